@@ -1,1 +1,25 @@
 //! Checkpoints and compressed-tensors layouts: bytes only, no tensor library, no devices, no algorithms.
+//!
+//! * [`checkpoint`]: open a folder (or a model built into the program), name → bytes.
+//! * [`writer`]: shards out, index and config last.
+//! * [`compressed`]: the type [`Compressed`], what methods make and layouts store.
+//! * [`config`]: the `quantization_config` JSON.
+//! * [`bits`]: n-bit codes in 32-bit words.
+//! * [`layouts`]: one file per on-disk layout.
+
+pub mod bits;
+pub mod checkpoint;
+pub mod compressed;
+pub mod config;
+pub mod dtype;
+pub mod error;
+pub mod layouts;
+pub mod writer;
+
+pub use checkpoint::{Checkpoint, TensorInfo};
+pub use compressed::{Compressed, Grid, Values};
+pub use config::{QuantConfig, Scheme};
+pub use dtype::Dtype;
+pub use error::{Error, Result};
+pub use layouts::{LAYOUTS, Layout, Part, Parts};
+pub use writer::{Tensor, Writer};
