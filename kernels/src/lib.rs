@@ -1,1 +1,23 @@
-//! Operations.
+//! The operations under paring: a folder each, opened by `reference.rs`, the plain loops that define it.
+//!
+//! Tensors are candle's. Every operation is deterministic: its result does not depend on the number of threads.
+
+pub mod attention;
+pub mod matmul;
+pub mod swiglu;
+
+use candle_core::{Result, Tensor};
+
+/// The values of a contiguous f32 tensor on the CPU, without a copy where the tensor is contiguous.
+pub(crate) fn with_f32<T>(x: &Tensor, f: impl FnOnce(&[f32]) -> Result<T>) -> Result<T> {
+    let x = x.contiguous()?;
+    let (storage, layout) = x.storage_and_layout();
+    match &*storage {
+        candle_core::Storage::Cpu(cpu) => {
+            let values = cpu.as_slice::<f32>()?;
+            let start = layout.start_offset();
+            f(&values[start..start + layout.shape().elem_count()])
+        }
+        _ => candle_core::bail!("this build runs on the CPU only"),
+    }
+}
