@@ -14,12 +14,14 @@ pub mod config;
 pub mod dtype;
 pub mod error;
 pub mod layouts;
+#[cfg(test)]
+mod testing;
 pub mod writer;
 
 pub use checkpoint::{Checkpoint, TensorInfo};
 pub use compressed::{Compressed, Grid, Values};
-pub use config::{QuantConfig, Scheme};
+pub use config::{QuantConfig, Scheme, Strategy};
 pub use dtype::Dtype;
 pub use error::{Error, Result};
 pub use layouts::{LAYOUTS, Layout, Part, Parts};
-pub use writer::{Tensor, Writer};
+pub use writer::{Summary, Tensor, Writer};

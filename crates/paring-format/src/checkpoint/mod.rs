@@ -1,0 +1,348 @@
+//! Opening a checkpoint: a folder with `config.json` and safetensors files, or a model built into the program.
+//!
+//! Files are mapped, and a tensor is copied out when it is asked for. Everything a header says is checked once, when
+//! the checkpoint is opened; after that, a tensor that is listed can be read.
+
+mod linear;
+mod shard;
+#[cfg(test)]
+mod tests;
+#[cfg(test)]
+mod tests_linear;
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use serde_json::Value;
+
+use crate::layouts::check_finite;
+use crate::{Dtype, Error, QuantConfig, Result};
+use shard::Shard;
+
+pub use linear::LinearFormat;
+
+/// The file name of a checkpoint that is not split.
+pub const SINGLE: &str = "model.safetensors";
+/// The file name of the list of shards.
+pub const INDEX: &str = "model.safetensors.index.json";
+/// The file name of the configuration.
+pub const CONFIG: &str = "config.json";
+
+/// An open checkpoint.
+#[derive(Debug)]
+pub struct Checkpoint {
+    origin: Origin,
+    config: Value,
+    /// Absent when the configuration holds one that cannot be read; the error then comes with the first question.
+    quant: Option<Option<QuantConfig>>,
+    shards: Vec<Shard>,
+    tensors: BTreeMap<String, TensorInfo>,
+}
+
+#[derive(Debug)]
+enum Origin {
+    Folder(PathBuf),
+    BuiltIn(String),
+}
+
+/// What the header says about a tensor.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TensorInfo {
+    /// Element type.
+    pub dtype: Dtype,
+    /// Shape.
+    pub shape: Vec<usize>,
+    /// Name of the file that holds it.
+    pub file: String,
+    shard: usize,
+    start: usize,
+    len: usize,
+}
+
+impl TensorInfo {
+    /// Bytes of the tensor.
+    pub fn bytes(&self) -> usize {
+        self.len
+    }
+}
+
+impl Checkpoint {
+    /// Opens the checkpoint in a folder, and checks the headers of all its shards.
+    ///
+    /// Prefers `model.safetensors` over an index, as the transformers library does. Errors when a file is missing,
+    /// is cut off, or says things about itself that are not so.
+    pub fn open(dir: &Path) -> Result<Checkpoint> {
+        if !dir.is_dir() {
+            return Err(Error::NotAFolder { path: dir.to_path_buf() });
+        }
+        let config_path = dir.join(CONFIG);
+        if !config_path.is_file() {
+            return Err(Error::MissingConfig { path: dir.to_path_buf() });
+        }
+        let config = read_json(&config_path)?;
+        let mut checkpoint = Checkpoint::empty(Origin::Folder(dir.to_path_buf()), config)?;
+        if dir.join(SINGLE).is_file() {
+            checkpoint.add(Shard::map(dir, SINGLE)?)?;
+        } else if dir.join(INDEX).is_file() {
+            let index_path = dir.join(INDEX);
+            let weight_map = read_index(&index_path)?;
+            let mut files: Vec<&String> = weight_map.values().collect();
+            files.sort_unstable();
+            files.dedup();
+            for file in files {
+                if !dir.join(file).is_file() {
+                    return Err(Error::MissingShard { index: index_path, shard: file.clone() });
+                }
+                checkpoint.add(Shard::map(dir, file)?)?;
+            }
+            for (tensor, file) in &weight_map {
+                if checkpoint.info(tensor).is_none_or(|info| info.file != *file) {
+                    let reason = format!("{INDEX} says that {tensor} is in here, and it is not");
+                    return Err(Error::shard(file, reason));
+                }
+            }
+        } else {
+            return Err(Error::NoWeights { path: dir.to_path_buf(), hint: other_weights(dir) });
+        }
+        Ok(checkpoint)
+    }
+
+    /// Opens a model built into the program: the text of its `config.json` and its shards, each with a file name.
+    pub fn from_memory(name: &str, config_json: &str, shards: &[(&'static str, &'static [u8])]) -> Result<Checkpoint> {
+        let origin = Origin::BuiltIn(name.to_string());
+        let config = parse_json(&Path::new(name).join(CONFIG), config_json.as_bytes())?;
+        let mut checkpoint = Checkpoint::empty(origin, config)?;
+        for &(file, bytes) in shards {
+            checkpoint.add(Shard::built_in(file, bytes))?;
+        }
+        Ok(checkpoint)
+    }
+
+    fn empty(origin: Origin, config: Value) -> Result<Checkpoint> {
+        let mut checkpoint = Checkpoint { origin, config, quant: None, shards: Vec::new(), tensors: BTreeMap::new() };
+        if !checkpoint.config.is_object() {
+            return Err(Error::BadJson { path: checkpoint.config_path(), reason: "not a JSON object".into() });
+        }
+        checkpoint.quant = checkpoint.parse_quant().ok();
+        Ok(checkpoint)
+    }
+
+    fn add(&mut self, shard: Shard) -> Result<()> {
+        let number = self.shards.len();
+        for (name, entry) in shard.entries()? {
+            if let Some(other) = self.tensors.get(&name) {
+                return Err(Error::shard(&shard.file, format!("holds {name}, and so does {}", other.file)));
+            }
+            let info = TensorInfo {
+                dtype: entry.dtype,
+                shape: entry.shape,
+                file: shard.file.clone(),
+                shard: number,
+                start: entry.start,
+                len: entry.len,
+            };
+            self.tensors.insert(name, info);
+        }
+        self.shards.push(shard);
+        Ok(())
+    }
+
+    /// The whole `config.json`.
+    pub fn config(&self) -> &Value {
+        &self.config
+    }
+
+    /// Where `config.json` is; for a built-in model a path that only serves messages.
+    pub fn config_path(&self) -> PathBuf {
+        match &self.origin {
+            Origin::Folder(dir) => dir.join(CONFIG),
+            Origin::BuiltIn(name) => Path::new(name).join(CONFIG),
+        }
+    }
+
+    /// The folder; `None` for a built-in model.
+    pub fn dir(&self) -> Option<&Path> {
+        match &self.origin {
+            Origin::Folder(dir) => Some(dir),
+            Origin::BuiltIn(_) => None,
+        }
+    }
+
+    /// The folder or the name of the built-in model, for people.
+    pub fn describe(&self) -> String {
+        match &self.origin {
+            Origin::Folder(dir) => dir.display().to_string(),
+            Origin::BuiltIn(name) => format!("{name} (built in)"),
+        }
+    }
+
+    /// Names of all tensors, sorted.
+    pub fn names(&self) -> impl Iterator<Item = &str> {
+        self.tensors.keys().map(String::as_str)
+    }
+
+    /// What the checkpoint says about a tensor.
+    pub fn info(&self, name: &str) -> Option<&TensorInfo> {
+        self.tensors.get(name)
+    }
+
+    /// Bytes of all tensors together.
+    pub fn total_bytes(&self) -> u64 {
+        self.tensors.values().map(|info| info.len as u64).sum()
+    }
+
+    /// Bytes of all weight files together, headers included.
+    pub fn file_bytes(&self) -> u64 {
+        self.shards.iter().map(|shard| shard.len() as u64).sum()
+    }
+
+    /// The `quantization_config`; `None` when the model is dense. Errors when it is one that cannot be read.
+    pub fn quant_config(&self) -> Result<Option<QuantConfig>> {
+        match &self.quant {
+            Some(quant) => Ok(quant.clone()),
+            None => self.parse_quant(),
+        }
+    }
+
+    fn parse_quant(&self) -> Result<Option<QuantConfig>> {
+        match self.config.get("quantization_config") {
+            None | Some(Value::Null) => Ok(None),
+            Some(value) => QuantConfig::parse(value).map(Some),
+        }
+    }
+
+    /// A copy of a tensor's bytes.
+    pub fn read(&self, name: &str) -> Result<Vec<u8>> {
+        let info = self.need(name)?;
+        self.copy(info, 0, info.len)
+    }
+
+    /// A copy of `count` rows of a matrix from row `first` on, a row being everything behind the first dimension.
+    pub fn read_rows(&self, name: &str, first: usize, count: usize) -> Result<Vec<u8>> {
+        let info = self.need(name)?;
+        let rows = info.shape.first().copied().unwrap_or(0);
+        if first.checked_add(count).is_none_or(|end| end > rows) {
+            let reason = format!("{name} has {rows} rows, asked for {count} from row {first} on");
+            return Err(Error::shard(&info.file, reason));
+        }
+        let row = info.len.checked_div(rows).unwrap_or(0);
+        self.copy(info, first * row, count * row)
+    }
+
+    /// A float tensor as f32. Errors when it has another shape, is not of floats, or holds a NaN or an infinity.
+    pub fn read_f32(&self, name: &str, expected_shape: &[usize]) -> Result<Vec<f32>> {
+        let info = self.need(name)?;
+        if info.shape != expected_shape {
+            return Err(Error::WrongShape {
+                tensor: name.to_string(),
+                file: info.file.clone(),
+                expected: expected_shape.to_vec(),
+                got: info.shape.clone(),
+            });
+        }
+        self.floats(name, info, 0, &self.copy(info, 0, info.len)?)
+    }
+
+    /// As [`Checkpoint::read_rows`], but f32, with the checks of [`Checkpoint::read_f32`].
+    pub fn read_rows_f32(&self, name: &str, first: usize, count: usize) -> Result<Vec<f32>> {
+        let bytes = self.read_rows(name, first, count)?;
+        let info = self.need(name)?;
+        self.floats(name, info, first, &bytes)
+    }
+
+    /// Decodes `bytes`, which start at row `first` of the tensor.
+    fn floats(&self, name: &str, info: &TensorInfo, first: usize, bytes: &[u8]) -> Result<Vec<f32>> {
+        if !info.dtype.is_float() {
+            return Err(Error::WrongDtype {
+                tensor: name.to_string(),
+                file: info.file.clone(),
+                expected: "a float type".to_string(),
+                got: info.dtype,
+            });
+        }
+        let values = info.dtype.decode_f32(bytes);
+        let cols = info.shape.last().copied().unwrap_or(1);
+        let row = (info.len / info.dtype.size()).checked_div(info.shape.first().copied().unwrap_or(1)).unwrap_or(0);
+        check_finite(&values, cols, first * row, name, &info.file)?;
+        Ok(values)
+    }
+
+    fn copy(&self, info: &TensorInfo, offset: usize, len: usize) -> Result<Vec<u8>> {
+        // The ranges were checked when the checkpoint was opened: this error would be one of this crate.
+        let out_of_range = || Error::shard(&info.file, "tensor out of range");
+        self.shards.get(info.shard).and_then(|shard| shard.copy(info.start + offset, len)).ok_or_else(out_of_range)
+    }
+
+    fn need(&self, name: &str) -> Result<&TensorInfo> {
+        self.info(name).ok_or_else(|| self.missing(name))
+    }
+
+    /// The error for a tensor that is not there, with its nearest relatives.
+    fn missing(&self, name: &str) -> Error {
+        let mut prefix = name;
+        while let Some((parent, _)) = prefix.rsplit_once('.') {
+            prefix = parent;
+            let start = format!("{prefix}.");
+            let near: Vec<&str> = self
+                .tensors
+                .range(start.clone()..)
+                .map(|(n, _)| n.as_str())
+                .take_while(|n| n.starts_with(&start))
+                .take(4)
+                .collect();
+            if !near.is_empty() {
+                return self.missing_near(name, format!("nearest it has {}", near.join(", ")));
+            }
+        }
+        let near = match self.names().next() {
+            Some(first) => format!("it has {} others, such as {first}", self.tensors.len()),
+            None => "it has none at all".to_string(),
+        };
+        self.missing_near(name, near)
+    }
+
+    fn missing_near(&self, name: &str, near: String) -> Error {
+        Error::MissingTensor { tensor: name.to_string(), file: self.describe(), near }
+    }
+}
+
+/// Whether a name from a file is the plain name of a file beside it.
+pub(crate) fn is_plain_name(name: &str) -> bool {
+    !name.is_empty() && name != "." && name != ".." && !name.contains(['/', '\\', '\0', ':'])
+}
+
+fn read_json(path: &Path) -> Result<Value> {
+    parse_json(path, &fs::read(path).map_err(|source| Error::io(path, source))?)
+}
+
+fn parse_json(path: &Path, bytes: &[u8]) -> Result<Value> {
+    serde_json::from_slice(bytes)
+        .map_err(|error| Error::BadJson { path: path.to_path_buf(), reason: format!("not valid JSON: {error}") })
+}
+
+/// The index: tensor name → file name.
+fn read_index(path: &Path) -> Result<BTreeMap<String, String>> {
+    let bad = |reason: String| Error::BadJson { path: path.to_path_buf(), reason };
+    let index = read_json(path)?;
+    let Some(map) = index.get("weight_map").and_then(Value::as_object) else {
+        return Err(bad("no weight_map in it".to_string()));
+    };
+    let mut weight_map = BTreeMap::new();
+    for (tensor, file) in map {
+        match file.as_str() {
+            Some(file) if is_plain_name(file) => weight_map.insert(tensor.clone(), file.to_string()),
+            _ => return Err(bad(format!("the shard {file} of {tensor} is not the name of a file in this folder"))),
+        };
+    }
+    Ok(weight_map)
+}
+
+/// What a folder without safetensors files may hold instead.
+fn other_weights(dir: &Path) -> String {
+    let other = ["pytorch_model.bin", "pytorch_model.bin.index.json", "tf_model.h5", "consolidated.00.pth"];
+    match other.iter().find(|name| dir.join(name).is_file()) {
+        Some(name) => format!("; it has {name}: convert it to safetensors first"),
+        None => String::new(),
+    }
+}

@@ -1,0 +1,218 @@
+//! The JSON of a [`QuantConfig`]: read with care, written with the full set of keys, sorted.
+
+use serde_json::{Map, Value, json};
+
+use super::{QuantConfig, Scheme, Strategy, compile};
+use crate::{Error, Result, layouts};
+
+const ROOT: &str = "quantization_config";
+
+impl QuantConfig {
+    /// Reads a `quantization_config` object.
+    ///
+    /// Keys it does not know are ignored; what it knows and cannot honour (quantized activations, float codes, stored
+    /// activation order, transforms, …) is an error, because weights read without it would be wrong in silence.
+    pub fn parse(value: &Value) -> Result<QuantConfig> {
+        let root = object(value, ROOT)?;
+        match root.get("quant_method").and_then(Value::as_str) {
+            Some("compressed-tensors") => {}
+            Some(other) => return Err(unsupported(ROOT, format!("the quantization method {other}"))),
+            None => return Err(bad(format!("{ROOT}.quant_method"), "missing")),
+        }
+        match root.get("quantization_status").and_then(Value::as_str) {
+            Some("compressed") => {}
+            Some(other) => return Err(unsupported(ROOT, format!("the status {other} (only compressed is)"))),
+            None => return Err(bad(format!("{ROOT}.quantization_status"), "missing; expected \"compressed\"")),
+        }
+        for key in ["kv_cache_scheme", "transform_config", "sparsity_config"] {
+            if !is_empty(root.get(key)) {
+                return Err(unsupported(ROOT, key.to_string()));
+            }
+        }
+        let key = format!("{ROOT}.config_groups");
+        let mut groups = Vec::new();
+        for (name, group) in object(root.get("config_groups").unwrap_or(&Value::Null), &key)? {
+            groups.push((name.clone(), scheme(group, &format!("{key}.{name}"))?));
+        }
+        let ignore = match root.get("ignore") {
+            None | Some(Value::Null) => Vec::new(),
+            Some(list) => strings(list, &format!("{ROOT}.ignore"))?,
+        };
+        let mut config = QuantConfig::new(groups, ignore);
+        config.version = root.get("version").and_then(Value::as_str).unwrap_or_default().to_string();
+        for target in config.groups.iter().flat_map(|(_, scheme)| &scheme.targets).chain(&config.ignore) {
+            if let Some(pattern) = target.strip_prefix("re:") {
+                compile(pattern)?;
+            }
+        }
+        Ok(config)
+    }
+
+    /// The object to write, with every key that compressed-tensors 0.19.0 writes.
+    pub fn to_json(&self) -> Value {
+        let groups: Map<String, Value> =
+            self.groups.iter().map(|(name, scheme)| (name.clone(), scheme.to_json())).collect();
+        json!({
+            "config_groups": groups,
+            "format": self.format,
+            "global_compression_ratio": null,
+            "ignore": self.ignore,
+            "kv_cache_scheme": null,
+            "quant_method": "compressed-tensors",
+            "quantization_status": "compressed",
+            "sparsity_config": {},
+            "transform_config": {},
+            "version": self.version,
+        })
+    }
+}
+
+impl Scheme {
+    fn to_json(&self) -> Value {
+        let (strategy, group_size) = match self.strategy {
+            Strategy::Tensor => ("tensor", None),
+            Strategy::Channel => ("channel", None),
+            Strategy::Group(size) => ("group", Some(size)),
+        };
+        let weights = json!({
+            "actorder": self.actorder,
+            "block_structure": null,
+            "dynamic": false,
+            "group_size": group_size,
+            "num_bits": self.bits,
+            "observer": null,
+            "observer_kwargs": {},
+            "scale_dtype": null,
+            "strategy": strategy,
+            "symmetric": self.symmetric,
+            "type": "int",
+            "zp_dtype": (!self.symmetric).then_some("torch.int8"),
+        });
+        json!({
+            "format": self.format,
+            "input_activations": null,
+            "output_activations": null,
+            "targets": self.targets,
+            "weights": if self.bits == 0 { Value::Null } else { weights },
+        })
+    }
+}
+
+fn scheme(value: &Value, key: &str) -> Result<Scheme> {
+    let group = object(value, key)?;
+    let targets = strings(group.get("targets").unwrap_or(&Value::Null), &format!("{key}.targets"))?;
+    for activations in ["input_activations", "output_activations"] {
+        if !is_empty(group.get(activations)) {
+            return Err(unsupported(key, format!("{activations} (quantized activations)")));
+        }
+    }
+    let format = match group.get("format") {
+        None | Some(Value::Null) => None,
+        Some(Value::String(name)) => Some(name.as_str()),
+        Some(_) => return Err(bad(format!("{key}.format"), "not a string")),
+    };
+    if let Some(name) = format
+        && layouts::layout(name).is_none()
+    {
+        return Err(unsupported(key, format!("the format {name}")));
+    }
+    if format == Some("dense") || is_empty(group.get("weights")) {
+        if format.is_some_and(|name| name != "dense") {
+            return Err(bad(format!("{key}.weights"), "missing"));
+        }
+        return Ok(Scheme { targets, ..Scheme::dense() });
+    }
+    let weights = weights(group.get("weights").unwrap_or(&Value::Null), &format!("{key}.weights"))?;
+    // Without a format of its own, a group of integer weights and plain activations is read as packed: the rule of
+    // compressed-tensors, which never looks at the format on top.
+    Ok(Scheme { targets, format: format.unwrap_or("pack-quantized").to_string(), ..weights })
+}
+
+/// The arguments of a scheme's weights; targets and format are the caller's.
+fn weights(value: &Value, key: &str) -> Result<Scheme> {
+    let args = object(value, key)?;
+    let at = |name: &str| format!("{key}.{name}");
+    let get = |name: &str| args.get(name).filter(|value| !value.is_null());
+    let flag = |name: &str, default: bool| match get(name) {
+        None => Ok(default),
+        Some(value) => value.as_bool().ok_or_else(|| bad(at(name), "not a bool")),
+    };
+
+    match get("type") {
+        None => {}
+        Some(Value::String(kind)) if kind == "int" => {}
+        Some(other) => return Err(unsupported(key, format!("the type {other}"))),
+    }
+    let bits = match get("num_bits").map_or(Some(8), Value::as_u64) {
+        Some(bits @ 1..=8) => bits as u32,
+        Some(bits) => return Err(unsupported(key, format!("num_bits {bits} (1 to 8 are)"))),
+        None => return Err(bad(at("num_bits"), "not a number")),
+    };
+    let symmetric = flag("symmetric", true)?;
+    if get("dynamic").is_some_and(|value| *value != Value::Bool(false)) {
+        return Err(unsupported(key, "dynamic quantization of weights".to_string()));
+    }
+    let actorder = match get("actorder") {
+        None | Some(Value::Bool(false)) => None,
+        Some(Value::String(order)) if order == "static" || order == "weight" => Some(order.clone()),
+        Some(other) => {
+            return Err(unsupported(key, format!("actorder {other} (groups in activation order)")));
+        }
+    };
+    for name in ["block_structure", "scale_dtype"] {
+        if let Some(value) = get(name) {
+            return Err(unsupported(key, format!("{name} {value}")));
+        }
+    }
+    if let Some(value) = get("zp_dtype")
+        && !symmetric
+        && value != "torch.int8"
+    {
+        return Err(unsupported(key, format!("zp_dtype {value}")));
+    }
+    let size = match get("group_size").map(|value| (value, value.as_i64())) {
+        None => None,
+        Some((_, Some(size @ (-1 | 1..)))) => Some(size),
+        Some((value, _)) => return Err(bad(at("group_size"), format!("{value} is no group size"))),
+    };
+    let strategy = match (get("strategy").map(|value| value.as_str().unwrap_or("")), size) {
+        (Some("tensor"), None | Some(-1)) | (None, None) => Strategy::Tensor,
+        (Some("channel"), None | Some(-1)) | (None, Some(-1)) => Strategy::Channel,
+        (Some("group") | None, Some(size @ 1..)) => {
+            Strategy::Group(usize::try_from(size).map_err(|_| bad(at("group_size"), "too large"))?)
+        }
+        (Some("group"), _) => return Err(bad(at("group_size"), "missing for the strategy group")),
+        (Some("tensor" | "channel"), _) => return Err(bad(at("group_size"), "given, but the strategy has no groups")),
+        (Some(other), _) => return Err(unsupported(key, format!("the strategy {other}"))),
+        (None, Some(_)) => return Err(bad(at("strategy"), "missing")),
+    };
+    Ok(Scheme { bits, symmetric, strategy, actorder, ..Scheme::dense() })
+}
+
+/// Null, an empty object, or an empty list count as absent.
+fn is_empty(value: Option<&Value>) -> bool {
+    match value {
+        None | Some(Value::Null) => true,
+        Some(Value::Object(map)) => map.is_empty(),
+        Some(Value::Array(list)) => list.is_empty(),
+        Some(_) => false,
+    }
+}
+
+fn object<'a>(value: &'a Value, key: &str) -> Result<&'a Map<String, Value>> {
+    value.as_object().ok_or_else(|| bad(key.to_string(), if value.is_null() { "missing" } else { "not an object" }))
+}
+
+fn strings(value: &Value, key: &str) -> Result<Vec<String>> {
+    let list = value.as_array().ok_or_else(|| bad(key.to_string(), "not a list of strings"))?;
+    let text = |item: &Value| item.as_str().map(str::to_string);
+    list.iter().map(text).collect::<Option<_>>().ok_or_else(|| bad(key.to_string(), "not a list of strings"))
+}
+
+fn bad(key: String, reason: impl Into<String>) -> Error {
+    Error::BadConfig { key, reason: reason.into() }
+}
+
+fn unsupported(key: &str, format: String) -> Error {
+    Error::UnsupportedFormat { module: format!("config.json: {key}"), format }
+}

@@ -1,0 +1,159 @@
+use serde_json::{Value, json};
+
+use super::*;
+
+fn packed(targets: &[&str], bits: u32, symmetric: bool, strategy: Strategy) -> Scheme {
+    Scheme {
+        targets: targets.iter().map(|t| t.to_string()).collect(),
+        format: "pack-quantized".into(),
+        bits,
+        symmetric,
+        strategy,
+        actorder: None,
+    }
+}
+
+/// What compressed-tensors 0.19.0 writes for one group, with its observer left out.
+fn official(bits: u32, symmetric: bool, strategy: &str, group_size: Option<usize>, ignore: &[&str]) -> Value {
+    json!({
+        "config_groups": {"group_0": {
+            "format": "pack-quantized", "input_activations": null, "output_activations": null, "targets": ["Linear"],
+            "weights": {
+                "actorder": null, "block_structure": null, "dynamic": false, "group_size": group_size,
+                "num_bits": bits, "observer": null, "observer_kwargs": {}, "scale_dtype": null, "strategy": strategy,
+                "symmetric": symmetric, "type": "int",
+                "zp_dtype": if symmetric { Value::Null } else { json!("torch.int8") },
+            },
+        }},
+        "format": "pack-quantized", "global_compression_ratio": null, "ignore": ignore, "kv_cache_scheme": null,
+        "quant_method": "compressed-tensors", "quantization_status": "compressed", "sparsity_config": {},
+        "transform_config": {}, "version": "0.19.0",
+    })
+}
+
+#[test]
+fn writes_what_the_official_writer_writes() {
+    let check = |bits, symmetric, strategy: Strategy, name: &str, ignore: &[&str]| {
+        let size = if let Strategy::Group(size) = strategy { Some(size) } else { None };
+        let group = ("group_0".to_string(), packed(&["Linear"], bits, symmetric, strategy));
+        let config = QuantConfig::new(vec![group], ignore.iter().map(|i| i.to_string()).collect());
+        let expected = official(bits, symmetric, name, size, ignore);
+        // As text, which compares the order of the keys too.
+        assert_eq!(config.to_json().to_string(), expected.to_string());
+        assert_eq!(QuantConfig::parse(&expected).unwrap(), config);
+    };
+    check(4, false, Strategy::Group(32), "group", &["lm_head"]);
+    check(4, true, Strategy::Group(32), "group", &["lm_head"]);
+    check(8, true, Strategy::Channel, "channel", &[]);
+    check(2, false, Strategy::Tensor, "tensor", &["re:.*head"]);
+}
+
+#[test]
+fn the_smallest_config_and_its_defaults() {
+    let parse = |weights: Value| {
+        let config = json!({"quant_method": "compressed-tensors", "quantization_status": "compressed", "new_key": 1,
+            "config_groups": {"a": {"targets": ["Linear"], "weights": weights}}});
+        QuantConfig::parse(&config).map(|mut config| config.groups.remove(0).1)
+    };
+    assert_eq!(parse(json!({"num_bits": 4})).unwrap(), packed(&["Linear"], 4, true, Strategy::Tensor));
+    assert_eq!(parse(json!({"group_size": -1})).unwrap(), packed(&["Linear"], 8, true, Strategy::Channel));
+    let group = packed(&["Linear"], 8, false, Strategy::Group(64));
+    assert_eq!(parse(json!({"group_size": 64, "symmetric": false})).unwrap(), group);
+    assert_eq!(parse(json!({"actorder": "static"})).unwrap().actorder.as_deref(), Some("static"));
+    assert_eq!(parse(Value::Null).unwrap(), Scheme::dense());
+    for weights in [
+        json!({"type": "float"}),
+        json!({"num_bits": 16}),
+        json!({"num_bits": 0}),
+        json!({"num_bits": "4"}),
+        json!({"num_bits": -4}),
+        json!({"strategy": "block", "block_structure": [128, 128]}),
+        json!({"strategy": "token"}),
+        json!({"strategy": 3}),
+        json!({"strategy": "group"}),
+        json!({"strategy": "channel", "group_size": 32}),
+        json!({"group_size": 0}),
+        json!({"group_size": -2}),
+        json!({"group_size": 1.5}),
+        json!({"actorder": "group"}),
+        json!({"actorder": "dynamic"}),
+        json!({"actorder": true}),
+        json!({"dynamic": true}),
+        json!({"dynamic": "local"}),
+        json!({"symmetric": 1}),
+        json!({"symmetric": false, "zp_dtype": "torch.float32"}),
+        json!({"scale_dtype": "torch.uint8"}),
+        json!([]),
+        json!("W4A16"),
+    ] {
+        let result = parse(weights.clone());
+        // An empty list counts as no weights at all.
+        assert!(result.is_err() || weights == json!([]), "{weights}");
+    }
+}
+
+#[test]
+fn refuses_what_it_cannot_honour() {
+    let check = |key: &str, value: Value, part: &str| {
+        let mut config = official(4, true, "group", Some(32), &[]);
+        match key.strip_prefix("group.") {
+            Some(key) => config["config_groups"]["group_0"][key] = value,
+            None => config[key] = value,
+        }
+        let error = QuantConfig::parse(&config).unwrap_err().to_string();
+        assert!(error.contains(part) && !error.contains('\n'), "{error}");
+    };
+    check("quant_method", json!("gptq"), "gptq");
+    check("quant_method", Value::Null, "quant_method");
+    check("quantization_status", json!("frozen"), "frozen");
+    check("quantization_status", Value::Null, "quantization_status");
+    check("kv_cache_scheme", json!({"num_bits": 8}), "kv_cache_scheme");
+    check("transform_config", json!({"config_groups": {}}), "transform_config");
+    check("sparsity_config", json!({"format": "sparse-bitmask"}), "sparsity_config");
+    check("config_groups", Value::Null, "config_groups");
+    check("config_groups", json!({"W4A16": ["Linear"]}), "W4A16");
+    check("ignore", json!("lm_head"), "ignore");
+    check("ignore", json!(["re:("]), "re:(");
+    check("group.targets", json!(["re:[z-a]"]), "re:[z-a]");
+    check("group.targets", Value::Null, "targets");
+    check("group.format", json!("marlin-24"), "marlin-24");
+    check("group.format", json!(4), "format");
+    check("group.weights", Value::Null, "weights");
+    check("group.input_activations", json!({"num_bits": 8}), "input_activations");
+    check("group.output_activations", json!({"num_bits": 8}), "output_activations");
+}
+
+#[test]
+fn the_strongest_target_wins() {
+    let group = |name: &str, targets: &[&str], bits| (name.to_string(), packed(targets, bits, true, Strategy::Channel));
+    let config = QuantConfig::new(
+        vec![
+            group("class", &["Linear"], 8),
+            group("late", &[r"re:model\.layers"], 7),
+            group("early", &[r"re:.*down_proj$", r"re:.*layers\.1\."], 6),
+            group("exact", &["model.layers.1.mlp.down_proj"], 5),
+        ],
+        vec!["lm_head".into(), "q_proj".into(), r"re:vision\.".into()],
+    );
+    let bits = |module: &str| config.scheme(module).unwrap().map(|scheme| scheme.bits);
+    assert_eq!(bits("model.layers.1.mlp.down_proj"), Some(5));
+    assert_eq!(bits("model.layers.0.mlp.down_proj"), Some(6));
+    assert_eq!(bits("model.layers.1.mlp.up_proj"), Some(6));
+    assert_eq!(bits("model.layers.0.mlp.up_proj"), Some(7));
+    // Anchored at the start; an ignored name is no suffix.
+    assert_eq!(bits("old.model.layers.0.q_proj"), Some(8));
+    assert_eq!(bits("lm_head"), None);
+    assert_eq!(bits("lm_head.extra"), Some(8));
+    assert_eq!(bits("vision.fc1"), None);
+    assert_eq!(config.format, "pack-quantized");
+}
+
+#[test]
+fn the_summary_names_mixed_formats() {
+    let int = Scheme { format: "int-quantized".into(), ..packed(&["a"], 8, true, Strategy::Channel) };
+    let pack = packed(&["b"], 4, true, Strategy::Channel);
+    let config = QuantConfig::new(vec![("a".into(), int), ("b".into(), pack)], vec![]);
+    assert_eq!(config.format, MIXED);
+    assert_eq!(QuantConfig::parse(&config.to_json()).unwrap(), config);
+    assert_eq!(QuantConfig::new(vec![], vec![]).format, "dense");
+}

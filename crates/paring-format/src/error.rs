@@ -1,0 +1,187 @@
+//! The errors of this crate. Each carries the names and numbers involved; its text is one line.
+
+use std::fmt;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use crate::Dtype;
+
+/// Shorthand for results of this crate.
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+/// What can go wrong with a checkpoint: on disk, in its tensors, or in its configuration.
+///
+/// Layouts know tensors by local name and see no files: they leave `module` and `file` empty, and
+/// [`Error::in_module`] fills them in where a checkpoint is read.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// The system refused to read or write.
+    #[error("{}: {source}", path.display())]
+    #[allow(missing_docs)]
+    Io { path: PathBuf, source: io::Error },
+
+    /// A checkpoint is a folder; this is something else, or nothing.
+    #[error("{}: not a folder; a checkpoint is a folder with config.json and safetensors files", path.display())]
+    #[allow(missing_docs)]
+    NotAFolder { path: PathBuf },
+
+    /// The folder has no `config.json`.
+    #[error("{}: no config.json here; is this the folder of a model?", path.display())]
+    #[allow(missing_docs)]
+    MissingConfig { path: PathBuf },
+
+    /// The folder has neither `model.safetensors` nor an index of shards.
+    #[error("{}: neither model.safetensors nor model.safetensors.index.json is here{hint}", path.display())]
+    #[allow(missing_docs)]
+    NoWeights { path: PathBuf, hint: String },
+
+    /// A file that should hold JSON of a known form does not.
+    #[error("{}: {reason}", path.display())]
+    #[allow(missing_docs)]
+    BadJson { path: PathBuf, reason: String },
+
+    /// A safetensors file that is cut off, lies about its contents, or could not be written as asked.
+    #[error("{file}: {reason}")]
+    #[allow(missing_docs)]
+    BadShard { file: String, reason: String },
+
+    /// The index names a file that is not there.
+    #[error("{}: names the shard {shard}, which is not in the folder; download it again", index.display())]
+    #[allow(missing_docs)]
+    MissingShard { index: PathBuf, shard: String },
+
+    /// A tensor that is needed is not in the checkpoint. `near` says what is there instead.
+    #[error("{file}: no tensor {tensor}; {near}")]
+    #[allow(missing_docs)]
+    MissingTensor { tensor: String, file: String, near: String },
+
+    /// A tensor of another shape than asked for.
+    #[error("{}: shape {got:?}, expected {expected:?}", Place(tensor, file))]
+    #[allow(missing_docs)]
+    WrongShape { tensor: String, file: String, expected: Vec<usize>, got: Vec<usize> },
+
+    /// A tensor of another element type than asked for.
+    #[error("{}: type {}, expected {expected}", Place(tensor, file), got.name())]
+    #[allow(missing_docs)]
+    WrongDtype { tensor: String, file: String, expected: String, got: Dtype },
+
+    /// A NaN or an infinity where only numbers make sense. `index` counts elements in row-major order, and `cols` is
+    /// the length of a row.
+    #[error("{}: {value} at row {}, column {} (element {index})", Place(tensor, file),
+        index / (*cols).max(1), index % (*cols).max(1))]
+    #[allow(missing_docs)]
+    NotFinite { tensor: String, file: String, index: usize, cols: usize, value: f32 },
+
+    /// A layout, scheme or quantization method that this crate cannot read.
+    #[error("{}: {format} is not supported", module_or(module, "the matrix"))]
+    #[allow(missing_docs)]
+    UnsupportedFormat { module: String, format: String },
+
+    /// A value of the configuration that makes no sense.
+    #[error("config.json: {key}: {reason}")]
+    #[allow(missing_docs)]
+    BadConfig { key: String, reason: String },
+
+    /// The group size does not divide the columns; the format has no rule for a short last group.
+    #[error(
+        "{}: {cols} columns are not a multiple of the group size {group_size}; choose a group size that divides \
+        them, or one scale a row",
+        module_or(module, "the matrix")
+    )]
+    #[allow(missing_docs)]
+    GroupSize { module: String, cols: usize, group_size: usize },
+
+    /// Stored parts of a matrix that contradict each other, or a matrix that a layout cannot hold.
+    #[error("{}: {reason}", module_or(module, "the matrix"))]
+    #[allow(missing_docs)]
+    BadParts { module: String, reason: String },
+
+    /// The output folder already holds files.
+    #[error("{}: the output folder is not empty; name another one, or ask to overwrite", path.display())]
+    #[allow(missing_docs)]
+    OutputNotEmpty { path: PathBuf },
+
+    /// The output path exists and is no folder.
+    #[error("{}: exists and is not a folder; name another output", path.display())]
+    #[allow(missing_docs)]
+    OutputExists { path: PathBuf },
+
+    /// The output folder cannot be made or written to.
+    #[error("{}: cannot write here: {source}", path.display())]
+    #[allow(missing_docs)]
+    Unwritable { path: PathBuf, source: io::Error },
+
+    /// The disk is full, or a quota is used up.
+    #[error("{}: no space left for {bytes} bytes; free some, or name an output on another disk", path.display())]
+    #[allow(missing_docs)]
+    NoSpace { path: PathBuf, bytes: u64 },
+}
+
+impl Error {
+    /// A read error of `path`.
+    pub(crate) fn io(path: &Path, source: io::Error) -> Self {
+        Error::Io { path: path.to_path_buf(), source }
+    }
+
+    /// An error while writing `bytes` bytes to `path`.
+    pub(crate) fn write(path: &Path, bytes: u64, source: io::Error) -> Self {
+        match source.kind() {
+            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
+                Error::NoSpace { path: path.to_path_buf(), bytes }
+            }
+            _ => Error::io(path, source),
+        }
+    }
+
+    /// A safetensors file that is not what it should be.
+    pub(crate) fn shard(file: &str, reason: impl Into<String>) -> Self {
+        Error::BadShard { file: file.to_string(), reason: reason.into() }
+    }
+
+    /// Parts that contradict each other.
+    pub(crate) fn parts(reason: impl Into<String>) -> Self {
+        Error::BadParts { module: String::new(), reason: reason.into() }
+    }
+
+    /// The same error with the names a layout could not know: the module's path, put before local tensor names, and
+    /// the file that holds it.
+    pub fn in_module(mut self, path: &str, place: &str) -> Self {
+        match &mut self {
+            Error::UnsupportedFormat { module, .. }
+            | Error::GroupSize { module, .. }
+            | Error::BadParts { module, .. }
+                if module.is_empty() =>
+            {
+                *module = path.to_string();
+            }
+            Error::WrongShape { tensor, file, .. }
+            | Error::WrongDtype { tensor, file, .. }
+            | Error::NotFinite { tensor, file, .. }
+            | Error::MissingTensor { tensor, file, .. }
+                if file.is_empty() =>
+            {
+                *tensor = format!("{path}.{tensor}");
+                *file = place.to_string();
+            }
+            _ => {}
+        }
+        self
+    }
+}
+
+/// `file: tensor`, or the tensor alone while the file is not known.
+struct Place<'a>(&'a str, &'a str);
+
+impl fmt::Display for Place<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match (self.0, self.1) {
+            (tensor, "") => write!(f, "{tensor}"),
+            (tensor, file) => write!(f, "{file}: {tensor}"),
+        }
+    }
+}
+
+fn module_or<'a>(module: &'a str, otherwise: &'a str) -> &'a str {
+    if module.is_empty() { otherwise } else { module }
+}

@@ -1,0 +1,276 @@
+//! Writing a checkpoint so that unfinished output cannot be mistaken for a model: every file is written beside its
+//! final name, synced and renamed, and the index and `config.json` come last.
+
+#[cfg(test)]
+mod tests;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, BufWriter, Write};
+use std::path::{Path, PathBuf};
+
+use serde_json::{Map, Value, json};
+
+use crate::checkpoint::{CONFIG, INDEX, SINGLE, is_plain_name};
+use crate::{Dtype, Error, Result};
+
+/// Files that this program puts beside the weights, and may replace when asked to overwrite.
+const COMPANIONS: [&str; 14] = [
+    "generation_config.json",
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "tokenizer.model",
+    "special_tokens_map.json",
+    "added_tokens.json",
+    "vocab.json",
+    "merges.txt",
+    "chat_template.jinja",
+    "paring.json",
+    "plan.json",
+    "journal.jsonl",
+    "report.json",
+    "report.html",
+];
+
+/// A tensor to store.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Tensor {
+    /// Its full name.
+    pub name: String,
+    /// Element type.
+    pub dtype: Dtype,
+    /// Shape.
+    pub shape: Vec<usize>,
+    /// Little-endian, row-major.
+    pub bytes: Vec<u8>,
+}
+
+/// Writes a checkpoint into a folder.
+#[derive(Debug)]
+pub struct Writer {
+    dir: PathBuf,
+    shards: usize,
+    written: BTreeSet<usize>,
+    /// Tensor name → number of its shard.
+    tensors: BTreeMap<String, usize>,
+    tensor_bytes: u64,
+    file_bytes: u64,
+    files: Vec<String>,
+}
+
+/// What was written.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Summary {
+    /// Names of all files, in the order in which they were closed.
+    pub files: Vec<String>,
+    /// Bytes of all files.
+    pub file_bytes: u64,
+    /// Number of tensors.
+    pub tensors: usize,
+    /// Bytes of all tensors.
+    pub tensor_bytes: u64,
+}
+
+impl Writer {
+    /// Prepares a folder for a checkpoint of `shards` files, making it and its parents when needed.
+    ///
+    /// Errors when the folder holds anything, unless `overwrite` is set: then the files of an earlier checkpoint are
+    /// removed, by name, and everything else is left alone. Errors at once when nothing can be written there.
+    pub fn create(dir: &Path, shards: usize, overwrite: bool) -> Result<Writer> {
+        if dir.exists() && !dir.is_dir() {
+            return Err(Error::OutputExists { path: dir.to_path_buf() });
+        }
+        let unwritable = |source| Error::Unwritable { path: dir.to_path_buf(), source };
+        fs::create_dir_all(dir).map_err(unwritable)?;
+        let mut names = Vec::new();
+        for entry in fs::read_dir(dir).map_err(|source| Error::io(dir, source))? {
+            names.push(entry.map_err(|source| Error::io(dir, source))?.file_name());
+        }
+        if !names.is_empty() && !overwrite {
+            return Err(Error::OutputNotEmpty { path: dir.to_path_buf() });
+        }
+        probe(dir).map_err(unwritable)?;
+        // Config and index go first, so that what is left of the old model cannot be loaded either.
+        names.sort_by_key(|name| (name != CONFIG, name != INDEX, name.clone()));
+        for name in names {
+            let path = dir.join(&name);
+            // A link is removed itself; what it points to is not ours. Folders are not ours in any case.
+            let is_file = fs::symlink_metadata(&path).is_ok_and(|meta| !meta.is_dir());
+            if is_file && name.to_str().is_some_and(is_own) {
+                fs::remove_file(&path).map_err(|source| Error::io(&path, source))?;
+            }
+        }
+        Ok(Writer {
+            dir: dir.to_path_buf(),
+            shards,
+            written: BTreeSet::new(),
+            tensors: BTreeMap::new(),
+            tensor_bytes: 0,
+            file_bytes: 0,
+            files: Vec::new(),
+        })
+    }
+
+    /// The folder.
+    pub fn dir(&self) -> &Path {
+        &self.dir
+    }
+
+    /// Writes shard `i`, counted from 0, and returns the bytes of its file.
+    ///
+    /// The bytes depend on the tensors alone, not on their order. Errors when the shard or one of the tensor names
+    /// was written before, when bytes and shape disagree, and when the disk does not take the file; shards that are
+    /// already closed stay as they are.
+    pub fn shard(&mut self, i: usize, mut tensors: Vec<Tensor>) -> Result<u64> {
+        let file = shard_name(i, self.shards);
+        if i >= self.shards || self.written.contains(&i) {
+            let problem = if i >= self.shards { "there is no such shard" } else { "written twice" };
+            return Err(Error::shard(&file, format!("{problem} (of {})", self.shards)));
+        }
+        // The order of the safetensors crate: wide types first, so that every tensor is aligned, then by name.
+        tensors
+            .sort_by(|a, b| b.dtype.to_safetensors().cmp(&a.dtype.to_safetensors()).then_with(|| a.name.cmp(&b.name)));
+        let mut header = Map::new();
+        header.insert("__metadata__".to_string(), json!({"format": "pt"}));
+        let mut end = 0usize;
+        for tensor in &tensors {
+            let Tensor { name, dtype, shape, bytes } = tensor;
+            if dtype.bytes_of(shape) != Some(bytes.len()) {
+                let reason = format!("{name}: {} bytes do not make {dtype} {shape:?}", bytes.len());
+                return Err(Error::shard(&file, reason));
+            }
+            if self.tensors.contains_key(name) || header.contains_key(name) {
+                return Err(Error::shard(&file, format!("a second tensor of the name {name}")));
+            }
+            let start = end;
+            end += bytes.len();
+            let info = json!({"dtype": dtype.name(), "shape": shape, "data_offsets": [start, end]});
+            header.insert(name.clone(), info);
+        }
+        let mut header = Value::Object(header).to_string().into_bytes();
+        header.resize(header.len().next_multiple_of(8), b' ');
+
+        let len = (header.len() as u64).to_le_bytes();
+        let pieces = [&len[..], &header].into_iter().chain(tensors.iter().map(|tensor| &tensor.bytes[..]));
+        let written = self.put(&file, pieces)?;
+        self.written.insert(i);
+        self.tensor_bytes += end as u64;
+        self.tensors.extend(tensors.into_iter().map(|tensor| (tensor.name, i)));
+        Ok(written)
+    }
+
+    /// Copies a file that belongs to the model, such as its tokenizer, under the plain name `name`.
+    pub fn copy_file(&mut self, from: &Path, name: &str) -> Result<u64> {
+        let bytes = fs::read(from).map_err(|source| Error::io(from, source))?;
+        self.extra(name, &bytes)
+    }
+
+    /// Completes the checkpoint: extra files, then the index of shards (none when there is a single file), and
+    /// `config.json` last. Errors when a shard was not written.
+    pub fn finish(mut self, config: &Value, extra: &[(String, Vec<u8>)]) -> Result<Summary> {
+        if let Some(missing) = (0..self.shards).find(|i| !self.written.contains(i)) {
+            return Err(Error::shard(&shard_name(missing, self.shards), "was not written; the checkpoint has a hole"));
+        }
+        for (name, bytes) in extra {
+            self.extra(name, bytes)?;
+        }
+        if self.shards != 1 {
+            let weight_map: Map<String, Value> = self
+                .tensors
+                .iter()
+                .map(|(name, &i)| (name.clone(), Value::String(shard_name(i, self.shards))))
+                .collect();
+            let index = json!({"metadata": {"total_size": self.tensor_bytes}, "weight_map": weight_map});
+            self.put_json(INDEX, &index)?;
+        }
+        self.put_json(CONFIG, config)?;
+        Ok(Summary {
+            files: self.files,
+            file_bytes: self.file_bytes,
+            tensors: self.tensors.len(),
+            tensor_bytes: self.tensor_bytes,
+        })
+    }
+
+    fn extra(&mut self, name: &str, bytes: &[u8]) -> Result<u64> {
+        let reserved =
+            [CONFIG, INDEX].contains(&name) || is_weights(name) || self.files.iter().any(|file| file == name);
+        if !is_plain_name(name) || reserved {
+            return Err(Error::shard(name, "cannot be written under this name"));
+        }
+        self.put(name, [bytes])
+    }
+
+    fn put_json(&mut self, name: &str, value: &Value) -> Result<u64> {
+        let text = format!("{value:#}\n");
+        self.put(name, [text.as_bytes()])
+    }
+
+    /// Writes a file beside its name, syncs it, and renames it; a failed attempt leaves nothing behind.
+    fn put<'a>(&mut self, name: &str, pieces: impl IntoIterator<Item = &'a [u8]> + Clone) -> Result<u64> {
+        let bytes: u64 = pieces.clone().into_iter().map(|piece| piece.len() as u64).sum();
+        let path = self.dir.join(name);
+        let temporary = self.dir.join(format!("{name}.tmp"));
+        let attempt = write_synced(&temporary, pieces)
+            .and_then(|()| fs::rename(&temporary, &path))
+            .and_then(|()| sync_folder(&self.dir));
+        if let Err(source) = attempt {
+            // The first error is the one to tell; that the remains cannot be removed either adds nothing.
+            fs::remove_file(&temporary).unwrap_or(());
+            return Err(Error::write(&path, bytes, source));
+        }
+        self.file_bytes += bytes;
+        self.files.push(name.to_string());
+        Ok(bytes)
+    }
+}
+
+/// The name of shard `i` (from 0) of `n`.
+pub fn shard_name(i: usize, n: usize) -> String {
+    if n == 1 { SINGLE.to_string() } else { format!("model-{:05}-of-{n:05}.safetensors", i + 1) }
+}
+
+/// Whether a file of this name is one of those that this program writes, finished or not.
+fn is_own(name: &str) -> bool {
+    let name = name.strip_suffix(".tmp").unwrap_or(name);
+    name == CONFIG || name == INDEX || COMPANIONS.contains(&name) || is_weights(name)
+}
+
+/// `model.safetensors` or `model-00001-of-00002.safetensors`.
+fn is_weights(name: &str) -> bool {
+    let number = |text: &str| text.len() >= 5 && text.bytes().all(|b| b.is_ascii_digit());
+    let middle = name.strip_prefix("model-").and_then(|rest| rest.strip_suffix(".safetensors"));
+    name == SINGLE || middle.and_then(|m| m.split_once("-of-")).is_some_and(|(i, n)| number(i) && number(n))
+}
+
+/// Opens a file that must not exist yet: a link that someone left under this name is not followed.
+fn create_fresh(path: &Path) -> io::Result<File> {
+    match fs::remove_file(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        _ => {}
+    }
+    OpenOptions::new().write(true).create_new(true).open(path)
+}
+
+fn write_synced<'a>(path: &Path, pieces: impl IntoIterator<Item = &'a [u8]>) -> io::Result<()> {
+    let mut file = BufWriter::with_capacity(1 << 20, create_fresh(path)?);
+    for piece in pieces {
+        file.write_all(piece)?;
+    }
+    file.into_inner().map_err(|error| error.into_error())?.sync_all()
+}
+
+/// Makes a rename last: on unix the folder is a file of its own, to be synced as well.
+fn sync_folder(dir: &Path) -> io::Result<()> {
+    #[cfg(unix)]
+    File::open(dir)?.sync_all()?;
+    #[cfg(not(unix))]
+    let _ = dir;
+    Ok(())
+}
+
+fn probe(dir: &Path) -> io::Result<()> {
+    let path = dir.join(".paring-probe.tmp");
+    create_fresh(&path)?.write_all(b"x")?;
+    fs::remove_file(&path)
+}
