@@ -1,6 +1,14 @@
 //! Products of activations with a weight matrix: `y = x Wᵀ`.
 
-use candle_core::{Device, Result, Tensor};
+pub(crate) mod bf16;
+mod reference;
+
+use candle_core::{D, Device, Result, Tensor};
+use faer::linalg::matmul::matmul;
+use faer::{Accum, MatMut, MatRef};
+use rayon::prelude::*;
+
+use crate::{parallelism, simd, with_f32};
 
 /// How the inputs of a product are rounded. Products and sums are f32 in every case.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -13,29 +21,139 @@ pub enum Precision {
     F16,
 }
 
+impl Precision {
+    /// `x` as this precision sees it.
+    #[inline(always)]
+    pub fn round(self, x: f32) -> f32 {
+        match self {
+            Precision::F32 => x,
+            Precision::Bf16 => simd::round_bf16(x),
+            Precision::F16 => half::f16::from_f32(x).to_f32(),
+        }
+    }
+
+    /// A rounded copy of `x`.
+    pub(crate) fn rounded(self, x: &[f32]) -> Vec<f32> {
+        x.par_iter().with_min_len(1 << 14).map(|&v| self.round(v)).collect()
+    }
+}
+
 /// A weight matrix `[rows, cols]` = `[out, in]`, laid out once for fast products.
 pub struct Matrix {
     rows: usize,
     cols: usize,
-    values: Vec<f32>,
+    store: Store,
     precision: Precision,
 }
 
+enum Store {
+    /// Row-major, rounded to the precision.
+    Plain(Vec<f32>),
+    /// Panels of bfloat16 pairs for the dot-product instruction.
+    Panels(bf16::Panels),
+}
+
 impl Matrix {
-    /// Takes `values`, row-major `[rows, cols]`.
-    pub fn new(rows: usize, cols: usize, values: Vec<f32>, precision: Precision) -> Self {
-        assert_eq!(values.len(), rows * cols);
-        Self { rows, cols, values, precision }
+    /// Takes `values`, row-major `[rows, cols]`, and rounds them to `precision`.
+    ///
+    /// # Panics
+    /// If the length is not rows · cols.
+    pub fn new(rows: usize, cols: usize, mut values: Vec<f32>, precision: Precision) -> Self {
+        assert_eq!(values.len(), rows * cols, "a matrix of {rows} rows and {cols} columns");
+        let store = if precision == Precision::Bf16 && bf16::available() {
+            Store::Panels(bf16::Panels::pack(&values, rows, cols))
+        } else {
+            values.iter_mut().for_each(|v| *v = precision.round(*v));
+            Store::Plain(values)
+        };
+        Self { rows, cols, store, precision }
     }
 
-    /// `x [.., cols]` f32 → `[.., rows]` f32.
+    /// `x [.., cols]` f32 → `[.., rows]` f32; 2 · tokens · rows · cols operations.
     pub fn matmul(&self, x: &Tensor) -> Result<Tensor> {
-        let _ = self.precision;
-        x.broadcast_matmul(&self.dense()?.t()?)
+        if x.dim(D::Minus1)? != self.cols {
+            candle_core::bail!("a weight of {} columns was given an input of shape {:?}", self.cols, x.shape());
+        }
+        let mut shape = x.dims().to_vec();
+        shape[x.rank() - 1] = self.rows;
+        let y = with_f32(x, |x| Ok(self.apply(x)))?;
+        Tensor::from_vec(y, shape, x.device())
     }
 
-    /// The dense weight, f32 `[rows, cols]`.
+    /// [`Matrix::matmul`] on slices: `x` is `[tokens, cols]`, the result `[tokens, rows]`.
+    pub fn apply(&self, x: &[f32]) -> Vec<f32> {
+        let tokens = x.len() / self.cols;
+        let mut y = vec![0.0; tokens * self.rows];
+        match &self.store {
+            Store::Panels(panels) => panels.apply(x, &mut y),
+            Store::Plain(w) if self.precision == Precision::F32 => self.product(&mut y, x, w),
+            Store::Plain(w) => self.product(&mut y, &self.precision.rounded(x), w),
+        }
+        y
+    }
+
+    fn product(&self, y: &mut [f32], x: &[f32], w: &[f32]) {
+        let tokens = x.len() / self.cols;
+        matmul(
+            MatMut::from_row_major_slice_mut(y, tokens, self.rows),
+            Accum::Replace,
+            MatRef::from_row_major_slice(x, tokens, self.cols),
+            MatRef::from_row_major_slice(w, self.rows, self.cols).transpose(),
+            1.0,
+            parallelism(),
+        );
+    }
+
+    /// The dense weight as the product sees it, f32 `[rows, cols]`.
     pub fn dense(&self) -> Result<Tensor> {
-        Tensor::from_slice(&self.values, (self.rows, self.cols), &Device::Cpu)
+        let values = match &self.store {
+            Store::Plain(values) => values.clone(),
+            Store::Panels(panels) => panels.unpack(),
+        };
+        Tensor::from_vec(values, (self.rows, self.cols), &Device::Cpu)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn agrees_with_the_definition() {
+        let shapes = [(1, 1, 1), (3, 5, 7), (17, 64, 33), (130, 192, 300), (61, 129, 65), (13, 70, 576), (300, 2, 31)];
+        for (tokens, rows, cols) in shapes {
+            for precision in [Precision::F32, Precision::Bf16, Precision::F16] {
+                let random = |n: usize| Tensor::randn(0f32, 1., n, &Device::Cpu).unwrap().to_vec1::<f32>().unwrap();
+                let (x, w) = (random(tokens * cols), random(rows * cols));
+                let matrix = Matrix::new(rows, cols, w.clone(), precision);
+                let got = matrix.apply(&x);
+                let want = reference::product(&x, &w, cols, precision);
+                for (i, (g, w)) in got.iter().zip(&want).enumerate() {
+                    // f32 sums of `cols` products of order one.
+                    let bound = 2e-7 * cols as f64 + 2e-6;
+                    assert!((f64::from(*g) - w).abs() < bound, "{tokens}x{rows}x{cols} {precision:?} {i}: {g} {w}");
+                }
+                let dense = matrix.dense().unwrap().flatten_all().unwrap().to_vec1::<f32>().unwrap();
+                assert!(dense.iter().zip(&w).all(|(d, w)| *d == precision.round(*w)));
+            }
+        }
+    }
+
+    #[test]
+    fn the_result_does_not_depend_on_the_number_of_threads() {
+        let (tokens, rows, cols) = (700, 320, 600);
+        let x: Vec<f32> = (0..tokens * cols).map(|i| ((i * 7919) % 1013) as f32 / 507.0 - 1.0).collect();
+        let w: Vec<f32> = (0..rows * cols).map(|i| ((i * 104_729) % 997) as f32 / 499.0 - 1.0).collect();
+        for precision in [Precision::F32, Precision::Bf16] {
+            let matrix = Matrix::new(rows, cols, w.clone(), precision);
+            let run = |threads: usize| {
+                let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
+                pool.install(|| matrix.apply(&x))
+            };
+            let one = run(1);
+            for threads in [2, 3, 7] {
+                assert!(one == run(threads), "{precision:?} with {threads} threads");
+            }
+        }
     }
 }

@@ -1,0 +1,19 @@
+//! The definition.
+
+/// One query head: `q`, `k`, `v` are `[t, d]`; returns softmax(q kᵀ · scale + causal mask) v in f64.
+#[cfg_attr(not(test), allow(dead_code))]
+pub(super) fn head(q: &[f32], k: &[f32], v: &[f32], d: usize, scale: f32) -> Vec<f64> {
+    let mut out = Vec::new();
+    for (i, q) in q.chunks_exact(d).enumerate() {
+        let scores: Vec<f64> = (k.chunks_exact(d).take(i + 1))
+            .map(|k| q.iter().zip(k).map(|(&a, &b)| f64::from(a) * f64::from(b)).sum::<f64>() * f64::from(scale))
+            .collect();
+        let top = scores.iter().copied().fold(f64::NEG_INFINITY, f64::max);
+        let e: Vec<f64> = scores.iter().map(|s| (s - top).exp()).collect();
+        let total: f64 = e.iter().sum();
+        for c in 0..d {
+            out.push(e.iter().enumerate().map(|(j, e)| e * f64::from(v[j * d + c])).sum::<f64>() / total);
+        }
+    }
+    out
+}

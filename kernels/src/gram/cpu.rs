@@ -1,0 +1,30 @@
+//! The lower triangle as one product: half the work of the square.
+
+use faer::linalg::matmul::triangular::{self, BlockStructure};
+use faer::{Accum, MatMut, MatRef};
+
+use crate::matmul::{Precision, bf16};
+use crate::parallelism;
+
+pub(super) fn add(sums: &mut [f32], x: &[f32], dim: usize, precision: Precision) {
+    match precision {
+        Precision::Bf16 if bf16::available() => bf16::gram(sums, x, dim),
+        Precision::F32 => add_f32(sums, x, dim),
+        _ => add_f32(sums, &precision.rounded(x), dim),
+    }
+}
+
+fn add_f32(sums: &mut [f32], x: &[f32], dim: usize) {
+    let x = MatRef::from_row_major_slice(x, x.len() / dim, dim);
+    triangular::matmul(
+        MatMut::from_row_major_slice_mut(sums, dim, dim),
+        BlockStructure::TriangularLower,
+        Accum::Add,
+        x.transpose(),
+        BlockStructure::Rectangular,
+        x,
+        BlockStructure::Rectangular,
+        1.0,
+        parallelism(),
+    );
+}

@@ -1,0 +1,107 @@
+//! Gram matrices: sums of x xᵀ and of x² over tokens.
+//!
+//! A Gram matrix is symmetric, so only the part on and below the diagonal is summed; [`Gram::finish`] mirrors it.
+
+mod cpu;
+mod reference;
+
+use candle_core::{Result, Tensor};
+
+use crate::matmul::Precision;
+use crate::with_f32;
+
+/// The running sum Σ x xᵀ over tokens.
+pub struct Gram {
+    dim: usize,
+    sums: Vec<f32>,
+    tokens: usize,
+    precision: Precision,
+}
+
+impl Gram {
+    /// An empty sum for inputs of `dim` features. With [`Precision::Bf16`] the inputs are rounded to bfloat16, as the
+    /// products of the forward pass round them; products and sums stay f32.
+    pub fn new(dim: usize, precision: Precision) -> Self {
+        Self { dim, sums: vec![0.0; dim * dim], tokens: 0, precision }
+    }
+
+    /// Adds every token of `x` `[.., dim]` f32. 2·dim²·tokens/2 operations.
+    pub fn add(&mut self, x: &Tensor) -> Result<()> {
+        if x.dim(candle_core::D::Minus1)? != self.dim {
+            candle_core::bail!("a Gram matrix of {} features was given an input of shape {:?}", self.dim, x.shape());
+        }
+        with_f32(x, |x| {
+            self.tokens += x.len() / self.dim;
+            cpu::add(&mut self.sums, x, self.dim, self.precision);
+            Ok(())
+        })
+    }
+
+    /// Tokens seen so far.
+    pub fn tokens(&self) -> usize {
+        self.tokens
+    }
+
+    /// The full symmetric matrix, row-major `[dim, dim]`, every element multiplied by `factor`.
+    pub fn finish(mut self, factor: f32) -> Vec<f32> {
+        let n = self.dim;
+        for i in 0..n {
+            for j in 0..=i {
+                let v = self.sums[i * n + j] * factor;
+                self.sums[i * n + j] = v;
+                self.sums[j * n + i] = v;
+            }
+        }
+        self.sums
+    }
+}
+
+/// Adds Σ x² over the tokens of `x` `[.., dim]` f32 to `sums` `[dim]` (in f64: a few thousand features at most).
+pub fn add_squares(sums: &mut [f64], x: &Tensor) -> Result<()> {
+    with_f32(x, |x| {
+        for token in x.chunks_exact(sums.len()) {
+            for (s, &v) in sums.iter_mut().zip(token) {
+                *s += f64::from(v) * f64::from(v);
+            }
+        }
+        Ok(())
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use candle_core::Device;
+
+    #[test]
+    fn agrees_with_the_definition() {
+        for (tokens, dim) in [(1, 1), (7, 5), (33, 64), (130, 70), (257, 300)] {
+            for precision in [Precision::F32, Precision::Bf16, Precision::F16] {
+                let x = Tensor::randn(0f32, 1., (tokens, dim), &Device::Cpu).unwrap();
+                let mut gram = Gram::new(dim, precision);
+                gram.add(&x).unwrap();
+                gram.add(&x).unwrap();
+                assert_eq!(gram.tokens(), 2 * tokens);
+                let got = gram.finish(0.5);
+                let values = x.flatten_all().unwrap().to_vec1::<f32>().unwrap();
+                let want = reference::gram(&values, dim, precision);
+                for (i, (g, w)) in got.iter().zip(&want).enumerate() {
+                    // f32 sums of `tokens` products of order one.
+                    let bound = 1e-6 * (tokens as f64) + 1e-5;
+                    assert!((f64::from(*g) - w).abs() < bound, "{tokens}x{dim} {precision:?} at {i}: {g} want {w}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn squares_are_the_diagonal() {
+        let x = Tensor::randn(0f32, 1., (2, 9, 12), &Device::Cpu).unwrap();
+        let mut sums = vec![0.0; 12];
+        add_squares(&mut sums, &x).unwrap();
+        let want = reference::gram(&x.flatten_all().unwrap().to_vec1::<f32>().unwrap(), 12, Precision::F32);
+        for (j, s) in sums.iter().enumerate() {
+            assert!((s - want[j * 12 + j]).abs() < 1e-9);
+        }
+    }
+}

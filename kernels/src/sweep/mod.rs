@@ -1,0 +1,109 @@
+//! The column sweep: magnitude, Wanda, SparseGPT, rounding to nearest and GPTQ as one loop.
+//!
+//! Columns are visited left to right. The rule gives the new column q; e = (w − q)/d is spread over the columns ahead
+//! by row U[j, j+1..] of the factor: inside a slice at once, beyond it once per slice, as one matrix product (GPTQ,
+//! arXiv 2210.17323, section 3.3; SparseGPT, arXiv 2301.00774, section 3.3). Without a full factor nothing is spread.
+
+mod cpu;
+mod grid;
+#[cfg(test)]
+mod reference;
+#[cfg(test)]
+mod tests;
+
+pub use cpu::sweep;
+pub use grid::{GridFormat, Grids, fit_groups};
+
+/// What an error in one weight costs, and how other weights of its row can make up for it.
+#[derive(Clone, Copy, Debug)]
+pub enum Curvature<'a> {
+    /// Every weight costs the same: U = I. The score of a weight is |w|.
+    Flat,
+    /// Column j costs ‖x_j‖²: the norms, `[cols]`. The score of a weight is |w| · norm (Wanda, arXiv 2306.11695,
+    /// section 3).
+    Diagonal(&'a [f32]),
+    /// U upper triangular, row-major `[cols, cols]`, H⁻¹ = UᵀU. The score of a weight is w²/d², d = U's diagonal.
+    Full(&'a [f32]),
+}
+
+/// Which weights become zero.
+#[derive(Clone, Copy, Debug)]
+pub enum Drop<'a> {
+    /// In each slice, over all rows and columns together, every score up to the one at index ⌊sparsity · count⌋ of the
+    /// ascending order: that many weights and one more, and more on ties, as the published codes do.
+    Threshold {
+        /// Share in 0..1.
+        sparsity: f64,
+    },
+    /// The `count` smallest scores of each row; among equals the first columns.
+    PerRow {
+        /// Weights removed per row.
+        count: usize,
+    },
+    /// The `n` smallest scores of every `m` consecutive columns of a row, counted from the start of the slice and scored
+    /// when the first of them is reached; among equals the first columns.
+    NofM {
+        /// Weights removed of each group.
+        n: usize,
+        /// Columns of a group.
+        m: usize,
+    },
+    /// Those marked 1, row-major `[rows, cols]`.
+    Given(&'a [u8]),
+}
+
+/// Which grid a weight is rounded to.
+#[derive(Clone, Copy, Debug)]
+pub struct Round<'a> {
+    /// Width and kind of the grids.
+    pub format: GridFormat,
+    /// When they are fitted.
+    pub fit: Fit<'a>,
+}
+
+/// When the grid of a group is fitted.
+#[derive(Clone, Copy, Debug)]
+pub enum Fit<'a> {
+    /// Before the sweep.
+    Before {
+        /// The grids.
+        grids: &'a Grids,
+        /// The group of each column, in the order of the sweep.
+        group_of: &'a [u32],
+    },
+    /// At the slice in which the group begins, to weights that hold the updates of earlier slices but not those made
+    /// inside the slice (GPTQ).
+    AtSlice {
+        /// Columns that share a grid.
+        group_size: usize,
+    },
+}
+
+/// What happens to a column: drop first, then round.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Rule<'a> {
+    /// Which weights become zero.
+    pub drop: Option<Drop<'a>>,
+    /// Which grid the others are rounded to.
+    pub round: Option<Round<'a>>,
+}
+
+/// What a sweep made, in the order in which the columns were given.
+#[derive(Clone, Debug)]
+pub struct Swept {
+    /// Row-major `[rows, cols]`.
+    pub weight: Vec<f32>,
+    /// 1 where the weight was zero before rounding, row-major `[rows, cols]`.
+    pub dropped: Vec<u8>,
+    /// Codes 0 ..= 2^bits − 1, row-major `[rows, cols]`; empty when nothing is rounded.
+    pub codes: Vec<u8>,
+    /// The grids used, when something is rounded.
+    pub grids: Option<Grids>,
+    /// Σ e²: with a full factor, tr(ΔW (H + damping) ΔWᵀ).
+    pub loss: f64,
+}
+
+/// ⌊share · count⌋ as the published codes compute it: a product of f64, truncated.
+pub fn share_of(share: f64, count: usize) -> usize {
+    (share * count as f64) as usize
+}
