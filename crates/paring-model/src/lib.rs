@@ -1,1 +1,25 @@
-//! Placeholder of the first commit.
+//! Transformer blocks that can be watched and whose linears can be swapped. Reads checkpoints, never writes them.
+//!
+//! * [`decoder`]: the traits [`Decoder`] and [`Block`].
+//! * [`fan`]: [`Fan`], [`Linear`] and the [`Tap`] that watches inputs.
+//! * [`weight`]: what a linear multiplies with.
+//! * [`source`]: checkpoint → checked tensors.
+//! * [`config`]: checked values of `config.json`.
+//! * [`parts`]: norms, rotary embeddings, token embedding, output head.
+//! * [`families`]: one file per model family, and [`open`].
+
+pub mod config;
+pub mod decoder;
+pub mod error;
+pub mod families;
+pub mod fan;
+pub mod parts;
+pub mod source;
+pub mod weight;
+
+pub use decoder::{Block, Decoder, LinearInfo};
+pub use error::{Error, Result};
+pub use families::{FAMILIES, Family, open};
+pub use fan::{Fan, Linear, Tap};
+pub use paring_kernels::matmul::Precision;
+pub use weight::{Dense, Weight};

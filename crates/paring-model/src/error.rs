@@ -1,0 +1,110 @@
+//! Everything that can go wrong, each in one line that says what to do.
+
+/// The result of this crate's functions.
+pub type Result<T> = std::result::Result<T, Error>;
+
+/// What was wrong, where, and what was expected instead.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The checkpoint's files could not be read or decoded.
+    #[error(transparent)]
+    Format(#[from] paring_format::Error),
+    /// A tensor operation failed (shapes or memory).
+    #[error("tensor operation: {0}")]
+    Tensor(#[from] candle_core::Error),
+    /// A tap refused or failed; the error is its own.
+    #[error("{0}")]
+    Tap(Box<dyn std::error::Error + Send + Sync>),
+    /// The config names no model family that this program has.
+    #[error("{file}: architecture {got} is not supported; use a model of one of: {known}")]
+    UnknownArchitecture {
+        /// The config file.
+        file: String,
+        /// What it names.
+        got: String,
+        /// The supported names, comma-separated.
+        known: String,
+    },
+    /// A value of the config is of the wrong type, out of range, or at odds with another one.
+    #[error("{file}: {key} should be {expected}, got {got}")]
+    BadConfig {
+        /// The config file.
+        file: String,
+        /// The key, dotted when nested.
+        key: String,
+        /// What would be accepted.
+        expected: String,
+        /// The value found.
+        got: String,
+    },
+    /// The config lacks a required key.
+    #[error("{file}: {key} is missing; add it as it is in the original model's config")]
+    MissingConfigKey {
+        /// The config file.
+        file: String,
+        /// The key, dotted when nested.
+        key: String,
+    },
+    /// The checkpoint lacks a tensor that the config promises.
+    #[error("{file}: the checkpoint has no tensor {name}; check that all its files are there and that {hint}")]
+    MissingTensor {
+        /// The config file.
+        file: String,
+        /// The tensor's name, or the module's for a linear in any layout.
+        name: String,
+        /// The config keys that ask for the tensor.
+        hint: String,
+    },
+    /// A stored tensor does not have the shape that the config implies.
+    #[error("tensor {name} has shape {got:?} but the config implies {expected:?}; config and weights do not match")]
+    TensorShape {
+        /// The tensor's name.
+        name: String,
+        /// Shape by the config.
+        expected: Vec<usize>,
+        /// Shape in the file.
+        got: Vec<usize>,
+    },
+    /// A stored tensor is not of a type that can be used here.
+    #[error("tensor {name} is of type {got}; expected F32, F16, BF16 or F64")]
+    TensorType {
+        /// The tensor's name.
+        name: String,
+        /// Type in the file.
+        got: String,
+    },
+    /// A weight was given with the wrong number of values.
+    #[error("a weight of {rows} x {cols} needs {} values, got {got}", .rows * .cols)]
+    WeightSize {
+        /// Outputs.
+        rows: usize,
+        /// Inputs.
+        cols: usize,
+        /// Values given.
+        got: usize,
+    },
+    /// A sequence is longer than the model's positions.
+    #[error("a sequence of {tokens} tokens is longer than the model's {max} positions; use a shorter one")]
+    TooLong {
+        /// Tokens in the sequence.
+        tokens: usize,
+        /// `max_position_embeddings`.
+        max: usize,
+    },
+    /// A token id that the model has no embedding for.
+    #[error("token {token} is outside the model's vocabulary of {vocab}; use the tokenizer of this model")]
+    TokenOutOfRange {
+        /// The token id.
+        token: u32,
+        /// `vocab_size`.
+        vocab: usize,
+    },
+    /// The token ids do not fill the rows they are said to have.
+    #[error("{tokens} token ids do not make {rows} equal, non-empty rows")]
+    UnevenRows {
+        /// Number of ids.
+        tokens: usize,
+        /// Number of rows asked for.
+        rows: usize,
+    },
+}

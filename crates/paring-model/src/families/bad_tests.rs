@@ -1,0 +1,131 @@
+//! Configs and checkpoints that lie: each gets its own one-line error before any work.
+
+use std::sync::Arc;
+
+use paring_format::Checkpoint;
+use serde_json::{Value, json};
+
+use super::tests::folder;
+use crate::{Precision, open};
+
+/// Opens the golden model `name` with changed config values (null removes a key) and returns the error's text after
+/// the folder's name.
+fn error_of(name: &str, changes: Value) -> Result<(), String> {
+    let copy = tempfile::tempdir().unwrap();
+    let read = |file: &str| std::fs::read(folder(name).join(file)).unwrap();
+    std::fs::write(copy.path().join("model.safetensors"), read("model.safetensors")).unwrap();
+    let mut config: Value = serde_json::from_slice(&read("config.json")).unwrap();
+    for (key, value) in changes.as_object().unwrap() {
+        match value {
+            Value::Null => drop(config.as_object_mut().unwrap().remove(key)),
+            value => config[key] = value.clone(),
+        }
+    }
+    std::fs::write(copy.path().join("config.json"), config.to_string()).unwrap();
+    let checkpoint = Checkpoint::open(copy.path()).map_err(|e| e.to_string())?;
+    match open(Arc::new(checkpoint), Precision::F32) {
+        Ok(_) => Ok(()),
+        Err(error) => {
+            let text = error.to_string();
+            assert!(!text.contains('\n'), "{text}");
+            Err(text.replace(&format!("{}/", copy.path().display()), ""))
+        }
+    }
+}
+
+fn check(changes: Value, expected: &str) {
+    assert_eq!(error_of("llama", changes.clone()), Err(expected.to_string()), "{changes}");
+}
+
+#[test]
+fn architectures() {
+    check(
+        json!({"architectures": ["GPT2LMHeadModel"]}),
+        "config.json: architecture GPT2LMHeadModel is not supported; use a model of one of: LlamaForCausalLM",
+    );
+    check(
+        json!({"architectures": null, "model_type": "gpt2"}),
+        "config.json: architecture gpt2 is not supported; use a model of one of: LlamaForCausalLM",
+    );
+    check(
+        json!({"architectures": null, "model_type": null}),
+        "config.json: architectures is missing; add it as it is in the original model's config",
+    );
+    check(json!({"architectures": 3}), "config.json: architectures should be a list of names, got 3");
+    assert_eq!(error_of("llama", json!({"architectures": null})), Ok(()));
+}
+
+#[test]
+fn values() {
+    check(
+        json!({"hidden_size": null}),
+        "config.json: hidden_size is missing; add it as it is in the original model's config",
+    );
+    check(
+        json!({"hidden_size": "32"}),
+        "config.json: hidden_size should be a whole number from 1 to 1048576, got \"32\"",
+    );
+    check(json!({"hidden_size": 0}), "config.json: hidden_size should be a whole number from 1 to 1048576, got 0");
+    check(
+        json!({"num_hidden_layers": 1e18}),
+        "config.json: num_hidden_layers should be a whole number from 1 to 10000, got 1e18",
+    );
+    check(
+        json!({"vocab_size": u64::MAX}),
+        "config.json: vocab_size should be a whole number from 1 to 16777216, got 18446744073709551615",
+    );
+    check(
+        json!({"intermediate_size": -48}),
+        "config.json: intermediate_size should be a whole number from 1 to 4194304, got -48",
+    );
+    check(
+        json!({"num_key_value_heads": 3}),
+        "config.json: num_key_value_heads should be a divisor of num_attention_heads (4), got 3",
+    );
+    check(
+        json!({"num_attention_heads": 5, "num_key_value_heads": 5, "head_dim": null}),
+        "config.json: hidden_size should be a multiple of num_attention_heads (5), got 32",
+    );
+    check(
+        json!({"head_dim": 7}),
+        "config.json: head_dim should be such that each head has an even number of elements, got 7",
+    );
+    check(json!({"hidden_act": "gelu"}), "config.json: hidden_act should be silu, got \"gelu\"");
+    check(json!({"rms_norm_eps": "x"}), "config.json: rms_norm_eps should be a number from 0e0 to 1e0, got \"x\"");
+    check(json!({"attention_bias": 1}), "config.json: attention_bias should be true or false, got 1");
+    check(
+        json!({"rope_parameters": {"rope_type": "longrope"}}),
+        "config.json: rope_parameters.rope_type should be one of default, linear, dynamic, llama3, got \"longrope\"",
+    );
+    check(
+        json!({"max_position_embeddings": 0}),
+        "config.json: max_position_embeddings should be a whole number from 1 to 1073741824, got 0",
+    );
+}
+
+#[test]
+fn configs_that_do_not_fit_the_weights() {
+    check(
+        json!({"vocab_size": 65}),
+        "tensor model.embed_tokens.weight has shape [64, 32] but the config implies [65, 32]; \
+         config and weights do not match",
+    );
+    check(
+        json!({"intermediate_size": 50}),
+        "tensor model.layers.0.mlp.gate_proj.weight has shape [48, 32] but the config implies [50, 32]; \
+         config and weights do not match",
+    );
+    check(
+        json!({"num_hidden_layers": 3}),
+        "config.json: the checkpoint has no tensor model.layers.2.input_layernorm.weight; check that all its files \
+         are there and that num_hidden_layers is right",
+    );
+    check(
+        json!({"attention_bias": true}),
+        "config.json: the checkpoint has no tensor model.layers.0.self_attn.q_proj.bias; check that all its files \
+         are there and that attention_bias and mlp_bias are right",
+    );
+    let untied = "config.json: the checkpoint has no tensor lm_head; check that all its files are there and that \
+                  tie_word_embeddings is right";
+    assert_eq!(error_of("bias_tied", json!({"tie_word_embeddings": false})), Err(untied.to_string()));
+}

@@ -1,0 +1,63 @@
+//! Model families, one file each, found by the names that stand in the config.
+
+pub mod llama;
+
+use std::sync::Arc;
+
+use paring_format::Checkpoint;
+use paring_kernels::matmul::Precision;
+use serde_json::Value;
+
+use crate::{Decoder, Error, Result, config::Config, source::config_file};
+
+/// How to open the models of a family.
+pub struct Family {
+    /// For help texts.
+    pub name: &'static str,
+    /// Entries of the config's `architectures` that this family reads; the first is the current one.
+    pub architectures: &'static [&'static str],
+    /// The config's `model_type` where it has no `architectures`.
+    pub model_types: &'static [&'static str],
+    /// Checks the config against the stored tensors; reads no weights yet.
+    pub open: fn(Arc<Checkpoint>, Precision) -> Result<Box<dyn Decoder>>,
+}
+
+/// All families.
+pub static FAMILIES: &[Family] = &[llama::FAMILY];
+
+/// Opens the model of a checkpoint. Everything the model needs is checked to be stored with the right shape before
+/// this returns; no weights are read. `precision` is how products with linears round their inputs; all else is f32.
+pub fn open(checkpoint: Arc<Checkpoint>, precision: Precision) -> Result<Box<dyn Decoder>> {
+    let file = config_file(&checkpoint);
+    let (key, got) = {
+        let config = Config::new(&file, checkpoint.config());
+        match config.get("architectures") {
+            Some(Value::Array(names)) if !names.is_empty() => {
+                ("architectures", names[0].as_str().unwrap_or("that is no string").to_string())
+            }
+            Some(Value::Array(_)) | None => (
+                "model_type",
+                config.text_if("model_type")?.ok_or_else(|| config.missing("architectures"))?.to_string(),
+            ),
+            Some(_) => return Err(config.bad("architectures", "a list of names")),
+        }
+    };
+    let knows = |family: &&Family| {
+        let names = if key == "architectures" { family.architectures } else { family.model_types };
+        names.contains(&got.as_str())
+    };
+    match FAMILIES.iter().find(knows) {
+        Some(family) => (family.open)(checkpoint, precision),
+        None => {
+            let known: Vec<&str> = FAMILIES.iter().filter_map(|family| family.architectures.first().copied()).collect();
+            Err(Error::UnknownArchitecture { file, got, known: known.join(", ") })
+        }
+    }
+}
+
+#[cfg(test)]
+mod bad_tests;
+#[cfg(test)]
+mod fixture_tests;
+#[cfg(test)]
+mod tests;

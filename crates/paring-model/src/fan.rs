@@ -1,0 +1,62 @@
+//! One input feeding several linears, and what watches that input.
+
+use std::sync::Arc;
+
+use candle_core::Tensor;
+
+use crate::{Result, Weight};
+
+/// Watches the inputs of a block's fans. `()` is the tap that ignores them.
+pub trait Tap {
+    /// `x [b, t, cols]` f32 is the input of the block's fan number `fan`, counted as in [`crate::Block::fans`]: all
+    /// linears of that fan are about to be multiplied with exactly this tensor. An error ends the pass.
+    fn see(&mut self, fan: usize, x: &Tensor) -> Result<()>;
+}
+
+impl Tap for () {
+    fn see(&mut self, _: usize, _: &Tensor) -> Result<()> {
+        Ok(())
+    }
+}
+
+/// Linears that share one input. Statistics belong to fans, weights to linears.
+pub struct Fan {
+    /// `qkv`, `o`, `gate_up` or `down` in Llama.
+    pub name: &'static str,
+    /// In the order in which the block uses their outputs.
+    pub linears: Vec<Linear>,
+}
+
+impl Fan {
+    /// Shows `x [b, t, cols]` to the tap as the input of fan `index`, then returns each linear's output
+    /// `[b, t, rows]`, in the order of [`Fan::linears`].
+    pub fn forward(&self, index: usize, x: &Tensor, tap: &mut dyn Tap) -> Result<Vec<Tensor>> {
+        tap.see(index, x)?;
+        self.linears.iter().map(|linear| linear.forward(x)).collect()
+    }
+}
+
+/// `y = x Wᵀ + bias`, with its name in the checkpoint. Replace `weight` to swap what the block multiplies with.
+pub struct Linear {
+    /// Full module path in the checkpoint, without `.weight`.
+    pub name: String,
+    /// Outputs.
+    pub rows: usize,
+    /// Inputs.
+    pub cols: usize,
+    /// `[rows, cols]`.
+    pub weight: Arc<dyn Weight>,
+    /// f32 `[rows]`.
+    pub bias: Option<Tensor>,
+}
+
+impl Linear {
+    /// `x [.., cols]` f32 → `[.., rows]` f32.
+    pub fn forward(&self, x: &Tensor) -> Result<Tensor> {
+        let y = self.weight.matmul(x)?;
+        match &self.bias {
+            Some(bias) => Ok(y.broadcast_add(bias)?),
+            None => Ok(y),
+        }
+    }
+}

@@ -1,0 +1,232 @@
+//! The output head: activations → logits and likelihoods, with the head's rows read and multiplied in pieces.
+
+use candle_core::{Storage, Tensor};
+use paring_kernels::matmul::Matrix;
+use rayon::prelude::*;
+
+use crate::{Error, Result, parts::embedding::row_length, source::Source};
+
+/// Rows of the head (vocabulary entries) in memory at a time.
+const VOCAB_CHUNK: usize = 4096;
+/// Positions multiplied with a piece of the head at a time.
+const POSITION_CHUNK: usize = 1024;
+/// Positions for which the head is read once. Their normalised activations are in memory together.
+const POSITION_GROUP: usize = 16 * POSITION_CHUNK;
+
+/// The head of a model: a stored matrix `[vocab, dim]`, tied to the embedding or not.
+pub struct Head {
+    /// Module path, without `.weight`.
+    module: String,
+    vocab: usize,
+    dim: usize,
+}
+
+/// The running log-sum-exp of one position.
+#[derive(Clone, Copy)]
+struct Running {
+    top: f32,
+    /// Of exp(logit − top), in f64 across pieces so that the number of pieces leaves no trace.
+    sum: f64,
+    target: f32,
+}
+
+impl Head {
+    /// The matrix `module.weight` (or a compressed layout of it), whose presence and shape the caller has checked.
+    pub fn new(module: String, vocab: usize, dim: usize) -> Self {
+        Self { module, vocab, dim }
+    }
+
+    /// `h [b, t, dim]`, `norm` the final norm of `[n, dim]` → logits `[b, t, vocab]`.
+    pub fn logits(&self, source: &Source, h: &Tensor, norm: impl Fn(&Tensor) -> Result<Tensor>) -> Result<Tensor> {
+        let (b, t, dim) = h.dims3()?;
+        let x = norm(&h.reshape((b * t, dim))?)?;
+        let mut pieces = Vec::new();
+        self.pieces(source, |_, matrix| {
+            pieces.push(matrix.matmul(&x)?);
+            Ok(())
+        })?;
+        Ok(Tensor::cat(&pieces, 1)?.reshape((b, t, self.vocab))?)
+    }
+
+    /// −log p(`ids[t + 1]`) at each position but the last of each row of `h [b, t, dim]`; see
+    /// [`crate::Decoder::nll`]. Memory: one piece of the head, one block of logits, and the normalised activations of
+    /// [`POSITION_GROUP`] positions.
+    pub fn nll(
+        &self,
+        source: &Source,
+        h: &Tensor,
+        ids: &[u32],
+        norm: impl Fn(&Tensor) -> Result<Tensor>,
+    ) -> Result<Vec<f32>> {
+        let (b, t, _) = h.dims3()?;
+        if row_length(ids, b)? != t {
+            return Err(Error::UnevenRows { tokens: ids.len(), rows: b });
+        }
+        if let Some(&token) = ids.iter().find(|&&token| token as usize >= self.vocab) {
+            return Err(Error::TokenOutOfRange { token, vocab: self.vocab });
+        }
+        let (each, mut out) = (t - 1, Vec::with_capacity(b * (t - 1)));
+        let targets: Vec<u32> = ids.chunks_exact(t).flat_map(|row| &row[1..]).copied().collect();
+        for first in (0..targets.len()).step_by(POSITION_GROUP) {
+            let last = (first + POSITION_GROUP).min(targets.len());
+            let mut parts = Vec::new();
+            let mut at = first;
+            while at < last {
+                let (row, start) = (at / each, at % each);
+                let count = (each - start).min(last - at);
+                parts.push(h.get(row)?.narrow(0, start, count)?);
+                at += count;
+            }
+            let x = norm(&Tensor::cat(&parts, 0)?)?;
+            out.extend(self.group(source, &x, &targets[first..last])?);
+        }
+        Ok(out)
+    }
+
+    /// Normalised `x [n, dim]` and n targets → n values.
+    fn group(&self, source: &Source, x: &Tensor, targets: &[u32]) -> Result<Vec<f32>> {
+        let mut running = vec![Running { top: f32::NEG_INFINITY, sum: 0.0, target: 0.0 }; targets.len()];
+        self.pieces(source, |first, matrix| {
+            for (piece, states) in running.chunks_mut(POSITION_CHUNK).enumerate() {
+                let start = piece * POSITION_CHUNK;
+                let logits = matrix.matmul(&x.narrow(0, start, states.len())?)?;
+                let width = logits.dim(1)?;
+                let targets = &targets[start..start + states.len()];
+                with_f32(&logits, |logits| {
+                    let rows = logits.par_chunks_exact(width).zip(targets);
+                    states.par_iter_mut().zip(rows).for_each(|(state, (row, &target))| {
+                        state.add(row);
+                        if let Some(&logit) = (target as usize).checked_sub(first).and_then(|at| row.get(at)) {
+                            state.target = logit;
+                        }
+                    });
+                })?;
+            }
+            Ok(())
+        })?;
+        Ok(running.iter().map(|r| (r.sum.ln() + f64::from(r.top) - f64::from(r.target)) as f32).collect())
+    }
+
+    /// Calls `f` with the first row's number and the matrix of each piece of the head, in order.
+    fn pieces(&self, source: &Source, mut f: impl FnMut(usize, &Matrix) -> Result<()>) -> Result<()> {
+        let weight = format!("{}.weight", self.module);
+        // A dense head is read row by row; a compressed one is decoded whole, once for each call.
+        let whole = if source.expect(&weight, &[self.vocab, self.dim], "").is_ok() {
+            None
+        } else {
+            Some(source.dense(&self.module, self.vocab, self.dim)?)
+        };
+        for first in (0..self.vocab).step_by(VOCAB_CHUNK) {
+            let count = VOCAB_CHUNK.min(self.vocab - first);
+            let values = match &whole {
+                Some(values) => values[first * self.dim..(first + count) * self.dim].to_vec(),
+                None => source.rows(&weight, first, count, self.dim)?,
+            };
+            f(first, &Matrix::new(count, self.dim, values, source.precision()))?;
+        }
+        Ok(())
+    }
+}
+
+impl Running {
+    /// Takes in the logits of one piece.
+    fn add(&mut self, row: &[f32]) {
+        let top = max(row).max(self.top);
+        if top > self.top {
+            self.sum *= (f64::from(self.top) - f64::from(top)).exp();
+            self.top = top;
+        }
+        self.sum += sum_exp(row, self.top);
+    }
+}
+
+/// Independent partial results, so that the loops below run in vector registers. The number of lanes is fixed: the
+/// result is the same on every machine.
+const LANES: usize = 16;
+
+fn max(row: &[f32]) -> f32 {
+    let mut top = [f32::NEG_INFINITY; LANES];
+    let chunks = row.chunks_exact(LANES);
+    let rest = chunks.remainder();
+    for chunk in chunks {
+        for (top, &v) in top.iter_mut().zip(chunk) {
+            *top = if v > *top { v } else { *top };
+        }
+    }
+    rest.iter().chain(&top).fold(f32::NEG_INFINITY, |a, &b| a.max(b))
+}
+
+/// Sum of exp(v − top) over values that are at most `top`.
+fn sum_exp(row: &[f32], top: f32) -> f64 {
+    let mut sums = [0f32; LANES];
+    let chunks = row.chunks_exact(LANES);
+    let rest = chunks.remainder();
+    for chunk in chunks {
+        for (sum, &v) in sums.iter_mut().zip(chunk) {
+            *sum += exp(v - top);
+        }
+    }
+    let rest: f64 = rest.iter().map(|&v| f64::from(exp(v - top))).sum();
+    rest + sums.iter().map(|&s| f64::from(s)).sum::<f64>()
+}
+
+/// e^x for x ≤ 0 within 2 units in the last place, without branches; under −87 it stays at e^−87 (1.6e-38), which is
+/// nothing beside the largest term of a sum, 1.
+#[inline(always)]
+fn exp(x: f32) -> f32 {
+    // Adding and subtracting 1.5·2^23 rounds to an integer, which then stands in the low bits of the sum.
+    const ROUND: f32 = 12_582_912.0;
+    // ln 2 in two parts, the first with few enough bits that n times it is exact.
+    const LN2_HIGH: f32 = 0.693_359_4;
+    const LN2_LOW: f32 = -2.121_944_4e-4;
+    let x = if x < -87.0 { -87.0 } else { x };
+    let shifted = x * std::f32::consts::LOG2_E + ROUND;
+    let n = shifted - ROUND;
+    let r = x - n * LN2_HIGH - n * LN2_LOW;
+    // The series up to r^7; |r| ≤ ln 2 / 2, so the next term is under 6e-9.
+    let p = 1.0 / 720.0 + r * (1.0 / 5040.0);
+    let p = 1.0 / 24.0 + r * (1.0 / 120.0 + r * p);
+    let p = 1.0 + r * (1.0 + r * (0.5 + r * (1.0 / 6.0 + r * p)));
+    p * f32::from_bits((shifted.to_bits() << 23).wrapping_add(0x3f80_0000))
+}
+
+/// The values of an f32 tensor: borrowed where they lie in host memory, copied from elsewhere.
+fn with_f32<T>(x: &Tensor, f: impl FnOnce(&[f32]) -> T) -> Result<T> {
+    let x = x.contiguous()?;
+    let (storage, layout) = x.storage_and_layout();
+    if let Storage::Cpu(cpu) = &*storage {
+        let start = layout.start_offset();
+        return Ok(f(&cpu.as_slice::<f32>()?[start..start + layout.shape().elem_count()]));
+    }
+    drop(storage);
+    Ok(f(&x.flatten_all()?.to_vec1::<f32>()?))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn exp_is_accurate_where_it_matters() {
+        for i in 0..87_000 {
+            let x = -(i as f32) * 1e-3;
+            let expected = f64::from(x).exp();
+            let error = (f64::from(exp(x)) - expected).abs() / expected;
+            assert!(error < 2.4e-7, "exp({x}): relative error {error:e}");
+        }
+        assert_eq!(exp(0.0), 1.0);
+        assert!(exp(-1e30) < 2e-38 && exp(f32::NEG_INFINITY) < 2e-38 && exp(f32::NAN).is_nan());
+    }
+
+    #[test]
+    fn pieces_of_any_size_give_the_same_sum() {
+        let logits: Vec<f32> = (0..1000).map(|i| ((i * 7919) % 1000) as f32 * 0.05 - 20.0).collect();
+        let expected = logits.iter().map(|&v| f64::from(v).exp()).sum::<f64>().ln();
+        for piece in [1, 3, 16, 17, 333, 1000] {
+            let mut state = Running { top: f32::NEG_INFINITY, sum: 0.0, target: 0.0 };
+            logits.chunks(piece).for_each(|row| state.add(row));
+            let got = state.sum.ln() + f64::from(state.top);
+            assert!((got - expected).abs() < 1e-6, "{piece}: {got} instead of {expected}");
+        }
+    }
+}

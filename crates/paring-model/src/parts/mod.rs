@@ -1,0 +1,6 @@
+//! What several families are built of.
+
+pub mod embedding;
+pub mod head;
+pub mod norm;
+pub mod rope;

@@ -1,0 +1,141 @@
+//! Checkpoint → tensors of the expected names, shapes and types.
+
+use std::sync::Arc;
+
+use candle_core::{Device, Tensor};
+use paring_format::{Checkpoint, Dtype, Values};
+use paring_kernels::matmul::Precision;
+
+use crate::{Dense, Error, Linear, LinearInfo, Result};
+
+/// Tensors by name, each checked against what the config implies before it is used.
+pub struct Source {
+    checkpoint: Arc<Checkpoint>,
+    prefix: &'static str,
+    precision: Precision,
+}
+
+impl Source {
+    /// Tensors of `checkpoint` under the first of `prefixes` that makes `marker` a stored tensor's name (a model may be
+    /// saved with or without its head, and then with or without `model.`); under the first prefix if none does, so
+    /// that the missing tensor is reported under its usual name. `precision` is for products with linears.
+    pub fn new(
+        checkpoint: Arc<Checkpoint>,
+        prefixes: &'static [&'static str],
+        marker: &str,
+        precision: Precision,
+    ) -> Self {
+        let found = prefixes.iter().find(|prefix| checkpoint.info(&format!("{prefix}{marker}")).is_some());
+        let prefix = found.or(prefixes.first()).copied().unwrap_or("");
+        Self { checkpoint, prefix, precision }
+    }
+
+    /// How products round their inputs.
+    pub fn precision(&self) -> Precision {
+        self.precision
+    }
+
+    /// The stored name of what the family calls `local`.
+    pub fn name(&self, local: &str) -> String {
+        format!("{}{local}", self.prefix)
+    }
+
+    /// Whether a tensor of this full name is stored.
+    pub fn has(&self, name: &str) -> bool {
+        self.checkpoint.info(name).is_some()
+    }
+
+    /// Whether the module has a weight in any layout.
+    pub fn has_linear(&self, module: &str) -> bool {
+        ["weight", "weight_packed"].iter().any(|part| self.has(&format!("{module}.{part}")))
+    }
+
+    /// Full names of all stored tensors of a module, sorted.
+    pub fn parts_of(&self, module: &str) -> Vec<String> {
+        let within = |name: &str| name.strip_prefix(module).is_some_and(|rest| rest.starts_with('.'));
+        self.checkpoint.names().filter(|name| within(name)).map(String::from).collect()
+    }
+
+    /// Checks that a float tensor of this name and shape is stored. `hint` names the config keys that ask for it.
+    pub fn expect(&self, name: &str, shape: &[usize], hint: &str) -> Result<()> {
+        let info = self.checkpoint.info(name).ok_or_else(|| self.missing(name, hint))?;
+        check_shape(name, shape, &info.shape)?;
+        if info.dtype.is_float() {
+            return Ok(());
+        }
+        Err(Error::TensorType { name: name.to_string(), got: info.dtype.to_string() })
+    }
+
+    /// Checks that the linear is stored, dense or compressed, in a layout that can be read and with the shape it
+    /// should have. Reads at most a shape.
+    pub fn expect_linear(&self, module: &str, rows: usize, cols: usize, hint: &str) -> Result<()> {
+        self.checkpoint.linear_format(module)?;
+        let weight = format!("{module}.weight");
+        if let Some(info) = self.checkpoint.info(&weight) {
+            return check_shape(&weight, &[rows, cols], &info.shape);
+        }
+        if !self.has_linear(module) {
+            return Err(self.missing(module, hint));
+        }
+        // Packed codes can't tell the number of columns, so the layout stores the shape as a tensor.
+        let name = format!("{module}.weight_shape");
+        let info = self.checkpoint.info(&name).ok_or_else(|| self.missing(&name, hint))?;
+        let bytes = self.checkpoint.read(&name)?;
+        let stored: Vec<i64> = match info.dtype {
+            Dtype::I64 => bytes.as_chunks::<8>().0.iter().map(|&b| i64::from_le_bytes(b)).collect(),
+            Dtype::I32 => bytes.as_chunks::<4>().0.iter().map(|&b| i64::from(i32::from_le_bytes(b))).collect(),
+            _ => Vec::new(),
+        };
+        let stored: Vec<usize> = stored.into_iter().map(|n| usize::try_from(n).unwrap_or(usize::MAX)).collect();
+        check_shape(module, &[rows, cols], &stored)
+    }
+
+    /// A stored float tensor as f32. Errors when its shape differs or a value is not finite.
+    pub fn tensor(&self, name: &str, shape: &[usize]) -> Result<Tensor> {
+        Ok(Tensor::from_vec(self.checkpoint.read_f32(name, shape)?, shape, &Device::Cpu)?)
+    }
+
+    /// Rows `first .. first + count` of a stored float matrix with `cols` columns, as f32, row-major. Errors on values
+    /// that are not finite.
+    pub fn rows(&self, name: &str, first: usize, count: usize, cols: usize) -> Result<Vec<f32>> {
+        let values = self.checkpoint.read_rows_f32(name, first, count)?;
+        if values.len() != count * cols {
+            return Err(Error::WeightSize { rows: count, cols, got: values.len() });
+        }
+        Ok(values)
+    }
+
+    /// The dense weight of a linear stored in any layout, row-major `[rows, cols]`.
+    pub fn dense(&self, module: &str, rows: usize, cols: usize) -> Result<Vec<f32>> {
+        let stored = self.checkpoint.read_linear(module, rows, cols)?;
+        Ok(match stored.values {
+            Values::Dense(values) => values,
+            Values::Codes { .. } => stored.to_dense(),
+        })
+    }
+
+    /// Reads a linear, with its bias if it has one.
+    pub fn linear(&self, info: &LinearInfo, bias: bool) -> Result<Linear> {
+        let LinearInfo { ref name, rows, cols, .. } = *info;
+        let weight = Dense::new(rows, cols, self.dense(name, rows, cols)?, self.precision)?;
+        let bias = if bias { Some(self.tensor(&format!("{name}.bias"), &[rows])?) } else { None };
+        Ok(Linear { name: name.clone(), rows, cols, weight: Arc::new(weight), bias })
+    }
+
+    fn missing(&self, name: &str, hint: &str) -> Error {
+        let file = config_file(&self.checkpoint);
+        Error::MissingTensor { file, name: name.to_string(), hint: hint.to_string() }
+    }
+}
+
+/// The config's name for messages.
+pub fn config_file(checkpoint: &Checkpoint) -> String {
+    checkpoint.config_path().display().to_string()
+}
+
+fn check_shape(name: &str, expected: &[usize], got: &[usize]) -> Result<()> {
+    if expected == got {
+        return Ok(());
+    }
+    Err(Error::TensorShape { name: name.to_string(), expected: expected.to_vec(), got: got.to_vec() })
+}
