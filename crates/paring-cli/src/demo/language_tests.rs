@@ -172,7 +172,7 @@ fn vocabulary_covers_the_text_and_is_skewed() {
     assert!(counts.len() + 8 > words.len(), "even the rarest words are in use");
     assert_eq!(counts.values().sum::<usize>(), sample.words);
     let mut nouns: Vec<usize> =
-        lexicon().nouns.iter().map(|forms| forms.iter().map(|f| counts[f.as_str()]).sum()).collect();
+        lexicon().nouns.iter().map(|forms| forms.iter().map(|f| counts.get(f.as_str()).unwrap_or(&0)).sum()).collect();
     nouns.sort_unstable();
     let common: usize = nouns[NOUNS - NOUNS / 10..].iter().sum();
     assert!(
