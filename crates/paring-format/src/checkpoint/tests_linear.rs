@@ -1,1 +1,123 @@
+use super::*;
+use crate::testing::Rng;
+use crate::{Compressed, LAYOUTS, Scheme, Tensor, Writer};
 
+/// Writes one linear `m` beside a dense `lm_head`, and returns folder and quantization.
+fn store(c: &Compressed, layout: &str) -> (tempfile::TempDir, QuantConfig) {
+    let scheme = Scheme::of(c, layout, vec!["Linear".to_string()]);
+    let quant = QuantConfig::new(vec![("group_0".to_string(), scheme)], vec!["lm_head".to_string()]);
+    let layout = crate::layouts::layout(layout).unwrap();
+    let mut tensors: Vec<Tensor> = (layout.encode(c).unwrap().into_iter())
+        .map(|(local, part)| Tensor {
+            name: format!("m.{local}"),
+            dtype: part.dtype,
+            shape: part.shape,
+            bytes: part.bytes,
+        })
+        .collect();
+    tensors.push(Tensor {
+        name: "lm_head.weight".to_string(),
+        dtype: Dtype::F16,
+        shape: vec![1, 2],
+        bytes: Dtype::F16.encode(&[1.0, -2.0]),
+    });
+    let dir = tempfile::tempdir().unwrap();
+    let mut writer = Writer::create(dir.path(), 1, false).unwrap();
+    writer.shard(0, tensors).unwrap();
+    let config = serde_json::json!({"model_type": "llama", "quantization_config": quant.to_json()});
+    writer.finish(&config, &[]).unwrap();
+    (dir, quant)
+}
+
+#[test]
+fn every_layout_through_a_folder() {
+    let mut rng = Rng(2);
+    let made = [
+        rng.dense(4, 16, Dtype::Bf16),
+        rng.codes(4, 16, Dtype::Bf16, 4, 8, false),
+        rng.codes(4, 16, Dtype::F32, 3, 16, true),
+    ];
+    for layout in LAYOUTS {
+        for c in made.iter().filter(|c| layout.accepts(c)) {
+            let (dir, quant) = store(c, layout.name());
+            let checkpoint = Checkpoint::open(dir.path()).unwrap();
+            assert_eq!(checkpoint.quant_config().unwrap(), Some(quant.clone()));
+            assert_eq!(&checkpoint.read_linear("m", 4, 16).unwrap(), c);
+            let format = checkpoint.linear_format("m").unwrap();
+            assert_eq!(format, LinearFormat { layout: layout.name(), scheme: Some(quant.groups[0].1.clone()) });
+            let head = checkpoint.read_linear("lm_head", 1, 2).unwrap();
+            assert_eq!((head.dtype, head.to_dense()), (Dtype::F16, vec![1.0, -2.0]));
+            assert_eq!(checkpoint.linear_format("lm_head").unwrap(), LinearFormat { layout: "dense", scheme: None });
+
+            let text = checkpoint.read_linear("m", 16, 4).unwrap_err().to_string();
+            assert!(text.contains("model.safetensors: m.weight: shape [4, 16], expected [16, 4]"), "{text}");
+            let text = checkpoint.read_linear("gone", 4, 16).unwrap_err().to_string();
+            assert!(text.contains("gone.weight") || text.contains("no tensor"), "{text}");
+        }
+    }
+}
+
+/// A checkpoint with the linear `m` as a packed matrix, under another configuration.
+fn with_config(config: &str) -> Checkpoint {
+    let c = Rng(2).codes(4, 16, Dtype::Bf16, 4, 8, false);
+    let (dir, _) = store(&c, "pack-quantized");
+    std::fs::write(dir.path().join(CONFIG), config).unwrap();
+    Checkpoint::open(dir.path()).unwrap()
+}
+
+#[test]
+fn configurations_and_tensors_that_disagree() {
+    let check = |config: &str, parts: &[&str]| {
+        let text = with_config(config).read_linear("m", 4, 16).unwrap_err().to_string();
+        for part in parts {
+            assert!(text.contains(part), "{text:?} lacks {part:?}");
+        }
+    };
+    check("{}", &["m.weight", "no group of the quantization_config covers it"]);
+    check(r#"{"quantization_config": {"quant_method": "gptq"}}"#, &["gptq"]);
+    check(r#"{"quantization_config": 7}"#, &["quantization_config", "not an object"]);
+    let group = |scheme: &str| {
+        format!(
+            r#"{{"quantization_config": {{"quant_method": "compressed-tensors", "quantization_status": "compressed",
+            "config_groups": {{"g": {{"targets": ["Linear"], {scheme}}}}}}}}}"#
+        )
+    };
+    check(&group(r#""format": "int-quantized", "weights": {}"#), &["m.weight", "the module has weight_packed"]);
+    check(&group(r#""format": "dense", "weights": null"#), &["m.weight", "the module has weight_packed"]);
+    check(&group(r#""weights": {"num_bits": 8, "group_size": 8}"#), &["m.weight_packed", "[4, 2]", "[4, 4]"]);
+    check(&group(r#""weights": {"num_bits": 4, "group_size": 16}"#), &["m.weight_scale", "[4, 2]", "[4, 1]"]);
+    check(&group(r#""weights": {"num_bits": 4, "group_size": 5}"#), &["m: 16 columns", "group size 5"]);
+}
+
+#[test]
+fn an_unreadable_quantization_stops_linears_only() {
+    let checkpoint = with_config(r#"{"quantization_config": {"quant_method": "awq"}}"#);
+    assert!(checkpoint.quant_config().is_err());
+    assert!(checkpoint.linear_format("m").is_err());
+    assert!(checkpoint.read("m.weight_packed").is_ok());
+}
+
+#[test]
+fn damaged_configurations_never_panic() {
+    let c = Rng(2).codes(4, 16, Dtype::Bf16, 4, 8, false);
+    let (dir, quant) = store(&c, "pack-quantized");
+    let shard = std::fs::read(dir.path().join(SINGLE)).unwrap();
+    let config = serde_json::json!({"quantization_config": quant.to_json()}).to_string();
+    let mut rng = Rng(13);
+    for round in 0..4000 {
+        let (mut config, mut shard) = (config.clone().into_bytes(), shard.clone());
+        let damaged = if round % 2 == 0 { &mut config } else { &mut shard };
+        for _ in 0..1 + rng.below(3) {
+            let at = rng.below(damaged.len());
+            damaged[at] =
+                if damaged[at].is_ascii_digit() { b'0' + rng.below(10) as u8 } else { b' ' + rng.below(95) as u8 };
+        }
+        let shard: &'static [u8] = Box::leak(shard.into_boxed_slice());
+        let config = String::from_utf8(config).unwrap();
+        let Ok(checkpoint) = Checkpoint::from_memory("fuzz", &config, &[("f", shard)]) else { continue };
+        checkpoint.quant_config().map(drop).unwrap_or(());
+        if let Ok(c) = checkpoint.read_linear("m", 4, 16) {
+            assert_eq!(c.to_dense().len(), 64);
+        }
+    }
+}

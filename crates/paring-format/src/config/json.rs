@@ -21,7 +21,9 @@ impl QuantConfig {
         }
         match root.get("quantization_status").and_then(Value::as_str) {
             Some("compressed") => {}
-            Some(other) => return Err(unsupported(ROOT, format!("the status {other} (only compressed is)"))),
+            Some(other) => {
+                return Err(unsupported(ROOT, format!("the status {other} (weights that are not compressed)")));
+            }
             None => return Err(bad(format!("{ROOT}.quantization_status"), "missing; expected \"compressed\"")),
         }
         for key in ["kv_cache_scheme", "transform_config", "sparsity_config"] {
@@ -102,7 +104,7 @@ fn scheme(value: &Value, key: &str) -> Result<Scheme> {
     let group = object(value, key)?;
     let targets = strings(group.get("targets").unwrap_or(&Value::Null), &format!("{key}.targets"))?;
     for activations in ["input_activations", "output_activations"] {
-        if !is_empty(group.get(activations)) {
+        if group.get(activations).is_some_and(|value| !value.is_null()) {
             return Err(unsupported(key, format!("{activations} (quantized activations)")));
         }
     }
@@ -116,13 +118,12 @@ fn scheme(value: &Value, key: &str) -> Result<Scheme> {
     {
         return Err(unsupported(key, format!("the format {name}")));
     }
-    if format == Some("dense") || is_empty(group.get("weights")) {
-        if format.is_some_and(|name| name != "dense") {
-            return Err(bad(format!("{key}.weights"), "missing"));
-        }
-        return Ok(Scheme { targets, ..Scheme::dense() });
-    }
-    let weights = weights(group.get("weights").unwrap_or(&Value::Null), &format!("{key}.weights"))?;
+    let weights = match group.get("weights").filter(|value| !value.is_null()) {
+        _ if format == Some("dense") => return Ok(Scheme { targets, ..Scheme::dense() }),
+        None if format.is_none() => return Ok(Scheme { targets, ..Scheme::dense() }),
+        None => return Err(bad(format!("{key}.weights"), "missing")),
+        Some(value) => weights(value, &format!("{key}.weights"))?,
+    };
     // Without a format of its own, a group of integer weights and plain activations is read as packed: the rule of
     // compressed-tensors, which never looks at the format on top.
     Ok(Scheme { targets, format: format.unwrap_or("pack-quantized").to_string(), ..weights })
@@ -145,7 +146,7 @@ fn weights(value: &Value, key: &str) -> Result<Scheme> {
     }
     let bits = match get("num_bits").map_or(Some(8), Value::as_u64) {
         Some(bits @ 1..=8) => bits as u32,
-        Some(bits) => return Err(unsupported(key, format!("num_bits {bits} (1 to 8 are)"))),
+        Some(bits) => return Err(unsupported(key, format!("num_bits {bits} (outside 1 to 8)"))),
         None => return Err(bad(at("num_bits"), "not a number")),
     };
     let symmetric = flag("symmetric", true)?;

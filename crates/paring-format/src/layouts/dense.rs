@@ -1,6 +1,6 @@
 //! `dense`: the weight as it is, zeros included.
 
-use super::{floats, take, whole};
+use super::{exact, floats, take, whole};
 use crate::{Compressed, Dtype, Error, Layout, Parts, Result, Scheme, Values};
 
 /// `weight` `[rows, cols]` in f32, f16 or bf16.
@@ -12,12 +12,12 @@ impl Layout for Dense {
     }
 
     fn accepts(&self, c: &Compressed) -> bool {
-        whole(c) && matches!(c.values, Values::Dense(_))
+        exact(c) && matches!(c.values, Values::Dense(_))
     }
 
     fn encode(&self, c: &Compressed) -> Result<Parts> {
         match &c.values {
-            Values::Dense(values) if self.accepts(c) => {
+            Values::Dense(values) if whole(c) => {
                 Ok(Parts::from([("weight", floats("weight", c.dtype, vec![c.rows, c.cols], values)?)]))
             }
             _ => Err(Error::parts("the dense layout holds whole dense matrices only")),

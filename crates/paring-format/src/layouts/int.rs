@@ -1,6 +1,6 @@
 //! `int-quantized`: one byte a code, whatever its width.
 
-use super::{Scales, encode_scales, take, whole};
+use super::{Scales, encode_scales, exact, take};
 use crate::{Compressed, Dtype, Error, Layout, Part, Parts, Result, Scheme, Values};
 
 /// `weight` I8 `[rows, cols]`, `weight_scale` `[rows, groups]`, and `weight_zero_point` I8 like the scale when the grid
@@ -15,7 +15,7 @@ impl Layout for Int {
     fn accepts(&self, c: &Compressed) -> bool {
         match &c.values {
             Values::Codes { grid, .. } => {
-                whole(c) && grid.group_index.is_none() && c.cols.is_multiple_of(grid.group_size)
+                exact(c) && grid.group_index.is_none() && c.cols.is_multiple_of(grid.group_size)
             }
             Values::Dense(_) => false,
         }

@@ -138,11 +138,24 @@ fn whole(c: &Compressed) -> bool {
     }
 }
 
+/// Whether a matrix is whole, and all its floats are numbers that its type has.
+fn exact(c: &Compressed) -> bool {
+    let floats = match &c.values {
+        Values::Dense(values) => values,
+        Values::Codes { grid, .. } => &grid.scales,
+    };
+    whole(c) && floats.iter().all(|&value| is_exact(c.dtype, value))
+}
+
+fn is_exact(dtype: Dtype, value: f32) -> bool {
+    value.is_finite() && dtype.round(value).to_bits() == value.to_bits()
+}
+
 /// Floats as a part. Errors when the type cannot hold one of them: what is stored must be what was measured.
 fn floats(name: &str, dtype: Dtype, shape: Vec<usize>, values: &[f32]) -> Result<Part> {
     let cols = shape.last().copied().unwrap_or(1);
     check_finite(values, cols, 0, name, "")?;
-    if let Some(at) = values.iter().position(|&value| dtype.round(value).to_bits() != value.to_bits()) {
+    if let Some(at) = values.iter().position(|&value| !is_exact(dtype, value)) {
         return Err(Error::parts(format!("{name}: {} (element {at}) is not a number of {dtype}", values[at])));
     }
     Ok(Part { dtype, bytes: dtype.encode(values), shape })

@@ -1,6 +1,6 @@
 //! `pack-quantized`: codes of 1 to 8 bits in 32-bit words, see [`crate::bits`].
 
-use super::{Scales, encode_scales, take, whole};
+use super::{Scales, encode_scales, exact, take};
 use crate::bits::{pack, pack_columns, range, unpack, unpack_columns, words};
 use crate::config::Strategy;
 use crate::{Compressed, Dtype, Error, Layout, Part, Parts, Result, Scheme, Values};
@@ -16,7 +16,7 @@ impl Layout for Packed {
 
     fn accepts(&self, c: &Compressed) -> bool {
         let Values::Codes { codes, grid } = &c.values else { return false };
-        if !whole(c) || grid.group_index.is_some() || !c.cols.is_multiple_of(grid.group_size) {
+        if !exact(c) || grid.group_index.is_some() || !c.cols.is_multiple_of(grid.group_size) {
             return false;
         }
         let (low, high) = range(grid.bits);

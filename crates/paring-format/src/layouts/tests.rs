@@ -1,1 +1,241 @@
+use std::fs;
+use std::path::Path;
 
+use safetensors::SafeTensors;
+use serde_json::{Value, json};
+
+use super::*;
+use crate::QuantConfig;
+use crate::testing::Rng;
+
+/// A tensor of a golden file.
+fn part(file: &SafeTensors, name: &str) -> Option<Part> {
+    let view = file.tensor(name).ok()?;
+    let dtype = Dtype::from_safetensors(view.dtype()).unwrap();
+    Some(Part { dtype, shape: view.shape().to_vec(), bytes: view.data().to_vec() })
+}
+
+fn bits_of(values: &[f32]) -> Vec<u32> {
+    values.iter().map(|value| value.to_bits()).collect()
+}
+
+/// The matrix that a golden file describes, from its codes before packing.
+fn golden_matrix(file: &SafeTensors, scheme: &Scheme, rows: usize, cols: usize) -> Compressed {
+    let input = part(file, "input.weight").unwrap();
+    let Some(codes) = part(file, "quantized") else {
+        return Compressed {
+            rows,
+            cols,
+            dtype: input.dtype,
+            values: Values::Dense(input.dtype.decode_f32(&input.bytes)),
+        };
+    };
+    let signed = |part: Part| part.bytes.iter().map(|&byte| byte as i8).collect::<Vec<i8>>();
+    let scale = part(file, "input.weight_scale").unwrap();
+    let grid = Grid {
+        bits: scheme.bits,
+        group_size: if let Strategy::Group(size) = scheme.strategy { size } else { cols },
+        scales: scale.dtype.decode_f32(&scale.bytes),
+        zeros: part(file, "input.weight_zero_point").map(signed),
+        group_index: None,
+    };
+    Compressed { rows, cols, dtype: scale.dtype, values: Values::Codes { codes: signed(codes), grid } }
+}
+
+#[test]
+fn official_files_byte_for_byte() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/golden/formats");
+    let index: Value = serde_json::from_slice(&fs::read(root.join("index.json")).unwrap()).unwrap();
+    let mut counts = std::collections::BTreeMap::new();
+    for case in index["cases"].as_array().unwrap() {
+        let name = case["file"].as_str().unwrap();
+        let bytes = fs::read(root.join(name)).unwrap();
+        let file = SafeTensors::deserialize(&bytes).unwrap();
+        let group = json!({"targets": ["Linear"], "format": case["format"], "weights": case["weights"]});
+        let config = json!({"quant_method": "compressed-tensors", "quantization_status": "compressed",
+            "config_groups": {"group_0": group}});
+        let scheme = QuantConfig::parse(&config).unwrap().groups.remove(0).1;
+        let layout = layout(case["format"].as_str().unwrap()).unwrap();
+        let (rows, cols) = (case["rows"].as_u64().unwrap() as usize, case["cols"].as_u64().unwrap() as usize);
+
+        let expected: Parts =
+            PART_NAMES.iter().filter_map(|local| Some((*local, part(&file, &format!("expected.{local}"))?))).collect();
+        let decoded = layout.decode(&scheme, &expected).unwrap();
+        let official = part(&file, "decompressed.weight").unwrap();
+        assert_eq!(decoded.dtype, official.dtype, "{name}");
+        assert_eq!(bits_of(&decoded.to_dense()), bits_of(&official.dtype.decode_f32(&official.bytes)), "{name}");
+
+        // What only the official writer writes is not written here: one scale for a whole tensor, and single bits.
+        let writes = scheme.strategy != Strategy::Tensor && (scheme.bits != 1 || layout.name() != "pack-quantized");
+        if writes {
+            let made = golden_matrix(&file, &scheme, rows, cols);
+            assert!(layout.accepts(&made), "{name}");
+            assert_eq!(layout.encode(&made).unwrap(), expected, "{name}");
+            assert_eq!(decoded, made, "{name}");
+        }
+        *counts.entry((layout.name(), writes)).or_insert(0) += 1;
+    }
+    let expected = [
+        (("dense", true), 1),
+        (("int-quantized", false), 2),
+        (("int-quantized", true), 9),
+        (("pack-quantized", false), 6),
+        (("pack-quantized", true), 75),
+    ];
+    assert_eq!(counts.into_iter().collect::<Vec<_>>(), expected);
+}
+
+/// Matrices of all kinds, small.
+fn samples() -> Vec<Compressed> {
+    let mut rng = Rng(7);
+    let mut all = Vec::new();
+    for dtype in [Dtype::F32, Dtype::F16, Dtype::Bf16] {
+        all.push(rng.dense(3, 5, dtype));
+        all.push(rng.dense(1, 1, dtype));
+        for bits in 1..=8 {
+            for symmetric in [false, true] {
+                for (rows, cols, group_size) in [(5, 33, 33), (33, 64, 16), (9, 6, 3), (1, 1, 1), (2, 4, 1)] {
+                    all.push(rng.codes(rows, cols, dtype, bits, group_size, symmetric));
+                }
+            }
+        }
+    }
+    all
+}
+
+#[test]
+fn every_layout_gives_back_what_it_accepts() {
+    for layout in LAYOUTS {
+        assert_eq!(super::layout(layout.name()).map(|found| found.name()), Some(layout.name()));
+        let mut accepted = 0;
+        for c in samples() {
+            let scheme = Scheme::of(&c, layout.name(), vec![]);
+            let parts = layout.encode(&c);
+            assert_eq!(layout.accepts(&c), parts.is_ok(), "{} {c:?}", layout.name());
+            let Ok(parts) = parts else { continue };
+            let back = layout.decode(&scheme, &parts).unwrap();
+            assert_eq!(back, c, "{}", layout.name());
+            assert_eq!(bits_of(&back.to_dense()), bits_of(&c.to_dense()));
+            accepted += 1;
+        }
+        assert!(accepted > 0, "{} accepts nothing", layout.name());
+    }
+}
+
+#[test]
+fn every_layout_rejects_parts_that_do_not_fit() {
+    for layout in LAYOUTS {
+        for c in samples().iter().filter(|c| c.rows > 1 && layout.accepts(c)) {
+            let scheme = Scheme::of(c, layout.name(), vec![]);
+            let parts = layout.encode(c).unwrap();
+            let check = |name: &str, change: &dyn Fn(&mut Parts)| {
+                let mut changed = parts.clone();
+                change(&mut changed);
+                let text = layout.decode(&scheme, &changed).expect_err(name).to_string();
+                assert!(!text.contains('\n'), "{text}");
+            };
+            for name in parts.keys().copied() {
+                check(name, &|parts| drop(parts.remove(name)));
+                check(name, &|parts| parts.get_mut(name).unwrap().bytes.truncate(1));
+                check(name, &|parts| parts.get_mut(name).unwrap().bytes.extend([0; 8]));
+                check(name, &|parts| parts.get_mut(name).unwrap().dtype = Dtype::Bool);
+                check(name, &|parts| parts.get_mut(name).unwrap().dtype = Dtype::F64);
+                check(name, &|parts| parts.get_mut(name).unwrap().shape.push(2));
+                check(name, &|parts| parts.get_mut(name).unwrap().shape[0] += 1);
+                check(name, &|parts| parts.get_mut(name).unwrap().shape = vec![usize::MAX, usize::MAX]);
+                // One row more of a dense weight, with bytes for it, is a matrix like any other.
+                if parts.len() > 1 {
+                    check(name, &|parts| {
+                        let part = parts.get_mut(name).unwrap();
+                        part.shape[0] += 1;
+                        part.bytes.resize(part.dtype.bytes_of(&part.shape).unwrap(), 0);
+                    });
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn encoding_refuses_what_the_format_cannot_say() {
+    let mut rng = Rng(3);
+    let codes = rng.codes(2, 8, Dtype::Bf16, 4, 4, false);
+    let check = |c: &Compressed, part: &str| {
+        for name in ["int-quantized", "pack-quantized"] {
+            let layout = layout(name).unwrap();
+            assert!(!layout.accepts(c));
+            let text = layout.encode(c).unwrap_err().to_string();
+            assert!(text.contains(part), "{text}");
+        }
+    };
+    let with = |change: &dyn Fn(&mut Compressed, &mut Vec<i8>, &mut Grid)| {
+        let mut c = codes.clone();
+        let Values::Codes { codes, grid } = c.values.clone() else { unreachable!() };
+        let (mut codes, mut grid) = (codes, grid);
+        change(&mut c, &mut codes, &mut grid);
+        c.values = Values::Codes { codes, grid };
+        c
+    };
+    check(&with(&|_, _, grid| grid.group_index = Some(vec![0; 8])), "activation order");
+    check(&with(&|_, codes, _| codes.truncate(1)), "do not fit");
+    check(&with(&|_, _, grid| grid.scales.truncate(1)), "do not fit");
+    check(&with(&|_, _, grid| grid.zeros = Some(vec![])), "do not fit");
+    check(&with(&|_, _, grid| grid.bits = 9), "do not fit");
+    check(&with(&|_, _, grid| grid.group_size = 0), "do not fit");
+    check(&with(&|c, _, _| c.dtype = Dtype::I8), "do not fit");
+    check(&with(&|_, _, grid| grid.group_size = 5), "multiple of the group size 5");
+    check(&with(&|_, _, grid| grid.scales[1] = 0.1), "not a number of BF16");
+    check(&with(&|c, _, grid| (c.dtype, grid.scales[1]) = (Dtype::F32, f32::NAN)), "row 0, column 1");
+    let wide = with(&|_, codes, _| codes[3] = 8);
+    assert!(!layout("pack-quantized").unwrap().accepts(&wide));
+    assert!(layout("pack-quantized").unwrap().encode(&wide).is_err());
+    // Bytes hold any code, and readers do not clamp it.
+    let int = layout("int-quantized").unwrap();
+    assert_eq!(int.decode(&Scheme::of(&wide, "", vec![]), &int.encode(&wide).unwrap()).unwrap(), wide);
+    assert!(layout("dense").unwrap().encode(&wide).is_err());
+    let mut dense = rng.dense(2, 2, Dtype::F16);
+    dense.values = Values::Dense(vec![0.0, 1.0, 0.1, 2.0]);
+    let text = layout("dense").unwrap().encode(&dense).unwrap_err().to_string();
+    assert!(text.contains("element 2"), "{text}");
+}
+
+#[test]
+fn decoding_survives_lies() {
+    let packed = layout("pack-quantized").unwrap();
+    let c = Rng(5).codes(4, 32, Dtype::F32, 4, 8, false);
+    let scheme = Scheme::of(&c, "pack-quantized", vec![]);
+    let parts = packed.encode(&c).unwrap();
+    let shaped = |rows: i64, cols: i64| {
+        let mut parts = parts.clone();
+        parts.get_mut("weight_shape").unwrap().bytes = [rows, cols].iter().flat_map(|n| n.to_le_bytes()).collect();
+        packed.decode(&scheme, &parts)
+    };
+    assert_eq!(shaped(4, 32).unwrap(), c);
+    let lies =
+        [(-4, 32), (4, -32), (0, 32), (4, 0), (i64::MAX, i64::MAX), (4, i64::MAX), (i64::MIN, 1), (4, 33), (5, 32)];
+    for (rows, cols) in lies {
+        assert!(shaped(rows, cols).is_err(), "{rows} {cols}");
+    }
+    // Old writers stored the shape in 32 bits.
+    let mut narrow = parts.clone();
+    let bytes = [4i32, 32].iter().flat_map(|n| n.to_le_bytes()).collect();
+    narrow.insert("weight_shape", Part { dtype: Dtype::I32, shape: vec![2], bytes });
+    assert_eq!(packed.decode(&scheme, &narrow).unwrap(), c);
+
+    for bits in [0, 3, 5, 9, 32, 33, u32::MAX] {
+        assert!(packed.decode(&Scheme { bits, ..scheme.clone() }, &parts).is_err(), "{bits} bits");
+    }
+    for group in [0, 3, 16, 64, usize::MAX] {
+        let strategy = Strategy::Group(group);
+        assert!(packed.decode(&Scheme { strategy, ..scheme.clone() }, &parts).is_err(), "group {group}");
+    }
+    let mut infinite = parts.clone();
+    infinite.get_mut("weight_scale").unwrap().bytes[20..24].copy_from_slice(&f32::INFINITY.to_le_bytes());
+    let error = packed.decode(&scheme, &infinite).unwrap_err().in_module("model.fc1", "model.safetensors");
+    assert_eq!(error.to_string(), "model.safetensors: model.fc1.weight_scale: inf at row 1, column 1 (element 5)");
+    let mut ordered = parts.clone();
+    ordered.insert("weight_g_idx", Part { dtype: Dtype::I32, shape: vec![32], bytes: vec![0; 128] });
+    assert!(matches!(packed.decode(&scheme, &ordered), Err(Error::UnsupportedFormat { .. })));
+    // A symmetric scheme has no use for zero points; the official reader leaves them alone too.
+    assert!(packed.decode(&Scheme { symmetric: true, ..scheme }, &parts).is_ok());
+}

@@ -1,1 +1,212 @@
+use std::collections::HashMap;
 
+use safetensors::tensor::TensorView;
+
+use super::*;
+use crate::Checkpoint;
+use crate::testing::Rng;
+
+fn tensor(name: &str, dtype: Dtype, shape: &[usize], seed: u64) -> Tensor {
+    let mut rng = Rng(seed);
+    let bytes = (0..dtype.bytes_of(shape).unwrap()).map(|_| rng.next() as u8).collect();
+    Tensor { name: name.to_string(), dtype, shape: shape.to_vec(), bytes }
+}
+
+fn some() -> Vec<Tensor> {
+    vec![
+        tensor("norm", Dtype::Bf16, &[3], 1),
+        tensor("w.weight_packed", Dtype::I32, &[2, 1], 2),
+        tensor("w.weight_shape", Dtype::I64, &[2], 3),
+        tensor("codes \"quoted\"", Dtype::I8, &[5], 4),
+        tensor("empty", Dtype::F32, &[0, 4], 5),
+        tensor("scalar", Dtype::F32, &[], 6),
+        tensor("another", Dtype::I8, &[1], 7),
+    ]
+}
+
+fn names(dir: &Path) -> Vec<String> {
+    let mut names: Vec<String> =
+        fs::read_dir(dir).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+    names.sort();
+    names
+}
+
+#[test]
+fn the_same_bytes_as_the_safetensors_crate() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut writer = Writer::create(dir.path(), 1, false).unwrap();
+    let mut shuffled = some();
+    shuffled.reverse();
+    let bytes = writer.shard(0, shuffled).unwrap();
+    let written = fs::read(dir.path().join(SINGLE)).unwrap();
+    assert_eq!(bytes, written.len() as u64);
+    let tensors = some();
+    let views: Vec<(&str, TensorView)> = tensors
+        .iter()
+        .map(|t| (&t.name[..], TensorView::new(t.dtype.to_safetensors(), t.shape.clone(), &t.bytes).unwrap()))
+        .collect();
+    let metadata = HashMap::from([("format".to_string(), "pt".to_string())]);
+    assert_eq!(written, safetensors::serialize(views, Some(metadata)).unwrap());
+}
+
+#[test]
+fn shards_come_first_and_the_config_last() {
+    let parent = tempfile::tempdir().unwrap();
+    let dir = parent.path().join("a/b");
+    let tokenizer = parent.path().join("tokenizer.json");
+    fs::write(&tokenizer, b"{}").unwrap();
+    let config = json!({"model_type": "opt", "a": [1, 2]});
+    let write = |dir: &Path| {
+        let mut writer = Writer::create(dir, 2, false).unwrap();
+        writer.shard(1, vec![tensor("z", Dtype::F32, &[2], 1)]).unwrap();
+        assert!(Checkpoint::open(dir).is_err());
+        writer.shard(0, some()).unwrap();
+        writer.copy_file(&tokenizer, "tokenizer.json").unwrap();
+        assert_eq!(names(dir), [shard_name(0, 2), shard_name(1, 2), "tokenizer.json".to_string()]);
+        assert!(Checkpoint::open(dir).is_err());
+        writer.finish(&config, &[("report.json".to_string(), b"[]".to_vec())]).unwrap()
+    };
+    let summary = write(&dir);
+    let order =
+        [&shard_name(1, 2), &shard_name(0, 2), "tokenizer.json", "report.json", INDEX, CONFIG].map(str::to_string);
+    assert_eq!(summary.files, order);
+    assert_eq!(summary.tensors, 8);
+    let sizes = names(&dir).iter().map(|name| fs::metadata(dir.join(name)).unwrap().len()).sum::<u64>();
+    assert_eq!(summary.file_bytes, sizes);
+
+    let checkpoint = Checkpoint::open(&dir).unwrap();
+    assert_eq!(checkpoint.config(), &config);
+    assert_eq!(checkpoint.total_bytes(), summary.tensor_bytes);
+    for expected in some() {
+        let info = checkpoint.info(&expected.name).unwrap();
+        assert_eq!((info.dtype, &info.shape), (expected.dtype, &expected.shape));
+        assert_eq!(checkpoint.read(&expected.name).unwrap(), expected.bytes);
+    }
+    let index: Value = serde_json::from_slice(&fs::read(dir.join(INDEX)).unwrap()).unwrap();
+    assert_eq!(index["metadata"]["total_size"], summary.tensor_bytes);
+    assert!(index["weight_map"].as_object().unwrap().keys().is_sorted());
+
+    let again = parent.path().join("again");
+    assert_eq!(write(&again), summary);
+    for name in names(&dir) {
+        assert_eq!(fs::read(dir.join(&name)).unwrap(), fs::read(again.join(&name)).unwrap(), "{name}");
+    }
+}
+
+#[test]
+fn refuses_folders_that_hold_something() {
+    let parent = tempfile::tempdir().unwrap();
+    let file = parent.path().join("file");
+    fs::write(&file, b"x").unwrap();
+    assert!(matches!(Writer::create(parent.path(), 1, false), Err(Error::OutputNotEmpty { .. })));
+    assert!(matches!(Writer::create(&file, 1, true), Err(Error::OutputExists { .. })));
+    assert!(matches!(Writer::create(&file.join("below"), 1, false), Err(Error::Unwritable { .. })));
+    assert_eq!(fs::read(&file).unwrap(), b"x");
+    assert_eq!(names(parent.path()), ["file"]);
+}
+
+#[test]
+fn overwriting_removes_its_own_files_only() {
+    let parent = tempfile::tempdir().unwrap();
+    let dir = parent.path().join("out");
+    fs::create_dir_all(dir.join("model-00009-of-00009.safetensors")).unwrap();
+    let own = [
+        CONFIG,
+        INDEX,
+        SINGLE,
+        "model-00001-of-00002.safetensors",
+        "model-00002-of-00002.safetensors.tmp",
+        "tokenizer.json",
+        "report.html",
+    ];
+    let others = ["README.md", "model-best.safetensors", "other.safetensors", "config.json.bak", "model.safetensors~"];
+    for name in own.iter().chain(&others) {
+        fs::write(dir.join(name), b"old").unwrap();
+    }
+    let mut writer = Writer::create(&dir, 1, true).unwrap();
+    let mut left: Vec<&str> = others.into_iter().chain(["model-00009-of-00009.safetensors"]).collect();
+    left.sort();
+    assert_eq!(names(&dir), left);
+    writer.shard(0, some()).unwrap();
+    writer.finish(&json!({}), &[]).unwrap();
+    assert_eq!(Checkpoint::open(&dir).unwrap().names().count(), 7);
+    assert_eq!(fs::read(dir.join("README.md")).unwrap(), b"old");
+}
+
+#[cfg(unix)]
+#[test]
+fn links_are_not_followed() {
+    use std::os::unix::fs::symlink;
+    let parent = tempfile::tempdir().unwrap();
+    let (dir, outside) = (parent.path().join("out"), parent.path().join("outside"));
+    fs::create_dir(&dir).unwrap();
+    fs::write(&outside, b"mine").unwrap();
+    for name in [CONFIG, "model.safetensors.tmp", ".paring-probe.tmp"] {
+        symlink(&outside, dir.join(name)).unwrap();
+    }
+    let mut writer = Writer::create(&dir, 1, true).unwrap();
+    for name in ["model.safetensors", "model.safetensors.tmp", "report.json"] {
+        symlink(&outside, dir.join(name)).unwrap();
+    }
+    writer.shard(0, some()).unwrap();
+    writer.finish(&json!({}), &[("report.json".to_string(), b"new".to_vec())]).unwrap();
+    assert_eq!(fs::read(&outside).unwrap(), b"mine");
+    assert_eq!(fs::read(dir.join("report.json")).unwrap(), b"new");
+    assert!(!fs::symlink_metadata(dir.join(SINGLE)).unwrap().is_symlink());
+}
+
+#[test]
+fn misuse_is_told() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut writer = Writer::create(dir.path(), 3, false).unwrap();
+    let mut check = |i, tensors, part: &str| {
+        let text = writer.shard(i, tensors).unwrap_err().to_string();
+        assert!(text.contains(part), "{text}");
+    };
+    let one = || tensor("one", Dtype::F32, &[2], 1);
+    check(3, vec![one()], "no such shard");
+    check(0, vec![one(), one()], "second tensor of the name one");
+    check(0, vec![Tensor { shape: vec![3], ..one() }], "8 bytes do not make F32 [3]");
+    check(0, vec![Tensor { shape: vec![usize::MAX, 2], ..one() }], "do not make");
+    check(0, vec![Tensor { name: "__metadata__".into(), ..one() }], "__metadata__");
+    writer.shard(0, vec![one()]).unwrap();
+    let mut check = |i, tensors, part: &str| {
+        let text = writer.shard(i, tensors).unwrap_err().to_string();
+        assert!(text.contains(part), "{text}");
+    };
+    check(0, vec![], "written twice");
+    check(1, vec![one()], "second tensor of the name one");
+    for name in ["../x", "a/b", "", "..", CONFIG, INDEX, SINGLE, "model-00001-of-00003.safetensors"] {
+        assert!(writer.copy_file(&dir.path().join("model-00001-of-00003.safetensors"), name).is_err(), "{name}");
+    }
+    writer.copy_file(&dir.path().join("model-00001-of-00003.safetensors"), "copy.bin").unwrap();
+    assert!(writer.extra("copy.bin", b"").is_err());
+    assert!(writer.copy_file(&dir.path().join("none"), "none").is_err());
+    let text = writer.finish(&json!({}), &[]).unwrap_err().to_string();
+    assert!(text.contains("model-00002-of-00003.safetensors: was not written"), "{text}");
+    assert_eq!(names(dir.path()), ["copy.bin", "model-00001-of-00003.safetensors"]);
+}
+
+#[test]
+fn a_failed_shard_leaves_the_others() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut writer = Writer::create(dir.path(), 2, false).unwrap();
+    writer.shard(0, some()).unwrap();
+    // A folder of the shard's name makes the rename fail.
+    let blocked = dir.path().join(shard_name(1, 2));
+    fs::create_dir(&blocked).unwrap();
+    assert!(writer.shard(1, vec![tensor("z", Dtype::F32, &[2], 1)]).is_err());
+    assert_eq!(names(dir.path()), [shard_name(0, 2), shard_name(1, 2)]);
+    // And nothing of the failed attempt is remembered: it can be made again.
+    fs::remove_dir(&blocked).unwrap();
+    writer.shard(1, vec![tensor("z", Dtype::F32, &[2], 1)]).unwrap();
+    writer.finish(&json!({}), &[]).unwrap();
+    assert_eq!(Checkpoint::open(dir.path()).unwrap().names().count(), 8);
+}
+
+#[test]
+fn a_full_disk_says_how_much_was_wanted() {
+    let full = io::Error::from(io::ErrorKind::StorageFull);
+    let text = Error::write(Path::new("out/model.safetensors"), 123, full).to_string();
+    assert!(text.starts_with("out/model.safetensors: no space left for 123 bytes"), "{text}");
+}
