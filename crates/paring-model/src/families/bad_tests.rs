@@ -68,7 +68,7 @@ fn values() {
     check(json!({"hidden_size": 0}), "config.json: hidden_size should be a whole number from 1 to 1048576, got 0");
     check(
         json!({"num_hidden_layers": 1e18}),
-        "config.json: num_hidden_layers should be a whole number from 1 to 10000, got 1e18",
+        "config.json: num_hidden_layers should be a whole number from 1 to 10000, got 1e+18",
     );
     check(
         json!({"vocab_size": u64::MAX}),
