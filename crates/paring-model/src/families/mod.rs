@@ -60,4 +60,6 @@ mod bad_tests;
 #[cfg(test)]
 mod fixture_tests;
 #[cfg(test)]
+mod oracle_tests;
+#[cfg(test)]
 mod tests;
