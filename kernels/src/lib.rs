@@ -32,3 +32,15 @@ pub(crate) fn with_f32<T>(x: &Tensor, f: impl FnOnce(&[f32]) -> Result<T>) -> Re
 pub(crate) fn parallelism() -> faer::Par {
     faer::Par::rayon(0)
 }
+
+/// Pseudo-random test data, the same on every run: about normal, standard deviation `scale`.
+#[cfg(test)]
+pub(crate) fn test_values(count: usize, scale: f32, seed: u64) -> Vec<f32> {
+    let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
+    let mut uniform = || {
+        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (state >> 40) as f32 / (1u64 << 24) as f32 - 0.5
+    };
+    // The sum of twelve uniform numbers has variance one.
+    (0..count).map(|_| scale * (0..12).map(|_| uniform()).sum::<f32>()).collect()
+}

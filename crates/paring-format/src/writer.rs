@@ -127,31 +127,11 @@ impl Writer {
             let problem = if i >= self.shards { "there is no such shard" } else { "written twice" };
             return Err(Error::shard(&file, format!("{problem} (of {})", self.shards)));
         }
-        // The order of the safetensors crate: wide types first, so that every tensor is aligned, then by name.
-        tensors
-            .sort_by(|a, b| b.dtype.to_safetensors().cmp(&a.dtype.to_safetensors()).then_with(|| a.name.cmp(&b.name)));
-        let mut header = Map::new();
-        header.insert("__metadata__".to_string(), json!({"format": "pt"}));
-        let mut end = 0usize;
-        for tensor in &tensors {
-            let Tensor { name, dtype, shape, bytes } = tensor;
-            if dtype.bytes_of(shape) != Some(bytes.len()) {
-                let reason = format!("{name}: {} bytes do not make {dtype} {shape:?}", bytes.len());
-                return Err(Error::shard(&file, reason));
-            }
-            if self.tensors.contains_key(name) || header.contains_key(name) {
-                return Err(Error::shard(&file, format!("a second tensor of the name {name}")));
-            }
-            let start = end;
-            end += bytes.len();
-            let info = json!({"dtype": dtype.name(), "shape": shape, "data_offsets": [start, end]});
-            header.insert(name.clone(), info);
+        if let Some(twice) = tensors.iter().find(|t| self.tensors.contains_key(&t.name)) {
+            return Err(Error::shard(&file, format!("a second tensor of the name {}", twice.name)));
         }
-        let mut header = Value::Object(header).to_string().into_bytes();
-        header.resize(header.len().next_multiple_of(8), b' ');
-
-        let len = (header.len() as u64).to_le_bytes();
-        let pieces = [&len[..], &header].into_iter().chain(tensors.iter().map(|tensor| &tensor.bytes[..]));
+        let (header, end) = header(&file, &mut tensors)?;
+        let pieces = std::iter::once(&header[..]).chain(tensors.iter().map(|tensor| &tensor.bytes[..]));
         let written = self.put(&file, pieces)?;
         self.written.insert(i);
         self.tensor_bytes += end as u64;
@@ -223,6 +203,47 @@ impl Writer {
         self.files.push(name.to_string());
         Ok(bytes)
     }
+}
+
+/// The header of a safetensors file of these tensors, which are put into the order of the safetensors crate: wide types
+/// first, so that every tensor is aligned, then by name. Also returns the bytes of all tensors.
+fn header(file: &str, tensors: &mut [Tensor]) -> Result<(Vec<u8>, usize)> {
+    tensors.sort_by(|a, b| b.dtype.to_safetensors().cmp(&a.dtype.to_safetensors()).then_with(|| a.name.cmp(&b.name)));
+    let mut header = Map::new();
+    header.insert("__metadata__".to_string(), json!({"format": "pt"}));
+    let mut end = 0usize;
+    for Tensor { name, dtype, shape, bytes } in &*tensors {
+        if dtype.bytes_of(shape) != Some(bytes.len()) {
+            return Err(Error::shard(file, format!("{name}: {} bytes do not make {dtype} {shape:?}", bytes.len())));
+        }
+        if header.contains_key(name) {
+            return Err(Error::shard(file, format!("a second tensor of the name {name}")));
+        }
+        let start = end;
+        end += bytes.len();
+        let info = json!({"dtype": dtype.name(), "shape": shape, "data_offsets": [start, end]});
+        header.insert(name.clone(), info);
+    }
+    let mut text = Value::Object(header).to_string().into_bytes();
+    text.resize(text.len().next_multiple_of(8), b' ');
+    let mut bytes = (text.len() as u64).to_le_bytes().to_vec();
+    bytes.append(&mut text);
+    Ok((bytes, end))
+}
+
+/// Writes tensors into one safetensors file of any name, beside it first, then renamed. Replaces an earlier file.
+pub fn write_file(path: &Path, mut tensors: Vec<Tensor>) -> Result<()> {
+    let (header, _) = header(&path.display().to_string(), &mut tensors)?;
+    let mut temporary = path.as_os_str().to_owned();
+    temporary.push(".tmp");
+    let temporary = PathBuf::from(temporary);
+    let pieces: Vec<&[u8]> = std::iter::once(&header[..]).chain(tensors.iter().map(|t| &t.bytes[..])).collect();
+    let bytes = pieces.iter().map(|p| p.len() as u64).sum();
+    write_synced(&temporary, pieces).and_then(|()| fs::rename(&temporary, path)).map_err(|source| {
+        // As in `Writer::put`: the first error is the one to tell.
+        fs::remove_file(&temporary).unwrap_or(());
+        Error::write(path, bytes, source)
+    })
 }
 
 /// The name of shard `i` (from 0) of `n`.

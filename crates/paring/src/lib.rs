@@ -1,1 +1,26 @@
-//! Placeholder of the first commit.
+//! Pruning and quantization of language models, one block at a time.
+//!
+//! * [`plan`]: all of a run's choices, none left to default.
+//! * [`corpus`]: text and token files → windows of tokens.
+//! * [`walk`]: the loop over blocks; [`hidden`]: the activations between them.
+//! * [`methods`]: a curvature and a rule each; [`stats`]: what they need to know of the inputs.
+//! * [`compress`]: the whole run: walk, compress, write, reopen and check.
+//! * [`perplexity`], [`inspect`], [`decompress`], [`layer`]: the other commands.
+//! * [`report`]: the numbers.
+
+pub mod compress;
+pub mod corpus;
+pub mod decompress;
+mod error;
+pub mod hidden;
+pub mod inspect;
+pub mod layer;
+pub mod methods;
+pub mod perplexity;
+pub mod plan;
+pub mod report;
+pub mod stats;
+pub mod walk;
+
+pub use error::{Error, Result};
+pub use paring_kernels::matmul::Precision;

@@ -31,8 +31,10 @@ mod tests {
     #[test]
     fn agrees_with_the_definition() {
         for (b, t, heads, groups, d) in [(1, 1, 1, 1, 2), (2, 7, 4, 2, 8), (1, 64, 3, 1, 16), (1, 150, 2, 2, 64)] {
-            let random = |n: usize| Tensor::randn(0f32, 2., (b, t, n, d), &Device::Cpu).unwrap();
-            let (q, k, v) = (random(heads), random(groups), random(groups));
+            let random = |n: usize, seed: u64| {
+                Tensor::from_vec(crate::test_values(b * t * n * d, 1.5, seed), (b, t, n, d), &Device::Cpu).unwrap()
+            };
+            let (q, k, v) = (random(heads, 1), random(groups, 2), random(groups, 3));
             let out = causal(&q, &k, &v, 0.3).unwrap().reshape((b, t, heads, d)).unwrap();
             let flat = |x: &Tensor, i: usize, h: usize| {
                 x.i((i, .., h)).unwrap().flatten_all().unwrap().to_vec1::<f32>().unwrap()
@@ -42,8 +44,8 @@ mod tests {
                     let g = h / (heads / groups);
                     let want = reference::head(&flat(&q, i, h), &flat(&k, i, g), &flat(&v, i, g), d, 0.3);
                     for (got, want) in flat(&out, i, h).iter().zip(want) {
-                        // Scores of order ten in f32, then averages of values of order two.
-                        assert!((f64::from(*got) - want).abs() < 2e-5, "{got} want {want}");
+                        // Scores up to thirty in f32, off by some 1e-5 before the exponential.
+                        assert!((f64::from(*got) - want).abs() < 5e-5, "{got} want {want}");
                     }
                 }
             }

@@ -28,3 +28,23 @@ fn add_f32(sums: &mut [f32], x: &[f32], dim: usize) {
         parallelism(),
     );
 }
+
+/// Twice the lower triangle, with half of the diagonal, stands for the whole of H: half the work of W H.
+pub(super) fn quadratic(w: &[f32], h: &[f32], n: usize) -> f64 {
+    let mut half = h.to_vec();
+    (0..n).for_each(|i| half[i * n + i] *= 0.5);
+    let mut product = vec![0f32; w.len()];
+    let rows = w.len() / n;
+    triangular::matmul(
+        MatMut::from_row_major_slice_mut(&mut product, rows, n),
+        BlockStructure::Rectangular,
+        Accum::Replace,
+        MatRef::from_row_major_slice(w, rows, n),
+        BlockStructure::Rectangular,
+        MatRef::from_row_major_slice(&half, n, n),
+        BlockStructure::TriangularLower,
+        1.0,
+        parallelism(),
+    );
+    2.0 * product.iter().zip(w).map(|(&a, &b)| f64::from(a) * f64::from(b)).sum::<f64>()
+}

@@ -68,6 +68,11 @@ pub fn add_squares(sums: &mut [f64], x: &Tensor) -> Result<()> {
     })
 }
 
+/// tr(W H Wᵀ) for `w`, row-major `[rows, n]`, and the symmetric `h`, row-major `[n, n]`; rows·n² operations.
+pub fn quadratic(w: &[f32], h: &[f32], n: usize) -> f64 {
+    cpu::quadratic(w, h, n)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -77,7 +82,8 @@ mod tests {
     fn agrees_with_the_definition() {
         for (tokens, dim) in [(1, 1), (7, 5), (33, 64), (130, 70), (257, 300)] {
             for precision in [Precision::F32, Precision::Bf16, Precision::F16] {
-                let x = Tensor::randn(0f32, 1., (tokens, dim), &Device::Cpu).unwrap();
+                let x =
+                    Tensor::from_vec(crate::test_values(tokens * dim, 1.0, 1), (tokens, dim), &Device::Cpu).unwrap();
                 let mut gram = Gram::new(dim, precision);
                 gram.add(&x).unwrap();
                 gram.add(&x).unwrap();
@@ -96,12 +102,27 @@ mod tests {
 
     #[test]
     fn squares_are_the_diagonal() {
-        let x = Tensor::randn(0f32, 1., (2, 9, 12), &Device::Cpu).unwrap();
+        let x = Tensor::from_vec(crate::test_values(216, 1.0, 1), (2, 9, 12), &Device::Cpu).unwrap();
         let mut sums = vec![0.0; 12];
         add_squares(&mut sums, &x).unwrap();
         let want = reference::gram(&x.flatten_all().unwrap().to_vec1::<f32>().unwrap(), 12, Precision::F32);
         for (j, s) in sums.iter().enumerate() {
             assert!((s - want[j * 12 + j]).abs() < 1e-9);
         }
+    }
+
+    #[test]
+    fn quadratic_agrees_with_the_definition() {
+        let (rows, n) = (9, 40);
+        let (w, x) = (crate::test_values(rows * n, 1.0, 1), crate::test_values(60 * n, 1.0, 2));
+        let h: Vec<f32> = reference::gram(&x, n, Precision::F32).iter().map(|&v| v as f32).collect();
+        let mut want = 0f64;
+        for w in w.chunks_exact(n) {
+            for x in x.chunks_exact(n) {
+                want += w.iter().zip(x).map(|(&a, &b)| f64::from(a) * f64::from(b)).sum::<f64>().powi(2);
+            }
+        }
+        let got = quadratic(&w, &h, n);
+        assert!((got / want - 1.0).abs() < 1e-5, "{got} want {want}");
     }
 }

@@ -23,12 +23,12 @@ impl Checkpoint {
         Ok(LinearFormat { layout: layout.name(), scheme: scheme.cloned() })
     }
 
-    /// The weight of the linear at this module path, which must be `[rows, cols]`.
+    /// The weight of the linear at this module path, whatever its shape.
     ///
     /// When the quantization covers the module, its parts are decoded through the layout of its group; otherwise
     /// `module.weight` is read. Errors when a part is missing or has another shape or type, and when a dense weight
     /// or a scale is not finite.
-    pub fn read_linear(&self, module: &str, rows: usize, cols: usize) -> Result<Compressed> {
+    pub fn read_module(&self, module: &str) -> Result<Compressed> {
         let quant = self.quant()?;
         let (layout, scheme) = Self::layout_of(quant.as_deref(), module)?;
         let mut parts = Parts::new();
@@ -50,10 +50,18 @@ impl Checkpoint {
             return Err(self.missing_near(&name, near.to_string()));
         }
         let dense = Scheme::dense();
-        let c = layout.decode(scheme.unwrap_or(&dense), &parts).map_err(|error| error.in_module(module, &file))?;
+        layout.decode(scheme.unwrap_or(&dense), &parts).map_err(|error| error.in_module(module, &file))
+    }
+
+    /// As [`Checkpoint::read_module`], for a linear that must be `[rows, cols]`.
+    pub fn read_linear(&self, module: &str, rows: usize, cols: usize) -> Result<Compressed> {
+        let c = self.read_module(module)?;
         if (c.rows, c.cols) != (rows, cols) {
+            let tensor = format!("{module}.weight");
+            let named = self.info(&tensor).or_else(|| self.info(&format!("{module}.weight_packed")));
+            let file = named.map_or_else(|| self.describe(), |info| info.file.clone());
             let (expected, got) = (vec![rows, cols], vec![c.rows, c.cols]);
-            return Err(Error::WrongShape { tensor: format!("{module}.weight"), file, expected, got });
+            return Err(Error::WrongShape { tensor, file, expected, got });
         }
         Ok(c)
     }

@@ -119,6 +119,17 @@ impl Checkpoint {
         Ok(checkpoint)
     }
 
+    /// Opens a single safetensors file, of any name, as a checkpoint without a configuration.
+    pub fn open_file(path: &Path) -> Result<Checkpoint> {
+        let dir = path.parent().unwrap_or(Path::new(""));
+        let Some(name) = path.file_name().and_then(|n| n.to_str()) else {
+            return Err(Error::io(path, std::io::ErrorKind::InvalidFilename.into()));
+        };
+        let mut checkpoint = Checkpoint::empty(Origin::Folder(dir.to_path_buf()), Value::Object(Default::default()))?;
+        checkpoint.add(Shard::map(dir, name)?)?;
+        Ok(checkpoint)
+    }
+
     fn empty(origin: Origin, config: Value) -> Result<Checkpoint> {
         let mut checkpoint = Checkpoint { origin, config, quant: None, shards: Vec::new(), tensors: BTreeMap::new() };
         if !checkpoint.config.is_object() {

@@ -1,0 +1,124 @@
+//! A whole compression run: walk, compress, write, reopen and check.
+
+mod output;
+mod select;
+mod visitor;
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Instant;
+
+use paring_format::Checkpoint;
+use paring_model::decoder::Decoder;
+
+use crate::corpus::Windows;
+use crate::hidden::Hidden;
+use crate::plan::Plan;
+use crate::report::{Clock, LayerReport, Report, peak_rss_mib};
+use crate::stats::Need;
+use crate::walk::walk;
+use crate::{Error, Result};
+
+/// What a run tells while it goes on.
+pub trait Observer {
+    /// The run begins: so many blocks, and linears to compress.
+    fn start(&mut self, blocks: usize, linears: usize);
+    /// A linear was compressed.
+    fn linear(&mut self, layer: &LayerReport);
+    /// A block was written.
+    fn block(&mut self, i: usize);
+    /// Something was repaired or deserves attention.
+    fn note(&mut self, text: &str);
+}
+
+/// Everything a run needs, opened.
+pub struct Job {
+    /// The choices.
+    pub plan: Plan,
+    /// The model.
+    pub checkpoint: Arc<Checkpoint>,
+    /// The model, as something that runs.
+    pub decoder: Box<dyn Decoder>,
+    /// Calibration windows; `None` when the method needs none.
+    pub windows: Option<Windows>,
+    /// The output folder.
+    pub out: PathBuf,
+    /// Files to put beside the weights: name and content.
+    pub companions: Vec<(String, Vec<u8>)>,
+}
+
+/// Names of the files that belong to a model besides weights and config, and are copied along.
+pub const COMPANIONS: [&str; 10] = [
+    "generation_config.json",
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "tokenizer.model",
+    "special_tokens_map.json",
+    "added_tokens.json",
+    "vocab.json",
+    "merges.txt",
+    "chat_template.jinja",
+    "chat_template.json",
+];
+
+impl Job {
+    /// Checks the choices against the model: all that can be known before the work begins.
+    fn check(&self) -> Result<select::Selection> {
+        let recipe = &self.plan.recipe;
+        recipe.check()?;
+        if recipe.info().needs() != Need::Nothing && self.windows.is_none() {
+            return Err(Error::Plan(format!("{} needs calibration data", recipe.method)));
+        }
+        let selection = select::Selection::new(&self.plan, self.decoder.as_ref())?;
+        for linear in (0..self.decoder.blocks()).flat_map(|i| self.decoder.linears(i)) {
+            if selection.contains(&linear.name) {
+                recipe.check_cols(&linear.name, linear.cols)?;
+            }
+        }
+        output::layout_for(&self.plan)?;
+        Ok(selection)
+    }
+}
+
+/// Runs a job and returns its report. The output is reopened and compared, linear by linear, with what the sweep made.
+///
+/// # Errors
+/// Before the work: choices that do not fit each other or the model, an output folder that cannot be used. During it:
+/// weights that cannot be read or are not finite, a Gram matrix that stays singular, a full disk. Shards that were
+/// closed stay; without index and config no program takes them for a model.
+pub fn run(job: Job, observer: &mut dyn Observer, clock: &mut Clock) -> Result<Report> {
+    let start = Instant::now();
+    let selection = job.check()?;
+    let output = output::Output::create(&job)?;
+    observer.start(job.decoder.blocks(), selection.len());
+    let mut hidden = match &job.windows {
+        Some(windows) => Some(Hidden::embed(job.decoder.as_ref(), windows)?),
+        None => None,
+    };
+    let mut visitor = visitor::Compressor::new(&job, &selection, output, observer);
+    walk(job.decoder.as_ref(), hidden.as_mut(), &mut visitor, false, clock)?;
+    drop(hidden);
+    let (output, layers, notes) = visitor.finish();
+    let made = output.finish(&job, clock)?;
+    made.check(clock)?;
+    let weights: usize = layers.iter().map(|l| l.rows * l.cols).sum();
+    let over = |f: &dyn Fn(&LayerReport) -> f64| {
+        layers.iter().map(|l| f(l) * (l.rows * l.cols) as f64).sum::<f64>() / (weights.max(1)) as f64
+    };
+    let report = Report {
+        out: job.out.display().to_string(),
+        method: job.plan.recipe.method,
+        seconds: start.elapsed().as_secs_f64(),
+        peak_rss_mib: peak_rss_mib(),
+        bits_per_weight: over(&|l| l.bits),
+        sparsity: over(&|l| l.sparsity),
+        outlier_share: 0.0,
+        bytes_in: job.checkpoint.total_bytes(),
+        bytes_out: made.tensor_bytes,
+        notes,
+        layers,
+        stages: clock.stages(),
+    };
+    made.write_report(&job.plan, &report)?;
+    Ok(report)
+}

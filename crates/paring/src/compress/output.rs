@@ -1,0 +1,220 @@
+//! What a run writes, and the check of what it wrote.
+
+use std::path::{Path, PathBuf};
+use std::time::Instant;
+
+use paring_format::layouts::{self, Layout};
+use paring_format::writer::Tensor;
+use paring_format::{Checkpoint, Compressed, QuantConfig, Scheme, Values, Writer};
+use rayon::prelude::*;
+use serde_json::json;
+use xxhash_rust::xxh3::xxh3_64;
+
+use super::{COMPANIONS, Job};
+use crate::plan::{ActOrder, Plan};
+use crate::report::{Clock, Report, Stage};
+use crate::{Error, Result};
+
+/// The name of the file that holds plan and report.
+const REPORT: &str = "paring.json";
+
+/// The layout that a plan writes its linears in.
+pub(super) fn layout_for(plan: &Plan) -> Result<&'static dyn Layout> {
+    let fail = |text: String| Err(Error::Plan(text));
+    let rounding = plan.recipe.rounding;
+    let name = plan.format.as_deref().unwrap_or(if rounding.is_some() { "pack-quantized" } else { "dense" });
+    let Some(layout) = layouts::layout(name) else {
+        let known = layouts::LAYOUTS.iter().map(|l| l.name()).collect::<Vec<_>>().join(", ");
+        return fail(format!("--format {name}: unknown; known: {known}"));
+    };
+    match rounding {
+        None if name != "dense" => fail(format!("--format {name} holds codes; pruning alone writes dense weights")),
+        Some(r) if name == "int-quantized" && r.bits != 8 => fail(format!(
+            "--format int-quantized stores a byte for every weight; --wbits {} is for pack-quantized",
+            r.bits
+        )),
+        Some(r) if name != "dense" && r.act_order == ActOrder::Group && r.group_size.is_some() => fail(format!(
+            "--actorder group needs a group number for every column, which readers of {name} no longer know; use \
+            --actorder static, or --format dense"
+        )),
+        _ => Ok(layout),
+    }
+}
+
+/// A tensor that was written, and the digest of what it must read back as.
+enum Made {
+    Linear { name: String, rows: usize, cols: usize, digest: u64 },
+    Copied { name: String, digest: u64 },
+}
+
+/// The checkpoint being written: the tensors of the open shard, and what was promised so far.
+pub(super) struct Output {
+    writer: Writer,
+    layout: &'static dyn Layout,
+    dtype_of_scheme: Option<Scheme>,
+    shard: Vec<Tensor>,
+    closed: usize,
+    made: Vec<Made>,
+    /// Linears left dense although the others are quantized.
+    dense: Vec<String>,
+}
+
+impl Output {
+    /// Prepares the folder: a shard per block, one per matrix outside the blocks, one for the rest.
+    pub(super) fn create(job: &Job) -> Result<Self> {
+        let shards = job.decoder.blocks() + outer_shards(job).len();
+        let writer = Writer::create(&job.out, shards, job.plan.overwrite)?;
+        Ok(Self {
+            writer,
+            layout: layout_for(&job.plan)?,
+            dtype_of_scheme: None,
+            shard: Vec::new(),
+            closed: 0,
+            made: Vec::new(),
+            dense: Vec::new(),
+        })
+    }
+
+    /// Adds a compressed linear to the open shard and returns its bytes on disk.
+    pub(super) fn put(&mut self, module: &str, c: &Compressed) -> Result<usize> {
+        let stored = if self.layout.name() == "dense" { densified(c) } else { None };
+        let c = stored.as_ref().unwrap_or(c);
+        if self.dtype_of_scheme.is_none() && matches!(c.values, Values::Codes { .. }) {
+            self.dtype_of_scheme = Some(Scheme::of(c, self.layout.name(), vec!["Linear".into()]));
+        }
+        self.encode(module, c, self.layout)
+    }
+
+    /// Adds a linear that is not compressed.
+    pub(super) fn keep(&mut self, module: &str, c: Compressed) -> Result<()> {
+        let dense = densified(&c).unwrap_or(c);
+        let layout = layouts::layout("dense").ok_or_else(|| Error::Plan("no dense layout".into()))?;
+        self.encode(module, &dense, layout)?;
+        self.dense.push(module.to_string());
+        Ok(())
+    }
+
+    fn encode(&mut self, module: &str, c: &Compressed, layout: &dyn Layout) -> Result<usize> {
+        let parts = layout.encode(c)?;
+        let mut bytes = 0;
+        for (local, part) in parts {
+            bytes += part.bytes.len();
+            let name = format!("{module}.{local}");
+            self.shard.push(Tensor { name, dtype: part.dtype, shape: part.shape, bytes: part.bytes });
+        }
+        self.made.push(Made::Linear { name: module.to_string(), rows: c.rows, cols: c.cols, digest: c.digest() });
+        Ok(bytes)
+    }
+
+    /// Adds a tensor of the input, byte for byte.
+    pub(super) fn copy(&mut self, from: &Checkpoint, name: &str) -> Result<()> {
+        let bytes = from.read(name)?;
+        let info = from.info(name).ok_or_else(|| Error::Plan(format!("{name} is gone from the checkpoint")))?;
+        self.made.push(Made::Copied { name: name.to_string(), digest: xxh3_64(&bytes) });
+        self.shard.push(Tensor { name: name.to_string(), dtype: info.dtype, shape: info.shape.clone(), bytes });
+        Ok(())
+    }
+
+    /// Writes the open shard.
+    pub(super) fn close_shard(&mut self) -> Result<()> {
+        self.writer.shard(self.closed, std::mem::take(&mut self.shard))?;
+        self.closed += 1;
+        Ok(())
+    }
+
+    /// Writes what lies outside the blocks, the companions, the index and the config.
+    pub(super) fn finish(mut self, job: &Job, clock: &mut Clock) -> Result<Written> {
+        let start = Instant::now();
+        for names in outer_shards(job) {
+            for name in names {
+                self.copy(&job.checkpoint, &name)?;
+            }
+            self.close_shard()?;
+        }
+        let mut companions = job.companions.clone();
+        if let Some(dir) = job.checkpoint.dir() {
+            for name in COMPANIONS {
+                let path = dir.join(name);
+                if path.is_file() && !companions.iter().any(|(n, _)| n == name) {
+                    let bytes = std::fs::read(&path).map_err(|source| Error::Io { path, source })?;
+                    companions.push((name.to_string(), bytes));
+                }
+            }
+        }
+        let mut config = job.checkpoint.config().clone();
+        if let Some(object) = config.as_object_mut() {
+            object.shift_remove("quantization_config");
+            object.shift_remove("compression_config");
+            if let Some(mut scheme) = self.dtype_of_scheme {
+                if job.plan.recipe.rounding.is_some_and(|r| r.act_order == ActOrder::Static) {
+                    scheme.actorder = Some("static".into());
+                }
+                let mut ignore = vec!["lm_head".to_string()];
+                ignore.extend(self.dense);
+                let quant = QuantConfig::new(vec![("group_0".into(), scheme)], ignore);
+                object.insert("quantization_config".into(), quant.to_json());
+            }
+        }
+        let summary = self.writer.finish(&config, &companions)?;
+        clock.add(Stage::Write, start, 0.0);
+        Ok(Written { dir: job.out.clone(), tensor_bytes: summary.tensor_bytes, made: self.made })
+    }
+}
+
+/// Names of the tensors outside the blocks by shard: a matrix has one of its own, so that no two large ones are in
+/// memory together, and the vectors share one.
+fn outer_shards(job: &Job) -> Vec<Vec<String>> {
+    let names = job.decoder.outer_names();
+    let is_matrix = |name: &String| job.checkpoint.info(name).is_some_and(|info| info.shape.len() > 1);
+    let (matrices, vectors): (Vec<String>, Vec<String>) = names.into_iter().partition(is_matrix);
+    let mut shards: Vec<Vec<String>> = matrices.into_iter().map(|name| vec![name]).collect();
+    if !vectors.is_empty() {
+        shards.push(vectors);
+    }
+    shards
+}
+
+/// The plain form of a matrix that holds codes.
+fn densified(c: &Compressed) -> Option<Compressed> {
+    match c.values {
+        Values::Dense(_) => None,
+        Values::Codes { .. } => Some(Compressed { values: Values::Dense(c.to_dense()), ..c.clone() }),
+    }
+}
+
+/// A finished output.
+pub(super) struct Written {
+    dir: PathBuf,
+    made: Vec<Made>,
+    pub(super) tensor_bytes: u64,
+}
+
+impl Written {
+    /// Opens the output like any reader would, decodes every tensor and compares digests.
+    pub(super) fn check(&self, clock: &mut Clock) -> Result<()> {
+        let start = Instant::now();
+        let checkpoint = Checkpoint::open(&self.dir)?;
+        self.made.par_iter().try_for_each(|made| {
+            let (name, expected, got) = match made {
+                Made::Linear { name, rows, cols, digest } => {
+                    (name, *digest, checkpoint.read_linear(name, *rows, *cols)?.digest())
+                }
+                Made::Copied { name, digest } => (name, *digest, xxh3_64(&checkpoint.read(name)?)),
+            };
+            if got == expected { Ok(()) } else { Err(Error::Check { module: name.clone(), expected, got }) }
+        })?;
+        clock.add(Stage::Check, start, 0.0);
+        Ok(())
+    }
+
+    /// Puts plan and report beside the checkpoint.
+    pub(super) fn write_report(&self, plan: &Plan, report: &Report) -> Result<()> {
+        let program = concat!("paring ", env!("CARGO_PKG_VERSION"));
+        let value = json!({"version": 1, "program": program, "plan": plan, "report": report});
+        write(&self.dir.join(REPORT), format!("{value:#}\n").as_bytes())
+    }
+}
+
+fn write(path: &Path, bytes: &[u8]) -> Result<()> {
+    std::fs::write(path, bytes).map_err(|source| Error::Io { path: path.to_path_buf(), source })
+}

@@ -1,0 +1,81 @@
+//! Which linears a plan compresses.
+
+use std::collections::BTreeSet;
+
+use paring_model::decoder::Decoder;
+use regex::Regex;
+
+use crate::plan::Plan;
+use crate::{Error, Result};
+
+/// The linears to compress, by module path.
+pub(super) struct Selection(BTreeSet<String>);
+
+enum Matcher {
+    Exact(String),
+    Pattern(Regex),
+}
+
+impl Matcher {
+    fn new(text: &str) -> Result<Self> {
+        match text.strip_prefix("re:") {
+            None => Ok(Matcher::Exact(text.to_string())),
+            // Anchored at the start, as compressed-tensors matches its patterns.
+            Some(pattern) => Regex::new(&format!("^(?:{pattern})")).map(Matcher::Pattern).map_err(|e| {
+                let e = e.to_string();
+                Error::Plan(format!("the pattern {text}: {}", e.lines().last().unwrap_or_default().trim()))
+            }),
+        }
+    }
+
+    fn matches(&self, name: &str) -> bool {
+        match self {
+            // The head is never among a block's linears; naming it is harmless.
+            Matcher::Exact(exact) => exact == name,
+            Matcher::Pattern(pattern) => pattern.is_match(name),
+        }
+    }
+}
+
+impl Selection {
+    /// Errors when a pattern is no regular expression or matches nothing, and when nothing is left to do.
+    pub(super) fn new(plan: &Plan, decoder: &dyn Decoder) -> Result<Self> {
+        let blocks = decoder.blocks();
+        let (first, end) = plan.layers.unwrap_or((0, blocks));
+        if first >= end || end > blocks {
+            return Err(Error::Plan(format!("--layers {first}..{end}: the model has blocks 0..{blocks}")));
+        }
+        let names: Vec<String> = (first..end).flat_map(|i| decoder.linears(i)).map(|l| l.name).collect();
+        let matchers = |texts: &[String], option: &str| -> Result<Vec<Matcher>> {
+            let made = texts.iter().map(|t| Matcher::new(t)).collect::<Result<Vec<_>>>()?;
+            for (text, matcher) in texts.iter().zip(&made) {
+                if text != "lm_head" && !names.iter().any(|n| matcher.matches(n)) {
+                    let example = names.first().map(String::as_str).unwrap_or_default();
+                    return Err(Error::Plan(format!(
+                        "{option} {text}: no linear of this name; they are called like {example}, and a pattern \
+                        begins with re:"
+                    )));
+                }
+            }
+            Ok(made)
+        };
+        let include = matchers(&plan.include, "--include")?;
+        let ignore = matchers(&plan.ignore, "--ignore")?;
+        let wanted = names.into_iter().filter(|name| {
+            (include.is_empty() || include.iter().any(|m| m.matches(name))) && !ignore.iter().any(|m| m.matches(name))
+        });
+        let selection = Self(wanted.collect());
+        if selection.0.is_empty() {
+            return Err(Error::Plan("no linear is left to compress; see --include, --ignore and --layers".into()));
+        }
+        Ok(selection)
+    }
+
+    pub(super) fn contains(&self, name: &str) -> bool {
+        self.0.contains(name)
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.0.len()
+    }
+}

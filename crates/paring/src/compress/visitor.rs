@@ -1,0 +1,206 @@
+//! The visitor that compresses a block: statistics, then fan by fan, then the block's shard.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use paring_format::Compressed;
+use paring_kernels::gram::quadratic;
+use paring_model::decoder::{Block, LinearInfo};
+use paring_model::fan::Fan;
+use paring_model::weight::Dense;
+
+use super::output::Output;
+use super::select::Selection;
+use super::{Job, Observer};
+use crate::Result;
+use crate::hidden::Hidden;
+use crate::methods::Prepared;
+use crate::report::{Clock, LayerReport, Stage};
+use crate::stats::{Collector, Need, Stats};
+use crate::walk::{Visitor, forward_work};
+
+pub(super) struct Compressor<'a> {
+    job: &'a Job,
+    selection: &'a Selection,
+    output: Output,
+    observer: &'a mut dyn Observer,
+    layers: Vec<LayerReport>,
+    notes: Vec<String>,
+}
+
+impl<'a> Compressor<'a> {
+    pub(super) fn new(job: &'a Job, selection: &'a Selection, output: Output, observer: &'a mut dyn Observer) -> Self {
+        Self { job, selection, output, observer, layers: Vec::new(), notes: Vec::new() }
+    }
+
+    pub(super) fn finish(self) -> (Output, Vec<LayerReport>, Vec<String>) {
+        (self.output, self.layers, self.notes)
+    }
+
+    fn note(&mut self, text: String) {
+        self.observer.note(&text);
+        self.notes.push(text);
+    }
+
+    /// Runs the block up to the last of `fans` and collects statistics of those fans.
+    fn collect(
+        &self,
+        i: usize,
+        fans: std::ops::Range<usize>,
+        wanted: &[Option<usize>],
+        entering: (&dyn Block, &Hidden),
+        clock: &mut Clock,
+    ) -> Result<Vec<Option<Stats>>> {
+        let need = self.job.plan.recipe.info().needs();
+        if need == Need::Nothing {
+            return Ok(wanted.iter().map(|_| None).collect());
+        }
+        let (block, hidden) = entering;
+        let (start, gram_before) = (Instant::now(), clock.time(Stage::Gram));
+        let shown: Vec<Option<usize>> =
+            wanted.iter().enumerate().map(|(f, cols)| cols.filter(|_| fans.contains(&f))).collect();
+        let mut collector = Collector::new(need, &shown, self.job.plan.precision, clock);
+        for batch in hidden.batches() {
+            block.tap_only(batch, &mut collector, Some(fans.end - 1))?;
+        }
+        let stats = collector.finish(hidden.windows());
+        let work = forward_work(self.job.decoder.as_ref(), i, hidden.tokens(), 0..fans.end - 1);
+        clock.add(Stage::Forward, start, work);
+        clock.shift(Stage::Forward, clock.time(Stage::Gram) - gram_before);
+        Ok(stats)
+    }
+
+    /// Compresses the linears of one fan and hands them to the output; with `swap`, puts them back into the block.
+    fn fan(
+        &mut self,
+        linears: &[LinearInfo],
+        stats: Option<&Stats>,
+        mut swap: Option<&mut Fan>,
+        clock: &mut Clock,
+    ) -> Result<()> {
+        let chosen: Vec<&LinearInfo> = linears.iter().filter(|l| self.selection.contains(&l.name)).collect();
+        for linear in linears.iter().filter(|l| !self.selection.contains(&l.name)) {
+            let kept = self.job.checkpoint.read_linear(&linear.name, linear.rows, linear.cols)?;
+            self.output.keep(&linear.name, kept)?;
+        }
+        let Some(first) = chosen.first() else { return Ok(()) };
+        let recipe = &self.job.plan.recipe;
+        let start = Instant::now();
+        let prepared = recipe.prepare(stats, &first.name)?;
+        let n = first.cols as f64;
+        let work = if matches!(stats, Some(Stats::Gram(_))) { 2.0 / 3.0 * n * n * n } else { 0.0 };
+        clock.add(Stage::Factor, start, work);
+        if let Some(damp) = prepared.damp().filter(|&d| d != recipe.percdamp) {
+            let names = chosen.iter().map(|l| l.name.as_str()).collect::<Vec<_>>().join(", ");
+            self.note(format!(
+                "{names}: the Gram matrix was singular with damping {}; {damp} was used",
+                recipe.percdamp
+            ));
+        }
+        for linear in chosen {
+            let (report, compressed) = self.linear(linear, stats, &prepared, clock)?;
+            if let Some(fan) = swap.as_deref_mut() {
+                let start = Instant::now();
+                let target = fan.linears.iter_mut().find(|l| l.name == linear.name);
+                if let Some(target) = target {
+                    let dense = Dense::new(linear.rows, linear.cols, compressed.to_dense(), self.job.plan.precision)?;
+                    target.weight = Arc::new(dense);
+                }
+                clock.add(Stage::Read, start, 0.0);
+            }
+            self.observer.linear(&report);
+            self.layers.push(report);
+        }
+        Ok(())
+    }
+
+    fn linear(
+        &mut self,
+        linear: &LinearInfo,
+        stats: Option<&Stats>,
+        prepared: &Prepared,
+        clock: &mut Clock,
+    ) -> Result<(LayerReport, Compressed)> {
+        let &LinearInfo { rows, cols, .. } = linear;
+        let start = Instant::now();
+        let original = self.job.checkpoint.read_linear(&linear.name, rows, cols)?;
+        let weight = original.to_dense();
+        clock.add(Stage::Read, start, 0.0);
+
+        let start = Instant::now();
+        let outcome = self.job.plan.recipe.compress(&weight, cols, prepared, original.dtype);
+        let work = if matches!(stats, Some(Stats::Gram(_))) { (rows * cols * cols) as f64 } else { 0.0 };
+        clock.add(Stage::Sweep, start, work);
+
+        let start = Instant::now();
+        let dense = outcome.compressed.to_dense();
+        let zeros = dense.iter().filter(|&&v| v == 0.0).count();
+        let error = match stats {
+            Some(Stats::Gram(h)) => {
+                let change: Vec<f32> = dense.iter().zip(&weight).map(|(a, b)| a - b).collect();
+                let all = quadratic(&weight, h, cols);
+                Some(if all > 0.0 { quadratic(&change, h, cols) / all } else { 0.0 })
+            }
+            _ => None,
+        };
+        let work = if error.is_some() { 2.0 * (rows * cols * cols) as f64 } else { 0.0 };
+        clock.add(Stage::Error, start, work);
+
+        let start = Instant::now();
+        let bytes = self.output.put(&linear.name, &outcome.compressed)?;
+        clock.add(Stage::Pack, start, 0.0);
+        let report = LayerReport {
+            name: linear.name.clone(),
+            rows,
+            cols,
+            bits: bytes as f64 * 8.0 / (rows * cols) as f64,
+            sparsity: zeros as f64 / (rows * cols) as f64,
+            outliers: 0,
+            error,
+            damp: prepared.damp(),
+            dead: prepared.dead(),
+            seconds: Duration::from_secs_f64(outcome.seconds).as_secs_f64(),
+        };
+        Ok((report, outcome.compressed))
+    }
+}
+
+impl Visitor for Compressor<'_> {
+    fn block(&mut self, i: usize, mut entering: Option<(&mut dyn Block, &Hidden)>, clock: &mut Clock) -> Result<()> {
+        let linears = self.job.decoder.linears(i);
+        let fans = linears.iter().map(|l| l.fan + 1).max().unwrap_or(0);
+        let of_fan = |f: usize| linears.iter().filter(|l| l.fan == f).cloned().collect::<Vec<_>>();
+        // Features of each fan that has something to compress.
+        let wanted: Vec<Option<usize>> = (0..fans)
+            .map(|f| linears.iter().find(|l| l.fan == f && self.selection.contains(&l.name)).map(|l| l.cols))
+            .collect();
+        let step = if self.job.plan.true_sequential { 1 } else { fans.max(1) };
+        for first in (0..fans).step_by(step) {
+            let group = first..(first + step).min(fans);
+            let mut stats: Vec<Option<Stats>> = vec![None; fans];
+            if let Some((block, hidden)) = &entering
+                && wanted[group.clone()].iter().any(Option::is_some)
+            {
+                stats = self.collect(i, group.clone(), &wanted, (&**block, hidden), clock)?;
+            }
+            for f in group {
+                let list = of_fan(f);
+                match &mut entering {
+                    Some((block, _)) => {
+                        let mut fans = block.fans();
+                        self.fan(&list, stats[f].take().as_ref(), Some(fans.swap_remove(f)), clock)?;
+                    }
+                    None => self.fan(&list, None, None, clock)?,
+                }
+            }
+        }
+        let start = Instant::now();
+        for name in self.job.decoder.rest_names(i) {
+            self.output.copy(&self.job.checkpoint, &name)?;
+        }
+        self.output.close_shard()?;
+        clock.add(Stage::Write, start, 0.0);
+        self.observer.block(i);
+        Ok(())
+    }
+}

@@ -1,0 +1,99 @@
+//! The plain dense checkpoint behind a compressed one, tensor by tensor.
+
+use std::collections::BTreeSet;
+use std::path::Path;
+
+use paring_format::writer::Tensor;
+use paring_format::{Checkpoint, Writer};
+use serde::Serialize;
+
+use crate::compress::COMPANIONS;
+use crate::{Error, Result};
+
+/// What was written.
+#[derive(Clone, Debug, Serialize)]
+pub struct Decompressed {
+    /// The output folder.
+    pub out: String,
+    /// Matrices that were decoded.
+    pub decoded: usize,
+    /// Bytes of the tensors of the input.
+    pub bytes_in: u64,
+    /// Bytes of the tensors of the output.
+    pub bytes_out: u64,
+}
+
+/// Bytes of tensors gathered into one shard, unless a single one is larger.
+const SHARD_BYTES: usize = 256 << 20;
+
+/// Writes the dense checkpoint that any program loads: every compressed linear as `to_dense` says, everything else byte
+/// for byte, `quantization_config` gone.
+pub fn decompress(checkpoint: &Checkpoint, out: &Path, overwrite: bool) -> Result<Decompressed> {
+    let quant = checkpoint.quant_config()?;
+    let mut modules = BTreeSet::new();
+    let mut items: Vec<(String, bool, usize)> = Vec::new();
+    for name in checkpoint.names() {
+        let (module, local) = name.rsplit_once('.').unwrap_or(("", name));
+        let bytes = checkpoint.info(name).map_or(0, |i| i.bytes());
+        let is_part = local.starts_with("weight") && checkpoint.info(&format!("{module}.weight_scale")).is_some();
+        let covered = match &quant {
+            Some(quant) if is_part => quant.scheme(module)?.is_some(),
+            _ => false,
+        };
+        if !covered {
+            items.push((name.to_string(), false, bytes));
+        } else if modules.insert(module.to_string()) {
+            // The size is not known before decoding; sixteen bits a weight is what most models have.
+            items.push((module.to_string(), true, bytes * 4));
+        }
+    }
+    let mut shards: Vec<Vec<&(String, bool, usize)>> = vec![Vec::new()];
+    let mut filled = 0;
+    for item in &items {
+        if filled > 0 && filled + item.2 > SHARD_BYTES {
+            shards.push(Vec::new());
+            filled = 0;
+        }
+        filled += item.2;
+        if let Some(last) = shards.last_mut() {
+            last.push(item);
+        }
+    }
+    let mut writer = Writer::create(out, shards.len(), overwrite)?;
+    for (i, items) in shards.iter().enumerate() {
+        let mut tensors = Vec::new();
+        for (name, compressed, _) in items {
+            if *compressed {
+                let c = checkpoint.read_module(name)?;
+                let (shape, dtype) = (vec![c.rows, c.cols], c.dtype);
+                tensors.push(Tensor {
+                    name: format!("{name}.weight"),
+                    dtype,
+                    shape,
+                    bytes: dtype.encode(&c.to_dense()),
+                });
+            } else if let Some(info) = checkpoint.info(name) {
+                let (dtype, shape) = (info.dtype, info.shape.clone());
+                tensors.push(Tensor { name: name.clone(), dtype, shape, bytes: checkpoint.read(name)? });
+            }
+        }
+        writer.shard(i, tensors)?;
+    }
+    let mut config = checkpoint.config().clone();
+    if let Some(object) = config.as_object_mut() {
+        object.shift_remove("quantization_config");
+    }
+    let mut companions = Vec::new();
+    for name in COMPANIONS {
+        if let Some(path) = checkpoint.dir().map(|dir| dir.join(name)).filter(|p| p.is_file()) {
+            companions.push((name.to_string(), std::fs::read(&path).map_err(|source| Error::Io { path, source })?));
+        }
+    }
+    let summary = writer.finish(&config, &companions)?;
+    Ok(Decompressed {
+        out: out.display().to_string(),
+        decoded: modules.len(),
+        bytes_in: checkpoint.total_bytes(),
+        bytes_out: summary.tensor_bytes,
+    })
+}

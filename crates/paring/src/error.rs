@@ -1,0 +1,56 @@
+//! The errors of this crate: one line each.
+
+use std::path::PathBuf;
+
+/// Shorthand for results of this crate.
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+/// What can go wrong in a run.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// A checkpoint that cannot be read or written.
+    #[error(transparent)]
+    Format(#[from] paring_format::Error),
+    /// A model that cannot be run.
+    #[error(transparent)]
+    Model(#[from] paring_model::Error),
+    /// A tensor operation that failed.
+    #[error(transparent)]
+    Tensor(#[from] candle_core::Error),
+    /// A data set that cannot be used.
+    #[error("{source_name}: {reason}")]
+    #[allow(missing_docs)]
+    Data { source_name: String, reason: String },
+    /// A file that cannot be read or written.
+    #[error("{}: {source}", path.display())]
+    #[allow(missing_docs)]
+    Io { path: PathBuf, source: std::io::Error },
+    /// Choices that do not go together, or do not fit the model.
+    #[error("{0}")]
+    Plan(String),
+    /// A Gram matrix that stays singular.
+    #[error(
+        "{module}: the Gram matrix is not positive definite (pivot {pivot}), even with damping {damp}; \
+        use more calibration data or a larger --percdamp"
+    )]
+    #[allow(missing_docs)]
+    Singular { module: String, pivot: usize, damp: f64 },
+    /// Activations that are not finite.
+    #[error("{module}: the calibration inputs hold NaN or infinite values from feature {feature} on")]
+    #[allow(missing_docs)]
+    Activations { module: String, feature: usize },
+    /// What was written does not read back as what was made.
+    #[error(
+        "{module}: the file reads back differently from what was computed (digest {got:016x}, expected {expected:016x})"
+    )]
+    #[allow(missing_docs)]
+    Check { module: String, expected: u64, got: u64 },
+}
+
+impl Error {
+    /// A data set that cannot be used.
+    pub(crate) fn data(source_name: impl Into<String>, reason: impl Into<String>) -> Self {
+        Error::Data { source_name: source_name.into(), reason: reason.into() }
+    }
+}

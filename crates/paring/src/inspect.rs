@@ -1,0 +1,135 @@
+//! What a checkpoint holds, by format and tensor.
+
+use std::collections::BTreeMap;
+
+use paring_format::{Checkpoint, Values};
+use serde::Serialize;
+
+use crate::Result;
+
+/// One matrix, or one other tensor.
+#[derive(Clone, Debug, Serialize)]
+pub struct TensorSummary {
+    /// Module path of a linear, or the tensor's name.
+    pub name: String,
+    /// Shape of what it stands for.
+    pub shape: Vec<usize>,
+    /// Layout, with bits and group size where there are codes; otherwise the element type.
+    pub format: String,
+    /// Bits on disk per element, scales and zero points included.
+    pub bits_per_weight: f64,
+    /// Share of exact zeros.
+    pub sparsity: f64,
+    /// Weights kept exact (no present layout has them).
+    pub outliers: usize,
+}
+
+/// A whole checkpoint.
+#[derive(Clone, Debug, Serialize)]
+pub struct Summary {
+    /// The layouts of the linears, joined by `+`.
+    pub format: String,
+    /// All linears and other tensors, by name.
+    pub tensors: Vec<TensorSummary>,
+    /// Bits per element over all tensors.
+    pub bits_per_weight: f64,
+    /// Share of zeros over the matrices other than embeddings and head.
+    pub sparsity: f64,
+    /// Bytes of the weight files.
+    pub bytes: u64,
+}
+
+/// Reads every tensor once, one at a time.
+pub fn inspect(checkpoint: &Checkpoint) -> Result<Summary> {
+    let quant = checkpoint.quant_config()?;
+    // Tensors of one module belong together only where they make a compressed matrix.
+    let mut modules: BTreeMap<&str, u64> = BTreeMap::new();
+    let mut others = Vec::new();
+    for name in checkpoint.names() {
+        let (module, local) = name.rsplit_once('.').unwrap_or(("", name));
+        let covered = match &quant {
+            Some(quant) if local.starts_with("weight") => quant.scheme(module)?.is_some(),
+            _ => false,
+        };
+        let has_parts = checkpoint.info(&format!("{module}.weight_scale")).is_some();
+        if covered && has_parts {
+            *modules.entry(module).or_default() += checkpoint.info(name).map_or(0, |i| i.bytes() as u64);
+        } else {
+            others.push(name);
+        }
+    }
+    let mut tensors = Vec::new();
+    let (mut elements, mut bits, mut zeros, mut weights) = (0f64, 0f64, 0f64, 0f64);
+    for (module, bytes) in modules {
+        let c = checkpoint.read_module(module)?;
+        let format = checkpoint.linear_format(module)?;
+        let text = match &c.values {
+            Values::Dense(_) => format.layout.to_string(),
+            Values::Codes { grid, .. } => {
+                let kind = if grid.zeros.is_some() { "asymmetric" } else { "symmetric" };
+                let group =
+                    if grid.group_size >= c.cols { "rows".into() } else { format!("groups of {}", grid.group_size) };
+                format!("{} {} bit {kind}, {group}", format.layout, grid.bits)
+            }
+        };
+        let count = (c.rows * c.cols) as f64;
+        let zero = c.to_dense().iter().filter(|&&v| v == 0.0).count() as f64;
+        elements += count;
+        bits += bytes as f64 * 8.0;
+        zeros += zero;
+        weights += count;
+        tensors.push(TensorSummary {
+            name: module.to_string(),
+            shape: vec![c.rows, c.cols],
+            format: text,
+            bits_per_weight: bytes as f64 * 8.0 / count,
+            sparsity: zero / count,
+            outliers: 0,
+        });
+    }
+    for name in others {
+        let Some(info) = checkpoint.info(name) else { continue };
+        let count: usize = info.shape.iter().product();
+        let zero = count_zeros(checkpoint, name)?;
+        elements += count as f64;
+        bits += info.bytes() as f64 * 8.0;
+        if info.shape.len() == 2 && !name.contains("embed") && !name.starts_with("lm_head") {
+            zeros += zero;
+            weights += count as f64;
+        }
+        tensors.push(TensorSummary {
+            name: name.to_string(),
+            shape: info.shape.clone(),
+            format: format!("dense {}", info.dtype.name()),
+            bits_per_weight: info.bytes() as f64 * 8.0 / (count.max(1)) as f64,
+            sparsity: zero / (count.max(1)) as f64,
+            outliers: 0,
+        });
+    }
+    tensors.sort_by(|a, b| a.name.cmp(&b.name));
+    let format = quant.map_or("dense".to_string(), |q| q.format);
+    Ok(Summary {
+        format,
+        tensors,
+        bits_per_weight: bits / elements.max(1.0),
+        sparsity: zeros / weights.max(1.0),
+        bytes: checkpoint.file_bytes(),
+    })
+}
+
+/// Zeros of a tensor, read in pieces of rows so that a large embedding is never whole in memory.
+fn count_zeros(checkpoint: &Checkpoint, name: &str) -> Result<f64> {
+    let Some(info) = checkpoint.info(name) else { return Ok(0.0) };
+    let (dtype, rows) = (info.dtype, info.shape.first().copied().unwrap_or(1));
+    if info.shape.is_empty() || !dtype.is_float() {
+        return Ok(0.0);
+    }
+    let per_row = info.bytes() / rows.max(1);
+    let step = ((16 << 20) / per_row.max(1)).max(1);
+    let mut zeros = 0;
+    for first in (0..rows).step_by(step) {
+        let bytes = checkpoint.read_rows(name, first, step.min(rows - first))?;
+        zeros += dtype.decode_f32(&bytes).iter().filter(|&&v| v == 0.0).count();
+    }
+    Ok(zeros as f64)
+}

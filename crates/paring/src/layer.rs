@@ -1,0 +1,136 @@
+//! One layer, for experiments: tensors in a safetensors file in, tensors out.
+
+use std::path::Path;
+
+use candle_core::{Device, Tensor as CandleTensor};
+use paring_format::writer::{Tensor, write_file};
+use paring_format::{Checkpoint, Dtype, Values};
+use paring_kernels::gram::{Gram, add_squares, quadratic};
+
+use crate::plan::Recipe;
+use crate::stats::{Need, Stats};
+use crate::{Error, Precision, Result};
+
+/// What a run on one layer found.
+#[derive(Clone, Debug, serde::Serialize)]
+pub struct LayerResult {
+    /// Outputs.
+    pub rows: usize,
+    /// Inputs.
+    pub cols: usize,
+    /// tr(ΔW·H·ΔWᵀ), with H as the published codes scale it; `None` when the file holds no inputs.
+    pub loss: Option<f64>,
+    /// The loss as a share of tr(W·H·Wᵀ).
+    pub error: Option<f64>,
+    /// Share of exact zeros.
+    pub sparsity: f64,
+    /// Damping that was used.
+    pub damp: Option<f64>,
+}
+
+/// Reads `weight` [R, C] and `activations` [n, t, C] (or [n·t, C] with `sequences` = n) or `hessian` [C, C] from `input`,
+/// applies the recipe, and writes `dense` [R, C] f32 and what the method made to `output`: `mask` u8, `codes` u8,
+/// `scales` and `zeros` f32 [R, groups], `group_index` i32 [C], `outlier_mask` u8, `loss` f32 [1].
+pub fn run(input: &Path, output: &Path, recipe: &Recipe, sequences: Option<usize>) -> Result<LayerResult> {
+    recipe.check()?;
+    let file = Checkpoint::open_file(input)?;
+    let name = input.display().to_string();
+    let Some(info) = file.info("weight") else {
+        return Err(Error::data(name, "no tensor weight; a layer file holds weight [R, C] and activations or hessian"));
+    };
+    let &[rows, cols] = info.shape.as_slice() else {
+        return Err(Error::data(name, format!("weight has shape {:?}, expected [R, C]", info.shape)));
+    };
+    if rows == 0 || cols == 0 {
+        return Err(Error::data(name, format!("weight has shape [{rows}, {cols}], which holds nothing")));
+    }
+    let dtype = info.dtype;
+    let weight = file.read_f32("weight", &[rows, cols])?;
+    let hessian = hessian(&file, &name, cols, sequences)?;
+    let stats = match (recipe.info().needs(), &hessian) {
+        (Need::Nothing, _) => None,
+        (_, None) => {
+            let text = format!("{} needs activations or a hessian, and the file has neither", recipe.method);
+            return Err(Error::data(name, text));
+        }
+        // The norms are half of the diagonal: H = (2/n) Σ x xᵀ, s = (1/n) Σ x².
+        (Need::Norms, Some(h)) => match norms(&file, &name, cols, sequences)? {
+            Some(norms) => Some(Stats::Norms(norms)),
+            None => Some(Stats::Norms((0..cols).map(|j| h[j * cols + j] / 2.0).collect())),
+        },
+        (Need::Gram, Some(h)) => Some(Stats::Gram(h.clone())),
+    };
+    let prepared = recipe.prepare(stats.as_ref(), &name)?;
+    let outcome = recipe.compress(&weight, cols, &prepared, dtype);
+    let dense = outcome.compressed.to_dense();
+    let (loss, error) = match &hessian {
+        None => (None, None),
+        Some(h) => {
+            let change: Vec<f32> = dense.iter().zip(&weight).map(|(a, b)| a - b).collect();
+            let (loss, all) = (quadratic(&change, h, cols), quadratic(&weight, h, cols));
+            (Some(loss), Some(if all > 0.0 { loss / all } else { 0.0 }))
+        }
+    };
+    let f32s = |name: &str, shape: Vec<usize>, values: &[f32]| Tensor {
+        name: name.into(),
+        dtype: Dtype::F32,
+        shape,
+        bytes: Dtype::F32.encode(values),
+    };
+    let u8s =
+        |name: &str, bytes: Vec<u8>| Tensor { name: name.into(), dtype: Dtype::U8, shape: vec![rows, cols], bytes };
+    let mut tensors = vec![
+        f32s("dense", vec![rows, cols], &dense),
+        u8s("mask", outcome.dropped),
+        u8s("outlier_mask", vec![0; rows * cols]),
+        f32s("loss", vec![1], &[loss.unwrap_or(outcome.loss) as f32]),
+    ];
+    if let Values::Codes { grid, .. } = &outcome.compressed.values {
+        let groups = grid.groups(cols);
+        let index: Vec<u8> = (0..cols).flat_map(|j| (grid.group_of(j) as i32).to_le_bytes()).collect();
+        tensors.push(u8s("codes", outcome.codes));
+        tensors.push(f32s("scales", vec![rows, groups], &grid.scales));
+        tensors.push(f32s("zeros", vec![rows, groups], &outcome.zeros));
+        tensors.push(Tensor { name: "group_index".into(), dtype: Dtype::I32, shape: vec![cols], bytes: index });
+    }
+    write_file(output, tensors)?;
+    let zeros = dense.iter().filter(|&&v| v == 0.0).count();
+    Ok(LayerResult { rows, cols, loss, error, sparsity: zeros as f64 / dense.len() as f64, damp: prepared.damp() })
+}
+
+/// The calibration inputs as one `[tokens, cols]` tensor, and the number of sequences.
+fn activations(file: &Checkpoint, name: &str, cols: usize, n: Option<usize>) -> Result<Option<(CandleTensor, usize)>> {
+    let Some(info) = file.info("activations") else { return Ok(None) };
+    let (tokens, sequences) = match (info.shape.as_slice(), n) {
+        (&[b, t, c], None) if c == cols => (b * t, b),
+        (&[b, t, c], Some(n)) if c == cols && n > 0 => (b * t, n),
+        (&[tokens, c], n) if c == cols && n != Some(0) => (tokens, n.unwrap_or(1)),
+        (shape, _) => {
+            let text = format!("activations have shape {shape:?}, expected [n, t, {cols}] or [n·t, {cols}]");
+            return Err(Error::data(name, text));
+        }
+    };
+    if tokens == 0 || sequences == 0 {
+        return Err(Error::data(name, "activations of no tokens; nothing to calibrate on"));
+    }
+    let shape = info.shape.clone();
+    let x = CandleTensor::from_vec(file.read_f32("activations", &shape)?, (tokens, cols), &Device::Cpu)?;
+    Ok(Some((x, sequences)))
+}
+
+fn hessian(file: &Checkpoint, name: &str, cols: usize, sequences: Option<usize>) -> Result<Option<Vec<f32>>> {
+    if file.info("hessian").is_some() {
+        return Ok(Some(file.read_f32("hessian", &[cols, cols])?));
+    }
+    let Some((x, sequences)) = activations(file, name, cols, sequences)? else { return Ok(None) };
+    let mut gram = Gram::new(cols, Precision::F32);
+    gram.add(&x)?;
+    Ok(Some(gram.finish(2.0 / sequences as f32)))
+}
+
+fn norms(file: &Checkpoint, name: &str, cols: usize, sequences: Option<usize>) -> Result<Option<Vec<f32>>> {
+    let Some((x, sequences)) = activations(file, name, cols, sequences)? else { return Ok(None) };
+    let mut sums = vec![0.0; cols];
+    add_squares(&mut sums, &x)?;
+    Ok(Some(sums.iter().map(|s| (s / sequences as f64) as f32).collect()))
+}

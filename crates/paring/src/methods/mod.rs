@@ -1,0 +1,212 @@
+//! A method is a curvature and a rule: the table of them, and how one is applied to a fan and its linears.
+
+#[cfg(test)]
+mod golden;
+mod prepare;
+
+use std::time::Instant;
+
+use paring_format::{Compressed, Dtype, Grid, Values};
+use paring_kernels::matmul::Precision;
+use paring_kernels::sweep::{Curvature, Drop, Fit, Grids, Round, Rule, Swept, fit_groups, share_of, sweep};
+
+pub use prepare::Prepared;
+
+use crate::plan::{ActOrder, Pattern, Recipe};
+use crate::stats::Need;
+
+/// Which curvature a method sweeps with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Bend {
+    /// Every weight costs the same.
+    Flat,
+    /// A column costs the norm of its feature.
+    Diagonal,
+    /// The whole Gram matrix.
+    Full,
+}
+
+/// One method.
+#[derive(Clone, Copy, Debug)]
+pub struct MethodInfo {
+    /// As written on the command line.
+    pub name: &'static str,
+    /// A line of help.
+    pub help: &'static str,
+    /// Where it was published.
+    pub source: &'static str,
+    /// Its curvature.
+    pub curvature: Bend,
+    /// Whether it can prune.
+    pub drops: bool,
+    /// Whether it can quantize.
+    pub rounds: bool,
+}
+
+/// All methods; help, docs and tests iterate over this table.
+pub static METHODS: &[MethodInfo] = &[
+    MethodInfo {
+        name: "magnitude",
+        help: "remove the smallest weights of each layer; needs no data",
+        source: "Han et al., arXiv 1506.02626",
+        curvature: Bend::Flat,
+        drops: true,
+        rounds: false,
+    },
+    MethodInfo {
+        name: "wanda",
+        help: "remove the smallest |weight| x input norm of each row",
+        source: "Sun et al., arXiv 2306.11695",
+        curvature: Bend::Diagonal,
+        drops: true,
+        rounds: false,
+    },
+    MethodInfo {
+        name: "sparsegpt",
+        help: "remove weights column by column and let the others make up for it; quantizes too with --wbits",
+        source: "Frantar and Alistarh, arXiv 2301.00774",
+        curvature: Bend::Full,
+        drops: true,
+        rounds: true,
+    },
+    MethodInfo {
+        name: "rtn",
+        help: "round every weight to the nearest grid point; needs no data",
+        source: "Frantar et al., arXiv 2210.17323, the baseline",
+        curvature: Bend::Flat,
+        drops: false,
+        rounds: true,
+    },
+    MethodInfo {
+        name: "gptq",
+        help: "round column by column and let the later columns make up for the error",
+        source: "Frantar et al., arXiv 2210.17323",
+        curvature: Bend::Full,
+        drops: false,
+        rounds: true,
+    },
+];
+
+impl MethodInfo {
+    /// What the method has to know of the inputs.
+    pub fn needs(&self) -> Need {
+        match self.curvature {
+            Bend::Flat => Need::Nothing,
+            Bend::Diagonal => Need::Norms,
+            Bend::Full => Need::Gram,
+        }
+    }
+}
+
+/// What a method made of one matrix.
+pub struct Outcome {
+    /// The matrix, as the file will hold it.
+    pub compressed: Compressed,
+    /// 1 where the weight was zero before rounding, row-major `[rows, cols]`.
+    pub dropped: Vec<u8>,
+    /// Codes 0 ..= 2^bits − 1, row-major `[rows, cols]`; empty when nothing is rounded.
+    pub codes: Vec<u8>,
+    /// Zero points 0 ..= 2^bits − 1, row-major `[rows, groups]`; empty when nothing is rounded.
+    pub zeros: Vec<f32>,
+    /// Σ e² of the sweep.
+    pub loss: f64,
+    /// Seconds it took.
+    pub seconds: f64,
+}
+
+impl Recipe {
+    /// Compresses `weight`, row-major `[rows, cols]`, stored as `dtype`.
+    ///
+    /// A weight that is exactly zero stays exactly zero when the recipe only quantizes. Operations: about rows·cols² for
+    /// a full curvature, rows·cols otherwise.
+    pub fn compress(&self, weight: &[f32], cols: usize, prepared: &Prepared, dtype: Dtype) -> Outcome {
+        let start = Instant::now();
+        let rows = weight.len() / cols;
+        let stored = match dtype {
+            Dtype::Bf16 => Precision::Bf16,
+            Dtype::F16 => Precision::F16,
+            _ => Precision::F32,
+        };
+        let format = self.grid_format(stored);
+        // The grid of a full row, asked for as such, is fitted before dead columns are cleared (algorithm descriptions of GPTQ and SparseGPT).
+        let whole_row = match (format, self.rounding) {
+            (Some(format), Some(r)) if r.group_size.is_none() => Some(fit_groups(weight, cols, cols, &format)),
+            _ => None,
+        };
+        let mut w = weight.to_vec();
+        prepared.clear_dead(&mut w, cols);
+        let group_size = self.rounding.and_then(|r| r.group_size).unwrap_or(cols).min(cols);
+        let beforehand = self
+            .rounding
+            .is_some_and(|r| r.static_groups || r.act_order == ActOrder::Static || self.info().curvature == Bend::Flat);
+        let before = match (whole_row, format) {
+            (None, Some(format)) if beforehand => Some(fit_groups(&w, cols, group_size, &format)),
+            (whole_row, _) => whole_row,
+        };
+        // The group of each column in visiting order, for grids fitted in file order.
+        let group_of: Vec<u32> = (0..cols).map(|k| (prepared.column(k) / group_size) as u32).collect();
+        let keep_zeros: Option<Vec<u8>> = (self.pattern.is_none() && weight.contains(&0.0))
+            .then(|| prepared.permuted(weight, cols).iter().map(|&v| u8::from(v == 0.0)).collect());
+        let drop = match self.pattern {
+            None => keep_zeros.as_deref().map(Drop::Given),
+            Some(Pattern::NofM { keep, of }) => Some(Drop::NofM { n: of - keep, m: of }),
+            Some(Pattern::Unstructured(s)) if self.info().curvature == Bend::Diagonal => {
+                Some(Drop::PerRow { count: share_of(s, cols) })
+            }
+            Some(Pattern::Unstructured(sparsity)) => Some(Drop::Threshold { sparsity }),
+        };
+        let round = format.map(|format| Round {
+            format,
+            fit: match &before {
+                Some(grids) => Fit::Before { grids, group_of: &group_of },
+                None => Fit::AtSlice { group_size },
+            },
+        });
+        let slice = if self.info().curvature == Bend::Full { self.blocksize } else { cols };
+        let curvature = match prepared.curvature() {
+            prepare::Shape::Flat => Curvature::Flat,
+            prepare::Shape::Diagonal(norms) => Curvature::Diagonal(norms),
+            prepare::Shape::Full(u) => Curvature::Full(u),
+        };
+        let swept = sweep(prepared.permuted(&w, cols), cols, slice, curvature, Rule { drop, round });
+        // Groups that follow the visit leave each column with a group of its own choosing.
+        let follows = before.is_none() && prepared.is_permuted() && format.is_some();
+        let group_index = follows.then(|| {
+            let mut index = vec![0u32; cols];
+            (0..cols).for_each(|k| index[prepared.column(k)] = (k / group_size) as u32);
+            index
+        });
+        let Swept { weight, dropped, codes, grids, loss } = swept;
+        let (dropped, codes) = (prepared.restored(dropped, cols), prepared.restored(codes, cols));
+        let zeros = grids.as_ref().map_or(Vec::new(), |g| g.zeros.clone());
+        let values = match (grids, self.rounding) {
+            (Some(grids), Some(r)) => to_values(&codes, grids, r.bits, r.symmetric, group_size, group_index),
+            _ => Values::Dense(prepared.restored(weight, cols).into_iter().map(|v| stored.round(v)).collect()),
+        };
+        let compressed = Compressed { rows, cols, dtype, values };
+        Outcome { compressed, dropped, codes, zeros, loss, seconds: start.elapsed().as_secs_f64() }
+    }
+}
+
+/// Unsigned codes and zero points as the file has them: signed, and without zero points when symmetric.
+fn to_values(
+    codes: &[u8],
+    grids: Grids,
+    bits: u32,
+    symmetric: bool,
+    group_size: usize,
+    group_index: Option<Vec<u32>>,
+) -> Values {
+    let half = 1i32 << (bits - 1);
+    let signed = |v: i32| (v - half) as i8;
+    Values::Codes {
+        codes: codes.iter().map(|&c| signed(i32::from(c))).collect(),
+        grid: Grid {
+            bits,
+            group_size,
+            scales: grids.scales,
+            zeros: (!symmetric).then(|| grids.zeros.iter().map(|&z| signed(z as i32)).collect()),
+            group_index,
+        },
+    }
+}

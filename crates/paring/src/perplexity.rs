@@ -1,0 +1,79 @@
+//! Perplexity, block by block: one block in memory at a time.
+
+use std::time::Instant;
+
+use paring_model::decoder::Decoder;
+use serde::Serialize;
+
+use crate::Result;
+use crate::corpus::Windows;
+use crate::hidden::Hidden;
+use crate::report::{Clock, Stage, peak_rss_mib};
+use crate::walk::walk;
+
+/// Bytes of activations that are kept between blocks. More windows than fit go through the model in several rounds:
+/// reading the weights again costs little beside the products of so many tokens.
+const HIDDEN_BYTES: usize = 128 << 20;
+
+/// The result of a measurement.
+#[derive(Clone, Debug, Serialize)]
+pub struct Perplexity {
+    /// exp of the mean over windows of the mean negative log-likelihood of a window's `seqlen − 1` predictions.
+    pub perplexity: f64,
+    /// The data.
+    pub dataset: String,
+    /// Windows.
+    pub windows: usize,
+    /// Tokens in all windows.
+    pub tokens: usize,
+    /// Tokens in a window.
+    pub seqlen: usize,
+    /// Time it took.
+    pub seconds: f64,
+    /// Highest resident memory of the process so far.
+    pub peak_rss_mib: f64,
+}
+
+/// Measures perplexity over non-overlapping windows, as the published codes do: no context is carried over, and the loss
+/// is in f32. `progress` is told how many of how many windows are done.
+pub fn measure(
+    decoder: &dyn Decoder,
+    windows: &Windows,
+    dataset: &str,
+    clock: &mut Clock,
+    progress: &mut dyn FnMut(usize, usize),
+) -> Result<Perplexity> {
+    let start = Instant::now();
+    let seqlen = windows.seqlen;
+    let window_bytes = seqlen * decoder.hidden_size() * size_of::<f32>();
+    let per_round = (HIDDEN_BYTES / window_bytes).max(1);
+    let mut means = Vec::with_capacity(windows.count());
+    for ids in windows.ids.chunks(per_round * seqlen) {
+        let round = Windows { ids: ids.to_vec(), seqlen };
+        let mut hidden = Hidden::embed(decoder, &round)?;
+        walk(decoder, Some(&mut hidden), &mut (), true, clock)?;
+        let head = Instant::now();
+        let mut rest = ids;
+        for batch in hidden.batches() {
+            let (b, _, _) = batch.dims3()?;
+            let (now, later) = rest.split_at(b * seqlen);
+            rest = later;
+            let losses = decoder.nll(batch, now)?;
+            for window in losses.chunks_exact(seqlen - 1) {
+                means.push(window.iter().map(|&l| f64::from(l)).sum::<f64>() / (seqlen - 1) as f64);
+            }
+        }
+        let work = 2.0 * (decoder.hidden_size() * decoder.vocab_size()) as f64 * ids.len() as f64;
+        clock.add(Stage::Head, head, work);
+        progress(means.len(), windows.count());
+    }
+    Ok(Perplexity {
+        perplexity: (means.iter().sum::<f64>() / means.len() as f64).exp(),
+        dataset: dataset.to_string(),
+        windows: windows.count(),
+        tokens: windows.ids.len(),
+        seqlen,
+        seconds: start.elapsed().as_secs_f64(),
+        peak_rss_mib: peak_rss_mib(),
+    })
+}

@@ -1,0 +1,200 @@
+//! All of a run's choices. A plan is printed, and stored beside the checkpoint it made.
+
+use paring_kernels::sweep::GridFormat;
+use serde::Serialize;
+
+use crate::methods::{METHODS, MethodInfo};
+use crate::{Error, Precision, Result};
+
+/// Which share of the weights goes.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Pattern {
+    /// A share of each layer, slice or row, as the method has it; 0 ≤ share < 1.
+    Unstructured(f64),
+    /// `keep` of every `of` consecutive weights of a row stay.
+    NofM {
+        /// Weights kept.
+        keep: usize,
+        /// Weights in a group.
+        of: usize,
+    },
+}
+
+/// In which order a sweep visits the columns, and which columns share a grid.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ActOrder {
+    /// File order.
+    #[default]
+    None,
+    /// By falling Gram diagonal; groups are of neighbouring columns and fitted beforehand.
+    Static,
+    /// By falling Gram diagonal; groups follow the visit, so the file must say which group a column is in.
+    Group,
+}
+
+/// The grids that weights are rounded to.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+pub struct Rounding {
+    /// Bits of a code, 2 to 8.
+    pub bits: u32,
+    /// Columns that share a scale; `None`: a whole row.
+    pub group_size: Option<usize>,
+    /// Zero point fixed in the middle.
+    pub symmetric: bool,
+    /// Search for the range with the least error.
+    pub mse: bool,
+    /// Fit the grids of all groups before the sweep.
+    pub static_groups: bool,
+    /// Visiting order.
+    pub act_order: ActOrder,
+}
+
+/// What is done to one weight matrix: a method with all its settings.
+#[derive(Clone, Debug, Serialize)]
+pub struct Recipe {
+    /// The method's name in [`METHODS`].
+    pub method: &'static str,
+    /// What is removed.
+    pub pattern: Option<Pattern>,
+    /// What the rest is rounded to.
+    pub rounding: Option<Rounding>,
+    /// Damping, as a share of the mean of the Gram diagonal.
+    pub percdamp: f64,
+    /// Columns of a slice.
+    pub blocksize: usize,
+}
+
+/// A compression run.
+#[derive(Clone, Debug, Serialize)]
+pub struct Plan {
+    /// Where the model comes from.
+    pub model: String,
+    /// Where the calibration text comes from; `None` when the method needs none.
+    pub dataset: Option<String>,
+    /// What is done to each linear.
+    pub recipe: Recipe,
+    /// Calibration windows.
+    pub nsamples: usize,
+    /// Tokens in a window.
+    pub seqlen: usize,
+    /// Seed of the windows' starts; `None`: windows from the start of the data.
+    pub seed: Option<u64>,
+    /// Statistics of a fan are taken after the fans before it were compressed.
+    pub true_sequential: bool,
+    /// How products round their inputs.
+    #[serde(serialize_with = "precision_name")]
+    pub precision: Precision,
+    /// Blocks to compress; `None`: all.
+    pub layers: Option<(usize, usize)>,
+    /// Modules to compress (exact names or `re:` patterns); empty: all.
+    pub include: Vec<String>,
+    /// Modules to leave alone.
+    pub ignore: Vec<String>,
+    /// The layout to write; `None`: what fits the recipe.
+    pub format: Option<String>,
+    /// Replace the files of an earlier checkpoint.
+    pub overwrite: bool,
+}
+
+fn precision_name<S: serde::Serializer>(p: &Precision, s: S) -> std::result::Result<S::Ok, S::Error> {
+    s.serialize_str(match p {
+        Precision::F32 => "f32",
+        Precision::Bf16 => "bf16",
+        Precision::F16 => "f16",
+    })
+}
+
+impl Recipe {
+    /// The method's row in the table.
+    pub fn info(&self) -> &'static MethodInfo {
+        // A recipe with an unknown method does not pass `check`, and the table is never empty.
+        METHODS.iter().find(|m| m.name == self.method).unwrap_or(&METHODS[0])
+    }
+
+    /// Whether the choices go together, before a model is opened.
+    pub fn check(&self) -> Result<()> {
+        let fail = |text: String| Err(Error::Plan(text));
+        let known = || METHODS.iter().map(|m| m.name).collect::<Vec<_>>().join(", ");
+        let Some(info) = METHODS.iter().find(|m| m.name == self.method) else {
+            return fail(format!("unknown method {}; known: {}", self.method, known()));
+        };
+        if self.pattern.is_some() && !info.drops {
+            return fail(format!("{} does not prune; use one of magnitude, wanda, sparsegpt", info.name));
+        }
+        if self.pattern.is_none() && info.drops {
+            return fail(format!("{} needs --pattern N:M or --sparsity S", info.name));
+        }
+        if self.rounding.is_some() && !info.rounds {
+            return fail(format!("{} does not quantize; for both at once use sparsegpt", info.name));
+        }
+        if self.rounding.is_none() && info.rounds && !info.drops {
+            return fail(format!("{} needs --wbits", info.name));
+        }
+        if !self.percdamp.is_finite() || self.percdamp < 0.0 {
+            return fail(format!("--percdamp {}: must be 0 or more", self.percdamp));
+        }
+        if self.blocksize == 0 {
+            return fail("--blocksize 0: must be at least 1".into());
+        }
+        match self.pattern {
+            Some(Pattern::Unstructured(s)) if !(0.0..1.0).contains(&s) => {
+                return fail(format!("--sparsity {s}: must be at least 0 and below 1"));
+            }
+            Some(Pattern::NofM { keep, of }) => {
+                if keep > of || of == 0 || of > 1024 {
+                    return fail(format!("--pattern {keep}:{of}: keeps N of every M weights, 0 <= N <= M <= 1024"));
+                }
+                if info.curvature == crate::methods::Bend::Full && self.blocksize % of != 0 {
+                    return fail(format!(
+                        "--pattern {keep}:{of}: groups of {of} do not fit slices of {} columns; choose a --blocksize \
+                        that is a multiple of {of}",
+                        self.blocksize
+                    ));
+                }
+            }
+            _ => {}
+        }
+        if let Some(r) = self.rounding {
+            if !(2..=8).contains(&r.bits) {
+                return fail(format!("--wbits {}: must be 2 to 8", r.bits));
+            }
+            if r.group_size == Some(0) {
+                return fail("--groupsize 0: must be at least 1, or -1 for whole rows".into());
+            }
+            if r.act_order != ActOrder::None && info.curvature != crate::methods::Bend::Full {
+                return fail(format!("--actorder has no meaning for {}: it does not move errors", info.name));
+            }
+            if r.act_order != ActOrder::None && self.pattern.is_some() {
+                return fail("--actorder cannot be combined with pruning".into());
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether the recipe fits a matrix of `cols` columns.
+    pub fn check_cols(&self, module: &str, cols: usize) -> Result<()> {
+        if let Some(Pattern::NofM { keep, of }) = self.pattern
+            && cols % of != 0
+        {
+            return Err(Error::Plan(format!(
+                "{module}: its {cols} columns are not a multiple of {of}, as --pattern {keep}:{of} needs"
+            )));
+        }
+        if let Some(size) = self.rounding.and_then(|r| r.group_size)
+            && cols % size != 0
+        {
+            return Err(Error::Plan(format!(
+                "{module}: its {cols} columns are not a multiple of --groupsize {size}; choose a divisor, or -1 for \
+                whole rows"
+            )));
+        }
+        Ok(())
+    }
+
+    /// The grid format for weights that are stored in `stored`.
+    pub(crate) fn grid_format(&self, stored: Precision) -> Option<GridFormat> {
+        self.rounding.map(|r| GridFormat { bits: r.bits, symmetric: r.symmetric, mse: r.mse, stored })
+    }
+}

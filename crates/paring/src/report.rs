@@ -1,0 +1,147 @@
+//! The numbers of a run.
+
+use std::time::{Duration, Instant};
+
+use serde::Serialize;
+
+/// A part of a run's work.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stage {
+    /// Reading weights and laying them out for products.
+    Read,
+    /// Blocks applied to activations.
+    Forward,
+    /// Gram matrices.
+    Gram,
+    /// Factors of inverses.
+    Factor,
+    /// The column sweeps.
+    Sweep,
+    /// The error of each layer.
+    Error,
+    /// Codes and floats into bytes.
+    Pack,
+    /// Shards to disk.
+    Write,
+    /// The output reopened and compared.
+    Check,
+    /// Final norm and head.
+    Head,
+}
+
+/// Names of the stages, in the order of [`Stage`].
+const STAGES: [&str; 10] = ["read", "forward", "gram", "factor", "sweep", "error", "pack", "write", "check", "head"];
+
+/// Time and operations by stage.
+#[derive(Clone, Debug, Default)]
+pub struct Clock {
+    time: [Duration; STAGES.len()],
+    work: [f64; STAGES.len()],
+}
+
+impl Clock {
+    /// Adds the time since `start` and `operations` (floating-point additions and multiplications) to a stage. Time
+    /// inside another stage is taken off there: [`Clock::shift`].
+    pub fn add(&mut self, stage: Stage, start: Instant, operations: f64) {
+        self.time[stage as usize] += start.elapsed();
+        self.work[stage as usize] += operations;
+    }
+
+    /// Time of a stage so far.
+    pub fn time(&self, stage: Stage) -> Duration {
+        self.time[stage as usize]
+    }
+
+    /// Takes time off a stage that ran around another one.
+    pub fn shift(&mut self, stage: Stage, by: Duration) {
+        self.time[stage as usize] = self.time[stage as usize].saturating_sub(by);
+    }
+
+    /// One row per stage that took time.
+    pub fn stages(&self) -> Vec<StageReport> {
+        (0..STAGES.len())
+            .filter(|&i| !self.time[i].is_zero())
+            .map(|i| {
+                let seconds = self.time[i].as_secs_f64();
+                let gigaflop = self.work[i] / 1e9;
+                let rate = (self.work[i] > 0.0).then(|| gigaflop / seconds);
+                StageReport { stage: STAGES[i], seconds, gigaflop, gigaflop_per_second: rate }
+            })
+            .collect()
+    }
+}
+
+/// Time and work of one stage.
+#[derive(Clone, Debug, Serialize)]
+pub struct StageReport {
+    /// Its name.
+    pub stage: &'static str,
+    /// Seconds of the main thread.
+    pub seconds: f64,
+    /// Operations the stage must do, in 10⁹; 0 where they are not what costs.
+    pub gigaflop: f64,
+    /// The rate reached.
+    pub gigaflop_per_second: Option<f64>,
+}
+
+/// One linear after compression.
+#[derive(Clone, Debug, Serialize)]
+pub struct LayerReport {
+    /// Module path.
+    pub name: String,
+    /// Outputs.
+    pub rows: usize,
+    /// Inputs.
+    pub cols: usize,
+    /// Bits on disk per weight, scales and zero points included.
+    pub bits: f64,
+    /// Share of weights that are exactly zero.
+    pub sparsity: f64,
+    /// Weights kept exact (always 0 for the present methods).
+    pub outliers: usize,
+    /// tr(ΔW·H·ΔWᵀ)/tr(W·H·Wᵀ); `None` when the method looks at no Gram matrix.
+    pub error: Option<f64>,
+    /// The damping that was used, as a share of the mean diagonal; `None` when the method has none.
+    pub damp: Option<f64>,
+    /// Input features that were always zero.
+    pub dead: usize,
+    /// Seconds in the sweep.
+    pub seconds: f64,
+}
+
+/// A compression run.
+#[derive(Clone, Debug, Serialize)]
+pub struct Report {
+    /// The output folder.
+    pub out: String,
+    /// The method.
+    pub method: &'static str,
+    /// Seconds from opening the model to the checked output.
+    pub seconds: f64,
+    /// Highest resident memory of the process so far, in MiB.
+    pub peak_rss_mib: f64,
+    /// Bits on disk per weight of the compressed linears.
+    pub bits_per_weight: f64,
+    /// Share of zeros in the compressed linears.
+    pub sparsity: f64,
+    /// Share of weights kept exact.
+    pub outlier_share: f64,
+    /// Bytes of the tensors of the input.
+    pub bytes_in: u64,
+    /// Bytes of the tensors of the output.
+    pub bytes_out: u64,
+    /// What had to be repaired, in words.
+    pub notes: Vec<String>,
+    /// One entry per compressed linear.
+    pub layers: Vec<LayerReport>,
+    /// Time by stage.
+    pub stages: Vec<StageReport>,
+}
+
+/// Highest resident memory of this process in MiB, from the system's own accounting; 0 where there is none.
+pub fn peak_rss_mib() -> f64 {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let line = status.lines().find_map(|l| l.strip_prefix("VmHWM:"));
+    let kib = line.and_then(|l| l.split_whitespace().next()?.parse::<f64>().ok());
+    kib.unwrap_or(0.0) / 1024.0
+}

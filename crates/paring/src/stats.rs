@@ -1,0 +1,80 @@
+//! The collecting tap: what a method needs to know of a fan's inputs.
+
+use std::time::Instant;
+
+use candle_core::Tensor;
+use paring_kernels::gram::{Gram, add_squares};
+use paring_kernels::matmul::Precision;
+use paring_model::fan::Tap;
+
+use crate::report::{Clock, Stage};
+
+/// What a method needs to know of the inputs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Need {
+    /// Nothing: it runs without calibration data.
+    Nothing,
+    /// Σ x² of each feature.
+    Norms,
+    /// Σ x xᵀ.
+    Gram,
+}
+
+/// Statistics of one fan's inputs, as the published codes scale them.
+#[derive(Clone, Debug)]
+pub enum Stats {
+    /// (1/n) Σ x² over all tokens, `[cols]`, n = windows.
+    Norms(Vec<f32>),
+    /// (2/n) Σ x xᵀ over all tokens, row-major `[cols, cols]`, n = windows.
+    Gram(Vec<f32>),
+}
+
+enum Sum {
+    Norms(Vec<f64>),
+    Gram(Gram),
+}
+
+/// Collects the statistics of some of a block's fans.
+pub struct Collector<'a> {
+    /// One per fan of the block; `None` where nothing is collected.
+    sums: Vec<Option<Sum>>,
+    clock: &'a mut Clock,
+}
+
+impl<'a> Collector<'a> {
+    /// Collects `need` for those fans whose number of features is given.
+    pub fn new(need: Need, fans: &[Option<usize>], precision: Precision, clock: &'a mut Clock) -> Self {
+        let make = |cols: usize| match need {
+            Need::Nothing => None,
+            Need::Norms => Some(Sum::Norms(vec![0.0; cols])),
+            Need::Gram => Some(Sum::Gram(Gram::new(cols, precision))),
+        };
+        Self { sums: fans.iter().map(|cols| cols.and_then(make)).collect(), clock }
+    }
+
+    /// The statistics of `windows` windows, one entry per fan.
+    pub fn finish(self, windows: usize) -> Vec<Option<Stats>> {
+        let scale = |sum| match sum {
+            Sum::Norms(sums) => Stats::Norms(sums.iter().map(|s| (s / windows as f64) as f32).collect()),
+            Sum::Gram(gram) => Stats::Gram(gram.finish(2.0 / windows as f32)),
+        };
+        self.sums.into_iter().map(|sum| sum.map(scale)).collect()
+    }
+}
+
+impl Tap for Collector<'_> {
+    fn see(&mut self, fan: usize, x: &Tensor) -> paring_model::Result<()> {
+        let start = Instant::now();
+        match self.sums.get_mut(fan) {
+            Some(Some(Sum::Norms(sums))) => add_squares(sums, x)?,
+            Some(Some(Sum::Gram(gram))) => {
+                let before = gram.tokens();
+                gram.add(x)?;
+                let cols = x.dims().last().copied().unwrap_or(0) as f64;
+                self.clock.add(Stage::Gram, start, cols * cols * (gram.tokens() - before) as f64);
+            }
+            _ => {}
+        }
+        Ok(())
+    }
+}
