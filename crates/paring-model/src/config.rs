@@ -75,7 +75,7 @@ impl<'a> Config<'a> {
         let Some(value) = self.get(key) else { return Ok(None) };
         match value.as_f64() {
             Some(x) if range.contains(&x) => Ok(Some(x)),
-            _ => Err(self.bad(key, format!("a number from {:e} to {:e}", range.start(), range.end()))),
+            _ => Err(self.bad(key, format!("a number from {} to {}", range.start(), range.end()))),
         }
     }
 

@@ -91,7 +91,7 @@ fn values() {
         "config.json: head_dim should be such that each head has an even number of elements, got 7",
     );
     check(json!({"hidden_act": "gelu"}), "config.json: hidden_act should be silu, got \"gelu\"");
-    check(json!({"rms_norm_eps": "x"}), "config.json: rms_norm_eps should be a number from 0e0 to 1e0, got \"x\"");
+    check(json!({"rms_norm_eps": "x"}), "config.json: rms_norm_eps should be a number from 0 to 1, got \"x\"");
     check(json!({"attention_bias": 1}), "config.json: attention_bias should be true or false, got 1");
     check(
         json!({"rope_parameters": {"rope_type": "longrope"}}),

@@ -62,4 +62,6 @@ mod fixture_tests;
 #[cfg(test)]
 mod oracle_tests;
 #[cfg(test)]
+mod packed_tests;
+#[cfg(test)]
 mod tests;

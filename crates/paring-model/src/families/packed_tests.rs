@@ -1,0 +1,90 @@
+//! Models whose linears are stored as packed codes.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use paring_format::{Checkpoint, Compressed, Dtype, Grid, QuantConfig, Scheme, Tensor, Values, Writer, layouts};
+use serde_json::Value;
+
+use super::tests::{flat, folder, golden, hidden};
+use crate::{Precision, open};
+
+/// Codes of 4 bits that have nothing to do with the model.
+fn codes(rows: usize, cols: usize) -> Compressed {
+    let codes = (0..rows * cols).map(|i| (i * 7 % 16) as i8 - 8).collect();
+    let groups = cols / 16;
+    let scales = (0..rows * groups).map(|i| 0.01 + 0.001 * (i % 8) as f32).collect();
+    let zeros = Some((0..rows * groups).map(|i| (i % 5) as i8 - 2).collect());
+    let grid = Grid { bits: 4, group_size: 16, scales, zeros, group_index: None };
+    Compressed { rows, cols, dtype: Dtype::F32, values: Values::Codes { codes, grid } }
+}
+
+/// The golden Llama with [`codes`] for all its linears, the head among them, written to `dir`.
+fn write(dir: &Path) {
+    let original = Checkpoint::open(&folder("llama")).unwrap();
+    let mut tensors = Vec::new();
+    let mut scheme = None;
+    for name in original.names() {
+        let info = original.info(name).unwrap();
+        let module = name.trim_end_matches(".weight");
+        if !(module.ends_with("_proj") || module == "lm_head") {
+            let (dtype, shape, bytes) = (info.dtype, info.shape.clone(), original.read(name).unwrap());
+            tensors.push(Tensor { name: name.to_string(), dtype, shape, bytes });
+            continue;
+        }
+        let packed = codes(info.shape[0], info.shape[1]);
+        for (part, stored) in layouts::layout("pack-quantized").unwrap().encode(&packed).unwrap() {
+            let (dtype, shape, bytes) = (stored.dtype, stored.shape, stored.bytes);
+            tensors.push(Tensor { name: format!("{module}.{part}"), dtype, shape, bytes });
+        }
+        scheme = Some(Scheme::of(&packed, "pack-quantized", vec!["Linear".to_string()]));
+    }
+    let mut config: Value = original.config().clone();
+    config["quantization_config"] =
+        QuantConfig::new(vec![("group_0".to_string(), scheme.unwrap())], Vec::new()).to_json();
+    let mut writer = Writer::create(dir, 1, false).unwrap();
+    writer.shard(0, tensors).unwrap();
+    writer.finish(&config, &[]).unwrap();
+}
+
+#[test]
+fn packed_linears_are_what_to_dense_says() {
+    let dir = tempfile::tempdir().unwrap();
+    write(dir.path());
+    let packed = open(Arc::new(Checkpoint::open(dir.path()).unwrap()), Precision::F32).unwrap();
+    for i in 0..packed.blocks() {
+        let mut block = packed.block(i).unwrap();
+        for linear in block.fans().into_iter().flat_map(|fan| &fan.linears) {
+            assert_eq!(flat(&linear.weight.dense().unwrap()), codes(linear.rows, linear.cols).to_dense());
+        }
+    }
+    assert!(packed.outer_names().contains(&"lm_head.weight_packed".to_string()));
+
+    // The compressed head gives the product with its dense weight, in logits and in likelihoods.
+    let ids: Vec<u32> = (0..20).map(|i| i * 11 % 64).collect();
+    let h = hidden(&*packed, &ids, 1);
+    let logits = flat(&packed.logits(&h).unwrap());
+    let nll = packed.nll(&h, &ids).unwrap();
+    for (at, row) in logits.chunks_exact(64).enumerate().take(19) {
+        let sum = row.iter().map(|&v| f64::from(v).exp()).sum::<f64>();
+        let expected = sum.ln() - f64::from(row[ids[at + 1] as usize]);
+        assert!((f64::from(nll[at]) - expected).abs() < 1e-5);
+    }
+    assert_ne!(logits, flat(&golden("llama").logits(&h).unwrap()));
+}
+
+#[test]
+fn a_packed_linear_of_another_shape_is_found_at_once() {
+    let dir = tempfile::tempdir().unwrap();
+    write(dir.path());
+    let path = dir.path().join("config.json");
+    let mut config: Value = serde_json::from_slice(&std::fs::read(&path).unwrap()).unwrap();
+    config["intermediate_size"] = 40.into();
+    std::fs::write(&path, config.to_string()).unwrap();
+    let error = open(Arc::new(Checkpoint::open(dir.path()).unwrap()), Precision::F32).err().unwrap();
+    assert_eq!(
+        error.to_string(),
+        "tensor model.layers.0.mlp.gate_proj has shape [48, 32] but the config implies [40, 32]; \
+         config and weights do not match"
+    );
+}
