@@ -1,1 +1,44 @@
-fn main() {}
+//! The `paring` command: parse, run one function per command, exit code.
+
+mod args;
+mod commands;
+mod demo;
+mod open;
+mod progress;
+mod show;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+
+use args::{Cli, Command};
+
+/// Exit code of a run that failed.
+const FAILED: u8 = 1;
+/// Exit code of a command line that makes no sense.
+const MISUSE: u8 = 2;
+
+fn main() -> ExitCode {
+    let cli = Cli::parse_from(args::normalized(std::env::args_os()));
+    let result = match &cli.command {
+        Command::Sparsify(args) => commands::sparsify(args),
+        Command::Quantize(args) => commands::quantize(args),
+        Command::Eval(args) => commands::eval(args),
+        Command::Inspect(args) => commands::inspect(args),
+        Command::Decompress(args) => commands::decompress(args),
+        Command::Layer(args) => commands::layer(args),
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {}", one_line(&error.to_string()));
+            let misuse = matches!(error, paring::Error::Misuse(_));
+            ExitCode::from(if misuse { MISUSE } else { FAILED })
+        }
+    }
+}
+
+/// Errors of libraries below may span lines; ours is one.
+fn one_line(text: &str) -> String {
+    text.lines().map(str::trim).filter(|line| !line.is_empty()).collect::<Vec<_>>().join(" ")
+}

@@ -26,7 +26,10 @@ pub enum Error {
     #[error("{}: {source}", path.display())]
     #[allow(missing_docs)]
     Io { path: PathBuf, source: std::io::Error },
-    /// Choices that do not go together, or do not fit the model.
+    /// Choices that make no sense, whatever the model.
+    #[error("{0}")]
+    Misuse(String),
+    /// Choices that do not fit the model.
     #[error("{0}")]
     Plan(String),
     /// A Gram matrix that stays singular.

@@ -115,7 +115,7 @@ impl Recipe {
 
     /// Whether the choices go together, before a model is opened.
     pub fn check(&self) -> Result<()> {
-        let fail = |text: String| Err(Error::Plan(text));
+        let fail = |text: String| Err(Error::Misuse(text));
         let known = || METHODS.iter().map(|m| m.name).collect::<Vec<_>>().join(", ");
         let Some(info) = METHODS.iter().find(|m| m.name == self.method) else {
             return fail(format!("unknown method {}; known: {}", self.method, known()));

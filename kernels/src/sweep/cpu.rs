@@ -1,6 +1,9 @@
 //! Strips of 16 rows, one row per vector lane: a slice of a strip stays in the first-level cache while its columns are
 //! visited, strips run in parallel, and what lies to the right of the slice is updated by one matrix product.
 
+// Several arrays are walked in step by lane, and the compiler vectorises plain indices best.
+#![allow(clippy::needless_range_loop)]
+
 use faer::linalg::matmul::matmul;
 use faer::{Accum, MatMut, MatRef};
 use rayon::prelude::*;

@@ -61,11 +61,19 @@ pub const COMPANIONS: [&str; 10] = [
     "chat_template.json",
 ];
 
+impl Plan {
+    /// Whether the choices go together, before a model is opened.
+    pub fn check(&self) -> Result<()> {
+        self.recipe.check()?;
+        output::layout_for(self).map(|_| ())
+    }
+}
+
 impl Job {
     /// Checks the choices against the model: all that can be known before the work begins.
     fn check(&self) -> Result<select::Selection> {
         let recipe = &self.plan.recipe;
-        recipe.check()?;
+        self.plan.check()?;
         if recipe.info().needs() != Need::Nothing && self.windows.is_none() {
             return Err(Error::Plan(format!("{} needs calibration data", recipe.method)));
         }
@@ -75,7 +83,6 @@ impl Job {
                 recipe.check_cols(&linear.name, linear.cols)?;
             }
         }
-        output::layout_for(&self.plan)?;
         Ok(selection)
     }
 }

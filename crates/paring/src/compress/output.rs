@@ -20,7 +20,7 @@ const REPORT: &str = "paring.json";
 
 /// The layout that a plan writes its linears in.
 pub(super) fn layout_for(plan: &Plan) -> Result<&'static dyn Layout> {
-    let fail = |text: String| Err(Error::Plan(text));
+    let fail = |text: String| Err(Error::Misuse(text));
     let rounding = plan.recipe.rounding;
     let name = plan.format.as_deref().unwrap_or(if rounding.is_some() { "pack-quantized" } else { "dense" });
     let Some(layout) = layouts::layout(name) else {

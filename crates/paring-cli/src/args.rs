@@ -1,0 +1,357 @@
+//! What was typed → a [`Plan`]. Every option is a field here, with its help.
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use paring::plan::{ActOrder, Pattern, Recipe, Rounding};
+use paring::{Error, Precision, Result};
+
+/// Makes language models smaller: prunes and quantizes Hugging Face checkpoints, one block at a time.
+#[derive(Parser)]
+#[command(name = "paring", version, propagate_version = true, max_term_width = 100)]
+pub struct Cli {
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+#[derive(Subcommand)]
+pub enum Command {
+    /// Prune a model; with --wbits also quantize it in the same sweep
+    #[command(after_help = "Examples:\n  paring sparsify demo --method sparsegpt --pattern 2:4 --out demo-2of4\n  \
+        paring sparsify MODEL calibration.txt --method wanda --sparsity 0.5 --out OUT\n  \
+        paring sparsify MODEL calibration.txt --pattern 2:4 --wbits 4 --groupsize 64 --out OUT")]
+    Sparsify(SparsifyArgs),
+    /// Quantize a model; zeros of a pruned model stay zeros
+    #[command(
+        after_help = "Examples:\n  paring quantize demo --wbits 3 --groupsize 32 --out demo-3bit --eval demo\n  \
+        paring quantize MODEL calibration.txt --wbits 4 --groupsize 128 --actorder static --out OUT\n  \
+        paring quantize MODEL --method rtn --wbits 8 --groupsize -1 --out OUT"
+    )]
+    Quantize(QuantizeArgs),
+    /// Measure perplexity
+    #[command(
+        after_help = "Examples:\n  paring eval demo\n  paring eval MODEL test.txt --seqlen 2048 --limit 10 --json"
+    )]
+    Eval(EvalArgs),
+    /// Show what a checkpoint holds
+    #[command(after_help = "Example:\n  paring inspect OUT")]
+    Inspect(InspectArgs),
+    /// Write the plain dense checkpoint behind a compressed one
+    #[command(after_help = "Example:\n  paring decompress OUT --out DENSE")]
+    Decompress(DecompressArgs),
+    /// Compress one layer from a safetensors file, for experiments
+    #[command(after_help = "Example:\n  paring layer layer.safetensors --method gptq --wbits 4 --out made.safetensors")]
+    Layer(LayerArgs),
+}
+
+#[derive(Args)]
+pub struct Inputs {
+    /// A Hugging Face folder, or `demo`
+    #[arg(default_value = "demo")]
+    pub model: String,
+    /// Calibration data: a .txt, .jsonl or .safetensors file (`input_ids`), or `demo` [default: demo for the model demo]
+    pub dataset: Option<String>,
+    /// Field of a .jsonl line that holds the text
+    #[arg(long, default_value = "text", value_name = "NAME")]
+    pub text_field: String,
+}
+
+#[derive(Args)]
+pub struct Running {
+    /// How products round their inputs; auto is bf16 for bfloat16 checkpoints and f32 for others
+    #[arg(long, value_enum, default_value = "auto", help_heading = "Running")]
+    pub dtype: DtypeArg,
+    /// Where to compute
+    #[arg(long, value_enum, default_value = "auto", help_heading = "Running")]
+    pub device: DeviceArg,
+    /// Threads [default: one per core]; the result does not depend on it
+    #[arg(long, value_name = "N", help_heading = "Running", value_parser = clap::value_parser!(u16).range(1..))]
+    pub threads: Option<u16>,
+    /// Print one JSON object as the last line of stdout
+    #[arg(long, help_heading = "Running")]
+    pub json: bool,
+    /// No progress
+    #[arg(long, short, help_heading = "Running")]
+    pub quiet: bool,
+    /// Print every layer, and where the time went
+    #[arg(long, short, help_heading = "Running", conflicts_with = "quiet")]
+    pub verbose: bool,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+pub enum DtypeArg {
+    Auto,
+    F32,
+    Bf16,
+    F16,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+pub enum DeviceArg {
+    Auto,
+    Cpu,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+pub enum ActOrderArg {
+    None,
+    Static,
+    Group,
+}
+
+#[derive(Args)]
+pub struct Grids {
+    /// Bits of a weight, 2 to 8
+    #[arg(long, value_name = "B")]
+    pub wbits: Option<u32>,
+    /// Columns that share a scale; -1: the whole row
+    #[arg(long, value_name = "G", default_value = "-1", allow_negative_numbers = true)]
+    pub groupsize: i64,
+    /// Symmetric grids, without zero points
+    #[arg(long)]
+    pub sym: bool,
+    /// One grid per row: always so; accepted for the scripts that say it
+    #[arg(long, hide = true)]
+    pub perchannel: bool,
+    /// Shrink each grid's range to the one with the least error
+    #[arg(long)]
+    pub mse: bool,
+    /// Visit columns by falling Gram diagonal: `static` keeps groups in file order
+    #[arg(long, value_enum, default_value = "none")]
+    pub actorder: ActOrderArg,
+    /// Fit the grids of all groups before the sweep
+    #[arg(long)]
+    pub static_groups: bool,
+}
+
+#[derive(Args)]
+pub struct Sweep {
+    /// Damping of the Gram matrix, as a share of its mean diagonal
+    #[arg(long, default_value = "0.01", value_name = "SHARE")]
+    pub percdamp: f64,
+    /// Columns of a slice of the sweep
+    #[arg(long, default_value = "128", value_name = "COLUMNS")]
+    pub blocksize: usize,
+}
+
+#[derive(Args)]
+pub struct Run {
+    /// Output folder
+    #[arg(long, alias = "save", value_name = "DIR")]
+    pub out: PathBuf,
+    /// Calibration windows [default: 128, or as many as the data has]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    pub nsamples: Option<u32>,
+    /// Tokens in a window [default: 2048, never more than the model's positions]
+    #[arg(long, value_name = "TOKENS", value_parser = clap::value_parser!(u32).range(2..))]
+    pub seqlen: Option<u32>,
+    /// Draw the windows of a text at random, as Python's random does; without it they are taken from its start
+    #[arg(long, value_name = "SEED")]
+    pub seed: Option<u64>,
+    /// Take each fan's statistics after the fans before it were compressed
+    #[arg(long)]
+    pub true_sequential: bool,
+    /// Compress only these modules: exact names or `re:` patterns
+    #[arg(long, value_name = "PATTERN")]
+    pub include: Vec<String>,
+    /// Leave these modules alone (lm_head always is)
+    #[arg(long, value_name = "PATTERN")]
+    pub ignore: Vec<String>,
+    /// Compress only blocks A up to, not including, B
+    #[arg(long, value_name = "A..B", value_parser = range)]
+    pub layers: Option<(usize, usize)>,
+    /// pack-quantized, int-quantized (8 bits) or dense
+    #[arg(long, value_name = "NAME")]
+    pub format: Option<String>,
+    /// Replace an earlier checkpoint in the output folder
+    #[arg(long)]
+    pub overwrite: bool,
+    /// Measure perplexity on this data before and after
+    #[arg(long, value_name = "DATASET")]
+    pub eval: Option<String>,
+    /// Windows of --eval [default: all; 64 for demo]
+    #[arg(long, value_name = "WINDOWS", value_parser = clap::value_parser!(u32).range(1..))]
+    pub limit: Option<u32>,
+}
+
+#[derive(Args)]
+pub struct SparsifyArgs {
+    #[command(flatten)]
+    pub inputs: Inputs,
+    /// magnitude, wanda or sparsegpt
+    #[arg(long, default_value = "sparsegpt", value_parser = ["magnitude", "wanda", "sparsegpt"])]
+    pub method: String,
+    /// Keep N of every M consecutive weights of a row
+    #[arg(long, value_name = "N:M", value_parser = pattern, required_unless_present = "sparsity")]
+    pub pattern: Option<Pattern>,
+    /// Share of the weights to remove
+    #[arg(long, value_name = "S", conflicts_with = "pattern")]
+    pub sparsity: Option<f64>,
+    #[command(flatten)]
+    pub grids: Grids,
+    #[command(flatten)]
+    pub sweep: Sweep,
+    #[command(flatten)]
+    pub run: Run,
+    #[command(flatten)]
+    pub running: Running,
+}
+
+#[derive(Args)]
+pub struct QuantizeArgs {
+    #[command(flatten)]
+    pub inputs: Inputs,
+    /// rtn or gptq
+    #[arg(long, default_value = "gptq", value_parser = ["rtn", "gptq"])]
+    pub method: String,
+    #[command(flatten)]
+    pub grids: Grids,
+    #[command(flatten)]
+    pub sweep: Sweep,
+    #[command(flatten)]
+    pub run: Run,
+    #[command(flatten)]
+    pub running: Running,
+}
+
+#[derive(Args)]
+pub struct EvalArgs {
+    #[command(flatten)]
+    pub inputs: Inputs,
+    /// Tokens in a window [default: 2048, never more than the model's positions]
+    #[arg(long, value_name = "TOKENS", value_parser = clap::value_parser!(u32).range(2..))]
+    pub seqlen: Option<u32>,
+    /// Measure the first windows only
+    #[arg(long, value_name = "WINDOWS", value_parser = clap::value_parser!(u32).range(1..))]
+    pub limit: Option<u32>,
+    #[command(flatten)]
+    pub running: Running,
+}
+
+#[derive(Args)]
+pub struct InspectArgs {
+    /// A Hugging Face folder, or `demo`
+    pub model: String,
+    /// Print one JSON object
+    #[arg(long)]
+    pub json: bool,
+}
+
+#[derive(Args)]
+pub struct DecompressArgs {
+    /// The compressed checkpoint
+    pub model: String,
+    /// Output folder
+    #[arg(long, alias = "save", value_name = "DIR")]
+    pub out: PathBuf,
+    /// Replace an earlier checkpoint in the output folder
+    #[arg(long)]
+    pub overwrite: bool,
+    /// Print one JSON object as the last line of stdout
+    #[arg(long)]
+    pub json: bool,
+}
+
+#[derive(Args)]
+pub struct LayerArgs {
+    /// A safetensors file with `weight` [R, C] and `activations` [n, t, C] or `hessian` [C, C]
+    pub file: PathBuf,
+    /// magnitude, wanda, sparsegpt, rtn or gptq
+    #[arg(long, value_parser = ["magnitude", "wanda", "sparsegpt", "rtn", "gptq"])]
+    pub method: String,
+    /// Keep N of every M consecutive weights of a row
+    #[arg(long, value_name = "N:M", value_parser = pattern)]
+    pub pattern: Option<Pattern>,
+    /// Share of the weights to remove
+    #[arg(long, value_name = "S", conflicts_with = "pattern")]
+    pub sparsity: Option<f64>,
+    #[command(flatten)]
+    pub grids: Grids,
+    #[command(flatten)]
+    pub sweep: Sweep,
+    /// Sequences in activations of shape [n·t, C]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    pub sequences: Option<u32>,
+    /// Output file
+    #[arg(long, alias = "save", value_name = "FILE")]
+    pub out: PathBuf,
+    /// Print one JSON object as the last line of stdout
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// Long options written with underscores, as the published scripts have them, become the ones with hyphens.
+pub fn normalized(args: impl Iterator<Item = OsString>) -> impl Iterator<Item = OsString> {
+    args.map(|arg| match arg.to_str().filter(|text| text.starts_with("--")) {
+        None => arg,
+        Some(text) => match text.split_once('=') {
+            Some((name, value)) => format!("{}={value}", name.replace('_', "-")).into(),
+            None => text.replace('_', "-").into(),
+        },
+    })
+}
+
+fn pattern(text: &str) -> std::result::Result<Pattern, String> {
+    let numbers = text.split_once(':').and_then(|(n, m)| Some((n.parse().ok()?, m.parse().ok()?)));
+    let (keep, of) = numbers.ok_or_else(|| "expected N:M, such as 2:4".to_string())?;
+    Ok(Pattern::NofM { keep, of })
+}
+
+fn range(text: &str) -> std::result::Result<(usize, usize), String> {
+    let numbers = text.split_once("..").and_then(|(a, b)| Some((a.parse().ok()?, b.parse().ok()?)));
+    numbers.ok_or_else(|| "expected A..B, such as 0..12".to_string())
+}
+
+/// The recipe behind a method's name and options.
+pub fn recipe(
+    method: &str,
+    pattern: Option<Pattern>,
+    sparsity: Option<f64>,
+    grids: &Grids,
+    sweep: &Sweep,
+) -> Result<Recipe> {
+    let info = paring::methods::METHODS.iter().find(|m| m.name == method);
+    let info = info.ok_or_else(|| Error::Misuse(format!("unknown method {method}")))?;
+    let group_size = match grids.groupsize {
+        -1 => None,
+        g => {
+            Some(usize::try_from(g).map_err(|_| Error::Misuse(format!("--groupsize {g}: must be -1 or more than 0")))?)
+        }
+    };
+    if grids.wbits.is_none() && (group_size.is_some() || grids.sym || grids.mse || grids.static_groups) {
+        return Err(Error::Misuse("--groupsize, --sym, --mse and --static-groups need --wbits".into()));
+    }
+    let act_order = match grids.actorder {
+        ActOrderArg::None => ActOrder::None,
+        ActOrderArg::Static => ActOrder::Static,
+        ActOrderArg::Group => ActOrder::Group,
+    };
+    let rounding = grids.wbits.map(|bits| Rounding {
+        bits,
+        group_size,
+        symmetric: grids.sym,
+        mse: grids.mse,
+        static_groups: grids.static_groups,
+        act_order,
+    });
+    let recipe = Recipe {
+        method: info.name,
+        pattern: pattern.or(sparsity.map(Pattern::Unstructured)),
+        rounding,
+        percdamp: sweep.percdamp,
+        blocksize: sweep.blocksize,
+    };
+    recipe.check()?;
+    Ok(recipe)
+}
+
+/// How products round, for a checkpoint whose config says that its weights are `stored` (`bfloat16`, …).
+pub fn precision(dtype: DtypeArg, stored: Option<&str>) -> Precision {
+    match dtype {
+        DtypeArg::Auto if stored == Some("bfloat16") => Precision::Bf16,
+        DtypeArg::Auto | DtypeArg::F32 => Precision::F32,
+        DtypeArg::Bf16 => Precision::Bf16,
+        DtypeArg::F16 => Precision::F16,
+    }
+}

@@ -1,0 +1,217 @@
+//! One function per command.
+
+use std::path::{Path, PathBuf};
+
+use paring::compress::{self, Job};
+use paring::corpus::Sampling;
+use paring::perplexity::{self, Perplexity};
+use paring::plan::{Plan, Recipe};
+use paring::report::Clock;
+use paring::stats::Need;
+use paring::{Error, Result};
+use serde_json::json;
+
+use crate::args::*;
+use crate::open::{self, Model, Purpose};
+use crate::progress::Progress;
+use crate::show::{self, Change};
+
+pub fn sparsify(args: &SparsifyArgs) -> Result<()> {
+    let recipe = recipe(&args.method, args.pattern, args.sparsity, &args.grids, &args.sweep)?;
+    compress(recipe, &args.inputs, &args.run, &args.running)
+}
+
+pub fn quantize(args: &QuantizeArgs) -> Result<()> {
+    if args.grids.wbits.is_none() {
+        return Err(Error::Misuse("quantize needs --wbits B".into()));
+    }
+    let recipe = recipe(&args.method, None, None, &args.grids, &args.sweep)?;
+    compress(recipe, &args.inputs, &args.run, &args.running)
+}
+
+fn compress(recipe: Recipe, inputs: &Inputs, run: &Run, running: &Running) -> Result<()> {
+    let mut plan = Plan {
+        model: inputs.model.clone(),
+        dataset: None,
+        recipe,
+        nsamples: 0,
+        seqlen: 0,
+        seed: run.seed,
+        true_sequential: run.true_sequential,
+        precision: paring::Precision::F32,
+        layers: run.layers,
+        include: run.include.clone(),
+        ignore: run.ignore.clone(),
+        format: run.format.clone(),
+        overwrite: run.overwrite,
+    };
+    plan.check()?;
+    refuse_same_folder(&inputs.model, &run.out)?;
+    open::threads(running)?;
+    let model = Model::open(&inputs.model, running.dtype)?;
+    plan.precision = model.precision;
+    let positions = model.decoder.max_positions();
+    // Data is read and cut before anything is written, so that what is wrong with it shows at once.
+    let windows = if plan.recipe.info().needs() == Need::Nothing {
+        None
+    } else {
+        let data = model.data(inputs.dataset.as_deref(), Purpose::Calibration, &inputs.text_field)?;
+        let how = Sampling {
+            nsamples: run.nsamples.map(|n| n as usize),
+            seqlen: run.seqlen.map(|n| n as usize),
+            seed: run.seed,
+            positions,
+        };
+        let windows = data.calibration(model.tokenizer(), &how)?;
+        plan.dataset = Some(data.name);
+        (plan.nsamples, plan.seqlen) = (windows.count(), windows.seqlen);
+        Some(windows)
+    };
+    let limit = run.limit.map(|n| n as usize);
+    let measured = match &run.eval {
+        None => None,
+        Some(name) => {
+            let data = model.data(Some(name), Purpose::Evaluation, &inputs.text_field)?;
+            let seqlen = run.seqlen.map(|n| n as usize);
+            let windows = data.evaluation(model.tokenizer(), seqlen, positions, limit)?;
+            Some((data.name, windows))
+        }
+    };
+    let bits_before = stored_bits(&model, &plan);
+    let mut progress = Progress::new(running);
+    let mut clock = Clock::default();
+    let companions = model.companions();
+    let (checkpoint, precision) = (model.checkpoint.clone(), model.precision);
+    let job = Job { plan, checkpoint, decoder: model.decoder, windows, out: run.out.clone(), companions };
+    let report = compress::run(job, &mut progress, &mut clock)?;
+    progress.stages(&report.stages);
+    let change = match &measured {
+        None => None,
+        Some((name, windows)) => {
+            let measure = |model: &Model| -> Result<f64> {
+                let show = &mut |done, of| progress.windows(done, of);
+                let mut clock = Clock::default();
+                Ok(perplexity::measure(model.decoder.as_ref(), windows, name, &mut clock, show)?.perplexity)
+            };
+            let dtype = match precision {
+                paring::Precision::F32 => DtypeArg::F32,
+                paring::Precision::Bf16 => DtypeArg::Bf16,
+                paring::Precision::F16 => DtypeArg::F16,
+            };
+            let before = measure(&Model::open(&inputs.model, dtype)?)?;
+            let after = measure(&Model::open(&run.out.to_string_lossy(), dtype)?)?;
+            Some(Change { before, after })
+        }
+    };
+    progress.done();
+    show::report(&report, bits_before, change)?;
+    if running.json {
+        let mut value = serde_json::to_value(&report).map_err(|e| Error::Plan(format!("cannot print: {e}")))?;
+        if let (Some(change), Some(object)) = (change, value.as_object_mut()) {
+            object.insert("perplexity".into(), json!(change));
+        }
+        show::json(&value)?;
+    }
+    Ok(())
+}
+
+/// Bits on disk per weight of the linears as the model stores them now.
+fn stored_bits(model: &Model, plan: &Plan) -> f64 {
+    let (first, end) = plan.layers.unwrap_or((0, model.decoder.blocks()));
+    let (mut bits, mut weights) = (0.0, 0.0);
+    for linear in (first..end.min(model.decoder.blocks())).flat_map(|i| model.decoder.linears(i)) {
+        weights += (linear.rows * linear.cols) as f64;
+        for local in ["weight", "weight_packed", "weight_scale", "weight_zero_point"] {
+            let info = model.checkpoint.info(&format!("{}.{local}", linear.name));
+            bits += info.map_or(0.0, |i| i.bytes() as f64 * 8.0);
+        }
+    }
+    bits / f64::max(weights, 1.0)
+}
+
+fn refuse_same_folder(model: &str, out: &Path) -> Result<()> {
+    let real = |path: &Path| path.canonicalize().ok();
+    match (real(Path::new(model)), real(out)) {
+        (Some(a), Some(b)) if a == b => {
+            Err(Error::Misuse(format!("--out {}: is the model's own folder; name another one", out.display())))
+        }
+        _ => Ok(()),
+    }
+}
+
+pub fn eval(args: &EvalArgs) -> Result<()> {
+    open::threads(&args.running)?;
+    let model = Model::open(&args.inputs.model, args.running.dtype)?;
+    let data = model.data(args.inputs.dataset.as_deref(), Purpose::Evaluation, &args.inputs.text_field)?;
+    let seqlen = args.seqlen.map(|n| n as usize);
+    let limit = args.limit.map(|n| n as usize);
+    let windows = data.evaluation(model.tokenizer(), seqlen, model.decoder.max_positions(), limit)?;
+    let progress = Progress::new(&args.running);
+    let mut clock = Clock::default();
+    let show = &mut |done, of| progress.windows(done, of);
+    let result = perplexity::measure(model.decoder.as_ref(), &windows, &data.name, &mut clock, show)?;
+    progress.stages(&clock.stages());
+    progress.done();
+    let Perplexity { perplexity, windows, seqlen, seconds, peak_rss_mib, .. } = &result;
+    show::lines(&[format!(
+        "perplexity {perplexity:.4}  ({windows} windows of {seqlen} tokens of {}, {seconds:.1} s, {peak_rss_mib:.0} MiB)",
+        result.dataset
+    )])?;
+    if args.running.json { show::json(&result) } else { Ok(()) }
+}
+
+pub fn inspect(args: &InspectArgs) -> Result<()> {
+    let summary = paring::inspect::inspect(&open::checkpoint(&args.model)?)?;
+    if args.json {
+        return show::json(&summary);
+    }
+    let width = summary.tensors.iter().map(|t| t.name.len()).max().unwrap_or(0);
+    let mut lines: Vec<String> = Vec::new();
+    for t in &summary.tensors {
+        lines.push(format!(
+            "{:<width$}  {:<14} {:>7.3} bits {:>6.2} % zero  {}",
+            t.name,
+            format!("{:?}", t.shape),
+            t.bits_per_weight,
+            100.0 * t.sparsity,
+            t.format
+        ));
+    }
+    lines.push(format!(
+        "{}: {:.3} bits per weight over all tensors, {:.2} % zeros in the linears, {}",
+        summary.format,
+        summary.bits_per_weight,
+        100.0 * summary.sparsity,
+        show::size(summary.bytes)
+    ));
+    show::lines(&lines)
+}
+
+pub fn decompress(args: &DecompressArgs) -> Result<()> {
+    refuse_same_folder(&args.model, &args.out)?;
+    let made = paring::decompress::decompress(&open::checkpoint(&args.model)?, &args.out, args.overwrite)?;
+    show::lines(&[format!(
+        "{} matrices decoded, {} became {}; written to {}",
+        made.decoded,
+        show::size(made.bytes_in),
+        show::size(made.bytes_out),
+        made.out
+    )])?;
+    if args.json { show::json(&made) } else { Ok(()) }
+}
+
+pub fn layer(args: &LayerArgs) -> Result<()> {
+    let recipe = recipe(&args.method, args.pattern, args.sparsity, &args.grids, &args.sweep)?;
+    let out: &PathBuf = &args.out;
+    let made = paring::layer::run(&args.file, out, &recipe, args.sequences.map(|n| n as usize))?;
+    let error = made.error.map_or(String::new(), |e| format!(", error {e:.6}"));
+    show::lines(&[format!(
+        "{} on [{}, {}]: {:.2} % zero{error}; written to {}",
+        recipe.method,
+        made.rows,
+        made.cols,
+        100.0 * made.sparsity,
+        out.display()
+    )])?;
+    if args.json { show::json(&made) } else { Ok(()) }
+}

@@ -1,0 +1,61 @@
+//! The model, tokenizer and text that are built into the program. `demo/README.md` says how they were made.
+
+// Also compiled by the example that writes the training text, which is what asks for the vocabulary.
+#[allow(dead_code)]
+pub mod language;
+
+use std::path::Path;
+
+use paring::Result;
+use paring::corpus::{Content, Data, tokenizer_from};
+use paring_format::Checkpoint;
+use tokenizers::Tokenizer;
+
+use crate::open::Purpose;
+
+/// What MODEL and DATASET are called on the command line.
+pub const NAME: &str = "demo";
+
+const CONFIG: &str = include_str!("../../demo/config.json");
+const WEIGHTS: &[u8] = include_bytes!("../../demo/model.safetensors");
+const TOKENIZER: &[u8] = include_bytes!("../../demo/tokenizer.json");
+const TOKENIZER_CONFIG: &[u8] = include_bytes!("../../demo/tokenizer_config.json");
+const GENERATION_CONFIG: &[u8] = include_bytes!("../../demo/generation_config.json");
+
+/// Seed and size of the text to calibrate on: 128 windows of 512 tokens.
+const CALIBRATION: (u64, usize) = (CALIBRATION_SEED, 66_000);
+/// Seed and size of the held-out text: 64 windows of 512 tokens.
+const EVALUATION: (u64, usize) = (EVALUATION_SEED, 32_800);
+/// Training takes seeds from 1,000,000 on: neither text was seen.
+const CALIBRATION_SEED: u64 = 2;
+const EVALUATION_SEED: u64 = 1;
+
+/// The built-in checkpoint.
+pub fn checkpoint() -> Result<Checkpoint> {
+    Ok(Checkpoint::from_memory(NAME, CONFIG, &[("model.safetensors", WEIGHTS)])?)
+}
+
+/// The built-in tokenizer: one token a word.
+pub fn tokenizer() -> Result<Tokenizer> {
+    tokenizer_from(TOKENIZER, Path::new("demo/tokenizer.json"))
+}
+
+/// The files that a copy of the model needs beside its weights.
+pub fn companions() -> Vec<(String, Vec<u8>)> {
+    [
+        ("tokenizer.json", TOKENIZER),
+        ("tokenizer_config.json", TOKENIZER_CONFIG),
+        ("generation_config.json", GENERATION_CONFIG),
+    ]
+    .map(|(name, bytes)| (name.to_string(), bytes.to_vec()))
+    .to_vec()
+}
+
+/// The built-in text for a purpose, written by the generator.
+pub fn data(purpose: Purpose) -> Data {
+    let (seed, words) = match purpose {
+        Purpose::Calibration => CALIBRATION,
+        Purpose::Evaluation => EVALUATION,
+    };
+    Data { name: NAME.into(), content: Content::Text(language::sample(seed, words).text) }
+}

@@ -1,0 +1,78 @@
+//! Names on the command line → models and data.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use paring::corpus::{self, Data};
+use paring::{Error, Precision, Result};
+use paring_format::Checkpoint;
+use paring_model::Decoder;
+use tokenizers::Tokenizer;
+
+use crate::args::{DtypeArg, Running, precision};
+use crate::demo;
+
+/// A model, opened and checked.
+pub struct Model {
+    pub checkpoint: Arc<Checkpoint>,
+    pub precision: Precision,
+    pub decoder: Box<dyn Decoder>,
+    tokenizer: Option<Tokenizer>,
+    built_in: bool,
+}
+
+/// What the text is wanted for: the built-in model has a text of its own for each.
+#[derive(Clone, Copy)]
+pub enum Purpose {
+    Calibration,
+    Evaluation,
+}
+
+/// Sets up the threads that a run uses.
+pub fn threads(running: &Running) -> Result<()> {
+    let mut pool = rayon::ThreadPoolBuilder::new();
+    if let Some(n) = running.threads {
+        pool = pool.num_threads(usize::from(n));
+    }
+    pool.build_global().map_err(|e| Error::Plan(format!("cannot start threads: {e}")))
+}
+
+/// Opens the checkpoint that MODEL names.
+pub fn checkpoint(name: &str) -> Result<Checkpoint> {
+    if name == demo::NAME { demo::checkpoint() } else { Ok(Checkpoint::open(Path::new(name))?) }
+}
+
+impl Model {
+    /// Opens MODEL: config, shapes and quantization are checked, no weight is read.
+    pub fn open(name: &str, dtype: DtypeArg) -> Result<Self> {
+        let checkpoint = Arc::new(checkpoint(name)?);
+        checkpoint.quant_config()?;
+        let config = checkpoint.config();
+        let stored = config.get("dtype").or_else(|| config.get("torch_dtype")).and_then(|v| v.as_str());
+        let precision = precision(dtype, stored);
+        let decoder = paring_model::families::open(checkpoint.clone(), precision)?;
+        let built_in = name == demo::NAME;
+        let tokenizer = if built_in { Some(demo::tokenizer()?) } else { corpus::tokenizer(&checkpoint)? };
+        Ok(Self { checkpoint, precision, decoder, tokenizer, built_in })
+    }
+
+    /// The tokenizer beside the model, if there is one.
+    pub fn tokenizer(&self) -> Option<&Tokenizer> {
+        self.tokenizer.as_ref()
+    }
+
+    /// Files to write beside the weights that are not in the model's folder.
+    pub fn companions(&self) -> Vec<(String, Vec<u8>)> {
+        if self.built_in { demo::companions() } else { Vec::new() }
+    }
+
+    /// Opens DATASET, or what stands for it when it is left out.
+    pub fn data(&self, name: Option<&str>, purpose: Purpose, text_field: &str) -> Result<Data> {
+        match name {
+            Some(demo::NAME) => Ok(demo::data(purpose)),
+            Some(path) => Data::open(Path::new(path), text_field),
+            None if self.built_in => Ok(demo::data(purpose)),
+            None => Err(Error::Misuse("DATASET is missing: name a .txt, .jsonl or .safetensors file".into())),
+        }
+    }
+}
