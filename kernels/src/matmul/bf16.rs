@@ -1,8 +1,10 @@
 //! Products of bfloat16 pairs accumulated in f32, for processors with AVX-512 BF16 (`vdpbf16ps`).
 //!
-//! Both operands are packed into panels in which the pair (k, k+1) of one row is one 32-bit word: 6 rows of the left
-//! operand against 64 of the right make a tile of 24 vector registers. The sums run over k in one fixed order, so the
-//! result does not depend on the number of threads.
+//! In both operands the pair (k, k+1) of one row is one 32-bit word. The right operand lies in panels of 64 rows; of the
+//! left one, a tile reads 6 rows at any stride, one word at a time. 24 vector registers hold the tile. The sums run over
+//! k in one fixed order, so the result does not depend on the number of threads.
+
+use std::mem::MaybeUninit;
 
 use rayon::prelude::*;
 
@@ -14,8 +16,8 @@ const MR: usize = 6;
 const NR: usize = 64;
 /// Pairs of k per pass: a panel of the right operand (KC · NR · 4 bytes) stays in the first-level cache.
 const KC: usize = 112;
-/// Left panels per task.
-const TASK_PANELS: usize = 22;
+/// Left rows per task: a multiple of [`MR`] whose words fit the second-level cache.
+const TASK_ROWS: usize = 22 * MR;
 
 /// Whether the processor has the instruction.
 pub(crate) fn available() -> bool {
@@ -38,19 +40,26 @@ pub(crate) struct Panels {
 }
 
 multiversion! {
-    /// Packs up to `width` rows of `x` (row stride `stride`, `cols` columns) into one panel `[pairs, width]`.
-    fn pack_rows(panel: &mut [u32], x: &[f32], stride: usize, cols: usize, width: usize) {
-        let rows = if x.is_empty() { 0 } else { (x.len() - cols) / stride + 1 };
-        for (pair, words) in panel.chunks_exact_mut(width).enumerate() {
-            for (row, word) in words.iter_mut().enumerate() {
-                *word = if row < rows {
-                    let at = row * stride + 2 * pair;
-                    let high = if 2 * pair + 1 < cols { simd::bf16_bits(x[at + 1]) } else { 0 };
-                    simd::bf16_bits(x[at]) | (high << 16)
-                } else {
-                    0
-                };
+    /// Packs up to [`NR`] rows of `x [.., cols]` into one panel `[pairs, NR]`.
+    fn pack_panel(panel: &mut [u32], x: &[f32], cols: usize) {
+        for (row, x) in x.chunks_exact(cols).enumerate() {
+            for (pair, x) in x.chunks(2).enumerate() {
+                let high = if x.len() == 2 { simd::bf16_bits(x[1]) } else { 0 };
+                panel[pair * NR + row] = simd::bf16_bits(x[0]) | (high << 16);
             }
+        }
+    }
+}
+
+multiversion! {
+    /// One word for each pair of a row's values; the missing second half of an odd row is zero.
+    fn pair_up(words: &mut [u32], x: &[f32]) {
+        let (pairs, odd) = x.as_chunks::<2>();
+        for (word, [low, high]) in words.iter_mut().zip(pairs) {
+            *word = simd::bf16_bits(*low) | (simd::bf16_bits(*high) << 16);
+        }
+        if let [last] = odd {
+            words[pairs.len()] = simd::bf16_bits(*last);
         }
     }
 }
@@ -82,7 +91,7 @@ impl Panels {
         let pairs = cols.div_ceil(2);
         let mut words = vec![0; rows.div_ceil(NR) * pairs * NR];
         words.par_chunks_exact_mut(pairs * NR).zip(values.par_chunks(NR * cols)).for_each(|(panel, x)| {
-            pack_rows(panel, x, cols, cols, NR);
+            pack_panel(panel, x, cols);
         });
         Self { rows, cols, words }
     }
@@ -101,20 +110,33 @@ impl Panels {
         values
     }
 
-    /// `y [tokens, rows] = x [tokens, cols] · selfᵀ`.
-    pub(crate) fn apply(&self, x: &[f32], y: &mut [f32]) {
+    /// `x [tokens, cols] · selfᵀ`, `[tokens, rows]`.
+    pub(crate) fn apply(&self, x: &[f32]) -> Vec<f32> {
         let pairs = self.cols.div_ceil(2);
-        let step = MR * TASK_PANELS;
-        y.par_chunks_mut(step * self.rows).zip(x.par_chunks(step * self.cols)).for_each(|(y, x)| {
-            let tokens = x.len() / self.cols;
-            let mut left = vec![0u32; tokens.div_ceil(MR) * pairs * MR];
-            for (panel, x) in left.chunks_exact_mut(pairs * MR).zip(x.chunks(MR * self.cols)) {
-                pack_rows(panel, x, self.cols, self.cols, MR);
+        let tokens = x.len() / self.cols;
+        let mut y: Vec<f32> = Vec::with_capacity(tokens * self.rows);
+        let out = &mut y.spare_capacity_mut()[..tokens * self.rows];
+        out.par_chunks_mut(TASK_ROWS * self.rows).zip(x.par_chunks(TASK_ROWS * self.cols)).for_each(|(out, x)| {
+            let rows = x.len() / self.cols;
+            let mut words = vec![0u32; rows * pairs];
+            for (words, x) in words.chunks_exact_mut(pairs).zip(x.chunks_exact(self.cols)) {
+                pair_up(words, x);
             }
-            let out = Target { rows: tokens, cols: self.rows, stride: self.rows };
-            multiply(&left, &self.words, pairs, &out, y);
+            let left = Left { words: &words, row: pairs, pair: 1 };
+            let shape = Target { rows, cols: self.rows, stride: self.rows, fresh: true };
+            multiply(&left, &self.words, pairs, &shape, out);
         });
+        // SAFETY: the tiles cover every element, and a fresh target is stored to before it is ever added to.
+        unsafe { y.set_len(tokens * self.rows) };
+        y
     }
+}
+
+/// The left operand: the word of `row` and `pair` is at `row · self.row + pair · self.pair`.
+struct Left<'a> {
+    words: &'a [u32],
+    row: usize,
+    pair: usize,
 }
 
 /// Where a block of products goes: `rows × cols` with the given row stride.
@@ -122,10 +144,12 @@ struct Target {
     rows: usize,
     cols: usize,
     stride: usize,
+    /// Nothing is there yet: the first sums are stored, not added.
+    fresh: bool,
 }
 
-/// Adds left · rightᵀ to `y`, both packed with `pairs` pairs.
-fn multiply(left: &[u32], right: &[u32], pairs: usize, out: &Target, y: &mut [f32]) {
+/// Adds left · rightᵀ to `y`, for `pairs` pairs of k.
+fn multiply(left: &Left<'_>, right: &[u32], pairs: usize, out: &Target, y: &mut [MaybeUninit<f32>]) {
     let passes = pairs.div_ceil(KC).max(1);
     let depth = pairs.div_ceil(passes);
     for first in (0..pairs).step_by(depth.max(1)) {
@@ -133,31 +157,33 @@ fn multiply(left: &[u32], right: &[u32], pairs: usize, out: &Target, y: &mut [f3
         for (n, b) in right.chunks_exact(pairs * NR).enumerate() {
             let b = &b[first * NR..][..count * NR];
             let cols = NR.min(out.cols.saturating_sub(n * NR));
-            for (m, a) in left.chunks_exact(pairs * MR).enumerate() {
-                let a = &a[first * MR..][..count * MR];
-                let rows = MR.min(out.rows.saturating_sub(m * MR));
-                if rows == 0 || cols == 0 {
-                    continue;
-                }
-                let at = m * MR * out.stride + n * NR;
-                tile(a, b, &mut y[at..], out.stride, rows, cols);
+            if cols == 0 {
+                break;
+            }
+            for m in (0..out.rows).step_by(MR) {
+                let rows = MR.min(out.rows - m);
+                let a = Left { words: &left.words[m * left.row + first * left.pair..], ..*left };
+                let y = &mut y[m * out.stride + n * NR..];
+                tile(&a, b, y, &Target { rows, cols, stride: out.stride, fresh: out.fresh && first == 0 });
             }
         }
     }
 }
 
-/// Adds one tile: `a [pairs, MR]`, `b [pairs, NR]`, to `rows × cols` elements of `y`.
-fn tile(a: &[u32], b: &[u32], y: &mut [f32], stride: usize, rows: usize, cols: usize) {
-    assert!(a.len() / MR == b.len() / NR && rows <= MR && cols <= NR);
-    assert!(y.len() >= (rows - 1) * stride + cols);
+/// One tile: up to [`MR`] rows of `a`, `b [pairs, NR]`, to `out.rows × out.cols` elements of `y`.
+fn tile(a: &Left<'_>, b: &[u32], y: &mut [MaybeUninit<f32>], out: &Target) {
+    let pairs = b.len() / NR;
+    assert!((1..=MR).contains(&out.rows) && (1..=NR).contains(&out.cols) && pairs > 0);
+    assert!(y.len() >= (out.rows - 1) * out.stride + out.cols);
+    assert!(a.words.len() > (out.rows - 1) * a.row + (pairs - 1) * a.pair);
     #[cfg(target_arch = "x86_64")]
     {
         // SAFETY: callers ask `available` first; the assertions above bound every access of the kernel.
-        unsafe { x86::tile(a, b, y, stride, rows, cols) }
+        unsafe { x86::tile(a, b, y, out) }
     }
     #[cfg(not(target_arch = "x86_64"))]
     {
-        let _ = (a, b, y, stride, rows, cols);
+        let _ = (a, b, y, out);
         unreachable!("`available` is false on this architecture");
     }
 }
@@ -173,33 +199,46 @@ pub(crate) fn gram(sums: &mut [f32], x: &[f32], dim: usize) {
     });
     // Narrow tasks, the heavy ones (many columns) first, so that the last task is a short one.
     let step = MR * 8;
-    let tasks: Vec<(usize, &mut [f32])> = sums.chunks_mut(step * dim).enumerate().collect();
+    let sums = as_uninit(sums);
+    let tasks: Vec<(usize, &mut [MaybeUninit<f32>])> = sums.chunks_mut(step * dim).enumerate().collect();
     tasks.into_par_iter().rev().with_max_len(1).for_each(|(task, sums)| {
         let first = task * step;
         let rows = sums.len() / dim;
-        let mut left = vec![0u32; rows.div_ceil(MR) * pairs * MR];
-        for (m, panel) in left.chunks_exact_mut(pairs * MR).enumerate() {
-            pack_columns(panel, x, dim, first + m * MR, MR.min(rows - m * MR), MR);
-        }
+        let mut left = vec![0u32; pairs * rows];
+        pack_columns(&mut left, x, dim, first, rows, rows);
+        let left = Left { words: &left, row: 1, pair: rows };
         let cols = (first + rows).min(dim);
         let right = &right[..cols.div_ceil(NR) * pairs * NR];
-        multiply(&left, right, pairs, &Target { rows, cols, stride: dim }, sums);
+        multiply(&left, right, pairs, &Target { rows, cols, stride: dim, fresh: false }, sums);
     });
+}
+
+/// Initialised memory is a special case of memory that may not be.
+fn as_uninit(values: &mut [f32]) -> &mut [MaybeUninit<f32>] {
+    // SAFETY: the two types have the same layout, and this module writes numbers only.
+    unsafe { &mut *(std::ptr::from_mut(values) as *mut [MaybeUninit<f32>]) }
 }
 
 #[cfg(target_arch = "x86_64")]
 mod x86 {
     use std::arch::x86_64::*;
+    use std::mem::MaybeUninit;
 
-    use super::{MR, NR};
+    use super::{Left, MR, NR, Target};
 
     /// # Safety
-    /// Needs AVX-512 F and BF16; `a` is `[pairs, MR]`, `b` is `[pairs, NR]`, `y` reaches over `rows` rows of `stride`
-    /// with `cols` elements in the last one, rows ≤ MR, cols ≤ NR.
+    /// Needs AVX-512 F and BF16. `a` reaches over `out.rows` rows and all pairs, `b` is `[pairs, NR]`, `y` reaches over
+    /// `out.rows` rows of `out.stride` with `out.cols` elements in the last one; rows ≤ MR, cols ≤ NR. Unless
+    /// `out.fresh`, those elements are initialised.
     #[target_feature(enable = "avx512f,avx512bf16")]
-    pub(super) unsafe fn tile(a: &[u32], b: &[u32], y: &mut [f32], stride: usize, rows: usize, cols: usize) {
-        let pairs = a.len() / MR;
-        let (a, b, y) = (a.as_ptr(), b.as_ptr(), y.as_mut_ptr());
+    pub(super) unsafe fn tile(a: &Left<'_>, b: &[u32], y: &mut [MaybeUninit<f32>], out: &Target) {
+        let pairs = b.len() / NR;
+        // Rows that are missing read the last one again; their sums are not stored.
+        let mut rows = [a.words.as_ptr(); MR];
+        for (m, row) in rows.iter_mut().enumerate() {
+            *row = row.wrapping_add(m.min(out.rows - 1) * a.row);
+        }
+        let (b, y) = (b.as_ptr(), y.as_mut_ptr().cast::<f32>());
         let mut sums = [[_mm512_setzero_ps(); NR / 16]; MR];
         for k in 0..pairs {
             let mut right = [_mm512_setzero_si512(); NR / 16];
@@ -207,9 +246,9 @@ mod x86 {
                 // SAFETY: k < pairs, so 16 words from k·NR + 16·n lie inside `b`.
                 *r = unsafe { _mm512_loadu_si512(b.add(k * NR + n * 16).cast()) };
             }
-            for (m, sums) in sums.iter_mut().enumerate() {
-                // SAFETY: k < pairs and m < MR.
-                let left = _mm512_set1_epi32(unsafe { *a.add(k * MR + m) } as i32);
+            for (sums, row) in sums.iter_mut().zip(rows) {
+                // SAFETY: k < pairs, and the row is one of `out.rows`.
+                let left = _mm512_set1_epi32(unsafe { *row.add(k * a.pair) } as i32);
                 // SAFETY: the same 512 bits, read as 32 bfloat16 values.
                 let left: __m512bh = unsafe { std::mem::transmute(left) };
                 for (sum, r) in sums.iter_mut().zip(right) {
@@ -218,14 +257,14 @@ mod x86 {
                 }
             }
         }
-        for (m, sums) in sums.iter().enumerate().take(rows) {
+        for (m, sums) in sums.iter().enumerate().take(out.rows) {
             for (n, sum) in sums.iter().enumerate() {
-                let left = cols.saturating_sub(n * 16).min(16);
+                let left = out.cols.saturating_sub(n * 16).min(16);
                 let mask = ((1u32 << left) - 1) as __mmask16;
-                // SAFETY: the mask keeps the access inside row m's `cols` elements.
+                // SAFETY: the mask keeps the access inside row m's `out.cols` elements, which are initialised when read.
                 unsafe {
-                    let at = y.wrapping_add(m * stride + n * 16);
-                    let old = _mm512_maskz_loadu_ps(mask, at);
+                    let at = y.wrapping_add(m * out.stride + n * 16);
+                    let old = if out.fresh { _mm512_setzero_ps() } else { _mm512_maskz_loadu_ps(mask, at) };
                     _mm512_mask_storeu_ps(at, mask, _mm512_add_ps(old, *sum));
                 }
             }

@@ -82,26 +82,25 @@ impl Matrix {
 
     /// [`Matrix::matmul`] on slices: `x` is `[tokens, cols]`, the result `[tokens, rows]`.
     pub fn apply(&self, x: &[f32]) -> Vec<f32> {
-        let tokens = x.len() / self.cols;
-        let mut y = vec![0.0; tokens * self.rows];
         match &self.store {
-            Store::Panels(panels) => panels.apply(x, &mut y),
-            Store::Plain(w) if self.precision == Precision::F32 => self.product(&mut y, x, w),
-            Store::Plain(w) => self.product(&mut y, &self.precision.rounded(x), w),
+            Store::Panels(panels) => panels.apply(x),
+            Store::Plain(w) if self.precision == Precision::F32 => self.product(x, w),
+            Store::Plain(w) => self.product(&self.precision.rounded(x), w),
         }
-        y
     }
 
-    fn product(&self, y: &mut [f32], x: &[f32], w: &[f32]) {
+    fn product(&self, x: &[f32], w: &[f32]) -> Vec<f32> {
         let tokens = x.len() / self.cols;
+        let mut y = vec![0.0; tokens * self.rows];
         matmul(
-            MatMut::from_row_major_slice_mut(y, tokens, self.rows),
+            MatMut::from_row_major_slice_mut(&mut y, tokens, self.rows),
             Accum::Replace,
             MatRef::from_row_major_slice(x, tokens, self.cols),
             MatRef::from_row_major_slice(w, self.rows, self.cols).transpose(),
             1.0,
             parallelism(),
         );
+        y
     }
 
     /// The dense weight as the product sees it, f32 `[rows, cols]`.

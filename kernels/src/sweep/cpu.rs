@@ -95,8 +95,32 @@ impl Scores {
     }
 
     #[inline(always)]
-    fn error(&self, delta: f32, j: usize) -> f32 {
-        if self.squared { delta / self.d[j] } else { delta * self.d[j] }
+    fn of_lane(&self, w: &Lane, j: usize, out: &mut Lane) {
+        let by = self.by[j];
+        if self.squared {
+            for l in 0..LANES {
+                out[l] = w[l] * w[l] / by;
+            }
+        } else {
+            for l in 0..LANES {
+                out[l] = w[l].abs() * by;
+            }
+        }
+    }
+
+    #[inline(always)]
+    fn errors(&self, old: &Lane, new: &Lane, j: usize) -> Lane {
+        let (mut e, d) = ([0f32; LANES], self.d[j]);
+        if self.squared {
+            for l in 0..LANES {
+                e[l] = (old[l] - new[l]) / d;
+            }
+        } else {
+            for l in 0..LANES {
+                e[l] = (old[l] - new[l]) * d;
+            }
+        }
+        e
     }
 }
 
@@ -211,9 +235,7 @@ fn sweep_slice(
         .collect();
     tasks.par_iter_mut().for_each(|strip| {
         strip.fit_groups(&slice);
-        let mut columns: Vec<Lane> = vec![[0.0; LANES]; width];
-        let mut marks: Vec<Lane> = vec![[0.0; LANES]; width];
-        visit(strip, &slice, &mut columns, &mut marks);
+        visit(strip, &slice, &mut [const { Vec::new() }; 4].map(|_: Vec<Lane>| vec![[0.0; LANES]; width]));
     });
     tasks.iter().map(|strip| strip.loss).sum()
 }
@@ -233,8 +255,9 @@ impl Strip<'_> {
 }
 
 multiversion! {
-    /// Visits the columns of a slice. `columns` and `marks` are `[width]` lanes of scratch; a mark of 1 drops.
-    fn visit(strip: &mut Strip<'_>, slice: &Slice<'_>, columns: &mut [Lane], marks: &mut [Lane]) {
+    /// Visits the columns of a slice, with `[width]` lanes of scratch of each kind; a mark of 1 drops.
+    fn visit(strip: &mut Strip<'_>, slice: &Slice<'_>, scratch: &mut [Vec<Lane>; 4]) {
+        let [columns, marks, errors, ranked] = scratch;
         let &Slice { cols, first, width, groups, scores, u, rule } = slice;
         let rows = strip.weight.len() / cols;
         for r in 0..rows {
@@ -247,12 +270,14 @@ multiversion! {
         }
         let (mut scale, mut zero): (Lane, Lane) = ([1.0; LANES], [0.0; LANES]);
         let mut loaded = usize::MAX;
+        // Lanes without a row hold zeros, which stay zeros and add nothing.
+        let mut loss = [0f64; LANES];
         for j in 0..width {
             if let Some(Drop::NofM { n, m }) = rule.drop
                 && j % m == 0
             {
                 let last = (j + m).min(width);
-                mark_group(&columns[j..last], &mut marks[j..last], scores, j, n);
+                mark_group(&columns[j..last], &mut marks[j..last], &mut ranked[j..last], scores, j, n);
             }
             let old = columns[j];
             let mut q = old;
@@ -280,11 +305,12 @@ multiversion! {
                 for r in 0..rows {
                     strip.codes[r * cols + first + j] = code[r] as u8;
                 }
+            } else if rule.stored != Precision::F32 {
+                for l in 0..LANES {
+                    q[l] = rule.stored.round(q[l]);
+                }
             }
-            let mut e = [0f32; LANES];
-            for l in 0..LANES {
-                e[l] = scores.error(old[l] - q[l], j);
-            }
+            let e = scores.errors(&old, &q, j);
             columns[j] = q;
             if let Some(u) = u {
                 let ahead = &u[(first + j) * cols + first + j + 1..][..width - j - 1];
@@ -294,12 +320,17 @@ multiversion! {
                     }
                 }
             }
-            for r in 0..rows {
-                strip.errors[r * width + j] = e[r];
-                strip.loss += f64::from(e[r]) * f64::from(e[r]);
+            for l in 0..LANES {
+                loss[l] += f64::from(e[l]) * f64::from(e[l]);
             }
+            errors[j] = e;
         }
+        strip.loss = loss.iter().sum();
         for r in 0..rows {
+            let kept = &mut strip.errors[r * width..][..width];
+            for j in 0..width {
+                kept[j] = errors[j][r];
+            }
             let row = &mut strip.weight[r * cols + first..][..width];
             let dropped = &mut strip.dropped[r * cols + first..][..width];
             for j in 0..width {
@@ -311,16 +342,25 @@ multiversion! {
 }
 
 /// Marks the `n` smallest scores of a group of columns in every lane: a weight is dropped when fewer than `n` others
-/// come before it.
+/// come before it. `ranked` is scratch of the group's size.
 #[inline(always)]
-fn mark_group(columns: &[Lane], marks: &mut [Lane], scores: &Scores, first: usize, n: usize) {
+fn mark_group(columns: &[Lane], marks: &mut [Lane], ranked: &mut [Lane], scores: &Scores, first: usize, n: usize) {
+    for (i, (column, score)) in columns.iter().zip(ranked.iter_mut()).enumerate() {
+        scores.of_lane(column, first + i, score);
+    }
     for (i, mark) in marks.iter_mut().enumerate() {
+        let mine = ranked[i];
         let mut before = [0f32; LANES];
-        for (k, column) in columns.iter().enumerate() {
-            for l in 0..LANES {
-                let (mine, other) = (scores.of(columns[i][l], first + i), scores.of(column[l], first + k));
-                let earlier = other < mine || (other == mine && k < i);
-                before[l] += if earlier { 1.0 } else { 0.0 };
+        for (k, other) in ranked.iter().enumerate() {
+            // Among equals the first column goes first.
+            if k < i {
+                for l in 0..LANES {
+                    before[l] += if other[l] <= mine[l] { 1.0 } else { 0.0 };
+                }
+            } else {
+                for l in 0..LANES {
+                    before[l] += if other[l] < mine[l] { 1.0 } else { 0.0 };
+                }
             }
         }
         for l in 0..LANES {

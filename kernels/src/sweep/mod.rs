@@ -4,6 +4,8 @@
 //! by row U[j, j+1..] of the factor: inside a slice at once, beyond it once per slice, as one matrix product (GPTQ,
 //! arXiv 2210.17323, section 3.3; SparseGPT, arXiv 2301.00774, section 3.3). Without a full factor nothing is spread.
 
+use crate::matmul::Precision;
+
 mod cpu;
 mod grid;
 #[cfg(test)]
@@ -80,12 +82,15 @@ pub enum Fit<'a> {
 }
 
 /// What happens to a column: drop first, then round.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug)]
 pub struct Rule<'a> {
     /// Which weights become zero.
     pub drop: Option<Drop<'a>>,
     /// Which grid the others are rounded to.
     pub round: Option<Round<'a>>,
+    /// The float type that weights without a grid are stored in: they are rounded to it when their column is visited,
+    /// so that the columns ahead make up for that too.
+    pub stored: Precision,
 }
 
 /// What a sweep made, in the order in which the columns were given.

@@ -71,6 +71,8 @@ pub(super) fn sweep(mut w: Vec<f32>, cols: usize, slice: usize, curvature: Curva
                     let code = round.format.encode(q, scale, zero);
                     codes[r * cols + j] = code as u8;
                     q = round.format.decode(code, scale, zero);
+                } else {
+                    q = rule.stored.round(q);
                 }
                 let e = match curvature {
                     Curvature::Flat => old - q,

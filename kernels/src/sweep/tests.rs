@@ -60,10 +60,14 @@ fn one_slice_is_equal_to_the_definition_bit_for_bit() {
                     let group_size = 16;
                     let before = format.map(|f| fit_groups(&w, cols, group_size, &f));
                     let group_of: Vec<u32> = (0..cols as u32).map(|j| j / group_size as u32).collect();
-                    let mut rules = vec![Rule { drop, round: None }];
+                    let mut rules = [Precision::F32, Precision::Bf16, Precision::F16]
+                        .map(|stored| Rule { drop, round: None, stored })
+                        .to_vec();
                     if let (Some(format), Some(grids)) = (format, &before) {
                         let fits = [Fit::AtSlice { group_size }, Fit::Before { grids, group_of: &group_of }];
-                        rules = fits.map(|fit| Rule { drop, round: Some(Round { format, fit }) }).to_vec();
+                        rules = fits
+                            .map(|fit| Rule { drop, round: Some(Round { format, fit }), stored: format.stored })
+                            .to_vec();
                     }
                     for rule in rules {
                         let fast = sweep(w.clone(), cols, cols, curvature, rule);
@@ -86,14 +90,16 @@ fn one_slice_is_equal_to_the_definition_bit_for_bit() {
 fn several_slices_agree_with_the_definition() {
     for (rows, cols, slice) in [(20, 72, 32), (40, 130, 64), (17, 200, 48)] {
         let (w, _, u) = problem(rows, cols);
-        let format = GridFormat { bits: 3, symmetric: false, mse: false, stored: Precision::F32 };
+        let stored = Precision::F32;
+        let format = GridFormat { bits: 3, symmetric: false, mse: false, stored };
         for rule in [
-            Rule { drop: Some(Drop::Threshold { sparsity: 0.5 }), round: None },
-            Rule { drop: Some(Drop::NofM { n: 2, m: 4 }), round: None },
-            Rule { drop: None, round: Some(Round { format, fit: Fit::AtSlice { group_size: 24 } }) },
+            Rule { drop: Some(Drop::Threshold { sparsity: 0.5 }), round: None, stored },
+            Rule { drop: Some(Drop::NofM { n: 2, m: 4 }), round: None, stored },
+            Rule { drop: None, round: Some(Round { format, fit: Fit::AtSlice { group_size: 24 } }), stored },
             Rule {
                 drop: Some(Drop::NofM { n: 1, m: 8 }),
                 round: Some(Round { format, fit: Fit::AtSlice { group_size: 100 } }),
+                stored,
             },
         ] {
             let fast = sweep(w.clone(), cols, slice, Curvature::Full(&u), rule);
@@ -112,6 +118,7 @@ fn the_result_does_not_depend_on_the_number_of_threads() {
     let rule = Rule {
         drop: Some(Drop::Threshold { sparsity: 0.3 }),
         round: Some(Round { format, fit: Fit::AtSlice { group_size: 32 } }),
+        stored: Precision::Bf16,
     };
     let run = |threads: usize| {
         let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();

@@ -12,7 +12,10 @@ use crate::config::Strategy;
 use crate::{Compressed, Dtype, Error, Grid, Result, Scheme, Values};
 
 /// Every layout, by the order in which help and documentation list them.
-pub static LAYOUTS: &[&dyn Layout] = &[&dense::Dense, &int::Int, &packed::Packed];
+pub static LAYOUTS: &[&dyn Layout] = &[DENSE, &int::Int, &packed::Packed];
+
+/// The layout of plain weights.
+pub const DENSE: &dyn Layout = &dense::Dense;
 
 /// Local names of all tensors that layouts read: what to collect of a module before decoding it.
 pub const PART_NAMES: [&str; 6] =

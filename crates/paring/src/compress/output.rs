@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use paring_format::layouts::{self, Layout};
 use paring_format::writer::Tensor;
-use paring_format::{Checkpoint, Compressed, QuantConfig, Scheme, Values, Writer};
+use paring_format::{Checkpoint, Compressed, Part, QuantConfig, Scheme, Values, Writer};
 use rayon::prelude::*;
 use serde_json::json;
 use xxhash_rust::xxh3::xxh3_64;
@@ -47,11 +47,40 @@ enum Made {
     Copied { name: String, digest: u64 },
 }
 
+/// A linear as it will lie in its shard.
+pub(super) struct Encoded {
+    tensors: Vec<Tensor>,
+    scheme: Option<Scheme>,
+    made: Made,
+}
+
+impl Encoded {
+    fn new(module: &str, c: &Compressed, layout: &dyn Layout) -> Result<Self> {
+        let tensor = |local: &str, part: Part| Tensor {
+            name: format!("{module}.{local}"),
+            dtype: part.dtype,
+            shape: part.shape,
+            bytes: part.bytes,
+        };
+        let tensors = layout.encode(c)?.into_iter().map(|(local, part)| tensor(local, part)).collect();
+        let is_codes = matches!(c.values, Values::Codes { .. });
+        let scheme = is_codes.then(|| Scheme::of(c, layout.name(), vec!["Linear".into()]));
+        let made = Made::Linear { name: module.to_string(), rows: c.rows, cols: c.cols, digest: c.digest() };
+        Ok(Self { tensors, scheme, made })
+    }
+
+    /// Bytes on disk.
+    pub(super) fn bytes(&self) -> usize {
+        self.tensors.iter().map(|t| t.bytes.len()).sum()
+    }
+}
+
 /// The checkpoint being written: the tensors of the open shard, and what was promised so far.
 pub(super) struct Output {
     writer: Writer,
     layout: &'static dyn Layout,
-    dtype_of_scheme: Option<Scheme>,
+    /// How the compressed linears are stored, when they hold codes.
+    scheme: Option<Scheme>,
     shard: Vec<Tensor>,
     closed: usize,
     made: Vec<Made>,
@@ -67,7 +96,7 @@ impl Output {
         Ok(Self {
             writer,
             layout: layout_for(&job.plan)?,
-            dtype_of_scheme: None,
+            scheme: None,
             shard: Vec::new(),
             closed: 0,
             made: Vec::new(),
@@ -75,35 +104,25 @@ impl Output {
         })
     }
 
-    /// Adds a compressed linear to the open shard and returns its bytes on disk.
-    pub(super) fn put(&mut self, module: &str, c: &Compressed) -> Result<usize> {
+    /// The bytes of a compressed linear, for [`Output::put`].
+    pub(super) fn encode(&self, module: &str, c: &Compressed) -> Result<Encoded> {
         let stored = if self.layout.name() == "dense" { densified(c) } else { None };
-        let c = stored.as_ref().unwrap_or(c);
-        if self.dtype_of_scheme.is_none() && matches!(c.values, Values::Codes { .. }) {
-            self.dtype_of_scheme = Some(Scheme::of(c, self.layout.name(), vec!["Linear".into()]));
-        }
-        self.encode(module, c, self.layout)
+        Encoded::new(module, stored.as_ref().unwrap_or(c), self.layout)
+    }
+
+    /// Adds a compressed linear to the open shard.
+    pub(super) fn put(&mut self, encoded: Encoded) {
+        self.scheme = self.scheme.take().or(encoded.scheme);
+        self.shard.extend(encoded.tensors);
+        self.made.push(encoded.made);
     }
 
     /// Adds a linear that is not compressed.
     pub(super) fn keep(&mut self, module: &str, c: Compressed) -> Result<()> {
-        let dense = densified(&c).unwrap_or(c);
-        let layout = layouts::layout("dense").ok_or_else(|| Error::Plan("no dense layout".into()))?;
-        self.encode(module, &dense, layout)?;
+        let encoded = Encoded::new(module, &densified(&c).unwrap_or(c), layouts::DENSE)?;
+        self.put(encoded);
         self.dense.push(module.to_string());
         Ok(())
-    }
-
-    fn encode(&mut self, module: &str, c: &Compressed, layout: &dyn Layout) -> Result<usize> {
-        let parts = layout.encode(c)?;
-        let mut bytes = 0;
-        for (local, part) in parts {
-            bytes += part.bytes.len();
-            let name = format!("{module}.{local}");
-            self.shard.push(Tensor { name, dtype: part.dtype, shape: part.shape, bytes: part.bytes });
-        }
-        self.made.push(Made::Linear { name: module.to_string(), rows: c.rows, cols: c.cols, digest: c.digest() });
-        Ok(bytes)
     }
 
     /// Adds a tensor of the input, byte for byte.
@@ -145,7 +164,7 @@ impl Output {
         if let Some(object) = config.as_object_mut() {
             object.shift_remove("quantization_config");
             object.shift_remove("compression_config");
-            if let Some(mut scheme) = self.dtype_of_scheme {
+            if let Some(mut scheme) = self.scheme {
                 if job.plan.recipe.rounding.is_some_and(|r| r.act_order == ActOrder::Static) {
                     scheme.actorder = Some("static".into());
                 }

@@ -1,20 +1,21 @@
 //! The visitor that compresses a block: statistics, then fan by fan, then the block's shard.
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
-use paring_format::Compressed;
+use paring_format::Dtype;
 use paring_kernels::gram::quadratic;
 use paring_model::decoder::{Block, LinearInfo};
 use paring_model::fan::Fan;
 use paring_model::weight::Dense;
+use rayon::prelude::*;
 
-use super::output::Output;
+use super::output::{Encoded, Output};
 use super::select::Selection;
 use super::{Job, Observer};
 use crate::Result;
 use crate::hidden::Hidden;
-use crate::methods::Prepared;
+use crate::methods::Outcome;
 use crate::report::{Clock, LayerReport, Stage};
 use crate::stats::{Collector, Need, Stats};
 use crate::walk::{Visitor, forward_work};
@@ -97,71 +98,70 @@ impl<'a> Compressor<'a> {
                 recipe.percdamp
             ));
         }
-        for linear in chosen {
-            let (report, compressed) = self.linear(linear, stats, &prepared, clock)?;
-            if let Some(fan) = swap.as_deref_mut() {
-                let start = Instant::now();
-                let target = fan.linears.iter_mut().find(|l| l.name == linear.name);
-                if let Some(target) = target {
-                    let dense = Dense::new(linear.rows, linear.cols, compressed.to_dense(), self.job.plan.precision)?;
-                    target.weight = Arc::new(dense);
-                }
-                clock.add(Stage::Read, start, 0.0);
+        // The sweep of a linear uses all threads itself; what comes before and after it is done for the linears of the
+        // fan at once.
+        let start = Instant::now();
+        let read = |linear: &&LinearInfo| {
+            let original = self.job.checkpoint.read_linear(&linear.name, linear.rows, linear.cols)?;
+            Ok((original.to_dense(), original.dtype))
+        };
+        let originals: Vec<(Vec<f32>, Dtype)> = chosen.par_iter().map(read).collect::<Result<_>>()?;
+        clock.add(Stage::Read, start, 0.0);
+
+        let start = Instant::now();
+        let squares = |linears: &[&LinearInfo]| linears.iter().map(|l| (l.rows * l.cols * l.cols) as f64).sum::<f64>();
+        let work = if prepared.damp().is_some() { squares(&chosen) } else { 0.0 };
+        let outcomes: Vec<Outcome> = (chosen.iter().zip(&originals))
+            .map(|(linear, (weight, dtype))| recipe.compress(weight, linear.cols, &prepared, *dtype))
+            .collect();
+        clock.add(Stage::Sweep, start, work);
+
+        let start = Instant::now();
+        let total = |(linear, (weight, _)): (&&LinearInfo, &(Vec<f32>, Dtype))| match stats {
+            Some(Stats::Gram(h)) => Some(quadratic(weight, h, linear.cols)),
+            _ => None,
+        };
+        let totals: Vec<Option<f64>> = chosen.iter().zip(&originals).map(total).collect();
+        clock.add(Stage::Error, start, work);
+
+        let start = Instant::now();
+        let (output, precision, swaps) = (&self.output, self.job.plan.precision, swap.is_some());
+        let finish = |(linear, outcome): (&&LinearInfo, &Outcome)| {
+            let dense = outcome.compressed.to_dense();
+            let zeros = dense.iter().filter(|&&v| v == 0.0).count();
+            let encoded = output.encode(&linear.name, &outcome.compressed)?;
+            let weight = if swaps { Some(Dense::new(linear.rows, linear.cols, dense, precision)?) } else { None };
+            Ok((zeros, encoded, weight))
+        };
+        let finished: Vec<(usize, Encoded, Option<Dense>)> =
+            chosen.par_iter().zip(&outcomes).map(finish).collect::<Result<_>>()?;
+        for (((linear, outcome), total), (zeros, encoded, weight)) in
+            chosen.into_iter().zip(outcomes).zip(totals).zip(finished)
+        {
+            let count = (linear.rows * linear.cols) as f64;
+            let report = LayerReport {
+                name: linear.name.clone(),
+                rows: linear.rows,
+                cols: linear.cols,
+                bits: encoded.bytes() as f64 * 8.0 / count,
+                sparsity: zeros as f64 / count,
+                outliers: 0,
+                error: total.zip(outcome.distortion).map(|(all, lost)| if all > 0.0 { lost / all } else { 0.0 }),
+                damp: prepared.damp(),
+                dead: prepared.dead(),
+                seconds: outcome.seconds,
+            };
+            self.output.put(encoded);
+            if let (Some(fan), Some(weight)) = (swap.as_deref_mut(), weight)
+                && let Some(target) = fan.linears.iter_mut().find(|l| l.name == linear.name)
+            {
+                target.weight = Arc::new(weight);
             }
             self.observer.linear(&report);
             self.layers.push(report);
         }
-        Ok(())
-    }
-
-    fn linear(
-        &mut self,
-        linear: &LinearInfo,
-        stats: Option<&Stats>,
-        prepared: &Prepared,
-        clock: &mut Clock,
-    ) -> Result<(LayerReport, Compressed)> {
-        let &LinearInfo { rows, cols, .. } = linear;
-        let start = Instant::now();
-        let original = self.job.checkpoint.read_linear(&linear.name, rows, cols)?;
-        let weight = original.to_dense();
-        clock.add(Stage::Read, start, 0.0);
-
-        let start = Instant::now();
-        let outcome = self.job.plan.recipe.compress(&weight, cols, prepared, original.dtype);
-        let work = if matches!(stats, Some(Stats::Gram(_))) { (rows * cols * cols) as f64 } else { 0.0 };
-        clock.add(Stage::Sweep, start, work);
-
-        let start = Instant::now();
-        let dense = outcome.compressed.to_dense();
-        let zeros = dense.iter().filter(|&&v| v == 0.0).count();
-        let error = match stats {
-            Some(Stats::Gram(h)) => {
-                let change: Vec<f32> = dense.iter().zip(&weight).map(|(a, b)| a - b).collect();
-                let all = quadratic(&weight, h, cols);
-                Some(if all > 0.0 { quadratic(&change, h, cols) / all } else { 0.0 })
-            }
-            _ => None,
-        };
-        let work = if error.is_some() { 2.0 * (rows * cols * cols) as f64 } else { 0.0 };
-        clock.add(Stage::Error, start, work);
-
-        let start = Instant::now();
-        let bytes = self.output.put(&linear.name, &outcome.compressed)?;
         clock.add(Stage::Pack, start, 0.0);
-        let report = LayerReport {
-            name: linear.name.clone(),
-            rows,
-            cols,
-            bits: bytes as f64 * 8.0 / (rows * cols) as f64,
-            sparsity: zeros as f64 / (rows * cols) as f64,
-            outliers: 0,
-            error,
-            damp: prepared.damp(),
-            dead: prepared.dead(),
-            seconds: Duration::from_secs_f64(outcome.seconds).as_secs_f64(),
-        };
-        Ok((report, outcome.compressed))
+        Ok(())
     }
 }
 

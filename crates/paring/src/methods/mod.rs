@@ -110,6 +110,8 @@ pub struct Outcome {
     pub zeros: Vec<f32>,
     /// Σ e² of the sweep.
     pub loss: f64,
+    /// tr(ΔW·H·ΔWᵀ), from the sweep's own errors; `None` without a Gram matrix.
+    pub distortion: Option<f64>,
     /// Seconds it took.
     pub seconds: f64,
 }
@@ -168,7 +170,7 @@ impl Recipe {
             prepare::Shape::Diagonal(norms) => Curvature::Diagonal(norms),
             prepare::Shape::Full(u) => Curvature::Full(u),
         };
-        let swept = sweep(prepared.permuted(&w, cols), cols, slice, curvature, Rule { drop, round });
+        let swept = sweep(prepared.permuted(&w, cols), cols, slice, curvature, Rule { drop, round, stored });
         // Groups that follow the visit leave each column with a group of its own choosing.
         let follows = before.is_none() && prepared.is_permuted() && format.is_some();
         let group_index = follows.then(|| {
@@ -176,15 +178,21 @@ impl Recipe {
             (0..cols).for_each(|k| index[prepared.column(k)] = (k / group_size) as u32);
             index
         });
-        let Swept { weight, dropped, codes, grids, loss } = swept;
+        let Swept { weight: made, dropped, codes, grids, loss } = swept;
+        // Σ e² = tr(ΔW (H + λ) ΔWᵀ), because U (H + λ) Uᵀ = I.
+        let distortion = prepared.damping().map(|lambda| {
+            let square = |(a, b): (&f32, &f32)| f64::from(a - b) * f64::from(a - b);
+            let moved: f64 = made.iter().zip(&prepared.permuted(&w, cols)).map(square).sum();
+            (loss - lambda * moved).max(0.0)
+        });
         let (dropped, codes) = (prepared.restored(dropped, cols), prepared.restored(codes, cols));
         let zeros = grids.as_ref().map_or(Vec::new(), |g| g.zeros.clone());
         let values = match (grids, self.rounding) {
             (Some(grids), Some(r)) => to_values(&codes, grids, r.bits, r.symmetric, group_size, group_index),
-            _ => Values::Dense(prepared.restored(weight, cols).into_iter().map(|v| stored.round(v)).collect()),
+            _ => Values::Dense(prepared.restored(made, cols)),
         };
         let compressed = Compressed { rows, cols, dtype, values };
-        Outcome { compressed, dropped, codes, zeros, loss, seconds: start.elapsed().as_secs_f64() }
+        Outcome { compressed, dropped, codes, zeros, loss, distortion, seconds: start.elapsed().as_secs_f64() }
     }
 }
 

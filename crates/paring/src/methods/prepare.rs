@@ -24,6 +24,8 @@ pub struct Prepared {
     order: Option<Vec<usize>>,
     shape: Shape,
     damp: Option<f64>,
+    /// What was added to the diagonal.
+    lambda: Option<f64>,
 }
 
 impl Recipe {
@@ -33,12 +35,14 @@ impl Recipe {
     /// (GPTQ, SparseGPT). A factorisation that fails is tried again with ten times the damping, three times.
     pub fn prepare(&self, stats: Option<&Stats>, module: &str) -> Result<Prepared> {
         match (self.info().curvature, stats) {
-            (Bend::Flat, _) => Ok(Prepared { dead: Vec::new(), order: None, shape: Shape::Flat, damp: None }),
+            (Bend::Flat, _) => {
+                Ok(Prepared { dead: Vec::new(), order: None, shape: Shape::Flat, damp: None, lambda: None })
+            }
             (Bend::Diagonal, Some(Stats::Norms(s))) => {
                 finite(s, 1, module)?;
                 let norms = s.iter().map(|s| s.sqrt()).collect();
                 // Dead columns are not cleared: their scores are all zero, so they go first.
-                Ok(Prepared { dead: Vec::new(), order: None, shape: Shape::Diagonal(norms), damp: None })
+                Ok(Prepared { dead: Vec::new(), order: None, shape: Shape::Diagonal(norms), damp: None, lambda: None })
             }
             (Bend::Full, Some(Stats::Gram(h))) => self.prepare_full(h, module),
             _ => Err(Error::Plan(format!("{module}: no calibration statistics for {}", self.method))),
@@ -69,7 +73,10 @@ impl Recipe {
                 damped[k * n + k] = lively[column(k)] + (damp * mean) as f32;
             }
             match inverse_factor(&damped, n) {
-                Ok(u) => return Ok(Prepared { dead, order, shape: Shape::Full(u), damp: Some(damp) }),
+                Ok(u) => {
+                    let lambda = Some(damp * mean);
+                    return Ok(Prepared { dead, order, shape: Shape::Full(u), damp: Some(damp), lambda });
+                }
                 Err(e) if attempt == 3 => {
                     return Err(Error::Singular { module: module.to_string(), pivot: column(e.index), damp });
                 }
@@ -91,6 +98,11 @@ impl Prepared {
     /// The damping that was used, as a share of the mean diagonal.
     pub fn damp(&self) -> Option<f64> {
         self.damp
+    }
+
+    /// What was added to the diagonal of the Gram matrix.
+    pub(super) fn damping(&self) -> Option<f64> {
+        self.lambda
     }
 
     /// Number of features that were always zero.
