@@ -1,0 +1,72 @@
+//! The published drivers on a tiny Llama, and this program with the same settings: weights and perplexity.
+
+mod support;
+
+use serde_json::Value;
+
+use support::*;
+
+/// What the driver's settings are called here.
+fn options(run: &Value) -> String {
+    let settings = run["settings"].as_object().unwrap();
+    let mut options = String::new();
+    for (key, value) in settings {
+        options += &match key.as_str() {
+            "wbits" => format!(" --wbits {value}"),
+            "groupsize" => format!(" --groupsize {value}"),
+            "sparsity" => format!(" --sparsity {value}"),
+            // The drivers count what goes; so many of them stay.
+            "prunen" => {
+                let of = settings["prunem"].as_u64().unwrap();
+                format!(" --pattern {}:{of}", of - value.as_u64().unwrap())
+            }
+            "prunem" => String::new(),
+            "act_order" => " --actorder group".to_string(),
+            "true_sequential" => " --true-sequential".to_string(),
+            other => panic!("a setting {other}"),
+        };
+    }
+    if settings.contains_key("wbits") { options + " --format dense" } else { options }
+}
+
+/// Compares one run; `None` when it is the driver's.
+fn difference(sandbox: &Sandbox, run: &Value, seqlen: u64) -> Option<String> {
+    let (id, method) = (run["id"].as_str().unwrap(), run["method"].as_str().unwrap());
+    let command = if method == "gptq" { "quantize" } else { "sparsify" };
+    let options = options(run);
+    sandbox.ok(&format!(
+        "{command} model calib.safetensors --method {method} --nsamples 8 --seqlen {seqlen} --quiet --out {id}{options}"
+    ));
+    let expected = paring_format::Checkpoint::open_file(&golden(&format!("models/llama/{id}.safetensors"))).unwrap();
+    let got = sandbox.open(id);
+    let (mut elements, mut off) = (0, 0);
+    for name in expected.names() {
+        let (want, have) = (floats(&expected, name), floats(&got, name));
+        assert_eq!(want.len(), have.len(), "{id}: {name}");
+        elements += want.len();
+        // Written so that a NaN counts as different.
+        off += want
+            .iter()
+            .zip(&have)
+            .filter(|(a, b)| (*a - *b).abs().partial_cmp(&1e-5).is_none_or(|o| o.is_gt()))
+            .count();
+    }
+    if elements != 15_360 || off as f64 > 0.002 * elements as f64 {
+        return Some(format!("{id}: {off} of {elements} weights differ"));
+    }
+    let (want, have) = (run["perplexity"].as_f64().unwrap(), sandbox.perplexity(id));
+    ((have / want - 1.0).abs() > 1e-4).then(|| format!("{id}: perplexity {have}, expected {want}"))
+}
+
+#[test]
+fn the_published_drivers() {
+    let index = json_file(&golden("models/llama/runs.json"));
+    let sandbox = Sandbox::new();
+    let (want, have) = (index["dense_perplexity"].as_f64().unwrap(), sandbox.perplexity("model"));
+    assert!((have / want - 1.0).abs() < 1e-4, "dense: perplexity {have}, expected {want}");
+    let runs = index["runs"].as_array().unwrap();
+    assert_eq!(runs.len(), 6);
+    let seqlen = index["seqlen"].as_u64().unwrap();
+    let different: Vec<String> = runs.iter().filter_map(|run| difference(&sandbox, run, seqlen)).collect();
+    assert!(different.is_empty(), "{}", different.join("\n"));
+}
