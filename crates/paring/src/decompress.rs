@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::path::Path;
 
 use paring_format::writer::Tensor;
-use paring_format::{Checkpoint, Writer};
+use paring_format::{Checkpoint, Dtype, Writer};
 use serde::Serialize;
 
 use crate::compress::COMPANIONS;
@@ -29,22 +29,17 @@ const SHARD_BYTES: usize = 256 << 20;
 /// Writes the dense checkpoint that any program loads: every compressed linear as `to_dense` says, everything else byte
 /// for byte, `quantization_config` gone.
 pub fn decompress(checkpoint: &Checkpoint, out: &Path, overwrite: bool) -> Result<Decompressed> {
-    let quant = checkpoint.quant_config()?;
+    // A quantization that cannot be read is an error, whatever its tensors are called.
+    checkpoint.quant_config()?;
     let mut modules = BTreeSet::new();
     let mut items: Vec<(String, bool, usize)> = Vec::new();
     for name in checkpoint.names() {
-        let (module, local) = name.rsplit_once('.').unwrap_or(("", name));
         let bytes = checkpoint.info(name).map_or(0, |i| i.bytes());
-        let is_part = local.starts_with("weight") && checkpoint.info(&format!("{module}.weight_scale")).is_some();
-        let covered = match &quant {
-            Some(quant) if is_part => quant.scheme(module)?.is_some(),
-            _ => false,
-        };
-        if !covered {
-            items.push((name.to_string(), false, bytes));
-        } else if modules.insert(module.to_string()) {
+        match compressed_module(checkpoint, name) {
+            None => items.push((name.to_string(), false, bytes)),
             // The size is not known before decoding; sixteen bits a weight is what most models have.
-            items.push((module.to_string(), true, bytes * 4));
+            Some(module) if modules.insert(module) => items.push((module.to_string(), true, bytes * 4)),
+            Some(_) => {}
         }
     }
     let mut shards: Vec<Vec<&(String, bool, usize)>> = vec![Vec::new()];
@@ -82,6 +77,7 @@ pub fn decompress(checkpoint: &Checkpoint, out: &Path, overwrite: bool) -> Resul
     let mut config = checkpoint.config().clone();
     if let Some(object) = config.as_object_mut() {
         object.shift_remove("quantization_config");
+        object.shift_remove("compression_config");
     }
     let mut companions = Vec::new();
     for name in COMPANIONS {
@@ -96,4 +92,15 @@ pub fn decompress(checkpoint: &Checkpoint, out: &Path, overwrite: bool) -> Resul
         bytes_in: checkpoint.total_bytes(),
         bytes_out: summary.tensor_bytes,
     })
+}
+
+/// The module whose compressed matrix the tensor is a part of. Goes by the tensors, not by the config, so that one that
+/// lacks a part, or that no group covers, is an error when it is decoded instead of a tensor to be copied.
+pub(crate) fn compressed_module<'a>(checkpoint: &Checkpoint, name: &'a str) -> Option<&'a str> {
+    let (module, local) = name.rsplit_once('.')?;
+    let info = |part: &str| checkpoint.info(&format!("{module}.{part}"));
+    let parts = ["weight_packed", "weight_scale", "weight_zero_point", "weight_shape"];
+    let compressed =
+        parts.iter().any(|part| info(part).is_some()) || info("weight").is_some_and(|i| i.dtype == Dtype::I8);
+    (local.starts_with("weight") && compressed).then_some(module)
 }

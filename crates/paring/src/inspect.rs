@@ -6,6 +6,7 @@ use paring_format::{Checkpoint, Values};
 use serde::Serialize;
 
 use crate::Result;
+use crate::decompress::compressed_module;
 
 /// One matrix, or one other tensor.
 #[derive(Clone, Debug, Serialize)]
@@ -46,16 +47,11 @@ pub fn inspect(checkpoint: &Checkpoint) -> Result<Summary> {
     let mut modules: BTreeMap<&str, u64> = BTreeMap::new();
     let mut others = Vec::new();
     for name in checkpoint.names() {
-        let (module, local) = name.rsplit_once('.').unwrap_or(("", name));
-        let covered = match &quant {
-            Some(quant) if local.starts_with("weight") => quant.scheme(module)?.is_some(),
-            _ => false,
-        };
-        let has_parts = checkpoint.info(&format!("{module}.weight_scale")).is_some();
-        if covered && has_parts {
-            *modules.entry(module).or_default() += checkpoint.info(name).map_or(0, |i| i.bytes() as u64);
-        } else {
-            others.push(name);
+        match compressed_module(checkpoint, name) {
+            Some(module) => {
+                *modules.entry(module).or_default() += checkpoint.info(name).map_or(0, |i| i.bytes() as u64)
+            }
+            None => others.push(name),
         }
     }
     let mut tensors = Vec::new();

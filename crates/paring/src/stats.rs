@@ -58,7 +58,10 @@ impl<'a> Collector<'a> {
             Sum::Norms(sums) => Stats::Norms(sums.iter().map(|s| (s / windows as f64) as f32).collect()),
             Sum::Gram(gram) => Stats::Gram(gram.finish(2.0 / windows as f32)),
         };
-        self.sums.into_iter().map(|sum| sum.map(scale)).collect()
+        let start = Instant::now();
+        let stats = self.sums.into_iter().map(|sum| sum.map(scale)).collect();
+        self.clock.add(Stage::Gram, start, 0.0);
+        stats
     }
 }
 

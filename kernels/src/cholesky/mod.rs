@@ -5,7 +5,8 @@ mod reference;
 use faer::dyn_stack::{MemBuffer, MemStack};
 use faer::linalg::cholesky::llt::factor::LltParams;
 use faer::linalg::triangular_inverse::invert_lower_triangular;
-use faer::{Mat, MatMut, MatRef};
+use faer::{Mat, MatRef};
+use rayon::prelude::*;
 
 use crate::parallelism;
 
@@ -28,7 +29,13 @@ pub struct NotPositive {
 pub fn inverse_factor(h: &[f32], n: usize) -> Result<Vec<f32>, NotPositive> {
     assert_eq!(h.len(), n * n, "a square matrix of {n} rows");
     let full = MatRef::from_row_major_slice(h, n, n).reverse_rows_and_cols();
-    let mut lower = Mat::<f64>::from_fn(n, n, |i, j| if i >= j { f64::from(full[(i, j)]) } else { 0.0 });
+    let mut lower = Mat::<f64>::zeros(n, n);
+    for j in 0..n {
+        // H is symmetric: its row j is read along memory, as column j is written.
+        for (i, to) in lower.col_as_slice_mut(j).iter_mut().enumerate().skip(j) {
+            *to = f64::from(full[(j, i)]);
+        }
+    }
     let par = parallelism();
     let params = faer::Spec::<LltParams, f64>::default();
     let scratch = faer::linalg::cholesky::llt::factor::cholesky_in_place_scratch::<f64>(n, par, params);
@@ -47,12 +54,18 @@ pub fn inverse_factor(h: &[f32], n: usize) -> Result<Vec<f32>, NotPositive> {
     drop(lower);
     let reversed = inverse.as_ref().reverse_rows_and_cols();
     let mut u = vec![0f32; n * n];
-    let mut out = MatMut::from_row_major_slice_mut(&mut u, n, n);
-    for j in 0..n {
-        for i in 0..=j {
-            out[(i, j)] = reversed[(i, j)] as f32;
+    // Square pieces, because one side is read across memory.
+    const PIECE: usize = 32;
+    u.par_chunks_mut(PIECE * n).enumerate().for_each(|(piece, rows)| {
+        let first = piece * PIECE;
+        for left in (first..n).step_by(PIECE) {
+            for (i, row) in rows.chunks_exact_mut(n).enumerate() {
+                for j in left.max(first + i)..(left + PIECE).min(n) {
+                    row[j] = reversed[(first + i, j)] as f32;
+                }
+            }
         }
-    }
+    });
     Ok(u)
 }
 

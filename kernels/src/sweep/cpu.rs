@@ -13,8 +13,9 @@ use crate::simd::multiversion;
 use crate::{parallelism, select};
 
 /// Rows of a strip.
-const LANES: usize = 16;
-type Lane = [f32; LANES];
+pub(super) const LANES: usize = 16;
+/// One column of a strip.
+pub(super) type Lane = [f32; LANES];
 
 /// Sweeps `weight`, row-major `[.., cols]`, in slices of `slice` columns. About rows·cols² operations with a full
 /// factor.
@@ -314,11 +315,7 @@ multiversion! {
             columns[j] = q;
             if let Some(u) = u {
                 let ahead = &u[(first + j) * cols + first + j + 1..][..width - j - 1];
-                for (column, &u) in columns[j + 1..].iter_mut().zip(ahead) {
-                    for l in 0..LANES {
-                        column[l] -= e[l] * u;
-                    }
-                }
+                spread::spread(&mut columns[j + 1..], &e, ahead);
             }
             for l in 0..LANES {
                 loss[l] += f64::from(e[l]) * f64::from(e[l]);
