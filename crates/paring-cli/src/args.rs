@@ -48,9 +48,10 @@ pub enum Command {
 #[derive(Args)]
 pub struct Inputs {
     /// A Hugging Face folder, or `demo`
-    #[arg(default_value = "demo")]
+    #[arg(default_value = "demo", value_parser = clap::builder::NonEmptyStringValueParser::new())]
     pub model: String,
     /// Calibration data: a .txt, .jsonl or .safetensors file (`input_ids`), or `demo` [default: demo for the model demo]
+    #[arg(value_parser = clap::builder::NonEmptyStringValueParser::new())]
     pub dataset: Option<String>,
     /// Field of a .jsonl line that holds the text
     #[arg(long, default_value = "text", value_name = "NAME")]
@@ -103,7 +104,7 @@ pub enum ActOrderArg {
 #[derive(Args)]
 pub struct Grids {
     /// Bits of a weight, 2 to 8
-    #[arg(long, value_name = "B")]
+    #[arg(long, value_name = "B", allow_negative_numbers = true)]
     pub wbits: Option<u32>,
     /// Columns that share a scale; -1: the whole row
     #[arg(long, value_name = "G", default_value = "-1", allow_negative_numbers = true)]
@@ -128,10 +129,10 @@ pub struct Grids {
 #[derive(Args)]
 pub struct Sweep {
     /// Damping of the Gram matrix, as a share of its mean diagonal
-    #[arg(long, default_value = "0.01", value_name = "SHARE")]
+    #[arg(long, default_value = "0.01", value_name = "SHARE", allow_negative_numbers = true)]
     pub percdamp: f64,
     /// Columns of a slice of the sweep
-    #[arg(long, default_value = "128", value_name = "COLUMNS")]
+    #[arg(long, default_value = "128", value_name = "COLUMNS", allow_negative_numbers = true)]
     pub blocksize: usize,
 }
 
@@ -147,7 +148,7 @@ pub struct Run {
     #[arg(long, value_name = "TOKENS", value_parser = clap::value_parser!(u32).range(2..))]
     pub seqlen: Option<u32>,
     /// Draw the windows of a text at random, as Python's random does; without it they are taken from its start
-    #[arg(long, value_name = "SEED")]
+    #[arg(long, value_name = "SEED", allow_negative_numbers = true)]
     pub seed: Option<u64>,
     /// Take each fan's statistics after the fans before it were compressed
     #[arg(long)]
@@ -186,7 +187,7 @@ pub struct SparsifyArgs {
     #[arg(long, value_name = "N:M", value_parser = pattern, required_unless_present = "sparsity")]
     pub pattern: Option<Pattern>,
     /// Share of the weights to remove
-    #[arg(long, value_name = "S", conflicts_with = "pattern")]
+    #[arg(long, value_name = "S", conflicts_with = "pattern", allow_negative_numbers = true)]
     pub sparsity: Option<f64>,
     #[command(flatten)]
     pub grids: Grids,
@@ -232,6 +233,7 @@ pub struct EvalArgs {
 #[derive(Args)]
 pub struct InspectArgs {
     /// A Hugging Face folder, or `demo`
+    #[arg(value_parser = clap::builder::NonEmptyStringValueParser::new())]
     pub model: String,
     /// Print one JSON object
     #[arg(long)]
@@ -241,6 +243,7 @@ pub struct InspectArgs {
 #[derive(Args)]
 pub struct DecompressArgs {
     /// The compressed checkpoint
+    #[arg(value_parser = clap::builder::NonEmptyStringValueParser::new())]
     pub model: String,
     /// Output folder
     #[arg(long, alias = "save", value_name = "DIR")]
@@ -264,7 +267,7 @@ pub struct LayerArgs {
     #[arg(long, value_name = "N:M", value_parser = pattern)]
     pub pattern: Option<Pattern>,
     /// Share of the weights to remove
-    #[arg(long, value_name = "S", conflicts_with = "pattern")]
+    #[arg(long, value_name = "S", conflicts_with = "pattern", allow_negative_numbers = true)]
     pub sparsity: Option<f64>,
     #[command(flatten)]
     pub grids: Grids,

@@ -12,6 +12,7 @@ use paring::{Error, Result};
 use serde_json::json;
 
 use crate::args::*;
+use crate::demo;
 use crate::open::{self, Model, Purpose};
 use crate::progress::Progress;
 use crate::show::{self, Change};
@@ -63,6 +64,7 @@ fn compress(recipe: Recipe, inputs: &Inputs, run: &Run, running: &Running) -> Re
             positions,
         };
         let windows = data.calibration(model.tokenizer(), &how)?;
+        windows.check_vocabulary(&data.name, model.decoder.vocab_size())?;
         plan.dataset = Some(data.name);
         (plan.nsamples, plan.seqlen) = (windows.count(), windows.seqlen);
         Some(windows)
@@ -74,6 +76,7 @@ fn compress(recipe: Recipe, inputs: &Inputs, run: &Run, running: &Running) -> Re
             let data = model.data(Some(name), Purpose::Evaluation, &inputs.text_field)?;
             let seqlen = run.seqlen.map(|n| n as usize);
             let windows = data.evaluation(model.tokenizer(), seqlen, positions, limit)?;
+            windows.check_vocabulary(&data.name, model.decoder.vocab_size())?;
             Some((data.name, windows))
         }
     };
@@ -121,7 +124,7 @@ fn stored_bits(model: &Model, plan: &Plan) -> f64 {
     let (mut bits, mut weights) = (0.0, 0.0);
     for linear in (first..end.min(model.decoder.blocks())).flat_map(|i| model.decoder.linears(i)) {
         weights += (linear.rows * linear.cols) as f64;
-        for local in ["weight", "weight_packed", "weight_scale", "weight_zero_point"] {
+        for local in paring_format::layouts::PART_NAMES {
             let info = model.checkpoint.info(&format!("{}.{local}", linear.name));
             bits += info.map_or(0.0, |i| i.bytes() as f64 * 8.0);
         }
@@ -146,6 +149,7 @@ pub fn eval(args: &EvalArgs) -> Result<()> {
     let seqlen = args.seqlen.map(|n| n as usize);
     let limit = args.limit.map(|n| n as usize);
     let windows = data.evaluation(model.tokenizer(), seqlen, model.decoder.max_positions(), limit)?;
+    windows.check_vocabulary(&data.name, model.decoder.vocab_size())?;
     let progress = Progress::new(&args.running);
     let mut clock = Clock::default();
     let show = &mut |done, of| progress.windows(done, of);
@@ -189,7 +193,9 @@ pub fn inspect(args: &InspectArgs) -> Result<()> {
 
 pub fn decompress(args: &DecompressArgs) -> Result<()> {
     refuse_same_folder(&args.model, &args.out)?;
-    let made = paring::decompress::decompress(&open::checkpoint(&args.model)?, &args.out, args.overwrite)?;
+    let companions = if args.model == demo::NAME { demo::companions() } else { Vec::new() };
+    let checkpoint = open::checkpoint(&args.model)?;
+    let made = paring::decompress::decompress(&checkpoint, &args.out, companions, args.overwrite)?;
     show::lines(&[format!(
         "{} matrices decoded, {} became {}; written to {}",
         made.decoded,

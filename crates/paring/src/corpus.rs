@@ -45,6 +45,18 @@ impl Windows {
     pub fn count(&self) -> usize {
         self.ids.len() / self.seqlen
     }
+
+    /// An error when a token, which came from the data set `source`, is none of a model's vocabulary.
+    pub fn check_vocabulary(&self, source: &str, vocab: usize) -> Result<()> {
+        match self.ids.iter().find(|&&id| id as usize >= vocab) {
+            Some(id) => {
+                let reason =
+                    format!("token {id} is outside the model's vocabulary of {vocab}; was it made for another?");
+                Err(Error::data(source, reason))
+            }
+            None => Ok(()),
+        }
+    }
 }
 
 /// How calibration windows are chosen.

@@ -27,8 +27,14 @@ pub struct Decompressed {
 const SHARD_BYTES: usize = 256 << 20;
 
 /// Writes the dense checkpoint that any program loads: every compressed linear as `to_dense` says, everything else byte
-/// for byte, `quantization_config` gone.
-pub fn decompress(checkpoint: &Checkpoint, out: &Path, overwrite: bool) -> Result<Decompressed> {
+/// for byte, `quantization_config` gone. Files of the model's folder such as its tokenizer come along, and `companions`
+/// (name and content) for a model that has no folder.
+pub fn decompress(
+    checkpoint: &Checkpoint,
+    out: &Path,
+    mut companions: Vec<(String, Vec<u8>)>,
+    overwrite: bool,
+) -> Result<Decompressed> {
     // A quantization that cannot be read is an error, whatever its tensors are called.
     checkpoint.quant_config()?;
     let mut modules = BTreeSet::new();
@@ -79,7 +85,6 @@ pub fn decompress(checkpoint: &Checkpoint, out: &Path, overwrite: bool) -> Resul
         object.shift_remove("quantization_config");
         object.shift_remove("compression_config");
     }
-    let mut companions = Vec::new();
     for name in COMPANIONS {
         if let Some(path) = checkpoint.dir().map(|dir| dir.join(name)).filter(|p| p.is_file()) {
             companions.push((name.to_string(), std::fs::read(&path).map_err(|source| Error::Io { path, source })?));

@@ -44,6 +44,7 @@ pub fn run(input: &Path, output: &Path, recipe: &Recipe, sequences: Option<usize
     if rows == 0 || cols == 0 {
         return Err(Error::data(name, format!("weight has shape [{rows}, {cols}], which holds nothing")));
     }
+    recipe.check_cols(&name, cols)?;
     let dtype = info.dtype;
     let weight = file.read_f32("weight", &[rows, cols])?;
     let hessian = hessian(&file, &name, cols, sequences)?;
@@ -112,6 +113,10 @@ fn activations(file: &Checkpoint, name: &str, cols: usize, n: Option<usize>) -> 
     };
     if tokens == 0 || sequences == 0 {
         return Err(Error::data(name, "activations of no tokens; nothing to calibrate on"));
+    }
+    if !tokens.is_multiple_of(sequences) {
+        let text = format!("{tokens} tokens of activations do not make --sequences {sequences} of equal length");
+        return Err(Error::data(name, text));
     }
     let shape = info.shape.clone();
     let x = CandleTensor::from_vec(file.read_f32("activations", &shape)?, (tokens, cols), &Device::Cpu)?;

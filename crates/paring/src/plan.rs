@@ -146,7 +146,7 @@ impl Recipe {
                 if keep > of || of == 0 || of > 1024 {
                     return fail(format!("--pattern {keep}:{of}: keeps N of every M weights, 0 <= N <= M <= 1024"));
                 }
-                if info.curvature == crate::methods::Bend::Full && self.blocksize % of != 0 {
+                if info.curvature == crate::methods::Bend::Full && !self.blocksize.is_multiple_of(of) {
                     return fail(format!(
                         "--pattern {keep}:{of}: groups of {of} do not fit slices of {} columns; choose a --blocksize \
                         that is a multiple of {of}",
@@ -176,14 +176,14 @@ impl Recipe {
     /// Whether the recipe fits a matrix of `cols` columns.
     pub fn check_cols(&self, module: &str, cols: usize) -> Result<()> {
         if let Some(Pattern::NofM { keep, of }) = self.pattern
-            && cols % of != 0
+            && !cols.is_multiple_of(of)
         {
             return Err(Error::Plan(format!(
                 "{module}: its {cols} columns are not a multiple of {of}, as --pattern {keep}:{of} needs"
             )));
         }
         if let Some(size) = self.rounding.and_then(|r| r.group_size)
-            && cols % size != 0
+            && !cols.is_multiple_of(size)
         {
             return Err(Error::Plan(format!(
                 "{module}: its {cols} columns are not a multiple of --groupsize {size}; choose a divisor, or -1 for \
