@@ -17,6 +17,14 @@ pub fn golden(path: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/golden").join(path)
 }
 
+/// Puts a tokenizer that knows two words beside the model.
+pub fn tokenizer(sandbox: &Sandbox) {
+    let text = r#"{"version": "1.0", "truncation": null, "padding": null, "added_tokens": [], "normalizer": null,
+        "pre_tokenizer": {"type": "Whitespace"}, "post_processor": null, "decoder": null,
+        "model": {"type": "WordLevel", "vocab": {"[UNK]": 0, "one": 1, "two": 2}, "unk_token": "[UNK]"}}"#;
+    sandbox.write("model/tokenizer.json", text);
+}
+
 /// JSON of a file.
 pub fn json_file(path: &Path) -> Value {
     serde_json::from_slice(&fs::read(path).unwrap()).unwrap()
@@ -65,7 +73,8 @@ impl Sandbox {
     /// Runs the binary; arguments are separated by spaces.
     pub fn run(&self, arguments: &str) -> Ran {
         let mut command = Command::new(env!("CARGO_BIN_EXE_paring"));
-        command.args(arguments.split_whitespace());
+        // Two quotes stand for an empty argument.
+        command.args(arguments.split_whitespace().map(|argument| if argument == "''" { "" } else { argument }));
         self.run_command(command)
     }
 
@@ -87,6 +96,35 @@ impl Sandbox {
         let ran = self.run(arguments);
         assert_eq!(ran.code, Some(0), "paring {arguments}\n{}", ran.stderr);
         ran
+    }
+
+    /// Runs the binary, which must fail with this exit code, one line of error that holds all of `words`, and nothing in
+    /// the folder `out` that could be mistaken for a model. Says what was different.
+    pub fn refused(&self, arguments: &str, code: i32, words: &[&str]) -> Result<(), String> {
+        self.refuses(&self.run(arguments), code, words).map_err(|text| format!("paring {arguments}\n{text}"))
+    }
+
+    /// As [`Sandbox::refused`], for a run that ended.
+    pub fn refuses(&self, ran: &Ran, code: i32, words: &[&str]) -> Result<(), String> {
+        let stderr = &ran.stderr;
+        let errors: Vec<&str> = stderr.lines().filter(|line| line.starts_with("error: ")).collect();
+        let missing: Vec<&&str> = words.iter().filter(|word| !stderr.contains(**word)).collect();
+        // The parser of options explains misuse in more lines.
+        let lines = if code == 2 { 1 } else { stderr.lines().count() };
+        let wrong = if ran.code != Some(code) {
+            format!("exit code {:?}, expected {code}", ran.code)
+        } else if errors.len() != 1 || lines != 1 {
+            "expected one line of error".to_string()
+        } else if !missing.is_empty() {
+            format!("the error does not say {missing:?}")
+        } else if !ran.stdout.is_empty() || ["panicked", "RUST_BACKTRACE"].iter().any(|word| stderr.contains(word)) {
+            "a result, or a crash".to_string()
+        } else if self.holds_model("out") {
+            "it left a config.json".to_string()
+        } else {
+            return Ok(());
+        };
+        Err(format!("{wrong}: {stderr}{}", ran.stdout))
     }
 
     /// Runs the binary with `--json`, which must succeed, and returns the object on the last line.
