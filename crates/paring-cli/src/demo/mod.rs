@@ -22,10 +22,10 @@ const TOKENIZER: &[u8] = include_bytes!("../../demo/tokenizer.json");
 const TOKENIZER_CONFIG: &[u8] = include_bytes!("../../demo/tokenizer_config.json");
 const GENERATION_CONFIG: &[u8] = include_bytes!("../../demo/generation_config.json");
 
-/// Seed and size of the text to calibrate on: 128 windows of 512 tokens.
-const CALIBRATION: (u64, usize) = (CALIBRATION_SEED, 66_000);
-/// Seed and size of the held-out text: 64 windows of 512 tokens.
-const EVALUATION: (u64, usize) = (EVALUATION_SEED, 32_800);
+/// Seed and size of the text to calibrate on: 128 windows of 256 tokens.
+const CALIBRATION: (u64, usize) = (CALIBRATION_SEED, 33_000);
+/// Seed and size of the held-out text: 64 windows of 256 tokens.
+const EVALUATION: (u64, usize) = (EVALUATION_SEED, 16_500);
 /// Training takes seeds from 1,000,000 on: neither text was seen.
 const CALIBRATION_SEED: u64 = 2;
 const EVALUATION_SEED: u64 = 1;

@@ -133,6 +133,11 @@ impl Shard {
         if let Source::Map(map) = &self.source
             && len > 0
         {
+            // Reading a page makes the system map those around it too (64 KiB at a time on Linux), among them pages that
+            // were given back before.
+            const AROUND: usize = 64 << 10;
+            let start = start.saturating_sub(AROUND);
+            let len = (len + 2 * AROUND).min(map.len() - start);
             // SAFETY: the advice makes the system forget pages, and read them from the file again when they are next
             // touched. Nobody writes to this map, so both times the pages hold the same bytes.
             let advised = unsafe { map.unchecked_advise_range(memmap2::UncheckedAdvice::DontNeed, start, len) };

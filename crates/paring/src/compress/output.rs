@@ -3,9 +3,10 @@
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
+use paring_format::checkpoint::CONFIG;
 use paring_format::layouts::{self, Layout};
 use paring_format::writer::Tensor;
-use paring_format::{Checkpoint, Compressed, Part, QuantConfig, Scheme, Values, Writer};
+use paring_format::{Checkpoint, Compressed, Part, QuantConfig, Scheme, Strategy, Values, Writer};
 use rayon::prelude::*;
 use serde_json::json;
 use xxhash_rust::xxh3::xxh3_64;
@@ -41,6 +42,19 @@ pub(super) fn layout_for(plan: &Plan) -> Result<&'static dyn Layout> {
     }
 }
 
+/// The scheme that says how the linears are stored; `None` when they are dense.
+fn scheme_for(plan: &Plan, layout: &dyn Layout) -> Option<Scheme> {
+    let rounding = plan.recipe.rounding.filter(|_| layout.name() != layouts::DENSE.name())?;
+    Some(Scheme {
+        targets: vec!["Linear".into()],
+        format: layout.name().into(),
+        bits: rounding.bits,
+        symmetric: rounding.symmetric,
+        strategy: rounding.group_size.map_or(Strategy::Channel, Strategy::Group),
+        actorder: (rounding.act_order == ActOrder::Static).then(|| "static".into()),
+    })
+}
+
 /// A tensor that was written, and the digest of what it must read back as.
 enum Made {
     Linear { name: String, rows: usize, cols: usize, digest: u64 },
@@ -50,7 +64,6 @@ enum Made {
 /// A linear as it will lie in its shard.
 pub(super) struct Encoded {
     tensors: Vec<Tensor>,
-    scheme: Option<Scheme>,
     made: Made,
 }
 
@@ -63,10 +76,8 @@ impl Encoded {
             bytes: part.bytes,
         };
         let tensors = layout.encode(c)?.into_iter().map(|(local, part)| tensor(local, part)).collect();
-        let is_codes = matches!(c.values, Values::Codes { .. });
-        let scheme = is_codes.then(|| Scheme::of(c, layout.name(), vec!["Linear".into()]));
         let made = Made::Linear { name: module.to_string(), rows: c.rows, cols: c.cols, digest: c.digest() };
-        Ok(Self { tensors, scheme, made })
+        Ok(Self { tensors, made })
     }
 
     /// Bytes on disk.
@@ -91,12 +102,13 @@ pub(super) struct Output {
 impl Output {
     /// Prepares the folder: a shard per block, one per matrix outside the blocks, one for the rest.
     pub(super) fn create(job: &Job) -> Result<Self> {
+        let layout = layout_for(&job.plan)?;
         let shards = job.decoder.blocks() + outer_shards(job).len();
         let writer = Writer::create(&job.out, shards, job.plan.overwrite)?;
         Ok(Self {
             writer,
-            layout: layout_for(&job.plan)?,
-            scheme: None,
+            layout,
+            scheme: scheme_for(&job.plan, layout),
             shard: Vec::new(),
             closed: 0,
             made: Vec::new(),
@@ -112,7 +124,6 @@ impl Output {
 
     /// Adds a compressed linear to the open shard.
     pub(super) fn put(&mut self, encoded: Encoded) {
-        self.scheme = self.scheme.take().or(encoded.scheme);
         self.shard.extend(encoded.tensors);
         self.made.push(encoded.made);
     }
@@ -164,10 +175,7 @@ impl Output {
         if let Some(object) = config.as_object_mut() {
             object.shift_remove("quantization_config");
             object.shift_remove("compression_config");
-            if let Some(mut scheme) = self.scheme {
-                if job.plan.recipe.rounding.is_some_and(|r| r.act_order == ActOrder::Static) {
-                    scheme.actorder = Some("static".into());
-                }
+            if let Some(scheme) = self.scheme {
                 let mut ignore = vec!["lm_head".to_string()];
                 ignore.extend(self.dense);
                 let quant = QuantConfig::new(vec![("group_0".into(), scheme)], ignore);
@@ -209,9 +217,20 @@ pub(super) struct Written {
 }
 
 impl Written {
-    /// Opens the output like any reader would, decodes every tensor and compares digests.
+    /// Opens the output like any reader would, decodes every tensor and compares digests. An output that fails loses
+    /// its config, so that nobody takes it for a model.
     pub(super) fn check(&self, clock: &mut Clock) -> Result<()> {
         let start = Instant::now();
+        let checked = self.compare();
+        if checked.is_err() {
+            let path = self.dir.join(CONFIG);
+            std::fs::remove_file(&path).map_err(|source| Error::Io { path, source })?;
+        }
+        clock.add(Stage::Check, start, 0.0);
+        checked
+    }
+
+    fn compare(&self) -> Result<()> {
         let checkpoint = Checkpoint::open(&self.dir)?;
         self.made.par_iter().try_for_each(|made| {
             let (name, expected, got) = match made {
@@ -221,9 +240,7 @@ impl Written {
                 Made::Copied { name, digest } => (name, *digest, xxh3_64(&checkpoint.read(name)?)),
             };
             if got == expected { Ok(()) } else { Err(Error::Check { module: name.clone(), expected, got }) }
-        })?;
-        clock.add(Stage::Check, start, 0.0);
-        Ok(())
+        })
     }
 
     /// Puts plan and report beside the checkpoint.
