@@ -3,7 +3,9 @@
 use std::ffi::OsString;
 use std::path::PathBuf;
 
+use clap::builder::{PossibleValue, PossibleValuesParser};
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use paring::methods::{METHODS, MethodInfo};
 use paring::plan::{ActOrder, Pattern, Recipe, Rounding};
 use paring::{Error, Precision, Result};
 
@@ -180,8 +182,8 @@ pub struct Run {
 pub struct SparsifyArgs {
     #[command(flatten)]
     pub inputs: Inputs,
-    /// magnitude, wanda or sparsegpt
-    #[arg(long, default_value = "sparsegpt", value_parser = ["magnitude", "wanda", "sparsegpt"])]
+    /// How
+    #[arg(long, default_value = "sparsegpt", value_parser = methods(|m| m.drops))]
     pub method: String,
     /// Keep N of every M consecutive weights of a row
     #[arg(long, value_name = "N:M", value_parser = pattern, required_unless_present = "sparsity")]
@@ -203,8 +205,8 @@ pub struct SparsifyArgs {
 pub struct QuantizeArgs {
     #[command(flatten)]
     pub inputs: Inputs,
-    /// rtn or gptq
-    #[arg(long, default_value = "gptq", value_parser = ["rtn", "gptq"])]
+    /// How
+    #[arg(long, default_value = "gptq", value_parser = methods(|m| m.rounds && !m.drops))]
     pub method: String,
     #[command(flatten)]
     pub grids: Grids,
@@ -260,8 +262,8 @@ pub struct DecompressArgs {
 pub struct LayerArgs {
     /// A safetensors file with `weight` [R, C] and `activations` [n, t, C] or `hessian` [C, C]
     pub file: PathBuf,
-    /// magnitude, wanda, sparsegpt, rtn or gptq
-    #[arg(long, value_parser = ["magnitude", "wanda", "sparsegpt", "rtn", "gptq"])]
+    /// How
+    #[arg(long, value_parser = methods(|_| true))]
     pub method: String,
     /// Keep N of every M consecutive weights of a row
     #[arg(long, value_name = "N:M", value_parser = pattern)]
@@ -295,6 +297,12 @@ pub fn normalized(args: impl Iterator<Item = OsString>) -> impl Iterator<Item = 
     })
 }
 
+/// The names of some methods, each with its line of help.
+fn methods(wanted: fn(&MethodInfo) -> bool) -> PossibleValuesParser {
+    let chosen = METHODS.iter().filter(|m| wanted(m));
+    PossibleValuesParser::new(chosen.map(|m| PossibleValue::new(m.name).help(m.help)).collect::<Vec<_>>())
+}
+
 fn pattern(text: &str) -> std::result::Result<Pattern, String> {
     let numbers = text.split_once(':').and_then(|(n, m)| Some((n.parse().ok()?, m.parse().ok()?)));
     let (keep, of) = numbers.ok_or_else(|| "expected N:M, such as 2:4".to_string())?;
@@ -314,7 +322,7 @@ pub fn recipe(
     grids: &Grids,
     sweep: &Sweep,
 ) -> Result<Recipe> {
-    let info = paring::methods::METHODS.iter().find(|m| m.name == method);
+    let info = METHODS.iter().find(|m| m.name == method);
     let info = info.ok_or_else(|| Error::Misuse(format!("unknown method {method}")))?;
     let group_size = match grids.groupsize {
         -1 => None,

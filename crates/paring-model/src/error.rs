@@ -56,8 +56,12 @@ pub enum Error {
         hint: String,
     },
     /// A stored tensor does not have the shape that the config implies.
-    #[error("tensor {name} has shape {got:?} but the config implies {expected:?}; config and weights do not match")]
+    #[error(
+        "{file}: tensor {name} has shape {got:?} but the config implies {expected:?}; config and weights do not match"
+    )]
     TensorShape {
+        /// The file that holds the tensor.
+        file: String,
         /// The tensor's name.
         name: String,
         /// Shape by the config.
@@ -66,8 +70,10 @@ pub enum Error {
         got: Vec<usize>,
     },
     /// A stored tensor is not of a type that can be used here.
-    #[error("tensor {name} is of type {got}; expected F32, F16, BF16 or F64")]
+    #[error("{file}: tensor {name} is of type {got}; expected F32, F16, BF16 or F64")]
     TensorType {
+        /// The file that holds the tensor.
+        file: String,
         /// The tensor's name.
         name: String,
         /// Type in the file.

@@ -59,11 +59,11 @@ impl Source {
     /// Checks that a float tensor of this name and shape is stored. `hint` names the config keys that ask for it.
     pub fn expect(&self, name: &str, shape: &[usize], hint: &str) -> Result<()> {
         let info = self.checkpoint.info(name).ok_or_else(|| self.missing(name, hint))?;
-        check_shape(name, shape, &info.shape)?;
+        check_shape(name, &info.file, shape, &info.shape)?;
         if info.dtype.is_float() {
             return Ok(());
         }
-        Err(Error::TensorType { name: name.to_string(), got: info.dtype.to_string() })
+        Err(Error::TensorType { file: info.file.clone(), name: name.to_string(), got: info.dtype.to_string() })
     }
 
     /// Checks that the linear is stored, dense or compressed, in a layout that can be read and with the shape it
@@ -72,7 +72,7 @@ impl Source {
         self.checkpoint.linear_format(module)?;
         let weight = format!("{module}.weight");
         if let Some(info) = self.checkpoint.info(&weight) {
-            return check_shape(&weight, &[rows, cols], &info.shape);
+            return check_shape(&weight, &info.file, &[rows, cols], &info.shape);
         }
         if !self.has_linear(module) {
             return Err(self.missing(module, hint));
@@ -87,7 +87,7 @@ impl Source {
             _ => Vec::new(),
         };
         let stored: Vec<usize> = stored.into_iter().map(|n| usize::try_from(n).unwrap_or(usize::MAX)).collect();
-        check_shape(module, &[rows, cols], &stored)
+        check_shape(module, &info.file, &[rows, cols], &stored)
     }
 
     /// A stored float tensor as f32. Errors when its shape differs or a value is not finite.
@@ -133,9 +133,14 @@ pub fn config_file(checkpoint: &Checkpoint) -> String {
     checkpoint.config_path().display().to_string()
 }
 
-fn check_shape(name: &str, expected: &[usize], got: &[usize]) -> Result<()> {
+fn check_shape(name: &str, file: &str, expected: &[usize], got: &[usize]) -> Result<()> {
     if expected == got {
         return Ok(());
     }
-    Err(Error::TensorShape { name: name.to_string(), expected: expected.to_vec(), got: got.to_vec() })
+    Err(Error::TensorShape {
+        file: file.to_string(),
+        name: name.to_string(),
+        expected: expected.to_vec(),
+        got: got.to_vec(),
+    })
 }

@@ -39,7 +39,11 @@ pub enum Error {
     )]
     #[allow(missing_docs)]
     Singular { module: String, pivot: usize, damp: f64 },
-    /// Activations that are not finite.
+    /// Activations that are not finite, between two blocks.
+    #[error("block {block}: its output holds {value} (window {window}, position {position}, feature {feature})")]
+    #[allow(missing_docs)]
+    Hidden { block: usize, window: usize, position: usize, feature: usize, value: f32 },
+    /// Statistics that are not finite.
     #[error("{module}: the calibration inputs hold NaN or infinite values from feature {feature} on")]
     #[allow(missing_docs)]
     Activations { module: String, feature: usize },

@@ -52,13 +52,20 @@ impl Hidden {
         self.windows * self.seqlen
     }
 
-    /// An error naming the first window that holds a NaN or an infinity.
-    pub fn check_finite(&self, place: &str) -> Result<()> {
+    /// An error that names the first NaN or infinity in the output of a block.
+    pub fn check_finite(&self, block: usize) -> Result<()> {
+        let mut window = 0;
         for batch in &self.batches {
-            let sum = batch.abs()?.sum_all()?.to_scalar::<f32>()?;
-            if !sum.is_finite() {
-                return Err(Error::Activations { module: place.to_string(), feature: 0 });
+            let (b, t, dim) = batch.dims3()?;
+            // One number says whether there is anything to look for.
+            if !batch.abs()?.sum_all()?.to_scalar::<f32>()?.is_finite() {
+                let values = batch.flatten_all()?.to_vec1::<f32>()?;
+                if let Some((at, &value)) = values.iter().enumerate().find(|(_, v)| !v.is_finite()) {
+                    let (position, feature) = (at / dim % t, at % dim);
+                    return Err(Error::Hidden { block, window: window + at / (t * dim), position, feature, value });
+                }
             }
+            window += b;
         }
         Ok(())
     }

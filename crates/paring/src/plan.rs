@@ -132,8 +132,8 @@ impl Recipe {
         if self.rounding.is_none() && info.rounds && !info.drops {
             return fail(format!("{} needs --wbits", info.name));
         }
-        if !self.percdamp.is_finite() || self.percdamp < 0.0 {
-            return fail(format!("--percdamp {}: must be 0 or more", self.percdamp));
+        if !(0.0..=1e6).contains(&self.percdamp) {
+            return fail(format!("--percdamp {}: must be from 0 to 1e6", self.percdamp));
         }
         if self.blocksize == 0 {
             return fail("--blocksize 0: must be at least 1".into());

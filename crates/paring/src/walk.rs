@@ -44,7 +44,7 @@ pub fn walk(
         if to_the_end || i + 1 < blocks {
             let start = Instant::now();
             hidden.advance(|h| Ok(block.forward(h, &mut ())?))?;
-            hidden.check_finite(&format!("block {i}"))?;
+            hidden.check_finite(i)?;
             clock.add(Stage::Forward, start, forward_work(decoder, i, hidden.tokens(), 0..usize::MAX));
         }
     }

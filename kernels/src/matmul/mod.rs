@@ -32,6 +32,30 @@ impl Precision {
         }
     }
 
+    /// The largest number of this precision that is not above `x`, for positive finite `x`.
+    pub fn round_down(self, x: f32) -> f32 {
+        match self {
+            Precision::F32 => x,
+            // Positive floats order like their bits, and the longer type has the bits of the shorter one and some more.
+            Precision::Bf16 => f32::from_bits(x.to_bits() & 0xffff_0000),
+            Precision::F16 => {
+                let near = half::f16::from_f32(x);
+                if near.to_f32() <= x { near.to_f32() } else { half::f16::from_bits(near.to_bits() - 1).to_f32() }
+            }
+        }
+    }
+
+    /// The smallest number of this precision that is not below `x`, for positive finite `x`.
+    pub fn round_up(self, x: f32) -> f32 {
+        let below = self.round_down(x);
+        match self {
+            _ if below >= x => below,
+            Precision::F32 => x,
+            Precision::Bf16 => f32::from_bits(below.to_bits() + (1 << 16)),
+            Precision::F16 => half::f16::from_bits(half::f16::from_f32(below).to_bits() + 1).to_f32(),
+        }
+    }
+
     /// A rounded copy of `x`.
     pub(crate) fn rounded(self, x: &[f32]) -> Vec<f32> {
         x.par_iter().with_min_len(1 << 14).map(|&v| self.round(v)).collect()

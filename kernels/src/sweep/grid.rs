@@ -61,30 +61,39 @@ impl GridFormat {
         if lo == 0.0 && hi == 0.0 {
             (lo, hi) = (-1.0, 1.0);
         }
-        let mut best = self.of_range(lo, hi);
         if self.mse {
-            let mut least = f32::INFINITY;
-            for i in 0..80 {
-                let p = 1.0 - i as f32 / 100.0;
-                let (scale, zero) = self.of_range(p * lo, p * hi);
-                let mut error = 0f32;
-                for &v in x {
-                    error += (self.decode(self.encode(v, scale, zero), scale, zero) - v).abs().powf(2.4);
-                    if error >= least {
-                        break;
-                    }
+            let shrunk = (0..80).map(|i| 1.0 - i as f32 / 100.0);
+            return self.best(x, 2.4, shrunk.map(|p| self.of_range(p * lo, p * hi, Precision::round)));
+        }
+        if self.stored == Precision::F32 {
+            return self.of_range(lo, hi, Precision::round);
+        }
+        // The scale falls between two numbers of the stored type: the one that fits the values better is taken.
+        let ways = [Precision::round_down, Precision::round_up];
+        self.best(x, 2.0, ways.into_iter().map(|round| self.of_range(lo, hi, round)))
+    }
+
+    /// The first of the grids with the least Σ|error|^power over `x`.
+    fn best(&self, x: &[f32], power: f32, grids: impl Iterator<Item = (f32, f32)>) -> (f32, f32) {
+        let (mut least, mut best) = (f32::INFINITY, (1.0, 0.0));
+        for (scale, zero) in grids {
+            let mut error = 0f32;
+            for &v in x {
+                let off = (self.decode(self.encode(v, scale, zero), scale, zero) - v).abs();
+                error += if power == 2.0 { off * off } else { off.powf(power) };
+                if error >= least {
+                    break;
                 }
-                if error < least {
-                    least = error;
-                    best = (scale, zero);
-                }
+            }
+            if error < least {
+                (least, best) = (error, (scale, zero));
             }
         }
         best
     }
 
-    fn of_range(&self, lo: f32, hi: f32) -> (f32, f32) {
-        let mut scale = self.stored.round((hi - lo) / self.max_code());
+    fn of_range(&self, lo: f32, hi: f32, round: fn(Precision, f32) -> f32) -> (f32, f32) {
+        let mut scale = round(self.stored, (hi - lo) / self.max_code());
         if scale == 0.0 {
             // The range is below the smallest number of the stored type (or of f32).
             scale = if self.stored == Precision::F16 { 2f32.powi(-24) } else { f32::MIN_POSITIVE };

@@ -107,12 +107,12 @@ fn values() {
 fn configs_that_do_not_fit_the_weights() {
     check(
         json!({"vocab_size": 65}),
-        "tensor model.embed_tokens.weight has shape [64, 32] but the config implies [65, 32]; \
+        "model.safetensors: tensor model.embed_tokens.weight has shape [64, 32] but the config implies [65, 32]; \
          config and weights do not match",
     );
     check(
         json!({"intermediate_size": 50}),
-        "tensor model.layers.0.mlp.gate_proj.weight has shape [48, 32] but the config implies [50, 32]; \
+        "model.safetensors: tensor model.layers.0.mlp.gate_proj.weight has shape [48, 32] but the config implies [50, 32]; \
          config and weights do not match",
     );
     check(

@@ -84,7 +84,7 @@ fn a_packed_linear_of_another_shape_is_found_at_once() {
     let error = open(Arc::new(Checkpoint::open(dir.path()).unwrap()), Precision::F32).err().unwrap();
     assert_eq!(
         error.to_string(),
-        "tensor model.layers.0.mlp.gate_proj has shape [48, 32] but the config implies [40, 32]; \
+        "model.safetensors: tensor model.layers.0.mlp.gate_proj has shape [48, 32] but the config implies [40, 32]; \
          config and weights do not match"
     );
 }

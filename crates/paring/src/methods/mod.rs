@@ -98,9 +98,6 @@ impl MethodInfo {
     }
 }
 
-/// The share of exact zeros from which a matrix counts as pruned. Dense checkpoints have some in ten thousand.
-const PRUNED: f64 = 0.05;
-
 /// What a method made of one matrix.
 pub struct Outcome {
     /// The matrix, as the file will hold it.
@@ -122,8 +119,7 @@ pub struct Outcome {
 impl Recipe {
     /// Compresses `weight`, row-major `[rows, cols]`, stored as `dtype`.
     ///
-    /// When the recipe only quantizes and the matrix is already pruned (at least one weight in twenty is exactly zero),
-    /// every zero stays exactly zero; the few zeros of a dense matrix are weights like others. Operations: about rows·cols² for
+    /// A weight that is exactly zero stays exactly zero when the recipe only quantizes. Operations: about rows·cols² for
     /// a full curvature, rows·cols otherwise.
     pub fn compress(&self, weight: &[f32], cols: usize, prepared: &Prepared, dtype: Dtype) -> Outcome {
         let start = Instant::now();
@@ -151,8 +147,7 @@ impl Recipe {
         };
         // The group of each column in visiting order, for grids fitted in file order.
         let group_of: Vec<u32> = (0..cols).map(|k| (prepared.column(k) / group_size) as u32).collect();
-        let zeros = weight.iter().filter(|&&v| v == 0.0).count();
-        let keep_zeros: Option<Vec<u8>> = (self.pattern.is_none() && zeros as f64 >= PRUNED * weight.len() as f64)
+        let keep_zeros: Option<Vec<u8>> = (self.pattern.is_none() && weight.contains(&0.0))
             .then(|| prepared.permuted(weight, cols).iter().map(|&v| u8::from(v == 0.0)).collect());
         let drop = match self.pattern {
             None => keep_zeros.as_deref().map(Drop::Given),
