@@ -69,11 +69,14 @@ impl Compressed {
             Values::Codes { codes, grid } => {
                 let groups = grid.groups(self.cols);
                 let mut dense = Vec::with_capacity(codes.len());
+                let step = if grid.group_index.is_some() { 1 } else { grid.group_size.max(1) };
                 for (row, codes) in codes.chunks_exact(self.cols.max(1)).enumerate() {
-                    for (col, &code) in codes.iter().enumerate() {
-                        let at = row * groups + grid.group_of(col);
+                    // Columns of one group that lie side by side share their scale and zero point.
+                    for (run, codes) in codes.chunks(step).enumerate() {
+                        let at = row * groups + grid.group_of(run * step);
+                        let scale = grid.scales[at];
                         let zero = grid.zeros.as_ref().map_or(0, |z| i32::from(z[at]));
-                        dense.push(self.dtype.round((i32::from(code) - zero) as f32 * grid.scales[at]));
+                        dense.extend(codes.iter().map(|&c| self.dtype.round((i32::from(c) - zero) as f32 * scale)));
                     }
                 }
                 dense

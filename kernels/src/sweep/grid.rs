@@ -4,6 +4,7 @@
 use rayon::prelude::*;
 
 use crate::matmul::Precision;
+use crate::simd::multiversion;
 
 /// Width and kind of the grids of a matrix.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -49,9 +50,15 @@ impl GridFormat {
         self.stored.round(scale * (code - zero))
     }
 
+    /// The value that `x` is rounded to.
+    #[inline(always)]
+    fn rounded(&self, x: f32, scale: f32, zero: f32) -> f32 {
+        self.decode(self.encode(x, scale, zero), scale, zero)
+    }
+
     /// Scale and zero point for the values `x` of one row and group.
     pub fn fit(&self, x: &[f32]) -> (f32, f32) {
-        let (mut lo, mut hi) = x.iter().fold((0f32, 0f32), |(lo, hi), &v| (lo.min(v), hi.max(v)));
+        let (mut lo, mut hi) = range(x);
         if self.symmetric {
             hi = hi.max(-lo);
             if lo < 0.0 {
@@ -77,14 +84,11 @@ impl GridFormat {
     fn best(&self, x: &[f32], power: f32, grids: impl Iterator<Item = (f32, f32)>) -> (f32, f32) {
         let (mut least, mut best) = (f32::INFINITY, (1.0, 0.0));
         for (scale, zero) in grids {
-            let mut error = 0f32;
-            for &v in x {
-                let off = (self.decode(self.encode(v, scale, zero), scale, zero) - v).abs();
-                error += if power == 2.0 { off * off } else { off.powf(power) };
-                if error >= least {
-                    break;
-                }
-            }
+            let error = if power == 2.0 {
+                squared_error(self, x, scale, zero)
+            } else {
+                x.iter().map(|&v| (self.rounded(v, scale, zero) - v).abs().powf(power)).sum()
+            };
             if error < least {
                 (least, best) = (error, (scale, zero));
             }
@@ -104,6 +108,42 @@ impl GridFormat {
             (-lo / scale).round_ties_even().clamp(0.0, self.max_code())
         };
         (scale, zero)
+    }
+}
+
+/// Running sums and extremes are kept in this many lanes, a fixed order that vectorises.
+const LANES: usize = 16;
+
+multiversion! {
+    /// The least and the greatest of `x` and zero.
+    fn range(x: &[f32]) -> (f32, f32) {
+        let (mut lo, mut hi) = ([0f32; LANES], [0f32; LANES]);
+        for chunk in x.chunks(LANES) {
+            for ((lo, hi), &v) in lo.iter_mut().zip(&mut hi).zip(chunk) {
+                *lo = if v < *lo { v } else { *lo };
+                *hi = if v > *hi { v } else { *hi };
+            }
+        }
+        (lo.into_iter().fold(0.0, f32::min), hi.into_iter().fold(0.0, f32::max))
+    }
+}
+
+multiversion! {
+    /// Sum of the squared rounding errors of `x`.
+    fn squared_error(format: &GridFormat, x: &[f32], scale: f32, zero: f32) -> f32 {
+        let mut sums = [0f32; LANES];
+        let (chunks, rest) = x.as_chunks::<LANES>();
+        for chunk in chunks {
+            for (sum, &v) in sums.iter_mut().zip(chunk) {
+                let off = format.rounded(v, scale, zero) - v;
+                *sum += off * off;
+            }
+        }
+        for (sum, &v) in sums.iter_mut().zip(rest) {
+            let off = format.rounded(v, scale, zero) - v;
+            *sum += off * off;
+        }
+        sums.iter().sum()
     }
 }
 
