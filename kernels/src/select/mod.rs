@@ -63,7 +63,7 @@ mod tests {
                     state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
                     // Few distinct values in one half, so that there are ties and zeros.
                     let v = (state >> 33) as u32;
-                    if v % 2 == 0 { (v % 64) as f32 / 8.0 } else { v as f32 * 1e-12 }
+                    if v.is_multiple_of(2) { (v % 64) as f32 / 8.0 } else { v as f32 * 1e-12 }
                 })
                 .collect();
             let mut sorted = scores.clone();
