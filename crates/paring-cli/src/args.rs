@@ -1,4 +1,4 @@
-//! What was typed → a [`Plan`]. Every option is a field here, with its help.
+//! What was typed → a [`paring::plan::Plan`]. Every option is a field here, with its help.
 
 use std::ffi::OsString;
 use std::path::PathBuf;

@@ -50,7 +50,7 @@ impl Head {
 
     /// −log p(`ids[t + 1]`) at each position but the last of each row of `h [b, t, dim]`; see
     /// [`crate::Decoder::nll`]. Memory: one piece of the head, one block of logits, and the normalised activations of
-    /// [`POSITION_GROUP`] positions.
+    /// `POSITION_GROUP` positions.
     pub fn nll(
         &self,
         source: &Source,
