@@ -19,6 +19,9 @@ const FAILED: u8 = 1;
 const MISUSE: u8 = 2;
 
 fn main() -> ExitCode {
+    // What the libraries have to tell those who look for a fault: PARING_LOG=debug.
+    let filter = tracing_subscriber::EnvFilter::from_env("PARING_LOG");
+    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
     let cli = Cli::parse_from(args::normalized(std::env::args_os()));
     let result = match &cli.command {
         Command::Sparsify(args) => commands::sparsify(args),

@@ -14,8 +14,8 @@ use serde_json::{Map, Value, json};
 use crate::checkpoint::{CONFIG, INDEX, SINGLE, is_plain_name};
 use crate::{Dtype, Error, Result};
 
-/// Files that this program puts beside the weights, and may replace when asked to overwrite.
-const COMPANIONS: [&str; 14] = [
+/// Names of the files that belong to a model besides weights and config, and are copied along.
+pub const COMPANIONS: [&str; 10] = [
     "generation_config.json",
     "tokenizer.json",
     "tokenizer_config.json",
@@ -25,12 +25,11 @@ const COMPANIONS: [&str; 14] = [
     "vocab.json",
     "merges.txt",
     "chat_template.jinja",
-    "paring.json",
-    "plan.json",
-    "journal.jsonl",
-    "report.json",
-    "report.html",
+    "chat_template.json",
 ];
+
+/// The file in which a run leaves its plan and report.
+pub const REPORT: &str = "paring.json";
 
 /// A tensor to store.
 #[derive(Clone, Debug, PartialEq)]
@@ -254,7 +253,7 @@ pub fn shard_name(i: usize, n: usize) -> String {
 /// Whether a file of this name is one of those that this program writes, finished or not.
 fn is_own(name: &str) -> bool {
     let name = name.strip_suffix(".tmp").unwrap_or(name);
-    name == CONFIG || name == INDEX || COMPANIONS.contains(&name) || is_weights(name)
+    name == CONFIG || name == INDEX || COMPANIONS.contains(&name) || name == REPORT || is_weights(name)
 }
 
 /// `model.safetensors` or `model-00001-of-00002.safetensors`.

@@ -3,11 +3,10 @@
 use std::collections::BTreeSet;
 use std::path::Path;
 
-use paring_format::writer::Tensor;
+use paring_format::writer::{COMPANIONS, Tensor};
 use paring_format::{Checkpoint, Dtype, Writer};
 use serde::Serialize;
 
-use crate::compress::COMPANIONS;
 use crate::{Error, Result};
 
 /// What was written.

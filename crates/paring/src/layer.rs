@@ -29,9 +29,8 @@ pub struct LayerResult {
 }
 
 /// Reads `weight` `[R, C]` and `activations` `[n, t, C]` (or `[n·t, C]` with `sequences` = n) or `hessian` `[C, C]` from
-/// `input`,
-/// applies the recipe, and writes `dense` `[R, C]` f32 and what the method made to `output`: `mask` u8, `codes` u8,
-/// `scales` and `zeros` f32 `[R, groups]`, `group_index` i32 `[C]`, `outlier_mask` u8, `loss` f32 `[1]`.
+/// `input`, applies the recipe, and writes `dense` `[R, C]` f32 and what the method made to `output`: `mask` u8, `codes`
+/// u8, `scales` and `zeros` f32 `[R, groups]`, `group_index` i32 `[C]`, `outlier_mask` u8, `loss` f32 `[1]`.
 pub fn run(input: &Path, output: &Path, recipe: &Recipe, sequences: Option<usize>) -> Result<LayerResult> {
     recipe.check()?;
     let file = Checkpoint::open_file(input)?;

@@ -40,6 +40,7 @@ pub fn walk(
         let start = Instant::now();
         let mut block = decoder.block(i)?;
         clock.add(Stage::Read, start, 0.0);
+        tracing::debug!(block = i, seconds = start.elapsed().as_secs_f64(), "read");
         visitor.block(i, Some((block.as_mut(), hidden)), clock)?;
         if to_the_end || i + 1 < blocks {
             let start = Instant::now();

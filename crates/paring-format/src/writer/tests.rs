@@ -64,11 +64,11 @@ fn shards_come_first_and_the_config_last() {
         writer.copy_file(&tokenizer, "tokenizer.json").unwrap();
         assert_eq!(names(dir), [shard_name(0, 2), shard_name(1, 2), "tokenizer.json".to_string()]);
         assert!(Checkpoint::open(dir).is_err());
-        writer.finish(&config, &[("report.json".to_string(), b"[]".to_vec())]).unwrap()
+        writer.finish(&config, &[("paring.json".to_string(), b"[]".to_vec())]).unwrap()
     };
     let summary = write(&dir);
     let order =
-        [&shard_name(1, 2), &shard_name(0, 2), "tokenizer.json", "report.json", INDEX, CONFIG].map(str::to_string);
+        [&shard_name(1, 2), &shard_name(0, 2), "tokenizer.json", "paring.json", INDEX, CONFIG].map(str::to_string);
     assert_eq!(summary.files, order);
     assert_eq!(summary.tensors, 8);
     let sizes = names(&dir).iter().map(|name| fs::metadata(dir.join(name)).unwrap().len()).sum::<u64>();
@@ -117,7 +117,7 @@ fn overwriting_removes_its_own_files_only() {
         "model-00001-of-00002.safetensors",
         "model-00002-of-00002.safetensors.tmp",
         "tokenizer.json",
-        "report.html",
+        "paring.json",
     ];
     let others = ["README.md", "model-best.safetensors", "other.safetensors", "config.json.bak", "model.safetensors~"];
     for name in own.iter().chain(&others) {
@@ -145,13 +145,13 @@ fn links_are_not_followed() {
         symlink(&outside, dir.join(name)).unwrap();
     }
     let mut writer = Writer::create(&dir, 1, true).unwrap();
-    for name in ["model.safetensors", "model.safetensors.tmp", "report.json"] {
+    for name in ["model.safetensors", "model.safetensors.tmp", "paring.json"] {
         symlink(&outside, dir.join(name)).unwrap();
     }
     writer.shard(0, some()).unwrap();
-    writer.finish(&json!({}), &[("report.json".to_string(), b"new".to_vec())]).unwrap();
+    writer.finish(&json!({}), &[("paring.json".to_string(), b"new".to_vec())]).unwrap();
     assert_eq!(fs::read(&outside).unwrap(), b"mine");
-    assert_eq!(fs::read(dir.join("report.json")).unwrap(), b"new");
+    assert_eq!(fs::read(dir.join("paring.json")).unwrap(), b"new");
     assert!(!fs::symlink_metadata(dir.join(SINGLE)).unwrap().is_symlink());
 }
 

@@ -47,20 +47,6 @@ pub struct Job {
     pub companions: Vec<(String, Vec<u8>)>,
 }
 
-/// Names of the files that belong to a model besides weights and config, and are copied along.
-pub const COMPANIONS: [&str; 10] = [
-    "generation_config.json",
-    "tokenizer.json",
-    "tokenizer_config.json",
-    "tokenizer.model",
-    "special_tokens_map.json",
-    "added_tokens.json",
-    "vocab.json",
-    "merges.txt",
-    "chat_template.jinja",
-    "chat_template.json",
-];
-
 impl Plan {
     /// Whether the choices go together, before a model is opened.
     pub fn check(&self) -> Result<()> {

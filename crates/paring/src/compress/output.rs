@@ -5,19 +5,16 @@ use std::time::Instant;
 
 use paring_format::checkpoint::CONFIG;
 use paring_format::layouts::{self, Layout};
-use paring_format::writer::Tensor;
+use paring_format::writer::{COMPANIONS, REPORT, Tensor};
 use paring_format::{Checkpoint, Compressed, Part, QuantConfig, Scheme, Strategy, Values, Writer};
 use rayon::prelude::*;
 use serde_json::json;
 use xxhash_rust::xxh3::xxh3_64;
 
-use super::{COMPANIONS, Job};
+use super::Job;
 use crate::plan::{ActOrder, Plan};
 use crate::report::{Clock, Report, Stage};
 use crate::{Error, Result};
-
-/// The name of the file that holds plan and report.
-const REPORT: &str = "paring.json";
 
 /// The layout that a plan writes its linears in.
 pub(super) fn layout_for(plan: &Plan) -> Result<&'static dyn Layout> {

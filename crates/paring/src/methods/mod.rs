@@ -98,10 +98,6 @@ impl MethodInfo {
     }
 }
 
-/// A matrix of which one weight in this many is exactly zero counts as pruned. Dense bfloat16 checkpoints have a few zeros
-/// in ten thousand, and to hold these in place would only take room from the others.
-const PRUNED: usize = 20;
-
 /// What a method made of one matrix.
 pub struct Outcome {
     /// The matrix, as the file will hold it.
@@ -123,8 +119,7 @@ pub struct Outcome {
 impl Recipe {
     /// Compresses `weight`, row-major `[rows, cols]`, stored as `dtype`.
     ///
-    /// When the recipe only quantizes and the matrix is already pruned (one weight in twenty is exactly zero, or more),
-    /// every zero stays exactly zero; the few zeros of a dense matrix are weights like others. Operations: about rows·cols² for
+    /// A weight that is exactly zero stays exactly zero when the recipe only quantizes. Operations: about rows·cols² for
     /// a full curvature, rows·cols otherwise.
     pub fn compress(&self, weight: &[f32], cols: usize, prepared: &Prepared, dtype: Dtype) -> Outcome {
         let start = Instant::now();
@@ -152,8 +147,7 @@ impl Recipe {
         };
         // The group of each column in visiting order, for grids fitted in file order.
         let group_of: Vec<u32> = (0..cols).map(|k| (prepared.column(k) / group_size) as u32).collect();
-        let zeros = weight.iter().filter(|&&v| v == 0.0).count();
-        let keep_zeros: Option<Vec<u8>> = (self.pattern.is_none() && zeros >= weight.len().div_ceil(PRUNED))
+        let keep_zeros: Option<Vec<u8>> = (self.pattern.is_none() && weight.contains(&0.0))
             .then(|| prepared.permuted(weight, cols).iter().map(|&v| u8::from(v == 0.0)).collect());
         let drop = match self.pattern {
             None => keep_zeros.as_deref().map(Drop::Given),

@@ -80,7 +80,10 @@ impl Recipe {
                 Err(e) if attempt == 3 => {
                     return Err(Error::Singular { module: module.to_string(), pivot: column(e.index), damp });
                 }
-                Err(_) => damp = if damp == 0.0 { 1e-3 } else { damp * 10.0 },
+                Err(e) => {
+                    tracing::debug!(module, damp, pivot = column(e.index), "not positive definite");
+                    damp = if damp == 0.0 { 1e-3 } else { damp * 10.0 };
+                }
             }
         }
         unreachable!("the loop above returns at its fourth turn")
@@ -145,5 +148,54 @@ impl Prepared {
             order.iter().zip(from).for_each(|(&j, &v)| to[j] = v);
         }
         out
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::plan::Pattern;
+
+    fn sparsegpt(percdamp: f64) -> Recipe {
+        let pattern = Some(Pattern::NofM { keep: 1, of: 2 });
+        Recipe { method: "sparsegpt", pattern, rounding: None, percdamp, blocksize: 128 }
+    }
+
+    /// Eigenvalues 1 ± `off`: positive definite once more than `off` − 1 is added to the diagonal, whose mean is 1.
+    fn indefinite(off: f32) -> Stats {
+        Stats::Gram(vec![1.0, off, off, 1.0])
+    }
+
+    #[test]
+    fn damping_is_raised_tenfold_three_times_and_no_more() {
+        for (off, percdamp, want) in [(0.5, 0.01, 0.01), (1.05, 0.01, 0.1), (1.5, 0.01, 1.0), (9.0, 0.01, 10.0)] {
+            let prepared = sparsegpt(percdamp).prepare(Some(&indefinite(off)), "layer").unwrap();
+            assert!((prepared.damp().unwrap() / want - 1.0).abs() < 1e-12, "{off}: {:?}", prepared.damp());
+        }
+        let error = sparsegpt(0.01).prepare(Some(&indefinite(20.0)), "model.layers.3.mlp.down_proj").unwrap_err();
+        let text = error.to_string();
+        assert!(text.starts_with("model.layers.3.mlp.down_proj: ") && text.contains("damping 10"), "{text}");
+    }
+
+    #[test]
+    fn no_damping_at_all_is_raised_too() {
+        let prepared = sparsegpt(0.0).prepare(Some(&indefinite(1.0)), "layer").unwrap();
+        assert_eq!(prepared.damp(), Some(1e-3));
+    }
+
+    #[test]
+    fn dead_columns_are_counted_and_cleared() {
+        let stats = Stats::Gram(vec![2.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 3.0]);
+        let prepared = sparsegpt(0.01).prepare(Some(&stats), "layer").unwrap();
+        assert_eq!(prepared.dead(), 1);
+        let mut weight = vec![1.0, 2.0, 3.0, 4.0, 5.0, 6.0];
+        prepared.clear_dead(&mut weight, 3);
+        assert_eq!(weight, [1.0, 0.0, 3.0, 4.0, 0.0, 6.0]);
+    }
+
+    #[test]
+    fn statistics_that_are_not_finite_are_an_error() {
+        let error = sparsegpt(0.01).prepare(Some(&indefinite(f32::NAN)), "layer").unwrap_err();
+        assert!(error.to_string().starts_with("layer: "), "{error}");
     }
 }
