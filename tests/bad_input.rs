@@ -284,7 +284,7 @@ fn values() {
                     }
                 })
             },
-            &["0", "NaN or infinite"],
+            &["0", "hold", "NaN"],
         ),
     ]);
 }

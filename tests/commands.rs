@@ -141,7 +141,7 @@ fn seeds() {
 fn the_demo() {
     let sandbox = Sandbox::empty();
     let dense = sandbox.json("eval demo --limit 4 --quiet");
-    assert_eq!((&dense["dataset"], &dense["seqlen"]), (&"demo".into(), &512.into()));
+    assert_eq!((&dense["dataset"], &dense["seqlen"]), (&"demo".into(), &256.into()));
     let ran = sandbox.ok("quantize demo --wbits 4 --groupsize 32 --nsamples 4 --quiet --out small");
     assert!(ran.stderr.is_empty(), "{}", ran.stderr);
     for name in ["tokenizer.json", "tokenizer_config.json", "generation_config.json", "paring.json"] {
