@@ -129,6 +129,16 @@ pub struct Grids {
 }
 
 #[derive(Args)]
+pub struct Removal {
+    /// Keep N of every M consecutive weights of a row
+    #[arg(long, value_name = "N:M", value_parser = pattern)]
+    pub pattern: Option<Pattern>,
+    /// Share of the weights to remove
+    #[arg(long, value_name = "S", conflicts_with = "pattern", allow_negative_numbers = true)]
+    pub sparsity: Option<f64>,
+}
+
+#[derive(Args)]
 pub struct Sweep {
     /// Damping of the Gram matrix, as a share of its mean diagonal
     #[arg(long, default_value = "0.01", value_name = "SHARE", allow_negative_numbers = true)]
@@ -185,12 +195,8 @@ pub struct SparsifyArgs {
     /// How
     #[arg(long, default_value = "sparsegpt", value_parser = methods(|m| m.drops))]
     pub method: String,
-    /// Keep N of every M consecutive weights of a row
-    #[arg(long, value_name = "N:M", value_parser = pattern, required_unless_present = "sparsity")]
-    pub pattern: Option<Pattern>,
-    /// Share of the weights to remove
-    #[arg(long, value_name = "S", conflicts_with = "pattern", allow_negative_numbers = true)]
-    pub sparsity: Option<f64>,
+    #[command(flatten)]
+    pub removal: Removal,
     #[command(flatten)]
     pub grids: Grids,
     #[command(flatten)]
@@ -265,12 +271,8 @@ pub struct LayerArgs {
     /// How
     #[arg(long, value_parser = methods(|_| true))]
     pub method: String,
-    /// Keep N of every M consecutive weights of a row
-    #[arg(long, value_name = "N:M", value_parser = pattern)]
-    pub pattern: Option<Pattern>,
-    /// Share of the weights to remove
-    #[arg(long, value_name = "S", conflicts_with = "pattern", allow_negative_numbers = true)]
-    pub sparsity: Option<f64>,
+    #[command(flatten)]
+    pub removal: Removal,
     #[command(flatten)]
     pub grids: Grids,
     #[command(flatten)]
@@ -315,13 +317,7 @@ fn range(text: &str) -> std::result::Result<(usize, usize), String> {
 }
 
 /// The recipe behind a method's name and options.
-pub fn recipe(
-    method: &str,
-    pattern: Option<Pattern>,
-    sparsity: Option<f64>,
-    grids: &Grids,
-    sweep: &Sweep,
-) -> Result<Recipe> {
+pub fn recipe(method: &str, removal: Option<&Removal>, grids: &Grids, sweep: &Sweep) -> Result<Recipe> {
     let info = METHODS.iter().find(|m| m.name == method);
     let info = info.ok_or_else(|| Error::Misuse(format!("unknown method {method}")))?;
     let group_size = match grids.groupsize {
@@ -348,7 +344,7 @@ pub fn recipe(
     });
     let recipe = Recipe {
         method: info.name,
-        pattern: pattern.or(sparsity.map(Pattern::Unstructured)),
+        pattern: removal.and_then(|r| r.pattern.or(r.sparsity.map(Pattern::Unstructured))),
         rounding,
         percdamp: sweep.percdamp,
         blocksize: sweep.blocksize,

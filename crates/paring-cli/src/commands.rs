@@ -18,7 +18,7 @@ use crate::progress::Progress;
 use crate::show::{self, Change};
 
 pub fn sparsify(args: &SparsifyArgs) -> Result<()> {
-    let recipe = recipe(&args.method, args.pattern, args.sparsity, &args.grids, &args.sweep)?;
+    let recipe = recipe(&args.method, Some(&args.removal), &args.grids, &args.sweep)?;
     compress(recipe, &args.inputs, &args.run, &args.running)
 }
 
@@ -26,7 +26,7 @@ pub fn quantize(args: &QuantizeArgs) -> Result<()> {
     if args.grids.wbits.is_none() {
         return Err(Error::Misuse("quantize needs --wbits B".into()));
     }
-    let recipe = recipe(&args.method, None, None, &args.grids, &args.sweep)?;
+    let recipe = recipe(&args.method, None, &args.grids, &args.sweep)?;
     compress(recipe, &args.inputs, &args.run, &args.running)
 }
 
@@ -207,7 +207,7 @@ pub fn decompress(args: &DecompressArgs) -> Result<()> {
 }
 
 pub fn layer(args: &LayerArgs) -> Result<()> {
-    let recipe = recipe(&args.method, args.pattern, args.sparsity, &args.grids, &args.sweep)?;
+    let recipe = recipe(&args.method, Some(&args.removal), &args.grids, &args.sweep)?;
     let out: &PathBuf = &args.out;
     let made = paring::layer::run(&args.file, out, &recipe, args.sequences.map(|n| n as usize))?;
     let error = made.error.map_or(String::new(), |e| format!(", error {e:.6}"));
