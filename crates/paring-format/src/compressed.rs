@@ -1,6 +1,6 @@
 //! What methods make, layouts store and kernels run.
 
-use crate::Dtype;
+use crate::{Dtype, Spqr};
 
 /// One compressed weight matrix in host memory, holding only values that the file can hold: every float is already
 /// rounded to [`Compressed::dtype`].
@@ -28,6 +28,8 @@ pub enum Values {
         /// What the codes mean.
         grid: Grid,
     },
+    /// Bilevel grids and outliers.
+    Spqr(Box<Spqr>),
 }
 
 /// A quantization grid: `weight = (code - zero) * scale`, one scale and zero per row and group of columns.
@@ -66,6 +68,7 @@ impl Compressed {
     pub fn to_dense(&self) -> Vec<f32> {
         match &self.values {
             Values::Dense(values) => values.clone(),
+            Values::Spqr(spqr) => spqr.to_dense(self.rows, self.cols, self.dtype),
             Values::Codes { codes, grid } => {
                 let groups = grid.groups(self.cols);
                 let mut dense = Vec::with_capacity(codes.len());

@@ -3,6 +3,7 @@
 //! * [`checkpoint`]: open a folder (or a model built into the program), name → bytes.
 //! * [`writer`]: shards out, index and config last.
 //! * [`compressed`]: the type [`Compressed`], what methods make and layouts store.
+//! * [`spqr`]: the numbers of an SpQR matrix.
 //! * [`config`]: the `quantization_config` JSON.
 //! * [`bits`]: n-bit codes in 32-bit words.
 //! * [`layouts`]: one file per on-disk layout.
@@ -14,6 +15,7 @@ pub mod config;
 pub mod dtype;
 pub mod error;
 pub mod layouts;
+pub mod spqr;
 #[cfg(test)]
 mod testing;
 pub mod writer;
@@ -24,4 +26,5 @@ pub use config::{QuantConfig, Scheme, Strategy};
 pub use dtype::Dtype;
 pub use error::{Error, Result};
 pub use layouts::{LAYOUTS, Layout, Part, Parts};
+pub use spqr::{Outliers, Spqr, Statistic};
 pub use writer::{Summary, Tensor, Writer};

@@ -110,7 +110,7 @@ impl Source {
         let stored = self.checkpoint.read_linear(module, rows, cols)?;
         Ok(match stored.values {
             Values::Dense(values) => values,
-            Values::Codes { .. } => stored.to_dense(),
+            Values::Codes { .. } | Values::Spqr(_) => stored.to_dense(),
         })
     }
 

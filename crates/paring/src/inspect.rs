@@ -61,6 +61,7 @@ pub fn inspect(checkpoint: &Checkpoint) -> Result<Summary> {
         let format = checkpoint.linear_format(module)?;
         let text = match &c.values {
             Values::Dense(_) => format.layout.to_string(),
+            Values::Spqr(spqr) => format!("{} {} bit, groups of {}", format.layout, spqr.bits, spqr.group_size),
             Values::Codes { grid, .. } => {
                 let kind = if grid.zeros.is_some() { "asymmetric" } else { "symmetric" };
                 let group =

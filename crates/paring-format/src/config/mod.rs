@@ -71,7 +71,7 @@ impl Scheme {
     /// The scheme under which `format` stores matrices like `c`.
     pub fn of(c: &Compressed, format: &str, targets: Vec<String>) -> Scheme {
         match &c.values {
-            Values::Dense(_) => Scheme { targets, format: format.to_string(), ..Scheme::dense() },
+            Values::Dense(_) | Values::Spqr(_) => Scheme { targets, format: format.to_string(), ..Scheme::dense() },
             Values::Codes { grid, .. } => Scheme {
                 targets,
                 format: format.to_string(),

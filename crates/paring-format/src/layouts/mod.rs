@@ -130,6 +130,7 @@ fn whole(c: &Compressed) -> bool {
     };
     match &c.values {
         Values::Dense(values) => values.len() == count,
+        Values::Spqr(_) => false,
         Values::Codes { codes, grid } => {
             let sizes = (1..=c.cols).contains(&grid.group_size) && (1..=8).contains(&grid.bits);
             let scales = if sizes { c.rows * grid.groups(c.cols) } else { 0 };
@@ -146,6 +147,7 @@ fn exact(c: &Compressed) -> bool {
     let floats = match &c.values {
         Values::Dense(values) => values,
         Values::Codes { grid, .. } => &grid.scales,
+        Values::Spqr(_) => return false,
     };
     whole(c) && floats.iter().all(|&value| is_exact(c.dtype, value))
 }

@@ -202,7 +202,7 @@ fn outer_shards(job: &Job) -> Vec<Vec<String>> {
 fn densified(c: &Compressed) -> Option<Compressed> {
     match c.values {
         Values::Dense(_) => None,
-        Values::Codes { .. } => Some(Compressed { values: Values::Dense(c.to_dense()), ..c.clone() }),
+        Values::Codes { .. } | Values::Spqr(_) => Some(Compressed { values: Values::Dense(c.to_dense()), ..c.clone() }),
     }
 }
 
