@@ -17,7 +17,7 @@ impl Layout for Int {
             Values::Codes { grid, .. } => {
                 exact(c) && grid.group_index.is_none() && c.cols.is_multiple_of(grid.group_size)
             }
-            Values::Dense(_) => false,
+            Values::Dense(_) | Values::Spqr(_) => false,
         }
     }
 
