@@ -10,6 +10,7 @@ mod cpu;
 mod grid;
 #[cfg(test)]
 mod reference;
+pub mod spqr;
 mod spread;
 #[cfg(test)]
 mod tests;

@@ -12,7 +12,7 @@ fn random(seed: u64) -> impl FnMut() -> f32 {
     }
 }
 
-fn problem(rows: usize, cols: usize) -> (Vec<f32>, Vec<f32>, Vec<f32>) {
+pub(super) fn problem(rows: usize, cols: usize) -> (Vec<f32>, Vec<f32>, Vec<f32>) {
     let mut next = random((rows * 1000 + cols) as u64);
     let w = (0..rows * cols).map(|_| next()).collect();
     let x: Vec<f32> = (0..3 * cols * cols).map(|_| next()).collect();

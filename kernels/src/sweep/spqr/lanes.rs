@@ -1,0 +1,338 @@
+//! Tiles of 16 rows, one row per vector lane: the search for likely outliers, the grids and the visit of the columns.
+
+// Several arrays are walked in step by lane, and the compiler vectorises plain indices best.
+#![allow(clippy::needless_range_loop)]
+
+use super::grid::{self, At, CodedPart, First, LEAST_SCALE, Line};
+use super::{Outlier, Rule};
+use crate::simd::multiversion;
+use crate::sweep::spread::spread;
+
+pub(super) use crate::sweep::cpu::{LANES, Lane};
+
+/// The part of the matrices that one task owns, row-major.
+pub(super) struct Task<'a> {
+    pub first_row: usize,
+    pub weight: &'a mut [f32],
+    pub errors: &'a mut [f32],
+    pub codes: &'a mut [u8],
+    pub outliers: &'a mut [u8],
+    pub scales: &'a mut [f32],
+    pub zeros: &'a mut [f32],
+    pub scale_codes: Option<CodedPart<'a>>,
+    pub zero_codes: Option<CodedPart<'a>>,
+    pub loss: f64,
+}
+
+/// What all tasks of a slice share.
+pub(super) struct Slice<'a> {
+    pub cols: usize,
+    pub first: usize,
+    pub width: usize,
+    pub groups: usize,
+    pub u: &'a [f32],
+    pub rule: &'a Rule<'a>,
+}
+
+/// A tile while its slice is visited.
+struct Tile {
+    rows: usize,
+    columns: Vec<Lane>,
+    errors: Vec<Lane>,
+    /// 1 where a weight must become zero.
+    zeros: Vec<Lane>,
+    scale: Lane,
+    zero: Lane,
+}
+
+impl Task<'_> {
+    /// Fits the grids of the groups that begin in the slice, and visits its columns.
+    pub fn run(&mut self, slice: &Slice<'_>) {
+        let &Slice { cols, first, width, groups, rule, .. } = slice;
+        let rows = self.weight.len() / cols;
+        let mut tiles: Vec<Tile> = (0..rows).step_by(LANES).map(|r| self.load(slice, r)).collect();
+        // A group that began in an earlier slice keeps its grid.
+        if !first.is_multiple_of(rule.group_size) {
+            self.grids_of(&mut tiles, first / rule.group_size, groups);
+        }
+        let mut j = 0;
+        while j < width {
+            let position = first + j;
+            let group = position / rule.group_size;
+            if position.is_multiple_of(rule.group_size) {
+                self.fit(&tiles, slice, j);
+                self.grids_of(&mut tiles, group, groups);
+            }
+            let last = ((group + 1) * rule.group_size - first).min(width);
+            for (t, tile) in tiles.iter_mut().enumerate() {
+                let at = t * LANES * cols + first;
+                self.loss += visit(tile, slice, j, last, &mut self.codes[at..], &mut self.outliers[at..]);
+            }
+            j = last;
+        }
+        for (t, tile) in tiles.iter().enumerate() {
+            for r in 0..tile.rows {
+                let row = &mut self.weight[(t * LANES + r) * cols + first..][..width];
+                let errors = &mut self.errors[(t * LANES + r) * width..][..width];
+                for j in 0..width {
+                    row[j] = tile.columns[j][r];
+                    errors[j] = tile.errors[j][r];
+                }
+            }
+        }
+    }
+
+    fn load(&self, slice: &Slice<'_>, row: usize) -> Tile {
+        let &Slice { cols, first, width, rule, .. } = slice;
+        let rows = LANES.min(self.weight.len() / cols - row);
+        let mut columns = vec![[0.0; LANES]; width];
+        let mut zeros = vec![[0.0; LANES]; if rule.zeros.is_some() { width } else { 0 }];
+        for r in 0..rows {
+            let from = &self.weight[(row + r) * cols + first..][..width];
+            for j in 0..width {
+                columns[j][r] = from[j];
+            }
+            if let Some(marks) = rule.zeros {
+                let marks = &marks[(self.first_row + row + r) * cols + first..][..width];
+                for j in 0..width {
+                    zeros[j][r] = f32::from(marks[j]);
+                }
+            }
+        }
+        Tile { rows, columns, errors: vec![[0.0; LANES]; width], zeros, scale: [1.0; LANES], zero: [0.0; LANES] }
+    }
+
+    /// Puts the grids of a group into the tiles.
+    fn grids_of(&self, tiles: &mut [Tile], group: usize, groups: usize) {
+        for (t, tile) in tiles.iter_mut().enumerate() {
+            for r in 0..tile.rows {
+                tile.scale[r] = self.scales[(t * LANES + r) * groups + group];
+                tile.zero[r] = self.zeros[(t * LANES + r) * groups + group];
+            }
+        }
+    }
+
+    /// Fits the grids of the group that begins at column `j` of the slice.
+    fn fit(&mut self, tiles: &[Tile], slice: &Slice<'_>, j: usize) {
+        let &Slice { cols, first, width, groups, u, rule } = slice;
+        let position = first + j;
+        let end = (position + rule.group_size).min(cols);
+        let rows = self.weight.len() / cols;
+        let d: Vec<f32> = (position..end).map(|k| u[k * cols + k]).collect();
+        let mut ranges: Vec<(f32, f32)> = Vec::with_capacity(rows);
+        let mut x = vec![[0f32; LANES]; end - position];
+        let mut scratch = vec![[0f32; LANES]; end - position];
+        for (t, tile) in tiles.iter().enumerate() {
+            let inside = (end - first).min(width) - j;
+            x[..inside].copy_from_slice(&tile.columns[j..j + inside]);
+            if let Some(zeros) = tile.zeros.get(j..j + inside) {
+                for (x, zeros) in x.iter_mut().zip(zeros) {
+                    for l in 0..LANES {
+                        x[l] = if zeros[l] != 0.0 { 0.0 } else { x[l] };
+                    }
+                }
+            }
+            // What lies beyond the slice has not seen the errors of this slice yet.
+            for (k, x) in x.iter_mut().enumerate().skip(inside) {
+                for r in 0..tile.rows {
+                    x[r] = self.weight[(t * LANES + r) * cols + position + k];
+                }
+            }
+            let (mut lo, mut hi) = ([0f32; LANES], [0f32; LANES]);
+            let threshold = rule.threshold.filter(|_| !rule.simplified && rule.per_channel);
+            extremes(&mut x, &d, rule, threshold, &mut scratch, &mut lo, &mut hi);
+            ranges.extend(lo.into_iter().zip(hi).take(tile.rows));
+        }
+        if !rule.per_channel {
+            let all = ranges.iter().fold((f32::INFINITY, f32::NEG_INFINITY), |a, r| (a.0.min(r.0), a.1.max(r.1)));
+            ranges.fill(all);
+        }
+        let group = position / rule.group_size;
+        let fitted: Vec<(f32, f32, Option<f32>)> =
+            ranges.into_iter().map(|(lo, hi)| grid::first_level(rule, lo, hi)).collect();
+        let mut scales: Vec<f32> = fitted.iter().map(|f| f.0).collect();
+        let mut zeros: Vec<f32> = fitted.iter().map(|f| f.1).collect();
+        let constant: Vec<Option<f32>> = fitted.iter().map(|f| f.2).collect();
+        let mut level = First { scales: &mut scales, zeros: &mut zeros, constant: &constant };
+        let at = At { groups, group };
+        grid::second_level(rule, &mut level, self.scale_codes.as_mut(), self.zero_codes.as_mut(), at);
+        for (r, (scale, zero)) in scales.into_iter().zip(zeros).enumerate() {
+            self.scales[r * groups + group] = scale;
+            self.zeros[r * groups + group] = zero;
+        }
+    }
+}
+
+multiversion! {
+    /// The range of each row of a group, `x` `[columns]` lanes. With a threshold, weights that are likely to be outliers
+    /// are first replaced by the mean of the others: those without which the squared errors of the rest, on a grid of
+    /// their own, fall by more than the threshold (arXiv 2306.03078, appendix on outlier detection).
+    ///
+    /// The grid depends on the extremes alone, so leaving out any other weight changes nothing but its own error. Three
+    /// grids a row are tried instead of one per weight.
+    fn extremes(
+        x: &mut [Lane],
+        d: &[f32],
+        rule: &Rule<'_>,
+        threshold: Option<f32>,
+        gains: &mut [Lane],
+        lo: &mut Lane,
+        hi: &mut Lane
+    ) {
+        if let Some(threshold) = threshold {
+            likely_outliers(x, d, rule, gains);
+            let (mut sums, mut counts) = ([0f32; LANES], [0f32; LANES]);
+            for (x, gain) in x.iter().zip(gains.iter()) {
+                for l in 0..LANES {
+                    let stays = if gain[l] > threshold { 0.0 } else { 1.0 };
+                    sums[l] += stays * x[l];
+                    counts[l] += stays;
+                }
+            }
+            for l in 0..LANES {
+                sums[l] /= counts[l].max(1.0);
+            }
+            for (x, gain) in x.iter_mut().zip(gains.iter()) {
+                for l in 0..LANES {
+                    x[l] = if gain[l] > threshold { sums[l] } else { x[l] };
+                }
+            }
+        }
+        *lo = [f32::INFINITY; LANES];
+        *hi = [f32::NEG_INFINITY; LANES];
+        for x in x.iter() {
+            for l in 0..LANES {
+                lo[l] = if x[l] < lo[l] { x[l] } else { lo[l] };
+                hi[l] = if x[l] > hi[l] { x[l] } else { hi[l] };
+            }
+        }
+    }
+}
+
+/// By how much the squared errors of a group fall when each weight is left out, its own error included.
+#[inline(always)]
+fn likely_outliers(x: &[Lane], d: &[f32], rule: &Rule<'_>, gains: &mut [Lane]) {
+    // The least and the second least value, likewise at the top, and where the extremes stand.
+    let (mut lo, mut lo2, mut hi, mut hi2) =
+        ([f32::INFINITY; LANES], [f32::INFINITY; LANES], [f32::NEG_INFINITY; LANES], [f32::NEG_INFINITY; LANES]);
+    let (mut lowest, mut highest) = ([0f32; LANES], [0f32; LANES]);
+    for (k, x) in x.iter().enumerate() {
+        let k = k as f32;
+        for l in 0..LANES {
+            let v = x[l];
+            let below = if v < lo[l] { lo[l] } else { v };
+            lo2[l] = if below < lo2[l] { below } else { lo2[l] };
+            lowest[l] = if v < lo[l] { k } else { lowest[l] };
+            lo[l] = if v < lo[l] { v } else { lo[l] };
+            let above = if v > hi[l] { hi[l] } else { v };
+            hi2[l] = if above > hi2[l] { above } else { hi2[l] };
+            highest[l] = if v > hi[l] { k } else { highest[l] };
+            hi[l] = if v > hi[l] { v } else { hi[l] };
+        }
+    }
+    let nobody = [-1f32; LANES];
+    let all = errors_without(x, d, rule, &lo, &hi, &nobody, Some(gains));
+    let no_lowest = errors_without(x, d, rule, &lo2, &hi, &lowest, None);
+    let no_highest = errors_without(x, d, rule, &lo, &hi2, &highest, None);
+    for (k, gain) in gains.iter_mut().enumerate() {
+        let k = k as f32;
+        for l in 0..LANES {
+            gain[l] = if lowest[l] == k { all[l] - no_lowest[l] } else { gain[l] };
+            gain[l] = if highest[l] == k { all[l] - no_highest[l] } else { gain[l] };
+        }
+    }
+}
+
+/// Σ ((decode(encode(x)) − x) / d)² over all columns but number `without[l]`, on the single-level grid from `lo` to
+/// `hi`; `each` gets the terms.
+#[inline(always)]
+fn errors_without(
+    x: &[Lane],
+    d: &[f32],
+    rule: &Rule<'_>,
+    lo: &Lane,
+    hi: &Lane,
+    without: &Lane,
+    mut each: Option<&mut [Lane]>,
+) -> Lane {
+    let max_code = rule.max_code();
+    let (mut scale, mut zero) = ([0f32; LANES], [0f32; LANES]);
+    for l in 0..LANES {
+        let (bottom, top) = grid::mirrored(lo[l], hi[l], rule.symmetric);
+        scale[l] = (top - bottom) / max_code;
+        zero[l] = if rule.symmetric { (max_code + 1.0) / 2.0 } else { -bottom / scale[l] };
+    }
+    let mut sums = [0f32; LANES];
+    for (k, x) in x.iter().enumerate() {
+        let (index, inverse) = (k as f32, 1.0 / (d[k] * d[k]));
+        let mut terms = [0f32; LANES];
+        for l in 0..LANES {
+            let code = (x[l] / scale[l].max(LEAST_SCALE) + zero[l]).round_ties_even().clamp(0.0, max_code);
+            let off = scale[l] * (code - zero[l]) - x[l];
+            // A constant is held exactly; its formula above divides by zero.
+            let term = if lo[l] == hi[l] { 0.0 } else { off * off * inverse };
+            terms[l] = if without[l] == index { 0.0 } else { term };
+            sums[l] += terms[l];
+        }
+        if let Some(each) = each.as_deref_mut() {
+            each[k] = terms;
+        }
+    }
+    sums
+}
+
+multiversion! {
+    /// Visits columns `from` up to `to` of a slice, all of one group, and returns Σ e². `codes` and `outliers` begin at the
+    /// tile's first row and the slice's first column.
+    fn visit(
+        tile: &mut Tile,
+        slice: &Slice<'_>,
+        from: usize,
+        to: usize,
+        codes: &mut [u8],
+        outliers: &mut [u8]
+    ) -> f64 {
+        let &Slice { cols, first, width, u, rule, .. } = slice;
+        let max_code = rule.max_code();
+        let threshold = rule.threshold.unwrap_or(f32::INFINITY);
+        let mut loss = [0f64; LANES];
+        for j in from..to {
+            let old = tile.columns[j];
+            let row = &u[(first + j) * cols + first + j..][..width - j];
+            let (mut q, mut e, mut code, mut kept) = ([0f32; LANES], [0f32; LANES], [0f32; LANES], [0f32; LANES]);
+            for l in 0..LANES {
+                let line = Line { scale: tile.scale[l], zero: tile.zero[l], max_code, stored: rule.stored };
+                let wanted = match tile.zeros.get(j) {
+                    Some(zeros) if zeros[l] != 0.0 => 0.0,
+                    _ => old[l],
+                };
+                code[l] = line.encode(wanted);
+                q[l] = line.decode(code[l]);
+                e[l] = (old[l] - q[l]) / row[0];
+            }
+            if rule.threshold.is_some() {
+                for l in 0..LANES {
+                    let line = Line { scale: tile.scale[l], zero: tile.zero[l], max_code, stored: rule.stored };
+                    let forced = tile.zeros.get(j).is_some_and(|zeros| zeros[l] != 0.0);
+                    let exact = e[l] * e[l] > threshold && !forced;
+                    kept[l] = if exact { 1.0 } else { 0.0 };
+                    let of_zero = line.encode(0.0);
+                    code[l] = if exact && rule.outlier == Outlier::Replaces { of_zero } else { code[l] };
+                    q[l] = if exact { grid::kept(rule, old[l], q[l]) } else { q[l] };
+                    e[l] = (old[l] - q[l]) / row[0];
+                }
+            }
+            tile.columns[j] = q;
+            tile.errors[j] = e;
+            spread(&mut tile.columns[j + 1..], &e, &row[1..]);
+            for l in 0..LANES {
+                loss[l] += f64::from(e[l]) * f64::from(e[l]);
+            }
+            for r in 0..tile.rows {
+                codes[r * cols + j] = code[r] as u8;
+                outliers[r * cols + j] = kept[r] as u8;
+            }
+        }
+        loss.iter().sum()
+    }
+}

@@ -1,0 +1,251 @@
+//! SpQR (arXiv 2306.03078): the column sweep with small groups whose grids are fitted to fully corrected weights, whose
+//! scales and zeros may be coded again, and with outliers that stay exact.
+
+mod grid;
+mod lanes;
+#[cfg(test)]
+mod reference;
+#[cfg(test)]
+mod tests;
+
+use faer::linalg::matmul::matmul;
+use faer::{Accum, MatMut, MatRef};
+use rayon::prelude::*;
+
+use crate::matmul::Precision;
+use crate::parallelism;
+
+/// What SpQR does to a column: round it to a grid, but keep a weight exact when its error e² is over the threshold.
+#[derive(Clone, Copy, Debug)]
+pub struct Rule<'a> {
+    /// Width of a code, 2 to 8.
+    pub bits: u32,
+    /// Columns that share a grid; the last group may be short.
+    pub group_size: usize,
+    /// Zero fixed in the middle of the codes.
+    pub symmetric: bool,
+    /// Zeros rounded to whole numbers.
+    pub round_zero: bool,
+    /// One grid per row; otherwise all rows share the least and the greatest value of a group.
+    pub per_channel: bool,
+    /// How scales and zeros are coded again.
+    pub second: Second,
+    /// e² above which a weight is kept exact; `None` keeps none.
+    pub threshold: Option<f32>,
+    /// Fit grids to all weights of a group, without looking for those that are likely to be outliers.
+    pub simplified: bool,
+    /// Last columns that are corrected but not rounded.
+    pub keep_last: usize,
+    /// Weights that become zero and stay out of the grids, row-major `[rows, cols]`; only integer zeros hold them.
+    pub zeros: Option<&'a [u8]>,
+    /// What an outlier's value is made of.
+    pub outlier: Outlier,
+    /// The float type of weights, scales and zeros: every operation of decoding is rounded to it.
+    pub stored: Precision,
+}
+
+/// What a reader makes of an outlier.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Outlier {
+    /// Its value, in place of the code's; the code is that of zero.
+    Replaces,
+    /// The code's value plus a stored difference, both rounded; the code is the nearest.
+    Adds,
+}
+
+/// The second level: statistics of that many consecutive rows share a grid.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Second {
+    /// Width of a scale's code, 1 to 8; `None` stores the scales as they are.
+    pub scale_bits: Option<u32>,
+    /// Width of a zero's code, 1 to 8; `None` stores the zeros as they are.
+    pub zero_bits: Option<u32>,
+    /// Symmetric grids for the zeros.
+    pub zero_symmetric: bool,
+    /// Rows that share a grid; the last ones may be fewer.
+    pub rows: usize,
+}
+
+impl Rule<'_> {
+    /// The largest code.
+    #[inline(always)]
+    fn max_code(&self) -> f32 {
+        ((1u32 << self.bits) - 1) as f32
+    }
+
+    /// Width of a zero's code, when zeros are coded again: not where they are constant, nor where they are integers that
+    /// are narrow enough as they are.
+    pub fn zero_bits(&self) -> Option<u32> {
+        self.second.zero_bits.filter(|&bits| !self.symmetric && !(self.round_zero && bits >= self.bits))
+    }
+
+    /// Rows that one task must see together.
+    fn task_rows(&self, rows: usize) -> usize {
+        if !self.per_channel {
+            return rows.max(1);
+        }
+        let coded = self.second.scale_bits.is_some() || self.zero_bits().is_some();
+        let height = if coded { self.second.rows } else { 1 };
+        // Whole tiles of rows and whole groups of the second level: the least common multiple.
+        (1..=lanes::LANES).map(|n| n * height).find(|n| n % lanes::LANES == 0).unwrap_or(height)
+    }
+}
+
+/// Scales or zeros, row-major `[rows, groups]`.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Statistic {
+    /// As used: decoded, when they are coded.
+    pub values: Vec<f32>,
+    /// How they are coded.
+    pub coded: Option<Coded>,
+}
+
+/// Codes of statistics.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Coded {
+    /// Row-major `[rows, groups]`.
+    pub codes: Vec<u8>,
+    /// Row-major `[⌈rows / second.rows⌉, groups]`.
+    pub scales: Vec<f32>,
+    /// Like the scales.
+    pub zeros: Vec<f32>,
+}
+
+/// What an SpQR sweep made, in the order in which the columns were given.
+#[derive(Clone, Debug)]
+pub struct Swept {
+    /// Row-major `[rows, cols]`.
+    pub weight: Vec<f32>,
+    /// Codes 0 ..= 2^bits − 1, row-major `[rows, cols]`.
+    pub codes: Vec<u8>,
+    /// 1 where a weight was kept exact, row-major `[rows, cols]`; the last columns that are not rounded included.
+    pub outliers: Vec<u8>,
+    /// Scales.
+    pub scales: Statistic,
+    /// Zeros.
+    pub zeros: Statistic,
+    /// Σ e².
+    pub loss: f64,
+}
+
+impl Statistic {
+    fn new(rows: usize, groups: usize, bits: Option<u32>, height: usize) -> Self {
+        let chunks = rows.div_ceil(height.max(1)) * groups;
+        let coded =
+            bits.map(|_| Coded { codes: vec![0; rows * groups], scales: vec![0.0; chunks], zeros: vec![0.0; chunks] });
+        Self { values: vec![0.0; rows * groups], coded }
+    }
+}
+
+/// The threshold on e² for a threshold relative to the weights' spread: `relative` times the mean over columns of the
+/// variance of column j over d_j² (unbiased, over the rows). `weight` is row-major `[rows, cols]`, `factor` the upper
+/// triangular U, `[cols, cols]`, d its diagonal.
+pub fn threshold(relative: f64, weight: &[f32], factor: &[f32], cols: usize) -> f32 {
+    let rows = weight.len() / cols;
+    let (mut sums, mut squares) = (vec![0f64; cols], vec![0f64; cols]);
+    for row in weight.chunks_exact(cols) {
+        sums.iter_mut().zip(row).for_each(|(s, &w)| *s += f64::from(w));
+    }
+    sums.iter_mut().for_each(|s| *s /= rows as f64);
+    for row in weight.chunks_exact(cols) {
+        for ((s, mean), &w) in squares.iter_mut().zip(&sums).zip(row) {
+            *s += (f64::from(w) - mean) * (f64::from(w) - mean);
+        }
+    }
+    let of = |(j, s): (usize, &f64)| s / (rows.max(2) - 1) as f64 / f64::from(factor[j * cols + j]).powi(2);
+    (relative * squares.iter().enumerate().map(of).sum::<f64>() / cols as f64) as f32
+}
+
+/// Sweeps `weight`, row-major `[.., cols]`, in slices of `slice` columns, with the upper triangular factor `u`
+/// `[cols, cols]`, H⁻¹ = UᵀU. About rows·cols² operations, and 60 per weight for its grids.
+///
+/// # Panics
+/// If a length does not fit the shape: callers check what users may choose.
+pub fn sweep(weight: Vec<f32>, cols: usize, slice: usize, u: &[f32], rule: &Rule<'_>) -> Swept {
+    let rows = weight.len() / cols;
+    assert_eq!(weight.len(), rows * cols);
+    assert!(slice > 0 && rule.group_size > 0 && rule.second.rows > 0);
+    let (groups, height) = (cols.div_ceil(rule.group_size), rule.second.rows);
+    let mut out = Swept {
+        codes: vec![0; weight.len()],
+        outliers: vec![0; weight.len()],
+        scales: Statistic::new(rows, groups, rule.second.scale_bits, height),
+        zeros: Statistic::new(rows, groups, rule.zero_bits(), height),
+        weight,
+        loss: 0.0,
+    };
+    let end = cols.saturating_sub(rule.keep_last);
+    let mut errors = vec![0f32; rows * slice.min(cols)];
+    for first in (0..end).step_by(slice) {
+        let width = slice.min(end - first);
+        let errors = &mut errors[..rows * width];
+        let view = lanes::Slice { cols, first, width, groups, u, rule };
+        let mut tasks = tasks(&mut out, errors, rows, &view);
+        tasks.par_iter_mut().for_each(|task| task.run(&view));
+        out.loss += tasks.iter().map(|task| task.loss).sum::<f64>();
+        let ahead = cols - first - width;
+        if ahead > 0 {
+            let u = MatRef::from_row_major_slice(u, cols, cols);
+            matmul(
+                MatMut::from_row_major_slice_mut(&mut out.weight, rows, cols).subcols_mut(first + width, ahead),
+                Accum::Add,
+                MatRef::from_row_major_slice(errors, rows, width),
+                u.submatrix(first, first + width, width, ahead),
+                -1.0,
+                parallelism(),
+            );
+        }
+    }
+    for (row, kept) in out.weight.chunks_exact_mut(cols).zip(out.outliers.chunks_exact_mut(cols)) {
+        row[end..].iter_mut().for_each(|w| *w = rule.stored.round(*w));
+        kept[end..].fill(1);
+    }
+    out
+}
+
+/// Splits what is written among tasks of rows.
+fn tasks<'a>(out: &'a mut Swept, errors: &'a mut [f32], rows: usize, slice: &lanes::Slice<'_>) -> Vec<lanes::Task<'a>> {
+    let task_rows = slice.rule.task_rows(rows);
+    let (cols, groups, height) = (slice.cols, slice.groups, slice.rule.second.rows);
+    let (scales, mut scale_codes) = split(&mut out.scales, groups, task_rows, height);
+    let (zeros, mut zero_codes) = split(&mut out.zeros, groups, task_rows, height);
+    (out.weight.chunks_mut(task_rows * cols))
+        .zip(errors.chunks_mut(task_rows * slice.width))
+        .zip(out.codes.chunks_mut(task_rows * cols))
+        .zip(out.outliers.chunks_mut(task_rows * cols))
+        .zip(scales)
+        .zip(zeros)
+        .enumerate()
+        .map(|(i, (((((weight, errors), codes), outliers), scales), zeros))| lanes::Task {
+            first_row: i * task_rows,
+            weight,
+            errors,
+            codes,
+            outliers,
+            scales,
+            zeros,
+            scale_codes: scale_codes.next(),
+            zero_codes: zero_codes.next(),
+            loss: 0.0,
+        })
+        .collect()
+}
+
+type Chunks<'a> = std::slice::ChunksMut<'a, f32>;
+
+/// The parts of a statistic that tasks of `task_rows` rows own.
+fn split<'a>(
+    statistic: &'a mut Statistic,
+    groups: usize,
+    task_rows: usize,
+    height: usize,
+) -> (Chunks<'a>, impl Iterator<Item = grid::CodedPart<'a>>) {
+    let chunks = task_rows.div_ceil(height) * groups;
+    let coded = statistic.coded.iter_mut().flat_map(move |coded| {
+        (coded.codes.chunks_mut(task_rows * groups))
+            .zip(coded.scales.chunks_mut(chunks))
+            .zip(coded.zeros.chunks_mut(chunks))
+            .map(|((codes, scales), zeros)| grid::CodedPart { codes, scales, zeros })
+    });
+    (statistic.values.chunks_mut(task_rows * groups), coded)
+}
