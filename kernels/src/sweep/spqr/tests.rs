@@ -78,7 +78,7 @@ fn several_slices_agree_with_the_definition() {
             let coded = fast.scales.coded.is_some() || fast.zeros.coded.is_some();
             let bound = if coded { 0.1 } else { 0.02 };
             assert!(differ as f64 <= bound * (rows * cols) as f64, "{differ} differ: {rule:?}");
-            assert!((fast.loss / plain.loss - 1.0).abs() < 0.02, "{} want {}: {rule:?}", fast.loss, plain.loss);
+            assert!((fast.loss / plain.loss - 1.0).abs() < 0.05, "{} want {}: {rule:?}", fast.loss, plain.loss);
         }
     }
 }
