@@ -4,6 +4,9 @@
 //! significant bit first, which is cut into words: a code may straddle two words. Each row starts on a fresh word, and
 //! the bits after its last code are 0.
 
+pub mod gaps;
+pub mod stream;
+
 use crate::{Error, Result};
 
 /// The least and the greatest code of `bits` bits (1 to 8).

@@ -22,7 +22,7 @@ pub mod writer;
 
 pub use checkpoint::{Checkpoint, TensorInfo};
 pub use compressed::{Compressed, Grid, Values};
-pub use config::{QuantConfig, Scheme, Strategy};
+pub use config::{Method, QuantConfig, Scheme, SecondLevel, Strategy};
 pub use dtype::Dtype;
 pub use error::{Error, Result};
 pub use layouts::{LAYOUTS, Layout, Part, Parts};

@@ -1,6 +1,7 @@
 //! The numbers of an SpQR matrix (arXiv 2306.03078): small groups, statistics that are coded again, weights kept exact.
 
-use crate::Dtype;
+use crate::layouts::is_exact;
+use crate::{Dtype, Error, Result, bits};
 
 /// Codes on grids with fractional zeros, `weight = scale · (code − zero)`, and outliers that replace some of them.
 ///
@@ -12,7 +13,7 @@ pub struct Spqr {
     pub bits: u32,
     /// Positions that share a scale and a zero; `cols` when a whole row does.
     pub group_size: usize,
-    /// The column at each position; `None` for file order.
+    /// The column at each position; `None` for file order, which an order that is given never is.
     pub order: Option<Vec<u32>>,
     /// Row-major `[rows, cols]`, `0 ..= 2^bits - 1`.
     pub codes: Vec<u8>,
@@ -58,13 +59,19 @@ pub struct Outliers {
 }
 
 impl Spqr {
+    /// What to put into [`Spqr::order`] for this order of visit: nothing when it is the order of the file.
+    pub fn order_of(order: Vec<u32>) -> Option<Vec<u32>> {
+        let moved = order.iter().enumerate().any(|(position, &column)| position != column as usize);
+        moved.then_some(order)
+    }
+
     /// Groups in a row of `cols` columns.
     pub fn groups(&self, cols: usize) -> usize {
         cols.div_ceil(self.group_size.max(1))
     }
 
-    /// The weight at each position, row-major `[rows, cols]`; every operation is rounded to `dtype`.
-    fn by_position(&self, rows: usize, cols: usize, dtype: Dtype) -> Vec<f32> {
+    /// The weights that the codes alone stand for, at each position, row-major `[rows, cols]`.
+    pub(crate) fn base(&self, rows: usize, cols: usize, dtype: Dtype) -> Vec<f32> {
         let groups = self.groups(cols);
         let (scales, zeros) = (self.scales.values(rows, groups, dtype), self.zeros.values(rows, groups, dtype));
         let mut dense = Vec::with_capacity(self.codes.len());
@@ -74,6 +81,12 @@ impl Spqr {
                 dense.extend(codes.iter().map(|&code| dtype.round(scale * dtype.round(f32::from(code) - zero))));
             }
         }
+        dense
+    }
+
+    /// The weight at each position, row-major `[rows, cols]`.
+    fn by_position(&self, rows: usize, cols: usize, dtype: Dtype) -> Vec<f32> {
+        let mut dense = self.base(rows, cols, dtype);
         for (&at, &value) in self.outliers.at.iter().zip(&self.outliers.values) {
             dense[at as usize] = value;
         }
@@ -101,6 +114,128 @@ impl Spqr {
             mask[row * cols + column] = 1;
         }
         mask
+    }
+
+    /// Bits per weight, by counting: each code, statistic, outlier, gap and entry of the order times its width, with
+    /// the gaps of outliers as [`bits::gaps`] codes them. A layout adds a few headers and what fills up a last byte.
+    pub fn formula_bits(&self, rows: usize, cols: usize, dtype: Dtype) -> f64 {
+        let groups = self.groups(cols);
+        let float = dtype.size() as f64 * 8.0;
+        let statistic = |statistic: &Statistic| match statistic {
+            Statistic::Plain(_) => (rows * groups) as f64 * float,
+            Statistic::Constant(_) => 0.0,
+            Statistic::Integers(_) => (rows * groups) as f64 * f64::from(self.bits),
+            Statistic::Coded { bits, rows: height, .. } => {
+                let tiles = rows.div_ceil((*height).max(1)) * groups;
+                (rows * groups) as f64 * f64::from(*bits) + tiles as f64 * 2.0 * float
+            }
+        };
+        let at = &self.outliers.at;
+        let bits = (rows * cols) as f64 * f64::from(self.bits)
+            + statistic(&self.scales)
+            + statistic(&self.zeros)
+            + at.len() as f64 * float
+            + bits::gaps::bits(at, bits::gaps::best_width(at)) as f64
+            + self.order.as_ref().map_or(0.0, |_| cols as f64 * f64::from(order_bits(cols)));
+        bits / ((rows * cols) as f64).max(1.0)
+    }
+
+    /// Errors unless these are the numbers of a `[rows, cols]` matrix of this type: as many as there must be, in range,
+    /// and floats that the type holds.
+    pub fn check(&self, rows: usize, cols: usize, dtype: Dtype) -> Result<()> {
+        let fail = |text: String| Err(Error::parts(text));
+        let Some(count) = rows.checked_mul(cols).filter(|&count| count > 0 && dtype.is_weight()) else {
+            return fail(format!("{dtype} [{rows}, {cols}] is no weight"));
+        };
+        if !(2..=8).contains(&self.bits) {
+            return fail(format!("codes of {} bits; they have 2 to 8", self.bits));
+        }
+        if !(1..=cols).contains(&self.group_size) {
+            return fail(format!("groups of {} columns in rows of {cols}", self.group_size));
+        }
+        check_codes("the codes", &self.codes, count, self.bits)?;
+        if let Some(order) = &self.order {
+            check_order(order, cols).map_err(|reason| Error::parts(format!("the column order {reason}")))?;
+        }
+        let Outliers { at, values } = &self.outliers;
+        let ascending = at.windows(2).all(|pair| pair[0] < pair[1]);
+        if at.len() != values.len() || !ascending || at.last().is_some_and(|&last| last as usize >= count) {
+            return fail(format!("{} outliers at {} positions that do not ascend to {count}", values.len(), at.len()));
+        }
+        check_floats("the outliers", values, dtype)?;
+        if !matches!(self.scales, Statistic::Plain(_) | Statistic::Coded { .. }) {
+            return fail("the scales are neither floats nor coded".to_string());
+        }
+        let groups = self.groups(cols);
+        for (name, statistic) in [("the scales", &self.scales), ("the zeros", &self.zeros)] {
+            match statistic {
+                Statistic::Plain(values) if values.len() == rows * groups => check_floats(name, values, dtype)?,
+                Statistic::Plain(values) => {
+                    return fail(format!("{name} are {}, expected {}", values.len(), rows * groups));
+                }
+                Statistic::Constant(value) if *value == (1u32 << (self.bits - 1)) as f32 => {}
+                Statistic::Constant(value) => {
+                    return fail(format!("{name} are {value} everywhere, which no symmetric grid has"));
+                }
+                Statistic::Integers(values) => check_codes(name, values, rows * groups, self.bits)?,
+                Statistic::Coded { bits, rows: height, codes, scales, zeros } => {
+                    if !(1..=8).contains(bits) || *height == 0 {
+                        return fail(format!("{name} are coded with {bits} bits for {height} rows"));
+                    }
+                    check_codes(name, codes, rows * groups, *bits)?;
+                    let tiles = rows.div_ceil(*height) * groups;
+                    if scales.len() != tiles || zeros.len() != tiles {
+                        let got = (scales.len(), zeros.len());
+                        return fail(format!("{name} have {} and {} statistics, expected {tiles}", got.0, got.1));
+                    }
+                    check_floats(name, scales, dtype)?;
+                    check_floats(name, zeros, dtype)?;
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Bits of an entry of the order of `cols` columns.
+pub(crate) fn order_bits(cols: usize) -> u32 {
+    (usize::BITS - cols.saturating_sub(1).leading_zeros()).max(1)
+}
+
+/// Errors, with what is wrong as text, unless each of `cols` columns is listed once, and in another order than the
+/// file's.
+pub(crate) fn check_order(order: &[u32], cols: usize) -> Result<(), String> {
+    if order.len() != cols {
+        return Err(format!("lists {} columns of {cols}", order.len()));
+    }
+    let mut seen = vec![false; cols];
+    for &column in order {
+        match seen.get_mut(column as usize) {
+            Some(seen) if !*seen => *seen = true,
+            Some(_) => return Err(format!("lists column {column} twice")),
+            None => return Err(format!("lists column {column} of {cols}")),
+        }
+    }
+    if order.iter().enumerate().all(|(position, &column)| position == column as usize) {
+        return Err("is that of the file, which is not stored".to_string());
+    }
+    Ok(())
+}
+
+fn check_codes(name: &str, codes: &[u8], count: usize, bits: u32) -> Result<()> {
+    if codes.len() != count {
+        return Err(Error::parts(format!("{name} are {}, expected {count}", codes.len())));
+    }
+    match codes.iter().position(|&code| u32::from(code) >> bits != 0) {
+        None => Ok(()),
+        Some(at) => Err(Error::parts(format!("{name}: {} (element {at}) has more than {bits} bits", codes[at]))),
+    }
+}
+
+fn check_floats(name: &str, values: &[f32], dtype: Dtype) -> Result<()> {
+    match values.iter().position(|&value| !is_exact(dtype, value)) {
+        None => Ok(()),
+        Some(at) => Err(Error::parts(format!("{name}: {} (element {at}) is not a number of {dtype}", values[at]))),
     }
 }
 

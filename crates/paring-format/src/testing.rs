@@ -1,6 +1,6 @@
 //! Helpers of the tests of this crate.
 
-use crate::{Compressed, Dtype, Grid, Values};
+use crate::{Compressed, Dtype, Grid, Outliers, Spqr, Statistic, Values};
 
 /// A small generator (splitmix64): tests need numbers that look random and never change.
 pub struct Rng(pub u64);
@@ -57,5 +57,104 @@ impl Rng {
         };
         let codes = (0..rows * cols).map(|_| self.code(bits)).collect();
         Compressed { rows, cols, dtype, values: Values::Codes { codes, grid } }
+    }
+
+    /// Numbers of an SpQR matrix, as `kind` asks for.
+    pub fn spqr(&mut self, rows: usize, cols: usize, dtype: Dtype, kind: &Kind) -> Compressed {
+        let groups = cols.div_ceil(kind.group_size);
+        let statistic = |coded: Option<u32>, rng: &mut Rng| match coded {
+            None => Statistic::Plain((0..rows * groups).map(|_| rng.float(dtype)).collect()),
+            Some(bits) => {
+                let tiles = rows.div_ceil(kind.height) * groups;
+                Statistic::Coded {
+                    bits,
+                    rows: kind.height,
+                    codes: rng.unsigned(rows * groups, bits),
+                    scales: (0..tiles).map(|_| rng.float(dtype)).collect(),
+                    zeros: (0..tiles).map(|_| rng.float(dtype)).collect(),
+                }
+            }
+        };
+        let scales = statistic(kind.scale_bits, self);
+        let zeros = match kind.zeros {
+            Zeros::Float => statistic(None, self),
+            Zeros::Coded(bits) => statistic(Some(bits), self),
+            Zeros::Integers => Statistic::Integers(self.unsigned(rows * groups, kind.bits)),
+            Zeros::Constant => Statistic::Constant((1u32 << (kind.bits - 1)) as f32),
+        };
+        let mut at: Vec<u32> = match kind.kept {
+            Kept::Share(n) => (0..(rows * cols) as u32).filter(|_| self.below(1000) < n).collect(),
+            Kept::Run => (0..(rows * cols).min(7) as u32).collect(),
+            Kept::Ends => vec![0, (rows * cols - 1) as u32],
+        };
+        at.dedup();
+        let order = kind.ordered.then(|| {
+            let mut order: Vec<u32> = (0..cols as u32).collect();
+            (1..cols).for_each(|i| order.swap(i, self.below(i + 1)));
+            order
+        });
+        let spqr = Spqr {
+            bits: kind.bits,
+            group_size: kind.group_size,
+            order: order.and_then(Spqr::order_of),
+            codes: self.unsigned(rows * cols, kind.bits),
+            scales,
+            zeros,
+            outliers: Outliers { values: at.iter().map(|_| self.float(dtype)).collect(), at },
+        };
+        Compressed { rows, cols, dtype, values: Values::Spqr(Box::new(spqr)) }
+    }
+
+    /// Values of `bits` bits.
+    pub fn unsigned(&mut self, count: usize, bits: u32) -> Vec<u8> {
+        (0..count).map(|_| self.below(1 << bits) as u8).collect()
+    }
+}
+
+/// What a made-up SpQR matrix is like.
+#[derive(Clone, Debug)]
+pub struct Kind {
+    pub bits: u32,
+    pub group_size: usize,
+    pub scale_bits: Option<u32>,
+    pub zeros: Zeros,
+    /// Rows of a tile of the second level.
+    pub height: usize,
+    pub kept: Kept,
+    pub ordered: bool,
+}
+
+/// The zeros of a made-up matrix.
+#[derive(Clone, Copy, Debug)]
+pub enum Zeros {
+    Float,
+    Coded(u32),
+    Integers,
+    Constant,
+}
+
+/// The outliers of a made-up matrix.
+#[derive(Clone, Copy, Debug)]
+pub enum Kept {
+    /// That many of a thousand weights.
+    Share(usize),
+    /// The first seven.
+    Run,
+    /// The first and the last one.
+    Ends,
+}
+
+impl Kind {
+    /// 3 bits at both levels in tiles of 16 by 16, one weight of a hundred kept.
+    pub fn published() -> Kind {
+        Kind {
+            bits: 3,
+            group_size: 16,
+            scale_bits: Some(3),
+            zeros: Zeros::Coded(3),
+            height: 16,
+            kept: Kept::Share(10),
+            ordered: true,
+        }
     }
 }

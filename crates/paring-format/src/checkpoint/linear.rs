@@ -57,9 +57,10 @@ impl Checkpoint {
     pub fn read_linear(&self, module: &str, rows: usize, cols: usize) -> Result<Compressed> {
         let c = self.read_module(module)?;
         if (c.rows, c.cols) != (rows, cols) {
-            let tensor = format!("{module}.weight");
-            let named = self.info(&tensor).or_else(|| self.info(&format!("{module}.weight_packed")));
-            let file = named.map_or_else(|| self.describe(), |info| info.file.clone());
+            let of = |local: &str| format!("{module}.{local}");
+            let held = ["weight", "weight_packed", "weight_codes"].into_iter().find_map(|part| self.info(&of(part)));
+            let file = held.map_or_else(|| self.describe(), |info| info.file.clone());
+            let tensor = of("weight");
             let (expected, got) = (vec![rows, cols], vec![c.rows, c.cols]);
             return Err(Error::WrongShape { tensor, file, expected, got });
         }

@@ -1,5 +1,5 @@
 use super::*;
-use crate::testing::Rng;
+use crate::testing::{Kind, Rng};
 use crate::{Compressed, LAYOUTS, Scheme, Tensor, Writer};
 
 /// Writes one linear `m` beside a dense `lm_head`, and returns folder and quantization.
@@ -36,6 +36,8 @@ fn every_layout_through_a_folder() {
         rng.dense(4, 16, Dtype::Bf16),
         rng.codes(4, 16, Dtype::Bf16, 4, 8, false),
         rng.codes(4, 16, Dtype::F32, 3, 16, true),
+        rng.spqr(4, 16, Dtype::F16, &Kind { height: 3, ..Kind::published() }),
+        rng.spqr(4, 16, Dtype::F32, &Kind { group_size: 5, ..Kind::published() }),
     ];
     for layout in LAYOUTS {
         for c in made.iter().filter(|c| layout.accepts(c)) {

@@ -2,7 +2,7 @@
 
 use serde_json::{Map, Value, json};
 
-use super::{QuantConfig, Scheme, Strategy, compile};
+use super::{Method, PARING_VERSION, QuantConfig, Scheme, SecondLevel, Strategy, compile};
 use crate::{Error, Result, layouts};
 
 const ROOT: &str = "quantization_config";
@@ -14,13 +14,21 @@ impl QuantConfig {
     /// activation order, transforms, …) is an error, because weights read without it would be wrong in silence.
     pub fn parse(value: &Value) -> Result<QuantConfig> {
         let root = object(value, ROOT)?;
-        match root.get("quant_method").and_then(Value::as_str) {
-            Some("compressed-tensors") => {}
+        let method = match root.get("quant_method").and_then(Value::as_str) {
+            Some("compressed-tensors") => Method::CompressedTensors,
+            Some("paring") => Method::Paring,
             Some(other) => return Err(unsupported(ROOT, format!("the quantization method {other}"))),
             None => return Err(bad(format!("{ROOT}.quant_method"), "missing")),
+        };
+        match root.get("version").and_then(Value::as_str) {
+            Some(PARING_VERSION) => {}
+            _ if method == Method::CompressedTensors => {}
+            Some(other) => return Err(unsupported(ROOT, format!("the version {other} of the method paring"))),
+            None => return Err(bad(format!("{ROOT}.version"), "missing")),
         }
         match root.get("quantization_status").and_then(Value::as_str) {
             Some("compressed") => {}
+            None if method == Method::Paring => {}
             Some(other) => {
                 return Err(unsupported(ROOT, format!("the status {other} (weights that are not compressed)")));
             }
@@ -34,13 +42,13 @@ impl QuantConfig {
         let key = format!("{ROOT}.config_groups");
         let mut groups = Vec::new();
         for (name, group) in object(root.get("config_groups").unwrap_or(&Value::Null), &key)? {
-            groups.push((name.clone(), scheme(group, &format!("{key}.{name}"))?));
+            groups.push((name.clone(), scheme(group, method, &format!("{key}.{name}"))?));
         }
         let ignore = match root.get("ignore") {
             None | Some(Value::Null) => Vec::new(),
             Some(list) => strings(list, &format!("{ROOT}.ignore"))?,
         };
-        let mut config = QuantConfig::new(groups, ignore);
+        let mut config = QuantConfig { method, ..QuantConfig::new(groups, ignore) };
         config.version = root.get("version").and_then(Value::as_str).unwrap_or_default().to_string();
         for target in config.groups.iter().flat_map(|(_, scheme)| &scheme.targets).chain(&config.ignore) {
             if let Some(pattern) = target.strip_prefix("re:") {
@@ -50,17 +58,27 @@ impl QuantConfig {
         Ok(config)
     }
 
-    /// The object to write, with every key that compressed-tensors 0.19.0 writes.
+    /// The object to write, with every key that compressed-tensors 0.19.0 writes; in this program's own form with those
+    /// that it reads.
     pub fn to_json(&self) -> Value {
         let groups: Map<String, Value> =
             self.groups.iter().map(|(name, scheme)| (name.clone(), scheme.to_json())).collect();
+        if self.method == Method::Paring {
+            return json!({
+                "config_groups": groups,
+                "format": self.format,
+                "ignore": self.ignore,
+                "quant_method": self.method.name(),
+                "version": self.version,
+            });
+        }
         json!({
             "config_groups": groups,
             "format": self.format,
             "global_compression_ratio": null,
             "ignore": self.ignore,
             "kv_cache_scheme": null,
-            "quant_method": "compressed-tensors",
+            "quant_method": self.method.name(),
             "quantization_status": "compressed",
             "sparsity_config": {},
             "transform_config": {},
@@ -76,6 +94,20 @@ impl Scheme {
             Strategy::Channel => ("channel", None),
             Strategy::Group(size) => ("group", Some(size)),
         };
+        if layouts::layout(&self.format).is_some_and(|layout| layout.method() == Method::Paring) {
+            let second = |second: SecondLevel| json!({"rows": second.rows, "scale_bits": second.scale_bits, "zero_bits": second.zero_bits});
+            let zero = if self.float_zeros { "float" } else { "integer" };
+            let weights = json!({
+                "actorder": self.actorder,
+                "group_size": group_size,
+                "num_bits": self.bits,
+                "second_level": self.second.map(second),
+                "strategy": strategy,
+                "symmetric": self.symmetric,
+                "zero_point": (!self.symmetric).then_some(zero),
+            });
+            return json!({"format": self.format, "targets": self.targets, "weights": weights});
+        }
         let weights = json!({
             "actorder": self.actorder,
             "block_structure": null,
@@ -100,7 +132,7 @@ impl Scheme {
     }
 }
 
-fn scheme(value: &Value, key: &str) -> Result<Scheme> {
+fn scheme(value: &Value, method: Method, key: &str) -> Result<Scheme> {
     let group = object(value, key)?;
     let targets = strings(group.get("targets").unwrap_or(&Value::Null), &format!("{key}.targets"))?;
     for activations in ["input_activations", "output_activations"] {
@@ -113,15 +145,19 @@ fn scheme(value: &Value, key: &str) -> Result<Scheme> {
         Some(Value::String(name)) => Some(name.as_str()),
         Some(_) => return Err(bad(format!("{key}.format"), "not a string")),
     };
-    if let Some(name) = format
-        && layouts::layout(name).is_none()
-    {
-        return Err(unsupported(key, format!("the format {name}")));
+    match format.map(|name| (name, layouts::layout(name).map(|layout| layout.method()))) {
+        Some((name, None)) => return Err(unsupported(key, format!("the format {name}"))),
+        Some((name, Some(of))) if of != method => {
+            return Err(unsupported(key, format!("the format {name} with the method {}", method.name())));
+        }
+        None if method == Method::Paring => return Err(bad(format!("{key}.format"), "missing")),
+        _ => {}
     }
     let weights = match group.get("weights").filter(|value| !value.is_null()) {
         _ if format == Some("dense") => return Ok(Scheme { targets, ..Scheme::dense() }),
         None if format.is_none() => return Ok(Scheme { targets, ..Scheme::dense() }),
         None => return Err(bad(format!("{key}.weights"), "missing")),
+        Some(value) if method == Method::Paring => second_level(value, &format!("{key}.weights"))?,
         Some(value) => weights(value, &format!("{key}.weights"))?,
     };
     // Without a format of its own, a group of integer weights and plain activations is read as packed: the rule of
@@ -188,6 +224,41 @@ fn weights(value: &Value, key: &str) -> Result<Scheme> {
         (None, Some(_)) => return Err(bad(at("strategy"), "missing")),
     };
     Ok(Scheme { bits, symmetric, strategy, actorder, ..Scheme::dense() })
+}
+
+/// The arguments of weights in this program's own form: those of other weights, the kind of the zeros, and how scales
+/// and zeros are coded again.
+fn second_level(value: &Value, key: &str) -> Result<Scheme> {
+    let first = weights(value, key)?;
+    let get = |name: &str| value.get(name).filter(|value| !value.is_null());
+    let float_zeros = match get("zero_point").map(|value| value.as_str().unwrap_or("")) {
+        None if first.symmetric => false,
+        Some("integer") if !first.symmetric => false,
+        Some("float") if !first.symmetric => true,
+        None => return Err(bad(format!("{key}.zero_point"), "missing; expected \"integer\" or \"float\"")),
+        Some(_) => return Err(bad(format!("{key}.zero_point"), "neither \"integer\" nor \"float\", or symmetric")),
+    };
+    let Some(second) = get("second_level") else { return Ok(Scheme { float_zeros, ..first }) };
+    let key = format!("{key}.second_level");
+    let args = object(second, &key)?;
+    let bits = |name: &str| match args.get(name).filter(|value| !value.is_null()).map(|value| value.as_u64()) {
+        None => Ok(None),
+        Some(Some(bits @ 1..=8)) => Ok(Some(bits as u32)),
+        Some(_) => Err(bad(format!("{key}.{name}"), "not a number of 1 to 8")),
+    };
+    let (scale_bits, zero_bits) = (bits("scale_bits")?, bits("zero_bits")?);
+    if scale_bits.is_none() && zero_bits.is_none() {
+        return Err(bad(key, "codes neither scales nor zeros"));
+    }
+    if zero_bits.is_some() && !float_zeros {
+        return Err(bad(format!("{key}.zero_bits"), "given, but zeros are not fractional"));
+    }
+    match args.get("rows").and_then(Value::as_u64).and_then(|rows| usize::try_from(rows).ok()) {
+        Some(rows @ 1..) => {
+            Ok(Scheme { float_zeros, second: Some(SecondLevel { scale_bits, zero_bits, rows }), ..first })
+        }
+        _ => Err(bad(format!("{key}.rows"), "not a number of rows")),
+    }
 }
 
 /// Null, an empty object, or an empty list count as absent.

@@ -6,24 +6,48 @@ mod tests;
 
 use regex::Regex;
 
-use crate::{Compressed, Error, Result, Values};
+use crate::{Compressed, Error, Result, Statistic, Values, layouts};
 
 /// The release of compressed-tensors whose form is written.
 pub const VERSION: &str = "0.19.0";
 
+/// The version of this program's own form.
+pub const PARING_VERSION: &str = "1";
+
 /// The name of the summary format when groups differ.
 pub const MIXED: &str = "mixed-precision";
+
+/// The program whose form a `quantization_config` has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Method {
+    /// The library compressed-tensors.
+    CompressedTensors,
+    /// This program: layouts that no other knows.
+    Paring,
+}
+
+impl Method {
+    /// The `quant_method` on disk.
+    pub fn name(self) -> &'static str {
+        match self {
+            Method::CompressedTensors => "compressed-tensors",
+            Method::Paring => "paring",
+        }
+    }
+}
 
 /// The quantization of a checkpoint.
 #[derive(Clone, Debug, PartialEq)]
 pub struct QuantConfig {
+    /// Whose form it has.
+    pub method: Method,
     /// A summary: the one format used, `mixed-precision`, or `dense`. Readers go by the groups.
     pub format: String,
     /// Schemes by name (`group_0`, …), in the order of the file.
     pub groups: Vec<(String, Scheme)>,
     /// Modules left alone although targeted, in the same notation as targets.
     pub ignore: Vec<String>,
-    /// The release of compressed-tensors that wrote it, or whose form is written.
+    /// The release of compressed-tensors that wrote it, or whose form is written; or [`PARING_VERSION`].
     pub version: String,
 }
 
@@ -36,12 +60,27 @@ pub struct Scheme {
     pub format: String,
     /// Width of a code, 1 to 8; 0 when the layout is dense.
     pub bits: u32,
-    /// Whether all zero points are 0, and none are stored.
+    /// Whether all zero points are 0 (of unsigned codes: 2^(bits − 1)), and none are stored.
     pub symmetric: bool,
+    /// Whether zero points are fractional, floats or coded by the second level, and not codes. Only `paring-spqr` has it.
+    pub float_zeros: bool,
+    /// How scales and zeros are coded again, if they are. Only SpQR layouts have it.
+    pub second: Option<SecondLevel>,
     /// Which weights share a scale.
     pub strategy: Strategy,
     /// `static` or `weight`: columns were visited in another order than they are stored. It changes nothing on disk.
     pub actorder: Option<String>,
+}
+
+/// The codes of scales and zeros.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SecondLevel {
+    /// Width of a scale's code, 1 to 8; `None` for floats.
+    pub scale_bits: Option<u32>,
+    /// Width of a zero's code, 1 to 8; `None` for floats, whole numbers, or the zero of a symmetric grid.
+    pub zero_bits: Option<u32>,
+    /// Consecutive rows that share a second-level scale and zero.
+    pub rows: usize,
 }
 
 /// Which weights share a scale.
@@ -63,6 +102,8 @@ impl Scheme {
             format: "dense".to_string(),
             bits: 0,
             symmetric: true,
+            float_zeros: false,
+            second: None,
             strategy: Strategy::Channel,
             actorder: None,
         }
@@ -70,22 +111,43 @@ impl Scheme {
 
     /// The scheme under which `format` stores matrices like `c`.
     pub fn of(c: &Compressed, format: &str, targets: Vec<String>) -> Scheme {
+        let dense = Scheme { targets, format: format.to_string(), ..Scheme::dense() };
+        let strategy = |size: usize| if size >= c.cols { Strategy::Channel } else { Strategy::Group(size) };
         match &c.values {
-            Values::Dense(_) | Values::Spqr(_) => Scheme { targets, format: format.to_string(), ..Scheme::dense() },
+            Values::Dense(_) => dense,
             Values::Codes { grid, .. } => Scheme {
-                targets,
-                format: format.to_string(),
                 bits: grid.bits,
                 symmetric: grid.zeros.is_none(),
-                strategy: if grid.group_size >= c.cols { Strategy::Channel } else { Strategy::Group(grid.group_size) },
-                actorder: None,
+                strategy: strategy(grid.group_size),
+                ..dense
             },
+            Values::Spqr(spqr) => {
+                let coded = |statistic: &Statistic| match statistic {
+                    Statistic::Coded { bits, rows, .. } => Some((*bits, *rows)),
+                    _ => None,
+                };
+                let (scales, zeros) = (coded(&spqr.scales), coded(&spqr.zeros));
+                let second = |(_, rows)| SecondLevel {
+                    scale_bits: scales.map(|(bits, _)| bits),
+                    zero_bits: zeros.map(|(bits, _)| bits),
+                    rows,
+                };
+                Scheme {
+                    bits: spqr.bits,
+                    symmetric: matches!(spqr.zeros, Statistic::Constant(_)),
+                    float_zeros: matches!(spqr.zeros, Statistic::Plain(_) | Statistic::Coded { .. }),
+                    second: scales.or(zeros).map(second),
+                    strategy: strategy(spqr.group_size),
+                    ..dense
+                }
+            }
         }
     }
 }
 
 impl QuantConfig {
-    /// A configuration of these groups; the summary format follows from them.
+    /// A configuration of these groups; the summary format and the method follow from them. A checkpoint has one
+    /// method: groups of several cannot be read back.
     pub fn new(groups: Vec<(String, Scheme)>, ignore: Vec<String>) -> QuantConfig {
         let mut formats: Vec<&str> = groups.iter().map(|(_, scheme)| scheme.format.as_str()).collect();
         formats.sort_unstable();
@@ -95,7 +157,10 @@ impl QuantConfig {
             [one] => one,
             _ => MIXED,
         };
-        QuantConfig { format: format.to_string(), groups, ignore, version: VERSION.to_string() }
+        let methods = formats.iter().filter_map(|name| Some(layouts::layout(name)?.method()));
+        let method = methods.fold(Method::CompressedTensors, |found, m| if m == found { found } else { m });
+        let version = if method == Method::Paring { PARING_VERSION } else { VERSION };
+        QuantConfig { method, format: format.to_string(), groups, ignore, version: version.to_string() }
     }
 
     /// The scheme that applies to the linear at this module path; `None` when it is ignored or not targeted.

@@ -9,7 +9,7 @@ fn packed(targets: &[&str], bits: u32, symmetric: bool, strategy: Strategy) -> S
         bits,
         symmetric,
         strategy,
-        actorder: None,
+        ..Scheme::dense()
     }
 }
 

@@ -3,23 +3,40 @@
 mod dense;
 mod int;
 mod packed;
+mod spqr;
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod tests_spqr;
 
 use std::collections::BTreeMap;
 
-use crate::config::Strategy;
+use crate::config::{Method, Strategy};
 use crate::{Compressed, Dtype, Error, Grid, Result, Scheme, Values};
 
 /// Every layout, by the order in which help and documentation list them.
-pub static LAYOUTS: &[&dyn Layout] = &[DENSE, &int::Int, &packed::Packed];
+pub static LAYOUTS: &[&dyn Layout] = &[DENSE, &int::Int, &packed::Packed, &spqr::ParingSpqr];
 
 /// The layout of plain weights.
 pub const DENSE: &dyn Layout = &dense::Dense;
 
 /// Local names of all tensors that layouts read: what to collect of a module before decoding it.
-pub const PART_NAMES: [&str; 6] =
-    ["weight", "weight_packed", "weight_scale", "weight_shape", "weight_zero_point", "weight_g_idx"];
+pub const PART_NAMES: [&str; 14] = [
+    "weight",
+    "weight_packed",
+    "weight_scale",
+    "weight_shape",
+    "weight_zero_point",
+    "weight_g_idx",
+    "weight_codes",
+    "scale_codes",
+    "scale_grid",
+    "zero_codes",
+    "zero_grid",
+    "outlier_values",
+    "outlier_gaps",
+    "column_order",
+];
 
 /// The layout of this name.
 pub fn layout(name: &str) -> Option<&'static dyn Layout> {
@@ -44,6 +61,10 @@ pub type Parts = BTreeMap<&'static str, Part>;
 pub trait Layout: Sync {
     /// The format string on disk.
     fn name(&self) -> &'static str;
+    /// The quantization method that a configuration with this layout names.
+    fn method(&self) -> Method {
+        Method::CompressedTensors
+    }
     /// Whether this layout can hold `c`.
     fn accepts(&self, c: &Compressed) -> bool;
     /// The tensors to store.
@@ -152,7 +173,8 @@ fn exact(c: &Compressed) -> bool {
     whole(c) && floats.iter().all(|&value| is_exact(c.dtype, value))
 }
 
-fn is_exact(dtype: Dtype, value: f32) -> bool {
+/// Whether the type has this number, and it is one.
+pub(crate) fn is_exact(dtype: Dtype, value: f32) -> bool {
     value.is_finite() && dtype.round(value).to_bits() == value.to_bits()
 }
 

@@ -49,6 +49,7 @@ fn scheme_for(plan: &Plan, layout: &dyn Layout) -> Option<Scheme> {
         symmetric: rounding.symmetric,
         strategy: rounding.group_size.map_or(Strategy::Channel, Strategy::Group),
         actorder: (rounding.act_order == ActOrder::Static).then(|| "static".into()),
+        ..Scheme::dense()
     })
 }
 
