@@ -346,6 +346,7 @@ pub fn recipe(method: &str, removal: Option<&Removal>, grids: &Grids, sweep: &Sw
         method: info.name,
         pattern: removal.and_then(|r| r.pattern.or(r.sparsity.map(Pattern::Unstructured))),
         rounding,
+        spqr: None,
         percdamp: sweep.percdamp,
         blocksize: sweep.blocksize,
     };

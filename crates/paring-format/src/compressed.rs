@@ -87,6 +87,14 @@ impl Compressed {
         }
     }
 
+    /// 1 where a weight is kept exact, row-major `[rows, cols]`; `None` when no weight can be.
+    pub fn outlier_mask(&self) -> Option<Vec<u8>> {
+        match &self.values {
+            Values::Spqr(spqr) => Some(spqr.outlier_mask(self.rows, self.cols)),
+            Values::Dense(_) | Values::Codes { .. } => None,
+        }
+    }
+
     /// A digest of shape and dense values (xxh3, 64 bits), to compare what was made with what was read back.
     pub fn digest(&self) -> u64 {
         let mut hash = xxhash_rust::xxh3::Xxh3::new();

@@ -61,8 +61,8 @@ pub fn run(input: &Path, output: &Path, recipe: &Recipe, sequences: Option<usize
         },
         (Need::Gram, Some(h)) => Some(Stats::Gram(h.clone())),
     };
-    let prepared = recipe.prepare(stats.as_ref(), &name)?;
-    let outcome = recipe.compress(&weight, cols, &prepared, dtype);
+    let prepared = recipe.prepare(stats.as_ref(), Some(&weight), &name)?;
+    let outcome = recipe.compress(&weight, cols, &prepared, dtype, &name)?;
     let dense = outcome.compressed.to_dense();
     let (loss, error) = match &hessian {
         None => (None, None),

@@ -87,7 +87,7 @@ impl<'a> Compressor<'a> {
         let Some(first) = chosen.first() else { return Ok(()) };
         let recipe = &self.job.plan.recipe;
         let start = Instant::now();
-        let prepared = recipe.prepare(stats, &first.name)?;
+        let prepared = recipe.prepare(stats, None, &first.name)?;
         let n = first.cols as f64;
         let work = if matches!(stats, Some(Stats::Gram(_))) { 2.0 / 3.0 * n * n * n } else { 0.0 };
         clock.add(Stage::Factor, start, work);
@@ -112,8 +112,8 @@ impl<'a> Compressor<'a> {
         let squares = |linears: &[&LinearInfo]| linears.iter().map(|l| (l.rows * l.cols * l.cols) as f64).sum::<f64>();
         let work = if prepared.damp().is_some() { squares(&chosen) } else { 0.0 };
         let outcomes: Vec<Outcome> = (chosen.iter().zip(&originals))
-            .map(|(linear, (weight, dtype))| recipe.compress(weight, linear.cols, &prepared, *dtype))
-            .collect();
+            .map(|(linear, (weight, dtype))| recipe.compress(weight, linear.cols, &prepared, *dtype, &linear.name))
+            .collect::<Result<_>>()?;
         clock.add(Stage::Sweep, start, work);
 
         let start = Instant::now();

@@ -9,11 +9,11 @@ use serde_json::Value;
 use crate::plan::{ActOrder, Pattern, Recipe, Rounding};
 use crate::stats::Stats;
 
-fn folder() -> PathBuf {
+pub(super) fn folder() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/golden/algorithms")
 }
 
-fn recipe(settings: &Value) -> Recipe {
+pub(super) fn recipe(settings: &Value) -> Recipe {
     let number = |key: &str| settings.get(key).and_then(Value::as_f64);
     let count = |key: &str| number(key).map(|v| v as usize);
     let flag = |key: &str| settings.get(key).and_then(Value::as_bool).unwrap_or(false);
@@ -41,13 +41,14 @@ fn recipe(settings: &Value) -> Recipe {
         method: crate::methods::METHODS.iter().find(|m| m.name == algo).unwrap().name,
         pattern,
         rounding,
+        spqr: super::golden_spqr::settings(settings),
         percdamp: number("percdamp").unwrap_or(0.01),
         blocksize: count("blocksize").unwrap_or(128),
     }
 }
 
 /// tr(ΔW·H·ΔWᵀ) in f64.
-fn loss(change: &[f64], h: &[f32], n: usize) -> f64 {
+pub(super) fn loss(change: &[f64], h: &[f32], n: usize) -> f64 {
     let mut total = 0.0;
     for row in change.chunks_exact(n) {
         for i in (0..n).filter(|&i| row[i] != 0.0) {
@@ -57,18 +58,23 @@ fn loss(change: &[f64], h: &[f32], n: usize) -> f64 {
     total
 }
 
-struct Golden {
-    file: Checkpoint,
-    id: String,
+pub(super) struct Golden {
+    pub file: Checkpoint,
+    pub id: String,
+}
+
+/// The index of all cases.
+pub(super) fn cases() -> Vec<Value> {
+    serde_json::from_str(&std::fs::read_to_string(folder().join("index.json")).unwrap()).unwrap()
 }
 
 impl Golden {
-    fn bytes(&self, name: &str) -> Option<Vec<u8>> {
+    pub fn bytes(&self, name: &str) -> Option<Vec<u8>> {
         let name = format!("{}/{name}", self.id);
         self.file.info(&name).map(|_| self.file.read(&name).unwrap())
     }
 
-    fn floats(&self, name: &str) -> Option<Vec<f32>> {
+    pub fn floats(&self, name: &str) -> Option<Vec<f32>> {
         self.bytes(name).map(|b| Dtype::F32.decode_f32(&b))
     }
 }
@@ -86,11 +92,11 @@ fn check(case: &Value) -> Result<(), String> {
     let recipe = recipe(&case["settings"]);
     let stats = match recipe.method {
         "wanda" => Some(Stats::Norms(norms)),
-        "sparsegpt" | "gptq" => Some(Stats::Gram(h.clone())),
+        "sparsegpt" | "gptq" | "spqr" => Some(Stats::Gram(h.clone())),
         _ => None,
     };
-    let prepared = recipe.prepare(stats.as_ref(), "layer").map_err(|e| e.to_string())?;
-    let outcome = recipe.compress(&weight, cols, &prepared, Dtype::F32);
+    let prepared = recipe.prepare(stats.as_ref(), Some(&weight), "layer").map_err(|e| e.to_string())?;
+    let outcome = recipe.compress(&weight, cols, &prepared, Dtype::F32, "layer").map_err(|e| e.to_string())?;
     let dense = outcome.compressed.to_dense();
     let change: Vec<f64> = dense.iter().zip(&weight).map(|(&a, &b)| f64::from(a) - f64::from(b)).collect();
     let (got, want) = (loss(&change, &h, cols), case["loss"].as_f64().unwrap());
@@ -144,12 +150,11 @@ fn check(case: &Value) -> Result<(), String> {
 
 #[test]
 fn every_case_of_the_published_implementations() {
-    let index = std::fs::read_to_string(folder().join("index.json")).unwrap();
-    let cases: Vec<Value> = serde_json::from_str(&index).unwrap();
+    let cases = cases();
     let (mut failures, mut counts) = (Vec::new(), std::collections::BTreeMap::new());
     for case in &cases {
-        // Wanda's bisection variant is an ablation of its paper, not a method offered here.
-        if case["settings"].get("variant").is_some() {
+        // Wanda's bisection variant is an ablation of its paper, not a method offered here. SpQR has tests of its own.
+        if case["settings"].get("variant").is_some() || case["settings"]["algo"] == "spqr" {
             continue;
         }
         *counts.entry(case["settings"]["algo"].as_str().unwrap()).or_insert(0) += 1;

@@ -2,7 +2,11 @@
 
 #[cfg(test)]
 mod golden;
+#[cfg(test)]
+mod golden_spqr;
 mod prepare;
+mod spearman;
+mod spqr;
 
 use std::time::Instant;
 
@@ -12,6 +16,7 @@ use paring_kernels::sweep::{Curvature, Drop, Fit, Grids, Round, Rule, Swept, fit
 
 pub use prepare::Prepared;
 
+use crate::Result;
 use crate::plan::{ActOrder, Pattern, Recipe};
 use crate::stats::Need;
 
@@ -85,6 +90,14 @@ pub static METHODS: &[MethodInfo] = &[
         drops: false,
         rounds: true,
     },
+    MethodInfo {
+        name: "spqr",
+        help: "gptq with small groups, scales and zeros quantized again, and outliers kept exact",
+        source: "Dettmers et al., arXiv 2306.03078",
+        curvature: Bend::Full,
+        drops: false,
+        rounds: true,
+    },
 ];
 
 impl MethodInfo {
@@ -106,7 +119,9 @@ pub struct Outcome {
     pub dropped: Vec<u8>,
     /// Codes 0 ..= 2^bits − 1, row-major `[rows, cols]`; empty when nothing is rounded.
     pub codes: Vec<u8>,
-    /// Zero points 0 ..= 2^bits − 1, row-major `[rows, groups]`; empty when nothing is rounded.
+    /// Scales as used, row-major `[rows, groups]`; empty when nothing is rounded.
+    pub scales: Vec<f32>,
+    /// Zero points 0 ..= 2^bits − 1 (any number for SpQR), row-major `[rows, groups]`; empty when nothing is rounded.
     pub zeros: Vec<f32>,
     /// Σ e² of the sweep.
     pub loss: f64,
@@ -121,7 +136,16 @@ impl Recipe {
     ///
     /// A weight that is exactly zero stays exactly zero when the recipe only quantizes. Operations: about rows·cols² for
     /// a full curvature, rows·cols otherwise.
-    pub fn compress(&self, weight: &[f32], cols: usize, prepared: &Prepared, dtype: Dtype) -> Outcome {
+    ///
+    /// Errors when SpQR's grids would lose the zeros of a model that is already sparse; `module` names it.
+    pub fn compress(
+        &self,
+        weight: &[f32],
+        cols: usize,
+        prepared: &Prepared,
+        dtype: Dtype,
+        module: &str,
+    ) -> Result<Outcome> {
         let start = Instant::now();
         let rows = weight.len() / cols;
         let stored = match dtype {
@@ -129,6 +153,9 @@ impl Recipe {
             Dtype::F16 => Precision::F16,
             _ => Precision::F32,
         };
+        if let (Some(spqr), Some(rounding)) = (&self.spqr, self.rounding) {
+            return spqr::compress(self, spqr, rounding, (weight, cols), prepared, (dtype, stored), module);
+        }
         let format = self.grid_format(stored);
         // The grid of a full row, asked for as such, is fitted before dead columns are cleared (algorithm descriptions of GPTQ and SparseGPT).
         let whole_row = match (format, self.rounding) {
@@ -179,20 +206,16 @@ impl Recipe {
             index
         });
         let Swept { weight: made, dropped, codes, grids, loss } = swept;
-        // Σ e² = tr(ΔW (H + λ) ΔWᵀ), because U (H + λ) Uᵀ = I.
-        let distortion = prepared.damping().map(|lambda| {
-            let square = |(a, b): (&f32, &f32)| f64::from(a - b) * f64::from(a - b);
-            let moved: f64 = made.iter().zip(&prepared.permuted(&w, cols)).map(square).sum();
-            (loss - lambda * moved).max(0.0)
-        });
+        let distortion = prepared.distortion(loss, &prepared.permuted(&w, cols), &made, cols);
         let (dropped, codes) = (prepared.restored(dropped, cols), prepared.restored(codes, cols));
-        let zeros = grids.as_ref().map_or(Vec::new(), |g| g.zeros.clone());
+        let (scales, zeros) = grids.as_ref().map_or_else(Default::default, |g| (g.scales.clone(), g.zeros.clone()));
         let values = match (grids, self.rounding) {
             (Some(grids), Some(r)) => to_values(&codes, grids, r.bits, r.symmetric, group_size, group_index),
             _ => Values::Dense(prepared.restored(made, cols)),
         };
         let compressed = Compressed { rows, cols, dtype, values };
-        Outcome { compressed, dropped, codes, zeros, loss, distortion, seconds: start.elapsed().as_secs_f64() }
+        let seconds = start.elapsed().as_secs_f64();
+        Ok(Outcome { compressed, dropped, codes, scales, zeros, loss, distortion, seconds })
     }
 }
 

@@ -3,7 +3,7 @@
 use paring_kernels::cholesky::inverse_factor;
 
 use super::Bend;
-use crate::plan::{ActOrder, Recipe};
+use crate::plan::{ActOrder, Permutation, Recipe};
 use crate::stats::Stats;
 use crate::{Error, Result};
 
@@ -19,13 +19,15 @@ pub(super) enum Shape {
 #[derive(Clone, Debug)]
 pub struct Prepared {
     /// Features that were always zero; empty when there are none or nothing is known.
-    dead: Vec<usize>,
+    pub(super) dead: Vec<usize>,
     /// `order[k]` is the column visited at position k; `None` is file order.
     order: Option<Vec<usize>>,
     shape: Shape,
     damp: Option<f64>,
     /// What was added to the diagonal.
     lambda: Option<f64>,
+    /// What the diagonal of dead columns became, when that is not 1 plus what was added.
+    of_dead: Option<f64>,
 }
 
 impl Recipe {
@@ -33,35 +35,56 @@ impl Recipe {
     ///
     /// Dead columns get a diagonal of 1 before the mean of the diagonal is taken, and order and damping see them so
     /// (GPTQ, SparseGPT). A factorisation that fails is tried again with ten times the damping, three times.
-    pub fn prepare(&self, stats: Option<&Stats>, module: &str) -> Result<Prepared> {
+    /// SpQR leaves dead columns out of the order, counts them as 0 in the mean, and gives them a diagonal of exactly 1.
+    ///
+    /// `weight`, row-major `[rows, cols]`, is needed when [`Recipe::prepares_each`].
+    pub fn prepare(&self, stats: Option<&Stats>, weight: Option<&[f32]>, module: &str) -> Result<Prepared> {
+        let plain = |shape| Prepared { dead: Vec::new(), order: None, shape, damp: None, lambda: None, of_dead: None };
         match (self.info().curvature, stats) {
-            (Bend::Flat, _) => {
-                Ok(Prepared { dead: Vec::new(), order: None, shape: Shape::Flat, damp: None, lambda: None })
-            }
+            (Bend::Flat, _) => Ok(plain(Shape::Flat)),
             (Bend::Diagonal, Some(Stats::Norms(s))) => {
                 finite(s, 1, module)?;
                 let norms = s.iter().map(|s| s.sqrt()).collect();
                 // Dead columns are not cleared: their scores are all zero, so they go first.
-                Ok(Prepared { dead: Vec::new(), order: None, shape: Shape::Diagonal(norms), damp: None, lambda: None })
+                Ok(plain(Shape::Diagonal(norms)))
             }
-            (Bend::Full, Some(Stats::Gram(h))) => self.prepare_full(h, module),
+            (Bend::Full, Some(Stats::Gram(h))) => self.prepare_full(h, weight, module),
             _ => Err(Error::Plan(format!("{module}: no calibration statistics for {}", self.method))),
         }
     }
 
-    fn prepare_full(&self, h: &[f32], module: &str) -> Result<Prepared> {
+    /// Whether the linears of a fan need a preparation each: their order depends on their weights.
+    pub fn prepares_each(&self) -> bool {
+        self.spqr.as_ref().is_some_and(|s| s.permutation == Permutation::Spearman)
+    }
+
+    /// The order in which columns are visited, for a Gram diagonal `[cols]`; `None` is file order.
+    fn order(&self, diagonal: &[f32], lively: &[f32], weight: Option<&[f32]>) -> Option<Vec<usize>> {
+        let falling = |by: &[f32]| {
+            let mut order: Vec<usize> = (0..by.len()).collect();
+            order.sort_by(|&a, &b| by[b].total_cmp(&by[a]));
+            order
+        };
+        match self.spqr.as_ref().map(|s| &s.permutation) {
+            None => self.rounding.filter(|r| r.act_order != ActOrder::None).map(|_| falling(lively)),
+            Some(Permutation::Identity) => None,
+            Some(Permutation::ActOrder) => Some(falling(diagonal)),
+            Some(Permutation::Spearman) => weight.map(|weight| super::spearman::order(weight, diagonal.len())),
+            Some(Permutation::Given(order)) => Some(order.iter().map(|&j| j as usize).collect()),
+        }
+    }
+
+    fn prepare_full(&self, h: &[f32], weight: Option<&[f32]>, module: &str) -> Result<Prepared> {
         let n = h.len().isqrt();
         let diagonal: Vec<f32> = (0..n).map(|j| h[j * n + j]).collect();
         finite(h, n, module)?;
         let dead: Vec<usize> = (0..n).filter(|&j| diagonal[j] == 0.0).collect();
         let lively: Vec<f32> = diagonal.iter().map(|&d| if d == 0.0 { 1.0 } else { d }).collect();
-        let order = self.rounding.filter(|r| r.act_order != ActOrder::None).map(|_| {
-            let mut order: Vec<usize> = (0..n).collect();
-            order.sort_by(|&a, &b| lively[b].total_cmp(&lively[a]));
-            order
-        });
+        let order = self.order(&diagonal, &lively, weight);
         let column = |k: usize| order.as_ref().map_or(k, |o| o[k]);
-        let mean = lively.iter().map(|&d| f64::from(d)).sum::<f64>() / n as f64;
+        let of_dead = self.spqr.as_ref().map(|_| 1.0);
+        let counted = if of_dead.is_some() { &diagonal } else { &lively };
+        let mean = counted.iter().map(|&d| f64::from(d.abs())).sum::<f64>() / n as f64;
         let mut damped = vec![0f32; n * n];
         for (k, row) in damped.chunks_exact_mut(n).enumerate() {
             let from = &h[column(k) * n..][..n];
@@ -70,12 +93,15 @@ impl Recipe {
         let mut damp = self.percdamp;
         for attempt in 0.. {
             for k in 0..n {
-                damped[k * n + k] = lively[column(k)] + (damp * mean) as f32;
+                damped[k * n + k] = match of_dead {
+                    Some(value) if diagonal[column(k)] == 0.0 => value as f32,
+                    _ => lively[column(k)] + (damp * mean) as f32,
+                };
             }
             match inverse_factor(&damped, n) {
                 Ok(u) => {
                     let lambda = Some(damp * mean);
-                    return Ok(Prepared { dead, order, shape: Shape::Full(u), damp: Some(damp), lambda });
+                    return Ok(Prepared { dead, order, shape: Shape::Full(u), damp: Some(damp), lambda, of_dead });
                 }
                 Err(e) if attempt == 3 => {
                     return Err(Error::Singular { module: module.to_string(), pivot: column(e.index), damp });
@@ -103,9 +129,24 @@ impl Prepared {
         self.damp
     }
 
-    /// What was added to the diagonal of the Gram matrix.
-    pub(super) fn damping(&self) -> Option<f64> {
-        self.lambda
+    /// tr(ΔW·H·ΔWᵀ) of a sweep that lost Σ e² = `loss`; `None` without a Gram matrix. `before` and `after` are row-major
+    /// `[rows, cols]` in visiting order.
+    ///
+    /// Σ e² = tr(ΔW (H + D) ΔWᵀ) with D what was added to the diagonal, because U (H + D) Uᵀ = I.
+    pub(super) fn distortion(&self, loss: f64, before: &[f32], after: &[f32], cols: usize) -> Option<f64> {
+        let lambda = self.lambda?;
+        let mut moved = vec![0f64; cols];
+        for (before, after) in before.chunks_exact(cols).zip(after.chunks_exact(cols)) {
+            for ((m, a), b) in moved.iter_mut().zip(after).zip(before) {
+                *m += f64::from(a - b) * f64::from(a - b);
+            }
+        }
+        let mut added = lambda * moved.iter().sum::<f64>();
+        if let (Some(of_dead), false) = (self.of_dead, self.dead.is_empty()) {
+            let dead = |k: &usize| self.dead.binary_search(&self.column(*k)).is_ok();
+            added += (0..cols).filter(dead).map(|k| (of_dead - lambda) * moved[k]).sum::<f64>();
+        }
+        Some((loss - added).max(0.0))
     }
 
     /// Number of features that were always zero.
@@ -158,7 +199,7 @@ mod tests {
 
     fn sparsegpt(percdamp: f64) -> Recipe {
         let pattern = Some(Pattern::NofM { keep: 1, of: 2 });
-        Recipe { method: "sparsegpt", pattern, rounding: None, percdamp, blocksize: 128 }
+        Recipe { method: "sparsegpt", pattern, rounding: None, spqr: None, percdamp, blocksize: 128 }
     }
 
     /// Eigenvalues 1 ± `off`: positive definite once more than `off` − 1 is added to the diagonal, whose mean is 1.
@@ -169,24 +210,24 @@ mod tests {
     #[test]
     fn damping_is_raised_tenfold_three_times_and_no_more() {
         for (off, percdamp, want) in [(0.5, 0.01, 0.01), (1.05, 0.01, 0.1), (1.5, 0.01, 1.0), (9.0, 0.01, 10.0)] {
-            let prepared = sparsegpt(percdamp).prepare(Some(&indefinite(off)), "layer").unwrap();
+            let prepared = sparsegpt(percdamp).prepare(Some(&indefinite(off)), None, "layer").unwrap();
             assert!((prepared.damp().unwrap() / want - 1.0).abs() < 1e-12, "{off}: {:?}", prepared.damp());
         }
-        let error = sparsegpt(0.01).prepare(Some(&indefinite(20.0)), "model.layers.3.mlp.down_proj").unwrap_err();
+        let error = sparsegpt(0.01).prepare(Some(&indefinite(20.0)), None, "model.layers.3.mlp.down_proj").unwrap_err();
         let text = error.to_string();
         assert!(text.starts_with("model.layers.3.mlp.down_proj: ") && text.contains("damping 10"), "{text}");
     }
 
     #[test]
     fn no_damping_at_all_is_raised_too() {
-        let prepared = sparsegpt(0.0).prepare(Some(&indefinite(1.0)), "layer").unwrap();
+        let prepared = sparsegpt(0.0).prepare(Some(&indefinite(1.0)), None, "layer").unwrap();
         assert_eq!(prepared.damp(), Some(1e-3));
     }
 
     #[test]
     fn dead_columns_are_counted_and_cleared() {
         let stats = Stats::Gram(vec![2.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 3.0]);
-        let prepared = sparsegpt(0.01).prepare(Some(&stats), "layer").unwrap();
+        let prepared = sparsegpt(0.01).prepare(Some(&stats), None, "layer").unwrap();
         assert_eq!(prepared.dead(), 1);
         let mut weight = vec![1.0, 2.0, 3.0, 4.0, 5.0, 6.0];
         prepared.clear_dead(&mut weight, 3);
@@ -195,7 +236,7 @@ mod tests {
 
     #[test]
     fn statistics_that_are_not_finite_are_an_error() {
-        let error = sparsegpt(0.01).prepare(Some(&indefinite(f32::NAN)), "layer").unwrap_err();
+        let error = sparsegpt(0.01).prepare(Some(&indefinite(f32::NAN)), None, "layer").unwrap_err();
         assert!(error.to_string().starts_with("layer: "), "{error}");
     }
 }

@@ -213,13 +213,17 @@ pub(super) fn kept(rule: &Rule<'_>, w: f32, base: f32) -> f32 {
     }
 }
 
-/// The grid of the values from `lo` to `hi` of one row and group.
-pub(super) fn first_level(rule: &Rule<'_>, lo: f32, hi: f32) -> (f32, f32, Option<f32>) {
+/// The grid of the values from `lo` to `hi` of one row and group, and their value if they were all the `same`.
+///
+/// Where all but equal weights are likely to be outliers the range has no width though the group was not constant: the
+/// published codes then take −1 to 1, which leaves it to the threshold what becomes of the weights.
+pub(super) fn first_level(rule: &Rule<'_>, lo: f32, hi: f32, same: bool) -> (f32, f32, Option<f32>) {
     let coded = rule.second.scale_bits.is_some();
     // What is coded again is rounded only there.
     let stored = if coded { Precision::F32 } else { rule.stored };
-    let constant = constant(lo, hi, rule.stored);
-    let (lo, hi) = constant.map_or((lo, hi), |value| (value, value));
+    let emptied = lo == hi && !same;
+    let constant = if emptied { None } else { constant(lo, hi, rule.stored) };
+    let (lo, hi) = if emptied { (-1.0, 1.0) } else { constant.map_or((lo, hi), |value| (value, value)) };
     let mut line = Line::of(lo, hi, rule.bits, rule.symmetric, stored);
     if rule.round_zero && !rule.symmetric {
         line.zero = line.zero.round_ties_even();

@@ -119,7 +119,8 @@ impl Task<'_> {
         let end = (position + rule.group_size).min(cols);
         let rows = self.weight.len() / cols;
         let d: Vec<f32> = (position..end).map(|k| u[k * cols + k]).collect();
-        let mut ranges: Vec<(f32, f32)> = Vec::with_capacity(rows);
+        // The range of what the grid is fitted to, and whether the group was constant to begin with.
+        let mut ranges: Vec<(f32, f32, bool)> = Vec::with_capacity(rows);
         let mut x = vec![[0f32; LANES]; end - position];
         let mut scratch = vec![[0f32; LANES]; end - position];
         for (t, tile) in tiles.iter().enumerate() {
@@ -138,18 +139,18 @@ impl Task<'_> {
                     x[r] = self.weight[(t * LANES + r) * cols + position + k];
                 }
             }
-            let (mut lo, mut hi) = ([0f32; LANES], [0f32; LANES]);
+            let (mut lo, mut hi, mut same) = ([0f32; LANES], [0f32; LANES], [false; LANES]);
             let threshold = rule.threshold.filter(|_| !rule.simplified && rule.per_channel);
-            extremes(&mut x, &d, rule, threshold, &mut scratch, &mut lo, &mut hi);
-            ranges.extend(lo.into_iter().zip(hi).take(tile.rows));
+            extremes(&mut x, &d, rule, threshold, &mut scratch, &mut lo, &mut hi, &mut same);
+            ranges.extend(lo.into_iter().zip(hi).zip(same).map(|((lo, hi), same)| (lo, hi, same)).take(tile.rows));
         }
         if !rule.per_channel {
             let all = ranges.iter().fold((f32::INFINITY, f32::NEG_INFINITY), |a, r| (a.0.min(r.0), a.1.max(r.1)));
-            ranges.fill(all);
+            ranges.fill((all.0, all.1, all.0 == all.1));
         }
         let group = position / rule.group_size;
         let fitted: Vec<(f32, f32, Option<f32>)> =
-            ranges.into_iter().map(|(lo, hi)| grid::first_level(rule, lo, hi)).collect();
+            ranges.into_iter().map(|(lo, hi, same)| grid::first_level(rule, lo, hi, same)).collect();
         let mut scales: Vec<f32> = fitted.iter().map(|f| f.0).collect();
         let mut zeros: Vec<f32> = fitted.iter().map(|f| f.1).collect();
         let constant: Vec<Option<f32>> = fitted.iter().map(|f| f.2).collect();
@@ -177,8 +178,15 @@ multiversion! {
         threshold: Option<f32>,
         gains: &mut [Lane],
         lo: &mut Lane,
-        hi: &mut Lane
+        hi: &mut Lane,
+        same: &mut [bool; LANES]
     ) {
+        *same = [true; LANES];
+        for v in x.iter() {
+            for l in 0..LANES {
+                same[l] &= v[l] == x[0][l];
+            }
+        }
         if let Some(threshold) = threshold {
             likely_outliers(x, d, rule, gains);
             let (mut sums, mut counts) = ([0f32; LANES], [0f32; LANES]);

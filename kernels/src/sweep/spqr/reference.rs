@@ -52,20 +52,23 @@ pub(super) fn sweep(mut w: Vec<f32>, cols: usize, slice: usize, u: &[f32], rule:
                 for r in 0..rows {
                     let value = |k: usize| if k < last && marked(r * cols + k) { 0.0 } else { w[r * cols + k] };
                     let mut x: Vec<f32> = (j..to).map(value).collect();
+                    let same = x.iter().all(|&v| v == x[0]);
                     if let Some(threshold) = rule.threshold.filter(|_| !rule.simplified && rule.per_channel) {
                         let marks = likely_outliers(&x, &d, rule, threshold);
                         let others: Vec<f32> = x.iter().zip(&marks).filter(|(_, m)| !**m).map(|(&v, _)| v).collect();
                         let mean = others.iter().sum::<f32>() / others.len().max(1) as f32;
                         x.iter_mut().zip(&marks).filter(|(_, m)| **m).for_each(|(v, _)| *v = mean);
                     }
-                    ranges.push(x.iter().fold((f32::INFINITY, f32::NEG_INFINITY), |(a, b), &v| (a.min(v), b.max(v))));
+                    let (lo, hi) = x.iter().fold((f32::INFINITY, f32::NEG_INFINITY), |(a, b), &v| (a.min(v), b.max(v)));
+                    ranges.push((lo, hi, same));
                 }
                 if !rule.per_channel {
                     let all =
                         ranges.iter().fold((f32::INFINITY, f32::NEG_INFINITY), |a, r| (a.0.min(r.0), a.1.max(r.1)));
-                    ranges.fill(all);
+                    ranges.fill((all.0, all.1, all.0 == all.1));
                 }
-                let fitted: Vec<_> = ranges.iter().map(|&(lo, hi)| grid::first_level(rule, lo, hi)).collect();
+                let fitted: Vec<_> =
+                    ranges.iter().map(|&(lo, hi, same)| grid::first_level(rule, lo, hi, same)).collect();
                 let mut of_scales: Vec<f32> = fitted.iter().map(|f| f.0).collect();
                 let mut of_zeros: Vec<f32> = fitted.iter().map(|f| f.1).collect();
                 let constant: Vec<Option<f32>> = fitted.iter().map(|f| f.2).collect();

@@ -1,10 +1,14 @@
 //! All of a run's choices. A plan is printed, and stored beside the checkpoint it made.
 
+mod spqr;
+
 use paring_kernels::sweep::GridFormat;
 use serde::Serialize;
 
 use crate::methods::{METHODS, MethodInfo};
 use crate::{Error, Precision, Result};
+
+pub use spqr::{Permutation, Spqr};
 
 /// Which share of the weights goes.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
@@ -60,6 +64,8 @@ pub struct Recipe {
     pub pattern: Option<Pattern>,
     /// What the rest is rounded to.
     pub rounding: Option<Rounding>,
+    /// SpQR's settings, for that method.
+    pub spqr: Option<Spqr>,
     /// Damping, as a share of the mean of the Gram diagonal.
     pub percdamp: f64,
     /// Columns of a slice.
@@ -132,6 +138,14 @@ impl Recipe {
         if self.rounding.is_none() && info.rounds && !info.drops {
             return fail(format!("{} needs --wbits", info.name));
         }
+        match &self.spqr {
+            Some(_) if info.name != "spqr" => {
+                return fail(format!("{} knows no second level, outliers or permutation; use spqr", info.name));
+            }
+            None if info.name == "spqr" => return fail("spqr needs its settings".into()),
+            Some(spqr) => spqr.check(self.rounding.as_ref())?,
+            None => {}
+        }
         if !(0.0..=1e6).contains(&self.percdamp) {
             return fail(format!("--percdamp {}: must be from 0 to 1e6", self.percdamp));
         }
@@ -181,6 +195,25 @@ impl Recipe {
             return Err(Error::Plan(format!(
                 "{module}: its {cols} columns are not a multiple of {of}, as --pattern {keep}:{of} needs"
             )));
+        }
+        if let Some(spqr) = &self.spqr {
+            if spqr.keep_last_columns >= cols {
+                let keep = spqr.keep_last_columns;
+                return Err(Error::Plan(format!(
+                    "{module}: --keep-last-columns {keep} leaves none of its {cols} columns"
+                )));
+            }
+            if let Permutation::Given(order) = &spqr.permutation {
+                let mut sorted = order.clone();
+                sorted.sort_unstable();
+                if sorted.len() != cols || sorted.iter().enumerate().any(|(k, &column)| column as usize != k) {
+                    return Err(Error::Plan(format!(
+                        "{module}: the given order is no permutation of its {cols} columns"
+                    )));
+                }
+            }
+            // A short last group is fine.
+            return Ok(());
         }
         if let Some(size) = self.rounding.and_then(|r| r.group_size)
             && !cols.is_multiple_of(size)

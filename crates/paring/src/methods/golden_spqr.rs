@@ -1,0 +1,160 @@
+//! Every SpQR case of the published implementation (`tests/golden/algorithms`): codes, statistics of both levels,
+//! outliers, order, weights, loss; and its formula of average bits.
+
+use paring_format::{Checkpoint, Dtype, Statistic, Values};
+use serde_json::Value;
+
+use super::golden::{Golden, cases, folder, loss, recipe};
+use crate::plan::{Permutation, Spqr};
+use crate::stats::Stats;
+
+/// SpQR's settings of a case.
+pub(super) fn settings(settings: &Value) -> Option<Spqr> {
+    if settings["algo"] != "spqr" {
+        return None;
+    }
+    let number = |key: &str| settings.get(key).and_then(Value::as_f64);
+    let flag = |key: &str, default: bool| settings.get(key).and_then(Value::as_bool).unwrap_or(default);
+    let permutation = match settings.get("permutation_order") {
+        Some(Value::String(name)) if name == "act_order" => Permutation::ActOrder,
+        Some(Value::String(name)) if name == "spearman" => Permutation::Spearman,
+        Some(Value::Array(order)) => {
+            Permutation::Given(order.iter().map(|v| u32::try_from(v.as_u64().unwrap()).unwrap()).collect())
+        }
+        None => Permutation::Identity,
+        Some(name) => {
+            assert_eq!(name, "identity");
+            Permutation::Identity
+        }
+    };
+    Some(Spqr {
+        scale_bits: number("qq_scale_bits").map(|v| v as u32),
+        zero_bits: number("qq_zero_bits").map(|v| v as u32),
+        second_rows: number("qq_groupsize").unwrap_or(16.0) as usize,
+        zero_symmetric: flag("qq_zero_sym", false),
+        outlier_threshold: number("outlier_threshold"),
+        permutation,
+        simplified_outliers: flag("simplified_outliers", false),
+        round_zero: flag("round_zero", false),
+        per_channel: flag("perchannel", true),
+        keep_last_columns: number("keep_last_columns").unwrap_or(0.0) as usize,
+        added_outliers: false,
+    })
+}
+
+/// Errors unless the two are close: statistics are computed in f32 from weights that differ by some 1e-6, and a zero is
+/// such a weight over a scale of some 0.01.
+fn close(what: &str, got: &[f32], want: &[f32], skip: &dyn Fn(usize) -> bool) -> Result<(), String> {
+    if got.len() != want.len() {
+        return Err(format!("{what}: {} numbers, expected {}", got.len(), want.len()));
+    }
+    let off = |i: &usize| !skip(*i) && (got[*i] - want[*i]).abs() > 1e-4 * want[*i].abs().max(1.0);
+    match (0..got.len()).find(off) {
+        None => Ok(()),
+        Some(i) => Err(format!("{what}: {} at {i}, expected {}", got[i], want[i])),
+    }
+}
+
+fn equal(what: &str, got: &[u8], want: &[u8], skip: &dyn Fn(usize) -> bool) -> Result<(), String> {
+    let differ = (0..want.len()).filter(|&i| !skip(i) && got.get(i) != want.get(i)).count();
+    if differ == 0 { Ok(()) } else { Err(format!("{differ} of {} {what} differ", want.len())) }
+}
+
+fn check(case: &Value) -> Result<(), String> {
+    let inputs =
+        Checkpoint::open_file(&folder().join(format!("{}.inputs.safetensors", case["problem"].as_str().unwrap())));
+    let inputs = inputs.unwrap();
+    let shape = inputs.info("weight").unwrap().shape.clone();
+    let (rows, cols) = (shape[0], shape[1]);
+    let weight = inputs.read_f32("weight", &shape).unwrap();
+    let h = inputs.read_f32("hessian", &[cols, cols]).unwrap();
+    let recipe = recipe(&case["settings"]);
+    let stats = Stats::Gram(h.clone());
+    let prepared = recipe.prepare(Some(&stats), Some(&weight), "layer").map_err(|e| e.to_string())?;
+    let outcome = recipe.compress(&weight, cols, &prepared, Dtype::F32, "layer").map_err(|e| e.to_string())?;
+    let dense = outcome.compressed.to_dense();
+    let change: Vec<f64> = dense.iter().zip(&weight).map(|(&a, &b)| f64::from(a) - f64::from(b)).collect();
+    let (got, want) = (loss(&change, &h, cols), case["loss"].as_f64().unwrap());
+    if let Some(own) = outcome.distortion {
+        // The sweep's own account of it; weights of dead inputs that don't come back as 0 are no part of either.
+        assert!((own / got - 1.0).abs() < 1e-3, "the sweep says {own}, the definition {got}");
+    }
+    if case["match"] == "loss" {
+        let bound = want * (1.0 + f64::max(0.02, 3.0 * case["loss_rel_spread"].as_f64().unwrap()));
+        return if got <= bound { Ok(()) } else { Err(format!("loss {got}, at most {bound}")) };
+    }
+    if (got / want - 1.0).abs() > 1e-5 {
+        return Err(format!("loss {got}, expected {want}"));
+    }
+    let file = Checkpoint::open_file(&folder().join(case["file"].as_str().unwrap())).unwrap();
+    let golden = Golden { file, id: case["id"].as_str().unwrap().to_string() };
+    let Values::Spqr(made) = &outcome.compressed.values else { return Err("no SpQR matrix".into()) };
+    let groups = made.groups(cols);
+    let dead: Vec<bool> = (0..cols).map(|j| h[j * cols + j] == 0.0).collect();
+    let column = |k: usize| made.order.as_ref().map_or(k, |order| order[k] as usize);
+    let size = made.group_size;
+    let all_dead = |group: usize| (group * size..cols.min((group + 1) * size)).all(|k| dead[column(k)]);
+    let never = |_: usize| false;
+
+    let kept = case["settings"].get("keep_last_columns").and_then(Value::as_u64).unwrap_or(0) as usize;
+    let of_kept = |i: usize| i % cols >= cols - kept;
+    let mask = outcome.compressed.outlier_mask().unwrap_or_default();
+    match golden.bytes("outlier_mask") {
+        Some(want) => {
+            equal("outliers", &mask, &want, &of_kept)?;
+            let count = mask.iter().filter(|&&m| m == 1).count();
+            if Some(count as u64) != case["outliers"].as_u64() {
+                return Err(format!("{count} outliers, expected {}", case["outliers"]));
+            }
+        }
+        None if kept == 0 && mask.contains(&1) => return Err("outliers without a threshold".into()),
+        None => {}
+    }
+    equal("codes", &outcome.codes, &golden.bytes("codes").unwrap(), &of_kept)?;
+    if let Some(perm) = golden.bytes("perm") {
+        let perm: Vec<i32> = perm.as_chunks::<4>().0.iter().map(|b| i32::from_le_bytes(*b)).collect();
+        let differ = (0..cols).filter(|&k| !dead[column(k)] && perm[k] as usize != column(k)).count();
+        if differ > 0 {
+            return Err(format!("{differ} columns are elsewhere in the order"));
+        }
+    }
+    // Groups of the kept columns have no grid; a group of dead inputs has one that holds zero exactly.
+    let fitted = |group: usize| group * size < cols - kept;
+    let skip = |i: usize| all_dead(i % groups) || !fitted(i % groups);
+    let first = |values: &[f32]| {
+        let row = |row: &[f32]| (0..groups).filter(|&g| fitted(g)).map(|g| row[g]).collect::<Vec<f32>>();
+        values.chunks_exact(groups).flat_map(row).collect::<Vec<f32>>()
+    };
+    let skip_first = |i: usize| all_dead(i % (0..groups).filter(|&g| fitted(g)).count());
+    close("scales", &first(&outcome.scales), &golden.floats("scales").unwrap(), &skip_first)?;
+    close("zeros", &first(&outcome.zeros), &golden.floats("zeros").unwrap(), &skip_first)?;
+    for (name, statistic) in [("scale", &made.scales), ("zero", &made.zeros)] {
+        let Some(want) = golden.bytes(&format!("{name}_codes")) else {
+            if matches!(statistic, Statistic::Coded { .. }) {
+                return Err(format!("{name}s are coded, and were not expected to be"));
+            }
+            continue;
+        };
+        let Statistic::Coded { codes, scales, zeros, .. } = statistic else {
+            return Err(format!("{name}s are not coded"));
+        };
+        equal(&format!("{name} codes"), codes, &want, &never)?;
+        close(&format!("{name}_qq_scale"), scales, &golden.floats(&format!("{name}_qq_scale")).unwrap(), &skip)?;
+        close(&format!("{name}_qq_zero"), zeros, &golden.floats(&format!("{name}_qq_zero")).unwrap(), &skip)?;
+    }
+    let expected = golden.floats("weight").unwrap();
+    let worst = dense.iter().zip(&expected).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
+    if rows * cols != expected.len() || worst > 5e-6 {
+        return Err(format!("weights differ by {worst:e}"));
+    }
+    Ok(())
+}
+
+#[test]
+fn every_case_of_the_published_implementation() {
+    let cases: Vec<Value> = cases().into_iter().filter(|case| case["settings"]["algo"] == "spqr").collect();
+    assert_eq!(cases.len(), 55);
+    let check = |case: &Value| check(case).err().map(|e| format!("{} {}: {e}", case["problem"], case["id"]));
+    let failures: Vec<String> = cases.iter().filter_map(check).collect();
+    assert!(failures.is_empty(), "{} of {} cases:\n{}", failures.len(), cases.len(), failures.join("\n"));
+}

@@ -1,0 +1,123 @@
+//! SpQR of one matrix: the plan's words into the rule of the sweep, and what the sweep made into what the file holds.
+
+use std::time::Instant;
+
+use paring_format::{Compressed, Dtype, Outliers, Spqr, Statistic, Values};
+use paring_kernels::matmul::Precision;
+use paring_kernels::sweep::spqr::{self, Outlier, Rule, Second};
+
+use super::prepare::Shape;
+use super::{Outcome, Prepared};
+use crate::plan::{self, Recipe, Rounding};
+use crate::{Error, Result};
+
+/// More zeros than this share are taken for a pruned model's. Dead inputs and rows of zeros don't count.
+const SPARSE: f64 = 0.1;
+
+pub(super) fn compress(
+    recipe: &Recipe,
+    settings: &plan::Spqr,
+    rounding: Rounding,
+    (weight, cols): (&[f32], usize),
+    prepared: &Prepared,
+    (dtype, stored): (Dtype, Precision),
+    module: &str,
+) -> Result<Outcome> {
+    let start = Instant::now();
+    let rows = weight.len() / cols;
+    let Shape::Full(u) = prepared.curvature() else {
+        return Err(Error::Plan(format!("{module}: no calibration statistics for spqr")));
+    };
+    let mut w = weight.to_vec();
+    prepared.clear_dead(&mut w, cols);
+    let w = prepared.permuted(&w, cols);
+    let mut rule = Rule {
+        bits: rounding.bits,
+        group_size: rounding.group_size.unwrap_or(cols).min(cols),
+        symmetric: rounding.symmetric,
+        round_zero: settings.round_zero,
+        per_channel: settings.per_channel,
+        second: Second {
+            scale_bits: settings.scale_bits,
+            zero_bits: settings.zero_bits,
+            zero_symmetric: settings.zero_symmetric,
+            rows: settings.second_rows,
+        },
+        threshold: settings.outlier_threshold.map(|relative| spqr::threshold(relative, &w, u, cols)),
+        simplified: settings.simplified_outliers,
+        keep_last: settings.keep_last_columns,
+        zeros: None,
+        outlier: if settings.added_outliers { Outlier::Adds } else { Outlier::Replaces },
+        stored,
+    };
+    let marks = zeros_to_keep(weight, cols, prepared);
+    if let Some(marks) = &marks {
+        // Integer zeros, stored as they are, are among the codes: then zero is on the grid of every group that has one.
+        if !rule.round_zero || rule.zero_bits().is_some() {
+            let share = 100.0 * marks.iter().filter(|&&m| m == 1).count() as f64 / marks.len() as f64;
+            return Err(Error::Plan(format!(
+                "{module}: {share:.0} % of its weights are zero and would not stay so on grids with fractional zeros; use \
+                --round-zero without --qq-zero-bits, or --method gptq"
+            )));
+        }
+        rule.zeros = Some(marks);
+    }
+    let made = spqr::sweep(w.clone(), cols, recipe.blocksize, u, &rule);
+    let distortion = prepared.distortion(made.loss, &w, &made.weight, cols);
+    let order: Vec<u32> = (0..cols).map(|k| prepared.column(k) as u32).collect();
+    let order = order.iter().enumerate().any(|(k, &j)| k != j as usize).then_some(order);
+    let at: Vec<u32> = (0u32..).zip(&made.outliers).filter(|(_, kept)| **kept == 1).map(|(i, _)| i).collect();
+    let values = at.iter().map(|&i| made.weight[i as usize]).collect();
+    let coded = |coded: &spqr::Coded, bits: u32| Statistic::Coded {
+        bits,
+        rows: settings.second_rows,
+        codes: coded.codes.clone(),
+        scales: coded.scales.clone(),
+        zeros: coded.zeros.clone(),
+    };
+    let scales = match (&made.scales.coded, settings.scale_bits) {
+        (Some(codes), Some(bits)) => coded(codes, bits),
+        _ => Statistic::Plain(made.scales.values.clone()),
+    };
+    let largest = ((1u32 << rounding.bits) - 1) as f32;
+    let fits = |z: &f32| (0.0..=largest).contains(z) && z.fract() == 0.0;
+    let zeros = match (&made.zeros.coded, rule.zero_bits()) {
+        (Some(codes), Some(bits)) => coded(codes, bits),
+        _ if rounding.symmetric => Statistic::Constant((largest + 1.0) / 2.0),
+        _ if settings.round_zero && made.zeros.values.iter().all(fits) => {
+            Statistic::Integers(made.zeros.values.iter().map(|&z| z as u8).collect())
+        }
+        _ => Statistic::Plain(made.zeros.values.clone()),
+    };
+    let spqr = Spqr {
+        bits: rounding.bits,
+        group_size: rule.group_size,
+        order,
+        codes: made.codes.clone(),
+        scales,
+        zeros,
+        outliers: Outliers { at, values },
+    };
+    let dropped = marks.unwrap_or_else(|| vec![0; weight.len()]);
+    Ok(Outcome {
+        compressed: Compressed { rows, cols, dtype, values: Values::Spqr(Box::new(spqr)) },
+        dropped: prepared.restored(dropped, cols),
+        codes: prepared.restored(made.codes, cols),
+        scales: made.scales.values,
+        zeros: made.zeros.values,
+        loss: made.loss,
+        distortion,
+        seconds: start.elapsed().as_secs_f64(),
+    })
+}
+
+/// Marks the zeros of a pruned matrix, in the order of visit; `None` when it is not sparse.
+fn zeros_to_keep(weight: &[f32], cols: usize, prepared: &Prepared) -> Option<Vec<u8>> {
+    let mut live = weight.to_vec();
+    // A dead input, or a row of zeros, needs no mark: its groups are constant.
+    prepared.dead.iter().for_each(|&j| live.chunks_exact_mut(cols).for_each(|row| row[j] = 1.0));
+    let zeros = |row: &[f32]| row.iter().filter(|&&v| v == 0.0).count();
+    let count: usize = live.chunks_exact(cols).map(zeros).filter(|&zeros| zeros < cols - prepared.dead.len()).sum();
+    (count as f64 > SPARSE * weight.len() as f64)
+        .then(|| prepared.permuted(weight, cols).iter().map(|&v| u8::from(v == 0.0)).collect())
+}

@@ -1,0 +1,98 @@
+//! SpQR's choices.
+
+use serde::Serialize;
+
+use super::{ActOrder, Rounding};
+use crate::{Error, Result};
+
+/// The order in which SpQR visits columns.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Permutation {
+    /// File order.
+    #[default]
+    Identity,
+    /// By falling Gram diagonal.
+    ActOrder,
+    /// Each next to the column whose weights rank most alike, greedily; of each linear by itself.
+    Spearman,
+    /// The column at each position.
+    Given(Vec<u32>),
+}
+
+/// What SpQR adds to [`Rounding`] (arXiv 2306.03078).
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Spqr {
+    /// Bits of a scale's code, 1 to 8; `None`: scales are stored as they are.
+    pub scale_bits: Option<u32>,
+    /// Bits of a zero's code, 1 to 8; `None`: zeros are stored as they are.
+    pub zero_bits: Option<u32>,
+    /// Consecutive rows whose statistics share a second-level grid; the last ones may be fewer.
+    pub second_rows: usize,
+    /// Symmetric second-level grids for the zeros.
+    pub zero_symmetric: bool,
+    /// Threshold on the squared error of a weight, relative to the mean of its column's variance over d²; `None` keeps
+    /// no outliers.
+    pub outlier_threshold: Option<f64>,
+    /// Order of visit.
+    pub permutation: Permutation,
+    /// Fit grids to all weights, not only to those that are unlikely to be outliers.
+    pub simplified_outliers: bool,
+    /// Round zeros to whole numbers.
+    pub round_zero: bool,
+    /// One grid per row; otherwise all rows of a group share one.
+    pub per_channel: bool,
+    /// Last columns in the order of visit that are corrected but kept as they are.
+    pub keep_last_columns: usize,
+    /// Outliers are stored as differences from their codes, as the layout `spqr` has them.
+    pub added_outliers: bool,
+}
+
+impl Default for Spqr {
+    fn default() -> Self {
+        Self {
+            scale_bits: None,
+            zero_bits: None,
+            second_rows: 16,
+            zero_symmetric: false,
+            outlier_threshold: None,
+            permutation: Permutation::Identity,
+            simplified_outliers: false,
+            round_zero: false,
+            per_channel: true,
+            keep_last_columns: 0,
+            added_outliers: false,
+        }
+    }
+}
+
+impl Spqr {
+    pub(super) fn check(&self, rounding: Option<&Rounding>) -> Result<()> {
+        let fail = |text: String| Err(Error::Misuse(text));
+        for (name, bits) in [("scale", self.scale_bits), ("zero", self.zero_bits)] {
+            if let Some(bits) = bits.filter(|bits| !(1..=8).contains(bits)) {
+                return fail(format!("--qq-{name}-bits {bits}: must be 1 to 8"));
+            }
+        }
+        if self.second_rows == 0 {
+            return fail("--qq-groupsize 0: must be at least 1".into());
+        }
+        if let Some(threshold) = self.outlier_threshold {
+            if threshold.is_nan() || threshold < 0.0 {
+                return fail(format!("--outlier-threshold {threshold}: must be 0 or more"));
+            }
+            if !self.per_channel && !self.simplified_outliers {
+                return fail("--perchannel=false: grids that all rows share need --simplified-outliers".into());
+            }
+        }
+        if let Some(r) = rounding {
+            if r.mse || r.static_groups || r.act_order != ActOrder::None {
+                return fail("--mse, --static-groups and --actorder are not for spqr; see --permutation-order".into());
+            }
+            if (self.scale_bits.is_some() || self.zero_bits.is_some()) && r.group_size.is_none() {
+                return fail("--qq-scale-bits and --qq-zero-bits need --groupsize".into());
+            }
+        }
+        Ok(())
+    }
+}
