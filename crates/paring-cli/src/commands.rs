@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use paring::compress::{self, Job};
 use paring::corpus::Sampling;
 use paring::perplexity::{self, Perplexity};
-use paring::plan::{Plan, Recipe};
+use paring::plan::{Pattern, Plan, Recipe};
 use paring::report::Clock;
 use paring::stats::Need;
 use paring::{Error, Result};
@@ -18,7 +18,7 @@ use crate::progress::Progress;
 use crate::show::{self, Change};
 
 pub fn sparsify(args: &SparsifyArgs) -> Result<()> {
-    let recipe = recipe(&args.method, Some(&args.removal), &args.grids, &args.sweep)?;
+    let recipe = recipe(Some(&args.method), Some(&args.removal), &args.grids, None, &args.sweep)?;
     compress(recipe, &args.inputs, &args.run, &args.running)
 }
 
@@ -26,7 +26,7 @@ pub fn quantize(args: &QuantizeArgs) -> Result<()> {
     if args.grids.wbits.is_none() {
         return Err(Error::Misuse("quantize needs --wbits B".into()));
     }
-    let recipe = recipe(&args.method, None, &args.grids, &args.sweep)?;
+    let recipe = recipe(args.method.as_deref(), None, &args.grids, Some(&args.spqr), &args.sweep)?;
     compress(recipe, &args.inputs, &args.run, &args.running)
 }
 
@@ -44,10 +44,12 @@ fn compress(recipe: Recipe, inputs: &Inputs, run: &Run, running: &Running) -> Re
         include: run.include.clone(),
         ignore: run.ignore.clone(),
         format: run.format.clone(),
+        skip_out_loss: run.skip_out_loss,
         overwrite: run.overwrite,
     };
     plan.check()?;
-    refuse_same_folder(&inputs.model, &run.out)?;
+    let out = run.out.clone().unwrap_or_else(|| usual_out(&plan));
+    refuse_same_folder(&inputs.model, &out)?;
     open::threads(running)?;
     let model = Model::open(&inputs.model, running.dtype)?;
     plan.precision = model.precision;
@@ -66,7 +68,7 @@ fn compress(recipe: Recipe, inputs: &Inputs, run: &Run, running: &Running) -> Re
         let windows = data.calibration(model.tokenizer(), &how)?;
         windows.check_vocabulary(&data.name, model.decoder.vocab_size())?;
         plan.dataset = Some(data.name);
-        (plan.nsamples, plan.seqlen) = (windows.count(), windows.seqlen);
+        (plan.nsamples, plan.seqlen, plan.seed) = (windows.count(), windows.seqlen, windows.seed);
         Some(windows)
     };
     let limit = run.limit.map(|n| n as usize);
@@ -85,7 +87,7 @@ fn compress(recipe: Recipe, inputs: &Inputs, run: &Run, running: &Running) -> Re
     let mut clock = Clock::default();
     let companions = model.companions();
     let (checkpoint, precision) = (model.checkpoint.clone(), model.precision);
-    let job = Job { plan, checkpoint, decoder: model.decoder, windows, out: run.out.clone(), companions };
+    let job = Job { plan, checkpoint, decoder: model.decoder, windows, out: out.clone(), companions };
     let report = compress::run(job, &mut progress, &mut clock)?;
     progress.stages(&report.stages);
     let change = match &measured {
@@ -102,7 +104,7 @@ fn compress(recipe: Recipe, inputs: &Inputs, run: &Run, running: &Running) -> Re
                 paring::Precision::F16 => DtypeArg::F16,
             };
             let before = measure(&Model::open(&inputs.model, dtype)?)?;
-            let after = measure(&Model::open(&run.out.to_string_lossy(), dtype)?)?;
+            let after = measure(&Model::open(&out.to_string_lossy(), dtype)?)?;
             Some(Change { before, after })
         }
     };
@@ -116,6 +118,22 @@ fn compress(recipe: Recipe, inputs: &Inputs, run: &Run, running: &Running) -> Re
         show::json(&value)?;
     }
     Ok(())
+}
+
+/// Where the output goes when nobody says: beside whoever calls, named after the model and what is done to it.
+fn usual_out(plan: &Plan) -> PathBuf {
+    let model = Path::new(&plan.model).file_name().map_or("model".into(), |name| name.to_string_lossy().into_owned());
+    let mut name = format!("{model}-{}", plan.recipe.method);
+    match plan.recipe.pattern {
+        Some(Pattern::NofM { keep, of }) => name += &format!("-{keep}of{of}"),
+        Some(Pattern::Unstructured(share)) => name += &format!("-{share}"),
+        None => {}
+    }
+    if let Some(rounding) = plan.recipe.rounding {
+        name += &format!("-w{}", rounding.bits);
+        name += &rounding.group_size.map_or(String::new(), |size| format!("g{size}"));
+    }
+    name.into()
 }
 
 /// Bits on disk per weight of the linears as the model stores them now.
@@ -207,7 +225,7 @@ pub fn decompress(args: &DecompressArgs) -> Result<()> {
 }
 
 pub fn layer(args: &LayerArgs) -> Result<()> {
-    let recipe = recipe(&args.method, Some(&args.removal), &args.grids, &args.sweep)?;
+    let recipe = recipe(Some(&args.method), Some(&args.removal), &args.grids, Some(&args.spqr), &args.sweep)?;
     let out: &PathBuf = &args.out;
     let made = paring::layer::run(&args.file, out, &recipe, args.sequences.map(|n| n as usize))?;
     let error = made.error.map_or(String::new(), |e| format!(", error {e:.6}"));

@@ -97,13 +97,18 @@ impl Compressed {
 
     /// A digest of shape and dense values (xxh3, 64 bits), to compare what was made with what was read back.
     pub fn digest(&self) -> u64 {
-        let mut hash = xxhash_rust::xxh3::Xxh3::new();
-        hash.update(&(self.rows as u64).to_le_bytes());
-        hash.update(&(self.cols as u64).to_le_bytes());
-        for chunk in self.to_dense().chunks(4096) {
-            let bytes: Vec<u8> = chunk.iter().flat_map(|v| v.to_le_bytes()).collect();
-            hash.update(&bytes);
-        }
-        hash.digest()
+        digest(self.rows, self.cols, &self.to_dense())
     }
+}
+
+/// The digest of a matrix of these dense values, row-major `[rows, cols]`: see [`Compressed::digest`].
+pub fn digest(rows: usize, cols: usize, dense: &[f32]) -> u64 {
+    let mut hash = xxhash_rust::xxh3::Xxh3::new();
+    hash.update(&(rows as u64).to_le_bytes());
+    hash.update(&(cols as u64).to_le_bytes());
+    for chunk in dense.chunks(4096) {
+        let bytes: Vec<u8> = chunk.iter().flat_map(|v| v.to_le_bytes()).collect();
+        hash.update(&bytes);
+    }
+    hash.digest()
 }

@@ -38,6 +38,8 @@ pub struct Windows {
     pub ids: Vec<u32>,
     /// Tokens in a window.
     pub seqlen: usize,
+    /// The seed of their starts, when these were drawn.
+    pub seed: Option<u64>,
 }
 
 impl Windows {
@@ -67,7 +69,7 @@ pub struct Sampling {
     /// Tokens in a window; `None`: 2048, or as many as model and data allow.
     pub seqlen: Option<usize>,
     /// Starts drawn at random as the published codes draw them from a joined text; `None`: one window after the other
-    /// from the start of the data.
+    /// from the start of the data, unless more are wanted than it has, which are drawn with seed 0.
     pub seed: Option<u64>,
     /// `max_position_embeddings` of the model.
     pub positions: usize,
@@ -125,12 +127,12 @@ impl Data {
                 return Err(Error::data(&self.name, format!("{rows} rows of {len} tokens; nothing to calibrate on")));
             }
             let picked = ids.chunks_exact(*len).take(wanted).flat_map(|row| &row[..seqlen]);
-            return Ok(Windows { ids: picked.copied().collect(), seqlen });
+            return Ok(Windows { ids: picked.copied().collect(), seqlen, seed: None });
         }
         let tokens = self.tokens(tokenizer)?;
         let seqlen = self.seqlen(how.seqlen, how.positions, tokens.len())?;
         let there = tokens.len() / seqlen;
-        if there == 0 || how.nsamples.is_some_and(|wanted| wanted > there) {
+        if there == 0 {
             return Err(Error::data(
                 &self.name,
                 format!(
@@ -140,12 +142,15 @@ impl Data {
                 ),
             ));
         }
-        let ids = match how.seed {
+        // More windows than fit side by side overlap, as those of the published codes do.
+        let crowded = how.nsamples.is_some_and(|wanted| wanted > there);
+        let seed = how.seed.or(crowded.then_some(0));
+        let ids = match seed {
             None => tokens[..wanted.min(there) * seqlen].to_vec(),
             Some(seed) => {
                 let mut random = random::Random::new(seed);
                 let last = (tokens.len() - seqlen).saturating_sub(1);
-                (0..wanted.min(there))
+                (0..how.nsamples.unwrap_or(wanted.min(there)))
                     .flat_map(|_| {
                         let start = random.up_to(last as u32) as usize;
                         tokens[start..start + seqlen].to_vec()
@@ -153,7 +158,7 @@ impl Data {
                     .collect()
             }
         };
-        Ok(Windows { ids, seqlen })
+        Ok(Windows { ids, seqlen, seed })
     }
 
     /// Windows to measure perplexity on: the whole data joined and cut, the tail dropped, `limit` windows at most.
@@ -172,7 +177,7 @@ impl Data {
             return Err(Error::data(&self.name, text));
         }
         ids.truncate(windows * seqlen);
-        Ok(Windows { ids, seqlen })
+        Ok(Windows { ids, seqlen, seed: None })
     }
 
     fn seqlen(&self, asked: Option<usize>, positions: usize, tokens: usize) -> Result<usize> {

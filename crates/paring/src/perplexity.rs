@@ -49,7 +49,7 @@ pub fn measure(
     let per_round = (HIDDEN_BYTES / window_bytes).max(1);
     let mut means = Vec::with_capacity(windows.count());
     for ids in windows.ids.chunks(per_round * seqlen) {
-        let round = Windows { ids: ids.to_vec(), seqlen };
+        let round = Windows { ids: ids.to_vec(), seqlen, seed: None };
         let mut hidden = Hidden::embed(decoder, &round)?;
         walk(decoder, Some(&mut hidden), &mut (), true, clock)?;
         let head = Instant::now();

@@ -97,7 +97,10 @@ pub struct LayerReport {
     pub bits: f64,
     /// Share of weights that are exactly zero.
     pub sparsity: f64,
-    /// Weights kept exact (always 0 for the present methods).
+    /// Bits per weight by counting what is stored, for SpQR: without paddings and shapes.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub formula_bits: Option<f64>,
+    /// Weights kept exact.
     pub outliers: usize,
     /// tr(ΔW·H·ΔWᵀ)/tr(W·H·Wᵀ); `None` when the method looks at no Gram matrix.
     pub error: Option<f64>,
@@ -122,6 +125,12 @@ pub struct Report {
     pub peak_rss_mib: f64,
     /// Bits on disk per weight of the compressed linears.
     pub bits_per_weight: f64,
+    /// Bits per weight by counting what is stored, for SpQR.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub formula_bits: Option<f64>,
+    /// Bits per weight by the formula of the published SpQR code, which has 32 bits for an outlier.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub published_bits: Option<f64>,
     /// Share of zeros in the compressed linears.
     pub sparsity: f64,
     /// Share of weights kept exact.

@@ -13,6 +13,7 @@ use paring_model::decoder::Decoder;
 
 use crate::corpus::Windows;
 use crate::hidden::Hidden;
+use crate::methods::average_bits;
 use crate::plan::Plan;
 use crate::report::{Clock, LayerReport, Report, peak_rss_mib};
 use crate::stats::Need;
@@ -98,14 +99,20 @@ pub fn run(job: Job, observer: &mut dyn Observer, clock: &mut Clock) -> Result<R
     let over = |f: &dyn Fn(&LayerReport) -> f64| {
         layers.iter().map(|l| f(l) * (l.rows * l.cols) as f64).sum::<f64>() / (weights.max(1)) as f64
     };
+    let outlier_share = layers.iter().map(|l| l.outliers).sum::<usize>() as f64 / weights.max(1) as f64;
+    let recipe = &job.plan.recipe;
+    let published =
+        (recipe.rounding.as_ref()).zip(recipe.spqr.as_ref()).map(|(r, s)| average_bits(r, s, outlier_share));
     let report = Report {
         out: job.out.display().to_string(),
         method: job.plan.recipe.method,
         seconds: start.elapsed().as_secs_f64(),
         peak_rss_mib: peak_rss_mib(),
         bits_per_weight: over(&|l| l.bits),
+        formula_bits: published.is_some().then(|| over(&|l| l.formula_bits.unwrap_or(l.bits))),
+        published_bits: published,
         sparsity: over(&|l| l.sparsity),
-        outlier_share: 0.0,
+        outlier_share,
         bytes_in: job.checkpoint.total_bytes(),
         bytes_out: made.tensor_bytes,
         notes,

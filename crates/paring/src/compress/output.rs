@@ -4,9 +4,10 @@ use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use paring_format::checkpoint::CONFIG;
+use paring_format::compressed::digest;
 use paring_format::layouts::{self, Layout};
 use paring_format::writer::{COMPANIONS, REPORT, Tensor};
-use paring_format::{Checkpoint, Compressed, Part, QuantConfig, Scheme, Strategy, Values, Writer};
+use paring_format::{Checkpoint, Compressed, Part, QuantConfig, Scheme, SecondLevel, Strategy, Values, Writer};
 use rayon::prelude::*;
 use serde_json::json;
 use xxhash_rust::xxh3::xxh3_64;
@@ -20,12 +21,23 @@ use crate::{Error, Result};
 pub(super) fn layout_for(plan: &Plan) -> Result<&'static dyn Layout> {
     let fail = |text: String| Err(Error::Misuse(text));
     let rounding = plan.recipe.rounding;
-    let name = plan.format.as_deref().unwrap_or(if rounding.is_some() { "pack-quantized" } else { "dense" });
+    let usual = match (rounding, &plan.recipe.spqr) {
+        (_, Some(_)) => "paring-spqr",
+        (Some(_), None) => "pack-quantized",
+        (None, None) => "dense",
+    };
+    let name = plan.format.as_deref().unwrap_or(usual);
     let Some(layout) = layouts::layout(name) else {
         let known = layouts::LAYOUTS.iter().map(|l| l.name()).collect::<Vec<_>>().join(", ");
         return fail(format!("--format {name}: unknown; known: {known}"));
     };
     match rounding {
+        Some(_) if plan.recipe.spqr.is_some() && !["paring-spqr", "dense"].contains(&name) => {
+            fail(format!("--format {name} cannot hold SpQR's fractional zeros and outliers; use paring-spqr or dense"))
+        }
+        Some(_) if plan.recipe.spqr.is_none() && name == "paring-spqr" => {
+            fail(format!("--format {name} is for --method spqr"))
+        }
         None if name != "dense" => fail(format!("--format {name} holds codes; pruning alone writes dense weights")),
         Some(r) if name == "int-quantized" && r.bits != 8 => fail(format!(
             "--format int-quantized stores a byte for every weight; --wbits {} is for pack-quantized",
@@ -42,11 +54,16 @@ pub(super) fn layout_for(plan: &Plan) -> Result<&'static dyn Layout> {
 /// The scheme that says how the linears are stored; `None` when they are dense.
 fn scheme_for(plan: &Plan, layout: &dyn Layout) -> Option<Scheme> {
     let rounding = plan.recipe.rounding.filter(|_| layout.name() != layouts::DENSE.name())?;
+    let spqr = plan.recipe.spqr.as_ref();
+    let zero_bits = spqr.and_then(|s| s.zero_bits_used(&rounding));
+    let coded = spqr.filter(|s| s.scale_bits.is_some() || zero_bits.is_some());
     Some(Scheme {
         targets: vec!["Linear".into()],
         format: layout.name().into(),
         bits: rounding.bits,
         symmetric: rounding.symmetric,
+        float_zeros: spqr.is_some_and(|s| !rounding.symmetric && (!s.round_zero || zero_bits.is_some())),
+        second: coded.map(|s| SecondLevel { scale_bits: s.scale_bits, zero_bits, rows: s.second_rows }),
         strategy: rounding.group_size.map_or(Strategy::Channel, Strategy::Group),
         actorder: (rounding.act_order == ActOrder::Static).then(|| "static".into()),
         ..Scheme::dense()
@@ -66,7 +83,8 @@ pub(super) struct Encoded {
 }
 
 impl Encoded {
-    fn new(module: &str, c: &Compressed, layout: &dyn Layout) -> Result<Self> {
+    /// `dense` is what `c` must read back as.
+    fn new(module: &str, c: &Compressed, dense: &[f32], layout: &dyn Layout) -> Result<Self> {
         let tensor = |local: &str, part: Part| Tensor {
             name: format!("{module}.{local}"),
             dtype: part.dtype,
@@ -74,7 +92,12 @@ impl Encoded {
             bytes: part.bytes,
         };
         let tensors = layout.encode(c)?.into_iter().map(|(local, part)| tensor(local, part)).collect();
-        let made = Made::Linear { name: module.to_string(), rows: c.rows, cols: c.cols, digest: c.digest() };
+        let made = Made::Linear {
+            name: module.to_string(),
+            rows: c.rows,
+            cols: c.cols,
+            digest: digest(c.rows, c.cols, dense),
+        };
         Ok(Self { tensors, made })
     }
 
@@ -115,9 +138,11 @@ impl Output {
     }
 
     /// The bytes of a compressed linear, for [`Output::put`].
-    pub(super) fn encode(&self, module: &str, c: &Compressed) -> Result<Encoded> {
+    ///
+    /// What is read back at the end must be `dense`, the weight as the sweep left it.
+    pub(super) fn encode(&self, module: &str, c: &Compressed, dense: &[f32]) -> Result<Encoded> {
         let stored = if self.layout.name() == "dense" { densified(c) } else { None };
-        Encoded::new(module, stored.as_ref().unwrap_or(c), self.layout)
+        Encoded::new(module, stored.as_ref().unwrap_or(c), dense, self.layout)
     }
 
     /// Adds a compressed linear to the open shard.
@@ -128,7 +153,8 @@ impl Output {
 
     /// Adds a linear that is not compressed.
     pub(super) fn keep(&mut self, module: &str, c: Compressed) -> Result<()> {
-        let encoded = Encoded::new(module, &densified(&c).unwrap_or(c), layouts::DENSE)?;
+        let dense = c.to_dense();
+        let encoded = Encoded::new(module, &densified(&c).unwrap_or(c), &dense, layouts::DENSE)?;
         self.put(encoded);
         self.dense.push(module.to_string());
         Ok(())

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use paring_format::Dtype;
+use paring_format::{Compressed, Dtype, Values};
 use paring_kernels::gram::quadratic;
 use paring_model::decoder::{Block, LinearInfo};
 use paring_model::fan::Fan;
@@ -15,7 +15,7 @@ use super::select::Selection;
 use super::{Job, Observer};
 use crate::Result;
 use crate::hidden::Hidden;
-use crate::methods::Outcome;
+use crate::methods::{Outcome, Prepared};
 use crate::report::{Clock, LayerReport, Stage};
 use crate::stats::{Collector, Need, Stats};
 use crate::walk::{Visitor, forward_work};
@@ -86,18 +86,6 @@ impl<'a> Compressor<'a> {
         }
         let Some(first) = chosen.first() else { return Ok(()) };
         let recipe = &self.job.plan.recipe;
-        let start = Instant::now();
-        let prepared = recipe.prepare(stats, None, &first.name)?;
-        let n = first.cols as f64;
-        let work = if matches!(stats, Some(Stats::Gram(_))) { 2.0 / 3.0 * n * n * n } else { 0.0 };
-        clock.add(Stage::Factor, start, work);
-        if let Some(damp) = prepared.damp().filter(|&d| d != recipe.percdamp) {
-            let names = chosen.iter().map(|l| l.name.as_str()).collect::<Vec<_>>().join(", ");
-            self.note(format!(
-                "{names}: the Gram matrix was singular with damping {}; {damp} was used",
-                recipe.percdamp
-            ));
-        }
         // The sweep of a linear uses all threads itself; what comes before and after it is done for the linears of the
         // fan at once.
         let start = Instant::now();
@@ -109,16 +97,38 @@ impl<'a> Compressor<'a> {
         clock.add(Stage::Read, start, 0.0);
 
         let start = Instant::now();
+        // One preparation serves all linears of a fan, unless it looks at their weights.
+        let prepared: Vec<Prepared> = match recipe.prepares_each() {
+            false => vec![recipe.prepare(stats, None, &first.name)?],
+            true => {
+                let each =
+                    |(l, (weight, _)): (&&LinearInfo, &(Vec<f32>, Dtype))| recipe.prepare(stats, Some(weight), &l.name);
+                chosen.iter().zip(&originals).map(each).collect::<Result<_>>()?
+            }
+        };
+        let of = |i: usize| &prepared[i.min(prepared.len() - 1)];
+        let n = first.cols as f64;
+        let work = if matches!(stats, Some(Stats::Gram(_))) { 2.0 / 3.0 * n * n * n } else { 0.0 };
+        clock.add(Stage::Factor, start, work * prepared.len() as f64);
+        if let Some(damp) = of(0).damp().filter(|&d| d != recipe.percdamp) {
+            let names = chosen.iter().map(|l| l.name.as_str()).collect::<Vec<_>>().join(", ");
+            self.note(format!(
+                "{names}: the Gram matrix was singular with damping {}; {damp} was used",
+                recipe.percdamp
+            ));
+        }
+
+        let start = Instant::now();
         let squares = |linears: &[&LinearInfo]| linears.iter().map(|l| (l.rows * l.cols * l.cols) as f64).sum::<f64>();
-        let work = if prepared.damp().is_some() { squares(&chosen) } else { 0.0 };
-        let outcomes: Vec<Outcome> = (chosen.iter().zip(&originals))
-            .map(|(linear, (weight, dtype))| recipe.compress(weight, linear.cols, &prepared, *dtype, &linear.name))
+        let work = if of(0).damp().is_some() { squares(&chosen) } else { 0.0 };
+        let mut outcomes: Vec<Outcome> = (chosen.iter().zip(&originals).enumerate())
+            .map(|(i, (linear, (weight, dtype)))| recipe.compress(weight, linear.cols, of(i), *dtype, &linear.name))
             .collect::<Result<_>>()?;
         clock.add(Stage::Sweep, start, work);
 
         let start = Instant::now();
         let total = |(linear, (weight, _)): (&&LinearInfo, &(Vec<f32>, Dtype))| match stats {
-            Some(Stats::Gram(h)) => Some(quadratic(weight, h, linear.cols)),
+            Some(Stats::Gram(h)) if !self.job.plan.skip_out_loss => Some(quadratic(weight, h, linear.cols)),
             _ => None,
         };
         let totals: Vec<Option<f64>> = chosen.iter().zip(&originals).map(total).collect();
@@ -126,18 +136,23 @@ impl<'a> Compressor<'a> {
 
         let start = Instant::now();
         let (output, precision, swaps) = (&self.output, self.job.plan.precision, swap.is_some());
-        let finish = |(linear, outcome): (&&LinearInfo, &Outcome)| {
-            let dense = outcome.compressed.to_dense();
-            let zeros = dense.iter().filter(|&&v| v == 0.0).count();
-            let encoded = output.encode(&linear.name, &outcome.compressed)?;
+        let finish = |(linear, outcome): (&&LinearInfo, &mut Outcome)| {
+            let zeros = outcome.dense.iter().filter(|&&v| v == 0.0).count();
+            let encoded = output.encode(&linear.name, &outcome.compressed, &outcome.dense)?;
+            let dense = std::mem::take(&mut outcome.dense);
             let weight = if swaps { Some(Dense::new(linear.rows, linear.cols, dense, precision)?) } else { None };
             Ok((zeros, encoded, weight))
         };
         let finished: Vec<(usize, Encoded, Option<Dense>)> =
-            chosen.par_iter().zip(&outcomes).map(finish).collect::<Result<_>>()?;
-        for (((linear, outcome), total), (zeros, encoded, weight)) in
-            chosen.into_iter().zip(outcomes).zip(totals).zip(finished)
+            chosen.par_iter().zip(&mut outcomes).map(finish).collect::<Result<_>>()?;
+        for (i, (((linear, outcome), total), (zeros, encoded, weight))) in
+            chosen.into_iter().zip(outcomes).zip(totals).zip(finished).enumerate()
         {
+            let Compressed { rows, cols, dtype, values } = &outcome.compressed;
+            let (outliers, formula_bits) = match values {
+                Values::Spqr(spqr) => (spqr.outliers.at.len(), Some(spqr.formula_bits(*rows, *cols, *dtype))),
+                Values::Dense(_) | Values::Codes { .. } => (0, None),
+            };
             let count = (linear.rows * linear.cols) as f64;
             let report = LayerReport {
                 name: linear.name.clone(),
@@ -145,10 +160,11 @@ impl<'a> Compressor<'a> {
                 cols: linear.cols,
                 bits: encoded.bytes() as f64 * 8.0 / count,
                 sparsity: zeros as f64 / count,
-                outliers: 0,
+                outliers,
+                formula_bits,
                 error: total.zip(outcome.distortion).map(|(all, lost)| if all > 0.0 { lost / all } else { 0.0 }),
-                damp: prepared.damp(),
-                dead: prepared.dead(),
+                damp: of(i).damp(),
+                dead: of(i).dead(),
                 seconds: outcome.seconds,
             };
             self.output.put(encoded);

@@ -15,6 +15,7 @@ use paring_kernels::matmul::Precision;
 use paring_kernels::sweep::{Curvature, Drop, Fit, Grids, Round, Rule, Swept, fit_groups, share_of, sweep};
 
 pub use prepare::Prepared;
+pub use spqr::average_bits;
 
 use crate::Result;
 use crate::plan::{ActOrder, Pattern, Recipe};
@@ -115,6 +116,8 @@ impl MethodInfo {
 pub struct Outcome {
     /// The matrix, as the file will hold it.
     pub compressed: Compressed,
+    /// The weight as the sweep left it, row-major `[rows, cols]`: what `compressed` must decode to, bit for bit.
+    pub dense: Vec<f32>,
     /// 1 where the weight was zero before rounding, row-major `[rows, cols]`.
     pub dropped: Vec<u8>,
     /// Codes 0 ..= 2^bits − 1, row-major `[rows, cols]`; empty when nothing is rounded.
@@ -209,13 +212,14 @@ impl Recipe {
         let distortion = prepared.distortion(loss, &prepared.permuted(&w, cols), &made, cols);
         let (dropped, codes) = (prepared.restored(dropped, cols), prepared.restored(codes, cols));
         let (scales, zeros) = grids.as_ref().map_or_else(Default::default, |g| (g.scales.clone(), g.zeros.clone()));
+        let dense = prepared.restored(made, cols);
         let values = match (grids, self.rounding) {
             (Some(grids), Some(r)) => to_values(&codes, grids, r.bits, r.symmetric, group_size, group_index),
-            _ => Values::Dense(prepared.restored(made, cols)),
+            _ => Values::Dense(dense.clone()),
         };
         let compressed = Compressed { rows, cols, dtype, values };
         let seconds = start.elapsed().as_secs_f64();
-        Ok(Outcome { compressed, dropped, codes, scales, zeros, loss, distortion, seconds })
+        Ok(Outcome { compressed, dense, dropped, codes, scales, zeros, loss, distortion, seconds })
     }
 }
 

@@ -39,7 +39,7 @@ pub(super) fn compress(
         per_channel: settings.per_channel,
         second: Second {
             scale_bits: settings.scale_bits,
-            zero_bits: settings.zero_bits,
+            zero_bits: settings.zero_bits_used(&rounding),
             zero_symmetric: settings.zero_symmetric,
             rows: settings.second_rows,
         },
@@ -101,6 +101,7 @@ pub(super) fn compress(
     let dropped = marks.unwrap_or_else(|| vec![0; weight.len()]);
     Ok(Outcome {
         compressed: Compressed { rows, cols, dtype, values: Values::Spqr(Box::new(spqr)) },
+        dense: prepared.restored(made.weight, cols),
         dropped: prepared.restored(dropped, cols),
         codes: prepared.restored(made.codes, cols),
         scales: made.scales.values,
@@ -109,6 +110,20 @@ pub(super) fn compress(
         distortion,
         seconds: start.elapsed().as_secs_f64(),
     })
+}
+
+/// Bits per weight as the published driver counts them, with a share of `outliers` (arXiv 2306.03078, section on the
+/// average number of bits): 16 bits for a number that is not coded, 32 for an outlier.
+pub fn average_bits(rounding: &Rounding, settings: &plan::Spqr, outliers: f64) -> f64 {
+    let (bits, scale_bits) = (f64::from(rounding.bits), settings.scale_bits.map_or(16.0, f64::from));
+    let zero_bits = settings.zero_bits.map_or(16.0, f64::from);
+    let Some(group_size) = rounding.group_size else { return bits + 32.0 * outliers };
+    let (group, both) = (group_size as f64, (group_size * settings.second_rows) as f64);
+    let statistics = match settings.round_zero {
+        true => (scale_bits + bits) / group + 32.0 / both,
+        false => (scale_bits + zero_bits) / group + 64.0 / both,
+    };
+    bits + statistics + 32.0 * outliers
 }
 
 /// Marks the zeros of a pruned matrix, in the order of visit; `None` when it is not sparse.

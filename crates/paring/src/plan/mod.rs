@@ -85,7 +85,7 @@ pub struct Plan {
     pub nsamples: usize,
     /// Tokens in a window.
     pub seqlen: usize,
-    /// Seed of the windows' starts; `None`: windows from the start of the data.
+    /// Seed of the windows' starts; `None`: one window after the other from the start of the data.
     pub seed: Option<u64>,
     /// Statistics of a fan are taken after the fans before it were compressed.
     pub true_sequential: bool,
@@ -98,6 +98,8 @@ pub struct Plan {
     pub include: Vec<String>,
     /// Modules to leave alone.
     pub ignore: Vec<String>,
+    /// The error of each layer is not computed.
+    pub skip_out_loss: bool,
     /// The layout to write; `None`: what fits the recipe.
     pub format: Option<String>,
     /// Replace the files of an earlier checkpoint.

@@ -1,13 +1,17 @@
 //! What was typed → a [`paring::plan::Plan`]. Every option is a field here, with its help.
 
+mod recipe;
+
 use std::ffi::OsString;
 use std::path::PathBuf;
 
 use clap::builder::{PossibleValue, PossibleValuesParser};
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use paring::Precision;
 use paring::methods::{METHODS, MethodInfo};
-use paring::plan::{ActOrder, Pattern, Recipe, Rounding};
-use paring::{Error, Precision, Result};
+use paring::plan::Pattern;
+
+pub use recipe::{SpqrArgs, recipe};
 
 /// Makes language models smaller: prunes and quantizes Hugging Face checkpoints, one block at a time.
 #[derive(Parser)]
@@ -28,7 +32,10 @@ pub enum Command {
     #[command(
         after_help = "Examples:\n  paring quantize demo --wbits 3 --groupsize 32 --out demo-3bit --eval demo\n  \
         paring quantize MODEL calibration.txt --wbits 4 --groupsize 128 --actorder static --out OUT\n  \
-        paring quantize MODEL --method rtn --wbits 8 --groupsize -1 --out OUT"
+        paring quantize MODEL --method rtn --wbits 8 --groupsize -1 --out OUT\n  \
+        paring quantize MODEL calibration.txt --wbits 3 --groupsize 16 --qq-scale-bits 3 --qq-zero-bits 3 \
+        --outlier-share 0.01 --permutation-order act_order\n  \
+        paring quantize MODEL calibration.txt --target-bits 4"
     )]
     Quantize(QuantizeArgs),
     /// Measure perplexity
@@ -114,8 +121,16 @@ pub struct Grids {
     /// Symmetric grids, without zero points
     #[arg(long)]
     pub sym: bool,
-    /// One grid per row: always so; accepted for the scripts that say it
-    #[arg(long, hide = true)]
+    /// One grid per row; `--perchannel=false`, for spqr, has one for all rows
+    #[arg(
+        long,
+        value_name = "BOOL",
+        num_args = 0..=1,
+        require_equals = true,
+        default_value_t = true,
+        default_missing_value = "true",
+        action = clap::ArgAction::Set
+    )]
     pub perchannel: bool,
     /// Shrink each grid's range to the one with the least error
     #[arg(long)]
@@ -150,10 +165,10 @@ pub struct Sweep {
 
 #[derive(Args)]
 pub struct Run {
-    /// Output folder
+    /// Output folder [default: the model's name with what is done to it, here]
     #[arg(long, alias = "save", value_name = "DIR")]
-    pub out: PathBuf,
-    /// Calibration windows [default: 128, or as many as the data has]
+    pub out: Option<PathBuf>,
+    /// Calibration windows [default: 128, or as many as the data has]; more than it has are drawn at random and overlap
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     pub nsamples: Option<u32>,
     /// Tokens in a window [default: 2048, never more than the model's positions]
@@ -165,6 +180,9 @@ pub struct Run {
     /// Take each fan's statistics after the fans before it were compressed
     #[arg(long)]
     pub true_sequential: bool,
+    /// Don't compute the error of each layer
+    #[arg(long)]
+    pub skip_out_loss: bool,
     /// Compress only these modules: exact names or `re:` patterns
     #[arg(long, value_name = "PATTERN")]
     pub include: Vec<String>,
@@ -174,7 +192,7 @@ pub struct Run {
     /// Compress only blocks A up to, not including, B
     #[arg(long, value_name = "A..B", value_parser = range)]
     pub layers: Option<(usize, usize)>,
-    /// pack-quantized, int-quantized (8 bits) or dense
+    /// pack-quantized, int-quantized (8 bits), paring-spqr (spqr) or dense
     #[arg(long, value_name = "NAME")]
     pub format: Option<String>,
     /// Replace an earlier checkpoint in the output folder
@@ -211,13 +229,15 @@ pub struct SparsifyArgs {
 pub struct QuantizeArgs {
     #[command(flatten)]
     pub inputs: Inputs,
-    /// How
-    #[arg(long, default_value = "gptq", value_parser = methods(|m| m.rounds && !m.drops))]
-    pub method: String,
+    /// How [default: gptq, or spqr when one of its options is given]
+    #[arg(long, value_parser = methods(|m| m.rounds && !m.drops))]
+    pub method: Option<String>,
     #[command(flatten)]
     pub grids: Grids,
     #[command(flatten)]
     pub sweep: Sweep,
+    #[command(flatten)]
+    pub spqr: SpqrArgs,
     #[command(flatten)]
     pub run: Run,
     #[command(flatten)]
@@ -277,6 +297,8 @@ pub struct LayerArgs {
     pub grids: Grids,
     #[command(flatten)]
     pub sweep: Sweep,
+    #[command(flatten)]
+    pub spqr: SpqrArgs,
     /// Sequences in activations of shape [n·t, C]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     pub sequences: Option<u32>,
@@ -314,44 +336,6 @@ fn pattern(text: &str) -> std::result::Result<Pattern, String> {
 fn range(text: &str) -> std::result::Result<(usize, usize), String> {
     let numbers = text.split_once("..").and_then(|(a, b)| Some((a.parse().ok()?, b.parse().ok()?)));
     numbers.ok_or_else(|| "expected A..B, such as 0..12".to_string())
-}
-
-/// The recipe behind a method's name and options.
-pub fn recipe(method: &str, removal: Option<&Removal>, grids: &Grids, sweep: &Sweep) -> Result<Recipe> {
-    let info = METHODS.iter().find(|m| m.name == method);
-    let info = info.ok_or_else(|| Error::Misuse(format!("unknown method {method}")))?;
-    let group_size = match grids.groupsize {
-        -1 => None,
-        g => {
-            Some(usize::try_from(g).map_err(|_| Error::Misuse(format!("--groupsize {g}: must be -1 or more than 0")))?)
-        }
-    };
-    if grids.wbits.is_none() && (group_size.is_some() || grids.sym || grids.mse || grids.static_groups) {
-        return Err(Error::Misuse("--groupsize, --sym, --mse and --static-groups need --wbits".into()));
-    }
-    let act_order = match grids.actorder {
-        ActOrderArg::None => ActOrder::None,
-        ActOrderArg::Static => ActOrder::Static,
-        ActOrderArg::Group => ActOrder::Group,
-    };
-    let rounding = grids.wbits.map(|bits| Rounding {
-        bits,
-        group_size,
-        symmetric: grids.sym,
-        mse: grids.mse,
-        static_groups: grids.static_groups,
-        act_order,
-    });
-    let recipe = Recipe {
-        method: info.name,
-        pattern: removal.and_then(|r| r.pattern.or(r.sparsity.map(Pattern::Unstructured))),
-        rounding,
-        spqr: None,
-        percdamp: sweep.percdamp,
-        blocksize: sweep.blocksize,
-    };
-    recipe.check()?;
-    Ok(recipe)
 }
 
 /// How products round, for a checkpoint whose config says that its weights are `stored` (`bfloat16`, …).
