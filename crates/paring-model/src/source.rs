@@ -47,7 +47,9 @@ impl Source {
 
     /// Whether the module has a weight in any layout.
     pub fn has_linear(&self, module: &str) -> bool {
-        ["weight", "weight_packed"].iter().any(|part| self.has(&format!("{module}.{part}")))
+        ["weight", "weight_packed", "weight_codes", "dense_weights"]
+            .iter()
+            .any(|part| self.has(&format!("{module}.{part}")))
     }
 
     /// Full names of all stored tensors of a module, sorted.
@@ -77,8 +79,12 @@ impl Source {
         if !self.has_linear(module) {
             return Err(self.missing(module, hint));
         }
-        // Packed codes can't tell the number of columns, so the layout stores the shape as a tensor.
+        // Packed codes can't tell the number of columns, so most layouts store the shape as a tensor; where there is
+        // none the shape is checked when the linear is read.
         let name = format!("{module}.weight_shape");
+        if self.has(&format!("{module}.dense_weights")) {
+            return Ok(());
+        }
         let info = self.checkpoint.info(&name).ok_or_else(|| self.missing(&name, hint))?;
         let bytes = self.checkpoint.read(&name)?;
         let stored: Vec<i64> = match info.dtype {
@@ -86,7 +92,7 @@ impl Source {
             Dtype::I32 => bytes.as_chunks::<4>().0.iter().map(|&b| i64::from(i32::from_le_bytes(b))).collect(),
             _ => Vec::new(),
         };
-        let stored: Vec<usize> = stored.into_iter().map(|n| usize::try_from(n).unwrap_or(usize::MAX)).collect();
+        let stored: Vec<usize> = stored.into_iter().take(2).map(|n| usize::try_from(n).unwrap_or(usize::MAX)).collect();
         check_shape(module, &info.file, &[rows, cols], &stored)
     }
 

@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::path::Path;
 
+use paring_format::layouts::PART_NAMES;
 use paring_format::writer::{COMPANIONS, Tensor};
 use paring_format::{Checkpoint, Dtype, Writer};
 use serde::Serialize;
@@ -103,8 +104,7 @@ pub fn decompress(
 pub(crate) fn compressed_module<'a>(checkpoint: &Checkpoint, name: &'a str) -> Option<&'a str> {
     let (module, local) = name.rsplit_once('.')?;
     let info = |part: &str| checkpoint.info(&format!("{module}.{part}"));
-    let parts = ["weight_packed", "weight_scale", "weight_zero_point", "weight_shape"];
-    let compressed =
-        parts.iter().any(|part| info(part).is_some()) || info("weight").is_some_and(|i| i.dtype == Dtype::I8);
-    (local.starts_with("weight") && compressed).then_some(module)
+    let compressed = PART_NAMES.iter().any(|&part| part != "weight" && info(part).is_some())
+        || info("weight").is_some_and(|i| i.dtype == Dtype::I8);
+    (PART_NAMES.contains(&local) && compressed).then_some(module)
 }
