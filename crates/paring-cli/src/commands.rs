@@ -19,22 +19,20 @@ use crate::show::{self, Change};
 
 pub fn sparsify(args: &SparsifyArgs) -> Result<()> {
     let recipe = recipe(Some(&args.method), Some(&args.removal), &args.grids, None, &args.sweep)?;
-    compress(recipe, &args.inputs, &args.run, &args.running)
+    compress(recipe, None, &args.inputs, &args.run, &args.running)
 }
 
 pub fn quantize(args: &QuantizeArgs) -> Result<()> {
-    if args.grids.wbits.is_none() {
-        return Err(Error::Misuse("quantize needs --wbits B".into()));
-    }
-    let recipe = recipe(args.method.as_deref(), None, &args.grids, Some(&args.spqr), &args.sweep)?;
-    compress(recipe, &args.inputs, &args.run, &args.running)
+    let (recipe, outlier_share) = quantizing(args)?;
+    compress(recipe, outlier_share, &args.inputs, &args.run, &args.running)
 }
 
-fn compress(recipe: Recipe, inputs: &Inputs, run: &Run, running: &Running) -> Result<()> {
+fn compress(recipe: Recipe, outlier_share: Option<f64>, inputs: &Inputs, run: &Run, running: &Running) -> Result<()> {
     let mut plan = Plan {
         model: inputs.model.clone(),
         dataset: None,
         recipe,
+        outlier_share,
         nsamples: 0,
         seqlen: 0,
         seed: run.seed,

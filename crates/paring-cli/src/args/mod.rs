@@ -11,7 +11,7 @@ use paring::Precision;
 use paring::methods::{METHODS, MethodInfo};
 use paring::plan::Pattern;
 
-pub use recipe::{SpqrArgs, recipe};
+pub use recipe::{SpqrArgs, quantizing, recipe};
 
 /// Makes language models smaller: prunes and quantizes Hugging Face checkpoints, one block at a time.
 #[derive(Parser)]
@@ -110,7 +110,7 @@ pub enum ActOrderArg {
     Group,
 }
 
-#[derive(Args)]
+#[derive(Args, Clone)]
 pub struct Grids {
     /// Bits of a weight, 2 to 8
     #[arg(long, value_name = "B", allow_negative_numbers = true)]

@@ -2,7 +2,7 @@
 
 use clap::{Args, ValueEnum};
 use paring::methods::METHODS;
-use paring::plan::{ActOrder, Pattern, Permutation, Recipe, Rounding, Spqr};
+use paring::plan::{ActOrder, Pattern, Permutation, Recipe, Rounding, Spqr, for_target_bits};
 use paring::{Error, Result};
 
 use super::{ActOrderArg, Grids, Removal, Sweep};
@@ -98,6 +98,33 @@ impl SpqrArgs {
             ..usual
         }
     }
+}
+
+/// The recipe of quantize, and the share of outliers when a threshold must be found for it.
+pub fn quantizing(args: &super::QuantizeArgs) -> Result<(Recipe, Option<f64>)> {
+    let method = args.method.as_deref();
+    let Some(target) = args.spqr.target_bits else {
+        if args.grids.wbits.is_none() {
+            return Err(Error::Misuse("quantize needs --wbits B, or --target-bits BITS".into()));
+        }
+        let recipe = recipe(method, None, &args.grids, Some(&args.spqr), &args.sweep)?;
+        return Ok((recipe, args.spqr.outlier_share));
+    };
+    if args.grids.wbits.is_some() || args.grids.groupsize != -1 {
+        return Err(Error::Misuse("--target-bits chooses --wbits and --groupsize itself".into()));
+    }
+    let (rounding, chosen, share) = for_target_bits(target)?;
+    let groupsize = rounding.group_size.map_or(-1, |size| size as i64);
+    let grids = Grids { wbits: Some(rounding.bits), groupsize, ..args.grids.clone() };
+    let mut recipe = recipe(method, None, &grids, Some(&args.spqr), &args.sweep)?;
+    if let Some(spqr) = &mut recipe.spqr {
+        let order = args.spqr.permutation_order.map(|_| spqr.permutation.clone());
+        let Spqr { scale_bits, zero_bits, second_rows, permutation, .. } = chosen;
+        let permutation = order.unwrap_or(permutation);
+        *spqr = Spqr { scale_bits, zero_bits, second_rows, permutation, ..spqr.clone() };
+    }
+    recipe.check()?;
+    Ok((recipe, Some(share)))
 }
 
 /// The recipe behind a method's name and options. Without a name it is gptq, or spqr when one of its options is given.

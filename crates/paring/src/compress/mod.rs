@@ -2,6 +2,7 @@
 
 mod output;
 mod select;
+mod threshold;
 mod visitor;
 
 use std::path::PathBuf;
@@ -52,6 +53,9 @@ impl Plan {
     /// Whether the choices go together, before a model is opened.
     pub fn check(&self) -> Result<()> {
         self.recipe.check()?;
+        if let Some(share) = self.outlier_share.filter(|s| !(*s > 0.0 && *s < 1.0)) {
+            return Err(Error::Misuse(format!("--outlier-share {share}: must be more than 0 and below 1")));
+        }
         output::layout_for(self).map(|_| ())
     }
 }
@@ -80,10 +84,19 @@ impl Job {
 /// Before the work: choices that do not fit each other or the model, an output folder that cannot be used. During it:
 /// weights that cannot be read or are not finite, a Gram matrix that stays singular, a full disk. Shards that were
 /// closed stay; without index and config no program takes them for a model.
-pub fn run(job: Job, observer: &mut dyn Observer, clock: &mut Clock) -> Result<Report> {
+pub fn run(mut job: Job, observer: &mut dyn Observer, clock: &mut Clock) -> Result<Report> {
     let start = Instant::now();
     let selection = job.check()?;
     let output = output::Output::create(&job)?;
+    let mut notes = Vec::new();
+    if let Some(share) = job.plan.outlier_share {
+        let threshold = threshold::choose(&job, &selection, share, clock)?;
+        if let Some(spqr) = &mut job.plan.recipe.spqr {
+            spqr.outlier_threshold = Some(threshold);
+        }
+        notes.push(format!("outlier threshold {threshold:.4}, for a share of {share}"));
+        notes.iter().for_each(|note| observer.note(note));
+    }
     observer.start(job.decoder.blocks(), selection.len());
     let mut hidden = match &job.windows {
         Some(windows) => Some(Hidden::embed(job.decoder.as_ref(), windows)?),
@@ -92,7 +105,8 @@ pub fn run(job: Job, observer: &mut dyn Observer, clock: &mut Clock) -> Result<R
     let mut visitor = visitor::Compressor::new(&job, &selection, output, observer);
     walk(job.decoder.as_ref(), hidden.as_mut(), &mut visitor, false, clock)?;
     drop(hidden);
-    let (output, layers, notes) = visitor.finish();
+    let (output, layers, repairs) = visitor.finish();
+    notes.extend(repairs);
     let made = output.finish(&job, clock)?;
     made.check(clock)?;
     let weights: usize = layers.iter().map(|l| l.rows * l.cols).sum();

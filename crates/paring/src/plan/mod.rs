@@ -8,7 +8,7 @@ use serde::Serialize;
 use crate::methods::{METHODS, MethodInfo};
 use crate::{Error, Precision, Result};
 
-pub use spqr::{Permutation, Spqr};
+pub use spqr::{Permutation, Spqr, for_target_bits};
 
 /// Which share of the weights goes.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
@@ -81,6 +81,8 @@ pub struct Plan {
     pub dataset: Option<String>,
     /// What is done to each linear.
     pub recipe: Recipe,
+    /// Share of the weights that SpQR keeps exact: the threshold that does is found before the run.
+    pub outlier_share: Option<f64>,
     /// Calibration windows.
     pub nsamples: usize,
     /// Tokens in a window.

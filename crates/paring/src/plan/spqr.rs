@@ -102,3 +102,70 @@ impl Spqr {
         Ok(())
     }
 }
+
+/// Shapes of the paper's configurations: group size, and rows of a second-level group. Both have three bits for a scale
+/// and for a zero; the first is that of its near-lossless rows, the second that of its rows of about four bits.
+const SHAPES: [(usize, usize); 2] = [(16, 16), (8, 64)];
+
+/// Fewest and most outliers that are worth their bits.
+const SHARES: (f64, f64) = (0.002, 0.1);
+
+/// Bits of an outlier: its value, and a gap of about the logarithm of the mean one.
+fn outlier_bits(share: f64) -> f64 {
+    16.0 + (1.0 / share).log2() + 1.2
+}
+
+/// The configuration of the paper with the most bits that leaves room for outliers within `target` bits per weight, and
+/// the share of outliers that fills the room. Errors below the smallest and above 8 bits.
+pub fn for_target_bits(target: f64) -> Result<(Rounding, Spqr, f64)> {
+    let shapes = (2..=8u32).flat_map(|bits| SHAPES.map(|shape| (bits, shape)));
+    let of = |(bits, (group_size, second_rows)): (u32, (usize, usize))| {
+        f64::from(bits) + 6.0 / group_size as f64 + 64.0 / (group_size * second_rows) as f64
+    };
+    let least = SHARES.0 * outlier_bits(SHARES.0);
+    let chosen = shapes.filter(|&c| of(c) + least <= target).max_by(|&a, &b| of(a).total_cmp(&of(b)));
+    let Some((bits, (group_size, second_rows))) = chosen.filter(|_| target <= 8.0) else {
+        let smallest = of((2, SHAPES[0])) + least;
+        return Err(Error::Misuse(format!("--target-bits {target}: must be {smallest:.2} to 8")));
+    };
+    let room = target - of((bits, (group_size, second_rows)));
+    let mut share = SHARES.0;
+    for _ in 0..20 {
+        share = (room / outlier_bits(share)).clamp(SHARES.0, SHARES.1);
+    }
+    let rounding = Rounding {
+        bits,
+        group_size: Some(group_size),
+        symmetric: false,
+        mse: false,
+        static_groups: false,
+        act_order: ActOrder::None,
+    };
+    let spqr = Spqr {
+        scale_bits: Some(3),
+        zero_bits: Some(3),
+        second_rows,
+        permutation: Permutation::ActOrder,
+        ..Spqr::default()
+    };
+    Ok((rounding, spqr, share))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn targets_are_filled_with_outliers() {
+        for (target, bits, group_size) in
+            [(2.7, 2, 16), (3.0, 2, 8), (3.7, 3, 16), (4.0, 3, 8), (4.7, 4, 16), (5.0, 4, 8)]
+        {
+            let (rounding, spqr, share) = for_target_bits(target).unwrap();
+            assert_eq!((rounding.bits, rounding.group_size), (bits, Some(group_size)), "{target}");
+            let second = 64.0 / (group_size * spqr.second_rows) as f64;
+            let sum = f64::from(bits) + 6.0 / group_size as f64 + second + share * outlier_bits(share);
+            assert!((sum - target).abs() < 0.001, "{target}: {sum}");
+        }
+        assert!(for_target_bits(2.5).is_err() && for_target_bits(8.5).is_err() && for_target_bits(f64::NAN).is_err());
+    }
+}
