@@ -19,7 +19,8 @@ impl Line {
     /// The code of `x`: the zero is added before rounding.
     #[inline(always)]
     pub fn encode(&self, x: f32) -> f32 {
-        (x / self.scale.max(LEAST_SCALE) + self.zero).round_ties_even().clamp(0.0, self.max_code)
+        // Adding zero makes the code that is -0 the one that is read back.
+        (x / self.scale.max(LEAST_SCALE) + self.zero).round_ties_even().clamp(0.0, self.max_code) + 0.0
     }
 
     /// The value of a code, every operation rounded.

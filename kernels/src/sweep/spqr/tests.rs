@@ -112,7 +112,8 @@ fn codes_decode_to_the_weights() {
                 max_code: rule.max_code(),
                 stored: rule.stored,
             };
-            assert_eq!(line.decode(f32::from(made.codes[i])), made.weight[i], "{rule:?}");
+            let said = line.decode(f32::from(made.codes[i]));
+            assert_eq!(said.to_bits(), made.weight[i].to_bits(), "{said} {} {rule:?}", made.weight[i]);
         }
         for (statistic, bits) in [(&made.scales, rule.second.scale_bits), (&made.zeros, rule.zero_bits())] {
             let Some(coded) = &statistic.coded else { continue };
