@@ -94,7 +94,7 @@ pub fn run(mut job: Job, observer: &mut dyn Observer, clock: &mut Clock) -> Resu
         if let Some(spqr) = &mut job.plan.recipe.spqr {
             spqr.outlier_threshold = Some(threshold);
         }
-        notes.push(format!("outlier threshold {threshold:.4}, for a share of {share}"));
+        notes.push(format!("outlier threshold {threshold:.4}, for a share of {:.2} %", 100.0 * share));
         notes.iter().for_each(|note| observer.note(note));
     }
     observer.start(job.decoder.blocks(), selection.len());
