@@ -47,9 +47,7 @@ impl Source {
 
     /// Whether the module has a weight in any layout.
     pub fn has_linear(&self, module: &str) -> bool {
-        ["weight", "weight_packed", "weight_codes", "dense_weights"]
-            .iter()
-            .any(|part| self.has(&format!("{module}.{part}")))
+        ["weight", "weight_packed", "dense_weights"].iter().any(|part| self.has(&format!("{module}.{part}")))
     }
 
     /// Full names of all stored tensors of a module, sorted.
@@ -73,27 +71,17 @@ impl Source {
     pub fn expect_linear(&self, module: &str, rows: usize, cols: usize, hint: &str) -> Result<()> {
         self.checkpoint.linear_format(module)?;
         let weight = format!("{module}.weight");
-        if let Some(info) = self.checkpoint.info(&weight) {
+        // A weight of bytes is a stream of codes, whose shape is that of no matrix.
+        if let Some(info) = self.checkpoint.info(&weight).filter(|info| info.dtype != Dtype::U8) {
             return check_shape(&weight, &info.file, &[rows, cols], &info.shape);
         }
         if !self.has_linear(module) {
             return Err(self.missing(module, hint));
         }
-        // Packed codes can't tell the number of columns, so most layouts store the shape as a tensor; where there is
-        // none the shape is checked when the linear is read.
-        let name = format!("{module}.weight_shape");
-        if self.has(&format!("{module}.dense_weights")) {
-            return Ok(());
-        }
-        let info = self.checkpoint.info(&name).ok_or_else(|| self.missing(&name, hint))?;
-        let bytes = self.checkpoint.read(&name)?;
-        let stored: Vec<i64> = match info.dtype {
-            Dtype::I64 => bytes.as_chunks::<8>().0.iter().map(|&b| i64::from_le_bytes(b)).collect(),
-            Dtype::I32 => bytes.as_chunks::<4>().0.iter().map(|&b| i64::from(i32::from_le_bytes(b))).collect(),
-            _ => Vec::new(),
-        };
-        let stored: Vec<usize> = stored.into_iter().take(2).map(|n| usize::try_from(n).unwrap_or(usize::MAX)).collect();
-        check_shape(module, &info.file, &[rows, cols], &stored)
+        let Some(stored) = self.checkpoint.linear_shape(module)? else { return Ok(()) };
+        let file =
+            self.parts_of(module).iter().find_map(|name| self.checkpoint.info(name)).map(|info| info.file.clone());
+        check_shape(module, &file.unwrap_or_default(), &[rows, cols], &[stored.0, stored.1])
     }
 
     /// A stored float tensor as f32. Errors when its shape differs or a value is not finite.

@@ -29,6 +29,29 @@ impl Checkpoint {
     /// `module.weight` is read. Errors when a part is missing or has another shape or type, and when a dense weight
     /// or a scale is not finite.
     pub fn read_module(&self, module: &str) -> Result<Compressed> {
+        self.read_compressed(module, None)
+    }
+
+    /// Rows and columns of the linear at this module path, from what is stored beside its weights; `None` when only
+    /// the weights could tell. Errors when what should tell is missing, or is the shape of no matrix.
+    pub fn linear_shape(&self, module: &str) -> Result<Option<(usize, usize)>> {
+        let quant = self.quant()?;
+        let (layout, _) = Self::layout_of(quant.as_deref(), module)?;
+        let mut parts = Parts::new();
+        let mut file = self.describe();
+        for local in PART_NAMES {
+            let name = format!("{module}.{local}");
+            if let Some(info) = self.info(&name) {
+                let bytes = if local == "weight_shape" { self.read(&name)? } else { Vec::new() };
+                file.clone_from(&info.file);
+                parts.insert(local, Part { dtype: info.dtype, shape: info.shape.clone(), bytes });
+            }
+        }
+        layout.shape(&parts).map_err(|error| error.in_module(module, &file))
+    }
+
+    /// The matrix of a module, `shape` if that is known.
+    fn read_compressed(&self, module: &str, shape: Option<(usize, usize)>) -> Result<Compressed> {
         let quant = self.quant()?;
         let (layout, scheme) = Self::layout_of(quant.as_deref(), module)?;
         let mut parts = Parts::new();
@@ -50,15 +73,20 @@ impl Checkpoint {
             return Err(self.missing_near(&name, near.to_string()));
         }
         let dense = Scheme::dense();
-        layout.decode(scheme.unwrap_or(&dense), &parts).map_err(|error| error.in_module(module, &file))
+        let scheme = scheme.unwrap_or(&dense);
+        let read = match shape {
+            Some(shape) => layout.decode_shaped(scheme, &parts, shape),
+            None => layout.decode(scheme, &parts),
+        };
+        read.map_err(|error| error.in_module(module, &file))
     }
 
     /// As [`Checkpoint::read_module`], for a linear that must be `[rows, cols]`.
     pub fn read_linear(&self, module: &str, rows: usize, cols: usize) -> Result<Compressed> {
-        let c = self.read_module(module)?;
+        let c = self.read_compressed(module, Some((rows, cols)))?;
         if (c.rows, c.cols) != (rows, cols) {
             let of = |local: &str| format!("{module}.{local}");
-            let held = ["weight", "weight_packed", "weight_codes"].into_iter().find_map(|part| self.info(&of(part)));
+            let held = ["weight", "weight_packed", "dense_weights"].into_iter().find_map(|part| self.info(&of(part)));
             let file = held.map_or_else(|| self.describe(), |info| info.file.clone());
             let tensor = of("weight");
             let (expected, got) = (vec![rows, cols], vec![c.rows, c.cols]);

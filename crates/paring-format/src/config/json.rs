@@ -2,10 +2,10 @@
 
 use serde_json::{Map, Value, json};
 
-use super::{Method, PARING_VERSION, QuantConfig, Scheme, SecondLevel, Strategy, compile};
+use super::{Method, PARING_VERSION, QuantConfig, Scheme, SecondLevel, Strategy, compile, spqr};
 use crate::{Error, Result, layouts};
 
-const ROOT: &str = "quantization_config";
+pub(super) const ROOT: &str = "quantization_config";
 
 impl QuantConfig {
     /// Reads a `quantization_config` object.
@@ -17,6 +17,7 @@ impl QuantConfig {
         let method = match root.get("quant_method").and_then(Value::as_str) {
             Some("compressed-tensors") => Method::CompressedTensors,
             Some("paring") => Method::Paring,
+            Some("spqr") => return spqr::parse(root),
             Some(other) => return Err(unsupported(ROOT, format!("the quantization method {other}"))),
             None => return Err(bad(format!("{ROOT}.quant_method"), "missing")),
         };
@@ -58,9 +59,12 @@ impl QuantConfig {
         Ok(config)
     }
 
-    /// The object to write, with every key that compressed-tensors 0.19.0 writes; in this program's own form with those
-    /// that it reads.
+    /// The object to write, with every key that compressed-tensors 0.19.0 writes; in another form with those that it
+    /// has.
     pub fn to_json(&self) -> Value {
+        if self.method == Method::Spqr {
+            return spqr::to_json(self);
+        }
         let groups: Map<String, Value> =
             self.groups.iter().map(|(name, scheme)| (name.clone(), scheme.to_json())).collect();
         if self.method == Method::Paring {
@@ -271,20 +275,20 @@ fn is_empty(value: Option<&Value>) -> bool {
     }
 }
 
-fn object<'a>(value: &'a Value, key: &str) -> Result<&'a Map<String, Value>> {
+pub(super) fn object<'a>(value: &'a Value, key: &str) -> Result<&'a Map<String, Value>> {
     value.as_object().ok_or_else(|| bad(key.to_string(), if value.is_null() { "missing" } else { "not an object" }))
 }
 
-fn strings(value: &Value, key: &str) -> Result<Vec<String>> {
+pub(super) fn strings(value: &Value, key: &str) -> Result<Vec<String>> {
     let list = value.as_array().ok_or_else(|| bad(key.to_string(), "not a list of strings"))?;
     let text = |item: &Value| item.as_str().map(str::to_string);
     list.iter().map(text).collect::<Option<_>>().ok_or_else(|| bad(key.to_string(), "not a list of strings"))
 }
 
-fn bad(key: String, reason: impl Into<String>) -> Error {
+pub(super) fn bad(key: String, reason: impl Into<String>) -> Error {
     Error::BadConfig { key, reason: reason.into() }
 }
 
-fn unsupported(key: &str, format: String) -> Error {
+pub(super) fn unsupported(key: &str, format: String) -> Error {
     Error::UnsupportedFormat { module: format!("config.json: {key}"), format }
 }

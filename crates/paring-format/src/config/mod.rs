@@ -1,8 +1,11 @@
 //! The `quantization_config` object of `config.json`: which linears are stored how.
 
 mod json;
+mod spqr;
 #[cfg(test)]
 mod tests;
+
+use std::collections::BTreeMap;
 
 use regex::Regex;
 
@@ -24,6 +27,8 @@ pub enum Method {
     CompressedTensors,
     /// This program: layouts that no other knows.
     Paring,
+    /// The package spqr_quant, through transformers.
+    Spqr,
 }
 
 impl Method {
@@ -32,6 +37,7 @@ impl Method {
         match self {
             Method::CompressedTensors => "compressed-tensors",
             Method::Paring => "paring",
+            Method::Spqr => "spqr",
         }
     }
 }
@@ -47,8 +53,11 @@ pub struct QuantConfig {
     pub groups: Vec<(String, Scheme)>,
     /// Modules left alone although targeted, in the same notation as targets.
     pub ignore: Vec<String>,
-    /// The release of compressed-tensors that wrote it, or whose form is written; or [`PARING_VERSION`].
+    /// The release of compressed-tensors that wrote it, or whose form is written; or [`PARING_VERSION`];
+    /// empty for the method spqr.
     pub version: String,
+    /// Lengths of the tensors of all modules, by `TENSOR.shape`; only the method spqr has them.
+    pub shapes: BTreeMap<String, usize>,
 }
 
 /// How the linears of one group are stored.
@@ -159,8 +168,13 @@ impl QuantConfig {
         };
         let methods = formats.iter().filter_map(|name| Some(layouts::layout(name)?.method()));
         let method = methods.fold(Method::CompressedTensors, |found, m| if m == found { found } else { m });
-        let version = if method == Method::Paring { PARING_VERSION } else { VERSION };
-        QuantConfig { method, format: format.to_string(), groups, ignore, version: version.to_string() }
+        let version = match method {
+            Method::CompressedTensors => VERSION,
+            Method::Paring => PARING_VERSION,
+            Method::Spqr => "",
+        };
+        let (format, version) = (format.to_string(), version.to_string());
+        QuantConfig { method, format, groups, ignore, version, shapes: BTreeMap::new() }
     }
 
     /// The scheme that applies to the linear at this module path; `None` when it is ignored or not targeted.

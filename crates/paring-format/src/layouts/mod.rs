@@ -4,10 +4,13 @@ mod dense;
 mod int;
 mod packed;
 mod spqr;
+pub(crate) mod spqr_hf;
 #[cfg(test)]
 mod tests;
 #[cfg(test)]
 mod tests_spqr;
+#[cfg(test)]
+mod tests_spqr_hf;
 
 use std::collections::BTreeMap;
 
@@ -15,20 +18,19 @@ use crate::config::{Method, Strategy};
 use crate::{Compressed, Dtype, Error, Grid, Result, Scheme, Values};
 
 /// Every layout, by the order in which help and documentation list them.
-pub static LAYOUTS: &[&dyn Layout] = &[DENSE, &int::Int, &packed::Packed, &spqr::ParingSpqr];
+pub static LAYOUTS: &[&dyn Layout] = &[DENSE, &int::Int, &packed::Packed, &spqr::ParingSpqr, &spqr_hf::SpqrHf];
 
 /// The layout of plain weights.
 pub const DENSE: &dyn Layout = &dense::Dense;
 
 /// Local names of all tensors that layouts read: what to collect of a module before decoding it.
-pub const PART_NAMES: [&str; 14] = [
+pub const PART_NAMES: [&str; 17] = [
     "weight",
     "weight_packed",
     "weight_scale",
     "weight_shape",
     "weight_zero_point",
     "weight_g_idx",
-    "weight_codes",
     "scale_codes",
     "scale_grid",
     "zero_codes",
@@ -36,6 +38,10 @@ pub const PART_NAMES: [&str; 14] = [
     "outlier_values",
     "outlier_gaps",
     "column_order",
+    "dense_weights",
+    "row_offsets",
+    "col_vals",
+    "in_perm",
 ];
 
 /// The layout of this name.
@@ -71,6 +77,21 @@ pub trait Layout: Sync {
     fn encode(&self, c: &Compressed) -> Result<Parts>;
     /// The matrix back; errors on missing, misshapen or mistyped parts.
     fn decode(&self, scheme: &Scheme, parts: &Parts) -> Result<Compressed>;
+    /// As [`Layout::decode`], for a reader who knows the shape that the matrix should have. Layouts that do not store
+    /// theirs may need it; none checks it.
+    fn decode_shaped(&self, scheme: &Scheme, parts: &Parts, _shape: (usize, usize)) -> Result<Compressed> {
+        self.decode(scheme, parts)
+    }
+    /// Rows and columns, as far as parts tell that have no bytes, but for those of `weight_shape`. Errors when a part
+    /// that tells is missing or is that of no matrix.
+    fn shape(&self, parts: &Parts) -> Result<Option<(usize, usize)>> {
+        match parts.get("weight") {
+            Some(weight) => weight.matrix("weight").map(Some),
+            None => Err(missing(parts, "weight")),
+        }
+    }
+    /// Moves numbers that the layout cannot hold to the nearest that it can; most layouts have nothing to do.
+    fn settle(&self, _c: &mut Compressed) {}
 }
 
 impl Part {
@@ -127,15 +148,18 @@ pub(crate) fn check_finite(values: &[f32], cols: usize, first: usize, tensor: &s
     }
 }
 
+/// The error of a part that is not there.
+fn missing(parts: &Parts, name: &str) -> Error {
+    let near = match parts.keys().copied().collect::<Vec<_>>().join(", ") {
+        have if have.is_empty() => "the module has no tensors".to_string(),
+        have => format!("the module has {have}"),
+    };
+    Error::MissingTensor { tensor: name.to_string(), file: String::new(), near }
+}
+
 /// The part of this name, if its type is one of `dtypes` and its bytes are as many as its shape says.
 fn take<'a>(parts: &'a Parts, name: &str, dtypes: &[Dtype]) -> Result<&'a Part> {
-    let Some(part) = parts.get(name) else {
-        let near = match parts.keys().copied().collect::<Vec<_>>().join(", ") {
-            have if have.is_empty() => "the module has no tensors".to_string(),
-            have => format!("the module has {have}"),
-        };
-        return Err(Error::MissingTensor { tensor: name.to_string(), file: String::new(), near });
-    };
+    let part = parts.get(name).ok_or_else(|| missing(parts, name))?;
     if !dtypes.contains(&part.dtype) {
         let expected = dtypes.iter().map(|dtype| dtype.name()).collect::<Vec<_>>().join(" or ");
         return Err(Error::WrongDtype { tensor: name.to_string(), file: String::new(), expected, got: part.dtype });

@@ -51,6 +51,10 @@ impl Layout for Packed {
         Ok(parts)
     }
 
+    fn shape(&self, parts: &Parts) -> Result<Option<(usize, usize)>> {
+        stored_shape(parts).map(Some)
+    }
+
     fn decode(&self, scheme: &Scheme, parts: &Parts) -> Result<Compressed> {
         if parts.contains_key("weight_g_idx") {
             return Err(Error::UnsupportedFormat {

@@ -11,10 +11,13 @@ const MAX_ORDERED: usize = 1 << 16;
 
 const FLOATS: [Dtype; 3] = [Dtype::F32, Dtype::F16, Dtype::Bf16];
 
-/// `weight_codes` U8 stream and `weight_shape` I64 `[3]`: rows, columns, width of a gap; `weight_scale` `[rows, groups]`
+/// `weight` U8 stream and `weight_shape` I64 `[3]`: rows, columns, width of a gap; `weight_scale` `[rows, groups]`
 /// or `scale_codes` U8 stream and `scale_grid` `[2, tiles, groups]`; the same of the zeros, `weight_zero_point` or
 /// `zero_codes` and `zero_grid`, or only `zero_codes` where they are whole; `outlier_values` `[n]` and `outlier_gaps` U8
 /// stream; `column_order` U8 stream.
+///
+/// The codes have the name of a dense weight so that a program that knows neither layout nor method stops at a shape
+/// that does not fit. Under another name it would find no weight at all, for which some make up random numbers.
 pub struct ParingSpqr;
 
 impl Layout for ParingSpqr {
@@ -36,7 +39,7 @@ impl Layout for ParingSpqr {
         let width = if at.is_empty() { 0 } else { gaps::best_width(at) };
         let shape = [c.rows as i64, c.cols as i64, i64::from(width)].iter().flat_map(|n| n.to_le_bytes()).collect();
         let mut parts = Parts::from([
-            ("weight_codes", bytes(stream::pack(&spqr.codes, spqr.bits)?)),
+            ("weight", bytes(stream::pack(&spqr.codes, spqr.bits)?)),
             ("weight_shape", Part { dtype: Dtype::I64, shape: vec![3], bytes: shape }),
         ]);
         SCALES.put(&mut parts, &spqr.scales, spqr, c)?;
@@ -49,6 +52,10 @@ impl Layout for ParingSpqr {
             parts.insert("column_order", bytes(stream::pack(order, order_bits(c.cols))?));
         }
         Ok(parts)
+    }
+
+    fn shape(&self, parts: &Parts) -> Result<Option<(usize, usize)>> {
+        stored_shape(parts).map(|(rows, cols, _)| Some((rows, cols)))
     }
 
     fn decode(&self, scheme: &Scheme, parts: &Parts) -> Result<Compressed> {
@@ -64,7 +71,7 @@ impl Layout for ParingSpqr {
         };
         // The codes come first: their bytes bound everything that is allocated later.
         let count = rows.checked_mul(cols).ok_or_else(|| Error::parts("weight_shape is larger than any file"))?;
-        let codes = codes(parts, "weight_codes", count, bits)?;
+        let codes = codes(parts, "weight", count, bits)?;
         let groups = cols.div_ceil(group_size);
         let second = scheme.second;
         let coded = |bits: fn(SecondLevel) -> Option<u32>| {
@@ -79,7 +86,7 @@ impl Layout for ParingSpqr {
         };
         let first = if scale_kind == Kind::Plain { SCALES.plain } else { SCALES.grid };
         let dtype = take(parts, first, &FLOATS)?.dtype;
-        let mut read = vec!["weight_codes", "weight_shape"];
+        let mut read = vec!["weight", "weight_shape"];
         let scales = SCALES.get(parts, scale_kind, [rows, groups], dtype, &mut read)?;
         let zeros = ZEROS.get(parts, zero_kind, [rows, groups], dtype, &mut read)?;
         let outliers = outliers(parts, width, count, dtype, &mut read)?;

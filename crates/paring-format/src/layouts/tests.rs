@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use super::*;
 use crate::QuantConfig;
-use crate::testing::{Kind, Rng};
+use crate::testing::{Kept, Kind, Rng};
 
 /// A tensor of a golden file.
 fn part(file: &SafeTensors, name: &str) -> Option<Part> {
@@ -109,7 +109,8 @@ fn every_layout_gives_back_what_it_accepts() {
         assert_eq!(super::layout(layout.name()).map(|found| found.name()), Some(layout.name()));
         let mut accepted = 0;
         let spqr = Rng(8).spqr(32, 48, Dtype::Bf16, &Kind::published());
-        for c in samples().into_iter().chain([spqr]) {
+        let half = Rng(8).spqr(32, 48, Dtype::F16, &Kind { kept: Kept::Share(0), ..Kind::published() });
+        for c in samples().into_iter().chain([spqr, half]) {
             let scheme = Scheme::of(&c, layout.name(), vec![]);
             let parts = layout.encode(&c);
             assert_eq!(layout.accepts(&c), parts.is_ok(), "{} {c:?}", layout.name());

@@ -183,7 +183,7 @@ fn damaged_parts_are_named() {
             });
         }
     }
-    for name in ["weight_codes", "scale_codes", "zero_codes", "column_order"] {
+    for name in ["weight", "scale_codes", "zero_codes", "column_order"] {
         check(name, "not zero", &|part| *part.bytes.last_mut().unwrap() |= 0x80);
     }
     for name in ["scale_grid", "zero_grid", "outlier_values"] {
@@ -207,8 +207,7 @@ fn damaged_parts_are_named() {
     check("column_order", "not stored", &|part| part.bytes = identity.clone());
 
     // Numbers in weight_shape that other parts contradict.
-    for (shape, name) in [([3, 8, 1], ""), ([4, 7, 1], "weight_codes"), ([7, 3, 1], "scale_codes"), ([3, 7, 0], "outl")]
-    {
+    for (shape, name) in [([3, 8, 1], ""), ([4, 7, 1], "weight"), ([7, 3, 1], "scale_codes"), ([3, 7, 0], "outl")] {
         let mut changed = parts.clone();
         changed.get_mut("weight_shape").unwrap().bytes = numbers(shape);
         let text = spqr_layout().decode(&scheme, &changed).unwrap_err().to_string();
@@ -235,7 +234,7 @@ fn schemes_of_other_matrices_are_refused() {
     for bits in [0, 1, 9, 33, u32::MAX] {
         check("codes of", &|scheme| scheme.bits = bits);
     }
-    check("weight_codes", &|scheme| scheme.bits = 4);
+    check("weight", &|scheme| scheme.bits = 4);
     check("scales a row or group", &|scheme| scheme.strategy = Strategy::Tensor);
     check("scales a row or group", &|scheme| scheme.strategy = Strategy::Group(0));
     check("scale_codes", &|scheme| scheme.strategy = Strategy::Group(8));
@@ -317,6 +316,38 @@ fn damaged_bytes_never_panic() {
             }
         }
     }
+}
+
+/// The example of `docs/format-spqr.md`.
+#[test]
+fn the_documented_example() {
+    let second = |codes, scales, zeros| Statistic::Coded { bits: 3, rows: 2, codes, scales, zeros };
+    let spqr = Spqr {
+        bits: 3,
+        group_size: 4,
+        order: Some(vec![2, 0, 1, 3, 5, 4]),
+        codes: vec![0, 1, 2, 3, 4, 5, 6, 7, 0, 1, 2, 3],
+        scales: second(vec![1, 2, 3, 4], vec![0.25, 0.5], vec![-1.0, 0.5]),
+        zeros: second(vec![5, 6, 7, 0], vec![0.5, 0.25], vec![0.5, -2.0]),
+        outliers: crate::Outliers { at: vec![1, 9], values: vec![10.0, -20.5] },
+    };
+    let c = Compressed { rows: 2, cols: 6, dtype: Dtype::F16, values: Values::Spqr(Box::new(spqr)) };
+    let parts = spqr_layout().encode(&c).unwrap();
+    let hex = |name: &str| parts[name].bytes.iter().map(|byte| format!("{byte:02x}")).collect::<Vec<_>>().join(" ");
+    let expected = [
+        ("column_order", "42 56 02"),
+        ("outlier_gaps", "7d"),
+        ("outlier_values", "00 49 20 cd"),
+        ("scale_codes", "d1 08"),
+        ("scale_grid", "00 34 00 38 00 bc 00 38"),
+        ("weight", "88 c6 fa 88 06"),
+        ("weight_shape", "02 00 00 00 00 00 00 00 06 00 00 00 00 00 00 00 02 00 00 00 00 00 00 00"),
+        ("zero_codes", "f5 01"),
+        ("zero_grid", "00 38 00 34 00 38 00 c0"),
+    ];
+    assert_eq!(parts.keys().map(|name| (*name, hex(name))).collect::<Vec<_>>(), expected.map(|(n, h)| (n, h.into())));
+    let dense = [10.0, -0.125, -1.125, 0.375, 2.25, 1.5, 3.75, -3.25, 2.75, -20.5, 4.375, 2.625];
+    assert_eq!(c.to_dense(), dense);
 }
 
 #[test]
