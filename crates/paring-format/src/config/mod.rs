@@ -71,7 +71,7 @@ pub struct Scheme {
     pub bits: u32,
     /// Whether all zero points are 0 (of unsigned codes: 2^(bits − 1)), and none are stored.
     pub symmetric: bool,
-    /// Whether zero points are fractional, floats or coded by the second level, and not codes. Only `paring-spqr` has it.
+    /// Whether zero points are fractional, floats or coded by the second level, and not codes. Only SpQR layouts have it.
     pub float_zeros: bool,
     /// How scales and zeros are coded again, if they are. Only SpQR layouts have it.
     pub second: Option<SecondLevel>,
