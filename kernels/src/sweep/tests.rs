@@ -4,7 +4,7 @@ use super::*;
 use crate::cholesky::inverse_factor;
 use crate::matmul::Precision;
 
-fn random(seed: u64) -> impl FnMut() -> f32 {
+pub(super) fn random(seed: u64) -> impl FnMut() -> f32 {
     let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
     move || {
         state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);

@@ -188,7 +188,7 @@ multiversion! {
             }
         }
         if let Some(threshold) = threshold {
-            likely_outliers(x, d, rule, gains);
+            gains_of(x, d, rule, gains);
             let (mut sums, mut counts) = ([0f32; LANES], [0f32; LANES]);
             for (x, gain) in x.iter().zip(gains.iter()) {
                 for l in 0..LANES {
@@ -217,9 +217,16 @@ multiversion! {
     }
 }
 
+multiversion! {
+    /// [`gains_of`], for callers that are not compiled for vectors themselves.
+    pub(super) fn gains(x: &[Lane], d: &[f32], rule: &Rule<'_>, out: &mut [Lane]) {
+        gains_of(x, d, rule, out);
+    }
+}
+
 /// By how much the squared errors of a group fall when each weight is left out, its own error included.
 #[inline(always)]
-fn likely_outliers(x: &[Lane], d: &[f32], rule: &Rule<'_>, gains: &mut [Lane]) {
+fn gains_of(x: &[Lane], d: &[f32], rule: &Rule<'_>, gains: &mut [Lane]) {
     // The least and the second least value, likewise at the top, and where the extremes stand.
     let (mut lo, mut lo2, mut hi, mut hi2) =
         ([f32::INFINITY; LANES], [f32::INFINITY; LANES], [f32::NEG_INFINITY; LANES], [f32::NEG_INFINITY; LANES]);

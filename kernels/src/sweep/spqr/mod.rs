@@ -156,6 +156,27 @@ pub fn threshold(relative: f64, weight: &[f32], factor: &[f32], cols: usize) -> 
     (relative * squares.iter().enumerate().map(of).sum::<f64>() / cols as f64) as f32
 }
 
+/// Marks the weights of one group that are likely to be outliers: those without which Σ ((decode(encode(x)) − x) / d)² of
+/// the group, on a single-level grid of its own, falls by more than `threshold` (arXiv 2306.03078, section on outlier
+/// detection). `x` is row-major `[rows, d.len()]`; the marks are 0 or 1, like it.
+///
+/// The sweep does this for every group; here it stands alone for experiments and measurements.
+pub fn likely_outliers(x: &[f32], d: &[f32], rule: &Rule<'_>, threshold: f32) -> Vec<u8> {
+    let width = d.len().max(1);
+    let mut marks = vec![0; x.len()];
+    let (mut columns, mut gains) = (vec![[0f32; lanes::LANES]; width], vec![[0f32; lanes::LANES]; width]);
+    for (x, marks) in x.chunks(lanes::LANES * width).zip(marks.chunks_mut(lanes::LANES * width)) {
+        for (r, row) in x.chunks_exact(width).enumerate() {
+            row.iter().zip(&mut columns).for_each(|(&v, column)| column[r] = v);
+        }
+        lanes::gains(&columns, d, rule, &mut gains);
+        for (r, row) in marks.chunks_exact_mut(width).enumerate() {
+            row.iter_mut().zip(&gains).for_each(|(mark, gain)| *mark = u8::from(gain[r] > threshold));
+        }
+    }
+    marks
+}
+
 /// Sweeps `weight`, row-major `[.., cols]`, in slices of `slice` columns, with the upper triangular factor `u`
 /// `[cols, cols]`, H⁻¹ = UᵀU. About rows·cols² operations, and 60 per weight for its grids.
 ///

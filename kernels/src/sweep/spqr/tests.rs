@@ -184,3 +184,28 @@ fn given_zeros_stay_zeros_on_integer_grids() {
     let differ = made.codes.iter().zip(&plain.codes).filter(|(a, b)| a != b).count();
     assert!(differ * 100 <= rows * cols, "{differ} codes differ");
 }
+
+/// Three grids a row find what leaving out every weight in turn finds.
+#[test]
+fn likely_outliers_are_those_of_the_definition() {
+    let mut next = crate::sweep::tests::random(11);
+    for (rows, width) in [(1, 2), (33, 8), (50, 16), (20, 128)] {
+        // Sums of random numbers, some of them far out.
+        let mut value = || (0..4).map(|_| next()).sum::<f32>() * if next() > 0.9 { 3.0 } else { 1.0 };
+        let x: Vec<f32> = (0..rows * width).map(|_| value()).collect();
+        let d: Vec<f32> = (0..width).map(|_| 0.5 + value().abs()).collect();
+        for rule in rules() {
+            for threshold in [0.01, 0.05, 0.3] {
+                let fast = likely_outliers(&x, &d, &rule, threshold);
+                let plain: Vec<u8> = (x.chunks_exact(width))
+                    .flat_map(|x| reference::likely_outliers(x, &d, &rule, threshold))
+                    .map(u8::from)
+                    .collect();
+                // A gain that is the difference of two sums may fall on the other side of the threshold.
+                let differ = fast.iter().zip(&plain).filter(|(a, b)| a != b).count();
+                assert!(differ * 1000 <= rows * width, "{differ} of {rows}x{width} at {threshold}: {rule:?}");
+                assert!(rows < 30 || threshold > 0.2 || fast.contains(&1));
+            }
+        }
+    }
+}
