@@ -81,7 +81,8 @@ impl Layout for ParingSpqr {
         let zero_kind = match coded(|second| second.zero_bits) {
             Some(kind) => kind,
             None if scheme.symmetric => Kind::Constant((1u32 << (bits - 1)) as f32),
-            None if scheme.float_zeros => Kind::Plain,
+            // A matrix with a rounded zero that is none of the codes has floats, whatever the others have.
+            None if scheme.float_zeros || parts.contains_key(ZEROS.plain) => Kind::Plain,
             None => Kind::Integers(bits),
         };
         let first = if scale_kind == Kind::Plain { SCALES.plain } else { SCALES.grid };

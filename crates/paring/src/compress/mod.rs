@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use paring_format::Checkpoint;
-use paring_model::decoder::Decoder;
+use paring_model::decoder::{Decoder, LinearInfo};
 
 use crate::corpus::Windows;
 use crate::hidden::Hidden;
@@ -72,6 +72,14 @@ impl Job {
         for linear in (0..self.decoder.blocks()).flat_map(|i| self.decoder.linears(i)) {
             if selection.contains(&linear.name) {
                 recipe.check_cols(&linear.name, linear.cols)?;
+                let tiles = linear.rows.is_multiple_of(16) && linear.cols.is_multiple_of(16) && linear.cols < 1 << 15;
+                if self.plan.format.as_deref() == Some(output::SPQR_HF) && !tiles {
+                    let LinearInfo { name, rows, cols, .. } = &linear;
+                    return Err(Error::Plan(format!(
+                        "{name}: [{rows}, {cols}] is not made of tiles of 16 by 16 with less than 32768 columns, as \
+                        --format spqr needs"
+                    )));
+                }
             }
         }
         Ok(selection)
@@ -88,6 +96,9 @@ pub fn run(mut job: Job, observer: &mut dyn Observer, clock: &mut Clock) -> Resu
     let start = Instant::now();
     let selection = job.check()?;
     let output = output::Output::create(&job)?;
+    if let Some(spqr) = &mut job.plan.recipe.spqr {
+        spqr.added_outliers = job.plan.format.as_deref() == Some(output::SPQR_HF);
+    }
     let mut notes = Vec::new();
     if let Some(share) = job.plan.outlier_share {
         let threshold = threshold::choose(&job, &selection, share, clock)?;

@@ -7,15 +7,18 @@ use paring_format::checkpoint::CONFIG;
 use paring_format::compressed::digest;
 use paring_format::layouts::{self, Layout};
 use paring_format::writer::{COMPANIONS, REPORT, Tensor};
-use paring_format::{Checkpoint, Compressed, Part, QuantConfig, Scheme, SecondLevel, Strategy, Values, Writer};
+use paring_format::{Checkpoint, Compressed, Dtype, Part, QuantConfig, Scheme, SecondLevel, Strategy, Values, Writer};
 use rayon::prelude::*;
 use serde_json::json;
 use xxhash_rust::xxh3::xxh3_64;
 
 use super::Job;
-use crate::plan::{ActOrder, Plan};
+use crate::plan::{ActOrder, Plan, Rounding, Spqr};
 use crate::report::{Clock, Report, Stage};
 use crate::{Error, Result};
+
+/// The layout of transformers and spqr_quant.
+pub(super) const SPQR_HF: &str = "spqr";
 
 /// The layout that a plan writes its linears in.
 pub(super) fn layout_for(plan: &Plan) -> Result<&'static dyn Layout> {
@@ -32,10 +35,14 @@ pub(super) fn layout_for(plan: &Plan) -> Result<&'static dyn Layout> {
         return fail(format!("--format {name}: unknown; known: {known}"));
     };
     match rounding {
-        Some(_) if plan.recipe.spqr.is_some() && !["paring-spqr", "dense"].contains(&name) => {
-            fail(format!("--format {name} cannot hold SpQR's fractional zeros and outliers; use paring-spqr or dense"))
-        }
-        Some(_) if plan.recipe.spqr.is_none() && name == "paring-spqr" => {
+        Some(_) if plan.recipe.spqr.is_some() && !["paring-spqr", SPQR_HF, "dense"].contains(&name) => fail(format!(
+            "--format {name} cannot hold SpQR's fractional zeros and outliers; use paring-spqr, spqr or dense"
+        )),
+        Some(r) if name == SPQR_HF && plan.recipe.spqr.as_ref().is_some_and(|s| !fits_spqr_hf(&r, s)) => fail(format!(
+            "--format {name} holds one configuration: --wbits 3 --groupsize 16 --qq-scale-bits 3 --qq-zero-bits 3 \
+            --qq-groupsize 16, without --sym, --round-zero and --keep-last-columns"
+        )),
+        Some(_) if plan.recipe.spqr.is_none() && ["paring-spqr", SPQR_HF].contains(&name) => {
             fail(format!("--format {name} is for --method spqr"))
         }
         None if name != "dense" => fail(format!("--format {name} holds codes; pruning alone writes dense weights")),
@@ -51,9 +58,31 @@ pub(super) fn layout_for(plan: &Plan) -> Result<&'static dyn Layout> {
     }
 }
 
+/// Whether the layout of transformers and spqr_quant holds what these choices make.
+fn fits_spqr_hf(r: &Rounding, s: &Spqr) -> bool {
+    let coded = s.scale_bits == Some(3) && s.zero_bits == Some(3) && s.second_rows == 16;
+    let plain = !r.symmetric && !s.round_zero && s.keep_last_columns == 0;
+    r.bits == 3 && r.group_size == Some(16) && coded && plain
+}
+
+/// Floats as a type that may not reach as far. Errors on a number that becomes infinite.
+fn cast(values: &[f32], dtype: Dtype, tensor: &str) -> Result<Vec<f32>> {
+    let cast: Vec<f32> = values.iter().map(|&v| dtype.round(v)).collect();
+    match cast.iter().zip(values).position(|(to, from)| from.is_finite() && !to.is_finite()) {
+        None => Ok(cast),
+        Some(at) => Err(Error::Plan(format!(
+            "{tensor}: {} (element {at}) is no number of {dtype}, which --format {SPQR_HF} asks for",
+            values[at]
+        ))),
+    }
+}
+
 /// The scheme that says how the linears are stored; `None` when they are dense.
 fn scheme_for(plan: &Plan, layout: &dyn Layout) -> Option<Scheme> {
     let rounding = plan.recipe.rounding.filter(|_| layout.name() != layouts::DENSE.name())?;
+    if layout.name() == SPQR_HF {
+        return Some(Scheme::spqr(vec!["Linear".into()]));
+    }
     let spqr = plan.recipe.spqr.as_ref();
     let zero_bits = spqr.and_then(|s| s.zero_bits_used(&rounding));
     let coded = spqr.filter(|s| s.scale_bits.is_some() || zero_bits.is_some());
@@ -118,6 +147,10 @@ pub(super) struct Output {
     made: Vec<Made>,
     /// Linears left dense although the others are quantized.
     dense: Vec<String>,
+    /// The type that all floats are written in, where the layout asks for one.
+    cast: Option<Dtype>,
+    /// Full names and lengths of the one-dimensional tensors of linears, where the config lists them.
+    lengths: Vec<(String, usize)>,
 }
 
 impl Output {
@@ -134,6 +167,8 @@ impl Output {
             closed: 0,
             made: Vec::new(),
             dense: Vec::new(),
+            cast: (layout.name() == SPQR_HF).then_some(Dtype::F16),
+            lengths: Vec::new(),
         })
     }
 
@@ -147,13 +182,21 @@ impl Output {
 
     /// Adds a compressed linear to the open shard.
     pub(super) fn put(&mut self, encoded: Encoded) {
+        if self.cast.is_some() {
+            let vectors = encoded.tensors.iter().filter(|t| t.shape.len() == 1);
+            self.lengths.extend(vectors.map(|t| (t.name.clone(), t.shape[0])));
+        }
         self.shard.extend(encoded.tensors);
         self.made.push(encoded.made);
     }
 
     /// Adds a linear that is not compressed.
-    pub(super) fn keep(&mut self, module: &str, c: Compressed) -> Result<()> {
-        let dense = c.to_dense();
+    pub(super) fn keep(&mut self, module: &str, mut c: Compressed) -> Result<()> {
+        let mut dense = c.to_dense();
+        if let Some(dtype) = self.cast.filter(|&dtype| dtype != c.dtype) {
+            dense = cast(&dense, dtype, module)?;
+            c = Compressed { dtype, values: Values::Dense(dense.clone()), ..c };
+        }
         let encoded = Encoded::new(module, &densified(&c).unwrap_or(c), &dense, layouts::DENSE)?;
         self.put(encoded);
         self.dense.push(module.to_string());
@@ -162,10 +205,15 @@ impl Output {
 
     /// Adds a tensor of the input, byte for byte.
     pub(super) fn copy(&mut self, from: &Checkpoint, name: &str) -> Result<()> {
-        let bytes = from.read(name)?;
+        let mut bytes = from.read(name)?;
         let info = from.info(name).ok_or_else(|| Error::Plan(format!("{name} is gone from the checkpoint")))?;
+        let mut dtype = info.dtype;
+        if let Some(to) = self.cast.filter(|&to| to != dtype && dtype.is_weight()) {
+            bytes = to.encode(&cast(&dtype.decode_f32(&bytes), to, name)?);
+            dtype = to;
+        }
         self.made.push(Made::Copied { name: name.to_string(), digest: xxh3_64(&bytes) });
-        self.shard.push(Tensor { name: name.to_string(), dtype: info.dtype, shape: info.shape.clone(), bytes });
+        self.shard.push(Tensor { name: name.to_string(), dtype, shape: info.shape.clone(), bytes });
         Ok(())
     }
 
@@ -199,10 +247,20 @@ impl Output {
         if let Some(object) = config.as_object_mut() {
             object.shift_remove("quantization_config");
             object.shift_remove("compression_config");
+            if let Some(dtype) = self.cast {
+                // Whichever of the two names the config has.
+                let key = if object.contains_key("dtype") { "dtype" } else { "torch_dtype" };
+                debug_assert_eq!(dtype, Dtype::F16);
+                object.insert(key.into(), "float16".into());
+            }
             if let Some(scheme) = self.scheme {
                 let mut ignore = vec!["lm_head".to_string()];
                 ignore.extend(self.dense);
-                let quant = QuantConfig::new(vec![("group_0".into(), scheme)], ignore);
+                let lengths = self.lengths.iter().map(|(name, length)| (name.as_str(), *length));
+                let quant = match self.cast {
+                    Some(_) => QuantConfig::spqr(lengths, ignore),
+                    None => QuantConfig::new(vec![("group_0".into(), scheme)], ignore),
+                };
                 object.insert("quantization_config".into(), quant.to_json());
             }
         }

@@ -10,7 +10,7 @@ use paring_model::fan::Fan;
 use paring_model::weight::Dense;
 use rayon::prelude::*;
 
-use super::output::{Encoded, Output};
+use super::output::{Encoded, Output, SPQR_HF};
 use super::select::Selection;
 use super::{Job, Observer};
 use crate::Result;
@@ -91,7 +91,9 @@ impl<'a> Compressor<'a> {
         let start = Instant::now();
         let read = |linear: &&LinearInfo| {
             let original = self.job.checkpoint.read_linear(&linear.name, linear.rows, linear.cols)?;
-            Ok((original.to_dense(), original.dtype))
+            // The layout of spqr_quant has half-precision floats only.
+            let half = self.job.plan.format.as_deref() == Some(SPQR_HF);
+            Ok((original.to_dense(), if half { Dtype::F16 } else { original.dtype }))
         };
         let originals: Vec<(Vec<f32>, Dtype)> = chosen.par_iter().map(read).collect::<Result<_>>()?;
         clock.add(Stage::Read, start, 0.0);

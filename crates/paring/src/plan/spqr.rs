@@ -44,7 +44,7 @@ pub struct Spqr {
     pub per_channel: bool,
     /// Last columns in the order of visit that are corrected but kept as they are.
     pub keep_last_columns: usize,
-    /// Outliers are stored as differences from their codes, as the layout `spqr` has them.
+    /// Outliers are stored as differences from their codes; a run sets this when its layout `spqr` has them so.
     pub added_outliers: bool,
 }
 
