@@ -148,7 +148,7 @@ class Module:
         scales = self.statistic("weight_scale", "scale", second.get("scale_bits"), rows, groups)
         if weights["symmetric"]:
             zeros = np.full((rows, groups), 2 ** (bits - 1), np.float32)
-        elif weights["zero_point"] == "integer":
+        elif weights["zero_point"] == "integer" and not self.has("weight_zero_point"):
             zeros = self.stream("zero_codes", rows * groups, bits).reshape(rows, groups).astype(np.float32)
         else:
             zeros = self.statistic("weight_zero_point", "zero", second.get("zero_bits"), rows, groups)

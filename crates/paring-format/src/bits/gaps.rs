@@ -127,4 +127,20 @@ mod tests {
         assert!(decode(&[], 1, 0, 1).unwrap().is_empty());
         assert!(decode(&[], 1, usize::MAX, 1).is_err());
     }
+
+    /// Gaps against compressed sparse rows with 16 bits a column and 32 bits a row.
+    #[test]
+    fn gaps_are_never_larger_than_sparse_rows() {
+        let mut rng = Rng(9);
+        for cols in [1usize, 40, 4096, 65536, 131070] {
+            for share in [1, 30, 4000, 65536, 1 << 20] {
+                let rows = 20;
+                let at: Vec<u32> = (0..(rows * cols) as u32).filter(|_| rng.below(share) == 0).collect();
+                for width in [best_width(&at), 16] {
+                    let sparse = 16 * at.len() as u64 + 32 * (rows as u64 + 1);
+                    assert!(bits(&at, width) <= sparse, "{cols} {share}");
+                }
+            }
+        }
+    }
 }

@@ -127,22 +127,6 @@ fn the_formula_counts_what_is_stored() {
     assert_eq!(of(&c).formula_bits(64, 256, Dtype::F16), 3.0 + 6.0 / 16.0 + 64.0 / 256.0);
 }
 
-/// Gaps against compressed sparse rows with 16 bits a column and 32 bits a row.
-#[test]
-fn gaps_are_never_larger_than_sparse_rows() {
-    let mut rng = Rng(9);
-    for cols in [1usize, 40, 4096, 65536, 131070] {
-        for share in [1, 30, 4000, 65536, 1 << 20] {
-            let rows = 20;
-            let at: Vec<u32> = (0..(rows * cols) as u32).filter(|_| rng.below(share) == 0).collect();
-            for width in [crate::bits::gaps::best_width(&at), 16] {
-                let sparse = 16 * at.len() as u64 + 32 * (rows as u64 + 1);
-                assert!(crate::bits::gaps::bits(&at, width) <= sparse, "{cols} {share}");
-            }
-        }
-    }
-}
-
 #[test]
 fn damaged_parts_are_named() {
     // 3 x 7 codes of 3 bits leave one bit over, as do most of the other streams.
