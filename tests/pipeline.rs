@@ -22,6 +22,10 @@ fn options(run: &Value) -> String {
             }
             "prunem" => String::new(),
             "act_order" => " --actorder group".to_string(),
+            key if key.starts_with("qq_") || ["outlier_threshold", "percdamp"].contains(&key) => {
+                format!(" --{key} {value}")
+            }
+            "permutation_order" => format!(" --{key} {}", value.as_str().unwrap()),
             "true_sequential" => " --true-sequential".to_string(),
             other => panic!("a setting {other}"),
         };
@@ -32,7 +36,7 @@ fn options(run: &Value) -> String {
 /// Compares one run; `None` when it is the driver's.
 fn difference(sandbox: &Sandbox, run: &Value, seqlen: u64) -> Option<String> {
     let (id, method) = (run["id"].as_str().unwrap(), run["method"].as_str().unwrap());
-    let command = if method == "gptq" { "quantize" } else { "sparsify" };
+    let command = if ["gptq", "spqr"].contains(&method) { "quantize" } else { "sparsify" };
     let options = options(run);
     sandbox.ok(&format!(
         "{command} model calib.safetensors --method {method} --nsamples 8 --seqlen {seqlen} --quiet --out {id}{options}"
@@ -54,6 +58,13 @@ fn difference(sandbox: &Sandbox, run: &Value, seqlen: u64) -> Option<String> {
     if elements != 15_360 || off as f64 > 0.002 * elements as f64 {
         return Some(format!("{id}: {off} of {elements} weights differ"));
     }
+    if let Some(bits) = run["average_bits"].as_f64() {
+        let report = json_file(&sandbox.path(&format!("{id}/paring.json")));
+        let published = report["report"]["published_bits"].as_f64().unwrap();
+        if format!("{published:.2}") != format!("{bits:.2}") {
+            return Some(format!("{id}: {published} bits by the published formula, expected {bits}"));
+        }
+    }
     let (want, have) = (run["perplexity"].as_f64().unwrap(), sandbox.perplexity(id));
     ((have / want - 1.0).abs() > 1e-4).then(|| format!("{id}: perplexity {have}, expected {want}"))
 }
@@ -65,7 +76,7 @@ fn the_published_drivers() {
     let (want, have) = (index["dense_perplexity"].as_f64().unwrap(), sandbox.perplexity("model"));
     assert!((have / want - 1.0).abs() < 1e-4, "dense: perplexity {have}, expected {want}");
     let runs = index["runs"].as_array().unwrap();
-    assert_eq!(runs.len(), 6);
+    assert_eq!(runs.len(), 8);
     let seqlen = index["seqlen"].as_u64().unwrap();
     let different: Vec<String> = runs.iter().filter_map(|run| difference(&sandbox, run, seqlen)).collect();
     assert!(different.is_empty(), "{}", different.join("\n"));

@@ -158,3 +158,31 @@ fn every_case_of_the_published_implementation() {
     let failures: Vec<String> = cases.iter().filter_map(check).collect();
     assert!(failures.is_empty(), "{} of {} cases:\n{}", failures.len(), cases.len(), failures.join("\n"));
 }
+
+#[test]
+fn average_bits_are_those_that_the_published_driver_prints() {
+    let text = std::fs::read_to_string(folder().join("average_bits.json")).unwrap();
+    let cases: Vec<Value> = serde_json::from_str(&text).unwrap();
+    assert!(cases.len() > 100, "{} cases", cases.len());
+    for case in &cases {
+        let count = |key: &str| case[key].as_u64();
+        let rounding = crate::plan::Rounding {
+            bits: count("wbits").unwrap() as u32,
+            group_size: count("groupsize").map(|g| g as usize),
+            symmetric: false,
+            mse: false,
+            static_groups: false,
+            act_order: crate::plan::ActOrder::None,
+        };
+        let spqr = Spqr {
+            scale_bits: count("qq_scale_bits").map(|b| b as u32),
+            zero_bits: count("qq_zero_bits").map(|b| b as u32),
+            second_rows: count("qq_groupsize").unwrap() as usize,
+            round_zero: case["round_zero"].as_bool().unwrap(),
+            ..Spqr::default()
+        };
+        let bits = super::average_bits(&rounding, &spqr, case["global_ol_n_share"].as_f64().unwrap());
+        // The driver rounds to two decimals, a half to the even one; so does the formatting of numbers.
+        assert_eq!(format!("{bits:.2}"), format!("{:.2}", case["average_bits"].as_f64().unwrap()), "{case}");
+    }
+}
