@@ -88,6 +88,23 @@ fn a_group_wider_than_the_matrix_is_a_row() {
     assert_eq!(spqr_layout().decode(&scheme, &spqr_layout().encode(&c).unwrap()).unwrap(), c);
 }
 
+/// Where zeros are whole numbers, but those of one matrix are not all codes, it has them as floats.
+#[test]
+fn whole_zeros_that_are_no_codes() {
+    let mut rng = Rng(3);
+    let whole = rng.spqr(4, 12, Dtype::F16, &Kind { group_size: 6, zeros: Zeros::Integers, ..Kind::published() });
+    let floats = rng.spqr(4, 12, Dtype::F16, &Kind { group_size: 6, zeros: Zeros::Float, ..Kind::published() });
+    let scheme = Scheme::of(&whole, "paring-spqr", vec![]);
+    assert!(!scheme.float_zeros);
+    for c in [&whole, &floats] {
+        assert_eq!(&spqr_layout().decode(&scheme, &spqr_layout().encode(c).unwrap()).unwrap(), c);
+    }
+    let mut both = spqr_layout().encode(&whole).unwrap();
+    both.extend(spqr_layout().encode(&floats).unwrap().remove_entry("weight_zero_point"));
+    let text = spqr_layout().decode(&scheme, &both).unwrap_err().to_string();
+    assert!(text.contains("zero_codes: the module has it"), "{text}");
+}
+
 #[test]
 fn far_apart_and_wide() {
     let mut rng = Rng(5);
