@@ -75,10 +75,19 @@ impl Spqr {
         let groups = self.groups(cols);
         let (scales, zeros) = (self.scales.values(rows, groups, dtype), self.zeros.values(rows, groups, dtype));
         let mut dense = Vec::with_capacity(self.codes.len());
+        // Every value that a code of the group can have: mostly fewer than the group has weights.
+        let mut levels = [0f32; 256];
+        let count = 1 << self.bits.min(8);
         for (row, codes) in self.codes.chunks_exact(cols.max(1)).enumerate() {
             for (group, codes) in codes.chunks(self.group_size.max(1)).enumerate() {
                 let (scale, zero) = (scales[row * groups + group], zeros[row * groups + group]);
-                dense.extend(codes.iter().map(|&code| dtype.round(scale * dtype.round(f32::from(code) - zero))));
+                let value = |code: u8| dtype.round(scale * dtype.round(f32::from(code) - zero));
+                if count > codes.len() {
+                    dense.extend(codes.iter().map(|&code| value(code)));
+                    continue;
+                }
+                (0..=255u8).zip(&mut levels[..count]).for_each(|(code, level)| *level = value(code));
+                dense.extend(codes.iter().map(|&code| levels[usize::from(code)]));
             }
         }
         dense
