@@ -95,7 +95,6 @@ fn scheme_for(plan: &Plan, layout: &dyn Layout) -> Option<Scheme> {
         second: coded.map(|s| SecondLevel { scale_bits: s.scale_bits, zero_bits, rows: s.second_rows }),
         strategy: rounding.group_size.map_or(Strategy::Channel, Strategy::Group),
         actorder: (rounding.act_order == ActOrder::Static).then(|| "static".into()),
-        ..Scheme::dense()
     })
 }
 

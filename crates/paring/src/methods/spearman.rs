@@ -45,7 +45,7 @@ mod tests {
     fn columns_that_rank_alike_are_neighbours() {
         // Columns 0, 2 and 4 rise, 1 and 3 fall; the scale of a column does not matter, nor does its mean.
         let column = |j: usize, r: usize| {
-            let way = if j % 2 == 0 { 1.0 } else { -1.0 };
+            let way = if j.is_multiple_of(2) { 1.0 } else { -1.0 };
             way * (r as f32 + 0.3 * ((r * (j + 1)) % 3) as f32) * (j + 1) as f32 + j as f32
         };
         let (rows, cols) = (12, 5);

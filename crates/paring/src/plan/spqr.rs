@@ -70,7 +70,7 @@ impl Spqr {
     /// Bits of a zero's code as the rounding leaves them: zeros that are constant, or rounded and narrow enough as they
     /// are, are not coded again.
     pub fn zero_bits_used(&self, rounding: &Rounding) -> Option<u32> {
-        self.zero_bits.filter(|&bits| !rounding.symmetric && !(self.round_zero && bits >= rounding.bits))
+        self.zero_bits.filter(|&bits| !(rounding.symmetric || self.round_zero && bits >= rounding.bits))
     }
 
     pub(super) fn check(&self, rounding: Option<&Rounding>) -> Result<()> {

@@ -76,7 +76,7 @@ impl Rule<'_> {
     /// Width of a zero's code, when zeros are coded again: not where they are constant, nor where they are integers that
     /// are narrow enough as they are.
     pub fn zero_bits(&self) -> Option<u32> {
-        self.second.zero_bits.filter(|&bits| !self.symmetric && !(self.round_zero && bits >= self.bits))
+        self.second.zero_bits.filter(|&bits| !(self.symmetric || self.round_zero && bits >= self.bits))
     }
 
     /// Rows that one task must see together.
