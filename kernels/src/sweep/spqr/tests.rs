@@ -139,8 +139,8 @@ fn constants_are_exact() {
     for rule in rules().into_iter().filter(|r| r.per_channel && r.stored == Precision::F32) {
         let made = sweep(w.clone(), cols, cols, &u, &rule);
         let free = rule.second.scale_bits.is_none();
-        for i in 0..3 * cols {
-            let off = (made.weight[i] - w[i]).abs();
+        for (i, (made, w)) in made.weight.iter().zip(&w).take(3 * cols).enumerate() {
+            let off = (made - w).abs();
             // With coded scales the best of the pairs of codes is taken.
             assert!(if free { off < 1e-6 } else { off < 0.06 }, "{off} at {i}: {rule:?}");
         }
