@@ -68,7 +68,8 @@ pub fn run(input: &Path, output: &Path, recipe: &Recipe, sequences: Option<usize
         None => (None, None),
         Some(h) => {
             let change: Vec<f32> = dense.iter().zip(&weight).map(|(a, b)| a - b).collect();
-            let (loss, all) = (quadratic(&change, h, cols), quadratic(&weight, h, cols));
+            let (loss, all) =
+                (quadratic(&change, h, cols, Precision::F32), quadratic(&weight, h, cols, Precision::F32));
             (Some(loss), Some(if all > 0.0 { loss / all } else { 0.0 }))
         }
     };

@@ -1,5 +1,7 @@
 //! Tiles of 64 queries, each a task: two matrix products and a vectorised softmax over the keys up to the diagonal.
 
+use std::array::from_fn;
+
 use faer::linalg::matmul::matmul;
 use faer::{Accum, MatMut, MatRef, Par};
 use rayon::prelude::*;
@@ -18,66 +20,63 @@ pub(super) struct Shape {
     pub scale: f32,
 }
 
-multiversion! {
-    /// Softmax of each row of `scores [rows, keys]` over its first `first + row + 1` elements; the rest becomes 0.
-    fn softmax(scores: &mut [f32], keys: usize, first: usize) {
-        for (row, scores) in scores.chunks_exact_mut(keys).enumerate() {
-            let (seen, unseen) = scores.split_at_mut(first + row + 1);
-            // Sixteen running maxima and sums: a fixed order that vectorises.
-            let mut top = [f32::NEG_INFINITY; 16];
-            let mut chunks = seen.chunks_exact(16);
-            for chunk in &mut chunks {
-                for (t, &s) in top.iter_mut().zip(chunk) {
-                    *t = if s > *t { s } else { *t };
-                }
-            }
-            let mut max = f32::NEG_INFINITY;
-            for &s in top.iter().chain(chunks.remainder()) {
-                max = if s > max { s } else { max };
-            }
-            let mut sums = [0f32; 16];
-            let mut chunks = seen.chunks_exact_mut(16);
-            for chunk in &mut chunks {
-                for (t, s) in sums.iter_mut().zip(chunk) {
-                    *s = simd::exp(*s - max);
-                    *t += *s;
-                }
-            }
-            let mut total = 0f32;
-            for s in chunks.into_remainder() {
-                *s = simd::exp(*s - max);
-                total += *s;
-            }
-            for s in sums {
-                total += s;
-            }
-            let factor = 1.0 / total;
-            for s in seen {
-                *s *= factor;
-            }
-            unseen.fill(0.0);
+/// The output rows of one tile of queries of one sequence, which a task computes head by head.
+pub(super) struct Task<'a> {
+    pub sequence: usize,
+    /// Position of the first query.
+    pub first: usize,
+    pub rows: usize,
+    /// `[rows, heads · dim]`.
+    pub out: &'a mut [f32],
+}
+
+/// Cuts `out [batch, time, heads · dim]` into tasks, those of a sequence in order.
+pub(super) fn tasks<'a>(shape: &Shape, out: &'a mut [f32]) -> Vec<Task<'a>> {
+    let width = shape.heads * shape.dim;
+    let mut tasks = Vec::with_capacity(shape.batch * shape.time.div_ceil(TILE));
+    for (sequence, out) in out.chunks_exact_mut(shape.time * width).enumerate() {
+        for (i, out) in out.chunks_mut(TILE * width).enumerate() {
+            tasks.push(Task { sequence, first: i * TILE, rows: out.len() / width, out });
         }
+    }
+    tasks
+}
+
+multiversion! {
+    /// Turns the scores of one query into e^((score − the largest) · scale) over the first `keys` elements and 0
+    /// elsewhere, and returns their sum.
+    pub(super) fn softmax(scores: &mut [f32], keys: usize, scale: f32) -> f32 {
+        let (seen, unseen) = scores.split_at_mut(keys);
+        unseen.fill(0.0);
+        // Sixteen running maxima and sums: a fixed order that vectorises.
+        let (chunks, rest) = seen.as_chunks_mut::<16>();
+        let mut top = [f32::NEG_INFINITY; 16];
+        for chunk in &*chunks {
+            top = from_fn(|i| if chunk[i] * scale > top[i] { chunk[i] * scale } else { top[i] });
+        }
+        let mut max = f32::NEG_INFINITY;
+        for s in rest.iter().map(|s| s * scale).chain(top) {
+            max = if s > max { s } else { max };
+        }
+        let mut totals = [0f32; 16];
+        for chunk in chunks {
+            *chunk = from_fn(|i| simd::exp(chunk[i] * scale - max));
+            totals = from_fn(|i| totals[i] + chunk[i]);
+        }
+        for s in &mut *rest {
+            *s = simd::exp(*s * scale - max);
+        }
+        rest.iter().chain(&totals).sum()
     }
 }
 
 pub(super) fn causal(shape: &Shape, q: &[f32], k: &[f32], v: &[f32]) -> Vec<f32> {
     let &Shape { batch, time, heads, groups, dim, scale } = shape;
-    let tiles = time.div_ceil(TILE);
     let mut out = vec![0.0; batch * time * heads * dim];
-    // A task owns the output rows of one tile of one sequence and does its heads in turn.
-    let rows_of = |i: usize| TILE.min(time - i % tiles * TILE);
-    let mut tasks = Vec::with_capacity(batch * tiles);
-    let mut rest = out.as_mut_slice();
-    for i in 0..batch * tiles {
-        let (head, tail) = rest.split_at_mut(rows_of(i) * heads * dim);
-        tasks.push((i, head));
-        rest = tail;
-    }
-    tasks.into_par_iter().rev().with_max_len(1).for_each(|(i, out)| {
-        let (sequence, first) = (i / tiles, i % tiles * TILE);
-        let rows = rows_of(i);
+    tasks(shape, &mut out).into_par_iter().rev().with_max_len(1).for_each(|Task { sequence, first, rows, out }| {
         let keys = first + rows;
-        let mut scores = vec![0.0f32; rows * keys];
+        let mut scores = vec![0f32; rows * keys];
+        let mut sums = vec![0f32; rows];
         for head in 0..heads {
             let group = head / (heads / groups);
             let view = |x, at: usize, rows: usize, width: usize| {
@@ -89,12 +88,23 @@ pub(super) fn causal(shape: &Shape, q: &[f32], k: &[f32], v: &[f32]) -> Vec<f32>
             let key = view(k, 0, keys, groups).subcols(group * dim, dim);
             let value = view(v, 0, keys, groups).subcols(group * dim, dim);
             let target = MatMut::from_row_major_slice_mut(&mut scores, rows, keys);
-            matmul(target, Accum::Replace, queries, key.transpose(), scale, Par::Seq);
-            softmax(&mut scores, keys, first);
-            let out = MatMut::from_row_major_slice_mut(&mut *out, rows, heads * dim).subcols_mut(head * dim, dim);
+            matmul(target, Accum::Replace, queries, key.transpose(), 1.0, Par::Seq);
+            for (row, (scores, sum)) in scores.chunks_exact_mut(keys).zip(&mut sums).enumerate() {
+                *sum = softmax(scores, first + row + 1, scale);
+            }
+            let target = MatMut::from_row_major_slice_mut(&mut *out, rows, heads * dim).subcols_mut(head * dim, dim);
             let scores = MatRef::from_row_major_slice(&scores, rows, keys);
-            matmul(out, Accum::Replace, scores, value, 1.0, Par::Seq);
+            matmul(target, Accum::Replace, scores, value, 1.0, Par::Seq);
+            divide(&mut out[head * dim..], heads * dim, dim, &sums);
         }
     });
     out
+}
+
+/// Divides the first `dim` elements of each row of `out [rows, width]` by the row's sum.
+pub(super) fn divide(out: &mut [f32], width: usize, dim: usize, sums: &[f32]) {
+    for (row, sum) in out.chunks_mut(width).zip(sums) {
+        let factor = 1.0 / sum;
+        row[..dim].iter_mut().for_each(|v| *v *= factor);
+    }
 }

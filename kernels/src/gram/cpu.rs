@@ -30,7 +30,10 @@ fn add_f32(sums: &mut [f32], x: &[f32], dim: usize) {
 }
 
 /// Twice the lower triangle, with half of the diagonal, stands for the whole of H: half the work of W H.
-pub(super) fn quadratic(w: &[f32], h: &[f32], n: usize) -> f64 {
+pub(super) fn quadratic(w: &[f32], h: &[f32], n: usize, precision: Precision) -> f64 {
+    if precision == Precision::Bf16 && bf16::available() {
+        return bf16::quadratic(w, h, n);
+    }
     let mut half = h.to_vec();
     (0..n).for_each(|i| half[i * n + i] *= 0.5);
     let mut product = vec![0f32; w.len()];

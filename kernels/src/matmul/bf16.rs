@@ -13,7 +13,7 @@ use crate::simd::{self, multiversion};
 /// Rows of the left operand per tile.
 const MR: usize = 6;
 /// Rows of the right operand per tile: four registers of 16.
-const NR: usize = 64;
+pub(crate) const NR: usize = 64;
 /// Pairs of k per pass: a panel of the right operand (KC · NR · 4 bytes) stays in the first-level cache.
 const KC: usize = 112;
 /// Left rows per task: a multiple of [`MR`] whose words fit the second-level cache.
@@ -40,10 +40,10 @@ pub(crate) struct Panels {
 }
 
 multiversion! {
-    /// Packs up to [`NR`] rows of `x [.., cols]` into one panel `[pairs, NR]`.
-    fn pack_panel(panel: &mut [u32], x: &[f32], cols: usize) {
-        for (row, x) in x.chunks_exact(cols).enumerate() {
-            for (pair, x) in x.chunks(2).enumerate() {
+    /// Packs columns `first..first + cols` of up to [`NR`] rows of `x [.., width]` into one panel `[pairs, NR]`.
+    pub(crate) fn pack_panel(panel: &mut [u32], x: &[f32], width: usize, first: usize, cols: usize) {
+        for (row, x) in x.chunks_exact(width).enumerate() {
+            for (pair, x) in x[first..][..cols].chunks(2).enumerate() {
                 let high = if x.len() == 2 { simd::bf16_bits(x[1]) } else { 0 };
                 panel[pair * NR + row] = simd::bf16_bits(x[0]) | (high << 16);
             }
@@ -51,24 +51,24 @@ multiversion! {
     }
 }
 
-multiversion! {
-    /// One word for each pair of a row's values; the missing second half of an odd row is zero.
-    fn pair_up(words: &mut [u32], x: &[f32]) {
-        let (pairs, odd) = x.as_chunks::<2>();
-        for (word, [low, high]) in words.iter_mut().zip(pairs) {
-            *word = simd::bf16_bits(*low) | (simd::bf16_bits(*high) << 16);
-        }
-        if let [last] = odd {
-            words[pairs.len()] = simd::bf16_bits(*last);
-        }
+/// One word for each pair of a row's values; the missing second half of an odd row is zero. Subnormal numbers become
+/// zero, as which the products take them anyway.
+pub(crate) fn pair_up(words: &mut [u32], x: &[f32]) {
+    assert!(words.len() == x.len().div_ceil(2));
+    #[cfg(target_arch = "x86_64")]
+    {
+        // SAFETY: callers ask `available` first; there is a word for each pair.
+        unsafe { x86::pair_up(words, x) }
     }
+    #[cfg(not(target_arch = "x86_64"))]
+    unreachable!("`available` is false on this architecture");
 }
 
 multiversion! {
-    /// Packs columns `first..first + count` of `x [tokens, dim]` into one panel `[pairs of tokens, width]`.
-    fn pack_columns(panel: &mut [u32], x: &[f32], dim: usize, first: usize, count: usize, width: usize) {
+    /// Packs columns `first..first + count` of `x [tokens, dim]` into one panel `[pairs of tokens, NR]`.
+    pub(crate) fn pack_columns(panel: &mut [u32], x: &[f32], dim: usize, first: usize, count: usize) {
         let tokens = x.len() / dim;
-        for (pair, words) in panel.chunks_exact_mut(width).enumerate() {
+        for (pair, words) in panel.chunks_exact_mut(NR).enumerate() {
             let low = &x[2 * pair * dim + first..][..count];
             if 2 * pair + 1 < tokens {
                 let high = &x[(2 * pair + 1) * dim + first..][..count];
@@ -91,7 +91,7 @@ impl Panels {
         let pairs = cols.div_ceil(2);
         let mut words = vec![0; rows.div_ceil(NR) * pairs * NR];
         words.par_chunks_exact_mut(pairs * NR).zip(values.par_chunks(NR * cols)).for_each(|(panel, x)| {
-            pack_panel(panel, x, cols);
+            pack_panel(panel, x, cols, 0, cols);
         });
         Self { rows, cols, words }
     }
@@ -133,33 +133,34 @@ impl Panels {
 }
 
 /// The left operand: the word of `row` and `pair` is at `row · self.row + pair · self.pair`.
-struct Left<'a> {
-    words: &'a [u32],
-    row: usize,
-    pair: usize,
+pub(crate) struct Left<'a> {
+    pub words: &'a [u32],
+    pub row: usize,
+    pub pair: usize,
 }
 
 /// Where a block of products goes: `rows × cols` with the given row stride.
-struct Target {
-    rows: usize,
-    cols: usize,
-    stride: usize,
+pub(crate) struct Target {
+    pub rows: usize,
+    pub cols: usize,
+    pub stride: usize,
     /// Nothing is there yet: the first sums are stored, not added.
-    fresh: bool,
+    pub fresh: bool,
 }
 
-/// Adds left · rightᵀ to `y`, for `pairs` pairs of k.
-fn multiply(left: &Left<'_>, right: &[u32], pairs: usize, out: &Target, y: &mut [MaybeUninit<f32>]) {
+/// Adds left · rightᵀ to `y`, for `pairs` pairs of k. All passes over k are made for one panel before the next, so that
+/// the sums they add to (64 columns of `y`) stay in the second-level cache.
+pub(crate) fn multiply(left: &Left<'_>, right: &[u32], pairs: usize, out: &Target, y: &mut [MaybeUninit<f32>]) {
     let passes = pairs.div_ceil(KC).max(1);
-    let depth = pairs.div_ceil(passes);
-    for first in (0..pairs).step_by(depth.max(1)) {
-        let count = depth.min(pairs - first);
-        for (n, b) in right.chunks_exact(pairs * NR).enumerate() {
+    let depth = pairs.div_ceil(passes).max(1);
+    for (n, b) in right.chunks_exact(pairs * NR).enumerate() {
+        let cols = NR.min(out.cols.saturating_sub(n * NR));
+        if cols == 0 {
+            break;
+        }
+        for first in (0..pairs).step_by(depth) {
+            let count = depth.min(pairs - first);
             let b = &b[first * NR..][..count * NR];
-            let cols = NR.min(out.cols.saturating_sub(n * NR));
-            if cols == 0 {
-                break;
-            }
             for m in (0..out.rows).step_by(MR) {
                 let rows = MR.min(out.rows - m);
                 let a = Left { words: &left.words[m * left.row + first * left.pair..], ..*left };
@@ -195,26 +196,76 @@ pub(crate) fn gram(sums: &mut [f32], x: &[f32], dim: usize) {
     let pairs = tokens.div_ceil(2);
     let mut right = vec![0u32; dim.div_ceil(NR) * pairs * NR];
     right.par_chunks_exact_mut(pairs * NR).enumerate().for_each(|(n, panel)| {
-        pack_columns(panel, x, dim, n * NR, NR.min(dim - n * NR), NR);
+        pack_columns(panel, x, dim, n * NR, NR.min(dim - n * NR));
     });
-    // Narrow tasks, the heavy ones (many columns) first, so that the last task is a short one.
-    let step = MR * 8;
+    // A task is the rows of one panel, which is its left operand too. The heavy ones (many columns) come first, so that
+    // the last task is a short one.
     let sums = as_uninit(sums);
-    let tasks: Vec<(usize, &mut [MaybeUninit<f32>])> = sums.chunks_mut(step * dim).enumerate().collect();
+    let tasks: Vec<(usize, &mut [MaybeUninit<f32>])> = sums.chunks_mut(NR * dim).enumerate().collect();
     tasks.into_par_iter().rev().with_max_len(1).for_each(|(task, sums)| {
-        let first = task * step;
+        let left = Left { words: &right[task * pairs * NR..][..pairs * NR], row: 1, pair: NR };
         let rows = sums.len() / dim;
-        let mut left = vec![0u32; pairs * rows];
-        pack_columns(&mut left, x, dim, first, rows, rows);
-        let left = Left { words: &left, row: 1, pair: rows };
-        let cols = (first + rows).min(dim);
-        let right = &right[..cols.div_ceil(NR) * pairs * NR];
+        let right = &right[..(task + 1) * pairs * NR];
+        let cols = task * NR + rows;
         multiply(&left, right, pairs, &Target { rows, cols, stride: dim, fresh: false }, sums);
     });
 }
 
+multiversion! {
+    /// Σ w · (2 · product + w · diagonal), in sixteen sums: a fixed order that vectorises.
+    fn weigh(product: &[f32], w: &[f32], diagonal: &[f32]) -> f64 {
+        let mut sums = [0f32; 16];
+        for ((p, w), d) in product.chunks(16).zip(w.chunks(16)).zip(diagonal.chunks(16)) {
+            for (((sum, p), w), d) in sums.iter_mut().zip(p).zip(w).zip(d) {
+                *sum += w * (2.0 * p + w * d);
+            }
+        }
+        sums.iter().map(|&sum| f64::from(sum)).sum()
+    }
+}
+
+/// tr(W H Wᵀ) for `w [rows, n]` and the symmetric `h [n, n]`: the diagonal of H as it is, and twice the part below it
+/// rounded to bfloat16. A task does a share of the rows of `w`.
+pub(crate) fn quadratic(w: &[f32], h: &[f32], n: usize) -> f64 {
+    let pairs = n.div_ceil(2);
+    // Panel i holds the columns of H from i · NR on, and of them the pairs of rows from the diagonal down. NR is even.
+    let mut panels = vec![0u32; n.div_ceil(NR) * pairs * NR];
+    panels.par_chunks_exact_mut(pairs * NR).enumerate().for_each(|(i, panel)| {
+        let first = i * NR;
+        let panel = &mut panel[first / 2 * NR..];
+        pack_columns(panel, &h[first * n..], n, first, NR.min(n - first));
+        for col in 0..NR.min(n - first) {
+            (0..col.div_ceil(2)).for_each(|pair| panel[pair * NR + col] = 0);
+            panel[col / 2 * NR + col] &= if col % 2 == 0 { 0xffff_0000 } else { 0 };
+        }
+    });
+    let diagonal: Vec<f32> = (0..n).map(|j| h[j * n + j]).collect();
+    let parts: Vec<f64> = (w.par_chunks(TASK_ROWS * n).with_max_len(1))
+        .map(|w| {
+            let rows = w.len() / n;
+            let mut words = vec![0u32; rows * pairs];
+            for (words, w) in words.chunks_exact_mut(pairs).zip(w.chunks_exact(n)) {
+                pair_up(words, w);
+            }
+            let mut product = vec![0f32; rows * NR];
+            let mut total = 0f64;
+            for (i, panel) in panels.chunks_exact(pairs * NR).enumerate() {
+                let (first, cols) = (i * NR, NR.min(n - i * NR));
+                let left = Left { words: &words[first / 2..], row: pairs, pair: 1 };
+                let target = Target { rows, cols, stride: NR, fresh: true };
+                multiply(&left, &panel[first / 2 * NR..], pairs - first / 2, &target, as_uninit(&mut product));
+                for (product, w) in product.chunks_exact(NR).zip(w.chunks_exact(n)) {
+                    total += weigh(product, &w[first..first + cols], &diagonal[first..first + cols]);
+                }
+            }
+            total
+        })
+        .collect();
+    parts.iter().sum()
+}
+
 /// Initialised memory is a special case of memory that may not be.
-fn as_uninit(values: &mut [f32]) -> &mut [MaybeUninit<f32>] {
+pub(crate) fn as_uninit(values: &mut [f32]) -> &mut [MaybeUninit<f32>] {
     // SAFETY: the two types have the same layout, and this module writes numbers only.
     unsafe { &mut *(std::ptr::from_mut(values) as *mut [MaybeUninit<f32>]) }
 }
@@ -225,6 +276,24 @@ mod x86 {
     use std::mem::MaybeUninit;
 
     use super::{Left, MR, NR, Target};
+
+    /// # Safety
+    /// Needs AVX-512 F and BF16, and a word for each pair of `x`.
+    #[target_feature(enable = "avx512f,avx512bf16")]
+    pub(super) unsafe fn pair_up(words: &mut [u32], x: &[f32]) {
+        for at in (0..x.len()).step_by(32) {
+            let left = x.len() - at;
+            let some = |count: usize| ((1u32 << count.min(16)) - 1) as __mmask16;
+            // SAFETY: the masks keep the accesses inside `x` and inside the words of its pairs.
+            unsafe {
+                let from = x.as_ptr().add(at);
+                let low = _mm512_maskz_loadu_ps(some(left), from);
+                let high = _mm512_maskz_loadu_ps(some(left.saturating_sub(16)), from.wrapping_add(16));
+                let pairs: __m512i = std::mem::transmute(_mm512_cvtne2ps_pbh(high, low));
+                _mm512_mask_storeu_epi32(words.as_mut_ptr().add(at / 2).cast(), some(left.div_ceil(2)), pairs);
+            }
+        }
+    }
 
     /// # Safety
     /// Needs AVX-512 F and BF16. `a` reaches over `out.rows` rows and all pairs, `b` is `[pairs, NR]`, `y` reaches over

@@ -183,6 +183,7 @@ impl Decoder for Llama {
             heads: self.shape.heads,
             groups: self.shape.groups,
             head_dim: self.shape.head_dim,
+            precision: self.source.precision(),
         }))
     }
 
@@ -225,6 +226,8 @@ struct LlamaBlock {
     heads: usize,
     groups: usize,
     head_dim: usize,
+    /// How the products of the attention round their inputs.
+    precision: Precision,
 }
 
 impl LlamaBlock {
@@ -237,7 +240,7 @@ impl LlamaBlock {
         let q = self.rope.forward(&split(&qkv[0], self.heads)?)?;
         let k = self.rope.forward(&split(&qkv[1], self.groups)?)?;
         let v = split(&qkv[2], self.groups)?;
-        let x = causal(&q, &k, &v, (self.head_dim as f32).sqrt().recip())?;
+        let x = causal(&q, &k, &v, (self.head_dim as f32).sqrt().recip(), self.precision)?;
         let Some(o) = self.fan(O, &x, tap, stop)? else { return Ok(x) };
         let h = (h + &o[0])?;
         let x = self.before_mlp.forward(&h)?;

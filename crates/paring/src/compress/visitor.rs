@@ -130,7 +130,9 @@ impl<'a> Compressor<'a> {
 
         let start = Instant::now();
         let total = |(linear, (weight, _)): (&&LinearInfo, &(Vec<f32>, Dtype))| match stats {
-            Some(Stats::Gram(h)) if !self.job.plan.skip_out_loss => Some(quadratic(weight, h, linear.cols)),
+            Some(Stats::Gram(h)) if !self.job.plan.skip_out_loss => {
+                Some(quadratic(weight, h, linear.cols, self.job.plan.precision))
+            }
             _ => None,
         };
         let totals: Vec<Option<f64>> = chosen.iter().zip(&originals).map(total).collect();

@@ -1,0 +1,78 @@
+//! The same tiles with both products in bfloat16: queries, keys, values and the exponentials (which lie in [0, 1]) are
+//! rounded, sums are f32. Rows are divided by the sum of their exponentials at the end.
+
+use rayon::prelude::*;
+
+use super::cpu::{Shape, Task, divide, softmax, tasks};
+use crate::matmul::bf16::{Left, NR, Target, as_uninit, multiply, pack_columns, pack_panel, pair_up};
+
+/// Keys and values of one group of one sequence, laid out as right operands.
+struct Packed {
+    /// Panels of 64 keys, over pairs of elements of a head.
+    keys: Vec<u32>,
+    /// Panels of 64 elements of a head, over pairs of tokens.
+    values: Vec<u32>,
+}
+
+impl Packed {
+    fn new(shape: &Shape, k: &[f32], v: &[f32], sequence: usize, group: usize) -> Self {
+        let &Shape { time, groups, dim, .. } = shape;
+        let (depth, pairs, width) = (dim.div_ceil(2), time.div_ceil(2), groups * dim);
+        let of = |x, at: usize, rows: usize| {
+            let x: &[f32] = x;
+            &x[(sequence * time + at) * width..][..rows * width]
+        };
+        let mut keys = vec![0; time.div_ceil(NR) * depth * NR];
+        for (n, panel) in keys.chunks_exact_mut(depth * NR).enumerate() {
+            let k = of(k, n * NR, NR.min(time - n * NR));
+            pack_panel(panel, k, width, group * dim, dim);
+        }
+        let mut values = vec![0; dim.div_ceil(NR) * pairs * NR];
+        for (n, panel) in values.chunks_exact_mut(pairs * NR).enumerate() {
+            pack_columns(panel, of(v, 0, time), width, group * dim + n * NR, NR.min(dim - n * NR));
+        }
+        Self { keys, values }
+    }
+}
+
+pub(super) fn causal(shape: &Shape, q: &[f32], k: &[f32], v: &[f32]) -> Vec<f32> {
+    let &Shape { batch, time, heads, groups, dim, scale } = shape;
+    let packed: Vec<Packed> = (0..batch * groups)
+        .into_par_iter()
+        .with_max_len(1)
+        .map(|i| Packed::new(shape, k, v, i / groups, i % groups))
+        .collect();
+    let (depth, panel) = (dim.div_ceil(2), time.div_ceil(2) * NR);
+    let mut out = vec![0.0; batch * time * heads * dim];
+    tasks(shape, &mut out).into_par_iter().rev().with_max_len(1).for_each(|Task { sequence, first, rows, out }| {
+        let keys = first + rows;
+        let pairs = keys.div_ceil(2);
+        let mut queries = vec![0u32; rows * depth];
+        let mut scores = vec![0f32; rows * keys];
+        let mut words = vec![0u32; rows * pairs];
+        let mut sums = vec![0f32; rows];
+        let q = &q[(sequence * time + first) * heads * dim..][..rows * heads * dim];
+        for head in 0..heads {
+            let packed = &packed[sequence * groups + head / (heads / groups)];
+            for (to, from) in queries.chunks_exact_mut(depth).zip(q.chunks_exact(heads * dim)) {
+                pair_up(to, &from[head * dim..][..dim]);
+            }
+            let left = Left { words: &queries, row: depth, pair: 1 };
+            let target = Target { rows, cols: keys, stride: keys, fresh: true };
+            multiply(&left, &packed.keys, depth, &target, as_uninit(&mut scores));
+            let each = words.chunks_exact_mut(pairs).zip(scores.chunks_exact_mut(keys)).zip(&mut sums);
+            for (row, ((words, scores), sum)) in each.enumerate() {
+                *sum = softmax(scores, first + row + 1, scale);
+                pair_up(words, scores);
+            }
+            let left = Left { words: &words, row: pairs, pair: 1 };
+            for (n, values) in packed.values.chunks_exact(panel).enumerate() {
+                let target = Target { rows, cols: NR.min(dim - n * NR), stride: heads * dim, fresh: true };
+                let out = as_uninit(&mut out[head * dim + n * NR..]);
+                multiply(&left, &values[..pairs * NR], pairs, &target, out);
+            }
+            divide(&mut out[head * dim..], heads * dim, dim, &sums);
+        }
+    });
+    out
+}
