@@ -7,12 +7,18 @@ pub mod attention;
 pub mod cholesky;
 pub mod gram;
 pub mod matmul;
+pub mod norm;
+pub mod plain;
+pub mod rope;
 pub mod select;
 mod simd;
 pub mod sweep;
 pub mod swiglu;
 
+use std::mem::MaybeUninit;
+
 use candle_core::{Result, Tensor};
+use rayon::prelude::*;
 
 /// The values of an f32 tensor on the CPU, copied only if the tensor is not contiguous.
 pub(crate) fn with_f32<T>(x: &Tensor, f: impl FnOnce(&[f32]) -> Result<T>) -> Result<T> {
@@ -26,6 +32,22 @@ pub(crate) fn with_f32<T>(x: &Tensor, f: impl FnOnce(&[f32]) -> Result<T>) -> Re
         }
         _ => candle_core::bail!("this build runs on the CPU only"),
     }
+}
+
+/// Memory that is about to be written.
+pub(crate) type Fresh = [MaybeUninit<f32>];
+
+/// `len` numbers, chunk `i` of `chunk` elements written by `f(i, ..)` in parallel. Not zeroed first: that would be a
+/// second pass over memory, by one thread.
+///
+/// # Safety
+/// `f` writes every element it is given.
+pub(crate) unsafe fn write_chunks(len: usize, chunk: usize, f: impl Fn(usize, &mut Fresh) + Sync) -> Vec<f32> {
+    let mut values: Vec<f32> = Vec::with_capacity(len);
+    values.spare_capacity_mut()[..len].par_chunks_mut(chunk).enumerate().for_each(|(i, out)| f(i, out));
+    // SAFETY: the caller promises that all of them were written.
+    unsafe { values.set_len(len) };
+    values
 }
 
 /// faer's parallelism: the threads of the current rayon pool.

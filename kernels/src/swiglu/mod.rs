@@ -3,15 +3,14 @@
 mod reference;
 
 use candle_core::{Result, Tensor};
-use rayon::prelude::*;
 
 use crate::simd::{self, multiversion};
-use crate::with_f32;
+use crate::{Fresh, with_f32, write_chunks};
 
 multiversion! {
-    fn apply(gate: &[f32], up: &[f32], out: &mut [f32]) {
+    fn apply(gate: &[f32], up: &[f32], out: &mut Fresh) {
         for ((o, &g), &u) in out.iter_mut().zip(gate).zip(up) {
-            *o = g / (1.0 + simd::exp(-g)) * u;
+            o.write(g / (1.0 + simd::exp(-g)) * u);
         }
     }
 }
@@ -23,14 +22,14 @@ pub fn swiglu(gate: &Tensor, up: &Tensor) -> Result<Tensor> {
     }
     let out = with_f32(gate, |gate| {
         with_f32(up, |up| {
-            let mut out = vec![0.0; gate.len()];
             const CHUNK: usize = 1 << 14;
-            out.par_chunks_mut(CHUNK).zip(gate.par_chunks(CHUNK)).zip(up.par_chunks(CHUNK)).for_each(
-                |((out, gate), up)| {
+            // SAFETY: `apply` writes each element of its chunk, for which both inputs have one.
+            Ok(unsafe {
+                write_chunks(gate.len(), CHUNK, |i, out| {
+                    let (gate, up) = (&gate[i * CHUNK..][..out.len()], &up[i * CHUNK..][..out.len()]);
                     apply(gate, up, out);
-                },
-            );
-            Ok(out)
+                })
+            })
         })
     })?;
     Tensor::from_vec(out, gate.shape(), gate.device())

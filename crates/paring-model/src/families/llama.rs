@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use candle_core::Tensor;
 use paring_format::Checkpoint;
-use paring_kernels::{attention::causal, matmul::Precision, swiglu::swiglu};
+use paring_kernels::{attention::causal, matmul::Precision, plain::add, swiglu::swiglu};
 
 use super::Family;
 use crate::config::Config;
@@ -242,12 +242,12 @@ impl LlamaBlock {
         let v = split(&qkv[2], self.groups)?;
         let x = causal(&q, &k, &v, (self.head_dim as f32).sqrt().recip(), self.precision)?;
         let Some(o) = self.fan(O, &x, tap, stop)? else { return Ok(x) };
-        let h = (h + &o[0])?;
+        let h = add(h, &o[0])?;
         let x = self.before_mlp.forward(&h)?;
         let Some(gate_up) = self.fan(GATE_UP, &x, tap, stop)? else { return Ok(x) };
         let x = swiglu(&gate_up[0], &gate_up[1])?;
         let Some(down) = self.fan(DOWN, &x, tap, stop)? else { return Ok(x) };
-        Ok((h + &down[0])?)
+        Ok(add(&h, &down[0])?)
     }
 
     /// The outputs of fan `i`, or nothing where the pass stops at its input.

@@ -2,16 +2,17 @@
 
 use candle_core::{Storage, Tensor};
 use paring_kernels::matmul::Matrix;
+use paring_kernels::plain::{max, sum_exp};
 use rayon::prelude::*;
 
 use crate::{Error, Result, parts::embedding::row_length, source::Source};
 
 /// Rows of the head (vocabulary entries) in memory at a time.
 const VOCAB_CHUNK: usize = 4096;
-/// Positions multiplied with a piece of the head at a time.
-const POSITION_CHUNK: usize = 1024;
+/// Positions multiplied with a piece of the head at a time: few enough that their logits stay in the cache.
+const POSITION_CHUNK: usize = 256;
 /// Positions for which the head is read once. Their normalised activations are in memory together.
-const POSITION_GROUP: usize = 16 * POSITION_CHUNK;
+const POSITION_GROUP: usize = 64 * POSITION_CHUNK;
 
 /// The head of a model: a stored matrix `[vocab, dim]`, tied to the embedding or not.
 pub struct Head {
@@ -140,56 +141,6 @@ impl Running {
     }
 }
 
-/// Independent partial results, so that the loops below run in vector registers. The number of lanes is fixed: the
-/// result is the same on every machine.
-const LANES: usize = 16;
-
-fn max(row: &[f32]) -> f32 {
-    let mut top = [f32::NEG_INFINITY; LANES];
-    let chunks = row.chunks_exact(LANES);
-    let rest = chunks.remainder();
-    for chunk in chunks {
-        for (top, &v) in top.iter_mut().zip(chunk) {
-            *top = if v > *top { v } else { *top };
-        }
-    }
-    rest.iter().chain(&top).fold(f32::NEG_INFINITY, |a, &b| a.max(b))
-}
-
-/// Sum of exp(v − top) over values that are at most `top`.
-fn sum_exp(row: &[f32], top: f32) -> f64 {
-    let mut sums = [0f32; LANES];
-    let chunks = row.chunks_exact(LANES);
-    let rest = chunks.remainder();
-    for chunk in chunks {
-        for (sum, &v) in sums.iter_mut().zip(chunk) {
-            *sum += exp(v - top);
-        }
-    }
-    let rest: f64 = rest.iter().map(|&v| f64::from(exp(v - top))).sum();
-    rest + sums.iter().map(|&s| f64::from(s)).sum::<f64>()
-}
-
-/// e^x for x ≤ 0 within 2 units in the last place, without branches; under −87 it stays at e^−87 (1.6e-38), which is
-/// nothing beside the largest term of a sum, 1.
-#[inline(always)]
-fn exp(x: f32) -> f32 {
-    // Adding and subtracting 1.5·2^23 rounds to an integer, which then stands in the low bits of the sum.
-    const ROUND: f32 = 12_582_912.0;
-    // ln 2 in two parts, the first with few enough bits that n times it is exact.
-    const LN2_HIGH: f32 = 0.693_359_4;
-    const LN2_LOW: f32 = -2.121_944_4e-4;
-    let x = if x < -87.0 { -87.0 } else { x };
-    let shifted = x * std::f32::consts::LOG2_E + ROUND;
-    let n = shifted - ROUND;
-    let r = x - n * LN2_HIGH - n * LN2_LOW;
-    // The series up to r^7; |r| ≤ ln 2 / 2, so the next term is under 6e-9.
-    let p = 1.0 / 720.0 + r * (1.0 / 5040.0);
-    let p = 1.0 / 24.0 + r * (1.0 / 120.0 + r * p);
-    let p = 1.0 + r * (1.0 + r * (0.5 + r * (1.0 / 6.0 + r * p)));
-    p * f32::from_bits((shifted.to_bits() << 23).wrapping_add(0x3f80_0000))
-}
-
 /// The values of an f32 tensor: borrowed where they lie in host memory, copied from elsewhere.
 fn with_f32<T>(x: &Tensor, f: impl FnOnce(&[f32]) -> T) -> Result<T> {
     let x = x.contiguous()?;
@@ -205,18 +156,6 @@ fn with_f32<T>(x: &Tensor, f: impl FnOnce(&[f32]) -> T) -> Result<T> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn exp_is_accurate_where_it_matters() {
-        for i in 0..87_000 {
-            let x = -(i as f32) * 1e-3;
-            let expected = f64::from(x).exp();
-            let error = (f64::from(exp(x)) - expected).abs() / expected;
-            assert!(error < 2.4e-7, "exp({x}): relative error {error:e}");
-        }
-        assert_eq!(exp(0.0), 1.0);
-        assert!(exp(-1e30) < 2e-38 && exp(f32::NEG_INFINITY) < 2e-38 && exp(f32::NAN).is_nan());
-    }
 
     #[test]
     fn pieces_of_any_size_give_the_same_sum() {

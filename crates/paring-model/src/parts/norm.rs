@@ -1,6 +1,7 @@
 //! Normalisation over the last dimension.
 
 use candle_core::Tensor;
+use paring_kernels::norm::rms;
 
 use crate::{Result, source::Source};
 
@@ -18,6 +19,6 @@ impl RmsNorm {
 
     /// `x [.., dim]` f32 → same shape.
     pub fn forward(&self, x: &Tensor) -> Result<Tensor> {
-        Ok(candle_nn::ops::rms_norm(&x.contiguous()?, &self.weight, self.eps)?)
+        Ok(rms(x, &self.weight, self.eps)?)
     }
 }

@@ -5,6 +5,7 @@ use std::f32::consts::PI;
 use std::sync::{Mutex, PoisonError};
 
 use candle_core::{Device, Tensor};
+use paring_kernels::rope::rope;
 
 use crate::{Error, Result, config::Config};
 
@@ -121,7 +122,7 @@ impl Rope {
     /// Turns each head of `x [b, t, heads, dim]` by its position 0..t. Errors when `t` is too long.
     pub fn forward(&self, x: &Tensor) -> Result<Tensor> {
         let tables = self.tables(x.dim(1)?)?;
-        Ok(candle_nn::rotary_emb::rope_thd(&x.contiguous()?, &tables.cos, &tables.sin)?)
+        Ok(rope(x, &tables.cos, &tables.sin)?)
     }
 
     /// Frequencies in radians per token for a sequence of `t` tokens, `dim / 2` values.
