@@ -42,6 +42,7 @@ fn compress(recipe: Recipe, outlier_share: Option<f64>, inputs: &Inputs, run: &R
         include: run.include.clone(),
         ignore: run.ignore.clone(),
         format: run.format.clone(),
+        offload_activations: matches!(run.offload, OffloadArg::Activations),
         skip_out_loss: run.skip_out_loss,
         overwrite: run.overwrite,
     };

@@ -7,7 +7,7 @@ use serde::Serialize;
 
 use crate::Result;
 use crate::corpus::Windows;
-use crate::hidden::Hidden;
+use crate::hidden::{Hidden, Storage};
 use crate::report::{Clock, Stage, peak_rss_mib};
 use crate::walk::walk;
 
@@ -50,15 +50,16 @@ pub fn measure(
     let mut means = Vec::with_capacity(windows.count());
     for ids in windows.ids.chunks(per_round * seqlen) {
         let round = Windows { ids: ids.to_vec(), seqlen, seed: None };
-        let mut hidden = Hidden::embed(decoder, &round)?;
+        let mut hidden = Hidden::embed(decoder, &round, Storage::Memory)?;
         walk(decoder, Some(&mut hidden), &mut (), true, clock)?;
         let head = Instant::now();
         let mut rest = ids;
-        for batch in hidden.batches() {
+        for batch in (0..hidden.batches()).map(|i| hidden.batch(i)) {
+            let batch = batch?;
             let (b, _, _) = batch.dims3()?;
             let (now, later) = rest.split_at(b * seqlen);
             rest = later;
-            let losses = decoder.nll(batch, now)?;
+            let losses = decoder.nll(&batch, now)?;
             for window in losses.chunks_exact(seqlen - 1) {
                 means.push(window.iter().map(|&l| f64::from(l)).sum::<f64>() / (seqlen - 1) as f64);
             }

@@ -104,6 +104,12 @@ pub enum DeviceArg {
 }
 
 #[derive(Clone, Copy, ValueEnum)]
+pub enum OffloadArg {
+    None,
+    Activations,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
 pub enum ActOrderArg {
     None,
     Static,
@@ -180,6 +186,9 @@ pub struct Run {
     /// Take each fan's statistics after the fans before it were compressed
     #[arg(long)]
     pub true_sequential: bool,
+    /// Keep calibration activations beyond 256 MiB in a file in the output folder
+    #[arg(long, value_enum, default_value = "none")]
+    pub offload: OffloadArg,
     /// Don't compute the error of each layer
     #[arg(long)]
     pub skip_out_loss: bool,

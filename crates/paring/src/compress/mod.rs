@@ -13,7 +13,7 @@ use paring_format::Checkpoint;
 use paring_model::decoder::{Decoder, LinearInfo};
 
 use crate::corpus::Windows;
-use crate::hidden::Hidden;
+use crate::hidden::{Hidden, Storage};
 use crate::methods::average_bits;
 use crate::plan::Plan;
 use crate::report::{Clock, LayerReport, Report, peak_rss_mib};
@@ -60,7 +60,18 @@ impl Plan {
     }
 }
 
+/// Activations that stay in memory although they are offloaded, in bytes.
+const RESIDENT_ACTIVATIONS: usize = 256 << 20;
+
 impl Job {
+    /// Where activations wait for the next block.
+    fn storage(&self) -> Storage<'_> {
+        match self.plan.offload_activations {
+            true => Storage::Disk(&self.out, RESIDENT_ACTIVATIONS),
+            false => Storage::Memory,
+        }
+    }
+
     /// Checks the choices against the model: all that can be known before the work begins.
     fn check(&self) -> Result<select::Selection> {
         let recipe = &self.plan.recipe;
@@ -110,7 +121,7 @@ pub fn run(mut job: Job, observer: &mut dyn Observer, clock: &mut Clock) -> Resu
     }
     observer.start(job.decoder.blocks(), selection.len());
     let mut hidden = match &job.windows {
-        Some(windows) => Some(Hidden::embed(job.decoder.as_ref(), windows)?),
+        Some(windows) => Some(Hidden::embed(job.decoder.as_ref(), windows, job.storage())?),
         None => None,
     };
     let mut visitor = visitor::Compressor::new(&job, &selection, output, observer);

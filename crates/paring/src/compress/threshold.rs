@@ -48,7 +48,8 @@ pub(super) fn choose(job: &Job, selection: &Selection, share: f64, clock: &mut C
     let widest = (0..blocks).flat_map(|i| decoder.linears(i)).map(|l| l.cols).max().unwrap_or(1);
     let count = (TOKENS_PER_FEATURE * widest).div_ceil(windows.seqlen).clamp(1, windows.count());
     let ids = windows.ids[..count * windows.seqlen].to_vec();
-    let mut hidden = Hidden::embed(decoder, &Windows { ids, seqlen: windows.seqlen, seed: windows.seed })?;
+    let some = Windows { ids, seqlen: windows.seqlen, seed: windows.seed };
+    let mut hidden = Hidden::embed(decoder, &some, job.storage())?;
     let has_work = |i: &usize| decoder.linears(*i).iter().any(|l| selection.contains(&l.name));
     let candidates: Vec<usize> = (0..blocks).filter(has_work).collect();
     let picks = BLOCKS.min(candidates.len());
@@ -97,8 +98,8 @@ impl Visitor for Sampler<'_> {
         let Some(last) = fans.keys().max().copied() else { return Ok(()) };
         let shown: Vec<Option<usize>> = (0..=last).map(|f| fans.get(&f).map(|linears| linears[0].cols)).collect();
         let mut collector = Collector::new(Need::Gram, &shown, self.job.plan.precision, clock);
-        for batch in hidden.batches() {
-            block.tap_only(batch, &mut collector, Some(last))?;
+        for batch in 0..hidden.batches() {
+            block.tap_only(&hidden.batch(batch)?, &mut collector, Some(last))?;
         }
         let stats = collector.finish(hidden.windows());
         for (fan, linears) in fans {

@@ -61,8 +61,8 @@ impl<'a> Compressor<'a> {
         let shown: Vec<Option<usize>> =
             wanted.iter().enumerate().map(|(f, cols)| cols.filter(|_| fans.contains(&f))).collect();
         let mut collector = Collector::new(need, &shown, self.job.plan.precision, clock);
-        for batch in hidden.batches() {
-            block.tap_only(batch, &mut collector, Some(fans.end - 1))?;
+        for batch in 0..hidden.batches() {
+            block.tap_only(&hidden.batch(batch)?, &mut collector, Some(fans.end - 1))?;
         }
         let stats = collector.finish(hidden.windows());
         let work = forward_work(self.job.decoder.as_ref(), i, hidden.tokens(), 0..fans.end - 1);

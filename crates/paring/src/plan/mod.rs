@@ -100,6 +100,8 @@ pub struct Plan {
     pub include: Vec<String>,
     /// Modules to leave alone.
     pub ignore: Vec<String>,
+    /// Activations between blocks that take more than 256 MiB lie in a file in the output folder.
+    pub offload_activations: bool,
     /// The error of each layer is not computed.
     pub skip_out_loss: bool,
     /// The layout to write; `None`: what fits the recipe.

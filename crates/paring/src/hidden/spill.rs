@@ -1,0 +1,115 @@
+//! Batches of activations in a file.
+
+use std::fs::{File, OpenOptions};
+use std::io::{Read, Seek, SeekFrom, Write};
+use std::path::{Path, PathBuf};
+
+use candle_core::{Device, Tensor};
+
+use crate::{Error, Result};
+
+/// The name of the file while it has one.
+const NAME: &str = ".activations.tmp";
+
+/// Batches `[b, t, dim]` of f32 in a file, which is removed with this value, or by the system when the process dies.
+pub(super) struct Spill {
+    file: File,
+    path: PathBuf,
+    /// Shape and offset of each batch.
+    batches: Vec<([usize; 3], u64)>,
+    end: u64,
+}
+
+impl Spill {
+    /// A new file in `dir`, in place of one that a dead run left.
+    pub fn create(dir: &Path) -> Result<Self> {
+        let path = dir.join(NAME);
+        let open = || OpenOptions::new().read(true).write(true).create(true).truncate(true).open(&path);
+        let file = open().map_err(|source| Error::Io { path: path.clone(), source })?;
+        // Where an open file may lose its name it does so now: whatever ends the run then frees its space.
+        #[cfg(unix)]
+        std::fs::remove_file(&path).map_err(|source| Error::Io { path: path.clone(), source })?;
+        Ok(Self { file, path, batches: Vec::new(), end: 0 })
+    }
+
+    /// Number of batches.
+    pub fn len(&self) -> usize {
+        self.batches.len()
+    }
+
+    /// Appends a batch.
+    pub fn push(&mut self, batch: &Tensor) -> Result<()> {
+        let (b, t, dim) = batch.dims3()?;
+        self.write(self.end, batch)?;
+        self.batches.push(([b, t, dim], self.end));
+        self.end += (b * t * dim * size_of::<f32>()) as u64;
+        Ok(())
+    }
+
+    /// Replaces batch `i` by one of the same shape.
+    pub fn set(&mut self, i: usize, batch: &Tensor) -> Result<()> {
+        let (shape, offset) = self.batches[i];
+        if batch.dims() != shape {
+            return Err(Error::Plan(format!("a block made {:?} of {shape:?}", batch.dims())));
+        }
+        self.write(offset, batch)
+    }
+
+    /// Batch `i`.
+    pub fn get(&self, i: usize) -> Result<Tensor> {
+        let (shape, offset) = self.batches[i];
+        let mut bytes = vec![0u8; shape.iter().product::<usize>() * size_of::<f32>()];
+        let mut file = &self.file;
+        let read = file.seek(SeekFrom::Start(offset)).and_then(|_| file.read_exact(&mut bytes));
+        read.map_err(|source| Error::Io { path: self.path.clone(), source })?;
+        let values: Vec<f32> = bytes.as_chunks::<4>().0.iter().map(|b| f32::from_le_bytes(*b)).collect();
+        Ok(Tensor::from_vec(values, &shape, &Device::Cpu)?)
+    }
+
+    fn write(&self, offset: u64, batch: &Tensor) -> Result<()> {
+        let values = batch.flatten_all()?.to_vec1::<f32>()?;
+        let bytes: Vec<u8> = values.iter().flat_map(|v| v.to_le_bytes()).collect();
+        let mut file = &self.file;
+        let written = file.seek(SeekFrom::Start(offset)).and_then(|_| file.write_all(&bytes));
+        written.map_err(|source| Error::Io { path: self.path.clone(), source })
+    }
+}
+
+impl Drop for Spill {
+    fn drop(&mut self) {
+        // Already gone on most systems; a file that stays behind is replaced by the next run.
+        let _ = std::fs::remove_file(&self.path);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn batches_come_back_and_can_be_replaced() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut spill = Spill::create(dir.path()).unwrap();
+        let batch = |from: f32, b: usize| {
+            Tensor::arange(from, from + (b * 12) as f32, &Device::Cpu).unwrap().reshape((b, 3, 4)).unwrap()
+        };
+        let values = |t: Tensor| (t.dims().to_vec(), t.flatten_all().unwrap().to_vec1::<f32>().unwrap());
+        for (from, b) in [(0.5, 2), (100.0, 1), (-3.25, 2)] {
+            spill.push(&batch(from, b)).unwrap();
+        }
+        spill.set(1, &batch(7.0, 1)).unwrap();
+        assert_eq!(spill.len(), 3);
+        for (i, (from, b)) in [(0.5, 2), (7.0, 1), (-3.25, 2)].into_iter().enumerate() {
+            assert_eq!(values(spill.get(i).unwrap()), values(batch(from, b)));
+        }
+        assert!(spill.set(0, &batch(0.0, 1)).is_err());
+        drop(spill);
+        assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 0);
+    }
+
+    #[test]
+    fn a_folder_that_cannot_be_written_is_named() {
+        let error = Spill::create(Path::new("no such folder")).err().unwrap().to_string();
+        assert!(error.contains(NAME), "{error}");
+    }
+}
