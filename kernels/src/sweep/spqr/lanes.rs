@@ -39,6 +39,9 @@ struct Tile {
     rows: usize,
     columns: Vec<Lane>,
     errors: Vec<Lane>,
+    codes: Vec<[u8; LANES]>,
+    /// 1 where a weight stays exact.
+    kept: Vec<[u8; LANES]>,
     /// 1 where a weight must become zero.
     zeros: Vec<Lane>,
     scale: Lane,
@@ -64,19 +67,20 @@ impl Task<'_> {
                 self.grids_of(&mut tiles, group, groups);
             }
             let last = ((group + 1) * rule.group_size - first).min(width);
-            for (t, tile) in tiles.iter_mut().enumerate() {
-                let at = t * LANES * cols + first;
-                self.loss += visit(tile, slice, j, last, &mut self.codes[at..], &mut self.outliers[at..]);
-            }
+            self.loss += tiles.iter_mut().map(|tile| visit(tile, slice, j, last)).sum::<f64>();
             j = last;
         }
         for (t, tile) in tiles.iter().enumerate() {
             for r in 0..tile.rows {
-                let row = &mut self.weight[(t * LANES + r) * cols + first..][..width];
-                let errors = &mut self.errors[(t * LANES + r) * width..][..width];
+                let at = (t * LANES + r) * cols + first;
+                let (row, codes) = (&mut self.weight[at..][..width], &mut self.codes[at..][..width]);
+                let (kept, errors) =
+                    (&mut self.outliers[at..][..width], &mut self.errors[(t * LANES + r) * width..][..width]);
                 for j in 0..width {
                     row[j] = tile.columns[j][r];
                     errors[j] = tile.errors[j][r];
+                    codes[j] = tile.codes[j][r];
+                    kept[j] = tile.kept[j][r];
                 }
             }
         }
@@ -99,7 +103,16 @@ impl Task<'_> {
                 }
             }
         }
-        Tile { rows, columns, errors: vec![[0.0; LANES]; width], zeros, scale: [1.0; LANES], zero: [0.0; LANES] }
+        Tile {
+            rows,
+            columns,
+            errors: vec![[0.0; LANES]; width],
+            codes: vec![[0; LANES]; width],
+            kept: vec![[0; LANES]; width],
+            zeros,
+            scale: [1.0; LANES],
+            zero: [0.0; LANES],
+        }
     }
 
     /// Puts the grids of a group into the tiles.
@@ -297,55 +310,60 @@ fn errors_without(
 }
 
 multiversion! {
-    /// Visits columns `from` up to `to` of a slice, all of one group, and returns Σ e². `codes` and `outliers` begin at the
-    /// tile's first row and the slice's first column.
-    fn visit(
-        tile: &mut Tile,
-        slice: &Slice<'_>,
-        from: usize,
-        to: usize,
-        codes: &mut [u8],
-        outliers: &mut [u8]
-    ) -> f64 {
+    /// Visits columns `from` up to `to` of a slice, all of one group, and returns Σ e².
+    fn visit(tile: &mut Tile, slice: &Slice<'_>, from: usize, to: usize) -> f64 {
         let &Slice { cols, first, width, u, rule, .. } = slice;
         let max_code = rule.max_code();
         let threshold = rule.threshold.unwrap_or(f32::INFINITY);
+        let line = |tile: &Tile, l: usize| Line {
+            scale: tile.scale[l],
+            zero: tile.zero[l],
+            max_code,
+            stored: rule.stored,
+        };
         let mut loss = [0f64; LANES];
         for j in from..to {
             let old = tile.columns[j];
             let row = &u[(first + j) * cols + first + j..][..width - j];
-            let (mut q, mut e, mut code, mut kept) = ([0f32; LANES], [0f32; LANES], [0f32; LANES], [0f32; LANES]);
+            let mut wanted = old;
+            if let Some(zeros) = tile.zeros.get(j) {
+                for l in 0..LANES {
+                    wanted[l] = if zeros[l] != 0.0 { 0.0 } else { old[l] };
+                }
+            }
+            let (mut q, mut e, mut code) = ([0f32; LANES], [0f32; LANES], [0f32; LANES]);
             for l in 0..LANES {
-                let line = Line { scale: tile.scale[l], zero: tile.zero[l], max_code, stored: rule.stored };
-                let wanted = match tile.zeros.get(j) {
-                    Some(zeros) if zeros[l] != 0.0 => 0.0,
-                    _ => old[l],
-                };
-                code[l] = line.encode(wanted);
+                let line = line(tile, l);
+                code[l] = line.encode(wanted[l]);
                 q[l] = line.decode(code[l]);
                 e[l] = (old[l] - q[l]) / row[0];
             }
-            if rule.threshold.is_some() {
+            let mut over = false;
+            for l in 0..LANES {
+                over |= e[l] * e[l] > threshold;
+            }
+            // Most columns have no outlier in sixteen rows.
+            if over {
                 for l in 0..LANES {
-                    let line = Line { scale: tile.scale[l], zero: tile.zero[l], max_code, stored: rule.stored };
                     let forced = tile.zeros.get(j).is_some_and(|zeros| zeros[l] != 0.0);
-                    let exact = e[l] * e[l] > threshold && !forced;
-                    kept[l] = if exact { 1.0 } else { 0.0 };
-                    let of_zero = line.encode(0.0);
-                    code[l] = if exact && rule.outlier == Outlier::Replaces { of_zero } else { code[l] };
-                    q[l] = if exact { grid::kept(rule, old[l], q[l]) } else { q[l] };
-                    e[l] = (old[l] - q[l]) / row[0];
+                    if e[l] * e[l] > threshold && !forced {
+                        tile.kept[j][l] = 1;
+                        if rule.outlier == Outlier::Replaces {
+                            code[l] = line(tile, l).encode(0.0);
+                        }
+                        q[l] = grid::kept(rule, old[l], q[l]);
+                        e[l] = (old[l] - q[l]) / row[0];
+                    }
                 }
             }
             tile.columns[j] = q;
             tile.errors[j] = e;
+            for l in 0..LANES {
+                tile.codes[j][l] = code[l] as u8;
+            }
             spread(&mut tile.columns[j + 1..], &e, &row[1..]);
             for l in 0..LANES {
                 loss[l] += f64::from(e[l]) * f64::from(e[l]);
-            }
-            for r in 0..tile.rows {
-                codes[r * cols + j] = code[r] as u8;
-                outliers[r * cols + j] = kept[r] as u8;
             }
         }
         loss.iter().sum()
