@@ -1,5 +1,7 @@
 //! One function per command.
 
+mod look;
+
 use std::path::{Path, PathBuf};
 
 use paring::compress::{self, Job};
@@ -16,6 +18,8 @@ use crate::demo;
 use crate::open::{self, Model, Purpose};
 use crate::progress::Progress;
 use crate::show::{self, Change};
+
+pub use look::{inspect, verify};
 
 pub fn sparsify(args: &SparsifyArgs) -> Result<()> {
     let recipe = recipe(Some(&args.method), Some(&args.removal), &args.grids, None, &args.sweep)?;
@@ -181,33 +185,6 @@ pub fn eval(args: &EvalArgs) -> Result<()> {
     if args.running.json { show::json(&result) } else { Ok(()) }
 }
 
-pub fn inspect(args: &InspectArgs) -> Result<()> {
-    let summary = paring::inspect::inspect(&open::checkpoint(&args.model)?)?;
-    if args.json {
-        return show::json(&summary);
-    }
-    let width = summary.tensors.iter().map(|t| t.name.len()).max().unwrap_or(0);
-    let mut lines: Vec<String> = Vec::new();
-    for t in &summary.tensors {
-        lines.push(format!(
-            "{:<width$}  {:<14} {:>7.3} bits {:>6.2} % zero  {}",
-            t.name,
-            format!("{:?}", t.shape),
-            t.bits_per_weight,
-            100.0 * t.sparsity,
-            t.format
-        ));
-    }
-    lines.push(format!(
-        "{}: {:.3} bits per weight over all tensors, {:.2} % zeros in the linears, {}",
-        summary.format,
-        summary.bits_per_weight,
-        100.0 * summary.sparsity,
-        show::size(summary.bytes)
-    ));
-    show::lines(&lines)
-}
-
 pub fn decompress(args: &DecompressArgs) -> Result<()> {
     refuse_same_folder(&args.model, &args.out)?;
     let companions = if args.model == demo::NAME { demo::companions() } else { Vec::new() };
@@ -228,8 +205,9 @@ pub fn layer(args: &LayerArgs) -> Result<()> {
     let out: &PathBuf = &args.out;
     let made = paring::layer::run(&args.file, out, &recipe, args.sequences.map(|n| n as usize))?;
     let error = made.error.map_or(String::new(), |e| format!(", error {e:.6}"));
+    let outliers = if made.outliers > 0 { format!(", {} outliers", made.outliers) } else { String::new() };
     show::lines(&[format!(
-        "{} on [{}, {}]: {:.2} % zero{error}; written to {}",
+        "{} on [{}, {}]: {:.2} % zero{outliers}{error}; written to {}",
         recipe.method,
         made.rows,
         made.cols,

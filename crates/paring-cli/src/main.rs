@@ -28,6 +28,7 @@ fn main() -> ExitCode {
         Command::Quantize(args) => commands::quantize(args),
         Command::Eval(args) => commands::eval(args),
         Command::Inspect(args) => commands::inspect(args),
+        Command::Verify(args) => commands::verify(args),
         Command::Decompress(args) => commands::decompress(args),
         Command::Layer(args) => commands::layer(args),
     };

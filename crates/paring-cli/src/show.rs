@@ -2,7 +2,9 @@
 
 use std::io::Write;
 
+use paring::inspect::Summary;
 use paring::report::Report;
+use paring::verify::Verified;
 use paring::{Error, Result};
 use serde::Serialize;
 
@@ -52,6 +54,50 @@ pub fn report(report: &Report, bits_before: f64, change: Option<Change>) -> Resu
         report.out
     ));
     lines(&rows)
+}
+
+/// The table of a checkpoint's tensors.
+pub fn summary(summary: &Summary) -> Vec<String> {
+    let width = summary.tensors.iter().map(|t| t.name.len()).max().unwrap_or(0);
+    let mut lines: Vec<String> = Vec::new();
+    for t in &summary.tensors {
+        lines.push(format!(
+            "{:<width$}  {:<14} {:>7.3} bits {:>6.2} % zero  {}",
+            t.name,
+            format!("{:?}", t.shape),
+            t.bits_per_weight,
+            100.0 * t.sparsity,
+            t.format
+        ));
+    }
+    if summary.most_outliers().is_some() {
+        let shares = summary.outlier_shares.iter().map(|(kind, share)| format!("{kind} {:.3} %", 100.0 * share));
+        lines.push(format!("outliers by kind of linear: {}", shares.collect::<Vec<_>>().join(", ")));
+    }
+    lines.push(format!(
+        "{}: {:.3} bits per weight over all tensors, {:.2} % zeros in the linears, {}",
+        summary.format,
+        summary.bits_per_weight,
+        100.0 * summary.sparsity,
+        size(summary.bytes)
+    ));
+    lines
+}
+
+/// What was found to be right.
+pub fn verified(model: &str, verified: &Verified) -> Vec<String> {
+    let formats = verified.formats.iter().map(|(format, n)| format!("{n} {format}")).collect::<Vec<_>>().join(", ");
+    let Verified { linears, tensors, digests_checked, bytes, .. } = verified;
+    let digests = match digests_checked {
+        0 => "no digests beside it to compare with".to_string(),
+        n => format!("{n} digests equal to those of the run that wrote it"),
+    };
+    vec![
+        format!("{:<10} {linears} ({formats})", "linears"),
+        format!("{:<10} {tensors} others, floats finite", "tensors"),
+        format!("{:<10} {digests}", "digests"),
+        format!("{model}: complete and as its config says, {}", size(*bytes)),
+    ]
 }
 
 /// Bytes as people read them.

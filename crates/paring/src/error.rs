@@ -47,12 +47,16 @@ pub enum Error {
     #[error("{module}: the calibration inputs hold NaN or infinite values from feature {feature} on")]
     #[allow(missing_docs)]
     Activations { module: String, feature: usize },
-    /// What was written does not read back as what was made.
+    /// What was written does not read back as what was made: a digest differs.
     #[error(
-        "{module}: the file reads back differently from what was computed (digest {got:016x}, expected {expected:016x})"
+        "{file}: {name} reads back differently from what was computed (digest {got:016x}, expected {expected:016x})"
     )]
     #[allow(missing_docs)]
-    Check { module: String, expected: u64, got: u64 },
+    Check { file: String, name: String, expected: u64, got: u64 },
+    /// A checkpoint that contradicts itself, or what was noted when it was made.
+    #[error("{file}: {name}: expected {expected}, got {got}")]
+    #[allow(missing_docs)]
+    Verify { file: String, name: String, expected: String, got: String },
 }
 
 impl Error {

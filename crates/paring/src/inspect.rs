@@ -2,11 +2,11 @@
 
 use std::collections::BTreeMap;
 
-use paring_format::{Checkpoint, Values};
+use paring_format::{Checkpoint, Compressed, Statistic, Values};
 use serde::Serialize;
 
-use crate::Result;
 use crate::decompress::compressed_module;
+use crate::{Error, Result};
 
 /// One matrix, or one other tensor.
 #[derive(Clone, Debug, Serialize)]
@@ -21,7 +21,7 @@ pub struct TensorSummary {
     pub bits_per_weight: f64,
     /// Share of exact zeros.
     pub sparsity: f64,
-    /// Weights kept exact (no present layout has them).
+    /// Weights kept exact.
     pub outliers: usize,
 }
 
@@ -36,8 +36,41 @@ pub struct Summary {
     pub bits_per_weight: f64,
     /// Share of zeros over the matrices other than embeddings and head.
     pub sparsity: f64,
+    /// Share of weights kept exact, by kind of linear (`q_proj`, `down_proj`, …), over the matrices whose layout can keep
+    /// some; empty when there are none.
+    pub outlier_shares: BTreeMap<String, f64>,
     /// Bytes of the weight files.
     pub bytes: u64,
+}
+
+/// Where the outliers of a matrix are.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct OutlierMap {
+    /// Module path.
+    pub module: String,
+    /// Outputs.
+    pub rows: usize,
+    /// Inputs.
+    pub cols: usize,
+    /// 1 where a weight is kept exact, in file order, row-major `[rows, cols]`.
+    pub mask: Vec<u8>,
+}
+
+impl Summary {
+    /// The module with the most outliers, the first by name among equals; `None` when there are no outliers.
+    pub fn most_outliers(&self) -> Option<&str> {
+        let most = self.tensors.iter().rev().max_by_key(|tensor| tensor.outliers)?;
+        (most.outliers > 0).then_some(&most.name)
+    }
+}
+
+/// The outliers of the matrix at this module path. Errors when there is no such matrix, or it keeps no weight exact.
+pub fn outliers(checkpoint: &Checkpoint, module: &str) -> Result<OutlierMap> {
+    let c = checkpoint.read_module(module)?;
+    match c.outlier_mask().filter(|mask| mask.contains(&1)) {
+        Some(mask) => Ok(OutlierMap { module: module.to_string(), rows: c.rows, cols: c.cols, mask }),
+        None => Err(Error::Plan(format!("{module}: no outliers in it; nothing to draw"))),
+    }
 }
 
 /// Reads every tensor once, one at a time.
@@ -56,18 +89,19 @@ pub fn inspect(checkpoint: &Checkpoint) -> Result<Summary> {
     }
     let mut tensors = Vec::new();
     let (mut elements, mut bits, mut zeros, mut weights) = (0f64, 0f64, 0f64, 0f64);
+    // Outliers and weights by kind of linear.
+    let mut kinds: BTreeMap<String, (usize, usize)> = BTreeMap::new();
     for (module, bytes) in modules {
         let c = checkpoint.read_module(module)?;
         let format = checkpoint.linear_format(module)?;
-        let text = match &c.values {
-            Values::Dense(_) => format.layout.to_string(),
-            Values::Spqr(spqr) => format!("{} {} bit, groups of {}", format.layout, spqr.bits, spqr.group_size),
-            Values::Codes { grid, .. } => {
-                let kind = if grid.zeros.is_some() { "asymmetric" } else { "symmetric" };
-                let group =
-                    if grid.group_size >= c.cols { "rows".into() } else { format!("groups of {}", grid.group_size) };
-                format!("{} {} bit {kind}, {group}", format.layout, grid.bits)
+        let outliers = match &c.values {
+            Values::Spqr(spqr) => {
+                let (of_kind, total) = kinds.entry(kind(module).to_string()).or_default();
+                *of_kind += spqr.outliers.at.len();
+                *total += c.rows * c.cols;
+                spqr.outliers.at.len()
             }
+            Values::Dense(_) | Values::Codes { .. } => 0,
         };
         let count = (c.rows * c.cols) as f64;
         let zero = c.to_dense().iter().filter(|&&v| v == 0.0).count() as f64;
@@ -78,10 +112,10 @@ pub fn inspect(checkpoint: &Checkpoint) -> Result<Summary> {
         tensors.push(TensorSummary {
             name: module.to_string(),
             shape: vec![c.rows, c.cols],
-            format: text,
+            format: describe(&c, format.layout),
             bits_per_weight: bytes as f64 * 8.0 / count,
             sparsity: zero / count,
-            outliers: 0,
+            outliers,
         });
     }
     for name in others {
@@ -110,8 +144,43 @@ pub fn inspect(checkpoint: &Checkpoint) -> Result<Summary> {
         tensors,
         bits_per_weight: bits / elements.max(1.0),
         sparsity: zeros / weights.max(1.0),
+        outlier_shares: kinds.into_iter().map(|(kind, (n, of))| (kind, n as f64 / of.max(1) as f64)).collect(),
         bytes: checkpoint.file_bytes(),
     })
+}
+
+/// The kind of a linear: the last component of its path.
+fn kind(module: &str) -> &str {
+    module.rsplit_once('.').map_or(module, |(_, kind)| kind)
+}
+
+/// How a matrix is stored, in words.
+fn describe(c: &Compressed, layout: &str) -> String {
+    let groups = |size: usize| if size >= c.cols { "rows".to_string() } else { format!("groups of {size}") };
+    match &c.values {
+        Values::Dense(_) => layout.to_string(),
+        Values::Codes { grid, .. } => {
+            let kind = if grid.zeros.is_some() { "asymmetric" } else { "symmetric" };
+            format!("{layout} {} bit {kind}, {}", grid.bits, groups(grid.group_size))
+        }
+        Values::Spqr(spqr) => {
+            let statistic = |name: &str, statistic: &Statistic| match statistic {
+                Statistic::Plain(_) => format!("{name} {}", c.dtype),
+                Statistic::Constant(_) => format!("no {name}"),
+                Statistic::Integers(_) => format!("{name} whole"),
+                Statistic::Coded { bits, rows, .. } => format!("{name} {bits} bit by {rows} rows"),
+            };
+            let order = if spqr.order.is_some() { "columns in another order" } else { "columns in file order" };
+            format!(
+                "{layout} {} bit, {}, {}, {}, {order}, {} outliers",
+                spqr.bits,
+                groups(spqr.group_size),
+                statistic("scales", &spqr.scales),
+                statistic("zeros", &spqr.zeros),
+                spqr.outliers.at.len()
+            )
+        }
+    }
 }
 
 /// Zeros of a tensor, read in pieces of rows so that a large embedding is never whole in memory.

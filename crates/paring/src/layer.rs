@@ -4,7 +4,7 @@ use std::path::Path;
 
 use candle_core::{Device, Tensor as CandleTensor};
 use paring_format::writer::{Tensor, write_file};
-use paring_format::{Checkpoint, Dtype, Values};
+use paring_format::{Checkpoint, Compressed, Dtype, Values};
 use paring_kernels::gram::{Gram, add_squares, quadratic};
 
 use crate::plan::Recipe;
@@ -24,6 +24,8 @@ pub struct LayerResult {
     pub error: Option<f64>,
     /// Share of exact zeros.
     pub sparsity: f64,
+    /// Weights kept exact.
+    pub outliers: usize,
     /// Damping that was used.
     pub damp: Option<f64>,
 }
@@ -81,23 +83,43 @@ pub fn run(input: &Path, output: &Path, recipe: &Recipe, sequences: Option<usize
     };
     let u8s =
         |name: &str, bytes: Vec<u8>| Tensor { name: name.into(), dtype: Dtype::U8, shape: vec![rows, cols], bytes };
+    let outlier_mask = outcome.compressed.outlier_mask().unwrap_or_else(|| vec![0; rows * cols]);
+    let outliers = outlier_mask.iter().filter(|&&kept| kept == 1).count();
     let mut tensors = vec![
         f32s("dense", vec![rows, cols], &dense),
         u8s("mask", outcome.dropped),
-        u8s("outlier_mask", vec![0; rows * cols]),
+        u8s("outlier_mask", outlier_mask),
         f32s("loss", vec![1], &[loss.unwrap_or(outcome.loss) as f32]),
     ];
-    if let Values::Codes { grid, .. } = &outcome.compressed.values {
-        let groups = grid.groups(cols);
-        let index: Vec<u8> = (0..cols).flat_map(|j| (grid.group_of(j) as i32).to_le_bytes()).collect();
+    if let Some((groups, index)) = group_index(&outcome.compressed) {
+        let index = index.iter().flat_map(|group| group.to_le_bytes()).collect();
         tensors.push(u8s("codes", outcome.codes));
-        tensors.push(f32s("scales", vec![rows, groups], &grid.scales));
+        tensors.push(f32s("scales", vec![rows, groups], &outcome.scales));
         tensors.push(f32s("zeros", vec![rows, groups], &outcome.zeros));
         tensors.push(Tensor { name: "group_index".into(), dtype: Dtype::I32, shape: vec![cols], bytes: index });
     }
     write_file(output, tensors)?;
     let zeros = dense.iter().filter(|&&v| v == 0.0).count();
-    Ok(LayerResult { rows, cols, loss, error, sparsity: zeros as f64 / dense.len() as f64, damp: prepared.damp() })
+    let sparsity = zeros as f64 / dense.len() as f64;
+    Ok(LayerResult { rows, cols, loss, error, sparsity, outliers, damp: prepared.damp() })
+}
+
+/// The number of groups in a row and the group of each column of the file, of a matrix that has codes.
+fn group_index(c: &Compressed) -> Option<(usize, Vec<i32>)> {
+    match &c.values {
+        Values::Dense(_) => None,
+        Values::Codes { grid, .. } => {
+            Some((grid.groups(c.cols), (0..c.cols).map(|j| grid.group_of(j) as i32).collect()))
+        }
+        Values::Spqr(spqr) => {
+            let mut index = vec![0; c.cols];
+            for position in 0..c.cols {
+                let column = spqr.order.as_ref().map_or(position, |order| order[position] as usize);
+                index[column] = (position / spqr.group_size) as i32;
+            }
+            Some((spqr.groups(c.cols), index))
+        }
+    }
 }
 
 /// The calibration inputs as one `[tokens, cols]` tensor, and the number of sequences.

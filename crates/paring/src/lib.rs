@@ -5,7 +5,7 @@
 //! * [`walk`]: the loop over blocks; [`hidden`]: the activations between them.
 //! * [`methods`]: a curvature and a rule each; [`stats`]: what they need to know of the inputs.
 //! * [`compress`]: the whole run: walk, compress, write, reopen and check.
-//! * [`perplexity`], [`inspect`], [`decompress`], [`layer`]: the other commands.
+//! * [`perplexity`], [`inspect`], [`verify`], [`decompress`], [`layer`]: the other commands; [`picture`]: a drawing.
 //! * [`report`]: the numbers.
 
 pub mod compress;
@@ -17,9 +17,11 @@ pub mod inspect;
 pub mod layer;
 pub mod methods;
 pub mod perplexity;
+pub mod picture;
 pub mod plan;
 pub mod report;
 pub mod stats;
+pub mod verify;
 pub mod walk;
 
 pub use error::{Error, Result};

@@ -44,8 +44,11 @@ pub enum Command {
     )]
     Eval(EvalArgs),
     /// Show what a checkpoint holds
-    #[command(after_help = "Example:\n  paring inspect OUT")]
+    #[command(after_help = "Examples:\n  paring inspect OUT\n  paring inspect OUT --outliers outliers.svg")]
     Inspect(InspectArgs),
+    /// Check that a checkpoint is complete, readable, and what was written when it was made
+    #[command(after_help = "Example:\n  paring verify OUT")]
+    Verify(VerifyArgs),
     /// Write the plain dense checkpoint behind a compressed one
     #[command(after_help = "Example:\n  paring decompress OUT --out DENSE")]
     Decompress(DecompressArgs),
@@ -269,6 +272,22 @@ pub struct EvalArgs {
 
 #[derive(Args)]
 pub struct InspectArgs {
+    /// A Hugging Face folder, or `demo`
+    #[arg(value_parser = clap::builder::NonEmptyStringValueParser::new())]
+    pub model: String,
+    /// Draw where the outliers of a matrix lie
+    #[arg(long, value_name = "FILE.svg")]
+    pub outliers: Option<PathBuf>,
+    /// The matrix to draw, by its exact path [default: the one with the most outliers]
+    #[arg(long, value_name = "NAME", requires = "outliers")]
+    pub module: Option<String>,
+    /// Print one JSON object
+    #[arg(long)]
+    pub json: bool,
+}
+
+#[derive(Args)]
+pub struct VerifyArgs {
     /// A Hugging Face folder, or `demo`
     #[arg(value_parser = clap::builder::NonEmptyStringValueParser::new())]
     pub model: String,

@@ -1,5 +1,6 @@
 //! What a run writes, and the check of what it wrote.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
@@ -8,13 +9,13 @@ use paring_format::compressed::digest;
 use paring_format::layouts::{self, Layout};
 use paring_format::writer::{COMPANIONS, REPORT, Tensor};
 use paring_format::{Checkpoint, Compressed, Dtype, Part, QuantConfig, Scheme, SecondLevel, Strategy, Values, Writer};
-use rayon::prelude::*;
 use serde_json::json;
 use xxhash_rust::xxh3::xxh3_64;
 
 use super::Job;
 use crate::plan::{ActOrder, Plan, Rounding, Spqr};
 use crate::report::{Clock, Report, Stage};
+use crate::verify::{self, DIGESTS, Made};
 use crate::{Error, Result};
 
 /// The layout of transformers and spqr_quant.
@@ -98,14 +99,9 @@ fn scheme_for(plan: &Plan, layout: &dyn Layout) -> Option<Scheme> {
     })
 }
 
-/// A tensor that was written, and the digest of what it must read back as.
-enum Made {
-    Linear { name: String, rows: usize, cols: usize, digest: u64 },
-    Copied { name: String, digest: u64 },
-}
-
 /// A linear as it will lie in its shard.
 pub(super) struct Encoded {
+    module: String,
     tensors: Vec<Tensor>,
     made: Made,
 }
@@ -120,13 +116,8 @@ impl Encoded {
             bytes: part.bytes,
         };
         let tensors = layout.encode(c)?.into_iter().map(|(local, part)| tensor(local, part)).collect();
-        let made = Made::Linear {
-            name: module.to_string(),
-            rows: c.rows,
-            cols: c.cols,
-            digest: digest(c.rows, c.cols, dense),
-        };
-        Ok(Self { tensors, made })
+        let made = Made { digest: digest(c.rows, c.cols, dense), shape: Some((c.rows, c.cols)) };
+        Ok(Self { module: module.to_string(), tensors, made })
     }
 
     /// Bytes on disk.
@@ -143,7 +134,8 @@ pub(super) struct Output {
     scheme: Option<Scheme>,
     shard: Vec<Tensor>,
     closed: usize,
-    made: Vec<Made>,
+    /// By module path or tensor name.
+    made: BTreeMap<String, Made>,
     /// Linears left dense although the others are quantized.
     dense: Vec<String>,
     /// The type that all floats are written in, where the layout asks for one.
@@ -164,7 +156,7 @@ impl Output {
             scheme: scheme_for(&job.plan, layout),
             shard: Vec::new(),
             closed: 0,
-            made: Vec::new(),
+            made: BTreeMap::new(),
             dense: Vec::new(),
             cast: (layout.name() == SPQR_HF).then_some(Dtype::F16),
             lengths: Vec::new(),
@@ -186,7 +178,7 @@ impl Output {
             self.lengths.extend(vectors.map(|t| (t.name.clone(), t.shape[0])));
         }
         self.shard.extend(encoded.tensors);
-        self.made.push(encoded.made);
+        self.made.insert(encoded.module, encoded.made);
     }
 
     /// Adds a linear that is not compressed.
@@ -211,7 +203,7 @@ impl Output {
             bytes = to.encode(&cast(&dtype.decode_f32(&bytes), to, name)?);
             dtype = to;
         }
-        self.made.push(Made::Copied { name: name.to_string(), digest: xxh3_64(&bytes) });
+        self.made.insert(name.to_string(), Made { digest: xxh3_64(&bytes), shape: None });
         self.shard.push(Tensor { name: name.to_string(), dtype, shape: info.shape.clone(), bytes });
         Ok(())
     }
@@ -293,7 +285,7 @@ fn densified(c: &Compressed) -> Option<Compressed> {
 /// A finished output.
 pub(super) struct Written {
     dir: PathBuf,
-    made: Vec<Made>,
+    made: BTreeMap<String, Made>,
     pub(super) tensor_bytes: u64,
 }
 
@@ -302,7 +294,8 @@ impl Written {
     /// its config, so that nobody takes it for a model.
     pub(super) fn check(&self, clock: &mut Clock) -> Result<()> {
         let start = Instant::now();
-        let checked = self.compare();
+        let checked =
+            Checkpoint::open(&self.dir).map_err(Error::from).and_then(|made| verify::compare(&made, &self.made));
         if checked.is_err() {
             let path = self.dir.join(CONFIG);
             std::fs::remove_file(&path).map_err(|source| Error::Io { path, source })?;
@@ -311,23 +304,11 @@ impl Written {
         checked
     }
 
-    fn compare(&self) -> Result<()> {
-        let checkpoint = Checkpoint::open(&self.dir)?;
-        self.made.par_iter().try_for_each(|made| {
-            let (name, expected, got) = match made {
-                Made::Linear { name, rows, cols, digest } => {
-                    (name, *digest, checkpoint.read_linear(name, *rows, *cols)?.digest())
-                }
-                Made::Copied { name, digest } => (name, *digest, xxh3_64(&checkpoint.read(name)?)),
-            };
-            if got == expected { Ok(()) } else { Err(Error::Check { module: name.clone(), expected, got }) }
-        })
-    }
-
-    /// Puts plan and report beside the checkpoint.
+    /// Puts plan, report and digests beside the checkpoint.
     pub(super) fn write_report(&self, plan: &Plan, report: &Report) -> Result<()> {
         let program = concat!("paring ", env!("CARGO_PKG_VERSION"));
-        let value = json!({"version": 1, "program": program, "plan": plan, "report": report});
+        let digests = verify::to_json(&self.made);
+        let value = json!({"version": 1, "program": program, "plan": plan, "report": report, DIGESTS: digests});
         write(&self.dir.join(REPORT), format!("{value:#}\n").as_bytes())
     }
 }

@@ -1,0 +1,48 @@
+//! The commands that look at a checkpoint and write no other.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use paring::inspect::Summary;
+use paring::{Error, Result, picture};
+use paring_format::Checkpoint;
+
+use crate::args::{InspectArgs, VerifyArgs};
+use crate::open;
+use crate::show;
+
+pub fn inspect(args: &InspectArgs) -> Result<()> {
+    if let Some(path) = args.outliers.as_deref().filter(|path| path.is_dir()) {
+        return Err(Error::Misuse(format!("--outliers {}: is a folder; name a file", path.display())));
+    }
+    let checkpoint = open::checkpoint(&args.model)?;
+    let summary = paring::inspect::inspect(&checkpoint)?;
+    let drawn = match &args.outliers {
+        Some(path) => Some(draw(&checkpoint, &summary, args.module.as_deref(), path)?),
+        None => None,
+    };
+    if args.json {
+        return show::json(&summary);
+    }
+    let mut lines = show::summary(&summary);
+    lines.extend(drawn);
+    show::lines(&lines)
+}
+
+/// Draws the outliers of a module, or of the one that has the most, and says so.
+fn draw(checkpoint: &Checkpoint, summary: &Summary, module: Option<&str>, path: &Path) -> Result<String> {
+    let none = || Error::Plan(format!("{}: no matrix in it keeps outliers; nothing to draw", checkpoint.describe()));
+    let module = module.or_else(|| summary.most_outliers()).ok_or_else(none)?;
+    let found = paring::inspect::outliers(checkpoint, module)?;
+    let svg = picture::outliers(module, found.rows, found.cols, &found.mask);
+    std::fs::write(path, svg).map_err(|source| Error::Io { path: path.to_path_buf(), source })?;
+    Ok(format!("outliers of {module} drawn in {}", path.display()))
+}
+
+pub fn verify(args: &VerifyArgs) -> Result<()> {
+    let verified = paring::verify::verify(Arc::new(open::checkpoint(&args.model)?))?;
+    if args.json {
+        return show::json(&verified);
+    }
+    show::lines(&show::verified(&args.model, &verified))
+}

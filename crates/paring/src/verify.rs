@@ -1,0 +1,289 @@
+//! Whether a checkpoint is complete, readable, what its config says, and what was written when it was made.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
+use std::sync::Arc;
+
+use paring_format::checkpoint::{INDEX, SINGLE};
+use paring_format::layouts::{self, PART_NAMES};
+use paring_format::writer::REPORT;
+use paring_format::{Checkpoint, Compressed};
+use paring_model::decoder::LinearInfo;
+use paring_model::families;
+use rayon::prelude::*;
+use serde::Serialize;
+use serde_json::Value;
+use xxhash_rust::xxh3::Xxh3;
+
+use crate::decompress::compressed_module;
+use crate::{Error, Precision, Result};
+
+/// What something that was written must read back as.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Made {
+    /// xxh3, 64 bits: of shape and dense values of a linear ([`Compressed::digest`]), of the bytes of another tensor.
+    pub(crate) digest: u64,
+    /// Rows and columns of a linear.
+    pub(crate) shape: Option<(usize, usize)>,
+}
+
+/// The key of the digests in [`REPORT`].
+pub(crate) const DIGESTS: &str = "digests";
+
+/// The module that a quantization may leave dense although it targets all linears, and that few quantize.
+const HEAD: &str = "lm_head";
+
+/// Bytes of a tensor that are looked at together.
+const PIECE: usize = 16 << 20;
+
+/// A checkpoint in which nothing was found wrong.
+#[derive(Clone, Debug, Serialize)]
+pub struct Verified {
+    /// Always true: what is wrong is an error.
+    pub ok: bool,
+    /// Linears of the blocks.
+    pub linears: usize,
+    /// Other tensors.
+    pub tensors: usize,
+    /// Linears by layout.
+    pub formats: BTreeMap<String, usize>,
+    /// Linears and other tensors that were compared with their digest; 0 when whoever made the checkpoint left none.
+    pub digests_checked: usize,
+    /// Bytes of the weight files.
+    pub bytes: u64,
+}
+
+/// One thing to read back.
+enum Item<'a> {
+    /// A linear of a block.
+    Linear(LinearInfo),
+    /// A compressed matrix outside the blocks.
+    Module(&'a str),
+    /// Any other tensor.
+    Tensor(&'a str),
+}
+
+impl Item<'_> {
+    fn name(&self) -> &str {
+        match self {
+            Item::Linear(linear) => &linear.name,
+            Item::Module(name) | Item::Tensor(name) => name,
+        }
+    }
+}
+
+/// Checks a checkpoint: that the index lists what the files hold, that the model its config describes is all there, that
+/// each linear has the parts of its layout and no other, that it decodes and that all floats are finite, and that
+/// everything equals the digests in [`REPORT`], where there are any.
+///
+/// Reads each tensor once; as many matrices are in memory as there are threads. Errors with the first thing that is
+/// wrong.
+pub fn verify(checkpoint: Arc<Checkpoint>) -> Result<Verified> {
+    check_index(&checkpoint)?;
+    let decoder = families::open(checkpoint.clone(), Precision::F32)?;
+    let digests = read_digests(&checkpoint)?;
+    let linears: Vec<LinearInfo> = (0..decoder.blocks()).flat_map(|i| decoder.linears(i)).collect();
+    let outer: BTreeSet<String> = decoder.outer_names().into_iter().collect();
+    drop(decoder);
+    let mut formats: BTreeMap<String, usize> = BTreeMap::new();
+    for linear in &linears {
+        *formats.entry(checkpoint.linear_format(&linear.name)?.layout.to_string()).or_default() += 1;
+    }
+    let items = items(&checkpoint, linears, &outer)?;
+    if let Some(digests) = &digests {
+        let names: BTreeSet<&str> = items.iter().map(Item::name).collect();
+        if let Some(gone) = digests.keys().find(|name| !names.contains(name.as_str())) {
+            let expected = format!("{gone}, which {REPORT} lists");
+            return Err(wrong(&checkpoint, gone, expected, "no such tensor or linear"));
+        }
+        if let Some(more) = names.iter().find(|&&name| !digests.contains_key(name)) {
+            let got = "one that was not there when the checkpoint was made";
+            return Err(wrong(&checkpoint, more, format!("only what {REPORT} lists"), got));
+        }
+    }
+    items.par_iter().try_for_each(|item| {
+        let got = check_item(&checkpoint, item)?;
+        let expected = digests.as_ref().and_then(|digests| digests.get(item.name()));
+        expected.map_or(Ok(()), |&expected| equal(&checkpoint, item.name(), expected, got))
+    })?;
+    let linears = formats.values().sum();
+    Ok(Verified {
+        ok: true,
+        linears,
+        tensors: items.iter().filter(|item| !matches!(item, Item::Linear(_))).count(),
+        formats,
+        digests_checked: digests.map_or(0, |digests| digests.len()),
+        bytes: checkpoint.file_bytes(),
+    })
+}
+
+/// Reads back what a run made, by module path or tensor name. Errors at the first that differs.
+pub(crate) fn compare(checkpoint: &Checkpoint, made: &BTreeMap<String, Made>) -> Result<()> {
+    made.par_iter().try_for_each(|(name, made)| {
+        let got = match made.shape {
+            Some((rows, cols)) => checkpoint.read_linear(name, rows, cols)?.digest(),
+            None => digest_tensor(checkpoint, name, false)?,
+        };
+        equal(checkpoint, name, made.digest, got)
+    })
+}
+
+/// The digests as they stand in [`REPORT`].
+pub(crate) fn to_json(made: &BTreeMap<String, Made>) -> BTreeMap<&str, String> {
+    made.iter().map(|(name, made)| (name.as_str(), format!("{:016x}", made.digest))).collect()
+}
+
+/// The digests beside a checkpoint; `None` when there are none. Errors when they are not what a run writes.
+fn read_digests(checkpoint: &Checkpoint) -> Result<Option<BTreeMap<String, u64>>> {
+    let Some(path) = checkpoint.dir().map(|dir| dir.join(REPORT)).filter(|path| path.is_file()) else {
+        return Ok(None);
+    };
+    let bad = |reason: String| Error::data(path.display().to_string(), reason);
+    let Some(digests) = read_json(&path)?.get_mut(DIGESTS).map(Value::take) else { return Ok(None) };
+    let Value::Object(digests) = digests else {
+        return Err(bad(format!("{DIGESTS} is not an object of names and digests")));
+    };
+    let parse = |(name, digest): (String, Value)| {
+        let number =
+            digest.as_str().filter(|text| text.len() == 16).and_then(|text| u64::from_str_radix(text, 16).ok());
+        let number =
+            number.ok_or_else(|| bad(format!("the digest {digest} of {name} is not 16 hexadecimal digits")))?;
+        Ok((name, number))
+    };
+    digests.into_iter().map(parse).collect::<Result<_>>().map(Some)
+}
+
+fn read_json(path: &Path) -> Result<Value> {
+    let bytes = std::fs::read(path).map_err(|source| Error::Io { path: path.to_path_buf(), source })?;
+    serde_json::from_slice(&bytes).map_err(|e| Error::data(path.display().to_string(), format!("not valid JSON: {e}")))
+}
+
+/// Errors when a shard holds a tensor that the index doesn't list: programs that go by the index don't see it. That
+/// what is listed is there was checked when the checkpoint was opened.
+fn check_index(checkpoint: &Checkpoint) -> Result<()> {
+    let Some(dir) = checkpoint.dir().filter(|dir| !dir.join(SINGLE).is_file()) else { return Ok(()) };
+    let path = dir.join(INDEX);
+    let index = read_json(&path)?;
+    let listed = |name: &str| index.get("weight_map").is_some_and(|map| map.get(name).is_some());
+    match checkpoint.names().find(|name| !listed(name)) {
+        None => Ok(()),
+        Some(name) => {
+            let expected = format!("an entry in {}", path.display());
+            Err(wrong(checkpoint, name, expected, "none"))
+        }
+    }
+}
+
+/// Everything that the checkpoint holds, each tensor in one item. Errors on parts of compressed matrices that the model
+/// does not have.
+fn items<'a>(checkpoint: &'a Checkpoint, linears: Vec<LinearInfo>, outer: &BTreeSet<String>) -> Result<Vec<Item<'a>>> {
+    let paths: BTreeSet<String> = linears.iter().map(|linear| linear.name.clone()).collect();
+    let mut items: Vec<Item> = linears.into_iter().map(Item::Linear).collect();
+    let mut modules = BTreeSet::new();
+    for name in checkpoint.names() {
+        if let Some((module, local)) = name.rsplit_once('.')
+            && paths.contains(module)
+            && PART_NAMES.contains(&local)
+        {
+            continue;
+        }
+        match compressed_module(checkpoint, name) {
+            None => items.push(Item::Tensor(name)),
+            Some(module) if !outer.contains(name) => {
+                let got = format!("a part of {module}, a compressed matrix that the model does not have");
+                return Err(wrong(checkpoint, name, "only what config.json describes".into(), got));
+            }
+            Some(module) if modules.insert(module) => items.push(Item::Module(module)),
+            Some(_) => {}
+        }
+    }
+    Ok(items)
+}
+
+/// Reads an item, checks it by itself, and returns its digest.
+fn check_item(checkpoint: &Checkpoint, item: &Item) -> Result<u64> {
+    match item {
+        Item::Linear(linear) => {
+            let c = checkpoint.read_linear(&linear.name, linear.rows, linear.cols)?;
+            check_parts(checkpoint, &linear.name, &c)?;
+            Ok(c.digest())
+        }
+        Item::Module(module) => {
+            let c = checkpoint.read_module(module)?;
+            check_parts(checkpoint, module, &c)?;
+            Ok(c.digest())
+        }
+        Item::Tensor(name) => {
+            if let Some(module) = name.strip_suffix(".weight").filter(|module| *module == HEAD) {
+                let layout = checkpoint.linear_format(module)?.layout;
+                if layout != layouts::DENSE.name() {
+                    let got = "a dense weight that quantization_config does not ignore";
+                    return Err(wrong(checkpoint, name, format!("the parts of {layout}"), got));
+                }
+            }
+            digest_tensor(checkpoint, name, true)
+        }
+    }
+}
+
+/// Errors when a matrix is stored with a part that its layout does not have.
+fn check_parts(checkpoint: &Checkpoint, module: &str, c: &Compressed) -> Result<()> {
+    let name = checkpoint.linear_format(module)?.layout;
+    let Some(layout) = layouts::layout(name) else { return Ok(()) };
+    let wanted: BTreeSet<&str> = match name == layouts::DENSE.name() {
+        true => BTreeSet::from(["weight"]),
+        // What the layout would store: it knows its parts best.
+        false if layout.accepts(c) => layout.encode(c)?.into_keys().collect(),
+        false => return Ok(()),
+    };
+    let left_over = |part: &&str| !wanted.contains(part) && checkpoint.info(&format!("{module}.{part}")).is_some();
+    match PART_NAMES.into_iter().find(|part| left_over(part)) {
+        None => Ok(()),
+        Some(part) => {
+            let expected = format!("only the parts of {name} ({})", wanted.into_iter().collect::<Vec<_>>().join(", "));
+            Err(wrong(checkpoint, &format!("{module}.{part}"), expected, "one that is left over"))
+        }
+    }
+}
+
+/// The digest of a tensor's bytes, read in pieces. With `finite`, errors on floats that are not.
+fn digest_tensor(checkpoint: &Checkpoint, name: &str, finite: bool) -> Result<u64> {
+    let Some((rows, info)) = checkpoint.info(name).map(|info| (info.shape.first().copied(), info)) else {
+        return Err(wrong(checkpoint, name, "a tensor".into(), "none"));
+    };
+    let finite = finite && info.dtype.is_float();
+    let Some(rows) = rows else {
+        // A number without dimensions.
+        if finite {
+            checkpoint.read_f32(name, &[])?;
+        }
+        return Ok(xxhash_rust::xxh3::xxh3_64(&checkpoint.read(name)?));
+    };
+    let mut hash = Xxh3::new();
+    let step = (PIECE / (info.bytes() / rows.max(1)).max(1)).max(1);
+    for first in (0..rows).step_by(step) {
+        let count = step.min(rows - first);
+        hash.update(&checkpoint.read_rows(name, first, count)?);
+        if finite {
+            checkpoint.read_rows_f32(name, first, count)?;
+        }
+    }
+    Ok(hash.digest())
+}
+
+fn equal(checkpoint: &Checkpoint, name: &str, expected: u64, got: u64) -> Result<()> {
+    if got == expected {
+        return Ok(());
+    }
+    Err(Error::Check { file: file_of(checkpoint, name), name: name.to_string(), expected, got })
+}
+
+fn wrong(checkpoint: &Checkpoint, name: &str, expected: String, got: impl Into<String>) -> Error {
+    Error::Verify { file: file_of(checkpoint, name), name: name.to_string(), expected, got: got.into() }
+}
+
+/// The file that holds a tensor or the first part of a linear; the checkpoint where there is none.
+fn file_of(checkpoint: &Checkpoint, name: &str) -> String {
+    let part = || PART_NAMES.iter().find_map(|part| checkpoint.info(&format!("{name}.{part}")));
+    checkpoint.info(name).or_else(part).map_or_else(|| checkpoint.describe(), |info| info.file.clone())
+}
