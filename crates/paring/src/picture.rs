@@ -44,10 +44,9 @@ struct Bins {
     /// Weights of a cell, down and across; the last cells may have fewer.
     height: usize,
     width: usize,
-    /// Cells, down and across.
-    down: usize,
+    /// Cells of a row of them.
     across: usize,
-    /// Row-major `[down, across]`.
+    /// Row-major `[cells down, across]`.
     counts: Vec<u32>,
 }
 
@@ -62,7 +61,7 @@ impl Bins {
                 *cell += mask.iter().filter(|&&kept| kept != 0).count() as u32;
             }
         }
-        Self { height, width, down, across, counts }
+        Self { height, width, across, counts }
     }
 
     /// The least count of each shade, so that shades are even steps of the logarithm up to the fullest cell.

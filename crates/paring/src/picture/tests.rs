@@ -30,7 +30,7 @@ fn well_formed(svg: &str) -> Result<(), String> {
             if open.pop() != Some(name) {
                 return Err(format!("</{name}> closes another element"));
             }
-        } else if tag.matches('"').count() % 2 != 0 {
+        } else if !tag.matches('"').count().is_multiple_of(2) {
             return Err(format!("quotes in {tag}"));
         } else if !tag.ends_with('/') {
             open.push(name);
@@ -58,8 +58,9 @@ fn counts_add_up() {
         let total = mask.iter().filter(|&&m| m == 1).count();
         for limit in CELLS {
             let bins = Bins::new(rows, cols, &mask, limit);
-            assert!(bins.down <= limit && bins.across <= limit, "[{rows}, {cols}] in {limit}");
-            assert!(bins.down * bins.height >= rows && (bins.down - 1) * bins.height < rows);
+            let down = bins.counts.len() / bins.across;
+            assert!(down <= limit && bins.across <= limit, "[{rows}, {cols}] in {limit}");
+            assert!(down * bins.height >= rows && (down - 1) * bins.height < rows);
             assert_eq!(bins.counts.iter().sum::<u32>() as usize, total);
             let steps = bins.steps();
             let of_shade = |i: usize| {
