@@ -20,7 +20,7 @@ const SECOND: &str = "--qq-scale-bits 3 --qq-zero-bits 3 --qq-groupsize 16";
 /// Bytes of the stored parts of a linear.
 fn stored_bytes(checkpoint: &Checkpoint, module: &str) -> usize {
     let bytes = |part: &&str| checkpoint.info(&format!("{module}.{part}")).map(|info| info.bytes());
-    PART_NAMES.iter().filter_map(|part| bytes(&part)).sum()
+    PART_NAMES.iter().filter_map(bytes).sum()
 }
 
 /// The built-in model in three bits: every command understands the folder, and all tell the same of it.
@@ -164,6 +164,26 @@ fn odd_sizes_and_statistics() {
     assert!(weights(&sandbox.open("dense")) == weights(&sandbox.open("coded")));
     sandbox.ok("quantize coded calib.safetensors --wbits 4 --groupsize 16 --quiet --out again");
     assert_eq!(sandbox.json("verify again")["formats"]["pack-quantized"], 14);
+}
+
+/// The layout of spqr_quant, which stores no shapes and is of another float type, goes through every command too.
+#[test]
+fn the_layout_of_spqr_quant() {
+    let sandbox = Sandbox::empty();
+    let report = sandbox.json(&format!("{DEMO} --format spqr --layers 0..1 --out made"));
+    let made = sandbox.open("made");
+    for layer in report["layers"].as_array().unwrap() {
+        let weights = layer["rows"].as_f64().unwrap() * layer["cols"].as_f64().unwrap();
+        let stored = stored_bytes(&made, layer["name"].as_str().unwrap());
+        assert_eq!(layer["bits"].as_f64().unwrap() * weights / 8.0, stored as f64, "{layer}");
+    }
+    let verified = sandbox.json("verify made");
+    assert_eq!(verified["formats"], serde_json::json!({"dense": 35, "spqr": 7}));
+    assert_eq!(verified["digests_checked"], 56);
+    let text = sandbox.ok("inspect made --outliers made.svg").stdout;
+    assert!(text.contains("spqr 3 bit, groups of 16") && sandbox.path("made.svg").is_file(), "{text}");
+    sandbox.ok("decompress made --out plain");
+    assert!(weights(&made) == weights(&sandbox.open("plain")));
 }
 
 /// One matrix, against the published implementation.

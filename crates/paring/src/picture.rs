@@ -164,11 +164,11 @@ pub fn outliers(module: &str, rows: usize, cols: usize, mask: &[u8]) -> String {
         let (line, label) = match axis.across {
             true => (
                 format!("M{x0} {:.2}h{wide:.2}m0 {:.2}h5", y0 - GAP, -BARS),
-                text(x1 + 8.0, y0 - GAP - BARS + 4.0, "", "start", &percent(most)),
+                text(x1 + 8.0, y0 - GAP - BARS + 4.0, "", "start", &format!("{} of a column", percent(most))),
             ),
             false => (
                 format!("M{:.2} {y0}v{high:.2}m{BARS:.2} 0v5", x1 + GAP),
-                text(x1 + GAP + BARS, y1 + 18.0, "", "middle", &percent(most)),
+                text(x1 + GAP + BARS, y1 + 18.0, "", "middle", &format!("{} of a row", percent(most))),
             ),
         };
         put(format!("<path class=\"f\" d=\"{line}\"/>{label}"));
@@ -236,9 +236,10 @@ struct Axis<'a> {
 }
 
 impl Axis<'_> {
-    /// The outline of the bars, x along the map and y away from it, and the share that the highest one stands for.
+    /// The outline of the bars, x along the map and y away from it, and the share that the highest one stands for. A bar
+    /// of several rows is as high as the fullest of them, so that a single one shows.
     fn bars(&self) -> (String, f64) {
-        let share = |bar: &[usize]| bar.iter().sum::<usize>() as f64 / (bar.len() * self.per.max(1)) as f64;
+        let share = |bar: &[usize]| bar.iter().copied().max().unwrap_or(0) as f64 / self.per.max(1) as f64;
         let shares: Vec<f64> = self.sums.chunks(self.step.max(1)).map(share).collect();
         let most = shares.iter().copied().fold(0.0, f64::max);
         let unit = self.length / self.sums.len().max(1) as f64;
@@ -257,7 +258,7 @@ fn legend(bins: &Bins, steps: &[u32], y: f64) -> String {
     let most = bins.counts.iter().copied().max().unwrap_or(0);
     let single = bins.width == 1 && bins.height == 1;
     let what = match single {
-        true => "a weight kept exact".to_string(),
+        true => "a weight that is kept exact".to_string(),
         false => format!("outliers in a cell of {} × {} weights", bins.height, bins.width),
     };
     let mut line = String::new();
