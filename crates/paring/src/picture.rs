@@ -25,7 +25,10 @@ const LEFT: f64 = 72.0;
 const RIGHT: f64 = 64.0;
 const BOTTOM: f64 = 84.0;
 /// Letters of the title that fit across; longer names lose their middle.
-const TITLE: usize = 72;
+const TITLE: usize = 64;
+/// Pixels of a letter of the title in the widest of the usual fonts, and between two ticks at least.
+const LETTER: f64 = 10.0;
+const TICK: f64 = 36.0;
 
 /// Colours follow the reader's light or dark theme; the shades are steps of one hue, the emptiest nearest to the
 /// background.
@@ -114,7 +117,7 @@ pub fn outliers(module: &str, rows: usize, cols: usize, mask: &[u8]) -> String {
     let (x1, y1) = (x0 + wide, y0 + high);
     let title = shortened(module, TITLE);
     // Room for letters of the title's size, and for the other lines of text.
-    let width = (x1 + GAP + BARS + RIGHT).max(LEFT + 520.0).max(LEFT + 8.5 * title.chars().count() as f64);
+    let width = (x1 + GAP + BARS + RIGHT).max(LEFT + 520.0).max(LEFT + LETTER * title.chars().count() as f64);
     let height = y1 + BOTTOM;
 
     let (by_row, by_col) = (sums(rows, cols, mask, true), sums(rows, cols, mask, false));
@@ -172,7 +175,7 @@ pub fn outliers(module: &str, rows: usize, cols: usize, mask: &[u8]) -> String {
             ),
         };
         put(format!("<path class=\"f\" d=\"{line}\"/>{label}"));
-        for at in ticks(axis.sums.len()) {
+        for at in ticks(axis.sums.len(), (axis.length / TICK) as usize) {
             let offset = axis.length * at as f64 / axis.sums.len().max(1) as f64;
             put(match axis.across {
                 true => format!(
@@ -277,10 +280,10 @@ fn legend(bins: &Bins, steps: &[u32], y: f64) -> String {
     line + &text(x, y, "", "start", &what)
 }
 
-/// Round numbers from 0 on, four to nine of them below `length`.
-fn ticks(length: usize) -> impl Iterator<Item = usize> {
+/// Round numbers from 0 on, at most `most` and eight of them, below `length`.
+fn ticks(length: usize, most: usize) -> impl Iterator<Item = usize> {
     let mut step = 1;
-    while length.div_ceil(8) > step {
+    while length.div_ceil(most.clamp(1, 8)) > step {
         // 1, 2, 5, 10, 20, …
         let leads_with_two = step.to_string().starts_with('2');
         step = if leads_with_two { step / 2 * 5 } else { step * 2 };

@@ -114,10 +114,17 @@ fn names_are_only_text() {
 
 #[test]
 fn ticks_are_round() {
-    for (length, expected) in [(1, "0"), (8, "0 1 2 3 4 5 6 7"), (48, "0 10 20 30 40"), (64, "0 10 20 30 40 50 60")] {
-        let text = ticks(length).map(|t| t.to_string()).collect::<Vec<_>>().join(" ");
+    for (length, most, expected) in [
+        (1, 9, "0"),
+        (8, 9, "0 1 2 3 4 5 6 7"),
+        (48, 9, "0 10 20 30 40"),
+        (64, 14, "0 10 20 30 40 50 60"),
+        (128, 3, "0 50 100"),
+        (4096, 8, "0 1000 2000 3000 4000"),
+        (7, 0, "0"),
+    ] {
+        let text = ticks(length, most).map(|t| t.to_string()).collect::<Vec<_>>().join(" ");
         assert_eq!(text, expected);
     }
-    assert_eq!(ticks(4096).collect::<Vec<_>>(), [0, 1000, 2000, 3000, 4000]);
-    assert_eq!(ticks(usize::MAX).count(), 4);
+    assert_eq!(ticks(usize::MAX, 8).count(), 4);
 }
