@@ -16,7 +16,9 @@ multiversion! {
             let mut sums = [0f32; 16];
             let (chunks, rest) = x.as_chunks::<16>();
             for chunk in chunks {
-                sums = std::array::from_fn(|i| sums[i] + chunk[i] * chunk[i]);
+                for (sum, v) in sums.iter_mut().zip(chunk) {
+                    *sum += v * v;
+                }
             }
             let total: f32 = sums.iter().sum::<f32>() + rest.iter().map(|v| v * v).sum::<f32>();
             let factor = 1.0 / (total / dim as f32 + eps).sqrt();

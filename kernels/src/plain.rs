@@ -1,7 +1,5 @@
 //! Plain loops over elements: sums, largest values, checks.
 
-use std::array::from_fn;
-
 use candle_core::{Result, Tensor};
 use rayon::prelude::*;
 
@@ -34,7 +32,9 @@ multiversion! {
         let mut top = [f32::NEG_INFINITY; LANES];
         let (chunks, rest) = row.as_chunks::<LANES>();
         for chunk in chunks {
-            top = from_fn(|i| if chunk[i] > top[i] { chunk[i] } else { top[i] });
+            for (top, &v) in top.iter_mut().zip(chunk) {
+                *top = if v > *top { v } else { *top };
+            }
         }
         rest.iter().chain(&top).fold(f32::NEG_INFINITY, |a, &b| a.max(b))
     }
@@ -46,7 +46,9 @@ multiversion! {
         let mut sums = [0f32; LANES];
         let (chunks, rest) = row.as_chunks::<LANES>();
         for chunk in chunks {
-            sums = from_fn(|i| sums[i] + simd::exp(chunk[i] - top));
+            for (sum, v) in sums.iter_mut().zip(chunk) {
+                *sum += simd::exp(v - top);
+            }
         }
         let rest: f64 = rest.iter().map(|&v| f64::from(simd::exp(v - top))).sum();
         rest + sums.iter().map(|&s| f64::from(s)).sum::<f64>()

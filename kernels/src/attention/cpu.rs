@@ -1,7 +1,5 @@
 //! Tiles of 64 queries, each a task: two matrix products and a vectorised softmax over the keys up to the diagonal.
 
-use std::array::from_fn;
-
 use faer::linalg::matmul::matmul;
 use faer::{Accum, MatMut, MatRef, Par};
 use rayon::prelude::*;
@@ -51,8 +49,11 @@ multiversion! {
         // Sixteen running maxima and sums: a fixed order that vectorises.
         let (chunks, rest) = seen.as_chunks_mut::<16>();
         let mut top = [f32::NEG_INFINITY; 16];
+        // Plain loops: a closure would be compiled without the vectors that this function is compiled for.
         for chunk in &*chunks {
-            top = from_fn(|i| if chunk[i] * scale > top[i] { chunk[i] * scale } else { top[i] });
+            for (top, s) in top.iter_mut().zip(chunk) {
+                *top = if s * scale > *top { s * scale } else { *top };
+            }
         }
         let mut max = f32::NEG_INFINITY;
         for s in rest.iter().map(|s| s * scale).chain(top) {
@@ -60,8 +61,10 @@ multiversion! {
         }
         let mut totals = [0f32; 16];
         for chunk in chunks {
-            *chunk = from_fn(|i| simd::exp(chunk[i] * scale - max));
-            totals = from_fn(|i| totals[i] + chunk[i]);
+            for (s, total) in chunk.iter_mut().zip(&mut totals) {
+                *s = simd::exp(*s * scale - max);
+                *total += *s;
+            }
         }
         for s in &mut *rest {
             *s = simd::exp(*s * scale - max);

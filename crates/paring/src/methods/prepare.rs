@@ -84,7 +84,8 @@ impl Recipe {
         let column = |k: usize| order.as_ref().map_or(k, |o| o[k]);
         let of_dead = self.spqr.as_ref().map(|_| 1.0);
         let counted = if of_dead.is_some() { &diagonal } else { &lively };
-        let mean = counted.iter().map(|&d| f64::from(d.abs())).sum::<f64>() / n as f64;
+        let mean = counted.iter().map(|&d| f64::from(d)).sum::<f64>() / n as f64;
+        // The published SpQR code takes the mean of absolute values; for a Gram matrix, which has no others, it is the same.
         let mut damped = vec![0f32; n * n];
         for (k, row) in damped.chunks_exact_mut(n).enumerate() {
             let from = &h[column(k) * n..][..n];
