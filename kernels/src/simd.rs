@@ -1,5 +1,6 @@
 //! One body, compiled for several instruction sets, chosen at run time.
 //!
+//! Bodies are plain loops: a closure that is not inlined is compiled for the baseline only.
 //! The bodies use no fused multiply-add, so every version gives the same bits as the plain one.
 
 /// Defines `fn name(args)` whose body is compiled three times (AVX-512, AVX2, the target's baseline) and picked by what

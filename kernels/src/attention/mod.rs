@@ -13,8 +13,8 @@ use crate::with_f32;
 ///
 /// `q` is `[b, t, heads, d]`, `k` and `v` are `[b, t, groups, d]` (f32, `groups` divides `heads`; query head `h` reads
 /// group `h / (heads / groups)`). Returns `[b, t, heads · d]`. No `[t, t]` matrix is stored: a task holds the scores of
-/// 64 queries. With [`Precision::Bf16`], on processors that have the instruction, both products round what they
-/// multiply to bfloat16 (the exponentials of the softmax too); sums are f32.
+/// 64 queries. With [`Precision::Bf16`], on processors that have the instruction, values and the exponentials of the
+/// softmax are rounded to bfloat16 before they are multiplied; scores are within some 2^-16 of what they are in f32.
 pub fn causal(q: &Tensor, k: &Tensor, v: &Tensor, scale: f32, precision: Precision) -> Result<Tensor> {
     let (b, t, heads, d) = q.dims4()?;
     let (_, _, groups, _) = k.dims4()?;
@@ -36,11 +36,13 @@ mod tests {
     /// Batch, time, heads, groups, dim.
     type Case = (usize, usize, usize, usize, usize);
 
-    /// The largest difference from the definition applied to the same inputs, rounded to `precision`.
+    /// The largest difference from the definition applied to the same inputs, values rounded to `precision`.
     fn worst(case: Case, size: f32, precision: Precision) -> f64 {
         let (b, t, heads, groups, d) = case;
         let random = |n: usize, seed: u64| {
-            let values = crate::test_values(b * t * n * d, size, seed).into_iter().map(|v| precision.round(v));
+            let values = crate::test_values(b * t * n * d, size, seed);
+            // Values are rounded by definition; queries and keys are not.
+            let values = values.into_iter().map(|v| if seed == 3 { precision.round(v) } else { v });
             Tensor::from_vec(values.collect(), (b, t, n, d), &Device::Cpu).unwrap()
         };
         let (q, k, v) = (random(heads, 1), random(groups, 2), random(groups, 3));
@@ -82,7 +84,7 @@ mod tests {
     #[test]
     fn agrees_with_the_definition_in_bf16() {
         for case in CASES {
-            // The inputs are bfloat16 already, so that scores differ by f32 sums only. The exponentials are rounded: each
+            // Scores of some tens are off by some 1e-3 at most. The exponentials are rounded: each
             // by 2^-9 of itself at most, so an average of values of at most 6 by 6 · 2^-9 at the very most.
             let off = worst(case, 1.0, Precision::Bf16);
             assert!(off < 1.2e-2, "{case:?}: {off}");
