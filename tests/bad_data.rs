@@ -154,6 +154,7 @@ fn too_little_data() {
     let sandbox = Sandbox::new();
     tokenizer(&sandbox);
     sandbox.write("text.txt", "one two ".repeat(50));
+    sandbox.write("short.txt", "one two ".repeat(10));
     let mut wrong = Vec::new();
     for (arguments, words) in [
         (
@@ -161,8 +162,8 @@ fn too_little_data() {
             &["calib.safetensors", "8 rows", "--nsamples asks for 9"][..],
         ),
         (
-            "quantize model text.txt --wbits 4 --seqlen 32 --nsamples 4 --out out",
-            &["text.txt", "100 tokens make 3 windows of 32; 4 are asked for"],
+            "quantize model short.txt --wbits 4 --seqlen 32 --nsamples 4 --out out",
+            &["short.txt", "20 tokens make 0 windows of 32; 4 are asked for"],
         ),
         ("quantize model calib.safetensors --wbits 4 --eval text.txt --seqlen 32 --nsamples 9 --out out", &["9"]),
         ("quantize model calib.safetensors --wbits 4 --eval gone.txt --out out", &["gone.txt", "No such file"]),

@@ -175,3 +175,40 @@ fn help() {
     }
     assert!(sandbox.ok("--version").stdout.starts_with("paring "));
 }
+
+#[test]
+fn an_output_without_a_name_gets_one() {
+    let sandbox = Sandbox::new();
+    sandbox.ok("quantize model calib.safetensors --wbits 4 --groupsize 16 --quiet");
+    sandbox.ok("sparsify model calib.safetensors --pattern 2:4 --quiet");
+    sandbox.ok("quantize model calib.safetensors --wbits 4 --groupsize 16 --outlier_threshold=0.2 --quiet");
+    for name in ["model-gptq-w4g16", "model-sparsegpt-2of4", "model-spqr-w4g16"] {
+        assert!(sandbox.holds_model(name), "{name}");
+    }
+    sandbox
+        .refused("quantize model calib.safetensors --wbits 4 --groupsize 16 --quiet", 1, &["model-gptq-w4g16"])
+        .unwrap();
+}
+
+#[test]
+fn more_windows_than_fit_are_drawn_and_overlap() {
+    let sandbox = Sandbox::new();
+    tokenizer(&sandbox);
+    sandbox.write("text.txt", "one two ".repeat(50));
+    let ran = sandbox.ok("quantize model text.txt --wbits 4 --seqlen 32 --nsamples 4 --out out");
+    assert!(ran.stderr.contains("drawn at random with seed 0"), "{}", ran.stderr);
+    let plan = &json_file(&sandbox.path("out/paring.json"))["plan"];
+    assert_eq!((&plan["nsamples"], &plan["seed"]), (&4.into(), &0.into()));
+    // As many as fit lie side by side.
+    let ran = sandbox.ok("quantize model text.txt --wbits 4 --seqlen 32 --nsamples 3 --out out --overwrite");
+    assert!(!ran.stderr.contains("drawn"), "{}", ran.stderr);
+}
+
+#[test]
+fn activations_on_disk_make_the_same_model() {
+    let sandbox = Sandbox::new();
+    let options = "quantize model calib.safetensors --wbits 3 --groupsize 16 --quiet --skip-out-loss";
+    sandbox.ok(&format!("{options} --out memory"));
+    sandbox.ok(&format!("{options} --offload activations --out disk"));
+    assert_eq!(model_bytes(&sandbox.path("memory")), model_bytes(&sandbox.path("disk")));
+}

@@ -121,7 +121,6 @@ fn commands() {
         2,
         &[
             ("compress", &["compress"]),
-            ("quantize model calib.safetensors --wbits 4", &["--out"]),
             ("quantize model --wbits 4 --out out", &["DATASET", ".jsonl"]),
             ("eval model", &["DATASET", ".jsonl"]),
             ("eval '' eval.safetensors", &["MODEL"]),

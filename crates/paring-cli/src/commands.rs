@@ -4,7 +4,7 @@ mod look;
 
 use std::path::{Path, PathBuf};
 
-use paring::compress::{self, Job};
+use paring::compress::{self, Job, Observer};
 use paring::corpus::Sampling;
 use paring::perplexity::{self, Perplexity};
 use paring::plan::{Pattern, Plan, Recipe};
@@ -87,6 +87,11 @@ fn compress(recipe: Recipe, outlier_share: Option<f64>, inputs: &Inputs, run: &R
     };
     let bits_before = stored_bits(&model, &plan);
     let mut progress = Progress::new(running);
+    if let (None, Some(seed)) = (run.seed, plan.seed) {
+        let count = plan.nsamples;
+        progress
+            .note(&format!("{count} windows do not fit side by side: drawn at random with seed {seed}, they overlap"));
+    }
     let mut clock = Clock::default();
     let companions = model.companions();
     let (checkpoint, precision) = (model.checkpoint.clone(), model.precision);

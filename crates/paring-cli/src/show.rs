@@ -40,9 +40,14 @@ pub fn report(report: &Report, bits_before: f64, change: Option<Change>) -> Resu
     let mut rows = vec![
         format!("{:<22} {:>10} {:>10}", report.method, "before", "after"),
         format!("{:<22} {:>10.2} {:>10.2}", "bits per weight", bits_before, report.bits_per_weight),
-        format!("{:<22} {:>10} {:>9.1}%", "zeros", "", 100.0 * report.sparsity),
-        format!("{:<22} {:>10} {:>10}", "size", size(report.bytes_in), size(report.bytes_out)),
     ];
+    if let (Some(formula), Some(published)) = (report.formula_bits, report.published_bits) {
+        rows.push(format!("{:<22} {:>10} {:>10.2}", "  by counting", "", formula));
+        rows.push(format!("{:<22} {:>10} {:>10.2}", "  by SpQR's formula", "", published));
+        rows.push(format!("{:<22} {:>10} {:>9.2}%", "outliers", "", 100.0 * report.outlier_share));
+    }
+    rows.push(format!("{:<22} {:>10} {:>9.1}%", "zeros", "", 100.0 * report.sparsity));
+    rows.push(format!("{:<22} {:>10} {:>10}", "size", size(report.bytes_in), size(report.bytes_out)));
     if let Some(change) = change {
         rows.push(format!("{:<22} {:>10.3} {:>10.3}", "perplexity", change.before, change.after));
     }
