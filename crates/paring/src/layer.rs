@@ -32,7 +32,8 @@ pub struct LayerResult {
 
 /// Reads `weight` `[R, C]` and `activations` `[n, t, C]` (or `[n·t, C]` with `sequences` = n) or `hessian` `[C, C]` from
 /// `input`, applies the recipe, and writes `dense` `[R, C]` f32 and what the method made to `output`: `mask` u8, `codes`
-/// u8, `scales` and `zeros` f32 `[R, groups]`, `group_index` i32 `[C]`, `outlier_mask` u8, `loss` f32 `[1]`.
+/// u8, `scales` and `zeros` f32 `[R, groups]`, `group_index` i32 `[C]` (−1 for a column that is not rounded),
+/// `outlier_mask` u8, `loss` f32 `[1]`.
 pub fn run(input: &Path, output: &Path, recipe: &Recipe, sequences: Option<usize>) -> Result<LayerResult> {
     recipe.check()?;
     let file = Checkpoint::open_file(input)?;
@@ -83,7 +84,10 @@ pub fn run(input: &Path, output: &Path, recipe: &Recipe, sequences: Option<usize
     };
     let u8s =
         |name: &str, bytes: Vec<u8>| Tensor { name: name.into(), dtype: Dtype::U8, shape: vec![rows, cols], bytes };
-    let outlier_mask = outcome.compressed.outlier_mask().unwrap_or_else(|| vec![0; rows * cols]);
+    let mut outlier_mask = outcome.compressed.outlier_mask().unwrap_or_else(|| vec![0; rows * cols]);
+    // Columns that are not rounded at all belong to no group, and are no outliers.
+    let kept = kept_columns(&outcome.compressed, recipe);
+    kept.iter().for_each(|&j| outlier_mask.chunks_exact_mut(cols).for_each(|row| row[j] = 0));
     let outliers = outlier_mask.iter().filter(|&&kept| kept == 1).count();
     let mut tensors = vec![
         f32s("dense", vec![rows, cols], &dense),
@@ -91,7 +95,8 @@ pub fn run(input: &Path, output: &Path, recipe: &Recipe, sequences: Option<usize
         u8s("outlier_mask", outlier_mask),
         f32s("loss", vec![1], &[loss.unwrap_or(outcome.loss) as f32]),
     ];
-    if let Some((groups, index)) = group_index(&outcome.compressed) {
+    if let Some((groups, mut index)) = group_index(&outcome.compressed) {
+        kept.iter().for_each(|&j| index[j] = -1);
         let index = index.iter().flat_map(|group| group.to_le_bytes()).collect();
         tensors.push(u8s("codes", outcome.codes));
         tensors.push(f32s("scales", vec![rows, groups], &outcome.scales));
@@ -102,6 +107,13 @@ pub fn run(input: &Path, output: &Path, recipe: &Recipe, sequences: Option<usize
     let zeros = dense.iter().filter(|&&v| v == 0.0).count();
     let sparsity = zeros as f64 / dense.len() as f64;
     Ok(LayerResult { rows, cols, loss, error, sparsity, outliers, damp: prepared.damp() })
+}
+
+/// The columns that a recipe corrects but does not round, in the order of the file.
+fn kept_columns(c: &Compressed, recipe: &Recipe) -> Vec<usize> {
+    let (Values::Spqr(made), Some(settings)) = (&c.values, &recipe.spqr) else { return Vec::new() };
+    let column = |k: usize| made.order.as_ref().map_or(k, |order| order[k] as usize);
+    (c.cols - settings.keep_last_columns.min(c.cols)..c.cols).map(column).collect()
 }
 
 /// The number of groups in a row and the group of each column of the file, of a matrix that has codes.

@@ -13,6 +13,7 @@ use paring_format::Checkpoint;
 use paring_model::decoder::{Decoder, LinearInfo};
 
 use crate::corpus::Windows;
+use crate::decompress::compressed_module;
 use crate::hidden::{Hidden, Storage};
 use crate::methods::average_bits;
 use crate::plan::Plan;
@@ -78,6 +79,13 @@ impl Job {
         self.plan.check()?;
         if recipe.info().needs() != Need::Nothing && self.windows.is_none() {
             return Err(Error::Plan(format!("{} needs calibration data", recipe.method)));
+        }
+        let compressed = |name: &String| compressed_module(&self.checkpoint, name).map(String::from);
+        if let Some(module) = self.decoder.outer_names().iter().find_map(compressed) {
+            return Err(Error::Plan(format!(
+                "{module}: compressed, and no linear of a block, so that it would neither stay nor be as the new \
+                config says; use paring decompress first"
+            )));
         }
         let selection = select::Selection::new(&self.plan, self.decoder.as_ref())?;
         for linear in (0..self.decoder.blocks()).flat_map(|i| self.decoder.linears(i)) {

@@ -200,7 +200,8 @@ impl Recipe {
             prepare::Shape::Diagonal(norms) => Curvature::Diagonal(norms),
             prepare::Shape::Full(u) => Curvature::Full(u),
         };
-        let swept = sweep(prepared.permuted(&w, cols), cols, slice, curvature, Rule { drop, round, stored });
+        let visited = prepared.permuted(&w, cols);
+        let swept = sweep(visited.clone(), cols, slice, curvature, Rule { drop, round, stored });
         // Groups that follow the visit leave each column with a group of its own choosing.
         let follows = before.is_none() && prepared.is_permuted() && format.is_some();
         let group_index = follows.then(|| {
@@ -209,7 +210,7 @@ impl Recipe {
             index
         });
         let Swept { weight: made, dropped, codes, grids, loss } = swept;
-        let distortion = prepared.distortion(loss, &prepared.permuted(&w, cols), &made, cols);
+        let distortion = prepared.distortion(loss, &visited, &made, cols);
         let (dropped, codes) = (prepared.restored(dropped, cols), prepared.restored(codes, cols));
         let (scales, zeros) = grids.as_ref().map_or_else(Default::default, |g| (g.scales.clone(), g.zeros.clone()));
         let dense = prepared.restored(made, cols);

@@ -1,6 +1,7 @@
 //! What is computed once for a fan: dead columns, order, damping, the factor.
 
 use paring_kernels::cholesky::inverse_factor;
+use rayon::prelude::*;
 
 use super::Bend;
 use crate::plan::{ActOrder, Permutation, Recipe};
@@ -87,10 +88,13 @@ impl Recipe {
         let mean = counted.iter().map(|&d| f64::from(d)).sum::<f64>() / n as f64;
         // The published SpQR code takes the mean of absolute values; for a Gram matrix, which has no others, it is the same.
         let mut damped = vec![0f32; n * n];
-        for (k, row) in damped.chunks_exact_mut(n).enumerate() {
+        damped.par_chunks_exact_mut(n).enumerate().for_each(|(k, row)| {
             let from = &h[column(k) * n..][..n];
-            row.iter_mut().enumerate().for_each(|(l, v)| *v = from[column(l)]);
-        }
+            match &order {
+                None => row.copy_from_slice(from),
+                Some(order) => row.iter_mut().zip(order).for_each(|(v, &l)| *v = from[l]),
+            }
+        });
         let mut damp = self.percdamp;
         for attempt in 0.. {
             for k in 0..n {
@@ -136,16 +140,18 @@ impl Prepared {
     /// Σ e² = tr(ΔW (H + D) ΔWᵀ) with D what was added to the diagonal, because U (H + D) Uᵀ = I.
     pub(super) fn distortion(&self, loss: f64, before: &[f32], after: &[f32], cols: usize) -> Option<f64> {
         let lambda = self.lambda?;
-        let mut moved = vec![0f64; cols];
-        for (before, after) in before.chunks_exact(cols).zip(after.chunks_exact(cols)) {
-            for ((m, a), b) in moved.iter_mut().zip(after).zip(before) {
-                *m += f64::from(a - b) * f64::from(a - b);
-            }
-        }
+        let square = |(a, b): (&f32, &f32)| f64::from(a - b) * f64::from(a - b);
+        // Sums of pieces, added in order: the same for any number of threads.
+        const PIECE: usize = 1 << 16;
+        let pieces = before.par_chunks(PIECE).zip(after.par_chunks(PIECE));
+        let moved: Vec<f64> = pieces.map(|(before, after)| before.iter().zip(after).map(square).sum()).collect();
         let mut added = lambda * moved.iter().sum::<f64>();
         if let (Some(of_dead), false) = (self.of_dead, self.dead.is_empty()) {
             let dead = |k: &usize| self.dead.binary_search(&self.column(*k)).is_ok();
-            added += (0..cols).filter(dead).map(|k| (of_dead - lambda) * moved[k]).sum::<f64>();
+            for k in (0..cols).filter(dead) {
+                let column = before[k..].iter().step_by(cols).zip(after[k..].iter().step_by(cols));
+                added += (of_dead - lambda) * column.map(square).sum::<f64>();
+            }
         }
         Some((loss - added).max(0.0))
     }
@@ -178,17 +184,23 @@ impl Prepared {
     pub(super) fn permuted(&self, weight: &[f32], cols: usize) -> Vec<f32> {
         match &self.order {
             None => weight.to_vec(),
-            Some(order) => weight.chunks_exact(cols).flat_map(|row| order.iter().map(|&j| row[j])).collect(),
+            Some(order) => {
+                let mut out = vec![0f32; weight.len()];
+                out.par_chunks_exact_mut(cols).zip(weight.par_chunks_exact(cols)).for_each(|(to, from)| {
+                    to.iter_mut().zip(order).for_each(|(to, &j)| *to = from[j]);
+                });
+                out
+            }
         }
     }
 
     /// A matrix made in visiting order, back in file order.
-    pub(super) fn restored<T: Copy + Default>(&self, made: Vec<T>, cols: usize) -> Vec<T> {
+    pub(super) fn restored<T: Copy + Default + Send + Sync>(&self, made: Vec<T>, cols: usize) -> Vec<T> {
         let Some(order) = &self.order else { return made };
         let mut out = vec![T::default(); made.len()];
-        for (to, from) in out.chunks_exact_mut(cols).zip(made.chunks_exact(cols)) {
+        out.par_chunks_exact_mut(cols).zip(made.par_chunks_exact(cols)).for_each(|(to, from)| {
             order.iter().zip(from).for_each(|(&j, &v)| to[j] = v);
-        }
+        });
         out
     }
 }

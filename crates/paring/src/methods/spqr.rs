@@ -5,6 +5,7 @@ use std::time::Instant;
 use paring_format::{Compressed, Dtype, Outliers, Spqr, Statistic, Values};
 use paring_kernels::matmul::Precision;
 use paring_kernels::sweep::spqr::{self, Outlier, Rule, Second};
+use rayon::prelude::*;
 
 use super::prepare::Shape;
 use super::{Outcome, Prepared};
@@ -128,11 +129,12 @@ pub fn average_bits(rounding: &Rounding, settings: &plan::Spqr, outliers: f64) -
 
 /// Marks the zeros of a pruned matrix, in the order of visit; `None` when it is not sparse.
 fn zeros_to_keep(weight: &[f32], cols: usize, prepared: &Prepared) -> Option<Vec<u8>> {
-    let mut live = weight.to_vec();
+    let mut live = vec![true; cols];
+    prepared.dead.iter().for_each(|&j| live[j] = false);
+    let zeros = |row: &[f32]| row.iter().zip(&live).filter(|(v, live)| **v == 0.0 && **live).count();
     // A dead input, or a row of zeros, needs no mark: its groups are constant.
-    prepared.dead.iter().for_each(|&j| live.chunks_exact_mut(cols).for_each(|row| row[j] = 1.0));
-    let zeros = |row: &[f32]| row.iter().filter(|&&v| v == 0.0).count();
-    let count: usize = live.chunks_exact(cols).map(zeros).filter(|&zeros| zeros < cols - prepared.dead.len()).sum();
+    let alive = cols - prepared.dead.len();
+    let count: usize = weight.par_chunks_exact(cols).map(zeros).filter(|&zeros| zeros < alive).sum();
     (count as f64 > SPARSE * weight.len() as f64)
         .then(|| prepared.permuted(weight, cols).iter().map(|&v| u8::from(v == 0.0)).collect())
 }

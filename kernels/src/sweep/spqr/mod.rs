@@ -142,16 +142,8 @@ impl Statistic {
 /// triangular U, `[cols, cols]`, d its diagonal.
 pub fn threshold(relative: f64, weight: &[f32], factor: &[f32], cols: usize) -> f32 {
     let rows = weight.len() / cols;
-    let (mut sums, mut squares) = (vec![0f64; cols], vec![0f64; cols]);
-    for row in weight.chunks_exact(cols) {
-        sums.iter_mut().zip(row).for_each(|(s, &w)| *s += f64::from(w));
-    }
-    sums.iter_mut().for_each(|s| *s /= rows as f64);
-    for row in weight.chunks_exact(cols) {
-        for ((s, mean), &w) in squares.iter_mut().zip(&sums).zip(row) {
-            *s += (f64::from(w) - mean) * (f64::from(w) - mean);
-        }
-    }
+    let means: Vec<f64> = by_column(weight, cols, |_, w| w).into_iter().map(|sum| sum / rows as f64).collect();
+    let squares = by_column(weight, cols, |j, w| (w - means[j]) * (w - means[j]));
     let of = |(j, s): (usize, &f64)| s / (rows.max(2) - 1) as f64 / f64::from(factor[j * cols + j]).powi(2);
     (relative * squares.iter().enumerate().map(of).sum::<f64>() / cols as f64) as f32
 }
@@ -175,6 +167,21 @@ pub fn likely_outliers(x: &[f32], d: &[f32], rule: &Rule<'_>, threshold: f32) ->
         }
     }
     marks
+}
+
+/// Σ over the rows of a term of each column: pieces of rows, added in order, the same for any number of threads.
+fn by_column(weight: &[f32], cols: usize, term: impl Fn(usize, f64) -> f64 + Sync) -> Vec<f64> {
+    let piece = |rows: &[f32]| {
+        let mut sums = vec![0f64; cols];
+        for row in rows.chunks_exact(cols) {
+            sums.iter_mut().zip(row).enumerate().for_each(|(j, (sum, &w))| *sum += term(j, f64::from(w)));
+        }
+        sums
+    };
+    let pieces: Vec<Vec<f64>> = weight.par_chunks(64 * cols).map(piece).collect();
+    let mut sums = vec![0f64; cols];
+    pieces.iter().for_each(|piece| sums.iter_mut().zip(piece).for_each(|(sum, p)| *sum += p));
+    sums
 }
 
 /// Sweeps `weight`, row-major `[.., cols]`, in slices of `slice` columns, with the upper triangular factor `u`
