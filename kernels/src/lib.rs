@@ -7,6 +7,7 @@ pub mod attention;
 pub mod cholesky;
 pub mod gram;
 pub mod matmul;
+pub mod memory;
 pub mod norm;
 pub mod plain;
 pub mod rope;

@@ -13,6 +13,10 @@ use clap::Parser;
 
 use args::{Cli, Command};
 
+/// Keeps the peak of a long run where that of a short one is.
+#[global_allocator]
+static ALLOCATOR: paring_kernels::memory::Reusing = paring_kernels::memory::Reusing;
+
 /// Exit code of a run that failed.
 const FAILED: u8 = 1;
 /// Exit code of a command line that makes no sense.
