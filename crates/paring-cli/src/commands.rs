@@ -191,9 +191,9 @@ pub fn eval(args: &EvalArgs) -> Result<()> {
 }
 
 pub fn decompress(args: &DecompressArgs) -> Result<()> {
-    refuse_same_folder(&args.model, &args.out)?;
-    let companions = if args.model == demo::NAME { demo::companions() } else { Vec::new() };
-    let checkpoint = open::checkpoint(&args.model)?;
+    refuse_same_folder(&args.look.model, &args.out)?;
+    let companions = if args.look.model == demo::NAME { demo::companions() } else { Vec::new() };
+    let checkpoint = open::checkpoint(&args.look.model)?;
     let made = paring::decompress::decompress(&checkpoint, &args.out, companions, args.overwrite)?;
     show::lines(&[format!(
         "{} matrices decoded, {} became {}; written to {}",
@@ -202,7 +202,7 @@ pub fn decompress(args: &DecompressArgs) -> Result<()> {
         show::size(made.bytes_out),
         made.out
     )])?;
-    if args.json { show::json(&made) } else { Ok(()) }
+    if args.look.json { show::json(&made) } else { Ok(()) }
 }
 
 pub fn layer(args: &LayerArgs) -> Result<()> {

@@ -48,7 +48,7 @@ pub enum Command {
     Inspect(InspectArgs),
     /// Check that a checkpoint is complete, readable, and what was written when it was made
     #[command(after_help = "Example:\n  paring verify OUT")]
-    Verify(VerifyArgs),
+    Verify(Look),
     /// Write the plain dense checkpoint behind a compressed one
     #[command(after_help = "Example:\n  paring decompress OUT --out DENSE")]
     Decompress(DecompressArgs),
@@ -270,46 +270,39 @@ pub struct EvalArgs {
     pub running: Running,
 }
 
+/// What a command that only looks at a checkpoint takes.
 #[derive(Args)]
-pub struct InspectArgs {
+pub struct Look {
     /// A Hugging Face folder, or `demo`
     #[arg(value_parser = clap::builder::NonEmptyStringValueParser::new())]
     pub model: String,
+    /// Print one JSON object as the last line of stdout
+    #[arg(long)]
+    pub json: bool,
+}
+
+#[derive(Args)]
+pub struct InspectArgs {
+    #[command(flatten)]
+    pub look: Look,
     /// Draw where the outliers of a matrix lie
     #[arg(long, value_name = "FILE.svg")]
     pub outliers: Option<PathBuf>,
     /// The matrix to draw, by its exact path [default: the one with the most outliers]
     #[arg(long, value_name = "NAME", requires = "outliers")]
     pub module: Option<String>,
-    /// Print one JSON object
-    #[arg(long)]
-    pub json: bool,
-}
-
-#[derive(Args)]
-pub struct VerifyArgs {
-    /// A Hugging Face folder, or `demo`
-    #[arg(value_parser = clap::builder::NonEmptyStringValueParser::new())]
-    pub model: String,
-    /// Print one JSON object
-    #[arg(long)]
-    pub json: bool,
 }
 
 #[derive(Args)]
 pub struct DecompressArgs {
-    /// The compressed checkpoint
-    #[arg(value_parser = clap::builder::NonEmptyStringValueParser::new())]
-    pub model: String,
+    #[command(flatten)]
+    pub look: Look,
     /// Output folder
     #[arg(long, alias = "save", value_name = "DIR")]
     pub out: PathBuf,
     /// Replace an earlier checkpoint in the output folder
     #[arg(long)]
     pub overwrite: bool,
-    /// Print one JSON object as the last line of stdout
-    #[arg(long)]
-    pub json: bool,
 }
 
 #[derive(Args)]

@@ -7,7 +7,7 @@ use paring::inspect::Summary;
 use paring::{Error, Result, picture};
 use paring_format::Checkpoint;
 
-use crate::args::{InspectArgs, VerifyArgs};
+use crate::args::{InspectArgs, Look};
 use crate::open;
 use crate::show;
 
@@ -15,13 +15,13 @@ pub fn inspect(args: &InspectArgs) -> Result<()> {
     if let Some(path) = args.outliers.as_deref().filter(|path| path.is_dir()) {
         return Err(Error::Misuse(format!("--outliers {}: is a folder; name a file", path.display())));
     }
-    let checkpoint = open::checkpoint(&args.model)?;
+    let checkpoint = open::checkpoint(&args.look.model)?;
     let summary = paring::inspect::inspect(&checkpoint)?;
     let drawn = match &args.outliers {
         Some(path) => Some(draw(&checkpoint, &summary, args.module.as_deref(), path)?),
         None => None,
     };
-    if args.json {
+    if args.look.json {
         return show::json(&summary);
     }
     let mut lines = show::summary(&summary);
@@ -39,7 +39,7 @@ fn draw(checkpoint: &Checkpoint, summary: &Summary, module: Option<&str>, path: 
     Ok(format!("outliers of {module} drawn in {}", path.display()))
 }
 
-pub fn verify(args: &VerifyArgs) -> Result<()> {
+pub fn verify(args: &Look) -> Result<()> {
     let verified = paring::verify::verify(Arc::new(open::checkpoint(&args.model)?))?;
     if args.json {
         return show::json(&verified);
