@@ -7,6 +7,7 @@ use paring_format::writer::{Tensor, write_file};
 use paring_format::{Checkpoint, Compressed, Dtype, Values};
 use paring_kernels::gram::{Gram, add_squares, quadratic};
 
+use crate::methods::Stored;
 use crate::plan::Recipe;
 use crate::stats::{Need, Stats};
 use crate::{Error, Precision, Result};
@@ -65,7 +66,7 @@ pub fn run(input: &Path, output: &Path, recipe: &Recipe, sequences: Option<usize
         (Need::Gram, Some(h)) => Some(Stats::Gram(h.clone())),
     };
     let prepared = recipe.prepare(stats.as_ref(), Some(&weight), &name)?;
-    let outcome = recipe.compress(&weight, cols, &prepared, dtype, &name)?;
+    let outcome = recipe.compress(&weight, cols, &prepared, Stored::plain(dtype), &name)?;
     let dense = outcome.compressed.to_dense();
     let (loss, error) = match &hessian {
         None => (None, None),

@@ -79,11 +79,10 @@ impl SpqrArgs {
     }
 
     fn settings(&self, per_channel: bool) -> Spqr {
-        let usual = Spqr::default();
         Spqr {
             scale_bits: self.qq_scale_bits,
             zero_bits: self.qq_zero_bits,
-            second_rows: self.qq_groupsize.unwrap_or(usual.second_rows),
+            second_rows: self.qq_groupsize.unwrap_or(Spqr::default().second_rows),
             zero_symmetric: self.qq_zero_sym,
             outlier_threshold: self.outlier_threshold.filter(|t| *t != f64::INFINITY),
             permutation: match self.permutation_order {
@@ -95,7 +94,6 @@ impl SpqrArgs {
             round_zero: self.round_zero,
             per_channel,
             keep_last_columns: self.keep_last_columns.unwrap_or(0),
-            ..usual
         }
     }
 }

@@ -90,8 +90,19 @@ pub trait Layout: Sync {
             None => Err(missing(parts, "weight")),
         }
     }
-    /// Moves numbers that the layout cannot hold to the nearest that it can; most layouts have nothing to do.
-    fn settle(&self, _c: &mut Compressed) {}
+    /// Errors when no matrix of this shape fits, whatever its numbers.
+    fn check_shape(&self, _rows: usize, _cols: usize) -> Result<()> {
+        Ok(())
+    }
+    /// The type that all floats of a checkpoint in this layout have, where only one will do.
+    fn float_type(&self) -> Option<Dtype> {
+        None
+    }
+    /// Whether an SpQR outlier is stored as what is added, in the matrix's type, to the value of its code; otherwise it
+    /// replaces that.
+    fn adds_outliers(&self) -> bool {
+        false
+    }
 }
 
 impl Part {

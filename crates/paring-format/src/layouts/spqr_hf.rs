@@ -99,16 +99,21 @@ impl Layout for SpqrHf {
         })
     }
 
-    fn settle(&self, c: &mut Compressed) {
-        if fitting(c).is_err() {
-            return;
+    fn check_shape(&self, rows: usize, cols: usize) -> Result<()> {
+        if rows.is_multiple_of(TILE) && cols.is_multiple_of(TILE) && cols < MAX_COLS {
+            return Ok(());
         }
-        let (rows, cols) = (c.rows, c.cols);
-        if let Values::Spqr(spqr) = &mut c.values {
-            let base = spqr.base(rows, cols, Dtype::F16);
-            let Outliers { at, values } = &mut spqr.outliers;
-            at.iter().zip(values).for_each(|(&at, value)| *value = nearest(base[at as usize], *value).got);
-        }
+        Err(Error::parts(format!(
+            "the spqr layout holds tiles of {TILE} by {TILE} and fewer than {MAX_COLS} columns, not {rows} x {cols}"
+        )))
+    }
+
+    fn float_type(&self) -> Option<Dtype> {
+        Some(Dtype::F16)
+    }
+
+    fn adds_outliers(&self) -> bool {
+        true
     }
 }
 
@@ -132,12 +137,7 @@ fn fitting(c: &Compressed) -> Result<Fitting<'_>> {
     if c.dtype != Dtype::F16 {
         return fail(format!("F16, not {}", c.dtype));
     }
-    if !c.rows.is_multiple_of(TILE) || !c.cols.is_multiple_of(TILE) || c.cols >= MAX_COLS {
-        return fail(format!(
-            "rows and columns in 16s, and fewer than {MAX_COLS} columns, not {} x {}",
-            c.rows, c.cols
-        ));
-    }
+    SpqrHf.check_shape(c.rows, c.cols)?;
     if spqr.bits != BITS || spqr.group_size != TILE {
         return fail(format!("3 bits in groups of 16, not {} in groups of {}", spqr.bits, spqr.group_size));
     }
@@ -160,14 +160,14 @@ fn list(numbers: Vec<i32>) -> Part {
 }
 
 /// What is stored for an outlier, and what a reader makes of it.
-struct Sum {
+pub(super) struct Sum {
     added: f16,
-    got: f32,
+    pub(super) got: f32,
 }
 
 /// The f16 that, added to `base` in f32 and rounded to f16, comes closest to `value`. Never a positive zero where
 /// another does as well: a word of zeros is padding to some readers.
-fn nearest(base: f32, value: f32) -> Sum {
+pub(super) fn nearest(base: f32, value: f32) -> Sum {
     let sum = |added: f16| Sum { added, got: Dtype::F16.round(base + added.to_f32()) };
     let unchanged = sum(f16::NEG_ZERO);
     if unchanged.got.to_bits() == value.to_bits() {

@@ -10,16 +10,16 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use paring_format::Checkpoint;
-use paring_model::decoder::{Decoder, LinearInfo};
+use paring_model::decoder::{Block, Decoder};
 
 use crate::corpus::Windows;
 use crate::decompress::compressed_module;
 use crate::hidden::{Hidden, Storage};
 use crate::methods::average_bits;
 use crate::plan::Plan;
-use crate::report::{Clock, LayerReport, Report, peak_rss_mib};
-use crate::stats::Need;
-use crate::walk::walk;
+use crate::report::{Clock, LayerReport, Report, Stage, peak_rss_mib};
+use crate::stats::{Collector, Need, Stats};
+use crate::walk::{forward_work, walk};
 use crate::{Error, Result};
 
 /// What a run tells while it goes on.
@@ -73,6 +73,29 @@ impl Job {
         }
     }
 
+    /// Runs block `i` on all windows as far as the last of the `fans` whose number of features is given, and returns
+    /// the statistics that the method needs of those fans, one entry per fan.
+    fn collect(
+        &self,
+        i: usize,
+        (block, hidden): (&dyn Block, &Hidden),
+        fans: &[Option<usize>],
+        clock: &mut Clock,
+    ) -> Result<Vec<Option<Stats>>> {
+        let need = self.plan.recipe.info().needs();
+        let last = fans.iter().rposition(Option::is_some);
+        let (Some(last), true) = (last, need != Need::Nothing) else { return Ok(vec![None; fans.len()]) };
+        let (start, gram_before) = (Instant::now(), clock.time(Stage::Gram));
+        let mut collector = Collector::new(need, fans, self.plan.precision, clock);
+        for batch in 0..hidden.batches() {
+            block.tap_only(&hidden.batch(batch)?, &mut collector, Some(last))?;
+        }
+        let stats = collector.finish(hidden.windows());
+        clock.add(Stage::Forward, start, forward_work(self.decoder.as_ref(), i, hidden.tokens(), 0..last));
+        clock.shift(Stage::Forward, clock.time(Stage::Gram) - gram_before);
+        Ok(stats)
+    }
+
     /// Checks the choices against the model: all that can be known before the work begins.
     fn check(&self) -> Result<select::Selection> {
         let recipe = &self.plan.recipe;
@@ -88,17 +111,12 @@ impl Job {
             )));
         }
         let selection = select::Selection::new(&self.plan, self.decoder.as_ref())?;
+        let layout = output::layout_for(&self.plan)?;
         for linear in (0..self.decoder.blocks()).flat_map(|i| self.decoder.linears(i)) {
             if selection.contains(&linear.name) {
                 recipe.check_cols(&linear.name, linear.cols)?;
-                let tiles = linear.rows.is_multiple_of(16) && linear.cols.is_multiple_of(16) && linear.cols < 1 << 15;
-                if self.plan.format.as_deref() == Some(output::SPQR_HF) && !tiles {
-                    let LinearInfo { name, rows, cols, .. } = &linear;
-                    return Err(Error::Plan(format!(
-                        "{name}: [{rows}, {cols}] is not made of tiles of 16 by 16 with less than 32768 columns, as \
-                        --format spqr needs"
-                    )));
-                }
+                let fits = layout.check_shape(linear.rows, linear.cols);
+                fits.map_err(|e| Error::Plan(format!("{}: {e}", linear.name)))?;
             }
         }
         Ok(selection)
@@ -115,9 +133,6 @@ pub fn run(mut job: Job, observer: &mut dyn Observer, clock: &mut Clock) -> Resu
     let start = Instant::now();
     let selection = job.check()?;
     let output = output::Output::create(&job)?;
-    if let Some(spqr) = &mut job.plan.recipe.spqr {
-        spqr.added_outliers = job.plan.format.as_deref() == Some(output::SPQR_HF);
-    }
     let mut notes = Vec::new();
     if let Some(share) = job.plan.outlier_share {
         let threshold = threshold::choose(&job, &selection, share, clock)?;

@@ -13,13 +13,14 @@ use serde_json::json;
 use xxhash_rust::xxh3::xxh3_64;
 
 use super::Job;
+use crate::methods::Stored;
 use crate::plan::{ActOrder, Plan, Rounding, Spqr};
 use crate::report::{Clock, Report, Stage};
 use crate::verify::{self, DIGESTS, Made};
 use crate::{Error, Result};
 
 /// The layout of transformers and spqr_quant.
-pub(super) const SPQR_HF: &str = "spqr";
+const SPQR_HF: &str = "spqr";
 
 /// The layout that a plan writes its linears in.
 pub(super) fn layout_for(plan: &Plan) -> Result<&'static dyn Layout> {
@@ -59,6 +60,11 @@ pub(super) fn layout_for(plan: &Plan) -> Result<&'static dyn Layout> {
     }
 }
 
+/// How a layout holds a matrix whose floats the input has as `dtype`.
+pub(super) fn stored(layout: &dyn Layout, dtype: Dtype) -> Stored {
+    Stored { dtype: layout.float_type().unwrap_or(dtype), added_outliers: layout.adds_outliers() }
+}
+
 /// Whether the layout of transformers and spqr_quant holds what these choices make.
 fn fits_spqr_hf(r: &Rounding, s: &Spqr) -> bool {
     let coded = s.scale_bits == Some(3) && s.zero_bits == Some(3) && s.second_rows == 16;
@@ -72,7 +78,7 @@ fn cast(values: &[f32], dtype: Dtype, tensor: &str) -> Result<Vec<f32>> {
     match cast.iter().zip(values).position(|(to, from)| from.is_finite() && !to.is_finite()) {
         None => Ok(cast),
         Some(at) => Err(Error::Plan(format!(
-            "{tensor}: {} (element {at}) is no number of {dtype}, which --format {SPQR_HF} asks for",
+            "{tensor}: {} (element {at}) is no number of {dtype}, which --format asks for",
             values[at]
         ))),
     }
@@ -158,9 +164,14 @@ impl Output {
             closed: 0,
             made: BTreeMap::new(),
             dense: Vec::new(),
-            cast: (layout.name() == SPQR_HF).then_some(Dtype::F16),
+            cast: layout.float_type(),
             lengths: Vec::new(),
         })
+    }
+
+    /// How a matrix of floats that the input has as `dtype` will be stored.
+    pub(super) fn stored(&self, dtype: Dtype) -> Stored {
+        stored(self.layout, dtype)
     }
 
     /// The bytes of a compressed linear, for [`Output::put`].
@@ -194,7 +205,7 @@ impl Output {
         Ok(())
     }
 
-    /// Adds a tensor of the input, byte for byte.
+    /// Adds a tensor of the input, byte for byte unless the layout asks for a float type that it does not have.
     pub(super) fn copy(&mut self, from: &Checkpoint, name: &str) -> Result<()> {
         let mut bytes = from.read(name)?;
         let info = from.info(name).ok_or_else(|| Error::Plan(format!("{name} is gone from the checkpoint")))?;
@@ -241,8 +252,7 @@ impl Output {
             if let Some(dtype) = self.cast {
                 // Whichever of the two names the config has.
                 let key = if object.contains_key("dtype") { "dtype" } else { "torch_dtype" };
-                debug_assert_eq!(dtype, Dtype::F16);
-                object.insert(key.into(), "float16".into());
+                object.insert(key.into(), torch_name(dtype).into());
             }
             if let Some(scheme) = self.scheme {
                 let mut ignore = vec!["lm_head".to_string()];
@@ -279,6 +289,15 @@ fn densified(c: &Compressed) -> Option<Compressed> {
     match c.values {
         Values::Dense(_) => None,
         Values::Codes { .. } | Values::Spqr(_) => Some(Compressed { values: Values::Dense(c.to_dense()), ..c.clone() }),
+    }
+}
+
+/// A float type as configs name it.
+fn torch_name(dtype: Dtype) -> &'static str {
+    match dtype {
+        Dtype::F16 => "float16",
+        Dtype::Bf16 => "bfloat16",
+        _ => "float32",
     }
 }
 

@@ -2,15 +2,18 @@
 
 use std::collections::BTreeMap;
 
+use paring_format::Layout;
 use paring_model::decoder::Block;
 
 use super::Job;
+use super::output;
 use super::select::Selection;
 use crate::corpus::Windows;
 use crate::hidden::Hidden;
+use crate::methods::Stored;
 use crate::plan::Recipe;
 use crate::report::Clock;
-use crate::stats::{Collector, Need, Stats};
+use crate::stats::Stats;
 use crate::walk::{Visitor, walk};
 use crate::{Error, Result};
 
@@ -27,6 +30,7 @@ const TOKENS_PER_FEATURE: usize = 2;
 struct Sampler<'a> {
     job: &'a Job,
     selection: &'a Selection,
+    layout: &'static dyn Layout,
     blocks: Vec<usize>,
     recipes: Vec<Recipe>,
     /// Outliers expected among all weights of the sampled linears, by threshold.
@@ -62,6 +66,7 @@ pub(super) fn choose(job: &Job, selection: &Selection, share: f64, clock: &mut C
     let mut sampler = Sampler {
         job,
         selection,
+        layout: output::layout_for(&job.plan)?,
         blocks: (1..=picks).map(|p| candidates[p * candidates.len() / picks - 1]).collect(),
         recipes: thresholds.iter().map(recipe).collect(),
         outliers: vec![0.0; tries],
@@ -97,15 +102,12 @@ impl Visitor for Sampler<'_> {
         }
         let Some(last) = fans.keys().max().copied() else { return Ok(()) };
         let shown: Vec<Option<usize>> = (0..=last).map(|f| fans.get(&f).map(|linears| linears[0].cols)).collect();
-        let mut collector = Collector::new(Need::Gram, &shown, self.job.plan.precision, clock);
-        for batch in 0..hidden.batches() {
-            block.tap_only(&hidden.batch(batch)?, &mut collector, Some(last))?;
-        }
-        let stats = collector.finish(hidden.windows());
+        let stats = self.job.collect(i, (&*block, hidden), &shown, clock)?;
         for (fan, linears) in fans {
             for linear in linears {
                 let original = self.job.checkpoint.read_linear(&linear.name, linear.rows, linear.cols)?;
-                self.count(&linear.name, &original.to_dense(), linear.cols, original.dtype, stats[fan].as_ref())?;
+                let stored = output::stored(self.layout, original.dtype);
+                self.count(&linear.name, &original.to_dense(), linear.cols, stored, stats[fan].as_ref())?;
             }
         }
         Ok(())
@@ -113,14 +115,7 @@ impl Visitor for Sampler<'_> {
 }
 
 impl Sampler<'_> {
-    fn count(
-        &mut self,
-        name: &str,
-        weight: &[f32],
-        cols: usize,
-        dtype: paring_format::Dtype,
-        stats: Option<&Stats>,
-    ) -> Result<()> {
+    fn count(&mut self, name: &str, weight: &[f32], cols: usize, stored: Stored, stats: Option<&Stats>) -> Result<()> {
         // Whole second-level groups, evenly spread over the rows.
         let height = self.recipes[0].spqr.as_ref().map_or(1, |s| s.second_rows);
         let chunks = weight.chunks(height * cols);
@@ -129,7 +124,7 @@ impl Sampler<'_> {
         let prepared = self.recipes[0].prepare(stats, Some(&sample), name)?;
         let scale = weight.len() as f64 / sample.len() as f64;
         for (recipe, outliers) in self.recipes.iter().zip(&mut self.outliers) {
-            let made = recipe.compress(&sample, cols, &prepared, dtype, name)?;
+            let made = recipe.compress(&sample, cols, &prepared, stored, name)?;
             let kept = made.compressed.outlier_mask().unwrap_or_default();
             *outliers += scale * kept.iter().filter(|&&m| m == 1).count() as f64;
         }

@@ -3,22 +3,22 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use paring_format::{Compressed, Dtype, Values};
+use paring_format::{Compressed, Values};
 use paring_kernels::gram::quadratic;
 use paring_model::decoder::{Block, LinearInfo};
 use paring_model::fan::Fan;
 use paring_model::weight::Dense;
 use rayon::prelude::*;
 
-use super::output::{Encoded, Output, SPQR_HF};
+use super::output::{Encoded, Output};
 use super::select::Selection;
 use super::{Job, Observer};
 use crate::Result;
 use crate::hidden::Hidden;
-use crate::methods::{Outcome, Prepared};
+use crate::methods::{Outcome, Prepared, Stored};
 use crate::report::{Clock, LayerReport, Stage};
-use crate::stats::{Collector, Need, Stats};
-use crate::walk::{Visitor, forward_work};
+use crate::stats::Stats;
+use crate::walk::Visitor;
 
 pub(super) struct Compressor<'a> {
     job: &'a Job,
@@ -43,34 +43,6 @@ impl<'a> Compressor<'a> {
         self.notes.push(text);
     }
 
-    /// Runs the block up to the last of `fans` and collects statistics of those fans.
-    fn collect(
-        &self,
-        i: usize,
-        fans: std::ops::Range<usize>,
-        wanted: &[Option<usize>],
-        entering: (&dyn Block, &Hidden),
-        clock: &mut Clock,
-    ) -> Result<Vec<Option<Stats>>> {
-        let need = self.job.plan.recipe.info().needs();
-        if need == Need::Nothing {
-            return Ok(wanted.iter().map(|_| None).collect());
-        }
-        let (block, hidden) = entering;
-        let (start, gram_before) = (Instant::now(), clock.time(Stage::Gram));
-        let shown: Vec<Option<usize>> =
-            wanted.iter().enumerate().map(|(f, cols)| cols.filter(|_| fans.contains(&f))).collect();
-        let mut collector = Collector::new(need, &shown, self.job.plan.precision, clock);
-        for batch in 0..hidden.batches() {
-            block.tap_only(&hidden.batch(batch)?, &mut collector, Some(fans.end - 1))?;
-        }
-        let stats = collector.finish(hidden.windows());
-        let work = forward_work(self.job.decoder.as_ref(), i, hidden.tokens(), 0..fans.end - 1);
-        clock.add(Stage::Forward, start, work);
-        clock.shift(Stage::Forward, clock.time(Stage::Gram) - gram_before);
-        Ok(stats)
-    }
-
     /// Compresses the linears of one fan and hands them to the output; with `swap`, puts them back into the block.
     fn fan(
         &mut self,
@@ -91,11 +63,9 @@ impl<'a> Compressor<'a> {
         let start = Instant::now();
         let read = |linear: &&LinearInfo| {
             let original = self.job.checkpoint.read_linear(&linear.name, linear.rows, linear.cols)?;
-            // The layout of spqr_quant has half-precision floats only.
-            let half = self.job.plan.format.as_deref() == Some(SPQR_HF);
-            Ok((original.to_dense(), if half { Dtype::F16 } else { original.dtype }))
+            Ok((original.to_dense(), self.output.stored(original.dtype)))
         };
-        let originals: Vec<(Vec<f32>, Dtype)> = chosen.par_iter().map(read).collect::<Result<_>>()?;
+        let originals: Vec<(Vec<f32>, Stored)> = chosen.par_iter().map(read).collect::<Result<_>>()?;
         clock.add(Stage::Read, start, 0.0);
 
         let start = Instant::now();
@@ -103,8 +73,9 @@ impl<'a> Compressor<'a> {
         let prepared: Vec<Prepared> = match recipe.prepares_each() {
             false => vec![recipe.prepare(stats, None, &first.name)?],
             true => {
-                let each =
-                    |(l, (weight, _)): (&&LinearInfo, &(Vec<f32>, Dtype))| recipe.prepare(stats, Some(weight), &l.name);
+                let each = |(l, (weight, _)): (&&LinearInfo, &(Vec<f32>, Stored))| {
+                    recipe.prepare(stats, Some(weight), &l.name)
+                };
                 chosen.iter().zip(&originals).map(each).collect::<Result<_>>()?
             }
         };
@@ -112,24 +83,28 @@ impl<'a> Compressor<'a> {
         let n = first.cols as f64;
         let work = if matches!(stats, Some(Stats::Gram(_))) { 2.0 / 3.0 * n * n * n } else { 0.0 };
         clock.add(Stage::Factor, start, work * prepared.len() as f64);
-        if let Some(damp) = of(0).damp().filter(|&d| d != recipe.percdamp) {
-            let names = chosen.iter().map(|l| l.name.as_str()).collect::<Vec<_>>().join(", ");
-            self.note(format!(
-                "{names}: the Gram matrix was singular with damping {}; {damp} was used",
-                recipe.percdamp
-            ));
+        // A preparation for each linear, or one for all.
+        let share = chosen.len() / prepared.len();
+        for (prepared, linears) in prepared.iter().zip(chosen.chunks(share)) {
+            if let Some(damp) = prepared.damp().filter(|&d| d != recipe.percdamp) {
+                let names = linears.iter().map(|l| l.name.as_str()).collect::<Vec<_>>().join(", ");
+                self.note(format!(
+                    "{names}: the Gram matrix was singular with damping {}; {damp} was used",
+                    recipe.percdamp
+                ));
+            }
         }
 
         let start = Instant::now();
         let squares = |linears: &[&LinearInfo]| linears.iter().map(|l| (l.rows * l.cols * l.cols) as f64).sum::<f64>();
         let work = if of(0).damp().is_some() { squares(&chosen) } else { 0.0 };
         let mut outcomes: Vec<Outcome> = (chosen.iter().zip(&originals).enumerate())
-            .map(|(i, (linear, (weight, dtype)))| recipe.compress(weight, linear.cols, of(i), *dtype, &linear.name))
+            .map(|(i, (linear, (weight, stored)))| recipe.compress(weight, linear.cols, of(i), *stored, &linear.name))
             .collect::<Result<_>>()?;
         clock.add(Stage::Sweep, start, work);
 
         let start = Instant::now();
-        let total = |(linear, (weight, _)): (&&LinearInfo, &(Vec<f32>, Dtype))| match stats {
+        let total = |(linear, (weight, _)): (&&LinearInfo, &(Vec<f32>, Stored))| match stats {
             Some(Stats::Gram(h)) if !self.job.plan.skip_out_loss => {
                 Some(quadratic(weight, h, linear.cols, self.job.plan.precision))
             }
@@ -198,10 +173,10 @@ impl Visitor for Compressor<'_> {
         for first in (0..fans).step_by(step) {
             let group = first..(first + step).min(fans);
             let mut stats: Vec<Option<Stats>> = vec![None; fans];
-            if let Some((block, hidden)) = &entering
-                && wanted[group.clone()].iter().any(Option::is_some)
-            {
-                stats = self.collect(i, group.clone(), &wanted, (&**block, hidden), clock)?;
+            if let Some((block, hidden)) = &entering {
+                let shown: Vec<Option<usize>> =
+                    wanted.iter().enumerate().map(|(f, cols)| cols.filter(|_| group.contains(&f))).collect();
+                stats = self.job.collect(i, (&**block, hidden), &shown, clock)?;
             }
             for f in group {
                 let list = of_fan(f);

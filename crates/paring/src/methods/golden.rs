@@ -6,8 +6,9 @@ use std::path::{Path, PathBuf};
 use paring_format::{Checkpoint, Dtype, Values};
 use serde_json::Value;
 
+use super::{Outcome, Stored};
 use crate::plan::{ActOrder, Pattern, Recipe, Rounding};
-use crate::stats::Stats;
+use crate::stats::{Need, Stats};
 
 pub(super) fn folder() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/golden/algorithms")
@@ -48,7 +49,7 @@ pub(super) fn recipe(settings: &Value) -> Recipe {
 }
 
 /// tr(ΔW·H·ΔWᵀ) in f64.
-pub(super) fn loss(change: &[f64], h: &[f32], n: usize) -> f64 {
+fn loss(change: &[f64], h: &[f32], n: usize) -> f64 {
     let mut total = 0.0;
     for row in change.chunks_exact(n) {
         for i in (0..n).filter(|&i| row[i] != 0.0) {
@@ -69,6 +70,11 @@ pub(super) fn cases() -> Vec<Value> {
 }
 
 impl Golden {
+    pub fn of(case: &Value) -> Self {
+        let file = Checkpoint::open_file(&folder().join(case["file"].as_str().unwrap())).unwrap();
+        Self { file, id: case["id"].as_str().unwrap().to_string() }
+    }
+
     pub fn bytes(&self, name: &str) -> Option<Vec<u8>> {
         let name = format!("{}/{name}", self.id);
         self.file.info(&name).map(|_| self.file.read(&name).unwrap())
@@ -79,30 +85,55 @@ impl Golden {
     }
 }
 
+/// A case's layer, compressed as the case says.
+pub(super) struct Made {
+    pub recipe: Recipe,
+    pub outcome: Outcome,
+    /// What the outcome decodes to, `[rows, cols]`.
+    pub dense: Vec<f32>,
+    weight: Vec<f32>,
+    /// `[cols, cols]`.
+    pub h: Vec<f32>,
+    pub rows: usize,
+    pub cols: usize,
+}
+
+impl Made {
+    pub fn of(case: &Value) -> Result<Self, String> {
+        let file = folder().join(format!("{}.inputs.safetensors", case["problem"].as_str().unwrap()));
+        let inputs = Checkpoint::open_file(&file).unwrap();
+        let shape = inputs.info("weight").unwrap().shape.clone();
+        let (rows, cols) = (shape[0], shape[1]);
+        let weight = inputs.read_f32("weight", &shape).unwrap();
+        let h = inputs.read_f32("hessian", &[cols, cols]).unwrap();
+        let recipe = recipe(&case["settings"]);
+        let stats = match recipe.info().needs() {
+            Need::Nothing => None,
+            Need::Norms => Some(Stats::Norms(inputs.read_f32("scaler_row", &[cols]).unwrap())),
+            Need::Gram => Some(Stats::Gram(h.clone())),
+        };
+        let prepared = recipe.prepare(stats.as_ref(), Some(&weight), "layer").map_err(|e| e.to_string())?;
+        let stored = Stored::plain(Dtype::F32);
+        let outcome = recipe.compress(&weight, cols, &prepared, stored, "layer").map_err(|e| e.to_string())?;
+        let dense = outcome.compressed.to_dense();
+        Ok(Self { recipe, outcome, dense, weight, h, rows, cols })
+    }
+
+    /// tr(ΔW·H·ΔWᵀ) of what was made.
+    pub fn loss(&self) -> f64 {
+        let change = |(&a, &b): (&f32, &f32)| f64::from(a) - f64::from(b);
+        loss(&self.dense.iter().zip(&self.weight).map(change).collect::<Vec<_>>(), &self.h, self.cols)
+    }
+}
+
 /// What a case was found to be.
 fn check(case: &Value) -> Result<(), String> {
-    let inputs =
-        Checkpoint::open_file(&folder().join(format!("{}.inputs.safetensors", case["problem"].as_str().unwrap())));
-    let inputs = inputs.unwrap();
-    let shape = inputs.info("weight").unwrap().shape.clone();
-    let (rows, cols) = (shape[0], shape[1]);
-    let weight = inputs.read_f32("weight", &shape).unwrap();
-    let h = inputs.read_f32("hessian", &[cols, cols]).unwrap();
-    let norms = inputs.read_f32("scaler_row", &[cols]).unwrap();
-    let recipe = recipe(&case["settings"]);
-    let stats = match recipe.method {
-        "wanda" => Some(Stats::Norms(norms)),
-        "sparsegpt" | "gptq" | "spqr" => Some(Stats::Gram(h.clone())),
-        _ => None,
-    };
-    let prepared = recipe.prepare(stats.as_ref(), Some(&weight), "layer").map_err(|e| e.to_string())?;
-    let outcome = recipe.compress(&weight, cols, &prepared, Dtype::F32, "layer").map_err(|e| e.to_string())?;
-    let dense = outcome.compressed.to_dense();
-    let change: Vec<f64> = dense.iter().zip(&weight).map(|(&a, &b)| f64::from(a) - f64::from(b)).collect();
-    let (got, want) = (loss(&change, &h, cols), case["loss"].as_f64().unwrap());
+    let made = Made::of(case)?;
+    let Made { recipe, outcome, dense, h, rows, cols, .. } = &made;
+    let (rows, cols) = (*rows, *cols);
+    let (got, want) = (made.loss(), case["loss"].as_f64().unwrap());
     let spread = case["loss_rel_spread"].as_f64().unwrap();
-    let file = Checkpoint::open_file(&folder().join(case["file"].as_str().unwrap())).unwrap();
-    let golden = Golden { file, id: case["id"].as_str().unwrap().to_string() };
+    let golden = Golden::of(case);
     if case["match"] == "loss" {
         // Decisions hang on exact ties; the loss may be lower, or higher by as much as the references differ.
         let bound = want * (1.0 + f64::max(0.02, 3.0 * spread));

@@ -1,12 +1,11 @@
 //! Every SpQR case of the published implementation (`tests/golden/algorithms`): codes, statistics of both levels,
 //! outliers, order, weights, loss; and its formula of average bits.
 
-use paring_format::{Checkpoint, Dtype, Statistic, Values};
+use paring_format::{Statistic, Values};
 use serde_json::Value;
 
-use super::golden::{Golden, cases, folder, loss, recipe};
+use super::golden::{Golden, Made, cases, folder};
 use crate::plan::{Permutation, Spqr};
-use crate::stats::Stats;
 
 /// SpQR's settings of a case.
 pub(super) fn settings(settings: &Value) -> Option<Spqr> {
@@ -38,7 +37,6 @@ pub(super) fn settings(settings: &Value) -> Option<Spqr> {
         round_zero: flag("round_zero", false),
         per_channel: flag("perchannel", true),
         keep_last_columns: number("keep_last_columns").unwrap_or(0.0) as usize,
-        added_outliers: false,
     })
 }
 
@@ -61,20 +59,10 @@ fn equal(what: &str, got: &[u8], want: &[u8], skip: &dyn Fn(usize) -> bool) -> R
 }
 
 fn check(case: &Value) -> Result<(), String> {
-    let inputs =
-        Checkpoint::open_file(&folder().join(format!("{}.inputs.safetensors", case["problem"].as_str().unwrap())));
-    let inputs = inputs.unwrap();
-    let shape = inputs.info("weight").unwrap().shape.clone();
-    let (rows, cols) = (shape[0], shape[1]);
-    let weight = inputs.read_f32("weight", &shape).unwrap();
-    let h = inputs.read_f32("hessian", &[cols, cols]).unwrap();
-    let recipe = recipe(&case["settings"]);
-    let stats = Stats::Gram(h.clone());
-    let prepared = recipe.prepare(Some(&stats), Some(&weight), "layer").map_err(|e| e.to_string())?;
-    let outcome = recipe.compress(&weight, cols, &prepared, Dtype::F32, "layer").map_err(|e| e.to_string())?;
-    let dense = outcome.compressed.to_dense();
-    let change: Vec<f64> = dense.iter().zip(&weight).map(|(&a, &b)| f64::from(a) - f64::from(b)).collect();
-    let (got, want) = (loss(&change, &h, cols), case["loss"].as_f64().unwrap());
+    let layer = Made::of(case)?;
+    let Made { outcome, dense, h, rows, cols, .. } = &layer;
+    let (rows, cols) = (*rows, *cols);
+    let (got, want) = (layer.loss(), case["loss"].as_f64().unwrap());
     if let Some(own) = outcome.distortion {
         // The sweep's own account of it; weights of dead inputs that don't come back as 0 are no part of either.
         assert!((own / got - 1.0).abs() < 1e-3, "the sweep says {own}, the definition {got}");
@@ -86,8 +74,7 @@ fn check(case: &Value) -> Result<(), String> {
     if (got / want - 1.0).abs() > 1e-5 {
         return Err(format!("loss {got}, expected {want}"));
     }
-    let file = Checkpoint::open_file(&folder().join(case["file"].as_str().unwrap())).unwrap();
-    let golden = Golden { file, id: case["id"].as_str().unwrap().to_string() };
+    let golden = Golden::of(case);
     let Values::Spqr(made) = &outcome.compressed.values else { return Err("no SpQR matrix".into()) };
     let groups = made.groups(cols);
     let dead: Vec<bool> = (0..cols).map(|j| h[j * cols + j] == 0.0).collect();

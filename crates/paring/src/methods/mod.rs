@@ -134,8 +134,33 @@ pub struct Outcome {
     pub seconds: f64,
 }
 
+/// How the file will hold a matrix, as far as a sweep must know.
+#[derive(Clone, Copy, Debug)]
+pub struct Stored {
+    /// The type of its floats.
+    pub dtype: Dtype,
+    /// Whether SpQR's outliers are stored as what is added to the values of their codes.
+    pub added_outliers: bool,
+}
+
+impl Stored {
+    /// Of this type, outliers as they are.
+    pub fn plain(dtype: Dtype) -> Self {
+        Self { dtype, added_outliers: false }
+    }
+
+    /// How floats of the type round.
+    fn precision(&self) -> Precision {
+        match self.dtype {
+            Dtype::Bf16 => Precision::Bf16,
+            Dtype::F16 => Precision::F16,
+            _ => Precision::F32,
+        }
+    }
+}
+
 impl Recipe {
-    /// Compresses `weight`, row-major `[rows, cols]`, stored as `dtype`.
+    /// Compresses `weight`, row-major `[rows, cols]`.
     ///
     /// A weight that is exactly zero stays exactly zero when the recipe only quantizes. Operations: about rows·cols² for
     /// a full curvature, rows·cols otherwise.
@@ -146,19 +171,16 @@ impl Recipe {
         weight: &[f32],
         cols: usize,
         prepared: &Prepared,
-        dtype: Dtype,
+        stored: Stored,
         module: &str,
     ) -> Result<Outcome> {
         let start = Instant::now();
         let rows = weight.len() / cols;
-        let stored = match dtype {
-            Dtype::Bf16 => Precision::Bf16,
-            Dtype::F16 => Precision::F16,
-            _ => Precision::F32,
-        };
         if let (Some(spqr), Some(rounding)) = (&self.spqr, self.rounding) {
-            return spqr::compress(self, spqr, rounding, (weight, cols), prepared, (dtype, stored), module);
+            return spqr::compress(self, spqr, rounding, (weight, cols), prepared, stored, module);
         }
+        let Stored { dtype, .. } = stored;
+        let stored = stored.precision();
         let format = self.grid_format(stored);
         // The grid of a full row, asked for as such, is fitted before dead columns are cleared (algorithm descriptions of GPTQ and SparseGPT).
         let whole_row = match (format, self.rounding) {
@@ -177,8 +199,7 @@ impl Recipe {
         };
         // The group of each column in visiting order, for grids fitted in file order.
         let group_of: Vec<u32> = (0..cols).map(|k| (prepared.column(k) / group_size) as u32).collect();
-        let keep_zeros: Option<Vec<u8>> = (self.pattern.is_none() && weight.contains(&0.0))
-            .then(|| prepared.permuted(weight, cols).iter().map(|&v| u8::from(v == 0.0)).collect());
+        let keep_zeros = (self.pattern.is_none() && weight.contains(&0.0)).then(|| prepared.zeros(weight, cols));
         let drop = match self.pattern {
             None => keep_zeros.as_deref().map(Drop::Given),
             Some(Pattern::NofM { keep, of }) => Some(Drop::NofM { n: of - keep, m: of }),

@@ -194,6 +194,11 @@ impl Prepared {
         }
     }
 
+    /// 1 where the matrix is zero, in visiting order.
+    pub(super) fn zeros(&self, weight: &[f32], cols: usize) -> Vec<u8> {
+        self.permuted(weight, cols).iter().map(|&v| u8::from(v == 0.0)).collect()
+    }
+
     /// A matrix made in visiting order, back in file order.
     pub(super) fn restored<T: Copy + Default + Send + Sync>(&self, made: Vec<T>, cols: usize) -> Vec<T> {
         let Some(order) = &self.order else { return made };

@@ -2,13 +2,12 @@
 
 use std::time::Instant;
 
-use paring_format::{Compressed, Dtype, Outliers, Spqr, Statistic, Values};
-use paring_kernels::matmul::Precision;
+use paring_format::{Compressed, Outliers, Spqr, Statistic, Values};
 use paring_kernels::sweep::spqr::{self, Outlier, Rule, Second};
 use rayon::prelude::*;
 
 use super::prepare::Shape;
-use super::{Outcome, Prepared};
+use super::{Outcome, Prepared, Stored};
 use crate::plan::{self, Recipe, Rounding};
 use crate::{Error, Result};
 
@@ -21,7 +20,7 @@ pub(super) fn compress(
     rounding: Rounding,
     (weight, cols): (&[f32], usize),
     prepared: &Prepared,
-    (dtype, stored): (Dtype, Precision),
+    stored: Stored,
     module: &str,
 ) -> Result<Outcome> {
     let start = Instant::now();
@@ -40,7 +39,7 @@ pub(super) fn compress(
         per_channel: settings.per_channel,
         second: Second {
             scale_bits: settings.scale_bits,
-            zero_bits: settings.zero_bits_used(&rounding),
+            zero_bits: settings.zero_bits,
             zero_symmetric: settings.zero_symmetric,
             rows: settings.second_rows,
         },
@@ -48,8 +47,8 @@ pub(super) fn compress(
         simplified: settings.simplified_outliers,
         keep_last: settings.keep_last_columns,
         zeros: None,
-        outlier: if settings.added_outliers { Outlier::Adds } else { Outlier::Replaces },
-        stored,
+        outlier: if stored.added_outliers { Outlier::Adds } else { Outlier::Replaces },
+        stored: stored.precision(),
     };
     let marks = zeros_to_keep(weight, cols, prepared);
     if let Some(marks) = &marks {
@@ -66,7 +65,6 @@ pub(super) fn compress(
     let made = spqr::sweep(w.clone(), cols, recipe.blocksize, u, &rule);
     let distortion = prepared.distortion(made.loss, &w, &made.weight, cols);
     let order: Vec<u32> = (0..cols).map(|k| prepared.column(k) as u32).collect();
-    let order = order.iter().enumerate().any(|(k, &j)| k != j as usize).then_some(order);
     let at: Vec<u32> = (0u32..).zip(&made.outliers).filter(|(_, kept)| **kept == 1).map(|(i, _)| i).collect();
     let values = at.iter().map(|&i| made.weight[i as usize]).collect();
     let coded = |coded: &spqr::Coded, bits: u32| Statistic::Coded {
@@ -93,7 +91,7 @@ pub(super) fn compress(
     let spqr = Spqr {
         bits: rounding.bits,
         group_size: rule.group_size,
-        order,
+        order: Spqr::order_of(order),
         codes: made.codes.clone(),
         scales,
         zeros,
@@ -101,7 +99,7 @@ pub(super) fn compress(
     };
     let dropped = marks.unwrap_or_else(|| vec![0; weight.len()]);
     Ok(Outcome {
-        compressed: Compressed { rows, cols, dtype, values: Values::Spqr(Box::new(spqr)) },
+        compressed: Compressed { rows, cols, dtype: stored.dtype, values: Values::Spqr(Box::new(spqr)) },
         dense: prepared.restored(made.weight, cols),
         dropped: prepared.restored(dropped, cols),
         codes: prepared.restored(made.codes, cols),
@@ -135,6 +133,5 @@ fn zeros_to_keep(weight: &[f32], cols: usize, prepared: &Prepared) -> Option<Vec
     // A dead input, or a row of zeros, needs no mark: its groups are constant.
     let alive = cols - prepared.dead.len();
     let count: usize = weight.par_chunks_exact(cols).map(zeros).filter(|&zeros| zeros < alive).sum();
-    (count as f64 > SPARSE * weight.len() as f64)
-        .then(|| prepared.permuted(weight, cols).iter().map(|&v| u8::from(v == 0.0)).collect())
+    (count as f64 > SPARSE * weight.len() as f64).then(|| prepared.zeros(weight, cols))
 }

@@ -1,5 +1,6 @@
 //! SpQR's choices.
 
+use paring_kernels::sweep::spqr::coded_zero_bits;
 use serde::Serialize;
 
 use super::{ActOrder, Rounding};
@@ -44,8 +45,6 @@ pub struct Spqr {
     pub per_channel: bool,
     /// Last columns in the order of visit that are corrected but kept as they are.
     pub keep_last_columns: usize,
-    /// Outliers are stored as differences from their codes; a run sets this when its layout `spqr` has them so.
-    pub added_outliers: bool,
 }
 
 impl Default for Spqr {
@@ -61,16 +60,14 @@ impl Default for Spqr {
             round_zero: false,
             per_channel: true,
             keep_last_columns: 0,
-            added_outliers: false,
         }
     }
 }
 
 impl Spqr {
-    /// Bits of a zero's code as the rounding leaves them: zeros that are constant, or rounded and narrow enough as they
-    /// are, are not coded again.
+    /// Bits of a zero's code, where the rounding leaves zeros that are coded again.
     pub fn zero_bits_used(&self, rounding: &Rounding) -> Option<u32> {
-        self.zero_bits.filter(|&bits| !(rounding.symmetric || self.round_zero && bits >= rounding.bits))
+        coded_zero_bits(self.zero_bits, rounding.bits, rounding.symmetric, self.round_zero)
     }
 
     pub(super) fn check(&self, rounding: Option<&Rounding>) -> Result<()> {

@@ -73,10 +73,9 @@ impl Rule<'_> {
         ((1u32 << self.bits) - 1) as f32
     }
 
-    /// Width of a zero's code, when zeros are coded again: not where they are constant, nor where they are integers that
-    /// are narrow enough as they are.
+    /// As [`coded_zero_bits`] says for this rule.
     pub fn zero_bits(&self) -> Option<u32> {
-        self.second.zero_bits.filter(|&bits| !(self.symmetric || self.round_zero && bits >= self.bits))
+        coded_zero_bits(self.second.zero_bits, self.bits, self.symmetric, self.round_zero)
     }
 
     /// Rows that one task must see together.
@@ -89,6 +88,12 @@ impl Rule<'_> {
         // Whole tiles of rows and whole groups of the second level: the least common multiple.
         (1..=lanes::LANES).map(|n| n * height).find(|n| n % lanes::LANES == 0).unwrap_or(height)
     }
+}
+
+/// Width of a zero's code when `asked` for one, beside weights of `bits`: zeros that are constant (`symmetric`), or
+/// rounded to integers that are narrow enough as they are, are not coded again.
+pub fn coded_zero_bits(asked: Option<u32>, bits: u32, symmetric: bool, round_zero: bool) -> Option<u32> {
+    asked.filter(|&asked| !(symmetric || round_zero && asked >= bits))
 }
 
 /// Scales or zeros, row-major `[rows, groups]`.
