@@ -1,13 +1,16 @@
 //! The plain dense checkpoint behind a compressed one, tensor by tensor.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
+use paring_format::compressed::digest;
 use paring_format::layouts::PART_NAMES;
 use paring_format::writer::{COMPANIONS, Tensor};
 use paring_format::{Checkpoint, Dtype, Writer};
 use serde::Serialize;
+use xxhash_rust::xxh3::xxh3_64;
 
+use crate::verify::{self, Made};
 use crate::{Error, Result};
 
 /// What was written.
@@ -28,7 +31,7 @@ const SHARD_BYTES: usize = 256 << 20;
 
 /// Writes the dense checkpoint that any program loads: every compressed linear as `to_dense` says, everything else byte
 /// for byte, `quantization_config` gone. Files of the model's folder such as its tokenizer come along, and `companions`
-/// (name and content) for a model that has no folder.
+/// (name and content) for a model that has no folder. The output is reopened and compared with what was decoded.
 pub fn decompress(
     checkpoint: &Checkpoint,
     out: &Path,
@@ -61,21 +64,24 @@ pub fn decompress(
         }
     }
     let mut writer = Writer::create(out, shards.len(), overwrite)?;
+    let mut made = BTreeMap::new();
     for (i, items) in shards.iter().enumerate() {
         let mut tensors = Vec::new();
         for (name, compressed, _) in items {
             if *compressed {
                 let c = checkpoint.read_module(name)?;
-                let (shape, dtype) = (vec![c.rows, c.cols], c.dtype);
+                let (shape, dtype, dense) = (Some((c.rows, c.cols)), c.dtype, c.to_dense());
+                made.insert(name.clone(), Made { digest: digest(c.rows, c.cols, &dense), shape });
                 tensors.push(Tensor {
                     name: format!("{name}.weight"),
                     dtype,
-                    shape,
-                    bytes: dtype.encode(&c.to_dense()),
+                    shape: vec![c.rows, c.cols],
+                    bytes: dtype.encode(&dense),
                 });
             } else if let Some(info) = checkpoint.info(name) {
-                let (dtype, shape) = (info.dtype, info.shape.clone());
-                tensors.push(Tensor { name: name.clone(), dtype, shape, bytes: checkpoint.read(name)? });
+                let (dtype, shape, bytes) = (info.dtype, info.shape.clone(), checkpoint.read(name)?);
+                made.insert(name.clone(), Made { digest: xxh3_64(&bytes), shape: None });
+                tensors.push(Tensor { name: name.clone(), dtype, shape, bytes });
             }
         }
         writer.shard(i, tensors)?;
@@ -91,6 +97,7 @@ pub fn decompress(
         }
     }
     let summary = writer.finish(&config, &companions)?;
+    verify::reopen(out, &made)?;
     Ok(Decompressed {
         out: out.display().to_string(),
         decoded: modules.len(),

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::sync::Arc;
 
-use paring_format::checkpoint::{INDEX, SINGLE};
+use paring_format::checkpoint::{CONFIG, INDEX, SINGLE};
 use paring_format::layouts::{self, PART_NAMES};
 use paring_format::writer::REPORT;
 use paring_format::{Checkpoint, Compressed};
@@ -117,8 +117,19 @@ pub fn verify(checkpoint: Arc<Checkpoint>) -> Result<Verified> {
     })
 }
 
+/// Opens what a run wrote into `dir` like any reader would, decodes every tensor and compares. An output that fails loses
+/// its config, so that nobody takes it for a model.
+pub(crate) fn reopen(dir: &Path, made: &BTreeMap<String, Made>) -> Result<()> {
+    let checked = Checkpoint::open(dir).map_err(Error::from).and_then(|checkpoint| compare(&checkpoint, made));
+    if checked.is_err() {
+        let path = dir.join(CONFIG);
+        std::fs::remove_file(&path).map_err(|source| Error::Io { path, source })?;
+    }
+    checked
+}
+
 /// Reads back what a run made, by module path or tensor name. Errors at the first that differs.
-pub(crate) fn compare(checkpoint: &Checkpoint, made: &BTreeMap<String, Made>) -> Result<()> {
+fn compare(checkpoint: &Checkpoint, made: &BTreeMap<String, Made>) -> Result<()> {
     made.par_iter().try_for_each(|(name, made)| {
         let got = match made.shape {
             Some((rows, cols)) => checkpoint.read_linear(name, rows, cols)?.digest(),

@@ -4,7 +4,6 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
-use paring_format::checkpoint::CONFIG;
 use paring_format::compressed::digest;
 use paring_format::layouts::{self, Layout};
 use paring_format::writer::{COMPANIONS, REPORT, Tensor};
@@ -309,16 +308,10 @@ pub(super) struct Written {
 }
 
 impl Written {
-    /// Opens the output like any reader would, decodes every tensor and compares digests. An output that fails loses
-    /// its config, so that nobody takes it for a model.
+    /// Opens the output and compares what it decodes to with what was made.
     pub(super) fn check(&self, clock: &mut Clock) -> Result<()> {
         let start = Instant::now();
-        let checked =
-            Checkpoint::open(&self.dir).map_err(Error::from).and_then(|made| verify::compare(&made, &self.made));
-        if checked.is_err() {
-            let path = self.dir.join(CONFIG);
-            std::fs::remove_file(&path).map_err(|source| Error::Io { path, source })?;
-        }
+        let checked = verify::reopen(&self.dir, &self.made);
         clock.add(Stage::Check, start, 0.0);
         checked
     }
