@@ -1,7 +1,7 @@
 //! Normalisation over the last dimension.
 
-use candle_core::Tensor;
-use paring_kernels::norm::rms;
+use candle_core::{DType, Device, Tensor};
+use paring_kernels::norm::{layer, rms};
 
 use crate::{Result, source::Source};
 
@@ -20,5 +20,32 @@ impl RmsNorm {
     /// `x [.., dim]` f32 → same shape.
     pub fn forward(&self, x: &Tensor) -> Result<Tensor> {
         Ok(rms(x, &self.weight, self.eps)?)
+    }
+}
+
+/// Layer norm: `(x − mean(x)) / sqrt(var(x) + eps) * weight + bias`.
+pub struct LayerNorm {
+    weight: Tensor,
+    bias: Tensor,
+    eps: f32,
+}
+
+impl LayerNorm {
+    /// Reads `module.weight` and `module.bias`, both `[dim]`; `module` is a full name.
+    pub fn read(source: &Source, module: &str, dim: usize, eps: f32) -> Result<Self> {
+        let read = |part: &str| source.tensor(&format!("{module}.{part}"), &[dim]);
+        Ok(Self { weight: read("weight")?, bias: read("bias")?, eps })
+    }
+
+    /// The norm of `dim` features that has nothing to read: weight 1, bias 0.
+    pub fn plain(dim: usize, eps: f32) -> Result<Self> {
+        let (weight, bias) =
+            (Tensor::ones(dim, DType::F32, &Device::Cpu)?, Tensor::zeros(dim, DType::F32, &Device::Cpu)?);
+        Ok(Self { weight, bias, eps })
+    }
+
+    /// `x [.., dim]` f32 → same shape.
+    pub fn forward(&self, x: &Tensor) -> Result<Tensor> {
+        Ok(layer(x, &self.weight, &self.bias, self.eps)?)
     }
 }
