@@ -21,7 +21,7 @@ impl Tap for () {
 
 /// Linears that share one input. Statistics belong to fans, weights to linears.
 pub struct Fan {
-    /// `qkv`, `o`, `gate_up` or `down` in Llama.
+    /// `qkv`, `o`, `gate_up` or `down` in Llama; `qkv`, `out`, `fc1` or `fc2` in OPT.
     pub name: &'static str,
     /// In the order in which the block uses their outputs.
     pub linears: Vec<Linear>,
@@ -34,6 +34,16 @@ impl Fan {
         tap.see(index, x)?;
         self.linears.iter().map(|linear| linear.forward(x)).collect()
     }
+}
+
+/// Fan `i` of a pass that stops at the input of fan `stop`: the outputs of the fan where it comes before, otherwise
+/// nothing, and the tap has seen `x [b, t, cols]` without a product. For the `forward` and `tap_only` of blocks.
+pub(crate) fn pass(fans: &[Fan], i: usize, stop: usize, x: &Tensor, tap: &mut dyn Tap) -> Result<Option<Vec<Tensor>>> {
+    if i < stop {
+        return Ok(Some(fans[i].forward(i, x, tap)?));
+    }
+    tap.see(i, x)?;
+    Ok(None)
 }
 
 /// `y = x Wᵀ + bias`, with its name in the checkpoint. Replace `weight` to swap what the block multiplies with.

@@ -9,6 +9,7 @@ use paring_kernels::{attention::causal, matmul::Precision, plain::add, swiglu::s
 
 use super::Family;
 use crate::config::Config;
+use crate::fan::pass;
 use crate::parts::{embedding, head::Head, norm::RmsNorm, rope::Rope};
 use crate::source::{Source, config_file};
 use crate::{Block, Decoder, Fan, LinearInfo, Result, Tap};
@@ -115,13 +116,7 @@ impl Llama {
         let source = Source::new(Arc::clone(&checkpoint), &["model.", ""], "embed_tokens.weight", precision);
         let Shape { dim, vocab, .. } = shape;
         source.expect(&source.name("embed_tokens.weight"), &[vocab, dim], "vocab_size and hidden_size are right")?;
-        // A stored head is used even where the config ties it: it is either a copy of the embedding or what is meant.
-        let module = if source.has_linear("lm_head") || !shape.tied {
-            "lm_head".to_string()
-        } else {
-            source.name("embed_tokens")
-        };
-        source.expect_linear(&module, vocab, dim, "tie_word_embeddings is right")?;
+        let head = Head::open(&source, &source.name("embed_tokens"), vocab, dim, shape.tied)?;
         for i in 0..shape.blocks {
             for local in ["input_layernorm.weight", "post_attention_layernorm.weight"] {
                 source.expect(&block_name(&source, i, local), &[dim], "num_hidden_layers is right")?;
@@ -137,7 +132,7 @@ impl Llama {
         let norm = source.name("norm.weight");
         source.expect(&norm, &[dim], "hidden_size is right")?;
         let norm = RmsNorm::read(&source, &norm, dim, shape.eps)?;
-        Ok(Self { head: Head::new(module, vocab, dim), source, shape, rope, norm })
+        Ok(Self { source, shape, rope, norm, head })
     }
 }
 
@@ -235,28 +230,19 @@ impl LlamaBlock {
     fn run(&self, h: &Tensor, tap: &mut dyn Tap, stop: usize) -> Result<Tensor> {
         let (b, t, _) = h.dims3()?;
         let x = self.before_attention.forward(h)?;
-        let Some(qkv) = self.fan(QKV, &x, tap, stop)? else { return Ok(x) };
+        let Some(qkv) = pass(&self.fans, QKV, stop, &x, tap)? else { return Ok(x) };
         let split = |x: &Tensor, heads: usize| x.reshape((b, t, heads, self.head_dim));
         let q = self.rope.forward(&split(&qkv[0], self.heads)?)?;
         let k = self.rope.forward(&split(&qkv[1], self.groups)?)?;
         let v = split(&qkv[2], self.groups)?;
         let x = causal(&q, &k, &v, (self.head_dim as f32).sqrt().recip(), self.precision)?;
-        let Some(o) = self.fan(O, &x, tap, stop)? else { return Ok(x) };
+        let Some(o) = pass(&self.fans, O, stop, &x, tap)? else { return Ok(x) };
         let h = add(h, &o[0])?;
         let x = self.before_mlp.forward(&h)?;
-        let Some(gate_up) = self.fan(GATE_UP, &x, tap, stop)? else { return Ok(x) };
+        let Some(gate_up) = pass(&self.fans, GATE_UP, stop, &x, tap)? else { return Ok(x) };
         let x = swiglu(&gate_up[0], &gate_up[1])?;
-        let Some(down) = self.fan(DOWN, &x, tap, stop)? else { return Ok(x) };
+        let Some(down) = pass(&self.fans, DOWN, stop, &x, tap)? else { return Ok(x) };
         Ok(add(&h, &down[0])?)
-    }
-
-    /// The outputs of fan `i`, or nothing where the pass stops at its input.
-    fn fan(&self, i: usize, x: &Tensor, tap: &mut dyn Tap, stop: usize) -> Result<Option<Vec<Tensor>>> {
-        if i < stop {
-            return Ok(Some(self.fans[i].forward(i, x, tap)?));
-        }
-        tap.see(i, x)?;
-        Ok(None)
     }
 }
 

@@ -32,12 +32,17 @@ struct Running {
 }
 
 impl Head {
-    /// The matrix `module.weight` (or a compressed layout of it), whose presence and shape the caller has checked.
-    pub fn new(module: String, vocab: usize, dim: usize) -> Self {
-        Self { module, vocab, dim }
+    /// The stored `lm_head`, `[vocab, dim]` in any layout; where none is stored and the config has them `tied`, the
+    /// embedding table, module `embedding`. A stored head is used even where the config ties it: it is either a copy of
+    /// the embedding or what is meant. Errors when the head is missing or has another shape.
+    pub fn open(source: &Source, embedding: &str, vocab: usize, dim: usize, tied: bool) -> Result<Self> {
+        let module = if source.has_linear("lm_head") || !tied { "lm_head" } else { embedding };
+        source.expect_linear(module, vocab, dim, "tie_word_embeddings is right")?;
+        Ok(Self { module: module.to_string(), vocab, dim })
     }
 
-    /// `h [b, t, dim]`, `norm` the final norm of `[n, dim]` → logits `[b, t, vocab]`.
+    /// The last block's output `h [b, t, hidden]` → logits `[b, t, vocab]`. `norm` is what comes before the head:
+    /// `[n, hidden]` → `[n, dim]`.
     pub fn logits(&self, source: &Source, h: &Tensor, norm: impl Fn(&Tensor) -> Result<Tensor>) -> Result<Tensor> {
         let (b, t, dim) = h.dims3()?;
         let x = norm(&h.reshape((b * t, dim))?)?;
@@ -49,8 +54,8 @@ impl Head {
         Ok(Tensor::cat(&pieces, 1)?.reshape((b, t, self.vocab))?)
     }
 
-    /// −log p(`ids[t + 1]`) at each position but the last of each row of `h [b, t, dim]`; see
-    /// [`crate::Decoder::nll`]. Memory: one piece of the head, one block of logits, and the normalised activations of
+    /// −log p(`ids[t + 1]`) at each position but the last of each row of `h [b, t, hidden]`; see
+    /// [`crate::Decoder::nll`] and, for `norm`, [`Head::logits`]. Memory: one piece of the head, one block of logits, and the normalised activations of
     /// `POSITION_GROUP` positions.
     pub fn nll(
         &self,
