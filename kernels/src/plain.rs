@@ -1,4 +1,4 @@
-//! Plain loops over elements: sums, largest values, checks.
+//! Plain loops over elements: sums, ReLU, largest values, checks.
 
 use candle_core::{Result, Tensor};
 use rayon::prelude::*;
@@ -16,6 +16,14 @@ multiversion! {
     fn sum(a: &[f32], b: &[f32], out: &mut Fresh) {
         for ((o, &a), &b) in out.iter_mut().zip(a).zip(b) {
             o.write(a + b);
+        }
+    }
+}
+
+multiversion! {
+    fn positive(x: &[f32], out: &mut Fresh) {
+        for (o, &x) in out.iter_mut().zip(x) {
+            o.write(if x < 0.0 { 0.0 } else { x });
         }
     }
 }
@@ -74,6 +82,15 @@ pub fn add(a: &Tensor, b: &Tensor) -> Result<Tensor> {
     Tensor::from_vec(out, a.shape(), a.device())
 }
 
+/// max(x, 0) of each element, f32; what is not a number stays so.
+pub fn relu(x: &Tensor) -> Result<Tensor> {
+    let out = with_f32(x, |x| {
+        // SAFETY: `positive` writes each element of its chunk, for which the input has one.
+        Ok(unsafe { write_chunks(x.len(), CHUNK, |i, out| positive(&x[i * CHUNK..][..out.len()], out)) })
+    })?;
+    Tensor::from_vec(out, x.shape(), x.device())
+}
+
 /// Whether no element of `x` (f32) is infinite or not a number.
 pub fn all_finite(x: &Tensor) -> Result<bool> {
     with_f32(x, |x| Ok(x.par_chunks(CHUNK).all(finite)))
@@ -97,12 +114,22 @@ mod tests {
         assert!(sum_exp(&[0.0, f32::NAN], 0.0).is_nan());
     }
 
+    fn tensor(values: Vec<f32>) -> Tensor {
+        let count = values.len();
+        Tensor::from_vec(values, count, &Device::Cpu).unwrap()
+    }
+
+    #[test]
+    fn relu_keeps_what_is_positive() {
+        let mut x = crate::test_values(CHUNK + 7, 1.0, 1);
+        (x[3], x[4]) = (f32::INFINITY, f32::NEG_INFINITY);
+        let got = relu(&tensor(x.clone())).unwrap().to_vec1::<f32>().unwrap();
+        assert!(got.iter().zip(&x).all(|(&got, &x)| got == x.max(0.0)));
+        assert!(relu(&tensor(vec![f32::NAN])).unwrap().to_vec1::<f32>().unwrap()[0].is_nan());
+    }
+
     #[test]
     fn sums_and_checks() {
-        let tensor = |values: Vec<f32>| {
-            let count = values.len();
-            Tensor::from_vec(values, count, &Device::Cpu).unwrap()
-        };
         let count = 2 * CHUNK + 5;
         let (a, b) = (crate::test_values(count, 1.0, 1), crate::test_values(count, 1.0, 2));
         let got = add(&tensor(a.clone()), &tensor(b.clone())).unwrap().to_vec1::<f32>().unwrap();

@@ -10,7 +10,7 @@ use crate::{Precision, open};
 
 /// Opens the golden model `name` with changed config values (null removes a key) and returns the error's text after
 /// the folder's name.
-fn error_of(name: &str, changes: Value) -> Result<(), String> {
+pub fn error_of(name: &str, changes: Value) -> Result<(), String> {
     let copy = tempfile::tempdir().unwrap();
     let read = |file: &str| std::fs::read(folder(name).join(file)).unwrap();
     std::fs::write(copy.path().join("model.safetensors"), read("model.safetensors")).unwrap();
@@ -39,14 +39,15 @@ fn check(changes: Value, expected: &str) {
 
 #[test]
 fn architectures() {
-    check(
-        json!({"architectures": ["GPT2LMHeadModel"]}),
-        "config.json: architecture GPT2LMHeadModel is not supported; use a model of one of: LlamaForCausalLM",
-    );
-    check(
-        json!({"architectures": null, "model_type": "gpt2"}),
-        "config.json: architecture gpt2 is not supported; use a model of one of: LlamaForCausalLM",
-    );
+    for (changes, got) in [
+        (json!({"architectures": ["GPT2LMHeadModel"]}), "GPT2LMHeadModel"),
+        (json!({"architectures": null, "model_type": "gpt2"}), "gpt2"),
+    ] {
+        let error = error_of("llama", changes).unwrap_err();
+        let start =
+            format!("config.json: architecture {got} is not supported; use a model of one of: LlamaForCausalLM, ");
+        assert!(error.starts_with(&start) && error.contains(", OPTForCausalLM"), "{error}");
+    }
     check(
         json!({"architectures": null, "model_type": null}),
         "config.json: architectures is missing; add it as it is in the original model's config",

@@ -1,19 +1,55 @@
 //! Tiny random models against the logits that transformers computed (scripts/make-model-fixtures.py).
 
-use super::tests::{distance, flat, folder, golden, hidden, stored, stored_ids};
-use crate::Error;
+use safetensors::SafeTensors;
 
-fn check(name: &str, lengths: &[usize]) {
+use super::tests::{Keep, distance, flat, folder, golden, hidden, stored, stored_ids};
+use crate::{Decoder, Error};
+
+/// Compares logits, the summed loss and the inputs of linears with what is stored of them.
+pub fn check(name: &str, lengths: &[usize]) {
     let file = std::fs::read(folder(name).join("expected.safetensors")).unwrap();
+    let names: Vec<String> = SafeTensors::deserialize(&file).unwrap().names().into_iter().map(String::from).collect();
     let model = golden(name);
     for &length in lengths {
         let ids = stored_ids(&file, &format!("ids_{length}"));
         let expected = stored(&file, &format!("logits_{length}"), f32::from_le_bytes);
         assert_eq!(ids.len(), length);
-        let logits = flat(&model.logits(&hidden(&*model, &ids, 1)).unwrap());
-        let error = distance(&logits, &expected);
+        let h = hidden(&*model, &ids, 1);
+        let error = distance(&flat(&model.logits(&h).unwrap()), &expected);
         assert!(error < 1e-4, "{name}, {length} tokens: off by {error}");
+
+        let loss = format!("nll_{length}");
+        if length > 1 && names.contains(&loss) {
+            let expected = f64::from(stored(&file, &loss, f32::from_le_bytes)[0]);
+            let got = model.nll(&h, &ids).unwrap().into_iter().map(f64::from).sum::<f64>();
+            assert!((got / expected - 1.0).abs() < 1e-5, "{name}, {length} tokens: loss {got}, expected {expected}");
+        }
+        let prefix = format!("tap_{length}.");
+        let modules: Vec<&str> = names.iter().filter_map(|name| name.strip_prefix(&prefix)).collect();
+        if !modules.is_empty() {
+            check_taps(name, &*model, &ids, modules.len(), |module| {
+                stored(&file, &format!("{prefix}{module}"), f32::from_le_bytes)
+            });
+        }
     }
+}
+
+/// Each of the `count` linears that were watched is in a fan, and the fan's tap sees what the linear was given.
+fn check_taps(name: &str, model: &dyn Decoder, ids: &[u32], count: usize, expected: impl Fn(&str) -> Vec<f32>) {
+    let mut h = model.embed(ids, 1).unwrap();
+    let mut compared = 0;
+    for i in 0..model.blocks() {
+        let mut taps = Keep::default();
+        h = model.block(i).unwrap().forward(&h, &mut taps).unwrap();
+        for info in model.linears(i) {
+            let (fan, x) = &taps.0[info.fan];
+            assert_eq!((*fan, x.dims()), (info.fan, &[1, ids.len(), info.cols][..]), "{name}: {}", info.name);
+            let error = distance(&flat(x), &expected(&info.name));
+            assert!(error < 1e-4, "{name}: the input of {} is off by {error}", info.name);
+            compared += 1;
+        }
+    }
+    assert_eq!(compared, count, "{name}");
 }
 
 #[test]
@@ -40,6 +76,30 @@ fn biases_and_a_tied_head() {
 #[test]
 fn heads_wider_than_their_share_of_the_hidden_size() {
     check("wide_heads", &[7, 33]);
+}
+
+#[test]
+fn opt_with_norms_before() {
+    check("opt_plain", &[1, 9, 40]);
+    // Half precision, a head of its own, and the longest sequence there is.
+    check("opt_untied", &[9, 64]);
+}
+
+#[test]
+fn opt_with_norms_after_and_a_narrow_embedding() {
+    check("opt_350m", &[9, 40]);
+}
+
+#[test]
+fn opt_without_biases_and_weights_of_norms() {
+    check("opt_bare", &[9, 40]);
+}
+
+#[test]
+fn learned_positions_end() {
+    let model = golden("opt_plain");
+    model.embed(&[0; 128], 2).unwrap();
+    assert!(matches!(model.embed(&[0; 65], 1), Err(Error::TooLong { tokens: 65, max: 64 })));
 }
 
 #[test]

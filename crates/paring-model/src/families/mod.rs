@@ -1,6 +1,7 @@
 //! Model families, one file each, found by the names that stand in the config.
 
 pub mod llama;
+pub mod opt;
 
 use std::sync::Arc;
 
@@ -23,7 +24,7 @@ pub struct Family {
 }
 
 /// All families.
-pub static FAMILIES: &[Family] = &[llama::FAMILY];
+pub static FAMILIES: &[Family] = &[llama::FAMILY, opt::FAMILY];
 
 /// Opens the model of a checkpoint. Everything the model needs is checked to be stored with the right shape before
 /// this returns; no weights are read. `precision` is how products with linears round their inputs; all else is f32.
@@ -59,6 +60,8 @@ pub fn open(checkpoint: Arc<Checkpoint>, precision: Precision) -> Result<Box<dyn
 mod bad_tests;
 #[cfg(test)]
 mod fixture_tests;
+#[cfg(test)]
+mod opt_tests;
 #[cfg(test)]
 mod oracle_tests;
 #[cfg(test)]

@@ -1,4 +1,4 @@
-//! The golden Llama: logits and perplexity of transformers, and what taps and fans promise.
+//! The golden models: logits and perplexity of transformers, and what taps and fans promise.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -6,8 +6,12 @@ use std::sync::Arc;
 use candle_core::Tensor;
 use paring_format::Checkpoint;
 use safetensors::SafeTensors;
+use serde_json::Value;
 
 use crate::{Decoder, Precision, Result, Tap, open};
+
+/// Those with the tokens and the perplexity of the published drivers.
+const MODELS: [&str; 3] = ["llama", "opt", "opt_post_norm"];
 
 /// The folder of a model under tests/golden/models.
 pub fn folder(name: &str) -> PathBuf {
@@ -48,9 +52,9 @@ pub fn distance(a: &[f32], b: &[f32]) -> f32 {
     a.iter().zip(b).map(|(a, b)| (a - b).abs()).fold(0.0, |a, b| if b > a || b.is_nan() { b } else { a })
 }
 
-/// Keeps every input it sees.
+/// Keeps every input it sees, with the number of its fan.
 #[derive(Default)]
-struct Keep(Vec<(usize, Tensor)>);
+pub struct Keep(pub Vec<(usize, Tensor)>);
 
 impl Tap for Keep {
     fn see(&mut self, fan: usize, x: &Tensor) -> Result<()> {
@@ -59,38 +63,46 @@ impl Tap for Keep {
     }
 }
 
+/// A file of a golden model.
+fn file(model: &str, name: &str) -> Vec<u8> {
+    std::fs::read(folder(model).join(name)).unwrap()
+}
+
 #[test]
 fn logits_of_the_first_calibration_sequence() {
-    let tokens = std::fs::read(folder("llama").join("tokens.safetensors")).unwrap();
-    let dense = std::fs::read(folder("llama").join("dense.safetensors")).unwrap();
-    let expected = stored(&dense, "logits_calibration_0", f32::from_le_bytes);
-    let ids = &stored_ids(&tokens, "calibration")[..32];
-    let model = golden("llama");
-    let logits = model.logits(&hidden(&*model, ids, 1)).unwrap();
-    assert_eq!(logits.dims(), [1, 32, 64]);
-    assert!(distance(&flat(&logits), &expected) < 1e-4);
-    // Rows of a batch don't see each other.
-    let all = &stored_ids(&tokens, "calibration")[..96];
-    let batch = flat(&model.logits(&hidden(&*model, all, 3)).unwrap());
-    assert!(distance(&batch[..32 * 64], &expected) < 1e-4);
+    for name in MODELS {
+        let tokens = file(name, "tokens.safetensors");
+        let expected = stored(&file(name, "dense.safetensors"), "logits_calibration_0", f32::from_le_bytes);
+        let ids = &stored_ids(&tokens, "calibration")[..32];
+        let model = golden(name);
+        let logits = model.logits(&hidden(&*model, ids, 1)).unwrap();
+        assert_eq!(logits.dims(), [1, 32, 64]);
+        assert!(distance(&flat(&logits), &expected) < 1e-4, "{name}");
+        // Rows of a batch don't see each other.
+        let all = &stored_ids(&tokens, "calibration")[..96];
+        let batch = flat(&model.logits(&hidden(&*model, all, 3)).unwrap());
+        assert!(distance(&batch[..32 * 64], &expected) < 1e-4, "{name}");
+    }
 }
 
 #[test]
 fn perplexity_of_the_evaluation_tokens() {
-    let expected = 24.395_132_064_819_336;
-    let tokens = std::fs::read(folder("llama").join("tokens.safetensors")).unwrap();
-    let ids = stored_ids(&tokens, "evaluation");
-    let (model, windows) = (golden("llama"), ids.len() / 32);
-    let ids = &ids[..windows * 32];
-    let nll = model.nll(&hidden(&*model, ids, windows), ids).unwrap();
-    assert_eq!(nll.len(), windows * 31);
-    let mean = nll.iter().map(|&v| f64::from(v)).sum::<f64>() / nll.len() as f64;
-    assert!((mean.exp() / expected - 1.0).abs() < 1e-4, "{}", mean.exp());
+    for name in MODELS {
+        let runs: Value = serde_json::from_slice(&file(name, "runs.json")).unwrap();
+        let expected = runs["dense_perplexity"].as_f64().unwrap();
+        let ids = stored_ids(&file(name, "tokens.safetensors"), "evaluation");
+        let (model, windows) = (golden(name), ids.len() / 32);
+        let ids = &ids[..windows * 32];
+        let nll = model.nll(&hidden(&*model, ids, windows), ids).unwrap();
+        assert_eq!(nll.len(), windows * 31);
+        let mean = nll.iter().map(|&v| f64::from(v)).sum::<f64>() / nll.len() as f64;
+        assert!((mean.exp() / expected - 1.0).abs() < 1e-4, "{name}: {}", mean.exp());
+    }
 }
 
 #[test]
 fn nll_is_the_log_softmax_of_the_logits() {
-    let tokens = std::fs::read(folder("llama").join("tokens.safetensors")).unwrap();
+    let tokens = file("llama", "tokens.safetensors");
     let ids = &stored_ids(&tokens, "calibration")[..4 * 32];
     let model = golden("llama");
     // Larger activations make the likelihoods uneven.
@@ -108,7 +120,7 @@ fn nll_is_the_log_softmax_of_the_logits() {
 
 #[test]
 fn fans_cover_each_linear_once_and_taps_see_their_inputs() {
-    let tokens = std::fs::read(folder("llama").join("tokens.safetensors")).unwrap();
+    let tokens = file("llama", "tokens.safetensors");
     let ids = &stored_ids(&tokens, "calibration")[..64];
     let model = golden("llama");
     let h = model.embed(ids, 2).unwrap();
@@ -144,18 +156,20 @@ fn fans_cover_each_linear_once_and_taps_see_their_inputs() {
 
 #[test]
 fn tap_only_sees_what_forward_sees() {
-    let model = golden("llama");
-    let ids: Vec<u32> = (0..40).map(|i| i * 7 % 64).collect();
-    let h = model.embed(&ids, 2).unwrap();
-    let block = model.block(1).unwrap();
-    let mut full = Keep::default();
-    block.forward(&h, &mut full).unwrap();
-    for (upto, count) in [(None, 4), (Some(0), 1), (Some(1), 2), (Some(2), 3), (Some(3), 4), (Some(9), 4)] {
-        let mut taps = Keep::default();
-        block.tap_only(&h, &mut taps, upto).unwrap();
-        assert_eq!(taps.0.len(), count);
-        for ((fan, x), (expected_fan, expected)) in taps.0.iter().zip(&full.0) {
-            assert_eq!((fan, flat(x)), (expected_fan, flat(expected)));
+    for name in MODELS {
+        let model = golden(name);
+        let ids: Vec<u32> = (0..40).map(|i| i * 7 % 64).collect();
+        let h = model.embed(&ids, 2).unwrap();
+        let block = model.block(1).unwrap();
+        let mut full = Keep::default();
+        block.forward(&h, &mut full).unwrap();
+        for (upto, count) in [(None, 4), (Some(0), 1), (Some(1), 2), (Some(2), 3), (Some(3), 4), (Some(9), 4)] {
+            let mut taps = Keep::default();
+            block.tap_only(&h, &mut taps, upto).unwrap();
+            assert_eq!(taps.0.len(), count, "{name}");
+            for ((fan, x), (expected_fan, expected)) in taps.0.iter().zip(&full.0) {
+                assert_eq!((fan, flat(x)), (expected_fan, flat(expected)), "{name}");
+            }
         }
     }
 }
@@ -176,7 +190,8 @@ fn a_swapped_weight_is_used() {
 
 #[test]
 fn every_stored_tensor_has_one_owner() {
-    for name in ["llama", "bias_tied", "wide_heads"] {
+    let others = ["bias_tied", "wide_heads", "opt_plain", "opt_350m", "opt_bare", "opt_untied"];
+    for name in MODELS.into_iter().chain(others) {
         let checkpoint = Arc::new(Checkpoint::open(&folder(name)).unwrap());
         let model = open(Arc::clone(&checkpoint), Precision::F32).unwrap();
         let mut listed = model.outer_names();

@@ -3,4 +3,5 @@
 pub mod embedding;
 pub mod head;
 pub mod norm;
+pub mod positions;
 pub mod rope;

@@ -1,0 +1,178 @@
+//! OPT's own ways to be stored, and configs that lie.
+
+use std::sync::Arc;
+
+use paring_format::{Checkpoint, Tensor, Writer};
+use serde_json::{Value, json};
+
+use super::bad_tests::error_of;
+use super::tests::{flat, folder, golden, hidden};
+use crate::{Precision, open};
+
+/// The model `name`, its tensors changed and written to a folder, which is opened: logits of a few tokens, and the names
+/// it calls its own outside the blocks.
+fn rewritten(name: &str, change: impl FnOnce(&mut Vec<Tensor>)) -> (Vec<f32>, Vec<String>) {
+    let original = Checkpoint::open(&folder(name)).unwrap();
+    let tensor = |name: &str| {
+        let info = original.info(name).unwrap();
+        let (dtype, shape) = (info.dtype, info.shape.clone());
+        Tensor { name: name.to_string(), dtype, shape, bytes: original.read(name).unwrap() }
+    };
+    let mut tensors: Vec<Tensor> = original.names().map(tensor).collect();
+    change(&mut tensors);
+    let dir = tempfile::tempdir().unwrap();
+    let mut writer = Writer::create(dir.path(), 1, false).unwrap();
+    writer.shard(0, tensors).unwrap();
+    writer.finish(original.config(), &[]).unwrap();
+    let model = open(Arc::new(Checkpoint::open(dir.path()).unwrap()), Precision::F32).unwrap();
+    (flat(&model.logits(&hidden(&*model, &IDS, 1)).unwrap()), model.outer_names())
+}
+
+const IDS: [u32; 5] = [3, 1, 4, 63, 5];
+const EMBEDDING: &str = "model.decoder.embed_tokens.weight";
+
+#[test]
+fn names_with_and_without_their_prefixes() {
+    for name in ["opt_plain", "opt_350m"] {
+        let model = golden(name);
+        let expected = flat(&model.logits(&hidden(&*model, &IDS, 1)).unwrap());
+        for prefix in ["model.decoder.", "decoder.", ""] {
+            let (logits, outer) = rewritten(name, |tensors| {
+                for tensor in tensors {
+                    tensor.name = tensor.name.replace("model.decoder.", prefix);
+                }
+            });
+            assert_eq!(logits, expected, "{name} {prefix}");
+            assert!(outer.contains(&format!("{prefix}embed_positions.weight")), "{outer:?}");
+        }
+    }
+}
+
+#[test]
+fn a_tied_head_may_be_stored_too() {
+    let model = golden("opt_350m");
+    let expected = flat(&model.logits(&hidden(&*model, &IDS, 1)).unwrap());
+    let add_head = |tensors: &mut Vec<Tensor>| {
+        let mut head = tensors.iter().find(|tensor| tensor.name == EMBEDDING).unwrap().clone();
+        head.name = "lm_head.weight".to_string();
+        tensors.push(head);
+    };
+    let (logits, outer) = rewritten("opt_350m", add_head);
+    assert_eq!(logits, expected);
+    assert!(outer.contains(&"lm_head.weight".to_string()));
+}
+
+#[test]
+fn defaults_of_absent_keys() {
+    let absent = [
+        "do_layer_norm_before",
+        "_remove_final_layer_norm",
+        "enable_bias",
+        "layer_norm_elementwise_affine",
+        "word_embed_proj_dim",
+        "tie_word_embeddings",
+        "activation_function",
+    ];
+    let absent: serde_json::Map<String, Value> = absent.iter().map(|key| (key.to_string(), Value::Null)).collect();
+    assert_eq!(error_of("opt_plain", Value::Object(absent)), Ok(()));
+    assert_eq!(error_of("opt_plain", json!({"architectures": null})), Ok(()));
+    assert_eq!(error_of("opt_plain", json!({"architectures": ["OPTModel"]})), Ok(()));
+    // The final norm may be left out of use.
+    assert_eq!(error_of("opt_plain", json!({"_remove_final_layer_norm": true})), Ok(()));
+}
+
+fn check(name: &str, changes: Value, expected: &str) {
+    assert_eq!(error_of(name, changes.clone()), Err(expected.to_string()), "{changes}");
+}
+
+#[test]
+fn values() {
+    for key in
+        ["hidden_size", "ffn_dim", "num_attention_heads", "num_hidden_layers", "vocab_size", "max_position_embeddings"]
+    {
+        let expected = format!("config.json: {key} is missing; add it as it is in the original model's config");
+        check("opt_plain", json!({key: null}), &expected);
+    }
+    for key in [
+        "do_layer_norm_before",
+        "_remove_final_layer_norm",
+        "enable_bias",
+        "layer_norm_elementwise_affine",
+        "tie_word_embeddings",
+    ] {
+        let expected = format!("config.json: {key} should be true or false, got \"yes\"");
+        check("opt_plain", json!({key: "yes"}), &expected);
+    }
+    check(
+        "opt_plain",
+        json!({"activation_function": "gelu_fast"}),
+        "config.json: activation_function should be relu, got \"gelu_fast\"",
+    );
+    check(
+        "opt_plain",
+        json!({"activation_function": ["relu"]}),
+        "config.json: activation_function should be a string, got [\"relu\"]",
+    );
+    check(
+        "opt_plain",
+        json!({"num_attention_heads": 5}),
+        "config.json: hidden_size should be a multiple of num_attention_heads (5), got 32",
+    );
+    check(
+        "opt_plain",
+        json!({"word_embed_proj_dim": 0}),
+        "config.json: word_embed_proj_dim should be a whole number from 1 to 1048576, got 0",
+    );
+    check(
+        "opt_plain",
+        json!({"ffn_dim": 48.5}),
+        "config.json: ffn_dim should be a whole number from 1 to 4194304, got 48.5",
+    );
+    check(
+        "opt_plain",
+        json!({"max_position_embeddings": u64::MAX}),
+        "config.json: max_position_embeddings should be a whole number from 1 to 1073741824, got 18446744073709551615",
+    );
+}
+
+#[test]
+fn configs_that_do_not_fit_the_weights() {
+    let shape = |name: &str, got: &str, implied: &str| {
+        format!(
+            "model.safetensors: tensor model.decoder.{name} has shape {got} but the config implies {implied}; config and \
+             weights do not match"
+        )
+    };
+    let missing = |name: &str, hint: &str| {
+        format!(
+            "config.json: the checkpoint has no tensor {name}; check that all its files are there and that {hint} right"
+        )
+    };
+    let narrow = shape("embed_tokens.weight", "[64, 32]", "[64, 16]");
+    check("opt_plain", json!({"word_embed_proj_dim": 16}), &narrow);
+    let wide = shape("embed_tokens.weight", "[64, 16]", "[64, 32]");
+    check("opt_350m", json!({"word_embed_proj_dim": null}), &wide);
+    // Two rows more than positions.
+    let positions = shape("embed_positions.weight", "[66, 32]", "[68, 32]");
+    check("opt_plain", json!({"max_position_embeddings": 66}), &positions);
+    check("opt_plain", json!({"ffn_dim": 40}), &shape("layers.0.fc1.weight", "[48, 32]", "[40, 32]"));
+    check("opt_plain", json!({"tie_word_embeddings": false}), &missing("lm_head", "tie_word_embeddings is"));
+    check(
+        "opt_plain",
+        json!({"num_hidden_layers": 3}),
+        &missing(
+            "model.decoder.layers.2.self_attn_layer_norm.weight",
+            "num_hidden_layers and layer_norm_elementwise_affine are",
+        ),
+    );
+    check(
+        "opt_bare",
+        json!({"enable_bias": true}),
+        &missing("model.decoder.layers.0.self_attn.q_proj.bias", "enable_bias is"),
+    );
+    check(
+        "opt_350m",
+        json!({"do_layer_norm_before": true}),
+        &missing("model.decoder.final_layer_norm.weight", "do_layer_norm_before and _remove_final_layer_norm are"),
+    );
+}

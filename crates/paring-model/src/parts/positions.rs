@@ -1,0 +1,42 @@
+//! Learned position embeddings, read as far as a sequence reaches.
+
+use candle_core::{Device, Tensor};
+
+use crate::{Error, Result, source::Source};
+
+/// A stored table with a row for each position.
+pub struct Positions {
+    name: String,
+    /// Rows before that of position 0.
+    offset: usize,
+    count: usize,
+    dim: usize,
+}
+
+impl Positions {
+    /// Checks that the table `name` (a full name) is stored as `[offset + count, dim]`; reads nothing. Row `offset` is
+    /// that of position 0.
+    pub fn open(source: &Source, name: String, offset: usize, count: usize, dim: usize) -> Result<Self> {
+        source.expect(&name, &[offset + count, dim], "max_position_embeddings is right")?;
+        Ok(Self { name, offset, count, dim })
+    }
+
+    /// Errors when a sequence of `t` tokens is beyond the model's positions.
+    pub fn check_length(&self, t: usize) -> Result<()> {
+        if t <= self.count { Ok(()) } else { Err(Error::TooLong { tokens: t, max: self.count }) }
+    }
+
+    /// Adds the rows of positions 0..t to each row of `x [b, t, dim]`. Reads those rows only. Errors when `t` is too
+    /// long.
+    pub fn add(&self, source: &Source, x: &Tensor) -> Result<Tensor> {
+        let t = x.dim(1)?;
+        self.check_length(t)?;
+        let rows = source.rows(&self.name, self.offset, t, self.dim)?;
+        Ok(x.broadcast_add(&Tensor::from_vec(rows, (t, self.dim), &Device::Cpu)?)?)
+    }
+
+    /// The table's full name.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+}
