@@ -1,10 +1,13 @@
-//! The published drivers on a tiny Llama, and this program with the same settings: weights and perplexity.
+//! The published drivers on tiny models, and this program with the same settings: weights and perplexity.
 
 mod support;
 
 use serde_json::Value;
 
 use support::*;
+
+/// Folders of `tests/golden/models` with the drivers' results, how many runs each holds and how many weights each run.
+const MODELS: [(&str, usize, usize); 3] = [("llama", 8, 15_360), ("opt", 3, 16_384), ("opt_post_norm", 2, 16_384)];
 
 /// What the driver's settings are called here.
 fn options(run: &Value) -> String {
@@ -34,14 +37,14 @@ fn options(run: &Value) -> String {
 }
 
 /// Compares one run; `None` when it is the driver's.
-fn difference(sandbox: &Sandbox, run: &Value, seqlen: u64) -> Option<String> {
+fn difference(sandbox: &Sandbox, model: &str, weights: usize, run: &Value, seqlen: u64) -> Option<String> {
     let (id, method) = (run["id"].as_str().unwrap(), run["method"].as_str().unwrap());
     let command = if ["gptq", "spqr"].contains(&method) { "quantize" } else { "sparsify" };
     let options = options(run);
     sandbox.ok(&format!(
         "{command} model calib.safetensors --method {method} --nsamples 8 --seqlen {seqlen} --quiet --out {id}{options}"
     ));
-    let expected = paring_format::Checkpoint::open_file(&golden(&format!("models/llama/{id}.safetensors"))).unwrap();
+    let expected = paring_format::Checkpoint::open_file(&golden(&format!("models/{model}/{id}.safetensors"))).unwrap();
     let got = sandbox.open(id);
     let (mut elements, mut off) = (0, 0);
     for name in expected.names() {
@@ -55,7 +58,7 @@ fn difference(sandbox: &Sandbox, run: &Value, seqlen: u64) -> Option<String> {
             .filter(|(a, b)| (*a - *b).abs().partial_cmp(&1e-5).is_none_or(|o| o.is_gt()))
             .count();
     }
-    if elements != 15_360 || off as f64 > 0.002 * elements as f64 {
+    if elements != weights || off as f64 > 0.002 * elements as f64 {
         return Some(format!("{id}: {off} of {elements} weights differ"));
     }
     if let Some(bits) = run["average_bits"].as_f64() {
@@ -71,13 +74,17 @@ fn difference(sandbox: &Sandbox, run: &Value, seqlen: u64) -> Option<String> {
 
 #[test]
 fn the_published_drivers() {
-    let index = json_file(&golden("models/llama/runs.json"));
-    let sandbox = Sandbox::new();
-    let (want, have) = (index["dense_perplexity"].as_f64().unwrap(), sandbox.perplexity("model"));
-    assert!((have / want - 1.0).abs() < 1e-4, "dense: perplexity {have}, expected {want}");
-    let runs = index["runs"].as_array().unwrap();
-    assert_eq!(runs.len(), 8);
-    let seqlen = index["seqlen"].as_u64().unwrap();
-    let different: Vec<String> = runs.iter().filter_map(|run| difference(&sandbox, run, seqlen)).collect();
+    let mut different = Vec::new();
+    for (model, count, weights) in MODELS {
+        let index = json_file(&golden(&format!("models/{model}/runs.json")));
+        let sandbox = Sandbox::with(model);
+        let (want, have) = (index["dense_perplexity"].as_f64().unwrap(), sandbox.perplexity("model"));
+        assert!((have / want - 1.0).abs() < 1e-4, "{model}: perplexity {have}, expected {want}");
+        let runs = index["runs"].as_array().unwrap();
+        assert_eq!(runs.len(), count, "{model}");
+        let seqlen = index["seqlen"].as_u64().unwrap();
+        let compared = runs.iter().filter_map(|run| difference(&sandbox, model, weights, run, seqlen));
+        different.extend(compared.map(|text| format!("{model}: {text}")));
+    }
     assert!(different.is_empty(), "{}", different.join("\n"));
 }

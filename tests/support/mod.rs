@@ -52,9 +52,14 @@ impl Sandbox {
 
     /// The golden Llama in the folder `model`, its tokens in `calib.safetensors` and `eval.safetensors`.
     pub fn new() -> Self {
+        Self::with("llama")
+    }
+
+    /// As [`Sandbox::new`], with another golden model that has tokens.
+    pub fn with(name: &str) -> Self {
         let sandbox = Self::empty();
-        Model::golden("llama").write(&sandbox.path("model"));
-        let tokens = Checkpoint::open_file(&golden("models/llama/tokens.safetensors")).unwrap();
+        Model::golden(name).write(&sandbox.path("model"));
+        let tokens = Checkpoint::open_file(&golden(&format!("models/{name}/tokens.safetensors"))).unwrap();
         for (name, to) in [("calibration", "calib.safetensors"), ("evaluation", "eval.safetensors")] {
             let ids = tensor(&tokens, name);
             write_file(&sandbox.path(to), vec![Tensor { name: "input_ids".into(), ..ids }]).unwrap();
