@@ -7,7 +7,7 @@
 
 use rayon::prelude::*;
 
-use super::cpu::{Shape, Task, divide, softmax, tasks};
+use super::cpu::{Shape, TILE, Task, divide, tasks};
 use crate::matmul::bf16::{Left, NR, Target, as_uninit, multiply, pack_columns, pack_panel, pair_up};
 use crate::simd;
 
@@ -20,7 +20,7 @@ struct Packed {
 }
 
 impl Packed {
-    fn new(shape: &Shape, k: &[f32], v: &[f32], sequence: usize, group: usize) -> Self {
+    fn new(shape: &Shape<'_>, k: &[f32], v: &[f32], sequence: usize, group: usize) -> Self {
         let &Shape { time, groups, dim, .. } = shape;
         let (depth, pairs, width) = (depth(dim), time.div_ceil(2), groups * dim);
         let of = |x, at: usize, rows: usize| {
@@ -66,8 +66,11 @@ fn parts(out: &mut [f32], x: &[f32], which: [Part; 3]) {
     }
 }
 
-pub(super) fn causal(shape: &Shape, q: &[f32], k: &[f32], v: &[f32]) -> Vec<f32> {
-    let &Shape { batch, time, heads, groups, dim, scale } = shape;
+// A tile of queries begins its keys and values with a whole panel and a whole pair.
+const _: () = assert!(TILE.is_multiple_of(NR) && NR.is_multiple_of(2));
+
+pub(super) fn causal(shape: &Shape<'_>, q: &[f32], k: &[f32], v: &[f32]) -> Vec<f32> {
+    let &Shape { batch, time, heads, groups, dim, .. } = shape;
     let packed: Vec<Packed> = (0..batch * groups)
         .into_par_iter()
         .with_max_len(1)
@@ -76,7 +79,8 @@ pub(super) fn causal(shape: &Shape, q: &[f32], k: &[f32], v: &[f32]) -> Vec<f32>
     let (depth, panel) = (depth(dim), time.div_ceil(2) * NR);
     let mut out = vec![0.0; batch * time * heads * dim];
     tasks(shape, &mut out).into_par_iter().rev().with_max_len(1).for_each(|Task { sequence, first, rows, out }| {
-        let keys = first + rows;
+        let start = shape.start(first);
+        let keys = first + rows - start;
         let pairs = keys.div_ceil(2);
         let mut queries = vec![0u32; rows * depth];
         let mut scores = vec![0f32; rows * keys];
@@ -92,17 +96,17 @@ pub(super) fn causal(shape: &Shape, q: &[f32], k: &[f32], v: &[f32]) -> Vec<f32>
             }
             let left = Left { words: &queries, row: depth, pair: 1 };
             let target = Target { rows, cols: keys, stride: keys, fresh: true };
-            multiply(&left, &packed.keys, depth, &target, as_uninit(&mut scores));
+            multiply(&left, &packed.keys[start * depth..], depth, &target, as_uninit(&mut scores));
             let each = words.chunks_exact_mut(pairs).zip(scores.chunks_exact_mut(keys)).zip(&mut sums);
             for (row, ((words, scores), sum)) in each.enumerate() {
-                *sum = softmax(scores, first + row + 1, scale);
+                *sum = shape.weigh(head, first + row, start, scores);
                 pair_up(words, scores);
             }
             let left = Left { words: &words, row: pairs, pair: 1 };
             for (n, values) in packed.values.chunks_exact(panel).enumerate() {
                 let target = Target { rows, cols: NR.min(dim - n * NR), stride: heads * dim, fresh: true };
                 let out = as_uninit(&mut out[head * dim + n * NR..]);
-                multiply(&left, &values[..pairs * NR], pairs, &target, out);
+                multiply(&left, &values[start / 2 * NR..][..pairs * NR], pairs, &target, out);
             }
             divide(&mut out[head * dim..], heads * dim, dim, &sums);
         }

@@ -1,4 +1,7 @@
 //! Tiles of 64 queries, each a task: two matrix products and a vectorised softmax over the keys up to the diagonal.
+//! Keys that no query of the tile can see are left out, in whole tiles.
+
+use std::ops::Range;
 
 use faer::linalg::matmul::matmul;
 use faer::{Accum, MatMut, MatRef, Par};
@@ -7,15 +10,41 @@ use rayon::prelude::*;
 use crate::simd::{self, multiversion};
 
 /// Queries per task.
-const TILE: usize = 64;
+pub(super) const TILE: usize = 64;
 
-pub(super) struct Shape {
+pub(super) struct Shape<'a> {
     pub batch: usize,
     pub time: usize,
     pub heads: usize,
     pub groups: usize,
     pub dim: usize,
     pub scale: f32,
+    /// Keys that a query sees at most, 1 or more.
+    pub window: usize,
+    /// Added to the scaled scores: `[heads, width]` and its width, `time` or more.
+    pub bias: Option<(&'a [f32], usize)>,
+}
+
+impl Shape<'_> {
+    /// The first key that the query at `position` sees.
+    fn first_key(&self, position: usize) -> usize {
+        (position + 1).saturating_sub(self.window)
+    }
+
+    /// Where the keys of the tile begin whose first query stands at `first`: a multiple of [`TILE`].
+    pub(super) fn start(&self, first: usize) -> usize {
+        self.first_key(first) / TILE * TILE
+    }
+
+    /// Turns products of the query at `position` with the keys from `start` on into exponentials, those of keys that it
+    /// does not see into 0, and returns their sum.
+    pub(super) fn weigh(&self, head: usize, position: usize, start: usize, scores: &mut [f32]) -> f32 {
+        let first = self.first_key(position);
+        let seen = first - start..position + 1 - start;
+        let Some((bias, width)) = self.bias else { return softmax(scores, seen, self.scale) };
+        shift(&mut scores[seen.clone()], &bias[head * width..][first..=position], self.scale);
+        softmax(scores, seen, 1.0)
+    }
 }
 
 /// The output rows of one tile of queries of one sequence, which a task computes head by head.
@@ -29,7 +58,7 @@ pub(super) struct Task<'a> {
 }
 
 /// Cuts `out [batch, time, heads · dim]` into tasks, those of a sequence in order.
-pub(super) fn tasks<'a>(shape: &Shape, out: &'a mut [f32]) -> Vec<Task<'a>> {
+pub(super) fn tasks<'a>(shape: &Shape<'_>, out: &'a mut [f32]) -> Vec<Task<'a>> {
     let width = shape.heads * shape.dim;
     let mut tasks = Vec::with_capacity(shape.batch * shape.time.div_ceil(TILE));
     for (sequence, out) in out.chunks_exact_mut(shape.time * width).enumerate() {
@@ -41,11 +70,22 @@ pub(super) fn tasks<'a>(shape: &Shape, out: &'a mut [f32]) -> Vec<Task<'a>> {
 }
 
 multiversion! {
-    /// Turns the scores of one query into e^((score − the largest) · scale) over the first `keys` elements and 0
-    /// elsewhere, and returns their sum.
-    pub(super) fn softmax(scores: &mut [f32], keys: usize, scale: f32) -> f32 {
-        let (seen, unseen) = scores.split_at_mut(keys);
-        unseen.fill(0.0);
+    /// Scores times `scale` plus `bias`.
+    fn shift(scores: &mut [f32], bias: &[f32], scale: f32) {
+        for (s, &b) in scores.iter_mut().zip(bias) {
+            *s = *s * scale + b;
+        }
+    }
+}
+
+multiversion! {
+    /// Turns the scores of one query into e^((score − the largest) · scale) over the elements `seen` and 0 elsewhere,
+    /// and returns their sum.
+    fn softmax(scores: &mut [f32], seen: Range<usize>, scale: f32) -> f32 {
+        let (scores, after) = scores.split_at_mut(seen.end);
+        let (before, seen) = scores.split_at_mut(seen.start);
+        before.fill(0.0);
+        after.fill(0.0);
         // Sixteen running maxima and sums: a fixed order that vectorises.
         let (chunks, rest) = seen.as_chunks_mut::<16>();
         let mut top = [f32::NEG_INFINITY; 16];
@@ -73,11 +113,12 @@ multiversion! {
     }
 }
 
-pub(super) fn causal(shape: &Shape, q: &[f32], k: &[f32], v: &[f32]) -> Vec<f32> {
-    let &Shape { batch, time, heads, groups, dim, scale } = shape;
+pub(super) fn causal(shape: &Shape<'_>, q: &[f32], k: &[f32], v: &[f32]) -> Vec<f32> {
+    let &Shape { batch, time, heads, groups, dim, .. } = shape;
     let mut out = vec![0.0; batch * time * heads * dim];
     tasks(shape, &mut out).into_par_iter().rev().with_max_len(1).for_each(|Task { sequence, first, rows, out }| {
-        let keys = first + rows;
+        let start = shape.start(first);
+        let keys = first + rows - start;
         let mut scores = vec![0f32; rows * keys];
         let mut sums = vec![0f32; rows];
         for head in 0..heads {
@@ -88,12 +129,12 @@ pub(super) fn causal(shape: &Shape, q: &[f32], k: &[f32], v: &[f32]) -> Vec<f32>
                 MatRef::from_row_major_slice(from, rows, width * dim)
             };
             let queries = view(q, first, rows, heads).subcols(head * dim, dim);
-            let key = view(k, 0, keys, groups).subcols(group * dim, dim);
-            let value = view(v, 0, keys, groups).subcols(group * dim, dim);
+            let key = view(k, start, keys, groups).subcols(group * dim, dim);
+            let value = view(v, start, keys, groups).subcols(group * dim, dim);
             let target = MatMut::from_row_major_slice_mut(&mut scores, rows, keys);
             matmul(target, Accum::Replace, queries, key.transpose(), 1.0, Par::Seq);
             for (row, (scores, sum)) in scores.chunks_exact_mut(keys).zip(&mut sums).enumerate() {
-                *sum = softmax(scores, first + row + 1, scale);
+                *sum = shape.weigh(head, first + row, start, scores);
             }
             let target = MatMut::from_row_major_slice_mut(&mut *out, rows, heads * dim).subcols_mut(head * dim, dim);
             let scores = MatRef::from_row_major_slice(&scores, rows, keys);

@@ -9,22 +9,59 @@ use candle_core::{Result, Tensor};
 use crate::matmul::{self, Precision};
 use crate::with_f32;
 
-/// softmax(q kᵀ · scale + causal mask) v.
+/// What becomes of the products of queries and keys before the softmax, beside the causal mask.
+#[derive(Clone, Copy, Debug)]
+pub struct Scores<'a> {
+    /// The products are multiplied by it.
+    pub scale: f32,
+    /// The query at position i sees the keys i − window + 1 to i; without a window, all up to i. At least 1.
+    pub window: Option<usize>,
+    /// Added to the scaled products: f32 `[heads, t or more]`, a number for each key position (alibi).
+    pub bias: Option<&'a Tensor>,
+}
+
+impl Scores<'_> {
+    /// Products times `scale` and nothing else.
+    pub fn scaled(scale: f32) -> Self {
+        Self { scale, window: None, bias: None }
+    }
+}
+
+/// softmax(q kᵀ · scale + bias + mask) v, each query seeing the keys up to its own position, in a window if there is
+/// one.
 ///
 /// `q` is `[b, t, heads, d]`, `k` and `v` are `[b, t, groups, d]` (f32, `groups` divides `heads`; query head `h` reads
-/// group `h / (heads / groups)`). Returns `[b, t, heads · d]`. No `[t, t]` matrix is stored: a task holds the scores of
-/// 64 queries. With [`Precision::Bf16`], on processors that have the instruction, values and the exponentials of the
+/// group `h / (heads / groups)`). Returns `[b, t, heads · d]`; errors on other shapes and on a window of 0. No `[t, t]`
+/// matrix is stored: a task holds the scores of 64 queries, and a window saves the products outside it, but for parts
+/// of tiles. With [`Precision::Bf16`], on processors that have the instruction, values and the exponentials of the
 /// softmax are rounded to bfloat16 before they are multiplied; scores are within some 2^-16 of what they are in f32.
-pub fn causal(q: &Tensor, k: &Tensor, v: &Tensor, scale: f32, precision: Precision) -> Result<Tensor> {
+pub fn causal(q: &Tensor, k: &Tensor, v: &Tensor, scores: &Scores<'_>, precision: Precision) -> Result<Tensor> {
     let (b, t, heads, d) = q.dims4()?;
     let (_, _, groups, _) = k.dims4()?;
     if k.dims() != [b, t, groups, d] || v.dims() != k.dims() || groups == 0 || heads % groups != 0 {
         candle_core::bail!("attention of queries {:?} over keys {:?} and values {:?}", q.shape(), k.shape(), v.shape());
     }
-    let shape = cpu::Shape { batch: b, time: t, heads, groups, dim: d, scale };
+    let &Scores { scale, window, bias } = scores;
+    let window = window.unwrap_or(usize::MAX);
+    if window == 0 {
+        candle_core::bail!("attention with a window of 0 keys");
+    }
     let fast = precision == Precision::Bf16 && matmul::bf16::available();
     let causal = if fast { bf16::causal } else { cpu::causal };
-    let out = with_f32(q, |q| with_f32(k, |k| with_f32(v, |v| Ok(causal(&shape, q, k, v)))))?;
+    let run = |bias: Option<(&[f32], usize)>| {
+        let shape = cpu::Shape { batch: b, time: t, heads, groups, dim: d, scale, window, bias };
+        with_f32(q, |q| with_f32(k, |k| with_f32(v, |v| Ok(causal(&shape, q, k, v)))))
+    };
+    let out = match bias {
+        None => run(None)?,
+        Some(bias) => {
+            let (rows, width) = bias.dims2()?;
+            if rows != heads || width < t {
+                candle_core::bail!("attention of {heads} heads over {t} keys with a bias of shape {:?}", bias.shape());
+            }
+            with_f32(bias, |values| run(Some((values, width))))?
+        }
+    };
     Tensor::from_vec(out, (b, t, heads * d), q.device())
 }
 
@@ -36,25 +73,42 @@ mod tests {
     /// Batch, time, heads, groups, dim.
     type Case = (usize, usize, usize, usize, usize);
 
+    const SCALE: f32 = 0.3;
+
+    fn random((b, t, heads, d): (usize, usize, usize, usize), size: f32, seed: u64) -> Tensor {
+        Tensor::from_vec(crate::test_values(b * t * heads * d, size, seed), (b, t, heads, d), &Device::Cpu).unwrap()
+    }
+
+    fn flat(x: &Tensor) -> Vec<f32> {
+        x.flatten_all().unwrap().to_vec1().unwrap()
+    }
+
+    /// Falling slopes over the key positions, in a table that is longer than the sequence.
+    fn slopes(heads: usize, t: usize) -> Tensor {
+        let width = t + 3;
+        let bias = (0..heads * width).map(|i| (i % width) as f32 * 0.25 / (i / width + 1) as f32).collect();
+        Tensor::from_vec(bias, (heads, width), &Device::Cpu).unwrap()
+    }
+
     /// The largest difference from the definition applied to the same inputs, values rounded to `precision`.
-    fn worst(case: Case, size: f32, precision: Precision) -> f64 {
+    fn worst(case: Case, size: f32, window: Option<usize>, bias: bool, precision: Precision) -> f64 {
         let (b, t, heads, groups, d) = case;
-        let random = |n: usize, seed: u64| {
-            let values = crate::test_values(b * t * n * d, size, seed);
-            // Values are rounded by definition; queries and keys are not.
-            let values = values.into_iter().map(|v| if seed == 3 { precision.round(v) } else { v });
-            Tensor::from_vec(values.collect(), (b, t, n, d), &Device::Cpu).unwrap()
-        };
-        let (q, k, v) = (random(heads, 1), random(groups, 2), random(groups, 3));
-        let out = causal(&q, &k, &v, 0.3, precision).unwrap().reshape((b, t, heads, d)).unwrap();
-        let flat =
-            |x: &Tensor, i: usize, h: usize| x.i((i, .., h)).unwrap().flatten_all().unwrap().to_vec1::<f32>().unwrap();
+        let (q, k) = (random((b, t, heads, d), size, 1), random((b, t, groups, d), size, 2));
+        // Values are rounded by definition; queries and keys are not.
+        let v = flat(&random((b, t, groups, d), size, 3)).into_iter().map(|v| precision.round(v)).collect();
+        let v = Tensor::from_vec(v, (b, t, groups, d), &Device::Cpu).unwrap();
+        let table = slopes(heads, t);
+        let scores = Scores { scale: SCALE, window, bias: bias.then_some(&table) };
+        let out = causal(&q, &k, &v, &scores, precision).unwrap().reshape((b, t, heads, d)).unwrap();
+        let of = |x: &Tensor, i: usize, h: usize| flat(&x.i((i, .., h)).unwrap());
         let mut worst = 0f64;
         for i in 0..b {
             for h in 0..heads {
                 let g = h / (heads / groups);
-                let want = reference::head(&flat(&q, i, h), &flat(&k, i, g), &flat(&v, i, g), d, 0.3);
-                for (got, want) in flat(&out, i, h).iter().zip(want) {
+                let row = if bias { flat(&table.i(h).unwrap()) } else { vec![0.0; t] };
+                let (q, k, v) = (of(&q, i, h), of(&k, i, g), of(&v, i, g));
+                let want = reference::head(&q, &k, &v, d, SCALE, window.unwrap_or(t), &row);
+                for (got, want) in of(&out, i, h).iter().zip(want) {
                     worst = worst.max((f64::from(*got) - want).abs());
                 }
             }
@@ -71,37 +125,57 @@ mod tests {
         (1, 300, 2, 1, 96),
         (1, 131, 1, 1, 130),
     ];
+    /// Windows of one key, of less than a tile, of a tile, of more, and of more than there are keys.
+    const WINDOWS: [usize; 6] = [1, 5, 64, 65, 150, 1000];
 
-    #[test]
-    fn agrees_with_the_definition() {
+    /// Calls `worst` for each case, plain, with each window, with a bias, and with both.
+    fn check(size: f32, most: f64, precision: Precision) {
         for case in CASES {
-            // Scores up to some tens in f32, off by some 1e-5 before the exponential.
-            let off = worst(case, 1.5, Precision::F32);
-            assert!(off < 1e-4, "{case:?}: {off}");
+            let windows = WINDOWS.into_iter().map(Some).chain([None]);
+            for (window, bias) in windows.flat_map(|w| [(w, false), (w, true)]) {
+                let off = worst(case, size, window, bias, precision);
+                assert!(off < most, "{case:?}, window {window:?}, bias {bias}: {off}");
+            }
         }
     }
 
     #[test]
+    fn agrees_with_the_definition() {
+        // Scores up to some tens in f32, off by some 1e-5 before the exponential.
+        check(1.5, 1e-4, Precision::F32);
+    }
+
+    #[test]
     fn agrees_with_the_definition_in_bf16() {
-        for case in CASES {
-            // Scores of some tens are off by some 1e-3 at most. The exponentials are rounded: each
-            // by 2^-9 of itself at most, so an average of values of at most 6 by 6 · 2^-9 at the very most.
-            let off = worst(case, 1.0, Precision::Bf16);
-            assert!(off < 1.2e-2, "{case:?}: {off}");
+        // Scores of some tens are off by some 1e-3 at most. The exponentials are rounded: each
+        // by 2^-9 of itself at most, so an average of values of at most 6 by 6 · 2^-9 at the very most.
+        check(1.0, 1.2e-2, Precision::Bf16);
+    }
+
+    #[test]
+    fn a_window_that_reaches_back_to_the_first_key_changes_no_bit() {
+        let (q, k, v) =
+            (random((1, 200, 4, 16), 1.0, 1), random((1, 200, 2, 16), 1.0, 2), random((1, 200, 2, 16), 1.0, 3));
+        for precision in [Precision::F32, Precision::Bf16] {
+            let run = |window| {
+                let scores = Scores { window, ..Scores::scaled(SCALE) };
+                flat(&causal(&q, &k, &v, &scores, precision).unwrap())
+            };
+            assert!(run(Some(200)) == run(None), "{precision:?}");
+            assert!(run(Some(199)) != run(None), "{precision:?}");
         }
     }
 
     #[test]
     fn the_result_does_not_depend_on_the_number_of_threads() {
-        let random = |n: usize, seed: u64| {
-            Tensor::from_vec(crate::test_values(2 * 200 * n * 32, 1.0, seed), (2, 200, n, 32), &Device::Cpu).unwrap()
-        };
-        let (q, k, v) = (random(4, 1), random(2, 2), random(2, 3));
+        let (q, k, v) =
+            (random((2, 200, 4, 32), 1.0, 1), random((2, 200, 2, 32), 1.0, 2), random((2, 200, 2, 32), 1.0, 3));
+        let bias = slopes(4, 200);
+        let scores = Scores { scale: 0.2, window: Some(70), bias: Some(&bias) };
         for precision in [Precision::F32, Precision::Bf16] {
             let run = |threads: usize| {
                 let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
-                let out = pool.install(|| causal(&q, &k, &v, 0.2, precision).unwrap());
-                out.flatten_all().unwrap().to_vec1::<f32>().unwrap()
+                flat(&pool.install(|| causal(&q, &k, &v, &scores, precision).unwrap()))
             };
             let one = run(1);
             for threads in [2, 3, 7] {
@@ -112,8 +186,21 @@ mod tests {
 
     #[test]
     fn wrong_shapes_are_errors() {
-        let x = |n: usize| Tensor::zeros((1, 4, n, 8), candle_core::DType::F32, &Device::Cpu).unwrap();
-        assert!(causal(&x(3), &x(2), &x(2), 1.0, Precision::F32).is_err());
-        assert!(causal(&x(2), &x(2), &x(1), 1.0, Precision::F32).is_err());
+        let zeros = |dims: &[usize]| Tensor::zeros(dims, candle_core::DType::F32, &Device::Cpu).unwrap();
+        let x = |n: usize| zeros(&[1, 4, n, 8]);
+        let run = |q: usize, k: usize, v: usize, scores: Scores<'_>| {
+            causal(&x(q), &x(k), &x(v), &scores, Precision::F32).map_err(|e| e.to_string())
+        };
+        let plain = Scores::scaled(1.0);
+        assert!(run(2, 2, 2, plain).is_ok());
+        assert!(run(3, 2, 2, plain).is_err());
+        assert!(run(2, 2, 1, plain).is_err());
+        let error = run(2, 2, 2, Scores { window: Some(0), ..plain }).unwrap_err();
+        assert!(error.starts_with("attention with a window of 0 keys"), "{error}");
+        for dims in [[1, 4], [2, 3]] {
+            let error = run(2, 2, 2, Scores { bias: Some(&zeros(&dims)), ..plain }).unwrap_err();
+            let expected = format!("attention of 2 heads over 4 keys with a bias of shape {dims:?}");
+            assert!(error.starts_with(&expected), "{error}");
+        }
     }
 }

@@ -1,12 +1,17 @@
 //! The definition.
 
-/// One query head: `q`, `k`, `v` are `[t, d]`; returns softmax(q kᵀ · scale + causal mask) v in f64.
+/// One query head: `q`, `k`, `v` are `[t, d]`, `bias` is `[t]`; returns softmax(q kᵀ · scale + bias + mask) v in f64,
+/// the mask leaving each query the keys up to its own position, `window` of them at most.
 #[cfg_attr(not(test), allow(dead_code))]
-pub(super) fn head(q: &[f32], k: &[f32], v: &[f32], d: usize, scale: f32) -> Vec<f64> {
+pub(super) fn head(q: &[f32], k: &[f32], v: &[f32], d: usize, scale: f32, window: usize, bias: &[f32]) -> Vec<f64> {
     let mut out = Vec::new();
     for (i, q) in q.chunks_exact(d).enumerate() {
-        let scores: Vec<f64> = (k.chunks_exact(d).take(i + 1))
-            .map(|k| q.iter().zip(k).map(|(&a, &b)| f64::from(a) * f64::from(b)).sum::<f64>() * f64::from(scale))
+        let product = |k: &[f32]| q.iter().zip(k).map(|(&a, &b)| f64::from(a) * f64::from(b)).sum::<f64>();
+        let scores: Vec<f64> = (k.chunks_exact(d).zip(bias).take(i + 1).enumerate())
+            .map(|(j, (k, &bias))| match i - j < window {
+                true => product(k) * f64::from(scale) + f64::from(bias),
+                false => f64::NEG_INFINITY,
+            })
             .collect();
         let top = scores.iter().copied().fold(f64::NEG_INFINITY, f64::max);
         let e: Vec<f64> = scores.iter().map(|s| (s - top).exp()).collect();

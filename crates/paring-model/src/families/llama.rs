@@ -5,7 +5,12 @@ use std::sync::Arc;
 
 use candle_core::Tensor;
 use paring_format::Checkpoint;
-use paring_kernels::{attention::causal, matmul::Precision, plain::add, swiglu::swiglu};
+use paring_kernels::{
+    attention::{Scores, causal},
+    matmul::Precision,
+    plain::add,
+    swiglu::swiglu,
+};
 
 use super::Family;
 use crate::config::Config;
@@ -235,7 +240,8 @@ impl LlamaBlock {
         let q = self.rope.forward(&split(&qkv[0], self.heads)?)?;
         let k = self.rope.forward(&split(&qkv[1], self.groups)?)?;
         let v = split(&qkv[2], self.groups)?;
-        let x = causal(&q, &k, &v, (self.head_dim as f32).sqrt().recip(), self.precision)?;
+        let scores = Scores::scaled((self.head_dim as f32).sqrt().recip());
+        let x = causal(&q, &k, &v, &scores, self.precision)?;
         let Some(o) = pass(&self.fans, O, stop, &x, tap)? else { return Ok(x) };
         let h = add(h, &o[0])?;
         let x = self.before_mlp.forward(&h)?;
