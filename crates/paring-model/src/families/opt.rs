@@ -5,8 +5,9 @@ use std::sync::Arc;
 
 use candle_core::Tensor;
 use paring_format::Checkpoint;
+use paring_kernels::attention::{Scores, causal};
+use paring_kernels::matmul::Precision;
 use paring_kernels::plain::{add, relu};
-use paring_kernels::{attention::causal, matmul::Precision};
 
 use super::Family;
 use crate::config::Config;
@@ -285,7 +286,8 @@ impl OptBlock {
         let Some(qkv) = pass(&self.fans, QKV, stop, &x, tap)? else { return Ok(x) };
         let split = |x: &Tensor| x.reshape((b, t, self.heads, head_dim));
         let (q, k, v) = (split(&qkv[0])?, split(&qkv[1])?, split(&qkv[2])?);
-        let x = causal(&q, &k, &v, (head_dim as f32).sqrt().recip(), self.precision)?;
+        let scores = Scores::scaled((head_dim as f32).sqrt().recip());
+        let x = causal(&q, &k, &v, &scores, self.precision)?;
         let Some(out) = pass(&self.fans, OUT, stop, &x, tap)? else { return Ok(x) };
         let h = norm(&self.attention_norm, add(h, &out[0])?, after)?;
 
