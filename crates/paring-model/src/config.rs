@@ -30,6 +30,11 @@ impl<'a> Config<'a> {
         self.value.get(key).filter(|value| !value.is_null())
     }
 
+    /// Whether `key` is there, be it as null: an absent key can mean a default and null that there is none.
+    pub fn has(&self, key: &str) -> bool {
+        self.value.get(key).is_some()
+    }
+
     /// The error that `key` should have been `expected`.
     pub fn bad(&self, key: &str, expected: impl Into<String>) -> Error {
         let mut got = self.get(key).map_or("nothing".to_string(), Value::to_string);

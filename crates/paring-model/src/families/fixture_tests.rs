@@ -79,6 +79,24 @@ fn heads_wider_than_their_share_of_the_hidden_size() {
 }
 
 #[test]
+fn mistral_with_and_without_a_window() {
+    check("mistral_window", &[5, 6, 24]);
+    check("mistral_full", &[6, 24]);
+}
+
+#[test]
+fn qwen2_and_which_of_its_blocks_slide() {
+    check("qwen2", &[6, 24]);
+    check("qwen2_window", &[6, 7, 24]);
+    check("qwen2_layers", &[6, 7, 24]);
+}
+
+#[test]
+fn qwen3_norms_its_heads() {
+    check("qwen3", &[6, 24]);
+}
+
+#[test]
 fn opt_with_norms_before() {
     check("opt_plain", &[1, 9, 40]);
     // Half precision, a head of its own, and the longest sequence there is.

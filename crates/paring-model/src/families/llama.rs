@@ -1,5 +1,7 @@
 //! Llama: RMS norms, rotary embeddings, grouped queries, SwiGLU. The same architecture serves several models under the
-//! same name (Llama 1 to 3, TinyLlama, SmolLM2 and others).
+//! same name (Llama 1 to 3, TinyLlama, SmolLM2 and others), and with small differences Mistral, Qwen2 and Qwen3.
+
+mod shape;
 
 use std::sync::Arc;
 
@@ -12,6 +14,7 @@ use paring_kernels::{
     swiglu::swiglu,
 };
 
+use self::shape::{Local, Member, Shape};
 use super::Family;
 use crate::config::Config;
 use crate::fan::pass;
@@ -19,12 +22,36 @@ use crate::parts::{embedding, head::Head, norm::RmsNorm, rope::Rope};
 use crate::source::{Source, config_file};
 use crate::{Block, Decoder, Fan, LinearInfo, Result, Tap};
 
-/// This family's row in [`super::FAMILIES`].
-pub const FAMILY: Family = Family {
+/// Llama's row in [`super::FAMILIES`].
+pub const LLAMA: Family = Family {
     name: "llama",
     architectures: &["LlamaForCausalLM", "LLaMAForCausalLM", "LlamaModel"],
     model_types: &["llama"],
-    open: |checkpoint, precision| Ok(Box::new(Llama::open(checkpoint, precision)?)),
+    open: |checkpoint, precision| Ok(Box::new(Llama::open(checkpoint, precision, &shape::LLAMA)?)),
+};
+
+/// Mistral's row in [`super::FAMILIES`]: attention in a sliding window.
+pub const MISTRAL: Family = Family {
+    name: "mistral",
+    architectures: &["MistralForCausalLM", "MistralModel"],
+    model_types: &["mistral"],
+    open: |checkpoint, precision| Ok(Box::new(Llama::open(checkpoint, precision, &shape::MISTRAL)?)),
+};
+
+/// Qwen2's row in [`super::FAMILIES`]: biases of queries, keys and values, a sliding window in some blocks.
+pub const QWEN2: Family = Family {
+    name: "qwen2",
+    architectures: &["Qwen2ForCausalLM", "Qwen2Model"],
+    model_types: &["qwen2"],
+    open: |checkpoint, precision| Ok(Box::new(Llama::open(checkpoint, precision, &shape::QWEN2)?)),
+};
+
+/// Qwen3's row in [`super::FAMILIES`]: norms of each head of queries and keys, a sliding window in some blocks.
+pub const QWEN3: Family = Family {
+    name: "qwen3",
+    architectures: &["Qwen3ForCausalLM", "Qwen3Model"],
+    model_types: &["qwen3"],
+    open: |checkpoint, precision| Ok(Box::new(Llama::open(checkpoint, precision, &shape::QWEN3)?)),
 };
 
 const QKV: usize = 0;
@@ -33,7 +60,7 @@ const GATE_UP: usize = 2;
 const DOWN: usize = 3;
 const FANS: [&str; 4] = ["qkv", "o", "gate_up", "down"];
 
-/// An opened Llama.
+/// An opened Llama or relative.
 pub struct Llama {
     source: Source,
     shape: Shape,
@@ -42,95 +69,25 @@ pub struct Llama {
     head: Head,
 }
 
-/// The config's numbers, checked.
-#[derive(Clone, Debug)]
-struct Shape {
-    blocks: usize,
-    vocab: usize,
-    dim: usize,
-    inner: usize,
-    heads: usize,
-    groups: usize,
-    head_dim: usize,
-    max_positions: usize,
-    eps: f32,
-    attention_bias: bool,
-    mlp_bias: bool,
-    tied: bool,
-}
-
-impl Shape {
-    fn read(config: &Config) -> Result<Self> {
-        let dim = config.size("hidden_size", 1..=1 << 20)?;
-        let heads = config.size("num_attention_heads", 1..=1 << 16)?;
-        let groups = config.size_if("num_key_value_heads", 1..=1 << 16)?.unwrap_or(heads);
-        if heads % groups != 0 {
-            return Err(config.bad("num_key_value_heads", format!("a divisor of num_attention_heads ({heads})")));
-        }
-        let head_dim = match config.size_if("head_dim", 1..=1 << 16)? {
-            Some(head_dim) => head_dim,
-            None if dim % heads == 0 => dim / heads,
-            None => return Err(config.bad("hidden_size", format!("a multiple of num_attention_heads ({heads})"))),
-        };
-        if head_dim % 2 != 0 {
-            let key = if config.get("head_dim").is_some() { "head_dim" } else { "hidden_size" };
-            return Err(config.bad(key, "such that each head has an even number of elements"));
-        }
-        match config.text_if("hidden_act")? {
-            None | Some("silu" | "swish") => {}
-            Some(_) => return Err(config.bad("hidden_act", "silu")),
-        }
-        Ok(Self {
-            blocks: config.size("num_hidden_layers", 1..=10_000)?,
-            vocab: config.size("vocab_size", 1..=1 << 24)?,
-            dim,
-            inner: config.size("intermediate_size", 1..=1 << 22)?,
-            heads,
-            groups,
-            head_dim,
-            max_positions: config.size("max_position_embeddings", 1..=1 << 30)?,
-            eps: config.number("rms_norm_eps", 0.0..=1.0)? as f32,
-            attention_bias: config.flag("attention_bias", false)?,
-            mlp_bias: config.flag("mlp_bias", false)?,
-            tied: config.flag("tie_word_embeddings", false)?,
-        })
-    }
-
-    /// Local module name, rows, cols, fan, bias of each linear of a block.
-    fn linears(&self) -> [(&'static str, usize, usize, usize, bool); 7] {
-        let (q, kv) = (self.heads * self.head_dim, self.groups * self.head_dim);
-        let (dim, inner, attention, mlp) = (self.dim, self.inner, self.attention_bias, self.mlp_bias);
-        [
-            ("self_attn.q_proj", q, dim, QKV, attention),
-            ("self_attn.k_proj", kv, dim, QKV, attention),
-            ("self_attn.v_proj", kv, dim, QKV, attention),
-            ("self_attn.o_proj", dim, q, O, attention),
-            ("mlp.gate_proj", inner, dim, GATE_UP, mlp),
-            ("mlp.up_proj", inner, dim, GATE_UP, mlp),
-            ("mlp.down_proj", dim, inner, DOWN, mlp),
-        ]
-    }
-}
-
 impl Llama {
     /// Checks the config and that each tensor is stored with the shape it implies; reads only the final norm.
-    pub fn open(checkpoint: Arc<Checkpoint>, precision: Precision) -> Result<Self> {
+    fn open(checkpoint: Arc<Checkpoint>, precision: Precision, member: &Member) -> Result<Self> {
         let config = Config::new(config_file(&checkpoint), checkpoint.config());
-        let shape = Shape::read(&config)?;
+        let shape = Shape::read(&config, member)?;
         let rope = Arc::new(Rope::from_config(&config, shape.head_dim, shape.max_positions)?);
         let source = Source::new(Arc::clone(&checkpoint), &["model.", ""], "embed_tokens.weight", precision);
         let Shape { dim, vocab, .. } = shape;
         source.expect(&source.name("embed_tokens.weight"), &[vocab, dim], "vocab_size and hidden_size are right")?;
         let head = Head::open(&source, &source.name("embed_tokens"), vocab, dim, shape.tied)?;
         for i in 0..shape.blocks {
-            for local in ["input_layernorm.weight", "post_attention_layernorm.weight"] {
-                source.expect(&block_name(&source, i, local), &[dim], "num_hidden_layers is right")?;
+            for (local, size) in shape.norms() {
+                source.expect(&block_name(&source, i, local), &[size], "num_hidden_layers is right")?;
             }
-            for (local, rows, cols, _, bias) in shape.linears() {
-                let name = block_name(&source, i, local);
+            for Local { name, rows, cols, bias, .. } in shape.linears() {
+                let name = block_name(&source, i, name);
                 source.expect_linear(&name, rows, cols, "num_hidden_layers is right")?;
                 if bias {
-                    source.expect(&format!("{name}.bias"), &[rows], "attention_bias and mlp_bias are right")?;
+                    source.expect(&format!("{name}.bias"), &[rows], shape.bias_hint)?;
                 }
             }
         }
@@ -170,37 +127,47 @@ impl Decoder for Llama {
 
     fn block(&self, i: usize) -> Result<Box<dyn Block>> {
         let mut fans = FANS.map(|name| Fan { name, linears: Vec::new() });
-        for (info, (.., bias)) in self.linears(i).iter().zip(self.shape.linears()) {
-            fans[info.fan].linears.push(self.source.linear(info, bias)?);
+        for (info, local) in self.linears(i).iter().zip(self.shape.linears()) {
+            fans[info.fan].linears.push(self.source.linear(info, local.bias)?);
         }
-        let norm =
-            |local| RmsNorm::read(&self.source, &block_name(&self.source, i, local), self.shape.dim, self.shape.eps);
+        let norm = |local: &str, size: usize| {
+            RmsNorm::read(&self.source, &block_name(&self.source, i, local), size, self.shape.eps)
+        };
+        let Shape { dim, head_dim, .. } = self.shape;
+        let head_norms = if self.shape.head_norms {
+            Some([norm("self_attn.q_norm.weight", head_dim)?, norm("self_attn.k_norm.weight", head_dim)?])
+        } else {
+            None
+        };
         Ok(Box::new(LlamaBlock {
             fans,
-            before_attention: norm("input_layernorm.weight")?,
-            before_mlp: norm("post_attention_layernorm.weight")?,
+            before_attention: norm("input_layernorm.weight", dim)?,
+            before_mlp: norm("post_attention_layernorm.weight", dim)?,
+            head_norms,
             rope: Arc::clone(&self.rope),
             heads: self.shape.heads,
             groups: self.shape.groups,
-            head_dim: self.shape.head_dim,
+            head_dim,
+            window: self.shape.windows[i],
             precision: self.source.precision(),
         }))
     }
 
     fn linears(&self, i: usize) -> Vec<LinearInfo> {
-        let info =
-            |(local, rows, cols, fan, _)| LinearInfo { name: block_name(&self.source, i, local), rows, cols, fan };
+        let info = |Local { name, rows, cols, fan, .. }: Local| LinearInfo {
+            name: block_name(&self.source, i, name),
+            rows,
+            cols,
+            fan,
+        };
         self.shape.linears().map(info).into()
     }
 
     fn rest_names(&self, i: usize) -> Vec<String> {
-        let biased = self.shape.linears().into_iter().filter(|(.., bias)| *bias);
-        let norms = ["input_layernorm.weight", "post_attention_layernorm.weight"].map(String::from);
-        norms
-            .into_iter()
-            .chain(biased.map(|(local, ..)| format!("{local}.bias")))
-            .map(|local| block_name(&self.source, i, &local))
-            .collect()
+        let norms = self.shape.norms().into_iter().map(|(local, _)| local.to_string());
+        let biased = self.shape.linears().into_iter().filter(|local| local.bias);
+        let biases = biased.map(|local| format!("{}.bias", local.name));
+        norms.chain(biases).map(|local| block_name(&self.source, i, &local)).collect()
     }
 
     fn nll(&self, h: &Tensor, ids: &[u32]) -> Result<Vec<f32>> {
@@ -222,10 +189,14 @@ struct LlamaBlock {
     fans: [Fan; 4],
     before_attention: RmsNorm,
     before_mlp: RmsNorm,
+    /// Of the heads of queries and of keys.
+    head_norms: Option<[RmsNorm; 2]>,
     rope: Arc<Rope>,
     heads: usize,
     groups: usize,
     head_dim: usize,
+    /// How many keys a query sees, if not all before it.
+    window: Option<usize>,
     /// How the products of the attention round their inputs.
     precision: Precision,
 }
@@ -237,10 +208,12 @@ impl LlamaBlock {
         let x = self.before_attention.forward(h)?;
         let Some(qkv) = pass(&self.fans, QKV, stop, &x, tap)? else { return Ok(x) };
         let split = |x: &Tensor, heads: usize| x.reshape((b, t, heads, self.head_dim));
-        let q = self.rope.forward(&split(&qkv[0], self.heads)?)?;
-        let k = self.rope.forward(&split(&qkv[1], self.groups)?)?;
-        let v = split(&qkv[2], self.groups)?;
-        let scores = Scores::scaled((self.head_dim as f32).sqrt().recip());
+        let (mut q, mut k) = (split(&qkv[0], self.heads)?, split(&qkv[1], self.groups)?);
+        if let Some([of_queries, of_keys]) = &self.head_norms {
+            (q, k) = (of_queries.forward(&q)?, of_keys.forward(&k)?);
+        }
+        let (q, k, v) = (self.rope.forward(&q)?, self.rope.forward(&k)?, split(&qkv[2], self.groups)?);
+        let scores = Scores { window: self.window, ..Scores::scaled((self.head_dim as f32).sqrt().recip()) };
         let x = causal(&q, &k, &v, &scores, self.precision)?;
         let Some(o) = pass(&self.fans, O, stop, &x, tap)? else { return Ok(x) };
         let h = add(h, &o[0])?;

@@ -24,7 +24,7 @@ pub struct Family {
 }
 
 /// All families.
-pub static FAMILIES: &[Family] = &[llama::FAMILY, opt::FAMILY];
+pub static FAMILIES: &[Family] = &[llama::LLAMA, llama::MISTRAL, llama::QWEN2, llama::QWEN3, opt::FAMILY];
 
 /// Opens the model of a checkpoint. Everything the model needs is checked to be stored with the right shape before
 /// this returns; no weights are read. `precision` is how products with linears round their inputs; all else is f32.

@@ -190,7 +190,17 @@ fn a_swapped_weight_is_used() {
 
 #[test]
 fn every_stored_tensor_has_one_owner() {
-    let others = ["bias_tied", "wide_heads", "opt_plain", "opt_350m", "opt_bare", "opt_untied"];
+    let others = [
+        "bias_tied",
+        "wide_heads",
+        "opt_plain",
+        "opt_350m",
+        "opt_bare",
+        "opt_untied",
+        "mistral_full",
+        "qwen2",
+        "qwen3",
+    ];
     for name in MODELS.into_iter().chain(others) {
         let checkpoint = Arc::new(Checkpoint::open(&folder(name)).unwrap());
         let model = open(Arc::clone(&checkpoint), Precision::F32).unwrap();
