@@ -45,6 +45,12 @@ pub trait Decoder: Send + Sync {
 
     /// Names of the tensors outside the blocks (embeddings, final norm, head) that the checkpoint holds.
     fn outer_names(&self) -> Vec<String>;
+
+    /// Module paths of the linears outside the blocks, stored or not: those that a `quantization_config` for linears
+    /// has to leave out. The head alone, unless the family has more.
+    fn outer_linears(&self) -> Vec<String> {
+        vec!["lm_head".to_string()]
+    }
 }
 
 /// One block in memory: norms, an attention and a few fans.

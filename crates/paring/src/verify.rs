@@ -30,9 +30,6 @@ pub(crate) struct Made {
 /// The key of the digests in [`REPORT`].
 pub(crate) const DIGESTS: &str = "digests";
 
-/// The module that a quantization may leave dense although it targets all linears, and that few quantize.
-const HEAD: &str = "lm_head";
-
 /// Bytes of a tensor that are looked at together.
 const PIECE: usize = 16 << 20;
 
@@ -84,6 +81,7 @@ pub fn verify(checkpoint: Arc<Checkpoint>) -> Result<Verified> {
     let digests = read_digests(&checkpoint)?;
     let linears: Vec<LinearInfo> = (0..decoder.blocks()).flat_map(|i| decoder.linears(i)).collect();
     let outer: BTreeSet<String> = decoder.outer_names().into_iter().collect();
+    let outer_linears = decoder.outer_linears();
     drop(decoder);
     let mut formats: BTreeMap<String, usize> = BTreeMap::new();
     for linear in &linears {
@@ -102,7 +100,7 @@ pub fn verify(checkpoint: Arc<Checkpoint>) -> Result<Verified> {
         }
     }
     items.par_iter().try_for_each(|item| {
-        let got = check_item(&checkpoint, item)?;
+        let got = check_item(&checkpoint, item, &outer_linears)?;
         let expected = digests.as_ref().and_then(|digests| digests.get(item.name()));
         expected.map_or(Ok(()), |&expected| equal(&checkpoint, item.name(), expected, got))
     })?;
@@ -211,8 +209,9 @@ fn items<'a>(checkpoint: &'a Checkpoint, linears: Vec<LinearInfo>, outer: &BTree
     Ok(items)
 }
 
-/// Reads an item, checks it by itself, and returns its digest.
-fn check_item(checkpoint: &Checkpoint, item: &Item) -> Result<u64> {
+/// Reads an item, checks it by itself, and returns its digest. A dense one of `outer_linears` must be one that the
+/// config says is dense: a quantization may target all linears and forget those outside the blocks.
+fn check_item(checkpoint: &Checkpoint, item: &Item, outer_linears: &[String]) -> Result<u64> {
     match item {
         Item::Linear(linear) => {
             let c = checkpoint.read_linear(&linear.name, linear.rows, linear.cols)?;
@@ -225,7 +224,8 @@ fn check_item(checkpoint: &Checkpoint, item: &Item) -> Result<u64> {
             Ok(c.digest())
         }
         Item::Tensor(name) => {
-            if let Some(module) = name.strip_suffix(".weight").filter(|module| *module == HEAD) {
+            let is_linear = |module: &&str| outer_linears.iter().any(|linear| linear == module);
+            if let Some(module) = name.strip_suffix(".weight").filter(is_linear) {
                 let layout = checkpoint.linear_format(module)?.layout;
                 if layout != layouts::DENSE.name() {
                     let got = "a dense weight that quantization_config does not ignore";

@@ -252,14 +252,17 @@ impl Decoder for Opt {
 
     fn outer_names(&self) -> Vec<String> {
         let mut names = vec![self.source.name("embed_tokens.weight"), self.positions.name().to_string()];
-        if self.project_in.is_some() {
-            names.extend(["project_in", "project_out"].iter().flat_map(|m| self.source.parts_of(&self.source.name(m))));
-        }
         if self.norm.is_some() {
             names.extend(self.shape.norm_names(&self.source.name("final_layer_norm")));
         }
-        names.extend(self.source.parts_of("lm_head"));
+        names.extend(self.outer_linears().iter().flat_map(|module| self.source.parts_of(module)));
         names
+    }
+
+    fn outer_linears(&self) -> Vec<String> {
+        let projections: &[&str] = if self.project_in.is_some() { &["project_in", "project_out"] } else { &[] };
+        let projections = projections.iter().map(|local| self.source.name(local));
+        projections.chain(["lm_head".to_string()]).collect()
     }
 }
 

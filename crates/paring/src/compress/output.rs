@@ -254,7 +254,7 @@ impl Output {
                 object.insert(key.into(), torch_name(dtype).into());
             }
             if let Some(scheme) = self.scheme {
-                let mut ignore = vec!["lm_head".to_string()];
+                let mut ignore = job.decoder.outer_linears();
                 ignore.extend(self.dense);
                 let lengths = self.lengths.iter().map(|(name, length)| (name.as_str(), *length));
                 let quant = match self.cast {

@@ -30,7 +30,7 @@ impl Matcher {
 
     fn matches(&self, name: &str) -> bool {
         match self {
-            // The head is never among a block's linears; naming it is harmless.
+            // Linears outside the blocks are never among a block's; naming them is harmless.
             Matcher::Exact(exact) => exact == name,
             Matcher::Pattern(pattern) => pattern.is_match(name),
         }
@@ -46,10 +46,11 @@ impl Selection {
             return Err(Error::Plan(format!("--layers {first}..{end}: the model has blocks 0..{blocks}")));
         }
         let names: Vec<String> = (first..end).flat_map(|i| decoder.linears(i)).map(|l| l.name).collect();
+        let outer = decoder.outer_linears();
         let matchers = |texts: &[String], option: &str| -> Result<Vec<Matcher>> {
             let made = texts.iter().map(|t| Matcher::new(t)).collect::<Result<Vec<_>>>()?;
             for (text, matcher) in texts.iter().zip(&made) {
-                if text != "lm_head" && !names.iter().any(|n| matcher.matches(n)) {
+                if !outer.contains(text) && !names.iter().any(|n| matcher.matches(n)) {
                     let example = names.first().map(String::as_str).unwrap_or_default();
                     return Err(Error::Plan(format!(
                         "{option} {text}: no linear of this name; they are called like {example}, and a pattern \
