@@ -67,4 +67,6 @@ mod oracle_tests;
 #[cfg(test)]
 mod packed_tests;
 #[cfg(test)]
+mod relatives_tests;
+#[cfg(test)]
 mod tests;

@@ -204,3 +204,119 @@ fn layer_types(types: &Value, blocks: usize) -> Option<Vec<bool>> {
         })
         .collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    /// A config of four blocks and four heads, with changes; the key `absent` lists keys to leave out.
+    fn read(member: &Member, changes: Value) -> Result<Shape> {
+        let mut config = json!({"hidden_size": 32, "num_attention_heads": 4, "num_hidden_layers": 4, "vocab_size": 9,
+            "intermediate_size": 40, "max_position_embeddings": 64, "rms_norm_eps": 1e-6, "num_key_value_heads": 2});
+        for (key, value) in changes.as_object().unwrap() {
+            config[key] = value.clone();
+        }
+        for key in changes["absent"].as_array().into_iter().flatten() {
+            config.as_object_mut().unwrap().remove(key.as_str().unwrap());
+        }
+        Shape::read(&Config::new("config.json", &config), member)
+    }
+
+    fn windows_of(member: &Member, changes: Value) -> std::result::Result<Vec<usize>, String> {
+        let shape = read(member, changes).map_err(|e| e.to_string())?;
+        Ok(shape.windows.iter().map(|window| window.unwrap_or(0)).collect())
+    }
+
+    #[test]
+    fn windows_of_mistral() {
+        let check = |changes: Value, expected: &[usize]| {
+            assert_eq!(windows_of(&MISTRAL, changes.clone()), Ok(expected.to_vec()), "{changes}");
+        };
+        // Without the key there is one, with null there is none.
+        check(json!({}), &[4096; 4]);
+        check(json!({"sliding_window": null}), &[0; 4]);
+        check(json!({"sliding_window": 7}), &[7; 4]);
+        check(json!({"sliding_window": 7, "layer_types": vec!["sliding_attention"; 4]}), &[7; 4]);
+        check(json!({"sliding_window": null, "layer_types": vec!["full_attention"; 4]}), &[0; 4]);
+        let mixed = json!({"sliding_window": 7,
+            "layer_types": ["full_attention", "full_attention", "sliding_attention", "full_attention"]});
+        let error = windows_of(&MISTRAL, mixed).unwrap_err();
+        let start =
+            "config.json: layer_types should be absent or the same for all layers, as sliding_window says, got [";
+        assert!(error.starts_with(start), "{error}");
+        for bad in [json!(0), json!("7"), json!(-1), json!(1.5)] {
+            assert_eq!(
+                windows_of(&MISTRAL, json!({"sliding_window": bad})),
+                Err(format!("config.json: sliding_window should be a whole number from 1 to 1073741824, got {bad}"))
+            );
+        }
+        // Llama has none, whatever a config says.
+        assert_eq!(windows_of(&LLAMA, json!({"sliding_window": 7})), Ok(vec![0; 4]));
+    }
+
+    #[test]
+    fn windows_of_qwen() {
+        for member in [QWEN2, QWEN3] {
+            let check = |changes: Value, expected: &[usize]| {
+                assert_eq!(windows_of(&member, changes.clone()), Ok(expected.to_vec()), "{changes}");
+            };
+            check(json!({}), &[0; 4]);
+            check(json!({"sliding_window": 7, "max_window_layers": 2}), &[0; 4]);
+            check(json!({"use_sliding_window": true, "sliding_window": 7}), &[0; 4]);
+            check(json!({"use_sliding_window": true, "sliding_window": 7, "max_window_layers": 3}), &[0, 0, 0, 7]);
+            check(json!({"use_sliding_window": true, "max_window_layers": 0}), &[4096; 4]);
+            check(json!({"use_sliding_window": true, "sliding_window": null, "max_window_layers": 0}), &[0; 4]);
+            let types = ["sliding_attention", "full_attention", "full_attention", "sliding_attention"];
+            check(json!({"use_sliding_window": true, "sliding_window": 7, "layer_types": types}), &[7, 0, 0, 7]);
+
+            let error = windows_of(&member, json!({"sliding_window": 7, "layer_types": types})).unwrap_err();
+            let start =
+                "config.json: layer_types should be full_attention throughout where no sliding_window is used, got";
+            assert!(error.starts_with(start), "{error}");
+            for bad in [
+                json!(vec!["full_attention"; 3]),
+                json!(vec!["chunked_attention"; 4]),
+                json!("full_attention"),
+                json!([1]),
+            ] {
+                let error = windows_of(&member, json!({"layer_types": bad})).unwrap_err();
+                let start = "config.json: layer_types should be 4 names, full_attention or sliding_attention, got ";
+                assert!(error.starts_with(start), "{error}");
+            }
+            let flag = windows_of(&member, json!({"use_sliding_window": 1})).unwrap_err();
+            assert_eq!(flag, "config.json: use_sliding_window should be true or false, got 1");
+        }
+    }
+
+    #[test]
+    fn absent_keys() {
+        let groups = |member: &Member, changes: Value| read(member, changes).unwrap().groups;
+        for (member, expected) in [(&LLAMA, 32), (&MISTRAL, 8), (&QWEN2, 32), (&QWEN3, 32)] {
+            let absent = json!({"absent": ["num_key_value_heads"], "num_attention_heads": 32, "head_dim": 8});
+            assert_eq!(groups(member, absent), expected);
+            let none = json!({"num_key_value_heads": null, "num_attention_heads": 16});
+            assert_eq!(groups(member, none), 16);
+        }
+        let head_dim = |member: &Member, changes: Value| read(member, changes).unwrap().head_dim;
+        for member in [&LLAMA, &MISTRAL, &QWEN2] {
+            assert_eq!(head_dim(member, json!({})), 8);
+        }
+        assert_eq!((head_dim(&QWEN3, json!({})), head_dim(&QWEN3, json!({"head_dim": 16}))), (128, 16));
+    }
+
+    #[test]
+    fn biases() {
+        let biased = |member: &Member, changes: Value| -> Vec<bool> {
+            read(member, changes).unwrap().linears().iter().map(|linear| linear.bias).collect()
+        };
+        let both = || json!({"attention_bias": true, "mlp_bias": true});
+        let (yes, no) = (true, false);
+        assert_eq!(biased(&LLAMA, both()), [yes; 7]);
+        assert_eq!(biased(&LLAMA, json!({})), [no; 7]);
+        assert_eq!(biased(&MISTRAL, both()), [no; 7]);
+        assert_eq!(biased(&QWEN2, json!({})), [yes, yes, yes, no, no, no, no]);
+        assert_eq!(biased(&QWEN3, json!({})), [no; 7]);
+        assert_eq!(biased(&QWEN3, both()), [yes, yes, yes, yes, no, no, no]);
+    }
+}
