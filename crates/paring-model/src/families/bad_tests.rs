@@ -4,13 +4,13 @@ use std::sync::Arc;
 
 use paring_format::Checkpoint;
 use serde_json::{Value, json};
+use tempfile::TempDir;
 
 use super::tests::folder;
 use crate::{Precision, open};
 
-/// Opens the golden model `name` with changed config values (null removes a key) and returns the error's text after
-/// the folder's name.
-pub fn error_of(name: &str, changes: Value) -> Result<(), String> {
+/// A copy of the golden model `name` with changed config values (null removes a key).
+pub fn with_config(name: &str, changes: &Value) -> TempDir {
     let copy = tempfile::tempdir().unwrap();
     let read = |file: &str| std::fs::read(folder(name).join(file)).unwrap();
     std::fs::write(copy.path().join("model.safetensors"), read("model.safetensors")).unwrap();
@@ -22,6 +22,13 @@ pub fn error_of(name: &str, changes: Value) -> Result<(), String> {
         }
     }
     std::fs::write(copy.path().join("config.json"), config.to_string()).unwrap();
+    copy
+}
+
+/// Opens the golden model `name` with changed config values (null removes a key) and returns the error's text after
+/// the folder's name.
+pub fn error_of(name: &str, changes: Value) -> Result<(), String> {
+    let copy = with_config(name, &changes);
     let checkpoint = Checkpoint::open(copy.path()).map_err(|e| e.to_string())?;
     match open(Arc::new(checkpoint), Precision::F32) {
         Ok(_) => Ok(()),

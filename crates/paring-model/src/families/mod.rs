@@ -1,5 +1,6 @@
 //! Model families, one file each, found by the names that stand in the config.
 
+pub mod falcon;
 pub mod llama;
 pub mod opt;
 
@@ -24,7 +25,8 @@ pub struct Family {
 }
 
 /// All families.
-pub static FAMILIES: &[Family] = &[llama::LLAMA, llama::MISTRAL, llama::QWEN2, llama::QWEN3, opt::FAMILY];
+pub static FAMILIES: &[Family] =
+    &[llama::LLAMA, llama::MISTRAL, llama::QWEN2, llama::QWEN3, opt::FAMILY, falcon::FAMILY];
 
 /// Opens the model of a checkpoint. Everything the model needs is checked to be stored with the right shape before
 /// this returns; no weights are read. `precision` is how products with linears round their inputs; all else is f32.
@@ -58,6 +60,8 @@ pub fn open(checkpoint: Arc<Checkpoint>, precision: Precision) -> Result<Box<dyn
 
 #[cfg(test)]
 mod bad_tests;
+#[cfg(test)]
+mod falcon_tests;
 #[cfg(test)]
 mod fixture_tests;
 #[cfg(test)]

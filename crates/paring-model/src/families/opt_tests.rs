@@ -11,7 +11,7 @@ use crate::{Precision, open};
 
 /// The model `name`, its tensors changed and written to a folder, which is opened: logits of a few tokens, and the names
 /// it calls its own outside the blocks.
-fn rewritten(name: &str, change: impl FnOnce(&mut Vec<Tensor>)) -> (Vec<f32>, Vec<String>) {
+pub fn rewritten(name: &str, change: impl FnOnce(&mut Vec<Tensor>)) -> (Vec<f32>, Vec<String>) {
     let original = Checkpoint::open(&folder(name)).unwrap();
     let tensor = |name: &str| {
         let info = original.info(name).unwrap();
@@ -28,7 +28,7 @@ fn rewritten(name: &str, change: impl FnOnce(&mut Vec<Tensor>)) -> (Vec<f32>, Ve
     (flat(&model.logits(&hidden(&*model, &IDS, 1)).unwrap()), model.outer_names())
 }
 
-const IDS: [u32; 5] = [3, 1, 4, 63, 5];
+pub const IDS: [u32; 5] = [3, 1, 4, 63, 5];
 const EMBEDDING: &str = "model.decoder.embed_tokens.weight";
 
 #[test]

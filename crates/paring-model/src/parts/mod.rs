@@ -1,5 +1,6 @@
 //! What several families are built of.
 
+pub mod alibi;
 pub mod embedding;
 pub mod head;
 pub mod norm;
