@@ -31,8 +31,12 @@ pub enum Error {
     #[allow(missing_docs)]
     MissingConfig { path: PathBuf },
 
-    /// The folder has neither `model.safetensors` nor an index of shards.
-    #[error("{}: neither model.safetensors nor model.safetensors.index.json is here{hint}", path.display())]
+    /// The folder has no weights under a name that is looked for.
+    #[error(
+        "{}: neither model.safetensors nor model.safetensors.index.json is here, and no pytorch_model.bin or its \
+        index{hint}",
+        path.display()
+    )]
     #[allow(missing_docs)]
     NoWeights { path: PathBuf, hint: String },
 
@@ -41,7 +45,7 @@ pub enum Error {
     #[allow(missing_docs)]
     BadJson { path: PathBuf, reason: String },
 
-    /// A safetensors file that is cut off, lies about its contents, or could not be written as asked.
+    /// A file of weights that is cut off, lies about its contents, or could not be written as asked.
     #[error("{file}: {reason}")]
     #[allow(missing_docs)]
     BadShard { file: String, reason: String },
@@ -134,7 +138,7 @@ impl Error {
         }
     }
 
-    /// A safetensors file that is not what it should be.
+    /// A file of weights that is not what it should be.
     pub(crate) fn shard(file: &str, reason: impl Into<String>) -> Self {
         Error::BadShard { file: file.to_string(), reason: reason.into() }
     }

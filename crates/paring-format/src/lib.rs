@@ -20,7 +20,7 @@ pub mod spqr;
 mod testing;
 pub mod writer;
 
-pub use checkpoint::{Checkpoint, TensorInfo};
+pub use checkpoint::{Checkpoint, TensorInfo, pickle};
 pub use compressed::{Compressed, Grid, Values};
 pub use config::{Method, QuantConfig, Scheme, SecondLevel, Strategy};
 pub use dtype::Dtype;

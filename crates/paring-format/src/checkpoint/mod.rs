@@ -1,9 +1,11 @@
-//! Opening a checkpoint: a folder with `config.json` and safetensors files, or a model built into the program.
+//! Opening a checkpoint: a folder with `config.json` and weights, or a model built into the program. Weights are
+//! safetensors files, or else the files of `torch.save` ([`pickle`]).
 //!
 //! Files are mapped, and a tensor is copied out when it is asked for. Everything a header says is checked once, when
 //! the checkpoint is opened; after that, a tensor that is listed can be read.
 
 mod linear;
+pub mod pickle;
 mod shard;
 #[cfg(test)]
 mod tests;
@@ -18,7 +20,7 @@ use serde_json::Value;
 
 use crate::layouts::check_finite;
 use crate::{Dtype, Error, QuantConfig, Result};
-use shard::Shard;
+use shard::{Kind, Place, Shard};
 
 pub use linear::LinearFormat;
 
@@ -26,6 +28,10 @@ pub use linear::LinearFormat;
 pub const SINGLE: &str = "model.safetensors";
 /// The file name of the list of shards.
 pub const INDEX: &str = "model.safetensors.index.json";
+/// The file name of a pickled checkpoint that is not split.
+pub const PICKLE: &str = "pytorch_model.bin";
+/// The file name of the list of pickled shards.
+pub const PICKLE_INDEX: &str = "pytorch_model.bin.index.json";
 /// The file name of the configuration.
 pub const CONFIG: &str = "config.json";
 
@@ -56,22 +62,21 @@ pub struct TensorInfo {
     /// Name of the file that holds it.
     pub file: String,
     shard: usize,
-    start: usize,
-    len: usize,
+    place: Place,
 }
 
 impl TensorInfo {
     /// Bytes of the tensor.
     pub fn bytes(&self) -> usize {
-        self.len
+        self.place.len
     }
 }
 
 impl Checkpoint {
     /// Opens the checkpoint in a folder, and checks the headers of all its shards.
     ///
-    /// Prefers `model.safetensors` over an index, as the transformers library does. Errors when a file is missing,
-    /// is cut off, or says things about itself that are not so.
+    /// Prefers safetensors over pickles and a single file over an index, as the transformers library does. Errors when a
+    /// file is missing, is cut off, or says things about itself that are not so.
     pub fn open(dir: &Path) -> Result<Checkpoint> {
         if !dir.is_dir() {
             return Err(Error::NotAFolder { path: dir.to_path_buf() });
@@ -82,30 +87,40 @@ impl Checkpoint {
         }
         let config = read_json(&config_path)?;
         let mut checkpoint = Checkpoint::empty(Origin::Folder(dir.to_path_buf()), config)?;
-        if dir.join(SINGLE).is_file() {
-            checkpoint.add(Shard::map(dir, SINGLE)?)?;
-        } else if dir.join(INDEX).is_file() {
-            let index_path = dir.join(INDEX);
-            let weight_map = read_index(&index_path)?;
-            let mut files: Vec<&String> = weight_map.values().collect();
-            files.sort_unstable();
-            files.dedup();
-            for file in files {
-                if !dir.join(file).is_file() {
-                    return Err(Error::MissingShard { index: index_path, shard: file.clone() });
-                }
-                checkpoint.add(Shard::map(dir, file)?)?;
+        let ways = [(SINGLE, INDEX, Kind::Safetensors), (PICKLE, PICKLE_INDEX, Kind::Pickle)];
+        for (single, index, kind) in ways {
+            if dir.join(single).is_file() {
+                checkpoint.add(Shard::map(dir, single, kind)?)?;
+                return Ok(checkpoint);
             }
-            for (tensor, file) in &weight_map {
-                if checkpoint.info(tensor).is_none_or(|info| info.file != *file) {
-                    let reason = format!("{INDEX} says that {tensor} is in here, and it is not");
-                    return Err(Error::shard(file, reason));
-                }
+            if dir.join(index).is_file() {
+                checkpoint.add_listed(dir, index, kind)?;
+                return Ok(checkpoint);
             }
-        } else {
-            return Err(Error::NoWeights { path: dir.to_path_buf(), hint: other_weights(dir) });
         }
-        Ok(checkpoint)
+        Err(Error::NoWeights { path: dir.to_path_buf(), hint: other_weights(dir) })
+    }
+
+    /// Adds the shards that an index lists.
+    fn add_listed(&mut self, dir: &Path, index: &str, kind: Kind) -> Result<()> {
+        let index_path = dir.join(index);
+        let weight_map = read_index(&index_path)?;
+        let mut files: Vec<&String> = weight_map.values().collect();
+        files.sort_unstable();
+        files.dedup();
+        for file in files {
+            if !dir.join(file).is_file() {
+                return Err(Error::MissingShard { index: index_path, shard: file.clone() });
+            }
+            self.add(Shard::map(dir, file, kind)?)?;
+        }
+        for (tensor, file) in &weight_map {
+            if self.info(tensor).is_none_or(|info| info.file != *file) {
+                let reason = format!("{index} says that {tensor} is in here, and it is not");
+                return Err(Error::shard(file, reason));
+            }
+        }
+        Ok(())
     }
 
     /// Opens a model built into the program: the text of its `config.json` and its shards, each with a file name.
@@ -121,12 +136,9 @@ impl Checkpoint {
 
     /// Opens a single safetensors file, of any name, as a checkpoint without a configuration.
     pub fn open_file(path: &Path) -> Result<Checkpoint> {
-        let dir = path.parent().unwrap_or(Path::new(""));
-        let Some(name) = path.file_name().and_then(|n| n.to_str()) else {
-            return Err(Error::io(path, std::io::ErrorKind::InvalidFilename.into()));
-        };
-        let mut checkpoint = Checkpoint::empty(Origin::Folder(dir.to_path_buf()), Value::Object(Default::default()))?;
-        checkpoint.add(Shard::map(dir, name)?)?;
+        let dir = path.parent().unwrap_or(Path::new("")).to_path_buf();
+        let mut checkpoint = Checkpoint::empty(Origin::Folder(dir), Value::Object(Default::default()))?;
+        checkpoint.add(Shard::open(path, Kind::Safetensors)?)?;
         Ok(checkpoint)
     }
 
@@ -150,8 +162,7 @@ impl Checkpoint {
                 shape: entry.shape,
                 file: shard.file.clone(),
                 shard: number,
-                start: entry.start,
-                len: entry.len,
+                place: entry.place,
             };
             self.tensors.insert(name, info);
         }
@@ -200,7 +211,7 @@ impl Checkpoint {
 
     /// Bytes of all tensors together.
     pub fn total_bytes(&self) -> u64 {
-        self.tensors.values().map(|info| info.len as u64).sum()
+        self.tensors.values().map(|info| info.bytes() as u64).sum()
     }
 
     /// Bytes of all weight files together, headers included.
@@ -226,7 +237,7 @@ impl Checkpoint {
     /// A copy of a tensor's bytes.
     pub fn read(&self, name: &str) -> Result<Vec<u8>> {
         let info = self.need(name)?;
-        self.copy(info, 0, info.len)
+        self.copy(info, 0, info.bytes())
     }
 
     /// A copy of `count` rows of a matrix from row `first` on, a row being everything behind the first dimension.
@@ -237,7 +248,7 @@ impl Checkpoint {
             let reason = format!("{name} has {rows} rows, asked for {count} from row {first} on");
             return Err(Error::shard(&info.file, reason));
         }
-        let row = info.len.checked_div(rows).unwrap_or(0);
+        let row = info.bytes().checked_div(rows).unwrap_or(0);
         self.copy(info, first * row, count * row)
     }
 
@@ -252,7 +263,7 @@ impl Checkpoint {
                 got: info.shape.clone(),
             });
         }
-        self.floats(name, info, 0, &self.copy(info, 0, info.len)?)
+        self.floats(name, info, 0, &self.copy(info, 0, info.bytes())?)
     }
 
     /// As [`Checkpoint::read_rows`], but f32, with the checks of [`Checkpoint::read_f32`].
@@ -274,7 +285,7 @@ impl Checkpoint {
         }
         let values = info.dtype.decode_f32(bytes);
         let cols = info.shape.last().copied().unwrap_or(1);
-        let row = (info.len / info.dtype.size()).checked_div(info.shape.first().copied().unwrap_or(1)).unwrap_or(0);
+        let row = (info.bytes() / info.dtype.size()).checked_div(info.shape.first().copied().unwrap_or(1)).unwrap_or(0);
         check_finite(&values, cols, first * row, name, &info.file)?;
         Ok(values)
     }
@@ -282,7 +293,7 @@ impl Checkpoint {
     fn copy(&self, info: &TensorInfo, offset: usize, len: usize) -> Result<Vec<u8>> {
         // The ranges were checked when the checkpoint was opened: this error would be one of this crate.
         let out_of_range = || Error::shard(&info.file, "tensor out of range");
-        self.shards.get(info.shard).and_then(|shard| shard.copy(info.start + offset, len)).ok_or_else(out_of_range)
+        self.shards.get(info.shard).and_then(|shard| shard.read(&info.place, offset, len)).ok_or_else(out_of_range)
     }
 
     fn need(&self, name: &str) -> Result<&TensorInfo> {
@@ -349,9 +360,9 @@ fn read_index(path: &Path) -> Result<BTreeMap<String, String>> {
     Ok(weight_map)
 }
 
-/// What a folder without safetensors files may hold instead.
+/// What a folder without weights that can be read may hold instead.
 fn other_weights(dir: &Path) -> String {
-    let other = ["pytorch_model.bin", "pytorch_model.bin.index.json", "tf_model.h5", "consolidated.00.pth"];
+    let other = ["tf_model.h5", "flax_model.msgpack", "consolidated.00.pth"];
     match other.iter().find(|name| dir.join(name).is_file()) {
         Some(name) => format!("; it has {name}: convert it to safetensors first"),
         None => String::new(),

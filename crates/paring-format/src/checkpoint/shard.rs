@@ -1,11 +1,13 @@
-//! One safetensors file: mapped or built in, its header checked.
+//! One file of weights, safetensors or of `torch.save`: mapped or built in, its header checked.
 
+use std::fmt::Display;
 use std::fs::File;
 use std::path::Path;
 
 use memmap2::Mmap;
 use safetensors::tensor::Metadata;
 
+use super::pickle;
 use crate::{Dtype, Error, Result};
 
 /// Longest header that is read: a header is parsed as a whole, and real ones are far below this.
@@ -16,7 +18,15 @@ const MAX_HEADER: usize = 100_000_000;
 pub(super) struct Shard {
     /// Its name.
     pub file: String,
+    kind: Kind,
     source: Source,
+}
+
+/// How a file describes its tensors.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Kind {
+    Safetensors,
+    Pickle,
 }
 
 enum Source {
@@ -33,35 +43,68 @@ impl std::fmt::Debug for Source {
     }
 }
 
-/// A tensor as the header describes it; `start` counts from the beginning of the file.
+/// A tensor as the header describes it.
 pub(super) struct Entry {
     pub dtype: Dtype,
     pub shape: Vec<usize>,
+    pub place: Place,
+}
+
+/// Where the elements of a tensor lie in the file.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Place {
+    /// The first one, from the beginning of the file.
     pub start: usize,
+    /// Bytes of all of them.
     pub len: usize,
+    /// `None` where they lie in row-major order, one after the other.
+    pub strides: Option<Strides>,
+}
+
+/// The way through the elements of a tensor that does not lie in row-major order.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Strides {
+    /// Bytes of an element.
+    pub size: usize,
+    /// For each dimension its length, and the elements from one index to the next.
+    pub dims: Vec<(usize, usize)>,
 }
 
 impl Shard {
     /// Maps a file of a folder.
-    pub fn map(dir: &Path, file: &str) -> Result<Shard> {
+    pub fn map(dir: &Path, file: &str, kind: Kind) -> Result<Shard> {
         let path = dir.join(file);
         let handle = File::open(&path).map_err(|source| Error::io(&path, source))?;
         let len = handle.metadata().map_err(|source| Error::io(&path, source))?.len();
         if len < 8 {
-            return Err(Error::shard(file, format!("{len} bytes are no safetensors file; download it again")));
+            let kind = match kind {
+                Kind::Safetensors => "safetensors file",
+                Kind::Pickle => "file of torch.save",
+            };
+            return Err(Error::shard(file, format!("{len} bytes are no {kind}; download it again")));
         }
         // SAFETY: the map is only read. Weights are not expected to be written to by others while they are read; if
         // that happens, tensors hold other numbers, and if the file is cut the system stops the program.
         let map = unsafe { Mmap::map(&handle) }.map_err(|source| Error::io(&path, source))?;
-        Ok(Shard { file: file.to_string(), source: Source::Map(map) })
+        Ok(Shard { file: file.to_string(), kind, source: Source::Map(map) })
+    }
+
+    /// Maps a file.
+    pub fn open(path: &Path, kind: Kind) -> Result<Shard> {
+        let dir = path.parent().unwrap_or(Path::new(""));
+        match path.file_name().and_then(|name| name.to_str()) {
+            Some(name) => Shard::map(dir, name, kind),
+            None => Err(Error::io(path, std::io::ErrorKind::InvalidFilename.into())),
+        }
     }
 
     /// A file that is part of the program.
     pub fn built_in(file: &str, bytes: &'static [u8]) -> Shard {
-        Shard { file: file.to_string(), source: Source::BuiltIn(bytes) }
+        Shard { file: file.to_string(), kind: Kind::Safetensors, source: Source::BuiltIn(bytes) }
     }
 
-    fn bytes(&self) -> &[u8] {
+    /// The whole file.
+    pub fn bytes(&self) -> &[u8] {
         match &self.source {
             Source::Map(map) => map,
             Source::BuiltIn(bytes) => bytes,
@@ -73,8 +116,22 @@ impl Shard {
         self.bytes().len()
     }
 
-    /// The tensors of the header. Errors unless they lie one after the other, without holes, up to the file's end.
+    /// The tensors of the file, each checked to lie inside it.
     pub fn entries(&self) -> Result<Vec<(String, Entry)>> {
+        match self.kind {
+            Kind::Safetensors => self.headed(),
+            Kind::Pickle => {
+                let entries = pickle::entries(&self.file, self.bytes());
+                // The pickle of a large model is small, but it lies between tensors, and all storages were looked at.
+                self.release(0, self.len());
+                entries
+            }
+        }
+    }
+
+    /// The tensors of a safetensors header. Errors unless they lie one after the other, without holes, up to the file's
+    /// end.
+    fn headed(&self) -> Result<Vec<(String, Entry)>> {
         let bytes = self.bytes();
         let bad = |reason: String| Error::shard(&self.file, reason);
         let Some((prefix, rest)) = bytes.split_first_chunk::<8>() else {
@@ -113,14 +170,54 @@ impl Shard {
             if len.is_none() || len != dtype.bytes_of(&info.shape) {
                 return Err(bad(format!("{name} does not lie inside the file")));
             }
-            let entry = Entry { dtype, shape: info.shape.clone(), start: 8 + header.len() + start, len: end - start };
+            let place = Place { start: 8 + header.len() + start, len: end - start, strides: None };
+            let entry = Entry { dtype, shape: info.shape.clone(), place };
             entries.push((name, entry));
         }
         Ok(entries)
     }
 
+    /// A copy of `len` bytes of a tensor's elements, in row-major order, from byte `offset` of them on; both are
+    /// multiples of an element. `None` when that is out of range.
+    pub fn read(&self, place: &Place, offset: usize, len: usize) -> Option<Vec<u8>> {
+        if offset.checked_add(len)? > place.len {
+            return None;
+        }
+        match &place.strides {
+            None => self.copy(place.start.checked_add(offset)?, len),
+            Some(strides) => self.gather(place.start, strides, offset / strides.size, len / strides.size),
+        }
+    }
+
+    /// A copy of `count` elements, in row-major order, from element `first` on.
+    fn gather(&self, start: usize, Strides { size, dims }: &Strides, first: usize, count: usize) -> Option<Vec<u8>> {
+        let bytes = self.bytes().get(start..)?;
+        let mut index = vec![0; dims.len()];
+        let mut rest = first;
+        for (at, &(dim, _)) in index.iter_mut().zip(dims).rev() {
+            *at = rest.checked_rem(dim)?;
+            rest /= dim;
+        }
+        let mut copy = Vec::with_capacity(count * size);
+        let mut end = 0;
+        for _ in 0..count {
+            let from = index.iter().zip(dims).map(|(at, (_, stride))| at * stride).sum::<usize>() * size;
+            copy.extend_from_slice(bytes.get(from..from + size)?);
+            end = end.max(from + size);
+            for (at, &(dim, _)) in index.iter_mut().zip(dims).rev() {
+                *at += 1;
+                if *at < dim {
+                    break;
+                }
+                *at = 0;
+            }
+        }
+        self.release(start, end);
+        Some(copy)
+    }
+
     /// A copy of part of the file; `None` when it is out of range.
-    pub fn copy(&self, start: usize, len: usize) -> Option<Vec<u8>> {
+    fn copy(&self, start: usize, len: usize) -> Option<Vec<u8>> {
         let copy = self.bytes().get(start..start.checked_add(len)?)?.to_vec();
         self.release(start, len);
         Some(copy)
@@ -149,8 +246,7 @@ impl Shard {
     }
 }
 
-/// The message of an error on one line, however hostile the header it quotes.
-fn one_line(error: &serde_json::Error) -> String {
-    let text: String = error.to_string().chars().map(|c| if c.is_control() { ' ' } else { c }).take(300).collect();
-    text
+/// A message on one line, however hostile the file that it quotes.
+pub(super) fn one_line(message: &dyn Display) -> String {
+    message.to_string().chars().map(|c| if c.is_control() { ' ' } else { c }).take(300).collect()
 }

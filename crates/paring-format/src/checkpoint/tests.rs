@@ -118,8 +118,11 @@ fn a_folder_without_a_model() {
     let dir = folder(&[(CONFIG, b"{}")]);
     check_error(Checkpoint::open(&dir.path().join(CONFIG)), &["not a folder"]);
     check_error(Checkpoint::open(dir.path()), &["neither model.safetensors nor model.safetensors.index.json"]);
+    check_error(Checkpoint::open(dir.path()), &["no pytorch_model.bin or its index"]);
+    let dir = folder(&[(CONFIG, b"{}"), ("tf_model.h5", b"")]);
+    check_error(Checkpoint::open(dir.path()), &["tf_model.h5", "convert"]);
     let dir = folder(&[(CONFIG, b"{}"), ("pytorch_model.bin", b"")]);
-    check_error(Checkpoint::open(dir.path()), &["pytorch_model.bin", "convert"]);
+    check_error(Checkpoint::open(dir.path()), &["pytorch_model.bin", "0 bytes"]);
     let dir = folder(&[(CONFIG, b"{\"a\": "), (SINGLE, &raw("{}", 0))]);
     check_error(Checkpoint::open(dir.path()), &[CONFIG, "not valid JSON"]);
     let dir = folder(&[(CONFIG, "[".repeat(100_000).as_bytes()), (SINGLE, &raw("{}", 0))]);
