@@ -79,6 +79,9 @@ pub enum Error {
         /// Type in the file.
         got: String,
     },
+    /// More than one tensor is missing, misshapen or of a wrong type, or there are some that the model does not have.
+    #[error("{0}")]
+    Mismatch(Box<crate::Mismatch>),
     /// A weight was given with the wrong number of values.
     #[error("a weight of {rows} x {cols} needs {} values, got {got}", .rows * .cols)]
     WeightSize {

@@ -3,7 +3,7 @@
 //! * [`decoder`]: the traits [`Decoder`] and [`Block`].
 //! * [`fan`]: [`Fan`], [`Linear`] and the [`Tap`] that watches inputs.
 //! * [`weight`]: what a linear multiplies with.
-//! * [`source`]: checkpoint → checked tensors.
+//! * [`source`]: checkpoint → checked tensors; [`mismatch`] what is wrong with them.
 //! * [`config`]: checked values of `config.json`.
 //! * [`parts`]: norms, rotary embeddings, token embedding, output head.
 //! * [`families`]: one file per model family, and [`open`].
@@ -13,6 +13,7 @@ pub mod decoder;
 pub mod error;
 pub mod families;
 pub mod fan;
+pub mod mismatch;
 pub mod parts;
 pub mod source;
 pub mod weight;
@@ -21,5 +22,6 @@ pub use decoder::{Block, Decoder, LinearInfo};
 pub use error::{Error, Result};
 pub use families::{FAMILIES, Family, open};
 pub use fan::{Fan, Linear, Tap};
+pub use mismatch::Mismatch;
 pub use paring_kernels::matmul::Precision;
 pub use weight::{Dense, Weight};

@@ -115,23 +115,38 @@ fn values() {
 fn configs_that_do_not_fit_the_weights() {
     check(
         json!({"vocab_size": 65}),
-        "model.safetensors: tensor model.embed_tokens.weight has shape [64, 32] but the config implies [65, 32]; \
-         config and weights do not match",
+        "config.json: config and tensors do not match: 2 of another shape (model.embed_tokens.weight in \
+         model.safetensors is [64, 32], expected [65, 32]; lm_head.weight in model.safetensors is [64, 32], expected \
+         [65, 32])",
     );
     check(
         json!({"intermediate_size": 50}),
-        "model.safetensors: tensor model.layers.0.mlp.gate_proj.weight has shape [48, 32] but the config implies [50, 32]; \
-         config and weights do not match",
+        "config.json: config and tensors do not match: 6 of another shape (model.layers.0.mlp.gate_proj.weight in \
+         model.safetensors is [48, 32], expected [50, 32]; model.layers.0.mlp.up_proj.weight in model.safetensors is \
+         [48, 32], expected [50, 32]; model.layers.0.mlp.down_proj.weight in model.safetensors is [32, 48], expected \
+         [32, 50]; model.layers.1.mlp.gate_proj.weight in model.safetensors is [48, 32], expected [50, 32]; 2 more)",
     );
     check(
         json!({"num_hidden_layers": 3}),
-        "config.json: the checkpoint has no tensor model.layers.2.input_layernorm.weight; check that all its files \
-         are there and that num_hidden_layers is right",
+        "config.json: config and tensors do not match: 9 missing (model.layers.2.input_layernorm.weight; \
+         model.layers.2.post_attention_layernorm.weight; model.layers.2.self_attn.q_proj; \
+         model.layers.2.self_attn.k_proj; 5 more; check that all files are there and that num_hidden_layers is right)",
     );
     check(
         json!({"attention_bias": true}),
-        "config.json: the checkpoint has no tensor model.layers.0.self_attn.q_proj.bias; check that all its files \
-         are there and that attention_bias and mlp_bias are right",
+        "config.json: config and tensors do not match: 8 missing (model.layers.0.self_attn.q_proj.bias; \
+         model.layers.0.self_attn.k_proj.bias; model.layers.0.self_attn.v_proj.bias; \
+         model.layers.0.self_attn.o_proj.bias; 4 more; check that all files are there and that attention_bias and \
+         mlp_bias are right)",
+    );
+    // Layers that the config does not know of would not reach an output.
+    check(
+        json!({"num_hidden_layers": 1}),
+        "config.json: config and tensors do not match: 9 that the model does not have \
+         (model.layers.1.input_layernorm.weight in model.safetensors; model.layers.1.mlp.down_proj.weight in \
+         model.safetensors; model.layers.1.mlp.gate_proj.weight in model.safetensors; \
+         model.layers.1.mlp.up_proj.weight in model.safetensors; 5 more; the output would lose them: check the \
+         architecture and the sizes in the config)",
     );
     let untied = "config.json: the checkpoint has no tensor lm_head; check that all its files are there and that \
                   tie_word_embeddings is right";

@@ -93,6 +93,7 @@ impl Llama {
         }
         let norm = source.name("norm.weight");
         source.expect(&norm, &[dim], "hidden_size is right")?;
+        source.complete()?;
         let norm = RmsNorm::read(&source, &norm, dim, shape.eps)?;
         Ok(Self { source, shape, rope, norm, head })
     }

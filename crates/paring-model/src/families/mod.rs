@@ -65,6 +65,8 @@ mod falcon_tests;
 #[cfg(test)]
 mod fixture_tests;
 #[cfg(test)]
+mod mismatch_tests;
+#[cfg(test)]
 mod opt_tests;
 #[cfg(test)]
 mod oracle_tests;
