@@ -22,6 +22,14 @@ pub enum Error {
     #[error("{source_name}: {reason}")]
     #[allow(missing_docs)]
     Data { source_name: String, reason: String },
+    /// A repository of the hub that cannot be used, or a file of it.
+    #[error("{repo}: {reason}")]
+    #[allow(missing_docs)]
+    Hub { repo: String, reason: String },
+    /// A repository that is not on the hub as far as it tells, or offline not in the cache.
+    #[error("{repo}: {reason}")]
+    #[allow(missing_docs)]
+    NotOnHub { repo: String, reason: String },
     /// A file that cannot be read or written.
     #[error("{}: {source}", path.display())]
     #[allow(missing_docs)]

@@ -2,6 +2,7 @@
 //!
 //! * [`plan`]: all of a run's choices, none left to default.
 //! * [`corpus`]: text and token files → windows of tokens.
+//! * [`hub`]: names on the hub → folders and files.
 //! * [`walk`]: the loop over blocks; [`hidden`]: the activations between them.
 //! * [`methods`]: a curvature and a rule each; [`stats`]: what they need to know of the inputs.
 //! * [`compress`]: the whole run: walk, compress, write, reopen and check.
@@ -13,6 +14,7 @@ pub mod corpus;
 pub mod decompress;
 mod error;
 pub mod hidden;
+pub mod hub;
 pub mod inspect;
 pub mod layer;
 pub mod methods;

@@ -1,0 +1,234 @@
+//! Requests: redirects followed, the token kept at home, failures sorted into those that pass and those that stay.
+
+use std::io;
+use std::time::Duration;
+
+use ureq::http::header::{AUTHORIZATION, LOCATION, RANGE, RETRY_AFTER};
+use ureq::http::{HeaderMap, Request, Response, StatusCode};
+use ureq::{Agent, Body};
+
+use super::{Settings, Watch};
+
+/// Redirects that are followed before it is taken for a circle.
+const REDIRECTS: usize = 10;
+
+/// Requests in a row that may fail.
+const TRIES: u32 = 5;
+
+/// The pause after the first failure; the following ones are twice as long each.
+const PAUSE: Duration = Duration::from_millis(500);
+
+/// The longest pause that a server may ask for; one that wants more is not worth waiting for.
+const LONGEST_PAUSE: Duration = Duration::from_secs(300);
+
+/// Whether to ask for a file or only what it is like.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Method {
+    Get,
+    Head,
+}
+
+/// Why a request failed.
+pub(super) enum Failure {
+    /// It will fail again.
+    Final(String),
+    /// It may not: the connection broke, or the server is busy.
+    Passing(Passing),
+}
+
+/// A failure that may pass.
+pub(super) struct Passing {
+    /// What happened.
+    pub reason: String,
+    /// How long the server wants to be left alone, if it says so.
+    pub pause: Option<Duration>,
+}
+
+impl From<String> for Passing {
+    fn from(reason: String) -> Self {
+        Passing { reason, pause: None }
+    }
+}
+
+/// How many failures there were in a row.
+#[derive(Default)]
+pub(super) struct Patience {
+    failures: u32,
+}
+
+impl Patience {
+    /// Something worked: failures count from none again.
+    pub fn restore(&mut self) {
+        self.failures = 0;
+    }
+
+    /// Waits before the next try, or says why there will be none.
+    pub fn wait(&mut self, failure: Passing, watch: &mut dyn Watch) -> Result<(), String> {
+        self.failures += 1;
+        let Passing { reason, pause } = failure;
+        if self.failures >= TRIES {
+            return Err(format!("{reason}; gave up after {TRIES} tries"));
+        }
+        // At most 2^3 with the number of tries above.
+        let pause = pause.unwrap_or(PAUSE * (1 << (self.failures - 1)));
+        if pause > LONGEST_PAUSE {
+            return Err(format!("{reason}; it asks to come back in {} s", pause.as_secs()));
+        }
+        watch.note(&format!("{reason}; trying again in {:.1} s", pause.as_secs_f64()));
+        std::thread::sleep(pause);
+        Ok(())
+    }
+}
+
+/// The connection to one hub.
+pub(super) struct Client {
+    agent: Agent,
+    endpoint: String,
+    token: Option<String>,
+}
+
+impl Client {
+    pub fn new(settings: &Settings) -> Self {
+        // No limit on the whole of a body: weights are large. Each read has one, so that nothing hangs.
+        let config = Agent::config_builder()
+            .http_status_as_error(false)
+            .max_redirects(0)
+            .timeout_connect(Some(Duration::from_secs(15)))
+            .timeout_recv_response(Some(Duration::from_secs(60)))
+            .timeout_per_read(Some(Duration::from_secs(60)))
+            // Sizes are those of the files, not of what a server would make of them.
+            .accept_encoding("identity")
+            .user_agent(concat!("paring/", env!("CARGO_PKG_VERSION")))
+            .build();
+        let (endpoint, token) = (settings.endpoint.clone(), settings.token.clone());
+        Self { agent: Agent::new_with_config(config), endpoint, token }
+    }
+
+    /// Where the hub is.
+    pub fn endpoint(&self) -> &str {
+        &self.endpoint
+    }
+
+    /// Whether a token is sent along.
+    pub fn has_token(&self) -> bool {
+        self.token.is_some()
+    }
+
+    /// As [`Client::once`], with what `read` makes of the answer's body if it is a good one, tried again while failures
+    /// may pass. The error is a reason.
+    pub fn ask<T: Default>(
+        &self,
+        method: Method,
+        path: &str,
+        watch: &mut dyn Watch,
+        read: impl Fn(&mut Body) -> io::Result<T>,
+    ) -> Result<(Response<Body>, T), String> {
+        let mut patience = Patience::default();
+        loop {
+            let failure = match self.once(method, path, 0) {
+                Ok(response) if !response.status().is_success() => return Ok((response, T::default())),
+                Ok(mut response) => match read(response.body_mut()) {
+                    Ok(content) => return Ok((response, content)),
+                    Err(error) => Passing::from(format!("{}: {error}", host(&self.endpoint))),
+                },
+                Err(Failure::Final(reason)) => return Err(reason),
+                Err(Failure::Passing(failure)) => failure,
+            };
+            patience.wait(failure, watch)?;
+        }
+    }
+
+    /// One request for `path`, which starts with a slash, from byte `from` on; redirects are followed. What comes back
+    /// is no redirect and none of the answers of a busy server, but it may be another error. A question for what a
+    /// file is like ends at the hub's own answer, even if the file lies elsewhere.
+    pub fn once(&self, method: Method, path: &str, from: u64) -> Result<Response<Body>, Failure> {
+        let mut url = format!("{}{path}", self.endpoint);
+        for _ in 0..=REDIRECTS {
+            let response = self.send(method, &url, from)?;
+            let status = response.status();
+            if status.is_redirection() {
+                let describes = |headers: &HeaderMap| headers.contains_key("x-linked-etag");
+                if method == Method::Head && describes(response.headers()) {
+                    return Ok(response);
+                }
+                url = redirected(&url, response.headers()).map_err(Failure::Final)?;
+                continue;
+            }
+            let busy = status.is_server_error()
+                || matches!(status, StatusCode::TOO_MANY_REQUESTS | StatusCode::REQUEST_TIMEOUT);
+            if busy {
+                let pause = text(response.headers(), RETRY_AFTER.as_str()).and_then(|text| text.trim().parse().ok());
+                let reason = format!("{} answers {status}", host(&url));
+                return Err(Failure::Passing(Passing { reason, pause: pause.map(Duration::from_secs) }));
+            }
+            return Ok(response);
+        }
+        Err(Failure::Final(format!("{} redirects more than {REDIRECTS} times", self.endpoint)))
+    }
+
+    fn send(&self, method: Method, url: &str, from: u64) -> Result<Response<Body>, Failure> {
+        let mut request = match method {
+            Method::Get => Request::get(url),
+            Method::Head => Request::head(url),
+        };
+        if from > 0 {
+            request = request.header(RANGE, format!("bytes={from}-"));
+        }
+        // Where files lie is none of the token's business: the addresses there are signed.
+        if let Some(token) = self.token.as_ref().filter(|_| origin(url) == origin(&self.endpoint)) {
+            request = request.header(AUTHORIZATION, format!("Bearer {token}"));
+        }
+        let request = request.body(()).map_err(|e| Failure::Final(format!("{url}: {e}")))?;
+        self.agent.run(request).map_err(|error| failure(url, error))
+    }
+}
+
+/// A header's text.
+pub(super) fn text<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
+    headers.get(name).and_then(|value| value.to_str().ok())
+}
+
+/// `scheme://host:port`.
+fn origin(url: &str) -> &str {
+    let host = url.find("://").map_or(0, |at| at + 3);
+    let end = url[host..].find(['/', '?', '#']).map_or(url.len(), |at| host + at);
+    &url[..end]
+}
+
+fn host(url: &str) -> &str {
+    let origin = origin(url);
+    origin.split_once("://").map_or(origin, |(_, host)| host)
+}
+
+/// Where a redirect of `url` leads.
+fn redirected(url: &str, headers: &HeaderMap) -> Result<String, String> {
+    let location = text(headers, LOCATION.as_str()).unwrap_or_default();
+    let scheme = url.split_once("://").map_or("", |(scheme, _)| scheme);
+    let to = if location.starts_with("//") {
+        format!("{scheme}:{location}")
+    } else if location.starts_with('/') {
+        format!("{}{location}", origin(url))
+    } else {
+        location.to_string()
+    };
+    let safe = to.starts_with("https://") || (scheme == "http" && to.starts_with("http://"));
+    if safe { Ok(to) } else { Err(format!("{} redirects to {location:?}, which is not followed", host(url))) }
+}
+
+/// Sorts what the connection came to.
+fn failure(url: &str, error: ureq::Error) -> Failure {
+    use io::ErrorKind::{ConnectionRefused, HostUnreachable, NetworkUnreachable, PermissionDenied};
+    let reason = format!("{}: {error}", host(url));
+    let stays = match &error {
+        ureq::Error::Io(e) => {
+            matches!(e.kind(), ConnectionRefused | HostUnreachable | NetworkUnreachable | PermissionDenied)
+        }
+        ureq::Error::Timeout(_) | ureq::Error::Protocol(_) => false,
+        _ => true,
+    };
+    if stays {
+        Failure::Final(format!("cannot reach {reason} (HF_HUB_OFFLINE=1 takes what is in the cache)"))
+    } else {
+        Failure::Passing(reason.into())
+    }
+}

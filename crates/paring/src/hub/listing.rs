@@ -1,0 +1,76 @@
+//! What a repository holds, by the hub's own list.
+
+use std::io::Read;
+
+use serde::Deserialize;
+
+use super::Repo;
+use super::repo::{is_commit, is_plain_path};
+use crate::Result;
+
+/// Longest list that is read: some hundred thousand files.
+const LONGEST: u64 = 128 << 20;
+
+/// The files of a repository at a commit.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Listing {
+    /// The commit.
+    pub commit: String,
+    /// The files, in the hub's order; no path leads out of the folder.
+    pub files: Vec<Entry>,
+}
+
+/// A file of a repository.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Entry {
+    /// Its path in the repository, with slashes.
+    pub path: String,
+    /// Bytes, if the list says so.
+    pub size: Option<u64>,
+}
+
+impl Listing {
+    /// The file of this path.
+    pub fn get(&self, path: &str) -> Option<&Entry> {
+        self.files.iter().find(|file| file.path == path)
+    }
+}
+
+#[derive(Deserialize)]
+struct Info {
+    sha: String,
+    siblings: Vec<Sibling>,
+}
+
+#[derive(Deserialize)]
+struct Sibling {
+    rfilename: String,
+    size: Option<u64>,
+}
+
+/// A whole answer; an error of reading it is given back as it is.
+pub(super) fn read(body: impl Read) -> std::io::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    body.take(LONGEST + 1).read_to_end(&mut bytes)?;
+    Ok(bytes)
+}
+
+/// The hub's answer. Errors when it is none, or names a file that would lie outside the repository.
+pub(super) fn parse(repo: &Repo, bytes: &[u8]) -> Result<Listing> {
+    if bytes.len() as u64 > LONGEST {
+        return Err(repo.error(format!("its list of files is longer than {LONGEST} bytes")));
+    }
+    let info: Info = serde_json::from_slice(bytes)
+        .map_err(|e| repo.error(format!("the hub's list of its files is not what it should be: {e}")))?;
+    if !is_commit(&info.sha) {
+        return Err(repo.error(format!("its list of files: expected a commit, got {:?}", info.sha)));
+    }
+    if let Some(bad) = info.siblings.iter().find(|file| !is_plain_path(&file.rfilename)) {
+        let name = &bad.rfilename;
+        return Err(
+            repo.error(format!("its list names {name:?}, which is no file of a repository; nothing is fetched"))
+        );
+    }
+    let files = info.siblings.into_iter().map(|file| Entry { path: file.rfilename, size: file.size });
+    Ok(Listing { commit: info.sha, files: files.collect() })
+}

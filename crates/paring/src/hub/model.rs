@@ -1,0 +1,84 @@
+//! Which of a repository's files make a model.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::Path;
+
+use paring_format::checkpoint::{CONFIG, INDEX, SINGLE};
+use paring_format::writer::{COMPANIONS, REPORT};
+use serde_json::Value;
+
+use super::cache::has_size;
+use super::repo::is_plain_path;
+use super::{Listing, Repo};
+use crate::{Error, Result};
+
+/// Names of weights, the better ones first: one file, or an index of several.
+const WEIGHTS: [(&str, &str); 2] = [(SINGLE, INDEX), ("pytorch_model.bin", "pytorch_model.bin.index.json")];
+
+/// What to fetch of a repository before its shards are known.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Wanted<'a> {
+    /// Config, companions, and the weights if they are one file.
+    pub files: Vec<&'a str>,
+    /// The index that names the weights if they are several.
+    pub index: Option<&'a str>,
+}
+
+/// Config and companions as far as they are there, and safetensors files rather than pickles. Errors when there is
+/// no config, or there are no weights of either kind.
+pub(super) fn wanted(repo: &Repo, listing: &Listing) -> Result<Wanted<'static>> {
+    let there = |name: &str| listing.get(name).is_some();
+    let without = |what: &str| {
+        let mut names = listing.files.iter().map(|file| file.path.as_str());
+        let some: Vec<&str> = names.by_ref().take(4).collect();
+        let more = if names.next().is_some() { " and more" } else { "" };
+        repo.error(format!("no {what} in it (it has {}{more}); is it a model of transformers?", some.join(", ")))
+    };
+    if !there(CONFIG) {
+        return Err(without(CONFIG));
+    }
+    let mut files = vec![CONFIG];
+    files.extend(COMPANIONS.into_iter().chain([REPORT]).filter(|name| there(name)));
+    for (single, index) in WEIGHTS {
+        if there(single) {
+            files.push(single);
+            return Ok(Wanted { files, index: None });
+        }
+        if there(index) {
+            return Ok(Wanted { files, index: Some(index) });
+        }
+    }
+    Err(without(&format!("{SINGLE}, {INDEX} or {}", WEIGHTS[1].0)))
+}
+
+/// The files that an index names, sorted. Errors when it cannot be read, or a name is none of a file of a repository.
+pub(super) fn shards(index: &Path) -> Result<BTreeSet<String>> {
+    let wrong = |reason: String| Error::from(paring_format::Error::BadJson { path: index.to_path_buf(), reason });
+    let bytes = fs::read(index).map_err(|source| Error::Io { path: index.to_path_buf(), source })?;
+    let value: Value = serde_json::from_slice(&bytes).map_err(|e| wrong(format!("not valid JSON: {e}")))?;
+    let map = value.get("weight_map").and_then(Value::as_object);
+    let names = map.ok_or_else(|| wrong("no weight_map in it".into()))?.iter();
+    let checked = names.map(|(tensor, file)| match file.as_str() {
+        Some(file) if is_plain_path(file) => Ok(file.to_string()),
+        _ => Err(wrong(format!("the shard {file} of {tensor} is not the name of a file in this folder"))),
+    });
+    checked.collect()
+}
+
+/// A file that a folder lacks to be a model. Errors when an index in it cannot be read.
+pub(super) fn missing(folder: &Path) -> Result<Option<String>> {
+    let there = |name: &str| has_size(&folder.join(name), None);
+    if !there(CONFIG) {
+        return Ok(Some(CONFIG.to_string()));
+    }
+    for (single, index) in WEIGHTS {
+        if there(single) {
+            return Ok(None);
+        }
+        if there(index) {
+            return Ok(shards(&folder.join(index))?.into_iter().find(|shard| !there(shard)));
+        }
+    }
+    Ok(Some(SINGLE.to_string()))
+}

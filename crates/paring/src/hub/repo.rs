@@ -1,0 +1,137 @@
+//! Names of repositories: what may be asked for, and what may become part of a path.
+
+use std::fmt;
+
+use crate::{Error, Result};
+
+/// The revision that is meant when none is named.
+const MAIN: &str = "main";
+
+/// Longest name of a repository, as on the hub.
+const LONGEST: usize = 96;
+
+/// What a repository holds. The hub keeps models and data sets under paths of their own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// Config, tokenizer, weights.
+    Model,
+    /// Files of text.
+    Dataset,
+}
+
+impl Kind {
+    /// For people.
+    pub(super) fn name(self) -> &'static str {
+        match self {
+            Kind::Model => "model",
+            Kind::Dataset => "data set",
+        }
+    }
+}
+
+/// A repository at a revision, its names checked: none of them can lead out of a folder.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Repo {
+    kind: Kind,
+    id: String,
+    revision: Option<String>,
+}
+
+impl Repo {
+    /// The model that `org/name` or `org/name@revision` names. `None` when the text is no such name: other than the
+    /// hub's own rules, this one wants an organization, which tells a name of the hub from that of a folder.
+    pub fn parse_model(text: &str) -> Option<Repo> {
+        let (id, revision) = match text.split_once('@') {
+            Some((id, revision)) => (id, Some(revision)),
+            None => (text, None),
+        };
+        Repo::new(Kind::Model, id, revision).ok().filter(|repo| repo.id.contains('/'))
+    }
+
+    /// The repository `id`, which is `org/name` or, as some old ones are, `name`, at a branch, a tag or a commit
+    /// (`main` if that is left out). Errors when a name is none that the hub would give.
+    pub fn new(kind: Kind, id: &str, revision: Option<&str>) -> Result<Repo> {
+        let wrong = |what: &str, name: &str| Error::Hub { repo: id.to_string(), reason: format!("{what}: {name:?}") };
+        let mut parts = id.split('/');
+        let good = parts.by_ref().take(2).all(is_repo_name) && parts.next().is_none();
+        // Two dashes stand for the slash in the cache.
+        if !good || id.len() > LONGEST || id.contains("--") {
+            return Err(wrong("not the name of a repository, org/name", id));
+        }
+        if let Some(revision) = revision.filter(|revision| !is_revision(revision)) {
+            return Err(wrong("not the name of a branch, a tag or a commit", revision));
+        }
+        Ok(Repo { kind, id: id.to_string(), revision: revision.map(String::from) })
+    }
+
+    /// What it holds.
+    pub fn kind(&self) -> Kind {
+        self.kind
+    }
+
+    /// `org/name`.
+    pub fn id(&self) -> &str {
+        &self.id
+    }
+
+    /// Branch, tag or commit.
+    pub fn revision(&self) -> &str {
+        self.revision.as_deref().unwrap_or(MAIN)
+    }
+
+    /// The name without its organization, and the revision if one was asked for: the name of a folder.
+    pub fn short_name(&self) -> String {
+        let name = self.id.rsplit('/').next().unwrap_or(&self.id);
+        match &self.revision {
+            Some(revision) => format!("{name}-{}", revision.replace('/', "-")),
+            None => name.to_string(),
+        }
+    }
+
+    /// The same repository at a commit.
+    pub(super) fn at(&self, commit: &str) -> Repo {
+        Repo { revision: Some(commit.to_string()), ..self.clone() }
+    }
+
+    /// Whether the revision can never mean anything else.
+    pub(super) fn is_commit(&self) -> bool {
+        is_commit(self.revision())
+    }
+
+    /// An error of this repository.
+    pub(super) fn error(&self, reason: impl Into<String>) -> Error {
+        Error::Hub { repo: self.to_string(), reason: reason.into() }
+    }
+}
+
+impl fmt::Display for Repo {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.id)?;
+        self.revision.as_ref().map_or(Ok(()), |revision| write!(f, "@{revision}"))
+    }
+}
+
+/// Whether this is the whole hash of a commit.
+pub(super) fn is_commit(text: &str) -> bool {
+    text.len() == 40 && text.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'))
+}
+
+/// Letters that a name on the hub is made of.
+fn is_word(text: &str) -> bool {
+    text.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.'))
+}
+
+fn is_repo_name(name: &str) -> bool {
+    is_word(name) && !name.is_empty() && !name.starts_with(['-', '.']) && !name.ends_with(['-', '.'])
+}
+
+/// Revisions become paths below `refs`, slashes and all (`refs/pr/1`).
+fn is_revision(text: &str) -> bool {
+    text.len() <= 255 && is_plain_path(text) && text.split('/').all(|part| is_word(part) && !part.starts_with('-'))
+}
+
+/// Whether a path from a listing stays below the folder that it is put into, on any system.
+pub(super) fn is_plain_path(path: &str) -> bool {
+    let plain = |part: &str| !part.is_empty() && part != "." && part != "..";
+    path.len() <= 1024 && path.split('/').all(plain) && !path.contains(['\\', ':']) && !path.contains(char::is_control)
+}
