@@ -3,6 +3,8 @@
 // Each test file uses some of it.
 #![allow(dead_code)]
 
+pub mod hub;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -77,9 +79,19 @@ impl Sandbox {
 
     /// Runs the binary; arguments are separated by spaces.
     pub fn run(&self, arguments: &str) -> Ran {
+        self.run_with(arguments, &[])
+    }
+
+    /// As [`Sandbox::run`], with these variables in the environment.
+    pub fn run_with(&self, arguments: &str, variables: &[(&str, &str)]) -> Ran {
         let mut command = Command::new(env!("CARGO_BIN_EXE_paring"));
         // Two quotes stand for an empty argument.
         command.args(arguments.split_whitespace().map(|argument| if argument == "''" { "" } else { argument }));
+        // Whatever is set outside: the cache of the hub lies in this folder, and nobody listens at its address.
+        for variable in hub::VARIABLES {
+            command.env_remove(variable);
+        }
+        command.env("HF_HOME", self.path("hf")).env("HF_ENDPOINT", hub::NOBODY).envs(variables.iter().copied());
         self.run_command(command)
     }
 

@@ -52,9 +52,10 @@ fn compress(recipe: Recipe, outlier_share: Option<f64>, inputs: &Inputs, run: &R
     };
     plan.check()?;
     let out = run.out.clone().unwrap_or_else(|| usual_out(&plan));
-    refuse_same_folder(&inputs.model, &out)?;
+    let local = open::local(&inputs.model, running.quiet)?;
+    refuse_same_folder(&local, &out)?;
     open::threads(running)?;
-    let model = Model::open(&inputs.model, running.dtype)?;
+    let model = Model::open(&local, running.dtype)?;
     plan.precision = model.precision;
     let positions = model.decoder.max_positions();
     // Data is read and cut before anything is written, so that what is wrong with it shows at once.
@@ -111,7 +112,7 @@ fn compress(recipe: Recipe, outlier_share: Option<f64>, inputs: &Inputs, run: &R
                 paring::Precision::Bf16 => DtypeArg::Bf16,
                 paring::Precision::F16 => DtypeArg::F16,
             };
-            let before = measure(&Model::open(&inputs.model, dtype)?)?;
+            let before = measure(&Model::open(&local, dtype)?)?;
             let after = measure(&Model::open(&out.to_string_lossy(), dtype)?)?;
             Some(Change { before, after })
         }
@@ -130,8 +131,7 @@ fn compress(recipe: Recipe, outlier_share: Option<f64>, inputs: &Inputs, run: &R
 
 /// Where the output goes when nobody says: beside whoever calls, named after the model and what is done to it.
 fn usual_out(plan: &Plan) -> PathBuf {
-    let model = Path::new(&plan.model).file_name().map_or("model".into(), |name| name.to_string_lossy().into_owned());
-    let mut name = format!("{model}-{}", plan.recipe.method);
+    let mut name = format!("{}-{}", open::short_name(&plan.model), plan.recipe.method);
     match plan.recipe.pattern {
         Some(Pattern::NofM { keep, of }) => name += &format!("-{keep}of{of}"),
         Some(Pattern::Unstructured(share)) => name += &format!("-{share}"),
@@ -170,7 +170,7 @@ fn refuse_same_folder(model: &str, out: &Path) -> Result<()> {
 
 pub fn eval(args: &EvalArgs) -> Result<()> {
     open::threads(&args.running)?;
-    let model = Model::open(&args.inputs.model, args.running.dtype)?;
+    let model = Model::open(&open::local(&args.inputs.model, args.running.quiet)?, args.running.dtype)?;
     let data = model.data(args.inputs.dataset.as_deref(), Purpose::Evaluation, &args.inputs.text_field)?;
     let seqlen = args.seqlen.map(|n| n as usize);
     let limit = args.limit.map(|n| n as usize);
@@ -191,9 +191,10 @@ pub fn eval(args: &EvalArgs) -> Result<()> {
 }
 
 pub fn decompress(args: &DecompressArgs) -> Result<()> {
-    refuse_same_folder(&args.look.model, &args.out)?;
-    let companions = if args.look.model == demo::NAME { demo::companions() } else { Vec::new() };
-    let checkpoint = open::checkpoint(&args.look.model)?;
+    let local = open::local(&args.look.model, false)?;
+    refuse_same_folder(&local, &args.out)?;
+    let companions = if local == demo::NAME { demo::companions() } else { Vec::new() };
+    let checkpoint = open::checkpoint(&local)?;
     let made = paring::decompress::decompress(&checkpoint, &args.out, companions, args.overwrite)?;
     show::lines(&[format!(
         "{} matrices decoded, {} became {}; written to {}",

@@ -4,6 +4,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use paring::corpus::{self, Data};
+use paring::hub::{Hub, Repo};
 use paring::{Error, Precision, Result};
 use paring_format::Checkpoint;
 use paring_model::Decoder;
@@ -11,6 +12,7 @@ use tokenizers::Tokenizer;
 
 use crate::args::{DtypeArg, Running, precision};
 use crate::demo;
+use crate::progress::Downloads;
 
 /// A model, opened and checked.
 pub struct Model {
@@ -37,7 +39,32 @@ pub fn threads(running: &Running) -> Result<()> {
     pool.build_global().map_err(|e| Error::Plan(format!("cannot start threads: {e}")))
 }
 
-/// Opens the checkpoint that MODEL names.
+/// The repository that MODEL names: what has the form of one, is no file or folder here, and is not built in.
+fn on_hub(name: &str) -> Option<Repo> {
+    Repo::parse_model(name).filter(|_| name != demo::NAME && !Path::new(name).exists())
+}
+
+/// What MODEL is called here: itself, or for a name on the hub the folder in the cache that holds it, fetched first.
+pub fn local(name: &str, quiet: bool) -> Result<String> {
+    let Some(repo) = on_hub(name) else { return Ok(name.to_string()) };
+    let folder = Hub::from_env()?.model(&repo, &mut Downloads::new(quiet)).map_err(|error| match error {
+        // Perhaps it was meant as a path.
+        Error::NotOnHub { repo, reason } => {
+            Error::NotOnHub { repo, reason: format!("no such folder; and on the hub {reason}") }
+        }
+        other => other,
+    })?;
+    let text = folder.into_os_string().into_string();
+    text.map_err(|path| Error::Misuse(format!("{}: the path of the cache is not UTF-8", path.display())))
+}
+
+/// What an output is named after.
+pub fn short_name(name: &str) -> String {
+    let last = |name: &str| Path::new(name).file_name().map(|last| last.to_string_lossy().into_owned());
+    on_hub(name).map(|repo| repo.short_name()).or_else(|| last(name)).unwrap_or_else(|| "model".into())
+}
+
+/// Opens the checkpoint that MODEL names, if that is here.
 pub fn checkpoint(name: &str) -> Result<Checkpoint> {
     if name == demo::NAME { demo::checkpoint() } else { Ok(Checkpoint::open(Path::new(name))?) }
 }

@@ -1,13 +1,25 @@
 //! Progress on stderr: a bar with the time left on a terminal, plain lines elsewhere.
 
 use std::io::IsTerminal;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use paring::compress::Observer;
+use paring::hub::Watch;
 use paring::report::{LayerReport, StageReport};
 
 use crate::args::Running;
+use crate::show;
+
+/// Between two lines about the same file.
+const BETWEEN_LINES: Duration = Duration::from_secs(10);
+
+fn bar(template: &str) -> ProgressBar {
+    let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr());
+    let style = ProgressStyle::with_template(template);
+    bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
+    bar
+}
 
 /// Shows how far a run is.
 pub struct Progress {
@@ -22,12 +34,7 @@ impl Progress {
     /// As quiet or verbose as asked for.
     pub fn new(running: &Running) -> Self {
         let terminal = std::io::stderr().is_terminal();
-        let bar = (terminal && !running.quiet).then(|| {
-            let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr());
-            let style = ProgressStyle::with_template("{msg} {bar:30} {pos}/{len}  {elapsed} gone, {eta} left");
-            bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
-            bar
-        });
+        let bar = (terminal && !running.quiet).then(|| bar("{msg} {bar:30} {pos}/{len}  {elapsed} gone, {eta} left"));
         Self { bar, plain: !terminal && !running.quiet, verbose: running.verbose, blocks: 0, start: Instant::now() }
     }
 
@@ -103,5 +110,53 @@ impl Observer for Progress {
 
     fn note(&mut self, text: &str) {
         self.line(&format!("note: {text}"));
+    }
+}
+
+/// Shows how far a download is.
+pub struct Downloads {
+    bar: Option<ProgressBar>,
+    quiet: bool,
+    last: Instant,
+}
+
+impl Downloads {
+    /// Says nothing at all if `quiet`.
+    pub fn new(quiet: bool) -> Self {
+        let terminal = std::io::stderr().is_terminal();
+        let template = "{msg} {bar:30} {bytes}/{total_bytes}  {bytes_per_sec}, {eta} left";
+        Self { bar: (terminal && !quiet).then(|| bar(template)), quiet, last: Instant::now() }
+    }
+}
+
+impl Watch for Downloads {
+    fn bytes(&mut self, file: &str, done: u64, of: u64) {
+        if let Some(bar) = &self.bar {
+            if bar.message() != file {
+                bar.reset();
+                bar.set_message(file.to_string());
+            }
+            bar.set_length(of);
+            bar.set_position(done);
+        } else if !self.quiet && (done == of || self.last.elapsed() > BETWEEN_LINES) {
+            eprintln!("{file}  {} of {}", show::size(done), show::size(of));
+            self.last = Instant::now();
+        }
+    }
+
+    fn note(&mut self, text: &str) {
+        match &self.bar {
+            Some(bar) => bar.println(format!("note: {text}")),
+            None if self.quiet => {}
+            None => eprintln!("note: {text}"),
+        }
+    }
+}
+
+impl Drop for Downloads {
+    fn drop(&mut self) {
+        if let Some(bar) = &self.bar {
+            bar.finish_and_clear();
+        }
     }
 }

@@ -59,7 +59,7 @@ pub enum Command {
 
 #[derive(Args)]
 pub struct Inputs {
-    /// A Hugging Face folder, or `demo`
+    /// A Hugging Face folder, a name on the hub (`org/name` or `org/name@revision`), or `demo`
     #[arg(default_value = "demo", value_parser = clap::builder::NonEmptyStringValueParser::new())]
     pub model: String,
     /// Calibration data: a .txt, .jsonl or .safetensors file (`input_ids`), or `demo` [default: demo for the model demo]
@@ -273,7 +273,7 @@ pub struct EvalArgs {
 /// What a command that only looks at a checkpoint takes.
 #[derive(Args)]
 pub struct Look {
-    /// A Hugging Face folder, or `demo`
+    /// A Hugging Face folder, a name on the hub (`org/name` or `org/name@revision`), or `demo`
     #[arg(value_parser = clap::builder::NonEmptyStringValueParser::new())]
     pub model: String,
     /// Print one JSON object as the last line of stdout

@@ -15,7 +15,7 @@ pub fn inspect(args: &InspectArgs) -> Result<()> {
     if let Some(path) = args.outliers.as_deref().filter(|path| path.is_dir()) {
         return Err(Error::Misuse(format!("--outliers {}: is a folder; name a file", path.display())));
     }
-    let checkpoint = open::checkpoint(&args.look.model)?;
+    let checkpoint = open::checkpoint(&open::local(&args.look.model, false)?)?;
     let summary = paring::inspect::inspect(&checkpoint)?;
     let drawn = match &args.outliers {
         Some(path) => Some(draw(&checkpoint, &summary, args.module.as_deref(), path)?),
@@ -40,7 +40,7 @@ fn draw(checkpoint: &Checkpoint, summary: &Summary, module: Option<&str>, path: 
 }
 
 pub fn verify(args: &Look) -> Result<()> {
-    let verified = paring::verify::verify(Arc::new(open::checkpoint(&args.model)?))?;
+    let verified = paring::verify::verify(Arc::new(open::checkpoint(&open::local(&args.model, false)?)?))?;
     if args.json {
         return show::json(&verified);
     }

@@ -1,0 +1,290 @@
+//! A hub on this machine: repositories at commits, large files elsewhere, and everything that can go wrong.
+//!
+//! It serves the paths that the program asks for, one request a connection, from two ports: the hub, and the store that
+//! it redirects to for large files.
+
+use std::collections::BTreeMap;
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{TcpListener, TcpStream};
+use std::sync::{Arc, Mutex, MutexGuard};
+use std::thread;
+use std::time::Duration;
+
+use serde_json::json;
+
+/// An address where nothing listens.
+pub const NOBODY: &str = "http://127.0.0.1:9";
+
+/// Variables that say where the hub is and how to get there.
+pub const VARIABLES: [&str; 13] = [
+    "HF_ENDPOINT",
+    "HF_HOME",
+    "HF_HUB_CACHE",
+    "HF_HUB_OFFLINE",
+    "HF_TOKEN",
+    "HF_TOKEN_PATH",
+    "HTTP_PROXY",
+    "HTTPS_PROXY",
+    "ALL_PROXY",
+    "http_proxy",
+    "https_proxy",
+    "all_proxy",
+    "NO_PROXY",
+];
+
+/// What is different about the answer to a request.
+#[derive(Clone)]
+pub enum Fault {
+    /// This status and these lines of header.
+    Status(u16, &'static str),
+    /// The connection is cut after so many bytes of the body.
+    Break(usize),
+    /// The whole file, whatever part of it was asked for.
+    NoRanges,
+    /// These lines of header instead of those that begin alike.
+    Headers(&'static str),
+    /// Another body.
+    Body(String),
+}
+
+/// A request that was answered.
+#[derive(Clone, Debug)]
+pub struct Request {
+    pub method: String,
+    /// With the query.
+    pub path: String,
+    pub range: Option<String>,
+    pub authorization: Option<String>,
+    /// Bytes of body that were sent.
+    pub sent: usize,
+}
+
+#[derive(Default)]
+struct Site {
+    /// `models/org/name@revision` → its commit and files.
+    repos: BTreeMap<String, (String, BTreeMap<String, Vec<u8>>)>,
+    /// Part of a path, how often, and what goes wrong there.
+    faults: Vec<(String, usize, Fault)>,
+    log: Vec<Request>,
+    store: u16,
+}
+
+/// A hub that stops when it is dropped.
+pub struct Hub {
+    site: Arc<Mutex<Site>>,
+    ports: [u16; 2],
+    threads: Vec<thread::JoinHandle<()>>,
+}
+
+struct Answer {
+    status: u16,
+    headers: Vec<String>,
+    body: Vec<u8>,
+}
+
+impl Hub {
+    /// An empty hub.
+    pub fn start() -> Hub {
+        let listeners = [0; 2].map(|_| TcpListener::bind("127.0.0.1:0").unwrap());
+        let ports = listeners.each_ref().map(|listener| listener.local_addr().unwrap().port());
+        let site = Arc::new(Mutex::new(Site { store: ports[1], ..Site::default() }));
+        let serve = |listener: TcpListener| {
+            let site = site.clone();
+            thread::spawn(move || {
+                // A request for nothing ends it.
+                while let Ok((stream, _)) = listener.accept() {
+                    if !answer(&site, stream) {
+                        break;
+                    }
+                }
+            })
+        };
+        let threads = listeners.map(serve).into();
+        Hub { site, ports, threads }
+    }
+
+    /// For `HF_ENDPOINT`.
+    pub fn address(&self) -> String {
+        format!("http://127.0.0.1:{}", self.ports[0])
+    }
+
+    fn site(&self) -> MutexGuard<'_, Site> {
+        self.site.lock().unwrap()
+    }
+
+    /// Makes files the content of a repository at a branch or tag, and says the commit. `repo` is `models/org/name` or
+    /// `datasets/org/name`.
+    pub fn publish(&self, repo: &str, revision: &str, files: &[(String, Vec<u8>)]) -> String {
+        let files: BTreeMap<String, Vec<u8>> = files.iter().cloned().collect();
+        let commit = digest(&(repo, &files), 40);
+        let mut site = self.site();
+        for name in [revision, &commit] {
+            site.repos.insert(format!("{repo}@{name}"), (commit.clone(), files.clone()));
+        }
+        commit
+    }
+
+    /// The next `times` requests whose method and path hold `part`, such as `HEAD /org/name/resolve`, go wrong.
+    pub fn fault(&self, part: &str, times: usize, fault: Fault) {
+        self.site().faults.push((part.to_string(), times, fault));
+    }
+
+    /// What was asked since the last call.
+    pub fn log(&self) -> Vec<Request> {
+        std::mem::take(&mut self.site().log)
+    }
+
+    /// Bytes of files that were sent from where large ones lie, of a log.
+    pub fn from_store(log: &[Request]) -> usize {
+        log.iter().filter(|request| request.path.starts_with("/store/")).map(|request| request.sent).sum()
+    }
+}
+
+impl Drop for Hub {
+    fn drop(&mut self) {
+        for port in self.ports {
+            drop(TcpStream::connect(("127.0.0.1", port)));
+        }
+        for thread in self.threads.drain(..) {
+            let _ = thread.join();
+        }
+    }
+}
+
+/// The name of a blob: large files have longer ones.
+pub fn etag(bytes: &[u8], large: bool) -> String {
+    digest(&bytes, if large { 64 } else { 40 })
+}
+
+/// As many hexadecimal digits as a hash of the hub has; the first ones tell contents apart.
+fn digest(value: &impl Hash, digits: usize) -> String {
+    let mut hasher = DefaultHasher::new();
+    value.hash(&mut hasher);
+    format!("{:016x}{:0width$}", hasher.finish(), 0, width = digits - 16)
+}
+
+/// Whether the hub would keep it elsewhere.
+fn is_large(path: &str) -> bool {
+    [".safetensors", ".bin", ".parquet", ".gz"].iter().any(|end| path.ends_with(end))
+}
+
+/// Answers one request; `false` if there was none.
+fn answer(site: &Mutex<Site>, mut stream: TcpStream) -> bool {
+    let limit = Some(Duration::from_secs(20));
+    stream.set_read_timeout(limit).and(stream.set_write_timeout(limit)).unwrap();
+    let lines = BufReader::new(&stream).take(1 << 16).lines().map_while(Result::ok);
+    let lines: Vec<String> = lines.take_while(|line| !line.is_empty()).collect();
+    let Some((method, rest)) = lines.first().and_then(|line| line.split_once(' ')) else { return false };
+    let header = |name: &str| {
+        let value = |line: &String| {
+            let (key, value) = line.split_once(": ")?;
+            key.eq_ignore_ascii_case(name).then(|| value.to_string())
+        };
+        lines.iter().find_map(value)
+    };
+    let mut request = Request {
+        method: method.to_string(),
+        path: rest.split(' ').next().unwrap_or_default().to_string(),
+        range: header("range"),
+        authorization: header("authorization"),
+        sent: 0,
+    };
+    let mut site = site.lock().unwrap();
+    let fault = site.take_fault(&format!("{} {}", request.method, request.path));
+    let from = request.range.as_deref().filter(|_| !matches!(fault, Some(Fault::NoRanges)));
+    let mut answer = site.route(&request.path, from.and_then(|range| range.strip_prefix("bytes=")?.strip_suffix('-')));
+    let mut end = usize::MAX;
+    match fault {
+        Some(Fault::Status(status, headers)) => {
+            answer = Answer { status, headers: headers.lines().map(String::from).collect(), body: b"no".into() };
+        }
+        Some(Fault::Break(after)) => end = after,
+        Some(Fault::Headers(headers)) => {
+            for line in headers.lines() {
+                let key = line.split_once(':').map_or(line, |(key, _)| key);
+                answer.headers.retain(|other| !other.starts_with(key));
+                answer.headers.push(line.to_string());
+            }
+        }
+        Some(Fault::Body(body)) => answer.body = body.into_bytes(),
+        Some(Fault::NoRanges) | None => {}
+    }
+    let mut head = format!("HTTP/1.1 {} X\r\nConnection: close\r\n", answer.status);
+    if !answer.headers.iter().any(|line| line.starts_with("Content-Length")) {
+        head += &format!("Content-Length: {}\r\n", answer.body.len());
+    }
+    answer.headers.iter().for_each(|line| head += &format!("{line}\r\n"));
+    let body = if request.method == "HEAD" { &[][..] } else { &answer.body[..end.min(answer.body.len())] };
+    request.sent = body.len();
+    site.log.push(request);
+    drop(site);
+    // Whoever asked may have heard enough.
+    let _ = stream.write_all(format!("{head}\r\n").as_bytes()).and_then(|()| stream.write_all(body));
+    true
+}
+
+impl Site {
+    fn take_fault(&mut self, line: &str) -> Option<Fault> {
+        let at = self.faults.iter().position(|(part, times, _)| *times > 0 && line.contains(part.as_str()))?;
+        self.faults[at].1 -= 1;
+        Some(self.faults[at].2.clone())
+    }
+
+    fn route(&self, path: &str, from: Option<&str>) -> Answer {
+        let path = path.split('?').next().unwrap_or_default().replace("%2F", "/");
+        let of = |name: &str| Answer { status: 404, headers: vec![format!("X-Error-Code: {name}")], body: Vec::new() };
+        let known = |repo: &str| self.repos.keys().any(|key| key.rsplit_once('@').is_some_and(|(id, _)| id == repo));
+        if let Some((repo, revision)) = path.strip_prefix("/api/").and_then(|rest| rest.split_once("/revision/")) {
+            let Some((commit, files)) = self.repos.get(&format!("{repo}@{revision}")) else {
+                return of(if known(repo) { "RevisionNotFound" } else { "RepoNotFound" });
+            };
+            let list = files.iter().map(|(path, bytes)| json!({"rfilename": path, "size": bytes.len()}));
+            let body = json!({"sha": commit, "siblings": list.collect::<Vec<_>>()}).to_string().into();
+            return Answer { status: 200, headers: vec!["Content-Type: application/json".into()], body };
+        }
+        if let Some(wanted) = path.strip_prefix("/store/") {
+            let mut files = self.repos.values().flat_map(|(_, files)| files.values());
+            let Some(bytes) = files.find(|bytes| etag(bytes, true) == wanted) else { return of("EntryNotFound") };
+            return part(bytes, from, Vec::new());
+        }
+        let Some((repo, rest)) = path.split_once("/resolve/") else { return of("RepoNotFound") };
+        let repo = match repo.strip_prefix("/datasets/") {
+            Some(id) => format!("datasets/{id}"),
+            None => format!("models{repo}"),
+        };
+        // A revision may have slashes of its own.
+        let of_repo =
+            self.repos.iter().filter_map(|(key, value)| Some((key.strip_prefix(&format!("{repo}@"))?, value)));
+        let found = of_repo.filter_map(|(revision, value)| {
+            let file = rest.strip_prefix(revision)?.strip_prefix('/')?;
+            Some((file, &value.0, value.1.get(file)?))
+        });
+        let Some((file, commit, bytes)) = found.max_by_key(|(file, _, _)| file.len()) else {
+            return of(if known(&repo) { "EntryNotFound" } else { "RepoNotFound" });
+        };
+        let large = is_large(file);
+        let (tag, mut headers) = (etag(bytes, large), vec![format!("X-Repo-Commit: {commit}")]);
+        if large {
+            headers.push(format!("X-Linked-Etag: \"{tag}\""));
+            headers.push(format!("X-Linked-Size: {}", bytes.len()));
+            headers.push(format!("Location: http://127.0.0.1:{}/store/{tag}", self.store));
+            return Answer { status: 302, headers, body: b"elsewhere".into() };
+        }
+        headers.push(format!("ETag: \"{tag}\""));
+        part(bytes, from, headers)
+    }
+}
+
+/// A file from a byte on.
+fn part(bytes: &[u8], from: Option<&str>, mut headers: Vec<String>) -> Answer {
+    let all = bytes.len();
+    match from.map(|from| from.parse::<usize>().unwrap()) {
+        None => Answer { status: 200, headers, body: bytes.to_vec() },
+        Some(from) if from < all => {
+            headers.push(format!("Content-Range: bytes {from}-{}/{all}", all - 1));
+            Answer { status: 206, headers, body: bytes[from..].to_vec() }
+        }
+        Some(_) => Answer { status: 416, headers, body: Vec::new() },
+    }
+}
