@@ -109,6 +109,7 @@ FIXTURES = {
     "opt_plain": fixture("opt", [1, 9, 40]),
     "opt_350m": fixture("opt", [9, 40], do_layer_norm_before=False, word_embed_proj_dim=16),
     "opt_bare": fixture("opt", [9, 40], "bfloat16", enable_bias=False, layer_norm_elementwise_affine=False),
+    "opt_gelu": fixture("opt", [2, 9], "bfloat16", activation_function="gelu", num_hidden_layers=1),
     "opt_untied": fixture("opt", [9, 64], "float16", tie_word_embeddings=False),
 
     "falcon_7b": fixture("falcon", [1, 9, 40], multi_query=True, parallel_attn=True),

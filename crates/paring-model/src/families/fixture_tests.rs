@@ -114,6 +114,11 @@ fn opt_without_biases_and_weights_of_norms() {
 }
 
 #[test]
+fn opt_with_gelu() {
+    check("opt_gelu", &[2, 9]);
+}
+
+#[test]
 fn learned_positions_end() {
     let model = golden("opt_plain");
     model.embed(&[0; 128], 2).unwrap();

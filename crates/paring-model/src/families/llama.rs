@@ -81,7 +81,9 @@ impl Llama {
         let head = Head::open(&source, &source.name("embed_tokens"), vocab, dim, shape.tied)?;
         for i in 0..shape.blocks {
             for (local, size) in shape.norms() {
-                source.expect(&block_name(&source, i, local), &[size], "num_hidden_layers is right")?;
+                let of_heads = local.starts_with("self_attn.");
+                let hint = if of_heads { "architectures is right" } else { "num_hidden_layers is right" };
+                source.expect(&block_name(&source, i, local), &[size], hint)?;
             }
             for Local { name, rows, cols, bias, .. } in shape.linears() {
                 let name = block_name(&source, i, name);

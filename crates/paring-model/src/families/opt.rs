@@ -1,11 +1,12 @@
 //! OPT: learned positions, layer norms before each half of a block or after it (350M), ReLU, biases. Embeddings may be
-//! narrower than the blocks (350M again), between two projections.
+//! narrower than the blocks (350M again), between two projections. Galactica is an OPT with GELU.
 
 use std::sync::Arc;
 
 use candle_core::Tensor;
 use paring_format::Checkpoint;
 use paring_kernels::attention::{Scores, causal};
+use paring_kernels::gelu::gelu;
 use paring_kernels::matmul::Precision;
 use paring_kernels::plain::{add, relu};
 
@@ -37,6 +38,9 @@ const EPS: f32 = 1e-5;
 /// The first rows of the table of positions belong to no position.
 const OFFSET: usize = 2;
 
+/// What comes between the two linears of the MLP.
+type Activation = fn(&Tensor) -> candle_core::Result<Tensor>;
+
 /// An opened OPT.
 pub struct Opt {
     source: Source,
@@ -61,6 +65,7 @@ struct Shape {
     max_positions: usize,
     norm_before: bool,
     final_norm: bool,
+    activation: Activation,
     /// Whether linears have biases.
     bias: bool,
     /// Whether norms have weights and biases.
@@ -75,10 +80,11 @@ impl Shape {
         if dim % heads != 0 {
             return Err(config.bad("hidden_size", format!("a multiple of num_attention_heads ({heads})")));
         }
-        match config.text_if("activation_function")? {
-            None | Some("relu") => {}
-            Some(_) => return Err(config.bad("activation_function", "relu")),
-        }
+        let activation: Activation = match config.text_if("activation_function")? {
+            None | Some("relu") => relu,
+            Some("gelu") => gelu,
+            Some(_) => return Err(config.bad("activation_function", "relu or gelu")),
+        };
         let norm_before = config.flag("do_layer_norm_before", true)?;
         let removed = config.flag("_remove_final_layer_norm", false)?;
         Ok(Self {
@@ -91,6 +97,7 @@ impl Shape {
             max_positions: config.size("max_position_embeddings", 1..=1 << 30)?,
             norm_before,
             final_norm: norm_before && !removed,
+            activation,
             bias: config.flag("enable_bias", true)?,
             affine: config.flag("layer_norm_elementwise_affine", true)?,
             tied: config.flag("tie_word_embeddings", true)?,
@@ -227,6 +234,7 @@ impl Decoder for Opt {
             mlp_norm: mlp?,
             norm_before: self.shape.norm_before,
             heads: self.shape.heads,
+            activation: self.shape.activation,
             precision: self.source.precision(),
         }))
     }
@@ -273,6 +281,7 @@ struct OptBlock {
     /// Whether a norm is applied to what enters its half of the block, or to the sum that leaves it.
     norm_before: bool,
     heads: usize,
+    activation: Activation,
     /// How the products of the attention round their inputs.
     precision: Precision,
 }
@@ -296,7 +305,7 @@ impl OptBlock {
 
         let x = norm(&self.mlp_norm, h.clone(), before)?;
         let Some(fc1) = pass(&self.fans, FC1, stop, &x, tap)? else { return Ok(x) };
-        let x = relu(&fc1[0])?;
+        let x = (self.activation)(&fc1[0])?;
         let Some(fc2) = pass(&self.fans, FC2, stop, &x, tap)? else { return Ok(x) };
         norm(&self.mlp_norm, add(&h, &fc2[0])?, after)
     }

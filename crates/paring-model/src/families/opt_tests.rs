@@ -106,7 +106,7 @@ fn values() {
     check(
         "opt_plain",
         json!({"activation_function": "gelu_fast"}),
-        "config.json: activation_function should be relu, got \"gelu_fast\"",
+        "config.json: activation_function should be relu or gelu, got \"gelu_fast\"",
     );
     check(
         "opt_plain",
