@@ -98,7 +98,7 @@ fn names_with_and_without_their_prefix() {
         let model = golden(name);
         let expected = flat(&model.logits(&hidden(&*model, &IDS, 1)).unwrap());
         for prefix in ["transformer.", ""] {
-            let (logits, outer) = rewritten(name, |tensors| {
+            let (logits, outer) = rewritten(name, |_, tensors| {
                 for tensor in tensors {
                     tensor.name = tensor.name.replace("transformer.", prefix);
                 }

@@ -159,21 +159,23 @@ impl Opt {
                 }
             }
         }
-        let projection = |local: &str, rows: usize, cols: usize| {
-            let module = source.name(local);
-            source.expect_linear(&module, rows, cols, "word_embed_proj_dim is right")?;
-            Dense::new(rows, cols, source.dense(&module, rows, cols)?, precision)
-        };
+        let (input, output) = (source.name("project_in"), source.name("project_out"));
         let narrow = word != dim;
-        let project_in = narrow.then(|| projection("project_in", dim, word)).transpose()?;
-        let project_out = narrow.then(|| projection("project_out", word, dim)).transpose()?;
+        if narrow {
+            source.expect_linear(&input, dim, word, "word_embed_proj_dim is right")?;
+            source.expect_linear(&output, word, dim, "word_embed_proj_dim is right")?;
+        }
         let norm = source.name("final_layer_norm");
-        let norm = if shape.final_norm {
+        if shape.final_norm {
             shape.expect_norm(&source, &norm, "do_layer_norm_before and _remove_final_layer_norm are right")?;
-            Some(shape.norm(&source, &norm)?)
-        } else {
-            None
+        }
+
+        let project = |module: &str, rows: usize, cols: usize| {
+            Dense::new(rows, cols, source.dense(module, rows, cols)?, precision)
         };
+        let project_in = narrow.then(|| project(&input, dim, word)).transpose()?;
+        let project_out = narrow.then(|| project(&output, word, dim)).transpose()?;
+        let norm = shape.final_norm.then(|| shape.norm(&source, &norm)).transpose()?;
         Ok(Self { source, shape, positions, project_in, project_out, norm, head })
     }
 

@@ -6,12 +6,12 @@ use paring_format::{Checkpoint, Tensor, Writer};
 use serde_json::{Value, json};
 
 use super::bad_tests::error_of;
-use super::tests::{flat, folder, golden, hidden};
+use super::tests::{distance, flat, folder, golden, hidden};
 use crate::{Precision, open};
 
-/// The model `name`, its tensors changed and written to a folder, which is opened: logits of a few tokens, and the names
-/// it calls its own outside the blocks.
-pub fn rewritten(name: &str, change: impl FnOnce(&mut Vec<Tensor>)) -> (Vec<f32>, Vec<String>) {
+/// The model `name`, changed and written to a folder, which is opened: logits of a few tokens, and the names it calls its
+/// own outside the blocks.
+pub fn rewritten(name: &str, change: impl FnOnce(&mut Value, &mut Vec<Tensor>)) -> (Vec<f32>, Vec<String>) {
     let original = Checkpoint::open(&folder(name)).unwrap();
     let tensor = |name: &str| {
         let info = original.info(name).unwrap();
@@ -19,11 +19,12 @@ pub fn rewritten(name: &str, change: impl FnOnce(&mut Vec<Tensor>)) -> (Vec<f32>
         Tensor { name: name.to_string(), dtype, shape, bytes: original.read(name).unwrap() }
     };
     let mut tensors: Vec<Tensor> = original.names().map(tensor).collect();
-    change(&mut tensors);
+    let mut config = original.config().clone();
+    change(&mut config, &mut tensors);
     let dir = tempfile::tempdir().unwrap();
     let mut writer = Writer::create(dir.path(), 1, false).unwrap();
     writer.shard(0, tensors).unwrap();
-    writer.finish(original.config(), &[]).unwrap();
+    writer.finish(&config, &[]).unwrap();
     let model = open(Arc::new(Checkpoint::open(dir.path()).unwrap()), Precision::F32).unwrap();
     (flat(&model.logits(&hidden(&*model, &IDS, 1)).unwrap()), model.outer_names())
 }
@@ -37,7 +38,7 @@ fn names_with_and_without_their_prefixes() {
         let model = golden(name);
         let expected = flat(&model.logits(&hidden(&*model, &IDS, 1)).unwrap());
         for prefix in ["model.decoder.", "decoder.", ""] {
-            let (logits, outer) = rewritten(name, |tensors| {
+            let (logits, outer) = rewritten(name, |_, tensors| {
                 for tensor in tensors {
                     tensor.name = tensor.name.replace("model.decoder.", prefix);
                 }
@@ -52,7 +53,7 @@ fn names_with_and_without_their_prefixes() {
 fn a_tied_head_may_be_stored_too() {
     let model = golden("opt_350m");
     let expected = flat(&model.logits(&hidden(&*model, &IDS, 1)).unwrap());
-    let add_head = |tensors: &mut Vec<Tensor>| {
+    let add_head = |_: &mut Value, tensors: &mut Vec<Tensor>| {
         let mut head = tensors.iter().find(|tensor| tensor.name == EMBEDDING).unwrap().clone();
         head.name = "lm_head.weight".to_string();
         tensors.push(head);
@@ -60,6 +61,23 @@ fn a_tied_head_may_be_stored_too() {
     let (logits, outer) = rewritten("opt_350m", add_head);
     assert_eq!(logits, expected);
     assert!(outer.contains(&"lm_head.weight".to_string()));
+}
+
+#[test]
+fn a_final_norm_that_was_removed() {
+    let final_norm = "model.decoder.final_layer_norm.";
+    let (logits, outer) = rewritten("opt_plain", |config, tensors| {
+        config["_remove_final_layer_norm"] = true.into();
+        tensors.retain(|tensor| !tensor.name.starts_with(final_norm));
+    });
+    // What leaves the last block meets the tied head as it is.
+    let embedding = Checkpoint::open(&folder("opt_plain")).unwrap().read_f32(EMBEDDING, &[64, 32]).unwrap();
+    let h = flat(&hidden(&*golden("opt_plain"), &IDS, 1));
+    let dot = |a: &[f32], b: &[f32]| a.iter().zip(b).map(|(a, b)| a * b).sum();
+    let expected: Vec<f32> =
+        h.chunks_exact(32).flat_map(|h| embedding.chunks_exact(32).map(move |row| dot(h, row))).collect();
+    assert!(distance(&logits, &expected) < 1e-4);
+    assert!(!outer.iter().any(|name| name.starts_with(final_norm)), "{outer:?}");
 }
 
 #[test]
@@ -77,8 +95,6 @@ fn defaults_of_absent_keys() {
     assert_eq!(error_of("opt_plain", Value::Object(absent)), Ok(()));
     assert_eq!(error_of("opt_plain", json!({"architectures": null})), Ok(()));
     assert_eq!(error_of("opt_plain", json!({"architectures": ["OPTModel"]})), Ok(()));
-    // The final norm may be left out of use.
-    assert_eq!(error_of("opt_plain", json!({"_remove_final_layer_norm": true})), Ok(()));
 }
 
 fn check(name: &str, changes: Value, expected: &str) {
