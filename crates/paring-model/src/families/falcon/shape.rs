@@ -107,11 +107,12 @@ impl Shape {
         })
     }
 
-    /// The order of a block and its heads of keys. RefinedWeb configs say less than later ones: RefinedWeb was the 40B's
-    /// code, which knew the new architecture alone, RefinedWebModel the smaller models', with everything off by default.
+    /// The order of a block and its heads of keys. RefinedWeb configs say less than later ones: the code of the 40B knew
+    /// the new architecture alone and no `multi_query`, that of the smaller models had everything off by default.
     fn flow(config: &Config, heads: usize) -> Result<(Flow, usize)> {
         let old = config.text_if("model_type")?.filter(|name| name.starts_with("RefinedWeb"));
-        let new = config.flag("new_decoder_architecture", old == Some("RefinedWeb"))?;
+        let large = old == Some("RefinedWeb") && config.get("multi_query").is_none();
+        let new = config.flag("new_decoder_architecture", large)?;
         let multi_query = config.flag("multi_query", old.is_none())?;
         let parallel = config.flag("parallel_attn", old.is_none() || new)?;
         let groups = named(config, ["num_kv_heads", "n_head_kv"]);
@@ -178,9 +179,9 @@ impl Positions {
     }
 
     /// How often alibi is added: once, as Falcon-RW was trained, unless the config is of transformers 4.45 or later, whose
-    /// eager attention adds it with the mask and again by itself. Results that are made with it to compare with, such
-    /// as SpQR's, have it twice. The sdpa attention of every version adds it once; `attn_implementation`, which
-    /// transformers takes from a config too, asks for that.
+    /// eager attention adds it with the mask and again by itself. Results that were made with that attention to compare
+    /// with have it twice. Its sdpa attention adds alibi once; `attn_implementation`, which transformers takes from a
+    /// config too, asks for that.
     fn times(config: &Config) -> Result<f32> {
         let key = "transformers_version";
         let later = match config.text_if(key)? {
