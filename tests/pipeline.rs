@@ -7,7 +7,14 @@ use serde_json::Value;
 use support::*;
 
 /// Folders of `tests/golden/models` with the drivers' results, how many runs each holds and how many weights each run.
-const MODELS: [(&str, usize, usize); 3] = [("llama", 8, 15_360), ("opt", 3, 16_384), ("opt_post_norm", 2, 16_384)];
+const MODELS: [(&str, usize, usize); 6] = [
+    ("llama", 8, 15_360),
+    ("opt", 3, 16_384),
+    ("opt_post_norm", 2, 16_384),
+    ("falcon_multi_query", 2, 21_504),
+    ("falcon_new_decoder", 1, 22_528),
+    ("falcon_alibi", 1, 24_576),
+];
 
 /// What the driver's settings are called here.
 fn options(run: &Value) -> String {
