@@ -9,7 +9,8 @@ for these families too; they share the demo's text and its tokenizer, which must
 Needs torch, transformers and rustc; everything else, the training text included, comes from this repository.  The
 work folder keeps the tokenised text and a checkpoint that --resume goes on from.  The learning rate is constant and
 falls linearly over the last part of the steps, so a run that takes too long can be stopped and resumed with a smaller
---steps.  A processor is enough: a run of the default length takes about twenty minutes on two cores.
+--steps.  A processor is enough: a run of the default length takes about twenty minutes on two cores for the demo, and
+seven on one for the others.
 """
 from __future__ import annotations
 
