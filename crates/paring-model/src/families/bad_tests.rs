@@ -40,6 +40,13 @@ pub fn error_of(name: &str, changes: Value) -> Result<(), String> {
     }
 }
 
+/// The error that the changes cause holds all of these words.
+pub fn check_words(name: &str, changes: Value, words: &[&str]) {
+    let error = error_of(name, changes.clone()).expect_err(&changes.to_string());
+    let missing: Vec<&&str> = words.iter().filter(|word| !error.contains(**word)).collect();
+    assert!(missing.is_empty(), "{changes}: the error does not say {missing:?}: {error}");
+}
+
 fn check(changes: Value, expected: &str) {
     assert_eq!(error_of("llama", changes.clone()), Err(expected.to_string()), "{changes}");
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use paring_format::{Checkpoint, Tensor, Writer};
 use serde_json::{Value, json};
 
-use super::bad_tests::error_of;
+use super::bad_tests::{check_words, error_of};
 use super::tests::{distance, flat, folder, golden, hidden};
 use crate::{Precision, open};
 
@@ -153,42 +153,21 @@ fn values() {
 
 #[test]
 fn configs_that_do_not_fit_the_weights() {
-    let shape = |name: &str, got: &str, implied: &str| {
-        format!(
-            "model.safetensors: tensor model.decoder.{name} has shape {got} but the config implies {implied}; config and \
-             weights do not match"
-        )
-    };
-    let missing = |name: &str, hint: &str| {
-        format!(
-            "config.json: the checkpoint has no tensor {name}; check that all its files are there and that {hint} right"
-        )
-    };
-    let narrow = shape("embed_tokens.weight", "[64, 32]", "[64, 16]");
-    check("opt_plain", json!({"word_embed_proj_dim": 16}), &narrow);
-    let wide = shape("embed_tokens.weight", "[64, 16]", "[64, 32]");
-    check("opt_350m", json!({"word_embed_proj_dim": null}), &wide);
+    let embedding = "model.decoder.embed_tokens.weight";
+    check_words("opt_plain", json!({"word_embed_proj_dim": 16}), &[embedding, "[64, 32]", "[64, 16]"]);
+    check_words("opt_350m", json!({"word_embed_proj_dim": null}), &[embedding, "[64, 16]", "[64, 32]"]);
     // Two rows more than positions.
-    let positions = shape("embed_positions.weight", "[66, 32]", "[68, 32]");
-    check("opt_plain", json!({"max_position_embeddings": 66}), &positions);
-    check("opt_plain", json!({"ffn_dim": 40}), &shape("layers.0.fc1.weight", "[48, 32]", "[40, 32]"));
-    check("opt_plain", json!({"tie_word_embeddings": false}), &missing("lm_head", "tie_word_embeddings is"));
-    check(
-        "opt_plain",
-        json!({"num_hidden_layers": 3}),
-        &missing(
-            "model.decoder.layers.2.self_attn_layer_norm.weight",
-            "num_hidden_layers and layer_norm_elementwise_affine are",
-        ),
-    );
-    check(
-        "opt_bare",
-        json!({"enable_bias": true}),
-        &missing("model.decoder.layers.0.self_attn.q_proj.bias", "enable_bias is"),
-    );
-    check(
-        "opt_350m",
-        json!({"do_layer_norm_before": true}),
-        &missing("model.decoder.final_layer_norm.weight", "do_layer_norm_before and _remove_final_layer_norm are"),
-    );
+    let positions = "model.decoder.embed_positions.weight";
+    check_words("opt_plain", json!({"max_position_embeddings": 66}), &[positions, "[66, 32]", "[68, 32]"]);
+    let fc1 = "model.decoder.layers.0.fc1.weight";
+    check_words("opt_plain", json!({"ffn_dim": 40}), &[fc1, "[48, 32]", "[40, 32]"]);
+    check_words("opt_plain", json!({"tie_word_embeddings": false}), &["lm_head", "tie_word_embeddings is right"]);
+    let norm = "model.decoder.layers.2.self_attn_layer_norm.weight";
+    let hint = "num_hidden_layers and layer_norm_elementwise_affine are right";
+    check_words("opt_plain", json!({"num_hidden_layers": 3}), &[norm, hint]);
+    let bias = "model.decoder.layers.0.self_attn.q_proj.bias";
+    check_words("opt_bare", json!({"enable_bias": true}), &[bias, "enable_bias is right"]);
+    let norm = "model.decoder.final_layer_norm.weight";
+    let hint = "do_layer_norm_before and _remove_final_layer_norm are right";
+    check_words("opt_350m", json!({"do_layer_norm_before": true}), &[norm, hint]);
 }
