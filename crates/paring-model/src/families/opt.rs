@@ -169,6 +169,7 @@ impl Opt {
         if shape.final_norm {
             shape.expect_norm(&source, &norm, "do_layer_norm_before and _remove_final_layer_norm are right")?;
         }
+        source.complete()?;
 
         let project = |module: &str, rows: usize, cols: usize| {
             Dense::new(rows, cols, source.dense(module, rows, cols)?, precision)
