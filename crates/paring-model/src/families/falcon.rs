@@ -1,5 +1,5 @@
-//! Falcon: layer norms, one matrix for queries, keys and values, exact GELU, rotary embeddings or alibi, attention and MLP
-//! beside each other or one after the other. Also under its first name, RefinedWeb, with the names of that config.
+//! Falcon: layer norms, one matrix for queries, keys and values, exact GELU, rotary embeddings or alibi, attention and
+//! MLP beside each other or one after the other. Also under its first name, RefinedWeb, with that config's names.
 
 mod shape;
 
@@ -70,6 +70,7 @@ impl Falcon {
         for part in ["weight", "bias"] {
             source.expect(&format!("{norm}.{part}"), &[dim], "the hidden size is right")?;
         }
+        source.complete()?;
         let norm = LayerNorm::read(&source, &norm, dim, shape.eps)?;
         Ok(Self { source, shape, positions, norm, head })
     }
@@ -195,9 +196,9 @@ impl FalconBlock {
         Ok(if self.parallel { add(&h, &add(&down[0], &o[0])?)? } else { add(&h, &down[0])? })
     }
 
-    /// The attention's output before its last linear. `qkv [b, t, (heads + 2 · groups) · head_dim]` holds, group by group,
-    /// the group's queries, its key and its value. That is each of Falcon's three layouts: the new architecture's; multi-query
-    /// with one group; and, where each head has keys of its own, as many groups as heads.
+    /// The attention's output before its last linear. `qkv [b, t, (heads + 2 · groups) · head_dim]` holds, group by
+    /// group, the group's queries, its key and its value. That is each of Falcon's three layouts: the new
+    /// architecture's; multi-query, with one group; and heads with keys of their own, with a group each.
     fn attend(&self, qkv: &Tensor) -> Result<Tensor> {
         let (b, t, _) = qkv.dims3()?;
         let &Self { heads, groups, head_dim, precision, .. } = self;
