@@ -8,7 +8,7 @@ use support::*;
 
 /// Folders of `tests/golden/models` and the linears inside their blocks. All have the golden Llama's vocabulary, so that
 /// its tokens serve them.
-const MODELS: [(&str, usize); 7] = [
+const MODELS: [(&str, usize); 12] = [
     ("opt_post_norm", 12),
     ("opt_bare", 12),
     ("opt_untied", 12),
@@ -16,6 +16,11 @@ const MODELS: [(&str, usize); 7] = [
     ("mistral_full", 14),
     ("qwen2_window", 14),
     ("qwen3", 14),
+    ("falcon_7b", 8),
+    ("falcon_11b", 8),
+    ("falcon_40b", 8),
+    ("falcon_old_7b", 8),
+    ("falcon_rw", 8),
 ];
 
 /// The golden Llama's tokens, and another model.
