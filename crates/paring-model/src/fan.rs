@@ -21,7 +21,8 @@ impl Tap for () {
 
 /// Linears that share one input. Statistics belong to fans, weights to linears.
 pub struct Fan {
-    /// `qkv`, `o`, `gate_up` or `down` in Llama; `qkv`, `out`, `fc1` or `fc2` in OPT.
+    /// `qkv`, `o`, `gate_up` or `down` in Llama; `qkv`, `out`, `fc1` or `fc2` in OPT; `qkv`, `o`,
+    /// `up` and `down`, or `qkv_up`, `o` and `down`, in Falcon.
     pub name: &'static str,
     /// In the order in which the block uses their outputs.
     pub linears: Vec<Linear>,

@@ -1,5 +1,5 @@
-//! Attention with linear biases (Press et al. 2021): each head adds to its scores a slope times the position of the key,
-//! and needs no other positions.
+//! Attention with linear biases (Press et al. 2021): each head adds to its scores a slope times the position of the
+//! key, and needs no other positions.
 
 use candle_core::{Device, Result, Tensor};
 use paring_kernels::matmul::Precision;
@@ -10,8 +10,8 @@ pub struct Alibi {
 }
 
 impl Alibi {
-    /// For `heads` heads, 1 or more: with n the largest power of two among the numbers up to `heads`, a geometric series
-    /// of n slopes that ends at 2^-8, then every other slope of the series for 2n.
+    /// For `heads` heads, 1 or more: with n the largest power of two up to `heads`, a geometric series of n slopes that
+    /// ends at 2^-8, then every other slope of the series for 2n.
     pub fn new(heads: usize) -> Self {
         let n = 1 << heads.ilog2();
         let base = |heads: usize| (-(2f64.powf(3.0 - (heads as f64).log2()))).exp2() as f32;

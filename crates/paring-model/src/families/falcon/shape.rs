@@ -107,8 +107,8 @@ impl Shape {
         })
     }
 
-    /// The order of a block and its heads of keys. RefinedWeb configs say less than later ones: the code of the 40B knew
-    /// the new architecture alone and no `multi_query`, that of the smaller models had everything off by default.
+    /// The order of a block and its heads of keys. RefinedWeb configs say less than later ones: the code of the 40B
+    /// knew the new architecture alone and no `multi_query`, that of the smaller models had everything off by default.
     fn flow(config: &Config, heads: usize) -> Result<(Flow, usize)> {
         let old = config.text_if("model_type")?.filter(|name| name.starts_with("RefinedWeb"));
         let large = old == Some("RefinedWeb") && config.get("multi_query").is_none();
@@ -178,10 +178,10 @@ impl Positions {
         Ok(Self::Alibi { alibi: Alibi::new(shape.heads), times: Self::times(config)? })
     }
 
-    /// How often alibi is added: once, as Falcon-RW was trained, unless the config is of transformers 4.45 or later, whose
-    /// eager attention adds it with the mask and again by itself. Results that were made with that attention to compare
-    /// with have it twice. Its sdpa attention adds alibi once; `attn_implementation`, which transformers takes from a
-    /// config too, asks for that.
+    /// How often alibi is added: once, as Falcon-RW was trained, unless the config is of transformers 4.45 or later,
+    /// whose eager attention adds it with the mask and again by itself: published results made with that attention have
+    /// it twice. Its sdpa attention adds alibi once; `attn_implementation`, which transformers takes from a config too,
+    /// asks for that.
     fn times(config: &Config) -> Result<f32> {
         let key = "transformers_version";
         let later = match config.text_if(key)? {
