@@ -14,25 +14,6 @@ use support::*;
 const Q: &str = "model.layers.0.self_attn.q_proj.weight";
 const DOWN: &str = "model.layers.1.mlp.down_proj.weight";
 
-/// Breaks a model, tries to measure and to quantize it, and expects both to fail with all of `words`.
-fn check(cases: &[(&str, Break, &[&str])]) {
-    let mut wrong = Vec::new();
-    for (what, change, words) in cases {
-        let sandbox = Sandbox::new();
-        change(&sandbox);
-        for command in
-            ["eval model eval.safetensors --seqlen 32", "quantize model calib.safetensors --wbits 4 --out out"]
-        {
-            if let Err(text) = sandbox.refused(&format!("{command} --quiet"), 1, words) {
-                wrong.push(format!("{what}: {text}"));
-            }
-        }
-    }
-    assert!(wrong.is_empty(), "{}", wrong.join("\n\n"));
-}
-
-type Break = fn(&Sandbox);
-
 fn config(sandbox: &Sandbox, change: impl Fn(&mut Value)) {
     let mut model = Model::golden("llama");
     change(&mut model.config);

@@ -4,6 +4,7 @@
 #![allow(dead_code)]
 
 pub mod hub;
+pub mod pickles;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -261,4 +262,24 @@ pub fn model_bytes(dir: &Path) -> BTreeMap<String, Vec<u8>> {
     let names = fs::read_dir(dir).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap());
     let part = |name: &String| name == "config.json" || name.starts_with("model");
     names.filter(part).map(|name| (name.clone(), fs::read(dir.join(&name)).unwrap())).collect()
+}
+
+/// What breaks a model.
+pub type Break = fn(&Sandbox);
+
+/// Breaks a model, tries to measure and to quantize it, and expects both to fail with all of `words`.
+pub fn check(cases: &[(&str, Break, &[&str])]) {
+    let mut wrong = Vec::new();
+    for (what, change, words) in cases {
+        let sandbox = Sandbox::new();
+        change(&sandbox);
+        for command in
+            ["eval model eval.safetensors --seqlen 32", "quantize model calib.safetensors --wbits 4 --out out"]
+        {
+            if let Err(text) = sandbox.refused(&format!("{command} --quiet"), 1, words) {
+                wrong.push(format!("{what}: {text}"));
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n\n"));
 }

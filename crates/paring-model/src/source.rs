@@ -71,6 +71,11 @@ impl Source {
         self.checkpoint.names().filter(|name| within(name)).map(String::from).collect()
     }
 
+    /// Whether a float tensor of this name and shape is stored.
+    pub fn holds(&self, name: &str, shape: &[usize]) -> bool {
+        self.check(name, shape, "").is_ok()
+    }
+
     /// Expects that a float tensor of this name and shape is stored; if not, [`Source::complete`] says so. `hint` names
     /// the config keys that ask for it.
     pub fn expect(&self, name: &str, shape: &[usize], hint: &str) -> Result<()> {

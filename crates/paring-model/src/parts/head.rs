@@ -117,7 +117,7 @@ impl Head {
     fn pieces(&self, source: &Source, mut f: impl FnMut(usize, &Matrix) -> Result<()>) -> Result<()> {
         let weight = format!("{}.weight", self.module);
         // A dense head is read row by row; a compressed one is decoded whole, once for each call.
-        let whole = if source.expect(&weight, &[self.vocab, self.dim], "").is_ok() {
+        let whole = if source.holds(&weight, &[self.vocab, self.dim]) {
             None
         } else {
             Some(source.dense(&self.module, self.vocab, self.dim)?)
