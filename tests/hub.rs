@@ -1,68 +1,15 @@
-//! Models by their names on a hub of this machine: fetched once, found again, refused with a reason.
+//! Models by their names on a hub of this machine: fetched once, gone on with, found again.
 
 mod support;
 
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use paring_format::checkpoint::INDEX;
-use paring_format::writer::write_file;
+use paring::hub::{Kind, Repo, Settings, Watch};
 use serde_json::json;
 
-use support::hub::{Fault, Hub, NOBODY, etag};
+use support::hub::{Fault, Hub, QUANTIZE, both, etag, files, ok, refused, run, sharded};
 use support::*;
-
-const QUANTIZE: &str = "calib.safetensors --wbits 4 --groupsize 16 --quiet";
-
-type Files = Vec<(String, Vec<u8>)>;
-
-/// A folder's files, to publish.
-fn files(dir: &Path) -> Files {
-    let paths = fs::read_dir(dir).unwrap().map(|entry| entry.unwrap().path());
-    paths.map(|path| (path.file_name().unwrap().to_str().unwrap().to_string(), fs::read(&path).unwrap())).collect()
-}
-
-/// The golden Llama in two shards.
-fn sharded(sandbox: &Sandbox) -> Files {
-    let tensors = Model::golden("llama").tensors;
-    let names = ["model-00001-of-00002.safetensors", "model-00002-of-00002.safetensors"];
-    let (head, tail) = tensors.split_at(tensors.len() / 2);
-    let mut map = serde_json::Map::new();
-    let mut files = vec![("config.json".to_string(), fs::read(sandbox.path("model/config.json")).unwrap())];
-    for (name, part) in names.into_iter().zip([head, tail]) {
-        map.extend(part.iter().map(|tensor| (tensor.name.clone(), name.into())));
-        write_file(&sandbox.path(name), part.to_vec()).unwrap();
-        files.push((name.to_string(), fs::read(sandbox.path(name)).unwrap()));
-    }
-    files.push((INDEX.to_string(), json!({ "weight_map": map }).to_string().into()));
-    files
-}
-
-/// A sandbox and a hub that has its model as `org/tiny`.
-fn both() -> (Sandbox, Hub, String) {
-    let (sandbox, hub) = (Sandbox::new(), Hub::start());
-    tokenizer(&sandbox);
-    let commit = hub.publish("models/org/tiny", "main", &files(&sandbox.path("model")));
-    (sandbox, hub, commit)
-}
-
-/// Runs the binary, which finds the hub.
-fn run(sandbox: &Sandbox, hub: &Hub, arguments: &str) -> Ran {
-    sandbox.run_with(arguments, &[("HF_ENDPOINT", &hub.address())])
-}
-
-fn ok(sandbox: &Sandbox, hub: &Hub, arguments: &str) -> Ran {
-    let ran = run(sandbox, hub, arguments);
-    assert_eq!(ran.code, Some(0), "paring {arguments}\n{}", ran.stderr);
-    ran
-}
-
-/// Checks that a run fails with one line that holds these words.
-fn refused(sandbox: &Sandbox, hub: &Hub, arguments: &str, words: &[&str]) {
-    let arguments = format!("quantize {arguments} {QUANTIZE} --out out");
-    let ran = run(sandbox, hub, &arguments);
-    sandbox.refuses(&ran, 1, words).map_err(|text| format!("paring {arguments}\n{text}")).unwrap();
-}
 
 #[test]
 fn by_name_and_then_offline() {
@@ -180,112 +127,6 @@ fn a_later_run_goes_on_too() {
 }
 
 #[test]
-fn a_busy_hub_is_asked_again() {
-    let (sandbox, hub, _) = both();
-    hub.fault("GET /api/", 2, Fault::Status(429, "Retry-After: 0"));
-    hub.fault("HEAD /org/tiny/resolve", 1, Fault::Status(503, "Retry-After: 0"));
-    hub.fault("GET /store/", 2, Fault::Status(429, "Retry-After: 0"));
-    hub.fault("GET /api/", 1, Fault::Break(10));
-    let ran = ok(&sandbox, &hub, "inspect org/tiny");
-    assert_eq!(ran.stderr.matches("note: ").count(), 6, "{}", ran.stderr);
-    // Not for ever, and not as long as it likes.
-    let (sandbox, hub, _) = both();
-    hub.fault("GET /api/", 99, Fault::Status(500, "Retry-After: 0"));
-    refused(&sandbox, &hub, "org/tiny", &["org/tiny: ", "500", "gave up after 5 tries"]);
-    assert_eq!(hub.log().len(), 5);
-    let (sandbox, hub, _) = both();
-    hub.fault("GET /api/", 1, Fault::Status(429, "Retry-After: 3600"));
-    refused(&sandbox, &hub, "org/tiny", &["org/tiny: ", "429", "3600 s"]);
-    assert_eq!(hub.log().len(), 1);
-}
-
-#[test]
-fn what_the_hub_refuses() {
-    let (sandbox, hub, _) = both();
-    refused(
-        &sandbox,
-        &hub,
-        "org/other",
-        &["org/other: no such folder; and on the hub no such model", "404", "spelling"],
-    );
-    refused(&sandbox, &hub, "org/tiny@v9", &["org/tiny@v9: ", "no branch, tag or commit v9"]);
-    hub.fault("GET /api/", 1, Fault::Status(401, ""));
-    refused(&sandbox, &hub, "org/tiny", &["org/tiny: ", "spelling", "HF_TOKEN", "401"]);
-    hub.fault("GET /api/", 1, Fault::Status(403, "X-Error-Code: GatedRepo"));
-    let page = format!("{}/org/tiny", hub.address());
-    refused(&sandbox, &hub, "org/tiny", &["gated model", "ask for access", &page, "HF_TOKEN"]);
-    hub.fault("HEAD /org/tiny/resolve/", 1, Fault::Status(403, "X-Error-Code: GatedRepo"));
-    refused(&sandbox, &hub, "org/tiny", &["gated model", &page]);
-    hub.fault("GET /api/", 1, Fault::Status(418, ""));
-    refused(&sandbox, &hub, "org/tiny", &["refuses", "418"]);
-    // A token that is not taken, and one that goes to the hub and no further.
-    let with_token = [("HF_ENDPOINT", &hub.address()[..]), ("HF_TOKEN", "hf_secret")];
-    hub.fault("GET /api/", 1, Fault::Status(401, ""));
-    let ran = sandbox.run_with("inspect org/tiny", &with_token);
-    sandbox.refuses(&ran, 1, &["does not accept the token"]).unwrap();
-    hub.log();
-    assert_eq!(sandbox.run_with("inspect org/tiny", &with_token).code, Some(0));
-    for request in hub.log() {
-        let sent = request.authorization.as_deref() == Some("Bearer hf_secret");
-        assert_eq!(sent, !request.path.starts_with("/store/"), "{request:?}");
-    }
-    let ran = sandbox.run_with("inspect org/absent", &[("HF_ENDPOINT", NOBODY)]);
-    sandbox.refuses(&ran, 1, &["org/absent: cannot reach 127.0.0.1:9", "HF_HUB_OFFLINE=1"]).unwrap();
-    let ran = sandbox.run_with("inspect org/absent", &[("HF_ENDPOINT", "the hub")]);
-    assert!(ran.code == Some(2) && ran.stderr.contains("HF_ENDPOINT"), "{}", ran.stderr);
-}
-
-/// Answers that no hub should give: nothing of them is believed, and nothing is written outside the cache.
-#[test]
-fn what_is_not_believed() {
-    let commit = "0123456789abcdef0123456789abcdef01234567";
-    let list = |files: &str| Fault::Body(format!(r#"{{"sha": "{commit}", "siblings": [{files}]}}"#));
-    let cases: [(&str, Fault, &[&str]); 14] = [
-        ("GET /api/", list(r#"{"rfilename": "../../../../evil.json"}"#), &["evil.json", "no file of a repository"]),
-        ("GET /api/", list(r#"{"rfilename": "/tmp/evil.json"}"#), &["evil.json", "no file of a repository"]),
-        ("GET /api/", Fault::Body("<html>".into()), &["list of its files"]),
-        ("GET /api/", Fault::Body(r#"{"sha": "../evil", "siblings": []}"#.into()), &["expected a commit", "../evil"]),
-        ("GET /api/", list(r#"{"rfilename": "a.gguf"}"#), &["no config.json", "a.gguf"]),
-        ("GET /api/", Fault::Status(302, "Location: file:///etc/passwd"), &["file:///etc/passwd", "not followed"]),
-        ("/", Fault::Status(302, "Location: /again"), &["redirects more than 10 times"]),
-        ("resolve", Fault::Headers("X-Repo-Commit: ../../evil"), &["expected a commit", "evil"]),
-        (
-            "resolve",
-            Fault::Headers("X-Repo-Commit: 0123456789abcdef0123456789abcdef01234567"),
-            &["expected the file of"],
-        ),
-        ("config.json", Fault::Headers("ETag: \"../evil\""), &["config.json", "expected the etag", "evil"]),
-        ("safetensors", Fault::Headers("X-Linked-Size: 80"), &["model.safetensors", "list of files", "got 80"]),
-        ("GET /store/", Fault::Body("short".into()), &["model.safetensors", "expected 80560 bytes, got 5"]),
-        ("GET /store/", Fault::Body("long".repeat(50_000)), &["model.safetensors", "bytes, got 200000"]),
-        ("HEAD /org/tiny/resolve/", Fault::Headers("Content-Length: 99"), &["config.json", "list of files", "got 99"]),
-    ];
-    for (part, fault, words) in cases {
-        let (sandbox, hub, _) = both();
-        hub.fault(part, 99, fault);
-        refused(&sandbox, &hub, "org/tiny", &[&["org/tiny: "], words].concat());
-        let evil = ["evil.json", "hf/evil", "hf/hub/evil", "hf/hub/models--org--tiny/evil", "hf/hub/evil.json"];
-        assert!(evil.iter().all(|name| !sandbox.path(name).exists()), "{words:?}");
-    }
-}
-
-#[test]
-fn an_index_that_is_not_right() {
-    let (sandbox, hub, _) = both();
-    let with_index = |map: serde_json::Value| {
-        let mut files = sharded(&sandbox);
-        files.last_mut().unwrap().1 = map.to_string().into();
-        hub.publish("models/org/tiny", "main", &files);
-    };
-    with_index(json!({"weight_map": {"a": "../../../../evil.safetensors"}}));
-    refused(&sandbox, &hub, "org/tiny", &["index.json", "evil.safetensors", "not the name of a file"]);
-    with_index(json!({"weight_map": {"a": "model-00003-of-00003.safetensors"}}));
-    refused(&sandbox, &hub, "org/tiny", &["model-00003-of-00003.safetensors", "not in the repository"]);
-    with_index(json!({"map": {}}));
-    refused(&sandbox, &hub, "org/tiny", &["index.json", "no weight_map"]);
-}
-
-#[test]
 fn revisions() {
     let (sandbox, hub, first) = both();
     hub.publish("models/org/tiny", "refs/pr/1", &files(&sandbox.path("model")));
@@ -360,4 +201,66 @@ fn which_files_are_fetched() {
     assert_eq!(run(&sandbox, &hub, "inspect org/tiny").code, Some(1));
     let expected = "b.bin chat_template.jinja config.json pytorch_model.bin.index.json tokenizer.json";
     assert_eq!(names(&sandbox, &commit), expected);
+}
+
+/// Two programs at once fetch every file once.
+#[test]
+fn two_at_once() {
+    let (sandbox, hub, _) = both();
+    std::thread::scope(|scope| {
+        let runs = [0; 2].map(|_| scope.spawn(|| run(&sandbox, &hub, "inspect org/tiny --json")));
+        for run in runs {
+            let ran = run.join().unwrap();
+            assert_eq!(ran.code, Some(0), "{}", ran.stderr);
+        }
+    });
+    let size = fs::metadata(sandbox.path("model/model.safetensors")).unwrap().len() as usize;
+    assert_eq!(Hub::from_store(&hub.log()), size);
+}
+
+/// What a watcher heard.
+#[derive(Default)]
+struct Heard(Vec<(String, u64, u64)>);
+
+impl Watch for Heard {
+    fn bytes(&mut self, file: &str, done: u64, of: u64) {
+        self.0.push((file.to_string(), done, of));
+    }
+
+    fn note(&mut self, text: &str) {
+        panic!("{text}");
+    }
+}
+
+#[test]
+fn files_of_a_data_set() {
+    let (sandbox, hub) = (Sandbox::empty(), Hub::start());
+    let content: Vec<u8> = (0..600_000u32).map(|i| i as u8).collect();
+    let files = [("en/a b.json.gz".to_string(), content.clone()), ("README.md".to_string(), b"text".to_vec())];
+    hub.publish("datasets/wikitext", "main", &files);
+    let settings = Settings { endpoint: hub.address(), cache: sandbox.path("cache"), token: None, offline: false };
+    let here = paring::hub::Hub::new(&settings);
+    let repo = Repo::new(Kind::Dataset, "wikitext", None).unwrap();
+    let listing = here.list(&repo, &mut ()).unwrap();
+    assert_eq!(listing.get("en/a b.json.gz").unwrap().size, Some(600_000));
+    assert_eq!(listing.files.len(), 2);
+    let mut heard = Heard::default();
+    let file = here.file(&repo, "en/a b.json.gz", &mut heard).unwrap();
+    assert!(file.ends_with("en/a b.json.gz") && fs::read(&file).unwrap() == content);
+    assert_eq!(heard.0.first().unwrap(), &("en/a b.json.gz".to_string(), 0, 600_000));
+    assert_eq!(heard.0.last().unwrap(), &("en/a b.json.gz".to_string(), 600_000, 600_000));
+    assert!(heard.0.is_sorted());
+    // Only asked for what it is like; at a commit, not even that.
+    hub.log();
+    assert_eq!(here.file(&repo, "en/a b.json.gz", &mut ()).unwrap(), file);
+    assert_eq!(hub.log().iter().map(|request| &request.method[..]).collect::<Vec<_>>(), ["HEAD"]);
+    let fixed = Repo::new(Kind::Dataset, "wikitext", Some(&listing.commit)).unwrap();
+    assert_eq!(here.file(&fixed, "en/a b.json.gz", &mut ()).unwrap(), file);
+    assert!(hub.log().is_empty());
+    let error = here.file(&repo, "en/c.json.gz", &mut ()).unwrap_err().to_string();
+    assert!(error.starts_with("wikitext: no file en/c.json.gz at main"), "{error}");
+    drop(hub);
+    let offline = paring::hub::Hub::new(&Settings { offline: true, ..settings });
+    assert_eq!(offline.file(&repo, "en/a b.json.gz", &mut ()).unwrap(), file);
+    assert_eq!(offline.list(&repo, &mut ()).unwrap().files.len(), 1);
 }

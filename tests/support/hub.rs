@@ -4,14 +4,23 @@
 //! it redirects to for large files.
 
 use std::collections::BTreeMap;
+use std::fs;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
+use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::thread;
 use std::time::Duration;
 
+use paring_format::checkpoint::INDEX;
+use paring_format::writer::write_file;
 use serde_json::json;
+
+use super::{Model, Ran, Sandbox, tokenizer};
+
+/// What to do with a model, after its name.
+pub const QUANTIZE: &str = "calib.safetensors --wbits 4 --groupsize 16 --quiet";
 
 /// An address where nothing listens.
 pub const NOBODY: &str = "http://127.0.0.1:9";
@@ -164,6 +173,17 @@ fn digest(value: &impl Hash, digits: usize) -> String {
     format!("{:016x}{:0width$}", hasher.finish(), 0, width = digits - 16)
 }
 
+/// An address without its percent signs.
+fn decoded(path: &str) -> String {
+    let mut parts = path.split('%');
+    let mut text = parts.next().unwrap_or_default().to_string();
+    for part in parts {
+        text.push(u8::from_str_radix(&part[..2], 16).unwrap().into());
+        text += &part[2..];
+    }
+    text
+}
+
 /// Whether the hub would keep it elsewhere.
 fn is_large(path: &str) -> bool {
     [".safetensors", ".bin", ".parquet", ".gz"].iter().any(|end| path.ends_with(end))
@@ -232,7 +252,7 @@ impl Site {
     }
 
     fn route(&self, path: &str, from: Option<&str>) -> Answer {
-        let path = path.split('?').next().unwrap_or_default().replace("%2F", "/");
+        let path = decoded(path.split('?').next().unwrap_or_default());
         let of = |name: &str| Answer { status: 404, headers: vec![format!("X-Error-Code: {name}")], body: Vec::new() };
         let known = |repo: &str| self.repos.keys().any(|key| key.rsplit_once('@').is_some_and(|(id, _)| id == repo));
         if let Some((repo, revision)) = path.strip_prefix("/api/").and_then(|rest| rest.split_once("/revision/")) {
@@ -287,4 +307,56 @@ fn part(bytes: &[u8], from: Option<&str>, mut headers: Vec<String>) -> Answer {
         }
         Some(_) => Answer { status: 416, headers, body: Vec::new() },
     }
+}
+
+/// Names and contents.
+pub type Files = Vec<(String, Vec<u8>)>;
+
+/// A folder's files, to publish.
+pub fn files(dir: &Path) -> Files {
+    let paths = fs::read_dir(dir).unwrap().map(|entry| entry.unwrap().path());
+    paths.map(|path| (path.file_name().unwrap().to_str().unwrap().to_string(), fs::read(&path).unwrap())).collect()
+}
+
+/// The golden Llama in two shards.
+pub fn sharded(sandbox: &Sandbox) -> Files {
+    let tensors = Model::golden("llama").tensors;
+    let names = ["model-00001-of-00002.safetensors", "model-00002-of-00002.safetensors"];
+    let (head, tail) = tensors.split_at(tensors.len() / 2);
+    let mut map = serde_json::Map::new();
+    let mut files = vec![("config.json".to_string(), fs::read(sandbox.path("model/config.json")).unwrap())];
+    for (name, part) in names.into_iter().zip([head, tail]) {
+        map.extend(part.iter().map(|tensor| (tensor.name.clone(), name.into())));
+        write_file(&sandbox.path(name), part.to_vec()).unwrap();
+        files.push((name.to_string(), fs::read(sandbox.path(name)).unwrap()));
+    }
+    files.push((INDEX.to_string(), json!({ "weight_map": map }).to_string().into()));
+    files
+}
+
+/// A sandbox and a hub that has its model as `org/tiny`.
+pub fn both() -> (Sandbox, Hub, String) {
+    let (sandbox, hub) = (Sandbox::new(), Hub::start());
+    tokenizer(&sandbox);
+    let commit = hub.publish("models/org/tiny", "main", &files(&sandbox.path("model")));
+    (sandbox, hub, commit)
+}
+
+/// Runs the binary, which finds the hub.
+pub fn run(sandbox: &Sandbox, hub: &Hub, arguments: &str) -> Ran {
+    sandbox.run_with(arguments, &[("HF_ENDPOINT", &hub.address())])
+}
+
+/// As [`run`], which must succeed.
+pub fn ok(sandbox: &Sandbox, hub: &Hub, arguments: &str) -> Ran {
+    let ran = run(sandbox, hub, arguments);
+    assert_eq!(ran.code, Some(0), "paring {arguments}\n{}", ran.stderr);
+    ran
+}
+
+/// Checks that a run fails with one line that holds these words.
+pub fn refused(sandbox: &Sandbox, hub: &Hub, arguments: &str, words: &[&str]) {
+    let arguments = format!("quantize {arguments} {QUANTIZE} --out out");
+    let ran = run(sandbox, hub, &arguments);
+    sandbox.refuses(&ran, 1, words).map_err(|text| format!("paring {arguments}\n{text}")).unwrap();
 }

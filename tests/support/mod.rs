@@ -85,22 +85,29 @@ impl Sandbox {
 
     /// As [`Sandbox::run`], with these variables in the environment.
     pub fn run_with(&self, arguments: &str, variables: &[(&str, &str)]) -> Ran {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_paring"));
+        let mut command = self.command(env!("CARGO_BIN_EXE_paring"));
         // Two quotes stand for an empty argument.
         command.args(arguments.split_whitespace().map(|argument| if argument == "''" { "" } else { argument }));
-        // Whatever is set outside: the cache of the hub lies in this folder, and nobody listens at its address.
-        for variable in hub::VARIABLES {
-            command.env_remove(variable);
-        }
-        command.env("HF_HOME", self.path("hf")).env("HF_ENDPOINT", hub::NOBODY).envs(variables.iter().copied());
+        command.envs(variables.iter().copied());
         self.run_command(command)
     }
 
     /// Runs a shell script, with the binary as `$PARING`.
     pub fn shell(&self, script: &str) -> Ran {
-        let mut command = Command::new("sh");
+        let mut command = self.command("sh");
         command.args(["-c", script]).env("PARING", env!("CARGO_BIN_EXE_paring"));
         self.run_command(command)
+    }
+
+    /// A program that never reaches a hub unless it is told of one: whatever is set outside, the cache lies in this
+    /// folder, and nobody listens at the address.
+    fn command(&self, program: &str) -> Command {
+        let mut command = Command::new(program);
+        for variable in hub::VARIABLES {
+            command.env_remove(variable);
+        }
+        command.env("HF_HOME", self.path("hf")).env("HF_ENDPOINT", hub::NOBODY);
+        command
     }
 
     fn run_command(&self, mut command: Command) -> Ran {

@@ -99,7 +99,8 @@ impl Shelf {
         self.cache.blob_path(etag)
     }
 
-    /// Keeps other programs from fetching the same file at the same time, until the result is dropped.
+    /// Keeps other programs from fetching the same file at the same time, until the result is dropped. Waits for one
+    /// that does, as long as it takes.
     pub fn lock(&self, etag: &str, watch: &mut dyn Watch) -> Result<File> {
         let path = self.locks.join(format!("{etag}.lock"));
         let io = |source| Error::Io { path: path.clone(), source };
@@ -122,6 +123,12 @@ impl Shelf {
         let io = |source| Error::Io { path: link.clone(), source };
         if let Some(folder) = link.parent() {
             fs::create_dir_all(folder).map_err(io)?;
+        }
+        let leads_there =
+            |blob: &Path| fs::canonicalize(&link).is_ok_and(|to| fs::canonicalize(blob).is_ok_and(|b| b == to));
+        // Another program may read through it.
+        if leads_there(&self.blob(etag)) {
+            return Ok(link);
         }
         // A link of before may lead to nothing.
         match fs::remove_file(&link) {

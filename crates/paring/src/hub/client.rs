@@ -1,6 +1,7 @@
 //! Requests: redirects followed, the token kept at home, failures sorted into those that pass and those that stay.
 
 use std::io;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use ureq::http::header::{AUTHORIZATION, LOCATION, RANGE, RETRY_AFTER};
@@ -21,6 +22,9 @@ const PAUSE: Duration = Duration::from_millis(500);
 /// The longest pause that a server may ask for; one that wants more is not worth waiting for.
 const LONGEST_PAUSE: Duration = Duration::from_secs(300);
 
+/// What the hub says of a file that lies elsewhere.
+const DESCRIPTION: [&str; 3] = ["x-repo-commit", "x-linked-etag", "x-linked-size"];
+
 /// Whether to ask for a file or only what it is like.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum Method {
@@ -40,7 +44,7 @@ pub(super) enum Failure {
 pub(super) struct Passing {
     /// What happened.
     pub reason: String,
-    /// How long the server wants to be left alone, if it says so.
+    /// How long the server wants to be left alone, if it says so in seconds; the other form, a date, is not read.
     pub pause: Option<Duration>,
 }
 
@@ -85,6 +89,8 @@ pub(super) struct Client {
     agent: Agent,
     endpoint: String,
     token: Option<String>,
+    /// Whether there was ever an answer: until then, an address where nobody is will stay one.
+    reached: AtomicBool,
 }
 
 impl Client {
@@ -101,7 +107,7 @@ impl Client {
             .user_agent(concat!("paring/", env!("CARGO_PKG_VERSION")))
             .build();
         let (endpoint, token) = (settings.endpoint.clone(), settings.token.clone());
-        Self { agent: Agent::new_with_config(config), endpoint, token }
+        Self { agent: Agent::new_with_config(config), endpoint, token, reached: AtomicBool::new(false) }
     }
 
     /// Where the hub is.
@@ -147,8 +153,8 @@ impl Client {
             let response = self.send(method, &url, from)?;
             let status = response.status();
             if status.is_redirection() {
-                let describes = |headers: &HeaderMap| headers.contains_key("x-linked-etag");
-                if method == Method::Head && describes(response.headers()) {
+                let described = DESCRIPTION.iter().all(|name| response.headers().contains_key(*name));
+                if method == Method::Head && described {
                     return Ok(response);
                 }
                 url = redirected(&url, response.headers()).map_err(Failure::Final)?;
@@ -179,7 +185,31 @@ impl Client {
             request = request.header(AUTHORIZATION, format!("Bearer {token}"));
         }
         let request = request.body(()).map_err(|e| Failure::Final(format!("{url}: {e}")))?;
-        self.agent.run(request).map_err(|error| failure(url, error))
+        let response = self.agent.run(request).map_err(|error| self.failure(url, error))?;
+        self.reached.store(true, Ordering::Relaxed);
+        Ok(response)
+    }
+
+    /// Sorts what the connection came to.
+    fn failure(&self, url: &str, error: ureq::Error) -> Failure {
+        use io::ErrorKind::{ConnectionRefused, HostUnreachable, NetworkUnreachable, PermissionDenied};
+        use ureq::Timeout::{Connect, Resolve};
+        let reason = format!("{}: {error}", host(url));
+        let nobody = match &error {
+            ureq::Error::Io(e) => {
+                matches!(e.kind(), ConnectionRefused | HostUnreachable | NetworkUnreachable | PermissionDenied)
+            }
+            ureq::Error::Timeout(timeout) => matches!(timeout, Connect | Resolve),
+            ureq::Error::HostNotFound | ureq::Error::ConnectionFailed => true,
+            ureq::Error::Protocol(_) => false,
+            // Certificates, addresses and proxies that are wrong.
+            _ => return Failure::Final(format!("cannot reach {reason}")),
+        };
+        if nobody && !self.reached.load(Ordering::Relaxed) {
+            Failure::Final(format!("cannot reach {reason} (HF_HUB_OFFLINE=1 takes what is in the cache)"))
+        } else {
+            Failure::Passing(reason.into())
+        }
     }
 }
 
@@ -189,7 +219,7 @@ pub(super) fn text<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
 }
 
 /// `scheme://host:port`.
-fn origin(url: &str) -> &str {
+pub(super) fn origin(url: &str) -> &str {
     let host = url.find("://").map_or(0, |at| at + 3);
     let end = url[host..].find(['/', '?', '#']).map_or(url.len(), |at| host + at);
     &url[..end]
@@ -200,8 +230,9 @@ fn host(url: &str) -> &str {
     origin.split_once("://").map_or(origin, |(_, host)| host)
 }
 
-/// Where a redirect of `url` leads.
-fn redirected(url: &str, headers: &HeaderMap) -> Result<String, String> {
+/// Where a redirect of `url` leads. Errors when that is no address, or one that others on the way can read while this
+/// one is not.
+pub(super) fn redirected(url: &str, headers: &HeaderMap) -> Result<String, String> {
     let location = text(headers, LOCATION.as_str()).unwrap_or_default();
     let scheme = url.split_once("://").map_or("", |(scheme, _)| scheme);
     let to = if location.starts_with("//") {
@@ -213,22 +244,4 @@ fn redirected(url: &str, headers: &HeaderMap) -> Result<String, String> {
     };
     let safe = to.starts_with("https://") || (scheme == "http" && to.starts_with("http://"));
     if safe { Ok(to) } else { Err(format!("{} redirects to {location:?}, which is not followed", host(url))) }
-}
-
-/// Sorts what the connection came to.
-fn failure(url: &str, error: ureq::Error) -> Failure {
-    use io::ErrorKind::{ConnectionRefused, HostUnreachable, NetworkUnreachable, PermissionDenied};
-    let reason = format!("{}: {error}", host(url));
-    let stays = match &error {
-        ureq::Error::Io(e) => {
-            matches!(e.kind(), ConnectionRefused | HostUnreachable | NetworkUnreachable | PermissionDenied)
-        }
-        ureq::Error::Timeout(_) | ureq::Error::Protocol(_) => false,
-        _ => true,
-    };
-    if stays {
-        Failure::Final(format!("cannot reach {reason} (HF_HUB_OFFLINE=1 takes what is in the cache)"))
-    } else {
-        Failure::Passing(reason.into())
-    }
 }

@@ -120,6 +120,30 @@ fn the_token_of_a_file() {
 }
 
 #[test]
+fn redirects() {
+    use client::{origin, redirected};
+    let to = |url: &str, location: &str| {
+        let mut headers = ureq::http::HeaderMap::new();
+        headers.insert("location", location.parse().unwrap());
+        redirected(url, &headers).map_err(|reason| assert!(reason.contains("not followed"), "{reason}")).ok()
+    };
+    let hub = "https://hub.example:8443/a/b?c";
+    assert_eq!(to(hub, "/d?e").as_deref(), Some("https://hub.example:8443/d?e"));
+    assert_eq!(to(hub, "//cdn.example/d").as_deref(), Some("https://cdn.example/d"));
+    assert_eq!(to(hub, "https://cdn.example/d").as_deref(), Some("https://cdn.example/d"));
+    assert_eq!(to("http://hub.example", "http://cdn.example/d").as_deref(), Some("http://cdn.example/d"));
+    for location in ["http://hub.example:8443/d", "file:///d", "d", ""] {
+        assert_eq!(to(hub, location), None, "{location}");
+    }
+    assert_eq!(redirected(hub, &ureq::http::HeaderMap::new()).ok(), None);
+    // The token stays at home: another port, scheme or host is another place, whatever a name begins with.
+    assert_eq!(origin(hub), origin("https://hub.example:8443"));
+    for other in ["https://hub.example", "http://hub.example:8443/", "https://hub.example:8443.evil.example/a"] {
+        assert_ne!(origin(hub), origin(other), "{other}");
+    }
+}
+
+#[test]
 fn lists() {
     let repo = model("org/name");
     let text = format!(
