@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 
 use paring::compress::{self, Job, Observer};
 use paring::corpus::Sampling;
+use paring::corpus::named::Protocol;
 use paring::perplexity::{self, Perplexity};
 use paring::plan::{Pattern, Plan, Recipe};
 use paring::report::Clock;
@@ -58,11 +59,13 @@ fn compress(recipe: Recipe, outlier_share: Option<f64>, inputs: &Inputs, run: &R
     let model = Model::open(&local, running.dtype)?;
     plan.precision = model.precision;
     let positions = model.decoder.max_positions();
+    let mut crowded = None;
     // Data is read and cut before anything is written, so that what is wrong with it shows at once.
     let windows = if plan.recipe.info().needs() == Need::Nothing {
         None
     } else {
-        let data = model.data(inputs.dataset.as_deref(), Purpose::Calibration, &inputs.text_field)?;
+        let protocol = Protocol::of_method(plan.recipe.method);
+        let data = model.data(inputs.dataset.as_deref(), Purpose::Calibration, protocol, inputs, running.quiet)?;
         let how = Sampling {
             nsamples: run.nsamples.map(|n| n as usize),
             seqlen: run.seqlen.map(|n| n as usize),
@@ -71,6 +74,7 @@ fn compress(recipe: Recipe, outlier_share: Option<f64>, inputs: &Inputs, run: &R
         };
         let windows = data.calibration(model.tokenizer(), &how)?;
         windows.check_vocabulary(&data.name, model.decoder.vocab_size())?;
+        crowded = windows.seed.filter(|_| run.seed.is_none() && !data.is_drawn());
         plan.dataset = Some(data.name);
         (plan.nsamples, plan.seqlen, plan.seed) = (windows.count(), windows.seqlen, windows.seed);
         Some(windows)
@@ -79,7 +83,8 @@ fn compress(recipe: Recipe, outlier_share: Option<f64>, inputs: &Inputs, run: &R
     let measured = match &run.eval {
         None => None,
         Some(name) => {
-            let data = model.data(Some(name), Purpose::Evaluation, &inputs.text_field)?;
+            let data =
+                model.data(Some(name), Purpose::Evaluation, inputs.eval_protocol.into(), inputs, running.quiet)?;
             let seqlen = run.seqlen.map(|n| n as usize);
             let windows = data.evaluation(model.tokenizer(), seqlen, positions, limit)?;
             windows.check_vocabulary(&data.name, model.decoder.vocab_size())?;
@@ -88,7 +93,7 @@ fn compress(recipe: Recipe, outlier_share: Option<f64>, inputs: &Inputs, run: &R
     };
     let bits_before = stored_bits(&model, &plan);
     let mut progress = Progress::new(running);
-    if let (None, Some(seed)) = (run.seed, plan.seed) {
+    if let Some(seed) = crowded {
         let count = plan.nsamples;
         progress
             .note(&format!("{count} windows do not fit side by side: drawn at random with seed {seed}, they overlap"));
@@ -171,7 +176,9 @@ fn refuse_same_folder(model: &str, out: &Path) -> Result<()> {
 pub fn eval(args: &EvalArgs) -> Result<()> {
     open::threads(&args.running)?;
     let model = Model::open(&open::local(&args.inputs.model, args.running.quiet)?, args.running.dtype)?;
-    let data = model.data(args.inputs.dataset.as_deref(), Purpose::Evaluation, &args.inputs.text_field)?;
+    let inputs = &args.inputs;
+    let (protocol, quiet) = (inputs.eval_protocol.into(), args.running.quiet);
+    let data = model.data(inputs.dataset.as_deref(), Purpose::Evaluation, protocol, inputs, quiet)?;
     let seqlen = args.seqlen.map(|n| n as usize);
     let limit = args.limit.map(|n| n as usize);
     let windows = data.evaluation(model.tokenizer(), seqlen, model.decoder.max_positions(), limit)?;

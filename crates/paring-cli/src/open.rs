@@ -1,18 +1,20 @@
 //! Names on the command line → models and data.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use paring::corpus::{self, Data};
-use paring::hub::{Hub, Repo};
+use paring::corpus::named::{self, Files, Protocol, Remote};
+use paring::corpus::{self, Data, Tokenizer};
+use paring::hub::{Hub, Kind, Repo};
 use paring::{Error, Precision, Result};
 use paring_format::Checkpoint;
 use paring_model::Decoder;
-use tokenizers::Tokenizer;
 
-use crate::args::{DtypeArg, Running, precision};
+use crate::args::{DtypeArg, Inputs, Running, precision};
 use crate::demo;
 use crate::progress::Downloads;
+
+pub use paring::corpus::named::Purpose;
 
 /// A model, opened and checked.
 pub struct Model {
@@ -21,13 +23,6 @@ pub struct Model {
     pub decoder: Box<dyn Decoder>,
     tokenizer: Option<Tokenizer>,
     built_in: bool,
-}
-
-/// What the text is wanted for: the built-in model has a text of its own for each.
-#[derive(Clone, Copy)]
-pub enum Purpose {
-    Calibration,
-    Evaluation,
 }
 
 /// Sets up the threads that a run uses.
@@ -93,13 +88,36 @@ impl Model {
         if self.built_in { demo::companions() } else { Vec::new() }
     }
 
-    /// Opens DATASET, or what stands for it when it is left out.
-    pub fn data(&self, name: Option<&str>, purpose: Purpose, text_field: &str) -> Result<Data> {
-        match name {
-            Some(demo::NAME) => Ok(demo::data(purpose)),
-            Some(path) => Data::open(Path::new(path), text_field),
-            None if self.built_in => Ok(demo::data(purpose)),
-            None => Err(Error::Misuse("DATASET is missing: name a .txt, .jsonl or .safetensors file".into())),
+    /// Opens DATASET, or what stands for it when it is left out. `protocol` says how the named sets are read.
+    /// Named sets that are not in `--data-dir` are fetched, with progress unless `quiet`.
+    pub fn data(
+        &self,
+        name: Option<&str>,
+        purpose: Purpose,
+        protocol: Protocol,
+        inputs: &Inputs,
+        quiet: bool,
+    ) -> Result<Data> {
+        let name = match name {
+            Some(demo::NAME) => return Ok(demo::data(purpose)),
+            None if self.built_in => return Ok(demo::data(purpose)),
+            None => {
+                let known = named::NAMES.join(", ");
+                let text = format!(
+                    "DATASET is missing: name a file (.txt, .jsonl, .parquet, .safetensors, …) or one of {known}"
+                );
+                return Err(Error::Misuse(text));
+            }
+            Some(name) => name,
+        };
+        let fetch = |remote: &Remote| -> Result<PathBuf> {
+            let repo = Repo::new(Kind::Dataset, remote.repo, remote.revision)?;
+            Hub::from_env()?.file(&repo, remote.path, &mut Downloads::new(quiet))
+        };
+        let files = Files { dir: inputs.data_dir.as_deref(), fetch: &fetch };
+        match named::open(name, purpose, protocol, &files)? {
+            Some(data) => Ok(data),
+            None => Data::open(Path::new(name), &inputs.text_field),
         }
     }
 }

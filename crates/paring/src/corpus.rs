@@ -1,14 +1,35 @@
 //! Text and token files → windows of tokens.
+//!
+//! A data set is a text, a file of documents, or rows of tokens. [`named`] has the sets that papers use.
 
+mod chat;
+mod documents;
+mod draw;
+pub mod named;
+mod parquet;
 mod random;
+mod rows;
+#[cfg(test)]
+mod tests;
+mod tokenizer;
+mod unpack;
 
 use std::fs;
 use std::path::Path;
 
-use paring_format::{Checkpoint, Dtype};
-use tokenizers::Tokenizer;
-
 use crate::{Error, Result};
+use documents::Document;
+use draw::Draw;
+
+pub use documents::Documents;
+pub use tokenizer::{Tokenizer, tokenizer, tokenizer_from};
+
+/// Windows to calibrate on, where nobody says how many.
+const WINDOWS: usize = 128;
+/// Tokens in a window, where nobody says how many.
+const SEQLEN: usize = 2048;
+/// Tokens that are read beyond those wanted from the start of a text: its cut end is tokenized as the whole would be.
+const MARGIN: usize = 512;
 
 /// A data set.
 pub struct Data {
@@ -16,12 +37,17 @@ pub struct Data {
     pub name: String,
     /// What it holds.
     pub content: Content,
+    reading: Reading,
+    /// Where nobody gives a seed: of the windows' starts, or `None` to take one window after the other.
+    seed: Option<u64>,
 }
 
 /// What a data set holds.
 pub enum Content {
     /// Text, tokenized as one string.
     Text(String),
+    /// A file of documents.
+    Documents(Documents),
     /// Rows of token ids of equal length.
     Rows {
         /// All rows joined.
@@ -29,6 +55,15 @@ pub enum Content {
         /// Tokens in a row.
         len: usize,
     },
+}
+
+/// How documents become windows.
+#[derive(Clone, Copy, Debug)]
+enum Reading {
+    /// The first `documents` are joined and tokenized as one string; `windows` of it are measured at most.
+    Joined { separator: &'static str, documents: usize, windows: usize },
+    /// Each window from a document of its own, which has `seqlen + beyond` tokens at least; `windows` are measured.
+    Drawn { beyond: usize, windows: usize },
 }
 
 /// Windows of tokens, all of the same length, joined.
@@ -68,69 +103,135 @@ pub struct Sampling {
     pub nsamples: Option<usize>,
     /// Tokens in a window; `None`: 2048, or as many as model and data allow.
     pub seqlen: Option<usize>,
-    /// Starts drawn at random as the published codes draw them from a joined text; `None`: one window after the other
-    /// from the start of the data, unless more are wanted than it has, which are drawn with seed 0.
+    /// Starts drawn at random as the published codes draw them; `None`: named sets are drawn with seed 0, others give
+    /// one window after the other from the start of the data, unless more are wanted than it has, which are drawn with
+    /// seed 0.
     pub seed: Option<u64>,
     /// `max_position_embeddings` of the model.
     pub positions: usize,
 }
 
 impl Data {
-    /// Opens a file: `.txt` (one text), `.jsonl` (field `text_field` of each line, joined by an empty line), or
-    /// `.safetensors` (a tensor `input_ids` of integers, `[n, t]`).
+    /// A text.
+    pub fn text(name: impl Into<String>, text: String) -> Self {
+        let reading = Reading::Joined { separator: "", documents: usize::MAX, windows: usize::MAX };
+        Self { name: name.into(), content: Content::Text(text), reading, seed: None }
+    }
+
+    /// Opens a file: `.txt` (one text), `.jsonl`, `.jsonl.gz`, `.jsonl.zst`, `.json.gz`, `.json.zst` (an object a line)
+    /// or `.parquet`, with text or messages in the field or column `text_field`, joined by an empty line, or
+    /// `.safetensors` (a tensor `input_ids` of integers, `[n, t]`) or `.pth` and `.pt` (rows of integers that torch
+    /// saved, as SpQR's). Errors when the file is none of these or cannot be
+    /// read; what is wrong with its documents shows when windows are made.
     pub fn open(path: &Path, text_field: &str) -> Result<Self> {
         let name = path.display().to_string();
         let io = |source| Error::Io { path: path.to_path_buf(), source };
-        let text = || -> Result<String> {
-            let bytes = fs::read(path).map_err(io)?;
-            String::from_utf8(bytes).map_err(|e| Error::data(&name, format!("not UTF-8: {}", e.utf8_error())))
-        };
-        let content = match path.extension().and_then(|e| e.to_str()) {
-            Some("txt") => Content::Text(text()?),
-            Some("jsonl") => Content::Text(join_lines(&name, &text()?, text_field)?),
-            Some("safetensors") => read_rows(path)?,
+        let mut data = Self::text(&name, String::new());
+        data.reading = Reading::Joined { separator: "\n\n", documents: usize::MAX, windows: usize::MAX };
+        data.content = match (path.extension().and_then(|e| e.to_str()), Documents::of(path, text_field)) {
+            (_, Some(documents)) => Content::Documents(documents),
+            (Some("txt"), None) => {
+                let text = String::from_utf8(fs::read(path).map_err(io)?);
+                Content::Text(text.map_err(|e| Error::data(&name, format!("not UTF-8: {}", e.utf8_error())))?)
+            }
+            (Some("safetensors"), None) => rows::safetensors(path)?,
+            (Some("pth" | "pt"), None) => rows::pickled(path)?,
             _ => {
                 fs::metadata(path).map_err(io)?;
-                return Err(Error::data(name, "unknown kind of data; expected .txt, .jsonl or .safetensors"));
+                let known = ".txt, .jsonl, .jsonl.gz, .jsonl.zst, .json.gz, .json.zst, .parquet, .safetensors or .pth";
+                return Err(Error::data(name, format!("unknown kind of data; expected {known}")));
             }
         };
-        Ok(Self { name, content })
+        Ok(data)
     }
 
-    fn tokens(&self, tokenizer: Option<&Tokenizer>) -> Result<Vec<u32>> {
+    /// A published set, whose windows are drawn with seed 0.
+    fn published(name: String, documents: Documents, reading: Reading) -> Self {
+        Self { name, content: Content::Documents(documents), reading, seed: Some(0) }
+    }
+
+    /// Whether windows are drawn at random although nobody asks for it.
+    pub fn is_drawn(&self) -> bool {
+        self.seed.is_some()
+    }
+
+    fn tokenizer<'a>(&self, tokenizer: Option<&'a Tokenizer>) -> Result<&'a Tokenizer> {
+        tokenizer.ok_or_else(|| {
+            Error::data(
+                &self.name,
+                "text needs a tokenizer.json in the model's folder; or give a safetensors file of token ids",
+            )
+        })
+    }
+
+    /// The tokens of the whole data, or of a beginning that has at least `wanted`.
+    fn tokens(&self, tokenizer: Option<&Tokenizer>, wanted: Option<usize>) -> Result<Vec<u32>> {
         match &self.content {
             Content::Rows { ids, .. } => Ok(ids.clone()),
-            Content::Text(text) => {
-                let Some(tokenizer) = tokenizer else {
-                    return Err(Error::data(
-                        &self.name,
-                        "text needs a tokenizer.json in the model's folder; or give a safetensors file of token ids",
-                    ));
-                };
-                let encoding = tokenizer.encode_fast(text.as_str(), true);
-                let encoding = encoding.map_err(|e| Error::data(&self.name, format!("the tokenizer failed: {e}")))?;
-                Ok(encoding.get_ids().to_vec())
-            }
+            Content::Text(text) => self.tokenizer(tokenizer)?.text(&self.name, text),
+            Content::Documents(documents) => self.joined(documents, self.tokenizer(tokenizer)?, wanted),
         }
     }
 
-    /// Windows to calibrate on. A token file gives one window per row (its first `seqlen` tokens).
-    pub fn calibration(&self, tokenizer: Option<&Tokenizer>, how: &Sampling) -> Result<Windows> {
-        let wanted = how.nsamples.unwrap_or(128);
-        if let Content::Rows { ids, len } = &self.content {
-            let seqlen = how.seqlen.unwrap_or(2048).min(how.positions).min(*len);
-            let rows = if *len == 0 { 0 } else { ids.len() / len };
-            if let Some(wanted) = how.nsamples.filter(|&n| n > rows) {
-                return Err(Error::data(&self.name, format!("{rows} rows of tokens; --nsamples asks for {wanted}")));
+    /// Documents as one sequence of tokens: texts joined and tokenized as one string, conversations one by one. Reads a
+    /// beginning of the file, longer each time, until that has more than the wanted tokens.
+    fn joined(&self, documents: &Documents, tokenizer: &Tokenizer, wanted: Option<usize>) -> Result<Vec<u32>> {
+        let (separator, most) = match self.reading {
+            Reading::Joined { separator, documents, .. } => (separator, documents),
+            Reading::Drawn { .. } => ("\n\n", usize::MAX),
+        };
+        let enough = wanted.map_or(usize::MAX, |wanted| wanted.saturating_add(MARGIN));
+        let mut bytes = enough.saturating_mul(8);
+        loop {
+            let (mut text, mut ids, mut count, mut cut) = (String::new(), Vec::new(), 0, false);
+            documents.each(&mut |number, document| {
+                if count == most || text.len() > bytes || ids.len() >= enough {
+                    cut = count < most;
+                    return Ok(false);
+                }
+                match &document {
+                    Document::Text(_) if !ids.is_empty() => return Err(documents.bad(number, "text among messages")),
+                    Document::Chat(_) if !text.is_empty() => return Err(documents.bad(number, "messages among texts")),
+                    Document::Text(more) => {
+                        if count > 0 {
+                            text.push_str(separator);
+                        }
+                        text.push_str(more);
+                    }
+                    Document::Chat(_) => ids.extend(tokenizer.document(documents, number, &document)?),
+                }
+                count += 1;
+                Ok(true)
+            })?;
+            // A tokenizer may put a token before no text at all, which is not a token of the data.
+            if !text.is_empty() {
+                ids = tokenizer.text(&self.name, &text)?;
             }
-            if rows == 0 || seqlen < 2 {
-                return Err(Error::data(&self.name, format!("{rows} rows of {len} tokens; nothing to calibrate on")));
+            if !cut || ids.len() >= enough {
+                return Ok(ids);
             }
-            let picked = ids.chunks_exact(*len).take(wanted).flat_map(|row| &row[..seqlen]);
-            return Ok(Windows { ids: picked.copied().collect(), seqlen, seed: None });
+            bytes = bytes.saturating_mul(4);
         }
-        let tokens = self.tokens(tokenizer)?;
-        let seqlen = self.seqlen(how.seqlen, how.positions, tokens.len())?;
+    }
+
+    /// Windows to calibrate on. A token file gives one window per row (its first `seqlen` tokens). Errors when the data
+    /// is too short for one window, or has not the rows that are asked for.
+    pub fn calibration(&self, tokenizer: Option<&Tokenizer>, how: &Sampling) -> Result<Windows> {
+        let wanted = how.nsamples.unwrap_or(WINDOWS);
+        let seqlen = how.seqlen.unwrap_or(SEQLEN).min(how.positions);
+        if let Content::Rows { ids, len } = &self.content {
+            return self.first_rows(ids, *len, how.nsamples, seqlen);
+        }
+        if let (Content::Documents(documents), Reading::Drawn { beyond, .. }) = (&self.content, self.reading) {
+            let seed = how.seed.or(self.seed).unwrap_or(0);
+            let draw = Draw { seqlen, shortest: seqlen + beyond, count: wanted, seed };
+            let ids = draw.windows(&self.name, documents, self.tokenizer(tokenizer)?)?;
+            return Ok(Windows { ids, seqlen, seed: Some(seed) });
+        }
+        // From the start, no more is read than that.
+        let first = how.seed.or(self.seed).is_none().then(|| wanted.saturating_mul(seqlen));
+        let tokens = self.tokens(tokenizer, first)?;
+        self.check_any(&tokens)?;
         let there = tokens.len() / seqlen;
         if there == 0 {
             return Err(Error::data(
@@ -144,24 +245,33 @@ impl Data {
         }
         // More windows than fit side by side overlap, as those of the published codes do.
         let crowded = how.nsamples.is_some_and(|wanted| wanted > there);
-        let seed = how.seed.or(crowded.then_some(0));
+        let seed = how.seed.or(self.seed).or(crowded.then_some(0));
+        let most = if self.is_drawn() { WINDOWS } else { wanted.min(there) };
         let ids = match seed {
-            None => tokens[..wanted.min(there) * seqlen].to_vec(),
+            None => tokens[..most * seqlen].to_vec(),
             Some(seed) => {
-                let mut random = random::Random::new(seed);
-                let last = (tokens.len() - seqlen).saturating_sub(1);
-                (0..how.nsamples.unwrap_or(wanted.min(there)))
-                    .flat_map(|_| {
-                        let start = random.up_to(last as u32) as usize;
-                        tokens[start..start + seqlen].to_vec()
-                    })
-                    .collect()
+                let starts = draw::starts(tokens.len(), seqlen, how.nsamples.unwrap_or(most), seed)?;
+                starts.into_iter().flat_map(|start| tokens[start..start + seqlen].iter().copied()).collect()
             }
         };
         Ok(Windows { ids, seqlen, seed })
     }
 
-    /// Windows to measure perplexity on: the whole data joined and cut, the tail dropped, `limit` windows at most.
+    fn first_rows(&self, ids: &[u32], len: usize, nsamples: Option<usize>, seqlen: usize) -> Result<Windows> {
+        let seqlen = seqlen.min(len);
+        let rows = if len == 0 { 0 } else { ids.len() / len };
+        if let Some(wanted) = nsamples.filter(|&n| n > rows) {
+            return Err(Error::data(&self.name, format!("{rows} rows of tokens; --nsamples asks for {wanted}")));
+        }
+        if rows == 0 || seqlen < 2 {
+            return Err(Error::data(&self.name, format!("{rows} rows of {len} tokens; nothing to calibrate on")));
+        }
+        let picked = ids.chunks_exact(len).take(nsamples.unwrap_or(WINDOWS)).flat_map(|row| &row[..seqlen]);
+        Ok(Windows { ids: picked.copied().collect(), seqlen, seed: None })
+    }
+
+    /// Windows to measure perplexity on: the whole data joined and cut, the tail dropped, or windows drawn as the set's
+    /// protocol has it; `limit` windows at most. Errors when the data does not fill one window.
     pub fn evaluation(
         &self,
         tokenizer: Option<&Tokenizer>,
@@ -169,9 +279,24 @@ impl Data {
         positions: usize,
         limit: Option<usize>,
     ) -> Result<Windows> {
-        let mut ids = self.tokens(tokenizer)?;
-        let seqlen = self.seqlen(seqlen, positions, ids.len())?;
-        let windows = (ids.len() / seqlen).min(limit.unwrap_or(usize::MAX));
+        let seqlen = seqlen.unwrap_or(SEQLEN).min(positions);
+        let limit = limit.unwrap_or(usize::MAX);
+        let limit = match self.reading {
+            Reading::Joined { windows, .. } => limit.min(windows),
+            Reading::Drawn { beyond, windows } => {
+                let Content::Documents(documents) = &self.content else {
+                    return Err(Error::data(&self.name, "windows can be drawn from documents only"));
+                };
+                // Whatever seed the calibration has, evaluation has this one.
+                let draw = Draw { seqlen, shortest: seqlen + beyond, count: limit.min(windows), seed: 0 };
+                let ids = draw.windows(&self.name, documents, self.tokenizer(tokenizer)?)?;
+                return Ok(Windows { ids, seqlen, seed: Some(0) });
+            }
+        };
+        let wanted = (limit < usize::MAX).then(|| limit.saturating_mul(seqlen));
+        let mut ids = self.tokens(tokenizer, wanted)?;
+        self.check_any(&ids)?;
+        let windows = (ids.len() / seqlen).min(limit);
         if windows == 0 {
             let text = format!("{} tokens do not fill one window of {seqlen}; use more data or --seqlen", ids.len());
             return Err(Error::data(&self.name, text));
@@ -180,73 +305,7 @@ impl Data {
         Ok(Windows { ids, seqlen, seed: None })
     }
 
-    fn seqlen(&self, asked: Option<usize>, positions: usize, tokens: usize) -> Result<usize> {
-        if tokens == 0 {
-            return Err(Error::data(&self.name, "no tokens in it"));
-        }
-        Ok(asked.unwrap_or(2048).min(positions))
+    fn check_any(&self, tokens: &[u32]) -> Result<()> {
+        if tokens.is_empty() { Err(Error::data(&self.name, "no tokens in it")) } else { Ok(()) }
     }
-}
-
-/// The tokenizer beside a model; `None` when there is no `tokenizer.json`.
-pub fn tokenizer(checkpoint: &Checkpoint) -> Result<Option<Tokenizer>> {
-    let Some(dir) = checkpoint.dir() else { return Ok(None) };
-    let path = dir.join("tokenizer.json");
-    if !path.exists() {
-        return Ok(None);
-    }
-    let bytes = fs::read(&path).map_err(|source| Error::Io { path: path.clone(), source })?;
-    tokenizer_from(&bytes, &path).map(Some)
-}
-
-/// A tokenizer from the text of a `tokenizer.json`; truncation and padding that it may ask for are switched off.
-pub fn tokenizer_from(json: &[u8], path: &Path) -> Result<Tokenizer> {
-    let bad = |e: tokenizers::Error| Error::data(path.display().to_string(), format!("not a tokenizer: {e}"));
-    let mut tokenizer = Tokenizer::from_bytes(json).map_err(bad)?;
-    tokenizer.with_truncation(None).map_err(bad)?;
-    tokenizer.with_padding(None);
-    Ok(tokenizer)
-}
-
-fn join_lines(name: &str, text: &str, field: &str) -> Result<String> {
-    let mut joined = String::with_capacity(text.len());
-    for (i, line) in text.lines().enumerate().filter(|(_, line)| !line.trim().is_empty()) {
-        let bad = |what: String| Error::data(name, format!("line {}: {what}", i + 1));
-        let value: serde_json::Value = serde_json::from_str(line).map_err(|e| bad(format!("not JSON: {e}")))?;
-        let text = value.get(field).and_then(|v| v.as_str());
-        let text = text.ok_or_else(|| bad(format!("no text in a field {field:?}; name another with --text-field")))?;
-        if !joined.is_empty() {
-            joined.push_str("\n\n");
-        }
-        joined.push_str(text);
-    }
-    Ok(joined)
-}
-
-fn read_rows(path: &Path) -> Result<Content> {
-    const TENSOR: &str = "input_ids";
-    let name = path.display().to_string();
-    let file = Checkpoint::open_file(path)?;
-    let Some(info) = file.info(TENSOR) else {
-        return Err(Error::data(name, "no tensor input_ids; a token file holds one of integers, [n, t]"));
-    };
-    let (shape, dtype) = (info.shape.clone(), info.dtype);
-    let [_, len] = shape[..] else {
-        return Err(Error::data(name, format!("{TENSOR} has shape {shape:?}, expected [n, t]")));
-    };
-    let bytes = file.read(TENSOR)?;
-    let wide: Vec<i64> = match dtype {
-        Dtype::I64 => bytes.as_chunks().0.iter().map(|b| i64::from_le_bytes(*b)).collect(),
-        Dtype::I32 => bytes.as_chunks().0.iter().map(|b| i64::from(i32::from_le_bytes(*b))).collect(),
-        Dtype::U32 => bytes.as_chunks().0.iter().map(|b| i64::from(u32::from_le_bytes(*b))).collect(),
-        Dtype::I16 => bytes.as_chunks().0.iter().map(|b| i64::from(i16::from_le_bytes(*b))).collect(),
-        Dtype::U8 => bytes.iter().map(|b| i64::from(*b)).collect(),
-        _ => {
-            return Err(Error::data(name, format!("{TENSOR} has type {}, expected integers", dtype.name())));
-        }
-    };
-    let ids = wide.iter().enumerate().map(|(i, &v)| {
-        u32::try_from(v).map_err(|_| Error::data(&name, format!("{TENSOR}: {v} at element {i} is no token id")))
-    });
-    Ok(Content::Rows { ids: ids.collect::<Result<_>>()?, len })
 }

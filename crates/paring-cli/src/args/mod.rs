@@ -1,5 +1,6 @@
 //! What was typed → a [`paring::plan::Plan`]. Every option is a field here, with its help.
 
+mod inputs;
 mod recipe;
 
 use std::ffi::OsString;
@@ -11,6 +12,7 @@ use paring::Precision;
 use paring::methods::{METHODS, MethodInfo};
 use paring::plan::Pattern;
 
+pub use inputs::Inputs;
 pub use recipe::{SpqrArgs, quantizing, recipe};
 
 /// Makes language models smaller: prunes and quantizes Hugging Face checkpoints, one block at a time.
@@ -55,19 +57,6 @@ pub enum Command {
     /// Compress one layer from a safetensors file, for experiments
     #[command(after_help = "Example:\n  paring layer layer.safetensors --method gptq --wbits 4 --out made.safetensors")]
     Layer(LayerArgs),
-}
-
-#[derive(Args)]
-pub struct Inputs {
-    /// A Hugging Face folder, a name on the hub (`org/name` or `org/name@revision`), or `demo`
-    #[arg(default_value = "demo", value_parser = clap::builder::NonEmptyStringValueParser::new())]
-    pub model: String,
-    /// Calibration data: a .txt, .jsonl or .safetensors file (`input_ids`), or `demo` [default: demo for the model demo]
-    #[arg(value_parser = clap::builder::NonEmptyStringValueParser::new())]
-    pub dataset: Option<String>,
-    /// Field of a .jsonl line that holds the text
-    #[arg(long, default_value = "text", value_name = "NAME")]
-    pub text_field: String,
 }
 
 #[derive(Args)]
@@ -183,7 +172,7 @@ pub struct Run {
     /// Tokens in a window [default: 2048, never more than the model's positions]
     #[arg(long, value_name = "TOKENS", value_parser = clap::value_parser!(u32).range(2..))]
     pub seqlen: Option<u32>,
-    /// Draw the windows of a text at random, as Python's random does; without it they are taken from its start
+    /// Draw the windows at random, as Python's random does [default: 0 for named sets; files are taken from their start]
     #[arg(long, value_name = "SEED", allow_negative_numbers = true)]
     pub seed: Option<u64>,
     /// Take each fan's statistics after the fans before it were compressed

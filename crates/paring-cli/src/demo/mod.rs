@@ -7,9 +7,8 @@ pub mod language;
 use std::path::Path;
 
 use paring::Result;
-use paring::corpus::{Content, Data, tokenizer_from};
+use paring::corpus::{Data, Tokenizer, tokenizer_from};
 use paring_format::Checkpoint;
-use tokenizers::Tokenizer;
 
 use crate::open::Purpose;
 
@@ -57,5 +56,5 @@ pub fn data(purpose: Purpose) -> Data {
         Purpose::Calibration => CALIBRATION,
         Purpose::Evaluation => EVALUATION,
     };
-    Data { name: NAME.into(), content: Content::Text(language::sample(seed, words).text) }
+    Data::text(NAME, language::sample(seed, words).text)
 }

@@ -5,6 +5,7 @@ const N: usize = 624;
 const M: usize = 397;
 
 /// The generator after `random.seed(seed)`.
+#[derive(Clone)]
 pub(super) struct Random {
     state: [u32; N],
     next: usize,
@@ -63,17 +64,25 @@ impl Random {
 
     /// `random.randint(0, last)`: the top bits of a word, drawn again until they are small enough.
     pub(super) fn up_to(&mut self, last: u32) -> u32 {
-        if last == u32::MAX {
-            return self.word();
-        }
-        let bits = 32 - (last + 1).leading_zeros();
         loop {
-            let drawn = self.word() >> (32 - bits);
-            if drawn <= last {
+            if let Some(drawn) = meaning(self.word(), last) {
                 return drawn;
             }
         }
     }
+
+    /// What each of the next words would mean to `randint(0, last)`, without using them up; `None`: drawn again.
+    pub(super) fn upcoming(&self, last: u32) -> impl Iterator<Item = Option<u32>> {
+        let mut ahead = self.clone();
+        std::iter::repeat_with(move || meaning(ahead.word(), last))
+    }
+}
+
+/// The number up to `last` that is in the top bits of a word.
+fn meaning(word: u32, last: u32) -> Option<u32> {
+    // `last + 1`, which may need 33 bits, is the number of values that Python counts the bits of.
+    let bits = 64 - (u64::from(last) + 1).leading_zeros();
+    Some(if bits > 32 { word } else { word >> (32 - bits) }).filter(|&drawn| drawn <= last)
 }
 
 #[cfg(test)]

@@ -1,0 +1,44 @@
+//! The model and the data of a run.
+
+use std::path::PathBuf;
+
+use clap::{Args, ValueEnum};
+use paring::corpus::named::Protocol;
+
+#[derive(Args)]
+pub struct Inputs {
+    /// A Hugging Face folder, a name on the hub (`org/name` or `org/name@revision`), or `demo`
+    #[arg(default_value = "demo", value_parser = clap::builder::NonEmptyStringValueParser::new())]
+    pub model: String,
+    /// Text: a .txt, .jsonl(.gz|.zst), .json.gz or .parquet file, a .safetensors file of `input_ids`, one of wikitext2 c4
+    /// ptb pajama refinedweb, or `demo` [default: demo for the model demo]
+    #[arg(value_parser = clap::builder::NonEmptyStringValueParser::new())]
+    pub dataset: Option<String>,
+    /// Field of a JSON line, or column of a .parquet file, that holds text, or messages for the model's chat template
+    #[arg(long, default_value = "text", value_name = "NAME")]
+    pub text_field: String,
+    /// Folder with the files of the named sets, laid out as their repositories or flat
+    #[arg(long, value_name = "DIR")]
+    pub data_dir: Option<PathBuf>,
+    /// Whose parts and windows of c4 and ptb are measured on (c4-new and ptb-new mean sparsegpt's)
+    #[arg(long, value_enum, default_value = "gptq", value_name = "CODE")]
+    pub eval_protocol: ProtocolArg,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+pub enum ProtocolArg {
+    /// GPTQ and SpQR: 256 drawn windows of c4, ptb's validation set
+    Gptq,
+    /// SparseGPT and Wanda: the first 256 windows of c4, ptb's test set
+    #[value(alias = "new")]
+    Sparsegpt,
+}
+
+impl From<ProtocolArg> for Protocol {
+    fn from(value: ProtocolArg) -> Self {
+        match value {
+            ProtocolArg::Gptq => Protocol::Gptq,
+            ProtocolArg::Sparsegpt => Protocol::SparseGpt,
+        }
+    }
+}

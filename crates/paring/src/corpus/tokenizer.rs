@@ -1,0 +1,221 @@
+//! A model's tokenizer, with what lies beside it: which token begins a text, and how messages become one.
+
+use std::fs;
+use std::path::Path;
+
+use paring_format::Checkpoint;
+use serde_json::Value;
+use tokenizers::models::bpe::BPE;
+use tokenizers::pre_tokenizers::byte_level::ByteLevel;
+use tokenizers::{AddedToken, Tokenizer as Inner};
+
+use super::chat::Template;
+use super::documents::{Document, Documents};
+use crate::{Error, Result};
+
+/// Text → tokens, as the model was trained to see it.
+pub struct Tokenizer {
+    inner: Inner,
+    /// A token before each text, where the tokenizer's own rules do not put it there.
+    bos: Option<u32>,
+    template: Option<Template>,
+    /// The text of the token that begins a text.
+    bos_text: Option<String>,
+}
+
+/// The tokenizer beside a model: `tokenizer.json`, or the `vocab.json` and `merges.txt` of a byte-level BPE, as OPT has
+/// them. `None` when there is neither. Errors when one of the files is none of its kind.
+pub fn tokenizer(checkpoint: &Checkpoint) -> Result<Option<Tokenizer>> {
+    let Some(dir) = checkpoint.dir() else { return Ok(None) };
+    let path = dir.join("tokenizer.json");
+    let config = dir.join("tokenizer_config.json");
+    let config: Value = match read(&config)? {
+        Some(bytes) => {
+            let bad = |e| Error::data(config.display().to_string(), format!("not JSON: {e}"));
+            serde_json::from_slice(&bytes).map_err(bad)?
+        }
+        None => Value::Null,
+    };
+    let mut tokenizer = match read(&path)? {
+        Some(bytes) => tokenizer_from(&bytes, &path)?,
+        None => match pairs(dir, &config)? {
+            Some(inner) => Tokenizer { inner, bos: None, template: None, bos_text: None },
+            None => return Ok(None),
+        },
+    };
+    tokenizer.configure(&config, dir)?;
+    Ok(Some(tokenizer))
+}
+
+/// A tokenizer from the text of a `tokenizer.json` alone; truncation and padding that it may ask for are switched off.
+/// Errors when `json`, which is `path` in messages, is none.
+pub fn tokenizer_from(json: &[u8], path: &Path) -> Result<Tokenizer> {
+    let bad = |e: tokenizers::Error| not_a_tokenizer(path, &e);
+    let mut inner = Inner::from_bytes(json).map_err(bad)?;
+    inner.with_truncation(None).map_err(bad)?;
+    inner.with_padding(None);
+    Ok(Tokenizer { inner, bos: None, template: None, bos_text: None })
+}
+
+fn not_a_tokenizer(path: &Path, e: &tokenizers::Error) -> Error {
+    Error::data(path.display().to_string(), format!("not a tokenizer: {e}"))
+}
+
+/// The bytes of a file; `None` when there is no such file.
+pub(super) fn read(path: &Path) -> Result<Option<Vec<u8>>> {
+    match fs::read(path) {
+        Ok(bytes) => Ok(Some(bytes)),
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(None),
+        Err(source) => Err(Error::Io { path: path.to_path_buf(), source }),
+    }
+}
+
+/// A special token's text in `tokenizer_config.json`, where it is a string or an object.
+pub(super) fn special<'a>(config: &'a Value, key: &str) -> Option<&'a str> {
+    let value = config.get(key)?;
+    value.as_str().or_else(|| value.get("content")?.as_str())
+}
+
+/// A byte-level BPE of `vocab.json` and `merges.txt`.
+fn pairs(dir: &Path, config: &Value) -> Result<Option<Inner>> {
+    let [vocab, merges] = ["vocab.json", "merges.txt"].map(|name| dir.join(name));
+    if !vocab.exists() || !merges.exists() {
+        return Ok(None);
+    }
+    let names = [&vocab, &merges].map(|path| path.to_string_lossy().into_owned());
+    let [vocab_name, merges_name] = names;
+    let model = BPE::from_file(&vocab_name, &merges_name).build().map_err(|e| not_a_tokenizer(&vocab, &e))?;
+    let mut inner = Inner::new(model);
+    inner.with_pre_tokenizer(Some(ByteLevel::new(false, true, true)));
+    for key in ["bos_token", "eos_token", "unk_token", "pad_token"] {
+        // A token that the vocabulary does not have would get a number that the model does not have.
+        if let Some(text) = special(config, key).filter(|text| inner.token_to_id(text).is_some()) {
+            let added = inner.add_special_tokens([AddedToken::from(text.to_owned(), true)]);
+            added.map_err(|e| not_a_tokenizer(&vocab, &e))?;
+        }
+    }
+    Ok(Some(inner))
+}
+
+impl Tokenizer {
+    fn configure(&mut self, config: &Value, dir: &Path) -> Result<()> {
+        self.bos_text = special(config, "bos_token").map(String::from);
+        self.template = Template::beside(dir, config)?;
+        // The published codes use the slow tokenizers, which heed this whatever tokenizer.json says.
+        if config.get("add_bos_token").and_then(Value::as_bool) == Some(true) {
+            let text = self.bos_text.as_deref();
+            let bos = text.and_then(|text| self.inner.token_to_id(text)).ok_or_else(|| {
+                let file = dir.join("tokenizer_config.json");
+                let text = format!("add_bos_token: bos_token is {text:?}, expected a token of the vocabulary");
+                Error::data(file.display().to_string(), text)
+            })?;
+            let empty = self.ids("tokenizer_config.json", "", true)?;
+            self.bos = (empty.first() != Some(&bos)).then_some(bos);
+        }
+        Ok(())
+    }
+
+    fn ids(&self, source: &str, text: &str, special: bool) -> Result<Vec<u32>> {
+        let encoding = self.inner.encode_fast(text, special);
+        let encoding = encoding.map_err(|e| Error::data(source, format!("the tokenizer failed: {e}")))?;
+        Ok(encoding.get_ids().to_vec())
+    }
+
+    /// The tokens of a text, which came from `source`, with those that the tokenizer puts around every text.
+    pub(super) fn text(&self, source: &str, text: &str) -> Result<Vec<u32>> {
+        let mut ids = self.ids(source, text, true)?;
+        if let Some(bos) = self.bos {
+            ids.insert(0, bos);
+        }
+        Ok(ids)
+    }
+
+    /// The tokens of a document, which has the number `number` in `documents`. Messages go through the chat template; the
+    /// token that begins a text is not put before a template that begins with it.
+    pub(super) fn document(&self, documents: &Documents, number: usize, document: &Document) -> Result<Vec<u32>> {
+        let place = documents.place(number);
+        match document {
+            Document::Text(text) => self.text(&place, text),
+            Document::Chat(messages) => {
+                let Some(template) = &self.template else {
+                    let text = "messages need a chat template: a chat_template.jinja or chat_template.json beside the \
+                        model, or chat_template in its tokenizer_config.json";
+                    return Err(documents.bad(number, text));
+                };
+                let text = template.render(messages).map_err(|reason| documents.bad(number, reason))?;
+                if self.bos_text.as_deref().is_some_and(|bos| !bos.is_empty() && text.starts_with(bos)) {
+                    self.ids(&place, &text, false)
+                } else {
+                    self.text(&place, &text)
+                }
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    const VOCABULARY: &str = r#"{"<s>": 0, "o": 1, "n": 2, "e": 3, "on": 4, "one": 5, "Ġ": 6, "Ġone": 7}"#;
+
+    fn folder(config: &Value, template: Option<&str>) -> (tempfile::TempDir, Tokenizer) {
+        let dir = tempfile::tempdir().unwrap();
+        fs::write(dir.path().join("vocab.json"), VOCABULARY).unwrap();
+        fs::write(dir.path().join("merges.txt"), "#version: 0.2\no n\non e\nĠ one\n").unwrap();
+        if let Some(template) = template {
+            fs::write(dir.path().join("chat_template.jinja"), template).unwrap();
+        }
+        let inner = pairs(dir.path(), config).unwrap().unwrap();
+        let mut tokenizer = Tokenizer { inner, bos: None, template: None, bos_text: None };
+        tokenizer.configure(config, dir.path()).unwrap();
+        (dir, tokenizer)
+    }
+
+    #[test]
+    fn a_byte_level_vocabulary_and_its_first_token() {
+        let (_dir, plain) = folder(&json!({"bos_token": "<s>"}), None);
+        assert_eq!(plain.text("text", "one one<s>e").unwrap(), [5, 7, 0, 3]);
+        let (_dir, opt) = folder(&json!({"bos_token": {"content": "<s>"}, "add_bos_token": true}), None);
+        assert_eq!(opt.text("text", "one one").unwrap(), [0, 5, 7]);
+    }
+
+    #[test]
+    fn a_first_token_that_the_tokenizer_adds_itself_is_not_doubled() {
+        let json = json!({
+            "version": "1.0", "added_tokens": [], "normalizer": null, "pre_tokenizer": {"type": "Whitespace"},
+            "decoder": null, "truncation": null, "padding": null,
+            "post_processor": {"type": "TemplateProcessing",
+                "single": [{"SpecialToken": {"id": "<s>", "type_id": 0}}, {"Sequence": {"id": "A", "type_id": 0}}],
+                "pair": [{"Sequence": {"id": "A", "type_id": 0}}, {"Sequence": {"id": "B", "type_id": 0}}],
+                "special_tokens": {"<s>": {"id": "<s>", "ids": [0], "tokens": ["<s>"]}}},
+            "model": {"type": "WordLevel", "vocab": {"<s>": 0, "one": 1}, "unk_token": "<s>"}});
+        let mut tokenizer = tokenizer_from(json.to_string().as_bytes(), Path::new("tokenizer.json")).unwrap();
+        let dir = tempfile::tempdir().unwrap();
+        tokenizer.configure(&json!({"bos_token": "<s>", "add_bos_token": true}), dir.path()).unwrap();
+        assert_eq!(tokenizer.text("text", "one one").unwrap(), [0, 1, 1]);
+    }
+
+    #[test]
+    fn a_template_that_writes_the_first_token_has_it_once() {
+        let documents = Documents::lines(Path::new("chat.jsonl"));
+        let chat = Document::Chat(vec![json!({"role": "user", "content": "one"})]);
+        let config = json!({"bos_token": "<s>", "add_bos_token": true});
+        let with = "{{ bos_token }}{% for m in messages %}{{ m.content }}{% endfor %}";
+        let without = "{% for m in messages %}{{ m['content'].strip() }}{% endfor %}";
+        for template in [with, without] {
+            let (_dir, tokenizer) = folder(&config, Some(template));
+            assert_eq!(tokenizer.document(&documents, 1, &chat).unwrap(), [0, 5], "{template}");
+        }
+    }
+
+    #[test]
+    fn a_first_token_that_is_none() {
+        let (dir, mut tokenizer) = folder(&Value::Null, None);
+        let error = tokenizer.configure(&json!({"add_bos_token": true, "bos_token": "</s>"}), dir.path()).unwrap_err();
+        let error = error.to_string();
+        assert!(error.contains("tokenizer_config.json: add_bos_token: bos_token is Some(\"</s>\")"), "{error}");
+    }
+}

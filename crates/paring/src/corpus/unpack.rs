@@ -1,0 +1,281 @@
+//! Files of lines, as they are or packed with gzip or Zstandard, read one line at a time.
+
+use std::fs::File;
+use std::io::{self, BufRead, BufReader, Read};
+use std::path::Path;
+
+use flate2::bufread::MultiGzDecoder;
+use ruzstd::decoding::errors::{FrameDecoderError, ReadFrameHeaderError};
+use ruzstd::decoding::{BlockDecodingStrategy, FrameDecoder};
+
+use crate::{Error, Result};
+
+/// Bytes of a line at most. A document of a text collection takes kilobytes; a packed file can hold a line of any size.
+pub(super) const MAX_LINE: usize = 64 << 20;
+/// A packed file may unpack to this many times its size, which text never does, …
+const MAX_RATIO: u64 = 200;
+/// … or to this many bytes, so that tiny files of repeated words can be read.
+const ALWAYS: u64 = 64 << 20;
+
+/// How a file is packed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Packing {
+    None,
+    Gzip,
+    Zstd,
+}
+
+/// What a file of some size may still unpack to.
+pub(super) struct Allowance {
+    left: u64,
+    all: u64,
+}
+
+impl Allowance {
+    pub fn new(size: u64) -> Self {
+        let all = size.saturating_mul(MAX_RATIO).max(ALWAYS);
+        Self { left: all, all }
+    }
+
+    /// Uses up some bytes; an error when there are not so many left.
+    pub fn spend(&mut self, bytes: u64) -> io::Result<()> {
+        self.left = self.left.checked_sub(bytes).ok_or_else(|| {
+            let mib = self.all >> 20;
+            io::Error::other(format!(
+                "it unpacks to more than {mib} MiB, and {MAX_RATIO} times its size, which no text does"
+            ))
+        })?;
+        Ok(())
+    }
+}
+
+/// What a file unpacks to, with an end to how much that may be.
+struct Bounded<R> {
+    inner: R,
+    allowance: Allowance,
+}
+
+impl<R: Read> Read for Bounded<R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let read = self.inner.read(buffer)?;
+        self.allowance.spend(read as u64)?;
+        Ok(read)
+    }
+}
+
+/// Shows each line of a file, without its end, to `see`, with its number from 1, until `see` returns `false`.
+///
+/// Errors when the file cannot be read or unpacked, or has a line of more than 64 MiB.
+pub(super) fn each_line(
+    path: &Path,
+    packing: Packing,
+    see: &mut dyn FnMut(usize, &[u8]) -> Result<bool>,
+) -> Result<()> {
+    let io = |source| Error::Io { path: path.to_path_buf(), source };
+    let file = File::open(path).map_err(io)?;
+    let size = file.metadata().map_err(io)?.len();
+    let file = BufReader::with_capacity(1 << 16, file);
+    let inner: Box<dyn Read> = match packing {
+        Packing::None => Box::new(file),
+        Packing::Gzip => Box::new(MultiGzDecoder::new(file)),
+        Packing::Zstd => Box::new(Zstd::new(file)),
+    };
+    let mut reader = BufReader::with_capacity(1 << 16, Bounded { inner, allowance: Allowance::new(size) });
+    let mut line = Vec::new();
+    for number in 1.. {
+        line.clear();
+        let bad = |reason: String| Error::data(path.display().to_string(), format!("line {number}: {reason}"));
+        // One byte more than a line may have, and its end.
+        let read = (&mut reader).take(MAX_LINE as u64 + 2).read_until(b'\n', &mut line);
+        let read = read.map_err(|e| match packing {
+            Packing::None => Error::Io { path: path.to_path_buf(), source: e },
+            Packing::Gzip => bad(format!("cannot be unpacked as gzip: {e}")),
+            Packing::Zstd => bad(format!("cannot be unpacked as Zstandard: {e}")),
+        })?;
+        if read == 0 {
+            break;
+        }
+        if line.last() == Some(&b'\n') {
+            line.pop();
+        }
+        if line.len() > MAX_LINE {
+            return Err(bad(format!("more than {} MiB long; expected one document a line", MAX_LINE >> 20)));
+        }
+        if !see(number, &line)? {
+            break;
+        }
+    }
+    Ok(())
+}
+
+/// The frames of a Zstandard file, one after the other, with their checksums compared.
+struct Zstd<R> {
+    source: R,
+    decoder: FrameDecoder,
+    /// A frame was begun, and not all of it was given out.
+    inside: bool,
+}
+
+/// The beginning of a frame with a window of 1 KiB.
+const SMALL_FRAME: [u8; 6] = [0x28, 0xb5, 0x2f, 0xfd, 0, 0];
+
+impl<R: BufRead> Zstd<R> {
+    fn new(source: R) -> Self {
+        let mut decoder = FrameDecoder::new();
+        // The decoder checks the window (100 MiB at most) of every frame but its first, so that is one of ours.
+        let begun = decoder.reset(&SMALL_FRAME[..]);
+        debug_assert!(begun.is_ok());
+        Self { source, decoder, inside: false }
+    }
+
+    /// Begins the next frame that holds data; `false` at the end of the file.
+    fn begin(&mut self) -> io::Result<bool> {
+        while !self.source.fill_buf()?.is_empty() {
+            match self.decoder.reset(&mut self.source) {
+                Ok(()) => {
+                    self.inside = true;
+                    return Ok(true);
+                }
+                Err(FrameDecoderError::ReadFrameHeaderError(ReadFrameHeaderError::SkipFrame { length, .. })) => {
+                    let skipped = io::copy(&mut (&mut self.source).take(length.into()), &mut io::sink())?;
+                    if skipped < length.into() {
+                        return Err(io::ErrorKind::UnexpectedEof.into());
+                    }
+                }
+                Err(e) => return Err(io::Error::other(e)),
+            }
+        }
+        Ok(false)
+    }
+}
+
+impl<R: BufRead> Read for Zstd<R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        if buffer.is_empty() {
+            return Ok(0);
+        }
+        loop {
+            if !self.inside && !self.begin()? {
+                return Ok(0);
+            }
+            while self.decoder.can_collect() == 0 && !self.decoder.is_finished() {
+                let some = BlockDecodingStrategy::UptoBlocks(1);
+                self.decoder.decode_blocks(&mut self.source, some).map_err(io::Error::other)?;
+            }
+            let read = self.decoder.read(buffer)?;
+            if read > 0 {
+                return Ok(read);
+            }
+            let stated = self.decoder.get_checksum_from_data();
+            if stated.is_some() && stated != self.decoder.get_calculated_checksum() {
+                return Err(io::Error::other("a frame's checksum does not fit its content"));
+            }
+            self.inside = false;
+        }
+    }
+}
+
+/// All that `packed` unpacks to, which must be `expected` bytes.
+///
+/// Nothing is allocated for what is only announced: the result grows with what there is.
+pub(super) fn whole(packed: &[u8], packing: Packing, expected: usize) -> io::Result<Vec<u8>> {
+    let mut out = Vec::new();
+    let mut reader: Box<dyn Read + '_> = match packing {
+        Packing::None => Box::new(packed),
+        Packing::Gzip => Box::new(MultiGzDecoder::new(packed)),
+        Packing::Zstd => Box::new(Zstd::new(packed)),
+    };
+    reader.by_ref().take(expected as u64 + 1).read_to_end(&mut out)?;
+    if out.len() != expected {
+        let more = if out.len() > expected { "more than that" } else { "less" };
+        return Err(io::Error::other(format!("it should unpack to {expected} bytes, got {more}")));
+    }
+    Ok(out)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write;
+
+    use flate2::Compression;
+    use flate2::write::GzEncoder;
+    use ruzstd::encoding::{CompressionLevel, compress_to_vec};
+
+    use super::*;
+
+    fn lines(bytes: &[u8], packing: Packing) -> Result<Vec<String>> {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("lines");
+        std::fs::write(&path, bytes).unwrap();
+        let mut found = Vec::new();
+        each_line(&path, packing, &mut |number, line| {
+            found.push(format!("{number}:{}", String::from_utf8_lossy(line)));
+            Ok(number < 4)
+        })?;
+        Ok(found)
+    }
+
+    fn gzip(bytes: &[u8]) -> Vec<u8> {
+        let mut encoder = GzEncoder::new(Vec::new(), Compression::default());
+        encoder.write_all(bytes).unwrap();
+        encoder.finish().unwrap()
+    }
+
+    fn zstd(bytes: &[u8]) -> Vec<u8> {
+        compress_to_vec(bytes, CompressionLevel::Fastest)
+    }
+
+    #[test]
+    fn every_packing_has_the_same_lines() {
+        let text = b"one\n\ntwo\r\nthree\nnot asked for\n";
+        let want = ["1:one", "2:", "3:two\r", "4:three"];
+        assert_eq!(lines(text, Packing::None).unwrap(), want);
+        assert_eq!(lines(&gzip(text), Packing::Gzip).unwrap(), want);
+        assert_eq!(lines(&zstd(text), Packing::Zstd).unwrap(), want);
+        assert_eq!(lines(b"no end", Packing::None).unwrap(), ["1:no end"]);
+        assert!(lines(b"", Packing::None).unwrap().is_empty());
+    }
+
+    /// Large packed files are often made of pieces that were packed in parallel.
+    #[test]
+    fn files_in_pieces() {
+        let want = ["1:one", "2:two"];
+        assert_eq!(lines(&[gzip(b"one\nt"), gzip(b"wo\n")].concat(), Packing::Gzip).unwrap(), want);
+        let skipped = [&0x184D_2A50_u32.to_le_bytes()[..], &3u32.to_le_bytes(), b"abc"].concat();
+        let pieces = [skipped.clone(), zstd(b"one\nt"), skipped, zstd(b"wo\n")].concat();
+        assert_eq!(lines(&pieces, Packing::Zstd).unwrap(), want);
+    }
+
+    #[test]
+    fn damage_is_told() {
+        let text: String = (0..4000).map(|i| format!("{} words\n", i * 7919 % 4001)).collect();
+        for (packing, packed) in [(Packing::Gzip, gzip(text.as_bytes())), (Packing::Zstd, zstd(text.as_bytes()))] {
+            let cut = whole(&packed[..packed.len() / 2], packing, text.len());
+            assert!(cut.is_err(), "{packing:?}: cut in half");
+            let mut bent = packed.clone();
+            let last = bent.len() - 6;
+            bent[last] ^= 0x55;
+            assert!(whole(&bent, packing, text.len()).is_err(), "{packing:?}: a changed byte");
+            assert!(whole(&packed, packing, text.len() - 1).is_err(), "{packing:?}: more than it says");
+            assert!(whole(&packed, packing, text.len() + 1).is_err(), "{packing:?}: less than it says");
+            assert_eq!(whole(&packed, packing, text.len()).unwrap(), text.as_bytes());
+        }
+        let error = lines(b"no gzip", Packing::Gzip).unwrap_err().to_string();
+        assert!(error.contains("line 1: cannot be unpacked as gzip"), "{error}");
+        let error = lines(b"no zstd either", Packing::Zstd).unwrap_err().to_string();
+        assert!(error.contains("line 1: cannot be unpacked as Zstandard"), "{error}");
+    }
+
+    #[test]
+    fn bombs() {
+        let long = gzip(&vec![b' '; MAX_LINE + 1]);
+        let error = lines(&long, Packing::Gzip).unwrap_err().to_string();
+        assert!(error.contains("line 1:"), "{error}");
+        let short_lines = gzip(&b"\n\n\n\n".repeat((ALWAYS as usize) / 4 + 1));
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("lines.gz");
+        std::fs::write(&path, short_lines).unwrap();
+        let error = each_line(&path, Packing::Gzip, &mut |_, _| Ok(true)).unwrap_err().to_string();
+        assert!(error.contains("more than 64 MiB, and 200 times its size"), "{error}");
+    }
+}
