@@ -1,0 +1,179 @@
+//! Data sets of every kind through the binary: the same text gives the same result however it is stored, and named sets
+//! are found in a folder or on the hub.
+
+mod support;
+
+use std::fs;
+use std::io::Write;
+
+use flate2::Compression;
+use flate2::write::GzEncoder;
+use ruzstd::encoding::{CompressionLevel, compress_to_vec};
+use serde_json::{Value, json};
+
+use support::hub::{Hub, NOBODY};
+use support::*;
+
+fn gzip(text: &str) -> Vec<u8> {
+    let mut encoder = GzEncoder::new(Vec::new(), Compression::default());
+    encoder.write_all(text.as_bytes()).unwrap();
+    encoder.finish().unwrap()
+}
+
+fn lines(field: &str, texts: &[String]) -> String {
+    texts.iter().map(|text| json!({ field: text }).to_string() + "\n").collect()
+}
+
+/// A model with the tokenizer of two words.
+fn sandbox() -> Sandbox {
+    let sandbox = Sandbox::new();
+    tokenizer(&sandbox);
+    sandbox
+}
+
+/// Forty documents of one to forty words, no two alike.
+fn documents() -> Vec<String> {
+    let word = |document: usize, i: usize| if (document * i + i * i / 3).is_multiple_of(3) { "one" } else { "two" };
+    (0..40).map(|d| (0..=d).map(|i| word(d, i)).collect::<Vec<_>>().join(" ")).collect()
+}
+
+fn fixture(name: &str) -> Vec<u8> {
+    fs::read(golden("data").join(name)).unwrap()
+}
+
+fn eval(sandbox: &Sandbox, arguments: &str) -> Value {
+    sandbox.json(&format!("eval model {arguments} --seqlen 16 --quiet"))
+}
+
+#[test]
+fn every_kind_of_file() {
+    let sandbox = sandbox();
+    let text = lines("text", &documents());
+    sandbox.write("a.jsonl", &text);
+    sandbox.write("a.jsonl.gz", gzip(&text));
+    sandbox.write("a.json.gz", gzip(&text));
+    sandbox.write("a.jsonl.zst", compress_to_vec(text.as_bytes(), CompressionLevel::Fastest));
+    sandbox.write("a.txt", documents().join("\n\n"));
+    let want = eval(&sandbox, "a.jsonl");
+    assert_eq!(want["windows"], 820 / 16);
+    for name in ["a.jsonl.gz", "a.json.gz", "a.jsonl.zst", "a.txt"] {
+        let got = eval(&sandbox, name);
+        assert_eq!((&got["perplexity"], &got["dataset"]), (&want["perplexity"], &name.into()), "{name}");
+    }
+}
+
+/// What pyarrow wrote holds the rows that its script says.
+#[test]
+fn parquet() {
+    let sandbox = sandbox();
+    let row = |i: usize| {
+        if i.is_multiple_of(9) { String::new() } else { format!("row {i} Zwölf 十二 {}", "one two ".repeat(i % 5)) }
+    };
+    sandbox.write("rows.jsonl", lines("text", &(0..40).map(row).collect::<Vec<_>>()));
+    let want = eval(&sandbox, "rows.jsonl");
+    for name in ["snappy", "gzip", "zstd", "second"] {
+        sandbox.write("rows.parquet", fixture(&format!("{name}.parquet")));
+        assert_eq!(eval(&sandbox, "rows.parquet")["perplexity"], want["perplexity"], "{name}");
+    }
+}
+
+/// Rows that torch saved calibrate as the same rows in a safetensors file do, under SpQR's name for them too.
+#[test]
+fn stored_tokens() {
+    let sandbox = Sandbox::new();
+    let ids: Vec<i64> = (0..4).flat_map(|row| (0..32).map(move |i| (7 * row + 11 * i + i * i) % 64)).collect();
+    token_file(&sandbox.path("ids.safetensors"), &[4, 32], &ids);
+    sandbox.write("tokens.pth", fixture("tokens.pth"));
+    fs::create_dir_all(sandbox.path("spqr/data")).unwrap();
+    sandbox.write("spqr/data/red_pajama_n=1024.pth", fixture("tokens.pth"));
+    let made = |data: &str, out: &str| {
+        sandbox.ok(&format!("quantize model {data} --wbits 4 --nsamples 3 --quiet --out {out}"));
+        model_bytes(&sandbox.path(out))
+    };
+    let want = made("ids.safetensors", "one");
+    assert!(want == made("tokens.pth", "two"));
+    assert!(want == made("pajama --data-dir spqr", "three"));
+    assert!(want == made("pajama --data_dir=spqr/data", "four"));
+    assert_eq!(json_file(&sandbox.path("three/paring.json"))["plan"]["dataset"], "pajama");
+}
+
+/// Published sets are drawn with seed 0, and the method says how documents are joined.
+#[test]
+fn named_sets_in_a_folder() {
+    let sandbox = sandbox();
+    let sentences: String = documents().iter().map(|text| format!(" {text} \n")).collect();
+    for part in ["train", "valid", "test"] {
+        sandbox.write(&format!("ptb.{part}.txt"), &sentences);
+    }
+    sandbox.write("c4-train.00000-of-01024.json.gz", gzip(&lines("text", &documents())));
+    sandbox.write("c4-validation.00000-of-00008.json.gz", gzip(&lines("text", &documents())));
+    let made = |arguments: &str, out: &str| {
+        sandbox.ok(&format!("{arguments} --data-dir . --nsamples 6 --seqlen 16 --quiet --out {out}"));
+        (model_bytes(&sandbox.path(out)), json_file(&sandbox.path(out).join("paring.json"))["plan"].clone())
+    };
+    for set in ["ptb", "c4"] {
+        let (drawn, plan) = made(&format!("quantize model {set} --wbits 4"), &format!("{set}-drawn"));
+        let told = ["dataset", "seed", "nsamples", "seqlen"].map(|key| plan[key].clone());
+        assert_eq!(told, [json!(set), json!(0), json!(6), json!(16)]);
+        assert!(drawn == made(&format!("quantize model {set} --wbits 4 --seed 0"), &format!("{set}-zero")).0);
+        assert!(drawn != made(&format!("quantize model {set} --wbits 4 --seed 1"), &format!("{set}-one")).0);
+    }
+    // A space between sentences is no token here, an empty line neither: only the draw of c4 differs, in documents of
+    // exactly one window.
+    made("sparsify model c4 --method wanda --pattern 2:4", "wanda");
+
+    let first = eval(&sandbox, "c4 --data-dir .");
+    assert_eq!((&first["dataset"], &first["windows"]), (&"c4".into(), &256.into()));
+    let limited = eval(&sandbox, "c4 --data-dir . --limit 5");
+    assert_eq!(limited["windows"], 5);
+    // Here all documents are fewer tokens than 256 windows.
+    let second = eval(&sandbox, "c4 --data-dir . --eval-protocol sparsegpt");
+    assert_eq!((&second["dataset"], &second["windows"]), (&"c4-new".into(), &(820 / 16).into()));
+    for same in ["c4 --eval_protocol new", "c4-new", "c4_new"] {
+        assert_eq!(eval(&sandbox, &format!("{same} --data-dir ."))["perplexity"], second["perplexity"], "{same}");
+    }
+    assert_eq!(eval(&sandbox, "ptb-new --data-dir .")["perplexity"], second["perplexity"], "the same text");
+}
+
+/// Sets are fetched once, whatever asks for them, and then found without the hub.
+#[test]
+fn named_sets_on_the_hub() {
+    let (sandbox, hub) = (sandbox(), Hub::start());
+    let text = |name: &str| vec![(format!("wikitext-2-raw-v1/{name}-00000-of-00001.parquet"), fixture("zstd.parquet"))];
+    hub.publish("datasets/Salesforce/wikitext", "main", &[text("train"), text("test")].concat());
+    let address = hub.address();
+    let arguments = "quantize model wikitext2 --wbits 4 --nsamples 4 --seqlen 16 --eval wikitext2 --quiet --json";
+    let online = sandbox.run_with(&format!("{arguments} --out first"), &[("HF_ENDPOINT", &address)]);
+    assert_eq!(online.code, Some(0), "{}", online.stderr);
+    let offline = [("HF_ENDPOINT", NOBODY), ("HF_HUB_OFFLINE", "1")];
+    let again = sandbox.run_with(&format!("{arguments} --out second"), &offline);
+    assert_eq!(again.code, Some(0), "{}", again.stderr);
+    assert!(model_bytes(&sandbox.path("first")) == model_bytes(&sandbox.path("second")));
+    assert_eq!(online.json()["perplexity"], again.json()["perplexity"]);
+    let missing = sandbox.run_with("eval model ptb --quiet", &offline);
+    sandbox.refuses(&missing, 1, &["ptb-text-only/ptb_text_only", "HF_HUB_OFFLINE"]).unwrap();
+}
+
+/// Each conversation goes through the template, and the first token is there once.
+#[test]
+fn messages_go_through_the_chat_template() {
+    let sandbox = sandbox();
+    let template = "{{ bos_token }} {% for m in messages %}{{ 'two' if m.role == 'user' else 'one' }} {{ m.content }}\
+        \n{% endfor %}";
+    let config = json!({"bos_token": "one", "add_bos_token": true, "chat_template": template});
+    sandbox.write("model/tokenizer_config.json", config.to_string());
+    let turns = |text: &String| json!([{"role": "user", "content": text}, {"role": "assistant", "content": "two one"}]);
+    let chats: String = documents().iter().map(|text| json!({"messages": turns(text)}).to_string() + "\n").collect();
+    sandbox.write("chat.jsonl", &chats);
+    let got = eval(&sandbox, "chat.jsonl --text-field messages");
+    // The same as tokens: each conversation begins with one more "one", which the template writes.
+    let mut ids = Vec::new();
+    for text in documents() {
+        let words = format!("two {text} one two one");
+        ids.push(1);
+        ids.extend(words.split(' ').map(|word| if word == "one" { 1i64 } else { 2 }));
+    }
+    token_file(&sandbox.path("ids.safetensors"), &[1, ids.len()], &ids);
+    let want = eval(&sandbox, "ids.safetensors");
+    assert_eq!((&got["perplexity"], &got["windows"]), (&want["perplexity"], &want["windows"]));
+}
