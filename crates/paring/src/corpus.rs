@@ -259,7 +259,7 @@ impl Data {
 
     fn first_rows(&self, ids: &[u32], len: usize, nsamples: Option<usize>, seqlen: usize) -> Result<Windows> {
         let seqlen = seqlen.min(len);
-        let rows = if len == 0 { 0 } else { ids.len() / len };
+        let rows = ids.len().checked_div(len).unwrap_or(0);
         if let Some(wanted) = nsamples.filter(|&n| n > rows) {
             return Err(Error::data(&self.name, format!("{rows} rows of tokens; --nsamples asks for {wanted}")));
         }
