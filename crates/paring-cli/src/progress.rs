@@ -124,7 +124,7 @@ impl Downloads {
     /// Says nothing at all if `quiet`.
     pub fn new(quiet: bool) -> Self {
         let terminal = std::io::stderr().is_terminal();
-        let template = "{msg} {bar:30} {bytes}/{total_bytes}  {bytes_per_sec}, {eta} left";
+        let template = "{msg} {wide_bar} {bytes}/{total_bytes}  {bytes_per_sec}, {eta} left";
         Self { bar: (terminal && !quiet).then(|| bar(template)), quiet, last: Instant::now() }
     }
 }
