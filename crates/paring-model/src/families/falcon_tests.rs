@@ -1,15 +1,12 @@
 //! Falcons of every kind against transformers, and configs that lie.
 
-use std::sync::Arc;
-
-use paring_format::Checkpoint;
 use serde_json::{Map, Value, json};
 
 use super::bad_tests::{check_words, error_of, with_config};
 use super::fixture_tests::check;
 use super::opt_tests::{IDS, rewritten};
 use super::tests::{distance, flat, folder, golden, hidden, stored, stored_ids};
-use crate::{Error, Precision, open};
+use crate::Error;
 
 #[test]
 fn multi_query_with_a_shared_norm() {
@@ -52,8 +49,7 @@ fn alibi_is_added_as_often_as_the_reference_does() {
         (json!({"transformers_version": "4.27.4", "attn_implementation": "eager"}), false),
         (json!({"transformers_version": null}), false),
     ] {
-        let copy = with_config("falcon_rw", &changes);
-        let model = open(Arc::new(Checkpoint::open(copy.path()).unwrap()), Precision::F32).unwrap();
+        let model = with_config("falcon_rw", &changes).unwrap_or_else(|error| panic!("{error}"));
         let logits = flat(&model.logits(&hidden(&*model, &ids, 1)).unwrap());
         assert_eq!(distance(&logits, &eager) < 1e-4, twice, "{changes}");
         assert_eq!(distance(&logits[4 * 64..][..once.len()], &once) < 1e-4, !twice, "{changes}");

@@ -1,31 +1,14 @@
 //! OPT's own ways to be stored, and configs that lie.
 
-use std::sync::Arc;
-
-use paring_format::{Checkpoint, Tensor, Writer};
+use paring_format::{Checkpoint, Tensor};
 use serde_json::{Value, json};
 
 use super::bad_tests::{check_words, error_of};
-use super::tests::{distance, flat, folder, golden, hidden};
-use crate::{Precision, open};
+use super::tests::{changed, distance, flat, folder, golden, hidden};
 
-/// The model `name`, changed and written to a folder, which is opened: logits of a few tokens, and the names it calls its
-/// own outside the blocks.
+/// Of a changed model: logits of a few tokens, and the names it calls its own outside the blocks.
 pub fn rewritten(name: &str, change: impl FnOnce(&mut Value, &mut Vec<Tensor>)) -> (Vec<f32>, Vec<String>) {
-    let original = Checkpoint::open(&folder(name)).unwrap();
-    let tensor = |name: &str| {
-        let info = original.info(name).unwrap();
-        let (dtype, shape) = (info.dtype, info.shape.clone());
-        Tensor { name: name.to_string(), dtype, shape, bytes: original.read(name).unwrap() }
-    };
-    let mut tensors: Vec<Tensor> = original.names().map(tensor).collect();
-    let mut config = original.config().clone();
-    change(&mut config, &mut tensors);
-    let dir = tempfile::tempdir().unwrap();
-    let mut writer = Writer::create(dir.path(), 1, false).unwrap();
-    writer.shard(0, tensors).unwrap();
-    writer.finish(&config, &[]).unwrap();
-    let model = open(Arc::new(Checkpoint::open(dir.path()).unwrap()), Precision::F32).unwrap();
+    let model = changed(name, change).unwrap_or_else(|error| panic!("{error}"));
     (flat(&model.logits(&hidden(&*model, &IDS, 1)).unwrap()), model.outer_names())
 }
 

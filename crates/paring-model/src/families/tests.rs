@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use candle_core::Tensor;
 use paring_format::Checkpoint;
+use paring_format::writer::{self, write_file};
 use safetensors::SafeTensors;
 use serde_json::Value;
 
@@ -21,6 +22,30 @@ pub fn folder(name: &str) -> PathBuf {
 /// Opens a golden model.
 pub fn golden(name: &str) -> Box<dyn Decoder> {
     open(Arc::new(Checkpoint::open(&folder(name)).unwrap()), Precision::F32).unwrap()
+}
+
+/// Opens a copy of the golden model `name` with another config and other tensors. Errors come without the folder's name.
+pub fn changed(
+    name: &str,
+    change: impl FnOnce(&mut Value, &mut Vec<writer::Tensor>),
+) -> std::result::Result<Box<dyn Decoder>, String> {
+    let original = Checkpoint::open(&folder(name)).unwrap();
+    let tensor = |name: &str| {
+        let info = original.info(name).unwrap();
+        let (dtype, shape) = (info.dtype, info.shape.clone());
+        writer::Tensor { name: name.to_string(), dtype, shape, bytes: original.read(name).unwrap() }
+    };
+    let (mut config, mut tensors) = (original.config().clone(), original.names().map(tensor).collect());
+    change(&mut config, &mut tensors);
+    let dir = tempfile::tempdir().unwrap();
+    std::fs::write(dir.path().join("config.json"), config.to_string()).unwrap();
+    write_file(&dir.path().join("model.safetensors"), tensors).unwrap();
+    let checkpoint = Checkpoint::open(dir.path()).map_err(|error| error.to_string());
+    let opened = checkpoint.and_then(|c| open(Arc::new(c), Precision::F32).map_err(|error| error.to_string()));
+    opened.map_err(|text| {
+        assert!(!text.contains('\n'), "{text}");
+        text.replace(&format!("{}/", dir.path().display()), "")
+    })
 }
 
 /// The little-endian elements of a tensor in a golden file.
