@@ -1,7 +1,11 @@
-//! Data that cannot be used: text, token files, and the files of `paring layer`.
+//! Data that cannot be used: text, token files, documents, messages, named sets.
 
 mod support;
 
+use std::io::Write;
+
+use flate2::Compression;
+use flate2::write::GzEncoder;
 use paring_format::Dtype;
 use paring_format::writer::{Tensor, write_file};
 
@@ -143,10 +147,228 @@ fn json_lines() {
                     tokenizer(s);
                     s.write("text.jsonl", "{\"text\": 1}\n");
                 },
-                &["text.jsonl", "line 1", "\"text\""],
+                &["text.jsonl", "line 1", "field \"text\" holds a number, expected text or a list of messages"],
+            ),
+            (
+                "a null",
+                |s| with_tokenizer(s, "text.jsonl", "{\"text\": \"one\"}\n{\"text\": null}\n"),
+                &["text.jsonl: line 2: field \"text\" holds null, expected text"],
+            ),
+            (
+                "a line that is no object",
+                |s| with_tokenizer(s, "text.jsonl", "[\"one\"]\n"),
+                &["text.jsonl: line 1: a list, expected an object"],
+            ),
+            (
+                "not UTF-8",
+                |s| with_tokenizer(s, "text.jsonl", b"\n{\"text\": \"\xff\"}\n"),
+                &["text.jsonl: line 2: not UTF-8: invalid utf-8 sequence of 1 bytes from index 10"],
             ),
         ],
     );
+}
+
+fn with_tokenizer(sandbox: &Sandbox, name: &str, content: impl AsRef<[u8]>) {
+    tokenizer(sandbox);
+    sandbox.write(name, content);
+}
+
+fn gzip(bytes: &[u8]) -> Vec<u8> {
+    let mut encoder = GzEncoder::new(Vec::new(), Compression::fast());
+    encoder.write_all(bytes).unwrap();
+    encoder.finish().unwrap()
+}
+
+#[test]
+fn packed_lines() {
+    check(
+        "text.jsonl.gz",
+        "--seqlen 32",
+        &[
+            ("no file", |s| tokenizer(s), &["text.jsonl.gz", "No such file"]),
+            (
+                "no gzip",
+                |s| with_tokenizer(s, "text.jsonl.gz", "{\"text\": \"one\"}\n"),
+                &["text.jsonl.gz: line 1: cannot be unpacked as gzip"],
+            ),
+            (
+                "cut off",
+                |s| {
+                    let packed = gzip(&b"{\"text\": \"one two\"}\n".repeat(9));
+                    with_tokenizer(s, "text.jsonl.gz", &packed[..packed.len() - 9]);
+                },
+                &["text.jsonl.gz: line ", "cannot be unpacked as gzip"],
+            ),
+            (
+                "not UTF-8",
+                |s| with_tokenizer(s, "text.jsonl.gz", gzip(b"{\"text\": \"one\"}\n{\"text\": \"\xff\"}\n")),
+                &["text.jsonl.gz: line 2: not UTF-8"],
+            ),
+            (
+                "a bomb of one line",
+                |s| with_tokenizer(s, "text.jsonl.gz", gzip(&vec![b' '; (64 << 20) + 1])),
+                &["text.jsonl.gz: line 1: ", "64 MiB"],
+            ),
+            (
+                "a bomb of empty lines",
+                |s| with_tokenizer(s, "text.jsonl.gz", gzip(&vec![b'\n'; (64 << 20) + 1])),
+                &["text.jsonl.gz: line ", "more than 64 MiB, and 200 times its size"],
+            ),
+        ],
+    );
+    check(
+        "text.jsonl.zst",
+        "--seqlen 32",
+        &[(
+            "no Zstandard",
+            |s| with_tokenizer(s, "text.jsonl.zst", "{\"text\": \"one\"}\n"),
+            &["text.jsonl.zst: line 1: cannot be unpacked as Zstandard"],
+        )],
+    );
+}
+
+#[test]
+fn parquet() {
+    fn fixture(sandbox: &Sandbox, name: &str) {
+        with_tokenizer(sandbox, "rows.parquet", std::fs::read(golden("data").join(name)).unwrap());
+    }
+    check(
+        "rows.parquet",
+        "--seqlen 32",
+        &[
+            (
+                "no Parquet",
+                |s| with_tokenizer(s, "rows.parquet", "one two one two"),
+                &["rows.parquet: not a Parquet file that can be read: it does not begin and end with PAR1"],
+            ),
+            (
+                "cut off",
+                |s| {
+                    let whole = std::fs::read(golden("data/snappy.parquet")).unwrap();
+                    with_tokenizer(s, "rows.parquet", &whole[..1000]);
+                },
+                &["rows.parquet: not a Parquet file", "cut off?"],
+            ),
+            (
+                "nulls",
+                |s| fixture(s, "nulls.parquet"),
+                &["rows.parquet: row 2: column \"text\" is null, expected text"],
+            ),
+            (
+                "no such column",
+                |s| fixture(s, "chat.parquet"),
+                &["rows.parquet: no column \"text\"; it has id, messages: name another with --text-field"],
+            ),
+            ("nested", |s| fixture(s, "lists.parquet"), &["rows.parquet: column \"text\" is nested, expected text"]),
+            ("another encoding", |s| fixture(s, "delta.parquet"), &["rows.parquet: row 1", "DELTA_BYTE_ARRAY"]),
+            ("another packing", |s| fixture(s, "lz4.parquet"), &["rows.parquet", "LZ4, expected Snappy, gzip"]),
+        ],
+    );
+    check(
+        "rows.parquet",
+        "--seqlen 32 --text-field id",
+        &[("numbers", |s| fixture(s, "plain.parquet"), &["rows.parquet: column \"id\" holds integers, expected text"])],
+    );
+}
+
+#[test]
+fn messages() {
+    fn chat(sandbox: &Sandbox, template: &str) {
+        let line = r#"{"messages": [{"role": "user", "content": "one"}]}"#;
+        with_tokenizer(sandbox, "chat.jsonl", line);
+        sandbox.write("model/chat_template.jinja", template);
+    }
+    check(
+        "chat.jsonl",
+        "--seqlen 32 --text-field messages",
+        &[
+            (
+                "no template",
+                |s| with_tokenizer(s, "chat.jsonl", r#"{"messages": [{"role": "user", "content": "one"}]}"#),
+                &["chat.jsonl: line 1: messages need a chat template"],
+            ),
+            (
+                "a template that raises",
+                |s| chat(s, "{{ raise_exception('no\nsystem message') }}"),
+                &["chat.jsonl: line 1: the chat template of ", "chat_template.jinja", "no system message"],
+            ),
+            (
+                "a template without an end",
+                |s| chat(s, "{% for i in range(99999) %}{% for j in range(99999) %}{% endfor %}{% endfor %}"),
+                &["chat.jsonl: line 1: ", "does not come to an end in 2000000 steps"],
+            ),
+            ("a template that is none", |s| chat(s, "{% for %}"), &["chat.jsonl: line 1: ", "syntax error"]),
+            (
+                "a template of bytes",
+                |s| {
+                    chat(s, "");
+                    s.write("model/chat_template.jinja", b"\xff");
+                },
+                &["chat_template.jinja: not UTF-8"],
+            ),
+            (
+                "a message without content",
+                |s| with_tokenizer(s, "chat.jsonl", r#"{"messages": [{"role": "user", "content": null}]}"#),
+                &["chat.jsonl: line 1: field \"messages\": message 1 has no text in \"content\""],
+            ),
+            (
+                "no messages",
+                |s| with_tokenizer(s, "chat.jsonl", r#"{"messages": []}"#),
+                &["chat.jsonl: line 1: field \"messages\" is an empty list, expected messages"],
+            ),
+            (
+                "a first token that is none",
+                |s| {
+                    chat(s, "");
+                    s.write("model/tokenizer_config.json", r#"{"add_bos_token": true, "bos_token": "<s>"}"#);
+                },
+                &["tokenizer_config.json: add_bos_token", "<s>", "expected a token of the vocabulary"],
+            ),
+        ],
+    );
+}
+
+#[test]
+fn named_sets() {
+    check(
+        "c4",
+        "--seqlen 32 --data-dir .",
+        &[
+            ("no such file", |s| tokenizer(s), &["c4: --data-dir . has none of en/c4-", ".json.gz"]),
+            (
+                "short documents",
+                |s| {
+                    let lines = gzip(&b"{\"text\": \"one two one\"}\n".repeat(7));
+                    with_tokenizer(s, "c4-train.00000-of-01024.json.gz", &lines);
+                    s.write("c4-validation.00000-of-00008.json.gz", &lines);
+                },
+                &["c4: the 7 of its 7 documents", "at most 3 tokens, expected 32 for a window of 32", "--seqlen"],
+            ),
+            (
+                "nothing in it",
+                |s| {
+                    with_tokenizer(s, "c4-train.00000-of-01024.json.gz", gzip(b"\n\n"));
+                    s.write("c4-validation.00000-of-00008.json.gz", gzip(b""));
+                },
+                &["c4: no documents in it"],
+            ),
+        ],
+    );
+    let sandbox = Sandbox::new();
+    tokenizer(&sandbox);
+    sandbox.write("red_pajama_n=1024.pth", "no pickle");
+    for (arguments, words) in [
+        ("eval model pajama --data-dir .", &["pajama: stored tokens to calibrate on; expected one of wikitext2"][..]),
+        ("quantize model pajama --wbits 4 --out out", &["pajama: ", "data/red_pajama_n=1024.pth", "--data-dir"]),
+        ("quantize model pajama --wbits 4 --data-dir . --out out", &["red_pajama_n=1024.pth"]),
+        ("quantize model refinedweb --wbits 4 --data-dir . --out out", &["refinedweb: ", "refined_web_n=128.pth"]),
+        (
+            "eval model wikitext2 --data-dir nowhere",
+            &["wikitext2: --data-dir nowhere has none of wikitext-2-raw-v1/test"],
+        ),
+    ] {
+        sandbox.refused(&format!("{arguments} --quiet"), 1, words).unwrap();
+    }
 }
 
 #[test]
@@ -172,50 +394,4 @@ fn too_little_data() {
     }
     assert!(wrong.is_empty(), "{}", wrong.join("\n\n"));
     assert!(!sandbox.path("out").exists());
-}
-
-#[test]
-fn layer_files() {
-    let sandbox = Sandbox::empty();
-    let w = |rows: usize, cols: usize| f32_tensor("weight", &[rows, cols], &vec![0.5; rows * cols]);
-    let x = |shape: &[usize]| f32_tensor("activations", shape, &vec![1.0; shape.iter().product()]);
-    let eye: Vec<f32> = (0..64).map(|i| if i % 9 == 0 { 1.0 } else { 0.0 }).collect();
-    let h = || f32_tensor("hessian", &[8, 8], &eye);
-    let mut bad_weight = w(4, 8);
-    bad_weight.bytes[40..44].copy_from_slice(&f32::NAN.to_le_bytes());
-    let mut bad_input = x(&[6, 8]);
-    bad_input.bytes[..4].copy_from_slice(&f32::INFINITY.to_le_bytes());
-    let negative = f32_tensor("hessian", &[8, 8], &eye.iter().map(|v| -v).collect::<Vec<_>>());
-    let counted = Tensor { dtype: Dtype::I32, ..w(4, 8) };
-    let gptq = "--method gptq --wbits 4";
-    let cases: [(&str, Vec<Tensor>, &str, &[&str]); 15] = [
-        ("no weight", vec![h()], gptq, &["in.safetensors", "no tensor weight"]),
-        ("a vector", vec![f32_tensor("weight", &[8], &[1.0; 8]), h()], gptq, &["weight has shape [8]", "[R, C]"]),
-        ("an empty weight", vec![f32_tensor("weight", &[0, 8], &[]), h()], gptq, &["[0, 8]"]),
-        ("integers", vec![counted, h()], gptq, &["in.safetensors: weight: type I32"]),
-        ("a NaN", vec![bad_weight, h()], gptq, &["in.safetensors: weight: NaN at row 1, column 2"]),
-        ("no inputs", vec![w(4, 8)], gptq, &["in.safetensors", "gptq needs activations or a hessian"]),
-        ("inputs of others", vec![w(4, 8), x(&[6, 7])], gptq, &["in.safetensors", "[6, 7]", "[n, t, 8]"]),
-        ("flat inputs", vec![w(4, 8), x(&[48])], gptq, &["[48]", "[n, t, 8]"]),
-        ("no tokens", vec![w(4, 8), x(&[0, 8])], gptq, &["in.safetensors", "no tokens"]),
-        ("infinite inputs", vec![w(4, 8), bad_input], gptq, &["in.safetensors: activations: inf at row 0, column 0"]),
-        ("a narrow hessian", vec![w(4, 9), h()], gptq, &["in.safetensors: hessian: shape [8, 8], expected [9, 9]"]),
-        ("a negative hessian", vec![w(4, 8), negative], gptq, &["not positive definite", "--percdamp"]),
-        ("groups", vec![w(4, 8), h()], "--method gptq --wbits 4 --groupsize 3", &["8 columns", "--groupsize 3"]),
-        ("patterns", vec![w(4, 9)], "--method magnitude --pattern 2:4", &["9 columns", "--pattern 2:4"]),
-        ("sequences", vec![w(4, 8), x(&[6, 8])], "--method gptq --wbits 4 --sequences 4", &["6", "--sequences 4"]),
-    ];
-    let mut wrong = Vec::new();
-    for (what, tensors, options, words) in cases {
-        write_file(&sandbox.path("in.safetensors"), tensors).unwrap();
-        wrong.extend(sandbox.refused(&format!("layer in.safetensors --out made {options}"), 1, words).err());
-        assert!(!sandbox.path("made").exists(), "{what}: a file was written");
-    }
-    assert!(wrong.is_empty(), "{}", wrong.join("\n\n"));
-    for (arguments, words) in [
-        ("layer gone.safetensors --out made", &["gone.safetensors", "No such file"][..]),
-        ("layer in.safetensors --out nowhere/made", &["nowhere/made", "No such file"]),
-    ] {
-        sandbox.refused(&format!("{arguments} {gptq}"), 1, words).unwrap();
-    }
 }
