@@ -158,6 +158,7 @@ fn pickled_models_make_the_same_outputs() {
         assert!(run("bin") == wanted, "model {i}, one file");
         assert_eq!(sandbox.perplexity("model"), perplexity);
         let inspected = sandbox.json("inspect model");
+        sandbox.ok("verify model");
         assert_eq!(inspected["bytes"], fs::metadata(sandbox.path(PICKLE)).unwrap().len(), "{inspected}");
 
         let (mut turned, mut parts) = (model.clone(), views(&model.tensors));
@@ -170,6 +171,7 @@ fn pickled_models_make_the_same_outputs() {
         sandbox.write("model/model.safetensors", "");
         shards(&sandbox, model, |_| {});
         assert!(run("shards") == wanted, "model {i}, shards");
+        sandbox.ok("verify model");
     }
 }
 

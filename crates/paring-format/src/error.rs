@@ -22,7 +22,7 @@ pub enum Error {
     Io { path: PathBuf, source: io::Error },
 
     /// A checkpoint is a folder; this is something else, or nothing.
-    #[error("{}: not a folder; a checkpoint is a folder with config.json and safetensors files", path.display())]
+    #[error("{}: not a folder; a checkpoint is a folder with config.json and weights", path.display())]
     #[allow(missing_docs)]
     NotAFolder { path: PathBuf },
 

@@ -1,6 +1,7 @@
 //! Checkpoints and compressed-tensors layouts: bytes only, no tensor library, no devices, no algorithms.
 //!
 //! * [`checkpoint`]: open a folder (or a model built into the program), name → bytes.
+//! * [`pickle`]: the files of `torch.save`, as checkpoints and as token ids.
 //! * [`writer`]: shards out, index and config last.
 //! * [`compressed`]: the type [`Compressed`], what methods make and layouts store.
 //! * [`spqr`]: the numbers of an SpQR matrix.

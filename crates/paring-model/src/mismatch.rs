@@ -104,7 +104,7 @@ impl fmt::Display for Mismatch {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let hints = self.hints.iter().take(NAMED).cloned().collect::<Vec<_>>().join(" and that ");
         let hint = format!("; check that all files are there and that {hints}");
-        let lost = "; the output would lose them: check the architecture and the sizes in the config";
+        let lost = "; nothing would use or copy them: check the architecture and the sizes in the config";
         let kinds = [
             self.missing.describe("missing", &hint),
             self.misshapen.describe("of another shape", ""),

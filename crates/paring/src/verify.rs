@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::sync::Arc;
 
-use paring_format::checkpoint::{CONFIG, INDEX, SINGLE};
+use paring_format::checkpoint::CONFIG;
 use paring_format::layouts::{self, PART_NAMES};
 use paring_format::writer::REPORT;
 use paring_format::{Checkpoint, Compressed};
@@ -170,8 +170,7 @@ fn read_json(path: &Path) -> Result<Value> {
 /// Errors when a shard holds a tensor that the index doesn't list: programs that go by the index don't see it. That
 /// what is listed is there was checked when the checkpoint was opened.
 fn check_index(checkpoint: &Checkpoint) -> Result<()> {
-    let Some(dir) = checkpoint.dir().filter(|dir| !dir.join(SINGLE).is_file()) else { return Ok(()) };
-    let path = dir.join(INDEX);
+    let Some(path) = checkpoint.index_path() else { return Ok(()) };
     let index = read_json(&path)?;
     let listed = |name: &str| index.get("weight_map").is_some_and(|map| map.get(name).is_some());
     match checkpoint.names().find(|name| !listed(name)) {

@@ -42,6 +42,8 @@ pub struct Checkpoint {
     config: Value,
     /// Absent when the configuration holds one that cannot be read; the error then comes with the first question.
     quant: Option<Option<QuantConfig>>,
+    /// File name of the list of shards, if there is one.
+    index: Option<&'static str>,
     shards: Vec<Shard>,
     tensors: BTreeMap<String, TensorInfo>,
 }
@@ -102,7 +104,8 @@ impl Checkpoint {
     }
 
     /// Adds the shards that an index lists.
-    fn add_listed(&mut self, dir: &Path, index: &str, kind: Kind) -> Result<()> {
+    fn add_listed(&mut self, dir: &Path, index: &'static str, kind: Kind) -> Result<()> {
+        self.index = Some(index);
         let index_path = dir.join(index);
         let weight_map = read_index(&index_path)?;
         let mut files: Vec<&String> = weight_map.values().collect();
@@ -143,7 +146,8 @@ impl Checkpoint {
     }
 
     fn empty(origin: Origin, config: Value) -> Result<Checkpoint> {
-        let mut checkpoint = Checkpoint { origin, config, quant: None, shards: Vec::new(), tensors: BTreeMap::new() };
+        let mut checkpoint =
+            Checkpoint { origin, config, quant: None, index: None, shards: Vec::new(), tensors: BTreeMap::new() };
         if !checkpoint.config.is_object() {
             return Err(Error::BadJson { path: checkpoint.config_path(), reason: "not a JSON object".into() });
         }
@@ -189,6 +193,11 @@ impl Checkpoint {
             Origin::Folder(dir) => Some(dir),
             Origin::BuiltIn(_) => None,
         }
+    }
+
+    /// The list of shards that the checkpoint was opened by; `None` when it is one file or built in.
+    pub fn index_path(&self) -> Option<PathBuf> {
+        self.dir().zip(self.index).map(|(dir, index)| dir.join(index))
     }
 
     /// The folder or the name of the built-in model, for people.

@@ -134,7 +134,7 @@ fn configs_that_do_not_fit_the_weights() {
         "config.json: config and tensors do not match: 9 that the model does not have \
          (model.layers.1.input_layernorm.weight in model.safetensors; model.layers.1.mlp.down_proj.weight in \
          model.safetensors; model.layers.1.mlp.gate_proj.weight in model.safetensors; \
-         model.layers.1.mlp.up_proj.weight in model.safetensors; 5 more; the output would lose them: check the \
+         model.layers.1.mlp.up_proj.weight in model.safetensors; 5 more; nothing would use or copy them: check the \
          architecture and the sizes in the config)",
     );
     let untied = "config.json: the checkpoint has no tensor lm_head; check that all its files are there and that \

@@ -68,8 +68,10 @@ fn safetensors_are_preferred() {
     put("sharded/pytorch_model.bin.index.json", PICKLE_INDEX);
     let file = |name: &str| Checkpoint::open(dir.path()).unwrap().info(name).unwrap().file.clone();
     assert_eq!(file("ids"), "pytorch_model-00002-of-00002.bin");
+    let index = || Checkpoint::open(dir.path()).unwrap().index_path();
+    assert_eq!(index(), Some(dir.path().join(PICKLE_INDEX)));
     put("plain.bin", PICKLE);
-    assert_eq!(file("ids"), PICKLE);
+    assert_eq!((file("ids"), index()), (PICKLE.to_string(), None));
     put("expected.safetensors", SINGLE);
     assert_eq!(file("ids"), SINGLE);
 }
