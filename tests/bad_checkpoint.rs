@@ -1,5 +1,5 @@
-//! Checkpoints as `torch.save` wrote them: the same model as in safetensors, and every way in which one can be broken or
-//! hostile, each refused in one line.
+//! Checkpoints as `torch.save` wrote them: the same model as in safetensors, and every way in which one can be broken
+//! or hostile, each refused in one line.
 
 mod support;
 

@@ -1,5 +1,7 @@
 //! Helpers of the tests of this crate.
 
+#[cfg(target_os = "linux")]
+use crate::Checkpoint;
 use crate::{Compressed, Dtype, Grid, Outliers, Spqr, Statistic, Values};
 
 /// A small generator (splitmix64): tests need numbers that look random and never change.
@@ -157,4 +159,19 @@ impl Kind {
             ordered: true,
         }
     }
+}
+
+/// Kilobytes of mapped files that stay in memory after each tensor was read.
+#[cfg(target_os = "linux")]
+pub fn kept_pages(checkpoint: &Checkpoint) -> usize {
+    let resident = || {
+        let status = std::fs::read_to_string("/proc/self/status").unwrap();
+        let line = status.lines().find(|line| line.starts_with("RssFile:")).unwrap();
+        line.split_whitespace().nth(1).unwrap().parse::<usize>().unwrap()
+    };
+    let before = resident();
+    for name in checkpoint.names() {
+        assert_eq!(checkpoint.read(name).unwrap().len(), checkpoint.info(name).unwrap().bytes());
+    }
+    resident().saturating_sub(before)
 }

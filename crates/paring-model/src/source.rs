@@ -11,8 +11,8 @@ use crate::{Dense, Error, Linear, LinearInfo, Mismatch, Result};
 
 /// Tensors by name, each checked against what the config implies before it is used.
 ///
-/// A family first expects every tensor that the model uses, then calls [`Source::complete`], then reads. What is missing
-/// or misshapen is gathered meanwhile, so that one error names all of it, and what nobody expected.
+/// A family first expects every tensor that the model uses, then calls [`Source::complete`], then reads. What is
+/// missing or misshapen is gathered meanwhile, so that one error names all of it, and what nobody expected.
 pub struct Source {
     checkpoint: Arc<Checkpoint>,
     prefix: &'static str,

@@ -77,8 +77,8 @@ impl TensorInfo {
 impl Checkpoint {
     /// Opens the checkpoint in a folder, and checks the headers of all its shards.
     ///
-    /// Prefers safetensors over pickles and a single file over an index, as the transformers library does. Errors when a
-    /// file is missing, is cut off, or says things about itself that are not so.
+    /// Prefers safetensors over pickles and a single file over an index, as the transformers library does. Errors when
+    /// a file is missing, is cut off, or says things about itself that are not so.
     pub fn open(dir: &Path) -> Result<Checkpoint> {
         if !dir.is_dir() {
             return Err(Error::NotAFolder { path: dir.to_path_buf() });

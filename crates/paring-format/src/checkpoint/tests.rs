@@ -4,6 +4,8 @@ use tempfile::TempDir;
 
 use super::*;
 use crate::testing::Rng;
+#[cfg(target_os = "linux")]
+use crate::testing::kept_pages;
 
 /// A safetensors file of this header and this many bytes of data.
 fn raw(header: &str, data: usize) -> Vec<u8> {
@@ -75,21 +77,12 @@ fn reads_what_is_there() {
 #[cfg(target_os = "linux")]
 #[test]
 fn pages_are_given_back() {
-    let resident = || {
-        let status = fs::read_to_string("/proc/self/status").unwrap();
-        let line = status.lines().find(|line| line.starts_with("RssFile:")).unwrap();
-        line.split_whitespace().nth(1).unwrap().parse::<usize>().unwrap()
-    };
     let (tensors, each) = (16, 2 << 20);
     let list =
         |i| format!(r#""t{i}":{{"dtype":"I8","shape":[{each}],"data_offsets":[{},{}]}}"#, i * each, (i + 1) * each);
     let header = format!("{{{}}}", (0..tensors).map(list).collect::<Vec<_>>().join(","));
     let checkpoint = open(&raw(&header, tensors * each)).unwrap();
-    let before = resident();
-    for name in checkpoint.names() {
-        assert_eq!(checkpoint.read(name).unwrap().len(), each);
-    }
-    let kept = resident().saturating_sub(before);
+    let kept = kept_pages(&checkpoint);
     assert!(kept < 8 << 10, "{kept} kB of 32 MB stayed");
 }
 

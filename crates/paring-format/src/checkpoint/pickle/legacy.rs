@@ -49,7 +49,8 @@ pub(super) fn read<'a>(
         let data = count.checked_mul(size).and_then(|len| reader.take(len));
         data.ok_or_else(|| {
             let left = bytes.len() - start;
-            format!("the storage {key} should have {count} elements of {size} bytes, and {left} bytes are left; is the file cut off?")
+            let wanted = format!("{count} elements of {size} bytes");
+            format!("the storage {key} should have {wanted}, and {left} bytes are left; is the file cut off?")
         })?;
         if places.insert(key, start..reader.at()).is_some() {
             return Err(format!("the storage {key} is there twice"));

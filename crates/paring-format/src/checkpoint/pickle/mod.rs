@@ -183,8 +183,8 @@ impl<'a> Pickle<'a> {
             let Tensor { offset, shape, strides, .. } = tensor;
             let got = place.len();
             bad(format!(
-                "of shape {shape:?} with strides {strides:?} from element {offset} on does not lie inside the {got} bytes of \
-                 its storage {key}, or lies there more than once"
+                "of shape {shape:?} with strides {strides:?} from element {offset} on does not lie inside the {got} \
+                 bytes of its storage {key}, or lies there more than once"
             ))
         };
         let len = len.ok_or_else(outside)?;

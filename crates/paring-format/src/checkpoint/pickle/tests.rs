@@ -58,6 +58,21 @@ fn files_of_torch() {
     assert_eq!(agree(&Checkpoint::open(&fixture("sharded")).unwrap()), PLAIN);
 }
 
+/// As for safetensors, and also where a matrix is gathered from all over its storage.
+#[cfg(target_os = "linux")]
+#[test]
+fn pages_are_given_back() {
+    let bytes = vec![7; 2 << 20];
+    let keys: Vec<String> = (0..16).map(|i| i.to_string()).collect();
+    let storages: Vec<(&str, &[u8])> = keys.iter().map(|key| (key.as_str(), &bytes[..])).collect();
+    let mut views: Vec<writer::View> =
+        keys.iter().map(|key| writer::View::new(key, "FloatStorage", key, &[1024, 512])).collect();
+    views.iter_mut().step_by(2).for_each(|view| view.strides = vec![1, 1024]);
+    let checkpoint = open(&writer::zip(&writer::archive(&writer::state(&views), &storages))).unwrap();
+    let kept = crate::testing::kept_pages(&checkpoint);
+    assert!(kept < 8 << 10, "{kept} kB of 32 MB stayed");
+}
+
 #[test]
 fn safetensors_are_preferred() {
     let dir = tempfile::tempdir().unwrap();
