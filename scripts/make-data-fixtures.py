@@ -37,6 +37,7 @@ write("empty", text.slice(0, 0))
 write("delta", text, use_dictionary=False, column_encoding={"text": "DELTA_BYTE_ARRAY"})
 write("lz4", text, compression="lz4")
 write("lists", pa.table({"text": [["one"], ["two", "three"]]}))
+write("sentences", pa.table({"sentence": ["one two " * i for i in range(1, 20)]}), compression="snappy")
 chats = [
     [{"role": "user", "content": f"one {i}"}, {"role": "assistant", "content": "two"}] * (i % 3 + 1) for i in range(5)
 ]

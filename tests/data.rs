@@ -152,6 +152,13 @@ fn named_sets_on_the_hub() {
     assert_eq!(online.json()["perplexity"], again.json()["perplexity"]);
     let missing = sandbox.run_with("eval model ptb --quiet", &offline);
     sandbox.refuses(&missing, 1, &["ptb-text-only/ptb_text_only", "HF_HUB_OFFLINE"]).unwrap();
+
+    let parts = ["validation", "test"].map(|part| format!("penn_treebank/{part}/0000.parquet"));
+    let files = parts.map(|path| (path, fixture("sentences.parquet")));
+    hub.publish("datasets/ptb-text-only/ptb_text_only", "refs/convert/parquet", &files);
+    let ran = sandbox.run_with("eval model ptb --seqlen 16 --quiet --json", &[("HF_ENDPOINT", &address)]);
+    assert_eq!(ran.code, Some(0), "{}", ran.stderr);
+    assert_eq!(ran.json()["windows"], 2 * (1..20).sum::<usize>() / 16);
 }
 
 /// Each conversation goes through the template, and the first token is there once.

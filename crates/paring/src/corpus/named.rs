@@ -94,20 +94,19 @@ const C4_DOCUMENTS: usize = 1100;
 
 /// Opens a named set; `None` when `name` is the name of none.
 ///
-/// `protocol` is that of the method that calibrates, or the one chosen to measure with; a name with `-new` means
-/// [`Protocol::SparseGpt`] whatever it is. Errors when a file of the set is nowhere, or the set has no part for the
+/// `protocol` is that of the method that calibrates, or the one chosen to measure with. A name with `-new`, as GPTQ and
+/// SpQR call their second way, means [`Protocol::SparseGpt`] whatever it is, except for which documents of c4 are long
+/// enough to calibrate on: there, both have one way. Errors when a file of the set is nowhere, or the set has no part for the
 /// purpose.
 pub fn open(name: &str, purpose: Purpose, protocol: Protocol, files: &Files<'_>) -> Result<Option<Data>> {
     let name = name.replace('_', "-");
-    let (set, protocol) = match name.strip_suffix("-new") {
-        Some(set) => (set, Protocol::SparseGpt),
-        None => (name.as_str(), protocol),
-    };
+    let set = name.strip_suffix("-new").unwrap_or(&name);
     if !NAMES.contains(&name.as_str()) {
         return Ok(None);
     }
     let calibrating = purpose == Purpose::Calibration;
-    let newer = protocol == Protocol::SparseGpt;
+    let longer = usize::from(protocol == Protocol::SparseGpt);
+    let newer = protocol == Protocol::SparseGpt || set != name;
     let joined = |separator| Reading::Joined { separator, documents: usize::MAX, windows: usize::MAX };
     let line = if newer { " " } else { "\n\n" };
     let (part, reading) = match (set, calibrating) {
@@ -115,7 +114,7 @@ pub fn open(name: &str, purpose: Purpose, protocol: Protocol, files: &Files<'_>)
         ("wikitext2", false) => (WIKITEXT_TEST, joined("\n\n")),
         ("ptb", true) => (PTB_TRAIN, joined(line)),
         ("ptb", false) => (if newer { PTB_TEST } else { PTB_VALIDATION }, joined(line)),
-        ("c4", true) => (C4_TRAIN, Reading::Drawn { beyond: usize::from(newer), windows: usize::MAX }),
+        ("c4", true) => (C4_TRAIN, Reading::Drawn { beyond: longer, windows: usize::MAX }),
         ("c4", false) if newer => {
             (C4_VALIDATION, Reading::Joined { separator: " ", documents: C4_DOCUMENTS, windows: C4_WINDOWS })
         }

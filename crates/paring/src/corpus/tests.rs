@@ -149,6 +149,10 @@ fn c4_draws_documents() {
             }
         }
         assert_eq!((windows.seed, windows.ids), (Some(3), want), "{protocol:?}");
+        // The other name of c4 is for measuring: the method says which documents are long enough.
+        let newer = folder.named("c4-new", Purpose::Calibration, protocol).unwrap().unwrap();
+        let same = newer.calibration(Some(&words), &sampling(Some(9), 20, Some(3))).unwrap();
+        assert_eq!(same, data.calibration(Some(&words), &sampling(Some(9), 20, Some(3))).unwrap());
     }
     let data = folder.named("c4", Purpose::Evaluation, Protocol::Gptq).unwrap().unwrap();
     let drawn = data.evaluation(Some(&words), Some(20), 64, None).unwrap();

@@ -1,7 +1,8 @@
 //! A model's tokenizer, with what lies beside it: which token begins a text, and how messages become one.
 
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
 
 use paring_format::Checkpoint;
 use serde_json::Value;
@@ -18,13 +19,14 @@ pub struct Tokenizer {
     inner: Inner,
     /// A token before each text, where the tokenizer's own rules do not put it there.
     bos: Option<u32>,
-    template: Option<Template>,
-    /// The text of the token that begins a text.
-    bos_text: Option<String>,
+    /// The folder it lies in, and what `tokenizer_config.json` says there.
+    beside: Option<(PathBuf, Value)>,
+    /// Read when the first messages come: others do not need it.
+    template: OnceLock<Option<Template>>,
 }
 
-/// The tokenizer beside a model: `tokenizer.json`, or the `vocab.json` and `merges.txt` of a byte-level BPE, as OPT has
-/// them. `None` when there is neither. Errors when one of the files is none of its kind.
+/// The tokenizer beside a model: `tokenizer.json`, or the `vocab.json` and `merges.txt` of GPT-2's kind of tokenizer, as
+/// OPT has them. `None` when there is neither. Errors when one of the files is none of its kind.
 pub fn tokenizer(checkpoint: &Checkpoint) -> Result<Option<Tokenizer>> {
     let Some(dir) = checkpoint.dir() else { return Ok(None) };
     let path = dir.join("tokenizer.json");
@@ -39,11 +41,11 @@ pub fn tokenizer(checkpoint: &Checkpoint) -> Result<Option<Tokenizer>> {
     let mut tokenizer = match read(&path)? {
         Some(bytes) => tokenizer_from(&bytes, &path)?,
         None => match pairs(dir, &config)? {
-            Some(inner) => Tokenizer { inner, bos: None, template: None, bos_text: None },
+            Some(inner) => Tokenizer::new(inner),
             None => return Ok(None),
         },
     };
-    tokenizer.configure(&config, dir)?;
+    tokenizer.configure(config, dir)?;
     Ok(Some(tokenizer))
 }
 
@@ -54,7 +56,7 @@ pub fn tokenizer_from(json: &[u8], path: &Path) -> Result<Tokenizer> {
     let mut inner = Inner::from_bytes(json).map_err(bad)?;
     inner.with_truncation(None).map_err(bad)?;
     inner.with_padding(None);
-    Ok(Tokenizer { inner, bos: None, template: None, bos_text: None })
+    Ok(Tokenizer::new(inner))
 }
 
 fn not_a_tokenizer(path: &Path, e: &tokenizers::Error) -> Error {
@@ -76,17 +78,20 @@ pub(super) fn special<'a>(config: &'a Value, key: &str) -> Option<&'a str> {
     value.as_str().or_else(|| value.get("content")?.as_str())
 }
 
-/// A byte-level BPE of `vocab.json` and `merges.txt`.
+/// The byte-level BPE of `vocab.json` and `merges.txt`, if the config says that they are of GPT-2's tokenizer: others cut
+/// a text into words by rules of their own.
 fn pairs(dir: &Path, config: &Value) -> Result<Option<Inner>> {
     let [vocab, merges] = ["vocab.json", "merges.txt"].map(|name| dir.join(name));
-    if !vocab.exists() || !merges.exists() {
+    let class = config.get("tokenizer_class").and_then(Value::as_str);
+    if !matches!(class, Some("GPT2Tokenizer" | "GPT2TokenizerFast")) || !vocab.exists() || !merges.exists() {
         return Ok(None);
     }
     let names = [&vocab, &merges].map(|path| path.to_string_lossy().into_owned());
     let [vocab_name, merges_name] = names;
     let model = BPE::from_file(&vocab_name, &merges_name).build().map_err(|e| not_a_tokenizer(&vocab, &e))?;
     let mut inner = Inner::new(model);
-    inner.with_pre_tokenizer(Some(ByteLevel::new(false, true, true)));
+    let prefix_space = config.get("add_prefix_space").and_then(Value::as_bool).unwrap_or(false);
+    inner.with_pre_tokenizer(Some(ByteLevel::new(prefix_space, true, true)));
     for key in ["bos_token", "eos_token", "unk_token", "pad_token"] {
         // A token that the vocabulary does not have would get a number that the model does not have.
         if let Some(text) = special(config, key).filter(|text| inner.token_to_id(text).is_some()) {
@@ -98,12 +103,14 @@ fn pairs(dir: &Path, config: &Value) -> Result<Option<Inner>> {
 }
 
 impl Tokenizer {
-    fn configure(&mut self, config: &Value, dir: &Path) -> Result<()> {
-        self.bos_text = special(config, "bos_token").map(String::from);
-        self.template = Template::beside(dir, config)?;
+    fn new(inner: Inner) -> Self {
+        Self { inner, bos: None, beside: None, template: OnceLock::new() }
+    }
+
+    fn configure(&mut self, config: Value, dir: &Path) -> Result<()> {
         // The published codes use the slow tokenizers, which heed this whatever tokenizer.json says.
         if config.get("add_bos_token").and_then(Value::as_bool) == Some(true) {
-            let text = self.bos_text.as_deref();
+            let text = special(&config, "bos_token");
             let bos = text.and_then(|text| self.inner.token_to_id(text)).ok_or_else(|| {
                 let file = dir.join("tokenizer_config.json");
                 let text = format!("add_bos_token: bos_token is {text:?}, expected a token of the vocabulary");
@@ -112,7 +119,21 @@ impl Tokenizer {
             let empty = self.ids("tokenizer_config.json", "", true)?;
             self.bos = (empty.first() != Some(&bos)).then_some(bos);
         }
+        self.beside = Some((dir.to_path_buf(), config));
         Ok(())
+    }
+
+    /// The chat template and the text that begins a text, if the model has them.
+    fn template(&self) -> Result<(Option<&Template>, Option<&str>)> {
+        let Some((dir, config)) = &self.beside else { return Ok((None, None)) };
+        let template = match self.template.get() {
+            Some(template) => template,
+            None => {
+                let read = Template::beside(dir, config)?;
+                self.template.get_or_init(|| read)
+            }
+        };
+        Ok((template.as_ref(), special(config, "bos_token")))
     }
 
     fn ids(&self, source: &str, text: &str, special: bool) -> Result<Vec<u32>> {
@@ -137,13 +158,13 @@ impl Tokenizer {
         match document {
             Document::Text(text) => self.text(&place, text),
             Document::Chat(messages) => {
-                let Some(template) = &self.template else {
+                let (Some(template), bos) = self.template()? else {
                     let text = "messages need a chat template: a chat_template.jinja or chat_template.json beside the \
                         model, or chat_template in its tokenizer_config.json";
                     return Err(documents.bad(number, text));
                 };
                 let text = template.render(messages).map_err(|reason| documents.bad(number, reason))?;
-                if self.bos_text.as_deref().is_some_and(|bos| !bos.is_empty() && text.starts_with(bos)) {
+                if bos.is_some_and(|bos| !bos.is_empty() && text.starts_with(bos)) {
                     self.ids(&place, &text, false)
                 } else {
                     self.text(&place, &text)
@@ -168,8 +189,9 @@ mod tests {
         if let Some(template) = template {
             fs::write(dir.path().join("chat_template.jinja"), template).unwrap();
         }
-        let inner = pairs(dir.path(), config).unwrap().unwrap();
-        let mut tokenizer = Tokenizer { inner, bos: None, template: None, bos_text: None };
+        let mut config = config.clone();
+        config["tokenizer_class"] = "GPT2Tokenizer".into();
+        let mut tokenizer = Tokenizer::new(pairs(dir.path(), &config).unwrap().unwrap());
         tokenizer.configure(config, dir.path()).unwrap();
         (dir, tokenizer)
     }
@@ -180,6 +202,17 @@ mod tests {
         assert_eq!(plain.text("text", "one one<s>e").unwrap(), [5, 7, 0, 3]);
         let (_dir, opt) = folder(&json!({"bos_token": {"content": "<s>"}, "add_bos_token": true}), None);
         assert_eq!(opt.text("text", "one one").unwrap(), [0, 5, 7]);
+        let (_dir, spaced) = folder(&json!({"add_prefix_space": true}), None);
+        assert_eq!(spaced.text("text", "one").unwrap(), [7]);
+    }
+
+    /// The same files belong to tokenizers that cut words differently.
+    #[test]
+    fn a_vocabulary_of_another_kind_of_tokenizer_is_not_read() {
+        let (dir, _) = folder(&json!({}), None);
+        for config in [json!({}), json!({"tokenizer_class": "Qwen2Tokenizer"})] {
+            assert!(pairs(dir.path(), &config).unwrap().is_none(), "{config}");
+        }
     }
 
     #[test]
@@ -194,7 +227,7 @@ mod tests {
             "model": {"type": "WordLevel", "vocab": {"<s>": 0, "one": 1}, "unk_token": "<s>"}});
         let mut tokenizer = tokenizer_from(json.to_string().as_bytes(), Path::new("tokenizer.json")).unwrap();
         let dir = tempfile::tempdir().unwrap();
-        tokenizer.configure(&json!({"bos_token": "<s>", "add_bos_token": true}), dir.path()).unwrap();
+        tokenizer.configure(json!({"bos_token": "<s>", "add_bos_token": true}), dir.path()).unwrap();
         assert_eq!(tokenizer.text("text", "one one").unwrap(), [0, 1, 1]);
     }
 
@@ -213,8 +246,8 @@ mod tests {
 
     #[test]
     fn a_first_token_that_is_none() {
-        let (dir, mut tokenizer) = folder(&Value::Null, None);
-        let error = tokenizer.configure(&json!({"add_bos_token": true, "bos_token": "</s>"}), dir.path()).unwrap_err();
+        let (dir, mut tokenizer) = folder(&json!({}), None);
+        let error = tokenizer.configure(json!({"add_bos_token": true, "bos_token": "</s>"}), dir.path()).unwrap_err();
         let error = error.to_string();
         assert!(error.contains("tokenizer_config.json: add_bos_token: bos_token is Some(\"</s>\")"), "{error}");
     }

@@ -115,11 +115,14 @@ fn a_changed_byte_is_survived() {
     let path = dir.path().join("x.parquet");
     for name in ["snappy", "gzip", "zstd", "second"] {
         let whole = std::fs::read(fixture(name)).unwrap();
+        std::fs::write(&path, &whole).unwrap();
         let (mut read, mut refused) = (0, 0);
         for at in 0..whole.len() {
             let mut bytes = whole.clone();
             bytes[at] ^= [0x01, 0x80, 0xff][at % 3];
-            std::fs::write(&path, &bytes).unwrap();
+            // In place: a file that is cut and written anew goes to the disk each time.
+            let mut file = std::fs::OpenOptions::new().write(true).open(&path).unwrap();
+            std::io::Write::write_all(&mut file, &bytes).unwrap();
             // A count that became huge goes on until the caller has enough.
             let see = &mut |row, _: Cell<'_>| Ok(row < 1000);
             match each_row(&path, "text", see) {
