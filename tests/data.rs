@@ -129,7 +129,7 @@ fn named_sets_in_a_folder() {
     // Here all documents are fewer tokens than 256 windows.
     let second = eval(&sandbox, "c4 --data-dir . --eval-protocol sparsegpt");
     assert_eq!((&second["dataset"], &second["windows"]), (&"c4-new".into(), &(820 / 16).into()));
-    for same in ["c4 --eval_protocol new", "c4-new", "c4_new"] {
+    for same in ["c4 --eval_protocol new", "c4 --new_eval", "c4-new", "c4_new"] {
         assert_eq!(eval(&sandbox, &format!("{same} --data-dir ."))["perplexity"], second["perplexity"], "{same}");
     }
     assert_eq!(eval(&sandbox, "ptb-new --data-dir .")["perplexity"], second["perplexity"], "the same text");

@@ -83,8 +83,7 @@ fn compress(recipe: Recipe, outlier_share: Option<f64>, inputs: &Inputs, run: &R
     let measured = match &run.eval {
         None => None,
         Some(name) => {
-            let data =
-                model.data(Some(name), Purpose::Evaluation, inputs.eval_protocol.into(), inputs, running.quiet)?;
+            let data = model.data(Some(name), Purpose::Evaluation, inputs.eval_protocol(), inputs, running.quiet)?;
             let seqlen = run.seqlen.map(|n| n as usize);
             let windows = data.evaluation(model.tokenizer(), seqlen, positions, limit)?;
             windows.check_vocabulary(&data.name, model.decoder.vocab_size())?;
@@ -177,7 +176,7 @@ pub fn eval(args: &EvalArgs) -> Result<()> {
     open::threads(&args.running)?;
     let model = Model::open(&open::local(&args.inputs.model, args.running.quiet)?, args.running.dtype)?;
     let inputs = &args.inputs;
-    let (protocol, quiet) = (inputs.eval_protocol.into(), args.running.quiet);
+    let (protocol, quiet) = (inputs.eval_protocol(), args.running.quiet);
     let data = model.data(inputs.dataset.as_deref(), Purpose::Evaluation, protocol, inputs, quiet)?;
     let seqlen = args.seqlen.map(|n| n as usize);
     let limit = args.limit.map(|n| n as usize);

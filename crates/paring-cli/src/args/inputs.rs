@@ -23,6 +23,19 @@ pub struct Inputs {
     /// Whose parts and windows of c4 and ptb are measured on (c4-new and ptb-new mean sparsegpt's)
     #[arg(long, value_enum, default_value = "gptq", value_name = "CODE")]
     pub eval_protocol: ProtocolArg,
+    /// As --eval-protocol sparsegpt: the name that the scripts of GPTQ and SpQR have for it
+    #[arg(long, conflicts_with = "eval_protocol")]
+    pub new_eval: bool,
+}
+
+impl Inputs {
+    /// The protocol to measure by.
+    pub fn eval_protocol(&self) -> Protocol {
+        match self.eval_protocol {
+            ProtocolArg::Gptq if !self.new_eval => Protocol::Gptq,
+            _ => Protocol::SparseGpt,
+        }
+    }
 }
 
 #[derive(Clone, Copy, ValueEnum)]
@@ -32,13 +45,4 @@ pub enum ProtocolArg {
     /// SparseGPT and Wanda: the first 256 windows of c4, ptb's test set
     #[value(alias = "new")]
     Sparsegpt,
-}
-
-impl From<ProtocolArg> for Protocol {
-    fn from(value: ProtocolArg) -> Self {
-        match value {
-            ProtocolArg::Gptq => Protocol::Gptq,
-            ProtocolArg::Sparsegpt => Protocol::SparseGpt,
-        }
-    }
 }
