@@ -73,6 +73,7 @@ impl Model {
         let stored = config.get("dtype").or_else(|| config.get("torch_dtype")).and_then(|v| v.as_str());
         let precision = precision(dtype, stored);
         let decoder = paring_model::families::open(checkpoint.clone(), precision)?;
+        decoder.notes().iter().for_each(|note| eprintln!("note: {note}"));
         let built_in = name == demo::NAME;
         let tokenizer = if built_in { Some(demo::tokenizer()?) } else { corpus::tokenizer(&checkpoint)? };
         Ok(Self { checkpoint, precision, decoder, tokenizer, built_in })

@@ -43,6 +43,11 @@ pub trait Decoder: Send + Sync {
     /// The last block's output `h [b, t, dim]` → logits `[b, t, vocab]` of every position, all in memory.
     fn logits(&self, h: &Tensor) -> Result<Tensor>;
 
+    /// What whoever runs the model should know of how it is read, a sentence each; nothing for most models.
+    fn notes(&self) -> Vec<String> {
+        Vec::new()
+    }
+
     /// Names of the tensors outside the blocks (embeddings, final norm, head) that the checkpoint holds.
     fn outer_names(&self) -> Vec<String>;
 

@@ -146,6 +146,16 @@ impl Decoder for Falcon {
         self.head.logits(&self.source, h, |x| self.norm.forward(x))
     }
 
+    fn notes(&self) -> Vec<String> {
+        match &*self.positions {
+            Positions::Alibi { times, .. } if *times > 1.0 => vec![format!(
+                "alibi is added {times} times, as does the eager attention of the transformers release that wrote \
+                config.json; with \"attn_implementation\": \"sdpa\" in it alibi is added once, as Falcon-RW was trained"
+            )],
+            _ => Vec::new(),
+        }
+    }
+
     fn outer_names(&self) -> Vec<String> {
         let mut names =
             ["word_embeddings.weight", "ln_f.weight", "ln_f.bias"].map(|local| self.source.name(local)).to_vec();
