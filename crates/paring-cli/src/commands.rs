@@ -52,6 +52,10 @@ fn compress(recipe: Recipe, outlier_share: Option<f64>, inputs: &Inputs, run: &R
         overwrite: run.overwrite,
     };
     plan.check()?;
+    let needs_data = plan.recipe.info().needs() != Need::Nothing;
+    if needs_data {
+        open::expect_data(inputs)?;
+    }
     let out = run.out.clone().unwrap_or_else(|| usual_out(&plan));
     let local = open::local(&inputs.model, running.quiet)?;
     refuse_same_folder(&local, &out)?;
@@ -61,7 +65,7 @@ fn compress(recipe: Recipe, outlier_share: Option<f64>, inputs: &Inputs, run: &R
     let positions = model.decoder.max_positions();
     let mut crowded = None;
     // Data is read and cut before anything is written, so that what is wrong with it shows at once.
-    let windows = if plan.recipe.info().needs() == Need::Nothing {
+    let windows = if !needs_data {
         None
     } else {
         let protocol = Protocol::of_method(plan.recipe.method);
@@ -92,6 +96,7 @@ fn compress(recipe: Recipe, outlier_share: Option<f64>, inputs: &Inputs, run: &R
     };
     let bits_before = stored_bits(&model, &plan);
     let mut progress = Progress::new(running);
+    model.decoder.notes().iter().for_each(|note| progress.note(note));
     if let Some(seed) = crowded {
         let count = plan.nsamples;
         progress
@@ -173,6 +178,7 @@ fn refuse_same_folder(model: &str, out: &Path) -> Result<()> {
 }
 
 pub fn eval(args: &EvalArgs) -> Result<()> {
+    open::expect_data(&args.inputs)?;
     open::threads(&args.running)?;
     let model = Model::open(&open::local(&args.inputs.model, args.running.quiet)?, args.running.dtype)?;
     let inputs = &args.inputs;
@@ -182,7 +188,8 @@ pub fn eval(args: &EvalArgs) -> Result<()> {
     let limit = args.limit.map(|n| n as usize);
     let windows = data.evaluation(model.tokenizer(), seqlen, model.decoder.max_positions(), limit)?;
     windows.check_vocabulary(&data.name, model.decoder.vocab_size())?;
-    let progress = Progress::new(&args.running);
+    let mut progress = Progress::new(&args.running);
+    model.decoder.notes().iter().for_each(|note| progress.note(note));
     let mut clock = Clock::default();
     let show = &mut |done, of| progress.windows(done, of);
     let result = perplexity::measure(model.decoder.as_ref(), &windows, &data.name, &mut clock, show)?;

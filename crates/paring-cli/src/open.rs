@@ -53,6 +53,18 @@ pub fn local(name: &str, quiet: bool) -> Result<String> {
     text.map_err(|path| Error::Misuse(format!("{}: the path of the cache is not UTF-8", path.display())))
 }
 
+/// An error when there is no DATASET and MODEL brings none: known before anything is fetched.
+pub fn expect_data(inputs: &Inputs) -> Result<()> {
+    if inputs.dataset.is_some() || inputs.model == demo::NAME { Ok(()) } else { Err(no_data()) }
+}
+
+fn no_data() -> Error {
+    let known = named::NAMES.join(", ");
+    Error::Misuse(format!(
+        "DATASET is missing: name a file (.txt, .jsonl, .parquet, .safetensors, …) or one of {known}"
+    ))
+}
+
 /// What an output is named after.
 pub fn short_name(name: &str) -> String {
     let last = |name: &str| Path::new(name).file_name().map(|last| last.to_string_lossy().into_owned());
@@ -73,7 +85,6 @@ impl Model {
         let stored = config.get("dtype").or_else(|| config.get("torch_dtype")).and_then(|v| v.as_str());
         let precision = precision(dtype, stored);
         let decoder = paring_model::families::open(checkpoint.clone(), precision)?;
-        decoder.notes().iter().for_each(|note| eprintln!("note: {note}"));
         let built_in = name == demo::NAME;
         let tokenizer = if built_in { Some(demo::tokenizer()?) } else { corpus::tokenizer(&checkpoint)? };
         Ok(Self { checkpoint, precision, decoder, tokenizer, built_in })
@@ -102,13 +113,7 @@ impl Model {
         let name = match name {
             Some(demo::NAME) => return Ok(demo::data(purpose)),
             None if self.built_in => return Ok(demo::data(purpose)),
-            None => {
-                let known = named::NAMES.join(", ");
-                let text = format!(
-                    "DATASET is missing: name a file (.txt, .jsonl, .parquet, .safetensors, …) or one of {known}"
-                );
-                return Err(Error::Misuse(text));
-            }
+            None => return Err(no_data()),
             Some(name) => name,
         };
         let fetch = |remote: &Remote| -> Result<PathBuf> {
