@@ -92,14 +92,14 @@ pub fn run(input: &Path, output: &Path, recipe: &Recipe, sequences: Option<usize
     let outliers = outlier_mask.iter().filter(|&&kept| kept == 1).count();
     let mut tensors = vec![
         f32s("dense", vec![rows, cols], &dense),
-        u8s("mask", outcome.dropped),
+        u8s("mask", outcome.dropped.clone()),
         u8s("outlier_mask", outlier_mask),
         f32s("loss", vec![1], &[loss.unwrap_or(outcome.loss) as f32]),
     ];
     if let Some((groups, mut index)) = group_index(&outcome.compressed) {
         kept.iter().for_each(|&j| index[j] = -1);
         let index = index.iter().flat_map(|group| group.to_le_bytes()).collect();
-        tensors.push(u8s("codes", outcome.codes));
+        tensors.push(u8s("codes", outcome.codes()));
         tensors.push(f32s("scales", vec![rows, groups], &outcome.scales));
         tensors.push(f32s("zeros", vec![rows, groups], &outcome.zeros));
         tensors.push(Tensor { name: "group_index".into(), dtype: Dtype::I32, shape: vec![cols], bytes: index });

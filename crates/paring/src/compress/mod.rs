@@ -1,5 +1,6 @@
 //! A whole compression run: walk, compress, write, reopen and check.
 
+mod behind;
 mod output;
 mod select;
 mod threshold;
@@ -135,6 +136,7 @@ pub fn run(mut job: Job, observer: &mut dyn Observer, clock: &mut Clock) -> Resu
     let output = output::Output::create(&job)?;
     let mut notes = Vec::new();
     if let Some(share) = job.plan.outlier_share {
+        observer.note("looking for the outlier threshold on a sample of the layers");
         let threshold = threshold::choose(&job, &selection, share, clock)?;
         if let Some(spqr) = &mut job.plan.recipe.spqr {
             spqr.outlier_threshold = Some(threshold);

@@ -12,6 +12,7 @@ use serde_json::json;
 use xxhash_rust::xxh3::xxh3_64;
 
 use super::Job;
+use super::behind::Behind;
 use crate::methods::Stored;
 use crate::plan::{ActOrder, Plan, Rounding, Spqr};
 use crate::report::{Clock, Report, Stage};
@@ -133,7 +134,7 @@ impl Encoded {
 
 /// The checkpoint being written: the tensors of the open shard, and what was promised so far.
 pub(super) struct Output {
-    writer: Writer,
+    writer: Behind,
     layout: &'static dyn Layout,
     /// How the compressed linears are stored, when they hold codes.
     scheme: Option<Scheme>,
@@ -156,7 +157,7 @@ impl Output {
         let shards = job.decoder.blocks() + outer_shards(job).len();
         let writer = Writer::create(&job.out, shards, job.plan.overwrite)?;
         Ok(Self {
-            writer,
+            writer: Behind::new(writer),
             layout,
             scheme: scheme_for(&job.plan, layout),
             shard: Vec::new(),
@@ -218,7 +219,7 @@ impl Output {
         Ok(())
     }
 
-    /// Writes the open shard.
+    /// Hands the open shard over to be written.
     pub(super) fn close_shard(&mut self) -> Result<()> {
         self.writer.shard(self.closed, std::mem::take(&mut self.shard))?;
         self.closed += 1;
@@ -264,7 +265,7 @@ impl Output {
                 object.insert("quantization_config".into(), quant.to_json());
             }
         }
-        let summary = self.writer.finish(&config, &companions)?;
+        let summary = self.writer.finish()?.finish(&config, &companions)?;
         clock.add(Stage::Write, start, 0.0);
         Ok(Written { dir: job.out.clone(), tensor_bytes: summary.tensor_bytes, made: self.made })
     }

@@ -97,7 +97,7 @@ fn check(case: &Value) -> Result<(), String> {
         None if kept == 0 && mask.contains(&1) => return Err("outliers without a threshold".into()),
         None => {}
     }
-    equal("codes", &outcome.codes, &golden.bytes("codes").unwrap(), &of_kept)?;
+    equal("codes", &outcome.codes(), &golden.bytes("codes").unwrap(), &of_kept)?;
     if let Some(perm) = golden.bytes("perm") {
         let perm: Vec<i32> = perm.as_chunks::<4>().0.iter().map(|b| i32::from_le_bytes(*b)).collect();
         let differ = (0..cols).filter(|&k| !dead[column(k)] && perm[k] as usize != column(k)).count();

@@ -120,8 +120,6 @@ pub struct Outcome {
     pub dense: Vec<f32>,
     /// 1 where the weight was zero before rounding, row-major `[rows, cols]`.
     pub dropped: Vec<u8>,
-    /// Codes 0 ..= 2^bits − 1, row-major `[rows, cols]`; empty when nothing is rounded.
-    pub codes: Vec<u8>,
     /// Scales as used, row-major `[rows, groups]`; empty when nothing is rounded.
     pub scales: Vec<f32>,
     /// Zero points 0 ..= 2^bits − 1 (any number for SpQR), row-major `[rows, groups]`; empty when nothing is rounded.
@@ -132,6 +130,29 @@ pub struct Outcome {
     pub distortion: Option<f64>,
     /// Seconds it took.
     pub seconds: f64,
+}
+
+impl Outcome {
+    /// Codes 0 ..= 2^bits − 1, row-major `[rows, cols]`; empty when nothing is rounded.
+    pub fn codes(&self) -> Vec<u8> {
+        let Compressed { cols, values, .. } = &self.compressed;
+        match values {
+            Values::Dense(_) => Vec::new(),
+            Values::Codes { codes, grid } => {
+                codes.iter().map(|&c| (i32::from(c) + (1 << (grid.bits - 1))) as u8).collect()
+            }
+            Values::Spqr(spqr) => match &spqr.order {
+                None => spqr.codes.clone(),
+                Some(order) => {
+                    let mut codes = vec![0; spqr.codes.len()];
+                    for (to, from) in codes.chunks_exact_mut(*cols).zip(spqr.codes.chunks_exact(*cols)) {
+                        order.iter().zip(from).for_each(|(&column, &code)| to[column as usize] = code);
+                    }
+                    codes
+                }
+            },
+        }
+    }
 }
 
 /// How the file will hold a matrix, as far as a sweep must know.
@@ -241,7 +262,7 @@ impl Recipe {
         };
         let compressed = Compressed { rows, cols, dtype, values };
         let seconds = start.elapsed().as_secs_f64();
-        Ok(Outcome { compressed, dense, dropped, codes, scales, zeros, loss, distortion, seconds })
+        Ok(Outcome { compressed, dense, dropped, scales, zeros, loss, distortion, seconds })
     }
 }
 

@@ -180,6 +180,16 @@ impl Prepared {
         }
     }
 
+    /// The matrix with its columns in visiting order, those of dead features zero.
+    pub(super) fn visited(&self, weight: &[f32], cols: usize) -> Vec<f32> {
+        let mut out = self.permuted(weight, cols);
+        let dead: Vec<usize> = (0..cols).filter(|&k| self.dead.binary_search(&self.column(k)).is_ok()).collect();
+        if !dead.is_empty() {
+            out.par_chunks_exact_mut(cols).for_each(|row| dead.iter().for_each(|&k| row[k] = 0.0));
+        }
+        out
+    }
+
     /// The matrix with its columns in visiting order.
     pub(super) fn permuted(&self, weight: &[f32], cols: usize) -> Vec<f32> {
         match &self.order {

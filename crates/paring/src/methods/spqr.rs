@@ -28,9 +28,7 @@ pub(super) fn compress(
     let Shape::Full(u) = prepared.curvature() else {
         return Err(Error::Plan(format!("{module}: no calibration statistics for spqr")));
     };
-    let mut w = weight.to_vec();
-    prepared.clear_dead(&mut w, cols);
-    let w = prepared.permuted(&w, cols);
+    let w = prepared.visited(weight, cols);
     let mut rule = Rule {
         bits: rounding.bits,
         group_size: rounding.group_size.unwrap_or(cols).min(cols),
@@ -65,7 +63,8 @@ pub(super) fn compress(
     let made = spqr::sweep(w.clone(), cols, recipe.blocksize, u, &rule);
     let distortion = prepared.distortion(made.loss, &w, &made.weight, cols);
     let order: Vec<u32> = (0..cols).map(|k| prepared.column(k) as u32).collect();
-    let at: Vec<u32> = (0u32..).zip(&made.outliers).filter(|(_, kept)| **kept == 1).map(|(i, _)| i).collect();
+    let kept = made.outliers.par_iter().enumerate().filter(|(_, kept)| **kept == 1);
+    let at: Vec<u32> = kept.map(|(i, _)| i as u32).collect();
     let values = at.iter().map(|&i| made.weight[i as usize]).collect();
     let coded = |coded: &spqr::Coded, bits: u32| Statistic::Coded {
         bits,
@@ -92,17 +91,16 @@ pub(super) fn compress(
         bits: rounding.bits,
         group_size: rule.group_size,
         order: Spqr::order_of(order),
-        codes: made.codes.clone(),
+        codes: made.codes,
         scales,
         zeros,
         outliers: Outliers { at, values },
     };
-    let dropped = marks.unwrap_or_else(|| vec![0; weight.len()]);
+    let dropped = marks.map_or_else(|| vec![0; weight.len()], |marks| prepared.restored(marks, cols));
     Ok(Outcome {
         compressed: Compressed { rows, cols, dtype: stored.dtype, values: Values::Spqr(Box::new(spqr)) },
         dense: prepared.restored(made.weight, cols),
-        dropped: prepared.restored(dropped, cols),
-        codes: prepared.restored(made.codes, cols),
+        dropped,
         scales: made.scales.values,
         zeros: made.zeros.values,
         loss: made.loss,

@@ -1,0 +1,96 @@
+//! Writing on a thread of its own: a run does not wait for the disk.
+
+use std::panic::resume_unwind;
+use std::sync::mpsc::{SyncSender, sync_channel};
+use std::thread::{self, JoinHandle};
+
+use paring_format::Writer;
+use paring_format::writer::Tensor;
+
+use crate::{Error, Result};
+
+/// A shard's number and its tensors.
+type Shard = (usize, Vec<Tensor>);
+
+/// A [`Writer`] that writes one shard while the next is made. Whoever brings the next too early waits, so that no more
+/// than two are in memory.
+pub(super) struct Behind {
+    shards: Option<SyncSender<Shard>>,
+    /// `None` once its end was seen.
+    thread: Option<JoinHandle<Result<Writer>>>,
+}
+
+impl Behind {
+    pub(super) fn new(mut writer: Writer) -> Self {
+        let (shards, coming) = sync_channel::<Shard>(0);
+        let thread = thread::spawn(move || {
+            for (i, tensors) in coming {
+                writer.shard(i, tensors)?;
+            }
+            Ok(writer)
+        });
+        Self { shards: Some(shards), thread: Some(thread) }
+    }
+
+    /// Writes a shard, soon. Errors when an earlier one could not be written.
+    pub(super) fn shard(&mut self, i: usize, tensors: Vec<Tensor>) -> Result<()> {
+        let sent = self.shards.as_ref().is_some_and(|shards| shards.send((i, tensors)).is_ok());
+        if sent { Ok(()) } else { self.end().map(drop) }
+    }
+
+    /// Waits for all shards.
+    pub(super) fn finish(mut self) -> Result<Writer> {
+        self.end()
+    }
+
+    fn end(&mut self) -> Result<Writer> {
+        self.shards = None;
+        match self.thread.take().map(JoinHandle::join) {
+            Some(Ok(ended)) => ended,
+            Some(Err(panic)) => resume_unwind(panic),
+            None => Err(Error::Plan("nothing is written any more".into())),
+        }
+    }
+}
+
+impl Drop for Behind {
+    /// What a run that failed had handed over is written to its end.
+    fn drop(&mut self) {
+        self.shards = None;
+        if let Some(Err(error)) = self.thread.take().and_then(|thread| thread.join().ok()) {
+            tracing::debug!(%error, "a shard of a run that failed");
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use paring_format::Dtype;
+
+    fn tensor(name: &str) -> Vec<Tensor> {
+        vec![Tensor { name: name.into(), dtype: Dtype::U8, shape: vec![2], bytes: vec![1, 2] }]
+    }
+
+    #[test]
+    fn what_was_handed_over_is_written_even_when_nobody_finishes() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut behind = Behind::new(Writer::create(dir.path(), 3, false).unwrap());
+        behind.shard(0, tensor("a")).unwrap();
+        behind.shard(1, tensor("b")).unwrap();
+        drop(behind);
+        let shards = std::fs::read_dir(dir.path()).unwrap().count();
+        assert_eq!(shards, 2);
+    }
+
+    #[test]
+    fn an_error_comes_with_the_next_shard_or_at_the_end() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut behind = Behind::new(Writer::create(dir.path(), 2, false).unwrap());
+        behind.shard(0, tensor("a")).unwrap();
+        behind.shard(0, tensor("b")).unwrap();
+        let error = behind.shard(1, tensor("c")).unwrap_err().to_string();
+        assert!(error.contains("written twice"), "{error}");
+        assert!(behind.finish().is_err());
+    }
+}
