@@ -168,8 +168,23 @@ impl Data {
     fn tokens(&self, tokenizer: Option<&Tokenizer>, wanted: Option<usize>) -> Result<Vec<u32>> {
         match &self.content {
             Content::Rows { ids, .. } => Ok(ids.clone()),
-            Content::Text(text) => self.tokenizer(tokenizer)?.text(&self.name, text),
+            Content::Text(text) => self.beginning(text, self.tokenizer(tokenizer)?, wanted),
             Content::Documents(documents) => self.joined(documents, self.tokenizer(tokenizer)?, wanted),
+        }
+    }
+
+    /// The tokens of a text, or of a beginning of it, longer each time, until that has more than the wanted tokens.
+    fn beginning(&self, text: &str, tokenizer: &Tokenizer, wanted: Option<usize>) -> Result<Vec<u32>> {
+        let enough = wanted.map_or(usize::MAX, |wanted| wanted.saturating_add(MARGIN));
+        let mut bytes = enough.saturating_mul(8);
+        loop {
+            let rest = text.as_bytes().get(bytes..).and_then(|rest| rest.iter().position(|&b| b == b'\n'));
+            let end = rest.map_or(text.len(), |line| bytes + line + 1);
+            let ids = tokenizer.text(&self.name, &text[..end])?;
+            if end == text.len() || ids.len() >= enough {
+                return Ok(ids);
+            }
+            bytes = bytes.saturating_mul(4);
         }
     }
 

@@ -83,13 +83,14 @@ fn documents_are_joined_and_read_no_further_than_needed() {
 fn a_beginning_is_cut_as_the_whole() {
     let folder = Folder::new();
     let texts: Vec<String> = (0..400).map(|i| text(i % 50 + 1, i % 17)).collect();
-    let path = folder.write("a.jsonl", json_lines("text", &texts));
-    let data = Data::open(&path, "text").unwrap();
-    let whole = data.evaluation(Some(&words()), Some(32), 64, None).unwrap();
-    assert!(whole.count() > 80);
-    for limit in [1, 7, 40, whole.count()] {
-        let some = data.evaluation(Some(&words()), Some(32), 64, Some(limit)).unwrap();
-        assert_eq!(some.ids, whole.ids[..limit * 32], "{limit} windows");
+    for (name, content) in [("a.jsonl", json_lines("text", &texts)), ("a.txt", texts.join("\n"))] {
+        let data = Data::open(&folder.write(name, content), "text").unwrap();
+        let whole = data.evaluation(Some(&words()), Some(32), 64, None).unwrap();
+        assert!(whole.count() > 80);
+        for limit in [1, 7, 40, whole.count()] {
+            let some = data.evaluation(Some(&words()), Some(32), 64, Some(limit)).unwrap();
+            assert_eq!(some.ids, whole.ids[..limit * 32], "{name}: {limit} windows");
+        }
     }
 }
 
