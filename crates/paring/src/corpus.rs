@@ -111,6 +111,12 @@ pub struct Sampling {
     pub positions: usize,
 }
 
+/// Tokens to read of a text of which that many are wanted, from its start, and bytes that mostly hold so many.
+fn enough(wanted: Option<usize>) -> (usize, usize) {
+    let tokens = wanted.map_or(usize::MAX, |wanted| wanted.saturating_add(MARGIN));
+    (tokens, tokens.saturating_mul(8))
+}
+
 impl Data {
     /// A text.
     pub fn text(name: impl Into<String>, text: String) -> Self {
@@ -175,8 +181,7 @@ impl Data {
 
     /// The tokens of a text, or of a beginning of it, longer each time, until that has more than the wanted tokens.
     fn beginning(&self, text: &str, tokenizer: &Tokenizer, wanted: Option<usize>) -> Result<Vec<u32>> {
-        let enough = wanted.map_or(usize::MAX, |wanted| wanted.saturating_add(MARGIN));
-        let mut bytes = enough.saturating_mul(8);
+        let (enough, mut bytes) = enough(wanted);
         loop {
             let rest = text.as_bytes().get(bytes..).and_then(|rest| rest.iter().position(|&b| b == b'\n'));
             let end = rest.map_or(text.len(), |line| bytes + line + 1);
@@ -195,8 +200,7 @@ impl Data {
             Reading::Joined { separator, documents, .. } => (separator, documents),
             Reading::Drawn { .. } => ("\n\n", usize::MAX),
         };
-        let enough = wanted.map_or(usize::MAX, |wanted| wanted.saturating_add(MARGIN));
-        let mut bytes = enough.saturating_mul(8);
+        let (enough, mut bytes) = enough(wanted);
         loop {
             let (mut text, mut ids, mut count, mut cut) = (String::new(), Vec::new(), 0, false);
             documents.each(&mut |number, document| {

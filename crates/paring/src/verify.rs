@@ -80,14 +80,13 @@ pub fn verify(checkpoint: Arc<Checkpoint>) -> Result<Verified> {
     let decoder = families::open(checkpoint.clone(), Precision::F32)?;
     let digests = read_digests(&checkpoint)?;
     let linears: Vec<LinearInfo> = (0..decoder.blocks()).flat_map(|i| decoder.linears(i)).collect();
-    let outer: BTreeSet<String> = decoder.outer_names().into_iter().collect();
     let outer_linears = decoder.outer_linears();
     drop(decoder);
     let mut formats: BTreeMap<String, usize> = BTreeMap::new();
     for linear in &linears {
         *formats.entry(checkpoint.linear_format(&linear.name)?.layout.to_string()).or_default() += 1;
     }
-    let items = items(&checkpoint, linears, &outer)?;
+    let items = items(&checkpoint, linears);
     if let Some(digests) = &digests {
         let names: BTreeSet<&str> = items.iter().map(Item::name).collect();
         if let Some(gone) = digests.keys().find(|name| !names.contains(name.as_str())) {
@@ -182,9 +181,9 @@ fn check_index(checkpoint: &Checkpoint) -> Result<()> {
     }
 }
 
-/// Everything that the checkpoint holds, each tensor in one item. Errors on parts of compressed matrices that the model
-/// does not have.
-fn items<'a>(checkpoint: &'a Checkpoint, linears: Vec<LinearInfo>, outer: &BTreeSet<String>) -> Result<Vec<Item<'a>>> {
+/// Everything that the checkpoint holds, each tensor in one item. What the model does not have was refused when it was
+/// opened.
+fn items(checkpoint: &Checkpoint, linears: Vec<LinearInfo>) -> Vec<Item<'_>> {
     let paths: BTreeSet<String> = linears.iter().map(|linear| linear.name.clone()).collect();
     let mut items: Vec<Item> = linears.into_iter().map(Item::Linear).collect();
     let mut modules = BTreeSet::new();
@@ -197,15 +196,11 @@ fn items<'a>(checkpoint: &'a Checkpoint, linears: Vec<LinearInfo>, outer: &BTree
         }
         match compressed_module(checkpoint, name) {
             None => items.push(Item::Tensor(name)),
-            Some(module) if !outer.contains(name) => {
-                let got = format!("a part of {module}, a compressed matrix that the model does not have");
-                return Err(wrong(checkpoint, name, "only what config.json describes".into(), got));
-            }
             Some(module) if modules.insert(module) => items.push(Item::Module(module)),
             Some(_) => {}
         }
     }
-    Ok(items)
+    items
 }
 
 /// Reads an item, checks it by itself, and returns its digest. A dense one of `outer_linears` must be one that the
