@@ -9,17 +9,28 @@ use crate::{Fan, Result, Tap};
 /// Activations are f32 `[b, t, dim]` with `dim` = [`Decoder::hidden_size`]; every row is its own sequence and starts at
 /// position 0.
 pub trait Decoder: Send + Sync {
+    /// What the config says of the model as a whole.
+    fn sizes(&self) -> Sizes;
+
     /// Number of blocks.
-    fn blocks(&self) -> usize;
+    fn blocks(&self) -> usize {
+        self.sizes().blocks
+    }
 
     /// Width of the activations between blocks.
-    fn hidden_size(&self) -> usize;
+    fn hidden_size(&self) -> usize {
+        self.sizes().dim
+    }
 
     /// Number of token ids.
-    fn vocab_size(&self) -> usize;
+    fn vocab_size(&self) -> usize {
+        self.sizes().vocab
+    }
 
     /// Tokens in the longest sequence the model was made for (`max_position_embeddings`).
-    fn max_positions(&self) -> usize;
+    fn max_positions(&self) -> usize {
+        self.sizes().max_positions
+    }
 
     /// The input of block 0, `[batch, t, dim]`, for `batch` rows of equal length joined in `ids`. Reads only the
     /// embeddings of the tokens that occur. Errors on a token out of range, rows that do not come out even, and
@@ -56,6 +67,19 @@ pub trait Decoder: Send + Sync {
     fn outer_linears(&self) -> Vec<String> {
         vec!["lm_head".to_string()]
     }
+}
+
+/// The numbers of a model that whoever runs it needs; each has a method of its name in [`Decoder`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Sizes {
+    /// Blocks.
+    pub blocks: usize,
+    /// Width of the activations between blocks.
+    pub dim: usize,
+    /// Token ids.
+    pub vocab: usize,
+    /// Tokens in the longest sequence.
+    pub max_positions: usize,
 }
 
 /// One block in memory: norms, an attention and a few fans.

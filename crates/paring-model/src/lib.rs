@@ -18,7 +18,7 @@ pub mod parts;
 pub mod source;
 pub mod weight;
 
-pub use decoder::{Block, Decoder, LinearInfo};
+pub use decoder::{Block, Decoder, LinearInfo, Sizes};
 pub use error::{Error, Result};
 pub use families::{FAMILIES, Family, open};
 pub use fan::{Fan, Linear, Tap};

@@ -20,7 +20,7 @@ use crate::config::Config;
 use crate::fan::pass;
 use crate::parts::{embedding, head::Head, norm::LayerNorm};
 use crate::source::{Source, config_file};
-use crate::{Block, Decoder, Fan, LinearInfo, Result, Tap};
+use crate::{Block, Decoder, Fan, LinearInfo, Result, Sizes, Tap};
 
 /// This family's row in [`super::FAMILIES`].
 pub const FAMILY: Family = Family {
@@ -81,20 +81,9 @@ fn block_name(source: &Source, i: usize, local: &str) -> String {
 }
 
 impl Decoder for Falcon {
-    fn blocks(&self) -> usize {
-        self.shape.blocks
-    }
-
-    fn hidden_size(&self) -> usize {
-        self.shape.dim
-    }
-
-    fn vocab_size(&self) -> usize {
-        self.shape.vocab
-    }
-
-    fn max_positions(&self) -> usize {
-        self.shape.max_positions
+    fn sizes(&self) -> Sizes {
+        let Shape { blocks, dim, vocab, max_positions, .. } = self.shape;
+        Sizes { blocks, dim, vocab, max_positions }
     }
 
     fn embed(&self, ids: &[u32], batch: usize) -> Result<Tensor> {
