@@ -5,7 +5,7 @@ mod support;
 use std::collections::BTreeSet;
 use std::fs;
 
-use paring_format::{Dtype, Values};
+use paring_format::{Dtype, Element, Values};
 use serde_json::Value;
 
 use support::*;
@@ -269,7 +269,7 @@ fn bits_on_disk() {
         let elements = layer["rows"].as_u64().unwrap() * layer["cols"].as_u64().unwrap();
         assert_eq!(layer["bits"].as_f64().unwrap(), bytes as f64 * 8.0 / elements as f64, "{name}");
         let Values::Codes { codes, grid } = made.read_module(name).unwrap().values else { panic!("{name} is dense") };
-        assert_eq!((grid.bits, grid.group_size), (4, 16));
+        assert_eq!((grid.element, grid.tile), (Element::Int(4), [1, 16]));
         assert!(codes.iter().all(|code| (-8..8).contains(code)), "{name}");
     }
     let files: u64 = model_bytes(&sandbox.path("out")).values().map(|bytes| bytes.len() as u64).sum();

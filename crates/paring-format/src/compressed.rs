@@ -1,6 +1,6 @@
 //! What methods make, layouts store and kernels run.
 
-use crate::{Dtype, Spqr};
+use crate::{Dtype, Grid, Spqr};
 
 /// One compressed weight matrix in host memory, holding only values that the file can hold: every float is already
 /// rounded to [`Compressed::dtype`].
@@ -21,9 +21,9 @@ pub struct Compressed {
 pub enum Values {
     /// Row-major `[rows, cols]`; a pruned weight is an exact zero.
     Dense(Vec<f32>),
-    /// Integer codes on a grid.
+    /// Codes on a grid.
     Codes {
-        /// Row-major `[rows, cols]`, signed: `-2^(bits-1) ..= 2^(bits-1) - 1`.
+        /// Row-major `[rows, cols]`: signed integers, or the bits of small floats ([`crate::Element::value`]).
         codes: Vec<i8>,
         /// What the codes mean.
         grid: Grid,
@@ -32,58 +32,14 @@ pub enum Values {
     Spqr(Box<Spqr>),
 }
 
-/// A quantization grid: `weight = (code - zero) * scale`, one scale and zero per row and group of columns.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Grid {
-    /// Width of a code, 2 to 8.
-    pub bits: u32,
-    /// Columns that share a scale; `cols` when a whole row shares one.
-    pub group_size: usize,
-    /// Row-major `[rows, groups]`, rounded to the matrix's dtype.
-    pub scales: Vec<f32>,
-    /// Row-major `[rows, groups]`, signed like the codes; `None` for a symmetric grid (zero point 0).
-    pub zeros: Option<Vec<i8>>,
-    /// The group of each column, when it is not `column / group_size` (activation order "group").
-    pub group_index: Option<Vec<u32>>,
-}
-
-impl Grid {
-    /// Groups in a row of `cols` columns; the last one may be short.
-    pub fn groups(&self, cols: usize) -> usize {
-        cols.div_ceil(self.group_size.max(1))
-    }
-
-    /// The group of column `col`.
-    pub fn group_of(&self, col: usize) -> usize {
-        match &self.group_index {
-            Some(index) => index[col] as usize,
-            None => col / self.group_size,
-        }
-    }
-}
-
 impl Compressed {
     /// The dense weight, row-major `[rows, cols]`: the definition that every kernel and every reader must agree with.
-    /// Codes and zero points are small integers, exact in every float type, so the product is the only rounding.
+    /// Codes are exact in every float type.
     pub fn to_dense(&self) -> Vec<f32> {
         match &self.values {
             Values::Dense(values) => values.clone(),
             Values::Spqr(spqr) => spqr.to_dense(self.rows, self.cols, self.dtype),
-            Values::Codes { codes, grid } => {
-                let groups = grid.groups(self.cols);
-                let mut dense = Vec::with_capacity(codes.len());
-                let step = if grid.group_index.is_some() { 1 } else { grid.group_size.max(1) };
-                for (row, codes) in codes.chunks_exact(self.cols.max(1)).enumerate() {
-                    // Columns of one group that lie side by side share their scale and zero point.
-                    for (run, codes) in codes.chunks(step).enumerate() {
-                        let at = row * groups + grid.group_of(run * step);
-                        let scale = grid.scales[at];
-                        let zero = grid.zeros.as_ref().map_or(0, |z| i32::from(z[at]));
-                        dense.extend(codes.iter().map(|&c| self.dtype.round((i32::from(c) - zero) as f32 * scale)));
-                    }
-                }
-                dense
-            }
+            Values::Codes { codes, grid } => grid.to_dense(codes, self.cols, self.dtype),
         }
     }
 

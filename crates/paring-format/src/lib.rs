@@ -4,6 +4,7 @@
 //! * [`pickle`]: the files of `torch.save`, as checkpoints and as token ids.
 //! * [`writer`]: shards out, index and config last.
 //! * [`compressed`]: the type [`Compressed`], what methods make and layouts store.
+//! * [`grid`]: what codes mean.
 //! * [`spqr`]: the numbers of an SpQR matrix.
 //! * [`config`]: the `quantization_config` JSON.
 //! * [`bits`]: n-bit codes in 32-bit words.
@@ -15,6 +16,7 @@ pub mod compressed;
 pub mod config;
 pub mod dtype;
 pub mod error;
+pub mod grid;
 pub mod layouts;
 pub mod spqr;
 #[cfg(test)]
@@ -22,10 +24,11 @@ mod testing;
 pub mod writer;
 
 pub use checkpoint::{Checkpoint, TensorInfo, pickle};
-pub use compressed::{Compressed, Grid, Values};
-pub use config::{Method, QuantConfig, Scheme, SecondLevel, Strategy};
+pub use compressed::{Compressed, Values};
+pub use config::{Dynamic, Method, QuantArgs, QuantConfig, Scheme, SecondLevel, Strategy};
 pub use dtype::Dtype;
 pub use error::{Error, Result};
+pub use grid::{Element, Grid, ScaleType, Zeros};
 pub use layouts::{LAYOUTS, Layout, Part, Parts};
 pub use spqr::{Outliers, Spqr, Statistic};
 pub use writer::{Summary, Tensor, Writer};

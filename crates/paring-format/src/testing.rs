@@ -2,7 +2,12 @@
 
 #[cfg(target_os = "linux")]
 use crate::Checkpoint;
-use crate::{Compressed, Dtype, Grid, Outliers, Spqr, Statistic, Values};
+use crate::{Compressed, Dtype, Grid, Layout, Outliers, Parts, Result, Scheme, Spqr, Statistic, Values};
+
+/// What the layout stores of `c`, under the scheme of matrices like it.
+pub fn encode(layout: &dyn Layout, c: &Compressed) -> Result<Parts> {
+    layout.encode(&Scheme::of(c, layout.name(), Vec::new()), c)
+}
 
 /// A small generator (splitmix64): tests need numbers that look random and never change.
 pub struct Rng(pub u64);
@@ -50,13 +55,9 @@ impl Rng {
         symmetric: bool,
     ) -> Compressed {
         let scales = rows * (cols / group_size);
-        let grid = Grid {
-            bits,
-            group_size,
-            scales: (0..scales).map(|_| self.float(dtype)).collect(),
-            zeros: (!symmetric).then(|| (0..scales).map(|_| self.code(bits)).collect()),
-            group_index: None,
-        };
+        let floats = (0..scales).map(|_| self.float(dtype)).collect();
+        let zeros = (!symmetric).then(|| (0..scales).map(|_| self.code(bits)).collect());
+        let grid = Grid::int(bits, group_size, floats, zeros);
         let codes = (0..rows * cols).map(|_| self.code(bits)).collect();
         Compressed { rows, cols, dtype, values: Values::Codes { codes, grid } }
     }

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use paring_format::{Checkpoint, Compressed, Statistic, Values};
+use paring_format::{Checkpoint, Compressed, Element, Statistic, Values};
 use serde::Serialize;
 
 use crate::decompress::compressed_module;
@@ -161,7 +161,17 @@ fn describe(c: &Compressed, layout: &str) -> String {
         Values::Dense(_) => layout.to_string(),
         Values::Codes { grid, .. } => {
             let kind = if grid.zeros.is_some() { "asymmetric" } else { "symmetric" };
-            format!("{layout} {} bit {kind}, {}", grid.bits, groups(grid.group_size))
+            let of = match grid.element {
+                Element::Int(bits) => format!("{bits} bit {kind}"),
+                Element::E4m3 => "fp8 e4m3".to_string(),
+                Element::E2m1 => "fp4 e2m1".to_string(),
+            };
+            let shared = match grid.tile {
+                [1, size] => groups(size),
+                [rows, cols] if (rows, cols) == (c.rows, c.cols) => "one scale".to_string(),
+                [rows, cols] => format!("blocks of {rows} by {cols}"),
+            };
+            format!("{layout} {of}, {shared}")
         }
         Values::Spqr(spqr) => {
             let statistic = |name: &str, statistic: &Statistic| match statistic {

@@ -233,13 +233,17 @@ fn check_item(checkpoint: &Checkpoint, item: &Item, outer_linears: &[String]) ->
 
 /// Errors when a matrix is stored with a part that its layout does not have.
 fn check_parts(checkpoint: &Checkpoint, module: &str, c: &Compressed) -> Result<()> {
-    let name = checkpoint.linear_format(module)?.layout;
+    let format = checkpoint.linear_format(module)?;
+    let name = format.layout;
     let Some(layout) = layouts::layout(name) else { return Ok(()) };
     let wanted: BTreeSet<&str> = match name == layouts::DENSE.name() {
         true => BTreeSet::from(["weight"]),
         // What the layout would store: it knows its parts best.
-        false if layout.accepts(c) => layout.encode(c)?.into_keys().collect(),
-        false => return Ok(()),
+        false => match format.scheme.map(|scheme| layout.encode(&scheme, c)) {
+            Some(Ok(parts)) => parts.into_keys().collect(),
+            // A matrix that is read and never written.
+            Some(Err(_)) | None => return Ok(()),
+        },
     };
     let left_over = |part: &&str| !wanted.contains(part) && checkpoint.info(&format!("{module}.{part}")).is_some();
     match PART_NAMES.into_iter().find(|part| left_over(part)) {

@@ -1,5 +1,6 @@
 //! The `quantization_config` object of `config.json`: which linears are stored how.
 
+mod args;
 mod json;
 mod spqr;
 #[cfg(test)]
@@ -9,7 +10,9 @@ use std::collections::BTreeMap;
 
 use regex::Regex;
 
-use crate::{Compressed, Error, Result, Statistic, Values, layouts};
+pub use args::{Dynamic, QuantArgs, Strategy};
+
+use crate::{Compressed, Element, Error, Result, Statistic, Values, Zeros, layouts};
 
 /// The release of compressed-tensors whose form is written.
 pub const VERSION: &str = "0.19.0";
@@ -56,6 +59,8 @@ pub struct QuantConfig {
     /// The release of compressed-tensors that wrote it, or whose form is written; or [`PARING_VERSION`];
     /// empty for the method spqr.
     pub version: String,
+    /// How the attention's keys and values are quantized as the model runs, if they are.
+    pub kv_cache: Option<QuantArgs>,
     /// Lengths of the tensors of all modules, by `TENSOR.shape`; only the method spqr has them.
     pub shapes: BTreeMap<String, usize>,
 }
@@ -67,18 +72,15 @@ pub struct Scheme {
     pub targets: Vec<String>,
     /// The name of the layout.
     pub format: String,
-    /// Width of a code, 1 to 8; 0 when the layout is dense.
-    pub bits: u32,
-    /// Whether all zero points are 0 (of unsigned codes: 2^(bits − 1)), and none are stored.
-    pub symmetric: bool,
-    /// Whether zero points are fractional, floats or coded by the second level, and not codes. Only SpQR layouts have it.
-    pub float_zeros: bool,
-    /// How scales and zeros are coded again, if they are. Only SpQR layouts have it.
-    pub second: Option<SecondLevel>,
-    /// Which weights share a scale.
-    pub strategy: Strategy,
-    /// `static` or `weight`: columns were visited in another order than they are stored. It changes nothing on disk.
-    pub actorder: Option<String>,
+    /// How the weights are quantized; `None` when they are dense.
+    pub weights: Option<QuantArgs>,
+    /// How the linears' inputs are quantized as the model runs, if they are.
+    pub input: Option<QuantArgs>,
+    /// The same of their outputs.
+    pub output: Option<QuantArgs>,
+    /// Whether packed codes do not lie across words, as in releases of compressed-tensors before 0.18. Only widths of 3,
+    /// 5, 6 and 7 bits tell the difference.
+    pub padded: bool,
 }
 
 /// The codes of scales and zeros.
@@ -92,43 +94,37 @@ pub struct SecondLevel {
     pub rows: usize,
 }
 
-/// Which weights share a scale.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Strategy {
-    /// The whole matrix.
-    Tensor,
-    /// A row.
-    Channel,
-    /// That many consecutive columns of a row.
-    Group(usize),
-}
-
 impl Scheme {
     /// The scheme of linears that are stored dense.
     pub fn dense() -> Scheme {
         Scheme {
             targets: vec!["Linear".to_string()],
             format: "dense".to_string(),
-            bits: 0,
-            symmetric: true,
-            float_zeros: false,
-            second: None,
-            strategy: Strategy::Channel,
-            actorder: None,
+            weights: None,
+            input: None,
+            output: None,
+            padded: false,
         }
     }
 
     /// The scheme under which `format` stores matrices like `c`.
     pub fn of(c: &Compressed, format: &str, targets: Vec<String>) -> Scheme {
         let dense = Scheme { targets, format: format.to_string(), ..Scheme::dense() };
-        let strategy = |size: usize| if size >= c.cols { Strategy::Channel } else { Strategy::Group(size) };
-        match &c.values {
-            Values::Dense(_) => dense,
-            Values::Codes { grid, .. } => Scheme {
-                bits: grid.bits,
+        let groups = |size: usize| if size >= c.cols { Strategy::Channel } else { Strategy::Group(size) };
+        let weights = match &c.values {
+            Values::Dense(_) => return dense,
+            Values::Codes { grid, .. } => QuantArgs {
                 symmetric: grid.zeros.is_none(),
-                strategy: strategy(grid.group_size),
-                ..dense
+                strategy: match grid.tile {
+                    [1, size] if grid.global.is_some() => Strategy::TensorGroup(size),
+                    [1, size] => groups(size),
+                    [rows, cols] if (rows, cols) == (c.rows, c.cols) => Strategy::Tensor,
+                    [rows, cols] => Strategy::Block(rows, cols),
+                },
+                scale_type: grid.scale_type,
+                actorder: grid.group_index.as_ref().map(|_| "group".to_string()),
+                float_zeros: matches!(grid.zeros, Some(Zeros::Floats(_))),
+                ..QuantArgs::new(grid.element)
             },
             Values::Spqr(spqr) => {
                 let coded = |statistic: &Statistic| match statistic {
@@ -141,16 +137,22 @@ impl Scheme {
                     zero_bits: zeros.map(|(bits, _)| bits),
                     rows,
                 };
-                Scheme {
-                    bits: spqr.bits,
+                QuantArgs {
                     symmetric: matches!(spqr.zeros, Statistic::Constant(_)),
                     float_zeros: matches!(spqr.zeros, Statistic::Plain(_) | Statistic::Coded { .. }),
                     second: scales.or(zeros).map(second),
-                    strategy: strategy(spqr.group_size),
-                    ..dense
+                    strategy: groups(spqr.group_size),
+                    ..QuantArgs::new(Element::Int(spqr.bits))
                 }
             }
-        }
+        };
+        Scheme { weights: Some(weights), ..dense }
+    }
+
+    /// How the weights are quantized. Errors when the scheme is that of dense ones.
+    pub(crate) fn codes(&self) -> Result<&QuantArgs> {
+        let none = || Error::parts(format!("the format {} needs to know how the weights are quantized", self.format));
+        self.weights.as_ref().ok_or_else(none)
     }
 }
 
@@ -174,7 +176,7 @@ impl QuantConfig {
             Method::Spqr => "",
         };
         let (format, version) = (format.to_string(), version.to_string());
-        QuantConfig { method, format, groups, ignore, version, shapes: BTreeMap::new() }
+        QuantConfig { method, format, groups, ignore, version, kv_cache: None, shapes: BTreeMap::new() }
     }
 
     /// The scheme that applies to the linear at this module path; `None` when it is ignored or not targeted.

@@ -5,9 +5,9 @@ use std::collections::BTreeMap;
 use serde_json::{Map, Value, json};
 
 use super::json::{ROOT, bad, object, strings, unsupported};
-use super::{Method, QuantConfig, Scheme, SecondLevel, Strategy};
-use crate::Result;
+use super::{Method, QuantArgs, QuantConfig, Scheme, SecondLevel, Strategy};
 use crate::layouts::spqr_hf::TENSORS;
+use crate::{Element, Result};
 
 /// What transformers adds to the name of a tensor.
 const SUFFIX: &str = ".shape";
@@ -18,12 +18,14 @@ impl Scheme {
         Scheme {
             targets,
             format: "spqr".to_string(),
-            bits: 3,
-            symmetric: false,
-            float_zeros: true,
-            second: Some(SecondLevel { scale_bits: Some(3), zero_bits: Some(3), rows: 16 }),
-            strategy: Strategy::Group(16),
-            actorder: None,
+            weights: Some(QuantArgs {
+                symmetric: false,
+                float_zeros: true,
+                second: Some(SecondLevel { scale_bits: Some(3), zero_bits: Some(3), rows: 16 }),
+                strategy: Strategy::Group(16),
+                ..QuantArgs::new(Element::Int(3))
+            }),
+            ..Scheme::dense()
         }
     }
 }

@@ -6,9 +6,7 @@ fn packed(targets: &[&str], bits: u32, symmetric: bool, strategy: Strategy) -> S
     Scheme {
         targets: targets.iter().map(|t| t.to_string()).collect(),
         format: "pack-quantized".into(),
-        bits,
-        symmetric,
-        strategy,
+        weights: Some(QuantArgs { symmetric, strategy, ..QuantArgs::new(Element::Int(bits)) }),
         ..Scheme::dense()
     }
 }
@@ -59,31 +57,40 @@ fn the_smallest_config_and_its_defaults() {
     assert_eq!(parse(json!({"group_size": -1})).unwrap(), packed(&["Linear"], 8, true, Strategy::Channel));
     let group = packed(&["Linear"], 8, false, Strategy::Group(64));
     assert_eq!(parse(json!({"group_size": 64, "symmetric": false})).unwrap(), group);
-    assert_eq!(parse(json!({"actorder": "static"})).unwrap().actorder.as_deref(), Some("static"));
+    assert_eq!(parse(json!({"actorder": "static"})).unwrap().codes().unwrap().actorder.as_deref(), Some("static"));
     assert_eq!(parse(json!({})).unwrap(), packed(&["Linear"], 8, true, Strategy::Tensor));
     assert_eq!(parse(Value::Null).unwrap(), Scheme::dense());
     for weights in [
-        json!({"type": "float"}),
+        json!({"type": "float", "num_bits": 6}),
+        json!({"type": "float", "symmetric": false}),
+        json!({"type": "complex"}),
+        json!({"type": 1}),
         json!({"num_bits": 16}),
         json!({"num_bits": 0}),
         json!({"num_bits": "4"}),
         json!({"num_bits": -4}),
-        json!({"strategy": "block", "block_structure": [128, 128]}),
-        json!({"strategy": "token"}),
+        json!({"strategy": "block"}),
+        json!({"strategy": "block", "block_structure": [128]}),
+        json!({"strategy": "block", "block_structure": [128, 0]}),
+        json!({"strategy": "block", "block_structure": "128 by 128"}),
+        json!({"block_structure": [128, 128]}),
+        json!({"strategy": "tensor_group", "group_size": 16}),
+        json!({"strategy": "group", "group_size": 16, "scale_dtype": "torch.float8_e4m3fn"}),
+        json!({"strategy": "row"}),
         json!({"strategy": 3}),
         json!({"strategy": "group"}),
         json!({"strategy": "channel", "group_size": 32}),
         json!({"group_size": 0}),
         json!({"group_size": -2}),
         json!({"group_size": 1.5}),
-        json!({"actorder": "group"}),
-        json!({"actorder": "dynamic"}),
-        json!({"actorder": true}),
+        json!({"actorder": "random"}),
+        json!({"dynamic": "always"}),
         json!({"dynamic": true}),
         json!({"dynamic": "local"}),
         json!({"symmetric": 1}),
-        json!({"symmetric": false, "zp_dtype": "torch.float32"}),
-        json!({"scale_dtype": "torch.uint8"}),
+        json!({"symmetric": false, "zp_dtype": "torch.uint8"}),
+        json!({"scale_dtype": "torch.int8"}),
+        json!({"bits": 4}),
         json!([]),
         json!("W4A16"),
     ] {
@@ -106,7 +113,7 @@ fn refuses_what_it_cannot_honour() {
     check("quant_method", Value::Null, "quant_method");
     check("quantization_status", json!("frozen"), "frozen");
     check("quantization_status", Value::Null, "quantization_status");
-    check("kv_cache_scheme", json!({"num_bits": 8}), "kv_cache_scheme");
+    check("kv_cache_scheme", json!({"num_bits": "8"}), "kv_cache_scheme.num_bits");
     check("transform_config", json!({"config_groups": {}}), "transform_config");
     check("sparsity_config", json!({"format": "sparse-bitmask"}), "sparsity_config");
     check("config_groups", Value::Null, "config_groups");
@@ -118,8 +125,9 @@ fn refuses_what_it_cannot_honour() {
     check("group.format", json!("marlin-24"), "marlin-24");
     check("group.format", json!(4), "format");
     check("group.weights", Value::Null, "weights");
-    check("group.input_activations", json!({"num_bits": 8}), "input_activations");
-    check("group.output_activations", json!({"num_bits": 8}), "output_activations");
+    check("group.input_activations", json!({"num_bits": 12}), "input_activations");
+    check("group.output_activations", json!([]), "output_activations");
+    check("group.kv_cache", json!({}), "the key kv_cache");
 }
 
 #[test]
@@ -134,7 +142,7 @@ fn the_strongest_target_wins() {
         ],
         vec!["lm_head".into(), "q_proj".into(), r"re:vision\.".into()],
     );
-    let bits = |module: &str| config.scheme(module).unwrap().map(|scheme| scheme.bits);
+    let bits = |module: &str| config.scheme(module).unwrap().map(|scheme| scheme.codes().unwrap().element.bits());
     assert_eq!(bits("model.layers.1.mlp.down_proj"), Some(5));
     assert_eq!(bits("model.layers.0.mlp.down_proj"), Some(6));
     assert_eq!(bits("model.layers.1.mlp.up_proj"), Some(6));

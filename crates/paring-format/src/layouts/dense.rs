@@ -1,6 +1,6 @@
 //! `dense`: the weight as it is, zeros included.
 
-use super::{exact, floats, take, whole};
+use super::{floats, take};
 use crate::{Compressed, Dtype, Error, Layout, Parts, Result, Scheme, Values};
 
 /// `weight` `[rows, cols]` in f32, f16 or bf16.
@@ -11,13 +11,9 @@ impl Layout for Dense {
         "dense"
     }
 
-    fn accepts(&self, c: &Compressed) -> bool {
-        exact(c) && matches!(c.values, Values::Dense(_))
-    }
-
-    fn encode(&self, c: &Compressed) -> Result<Parts> {
+    fn encode(&self, _scheme: &Scheme, c: &Compressed) -> Result<Parts> {
         match &c.values {
-            Values::Dense(values) if whole(c) => {
+            Values::Dense(values) if c.rows.checked_mul(c.cols) == Some(values.len()) && !values.is_empty() => {
                 Ok(Parts::from([("weight", floats("weight", c.dtype, vec![c.rows, c.cols], values)?)]))
             }
             _ => Err(Error::parts("the dense layout holds whole dense matrices only")),

@@ -3,6 +3,7 @@
 mod dense;
 mod int;
 mod packed;
+mod scales;
 mod spqr;
 pub(crate) mod spqr_hf;
 #[cfg(test)]
@@ -14,8 +15,8 @@ mod tests_spqr_hf;
 
 use std::collections::BTreeMap;
 
-use crate::config::{Method, Strategy};
-use crate::{Compressed, Dtype, Error, Grid, Result, Scheme, Values};
+use crate::config::Method;
+use crate::{Compressed, Dtype, Error, Result, Scheme};
 
 /// Every layout, by the order in which help and documentation list them.
 pub static LAYOUTS: &[&dyn Layout] = &[DENSE, &int::Int, &packed::Packed, &spqr::ParingSpqr, &spqr_hf::SpqrHf];
@@ -44,6 +45,19 @@ pub const PART_NAMES: [&str; 17] = [
     "in_perm",
 ];
 
+/// Local names of the tensors with which activations are quantized as a model runs: beside a linear's weight, or, those of
+/// keys and values, beside an attention's linears.
+pub const ACTIVATION_NAMES: [&str; 8] = [
+    "input_scale",
+    "input_zero_point",
+    "input_global_scale",
+    "output_scale",
+    "output_zero_point",
+    "k_scale",
+    "v_scale",
+    "q_scale",
+];
+
 /// The layout of this name.
 pub fn layout(name: &str) -> Option<&'static dyn Layout> {
     LAYOUTS.iter().copied().find(|layout| layout.name() == name)
@@ -63,7 +77,7 @@ pub struct Part {
 /// A module's tensors by local name: `weight`, `weight_packed`, `weight_scale`, …
 pub type Parts = BTreeMap<&'static str, Part>;
 
-/// How a [`Compressed`] lies on disk. `decode(encode(c)) == c` bit for bit for every `c` it accepts.
+/// How a [`Compressed`] lies on disk. `decode(scheme, encode(scheme, c)) == c` bit for bit for every `c` that it encodes.
 pub trait Layout: Sync {
     /// The format string on disk.
     fn name(&self) -> &'static str;
@@ -71,10 +85,8 @@ pub trait Layout: Sync {
     fn method(&self) -> Method {
         Method::CompressedTensors
     }
-    /// Whether this layout can hold `c`.
-    fn accepts(&self, c: &Compressed) -> bool;
-    /// The tensors to store.
-    fn encode(&self, c: &Compressed) -> Result<Parts>;
+    /// The tensors to store. Errors when this layout, or this scheme in it, cannot hold `c` exactly.
+    fn encode(&self, scheme: &Scheme, c: &Compressed) -> Result<Parts>;
     /// The matrix back; errors on missing, misshapen or mistyped parts.
     fn decode(&self, scheme: &Scheme, parts: &Parts) -> Result<Compressed>;
     /// As [`Layout::decode`], for a reader who knows the shape that the matrix should have. Layouts that do not store
@@ -179,35 +191,6 @@ fn take<'a>(parts: &'a Parts, name: &str, dtypes: &[Dtype]) -> Result<&'a Part> 
     Ok(part)
 }
 
-/// Whether a matrix is not empty, has a float type, and holds as many numbers as its shape and grid ask for.
-fn whole(c: &Compressed) -> bool {
-    let Some(count) = c.rows.checked_mul(c.cols).filter(|&count| count > 0 && c.dtype.is_weight()) else {
-        return false;
-    };
-    match &c.values {
-        Values::Dense(values) => values.len() == count,
-        Values::Spqr(_) => false,
-        Values::Codes { codes, grid } => {
-            let sizes = (1..=c.cols).contains(&grid.group_size) && (1..=8).contains(&grid.bits);
-            let scales = if sizes { c.rows * grid.groups(c.cols) } else { 0 };
-            sizes
-                && codes.len() == count
-                && grid.scales.len() == scales
-                && grid.zeros.as_ref().is_none_or(|zeros| zeros.len() == scales)
-        }
-    }
-}
-
-/// Whether a matrix is whole, and all its floats are numbers that its type has.
-fn exact(c: &Compressed) -> bool {
-    let floats = match &c.values {
-        Values::Dense(values) => values,
-        Values::Codes { grid, .. } => &grid.scales,
-        Values::Spqr(_) => return false,
-    };
-    whole(c) && floats.iter().all(|&value| is_exact(c.dtype, value))
-}
-
 /// Whether the type has this number, and it is one.
 pub(crate) fn is_exact(dtype: Dtype, value: f32) -> bool {
     value.is_finite() && dtype.round(value).to_bits() == value.to_bits()
@@ -221,70 +204,4 @@ fn floats(name: &str, dtype: Dtype, shape: Vec<usize>, values: &[f32]) -> Result
         return Err(Error::parts(format!("{name}: {} (element {at}) is not a number of {dtype}", values[at])));
     }
     Ok(Part { dtype, bytes: dtype.encode(values), shape })
-}
-
-/// The scales of a grid as a part, and their shape `[rows, groups]`; errors when no integer layout can hold the grid.
-fn encode_scales(c: &Compressed, grid: &Grid) -> Result<(Part, Vec<usize>)> {
-    if grid.group_index.is_some() {
-        return Err(Error::parts("groups in activation order cannot be stored: current readers dropped them"));
-    }
-    if !whole(c) {
-        return Err(Error::parts("codes, scales and zero points do not fit the shape of the matrix"));
-    }
-    if !c.cols.is_multiple_of(grid.group_size) {
-        return Err(Error::GroupSize { module: String::new(), cols: c.cols, group_size: grid.group_size });
-    }
-    let shape = vec![c.rows, c.cols / grid.group_size];
-    Ok((floats("weight_scale", c.dtype, shape.clone(), &grid.scales)?, shape))
-}
-
-/// The scales of a stored matrix, checked against its scheme.
-struct Scales {
-    rows: usize,
-    cols: usize,
-    bits: u32,
-    dtype: Dtype,
-    group_size: usize,
-    /// The shape that scales and unpacked zero points have on disk.
-    shape: Vec<usize>,
-    /// `[rows, groups]`: the one scale of a tensor is repeated, so that all strategies look alike.
-    values: Vec<f32>,
-}
-
-impl Scales {
-    fn decode(scheme: &Scheme, parts: &Parts, rows: usize, cols: usize) -> Result<Scales> {
-        if !(1..=8).contains(&scheme.bits) {
-            return Err(Error::parts(format!("codes of {} bits; 1 to 8 can be read", scheme.bits)));
-        }
-        let (group_size, shape) = match scheme.strategy {
-            Strategy::Tensor => (cols, vec![1]),
-            Strategy::Channel => (cols, vec![rows, 1]),
-            Strategy::Group(size) if size > 0 && cols.is_multiple_of(size) => (size, vec![rows, cols / size]),
-            Strategy::Group(group_size) => return Err(Error::GroupSize { module: String::new(), cols, group_size }),
-        };
-        let part = take(parts, "weight_scale", &[Dtype::F32, Dtype::F16, Dtype::Bf16])?;
-        part.expect("weight_scale", &shape)?;
-        let mut values = part.finite("weight_scale")?;
-        if let (Strategy::Tensor, [scale]) = (scheme.strategy, &values[..]) {
-            values = vec![*scale; rows];
-        }
-        Ok(Scales { rows, cols, bits: scheme.bits, dtype: part.dtype, group_size, shape, values })
-    }
-
-    /// Zero points that are stored as bytes, in the shape of the scales.
-    fn byte_zeros(&self, parts: &Parts) -> Result<Vec<i8>> {
-        let part = take(parts, "weight_zero_point", &[Dtype::I8])?;
-        part.expect("weight_zero_point", &self.shape)?;
-        match part.bytes[..] {
-            [zero] => Ok(vec![zero as i8; self.values.len()]),
-            _ => Ok(part.bytes.iter().map(|&byte| byte as i8).collect()),
-        }
-    }
-
-    /// The matrix of these scales.
-    fn finish(self, codes: Vec<i8>, zeros: Option<Vec<i8>>) -> Result<Compressed> {
-        let Scales { rows, cols, bits, dtype, group_size, values: scales, .. } = self;
-        let grid = Grid { bits, group_size, scales, zeros, group_index: None };
-        Ok(Compressed { rows, cols, dtype, values: Values::Codes { codes, grid } })
-    }
 }

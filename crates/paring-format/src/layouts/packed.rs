@@ -1,9 +1,9 @@
 //! `pack-quantized`: codes of 1 to 8 bits in 32-bit words, see [`crate::bits`].
 
-use super::{Scales, encode_scales, exact, take};
-use crate::bits::{pack, pack_columns, range, unpack, unpack_columns, words};
-use crate::config::Strategy;
-use crate::{Compressed, Dtype, Error, Layout, Part, Parts, Result, Scheme, Values};
+use super::{scales, take};
+use crate::bits::{pack, pack_columns, unpack, unpack_columns, words};
+use crate::config::{QuantArgs, Strategy};
+use crate::{Compressed, Dtype, Error, Layout, Part, Parts, Result, Scheme, Values, Zeros};
 
 /// `weight_packed` I32 `[rows, words(cols)]`, `weight_scale` `[rows, groups]`, `weight_shape` I64 `[2]`, and for an
 /// asymmetric grid `weight_zero_point` I32 `[words(rows), groups]`, packed along the rows.
@@ -14,40 +14,36 @@ impl Layout for Packed {
         "pack-quantized"
     }
 
-    fn accepts(&self, c: &Compressed) -> bool {
-        let Values::Codes { codes, grid } = &c.values else { return false };
-        if !exact(c) || grid.group_index.is_some() || !c.cols.is_multiple_of(grid.group_size) {
-            return false;
-        }
-        let (low, high) = range(grid.bits);
-        // The library that defines the format writes 1-bit codes, but no reader runs them: they are read here only.
-        grid.bits >= 2 && codes.iter().chain(grid.zeros.iter().flatten()).all(|code| (low..=high).contains(code))
-    }
-
-    fn encode(&self, c: &Compressed) -> Result<Parts> {
-        let Values::Codes { codes, grid } = &c.values else {
-            return Err(Error::parts("the pack-quantized layout holds codes, not a dense matrix"));
-        };
-        let (scale, shape) = encode_scales(c, grid)?;
-        if grid.bits < 2 {
-            return Err(Error::parts("the pack-quantized layout is written with 2 to 8 bits"));
+    fn encode(&self, scheme: &Scheme, c: &Compressed) -> Result<Parts> {
+        let args = scheme.codes()?;
+        let (codes, grid) = scales::codes(self.name(), args, c)?;
+        let bits = int_bits(args)?;
+        if grid.group_index.is_some() {
+            return Err(Error::parts("groups in activation order cannot be stored: current readers dropped them"));
         }
         let words_part = |shape: Vec<usize>, words: Vec<i32>| {
             let bytes = words.iter().flat_map(|word| word.to_le_bytes()).collect();
             Part { dtype: Dtype::I32, shape, bytes }
         };
-        let packed = pack(codes, c.cols, grid.bits)?;
+        let packed = pack(codes, c.cols, bits)?;
         let size = [c.rows as i64, c.cols as i64].iter().flat_map(|n| n.to_le_bytes()).collect();
         let mut parts = Parts::from([
             ("weight_packed", words_part(vec![c.rows, packed.len() / c.rows], packed)),
-            ("weight_scale", scale),
+            ("weight_scale", scales::encode(args, c, grid)?),
             ("weight_shape", Part { dtype: Dtype::I64, shape: vec![2], bytes: size }),
         ]);
-        if let Some(zeros) = &grid.zeros {
-            let groups = shape[1];
-            let packed = pack_columns(zeros, groups, grid.bits)?;
-            parts.insert("weight_zero_point", words_part(vec![packed.len() / groups, groups], packed));
-        }
+        let zeros = match &grid.zeros {
+            None => return Ok(parts),
+            // The one zero point of a tensor is not worth packing.
+            Some(zeros) if args.strategy == Strategy::Tensor => scales::encode_zeros(args, c, zeros)?,
+            Some(Zeros::Codes(zeros)) => {
+                let groups = grid.groups(c.cols);
+                let packed = pack_columns(zeros, groups, bits)?;
+                words_part(vec![packed.len() / groups, groups], packed)
+            }
+            Some(Zeros::Floats(_)) => return Err(Error::parts("the pack-quantized layout packs zero points")),
+        };
+        parts.insert("weight_zero_point", zeros);
         Ok(parts)
     }
 
@@ -62,23 +58,33 @@ impl Layout for Packed {
                 format: "weight_g_idx (groups in activation order)".to_string(),
             });
         }
+        let args = scheme.codes()?;
+        let bits = int_bits(args)?;
         let (rows, cols) = stored_shape(parts)?;
         let packed = take(parts, "weight_packed", &[Dtype::I32])?;
-        packed.expect("weight_packed", &[rows, count(cols, scheme.bits)?])?;
-        let scales = Scales::decode(scheme, parts, rows, cols)?;
-        let zeros = match scheme.strategy {
-            _ if scheme.symmetric => None,
+        packed.expect("weight_packed", &[rows, count(cols, bits)?])?;
+        let (mut grid, dtype) = scales::decode(args, parts, rows, cols)?;
+        grid.zeros = match args.strategy {
+            _ if args.symmetric => None,
             // The one zero point of a tensor is not worth packing.
-            Strategy::Tensor => Some(scales.byte_zeros(parts)?),
-            Strategy::Channel | Strategy::Group(_) => {
-                let groups = cols / scales.group_size;
+            Strategy::Tensor => scales::decode_zeros(args, parts, rows, cols)?,
+            _ => {
+                let groups = grid.groups(cols);
                 let part = take(parts, "weight_zero_point", &[Dtype::I32])?;
-                part.expect("weight_zero_point", &[count(rows, scheme.bits)?, groups])?;
-                Some(unpack_columns(&words_of(part), rows, groups, scheme.bits)?)
+                part.expect("weight_zero_point", &[count(rows, bits)?, groups])?;
+                Some(Zeros::Codes(unpack_columns(&words_of(part), rows, groups, bits)?))
             }
         };
-        let codes = unpack(&words_of(packed), rows, cols, scheme.bits)?;
-        scales.finish(codes, zeros)
+        let codes = unpack(&words_of(packed), rows, cols, bits)?;
+        Ok(Compressed { rows, cols, dtype, values: Values::Codes { codes, grid } })
+    }
+}
+
+/// The width of the codes, which are integers on grids by row.
+fn int_bits(args: &QuantArgs) -> Result<u32> {
+    match (args.element.int_bits(), args.strategy) {
+        (Some(bits), Strategy::Tensor | Strategy::Channel | Strategy::Group(_)) => Ok(bits),
+        _ => Err(Error::parts("the pack-quantized layout holds integers with scales by tensor, channel or group")),
     }
 }
 

@@ -29,11 +29,7 @@ impl Layout for ParingSpqr {
         Method::Paring
     }
 
-    fn accepts(&self, c: &Compressed) -> bool {
-        checked(c).is_ok()
-    }
-
-    fn encode(&self, c: &Compressed) -> Result<Parts> {
+    fn encode(&self, _scheme: &Scheme, c: &Compressed) -> Result<Parts> {
         let spqr = checked(c)?;
         let (at, values) = (&spqr.outliers.at, &spqr.outliers.values);
         let width = if at.is_empty() { 0 } else { gaps::best_width(at) };
@@ -60,29 +56,32 @@ impl Layout for ParingSpqr {
 
     fn decode(&self, scheme: &Scheme, parts: &Parts) -> Result<Compressed> {
         let (rows, cols, width) = stored_shape(parts)?;
-        let bits = scheme.bits;
-        if !(2..=8).contains(&bits) {
-            return Err(Error::parts(format!("codes of {bits} bits; the layout has 2 to 8")));
-        }
-        let group_size = match scheme.strategy {
+        let args = scheme.codes()?;
+        let Some(bits @ 2..=8) = args.element.int_bits() else {
+            return Err(Error::parts(format!(
+                "codes of {} bits; the layout has integers of 2 to 8",
+                args.element.bits()
+            )));
+        };
+        let group_size = match args.strategy {
             Strategy::Channel => cols,
             Strategy::Group(size) if size > 0 => size.min(cols),
-            Strategy::Group(_) | Strategy::Tensor => return Err(Error::parts("the layout has scales a row or group")),
+            _ => return Err(Error::parts("the layout has scales a row or group")),
         };
         // The codes come first: their bytes bound everything that is allocated later.
         let count = rows.checked_mul(cols).ok_or_else(|| Error::parts("weight_shape is larger than any file"))?;
         let codes = codes(parts, "weight", count, bits)?;
         let groups = cols.div_ceil(group_size);
-        let second = scheme.second;
+        let second = args.second;
         let coded = |bits: fn(SecondLevel) -> Option<u32>| {
             second.and_then(|second| Some(Kind::Coded { bits: bits(second)?, rows: second.rows }))
         };
         let scale_kind = coded(|second| second.scale_bits).unwrap_or(Kind::Plain);
         let zero_kind = match coded(|second| second.zero_bits) {
             Some(kind) => kind,
-            None if scheme.symmetric => Kind::Constant((1u32 << (bits - 1)) as f32),
+            None if args.symmetric => Kind::Constant((1u32 << (bits - 1)) as f32),
             // A matrix with a rounded zero that is none of the codes has floats, whatever the others have.
-            None if scheme.float_zeros || parts.contains_key(ZEROS.plain) => Kind::Plain,
+            None if args.float_zeros || parts.contains_key(ZEROS.plain) => Kind::Plain,
             None => Kind::Integers(bits),
         };
         let first = if scale_kind == Kind::Plain { SCALES.plain } else { SCALES.grid };

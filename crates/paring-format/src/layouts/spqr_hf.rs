@@ -33,11 +33,7 @@ impl Layout for SpqrHf {
         Method::Spqr
     }
 
-    fn accepts(&self, c: &Compressed) -> bool {
-        self.encode(c).is_ok()
-    }
-
-    fn encode(&self, c: &Compressed) -> Result<Parts> {
+    fn encode(&self, _scheme: &Scheme, c: &Compressed) -> Result<Parts> {
         let Fitting { spqr, scales, zeros } = fitting(c)?;
         let (rows, cols) = (c.rows, c.cols);
         let groups = cols / TILE;

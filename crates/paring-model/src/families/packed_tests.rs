@@ -15,7 +15,7 @@ fn codes(rows: usize, cols: usize) -> Compressed {
     let groups = cols / 16;
     let scales = (0..rows * groups).map(|i| 0.01 + 0.001 * (i % 8) as f32).collect();
     let zeros = Some((0..rows * groups).map(|i| (i % 5) as i8 - 2).collect());
-    let grid = Grid { bits: 4, group_size: 16, scales, zeros, group_index: None };
+    let grid = Grid::int(4, 16, scales, zeros);
     Compressed { rows, cols, dtype: Dtype::F32, values: Values::Codes { codes, grid } }
 }
 
@@ -33,11 +33,12 @@ fn write(dir: &Path) {
             continue;
         }
         let packed = codes(info.shape[0], info.shape[1]);
-        for (part, stored) in layouts::layout("pack-quantized").unwrap().encode(&packed).unwrap() {
+        let like = Scheme::of(&packed, "pack-quantized", vec!["Linear".to_string()]);
+        for (part, stored) in layouts::layout("pack-quantized").unwrap().encode(&like, &packed).unwrap() {
             let (dtype, shape, bytes) = (stored.dtype, stored.shape, stored.bytes);
             tensors.push(Tensor { name: format!("{module}.{part}"), dtype, shape, bytes });
         }
-        scheme = Some(Scheme::of(&packed, "pack-quantized", vec!["Linear".to_string()]));
+        scheme = Some(like);
     }
     let mut config: Value = original.config().clone();
     config["quantization_config"] =

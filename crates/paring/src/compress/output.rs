@@ -7,7 +7,9 @@ use std::time::Instant;
 use paring_format::compressed::digest;
 use paring_format::layouts::{self, Layout};
 use paring_format::writer::{COMPANIONS, REPORT, Tensor};
-use paring_format::{Checkpoint, Compressed, Dtype, Part, QuantConfig, Scheme, SecondLevel, Strategy, Values, Writer};
+use paring_format::{
+    Checkpoint, Compressed, Dtype, Element, Part, QuantArgs, QuantConfig, Scheme, SecondLevel, Strategy, Values, Writer,
+};
 use serde_json::json;
 use xxhash_rust::xxh3::xxh3_64;
 
@@ -96,12 +98,15 @@ fn scheme_for(plan: &Plan, layout: &dyn Layout) -> Option<Scheme> {
     Some(Scheme {
         targets: vec!["Linear".into()],
         format: layout.name().into(),
-        bits: rounding.bits,
-        symmetric: rounding.symmetric,
-        float_zeros: spqr.is_some_and(|s| !rounding.symmetric && (!s.round_zero || zero_bits.is_some())),
-        second: coded.map(|s| SecondLevel { scale_bits: s.scale_bits, zero_bits, rows: s.second_rows }),
-        strategy: rounding.group_size.map_or(Strategy::Channel, Strategy::Group),
-        actorder: (rounding.act_order == ActOrder::Static).then(|| "static".into()),
+        weights: Some(QuantArgs {
+            symmetric: rounding.symmetric,
+            float_zeros: spqr.is_some_and(|s| !rounding.symmetric && (!s.round_zero || zero_bits.is_some())),
+            second: coded.map(|s| SecondLevel { scale_bits: s.scale_bits, zero_bits, rows: s.second_rows }),
+            strategy: rounding.group_size.map_or(Strategy::Channel, Strategy::Group),
+            actorder: (rounding.act_order == ActOrder::Static).then(|| "static".into()),
+            ..QuantArgs::new(Element::Int(rounding.bits))
+        }),
+        ..Scheme::dense()
     })
 }
 
@@ -114,14 +119,14 @@ pub(super) struct Encoded {
 
 impl Encoded {
     /// `dense` is what `c` must read back as.
-    fn new(module: &str, c: &Compressed, dense: &[f32], layout: &dyn Layout) -> Result<Self> {
+    fn new(module: &str, c: &Compressed, dense: &[f32], layout: &dyn Layout, scheme: &Scheme) -> Result<Self> {
         let tensor = |local: &str, part: Part| Tensor {
             name: format!("{module}.{local}"),
             dtype: part.dtype,
             shape: part.shape,
             bytes: part.bytes,
         };
-        let tensors = layout.encode(c)?.into_iter().map(|(local, part)| tensor(local, part)).collect();
+        let tensors = layout.encode(scheme, c)?.into_iter().map(|(local, part)| tensor(local, part)).collect();
         let made = Made { digest: digest(c.rows, c.cols, dense), shape: Some((c.rows, c.cols)) };
         Ok(Self { module: module.to_string(), tensors, made })
     }
@@ -179,7 +184,13 @@ impl Output {
     /// What is read back at the end must be `dense`, the weight as the sweep left it.
     pub(super) fn encode(&self, module: &str, c: &Compressed, dense: &[f32]) -> Result<Encoded> {
         let stored = if self.layout.name() == "dense" { densified(c) } else { None };
-        Encoded::new(module, stored.as_ref().unwrap_or(c), dense, self.layout)
+        Encoded::new(
+            module,
+            stored.as_ref().unwrap_or(c),
+            dense,
+            self.layout,
+            self.scheme.as_ref().unwrap_or(&Scheme::dense()),
+        )
     }
 
     /// Adds a compressed linear to the open shard.
@@ -199,7 +210,7 @@ impl Output {
             dense = cast(&dense, dtype, module)?;
             c = Compressed { dtype, values: Values::Dense(dense.clone()), ..c };
         }
-        let encoded = Encoded::new(module, &densified(&c).unwrap_or(c), &dense, layouts::DENSE)?;
+        let encoded = Encoded::new(module, &densified(&c).unwrap_or(c), &dense, layouts::DENSE, &Scheme::dense())?;
         self.put(encoded);
         self.dense.push(module.to_string());
         Ok(())

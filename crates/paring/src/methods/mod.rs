@@ -133,13 +133,14 @@ pub struct Outcome {
 }
 
 impl Outcome {
-    /// Codes 0 ..= 2^bits − 1, row-major `[rows, cols]`; empty when nothing is rounded.
+    /// Codes 0 ..= 2^bits − 1, or the bits of small floats, row-major `[rows, cols]`; empty when nothing is rounded.
     pub fn codes(&self) -> Vec<u8> {
         let Compressed { cols, values, .. } = &self.compressed;
         match values {
             Values::Dense(_) => Vec::new(),
             Values::Codes { codes, grid } => {
-                codes.iter().map(|&c| (i32::from(c) + (1 << (grid.bits - 1))) as u8).collect()
+                let offset = grid.element.int_bits().map_or(0, |bits| 1 << (bits - 1));
+                codes.iter().map(|&c| (i32::from(c) + offset) as u8).collect()
             }
             Values::Spqr(spqr) => match &spqr.order {
                 None => spqr.codes.clone(),
@@ -280,11 +281,13 @@ fn to_values(
     Values::Codes {
         codes: codes.iter().map(|&c| signed(i32::from(c))).collect(),
         grid: Grid {
-            bits,
-            group_size,
-            scales: grids.scales,
-            zeros: (!symmetric).then(|| grids.zeros.iter().map(|&z| signed(z as i32)).collect()),
             group_index,
+            ..Grid::int(
+                bits,
+                group_size,
+                grids.scales,
+                (!symmetric).then(|| grids.zeros.iter().map(|&z| signed(z as i32)).collect()),
+            )
         },
     }
 }
