@@ -275,6 +275,6 @@ fn bits_on_disk() {
     let files: u64 = model_bytes(&sandbox.path("out")).values().map(|bytes| bytes.len() as u64).sum();
     assert!(report["bytes_out"].as_u64().unwrap() < files);
     let plan: Value = json_file(&sandbox.path("out/paring.json"));
-    assert_eq!(plan["plan"]["recipe"]["rounding"]["bits"], 4);
+    assert_eq!(plan["plan"]["recipe"]["rounding"]["weights"]["num_bits"], 4);
     assert!(fs::read_to_string(sandbox.path("out/config.json")).unwrap().contains("pack-quantized"));
 }

@@ -147,8 +147,8 @@ fn usual_out(plan: &Plan) -> PathBuf {
         None => {}
     }
     if let Some(rounding) = plan.recipe.rounding {
-        name += &format!("-w{}", rounding.bits);
-        name += &rounding.group_size.map_or(String::new(), |size| format!("g{size}"));
+        name += &format!("-w{}", rounding.element.bits());
+        name += &rounding.group_size().map_or(String::new(), |size| format!("g{size}"));
     }
     name.into()
 }

@@ -112,8 +112,8 @@ pub fn quantizing(args: &super::QuantizeArgs) -> Result<(Recipe, Option<f64>)> {
         return Err(Error::Misuse("--target-bits chooses --wbits and --groupsize itself".into()));
     }
     let (rounding, chosen, share) = for_target_bits(target)?;
-    let groupsize = rounding.group_size.map_or(-1, |size| size as i64);
-    let grids = Grids { wbits: Some(rounding.bits), groupsize, ..args.grids.clone() };
+    let groupsize = rounding.group_size().map_or(-1, |size| size as i64);
+    let grids = Grids { wbits: Some(rounding.element.bits()), groupsize, ..args.grids.clone() };
     let mut recipe = recipe(method, None, &grids, Some(&args.spqr), &args.sweep)?;
     if let Some(spqr) = &mut recipe.spqr {
         let order = args.spqr.permutation_order.map(|_| spqr.permutation.clone());
@@ -155,12 +155,11 @@ pub fn recipe(
         ActOrderArg::Group => ActOrder::Group,
     };
     let rounding = grids.wbits.map(|bits| Rounding {
-        bits,
-        group_size,
         symmetric: grids.sym,
         mse: grids.mse,
         static_groups: grids.static_groups,
         act_order,
+        ..Rounding::int(bits, group_size)
     });
     let recipe = Recipe {
         method: info.name,

@@ -100,7 +100,8 @@ impl QuantArgs {
         }
     }
 
-    pub(super) fn to_json(&self) -> Value {
+    /// The object that compressed-tensors 0.19 writes, with its full set of keys.
+    pub fn to_json(&self) -> Value {
         let (group_size, block) = self.sizes();
         let scale = match self.scale_type {
             ScaleType::Float => None,

@@ -7,9 +7,7 @@ use std::time::Instant;
 use paring_format::compressed::digest;
 use paring_format::layouts::{self, Layout};
 use paring_format::writer::{COMPANIONS, REPORT, Tensor};
-use paring_format::{
-    Checkpoint, Compressed, Dtype, Element, Part, QuantArgs, QuantConfig, Scheme, SecondLevel, Strategy, Values, Writer,
-};
+use paring_format::{Checkpoint, Compressed, Dtype, Part, QuantArgs, QuantConfig, Scheme, SecondLevel, Values, Writer};
 use serde_json::json;
 use xxhash_rust::xxh3::xxh3_64;
 
@@ -50,11 +48,11 @@ pub(super) fn layout_for(plan: &Plan) -> Result<&'static dyn Layout> {
             fail(format!("--format {name} is for --method spqr"))
         }
         None if name != "dense" => fail(format!("--format {name} holds codes; pruning alone writes dense weights")),
-        Some(r) if name == "int-quantized" && r.bits != 8 => fail(format!(
+        Some(r) if name == "int-quantized" && r.element.bits() != 8 => fail(format!(
             "--format int-quantized stores a byte for every weight; --wbits {} is for pack-quantized",
-            r.bits
+            r.element.bits()
         )),
-        Some(r) if name != "dense" && r.act_order == ActOrder::Group && r.group_size.is_some() => fail(format!(
+        Some(r) if name != "dense" && r.act_order == ActOrder::Group && r.group_size().is_some() => fail(format!(
             "--actorder group needs a group number for every column, which readers of {name} no longer know; use \
             --actorder static, or --format dense"
         )),
@@ -71,7 +69,7 @@ pub(super) fn stored(layout: &dyn Layout, dtype: Dtype) -> Stored {
 fn fits_spqr_hf(r: &Rounding, s: &Spqr) -> bool {
     let coded = s.scale_bits == Some(3) && s.zero_bits == Some(3) && s.second_rows == 16;
     let plain = !r.symmetric && !s.round_zero && s.keep_last_columns == 0;
-    r.bits == 3 && r.group_size == Some(16) && coded && plain
+    r.element.bits() == 3 && r.group_size() == Some(16) && coded && plain
 }
 
 /// Floats as a type that may not reach as far. Errors on a number that becomes infinite.
@@ -99,12 +97,9 @@ fn scheme_for(plan: &Plan, layout: &dyn Layout) -> Option<Scheme> {
         targets: vec!["Linear".into()],
         format: layout.name().into(),
         weights: Some(QuantArgs {
-            symmetric: rounding.symmetric,
             float_zeros: spqr.is_some_and(|s| !rounding.symmetric && (!s.round_zero || zero_bits.is_some())),
             second: coded.map(|s| SecondLevel { scale_bits: s.scale_bits, zero_bits, rows: s.second_rows }),
-            strategy: rounding.group_size.map_or(Strategy::Channel, Strategy::Group),
-            actorder: (rounding.act_order == ActOrder::Static).then(|| "static".into()),
-            ..QuantArgs::new(Element::Int(rounding.bits))
+            ..rounding.args()
         }),
         ..Scheme::dense()
     })

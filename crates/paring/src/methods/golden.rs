@@ -26,8 +26,6 @@ pub(super) fn recipe(settings: &Value) -> Recipe {
         (None, s) => s.map(Pattern::Unstructured),
     };
     let rounding = number("bits").map(|bits| Rounding {
-        bits: bits as u32,
-        group_size: number("groupsize").filter(|&g| g > 0.0).map(|g| g as usize),
         symmetric: flag("sym"),
         mse: flag("mse"),
         static_groups: flag("static_groups"),
@@ -36,6 +34,7 @@ pub(super) fn recipe(settings: &Value) -> Recipe {
             (true, true) => ActOrder::Static,
             (true, false) => ActOrder::Group,
         },
+        ..Rounding::int(bits as u32, number("groupsize").filter(|&g| g > 0.0).map(|g| g as usize))
     });
     let algo = settings["algo"].as_str().unwrap();
     Recipe {

@@ -153,14 +153,8 @@ fn average_bits_are_those_that_the_published_driver_prints() {
     assert!(cases.len() > 100, "{} cases", cases.len());
     for case in &cases {
         let count = |key: &str| case[key].as_u64();
-        let rounding = crate::plan::Rounding {
-            bits: count("wbits").unwrap() as u32,
-            group_size: count("groupsize").map(|g| g as usize),
-            symmetric: false,
-            mse: false,
-            static_groups: false,
-            act_order: crate::plan::ActOrder::None,
-        };
+        let group_size = count("groupsize").map(|g| g as usize);
+        let rounding = crate::plan::Rounding::int(count("wbits").unwrap() as u32, group_size);
         let spqr = Spqr {
             scale_bits: count("qq_scale_bits").map(|b| b as u32),
             zero_bits: count("qq_zero_bits").map(|b| b as u32),

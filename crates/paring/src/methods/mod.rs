@@ -206,12 +206,12 @@ impl Recipe {
         let format = self.grid_format(stored);
         // The grid of a full row, asked for as such, is fitted before dead columns are cleared (algorithm descriptions of GPTQ and SparseGPT).
         let whole_row = match (format, self.rounding) {
-            (Some(format), Some(r)) if r.group_size.is_none() => Some(fit_groups(weight, cols, cols, &format)),
+            (Some(format), Some(r)) if r.group_size().is_none() => Some(fit_groups(weight, cols, cols, &format)),
             _ => None,
         };
         let mut w = weight.to_vec();
         prepared.clear_dead(&mut w, cols);
-        let group_size = self.rounding.and_then(|r| r.group_size).unwrap_or(cols).min(cols);
+        let group_size = self.rounding.and_then(|r| r.group_size()).unwrap_or(cols).min(cols);
         let beforehand = self
             .rounding
             .is_some_and(|r| r.static_groups || r.act_order == ActOrder::Static || self.info().curvature == Bend::Flat);
@@ -258,7 +258,7 @@ impl Recipe {
         let (scales, zeros) = grids.as_ref().map_or_else(Default::default, |g| (g.scales.clone(), g.zeros.clone()));
         let dense = prepared.restored(made, cols);
         let values = match (grids, self.rounding) {
-            (Some(grids), Some(r)) => to_values(&codes, grids, r.bits, r.symmetric, group_size, group_index),
+            (Some(grids), Some(r)) => to_values(&codes, grids, r.element.bits(), r.symmetric, group_size, group_index),
             _ => Values::Dense(dense.clone()),
         };
         let compressed = Compressed { rows, cols, dtype, values };

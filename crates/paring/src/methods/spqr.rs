@@ -30,8 +30,8 @@ pub(super) fn compress(
     };
     let w = prepared.visited(weight, cols);
     let mut rule = Rule {
-        bits: rounding.bits,
-        group_size: rounding.group_size.unwrap_or(cols).min(cols),
+        bits: rounding.element.bits(),
+        group_size: rounding.group_size().unwrap_or(cols).min(cols),
         symmetric: rounding.symmetric,
         round_zero: settings.round_zero,
         per_channel: settings.per_channel,
@@ -77,7 +77,7 @@ pub(super) fn compress(
         (Some(codes), Some(bits)) => coded(codes, bits),
         _ => Statistic::Plain(made.scales.values.clone()),
     };
-    let largest = ((1u32 << rounding.bits) - 1) as f32;
+    let largest = ((1u32 << rounding.element.bits()) - 1) as f32;
     let fits = |z: &f32| (0.0..=largest).contains(z) && z.fract() == 0.0;
     let zeros = match (&made.zeros.coded, rule.zero_bits()) {
         (Some(codes), Some(bits)) => coded(codes, bits),
@@ -88,7 +88,7 @@ pub(super) fn compress(
         _ => Statistic::Plain(made.zeros.values.clone()),
     };
     let spqr = Spqr {
-        bits: rounding.bits,
+        bits: rounding.element.bits(),
         group_size: rule.group_size,
         order: Spqr::order_of(order),
         codes: made.codes,
@@ -112,9 +112,9 @@ pub(super) fn compress(
 /// Bits per weight as the published driver counts them, with a share of `outliers` (arXiv 2306.03078, section on the
 /// average number of bits): 16 bits for a number that is not coded, 32 for an outlier.
 pub fn average_bits(rounding: &Rounding, settings: &plan::Spqr, outliers: f64) -> f64 {
-    let (bits, scale_bits) = (f64::from(rounding.bits), settings.scale_bits.map_or(16.0, f64::from));
+    let (bits, scale_bits) = (f64::from(rounding.element.bits()), settings.scale_bits.map_or(16.0, f64::from));
     let zero_bits = settings.zero_bits.map_or(16.0, f64::from);
-    let Some(group_size) = rounding.group_size else { return bits + 32.0 * outliers };
+    let Some(group_size) = rounding.group_size() else { return bits + 32.0 * outliers };
     let (group, both) = (group_size as f64, (group_size * settings.second_rows) as f64);
     let statistics = match settings.round_zero {
         true => (scale_bits + bits) / group + 32.0 / both,

@@ -2,8 +2,10 @@
 
 mod spqr;
 
+use paring_format::{Element, QuantArgs, ScaleType, Strategy};
 use paring_kernels::sweep::GridFormat;
 use serde::Serialize;
+use serde::ser::SerializeMap;
 
 use crate::methods::{METHODS, MethodInfo};
 use crate::{Error, Precision, Result};
@@ -39,12 +41,14 @@ pub enum ActOrder {
 }
 
 /// The grids that weights are rounded to.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Rounding {
-    /// Bits of a code, 2 to 8.
-    pub bits: u32,
-    /// Columns that share a scale; `None`: a whole row.
-    pub group_size: Option<usize>,
+    /// What a code is; integers have 2 to 8 bits.
+    pub element: Element,
+    /// Which weights share a scale.
+    pub strategy: Strategy,
+    /// How scales are stored.
+    pub scale_type: ScaleType,
     /// Zero point fixed in the middle.
     pub symmetric: bool,
     /// Search for the range with the least error.
@@ -118,6 +122,52 @@ fn precision_name<S: serde::Serializer>(p: &Precision, s: S) -> std::result::Res
     })
 }
 
+impl Rounding {
+    /// Integers of `bits` bits on asymmetric grids, one for each `group_size` columns of a row, or for a whole row.
+    pub fn int(bits: u32, group_size: Option<usize>) -> Rounding {
+        Rounding {
+            element: Element::Int(bits),
+            strategy: group_size.map_or(Strategy::Channel, Strategy::Group),
+            scale_type: ScaleType::Float,
+            symmetric: false,
+            mse: false,
+            static_groups: false,
+            act_order: ActOrder::None,
+        }
+    }
+
+    /// Columns of a row that share a scale; `None` for a whole row or more.
+    pub fn group_size(&self) -> Option<usize> {
+        match self.strategy {
+            Strategy::Group(size) | Strategy::TensorGroup(size) => Some(size),
+            _ => None,
+        }
+    }
+
+    /// The same as a config says it.
+    pub fn args(&self) -> QuantArgs {
+        QuantArgs {
+            symmetric: self.symmetric,
+            strategy: self.strategy,
+            scale_type: self.scale_type,
+            actorder: (self.act_order == ActOrder::Static).then(|| "static".into()),
+            ..QuantArgs::new(self.element)
+        }
+    }
+}
+
+impl Serialize for Rounding {
+    fn serialize<S: serde::Serializer>(&self, s: S) -> std::result::Result<S::Ok, S::Error> {
+        let Rounding { mse, static_groups, act_order, .. } = self;
+        let mut map = s.serialize_map(Some(4))?;
+        map.serialize_entry("weights", &self.args().to_json())?;
+        map.serialize_entry("mse", mse)?;
+        map.serialize_entry("static_groups", static_groups)?;
+        map.serialize_entry("act_order", act_order)?;
+        map.end()
+    }
+}
+
 impl Recipe {
     /// The method's row in the table.
     pub fn info(&self) -> &'static MethodInfo {
@@ -177,10 +227,10 @@ impl Recipe {
             _ => {}
         }
         if let Some(r) = self.rounding {
-            if !(2..=8).contains(&r.bits) {
-                return fail(format!("--wbits {}: must be 2 to 8", r.bits));
+            if !(2..=8).contains(&r.element.bits()) {
+                return fail(format!("--wbits {}: must be 2 to 8", r.element.bits()));
             }
-            if r.group_size == Some(0) {
+            if r.group_size() == Some(0) {
                 return fail("--groupsize 0: must be at least 1, or -1 for whole rows".into());
             }
             if r.act_order != ActOrder::None && info.curvature != crate::methods::Bend::Full {
@@ -221,7 +271,7 @@ impl Recipe {
             // A short last group is fine.
             return Ok(());
         }
-        if let Some(size) = self.rounding.and_then(|r| r.group_size)
+        if let Some(size) = self.rounding.and_then(|r| r.group_size())
             && !cols.is_multiple_of(size)
         {
             return Err(Error::Plan(format!(
@@ -234,6 +284,6 @@ impl Recipe {
 
     /// The grid format for weights that are stored in `stored`.
     pub(crate) fn grid_format(&self, stored: Precision) -> Option<GridFormat> {
-        self.rounding.map(|r| GridFormat { bits: r.bits, symmetric: r.symmetric, mse: r.mse, stored })
+        self.rounding.map(|r| GridFormat { bits: r.element.bits(), symmetric: r.symmetric, mse: r.mse, stored })
     }
 }

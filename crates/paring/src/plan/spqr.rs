@@ -67,7 +67,7 @@ impl Default for Spqr {
 impl Spqr {
     /// Bits of a zero's code, where the rounding leaves zeros that are coded again.
     pub fn zero_bits_used(&self, rounding: &Rounding) -> Option<u32> {
-        coded_zero_bits(self.zero_bits, rounding.bits, rounding.symmetric, self.round_zero)
+        coded_zero_bits(self.zero_bits, rounding.element.bits(), rounding.symmetric, self.round_zero)
     }
 
     pub(super) fn check(&self, rounding: Option<&Rounding>) -> Result<()> {
@@ -92,7 +92,7 @@ impl Spqr {
             if r.mse || r.static_groups || r.act_order != ActOrder::None {
                 return fail("--mse, --static-groups and --actorder are not for spqr; see --permutation-order".into());
             }
-            if (self.scale_bits.is_some() || self.zero_bits.is_some()) && r.group_size.is_none() {
+            if (self.scale_bits.is_some() || self.zero_bits.is_some()) && r.group_size().is_none() {
                 return fail("--qq-scale-bits and --qq-zero-bits need --groupsize".into());
             }
         }
@@ -130,14 +130,7 @@ pub fn for_target_bits(target: f64) -> Result<(Rounding, Spqr, f64)> {
     for _ in 0..20 {
         share = (room / outlier_bits(share)).clamp(SHARES.0, SHARES.1);
     }
-    let rounding = Rounding {
-        bits,
-        group_size: Some(group_size),
-        symmetric: false,
-        mse: false,
-        static_groups: false,
-        act_order: ActOrder::None,
-    };
+    let rounding = Rounding::int(bits, Some(group_size));
     let spqr = Spqr {
         scale_bits: Some(3),
         zero_bits: Some(3),
@@ -158,7 +151,7 @@ mod tests {
             [(2.7, 2, 16), (3.0, 2, 8), (3.7, 3, 16), (4.0, 3, 8), (4.7, 4, 16), (5.0, 4, 8)]
         {
             let (rounding, spqr, share) = for_target_bits(target).unwrap();
-            assert_eq!((rounding.bits, rounding.group_size), (bits, Some(group_size)), "{target}");
+            assert_eq!((rounding.element.bits(), rounding.group_size()), (bits, Some(group_size)), "{target}");
             let second = 64.0 / (group_size * spqr.second_rows) as f64;
             let sum = f64::from(bits) + 6.0 / group_size as f64 + second + share * outlier_bits(share);
             assert!((sum - target).abs() < 0.001, "{target}: {sum}");
