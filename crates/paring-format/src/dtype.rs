@@ -5,6 +5,8 @@ use std::fmt;
 use half::{bf16, f16};
 use safetensors::Dtype as Stored;
 
+use crate::floats;
+
 /// The element type of a stored tensor, by its safetensors name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 #[allow(missing_docs)]
@@ -40,12 +42,14 @@ const TABLE: [(Dtype, &str, usize, Stored); 12] = [
 ];
 
 impl Dtype {
-    /// `x` rounded to this float type and widened again; other types leave it as it is.
+    /// `x` rounded to this float type and widened again; other types leave it as it is. The 8-bit float has no infinity:
+    /// what is too large becomes its largest number.
     #[inline]
     pub fn round(self, x: f32) -> f32 {
         match self {
             Dtype::Bf16 => bf16::from_f32(x).to_f32(),
             Dtype::F16 => f16::from_f32(x).to_f32(),
+            Dtype::F8E4M3 => floats::E4M3[usize::from(floats::to_e4m3(x))],
             _ => x,
         }
     }
@@ -65,7 +69,7 @@ impl Dtype {
         TABLE[self as usize].2
     }
 
-    /// Whether [`Dtype::decode_f32`] reads it: f64, f32, f16, bf16. The 8-bit float is stored with scales that give
+    /// Whether it says what a tensor's numbers are: f64, f32, f16, bf16. The 8-bit float is stored with scales that give
     /// it its meaning, and does not count.
     pub fn is_float(self) -> bool {
         matches!(self, Dtype::F64 | Dtype::F32 | Dtype::F16 | Dtype::Bf16)
@@ -94,7 +98,7 @@ impl Dtype {
     /// Little-endian floats as f32 (f64 is rounded). Bytes after the last whole element are ignored.
     ///
     /// # Panics
-    /// If the type is no float ([`Dtype::is_float`]).
+    /// If the type is no float: neither [`Dtype::is_float`] nor the 8-bit one.
     pub fn decode_f32(self, bytes: &[u8]) -> Vec<f32> {
         fn each<const N: usize>(bytes: &[u8], f: impl Fn([u8; N]) -> f32) -> Vec<f32> {
             bytes.as_chunks::<N>().0.iter().map(|&chunk| f(chunk)).collect()
@@ -105,14 +109,15 @@ impl Dtype {
             Dtype::F16 => each(bytes, |b| f16::from_le_bytes(b).to_f32()),
             // A bf16 is the upper half of an f32: plain shifts, which the compiler turns into vectors.
             Dtype::Bf16 => each(bytes, |b| f32::from_bits(u32::from(u16::from_le_bytes(b)) << 16)),
+            Dtype::F8E4M3 => bytes.iter().map(|&byte| floats::E4M3[usize::from(byte)]).collect(),
             other => panic!("{} is not a float type", other.name()),
         }
     }
 
-    /// Little-endian bytes of `values`, rounded to nearest even.
+    /// Little-endian bytes of `values`, rounded to nearest even, as [`Dtype::round`] does.
     ///
     /// # Panics
-    /// If the type is no float ([`Dtype::is_float`]).
+    /// If the type is no float: neither [`Dtype::is_float`] nor the 8-bit one.
     pub fn encode(self, values: &[f32]) -> Vec<u8> {
         let mut bytes = Vec::with_capacity(values.len() * self.size());
         match self {
@@ -120,6 +125,7 @@ impl Dtype {
             Dtype::F32 => values.iter().for_each(|v| bytes.extend_from_slice(&v.to_le_bytes())),
             Dtype::F16 => values.iter().for_each(|&v| bytes.extend_from_slice(&f16::from_f32(v).to_le_bytes())),
             Dtype::Bf16 => values.iter().for_each(|&v| bytes.extend_from_slice(&bf16::from_f32(v).to_le_bytes())),
+            Dtype::F8E4M3 => bytes.extend(values.iter().map(|&v| floats::to_e4m3(v))),
             other => panic!("{} is not a float type", other.name()),
         }
         bytes
@@ -152,7 +158,7 @@ mod tests {
     #[test]
     fn floats_survive_encoding() {
         let values = [0.0f32, -0.0, 1.0, -1.5, 0.099609375, 65504.0, 6.1035156e-5, -3.0];
-        for dtype in [Dtype::F64, Dtype::F32, Dtype::F16, Dtype::Bf16] {
+        for dtype in [Dtype::F64, Dtype::F32, Dtype::F16, Dtype::Bf16, Dtype::F8E4M3] {
             let expected: Vec<u32> = values.iter().map(|&v| dtype.round(v).to_bits()).collect();
             let bytes = dtype.encode(&values);
             assert_eq!(bytes.len(), values.len() * dtype.size());

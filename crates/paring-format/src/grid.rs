@@ -1,8 +1,6 @@
 //! What codes mean: the element, and the scales and zero points that tiles of a matrix share.
 
-use std::sync::LazyLock;
-
-use crate::{Dtype, Error, Result};
+use crate::{Dtype, Error, Result, bits, floats};
 
 /// The type of a code.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -13,22 +11,6 @@ pub enum Element {
     E4m3,
     /// A 4-bit float: 0, 0.5, 1, 1.5, 2, 3, 4, 6 and their negatives (OCP MX, section 5.3.3).
     E2m1,
-}
-
-/// Values of the eight magnitudes of [`Element::E2m1`].
-const E2M1: [f32; 8] = [0.0, 0.5, 1.0, 1.5, 2.0, 3.0, 4.0, 6.0];
-
-/// The value of each code of a float element, by the code's byte.
-static E4M3_VALUES: LazyLock<[f32; 256]> = LazyLock::new(|| std::array::from_fn(|code| e4m3(code as u8)));
-
-fn e4m3(code: u8) -> f32 {
-    let (exponent, mantissa) = (i32::from(code >> 3 & 15), f32::from(code & 7));
-    let magnitude = match (exponent, code & 7) {
-        (15, 7) => f32::NAN,
-        (0, _) => mantissa / 512.0,
-        _ => (1.0 + mantissa / 8.0) * 2f32.powi(exponent - 7),
-    };
-    if code & 0x80 == 0 { magnitude } else { -magnitude }
 }
 
 impl Element {
@@ -49,17 +31,46 @@ impl Element {
         }
     }
 
+    /// The least and the largest number that a code stands for.
+    ///
+    /// # Panics
+    /// If the integer has no bits or more than 8.
+    pub fn range(self) -> (f32, f32) {
+        match self {
+            Element::Int(width) => {
+                let (low, high) = bits::range(width);
+                (f32::from(low), f32::from(high))
+            }
+            Element::E4m3 => (-floats::E4M3_MAX, floats::E4M3_MAX),
+            Element::E2m1 => (-floats::E2M1_MAX, floats::E2M1_MAX),
+        }
+    }
+
     /// The number that a code stands for before scale and zero point. An `E4m3` code is the float's byte, an `E2m1` code
     /// has its sign in bit 3; higher bits are not looked at.
     #[inline]
     pub fn value(self, code: i8) -> f32 {
         match self {
             Element::Int(_) => f32::from(code),
-            Element::E4m3 => E4M3_VALUES[usize::from(code as u8)],
-            Element::E2m1 => {
-                let magnitude = E2M1[usize::from(code as u8 & 7)];
-                if code & 8 == 0 { magnitude } else { -magnitude }
+            Element::E4m3 => floats::E4M3[usize::from(code as u8)],
+            Element::E2m1 => floats::E2M1[usize::from(code as u8 & 15)],
+        }
+    }
+
+    /// The code of the number nearest to `value`, ties to even; numbers out of range get the code of the range's end. For
+    /// signs of zero and for NaN see [`floats::to_e4m3`] and [`floats::to_e2m1`]; the integer of NaN is 0.
+    ///
+    /// # Panics
+    /// If the integer has no bits or more than 8.
+    #[inline]
+    pub fn code(self, value: f32) -> i8 {
+        match self {
+            Element::Int(_) => {
+                let (low, high) = self.range();
+                value.clamp(low, high).round_ties_even() as i8
             }
+            Element::E4m3 => floats::to_e4m3(value) as i8,
+            Element::E2m1 => floats::to_e2m1(value) as i8,
         }
     }
 }
@@ -81,7 +92,8 @@ pub enum ScaleType {
 pub enum Zeros {
     /// Codes.
     Codes(Vec<i8>),
-    /// Numbers of the matrix's type, whole or not: only layouts that do not pack zero points can hold them.
+    /// Numbers, whole or not, that are rounded to the matrix's type where they are used: only layouts that do not pack
+    /// zero points can hold them.
     Floats(Vec<f32>),
 }
 
@@ -140,25 +152,85 @@ impl Grid {
     /// The dense weight of row-major codes `[rows, cols]`, every operation rounded to `dtype`; with a global scale,
     /// `scale / global` and the product are f32, and only the result is rounded.
     pub(crate) fn to_dense(&self, codes: &[i8], cols: usize, dtype: Dtype) -> Vec<f32> {
-        let across = self.groups(cols);
+        // A body for each type and element, so that nothing is asked inside the loop over codes.
+        match dtype {
+            Dtype::Bf16 => self.dense_of(codes, cols, |x| Dtype::Bf16.round(x)),
+            Dtype::F16 => self.dense_of(codes, cols, |x| Dtype::F16.round(x)),
+            _ => self.dense_of(codes, cols, |x| x),
+        }
+    }
+
+    fn dense_of(&self, codes: &[i8], cols: usize, round: impl Fn(f32) -> f32 + Copy) -> Vec<f32> {
+        match self.element {
+            Element::Int(_) => self.dense_with(codes, cols, round, f32::from),
+            Element::E4m3 => self.dense_with(codes, cols, round, |code| Element::E4m3.value(code)),
+            Element::E2m1 => self.dense_with(codes, cols, round, |code| Element::E2m1.value(code)),
+        }
+    }
+
+    fn dense_with(
+        &self,
+        codes: &[i8],
+        cols: usize,
+        round: impl Fn(f32) -> f32 + Copy,
+        value: impl Fn(i8) -> f32 + Copy,
+    ) -> Vec<f32> {
         let mut dense = Vec::with_capacity(codes.len());
-        let step = if self.group_index.is_some() { 1 } else { self.tile[1].max(1) };
+        let step = self.step();
         for (row, codes) in codes.chunks_exact(cols.max(1)).enumerate() {
-            let first = row / self.tile[0].max(1) * across;
-            // Columns of one tile that lie side by side share their scale and zero point.
             for (run, codes) in codes.chunks(step).enumerate() {
-                let at = first + self.group_of(run * step);
-                let scale = self.global.map_or(self.scales[at], |global| self.scales[at] / global);
-                let zero = match &self.zeros {
-                    None => 0.0,
-                    Some(Zeros::Codes(zeros)) => f32::from(zeros[at]),
-                    Some(Zeros::Floats(zeros)) => zeros[at],
-                };
-                let value = |&code: &i8| dtype.round(dtype.round(self.element.value(code) - zero) * scale);
-                dense.extend(codes.iter().map(value));
+                match self.scale_and_zero(row, run * step, cols, round) {
+                    // All types hold all codes: there is nothing to round but the product.
+                    (scale, None) => dense.extend(codes.iter().map(|&code| round(value(code) * scale))),
+                    (scale, Some(zero)) => {
+                        dense.extend(codes.iter().map(|&code| round(round(value(code) - zero) * scale)));
+                    }
+                }
             }
         }
         dense
+    }
+
+    /// Row-major codes `[rows, cols]` of dense weights, as compressed-tensors quantizes: `weight / scale + zero`, every
+    /// operation rounded to `dtype`, then the nearest code of the element's range, ties to even; with a global scale,
+    /// `scale / global` is f32. `dtype` is the type of weights and scales, or f32 where they differ.
+    ///
+    /// Errors when the grid does not fit such a matrix, and when a scale is 0.
+    pub fn quantize(&self, dense: &[f32], cols: usize, dtype: Dtype) -> Result<Vec<i8>> {
+        let rows = dense.len().checked_div(cols).unwrap_or(0);
+        let mut codes = vec![0; dense.len()];
+        self.check(&codes, rows, cols, dtype)?;
+        if let Some(at) = self.scales.iter().position(|&scale| scale == 0.0) {
+            return Err(Error::parts(format!("weight_scale: 0 (element {at}) is no number to divide weights by")));
+        }
+        let step = self.step();
+        for (row, (codes, dense)) in codes.chunks_exact_mut(cols).zip(dense.chunks_exact(cols)).enumerate() {
+            for (run, (codes, dense)) in codes.chunks_mut(step).zip(dense.chunks(step)).enumerate() {
+                let (scale, zero) = self.scale_and_zero(row, run * step, cols, |x| dtype.round(x));
+                for (code, &weight) in codes.iter_mut().zip(dense) {
+                    let steps = dtype.round(weight / scale);
+                    *code = self.element.code(zero.map_or(steps, |zero| dtype.round(steps + zero)));
+                }
+            }
+        }
+        Ok(codes)
+    }
+
+    /// Columns of a row that lie side by side and share their scale and zero point for certain.
+    fn step(&self) -> usize {
+        if self.group_index.is_some() { 1 } else { self.tile[1].max(1) }
+    }
+
+    /// What codes at this place of a matrix of `cols` columns are multiplied by, and their zero point if there is one.
+    fn scale_and_zero(&self, row: usize, col: usize, cols: usize, round: impl Fn(f32) -> f32) -> (f32, Option<f32>) {
+        let at = row / self.tile[0].max(1) * self.groups(cols) + self.group_of(col);
+        let scale = self.global.map_or(self.scales[at], |global| self.scales[at] / global);
+        let zero = match &self.zeros {
+            None => None,
+            Some(Zeros::Codes(zeros)) => Some(f32::from(zeros[at])),
+            Some(Zeros::Floats(zeros)) => Some(round(zeros[at])),
+        };
+        (scale, zero)
     }
 
     /// Errors unless this is a grid of a `[rows, cols]` matrix of this type and the codes are its codes: as many as there

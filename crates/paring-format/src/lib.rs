@@ -5,6 +5,7 @@
 //! * [`writer`]: shards out, index and config last.
 //! * [`compressed`]: the type [`Compressed`], what methods make and layouts store.
 //! * [`grid`]: what codes mean.
+//! * [`floats`]: floats of 8 and 4 bits, and powers of two.
 //! * [`spqr`]: the numbers of an SpQR matrix.
 //! * [`config`]: the `quantization_config` JSON.
 //! * [`bits`]: n-bit codes in 32-bit words.
@@ -16,6 +17,7 @@ pub mod compressed;
 pub mod config;
 pub mod dtype;
 pub mod error;
+pub mod floats;
 pub mod grid;
 pub mod layouts;
 pub mod spqr;

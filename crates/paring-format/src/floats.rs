@@ -1,0 +1,191 @@
+//! Floats of 8 and 4 bits and powers of two: numbers ↔ codes, and two 4-bit codes in a byte.
+
+/// The number of each `float8_e4m3fn` byte (OCP FP8): sign, 4 bits of exponent with bias 7, 3 of mantissa. There are no
+/// infinities, and 0x7F and 0xFF are NaN.
+pub static E4M3: [f32; 256] = e4m3_values();
+
+/// The number of each 4-bit float (OCP MX, section 5.3.3): sign, 2 bits of exponent with bias 1, 1 of mantissa.
+pub static E2M1: [f32; 16] = [0.0, 0.5, 1.0, 1.5, 2.0, 3.0, 4.0, 6.0, -0.0, -0.5, -1.0, -1.5, -2.0, -3.0, -4.0, -6.0];
+
+/// The largest [`E4M3`] number.
+pub const E4M3_MAX: f32 = 448.0;
+
+/// The largest [`E2M1`] number.
+pub const E2M1_MAX: f32 = 6.0;
+
+const fn e4m3_values() -> [f32; 256] {
+    let mut values = [0.0; 256];
+    let mut code = 0;
+    while code < 128 {
+        values[code] = match code {
+            0x7f => f32::NAN,
+            // Below the smallest normal number, 2^-6, they are multiples of 2^-9.
+            0..8 => code as f32 / 512.0,
+            // The bits of an f32 with the same exponent and mantissa.
+            _ => f32::from_bits((code as u32 + ((127 - 7) << 3)) << 20),
+        };
+        values[code + 128] = -values[code];
+        code += 1;
+    }
+    values
+}
+
+/// The byte of the nearest [`E4M3`] number, ties to even. What is larger than 448 becomes 448, NaN stays NaN (0x7F), and
+/// zeros keep their sign.
+#[inline]
+pub fn to_e4m3(x: f32) -> u8 {
+    let code = nearest::<3, 7>(x, E4M3_MAX) as u8 | ((x.to_bits() >> 24) as u8 & 0x80);
+    if x.is_nan() { 0x7f } else { code }
+}
+
+/// The 4 bits of the nearest [`E2M1`] number, ties to even. What is larger than 6 becomes 6, and NaN 0. Both zeros become
+/// 0, but small negative numbers -0 (8), as in compressed-tensors.
+#[inline]
+pub fn to_e2m1(x: f32) -> u8 {
+    let code = nearest::<1, 1>(x, E2M1_MAX) as u8 | (u8::from(x < 0.0) << 3);
+    if x.is_nan() { 0 } else { code }
+}
+
+/// The code of the magnitude nearest to that of `x` among floats of this mantissa and bias, at most that of `max`. It has
+/// no branches, so that loops over it become vectors.
+#[inline]
+fn nearest<const MANTISSA: u32, const BIAS: u32>(x: f32, max: f32) -> u32 {
+    let magnitude = x.abs().min(max);
+    let bits = magnitude.to_bits();
+    let cut = 23 - MANTISSA;
+    // Half of what is cut off, less one where the last bit that stays is even.
+    let half = (1 << (cut - 1)) - 1 + (bits >> cut & 1);
+    let normal = (bits.wrapping_add(half) >> cut).wrapping_sub((127 - BIAS) << MANTISSA);
+    // Below the smallest normal number all steps are as wide as there. Adding the f32 whose last bit is worth a step
+    // rounds to whole steps.
+    let steps = f32::from_bits((127 + 1 - BIAS - MANTISSA + 23) << 23);
+    let subnormal = (magnitude + steps).to_bits().wrapping_sub(steps.to_bits());
+    let smallest_normal = f32::from_bits((127 + 1 - BIAS) << 23);
+    if magnitude < smallest_normal { subnormal } else { normal }
+}
+
+/// The byte of a power of two from 2^-127 to 2^127 (E8M0), its exponent + 127; `None` for all other numbers.
+#[inline]
+pub fn to_exponent(power: f32) -> Option<u8> {
+    match power.to_bits() {
+        // 2^-127 is no normal f32.
+        0x0040_0000 => Some(0),
+        bits if bits & 0x807f_ffff == 0 && (1..=254).contains(&(bits >> 23)) => Some((bits >> 23) as u8),
+        _ => None,
+    }
+}
+
+/// The power of two with this exponent + 127 (E8M0); 255 is NaN.
+#[inline]
+pub fn from_exponent(code: u8) -> f32 {
+    match code {
+        0 => f32::from_bits(0x0040_0000),
+        255 => f32::NAN,
+        _ => f32::from_bits(u32::from(code) << 23),
+    }
+}
+
+/// Two codes a byte, the first one in the lower half. Of each code the lower 4 bits count; a last single code has 0
+/// beside it.
+pub fn pack_pairs(codes: &[i8]) -> Vec<u8> {
+    let (pairs, rest) = codes.as_chunks::<2>();
+    let mut bytes = Vec::with_capacity(codes.len().div_ceil(2));
+    bytes.extend(pairs.iter().map(|&[low, high]| (low as u8 & 15) | (high as u8) << 4));
+    bytes.extend(rest.iter().map(|&low| low as u8 & 15));
+    bytes
+}
+
+/// The codes of [`pack_pairs`], 0 to 15, two for each byte.
+pub fn unpack_pairs(bytes: &[u8]) -> Vec<i8> {
+    let mut codes = vec![0; bytes.len() * 2];
+    for (pair, &byte) in codes.as_chunks_mut::<2>().0.iter_mut().zip(bytes) {
+        *pair = [(byte & 15) as i8, (byte >> 4) as i8];
+    }
+    codes
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::Rng;
+
+    /// The nearest number by search: the definition.
+    fn by_search(values: &[f32], x: f32) -> usize {
+        let magnitude = f64::from(x.abs().min(values[values.len() - 1]));
+        let near = |code: &usize| (f64::from(values[*code]) - magnitude).abs();
+        let order = |a: &usize, b: &usize| near(a).total_cmp(&near(b)).then((a % 2).cmp(&(b % 2)));
+        (0..values.len()).min_by(order).unwrap()
+    }
+
+    /// Numbers of all sizes, the ties between neighbours, and what lies beside them.
+    fn numbers(values: &[f32]) -> Vec<f32> {
+        let mut rng = Rng(11);
+        let mut all: Vec<f32> =
+            (0..20_000).map(|_| rng.float(crate::Dtype::F32) * 2f32.powi(rng.below(24) as i32 - 12)).collect();
+        for pair in values.windows(2) {
+            let tie = (pair[0] + pair[1]) / 2.0;
+            all.extend([pair[0], tie, f32::from_bits(tie.to_bits() - 1), f32::from_bits(tie.to_bits() + 1)]);
+        }
+        all.extend([0.0, 1e-40, f32::MIN_POSITIVE, 448.0, 460.0, 464.0, 465.0, 1e30, f32::MAX, f32::INFINITY]);
+        all.iter().flat_map(|&x| [x, -x]).collect()
+    }
+
+    #[test]
+    fn the_nearest_code_is_found() {
+        for x in numbers(&E4M3[..127]) {
+            let expected = by_search(&E4M3[..127], x) as u8 | if x.is_sign_negative() { 0x80 } else { 0 };
+            assert_eq!(to_e4m3(x), expected, "{x:e}");
+        }
+        for x in numbers(&E2M1[..8]) {
+            let expected = by_search(&E2M1[..8], x) as u8 | if x < 0.0 { 8 } else { 0 };
+            assert_eq!(to_e2m1(x), expected, "{x:e}");
+        }
+        assert_eq!((to_e4m3(f32::NAN), to_e4m3(-f32::NAN), to_e2m1(f32::NAN)), (0x7f, 0x7f, 0));
+    }
+
+    #[test]
+    fn numbers_of_the_standard() {
+        assert_eq!(
+            [0x01, 0x07, 0x08, 0x38, 0x7e, 0xfe].map(|code| E4M3[code]),
+            [2f32.powi(-9), 7.0 / 512.0, 2f32.powi(-6), 1.0, 448.0, -448.0]
+        );
+        assert!(E4M3[0x7f].is_nan() && E4M3[0xff].is_nan());
+        assert_eq!(E4M3[0x80].to_bits(), (-0.0f32).to_bits());
+        for code in (0..=255u8).filter(|code| code & 0x7f != 0x7f) {
+            assert_eq!(to_e4m3(E4M3[usize::from(code)]), code);
+        }
+        for code in (0..16u8).filter(|&code| code != 8) {
+            assert_eq!(to_e2m1(E2M1[usize::from(code)]), code);
+        }
+        // The thresholds that compressed-tensors rounds by.
+        let halves = [(0.25, 0), (0.75, 2), (1.25, 2), (1.75, 4), (2.5, 4), (3.5, 6), (5.0, 6), (-0.1, 8), (-0.0, 0)];
+        for (x, code) in halves {
+            assert_eq!(to_e2m1(x), code, "{x}");
+        }
+    }
+
+    #[test]
+    fn exponents() {
+        for code in 0..255u8 {
+            let power = from_exponent(code);
+            assert_eq!(f64::from(power), 2f64.powi(i32::from(code) - 127));
+            assert_eq!(to_exponent(power), Some(code));
+            assert_eq!(to_exponent(-power), None);
+            assert_eq!(to_exponent(power * 1.5), None);
+        }
+        assert!(from_exponent(255).is_nan());
+        for x in [0.0, -0.0, f32::NAN, f32::INFINITY, 2f32.powi(-128), f32::from_bits(1), 3.0] {
+            assert_eq!(to_exponent(x), None, "{x}");
+        }
+    }
+
+    #[test]
+    fn pairs() {
+        let codes: Vec<i8> = (0..256).map(|i| i as i8).collect();
+        let packed = pack_pairs(&codes);
+        assert_eq!(packed[..4], [0x10, 0x32, 0x54, 0x76]);
+        assert_eq!(unpack_pairs(&packed), codes.iter().map(|code| code & 15).collect::<Vec<_>>());
+        assert_eq!(pack_pairs(&[-1, 2, 3]), [0x2f, 0x03]);
+        assert!(unpack_pairs(&[]).is_empty());
+    }
+}
