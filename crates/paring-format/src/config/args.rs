@@ -207,8 +207,10 @@ impl QuantArgs {
             Some(Value::String(order)) if order == "group" || order == "dynamic" => Some("group".to_string()),
             Some(other) => return Err(unsupported(key, format!("actorder {other}"))),
         };
+        let strategy = strategy(&get, &at, key)?;
         let scale_type = match get("scale_dtype").map(|value| (value, value.as_str())) {
-            None | Some((_, Some("torch.float32" | "torch.float16" | "torch.bfloat16"))) => ScaleType::Float,
+            None => usual_scales(element, strategy),
+            Some((_, Some("torch.float32" | "torch.float16" | "torch.bfloat16"))) => ScaleType::Float,
             Some((_, Some("torch.float8_e4m3fn"))) => ScaleType::E4m3,
             Some((_, Some("torch.uint8"))) => ScaleType::Exponent,
             Some((value, _)) => return Err(unsupported(key, format!("scale_dtype {value}"))),
@@ -218,7 +220,6 @@ impl QuantArgs {
             Some((_, Some("torch.float32" | "torch.float16" | "torch.bfloat16"))) => true,
             Some((value, _)) => return Err(unsupported(key, format!("zp_dtype {value}"))),
         };
-        let strategy = strategy(&get, &at, key)?;
         if (strategy_has_global(strategy)) != (scale_type == ScaleType::E4m3) {
             return Err(unsupported(key, "a strategy and a scale_dtype that do not go together".to_string()));
         }
@@ -257,6 +258,16 @@ impl QuantArgs {
             }
             _ => Err(bad(format!("{key}.rows"), "not a number of rows")),
         }
+    }
+}
+
+/// The type of scales where the config says none: 4-bit floats have theirs in bytes, and releases of compressed-tensors
+/// that knew no other did not say so.
+fn usual_scales(element: Element, strategy: Strategy) -> ScaleType {
+    match (element, strategy) {
+        (Element::E2m1, Strategy::TensorGroup(_)) => ScaleType::E4m3,
+        (Element::E2m1, Strategy::Group(_)) => ScaleType::Exponent,
+        _ => ScaleType::Float,
     }
 }
 

@@ -12,7 +12,7 @@ use regex::Regex;
 
 pub use args::{Dynamic, QuantArgs, Strategy};
 
-use crate::{Compressed, Element, Error, Result, Statistic, Values, Zeros, layouts};
+use crate::{Compressed, Element, Error, Result, ScaleType, Statistic, Values, Zeros, layouts};
 
 /// The release of compressed-tensors whose form is written.
 pub const VERSION: &str = "0.19.0";
@@ -117,6 +117,8 @@ impl Scheme {
                 symmetric: grid.zeros.is_none(),
                 strategy: match grid.tile {
                     [1, size] if grid.global.is_some() => Strategy::TensorGroup(size),
+                    // Powers of two are for groups, even if a row is one group.
+                    [1, size] if grid.scale_type == ScaleType::Exponent => Strategy::Group(size),
                     [1, size] => groups(size),
                     [rows, cols] if (rows, cols) == (c.rows, c.cols) => Strategy::Tensor,
                     [rows, cols] => Strategy::Block(rows, cols),
