@@ -2,7 +2,10 @@
 
 #[cfg(target_os = "linux")]
 use crate::Checkpoint;
-use crate::{Compressed, Dtype, Grid, Layout, Outliers, Parts, Result, Scheme, Spqr, Statistic, Values};
+use crate::{
+    Compressed, Dtype, Element, Grid, Layout, Outliers, Parts, Result, ScaleType, Scheme, Spqr, Statistic, Values,
+    floats,
+};
 
 /// What the layout stores of `c`, under the scheme of matrices like it.
 pub fn encode(layout: &dyn Layout, c: &Compressed) -> Result<Parts> {
@@ -60,6 +63,36 @@ impl Rng {
         let grid = Grid::int(bits, group_size, floats, zeros);
         let codes = (0..rows * cols).map(|_| self.code(bits)).collect();
         Compressed { rows, cols, dtype, values: Values::Codes { codes, grid } }
+    }
+
+    /// A symmetric quantized matrix of any element, with scales of any type and tiles that may be cut off at the edges.
+    pub fn tiled(
+        &mut self,
+        [rows, cols]: [usize; 2],
+        dtype: Dtype,
+        element: Element,
+        tile: [usize; 2],
+        scale_type: ScaleType,
+    ) -> Compressed {
+        let global = (scale_type == ScaleType::E4m3).then(|| 100.0 + self.float(Dtype::F32));
+        let mut grid = Grid { element, tile, scale_type, global, ..Grid::int(1, 1, Vec::new(), None) };
+        let scale = |rng: &mut Rng| match scale_type {
+            ScaleType::Float => rng.float(dtype),
+            ScaleType::E4m3 => Element::E4m3.value(rng.small_float(Element::E4m3)),
+            ScaleType::Exponent => floats::from_exponent(rng.below(255) as u8),
+        };
+        grid.scales = (0..grid.tiles(rows, cols).iter().product()).map(|_| scale(self)).collect();
+        let codes = (0..rows * cols).map(|_| self.small_float(element)).collect();
+        Compressed { rows, cols, dtype, values: Values::Codes { codes, grid } }
+    }
+
+    /// A code that is a number.
+    fn small_float(&mut self, element: Element) -> i8 {
+        match element {
+            Element::Int(bits) => self.code(bits),
+            Element::E4m3 => (self.below(127) | (self.below(2) << 7)) as u8 as i8,
+            Element::E2m1 => self.below(16) as i8,
+        }
     }
 
     /// Numbers of an SpQR matrix, as `kind` asks for.

@@ -1,10 +1,15 @@
 //! `dense`: the weight as it is, zeros included.
 
-use super::{floats, take};
-use crate::{Compressed, Dtype, Error, Layout, Parts, Result, Scheme, Values};
+use super::{floats, scales, take};
+use crate::{Compressed, Dtype, Error, Layout, Parts, QuantArgs, Result, ScaleType, Scheme, Values};
 
 /// `weight` `[rows, cols]` in f32, f16 or bf16.
+///
+/// A model that was calibrated and saved before it was compressed (status `frozen`) has scales and zero points beside
+/// such a weight, and whoever runs it rounds the weight by them: it is read as the codes that this comes to.
 pub struct Dense;
+
+const FLOATS: [Dtype; 3] = [Dtype::F32, Dtype::F16, Dtype::Bf16];
 
 impl Layout for Dense {
     fn name(&self) -> &'static str {
@@ -20,10 +25,34 @@ impl Layout for Dense {
         }
     }
 
-    fn decode(&self, _scheme: &Scheme, parts: &Parts) -> Result<Compressed> {
-        let weight = take(parts, "weight", &[Dtype::F32, Dtype::F16, Dtype::Bf16])?;
+    fn decode(&self, scheme: &Scheme, parts: &Parts) -> Result<Compressed> {
+        let weight = take(parts, "weight", &FLOATS)?;
         let (rows, cols) = weight.matrix("weight")?;
         let values = weight.finite("weight")?;
-        Ok(Compressed { rows, cols, dtype: weight.dtype, values: Values::Dense(values) })
+        match &scheme.weights {
+            None => Ok(Compressed { rows, cols, dtype: weight.dtype, values: Values::Dense(values) }),
+            Some(args) => rounded(args, parts, (rows, cols), weight.dtype, &values),
+        }
     }
+}
+
+/// The codes of a dense weight of type `dtype` on the grid beside it.
+fn rounded(
+    args: &QuantArgs,
+    parts: &Parts,
+    (rows, cols): (usize, usize),
+    dtype: Dtype,
+    values: &[f32],
+) -> Result<Compressed> {
+    if args.scale_type != ScaleType::Float {
+        let format = format!("the status frozen with scales stored as {:?}", args.scale_type);
+        return Err(Error::UnsupportedFormat { module: String::new(), format });
+    }
+    scales::refuse_stored_order(parts)?;
+    let (mut grid, scale_dtype) = scales::decode(args, parts, rows, cols)?;
+    grid.zeros = scales::decode_zeros(args, parts, rows, cols)?;
+    // Two types meet in f32.
+    let met = if dtype == scale_dtype { dtype } else { Dtype::F32 };
+    let codes = grid.quantize(values, cols, met)?;
+    Ok(Compressed { rows, cols, dtype: scale_dtype, values: Values::Codes { codes, grid } })
 }

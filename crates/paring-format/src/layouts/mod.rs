@@ -1,8 +1,14 @@
 //! One file per on-disk layout, registered in [`LAYOUTS`] under the very string that stands on disk.
 
 mod dense;
+mod float;
 mod int;
+mod mxfp4;
+mod mxfp8;
+mod naive;
+mod nvfp4;
 mod packed;
+mod pairs;
 mod scales;
 mod spqr;
 pub(crate) mod spqr_hf;
@@ -12,23 +18,36 @@ mod tests;
 mod tests_spqr;
 #[cfg(test)]
 mod tests_spqr_hf;
+mod unpacked;
 
 use std::collections::BTreeMap;
 
 use crate::config::Method;
-use crate::{Compressed, Dtype, Error, Result, Scheme};
+use crate::{Compressed, Dtype, Error, QuantArgs, Result, Scheme};
 
 /// Every layout, by the order in which help and documentation list them.
-pub static LAYOUTS: &[&dyn Layout] = &[DENSE, &int::Int, &packed::Packed, &spqr::ParingSpqr, &spqr_hf::SpqrHf];
+pub static LAYOUTS: &[&dyn Layout] = &[
+    DENSE,
+    &int::Int,
+    &float::Float,
+    &naive::Naive,
+    &packed::Packed,
+    &nvfp4::Nvfp4,
+    &mxfp4::Mxfp4,
+    &mxfp8::Mxfp8,
+    &spqr::ParingSpqr,
+    &spqr_hf::SpqrHf,
+];
 
 /// The layout of plain weights.
 pub const DENSE: &dyn Layout = &dense::Dense;
 
 /// Local names of all tensors that layouts read: what to collect of a module before decoding it.
-pub const PART_NAMES: [&str; 17] = [
+pub const PART_NAMES: [&str; 18] = [
     "weight",
     "weight_packed",
     "weight_scale",
+    "weight_global_scale",
     "weight_shape",
     "weight_zero_point",
     "weight_g_idx",
@@ -84,6 +103,10 @@ pub trait Layout: Sync {
     /// The quantization method that a configuration with this layout names.
     fn method(&self) -> Method {
         Method::CompressedTensors
+    }
+    /// Errors when this layout holds nothing that is quantized so, whatever shape and numbers.
+    fn check_args(&self, _args: &QuantArgs) -> Result<()> {
+        Ok(())
     }
     /// The tensors to store. Errors when this layout, or this scheme in it, cannot hold `c` exactly.
     fn encode(&self, scheme: &Scheme, c: &Compressed) -> Result<Parts>;

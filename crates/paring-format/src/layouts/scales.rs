@@ -2,7 +2,44 @@
 
 use super::{check_finite, floats, take};
 use crate::config::{QuantArgs, Strategy};
+use crate::floats::{from_exponent, to_exponent};
 use crate::{Compressed, Dtype, Error, Grid, Part, Parts, Result, ScaleType, Values, Zeros};
+
+const GLOBAL: &str = "weight_global_scale";
+
+/// Whether scales are of the model's float type, and shared in a way that weights have.
+pub(super) fn are_floats(args: &QuantArgs) -> bool {
+    let shared = !matches!(args.strategy, Strategy::TensorGroup(_) | Strategy::Token | Strategy::Head);
+    shared && args.scale_type == ScaleType::Float
+}
+
+/// Errors unless `fits`: that this format `holds` what `args` say.
+pub(super) fn fits(fits: bool, format: &str, holds: &str, args: &QuantArgs) -> Result<()> {
+    if fits {
+        return Ok(());
+    }
+    let QuantArgs { element, symmetric, strategy, scale_type, .. } = args;
+    let zeros = if *symmetric { "without" } else { "with" };
+    let got = format!("{element:?} by {strategy:?}, {zeros} zero points, scales stored as {scale_type:?}");
+    Err(Error::parts(format!("the {format} layout holds {holds}, not {got}")))
+}
+
+/// Errors when columns have groups of their own, which only packed codes were ever stored with.
+pub(super) fn refuse_order(grid: &Grid) -> Result<()> {
+    match grid.group_index {
+        None => Ok(()),
+        Some(_) => Err(Error::parts("groups in activation order cannot be stored: current readers dropped them")),
+    }
+}
+
+/// The same of stored parts.
+pub(super) fn refuse_stored_order(parts: &Parts) -> Result<()> {
+    let format = "weight_g_idx (groups in activation order)".to_string();
+    match parts.contains_key("weight_g_idx") {
+        false => Ok(()),
+        true => Err(Error::UnsupportedFormat { module: String::new(), format }),
+    }
+}
 
 /// Errors unless `c` holds codes on a grid that fits them and `args`; returns both.
 pub(super) fn codes<'a>(format: &str, args: &QuantArgs, c: &'a Compressed) -> Result<(&'a [i8], &'a Grid)> {
@@ -16,6 +53,12 @@ pub(super) fn codes<'a>(format: &str, args: &QuantArgs, c: &'a Compressed) -> Re
             "{:?} in tiles of {:?}, expected {:?} in tiles of {expected:?}",
             grid.element, grid.tile, args.element
         )));
+    }
+    if let Some(global) = grid.global {
+        check_global(global)?;
+    }
+    if grid.scale_type != ScaleType::Float && c.dtype != Dtype::Bf16 {
+        return Err(Error::parts(format!("the {format} layout makes BF16 matrices, not {}", c.dtype)));
     }
     if args.symmetric != grid.zeros.is_none() {
         return Err(Error::parts("zero points belong to asymmetric grids, and to no other"));
@@ -48,13 +91,28 @@ pub(super) fn shape(args: &QuantArgs, rows: usize, cols: usize) -> Result<Vec<us
     })
 }
 
-/// The scales of a grid as a part.
+/// The scales of a grid as a part. Errors when their type cannot hold one of them.
 pub(super) fn encode(args: &QuantArgs, c: &Compressed, grid: &Grid) -> Result<Part> {
     let shape = shape(args, c.rows, c.cols)?;
+    let name = "weight_scale";
     match grid.scale_type {
-        ScaleType::Float => floats("weight_scale", c.dtype, shape, &grid.scales),
-        ScaleType::E4m3 | ScaleType::Exponent => Err(Error::parts("scales of this type have a layout of their own")),
+        ScaleType::Float => floats(name, c.dtype, shape, &grid.scales),
+        ScaleType::E4m3 => floats(name, Dtype::F8E4M3, shape, &grid.scales),
+        ScaleType::Exponent => {
+            let code = |(at, &scale): (usize, &f32)| {
+                let reason = || format!("{name}: {scale:e} (element {at}) is no power of two from 2^-127 to 2^127");
+                to_exponent(scale).ok_or_else(|| Error::parts(reason()))
+            };
+            let bytes = grid.scales.iter().enumerate().map(code).collect::<Result<_>>()?;
+            Ok(Part { dtype: Dtype::U8, shape, bytes })
+        }
     }
+}
+
+/// The scale of scales as a part with its name, if the grid has one.
+pub(super) fn encode_global(grid: &Grid) -> Option<(&'static str, Part)> {
+    let global = grid.global?;
+    Some((GLOBAL, Part { dtype: Dtype::F32, shape: vec![1], bytes: global.to_le_bytes().to_vec() }))
 }
 
 /// Zero points as a part that is not packed: bytes, or floats in f32.
@@ -70,18 +128,51 @@ pub(super) fn encode_zeros(args: &QuantArgs, c: &Compressed, zeros: &Zeros) -> R
 
 /// The grid of a stored matrix without its zero points, and its float type, checked against `args`.
 pub(super) fn decode(args: &QuantArgs, parts: &Parts, rows: usize, cols: usize) -> Result<(Grid, Dtype)> {
-    let part = take(parts, "weight_scale", &[Dtype::F32, Dtype::F16, Dtype::Bf16])?;
-    part.expect("weight_scale", &shape(args, rows, cols)?)?;
+    let dtypes: &[Dtype] = match args.scale_type {
+        ScaleType::Float => &[Dtype::F32, Dtype::F16, Dtype::Bf16],
+        ScaleType::E4m3 => &[Dtype::F8E4M3],
+        ScaleType::Exponent => &[Dtype::U8],
+    };
+    let part = take(parts, "weight_scale", dtypes)?;
+    let shape = shape(args, rows, cols)?;
+    part.expect("weight_scale", &shape)?;
+    let scales = match args.scale_type {
+        ScaleType::Float | ScaleType::E4m3 => part.finite("weight_scale")?,
+        ScaleType::Exponent => {
+            let scales: Vec<f32> = part.bytes.iter().map(|&byte| from_exponent(byte)).collect();
+            check_finite(&scales, shape[shape.len() - 1], 0, "weight_scale", "")?;
+            scales
+        }
+    };
     let grid = Grid {
         element: args.element,
         tile: tile(args, rows, cols)?,
-        scales: part.finite("weight_scale")?,
-        scale_type: ScaleType::Float,
-        global: None,
+        scales,
+        scale_type: args.scale_type,
+        global: if args.scale_type == ScaleType::E4m3 { Some(decode_global(parts)?) } else { None },
         zeros: None,
         group_index: None,
     };
-    Ok((grid, part.dtype))
+    // Readers of the other types make bf16 of them, whatever the model's type was.
+    Ok((grid, if args.scale_type == ScaleType::Float { part.dtype } else { Dtype::Bf16 }))
+}
+
+/// The scale of scales.
+fn decode_global(parts: &Parts) -> Result<f32> {
+    let part = take(parts, GLOBAL, &[Dtype::F32])?;
+    part.expect(GLOBAL, &[1])?;
+    let global = part.finite(GLOBAL)?[0];
+    check_global(global)?;
+    Ok(global)
+}
+
+/// Errors when scales cannot be divided by this.
+fn check_global(global: f32) -> Result<()> {
+    // The largest scale over the smallest number that is allowed here is finite.
+    if global.is_finite() && global.abs() >= f32::MIN_POSITIVE * 512.0 {
+        return Ok(());
+    }
+    Err(Error::parts(format!("{GLOBAL}: {global:e} is no number to divide scales by")))
 }
 
 /// Zero points that are not packed; `None` for a symmetric grid.

@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use super::*;
 use crate::testing::{Kept, Kind, Rng, encode};
-use crate::{Element, Grid, QuantArgs, QuantConfig, Strategy, Values, Zeros};
+use crate::{Element, Grid, QuantArgs, QuantConfig, ScaleType, Strategy, Values, Zeros, floats as codecs};
 
 /// A tensor of a golden file.
 fn part(file: &SafeTensors, name: &str) -> Option<Part> {
@@ -19,30 +19,41 @@ fn bits_of(values: &[f32]) -> Vec<u32> {
     values.iter().map(|value| value.to_bits()).collect()
 }
 
-/// The matrix that a golden file describes, from its codes before packing.
-fn golden_matrix(file: &SafeTensors, scheme: &Scheme, rows: usize, cols: usize) -> Compressed {
+/// The matrix that a golden file describes, from its codes before packing, and the type that its dense weight and its
+/// scales met in.
+fn golden_matrix(file: &SafeTensors, scheme: &Scheme, rows: usize, cols: usize) -> (Compressed, Dtype) {
     let input = part(file, "input.weight").unwrap();
     let Some(codes) = part(file, "quantized") else {
-        return Compressed {
-            rows,
-            cols,
-            dtype: input.dtype,
-            values: Values::Dense(input.dtype.decode_f32(&input.bytes)),
-        };
+        let values = Values::Dense(input.dtype.decode_f32(&input.bytes));
+        return (Compressed { rows, cols, dtype: input.dtype, values }, input.dtype);
     };
     let signed = |part: Part| part.bytes.iter().map(|&byte| byte as i8).collect::<Vec<i8>>();
+    // Codes of 4-bit floats stand there as numbers.
+    let pair_code = |x: f32| codecs::E2M1.iter().position(|value| value.to_bits() == x.to_bits()).unwrap() as i8;
+    let codes = match codes.dtype {
+        Dtype::F32 => codes.dtype.decode_f32(&codes.bytes).into_iter().map(pair_code).collect(),
+        _ => signed(codes),
+    };
     let scale = part(file, "input.weight_scale").unwrap();
     let args = scheme.codes().unwrap();
+    let global = part(file, "input.weight_global_scale").map(|part| part.dtype.decode_f32(&part.bytes)[0]);
+    let zeros = part(file, "input.weight_zero_point").map(signed);
     let grid = Grid {
+        element: args.element,
         tile: scales::tile(args, rows, cols).unwrap(),
-        ..Grid::int(
-            args.element.bits(),
-            1,
-            scale.dtype.decode_f32(&scale.bytes),
-            part(file, "input.weight_zero_point").map(signed),
-        )
+        scale_type: args.scale_type,
+        global,
+        ..Grid::int(1, 1, scale.dtype.decode_f32(&scale.bytes), zeros)
     };
-    Compressed { rows, cols, dtype: scale.dtype, values: Values::Codes { codes: signed(codes), grid } }
+    let met = if input.dtype == scale.dtype && global.is_none() { input.dtype } else { Dtype::F32 };
+    let dtype = if args.scale_type == ScaleType::Float { scale.dtype } else { Dtype::Bf16 };
+    (Compressed { rows, cols, dtype, values: Values::Codes { codes, grid } }, met)
+}
+
+/// The parts of a model that was saved before it was compressed: the dense weight beside its scales and zero points.
+fn frozen_parts(file: &SafeTensors) -> Parts {
+    let names = ["weight", "weight_scale", "weight_zero_point"];
+    names.iter().filter_map(|local| Some((*local, part(file, &format!("input.{local}"))?))).collect()
 }
 
 #[test]
@@ -68,12 +79,31 @@ fn official_files_byte_for_byte() {
         assert_eq!(decoded.dtype, official.dtype, "{name}");
         assert_eq!(bits_of(&decoded.to_dense()), bits_of(&official.dtype.decode_f32(&official.bytes)), "{name}");
 
-        let made = golden_matrix(&file, &scheme, rows, cols);
+        let (made, met) = golden_matrix(&file, &scheme, rows, cols);
         assert_eq!(layout.encode(&scheme, &made).unwrap(), expected, "{name}");
         assert_eq!(decoded, made, "{name}");
+        if let Values::Codes { codes, grid } = &made.values {
+            let input = part(&file, "input.weight").unwrap();
+            let dense = input.dtype.decode_f32(&input.bytes);
+            assert_eq!(grid.quantize(&dense, cols, met).unwrap(), *codes, "{name}");
+            let frozen = DENSE.decode(&scheme, &frozen_parts(&file));
+            match grid.scale_type {
+                ScaleType::Float => assert_eq!(frozen.unwrap(), made, "{name}"),
+                _ => assert!(matches!(frozen, Err(Error::UnsupportedFormat { .. })), "{name}"),
+            }
+        }
         *counts.entry(layout.name()).or_insert(0) += 1;
     }
-    let expected = [("dense", 1), ("int-quantized", 11), ("pack-quantized", 81)];
+    let expected = [
+        ("dense", 1),
+        ("float-quantized", 10),
+        ("int-quantized", 11),
+        ("mxfp4-pack-quantized", 6),
+        ("mxfp8-quantized", 6),
+        ("naive-quantized", 5),
+        ("nvfp4-pack-quantized", 7),
+        ("pack-quantized", 81),
+    ];
     assert_eq!(counts.into_iter().collect::<Vec<_>>(), expected);
 }
 
@@ -91,6 +121,22 @@ fn samples() -> Vec<Compressed> {
                 }
             }
         }
+        for element in [Element::Int(8), Element::E4m3] {
+            for tile in [[1, 48], [10, 48], [1, 16], [4, 16], [4, 20]] {
+                all.push(rng.tiled([10, 48], dtype, element, tile, ScaleType::Float));
+            }
+        }
+        // Fractional zero points.
+        let mut fractional = rng.codes(6, 32, dtype, 3, 16, false);
+        if let Values::Codes { grid, .. } = &mut fractional.values {
+            grid.zeros = Some(Zeros::Floats((0..12).map(|_| rng.float(dtype)).collect()));
+        }
+        all.push(fractional);
+    }
+    for [rows, cols] in [[3, 64], [1, 32], [5, 96]] {
+        all.push(rng.tiled([rows, cols], Dtype::Bf16, Element::E2m1, [1, 16], ScaleType::E4m3));
+        all.push(rng.tiled([rows, cols], Dtype::Bf16, Element::E2m1, [1, 32], ScaleType::Exponent));
+        all.push(rng.tiled([rows, cols], Dtype::Bf16, Element::E4m3, [1, 32], ScaleType::Exponent));
     }
     all
 }
@@ -135,8 +181,11 @@ fn every_layout_rejects_parts_that_do_not_fit() {
                 check(name, &|parts| parts.get_mut(name).unwrap().shape.push(2));
                 check(name, &|parts| parts.get_mut(name).unwrap().shape[0] += 1);
                 check(name, &|parts| parts.get_mut(name).unwrap().shape = vec![usize::MAX, usize::MAX]);
-                // One row more of a dense weight, with bytes for it, is a matrix like any other.
-                if parts.len() > 1 {
+                // One row more of a dense weight, with bytes for it, is a matrix like any other; so it is where rows share
+                // a scale.
+                let rows_share =
+                    matches!(&c.values, Values::Codes { grid, .. } if grid.tile[0] > 1 && name == "weight");
+                if parts.len() > 1 && !rows_share {
                     check(name, &|parts| {
                         let part = parts.get_mut(name).unwrap();
                         part.shape[0] += 1;
@@ -170,7 +219,7 @@ fn encoding_refuses_what_the_format_cannot_say() {
     check(&with(&|_, codes, _| codes.truncate(1)), "1 codes, 4 scales");
     check(&with(&|_, _, grid| grid.scales.truncate(1)), "1 scales and 4 zero points");
     check(&with(&|_, _, grid| grid.zeros = Some(Zeros::Codes(vec![]))), "0 zero points");
-    check(&with(&|_, _, grid| grid.element = Element::Int(9)), "do not fit");
+    check(&with(&|_, _, grid| grid.element = Element::Int(9)), "Int(9)");
     check(&with(&|_, _, grid| grid.tile = [1, 0]), "do not fit");
     check(&with(&|c, _, _| c.dtype = Dtype::I8), "no weight");
     check(&with(&|_, _, grid| grid.tile = [1, 5]), "multiple of the group size 5");

@@ -1,0 +1,49 @@
+//! What layouts with two codes in a byte have in common: nvfp4- and mxfp4-pack-quantized differ in their scales only.
+
+use super::{missing, scales, take};
+use crate::floats::{pack_pairs, unpack_pairs};
+use crate::{Compressed, Dtype, Error, Layout, Part, Parts, Result, Scheme, Values};
+
+const PACKED: &str = "weight_packed";
+
+/// `weight_packed` and scales.
+pub(super) fn encode(layout: &dyn Layout, scheme: &Scheme, c: &Compressed) -> Result<Parts> {
+    let args = scheme.codes()?;
+    layout.check_args(args)?;
+    let (codes, grid) = scales::codes(layout.name(), args, c)?;
+    if !c.cols.is_multiple_of(2) {
+        return Err(Error::parts(format!("{} columns are no whole number of bytes with two codes each", c.cols)));
+    }
+    scales::refuse_order(grid)?;
+    if codes.iter().fold(0, |all, &code| all | code) & !15 != 0 {
+        let at = codes.iter().position(|&code| code & !15 != 0).unwrap_or(0);
+        return Err(Error::parts(format!("code {} (element {at}) is outside 0..=15", codes[at])));
+    }
+    let packed = Part { dtype: Dtype::U8, shape: vec![c.rows, c.cols / 2], bytes: pack_pairs(codes) };
+    let mut parts = Parts::from([(PACKED, packed), ("weight_scale", scales::encode(args, c, grid)?)]);
+    parts.extend(scales::encode_global(grid));
+    Ok(parts)
+}
+
+/// The matrix of such parts.
+pub(super) fn decode(layout: &dyn Layout, scheme: &Scheme, parts: &Parts) -> Result<Compressed> {
+    let args = scheme.codes()?;
+    layout.check_args(args)?;
+    scales::refuse_stored_order(parts)?;
+    let packed = take(parts, PACKED, &[Dtype::U8])?;
+    let (rows, cols) = size(packed)?;
+    let (grid, dtype) = scales::decode(args, parts, rows, cols)?;
+    let codes = unpack_pairs(&packed.bytes);
+    Ok(Compressed { rows, cols, dtype, values: Values::Codes { codes, grid } })
+}
+
+/// Rows and columns, from a part that may have no bytes.
+pub(super) fn shape(parts: &Parts) -> Result<(usize, usize)> {
+    parts.get(PACKED).ok_or_else(|| missing(parts, PACKED)).and_then(size)
+}
+
+fn size(packed: &Part) -> Result<(usize, usize)> {
+    let (rows, half) = packed.matrix(PACKED)?;
+    let cols = half.checked_mul(2).filter(|cols| rows.checked_mul(*cols).is_some());
+    Ok((rows, cols.ok_or_else(|| Error::parts(format!("{PACKED} is larger than any file")))?))
+}

@@ -1,0 +1,54 @@
+//! What layouts with a byte for each code have in common: int-, float- and naive-quantized are one rule of
+//! compressed-tensors under three names, and mxfp8-quantized differs in its scales only.
+
+use super::{scales, take};
+use crate::{Compressed, Dtype, Element, Error, Layout, Part, Parts, Result, Scheme, Values};
+
+/// `weight` `[rows, cols]`, scales, and zero points of an asymmetric grid.
+pub(super) fn encode(layout: &dyn Layout, scheme: &Scheme, c: &Compressed) -> Result<Parts> {
+    let args = scheme.codes()?;
+    layout.check_args(args)?;
+    let (codes, grid) = scales::codes(layout.name(), args, c)?;
+    scales::refuse_order(grid)?;
+    let bytes: Vec<u8> = codes.iter().map(|&code| code as u8).collect();
+    check_numbers(args.element, &bytes, c.cols)?;
+    let weight = Part { dtype: dtype(args.element), shape: vec![c.rows, c.cols], bytes };
+    let mut parts = Parts::from([("weight", weight), ("weight_scale", scales::encode(args, c, grid)?)]);
+    if let Some(zeros) = &grid.zeros {
+        parts.insert("weight_zero_point", scales::encode_zeros(args, c, zeros)?);
+    }
+    Ok(parts)
+}
+
+/// The matrix of such parts.
+pub(super) fn decode(layout: &dyn Layout, scheme: &Scheme, parts: &Parts) -> Result<Compressed> {
+    let args = scheme.codes()?;
+    layout.check_args(args)?;
+    scales::refuse_stored_order(parts)?;
+    let weight = take(parts, "weight", &[dtype(args.element)])?;
+    let (rows, cols) = weight.matrix("weight")?;
+    check_numbers(args.element, &weight.bytes, cols)?;
+    let (mut grid, dtype) = scales::decode(args, parts, rows, cols)?;
+    grid.zeros = scales::decode_zeros(args, parts, rows, cols)?;
+    let codes = weight.bytes.iter().map(|&byte| byte as i8).collect();
+    Ok(Compressed { rows, cols, dtype, values: Values::Codes { codes, grid } })
+}
+
+/// The type of a byte that holds such a code.
+fn dtype(element: Element) -> Dtype {
+    if element == Element::E4m3 { Dtype::F8E4M3 } else { Dtype::I8 }
+}
+
+/// Errors at the first 8-bit float that is no number.
+fn check_numbers(element: Element, bytes: &[u8], cols: usize) -> Result<()> {
+    let is_nan = |byte: u8| byte & 0x7f == 0x7f;
+    // Whole blocks without a way out are looked at many bytes at a time.
+    let block = 4096;
+    let has_nan = |block: &[u8]| block.iter().fold(false, |found, &byte| found | is_nan(byte));
+    if element != Element::E4m3 {
+        return Ok(());
+    }
+    let Some(at) = bytes.chunks(block).position(has_nan) else { return Ok(()) };
+    let index = at * block + bytes[at * block..].iter().position(|&byte| is_nan(byte)).unwrap_or(0);
+    Err(Error::NotFinite { tensor: "weight".to_string(), file: String::new(), index, cols, value: f32::NAN })
+}
