@@ -37,6 +37,7 @@ fn compress(recipe: Recipe, outlier_share: Option<f64>, inputs: &Inputs, run: &R
         model: inputs.model.clone(),
         dataset: None,
         recipe,
+        kv_cache: None,
         outlier_share,
         nsamples: 0,
         seqlen: 0,

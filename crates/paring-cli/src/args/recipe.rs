@@ -166,6 +166,7 @@ pub fn recipe(
         pattern: removal.and_then(|r| r.pattern.or(r.sparsity.map(Pattern::Unstructured))),
         rounding,
         spqr: spqr.filter(|_| asked || method == "spqr").map(|s| s.settings(grids.perchannel)),
+        input: None,
         percdamp: sweep.percdamp,
         blocksize: sweep.blocksize,
     };

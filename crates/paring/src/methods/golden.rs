@@ -42,6 +42,7 @@ pub(super) fn recipe(settings: &Value) -> Recipe {
         pattern,
         rounding,
         spqr: super::golden_spqr::settings(settings),
+        input: None,
         percdamp: number("percdamp").unwrap_or(0.01),
         blocksize: count("blocksize").unwrap_or(128),
     }

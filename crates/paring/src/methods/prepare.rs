@@ -227,7 +227,7 @@ mod tests {
 
     fn sparsegpt(percdamp: f64) -> Recipe {
         let pattern = Some(Pattern::NofM { keep: 1, of: 2 });
-        Recipe { method: "sparsegpt", pattern, rounding: None, spqr: None, percdamp, blocksize: 128 }
+        Recipe { method: "sparsegpt", pattern, rounding: None, spqr: None, input: None, percdamp, blocksize: 128 }
     }
 
     /// Eigenvalues 1 ± `off`: positive definite once more than `off` − 1 is added to the diagonal, whose mean is 1.

@@ -70,6 +70,10 @@ pub struct Recipe {
     pub rounding: Option<Rounding>,
     /// SpQR's settings, for that method.
     pub spqr: Option<Spqr>,
+    /// How the inputs of the linears are quantized as the model runs; `None`: not at all. Scales that are not found as
+    /// it runs come from the calibration data.
+    #[serde(serialize_with = "args_json", skip_serializing_if = "Option::is_none")]
+    pub input: Option<QuantArgs>,
     /// Damping, as a share of the mean of the Gram diagonal.
     pub percdamp: f64,
     /// Columns of a slice.
@@ -85,6 +89,10 @@ pub struct Plan {
     pub dataset: Option<String>,
     /// What is done to each linear.
     pub recipe: Recipe,
+    /// How the attention's keys and values are quantized as the model runs, with scales from the calibration data;
+    /// `None`: not at all.
+    #[serde(serialize_with = "args_json", skip_serializing_if = "Option::is_none")]
+    pub kv_cache: Option<QuantArgs>,
     /// Share of the weights that SpQR keeps exact: the threshold that does is found before the run.
     pub outlier_share: Option<f64>,
     /// Calibration windows.
@@ -112,6 +120,11 @@ pub struct Plan {
     pub format: Option<String>,
     /// Replace the files of an earlier checkpoint.
     pub overwrite: bool,
+}
+
+/// As a config says it.
+fn args_json<S: serde::Serializer>(args: &Option<QuantArgs>, s: S) -> std::result::Result<S::Ok, S::Error> {
+    args.as_ref().map(QuantArgs::to_json).serialize(s)
 }
 
 fn precision_name<S: serde::Serializer>(p: &Precision, s: S) -> std::result::Result<S::Ok, S::Error> {
