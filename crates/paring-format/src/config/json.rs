@@ -2,7 +2,7 @@
 
 use serde_json::{Map, Value, json};
 
-use super::{Dynamic, Method, PARING_VERSION, QuantArgs, QuantConfig, Scheme, Strategy, compile, spqr};
+use super::{Dynamic, Method, PARING_VERSION, Preset, QuantArgs, QuantConfig, Scheme, Strategy, compile, spqr};
 use crate::{Element, Error, Result, ScaleType, layouts};
 
 pub(super) const ROOT: &str = "quantization_config";
@@ -46,7 +46,7 @@ impl QuantConfig {
         let key = format!("{ROOT}.config_groups");
         let mut groups = Vec::new();
         for (name, group) in object(root.get("config_groups").unwrap_or(&Value::Null), &key)? {
-            let mut scheme = scheme(group, method, frozen, &format!("{key}.{name}"))?;
+            let mut scheme = scheme(name, group, method, frozen, &format!("{key}.{name}"))?;
             scheme.padded = method == Method::CompressedTensors && is_padded(&version);
             groups.push((name.clone(), scheme));
         }
@@ -127,7 +127,8 @@ fn is_padded(version: &str) -> bool {
 }
 
 /// The layout of a group that names none: what compressed-tensors 0.19 infers, which never looks at the format on top.
-fn inferred(weights: &QuantArgs, input: Option<&QuantArgs>) -> &'static str {
+pub fn inferred(weights: Option<&QuantArgs>, input: Option<&QuantArgs>) -> &'static str {
+    let Some(weights) = weights else { return layouts::DENSE.name() };
     match (weights.element, weights.strategy, weights.scale_type, input) {
         (Element::E2m1, Strategy::Group(32), ..) => "mxfp4-pack-quantized",
         (Element::E4m3, Strategy::Group(32), ScaleType::Exponent, _) => "mxfp8-quantized",
@@ -139,7 +140,11 @@ fn inferred(weights: &QuantArgs, input: Option<&QuantArgs>) -> &'static str {
     }
 }
 
-fn scheme(value: &Value, method: Method, frozen: bool, key: &str) -> Result<Scheme> {
+fn scheme(name: &str, value: &Value, method: Method, frozen: bool, key: &str) -> Result<Scheme> {
+    if let (Some(preset), Value::Array(_), Method::CompressedTensors) = (Preset::find(name), value, method) {
+        let scheme = preset.scheme(strings(value, key)?);
+        return Ok(if frozen { Scheme { format: layouts::DENSE.name().into(), ..scheme } } else { scheme });
+    }
     let group = object(value, key)?;
     let known = ["format", "input_activations", "output_activations", "targets", "weights"];
     if let Some(unknown) = group.keys().find(|name| !known.contains(&name.as_str())) {
@@ -176,8 +181,7 @@ fn scheme(value: &Value, method: Method, frozen: bool, key: &str) -> Result<Sche
     let format = match (format, &weights) {
         (Some(name), _) => name,
         (None, Some(_)) if frozen => "dense",
-        (None, Some(weights)) => inferred(weights, input.as_ref()),
-        (None, None) => "dense",
+        (None, weights) => inferred(weights.as_ref(), input.as_ref()),
     };
     Ok(Scheme { targets, format: format.to_string(), weights, input, output, padded: false })
 }

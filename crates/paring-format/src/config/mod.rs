@@ -2,15 +2,20 @@
 
 mod args;
 mod json;
+mod presets;
 mod spqr;
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod tests_presets;
 
 use std::collections::BTreeMap;
 
 use regex::Regex;
 
 pub use args::{Dynamic, QuantArgs, Strategy};
+pub use json::inferred;
+pub use presets::{PRESETS, Preset};
 
 use crate::{Compressed, Element, Error, Result, ScaleType, Statistic, Values, Zeros, layouts};
 

@@ -117,7 +117,7 @@ fn refuses_what_it_cannot_honour() {
     check("transform_config", json!({"config_groups": {}}), "transform_config");
     check("sparsity_config", json!({"format": "sparse-bitmask"}), "sparsity_config");
     check("config_groups", Value::Null, "config_groups");
-    check("config_groups", json!({"W4A16": ["Linear"]}), "W4A16");
+    check("config_groups", json!({"W9A16": ["Linear"]}), "W9A16");
     check("ignore", json!("lm_head"), "ignore");
     check("ignore", json!(["re:("]), "re:(");
     check("group.targets", json!(["re:[z-a]"]), "re:[z-a]");
