@@ -15,6 +15,8 @@ pub(crate) mod spqr_hf;
 #[cfg(test)]
 mod tests;
 #[cfg(test)]
+mod tests_floats;
+#[cfg(test)]
 mod tests_spqr;
 #[cfg(test)]
 mod tests_spqr_hf;
