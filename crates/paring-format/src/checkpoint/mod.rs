@@ -11,6 +11,8 @@ mod shard;
 mod tests;
 #[cfg(test)]
 mod tests_linear;
+#[cfg(test)]
+mod tests_official;
 
 use std::collections::BTreeMap;
 use std::fs;
