@@ -1,11 +1,15 @@
-//! n-bit codes in 32-bit words, as compressed-tensors 0.18 and later lays them out.
+//! n-bit codes in 32-bit words, as compressed-tensors lays them out.
 //!
-//! A code `q` of `bits` bits is stored as `q + 2^(bits-1)`, unsigned. The codes of one row form a stream of bits, least
-//! significant bit first, which is cut into words: a code may straddle two words. Each row starts on a fresh word, and
-//! the bits after its last code are 0.
+//! A code `q` of `bits` bits is stored as `q + 2^(bits-1)`, unsigned, least significant bit first. Each row starts on a
+//! fresh word, and the bits after its last code are 0. Words are little-endian, so that a row is a stream of bits filled
+//! up to a multiple of 4 bytes: a code may straddle two words. Releases before 0.18 did not let it: a word held
+//! `⌊32 / bits⌋` codes, and its upper bits were 0.
 
 pub mod gaps;
+mod lanes;
 pub mod stream;
+#[cfg(test)]
+mod tests;
 
 use crate::{Error, Result};
 
@@ -15,194 +19,235 @@ pub fn range(bits: u32) -> (i8, i8) {
     ((-half) as i8, (half - 1) as i8)
 }
 
-/// Words of a row of `count` codes, unless the number of bits overflows.
-pub fn words(count: usize, bits: u32) -> Option<usize> {
-    Some(count.checked_mul(bits as usize)?.div_ceil(32))
+/// How codes lie in words.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Packing {
+    bits: u32,
+    padded: bool,
 }
 
-/// Packs row-major codes `[codes.len() / cols, cols]` into words `[rows, words(cols)]`.
-///
-/// Errors when `bits` is not 1 to 8, a code is out of range, or the codes are no whole number of rows.
-pub fn pack(codes: &[i8], cols: usize, bits: u32) -> Result<Vec<i32>> {
-    let width = row_words(cols, bits)?;
-    if !codes.len().is_multiple_of(cols) {
-        return Err(Error::parts(format!("{} codes are no whole number of rows of {cols}", codes.len())));
+impl Packing {
+    /// Codes of this width; `padded` when none lies across words, as before release 0.18 (which matters to widths of 3,
+    /// 5, 6 and 7 only).
+    ///
+    /// Errors when `bits` is not 1 to 8.
+    pub fn new(bits: u32, padded: bool) -> Result<Packing> {
+        match bits {
+            1..=8 => Ok(Packing { bits, padded: padded && !32u32.is_multiple_of(bits) }),
+            _ => Err(Error::parts(format!("codes of {bits} bits; 1 to 8 can be packed"))),
+        }
     }
-    let (low, high) = range(bits);
-    if let Some(at) = codes.iter().position(|&code| code < low || code > high) {
-        return Err(Error::parts(format!("code {} (element {at}) is outside {low}..={high}", codes[at])));
+
+    /// Words of a row of `count` codes, unless the number of bits overflows.
+    pub fn words(self, count: usize) -> Option<usize> {
+        if self.padded {
+            return Some(count.div_ceil((32 / self.bits) as usize));
+        }
+        Some(count.checked_mul(self.bits as usize)?.div_ceil(32))
     }
-    let offset = 1i32 << (bits - 1);
-    let mut packed = Vec::with_capacity(codes.len() / cols * width);
-    for row in codes.chunks_exact(cols) {
-        // The accumulator holds at most 31 bits between codes, so a code of 8 bits always fits.
-        let (mut pending, mut filled) = (0u64, 0u32);
-        for &code in row {
-            pending |= u64::from((i32::from(code) + offset) as u32) << filled;
-            filled += bits;
-            if filled >= 32 {
-                packed.push(pending as u32 as i32);
-                pending >>= 32;
-                filled -= 32;
+
+    /// Packs row-major codes `[codes.len() / cols, cols]` into words `[rows, words(cols)]`, as bytes.
+    ///
+    /// Errors when a code is out of range, or the codes are no whole number of rows.
+    pub fn pack(self, codes: &[i8], cols: usize) -> Result<Vec<u8>> {
+        let width = self.row_bytes(cols)?;
+        // A row takes at most a word more than it has codes.
+        let mut packed = vec![0u8; (codes.len() / cols).saturating_mul(width)];
+        self.pack_into(codes, cols, &mut packed)?;
+        Ok(packed)
+    }
+
+    /// As [`Packing::pack`], into bytes that are zero.
+    ///
+    /// Errors as that does, and when there are more or fewer bytes.
+    pub fn pack_into(self, codes: &[i8], cols: usize, packed: &mut [u8]) -> Result<()> {
+        let width = self.row_bytes(cols)?;
+        if !codes.len().is_multiple_of(cols) {
+            return Err(Error::parts(format!("{} codes are no whole number of rows of {cols}", codes.len())));
+        }
+        check_bytes(packed.len(), codes.len() / cols, width)?;
+        let half = 1u8 << (self.bits - 1);
+        let code = |code: i8| (code as u8).wrapping_add(half);
+        let (cols, width) = self.rows_at_once(cols, width, codes.len(), packed.len());
+        let mut seen = 0;
+        for (codes, packed) in codes.chunks_exact(cols.max(1)).zip(packed.chunks_exact_mut(width.max(1))) {
+            seen |= match self.padded {
+                false => lanes::write_codes(codes, self.bits, code, packed),
+                true => pack_padded(codes, self.bits, code, packed),
+            };
+        }
+        self.check(seen, codes)
+    }
+
+    /// The codes `[rows, cols]` of words `[rows, words(cols)]`, as bytes. Bits that are of no code are not looked at.
+    ///
+    /// Errors when there are more or fewer bytes.
+    pub fn unpack(self, packed: &[u8], rows: usize, cols: usize) -> Result<Vec<i8>> {
+        check_bytes(packed.len(), rows, self.row_bytes(cols)?)?;
+        // Each code stands for at least one bit of the words, so this is no more than 8 codes a byte read.
+        let mut codes = vec![0i8; rows * cols];
+        self.unpack_into(packed, cols, &mut codes)?;
+        Ok(codes)
+    }
+
+    /// As [`Packing::unpack`], into `codes`, a whole number of rows.
+    ///
+    /// Errors as that does, and when `codes` is no whole number of rows.
+    pub fn unpack_into(self, packed: &[u8], cols: usize, codes: &mut [i8]) -> Result<()> {
+        let width = self.row_bytes(cols)?;
+        if !codes.len().is_multiple_of(cols) {
+            return Err(Error::parts(format!("{} codes are no whole number of rows of {cols}", codes.len())));
+        }
+        check_bytes(packed.len(), codes.len() / cols, width)?;
+        let half = 1u8 << (self.bits - 1);
+        let value = |code: u8| code.wrapping_sub(half) as i8;
+        let (cols, width) = self.rows_at_once(cols, width, codes.len(), packed.len());
+        for (codes, packed) in codes.chunks_exact_mut(cols.max(1)).zip(packed.chunks_exact(width.max(1))) {
+            match self.padded {
+                false => lanes::read_codes(packed, self.bits, value, codes),
+                true => unpack_padded(packed, self.bits, value, codes),
             }
         }
-        if filled > 0 {
-            packed.push(pending as u32 as i32);
-        }
+        Ok(())
     }
-    Ok(packed)
-}
 
-/// The codes `[rows, cols]` of words `[rows, words(cols)]`. Bits after the last code of a row are not looked at.
-///
-/// Errors when `bits` is not 1 to 8 or the number of words is another one.
-pub fn unpack(packed: &[i32], rows: usize, cols: usize, bits: u32) -> Result<Vec<i8>> {
-    let width = row_words(cols, bits)?;
-    check_words(packed.len(), rows, width)?;
-    let (offset, mask) = (1i32 << (bits - 1), (1u64 << bits) - 1);
-    // Each code stands for at least one bit of the words, so this is no more than 32 codes a word read.
-    let mut codes = Vec::with_capacity(packed.len() / width * cols);
-    for row in packed.chunks_exact(width) {
-        let mut row = row.iter();
-        let (mut pending, mut filled) = (0u64, 0u32);
-        for _ in 0..cols {
-            if filled < bits {
-                let word = row.next().copied().unwrap_or(0);
-                pending |= u64::from(word as u32) << filled;
-                filled += 32;
+    /// Packs row-major codes `[rows, cols]` along the rows: words `[words(rows), cols]`, as bytes. Zero points are stored
+    /// so.
+    ///
+    /// Errors as [`Packing::pack`].
+    pub fn pack_columns(self, codes: &[i8], cols: usize) -> Result<Vec<u8>> {
+        if cols == 0 || !codes.len().is_multiple_of(cols) {
+            return Err(Error::parts(format!("{} codes are no whole number of rows of {cols}", codes.len())));
+        }
+        let rows = codes.len() / cols;
+        let height = self.row_bytes(rows)? / 4;
+        let mut packed = vec![[0u8; 4]; height * cols];
+        let half = 1u8 << (self.bits - 1);
+        let mut seen = 0;
+        for (row, codes) in codes.chunks_exact(cols).enumerate() {
+            seen = codes.iter().fold(seen, |seen, &code| seen | (code as u8).wrapping_add(half));
+            let (word, shift) = self.place(row);
+            let (now, next) = packed[word * cols..].split_at_mut(cols);
+            let or = |word: &mut [u8; 4], bits: u32| *word = (u32::from_le_bytes(*word) | bits).to_le_bytes();
+            let code = |&code: &i8| u32::from((code as u8).wrapping_add(half));
+            now.iter_mut().zip(codes).for_each(|(word, value)| or(word, code(value) << shift));
+            if shift + self.bits > 32 {
+                next.iter_mut().zip(codes).for_each(|(word, value)| or(word, code(value) >> (32 - shift)));
             }
-            codes.push(((pending & mask) as i32 - offset) as i8);
-            pending >>= bits;
-            filled -= bits;
+        }
+        self.check(seen, codes)?;
+        Ok(packed.into_flattened())
+    }
+
+    /// The codes `[rows, cols]` of words `[words(rows), cols]`, as bytes.
+    ///
+    /// Errors as [`Packing::unpack`].
+    pub fn unpack_columns(self, packed: &[u8], rows: usize, cols: usize) -> Result<Vec<i8>> {
+        check_bytes(packed.len(), cols, self.row_bytes(rows)?)?;
+        let packed = packed.as_chunks::<4>().0;
+        let mut codes = vec![0i8; rows * cols];
+        let (half, mask) = (1u8 << (self.bits - 1), (1u32 << self.bits) - 1);
+        for (row, codes) in codes.chunks_exact_mut(cols.max(1)).enumerate() {
+            let (word, shift) = self.place(row);
+            let (now, next) = packed[word * cols..].split_at(cols);
+            let code = |bits: u32| ((bits & mask) as u8).wrapping_sub(half) as i8;
+            let low = |word: &[u8; 4]| u32::from_le_bytes(*word) >> shift;
+            if shift + self.bits <= 32 {
+                codes.iter_mut().zip(now).for_each(|(to, word)| *to = code(low(word)));
+            } else {
+                let high = |word: &[u8; 4]| u32::from_le_bytes(*word) << (32 - shift);
+                codes
+                    .iter_mut()
+                    .zip(now.iter().zip(next))
+                    .for_each(|(to, (now, next))| *to = code(low(now) | high(next)));
+            }
+        }
+        Ok(codes)
+    }
+
+    /// The word in which code `at` of a row begins, and the bit of it.
+    fn place(self, at: usize) -> (usize, u32) {
+        let bits = self.bits as usize;
+        let (word, bit) = match self.padded {
+            true => (at / (32 / bits), at % (32 / bits) * bits),
+            false => (at * bits / 32, at * bits % 32),
+        };
+        (word, bit as u32)
+    }
+
+    /// Errors, at the first code out of range, when all of them or-ed as they are stored have too many bits.
+    fn check(self, seen: u8, codes: &[i8]) -> Result<()> {
+        if u32::from(seen) >> self.bits == 0 {
+            return Ok(());
+        }
+        let (low, high) = range(self.bits);
+        let at = codes.iter().position(|&code| code < low || code > high).unwrap_or_default();
+        Err(Error::parts(format!("code {} (element {at}) is outside {low}..={high}", codes[at])))
+    }
+
+    /// Bytes of a row of `cols` codes. Errors when there are none, or too many.
+    fn row_bytes(self, cols: usize) -> Result<usize> {
+        match self.words(cols).and_then(|words| words.checked_mul(4)) {
+            None | Some(0) => Err(Error::parts(format!("rows of {cols} codes cannot be packed"))),
+            Some(width) => Ok(width),
         }
     }
-    Ok(codes)
+
+    /// Codes and bytes of what is done at once: a row, or all rows where no bits lie between them.
+    fn rows_at_once(self, cols: usize, width: usize, codes: usize, bytes: usize) -> (usize, usize) {
+        let full = !self.padded && cols * self.bits as usize == width * 8;
+        if full { (codes, bytes) } else { (cols, width) }
+    }
 }
 
-/// Packs row-major codes `[rows, cols]` along the rows: words `[words(rows), cols]`. Zero points are stored so.
+/// Four-bit codes, two in a byte and the first one in its low half, without words: `[codes.len() / 2]` bytes. Bits of a
+/// code beyond its lowest four must be zero.
 ///
-/// Errors as [`pack`].
-pub fn pack_columns(codes: &[i8], cols: usize, bits: u32) -> Result<Vec<i32>> {
-    if cols == 0 || !codes.len().is_multiple_of(cols) {
-        return Err(Error::parts(format!("{} codes are no whole number of rows of {cols}", codes.len())));
+/// Errors when they are not, or the number of codes is odd.
+pub fn pack_nibbles(codes: &[i8]) -> Result<Vec<u8>> {
+    if !codes.len().is_multiple_of(2) {
+        return Err(Error::parts(format!("{} codes do not make whole bytes of two", codes.len())));
     }
-    let rows = codes.len() / cols;
-    let height = row_words(rows, bits)?;
-    let packed = pack(&transpose(codes, rows, cols), rows, bits)?;
-    Ok(transpose(&packed, cols, height))
+    let mut packed = vec![0u8; codes.len() / 2];
+    if lanes::write_codes(codes, 4, |code| code as u8, &mut packed) >> 4 == 0 {
+        return Ok(packed);
+    }
+    let at = codes.iter().position(|&code| code as u8 >> 4 != 0).unwrap_or_default();
+    Err(Error::parts(format!("code {} (element {at}) is outside 0..=15", codes[at])))
 }
 
-/// The codes `[rows, cols]` of words `[words(rows), cols]`.
-///
-/// Errors as [`unpack`].
-pub fn unpack_columns(packed: &[i32], rows: usize, cols: usize, bits: u32) -> Result<Vec<i8>> {
-    let height = row_words(rows, bits)?;
-    check_words(packed.len(), height, cols)?;
-    let codes = unpack(&transpose(packed, height, cols), cols, rows, bits)?;
-    Ok(transpose(&codes, cols, rows))
+/// The codes that [`pack_nibbles`] packed, 0 to 15.
+pub fn unpack_nibbles(packed: &[u8]) -> Vec<i8> {
+    let mut codes = vec![0i8; packed.len() * 2];
+    lanes::read_codes(packed, 4, |code| code as i8, &mut codes);
+    codes
 }
 
-fn row_words(cols: usize, bits: u32) -> Result<usize> {
-    if !(1..=8).contains(&bits) {
-        return Err(Error::parts(format!("codes of {bits} bits; 1 to 8 can be packed")));
+/// A row of words that hold whole codes. Returns all codes or-ed.
+fn pack_padded(codes: &[i8], bits: u32, code: impl Fn(i8) -> u8, packed: &mut [u8]) -> u8 {
+    let mut seen = 0;
+    for (codes, word) in codes.chunks((32 / bits) as usize).zip(packed.as_chunks_mut::<4>().0) {
+        let add = |word: u32, (i, &value): (u32, &i8)| {
+            seen |= code(value);
+            word | u32::from(code(value)) << (i * bits)
+        };
+        *word = (0..).zip(codes).fold(0, add).to_le_bytes();
     }
-    match words(cols, bits) {
-        None | Some(0) => Err(Error::parts(format!("rows of {cols} codes cannot be packed"))),
-        Some(width) => Ok(width),
+    seen
+}
+
+/// The codes of a row that [`pack_padded`] made.
+fn unpack_padded(packed: &[u8], bits: u32, value: impl Fn(u8) -> i8, codes: &mut [i8]) {
+    let mask = (1 << bits) - 1;
+    for (codes, &word) in codes.chunks_mut((32 / bits) as usize).zip(packed.as_chunks::<4>().0) {
+        let word = u32::from_le_bytes(word);
+        (0..).zip(codes).for_each(|(i, code)| *code = value((word >> (i * bits) & mask) as u8));
     }
 }
 
-fn check_words(got: usize, rows: usize, width: usize) -> Result<()> {
+fn check_bytes(got: usize, rows: usize, width: usize) -> Result<()> {
     if rows.checked_mul(width) == Some(got) {
         return Ok(());
     }
-    Err(Error::parts(format!("{got} packed words, expected {rows} rows of {width}")))
-}
-
-/// `[rows, cols]` to `[cols, rows]`.
-fn transpose<T: Copy>(values: &[T], rows: usize, cols: usize) -> Vec<T> {
-    let mut out = Vec::with_capacity(values.len());
-    for col in 0..cols {
-        out.extend((0..rows).map(|row| values[row * cols + col]));
-    }
-    out
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::testing::Rng;
-
-    /// The definition: bit k of code i is bit `i * bits + k` of the row's stream.
-    fn pack_bit_by_bit(codes: &[i8], cols: usize, bits: u32) -> Vec<i32> {
-        let width = (cols * bits as usize).div_ceil(32);
-        let mut out = Vec::new();
-        for row in codes.chunks(cols) {
-            let mut words = vec![0u32; width];
-            for (i, &code) in row.iter().enumerate() {
-                let value = (i32::from(code) + (1 << (bits - 1))) as u32;
-                for k in 0..bits {
-                    let at = i * bits as usize + k as usize;
-                    words[at / 32] |= (value >> k & 1) << (at % 32);
-                }
-            }
-            out.extend(words.iter().map(|&w| w as i32));
-        }
-        out
-    }
-
-    #[test]
-    fn agrees_with_the_definition_and_comes_back() {
-        let mut rng = Rng(1);
-        for bits in 1..=8 {
-            for cols in [1, 2, 3, 7, 8, 9, 31, 32, 33, 64, 65, 100] {
-                for rows in [1, 2, 9, 33] {
-                    let codes: Vec<i8> = (0..rows * cols).map(|_| rng.code(bits)).collect();
-                    let packed = pack(&codes, cols, bits).unwrap();
-                    assert_eq!(packed, pack_bit_by_bit(&codes, cols, bits), "{bits} bits, {rows}x{cols}");
-                    assert_eq!(unpack(&packed, rows, cols, bits).unwrap(), codes, "{bits} bits, {rows}x{cols}");
-                    let columns = pack_columns(&codes, cols, bits).unwrap();
-                    assert_eq!(columns.len(), words(rows, bits).unwrap() * cols);
-                    assert_eq!(
-                        unpack_columns(&columns, rows, cols, bits).unwrap(),
-                        codes,
-                        "{bits} bits, {rows}x{cols}"
-                    );
-                }
-            }
-        }
-    }
-
-    #[test]
-    fn worked_examples() {
-        let hex = |words: Vec<i32>| words.iter().map(|&w| w as u32).collect::<Vec<_>>();
-        let check = |codes: &[i8], bits, expected: &[u32]| {
-            assert_eq!(hex(pack(codes, codes.len(), bits).unwrap()), expected);
-        };
-        check(&[-2, -1, 0, 1].repeat(4), 2, &[0xe4e4_e4e4]);
-        check(&[-4, -3, -2, -1, 0, 1, 2, 3, -4, -3, -2], 3, &[0x88fa_c688, 0]);
-        check(&[-8, -7, -6, -5, -4, -3, -2, -1, 0], 4, &[0x7654_3210, 8]);
-        check(&[-128, -127, -126, -125, -124], 8, &[0x0302_0100, 4]);
-        let zeros = [-8, 7, 0, 1, 3, -3];
-        assert_eq!(hex(pack_columns(&zeros, 2, 4).unwrap()), [0xb80, 0x59f]);
-        let zeros = [-8, -7, -6, -5, -4, -3, -2, -1, 7];
-        assert_eq!(hex(pack_columns(&zeros, 1, 4).unwrap()), [0x7654_3210, 0xf]);
-    }
-
-    #[test]
-    fn refuses_what_does_not_fit() {
-        assert!(pack(&[0; 4], 4, 0).is_err());
-        assert!(pack(&[0; 4], 4, 9).is_err());
-        assert!(pack(&[0; 4], 3, 4).is_err());
-        assert!(pack(&[], 0, 4).is_err());
-        assert!(pack(&[8], 1, 4).is_err());
-        assert!(pack(&[-9], 1, 4).is_err());
-        assert!(pack_columns(&[0; 4], 3, 4).is_err());
-        assert!(pack_columns(&[0; 4], 0, 4).is_err());
-        assert!(unpack(&[0; 2], 1, 8, 4).is_err());
-        assert!(unpack(&[], usize::MAX, 8, 4).is_err());
-        assert!(unpack(&[], 1, usize::MAX, 4).is_err());
-        assert!(unpack_columns(&[0; 2], 8, 1, 4).is_err());
-        assert!(unpack_columns(&[], usize::MAX, 1, 4).is_err());
-    }
+    Err(Error::parts(format!("{got} packed bytes, expected {rows} rows of {width}")))
 }

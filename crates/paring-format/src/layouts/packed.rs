@@ -1,7 +1,7 @@
 //! `pack-quantized`: codes of 1 to 8 bits in 32-bit words, see [`crate::bits`].
 
 use super::{scales, take};
-use crate::bits::{pack, pack_columns, unpack, unpack_columns, words};
+use crate::bits::Packing;
 use crate::config::{QuantArgs, Strategy};
 use crate::{Compressed, Dtype, Error, Layout, Part, Parts, Result, Scheme, Values, Zeros};
 
@@ -17,18 +17,15 @@ impl Layout for Packed {
     fn encode(&self, scheme: &Scheme, c: &Compressed) -> Result<Parts> {
         let args = scheme.codes()?;
         let (codes, grid) = scales::codes(self.name(), args, c)?;
-        let bits = int_bits(args)?;
+        let packing = packing(scheme, args)?;
         if grid.group_index.is_some() {
             return Err(Error::parts("groups in activation order cannot be stored: current readers dropped them"));
         }
-        let words_part = |shape: Vec<usize>, words: Vec<i32>| {
-            let bytes = words.iter().flat_map(|word| word.to_le_bytes()).collect();
-            Part { dtype: Dtype::I32, shape, bytes }
-        };
-        let packed = pack(codes, c.cols, bits)?;
+        let words = |shape: Vec<usize>, bytes: Vec<u8>| Part { dtype: Dtype::I32, shape, bytes };
+        let packed = packing.pack(codes, c.cols)?;
         let size = [c.rows as i64, c.cols as i64].iter().flat_map(|n| n.to_le_bytes()).collect();
         let mut parts = Parts::from([
-            ("weight_packed", words_part(vec![c.rows, packed.len() / c.rows], packed)),
+            ("weight_packed", words(vec![c.rows, packed.len() / 4 / c.rows], packed)),
             ("weight_scale", scales::encode(args, c, grid)?),
             ("weight_shape", Part { dtype: Dtype::I64, shape: vec![2], bytes: size }),
         ]);
@@ -38,8 +35,8 @@ impl Layout for Packed {
             Some(zeros) if args.strategy == Strategy::Tensor => scales::encode_zeros(args, c, zeros)?,
             Some(Zeros::Codes(zeros)) => {
                 let groups = grid.groups(c.cols);
-                let packed = pack_columns(zeros, groups, bits)?;
-                words_part(vec![packed.len() / groups, groups], packed)
+                let packed = packing.pack_columns(zeros, groups)?;
+                words(vec![packed.len() / 4 / groups, groups], packed)
             }
             Some(Zeros::Floats(_)) => return Err(Error::parts("the pack-quantized layout packs zero points")),
         };
@@ -59,10 +56,10 @@ impl Layout for Packed {
             });
         }
         let args = scheme.codes()?;
-        let bits = int_bits(args)?;
+        let packing = packing(scheme, args)?;
         let (rows, cols) = stored_shape(parts)?;
         let packed = take(parts, "weight_packed", &[Dtype::I32])?;
-        packed.expect("weight_packed", &[rows, count(cols, bits)?])?;
+        packed.expect("weight_packed", &[rows, count(packing, cols)?])?;
         let (mut grid, dtype) = scales::decode(args, parts, rows, cols)?;
         grid.zeros = match args.strategy {
             _ if args.symmetric => None,
@@ -71,19 +68,19 @@ impl Layout for Packed {
             _ => {
                 let groups = grid.groups(cols);
                 let part = take(parts, "weight_zero_point", &[Dtype::I32])?;
-                part.expect("weight_zero_point", &[count(rows, bits)?, groups])?;
-                Some(Zeros::Codes(unpack_columns(&words_of(part), rows, groups, bits)?))
+                part.expect("weight_zero_point", &[count(packing, rows)?, groups])?;
+                Some(Zeros::Codes(packing.unpack_columns(&part.bytes, rows, groups)?))
             }
         };
-        let codes = unpack(&words_of(packed), rows, cols, bits)?;
+        let codes = packing.unpack(&packed.bytes, rows, cols)?;
         Ok(Compressed { rows, cols, dtype, values: Values::Codes { codes, grid } })
     }
 }
 
-/// The width of the codes, which are integers on grids by row.
-fn int_bits(args: &QuantArgs) -> Result<u32> {
+/// How the codes lie in words: they are integers on grids by row.
+fn packing(scheme: &Scheme, args: &QuantArgs) -> Result<Packing> {
     match (args.element.int_bits(), args.strategy) {
-        (Some(bits), Strategy::Tensor | Strategy::Channel | Strategy::Group(_)) => Ok(bits),
+        (Some(bits), Strategy::Tensor | Strategy::Channel | Strategy::Group(_)) => Packing::new(bits, scheme.padded),
         _ => Err(Error::parts("the pack-quantized layout holds integers with scales by tensor, channel or group")),
     }
 }
@@ -107,10 +104,6 @@ fn stored_shape(parts: &Parts) -> Result<(usize, usize)> {
     }
 }
 
-fn count(codes: usize, bits: u32) -> Result<usize> {
-    words(codes, bits).ok_or_else(|| Error::parts("weight_shape is larger than any file"))
-}
-
-fn words_of(part: &Part) -> Vec<i32> {
-    part.bytes.as_chunks::<4>().0.iter().map(|&word| i32::from_le_bytes(word)).collect()
+fn count(packing: Packing, codes: usize) -> Result<usize> {
+    packing.words(codes).ok_or_else(|| Error::parts("weight_shape is larger than any file"))
 }
