@@ -200,29 +200,6 @@ impl Packing {
     }
 }
 
-/// Four-bit codes, two in a byte and the first one in its low half, without words: `[codes.len() / 2]` bytes. Bits of a
-/// code beyond its lowest four must be zero.
-///
-/// Errors when they are not, or the number of codes is odd.
-pub fn pack_nibbles(codes: &[i8]) -> Result<Vec<u8>> {
-    if !codes.len().is_multiple_of(2) {
-        return Err(Error::parts(format!("{} codes do not make whole bytes of two", codes.len())));
-    }
-    let mut packed = vec![0u8; codes.len() / 2];
-    if lanes::write_codes(codes, 4, |code| code as u8, &mut packed) >> 4 == 0 {
-        return Ok(packed);
-    }
-    let at = codes.iter().position(|&code| code as u8 >> 4 != 0).unwrap_or_default();
-    Err(Error::parts(format!("code {} (element {at}) is outside 0..=15", codes[at])))
-}
-
-/// The codes that [`pack_nibbles`] packed, 0 to 15.
-pub fn unpack_nibbles(packed: &[u8]) -> Vec<i8> {
-    let mut codes = vec![0i8; packed.len() * 2];
-    lanes::read_codes(packed, 4, |code| code as i8, &mut codes);
-    codes
-}
-
 /// A row of words that hold whole codes. Returns all codes or-ed.
 fn pack_padded(codes: &[i8], bits: u32, code: impl Fn(i8) -> u8, packed: &mut [u8]) -> u8 {
     let mut seen = 0;

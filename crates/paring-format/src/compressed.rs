@@ -51,20 +51,91 @@ impl Compressed {
         }
     }
 
+    /// Shows the dense weight to `see` in order, some rows or all of them at a time: what [`Compressed::to_dense`] gives,
+    /// without a buffer for all of it where the numbers are codes.
+    pub fn for_rows(&self, mut see: impl FnMut(&[f32])) {
+        match &self.values {
+            Values::Dense(values) => see(values),
+            Values::Spqr(spqr) => see(&spqr.to_dense(self.rows, self.cols, self.dtype)),
+            Values::Codes { codes, grid } => grid.for_rows(codes, self.cols, self.dtype, see),
+        }
+    }
+
+    /// The dense weight as it is stored, little-endian and row-major, in [`Compressed::dtype`].
+    pub fn to_dense_bytes(&self) -> Vec<u8> {
+        let mut bytes = Vec::with_capacity(self.rows.saturating_mul(self.cols).saturating_mul(self.dtype.size()));
+        self.for_rows(|rows| self.dtype.encode_to(rows, &mut bytes));
+        bytes
+    }
+
     /// A digest of shape and dense values (xxh3, 64 bits), to compare what was made with what was read back.
     pub fn digest(&self) -> u64 {
-        digest(self.rows, self.cols, &self.to_dense())
+        let mut hash = Digest::new(self.rows, self.cols);
+        self.for_rows(|rows| hash.update(rows));
+        hash.finish()
     }
 }
 
 /// The digest of a matrix of these dense values, row-major `[rows, cols]`: see [`Compressed::digest`].
 pub fn digest(rows: usize, cols: usize, dense: &[f32]) -> u64 {
-    let mut hash = xxhash_rust::xxh3::Xxh3::new();
-    hash.update(&(rows as u64).to_le_bytes());
-    hash.update(&(cols as u64).to_le_bytes());
-    for chunk in dense.chunks(4096) {
-        let bytes: Vec<u8> = chunk.iter().flat_map(|v| v.to_le_bytes()).collect();
-        hash.update(&bytes);
+    let mut hash = Digest::new(rows, cols);
+    hash.update(dense);
+    hash.finish()
+}
+
+/// A digest on its way.
+struct Digest {
+    hash: xxhash_rust::xxh3::Xxh3,
+    bytes: [[u8; 4]; 2048],
+}
+
+impl Digest {
+    fn new(rows: usize, cols: usize) -> Digest {
+        let mut hash = xxhash_rust::xxh3::Xxh3::new();
+        hash.update(&(rows as u64).to_le_bytes());
+        hash.update(&(cols as u64).to_le_bytes());
+        Digest { hash, bytes: [[0; 4]; 2048] }
     }
-    hash.digest()
+
+    fn update(&mut self, dense: &[f32]) {
+        for chunk in dense.chunks(self.bytes.len()) {
+            self.bytes.iter_mut().zip(chunk).for_each(|(bytes, value)| *bytes = value.to_le_bytes());
+            self.hash.update(self.bytes[..chunk.len()].as_flattened());
+        }
+    }
+
+    fn finish(&self) -> u64 {
+        self.hash.digest()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::{Kind, Rng};
+
+    #[test]
+    fn rows_bytes_and_digest_are_those_of_the_dense_weight() {
+        let mut rng = Rng(4);
+        for dtype in [Dtype::F32, Dtype::F16, Dtype::Bf16] {
+            let codes = rng.codes(7, 3000, dtype, 4, 30, false);
+            for c in [codes, rng.dense(5, 9, dtype), rng.spqr(16, 32, dtype, &Kind::published())] {
+                let dense = c.to_dense();
+                let mut seen = Vec::new();
+                c.for_rows(|rows| seen.extend_from_slice(rows));
+                assert_eq!(seen, dense);
+                assert_eq!(c.to_dense_bytes(), dtype.encode(&dense));
+                assert_eq!(c.digest(), digest(c.rows, c.cols, &dense));
+            }
+        }
+    }
+
+    #[test]
+    fn digests_do_not_change() {
+        // They stand in files: xxh3 of rows and columns in 8 bytes each, and of the values as f32.
+        let mut bytes = [2u64, 3].map(u64::to_le_bytes).concat();
+        let values = [0.5f32, -0.0, 1.0, 2.0, -3.25, 0.0];
+        values.iter().for_each(|value| bytes.extend(value.to_le_bytes()));
+        assert_eq!(digest(2, 3, &values), xxhash_rust::xxh3::xxh3_64(&bytes));
+    }
 }

@@ -2,7 +2,6 @@
 
 use std::fmt;
 
-use half::{bf16, f16};
 use safetensors::Dtype as Stored;
 
 use crate::floats;
@@ -47,8 +46,8 @@ impl Dtype {
     #[inline]
     pub fn round(self, x: f32) -> f32 {
         match self {
-            Dtype::Bf16 => bf16::from_f32(x).to_f32(),
-            Dtype::F16 => f16::from_f32(x).to_f32(),
+            Dtype::Bf16 => round_bf16(x),
+            Dtype::F16 => round_f16(x),
             Dtype::F8E4M3 => floats::E4M3[usize::from(floats::to_e4m3(x))],
             _ => x,
         }
@@ -106,7 +105,7 @@ impl Dtype {
         match self {
             Dtype::F64 => each(bytes, |b| f64::from_le_bytes(b) as f32),
             Dtype::F32 => each(bytes, f32::from_le_bytes),
-            Dtype::F16 => each(bytes, |b| f16::from_le_bytes(b).to_f32()),
+            Dtype::F16 => each(bytes, |b| widen_f16(u16::from_le_bytes(b))),
             // A bf16 is the upper half of an f32: plain shifts, which the compiler turns into vectors.
             Dtype::Bf16 => each(bytes, |b| f32::from_bits(u32::from(u16::from_le_bytes(b)) << 16)),
             Dtype::F8E4M3 => bytes.iter().map(|&byte| floats::E4M3[usize::from(byte)]).collect(),
@@ -120,16 +119,64 @@ impl Dtype {
     /// If the type is no float: neither [`Dtype::is_float`] nor the 8-bit one.
     pub fn encode(self, values: &[f32]) -> Vec<u8> {
         let mut bytes = Vec::with_capacity(values.len() * self.size());
-        match self {
-            Dtype::F64 => values.iter().for_each(|&v| bytes.extend_from_slice(&f64::from(v).to_le_bytes())),
-            Dtype::F32 => values.iter().for_each(|v| bytes.extend_from_slice(&v.to_le_bytes())),
-            Dtype::F16 => values.iter().for_each(|&v| bytes.extend_from_slice(&f16::from_f32(v).to_le_bytes())),
-            Dtype::Bf16 => values.iter().for_each(|&v| bytes.extend_from_slice(&bf16::from_f32(v).to_le_bytes())),
-            Dtype::F8E4M3 => bytes.extend(values.iter().map(|&v| floats::to_e4m3(v))),
-            other => panic!("{} is not a float type", other.name()),
-        }
+        self.encode_to(values, &mut bytes);
         bytes
     }
+
+    /// As [`Dtype::encode`], after what `bytes` already has.
+    pub(crate) fn encode_to(self, values: &[f32], bytes: &mut Vec<u8>) {
+        fn each<const N: usize>(values: &[f32], bytes: &mut Vec<u8>, f: impl Fn(f32) -> [u8; N]) {
+            let start = bytes.len();
+            bytes.resize(start + values.len() * N, 0);
+            bytes[start..].as_chunks_mut::<N>().0.iter_mut().zip(values).for_each(|(bytes, &value)| *bytes = f(value));
+        }
+        match self {
+            Dtype::F64 => each(values, bytes, |v| f64::from(v).to_le_bytes()),
+            Dtype::F32 => each(values, bytes, f32::to_le_bytes),
+            Dtype::F16 => each(values, bytes, |v| f16_bits(v).to_le_bytes()),
+            Dtype::Bf16 => each(values, bytes, |v| ((round_bf16(v).to_bits() >> 16) as u16).to_le_bytes()),
+            Dtype::F8E4M3 => each(values, bytes, |v| [floats::to_e4m3(v)]),
+            other => panic!("{} is not a float type", other.name()),
+        }
+    }
+}
+
+/// `x` rounded to bfloat16, half to even, and widened again. Without branches, so that loops over it are vectorised.
+#[inline(always)]
+pub(crate) fn round_bf16(x: f32) -> f32 {
+    let bits = x.to_bits();
+    let rounded = bits.wrapping_add(0x7fff + (bits >> 16 & 1));
+    f32::from_bits(if x.is_nan() { bits | 0x40_0000 } else { rounded } & 0xffff_0000)
+}
+
+/// `x` rounded to half precision, half to even, and widened again. Without branches, so that loops over it are
+/// vectorised.
+#[inline(always)]
+pub(crate) fn round_f16(x: f32) -> f32 {
+    widen_f16(f16_bits(x))
+}
+
+/// The bits of `x` rounded to half precision, half to even.
+#[inline(always)]
+fn f16_bits(x: f32) -> u16 {
+    let (sign, size) = (x.to_bits() >> 16 & 0x8000, x.to_bits() & 0x7fff_ffff);
+    // 13 bits of the mantissa go, and 112 of the exponent's bias. What then has more than 5 bits of exponent is infinite.
+    let rounded = size.wrapping_add(0xfff + (size >> 13 & 1)) >> 13;
+    let normal = if rounded > 0x23bff { 0x7c00 } else { rounded.wrapping_sub(112 << 10) };
+    // Below 2^-14 numbers lie 2^-24 apart, as floats do from 0.5 to 1.
+    let small = (f32::from_bits(size) + 0.5).to_bits().wrapping_sub(0.5f32.to_bits());
+    let finite = if size < 0x3880_0000 { small } else { normal };
+    (sign | if x.is_nan() { size >> 13 & 0x3ff | 0x7e00 } else { finite }) as u16
+}
+
+/// The number that these bits of half precision are.
+#[inline(always)]
+fn widen_f16(bits: u16) -> f32 {
+    let (sign, size) = (u32::from(bits & 0x8000) << 16, u32::from(bits & 0x7fff));
+    // A product, and not a sum of exponents, because of the numbers that have none. 2^112.
+    let finite = (f32::from_bits(size << 13) * f32::from_bits(239 << 23)).to_bits();
+    let special = size << 13 | 0x7f80_0000 | if size > 0x7c00 { 0x40_0000 } else { 0 };
+    f32::from_bits(sign | if size < 0x7c00 { finite } else { special })
 }
 
 impl fmt::Display for Dtype {
@@ -140,6 +187,8 @@ impl fmt::Display for Dtype {
 
 #[cfg(test)]
 mod tests {
+    use half::{bf16, f16};
+
     use super::*;
 
     #[test]
@@ -165,6 +214,28 @@ mod tests {
             let got: Vec<u32> = dtype.decode_f32(&bytes).iter().map(|v| v.to_bits()).collect();
             assert_eq!(got, expected, "{dtype}");
         }
+    }
+
+    #[test]
+    fn rounding_is_that_of_half() {
+        let check = |bits: u32| {
+            let x = f32::from_bits(bits);
+            assert_eq!(round_f16(x).to_bits(), f16::from_f32(x).to_f32().to_bits(), "{bits:08x}");
+            assert_eq!(round_bf16(x).to_bits(), bf16::from_f32(x).to_f32().to_bits(), "{bits:08x}");
+        };
+        // Around every number of both types, and half way to the next one.
+        for high in 0..=u16::MAX {
+            for low in [0, 1, 0x7fff, 0x8000, 0x8001, 0xffff] {
+                check(u32::from(high) << 16 | low);
+            }
+            let number = f16::from_bits(high).to_f32().to_bits();
+            assert_eq!(widen_f16(high).to_bits(), number, "{high:04x}");
+            for half in [0u32, 0x1000] {
+                (0..3).for_each(|near| check(number.wrapping_add(half).wrapping_add(near).wrapping_sub(1)));
+            }
+        }
+        let mut rng = crate::testing::Rng(1);
+        (0..100_000).for_each(|_| check(rng.next() as u32));
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! What codes mean: the element, and the scales and zero points that tiles of a matrix share.
 
+use crate::dtype::{round_bf16, round_f16};
 use crate::{Dtype, Error, Result, bits, floats};
 
 /// The type of a code.
@@ -71,6 +72,17 @@ impl Element {
             }
             Element::E4m3 => floats::to_e4m3(value) as i8,
             Element::E2m1 => floats::to_e2m1(value) as i8,
+        }
+    }
+
+    /// [`Element::value`] of each code.
+    fn values(self, codes: &[i8], values: &mut [f32]) {
+        let each = values.iter_mut().zip(codes);
+        // A loop for each element, in which nothing is asked.
+        match self {
+            Element::Int(_) => each.for_each(|(value, &code)| *value = f32::from(code)),
+            Element::E4m3 => each.for_each(|(value, &code)| *value = Element::E4m3.value(code)),
+            Element::E2m1 => each.for_each(|(value, &code)| *value = Element::E2m1.value(code)),
         }
     }
 }
@@ -152,43 +164,55 @@ impl Grid {
     /// The dense weight of row-major codes `[rows, cols]`, every operation rounded to `dtype`; with a global scale,
     /// `scale / global` and the product are f32, and only the result is rounded.
     pub(crate) fn to_dense(&self, codes: &[i8], cols: usize, dtype: Dtype) -> Vec<f32> {
-        // A body for each type and element, so that nothing is asked inside the loop over codes.
-        match dtype {
-            Dtype::Bf16 => self.dense_of(codes, cols, |x| Dtype::Bf16.round(x)),
-            Dtype::F16 => self.dense_of(codes, cols, |x| Dtype::F16.round(x)),
-            _ => self.dense_of(codes, cols, |x| x),
-        }
-    }
-
-    fn dense_of(&self, codes: &[i8], cols: usize, round: impl Fn(f32) -> f32 + Copy) -> Vec<f32> {
-        match self.element {
-            Element::Int(_) => self.dense_with(codes, cols, round, f32::from),
-            Element::E4m3 => self.dense_with(codes, cols, round, |code| Element::E4m3.value(code)),
-            Element::E2m1 => self.dense_with(codes, cols, round, |code| Element::E2m1.value(code)),
-        }
-    }
-
-    fn dense_with(
-        &self,
-        codes: &[i8],
-        cols: usize,
-        round: impl Fn(f32) -> f32 + Copy,
-        value: impl Fn(i8) -> f32 + Copy,
-    ) -> Vec<f32> {
         let mut dense = Vec::with_capacity(codes.len());
+        self.for_rows(codes, cols, dtype, |row| dense.extend_from_slice(row));
+        dense
+    }
+
+    /// Shows `see` the rows of [`Grid::to_dense`], one at a time.
+    pub(crate) fn for_rows(&self, codes: &[i8], cols: usize, dtype: Dtype, see: impl FnMut(&[f32])) {
+        match dtype {
+            Dtype::Bf16 => self.rows(codes, cols, round_bf16, see),
+            Dtype::F16 => self.rows(codes, cols, round_f16, see),
+            _ => self.rows(codes, cols, |x| x, see),
+        }
+    }
+
+    fn rows(&self, codes: &[i8], cols: usize, round: impl Fn(f32) -> f32 + Copy, mut see: impl FnMut(&[f32])) {
+        let cols = cols.max(1);
+        let mut dense = vec![0f32; cols];
+        // Every float type has all codes, and the differences of integer codes.
+        let exact = match &self.zeros {
+            None => true,
+            Some(Zeros::Codes(_)) => self.element.int_bits().is_some(),
+            Some(Zeros::Floats(_)) => false,
+        };
+        // Scales and zero points of each column, where runs of columns that share theirs are short or of any order.
         let step = self.step();
-        for (row, codes) in codes.chunks_exact(cols.max(1)).enumerate() {
-            for (run, codes) in codes.chunks(step).enumerate() {
+        let by_column = step < 8;
+        let (mut scales, mut zeros) = (vec![0f32; cols], vec![0f32; cols]);
+        for (row, codes) in codes.chunks_exact(cols).enumerate() {
+            self.element.values(codes, &mut dense);
+            if by_column {
+                for (col, (scale, zero)) in scales.iter_mut().zip(&mut zeros).enumerate() {
+                    let (found, zero_point) = self.scale_and_zero(row, col, cols, round);
+                    (*scale, *zero) = (found, zero_point.unwrap_or(0.0));
+                }
+                for ((x, &scale), &zero) in dense.iter_mut().zip(&scales).zip(&zeros) {
+                    *x = round(round(*x - zero) * scale);
+                }
+                see(&dense);
+                continue;
+            }
+            for (run, dense) in dense.chunks_mut(step).enumerate() {
                 match self.scale_and_zero(row, run * step, cols, round) {
-                    // All types hold all codes: there is nothing to round but the product.
-                    (scale, None) => dense.extend(codes.iter().map(|&code| round(value(code) * scale))),
-                    (scale, Some(zero)) => {
-                        dense.extend(codes.iter().map(|&code| round(round(value(code) - zero) * scale)));
-                    }
+                    (scale, None) => dense.iter_mut().for_each(|x| *x = round(*x * scale)),
+                    (scale, Some(zero)) if exact => dense.iter_mut().for_each(|x| *x = round((*x - zero) * scale)),
+                    (scale, Some(zero)) => dense.iter_mut().for_each(|x| *x = round(round(*x - zero) * scale)),
                 }
             }
+            see(&dense);
         }
-        dense
     }
 
     /// Row-major codes `[rows, cols]` of dense weights, as compressed-tensors quantizes: `weight / scale + zero`, every
@@ -265,6 +289,61 @@ impl Grid {
                 fail(format!("{} group numbers for {cols} columns in {} groups", index.len(), self.groups(cols)))
             }
             _ => Ok(()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::Rng;
+
+    /// The definition at the top of [`Grid`], weight by weight.
+    fn plain(grid: &Grid, codes: &[i8], cols: usize, dtype: Dtype) -> Vec<u32> {
+        let weight = |(i, &code): (usize, &i8)| {
+            let at = i / cols / grid.tile[0] * grid.groups(cols) + grid.group_of(i % cols);
+            let zero = match &grid.zeros {
+                None => 0.0,
+                Some(Zeros::Codes(zeros)) => f32::from(zeros[at]),
+                Some(Zeros::Floats(zeros)) => dtype.round(zeros[at]),
+            };
+            let scale = grid.global.map_or(grid.scales[at], |global| grid.scales[at] / global);
+            dtype.round(dtype.round(grid.element.value(code) - zero) * scale).to_bits()
+        };
+        codes.iter().enumerate().map(weight).collect()
+    }
+
+    #[test]
+    fn dense_weights_are_those_of_the_definition() {
+        let mut rng = Rng(11);
+        let (rows, cols) = (5, 48);
+        let tiles = [[1, 1], [1, 3], [1, 16], [1, 48], [5, 48], [2, 32], [5, 5]];
+        for (tile, element, dtype) in tiles.into_iter().flat_map(|tile| {
+            let elements = [Element::Int(2), Element::Int(8), Element::E4m3, Element::E2m1];
+            let dtypes = [Dtype::F32, Dtype::F16, Dtype::Bf16];
+            elements.into_iter().flat_map(move |element| dtypes.map(|dtype| (tile, element, dtype)))
+        }) {
+            for kind in 0..5 {
+                let mut grid = Grid { element, tile, ..Grid::int(8, 1, Vec::new(), None) };
+                let count = grid.tiles(rows, cols).iter().product();
+                grid.scales = (0..count).map(|_| rng.float(dtype)).collect();
+                match kind {
+                    1 => grid.zeros = Some(Zeros::Codes((0..count).map(|_| rng.code(8)).collect())),
+                    2 => grid.zeros = Some(Zeros::Floats((0..count).map(|_| rng.float(Dtype::F32)).collect())),
+                    3 => grid.global = Some(3.5),
+                    4 => {
+                        let groups = grid.groups(cols);
+                        grid.group_index = Some((0..cols).map(|_| rng.below(groups) as u32).collect());
+                    }
+                    _ => {}
+                }
+                // Codes wider than the element, as bytes can hold them.
+                let codes: Vec<i8> =
+                    (0..rows * cols).map(|_| rng.code(8)).filter(|&code| code & 0x7f != 0x7f).collect();
+                let codes: Vec<i8> = codes.iter().copied().cycle().take(rows * cols).collect();
+                let dense: Vec<u32> = grid.to_dense(&codes, cols, dtype).iter().map(|x| x.to_bits()).collect();
+                assert_eq!(dense, plain(&grid, &codes, cols, dtype), "{grid:?} {dtype}");
+            }
         }
     }
 }
