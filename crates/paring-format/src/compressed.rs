@@ -1,6 +1,6 @@
 //! What methods make, layouts store and kernels run.
 
-use crate::{Dtype, Grid, Spqr};
+use crate::{Dtype, Element, Grid, Spqr};
 
 /// One compressed weight matrix in host memory, holding only values that the file can hold: every float is already
 /// rounded to [`Compressed::dtype`].
@@ -66,6 +66,35 @@ impl Compressed {
         let mut bytes = Vec::with_capacity(self.rows.saturating_mul(self.cols).saturating_mul(self.dtype.size()));
         self.for_rows(|rows| self.dtype.encode_to(rows, &mut bytes));
         bytes
+    }
+
+    /// The same matrix with no sign on any zero that is stored, and `dense`, the values that it should have, with none on
+    /// these; `None` when there is no such zero. Some layouts do not store the sign, and no result depends on it.
+    pub fn without_zero_signs(&self, dense: &[f32]) -> Option<(Compressed, Vec<f32>)> {
+        let (mut changed, mut dense) = (self.clone(), dense.to_vec());
+        let signed: Vec<usize> = match &mut changed.values {
+            Values::Dense(values) => {
+                let signed = values.iter().enumerate().filter(|(_, v)| **v == 0.0 && v.is_sign_negative());
+                let signed = signed.map(|(at, _)| at).collect();
+                values.iter_mut().for_each(|value| *value += 0.0);
+                signed
+            }
+            Values::Codes { codes, grid } => {
+                let is_signed = |code: i8| match grid.element {
+                    Element::E4m3 => code == i8::MIN,
+                    Element::E2m1 => code & 15 == 8,
+                    Element::Int(_) => false,
+                };
+                let signed: Vec<usize> = (0..codes.len()).filter(|&at| is_signed(codes[at])).collect();
+                signed.iter().for_each(|&at| codes[at] = 0);
+                signed
+            }
+            Values::Spqr(_) => return None,
+        };
+        for &at in &signed {
+            *dense.get_mut(at)? = 0.0;
+        }
+        (!signed.is_empty()).then_some((changed, dense))
     }
 
     /// A digest of shape and dense values (xxh3, 64 bits), to compare what was made with what was read back.

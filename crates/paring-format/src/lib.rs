@@ -27,7 +27,7 @@ pub mod writer;
 
 pub use checkpoint::{Checkpoint, TensorInfo, pickle};
 pub use compressed::{Compressed, Values};
-pub use config::{Dynamic, Method, PRESETS, Preset, QuantArgs, QuantConfig, Scheme, SecondLevel, Strategy};
+pub use config::{Dynamic, Method, PRESETS, Preset, QuantArgs, QuantConfig, Scheme, SecondLevel, Sparsity, Strategy};
 pub use dtype::Dtype;
 pub use error::{Error, Result};
 pub use grid::{Element, Grid, ScaleType, Zeros};

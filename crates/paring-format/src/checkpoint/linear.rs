@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 
-use super::Checkpoint;
+use super::{Checkpoint, TensorInfo};
 use crate::layouts::{self, PART_NAMES};
 use crate::{Compressed, Error, Layout, Part, Parts, QuantConfig, Result, Scheme};
 
@@ -13,14 +13,28 @@ pub struct LinearFormat {
     pub layout: &'static str,
     /// The scheme that applies; `None` for a linear that no group covers.
     pub scheme: Option<Scheme>,
+    /// The name of the layout that its tensor `weight` is stored in, when that is sparse.
+    pub sparse: Option<&'static str>,
+}
+
+impl LinearFormat {
+    /// The names of the layouts: `sparse-24-bitmask`, `sparse-24-bitmask+int-quantized`, `pack-quantized`, …
+    pub fn describe(&self) -> String {
+        match self.sparse {
+            None => self.layout.to_string(),
+            Some(sparse) if self.layout == layouts::DENSE.name() => sparse.to_string(),
+            Some(sparse) => format!("{sparse}+{}", self.layout),
+        }
+    }
 }
 
 impl Checkpoint {
-    /// How the linear at this module path is stored, going by the configuration alone.
+    /// How the linear at this module path is stored, going by the configuration, and by the tensors for what is sparse.
     pub fn linear_format(&self, module: &str) -> Result<LinearFormat> {
         let quant = self.quant()?;
         let (layout, scheme) = Self::layout_of(quant.as_deref(), module)?;
-        Ok(LinearFormat { layout: layout.name(), scheme: scheme.cloned() })
+        let sparse = self.info(&format!("{module}.weight")).and_then(TensorInfo::sparse);
+        Ok(LinearFormat { layout: layout.name(), scheme: scheme.cloned(), sparse })
     }
 
     /// The weight of the linear at this module path, whatever its shape.

@@ -7,24 +7,30 @@
 mod linear;
 pub mod pickle;
 mod shard;
+mod sparse;
+mod tensor;
 #[cfg(test)]
 mod tests;
 #[cfg(test)]
 mod tests_linear;
 #[cfg(test)]
 mod tests_official;
+#[cfg(test)]
+mod tests_sparse;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 
 use serde_json::Value;
 
 use crate::layouts::check_finite;
-use crate::{Dtype, Error, QuantConfig, Result};
-use shard::{Kind, Place, Shard};
+use crate::{Error, QuantConfig, Result};
+use shard::{Kind, Shard};
+use tensor::{At, Spot};
 
 pub use linear::LinearFormat;
+pub use tensor::TensorInfo;
 
 /// The file name of a checkpoint that is not split.
 pub const SINGLE: &str = "model.safetensors";
@@ -48,32 +54,14 @@ pub struct Checkpoint {
     index: Option<&'static str>,
     shards: Vec<Shard>,
     tensors: BTreeMap<String, TensorInfo>,
+    /// Names of the parts of sparse tensors.
+    parts: BTreeSet<String>,
 }
 
 #[derive(Debug)]
 enum Origin {
     Folder(PathBuf),
     BuiltIn(String),
-}
-
-/// What the header says about a tensor.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct TensorInfo {
-    /// Element type.
-    pub dtype: Dtype,
-    /// Shape.
-    pub shape: Vec<usize>,
-    /// Name of the file that holds it.
-    pub file: String,
-    shard: usize,
-    place: Place,
-}
-
-impl TensorInfo {
-    /// Bytes of the tensor.
-    pub fn bytes(&self) -> usize {
-        self.place.len
-    }
 }
 
 impl Checkpoint {
@@ -95,11 +83,11 @@ impl Checkpoint {
         for (single, index, kind) in ways {
             if dir.join(single).is_file() {
                 checkpoint.add(Shard::map(dir, single, kind)?)?;
-                return Ok(checkpoint);
+                return checkpoint.joined();
             }
             if dir.join(index).is_file() {
                 checkpoint.add_listed(dir, index, kind)?;
-                return Ok(checkpoint);
+                return checkpoint.joined();
             }
         }
         Err(Error::NoWeights { path: dir.to_path_buf(), hint: other_weights(dir) })
@@ -136,7 +124,7 @@ impl Checkpoint {
         for &(file, bytes) in shards {
             checkpoint.add(Shard::built_in(file, bytes))?;
         }
-        Ok(checkpoint)
+        checkpoint.joined()
     }
 
     /// Opens a single safetensors file, of any name, as a checkpoint without a configuration.
@@ -144,12 +132,19 @@ impl Checkpoint {
         let dir = path.parent().unwrap_or(Path::new("")).to_path_buf();
         let mut checkpoint = Checkpoint::empty(Origin::Folder(dir), Value::Object(Default::default()))?;
         checkpoint.add(Shard::open(path, Kind::Safetensors)?)?;
-        Ok(checkpoint)
+        checkpoint.joined()
+    }
+
+    /// With all its tensors there.
+    fn joined(mut self) -> Result<Checkpoint> {
+        self.join_sparse()?;
+        Ok(self)
     }
 
     fn empty(origin: Origin, config: Value) -> Result<Checkpoint> {
+        let (tensors, parts) = (BTreeMap::new(), BTreeSet::new());
         let mut checkpoint =
-            Checkpoint { origin, config, quant: None, index: None, shards: Vec::new(), tensors: BTreeMap::new() };
+            Checkpoint { origin, config, quant: None, index: None, shards: Vec::new(), tensors, parts };
         if !checkpoint.config.is_object() {
             return Err(Error::BadJson { path: checkpoint.config_path(), reason: "not a JSON object".into() });
         }
@@ -167,8 +162,7 @@ impl Checkpoint {
                 dtype: entry.dtype,
                 shape: entry.shape,
                 file: shard.file.clone(),
-                shard: number,
-                place: entry.place,
+                at: At::Plain(Spot { shard: number, place: entry.place }),
             };
             self.tensors.insert(name, info);
         }
@@ -210,7 +204,7 @@ impl Checkpoint {
         }
     }
 
-    /// Names of all tensors, sorted.
+    /// Names of all tensors, sorted; sparse ones by what they stand for.
     pub fn names(&self) -> impl Iterator<Item = &str> {
         self.tensors.keys().map(String::as_str)
     }
@@ -220,9 +214,9 @@ impl Checkpoint {
         self.tensors.get(name)
     }
 
-    /// Bytes of all tensors together.
+    /// Bytes of all tensors together, as they are stored.
     pub fn total_bytes(&self) -> u64 {
-        self.tensors.values().map(|info| info.bytes() as u64).sum()
+        self.tensors.values().map(|info| info.stored_bytes() as u64).sum()
     }
 
     /// Bytes of all weight files together, headers included.
@@ -302,9 +296,16 @@ impl Checkpoint {
     }
 
     fn copy(&self, info: &TensorInfo, offset: usize, len: usize) -> Result<Vec<u8>> {
+        match &info.at {
+            At::Plain(spot) => self.copy_spot(spot, offset, len, &info.file),
+            At::Sparse(stored) => self.expand(stored, offset, len, &info.file),
+        }
+    }
+
+    fn copy_spot(&self, spot: &Spot, offset: usize, len: usize, file: &str) -> Result<Vec<u8>> {
         // The ranges were checked when the checkpoint was opened: this error would be one of this crate.
-        let out_of_range = || Error::shard(&info.file, "tensor out of range");
-        self.shards.get(info.shard).and_then(|shard| shard.read(&info.place, offset, len)).ok_or_else(out_of_range)
+        let out_of_range = || Error::shard(file, "tensor out of range");
+        self.shards.get(spot.shard).and_then(|shard| shard.read(&spot.place, offset, len)).ok_or_else(out_of_range)
     }
 
     fn need(&self, name: &str) -> Result<&TensorInfo> {

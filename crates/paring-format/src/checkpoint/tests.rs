@@ -3,6 +3,7 @@ use std::fs;
 use tempfile::TempDir;
 
 use super::*;
+use crate::Dtype;
 use crate::testing::Rng;
 #[cfg(target_os = "linux")]
 use crate::testing::kept_pages;

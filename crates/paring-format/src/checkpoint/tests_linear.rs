@@ -1,13 +1,14 @@
 use super::*;
-use crate::testing::{Kind, Rng, encode};
-use crate::{Compressed, LAYOUTS, Scheme, Tensor, Writer};
+use crate::testing::{Kind, Rng, encode, two_of_four};
+use crate::{Compressed, Dtype, LAYOUTS, Scheme, Tensor, Values, Writer};
 
 /// Writes one linear `m` beside a dense `lm_head`, and returns folder and quantization.
 fn store(c: &Compressed, layout: &str) -> (tempfile::TempDir, QuantConfig) {
     let scheme = Scheme::of(c, layout, vec!["Linear".to_string()]);
-    let quant = QuantConfig::new(vec![("group_0".to_string(), scheme)], vec!["lm_head".to_string()]);
     let layout = crate::layouts::layout(layout).unwrap();
-    let mut tensors: Vec<Tensor> = (layout.encode(&quant.groups[0].1, c).unwrap().into_iter())
+    let parts = layout.encode(&scheme, c).unwrap();
+    let quant = QuantConfig::new(vec![("group_0".to_string(), scheme)], vec!["lm_head".to_string()]);
+    let mut tensors: Vec<Tensor> = (parts.into_iter())
         .map(|(local, part)| Tensor {
             name: format!("m.{local}"),
             dtype: part.dtype,
@@ -36,6 +37,8 @@ fn every_layout_through_a_folder() {
         rng.dense(4, 16, Dtype::Bf16),
         rng.codes(4, 16, Dtype::Bf16, 4, 8, false),
         rng.codes(4, 16, Dtype::F32, 3, 16, true),
+        two_of_four(rng.dense(4, 16, Dtype::F16)),
+        two_of_four(rng.codes(4, 16, Dtype::Bf16, 8, 16, true)),
         rng.spqr(4, 16, Dtype::F16, &Kind { height: 3, ..Kind::published() }),
         rng.spqr(4, 16, Dtype::F32, &Kind { group_size: 5, ..Kind::published() }),
     ];
@@ -46,10 +49,16 @@ fn every_layout_through_a_folder() {
             assert_eq!(checkpoint.quant_config().unwrap(), Some(quant.clone()));
             assert_eq!(&checkpoint.read_linear("m", 4, 16).unwrap(), c);
             let format = checkpoint.linear_format("m").unwrap();
-            assert_eq!(format, LinearFormat { layout: layout.name(), scheme: Some(quant.groups[0].1.clone()) });
+            assert_eq!(format.scheme.as_ref(), quant.groups.first().map(|(_, scheme)| scheme));
+            let name = match (format.sparse, &c.values) {
+                (None, _) | (_, Values::Dense(_)) => layout.name().to_string(),
+                _ => format!("{}+int-quantized", layout.name()),
+            };
+            assert_eq!(format.describe(), name);
             let head = checkpoint.read_linear("lm_head", 1, 2).unwrap();
             assert_eq!((head.dtype, head.to_dense()), (Dtype::F16, vec![1.0, -2.0]));
-            assert_eq!(checkpoint.linear_format("lm_head").unwrap(), LinearFormat { layout: "dense", scheme: None });
+            let dense = LinearFormat { layout: "dense", scheme: None, sparse: None };
+            assert_eq!(checkpoint.linear_format("lm_head").unwrap(), dense);
 
             let text = checkpoint.read_linear("m", 16, 4).unwrap_err().to_string();
             assert!(text.contains("model.safetensors: m.weight: shape [4, 16], expected [16, 4]"), "{text}");

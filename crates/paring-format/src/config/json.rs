@@ -2,7 +2,10 @@
 
 use serde_json::{Map, Value, json};
 
-use super::{Dynamic, Method, PARING_VERSION, Preset, QuantArgs, QuantConfig, Scheme, Strategy, compile, spqr};
+use super::{
+    Dynamic, Method, PARING_VERSION, Preset, QuantArgs, QuantConfig, Scheme, Sparsity, Strategy, compile, sparsity,
+    spqr,
+};
 use crate::{Element, Error, Result, ScaleType, layouts};
 
 pub(super) const ROOT: &str = "quantization_config";
@@ -27,9 +30,12 @@ impl QuantConfig {
             Some(other) => return Err(unsupported(ROOT, format!("the version {other} of the method paring"))),
             None => return Err(bad(format!("{ROOT}.version"), "missing")),
         }
+        let sparsity = Sparsity::parse(root.get("sparsity_config"))?;
+        // Sparse weights alone: neither groups nor a status.
+        let no_groups = sparsity.is_some() && is_empty(root.get("config_groups"));
         let frozen = match root.get("quantization_status").and_then(Value::as_str) {
             Some("compressed") => false,
-            None if method == Method::Paring => false,
+            None if method == Method::Paring || no_groups => false,
             // Dense weights with the scales to round them to, as a model is saved that was calibrated and not compressed.
             Some("frozen") => true,
             Some(other) => {
@@ -37,17 +43,18 @@ impl QuantConfig {
             }
             None => return Err(bad(format!("{ROOT}.quantization_status"), "missing; expected \"compressed\"")),
         };
-        for key in ["transform_config", "sparsity_config"] {
-            if !is_empty(root.get(key)) {
-                return Err(unsupported(ROOT, key.to_string()));
-            }
+        if !is_empty(root.get("transform_config")) {
+            return Err(unsupported(ROOT, "transform_config".to_string()));
         }
         let version = root.get("version").and_then(Value::as_str).unwrap_or_default().to_string();
         let key = format!("{ROOT}.config_groups");
         let mut groups = Vec::new();
-        for (name, group) in object(root.get("config_groups").unwrap_or(&Value::Null), &key)? {
-            let mut scheme = scheme(name, group, method, frozen, &format!("{key}.{name}"))?;
-            scheme.padded = method == Method::CompressedTensors && is_padded(&version);
+        let none = Map::new();
+        let listed = if no_groups { &none } else { object(root.get("config_groups").unwrap_or(&Value::Null), &key)? };
+        let on_top = sparsity::on_top(root.get("format"), method);
+        for (name, group) in listed {
+            let mut scheme = scheme(name, group, method, frozen, on_top, &format!("{key}.{name}"))?;
+            scheme.padded = scheme.format == "pack-quantized" && is_padded(&version);
             groups.push((name.clone(), scheme));
         }
         let ignore = match root.get("ignore") {
@@ -55,7 +62,7 @@ impl QuantConfig {
             Some(list) => strings(list, &format!("{ROOT}.ignore"))?,
         };
         let kv_cache = args(root, "kv_cache_scheme", ROOT)?;
-        let config = QuantConfig { method, version, kv_cache, ..QuantConfig::new(groups, ignore) };
+        let config = QuantConfig { method, version, kv_cache, sparsity, ..QuantConfig::new(groups, ignore) };
         for target in config.groups.iter().flat_map(|(_, scheme)| &scheme.targets).chain(&config.ignore) {
             if let Some(pattern) = target.strip_prefix("re:") {
                 compile(pattern)?;
@@ -81,6 +88,14 @@ impl QuantConfig {
                 "version": self.version,
             });
         }
+        let sparsity = self.sparsity.as_ref().map_or_else(|| json!({}), Sparsity::to_json);
+        if self.sparsity.is_some() && groups.is_empty() && self.kv_cache.is_none() {
+            return json!({
+                "quant_method": self.method.name(),
+                "sparsity_config": sparsity,
+                "version": self.version,
+            });
+        }
         json!({
             "config_groups": groups,
             "format": self.format,
@@ -89,7 +104,7 @@ impl QuantConfig {
             "kv_cache_scheme": self.kv_cache.as_ref().map(QuantArgs::to_json),
             "quant_method": self.method.name(),
             "quantization_status": "compressed",
-            "sparsity_config": {},
+            "sparsity_config": sparsity,
             "transform_config": {},
             "version": self.version,
         })
@@ -140,7 +155,7 @@ pub fn inferred(weights: Option<&QuantArgs>, input: Option<&QuantArgs>) -> &'sta
     }
 }
 
-fn scheme(name: &str, value: &Value, method: Method, frozen: bool, key: &str) -> Result<Scheme> {
+fn scheme(name: &str, value: &Value, method: Method, frozen: bool, on_top: Option<&str>, key: &str) -> Result<Scheme> {
     if let (Some(preset), Value::Array(_), Method::CompressedTensors) = (Preset::find(name), value, method) {
         let scheme = preset.scheme(strings(value, key)?);
         return Ok(if frozen { Scheme { format: layouts::DENSE.name().into(), ..scheme } } else { scheme });
@@ -153,7 +168,10 @@ fn scheme(name: &str, value: &Value, method: Method, frozen: bool, key: &str) ->
     let targets = strings(group.get("targets").unwrap_or(&Value::Null), &format!("{key}.targets"))?;
     let (input, output) = (args(group, "input_activations", key)?, args(group, "output_activations", key)?);
     let format = match group.get("format") {
-        None | Some(Value::Null) => None,
+        None | Some(Value::Null) => on_top,
+        Some(Value::String(name)) if sparsity::sparse(name).is_some() => {
+            return Err(unsupported(key, format!("the format {name} in a group, outside sparsity_config")));
+        }
         Some(Value::String(name)) => Some(name.as_str()),
         Some(_) => return Err(bad(format!("{key}.format"), "not a string")),
     };
@@ -187,7 +205,7 @@ fn scheme(name: &str, value: &Value, method: Method, frozen: bool, key: &str) ->
 }
 
 /// Null, an empty object, or an empty list count as absent.
-fn is_empty(value: Option<&Value>) -> bool {
+pub(super) fn is_empty(value: Option<&Value>) -> bool {
     match value {
         None | Some(Value::Null) => true,
         Some(Value::Object(map)) => map.is_empty(),

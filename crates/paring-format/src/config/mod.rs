@@ -3,6 +3,7 @@
 mod args;
 mod json;
 mod presets;
+mod sparsity;
 mod spqr;
 #[cfg(test)]
 mod tests;
@@ -16,11 +17,15 @@ use regex::Regex;
 pub use args::{Dynamic, QuantArgs, Strategy};
 pub use json::inferred;
 pub use presets::{PRESETS, Preset};
+pub use sparsity::Sparsity;
 
 use crate::{Compressed, Element, Error, Result, ScaleType, Statistic, Values, Zeros, layouts};
 
 /// The release of compressed-tensors whose form is written.
 pub const VERSION: &str = "0.19.0";
+
+/// The release whose form is written of layouts that later ones dropped: the last that had them.
+pub const LEGACY_VERSION: &str = "0.14.0.1";
 
 /// The version of this program's own form.
 pub const PARING_VERSION: &str = "1";
@@ -66,6 +71,8 @@ pub struct QuantConfig {
     pub version: String,
     /// How the attention's keys and values are quantized as the model runs, if they are.
     pub kv_cache: Option<QuantArgs>,
+    /// Which weights the configuration says are stored sparse, if any.
+    pub sparsity: Option<Sparsity>,
     /// Lengths of the tensors of all modules, by `TENSOR.shape`; only the method spqr has them.
     pub shapes: BTreeMap<String, usize>,
 }
@@ -166,7 +173,9 @@ impl Scheme {
 impl QuantConfig {
     /// A configuration of these groups; the summary format and the method follow from them. A checkpoint has one
     /// method: groups of several cannot be read back.
-    pub fn new(groups: Vec<(String, Scheme)>, ignore: Vec<String>) -> QuantConfig {
+    /// Groups of a sparse layout become a `sparsity_config`: dense ones are gone, others name the layout of their codes.
+    pub fn new(mut groups: Vec<(String, Scheme)>, mut ignore: Vec<String>) -> QuantConfig {
+        let sparsity = Sparsity::split(&mut groups, &mut ignore);
         let mut formats: Vec<&str> = groups.iter().map(|(_, scheme)| scheme.format.as_str()).collect();
         formats.sort_unstable();
         formats.dedup();
@@ -178,12 +187,12 @@ impl QuantConfig {
         let methods = formats.iter().filter_map(|name| Some(layouts::layout(name)?.method()));
         let method = methods.fold(Method::CompressedTensors, |found, m| if m == found { found } else { m });
         let version = match method {
-            Method::CompressedTensors => VERSION,
+            Method::CompressedTensors => sparsity::version(sparsity.as_ref(), &groups),
             Method::Paring => PARING_VERSION,
             Method::Spqr => "",
         };
         let (format, version) = (format.to_string(), version.to_string());
-        QuantConfig { method, format, groups, ignore, version, kv_cache: None, shapes: BTreeMap::new() }
+        QuantConfig { method, format, groups, ignore, version, kv_cache: None, sparsity, shapes: BTreeMap::new() }
     }
 
     /// The scheme that applies to the linear at this module path; `None` when it is ignored or not targeted.

@@ -3,6 +3,7 @@
 mod dense;
 mod float;
 mod int;
+mod marlin_24;
 mod mxfp4;
 mod mxfp8;
 mod naive;
@@ -10,12 +11,19 @@ mod nvfp4;
 mod packed;
 mod pairs;
 mod scales;
+pub(crate) mod sparse;
+mod sparse_24;
+mod sparse_bitmask;
 mod spqr;
 pub(crate) mod spqr_hf;
 #[cfg(test)]
 mod tests;
 #[cfg(test)]
 mod tests_floats;
+#[cfg(test)]
+mod tests_marlin_24;
+#[cfg(test)]
+mod tests_sparse;
 #[cfg(test)]
 mod tests_spqr;
 #[cfg(test)]
@@ -39,13 +47,16 @@ pub static LAYOUTS: &[&dyn Layout] = &[
     &mxfp8::Mxfp8,
     &spqr::ParingSpqr,
     &spqr_hf::SpqrHf,
+    &sparse::Sparse::NonZero,
+    &sparse::Sparse::TwoOfFour,
+    &marlin_24::Marlin24,
 ];
 
 /// The layout of plain weights.
 pub const DENSE: &dyn Layout = &dense::Dense;
 
 /// Local names of all tensors that layouts read: what to collect of a module before decoding it.
-pub const PART_NAMES: [&str; 18] = [
+pub const PART_NAMES: [&str; 23] = [
     "weight",
     "weight_packed",
     "weight_scale",
@@ -64,6 +75,11 @@ pub const PART_NAMES: [&str; 18] = [
     "row_offsets",
     "col_vals",
     "in_perm",
+    "scale_packed",
+    "meta",
+    "compressed",
+    "bitmask",
+    "shape",
 ];
 
 /// Local names of the tensors with which activations are quantized as a model runs: beside a linear's weight, or, those of
@@ -140,6 +156,15 @@ pub trait Layout: Sync {
     fn adds_outliers(&self) -> bool {
         false
     }
+    /// Whether a zero with a sign can be stored. Where it cannot, such a matrix is refused: see
+    /// [`Compressed::without_zero_signs`].
+    fn keeps_zero_signs(&self) -> bool {
+        true
+    }
+    /// What to use instead of a layout that current releases of its library have dropped; `None` for all others.
+    fn instead(&self) -> Option<&'static str> {
+        None
+    }
 }
 
 impl Part {
@@ -205,13 +230,19 @@ fn missing(parts: &Parts, name: &str) -> Error {
     Error::MissingTensor { tensor: name.to_string(), file: String::new(), near }
 }
 
-/// The part of this name, if its type is one of `dtypes` and its bytes are as many as its shape says.
-fn take<'a>(parts: &'a Parts, name: &str, dtypes: &[Dtype]) -> Result<&'a Part> {
+/// The part of this name, if its type is one of `dtypes`, whatever its bytes.
+fn typed<'a>(parts: &'a Parts, name: &str, dtypes: &[Dtype]) -> Result<&'a Part> {
     let part = parts.get(name).ok_or_else(|| missing(parts, name))?;
     if !dtypes.contains(&part.dtype) {
         let expected = dtypes.iter().map(|dtype| dtype.name()).collect::<Vec<_>>().join(" or ");
         return Err(Error::WrongDtype { tensor: name.to_string(), file: String::new(), expected, got: part.dtype });
     }
+    Ok(part)
+}
+
+/// The part of this name, if its type is one of `dtypes` and its bytes are as many as its shape says.
+fn take<'a>(parts: &'a Parts, name: &str, dtypes: &[Dtype]) -> Result<&'a Part> {
+    let part = typed(parts, name, dtypes)?;
     part.check(name)?;
     Ok(part)
 }

@@ -5,11 +5,11 @@ use safetensors::SafeTensors;
 use serde_json::{Value, json};
 
 use super::*;
-use crate::testing::{Kept, Kind, Rng, encode};
+use crate::testing::{Kept, Kind, Rng, encode, two_of_four};
 use crate::{Element, Grid, QuantArgs, QuantConfig, ScaleType, Strategy, Values, Zeros, floats as codecs};
 
 /// A tensor of a golden file.
-fn part(file: &SafeTensors, name: &str) -> Option<Part> {
+pub(super) fn part(file: &SafeTensors, name: &str) -> Option<Part> {
     let view = file.tensor(name).ok()?;
     let dtype = Dtype::from_safetensors(view.dtype()).unwrap();
     Some(Part { dtype, shape: view.shape().to_vec(), bytes: view.data().to_vec() })
@@ -110,7 +110,13 @@ fn official_files_byte_for_byte() {
 /// Matrices of all kinds, small.
 fn samples() -> Vec<Compressed> {
     let mut rng = Rng(7);
-    let mut all = Vec::new();
+    let mut all = vec![
+        two_of_four(rng.dense(4, 24, Dtype::Bf16)),
+        two_of_four(rng.codes(3, 20, Dtype::F32, 8, 20, true)),
+        two_of_four(rng.codes(64, 64, Dtype::F16, 4, 64, true)),
+        two_of_four(rng.codes(64, 256, Dtype::F16, 8, 128, true)),
+        two_of_four(rng.codes(128, 384, Dtype::F16, 4, 128, true)),
+    ];
     for dtype in [Dtype::F32, Dtype::F16, Dtype::Bf16] {
         all.push(rng.dense(3, 5, dtype));
         all.push(rng.dense(1, 1, dtype));

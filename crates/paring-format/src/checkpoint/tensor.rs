@@ -1,0 +1,57 @@
+//! What a checkpoint says about a tensor.
+
+use super::shard::Place;
+use super::sparse::Stored;
+use crate::Dtype;
+
+/// A tensor of a checkpoint: one that lies in a file as it is, or one that stands for the parts of a sparse weight.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TensorInfo {
+    /// Element type.
+    pub dtype: Dtype,
+    /// Shape.
+    pub shape: Vec<usize>,
+    /// Name of the file that holds it; of a sparse one, its values.
+    pub file: String,
+    pub(super) at: At,
+}
+
+/// Where a tensor is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum At {
+    Plain(Spot),
+    Sparse(Box<Stored>),
+}
+
+/// A place in one of the files.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Spot {
+    pub shard: usize,
+    pub place: Place,
+}
+
+impl TensorInfo {
+    /// Bytes of the tensor, as many as reading it gives.
+    pub fn bytes(&self) -> usize {
+        match &self.at {
+            At::Plain(spot) => spot.place.len,
+            At::Sparse(stored) => stored.dense_bytes,
+        }
+    }
+
+    /// Bytes in the files: those of its parts, when it is stored sparse.
+    pub fn stored_bytes(&self) -> usize {
+        match &self.at {
+            At::Plain(spot) => spot.place.len,
+            At::Sparse(stored) => stored.bytes,
+        }
+    }
+
+    /// The name of the sparse layout that it is stored in; `None` for a plain one.
+    pub fn sparse(&self) -> Option<&'static str> {
+        match &self.at {
+            At::Plain(_) => None,
+            At::Sparse(stored) => Some(stored.name()),
+        }
+    }
+}

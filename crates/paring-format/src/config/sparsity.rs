@@ -1,0 +1,115 @@
+//! The `sparsity_config` that compressed-tensors wrote until 0.14, beside `config_groups` or without any.
+
+use serde_json::{Value, json};
+
+use super::json::{ROOT, bad, is_empty, object, strings, unsupported};
+use super::{LEGACY_VERSION, Method, Scheme, VERSION};
+use crate::layouts::sparse::Sparse;
+use crate::{Element, Layout, Result};
+
+/// What a checkpoint says of its sparse weights. Readers go by the tensors: releases that no longer stored any still
+/// wrote it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Sparsity {
+    /// `sparse-bitmask`, `sparse-24-bitmask`, or `dense`.
+    pub format: String,
+    /// Modules whose weight is stored so, in the notation of a group's targets; `None`: every tensor called weight.
+    pub targets: Option<Vec<String>>,
+    /// Modules left alone although targeted.
+    pub ignore: Option<Vec<String>>,
+    /// Share of zeros in the whole model, 0 where nobody counted. Says nothing about the tensors.
+    pub global: f64,
+    /// `unstructured`, `2:4` or `0:0`.
+    pub structure: String,
+}
+
+impl Sparsity {
+    /// Reads the object; `None` when there is none, or it is empty, as current releases write it.
+    pub(super) fn parse(value: Option<&Value>) -> Result<Option<Sparsity>> {
+        let Some(value) = value.filter(|value| !is_empty(Some(value))) else { return Ok(None) };
+        let key = format!("{ROOT}.sparsity_config");
+        let at = |name: &str| format!("{key}.{name}");
+        let map = object(value, &key)?;
+        let get = |name: &str| map.get(name).filter(|value| !value.is_null());
+        let list = |name: &str| get(name).map(|value| strings(value, &at(name))).transpose();
+        let format = match get("format").map(|value| value.as_str().unwrap_or("")) {
+            Some(name) if name == "dense" || sparse(name).is_some() => name.to_string(),
+            Some(name) if !name.is_empty() => return Err(unsupported(&key, format!("the format {name}"))),
+            _ => return Err(bad(at("format"), "missing, or not the name of a format")),
+        };
+        let global = match get("global_sparsity").map(Value::as_f64) {
+            None => 0.0,
+            Some(Some(share)) => share,
+            Some(None) => return Err(bad(at("global_sparsity"), "not a number")),
+        };
+        let structure = match get("sparsity_structure").map(|value| value.as_str().map(str::to_ascii_lowercase)) {
+            None => "unstructured".to_string(),
+            Some(Some(name)) if ["unstructured", "2:4", "0:0"].contains(&name.as_str()) => name,
+            Some(_) => return Err(bad(at("sparsity_structure"), "none of \"unstructured\", \"2:4\", \"0:0\"")),
+        };
+        Ok(Some(Sparsity { format, targets: list("targets")?, ignore: list("ignore")?, global, structure }))
+    }
+
+    /// The object with all keys of release 0.14.
+    pub(super) fn to_json(&self) -> Value {
+        json!({
+            "format": self.format,
+            "global_sparsity": self.global,
+            "ignore": self.ignore,
+            "registry_requires_subclass": false,
+            "sparsity_structure": self.structure,
+            "targets": self.targets,
+        })
+    }
+
+    /// Takes the sparse layouts out of groups, which never name them: a group of dense weights goes, one of codes keeps
+    /// the layout of its codes.
+    pub(super) fn split(groups: &mut Vec<(String, Scheme)>, ignore: &mut Vec<String>) -> Option<Sparsity> {
+        let format = groups.iter().find_map(|(_, scheme)| sparse(&scheme.format))?;
+        let mut targets = Vec::new();
+        groups.retain_mut(|(_, scheme)| {
+            if sparse(&scheme.format).is_none() {
+                return true;
+            }
+            targets.extend(scheme.targets.iter().cloned());
+            let inner = match scheme.weights.as_ref().map(|args| args.element) {
+                None => return false,
+                Some(Element::Int(_)) => "int-quantized",
+                Some(Element::E4m3 | Element::E2m1) => "float-quantized",
+            };
+            scheme.format = inner.to_string();
+            true
+        });
+        let structure = if format == Sparse::TwoOfFour { "2:4" } else { "unstructured" };
+        let sparsity = Sparsity {
+            format: format.name().to_string(),
+            targets: Some(targets),
+            ignore: Some(ignore.clone()),
+            global: 0.0,
+            structure: structure.to_string(),
+        };
+        if groups.is_empty() {
+            ignore.clear();
+        }
+        Some(sparsity)
+    }
+}
+
+/// The release whose form a configuration has. The last one that knew the legacy layouts packed codes in another way than
+/// current ones, so that its number must not stand where codes are packed.
+pub(super) fn version(sparsity: Option<&Sparsity>, groups: &[(String, Scheme)]) -> &'static str {
+    let is = |format: &str| groups.iter().any(|(_, scheme)| scheme.format == format);
+    let legacy = sparsity.is_some() || is("marlin-24");
+    if legacy && !is("pack-quantized") { LEGACY_VERSION } else { VERSION }
+}
+
+/// The layout of a group that names none, where the summary on top does: nobody infers this one.
+pub(super) fn on_top(summary: Option<&Value>, method: Method) -> Option<&'static str> {
+    let named = summary.and_then(Value::as_str) == Some("marlin-24") && method == Method::CompressedTensors;
+    named.then_some("marlin-24")
+}
+
+/// The sparse layout of this name.
+pub(super) fn sparse(name: &str) -> Option<Sparse> {
+    [Sparse::NonZero, Sparse::TwoOfFour].into_iter().find(|sparse| sparse.name() == name)
+}

@@ -1,0 +1,389 @@
+//! `sparse-bitmask` and `sparse-24-bitmask`: a bit for every weight, and the weights whose bit is set. Both left
+//! compressed-tensors in 0.15, and nothing but this program reads them any more.
+//!
+//! They hold dense weights, or the codes of int-quantized and float-quantized ones: those are encoded first, and then
+//! the tensor called `weight` becomes sparse.
+
+use super::{Layout, Part, Parts, layout, sparse_24, sparse_bitmask, take, typed};
+use crate::{Compressed, Dtype, Element, Error, Result, Scheme};
+
+/// Local names of the parts of a sparse tensor: its values, its mask, its shape, and where the values of a row begin.
+pub(crate) const VALUES: &str = "compressed";
+/// See [`VALUES`].
+pub(crate) const MASK: &str = "bitmask";
+/// See [`VALUES`].
+pub(crate) const SHAPE: &str = "shape";
+/// See [`VALUES`]; only [`Sparse::NonZero`] has it.
+pub(crate) const OFFSETS: &str = "row_offsets";
+
+/// Types that a sparse tensor can have.
+const DTYPES: [Dtype; 5] = [Dtype::F32, Dtype::F16, Dtype::Bf16, Dtype::I8, Dtype::F8E4M3];
+
+/// Which weights are stored.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Sparse {
+    /// Those that are not zero: `compressed` `[count]`, `bitmask` U8 `[rows, ⌈cols / 8⌉]`, `row_offsets` I64 `[rows]`,
+    /// `shape` I64 `[2]`. Of one dimension, rows are one.
+    NonZero,
+    /// Two of every four: `compressed` `[rows, cols / 2]`, `bitmask` as above, `shape` I64 `[2, 1]`. Fours are counted
+    /// over the whole tensor, so that they cross rows whose length is no multiple of four.
+    TwoOfFour,
+}
+
+/// What the parts of a sparse tensor say of it, all but the mask's bits and the values.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Header {
+    /// Which weights are stored.
+    pub sparse: Sparse,
+    /// The shape of the whole tensor: one or two dimensions, none of them 0.
+    pub shape: Vec<usize>,
+    /// Its type.
+    pub dtype: Dtype,
+    /// Stored values.
+    pub values: usize,
+}
+
+impl Header {
+    /// Reads and compares types and shapes; of the parts, only `shape` needs its bytes.
+    pub fn read(sparse: Sparse, parts: &Parts) -> Result<Header> {
+        let values = typed(parts, VALUES, &DTYPES)?;
+        let mask = typed(parts, MASK, &[Dtype::U8])?;
+        let shape = dimensions(take(parts, SHAPE, &[Dtype::I64])?)?;
+        let Some(count) = values.dtype.bytes_of(&shape).map(|bytes| bytes / values.dtype.size()) else {
+            return Err(Error::parts(format!("{SHAPE}: {shape:?} is larger than any file")));
+        };
+        let (cols, above) = shape.split_last().ok_or_else(|| Error::parts(format!("{SHAPE}: no dimensions")))?;
+        mask.expect(MASK, &[above, &[cols.div_ceil(8)]].concat())?;
+        match (sparse, above) {
+            (Sparse::NonZero, _) => {
+                typed(parts, OFFSETS, &[Dtype::I64])?.expect(OFFSETS, above)?;
+                if values.shape.len() != 1 {
+                    return Err(Error::parts(format!("{VALUES}: shape {:?}, expected one dimension", values.shape)));
+                }
+            }
+            (Sparse::TwoOfFour, &[rows]) if cols % 2 == 0 && count % 4 == 0 => {
+                values.expect(VALUES, &[rows, cols / 2])?
+            }
+            (Sparse::TwoOfFour, _) => {
+                return Err(Error::parts(format!("{SHAPE}: {shape:?} cannot be cut into fours with two in each")));
+            }
+        }
+        let stored = values.shape.iter().product();
+        Ok(Header { sparse, dtype: values.dtype, values: stored, shape })
+    }
+
+    /// Rows and columns; a tensor of one dimension is one row.
+    pub fn matrix(&self) -> (usize, usize) {
+        match self.shape[..] {
+            [rows, cols] => (rows, cols),
+            _ => (1, self.shape.iter().product()),
+        }
+    }
+
+    /// Bytes of a row of the mask.
+    pub fn mask_row(&self) -> usize {
+        self.matrix().1.div_ceil(8)
+    }
+
+    /// Whether fours lie inside rows, so that each has half its weights stored.
+    pub fn is_even(&self) -> bool {
+        self.sparse == Sparse::TwoOfFour && self.matrix().1.is_multiple_of(4)
+    }
+
+    /// The rows that these rows of a mask and their values stand for, row-major. `None` when there are fewer values
+    /// than bits.
+    pub fn expand(&self, mask: &[u8], values: &[u8]) -> Option<Vec<u8>> {
+        let cols = self.matrix().1;
+        match self.dtype.size() {
+            1 => expand::<1>(mask, cols, values),
+            2 => expand::<2>(mask, cols, values),
+            _ => expand::<4>(mask, cols, values),
+        }
+    }
+}
+
+/// Checks the bits of a mask, rows after rows.
+pub(crate) struct Scan<'a> {
+    header: &'a Header,
+    row: usize,
+    found: usize,
+}
+
+impl<'a> Scan<'a> {
+    /// At the first row.
+    pub fn new(header: &'a Header) -> Scan<'a> {
+        Scan { header, row: 0, found: 0 }
+    }
+
+    /// The next rows of the mask, and of the offsets if the tensor has them. Errors on bits behind the last column, on
+    /// an offset that is not the number of bits so far, and on a four with more or less than two bits.
+    pub fn rows(&mut self, mask: &[u8], offsets: Option<&[u8]>) -> Result<()> {
+        let cols = self.header.matrix().1;
+        let mut offsets = offsets.map(|bytes| bytes.as_chunks::<8>().0.iter());
+        for bits in mask.chunks_exact(self.header.mask_row()) {
+            let row = self.row;
+            if cols % 8 != 0 && bits.last().is_some_and(|last| last >> (cols % 8) != 0) {
+                return Err(Error::parts(format!("{MASK}: row {row} has bits behind its {cols} columns")));
+            }
+            if let Some(offsets) = &mut offsets {
+                let got = offsets.next().map(|&bytes| i64::from_le_bytes(bytes));
+                if got.and_then(|got| usize::try_from(got).ok()) != Some(self.found) {
+                    let (expected, got) = (self.found, got.unwrap_or(-1));
+                    return Err(Error::parts(format!("{OFFSETS}: {got} for row {row}, expected {expected}")));
+                }
+            }
+            if self.header.is_even()
+                && let Some(four) = sparse_24::uneven(bits, cols)
+            {
+                let text = format!("{MASK}: row {row}, columns {} to {}: not two of four", 4 * four, 4 * four + 3);
+                return Err(Error::parts(text));
+            }
+            self.found += bits.iter().map(|byte| byte.count_ones() as usize).sum::<usize>();
+            self.row += 1;
+        }
+        Ok(())
+    }
+
+    /// After the last row. Errors unless there are as many values as bits.
+    pub fn finish(self) -> Result<()> {
+        if self.found == self.header.values {
+            return Ok(());
+        }
+        let (bits, values) = (self.found, self.header.values);
+        Err(Error::parts(format!("{VALUES}: {values} values, expected {bits}, the bits of {MASK}")))
+    }
+}
+
+impl Sparse {
+    /// The parts of a weight of one or two dimensions, byte for byte as compressed-tensors 0.14 stores them: it does not
+    /// keep the sign of a zero, and as [`Sparse::TwoOfFour`] loses the smaller ones of more than two weights of four, and
+    /// bytes of −128. With `whole` it does not lose those. Errors on types and shapes that it does not have.
+    pub fn compress(self, weight: &Part, whole: bool) -> Result<Parts> {
+        weight.check("weight")?;
+        let (rows, cols) = match weight.shape[..] {
+            [cols] if self == Sparse::NonZero && cols > 0 => (1, cols),
+            _ => weight.matrix("weight")?,
+        };
+        if !DTYPES.contains(&weight.dtype) {
+            return Err(Error::parts(format!("weight: the {} layout has no {}", self.name(), weight.dtype)));
+        }
+        self.check_shape(rows, cols)?;
+        let (mask, values, offsets) = match weight.dtype.size() {
+            1 => self.split::<1>(weight, whole, rows, cols),
+            2 => self.split::<2>(weight, whole, rows, cols),
+            _ => self.split::<4>(weight, whole, rows, cols),
+        };
+        let numbers = |numbers: &[usize]| numbers.iter().flat_map(|&n| (n as i64).to_le_bytes()).collect::<Vec<u8>>();
+        let (dtype, above) = (weight.dtype, &weight.shape[..weight.shape.len() - 1]);
+        let (value_shape, shape_shape) = match self {
+            Sparse::NonZero => (vec![values.len() / dtype.size()], vec![weight.shape.len()]),
+            Sparse::TwoOfFour => (vec![rows, cols / 2], vec![2, 1]),
+        };
+        let mask_shape = [above, &[cols.div_ceil(8)]].concat();
+        let mut parts = Parts::from([
+            (VALUES, Part { dtype, shape: value_shape, bytes: values }),
+            (MASK, Part { dtype: Dtype::U8, shape: mask_shape, bytes: mask }),
+            (SHAPE, Part { dtype: Dtype::I64, shape: shape_shape, bytes: numbers(&weight.shape) }),
+        ]);
+        if self == Sparse::NonZero {
+            parts.insert(OFFSETS, Part { dtype: Dtype::I64, shape: above.to_vec(), bytes: numbers(&offsets) });
+        }
+        Ok(parts)
+    }
+
+    /// Mask, values, and the values before each row.
+    fn split<const N: usize>(
+        self,
+        weight: &Part,
+        whole: bool,
+        rows: usize,
+        cols: usize,
+    ) -> (Vec<u8>, Vec<u8>, Vec<usize>) {
+        let elements = weight.bytes.as_chunks::<N>().0;
+        let step = cols.div_ceil(8);
+        let mut mask = match self {
+            Sparse::TwoOfFour if !cols.is_multiple_of(4) => sparse_24::ragged(elements, whole, rows, cols),
+            _ => vec![0; rows * step],
+        };
+        // Room for eight more, so that eight slots can be written wherever the next value goes.
+        let mut values = vec![[0; N]; elements.len() + 8];
+        let (mut offsets, mut found) = (Vec::with_capacity(rows), 0);
+        for (row, bits) in elements.chunks_exact(cols).zip(mask.chunks_exact_mut(step)) {
+            match self {
+                Sparse::NonZero => sparse_bitmask::mask(row, weight.dtype, bits),
+                Sparse::TwoOfFour if cols.is_multiple_of(4) => sparse_24::mask(row, whole, bits),
+                Sparse::TwoOfFour => {}
+            }
+            offsets.push(found);
+            found += gather(row, bits, &mut values[found..]);
+        }
+        values.truncate(found);
+        (mask, values.into_flattened(), offsets)
+    }
+
+    /// The weight back from its parts. Errors on parts that are missing or do not fit each other.
+    pub fn restore(self, parts: &Parts) -> Result<Part> {
+        let header = Header::read(self, parts)?;
+        let (values, mask) = (take(parts, VALUES, &DTYPES)?, take(parts, MASK, &[Dtype::U8])?);
+        let offsets = match self {
+            Sparse::NonZero => Some(&take(parts, OFFSETS, &[Dtype::I64])?.bytes[..]),
+            Sparse::TwoOfFour => None,
+        };
+        let mut scan = Scan::new(&header);
+        scan.rows(&mask.bytes, offsets)?;
+        scan.finish()?;
+        let bytes = header.expand(&mask.bytes, &values.bytes);
+        let bytes = bytes.ok_or_else(|| Error::parts(format!("{VALUES}: fewer than the bits of {MASK}")))?;
+        Ok(Part { dtype: header.dtype, shape: header.shape, bytes })
+    }
+
+    /// Errors unless the parts, which are those of this weight, give it back: names the first weight that is lost.
+    fn check(self, weight: &Part, parts: &Parts) -> Result<()> {
+        let back = self.restore(parts)?;
+        let size = weight.dtype.size();
+        let differs = |(a, b): (&[u8], &[u8])| a != b;
+        let pairs = || weight.bytes.chunks_exact(size).zip(back.bytes.chunks_exact(size));
+        let Some(at) = (weight.bytes != back.bytes).then(|| pairs().position(differs)).flatten() else { return Ok(()) };
+        let cols = weight.shape.last().copied().unwrap_or(1);
+        let zero = sparse_bitmask::is_zero(&weight.bytes[at * size..(at + 1) * size], weight.dtype);
+        let reason = match zero {
+            true => "a zero with a sign, which the format does not keep",
+            false => "more than two weights of four that are not zero",
+        };
+        Err(Error::parts(format!("row {}, column {}: {reason}", at / cols, at % cols)))
+    }
+
+    /// The layout whose `weight` becomes sparse.
+    fn inner(self, scheme: &Scheme) -> Result<&'static dyn Layout> {
+        let name = match scheme.weights.as_ref().map(|args| args.element) {
+            None => "dense",
+            Some(Element::Int(_)) => "int-quantized",
+            Some(Element::E4m3) => "float-quantized",
+            Some(Element::E2m1) => {
+                return Err(Error::parts(format!("the {} layout holds no packed codes", self.name())));
+            }
+        };
+        let unknown = || Error::UnsupportedFormat { module: String::new(), format: format!("the format {name}") };
+        layout(name).ok_or_else(unknown)
+    }
+}
+
+impl Layout for Sparse {
+    fn name(&self) -> &'static str {
+        match self {
+            Sparse::NonZero => "sparse-bitmask",
+            Sparse::TwoOfFour => "sparse-24-bitmask",
+        }
+    }
+
+    fn encode(&self, scheme: &Scheme, c: &Compressed) -> Result<Parts> {
+        let mut parts = self.inner(scheme)?.encode(scheme, c)?;
+        let weight = parts.remove("weight").ok_or_else(|| super::missing(&parts, "weight"))?;
+        let sparse = self.compress(&weight, true)?;
+        self.check(&weight, &sparse)?;
+        parts.extend(sparse);
+        Ok(parts)
+    }
+
+    fn decode(&self, scheme: &Scheme, parts: &Parts) -> Result<Compressed> {
+        let inner = parts.iter().filter(|(name, _)| ![VALUES, MASK, SHAPE, OFFSETS].contains(name));
+        let mut whole: Parts = inner.map(|(&name, part)| (name, part.clone())).collect();
+        whole.insert("weight", self.restore(parts)?);
+        self.inner(scheme)?.decode(scheme, &whole)
+    }
+
+    fn shape(&self, parts: &Parts) -> Result<Option<(usize, usize)>> {
+        // A checkpoint shows the whole weight in the place of its parts.
+        match (parts.get("weight"), self) {
+            (Some(weight), _) => weight.matrix("weight").map(Some),
+            (None, Sparse::NonZero) => Ok(None),
+            (None, Sparse::TwoOfFour) => match typed(parts, VALUES, &DTYPES)?.matrix(VALUES)? {
+                (rows, half) => Ok(half.checked_mul(2).map(|cols| (rows, cols))),
+            },
+        }
+    }
+
+    fn check_shape(&self, rows: usize, cols: usize) -> Result<()> {
+        let fits = cols.is_multiple_of(2) && rows.checked_mul(cols).is_some_and(|count| count.is_multiple_of(4));
+        if *self == Sparse::TwoOfFour && !fits {
+            return Err(Error::parts(format!("[{rows}, {cols}] cannot be cut into fours with two in each")));
+        }
+        Ok(())
+    }
+
+    fn keeps_zero_signs(&self) -> bool {
+        false
+    }
+
+    fn instead(&self) -> Option<&'static str> {
+        Some("dense, int-quantized or pack-quantized")
+    }
+}
+
+/// The dimensions that a part `[n]` or `[n, 1]` lists.
+fn dimensions(part: &Part) -> Result<Vec<usize>> {
+    let fail = || Error::parts(format!("{SHAPE}: not the shape of a matrix or a vector"));
+    if !matches!(part.shape[..], [1 | 2] | [1 | 2, 1]) {
+        return Err(fail());
+    }
+    let numbers = part.bytes.as_chunks::<8>().0.iter().map(|&bytes| usize::try_from(i64::from_le_bytes(bytes)));
+    let shape: Vec<usize> = numbers.collect::<std::result::Result<_, _>>().map_err(|_| fail())?;
+    if shape.contains(&0) { Err(fail()) } else { Ok(shape) }
+}
+
+/// Copies the elements whose bits are set to the start of `values`, which has room for eight more than there are, and
+/// returns their number.
+fn gather<const N: usize>(row: &[[u8; N]], bits: &[u8], values: &mut [[u8; N]]) -> usize {
+    let mut next = 0;
+    for (eight, &byte) in row.chunks(8).zip(bits) {
+        match (eight.first_chunk::<8>(), values[next..].first_chunk_mut::<8>()) {
+            // Without branches: each is written, and stays if the next one goes behind it.
+            (Some(eight), Some(slots)) => {
+                let mut at = 0;
+                for (i, &element) in eight.iter().enumerate() {
+                    slots[at & 7] = element;
+                    at += usize::from(byte >> i & 1);
+                }
+                next += at;
+            }
+            _ => {
+                for (_, &element) in eight.iter().enumerate().filter(|(i, _)| byte >> i & 1 == 1) {
+                    values[next] = element;
+                    next += 1;
+                }
+            }
+        }
+    }
+    next
+}
+
+/// The opposite of [`gather`] over all rows of a mask. `None` when the values are too few.
+fn expand<const N: usize>(mask: &[u8], cols: usize, values: &[u8]) -> Option<Vec<u8>> {
+    let step = cols.div_ceil(8);
+    let values = values.as_chunks::<N>().0;
+    let mut dense = vec![[0; N]; mask.len().checked_div(step)?.checked_mul(cols)?];
+    let mut next = 0;
+    for (row, bits) in dense.chunks_exact_mut(cols).zip(mask.chunks_exact(step)) {
+        for (eight, &byte) in row.chunks_mut(8).zip(bits) {
+            match (eight.first_chunk_mut::<8>(), values.get(next..).and_then(|rest| rest.first_chunk::<8>())) {
+                (Some(eight), Some(ahead)) => {
+                    let mut at = 0;
+                    for (i, element) in eight.iter_mut().enumerate() {
+                        let set = byte >> i & 1;
+                        let keep = 0u8.wrapping_sub(set);
+                        *element = ahead[at & 7].map(|b| b & keep);
+                        at += usize::from(set);
+                    }
+                    next += at;
+                }
+                _ => {
+                    for (_, element) in eight.iter_mut().enumerate().filter(|(i, _)| byte >> i & 1 == 1) {
+                        *element = *values.get(next)?;
+                        next += 1;
+                    }
+                }
+            }
+        }
+    }
+    Some(dense.into_flattened())
+}

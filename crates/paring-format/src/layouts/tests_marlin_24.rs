@@ -1,0 +1,90 @@
+use safetensors::SafeTensors;
+
+use super::marlin_24::Marlin24;
+use super::tests::part;
+use super::tests_sparse::{cases, expected, scheme};
+use super::*;
+use crate::testing::{Rng, encode, two_of_four};
+use crate::{Grid, Values};
+
+#[test]
+fn official_marlin_files_byte_for_byte() {
+    let cases = cases(&["marlin-24"]);
+    assert_eq!(cases.len(), 5);
+    for (case, bytes) in cases {
+        let name = case["file"].as_str().unwrap();
+        let file = SafeTensors::deserialize(&bytes).unwrap();
+        let scheme = scheme(&case, "marlin-24");
+        let args = scheme.codes().unwrap();
+        let (rows, cols) = (case["rows"].as_u64().unwrap() as usize, case["cols"].as_u64().unwrap() as usize);
+        let numbers = |name: &str| Dtype::F16.decode_f32(&part(&file, name).unwrap().bytes);
+        let (weight, stored) = (numbers("input.weight"), numbers("input.weight_scale"));
+        let bits = args.element.bits();
+        let tile = scales::tile(args, rows, cols).unwrap();
+        let grid = Grid { tile, ..Grid::int(bits, tile[1], stored, None) };
+        let (low, high) = crate::bits::range(bits);
+        let code = |(i, w): (usize, &f32)| {
+            let scale = grid.scales[i / cols * grid.groups(cols) + i % cols / tile[1]];
+            Dtype::F16.round(w / scale).clamp(f32::from(low), f32::from(high)).round_ties_even() as i8
+        };
+        let codes: Vec<i8> = weight.iter().enumerate().map(code).collect();
+        let c = Compressed { rows, cols, dtype: Dtype::F16, values: Values::Codes { codes, grid } };
+        let expected = expected(&file);
+        assert_eq!(Marlin24.encode(&scheme, &c).unwrap(), expected, "{name}");
+        assert_eq!(Marlin24.decode(&scheme, &expected).unwrap(), c, "{name}");
+        assert_eq!(Marlin24.shape(&expected).unwrap(), Some((rows, cols)), "{name}");
+    }
+}
+
+#[test]
+fn any_matrix_that_fits_comes_back() {
+    let mut rng = Rng(21);
+    for bits in [4, 8] {
+        for (rows, cols, group) in [(64, 32, 32), (128, 96, 96), (64, 128, 128), (64, 256, 128), (192, 640, 128)] {
+            let mut c = two_of_four(rng.codes(rows, cols, Dtype::F16, bits, group, true));
+            let Values::Codes { codes, .. } = &mut c.values else { unreachable!() };
+            // Fours with one weight, or none.
+            (0..codes.len()).filter(|i| i % 5 == 0 || i / 4 % 7 == 0).for_each(|i| codes[i] = 0);
+            let parts = encode(&Marlin24, &c).unwrap();
+            let back = Marlin24.decode(&Scheme::of(&c, "marlin-24", vec![]), &parts).unwrap();
+            assert_eq!(back, c, "{bits} bits of [{rows}, {cols}] by {group}");
+        }
+    }
+}
+
+#[test]
+fn other_matrices_are_refused() {
+    let mut rng = Rng(22);
+    let check = |c: &Compressed, part: &str| {
+        let text = encode(&Marlin24, c).unwrap_err().to_string();
+        assert!(text.contains(part) && !text.contains('\n'), "{text:?} lacks {part:?}");
+    };
+    check(&rng.dense(64, 32, Dtype::F16), "how the weights are quantized");
+    check(&rng.codes(64, 32, Dtype::F16, 4, 32, false), "symmetric integers of 4 or 8 bits");
+    check(&two_of_four(rng.codes(64, 32, Dtype::F16, 3, 32, true)), "symmetric integers of 4 or 8 bits");
+    check(&two_of_four(rng.codes(64, 64, Dtype::F16, 4, 32, true)), "128 columns");
+    check(&two_of_four(rng.codes(64, 32, Dtype::Bf16, 4, 32, true)), "F16 scales");
+    check(&two_of_four(rng.codes(32, 32, Dtype::F16, 4, 32, true)), "[32, 32] does not fit the tiles");
+    check(&two_of_four(rng.codes(64, 48, Dtype::F16, 4, 48, true)), "[64, 48] does not fit the tiles");
+    let mut c = two_of_four(rng.codes(64, 64, Dtype::F16, 4, 64, true));
+    let Values::Codes { codes, .. } = &mut c.values else { unreachable!() };
+    codes[3 * 64 + 8..3 * 64 + 12].copy_from_slice(&[1, -2, 3, 0]);
+    check(&c, "row 3, columns 8 to 11: more than two weights");
+    let Values::Codes { codes, .. } = &mut c.values else { unreachable!() };
+    codes[3 * 64 + 8..3 * 64 + 12].copy_from_slice(&[0, 9, 0, 0]);
+    check(&c, "the code 9 (element 201) has no 4 bits");
+}
+
+#[test]
+fn positions_that_make_no_sense_are_refused() {
+    let c = two_of_four(Rng(23).codes(64, 32, Dtype::F16, 8, 32, true));
+    let scheme = Scheme::of(&c, "marlin-24", vec![]);
+    let mut parts = encode(&Marlin24, &c).unwrap();
+    parts.get_mut("meta").unwrap().bytes[0] = 0x55;
+    let text = Marlin24.decode(&scheme, &parts).unwrap_err().to_string();
+    assert!(text.contains("meta: positions 1 and 1 for row 0, columns 0 to 3"), "{text}");
+    let mut parts = encode(&Marlin24, &c).unwrap();
+    parts.get_mut("meta").unwrap().shape = vec![2, 64];
+    let text = Marlin24.decode(&scheme, &parts).unwrap_err().to_string();
+    assert!(text.contains("meta: shape [2, 64]"), "{text}");
+}
