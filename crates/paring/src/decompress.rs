@@ -63,6 +63,8 @@ pub fn decompress(
             last.push(item);
         }
     }
+    let is_sparse = |name: &str| checkpoint.info(name).is_some_and(|info| info.sparse().is_some());
+    let sparse = items.iter().filter(|(name, compressed, _)| !compressed && is_sparse(name)).count();
     let mut writer = Writer::create(out, shards.len(), overwrite)?;
     let mut made = BTreeMap::new();
     for (i, items) in shards.iter().enumerate() {
@@ -100,7 +102,7 @@ pub fn decompress(
     verify::reopen(out, &made)?;
     Ok(Decompressed {
         out: out.display().to_string(),
-        decoded: modules.len(),
+        decoded: modules.len() + sparse,
         bytes_in: checkpoint.total_bytes(),
         bytes_out: summary.tensor_bytes,
     })

@@ -1,6 +1,6 @@
 //! What a checkpoint holds, by format and tensor.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use paring_format::{Checkpoint, Compressed, Element, Statistic, Values};
 use serde::Serialize;
@@ -82,7 +82,7 @@ pub fn inspect(checkpoint: &Checkpoint) -> Result<Summary> {
     for name in checkpoint.names() {
         match compressed_module(checkpoint, name) {
             Some(module) => {
-                *modules.entry(module).or_default() += checkpoint.info(name).map_or(0, |i| i.bytes() as u64)
+                *modules.entry(module).or_default() += checkpoint.info(name).map_or(0, |i| i.stored_bytes() as u64)
             }
             None => others.push(name),
         }
@@ -112,7 +112,7 @@ pub fn inspect(checkpoint: &Checkpoint) -> Result<Summary> {
         tensors.push(TensorSummary {
             name: module.to_string(),
             shape: vec![c.rows, c.cols],
-            format: describe(&c, format.layout),
+            format: describe(&c, &format.describe()),
             bits_per_weight: bytes as f64 * 8.0 / count,
             sparsity: zero / count,
             outliers,
@@ -123,7 +123,7 @@ pub fn inspect(checkpoint: &Checkpoint) -> Result<Summary> {
         let count: usize = info.shape.iter().product();
         let zero = count_zeros(checkpoint, name)?;
         elements += count as f64;
-        bits += info.bytes() as f64 * 8.0;
+        bits += info.stored_bytes() as f64 * 8.0;
         if info.shape.len() == 2 && !name.contains("embed") && !name.starts_with("lm_head") {
             zeros += zero;
             weights += count as f64;
@@ -131,14 +131,21 @@ pub fn inspect(checkpoint: &Checkpoint) -> Result<Summary> {
         tensors.push(TensorSummary {
             name: name.to_string(),
             shape: info.shape.clone(),
-            format: format!("dense {}", info.dtype.name()),
-            bits_per_weight: info.bytes() as f64 * 8.0 / (count.max(1)) as f64,
+            format: format!("{} {}", info.sparse().unwrap_or("dense"), info.dtype.name()),
+            bits_per_weight: info.stored_bytes() as f64 * 8.0 / (count.max(1)) as f64,
             sparsity: zero / (count.max(1)) as f64,
             outliers: 0,
         });
     }
     tensors.sort_by(|a, b| a.name.cmp(&b.name));
-    let format = quant.map_or("dense".to_string(), |q| q.format);
+    let quantized = quant.map_or("dense".to_string(), |q| q.format);
+    let sparse = checkpoint.names().filter_map(|name| checkpoint.info(name)?.sparse());
+    let mut formats: Vec<&str> = sparse.collect::<BTreeSet<_>>().into_iter().collect();
+    // Sparse weights beside nothing else are the format, and not one more.
+    if formats.is_empty() || quantized != "dense" {
+        formats.push(&quantized);
+    }
+    let format = formats.join("+");
     Ok(Summary {
         format,
         tensors,

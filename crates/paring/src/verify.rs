@@ -84,7 +84,7 @@ pub fn verify(checkpoint: Arc<Checkpoint>) -> Result<Verified> {
     drop(decoder);
     let mut formats: BTreeMap<String, usize> = BTreeMap::new();
     for linear in &linears {
-        *formats.entry(checkpoint.linear_format(&linear.name)?.layout.to_string()).or_default() += 1;
+        *formats.entry(checkpoint.linear_format(&linear.name)?.describe()).or_default() += 1;
     }
     let items = items(&checkpoint, linears);
     if let Some(digests) = &digests {
@@ -172,7 +172,7 @@ fn check_index(checkpoint: &Checkpoint) -> Result<()> {
     let Some(path) = checkpoint.index_path() else { return Ok(()) };
     let index = read_json(&path)?;
     let listed = |name: &str| index.get("weight_map").is_some_and(|map| map.get(name).is_some());
-    match checkpoint.names().find(|name| !listed(name)) {
+    match checkpoint.stored_names().find(|name| !listed(name)) {
         None => Ok(()),
         Some(name) => {
             let expected = format!("an entry in {}", path.display());

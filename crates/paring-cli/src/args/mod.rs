@@ -193,7 +193,8 @@ pub struct Run {
     /// Compress only blocks A up to, not including, B
     #[arg(long, value_name = "A..B", value_parser = range)]
     pub layers: Option<(usize, usize)>,
-    /// pack-quantized, int-quantized (8 bits), paring-spqr, spqr (what spqr_quant reads) or dense
+    /// pack-quantized, int-quantized (8 bits), paring-spqr, spqr (what spqr_quant reads) or dense; of the past
+    /// sparse-bitmask, sparse-24-bitmask, marlin-24
     #[arg(long, value_name = "NAME")]
     pub format: Option<String>,
     /// Replace an earlier checkpoint in the output folder

@@ -1,6 +1,7 @@
 //! A whole compression run: walk, compress, write, reopen and check.
 
 mod behind;
+mod legacy;
 mod output;
 mod select;
 mod threshold;
@@ -134,15 +135,17 @@ pub fn run(mut job: Job, observer: &mut dyn Observer, clock: &mut Clock) -> Resu
     let start = Instant::now();
     let selection = job.check()?;
     let output = output::Output::create(&job)?;
-    let mut notes = Vec::new();
+    let mut notes: Vec<String> = legacy::note(output.layout()).into_iter().collect();
+    notes.iter().for_each(|note| observer.note(note));
     if let Some(share) = job.plan.outlier_share {
         observer.note("looking for the outlier threshold on a sample of the layers");
         let threshold = threshold::choose(&job, &selection, share, clock)?;
         if let Some(spqr) = &mut job.plan.recipe.spqr {
             spqr.outlier_threshold = Some(threshold);
         }
-        notes.push(format!("outlier threshold {threshold:.4}, for a share of {:.2} %", 100.0 * share));
-        notes.iter().for_each(|note| observer.note(note));
+        let note = format!("outlier threshold {threshold:.4}, for a share of {:.2} %", 100.0 * share);
+        observer.note(&note);
+        notes.push(note);
     }
     observer.start(job.decoder.blocks(), selection.len());
     let mut hidden = match &job.windows {

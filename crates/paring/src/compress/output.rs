@@ -7,12 +7,15 @@ use std::time::Instant;
 use paring_format::compressed::digest;
 use paring_format::layouts::{self, Layout};
 use paring_format::writer::{COMPANIONS, REPORT, Tensor};
-use paring_format::{Checkpoint, Compressed, Dtype, Part, QuantArgs, QuantConfig, Scheme, SecondLevel, Values, Writer};
+use paring_format::{
+    Checkpoint, Compressed, Dtype, Method, Part, QuantArgs, QuantConfig, Scheme, SecondLevel, Values, Writer,
+};
 use serde_json::json;
 use xxhash_rust::xxh3::xxh3_64;
 
 use super::Job;
 use super::behind::Behind;
+use super::legacy;
 use crate::methods::Stored;
 use crate::plan::{ActOrder, Plan, Rounding, Spqr};
 use crate::report::{Clock, Report, Stage};
@@ -36,6 +39,9 @@ pub(super) fn layout_for(plan: &Plan) -> Result<&'static dyn Layout> {
         let known = layouts::LAYOUTS.iter().map(|l| l.name()).collect::<Vec<_>>().join(", ");
         return fail(format!("--format {name}: unknown; known: {known}"));
     };
+    if layout.instead().is_some() {
+        return legacy::check(layout, &plan.recipe).map(|()| layout);
+    }
     match rounding {
         Some(_) if plan.recipe.spqr.is_some() && !["paring-spqr", SPQR_HF, "dense"].contains(&name) => fail(format!(
             "--format {name} cannot hold SpQR's fractional zeros and outliers; use paring-spqr, spqr or dense"
@@ -86,6 +92,9 @@ fn cast(values: &[f32], dtype: Dtype, tensor: &str) -> Result<Vec<f32>> {
 
 /// The scheme that says how the linears are stored; `None` when they are dense.
 fn scheme_for(plan: &Plan, layout: &dyn Layout) -> Option<Scheme> {
+    if let Some(scheme) = legacy::dense_scheme(layout, &plan.recipe) {
+        return Some(scheme);
+    }
     let rounding = plan.recipe.rounding.filter(|_| layout.name() != layouts::DENSE.name())?;
     if layout.name() == SPQR_HF {
         return Some(Scheme::spqr(vec!["Linear".into()]));
@@ -169,6 +178,11 @@ impl Output {
         })
     }
 
+    /// The layout of the compressed linears.
+    pub(super) fn layout(&self) -> &'static dyn Layout {
+        self.layout
+    }
+
     /// How a matrix of floats that the input has as `dtype` will be stored.
     pub(super) fn stored(&self, dtype: Dtype) -> Stored {
         stored(self.layout, dtype)
@@ -179,6 +193,8 @@ impl Output {
     /// What is read back at the end must be `dense`, the weight as the sweep left it.
     pub(super) fn encode(&self, module: &str, c: &Compressed, dense: &[f32]) -> Result<Encoded> {
         let stored = if self.layout.name() == "dense" { densified(c) } else { None };
+        let unsigned = if self.layout.keeps_zero_signs() { None } else { c.without_zero_signs(dense) };
+        let (c, dense) = unsigned.as_ref().map_or((c, dense), |(c, dense)| (c, &dense[..]));
         Encoded::new(
             module,
             stored.as_ref().unwrap_or(c),
@@ -264,9 +280,9 @@ impl Output {
                 let mut ignore = job.decoder.outer_linears();
                 ignore.extend(self.dense);
                 let lengths = self.lengths.iter().map(|(name, length)| (name.as_str(), *length));
-                let quant = match self.cast {
-                    Some(_) => QuantConfig::spqr(lengths, ignore),
-                    None => QuantConfig::new(vec![("group_0".into(), scheme)], ignore),
+                let quant = match self.layout.method() {
+                    Method::Spqr => QuantConfig::spqr(lengths, ignore),
+                    _ => QuantConfig::new(vec![("group_0".into(), scheme)], ignore),
                 };
                 object.insert("quantization_config".into(), quant.to_json());
             }

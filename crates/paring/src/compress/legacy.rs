@@ -1,0 +1,58 @@
+//! Layouts that compressed-tensors has dropped: what they hold, and what is said to those who ask for one.
+
+use paring_format::layouts::Layout;
+use paring_format::{Element, Scheme, Strategy};
+
+use crate::plan::{ActOrder, Pattern, Recipe};
+use crate::{Error, Result};
+
+/// The one that holds nothing but codes.
+const MARLIN: &str = "marlin-24";
+
+/// Errors unless what the recipe makes fits the layout, as far as that is known before the work.
+pub(super) fn check(layout: &dyn Layout, recipe: &Recipe) -> Result<()> {
+    let name = layout.name();
+    let fail = |text: String| Err(Error::Misuse(format!("--format {name} {text}")));
+    if recipe.spqr.is_some() {
+        return fail("cannot hold SpQR's fractional zeros and outliers; use paring-spqr, spqr or dense".into());
+    }
+    let two_of_four = match recipe.pattern {
+        Some(Pattern::NofM { keep, of }) => of > 0 && 4 % of == 0 && keep * (4 / of) <= 2,
+        Some(Pattern::Unstructured(_)) => false,
+        // Zeros that the model has already; whether they are in the right places shows when it is read.
+        None => true,
+    };
+    if name != "sparse-bitmask" && !two_of_four {
+        return fail("holds two weights of every four; prune with --pattern 2:4".into());
+    }
+    let Some(rounding) = &recipe.rounding else {
+        return match name {
+            MARLIN => fail("holds codes; add --wbits 4 --sym or --wbits 8 --sym".into()),
+            _ => Ok(()),
+        };
+    };
+    if !rounding.symmetric {
+        return fail("finds zeros by their code; add --sym, whose code of zero is 0".into());
+    }
+    if rounding.act_order == ActOrder::Group && rounding.group_size().is_some() {
+        return fail("has no group number for every column; use --actorder static".into());
+    }
+    match (name, rounding.element, rounding.strategy) {
+        (MARLIN, Element::Int(4 | 8), Strategy::Channel | Strategy::Group(128)) => Ok(()),
+        (MARLIN, ..) => fail("holds codes of 4 or 8 bits, in groups of 128 or whole rows".into()),
+        (_, Element::Int(8) | Element::E4m3, _) => Ok(()),
+        _ => fail("holds codes of 8 bits, or weights that are not quantized".into()),
+    }
+}
+
+/// How such a layout holds weights that are not quantized.
+pub(super) fn dense_scheme(layout: &dyn Layout, recipe: &Recipe) -> Option<Scheme> {
+    let dense = Scheme { targets: vec!["Linear".into()], format: layout.name().into(), ..Scheme::dense() };
+    (layout.instead().is_some() && recipe.rounding.is_none()).then_some(dense)
+}
+
+/// What to tell whoever asks for this layout.
+pub(super) fn note(layout: &dyn Layout) -> Option<String> {
+    let (name, instead) = (layout.name(), layout.instead()?);
+    Some(format!("{name} is a format of the past: of current programs, only paring reads it; instead use {instead}"))
+}
