@@ -9,6 +9,7 @@ pub mod gelu;
 pub mod gram;
 pub mod matmul;
 pub mod memory;
+pub mod minifloat;
 pub mod norm;
 pub mod plain;
 pub mod rope;

@@ -293,7 +293,7 @@ multiversion! {
                 };
                 if group != loaded {
                     for r in 0..rows {
-                        scale[r] = strip.scales[r * groups + group];
+                        scale[r] = round.format.applied(strip.scales[r * groups + group]);
                         zero[r] = strip.zeros[r * groups + group];
                     }
                     loaded = group;
@@ -304,7 +304,7 @@ multiversion! {
                     q[l] = round.format.decode(code[l], scale[l], zero[l]);
                 }
                 for r in 0..rows {
-                    strip.codes[r * cols + first + j] = code[r] as u8;
+                    strip.codes[r * cols + first + j] = round.format.code(code[r]);
                 }
             } else if rule.stored != Precision::F32 {
                 for l in 0..LANES {

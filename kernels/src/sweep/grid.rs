@@ -1,102 +1,152 @@
-//! Quantization grids with zero always on them, one per row and group of columns (the quantizer of the GPTQ and
-//! SparseGPT codes).
-
-use rayon::prelude::*;
+//! What weights are rounded to: integers or small floats, times a scale that tiles of weights share. Zero is always among
+//! the values of integers (the quantizer of the GPTQ and SparseGPT codes), and of floats.
 
 use crate::matmul::Precision;
-use crate::simd::multiversion;
+use crate::minifloat::{E2M1_MAX, E4M3_MAX, e2m1, e4m3};
 
-/// Width and kind of the grids of a matrix.
+/// What a code is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Element {
+    /// An integer 0 ..= 2^bits − 1, of 1 to 8 bits, that a zero point is taken from.
+    Int(u32),
+    /// An 8-bit float ([`e4m3`]), without a zero point; its code is its byte.
+    E4m3,
+    /// A 4-bit float ([`e2m1`]), without a zero point; its code has the sign in bit 3.
+    E2m1,
+}
+
+/// How scales are stored.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Scales {
+    /// In the float type of the matrix.
+    Float,
+    /// As 8-bit floats, to be divided in f32 by a number for the whole matrix (NVFP4).
+    E4m3 {
+        /// That number: see [`global_scale`].
+        global: f32,
+    },
+    /// As powers of two (OCP MX).
+    Exponent,
+}
+
+/// What the weights of a matrix are rounded to.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct GridFormat {
-    /// 2 to 8.
-    pub bits: u32,
-    /// Zero point fixed in the middle.
+    /// What a code is.
+    pub element: Element,
+    /// Zero point fixed in the middle. Floats have none, and are symmetric.
     pub symmetric: bool,
     /// Shrink the range while that lowers Σ|error|^2.4 (GPTQ's `mse`).
     pub mse: bool,
-    /// The float type that scales and dequantized weights are stored in. Scales are rounded to it when they are fitted,
-    /// so that everything after sees what the file will hold.
+    /// How scales are stored.
+    pub scales: Scales,
+    /// The float type in which compressed-tensors computes the scales of floats: that of the input.
+    pub computed: Precision,
+    /// The float type of dequantized weights and of [`Scales::Float`]. Scales are rounded to what the file can hold when
+    /// they are fitted, so that everything after sees that.
     pub stored: Precision,
 }
 
-/// One grid per row and group: value = scale · (code − zero).
-#[derive(Clone, Debug, PartialEq)]
-pub struct Grids {
-    /// Groups in a row.
-    pub groups: usize,
-    /// Row-major `[rows, groups]`.
-    pub scales: Vec<f32>,
-    /// Row-major `[rows, groups]`, integers 0 ..= 2^bits − 1.
-    pub zeros: Vec<f32>,
+/// What a scale of zero becomes, in the type it is computed in: the type's epsilon.
+fn epsilon(precision: Precision) -> f32 {
+    match precision {
+        Precision::F32 => f32::EPSILON,
+        Precision::Bf16 => 2f32.powi(-7),
+        Precision::F16 => 2f32.powi(-10),
+    }
+}
+
+/// What NVFP4 divides the scales of a matrix by, whose largest magnitude is `amax`: the largest code times the largest
+/// scale over that, computed in the matrix's type; 1 where that is no number.
+pub fn global_scale(amax: f32, computed: Precision) -> f32 {
+    let smallest = if computed == Precision::F16 { 2f32.powi(-14) } else { f32::MIN_POSITIVE };
+    let scale = computed.round(E2M1_MAX * E4M3_MAX / amax.max(smallest));
+    if scale.is_finite() { scale } else { 1.0 }
+}
+
+/// The byte of a number that [`e4m3`] gives.
+#[inline(always)]
+fn e4m3_byte(number: f32) -> u8 {
+    let magnitude = number.to_bits() & 0x7fff_ffff;
+    // From 2^-6 on exponent and mantissa are those of the f32, but for the bias; below, numbers are multiples of 2^-9.
+    let code = if magnitude < 121 << 23 { (number.abs() * 512.0) as u32 } else { (magnitude >> 20) - (120 << 3) };
+    code as u8 | ((number.to_bits() >> 24) as u8 & 0x80)
+}
+
+/// The four bits of a number that [`e2m1`] gives.
+#[inline(always)]
+fn e2m1_bits(number: f32) -> u8 {
+    let magnitude = number.abs();
+    let code = match magnitude {
+        ..2.0 => magnitude * 2.0,
+        ..4.0 => magnitude + 2.0,
+        _ => magnitude / 2.0 + 4.0,
+    };
+    code as u8 | ((number.to_bits() >> 28) as u8 & 8)
 }
 
 impl GridFormat {
-    /// The largest code.
-    #[inline(always)]
-    pub fn max_code(&self) -> f32 {
-        ((1u32 << self.bits) - 1) as f32
+    /// Integers of `bits` bits, with scales of the type that dequantized weights have.
+    pub fn int(bits: u32, symmetric: bool, stored: Precision) -> GridFormat {
+        let element = Element::Int(bits);
+        GridFormat { element, symmetric, mse: false, scales: Scales::Float, computed: stored, stored }
     }
 
-    /// The code of `x`: round to nearest (half to even), then add the zero point, then clamp.
+    /// The largest number of the element, on the side where integers have no half more.
+    #[inline(always)]
+    pub fn max_code(&self) -> f32 {
+        match self.element {
+            Element::Int(bits) => ((1u32 << bits) - 1) as f32,
+            Element::E4m3 => E4M3_MAX,
+            Element::E2m1 => E2M1_MAX,
+        }
+    }
+
+    /// The code of `x` as a number. Integers: round to nearest (half to even), then add the zero point, then clamp.
+    /// `scale` is the one that codes are multiplied by: see [`GridFormat::applied`].
     #[inline(always)]
     pub fn encode(&self, x: f32, scale: f32, zero: f32) -> f32 {
-        ((x / scale).round_ties_even() + zero).clamp(0.0, self.max_code())
+        match self.element {
+            Element::Int(_) => ((x / scale).round_ties_even() + zero).clamp(0.0, self.max_code()),
+            Element::E4m3 => e4m3(x / scale),
+            Element::E2m1 => e2m1(x / scale),
+        }
     }
 
     /// The value of a code, as stored.
     #[inline(always)]
-    pub fn decode(&self, code: f32, scale: f32, zero: f32) -> f32 {
-        self.stored.round(scale * (code - zero))
+    pub fn decode(&self, number: f32, scale: f32, zero: f32) -> f32 {
+        self.stored.round(scale * (number - zero))
+    }
+
+    /// A code as the file has it, of its number.
+    #[inline(always)]
+    pub fn code(&self, number: f32) -> u8 {
+        match self.element {
+            Element::Int(_) => number as u8,
+            Element::E4m3 => e4m3_byte(number),
+            Element::E2m1 => e2m1_bits(number),
+        }
+    }
+
+    /// What codes are multiplied by, of a scale as it is stored.
+    #[inline(always)]
+    pub fn applied(&self, scale: f32) -> f32 {
+        match self.scales {
+            Scales::E4m3 { global } => scale / global,
+            Scales::Float | Scales::Exponent => scale,
+        }
     }
 
     /// The value that `x` is rounded to.
     #[inline(always)]
-    fn rounded(&self, x: f32, scale: f32, zero: f32) -> f32 {
+    pub(super) fn rounded(&self, x: f32, scale: f32, zero: f32) -> f32 {
         self.decode(self.encode(x, scale, zero), scale, zero)
     }
 
-    /// Scale and zero point for the values `x` of one row and group.
-    pub fn fit(&self, x: &[f32]) -> (f32, f32) {
-        let (mut lo, mut hi) = range(x);
-        if self.symmetric {
-            hi = hi.max(-lo);
-            if lo < 0.0 {
-                lo = -hi;
-            }
-        }
-        if lo == 0.0 && hi == 0.0 {
-            (lo, hi) = (-1.0, 1.0);
-        }
-        if self.mse {
-            let shrunk = (0..80).map(|i| 1.0 - i as f32 / 100.0);
-            return self.best(x, 2.4, shrunk.map(|p| self.of_range(p * lo, p * hi, Precision::round)));
-        }
-        if self.stored == Precision::F32 {
-            return self.of_range(lo, hi, Precision::round);
-        }
-        // The scale falls between two numbers of the stored type: the one that fits the values better is taken.
-        let ways = [Precision::round_down, Precision::round_up];
-        self.best(x, 2.0, ways.into_iter().map(|round| self.of_range(lo, hi, round)))
-    }
-
-    /// The first of the grids with the least Σ|error|^power over `x`.
-    fn best(&self, x: &[f32], power: f32, grids: impl Iterator<Item = (f32, f32)>) -> (f32, f32) {
-        let (mut least, mut best) = (f32::INFINITY, (1.0, 0.0));
-        for (scale, zero) in grids {
-            let error = if power == 2.0 {
-                squared_error(self, x, scale, zero)
-            } else {
-                x.iter().map(|&v| (self.rounded(v, scale, zero) - v).abs().powf(power)).sum()
-            };
-            if error < least {
-                (least, best) = (error, (scale, zero));
-            }
-        }
-        best
-    }
-
-    fn of_range(&self, lo: f32, hi: f32, round: fn(Precision, f32) -> f32) -> (f32, f32) {
+    /// The scale, as it is stored, and the zero point of integers for weights from `lo` ≤ 0 to `hi` ≥ 0, the scale rounded
+    /// by `round`.
+    pub(super) fn of_range(&self, lo: f32, hi: f32, round: fn(Precision, f32) -> f32) -> (f32, f32) {
         let mut scale = round(self.stored, (hi - lo) / self.max_code());
         if scale == 0.0 {
             // The range is below the smallest number of the stored type (or of f32).
@@ -109,49 +159,82 @@ impl GridFormat {
         };
         (scale, zero)
     }
-}
 
-/// Running sums and extremes are kept in this many lanes, a fixed order that vectorises.
-const LANES: usize = 16;
-
-multiversion! {
-    /// The least and the greatest of `x` and zero.
-    fn range(x: &[f32]) -> (f32, f32) {
-        let (mut lo, mut hi) = ([0f32; LANES], [0f32; LANES]);
-        for chunk in x.chunks(LANES) {
-            for ((lo, hi), &v) in lo.iter_mut().zip(&mut hi).zip(chunk) {
-                *lo = if v < *lo { v } else { *lo };
-                *hi = if v > *hi { v } else { *hi };
+    /// The scale of floats, as it is stored, for weights up to `amax`: as compressed-tensors computes it.
+    pub(super) fn of_amax(&self, amax: f32) -> f32 {
+        let plain = self.computed.round(amax / self.max_code());
+        let or = |scale: f32, least: f32| if scale == 0.0 { least } else { scale };
+        match self.scales {
+            Scales::Float => or(self.stored.round(plain), epsilon(self.stored)),
+            Scales::E4m3 { global } => or(e4m3(global * plain), 0.125),
+            // In half precision the least power of two is none any more.
+            Scales::Exponent if amax == 0.0 && self.computed == Precision::F16 => 1.0,
+            Scales::Exponent => {
+                let largest = if self.element == Element::E2m1 { 2 } else { 8 };
+                // A quarter of a mantissa more, so that from 1.75 · 2^k on it is 2^(k+1). 2^-127 is no normal number.
+                let exponent = ((amax.to_bits() + (1 << 21)) >> 23).saturating_sub(largest);
+                f32::from_bits((exponent << 23).max(1 << 22))
             }
         }
-        (lo.into_iter().fold(0.0, f32::min), hi.into_iter().fold(0.0, f32::max))
     }
 }
 
-multiversion! {
-    /// Sum of the squared rounding errors of `x`.
-    fn squared_error(format: &GridFormat, x: &[f32], scale: f32, zero: f32) -> f32 {
-        let mut sums = [0f32; LANES];
-        let (chunks, rest) = x.as_chunks::<LANES>();
-        for chunk in chunks {
-            for (sum, &v) in sums.iter_mut().zip(chunk) {
-                let off = format.rounded(v, scale, zero) - v;
-                *sum += off * off;
-            }
-        }
-        for (sum, &v) in sums.iter_mut().zip(rest) {
-            let off = format.rounded(v, scale, zero) - v;
-            *sum += off * off;
-        }
-        sums.iter().sum()
-    }
-}
+#[cfg(test)]
+mod tests {
+    use super::*;
 
-/// Fits one grid per row and `group_size` columns (the last group may be short) to `weight`, row-major `[rows, cols]`.
-pub fn fit_groups(weight: &[f32], cols: usize, group_size: usize, format: &GridFormat) -> Grids {
-    let groups = cols.div_ceil(group_size);
-    let fitted: Vec<(f32, f32)> =
-        weight.par_chunks(cols).flat_map_iter(|row| row.chunks(group_size).map(|group| format.fit(group))).collect();
-    let (scales, zeros) = fitted.into_iter().unzip();
-    Grids { groups, scales, zeros }
+    fn floats(element: Element, scales: Scales, computed: Precision) -> GridFormat {
+        let stored = if scales == Scales::Float { computed } else { Precision::Bf16 };
+        GridFormat { element, symmetric: true, mse: false, scales, computed, stored }
+    }
+
+    /// The codes of all numbers, in order: the definition.
+    #[test]
+    fn numbers_of_floats_have_their_codes() {
+        let eight = floats(Element::E4m3, Scales::Float, Precision::F32);
+        for code in 0..127u8 {
+            let (exponent, mantissa) = (i32::from(code >> 3), f32::from(code & 7));
+            let number = match exponent {
+                0 => mantissa / 512.0,
+                _ => (1.0 + mantissa / 8.0) * 2f32.powi(exponent - 7),
+            };
+            assert_eq!((eight.encode(number, 1.0, 0.0), eight.code(number)), (number, code));
+            assert_eq!((eight.encode(-number, 1.0, 0.0), eight.code(-number)), (-number, code | 0x80));
+        }
+        let four = floats(Element::E2m1, Scales::Exponent, Precision::F32);
+        for (code, number) in [0.0, 0.5, 1.0, 1.5, 2.0, 3.0, 4.0, 6.0].into_iter().enumerate() {
+            assert_eq!((four.encode(number, 1.0, 0.0), four.code(number)), (number, code as u8));
+            assert_eq!((four.encode(-number, 1.0, 0.0), four.code(-number)), (-number, code as u8 | 8));
+        }
+    }
+
+    /// The published text's own examples, and the edges of each rule.
+    #[test]
+    fn scales_of_floats_are_those_of_compressed_tensors() {
+        let eight = |computed| floats(Element::E4m3, Scales::Float, computed);
+        assert_eq!(eight(Precision::Bf16).of_amax(3.0), Precision::Bf16.round(3.0 / 448.0));
+        for (precision, want) in [(Precision::F32, -23), (Precision::Bf16, -7), (Precision::F16, -10)] {
+            assert_eq!(eight(precision).of_amax(0.0), 2f32.powi(want), "{precision:?}");
+        }
+        // Below the smallest half: a scale of zero too.
+        assert_eq!(eight(Precision::F16).of_amax(1e-5), 2f32.powi(-10));
+
+        assert_eq!(global_scale(1.0, Precision::F32), 2688.0);
+        assert_eq!(global_scale(0.617, Precision::Bf16), 4352.0);
+        assert_eq!([Precision::F32, Precision::F16].map(|p| global_scale(0.0, p)), [1.0, 1.0]);
+        let nv = floats(Element::E2m1, Scales::E4m3 { global: 2688.0 }, Precision::F32);
+        assert_eq!([1.0, 2.0, 0.0, 1e-9].map(|amax| nv.of_amax(amax)), [448.0, 448.0, 0.125, 0.125]);
+        assert_eq!(nv.applied(448.0), 448.0 / 2688.0);
+
+        for (element, largest) in [(Element::E2m1, 2), (Element::E4m3, 8)] {
+            let mx = floats(element, Scales::Exponent, Precision::Bf16);
+            for (amax, exponent) in [(1.0, 0), (1.7421875, 0), (1.75, 1), (2.0, 1), (0.4375, -1), (0.435, -2)] {
+                assert_eq!(mx.of_amax(amax), 2f32.powi(exponent - largest), "{element:?} {amax}");
+            }
+            assert_eq!([0.0, 1e-40].map(|amax| mx.of_amax(amax)), [2f32.powi(-127); 2]);
+            assert_eq!(mx.of_amax(f32::MAX), 2f32.powi(128 - largest));
+            let half = floats(element, Scales::Exponent, Precision::F16);
+            assert_eq!([0.0, 1.0].map(|amax| half.of_amax(amax)), [1.0, 2f32.powi(-largest)]);
+        }
+    }
 }

@@ -7,6 +7,7 @@
 use crate::matmul::Precision;
 
 mod cpu;
+mod fit;
 mod grid;
 #[cfg(test)]
 mod reference;
@@ -16,7 +17,8 @@ mod spread;
 mod tests;
 
 pub use cpu::sweep;
-pub use grid::{GridFormat, Grids, fit_groups};
+pub use fit::{Grids, fit_tiles, largest};
+pub use grid::{Element, GridFormat, Scales, global_scale};
 
 /// What an error in one weight costs, and how other weights of its row can make up for it.
 #[derive(Clone, Copy, Debug)]
@@ -59,7 +61,7 @@ pub enum Drop<'a> {
 /// Which grid a weight is rounded to.
 #[derive(Clone, Copy, Debug)]
 pub struct Round<'a> {
-    /// Width and kind of the grids.
+    /// Element and kind of the grids.
     pub format: GridFormat,
     /// When they are fitted.
     pub fit: Fit<'a>,
@@ -102,7 +104,7 @@ pub struct Swept {
     pub weight: Vec<f32>,
     /// 1 where the weight was zero before rounding, row-major `[rows, cols]`.
     pub dropped: Vec<u8>,
-    /// Codes 0 ..= 2^bits − 1, row-major `[rows, cols]`; empty when nothing is rounded.
+    /// Codes 0 ..= 2^bits − 1, or the bits of small floats, row-major `[rows, cols]`; empty when nothing is rounded.
     pub codes: Vec<u8>,
     /// The grids used, when something is rounded.
     pub grids: Option<Grids>,

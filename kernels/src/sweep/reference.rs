@@ -67,10 +67,11 @@ pub(super) fn sweep(mut w: Vec<f32>, cols: usize, slice: usize, curvature: Curva
                         Fit::Before { group_of, .. } => group_of[j] as usize,
                         Fit::AtSlice { group_size } => j / group_size,
                     };
-                    let (scale, zero) = (grids.scales[r * grids.groups + group], grids.zeros[r * grids.groups + group]);
-                    let code = round.format.encode(q, scale, zero);
-                    codes[r * cols + j] = code as u8;
-                    q = round.format.decode(code, scale, zero);
+                    let at = r * grids.groups + group;
+                    let (scale, zero) = (round.format.applied(grids.scales[at]), grids.zeros[at]);
+                    let number = round.format.encode(q, scale, zero);
+                    codes[r * cols + j] = round.format.code(number);
+                    q = round.format.decode(number, scale, zero);
                 } else {
                     q = rule.stored.round(q);
                 }

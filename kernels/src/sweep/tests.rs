@@ -31,13 +31,20 @@ pub(super) fn problem(rows: usize, cols: usize) -> (Vec<f32>, Vec<f32>, Vec<f32>
 }
 
 fn formats() -> Vec<GridFormat> {
-    let plain = GridFormat { bits: 4, symmetric: false, mse: false, stored: Precision::F32 };
+    let plain = GridFormat::int(4, false, Precision::F32);
+    let eight = GridFormat { element: Element::E4m3, symmetric: true, ..plain };
+    let four = GridFormat { element: Element::E2m1, stored: Precision::Bf16, ..eight };
     vec![
         plain,
-        GridFormat { bits: 3, symmetric: true, ..plain },
-        GridFormat { bits: 2, mse: true, ..plain },
-        GridFormat { bits: 8, stored: Precision::Bf16, ..plain },
-        GridFormat { bits: 4, symmetric: true, stored: Precision::F16, ..plain },
+        GridFormat::int(3, true, Precision::F32),
+        GridFormat { mse: true, ..GridFormat::int(2, false, Precision::F32) },
+        GridFormat::int(8, false, Precision::Bf16),
+        GridFormat::int(4, true, Precision::F16),
+        eight,
+        GridFormat { stored: Precision::F16, computed: Precision::F16, mse: true, ..eight },
+        GridFormat { scales: Scales::Exponent, stored: Precision::Bf16, ..eight },
+        GridFormat { scales: Scales::Exponent, ..four },
+        GridFormat { scales: Scales::E4m3 { global: 2688.0 }, ..four },
     ]
 }
 
@@ -58,7 +65,7 @@ fn one_slice_is_equal_to_the_definition_bit_for_bit() {
             ] {
                 for format in std::iter::once(None).chain(formats().into_iter().map(Some)) {
                     let group_size = 16;
-                    let before = format.map(|f| fit_groups(&w, cols, group_size, &f));
+                    let before = format.map(|f| fit_tiles(&w, cols, [1, group_size], &f));
                     let group_of: Vec<u32> = (0..cols as u32).map(|j| j / group_size as u32).collect();
                     let mut rules = [Precision::F32, Precision::Bf16, Precision::F16]
                         .map(|stored| Rule { drop, round: None, stored })
@@ -91,7 +98,7 @@ fn several_slices_agree_with_the_definition() {
     for (rows, cols, slice) in [(20, 72, 32), (40, 130, 64), (17, 200, 48)] {
         let (w, _, u) = problem(rows, cols);
         let stored = Precision::F32;
-        let format = GridFormat { bits: 3, symmetric: false, mse: false, stored };
+        let format = GridFormat::int(3, false, stored);
         for rule in [
             Rule { drop: Some(Drop::Threshold { sparsity: 0.5 }), round: None, stored },
             Rule { drop: Some(Drop::NofM { n: 2, m: 4 }), round: None, stored },
@@ -114,7 +121,7 @@ fn several_slices_agree_with_the_definition() {
 #[test]
 fn the_result_does_not_depend_on_the_number_of_threads() {
     let (w, _, u) = problem(70, 150);
-    let format = GridFormat { bits: 4, symmetric: true, mse: false, stored: Precision::Bf16 };
+    let format = GridFormat::int(4, true, Precision::Bf16);
     let rule = Rule {
         drop: Some(Drop::Threshold { sparsity: 0.3 }),
         round: Some(Round { format, fit: Fit::AtSlice { group_size: 32 } }),
@@ -136,10 +143,47 @@ fn the_mse_grid_has_a_lower_error_than_the_full_range() {
     let mut next = random(5);
     // Near to a normal distribution: few values at the ends of the range.
     let x: Vec<f32> = (0..256).map(|_| (0..6).map(|_| next()).sum()).collect();
-    let plain = GridFormat { bits: 3, symmetric: false, mse: false, stored: Precision::F32 };
     let error = |f: GridFormat| {
         let (scale, zero) = f.fit(&x);
+        let scale = f.applied(scale);
         x.iter().map(|&v| (f.decode(f.encode(v, scale, zero), scale, zero) - v).abs().powf(2.4)).sum::<f32>()
     };
-    assert!(error(GridFormat { mse: true, ..plain }) < error(plain));
+    let four = GridFormat { element: Element::E2m1, symmetric: true, ..GridFormat::int(4, true, Precision::F32) };
+    for plain in [
+        GridFormat::int(3, false, Precision::F32),
+        GridFormat { scales: Scales::E4m3 { global: 500.0 }, ..four },
+        GridFormat { scales: Scales::Exponent, ..four },
+    ] {
+        let (shrunk, whole) = (error(GridFormat { mse: true, ..plain }), error(plain));
+        assert!(shrunk < whole, "{shrunk} {whole} {plain:?}");
+    }
+}
+
+/// A tile that is worked on in pieces is fitted to all of them, whichever holds the extremes.
+#[test]
+fn large_and_ragged_tiles_are_fitted_to_all_their_values() {
+    let (rows, cols) = (700, 301);
+    let mut next = random(9);
+    let mut weight: Vec<f32> = (0..rows * cols).map(|_| next()).collect();
+    (weight[3], weight[rows * cols - 2]) = (3.0, -7.0);
+    let format = GridFormat { element: Element::E4m3, symmetric: true, ..GridFormat::int(8, true, Precision::F32) };
+    let whole = fit_tiles(&weight, cols, [rows, cols], &format);
+    assert_eq!((whole.groups, whole.scales), (1, vec![7.0 / 448.0; rows]));
+    assert_eq!(largest(&weight), 7.0);
+    let tiles = fit_tiles(&weight, cols, [128, 100], &format);
+    assert_eq!((tiles.groups, tiles.scales.len(), &tiles.zeros), (4, rows * 4, &vec![0.0; rows * 4]));
+    for (row, scales) in tiles.scales.chunks_exact(4).enumerate() {
+        for (group, &scale) in scales.iter().enumerate() {
+            let amax = (row / 128 * 128..(row / 128 * 128 + 128).min(rows))
+                .flat_map(|r| &weight[r * cols + group * 100..r * cols + (group * 100 + 100).min(cols)])
+                .fold(0f32, |most, v| most.max(v.abs()));
+            assert_eq!(scale, amax / 448.0, "row {row}, group {group}");
+        }
+    }
+    // Integers in sixteen bits choose between two scales by their error over all pieces.
+    let format = GridFormat::int(4, true, Precision::Bf16);
+    let (scale, _) = format.fit(&weight);
+    let error = |scale: f32| weight.iter().map(|&v| f64::from(format.rounded(v, scale, 8.0) - v).powi(2)).sum::<f64>();
+    let ways = [Precision::round_down, Precision::round_up].map(|round| round(Precision::Bf16, 14.0 / 15.0));
+    assert!(ways.contains(&scale) && ways.iter().all(|&other| error(scale) <= error(other) * (1.0 + 1e-5)));
 }

@@ -1,0 +1,71 @@
+//! Small floats as numbers: f32 rounded to those that an 8-bit or a 4-bit float has (OCP FP8 and MX).
+
+/// The largest `e4m3` number.
+pub const E4M3_MAX: f32 = 448.0;
+/// The largest `e2m1` number.
+pub const E2M1_MAX: f32 = 6.0;
+
+/// `x` rounded to the nearest number with `MANTISSA` bits after the leading one and exponents from `LOWEST` on, half to
+/// even; below them the spacing stays. For |x| < 2^100, without branches. The sign of zero is kept.
+#[inline(always)]
+fn nearest<const MANTISSA: i32, const LOWEST: i32>(x: f32) -> f32 {
+    let exponent = (x.to_bits() >> 23 & 0xff) as i32;
+    let lowest = 127 + LOWEST;
+    let exponent = if exponent > lowest { exponent } else { lowest };
+    // 1.5 · 2^23 times the spacing: adding and subtracting it rounds to a multiple of the spacing, half to even.
+    let shift = f32::from_bits(((exponent - MANTISSA + 23) as u32) << 23 | 0x40_0000);
+    ((x.abs() + shift) - shift).copysign(x)
+}
+
+/// `x` as `e4m3`: four bits of exponent, three of mantissa. Beyond ±[`E4M3_MAX`] it is that; NaN stays NaN.
+#[inline(always)]
+pub fn e4m3(x: f32) -> f32 {
+    nearest::<3, -6>(x.clamp(-E4M3_MAX, E4M3_MAX))
+}
+
+/// `x` as `e2m1`: 0, 0.5, 1, 1.5, 2, 3, 4, 6 and their negatives. Beyond ±[`E2M1_MAX`] it is that; NaN stays NaN.
+#[inline(always)]
+pub fn e2m1(x: f32) -> f32 {
+    nearest::<1, 0>(x.clamp(-E2M1_MAX, E2M1_MAX))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The nearest of all numbers, of two the one with the even code: the definition.
+    fn search(numbers: &[f32], x: f32) -> f32 {
+        let x = x.abs().min(numbers[numbers.len() - 1]);
+        let above = numbers.iter().position(|&v| v >= x).unwrap_or(0);
+        let below = if numbers[above] == x { above } else { above - 1 };
+        let (low, high) = (x - numbers[below], numbers[above] - x);
+        numbers[if low < high || (low == high && below % 2 == 0) { below } else { above }]
+    }
+
+    #[test]
+    fn the_nearest_number_is_found() {
+        let eight: Vec<f32> = (0..127u32)
+            .map(|code| match (code >> 3, (code & 7) as f32) {
+                (0, mantissa) => mantissa / 512.0,
+                (exponent, mantissa) => (1.0 + mantissa / 8.0) * 2f32.powi(exponent as i32 - 7),
+            })
+            .collect();
+        let four = [0.0, 0.5, 1.0, 1.5, 2.0, 3.0, 4.0, 6.0];
+        assert_eq!((eight[126], four[7]), (E4M3_MAX, E2M1_MAX));
+        // All halves between neighbours, their neighbours in f32, and values of every size.
+        let halves = eight.windows(2).chain(four.windows(2)).map(|pair| (pair[0] + pair[1]) / 2.0);
+        let mut values: Vec<f32> =
+            halves.flat_map(|half| [half.next_down(), half, half.next_up()]).chain(eight.clone()).collect();
+        values.extend(crate::test_values(10_000, 1.0, 1).iter().map(|&v| v.abs() * 2f32.powf(20.0 * v - 5.0)));
+        for &x in &values {
+            for signed in [x, -x] {
+                let (of_eight, of_four) = (e4m3(signed), e2m1(signed));
+                assert_eq!(of_eight, search(&eight, x).copysign(signed), "e4m3 {signed}");
+                assert_eq!(of_four, search(&four, x).copysign(signed), "e2m1 {signed}");
+            }
+        }
+        assert!(e4m3(f32::NAN).is_nan() && e2m1(f32::NAN).is_nan());
+        assert_eq!((e4m3(f32::INFINITY), e2m1(f32::NEG_INFINITY)), (E4M3_MAX, -E2M1_MAX));
+        assert!(e4m3(-1e-9).is_sign_negative());
+    }
+}

@@ -1,0 +1,159 @@
+//! Scales and zero points fitted to weights.
+
+use std::borrow::Cow;
+
+use rayon::prelude::*;
+
+use super::{Element, GridFormat};
+use crate::matmul::Precision;
+use crate::simd::multiversion;
+
+/// One scale and zero point per row and group. What rows share is repeated.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Grids {
+    /// Groups in a row.
+    pub groups: usize,
+    /// Row-major `[rows, groups]`, as they are stored: [`GridFormat::applied`] is what codes are multiplied by.
+    pub scales: Vec<f32>,
+    /// Row-major `[rows, groups]`, integers 0 ..= 2^bits − 1; zeros for floats.
+    pub zeros: Vec<f32>,
+}
+
+impl GridFormat {
+    /// Scale, as it is stored, and zero point for the values `x` of one tile.
+    pub fn fit(&self, x: &[f32]) -> (f32, f32) {
+        let (mut lo, mut hi) = range(x);
+        if !matches!(self.element, Element::Int(_)) {
+            let amax = hi.max(-lo);
+            if self.mse && amax > 0.0 {
+                return self.best(x, 2.4, shrunk().map(|p| (self.of_amax(p * amax), 0.0)));
+            }
+            return (self.of_amax(amax), 0.0);
+        }
+        if self.symmetric {
+            hi = hi.max(-lo);
+            if lo < 0.0 {
+                lo = -hi;
+            }
+        }
+        if lo == 0.0 && hi == 0.0 {
+            (lo, hi) = (-1.0, 1.0);
+        }
+        if self.mse {
+            return self.best(x, 2.4, shrunk().map(|p| self.of_range(p * lo, p * hi, Precision::round)));
+        }
+        if self.stored == Precision::F32 {
+            return self.of_range(lo, hi, Precision::round);
+        }
+        // The scale falls between two numbers of the stored type: the one that fits the values better is taken.
+        let ways = [Precision::round_down, Precision::round_up];
+        self.best(x, 2.0, ways.into_iter().map(|round| self.of_range(lo, hi, round)))
+    }
+
+    /// The first of the grids with the least Σ|error|^power over `x`.
+    fn best(&self, x: &[f32], power: f32, grids: impl Iterator<Item = (f32, f32)>) -> (f32, f32) {
+        let (mut least, mut best) = (f32::INFINITY, (1.0, 0.0));
+        for (scale, zero) in grids {
+            let applied = self.applied(scale);
+            let error = in_pieces(
+                x,
+                |x| match power == 2.0 {
+                    true => squared_error(self, x, applied, zero),
+                    false => x.iter().map(|&v| (self.rounded(v, applied, zero) - v).abs().powf(power)).sum(),
+                },
+                |a, b| a + b,
+            );
+            if error < least {
+                (least, best) = (error, (scale, zero));
+            }
+        }
+        best
+    }
+}
+
+/// The parts of its range that a grid is tried with.
+fn shrunk() -> impl Iterator<Item = f32> {
+    (0..80).map(|i| 1.0 - i as f32 / 100.0)
+}
+
+/// Running sums and extremes are kept in this many lanes, a fixed order that vectorises.
+const LANES: usize = 16;
+/// A tile of more values than this is worked on by several threads, piece by piece.
+const PIECE: usize = 1 << 16;
+
+/// What `of` finds in pieces of `x`, joined in order: the same for any number of threads.
+fn in_pieces<T: Send>(x: &[f32], of: impl Fn(&[f32]) -> T + Sync, join: impl Fn(T, T) -> T) -> T {
+    if x.len() <= PIECE {
+        return of(x);
+    }
+    let (first, rest) = x.split_at(PIECE);
+    let rest: Vec<T> = rest.par_chunks(PIECE).map(&of).collect();
+    rest.into_iter().fold(of(first), join)
+}
+
+/// The least and the greatest of `x` and zero.
+fn range(x: &[f32]) -> (f32, f32) {
+    in_pieces(x, range_of_piece, |a, b| (a.0.min(b.0), a.1.max(b.1)))
+}
+
+/// The largest magnitude of `x`.
+pub fn largest(x: &[f32]) -> f32 {
+    let (lo, hi) = range(x);
+    hi.max(-lo)
+}
+
+multiversion! {
+    fn range_of_piece(x: &[f32]) -> (f32, f32) {
+        let (mut lo, mut hi) = ([0f32; LANES], [0f32; LANES]);
+        for chunk in x.chunks(LANES) {
+            for ((lo, hi), &v) in lo.iter_mut().zip(&mut hi).zip(chunk) {
+                *lo = if v < *lo { v } else { *lo };
+                *hi = if v > *hi { v } else { *hi };
+            }
+        }
+        (lo.into_iter().fold(0.0, f32::min), hi.into_iter().fold(0.0, f32::max))
+    }
+}
+
+multiversion! {
+    /// Sum of the squared rounding errors of `x`.
+    fn squared_error(format: &GridFormat, x: &[f32], scale: f32, zero: f32) -> f32 {
+        let mut sums = [0f32; LANES];
+        let (chunks, rest) = x.as_chunks::<LANES>();
+        for chunk in chunks {
+            for (sum, &v) in sums.iter_mut().zip(chunk) {
+                let off = format.rounded(v, scale, zero) - v;
+                *sum += off * off;
+            }
+        }
+        for (sum, &v) in sums.iter_mut().zip(rest) {
+            let off = format.rounded(v, scale, zero) - v;
+            *sum += off * off;
+        }
+        sums.iter().sum()
+    }
+}
+
+/// Fits a grid to each tile of `[height, width]` rows and columns of `weight`, row-major `[rows, cols]`; the last tiles of
+/// a row or column may be cut off.
+///
+/// # Panics
+/// If a side of the tile is 0.
+pub fn fit_tiles(weight: &[f32], cols: usize, [height, width]: [usize; 2], format: &GridFormat) -> Grids {
+    let rows = weight.len() / cols;
+    let groups = cols.div_ceil(width);
+    let tile = |at: usize| -> Cow<'_, [f32]> {
+        let (top, left) = (at / groups * height, at % groups * width);
+        let (bottom, right) = ((top + height).min(rows), (left + width).min(cols));
+        if bottom - top == 1 || groups == 1 {
+            // Side by side.
+            return weight[top * cols + left..(bottom - 1) * cols + right].into();
+        }
+        weight[top * cols..bottom * cols].chunks_exact(cols).flat_map(|row| &row[left..right]).copied().collect()
+    };
+    let tiles = rows.div_ceil(height) * groups;
+    let fitted: Vec<(f32, f32)> = (0..tiles).into_par_iter().map(|at| format.fit(&tile(at))).collect();
+    let of_rows = (0..rows).flat_map(|row| &fitted[row / height * groups..][..groups]);
+    let (scales, zeros) = of_rows.copied().unzip();
+    Grids { groups, scales, zeros }
+}
