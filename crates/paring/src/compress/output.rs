@@ -68,7 +68,8 @@ pub(super) fn layout_for(plan: &Plan) -> Result<&'static dyn Layout> {
 
 /// How a layout holds a matrix whose floats the input has as `dtype`.
 pub(super) fn stored(layout: &dyn Layout, dtype: Dtype) -> Stored {
-    Stored { dtype: layout.float_type().unwrap_or(dtype), added_outliers: layout.adds_outliers() }
+    let dtype = layout.float_type().unwrap_or(dtype);
+    Stored { added_outliers: layout.adds_outliers(), ..Stored::plain(dtype) }
 }
 
 /// Whether the layout of transformers and spqr_quant holds what these choices make.

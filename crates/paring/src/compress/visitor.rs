@@ -15,7 +15,7 @@ use super::select::Selection;
 use super::{Job, Observer};
 use crate::Result;
 use crate::hidden::Hidden;
-use crate::methods::{Outcome, Prepared, Stored};
+use crate::methods::{Outcome, Prepared, Stored, share_amax};
 use crate::report::{Clock, LayerReport, Stage};
 use crate::stats::Stats;
 use crate::walk::Visitor;
@@ -65,7 +65,8 @@ impl<'a> Compressor<'a> {
             let original = self.job.checkpoint.read_linear(&linear.name, linear.rows, linear.cols)?;
             Ok((original.to_dense(), self.output.stored(original.dtype)))
         };
-        let originals: Vec<(Vec<f32>, Stored)> = chosen.par_iter().map(read).collect::<Result<_>>()?;
+        let mut originals: Vec<(Vec<f32>, Stored)> = chosen.par_iter().map(read).collect::<Result<_>>()?;
+        share_amax(chosen.iter().map(|linear| (linear.name.as_str(), recipe)), &mut originals);
         clock.add(Stage::Read, start, 0.0);
 
         let start = Instant::now();

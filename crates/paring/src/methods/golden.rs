@@ -49,7 +49,7 @@ pub(super) fn recipe(settings: &Value) -> Recipe {
 }
 
 /// tr(ΔW·H·ΔWᵀ) in f64.
-fn loss(change: &[f64], h: &[f32], n: usize) -> f64 {
+pub(super) fn loss(change: &[f64], h: &[f32], n: usize) -> f64 {
     let mut total = 0.0;
     for row in change.chunks_exact(n) {
         for i in (0..n).filter(|&i| row[i] != 0.0) {

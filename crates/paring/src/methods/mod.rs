@@ -3,17 +3,23 @@
 #[cfg(test)]
 mod golden;
 #[cfg(test)]
+mod golden_formats;
+#[cfg(test)]
 mod golden_spqr;
+mod grids;
 mod prepare;
 mod spearman;
 mod spqr;
+#[cfg(test)]
+mod tests_grids;
 
 use std::time::Instant;
 
-use paring_format::{Compressed, Dtype, Grid, Values};
+use paring_format::{Compressed, Dtype, Values};
 use paring_kernels::matmul::Precision;
-use paring_kernels::sweep::{Curvature, Drop, Fit, Grids, Round, Rule, Swept, fit_groups, share_of, sweep};
+use paring_kernels::sweep::{Curvature, Drop, Fit, Round, Rule, Swept, fit_tiles, share_of, sweep};
 
+pub(crate) use grids::share_amax;
 pub use prepare::Prepared;
 pub use spqr::average_bits;
 
@@ -120,7 +126,7 @@ pub struct Outcome {
     pub dense: Vec<f32>,
     /// 1 where the weight was zero before rounding, row-major `[rows, cols]`.
     pub dropped: Vec<u8>,
-    /// Scales as used, row-major `[rows, groups]`; empty when nothing is rounded.
+    /// What codes are multiplied by, row-major `[rows, groups]`, repeated where rows share it; empty when nothing is rounded.
     pub scales: Vec<f32>,
     /// Zero points 0 ..= 2^bits − 1 (any number for SpQR), row-major `[rows, groups]`; empty when nothing is rounded.
     pub zeros: Vec<f32>,
@@ -163,12 +169,14 @@ pub struct Stored {
     pub dtype: Dtype,
     /// Whether SpQR's outliers are stored as what is added to the values of their codes.
     pub added_outliers: bool,
+    /// The largest magnitude among the matrices that share a global scale (NVFP4); `None`: the matrix's own.
+    pub amax: Option<f32>,
 }
 
 impl Stored {
     /// Of this type, outliers as they are.
     pub fn plain(dtype: Dtype) -> Self {
-        Self { dtype, added_outliers: false }
+        Self { dtype, added_outliers: false, amax: None }
     }
 
     /// How floats of the type round.
@@ -201,23 +209,23 @@ impl Recipe {
         if let (Some(spqr), Some(rounding)) = (&self.spqr, self.rounding) {
             return spqr::compress(self, spqr, rounding, (weight, cols), prepared, stored, module);
         }
-        let Stored { dtype, .. } = stored;
-        let stored = stored.precision();
-        let format = self.grid_format(stored);
-        // The grid of a full row, asked for as such, is fitted before dead columns are cleared (algorithm descriptions of GPTQ and SparseGPT).
-        let whole_row = match (format, self.rounding) {
-            (Some(format), Some(r)) if r.group_size().is_none() => Some(fit_groups(weight, cols, cols, &format)),
+        let dtype = self.rounding.map_or(stored.dtype, |r| r.dequantized(stored.dtype));
+        let format = self.rounding.map(|r| grids::format(&r, &stored, weight));
+        let tile = self.rounding.map_or([1, cols], |r| r.tile(rows, cols));
+        // Grids of full rows and more, asked for as such, are fitted before dead columns are cleared (algorithm descriptions of GPTQ and SparseGPT).
+        let whole = match (format, self.rounding) {
+            (Some(format), Some(r)) if r.group_size().is_none() => Some(fit_tiles(weight, cols, tile, &format)),
             _ => None,
         };
         let mut w = weight.to_vec();
         prepared.clear_dead(&mut w, cols);
-        let group_size = self.rounding.and_then(|r| r.group_size()).unwrap_or(cols).min(cols);
+        let group_size = tile[1];
         let beforehand = self
             .rounding
             .is_some_and(|r| r.static_groups || r.act_order == ActOrder::Static || self.info().curvature == Bend::Flat);
-        let before = match (whole_row, format) {
-            (None, Some(format)) if beforehand => Some(fit_groups(&w, cols, group_size, &format)),
-            (whole_row, _) => whole_row,
+        let before = match (whole, format) {
+            (None, Some(format)) if beforehand => Some(fit_tiles(&w, cols, tile, &format)),
+            (whole, _) => whole,
         };
         // The group of each column in visiting order, for grids fitted in file order.
         let group_of: Vec<u32> = (0..cols).map(|k| (prepared.column(k) / group_size) as u32).collect();
@@ -244,7 +252,7 @@ impl Recipe {
             prepare::Shape::Full(u) => Curvature::Full(u),
         };
         let visited = prepared.permuted(&w, cols);
-        let swept = sweep(visited.clone(), cols, slice, curvature, Rule { drop, round, stored });
+        let swept = sweep(visited.clone(), cols, slice, curvature, Rule { drop, round, stored: stored.precision() });
         // Groups that follow the visit leave each column with a group of its own choosing.
         let follows = before.is_none() && prepared.is_permuted() && format.is_some();
         let group_index = follows.then(|| {
@@ -255,39 +263,19 @@ impl Recipe {
         let Swept { weight: made, dropped, codes, grids, loss } = swept;
         let distortion = prepared.distortion(loss, &visited, &made, cols);
         let (dropped, codes) = (prepared.restored(dropped, cols), prepared.restored(codes, cols));
-        let (scales, zeros) = grids.as_ref().map_or_else(Default::default, |g| (g.scales.clone(), g.zeros.clone()));
+        let (scales, zeros) = match (&grids, &format) {
+            (Some(grids), Some(format)) => {
+                (grids.scales.iter().map(|&scale| format.applied(scale)).collect(), grids.zeros.clone())
+            }
+            _ => Default::default(),
+        };
         let dense = prepared.restored(made, cols);
-        let values = match (grids, self.rounding) {
-            (Some(grids), Some(r)) => to_values(&codes, grids, r.element.bits(), r.symmetric, group_size, group_index),
+        let values = match (grids, format) {
+            (Some(grids), Some(format)) => grids::values(codes, grids, &format, tile, group_index),
             _ => Values::Dense(dense.clone()),
         };
         let compressed = Compressed { rows, cols, dtype, values };
         let seconds = start.elapsed().as_secs_f64();
         Ok(Outcome { compressed, dense, dropped, scales, zeros, loss, distortion, seconds })
-    }
-}
-
-/// Unsigned codes and zero points as the file has them: signed, and without zero points when symmetric.
-fn to_values(
-    codes: &[u8],
-    grids: Grids,
-    bits: u32,
-    symmetric: bool,
-    group_size: usize,
-    group_index: Option<Vec<u32>>,
-) -> Values {
-    let half = 1i32 << (bits - 1);
-    let signed = |v: i32| (v - half) as i8;
-    Values::Codes {
-        codes: codes.iter().map(|&c| signed(i32::from(c))).collect(),
-        grid: Grid {
-            group_index,
-            ..Grid::int(
-                bits,
-                group_size,
-                grids.scales,
-                (!symmetric).then(|| grids.zeros.iter().map(|&z| signed(z as i32)).collect()),
-            )
-        },
     }
 }

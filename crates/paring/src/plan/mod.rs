@@ -1,15 +1,15 @@
 //! All of a run's choices. A plan is printed, and stored beside the checkpoint it made.
 
+mod rounding;
 mod spqr;
 
-use paring_format::{Element, QuantArgs, ScaleType, Strategy};
-use paring_kernels::sweep::GridFormat;
+use paring_format::Strategy;
 use serde::Serialize;
-use serde::ser::SerializeMap;
 
 use crate::methods::{METHODS, MethodInfo};
 use crate::{Error, Precision, Result};
 
+pub use rounding::Rounding;
 pub use spqr::{Permutation, Spqr, for_target_bits};
 
 /// Which share of the weights goes.
@@ -38,25 +38,6 @@ pub enum ActOrder {
     Static,
     /// By falling Gram diagonal; groups follow the visit, so the file must say which group a column is in.
     Group,
-}
-
-/// The grids that weights are rounded to.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Rounding {
-    /// What a code is; integers have 2 to 8 bits.
-    pub element: Element,
-    /// Which weights share a scale.
-    pub strategy: Strategy,
-    /// How scales are stored.
-    pub scale_type: ScaleType,
-    /// Zero point fixed in the middle.
-    pub symmetric: bool,
-    /// Search for the range with the least error.
-    pub mse: bool,
-    /// Fit the grids of all groups before the sweep.
-    pub static_groups: bool,
-    /// Visiting order.
-    pub act_order: ActOrder,
 }
 
 /// What is done to one weight matrix: a method with all its settings.
@@ -135,52 +116,6 @@ fn precision_name<S: serde::Serializer>(p: &Precision, s: S) -> std::result::Res
     })
 }
 
-impl Rounding {
-    /// Integers of `bits` bits on asymmetric grids, one for each `group_size` columns of a row, or for a whole row.
-    pub fn int(bits: u32, group_size: Option<usize>) -> Rounding {
-        Rounding {
-            element: Element::Int(bits),
-            strategy: group_size.map_or(Strategy::Channel, Strategy::Group),
-            scale_type: ScaleType::Float,
-            symmetric: false,
-            mse: false,
-            static_groups: false,
-            act_order: ActOrder::None,
-        }
-    }
-
-    /// Columns of a row that share a scale; `None` for a whole row or more.
-    pub fn group_size(&self) -> Option<usize> {
-        match self.strategy {
-            Strategy::Group(size) | Strategy::TensorGroup(size) => Some(size),
-            _ => None,
-        }
-    }
-
-    /// The same as a config says it.
-    pub fn args(&self) -> QuantArgs {
-        QuantArgs {
-            symmetric: self.symmetric,
-            strategy: self.strategy,
-            scale_type: self.scale_type,
-            actorder: (self.act_order == ActOrder::Static).then(|| "static".into()),
-            ..QuantArgs::new(self.element)
-        }
-    }
-}
-
-impl Serialize for Rounding {
-    fn serialize<S: serde::Serializer>(&self, s: S) -> std::result::Result<S::Ok, S::Error> {
-        let Rounding { mse, static_groups, act_order, .. } = self;
-        let mut map = s.serialize_map(Some(4))?;
-        map.serialize_entry("weights", &self.args().to_json())?;
-        map.serialize_entry("mse", mse)?;
-        map.serialize_entry("static_groups", static_groups)?;
-        map.serialize_entry("act_order", act_order)?;
-        map.end()
-    }
-}
-
 impl Recipe {
     /// The method's row in the table.
     pub fn info(&self) -> &'static MethodInfo {
@@ -240,11 +175,15 @@ impl Recipe {
             _ => {}
         }
         if let Some(r) = self.rounding {
-            if !(2..=8).contains(&r.element.bits()) {
-                return fail(format!("--wbits {}: must be 2 to 8", r.element.bits()));
-            }
-            if r.group_size() == Some(0) {
-                return fail("--groupsize 0: must be at least 1, or -1 for whole rows".into());
+            r.check()?;
+            let rows_of_integers =
+                r.element.int_bits().is_some() && matches!(r.strategy, Strategy::Group(_) | Strategy::Channel);
+            if self.spqr.is_some() && !rows_of_integers {
+                return fail(format!(
+                    "spqr rounds to integers in groups of a row or whole rows, not to {} with scales for {}",
+                    r.element_name(),
+                    r.shared()
+                ));
             }
             if r.act_order != ActOrder::None && info.curvature != crate::methods::Bend::Full {
                 return fail(format!("--actorder has no meaning for {}: it does not move errors", info.name));
@@ -287,16 +226,12 @@ impl Recipe {
         if let Some(size) = self.rounding.and_then(|r| r.group_size())
             && !cols.is_multiple_of(size)
         {
-            return Err(Error::Plan(format!(
-                "{module}: its {cols} columns are not a multiple of --groupsize {size}; choose a divisor, or -1 for \
-                whole rows"
-            )));
+            let text = match self.rounding.and_then(|r| r.element.int_bits()) {
+                Some(_) => format!("--groupsize {size}; choose a divisor, or -1 for whole rows"),
+                None => format!("{size}, the columns that share a scale; leave it out with --ignore"),
+            };
+            return Err(Error::Plan(format!("{module}: its {cols} columns are not a multiple of {text}")));
         }
         Ok(())
-    }
-
-    /// The grid format for weights that are stored in `stored`.
-    pub(crate) fn grid_format(&self, stored: Precision) -> Option<GridFormat> {
-        self.rounding.map(|r| GridFormat { bits: r.element.bits(), symmetric: r.symmetric, mse: r.mse, stored })
     }
 }

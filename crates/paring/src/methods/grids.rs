@@ -1,0 +1,92 @@
+//! A plan's rounding as the sweep has it, and what the sweep made as the file has it.
+
+use paring_format::{Element, Grid, ScaleType, Values, Zeros};
+use paring_kernels::sweep::{self, GridFormat, Grids, Scales, global_scale, largest};
+
+use super::Stored;
+use crate::plan::{Recipe, Rounding};
+
+/// What `weight` is rounded to.
+pub(super) fn format(rounding: &Rounding, stored: &Stored, weight: &[f32]) -> GridFormat {
+    let computed = stored.precision();
+    GridFormat {
+        element: match rounding.element {
+            Element::Int(bits) => sweep::Element::Int(bits),
+            Element::E4m3 => sweep::Element::E4m3,
+            Element::E2m1 => sweep::Element::E2m1,
+        },
+        symmetric: rounding.symmetric,
+        mse: rounding.mse,
+        scales: match rounding.scale_type {
+            ScaleType::Float => Scales::Float,
+            ScaleType::Exponent => Scales::Exponent,
+            ScaleType::E4m3 => {
+                let amax = stored.amax.unwrap_or_else(|| largest(weight));
+                Scales::E4m3 { global: global_scale(amax, computed) }
+            }
+        },
+        computed,
+        stored: Stored { dtype: rounding.dequantized(stored.dtype), ..*stored }.precision(),
+    }
+}
+
+/// Codes and grids of a sweep as the file has them: integers signed, zero points only where they differ, and once what
+/// the rows of a tile share.
+pub(super) fn values(
+    codes: Vec<u8>,
+    grids: Grids,
+    format: &GridFormat,
+    tile: [usize; 2],
+    group_index: Option<Vec<u32>>,
+) -> Values {
+    let (element, half) = match format.element {
+        sweep::Element::Int(bits) => (Element::Int(bits), 1i32 << (bits - 1)),
+        sweep::Element::E4m3 => (Element::E4m3, 0),
+        sweep::Element::E2m1 => (Element::E2m1, 0),
+    };
+    let (scale_type, global) = match format.scales {
+        Scales::Float => (ScaleType::Float, None),
+        Scales::E4m3 { global } => (ScaleType::E4m3, Some(global)),
+        Scales::Exponent => (ScaleType::Exponent, None),
+    };
+    let signed = |v: i32| (v - half) as i8;
+    let once = |all: Vec<f32>| match tile[0] {
+        1 => all,
+        height => all.chunks_exact(grids.groups).step_by(height).flatten().copied().collect(),
+    };
+    let zeros = || once(grids.zeros).into_iter().map(|zero| signed(zero as i32)).collect();
+    Values::Codes {
+        codes: codes.into_iter().map(|code| signed(i32::from(code))).collect(),
+        grid: Grid {
+            element,
+            tile,
+            zeros: (!format.symmetric).then(zeros).map(Zeros::Codes),
+            scales: once(grids.scales),
+            scale_type,
+            global,
+            group_index,
+        },
+    }
+}
+
+/// Linears that vLLM runs as one matrix, which then has one global scale (NVFP4), by the last part of their names.
+const FUSED: [&[&str]; 2] = [&["q_proj", "k_proj", "v_proj"], &["gate_proj", "up_proj"]];
+
+/// Has the linears of a fan that run as one matrix share a global scale, that of the largest weight among them, where
+/// their recipes ask for such scales. `originals` are their weights, in the same order.
+pub(crate) fn share_amax<'a>(
+    linears: impl Iterator<Item = (&'a str, &'a Recipe)>,
+    originals: &mut [(Vec<f32>, Stored)],
+) {
+    let wants = |recipe: &Recipe| recipe.rounding.is_some_and(|r| r.scale_type == ScaleType::E4m3);
+    let set = |(name, recipe): (&str, &Recipe)| {
+        let last = name.rsplit('.').next().unwrap_or(name);
+        FUSED.iter().position(|set| wants(recipe) && set.contains(&last))
+    };
+    let sets: Vec<Option<usize>> = linears.map(set).collect();
+    for number in 0..FUSED.len() {
+        let members: Vec<usize> = (0..sets.len()).filter(|&i| sets[i] == Some(number)).collect();
+        let amax = members.iter().map(|&i| largest(&originals[i].0)).fold(0f32, f32::max);
+        members.into_iter().for_each(|i| originals[i].1.amax = Some(amax));
+    }
+}
