@@ -12,6 +12,7 @@ pub mod memory;
 pub mod minifloat;
 pub mod norm;
 pub mod plain;
+pub mod quantize;
 pub mod rope;
 pub mod select;
 mod simd;
