@@ -43,6 +43,9 @@ pub trait Decoder: Send + Sync {
     /// Names and shapes of block `i`'s linears in the order of its fans, without reading weights.
     fn linears(&self, i: usize) -> Vec<LinearInfo>;
 
+    /// Module path of block `i`'s attention: the scales of its cache lie beside it.
+    fn attention(&self, i: usize) -> String;
+
     /// Names of block `i`'s other tensors (norms, biases), for whoever copies them through.
     fn rest_names(&self, i: usize) -> Vec<String>;
 

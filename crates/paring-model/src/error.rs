@@ -70,14 +70,26 @@ pub enum Error {
         got: Vec<usize>,
     },
     /// A stored tensor is not of a type that can be used here.
-    #[error("{file}: tensor {name} is of type {got}; expected F32, F16, BF16 or F64")]
+    #[error("{file}: tensor {name} is of type {got}; expected {expected}")]
     TensorType {
         /// The file that holds the tensor.
         file: String,
         /// The tensor's name.
         name: String,
+        /// The types that can be used.
+        expected: &'static str,
         /// Type in the file.
         got: String,
+    },
+    /// A scale that nothing can be divided by.
+    #[error("{file}: tensor {name} holds {got}; expected numbers above 0")]
+    Scale {
+        /// The file that holds the tensor.
+        file: String,
+        /// The tensor's name.
+        name: String,
+        /// The number found.
+        got: f32,
     },
     /// More than one tensor is missing, misshapen or of a wrong type, or there are some that the model does not have.
     #[error("{0}")]

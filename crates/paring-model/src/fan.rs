@@ -11,6 +11,12 @@ pub trait Tap {
     /// `x [b, t, cols]` f32 is the input of the block's fan number `fan`, counted as in [`crate::Block::fans`]: all
     /// linears of that fan are about to be multiplied with exactly this tensor. An error ends the pass.
     fn see(&mut self, fan: usize, x: &Tensor) -> Result<()>;
+
+    /// The keys (turned by their positions) and values that the block's attention caches, f32 `[b, t, groups, head_dim]`,
+    /// before they are rounded. They come between the first fan and the second. Ignored by default.
+    fn cache(&mut self, _keys: &Tensor, _values: &Tensor) -> Result<()> {
+        Ok(())
+    }
 }
 
 impl Tap for () {

@@ -2,12 +2,13 @@
 //!
 //! * [`decoder`]: the traits [`Decoder`] and [`Block`].
 //! * [`fan`]: [`Fan`], [`Linear`] and the [`Tap`] that watches inputs.
-//! * [`weight`]: what a linear multiplies with.
+//! * [`weight`]: what a linear multiplies with; [`activations`]: what is rounded to codes as the model runs.
 //! * [`source`]: checkpoint → checked tensors; [`mismatch`] what is wrong with them.
 //! * [`config`]: checked values of `config.json`.
 //! * [`parts`]: norms, rotary embeddings, token embedding, output head.
 //! * [`families`]: one file per model family, and [`open`].
 
+pub mod activations;
 pub mod config;
 pub mod decoder;
 pub mod error;
@@ -18,6 +19,7 @@ pub mod parts;
 pub mod source;
 pub mod weight;
 
+pub use activations::Arithmetic;
 pub use decoder::{Block, Decoder, LinearInfo, Sizes};
 pub use error::{Error, Result};
 pub use families::{FAMILIES, Family, open};

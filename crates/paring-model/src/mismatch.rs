@@ -71,8 +71,8 @@ impl Mismatch {
             Error::TensorShape { file, name, expected, got } => {
                 self.misshapen.add(name, format!(" in {file} is {got:?}, expected {expected:?}"));
             }
-            Error::TensorType { file, name, got } => {
-                self.mistyped.add(name, format!(" in {file} is {got}, expected F32, F16, BF16 or F64"));
+            Error::TensorType { file, name, expected, got } => {
+                self.mistyped.add(name, format!(" in {file} is {got}, expected {expected}"));
             }
             _ => return Err(error),
         }

@@ -4,10 +4,13 @@ use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use candle_core::{Device, Tensor};
-use paring_format::{Checkpoint, Dtype, TensorInfo, Values, layouts::PART_NAMES};
+use paring_format::{Checkpoint, Dtype, QuantArgs, Strategy, TensorInfo, Values, layouts::PART_NAMES};
 use paring_kernels::matmul::Precision;
+use paring_kernels::quantize::Rounding;
 
-use crate::{Dense, Error, Linear, LinearInfo, Mismatch, Result};
+use crate::activations::{self, Arithmetic, Cache, Stored};
+use crate::weight::Quantized;
+use crate::{Dense, Error, Linear, LinearInfo, Mismatch, Result, Weight};
 
 /// Tensors by name, each checked against what the config implies before it is used.
 ///
@@ -16,7 +19,7 @@ use crate::{Dense, Error, Linear, LinearInfo, Mismatch, Result};
 pub struct Source {
     checkpoint: Arc<Checkpoint>,
     prefix: &'static str,
-    precision: Precision,
+    arithmetic: Arithmetic,
     expected: Mutex<Expected>,
     complete: OnceLock<()>,
 }
@@ -32,22 +35,22 @@ struct Expected {
 impl Source {
     /// Tensors of `checkpoint` under the first of `prefixes` that makes `marker` a stored tensor's name (a model may be
     /// saved with or without its head, and then with or without `model.`); under the first prefix if none does, so
-    /// that the missing tensor is reported under its usual name. `precision` is for products with linears.
+    /// that the missing tensor is reported under its usual name. `arithmetic` is that of linears and caches.
     pub fn new(
         checkpoint: Arc<Checkpoint>,
         prefixes: &'static [&'static str],
         marker: &str,
-        precision: Precision,
+        arithmetic: Arithmetic,
     ) -> Self {
         let found = prefixes.iter().find(|prefix| checkpoint.info(&format!("{prefix}{marker}")).is_some());
         let prefix = found.or(prefixes.first()).copied().unwrap_or("");
         let expected = Expected { stored: BTreeSet::new(), mismatch: Mismatch::of(config_file(&checkpoint)) };
-        Self { checkpoint, prefix, precision, expected: Mutex::new(expected), complete: OnceLock::new() }
+        Self { checkpoint, prefix, arithmetic, expected: Mutex::new(expected), complete: OnceLock::new() }
     }
 
     /// How products round their inputs.
     pub fn precision(&self) -> Precision {
-        self.precision
+        self.arithmetic.precision
     }
 
     /// The stored name of what the family calls `local`.
@@ -83,14 +86,43 @@ impl Source {
     }
 
     fn check(&self, name: &str, shape: &[usize], hint: &str) -> Result<()> {
+        self.check_type(name, shape, &FLOAT_TYPES, FLOATS, hint)
+    }
+
+    /// Errors unless the tensor is stored with this shape and one of these types, which `named` names.
+    fn check_type(&self, name: &str, shape: &[usize], dtypes: &[Dtype], named: &'static str, hint: &str) -> Result<()> {
         let info = self.checkpoint.info(name).ok_or_else(|| self.missing(name, hint))?;
         check_shape(name, &info.file, shape, &info.shape)?;
-        if info.dtype.is_float() { Ok(()) } else { Err(wrong_type(name, info)) }
+        if dtypes.contains(&info.dtype) { Ok(()) } else { Err(wrong_type(name, info, named)) }
     }
 
     /// Expects that the linear is stored, dense or compressed, with the shape it should have; if not,
-    /// [`Source::complete`] says so. Errors at once when it is in a layout that cannot be read. Reads at most a shape.
+    /// [`Source::complete`] says so; and so with the scales of its inputs, where the config has them quantized. Errors at
+    /// once when it is in a layout that cannot be read, or its inputs are quantized in a way that cannot be run. Reads at
+    /// most a shape.
     pub fn expect_linear(&self, module: &str, rows: usize, cols: usize, hint: &str) -> Result<()> {
+        self.expect_weight(module, rows, cols, hint)?;
+        let Some(args) = self.input_args(module)? else { return Ok(()) };
+        let hint = "input_activations of the quantization_config are right";
+        let expect = |local: &str, dtypes: &[Dtype], named: &'static str| {
+            let name = format!("{module}.{local}");
+            self.note(std::slice::from_ref(&name), self.check_type(&name, &[1], dtypes, named, hint))
+        };
+        match activations::stored(&args, cols, module)? {
+            Stored::Nothing => {}
+            Stored::Scale => {
+                expect("input_scale", &FLOAT_TYPES, FLOATS)?;
+                if !args.symmetric {
+                    expect("input_zero_point", &[Dtype::I8], "I8")?;
+                }
+            }
+            Stored::Global => expect("input_global_scale", &[Dtype::F32], "F32")?,
+        }
+        Ok(())
+    }
+
+    /// As [`Source::expect_linear`], for a matrix that is no linear: its inputs are never quantized.
+    pub fn expect_weight(&self, module: &str, rows: usize, cols: usize, hint: &str) -> Result<()> {
         let parts: Vec<String> = PART_NAMES.iter().map(|part| format!("{module}.{part}")).collect();
         self.note(&parts, self.check_linear(module, rows, cols, hint))
     }
@@ -102,7 +134,7 @@ impl Source {
         if let Some(info) = self.checkpoint.info(&weight).filter(|info| info.dtype != Dtype::U8) {
             check_shape(&weight, &info.file, &[rows, cols], &info.shape)?;
             let usable = info.dtype.is_float() || format.layout != "dense";
-            return if usable { Ok(()) } else { Err(wrong_type(&weight, info)) };
+            return if usable { Ok(()) } else { Err(wrong_type(&weight, info, FLOATS)) };
         }
         if !self.has_linear(module) {
             return Err(self.missing(module, hint));
@@ -172,12 +204,87 @@ impl Source {
         })
     }
 
+    /// What a linear stored in any layout multiplies with: its matrix `[rows, cols]`, and the rounding of its inputs where
+    /// the config has one and activations are rounded at all.
+    pub fn weight(&self, module: &str, rows: usize, cols: usize) -> Result<Arc<dyn Weight>> {
+        let dense = Dense::new(rows, cols, self.dense(module, rows, cols)?, self.precision())?;
+        Ok(match self.input(module)? {
+            Some(input) => Arc::new(Quantized::new(Arc::new(dense), input)),
+            None => Arc::new(dense),
+        })
+    }
+
+    /// How the inputs of a linear are rounded as the model runs; `None` where they are not.
+    pub fn input(&self, module: &str) -> Result<Option<Rounding>> {
+        if !self.arithmetic.activations {
+            return Ok(None);
+        }
+        let read = |local: &str| self.activation_number(&format!("{module}.{local}"));
+        self.input_args(module)?.map(|args| activations::rounding(&args, &read)).transpose()
+    }
+
+    /// How the config has the inputs of a linear quantized. Errors when it wants outputs to be.
+    fn input_args(&self, module: &str) -> Result<Option<QuantArgs>> {
+        let Some(scheme) = self.checkpoint.linear_format(module)?.scheme else { return Ok(None) };
+        if scheme.output.is_some() {
+            let format = "output_activations".to_string();
+            let module = module.to_string();
+            return Err(Error::Format(paring_format::Error::UnsupportedFormat { module, format }));
+        }
+        Ok(scheme.input)
+    }
+
+    /// The number of a tensor `[1]`: a zero point of bytes, or a scale. Errors on scales that are not above 0.
+    fn activation_number(&self, name: &str) -> Result<f32> {
+        self.complete()?;
+        match self.checkpoint.info(name).map(|info| info.dtype) {
+            Some(Dtype::I8) => {
+                let bytes = self.checkpoint.read(name)?;
+                bytes.first().map(|&byte| f32::from(byte as i8)).ok_or_else(|| self.missing(name, "it is whole"))
+            }
+            _ => Ok(self.scales(name, &[1])?[0]),
+        }
+    }
+
+    /// Scales, each above 0.
+    fn scales(&self, name: &str, shape: &[usize]) -> Result<Vec<f32>> {
+        self.complete()?;
+        let scales = self.checkpoint.read_f32(name, shape)?;
+        match scales.iter().find(|&&scale| scale <= 0.0) {
+            None => Ok(scales),
+            Some(&got) => {
+                let file = self.checkpoint.info(name).map(|info| info.file.clone()).unwrap_or_default();
+                Err(Error::Scale { file, name: name.to_string(), got })
+            }
+        }
+    }
+
+    /// Expects the scales of the keys and values that the attention at this path caches, `groups` heads of them, where
+    /// the config has caches quantized; if they are not there, [`Source::complete`] says so. Errors at once when they are
+    /// quantized in a way that cannot be run.
+    pub fn expect_cache(&self, attention: &str, groups: usize) -> Result<()> {
+        let Some(args) = self.checkpoint.quant_config()?.and_then(|quant| quant.kv_cache) else { return Ok(()) };
+        activations::check_cache(&args)?;
+        let names = cache_names(attention);
+        let hint = "kv_cache_scheme of the quantization_config is right";
+        names.iter().try_for_each(|name| self.expect(name, &cache_shape(&args, groups), hint))
+    }
+
+    /// What happens to the keys and values of the attention at this path; see [`Source::expect_cache`].
+    pub fn cache(&self, attention: &str, groups: usize) -> Result<Cache> {
+        let args = self.checkpoint.quant_config()?.and_then(|quant| quant.kv_cache);
+        let Some(args) = args.filter(|_| self.arithmetic.activations) else { return Ok(Cache::default()) };
+        let [keys, values] = cache_names(attention);
+        let shape = cache_shape(&args, groups);
+        Cache::quantized(&args, [self.scales(&keys, &shape)?, self.scales(&values, &shape)?])
+    }
+
     /// Reads a linear, with its bias if it has one.
     pub fn linear(&self, info: &LinearInfo, bias: bool) -> Result<Linear> {
         let LinearInfo { ref name, rows, cols, .. } = *info;
-        let weight = Dense::new(rows, cols, self.dense(name, rows, cols)?, self.precision)?;
+        let weight = self.weight(name, rows, cols)?;
         let bias = if bias { Some(self.tensor(&format!("{name}.bias"), &[rows])?) } else { None };
-        Ok(Linear { name: name.clone(), rows, cols, weight: Arc::new(weight), bias })
+        Ok(Linear { name: name.clone(), rows, cols, weight, bias })
     }
 
     fn missing(&self, name: &str, hint: &str) -> Error {
@@ -200,8 +307,21 @@ fn means_nothing(name: &str, info: &TensorInfo) -> bool {
     buffers.iter().any(|buffer| name.ends_with(buffer)) || (mask && info.shape.len() == 4)
 }
 
-fn wrong_type(name: &str, info: &TensorInfo) -> Error {
-    Error::TensorType { file: info.file.clone(), name: name.to_string(), got: info.dtype.to_string() }
+/// What [`Dtype::is_float`] holds of, and its words for messages.
+const FLOAT_TYPES: [Dtype; 4] = [Dtype::F32, Dtype::F16, Dtype::Bf16, Dtype::F64];
+const FLOATS: &str = "F32, F16, BF16 or F64";
+
+fn wrong_type(name: &str, info: &TensorInfo, expected: &'static str) -> Error {
+    Error::TensorType { file: info.file.clone(), name: name.to_string(), expected, got: info.dtype.to_string() }
+}
+
+/// The scales of keys and of values beside an attention.
+fn cache_names(attention: &str) -> [String; 2] {
+    ["k_scale", "v_scale"].map(|local| format!("{attention}.{local}"))
+}
+
+fn cache_shape(args: &QuantArgs, groups: usize) -> Vec<usize> {
+    if args.strategy == Strategy::Head { vec![groups, 1, 1] } else { vec![1] }
 }
 
 fn check_shape(name: &str, file: &str, expected: &[usize], got: &[usize]) -> Result<()> {

@@ -1,7 +1,10 @@
 //! What a linear multiplies its input with.
 
+use std::sync::Arc;
+
 use candle_core::Tensor;
 use paring_kernels::matmul::{Matrix, Precision};
+use paring_kernels::quantize::{Rounded, Rounding, scale_rows};
 
 use crate::{Error, Result};
 
@@ -34,5 +37,32 @@ impl Weight for Dense {
 
     fn dense(&self) -> Result<Tensor> {
         Ok(self.0.dense()?)
+    }
+}
+
+/// A weight whose inputs are rounded to codes first.
+///
+/// The codes go into the product as they are, and the scales of tokens come behind it, as in kernels that multiply codes:
+/// nothing is lost where the product rounds its inputs to bfloat16, but for scales of groups that are no powers of two.
+pub struct Quantized {
+    weight: Arc<dyn Weight>,
+    input: Rounding,
+}
+
+impl Quantized {
+    /// `weight` with inputs rounded as `input` says.
+    pub fn new(weight: Arc<dyn Weight>, input: Rounding) -> Self {
+        Self { weight, input }
+    }
+}
+
+impl Weight for Quantized {
+    fn matmul(&self, x: &Tensor) -> Result<Tensor> {
+        let Rounded { values, factors } = self.input.round(x)?;
+        Ok(scale_rows(self.weight.matmul(&values)?, factors.as_deref())?)
+    }
+
+    fn dense(&self) -> Result<Tensor> {
+        self.weight.dense()
     }
 }

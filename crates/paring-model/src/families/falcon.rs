@@ -16,18 +16,19 @@ use paring_kernels::{
 
 use self::shape::{Flow, Positions, Shape};
 use super::Family;
+use crate::activations::Cache;
 use crate::config::Config;
 use crate::fan::pass;
 use crate::parts::{embedding, head::Head, norm::LayerNorm};
 use crate::source::{Source, config_file};
-use crate::{Block, Decoder, Fan, LinearInfo, Result, Sizes, Tap};
+use crate::{Arithmetic, Block, Decoder, Fan, LinearInfo, Result, Sizes, Tap};
 
 /// This family's row in [`super::FAMILIES`].
 pub const FAMILY: Family = Family {
     name: "falcon",
     architectures: &["FalconForCausalLM", "RWForCausalLM", "FalconModel", "RWModel"],
     model_types: &["falcon", "RefinedWeb", "RefinedWebModel"],
-    open: |checkpoint, precision| Ok(Box::new(Falcon::open(checkpoint, precision)?)),
+    open: |checkpoint, arithmetic| Ok(Box::new(Falcon::open(checkpoint, arithmetic)?)),
 };
 
 /// An opened Falcon.
@@ -41,11 +42,11 @@ pub struct Falcon {
 
 impl Falcon {
     /// Checks the config and that each tensor is stored with the shape it implies; reads only the final norm.
-    pub fn open(checkpoint: Arc<Checkpoint>, precision: Precision) -> Result<Self> {
+    pub fn open(checkpoint: Arc<Checkpoint>, arithmetic: Arithmetic) -> Result<Self> {
         let config = Config::new(config_file(&checkpoint), checkpoint.config());
         let shape = Shape::read(&config)?;
         let positions = Arc::new(Positions::read(&config, &shape)?);
-        let source = Source::new(Arc::clone(&checkpoint), &["transformer.", ""], "word_embeddings.weight", precision);
+        let source = Source::new(Arc::clone(&checkpoint), &["transformer.", ""], "word_embeddings.weight", arithmetic);
         let Shape { dim, vocab, .. } = shape;
         let table = source.name("word_embeddings");
         source.expect(&format!("{table}.weight"), &[vocab, dim], "vocab_size and the hidden size are right")?;
@@ -58,6 +59,7 @@ impl Falcon {
                     source.expect(&block_name(&source, i, &format!("{norm}.{part}")), &[dim], hint)?;
                 }
             }
+            source.expect_cache(&block_name(&source, i, ATTENTION), shape.groups)?;
             for (local, rows, cols, _) in shape.linears() {
                 let name = block_name(&source, i, local);
                 source.expect_linear(&name, rows, cols, "the number of layers is right")?;
@@ -111,6 +113,7 @@ impl Decoder for Falcon {
             before_mlp: norms.get(1).map(|&local| norm(local)).transpose()?,
             parallel: self.shape.flow != Flow::Sequential,
             positions: Arc::clone(&self.positions),
+            cache: self.source.cache(&self.attention(i), self.shape.groups)?,
             heads: self.shape.heads,
             groups: self.shape.groups,
             head_dim: self.shape.head_dim,
@@ -121,6 +124,10 @@ impl Decoder for Falcon {
     fn linears(&self, i: usize) -> Vec<LinearInfo> {
         let info = |(local, rows, cols, fan)| LinearInfo { name: block_name(&self.source, i, local), rows, cols, fan };
         self.shape.linears().map(info).into()
+    }
+
+    fn attention(&self, i: usize) -> String {
+        block_name(&self.source, i, ATTENTION)
     }
 
     fn rest_names(&self, i: usize) -> Vec<String> {
@@ -162,6 +169,7 @@ struct FalconBlock {
     /// Whether the MLP reads the block's input.
     parallel: bool,
     positions: Arc<Positions>,
+    cache: Cache,
     heads: usize,
     groups: usize,
     head_dim: usize,
@@ -169,6 +177,7 @@ struct FalconBlock {
     precision: Precision,
 }
 
+const ATTENTION: &str = "self_attention";
 const O: usize = 1;
 /// The first linear of the MLP, where it is a fan of its own.
 const UP: usize = 2;
@@ -178,7 +187,7 @@ impl FalconBlock {
     fn run(&self, h: &Tensor, tap: &mut dyn Tap, stop: usize) -> Result<Tensor> {
         let x = self.before.forward(h)?;
         let Some(mut first) = pass(&self.fans, 0, stop, &x, tap)? else { return Ok(x) };
-        let x = self.attend(&first.swap_remove(0))?;
+        let x = self.attend(&first.swap_remove(0), tap)?;
         let Some(o) = pass(&self.fans, O, stop, &x, tap)? else { return Ok(x) };
         let h = if self.parallel { h.clone() } else { add(h, &o[0])? };
         let up = match &self.before_mlp {
@@ -198,17 +207,21 @@ impl FalconBlock {
     /// The attention's output before its last linear. `qkv [b, t, (heads + 2 · groups) · head_dim]` holds, group by
     /// group, the group's queries, its key and its value. That is each of Falcon's three layouts: the new
     /// architecture's; multi-query, with one group; and heads with keys of their own, with a group each.
-    fn attend(&self, qkv: &Tensor) -> Result<Tensor> {
+    fn attend(&self, qkv: &Tensor, tap: &mut dyn Tap) -> Result<Tensor> {
         let (b, t, _) = qkv.dims3()?;
         let &Self { heads, groups, head_dim, precision, .. } = self;
         let each = heads / groups;
         let x = qkv.reshape((b, t, groups, each + 2, head_dim))?;
         let part = |from: usize, count: usize| x.narrow(3, from, count)?.reshape((b, t, groups * count, head_dim));
-        let (q, k, v) = (part(0, each)?, part(each, 1)?, part(each + 1, 1)?);
+        let (mut q, mut k, v) = (part(0, each)?, part(each, 1)?, part(each + 1, 1)?);
+        if let Positions::Rotary(rope) = &*self.positions {
+            (q, k) = (rope.forward(&q)?, rope.forward(&k)?);
+        }
+        let [k, v] = self.cache.pass(k, v, tap)?;
         let root = (head_dim as f32).sqrt();
         let scores = Scores::scaled(root.recip());
         Ok(match &*self.positions {
-            Positions::Rotary(rope) => causal(&rope.forward(&q)?, &rope.forward(&k)?, &v, &scores, precision)?,
+            Positions::Rotary(_) => causal(&q, &k, &v, &scores, precision)?,
             Positions::Alibi { alibi, times } => {
                 let bias = alibi.bias(t, root / times)?;
                 causal(&q, &k, &v, &Scores { bias: Some(&bias), ..scores }, precision)?

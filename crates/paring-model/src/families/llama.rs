@@ -16,18 +16,19 @@ use paring_kernels::{
 
 use self::shape::{Local, Member, Shape};
 use super::Family;
+use crate::activations::Cache;
 use crate::config::Config;
 use crate::fan::pass;
 use crate::parts::{embedding, head::Head, norm::RmsNorm, rope::Rope};
 use crate::source::{Source, config_file};
-use crate::{Block, Decoder, Fan, LinearInfo, Result, Sizes, Tap};
+use crate::{Arithmetic, Block, Decoder, Fan, LinearInfo, Result, Sizes, Tap};
 
 /// Llama's row in [`super::FAMILIES`].
 pub const LLAMA: Family = Family {
     name: "llama",
     architectures: &["LlamaForCausalLM", "LLaMAForCausalLM", "LlamaModel"],
     model_types: &["llama"],
-    open: |checkpoint, precision| Ok(Box::new(Llama::open(checkpoint, precision, &shape::LLAMA)?)),
+    open: |checkpoint, arithmetic| Ok(Box::new(Llama::open(checkpoint, arithmetic, &shape::LLAMA)?)),
 };
 
 /// Mistral's row in [`super::FAMILIES`]: attention in a sliding window.
@@ -35,7 +36,7 @@ pub const MISTRAL: Family = Family {
     name: "mistral",
     architectures: &["MistralForCausalLM", "MistralModel"],
     model_types: &["mistral"],
-    open: |checkpoint, precision| Ok(Box::new(Llama::open(checkpoint, precision, &shape::MISTRAL)?)),
+    open: |checkpoint, arithmetic| Ok(Box::new(Llama::open(checkpoint, arithmetic, &shape::MISTRAL)?)),
 };
 
 /// Qwen2's row in [`super::FAMILIES`]: biases of queries, keys and values, a sliding window in some blocks.
@@ -43,7 +44,7 @@ pub const QWEN2: Family = Family {
     name: "qwen2",
     architectures: &["Qwen2ForCausalLM", "Qwen2Model"],
     model_types: &["qwen2"],
-    open: |checkpoint, precision| Ok(Box::new(Llama::open(checkpoint, precision, &shape::QWEN2)?)),
+    open: |checkpoint, arithmetic| Ok(Box::new(Llama::open(checkpoint, arithmetic, &shape::QWEN2)?)),
 };
 
 /// Qwen3's row in [`super::FAMILIES`]: norms of each head of queries and keys, a sliding window in some blocks.
@@ -51,7 +52,7 @@ pub const QWEN3: Family = Family {
     name: "qwen3",
     architectures: &["Qwen3ForCausalLM", "Qwen3Model"],
     model_types: &["qwen3"],
-    open: |checkpoint, precision| Ok(Box::new(Llama::open(checkpoint, precision, &shape::QWEN3)?)),
+    open: |checkpoint, arithmetic| Ok(Box::new(Llama::open(checkpoint, arithmetic, &shape::QWEN3)?)),
 };
 
 const QKV: usize = 0;
@@ -59,6 +60,7 @@ const O: usize = 1;
 const GATE_UP: usize = 2;
 const DOWN: usize = 3;
 const FANS: [&str; 4] = ["qkv", "o", "gate_up", "down"];
+const ATTENTION: &str = "self_attn";
 
 /// An opened Llama or relative.
 pub struct Llama {
@@ -71,11 +73,11 @@ pub struct Llama {
 
 impl Llama {
     /// Checks the config and that each tensor is stored with the shape it implies; reads only the final norm.
-    fn open(checkpoint: Arc<Checkpoint>, precision: Precision, member: &Member) -> Result<Self> {
+    fn open(checkpoint: Arc<Checkpoint>, arithmetic: Arithmetic, member: &Member) -> Result<Self> {
         let config = Config::new(config_file(&checkpoint), checkpoint.config());
         let shape = Shape::read(&config, member)?;
         let rope = Arc::new(Rope::from_config(&config, shape.head_dim, shape.max_positions)?);
-        let source = Source::new(Arc::clone(&checkpoint), &["model.", ""], "embed_tokens.weight", precision);
+        let source = Source::new(Arc::clone(&checkpoint), &["model.", ""], "embed_tokens.weight", arithmetic);
         let Shape { dim, vocab, .. } = shape;
         source.expect(&source.name("embed_tokens.weight"), &[vocab, dim], "vocab_size and hidden_size are right")?;
         let head = Head::open(&source, &source.name("embed_tokens"), vocab, dim, shape.tied)?;
@@ -85,6 +87,7 @@ impl Llama {
                 let hint = if of_heads { "architectures is right" } else { "num_hidden_layers is right" };
                 source.expect(&block_name(&source, i, local), &[size], hint)?;
             }
+            source.expect_cache(&block_name(&source, i, ATTENTION), shape.groups)?;
             for Local { name, rows, cols, bias, .. } in shape.linears() {
                 let name = block_name(&source, i, name);
                 source.expect_linear(&name, rows, cols, "num_hidden_layers is right")?;
@@ -137,6 +140,7 @@ impl Decoder for Llama {
             before_mlp: norm("post_attention_layernorm.weight", dim)?,
             head_norms,
             rope: Arc::clone(&self.rope),
+            cache: self.source.cache(&self.attention(i), self.shape.groups)?,
             heads: self.shape.heads,
             groups: self.shape.groups,
             head_dim,
@@ -153,6 +157,10 @@ impl Decoder for Llama {
             fan,
         };
         self.shape.linears().map(info).into()
+    }
+
+    fn attention(&self, i: usize) -> String {
+        block_name(&self.source, i, ATTENTION)
     }
 
     fn rest_names(&self, i: usize) -> Vec<String> {
@@ -184,6 +192,7 @@ struct LlamaBlock {
     /// Of the heads of queries and of keys.
     head_norms: Option<[RmsNorm; 2]>,
     rope: Arc<Rope>,
+    cache: Cache,
     heads: usize,
     groups: usize,
     head_dim: usize,
@@ -205,6 +214,7 @@ impl LlamaBlock {
             (q, k) = (of_queries.forward(&q)?, of_keys.forward(&k)?);
         }
         let (q, k, v) = (self.rope.forward(&q)?, self.rope.forward(&k)?, split(&qkv[2], self.groups)?);
+        let [k, v] = self.cache.pass(k, v, tap)?;
         let scores = Scores { window: self.window, ..Scores::scaled((self.head_dim as f32).sqrt().recip()) };
         let x = causal(&q, &k, &v, &scores, self.precision)?;
         let Some(o) = pass(&self.fans, O, stop, &x, tap)? else { return Ok(x) };

@@ -79,7 +79,7 @@ fn a_tied_head_may_be_stored_too() {
 fn nothing_is_read_before_all_of_it_is_checked() {
     let source = || {
         let checkpoint = Arc::new(Checkpoint::open(&folder("rope_linear")).unwrap());
-        Source::new(checkpoint, &["model."], "norm.weight", Precision::F32)
+        Source::new(checkpoint, &["model."], "norm.weight", Precision::F32.into())
     };
     let complete = |result: Result<()>| match result {
         Err(Error::Mismatch(mismatch)) => mismatch.to_string(),

@@ -7,10 +7,9 @@ pub mod opt;
 use std::sync::Arc;
 
 use paring_format::Checkpoint;
-use paring_kernels::matmul::Precision;
 use serde_json::Value;
 
-use crate::{Decoder, Error, Result, config::Config, source::config_file};
+use crate::{Arithmetic, Decoder, Error, Result, config::Config, source::config_file};
 
 /// How to open the models of a family.
 pub struct Family {
@@ -21,7 +20,7 @@ pub struct Family {
     /// The config's `model_type` where it has no `architectures`.
     pub model_types: &'static [&'static str],
     /// Checks the config against the stored tensors; reads no weights yet.
-    pub open: fn(Arc<Checkpoint>, Precision) -> Result<Box<dyn Decoder>>,
+    pub open: fn(Arc<Checkpoint>, Arithmetic) -> Result<Box<dyn Decoder>>,
 }
 
 /// All families.
@@ -29,8 +28,9 @@ pub static FAMILIES: &[Family] =
     &[llama::LLAMA, llama::MISTRAL, llama::QWEN2, llama::QWEN3, opt::FAMILY, falcon::FAMILY];
 
 /// Opens the model of a checkpoint. Everything the model needs is checked to be stored with the right shape before
-/// this returns; no weights are read. `precision` is how products with linears round their inputs; all else is f32.
-pub fn open(checkpoint: Arc<Checkpoint>, precision: Precision) -> Result<Box<dyn Decoder>> {
+/// this returns; no weights are read. Of a [`crate::Precision`] alone comes a model that rounds activations where its
+/// config says so.
+pub fn open(checkpoint: Arc<Checkpoint>, arithmetic: impl Into<Arithmetic>) -> Result<Box<dyn Decoder>> {
     let file = config_file(&checkpoint);
     let (key, got) = {
         let config = Config::new(&file, checkpoint.config());
@@ -50,7 +50,7 @@ pub fn open(checkpoint: Arc<Checkpoint>, precision: Precision) -> Result<Box<dyn
         names.contains(&got.as_str())
     };
     match FAMILIES.iter().find(knows) {
-        Some(family) => (family.open)(checkpoint, precision),
+        Some(family) => (family.open)(checkpoint, arithmetic.into()),
         None => {
             let known: Vec<&str> = FAMILIES.iter().filter_map(|family| family.architectures.first().copied()).collect();
             Err(Error::UnknownArchitecture { file, got, known: known.join(", ") })

@@ -11,18 +11,19 @@ use paring_kernels::matmul::Precision;
 use paring_kernels::plain::{add, relu};
 
 use super::Family;
+use crate::activations::Cache;
 use crate::config::Config;
 use crate::fan::pass;
 use crate::parts::{embedding, head::Head, norm::LayerNorm, positions::Positions};
 use crate::source::{Source, config_file};
-use crate::{Block, Decoder, Dense, Fan, LinearInfo, Result, Sizes, Tap, Weight};
+use crate::{Arithmetic, Block, Decoder, Fan, LinearInfo, Result, Sizes, Tap, Weight};
 
 /// This family's row in [`super::FAMILIES`].
 pub const FAMILY: Family = Family {
     name: "opt",
     architectures: &["OPTForCausalLM", "OPTModel"],
     model_types: &["opt"],
-    open: |checkpoint, precision| Ok(Box::new(Opt::open(checkpoint, precision)?)),
+    open: |checkpoint, arithmetic| Ok(Box::new(Opt::open(checkpoint, arithmetic)?)),
 };
 
 const QKV: usize = 0;
@@ -30,6 +31,7 @@ const OUT: usize = 1;
 const FC1: usize = 2;
 const FC2: usize = 3;
 const FANS: [&str; 4] = ["qkv", "out", "fc1", "fc2"];
+const ATTENTION: &str = "self_attn";
 
 /// The norms of a block, by local module name.
 const NORMS: [&str; 2] = ["self_attn_layer_norm", "final_layer_norm"];
@@ -46,8 +48,8 @@ pub struct Opt {
     source: Source,
     shape: Shape,
     positions: Positions,
-    project_in: Option<Dense>,
-    project_out: Option<Dense>,
+    project_in: Option<Arc<dyn Weight>>,
+    project_out: Option<Arc<dyn Weight>>,
     norm: Option<LayerNorm>,
     head: Head,
 }
@@ -135,11 +137,11 @@ impl Shape {
 impl Opt {
     /// Checks the config and that each tensor is stored with the shape it implies; reads only the final norm and the
     /// projections around the blocks.
-    pub fn open(checkpoint: Arc<Checkpoint>, precision: Precision) -> Result<Self> {
+    pub fn open(checkpoint: Arc<Checkpoint>, arithmetic: Arithmetic) -> Result<Self> {
         let config = Config::new(config_file(&checkpoint), checkpoint.config());
         let shape = Shape::read(&config)?;
         let prefixes = &["model.decoder.", "decoder.", ""];
-        let source = Source::new(Arc::clone(&checkpoint), prefixes, "embed_tokens.weight", precision);
+        let source = Source::new(Arc::clone(&checkpoint), prefixes, "embed_tokens.weight", arithmetic);
         let Shape { dim, word, vocab, .. } = shape;
         let hint = "vocab_size and word_embed_proj_dim are right";
         source.expect(&source.name("embed_tokens.weight"), &[vocab, word], hint)?;
@@ -151,6 +153,7 @@ impl Opt {
                 let hint = "num_hidden_layers and layer_norm_elementwise_affine are right";
                 shape.expect_norm(&source, &block_name(&source, i, local), hint)?;
             }
+            source.expect_cache(&block_name(&source, i, ATTENTION), shape.heads)?;
             for (local, rows, cols, _) in shape.linears() {
                 let name = block_name(&source, i, local);
                 source.expect_linear(&name, rows, cols, "num_hidden_layers is right")?;
@@ -171,11 +174,8 @@ impl Opt {
         }
         source.complete()?;
 
-        let project = |module: &str, rows: usize, cols: usize| {
-            Dense::new(rows, cols, source.dense(module, rows, cols)?, precision)
-        };
-        let project_in = narrow.then(|| project(&input, dim, word)).transpose()?;
-        let project_out = narrow.then(|| project(&output, word, dim)).transpose()?;
+        let project_in = narrow.then(|| source.weight(&input, dim, word)).transpose()?;
+        let project_out = narrow.then(|| source.weight(&output, word, dim)).transpose()?;
         let norm = shape.final_norm.then(|| shape.norm(&source, &norm)).transpose()?;
         Ok(Self { source, shape, positions, project_in, project_out, norm, head })
     }
@@ -225,6 +225,7 @@ impl Decoder for Opt {
             attention_norm: attention?,
             mlp_norm: mlp?,
             norm_before: self.shape.norm_before,
+            cache: self.source.cache(&self.attention(i), self.shape.heads)?,
             heads: self.shape.heads,
             activation: self.shape.activation,
             precision: self.source.precision(),
@@ -234,6 +235,10 @@ impl Decoder for Opt {
     fn linears(&self, i: usize) -> Vec<LinearInfo> {
         let info = |(local, rows, cols, fan)| LinearInfo { name: block_name(&self.source, i, local), rows, cols, fan };
         self.shape.linears().map(info).into()
+    }
+
+    fn attention(&self, i: usize) -> String {
+        block_name(&self.source, i, ATTENTION)
     }
 
     fn rest_names(&self, i: usize) -> Vec<String> {
@@ -272,6 +277,7 @@ struct OptBlock {
     mlp_norm: LayerNorm,
     /// Whether a norm is applied to what enters its half of the block, or to the sum that leaves it.
     norm_before: bool,
+    cache: Cache,
     heads: usize,
     activation: Activation,
     /// How the products of the attention round their inputs.
@@ -290,6 +296,7 @@ impl OptBlock {
         let Some(qkv) = pass(&self.fans, QKV, stop, &x, tap)? else { return Ok(x) };
         let split = |x: &Tensor| x.reshape((b, t, self.heads, head_dim));
         let (q, k, v) = (split(&qkv[0])?, split(&qkv[1])?, split(&qkv[2])?);
+        let [k, v] = self.cache.pass(k, v, tap)?;
         let scores = Scores::scaled((head_dim as f32).sqrt().recip());
         let x = causal(&q, &k, &v, &scores, self.precision)?;
         let Some(out) = pass(&self.fans, OUT, stop, &x, tap)? else { return Ok(x) };

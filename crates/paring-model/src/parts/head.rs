@@ -18,6 +18,8 @@ const POSITION_GROUP: usize = 64 * POSITION_CHUNK;
 pub struct Head {
     /// Module path, without `.weight`.
     module: String,
+    /// Whether it is a linear of its own, whose inputs may be quantized.
+    own: bool,
     vocab: usize,
     dim: usize,
 }
@@ -36,16 +38,21 @@ impl Head {
     /// embedding table, module `embedding`. A stored head is used even where the config ties it: it is either a copy of
     /// the embedding or what is meant. Errors when the head is missing or has another shape.
     pub fn open(source: &Source, embedding: &str, vocab: usize, dim: usize, tied: bool) -> Result<Self> {
-        let module = if source.has_linear("lm_head") || !tied { "lm_head" } else { embedding };
-        source.expect_linear(module, vocab, dim, "tie_word_embeddings is right")?;
-        Ok(Self { module: module.to_string(), vocab, dim })
+        let hint = "tie_word_embeddings is right";
+        let own = source.has_linear("lm_head") || !tied;
+        let module = if own { "lm_head" } else { embedding };
+        match own {
+            true => source.expect_linear(module, vocab, dim, hint)?,
+            false => source.expect_weight(module, vocab, dim, hint)?,
+        }
+        Ok(Self { module: module.to_string(), own, vocab, dim })
     }
 
     /// The last block's output `h [b, t, hidden]` → logits `[b, t, vocab]`. `norm` is what comes before the head:
     /// `[n, hidden]` → `[n, dim]`.
     pub fn logits(&self, source: &Source, h: &Tensor, norm: impl Fn(&Tensor) -> Result<Tensor>) -> Result<Tensor> {
         let (b, t, dim) = h.dims3()?;
-        let x = norm(&h.reshape((b * t, dim))?)?;
+        let x = self.input(source, norm(&h.reshape((b * t, dim))?)?)?;
         let mut pieces = Vec::new();
         self.pieces(source, |_, matrix| {
             pieces.push(matrix.matmul(&x)?);
@@ -83,10 +90,18 @@ impl Head {
                 parts.push(h.get(row)?.narrow(0, start, count)?);
                 at += count;
             }
-            let x = norm(&Tensor::cat(&parts, 0)?)?;
+            let x = self.input(source, norm(&Tensor::cat(&parts, 0)?)?)?;
             out.extend(self.group(source, &x, &targets[first..last])?);
         }
         Ok(out)
+    }
+
+    /// The head's input `x [n, dim]`, rounded where the config says so.
+    fn input(&self, source: &Source, x: Tensor) -> Result<Tensor> {
+        match if self.own { source.input(&self.module)? } else { None } {
+            Some(rounding) => Ok(rounding.apply(&x)?),
+            None => Ok(x),
+        }
     }
 
     /// Normalised `x [n, dim]` and n targets → n values.

@@ -1,0 +1,142 @@
+//! What is rounded as a model runs: the inputs of linears, and the keys and values that attention caches.
+
+use candle_core::{Device, Tensor};
+use paring_format::{Dynamic, Element, QuantArgs, ScaleType, Strategy};
+use paring_kernels::matmul::Precision;
+use paring_kernels::quantize::{Code, Rounding, Scales};
+
+use crate::{Error, Result, Tap};
+
+/// How a model computes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Arithmetic {
+    /// How products with linears round their inputs; all else is f32.
+    pub precision: Precision,
+    /// Whether activations and caches are rounded to codes where the config says so, as a server does.
+    pub activations: bool,
+}
+
+impl Arithmetic {
+    /// Activations stay as they are: what calibration sees, and what `--weight-only` measures.
+    pub fn weights_only(precision: Precision) -> Self {
+        Self { precision, activations: false }
+    }
+}
+
+/// As the config says it.
+impl From<Precision> for Arithmetic {
+    fn from(precision: Precision) -> Self {
+        Self { precision, activations: true }
+    }
+}
+
+/// The scales of activations that a checkpoint holds, by their names beside a linear.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Stored {
+    /// Nothing: scales are found as the model runs.
+    Nothing,
+    /// `input_scale`, and `input_zero_point` where the grid is asymmetric.
+    Scale,
+    /// `input_global_scale`.
+    Global,
+}
+
+/// A number that a checkpoint stores for activations: above 0 for scales.
+pub(crate) type Lookup<'a> = dyn Fn(&str) -> Result<f32> + 'a;
+
+/// What has to be stored for inputs that are quantized like this, `cols` features each. Errors on combinations that
+/// cannot be run; `module` is for the message.
+pub fn stored(args: &QuantArgs, cols: usize, module: &str) -> Result<Stored> {
+    let fail = |what: String| {
+        let format = format!("inputs quantized by {what}");
+        Err(Error::Format(paring_format::Error::UnsupportedFormat { module: module.to_string(), format }))
+    };
+    let groups = |size: usize| match size > 0 && cols.is_multiple_of(size) {
+        true => Ok(Stored::Nothing),
+        false => fail(format!("groups of {size}, which do not divide {cols} features")),
+    };
+    match (args.dynamic, args.strategy, args.scale_type) {
+        (Dynamic::Yes, Strategy::Token | Strategy::Tensor, ScaleType::Float) => Ok(Stored::Nothing),
+        (Dynamic::Yes, Strategy::Group(size), ScaleType::Float) => groups(size),
+        (Dynamic::Yes, Strategy::Group(size), ScaleType::Exponent) if args.element.int_bits().is_none() => groups(size),
+        (Dynamic::No, Strategy::Tensor, ScaleType::Float) => Ok(Stored::Scale),
+        (Dynamic::Local, Strategy::TensorGroup(size), ScaleType::E4m3) if args.element == Element::E2m1 => {
+            groups(size).map(|_| Stored::Global)
+        }
+        (dynamic, strategy, scales) => fail(format!("{strategy:?} with scales {scales:?}, dynamic {dynamic:?}")),
+    }
+}
+
+/// The rounding of inputs that passed [`stored`]; `lookup` gives stored numbers by local name.
+pub(crate) fn rounding(args: &QuantArgs, lookup: &Lookup) -> Result<Rounding> {
+    let scales = match (args.strategy, args.scale_type) {
+        (Strategy::Group(size), ScaleType::Exponent) => Scales::Exponent(size),
+        (Strategy::Group(size), _) => Scales::Group(size),
+        (Strategy::TensorGroup(size), _) => Scales::Local(size, lookup("input_global_scale")?),
+        (Strategy::Token, _) => Scales::Token,
+        _ if args.dynamic == Dynamic::Yes => Scales::Tensor,
+        _ => {
+            let zero = if args.symmetric { 0.0 } else { lookup("input_zero_point")? };
+            Scales::Given(lookup("input_scale")?, zero)
+        }
+    };
+    Ok(Rounding { code: code(args.element), symmetric: args.symmetric, scales })
+}
+
+fn code(element: Element) -> Code {
+    match element {
+        Element::Int(bits) => Code::Int(bits),
+        Element::E4m3 => Code::E4m3,
+        Element::E2m1 => Code::E2m1,
+    }
+}
+
+/// Errors when caches that are quantized like this cannot be run.
+pub fn check_cache(args: &QuantArgs) -> Result<()> {
+    let shared = matches!(args.strategy, Strategy::Tensor | Strategy::Head);
+    if shared && args.symmetric && args.dynamic == Dynamic::No && args.scale_type == ScaleType::Float {
+        return Ok(());
+    }
+    Err(Error::Format(paring_format::Error::UnsupportedFormat {
+        module: "config.json: quantization_config.kv_cache_scheme".to_string(),
+        format: format!(
+            "{:?}, dynamic {:?}, symmetric {}; expected tensor or attn_head, false and true",
+            args.strategy, args.dynamic, args.symmetric
+        ),
+    }))
+}
+
+/// What happens to the keys and values of an attention before they are used.
+#[derive(Debug, Default)]
+pub struct Cache(Option<Quantized>);
+
+#[derive(Debug)]
+struct Quantized {
+    code: Code,
+    /// Of keys and of values, f32 `[1]`, or `[groups, 1]` for a scale for each head.
+    scales: [Tensor; 2],
+}
+
+impl Cache {
+    /// Keys and values are rounded; the scales of both are either one number or one for each head.
+    pub(crate) fn quantized(args: &QuantArgs, [keys, values]: [Vec<f32>; 2]) -> Result<Self> {
+        let tensor = |scales: Vec<f32>| {
+            let shape = if args.strategy == Strategy::Head { vec![scales.len(), 1] } else { vec![scales.len()] };
+            Tensor::from_vec(scales, shape, &Device::Cpu)
+        };
+        Ok(Self(Some(Quantized { code: code(args.element), scales: [tensor(keys)?, tensor(values)?] })))
+    }
+
+    /// Shows `keys` (turned by their positions) and `values`, both f32 `[b, t, groups, head_dim]`, to the tap, and returns
+    /// what is read back from the cache.
+    pub fn pass(&self, keys: Tensor, values: Tensor, tap: &mut dyn Tap) -> Result<[Tensor; 2]> {
+        tap.cache(&keys, &values)?;
+        let Some(Quantized { code, scales }) = &self.0 else { return Ok([keys, values]) };
+        let round = Rounding { code: *code, symmetric: true, scales: Scales::Given(1.0, 0.0) };
+        let read = |x: &Tensor, scale: &Tensor| -> Result<Tensor> {
+            let x = round.apply(&x.broadcast_div(scale)?)?;
+            Ok(x.broadcast_mul(scale)?)
+        };
+        Ok([read(&keys, &scales[0])?, read(&values, &scales[1])?])
+    }
+}
