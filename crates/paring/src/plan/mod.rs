@@ -3,7 +3,7 @@
 mod rounding;
 mod spqr;
 
-use paring_format::Strategy;
+use paring_format::{QuantArgs, Strategy};
 use serde::Serialize;
 
 use crate::methods::{METHODS, MethodInfo};
