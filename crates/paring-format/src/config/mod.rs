@@ -27,6 +27,9 @@ pub const VERSION: &str = "0.19.0";
 /// The release whose form is written of layouts that later ones dropped: the last that had them.
 pub const LEGACY_VERSION: &str = "0.14.0.1";
 
+/// The last release of compressed-tensors whose packed words are padded. Nothing else in a configuration tells.
+pub const PADDED_VERSION: &str = "0.17.1";
+
 /// The version of this program's own form.
 pub const PARING_VERSION: &str = "1";
 

@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use super::json::{ROOT, bad, is_empty, object, strings, unsupported};
-use super::{LEGACY_VERSION, Method, Scheme, VERSION};
+use super::{LEGACY_VERSION, Method, PADDED_VERSION, Scheme, VERSION};
 use crate::layouts::sparse::Sparse;
 use crate::{Element, Layout, Result};
 
@@ -100,7 +100,13 @@ impl Sparsity {
 pub(super) fn version(sparsity: Option<&Sparsity>, groups: &[(String, Scheme)]) -> &'static str {
     let is = |format: &str| groups.iter().any(|(_, scheme)| scheme.format == format);
     let legacy = sparsity.is_some() || is("marlin-24");
-    if legacy && !is("pack-quantized") { LEGACY_VERSION } else { VERSION }
+    let padded = groups.iter().any(|(_, scheme)| scheme.padded);
+    match (legacy, padded) {
+        (true, true) => LEGACY_VERSION,
+        (true, false) if !is("pack-quantized") => LEGACY_VERSION,
+        (false, true) => PADDED_VERSION,
+        _ => VERSION,
+    }
 }
 
 /// The layout of a group that names none, where the summary on top does: nobody infers this one.

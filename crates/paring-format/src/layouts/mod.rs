@@ -8,6 +8,7 @@ mod mxfp4;
 mod mxfp8;
 mod naive;
 mod nvfp4;
+mod order;
 mod packed;
 mod pairs;
 mod scales;
@@ -22,6 +23,8 @@ mod tests;
 mod tests_floats;
 #[cfg(test)]
 mod tests_marlin_24;
+#[cfg(test)]
+mod tests_packed;
 #[cfg(test)]
 mod tests_sparse;
 #[cfg(test)]

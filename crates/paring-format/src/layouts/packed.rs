@@ -1,12 +1,15 @@
 //! `pack-quantized`: codes of 1 to 8 bits in 32-bit words, see [`crate::bits`].
 
-use super::{scales, take};
+use super::{order, scales, take};
 use crate::bits::Packing;
 use crate::config::{QuantArgs, Strategy};
-use crate::{Compressed, Dtype, Error, Layout, Part, Parts, Result, Scheme, Values, Zeros};
+use crate::{Compressed, Dtype, Element, Error, Layout, Part, Parts, Result, Scheme, Values, Zeros};
 
 /// `weight_packed` I32 `[rows, words(cols)]`, `weight_scale` `[rows, groups]`, `weight_shape` I64 `[2]`, and for an
-/// asymmetric grid `weight_zero_point` I32 `[words(rows), groups]`, packed along the rows.
+/// asymmetric grid `weight_zero_point` I32 `[words(rows), groups]`, packed along the rows. With the activation order
+/// "group" there is `weight_g_idx` I32 `[cols]`.
+///
+/// How words are packed is not stored: where their number leaves a doubt, the scheme decides.
 pub struct Packed;
 
 impl Layout for Packed {
@@ -14,13 +17,17 @@ impl Layout for Packed {
         "pack-quantized"
     }
 
+    fn check_args(&self, args: &QuantArgs) -> Result<()> {
+        let fits = matches!(args.element, Element::Int(1..=8))
+            && matches!(args.strategy, Strategy::Tensor | Strategy::Channel | Strategy::Group(_))
+            && scales::are_floats(args);
+        scales::fits(fits, self.name(), "integers of up to 8 bits by tensor, channel or group", args)
+    }
+
     fn encode(&self, scheme: &Scheme, c: &Compressed) -> Result<Parts> {
         let args = scheme.codes()?;
         let (codes, grid) = scales::codes(self.name(), args, c)?;
-        let packing = packing(scheme, args)?;
-        if grid.group_index.is_some() {
-            return Err(Error::parts("groups in activation order cannot be stored: current readers dropped them"));
-        }
+        let packing = packing(args, scheme.padded)?;
         let words = |shape: Vec<usize>, bytes: Vec<u8>| Part { dtype: Dtype::I32, shape, bytes };
         let packed = packing.pack(codes, c.cols)?;
         let size = [c.rows as i64, c.cols as i64].iter().flat_map(|n| n.to_le_bytes()).collect();
@@ -29,6 +36,7 @@ impl Layout for Packed {
             ("weight_scale", scales::encode(args, c, grid)?),
             ("weight_shape", Part { dtype: Dtype::I64, shape: vec![2], bytes: size }),
         ]);
+        parts.extend(order::encode(args, grid.group_index.as_deref(), c.cols)?);
         let zeros = match &grid.zeros {
             None => return Ok(parts),
             // The one zero point of a tensor is not worth packing.
@@ -49,18 +57,13 @@ impl Layout for Packed {
     }
 
     fn decode(&self, scheme: &Scheme, parts: &Parts) -> Result<Compressed> {
-        if parts.contains_key("weight_g_idx") {
-            return Err(Error::UnsupportedFormat {
-                module: String::new(),
-                format: "weight_g_idx (groups in activation order)".to_string(),
-            });
-        }
         let args = scheme.codes()?;
-        let packing = packing(scheme, args)?;
         let (rows, cols) = stored_shape(parts)?;
+        let packing = stored_packing(scheme, args, parts, rows, cols)?;
         let packed = take(parts, "weight_packed", &[Dtype::I32])?;
         packed.expect("weight_packed", &[rows, count(packing, cols)?])?;
         let (mut grid, dtype) = scales::decode(args, parts, rows, cols)?;
+        grid.group_index = order::decode(args, parts, cols)?;
         grid.zeros = match args.strategy {
             _ if args.symmetric => None,
             // The one zero point of a tensor is not worth packing.
@@ -77,12 +80,24 @@ impl Layout for Packed {
     }
 }
 
-/// How the codes lie in words: they are integers on grids by row.
-fn packing(scheme: &Scheme, args: &QuantArgs) -> Result<Packing> {
-    match (args.element.int_bits(), args.strategy) {
-        (Some(bits), Strategy::Tensor | Strategy::Channel | Strategy::Group(_)) => Packing::new(bits, scheme.padded),
-        _ => Err(Error::parts("the pack-quantized layout holds integers with scales by tensor, channel or group")),
-    }
+/// How the codes lie in words: they are integers with scales of the model's type, by tensor or by row.
+fn packing(args: &QuantArgs, padded: bool) -> Result<Packing> {
+    Packed.check_args(args)?;
+    Packing::new(args.element.bits(), padded)
+}
+
+/// How stored codes lie in words: as their number says, or, where it is the same, as the scheme does.
+fn stored_packing(scheme: &Scheme, args: &QuantArgs, parts: &Parts, rows: usize, cols: usize) -> Result<Packing> {
+    let (said, other) = (packing(args, scheme.padded)?, packing(args, !scheme.padded)?);
+    let has = |name: &str, dim: usize, words: Option<usize>| {
+        parts.get(name).is_none_or(|part| words.is_some() && part.shape.get(dim).copied() == words)
+    };
+    let packed_zeros = !args.symmetric && args.strategy != Strategy::Tensor;
+    let fits = |packing: Packing| {
+        has("weight_packed", 1, packing.words(cols))
+            && (!packed_zeros || has("weight_zero_point", 0, packing.words(rows)))
+    };
+    Ok(if !fits(said) && fits(other) { other } else { said })
 }
 
 /// The shape of the matrix, which the packed width does not tell.
