@@ -1,0 +1,5 @@
+//! Fuzz targets of paring-format: what they do, what they begin with, and how much memory they take.
+
+pub mod bodies;
+pub mod counted;
+pub mod seeds;
