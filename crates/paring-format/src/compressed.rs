@@ -71,13 +71,10 @@ impl Compressed {
     /// The same matrix with no sign on any zero that is stored, and `dense`, the values that it should have, with none on
     /// these; `None` when there is no such zero. Some layouts do not store the sign, and no result depends on it.
     pub fn without_zero_signs(&self, dense: &[f32]) -> Option<(Compressed, Vec<f32>)> {
-        let (mut changed, mut dense) = (self.clone(), dense.to_vec());
-        let signed: Vec<usize> = match &mut changed.values {
+        let signed: Vec<usize> = match &self.values {
             Values::Dense(values) => {
-                let signed = values.iter().enumerate().filter(|(_, v)| **v == 0.0 && v.is_sign_negative());
-                let signed = signed.map(|(at, _)| at).collect();
-                values.iter_mut().for_each(|value| *value += 0.0);
-                signed
+                let is_signed = |value: f32| value == 0.0 && value.is_sign_negative();
+                (0..values.len()).filter(|&at| is_signed(values[at])).collect()
             }
             Values::Codes { codes, grid } => {
                 let is_signed = |code: i8| match grid.element {
@@ -85,16 +82,23 @@ impl Compressed {
                     Element::E2m1 => code & 15 == 8,
                     Element::Int(_) => false,
                 };
-                let signed: Vec<usize> = (0..codes.len()).filter(|&at| is_signed(codes[at])).collect();
-                signed.iter().for_each(|&at| codes[at] = 0);
-                signed
+                (0..codes.len()).filter(|&at| is_signed(codes[at])).collect()
             }
-            Values::Spqr(_) => return None,
+            Values::Spqr(_) => Vec::new(),
         };
-        for &at in &signed {
+        if signed.is_empty() {
+            return None;
+        }
+        let (mut changed, mut dense) = (self.clone(), dense.to_vec());
+        for at in signed {
+            match &mut changed.values {
+                Values::Dense(values) => values[at] = 0.0,
+                Values::Codes { codes, .. } => codes[at] = 0,
+                Values::Spqr(_) => {}
+            }
             *dense.get_mut(at)? = 0.0;
         }
-        (!signed.is_empty()).then_some((changed, dense))
+        Some((changed, dense))
     }
 
     /// A digest of shape and dense values (xxh3, 64 bits), to compare what was made with what was read back.

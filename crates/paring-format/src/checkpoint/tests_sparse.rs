@@ -155,3 +155,34 @@ fn a_configuration_may_promise_what_is_stored_plain() {
     assert_eq!(quant.to_json(), config["quantization_config"]);
     assert_eq!(quant.sparsity.unwrap().global, 0.43);
 }
+
+#[test]
+fn damaged_sparse_files_never_panic() {
+    let mut rng = Rng(34);
+    let weight = half(&mut rng, Dtype::F16, &[6, 10]);
+    let mut all = tensors("m", Sparse::NonZero.compress(&weight, false).unwrap());
+    all.extend(tensors("n.weight", Sparse::TwoOfFour.compress(&weight, false).unwrap()));
+    let dir = tempfile::tempdir().unwrap();
+    crate::writer::write_file(&dir.path().join(SINGLE), all).unwrap();
+    let whole = std::fs::read(dir.path().join(SINGLE)).unwrap();
+    let mut opened = 0;
+    for _ in 0..4000 {
+        let mut bytes = whole.clone();
+        for _ in 0..1 + rng.below(2) {
+            let at = rng.below(bytes.len());
+            // Digits stay digits: numbers that are wrong are the ones worth trying.
+            let digit = bytes[at].is_ascii_digit() && rng.below(4) > 0;
+            bytes[at] = if digit { b'0' + rng.below(10) as u8 } else { rng.next() as u8 };
+        }
+        let bytes: &'static [u8] = Box::leak(bytes.into_boxed_slice());
+        let Ok(checkpoint) = Checkpoint::from_memory("fuzz", "{}", &[("f", bytes)]) else { continue };
+        opened += 1;
+        for name in checkpoint.names() {
+            let info = checkpoint.info(name).unwrap();
+            assert_eq!(checkpoint.read(name).unwrap().len(), info.bytes());
+            checkpoint.read_rows(name, 1, 1).map(drop).unwrap_or(());
+        }
+        checkpoint.read_linear("n", 6, 10).map(drop).unwrap_or(());
+    }
+    assert!(opened > 100, "only {opened} files could be opened: the damage is too great to test anything");
+}

@@ -9,6 +9,8 @@ mod spqr;
 mod tests;
 #[cfg(test)]
 mod tests_presets;
+#[cfg(test)]
+mod tests_sparsity;
 
 use std::collections::BTreeMap;
 

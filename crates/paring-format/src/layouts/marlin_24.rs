@@ -3,7 +3,7 @@
 
 use super::{Layout, Part, Parts, floats, scales, take};
 use crate::config::{QuantArgs, Strategy};
-use crate::{Compressed, Dtype, Element, Error, Grid, Result, Scheme, Values};
+use crate::{Compressed, Dtype, Error, Grid, Result, ScaleType, Scheme, Values};
 
 /// `weight_packed` I32 `[cols / 32, rows · bits / 2]`, `meta` I16 `[cols / 32, 2 · rows]` and `scale_packed` F16
 /// `[groups, rows]`: symmetric integers of 4 or 8 bits, one scale for a row or for 128 of its columns, in f16.
@@ -43,6 +43,10 @@ const SCALE_ORDER: [usize; 8] = [0, 4, 1, 5, 2, 6, 3, 7];
 impl Layout for Marlin24 {
     fn name(&self) -> &'static str {
         "marlin-24"
+    }
+
+    fn check_args(&self, args: &QuantArgs) -> Result<()> {
+        width(args).map(drop)
     }
 
     fn encode(&self, scheme: &Scheme, c: &Compressed) -> Result<Parts> {
@@ -165,12 +169,12 @@ impl Layout for Marlin24 {
 
 /// The width of the codes. Errors on what the layout cannot say.
 fn width(args: &QuantArgs) -> Result<u32> {
-    match (args.element, args.strategy, args.symmetric) {
-        (Element::Int(bits @ (4 | 8)), Strategy::Channel | Strategy::Group(GROUP), true) => Ok(bits),
-        _ => Err(Error::parts(
-            "the marlin-24 layout holds symmetric integers of 4 or 8 bits, with a scale for each row or 128 columns",
-        )),
-    }
+    let bits = args.element.int_bits().filter(|bits| [4, 8].contains(bits));
+    let shared = matches!(args.strategy, Strategy::Channel | Strategy::Group(GROUP));
+    let fits = bits.is_some() && shared && args.symmetric && args.scale_type == ScaleType::Float;
+    let holds = "integers of 4 or 8 bits without zero points, with a scale for each row or 128 columns";
+    scales::fits(fits, "marlin-24", holds, args)?;
+    Ok(bits.unwrap_or(8))
 }
 
 /// The order of the scales in a run of eight rows: the library goes by the kept columns when it asks whether there is

@@ -5,7 +5,7 @@
 //! the tensor called `weight` becomes sparse.
 
 use super::{Layout, Part, Parts, layout, sparse_24, sparse_bitmask, take, typed};
-use crate::{Compressed, Dtype, Element, Error, Result, Scheme};
+use crate::{Compressed, Dtype, Element, Error, QuantArgs, Result, Scheme};
 
 /// Local names of the parts of a sparse tensor: its values, its mask, its shape, and where the values of a row begin.
 pub(crate) const VALUES: &str = "compressed";
@@ -254,8 +254,8 @@ impl Sparse {
     }
 
     /// The layout whose `weight` becomes sparse.
-    fn inner(self, scheme: &Scheme) -> Result<&'static dyn Layout> {
-        let name = match scheme.weights.as_ref().map(|args| args.element) {
+    fn inner(self, args: Option<&QuantArgs>) -> Result<&'static dyn Layout> {
+        let name = match args.map(|args| args.element) {
             None => "dense",
             Some(Element::Int(_)) => "int-quantized",
             Some(Element::E4m3) => "float-quantized",
@@ -276,8 +276,12 @@ impl Layout for Sparse {
         }
     }
 
+    fn check_args(&self, args: &QuantArgs) -> Result<()> {
+        self.inner(Some(args))?.check_args(args)
+    }
+
     fn encode(&self, scheme: &Scheme, c: &Compressed) -> Result<Parts> {
-        let mut parts = self.inner(scheme)?.encode(scheme, c)?;
+        let mut parts = self.inner(scheme.weights.as_ref())?.encode(scheme, c)?;
         let weight = parts.remove("weight").ok_or_else(|| super::missing(&parts, "weight"))?;
         let sparse = self.compress(&weight, true)?;
         self.check(&weight, &sparse)?;
@@ -289,7 +293,7 @@ impl Layout for Sparse {
         let inner = parts.iter().filter(|(name, _)| ![VALUES, MASK, SHAPE, OFFSETS].contains(name));
         let mut whole: Parts = inner.map(|(&name, part)| (name, part.clone())).collect();
         whole.insert("weight", self.restore(parts)?);
-        self.inner(scheme)?.decode(scheme, &whole)
+        self.inner(scheme.weights.as_ref())?.decode(scheme, &whole)
     }
 
     fn shape(&self, parts: &Parts) -> Result<Option<(usize, usize)>> {

@@ -60,8 +60,8 @@ fn other_matrices_are_refused() {
         assert!(text.contains(part) && !text.contains('\n'), "{text:?} lacks {part:?}");
     };
     check(&rng.dense(64, 32, Dtype::F16), "how the weights are quantized");
-    check(&rng.codes(64, 32, Dtype::F16, 4, 32, false), "symmetric integers of 4 or 8 bits");
-    check(&two_of_four(rng.codes(64, 32, Dtype::F16, 3, 32, true)), "symmetric integers of 4 or 8 bits");
+    check(&rng.codes(64, 32, Dtype::F16, 4, 32, false), "integers of 4 or 8 bits without zero points");
+    check(&two_of_four(rng.codes(64, 32, Dtype::F16, 3, 32, true)), "integers of 4 or 8 bits without zero points");
     check(&two_of_four(rng.codes(64, 64, Dtype::F16, 4, 32, true)), "128 columns");
     check(&two_of_four(rng.codes(64, 32, Dtype::Bf16, 4, 32, true)), "F16 scales");
     check(&two_of_four(rng.codes(32, 32, Dtype::F16, 4, 32, true)), "[32, 32] does not fit the tiles");
@@ -87,4 +87,29 @@ fn positions_that_make_no_sense_are_refused() {
     parts.get_mut("meta").unwrap().shape = vec![2, 64];
     let text = Marlin24.decode(&scheme, &parts).unwrap_err().to_string();
     assert!(text.contains("meta: shape [2, 64]"), "{text}");
+}
+
+#[test]
+fn damaged_bytes_never_panic() {
+    let mut rng = Rng(24);
+    let cases = [
+        ("marlin-24", two_of_four(rng.codes(64, 256, Dtype::F16, 4, 128, true))),
+        ("sparse-24-bitmask", two_of_four(rng.codes(5, 12, Dtype::F32, 8, 12, true))),
+        ("sparse-bitmask", rng.dense(5, 33, Dtype::Bf16)),
+    ];
+    for (name, c) in cases {
+        let layout = layout(name).unwrap();
+        let scheme = Scheme::of(&c, name, vec![]);
+        let parts = encode(layout, &c).unwrap();
+        for _ in 0..500 {
+            let mut changed = parts.clone();
+            let which = rng.below(changed.len());
+            let part = changed.values_mut().nth(which).unwrap();
+            let at = rng.below(part.bytes.len());
+            part.bytes[at] = rng.next() as u8;
+            if let Ok(c) = layout.decode(&scheme, &changed) {
+                assert_eq!(c.to_dense().len(), c.rows * c.cols);
+            }
+        }
+    }
 }
