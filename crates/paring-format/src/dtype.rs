@@ -48,7 +48,7 @@ impl Dtype {
         match self {
             Dtype::Bf16 => round_bf16(x),
             Dtype::F16 => round_f16(x),
-            Dtype::F8E4M3 => floats::E4M3[usize::from(floats::to_e4m3(x))],
+            Dtype::F8E4M3 => floats::from_e4m3(floats::to_e4m3(x)),
             _ => x,
         }
     }
@@ -108,7 +108,7 @@ impl Dtype {
             Dtype::F16 => each(bytes, |b| widen_f16(u16::from_le_bytes(b))),
             // A bf16 is the upper half of an f32: plain shifts, which the compiler turns into vectors.
             Dtype::Bf16 => each(bytes, |b| f32::from_bits(u32::from(u16::from_le_bytes(b)) << 16)),
-            Dtype::F8E4M3 => bytes.iter().map(|&byte| floats::E4M3[usize::from(byte)]).collect(),
+            Dtype::F8E4M3 => bytes.iter().map(|&byte| floats::from_e4m3(byte)).collect(),
             other => panic!("{} is not a float type", other.name()),
         }
     }

@@ -1,36 +1,37 @@
 //! Floats of 8 and 4 bits and powers of two: numbers ↔ codes, and two 4-bit codes in a byte.
 
-/// The number of each `float8_e4m3fn` byte (OCP FP8): sign, 4 bits of exponent with bias 7, 3 of mantissa. There are no
+/// The largest number of `float8_e4m3fn` (OCP FP8): sign, 4 bits of exponent with bias 7, 3 of mantissa. There are no
 /// infinities, and 0x7F and 0xFF are NaN.
-pub static E4M3: [f32; 256] = e4m3_values();
-
-/// The number of each 4-bit float (OCP MX, section 5.3.3): sign, 2 bits of exponent with bias 1, 1 of mantissa.
-pub static E2M1: [f32; 16] = [0.0, 0.5, 1.0, 1.5, 2.0, 3.0, 4.0, 6.0, -0.0, -0.5, -1.0, -1.5, -2.0, -3.0, -4.0, -6.0];
-
-/// The largest [`E4M3`] number.
 pub const E4M3_MAX: f32 = 448.0;
 
-/// The largest [`E2M1`] number.
+/// The largest number of the 4-bit float (OCP MX, section 5.3.3): sign, 2 bits of exponent with bias 1, 1 of mantissa,
+/// which are 0, 0.5, 1, 1.5, 2, 3, 4, 6 and their negatives.
 pub const E2M1_MAX: f32 = 6.0;
 
-const fn e4m3_values() -> [f32; 256] {
-    let mut values = [0.0; 256];
-    let mut code = 0;
-    while code < 128 {
-        values[code] = match code {
-            0x7f => f32::NAN,
-            // Below the smallest normal number, 2^-6, they are multiples of 2^-9.
-            0..8 => code as f32 / 512.0,
-            // The bits of an f32 with the same exponent and mantissa.
-            _ => f32::from_bits((code as u32 + ((127 - 7) << 3)) << 20),
-        };
-        values[code + 128] = -values[code];
-        code += 1;
-    }
-    values
+/// The number of a `float8_e4m3fn` byte.
+#[inline]
+pub fn from_e4m3(code: u8) -> f32 {
+    let magnitude = if code & 0x7f == 0x7f { f32::NAN } else { number::<3, 7>(code & 0x7f) };
+    f32::from_bits(magnitude.to_bits() | u32::from(code & 0x80) << 24)
 }
 
-/// The byte of the nearest [`E4M3`] number, ties to even. What is larger than 448 becomes 448, NaN stays NaN (0x7F), and
+/// The number of a 4-bit float; higher bits of the byte are not looked at.
+#[inline]
+pub fn from_e2m1(code: u8) -> f32 {
+    f32::from_bits(number::<1, 1>(code & 7).to_bits() | u32::from(code & 8) << 28)
+}
+
+/// The number with this code among floats of this mantissa and bias. As in [`nearest`], nothing branches.
+#[inline]
+fn number<const MANTISSA: u32, const BIAS: u32>(code: u8) -> f32 {
+    // The f32 with the same exponent and mantissa.
+    let normal = f32::from_bits((u32::from(code) << (23 - MANTISSA)) + ((127 - BIAS) << 23));
+    // Codes below that of the smallest normal number count steps as wide as there.
+    let step = f32::from_bits((127 + 1 - BIAS - MANTISSA) << 23);
+    if code < 1 << MANTISSA { f32::from(code) * step } else { normal }
+}
+
+/// The byte of the nearest `float8_e4m3fn` number, ties to even. What is larger than 448 becomes 448, NaN stays NaN (0x7F), and
 /// zeros keep their sign.
 #[inline]
 pub fn to_e4m3(x: f32) -> u8 {
@@ -38,7 +39,7 @@ pub fn to_e4m3(x: f32) -> u8 {
     if x.is_nan() { 0x7f } else { code }
 }
 
-/// The 4 bits of the nearest [`E2M1`] number, ties to even. What is larger than 6 becomes 6, and NaN 0. Both zeros become
+/// The 4 bits of the nearest number of the 4-bit float, ties to even. What is larger than 6 becomes 6, and NaN 0. Both zeros become
 /// 0, but small negative numbers -0 (8), as in compressed-tensors.
 #[inline]
 pub fn to_e2m1(x: f32) -> u8 {
@@ -88,10 +89,17 @@ pub fn from_exponent(code: u8) -> f32 {
 /// Two codes a byte, the first one in the lower half. Of each code the lower 4 bits count; a last single code has 0
 /// beside it.
 pub fn pack_pairs(codes: &[i8]) -> Vec<u8> {
-    let (pairs, rest) = codes.as_chunks::<2>();
     let mut bytes = Vec::with_capacity(codes.len().div_ceil(2));
-    bytes.extend(pairs.iter().map(|&[low, high]| (low as u8 & 15) | (high as u8) << 4));
-    bytes.extend(rest.iter().map(|&low| low as u8 & 15));
+    let (eights, rest) = codes.as_chunks::<8>();
+    bytes.extend(eights.iter().flat_map(|codes| {
+        // Eight codes as one number, squeezed together in three steps.
+        let spread = u64::from_le_bytes(codes.map(|code| code as u8)) & 0x0f0f_0f0f_0f0f_0f0f;
+        let two = (spread | spread >> 4) & 0x00ff_00ff_00ff_00ff;
+        let four = (two | two >> 8) & 0x0000_ffff_0000_ffff;
+        ((four | four >> 16) as u32).to_le_bytes()
+    }));
+    let pair = |codes: &[i8]| codes.iter().rev().fold(0, |byte, &code| byte << 4 | (code as u8 & 15));
+    bytes.extend(rest.chunks(2).map(pair));
     bytes
 }
 
@@ -108,6 +116,14 @@ pub fn unpack_pairs(bytes: &[u8]) -> Vec<i8> {
 mod tests {
     use super::*;
     use crate::testing::Rng;
+
+    fn e4m3() -> Vec<f32> {
+        (0..=255).map(from_e4m3).collect()
+    }
+
+    fn e2m1() -> Vec<f32> {
+        (0..16).map(from_e2m1).collect()
+    }
 
     /// The nearest number by search: the definition.
     fn by_search(values: &[f32], x: f32) -> usize {
@@ -132,12 +148,13 @@ mod tests {
 
     #[test]
     fn the_nearest_code_is_found() {
-        for x in numbers(&E4M3[..127]) {
-            let expected = by_search(&E4M3[..127], x) as u8 | if x.is_sign_negative() { 0x80 } else { 0 };
+        let (eight, four) = (e4m3(), e2m1());
+        for x in numbers(&eight[..127]) {
+            let expected = by_search(&eight[..127], x) as u8 | if x.is_sign_negative() { 0x80 } else { 0 };
             assert_eq!(to_e4m3(x), expected, "{x:e}");
         }
-        for x in numbers(&E2M1[..8]) {
-            let expected = by_search(&E2M1[..8], x) as u8 | if x < 0.0 { 8 } else { 0 };
+        for x in numbers(&four[..8]) {
+            let expected = by_search(&four[..8], x) as u8 | if x < 0.0 { 8 } else { 0 };
             assert_eq!(to_e2m1(x), expected, "{x:e}");
         }
         assert_eq!((to_e4m3(f32::NAN), to_e4m3(-f32::NAN), to_e2m1(f32::NAN)), (0x7f, 0x7f, 0));
@@ -145,17 +162,27 @@ mod tests {
 
     #[test]
     fn numbers_of_the_standard() {
-        assert_eq!(
-            [0x01, 0x07, 0x08, 0x38, 0x7e, 0xfe].map(|code| E4M3[code]),
-            [2f32.powi(-9), 7.0 / 512.0, 2f32.powi(-6), 1.0, 448.0, -448.0]
-        );
-        assert!(E4M3[0x7f].is_nan() && E4M3[0xff].is_nan());
-        assert_eq!(E4M3[0x80].to_bits(), (-0.0f32).to_bits());
+        // Sign, exponent and mantissa by the definition.
+        let defined = |code: i32| match (code >> 3 & 15, code & 7) {
+            (15, 7) => f64::NAN,
+            (0, mantissa) => f64::from(mantissa) / 512.0,
+            (exponent, mantissa) => (1.0 + f64::from(mantissa) / 8.0) * 2f64.powi(exponent - 7),
+        };
+        for (code, value) in e4m3().iter().enumerate() {
+            let magnitude = f64::from(value.abs());
+            let expected = defined(code as i32);
+            assert!(magnitude == expected || (magnitude.is_nan() && expected.is_nan()), "{code}");
+            assert_eq!(value.is_sign_negative(), code > 127, "{code}");
+        }
+        let four = [0.0, 0.5, 1.0, 1.5, 2.0, 3.0, 4.0, 6.0f32];
+        let both: Vec<u32> = four.iter().chain(four.map(|x| -x).iter()).map(|x| x.to_bits()).collect();
+        assert_eq!(e2m1().iter().map(|x| x.to_bits()).collect::<Vec<_>>(), both);
+        assert_eq!((from_e4m3(0x7e), from_e2m1(0xf7)), (E4M3_MAX, E2M1_MAX));
         for code in (0..=255u8).filter(|code| code & 0x7f != 0x7f) {
-            assert_eq!(to_e4m3(E4M3[usize::from(code)]), code);
+            assert_eq!(to_e4m3(from_e4m3(code)), code);
         }
         for code in (0..16u8).filter(|&code| code != 8) {
-            assert_eq!(to_e2m1(E2M1[usize::from(code)]), code);
+            assert_eq!(to_e2m1(from_e2m1(code)), code);
         }
         // The thresholds that compressed-tensors rounds by.
         let halves = [(0.25, 0), (0.75, 2), (1.25, 2), (1.75, 4), (2.5, 4), (3.5, 6), (5.0, 6), (-0.1, 8), (-0.0, 0)];
@@ -186,6 +213,7 @@ mod tests {
         assert_eq!(packed[..4], [0x10, 0x32, 0x54, 0x76]);
         assert_eq!(unpack_pairs(&packed), codes.iter().map(|code| code & 15).collect::<Vec<_>>());
         assert_eq!(pack_pairs(&[-1, 2, 3]), [0x2f, 0x03]);
+        assert_eq!(pack_pairs(&codes[..15]), [0x10, 0x32, 0x54, 0x76, 0x98, 0xba, 0xdc, 0x0e]);
         assert!(unpack_pairs(&[]).is_empty());
     }
 }

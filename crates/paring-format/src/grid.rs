@@ -53,8 +53,8 @@ impl Element {
     pub fn value(self, code: i8) -> f32 {
         match self {
             Element::Int(_) => f32::from(code),
-            Element::E4m3 => floats::E4M3[usize::from(code as u8)],
-            Element::E2m1 => floats::E2M1[usize::from(code as u8 & 15)],
+            Element::E4m3 => floats::from_e4m3(code as u8),
+            Element::E2m1 => floats::from_e2m1(code as u8),
         }
     }
 
@@ -68,7 +68,9 @@ impl Element {
         match self {
             Element::Int(_) => {
                 let (low, high) = self.range();
-                value.clamp(low, high).round_ties_even() as i8
+                // Where an f32 has no bits for fractions, adding rounds.
+                let whole = 1.5 * 2f32.powi(23);
+                (value.clamp(low, high) + whole - whole) as i8
             }
             Element::E4m3 => floats::to_e4m3(value) as i8,
             Element::E2m1 => floats::to_e2m1(value) as i8,
