@@ -201,6 +201,12 @@ fn scheme(name: &str, value: &Value, method: Method, frozen: bool, on_top: Optio
         (None, Some(_)) if frozen => "dense",
         (None, weights) => inferred(weights.as_ref(), input.as_ref()),
     };
+    if let (Some(layout), Some(weights)) = (layouts::layout(format), &weights) {
+        layout.check_args(weights).map_err(|error| match error {
+            Error::BadParts { reason, .. } => bad(key.to_string(), reason),
+            other => other,
+        })?;
+    }
     Ok(Scheme { targets, format: format.to_string(), weights, input, output, padded: false })
 }
 

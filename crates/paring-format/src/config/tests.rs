@@ -60,6 +60,14 @@ fn the_smallest_config_and_its_defaults() {
     assert_eq!(parse(json!({"actorder": "static"})).unwrap().codes().unwrap().actorder.as_deref(), Some("static"));
     assert_eq!(parse(json!({})).unwrap(), packed(&["Linear"], 8, true, Strategy::Tensor));
     assert_eq!(parse(Value::Null).unwrap(), Scheme::dense());
+    // Releases that knew one type of scales for 4-bit floats did not say which.
+    let fp4 = |strategy: &str, group_size| {
+        let args = json!({"type": "float", "num_bits": 4, "strategy": strategy, "group_size": group_size});
+        let scheme = parse(args).unwrap();
+        (scheme.format.clone(), scheme.codes().unwrap().scale_type)
+    };
+    assert_eq!(fp4("tensor_group", 16), ("nvfp4-pack-quantized".to_string(), ScaleType::E4m3));
+    assert_eq!(fp4("group", 32), ("mxfp4-pack-quantized".to_string(), ScaleType::Exponent));
     for weights in [
         json!({"type": "float", "num_bits": 6}),
         json!({"type": "float", "symmetric": false}),
@@ -75,6 +83,8 @@ fn the_smallest_config_and_its_defaults() {
         json!({"strategy": "block", "block_structure": "128 by 128"}),
         json!({"block_structure": [128, 128]}),
         json!({"strategy": "tensor_group", "group_size": 16}),
+        json!({"type": "float", "num_bits": 4}),
+        json!({"type": "float", "num_bits": 8, "strategy": "tensor_group", "group_size": 16}),
         json!({"strategy": "group", "group_size": 16, "scale_dtype": "torch.float8_e4m3fn"}),
         json!({"strategy": "row"}),
         json!({"strategy": 3}),
@@ -130,6 +140,10 @@ fn refuses_what_it_cannot_honour() {
     check("group.format", json!("marlin-48"), "marlin-48");
     check("group.format", json!("sparse-bitmask"), "in a group");
     check("group.format", json!(4), "format");
+    let message = "config.json: quantization_config.config_groups.group_0: the nvfp4-pack-quantized layout holds 4-bit \
+        floats in groups with 8-bit floats as scales, and one for all, not Int(4) by Group(32), without zero points";
+    check("group.format", json!("nvfp4-pack-quantized"), message);
+    check("group.format", json!("float-quantized"), "the float-quantized layout holds 8-bit floats");
     check("group.weights", Value::Null, "weights");
     check("group.input_activations", json!({"num_bits": 12}), "input_activations");
     check("group.output_activations", json!([]), "output_activations");
