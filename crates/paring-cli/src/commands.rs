@@ -10,7 +10,6 @@ use paring::corpus::named::Protocol;
 use paring::perplexity::{self, Perplexity};
 use paring::plan::{Pattern, Plan, Recipe};
 use paring::report::Clock;
-use paring::stats::Need;
 use paring::{Error, Result};
 use serde_json::json;
 
@@ -48,12 +47,14 @@ fn compress(recipe: Recipe, outlier_share: Option<f64>, inputs: &Inputs, run: &R
         include: run.include.clone(),
         ignore: run.ignore.clone(),
         format: run.format.clone(),
+        overrides: Vec::new(),
+        config: None,
         offload_activations: matches!(run.offload, OffloadArg::Activations),
         skip_out_loss: run.skip_out_loss,
         overwrite: run.overwrite,
     };
     plan.check()?;
-    let needs_data = plan.recipe.info().needs() != Need::Nothing;
+    let needs_data = plan.needs_data();
     if needs_data {
         open::expect_data(inputs)?;
     }

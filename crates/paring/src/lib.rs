@@ -7,6 +7,7 @@
 //! * [`methods`]: a curvature and a rule each; [`stats`]: what they need to know of the inputs.
 //! * [`compress`]: the whole run: walk, compress, write, reopen and check.
 //! * [`perplexity`], [`inspect`], [`verify`], [`decompress`], [`layer`]: the other commands; [`picture`]: a drawing.
+//! * [`serves`]: what runs which scheme.
 //! * [`report`]: the numbers.
 
 pub mod compress;
@@ -22,6 +23,7 @@ pub mod perplexity;
 pub mod picture;
 pub mod plan;
 pub mod report;
+pub mod serves;
 pub mod stats;
 pub mod verify;
 pub mod walk;

@@ -89,6 +89,10 @@ pub struct StageReport {
 pub struct LayerReport {
     /// Module path.
     pub name: String,
+    /// The method.
+    pub method: &'static str,
+    /// The layout that it lies in.
+    pub format: &'static str,
     /// Outputs.
     pub rows: usize,
     /// Inputs.

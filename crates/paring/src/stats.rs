@@ -42,14 +42,14 @@ pub struct Collector<'a> {
 }
 
 impl<'a> Collector<'a> {
-    /// Collects `need` for those fans whose number of features is given.
-    pub fn new(need: Need, fans: &[Option<usize>], precision: Precision, clock: &'a mut Clock) -> Self {
-        let make = |cols: usize| match need {
+    /// Collects what is needed of each fan, given with its number of features.
+    pub fn new(fans: &[Option<(Need, usize)>], precision: Precision, clock: &'a mut Clock) -> Self {
+        let make = |(need, cols): (Need, usize)| match need {
             Need::Nothing => None,
             Need::Norms => Some(Sum::Norms(vec![0.0; cols])),
             Need::Gram => Some(Sum::Gram(Gram::new(cols, precision))),
         };
-        Self { sums: fans.iter().map(|cols| cols.and_then(make)).collect(), clock }
+        Self { sums: fans.iter().map(|fan| fan.and_then(make)).collect(), clock }
     }
 
     /// The statistics of `windows` windows, one entry per fan.

@@ -166,7 +166,7 @@ impl QuantArgs {
 
     /// Reads QuantizationArgs at `key` of the config. Errors on what it does not know, as the library does: numbers read
     /// without it would be wrong in silence.
-    pub(super) fn parse(value: &Value, key: &str) -> Result<QuantArgs> {
+    pub fn parse(value: &Value, key: &str) -> Result<QuantArgs> {
         let args = object(value, key)?;
         if let Some(unknown) = args.keys().find(|name| !KEYS.contains(&name.as_str())) {
             return Err(unsupported(key, format!("the key {unknown}")));

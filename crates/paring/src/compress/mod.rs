@@ -3,7 +3,9 @@
 mod behind;
 mod legacy;
 mod output;
+mod schemes;
 mod select;
+mod served;
 mod threshold;
 mod visitor;
 
@@ -23,6 +25,8 @@ use crate::report::{Clock, LayerReport, Report, Stage, peak_rss_mib};
 use crate::stats::{Collector, Need, Stats};
 use crate::walk::{forward_work, walk};
 use crate::{Error, Result};
+
+pub use served::concerns;
 
 /// What a run tells while it goes on.
 pub trait Observer {
@@ -55,11 +59,10 @@ pub struct Job {
 impl Plan {
     /// Whether the choices go together, before a model is opened.
     pub fn check(&self) -> Result<()> {
-        self.recipe.check()?;
-        if let Some(share) = self.outlier_share.filter(|s| !(*s > 0.0 && *s < 1.0)) {
-            return Err(Error::Misuse(format!("--outlier-share {share}: must be more than 0 and below 1")));
+        for (_, choice) in self.choices() {
+            choice.check()?;
         }
-        output::layout_for(self).map(|_| ())
+        schemes::kinds(self).map(|_| ())
     }
 }
 
@@ -75,20 +78,18 @@ impl Job {
         }
     }
 
-    /// Runs block `i` on all windows as far as the last of the `fans` whose number of features is given, and returns
-    /// the statistics that the method needs of those fans, one entry per fan.
+    /// Runs block `i` on all windows as far as the last of the `fans` of which something is needed, and returns the
+    /// statistics of those, one entry per fan. A fan is given as what is needed of it and its number of features.
     fn collect(
         &self,
         i: usize,
         (block, hidden): (&dyn Block, &Hidden),
-        fans: &[Option<usize>],
+        fans: &[Option<(Need, usize)>],
         clock: &mut Clock,
     ) -> Result<Vec<Option<Stats>>> {
-        let need = self.plan.recipe.info().needs();
-        let last = fans.iter().rposition(Option::is_some);
-        let (Some(last), true) = (last, need != Need::Nothing) else { return Ok(vec![None; fans.len()]) };
+        let Some(last) = fans.iter().rposition(Option::is_some) else { return Ok(vec![None; fans.len()]) };
         let (start, gram_before) = (Instant::now(), clock.time(Stage::Gram));
-        let mut collector = Collector::new(need, fans, self.plan.precision, clock);
+        let mut collector = Collector::new(fans, self.plan.precision, clock);
         for batch in 0..hidden.batches() {
             block.tap_only(&hidden.batch(batch)?, &mut collector, Some(last))?;
         }
@@ -100,10 +101,9 @@ impl Job {
 
     /// Checks the choices against the model: all that can be known before the work begins.
     fn check(&self) -> Result<select::Selection> {
-        let recipe = &self.plan.recipe;
         self.plan.check()?;
-        if recipe.info().needs() != Need::Nothing && self.windows.is_none() {
-            return Err(Error::Plan(format!("{} needs calibration data", recipe.method)));
+        if self.plan.needs_data() && self.windows.is_none() {
+            return Err(Error::Plan(format!("{} needs calibration data", self.plan.recipe.method)));
         }
         let compressed = |name: &String| compressed_module(&self.checkpoint, name).map(String::from);
         if let Some(module) = self.decoder.outer_names().iter().find_map(compressed) {
@@ -113,11 +113,13 @@ impl Job {
             )));
         }
         let selection = select::Selection::new(&self.plan, self.decoder.as_ref())?;
-        let layout = output::layout_for(&self.plan)?;
+        let kinds = schemes::kinds(&self.plan)?;
         for linear in (0..self.decoder.blocks()).flat_map(|i| self.decoder.linears(i)) {
-            if selection.contains(&linear.name) {
-                recipe.check_cols(&linear.name, linear.cols)?;
-                let fits = layout.check_shape(linear.rows, linear.cols);
+            let number = selection.choice(&linear.name);
+            let choice = number.and_then(|number| Some((self.plan.choice(number)?, kinds.get(number)?.as_ref()?)));
+            if let Some((choice, kind)) = choice {
+                choice.recipe.check_cols(&linear.name, linear.cols)?;
+                let fits = kind.layout.check_shape(linear.rows, linear.cols);
                 fits.map_err(|e| Error::Plan(format!("{}: {e}", linear.name)))?;
             }
         }
@@ -135,12 +137,13 @@ pub fn run(mut job: Job, observer: &mut dyn Observer, clock: &mut Clock) -> Resu
     let start = Instant::now();
     let selection = job.check()?;
     let output = output::Output::create(&job)?;
-    let mut notes: Vec<String> = legacy::note(output.layout()).into_iter().collect();
+    let mut notes: Vec<String> = output.layouts().filter_map(|layout| legacy::note(layout)).collect();
     notes.iter().for_each(|note| observer.note(note));
-    if let Some(share) = job.plan.outlier_share {
+    for number in selection.used() {
+        let Some(share) = job.plan.choice(number).and_then(|choice| choice.outlier_share) else { continue };
         observer.note("looking for the outlier threshold on a sample of the layers");
-        let threshold = threshold::choose(&job, &selection, share, clock)?;
-        if let Some(spqr) = &mut job.plan.recipe.spqr {
+        let threshold = threshold::choose(&job, &selection, (number, share), clock)?;
+        if let Some(spqr) = job.plan.recipe_mut(number).and_then(|recipe| recipe.spqr.as_mut()) {
             spqr.outlier_threshold = Some(threshold);
         }
         let note = format!("outlier threshold {threshold:.4}, for a share of {:.2} %", 100.0 * share);
@@ -157,7 +160,7 @@ pub fn run(mut job: Job, observer: &mut dyn Observer, clock: &mut Clock) -> Resu
     drop(hidden);
     let (output, layers, repairs) = visitor.finish();
     notes.extend(repairs);
-    let made = output.finish(&job, clock)?;
+    let made = output.finish(&job, &selection, clock)?;
     made.check(clock)?;
     let weights: usize = layers.iter().map(|l| l.rows * l.cols).sum();
     let over = |f: &dyn Fn(&LayerReport) -> f64| {
@@ -165,8 +168,9 @@ pub fn run(mut job: Job, observer: &mut dyn Observer, clock: &mut Clock) -> Resu
     };
     let outlier_share = layers.iter().map(|l| l.outliers).sum::<usize>() as f64 / weights.max(1) as f64;
     let recipe = &job.plan.recipe;
-    let published =
-        (recipe.rounding.as_ref()).zip(recipe.spqr.as_ref()).map(|(r, s)| average_bits(r, s, outlier_share));
+    let published = (recipe.rounding.as_ref().filter(|_| job.plan.overrides.is_empty()))
+        .zip(recipe.spqr.as_ref())
+        .map(|(r, s)| average_bits(r, s, outlier_share));
     let report = Report {
         out: job.out.display().to_string(),
         method: job.plan.recipe.method,

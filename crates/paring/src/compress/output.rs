@@ -7,77 +7,18 @@ use std::time::Instant;
 use paring_format::compressed::digest;
 use paring_format::layouts::{self, Layout};
 use paring_format::writer::{COMPANIONS, REPORT, Tensor};
-use paring_format::{
-    Checkpoint, Compressed, Dtype, Method, Part, QuantArgs, QuantConfig, Scheme, SecondLevel, Values, Writer,
-};
+use paring_format::{Checkpoint, Compressed, Dtype, Method, Part, QuantConfig, Scheme, Values, Writer};
 use serde_json::json;
 use xxhash_rust::xxh3::xxh3_64;
 
 use super::Job;
 use super::behind::Behind;
-use super::legacy;
-use crate::methods::Stored;
-use crate::plan::{ActOrder, Plan, Rounding, Spqr};
+use super::schemes::{self, Kind};
+use super::select::Selection;
+use crate::plan::Plan;
 use crate::report::{Clock, Report, Stage};
 use crate::verify::{self, DIGESTS, Made};
 use crate::{Error, Result};
-
-/// The layout of transformers and spqr_quant.
-const SPQR_HF: &str = "spqr";
-
-/// The layout that a plan writes its linears in.
-pub(super) fn layout_for(plan: &Plan) -> Result<&'static dyn Layout> {
-    let fail = |text: String| Err(Error::Misuse(text));
-    let rounding = plan.recipe.rounding;
-    let usual = match (rounding, &plan.recipe.spqr) {
-        (_, Some(_)) => "paring-spqr",
-        (Some(_), None) => "pack-quantized",
-        (None, None) => "dense",
-    };
-    let name = plan.format.as_deref().unwrap_or(usual);
-    let Some(layout) = layouts::layout(name) else {
-        let known = layouts::LAYOUTS.iter().map(|l| l.name()).collect::<Vec<_>>().join(", ");
-        return fail(format!("--format {name}: unknown; known: {known}"));
-    };
-    if layout.instead().is_some() {
-        return legacy::check(layout, &plan.recipe).map(|()| layout);
-    }
-    match rounding {
-        Some(_) if plan.recipe.spqr.is_some() && !["paring-spqr", SPQR_HF, "dense"].contains(&name) => fail(format!(
-            "--format {name} cannot hold SpQR's fractional zeros and outliers; use paring-spqr, spqr or dense"
-        )),
-        Some(r) if name == SPQR_HF && plan.recipe.spqr.as_ref().is_some_and(|s| !fits_spqr_hf(&r, s)) => fail(format!(
-            "--format {name} holds one configuration: --wbits 3 --groupsize 16 --qq-scale-bits 3 --qq-zero-bits 3 \
-            --qq-groupsize 16, without --sym, --round-zero and --keep-last-columns"
-        )),
-        Some(_) if plan.recipe.spqr.is_none() && ["paring-spqr", SPQR_HF].contains(&name) => {
-            fail(format!("--format {name} is for --method spqr"))
-        }
-        None if name != "dense" => fail(format!("--format {name} holds codes; pruning alone writes dense weights")),
-        Some(r) if name == "int-quantized" && r.element.bits() != 8 => fail(format!(
-            "--format int-quantized stores a byte for every weight; --wbits {} is for pack-quantized",
-            r.element.bits()
-        )),
-        Some(r) if name != "dense" && r.act_order == ActOrder::Group && r.group_size().is_some() => fail(format!(
-            "--actorder group needs a group number for every column, which readers of {name} no longer know; use \
-            --actorder static, or --format dense"
-        )),
-        _ => Ok(layout),
-    }
-}
-
-/// How a layout holds a matrix whose floats the input has as `dtype`.
-pub(super) fn stored(layout: &dyn Layout, dtype: Dtype) -> Stored {
-    let dtype = layout.float_type().unwrap_or(dtype);
-    Stored { added_outliers: layout.adds_outliers(), ..Stored::plain(dtype) }
-}
-
-/// Whether the layout of transformers and spqr_quant holds what these choices make.
-fn fits_spqr_hf(r: &Rounding, s: &Spqr) -> bool {
-    let coded = s.scale_bits == Some(3) && s.zero_bits == Some(3) && s.second_rows == 16;
-    let plain = !r.symmetric && !s.round_zero && s.keep_last_columns == 0;
-    r.element.bits() == 3 && r.group_size() == Some(16) && coded && plain
-}
 
 /// Floats as a type that may not reach as far. Errors on a number that becomes infinite.
 fn cast(values: &[f32], dtype: Dtype, tensor: &str) -> Result<Vec<f32>> {
@@ -89,30 +30,6 @@ fn cast(values: &[f32], dtype: Dtype, tensor: &str) -> Result<Vec<f32>> {
             values[at]
         ))),
     }
-}
-
-/// The scheme that says how the linears are stored; `None` when they are dense.
-fn scheme_for(plan: &Plan, layout: &dyn Layout) -> Option<Scheme> {
-    if let Some(scheme) = legacy::dense_scheme(layout, &plan.recipe) {
-        return Some(scheme);
-    }
-    let rounding = plan.recipe.rounding.filter(|_| layout.name() != layouts::DENSE.name())?;
-    if layout.name() == SPQR_HF {
-        return Some(Scheme::spqr(vec!["Linear".into()]));
-    }
-    let spqr = plan.recipe.spqr.as_ref();
-    let zero_bits = spqr.and_then(|s| s.zero_bits_used(&rounding));
-    let coded = spqr.filter(|s| s.scale_bits.is_some() || zero_bits.is_some());
-    Some(Scheme {
-        targets: vec!["Linear".into()],
-        format: layout.name().into(),
-        weights: Some(QuantArgs {
-            float_zeros: spqr.is_some_and(|s| !rounding.symmetric && (!s.round_zero || zero_bits.is_some())),
-            second: coded.map(|s| SecondLevel { scale_bits: s.scale_bits, zero_bits, rows: s.second_rows }),
-            ..rounding.args()
-        }),
-        ..Scheme::dense()
-    })
 }
 
 /// A linear as it will lie in its shard.
@@ -145,15 +62,14 @@ impl Encoded {
 /// The checkpoint being written: the tensors of the open shard, and what was promised so far.
 pub(super) struct Output {
     writer: Behind,
-    layout: &'static dyn Layout,
-    /// How the compressed linears are stored, when they hold codes.
-    scheme: Option<Scheme>,
+    /// How the linears of each choice are stored, by its number.
+    kinds: Vec<Option<Kind>>,
     shard: Vec<Tensor>,
     closed: usize,
     /// By module path or tensor name.
     made: BTreeMap<String, Made>,
-    /// Linears left dense although the others are quantized.
-    dense: Vec<String>,
+    /// Linears that were not chosen.
+    kept: Vec<String>,
     /// The type that all floats are written in, where the layout asks for one.
     cast: Option<Dtype>,
     /// Full names and lengths of the one-dimensional tensors of linears, where the config lists them.
@@ -163,46 +79,42 @@ pub(super) struct Output {
 impl Output {
     /// Prepares the folder: a shard per block, one per matrix outside the blocks, one for the rest.
     pub(super) fn create(job: &Job) -> Result<Self> {
-        let layout = layout_for(&job.plan)?;
+        let kinds = schemes::kinds(&job.plan)?;
         let shards = job.decoder.blocks() + outer_shards(job).len();
         let writer = Writer::create(&job.out, shards, job.plan.overwrite)?;
         Ok(Self {
             writer: Behind::new(writer),
-            layout,
-            scheme: scheme_for(&job.plan, layout),
+            cast: kinds.iter().flatten().find_map(|kind| kind.layout.float_type()),
+            kinds,
             shard: Vec::new(),
             closed: 0,
             made: BTreeMap::new(),
-            dense: Vec::new(),
-            cast: layout.float_type(),
+            kept: Vec::new(),
             lengths: Vec::new(),
         })
     }
 
-    /// The layout of the compressed linears.
-    pub(super) fn layout(&self) -> &'static dyn Layout {
-        self.layout
+    /// The layouts of the compressed linears.
+    pub(super) fn layouts(&self) -> impl Iterator<Item = &'static dyn Layout> {
+        self.kinds.iter().flatten().map(|kind| kind.layout)
     }
 
-    /// How a matrix of floats that the input has as `dtype` will be stored.
-    pub(super) fn stored(&self, dtype: Dtype) -> Stored {
-        stored(self.layout, dtype)
+    /// How the linears of a choice are stored.
+    pub(super) fn kind(&self, number: usize) -> Result<&Kind> {
+        let kind = self.kinds.get(number).and_then(|kind| kind.as_ref());
+        kind.ok_or_else(|| Error::Plan(format!("the plan has no choice {number}")))
     }
 
-    /// The bytes of a compressed linear, for [`Output::put`].
+    /// The bytes of a compressed linear of that choice, for [`Output::put`].
     ///
     /// What is read back at the end must be `dense`, the weight as the sweep left it.
-    pub(super) fn encode(&self, module: &str, c: &Compressed, dense: &[f32]) -> Result<Encoded> {
-        let stored = if self.layout.name() == "dense" { densified(c) } else { None };
-        let unsigned = if self.layout.keeps_zero_signs() { None } else { c.without_zero_signs(dense) };
+    pub(super) fn encode(&self, number: usize, module: &str, c: &Compressed, dense: &[f32]) -> Result<Encoded> {
+        let Kind { layout, scheme } = self.kind(number)?;
+        let stored = if layout.name() == layouts::DENSE.name() { densified(c) } else { None };
+        let unsigned = if layout.keeps_zero_signs() { None } else { c.without_zero_signs(dense) };
         let (c, dense) = unsigned.as_ref().map_or((c, dense), |(c, dense)| (c, &dense[..]));
-        Encoded::new(
-            module,
-            stored.as_ref().unwrap_or(c),
-            dense,
-            self.layout,
-            self.scheme.as_ref().unwrap_or(&Scheme::dense()),
-        )
+        let scheme = scheme.clone().unwrap_or_else(Scheme::dense);
+        Encoded::new(module, stored.as_ref().unwrap_or(c), dense, *layout, &scheme)
     }
 
     /// Adds a compressed linear to the open shard.
@@ -224,7 +136,7 @@ impl Output {
         }
         let encoded = Encoded::new(module, &densified(&c).unwrap_or(c), &dense, layouts::DENSE, &Scheme::dense())?;
         self.put(encoded);
-        self.dense.push(module.to_string());
+        self.kept.push(module.to_string());
         Ok(())
     }
 
@@ -250,7 +162,7 @@ impl Output {
     }
 
     /// Writes what lies outside the blocks, the companions, the index and the config.
-    pub(super) fn finish(mut self, job: &Job, clock: &mut Clock) -> Result<Written> {
+    pub(super) fn finish(mut self, job: &Job, selection: &Selection, clock: &mut Clock) -> Result<Written> {
         let start = Instant::now();
         for names in outer_shards(job) {
             for name in names {
@@ -277,13 +189,12 @@ impl Output {
                 let key = if object.contains_key("dtype") { "dtype" } else { "torch_dtype" };
                 object.insert(key.into(), torch_name(dtype).into());
             }
-            if let Some(scheme) = self.scheme {
-                let mut ignore = job.decoder.outer_linears();
-                ignore.extend(self.dense);
+            let outer = job.decoder.outer_linears();
+            if let Some(made) = schemes::config(&job.plan, selection, &self.kinds, outer, self.kept)? {
                 let lengths = self.lengths.iter().map(|(name, length)| (name.as_str(), *length));
-                let quant = match self.layout.method() {
-                    Method::Spqr => QuantConfig::spqr(lengths, ignore),
-                    _ => QuantConfig::new(vec![("group_0".into(), scheme)], ignore),
+                let quant = match made.method {
+                    Method::Spqr => QuantConfig::spqr(lengths, made.ignore),
+                    _ => made,
                 };
                 object.insert("quantization_config".into(), quant.to_json());
             }

@@ -1,15 +1,15 @@
 //! Which linears a plan compresses.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use paring_model::decoder::Decoder;
 use regex::Regex;
 
-use crate::plan::Plan;
+use crate::plan::{Override, Plan};
 use crate::{Error, Result};
 
-/// The linears to compress, by module path.
-pub(super) struct Selection(BTreeSet<String>);
+/// The linears to compress, by module path: the number of each one's [`crate::plan::Choice`].
+pub(super) struct Selection(BTreeMap<String, usize>);
 
 enum Matcher {
     Exact(String),
@@ -30,7 +30,6 @@ impl Matcher {
 
     fn matches(&self, name: &str) -> bool {
         match self {
-            // Linears outside the blocks are never among a block's; naming them is harmless.
             Matcher::Exact(exact) => exact == name,
             Matcher::Pattern(pattern) => pattern.is_match(name),
         }
@@ -38,7 +37,8 @@ impl Matcher {
 }
 
 impl Selection {
-    /// Errors when a pattern is no regular expression or matches nothing, and when nothing is left to do.
+    /// Errors when a pattern is no regular expression or matches nothing, and when nothing is left to do. Overrides choose
+    /// among the linears that are compressed at all; the last one that matches decides.
     pub(super) fn new(plan: &Plan, decoder: &dyn Decoder) -> Result<Self> {
         let blocks = decoder.blocks();
         let (first, end) = plan.layers.unwrap_or((0, blocks));
@@ -50,7 +50,8 @@ impl Selection {
         let matchers = |texts: &[String], option: &str| -> Result<Vec<Matcher>> {
             let made = texts.iter().map(|t| Matcher::new(t)).collect::<Result<Vec<_>>>()?;
             for (text, matcher) in texts.iter().zip(&made) {
-                if !outer.contains(text) && !names.iter().any(|n| matcher.matches(n)) {
+                // Linears outside the blocks are never among a block's; naming them is harmless.
+                if !outer.iter().chain(&names).any(|n| matcher.matches(n)) {
                     let example = names.first().map(String::as_str).unwrap_or_default();
                     return Err(Error::Plan(format!(
                         "{option} {text}: no linear of this name; they are called like {example}, and a pattern \
@@ -62,18 +63,42 @@ impl Selection {
         };
         let include = matchers(&plan.include, "--include")?;
         let ignore = matchers(&plan.ignore, "--ignore")?;
+        let targets = |o: &Override| Ok((matchers(&o.targets, "the override of")?, o.recipe.is_some()));
+        let overrides = plan.overrides.iter().map(targets).collect::<Result<Vec<_>>>()?;
+        let choice = |name: &str| match overrides.iter().rposition(|(m, _)| m.iter().any(|m| m.matches(name))) {
+            None => Some(0),
+            Some(i) => overrides[i].1.then_some(i + 1),
+        };
         let wanted = names.into_iter().filter(|name| {
             (include.is_empty() || include.iter().any(|m| m.matches(name))) && !ignore.iter().any(|m| m.matches(name))
         });
-        let selection = Self(wanted.collect());
+        let chosen = wanted.filter_map(|name| choice(&name).map(|number| (name, number)));
+        let selection = Self(chosen.collect());
         if selection.0.is_empty() {
-            return Err(Error::Plan("no linear is left to compress; see --include, --ignore and --layers".into()));
+            return Err(Error::Plan(
+                "no linear is left to compress; see --include, --ignore, --layers and overrides".into(),
+            ));
         }
         Ok(selection)
     }
 
     pub(super) fn contains(&self, name: &str) -> bool {
-        self.0.contains(name)
+        self.0.contains_key(name)
+    }
+
+    /// The number of a linear's choice; `None` when it is left alone.
+    pub(super) fn choice(&self, name: &str) -> Option<usize> {
+        self.0.get(name).copied()
+    }
+
+    /// The numbers of the choices that some linear has.
+    pub(super) fn used(&self) -> BTreeSet<usize> {
+        self.0.values().copied().collect()
+    }
+
+    /// All linears with the numbers of their choices.
+    pub(super) fn iter(&self) -> impl Iterator<Item = (&str, usize)> {
+        self.0.iter().map(|(name, &number)| (name.as_str(), number))
     }
 
     pub(super) fn len(&self) -> usize {

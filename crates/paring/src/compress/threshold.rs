@@ -2,18 +2,17 @@
 
 use std::collections::BTreeMap;
 
-use paring_format::Layout;
 use paring_model::decoder::Block;
 
 use super::Job;
-use super::output;
+use super::schemes::Kind;
 use super::select::Selection;
 use crate::corpus::Windows;
 use crate::hidden::Hidden;
 use crate::methods::Stored;
 use crate::plan::Recipe;
 use crate::report::Clock;
-use crate::stats::Stats;
+use crate::stats::{Need, Stats};
 use crate::walk::{Visitor, walk};
 use crate::{Error, Result};
 
@@ -30,7 +29,9 @@ const TOKENS_PER_FEATURE: usize = 2;
 struct Sampler<'a> {
     job: &'a Job,
     selection: &'a Selection,
-    layout: &'static dyn Layout,
+    /// The choice whose threshold is looked for.
+    number: usize,
+    kind: Kind,
     blocks: Vec<usize>,
     recipes: Vec<Recipe>,
     /// Outliers expected among all weights of the sampled linears, by threshold.
@@ -38,15 +39,20 @@ struct Sampler<'a> {
     weights: f64,
 }
 
-/// The relative threshold with which a share of about `share` of the weights is kept exact.
+/// The relative threshold with which about `share` of the weights of the linears with choice `number` is kept exact.
 ///
 /// The dense model is run on as many windows as the widest linear needs; of each linear of a few blocks some rows are
 /// swept with thresholds in geometric steps, and the threshold is read off between two of them. Costs a part of a
 /// forward pass and about a sweep.
-pub(super) fn choose(job: &Job, selection: &Selection, share: f64, clock: &mut Clock) -> Result<f64> {
-    let (Some(windows), Some(spqr)) = (&job.windows, &job.plan.recipe.spqr) else {
-        return Err(Error::Plan("an outlier share is for spqr, with calibration data".into()));
-    };
+pub(super) fn choose(
+    job: &Job,
+    selection: &Selection,
+    (number, share): (usize, f64),
+    clock: &mut Clock,
+) -> Result<f64> {
+    let none = || Error::Plan("an outlier share is for spqr, with calibration data".into());
+    let choice = job.plan.choice(number).ok_or_else(none)?;
+    let (Some(windows), Some(spqr)) = (&job.windows, &choice.recipe.spqr) else { return Err(none()) };
     let decoder = job.decoder.as_ref();
     let blocks = decoder.blocks();
     let widest = (0..blocks).flat_map(|i| decoder.linears(i)).map(|l| l.cols).max().unwrap_or(1);
@@ -54,19 +60,20 @@ pub(super) fn choose(job: &Job, selection: &Selection, share: f64, clock: &mut C
     let ids = windows.ids[..count * windows.seqlen].to_vec();
     let some = Windows { ids, seqlen: windows.seqlen, seed: windows.seed };
     let mut hidden = Hidden::embed(decoder, &some, job.storage())?;
-    let has_work = |i: &usize| decoder.linears(*i).iter().any(|l| selection.contains(&l.name));
+    let has_work = |i: &usize| decoder.linears(*i).iter().any(|l| selection.choice(&l.name) == Some(number));
     let candidates: Vec<usize> = (0..blocks).filter(has_work).collect();
     let picks = BLOCKS.min(candidates.len());
     let (tries, first, factor) = TRIES;
     let thresholds: Vec<f64> = (0..tries).map(|t| first * factor.powi(t as i32)).collect();
     let recipe = |threshold: &f64| {
         let spqr = crate::plan::Spqr { outlier_threshold: Some(*threshold), ..spqr.clone() };
-        Recipe { spqr: Some(spqr), ..job.plan.recipe.clone() }
+        Recipe { spqr: Some(spqr), ..choice.recipe.clone() }
     };
     let mut sampler = Sampler {
         job,
         selection,
-        layout: output::layout_for(&job.plan)?,
+        number,
+        kind: Kind::of(&choice)?,
         blocks: (1..=picks).map(|p| candidates[p * candidates.len() / picks - 1]).collect(),
         recipes: thresholds.iter().map(recipe).collect(),
         outliers: vec![0.0; tries],
@@ -97,16 +104,20 @@ impl Visitor for Sampler<'_> {
     fn block(&mut self, i: usize, entering: Option<(&mut dyn Block, &Hidden)>, clock: &mut Clock) -> Result<()> {
         let Some((block, hidden)) = entering.filter(|_| self.blocks.contains(&i)) else { return Ok(()) };
         let mut fans: BTreeMap<usize, Vec<_>> = BTreeMap::new();
-        for linear in self.job.decoder.linears(i).into_iter().filter(|l| self.selection.contains(&l.name)) {
+        for linear in
+            self.job.decoder.linears(i).into_iter().filter(|l| self.selection.choice(&l.name) == Some(self.number))
+        {
             fans.entry(linear.fan).or_default().push(linear);
         }
         let Some(last) = fans.keys().max().copied() else { return Ok(()) };
-        let shown: Vec<Option<usize>> = (0..=last).map(|f| fans.get(&f).map(|linears| linears[0].cols)).collect();
+        let need = self.recipes[0].info().needs();
+        let shown: Vec<Option<(Need, usize)>> =
+            (0..=last).map(|f| fans.get(&f).map(|linears| (need, linears[0].cols))).collect();
         let stats = self.job.collect(i, (&*block, hidden), &shown, clock)?;
         for (fan, linears) in fans {
             for linear in linears {
                 let original = self.job.checkpoint.read_linear(&linear.name, linear.rows, linear.cols)?;
-                let stored = output::stored(self.layout, original.dtype);
+                let stored = self.kind.stored(original.dtype);
                 self.count(&linear.name, &original.to_dense(), linear.cols, stored, stats[fan].as_ref())?;
             }
         }

@@ -13,12 +13,13 @@ use rayon::prelude::*;
 use super::output::{Encoded, Output};
 use super::select::Selection;
 use super::{Job, Observer};
-use crate::Result;
 use crate::hidden::Hidden;
 use crate::methods::{Outcome, Prepared, Stored, share_amax};
+use crate::plan::Recipe;
 use crate::report::{Clock, LayerReport, Stage};
-use crate::stats::Stats;
+use crate::stats::{Need, Stats};
 use crate::walk::Visitor;
+use crate::{Error, Result};
 
 pub(super) struct Compressor<'a> {
     job: &'a Job,
@@ -36,6 +37,13 @@ impl<'a> Compressor<'a> {
 
     pub(super) fn finish(self) -> (Output, Vec<LayerReport>, Vec<String>) {
         (self.output, self.layers, self.notes)
+    }
+
+    /// The number and the recipe of a linear's choice.
+    fn choice(&self, name: &str) -> Result<(usize, &'a Recipe)> {
+        let plan = &self.job.plan;
+        let found = self.selection.choice(name).and_then(|number| Some((number, plan.choice(number)?.recipe)));
+        found.ok_or_else(|| Error::Plan(format!("{name}: nothing is chosen for it")))
     }
 
     fn note(&mut self, text: String) {
@@ -57,50 +65,55 @@ impl<'a> Compressor<'a> {
             self.output.keep(&linear.name, kept)?;
         }
         let Some(first) = chosen.first() else { return Ok(()) };
-        let recipe = &self.job.plan.recipe;
+        let choices: Vec<(usize, &Recipe)> = chosen.iter().map(|l| self.choice(&l.name)).collect::<Result<_>>()?;
         // The sweep of a linear uses all threads itself; what comes before and after it is done for the linears of the
         // fan at once.
         let start = Instant::now();
-        let read = |linear: &&LinearInfo| {
+        let read = |(linear, (number, _)): (&&LinearInfo, &(usize, &Recipe))| {
             let original = self.job.checkpoint.read_linear(&linear.name, linear.rows, linear.cols)?;
-            Ok((original.to_dense(), self.output.stored(original.dtype)))
+            Ok((original.to_dense(), self.output.kind(*number)?.stored(original.dtype)))
         };
-        let mut originals: Vec<(Vec<f32>, Stored)> = chosen.par_iter().map(read).collect::<Result<_>>()?;
-        share_amax(chosen.iter().map(|linear| (linear.name.as_str(), recipe)), &mut originals);
+        let mut originals: Vec<(Vec<f32>, Stored)> =
+            chosen.par_iter().zip(&choices).map(read).collect::<Result<_>>()?;
+        share_amax(
+            chosen.iter().zip(&choices).map(|(linear, (_, recipe))| (linear.name.as_str(), *recipe)),
+            &mut originals,
+        );
         clock.add(Stage::Read, start, 0.0);
 
         let start = Instant::now();
-        // One preparation serves all linears of a fan, unless it looks at their weights.
-        let prepared: Vec<Prepared> = match recipe.prepares_each() {
-            false => vec![recipe.prepare(stats, None, &first.name)?],
-            true => {
-                let each = |(l, (weight, _)): (&&LinearInfo, &(Vec<f32>, Stored))| {
-                    recipe.prepare(stats, Some(weight), &l.name)
-                };
-                chosen.iter().zip(&originals).map(each).collect::<Result<_>>()?
+        // One preparation serves all linears of a fan that are treated alike, unless it looks at their weights. With each
+        // the linear that it was made for; `by` says which one is whose.
+        let mut prepared: Vec<(usize, Prepared)> = Vec::new();
+        let mut by: Vec<usize> = Vec::with_capacity(chosen.len());
+        for (i, (linear, (_, recipe))) in chosen.iter().zip(&choices).enumerate() {
+            let same = prepared.iter().position(|(first, _)| choices[*first].1.prepares_like(recipe));
+            by.push(same.unwrap_or(prepared.len()));
+            if same.is_none() {
+                let weight = recipe.prepares_each().then_some(originals[i].0.as_slice());
+                prepared.push((i, recipe.prepare(stats, weight, &linear.name)?));
             }
-        };
-        let of = |i: usize| &prepared[i.min(prepared.len() - 1)];
+        }
+        let of = |i: usize| &prepared[by[i]].1;
         let n = first.cols as f64;
         let work = if matches!(stats, Some(Stats::Gram(_))) { 2.0 / 3.0 * n * n * n } else { 0.0 };
         clock.add(Stage::Factor, start, work * prepared.len() as f64);
-        // A preparation for each linear, or one for all.
-        let share = chosen.len() / prepared.len();
-        for (prepared, linears) in prepared.iter().zip(chosen.chunks(share)) {
-            if let Some(damp) = prepared.damp().filter(|&d| d != recipe.percdamp) {
-                let names = linears.iter().map(|l| l.name.as_str()).collect::<Vec<_>>().join(", ");
-                self.note(format!(
-                    "{names}: the Gram matrix was singular with damping {}; {damp} was used",
-                    recipe.percdamp
-                ));
+        for (which, (first, prepared)) in prepared.iter().enumerate() {
+            let wanted = choices[*first].1.percdamp;
+            if let Some(damp) = prepared.damp().filter(|&damp| damp != wanted) {
+                let names = (0..chosen.len()).filter(|&i| by[i] == which).map(|i| chosen[i].name.as_str());
+                let names = names.collect::<Vec<_>>().join(", ");
+                self.note(format!("{names}: the Gram matrix was singular with damping {wanted}; {damp} was used"));
             }
         }
 
         let start = Instant::now();
-        let squares = |linears: &[&LinearInfo]| linears.iter().map(|l| (l.rows * l.cols * l.cols) as f64).sum::<f64>();
-        let work = if of(0).damp().is_some() { squares(&chosen) } else { 0.0 };
+        let square = |(_, l): (usize, &&LinearInfo)| (l.rows * l.cols * l.cols) as f64;
+        let work: f64 = chosen.iter().enumerate().filter(|(i, _)| of(*i).damp().is_some()).map(square).sum();
         let mut outcomes: Vec<Outcome> = (chosen.iter().zip(&originals).enumerate())
-            .map(|(i, (linear, (weight, stored)))| recipe.compress(weight, linear.cols, of(i), *stored, &linear.name))
+            .map(|(i, (linear, (weight, stored)))| {
+                choices[i].1.compress(weight, linear.cols, of(i), *stored, &linear.name)
+            })
             .collect::<Result<_>>()?;
         clock.add(Stage::Sweep, start, work);
 
@@ -116,15 +129,15 @@ impl<'a> Compressor<'a> {
 
         let start = Instant::now();
         let (output, precision, swaps) = (&self.output, self.job.plan.precision, swap.is_some());
-        let finish = |(linear, outcome): (&&LinearInfo, &mut Outcome)| {
+        let finish = |((linear, outcome), (number, _)): ((&&LinearInfo, &mut Outcome), &(usize, &Recipe))| {
             let zeros = outcome.dense.iter().filter(|&&v| v == 0.0).count();
-            let encoded = output.encode(&linear.name, &outcome.compressed, &outcome.dense)?;
+            let encoded = output.encode(*number, &linear.name, &outcome.compressed, &outcome.dense)?;
             let dense = std::mem::take(&mut outcome.dense);
             let weight = if swaps { Some(Dense::new(linear.rows, linear.cols, dense, precision)?) } else { None };
             Ok((zeros, encoded, weight))
         };
         let finished: Vec<(usize, Encoded, Option<Dense>)> =
-            chosen.par_iter().zip(&mut outcomes).map(finish).collect::<Result<_>>()?;
+            chosen.par_iter().zip(&mut outcomes).zip(&choices).map(finish).collect::<Result<_>>()?;
         for (i, (((linear, outcome), total), (zeros, encoded, weight))) in
             chosen.into_iter().zip(outcomes).zip(totals).zip(finished).enumerate()
         {
@@ -136,6 +149,8 @@ impl<'a> Compressor<'a> {
             let count = (linear.rows * linear.cols) as f64;
             let report = LayerReport {
                 name: linear.name.clone(),
+                method: choices[i].1.method,
+                format: self.output.kind(choices[i].0)?.layout.name(),
                 rows: linear.rows,
                 cols: linear.cols,
                 bits: encoded.bytes() as f64 * 8.0 / count,
@@ -166,17 +181,20 @@ impl Visitor for Compressor<'_> {
         let linears = self.job.decoder.linears(i);
         let fans = linears.iter().map(|l| l.fan + 1).max().unwrap_or(0);
         let of_fan = |f: usize| linears.iter().filter(|l| l.fan == f).cloned().collect::<Vec<_>>();
-        // Features of each fan that has something to compress.
-        let wanted: Vec<Option<usize>> = (0..fans)
-            .map(|f| linears.iter().find(|l| l.fan == f && self.selection.contains(&l.name)).map(|l| l.cols))
-            .collect();
+        // What is needed of each fan that has something to compress, and its features.
+        let mut wanted: Vec<Option<(Need, usize)>> = vec![None; fans];
+        for linear in linears.iter().filter(|l| self.selection.contains(&l.name)) {
+            let need = self.choice(&linear.name)?.1.info().needs();
+            let before = wanted[linear.fan].map_or(Need::Nothing, |(need, _)| need);
+            wanted[linear.fan] = Some((need.max(before), linear.cols)).filter(|(need, _)| *need != Need::Nothing);
+        }
         let step = if self.job.plan.true_sequential { 1 } else { fans.max(1) };
         for first in (0..fans).step_by(step) {
             let group = first..(first + step).min(fans);
             let mut stats: Vec<Option<Stats>> = vec![None; fans];
             if let Some((block, hidden)) = &entering {
-                let shown: Vec<Option<usize>> =
-                    wanted.iter().enumerate().map(|(f, cols)| cols.filter(|_| group.contains(&f))).collect();
+                let shown: Vec<Option<(Need, usize)>> =
+                    wanted.iter().enumerate().map(|(f, fan)| fan.filter(|_| group.contains(&f))).collect();
                 stats = self.job.collect(i, (&**block, hidden), &shown, clock)?;
             }
             for f in group {

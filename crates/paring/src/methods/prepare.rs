@@ -49,6 +49,12 @@ impl Recipe {
                 // Dead columns are not cleared: their scores are all zero, so they go first.
                 Ok(plain(Shape::Diagonal(norms)))
             }
+            // A fan that other linears share whose recipe needs the Gram matrix: Σ x² is in its diagonal, scaled by 2.
+            (Bend::Diagonal, Some(Stats::Gram(h))) => {
+                let n = h.len().isqrt();
+                finite(h, n, module)?;
+                Ok(plain(Shape::Diagonal((0..n).map(|j| (h[j * n + j] / 2.0).sqrt()).collect())))
+            }
             (Bend::Full, Some(Stats::Gram(h))) => self.prepare_full(h, weight, module),
             _ => Err(Error::Plan(format!("{module}: no calibration statistics for {}", self.method))),
         }
@@ -57,6 +63,17 @@ impl Recipe {
     /// Whether the linears of a fan need a preparation each: their order depends on their weights.
     pub fn prepares_each(&self) -> bool {
         self.spqr.as_ref().is_some_and(|s| s.permutation == Permutation::Spearman)
+    }
+
+    /// Whether the linears of a fan may share a preparation with those of this other recipe.
+    pub(crate) fn prepares_like(&self, other: &Recipe) -> bool {
+        let visits = |recipe: &Recipe| recipe.rounding.is_some_and(|r| r.act_order != ActOrder::None);
+        let permutation = |recipe: &Recipe| recipe.spqr.as_ref().map(|s| s.permutation.clone());
+        self.info().curvature == other.info().curvature
+            && self.percdamp == other.percdamp
+            && visits(self) == visits(other)
+            && permutation(self) == permutation(other)
+            && !self.prepares_each()
     }
 
     /// The order in which columns are visited, for a Gram diagonal `[cols]`; `None` is file order.

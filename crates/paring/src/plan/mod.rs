@@ -1,5 +1,6 @@
 //! All of a run's choices. A plan is printed, and stored beside the checkpoint it made.
 
+mod overrides;
 mod rounding;
 mod spqr;
 
@@ -9,6 +10,7 @@ use serde::Serialize;
 use crate::methods::{METHODS, MethodInfo};
 use crate::{Error, Precision, Result};
 
+pub use overrides::{Choice, Override};
 pub use rounding::Rounding;
 pub use spqr::{Permutation, Spqr, for_target_bits};
 
@@ -68,7 +70,7 @@ pub struct Plan {
     pub model: String,
     /// Where the calibration text comes from; `None` when the method needs none.
     pub dataset: Option<String>,
-    /// What is done to each linear.
+    /// What is done to each linear that no override names.
     pub recipe: Recipe,
     /// How the attention's keys and values are quantized as the model runs, with scales from the calibration data;
     /// `None`: not at all.
@@ -99,6 +101,10 @@ pub struct Plan {
     pub skip_out_loss: bool,
     /// The layout to write; `None`: what fits the recipe.
     pub format: Option<String>,
+    /// Linears that are treated in another way; the last one that names a linear decides.
+    pub overrides: Vec<Override>,
+    /// The recipe file that choices were read from.
+    pub config: Option<String>,
     /// Replace the files of an earlier checkpoint.
     pub overwrite: bool,
 }
@@ -140,7 +146,7 @@ impl Recipe {
             return fail(format!("{} does not quantize; for both at once use sparsegpt", info.name));
         }
         if self.rounding.is_none() && info.rounds && !info.drops {
-            return fail(format!("{} needs --wbits", info.name));
+            return fail(format!("{} needs --wbits or --scheme", info.name));
         }
         match &self.spqr {
             Some(_) if info.name != "spqr" => {

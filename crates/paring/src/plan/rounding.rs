@@ -40,6 +40,12 @@ impl Rounding {
         }
     }
 
+    /// The rounding that a scheme's weights have.
+    pub fn of(args: &QuantArgs) -> Rounding {
+        let QuantArgs { element, symmetric, strategy, scale_type, .. } = *args;
+        Rounding { element, strategy, scale_type, symmetric, ..Rounding::int(element.bits(), None) }
+    }
+
     /// Columns of a row that share a scale; `None` for a whole row or more, or for blocks.
     pub fn group_size(&self) -> Option<usize> {
         match self.strategy {

@@ -1,0 +1,247 @@
+//! Which layout and scheme each choice of a plan is stored in, and the configuration that says so of every linear.
+
+use paring_format::config::inferred;
+use paring_format::layouts::{self, Layout};
+use paring_format::{Dtype, Element, QuantArgs, QuantConfig, ScaleType, Scheme, SecondLevel, Strategy};
+
+use super::legacy;
+use super::select::Selection;
+use crate::methods::Stored;
+use crate::plan::{ActOrder, Choice, Plan, Recipe, Rounding, Spqr};
+use crate::serves::usual_format;
+use crate::{Error, Result};
+
+/// The layout of transformers and spqr_quant.
+const SPQR_HF: &str = "spqr";
+
+/// How the linears of one choice are stored.
+pub(super) struct Kind {
+    /// The layout.
+    pub(super) layout: &'static dyn Layout,
+    /// What the config says of them, but for its targets; `None` when they are dense.
+    pub(super) scheme: Option<Scheme>,
+}
+
+impl Kind {
+    /// Errors when a choice is for no layout.
+    pub(super) fn of(choice: &Choice) -> Result<Self> {
+        let layout = layout_for(choice)?;
+        Ok(Self { layout, scheme: scheme_for(choice.recipe, layout) })
+    }
+
+    /// How a matrix is held whose floats the input has as `dtype`.
+    pub(super) fn stored(&self, dtype: Dtype) -> Stored {
+        let dtype = self.layout.float_type().unwrap_or(dtype);
+        Stored { added_outliers: self.layout.adds_outliers(), ..Stored::plain(dtype) }
+    }
+}
+
+/// The kinds of a plan's choices by number. Errors when one checkpoint cannot hold them all.
+pub(super) fn kinds(plan: &Plan) -> Result<Vec<Option<Kind>>> {
+    let kinds = (0..=plan.overrides.len()).map(|number| plan.choice(number).map(|c| Kind::of(&c)).transpose());
+    let kinds: Vec<Option<Kind>> = kinds.collect::<Result<_>>()?;
+    let mut coded = kinds.iter().flatten().filter(|kind| kind.scheme.is_some());
+    if let Some(first) = coded.next()
+        && let Some(other) = coded.find(|kind| kind.layout.method() != first.layout.method())
+    {
+        return Err(Error::Misuse(format!(
+            "{} and {} cannot lie in one checkpoint: no program reads both",
+            first.layout.name(),
+            other.layout.name()
+        )));
+    }
+    let mut all = kinds.iter().flatten();
+    if let Some(first) = all.next()
+        && let Some(other) = all.find(|kind| kind.layout.float_type() != first.layout.float_type())
+    {
+        return Err(Error::Misuse(format!(
+            "--format {} and {} cannot lie in one checkpoint: one has all floats in a type of its own",
+            first.layout.name(),
+            other.layout.name()
+        )));
+    }
+    Ok(kinds)
+}
+
+/// Whether a layout of this name holds such codes. Layouts of other kinds than these are asked when they encode.
+fn holds(name: &str, rounding: &Rounding) -> bool {
+    match name {
+        "int-quantized" | "pack-quantized" => rounding.element.int_bits().is_some(),
+        "float-quantized" => rounding.element == Element::E4m3 && rounding.scale_type == ScaleType::Float,
+        "naive-quantized" => rounding.element != Element::E2m1 && rounding.scale_type == ScaleType::Float,
+        "nvfp4-pack-quantized" | "mxfp4-pack-quantized" | "mxfp8-quantized" => {
+            inferred(Some(&rounding.args()), None) == name
+        }
+        _ => true,
+    }
+}
+
+/// What codes are, in words.
+fn codes(rounding: &Rounding) -> String {
+    match (rounding.element, rounding.strategy) {
+        (Element::Int(bits), _) => format!("integers of {bits} bits"),
+        (Element::E4m3, Strategy::Group(_)) => "floats of 8 bits in groups".into(),
+        (Element::E4m3, _) => "floats of 8 bits".into(),
+        (Element::E2m1, _) => "floats of 4 bits".into(),
+    }
+}
+
+/// The layout that a choice's linears are written in.
+fn layout_for(choice: &Choice) -> Result<&'static dyn Layout> {
+    let fail = |text: String| Err(Error::Misuse(text));
+    let recipe = choice.recipe;
+    let rounding = recipe.rounding;
+    let usual = match (&rounding, &recipe.spqr) {
+        (_, Some(_)) => "paring-spqr",
+        (Some(rounding), None) => usual_format(&rounding.args(), recipe.input.as_ref()),
+        (None, None) => layouts::DENSE.name(),
+    };
+    let name = choice.format.unwrap_or(usual);
+    let Some(layout) = layouts::layout(name) else {
+        let known = layouts::LAYOUTS.iter().map(|l| l.name()).collect::<Vec<_>>().join(", ");
+        return fail(format!("--format {name}: unknown; known: {known}"));
+    };
+    if layout.instead().is_some() {
+        return legacy::check(layout, recipe).map(|()| layout);
+    }
+    match rounding {
+        Some(_) if recipe.spqr.is_some() && !["paring-spqr", SPQR_HF, "dense"].contains(&name) => fail(format!(
+            "--format {name} cannot hold SpQR's fractional zeros and outliers; use paring-spqr, spqr or dense"
+        )),
+        Some(r) if name == SPQR_HF && recipe.spqr.as_ref().is_some_and(|s| !fits_spqr_hf(&r, s)) => fail(format!(
+            "--format {name} holds one configuration: --wbits 3 --groupsize 16 --qq-scale-bits 3 --qq-zero-bits 3 \
+            --qq-groupsize 16, without --sym, --round-zero and --keep-last-columns"
+        )),
+        Some(_) if recipe.spqr.is_none() && ["paring-spqr", SPQR_HF].contains(&name) => {
+            fail(format!("--format {name} is for --method spqr"))
+        }
+        None if name != layouts::DENSE.name() => {
+            fail(format!("--format {name} holds codes; pruning alone writes dense weights"))
+        }
+        Some(_) if name == "dense" && recipe.input.is_some() => {
+            fail("--format dense cannot say that activations are quantized; leave it out".into())
+        }
+        Some(r) if name == "int-quantized" && r.element.bits() != 8 && recipe.input.is_none() => fail(format!(
+            "--format int-quantized stores a byte for every weight; --wbits {} is for pack-quantized",
+            r.element.bits()
+        )),
+        Some(r) if !holds(name, &r) => fail(format!("--format {name} cannot hold {}; {usual} does", codes(&r))),
+        Some(r) if name != "dense" && r.act_order == ActOrder::Group && r.group_size().is_some() => fail(format!(
+            "--actorder group needs a group number for every column, which readers of {name} no longer know; use \
+            --actorder static, or --format dense"
+        )),
+        _ => Ok(layout),
+    }
+}
+
+/// Whether the layout of transformers and spqr_quant holds what these choices make.
+fn fits_spqr_hf(r: &Rounding, s: &Spqr) -> bool {
+    let coded = s.scale_bits == Some(3) && s.zero_bits == Some(3) && s.second_rows == 16;
+    let plain = !r.symmetric && !s.round_zero && s.keep_last_columns == 0;
+    r.element.bits() == 3 && r.group_size() == Some(16) && coded && plain
+}
+
+/// The scheme that says how the linears are stored; `None` when they are dense.
+fn scheme_for(recipe: &Recipe, layout: &dyn Layout) -> Option<Scheme> {
+    if let Some(scheme) = legacy::dense_scheme(layout, recipe) {
+        return Some(scheme);
+    }
+    let rounding = recipe.rounding.filter(|_| layout.name() != layouts::DENSE.name())?;
+    if layout.name() == SPQR_HF {
+        return Some(Scheme::spqr(vec!["Linear".into()]));
+    }
+    let spqr = recipe.spqr.as_ref();
+    let zero_bits = spqr.and_then(|s| s.zero_bits_used(&rounding));
+    let coded = spqr.filter(|s| s.scale_bits.is_some() || zero_bits.is_some());
+    Some(Scheme {
+        targets: vec!["Linear".into()],
+        format: layout.name().into(),
+        weights: Some(QuantArgs {
+            float_zeros: spqr.is_some_and(|s| !rounding.symmetric && (!s.round_zero || zero_bits.is_some())),
+            second: coded.map(|s| SecondLevel { scale_bits: s.scale_bits, zero_bits, rows: s.second_rows }),
+            ..rounding.args()
+        }),
+        input: recipe.input.clone(),
+        ..Scheme::dense()
+    })
+}
+
+/// The configuration of a finished run: a group for each scheme, and in `ignore` the linears without one and the `outer`
+/// ones. `None` when all are dense. `kept` are the linears of the blocks that were not chosen.
+///
+/// The first group has the class `Linear`; the others have the patterns of their overrides, or, where a reader would come
+/// to another result with those, the names of their linears.
+pub(super) fn config(
+    plan: &Plan,
+    selection: &Selection,
+    kinds: &[Option<Kind>],
+    outer: Vec<String>,
+    kept: Vec<String>,
+) -> Result<Option<QuantConfig>> {
+    let scheme = |number: usize| kinds.get(number)?.as_ref()?.scheme.as_ref();
+    // Schemes with the choices that share them.
+    let mut groups: Vec<(&Scheme, Vec<usize>)> = Vec::new();
+    for number in selection.used() {
+        let Some(scheme) = scheme(number) else { continue };
+        match groups.iter_mut().find(|(other, _)| *other == scheme) {
+            Some((_, numbers)) => numbers.push(number),
+            None => groups.push((scheme, vec![number])),
+        }
+    }
+    if groups.is_empty() {
+        return Ok(None);
+    }
+    let dense = selection.iter().filter(|(_, number)| scheme(*number).is_none()).map(|(name, _)| name.to_string());
+    let ignore: Vec<String> = outer.into_iter().chain(kept).chain(dense).collect();
+    let group_of = |number: usize| groups.iter().position(|(_, numbers)| numbers.contains(&number));
+    let with = |targets: &dyn Fn(usize) -> Vec<String>| {
+        let named = groups.iter().enumerate().map(|(i, (scheme, _))| {
+            let targets = if i == 0 { scheme.targets.clone() } else { targets(i) };
+            (format!("group_{i}"), Scheme { targets, ..(*scheme).clone() })
+        });
+        QuantConfig::new(named.collect(), ignore.clone())
+    };
+    let patterns = |i: usize| -> Vec<String> {
+        let of = |&number: &usize| plan.overrides.get(number.wrapping_sub(1)).map_or(&[][..], |o| &o.targets);
+        groups[i].1.iter().flat_map(of).cloned().collect()
+    };
+    let names = |i: usize| -> Vec<String> {
+        selection.iter().filter(|(_, number)| group_of(*number) == Some(i)).map(|(name, _)| name.to_string()).collect()
+    };
+    let right = |config: &QuantConfig| -> Result<bool> {
+        for (name, number) in selection.iter() {
+            let wanted = group_of(number).map(|i| &config.groups[i].1);
+            if config.scheme(name)? != wanted {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    };
+    let portable = (1..groups.len()).all(|i| patterns(i).iter().all(|target| is_portable(target)));
+    let short = with(&patterns);
+    if portable && right(&short)? {
+        return Ok(Some(short));
+    }
+    let long = with(&names);
+    match right(&long)? {
+        true => Ok(Some(long)),
+        false => Err(Error::Plan("the schemes of the linears cannot be told apart in a config".into())),
+    }
+}
+
+/// Whether a target is a name, or a pattern that other programs' regular expressions read as ours do.
+fn is_portable(target: &str) -> bool {
+    let Some(pattern) = target.strip_prefix("re:") else { return true };
+    let mut chars = pattern.chars().peekable();
+    while let Some(c) = chars.next() {
+        let plain = match c {
+            '\\' => matches!(chars.next(), Some('.' | 'd')),
+            '(' => chars.peek() != Some(&'?'),
+            _ => c.is_ascii_alphanumeric() || "._*+?|)^$-".contains(c),
+        };
+        if !plain {
+            return false;
+        }
+    }
+    true
+}

@@ -1,0 +1,80 @@
+//! Choices for some of the linears: mixed precision.
+
+use paring_format::{Dynamic, QuantArgs};
+use serde::Serialize;
+
+use super::{Plan, Recipe};
+use crate::stats::Need;
+use crate::{Error, Result};
+
+/// What is done to some linears instead of what is done to the others.
+#[derive(Clone, Debug, Serialize)]
+pub struct Override {
+    /// The linears: exact names or `re:` patterns, anchored at the start.
+    pub targets: Vec<String>,
+    /// What is done to them; `None`: they stay as they are.
+    pub recipe: Option<Recipe>,
+    /// As [`Plan::outlier_share`], for them.
+    pub outlier_share: Option<f64>,
+    /// As [`Plan::format`], for them.
+    pub format: Option<String>,
+}
+
+/// What is done to a linear, and how it is stored.
+#[derive(Clone, Copy, Debug)]
+pub struct Choice<'a> {
+    /// What is done.
+    pub recipe: &'a Recipe,
+    /// Share of the weights that SpQR keeps exact.
+    pub outlier_share: Option<f64>,
+    /// The layout to write; `None`: what fits the recipe.
+    pub format: Option<&'a str>,
+}
+
+impl Plan {
+    /// The choice of this number: 0 for linears that no override has, `i + 1` for those of override `i`. `None` when
+    /// there is no such override, or it leaves its linears as they are.
+    pub fn choice(&self, number: usize) -> Option<Choice<'_>> {
+        let Some(index) = number.checked_sub(1) else {
+            let Plan { recipe, outlier_share, format, .. } = self;
+            return Some(Choice { recipe, outlier_share: *outlier_share, format: format.as_deref() });
+        };
+        let Override { recipe, outlier_share, format, .. } = self.overrides.get(index)?;
+        Some(Choice { recipe: recipe.as_ref()?, outlier_share: *outlier_share, format: format.as_deref() })
+    }
+
+    /// All choices with their numbers.
+    pub fn choices(&self) -> impl Iterator<Item = (usize, Choice<'_>)> {
+        (0..=self.overrides.len()).filter_map(|number| Some((number, self.choice(number)?)))
+    }
+
+    /// Whether a choice looks at calibration data: its method, or scales that are not found as the model runs.
+    pub fn needs_data(&self) -> bool {
+        let stored = |args: &QuantArgs| args.dynamic != Dynamic::Yes;
+        let needs =
+            |recipe: &Recipe| recipe.info().needs() != Need::Nothing || recipe.input.as_ref().is_some_and(stored);
+        self.kv_cache.is_some() || self.choices().any(|(_, choice)| needs(choice.recipe))
+    }
+
+    /// The recipe of a choice, to be changed.
+    pub(crate) fn recipe_mut(&mut self, number: usize) -> Option<&mut Recipe> {
+        match number.checked_sub(1) {
+            None => Some(&mut self.recipe),
+            Some(index) => self.overrides.get_mut(index)?.recipe.as_mut(),
+        }
+    }
+}
+
+impl Choice<'_> {
+    /// Whether the choices go together.
+    pub(crate) fn check(&self) -> Result<()> {
+        self.recipe.check()?;
+        if let Some(share) = self.outlier_share.filter(|s| !(*s > 0.0 && *s < 1.0)) {
+            return Err(Error::Misuse(format!("--outlier-share {share}: must be more than 0 and below 1")));
+        }
+        if self.outlier_share.is_some() && self.recipe.spqr.is_none() {
+            return Err(Error::Misuse("--outlier-share is for --method spqr".into()));
+        }
+        Ok(())
+    }
+}
