@@ -8,9 +8,10 @@ use paring::compress::{self, Job, Observer};
 use paring::corpus::Sampling;
 use paring::corpus::named::Protocol;
 use paring::perplexity::{self, Perplexity};
-use paring::plan::{Pattern, Plan, Recipe};
+use paring::plan::{Choice, Pattern, Plan, Recipe};
 use paring::report::Clock;
 use paring::{Error, Result};
+use paring_format::Element;
 use serde_json::json;
 
 use crate::args::*;
@@ -19,15 +20,16 @@ use crate::open::{self, Model, Purpose};
 use crate::progress::Progress;
 use crate::show::{self, Change};
 
-pub use look::{inspect, verify};
+pub use look::{inspect, schemes, verify};
 
 pub fn sparsify(args: &SparsifyArgs) -> Result<()> {
-    let recipe = recipe(Some(&args.method), Some(&args.removal), &args.grids, None, &args.sweep)?;
+    let recipe = recipe(Some(&args.method), Some(&args.removal), &args.grids, None, &args.sweep);
+    let recipe = recipe.map_err(|e| args.run.located(e))?;
     compress(recipe, None, &args.inputs, &args.run, &args.running)
 }
 
 pub fn quantize(args: &QuantizeArgs) -> Result<()> {
-    let (recipe, outlier_share) = quantizing(args)?;
+    let (recipe, outlier_share) = quantizing(args).map_err(|e| args.run.located(e))?;
     compress(recipe, outlier_share, &args.inputs, &args.run, &args.running)
 }
 
@@ -48,12 +50,14 @@ fn compress(recipe: Recipe, outlier_share: Option<f64>, inputs: &Inputs, run: &R
         ignore: run.ignore.clone(),
         format: run.format.clone(),
         overrides: Vec::new(),
-        config: None,
+        config: run.config.as_ref().map(|path| path.display().to_string()),
         offload_activations: matches!(run.offload, OffloadArg::Activations),
         skip_out_loss: run.skip_out_loss,
         overwrite: run.overwrite,
     };
-    plan.check()?;
+    let base = Choice { recipe: &plan.recipe, outlier_share, format: run.format.as_deref() };
+    plan.overrides = run.groups.iter().map(|group| group.over(base)).collect::<Result<_>>()?;
+    plan.check().map_err(|e| run.located(e))?;
     let needs_data = plan.needs_data();
     if needs_data {
         open::expect_data(inputs)?;
@@ -64,6 +68,14 @@ fn compress(recipe: Recipe, outlier_share: Option<f64>, inputs: &Inputs, run: &R
     open::threads(running)?;
     let model = Model::open(&local, running.dtype)?;
     plan.precision = model.precision;
+    let concerns = compress::concerns(&plan, &model.checkpoint, model.decoder.as_ref())?;
+    if let Some(first) = concerns.first().filter(|_| run.strict) {
+        let more = match concerns.len() - 1 {
+            0 => String::new(),
+            more => format!(" (and {more} more, without --strict told as notes)"),
+        };
+        return Err(Error::Misuse(format!("--strict: {first}{more}")));
+    }
     let positions = model.decoder.max_positions();
     let mut crowded = None;
     // Data is read and cut before anything is written, so that what is wrong with it shows at once.
@@ -98,6 +110,8 @@ fn compress(recipe: Recipe, outlier_share: Option<f64>, inputs: &Inputs, run: &R
     };
     let bits_before = stored_bits(&model, &plan);
     let mut progress = Progress::new(running);
+    let told = concerns.iter().filter(|_| !running.quiet);
+    run.notes.iter().chain(told).for_each(|note| progress.note(note));
     model.decoder.notes().iter().for_each(|note| progress.note(note));
     if let Some(seed) = crowded {
         let count = plan.nsamples;
@@ -149,7 +163,11 @@ fn usual_out(plan: &Plan) -> PathBuf {
         None => {}
     }
     if let Some(rounding) = plan.recipe.rounding {
-        name += &format!("-w{}", rounding.element.bits());
+        name += &match rounding.element {
+            Element::Int(bits) => format!("-w{bits}"),
+            Element::E4m3 => "-fp8".to_string(),
+            Element::E2m1 => "-fp4".to_string(),
+        };
         name += &rounding.group_size().map_or(String::new(), |size| format!("g{size}"));
     }
     name.into()

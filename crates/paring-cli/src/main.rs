@@ -9,9 +9,7 @@ mod show;
 
 use std::process::ExitCode;
 
-use clap::Parser;
-
-use args::{Cli, Command};
+use args::Command;
 
 /// Keeps the peak of a long run where that of a short one is.
 #[global_allocator]
@@ -26,23 +24,26 @@ fn main() -> ExitCode {
     // What the libraries have to tell those who look for a fault: PARING_LOG=debug.
     let filter = tracing_subscriber::EnvFilter::from_env("PARING_LOG");
     tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
-    let cli = Cli::parse_from(args::normalized(std::env::args_os()));
-    let result = match &cli.command {
-        Command::Sparsify(args) => commands::sparsify(args),
-        Command::Quantize(args) => commands::quantize(args),
-        Command::Eval(args) => commands::eval(args),
-        Command::Inspect(args) => commands::inspect(args),
-        Command::Verify(args) => commands::verify(args),
-        Command::Decompress(args) => commands::decompress(args),
-        Command::Layer(args) => commands::layer(args),
-    };
-    match result {
+    match args::parse(std::env::args_os()).and_then(|cli| run(&cli.command)) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("error: {}", one_line(&error.to_string()));
             let misuse = matches!(error, paring::Error::Misuse(_));
             ExitCode::from(if misuse { MISUSE } else { FAILED })
         }
+    }
+}
+
+fn run(command: &Command) -> paring::Result<()> {
+    match command {
+        Command::Sparsify(args) => commands::sparsify(args),
+        Command::Quantize(args) => commands::quantize(args),
+        Command::Eval(args) => commands::eval(args),
+        Command::Inspect(args) => commands::inspect(args),
+        Command::Verify(args) => commands::verify(args),
+        Command::Decompress(args) => commands::decompress(args),
+        Command::Schemes(args) => commands::schemes(args),
+        Command::Layer(args) => commands::layer(args),
     }
 }
 

@@ -7,6 +7,7 @@
 //! * [`methods`]: a curvature and a rule each; [`stats`]: what they need to know of the inputs.
 //! * [`compress`]: the whole run: walk, compress, write, reopen and check.
 //! * [`perplexity`], [`inspect`], [`verify`], [`decompress`], [`layer`]: the other commands; [`picture`]: a drawing.
+//! * [`recipe_file`]: options in a file.
 //! * [`serves`]: what runs which scheme.
 //! * [`report`]: the numbers.
 
@@ -22,6 +23,7 @@ pub mod methods;
 pub mod perplexity;
 pub mod picture;
 pub mod plan;
+pub mod recipe_file;
 pub mod report;
 pub mod serves;
 pub mod stats;

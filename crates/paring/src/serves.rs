@@ -313,3 +313,7 @@ pub fn table() -> Vec<Row> {
     };
     PRESETS.iter().filter_map(row).collect()
 }
+
+#[cfg(test)]
+#[path = "serves_tests.rs"]
+mod tests;

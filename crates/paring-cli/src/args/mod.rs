@@ -1,6 +1,8 @@
 //! What was typed → a [`paring::plan::Plan`]. Every option is a field here, with its help.
 
+mod file;
 mod inputs;
+mod overrides;
 mod recipe;
 
 use std::ffi::OsString;
@@ -12,7 +14,9 @@ use paring::Precision;
 use paring::methods::{METHODS, MethodInfo};
 use paring::plan::Pattern;
 
+pub use file::parse;
 pub use inputs::Inputs;
+pub use overrides::{Change, Changed};
 pub use recipe::{SpqrArgs, quantizing, recipe};
 
 /// Makes language models smaller: prunes and quantizes Hugging Face checkpoints, one block at a time.
@@ -25,7 +29,7 @@ pub struct Cli {
 
 #[derive(Subcommand)]
 pub enum Command {
-    /// Prune a model; with --wbits also quantize it in the same sweep
+    /// Prune a model; with --wbits or --scheme also quantize it in the same sweep
     #[command(after_help = "Examples:\n  paring sparsify demo --method sparsegpt --pattern 2:4 --out demo-2of4\n  \
         paring sparsify MODEL calibration.txt --method wanda --sparsity 0.5 --out OUT\n  \
         paring sparsify MODEL calibration.txt --pattern 2:4 --wbits 4 --groupsize 64 --out OUT")]
@@ -34,6 +38,8 @@ pub enum Command {
     #[command(
         after_help = "Examples:\n  paring quantize demo --wbits 3 --groupsize 32 --out demo-3bit --eval demo\n  \
         paring quantize MODEL calibration.txt --wbits 4 --groupsize 128 --actorder static --out OUT\n  \
+        paring quantize MODEL calibration.txt --scheme W4A16 --strict --out OUT\n  \
+        paring quantize MODEL calibration.txt --config recipe.toml --out OUT\n  \
         paring quantize MODEL --method rtn --wbits 8 --groupsize -1 --out OUT\n  \
         paring quantize MODEL calibration.txt --wbits 3 --groupsize 16 --qq-scale-bits 3 --qq-zero-bits 3 \
         --outlier-share 0.01 --permutation-order act_order\n  \
@@ -54,6 +60,9 @@ pub enum Command {
     /// Write the plain dense checkpoint behind a compressed one
     #[command(after_help = "Example:\n  paring decompress OUT --out DENSE")]
     Decompress(DecompressArgs),
+    /// List the schemes that --scheme knows, and what runs them
+    #[command(after_help = "Example:\n  paring schemes --json")]
+    Schemes(SchemesArgs),
     /// Compress one layer from a safetensors file, for experiments
     #[command(after_help = "Example:\n  paring layer layer.safetensors --method gptq --wbits 4 --out made.safetensors")]
     Layer(LayerArgs),
@@ -73,7 +82,7 @@ pub struct Running {
     /// Print one JSON object as the last line of stdout
     #[arg(long, help_heading = "Running")]
     pub json: bool,
-    /// No progress
+    /// No progress, and no word about what runs the output
     #[arg(long, short, help_heading = "Running")]
     pub quiet: bool,
     /// Print every layer, and where the time went
@@ -110,35 +119,30 @@ pub enum ActOrderArg {
 
 #[derive(Args, Clone)]
 pub struct Grids {
+    /// A scheme by its name (`paring schemes` lists them): element, groups, symmetry and quantized inputs at once
+    #[arg(long, value_name = "NAME", conflicts_with = "wbits")]
+    pub scheme: Option<String>,
     /// Bits of a weight, 2 to 8
     #[arg(long, value_name = "B", allow_negative_numbers = true)]
     pub wbits: Option<u32>,
-    /// Columns that share a scale; -1: the whole row
-    #[arg(long, value_name = "G", default_value = "-1", allow_negative_numbers = true)]
-    pub groupsize: i64,
+    /// Columns that share a scale; -1: the whole row [default: -1, or what the scheme says]
+    #[arg(long, value_name = "G", allow_negative_numbers = true)]
+    pub groupsize: Option<i64>,
     /// Symmetric grids, without zero points
-    #[arg(long)]
-    pub sym: bool,
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
+    pub sym: Option<bool>,
     /// One grid per row; `--perchannel=false`, for spqr, has one for all rows
-    #[arg(
-        long,
-        value_name = "BOOL",
-        num_args = 0..=1,
-        require_equals = true,
-        default_value_t = true,
-        default_missing_value = "true",
-        action = clap::ArgAction::Set
-    )]
-    pub perchannel: bool,
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
+    pub perchannel: Option<bool>,
     /// Shrink each grid's range to the one with the least error
-    #[arg(long)]
-    pub mse: bool,
-    /// Visit columns by falling Gram diagonal: `static` keeps groups in file order
-    #[arg(long, value_enum, default_value = "none")]
-    pub actorder: ActOrderArg,
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
+    pub mse: Option<bool>,
+    /// Visit columns by falling Gram diagonal: `static` keeps groups in file order [default: none]
+    #[arg(long, value_enum, value_name = "ORDER")]
+    pub actorder: Option<ActOrderArg>,
     /// Fit the grids of all groups before the sweep
-    #[arg(long)]
-    pub static_groups: bool,
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
+    pub static_groups: Option<bool>,
 }
 
 #[derive(Args)]
@@ -153,16 +157,28 @@ pub struct Removal {
 
 #[derive(Args)]
 pub struct Sweep {
-    /// Damping of the Gram matrix, as a share of its mean diagonal
-    #[arg(long, default_value = "0.01", value_name = "SHARE", allow_negative_numbers = true)]
-    pub percdamp: f64,
-    /// Columns of a slice of the sweep
-    #[arg(long, default_value = "128", value_name = "COLUMNS", allow_negative_numbers = true)]
-    pub blocksize: usize,
+    /// Damping of the Gram matrix, as a share of its mean diagonal [default: 0.01]
+    #[arg(long, value_name = "SHARE", allow_negative_numbers = true)]
+    pub percdamp: Option<f64>,
+    /// Columns of a slice of the sweep [default: 128]
+    #[arg(long, value_name = "COLUMNS", allow_negative_numbers = true)]
+    pub blocksize: Option<usize>,
 }
 
 #[derive(Args)]
 pub struct Run {
+    /// Options in a file: TOML with the names of these ones and [[override]] tables, or a YAML recipe of llm-compressor
+    #[arg(long, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+    /// What the file says of some of the linears, read by [`parse`].
+    #[arg(skip)]
+    pub groups: Vec<Changed>,
+    /// Which options the file sets, likewise.
+    #[arg(skip)]
+    pub from_file: Vec<String>,
+    /// What of the file has no effect, likewise.
+    #[arg(skip)]
+    pub notes: Vec<String>,
     /// Output folder [default: the model's name with what is done to it, here]
     #[arg(long, alias = "save", value_name = "DIR")]
     pub out: Option<PathBuf>,
@@ -193,10 +209,13 @@ pub struct Run {
     /// Compress only blocks A up to, not including, B
     #[arg(long, value_name = "A..B", value_parser = range)]
     pub layers: Option<(usize, usize)>,
-    /// pack-quantized, int-quantized (8 bits), paring-spqr, spqr (what spqr_quant reads) or dense; of the past
-    /// sparse-bitmask, sparse-24-bitmask, marlin-24
+    /// The layout to write [default: what fits]: pack-quantized, int-quantized, float-quantized, paring-spqr, spqr (what
+    /// spqr_quant reads), dense, …; of the past sparse-bitmask, sparse-24-bitmask, marlin-24
     #[arg(long, value_name = "NAME")]
     pub format: Option<String>,
+    /// Stop before the work when transformers or vLLM would not run the output; otherwise a note says so
+    #[arg(long)]
+    pub strict: bool,
     /// Replace an earlier checkpoint in the output folder
     #[arg(long)]
     pub overwrite: bool,
@@ -231,7 +250,7 @@ pub struct SparsifyArgs {
 pub struct QuantizeArgs {
     #[command(flatten)]
     pub inputs: Inputs,
-    /// How [default: gptq, or spqr when one of its options is given]
+    /// How [default: gptq; spqr when one of its options is given; rtn for the schemes FP8* and MXFP8*]
     #[arg(long, value_parser = methods(|m| m.rounds && !m.drops))]
     pub method: Option<String>,
     #[command(flatten)]
@@ -293,6 +312,13 @@ pub struct DecompressArgs {
     /// Replace an earlier checkpoint in the output folder
     #[arg(long)]
     pub overwrite: bool,
+}
+
+#[derive(Args)]
+pub struct SchemesArgs {
+    /// Print one JSON object as the last line of stdout
+    #[arg(long)]
+    pub json: bool,
 }
 
 #[derive(Args)]

@@ -1,9 +1,10 @@
 //! Options → a [`Recipe`].
 
 use clap::{Args, ValueEnum};
-use paring::methods::METHODS;
+use paring::methods::{METHODS, MethodInfo};
 use paring::plan::{ActOrder, Pattern, Permutation, Recipe, Rounding, Spqr, for_target_bits};
 use paring::{Error, Result};
+use paring_format::{Element, PRESETS, Preset, Strategy};
 
 use super::{ActOrderArg, Grids, Removal, Sweep};
 
@@ -21,8 +22,8 @@ pub struct SpqrArgs {
     #[arg(long, value_name = "ROWS", allow_negative_numbers = true)]
     pub qq_groupsize: Option<usize>,
     /// Symmetric grids for the zeros
-    #[arg(long)]
-    pub qq_zero_sym: bool,
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
+    pub qq_zero_sym: Option<bool>,
     /// Keep a weight exact when its squared error is over this share of the weights' mean variance; inf keeps none
     #[arg(long, value_name = "SHARE", allow_negative_numbers = true)]
     pub outlier_threshold: Option<f64>,
@@ -41,11 +42,11 @@ pub struct SpqrArgs {
     #[arg(long, value_enum, value_name = "ORDER")]
     pub permutation_order: Option<PermutationArg>,
     /// Fit grids to all weights of a group, without looking for likely outliers first
-    #[arg(long)]
-    pub simplified_outliers: bool,
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
+    pub simplified_outliers: Option<bool>,
     /// Round zeros to whole numbers
-    #[arg(long)]
-    pub round_zero: bool,
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
+    pub round_zero: Option<bool>,
     /// Correct but don't round the last N columns visited
     #[arg(long, value_name = "N", allow_negative_numbers = true)]
     pub keep_last_columns: Option<usize>,
@@ -68,32 +69,36 @@ impl SpqrArgs {
         self.qq_scale_bits.is_some()
             || self.qq_zero_bits.is_some()
             || self.qq_groupsize.is_some()
-            || self.qq_zero_sym
+            || self.qq_zero_sym == Some(true)
             || self.outlier_threshold.is_some()
             || self.outlier_share.is_some()
             || self.target_bits.is_some()
             || self.permutation_order.is_some()
-            || self.simplified_outliers
-            || self.round_zero
+            || self.simplified_outliers == Some(true)
+            || self.round_zero == Some(true)
             || self.keep_last_columns.is_some()
     }
 
-    fn settings(&self, per_channel: bool) -> Spqr {
+    /// These settings, with those that were not given as `base` has them.
+    pub fn settings(&self, per_channel: Option<bool>, base: Spqr) -> Spqr {
         Spqr {
-            scale_bits: self.qq_scale_bits,
-            zero_bits: self.qq_zero_bits,
-            second_rows: self.qq_groupsize.unwrap_or(Spqr::default().second_rows),
-            zero_symmetric: self.qq_zero_sym,
-            outlier_threshold: self.outlier_threshold.filter(|t| *t != f64::INFINITY),
+            scale_bits: self.qq_scale_bits.or(base.scale_bits),
+            zero_bits: self.qq_zero_bits.or(base.zero_bits),
+            second_rows: self.qq_groupsize.unwrap_or(base.second_rows),
+            zero_symmetric: self.qq_zero_sym.unwrap_or(base.zero_symmetric),
+            outlier_threshold: self
+                .outlier_threshold
+                .map_or(base.outlier_threshold, |t| Some(t).filter(|t| *t != f64::INFINITY)),
             permutation: match self.permutation_order {
-                None | Some(PermutationArg::Identity) => Permutation::Identity,
+                None => base.permutation,
+                Some(PermutationArg::Identity) => Permutation::Identity,
                 Some(PermutationArg::ActOrder) => Permutation::ActOrder,
                 Some(PermutationArg::Spearman) => Permutation::Spearman,
             },
-            simplified_outliers: self.simplified_outliers,
-            round_zero: self.round_zero,
-            per_channel,
-            keep_last_columns: self.keep_last_columns.unwrap_or(0),
+            simplified_outliers: self.simplified_outliers.unwrap_or(base.simplified_outliers),
+            round_zero: self.round_zero.unwrap_or(base.round_zero),
+            per_channel: per_channel.unwrap_or(base.per_channel),
+            keep_last_columns: self.keep_last_columns.unwrap_or(base.keep_last_columns),
         }
     }
 }
@@ -102,18 +107,20 @@ impl SpqrArgs {
 pub fn quantizing(args: &super::QuantizeArgs) -> Result<(Recipe, Option<f64>)> {
     let method = args.method.as_deref();
     let Some(target) = args.spqr.target_bits else {
-        if args.grids.wbits.is_none() {
-            return Err(Error::Misuse("quantize needs --wbits B, or --target-bits BITS".into()));
+        if args.grids.wbits.is_none() && args.grids.scheme.is_none() {
+            return Err(Error::Misuse("quantize needs --wbits B, --scheme NAME, or --target-bits BITS".into()));
         }
         let recipe = recipe(method, None, &args.grids, Some(&args.spqr), &args.sweep)?;
         return Ok((recipe, args.spqr.outlier_share));
     };
-    if args.grids.wbits.is_some() || args.grids.groupsize != -1 {
-        return Err(Error::Misuse("--target-bits chooses --wbits and --groupsize itself".into()));
+    if args.grids.wbits.is_some() || args.grids.scheme.is_some() || args.grids.groupsize.is_some() {
+        return Err(Error::Misuse(
+            "--target-bits chooses --wbits and --groupsize itself, and takes no --scheme".into(),
+        ));
     }
     let (rounding, chosen, share) = for_target_bits(target)?;
     let groupsize = rounding.group_size().map_or(-1, |size| size as i64);
-    let grids = Grids { wbits: Some(rounding.element.bits()), groupsize, ..args.grids.clone() };
+    let grids = Grids { wbits: Some(rounding.element.bits()), groupsize: Some(groupsize), ..args.grids.clone() };
     let mut recipe = recipe(method, None, &grids, Some(&args.spqr), &args.sweep)?;
     if let Some(spqr) = &mut recipe.spqr {
         let order = args.spqr.permutation_order.map(|_| spqr.permutation.clone());
@@ -125,7 +132,8 @@ pub fn quantizing(args: &super::QuantizeArgs) -> Result<(Recipe, Option<f64>)> {
     Ok((recipe, Some(share)))
 }
 
-/// The recipe behind a method's name and options. Without a name it is gptq, or spqr when one of its options is given.
+/// The recipe behind a method's name and options. Without a name it is gptq, spqr when one of its options is given, or
+/// what is usual for the scheme.
 pub fn recipe(
     method: Option<&str>,
     removal: Option<&Removal>,
@@ -134,42 +142,111 @@ pub fn recipe(
     sweep: &Sweep,
 ) -> Result<Recipe> {
     let asked = spqr.is_some_and(SpqrArgs::any);
-    let method = method.unwrap_or(if asked { "spqr" } else { "gptq" });
-    let info = METHODS.iter().find(|m| m.name == method);
-    let info = info.ok_or_else(|| Error::Misuse(format!("unknown method {method}")))?;
-    let group_size = match grids.groupsize {
-        -1 => None,
-        g => {
-            Some(usize::try_from(g).map_err(|_| Error::Misuse(format!("--groupsize {g}: must be -1 or more than 0")))?)
+    let preset = grids.scheme.as_deref().map(preset).transpose()?;
+    let usual = match preset {
+        _ if asked => "spqr",
+        Some(preset) => usual_method(preset),
+        None => "gptq",
+    };
+    let info = method_info(method.unwrap_or(usual))?;
+    let quantizes = grids.wbits.is_some() || preset.is_some();
+    if !quantizes && (grids.groupsize.is_some() || [grids.sym, grids.mse, grids.static_groups].contains(&Some(true))) {
+        return Err(Error::Misuse("--groupsize, --sym, --mse and --static-groups need --wbits or --scheme".into()));
+    }
+    if info.name != "spqr" && grids.perchannel == Some(false) {
+        return Err(Error::Misuse(format!("--perchannel=false: {} always has a grid per row", info.name)));
+    }
+    if let (Some(preset), "spqr") = (preset, info.name) {
+        return Err(Error::Misuse(format!(
+            "--scheme {}: spqr keeps outliers and fractional zeros, which no scheme has; choose --wbits and --groupsize",
+            preset.name
+        )));
+    }
+    let weights = match preset {
+        Some(Preset { name, weights: None, .. }) => {
+            return Err(Error::Misuse(format!("--scheme {name} leaves the weights as they are")));
         }
+        Some(preset) => preset.weights.as_ref().map(Rounding::of),
+        None => grids.wbits.map(|bits| Rounding::int(bits, None)),
     };
-    if grids.wbits.is_none() && (group_size.is_some() || grids.sym || grids.mse || grids.static_groups) {
-        return Err(Error::Misuse("--groupsize, --sym, --mse and --static-groups need --wbits".into()));
-    }
-    if method != "spqr" && !grids.perchannel {
-        return Err(Error::Misuse(format!("--perchannel=false: {method} always has a grid per row")));
-    }
-    let act_order = match grids.actorder {
-        ActOrderArg::None => ActOrder::None,
-        ActOrderArg::Static => ActOrder::Static,
-        ActOrderArg::Group => ActOrder::Group,
-    };
-    let rounding = grids.wbits.map(|bits| Rounding {
-        symmetric: grids.sym,
-        mse: grids.mse,
-        static_groups: grids.static_groups,
-        act_order,
-        ..Rounding::int(bits, group_size)
-    });
+    let refined = |rounding| refined(rounding, grids, preset.map(|p| p.name));
     let recipe = Recipe {
         method: info.name,
-        pattern: removal.and_then(|r| r.pattern.or(r.sparsity.map(Pattern::Unstructured))),
-        rounding,
-        spqr: spqr.filter(|_| asked || method == "spqr").map(|s| s.settings(grids.perchannel)),
-        input: None,
-        percdamp: sweep.percdamp,
-        blocksize: sweep.blocksize,
+        pattern: removal.and_then(Removal::chosen),
+        rounding: weights.map(refined).transpose()?,
+        spqr: spqr.filter(|_| asked || info.name == "spqr").map(|s| s.settings(grids.perchannel, Spqr::default())),
+        input: preset.and_then(|preset| preset.input.clone()),
+        percdamp: sweep.percdamp.unwrap_or(0.01),
+        blocksize: sweep.blocksize.unwrap_or(128),
     };
     recipe.check()?;
     Ok(recipe)
+}
+
+/// The method of this name.
+pub fn method_info(name: &str) -> Result<&'static MethodInfo> {
+    METHODS.iter().find(|m| m.name == name).ok_or_else(|| Error::Misuse(format!("unknown method {name}")))
+}
+
+/// The scheme of this name.
+pub fn preset(name: &str) -> Result<&'static Preset> {
+    Preset::find(name).ok_or_else(|| {
+        let known = PRESETS.iter().map(|preset| preset.name).collect::<Vec<_>>().join(", ");
+        Error::Misuse(format!("--scheme {name}: unknown; known: {known}"))
+    })
+}
+
+/// How a scheme is made when nobody says: 8-bit floats lose little when they are only rounded, which needs no data; for
+/// all others the errors are worth moving.
+pub fn usual_method(preset: &Preset) -> &'static str {
+    match preset.weights.as_ref().map(|weights| weights.element) {
+        Some(Element::E4m3) => "rtn",
+        _ => "gptq",
+    }
+}
+
+/// A rounding with the options that refine it. `scheme` is where it comes from, if from one.
+pub fn refined(base: Rounding, grids: &Grids, scheme: Option<&str>) -> Result<Rounding> {
+    let fail = |text: String| Err(Error::Misuse(text));
+    let strategy = match grids.groupsize {
+        None => base.strategy,
+        Some(g) if base.element.int_bits().is_none() => {
+            let of = scheme.map_or("floats".to_string(), |name| format!("--scheme {name}"));
+            return fail(format!("--groupsize {g}: {of} has its own scales; groups can be chosen for integers"));
+        }
+        Some(-1) => Strategy::Channel,
+        Some(g) => match usize::try_from(g) {
+            Ok(g) => Strategy::Group(g),
+            Err(_) => return fail(format!("--groupsize {g}: must be -1 or more than 0")),
+        },
+    };
+    match (grids.sym, scheme) {
+        (Some(sym), Some(name)) if sym != base.symmetric => {
+            return fail(format!("--sym={sym}: --scheme {name} is {}symmetric", if sym { "a" } else { "" }));
+        }
+        (Some(false), None) if base.element.int_bits().is_none() => {
+            return fail("--sym=false: floats have no zero points".into());
+        }
+        _ => {}
+    }
+    Ok(Rounding {
+        strategy,
+        symmetric: grids.sym.unwrap_or(base.symmetric),
+        mse: grids.mse.unwrap_or(base.mse),
+        static_groups: grids.static_groups.unwrap_or(base.static_groups),
+        act_order: match grids.actorder {
+            None => base.act_order,
+            Some(ActOrderArg::None) => ActOrder::None,
+            Some(ActOrderArg::Static) => ActOrder::Static,
+            Some(ActOrderArg::Group) => ActOrder::Group,
+        },
+        ..base
+    })
+}
+
+impl Removal {
+    /// What is removed.
+    pub fn chosen(&self) -> Option<Pattern> {
+        self.pattern.or(self.sparsity.map(Pattern::Unstructured))
+    }
 }

@@ -6,8 +6,9 @@ use std::sync::Arc;
 use paring::inspect::Summary;
 use paring::{Error, Result, picture};
 use paring_format::Checkpoint;
+use serde_json::json;
 
-use crate::args::{InspectArgs, Look};
+use crate::args::{InspectArgs, Look, SchemesArgs};
 use crate::open;
 use crate::show;
 
@@ -45,4 +46,17 @@ pub fn verify(args: &Look) -> Result<()> {
         return show::json(&verified);
     }
     show::lines(&show::verified(&args.model, &verified))
+}
+
+/// The table of schemes.
+pub fn schemes(args: &SchemesArgs) -> Result<()> {
+    let table = paring::serves::table();
+    let blocks = table.iter().map(|row| {
+        format!(
+            "{}\n  weights       {}\n  inputs        {}\n  layout        {}\n  transformers  {}\n  vLLM          {}",
+            row.scheme, row.weights, row.inputs, row.format, row.transformers, row.vllm
+        )
+    });
+    show::lines(&blocks.collect::<Vec<_>>())?;
+    if args.json { show::json(&json!({"schemes": table})) } else { Ok(()) }
 }

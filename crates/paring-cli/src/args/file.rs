@@ -1,0 +1,142 @@
+//! The command line together with the recipe file that it names.
+
+use std::ffi::OsString;
+
+use clap::parser::ValueSource;
+use clap::{ArgAction, ArgMatches, CommandFactory, FromArgMatches, Parser};
+use paring::recipe_file::{self, Known, RecipeFile, Setting};
+use paring::{Error, Result};
+
+use super::{Change, Changed, Cli, Command, Run};
+
+/// Options that a file cannot set: they say how to look at a run, or name the file.
+const OF_THE_COMMAND_LINE: [&str; 6] = ["config", "help", "json", "quiet", "verbose", "version"];
+
+/// Options of which a command takes one: where one is typed, the others that stand in the file do not count.
+const EITHER: [&[&str]; 4] = [
+    &["wbits", "scheme", "target-bits"],
+    &["pattern", "sparsity"],
+    &["outlier-threshold", "outlier-share", "target-bits"],
+    &["eval-protocol", "new-eval"],
+];
+
+/// Reads what was typed, and the recipe file that it names: options that are typed win over those in the file. A command
+/// line that makes no sense by itself ends the process with its message.
+pub fn parse(args: impl Iterator<Item = OsString>) -> Result<Cli> {
+    let args: Vec<OsString> = super::normalized(args).collect();
+    let matches = Cli::command().get_matches_from(&args);
+    let cli = typed(&matches)?;
+    let Some(path) = running(&cli.command).and_then(|run| run.config.clone()) else { return Ok(cli) };
+    let Some((name, matches)) = matches.subcommand() else { return Ok(cli) };
+    let commands = Cli::command();
+    let command = commands.find_subcommand(name).ok_or_else(|| Error::Misuse(format!("unknown command {name}")))?;
+    let change = Change::command();
+    let longs = |command: &clap::Command| -> Vec<String> {
+        let names = command.get_arguments().filter_map(|arg| arg.get_long());
+        names.filter(|name| !OF_THE_COMMAND_LINE.contains(name)).map(String::from).collect()
+    };
+    let known = Known { options: longs(command), of_groups: longs(&change) };
+    let file = recipe_file::read(&path, &known)?;
+    let set: Vec<&Setting> =
+        file.settings.iter().filter(|setting| !is_typed(&setting.name, command, matches)).collect();
+    let start = [args[0].clone(), name.into()];
+    let mut all: Vec<OsString> = start.to_vec();
+    for setting in &set {
+        let options = as_options(&file, setting, command)?;
+        let alone = start.iter().cloned().chain(options.iter().map(OsString::from));
+        Cli::command().try_get_matches_from(alone).map_err(|e| file.error(setting.line, reason(&e)))?;
+        all.extend(options.into_iter().map(OsString::from));
+    }
+    // The name of the command comes first: there is no option before it.
+    all.extend(args.into_iter().skip(2));
+    let together = Cli::command().try_get_matches_from(all);
+    let together = together.map_err(|e| Error::Misuse(format!("{}: {}", file.path, reason(&e))))?;
+    let mut cli = typed(&together)?;
+    let groups = file.groups.iter().map(|group| changed(&file, group, &change)).collect::<Result<Vec<_>>>()?;
+    if let Some(run) = running_mut(&mut cli.command) {
+        run.groups = groups;
+        run.from_file = set.iter().map(|setting| setting.name.clone()).collect();
+        run.notes = file.notes;
+    }
+    Ok(cli)
+}
+
+fn typed(matches: &ArgMatches) -> Result<Cli> {
+    Cli::from_arg_matches(matches).map_err(|e| Error::Misuse(reason(&e)))
+}
+
+impl Run {
+    /// An error about options, with the name of the file if it set one of them.
+    pub fn located(&self, error: Error) -> Error {
+        let named = |text: &str| self.from_file.iter().any(|name| text.contains(&format!("--{name}")));
+        match (error, &self.config) {
+            (Error::Misuse(text), Some(path)) if named(&text) => Error::Misuse(format!("{}: {text}", path.display())),
+            (error, _) => error,
+        }
+    }
+}
+
+/// The options of a command that compresses a model.
+fn running(command: &Command) -> Option<&Run> {
+    match command {
+        Command::Sparsify(args) => Some(&args.run),
+        Command::Quantize(args) => Some(&args.run),
+        _ => None,
+    }
+}
+
+fn running_mut(command: &mut Command) -> Option<&mut Run> {
+    match command {
+        Command::Sparsify(args) => Some(&mut args.run),
+        Command::Quantize(args) => Some(&mut args.run),
+        _ => None,
+    }
+}
+
+/// Whether an option, or one in whose place it would stand, is on the command line.
+fn is_typed(name: &str, command: &clap::Command, matches: &ArgMatches) -> bool {
+    let typed = |name: &str| {
+        let arg = command.get_arguments().find(|arg| arg.get_long() == Some(name));
+        arg.is_some_and(|arg| matches.value_source(arg.get_id().as_str()) == Some(ValueSource::CommandLine))
+    };
+    typed(name) || EITHER.iter().filter(|group| group.contains(&name)).flat_map(|group| group.iter()).any(|n| typed(n))
+}
+
+/// A setting as it would be typed.
+fn as_options(file: &RecipeFile, setting: &Setting, command: &clap::Command) -> Result<Vec<String>> {
+    let Setting { name, values, line } = setting;
+    let arg = command.get_arguments().find(|arg| arg.get_long() == Some(name));
+    let action = arg.map_or(&ArgAction::Set, |arg| arg.get_action());
+    match (action, values.as_slice()) {
+        (ArgAction::SetTrue, [one]) if one == "true" => Ok(vec![format!("--{name}")]),
+        (ArgAction::SetTrue, [one]) if one == "false" => Ok(Vec::new()),
+        (ArgAction::SetTrue, _) => Err(file.error(*line, format!("{name}: expected true or false"))),
+        (ArgAction::Append, _) | (_, [_]) => Ok(values.iter().map(|value| format!("--{name}={value}")).collect()),
+        _ => Err(file.error(*line, format!("{name}: expected one value, got {}", values.len()))),
+    }
+}
+
+/// What a group of the file changes.
+fn changed(file: &RecipeFile, group: &recipe_file::Group, command: &clap::Command) -> Result<Changed> {
+    let mut options = Vec::new();
+    for setting in &group.settings {
+        let made = as_options(file, setting, command)?;
+        Change::try_parse_from(&made).map_err(|e| file.error(setting.line, reason(&e)))?;
+        options.extend(made);
+    }
+    let change = Change::try_parse_from(options).map_err(|e| file.error(group.line, reason(&e)))?;
+    Ok(Changed {
+        targets: group.targets.clone(),
+        change: (!group.skip).then(|| Box::new(change)),
+        place: format!("{}, line {}", file.path, group.line),
+    })
+}
+
+/// What an error of the parser says, without its hints.
+fn reason(error: &clap::Error) -> String {
+    let text = error.to_string();
+    let lines =
+        text.lines().map(str::trim).take_while(|line| !line.starts_with("Usage") && !line.starts_with("For more"));
+    let text = lines.filter(|line| !line.is_empty()).collect::<Vec<_>>().join(" ");
+    text.trim_start_matches("error: ").to_string()
+}

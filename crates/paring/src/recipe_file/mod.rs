@@ -1,0 +1,118 @@
+//! Recipes in files: options by name, for all linears and for some of them.
+//!
+//! [`read`] takes two forms: TOML with the names of the command line's long options, and llm-compressor's YAML. Both become
+//! a list of settings; what an option means, and whether its value is one, is for whoever has the options.
+
+mod groups;
+mod modifiers;
+#[cfg(test)]
+mod tests;
+mod toml;
+mod yaml;
+
+use std::io::Read;
+use std::path::Path;
+
+use crate::{Error, Result};
+
+/// The largest file that is read, in bytes: a recipe is short.
+const MOST: u64 = 1 << 20;
+
+/// An option of a recipe file.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Setting {
+    /// The long option, without its dashes.
+    pub name: String,
+    /// What it is set to; several values for options that may be repeated.
+    pub values: Vec<String>,
+    /// The line of the file, from 1.
+    pub line: usize,
+}
+
+/// Settings for some linears.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Group {
+    /// Exact names or `re:` patterns.
+    pub targets: Vec<String>,
+    /// Whether the linears are left as they are.
+    pub skip: bool,
+    /// What differs from the others.
+    pub settings: Vec<Setting>,
+    /// The line of the file, from 1.
+    pub line: usize,
+}
+
+/// A recipe file.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct RecipeFile {
+    /// Its path, for messages.
+    pub path: String,
+    /// Settings for all linears.
+    pub settings: Vec<Setting>,
+    /// Settings for some, in their order: of those that name a linear the last one counts.
+    pub groups: Vec<Group>,
+    /// What in the file has no effect here, in words.
+    pub notes: Vec<String>,
+}
+
+/// The options that a file may set.
+#[derive(Clone, Debug, Default)]
+pub struct Known {
+    /// On top.
+    pub options: Vec<String>,
+    /// For some linears.
+    pub of_groups: Vec<String>,
+}
+
+impl RecipeFile {
+    /// A message about a line of the file.
+    pub fn error(&self, line: usize, text: impl std::fmt::Display) -> Error {
+        at(&self.path, line, text)
+    }
+}
+
+/// Reads a recipe: TOML, or YAML where the name ends in `.yaml` or `.yml`.
+///
+/// Errors with the file, the line and the key when the file is larger than 1 MiB, is not of its form, or says something
+/// that is not in `known`.
+pub fn read(path: &Path, known: &Known) -> Result<RecipeFile> {
+    let io = |source| Error::Io { path: path.to_path_buf(), source };
+    let name = path.display().to_string();
+    let mut bytes = Vec::new();
+    // One byte more than may be there tells that there is more.
+    std::fs::File::open(path).map_err(io)?.take(MOST + 1).read_to_end(&mut bytes).map_err(io)?;
+    if bytes.len() as u64 > MOST {
+        return Err(Error::Misuse(format!("{name}: larger than the {MOST} bytes that a recipe may have")));
+    }
+    let text = String::from_utf8(bytes).map_err(|_| Error::Misuse(format!("{name}: not UTF-8 text")))?;
+    let is_yaml = path.extension().is_some_and(|e| e.eq_ignore_ascii_case("yaml") || e.eq_ignore_ascii_case("yml"));
+    if !is_yaml {
+        return toml::parse(&name, &text, known);
+    }
+    let file = modifiers::convert(&name, &yaml::parse(&name, &text)?, known)?;
+    match file.settings.iter().find(|setting| !known.options.contains(&setting.name)) {
+        None => Ok(file),
+        Some(Setting { name, line, .. }) => {
+            Err(file
+                .error(*line, format!("this asks for --{name}, which the command does not have; see paring sparsify")))
+        }
+    }
+}
+
+fn at(path: &str, line: usize, text: impl std::fmt::Display) -> Error {
+    Error::Misuse(format!("{path}, line {line}: {text}"))
+}
+
+/// Errors unless the key is one of those that are known.
+fn expect_known<'a>(path: &str, line: usize, key: &str, known: impl Iterator<Item = &'a str>) -> Result<()> {
+    let known: Vec<&str> = known.collect();
+    match known.contains(&key) {
+        true => Ok(()),
+        false => Err(at(path, line, format!("the key {key} is unknown; known: {}", known.join(", ")))),
+    }
+}
+
+/// The line of a byte, from 1.
+fn line_of(text: &str, byte: usize) -> usize {
+    1 + text.as_bytes().iter().take(byte).filter(|&&b| b == b'\n').count()
+}

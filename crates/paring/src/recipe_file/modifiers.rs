@@ -1,0 +1,317 @@
+//! llm-compressor's recipes: modifiers in stages → settings.
+//!
+//! A modifier that prunes and one that quantizes after it are one sweep where both are of the methods that go together;
+//! other sequences are an error, because they would be another model.
+
+use std::collections::BTreeSet;
+
+use super::groups::{self, Part};
+use super::yaml::{Node, Tree};
+use super::{Known, RecipeFile, Setting, at, expect_known};
+use crate::Result;
+
+/// The modifiers that have a method here.
+const MODIFIERS: [(&str, Kind); 7] = [
+    ("SparseGPTModifier", Kind::Prunes("sparsegpt")),
+    ("WandaPruningModifier", Kind::Prunes("wanda")),
+    ("MagnitudePruningModifier", Kind::Prunes("magnitude")),
+    ("MagnitudeModifier", Kind::Prunes("magnitude")),
+    ("GPTQModifier", Kind::Rounds("gptq")),
+    ("QuantizationModifier", Kind::Rounds("rtn")),
+    ("ConstantPruningModifier", Kind::Keeps),
+];
+
+/// Keys that change nothing here, and why.
+const WITHOUT_EFFECT: [(&str, &str); 9] = [
+    ("sequential_targets", "blocks are compressed one after another"),
+    ("sequential_update", "blocks are compressed one after another"),
+    ("offload_hessians", "statistics of one block are in memory at a time"),
+    ("init_sparsity", "weights are removed at once"),
+    ("start", "weights are removed at once"),
+    ("end", "weights are removed at once"),
+    ("update_frequency", "weights are removed at once"),
+    ("update_scheduler", "weights are removed at once"),
+    ("leave_enabled", "weights are removed at once"),
+];
+
+#[derive(Clone, Copy, PartialEq)]
+enum Kind {
+    Prunes(&'static str),
+    Rounds(&'static str),
+    /// Leaves zeros where they are, as everything here does.
+    Keeps,
+}
+
+/// A modifier with its keys.
+struct Modifier<'a> {
+    name: &'static str,
+    kind: Kind,
+    line: usize,
+    keys: &'a [(String, Node)],
+}
+
+/// Settings of a modifier, before they are put together.
+#[derive(Default)]
+struct Read {
+    settings: Vec<Setting>,
+    parts: Vec<Part>,
+    ignore: Vec<String>,
+    notes: Vec<String>,
+}
+
+pub(super) fn convert(path: &str, root: &Node, known: &Known) -> Result<RecipeFile> {
+    let mut modifiers = Vec::new();
+    find(path, root, &mut modifiers)?;
+    let mut file = RecipeFile { path: path.to_string(), ..RecipeFile::default() };
+    let mut prune: Option<(&Modifier, Read)> = None;
+    let mut quantize: Option<(&Modifier, Read)> = None;
+    for modifier in &modifiers {
+        let read = modifier.read(path, known)?;
+        let (slot, order) = match modifier.kind {
+            Kind::Prunes(_) => (&mut prune, quantize.as_ref().map(|(m, _)| m.name)),
+            Kind::Rounds(_) => (&mut quantize, None),
+            Kind::Keeps => {
+                file.notes.push(format!("{}: zeros of a model that is sparse always stay", modifier.name));
+                continue;
+            }
+        };
+        let before = order.or(slot.as_ref().map(|(m, _)| m.name));
+        if let Some(before) = before {
+            let text = format!(
+                "{} after {before} is no single sweep; write two recipes and run one after the other",
+                modifier.name
+            );
+            return Err(at(path, modifier.line, text));
+        }
+        *slot = Some((modifier, read));
+    }
+    let none = || at(path, root.line, format!("no modifier that prunes or quantizes; known: {}", names()));
+    let read = match (prune, quantize) {
+        (None, None) => return Err(none()),
+        (Some((modifier, read)), None) | (None, Some((modifier, read))) => {
+            let mut read = read;
+            read.settings.insert(0, modifier.method());
+            if modifier.kind == Kind::Rounds("gptq") && read.settings.iter().all(|s| s.name != "actorder") {
+                // What the modifier does when its recipe does not say.
+                read.settings.push(setting("actorder", "static", modifier.line));
+            }
+            read
+        }
+        (Some((first, pruned)), Some((second, rounded))) => together(path, (first, pruned), (second, rounded))?,
+    };
+    file.notes.extend(read.notes);
+    if read.ignore.iter().all(|name| !name.contains("lm_head")) {
+        file.notes.push("lm_head is left as it is, although the recipe does not ignore it".into());
+    }
+    let line = modifiers.first().map_or(1, |m| m.line);
+    file.settings = read.settings;
+    groups::spread(&mut file, read.parts);
+    if !read.ignore.is_empty() {
+        file.settings.push(Setting { name: "ignore".into(), values: read.ignore, line });
+    }
+    Ok(file)
+}
+
+/// Pruning and quantizing in one sweep.
+fn together(path: &str, (first, pruned): (&Modifier, Read), (second, rounded): (&Modifier, Read)) -> Result<Read> {
+    let fail = |text: String| Err(at(path, second.line, text));
+    if (first.kind, second.kind) != (Kind::Prunes("sparsegpt"), Kind::Rounds("gptq")) {
+        return fail(format!(
+            "{} after {} is no single sweep (SparseGPTModifier and GPTQModifier are); write two recipes and run one after \
+            the other",
+            second.name, first.name
+        ));
+    }
+    let targets = |read: &Read| read.parts.iter().flat_map(|p| p.targets.clone()).collect::<BTreeSet<String>>();
+    let ignored = |read: &Read| read.ignore.iter().cloned().collect::<BTreeSet<String>>();
+    if targets(&pruned) != targets(&rounded) || ignored(&pruned) != ignored(&rounded) {
+        return fail(format!(
+            "{} and {} have different targets; one sweep has the same for both",
+            second.name, first.name
+        ));
+    }
+    let mut read = Read { settings: vec![first.method()], ..rounded };
+    read.settings.extend(pruned.settings);
+    for more in rounded.settings {
+        match read.settings.iter().find(|s| s.name == more.name) {
+            None => read.settings.push(more),
+            Some(same) if same.values == more.values => {}
+            Some(other) => {
+                let text = format!(
+                    "{} is {} here and {} on line {}; one sweep has one",
+                    more.name,
+                    more.values.join(", "),
+                    other.values.join(", "),
+                    other.line
+                );
+                return Err(at(path, more.line, text));
+            }
+        }
+    }
+    read.notes.extend(pruned.notes);
+    Ok(read)
+}
+
+fn names() -> String {
+    MODIFIERS.iter().map(|(name, _)| *name).collect::<Vec<_>>().join(", ")
+}
+
+/// A setting that came from that line.
+pub(super) fn setting(name: &str, value: impl ToString, line: usize) -> Setting {
+    Setting { name: name.into(), values: vec![value.to_string()], line }
+}
+
+/// All modifiers, in their order: in stages, in groups of modifiers, or bare.
+fn find<'a>(path: &str, node: &'a Node, found: &mut Vec<Modifier<'a>>) -> Result<()> {
+    let entries = match &node.tree {
+        Tree::List(list) => return list.iter().try_for_each(|node| find(path, node, found)),
+        Tree::Map(entries) => entries,
+        Tree::Scalar(..) => return Err(at(path, node.line, "expected stages and modifiers")),
+    };
+    for (key, value) in entries {
+        if let Some((name, kind)) = MODIFIERS.iter().find(|(name, _)| name == key) {
+            let keys = match &value.tree {
+                Tree::Map(keys) => keys.as_slice(),
+                _ if value.is_null() => &[],
+                _ => return Err(at(path, value.line, format!("{name}: expected its keys"))),
+            };
+            found.push(Modifier { name, kind: *kind, line: value.line, keys });
+        } else if key.ends_with("Modifier") {
+            return Err(at(path, value.line, format!("{key}: has no method here; known: {}", names())));
+        } else if key == "modifiers" || key.ends_with("_modifiers") || key.ends_with("_stage") {
+            find(path, value, found)?;
+        } else if key != "run_type" || value.text() != Some("oneshot") {
+            let text =
+                format!("the key {key} is unknown; known: NAME_stage, NAME_modifiers, run_type: oneshot, {}", names());
+            return Err(at(path, value.line, text));
+        }
+    }
+    Ok(())
+}
+
+impl Modifier<'_> {
+    fn method(&self) -> Setting {
+        let name = match self.kind {
+            Kind::Prunes(name) | Kind::Rounds(name) => name,
+            Kind::Keeps => "",
+        };
+        setting("method", name, self.line)
+    }
+
+    /// Keys that mean something here.
+    fn keys(&self) -> &'static [&'static str] {
+        match self.name {
+            "SparseGPTModifier" => &[
+                "targets",
+                "ignore",
+                "sparsity",
+                "mask_structure",
+                "block_size",
+                "dampening_frac",
+                "preserve_sparsity_mask",
+            ],
+            "WandaPruningModifier" => &["targets", "ignore", "sparsity", "mask_structure"],
+            "GPTQModifier" => &[
+                "targets",
+                "ignore",
+                "scheme",
+                "config_groups",
+                "block_size",
+                "dampening_frac",
+                "actorder",
+                "kv_cache_scheme",
+            ],
+            "QuantizationModifier" => &["targets", "ignore", "scheme", "config_groups", "kv_cache_scheme"],
+            "ConstantPruningModifier" => &["targets"],
+            _ => &["targets", "ignore", "final_sparsity", "mask_structure"],
+        }
+    }
+
+    fn read(&self, path: &str, known: &Known) -> Result<Read> {
+        let mut read = Read::default();
+        let get =
+            |key: &str| self.keys.iter().find(|(name, _)| name == key).map(|(_, node)| node).filter(|n| !n.is_null());
+        for (key, node) in self.keys {
+            if let Some((_, why)) = WITHOUT_EFFECT.iter().find(|(name, _)| name == key) {
+                read.notes.push(format!("{}: {key} has no effect: {why}", self.name));
+                continue;
+            }
+            let keys = self.keys().iter().copied().chain(WITHOUT_EFFECT.iter().map(|(name, _)| *name));
+            expect_known(path, node.line, key, keys).map_err(|_| {
+                at(
+                    path,
+                    node.line,
+                    format!("{}: the key {key} is unknown; known: {}", self.name, self.keys().join(", ")),
+                )
+            })?;
+        }
+        let text = |key: &str| -> Result<Option<(String, usize)>> {
+            let Some(node) = get(key) else { return Ok(None) };
+            let text = node.text().ok_or_else(|| at(path, node.line, format!("{key}: expected one value")))?;
+            Ok(Some((text.to_string(), node.line)))
+        };
+        for (key, option) in [("block_size", "blocksize"), ("dampening_frac", "percdamp")] {
+            if let Some((value, line)) = text(key)? {
+                read.settings.push(setting(option, value, line));
+            }
+        }
+        if let Some((value, line)) = text("actorder")? {
+            read.settings.push(groups::order(path, &value, line)?);
+        }
+        if let Some((value, line)) =
+            text("preserve_sparsity_mask")?.filter(|(value, _)| value.to_lowercase() != "false")
+        {
+            let text = format!("preserve_sparsity_mask: {value}: pruning chooses among all weights; expected false");
+            return Err(at(path, line, text));
+        }
+        if matches!(self.kind, Kind::Prunes(_)) {
+            read.settings.push(self.removal(
+                path,
+                text("mask_structure")?,
+                text("sparsity")?.or(text("final_sparsity")?),
+            )?);
+        }
+        let targets = get("targets").map(|node| groups::strings(path, node)).transpose()?;
+        let targets = targets.unwrap_or_else(|| vec![groups::CLASS.into()]);
+        read.ignore = get("ignore").map(|node| groups::strings(path, node)).transpose()?.unwrap_or_default();
+        read.parts = match (get("scheme"), get("config_groups")) {
+            (Some(node), Some(_)) => return Err(at(path, node.line, "scheme: of no use beside config_groups")),
+            (Some(node), None) => groups::schemes(path, node, targets)?,
+            (None, Some(node)) => groups::config_groups(path, node)?,
+            (None, None) if matches!(self.kind, Kind::Rounds(_)) => {
+                return Err(at(path, self.line, format!("{}: needs scheme or config_groups", self.name)));
+            }
+            (None, None) => vec![Part { targets, settings: Vec::new() }],
+        };
+        if let Some(node) = get("kv_cache_scheme") {
+            read.settings.push(groups::kv_cache(path, node, known)?);
+        }
+        Ok(read)
+    }
+
+    /// What is removed. llm-compressor's N:M removes N of M, this program keeps N.
+    fn removal(&self, path: &str, mask: Option<(String, usize)>, share: Option<(String, usize)>) -> Result<Setting> {
+        let unstructured = |mask: &str| ["0:0", "unstructured"].contains(&mask.to_lowercase().as_str());
+        match (mask.filter(|(mask, _)| !unstructured(mask)), share) {
+            (None, Some((share, line))) => Ok(setting("sparsity", share, line)),
+            (None, None) => {
+                Err(at(path, self.line, format!("{}: needs a sparsity or a mask_structure N:M", self.name)))
+            }
+            (Some((mask, line)), share) => {
+                let numbers =
+                    mask.split_once(':').and_then(|(n, m)| Some((n.parse::<u32>().ok()?, m.parse::<u32>().ok()?)));
+                let Some((n, m)) = numbers.filter(|(n, m)| n <= m && *m > 0) else {
+                    return Err(at(path, line, format!("mask_structure: {mask}: expected N:M or unstructured")));
+                };
+                let agrees =
+                    |share: &str| share.parse::<f64>().is_ok_and(|s| (s - f64::from(n) / f64::from(m)).abs() < 1e-6);
+                match share.filter(|(share, _)| !agrees(share)) {
+                    Some((share, line)) => {
+                        Err(at(path, line, format!("sparsity: {share} is not that of mask_structure {mask}")))
+                    }
+                    None => Ok(setting("pattern", format!("{}:{m}", m - n), line)),
+                }
+            }
+        }
+    }
+}
