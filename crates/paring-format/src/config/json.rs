@@ -51,7 +51,7 @@ impl QuantConfig {
         let mut groups = Vec::new();
         let none = Map::new();
         let listed = if no_groups { &none } else { object(root.get("config_groups").unwrap_or(&Value::Null), &key)? };
-        let on_top = sparsity::on_top(root.get("format"), method);
+        let on_top = sparsity::on_top(root.get("format"), method, sparsity.as_ref());
         for (name, group) in listed {
             let mut scheme = scheme(name, group, method, frozen, on_top, &format!("{key}.{name}"))?;
             scheme.padded = scheme.format == "pack-quantized" && is_padded(&version);

@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 use super::json::{ROOT, bad, is_empty, object, strings, unsupported};
 use super::{LEGACY_VERSION, Method, PADDED_VERSION, Scheme, VERSION};
 use crate::layouts::sparse::Sparse;
-use crate::{Element, Layout, Result};
+use crate::{Element, Layout, Result, layouts};
 
 /// What a checkpoint says of its sparse weights. Readers go by the tensors: releases that no longer stored any still
 /// wrote it.
@@ -109,10 +109,13 @@ pub(super) fn version(sparsity: Option<&Sparsity>, groups: &[(String, Scheme)]) 
     }
 }
 
-/// The layout of a group that names none, where the summary on top does: nobody infers this one.
-pub(super) fn on_top(summary: Option<&Value>, method: Method) -> Option<&'static str> {
-    let named = summary.and_then(Value::as_str) == Some("marlin-24") && method == Method::CompressedTensors;
-    named.then_some("marlin-24")
+/// The layout of groups that name none, where that is the one on top: as releases had it that wrote a `sparsity_config`,
+/// and for the one that nobody infers.
+pub(super) fn on_top(summary: Option<&Value>, method: Method, sparsity: Option<&Sparsity>) -> Option<&'static str> {
+    let layout = layouts::layout(summary?.as_str()?)?;
+    let name = layout.name();
+    let counts = name == "marlin-24" || (sparsity.is_some() && name != layouts::DENSE.name());
+    (counts && method == Method::CompressedTensors && layout.method() == method).then_some(name)
 }
 
 /// The sparse layout of this name.

@@ -79,6 +79,13 @@ fn what_old_releases_left_out() {
         "format": "marlin-24", "config_groups": {"a": {"targets": ["Linear"], "weights": weights}}});
     let format = |config: &Value| QuantConfig::parse(config).unwrap().groups[0].1.format.clone();
     assert_eq!(format(&config), "marlin-24");
-    config["format"] = json!("dense");
-    assert_eq!(format(&config), "pack-quantized");
+    for (on_top, sparsity, inferred) in [
+        ("dense", json!({}), "pack-quantized"),
+        ("int-quantized", json!({}), "pack-quantized"),
+        ("int-quantized", json!({"format": "sparse-bitmask"}), "int-quantized"),
+        ("dense", json!({"format": "sparse-bitmask"}), "pack-quantized"),
+    ] {
+        (config["format"], config["sparsity_config"]) = (json!(on_top), sparsity);
+        assert_eq!(format(&config), inferred, "{on_top}");
+    }
 }
