@@ -138,6 +138,7 @@ pub fn run(mut job: Job, observer: &mut dyn Observer, clock: &mut Clock) -> Resu
     let selection = job.check()?;
     let output = output::Output::create(&job)?;
     let mut notes: Vec<String> = output.layouts().filter_map(|layout| legacy::note(layout)).collect();
+    notes.dedup();
     notes.iter().for_each(|note| observer.note(note));
     for number in selection.used() {
         let Some(share) = job.plan.choice(number).and_then(|choice| choice.outlier_share) else { continue };

@@ -210,7 +210,9 @@ pub(super) fn config(
     };
     let right = |config: &QuantConfig| -> Result<bool> {
         for (name, number) in selection.iter() {
-            let wanted = group_of(number).map(|i| &config.groups[i].1);
+            // A group of sparse weights that are not quantized is none of the config's.
+            let named = |i: usize| config.groups.iter().find(|(group, _)| *group == format!("group_{i}"));
+            let wanted = group_of(number).and_then(named).map(|(_, scheme)| scheme);
             if config.scheme(name)? != wanted {
                 return Ok(false);
             }
