@@ -1,6 +1,6 @@
 //! `dense`: the weight as it is, zeros included.
 
-use super::{floats, scales, take};
+use super::{floats, order, scales, take};
 use crate::{Compressed, Dtype, Error, Layout, Parts, QuantArgs, Result, ScaleType, Scheme, Values};
 
 /// `weight` `[rows, cols]` in f32, f16 or bf16.
@@ -48,8 +48,8 @@ fn rounded(
         let format = format!("the status frozen with scales stored as {:?}", args.scale_type);
         return Err(Error::UnsupportedFormat { module: String::new(), format });
     }
-    scales::refuse_stored_order(parts)?;
     let (mut grid, scale_dtype) = scales::decode(args, parts, rows, cols)?;
+    grid.group_index = order::decode(args, parts, cols)?;
     grid.zeros = scales::decode_zeros(args, parts, rows, cols)?;
     // Two types meet in f32.
     let met = if dtype == scale_dtype { dtype } else { Dtype::F32 };

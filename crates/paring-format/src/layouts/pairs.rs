@@ -1,6 +1,6 @@
 //! What layouts with two codes in a byte have in common: nvfp4- and mxfp4-pack-quantized differ in their scales only.
 
-use super::{missing, scales, take};
+use super::{missing, order, scales, take};
 use crate::floats::{pack_pairs, unpack_pairs};
 use crate::{Compressed, Dtype, Error, Layout, Part, Parts, Result, Scheme, Values};
 
@@ -14,7 +14,6 @@ pub(super) fn encode(layout: &dyn Layout, scheme: &Scheme, c: &Compressed) -> Re
     if !c.cols.is_multiple_of(2) {
         return Err(Error::parts(format!("{} columns are no whole number of bytes with two codes each", c.cols)));
     }
-    scales::refuse_order(grid)?;
     if codes.iter().fold(0, |all, &code| all | code) & !15 != 0 {
         let at = codes.iter().position(|&code| code & !15 != 0).unwrap_or(0);
         return Err(Error::parts(format!("code {} (element {at}) is outside 0..=15", codes[at])));
@@ -22,6 +21,7 @@ pub(super) fn encode(layout: &dyn Layout, scheme: &Scheme, c: &Compressed) -> Re
     let packed = Part { dtype: Dtype::U8, shape: vec![c.rows, c.cols / 2], bytes: pack_pairs(codes) };
     let mut parts = Parts::from([(PACKED, packed), ("weight_scale", scales::encode(args, c, grid)?)]);
     parts.extend(scales::encode_global(grid));
+    parts.extend(order::encode(args, grid.group_index.as_deref(), c.cols)?);
     Ok(parts)
 }
 
@@ -29,10 +29,10 @@ pub(super) fn encode(layout: &dyn Layout, scheme: &Scheme, c: &Compressed) -> Re
 pub(super) fn decode(layout: &dyn Layout, scheme: &Scheme, parts: &Parts) -> Result<Compressed> {
     let args = scheme.codes()?;
     layout.check_args(args)?;
-    scales::refuse_stored_order(parts)?;
     let packed = take(parts, PACKED, &[Dtype::U8])?;
     let (rows, cols) = size(packed)?;
-    let (grid, dtype) = scales::decode(args, parts, rows, cols)?;
+    let (mut grid, dtype) = scales::decode(args, parts, rows, cols)?;
+    grid.group_index = order::decode(args, parts, cols)?;
     let codes = unpack_pairs(&packed.bytes);
     Ok(Compressed { rows, cols, dtype, values: Values::Codes { codes, grid } })
 }

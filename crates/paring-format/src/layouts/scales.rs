@@ -24,23 +24,6 @@ pub(super) fn fits(fits: bool, format: &str, holds: &str, args: &QuantArgs) -> R
     Err(Error::parts(format!("the {format} layout holds {holds}, not {got}")))
 }
 
-/// Errors when columns have groups of their own, which only packed codes were ever stored with.
-pub(super) fn refuse_order(grid: &Grid) -> Result<()> {
-    match grid.group_index {
-        None => Ok(()),
-        Some(_) => Err(Error::parts("groups in activation order cannot be stored: current readers dropped them")),
-    }
-}
-
-/// The same of stored parts.
-pub(super) fn refuse_stored_order(parts: &Parts) -> Result<()> {
-    let format = "weight_g_idx (groups in activation order)".to_string();
-    match parts.contains_key("weight_g_idx") {
-        false => Ok(()),
-        true => Err(Error::UnsupportedFormat { module: String::new(), format }),
-    }
-}
-
 /// Errors unless `c` holds codes on a grid that fits them and `args`; returns both.
 pub(super) fn codes<'a>(format: &str, args: &QuantArgs, c: &'a Compressed) -> Result<(&'a [i8], &'a Grid)> {
     let Values::Codes { codes, grid } = &c.values else {

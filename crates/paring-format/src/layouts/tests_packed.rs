@@ -31,25 +31,17 @@ fn any(rng: &mut Rng, format: &str) -> (Scheme, Compressed) {
 #[test]
 fn whatever_is_stored_comes_back() {
     let mut rng = Rng(21);
-    for name in ["int-quantized", "pack-quantized"] {
+    for name in ["int-quantized", "naive-quantized", "pack-quantized"] {
         let layout = layout(name).unwrap();
-        let (mut stored, mut ordered) = (0, 0);
+        let mut ordered = 0;
         for _ in 0..500 {
             let (scheme, c) = any(&mut rng, name);
             let Values::Codes { grid, .. } = &c.values else { unreachable!() };
-            let parts = match layout.encode(&scheme, &c) {
-                Ok(parts) => parts,
-                Err(error) => {
-                    // All that bytes do not hold.
-                    assert!(name == "int-quantized" && grid.group_index.is_some(), "{error}");
-                    continue;
-                }
-            };
+            let parts = layout.encode(&scheme, &c).unwrap();
             assert_eq!(layout.decode(&scheme, &parts).unwrap(), c, "{scheme:?}");
-            stored += 1;
             ordered += usize::from(grid.group_index.is_some());
         }
-        assert!(stored > 300 && (ordered > 50) == (name == "pack-quantized"), "{stored} {ordered}");
+        assert!(ordered > 50, "{name} {ordered}");
     }
 }
 

@@ -1,19 +1,19 @@
 //! What layouts with a byte for each code have in common: int-, float- and naive-quantized are one rule of
 //! compressed-tensors under three names, and mxfp8-quantized differs in its scales only.
 
-use super::{scales, take};
+use super::{order, scales, take};
 use crate::{Compressed, Dtype, Element, Error, Layout, Part, Parts, Result, Scheme, Values};
 
-/// `weight` `[rows, cols]`, scales, and zero points of an asymmetric grid.
+/// `weight` `[rows, cols]`, scales, zero points of an asymmetric grid, and the groups of columns that have their own.
 pub(super) fn encode(layout: &dyn Layout, scheme: &Scheme, c: &Compressed) -> Result<Parts> {
     let args = scheme.codes()?;
     layout.check_args(args)?;
     let (codes, grid) = scales::codes(layout.name(), args, c)?;
-    scales::refuse_order(grid)?;
     let bytes: Vec<u8> = codes.iter().map(|&code| code as u8).collect();
     check_numbers(args.element, &bytes, c.cols)?;
     let weight = Part { dtype: dtype(args.element), shape: vec![c.rows, c.cols], bytes };
     let mut parts = Parts::from([("weight", weight), ("weight_scale", scales::encode(args, c, grid)?)]);
+    parts.extend(order::encode(args, grid.group_index.as_deref(), c.cols)?);
     if let Some(zeros) = &grid.zeros {
         parts.insert("weight_zero_point", scales::encode_zeros(args, c, zeros)?);
     }
@@ -24,11 +24,11 @@ pub(super) fn encode(layout: &dyn Layout, scheme: &Scheme, c: &Compressed) -> Re
 pub(super) fn decode(layout: &dyn Layout, scheme: &Scheme, parts: &Parts) -> Result<Compressed> {
     let args = scheme.codes()?;
     layout.check_args(args)?;
-    scales::refuse_stored_order(parts)?;
     let weight = take(parts, "weight", &[dtype(args.element)])?;
     let (rows, cols) = weight.matrix("weight")?;
     check_numbers(args.element, &weight.bytes, cols)?;
     let (mut grid, dtype) = scales::decode(args, parts, rows, cols)?;
+    grid.group_index = order::decode(args, parts, cols)?;
     grid.zeros = scales::decode_zeros(args, parts, rows, cols)?;
     let codes = weight.bytes.iter().map(|&byte| byte as i8).collect();
     Ok(Compressed { rows, cols, dtype, values: Values::Codes { codes, grid } })
