@@ -98,7 +98,7 @@ fn bad_parts_are_refused_when_opened() {
     let check = |sparse: Sparse, change: &dyn Fn(&mut Parts), wanted: &[&str]| {
         let mut parts = sparse.compress(&weight, false).unwrap();
         change(&mut parts);
-        let text = open(vec![tensors("m", parts)], json!({})).err().expect("an error").to_string();
+        let text = open(vec![tensors("m", parts)], json!({})).expect_err("an error").to_string();
         assert!(!text.contains('\n'), "{text}");
         for part in wanted.iter().chain(&["model.safetensors"]) {
             assert!(text.contains(part), "{text:?} lacks {part:?}");

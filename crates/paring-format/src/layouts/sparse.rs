@@ -122,7 +122,7 @@ impl<'a> Scan<'a> {
         let mut offsets = offsets.map(|bytes| bytes.as_chunks::<8>().0.iter());
         for bits in mask.chunks_exact(self.header.mask_row()) {
             let row = self.row;
-            if cols % 8 != 0 && bits.last().is_some_and(|last| last >> (cols % 8) != 0) {
+            if !cols.is_multiple_of(8) && bits.last().is_some_and(|last| last >> (cols % 8) != 0) {
                 return Err(Error::parts(format!("{MASK}: row {row} has bits behind its {cols} columns")));
             }
             if let Some(offsets) = &mut offsets {
@@ -301,9 +301,10 @@ impl Layout for Sparse {
         match (parts.get("weight"), self) {
             (Some(weight), _) => weight.matrix("weight").map(Some),
             (None, Sparse::NonZero) => Ok(None),
-            (None, Sparse::TwoOfFour) => match typed(parts, VALUES, &DTYPES)?.matrix(VALUES)? {
-                (rows, half) => Ok(half.checked_mul(2).map(|cols| (rows, cols))),
-            },
+            (None, Sparse::TwoOfFour) => {
+                let (rows, half) = typed(parts, VALUES, &DTYPES)?.matrix(VALUES)?;
+                Ok(half.checked_mul(2).map(|cols| (rows, cols)))
+            }
         }
     }
 
