@@ -141,8 +141,9 @@ fn the_result_does_not_depend_on_the_number_of_threads() {
 #[test]
 fn the_mse_grid_has_a_lower_error_than_the_full_range() {
     let mut next = random(5);
-    // Near to a normal distribution: few values at the ends of the range.
-    let x: Vec<f32> = (0..256).map(|_| (0..6).map(|_| next()).sum()).collect();
+    // Near to a normal distribution: few values at the ends of the range, which is 7.3: powers of two
+    // are chosen for 8.
+    let x: Vec<f32> = (0..256).map(|_| 1.75 * (0..6).map(|_| next()).sum::<f32>()).collect();
     let error = |f: GridFormat| {
         let (scale, zero) = f.fit(&x);
         let scale = f.applied(scale);
@@ -151,7 +152,7 @@ fn the_mse_grid_has_a_lower_error_than_the_full_range() {
     let four = GridFormat { element: Element::E2m1, symmetric: true, ..GridFormat::int(4, true, Precision::F32) };
     for plain in [
         GridFormat::int(3, false, Precision::F32),
-        GridFormat { scales: Scales::E4m3 { global: 500.0 }, ..four },
+        GridFormat { scales: Scales::E4m3 { global: 300.0 }, ..four },
         GridFormat { scales: Scales::Exponent, ..four },
     ] {
         let (shrunk, whole) = (error(GridFormat { mse: true, ..plain }), error(plain));

@@ -61,11 +61,6 @@ fn bits(values: &[f32]) -> Vec<u32> {
     values.iter().map(|v| v.to_bits()).collect()
 }
 
-/// Σ (w − ŵ)².
-fn squared(weight: &[f32], c: &Compressed) -> f64 {
-    weight.iter().zip(c.to_dense()).map(|(&w, v)| (f64::from(w) - f64::from(v)).powi(2)).sum()
-}
-
 /// What kinds of cases there were, and codes that differ in each.
 type Counts = BTreeMap<&'static str, (usize, usize, usize)>;
 
@@ -99,20 +94,20 @@ fn check_floats(counts: &mut Counts, name: &str, made: &Compressed, want: &Compr
     count(counts, if exact { "floats, exact" } else { "floats, 16 bits" }, made_codes.len(), differ);
 }
 
-/// Integers: in f32 the official scales, but that all-zero tiles have another one; codes may differ in exact ties, which
-/// are rounded before the zero point is added and not after. In 16 bits the scale is one of the two around the exact one.
-/// The error is never larger.
+/// Integers: in f32 the official scales, but for tiles of zeros, and for symmetric ones without a negative weight, where
+/// the published quantizers have rules of their own. Codes may differ in exact ties, which are rounded before the zero
+/// point is added and not after. In 16 bits the scale is one of the two around the exact one. The error is never larger.
 fn check_integers(counts: &mut Counts, name: &str, made: &Compressed, want: &Compressed, weight: &[f32]) {
-    let ((made_codes, grid), (want_codes, want_grid)) = (codes_of(made), codes_of(want));
+    let ((_, grid), (_, want_grid)) = (codes_of(made), codes_of(want));
     assert_eq!((grid.element, grid.tile, made.dtype), (want_grid.element, want_grid.tile, want.dtype), "{name}");
-    let dense = want.to_dense();
-    for (at, (&mine, &theirs)) in grid.scales.iter().zip(&want_grid.scales).enumerate() {
-        let [across, group] = [grid.groups(want.cols), at % grid.groups(want.cols)];
-        let inside = |i: &usize| i / want.cols / grid.tile[0] == at / across && grid.group_of(i % want.cols) == group;
-        if (0..weight.len()).filter(inside).all(|i| weight[i] == 0.0) {
-            assert!((0..weight.len()).filter(inside).all(|i| dense[i] == 0.0), "{name}");
-            continue;
-        }
+    let tile = |i: usize| i / want.cols / grid.tile[0] * grid.groups(want.cols) + grid.group_of(i % want.cols);
+    let mut least = vec![0f32; grid.scales.len()];
+    let mut most = least.clone();
+    for (i, &w) in weight.iter().enumerate() {
+        (least[tile(i)], most[tile(i)]) = (least[tile(i)].min(w), most[tile(i)].max(w));
+    }
+    let own = |at: usize| least[at] == 0.0 && (most[at] == 0.0 || grid.zeros.is_none());
+    for (at, (&mine, &theirs)) in grid.scales.iter().zip(&want_grid.scales).enumerate().filter(|(at, _)| !own(*at)) {
         let step = match made.dtype {
             Dtype::F32 => 0.0,
             Dtype::F16 => theirs * 2f32.powi(-10),
@@ -120,11 +115,13 @@ fn check_integers(counts: &mut Counts, name: &str, made: &Compressed, want: &Com
         };
         assert!((mine - theirs).abs() <= step, "{name}: scale {at} is {mine}, official {theirs}");
     }
-    let differ = made.to_dense().iter().zip(&dense).filter(|(a, b)| a != b).count();
-    assert_eq!(made_codes.len(), want_codes.len(), "{name}");
-    let (mine, theirs) = (squared(weight, made), squared(weight, want));
-    assert!(mine <= theirs * (1.0 + 1e-5), "{name}: {mine:e}, official {theirs:e}");
-    count(counts, if made.dtype == Dtype::F32 { "integers, f32" } else { "integers, 16 bits" }, dense.len(), differ);
+    let [mine, theirs] = [made, want].map(Compressed::to_dense);
+    let compared = || (0..weight.len()).filter(|&i| !own(tile(i)));
+    let squared = |dense: &[f32]| compared().map(|i| (f64::from(weight[i]) - f64::from(dense[i])).powi(2)).sum::<f64>();
+    let errors = [squared(&mine), squared(&theirs)];
+    assert!(errors[0] <= errors[1] * (1.0 + 1e-5), "{name}: {errors:?}");
+    let differ = compared().filter(|&i| mine[i] != theirs[i]).count();
+    count(counts, if made.dtype == Dtype::F32 { "integers, f32" } else { "integers, 16 bits" }, weight.len(), differ);
 }
 
 #[test]
@@ -155,7 +152,13 @@ fn scales_and_codes_of_the_official_library() {
             _ => check_floats(&mut counts, name, &made.compressed, &want, &weight, dtype),
         }
     }
-    println!("{counts:?}");
-    let cases: usize = counts.values().map(|(cases, ..)| cases).sum();
-    assert_eq!(cases, 999);
+    // Of 16-bit weights the official quotients are rounded to 16 bits before they are rounded to codes; integers have
+    // other scales there, and so other values.
+    for (kind, (_, codes, differ)) in counts.iter().filter(|(kind, _)| **kind != "integers, 16 bits") {
+        let bound = if kind.ends_with("16 bits") { codes / 10 } else { codes / 1000 };
+        assert!(*differ <= bound, "{kind}: {differ} of {codes} codes differ");
+    }
+    let cases: Vec<(&str, usize)> = counts.into_iter().map(|(kind, (cases, ..))| (kind, cases)).collect();
+    let expected = [("floats, 16 bits", 9), ("floats, exact", 22), ("integers, 16 bits", 45), ("integers, f32", 35)];
+    assert_eq!(cases, expected);
 }

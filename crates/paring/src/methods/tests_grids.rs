@@ -129,7 +129,7 @@ fn check(name: &str, made: &Outcome, rounding: &Rounding, dtype: Dtype) {
     assert_eq!(grid.tile, rounding.tile(ROWS, COLS), "{name}");
     assert_eq!(made.scales.len(), ROWS * grid.groups(COLS), "{name}");
     for (dropped, (code, value)) in made.dropped.iter().zip(made.codes().iter().zip(&made.dense)) {
-        let zero = if rounding.element.int_bits().is_none() { *code == 0 } else { true };
+        let zero = rounding.element.int_bits().is_some() || *code == 0;
         assert!(*dropped == 0 || (value.to_bits() == 0 && zero), "{name}");
     }
     // No number is lost, and errors are of the size of a step.
