@@ -90,44 +90,68 @@ impl Code {
     }
 }
 
-multiversion! {
-    /// The least and the largest value, both 0 where all are on one side of it or there are none. NaN is passed over.
-    fn extremes(x: &[f32]) -> [f32; 2] {
-        let (mut least, mut most) = ([0f32; LANES], [0f32; LANES]);
-        let (chunks, rest) = x.as_chunks::<LANES>();
-        for chunk in chunks {
-            for ((least, most), &v) in least.iter_mut().zip(&mut most).zip(chunk) {
-                *least = if v < *least { v } else { *least };
-                *most = if v > *most { v } else { *most };
+/// The least and the largest value, 0 where all are on one side of it or there are none. NaN is passed over.
+#[inline(always)]
+fn least_and_most(x: &[f32]) -> [f32; 2] {
+    let (mut least, mut most) = ([0f32; LANES], [0f32; LANES]);
+    let (chunks, rest) = x.as_chunks::<LANES>();
+    for chunk in chunks {
+        for ((least, most), &v) in least.iter_mut().zip(&mut most).zip(chunk) {
+            *least = if v < *least { v } else { *least };
+            *most = if v > *most { v } else { *most };
+        }
+    }
+    let least = rest.iter().chain(&least).fold(0f32, |a, &b| a.min(b));
+    [least, rest.iter().chain(&most).fold(0f32, |a, &b| a.max(b))]
+}
+
+/// Codes less the zero point, times `after`.
+#[inline(always)]
+fn codes(code: Code, x: &[f32], (scale, zero): (f32, f32), after: f32, out: &mut Fresh) {
+    let (least, largest) = code.range();
+    match code {
+        Code::Int(_) => {
+            for (o, &x) in out.iter_mut().zip(x) {
+                // 1.5 · 2^23: what is added to it is rounded to whole numbers, half to even.
+                let v = (x / scale + zero).clamp(least, largest) + 12_582_912.0;
+                o.write((v - 12_582_912.0 - zero) * after);
             }
         }
-        let least = rest.iter().chain(&least).fold(0f32, |a, &b| a.min(b));
-        [least, rest.iter().chain(&most).fold(0f32, |a, &b| a.max(b))]
+        Code::E4m3 => {
+            for (o, &x) in out.iter_mut().zip(x) {
+                o.write((e4m3(x / scale + zero) - zero) * after);
+            }
+        }
+        Code::E2m1 => {
+            for (o, &x) in out.iter_mut().zip(x) {
+                o.write((e2m1(x / scale + zero) - zero) * after);
+            }
+        }
     }
 }
 
 multiversion! {
-    /// Codes less the zero point, times `after`.
-    fn round(code: Code, x: &[f32], scale: f32, zero: f32, after: f32, out: &mut Fresh) {
-        let (least, largest) = code.range();
-        match code {
-            Code::Int(_) => {
-                for (o, &x) in out.iter_mut().zip(x) {
-                    // 1.5 · 2^23: what is added to it is rounded to whole numbers, half to even.
-                    let v = (x / scale + zero).clamp(least, largest) + 12_582_912.0;
-                    o.write((v - 12_582_912.0 - zero) * after);
-                }
-            }
-            Code::E4m3 => {
-                for (o, &x) in out.iter_mut().zip(x) {
-                    o.write((e4m3(x / scale + zero) - zero) * after);
-                }
-            }
-            Code::E2m1 => {
-                for (o, &x) in out.iter_mut().zip(x) {
-                    o.write((e2m1(x / scale + zero) - zero) * after);
-                }
-            }
+    fn extremes(x: &[f32]) -> [f32; 2] {
+        least_and_most(x)
+    }
+}
+
+multiversion! {
+    fn round(code: Code, x: &[f32], grid: (f32, f32), out: &mut Fresh) {
+        codes(code, x, grid, 1.0, out);
+    }
+}
+
+multiversion! {
+    /// What the codes of groups of `size` stand for; with a global scale, times that.
+    fn round_groups(how: &Rounding, x: &[f32], size: usize, global: Option<f32>, out: &mut Fresh) {
+        for (x, out) in x.chunks_exact(size).zip(out.chunks_exact_mut(size)) {
+            let (scale, zero) = how.grid(least_and_most(x));
+            let divisor = match global {
+                Some(global) => scale / global,
+                None => scale,
+            };
+            codes(how.code, x, (divisor, zero), scale, out);
         }
     }
 }
@@ -155,6 +179,7 @@ fn power(exponent: u32) -> f32 {
 
 impl Rounding {
     /// Scale and zero point for numbers with these extremes, which include 0.
+    #[inline(always)]
     fn grid(&self, [least, most]: [f32; 2]) -> (f32, f32) {
         let above = most.max(-least);
         let nonzero = |scale: f32| if scale == 0.0 { f32::EPSILON } else { scale };
@@ -222,8 +247,7 @@ impl Rounding {
             write_chunks(x.len(), each * cols.max(1), |i, out| {
                 let x = &x[i * each * cols..][..out.len()];
                 for (j, (x, out)) in x.chunks_exact(cols).zip(out.chunks_exact_mut(cols)).enumerate() {
-                    let (scale, zero) = grid(i * each + j);
-                    round(self.code, x, scale, zero, 1.0, out);
+                    round(self.code, x, grid(i * each + j), out);
                 }
             })
         }
@@ -232,14 +256,10 @@ impl Rounding {
     /// What the codes of each group stand for; with a global scale, times that.
     fn groups(&self, x: &[f32], cols: usize, size: usize, global: Option<f32>) -> Vec<f32> {
         let each = (CHUNK / cols.max(1)).max(1) * cols.max(1);
-        // SAFETY: `round` writes each element of its group, and groups make up the whole.
+        // SAFETY: `round_groups` writes each element of each group, and groups make up the whole.
         unsafe {
             write_chunks(x.len(), each, |i, out| {
-                let x = &x[i * each..][..out.len()];
-                for (x, out) in x.chunks_exact(size).zip(out.chunks_exact_mut(size)) {
-                    let (scale, zero) = self.grid(extremes(x));
-                    round(self.code, x, global.map_or(scale, |global| scale / global), zero, scale, out);
-                }
+                round_groups(self, &x[i * each..][..out.len()], size, global, out);
             })
         }
     }
