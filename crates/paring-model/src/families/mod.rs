@@ -59,6 +59,8 @@ pub fn open(checkpoint: Arc<Checkpoint>, arithmetic: impl Into<Arithmetic>) -> R
 }
 
 #[cfg(test)]
+mod activation_tests;
+#[cfg(test)]
 mod bad_tests;
 #[cfg(test)]
 mod falcon_tests;
