@@ -38,7 +38,7 @@ fn compress(recipe: Recipe, outlier_share: Option<f64>, inputs: &Inputs, run: &R
         model: inputs.model.clone(),
         dataset: None,
         recipe,
-        kv_cache: None,
+        kv_cache: run.kv_cache.map(|kind| kind.args()),
         outlier_share,
         nsamples: 0,
         seqlen: 0,
@@ -66,7 +66,8 @@ fn compress(recipe: Recipe, outlier_share: Option<f64>, inputs: &Inputs, run: &R
     let local = open::local(&inputs.model, running.quiet)?;
     refuse_same_folder(&local, &out)?;
     open::threads(running)?;
-    let model = Model::open(&local, running.dtype)?;
+    // Statistics are of activations as they are, whatever the config of MODEL says.
+    let model = Model::open_weights(&local, running.dtype)?;
     plan.precision = model.precision;
     let concerns = compress::concerns(&plan, &model.checkpoint, model.decoder.as_ref())?;
     if let Some(first) = concerns.first().filter(|_| run.strict) {
@@ -200,7 +201,11 @@ fn refuse_same_folder(model: &str, out: &Path) -> Result<()> {
 pub fn eval(args: &EvalArgs) -> Result<()> {
     open::expect_data(&args.inputs)?;
     open::threads(&args.running)?;
-    let model = Model::open(&open::local(&args.inputs.model, args.running.quiet)?, args.running.dtype)?;
+    let local = open::local(&args.inputs.model, args.running.quiet)?;
+    let model = match args.weight_only {
+        false => Model::open(&local, args.running.dtype)?,
+        true => Model::open_weights(&local, args.running.dtype)?,
+    };
     let inputs = &args.inputs;
     let (protocol, quiet) = (inputs.eval_protocol(), args.running.quiet);
     let data = model.data(inputs.dataset.as_deref(), Purpose::Evaluation, protocol, inputs, quiet)?;
@@ -216,11 +221,25 @@ pub fn eval(args: &EvalArgs) -> Result<()> {
     progress.stages(&clock.stages());
     progress.done();
     let Perplexity { perplexity, windows, seqlen, seconds, peak_rss_mib, .. } = &result;
+    let quantized = model.checkpoint.quant_config()?.and_then(|quant| quant.activations());
+    let activations = match &quantized {
+        None => String::new(),
+        Some(_) if args.weight_only => ", activations as they are".to_string(),
+        Some(what) => format!(", {what} quantized"),
+    };
     show::lines(&[format!(
-        "perplexity {perplexity:.4}  ({windows} windows of {seqlen} tokens of {}, {seconds:.1} s, {peak_rss_mib:.0} MiB)",
+        "perplexity {perplexity:.4}  ({windows} windows of {seqlen} tokens of {}{activations}, {seconds:.1} s, \
+        {peak_rss_mib:.0} MiB)",
         result.dataset
     )])?;
-    if args.running.json { show::json(&result) } else { Ok(()) }
+    if !args.running.json {
+        return Ok(());
+    }
+    let mut value = serde_json::to_value(&result).map_err(|e| Error::Plan(format!("cannot print: {e}")))?;
+    if let Some(object) = value.as_object_mut() {
+        object.insert("quantized".into(), json!(quantized.filter(|_| !args.weight_only)));
+    }
+    show::json(&value)
 }
 
 pub fn decompress(args: &DecompressArgs) -> Result<()> {

@@ -8,7 +8,7 @@ use paring::corpus::{self, Data, Tokenizer};
 use paring::hub::{Hub, Kind, Repo};
 use paring::{Error, Precision, Result};
 use paring_format::Checkpoint;
-use paring_model::Decoder;
+use paring_model::{Arithmetic, Decoder};
 
 use crate::args::{DtypeArg, Inputs, Running, precision};
 use crate::demo;
@@ -77,14 +77,24 @@ pub fn checkpoint(name: &str) -> Result<Checkpoint> {
 }
 
 impl Model {
-    /// Opens MODEL: config, shapes and quantization are checked, no weight is read.
+    /// Opens MODEL: config, shapes and quantization are checked, no weight is read. It rounds activations and caches where
+    /// its config says so.
     pub fn open(name: &str, dtype: DtypeArg) -> Result<Self> {
+        Self::open_to_run(name, dtype, true)
+    }
+
+    /// As [`Model::open`], but activations and caches stay as they are.
+    pub fn open_weights(name: &str, dtype: DtypeArg) -> Result<Self> {
+        Self::open_to_run(name, dtype, false)
+    }
+
+    fn open_to_run(name: &str, dtype: DtypeArg, activations: bool) -> Result<Self> {
         let checkpoint = Arc::new(checkpoint(name)?);
         checkpoint.quant_config()?;
         let config = checkpoint.config();
         let stored = config.get("dtype").or_else(|| config.get("torch_dtype")).and_then(|v| v.as_str());
         let precision = precision(dtype, stored);
-        let decoder = paring_model::families::open(checkpoint.clone(), precision)?;
+        let decoder = paring_model::families::open(checkpoint.clone(), Arithmetic { precision, activations })?;
         let built_in = name == demo::NAME;
         let tokenizer = if built_in { Some(demo::tokenizer()?) } else { corpus::tokenizer(&checkpoint)? };
         Ok(Self { checkpoint, precision, decoder, tokenizer, built_in })

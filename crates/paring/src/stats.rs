@@ -5,6 +5,7 @@ use std::time::Instant;
 use candle_core::Tensor;
 use paring_kernels::gram::{Gram, add_squares};
 use paring_kernels::matmul::Precision;
+use paring_kernels::quantize::range;
 use paring_model::fan::Tap;
 
 use crate::report::{Clock, Stage};
@@ -34,22 +35,52 @@ enum Sum {
     Gram(Gram),
 }
 
+/// The least and the largest numbers of what scales will be stored for, 0 among them; `None` where nobody asks.
+#[derive(Clone, Debug, Default)]
+pub struct Ranges {
+    /// Of each fan's inputs.
+    pub fans: Vec<Option<[f32; 2]>>,
+    /// Of the keys and of the values that the attention caches.
+    pub cache: Option<[[f32; 2]; 2]>,
+}
+
+impl Ranges {
+    /// The fan whose input a pass has to reach; a cache is seen on the way to the second one.
+    pub(crate) fn last(&self) -> Option<usize> {
+        self.fans.iter().rposition(Option::is_some).max(self.cache.map(|_| 1))
+    }
+}
+
+/// Takes in the numbers of `x`.
+fn widen(seen: &mut [f32; 2], x: &Tensor) -> paring_model::Result<()> {
+    let [least, most] = range(x)?;
+    *seen = [seen[0].min(least), seen[1].max(most)];
+    Ok(())
+}
+
 /// Collects the statistics of some of a block's fans.
 pub struct Collector<'a> {
     /// One per fan of the block; `None` where nothing is collected.
     sums: Vec<Option<Sum>>,
+    ranges: &'a mut Ranges,
     clock: &'a mut Clock,
 }
 
 impl<'a> Collector<'a> {
-    /// Collects what is needed of each fan, given with its number of features.
-    pub fn new(fans: &[Option<(Need, usize)>], precision: Precision, clock: &'a mut Clock) -> Self {
+    /// Collects what is needed of each fan, given with its number of features, and widens those `ranges` that are asked
+    /// for.
+    pub fn new(
+        fans: &[Option<(Need, usize)>],
+        ranges: &'a mut Ranges,
+        precision: Precision,
+        clock: &'a mut Clock,
+    ) -> Self {
         let make = |(need, cols): (Need, usize)| match need {
             Need::Nothing => None,
             Need::Norms => Some(Sum::Norms(vec![0.0; cols])),
             Need::Gram => Some(Sum::Gram(Gram::new(cols, precision))),
         };
-        Self { sums: fans.iter().map(|fan| fan.and_then(make)).collect(), clock }
+        Self { sums: fans.iter().map(|fan| fan.and_then(make)).collect(), ranges, clock }
     }
 
     /// The statistics of `windows` windows, one entry per fan.
@@ -67,6 +98,9 @@ impl<'a> Collector<'a> {
 
 impl Tap for Collector<'_> {
     fn see(&mut self, fan: usize, x: &Tensor) -> paring_model::Result<()> {
+        if let Some(Some(seen)) = self.ranges.fans.get_mut(fan) {
+            widen(seen, x)?;
+        }
         let start = Instant::now();
         match self.sums.get_mut(fan) {
             Some(Some(Sum::Norms(sums))) => add_squares(sums, x)?,
@@ -79,5 +113,12 @@ impl Tap for Collector<'_> {
             _ => {}
         }
         Ok(())
+    }
+
+    fn cache(&mut self, keys: &Tensor, values: &Tensor) -> paring_model::Result<()> {
+        match &mut self.ranges.cache {
+            None => Ok(()),
+            Some([of_keys, of_values]) => widen(of_keys, keys).and_then(|()| widen(of_values, values)),
+        }
     }
 }

@@ -48,7 +48,7 @@ pub struct GridFormat {
 }
 
 /// What a scale of zero becomes, in the type it is computed in: the type's epsilon.
-fn epsilon(precision: Precision) -> f32 {
+pub fn epsilon(precision: Precision) -> f32 {
     match precision {
         Precision::F32 => f32::EPSILON,
         Precision::Bf16 => 2f32.powi(-7),

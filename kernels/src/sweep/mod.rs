@@ -18,7 +18,7 @@ mod tests;
 
 pub use cpu::sweep;
 pub use fit::{Grids, fit_tiles, largest};
-pub use grid::{Element, GridFormat, Scales, global_scale};
+pub use grid::{Element, GridFormat, Scales, epsilon, global_scale};
 
 /// What an error in one weight costs, and how other weights of its row can make up for it.
 #[derive(Clone, Copy, Debug)]

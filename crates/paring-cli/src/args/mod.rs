@@ -17,7 +17,7 @@ use paring::plan::Pattern;
 pub use file::parse;
 pub use inputs::Inputs;
 pub use overrides::{Change, Changed};
-pub use recipe::{SpqrArgs, quantizing, recipe};
+pub use recipe::{KvCacheArg, SpqrArgs, quantizing, recipe};
 
 /// Makes language models smaller: prunes and quantizes Hugging Face checkpoints, one block at a time.
 #[derive(Parser)]
@@ -213,6 +213,9 @@ pub struct Run {
     /// spqr_quant reads), dense, …; of the past sparse-bitmask, sparse-24-bitmask, marlin-24
     #[arg(long, value_name = "NAME")]
     pub format: Option<String>,
+    /// Store scales for a cache of keys and values in this type, from the calibration data
+    #[arg(long, value_enum, value_name = "TYPE")]
+    pub kv_cache: Option<KvCacheArg>,
     /// Stop before the work when transformers or vLLM would not run the output; otherwise a note says so
     #[arg(long)]
     pub strict: bool,
@@ -275,6 +278,9 @@ pub struct EvalArgs {
     /// Measure the first windows only
     #[arg(long, value_name = "WINDOWS", value_parser = clap::value_parser!(u32).range(1..))]
     pub limit: Option<u32>,
+    /// Leave activations and caches as they are where the model's config has them quantized
+    #[arg(long)]
+    pub weight_only: bool,
     #[command(flatten)]
     pub running: Running,
 }

@@ -4,7 +4,7 @@ use clap::{Args, ValueEnum};
 use paring::methods::{METHODS, MethodInfo};
 use paring::plan::{ActOrder, Pattern, Permutation, Recipe, Rounding, Spqr, for_target_bits};
 use paring::{Error, Result};
-use paring_format::{Element, PRESETS, Preset, Strategy};
+use paring_format::{Element, PRESETS, Preset, QuantArgs, Strategy};
 
 use super::{ActOrderArg, Grids, Removal, Sweep};
 
@@ -248,5 +248,21 @@ impl Removal {
     /// What is removed.
     pub fn chosen(&self) -> Option<Pattern> {
         self.pattern.or(self.sparsity.map(Pattern::Unstructured))
+    }
+}
+
+/// Types of an attention's cache.
+#[derive(Clone, Copy, ValueEnum)]
+pub enum KvCacheArg {
+    /// 8-bit floats, one scale for a layer's keys and one for its values
+    Fp8,
+}
+
+impl KvCacheArg {
+    /// The same as a config says it.
+    pub fn args(self) -> QuantArgs {
+        match self {
+            KvCacheArg::Fp8 => QuantArgs { strategy: Strategy::Tensor, ..QuantArgs::new(Element::E4m3) },
+        }
     }
 }

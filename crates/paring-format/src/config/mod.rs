@@ -200,6 +200,16 @@ impl QuantConfig {
         QuantConfig { method, format, groups, ignore, version, kv_cache: None, sparsity, shapes: BTreeMap::new() }
     }
 
+    /// What is quantized as the model runs: `inputs` of linears, the `cache`, or both; `None` when nothing is.
+    pub fn activations(&self) -> Option<&'static str> {
+        match (self.groups.iter().any(|(_, scheme)| scheme.input.is_some()), self.kv_cache.is_some()) {
+            (true, true) => Some("inputs and cache"),
+            (true, false) => Some("inputs"),
+            (false, true) => Some("cache"),
+            (false, false) => None,
+        }
+    }
+
     /// The scheme that applies to the linear at this module path; `None` when it is ignored or not targeted.
     ///
     /// Of several targets that match, an exact path wins, then the alphabetically first pattern, then the class name;

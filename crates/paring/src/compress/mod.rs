@@ -1,5 +1,6 @@
 //! A whole compression run: walk, compress, write, reopen and check.
 
+mod activations;
 mod behind;
 mod legacy;
 mod output;
@@ -13,7 +14,8 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Instant;
 
-use paring_format::Checkpoint;
+use paring_format::config::Method;
+use paring_format::{Checkpoint, Dtype};
 use paring_model::decoder::{Block, Decoder};
 
 use crate::corpus::Windows;
@@ -22,7 +24,7 @@ use crate::hidden::{Hidden, Storage};
 use crate::methods::average_bits;
 use crate::plan::Plan;
 use crate::report::{Clock, LayerReport, Report, Stage, peak_rss_mib};
-use crate::stats::{Collector, Need, Stats};
+use crate::stats::{Collector, Need, Ranges, Stats};
 use crate::walk::{forward_work, walk};
 use crate::{Error, Result};
 
@@ -62,7 +64,17 @@ impl Plan {
         for (_, choice) in self.choices() {
             choice.check()?;
         }
-        schemes::kinds(self).map(|_| ())
+        let kinds = schemes::kinds(self)?;
+        let Some(cache) = &self.kv_cache else { return Ok(()) };
+        activations::check_cache(cache)?;
+        let foreign = |kind: &&schemes::Kind| kind.layout.method() != Method::CompressedTensors;
+        match kinds.iter().flatten().find(foreign) {
+            None => Ok(()),
+            Some(kind) => Err(Error::Misuse(format!(
+                "--kv-cache: {} has no place for the scales of caches; leave it out, or choose another --format",
+                kind.layout.name()
+            ))),
+        }
     }
 }
 
@@ -79,17 +91,21 @@ impl Job {
     }
 
     /// Runs block `i` on all windows as far as the last of the `fans` of which something is needed, and returns the
-    /// statistics of those, one entry per fan. A fan is given as what is needed of it and its number of features.
+    /// statistics of those, one entry per fan. A fan is given as what is needed of it and its number of features. On the
+    /// way `ranges` are widened, as far as they are asked for.
     fn collect(
         &self,
         i: usize,
         (block, hidden): (&dyn Block, &Hidden),
         fans: &[Option<(Need, usize)>],
+        ranges: &mut Ranges,
         clock: &mut Clock,
     ) -> Result<Vec<Option<Stats>>> {
-        let Some(last) = fans.iter().rposition(Option::is_some) else { return Ok(vec![None; fans.len()]) };
+        let Some(last) = fans.iter().rposition(Option::is_some).max(ranges.last()) else {
+            return Ok(vec![None; fans.len()]);
+        };
         let (start, gram_before) = (Instant::now(), clock.time(Stage::Gram));
-        let mut collector = Collector::new(fans, self.plan.precision, clock);
+        let mut collector = Collector::new(fans, ranges, self.plan.precision, clock);
         for batch in 0..hidden.batches() {
             block.tap_only(&hidden.batch(batch)?, &mut collector, Some(last))?;
         }
@@ -99,17 +115,35 @@ impl Job {
         Ok(stats)
     }
 
+    /// The model's float type: that of its embedding.
+    fn float_type(&self) -> Dtype {
+        let names = self.decoder.outer_names();
+        let mut types = names.iter().filter_map(|name| self.checkpoint.info(name)).map(|info| info.dtype);
+        types.find(|dtype| dtype.is_weight()).unwrap_or(Dtype::F32)
+    }
+
     /// Checks the choices against the model: all that can be known before the work begins.
     fn check(&self) -> Result<select::Selection> {
         self.plan.check()?;
         if self.plan.needs_data() && self.windows.is_none() {
-            return Err(Error::Plan(format!("{} needs calibration data", self.plan.recipe.method)));
+            return Err(Error::Plan(format!(
+                "{} needs calibration data, or scales of activations do that are stored",
+                self.plan.recipe.method
+            )));
         }
         let compressed = |name: &String| compressed_module(&self.checkpoint, name).map(String::from);
         if let Some(module) = self.decoder.outer_names().iter().find_map(compressed) {
             return Err(Error::Plan(format!(
                 "{module}: compressed, and no linear of a block, so that it would neither stay nor be as the new \
                 config says; use paring decompress first"
+            )));
+        }
+        let keys = |i: usize| format!("{}.k_proj", self.decoder.attention(i));
+        let lonely = |&i: &usize| self.decoder.linears(i).iter().all(|linear| linear.name != keys(i));
+        if let Some(i) = (0..self.decoder.blocks()).find(lonely).filter(|_| self.plan.kv_cache.is_some()) {
+            return Err(Error::Plan(format!(
+                "{}: readers look for the scales of caches beside a k_proj, and here is none; leave --kv-cache out",
+                self.decoder.attention(i)
             )));
         }
         let selection = select::Selection::new(&self.plan, self.decoder.as_ref())?;
@@ -119,6 +153,9 @@ impl Job {
             let choice = number.and_then(|number| Some((self.plan.choice(number)?, kinds.get(number)?.as_ref()?)));
             if let Some((choice, kind)) = choice {
                 choice.recipe.check_cols(&linear.name, linear.cols)?;
+                if let Some(input) = &choice.recipe.input {
+                    paring_model::activations::stored(input, linear.cols, &linear.name)?;
+                }
                 let fits = kind.layout.check_shape(linear.rows, linear.cols);
                 fits.map_err(|e| Error::Plan(format!("{}: {e}", linear.name)))?;
             }

@@ -127,6 +127,14 @@ impl Output {
         self.made.insert(encoded.module, encoded.made);
     }
 
+    /// Adds tensors that belong to no matrix.
+    pub(super) fn add(&mut self, tensors: Vec<Tensor>) {
+        for tensor in tensors {
+            self.made.insert(tensor.name.clone(), Made { digest: xxh3_64(&tensor.bytes), shape: None });
+            self.shard.push(tensor);
+        }
+    }
+
     /// Adds a linear that is not compressed.
     pub(super) fn keep(&mut self, module: &str, mut c: Compressed) -> Result<()> {
         let mut dense = c.to_dense();

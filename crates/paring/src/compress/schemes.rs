@@ -188,7 +188,7 @@ pub(super) fn config(
             None => groups.push((scheme, vec![number])),
         }
     }
-    if groups.is_empty() {
+    if groups.is_empty() && plan.kv_cache.is_none() {
         return Ok(None);
     }
     let dense = selection.iter().filter(|(_, number)| scheme(*number).is_none()).map(|(name, _)| name.to_string());
@@ -199,7 +199,7 @@ pub(super) fn config(
             let targets = if i == 0 { scheme.targets.clone() } else { targets(i) };
             (format!("group_{i}"), Scheme { targets, ..(*scheme).clone() })
         });
-        QuantConfig::new(named.collect(), ignore.clone())
+        QuantConfig { kv_cache: plan.kv_cache.clone(), ..QuantConfig::new(named.collect(), ignore.clone()) }
     };
     let patterns = |i: usize| -> Vec<String> {
         let of = |&number: &usize| plan.overrides.get(number.wrapping_sub(1)).map_or(&[][..], |o| &o.targets);

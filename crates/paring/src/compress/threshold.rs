@@ -12,7 +12,7 @@ use crate::hidden::Hidden;
 use crate::methods::Stored;
 use crate::plan::Recipe;
 use crate::report::Clock;
-use crate::stats::{Need, Stats};
+use crate::stats::{Need, Ranges, Stats};
 use crate::walk::{Visitor, walk};
 use crate::{Error, Result};
 
@@ -113,7 +113,7 @@ impl Visitor for Sampler<'_> {
         let need = self.recipes[0].info().needs();
         let shown: Vec<Option<(Need, usize)>> =
             (0..=last).map(|f| fans.get(&f).map(|linears| (need, linears[0].cols))).collect();
-        let stats = self.job.collect(i, (&*block, hidden), &shown, clock)?;
+        let stats = self.job.collect(i, (&*block, hidden), &shown, &mut Ranges::default(), clock)?;
         for (fan, linears) in fans {
             for linear in linears {
                 let original = self.job.checkpoint.read_linear(&linear.name, linear.rows, linear.cols)?;

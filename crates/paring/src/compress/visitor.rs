@@ -12,12 +12,12 @@ use rayon::prelude::*;
 
 use super::output::{Encoded, Output};
 use super::select::Selection;
-use super::{Job, Observer};
+use super::{Job, Observer, activations};
 use crate::hidden::Hidden;
 use crate::methods::{Outcome, Prepared, Stored, share_amax};
 use crate::plan::Recipe;
 use crate::report::{Clock, LayerReport, Stage};
-use crate::stats::{Need, Stats};
+use crate::stats::{Need, Ranges, Stats};
 use crate::walk::Visitor;
 use crate::{Error, Result};
 
@@ -51,11 +51,14 @@ impl<'a> Compressor<'a> {
         self.notes.push(text);
     }
 
-    /// Compresses the linears of one fan and hands them to the output; with `swap`, puts them back into the block.
+    /// Compresses the linears of one fan and hands them to the output, with the scales of inputs over `range`; with `swap`,
+    /// puts them back into the block. Its inputs are not rounded there: what later blocks and scales see are activations as
+    /// they are, as in llm-compressor.
     fn fan(
         &mut self,
         linears: &[LinearInfo],
         stats: Option<&Stats>,
+        range: Option<[f32; 2]>,
         mut swap: Option<&mut Fan>,
         clock: &mut Clock,
     ) -> Result<()> {
@@ -163,6 +166,9 @@ impl<'a> Compressor<'a> {
                 seconds: outcome.seconds,
             };
             self.output.put(encoded);
+            if let Some((input, range)) = choices[i].1.input.as_ref().zip(range) {
+                self.output.add(activations::of_input(input, &linear.name, range, outcome.compressed.dtype)?);
+            }
             if let (Some(fan), Some(weight)) = (swap.as_deref_mut(), weight)
                 && let Some(target) = fan.linears.iter_mut().find(|l| l.name == linear.name)
             {
@@ -188,23 +194,38 @@ impl Visitor for Compressor<'_> {
             let before = wanted[linear.fan].map_or(Need::Nothing, |(need, _)| need);
             wanted[linear.fan] = Some((need.max(before), linear.cols)).filter(|(need, _)| *need != Need::Nothing);
         }
+        let stored = |recipe: &Recipe| recipe.input.as_ref().is_some_and(activations::is_stored);
+        let mut with_scales = vec![false; fans];
+        for linear in linears.iter().filter(|l| self.selection.contains(&l.name)) {
+            with_scales[linear.fan] |= stored(self.choice(&linear.name)?.1);
+        }
         let step = if self.job.plan.true_sequential { 1 } else { fans.max(1) };
         for first in (0..fans).step_by(step) {
             let group = first..(first + step).min(fans);
             let mut stats: Vec<Option<Stats>> = vec![None; fans];
+            let asked = |f: usize| with_scales[f] && group.contains(&f);
+            let mut ranges = Ranges {
+                fans: (0..fans).map(|f| asked(f).then_some([0.0; 2])).collect(),
+                cache: self.job.plan.kv_cache.as_ref().filter(|_| group.contains(&1)).map(|_| [[0.0; 2]; 2]),
+            };
             if let Some((block, hidden)) = &entering {
                 let shown: Vec<Option<(Need, usize)>> =
                     wanted.iter().enumerate().map(|(f, fan)| fan.filter(|_| group.contains(&f))).collect();
-                stats = self.job.collect(i, (&**block, hidden), &shown, clock)?;
+                stats = self.job.collect(i, (&**block, hidden), &shown, &mut ranges, clock)?;
+            }
+            if let Some((args, seen)) = self.job.plan.kv_cache.as_ref().zip(ranges.cache) {
+                let name = self.job.decoder.attention(i);
+                self.output.add(activations::of_cache(args, &name, seen, self.job.float_type())?);
             }
             for f in group {
                 let list = of_fan(f);
                 match &mut entering {
                     Some((block, _)) => {
                         let mut fans = block.fans();
-                        self.fan(&list, stats[f].take().as_ref(), Some(fans.swap_remove(f)), clock)?;
+                        let (stats, range) = (stats[f].take(), ranges.fans[f]);
+                        self.fan(&list, stats.as_ref(), range, Some(fans.swap_remove(f)), clock)?;
                     }
-                    None => self.fan(&list, None, None, clock)?,
+                    None => self.fan(&list, None, None, None, clock)?,
                 }
             }
         }

@@ -180,7 +180,7 @@ impl Stored {
     }
 
     /// How floats of the type round.
-    fn precision(&self) -> Precision {
+    pub(crate) fn precision(&self) -> Precision {
         match self.dtype {
             Dtype::Bf16 => Precision::Bf16,
             Dtype::F16 => Precision::F16,
