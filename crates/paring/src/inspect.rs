@@ -1,8 +1,10 @@
 //! What a checkpoint holds, by format and tensor.
 
+mod words;
+
 use std::collections::{BTreeMap, BTreeSet};
 
-use paring_format::{Checkpoint, Compressed, Element, Statistic, Values};
+use paring_format::{Checkpoint, QuantConfig, Scheme, Values};
 use serde::Serialize;
 
 use crate::decompress::compressed_module;
@@ -25,11 +27,36 @@ pub struct TensorSummary {
     pub outliers: usize,
 }
 
+/// A group of linears that are quantized in the same way.
+#[derive(Clone, Debug, Serialize)]
+pub struct GroupSummary {
+    /// Its name in the config.
+    pub name: String,
+    /// Which linears: module paths, patterns, a class.
+    pub targets: Vec<String>,
+    /// Layout.
+    pub format: String,
+    /// The weights, in words; `None` when they are dense.
+    pub weights: Option<String>,
+    /// What the linears' inputs are rounded to as the model runs, if they are.
+    pub inputs: Option<String>,
+    /// The same of their outputs.
+    pub outputs: Option<String>,
+    /// Linears in it.
+    pub linears: usize,
+    /// Bytes of their tensors.
+    pub bytes: u64,
+}
+
 /// A whole checkpoint.
 #[derive(Clone, Debug, Serialize)]
 pub struct Summary {
     /// The layouts of the linears, joined by `+`.
     pub format: String,
+    /// The groups of the quantization, in the order of the config; none for a dense model.
+    pub groups: Vec<GroupSummary>,
+    /// How the attention's keys and values are rounded as the model runs, if they are.
+    pub kv_cache: Option<String>,
     /// All linears and other tensors, by name.
     pub tensors: Vec<TensorSummary>,
     /// Bits per element over all tensors.
@@ -88,12 +115,17 @@ pub fn inspect(checkpoint: &Checkpoint) -> Result<Summary> {
         }
     }
     let mut tensors = Vec::new();
+    let mut groups = quant.as_ref().map_or_else(Vec::new, |quant| quant.groups.iter().map(GroupSummary::new).collect());
     let (mut elements, mut bits, mut zeros, mut weights) = (0f64, 0f64, 0f64, 0f64);
     // Outliers and weights by kind of linear.
     let mut kinds: BTreeMap<String, (usize, usize)> = BTreeMap::new();
     for (module, bytes) in modules {
         let c = checkpoint.read_module(module)?;
         let format = checkpoint.linear_format(module)?;
+        if let Some(group) = group_of(quant.as_ref(), module)?.and_then(|i| groups.get_mut(i)) {
+            group.linears += 1;
+            group.bytes += bytes;
+        }
         let outliers = match &c.values {
             Values::Spqr(spqr) => {
                 let (of_kind, total) = kinds.entry(kind(module).to_string()).or_default();
@@ -112,7 +144,7 @@ pub fn inspect(checkpoint: &Checkpoint) -> Result<Summary> {
         tensors.push(TensorSummary {
             name: module.to_string(),
             shape: vec![c.rows, c.cols],
-            format: describe(&c, &format.describe()),
+            format: words::matrix(&c, &format.describe()),
             bits_per_weight: bytes as f64 * 8.0 / count,
             sparsity: zero / count,
             outliers,
@@ -138,16 +170,18 @@ pub fn inspect(checkpoint: &Checkpoint) -> Result<Summary> {
         });
     }
     tensors.sort_by(|a, b| a.name.cmp(&b.name));
-    let quantized = quant.map_or("dense".to_string(), |q| q.format);
+    let quantized = quant.as_ref().map_or("dense", |quant| &quant.format);
     let sparse = checkpoint.names().filter_map(|name| checkpoint.info(name)?.sparse());
     let mut formats: Vec<&str> = sparse.collect::<BTreeSet<_>>().into_iter().collect();
     // Sparse weights beside nothing else are the format, and not one more.
     if formats.is_empty() || quantized != "dense" {
-        formats.push(&quantized);
+        formats.push(quantized);
     }
     let format = formats.join("+");
     Ok(Summary {
+        kv_cache: quant.as_ref().and_then(|quant| quant.kv_cache.as_ref()).map(words::activations),
         format,
+        groups,
         tensors,
         bits_per_weight: bits / elements.max(1.0),
         sparsity: zeros / weights.max(1.0),
@@ -161,43 +195,27 @@ fn kind(module: &str) -> &str {
     module.rsplit_once('.').map_or(module, |(_, kind)| kind)
 }
 
-/// How a matrix is stored, in words.
-fn describe(c: &Compressed, layout: &str) -> String {
-    let groups = |size: usize| if size >= c.cols { "rows".to_string() } else { format!("groups of {size}") };
-    match &c.values {
-        Values::Dense(_) => layout.to_string(),
-        Values::Codes { grid, .. } => {
-            let kind = if grid.zeros.is_some() { "asymmetric" } else { "symmetric" };
-            let of = match grid.element {
-                Element::Int(bits) => format!("{bits} bit {kind}"),
-                Element::E4m3 => "fp8 e4m3".to_string(),
-                Element::E2m1 => "fp4 e2m1".to_string(),
-            };
-            let shared = match grid.tile {
-                [1, size] => groups(size),
-                [rows, cols] if (rows, cols) == (c.rows, c.cols) => "one scale".to_string(),
-                [rows, cols] => format!("blocks of {rows} by {cols}"),
-            };
-            format!("{layout} {of}, {shared}")
-        }
-        Values::Spqr(spqr) => {
-            let statistic = |name: &str, statistic: &Statistic| match statistic {
-                Statistic::Plain(_) => format!("{name} {}", c.dtype),
-                Statistic::Constant(_) => format!("no {name}"),
-                Statistic::Integers(_) => format!("{name} whole"),
-                Statistic::Coded { bits, rows, .. } => format!("{name} {bits} bit by {rows} rows"),
-            };
-            let order = if spqr.order.is_some() { "columns in another order" } else { "columns in file order" };
-            format!(
-                "{layout} {} bit, {}, {}, {}, {order}, {} outliers",
-                spqr.bits,
-                groups(spqr.group_size),
-                statistic("scales", &spqr.scales),
-                statistic("zeros", &spqr.zeros),
-                spqr.outliers.at.len()
-            )
+impl GroupSummary {
+    /// A group without its linears.
+    fn new((name, scheme): &(String, Scheme)) -> Self {
+        Self {
+            name: name.clone(),
+            targets: scheme.targets.clone(),
+            format: scheme.format.clone(),
+            weights: scheme.weights.as_ref().map(words::weights),
+            inputs: scheme.input.as_ref().map(words::activations),
+            outputs: scheme.output.as_ref().map(words::activations),
+            linears: 0,
+            bytes: 0,
         }
     }
+}
+
+/// The number of the group that covers a module.
+pub(crate) fn group_of(quant: Option<&QuantConfig>, module: &str) -> Result<Option<usize>> {
+    let Some(quant) = quant else { return Ok(None) };
+    let Some(scheme) = quant.scheme(module)? else { return Ok(None) };
+    Ok(quant.groups.iter().position(|(_, other)| std::ptr::eq(other, scheme)))
 }
 
 /// Zeros of a tensor, read in pieces of rows so that a large embedding is never whole in memory.
