@@ -2,16 +2,19 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Mutex, PoisonError};
 
 use paring_format::compressed::digest;
-use paring_format::layouts::PART_NAMES;
-use paring_format::writer::{COMPANIONS, Tensor};
-use paring_format::{Checkpoint, Dtype, Writer};
+use paring_format::layouts::{ACTIVATION_NAMES, DENSE, PART_NAMES};
+use paring_format::writer::Tensor;
+use paring_format::{Checkpoint, Compressed, Dtype, Values};
 use serde::Serialize;
-use xxhash_rust::xxh3::xxh3_64;
+use serde_json::{Map, Value, json};
 
-use crate::verify::{self, Made};
-use crate::{Error, Result};
+use crate::Result;
+use crate::rewrite::{Rewrite, Stored, items};
+use crate::verify::Made;
 
 /// What was written.
 #[derive(Clone, Debug, Serialize)]
@@ -20,100 +23,170 @@ pub struct Decompressed {
     pub out: String,
     /// Matrices that were decoded.
     pub decoded: usize,
+    /// Scales and zero points of activations and caches that were left out: a dense model has no use for them.
+    pub left_out: usize,
     /// Bytes of the tensors of the input.
     pub bytes_in: u64,
     /// Bytes of the tensors of the output.
     pub bytes_out: u64,
+    /// What whoever uses the output should know, a sentence each.
+    pub notes: Vec<String>,
 }
 
-/// Bytes of tensors gathered into one shard, unless a single one is larger.
-const SHARD_BYTES: usize = 256 << 20;
-
-/// Writes the dense checkpoint that any program loads: every compressed linear as `to_dense` says, everything else byte
-/// for byte, `quantization_config` gone. Files of the model's folder such as its tokenizer come along, and `companions`
-/// (name and content) for a model that has no folder. The output is reopened and compared with what was decoded.
+/// Writes the dense checkpoint that any program loads: every compressed matrix as `to_dense` says, in the type that its
+/// scales have (bf16 for the formats of 4-bit floats and of microscaling); everything else byte for byte, scales of
+/// activations and `quantization_config` gone. Files of the model's folder such as its tokenizer come along, and
+/// `companions` (name and content) for a model that has no folder. The output is reopened and compared with what was
+/// decoded, and the digests stay beside it for [`crate::verify`].
+///
+/// A few matrices and two shards of 128 MiB are in memory. Errors when a matrix cannot be decoded, and when `out` cannot
+/// be written.
 pub fn decompress(
     checkpoint: &Checkpoint,
     out: &Path,
-    mut companions: Vec<(String, Vec<u8>)>,
+    companions: Vec<(String, Vec<u8>)>,
     overwrite: bool,
 ) -> Result<Decompressed> {
     // A quantization that cannot be read is an error, whatever its tensors are called.
     checkpoint.quant_config()?;
-    let mut modules = BTreeSet::new();
-    let mut items: Vec<(String, bool, usize)> = Vec::new();
-    for name in checkpoint.names() {
-        let bytes = checkpoint.info(name).map_or(0, |i| i.bytes());
-        match compressed_module(checkpoint, name) {
-            None => items.push((name.to_string(), false, bytes)),
-            // The size is not known before decoding; sixteen bits a weight is what most models have.
-            Some(module) if modules.insert(module) => items.push((module.to_string(), true, bytes * 4)),
-            Some(_) => {}
-        }
-    }
-    let mut shards: Vec<Vec<&(String, bool, usize)>> = vec![Vec::new()];
-    let mut filled = 0;
-    for item in &items {
-        if filled > 0 && filled + item.2 > SHARD_BYTES {
-            shards.push(Vec::new());
-            filled = 0;
-        }
-        filled += item.2;
-        if let Some(last) = shards.last_mut() {
-            last.push(item);
-        }
-    }
-    let is_sparse = |name: &str| checkpoint.info(name).is_some_and(|info| info.sparse().is_some());
-    let sparse = items.iter().filter(|(name, compressed, _)| !compressed && is_sparse(name)).count();
-    let mut writer = Writer::create(out, shards.len(), overwrite)?;
-    let mut made = BTreeMap::new();
-    for (i, items) in shards.iter().enumerate() {
-        let mut tensors = Vec::new();
-        for (name, compressed, _) in items {
-            if *compressed {
-                let c = checkpoint.read_module(name)?;
-                let (shape, dtype, dense) = (Some((c.rows, c.cols)), c.dtype, c.to_dense());
-                made.insert(name.clone(), Made { digest: digest(c.rows, c.cols, &dense), shape });
-                tensors.push(Tensor {
-                    name: format!("{name}.weight"),
-                    dtype,
-                    shape: vec![c.rows, c.cols],
-                    bytes: dtype.encode(&dense),
-                });
-            } else if let Some(info) = checkpoint.info(name) {
-                let (dtype, shape, bytes) = (info.dtype, info.shape.clone(), checkpoint.read(name)?);
-                made.insert(name.clone(), Made { digest: xxh3_64(&bytes), shape: None });
-                tensors.push(Tensor { name: name.clone(), dtype, shape, bytes });
+    let modules = compressed_modules(checkpoint);
+    let is_sparse = |name: &&str| {
+        checkpoint.info(name).is_some_and(|info| info.sparse().is_some())
+            && compressed_module(checkpoint, name).is_none()
+    };
+    let decoded = modules.len() + checkpoint.names().filter(is_sparse).count();
+    let all = items(checkpoint, &modules, |name| !is_of_activations(checkpoint, name));
+    let dtypes: Mutex<BTreeMap<Dtype, usize>> = Mutex::default();
+    let frozen = AtomicUsize::new(0);
+    let rewrite = Rewrite::new(checkpoint, out, &all, companions, overwrite, |module| {
+        let c = match is_frozen(checkpoint, module)? {
+            false => checkpoint.read_module(module)?,
+            true => {
+                frozen.fetch_add(1, Ordering::Relaxed);
+                stored_weight(checkpoint, module)?
             }
-        }
-        writer.shard(i, tensors)?;
+        };
+        *dtypes.lock().unwrap_or_else(PoisonError::into_inner).entry(c.dtype).or_default() += 1;
+        Ok(dense(module, c))
+    })?;
+    let dtypes = dtypes.into_inner().unwrap_or_else(PoisonError::into_inner);
+    let (config, mut notes) = dense_config(checkpoint, &modules, &dtypes);
+    if let count @ 1.. = frozen.into_inner() {
+        notes.push(format!("{count} weights were never compressed (status frozen): they are as stored, not rounded"));
     }
-    let mut config = checkpoint.config().clone();
-    if let Some(object) = config.as_object_mut() {
-        object.shift_remove("quantization_config");
-        object.shift_remove("compression_config");
-    }
-    for name in COMPANIONS {
-        if let Some(path) = checkpoint.dir().map(|dir| dir.join(name)).filter(|p| p.is_file()) {
-            companions.push((name.to_string(), std::fs::read(&path).map_err(|source| Error::Io { path, source })?));
-        }
-    }
-    let summary = writer.finish(&config, &companions)?;
-    verify::reopen(out, &made)?;
+    let bytes_out = rewrite.finish(&config, ("decompressed", json!({"matrices": decoded})))?;
     Ok(Decompressed {
         out: out.display().to_string(),
-        decoded: modules.len() + sparse,
+        decoded,
+        left_out: checkpoint.names().filter(|name| is_of_activations(checkpoint, name)).count(),
         bytes_in: checkpoint.total_bytes(),
-        bytes_out: summary.tensor_bytes,
+        bytes_out,
+        notes,
     })
+}
+
+/// Whether the weight of a module is dense beside scales that it is rounded by as the model runs. The official
+/// decompressor leaves such a weight as it is.
+fn is_frozen(checkpoint: &Checkpoint, module: &str) -> Result<bool> {
+    let format = checkpoint.linear_format(module)?;
+    Ok(format.layout == DENSE.name() && format.scheme.is_some_and(|scheme| scheme.weights.is_some()))
+}
+
+/// The weight of a module as it lies in the file.
+fn stored_weight(checkpoint: &Checkpoint, module: &str) -> Result<Compressed> {
+    let name = format!("{module}.weight");
+    let info = checkpoint.info(&name).map(|info| (info.dtype, info.shape.clone()));
+    match info {
+        Some((dtype, shape)) if dtype.is_weight() && shape.len() == 2 => {
+            let values = Values::Dense(checkpoint.read_f32(&name, &shape)?);
+            Ok(Compressed { rows: shape[0], cols: shape[1], dtype, values })
+        }
+        // The error that reading it through its layout gives.
+        _ => Ok(checkpoint.read_module(module)?),
+    }
+}
+
+/// A matrix as a plain weight.
+fn dense(module: &str, c: Compressed) -> Stored {
+    let Compressed { rows, cols, dtype, values } = c;
+    let dense = match values {
+        Values::Dense(values) => values,
+        values => Compressed { rows, cols, dtype, values }.to_dense(),
+    };
+    let made = Made { digest: digest(rows, cols, &dense), shape: Some((rows, cols)) };
+    let name = format!("{module}.weight");
+    let tensor = Tensor { name, dtype, shape: vec![rows, cols], bytes: dtype.encode(&dense) };
+    Stored { tensors: vec![tensor], made }
+}
+
+/// The config without its quantization, when these matrices were decoded to so many of these types, and what is to be
+/// said about it.
+fn dense_config(
+    checkpoint: &Checkpoint,
+    modules: &BTreeSet<String>,
+    dtypes: &BTreeMap<Dtype, usize>,
+) -> (Value, Vec<String>) {
+    let mut config = checkpoint.config().clone();
+    let mut notes = Vec::new();
+    let Some(object) = config.as_object_mut() else { return (config, notes) };
+    unquantized(object);
+    let key = if object.contains_key("dtype") { "dtype" } else { "torch_dtype" };
+    match object.get(key).and_then(Value::as_str).map(|name| name.trim_start_matches("torch.").to_string()) {
+        Some(model) => {
+            for (dtype, count) in dtypes.iter().filter(|(dtype, _)| torch_name(**dtype) != model) {
+                let name = torch_name(*dtype);
+                notes
+                    .push(format!("{count} weights are {name} in a {model} model: it is the type that they decode to"));
+            }
+        }
+        None => {
+            if let Some((dtype, _)) = dtypes.iter().max_by_key(|(_, count)| **count) {
+                object.insert(key.into(), torch_name(*dtype).into());
+            }
+        }
+    }
+    let tied = object.get("tie_word_embeddings").and_then(Value::as_bool).unwrap_or(false);
+    if let Some(head) = modules.iter().find(|name| tied && name.rsplit('.').next() == Some("lm_head")) {
+        // Whoever ties them would use the embedding in the place of what the head was rounded to.
+        object.insert("tie_word_embeddings".into(), false.into());
+        notes.push(format!("{head} has a weight of its own now: tie_word_embeddings is false"));
+    }
+    (config, notes)
+}
+
+/// Takes the quantization out of a config.
+pub(crate) fn unquantized(config: &mut Map<String, Value>) {
+    config.shift_remove("quantization_config");
+    config.shift_remove("compression_config");
+}
+
+/// A float type as configs name it.
+pub(crate) fn torch_name(dtype: Dtype) -> &'static str {
+    match dtype {
+        Dtype::F16 => "float16",
+        Dtype::Bf16 => "bfloat16",
+        _ => "float32",
+    }
 }
 
 /// The module whose compressed matrix the tensor is a part of. Goes by the tensors, not by the config, so that one that
 /// lacks a part, or that no group covers, is an error when it is decoded instead of a tensor to be copied.
 pub(crate) fn compressed_module<'a>(checkpoint: &Checkpoint, name: &'a str) -> Option<&'a str> {
-    let (module, local) = name.rsplit_once('.')?;
+    let (module, local) = name.rsplit_once('.').filter(|(_, local)| PART_NAMES.contains(local))?;
     let info = |part: &str| checkpoint.info(&format!("{module}.{part}"));
+    let is_code = |dtype: Dtype| matches!(dtype, Dtype::I8 | Dtype::U8 | Dtype::F8E4M3);
     let compressed = PART_NAMES.iter().any(|&part| part != "weight" && info(part).is_some())
-        || info("weight").is_some_and(|i| i.dtype == Dtype::I8);
-    (PART_NAMES.contains(&local) && compressed).then_some(module)
+        || info(local).is_some_and(|info| is_code(info.dtype));
+    compressed.then_some(module)
+}
+
+/// All of them.
+pub(crate) fn compressed_modules(checkpoint: &Checkpoint) -> BTreeSet<String> {
+    checkpoint.names().filter_map(|name| compressed_module(checkpoint, name)).map(String::from).collect()
+}
+
+/// Whether the tensor is a scale or zero point of activations or of the attention's cache, in a quantized checkpoint.
+pub(crate) fn is_of_activations(checkpoint: &Checkpoint, name: &str) -> bool {
+    let local = name.rsplit_once('.').map_or(name, |(_, local)| local);
+    checkpoint.config().get("quantization_config").is_some_and(Value::is_object) && ACTIVATION_NAMES.contains(&local)
 }

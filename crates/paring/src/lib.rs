@@ -6,12 +6,14 @@
 //! * [`walk`]: the loop over blocks; [`hidden`]: the activations between them.
 //! * [`methods`]: a curvature and a rule each; [`stats`]: what they need to know of the inputs.
 //! * [`compress`]: the whole run: walk, compress, write, reopen and check.
-//! * [`perplexity`], [`inspect`], [`verify`], [`decompress`], [`layer`]: the other commands; [`picture`]: a drawing.
+//! * [`perplexity`], [`inspect`], [`verify`], [`decompress`], [`convert`], [`layer`]: the other commands;
+//!   [`picture`]: a drawing.
 //! * [`recipe_file`]: options in a file.
 //! * [`serves`]: what runs which scheme.
 //! * [`report`]: the numbers.
 
 pub mod compress;
+pub mod convert;
 pub mod corpus;
 pub mod decompress;
 mod error;
@@ -25,6 +27,7 @@ pub mod picture;
 pub mod plan;
 pub mod recipe_file;
 pub mod report;
+mod rewrite;
 pub mod serves;
 pub mod stats;
 pub mod verify;

@@ -1,5 +1,7 @@
 //! Whether a checkpoint is complete, readable, what its config says, and what was written when it was made.
 
+mod accounts;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::sync::Arc;
@@ -44,10 +46,18 @@ pub struct Verified {
     pub tensors: usize,
     /// Linears by layout.
     pub formats: BTreeMap<String, usize>,
+    /// Linears, those outside the blocks among them, that a group of the quantization covers.
+    pub covered: usize,
+    /// Those that it ignores.
+    pub ignored: usize,
+    /// Those that it neither targets nor ignores, which are dense.
+    pub untargeted: usize,
     /// Linears and other tensors that were compared with their digest; 0 when whoever made the checkpoint left none.
     pub digests_checked: usize,
     /// Bytes of the weight files.
     pub bytes: u64,
+    /// What is no fault and may still surprise, a sentence each.
+    pub notes: Vec<String>,
 }
 
 /// One thing to read back.
@@ -66,6 +76,20 @@ impl Item<'_> {
             Item::Linear(linear) => &linear.name,
             Item::Module(name) | Item::Tensor(name) => name,
         }
+    }
+
+    /// The names that a digest of it may have: a matrix is digested as such, or as a tensor where it was copied.
+    fn keys(&self) -> [String; 2] {
+        match self {
+            Item::Linear(LinearInfo { name, .. }) => [name.clone(), format!("{name}.weight")],
+            Item::Module(name) => [name.to_string(), format!("{name}.weight")],
+            Item::Tensor(name) => [name.to_string(), name.strip_suffix(".weight").unwrap_or(name).to_string()],
+        }
+    }
+
+    /// Its digest, under the key that the list of digests has for it.
+    fn digest<'a>(&self, digests: &'a BTreeMap<String, u64>) -> Option<(&'a str, u64)> {
+        self.keys().iter().find_map(|key| digests.get_key_value(key)).map(|(key, &digest)| (key.as_str(), digest))
     }
 }
 
@@ -86,22 +110,29 @@ pub fn verify(checkpoint: Arc<Checkpoint>) -> Result<Verified> {
     for linear in &linears {
         *formats.entry(checkpoint.linear_format(&linear.name)?.describe()).or_default() += 1;
     }
+    let accounts = accounts::accounts(&checkpoint, &linears, &outer_linears)?;
     let items = items(&checkpoint, linears);
     if let Some(digests) = &digests {
-        let names: BTreeSet<&str> = items.iter().map(Item::name).collect();
-        if let Some(gone) = digests.keys().find(|name| !names.contains(name.as_str())) {
+        let keys: BTreeSet<&str> = items.iter().filter_map(|item| Some(item.digest(digests)?.0)).collect();
+        if let Some(gone) = digests.keys().find(|name| !keys.contains(name.as_str())) {
             let expected = format!("{gone}, which {REPORT} lists");
             return Err(wrong(&checkpoint, gone, expected, "no such tensor or linear"));
         }
-        if let Some(more) = names.iter().find(|&&name| !digests.contains_key(name)) {
+        if let Some(more) = items.iter().find(|item| item.digest(digests).is_none()).map(Item::name) {
             let got = "one that was not there when the checkpoint was made";
             return Err(wrong(&checkpoint, more, format!("only what {REPORT} lists"), got));
         }
     }
     items.par_iter().try_for_each(|item| {
         let got = check_item(&checkpoint, item, &outer_linears)?;
-        let expected = digests.as_ref().and_then(|digests| digests.get(item.name()));
-        expected.map_or(Ok(()), |&expected| equal(&checkpoint, item.name(), expected, got))
+        let Some((key, expected)) = digests.as_ref().and_then(|digests| item.digest(digests)) else { return Ok(()) };
+        let got = match item {
+            _ if key == item.name() => got,
+            // A matrix that was copied as a tensor, or a tensor that was a matrix when it was written.
+            Item::Tensor(_) => checkpoint.read_module(key)?.digest(),
+            Item::Linear(_) | Item::Module(_) => digest_tensor(&checkpoint, key, false)?,
+        };
+        equal(&checkpoint, key, expected, got)
     })?;
     let linears = formats.values().sum();
     Ok(Verified {
@@ -109,8 +140,12 @@ pub fn verify(checkpoint: Arc<Checkpoint>) -> Result<Verified> {
         linears,
         tensors: items.iter().filter(|item| !matches!(item, Item::Linear(_))).count(),
         formats,
+        covered: accounts.covered,
+        ignored: accounts.ignored,
+        untargeted: accounts.untargeted,
         digests_checked: digests.map_or(0, |digests| digests.len()),
         bytes: checkpoint.file_bytes(),
+        notes: accounts.notes,
     })
 }
 
@@ -237,6 +272,10 @@ fn check_parts(checkpoint: &Checkpoint, module: &str, c: &Compressed) -> Result<
     let name = format.layout;
     let Some(layout) = layouts::layout(name) else { return Ok(()) };
     let wanted: BTreeSet<&str> = match name == layouts::DENSE.name() {
+        // Those that were not compressed after calibration have zero points even where all of them are zero.
+        true if format.scheme.as_ref().is_some_and(|scheme| scheme.weights.is_some()) => {
+            BTreeSet::from(["weight", "weight_scale", "weight_zero_point"])
+        }
         true => BTreeSet::from(["weight"]),
         // What the layout would store: it knows its parts best.
         false => match format.scheme.map(|scheme| layout.encode(&scheme, c)) {

@@ -14,14 +14,14 @@ type Shard = (usize, Vec<Tensor>);
 
 /// A [`Writer`] that writes one shard while the next is made. Whoever brings the next too early waits, so that no more
 /// than two are in memory.
-pub(super) struct Behind {
+pub(crate) struct Behind {
     shards: Option<SyncSender<Shard>>,
     /// `None` once its end was seen.
     thread: Option<JoinHandle<Result<Writer>>>,
 }
 
 impl Behind {
-    pub(super) fn new(mut writer: Writer) -> Self {
+    pub(crate) fn new(mut writer: Writer) -> Self {
         let (shards, coming) = sync_channel::<Shard>(0);
         let thread = thread::spawn(move || {
             for (i, tensors) in coming {
@@ -33,13 +33,13 @@ impl Behind {
     }
 
     /// Writes a shard, soon. Errors when an earlier one could not be written.
-    pub(super) fn shard(&mut self, i: usize, tensors: Vec<Tensor>) -> Result<()> {
+    pub(crate) fn shard(&mut self, i: usize, tensors: Vec<Tensor>) -> Result<()> {
         let sent = self.shards.as_ref().is_some_and(|shards| shards.send((i, tensors)).is_ok());
         if sent { Ok(()) } else { self.end().map(drop) }
     }
 
     /// Waits for all shards.
-    pub(super) fn finish(mut self) -> Result<Writer> {
+    pub(crate) fn finish(mut self) -> Result<Writer> {
         self.end()
     }
 

@@ -18,6 +18,8 @@ use paring_format::config::Method;
 use paring_format::{Checkpoint, Dtype};
 use paring_model::decoder::{Block, Decoder};
 
+pub(crate) use behind::Behind;
+
 use crate::corpus::Windows;
 use crate::decompress::compressed_module;
 use crate::hidden::{Hidden, Storage};

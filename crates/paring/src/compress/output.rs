@@ -15,6 +15,7 @@ use super::Job;
 use super::behind::Behind;
 use super::schemes::{self, Kind};
 use super::select::Selection;
+use crate::decompress::{torch_name, unquantized};
 use crate::plan::Plan;
 use crate::report::{Clock, Report, Stage};
 use crate::verify::{self, DIGESTS, Made};
@@ -190,8 +191,7 @@ impl Output {
         }
         let mut config = job.checkpoint.config().clone();
         if let Some(object) = config.as_object_mut() {
-            object.shift_remove("quantization_config");
-            object.shift_remove("compression_config");
+            unquantized(object);
             if let Some(dtype) = self.cast {
                 // Whichever of the two names the config has.
                 let key = if object.contains_key("dtype") { "dtype" } else { "torch_dtype" };
@@ -231,15 +231,6 @@ fn densified(c: &Compressed) -> Option<Compressed> {
     match c.values {
         Values::Dense(_) => None,
         Values::Codes { .. } | Values::Spqr(_) => Some(Compressed { values: Values::Dense(c.to_dense()), ..c.clone() }),
-    }
-}
-
-/// A float type as configs name it.
-fn torch_name(dtype: Dtype) -> &'static str {
-    match dtype {
-        Dtype::F16 => "float16",
-        Dtype::Bf16 => "bfloat16",
-        _ => "float32",
     }
 }
 
