@@ -6,12 +6,13 @@
 //! * [`walk`]: the loop over blocks; [`hidden`]: the activations between them.
 //! * [`methods`]: a curvature and a rule each; [`stats`]: what they need to know of the inputs.
 //! * [`compress`]: the whole run: walk, compress, write, reopen and check.
-//! * [`perplexity`], [`inspect`], [`verify`], [`decompress`], [`convert`], [`layer`]: the other commands;
+//! * [`perplexity`], [`inspect`], [`verify`], [`compare`], [`decompress`], [`convert`], [`layer`]: the other commands;
 //!   [`picture`]: a drawing.
 //! * [`recipe_file`]: options in a file.
 //! * [`serves`]: what runs which scheme.
 //! * [`report`]: the numbers.
 
+pub mod compare;
 pub mod compress;
 pub mod convert;
 pub mod corpus;
