@@ -1,6 +1,7 @@
 //! One function per command.
 
 mod look;
+mod store;
 
 use std::path::{Path, PathBuf};
 
@@ -15,12 +16,12 @@ use paring_format::Element;
 use serde_json::json;
 
 use crate::args::*;
-use crate::demo;
 use crate::open::{self, Model, Purpose};
 use crate::progress::Progress;
 use crate::show::{self, Change};
 
 pub use look::{inspect, schemes, verify};
+pub use store::{convert, decompress};
 
 pub fn sparsify(args: &SparsifyArgs) -> Result<()> {
     let recipe = recipe(Some(&args.method), Some(&args.removal), &args.grids, None, &args.sweep);
@@ -240,22 +241,6 @@ pub fn eval(args: &EvalArgs) -> Result<()> {
         object.insert("quantized".into(), json!(quantized.filter(|_| !args.weight_only)));
     }
     show::json(&value)
-}
-
-pub fn decompress(args: &DecompressArgs) -> Result<()> {
-    let local = open::local(&args.look.model, false)?;
-    refuse_same_folder(&local, &args.out)?;
-    let companions = if local == demo::NAME { demo::companions() } else { Vec::new() };
-    let checkpoint = open::checkpoint(&local)?;
-    let made = paring::decompress::decompress(&checkpoint, &args.out, companions, args.overwrite)?;
-    show::lines(&[format!(
-        "{} matrices decoded, {} became {}; written to {}",
-        made.decoded,
-        show::size(made.bytes_in),
-        show::size(made.bytes_out),
-        made.out
-    )])?;
-    if args.look.json { show::json(&made) } else { Ok(()) }
 }
 
 pub fn layer(args: &LayerArgs) -> Result<()> {

@@ -42,6 +42,7 @@ fn run(command: &Command) -> paring::Result<()> {
         Command::Inspect(args) => commands::inspect(args),
         Command::Verify(args) => commands::verify(args),
         Command::Decompress(args) => commands::decompress(args),
+        Command::Convert(args) => commands::convert(args),
         Command::Schemes(args) => commands::schemes(args),
         Command::Layer(args) => commands::layer(args),
     }

@@ -2,7 +2,8 @@
 
 use std::io::Write;
 
-use paring::inspect::Summary;
+use paring::compare::Comparison;
+use paring::inspect::{GroupSummary, Summary};
 use paring::report::Report;
 use paring::verify::Verified;
 use paring::{Error, Result};
@@ -61,7 +62,10 @@ pub fn report(report: &Report, bits_before: f64, change: Option<Change>) -> Resu
     lines(&rows)
 }
 
-/// The table of a checkpoint's tensors.
+/// Targets of a group that are named.
+const TARGETS: usize = 4;
+
+/// The table of a checkpoint's tensors, its groups and totals.
 pub fn summary(summary: &Summary) -> Vec<String> {
     let width = summary.tensors.iter().map(|t| t.name.len()).max().unwrap_or(0);
     let mut lines: Vec<String> = Vec::new();
@@ -79,6 +83,20 @@ pub fn summary(summary: &Summary) -> Vec<String> {
         let shares = summary.outlier_shares.iter().map(|(kind, share)| format!("{kind} {:.3} %", 100.0 * share));
         lines.push(format!("outliers by kind of linear: {}", shares.collect::<Vec<_>>().join(", ")));
     }
+    for GroupSummary { name, targets, format, weights, inputs, outputs, linears, bytes } in &summary.groups {
+        let mut what = format!("{name}: {linears} linears, {}, {format}", size(*bytes));
+        let parts = [("weights", weights), ("inputs", inputs), ("outputs", outputs)];
+        parts.iter().filter_map(|(of, how)| Some((of, how.as_ref()?))).for_each(|(of, how)| {
+            what += &format!("; {of} {how}");
+        });
+        // Lists of all modules are what some configs have in the place of a class.
+        let more = targets.len().saturating_sub(TARGETS);
+        let more = if more > 0 { format!(" and {more} more") } else { String::new() };
+        lines.push(format!("{what}; for {}{more}", targets[..targets.len().min(TARGETS)].join(", ")));
+    }
+    if let Some(cache) = &summary.kv_cache {
+        lines.push(format!("keys and values: {cache}"));
+    }
     lines.push(format!(
         "{}: {:.3} bits per weight over all tensors, {:.2} % zeros in the linears, {}",
         summary.format,
@@ -92,7 +110,7 @@ pub fn summary(summary: &Summary) -> Vec<String> {
 /// What was found to be right.
 pub fn verified(model: &str, verified: &Verified) -> Vec<String> {
     let formats = verified.formats.iter().map(|(format, n)| format!("{n} {format}")).collect::<Vec<_>>().join(", ");
-    let Verified { linears, tensors, digests_checked, bytes, .. } = verified;
+    let Verified { linears, tensors, digests_checked, bytes, covered, ignored, untargeted, .. } = verified;
     let digests = match digests_checked {
         0 => "no digests beside it to compare with".to_string(),
         n => format!("{n} digests equal to those of the run that wrote it"),
@@ -101,7 +119,27 @@ pub fn verified(model: &str, verified: &Verified) -> Vec<String> {
         format!("{:<10} {linears} ({formats})", "linears"),
         format!("{:<10} {tensors} others, floats finite", "tensors"),
         format!("{:<10} {digests}", "digests"),
+        match covered + ignored + untargeted {
+            0 => format!("{:<10} none", "groups"),
+            _ => format!("{:<10} {covered} linears covered, {ignored} ignored, {untargeted} neither", "groups"),
+        },
         format!("{model}: complete and as its config says, {}", size(*bytes)),
+    ]
+}
+
+/// How far a model is from a reference.
+pub fn compared(reference: &str, compared: &Comparison) -> Vec<String> {
+    let Comparison { mean_kl, max_kl, top1_agreement, perplexity, reference_perplexity, perplexity_ratio, .. } =
+        compared;
+    let Comparison { windows, seqlen, dataset, seconds, peak_rss_mib, .. } = compared;
+    vec![
+        format!("{:<10} {mean_kl:.6} nats on average, {max_kl:.6} at most", "KL"),
+        format!("{:<10} {:.2} % of the most likely tokens are the same", "top-1", 100.0 * top1_agreement),
+        format!("{:<10} {perplexity:.4} / {reference_perplexity:.4} = {perplexity_ratio:.6}", "perplexity"),
+        format!(
+            "compared with {reference} ({windows} windows of {seqlen} tokens of {dataset}, {seconds:.1} s, \
+            {peak_rss_mib:.0} MiB)"
+        ),
     ]
 }
 

@@ -4,6 +4,7 @@ mod file;
 mod inputs;
 mod overrides;
 mod recipe;
+mod stored;
 
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -15,9 +16,10 @@ use paring::methods::{METHODS, MethodInfo};
 use paring::plan::Pattern;
 
 pub use file::parse;
-pub use inputs::Inputs;
+pub use inputs::{Inputs, ProtocolArg};
 pub use overrides::{Change, Changed};
 pub use recipe::{KvCacheArg, SpqrArgs, quantizing, recipe};
+pub use stored::{ConvertArgs, VerifyArgs};
 
 /// Makes language models smaller: prunes and quantizes Hugging Face checkpoints, one block at a time.
 #[derive(Parser)]
@@ -55,11 +57,16 @@ pub enum Command {
     #[command(after_help = "Examples:\n  paring inspect OUT\n  paring inspect OUT --outliers outliers.svg")]
     Inspect(InspectArgs),
     /// Check that a checkpoint is complete, readable, and what was written when it was made
-    #[command(after_help = "Example:\n  paring verify OUT")]
-    Verify(Look),
+    #[command(after_help = "Examples:\n  paring verify OUT\n  \
+        paring verify OUT --reference MODEL --data test.txt --tokens 8192 --max-kl 0.1")]
+    Verify(VerifyArgs),
     /// Write the plain dense checkpoint behind a compressed one
     #[command(after_help = "Example:\n  paring decompress OUT --out DENSE")]
     Decompress(DecompressArgs),
+    /// Store the same numbers in another layout, without rounding anything
+    #[command(after_help = "Examples:\n  paring convert MODEL --format int-quantized --out OUT\n  \
+        paring convert OUT --format pack-quantized --group group_0 --out PACKED")]
+    Convert(ConvertArgs),
     /// List the schemes that --scheme knows, and what runs them
     #[command(after_help = "Example:\n  paring schemes --json")]
     Schemes(SchemesArgs),

@@ -3,13 +3,17 @@
 use std::path::Path;
 use std::sync::Arc;
 
+use paring::compare::{Comparison, Limits};
+use paring::compress::Observer;
 use paring::inspect::Summary;
+use paring::report::Clock;
 use paring::{Error, Result, picture};
 use paring_format::Checkpoint;
 use serde_json::json;
 
-use crate::args::{InspectArgs, Look, SchemesArgs};
-use crate::open;
+use crate::args::{Inputs, InspectArgs, ProtocolArg, SchemesArgs, VerifyArgs};
+use crate::open::{self, Model, Purpose};
+use crate::progress::Progress;
 use crate::show;
 
 pub fn inspect(args: &InspectArgs) -> Result<()> {
@@ -40,12 +44,68 @@ fn draw(checkpoint: &Checkpoint, summary: &Summary, module: Option<&str>, path: 
     Ok(format!("outliers of {module} drawn in {}", path.display()))
 }
 
-pub fn verify(args: &Look) -> Result<()> {
-    let verified = paring::verify::verify(Arc::new(open::checkpoint(&open::local(&args.model, false)?)?))?;
-    if args.json {
-        return show::json(&verified);
+pub fn verify(args: &VerifyArgs) -> Result<()> {
+    let running = &args.running;
+    if args.against.reference.is_some() {
+        open::expect_data(&data_of(args))?;
     }
-    show::lines(&show::verified(&args.model, &verified))
+    open::threads(running)?;
+    let local = open::local(&args.model, running.quiet)?;
+    let verified = paring::verify::verify(Arc::new(open::checkpoint(&local)?))?;
+    let mut progress = Progress::new(running);
+    verified.notes.iter().for_each(|note| progress.note(note));
+    let mut lines = show::verified(&args.model, &verified);
+    let mut value = serde_json::to_value(&verified).map_err(|e| Error::Plan(format!("cannot print: {e}")))?;
+    if let Some(reference) = &args.against.reference {
+        let compared = compare(args, &local, reference, &mut progress)?;
+        progress.done();
+        let limits = Limits {
+            max_kl: args.against.max_kl,
+            min_top1: args.against.min_top1,
+            max_perplexity_ratio: args.against.max_perplexity_ratio,
+        };
+        let checked = compared.check(&limits);
+        checked.map_err(|error| Error::Plan(format!("{} against {reference}: {error}", args.model)))?;
+        lines.extend(show::compared(reference, &compared));
+        if let Some(object) = value.as_object_mut() {
+            object.insert("reference".into(), json!(reference));
+            object.insert("comparison".into(), json!(compared));
+        }
+    }
+    if running.json { show::json(&value) } else { show::lines(&lines) }
+}
+
+/// Model and data of a comparison, as other commands take them.
+fn data_of(args: &VerifyArgs) -> Inputs {
+    Inputs {
+        model: args.model.clone(),
+        dataset: args.against.data.clone(),
+        text_field: args.against.text_field.clone(),
+        data_dir: args.against.data_dir.clone(),
+        eval_protocol: ProtocolArg::Gptq,
+        new_eval: false,
+    }
+}
+
+/// Runs a model and its reference over the same tokens.
+fn compare(args: &VerifyArgs, local: &str, reference: &str, progress: &mut Progress) -> Result<Comparison> {
+    let (running, inputs) = (&args.running, data_of(args));
+    let model = Model::open(local, running.dtype)?;
+    let reference = Model::open(&open::local(reference, running.quiet)?, running.dtype)?;
+    for note in model.decoder.notes().iter().chain(&reference.decoder.notes()) {
+        progress.note(note);
+    }
+    let (purpose, protocol) = (Purpose::Evaluation, inputs.eval_protocol());
+    let data = model.data(inputs.dataset.as_deref(), purpose, protocol, &inputs, running.quiet)?;
+    let tokenizer = model.tokenizer().or_else(|| reference.tokenizer());
+    let positions = model.decoder.max_positions().min(reference.decoder.max_positions());
+    let tokens = args.against.tokens as usize;
+    let seqlen = (args.against.seqlen as usize).min(tokens).min(positions);
+    let windows = data.evaluation(tokenizer, Some(seqlen), positions, Some(tokens / seqlen.max(1)))?;
+    windows.check_vocabulary(&data.name, model.decoder.vocab_size())?;
+    let show = &mut |done, of| progress.windows(done, of);
+    let (ours, theirs) = (model.decoder.as_ref(), reference.decoder.as_ref());
+    paring::compare::compare(ours, theirs, &windows, &data.name, &mut Clock::default(), show)
 }
 
 /// The table of schemes.
