@@ -131,7 +131,8 @@ fn a_model_runs_as_a_server_runs_it() {
 fn caches_beside_weights_of_any_kind() {
     let sandbox = Sandbox::new();
     sandbox.ok(&format!("sparsify model {CALIBRATION} --pattern 2:4 --kv-cache fp8 --out sparse"));
-    let quant = &sandbox.open("sparse").config()["quantization_config"];
+    let sparse = sandbox.open("sparse");
+    let quant = &sparse.config()["quantization_config"];
     assert_eq!((&quant["config_groups"], &quant["format"]), (&json!({}), &json!("dense")));
     assert_eq!(sandbox.json("verify sparse")["digests_checked"], 25);
     let sequential = "--wbits 4 --groupsize 16 --true-sequential --kv-cache fp8 --layers 1..2";
