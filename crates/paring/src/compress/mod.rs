@@ -176,7 +176,7 @@ pub fn run(mut job: Job, observer: &mut dyn Observer, clock: &mut Clock) -> Resu
     let start = Instant::now();
     let selection = job.check()?;
     let output = output::Output::create(&job)?;
-    let mut notes: Vec<String> = output.layouts().filter_map(|layout| legacy::note(layout)).collect();
+    let mut notes: Vec<String> = output.layouts().filter_map(legacy::note).collect();
     notes.dedup();
     notes.iter().for_each(|note| observer.note(note));
     for number in selection.used() {
