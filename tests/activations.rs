@@ -70,8 +70,8 @@ fn static_scales_come_from_the_calibration_data() {
     let sandbox = Sandbox::new();
     // Rounding alone needs no data, the scales of inputs do.
     sandbox.refused("quantize model --scheme FP8 --out out", 2, &["DATASET is missing"]).unwrap();
-    sandbox.ok(&format!("quantize model {CALIBRATION} --scheme FP8 --kv-cache fp8 --out out"));
-    let made = sandbox.open("out");
+    sandbox.ok(&format!("quantize model {CALIBRATION} --scheme FP8 --kv-cache fp8 --out made"));
+    let made = sandbox.open("made");
     let seen = first_block(&sandbox);
     for name in linears(&made) {
         assert_eq!(made.info(&format!("{name}.input_scale")).unwrap().shape, [1]);
@@ -89,12 +89,12 @@ fn static_scales_come_from_the_calibration_data() {
     );
     assert_eq!(quant["kv_cache_scheme"]["num_bits"], 8);
     // 14 linears, 7 other tensors, 14 scales of inputs and 4 of caches.
-    assert_eq!(sandbox.json("verify out")["digests_checked"], 39);
+    assert_eq!(sandbox.json("verify made")["digests_checked"], 39);
     // A scale that is another one is noticed.
     let mut changed = Model::read(&made);
     changed.tensor(&format!("{ATTENTION}.o_proj.input_scale")).bytes[0] ^= 1;
     changed.write(&sandbox.path("changed"));
-    std::fs::copy(sandbox.path("out/paring.json"), sandbox.path("changed/paring.json")).unwrap();
+    std::fs::copy(sandbox.path("made/paring.json"), sandbox.path("changed/paring.json")).unwrap();
     sandbox.refused("verify changed", 1, &["model.layers.0.self_attn.o_proj.input_scale"]).unwrap();
 }
 
