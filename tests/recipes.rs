@@ -244,6 +244,57 @@ fn bad_files() {
     assert!(wrong.is_empty(), "{}", wrong.join("\n\n"));
 }
 
+/// Formats that one checkpoint cannot have side by side are refused before the work.
+#[test]
+fn formats_that_do_not_go_together() {
+    let sandbox = Sandbox::new();
+    let mixed = "[[override]]\ntargets = ['re:.*v_proj']\n";
+    let wrong: Vec<String> = [
+        (
+            format!("wbits = 8\nsym = true\n{mixed}format = 'sparse-bitmask'"),
+            &["sparse-bitmask", "all linears"] as &[&str],
+        ),
+        (format!("wbits = 4\n{mixed}round-zero = true"), &["pack-quantized", "paring-spqr", "one checkpoint"]),
+        (
+            format!("wbits = 4\n{mixed}format = 'float-quantized'"),
+            &["float-quantized", "integers of 4 bits", "pack-quantized"],
+        ),
+        (format!("wbits = 4\n{mixed}format = 'zip'"), &["--format zip", "unknown"]),
+        (format!("scheme = 'W8A8'\n{mixed}format = 'dense'"), &["--format dense", "activations"]),
+        (format!("scheme = 'FP8_DYNAMIC'\n{mixed}wbits = 4"), &["line 2", "--wbits 4", "--scheme"]),
+        (format!("wbits = 4\n{mixed}scheme = 'W4A99'"), &["line 2", "W4A99", "W4A16"]),
+        (format!("wbits = 4\n{mixed}target-bits = 4"), &["line 2", "--target-bits"]),
+    ]
+    .into_iter()
+    .filter_map(|(text, words)| {
+        sandbox.write("recipe.toml", text);
+        sandbox.refused(&format!("{RUN} --config recipe.toml"), 2, words).err()
+    })
+    .collect();
+    assert!(wrong.is_empty(), "{}", wrong.join("\n\n"));
+}
+
+/// Floats beside integers, inputs quantized in some of the linears only.
+#[test]
+fn integers_and_floats_in_one_checkpoint() {
+    let sandbox = Sandbox::new();
+    sandbox.write(
+        "recipe.toml",
+        "scheme = 'W4A16'\ngroupsize = 16\n[[override]]\ntargets = ['re:.*\\.mlp\\.']\nscheme = 'fp8_dynamic'\n",
+    );
+    sandbox.ok(&format!("{RUN} --config recipe.toml"));
+    let made = sandbox.open("out");
+    let config = config(&made);
+    assert_eq!(config.format, "mixed-precision");
+    for (name, (bits, _, format)) in schemes(&made) {
+        let input = config.scheme(&name).unwrap().unwrap().input.is_some();
+        let expected = if name.contains("mlp") { (8, "float-quantized", true) } else { (4, "pack-quantized", false) };
+        assert_eq!((bits, format.as_str(), input), expected, "{name}");
+    }
+    sandbox.ok("verify out");
+    assert!(sandbox.perplexity("out").is_finite());
+}
+
 /// Every recipe that lies in `configs/`, on the built-in model.
 #[test]
 fn the_recipes_that_come_along() {

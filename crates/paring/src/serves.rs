@@ -94,7 +94,8 @@ const KERNELS: [Kernel; 10] = [
     },
 ];
 
-/// Linears that vLLM keeps in one: they must have the same scheme.
+/// Linears that vLLM keeps in one, by the last part of their names: they must have the same scheme, and one global scale
+/// where there is such (NVFP4).
 pub const FUSED: [&[&str]; 2] = [&["q_proj", "k_proj", "v_proj"], &["gate_proj", "up_proj"]];
 
 /// What loads everywhere.

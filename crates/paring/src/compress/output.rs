@@ -49,7 +49,8 @@ impl Encoded {
             shape: part.shape,
             bytes: part.bytes,
         };
-        let tensors = layout.encode(scheme, c)?.into_iter().map(|(local, part)| tensor(local, part)).collect();
+        let parts = layout.encode(scheme, c).map_err(|e| e.in_module(module, ""))?;
+        let tensors = parts.into_iter().map(|(local, part)| tensor(local, part)).collect();
         let made = Made { digest: digest(c.rows, c.cols, dense), shape: Some((c.rows, c.cols)) };
         Ok(Self { module: module.to_string(), tensors, made })
     }

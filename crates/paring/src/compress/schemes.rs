@@ -51,6 +51,15 @@ pub(super) fn kinds(plan: &Plan) -> Result<Vec<Option<Kind>>> {
         )));
     }
     let mut all = kinds.iter().flatten();
+    let legacy = kinds.iter().flatten().find(|kind| kind.layout.instead().is_some());
+    if let Some(legacy) = legacy
+        && let Some(other) = kinds.iter().flatten().find(|kind| kind.layout.name() != legacy.layout.name())
+    {
+        let (legacy, other) = (legacy.layout.name(), other.layout.name());
+        return Err(Error::Misuse(format!(
+            "--format {legacy} is for all linears of a checkpoint; {other} is there too"
+        )));
+    }
     if let Some(first) = all.next()
         && let Some(other) = all.find(|kind| kind.layout.float_type() != first.layout.float_type())
     {
@@ -221,7 +230,8 @@ pub(super) fn config(
     };
     let portable = (1..groups.len()).all(|i| patterns(i).iter().all(|target| is_portable(target)));
     let short = with(&patterns);
-    if portable && right(&short)? {
+    // A class and a list of exceptions leave no choice.
+    if groups.len() == 1 || portable && right(&short)? {
         return Ok(Some(short));
     }
     let long = with(&names);

@@ -5,6 +5,7 @@ use paring_kernels::sweep::{self, GridFormat, Grids, Scales, global_scale, large
 
 use super::Stored;
 use crate::plan::{Recipe, Rounding};
+use crate::serves::FUSED;
 
 /// What `weight` is rounded to.
 pub(super) fn format(rounding: &Rounding, stored: &Stored, weight: &[f32]) -> GridFormat {
@@ -68,9 +69,6 @@ pub(super) fn values(
         },
     }
 }
-
-/// Linears that vLLM runs as one matrix, which then has one global scale (NVFP4), by the last part of their names.
-const FUSED: [&[&str]; 2] = [&["q_proj", "k_proj", "v_proj"], &["gate_proj", "up_proj"]];
 
 /// Has the linears of a fan that run as one matrix share a global scale, that of the largest weight among them, where
 /// their recipes ask for such scales. `originals` are their weights, in the same order.

@@ -34,7 +34,7 @@ fn modifiers_become_options() {
     for (text, expected) in [
         (
             "default_stage:\n  default_modifiers:\n    GPTQModifier:\n      targets: Linear\n      scheme: W4A16\n      ignore: [lm_head]\n",
-            "method=gptq scheme=W4A16 actorder=static ignore=lm_head",
+            "method=gptq actorder=static scheme=W4A16 ignore=lm_head",
         ),
         (
             "quant_stage:\n  run_type: oneshot\n  quant_modifiers:\n    QuantizationModifier:\n      scheme: fp8_dynamic\n      \
