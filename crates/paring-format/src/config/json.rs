@@ -61,6 +61,8 @@ impl QuantConfig {
             None | Some(Value::Null) => Vec::new(),
             Some(list) => strings(list, &format!("{ROOT}.ignore"))?,
         };
+        // Without groups nothing is targeted that could be ignored; sparse weights have a list of their own.
+        let ignore = if groups.is_empty() && sparsity.is_some() { Vec::new() } else { ignore };
         let kv_cache = args(root, "kv_cache_scheme", ROOT)?;
         let config = QuantConfig { method, version, kv_cache, sparsity, ..QuantConfig::new(groups, ignore) };
         for target in config.groups.iter().flat_map(|(_, scheme)| &scheme.targets).chain(&config.ignore) {
@@ -96,6 +98,9 @@ impl QuantConfig {
                 "version": self.version,
             });
         }
+        // Nothing else has dense weights and says what they are rounded to.
+        let frozen =
+            self.groups.iter().any(|(_, scheme)| scheme.format == layouts::DENSE.name() && scheme.weights.is_some());
         json!({
             "config_groups": groups,
             "format": self.format,
@@ -103,7 +108,7 @@ impl QuantConfig {
             "ignore": self.ignore,
             "kv_cache_scheme": self.kv_cache.as_ref().map(QuantArgs::to_json),
             "quant_method": self.method.name(),
-            "quantization_status": "compressed",
+            "quantization_status": if frozen { "frozen" } else { "compressed" },
             "sparsity_config": sparsity,
             "transform_config": {},
             "version": self.version,
