@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 const MAX_LINES: usize = 600;
 
 /// Folders with source files.
-const PLACES: [&str; 4] = ["crates", "kernels", "tests", "scripts"];
+const PLACES: [&str; 5] = ["crates", "fuzz", "kernels", "tests", "scripts"];
 
 fn source_files(dir: &Path, found: &mut Vec<PathBuf>) {
     let Ok(entries) = fs::read_dir(dir) else { return };

@@ -8,8 +8,8 @@ use std::sync::LazyLock;
 
 use paring_format::layouts::{self, PART_NAMES};
 use paring_format::{
-    Checkpoint, Dtype, Dynamic, Element, LAYOUTS, Layout, Part, Parts, QuantArgs, QuantConfig, ScaleType, Scheme,
-    SecondLevel, Strategy,
+    Checkpoint, Dtype, Dynamic, Element, Error, LAYOUTS, Layout, Part, Parts, QuantArgs, QuantConfig, ScaleType,
+    Scheme, SecondLevel, Strategy,
 };
 use serde_json::Value;
 
@@ -37,8 +37,8 @@ pub fn targets() -> Vec<String> {
     ["checkpoint", "config"].map(String::from).into_iter().chain(layouts).collect()
 }
 
-/// Runs a target, which panics when it finds something.
-pub fn run(target: &str, data: &[u8]) {
+/// Runs a target, which panics when it finds something. Returns whether the input was a good one: it was not refused.
+pub fn run(target: &str, data: &[u8]) -> bool {
     match (target, target.strip_prefix(LAYOUT).and_then(layouts::layout)) {
         ("checkpoint", _) => checkpoint(data),
         ("config", _) => config(data),
@@ -136,26 +136,28 @@ impl<'a> Input<'a> {
 }
 
 /// What decodes is stored again, and the same when it is read back, or refused; and its dense weight is that of its rows.
-fn decode(layout: &dyn Layout, data: &[u8]) {
+fn decode(layout: &dyn Layout, data: &[u8]) -> bool {
     let mut input = Input(data);
     let scheme = input.scheme(layout.name());
     let shape = (input.number(), input.number());
     let parts = input.parts();
     let told = layout.shape(&parts);
     if let Err(error) = layout.check_shape(shape.0, shape.1) {
-        assert_line(&error.to_string());
+        assert_text(&error);
     }
+    let mut good = false;
     for decoded in [layout.decode(&scheme, &parts), layout.decode_shaped(&scheme, &parts, shape)] {
         let c = match decoded {
             Ok(c) => c,
             Err(error) => {
-                assert_line(&error.to_string());
+                assert_text(&error);
                 continue;
             }
         };
         if let Ok(Some(told)) = told {
             assert_eq!(told, (c.rows, c.cols), "the shape of the parts and of the matrix");
         }
+        good = true;
         let dense = c.to_dense();
         assert_eq!(dense.len(), c.rows * c.cols);
         assert_eq!(paring_format::compressed::digest(c.rows, c.cols, &dense), c.digest());
@@ -164,25 +166,30 @@ fn decode(layout: &dyn Layout, data: &[u8]) {
                 let back = layout.decode_shaped(&scheme, &again, (c.rows, c.cols));
                 assert_eq!(back.expect("what was stored just now"), c);
             }
-            Err(error) => assert_line(&error.to_string()),
+            Err(error) => assert_text(&error),
         }
     }
+    good
 }
 
 /// What parses is written, and the same when it is parsed again.
-fn config(data: &[u8]) {
-    let Ok(value) = serde_json::from_slice::<Value>(data) else { return };
+fn config(data: &[u8]) -> bool {
+    let Ok(value) = serde_json::from_slice::<Value>(data) else { return false };
     let config = match QuantConfig::parse(&value) {
         Ok(config) => config,
-        Err(error) => return assert_line(&error.to_string()),
+        Err(error) => {
+            assert_text(&error);
+            return false;
+        }
     };
     let written = config.to_json();
     assert_eq!(QuantConfig::parse(&written).expect("what was written just now"), config, "{written}");
     for module in ["lm_head", "model.layers.0.mlp.down_proj"] {
         if let Err(error) = config.scheme(module) {
-            assert_line(&error.to_string());
+            assert_text(&error);
         }
     }
+    true
 }
 
 /// A folder of this process.
@@ -195,7 +202,7 @@ static FOLDER: LazyLock<PathBuf> = LazyLock::new(|| {
 /// A folder is opened, and everything in it read, by tensor and by module. The input is a kind, the length of config.json,
 /// that of the header unless the kind is 0, config.json, and what the file of weights holds: after the eight bytes of
 /// the header's length unless the kind is 0.
-fn checkpoint(data: &[u8]) {
+fn checkpoint(data: &[u8]) -> bool {
     let mut input = Input(data);
     let (kind, config) = (input.byte(), input.number());
     let header = if kind == 0 { None } else { Some(input.number() as u64) };
@@ -206,7 +213,10 @@ fn checkpoint(data: &[u8]) {
     }
     let checkpoint = match Checkpoint::open(&FOLDER) {
         Ok(checkpoint) => checkpoint,
-        Err(error) => return assert_line(&error.to_string()),
+        Err(error) => {
+            assert_text(&error);
+            return false;
+        }
     };
     let mut modules = BTreeSet::new();
     for name in checkpoint.names() {
@@ -214,7 +224,7 @@ fn checkpoint(data: &[u8]) {
         assert!(info.bytes() <= weights.len(), "{name} has {} bytes", info.bytes());
         match checkpoint.read(name) {
             Ok(bytes) => assert_eq!(bytes.len(), info.bytes(), "{name}"),
-            Err(error) => assert_line(&error.to_string()),
+            Err(error) => assert_text(&error),
         }
         if let Some((module, local)) = name.rsplit_once('.')
             && PART_NAMES.contains(&local)
@@ -223,15 +233,25 @@ fn checkpoint(data: &[u8]) {
         }
     }
     // Each module's tensors are decoded: a file with very many of them would only be slow.
+    let mut good = false;
     for module in modules.into_iter().take(8) {
-        for error in [checkpoint.linear_shape(module).err(), checkpoint.read_module(module).err()].into_iter().flatten()
-        {
-            assert_line(&error.to_string());
+        if let Err(error) = checkpoint.linear_shape(module) {
+            assert_text(&error);
+        }
+        match checkpoint.read_module(module) {
+            Ok(_) => good = true,
+            Err(error) => assert_text(&error),
         }
     }
+    good
 }
 
-/// Errors are one line, and not a long one.
-fn assert_line(text: &str) {
-    assert!(!text.is_empty() && text.lines().count() == 1, "{text:?}");
+/// Removes what targets left on disk.
+pub fn clean() {
+    fs::remove_dir_all(&*FOLDER).expect("the folder of this process");
+}
+
+/// Every error has a text. Names out of a file may have line ends, which the program takes out where it prints them.
+fn assert_text(error: &Error) {
+    assert!(!error.to_string().is_empty(), "{error:?}");
 }

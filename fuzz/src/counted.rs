@@ -34,10 +34,10 @@ fn grow(size: usize) {
     PEAK.fetch_max(NOW.fetch_add(size, Relaxed) + size, Relaxed);
 }
 
-/// The most bytes that were in use while `body` ran, beyond those in use before.
-pub fn peak(body: impl FnOnce()) -> usize {
+/// The most bytes that were in use while `body` ran, beyond those in use before, and what it returned.
+pub fn peak<T>(body: impl FnOnce() -> T) -> (usize, T) {
     let before = NOW.load(Relaxed);
     PEAK.store(before, Relaxed);
-    body();
-    PEAK.load(Relaxed).saturating_sub(before)
+    let made = body();
+    (PEAK.load(Relaxed).saturating_sub(before), made)
 }

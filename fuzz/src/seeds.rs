@@ -17,30 +17,17 @@ pub fn write(to: &Path, golden: &Path) -> Result<(), Box<dyn Error>> {
     for target in bodies::targets() {
         fs::create_dir_all(to.join(target))?;
     }
-    let index: Value = serde_json::from_slice(&fs::read(golden.join("index.json"))?)?;
     let mut seen = BTreeSet::new();
-    for case in index["cases"].as_array().ok_or("index.json has no cases")? {
-        let text = |key: &str| case[key].as_str().ok_or(format!("a case without {key}"));
-        let (file, format) = (text("file")?, text("format")?);
-        let version = text("producer")?.rsplit(' ').next().unwrap_or_default();
-        let group = json!({"targets": ["Linear"], "format": format, "weights": case["weights"]});
-        let config = json!({"quant_method": "compressed-tensors", "quantization_status": "compressed",
-            "version": version, "format": format, "ignore": ["lm_head"], "config_groups": {"group_0": group}});
-        // A case for each kind of scheme is enough.
-        let Ok(parsed) = QuantConfig::parse(&config) else { continue };
-        let (Some((_, scheme)), true) = (parsed.groups.first(), seen.insert(config.to_string())) else { continue };
-        let bytes = fs::read(golden.join(file))?;
-        let name = file.rsplit('/').next().unwrap_or(file).trim_end_matches(".safetensors");
-        let parts = parts(&bytes, "expected.")?;
-        let shape = (case["rows"].as_u64().unwrap_or(0) as usize, case["cols"].as_u64().unwrap_or(0) as usize);
-        fs::write(to.join("config").join(name), serde_json::to_vec(&config)?)?;
-        fs::write(to.join(format!("layout-{format}")).join(name), input(scheme, shape, &parts))?;
-        fs::write(to.join("checkpoint").join(name), folder(&json!({"quantization_config": config}), &parts)?)?;
+    for index in ["index.json", "sparse.json"] {
+        let index: Value = serde_json::from_slice(&fs::read(golden.join(index))?)?;
+        for case in index["cases"].as_array().ok_or("an index without cases")? {
+            write_case(to, golden, case, &mut seen)?;
+        }
     }
     // Of SpQR's there is one storage; the other is made of the numbers in it.
     for entry in fs::read_dir(golden.join("spqr"))? {
         let path = entry?.path();
-        let parts = parts(&fs::read(&path)?, "")?;
+        let parts = parts(&fs::read(&path)?, "expected.")?;
         let name = path.file_stem().and_then(|name| name.to_str()).ok_or("a file without a name")?;
         let size = name.split('_').nth(1).and_then(|size| size.split_once('x')).ok_or("a name without a shape")?;
         let shape = (size.0.parse()?, size.1.parse()?);
@@ -54,6 +41,36 @@ pub fn write(to: &Path, golden: &Path) -> Result<(), Box<dyn Error>> {
         fs::write(to.join("config").join(name), serde_json::to_vec(&config)?)?;
         fs::write(to.join("checkpoint").join(name), folder(&json!({"quantization_config": config}), &parts)?)?;
     }
+    Ok(())
+}
+
+/// Writes what a case of an index is an input of, if no case before it had the same scheme.
+fn write_case(to: &Path, golden: &Path, case: &Value, seen: &mut BTreeSet<String>) -> Result<(), Box<dyn Error>> {
+    let text = |key: &str| case[key].as_str();
+    let file = text("file").ok_or("a case without a file")?;
+    let format = text("format").ok_or("a case without a format")?;
+    // The weights of a sparse format are those of another one.
+    let (inner, sparsity) = match text("quant_format") {
+        Some(inner) => (Some(inner), json!({"format": format, "targets": ["Linear"]})),
+        None if format.starts_with("sparse-") => (None, json!({"format": format, "targets": ["Linear"]})),
+        None => (Some(format), json!({})),
+    };
+    let group = json!({"targets": ["Linear"], "format": inner, "weights": case["weights"]});
+    let groups = if inner.is_some() { json!({"group_0": group}) } else { json!({}) };
+    let version = text("producer").and_then(|producer| producer.rsplit(' ').next());
+    let config = json!({"quant_method": "compressed-tensors", "quantization_status": "compressed", "version": version,
+        "format": inner, "ignore": ["lm_head"], "config_groups": groups, "sparsity_config": sparsity});
+    let parsed = QuantConfig::parse(&config)?;
+    if !seen.insert(config.to_string()) {
+        return Ok(());
+    }
+    let name = file.rsplit('/').next().unwrap_or(file).trim_end_matches(".safetensors");
+    let parts = parts(&fs::read(golden.join(file))?, "expected.")?;
+    let shape = (case["rows"].as_u64().unwrap_or(0) as usize, case["cols"].as_u64().unwrap_or(0) as usize);
+    let scheme = parsed.groups.first().map_or(Scheme::dense(), |(_, scheme)| scheme.clone());
+    fs::write(to.join("config").join(name), serde_json::to_vec(&config)?)?;
+    fs::write(to.join(format!("layout-{format}")).join(name), input(&scheme, shape, &parts))?;
+    fs::write(to.join("checkpoint").join(name), folder(&json!({"quantization_config": config}), &parts)?)?;
     Ok(())
 }
 
