@@ -131,12 +131,13 @@ fn scales_and_codes_of_the_official_library() {
     let mut counts = Counts::new();
     for case in index["cases"].as_array().unwrap() {
         let name = case["file"].as_str().unwrap();
-        // One bit is not offered; cases named scalef32 have scales of another type than the weight; and integers of
-        // the extreme cases overflow in the official arithmetic.
+        // One bit is not offered, and nothing of old releases is rounded to; cases named scalef32 have scales of another
+        // type than the weight; and integers of the extreme cases overflow in the official arithmetic.
         let args = &case["weights"];
         let skipped = args["num_bits"] == 1
             || name.contains("scalef32")
             || (name.contains("extreme") && args["type"] == "int")
+            || name.starts_with("pack-quantized-legacy")
             || args.is_null();
         if skipped {
             continue;
@@ -152,12 +153,14 @@ fn scales_and_codes_of_the_official_library() {
             _ => check_floats(&mut counts, name, &made.compressed, &want, &weight, dtype),
         }
     }
-    // Of 16-bit weights the official quotients are rounded to 16 bits before they are rounded to codes; integers have
-    // other scales there, and so other values.
-    for (kind, (_, codes, differ)) in counts.iter().filter(|(kind, _)| **kind != "integers, 16 bits") {
-        let bound = if kind.ends_with("16 bits") { codes / 10 } else { codes / 1000 };
+    // Of 16-bit weights the official quotients are rounded to 16 bits before they are rounded to codes.
+    for (kind, (_, codes, differ)) in counts.iter().filter(|(kind, _)| kind.starts_with("floats")) {
+        let bound = if kind.ends_with("16 bits") { codes / 10 } else { 0 };
         assert!(*differ <= bound, "{kind}: {differ} of {codes} codes differ");
     }
+    // Other values than the official ones are integers' scales in 16 bits, and exact ties in f32.
+    let (_, codes, differ) = counts["integers, f32"];
+    assert!(differ * 100 <= codes, "integers, f32: {differ} of {codes} values differ");
     let cases: Vec<(&str, usize)> = counts.into_iter().map(|(kind, (cases, ..))| (kind, cases)).collect();
     let expected = [("floats, 16 bits", 9), ("floats, exact", 22), ("integers, 16 bits", 45), ("integers, f32", 35)];
     assert_eq!(cases, expected);
