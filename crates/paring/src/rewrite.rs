@@ -55,7 +55,10 @@ impl Item {
             Item::Matrix(module) => {
                 // What is wrong with it shows when it is read.
                 let shape = checkpoint.linear_shape(module).ok().flatten();
-                shape.and_then(|(rows, cols)| rows.checked_mul(cols)?.checked_mul(2)).unwrap_or(SHARD_BYTES)
+                let part = |part: &&str| checkpoint.info(&format!("{module}.{part}")).map(TensorInfo::bytes);
+                // Where nothing tells the shape, the parts do: four bits a weight, more or less.
+                let parts = || PART_NAMES.iter().filter_map(part).sum::<usize>().saturating_mul(4);
+                shape.and_then(|(rows, cols)| rows.checked_mul(cols)?.checked_mul(2)).unwrap_or_else(parts)
             }
         }
     }
