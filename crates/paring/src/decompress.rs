@@ -188,5 +188,5 @@ pub(crate) fn compressed_modules(checkpoint: &Checkpoint) -> BTreeSet<String> {
 /// Whether the tensor is a scale or zero point of activations or of the attention's cache, in a quantized checkpoint.
 pub(crate) fn is_of_activations(checkpoint: &Checkpoint, name: &str) -> bool {
     let local = name.rsplit_once('.').map_or(name, |(_, local)| local);
-    checkpoint.config().get("quantization_config").is_some_and(Value::is_object) && ACTIVATION_NAMES.contains(&local)
+    checkpoint.quantization().is_some_and(Value::is_object) && ACTIVATION_NAMES.contains(&local)
 }

@@ -232,8 +232,15 @@ impl Checkpoint {
         }
     }
 
+    /// The JSON of the quantization, under its name or the one that compressed-tensors had for it first; `None` when the
+    /// model is dense.
+    pub fn quantization(&self) -> Option<&Value> {
+        let named = |key: &str| self.config.get(key).filter(|value| !value.is_null());
+        named("quantization_config").or_else(|| named("compression_config"))
+    }
+
     fn parse_quant(&self) -> Result<Option<QuantConfig>> {
-        match self.config.get("quantization_config") {
+        match self.quantization() {
             None | Some(Value::Null) => Ok(None),
             Some(value) => QuantConfig::parse(value).map(Some),
         }

@@ -31,6 +31,18 @@ fn store(c: &Compressed, layout: &str) -> (tempfile::TempDir, QuantConfig) {
 }
 
 #[test]
+fn a_quantization_under_its_first_name() {
+    let c = Rng(3).codes(4, 16, Dtype::Bf16, 4, 8, false);
+    let (dir, quant) = store(&c, "pack-quantized");
+    let path = dir.path().join(CONFIG);
+    let text = std::fs::read_to_string(&path).unwrap();
+    std::fs::write(&path, text.replace("quantization_config", "compression_config")).unwrap();
+    let checkpoint = Checkpoint::open(dir.path()).unwrap();
+    assert_eq!(checkpoint.quant_config().unwrap(), Some(quant));
+    assert_eq!(checkpoint.read_linear("m", 4, 16).unwrap(), c);
+}
+
+#[test]
 fn every_layout_through_a_folder() {
     let mut rng = Rng(2);
     let made = [

@@ -245,8 +245,9 @@ fn matches(target: &str, module: &str) -> Result<Option<Match>> {
     Ok(match target.strip_prefix("re:") {
         Some(pattern) => compile(pattern)?.is_match(module).then_some(Match::Pattern),
         None if target == module => Some(Match::Path),
-        // Only linears are asked for, and a reader that knows no classes sees them all as this one.
-        None if target == "Linear" => Some(Match::Class),
+        // Only linears are asked for. A reader that knows no classes sees them all as this one, or as the only other class
+        // of linears that the families of transformers have.
+        None if ["Linear", "FalconLinear"].contains(&target) => Some(Match::Class),
         None => None,
     })
 }

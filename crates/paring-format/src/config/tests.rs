@@ -172,6 +172,9 @@ fn the_strongest_target_wins() {
     assert_eq!(bits("lm_head"), None);
     assert_eq!(bits("lm_head.extra"), Some(8));
     assert_eq!(bits("vision.fc1"), None);
+    let falcon = QuantConfig::new(vec![group("class", &["FalconLinear"], 3)], vec!["lm_head".into()]);
+    let covered = |module: &str| falcon.scheme(module).unwrap().is_some();
+    assert!(covered("transformer.h.0.mlp.dense_h_to_4h") && !covered("lm_head"));
     assert_eq!(config.format, "pack-quantized");
 }
 
