@@ -7,9 +7,13 @@
 
 pub mod gaps;
 mod lanes;
+mod padded;
 pub mod stream;
 #[cfg(test)]
 mod tests;
+mod versions;
+
+use versions::{Rows, Version};
 
 use crate::{Error, Result};
 
@@ -61,21 +65,16 @@ impl Packing {
     ///
     /// Errors as that does, and when there are more or fewer bytes.
     pub fn pack_into(self, codes: &[i8], cols: usize, packed: &mut [u8]) -> Result<()> {
+        self.pack_by(Version::best(), codes, cols, packed)
+    }
+
+    fn pack_by(self, version: Version, codes: &[i8], cols: usize, packed: &mut [u8]) -> Result<()> {
         let width = self.row_bytes(cols)?;
         if !codes.len().is_multiple_of(cols) {
             return Err(Error::parts(format!("{} codes are no whole number of rows of {cols}", codes.len())));
         }
         check_bytes(packed.len(), codes.len() / cols, width)?;
-        let half = 1u8 << (self.bits - 1);
-        let code = |code: i8| (code as u8).wrapping_add(half);
-        let (cols, width) = self.rows_at_once(cols, width, codes.len(), packed.len());
-        let mut seen = 0;
-        for (codes, packed) in codes.chunks_exact(cols.max(1)).zip(packed.chunks_exact_mut(width.max(1))) {
-            seen |= match self.padded {
-                false => lanes::write_codes(codes, self.bits, code, packed),
-                true => pack_padded(codes, self.bits, code, packed),
-            };
-        }
+        let seen = version.pack(self.rows_at_once(cols, width, codes.len(), packed.len()), codes, packed);
         self.check(seen, codes)
     }
 
@@ -94,20 +93,16 @@ impl Packing {
     ///
     /// Errors as that does, and when `codes` is no whole number of rows.
     pub fn unpack_into(self, packed: &[u8], cols: usize, codes: &mut [i8]) -> Result<()> {
+        self.unpack_by(Version::best(), packed, cols, codes)
+    }
+
+    fn unpack_by(self, version: Version, packed: &[u8], cols: usize, codes: &mut [i8]) -> Result<()> {
         let width = self.row_bytes(cols)?;
         if !codes.len().is_multiple_of(cols) {
             return Err(Error::parts(format!("{} codes are no whole number of rows of {cols}", codes.len())));
         }
         check_bytes(packed.len(), codes.len() / cols, width)?;
-        let half = 1u8 << (self.bits - 1);
-        let value = |code: u8| code.wrapping_sub(half) as i8;
-        let (cols, width) = self.rows_at_once(cols, width, codes.len(), packed.len());
-        for (codes, packed) in codes.chunks_exact_mut(cols.max(1)).zip(packed.chunks_exact(width.max(1))) {
-            match self.padded {
-                false => lanes::read_codes(packed, self.bits, value, codes),
-                true => unpack_padded(packed, self.bits, value, codes),
-            }
-        }
+        version.unpack(self.rows_at_once(cols, width, codes.len(), packed.len()), packed, codes);
         Ok(())
     }
 
@@ -193,32 +188,11 @@ impl Packing {
         }
     }
 
-    /// Codes and bytes of what is done at once: a row, or all rows where no bits lie between them.
-    fn rows_at_once(self, cols: usize, width: usize, codes: usize, bytes: usize) -> (usize, usize) {
+    /// What is done at once: a row, or all rows where no bits lie between them.
+    fn rows_at_once(self, cols: usize, width: usize, codes: usize, bytes: usize) -> Rows {
         let full = !self.padded && cols * self.bits as usize == width * 8;
-        if full { (codes, bytes) } else { (cols, width) }
-    }
-}
-
-/// A row of words that hold whole codes. Returns all codes or-ed.
-fn pack_padded(codes: &[i8], bits: u32, code: impl Fn(i8) -> u8, packed: &mut [u8]) -> u8 {
-    let mut seen = 0;
-    for (codes, word) in codes.chunks((32 / bits) as usize).zip(packed.as_chunks_mut::<4>().0) {
-        let add = |word: u32, (i, &value): (u32, &i8)| {
-            seen |= code(value);
-            word | u32::from(code(value)) << (i * bits)
-        };
-        *word = (0..).zip(codes).fold(0, add).to_le_bytes();
-    }
-    seen
-}
-
-/// The codes of a row that [`pack_padded`] made.
-fn unpack_padded(packed: &[u8], bits: u32, value: impl Fn(u8) -> i8, codes: &mut [i8]) {
-    let mask = (1 << bits) - 1;
-    for (codes, &word) in codes.chunks_mut((32 / bits) as usize).zip(packed.as_chunks::<4>().0) {
-        let word = u32::from_le_bytes(word);
-        (0..).zip(codes).for_each(|(i, code)| *code = value((word >> (i * bits) & mask) as u8));
+        let (codes, bytes) = if full { (codes.max(1), bytes.max(1)) } else { (cols, width) };
+        Rows { bits: self.bits, padded: self.padded, codes, bytes }
     }
 }
 

@@ -35,13 +35,13 @@ const fn apart(x: u64, lane: u32, count: u32) -> u64 {
 
 /// Eight bytes of less than 2^BITS as `8 * BITS` bits.
 #[inline(always)]
-const fn narrow<const BITS: u32>(x: u64) -> u64 {
+pub(super) const fn narrow<const BITS: u32>(x: u64) -> u64 {
     together(together(together(x, 8, BITS), 16, 2 * BITS), 32, 4 * BITS)
 }
 
 /// The low `8 * BITS` bits as eight bytes.
 #[inline(always)]
-const fn widen<const BITS: u32>(x: u64) -> u64 {
+pub(super) const fn widen<const BITS: u32>(x: u64) -> u64 {
     apart(apart(apart(x, 32, 4 * BITS), 16, 2 * BITS), 8, BITS)
 }
 
@@ -118,88 +118,112 @@ fn stretch<const BITS: u32>(stream: &[u8], codes: &mut [u8]) {
     }
 }
 
-/// Writes what `code` makes of the values into a stream of BITS bits each, least significant bit first. Bytes of `out`
-/// after the last code are left as they are or are zero; there must be enough of them.
-///
-/// Returns all codes or-ed: where that has more than BITS bits, a code was too wide, and `out` makes no sense.
-fn write<const BITS: u32, T: Copy>(values: &[T], code: impl Fn(T) -> u8, out: &mut [u8]) -> u8 {
-    let mut seen = [0u8; 16];
-    let (mut values, mut out) = (values, out);
+/// Bytes or-ed, eight at a time: [`any_of`] makes one of them. A sum of words is what the compiler does many at once.
+#[inline(always)]
+pub(super) fn all_of(bytes: &[u8]) -> u64 {
+    bytes.as_chunks::<8>().0.iter().fold(0, |seen, &eight| seen | u64::from_le_bytes(eight))
+}
+
+/// The eight bytes of a word or-ed.
+#[inline(always)]
+pub(super) fn any_of(seen: u64) -> u8 {
+    seen.to_le_bytes().into_iter().fold(0, |all, seen| all | seen)
+}
+
+/// [`write`] for one width.
+#[inline(always)]
+fn write_width<const BITS: u32>(codes: &[i8], out: &mut [u8]) -> u8 {
+    let half = 1u8 << (BITS - 1);
+    if BITS == 8 {
+        // Every code fits, and is stored as a byte.
+        out.iter_mut().zip(codes).for_each(|(out, &code)| *out = (code as u8).wrapping_add(half));
+        return 0;
+    }
+    let mut seen = 0u64;
+    let (mut codes, mut out) = (codes, out);
     let reach = reach(BLOCK, BITS);
-    while let (Some((block, rest)), true) = (values.split_at_checked(BLOCK), out.len() >= reach) {
-        let mut codes = [0u8; BLOCK];
-        codes.iter_mut().zip(block).for_each(|(to, &value)| *to = code(value));
-        for codes in codes.as_chunks::<16>().0 {
-            seen.iter_mut().zip(codes).for_each(|(seen, code)| *seen |= code);
-        }
-        squeeze::<BITS>(&codes, &mut out[..reach]);
-        values = rest;
+    while let (Some((block, rest)), true) = (codes.split_first_chunk::<BLOCK>(), out.len() >= reach) {
+        let stored = block.map(|code| (code as u8).wrapping_add(half));
+        seen |= all_of(&stored);
+        squeeze::<BITS>(&stored, &mut out[..reach]);
+        codes = rest;
         out = &mut out[BLOCK / 8 * BITS as usize..];
     }
-    for (eight, out) in values.chunks(8).zip(out.chunks_mut(BITS as usize)) {
-        let mut codes = [0u8; 8];
-        for ((to, &value), seen) in codes.iter_mut().zip(eight).zip(&mut seen) {
-            *to = code(value);
-            *seen |= *to;
-        }
+    for (eight, out) in codes.chunks(8).zip(out.chunks_mut(BITS as usize)) {
+        let mut stored = [0u8; 8];
+        stored.iter_mut().zip(eight).for_each(|(stored, &code)| *stored = (code as u8).wrapping_add(half));
+        let stored = u64::from_le_bytes(stored);
+        seen |= stored;
         let count = out.len();
-        out.copy_from_slice(&narrow::<BITS>(u64::from_le_bytes(codes)).to_le_bytes()[..count]);
+        out.copy_from_slice(&narrow::<BITS>(stored).to_le_bytes()[..count]);
     }
-    seen.into_iter().fold(0, |all, seen| all | seen)
+    any_of(seen)
 }
 
-/// Fills `out` with what `value` makes of the codes of a stream of BITS bits each, which must have as many.
-fn read<const BITS: u32, T: Copy>(stream: &[u8], value: impl Fn(u8) -> T, out: &mut [T]) {
-    let (mut stream, mut out) = (stream, out);
+/// [`read`] for one width.
+#[inline(always)]
+fn read_width<const BITS: u32>(stream: &[u8], codes: &mut [i8]) {
+    let half = 1u8 << (BITS - 1);
+    if BITS == 8 {
+        codes.iter_mut().zip(stream).for_each(|(code, stored)| *code = stored.wrapping_sub(half) as i8);
+        return;
+    }
+    let (mut stream, mut codes) = (stream, codes);
     let reach = reach(BLOCK, BITS);
-    while out.len() >= BLOCK && stream.len() >= reach {
-        let (block, rest) = out.split_at_mut(BLOCK);
-        let mut codes = [0u8; BLOCK];
-        stretch::<BITS>(&stream[..reach], &mut codes);
-        block.iter_mut().zip(codes).for_each(|(to, code)| *to = value(code));
-        out = rest;
+    while codes.len() >= BLOCK && stream.len() >= reach {
+        let (block, rest) = codes.split_at_mut(BLOCK);
+        let mut stored = [0u8; BLOCK];
+        stretch::<BITS>(&stream[..reach], &mut stored);
+        block.iter_mut().zip(stored).for_each(|(code, stored)| *code = stored.wrapping_sub(half) as i8);
+        codes = rest;
         stream = &stream[BLOCK / 8 * BITS as usize..];
     }
-    for (eight, stream) in out.chunks_mut(8).zip(stream.chunks(BITS as usize)) {
+    for (eight, stream) in codes.chunks_mut(8).zip(stream.chunks(BITS as usize)) {
         let mut bytes = [0u8; 8];
         bytes[..stream.len()].copy_from_slice(stream);
-        let codes = widen::<BITS>(u64::from_le_bytes(bytes)).to_le_bytes();
-        eight.iter_mut().zip(codes).for_each(|(out, code)| *out = value(code));
+        let stored = widen::<BITS>(u64::from_le_bytes(bytes)).to_le_bytes();
+        eight.iter_mut().zip(stored).for_each(|(code, stored)| *code = stored.wrapping_sub(half) as i8);
     }
 }
 
-/// [`write`] for a width known at run time, 1 to 8.
+/// Writes codes of `bits` bits, each plus `2^(bits-1)`, into a stream, least significant bit first. Bytes of `out` after
+/// the last code are left as they are or are zero; there must be enough of them.
+///
+/// Returns all codes or-ed, as they are stored: where that has more bits, a code was out of range, and `out` makes no
+/// sense.
 ///
 /// # Panics
-/// If the width is another one.
-pub(crate) fn write_codes<T: Copy>(values: &[T], bits: u32, code: impl Fn(T) -> u8, out: &mut [u8]) -> u8 {
+/// If `bits` is not 1 to 8.
+#[inline(always)]
+pub(super) fn write(codes: &[i8], bits: u32, out: &mut [u8]) -> u8 {
     match bits {
-        1 => write::<1, T>(values, code, out),
-        2 => write::<2, T>(values, code, out),
-        3 => write::<3, T>(values, code, out),
-        4 => write::<4, T>(values, code, out),
-        5 => write::<5, T>(values, code, out),
-        6 => write::<6, T>(values, code, out),
-        7 => write::<7, T>(values, code, out),
-        8 => write::<8, T>(values, code, out),
+        1 => write_width::<1>(codes, out),
+        2 => write_width::<2>(codes, out),
+        3 => write_width::<3>(codes, out),
+        4 => write_width::<4>(codes, out),
+        5 => write_width::<5>(codes, out),
+        6 => write_width::<6>(codes, out),
+        7 => write_width::<7>(codes, out),
+        8 => write_width::<8>(codes, out),
         _ => panic!("codes of {bits} bits"),
     }
 }
 
-/// [`read`] for a width known at run time, 1 to 8.
+/// Fills `codes` from a stream that [`write`] made, which must have as many.
 ///
 /// # Panics
-/// If the width is another one.
-pub(crate) fn read_codes<T: Copy>(stream: &[u8], bits: u32, value: impl Fn(u8) -> T, out: &mut [T]) {
+/// If `bits` is not 1 to 8.
+#[inline(always)]
+pub(super) fn read(stream: &[u8], bits: u32, codes: &mut [i8]) {
     match bits {
-        1 => read::<1, T>(stream, value, out),
-        2 => read::<2, T>(stream, value, out),
-        3 => read::<3, T>(stream, value, out),
-        4 => read::<4, T>(stream, value, out),
-        5 => read::<5, T>(stream, value, out),
-        6 => read::<6, T>(stream, value, out),
-        7 => read::<7, T>(stream, value, out),
-        8 => read::<8, T>(stream, value, out),
+        1 => read_width::<1>(stream, codes),
+        2 => read_width::<2>(stream, codes),
+        3 => read_width::<3>(stream, codes),
+        4 => read_width::<4>(stream, codes),
+        5 => read_width::<5>(stream, codes),
+        6 => read_width::<6>(stream, codes),
+        7 => read_width::<7>(stream, codes),
+        8 => read_width::<8>(stream, codes),
         _ => panic!("codes of {bits} bits"),
     }
 }

@@ -46,6 +46,14 @@ fn agrees_with_the_definition_and_comes_back() {
                 let packed = packing.pack(&codes, cols).unwrap();
                 assert_eq!(packed, pack_bit_by_bit(&codes, cols, bits, padded), "{name}");
                 assert_eq!(packing.unpack(&packed, rows, cols).unwrap(), codes, "{name}");
+                for version in Version::all() {
+                    let mut words = vec![0; packed.len()];
+                    packing.pack_by(version, &codes, cols, &mut words).unwrap();
+                    assert_eq!(words, packed, "{version:?} {name}");
+                    let mut found = vec![0; codes.len()];
+                    packing.unpack_by(version, &words, cols, &mut found).unwrap();
+                    assert_eq!(found, codes, "{version:?} {name}");
+                }
                 let columns = packing.pack_columns(&codes, cols).unwrap();
                 assert_eq!(columns.len(), packing.words(rows).unwrap() * cols * 4, "{name}");
                 let turned = transpose(&codes, rows, cols);
@@ -86,8 +94,13 @@ fn every_code_out_of_range_is_seen() {
                 let mut codes = vec![0i8; 700];
                 codes.iter_mut().for_each(|code| *code = low);
                 codes[at] = bad;
-                let text = packing(bits, padded).pack(&codes, 700).unwrap_err().to_string();
-                assert!(text.contains(&format!("code {bad} (element {at}) is outside {low}..={high}")), "{text}");
+                for version in Version::all() {
+                    let packing = packing(bits, padded);
+                    let mut words = vec![0; packing.words(700).unwrap() * 4];
+                    let text = packing.pack_by(version, &codes, 700, &mut words).unwrap_err().to_string();
+                    let expected = format!("code {bad} (element {at}) is outside {low}..={high}");
+                    assert!(text.contains(&expected), "{version:?}: {text}");
+                }
             }
         }
     }
