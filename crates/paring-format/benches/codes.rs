@@ -1,6 +1,7 @@
 //! Packing, unpacking and decoding of a matrix beside copying it. `cargo bench -p paring-format --bench codes`
 //!
-//! GB/s count the bytes read and those written, on one thread; the ratio is to a copy of the codes.
+//! GB/s count the bytes read and those written, on one thread. The ratio is to copying the codes, one byte each: to memory
+//! in use where that is what is measured, in the same pieces, and to fresh memory as a whole where that is.
 
 use std::hint::black_box;
 use std::time::Instant;
@@ -56,8 +57,13 @@ fn main() {
         into[i * piece..][..piece].copy_from_slice(black_box(&bytes[i * piece..][..piece]));
     });
     let copied = 2 * bytes.len();
-    let copy = line("copy, to memory in use", copied, copying, 1.0);
-    let fresh = line("copy, to fresh memory", copied, seconds(|| black_box(&bytes).to_vec()), copy);
+    let rate = |seconds: f64| copied as f64 / seconds / 1e9;
+    let name = format!("copy {} MiB by {} KiB, to memory in use", bytes.len() >> 20, piece >> 10);
+    let copy = line(&name, copied, copying, rate(copying));
+    let whole = seconds(|| into.copy_from_slice(black_box(&bytes)));
+    line(&format!("copy {} MiB at once, to memory in use", bytes.len() >> 20), copied, whole, copy);
+    let name = format!("copy {} MiB at once, to fresh memory", bytes.len() >> 20);
+    let fresh = line(&name, copied, seconds(|| black_box(&bytes).to_vec()), copy);
 
     for (bits, padded) in (1..=8).map(|bits| (bits, false)).chain([3, 5, 6, 7].map(|bits| (bits, true))) {
         let packing = Packing::new(bits, padded).expect("a width of 1 to 8");
