@@ -49,6 +49,8 @@ pub struct Tensor {
 pub struct Writer {
     dir: PathBuf,
     shards: usize,
+    /// Shards that were begun, and those of them that are closed.
+    begun: BTreeSet<usize>,
     written: BTreeSet<usize>,
     /// Tensor name → number of its shard.
     tensors: BTreeMap<String, usize>,
@@ -102,6 +104,7 @@ impl Writer {
         Ok(Writer {
             dir: dir.to_path_buf(),
             shards,
+            begun: BTreeSet::new(),
             written: BTreeSet::new(),
             tensors: BTreeMap::new(),
             tensor_bytes: 0,
@@ -120,9 +123,17 @@ impl Writer {
     /// The bytes depend on the tensors alone, not on their order. Errors when the shard or one of the tensor names
     /// was written before, when bytes and shape disagree, and when the disk does not take the file; shards that are
     /// already closed stay as they are.
-    pub fn shard(&mut self, i: usize, mut tensors: Vec<Tensor>) -> Result<u64> {
+    pub fn shard(&mut self, i: usize, tensors: Vec<Tensor>) -> Result<u64> {
+        let begun = self.begin(i, tensors)?;
+        let synced = begun.sync();
+        self.close(begun, synced)
+    }
+
+    /// The first part of [`Writer::shard`], with its errors: the file is written, and has not got its name. [`Begun::sync`]
+    /// may follow on another thread while the next shard is begun, then [`Writer::close`].
+    pub fn begin(&mut self, i: usize, mut tensors: Vec<Tensor>) -> Result<Begun> {
         let file = shard_name(i, self.shards);
-        if i >= self.shards || self.written.contains(&i) {
+        if i >= self.shards || self.begun.contains(&i) {
             let problem = if i >= self.shards { "there is no such shard" } else { "written twice" };
             return Err(Error::shard(&file, format!("{problem} (of {})", self.shards)));
         }
@@ -131,11 +142,31 @@ impl Writer {
         }
         let (header, end) = header(&file, &mut tensors)?;
         let pieces = std::iter::once(&header[..]).chain(tensors.iter().map(|tensor| &tensor.bytes[..]));
-        let written = self.put(&file, pieces)?;
-        self.written.insert(i);
-        self.tensor_bytes += end as u64;
+        let mut begun = self.write(&file, pieces)?;
+        (begun.shard, begun.tensor_bytes) = (Some(i), end as u64);
+        self.begun.insert(i);
         self.tensors.extend(tensors.into_iter().map(|tensor| (tensor.name, i)));
-        Ok(written)
+        Ok(begun)
+    }
+
+    /// Gives a file its name when it was `synced`. Returns its bytes. Errors when it was not, and when it cannot be
+    /// renamed; nothing of it is left then, and a shard can be begun again.
+    pub fn close(&mut self, mut begun: Begun, synced: io::Result<()>) -> Result<u64> {
+        let path = self.dir.join(&begun.name);
+        let renamed = synced.and_then(|()| fs::rename(&begun.temporary, &path)).and_then(|()| sync_folder(&self.dir));
+        if let Err(source) = renamed {
+            if let Some(i) = begun.shard {
+                self.begun.remove(&i);
+                self.tensors.retain(|_, shard| *shard != i);
+            }
+            return Err(Error::write(&path, begun.bytes, source));
+        }
+        begun.closed = true;
+        self.written.extend(begun.shard);
+        self.tensor_bytes += begun.tensor_bytes;
+        self.file_bytes += begun.bytes;
+        self.files.push(std::mem::take(&mut begun.name));
+        Ok(begun.bytes)
     }
 
     /// Copies a file that belongs to the model, such as its tokenizer, under the plain name `name`.
@@ -187,20 +218,51 @@ impl Writer {
 
     /// Writes a file beside its name, syncs it, and renames it; a failed attempt leaves nothing behind.
     fn put<'a>(&mut self, name: &str, pieces: impl IntoIterator<Item = &'a [u8]> + Clone) -> Result<u64> {
+        let begun = self.write(name, pieces)?;
+        let synced = begun.sync();
+        self.close(begun, synced)
+    }
+
+    /// Writes a file beside its name.
+    fn write<'a>(&self, name: &str, pieces: impl IntoIterator<Item = &'a [u8]> + Clone) -> Result<Begun> {
         let bytes: u64 = pieces.clone().into_iter().map(|piece| piece.len() as u64).sum();
-        let path = self.dir.join(name);
         let temporary = self.dir.join(format!("{name}.tmp"));
-        let attempt = write_synced(&temporary, pieces)
-            .and_then(|()| fs::rename(&temporary, &path))
-            .and_then(|()| sync_folder(&self.dir));
-        if let Err(source) = attempt {
+        let file = write(&temporary, pieces).map_err(|source| {
             // The first error is the one to tell; that the remains cannot be removed either adds nothing.
             fs::remove_file(&temporary).unwrap_or(());
-            return Err(Error::write(&path, bytes, source));
+            Error::write(&self.dir.join(name), bytes, source)
+        })?;
+        Ok(Begun { file, temporary, name: name.to_string(), shard: None, bytes, tensor_bytes: 0, closed: false })
+    }
+}
+
+/// A file that is written and has not got its name yet. Dropped so, it is removed.
+#[derive(Debug)]
+pub struct Begun {
+    file: File,
+    temporary: PathBuf,
+    /// The name to come.
+    name: String,
+    /// The number of the shard that it is.
+    shard: Option<usize>,
+    bytes: u64,
+    tensor_bytes: u64,
+    closed: bool,
+}
+
+impl Begun {
+    /// Waits until the disk has all of it.
+    pub fn sync(&self) -> io::Result<()> {
+        self.file.sync_all()
+    }
+}
+
+impl Drop for Begun {
+    fn drop(&mut self) {
+        if !self.closed {
+            // What went wrong is told elsewhere; that the remains cannot be removed either adds nothing.
+            fs::remove_file(&self.temporary).unwrap_or(());
         }
-        self.file_bytes += bytes;
-        self.files.push(name.to_string());
-        Ok(bytes)
     }
 }
 
@@ -238,7 +300,8 @@ pub fn write_file(path: &Path, mut tensors: Vec<Tensor>) -> Result<()> {
     let temporary = PathBuf::from(temporary);
     let pieces: Vec<&[u8]> = std::iter::once(&header[..]).chain(tensors.iter().map(|t| &t.bytes[..])).collect();
     let bytes = pieces.iter().map(|p| p.len() as u64).sum();
-    write_synced(&temporary, pieces).and_then(|()| fs::rename(&temporary, path)).map_err(|source| {
+    let synced = write(&temporary, pieces).and_then(|file| file.sync_all());
+    synced.and_then(|()| fs::rename(&temporary, path)).map_err(|source| {
         // As in `Writer::put`: the first error is the one to tell.
         fs::remove_file(&temporary).unwrap_or(());
         Error::write(path, bytes, source)
@@ -272,12 +335,14 @@ fn create_fresh(path: &Path) -> io::Result<File> {
     OpenOptions::new().write(true).create_new(true).open(path)
 }
 
-fn write_synced<'a>(path: &Path, pieces: impl IntoIterator<Item = &'a [u8]>) -> io::Result<()> {
-    let mut file = BufWriter::with_capacity(1 << 20, create_fresh(path)?);
+/// Writes a new file, and does not sync it.
+fn write<'a>(path: &Path, pieces: impl IntoIterator<Item = &'a [u8]>) -> io::Result<File> {
+    // Gathers what is small; tensors are larger as a rule, and go past the buffer.
+    let mut file = BufWriter::with_capacity(64 << 10, create_fresh(path)?);
     for piece in pieces {
         file.write_all(piece)?;
     }
-    file.into_inner().map_err(|error| error.into_error())?.sync_all()
+    file.into_inner().map_err(|error| error.into_error())
 }
 
 /// Makes a rename last: on unix the folder is a file of its own, to be synced as well.

@@ -205,6 +205,34 @@ fn a_failed_shard_leaves_the_others() {
 }
 
 #[test]
+fn a_shard_gets_its_name_when_it_is_synced() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut writer = Writer::create(dir.path(), 2, false).unwrap();
+    let one = || vec![tensor("one", Dtype::F32, &[2], 1)];
+    let begun = writer.begin(0, one()).unwrap();
+    assert_eq!(names(dir.path()), [format!("{}.tmp", shard_name(0, 2))]);
+    assert!(writer.begin(0, one()).unwrap_err().to_string().contains("written twice"));
+    assert!(writer.begin(1, one()).unwrap_err().to_string().contains("second tensor of the name one"));
+    let full = io::Error::from(io::ErrorKind::StorageFull);
+    let text = writer.close(begun, Err(full)).unwrap_err().to_string();
+    assert!(text.contains("no space left for"), "{text}");
+    assert!(names(dir.path()).is_empty());
+    // What was never closed is gone as well, and the next is begun before the one before it is closed.
+    drop(writer.begin(1, vec![tensor("two", Dtype::F32, &[2], 1)]).unwrap());
+    assert!(names(dir.path()).is_empty());
+    let mut writer = Writer::create(dir.path(), 2, false).unwrap();
+    let first = writer.begin(0, one()).unwrap();
+    let second = writer.begin(1, vec![tensor("two", Dtype::F32, &[3], 2)]).unwrap();
+    for begun in [first, second] {
+        let synced = begun.sync();
+        writer.close(begun, synced).unwrap();
+    }
+    let summary = writer.finish(&json!({}), &[]).unwrap();
+    assert_eq!((summary.tensors, summary.tensor_bytes), (2, 20));
+    assert_eq!(Checkpoint::open(dir.path()).unwrap().read("two").unwrap().len(), 12);
+}
+
+#[test]
 fn a_full_disk_says_how_much_was_wanted() {
     let full = io::Error::from(io::ErrorKind::StorageFull);
     let text = Error::write(Path::new("out/model.safetensors"), 123, full).to_string();

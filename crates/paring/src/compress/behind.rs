@@ -1,19 +1,32 @@
 //! Writing on a thread of its own: a run does not wait for the disk.
 
+use std::io;
 use std::panic::resume_unwind;
 use std::sync::mpsc::{SyncSender, sync_channel};
 use std::thread::{self, JoinHandle};
 
 use paring_format::Writer;
-use paring_format::writer::Tensor;
+use paring_format::writer::{Begun, Tensor};
 
 use crate::{Error, Result};
 
 /// A shard's number and its tensors.
 type Shard = (usize, Vec<Tensor>);
 
-/// A [`Writer`] that writes one shard while the next is made. Whoever brings the next too early waits, so that no more
-/// than two are in memory.
+/// A file on its way to the disk.
+type Syncing = JoinHandle<(Begun, io::Result<()>)>;
+
+/// Waits for the disk to have a shard, and gives it its name.
+fn close(writer: &mut Writer, syncing: Option<Syncing>) -> Result<()> {
+    match syncing.map(JoinHandle::join) {
+        None => Ok(()),
+        Some(Ok((begun, synced))) => Ok(writer.close(begun, synced).map(drop)?),
+        Some(Err(panic)) => resume_unwind(panic),
+    }
+}
+
+/// A [`Writer`] that writes one shard while the next is made and the one before is synced. Whoever brings the next too
+/// early waits, so that no more than two are in memory.
 pub(crate) struct Behind {
     shards: Option<SyncSender<Shard>>,
     /// `None` once its end was seen.
@@ -24,9 +37,18 @@ impl Behind {
     pub(crate) fn new(mut writer: Writer) -> Self {
         let (shards, coming) = sync_channel::<Shard>(0);
         let thread = thread::spawn(move || {
+            // The shard before this one, which the disk takes meanwhile.
+            let mut before: Option<Syncing> = None;
             for (i, tensors) in coming {
-                writer.shard(i, tensors)?;
+                let begun = writer.begin(i, tensors);
+                close(&mut writer, before.take())?;
+                let begun = begun?;
+                before = Some(thread::spawn(move || {
+                    let synced = begun.sync();
+                    (begun, synced)
+                }));
             }
+            close(&mut writer, before)?;
             Ok(writer)
         });
         Self { shards: Some(shards), thread: Some(thread) }
