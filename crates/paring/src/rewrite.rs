@@ -14,8 +14,12 @@ use crate::compress::Behind;
 use crate::verify::{self, DIGESTS, Made};
 use crate::{Error, Result};
 
-/// Bytes of tensors gathered into one shard, unless a single one is larger. One shard is written while the next is made.
-const SHARD_BYTES: usize = 128 << 20;
+/// The least and the most bytes of tensors that are gathered into one shard, unless a single one is larger.
+const SHARD_BYTES: (usize, usize) = (32 << 20, 128 << 20);
+
+/// Shards of a model between these: one is made while one before is written and another synced, so that a few of them
+/// keep processor and disk busy.
+const SHARDS: usize = 8;
 
 /// A part of a checkpoint on its way.
 pub(crate) enum Item {
@@ -96,9 +100,11 @@ impl<'a> Rewrite<'a> {
         }
         let mut shards: Vec<&[Item]> = Vec::new();
         let (mut first, mut filled) = (0, 0usize);
-        for (i, item) in items.iter().enumerate() {
-            let bytes = item.bytes(checkpoint);
-            if filled > 0 && filled.saturating_add(bytes) > SHARD_BYTES {
+        let sizes: Vec<usize> = items.iter().map(|item| item.bytes(checkpoint)).collect();
+        let total = sizes.iter().fold(0usize, |sum, &bytes| sum.saturating_add(bytes));
+        let shard_bytes = (total / SHARDS).clamp(SHARD_BYTES.0, SHARD_BYTES.1);
+        for (i, bytes) in sizes.into_iter().enumerate() {
+            if filled > 0 && filled.saturating_add(bytes) > shard_bytes {
                 shards.push(&items[first..i]);
                 (first, filled) = (i, 0);
             }
