@@ -63,9 +63,27 @@ impl Compressed {
 
     /// The dense weight as it is stored, little-endian and row-major, in [`Compressed::dtype`].
     pub fn to_dense_bytes(&self) -> Vec<u8> {
-        let mut bytes = Vec::with_capacity(self.rows.saturating_mul(self.cols).saturating_mul(self.dtype.size()));
+        let mut bytes = self.room();
         self.for_rows(|rows| self.dtype.encode_to(rows, &mut bytes));
         bytes
+    }
+
+    /// [`Compressed::to_dense_bytes`] and [`Compressed::digest`], each row looked at once.
+    pub fn to_dense_bytes_and_digest(&self) -> (Vec<u8>, u64) {
+        let mut bytes = self.room();
+        let mut hash = Digest::new(self.rows, self.cols);
+        self.for_rows(|rows| {
+            for piece in rows.chunks(PIECE) {
+                self.dtype.encode_to(piece, &mut bytes);
+                hash.update(piece);
+            }
+        });
+        (bytes, hash.finish())
+    }
+
+    /// An empty buffer for the dense weight as it is stored.
+    fn room(&self) -> Vec<u8> {
+        Vec::with_capacity(self.rows.saturating_mul(self.cols).saturating_mul(self.dtype.size()))
     }
 
     /// The same matrix with no sign on any zero that is stored, and `dense`, the values that it should have, with none on
@@ -109,6 +127,9 @@ impl Compressed {
     }
 }
 
+/// Values that are looked at together: they stay in the cache from one look to the next.
+pub(crate) const PIECE: usize = 8192;
+
 /// The digest of a matrix of these dense values, row-major `[rows, cols]`: see [`Compressed::digest`].
 pub fn digest(rows: usize, cols: usize, dense: &[f32]) -> u64 {
     let mut hash = Digest::new(rows, cols);
@@ -117,27 +138,27 @@ pub fn digest(rows: usize, cols: usize, dense: &[f32]) -> u64 {
 }
 
 /// A digest on its way.
-struct Digest {
+pub(crate) struct Digest {
     hash: xxhash_rust::xxh3::Xxh3,
     bytes: [[u8; 4]; 2048],
 }
 
 impl Digest {
-    fn new(rows: usize, cols: usize) -> Digest {
+    pub(crate) fn new(rows: usize, cols: usize) -> Digest {
         let mut hash = xxhash_rust::xxh3::Xxh3::new();
         hash.update(&(rows as u64).to_le_bytes());
         hash.update(&(cols as u64).to_le_bytes());
         Digest { hash, bytes: [[0; 4]; 2048] }
     }
 
-    fn update(&mut self, dense: &[f32]) {
+    pub(crate) fn update(&mut self, dense: &[f32]) {
         for chunk in dense.chunks(self.bytes.len()) {
             self.bytes.iter_mut().zip(chunk).for_each(|(bytes, value)| *bytes = value.to_le_bytes());
             self.hash.update(self.bytes[..chunk.len()].as_flattened());
         }
     }
 
-    fn finish(&self) -> u64 {
+    pub(crate) fn finish(&self) -> u64 {
         self.hash.digest()
     }
 }
@@ -159,6 +180,7 @@ mod tests {
                 assert_eq!(seen, dense);
                 assert_eq!(c.to_dense_bytes(), dtype.encode(&dense));
                 assert_eq!(c.digest(), digest(c.rows, c.cols, &dense));
+                assert_eq!(c.to_dense_bytes_and_digest(), (c.to_dense_bytes(), c.digest()));
             }
         }
     }

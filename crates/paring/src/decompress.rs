@@ -5,7 +5,6 @@ use std::path::Path;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
 
-use paring_format::compressed::digest;
 use paring_format::layouts::{ACTIVATION_NAMES, DENSE, PART_NAMES};
 use paring_format::writer::Tensor;
 use paring_format::{Checkpoint, Compressed, Dtype, Values};
@@ -67,7 +66,7 @@ pub fn decompress(
             }
         };
         *dtypes.lock().unwrap_or_else(PoisonError::into_inner).entry(c.dtype).or_default() += 1;
-        Ok(dense(module, c))
+        Ok(dense(module, &c))
     })?;
     let dtypes = dtypes.into_inner().unwrap_or_else(PoisonError::into_inner);
     let (config, mut notes) = dense_config(checkpoint, &modules, &dtypes);
@@ -107,15 +106,11 @@ fn stored_weight(checkpoint: &Checkpoint, module: &str) -> Result<Compressed> {
 }
 
 /// A matrix as a plain weight.
-fn dense(module: &str, c: Compressed) -> Stored {
-    let Compressed { rows, cols, dtype, values } = c;
-    let dense = match values {
-        Values::Dense(values) => values,
-        values => Compressed { rows, cols, dtype, values }.to_dense(),
-    };
-    let made = Made { digest: digest(rows, cols, &dense), shape: Some((rows, cols)) };
-    let name = format!("{module}.weight");
-    let tensor = Tensor { name, dtype, shape: vec![rows, cols], bytes: dtype.encode(&dense) };
+fn dense(module: &str, c: &Compressed) -> Stored {
+    let &Compressed { rows, cols, dtype, .. } = c;
+    let (bytes, digest) = c.to_dense_bytes_and_digest();
+    let made = Made { digest, shape: Some((rows, cols)) };
+    let tensor = Tensor { name: format!("{module}.weight"), dtype, shape: vec![rows, cols], bytes };
     Stored { tensors: vec![tensor], made }
 }
 

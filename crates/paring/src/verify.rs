@@ -15,7 +15,6 @@ use paring_model::families;
 use rayon::prelude::*;
 use serde::Serialize;
 use serde_json::Value;
-use xxhash_rust::xxh3::Xxh3;
 
 use crate::decompress::compressed_module;
 use crate::{Error, Precision, Result};
@@ -130,7 +129,7 @@ pub fn verify(checkpoint: Arc<Checkpoint>) -> Result<Verified> {
             _ if key == item.name() => got,
             // A matrix that was copied as a tensor, or a tensor that was a matrix when it was written.
             Item::Tensor(_) => checkpoint.read_module(key)?.digest(),
-            Item::Linear(_) | Item::Module(_) => digest_tensor(&checkpoint, key, false)?,
+            Item::Linear(_) | Item::Module(_) => checkpoint.digest(key)?,
         };
         equal(&checkpoint, key, expected, got)
     })?;
@@ -164,8 +163,8 @@ pub(crate) fn reopen(dir: &Path, made: &BTreeMap<String, Made>) -> Result<()> {
 fn compare(checkpoint: &Checkpoint, made: &BTreeMap<String, Made>) -> Result<()> {
     made.par_iter().try_for_each(|(name, made)| {
         let got = match made.shape {
-            Some((rows, cols)) => checkpoint.read_linear(name, rows, cols)?.digest(),
-            None => digest_tensor(checkpoint, name, false)?,
+            Some((rows, cols)) => checkpoint.digest_linear(name, rows, cols)?,
+            None => checkpoint.digest(name)?,
         };
         equal(checkpoint, name, made.digest, got)
     })
@@ -261,7 +260,7 @@ fn check_item(checkpoint: &Checkpoint, item: &Item, outer_linears: &[String]) ->
                     return Err(wrong(checkpoint, name, format!("the parts of {layout}"), got));
                 }
             }
-            digest_tensor(checkpoint, name, true)
+            digest_finite(checkpoint, name)
         }
     }
 }
@@ -294,29 +293,21 @@ fn check_parts(checkpoint: &Checkpoint, module: &str, c: &Compressed) -> Result<
     }
 }
 
-/// The digest of a tensor's bytes, read in pieces. With `finite`, errors on floats that are not.
-fn digest_tensor(checkpoint: &Checkpoint, name: &str, finite: bool) -> Result<u64> {
-    let Some((rows, info)) = checkpoint.info(name).map(|info| (info.shape.first().copied(), info)) else {
-        return Err(wrong(checkpoint, name, "a tensor".into(), "none"));
-    };
-    let finite = finite && info.dtype.is_float();
-    let Some(rows) = rows else {
-        // A number without dimensions.
-        if finite {
-            checkpoint.read_f32(name, &[])?;
-        }
-        return Ok(xxhash_rust::xxh3::xxh3_64(&checkpoint.read(name)?));
-    };
-    let mut hash = Xxh3::new();
-    let step = (PIECE / (info.bytes() / rows.max(1)).max(1)).max(1);
-    for first in (0..rows).step_by(step) {
-        let count = step.min(rows - first);
-        hash.update(&checkpoint.read_rows(name, first, count)?);
-        if finite {
-            checkpoint.read_rows_f32(name, first, count)?;
+/// The digest of a tensor's bytes. Errors on floats that are not finite; they are read in pieces.
+fn digest_finite(checkpoint: &Checkpoint, name: &str) -> Result<u64> {
+    if let Some(info) = checkpoint.info(name).filter(|info| info.dtype.is_float()) {
+        match info.shape.first().copied() {
+            // A number without dimensions.
+            None => drop(checkpoint.read_f32(name, &[])?),
+            Some(rows) => {
+                let step = (PIECE / (info.bytes() / rows.max(1)).max(1)).max(1);
+                for first in (0..rows).step_by(step) {
+                    checkpoint.read_rows_f32(name, first, step.min(rows - first))?;
+                }
+            }
         }
     }
-    Ok(hash.digest())
+    Ok(checkpoint.digest(name)?)
 }
 
 fn equal(checkpoint: &Checkpoint, name: &str, expected: u64, got: u64) -> Result<()> {

@@ -110,14 +110,14 @@ impl Checkpoint {
     }
 
     /// The quantization, without copying it.
-    fn quant(&self) -> Result<Option<Cow<'_, QuantConfig>>> {
+    pub(super) fn quant(&self) -> Result<Option<Cow<'_, QuantConfig>>> {
         match &self.quant {
             Some(quant) => Ok(quant.as_ref().map(Cow::Borrowed)),
             None => Ok(self.parse_quant()?.map(Cow::Owned)),
         }
     }
 
-    fn layout_of<'a>(
+    pub(super) fn layout_of<'a>(
         quant: Option<&'a QuantConfig>,
         module: &str,
     ) -> Result<(&'static dyn Layout, Option<&'a Scheme>)> {

@@ -4,6 +4,7 @@
 //! Files are mapped, and a tensor is copied out when it is asked for. Everything a header says is checked once, when
 //! the checkpoint is opened; after that, a tensor that is listed can be read.
 
+mod digest;
 mod linear;
 pub mod pickle;
 mod shard;

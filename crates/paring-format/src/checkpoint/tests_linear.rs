@@ -60,6 +60,7 @@ fn every_layout_through_a_folder() {
             let checkpoint = Checkpoint::open(dir.path()).unwrap();
             assert_eq!(checkpoint.quant_config().unwrap(), Some(quant.clone()));
             assert_eq!(&checkpoint.read_linear("m", 4, 16).unwrap(), c);
+            assert_eq!(checkpoint.digest_linear("m", 4, 16).unwrap(), c.digest());
             let format = checkpoint.linear_format("m").unwrap();
             assert_eq!(format.scheme.as_ref(), quant.groups.first().map(|(_, scheme)| scheme));
             let name = match (format.sparse, &c.values) {
@@ -142,5 +143,39 @@ fn damaged_configurations_never_panic() {
         if let Ok(c) = checkpoint.read_linear("m", 4, 16) {
             assert_eq!(c.to_dense().len(), 64);
         }
+    }
+}
+
+#[test]
+fn digests_of_plain_weights_are_those_of_what_is_read() {
+    // More than the pages that are held and than a piece, and no multiple of either.
+    let (rows, cols) = (1501, 1003);
+    let mut rng = Rng(12);
+    for dtype in [Dtype::F32, Dtype::F16, Dtype::Bf16] {
+        let c = rng.dense(rows, cols, dtype);
+        let bytes = c.to_dense_bytes();
+        let open = |bytes: Vec<u8>| {
+            let dir = tempfile::tempdir().unwrap();
+            let mut writer = Writer::create(dir.path(), 1, false).unwrap();
+            let tensor = Tensor { name: "m.weight".into(), dtype, shape: vec![rows, cols], bytes };
+            writer.shard(0, vec![tensor]).unwrap();
+            writer.finish(&serde_json::json!({}), &[]).unwrap();
+            (Checkpoint::open(dir.path()).unwrap(), dir)
+        };
+        let (checkpoint, _dir) = open(bytes.clone());
+        assert_eq!(checkpoint.digest_linear("m", rows, cols).unwrap(), c.digest());
+        assert_eq!(checkpoint.digest("m.weight").unwrap(), xxhash_rust::xxh3::xxh3_64(&bytes));
+        // Errors are those of reading.
+        for (module, rows, part) in [("m", rows + 1, "1502"), ("n", rows, "n.weight")] {
+            let text = checkpoint.digest_linear(module, rows, cols).unwrap_err().to_string();
+            assert_eq!(text, checkpoint.read_linear(module, rows, cols).unwrap_err().to_string());
+            assert!(text.contains(part), "{text}");
+        }
+        assert!(checkpoint.digest("n").unwrap_err().to_string().contains('n'));
+        let mut bad = bytes;
+        let at = bad.len() - dtype.size();
+        bad[at..].copy_from_slice(&dtype.encode(&[f32::NAN]));
+        let text = open(bad).0.digest_linear("m", rows, cols).unwrap_err().to_string();
+        assert!(text.contains("m.weight") && text.contains("NaN"), "{text}");
     }
 }
