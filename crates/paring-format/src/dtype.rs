@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use half::f16;
+use half::slice::HalfFloatSliceExt;
 use safetensors::Dtype as Stored;
 
 use crate::floats;
@@ -105,7 +107,7 @@ impl Dtype {
         match self {
             Dtype::F64 => each(bytes, |b| f64::from_le_bytes(b) as f32),
             Dtype::F32 => each(bytes, f32::from_le_bytes),
-            Dtype::F16 => each(bytes, |b| widen_f16(u16::from_le_bytes(b))),
+            Dtype::F16 => decode_f16(bytes),
             // A bf16 is the upper half of an f32: plain shifts, which the compiler turns into vectors.
             Dtype::Bf16 => each(bytes, |b| f32::from_bits(u32::from(u16::from_le_bytes(b)) << 16)),
             Dtype::F8E4M3 => bytes.iter().map(|&byte| floats::from_e4m3(byte)).collect(),
@@ -126,14 +128,19 @@ impl Dtype {
     /// As [`Dtype::encode`], after what `bytes` already has.
     pub(crate) fn encode_to(self, values: &[f32], bytes: &mut Vec<u8>) {
         fn each<const N: usize>(values: &[f32], bytes: &mut Vec<u8>, f: impl Fn(f32) -> [u8; N]) {
-            let start = bytes.len();
-            bytes.resize(start + values.len() * N, 0);
-            bytes[start..].as_chunks_mut::<N>().0.iter_mut().zip(values).for_each(|(bytes, &value)| *bytes = f(value));
+            // What is made zero is still in the cache when it is written.
+            for values in values.chunks(AT_ONCE) {
+                let start = bytes.len();
+                bytes.resize(start + values.len() * N, 0);
+                let each = bytes[start..].as_chunks_mut::<N>().0.iter_mut().zip(values);
+                each.for_each(|(bytes, &value)| *bytes = f(value));
+            }
         }
+        bytes.reserve(values.len() * self.size());
         match self {
             Dtype::F64 => each(values, bytes, |v| f64::from(v).to_le_bytes()),
             Dtype::F32 => each(values, bytes, f32::to_le_bytes),
-            Dtype::F16 => each(values, bytes, |v| f16_bits(v).to_le_bytes()),
+            Dtype::F16 => encode_f16(values, bytes),
             Dtype::Bf16 => each(values, bytes, |v| ((round_bf16(v).to_bits() >> 16) as u16).to_le_bytes()),
             Dtype::F8E4M3 => each(values, bytes, |v| [floats::to_e4m3(v)]),
             other => panic!("{} is not a float type", other.name()),
@@ -154,7 +161,8 @@ pub(crate) fn round_bf16(x: f32) -> f32 {
 #[inline(always)]
 pub(crate) fn round_f16(x: f32) -> f32 {
     let (sign, size) = (x.to_bits() & 0x8000_0000, x.to_bits() & 0x7fff_ffff);
-    // As in `f16_bits`, without the change of width, which would take most of the time.
+    // 13 bits of the mantissa go. What then is more than 65504 is infinite; below 2^-14 numbers lie 2^-24 apart, as floats
+    // do from 0.5 to 1.
     let rounded = size.wrapping_add(0xfff + (size >> 13 & 1)) & 0xffff_e000;
     let normal = if rounded > 0x477f_e000 { 0x7f80_0000 } else { rounded };
     let small = ((f32::from_bits(size) + 0.5) - 0.5).to_bits();
@@ -162,27 +170,36 @@ pub(crate) fn round_f16(x: f32) -> f32 {
     f32::from_bits(sign | if x.is_nan() { (size | 0x40_0000) & 0xffff_e000 } else { finite })
 }
 
-/// The bits of `x` rounded to half precision, half to even.
-#[inline(always)]
-fn f16_bits(x: f32) -> u16 {
-    let (sign, size) = (x.to_bits() >> 16 & 0x8000, x.to_bits() & 0x7fff_ffff);
-    // 13 bits of the mantissa go, and 112 of the exponent's bias. What then has more than 5 bits of exponent is infinite.
-    let rounded = size.wrapping_add(0xfff + (size >> 13 & 1)) >> 13;
-    let normal = if rounded > 0x23bff { 0x7c00 } else { rounded.wrapping_sub(112 << 10) };
-    // Below 2^-14 numbers lie 2^-24 apart, as floats do from 0.5 to 1.
-    let small = (f32::from_bits(size) + 0.5).to_bits().wrapping_sub(0.5f32.to_bits());
-    let finite = if size < 0x3880_0000 { small } else { normal };
-    (sign | if x.is_nan() { size >> 13 & 0x3ff | 0x7e00 } else { finite }) as u16
+/// Numbers that are changed at once: their halves stay in the nearest cache.
+const AT_ONCE: usize = 2048;
+
+/// Appends the little-endian bytes of `values`, rounded as [`round_f16`] does, by the instruction for it where the
+/// processor has one.
+fn encode_f16(values: &[f32], bytes: &mut Vec<u8>) {
+    let mut halves = [f16::ZERO; AT_ONCE];
+    for values in values.chunks(AT_ONCE) {
+        let start = bytes.len();
+        bytes.resize(start + 2 * values.len(), 0);
+        let halves = &mut halves[..values.len()];
+        halves.convert_from_f32_slice(values);
+        let each = bytes[start..].as_chunks_mut::<2>().0.iter_mut().zip(halves);
+        each.for_each(|(to, half)| *to = half.to_le_bytes());
+    }
 }
 
-/// The number that these bits of half precision are.
-#[inline(always)]
-fn widen_f16(bits: u16) -> f32 {
-    let (sign, size) = (u32::from(bits & 0x8000) << 16, u32::from(bits & 0x7fff));
-    // A product, and not a sum of exponents, because of the numbers that have none. 2^112.
-    let finite = (f32::from_bits(size << 13) * f32::from_bits(239 << 23)).to_bits();
-    let special = size << 13 | 0x7f80_0000 | if size > 0x7c00 { 0x40_0000 } else { 0 };
-    f32::from_bits(sign | if size < 0x7c00 { finite } else { special })
+/// The numbers of little-endian half precision, as [`encode_f16`] makes them. Signalling NaN become quiet ones.
+fn decode_f16(bytes: &[u8]) -> Vec<f32> {
+    let bytes = bytes.as_chunks::<2>().0;
+    let mut values = Vec::with_capacity(bytes.len());
+    let mut halves = [f16::ZERO; AT_ONCE];
+    for bytes in bytes.chunks(AT_ONCE) {
+        let halves = &mut halves[..bytes.len()];
+        halves.iter_mut().zip(bytes).for_each(|(half, &from)| *half = f16::from_le_bytes(from));
+        let start = values.len();
+        values.resize(start + halves.len(), 0.0);
+        halves.convert_to_f32_slice(&mut values[start..]);
+    }
+    values
 }
 
 impl fmt::Display for Dtype {
@@ -193,7 +210,7 @@ impl fmt::Display for Dtype {
 
 #[cfg(test)]
 mod tests {
-    use half::{bf16, f16};
+    use half::bf16;
 
     use super::*;
 
@@ -222,6 +239,38 @@ mod tests {
         }
     }
 
+    /// The f32 that these bits of half precision are, from the definition: fraction, exponent and sign.
+    fn widened(bits: u16) -> u32 {
+        let (exponent, fraction) = (i32::from(bits >> 10 & 31), f64::from(bits & 0x3ff) / 1024.0);
+        let size = match exponent {
+            0 => fraction * 2f64.powi(-14),
+            31 if fraction == 0.0 => f64::INFINITY,
+            // Quiet, with the rest of the fraction where it was.
+            31 => return u32::from(bits & 0x8000) << 16 | 0x7fc0_0000 | u32::from(bits & 0x3ff) << 13,
+            _ => (1.0 + fraction) * 2f64.powi(exponent - 15),
+        };
+        (size as f32).to_bits() | u32::from(bits & 0x8000) << 16
+    }
+
+    #[test]
+    fn many_halves_at_once_are_those_of_one_at_a_time() {
+        let mut rng = crate::testing::Rng(2);
+        for count in [0, 1, 7, 8, 9, 2047, 2048, 2049, 5000] {
+            let values: Vec<f32> = (0..count).map(|_| f32::from_bits(rng.next() as u32)).collect();
+            let mut bytes = vec![1, 2, 3];
+            Dtype::F16.encode_to(&values, &mut bytes);
+            assert_eq!(bytes[..3], [1, 2, 3]);
+            let each: Vec<u8> = values.iter().flat_map(|&x| f16::from_f32(round_f16(x)).to_le_bytes()).collect();
+            assert_eq!(bytes[3..], each);
+            let decoded: Vec<u32> = Dtype::F16.decode_f32(&bytes[3..]).iter().map(|x| x.to_bits()).collect();
+            let expected: Vec<u32> = values.iter().map(|&x| round_f16(x).to_bits()).collect();
+            assert_eq!(decoded, expected);
+            // Half a number more is not looked at.
+            bytes.push(0xff);
+            assert_eq!(Dtype::F16.decode_f32(&bytes[3..]).len(), count);
+        }
+    }
+
     #[test]
     fn rounding_is_that_of_half() {
         let check = |bits: u32| {
@@ -235,7 +284,9 @@ mod tests {
                 check(u32::from(high) << 16 | low);
             }
             let number = f16::from_bits(high).to_f32().to_bits();
-            assert_eq!(widen_f16(high).to_bits(), number, "{high:04x}");
+            let decoded = Dtype::F16.decode_f32(&high.to_le_bytes())[0];
+            assert_eq!(decoded.to_bits(), number, "{high:04x}");
+            assert_eq!(number, widened(high), "{high:04x}");
             for half in [0u32, 0x1000] {
                 (0..3).for_each(|near| check(number.wrapping_add(half).wrapping_add(near).wrapping_sub(1)));
             }
