@@ -130,7 +130,7 @@ pub(super) fn any_of(seen: u64) -> u8 {
     seen.to_le_bytes().into_iter().fold(0, |all, seen| all | seen)
 }
 
-/// [`write`] for one width.
+/// [`write()`] for one width.
 #[inline(always)]
 fn write_width<const BITS: u32>(codes: &[i8], out: &mut [u8]) -> u8 {
     let half = 1u8 << (BITS - 1);
@@ -209,7 +209,7 @@ pub(super) fn write(codes: &[i8], bits: u32, out: &mut [u8]) -> u8 {
     }
 }
 
-/// Fills `codes` from a stream that [`write`] made, which must have as many.
+/// Fills `codes` from a stream that [`write()`] made, which must have as many.
 ///
 /// # Panics
 /// If `bits` is not 1 to 8.

@@ -123,7 +123,7 @@ pub(super) fn write(codes: &[i8], bits: u32, out: &mut [u8]) -> u8 {
     }
 }
 
-/// Fills `codes` from words that [`write`] made, of which there must be enough.
+/// Fills `codes` from words that [`write()`] made, of which there must be enough.
 ///
 /// # Panics
 /// If `bits` is not 3, 5, 6 or 7.
