@@ -21,6 +21,10 @@ pub struct Grids {
 
 impl GridFormat {
     /// Scale, as it is stored, and zero point for the values `x` of one tile.
+    ///
+    /// Symmetric grids of integers are those of the published GPTQ and SparseGPT codes. Where no value is negative these take
+    /// half the scale that compressed-tensors takes, so that values above half of the largest are cut off; tiles with a
+    /// negative value get the same grid from both.
     pub fn fit(&self, x: &[f32]) -> (f32, f32) {
         let (mut lo, mut hi) = range(x);
         if !matches!(self.element, Element::Int(_)) {
@@ -32,6 +36,7 @@ impl GridFormat {
         }
         if self.symmetric {
             hi = hi.max(-lo);
+            // The published rule, which its golden cases have: see above.
             if lo < 0.0 {
                 lo = -hi;
             }
@@ -52,7 +57,7 @@ impl GridFormat {
 
     /// The first of the grids with the least Σ|error|^power over `x`.
     fn best(&self, x: &[f32], power: f32, grids: impl Iterator<Item = (f32, f32)>) -> (f32, f32) {
-        let (mut least, mut best) = (f32::INFINITY, (1.0, 0.0));
+        let (mut least, mut best) = (f32::INFINITY, None);
         for (scale, zero) in grids {
             let applied = self.applied(scale);
             let error = in_pieces(
@@ -63,11 +68,12 @@ impl GridFormat {
                 },
                 |a, b| a + b,
             );
-            if error < least {
-                (least, best) = (error, (scale, zero));
+            // Errors of huge values may be beyond every float; then it is the first.
+            if best.is_none() || error < least {
+                (least, best) = (error.min(f32::INFINITY), Some((scale, zero)));
             }
         }
-        best
+        best.unwrap_or((1.0, 0.0))
     }
 }
 
