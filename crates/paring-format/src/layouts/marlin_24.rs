@@ -174,6 +174,11 @@ fn width(args: &QuantArgs) -> Result<u32> {
     let fits = bits.is_some() && shared && args.symmetric && args.scale_type == ScaleType::Float;
     let holds = "integers of 4 or 8 bits without zero points, with a scale for each row or 128 columns";
     scales::fits(fits, "marlin-24", holds, args)?;
+    if args.actorder.as_deref() == Some("group") {
+        return Err(Error::parts(
+            "the marlin-24 layout holds groups in file order, not the activation order \"group\"",
+        ));
+    }
     Ok(bits.unwrap_or(8))
 }
 
