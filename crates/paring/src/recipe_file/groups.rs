@@ -34,6 +34,14 @@ pub(super) fn strings(path: &str, node: &Node) -> Result<Vec<String>> {
     list.iter().map(text).collect()
 }
 
+/// The names of linears that something is for: a list of strings, or one, and not nothing, which would be all of them.
+pub(super) fn names(path: &str, node: &Node) -> Result<Vec<String>> {
+    match strings(path, node)? {
+        none if none.is_empty() => Err(at(path, node.line, "expected a name at least, such as Linear")),
+        targets => Ok(targets),
+    }
+}
+
 /// `scheme: NAME`, or `scheme: {NAME: [targets], …}`.
 pub(super) fn schemes(path: &str, node: &Node, targets: Vec<String>) -> Result<Vec<Part>> {
     let named = |name: &str, line: usize| match Preset::find(name) {
@@ -45,9 +53,10 @@ pub(super) fn schemes(path: &str, node: &Node, targets: Vec<String>) -> Result<V
     };
     match &node.tree {
         Tree::Scalar(name, _) => Ok(vec![Part { targets, settings: named(name, node.line)? }]),
+        Tree::Map(entries) if entries.is_empty() => Err(at(path, node.line, "scheme: expected a name")),
         Tree::Map(entries) => {
             let part = |(name, node): &(String, Node)| {
-                Ok(Part { targets: strings(path, node)?, settings: named(name, node.line)? })
+                Ok(Part { targets: names(path, node)?, settings: named(name, node.line)? })
             };
             entries.iter().map(part).collect()
         }
@@ -57,20 +66,24 @@ pub(super) fn schemes(path: &str, node: &Node, targets: Vec<String>) -> Result<V
 
 /// `config_groups: {NAME: {targets, weights, input_activations}, …}`.
 pub(super) fn config_groups(path: &str, node: &Node) -> Result<Vec<Part>> {
-    let Tree::Map(groups) = &node.tree else { return Err(at(path, node.line, "config_groups: expected groups")) };
-    groups.iter().map(|(name, group)| config_group(path, name, group)).collect()
+    match &node.tree {
+        Tree::Map(groups) if !groups.is_empty() => {
+            groups.iter().map(|(name, group)| config_group(path, name, group)).collect()
+        }
+        _ => Err(at(path, node.line, "config_groups: expected groups")),
+    }
 }
 
 fn config_group(path: &str, name: &str, group: &Node) -> Result<Part> {
     if let (Some(preset), Tree::List(_)) = (Preset::find(name), &group.tree) {
         let settings = vec![setting("scheme", preset.name, group.line)];
-        return Ok(Part { targets: strings(path, group)?, settings });
+        return Ok(Part { targets: names(path, group)?, settings });
     }
     let Tree::Map(keys) = &group.tree else { return Err(at(path, group.line, format!("{name}: expected its keys"))) };
     let (mut targets, mut weights, mut input) = (None, None, None);
     for (key, node) in keys.iter().filter(|(_, node)| !node.is_null()) {
         match key.as_str() {
-            "targets" => targets = Some(strings(path, node)?),
+            "targets" => targets = Some(names(path, node)?),
             "weights" => weights = Some((args(path, key, node)?, node)),
             "input_activations" => input = Some(args(path, key, node)?),
             _ => {

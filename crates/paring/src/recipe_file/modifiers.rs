@@ -271,7 +271,7 @@ impl Modifier<'_> {
                 text("sparsity")?.or(text("final_sparsity")?),
             )?);
         }
-        let targets = get("targets").map(|node| groups::strings(path, node)).transpose()?;
+        let targets = get("targets").map(|node| groups::names(path, node)).transpose()?;
         let targets = targets.unwrap_or_else(|| vec![groups::CLASS.into()]);
         read.ignore = get("ignore").map(|node| groups::strings(path, node)).transpose()?.unwrap_or_default();
         read.parts = match (get("scheme"), get("config_groups")) {
