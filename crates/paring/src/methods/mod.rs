@@ -11,6 +11,8 @@ mod prepare;
 mod spearman;
 mod spqr;
 #[cfg(test)]
+mod tests_floats;
+#[cfg(test)]
 mod tests_grids;
 
 use std::time::Instant;
