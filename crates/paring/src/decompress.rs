@@ -155,6 +155,13 @@ pub(crate) fn unquantized(config: &mut Map<String, Value>) {
     config.shift_remove("compression_config");
 }
 
+/// The float type that a model's config names; `None` when it names none, or one that weights do not have.
+pub(crate) fn named_dtype(config: &Value) -> Option<Dtype> {
+    let name = ["dtype", "torch_dtype"].iter().find_map(|key| config.get(key)).and_then(Value::as_str)?;
+    let name = name.trim_start_matches("torch.");
+    [Dtype::F32, Dtype::F16, Dtype::Bf16].into_iter().find(|&dtype| torch_name(dtype) == name)
+}
+
 /// A float type as configs name it.
 pub(crate) fn torch_name(dtype: Dtype) -> &'static str {
     match dtype {

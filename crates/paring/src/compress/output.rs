@@ -74,8 +74,8 @@ pub(super) struct Output {
     kept: Vec<String>,
     /// The type that all floats are written in, where the layout asks for one.
     cast: Option<Dtype>,
-    /// Full names and lengths of the one-dimensional tensors of linears, where the config lists them.
-    lengths: Vec<(String, usize)>,
+    /// Full names and lengths of the one-dimensional tensors of linears; `None` where the config does not list them.
+    lengths: Option<Vec<(String, usize)>>,
 }
 
 impl Output {
@@ -87,12 +87,12 @@ impl Output {
         Ok(Self {
             writer: Behind::new(writer),
             cast: kinds.iter().flatten().find_map(|kind| kind.layout.float_type()),
+            lengths: kinds.iter().flatten().any(|kind| kind.layout.method() == Method::Spqr).then(Vec::new),
             kinds,
             shard: Vec::new(),
             closed: 0,
             made: BTreeMap::new(),
             kept: Vec::new(),
-            lengths: Vec::new(),
         })
     }
 
@@ -121,9 +121,9 @@ impl Output {
 
     /// Adds a compressed linear to the open shard.
     pub(super) fn put(&mut self, encoded: Encoded) {
-        if self.cast.is_some() {
+        if let Some(lengths) = &mut self.lengths {
             let vectors = encoded.tensors.iter().filter(|t| t.shape.len() == 1);
-            self.lengths.extend(vectors.map(|t| (t.name.clone(), t.shape[0])));
+            lengths.extend(vectors.map(|t| (t.name.clone(), t.shape[0])));
         }
         self.shard.extend(encoded.tensors);
         self.made.insert(encoded.module, encoded.made);
@@ -200,7 +200,7 @@ impl Output {
             }
             let outer = job.decoder.outer_linears();
             if let Some(made) = schemes::config(&job.plan, selection, &self.kinds, outer, self.kept)? {
-                let lengths = self.lengths.iter().map(|(name, length)| (name.as_str(), *length));
+                let lengths = self.lengths.iter().flatten().map(|(name, length)| (name.as_str(), *length));
                 let quant = match made.method {
                     Method::Spqr => QuantConfig::spqr(lengths, made.ignore),
                     _ => made,

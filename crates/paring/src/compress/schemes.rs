@@ -1,8 +1,7 @@
 //! Which layout and scheme each choice of a plan is stored in, and the configuration that says so of every linear.
 
-use paring_format::config::inferred;
 use paring_format::layouts::{self, Layout};
-use paring_format::{Dtype, Element, QuantArgs, QuantConfig, ScaleType, Scheme, SecondLevel, Strategy};
+use paring_format::{Dtype, Element, QuantArgs, QuantConfig, Scheme, SecondLevel, Strategy};
 
 use super::legacy;
 use super::select::Selection;
@@ -72,19 +71,6 @@ pub(super) fn kinds(plan: &Plan) -> Result<Vec<Option<Kind>>> {
     Ok(kinds)
 }
 
-/// Whether a layout of this name holds such codes. Layouts of other kinds than these are asked when they encode.
-fn holds(name: &str, rounding: &Rounding) -> bool {
-    match name {
-        "int-quantized" | "pack-quantized" => rounding.element.int_bits().is_some(),
-        "float-quantized" => rounding.element == Element::E4m3 && rounding.scale_type == ScaleType::Float,
-        "naive-quantized" => rounding.element != Element::E2m1 && rounding.scale_type == ScaleType::Float,
-        "nvfp4-pack-quantized" | "mxfp4-pack-quantized" | "mxfp8-quantized" => {
-            inferred(Some(&rounding.args()), None) == name
-        }
-        _ => true,
-    }
-}
-
 /// What codes are, in words.
 fn codes(rounding: &Rounding) -> String {
     match (rounding.element, rounding.strategy) {
@@ -134,7 +120,9 @@ fn layout_for(choice: &Choice) -> Result<&'static dyn Layout> {
             "--format int-quantized stores a byte for every weight; --wbits {} is for pack-quantized",
             r.element.bits()
         )),
-        Some(r) if !holds(name, &r) => fail(format!("--format {name} cannot hold {}; {usual} does", codes(&r))),
+        Some(r) if recipe.spqr.is_none() && layout.check_args(&r.args()).is_err() => {
+            fail(format!("--format {name} cannot hold {}; {usual} does", codes(&r)))
+        }
         Some(r) if name != "dense" && r.act_order == ActOrder::Group && r.group_size().is_some() => fail(format!(
             "--actorder group needs a group number for every column, which readers of {name} no longer know; use \
             --actorder static, or --format dense"

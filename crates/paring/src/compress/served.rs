@@ -1,11 +1,12 @@
 //! Which programs will not run what a plan makes, known before the work begins.
 
-use paring_format::{Checkpoint, Dtype, Scheme};
+use paring_format::{Checkpoint, Scheme};
 use paring_model::Decoder;
 
 use super::schemes;
 use super::select::Selection;
 use crate::Result;
+use crate::decompress::named_dtype;
 use crate::plan::Plan;
 use crate::serves::{FUSED, Linears, Loader, Verdict, describe, instead, verdict};
 
@@ -19,13 +20,7 @@ pub fn concerns(plan: &Plan, checkpoint: &Checkpoint, decoder: &dyn Decoder) -> 
     let selection = Selection::new(plan, decoder)?;
     let kinds = schemes::kinds(plan)?;
     let config = checkpoint.config();
-    let dtype = ["dtype", "torch_dtype"].iter().find_map(|key| config.get(key)).and_then(|name| name.as_str());
-    let dtype = match dtype {
-        Some("bfloat16") => Some(Dtype::Bf16),
-        Some("float16") => Some(Dtype::F16),
-        Some("float32") => Some(Dtype::F32),
-        _ => None,
-    };
+    let dtype = named_dtype(config);
     let model_type = config.get("model_type").and_then(|name| name.as_str());
     let linears: Vec<_> = (0..decoder.blocks()).flat_map(|i| decoder.linears(i)).collect();
     let mut lines = Vec::new();

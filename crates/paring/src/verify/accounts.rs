@@ -7,7 +7,7 @@ use paring_format::{Checkpoint, Dtype, QuantConfig, Scheme};
 use paring_model::decoder::LinearInfo;
 
 use crate::Result;
-use crate::decompress::torch_name;
+use crate::decompress::{named_dtype, torch_name};
 
 /// Linears by what the quantization says of them.
 #[derive(Default)]
@@ -88,18 +88,18 @@ fn modules(checkpoint: &Checkpoint) -> BTreeSet<&str> {
 
 /// Says so where scales are not of the model's type: programs that load the model in its type round them to it.
 fn scales_of_another_type(checkpoint: &Checkpoint, linears: &[LinearInfo]) -> Option<String> {
-    let config = checkpoint.config();
-    let model = config.get("dtype").or_else(|| config.get("torch_dtype"))?.as_str()?.trim_start_matches("torch.");
+    let model = named_dtype(checkpoint.config())?;
     let other = |linear: &&LinearInfo| {
         let scale = checkpoint.info(&format!("{}.weight_scale", linear.name));
-        scale.is_some_and(|info| info.dtype.is_weight() && torch_name(info.dtype) != model)
+        scale.is_some_and(|info| info.dtype.is_weight() && info.dtype != model)
     };
     let first = linears.iter().find(other)?;
     let count = linears.iter().filter(other).count();
     let dtype = checkpoint.info(&format!("{}.weight_scale", first.name)).map_or(Dtype::F32, |info| info.dtype);
     Some(format!(
-        "the scales of {count} linears are {} in a {model} model, which others round to its type: {}",
+        "the scales of {count} linears are {} in a {} model, which others round to its type: {}",
         torch_name(dtype),
+        torch_name(model),
         first.name
     ))
 }
