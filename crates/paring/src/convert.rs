@@ -146,9 +146,10 @@ impl<'a> Plan<'a> {
         let quant = match quant {
             Some(quant) if !quant.groups.is_empty() => quant,
             // The linears of a dense model are one group, whether they are stored sparse or not.
-            _ => {
+            other => {
+                let kv_cache = other.and_then(|quant| quant.kv_cache);
                 let ignore = families::open(checkpoint.clone(), crate::Precision::F32)?.outer_linears();
-                QuantConfig::new(vec![("group_0".into(), Scheme::dense())], ignore)
+                QuantConfig { kv_cache, ..QuantConfig::new(vec![("group_0".into(), Scheme::dense())], ignore) }
             }
         };
         if let Some(unknown) = how.groups.iter().find(|name| quant.groups.iter().all(|(group, _)| group != *name)) {
