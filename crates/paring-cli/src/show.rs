@@ -36,6 +36,25 @@ pub fn lines(lines: &[String]) -> Result<()> {
     out(&lines.iter().map(|l| format!("{l}\n")).collect::<String>())
 }
 
+/// Where the text of an [`entry`] begins, and where its lines end.
+const ENTRY: (usize, usize) = (16, 100);
+
+/// A name and its text, whose lines are broken between words.
+pub fn entry(name: &str, text: &str) -> Vec<String> {
+    let (indent, width) = ENTRY;
+    let mut lines = vec![format!("  {name:<0$}", indent - 3)];
+    for word in text.split(' ') {
+        match lines.last_mut() {
+            Some(line) if line.chars().count() + 1 + word.chars().count() <= width => {
+                line.push(' ');
+                line.push_str(word);
+            }
+            _ => lines.push(format!("{:indent$}{word}", "")),
+        }
+    }
+    lines
+}
+
 /// The small table at the end of a run.
 pub fn report(report: &Report, bits_before: f64, change: Option<Change>) -> Result<()> {
     let mut rows = vec![
@@ -151,5 +170,20 @@ pub fn size(bytes: u64) -> String {
         b if b < 1e6 => format!("{:.1} kB", b / 1e3),
         b if b < 1e9 => format!("{:.2} MB", b / 1e6),
         b => format!("{:.2} GB", b / 1e9),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn entries_are_broken_between_words() {
+        assert_eq!(entry("inputs", "int8, a row"), ["  inputs        int8, a row"]);
+        let words = vec!["twelve-chars"; 30].join(" ");
+        let lines = entry("vLLM", &words);
+        assert!(lines.len() == 5 && lines.iter().all(|line| line.len() <= ENTRY.1), "{lines:#?}");
+        let text = lines.iter().map(|line| line[ENTRY.0..].to_string()).collect::<Vec<_>>().join(" ");
+        assert_eq!(text, words);
     }
 }

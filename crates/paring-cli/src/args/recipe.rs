@@ -191,9 +191,39 @@ pub fn method_info(name: &str) -> Result<&'static MethodInfo> {
 /// The scheme of this name.
 pub fn preset(name: &str) -> Result<&'static Preset> {
     Preset::find(name).ok_or_else(|| {
-        let known = PRESETS.iter().map(|preset| preset.name).collect::<Vec<_>>().join(", ");
-        Error::Misuse(format!("--scheme {name}: unknown; known: {known}"))
+        let near = near(name, PRESETS.iter().map(|preset| preset.name));
+        let near = if near.is_empty() { String::new() } else { format!("; near it: {}", near.join(", ")) };
+        Error::Misuse(format!("--scheme {name}: unknown{near}; `paring schemes` lists them"))
     })
+}
+
+/// Those of `names` that are nearest to one that is none of them, if they are near enough to be meant.
+fn near<'a>(name: &str, names: impl Iterator<Item = &'a str>) -> Vec<&'a str> {
+    // No name is that long, and distances take the time of both lengths.
+    let plain = |name: &str| name.chars().take(32).filter(char::is_ascii_alphanumeric).collect::<String>();
+    let typed = plain(name).to_ascii_uppercase();
+    let apart: Vec<(usize, &str)> = names.map(|known| (distance(&typed, &plain(known)), known)).collect();
+    let least = apart.iter().map(|(apart, _)| *apart).min().filter(|&least| least <= 2);
+    apart.into_iter().filter(|(apart, _)| Some(*apart) == least).map(|(_, known)| known).collect()
+}
+
+/// Characters to insert, remove or replace, or neighbours to swap, until `a` is `b`.
+fn distance(a: &str, b: &str) -> usize {
+    let (a, b): (Vec<char>, Vec<char>) = (a.chars().collect(), b.chars().collect());
+    let mut rows: Vec<Vec<usize>> = vec![(0..=b.len()).collect()];
+    for i in 1..=a.len() {
+        let mut row = vec![i];
+        for j in 1..=b.len() {
+            let replaced = rows[i - 1][j - 1] + usize::from(a[i - 1] != b[j - 1]);
+            let mut least = replaced.min(rows[i - 1][j] + 1).min(row[j - 1] + 1);
+            if i > 1 && j > 1 && a[i - 1] == b[j - 2] && a[i - 2] == b[j - 1] {
+                least = least.min(rows[i - 2][j - 2] + 1);
+            }
+            row.push(least);
+        }
+        rows.push(row);
+    }
+    rows[a.len()][b.len()]
 }
 
 /// How a scheme is made when nobody says: 8-bit floats lose little when they are only rounded, which needs no data; for
@@ -220,6 +250,10 @@ pub fn refined(base: Rounding, grids: &Grids, scheme: Option<&str>) -> Result<Ro
             Err(_) => return fail(format!("--groupsize {g}: must be -1 or more than 0")),
         },
     };
+    if grids.perchannel == Some(true) && matches!(strategy, Strategy::Tensor | Strategy::Block(..)) {
+        let of = scheme.map_or("the others".to_string(), |name| format!("--scheme {name}"));
+        return fail(format!("--perchannel: {of} has no grid per row"));
+    }
     match (grids.sym, scheme) {
         (Some(sym), Some(name)) if sym != base.symmetric => {
             return fail(format!("--sym={sym}: --scheme {name} is {}symmetric", if sym { "a" } else { "" }));
@@ -264,5 +298,28 @@ impl KvCacheArg {
         match self {
             KvCacheArg::Fp8 => QuantArgs { strategy: Strategy::Tensor, ..QuantArgs::new(Element::E4m3) },
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_that_are_nearly_those_of_schemes_are_told() {
+        for (typed, expected) in [
+            ("W4A61", "near it: W4A16;"),
+            ("w4-a16", "near it: W4A16;"),
+            ("FP8-DYNAMC", "near it: FP8_DYNAMIC;"),
+            ("NVPF4", "near it: NVFP4;"),
+            ("int9", "near it: INT8;"),
+        ] {
+            let error = preset(typed).unwrap_err().to_string();
+            assert!(error.contains(expected) && error.contains("`paring schemes`"), "{error}");
+        }
+        let error = preset("something else").unwrap_err().to_string();
+        assert_eq!(error, "--scheme something else: unknown; `paring schemes` lists them");
+        assert!(preset(&"W".repeat(100_000)).is_err());
+        assert_eq!(preset("w4a16").unwrap().name, "W4A16");
     }
 }

@@ -111,12 +111,19 @@ fn compare(args: &VerifyArgs, local: &str, reference: &str, progress: &mut Progr
 /// The table of schemes.
 pub fn schemes(args: &SchemesArgs) -> Result<()> {
     let table = paring::serves::table();
-    let blocks = table.iter().map(|row| {
-        format!(
-            "{}\n  weights       {}\n  inputs        {}\n  layout        {}\n  transformers  {}\n  vLLM          {}",
-            row.scheme, row.weights, row.inputs, row.format, row.transformers, row.vllm
-        )
-    });
-    show::lines(&blocks.collect::<Vec<_>>())?;
+    let mut lines = Vec::new();
+    for row in &table {
+        lines.push(row.scheme.to_string());
+        for (name, text) in [
+            ("weights", row.weights.as_str()),
+            ("inputs", &row.inputs),
+            ("layout", row.format),
+            ("transformers", &row.transformers),
+            ("vLLM", &row.vllm),
+        ] {
+            lines.extend(show::entry(name, text));
+        }
+    }
+    show::lines(&lines)?;
     if args.json { show::json(&json!({"schemes": table})) } else { Ok(()) }
 }
