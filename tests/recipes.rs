@@ -66,7 +66,7 @@ fn a_scheme_is_what_its_options_are() {
 fn options_that_contradict_a_scheme() {
     let sandbox = Sandbox::new();
     let wrong: Vec<String> = [
-        ("--scheme W9A16", &["--scheme W9A16", "W4A16", "FP8_DYNAMIC"] as &[&str]),
+        ("--scheme W9A16", &["--scheme W9A16", "near it: W4A16", "paring schemes"] as &[&str]),
         ("--scheme UNQUANTIZED", &["UNQUANTIZED", "as they are"]),
         ("--scheme W4A16 --wbits 4", &["--scheme", "--wbits"]),
         ("--scheme W4A16 --target-bits 4", &["--target-bits", "--scheme"]),
