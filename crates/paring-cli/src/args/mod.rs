@@ -174,7 +174,7 @@ pub struct Sweep {
 
 #[derive(Args)]
 pub struct Run {
-    /// Options in a file: TOML with the names of these ones and [[override]] tables, or a YAML recipe of llm-compressor
+    /// Options in a file: TOML with the names of these ones and `override` tables, or a YAML recipe of llm-compressor
     #[arg(long, value_name = "FILE")]
     pub config: Option<PathBuf>,
     /// What the file says of some of the linears, read by [`parse`].
