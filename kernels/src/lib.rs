@@ -5,6 +5,7 @@
 
 pub mod attention;
 pub mod cholesky;
+pub mod element;
 pub mod gelu;
 pub mod gram;
 pub mod matmul;

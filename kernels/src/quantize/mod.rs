@@ -11,20 +11,12 @@ mod tests;
 use candle_core::{D, Result, Tensor};
 use rayon::prelude::*;
 
-use crate::minifloat::{E2M1_MAX, E4M3_MAX, e2m1, e4m3};
+use crate::element::Element;
+use crate::matmul::Precision;
+use crate::minifloat::{e2m1, e4m3};
 use crate::simd::multiversion;
+use crate::sweep::epsilon;
 use crate::{Fresh, with_f32, write_chunks};
-
-/// The type of a code.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Code {
-    /// An integer of that many bits, 1 to 8: `-2^(bits-1) ..= 2^(bits-1) - 1`.
-    Int(u32),
-    /// An 8-bit float ([`e4m3`]).
-    E4m3,
-    /// A 4-bit float ([`e2m1`]).
-    E2m1,
-}
 
 /// Which numbers share a scale, and where it comes from.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -47,7 +39,7 @@ pub enum Scales {
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Rounding {
     /// What a code is.
-    pub code: Code,
+    pub element: Element,
     /// Whether zero points that are found are 0.
     pub symmetric: bool,
     /// Where scales come from.
@@ -69,27 +61,6 @@ const CHUNK: usize = 1 << 14;
 /// Independent partial results, so that loops run in vector registers.
 const LANES: usize = 16;
 
-impl Code {
-    /// The least and the largest number.
-    pub fn range(self) -> (f32, f32) {
-        match self {
-            Code::Int(bits) => {
-                let half = (1u32 << (bits.clamp(1, 8) - 1)) as f32;
-                (-half, half - 1.0)
-            }
-            Code::E4m3 => (-E4M3_MAX, E4M3_MAX),
-            Code::E2m1 => (-E2M1_MAX, E2M1_MAX),
-        }
-    }
-
-    /// What |x| is divided by for the scale of a symmetric grid: half the range, for integers half a code more than the
-    /// largest.
-    pub fn half_range(self) -> f32 {
-        let (least, largest) = self.range();
-        (largest - least) / 2.0
-    }
-}
-
 /// The least and the largest value, 0 where all are on one side of it or there are none. NaN is passed over.
 #[inline(always)]
 fn least_and_most(x: &[f32]) -> [f32; 2] {
@@ -107,22 +78,22 @@ fn least_and_most(x: &[f32]) -> [f32; 2] {
 
 /// Codes less the zero point, times `after`.
 #[inline(always)]
-fn codes(code: Code, x: &[f32], (scale, zero): (f32, f32), after: f32, out: &mut Fresh) {
-    let (least, largest) = code.range();
-    match code {
-        Code::Int(_) => {
+fn codes(element: Element, x: &[f32], (scale, zero): (f32, f32), after: f32, out: &mut Fresh) {
+    let (least, largest) = element.range();
+    match element {
+        Element::Int(_) => {
             for (o, &x) in out.iter_mut().zip(x) {
                 // 1.5 · 2^23: what is added to it is rounded to whole numbers, half to even.
                 let v = (x / scale + zero).clamp(least, largest) + 12_582_912.0;
                 o.write((v - 12_582_912.0 - zero) * after);
             }
         }
-        Code::E4m3 => {
+        Element::E4m3 => {
             for (o, &x) in out.iter_mut().zip(x) {
                 o.write((e4m3(x / scale + zero) - zero) * after);
             }
         }
-        Code::E2m1 => {
+        Element::E2m1 => {
             for (o, &x) in out.iter_mut().zip(x) {
                 o.write((e2m1(x / scale + zero) - zero) * after);
             }
@@ -131,14 +102,15 @@ fn codes(code: Code, x: &[f32], (scale, zero): (f32, f32), after: f32, out: &mut
 }
 
 multiversion! {
-    fn extremes(x: &[f32]) -> [f32; 2] {
+    /// The least and the largest value, 0 included.
+    pub(crate) fn extremes(x: &[f32]) -> [f32; 2] {
         least_and_most(x)
     }
 }
 
 multiversion! {
-    fn round(code: Code, x: &[f32], grid: (f32, f32), out: &mut Fresh) {
-        codes(code, x, grid, 1.0, out);
+    fn round(element: Element, x: &[f32], grid: (f32, f32), out: &mut Fresh) {
+        codes(element, x, grid, 1.0, out);
     }
 }
 
@@ -151,7 +123,7 @@ multiversion! {
                 Some(global) => scale / global,
                 None => scale,
             };
-            codes(how.code, x, (divisor, zero), scale, out);
+            codes(how.element, x, (divisor, zero), scale, out);
         }
     }
 }
@@ -166,8 +138,8 @@ multiversion! {
 
 /// The exponent of OCP MX that numbers up to `most` ≥ 0 get, plus 127: that of `most` with a quarter of its leading bit
 /// added, less the element's own exponent.
-fn exponent(code: Code, most: f32) -> u32 {
-    let own = if code == Code::E2m1 { 2 } else { 8 };
+fn exponent(element: Element, most: f32) -> u32 {
+    let own = if element == Element::E2m1 { 2 } else { 8 };
     (most.to_bits().wrapping_add(1 << 21) >> 23).saturating_sub(own)
 }
 
@@ -177,27 +149,34 @@ fn power(exponent: u32) -> f32 {
     f32::from_bits(if exponent == 0 { 1 << 22 } else { exponent << 23 })
 }
 
+/// Scale and zero point of signed codes for numbers with these extremes, which include 0, as compressed-tensors finds them:
+/// every step is rounded to `computed`.
+#[inline(always)]
+pub fn scale_and_zero(element: Element, symmetric: bool, [least, most]: [f32; 2], computed: Precision) -> (f32, f32) {
+    let nonzero = |scale: f32| if scale == 0.0 { epsilon(computed) } else { scale };
+    if symmetric {
+        return (nonzero(computed.round(most.max(-least) / element.half_range())), 0.0);
+    }
+    let (low, high) = element.range();
+    let scale = computed.round(computed.round(most - least) / (high - low));
+    // Nothing but zeros: 0/0, which the integers of the file have as 0.
+    let zero = computed.round(low - computed.round(least / scale)).clamp(low, high).round_ties_even();
+    (nonzero(scale), if zero.is_nan() { 0.0 } else { zero })
+}
+
 impl Rounding {
     /// Scale and zero point for numbers with these extremes, which include 0.
     #[inline(always)]
     fn grid(&self, [least, most]: [f32; 2]) -> (f32, f32) {
         let above = most.max(-least);
-        let nonzero = |scale: f32| if scale == 0.0 { f32::EPSILON } else { scale };
         match self.scales {
             Scales::Given(scale, zero) => (scale, zero),
-            Scales::Exponent(_) => (power(exponent(self.code, above)), 0.0),
+            Scales::Exponent(_) => (power(exponent(self.element, above)), 0.0),
             Scales::Local(_, global) => {
-                let scale = e4m3(global * (above / self.code.half_range()));
+                let scale = e4m3(global * (above / self.element.half_range()));
                 (if scale == 0.0 { 0.125 } else { scale }, 0.0)
             }
-            _ if self.symmetric => (nonzero(above / self.code.half_range()), 0.0),
-            _ => {
-                let (low, high) = self.code.range();
-                let scale = (most - least) / (high - low);
-                // Nothing but zeros: 0/0, which the integers of the file have as 0.
-                let zero = (low - least / scale).clamp(low, high).round_ties_even();
-                (nonzero(scale), if zero.is_nan() { 0.0 } else { zero })
-            }
+            _ => scale_and_zero(self.element, self.symmetric, [least, most], Precision::F32),
         }
     }
 
@@ -247,7 +226,7 @@ impl Rounding {
             write_chunks(x.len(), each * cols.max(1), |i, out| {
                 let x = &x[i * each * cols..][..out.len()];
                 for (j, (x, out)) in x.chunks_exact(cols).zip(out.chunks_exact_mut(cols)).enumerate() {
-                    round(self.code, x, grid(i * each + j), out);
+                    round(self.element, x, grid(i * each + j), out);
                 }
             })
         }
@@ -265,8 +244,12 @@ impl Rounding {
     }
 }
 
+/// The extremes of two pieces together.
+pub(crate) fn both(a: [f32; 2], b: [f32; 2]) -> [f32; 2] {
+    [a[0].min(b[0]), a[1].max(b[1])]
+}
+
 fn extremes_of(x: &[f32]) -> [f32; 2] {
-    let both = |a: [f32; 2], b: [f32; 2]| [a[0].min(b[0]), a[1].max(b[1])];
     x.par_chunks(CHUNK).map(extremes).reduce(|| [0.0; 2], both)
 }
 

@@ -1,25 +1,26 @@
 //! Fake quantization as compressed-tensors has it, step by step in f32: the definition that the fast form agrees with.
 
-use super::{Code, Rounding, Scales};
+use super::{Rounding, Scales};
+use crate::element::Element;
 
 /// All numbers that codes stand for, from the least to the largest.
-fn numbers(code: Code) -> Vec<f32> {
+fn numbers(code: Element) -> Vec<f32> {
     let positive: Vec<f32> = match code {
-        Code::Int(bits) => return (-(1i32 << (bits - 1))..1 << (bits - 1)).map(|v| v as f32).collect(),
-        Code::E4m3 => (0..127)
+        Element::Int(bits) => return (-(1i32 << (bits - 1))..1 << (bits - 1)).map(|v| v as f32).collect(),
+        Element::E4m3 => (0..127)
             .map(|code| match (code >> 3, (code & 7) as f32) {
                 (0, mantissa) => mantissa / 512.0,
                 (exponent, mantissa) => (1.0 + mantissa / 8.0) * 2f32.powi(exponent - 7),
             })
             .collect(),
-        Code::E2m1 => vec![0.0, 0.5, 1.0, 1.5, 2.0, 3.0, 4.0, 6.0],
+        Element::E2m1 => vec![0.0, 0.5, 1.0, 1.5, 2.0, 3.0, 4.0, 6.0],
     };
     let negative = positive[1..].iter().rev().map(|v| -v);
     negative.chain(positive.iter().copied()).collect()
 }
 
 /// The nearest number; of two, that with the even code.
-fn nearest(code: Code, v: f32) -> f32 {
+fn nearest(code: Element, v: f32) -> f32 {
     let numbers = numbers(code);
     let zero = numbers.iter().position(|&n| n == 0.0).unwrap_or(0);
     let distance = |i: usize| (f64::from(numbers[i]) - f64::from(v)).abs();
@@ -37,7 +38,7 @@ pub(super) fn apply(how: &Rounding, x: &[f32], cols: usize) -> Vec<f32> {
         Scales::Token => cols,
         Scales::Group(size) | Scales::Exponent(size) | Scales::Local(size, _) => size,
     };
-    let (least, largest) = numbers(how.code).iter().fold((0f32, 0f32), |(a, b), &v| (a.min(v), b.max(v)));
+    let (least, largest) = numbers(how.element).iter().fold((0f32, 0f32), |(a, b), &v| (a.min(v), b.max(v)));
     let mut out = Vec::new();
     for x in x.chunks(size) {
         let low = x.iter().copied().fold(0f32, f32::min);
@@ -53,11 +54,11 @@ pub(super) fn apply(how: &Rounding, x: &[f32], cols: usize) -> Vec<f32> {
                 // 1.75 · 2^k and more count as 2^(k+1).
                 let mut k = if above == 0.0 { -1000 } else { f64::from(above).log2().floor() as i32 };
                 k += i32::from(f64::from(above) >= 1.75 * 2f64.powi(k));
-                let own = if how.code == Code::E2m1 { 2 } else { 8 };
+                let own = if how.element == Element::E2m1 { 2 } else { 8 };
                 scale = 2f64.powi((127 + k - own).clamp(0, 255) - 127) as f32;
             }
             Scales::Local(_, global) => {
-                scale = nearest(Code::E4m3, (scale * global).clamp(-448.0, 448.0));
+                scale = nearest(Element::E4m3, (scale * global).clamp(-448.0, 448.0));
                 scale = if scale == 0.0 { 0.125 } else { scale } / global;
             }
             Scales::Given(..) => {}
@@ -68,7 +69,7 @@ pub(super) fn apply(how: &Rounding, x: &[f32], cols: usize) -> Vec<f32> {
                 scale = if scale == 0.0 { f32::EPSILON } else { scale };
             }
         }
-        let value = |&x: &f32| (nearest(how.code, (x / scale + zero).clamp(least, largest)) - zero) * scale;
+        let value = |&x: &f32| (nearest(how.element, (x / scale + zero).clamp(least, largest)) - zero) * scale;
         out.extend(x.iter().map(value));
     }
     out

@@ -42,14 +42,16 @@ const SCALES: [Scales; 8] = [
 ];
 
 fn all() -> impl Iterator<Item = Rounding> {
-    let codes = [Code::Int(8), Code::Int(4), Code::Int(2), Code::E4m3, Code::E2m1];
-    let kinds = codes.into_iter().flat_map(|code| SCALES.map(|scales| (code, scales)));
-    kinds.flat_map(|(code, scales)| [true, false].map(|symmetric| Rounding { code, symmetric, scales })).filter(|how| {
-        let floats = !matches!(how.code, Code::Int(_));
-        let zeros = !how.symmetric || matches!(how.scales, Scales::Given(_, zero) if zero != 0.0);
-        // Floats have no zero points, and only they have scales of these types.
-        !(floats && zeros) && (floats || !matches!(how.scales, Scales::Exponent(_) | Scales::Local(..)))
-    })
+    let elements = [Element::Int(8), Element::Int(4), Element::Int(2), Element::E4m3, Element::E2m1];
+    let kinds = elements.into_iter().flat_map(|element| SCALES.map(|scales| (element, scales)));
+    kinds.flat_map(|(element, scales)| [true, false].map(|symmetric| Rounding { element, symmetric, scales })).filter(
+        |how| {
+            let floats = !matches!(how.element, Element::Int(_));
+            let zeros = !how.symmetric || matches!(how.scales, Scales::Given(_, zero) if zero != 0.0);
+            // Floats have no zero points, and only they have scales of these types.
+            !(floats && zeros) && (floats || !matches!(how.scales, Scales::Exponent(_) | Scales::Local(..)))
+        },
+    )
 }
 
 #[test]
@@ -116,7 +118,7 @@ fn extremes_and_refusals() {
     let x = tensor(&[1.0, -2.0, 0.5, 3.0], (1, 1, 4));
     assert_eq!(range(&x).unwrap(), [-2.0, 3.0]);
     assert_eq!(range(&x.abs().unwrap()).unwrap(), [0.0, 3.0]);
-    let how = |scales| Rounding { code: Code::Int(8), symmetric: true, scales };
+    let how = |scales| Rounding { element: Element::Int(8), symmetric: true, scales };
     for size in [0, 3, 8] {
         let error = how(Scales::Group(size)).round(&x).unwrap_err().to_string();
         assert!(error.contains(&format!("4 features are not whole groups of {size}")), "{error}");

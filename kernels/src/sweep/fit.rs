@@ -6,6 +6,7 @@ use rayon::prelude::*;
 
 use super::{Element, GridFormat};
 use crate::matmul::Precision;
+use crate::quantize::{both, extremes};
 use crate::simd::multiversion;
 
 /// One scale and zero point per row and group. What rows share is repeated.
@@ -82,7 +83,7 @@ fn shrunk() -> impl Iterator<Item = f32> {
     (0..80).map(|i| 1.0 - i as f32 / 100.0)
 }
 
-/// Running sums and extremes are kept in this many lanes, a fixed order that vectorises.
+/// Running sums are kept in this many lanes, a fixed order that vectorises.
 const LANES: usize = 16;
 /// A tile of more values than this is worked on by several threads, piece by piece.
 const PIECE: usize = 1 << 16;
@@ -99,26 +100,14 @@ fn in_pieces<T: Send>(x: &[f32], of: impl Fn(&[f32]) -> T + Sync, join: impl Fn(
 
 /// The least and the greatest of `x` and zero.
 fn range(x: &[f32]) -> (f32, f32) {
-    in_pieces(x, range_of_piece, |a, b| (a.0.min(b.0), a.1.max(b.1)))
+    let [lo, hi] = in_pieces(x, extremes, both);
+    (lo, hi)
 }
 
 /// The largest magnitude of `x`.
 pub fn largest(x: &[f32]) -> f32 {
     let (lo, hi) = range(x);
     hi.max(-lo)
-}
-
-multiversion! {
-    fn range_of_piece(x: &[f32]) -> (f32, f32) {
-        let (mut lo, mut hi) = ([0f32; LANES], [0f32; LANES]);
-        for chunk in x.chunks(LANES) {
-            for ((lo, hi), &v) in lo.iter_mut().zip(&mut hi).zip(chunk) {
-                *lo = if v < *lo { v } else { *lo };
-                *hi = if v > *hi { v } else { *hi };
-            }
-        }
-        (lo.into_iter().fold(0.0, f32::min), hi.into_iter().fold(0.0, f32::max))
-    }
 }
 
 multiversion! {

@@ -1,19 +1,9 @@
 //! What weights are rounded to: integers or small floats, times a scale that tiles of weights share. Zero is always among
 //! the values of integers (the quantizer of the GPTQ and SparseGPT codes), and of floats.
 
+pub use crate::element::Element;
 use crate::matmul::Precision;
 use crate::minifloat::{E2M1_MAX, E4M3_MAX, e2m1, e4m3};
-
-/// What a code is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Element {
-    /// An integer 0 ..= 2^bits − 1, of 1 to 8 bits, that a zero point is taken from.
-    Int(u32),
-    /// An 8-bit float ([`e4m3`]), without a zero point; its code is its byte.
-    E4m3,
-    /// A 4-bit float ([`e2m1`]), without a zero point; its code has the sign in bit 3.
-    E2m1,
-}
 
 /// How scales are stored.
 #[derive(Clone, Copy, Debug, PartialEq)]
