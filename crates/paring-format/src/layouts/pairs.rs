@@ -2,46 +2,70 @@
 
 use super::{missing, order, scales, take};
 use crate::floats::{pack_pairs, unpack_pairs};
-use crate::{Compressed, Dtype, Error, Layout, Part, Parts, Result, Scheme, Values};
+use crate::{Compressed, Dtype, Element, Error, Layout, Part, Parts, QuantArgs, Result, Scheme, Values};
 
 const PACKED: &str = "weight_packed";
 
-/// `weight_packed` and scales.
-pub(super) fn encode(layout: &dyn Layout, scheme: &Scheme, c: &Compressed) -> Result<Parts> {
-    let args = scheme.codes()?;
-    layout.check_args(args)?;
-    let (codes, grid) = scales::codes(layout.name(), args, c)?;
-    if !c.cols.is_multiple_of(2) {
-        return Err(Error::parts(format!("{} columns are no whole number of bytes with two codes each", c.cols)));
-    }
-    if codes.iter().fold(0, |all, &code| all | code) & !15 != 0 {
-        let at = codes.iter().position(|&code| code & !15 != 0).unwrap_or(0);
-        return Err(Error::parts(format!("code {} (element {at}) is outside 0..=15", codes[at])));
-    }
-    let packed = Part { dtype: Dtype::U8, shape: vec![c.rows, c.cols / 2], bytes: pack_pairs(codes) };
-    let mut parts = Parts::from([(PACKED, packed), ("weight_scale", scales::encode(args, c, grid)?)]);
-    parts.extend(scales::encode_global(grid));
-    parts.extend(order::encode(args, grid.group_index.as_deref(), c.cols)?);
-    Ok(parts)
+/// A layout of 4-bit floats.
+pub(super) struct Pairs {
+    /// The format string on disk.
+    pub(super) name: &'static str,
+    /// Which weights share a scale, and how scales are stored.
+    pub(super) scales: fn(&QuantArgs) -> bool,
+    /// What it holds, in words.
+    pub(super) holds: &'static str,
 }
 
-/// The matrix of such parts.
-pub(super) fn decode(layout: &dyn Layout, scheme: &Scheme, parts: &Parts) -> Result<Compressed> {
-    let args = scheme.codes()?;
-    layout.check_args(args)?;
-    let packed = take(parts, PACKED, &[Dtype::U8])?;
-    let (rows, cols) = size(packed)?;
-    let (mut grid, dtype) = scales::decode(args, parts, rows, cols)?;
-    grid.group_index = order::decode(args, parts, cols)?;
-    let codes = unpack_pairs(&packed.bytes);
-    Ok(Compressed { rows, cols, dtype, values: Values::Codes { codes, grid } })
+impl Layout for Pairs {
+    fn name(&self) -> &'static str {
+        self.name
+    }
+
+    fn check_args(&self, args: &QuantArgs) -> Result<()> {
+        let fits = args.element == Element::E2m1 && args.symmetric && (self.scales)(args);
+        scales::fits(fits, self.name, self.holds, args)
+    }
+
+    fn float_type(&self) -> Option<Dtype> {
+        Some(Dtype::Bf16)
+    }
+
+    fn shape(&self, parts: &Parts) -> Result<Option<(usize, usize)>> {
+        parts.get(PACKED).ok_or_else(|| missing(parts, PACKED)).and_then(size).map(Some)
+    }
+
+    /// `weight_packed` and scales.
+    fn encode(&self, scheme: &Scheme, c: &Compressed) -> Result<Parts> {
+        let args = scheme.codes()?;
+        self.check_args(args)?;
+        let (codes, grid) = scales::codes(self.name, args, c)?;
+        if !c.cols.is_multiple_of(2) {
+            return Err(Error::parts(format!("{} columns are no whole number of bytes with two codes each", c.cols)));
+        }
+        if codes.iter().fold(0, |all, &code| all | code) & !15 != 0 {
+            let at = codes.iter().position(|&code| code & !15 != 0).unwrap_or(0);
+            return Err(Error::parts(format!("code {} (element {at}) is outside 0..=15", codes[at])));
+        }
+        let packed = Part { dtype: Dtype::U8, shape: vec![c.rows, c.cols / 2], bytes: pack_pairs(codes) };
+        let mut parts = Parts::from([(PACKED, packed), ("weight_scale", scales::encode(args, c, grid)?)]);
+        parts.extend(scales::encode_global(grid));
+        parts.extend(order::encode(args, grid.group_index.as_deref(), c.cols)?);
+        Ok(parts)
+    }
+
+    fn decode(&self, scheme: &Scheme, parts: &Parts) -> Result<Compressed> {
+        let args = scheme.codes()?;
+        self.check_args(args)?;
+        let packed = take(parts, PACKED, &[Dtype::U8])?;
+        let (rows, cols) = size(packed)?;
+        let (mut grid, dtype) = scales::decode(args, parts, rows, cols)?;
+        grid.group_index = order::decode(args, parts, cols)?;
+        let codes = unpack_pairs(&packed.bytes);
+        Ok(Compressed { rows, cols, dtype, values: Values::Codes { codes, grid } })
+    }
 }
 
 /// Rows and columns, from a part that may have no bytes.
-pub(super) fn shape(parts: &Parts) -> Result<(usize, usize)> {
-    parts.get(PACKED).ok_or_else(|| missing(parts, PACKED)).and_then(size)
-}
-
 fn size(packed: &Part) -> Result<(usize, usize)> {
     let (rows, half) = packed.matrix(PACKED)?;
     let cols = half.checked_mul(2).filter(|cols| rows.checked_mul(*cols).is_some());

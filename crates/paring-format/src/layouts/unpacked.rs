@@ -2,36 +2,61 @@
 //! compressed-tensors under three names, and mxfp8-quantized differs in its scales only.
 
 use super::{order, scales, take};
-use crate::{Compressed, Dtype, Element, Error, Layout, Part, Parts, Result, Scheme, Values};
+use crate::{Compressed, Dtype, Element, Error, Layout, Part, Parts, QuantArgs, Result, Scheme, Values};
 
-/// `weight` `[rows, cols]`, scales, zero points of an asymmetric grid, and the groups of columns that have their own.
-pub(super) fn encode(layout: &dyn Layout, scheme: &Scheme, c: &Compressed) -> Result<Parts> {
-    let args = scheme.codes()?;
-    layout.check_args(args)?;
-    let (codes, grid) = scales::codes(layout.name(), args, c)?;
-    let bytes: Vec<u8> = codes.iter().map(|&code| code as u8).collect();
-    check_numbers(args.element, &bytes, c.cols)?;
-    let weight = Part { dtype: dtype(args.element), shape: vec![c.rows, c.cols], bytes };
-    let mut parts = Parts::from([("weight", weight), ("weight_scale", scales::encode(args, c, grid)?)]);
-    parts.extend(order::encode(args, grid.group_index.as_deref(), c.cols)?);
-    if let Some(zeros) = &grid.zeros {
-        parts.insert("weight_zero_point", scales::encode_zeros(args, c, zeros)?);
-    }
-    Ok(parts)
+/// A layout with a byte for each code.
+pub(super) struct Unpacked {
+    /// The format string on disk.
+    pub(super) name: &'static str,
+    /// Whether it holds codes that are quantized like this.
+    pub(super) fits: fn(&QuantArgs) -> bool,
+    /// What it holds, in words.
+    pub(super) holds: &'static str,
+    /// As [`Layout::float_type`].
+    pub(super) float_type: Option<Dtype>,
 }
 
-/// The matrix of such parts.
-pub(super) fn decode(layout: &dyn Layout, scheme: &Scheme, parts: &Parts) -> Result<Compressed> {
-    let args = scheme.codes()?;
-    layout.check_args(args)?;
-    let weight = take(parts, "weight", &[dtype(args.element)])?;
-    let (rows, cols) = weight.matrix("weight")?;
-    check_numbers(args.element, &weight.bytes, cols)?;
-    let (mut grid, dtype) = scales::decode(args, parts, rows, cols)?;
-    grid.group_index = order::decode(args, parts, cols)?;
-    grid.zeros = scales::decode_zeros(args, parts, rows, cols)?;
-    let codes = weight.bytes.iter().map(|&byte| byte as i8).collect();
-    Ok(Compressed { rows, cols, dtype, values: Values::Codes { codes, grid } })
+impl Layout for Unpacked {
+    fn name(&self) -> &'static str {
+        self.name
+    }
+
+    fn check_args(&self, args: &QuantArgs) -> Result<()> {
+        scales::fits((self.fits)(args), self.name, self.holds, args)
+    }
+
+    fn float_type(&self) -> Option<Dtype> {
+        self.float_type
+    }
+
+    /// `weight` `[rows, cols]`, scales, zero points of an asymmetric grid, and the groups of columns that have their own.
+    fn encode(&self, scheme: &Scheme, c: &Compressed) -> Result<Parts> {
+        let args = scheme.codes()?;
+        self.check_args(args)?;
+        let (codes, grid) = scales::codes(self.name, args, c)?;
+        let bytes: Vec<u8> = codes.iter().map(|&code| code as u8).collect();
+        check_numbers(args.element, &bytes, c.cols)?;
+        let weight = Part { dtype: dtype(args.element), shape: vec![c.rows, c.cols], bytes };
+        let mut parts = Parts::from([("weight", weight), ("weight_scale", scales::encode(args, c, grid)?)]);
+        parts.extend(order::encode(args, grid.group_index.as_deref(), c.cols)?);
+        if let Some(zeros) = &grid.zeros {
+            parts.insert("weight_zero_point", scales::encode_zeros(args, c, zeros)?);
+        }
+        Ok(parts)
+    }
+
+    fn decode(&self, scheme: &Scheme, parts: &Parts) -> Result<Compressed> {
+        let args = scheme.codes()?;
+        self.check_args(args)?;
+        let weight = take(parts, "weight", &[dtype(args.element)])?;
+        let (rows, cols) = weight.matrix("weight")?;
+        check_numbers(args.element, &weight.bytes, cols)?;
+        let (mut grid, dtype) = scales::decode(args, parts, rows, cols)?;
+        grid.group_index = order::decode(args, parts, cols)?;
+        grid.zeros = scales::decode_zeros(args, parts, rows, cols)?;
+        let codes = weight.bytes.iter().map(|&byte| byte as i8).collect();
+        Ok(Compressed { rows, cols, dtype, values: Values::Codes { codes, grid } })
+    }
 }
 
 /// The type of a byte that holds such a code.
