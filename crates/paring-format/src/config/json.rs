@@ -3,8 +3,7 @@
 use serde_json::{Map, Value, json};
 
 use super::{
-    Dynamic, Method, PARING_VERSION, Preset, QuantArgs, QuantConfig, Scheme, Sparsity, Strategy, compile, sparsity,
-    spqr,
+    Dynamic, Method, PARING_VERSION, Preset, QuantArgs, QuantConfig, Scheme, Sparsity, Strategy, Target, sparsity, spqr,
 };
 use crate::{Element, Error, Result, ScaleType, layouts};
 
@@ -66,9 +65,7 @@ impl QuantConfig {
         let kv_cache = args(root, "kv_cache_scheme", ROOT)?;
         let config = QuantConfig { method, version, kv_cache, sparsity, ..QuantConfig::new(groups, ignore) };
         for target in config.groups.iter().flat_map(|(_, scheme)| &scheme.targets).chain(&config.ignore) {
-            if let Some(pattern) = target.strip_prefix("re:") {
-                compile(pattern)?;
-            }
+            Target::new(target).map_err(|reason| bad(ROOT.to_string(), reason))?;
         }
         Ok(config)
     }

@@ -5,6 +5,7 @@ mod json;
 mod presets;
 mod sparsity;
 mod spqr;
+mod target;
 #[cfg(test)]
 mod tests;
 #[cfg(test)]
@@ -14,12 +15,11 @@ mod tests_sparsity;
 
 use std::collections::BTreeMap;
 
-use regex::Regex;
-
 pub use args::{Dynamic, QuantArgs, Strategy};
 pub use json::inferred;
 pub use presets::{PRESETS, Preset};
 pub use sparsity::Sparsity;
+pub use target::{Match, Target};
 
 use crate::{Compressed, Element, Error, Result, ScaleType, Statistic, Values, Zeros, layouts};
 
@@ -233,31 +233,7 @@ impl QuantConfig {
     }
 }
 
-/// How a target matches, the strongest first.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-enum Match {
-    Path,
-    Pattern,
-    Class,
-}
-
 fn matches(target: &str, module: &str) -> Result<Option<Match>> {
-    Ok(match target.strip_prefix("re:") {
-        Some(pattern) => compile(pattern)?.is_match(module).then_some(Match::Pattern),
-        None if target == module => Some(Match::Path),
-        // Only linears are asked for. A reader that knows no classes sees them all as this one, or as the only other class
-        // of linears that the families of transformers have.
-        None if ["Linear", "FalconLinear"].contains(&target) => Some(Match::Class),
-        None => None,
-    })
-}
-
-/// A pattern as Python's `re.match` takes it: anchored at the start, not at the end.
-fn compile(pattern: &str) -> Result<Regex> {
-    Regex::new(&format!("^(?:{pattern})")).map_err(|error| {
-        // The crate draws the pattern over several lines; its last line says what is wrong.
-        let text = error.to_string();
-        let reason = text.lines().last().unwrap_or_default().trim_start_matches("error: ");
-        Error::BadConfig { key: "quantization_config".into(), reason: format!("the pattern re:{pattern}: {reason}") }
-    })
+    let bad = |reason| Error::BadConfig { key: json::ROOT.into(), reason };
+    Ok(Target::new(target).map_err(bad)?.matches(module))
 }

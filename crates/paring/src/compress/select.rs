@@ -2,39 +2,14 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use paring_format::config::Target;
 use paring_model::decoder::Decoder;
-use regex::Regex;
 
 use crate::plan::{Override, Plan};
 use crate::{Error, Result};
 
 /// The linears to compress, by module path: the number of each one's [`crate::plan::Choice`].
 pub(super) struct Selection(BTreeMap<String, usize>);
-
-enum Matcher {
-    Exact(String),
-    Pattern(Regex),
-}
-
-impl Matcher {
-    fn new(text: &str) -> Result<Self> {
-        match text.strip_prefix("re:") {
-            None => Ok(Matcher::Exact(text.to_string())),
-            // Anchored at the start, as compressed-tensors matches its patterns.
-            Some(pattern) => Regex::new(&format!("^(?:{pattern})")).map(Matcher::Pattern).map_err(|e| {
-                let e = e.to_string();
-                Error::Plan(format!("the pattern {text}: {}", e.lines().last().unwrap_or_default().trim()))
-            }),
-        }
-    }
-
-    fn matches(&self, name: &str) -> bool {
-        match self {
-            Matcher::Exact(exact) => exact == name,
-            Matcher::Pattern(pattern) => pattern.is_match(name),
-        }
-    }
-}
 
 impl Selection {
     /// Errors when a pattern is no regular expression or matches nothing, and when nothing is left to do. Overrides choose
@@ -47,11 +22,11 @@ impl Selection {
         }
         let names: Vec<String> = (first..end).flat_map(|i| decoder.linears(i)).map(|l| l.name).collect();
         let outer = decoder.outer_linears();
-        let matchers = |texts: &[String], option: &str| -> Result<Vec<Matcher>> {
-            let made = texts.iter().map(|t| Matcher::new(t)).collect::<Result<Vec<_>>>()?;
-            for (text, matcher) in texts.iter().zip(&made) {
+        let targets = |texts: &[String], option: &str| -> Result<Vec<Target>> {
+            let made = texts.iter().map(|t| Target::new(t).map_err(Error::Plan)).collect::<Result<Vec<_>>>()?;
+            for (text, target) in texts.iter().zip(&made) {
                 // Linears outside the blocks are never among a block's; naming them is harmless.
-                if !outer.iter().chain(&names).any(|n| matcher.matches(n)) {
+                if !outer.iter().chain(&names).any(|n| target.matches(n).is_some()) {
                     let example = names.first().map(String::as_str).unwrap_or_default();
                     return Err(Error::Plan(format!(
                         "{option} {text}: no linear of this name; they are called like {example}, and a pattern \
@@ -61,16 +36,18 @@ impl Selection {
             }
             Ok(made)
         };
-        let include = matchers(&plan.include, "--include")?;
-        let ignore = matchers(&plan.ignore, "--ignore")?;
-        let targets = |o: &Override| Ok((matchers(&o.targets, "the override of")?, o.recipe.is_some()));
-        let overrides = plan.overrides.iter().map(targets).collect::<Result<Vec<_>>>()?;
-        let choice = |name: &str| match overrides.iter().rposition(|(m, _)| m.iter().any(|m| m.matches(name))) {
+        let include = targets(&plan.include, "--include")?;
+        let ignore = targets(&plan.ignore, "--ignore")?;
+        let of_override = |o: &Override| Ok((targets(&o.targets, "the override of")?, o.recipe.is_some()));
+        let overrides = plan.overrides.iter().map(of_override).collect::<Result<Vec<_>>>()?;
+        let choice = |name: &str| match overrides.iter().rposition(|(m, _)| m.iter().any(|m| m.matches(name).is_some()))
+        {
             None => Some(0),
             Some(i) => overrides[i].1.then_some(i + 1),
         };
         let wanted = names.into_iter().filter(|name| {
-            (include.is_empty() || include.iter().any(|m| m.matches(name))) && !ignore.iter().any(|m| m.matches(name))
+            (include.is_empty() || include.iter().any(|m| m.matches(name).is_some()))
+                && !ignore.iter().any(|m| m.matches(name).is_some())
         });
         let chosen = wanted.filter_map(|name| choice(&name).map(|number| (name, number)));
         let selection = Self(chosen.collect());

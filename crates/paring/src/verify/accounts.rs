@@ -2,12 +2,13 @@
 
 use std::collections::BTreeSet;
 
+use paring_format::config::Target;
 use paring_format::layouts::PART_NAMES;
-use paring_format::{Checkpoint, Dtype, QuantConfig, Scheme};
+use paring_format::{Checkpoint, Dtype};
 use paring_model::decoder::LinearInfo;
 
-use crate::Result;
-use crate::decompress::{named_dtype, torch_name};
+use crate::model_files::{named_dtype, torch_name};
+use crate::{Error, Result};
 
 /// Linears by what the quantization says of them.
 #[derive(Default)]
@@ -25,15 +26,15 @@ const NAMED: usize = 3;
 pub(super) fn accounts(checkpoint: &Checkpoint, linears: &[LinearInfo], outer: &[String]) -> Result<Accounts> {
     let mut accounts = Accounts::default();
     let Some(quant) = checkpoint.quant_config()? else { return Ok(accounts) };
-    // Asked of a group, what is ignored is what the group covers.
-    let ignored = one_group(quant.ignore.clone());
+    let target = |text: &String| Target::new(text).map_err(Error::Plan);
+    let ignored = quant.ignore.iter().map(target).collect::<Result<Vec<_>>>()?;
     let stored = |name: &&String| PART_NAMES.iter().any(|part| checkpoint.info(&format!("{name}.{part}")).is_some());
     let all = linears.iter().map(|linear| &linear.name).chain(outer.iter().filter(stored));
     let mut untargeted = Vec::new();
     for name in all {
         if quant.scheme(name)?.is_some() {
             accounts.covered += 1;
-        } else if ignored.scheme(name)?.is_some() {
+        } else if ignored.iter().any(|target| target.matches(name).is_some()) {
             accounts.ignored += 1;
         } else {
             untargeted.push(name.as_str());
@@ -48,27 +49,15 @@ pub(super) fn accounts(checkpoint: &Checkpoint, linears: &[LinearInfo], outer: &
     }
     let modules = modules(checkpoint);
     for (group, scheme) in &quant.groups {
-        for target in &scheme.targets {
-            let alone = one_group(vec![target.clone()]);
-            let mut used = false;
-            for module in &modules {
-                used = alone.scheme(module)?.is_some();
-                if used {
-                    break;
-                }
-            }
-            if !used {
-                accounts.notes.push(format!("the target {target} of {group} matches no module"));
+        for text in &scheme.targets {
+            let target = target(text)?;
+            if !modules.iter().any(|module| target.matches(module).is_some()) {
+                accounts.notes.push(format!("the target {text} of {group} matches no module"));
             }
         }
     }
     accounts.notes.extend(scales_of_another_type(checkpoint, linears));
     Ok(accounts)
-}
-
-/// A quantization that covers these targets and ignores nothing.
-fn one_group(targets: Vec<String>) -> QuantConfig {
-    QuantConfig::new(vec![(String::new(), Scheme { targets, ..Scheme::dense() })], Vec::new())
 }
 
 /// The path of every module that holds a tensor, or another module.
