@@ -6,6 +6,7 @@ use std::sync::Arc;
 use paring::corpus::named::{self, Files, Protocol, Remote};
 use paring::corpus::{self, Data, Tokenizer};
 use paring::hub::{Hub, Kind, Repo};
+use paring::model_files::named_dtype;
 use paring::{Error, Precision, Result};
 use paring_format::Checkpoint;
 use paring_model::{Arithmetic, Decoder};
@@ -91,9 +92,7 @@ impl Model {
     fn open_to_run(name: &str, dtype: DtypeArg, activations: bool) -> Result<Self> {
         let checkpoint = Arc::new(checkpoint(name)?);
         checkpoint.quant_config()?;
-        let config = checkpoint.config();
-        let stored = config.get("dtype").or_else(|| config.get("torch_dtype")).and_then(|v| v.as_str());
-        let precision = precision(dtype, stored);
+        let precision = precision(dtype, named_dtype(checkpoint.config()));
         let decoder = paring_model::families::open(checkpoint.clone(), Arithmetic { precision, activations })?;
         let built_in = name == demo::NAME;
         let tokenizer = if built_in { Some(demo::tokenizer()?) } else { corpus::tokenizer(&checkpoint)? };

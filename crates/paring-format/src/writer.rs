@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 use serde_json::{Map, Value, json};
 
 use crate::checkpoint::{CONFIG, INDEX, SINGLE, is_plain_name};
-use crate::{Dtype, Error, Result};
+use crate::{Dtype, Error, Part, Parts, Result};
 
 /// Names of the files that belong to a model besides weights and config, and are copied along.
 pub const COMPANIONS: [&str; 10] = [
@@ -42,6 +42,15 @@ pub struct Tensor {
     pub shape: Vec<usize>,
     /// Little-endian, row-major.
     pub bytes: Vec<u8>,
+}
+
+impl Tensor {
+    /// The parts of a module under their full names.
+    pub fn of_module(module: &str, parts: Parts) -> Vec<Tensor> {
+        let tensor =
+            |(local, Part { dtype, shape, bytes })| Tensor { name: format!("{module}.{local}"), dtype, shape, bytes };
+        parts.into_iter().map(tensor).collect()
+    }
 }
 
 /// Writes a checkpoint into a folder.

@@ -2,8 +2,9 @@
 
 use candle_core::{Device, Tensor};
 use paring_format::{Dynamic, Element, QuantArgs, ScaleType, Strategy};
+use paring_kernels::element;
 use paring_kernels::matmul::Precision;
-use paring_kernels::quantize::{Code, Rounding, Scales};
+use paring_kernels::quantize::{Rounding, Scales};
 
 use crate::{Error, Result, Tap};
 
@@ -80,14 +81,15 @@ pub(crate) fn rounding(args: &QuantArgs, lookup: &Lookup) -> Result<Rounding> {
             Scales::Given(lookup("input_scale")?, zero)
         }
     };
-    Ok(Rounding { code: code(args.element), symmetric: args.symmetric, scales })
+    Ok(Rounding { element: of_kernels(args.element), symmetric: args.symmetric, scales })
 }
 
-fn code(element: Element) -> Code {
+/// An element as kernels know it.
+pub fn of_kernels(element: Element) -> element::Element {
     match element {
-        Element::Int(bits) => Code::Int(bits),
-        Element::E4m3 => Code::E4m3,
-        Element::E2m1 => Code::E2m1,
+        Element::Int(bits) => element::Element::Int(bits),
+        Element::E4m3 => element::Element::E4m3,
+        Element::E2m1 => element::Element::E2m1,
     }
 }
 
@@ -112,7 +114,7 @@ pub struct Cache(Option<Quantized>);
 
 #[derive(Debug)]
 struct Quantized {
-    code: Code,
+    element: element::Element,
     /// Of keys and of values, f32 `[1]`, or `[groups, 1]` for a scale for each head.
     scales: [Tensor; 2],
 }
@@ -124,15 +126,15 @@ impl Cache {
             let shape = if args.strategy == Strategy::Head { vec![scales.len(), 1] } else { vec![scales.len()] };
             Tensor::from_vec(scales, shape, &Device::Cpu)
         };
-        Ok(Self(Some(Quantized { code: code(args.element), scales: [tensor(keys)?, tensor(values)?] })))
+        Ok(Self(Some(Quantized { element: of_kernels(args.element), scales: [tensor(keys)?, tensor(values)?] })))
     }
 
     /// Shows `keys` (turned by their positions) and `values`, both f32 `[b, t, groups, head_dim]`, to the tap, and returns
     /// what is read back from the cache.
     pub fn pass(&self, keys: Tensor, values: Tensor, tap: &mut dyn Tap) -> Result<[Tensor; 2]> {
         tap.cache(&keys, &values)?;
-        let Some(Quantized { code, scales }) = &self.0 else { return Ok([keys, values]) };
-        let round = Rounding { code: *code, symmetric: true, scales: Scales::Given(1.0, 0.0) };
+        let Some(Quantized { element, scales }) = &self.0 else { return Ok([keys, values]) };
+        let round = Rounding { element: *element, symmetric: true, scales: Scales::Given(1.0, 0.0) };
         let read = |x: &Tensor, scale: &Tensor| -> Result<Tensor> {
             let x = round.apply(&x.broadcast_div(scale)?)?;
             Ok(x.broadcast_mul(scale)?)

@@ -6,14 +6,15 @@ use std::sync::Arc;
 
 use paring_format::layouts::{self, Layout, PART_NAMES};
 use paring_format::writer::Tensor;
-use paring_format::{Checkpoint, Compressed, Method, Part, Parts, QuantConfig, Scheme, Values};
+use paring_format::{Checkpoint, Compressed, Method, Parts, QuantConfig, Scheme, Values};
 use paring_model::families;
 use rayon::prelude::*;
 use serde::Serialize;
 use serde_json::{Value, json};
 
-use crate::decompress::{Decompressed, compressed_modules, decompress, is_of_activations, unquantized};
+use crate::decompress::{Decompressed, compressed_modules, decompress, is_of_activations};
 use crate::inspect::group_of;
+use crate::model_files::unquantized;
 use crate::rewrite::{Rewrite, Stored, items};
 use crate::verify::Made;
 use crate::{Error, Result};
@@ -87,7 +88,7 @@ pub fn convert(
         let c = plan.read(module, matrix)?;
         let made = Made { digest: c.digest(), shape: Some((c.rows, c.cols)) };
         let tensors = match plan.groups[matrix.group].anew {
-            true => tensors(module, plan.encode(module, matrix, &c)?),
+            true => Tensor::of_module(module, plan.encode(module, matrix, &c)?),
             false => plan.as_they_are(module)?,
         };
         Ok(Stored { tensors, made })
@@ -344,11 +345,4 @@ fn linears(
     let decoder = families::open(checkpoint.clone(), crate::Precision::F32)?;
     let linears = (0..decoder.blocks()).flat_map(|i| decoder.linears(i));
     Ok(linears.map(|linear| (linear.name, (linear.rows, linear.cols))).collect())
-}
-
-/// Parts of a module under their full names.
-fn tensors(module: &str, parts: Parts) -> Vec<Tensor> {
-    let tensor =
-        |(local, Part { dtype, shape, bytes })| Tensor { name: format!("{module}.{local}"), dtype, shape, bytes };
-    parts.into_iter().map(tensor).collect()
 }

@@ -9,9 +9,10 @@ use paring_format::layouts::{ACTIVATION_NAMES, DENSE, PART_NAMES};
 use paring_format::writer::Tensor;
 use paring_format::{Checkpoint, Compressed, Dtype, Values};
 use serde::Serialize;
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 
 use crate::Result;
+use crate::model_files::{name_dtype, named_dtype, torch_name, unquantized};
 use crate::rewrite::{Rewrite, Stored, items};
 use crate::verify::Made;
 
@@ -125,18 +126,17 @@ fn dense_config(
     let mut notes = Vec::new();
     let Some(object) = config.as_object_mut() else { return (config, notes) };
     unquantized(object);
-    let key = if object.contains_key("dtype") { "dtype" } else { "torch_dtype" };
-    match object.get(key).and_then(Value::as_str).map(|name| name.trim_start_matches("torch.").to_string()) {
+    match named_dtype(checkpoint.config()) {
         Some(model) => {
-            for (dtype, count) in dtypes.iter().filter(|(dtype, _)| torch_name(**dtype) != model) {
-                let name = torch_name(*dtype);
+            for (&dtype, count) in dtypes.iter().filter(|(dtype, _)| **dtype != model) {
+                let (name, model) = (torch_name(dtype), torch_name(model));
                 notes
                     .push(format!("{count} weights are {name} in a {model} model: it is the type that they decode to"));
             }
         }
         None => {
-            if let Some((dtype, _)) = dtypes.iter().max_by_key(|(_, count)| **count) {
-                object.insert(key.into(), torch_name(*dtype).into());
+            if let Some((&dtype, _)) = dtypes.iter().max_by_key(|(_, count)| **count) {
+                name_dtype(object, dtype);
             }
         }
     }
@@ -147,28 +147,6 @@ fn dense_config(
         notes.push(format!("{head} has a weight of its own now: tie_word_embeddings is false"));
     }
     (config, notes)
-}
-
-/// Takes the quantization out of a config.
-pub(crate) fn unquantized(config: &mut Map<String, Value>) {
-    config.shift_remove("quantization_config");
-    config.shift_remove("compression_config");
-}
-
-/// The float type that a model's config names; `None` when it names none, or one that weights do not have.
-pub(crate) fn named_dtype(config: &Value) -> Option<Dtype> {
-    let name = ["dtype", "torch_dtype"].iter().find_map(|key| config.get(key)).and_then(Value::as_str)?;
-    let name = name.trim_start_matches("torch.");
-    [Dtype::F32, Dtype::F16, Dtype::Bf16].into_iter().find(|&dtype| torch_name(dtype) == name)
-}
-
-/// A float type as configs name it.
-pub(crate) fn torch_name(dtype: Dtype) -> &'static str {
-    match dtype {
-        Dtype::F16 => "float16",
-        Dtype::Bf16 => "bfloat16",
-        _ => "float32",
-    }
 }
 
 /// The module whose compressed matrix the tensor is a part of. Goes by the tensors, not by the config, so that one that

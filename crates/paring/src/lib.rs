@@ -12,6 +12,7 @@
 //! * [`serves`]: what runs which scheme.
 //! * [`report`]: the numbers.
 
+mod behind;
 pub mod compare;
 pub mod compress;
 pub mod convert;
@@ -23,6 +24,7 @@ pub mod hub;
 pub mod inspect;
 pub mod layer;
 pub mod methods;
+pub mod model_files;
 pub mod perplexity;
 pub mod picture;
 pub mod plan;

@@ -4,13 +4,14 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 use paring_format::layouts::PART_NAMES;
-use paring_format::writer::{COMPANIONS, REPORT, Tensor};
+use paring_format::writer::{REPORT, Tensor};
 use paring_format::{Checkpoint, TensorInfo, Writer};
 use rayon::prelude::*;
 use serde_json::{Value, json};
 use xxhash_rust::xxh3::xxh3_64;
 
-use crate::compress::Behind;
+use crate::behind::Behind;
+use crate::model_files::beside;
 use crate::verify::{self, DIGESTS, Made};
 use crate::{Error, Result};
 
@@ -87,17 +88,11 @@ impl<'a> Rewrite<'a> {
         checkpoint: &'a Checkpoint,
         out: &Path,
         items: &[Item],
-        mut companions: Vec<(String, Vec<u8>)>,
+        companions: Vec<(String, Vec<u8>)>,
         overwrite: bool,
         store: impl Fn(&str) -> Result<Stored> + Sync,
     ) -> Result<Self> {
-        if let Some(dir) = checkpoint.dir() {
-            for path in COMPANIONS.iter().map(|name| dir.join(name)).filter(|path| path.is_file()) {
-                let bytes = std::fs::read(&path).map_err(|source| Error::Io { path: path.clone(), source })?;
-                let name = path.file_name().map_or_else(String::new, |name| name.to_string_lossy().into_owned());
-                companions.push((name, bytes));
-            }
-        }
+        let companions = beside(checkpoint, companions)?;
         let mut shards: Vec<&[Item]> = Vec::new();
         let (mut first, mut filled) = (0, 0usize);
         let sizes: Vec<usize> = items.iter().map(|item| item.bytes(checkpoint)).collect();

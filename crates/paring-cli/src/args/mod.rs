@@ -14,6 +14,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use paring::Precision;
 use paring::methods::{METHODS, MethodInfo};
 use paring::plan::Pattern;
+use paring_format::Dtype;
 
 pub use file::parse;
 pub use inputs::{Inputs, ProtocolArg};
@@ -388,10 +389,10 @@ fn range(text: &str) -> std::result::Result<(usize, usize), String> {
     numbers.ok_or_else(|| "expected A..B, such as 0..12".to_string())
 }
 
-/// How products round, for a checkpoint whose config says that its weights are `stored` (`bfloat16`, …).
-pub fn precision(dtype: DtypeArg, stored: Option<&str>) -> Precision {
+/// How products round, for a checkpoint whose config says that its weights are `stored`.
+pub fn precision(dtype: DtypeArg, stored: Option<Dtype>) -> Precision {
     match dtype {
-        DtypeArg::Auto if stored == Some("bfloat16") => Precision::Bf16,
+        DtypeArg::Auto if stored == Some(Dtype::Bf16) => Precision::Bf16,
         DtypeArg::Auto | DtypeArg::F32 => Precision::F32,
         DtypeArg::Bf16 => Precision::Bf16,
         DtypeArg::F16 => Precision::F16,

@@ -8,14 +8,7 @@ fn store(c: &Compressed, layout: &str) -> (tempfile::TempDir, QuantConfig) {
     let layout = crate::layouts::layout(layout).unwrap();
     let parts = layout.encode(&scheme, c).unwrap();
     let quant = QuantConfig::new(vec![("group_0".to_string(), scheme)], vec!["lm_head".to_string()]);
-    let mut tensors: Vec<Tensor> = (parts.into_iter())
-        .map(|(local, part)| Tensor {
-            name: format!("m.{local}"),
-            dtype: part.dtype,
-            shape: part.shape,
-            bytes: part.bytes,
-        })
-        .collect();
+    let mut tensors = Tensor::of_module("m", parts);
     tensors.push(Tensor {
         name: "lm_head.weight".to_string(),
         dtype: Dtype::F16,

@@ -34,10 +34,8 @@ fn write(dir: &Path) {
         }
         let packed = codes(info.shape[0], info.shape[1]);
         let like = Scheme::of(&packed, "pack-quantized", vec!["Linear".to_string()]);
-        for (part, stored) in layouts::layout("pack-quantized").unwrap().encode(&like, &packed).unwrap() {
-            let (dtype, shape, bytes) = (stored.dtype, stored.shape, stored.bytes);
-            tensors.push(Tensor { name: format!("{module}.{part}"), dtype, shape, bytes });
-        }
+        let parts = layouts::layout("pack-quantized").unwrap().encode(&like, &packed).unwrap();
+        tensors.extend(Tensor::of_module(module, parts));
         scheme = Some(like);
     }
     let mut config: Value = original.config().clone();

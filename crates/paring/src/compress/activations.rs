@@ -2,7 +2,9 @@
 
 use paring_format::writer::Tensor;
 use paring_format::{Dtype, Dynamic, Element, QuantArgs, ScaleType, Strategy};
-use paring_kernels::sweep::{epsilon, global_scale};
+use paring_kernels::quantize::scale_and_zero;
+use paring_kernels::sweep::global_scale;
+use paring_model::activations::of_kernels;
 
 use crate::methods::Stored;
 use crate::{Error, Result};
@@ -61,17 +63,8 @@ pub(super) fn of_cache(
 }
 
 /// Scale and zero point, every step rounded to `dtype`.
-fn grid(args: &QuantArgs, [least, most]: [f32; 2], dtype: Dtype) -> (f32, f32) {
-    let (low, high) = args.element.range();
-    let round = |v: f32| dtype.round(v);
-    let nonzero = |scale: f32| if scale == 0.0 { epsilon(Stored::plain(dtype).precision()) } else { scale };
-    if args.symmetric {
-        return (nonzero(round(most.max(-least) / ((high - low) / 2.0))), 0.0);
-    }
-    let scale = round(round(most - least) / (high - low));
-    // Nothing but zeros: 0/0, which the integers of the file have as 0.
-    let zero = round(low - round(least / scale)).clamp(low, high).round_ties_even();
-    (nonzero(scale), if zero.is_nan() { 0.0 } else { zero })
+fn grid(args: &QuantArgs, range: [f32; 2], dtype: Dtype) -> (f32, f32) {
+    scale_and_zero(of_kernels(args.element), args.symmetric, range, Stored::plain(dtype).precision())
 }
 
 /// A scale as a tensor `[1]`.

@@ -1,7 +1,6 @@
 //! A whole compression run: walk, compress, write, reopen and check.
 
 mod activations;
-mod behind;
 mod legacy;
 mod output;
 mod schemes;
@@ -17,8 +16,6 @@ use std::time::Instant;
 use paring_format::config::Method;
 use paring_format::{Checkpoint, Dtype};
 use paring_model::decoder::{Block, Decoder};
-
-pub(crate) use behind::Behind;
 
 use crate::corpus::Windows;
 use crate::decompress::compressed_module;

@@ -6,16 +6,16 @@ use std::time::Instant;
 
 use paring_format::compressed::digest;
 use paring_format::layouts::{self, Layout};
-use paring_format::writer::{COMPANIONS, REPORT, Tensor};
-use paring_format::{Checkpoint, Compressed, Dtype, Method, Part, QuantConfig, Scheme, Values, Writer};
+use paring_format::writer::{REPORT, Tensor};
+use paring_format::{Checkpoint, Compressed, Dtype, Method, QuantConfig, Scheme, Values, Writer};
 use serde_json::json;
 use xxhash_rust::xxh3::xxh3_64;
 
 use super::Job;
-use super::behind::Behind;
 use super::schemes::{self, Kind};
 use super::select::Selection;
-use crate::decompress::{torch_name, unquantized};
+use crate::behind::Behind;
+use crate::model_files::{beside, name_dtype, unquantized};
 use crate::plan::Plan;
 use crate::report::{Clock, Report, Stage};
 use crate::verify::{self, DIGESTS, Made};
@@ -43,14 +43,8 @@ pub(super) struct Encoded {
 impl Encoded {
     /// `dense` is what `c` must read back as.
     fn new(module: &str, c: &Compressed, dense: &[f32], layout: &dyn Layout, scheme: &Scheme) -> Result<Self> {
-        let tensor = |local: &str, part: Part| Tensor {
-            name: format!("{module}.{local}"),
-            dtype: part.dtype,
-            shape: part.shape,
-            bytes: part.bytes,
-        };
         let parts = layout.encode(scheme, c).map_err(|e| e.in_module(module, ""))?;
-        let tensors = parts.into_iter().map(|(local, part)| tensor(local, part)).collect();
+        let tensors = Tensor::of_module(module, parts);
         let made = Made { digest: digest(c.rows, c.cols, dense), shape: Some((c.rows, c.cols)) };
         Ok(Self { module: module.to_string(), tensors, made })
     }
@@ -180,23 +174,12 @@ impl Output {
             }
             self.close_shard()?;
         }
-        let mut companions = job.companions.clone();
-        if let Some(dir) = job.checkpoint.dir() {
-            for name in COMPANIONS {
-                let path = dir.join(name);
-                if path.is_file() && !companions.iter().any(|(n, _)| n == name) {
-                    let bytes = std::fs::read(&path).map_err(|source| Error::Io { path, source })?;
-                    companions.push((name.to_string(), bytes));
-                }
-            }
-        }
+        let companions = beside(&job.checkpoint, job.companions.clone())?;
         let mut config = job.checkpoint.config().clone();
         if let Some(object) = config.as_object_mut() {
             unquantized(object);
             if let Some(dtype) = self.cast {
-                // Whichever of the two names the config has.
-                let key = if object.contains_key("dtype") { "dtype" } else { "torch_dtype" };
-                object.insert(key.into(), torch_name(dtype).into());
+                name_dtype(object, dtype);
             }
             let outer = job.decoder.outer_linears();
             if let Some(made) = schemes::config(&job.plan, selection, &self.kinds, outer, self.kept)? {

@@ -6,7 +6,7 @@ use paring_model::Decoder;
 use super::schemes;
 use super::select::Selection;
 use crate::Result;
-use crate::decompress::named_dtype;
+use crate::model_files::named_dtype;
 use crate::plan::Plan;
 use crate::serves::{FUSED, Linears, Loader, Verdict, describe, instead, verdict};
 

@@ -1,7 +1,8 @@
 //! A plan's rounding as the sweep has it, and what the sweep made as the file has it.
 
 use paring_format::{Element, Grid, ScaleType, Values, Zeros};
-use paring_kernels::sweep::{self, GridFormat, Grids, Scales, global_scale, largest};
+use paring_kernels::sweep::{GridFormat, Grids, Scales, global_scale, largest};
+use paring_model::activations::of_kernels;
 
 use super::Stored;
 use crate::plan::{Recipe, Rounding};
@@ -11,11 +12,7 @@ use crate::serves::FUSED;
 pub(super) fn format(rounding: &Rounding, stored: &Stored, weight: &[f32]) -> GridFormat {
     let computed = stored.precision();
     GridFormat {
-        element: match rounding.element {
-            Element::Int(bits) => sweep::Element::Int(bits),
-            Element::E4m3 => sweep::Element::E4m3,
-            Element::E2m1 => sweep::Element::E2m1,
-        },
+        element: of_kernels(rounding.element),
         symmetric: rounding.symmetric,
         mse: rounding.mse,
         scales: match rounding.scale_type {
@@ -36,15 +33,12 @@ pub(super) fn format(rounding: &Rounding, stored: &Stored, weight: &[f32]) -> Gr
 pub(super) fn values(
     codes: Vec<u8>,
     grids: Grids,
+    element: Element,
     format: &GridFormat,
     tile: [usize; 2],
     group_index: Option<Vec<u32>>,
 ) -> Values {
-    let (element, half) = match format.element {
-        sweep::Element::Int(bits) => (Element::Int(bits), 1i32 << (bits - 1)),
-        sweep::Element::E4m3 => (Element::E4m3, 0),
-        sweep::Element::E2m1 => (Element::E2m1, 0),
-    };
+    let half = element.int_bits().map_or(0, |bits| 1i32 << (bits - 1));
     let (scale_type, global) = match format.scales {
         Scales::Float => (ScaleType::Float, None),
         Scales::E4m3 { global } => (ScaleType::E4m3, Some(global)),

@@ -272,8 +272,8 @@ impl Recipe {
             _ => Default::default(),
         };
         let dense = prepared.restored(made, cols);
-        let values = match (grids, format) {
-            (Some(grids), Some(format)) => grids::values(codes, grids, &format, tile, group_index),
+        let values = match (grids, format, self.rounding) {
+            (Some(grids), Some(format), Some(r)) => grids::values(codes, grids, r.element, &format, tile, group_index),
             _ => Values::Dense(dense.clone()),
         };
         let compressed = Compressed { rows, cols, dtype, values };
