@@ -1,10 +1,25 @@
 //! The operations under paring: a folder each, with `reference.rs`, the plain loops that define it, beside the fast
 //! form.
 //!
-//! Tensors are candle's. Every operation is deterministic: its result does not depend on the number of threads.
+//! Tensors are candle's, and an operation runs where its tensors lie: on the CPU, or with the feature `cuda` on a GPU.
+//! Every operation is deterministic: its result does not depend on the number of threads.
+
+/// Returns what the expression makes when the tensor lies on a GPU. Without the feature `cuda` no tensor does.
+macro_rules! on_gpu {
+    ($x:expr => $call:expr) => {
+        #[cfg(feature = "cuda")]
+        if $x.device().is_cuda() {
+            return $call;
+        }
+    };
+}
 
 pub mod attention;
+pub mod cases;
 pub mod cholesky;
+#[cfg(feature = "cuda")]
+mod cuda;
+pub mod device;
 pub mod element;
 pub mod gelu;
 pub mod gram;
@@ -17,6 +32,7 @@ pub mod quantize;
 pub mod rope;
 pub mod select;
 mod simd;
+pub mod square;
 pub mod sweep;
 pub mod swiglu;
 
@@ -35,7 +51,7 @@ pub(crate) fn with_f32<T>(x: &Tensor, f: impl FnOnce(&[f32]) -> Result<T>) -> Re
             let start = layout.start_offset();
             f(&values[start..start + layout.shape().elem_count()])
         }
-        _ => candle_core::bail!("this build runs on the CPU only"),
+        _ => candle_core::bail!("a tensor {:?} on {:?} where one on the CPU is needed", x.shape(), x.device()),
     }
 }
 
@@ -60,14 +76,5 @@ pub(crate) fn parallelism() -> faer::Par {
     faer::Par::rayon(0)
 }
 
-/// Pseudo-random test data, the same on every run: about normal, standard deviation `scale`.
 #[cfg(test)]
-pub(crate) fn test_values(count: usize, scale: f32, seed: u64) -> Vec<f32> {
-    let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
-    let mut uniform = || {
-        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-        (state >> 40) as f32 / (1u64 << 24) as f32 - 0.5
-    };
-    // The sum of twelve uniform numbers has variance one.
-    (0..count).map(|_| scale * (0..12).map(|_| uniform()).sum::<f32>()).collect()
-}
+pub(crate) use cases::values as test_values;

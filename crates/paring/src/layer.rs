@@ -6,6 +6,7 @@ use candle_core::{Device, Tensor as CandleTensor};
 use paring_format::writer::{Tensor, write_file};
 use paring_format::{Checkpoint, Compressed, Dtype, Values};
 use paring_kernels::gram::{Gram, add_squares, quadratic};
+use paring_kernels::square::Square;
 
 use crate::methods::Stored;
 use crate::plan::Recipe;
@@ -61,7 +62,7 @@ pub fn run(input: &Path, output: &Path, recipe: &Recipe, sequences: Option<usize
         // The norms are half of the diagonal: H = (2/n) Σ x xᵀ, s = (1/n) Σ x².
         (Need::Norms, Some(h)) => match norms(&file, &name, cols, sequences)? {
             Some(norms) => Some(Stats::Norms(norms)),
-            None => Some(Stats::Norms((0..cols).map(|j| h[j * cols + j] / 2.0).collect())),
+            None => Some(Stats::Norms(h.diagonal()?.into_iter().map(|d| d / 2.0).collect())),
         },
         (Need::Gram, Some(h)) => Some(Stats::Gram(h.clone())),
     };
@@ -72,8 +73,7 @@ pub fn run(input: &Path, output: &Path, recipe: &Recipe, sequences: Option<usize
         None => (None, None),
         Some(h) => {
             let change: Vec<f32> = dense.iter().zip(&weight).map(|(a, b)| a - b).collect();
-            let (loss, all) =
-                (quadratic(&change, h, cols, Precision::F32), quadratic(&weight, h, cols, Precision::F32));
+            let (loss, all) = (quadratic(&change, h, Precision::F32)?, quadratic(&weight, h, Precision::F32)?);
             (Some(loss), Some(if all > 0.0 { loss / all } else { 0.0 }))
         }
     };
@@ -159,9 +159,9 @@ fn activations(file: &Checkpoint, name: &str, cols: usize, n: Option<usize>) -> 
     Ok(Some((x, sequences)))
 }
 
-fn hessian(file: &Checkpoint, name: &str, cols: usize, sequences: Option<usize>) -> Result<Option<Vec<f32>>> {
+fn hessian(file: &Checkpoint, name: &str, cols: usize, sequences: Option<usize>) -> Result<Option<Square>> {
     if file.info("hessian").is_some() {
-        return Ok(Some(file.read_f32("hessian", &[cols, cols])?));
+        return Ok(Some(file.read_f32("hessian", &[cols, cols])?.into()));
     }
     let Some((x, sequences)) = activations(file, name, cols, sequences)? else { return Ok(None) };
     let mut gram = Gram::new(cols, Precision::F32);

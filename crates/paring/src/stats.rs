@@ -6,6 +6,7 @@ use candle_core::Tensor;
 use paring_kernels::gram::{Gram, add_squares};
 use paring_kernels::matmul::Precision;
 use paring_kernels::quantize::range;
+use paring_kernels::square::Square;
 use paring_model::fan::Tap;
 
 use crate::report::{Clock, Stage};
@@ -26,8 +27,8 @@ pub enum Need {
 pub enum Stats {
     /// (1/n) Σ x² over all tokens, `[cols]`, n = windows.
     Norms(Vec<f32>),
-    /// (2/n) Σ x xᵀ over all tokens, row-major `[cols, cols]`, n = windows.
-    Gram(Vec<f32>),
+    /// (2/n) Σ x xᵀ over all tokens, `[cols, cols]`, n = windows.
+    Gram(Square),
 }
 
 enum Sum {

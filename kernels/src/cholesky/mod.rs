@@ -10,6 +10,7 @@ use faer::{Mat, MatRef};
 use rayon::prelude::*;
 
 use crate::parallelism;
+use crate::square::Square;
 
 /// A pivot that is not positive: the matrix is not positive definite.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -17,6 +18,53 @@ use crate::parallelism;
 pub struct NotPositive {
     /// Row and column of the pivot in the matrix that was given.
     pub index: usize,
+}
+
+/// The factor of a curvature: U, upper triangular `[n, n]` and zero below the diagonal, with H⁻¹ = UᵀU.
+#[derive(Clone, Debug)]
+pub struct Factor {
+    /// U, where H was.
+    pub u: Square,
+    /// U's diagonal, `[n]`.
+    pub diagonal: Vec<f32>,
+}
+
+/// Why there is no factor.
+#[derive(Debug, thiserror::Error)]
+pub enum Failed {
+    /// The matrix is not positive definite, in f64 either.
+    #[error(transparent)]
+    NotPositive(#[from] NotPositive),
+    /// The device refused.
+    #[error(transparent)]
+    Device(#[from] candle_core::Error),
+}
+
+/// The factor of `h` (symmetric) with rows and columns in the order `order[k]` (as they are when `None`), and with
+/// `diagonal` (in that order) in place of its diagonal. See [`inverse_factor`] for what is computed and its cost.
+///
+/// # Errors
+/// The index, in that order, of a pivot that is not positive.
+///
+/// # Panics
+/// If the lengths differ.
+pub fn factor_of(h: &Square, order: Option<&[usize]>, diagonal: &[f32]) -> Result<Factor, Failed> {
+    let n = h.n();
+    assert_eq!(diagonal.len(), n, "a diagonal of {n} elements");
+    let values = h.to_host()?;
+    let mut damped = vec![0f32; n * n];
+    damped.par_chunks_exact_mut(n.max(1)).enumerate().for_each(|(k, row)| {
+        match order {
+            None => row.copy_from_slice(&values[k * n..][..n]),
+            Some(order) => {
+                let from = &values[order[k] * n..][..n];
+                row.iter_mut().zip(order).for_each(|(v, &l)| *v = from[l]);
+            }
+        }
+        row[k] = diagonal[k];
+    });
+    let u = Square::from(inverse_factor(&damped, n)?);
+    Ok(Factor { diagonal: u.diagonal()?, u })
 }
 
 /// Up to this size the factor is computed in f64 at once: there it takes next to no time, and it is what the golden

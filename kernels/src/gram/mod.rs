@@ -5,9 +5,10 @@
 mod cpu;
 mod reference;
 
-use candle_core::{Result, Tensor};
+use candle_core::{Device, Result, Tensor};
 
 use crate::matmul::Precision;
+use crate::square::Square;
 use crate::with_f32;
 
 /// The running sum Σ x xᵀ over tokens.
@@ -19,10 +20,18 @@ pub struct Gram {
 }
 
 impl Gram {
-    /// An empty sum for inputs of `dim` features. With [`Precision::Bf16`] the inputs are rounded to bfloat16, as the
+    /// An empty sum on the CPU for inputs of `dim` features. With [`Precision::Bf16`] the inputs are rounded to bfloat16, as the
     /// products of the forward pass round them; products and sums stay f32.
     pub fn new(dim: usize, precision: Precision) -> Self {
         Self { dim, sums: vec![0.0; dim * dim], tokens: 0, precision }
+    }
+
+    /// [`Gram::new`] on a device, for inputs that lie there.
+    pub fn on(device: &Device, dim: usize, precision: Precision) -> Result<Self> {
+        match device {
+            Device::Cpu => Ok(Self::new(dim, precision)),
+            _ => candle_core::bail!("a Gram matrix on {device:?}"),
+        }
     }
 
     /// Adds every token of `x` `[.., dim]` f32. 2·dim²·tokens/2 operations.
@@ -42,8 +51,8 @@ impl Gram {
         self.tokens
     }
 
-    /// The full symmetric matrix, row-major `[dim, dim]`, every element multiplied by `factor`.
-    pub fn finish(mut self, factor: f32) -> Vec<f32> {
+    /// The full symmetric matrix, `[dim, dim]`, every element multiplied by `factor`.
+    pub fn finish(mut self, factor: f32) -> Square {
         let n = self.dim;
         // Square pieces, so that the strided side of the mirror stays in the cache.
         const PIECE: usize = 32;
@@ -58,7 +67,7 @@ impl Gram {
                 }
             }
         }
-        self.sums
+        Square::from(self.sums)
     }
 }
 
@@ -74,19 +83,18 @@ pub fn add_squares(sums: &mut [f64], x: &Tensor) -> Result<()> {
     })
 }
 
-/// tr(W H Wᵀ) for `w`, row-major `[rows, n]`, and the symmetric `h`, row-major `[n, n]`; rows·n² operations.
+/// tr(W H Wᵀ) for `w`, row-major `[rows, n]`, and the symmetric `h`, `[n, n]`; rows·n² operations.
 ///
 /// With [`Precision::Bf16`], on processors that have the instruction, W and the off-diagonal part of H are rounded to
 /// bfloat16; the diagonal, which all adds up with one sign, is not. The result is then off by some 1e-4 of itself when W
 /// is bfloat16 already, 1e-3 if not: good for a report, not for a decision.
-pub fn quadratic(w: &[f32], h: &[f32], n: usize, precision: Precision) -> f64 {
-    cpu::quadratic(w, h, n, precision)
+pub fn quadratic(w: &[f32], h: &Square, precision: Precision) -> Result<f64> {
+    Ok(cpu::quadratic(w, &h.to_host()?, h.n(), precision))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use candle_core::Device;
 
     #[test]
     fn agrees_with_the_definition() {
@@ -98,7 +106,7 @@ mod tests {
                 gram.add(&x).unwrap();
                 gram.add(&x).unwrap();
                 assert_eq!(gram.tokens(), 2 * tokens);
-                let got = gram.finish(0.5);
+                let got = gram.finish(0.5).to_host().unwrap().into_owned();
                 let values = x.flatten_all().unwrap().to_vec1::<f32>().unwrap();
                 let want = reference::gram(&values, dim, precision);
                 for (i, (g, w)) in got.iter().zip(&want).enumerate() {
@@ -126,13 +134,14 @@ mod tests {
         let (rows, n) = (9, 40);
         let (w, x) = (crate::test_values(rows * n, 1.0, 1), crate::test_values(60 * n, 1.0, 2));
         let h: Vec<f32> = reference::gram(&x, n, Precision::F32).iter().map(|&v| v as f32).collect();
+        let h = Square::from(h);
         let mut want = 0f64;
         for w in w.chunks_exact(n) {
             for x in x.chunks_exact(n) {
                 want += w.iter().zip(x).map(|(&a, &b)| f64::from(a) * f64::from(b)).sum::<f64>().powi(2);
             }
         }
-        let got = quadratic(&w, &h, n, Precision::F32);
+        let got = quadratic(&w, &h, Precision::F32).unwrap();
         assert!((got / want - 1.0).abs() < 1e-5, "{got} want {want}");
     }
 
@@ -142,7 +151,8 @@ mod tests {
             let (w, x) = (crate::test_values(rows * n, 1.0, 1), crate::test_values(60 * n, 1.0, 2));
             let w: Vec<f32> = w.iter().map(|&v| Precision::Bf16.round(v)).collect();
             let h: Vec<f32> = reference::gram(&x, n, Precision::F32).iter().map(|&v| v as f32).collect();
-            let (want, got) = (quadratic(&w, &h, n, Precision::F32), quadratic(&w, &h, n, Precision::Bf16));
+            let h = Square::from(h);
+            let [want, got] = [Precision::F32, Precision::Bf16].map(|precision| quadratic(&w, &h, precision).unwrap());
             // Off-diagonal elements are off by 2^-9 of themselves, each with its own sign, and are smaller than the
             // diagonal ones.
             assert!((got / want - 1.0).abs() < 5e-4, "{rows}x{n}: {got} want {want}");

@@ -93,6 +93,17 @@ impl Matrix {
         Self { rows, cols, store, precision }
     }
 
+    /// [`Matrix::new`] on a device, for activations that lie there. Errors when the device does.
+    ///
+    /// # Panics
+    /// If the length is not rows · cols.
+    pub fn on(device: &Device, rows: usize, cols: usize, values: Vec<f32>, precision: Precision) -> Result<Self> {
+        match device {
+            Device::Cpu => Ok(Self::new(rows, cols, values, precision)),
+            _ => candle_core::bail!("a matrix on {device:?}"),
+        }
+    }
+
     /// `x [.., cols]` f32 → `[.., rows]` f32; 2 · tokens · rows · cols operations.
     pub fn matmul(&self, x: &Tensor) -> Result<Tensor> {
         if x.dim(D::Minus1)? != self.cols {

@@ -4,6 +4,9 @@
 //! by row U[j, j+1..] of the factor: inside a slice at once, beyond it once per slice, as one matrix product (GPTQ,
 //! arXiv 2210.17323, section 3.3; SparseGPT, arXiv 2301.00774, section 3.3). Without a full factor nothing is spread.
 
+use candle_core::Result;
+
+use crate::cholesky::Factor;
 use crate::matmul::Precision;
 
 mod cpu;
@@ -110,6 +113,47 @@ pub struct Swept {
     pub grids: Option<Grids>,
     /// Σ e²: with a full factor, tr(ΔW (H + damping) ΔWᵀ).
     pub loss: f64,
+}
+
+/// A [`Curvature`] that owns what it is made of, wherever that lies: what the linears of a fan are swept with.
+#[derive(Clone, Debug)]
+pub enum Shape {
+    /// [`Curvature::Flat`].
+    Flat,
+    /// [`Curvature::Diagonal`].
+    Diagonal(Vec<f32>),
+    /// [`Curvature::Full`]; the sweep runs where the factor is.
+    Full(Factor),
+}
+
+impl Shape {
+    /// Whether several matrices are swept faster together than one after the other: on a GPU, which has room for them.
+    pub fn prefers_many(&self) -> bool {
+        matches!(self, Self::Full(factor) if !factor.u.device().is_cpu())
+    }
+}
+
+/// One matrix of a fan.
+#[derive(Debug)]
+pub struct Part<'a> {
+    /// Row-major `[rows, cols]`.
+    pub weight: Vec<f32>,
+    /// What happens to its columns.
+    pub rule: Rule<'a>,
+}
+
+/// Sweeps matrices that share their inputs, of `cols` columns each, in slices of `slice` columns: one result for each, as
+/// [`sweep`] gives it. With a factor on a GPU they are swept there, as one matrix where their rules are of a kind;
+/// everything else takes less time on the CPU than the weights need to travel, and stays there. Errors when the GPU does.
+pub fn fan(parts: Vec<Part<'_>>, cols: usize, slice: usize, shape: &Shape) -> Result<Vec<Swept>> {
+    let on_cpu = |curvature: Curvature<'_>| {
+        parts.into_iter().map(|part| sweep(part.weight, cols, slice, curvature, part.rule)).collect()
+    };
+    Ok(match shape {
+        Shape::Flat => on_cpu(Curvature::Flat),
+        Shape::Diagonal(norms) => on_cpu(Curvature::Diagonal(norms)),
+        Shape::Full(factor) => on_cpu(Curvature::Full(&factor.u.to_host()?)),
+    })
 }
 
 /// ⌊share · count⌋ as the published codes compute it: a product of f64, truncated.

@@ -14,7 +14,7 @@ use super::output::{Encoded, Output};
 use super::select::Selection;
 use super::{Job, Observer, activations};
 use crate::hidden::Hidden;
-use crate::methods::{Outcome, Prepared, Stored, share_amax};
+use crate::methods::{Matrix, Outcome, Prepared, Stored, share_amax};
 use crate::plan::Recipe;
 use crate::report::{Clock, LayerReport, Stage};
 use crate::stats::{Need, Ranges, Stats};
@@ -113,21 +113,28 @@ impl<'a> Compressor<'a> {
         let start = Instant::now();
         let square = |(_, l): (usize, &&LinearInfo)| (l.rows * l.cols * l.cols) as f64;
         let work: f64 = chosen.iter().enumerate().filter(|(i, _)| of(*i).damp().is_some()).map(square).sum();
-        let mut outcomes: Vec<Outcome> = (chosen.iter().zip(&originals).enumerate())
-            .map(|(i, (linear, (weight, stored)))| {
-                choices[i].1.compress(weight, linear.cols, of(i), *stored, &linear.name)
-            })
-            .collect::<Result<_>>()?;
+        let mut outcomes: Vec<Outcome> = Vec::with_capacity(chosen.len());
+        while outcomes.len() < chosen.len() {
+            let first = outcomes.len();
+            let (recipe, prepared) = (choices[first].1, of(first));
+            // Those that follow and are treated alike, where they are swept faster together.
+            let alike = |i: &usize| prepared.prefers_many() && by[*i] == by[first] && choices[*i].0 == choices[first].0;
+            let last = (first + 1..chosen.len()).take_while(alike).count() + first + 1;
+            let matrices: Vec<Matrix<'_>> = (first..last)
+                .map(|i| Matrix { weight: &originals[i].0, stored: originals[i].1, module: &chosen[i].name })
+                .collect();
+            outcomes.extend(recipe.compress_all(&matrices, chosen[first].cols, prepared)?);
+        }
         clock.add(Stage::Sweep, start, work);
 
         let start = Instant::now();
-        let total = |(linear, (weight, _)): (&&LinearInfo, &(Vec<f32>, Stored))| match stats {
+        let total = |(weight, _): &(Vec<f32>, Stored)| match stats {
             Some(Stats::Gram(h)) if !self.job.plan.skip_out_loss => {
-                Some(quadratic(weight, h, linear.cols, self.job.plan.precision))
+                quadratic(weight, h, self.job.plan.precision).map(Some)
             }
-            _ => None,
+            _ => Ok(None),
         };
-        let totals: Vec<Option<f64>> = chosen.iter().zip(&originals).map(total).collect();
+        let totals: Vec<Option<f64>> = originals.iter().map(total).collect::<candle_core::Result<_>>()?;
         clock.add(Stage::Error, start, work);
 
         let start = Instant::now();

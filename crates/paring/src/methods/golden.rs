@@ -110,7 +110,7 @@ impl Made {
         let stats = match recipe.info().needs() {
             Need::Nothing => None,
             Need::Norms => Some(Stats::Norms(inputs.read_f32("scaler_row", &[cols]).unwrap())),
-            Need::Gram => Some(Stats::Gram(h.clone())),
+            Need::Gram => Some(Stats::Gram(h.clone().into())),
         };
         let prepared = recipe.prepare(stats.as_ref(), Some(&weight), "layer").map_err(|e| e.to_string())?;
         let stored = Stored::plain(Dtype::F32);

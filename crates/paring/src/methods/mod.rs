@@ -7,6 +7,7 @@ mod golden_formats;
 #[cfg(test)]
 mod golden_spqr;
 mod grids;
+mod plain;
 mod prepare;
 mod spearman;
 mod spqr;
@@ -19,14 +20,13 @@ use std::time::Instant;
 
 use paring_format::{Compressed, Dtype, Values};
 use paring_kernels::matmul::Precision;
-use paring_kernels::sweep::{Curvature, Drop, Fit, Round, Rule, Swept, fit_tiles, share_of, sweep};
 
 pub(crate) use grids::share_amax;
 pub use prepare::Prepared;
 pub use spqr::average_bits;
 
 use crate::Result;
-use crate::plan::{ActOrder, Pattern, Recipe};
+use crate::plan::Recipe;
 use crate::stats::Need;
 
 /// Which curvature a method sweeps with.
@@ -136,7 +136,7 @@ pub struct Outcome {
     pub loss: f64,
     /// tr(ΔW·H·ΔWᵀ), from the sweep's own errors; `None` without a Gram matrix.
     pub distortion: Option<f64>,
-    /// Seconds it took.
+    /// Seconds it took; of matrices that were swept together, its share by rows.
     pub seconds: f64,
 }
 
@@ -191,13 +191,19 @@ impl Stored {
     }
 }
 
+/// A matrix to compress.
+#[derive(Clone, Copy, Debug)]
+pub struct Matrix<'a> {
+    /// Row-major `[rows, cols]`.
+    pub weight: &'a [f32],
+    /// How the file will hold it.
+    pub stored: Stored,
+    /// Its name, for errors.
+    pub module: &'a str,
+}
+
 impl Recipe {
-    /// Compresses `weight`, row-major `[rows, cols]`.
-    ///
-    /// A weight that is exactly zero stays exactly zero when the recipe only quantizes. Operations: about rows·cols² for
-    /// a full curvature, rows·cols otherwise.
-    ///
-    /// Errors when SpQR's grids would lose the zeros of a model that is already sparse; `module` names it.
+    /// [`Recipe::compress_all`] of one matrix, `weight`, row-major `[rows, cols]`.
     pub fn compress(
         &self,
         weight: &[f32],
@@ -206,78 +212,26 @@ impl Recipe {
         stored: Stored,
         module: &str,
     ) -> Result<Outcome> {
+        let mut made = self.compress_all(&[Matrix { weight, stored, module }], cols, prepared)?;
+        made.pop().ok_or_else(|| crate::Error::Plan(format!("{module}: nothing came out")))
+    }
+
+    /// Compresses matrices of `cols` columns that share their inputs; one outcome for each, the same as of each alone.
+    ///
+    /// A weight that is exactly zero stays exactly zero when the recipe only quantizes. Operations: about rows·cols² for
+    /// a full curvature, rows·cols otherwise.
+    ///
+    /// Errors when SpQR's grids would lose the zeros of a model that is already sparse, naming the module, and when the
+    /// device does.
+    pub fn compress_all(&self, matrices: &[Matrix<'_>], cols: usize, prepared: &Prepared) -> Result<Vec<Outcome>> {
         let start = Instant::now();
-        let rows = weight.len() / cols;
-        if let (Some(spqr), Some(rounding)) = (&self.spqr, self.rounding) {
-            return spqr::compress(self, spqr, rounding, (weight, cols), prepared, stored, module);
-        }
-        let dtype = self.rounding.map_or(stored.dtype, |r| r.dequantized(stored.dtype));
-        let format = self.rounding.map(|r| grids::format(&r, &stored, weight));
-        let tile = self.rounding.map_or([1, cols], |r| r.tile(rows, cols));
-        // Grids of full rows and more, asked for as such, are fitted before dead columns are cleared (algorithm descriptions of GPTQ and SparseGPT).
-        let whole = match (format, self.rounding) {
-            (Some(format), Some(r)) if r.group_size().is_none() => Some(fit_tiles(weight, cols, tile, &format)),
-            _ => None,
+        let mut outcomes = match (&self.spqr, self.rounding) {
+            (Some(spqr), Some(rounding)) => spqr::compress(self, spqr, rounding, matrices, cols, prepared)?,
+            _ => plain::compress(self, matrices, cols, prepared)?,
         };
-        let mut w = weight.to_vec();
-        prepared.clear_dead(&mut w, cols);
-        let group_size = tile[1];
-        let beforehand = self
-            .rounding
-            .is_some_and(|r| r.static_groups || r.act_order == ActOrder::Static || self.info().curvature == Bend::Flat);
-        let before = match (whole, format) {
-            (None, Some(format)) if beforehand => Some(fit_tiles(&w, cols, tile, &format)),
-            (whole, _) => whole,
-        };
-        // The group of each column in visiting order, for grids fitted in file order.
-        let group_of: Vec<u32> = (0..cols).map(|k| (prepared.column(k) / group_size) as u32).collect();
-        let keep_zeros = (self.pattern.is_none() && weight.contains(&0.0)).then(|| prepared.zeros(weight, cols));
-        let drop = match self.pattern {
-            None => keep_zeros.as_deref().map(Drop::Given),
-            Some(Pattern::NofM { keep, of }) => Some(Drop::NofM { n: of - keep, m: of }),
-            Some(Pattern::Unstructured(s)) if self.info().curvature == Bend::Diagonal => {
-                Some(Drop::PerRow { count: share_of(s, cols) })
-            }
-            Some(Pattern::Unstructured(sparsity)) => Some(Drop::Threshold { sparsity }),
-        };
-        let round = format.map(|format| Round {
-            format,
-            fit: match &before {
-                Some(grids) => Fit::Before { grids, group_of: &group_of },
-                None => Fit::AtSlice { group_size },
-            },
-        });
-        let slice = if self.info().curvature == Bend::Full { self.blocksize } else { cols };
-        let curvature = match prepared.curvature() {
-            prepare::Shape::Flat => Curvature::Flat,
-            prepare::Shape::Diagonal(norms) => Curvature::Diagonal(norms),
-            prepare::Shape::Full(u) => Curvature::Full(u),
-        };
-        let visited = prepared.permuted(&w, cols);
-        let swept = sweep(visited.clone(), cols, slice, curvature, Rule { drop, round, stored: stored.precision() });
-        // Groups that follow the visit leave each column with a group of its own choosing.
-        let follows = before.is_none() && prepared.is_permuted() && format.is_some();
-        let group_index = follows.then(|| {
-            let mut index = vec![0u32; cols];
-            (0..cols).for_each(|k| index[prepared.column(k)] = (k / group_size) as u32);
-            index
-        });
-        let Swept { weight: made, dropped, codes, grids, loss } = swept;
-        let distortion = prepared.distortion(loss, &visited, &made, cols);
-        let (dropped, codes) = (prepared.restored(dropped, cols), prepared.restored(codes, cols));
-        let (scales, zeros) = match (&grids, &format) {
-            (Some(grids), Some(format)) => {
-                (grids.scales.iter().map(|&scale| format.applied(scale)).collect(), grids.zeros.clone())
-            }
-            _ => Default::default(),
-        };
-        let dense = prepared.restored(made, cols);
-        let values = match (grids, format, self.rounding) {
-            (Some(grids), Some(format), Some(r)) => grids::values(codes, grids, r.element, &format, tile, group_index),
-            _ => Values::Dense(dense.clone()),
-        };
-        let compressed = Compressed { rows, cols, dtype, values };
-        let seconds = start.elapsed().as_secs_f64();
-        Ok(Outcome { compressed, dense, dropped, scales, zeros, loss, distortion, seconds })
+        let rows = |matrix: &Matrix<'_>| (matrix.weight.len() / cols) as f64;
+        let (all, seconds) = (matrices.iter().map(rows).sum::<f64>(), start.elapsed().as_secs_f64());
+        outcomes.iter_mut().zip(matrices).for_each(|(made, matrix)| made.seconds = seconds * rows(matrix) / all);
+        Ok(outcomes)
     }
 }

@@ -1,20 +1,14 @@
 //! What is computed once for a fan: dead columns, order, damping, the factor.
 
-use paring_kernels::cholesky::inverse_factor;
+use paring_kernels::cholesky::{Failed, factor_of};
+use paring_kernels::square::Square;
+use paring_kernels::sweep::Shape;
 use rayon::prelude::*;
 
 use super::Bend;
 use crate::plan::{ActOrder, Permutation, Recipe};
 use crate::stats::Stats;
 use crate::{Error, Result};
-
-/// The curvature of a fan in visiting order.
-#[derive(Clone, Debug)]
-pub(super) enum Shape {
-    Flat,
-    Diagonal(Vec<f32>),
-    Full(Vec<f32>),
-}
 
 /// What a recipe needs to know of a fan before it compresses the fan's linears.
 #[derive(Clone, Debug)]
@@ -23,6 +17,7 @@ pub struct Prepared {
     pub(super) dead: Vec<usize>,
     /// `order[k]` is the column visited at position k; `None` is file order.
     order: Option<Vec<usize>>,
+    /// In visiting order.
     shape: Shape,
     damp: Option<f64>,
     /// What was added to the diagonal.
@@ -44,16 +39,15 @@ impl Recipe {
         match (self.info().curvature, stats) {
             (Bend::Flat, _) => Ok(plain(Shape::Flat)),
             (Bend::Diagonal, Some(Stats::Norms(s))) => {
-                finite(s, 1, module)?;
+                finite(s.iter().position(|v| !v.is_finite()), module)?;
                 let norms = s.iter().map(|s| s.sqrt()).collect();
                 // Dead columns are not cleared: their scores are all zero, so they go first.
                 Ok(plain(Shape::Diagonal(norms)))
             }
             // A fan that other linears share whose recipe needs the Gram matrix: Σ x² is in its diagonal, scaled by 2.
             (Bend::Diagonal, Some(Stats::Gram(h))) => {
-                let n = h.len().isqrt();
-                finite(h, n, module)?;
-                Ok(plain(Shape::Diagonal((0..n).map(|j| (h[j * n + j] / 2.0).sqrt()).collect())))
+                finite(h.first_bad()?, module)?;
+                Ok(plain(Shape::Diagonal(h.diagonal()?.into_iter().map(|d| (d / 2.0).sqrt()).collect())))
             }
             (Bend::Full, Some(Stats::Gram(h))) => self.prepare_full(h, weight, module),
             _ => Err(Error::Plan(format!("{module}: no calibration statistics for {}", self.method))),
@@ -77,58 +71,50 @@ impl Recipe {
     }
 
     /// The order in which columns are visited, for a Gram diagonal `[cols]`; `None` is file order.
-    fn order(&self, diagonal: &[f32], lively: &[f32], weight: Option<&[f32]>) -> Option<Vec<usize>> {
+    fn order(&self, diagonal: &[f32], lively: &[f32], weight: Option<&[f32]>) -> Result<Option<Vec<usize>>> {
         let falling = |by: &[f32]| {
             let mut order: Vec<usize> = (0..by.len()).collect();
             order.sort_by(|&a, &b| by[b].total_cmp(&by[a]));
             order
         };
-        match self.spqr.as_ref().map(|s| &s.permutation) {
+        Ok(match self.spqr.as_ref().map(|s| &s.permutation) {
             None => self.rounding.filter(|r| r.act_order != ActOrder::None).map(|_| falling(lively)),
             Some(Permutation::Identity) => None,
             Some(Permutation::ActOrder) => Some(falling(diagonal)),
-            Some(Permutation::Spearman) => weight.map(|weight| super::spearman::order(weight, diagonal.len())),
+            Some(Permutation::Spearman) => {
+                weight.map(|weight| super::spearman::order(weight, diagonal.len())).transpose()?
+            }
             Some(Permutation::Given(order)) => Some(order.iter().map(|&j| j as usize).collect()),
-        }
+        })
     }
 
-    fn prepare_full(&self, h: &[f32], weight: Option<&[f32]>, module: &str) -> Result<Prepared> {
-        let n = h.len().isqrt();
-        let diagonal: Vec<f32> = (0..n).map(|j| h[j * n + j]).collect();
-        finite(h, n, module)?;
+    fn prepare_full(&self, h: &Square, weight: Option<&[f32]>, module: &str) -> Result<Prepared> {
+        let (n, diagonal) = (h.n(), h.diagonal()?);
+        finite(h.first_bad()?, module)?;
         let dead: Vec<usize> = (0..n).filter(|&j| diagonal[j] == 0.0).collect();
         let lively: Vec<f32> = diagonal.iter().map(|&d| if d == 0.0 { 1.0 } else { d }).collect();
-        let order = self.order(&diagonal, &lively, weight);
+        let order = self.order(&diagonal, &lively, weight)?;
         let column = |k: usize| order.as_ref().map_or(k, |o| o[k]);
         let of_dead = self.spqr.as_ref().map(|_| 1.0);
         let counted = if of_dead.is_some() { &diagonal } else { &lively };
         let mean = counted.iter().map(|&d| f64::from(d)).sum::<f64>() / n as f64;
         // The published SpQR code takes the mean of absolute values; for a Gram matrix, which has no others, it is the same.
-        let mut damped = vec![0f32; n * n];
-        damped.par_chunks_exact_mut(n).enumerate().for_each(|(k, row)| {
-            let from = &h[column(k) * n..][..n];
-            match &order {
-                None => row.copy_from_slice(from),
-                Some(order) => row.iter_mut().zip(order).for_each(|(v, &l)| *v = from[l]),
-            }
-        });
         let mut damp = self.percdamp;
         for attempt in 0.. {
-            for k in 0..n {
-                damped[k * n + k] = match of_dead {
-                    Some(value) if diagonal[column(k)] == 0.0 => value as f32,
-                    _ => lively[column(k)] + (damp * mean) as f32,
-                };
-            }
-            match inverse_factor(&damped, n) {
-                Ok(u) => {
-                    let lambda = Some(damp * mean);
-                    return Ok(Prepared { dead, order, shape: Shape::Full(u), damp: Some(damp), lambda, of_dead });
+            let damped = |k: usize| match of_dead {
+                Some(value) if diagonal[column(k)] == 0.0 => value as f32,
+                _ => lively[column(k)] + (damp * mean) as f32,
+            };
+            match factor_of(h, order.as_deref(), &(0..n).map(damped).collect::<Vec<f32>>()) {
+                Ok(factor) => {
+                    let shape = Shape::Full(factor);
+                    return Ok(Prepared { dead, order, shape, damp: Some(damp), lambda: Some(damp * mean), of_dead });
                 }
-                Err(e) if attempt == 3 => {
+                Err(Failed::Device(e)) => return Err(e.into()),
+                Err(Failed::NotPositive(e)) if attempt == 3 => {
                     return Err(Error::Singular { module: module.to_string(), pivot: column(e.index), damp });
                 }
-                Err(e) => {
+                Err(Failed::NotPositive(e)) => {
                     tracing::debug!(module, damp, pivot = column(e.index), "not positive definite");
                     damp = if damp == 0.0 { 1e-3 } else { damp * 10.0 };
                 }
@@ -138,9 +124,10 @@ impl Recipe {
     }
 }
 
-fn finite(values: &[f32], width: usize, module: &str) -> Result<()> {
-    match values.iter().position(|v| !v.is_finite()) {
-        Some(i) => Err(Error::Activations { module: module.to_string(), feature: i / width }),
+/// An error when there is a feature whose statistics are not finite.
+fn finite(bad: Option<usize>, module: &str) -> Result<()> {
+    match bad {
+        Some(feature) => Err(Error::Activations { module: module.to_string(), feature }),
         None => Ok(()),
     }
 }
@@ -178,8 +165,13 @@ impl Prepared {
         self.dead.len()
     }
 
-    pub(super) fn curvature(&self) -> &Shape {
+    pub(super) fn shape(&self) -> &Shape {
         &self.shape
+    }
+
+    /// Whether several matrices are better given to [`Recipe::compress_all`] than one after the other.
+    pub fn prefers_many(&self) -> bool {
+        self.shape.prefers_many()
     }
 
     pub(super) fn is_permuted(&self) -> bool {
@@ -249,7 +241,7 @@ mod tests {
 
     /// Eigenvalues 1 ± `off`: positive definite once more than `off` − 1 is added to the diagonal, whose mean is 1.
     fn indefinite(off: f32) -> Stats {
-        Stats::Gram(vec![1.0, off, off, 1.0])
+        Stats::Gram(vec![1.0, off, off, 1.0].into())
     }
 
     #[test]
@@ -271,7 +263,7 @@ mod tests {
 
     #[test]
     fn dead_columns_are_counted_and_cleared() {
-        let stats = Stats::Gram(vec![2.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 3.0]);
+        let stats = Stats::Gram(vec![2.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 3.0].into());
         let prepared = sparsegpt(0.01).prepare(Some(&stats), None, "layer").unwrap();
         assert_eq!(prepared.dead(), 1);
         let mut weight = vec![1.0, 2.0, 3.0, 4.0, 5.0, 6.0];

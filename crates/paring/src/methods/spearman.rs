@@ -9,7 +9,7 @@ use paring_kernels::matmul::Precision;
 ///
 /// The choice is made among the columns as the swaps so far have left them, which decides between equals as the
 /// published code does.
-pub(super) fn order(weight: &[f32], cols: usize) -> Vec<usize> {
+pub(super) fn order(weight: &[f32], cols: usize) -> candle_core::Result<Vec<usize>> {
     let rows = weight.len() / cols;
     let middle = (rows as f32 - 1.0) / 2.0;
     let mut ranks = vec![0f32; weight.len()];
@@ -20,9 +20,9 @@ pub(super) fn order(weight: &[f32], cols: usize) -> Vec<usize> {
         sorted.into_iter().enumerate().for_each(|(rank, r)| ranks[r * cols + j] = rank as f32 - middle);
     }
     let mut gram = Gram::new(cols, Precision::F32);
-    let added = Tensor::from_vec(ranks, (rows, cols), &Device::Cpu).and_then(|ranks| gram.add(&ranks));
-    debug_assert!(added.is_ok(), "the tensor has the shape that the sum was made for");
+    gram.add(&Tensor::from_vec(ranks, (rows, cols), &Device::Cpu)?)?;
     let similar = gram.finish(1.0);
+    let similar = similar.to_host()?;
     let mut order: Vec<usize> = (0..cols).collect();
     for place in 1..cols {
         let row = &similar[order[place - 1] * cols..][..cols];
@@ -34,7 +34,7 @@ pub(super) fn order(weight: &[f32], cols: usize) -> Vec<usize> {
         }
         order.swap(place, best);
     }
-    order
+    Ok(order)
 }
 
 #[cfg(test)]
@@ -50,7 +50,7 @@ mod tests {
         };
         let (rows, cols) = (12, 5);
         let weight: Vec<f32> = (0..rows * cols).map(|i| column(i % cols, i / cols)).collect();
-        let order = order(&weight, cols);
+        let order = order(&weight, cols).unwrap();
         let parity: Vec<usize> = order.iter().map(|j| j % 2).collect();
         assert_eq!(parity, [0, 0, 0, 1, 1], "{order:?}");
         assert_eq!(order[0], 0);

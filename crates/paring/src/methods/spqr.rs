@@ -1,34 +1,63 @@
 //! SpQR of one matrix: the plan's words into the rule of the sweep, and what the sweep made into what the file holds.
 
-use std::time::Instant;
-
 use paring_format::{Compressed, Outliers, Spqr, Statistic, Values};
-use paring_kernels::sweep::spqr::{self, Outlier, Rule, Second};
+use paring_kernels::cholesky::Factor;
+use paring_kernels::sweep::Shape;
+use paring_kernels::sweep::spqr::{self, Outlier, Rule, Second, Swept};
 use rayon::prelude::*;
 
-use super::prepare::Shape;
-use super::{Outcome, Prepared, Stored};
+use super::{Matrix, Outcome, Prepared};
 use crate::plan::{self, Recipe, Rounding};
 use crate::{Error, Result};
 
 /// More zeros than this share are taken for a pruned model's. Dead inputs and rows of zeros don't count.
 const SPARSE: f64 = 0.1;
 
+/// What is known of a matrix before it is swept.
+struct Begun {
+    /// In visiting order, dead columns cleared.
+    visited: Vec<f32>,
+    /// 1 where a zero of a pruned matrix has to stay.
+    marks: Option<Vec<u8>>,
+}
+
 pub(super) fn compress(
     recipe: &Recipe,
     settings: &plan::Spqr,
     rounding: Rounding,
-    (weight, cols): (&[f32], usize),
+    matrices: &[Matrix<'_>],
+    cols: usize,
     prepared: &Prepared,
-    stored: Stored,
-    module: &str,
-) -> Result<Outcome> {
-    let start = Instant::now();
-    let rows = weight.len() / cols;
-    let Shape::Full(u) = prepared.curvature() else {
-        return Err(Error::Plan(format!("{module}: no calibration statistics for spqr")));
+) -> Result<Vec<Outcome>> {
+    let Shape::Full(factor) = prepared.shape() else {
+        let names: Vec<&str> = matrices.iter().map(|matrix| matrix.module).collect();
+        return Err(Error::Plan(format!("{}: no calibration statistics for spqr", names.join(", "))));
     };
-    let w = prepared.visited(weight, cols);
+    let begin = |matrix: &Matrix<'_>| Begun {
+        visited: prepared.visited(matrix.weight, cols),
+        marks: zeros_to_keep(matrix.weight, cols, prepared),
+    };
+    let begun: Vec<Begun> = matrices.iter().map(begin).collect();
+    let rules: Vec<Rule<'_>> = (matrices.iter().zip(&begun))
+        .map(|(matrix, begun)| rule(settings, rounding, matrix, begun, cols, factor))
+        .collect::<Result<_>>()?;
+    let parts = begun.iter().zip(&rules).map(|(begun, rule)| (begun.visited.clone(), *rule)).collect();
+    let swept = spqr::fan(parts, cols, recipe.blocksize, factor)?;
+    let finish = |(((matrix, begun), rule), made): (((&Matrix<'_>, &Begun), &Rule<'_>), Swept)| {
+        finish(settings, rounding, matrix, begun, rule, made, cols, prepared)
+    };
+    Ok(matrices.iter().zip(&begun).zip(&rules).zip(swept).map(finish).collect())
+}
+
+/// The rule for one matrix. Errors when it would lose the zeros of a pruned one.
+fn rule<'a>(
+    settings: &plan::Spqr,
+    rounding: Rounding,
+    matrix: &Matrix<'_>,
+    begun: &'a Begun,
+    cols: usize,
+    factor: &Factor,
+) -> Result<Rule<'a>> {
     let mut rule = Rule {
         bits: rounding.element.bits(),
         group_size: rounding.group_size().unwrap_or(cols).min(cols),
@@ -41,27 +70,42 @@ pub(super) fn compress(
             zero_symmetric: settings.zero_symmetric,
             rows: settings.second_rows,
         },
-        threshold: settings.outlier_threshold.map(|relative| spqr::threshold(relative, &w, u, cols)),
+        threshold: (settings.outlier_threshold)
+            .map(|relative| spqr::threshold(relative, &begun.visited, &factor.diagonal)),
         simplified: settings.simplified_outliers,
         keep_last: settings.keep_last_columns,
         zeros: None,
-        outlier: if stored.added_outliers { Outlier::Adds } else { Outlier::Replaces },
-        stored: stored.precision(),
+        outlier: if matrix.stored.added_outliers { Outlier::Adds } else { Outlier::Replaces },
+        stored: matrix.stored.precision(),
     };
-    let marks = zeros_to_keep(weight, cols, prepared);
-    if let Some(marks) = &marks {
+    if let Some(marks) = &begun.marks {
         // Integer zeros, stored as they are, are among the codes: then zero is on the grid of every group that has one.
         if !rule.round_zero || rule.zero_bits().is_some() {
             let share = 100.0 * marks.iter().filter(|&&m| m == 1).count() as f64 / marks.len() as f64;
             return Err(Error::Plan(format!(
-                "{module}: {share:.0} % of its weights are zero and would not stay so on grids with fractional zeros; use \
-                --round-zero without --qq-zero-bits, or --method gptq"
+                "{}: {share:.0} % of its weights are zero and would not stay so on grids with fractional zeros; use \
+                --round-zero without --qq-zero-bits, or --method gptq",
+                matrix.module
             )));
         }
         rule.zeros = Some(marks);
     }
-    let made = spqr::sweep(w.clone(), cols, recipe.blocksize, u, &rule);
-    let distortion = prepared.distortion(made.loss, &w, &made.weight, cols);
+    Ok(rule)
+}
+
+#[allow(clippy::too_many_arguments)]
+fn finish(
+    settings: &plan::Spqr,
+    rounding: Rounding,
+    matrix: &Matrix<'_>,
+    begun: &Begun,
+    rule: &Rule<'_>,
+    made: Swept,
+    cols: usize,
+    prepared: &Prepared,
+) -> Outcome {
+    let rows = matrix.weight.len() / cols;
+    let distortion = prepared.distortion(made.loss, &begun.visited, &made.weight, cols);
     let order: Vec<u32> = (0..cols).map(|k| prepared.column(k) as u32).collect();
     let kept = made.outliers.par_iter().enumerate().filter(|(_, kept)| **kept == 1);
     let at: Vec<u32> = kept.map(|(i, _)| i as u32).collect();
@@ -96,17 +140,18 @@ pub(super) fn compress(
         zeros,
         outliers: Outliers { at, values },
     };
-    let dropped = marks.map_or_else(|| vec![0; weight.len()], |marks| prepared.restored(marks, cols));
-    Ok(Outcome {
-        compressed: Compressed { rows, cols, dtype: stored.dtype, values: Values::Spqr(Box::new(spqr)) },
+    let dropped =
+        begun.marks.clone().map_or_else(|| vec![0; matrix.weight.len()], |marks| prepared.restored(marks, cols));
+    Outcome {
+        compressed: Compressed { rows, cols, dtype: matrix.stored.dtype, values: Values::Spqr(Box::new(spqr)) },
         dense: prepared.restored(made.weight, cols),
         dropped,
         scales: made.scales.values,
         zeros: made.zeros.values,
         loss: made.loss,
         distortion,
-        seconds: start.elapsed().as_secs_f64(),
-    })
+        seconds: 0.0,
+    }
 }
 
 /// Bits per weight as the published driver counts them, with a share of `outliers` (arXiv 2306.03078, section on the

@@ -8,10 +8,12 @@ mod reference;
 #[cfg(test)]
 mod tests;
 
+use candle_core::Result;
 use faer::linalg::matmul::matmul;
 use faer::{Accum, MatMut, MatRef};
 use rayon::prelude::*;
 
+use crate::cholesky::Factor;
 use crate::matmul::Precision;
 use crate::parallelism;
 
@@ -143,13 +145,14 @@ impl Statistic {
 }
 
 /// The threshold on e² for a threshold relative to the weights' spread: `relative` times the mean over columns of the
-/// variance of column j over d_j² (unbiased, over the rows). `weight` is row-major `[rows, cols]`, `factor` the upper
-/// triangular U, `[cols, cols]`, d its diagonal.
-pub fn threshold(relative: f64, weight: &[f32], factor: &[f32], cols: usize) -> f32 {
+/// variance of column j over d_j² (unbiased, over the rows). `weight` is row-major `[rows, cols]`, `d` the diagonal of
+/// the factor, `[cols]`.
+pub fn threshold(relative: f64, weight: &[f32], d: &[f32]) -> f32 {
+    let cols = d.len();
     let rows = weight.len() / cols;
     let means: Vec<f64> = by_column(weight, cols, |_, w| w).into_iter().map(|sum| sum / rows as f64).collect();
     let squares = by_column(weight, cols, |j, w| (w - means[j]) * (w - means[j]));
-    let of = |(j, s): (usize, &f64)| s / (rows.max(2) - 1) as f64 / f64::from(factor[j * cols + j]).powi(2);
+    let of = |(j, s): (usize, &f64)| s / (rows.max(2) - 1) as f64 / f64::from(d[j]).powi(2);
     (relative * squares.iter().enumerate().map(of).sum::<f64>() / cols as f64) as f32
 }
 
@@ -187,6 +190,13 @@ fn by_column(weight: &[f32], cols: usize, term: impl Fn(usize, f64) -> f64 + Syn
     let mut sums = vec![0f64; cols];
     pieces.iter().for_each(|piece| sums.iter_mut().zip(piece).for_each(|(sum, p)| *sum += p));
     sums
+}
+
+/// Sweeps matrices that share their inputs, row-major `[.., cols]` each with its rule, in slices of `slice` columns: one
+/// result for each, as [`sweep`] gives it. With a factor on a GPU they are swept there. Errors when the GPU does.
+pub fn fan(parts: Vec<(Vec<f32>, Rule<'_>)>, cols: usize, slice: usize, factor: &Factor) -> Result<Vec<Swept>> {
+    let u = factor.u.to_host()?;
+    Ok(parts.into_iter().map(|(weight, rule)| sweep(weight, cols, slice, &u, &rule)).collect())
 }
 
 /// Sweeps `weight`, row-major `[.., cols]`, in slices of `slice` columns, with the upper triangular factor `u`

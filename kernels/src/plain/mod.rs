@@ -1,5 +1,8 @@
 //! Plain loops over elements: sums, ReLU, largest values, checks.
 
+#[cfg(feature = "cuda")]
+mod cuda;
+
 use candle_core::{Result, Tensor};
 use rayon::prelude::*;
 
@@ -68,6 +71,7 @@ pub fn add(a: &Tensor, b: &Tensor) -> Result<Tensor> {
     if a.dims() != b.dims() {
         candle_core::bail!("a sum of {:?} and {:?}", a.shape(), b.shape());
     }
+    on_gpu!(a => cuda::add(a, b));
     let out = with_f32(a, |a| {
         with_f32(b, |b| {
             // SAFETY: `sum` writes each element of its chunk, for which both inputs have one.
@@ -84,6 +88,7 @@ pub fn add(a: &Tensor, b: &Tensor) -> Result<Tensor> {
 
 /// max(x, 0) of each element, f32; what is not a number stays so.
 pub fn relu(x: &Tensor) -> Result<Tensor> {
+    on_gpu!(x => cuda::relu(x));
     let out = with_f32(x, |x| {
         // SAFETY: `positive` writes each element of its chunk, for which the input has one.
         Ok(unsafe { write_chunks(x.len(), CHUNK, |i, out| positive(&x[i * CHUNK..][..out.len()], out)) })
@@ -93,6 +98,7 @@ pub fn relu(x: &Tensor) -> Result<Tensor> {
 
 /// Whether no element of `x` (f32) is infinite or not a number.
 pub fn all_finite(x: &Tensor) -> Result<bool> {
+    on_gpu!(x => cuda::all_finite(x));
     with_f32(x, |x| Ok(x.par_chunks(CHUNK).all(finite)))
 }
 

@@ -1,0 +1,114 @@
+//! What every operation is held to on every device: cases with their inputs, and how far a result may be from the
+//! operation's definition.
+//!
+//! They are part of the program and not only of its tests, so that they can be run on the machine of whoever has a GPU
+//! (`paring bench --check`).
+
+mod plain;
+
+use candle_core::{Device, Result, Tensor};
+
+/// Runs an operation on a device and compares.
+type Check = dyn Fn(&Device) -> Result<Off>;
+
+/// One case of one operation.
+pub struct Case {
+    /// The operation, as its module is called, and what this case is about.
+    pub name: String,
+    check: Box<Check>,
+}
+
+/// How far a result is from the definition.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Off {
+    /// The largest difference, in units of what is allowed: up to 1 is right.
+    pub by: f64,
+    /// Elements that may fall either way (ties between equal scores, halves between codes) and fell the other way than on
+    /// the CPU.
+    pub ties: usize,
+}
+
+impl Off {
+    /// Nothing but `by`.
+    pub fn by(by: f64) -> Self {
+        Self { by, ties: 0 }
+    }
+}
+
+impl Case {
+    /// A case of that name; `check` runs the operation on the device.
+    pub(crate) fn new(name: impl Into<String>, check: impl Fn(&Device) -> Result<Off> + 'static) -> Self {
+        Self { name: name.into(), check: Box::new(check) }
+    }
+
+    /// Runs it. Errors when the operation does.
+    pub fn run(&self, device: &Device) -> Result<Off> {
+        (self.check)(device)
+    }
+}
+
+/// All cases, in the order of the operations.
+pub fn all() -> Vec<Case> {
+    [plain::cases()].into_iter().flatten().collect()
+}
+
+/// Pseudo-random f32 of that shape, about normal with standard deviation `scale`: the same on every run and device.
+pub(crate) fn random(shape: &[usize], scale: f32, seed: u64, device: &Device) -> Result<Tensor> {
+    Tensor::from_vec(values(shape.iter().product(), scale, seed), shape, device)
+}
+
+/// The elements of a tensor in host memory.
+pub(crate) fn flat(x: &Tensor) -> Result<Vec<f32>> {
+    x.flatten_all()?.to_vec1()
+}
+
+/// The largest |got − want| over what `allowed` gives for an element; infinite where one of them is not finite and they
+/// differ, or when their numbers differ.
+pub(crate) fn largest(got: &[f32], want: &[f64], allowed: impl Fn(usize, f64) -> f64) -> f64 {
+    if got.len() != want.len() {
+        return f64::INFINITY;
+    }
+    let off = |(i, (&got, &want)): (usize, (&f32, &f64))| match f64::from(got) {
+        got if got == want || (got.is_nan() && want.is_nan()) => 0.0,
+        got if got.is_finite() && want.is_finite() => (got - want).abs() / allowed(i, want),
+        _ => f64::INFINITY,
+    };
+    got.iter().zip(want).enumerate().map(off).fold(0.0, f64::max)
+}
+
+/// `count` pseudo-random numbers, about normal, standard deviation `scale`.
+pub(crate) fn values(count: usize, scale: f32, seed: u64) -> Vec<f32> {
+    let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
+    let mut uniform = || {
+        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (state >> 40) as f32 / (1u64 << 24) as f32 - 0.5
+    };
+    // The sum of twelve uniform numbers has variance one.
+    (0..count).map(|_| scale * (0..12).map(|_| uniform()).sum::<f32>()).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::device::{Choice, open};
+
+    #[test]
+    fn every_case_holds_on_every_device() {
+        let mut devices = vec![Device::Cpu];
+        devices.extend(open(Choice::Cuda(0)));
+        for device in &devices {
+            for case in all() {
+                let off = case.run(device).unwrap_or_else(|e| panic!("{} on {device:?}: {e}", case.name));
+                assert!(off.by <= 1.0, "{} on {device:?}: off by {:.3} of what is allowed", case.name, off.by);
+            }
+        }
+    }
+
+    #[test]
+    fn differences_are_measured_in_what_is_allowed() {
+        assert_eq!(largest(&[1.0, 2.5], &[1.0, 2.0], |_, want| 0.25 * want), 1.0);
+        assert_eq!(largest(&[f32::NAN], &[f64::NAN], |_, _| 1.0), 0.0);
+        assert_eq!(largest(&[f32::NAN], &[1.0], |_, _| 1.0), f64::INFINITY);
+        assert_eq!(largest(&[], &[1.0], |_, _| 1.0), f64::INFINITY);
+    }
+}

@@ -1,0 +1,85 @@
+//! What the operations on a GPU share: loading kernels, looking into tensors and making them.
+//!
+//! Each operation's `cuda.rs` launches the kernels of the `.cu` beside it. All work of a device goes through one stream,
+//! in order, so a result is complete when whoever reads it gets to run.
+
+use std::sync::Arc;
+
+use candle_core::backend::BackendStorage;
+use candle_core::cuda_backend::CudaDType;
+use candle_core::cuda_backend::cudarc::driver::{
+    CudaFunction, CudaSlice, CudaStream, CudaView, LaunchArgs, LaunchConfig,
+};
+use candle_core::op::BackpropOp;
+use candle_core::{CudaDevice, CudaStorage, Result, Shape, Storage, Tensor, WithDType};
+
+/// Files of kernels, as PTX.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Source {
+    Plain,
+}
+
+impl Source {
+    /// The name of the module and its text.
+    fn module(self) -> (&'static str, &'static str) {
+        macro_rules! ptx {
+            ($name:literal) => {
+                (concat!("paring_", $name), include_str!(concat!(env!("OUT_DIR"), "/", $name, ".ptx")))
+            };
+        }
+        match self {
+            Source::Plain => ptx!("plain"),
+        }
+    }
+}
+
+/// A kernel, to be launched on the stream of its device.
+pub(crate) struct Kernel {
+    function: CudaFunction,
+    stream: Arc<CudaStream>,
+}
+
+impl Kernel {
+    /// Takes the arguments, in the order of the kernel's.
+    pub fn builder(&self) -> LaunchArgs<'_> {
+        self.stream.launch_builder(&self.function)
+    }
+}
+
+/// A kernel by its name in a source, whose module is loaded once a device.
+pub(crate) fn function(device: &CudaDevice, source: Source, name: &str) -> Result<Kernel> {
+    let (module, ptx) = source.module();
+    let function = device.get_or_load_custom_func(name, module, ptx)?.into_cuda_function();
+    Ok(Kernel { function, stream: device.cuda_stream() })
+}
+
+/// Blocks of `threads` threads, as many as `count` elements need; at most as many as a grid may have, so kernels that
+/// are launched so step by the size of the grid.
+pub(crate) fn grid(count: usize, threads: u32) -> LaunchConfig {
+    let blocks = count.div_ceil(threads as usize).clamp(1, 1 << 20) as u32;
+    LaunchConfig { grid_dim: (blocks, 1, 1), block_dim: (threads, 1, 1), shared_mem_bytes: 0 }
+}
+
+/// Calls `f` with the elements of a tensor on a GPU, copied only if it is not contiguous, and its device. Errors on
+/// tensors elsewhere or of another type.
+pub(crate) fn with_view<T: CudaDType + WithDType, R>(
+    x: &Tensor,
+    f: impl FnOnce(CudaView<'_, T>, &CudaDevice) -> Result<R>,
+) -> Result<R> {
+    let x = x.contiguous()?;
+    let (storage, layout) = x.storage_and_layout();
+    match &*storage {
+        Storage::Cuda(cuda) => {
+            let start = layout.start_offset();
+            let slice = cuda.as_cuda_slice::<T>()?;
+            f(slice.slice(start..start + layout.shape().elem_count()), cuda.device())
+        }
+        _ => candle_core::bail!("a tensor {:?} on {:?} where one on a GPU is needed", x.shape(), x.device()),
+    }
+}
+
+/// The tensor that a slice of the device's memory is; the shape has as many elements.
+pub(crate) fn tensor<T: CudaDType>(slice: CudaSlice<T>, device: &CudaDevice, shape: impl Into<Shape>) -> Tensor {
+    let storage = CudaStorage::wrap_cuda_slice(slice, device.clone());
+    Tensor::from_storage(Storage::Cuda(storage), shape, BackpropOp::none(), false)
+}
