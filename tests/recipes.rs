@@ -203,7 +203,7 @@ fn bad_files() {
     sandbox.write("deep.toml", format!("wbits = {}4{}", "[".repeat(5000), "]".repeat(5000)));
     sandbox.write("deep.yaml", format!("a_stage: {}4{}", "[".repeat(5000), "]".repeat(5000)));
     sandbox.write("bomb.yaml", "a_stage: &a [x, x]\nb_stage: [*a, *a]\n");
-    let cases: [(&str, &str, i32, &[&str]); 24] = [
+    let cases: [(&str, &str, i32, &[&str]); 25] = [
         ("missing.toml", "", 1, &["missing.toml"]),
         ("big.toml", "", 2, &["big.toml", "1048576"]),
         ("bytes.toml", "", 2, &["bytes.toml", "UTF-8"]),
@@ -233,6 +233,12 @@ fn bad_files() {
         ),
         ("a.toml", "wbits = 4\n[[override]]\ntargets = 're:.*q_proj'\nwbits = 9", 2, &["a.toml, line 2", "--wbits 9"]),
         ("a.toml", "wbits = 4\n[[override]]\ntargets = 're:.*x_proj'\nwbits = 8", 1, &["re:.*x_proj", "no linear"]),
+        (
+            "a.toml",
+            "wbits = 4\n[[override]]\ntargets = 'lm_head'\nwbits = 8",
+            1,
+            &["of lm_head", "no linear is compressed"],
+        ),
     ];
     let mut wrong = Vec::new();
     for (name, text, code, words) in cases {

@@ -42,7 +42,7 @@ pub struct Against {
     /// Also run both models over the same tokens and say how far the predictions are apart
     #[arg(long, value_name = "MODEL")]
     pub reference: Option<String>,
-    /// The text or tokens for it, as DATASET of eval [default: demo for the model demo]
+    /// The text or tokens for it, as DATASET of eval [default: demo where either model is]
     #[arg(long, value_name = "DATASET", requires = "reference")]
     pub data: Option<String>,
     /// Tokens to run

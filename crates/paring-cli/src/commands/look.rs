@@ -14,7 +14,7 @@ use serde_json::json;
 use crate::args::{Inputs, InspectArgs, ProtocolArg, SchemesArgs, VerifyArgs};
 use crate::open::{self, Model, Purpose};
 use crate::progress::Progress;
-use crate::show;
+use crate::{demo, show};
 
 pub fn inspect(args: &InspectArgs) -> Result<()> {
     if let Some(path) = args.outliers.as_deref().filter(|path| path.is_dir()) {
@@ -75,11 +75,12 @@ pub fn verify(args: &VerifyArgs) -> Result<()> {
     if running.json { show::json(&value) } else { show::lines(&lines) }
 }
 
-/// Model and data of a comparison, as other commands take them.
+/// Model and data of a comparison, as other commands take them. The built-in model brings its text, on either side.
 fn data_of(args: &VerifyArgs) -> Inputs {
+    let built_in = || args.against.reference.clone().filter(|reference| reference == demo::NAME);
     Inputs {
         model: args.model.clone(),
-        dataset: args.against.data.clone(),
+        dataset: args.against.data.clone().or_else(built_in),
         text_field: args.against.text_field.clone(),
         data_dir: args.against.data_dir.clone(),
         eval_protocol: ProtocolArg::Gptq,

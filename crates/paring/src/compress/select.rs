@@ -12,7 +12,8 @@ use crate::{Error, Result};
 pub(super) struct Selection(BTreeMap<String, usize>);
 
 impl Selection {
-    /// Errors when a pattern is no regular expression or matches nothing, and when nothing is left to do. Overrides choose
+    /// Errors when a pattern is no regular expression or matches nothing, when nothing is left to do, and when an override
+    /// decides about nothing. Overrides choose
     /// among the linears that are compressed at all; the last one that matches decides.
     pub(super) fn new(plan: &Plan, decoder: &dyn Decoder) -> Result<Self> {
         let blocks = decoder.blocks();
@@ -51,6 +52,15 @@ impl Selection {
         });
         let chosen = wanted.filter_map(|name| choice(&name).map(|number| (name, number)));
         let selection = Self(chosen.collect());
+        let used = selection.used();
+        let idle = |(i, (_, recipe)): &(usize, &(Vec<Target>, bool))| *recipe && !used.contains(&(i + 1));
+        if let Some((i, _)) = overrides.iter().enumerate().find(idle).filter(|_| !used.is_empty()) {
+            return Err(Error::Plan(format!(
+                "the override of {}: no linear is compressed by it; those that it names are ignored, or another override \
+                 further down names them too",
+                plan.overrides[i].targets.join(", ")
+            )));
+        }
         if selection.0.is_empty() {
             return Err(Error::Plan(
                 "no linear is left to compress; see --include, --ignore, --layers and overrides".into(),
