@@ -10,6 +10,7 @@
 //!   [`picture`]: a drawing.
 //! * [`recipe_file`]: options in a file.
 //! * [`serves`]: what runs which scheme.
+//! * [`cost`]: what a run will take, before it begins.
 //! * [`report`]: the numbers.
 
 mod behind;
@@ -17,6 +18,7 @@ pub mod compare;
 pub mod compress;
 pub mod convert;
 pub mod corpus;
+pub mod cost;
 pub mod decompress;
 mod error;
 pub mod hidden;

@@ -1,0 +1,44 @@
+//! Sums over the linears of a block.
+
+use std::collections::BTreeMap;
+
+use paring_model::decoder::LinearInfo;
+
+/// The linears of one input.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Fan {
+    /// Outputs of all of them together.
+    pub rows: usize,
+    /// Inputs.
+    pub cols: usize,
+}
+
+impl Fan {
+    /// Weights.
+    pub fn weights(self) -> usize {
+        self.rows * self.cols
+    }
+}
+
+/// The fans of a block in the order the data meets them.
+pub(super) fn fans(linears: &[LinearInfo]) -> Vec<Fan> {
+    let mut fans: BTreeMap<usize, Fan> = BTreeMap::new();
+    for linear in linears {
+        let fan = fans.entry(linear.fan).or_default();
+        *fan = Fan { rows: fan.rows + linear.rows, cols: linear.cols };
+    }
+    fans.into_values().collect()
+}
+
+/// Whether positions turn what this linear makes into a copy: queries and keys.
+pub(super) fn is_turned(name: &str) -> bool {
+    ["q_proj", "k_proj"].iter().any(|local| name.ends_with(local))
+}
+
+/// Numbers for each token that a block holds at the end of its forward pass: the input and the outputs of each fan,
+/// queries and keys once more as their positions turn them, and the sums after the attention and at the end. Nothing of
+/// it goes before the end.
+pub(super) fn activations(linears: &[LinearInfo], dim: usize) -> usize {
+    let turned: usize = linears.iter().filter(|l| is_turned(&l.name)).map(|l| l.rows).sum();
+    fans(linears).iter().map(|fan| fan.cols + fan.rows).sum::<usize>() + turned + 2 * dim
+}
