@@ -30,6 +30,7 @@ pub mod norm;
 pub mod plain;
 pub mod quantize;
 pub mod rope;
+pub mod scratch;
 pub mod select;
 mod simd;
 pub mod square;

@@ -73,88 +73,125 @@ unsafe impl GlobalAlloc for Reusing {
     }
 }
 
+/// More freed mappings than a run has sizes of.
+const SLOTS: usize = 64;
+/// Every mapping starts on a page.
+const PAGE: usize = 4096;
+
+/// Which freed mappings are kept: the rule of [`Reusing`], which also serves to foretell what it will hold.
+#[derive(Clone, Debug)]
+pub struct Pool {
+    /// Address and bytes of the mappings kept, the one freed last at the end.
+    slots: [(usize, usize); SLOTS],
+    len: usize,
+    /// Bytes of the mappings kept.
+    kept: usize,
+    /// Bytes of the large blocks that somebody uses.
+    used: usize,
+}
+
+impl Pool {
+    /// Nothing used, nothing kept.
+    pub const EMPTY: Pool = Pool { slots: [(0, 0); SLOTS], len: 0, kept: 0, used: 0 };
+
+    /// The bytes mapped for a request of [`LARGE`] bytes or more: an eighth more at most, so that sizes nearly equal share
+    /// their mappings.
+    pub fn class(size: usize) -> usize {
+        let step = (size.next_power_of_two() >> 4).max(PAGE);
+        size.checked_next_multiple_of(step).unwrap_or(size)
+    }
+
+    /// Bytes of the large blocks in use.
+    pub fn used(&self) -> usize {
+        self.used
+    }
+
+    /// Address and bytes of the mappings kept, the one freed last at the end.
+    pub fn kept(&self) -> &[(usize, usize)] {
+        &self.slots[..self.len]
+    }
+
+    /// Counts a request of `class` bytes, and gives the address of a kept mapping for it if there is one.
+    pub fn request(&mut self, class: usize) -> Option<usize> {
+        self.used += class;
+        let found = (0..self.len).rev().find(|&i| self.slots[i].1 == class)?;
+        Some(self.remove(found).0)
+    }
+
+    /// Takes back what a request counted that got no memory.
+    pub fn refused(&mut self, class: usize) {
+        self.used -= class;
+    }
+
+    /// Keeps a mapping that is used no more; without a free slot the oldest one leaves for it, to be unmapped. More may be
+    /// [`Pool::excess`] then.
+    pub fn keep(&mut self, mapping: (usize, usize)) -> Option<(usize, usize)> {
+        self.used -= mapping.1;
+        let leaving = (self.len == SLOTS).then(|| self.remove(0));
+        self.slots[self.len] = mapping;
+        self.len += 1;
+        self.kept += mapping.1;
+        leaving
+    }
+
+    /// The oldest mapping, to be unmapped, as long as too much is kept.
+    pub fn excess(&mut self) -> Option<(usize, usize)> {
+        (self.kept > KEPT + self.used / 4).then(|| self.remove(0))
+    }
+
+    fn remove(&mut self, i: usize) -> (usize, usize) {
+        let slot = self.slots[i];
+        self.slots.copy_within(i + 1..self.len, i);
+        self.len -= 1;
+        self.kept -= slot.1;
+        slot
+    }
+}
+
+/// What [`Reusing`] holds now; empty where it is the system's allocator.
+pub fn pool() -> Pool {
+    large::pool()
+}
+
 #[cfg(target_os = "linux")]
 mod large {
     use std::alloc::Layout;
     use std::ptr;
     use std::sync::{Mutex, MutexGuard, PoisonError};
 
-    use super::{KEPT, LARGE};
+    use super::{LARGE, PAGE, Pool};
 
-    /// More freed mappings than a run has sizes of.
-    const SLOTS: usize = 64;
-    /// Every mapping starts on a page.
-    const PAGE: usize = 4096;
-
-    struct Freed {
-        /// Address and bytes of the mappings kept, the one freed last at the end.
-        slots: [(usize, usize); SLOTS],
-        len: usize,
-        /// Bytes of the mappings kept.
-        kept: usize,
-        /// Bytes of the large blocks that somebody uses.
-        used: usize,
-    }
-
-    static FREED: Mutex<Freed> = Mutex::new(Freed { slots: [(0, 0); SLOTS], len: 0, kept: 0, used: 0 });
+    static POOL: Mutex<Pool> = Mutex::new(Pool::EMPTY);
 
     /// The state is right between any two statements below, none of which panics.
-    fn freed() -> MutexGuard<'static, Freed> {
-        FREED.lock().unwrap_or_else(PoisonError::into_inner)
+    fn locked() -> MutexGuard<'static, Pool> {
+        POOL.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    impl Freed {
-        fn remove(&mut self, i: usize) -> (usize, usize) {
-            let slot = self.slots[i];
-            self.slots.copy_within(i + 1..self.len, i);
-            self.len -= 1;
-            self.kept -= slot.1;
-            slot
-        }
-
-        /// Adds a mapping; without a free slot the oldest one leaves for it.
-        fn keep(&mut self, mapping: (usize, usize)) -> Option<(usize, usize)> {
-            let leaving = (self.len == SLOTS).then(|| self.remove(0));
-            self.slots[self.len] = mapping;
-            self.len += 1;
-            self.kept += mapping.1;
-            leaving
-        }
-
-        /// The oldest mapping, as long as too much is kept.
-        fn excess(&mut self) -> Option<(usize, usize)> {
-            (self.kept > KEPT + self.used / 4).then(|| self.remove(0))
-        }
+    pub fn pool() -> Pool {
+        locked().clone()
     }
 
     pub fn takes(layout: Layout) -> bool {
         layout.size() >= LARGE && layout.align() <= PAGE
     }
 
-    /// The bytes mapped for a request: an eighth more at most, so that sizes nearly equal share their mappings.
     pub fn class(size: usize) -> usize {
-        let step = (size.next_power_of_two() >> 4).max(PAGE);
-        size.checked_next_multiple_of(step).unwrap_or(size)
+        Pool::class(size)
     }
 
     /// A mapping for that many bytes, null if there is none, and whether it is fresh and so full of zeros.
     pub fn alloc(size: usize) -> (*mut u8, bool) {
         let class = class(size);
-        {
-            let mut freed = freed();
-            if let Some(i) = (0..freed.len).rev().find(|&i| freed.slots[i].1 == class) {
-                let (block, _) = freed.remove(i);
-                freed.used += class;
-                return (ptr::with_exposed_provenance_mut(block), false);
-            }
-            freed.used += class;
+        if let Some(block) = locked().request(class) {
+            return (ptr::with_exposed_provenance_mut(block), false);
         }
         let access = libc::PROT_READ | libc::PROT_WRITE;
         // SAFETY: a mapping of nothing at an address of the kernel's choice.
         let block =
             unsafe { libc::mmap(ptr::null_mut(), class, access, libc::MAP_PRIVATE | libc::MAP_ANONYMOUS, -1, 0) };
         if block == libc::MAP_FAILED {
-            freed().used -= class;
+            locked().refused(class);
             return (ptr::null_mut(), true);
         }
         // SAFETY: advice about the mapping just made: fewer page faults if the kernel takes it.
@@ -168,13 +205,9 @@ mod large {
     /// `alloc` gave the block for `size` bytes, and it is used no more.
     pub unsafe fn free(block: *mut u8, size: usize) {
         let class = class(size);
-        let mut leaving = {
-            let mut freed = freed();
-            freed.used -= class;
-            freed.keep((block.expose_provenance(), class))
-        };
+        let mut leaving = locked().keep((block.expose_provenance(), class));
         loop {
-            let Some((block, class)) = leaving.take().or_else(|| freed().excess()) else { return };
+            let Some((block, class)) = leaving.take().or_else(|| locked().excess()) else { return };
             // SAFETY: a mapping that `alloc` made with this length, which nobody uses.
             unsafe { libc::munmap(ptr::with_exposed_provenance_mut(block), class) };
         }
@@ -184,6 +217,12 @@ mod large {
 #[cfg(not(target_os = "linux"))]
 mod large {
     use std::alloc::Layout;
+
+    use super::Pool;
+
+    pub fn pool() -> Pool {
+        Pool::EMPTY
+    }
 
     pub fn takes(_: Layout) -> bool {
         false

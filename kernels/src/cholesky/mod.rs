@@ -69,7 +69,7 @@ pub fn factor_of(h: &Square, order: Option<&[usize]>, diagonal: &[f32]) -> Resul
 
 /// Up to this size the factor is computed in f64 at once: there it takes next to no time, and it is what the golden
 /// vectors of the published codes, all of small layers, can hold the methods to.
-const SMALL: usize = 512;
+pub(crate) const SMALL: usize = 512;
 
 /// U, upper triangular and row-major `[n, n]`, with H⁻¹ = UᵀU, for the symmetric `h` (row-major `[n, n]`).
 ///

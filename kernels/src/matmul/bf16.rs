@@ -17,7 +17,7 @@ pub(crate) const NR: usize = 64;
 /// Pairs of k per pass: a panel of the right operand (KC · NR · 4 bytes) stays in the first-level cache.
 const KC: usize = 112;
 /// Left rows per task: a multiple of [`MR`] whose words fit the second-level cache.
-const TASK_ROWS: usize = 22 * MR;
+pub(crate) const TASK_ROWS: usize = 22 * MR;
 
 /// Whether the processor has the instruction.
 pub(crate) fn available() -> bool {

@@ -1,0 +1,60 @@
+//! Memory that operations on the CPU take beside their operands and results, in bytes: for whoever plans a run.
+
+use crate::matmul::{Precision, bf16};
+
+/// Whether products of this precision read pairs of bfloat16.
+fn is_paired(precision: Precision) -> bool {
+    precision == Precision::Bf16 && bf16::available()
+}
+
+/// A right operand of `rows` rows of `cols` numbers as pairs in panels.
+fn panels(rows: usize, cols: usize) -> usize {
+    rows.next_multiple_of(bf16::NR) * cols.div_ceil(2) * size_of::<u32>()
+}
+
+/// What [`crate::matmul::Matrix`] holds of a weight `[rows, cols]`, and whether that lies in memory of its own and not in
+/// that of the values it was given.
+pub fn weight(rows: usize, cols: usize, precision: Precision) -> (usize, bool) {
+    match is_paired(precision) {
+        true => (panels(rows, cols), true),
+        false => (rows * cols * size_of::<f32>(), false),
+    }
+}
+
+/// Of a product of `tokens` inputs of `cols` features: for each thread, and once.
+pub fn product(tokens: usize, cols: usize, precision: Precision) -> (usize, usize) {
+    match precision {
+        _ if is_paired(precision) => (bf16::TASK_ROWS.min(tokens) * cols.div_ceil(2) * size_of::<u32>(), 0),
+        Precision::F32 => (0, 0),
+        _ => (0, tokens * cols * size_of::<f32>()),
+    }
+}
+
+/// Of an addition to a Gram matrix, `tokens` inputs of `cols` features.
+pub fn gram(tokens: usize, cols: usize, precision: Precision) -> usize {
+    match precision {
+        _ if is_paired(precision) => panels(cols, tokens),
+        Precision::F32 => 0,
+        _ => tokens * cols * size_of::<f32>(),
+    }
+}
+
+/// Of tr(W H Wᵀ) for a weight `[rows, cols]`: a form of H, and products where they are kept.
+pub fn quadratic(rows: usize, cols: usize, precision: Precision) -> [usize; 2] {
+    match is_paired(precision) {
+        true => [panels(cols, cols), 0],
+        false => [cols * cols, rows * cols].map(|count| count * size_of::<f32>()),
+    }
+}
+
+/// Of the factor of a matrix of `cols` rows: each of the two triangles it works on.
+pub fn triangle(cols: usize) -> usize {
+    let number = if cols <= crate::cholesky::SMALL { size_of::<f64>() } else { size_of::<f32>() };
+    cols * cols * number
+}
+
+/// Of an attention: keys and values of `tokens` tokens, `dim` numbers each, as right operands.
+pub fn attention(tokens: usize, dim: usize, precision: Precision) -> usize {
+    // Keys in three parts, values in one, of two bytes.
+    if is_paired(precision) { 4 * 2 * tokens * dim } else { 0 }
+}
