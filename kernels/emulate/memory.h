@@ -1,0 +1,25 @@
+// The device's memory, in host memory. Every allocation lies between two pages that nothing may touch and ends at the
+// second: a kernel that reads or writes past the end is stopped there, with a message.
+#pragma once
+#include <cstddef>
+#include <cstdint>
+
+namespace emulate {
+
+struct MemoryUse {
+    size_t total, used, peak, allocations;
+};
+
+// Null when there is not so much left. What is in it reads as NaN.
+void* device_allocate(size_t bytes);
+// False if no allocation begins there. Stops the program if the bytes around it were written to.
+bool device_free(void* at);
+MemoryUse device_use();
+void device_reset_peak();
+
+}  // namespace emulate
+
+// Whether all of `bytes` from `at` on lie in one allocation of the device. Also for the other stand-in libraries.
+extern "C" bool paring_emulated_on_device(const void* at, size_t bytes);
+// emulate::parallel for the other stand-in libraries.
+extern "C" void paring_emulated_parallel(size_t count, void (*task)(void* context, size_t index), void* context);
