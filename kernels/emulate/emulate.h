@@ -14,7 +14,8 @@
 #error "kernels are emulated with exact f32 arithmetic: no -ffast-math, and SSE on x86"
 #endif
 
-#define DEVICE static inline
+// As __forceinline__ there: no copy of its own, which another source of the same name could be taken for.
+#define DEVICE inline __attribute__((always_inline))
 #ifdef PARING_LIST_KERNELS
 // For scripts/emulate-cuda, which looks for what follows in the preprocessed text.
 #define KERNEL PARING_KERNEL
