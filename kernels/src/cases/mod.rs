@@ -4,6 +4,7 @@
 //! They are part of the program and not only of its tests, so that they can be run on the machine of whoever has a GPU
 //! (`paring bench --check`).
 
+mod matmul;
 mod plain;
 
 use candle_core::{Device, Result, Tensor};
@@ -49,7 +50,7 @@ impl Case {
 
 /// All cases, in the order of the operations.
 pub fn all() -> Vec<Case> {
-    [plain::cases()].into_iter().flatten().collect()
+    [matmul::cases(), plain::cases()].into_iter().flatten().collect()
 }
 
 /// Pseudo-random f32 of that shape, about normal with standard deviation `scale`: the same on every run and device.

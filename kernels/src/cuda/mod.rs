@@ -3,19 +3,22 @@
 //! Each operation's `cuda.rs` launches the kernels of the `.cu` beside it. All work of a device goes through one stream,
 //! in order, so a result is complete when whoever reads it gets to run.
 
+pub(crate) mod blas;
+
 use std::sync::Arc;
 
 use candle_core::backend::BackendStorage;
-use candle_core::cuda_backend::CudaDType;
 use candle_core::cuda_backend::cudarc::driver::{
-    CudaFunction, CudaSlice, CudaStream, CudaView, LaunchArgs, LaunchConfig,
+    CudaFunction, CudaSlice, CudaStream, CudaView, LaunchArgs, LaunchConfig, PushKernelArg,
 };
+use candle_core::cuda_backend::{CudaDType, WrapErr};
 use candle_core::op::BackpropOp;
 use candle_core::{CudaDevice, CudaStorage, Result, Shape, Storage, Tensor, WithDType};
 
 /// Files of kernels, as PTX.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Source {
+    Matmul,
     Plain,
 }
 
@@ -28,6 +31,7 @@ impl Source {
             };
         }
         match self {
+            Source::Matmul => ptx!("matmul"),
             Source::Plain => ptx!("plain"),
         }
     }
@@ -82,4 +86,44 @@ pub(crate) fn with_view<T: CudaDType + WithDType, R>(
 pub(crate) fn tensor<T: CudaDType>(slice: CudaSlice<T>, device: &CudaDevice, shape: impl Into<Shape>) -> Tensor {
     let storage = CudaStorage::wrap_cuda_slice(slice, device.clone());
     Tensor::from_storage(Storage::Cuda(storage), shape, BackpropOp::none(), false)
+}
+
+/// Threads of a block where every element is on its own.
+pub(crate) const THREADS: u32 = 256;
+
+/// A tensor like `x` f32: its elements are what the kernel `name(x, out, count)` writes.
+pub(crate) fn map(source: Source, name: &str, x: &Tensor) -> Result<Tensor> {
+    with_view::<f32, _>(x, |values, device| {
+        let count = values.len() as i64;
+        let kernel = function(device, source, name)?;
+        // SAFETY: the kernel writes each of the elements, of which the input has as many.
+        let out = unsafe {
+            let mut out = device.alloc::<f32>(values.len())?;
+            let launch = grid(values.len().div_ceil(4), THREADS);
+            kernel.builder().arg(&values).arg(&mut out).arg(&count).launch(launch).w()?;
+            out
+        };
+        Ok(tensor(out, device, x.shape()))
+    })
+}
+
+/// A tensor like `a` and `b`, f32 of one shape: its elements are what the kernel `name(a, b, out, count)` writes.
+pub(crate) fn map2(source: Source, name: &str, a: &Tensor, b: &Tensor) -> Result<Tensor> {
+    with_view::<f32, _>(a, |x, device| {
+        with_view::<f32, _>(b, |y, _| {
+            if x.len() != y.len() {
+                candle_core::bail!("{name} of {:?} and {:?}", a.shape(), b.shape());
+            }
+            let count = x.len() as i64;
+            let kernel = function(device, source, name)?;
+            // SAFETY: the kernel writes each of the elements, of which both inputs have as many.
+            let out = unsafe {
+                let mut out = device.alloc::<f32>(x.len())?;
+                let launch = grid(x.len().div_ceil(4), THREADS);
+                kernel.builder().arg(&x).arg(&y).arg(&mut out).arg(&count).launch(launch).w()?;
+                out
+            };
+            Ok(tensor(out, device, a.shape()))
+        })
+    })
 }

@@ -3,8 +3,7 @@
 use super::Precision;
 
 /// `x [n, cols]` times `w [m, cols]` transposed, in f64 after rounding both to `precision`: `[n, m]`.
-#[cfg_attr(not(test), allow(dead_code))]
-pub(super) fn product(x: &[f32], w: &[f32], cols: usize, precision: Precision) -> Vec<f64> {
+pub(crate) fn product(x: &[f32], w: &[f32], cols: usize, precision: Precision) -> Vec<f64> {
     let mut y = Vec::new();
     for x in x.chunks_exact(cols) {
         for w in w.chunks_exact(cols) {

@@ -4,40 +4,16 @@ use candle_core::cuda_backend::WrapErr;
 use candle_core::cuda_backend::cudarc::driver::PushKernelArg;
 use candle_core::{Result, Tensor};
 
-use crate::cuda::{Source, function, grid, tensor, with_view};
-
-const THREADS: u32 = 256;
+use crate::cuda::{Source, THREADS, function, grid, map, map2, with_view};
 
 /// [`super::add`] for tensors of one shape.
 pub(super) fn add(a: &Tensor, b: &Tensor) -> Result<Tensor> {
-    with_view::<f32, _>(a, |x, device| {
-        with_view::<f32, _>(b, |y, _| {
-            let count = x.len() as i64;
-            // SAFETY: the kernel writes each of the elements, of which both inputs have as many.
-            let out = unsafe {
-                let mut out = device.alloc::<f32>(x.len())?;
-                let function = function(device, Source::Plain, "plain_add")?;
-                function.builder().arg(&x).arg(&y).arg(&mut out).arg(&count).launch(grid(x.len(), THREADS)).w()?;
-                out
-            };
-            Ok(tensor(out, device, a.shape()))
-        })
-    })
+    map2(Source::Plain, "plain_add", a, b)
 }
 
 /// [`super::relu`].
 pub(super) fn relu(x: &Tensor) -> Result<Tensor> {
-    with_view::<f32, _>(x, |values, device| {
-        let count = values.len() as i64;
-        // SAFETY: the kernel writes each of the elements, of which the input has as many.
-        let out = unsafe {
-            let mut out = device.alloc::<f32>(values.len())?;
-            let function = function(device, Source::Plain, "plain_relu")?;
-            function.builder().arg(&values).arg(&mut out).arg(&count).launch(grid(values.len(), THREADS)).w()?;
-            out
-        };
-        Ok(tensor(out, device, x.shape()))
-    })
+    map(Source::Plain, "plain_relu", x)
 }
 
 /// [`super::all_finite`].

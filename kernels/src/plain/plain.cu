@@ -1,17 +1,13 @@
 // Element by element: sums, ReLU, and the search for what is not finite (see mod.rs).
 #include "lanes.cuh"
 
-// Threads go over all elements in steps of the grid's size.
-#define EACH(i, count) \
-    for (long i = (long)blockIdx.x * blockDim.x + threadIdx.x; i < (count); i += (long)gridDim.x * blockDim.x)
-
 KERNEL void plain_add(const float* a, const float* b, float* out, long count) {
-    EACH(i, count) out[i] = __fadd_rn(a[i], b[i]);
+    map(a, b, out, count, [](float a, float b) { return __fadd_rn(a, b); });
 }
 
 // What is not a number stays so.
 KERNEL void plain_relu(const float* x, float* out, long count) {
-    EACH(i, count) out[i] = x[i] < 0.0f ? 0.0f : x[i];
+    map(x, out, count, [](float x) { return x < 0.0f ? 0.0f : x; });
 }
 
 // Sets *bad where an element is infinite or not a number: its exponent is all ones.
