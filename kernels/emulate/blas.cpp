@@ -4,6 +4,7 @@
 
 #include "dense.h"
 #include "refuse.h"
+#include "streams.h"
 
 using namespace emulate;
 
@@ -37,6 +38,24 @@ bool well_placed(cublasHandle_t handle, const void* scalar, size_t bytes) {
     return scalar && paring_emulated_on_device(scalar, bytes) == (handle->pointers == CUBLAS_POINTER_MODE_DEVICE);
 }
 
+// A factor: as it is when the call is made, or on the device and read when the stream gets there.
+template <class T>
+struct Scalar {
+    const T* on_device = nullptr;
+    T value = 0;
+    Scalar(cublasHandle_t handle, const T* at) {
+        if (handle->pointers == CUBLAS_POINTER_MODE_DEVICE) on_device = at;
+        else value = *at;
+    }
+    T get() const { return on_device ? *on_device : value; }
+};
+
+// Does the work when the handle's stream gets there.
+template <class Work>
+cublasStatus_t enqueue(cublasHandle_t handle, Work work) {
+    return later(handle->stream, std::move(work)), CUBLAS_STATUS_SUCCESS;
+}
+
 bool transposed(cublasOperation_t operation) { return operation != CUBLAS_OP_N; }
 Rounded rounding(cublasHandle_t handle) {
     return handle->math & CUBLAS_TF32_TENSOR_OP_MATH ? Rounded::Tf32 : Rounded::No;
@@ -56,7 +75,6 @@ size_t bytes_of(cudaDataType type) {
 struct Call {
     cublasOperation_t left, right;
     int64_t m, n, k;
-    double alpha, beta;
     const void *a, *b;
     void* c;
     cudaDataType inputs, output;
@@ -65,42 +83,54 @@ struct Call {
 };
 
 template <class Sum, class In, class Out>
-void run(const Call& p) {
-    multiply<Sum>((Sum)p.alpha,
+void run(const Call& p, Sum alpha, Sum beta) {
+    multiply<Sum>(alpha,
                   transposed(p.left) ? columns((const In*)p.a, p.k, p.m, p.lda, true) : columns((const In*)p.a, p.m, p.k, p.lda, false),
                   transposed(p.right) ? columns((const In*)p.b, p.n, p.k, p.ldb, true) : columns((const In*)p.b, p.k, p.n, p.ldb, false),
-                  (Sum)p.beta, columns((Out*)p.c, p.m, p.n, p.ldc, false), p.how);
+                  beta, columns((Out*)p.c, p.m, p.n, p.ldc, false), p.how);
 }
 
-// False if the types don't go together.
-bool dispatch(const Call& p) {
-    if (p.inputs == CUDA_R_64F && p.output == CUDA_R_64F) return run<double, double, double>(p), true;
-    if (p.inputs == CUDA_R_32F && p.output == CUDA_R_32F) return run<float, float, float>(p), true;
-    if (p.inputs == CUDA_R_16BF && p.output == CUDA_R_32F) return run<float, Bf16, float>(p), true;
-    if (p.inputs == CUDA_R_16BF && p.output == CUDA_R_16BF) return run<float, Bf16, Bf16>(p), true;
-    if (p.inputs == CUDA_R_16F && p.output == CUDA_R_32F) return run<float, F16, float>(p), true;
-    if (p.inputs == CUDA_R_16F && p.output == CUDA_R_16F) return run<float, F16, F16>(p), true;
-    return false;
+// The loops for these types; null if the types don't go together.
+template <class Sum>
+void (*loops(cudaDataType inputs, cudaDataType output))(const Call&, Sum, Sum) {
+    if constexpr (std::is_same_v<Sum, double>) {
+        if (inputs == CUDA_R_64F && output == CUDA_R_64F) return run<double, double, double>;
+    } else {
+        if (inputs == CUDA_R_32F && output == CUDA_R_32F) return run<float, float, float>;
+        if (inputs == CUDA_R_16BF && output == CUDA_R_32F) return run<float, Bf16, float>;
+        if (inputs == CUDA_R_16BF && output == CUDA_R_16BF) return run<float, Bf16, Bf16>;
+        if (inputs == CUDA_R_16F && output == CUDA_R_32F) return run<float, F16, float>;
+        if (inputs == CUDA_R_16F && output == CUDA_R_16F) return run<float, F16, F16>;
+    }
+    return nullptr;
 }
 
-cublasStatus_t gemm(const Call& p, int64_t stride_a, int64_t stride_b, int64_t stride_c, int64_t batch) {
+template <class Sum>
+cublasStatus_t gemm(cublasHandle_t handle, const Call& p, const Sum* alpha, const Sum* beta, int64_t stride_a,
+                    int64_t stride_b, int64_t stride_c, int64_t batch) {
+    NEED(well_placed(handle, alpha, sizeof(Sum)) && well_placed(handle, beta, sizeof(Sum)), "alpha and beta lie elsewhere than said");
     NEED(p.m >= 0 && p.n >= 0 && p.k >= 0 && batch >= 0, "sizes %ld, %ld, %ld, batch %ld", (long)p.m, (long)p.n, (long)p.k, (long)batch);
     if (p.m == 0 || p.n == 0 || batch == 0) return CUBLAS_STATUS_SUCCESS;
-    const size_t in = bytes_of(p.inputs), out = bytes_of(p.output);
-    NEED(in && out, "types %d and %d are not emulated", (int)p.inputs, (int)p.output);
+    const auto loop = loops<Sum>(p.inputs, p.output);
+    if (!loop) {
+        return REFUSE(CUBLAS_STATUS_NOT_SUPPORTED, "inputs of type %d and an output of type %d", (int)p.inputs, (int)p.output);
+    }
+    std::vector<Call> calls;
     for (int64_t at = 0; at < batch; at++) {
         Call one = p;
-        one.a = (const char*)p.a + at * stride_a * (int64_t)in;
-        one.b = (const char*)p.b + at * stride_b * (int64_t)in;
-        one.c = (char*)p.c + at * stride_c * (int64_t)out;
+        const int64_t in = (int64_t)bytes_of(p.inputs), out = (int64_t)bytes_of(p.output);
+        one.a = (const char*)p.a + at * stride_a * in;
+        one.b = (const char*)p.b + at * stride_b * in;
+        one.c = (char*)p.c + at * stride_c * out;
         NEED_MATRIX(one.a, transposed(p.left) ? p.k : p.m, transposed(p.left) ? p.m : p.k, p.lda, in);
         NEED_MATRIX(one.b, transposed(p.right) ? p.n : p.k, transposed(p.right) ? p.k : p.n, p.ldb, in);
         NEED_MATRIX(one.c, p.m, p.n, p.ldc, out);
-        if (!dispatch(one)) {
-            return REFUSE(CUBLAS_STATUS_NOT_SUPPORTED, "inputs of type %d and an output of type %d", (int)p.inputs, (int)p.output);
-        }
+        calls.push_back(one);
     }
-    return CUBLAS_STATUS_SUCCESS;
+    const Scalar<Sum> times(handle, alpha), plus(handle, beta);
+    return enqueue(handle, [=] {
+        for (const Call& call : calls) loop(call, times.get(), plus.get());
+    });
 }
 
 template <class T>
@@ -114,9 +144,11 @@ cublasStatus_t syrk(cublasHandle_t handle, cublasFillMode_t fill, cublasOperatio
     NEED_MATRIX(a, turned ? k : n, turned ? n : k, lda, sizeof(T));
     NEED_MATRIX(c, n, n, ldc, sizeof(T));
     const View<const T> left = columns(a, turned ? k : n, turned ? n : k, lda, turned);
-    multiply<T>(*alpha, left, left.transposed(), *beta, columns(c, n, n, ldc, false), rounding(handle),
-                fill == CUBLAS_FILL_MODE_LOWER ? Part::Lower : Part::Upper);
-    return CUBLAS_STATUS_SUCCESS;
+    const View<T> to = columns(c, n, n, ldc, false);
+    const Part part = fill == CUBLAS_FILL_MODE_LOWER ? Part::Lower : Part::Upper;
+    const Rounded how = rounding(handle);
+    const Scalar<T> times(handle, alpha), plus(handle, beta);
+    return enqueue(handle, [=] { multiply<T>(times.get(), left, left.transposed(), plus.get(), to, how, part); });
 }
 
 template <class T>
@@ -132,12 +164,16 @@ cublasStatus_t trsm(cublasHandle_t handle, cublasSideMode_t side, cublasFillMode
     // x op(A) = b is op(A)ᵀ xᵀ = bᵀ.
     const bool turned = transposed(operation) != (side == CUBLAS_SIDE_RIGHT);
     const View<T> right = columns(b, m, n, ldb, side == CUBLAS_SIDE_RIGHT);
-    for (long j = 0; j < n; j++) {
-        for (long i = 0; i < m; i++) b[j * ldb + i] = *alpha == 0 ? 0 : *alpha * b[j * ldb + i];
-    }
-    solve<T>(columns(a, order, order, lda, turned), (fill == CUBLAS_FILL_MODE_LOWER) != turned, right,
-             diagonal == CUBLAS_DIAG_UNIT);
-    return CUBLAS_STATUS_SUCCESS;
+    const View<const T> triangle = columns(a, order, order, lda, turned);
+    const bool lower = (fill == CUBLAS_FILL_MODE_LOWER) != turned, unit = diagonal == CUBLAS_DIAG_UNIT;
+    const Scalar<T> scalar(handle, alpha);
+    return enqueue(handle, [=] {
+        const T times = scalar.get();
+        for (long j = 0; j < n; j++) {
+            for (long i = 0; i < m; i++) b[j * ldb + i] = times == 0 ? 0 : times * b[j * ldb + i];
+        }
+        solve<T>(triangle, lower, right, unit);
+    });
 }
 
 template <class T>
@@ -147,16 +183,21 @@ cublasStatus_t geam(cublasHandle_t handle, cublasOperation_t left, cublasOperati
     NEED(m >= 0 && n >= 0, "sizes %d, %d", m, n);
     NEED(well_placed(handle, alpha, sizeof(T)) && well_placed(handle, beta, sizeof(T)), "alpha and beta lie elsewhere than said");
     const bool turn_a = transposed(left), turn_b = transposed(right);
-    if (*alpha != 0) NEED_MATRIX(a, turn_a ? n : m, turn_a ? m : n, lda, sizeof(T));
-    if (*beta != 0) NEED_MATRIX(b, turn_b ? n : m, turn_b ? m : n, ldb, sizeof(T));
+    // A matrix whose factor is 0 is not read and may be null.
+    if (a) NEED_MATRIX(a, turn_a ? n : m, turn_a ? m : n, lda, sizeof(T));
+    if (b) NEED_MATRIX(b, turn_b ? n : m, turn_b ? m : n, ldb, sizeof(T));
     NEED_MATRIX(c, m, n, ldc, sizeof(T));
     NEED(!(turn_a && a == c) && !(turn_b && b == c), "a matrix is transposed in its own place");
     const View<const T> x = columns(a, turn_a ? n : m, turn_a ? m : n, lda, turn_a);
     const View<const T> y = columns(b, turn_b ? n : m, turn_b ? m : n, ldb, turn_b);
-    for (long j = 0; j < n; j++) {
-        for (long i = 0; i < m; i++) c[j * ldc + i] = (*alpha != 0 ? *alpha * x(i, j) : 0) + (*beta != 0 ? *beta * y(i, j) : 0);
-    }
-    return CUBLAS_STATUS_SUCCESS;
+    const Scalar<T> times(handle, alpha), plus(handle, beta);
+    NEED((a || times.get() == 0) && (b || plus.get() == 0), "a matrix is null, and its factor is not 0");
+    return enqueue(handle, [=] {
+        const T p = times.get(), q = plus.get();
+        for (long j = 0; j < n; j++) {
+            for (long i = 0; i < m; i++) c[j * ldc + i] = (p != 0 ? p * x(i, j) : 0) + (q != 0 ? q * y(i, j) : 0);
+        }
+    });
 }
 
 template <class T>
@@ -166,10 +207,14 @@ cublasStatus_t dot(cublasHandle_t handle, int n, const T* x, int step_x, const T
     NEED(step_x > 0 && step_y > 0, "steps %d and %d", step_x, step_y);
     NEED_MATRIX(x, 1, n, step_x, sizeof(T));
     NEED_MATRIX(y, 1, n, step_y, sizeof(T));
-    T sum = 0;
-    for (long k = 0; k < n; k++) sum += x[k * step_x] * y[k * step_y];
-    *result = sum;
-    return CUBLAS_STATUS_SUCCESS;
+    const cublasStatus_t status = enqueue(handle, [=] {
+        T sum = 0;
+        for (long k = 0; k < n; k++) sum += x[k * step_x] * y[k * step_y];
+        *result = sum;
+    });
+    // A result on the host is there when the call returns.
+    if (handle->pointers == CUBLAS_POINTER_MODE_HOST) paring_emulated_finish(handle->stream);
+    return status;
 }
 
 }  // namespace
@@ -183,9 +228,9 @@ cublasStatus_t cublasDestroy(cublasHandle_t handle) {
     delete handle;
     return CUBLAS_STATUS_SUCCESS;
 }
-// Work is done when a call returns, on whatever stream.
 cublasStatus_t cublasSetStream(cublasHandle_t handle, cudaStream_t stream) {
     NEED_HANDLE;
+    NEED(paring_emulated_is_stream(stream), "%p is no stream", (void*)stream);
     handle->stream = stream;
     return CUBLAS_STATUS_SUCCESS;
 }
@@ -236,10 +281,8 @@ cublasStatus_t cublasGetAtomicsMode(cublasHandle_t handle, cublasAtomicsMode_t* 
         const T* a, int lda, long long stride_a, const T* b, int ldb, long long stride_b, const T* beta, T* c, int ldc,    \
         long long stride_c, int batch) {                                                                                   \
         NEED_HANDLE;                                                                                                       \
-        NEED(well_placed(handle, alpha, sizeof(T)) && well_placed(handle, beta, sizeof(T)),                                \
-             "alpha and beta lie elsewhere than said");                                                                    \
-        return gemm({left, right, m, n, k, *alpha, *beta, a, b, c, TYPE, TYPE, lda, ldb, ldc, ROUNDED},         \
-                       stride_a, stride_b, stride_c, batch);                                                     \
+        return gemm(handle, {left, right, m, n, k, a, b, c, TYPE, TYPE, lda, ldb, ldc, ROUNDED}, alpha, beta, stride_a,    \
+                    stride_b, stride_c, batch);                                                                            \
     }                                                                                                                      \
     cublasStatus_t cublas##letter##gemm_v2(cublasHandle_t handle, cublasOperation_t left, cublasOperation_t right, int m,  \
                                            int n, int k, const T* alpha, const T* a, int lda, const T* b, int ldb,         \
@@ -292,12 +335,9 @@ cublasStatus_t cublasGemmStridedBatchedEx(cublasHandle_t handle, cublasOperation
     }
     // What is 16 bits wide is multiplied as it is.
     if (type_a != CUDA_R_32F) how = Rounded::No;
-    const size_t bytes = doubles ? 8 : 4;
-    NEED(well_placed(handle, alpha, bytes) && well_placed(handle, beta, bytes), "alpha and beta lie elsewhere than said");
-    const double times = doubles ? *(const double*)alpha : *(const float*)alpha;
-    const double plus = doubles ? *(const double*)beta : *(const float*)beta;
-    return gemm({left, right, m, n, k, times, plus, a, b, c, type_a, type_c, lda, ldb, ldc, how}, stride_a,
-                   stride_b, stride_c, batch);
+    const Call call = {left, right, m, n, k, a, b, c, type_a, type_c, lda, ldb, ldc, how};
+    if (doubles) return gemm(handle, call, (const double*)alpha, (const double*)beta, stride_a, stride_b, stride_c, batch);
+    return gemm(handle, call, (const float*)alpha, (const float*)beta, stride_a, stride_b, stride_c, batch);
 }
 
 cublasStatus_t cublasGemmEx(cublasHandle_t handle, cublasOperation_t left, cublasOperation_t right, int m, int n, int k,

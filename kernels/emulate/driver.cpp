@@ -1,50 +1,24 @@
-// The driver's library (libcuda.so.1) without a GPU: devices, contexts, streams and events. Everything is done when a call
-// returns. What real calls need is needed here as well: a context on the thread, streams that were created.
+// The driver's library (libcuda.so.1) without a GPU: the device and its context. What real calls need is needed here as
+// well, such as a context on the thread that calls.
 #include <cuda.h>
-
-#include <time.h>
 
 #include <cstring>
 #include <map>
-#include <mutex>
-#include <set>
 
 #include "driver.h"
 #include "memory.h"
 
 struct CUctx_st {};
-struct CUstream_st {};
-struct CUevent_st {
-    bool timed, recorded;
-    double at;
-};
 
 namespace {
 
 CUctx_st the_context;
 bool initialized = false;
 
-std::mutex lock;
-std::set<CUstream>& streams() {
-    static auto* all = new std::set<CUstream>;
-    return *all;
-}
-double now() {
-    timespec time;
-    clock_gettime(CLOCK_MONOTONIC, &time);
-    return (double)time.tv_sec + 1e-9 * (double)time.tv_nsec;
-}
-
 }  // namespace
 
 thread_local CUcontext emulate::current = nullptr;
 using emulate::current;
-
-bool emulate::is_stream(CUstream stream) {
-    if (stream == nullptr || stream == CU_STREAM_LEGACY || stream == CU_STREAM_PER_THREAD) return true;
-    std::lock_guard<std::mutex> held(lock);
-    return streams().count(stream) != 0;
-}
 
 CUresult cuInit(unsigned flags) {
     if (flags) return CUDA_ERROR_INVALID_VALUE;
@@ -181,6 +155,7 @@ CUresult cuCtxGetDevice(CUdevice* device) {
 }
 CUresult cuCtxSynchronize() {
     NEED_CONTEXT;
+    emulate::finish_all();
     return CUDA_SUCCESS;
 }
 CUresult cuCtxSetFlags(unsigned) {
@@ -191,67 +166,5 @@ CUresult cuCtxGetStreamPriorityRange(int* least, int* greatest) {
     NEED_CONTEXT;
     if (least) *least = 0;
     if (greatest) *greatest = -5;
-    return CUDA_SUCCESS;
-}
-
-CUresult cuStreamCreateWithPriority(CUstream* stream, unsigned, int) {
-    NEED_CONTEXT;
-    *stream = new CUstream_st;
-    std::lock_guard<std::mutex> held(lock);
-    streams().insert(*stream);
-    return CUDA_SUCCESS;
-}
-CUresult cuStreamCreate(CUstream* stream, unsigned flags) { return cuStreamCreateWithPriority(stream, flags, 0); }
-CUresult cuStreamDestroy(CUstream stream) {
-    std::lock_guard<std::mutex> held(lock);
-    if (!streams().erase(stream)) return REFUSE(CUDA_ERROR_INVALID_HANDLE, "%p is no stream", (void*)stream);
-    delete stream;
-    return CUDA_SUCCESS;
-}
-CUresult cuStreamSynchronize(CUstream stream) {
-    NEED_STREAM(stream);
-    return CUDA_SUCCESS;
-}
-CUresult cuStreamQuery(CUstream stream) {
-    NEED_STREAM(stream);
-    return CUDA_SUCCESS;
-}
-CUresult cuStreamWaitEvent(CUstream stream, CUevent event, unsigned) {
-    NEED_STREAM(stream);
-    return event ? CUDA_SUCCESS : REFUSE(CUDA_ERROR_INVALID_HANDLE, "no event");
-}
-CUresult cuStreamIsCapturing(CUstream stream, CUstreamCaptureStatus* status) {
-    NEED_STREAM(stream);
-    *status = CU_STREAM_CAPTURE_STATUS_NONE;
-    return CUDA_SUCCESS;
-}
-CUresult cuLaunchHostFunc(CUstream stream, CUhostFn function, void* data) {
-    NEED_STREAM(stream);
-    function(data);
-    return CUDA_SUCCESS;
-}
-
-CUresult cuEventCreate(CUevent* event, unsigned flags) {
-    NEED_CONTEXT;
-    *event = new CUevent_st{!(flags & CU_EVENT_DISABLE_TIMING), false, 0.0};
-    return CUDA_SUCCESS;
-}
-CUresult cuEventDestroy(CUevent event) {
-    delete event;
-    return CUDA_SUCCESS;
-}
-CUresult cuEventRecord(CUevent event, CUstream stream) {
-    NEED_STREAM(stream);
-    event->recorded = true;
-    event->at = event->timed ? now() : 0.0;
-    return CUDA_SUCCESS;
-}
-CUresult cuEventSynchronize(CUevent) { return CUDA_SUCCESS; }
-CUresult cuEventQuery(CUevent) { return CUDA_SUCCESS; }
-CUresult cuEventElapsedTime(float* milliseconds, CUevent start, CUevent end) {
-    if (!start->timed || !end->timed || !start->recorded || !end->recorded) {
-        return REFUSE(CUDA_ERROR_INVALID_HANDLE, "both events must be recorded and made with timing");
-    }
-    *milliseconds = (float)(1e3 * (end->at - start->at));
     return CUDA_SUCCESS;
 }

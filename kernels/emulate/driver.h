@@ -3,11 +3,11 @@
 #include <cuda.h>
 
 #include "refuse.h"
+#include "streams.h"
 
 namespace emulate {
 // The context of this thread.
 extern thread_local CUcontext current;
-bool is_stream(CUstream stream);
 }  // namespace emulate
 
 #define NEED_CONTEXT \

@@ -165,6 +165,23 @@ CUresult cuLaunchKernel(CUfunction function, unsigned grid_x, unsigned grid_y, u
     if (shared + f.static_shared > most) {
         return refuse_launch(f, CUDA_ERROR_INVALID_VALUE, "bytes of shared memory", shared + f.static_shared, most);
     }
-    emulate::run_grid(f.name.c_str(), *f.kernel, parameters, grid, block, shared);
+    // Parameters are taken now; the kernel runs when the stream gets there.
+    struct Taken {
+        std::string name;
+        const emulate::Kernel* kernel;
+        std::vector<std::vector<char>> values;
+        std::vector<void*> pointers;
+    };
+    const auto taken = std::make_shared<Taken>();
+    taken->name = f.name;
+    taken->kernel = f.kernel;
+    for (size_t k = 0; k < f.kernel->bytes.size(); k++) {
+        const char* value = (const char*)parameters[k];
+        taken->values.emplace_back(value, value + f.kernel->bytes[k]);
+        taken->pointers.push_back(taken->values.back().data());
+    }
+    emulate::enqueue(stream, [=] {
+        emulate::run_grid(taken->name.c_str(), *taken->kernel, taken->pointers.data(), grid, block, shared);
+    });
     return CUDA_SUCCESS;
 }

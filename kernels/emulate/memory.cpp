@@ -25,6 +25,7 @@ struct Allocation {
     size_t bytes;
     char* map;
     size_t map_bytes;
+    bool released;
 };
 
 struct Memory {
@@ -135,28 +136,35 @@ void* device_allocate(size_t bytes) {
     memset(map + m.page, AROUND, (size_t)(at - map) - m.page);
     memset(at, FRESH, bytes);
     memset(at + bytes, AROUND, room - bytes);
-    m.all[at] = {bytes, map, map_bytes};
+    m.all[at] = {bytes, map, map_bytes, false};
     m.used += bytes;
     m.peak = std::max(m.peak, m.used);
     return at;
 }
 
-bool device_free(void* pointer) {
+size_t device_release(void* pointer) {
     Memory& m = memory();
     std::lock_guard<std::mutex> held(m.lock);
     const auto at = m.all.find((char*)pointer);
-    if (at == m.all.end()) return false;
-    check_around(at->first, at->second, m.page);
+    if (at == m.all.end() || at->second.released) return 0;
+    at->second.released = true;
     m.used -= at->second.bytes;
+    return at->second.bytes;
+}
+
+void device_unmap(void* pointer) {
+    Memory& m = memory();
+    std::lock_guard<std::mutex> held(m.lock);
+    const auto at = m.all.find((char*)pointer);
+    check_around(at->first, at->second, m.page);
     munmap(at->second.map, at->second.map_bytes);
     m.all.erase(at);
-    return true;
 }
 
 MemoryUse device_use() {
     Memory& m = memory();
     std::lock_guard<std::mutex> held(m.lock);
-    return {m.total, m.used, m.peak, m.all.size()};
+    return {m.total, m.used, m.peak};
 }
 
 void device_reset_peak() {
@@ -174,7 +182,7 @@ bool paring_emulated_on_device(const void* pointer, size_t bytes) {
     if (next == m.all.begin()) return false;
     --next;
     const size_t offset = (size_t)((char*)pointer - next->first);
-    return offset <= next->second.bytes && bytes <= next->second.bytes - offset;
+    return !next->second.released && offset <= next->second.bytes && bytes <= next->second.bytes - offset;
 }
 
 void paring_emulated_parallel(size_t count, void (*task)(void*, size_t), void* context) {

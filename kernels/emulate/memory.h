@@ -7,13 +7,16 @@
 namespace emulate {
 
 struct MemoryUse {
-    size_t total, used, peak, allocations;
+    size_t total, used, peak;
 };
 
 // Null when there is not so much left. What is in it reads as NaN.
 void* device_allocate(size_t bytes);
-// False if no allocation begins there. Stops the program if the bytes around it were written to.
-bool device_free(void* at);
+// Gives an allocation back: from now on it does not count and must not be named. 0 if none begins there, otherwise its
+// bytes. Work given before may still use it, until device_unmap.
+size_t device_release(void* at);
+// Ends an allocation that was released. Stops the program if the bytes around it were written to.
+void device_unmap(void* at);
 MemoryUse device_use();
 void device_reset_peak();
 

@@ -191,9 +191,50 @@ void refusals() {
     size_t free_bytes, all_bytes;
     NEED(cuMemGetInfo(&free_bytes, &all_bytes));
     check(cuMemAlloc(&at, free_bytes + 1) == CUDA_ERROR_OUT_OF_MEMORY, "more memory than there is");
-    check(dies([&] { launch("probe_outside", 1, 1, 0, x.at, x.at, 100); }, "0 bytes past the end"), "reading past the end");
-    check(dies([&] { launch("probe_outside", 1, 1, 0, x.at, x.at, -100 - (1 << 20)); }, "probe_outside"), "reading far away");
-    check(dies([&] { launch("probe_stuck", 1, 64, 0, x.at); }, "for ever"), "threads that wait for ever");
+    check(dies([&] { launch("probe_outside", 1, 1, 0, x.at, x.at, 100), cuCtxSynchronize(); }, "0 bytes past the end"), "reading past the end");
+    check(dies([&] { launch("probe_outside", 1, 1, 0, x.at, x.at, -100 - (1 << 20)), cuCtxSynchronize(); }, "probe_outside"), "reading far away");
+    check(dies([&] { launch("probe_stuck", 1, 64, 0, x.at), cuCtxSynchronize(); }, "for ever"), "threads that wait for ever");
+}
+
+// Work on a stream is not done before somebody waits for it, and then in order.
+void streams() {
+    CUstream a, b;
+    CUevent event;
+    NEED(cuStreamCreate(&a, CU_STREAM_NON_BLOCKING));
+    NEED(cuStreamCreate(&b, CU_STREAM_NON_BLOCKING));
+    NEED(cuEventCreate(&event, CU_EVENT_DISABLE_TIMING));
+    const Array<int> x({1, 2}), y({0, 0});
+    int *pinned, pageable[2] = {3, 4}, got[2];
+    NEED(cuMemAllocHost((void**)&pinned, 2 * sizeof(int)));
+    NEED(cuMemcpyHtoDAsync(x.at, pageable, 2 * sizeof(int), a));
+    pageable[0] = 5;
+    NEED(cuMemcpyDtoDAsync(y.at, x.at, 2 * sizeof(int), b));
+    NEED(cuStreamSynchronize(b));
+    check(y.host()[0] == 1, "a copy that did not wait got %d", y.host()[0]);
+    NEED(cuEventRecord(event, a));
+    NEED(cuStreamWaitEvent(b, event, 0));
+    NEED(cuMemcpyDtoDAsync(y.at, x.at, 2 * sizeof(int), b));
+    pinned[0] = 0;
+    NEED(cuMemcpyDtoHAsync(pinned, y.at, 2 * sizeof(int), b));
+    check(pinned[0] == 0, "a copy to pinned memory was done at once");
+    NEED(cuMemcpyDtoHAsync(got, y.at, 2 * sizeof(int), b));
+    check(got[0] == 3 && pinned[0] == 3, "a copy that waited got %d and %d", got[0], pinned[0]);
+
+    CUdeviceptr kept;
+    size_t before, during, total;
+    NEED(cuMemGetInfo(&before, &total));
+    NEED(cuMemAllocAsync(&kept, 1 << 20, a));
+    NEED(cuMemsetD8Async(kept, 7, 1 << 20, a));
+    NEED(cuMemcpyDtoDAsync(x.at, kept, 4, a));
+    NEED(cuMemFreeAsync(kept, a));
+    NEED(cuMemGetInfo(&during, &total));
+    check(before == during, "%zu bytes free, then %zu", before, during);
+    NEED(cuStreamSynchronize(a));
+    check(x.host()[0] == 0x07070707, "what was freed later was used before: %x", x.host()[0]);
+    NEED(cuMemFreeHost(pinned));
+    NEED(cuEventDestroy(event));
+    NEED(cuStreamDestroy(a));
+    NEED(cuStreamDestroy(b));
 }
 
 // C = 0.5 op(A) op(B) − 2 C, and alike for triangles and solves, against loops in f64.
@@ -301,6 +342,7 @@ int main() {
     NEED(cuCtxSetCurrent(context));
     NEED(cuModuleLoadData(&module, MODULE));
     kernels();
+    streams();
     cublasHandle_t blas;
     cusolverDnHandle_t solver;
     NEED(cublasCreate(&blas));

@@ -4,10 +4,13 @@
 
 #include "dense.h"
 #include "refuse.h"
+#include "streams.h"
 
 using namespace emulate;
 
-struct cusolverDnContext {};
+struct cusolverDnContext {
+    cudaStream_t stream = nullptr;
+};
 struct cusolverDnParams {};
 
 #define NEED_HANDLE \
@@ -34,6 +37,12 @@ namespace {
 // would for the real library, and too small a workspace is found.
 size_t work_of(int64_t n) { return (size_t)std::max<int64_t>(1, 32 * n); }
 
+// Does the work when the handle's stream gets there.
+template <class Work>
+cusolverStatus_t enqueue(cusolverDnHandle_t handle, Work work) {
+    return later(handle->stream, std::move(work)), CUSOLVER_STATUS_SUCCESS;
+}
+
 // A triangle as the lower one of a view.
 template <class T>
 View<T> lower_view(T* a, int64_t n, int64_t lda, cublasFillMode_t fill) {
@@ -48,8 +57,7 @@ cusolverStatus_t potrf(cusolverDnHandle_t handle, cublasFillMode_t fill, int64_t
     NEED_MATRIX(a, n, n, lda, sizeof(T));
     NEED_WORK(work, bytes, work_of(n) * sizeof(T));
     NEED_INFO(info);
-    *info = n == 0 ? 0 : (int)cholesky(lower_view(a, n, lda, fill));
-    return CUSOLVER_STATUS_SUCCESS;
+    return enqueue(handle, [=] { *info = n == 0 ? 0 : (int)cholesky(lower_view(a, n, lda, fill)); });
 }
 
 template <class T>
@@ -60,8 +68,8 @@ cusolverStatus_t trtri(cusolverDnHandle_t handle, cublasFillMode_t fill, cublasD
     NEED_MATRIX(a, n, n, lda, sizeof(T));
     NEED_WORK(work, bytes, work_of(n) * sizeof(T));
     NEED_INFO(info);
-    *info = n == 0 ? 0 : (int)invert_lower(lower_view(a, n, lda, fill), diagonal == CUBLAS_DIAG_UNIT);
-    return CUSOLVER_STATUS_SUCCESS;
+    const bool unit = diagonal == CUBLAS_DIAG_UNIT;
+    return enqueue(handle, [=] { *info = n == 0 ? 0 : (int)invert_lower(lower_view(a, n, lda, fill), unit); });
 }
 
 // From the factor L of A = L Lᵀ, the triangle of A⁻¹ = L⁻ᵀ L⁻¹.
@@ -70,14 +78,16 @@ cusolverStatus_t potri(cusolverDnHandle_t handle, cublasFillMode_t fill, int n, 
                        int* info) {
     const cusolverStatus_t status =
         trtri(handle, fill, CUBLAS_DIAG_NON_UNIT, n, a, lda, work, (size_t)std::max(elements, 0) * sizeof(T), info);
-    if (status != CUSOLVER_STATUS_SUCCESS || *info || n == 0) return status;
-    std::vector<T> inverse((size_t)n * n);
-    const View<T> from = lower_view(a, n, lda, fill), kept = columns(inverse.data(), n, n, n, false);
-    for (long j = 0; j < n; j++) {
-        for (long i = j; i < n; i++) kept(i, j) = from(i, j);
-    }
-    multiply<T>(1, kept.transposed(), kept, 0, from, Rounded::No, Part::Lower);
-    return status;
+    if (status != CUSOLVER_STATUS_SUCCESS || n == 0) return status;
+    return enqueue(handle, [=] {
+        if (*info) return;
+        std::vector<T> inverse((size_t)n * n);
+        const View<T> from = lower_view(a, n, lda, fill), kept = columns(inverse.data(), n, n, n, false);
+        for (long j = 0; j < n; j++) {
+            for (long i = j; i < n; i++) kept(i, j) = from(i, j);
+        }
+        multiply<T>(1, kept.transposed(), kept, 0, from, Rounded::No, Part::Lower);
+    });
 }
 
 template <class T>
@@ -89,10 +99,12 @@ cusolverStatus_t potrs(cusolverDnHandle_t handle, cublasFillMode_t fill, int64_t
     NEED_MATRIX(b, n, width, ldb, sizeof(T));
     NEED_INFO(info);
     const View<const T> factor = lower_view(a, n, lda, fill);
-    solve<T>(factor, true, columns(b, n, width, ldb, false), false);
-    solve<T>(factor.transposed(), false, columns(b, n, width, ldb, false), false);
-    *info = 0;
-    return CUSOLVER_STATUS_SUCCESS;
+    const View<T> right = columns(b, n, width, ldb, false);
+    return enqueue(handle, [=] {
+        solve<T>(factor, true, right, false);
+        solve<T>(factor.transposed(), false, right, false);
+        *info = 0;
+    });
 }
 
 size_t bytes_of(cudaDataType type) { return type == CUDA_R_32F ? 4 : type == CUDA_R_64F ? 8 : 0; }
@@ -111,8 +123,10 @@ cusolverStatus_t cusolverDnDestroy(cusolverDnHandle_t handle) {
     delete handle;
     return CUSOLVER_STATUS_SUCCESS;
 }
-cusolverStatus_t cusolverDnSetStream(cusolverDnHandle_t handle, cudaStream_t) {
+cusolverStatus_t cusolverDnSetStream(cusolverDnHandle_t handle, cudaStream_t stream) {
     NEED_HANDLE;
+    NEED(paring_emulated_is_stream(stream), "%p is no stream", (void*)stream);
+    handle->stream = stream;
     return CUSOLVER_STATUS_SUCCESS;
 }
 cusolverStatus_t cusolverDnSetDeterministicMode(cusolverDnHandle_t handle, cusolverDeterministicMode_t) {

@@ -2,10 +2,13 @@
 // leave an allocation, pointers of host and device exchanged, memory freed twice.
 #include <unistd.h>
 
+#include <algorithm>
 #include <cstdlib>
 #include <cstring>
 #include <map>
+#include <memory>
 #include <mutex>
+#include <vector>
 
 #include "driver.h"
 #include "memory.h"
@@ -21,6 +24,13 @@ std::map<void*, size_t>& pinned() {
     return *all;
 }
 
+bool is_pinned(const void* at) {
+    std::lock_guard<std::mutex> held(lock);
+    auto next = pinned().upper_bound((void*)at);
+    if (next == pinned().begin()) return false;
+    --next;
+    return (const char*)at < (const char*)next->first + next->second;
+}
 
 void* pointer(CUdeviceptr at) { return (void*)at; }
 bool on_device(CUdeviceptr at, size_t bytes) { return paring_emulated_on_device(pointer(at), bytes); }
@@ -32,7 +42,7 @@ bool on_device(CUdeviceptr at, size_t bytes) { return paring_emulated_on_device(
         return REFUSE(CUDA_ERROR_INVALID_VALUE, "%zu bytes from %p on are not inside one allocation", (size_t)(bytes), \
                       pointer(at));                                                                              \
     }
-#define NEED_HOST(at, bytes)                                                                           \
+#define NEED_HOST(at)                                                                           \
     if (!at || paring_emulated_on_device(at, 1)) {                                                     \
         return REFUSE(CUDA_ERROR_INVALID_VALUE, "%p is expected to be memory of the host", (void*)at); \
     }
@@ -54,14 +64,22 @@ CUresult cuMemAllocAsync(CUdeviceptr* at, size_t bytes, CUstream stream) {
     NEED_STREAM(stream);
     return cuMemAlloc(at, bytes);
 }
-CUresult cuMemFree(CUdeviceptr at) {
-    NEED_CONTEXT;
-    if (emulate::device_free(pointer(at))) return CUDA_SUCCESS;
-    return REFUSE(CUDA_ERROR_INVALID_VALUE, "%p is no allocation, or was freed before", pointer(at));
-}
 CUresult cuMemFreeAsync(CUdeviceptr at, CUstream stream) {
     NEED_STREAM(stream);
-    return cuMemFree(at);
+    const size_t bytes = emulate::device_release(pointer(at));
+    if (!bytes) return REFUSE(CUDA_ERROR_INVALID_VALUE, "%p is no allocation, or was freed before", pointer(at));
+    emulate::enqueue(stream, [=] { emulate::device_unmap(pointer(at)); });
+    emulate::hold(stream, bytes);
+    return CUDA_SUCCESS;
+}
+CUresult cuMemFree(CUdeviceptr at) {
+    NEED_CONTEXT;
+    emulate::finish_all();
+    if (!emulate::device_release(pointer(at))) {
+        return REFUSE(CUDA_ERROR_INVALID_VALUE, "%p is no allocation, or was freed before", pointer(at));
+    }
+    emulate::device_unmap(pointer(at));
+    return CUDA_SUCCESS;
 }
 
 CUresult cuDeviceGetDefaultMemPool(CUmemoryPool* pool, CUdevice device) {
@@ -96,71 +114,91 @@ CUresult cuMemHostAlloc(void** at, size_t bytes, unsigned) {
 CUresult cuMemAllocHost(void** at, size_t bytes) { return cuMemHostAlloc(at, bytes, 0); }
 CUresult cuMemFreeHost(void* at) {
     NEED_CONTEXT;
+    emulate::finish_all();
     std::lock_guard<std::mutex> held(lock);
     if (!pinned().erase(at)) return REFUSE(CUDA_ERROR_INVALID_VALUE, "%p is no pinned memory, or was freed before", at);
     free(at);
     return CUDA_SUCCESS;
 }
 
-CUresult cuMemsetD8(CUdeviceptr at, unsigned char value, size_t count) {
-    NEED_CONTEXT;
-    if (count == 0) return CUDA_SUCCESS;
-    NEED_MEMORY(at, count);
-    memset(pointer(at), value, count);
-    return CUDA_SUCCESS;
-}
-CUresult cuMemsetD8Async(CUdeviceptr at, unsigned char value, size_t count, CUstream stream) {
-    NEED_STREAM(stream);
-    return cuMemsetD8(at, value, count);
-}
-CUresult cuMemsetD32(CUdeviceptr at, unsigned value, size_t count) {
-    NEED_CONTEXT;
-    if (count == 0) return CUDA_SUCCESS;
-    NEED_MEMORY(at, 4 * count);
-    for (size_t k = 0; k < count; k++) ((unsigned*)pointer(at))[k] = value;
-    return CUDA_SUCCESS;
-}
-CUresult cuMemsetD32Async(CUdeviceptr at, unsigned value, size_t count, CUstream stream) {
-    NEED_STREAM(stream);
-    return cuMemsetD32(at, value, count);
-}
+// Fills and copies with a stream are done when it gets there; those without one belong to the default stream and are done
+// when the call returns. The default stream does not wait for others, which is how streams are made that cudarc makes.
+#define FILL(name, T)                                                                             \
+    CUresult name##Async(CUdeviceptr at, T value, size_t count, CUstream stream) {                \
+        NEED_STREAM(stream);                                                                      \
+        if (count == 0) return CUDA_SUCCESS;                                                      \
+        NEED_MEMORY(at, count * sizeof(T));                                                       \
+        emulate::enqueue(stream, [=] { std::fill_n((T*)pointer(at), count, value); });            \
+        return CUDA_SUCCESS;                                                                      \
+    }                                                                                             \
+    CUresult name##_v2(CUdeviceptr at, T value, size_t count) {                                   \
+        NEED_CONTEXT;                                                                             \
+        if (count == 0) return CUDA_SUCCESS;                                                      \
+        NEED_MEMORY(at, count * sizeof(T));                                                       \
+        emulate::finish(nullptr);                                                                 \
+        std::fill_n((T*)pointer(at), count, value);                                               \
+        return CUDA_SUCCESS;                                                                      \
+    }
+#undef cuMemsetD8
+#undef cuMemsetD32
+FILL(cuMemsetD8, unsigned char)
+FILL(cuMemsetD32, unsigned)
 
+CUresult cuMemcpyHtoDAsync(CUdeviceptr to, const void* from, size_t bytes, CUstream stream) {
+    NEED_STREAM(stream);
+    if (bytes == 0) return CUDA_SUCCESS;
+    NEED_MEMORY(to, bytes);
+    NEED_HOST(from);
+    if (is_pinned(from)) {
+        emulate::enqueue(stream, [=] { memcpy(pointer(to), from, bytes); });
+    } else {
+        // Memory that is not pinned may be used again when the call returns.
+        const auto staged = std::make_shared<std::vector<char>>((const char*)from, (const char*)from + bytes);
+        emulate::enqueue(stream, [=] { memcpy(pointer(to), staged->data(), bytes); });
+        emulate::hold(stream, bytes);
+    }
+    return CUDA_SUCCESS;
+}
 CUresult cuMemcpyHtoD(CUdeviceptr to, const void* from, size_t bytes) {
     NEED_CONTEXT;
     if (bytes == 0) return CUDA_SUCCESS;
     NEED_MEMORY(to, bytes);
-    NEED_HOST(from, bytes);
+    NEED_HOST(from);
+    emulate::finish(nullptr);
     memcpy(pointer(to), from, bytes);
     return CUDA_SUCCESS;
 }
-CUresult cuMemcpyHtoDAsync(CUdeviceptr to, const void* from, size_t bytes, CUstream stream) {
+CUresult cuMemcpyDtoHAsync(void* to, CUdeviceptr from, size_t bytes, CUstream stream) {
     NEED_STREAM(stream);
-    return cuMemcpyHtoD(to, from, bytes);
+    if (bytes == 0) return CUDA_SUCCESS;
+    NEED_MEMORY(from, bytes);
+    NEED_HOST(to);
+    emulate::enqueue(stream, [=] { memcpy(to, pointer(from), bytes); });
+    if (!is_pinned(to)) emulate::finish(stream);
+    return CUDA_SUCCESS;
 }
 CUresult cuMemcpyDtoH(void* to, CUdeviceptr from, size_t bytes) {
     NEED_CONTEXT;
     if (bytes == 0) return CUDA_SUCCESS;
     NEED_MEMORY(from, bytes);
-    NEED_HOST(to, bytes);
+    NEED_HOST(to);
+    emulate::finish(nullptr);
     memcpy(to, pointer(from), bytes);
     return CUDA_SUCCESS;
 }
-CUresult cuMemcpyDtoHAsync(void* to, CUdeviceptr from, size_t bytes, CUstream stream) {
+CUresult cuMemcpyDtoDAsync(CUdeviceptr to, CUdeviceptr from, size_t bytes, CUstream stream) {
     NEED_STREAM(stream);
-    return cuMemcpyDtoH(to, from, bytes);
-}
-CUresult cuMemcpyDtoD(CUdeviceptr to, CUdeviceptr from, size_t bytes) {
-    NEED_CONTEXT;
     if (bytes == 0) return CUDA_SUCCESS;
     NEED_MEMORY(to, bytes);
     NEED_MEMORY(from, bytes);
     if (to < from + bytes && from < to + bytes && to != from) {
         return REFUSE(CUDA_ERROR_INVALID_VALUE, "%zu bytes at %p and %p overlap", bytes, pointer(to), pointer(from));
     }
-    memmove(pointer(to), pointer(from), bytes);
+    emulate::enqueue(stream, [=] { memmove(pointer(to), pointer(from), bytes); });
     return CUDA_SUCCESS;
 }
-CUresult cuMemcpyDtoDAsync(CUdeviceptr to, CUdeviceptr from, size_t bytes, CUstream stream) {
-    NEED_STREAM(stream);
-    return cuMemcpyDtoD(to, from, bytes);
+CUresult cuMemcpyDtoD(CUdeviceptr to, CUdeviceptr from, size_t bytes) {
+    const CUresult status = cuMemcpyDtoDAsync(to, from, bytes, nullptr);
+    if (status == CUDA_SUCCESS) emulate::finish(nullptr);
+    return status;
 }
