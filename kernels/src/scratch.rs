@@ -58,3 +58,23 @@ pub fn attention(tokens: usize, dim: usize, precision: Precision) -> usize {
     // Keys in three parts, values in one, of two bytes.
     if is_paired(precision) { 4 * 2 * tokens * dim } else { 0 }
 }
+
+/// Rows of a right operand that faer's product packs at a time.
+const DEPTH: usize = 512;
+
+/// What faer's product holds for each thread that runs it, from the first time to the thread's end, and how much of it
+/// products with `cols` columns touch. The first depends on the processor's caches and is found by a small product on a
+/// thread of its own; it is 0 where the allocator is not [`crate::memory::Reusing`].
+pub fn slab(cols: usize) -> (usize, usize) {
+    let number = if cols <= crate::cholesky::SMALL { size_of::<f64>() } else { size_of::<f32>() };
+    let run = || {
+        let before = crate::memory::pool().used();
+        let one = faer::Mat::<f32>::from_fn(64, 64, |i, j| (i + j) as f32);
+        let mut product = faer::Mat::<f32>::zeros(64, 64);
+        faer::linalg::matmul::matmul(&mut product, faer::Accum::Replace, &one, &one, 1.0, faer::Par::Seq);
+        crate::memory::pool().used().saturating_sub(before)
+    };
+    // A thread that cannot be started has no slab either.
+    let bytes = std::thread::scope(|scope| scope.spawn(run).join().unwrap_or(0));
+    (bytes, (cols * DEPTH.min(cols) * number).min(bytes / 2))
+}

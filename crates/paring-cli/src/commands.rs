@@ -1,5 +1,6 @@
 //! One function per command.
 
+mod dry;
 mod look;
 mod store;
 
@@ -124,6 +125,12 @@ fn compress(recipe: Recipe, outlier_share: Option<f64>, inputs: &Inputs, run: &R
     let companions = model.companions();
     let (checkpoint, precision) = (model.checkpoint.clone(), model.precision);
     let job = Job { plan, checkpoint, decoder: model.decoder, windows, out: out.clone(), companions };
+    if run.dry_run {
+        let costs = paring::cost::of(&job)?;
+        progress.done();
+        show::lines(&dry::table(&costs))?;
+        return if running.json { show::json(&costs) } else { Ok(()) };
+    }
     let report = compress::run(job, &mut progress, &mut clock)?;
     progress.stages(&report.stages);
     let change = match &measured {

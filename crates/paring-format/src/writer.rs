@@ -5,6 +5,7 @@
 mod tests;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::ffi::OsString;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, BufWriter, Write};
 use std::path::{Path, PathBuf};
@@ -87,18 +88,9 @@ impl Writer {
     /// Errors when the folder holds anything, unless `overwrite` is set: then the files of an earlier checkpoint are
     /// removed, by name, and everything else is left alone. Errors at once when nothing can be written there.
     pub fn create(dir: &Path, shards: usize, overwrite: bool) -> Result<Writer> {
-        if dir.exists() && !dir.is_dir() {
-            return Err(Error::OutputExists { path: dir.to_path_buf() });
-        }
+        let mut names = Writer::check(dir, overwrite)?;
         let unwritable = |source| Error::Unwritable { path: dir.to_path_buf(), source };
         fs::create_dir_all(dir).map_err(unwritable)?;
-        let mut names = Vec::new();
-        for entry in fs::read_dir(dir).map_err(|source| Error::io(dir, source))? {
-            names.push(entry.map_err(|source| Error::io(dir, source))?.file_name());
-        }
-        if !names.is_empty() && !overwrite {
-            return Err(Error::OutputNotEmpty { path: dir.to_path_buf() });
-        }
         probe(dir).map_err(unwritable)?;
         // Config and index go first, so that what is left of the old model cannot be loaded either.
         names.sort_by_key(|name| (name != CONFIG, name != INDEX, name.clone()));
@@ -120,6 +112,24 @@ impl Writer {
             file_bytes: 0,
             files: Vec::new(),
         })
+    }
+
+    /// The names in a folder that may not be there yet, and the errors of [`Writer::create`] that show without writing.
+    pub fn check(dir: &Path, overwrite: bool) -> Result<Vec<OsString>> {
+        if !dir.exists() {
+            return Ok(Vec::new());
+        }
+        if !dir.is_dir() {
+            return Err(Error::OutputExists { path: dir.to_path_buf() });
+        }
+        let mut names = Vec::new();
+        for entry in fs::read_dir(dir).map_err(|source| Error::io(dir, source))? {
+            names.push(entry.map_err(|source| Error::io(dir, source))?.file_name());
+        }
+        match names.is_empty() || overwrite {
+            true => Ok(names),
+            false => Err(Error::OutputNotEmpty { path: dir.to_path_buf() }),
+        }
     }
 
     /// The folder.

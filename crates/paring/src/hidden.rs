@@ -17,6 +17,11 @@ use spill::Spill;
 /// activations of a block stay small.
 const BATCH_TOKENS: usize = 2048;
 
+/// Windows that go through a block together.
+pub(crate) fn batch_windows(seqlen: usize) -> usize {
+    (BATCH_TOKENS / seqlen).max(1)
+}
+
 /// Where activations wait for the next block.
 #[derive(Clone, Copy, Debug)]
 pub enum Storage<'a> {
@@ -38,7 +43,7 @@ pub struct Hidden {
 impl Hidden {
     /// The inputs of block 0.
     pub fn embed(decoder: &dyn Decoder, windows: &Windows, storage: Storage<'_>) -> Result<Self> {
-        let per_batch = (BATCH_TOKENS / windows.seqlen).max(1);
+        let per_batch = batch_windows(windows.seqlen);
         let mut hidden = Self { batches: Vec::new(), spill: None, windows: windows.count(), seqlen: windows.seqlen };
         let mut bytes = 0;
         for ids in windows.ids.chunks(per_batch * windows.seqlen) {

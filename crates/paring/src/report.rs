@@ -32,6 +32,13 @@ pub enum Stage {
 /// Names of the stages, in the order of [`Stage`].
 const STAGES: [&str; 10] = ["read", "forward", "gram", "factor", "sweep", "error", "pack", "write", "check", "head"];
 
+impl Stage {
+    /// Its name in reports.
+    pub fn name(self) -> &'static str {
+        STAGES[self as usize]
+    }
+}
+
 /// Time and operations by stage.
 #[derive(Clone, Debug, Default)]
 pub struct Clock {
@@ -153,8 +160,18 @@ pub struct Report {
 
 /// Highest resident memory of this process in MiB, from the system's own accounting; 0 where there is none.
 pub fn peak_rss_mib() -> f64 {
+    status("VmHWM:") as f64 / f64::from(1u32 << 20)
+}
+
+/// Resident memory of this process now, in bytes; 0 where the system does not tell.
+pub(crate) fn resident() -> usize {
+    status("VmRSS:")
+}
+
+/// Bytes of an entry of the system's accounting.
+fn status(key: &str) -> usize {
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
-    let line = status.lines().find_map(|l| l.strip_prefix("VmHWM:"));
-    let kib = line.and_then(|l| l.split_whitespace().next()?.parse::<f64>().ok());
-    kib.unwrap_or(0.0) / 1024.0
+    let line = status.lines().find_map(|l| l.strip_prefix(key));
+    let kib = line.and_then(|l| l.split_whitespace().next()?.parse::<usize>().ok());
+    kib.unwrap_or(0) * 1024
 }

@@ -230,6 +230,9 @@ pub struct Run {
     /// Replace an earlier checkpoint in the output folder
     #[arg(long)]
     pub overwrite: bool,
+    /// Check everything, print what the run will take, and stop before the work: nothing is written
+    #[arg(long)]
+    pub dry_run: bool,
     /// Measure perplexity on this data before and after
     #[arg(long, value_name = "DATASET")]
     pub eval: Option<String>,

@@ -27,6 +27,9 @@ use crate::stats::{Collector, Need, Ranges, Stats};
 use crate::walk::{forward_work, walk};
 use crate::{Error, Result};
 
+pub(crate) use output::outer_shards;
+pub(crate) use schemes::{Kind, kinds};
+pub(crate) use select::Selection;
 pub use served::concerns;
 
 /// What a run tells while it goes on.
@@ -89,6 +92,11 @@ impl Job {
         }
     }
 
+    /// Bytes of activations that stay in memory, however many there are.
+    pub(crate) fn resident_activations(&self) -> usize {
+        if self.plan.offload_activations { RESIDENT_ACTIVATIONS } else { usize::MAX }
+    }
+
     /// Runs block `i` on all windows as far as the last of the `fans` of which something is needed, and returns the
     /// statistics of those, one entry per fan. A fan is given as what is needed of it and its number of features. On the
     /// way `ranges` are widened, as far as they are asked for.
@@ -115,14 +123,14 @@ impl Job {
     }
 
     /// The model's float type: that of its embedding.
-    fn float_type(&self) -> Dtype {
+    pub(crate) fn float_type(&self) -> Dtype {
         let names = self.decoder.outer_names();
         let mut types = names.iter().filter_map(|name| self.checkpoint.info(name)).map(|info| info.dtype);
         types.find(|dtype| dtype.is_weight()).unwrap_or(Dtype::F32)
     }
 
     /// Checks the choices against the model: all that can be known before the work begins.
-    fn check(&self) -> Result<select::Selection> {
+    pub(crate) fn check(&self) -> Result<Selection> {
         self.plan.check()?;
         if self.plan.needs_data() && self.windows.is_none() {
             return Err(Error::Plan(format!(

@@ -199,7 +199,7 @@ impl Output {
 
 /// Names of the tensors outside the blocks by shard: a matrix has one of its own, so that no two large ones are in
 /// memory together, and the vectors share one.
-fn outer_shards(job: &Job) -> Vec<Vec<String>> {
+pub(crate) fn outer_shards(job: &Job) -> Vec<Vec<String>> {
     let names = job.decoder.outer_names();
     let is_matrix = |name: &String| job.checkpoint.info(name).is_some_and(|info| info.shape.len() > 1);
     let (matrices, vectors): (Vec<String>, Vec<String>) = names.into_iter().partition(is_matrix);

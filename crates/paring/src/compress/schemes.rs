@@ -14,11 +14,11 @@ use crate::{Error, Result};
 const SPQR_HF: &str = "spqr";
 
 /// How the linears of one choice are stored.
-pub(super) struct Kind {
+pub(crate) struct Kind {
     /// The layout.
-    pub(super) layout: &'static dyn Layout,
+    pub(crate) layout: &'static dyn Layout,
     /// What the config says of them, but for its targets; `None` when they are dense.
-    pub(super) scheme: Option<Scheme>,
+    pub(crate) scheme: Option<Scheme>,
 }
 
 impl Kind {
@@ -29,14 +29,14 @@ impl Kind {
     }
 
     /// How a matrix is held whose floats the input has as `dtype`.
-    pub(super) fn stored(&self, dtype: Dtype) -> Stored {
+    pub(crate) fn stored(&self, dtype: Dtype) -> Stored {
         let dtype = self.layout.float_type().unwrap_or(dtype);
         Stored { added_outliers: self.layout.adds_outliers(), ..Stored::plain(dtype) }
     }
 }
 
 /// The kinds of a plan's choices by number. Errors when one checkpoint cannot hold them all.
-pub(super) fn kinds(plan: &Plan) -> Result<Vec<Option<Kind>>> {
+pub(crate) fn kinds(plan: &Plan) -> Result<Vec<Option<Kind>>> {
     let kinds = (0..=plan.overrides.len()).map(|number| plan.choice(number).map(|c| Kind::of(&c)).transpose());
     let kinds: Vec<Option<Kind>> = kinds.collect::<Result<_>>()?;
     let mut coded = kinds.iter().flatten().filter(|kind| kind.scheme.is_some());

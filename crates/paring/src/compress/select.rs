@@ -9,13 +9,13 @@ use crate::plan::{Override, Plan};
 use crate::{Error, Result};
 
 /// The linears to compress, by module path: the number of each one's [`crate::plan::Choice`].
-pub(super) struct Selection(BTreeMap<String, usize>);
+pub(crate) struct Selection(BTreeMap<String, usize>);
 
 impl Selection {
     /// Errors when a pattern is no regular expression or matches nothing, when nothing is left to do, and when an override
     /// decides about nothing. Overrides choose
     /// among the linears that are compressed at all; the last one that matches decides.
-    pub(super) fn new(plan: &Plan, decoder: &dyn Decoder) -> Result<Self> {
+    pub(crate) fn new(plan: &Plan, decoder: &dyn Decoder) -> Result<Self> {
         let blocks = decoder.blocks();
         let (first, end) = plan.layers.unwrap_or((0, blocks));
         if first >= end || end > blocks {
@@ -69,26 +69,26 @@ impl Selection {
         Ok(selection)
     }
 
-    pub(super) fn contains(&self, name: &str) -> bool {
+    pub(crate) fn contains(&self, name: &str) -> bool {
         self.0.contains_key(name)
     }
 
     /// The number of a linear's choice; `None` when it is left alone.
-    pub(super) fn choice(&self, name: &str) -> Option<usize> {
+    pub(crate) fn choice(&self, name: &str) -> Option<usize> {
         self.0.get(name).copied()
     }
 
     /// The numbers of the choices that some linear has.
-    pub(super) fn used(&self) -> BTreeSet<usize> {
+    pub(crate) fn used(&self) -> BTreeSet<usize> {
         self.0.values().copied().collect()
     }
 
     /// All linears with the numbers of their choices.
-    pub(super) fn iter(&self) -> impl Iterator<Item = (&str, usize)> {
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (&str, usize)> {
         self.0.iter().map(|(name, &number)| (name.as_str(), number))
     }
 
-    pub(super) fn len(&self) -> usize {
+    pub(crate) fn len(&self) -> usize {
         self.0.len()
     }
 }

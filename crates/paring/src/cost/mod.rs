@@ -1,11 +1,108 @@
 //! What a run costs, known before it begins: bytes and operations as formulas of the shapes.
 //!
+//! * [`of`]: a run on the CPU, gone through on paper under the rules of the program's own allocator: the host's memory at
+//!   its fullest, the bytes of the output, operations and bytes of each part, and about how long they take here.
 //! * [`device`]: what lies on a GPU at each point of a block, how many windows go through a block together, and where
 //!   activations wait.
 
 mod device;
+mod fan;
+mod host;
+mod ledger;
+mod rates;
 mod shapes;
+mod sheet;
+mod stored;
 #[cfg(test)]
 mod tests_device;
+mod work;
+
+use paring_format::Writer;
+use paring_kernels::memory;
+use serde::Serialize;
+
+use crate::Result;
+use crate::compress::Job;
+use crate::model_files::beside;
+use crate::report::{Stage, resident};
 
 pub use device::{Device, Part, Pass, Point, device};
+
+/// What a run will take.
+#[derive(Clone, Debug, Serialize)]
+pub struct Costs {
+    /// Parts of the run, in the order of its report.
+    pub stages: Vec<StageCosts>,
+    /// The most resident memory of the process, pages of files among it, in bytes.
+    pub peak_rss: u64,
+    /// When that is, and what is there then.
+    pub peak: Point,
+    /// Bytes of the tensors of the output.
+    pub bytes_out: u64,
+    /// Whether these bytes are known: how many outliers a threshold keeps, and how many zeros a model has, shows in its
+    /// weights alone. Without a share that was asked for, none are counted.
+    pub bytes_out_known: bool,
+    /// Bytes that the run needs on the disk of its output, those of an earlier one not deducted.
+    pub disk: u64,
+    /// Seconds that the run takes, about.
+    pub seconds: f64,
+}
+
+/// What a part of a run will take.
+#[derive(Clone, Debug, Serialize)]
+pub struct StageCosts {
+    /// Its name, as in the report.
+    pub stage: &'static str,
+    /// Additions and multiplications.
+    pub operations: f64,
+    /// Bytes through memory, each operand read once and each result written once.
+    pub bytes_moved: f64,
+    /// Bytes read from files.
+    pub bytes_read: f64,
+    /// Bytes written to files.
+    pub bytes_written: f64,
+    /// The most resident memory of the process meanwhile, in bytes; 0 where it is not looked at.
+    pub rss: u64,
+    /// Seconds, about.
+    pub seconds: f64,
+}
+
+/// What `job` will take, if this process runs it next. Writes nothing, and reads no weight; small matrices are tried for
+/// half a second to see how fast the machine is.
+///
+/// # Errors
+/// As a run before its work.
+pub fn of(job: &Job) -> Result<Costs> {
+    let selection = job.check()?;
+    Writer::check(&job.out, job.plan.overwrite)?;
+    // Before anything that a run would not do.
+    let (base, pool) = (resident(), memory::pool());
+    let sheet = sheet::Sheet::of(job, &selection)?;
+    let held = sheet.held(base, pool);
+    let rates = rates::Rates::of(job, &selection, &sheet)?;
+    let stage = |stage: Stage| {
+        let work = sheet.work(stage, true);
+        StageCosts {
+            stage: stage.name(),
+            operations: work.operations,
+            bytes_moved: work.moved,
+            bytes_read: work.read,
+            bytes_written: work.written,
+            rss: held.by_stage.get(stage.name()).map_or(0, |&bytes| bytes as u64),
+            seconds: rates.seconds(stage, &work, &sheet),
+        }
+    };
+    let mut stages: Vec<StageCosts> = work::STAGES.into_iter().map(stage).collect();
+    stages.retain(|stage| stage.operations + stage.bytes_moved > 0.0);
+    let companions = beside(&job.checkpoint, job.companions.clone())?;
+    let files: usize = companions.iter().map(|(_, bytes)| bytes.len()).sum();
+    Ok(Costs {
+        seconds: stages.iter().map(|stage| stage.seconds).sum(),
+        stages,
+        peak_rss: held.peak.bytes(),
+        peak: held.peak,
+        bytes_out: sheet.written(),
+        bytes_out_known: sheet.is_known,
+        disk: sheet.written() + sheet.spilled() + sheet.paper() + files as u64,
+    })
+}

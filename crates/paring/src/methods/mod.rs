@@ -22,6 +22,7 @@ use paring_format::{Compressed, Dtype, Values};
 use paring_kernels::matmul::Precision;
 
 pub(crate) use grids::share_amax;
+pub(crate) use paring_kernels::sweep::share_of;
 pub use prepare::Prepared;
 pub use spqr::average_bits;
 

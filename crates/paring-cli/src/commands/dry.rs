@@ -1,0 +1,91 @@
+//! What `--dry-run` prints.
+
+use paring::cost::Costs;
+
+use crate::show::size;
+
+/// The table of what a run will take, and the sentences below it.
+pub(super) fn table(costs: &Costs) -> Vec<String> {
+    let mut lines = vec![format!(
+        "{:<10} {:>12} {:>12} {:>12} {:>12} {:>10} {:>9}",
+        "stage", "operations", "memory moved", "files read", "written", "held", "seconds"
+    )];
+    let bytes = |bytes: f64| if bytes > 0.0 { size(bytes as u64) } else { String::new() };
+    for stage in &costs.stages {
+        lines.push(format!(
+            "{:<10} {:>12} {:>12} {:>12} {:>12} {:>10} {:>9}",
+            stage.stage,
+            count(stage.operations),
+            bytes(stage.bytes_moved),
+            bytes(stage.bytes_read),
+            bytes(stage.bytes_written),
+            mib(stage.rss),
+            format!("~{:.1}", stage.seconds),
+        ));
+    }
+    let mut parts = costs.peak.parts.clone();
+    parts.sort_by_key(|part| std::cmp::Reverse(part.bytes));
+    let parts: Vec<String> = parts.iter().map(|part| format!("{} {}", part.name, mib(part.bytes))).collect();
+    lines.push(format!("memory: {} at most, at {}: {}", mib(costs.peak_rss), costs.peak.at, parts.join(", ")));
+    let known = if costs.bytes_out_known { "" } else { ", without what depends on the weights (outliers, zeros)" };
+    lines.push(format!("output: {} of tensors{known}; {} on disk at most", size(costs.bytes_out), size(costs.disk)));
+    lines.push(format!(
+        "time: about {:.0} s, an estimate from small matrices tried just now; nothing was written",
+        costs.seconds
+    ));
+    lines
+}
+
+/// Bytes in MiB, as the report of a run has them.
+fn mib(bytes: u64) -> String {
+    if bytes == 0 { String::new() } else { format!("{:.0} MiB", bytes as f64 / f64::from(1u32 << 20)) }
+}
+
+/// Operations as people read them.
+fn count(operations: f64) -> String {
+    match operations {
+        n if n <= 0.0 => String::new(),
+        n if n < 1e12 => format!("{:.2} G", n / 1e9),
+        n => format!("{:.2} T", n / 1e12),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use paring::cost::{Part, Point, StageCosts};
+
+    use super::*;
+
+    #[test]
+    fn a_table_says_what_is_known_and_what_is_not() {
+        let stage = StageCosts {
+            stage: "gram",
+            operations: 2.5e12,
+            bytes_moved: 1e9,
+            bytes_read: 0.0,
+            bytes_written: 0.0,
+            rss: 100 << 20,
+            seconds: 1.25,
+        };
+        let part = |name, mib: u64| Part { name, bytes: mib << 20 };
+        let costs = Costs {
+            stages: vec![stage],
+            peak_rss: 120 << 20,
+            peak: Point { at: "sweep", parts: vec![part("codes", 20), part("weights of a fan", 100)] },
+            bytes_out: 5_000_000,
+            bytes_out_known: false,
+            disk: 6_000_000,
+            seconds: 1.25,
+        };
+        let lines = table(&costs);
+        let words: Vec<&str> = lines[1].split_whitespace().collect();
+        assert_eq!(words, ["gram", "2.50", "T", "1.00", "GB", "100", "MiB", "~1.2"]);
+        assert_eq!(lines[2], "memory: 120 MiB at most, at sweep: weights of a fan 100 MiB, codes 20 MiB");
+        assert!(
+            lines[3].starts_with("output: 5.00 MB of tensors, without what depends on the weights"),
+            "{}",
+            lines[3]
+        );
+        assert_eq!(lines[3].split("; ").nth(1), Some("6.00 MB on disk at most"));
+    }
+}

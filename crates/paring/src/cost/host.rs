@@ -1,0 +1,248 @@
+//! A run on paper: what is asked for and given back on the host, in the order of `compress/mod.rs` and `walk.rs`.
+
+use paring_kernels::memory::Pool;
+use paring_kernels::scratch;
+
+use super::ledger::{Block, Held, Ledger};
+use super::shapes::is_turned;
+use super::sheet::{Linear, Sheet, Tensor};
+use crate::stats::Need;
+
+const F32: usize = size_of::<f32>();
+/// Bytes after which pages of a file that is compared are given back (`checkpoint/shard.rs`).
+const LOOKED_AT: usize = 4 << 20;
+
+impl Sheet {
+    /// The moment of a run at which a process holds most, that held `base` bytes when it began, of which `pool` says what
+    /// large buffers there are.
+    pub(super) fn held(&self, base: usize, pool: Pool) -> Held {
+        let mut ledger = Ledger::new(base, pool);
+        let mut hidden = self.embed(&mut ledger);
+        if self.uses_faer() {
+            // One for each thread of the pool, and one for the thread that waits for them.
+            let (bytes, touched) = self.slab;
+            let slabs: Vec<Block> =
+                (0..=self.threads).map(|_| ledger.touched("scratch of products", bytes, touched)).collect();
+            self.rest(&mut ledger, &mut hidden);
+            ledger.free_all(slabs);
+        } else {
+            self.rest(&mut ledger, &mut hidden);
+        }
+        ledger.finish()
+    }
+
+    /// Whether products or factors are faer's.
+    fn uses_faer(&self) -> bool {
+        let mut made = self.blocks.iter().flat_map(|block| &block.linears).filter_map(|linear| linear.made.as_ref());
+        let product = self.windows > 0 && !scratch::weight(1, 1, self.precision).1;
+        product || made.any(|made| made.need == Need::Gram)
+    }
+
+    /// A run once its activations are there.
+    fn rest(&self, ledger: &mut Ledger, hidden: &mut Vec<Option<Block>>) {
+        // The shard that is on its way to the disk.
+        let mut behind: Vec<Block> = Vec::new();
+        for (i, block) in self.blocks.iter().enumerate() {
+            let mut shard = Vec::new();
+            let mut loaded = (self.windows > 0)
+                .then(|| self.load(ledger, &block.linears).into_iter().map(Some).collect::<Vec<Option<Block>>>());
+            self.compress(ledger, &block.linears, &mut loaded, &mut shard);
+            ledger.at("write");
+            shard.extend(self.copies(ledger, &block.rest));
+            // Whoever brings a shard waits until the one before is written.
+            ledger.free_all(std::mem::replace(&mut behind, shard));
+            if let Some(loaded) = loaded {
+                if i + 1 < self.blocks.len() {
+                    ledger.at("forward");
+                    self.advance(ledger, &block.linears, hidden);
+                }
+                // It is written long before the activations are through.
+                ledger.free_all(std::mem::take(&mut behind));
+                loaded.into_iter().flatten().for_each(|weights| ledger.free(weights));
+            }
+        }
+        hidden.drain(..).flatten().for_each(|batch| ledger.free(batch));
+        ledger.at("write");
+        for tensors in &self.outer {
+            let shard = self.copies(ledger, tensors);
+            ledger.free_all(std::mem::replace(&mut behind, shard));
+        }
+        ledger.free_all(behind);
+        self.check(ledger);
+    }
+
+    /// The activations that enter the first block, batch by batch; `None` for one that waits in a file.
+    fn embed(&self, ledger: &mut Ledger) -> Vec<Option<Block>> {
+        ledger.at("forward");
+        let mut all = 0;
+        let mut hidden = Vec::new();
+        for windows in &self.batches {
+            let bytes = F32 * windows * self.seqlen * self.dim;
+            all += bytes;
+            let batch = ledger.take("activations of all windows", bytes);
+            hidden.push(if all > self.resident {
+                self.spill(ledger, bytes);
+                ledger.free(batch);
+                None
+            } else {
+                Some(batch)
+            });
+        }
+        hidden
+    }
+
+    /// A batch on its way to or from its file.
+    fn spill(&self, ledger: &mut Ledger, bytes: usize) {
+        let both = [ledger.take("activations on their way", bytes), ledger.take("activations on their way", bytes)];
+        ledger.free_all(both.into());
+    }
+
+    /// Statistics of the fans, and then each fan.
+    fn compress(
+        &self,
+        ledger: &mut Ledger,
+        linears: &[Linear],
+        loaded: &mut Option<Vec<Option<Block>>>,
+        shard: &mut Vec<Block>,
+    ) {
+        let fans = self.fans(linears);
+        let of = |f: usize| linears.iter().enumerate().filter(move |(_, l)| l.info.fan == f);
+        let need = |f: usize| self.need(linears, f);
+        let step = if self.sequential { 1 } else { fans.max(1) };
+        for first in (0..fans).step_by(step) {
+            let group = first..(first + step).min(fans);
+            let mut grams: Vec<Option<Block>> = Vec::new();
+            if self.windows > 0 {
+                ledger.at("gram");
+                for f in 0..fans {
+                    let cols = of(f).next().map_or(0, |(_, l)| l.info.cols);
+                    let wanted = group.contains(&f) && need(f) == Need::Gram;
+                    // Both halves are written in the end.
+                    grams.push(wanted.then(|| ledger.take("Gram matrices", F32 * cols * cols)));
+                }
+                let last = group.clone().rev().find(|&f| need(f) != Need::Nothing);
+                if let Some(last) = last {
+                    for windows in &self.batches {
+                        let tokens = windows * self.seqlen;
+                        self.pass(ledger, linears, tokens, Some(last), &grams);
+                    }
+                }
+            }
+            for f in group {
+                let fan: Vec<(usize, &Linear)> = of(f).collect();
+                let gram = grams.get_mut(f).and_then(Option::take);
+                self.fan(ledger, &fan, gram.is_some(), loaded.as_mut(), shard);
+                gram.into_iter().for_each(|gram| ledger.free(gram));
+            }
+        }
+    }
+
+    /// Passes all batches through a block.
+    fn advance(&self, ledger: &mut Ledger, linears: &[Linear], hidden: &mut [Option<Block>]) {
+        for (windows, batch) in self.batches.iter().zip(hidden) {
+            let tokens = windows * self.seqlen;
+            let bytes = F32 * tokens * self.dim;
+            if batch.is_none() {
+                self.spill(ledger, bytes);
+            }
+            let out = self.pass(ledger, linears, tokens, None, &[]);
+            match batch.take() {
+                Some(before) => {
+                    ledger.free(before);
+                    *batch = out;
+                }
+                None => {
+                    self.spill(ledger, bytes);
+                    out.into_iter().for_each(|out| ledger.free(out));
+                }
+            }
+        }
+    }
+
+    /// A batch of `tokens` through a block, to the input of fan `stop` or to the end, which is then returned. Nothing of
+    /// what is made on the way goes before the end.
+    fn pass(
+        &self,
+        ledger: &mut Ledger,
+        linears: &[Linear],
+        tokens: usize,
+        stop: Option<usize>,
+        grams: &[Option<Block>],
+    ) -> Option<Block> {
+        const NAME: &str = "activations of a batch";
+        let fans = self.fans(linears);
+        let mut held: Vec<Block> = Vec::new();
+        let take = |ledger: &mut Ledger, width: usize| ledger.take(NAME, F32 * tokens * width);
+        for f in 0..fans {
+            let of_fan = || linears.iter().filter(|l| l.info.fan == f);
+            let cols = of_fan().next().map_or(0, |l| l.info.cols);
+            held.push(take(ledger, cols));
+            if grams.get(f).is_some_and(Option::is_some) {
+                let scratch = ledger.take("scratch of products", scratch::gram(tokens, cols, self.precision));
+                ledger.free(scratch);
+            }
+            if stop == Some(f) {
+                break;
+            }
+            for linear in of_fan() {
+                let (each, once) = scratch::product(tokens, cols, self.precision);
+                let mut scratch = vec![ledger.take("scratch of products", once)];
+                held.push(take(ledger, linear.info.rows));
+                scratch.extend((0..self.threads).map(|_| ledger.take("scratch of products", each)));
+                ledger.free_all(scratch);
+            }
+            if f == 0 {
+                of_fan().filter(|l| is_turned(&l.info.name)).for_each(|l| held.push(take(ledger, l.info.rows)));
+                let values = of_fan().map(|l| l.info.rows).min().unwrap_or(0);
+                let panels = ledger.take("scratch of products", scratch::attention(tokens, values, self.precision));
+                ledger.free(panels);
+            }
+            // After the attention, and at the end.
+            if f == 1 || f + 1 == fans {
+                held.push(take(ledger, self.dim));
+            }
+        }
+        let out = if stop.is_none() { held.pop() } else { None };
+        ledger.free_all(held);
+        out
+    }
+
+    /// Tensors that are copied from the input to a shard.
+    fn copies(&self, ledger: &mut Ledger, tensors: &[Tensor]) -> Vec<Block> {
+        let mut shard = Vec::with_capacity(tensors.len());
+        for tensor in tensors {
+            ledger.file(tensor.read);
+            shard.push(ledger.take("shard", tensor.written.max(tensor.read)));
+            if !self.built_in {
+                ledger.close(tensor.read);
+            }
+        }
+        shard
+    }
+
+    /// The output, read back by all threads. What is dense is looked at where it lies.
+    fn check(&self, ledger: &mut Ledger) {
+        ledger.at("check");
+        let mut coded: Vec<&Linear> = self.blocks.iter().flat_map(|block| &block.linears).collect();
+        coded.retain(|linear| linear.made.as_ref().is_some_and(|made| made.coded));
+        coded.sort_by_key(|linear| std::cmp::Reverse(linear.weights()));
+        let looked_at = (LOOKED_AT * self.threads).min(self.written() as usize);
+        ledger.file(looked_at);
+        let mut held = Vec::new();
+        for linear in coded.into_iter().take(self.threads) {
+            let bytes: usize = linear.written.iter().sum();
+            held.extend(linear.written.iter().map(|&bytes| ledger.take("bytes of a file", bytes)).collect::<Vec<_>>());
+            ledger.file(bytes);
+            ledger.close(bytes);
+            held.push(ledger.take("codes", linear.weights()));
+            let made = linear.made.as_ref();
+            let grids = made.map_or(0, |made| F32 * linear.info.rows * made.groups);
+            held.push(ledger.take("grids", grids));
+            if made.is_some_and(|made| made.spqr.is_some()) {
+                held.push(ledger.take("weights as read", F32 * linear.weights()));
+            }
+        }
+        ledger.free_all(held);
+        ledger.close(looked_at);
+    }
+}

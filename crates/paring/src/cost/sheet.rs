@@ -1,0 +1,267 @@
+//! A run as far as its cost depends on it: shapes, types and choices, gathered from a job that was not run.
+
+use std::collections::BTreeMap;
+
+use paring_format::layouts::PART_NAMES;
+use paring_format::{Checkpoint, Dtype, ScaleType};
+use paring_kernels::scratch;
+use paring_model::decoder::LinearInfo;
+
+use super::stored;
+use crate::compress::{Job, Kind, Selection, kinds};
+use crate::hidden::batch_windows;
+use crate::plan::{ActOrder, Pattern, Permutation, Recipe};
+use crate::stats::Need;
+use crate::{Precision, Result};
+
+/// A run.
+pub(super) struct Sheet {
+    pub blocks: Vec<Block>,
+    /// Tensors outside the blocks, in the shards that they are written in.
+    pub outer: Vec<Vec<Tensor>>,
+    /// Width of the activations between blocks.
+    pub dim: usize,
+    pub windows: usize,
+    pub seqlen: usize,
+    /// Windows of each batch.
+    pub batches: Vec<usize>,
+    pub precision: Precision,
+    pub threads: usize,
+    /// Statistics are taken fan by fan.
+    pub sequential: bool,
+    /// The error of each layer is computed.
+    pub errors: bool,
+    /// Bytes of activations that stay in memory.
+    pub resident: usize,
+    /// The model is part of the program: its pages stay.
+    pub built_in: bool,
+    /// The bytes of the output do not depend on its numbers.
+    pub is_known: bool,
+    /// What faer's products hold for each thread, and how much of that they touch.
+    pub slab: (usize, usize),
+}
+
+pub(super) struct Block {
+    pub linears: Vec<Linear>,
+    /// Norms and biases.
+    pub rest: Vec<Tensor>,
+}
+
+/// A tensor that is copied.
+#[derive(Clone, Copy)]
+pub(super) struct Tensor {
+    /// Bytes in the input.
+    pub read: usize,
+    /// Bytes in the output.
+    pub written: usize,
+}
+
+pub(super) struct Linear {
+    pub info: LinearInfo,
+    /// Bytes in the input.
+    pub read: usize,
+    /// Whether it is stored dense, and not as codes.
+    pub dense: bool,
+    /// Bytes of each of its tensors in the output.
+    pub written: Vec<usize>,
+    /// What is done to it; `None`: it is kept.
+    pub made: Option<Treatment>,
+}
+
+/// What a recipe does to a linear, as far as memory and work depend on it.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct Treatment {
+    pub need: Need,
+    /// Codes are made, and stay codes in the output.
+    pub rounds: bool,
+    pub coded: bool,
+    /// SpQR: groups of the second level are coded, scales and zeros.
+    pub spqr: Option<[bool; 2]>,
+    pub spqr_rows: usize,
+    /// Columns are visited in another order than the file's, for each linear its own.
+    pub permuted: bool,
+    pub alone: bool,
+    /// Grids are fitted before the sweep.
+    pub before: bool,
+    /// Scores of a whole slice are ranked.
+    pub ranks: bool,
+    /// Columns of a slice.
+    pub slice: usize,
+    /// Grids, counted as the sweep has them: for each row.
+    pub groups: usize,
+    /// Damping and the like, by which preparations are shared.
+    pub percdamp: f64,
+}
+
+impl Linear {
+    pub fn weights(&self) -> usize {
+        self.info.rows * self.info.cols
+    }
+}
+
+impl Treatment {
+    pub fn of(recipe: &Recipe, kind: &Kind, info: &LinearInfo) -> Self {
+        let need = recipe.info().needs();
+        let rounding = recipe.rounding;
+        let visits = rounding.is_some_and(|r| r.act_order != ActOrder::None);
+        let permutation = recipe.spqr.as_ref().map(|s| &s.permutation);
+        let tile = rounding.map_or([1, info.cols], |r| r.tile(info.rows, info.cols));
+        let before = |r: crate::plan::Rounding| {
+            r.group_size().is_none() || r.static_groups || r.act_order == ActOrder::Static || need != Need::Gram
+        };
+        Self {
+            need,
+            rounds: rounding.is_some(),
+            coded: rounding.is_some() && kind.layout.name() != paring_format::layouts::DENSE.name(),
+            spqr: recipe
+                .spqr
+                .as_ref()
+                .zip(rounding)
+                .map(|(s, r)| [s.scale_bits.is_some(), s.zero_bits_used(&r).is_some()]),
+            spqr_rows: recipe.spqr.as_ref().map_or(1, |s| s.second_rows),
+            permuted: visits || permutation.is_some_and(|p| *p != Permutation::Identity),
+            alone: recipe.prepares_each(),
+            before: rounding.is_some_and(before),
+            ranks: matches!(recipe.pattern, Some(Pattern::Unstructured(_))),
+            slice: if need == Need::Gram { recipe.blocksize } else { info.cols }.min(info.cols),
+            groups: if rounding.is_some() { info.cols.div_ceil(tile[1]) } else { 0 },
+            percdamp: recipe.percdamp,
+        }
+    }
+}
+
+/// Bytes of a linear in a checkpoint, whether it is dense, and the type of its floats.
+fn stored_as(checkpoint: &Checkpoint, info: &LinearInfo) -> Result<(usize, bool, Dtype)> {
+    let stored: Vec<_> =
+        PART_NAMES.iter().filter_map(|local| checkpoint.info(&format!("{}.{local}", info.name))).collect();
+    let bytes = stored.iter().map(|tensor| tensor.stored_bytes()).sum();
+    let dense = checkpoint.linear_format(&info.name)?.layout == paring_format::layouts::DENSE.name();
+    let floats = stored.iter().map(|tensor| tensor.dtype).find(|dtype| dtype.is_weight());
+    Ok((bytes, dense, floats.unwrap_or(Dtype::Bf16)))
+}
+
+impl Sheet {
+    /// Errors as a run does before its work, and when a layout cannot hold what the recipe makes.
+    pub fn of(job: &Job, selection: &Selection) -> Result<Self> {
+        let kinds = kinds(&job.plan)?;
+        let cast = kinds.iter().flatten().find_map(|kind| kind.layout.float_type());
+        let (decoder, checkpoint) = (job.decoder.as_ref(), job.checkpoint.as_ref());
+        let tensor = |name: &String| {
+            let info = checkpoint.info(name);
+            let of = |info: &paring_format::TensorInfo| match cast.filter(|_| info.dtype.is_weight()) {
+                Some(to) => info.bytes() / info.dtype.size() * to.size(),
+                None => info.bytes(),
+            };
+            Tensor { read: info.map_or(0, |info| info.stored_bytes()), written: info.map_or(0, of) }
+        };
+        // Linears of one shape and one choice take the same bytes.
+        let mut known: BTreeMap<(usize, usize, usize, &str), Vec<usize>> = BTreeMap::new();
+        let mut linear = |info: LinearInfo| -> Result<Linear> {
+            let (read, dense, dtype) = stored_as(checkpoint, &info)?;
+            let number = selection.choice(&info.name);
+            let chosen = number.and_then(|n| Some((n, job.plan.choice(n)?, kinds.get(n)?.as_ref()?)));
+            let Some((number, choice, kind)) = chosen else {
+                let written = vec![info.rows * info.cols * cast.unwrap_or(dtype).size()];
+                return Ok(Linear { info, read, dense, written, made: None });
+            };
+            let dtype = kind.stored(dtype).dtype;
+            let key = (number, info.rows, info.cols, dtype.name());
+            let written = match known.get(&key) {
+                Some(parts) => parts.clone(),
+                None => {
+                    let share = choice.outlier_share.unwrap_or(0.0);
+                    let parts = stored::parts(kind, choice.recipe, [info.rows, info.cols], dtype, share)?;
+                    known.insert(key, parts.clone());
+                    parts
+                }
+            };
+            let mut written = written;
+            if let Some(input) =
+                choice.recipe.input.as_ref().filter(|input| input.dynamic != paring_format::Dynamic::Yes)
+            {
+                let is_global = input.scale_type == ScaleType::E4m3;
+                written.push(if is_global { 4 } else { dtype.size() + usize::from(!input.symmetric) });
+            }
+            let made = Some(Treatment::of(choice.recipe, kind, &info));
+            Ok(Linear { info, read, dense, written, made })
+        };
+        let mut blocks = Vec::with_capacity(decoder.blocks());
+        for i in 0..decoder.blocks() {
+            let linears = decoder.linears(i).into_iter().map(&mut linear).collect::<Result<_>>()?;
+            let mut rest: Vec<Tensor> = decoder.rest_names(i).iter().map(tensor).collect();
+            if job.plan.kv_cache.is_some() {
+                let scale = job.float_type().size();
+                rest.extend([Tensor { read: 0, written: scale }; 2]);
+            }
+            blocks.push(Block { linears, rest });
+        }
+        let widest = blocks.iter().flat_map(|b: &Block| &b.linears).map(|l| l.info.cols).max().unwrap_or(0);
+        let (windows, seqlen) = job.windows.as_ref().map_or((0, 1), |w| (w.count(), w.seqlen));
+        let batch = batch_windows(seqlen);
+        Ok(Self {
+            blocks,
+            outer: crate::compress::outer_shards(job).iter().map(|names| names.iter().map(tensor).collect()).collect(),
+            dim: decoder.hidden_size(),
+            windows,
+            seqlen,
+            batches: (0..windows).step_by(batch).map(|first| batch.min(windows - first)).collect(),
+            precision: job.plan.precision,
+            threads: rayon::current_num_threads(),
+            sequential: job.plan.true_sequential,
+            errors: !job.plan.skip_out_loss,
+            resident: job.resident_activations(),
+            built_in: checkpoint.dir().is_none(),
+            is_known: kinds.iter().flatten().zip(job.plan.choices()).all(|(kind, (_, choice))| {
+                let outliers = choice.recipe.spqr.as_ref().is_some_and(|s| s.outlier_threshold.is_some());
+                let zeros =
+                    kind.layout.instead().is_some() && !matches!(choice.recipe.pattern, Some(Pattern::NofM { .. }));
+                !outliers && !zeros && choice.outlier_share.is_none()
+            }),
+            slab: scratch::slab(widest),
+        })
+    }
+
+    pub fn tokens(&self) -> usize {
+        self.windows * self.seqlen
+    }
+
+    /// Bytes of all tensors of the output.
+    pub fn written(&self) -> u64 {
+        let linears = self.blocks.iter().flat_map(|b| &b.linears).flat_map(|l| &l.written).sum::<usize>();
+        let copied = self.blocks.iter().flat_map(|b| &b.rest).chain(self.outer.iter().flatten());
+        (linears + copied.map(|t| t.written).sum::<usize>()) as u64
+    }
+
+    /// Bytes at most of what describes the tensors: headers, the index, the config's list of modules, the report.
+    pub fn paper(&self) -> u64 {
+        /// Of a tensor beside its name: type, shape, offsets and the name of its shard; and of a linear in the report.
+        const EACH: [usize; 2] = [160, 700];
+        let linears = || self.blocks.iter().flat_map(|block| &block.linears);
+        let named = |l: &Linear| (l.written.len() + 2) * (2 * l.info.name.len() + EACH[0]) + EACH[1];
+        let others = self.blocks.iter().map(|b| b.rest.len()).sum::<usize>() + self.outer.iter().flatten().count();
+        (linears().map(named).sum::<usize>() + others * 2 * EACH[0] + (64 << 10)) as u64
+    }
+
+    /// Bytes of activations that wait in a file.
+    pub fn spilled(&self) -> u64 {
+        let bytes = |windows: &usize| 4 * windows * self.seqlen * self.dim;
+        let mut all = 0;
+        let mut spilled = 0;
+        for batch in self.batches.iter().map(bytes) {
+            all += batch;
+            spilled += if all > self.resident { batch } else { 0 };
+        }
+        spilled as u64
+    }
+}
+
+impl Treatment {
+    /// Whether linears of a fan with these share a preparation: [`Recipe::prepares_like`].
+    pub fn prepares_like(&self, other: &Treatment) -> bool {
+        self.need == other.need
+            && self.percdamp == other.percdamp
+            && self.permuted == other.permuted
+            && self.spqr.is_some() == other.spqr.is_some()
+            && !self.alone
+    }
+}

@@ -1,0 +1,229 @@
+//! Operations and bytes of each part of a run, as formulas of the shapes.
+
+use super::shapes::{activations, fans};
+use super::sheet::{Block, Linear, Sheet};
+use crate::report::Stage;
+use crate::stats::Need;
+
+/// What a part of a run must do.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub(super) struct Work {
+    /// Additions and multiplications.
+    pub operations: f64,
+    /// Bytes that go through memory, on the GPU where the part runs there: each operand read once, each result written
+    /// once.
+    pub moved: f64,
+    /// Bytes between host and GPU, where there is one.
+    pub carried: f64,
+    /// Bytes read from the input's files.
+    pub read: f64,
+    /// Bytes written to the output's, and to the file of activations.
+    pub written: f64,
+}
+
+impl Work {
+    pub fn add(&mut self, other: Work) {
+        self.operations += other.operations;
+        self.moved += other.moved;
+        self.carried += other.carried;
+        self.read += other.read;
+        self.written += other.written;
+    }
+}
+
+/// All parts, in the order of a run's report.
+pub(super) const STAGES: [Stage; 9] = [
+    Stage::Read,
+    Stage::Forward,
+    Stage::Gram,
+    Stage::Factor,
+    Stage::Sweep,
+    Stage::Error,
+    Stage::Pack,
+    Stage::Write,
+    Stage::Check,
+];
+
+const F32: f64 = size_of::<f32>() as f64;
+
+impl Sheet {
+    /// The work of a part. `held`: activations of all windows stay where blocks run, and need not be carried there.
+    pub(super) fn work(&self, stage: Stage, held: bool) -> Work {
+        let mut work = Work::default();
+        for (i, block) in self.blocks.iter().enumerate() {
+            work.add(self.of_block(stage, block, i + 1 == self.blocks.len(), held));
+        }
+        let outer = self.outer.iter().flatten();
+        match stage {
+            Stage::Write => {
+                let written = outer.map(|t| t.written as f64).sum();
+                // Activations that wait in a file are written before the first block and after each but the last.
+                let spilled = self.spilled() as f64 * self.blocks.len() as f64;
+                work.add(Work { written: written + spilled, moved: written, ..Work::default() });
+            }
+            Stage::Read => {
+                let read = outer.map(|t| t.read as f64).sum::<f64>();
+                work.add(Work { read, moved: 2.0 * read, ..Work::default() });
+            }
+            Stage::Check => {
+                let written = self.written() as f64;
+                work.add(Work { moved: written, ..Work::default() });
+            }
+            _ => {}
+        }
+        work
+    }
+
+    fn of_block(&self, stage: Stage, block: &Block, is_last: bool, held: bool) -> Work {
+        let linears = &block.linears;
+        let weights = |l: &Linear| l.weights() as f64;
+        let all: f64 = linears.iter().map(weights).sum();
+        let made = || linears.iter().filter(|l| l.made.is_some());
+        let chosen: f64 = made().map(weights).sum();
+        let rest: f64 = block.rest.iter().map(|t| t.read as f64).sum();
+        let runs = self.windows > 0;
+        let element = if self.precision == crate::Precision::F32 { F32 } else { 2.0 };
+        let tokens = self.tokens() as f64;
+        match stage {
+            // The weights for products, and those to compress.
+            Stage::Read => {
+                let bytes = |l: &Linear| l.read as f64;
+                let stored: f64 = linears.iter().map(bytes).sum();
+                let compressed: f64 = made().map(bytes).sum();
+                let products = if runs { stored + all * (F32 + element) } else { 0.0 };
+                Work {
+                    read: rest + compressed + if runs { stored } else { 0.0 },
+                    moved: rest + compressed + F32 * chosen + products,
+                    carried: if runs { element * all } else { 0.0 },
+                    ..Work::default()
+                }
+            }
+            Stage::Forward if runs => self.forward(linears, is_last, held),
+            Stage::Gram if runs => {
+                let cols = |f: usize| linears.iter().find(|l| l.info.fan == f).map_or(0.0, |l| l.info.cols as f64);
+                let batches = self.batches.len() as f64;
+                let mut work = Work::default();
+                for f in (0..self.fans(linears)).filter(|&f| self.need(linears, f) != Need::Nothing) {
+                    let n = cols(f);
+                    let square = if self.need(linears, f) == Need::Gram { n * n } else { n };
+                    work.add(Work {
+                        operations: square * tokens,
+                        moved: F32 * (n * tokens + 2.0 * square * batches),
+                        ..Work::default()
+                    });
+                }
+                work
+            }
+            Stage::Factor => {
+                let mut work = Work::default();
+                for f in (0..self.fans(linears)).filter(|&f| runs && self.need(linears, f) == Need::Gram) {
+                    let n = linears.iter().find(|l| l.info.fan == f).map_or(0.0, |l| l.info.cols as f64);
+                    let times = self.preparations(linears, f) as f64;
+                    work.add(Work {
+                        operations: times * 2.0 / 3.0 * n * n * n,
+                        moved: times * 3.0 * F32 * n * n,
+                        ..Work::default()
+                    });
+                }
+                work
+            }
+            Stage::Sweep => {
+                let mut work = Work::default();
+                for (l, t) in linears.iter().filter_map(|l| Some((l, l.made.as_ref()?))) {
+                    let (weights, cols) = (weights(l), l.info.cols as f64);
+                    let full = t.need == Need::Gram;
+                    // Every slice reads and writes what lies to its right.
+                    let slices = if full { cols / t.slice.max(1) as f64 } else { 1.0 };
+                    work.add(Work {
+                        operations: if full { weights * cols } else { weights },
+                        moved: F32 * weights * (1.0 + slices.max(1.0)) + 2.0 * weights,
+                        carried: if full { (2.0 * F32 + 2.0) * weights } else { 0.0 },
+                        ..Work::default()
+                    });
+                }
+                work
+            }
+            Stage::Error if self.errors => {
+                let full = |l: &&Linear| runs && self.need(linears, l.info.fan) == Need::Gram;
+                let mut work = Work::default();
+                for l in made().filter(full) {
+                    let n = l.info.cols as f64;
+                    let moved = F32 * (weights(l) + n * n);
+                    work.add(Work { operations: weights(l) * n, moved, ..Work::default() });
+                }
+                work
+            }
+            Stage::Pack => {
+                let written: f64 = made().flat_map(|l| &l.written).map(|&bytes| bytes as f64).sum();
+                let products = if runs { element * chosen } else { 0.0 };
+                // Read for its bytes, for its digest, and to be laid out for products.
+                Work { moved: 2.0 * F32 * chosen + written + products, carried: products, ..Work::default() }
+            }
+            Stage::Write => {
+                let linears: f64 = linears.iter().flat_map(|l| &l.written).map(|&bytes| bytes as f64).sum();
+                let written = linears + block.rest.iter().map(|t| t.written as f64).sum::<f64>();
+                Work { written, moved: written, ..Work::default() }
+            }
+            _ => Work::default(),
+        }
+    }
+
+    /// A block's passes: as far as statistics need, and once more as it was compressed, but for the last block.
+    fn forward(&self, linears: &[Linear], is_last: bool, held: bool) -> Work {
+        let last = self.fans(linears);
+        let tokens = self.tokens() as f64;
+        let element = if self.precision == crate::Precision::F32 { F32 } else { 2.0 };
+        let batches = self.batches.len() as f64;
+        let hidden = F32 * tokens * self.dim as f64;
+        let infos: Vec<_> = linears.iter().map(|l| l.info.clone()).collect();
+        let activations = activations(&infos, self.dim) as f64;
+        let mixed = fans(&infos).get(1).map_or(0, |fan| fan.cols) as f64;
+        // Keys that a query sees: half of the window.
+        let attention = 2.0 * tokens * self.seqlen as f64 * mixed;
+        let pass = |upto: usize| {
+            let weights: f64 = linears.iter().filter(|l| l.info.fan < upto).map(|l| l.weights() as f64).sum();
+            let share = upto as f64 / last.max(1) as f64;
+            Work {
+                operations: 2.0 * weights * tokens + if upto > 0 { attention } else { 0.0 },
+                // Each of them is written by one operation and read by the next.
+                moved: batches * element * weights + 2.0 * F32 * activations * tokens * share,
+                carried: if held { 0.0 } else { hidden },
+                ..Work::default()
+            }
+        };
+        let mut work = Work::default();
+        let step = if self.sequential { 1 } else { last.max(1) };
+        for first in (0..last).step_by(step) {
+            let stop = (first..(first + step).min(last)).rev().find(|&f| self.need(linears, f) != Need::Nothing);
+            work.add(stop.map_or(Work::default(), pass));
+        }
+        if !is_last {
+            work.add(pass(last));
+            // What the block makes of them goes back, too.
+            work.carried += if held { 0.0 } else { hidden };
+        }
+        work
+    }
+
+    /// Fans of a block.
+    pub(super) fn fans(&self, linears: &[Linear]) -> usize {
+        linears.iter().map(|l| l.info.fan + 1).max().unwrap_or(0)
+    }
+
+    /// What is needed to know of a fan's inputs.
+    pub(super) fn need(&self, linears: &[Linear], f: usize) -> Need {
+        let of_fan = linears.iter().filter(|l| l.info.fan == f);
+        of_fan.filter_map(|l| Some(l.made.as_ref()?.need)).max().unwrap_or(Need::Nothing)
+    }
+
+    /// Factors that a fan needs.
+    fn preparations(&self, linears: &[Linear], f: usize) -> usize {
+        let mut kinds: Vec<&super::sheet::Treatment> = Vec::new();
+        for made in linears.iter().filter(|l| l.info.fan == f).filter_map(|l| l.made.as_ref()) {
+            if made.need == Need::Gram && !kinds.iter().any(|kind| kind.prepares_like(made)) {
+                kinds.push(made);
+            }
+        }
+        kinds.len()
+    }
+}
