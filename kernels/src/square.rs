@@ -33,6 +33,18 @@ impl From<Vec<f32>> for Square {
 }
 
 impl Square {
+    /// The elements of a square matrix, row-major, on a device. Errors when the device does.
+    ///
+    /// # Panics
+    /// On the CPU, if the number of elements is no square; elsewhere that is an error.
+    pub fn on(device: &Device, values: Vec<f32>) -> Result<Self> {
+        if device.is_cpu() {
+            return Ok(Self::from(values));
+        }
+        let n = values.len().isqrt();
+        Ok(Self { n, place: Place::Gpu(Tensor::from_vec(values, (n, n), device)?) })
+    }
+
     /// A matrix on a GPU, `[n, n]` f32 and contiguous. Errors on other shapes.
     #[cfg(feature = "cuda")]
     pub(crate) fn on_gpu(values: Tensor) -> Result<Self> {

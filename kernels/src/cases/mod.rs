@@ -6,6 +6,8 @@
 
 mod matmul;
 mod plain;
+mod select;
+pub(crate) mod sweep;
 
 use candle_core::{Device, Result, Tensor};
 
@@ -51,6 +53,7 @@ impl Case {
 /// All cases, in the order of the operations.
 pub fn all() -> Vec<Case> {
     [matmul::cases(), plain::cases()].into_iter().flatten().collect()
+    [plain::cases(), select::cases(), sweep::cases()].into_iter().flatten().collect()
 }
 
 /// Pseudo-random f32 of that shape, about normal with standard deviation `scale`: the same on every run and device.

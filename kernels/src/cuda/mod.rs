@@ -8,6 +8,7 @@ pub(crate) mod blas;
 use std::sync::Arc;
 
 use candle_core::backend::BackendStorage;
+use candle_core::cuda_backend::cudarc::driver::sys::CUfunction_attribute;
 use candle_core::cuda_backend::cudarc::driver::{
     CudaFunction, CudaSlice, CudaStream, CudaView, LaunchArgs, LaunchConfig, PushKernelArg,
 };
@@ -19,7 +20,10 @@ use candle_core::{CudaDevice, CudaStorage, Result, Shape, Storage, Tensor, WithD
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Source {
     Matmul,
+    Fit,
     Plain,
+    Select,
+    Sweep,
 }
 
 impl Source {
@@ -32,7 +36,10 @@ impl Source {
         }
         match self {
             Source::Matmul => ptx!("matmul"),
+            Source::Fit => ptx!("fit"),
             Source::Plain => ptx!("plain"),
+            Source::Select => ptx!("select"),
+            Source::Sweep => ptx!("sweep"),
         }
     }
 }
@@ -47,6 +54,16 @@ impl Kernel {
     /// Takes the arguments, in the order of the kernel's.
     pub fn builder(&self) -> LaunchArgs<'_> {
         self.stream.launch_builder(&self.function)
+    }
+
+    /// Lets launches ask for `bytes` of shared memory, of which a kernel has 48 KiB unasked. Errors where a block cannot
+    /// have as much.
+    pub fn with_shared(self, bytes: usize) -> Result<Self> {
+        if bytes > 48 << 10 {
+            let attribute = CUfunction_attribute::CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES;
+            self.function.set_attribute(attribute, bytes as i32).w()?;
+        }
+        Ok(self)
     }
 }
 

@@ -1,6 +1,21 @@
 //! The k smallest of a list or of a short group.
 
+#[cfg(feature = "cuda")]
+pub(crate) mod cuda;
+
+use candle_core::{Result, Tensor};
 use rayon::prelude::*;
+
+use crate::with_f32;
+
+/// [`nth_smallest`] of a tensor, f32 of any shape, where it lies. Errors unless `k` is less than the number of scores.
+pub fn nth_smallest_of(scores: &Tensor, k: usize) -> Result<f32> {
+    if k >= scores.elem_count() {
+        candle_core::bail!("score {k} of {}, from 0", scores.elem_count());
+    }
+    on_gpu!(scores => cuda::nth_smallest_of(scores, k));
+    with_f32(scores, |scores| Ok(nth_smallest(scores, k)))
+}
 
 /// The element at position `k` (from 0) of `scores` in ascending order, without sorting: three passes over the bits,
 /// most significant first. Scores are not negative and not NaN, so that their bits order as they do.

@@ -5,7 +5,7 @@ use crate::select;
 
 /// As [`super::sweep`], by plain loops; updates reach all columns ahead at once except that grids and scores see only
 /// what the slice rules say, which needs the updates of a slice to be kept apart until its end.
-pub(super) fn sweep(mut w: Vec<f32>, cols: usize, slice: usize, curvature: Curvature<'_>, rule: Rule<'_>) -> Swept {
+pub(crate) fn sweep(mut w: Vec<f32>, cols: usize, slice: usize, curvature: Curvature<'_>, rule: Rule<'_>) -> Swept {
     let rows = w.len() / cols;
     let mut dropped = vec![0u8; w.len()];
     let mut codes = vec![0u8; if rule.round.is_some() { w.len() } else { 0 }];

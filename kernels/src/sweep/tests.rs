@@ -1,52 +1,7 @@
 //! The fast sweep against the plain one.
 
 use super::*;
-use crate::cholesky::inverse_factor;
-use crate::matmul::Precision;
-
-pub(super) fn random(seed: u64) -> impl FnMut() -> f32 {
-    let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
-    move || {
-        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-        (state >> 40) as f32 / (1u64 << 23) as f32 - 1.0
-    }
-}
-
-pub(super) fn problem(rows: usize, cols: usize) -> (Vec<f32>, Vec<f32>, Vec<f32>) {
-    let mut next = random((rows * 1000 + cols) as u64);
-    let w = (0..rows * cols).map(|_| next()).collect();
-    let x: Vec<f32> = (0..3 * cols * cols).map(|_| next()).collect();
-    let mut h = vec![0f32; cols * cols];
-    for x in x.chunks_exact(cols) {
-        for i in 0..cols {
-            for j in 0..cols {
-                // Correlated neighbours, so that the factor has weight off its diagonal.
-                h[i * cols + j] += (x[i] + x[(i + 1) % cols]) * (x[j] + x[(j + 1) % cols]);
-            }
-        }
-    }
-    let norms = (0..cols).map(|j| h[j * cols + j].sqrt()).collect();
-    (0..cols).for_each(|j| h[j * cols + j] += 1.0);
-    (w, norms, inverse_factor(&h, cols).unwrap())
-}
-
-fn formats() -> Vec<GridFormat> {
-    let plain = GridFormat::int(4, false, Precision::F32);
-    let eight = GridFormat { element: Element::E4m3, symmetric: true, ..plain };
-    let four = GridFormat { element: Element::E2m1, stored: Precision::Bf16, ..eight };
-    vec![
-        plain,
-        GridFormat::int(3, true, Precision::F32),
-        GridFormat { mse: true, ..GridFormat::int(2, false, Precision::F32) },
-        GridFormat::int(8, false, Precision::Bf16),
-        GridFormat::int(4, true, Precision::F16),
-        eight,
-        GridFormat { stored: Precision::F16, computed: Precision::F16, mse: true, ..eight },
-        GridFormat { scales: Scales::Exponent, stored: Precision::Bf16, ..eight },
-        GridFormat { scales: Scales::Exponent, ..four },
-        GridFormat { scales: Scales::E4m3 { global: 2688.0 }, ..four },
-    ]
-}
+pub(super) use crate::cases::sweep::{formats, problem, random};
 
 /// Inside one slice both sweeps do the same operations in the same order: every bit is equal.
 #[test]
