@@ -8,6 +8,7 @@ mod matmul;
 mod plain;
 mod select;
 pub(crate) mod sweep;
+pub(crate) mod spqr;
 
 use candle_core::{Device, Result, Tensor};
 
@@ -54,6 +55,7 @@ impl Case {
 pub fn all() -> Vec<Case> {
     [matmul::cases(), plain::cases()].into_iter().flatten().collect()
     [plain::cases(), select::cases(), sweep::cases()].into_iter().flatten().collect()
+    [plain::cases(), spqr::cases()].into_iter().flatten().collect()
 }
 
 /// Pseudo-random f32 of that shape, about normal with standard deviation `scale`: the same on every run and device.

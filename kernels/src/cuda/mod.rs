@@ -24,6 +24,7 @@ pub(crate) enum Source {
     Plain,
     Select,
     Sweep,
+    Spqr,
 }
 
 impl Source {
@@ -40,6 +41,7 @@ impl Source {
             Source::Plain => ptx!("plain"),
             Source::Select => ptx!("select"),
             Source::Sweep => ptx!("sweep"),
+            Source::Spqr => ptx!("spqr"),
         }
     }
 }

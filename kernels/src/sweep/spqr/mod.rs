@@ -1,6 +1,8 @@
 //! SpQR (arXiv 2306.03078): the column sweep with small groups whose grids are fitted to fully corrected weights, whose
 //! scales and zeros may be coded again, and with outliers that stay exact.
 
+#[cfg(feature = "cuda")]
+mod cuda;
 mod grid;
 mod lanes;
 #[cfg(test)]
@@ -18,7 +20,7 @@ use crate::matmul::Precision;
 use crate::parallelism;
 
 /// What SpQR does to a column: round it to a grid, but keep a weight exact when its error e² is over the threshold.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Rule<'a> {
     /// Width of a code, 2 to 8.
     pub bits: u32,
@@ -80,13 +82,22 @@ impl Rule<'_> {
         coded_zero_bits(self.second.zero_bits, self.bits, self.symmetric, self.round_zero)
     }
 
+    /// Whether there is a second level.
+    fn coded(&self) -> bool {
+        self.second.scale_bits.is_some() || self.zero_bits().is_some()
+    }
+
+    /// Rows that share statistics of the second level; 1 without it.
+    fn tile_rows(&self) -> usize {
+        if self.coded() { self.second.rows } else { 1 }
+    }
+
     /// Rows that one task must see together.
     fn task_rows(&self, rows: usize) -> usize {
         if !self.per_channel {
             return rows.max(1);
         }
-        let coded = self.second.scale_bits.is_some() || self.zero_bits().is_some();
-        let height = if coded { self.second.rows } else { 1 };
+        let height = self.tile_rows();
         // Whole tiles of rows and whole groups of the second level: the least common multiple.
         (1..=lanes::LANES).map(|n| n * height).find(|n| n % lanes::LANES == 0).unwrap_or(height)
     }
@@ -144,6 +155,29 @@ impl Statistic {
     }
 }
 
+impl Swept {
+    /// A matrix of so many rows, and groups in each, of which no column has been visited.
+    fn before(weight: Vec<f32>, rows: usize, groups: usize, rule: &Rule<'_>) -> Self {
+        Self {
+            codes: vec![0; weight.len()],
+            outliers: vec![0; weight.len()],
+            scales: Statistic::new(rows, groups, rule.second.scale_bits, rule.second.rows),
+            zeros: Statistic::new(rows, groups, rule.zero_bits(), rule.second.rows),
+            weight,
+            loss: 0.0,
+        }
+    }
+
+    /// Rounds the last columns, which have no codes, to the type that they are stored in.
+    fn keep_last(&mut self, cols: usize, rule: &Rule<'_>) {
+        let end = cols.saturating_sub(rule.keep_last);
+        for (row, kept) in self.weight.chunks_exact_mut(cols).zip(self.outliers.chunks_exact_mut(cols)) {
+            row[end..].iter_mut().for_each(|w| *w = rule.stored.round(*w));
+            kept[end..].fill(1);
+        }
+    }
+}
+
 /// The threshold on e² for a threshold relative to the weights' spread: `relative` times the mean over columns of the
 /// variance of column j over d_j² (unbiased, over the rows). `weight` is row-major `[rows, cols]`, `d` the diagonal of
 /// the factor, `[cols]`.
@@ -195,6 +229,7 @@ fn by_column(weight: &[f32], cols: usize, term: impl Fn(usize, f64) -> f64 + Syn
 /// Sweeps matrices that share their inputs, row-major `[.., cols]` each with its rule, in slices of `slice` columns: one
 /// result for each, as [`sweep`] gives it. With a factor on a GPU they are swept there. Errors when the GPU does.
 pub fn fan(parts: Vec<(Vec<f32>, Rule<'_>)>, cols: usize, slice: usize, factor: &Factor) -> Result<Vec<Swept>> {
+    on_gpu!(factor.u => cuda::fan(parts, cols, slice, factor));
     let u = factor.u.to_host()?;
     Ok(parts.into_iter().map(|(weight, rule)| sweep(weight, cols, slice, &u, &rule)).collect())
 }
@@ -208,15 +243,8 @@ pub fn sweep(weight: Vec<f32>, cols: usize, slice: usize, u: &[f32], rule: &Rule
     let rows = weight.len() / cols;
     assert_eq!(weight.len(), rows * cols);
     assert!(slice > 0 && rule.group_size > 0 && rule.second.rows > 0);
-    let (groups, height) = (cols.div_ceil(rule.group_size), rule.second.rows);
-    let mut out = Swept {
-        codes: vec![0; weight.len()],
-        outliers: vec![0; weight.len()],
-        scales: Statistic::new(rows, groups, rule.second.scale_bits, height),
-        zeros: Statistic::new(rows, groups, rule.zero_bits(), height),
-        weight,
-        loss: 0.0,
-    };
+    let groups = cols.div_ceil(rule.group_size);
+    let mut out = Swept::before(weight, rows, groups, rule);
     let end = cols.saturating_sub(rule.keep_last);
     let mut errors = vec![0f32; rows * slice.min(cols)];
     for first in (0..end).step_by(slice) {
@@ -239,10 +267,7 @@ pub fn sweep(weight: Vec<f32>, cols: usize, slice: usize, u: &[f32], rule: &Rule
             );
         }
     }
-    for (row, kept) in out.weight.chunks_exact_mut(cols).zip(out.outliers.chunks_exact_mut(cols)) {
-        row[end..].iter_mut().for_each(|w| *w = rule.stored.round(*w));
-        kept[end..].fill(1);
-    }
+    out.keep_last(cols, rule);
     out
 }
 

@@ -1,45 +1,8 @@
 //! The fast sweep against the plain one.
 
 use super::*;
+use crate::cases::spqr::rules;
 use crate::sweep::tests::problem;
-
-fn rules() -> Vec<Rule<'static>> {
-    let second = Second { scale_bits: Some(3), zero_bits: Some(3), zero_symmetric: false, rows: 16 };
-    let none = Second { scale_bits: None, zero_bits: None, ..second };
-    let plain = Rule {
-        bits: 3,
-        group_size: 8,
-        symmetric: false,
-        round_zero: false,
-        per_channel: true,
-        second: none,
-        threshold: None,
-        simplified: false,
-        keep_last: 0,
-        zeros: None,
-        outlier: Outlier::Replaces,
-        stored: Precision::F32,
-    };
-    let outliers = Rule { threshold: Some(0.01), ..plain };
-    vec![
-        plain,
-        outliers,
-        Rule { second, ..outliers },
-        Rule { second: Second { rows: 5, ..second }, bits: 4, ..outliers },
-        Rule { second: Second { zero_bits: None, ..second }, ..outliers },
-        Rule { second: Second { scale_bits: None, zero_symmetric: true, ..second }, ..outliers },
-        Rule { second, simplified: true, ..outliers },
-        Rule { symmetric: true, second, ..outliers },
-        Rule { round_zero: true, ..outliers },
-        Rule { round_zero: true, second: Second { zero_bits: Some(2), ..second }, ..outliers },
-        Rule { per_channel: false, ..plain },
-        Rule { keep_last: 8, ..outliers },
-        Rule { group_size: 7, second: Second { rows: 48, ..second }, ..outliers },
-        Rule { second, stored: Precision::Bf16, ..outliers },
-        Rule { second, stored: Precision::F16, outlier: Outlier::Adds, ..outliers },
-        Rule { second, stored: Precision::F16, outlier: Outlier::Adds, threshold: Some(1e-4), ..outliers },
-    ]
-}
 
 /// Inside one slice both sweeps do the same operations in the same order, but for the sums of the search.
 #[test]

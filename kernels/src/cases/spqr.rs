@@ -1,0 +1,182 @@
+//! Cases of SpQR's sweep, against the CPU's, which the tests hold to its definition.
+
+use candle_core::{Device, Result};
+
+use super::{Case, Off, values};
+use crate::cholesky::{Factor, inverse_factor};
+use crate::matmul::Precision;
+use crate::square::Square;
+use crate::sweep::spqr::{Outlier, Rule, Second, Swept, fan, sweep};
+
+/// Rows, columns and columns of a slice: one slice, several, such as a launch on a GPU holds or wider ones.
+const SHAPES: [(usize, usize, usize); 7] =
+    [(1, 8, 8), (33, 48, 48), (50, 128, 128), (20, 72, 32), (40, 272, 128), (24, 300, 256), (18, 200, 1000)];
+/// Rows of the linears of a fan, and the threshold of each.
+const FANS: [&[(usize, f32)]; 3] =
+    [&[(32, 0.01), (16, 0.1), (5, 0.003)], &[(20, 0.01), (32, 0.1)], &[(16, 0.02), (0, 0.1), (16, 0.3)]];
+
+/// One rule of each kind.
+pub(crate) fn rules() -> Vec<Rule<'static>> {
+    let second = Second { scale_bits: Some(3), zero_bits: Some(3), zero_symmetric: false, rows: 16 };
+    let none = Second { scale_bits: None, zero_bits: None, ..second };
+    let plain = Rule {
+        bits: 3,
+        group_size: 8,
+        symmetric: false,
+        round_zero: false,
+        per_channel: true,
+        second: none,
+        threshold: None,
+        simplified: false,
+        keep_last: 0,
+        zeros: None,
+        outlier: Outlier::Replaces,
+        stored: Precision::F32,
+    };
+    let outliers = Rule { threshold: Some(0.01), ..plain };
+    vec![
+        plain,
+        outliers,
+        Rule { second, ..outliers },
+        Rule { second: Second { rows: 5, ..second }, bits: 4, ..outliers },
+        Rule { second: Second { zero_bits: None, ..second }, ..outliers },
+        Rule { second: Second { scale_bits: None, zero_symmetric: true, ..second }, ..outliers },
+        Rule { second, simplified: true, ..outliers },
+        Rule { symmetric: true, second, ..outliers },
+        Rule { round_zero: true, ..outliers },
+        Rule { round_zero: true, second: Second { zero_bits: Some(2), ..second }, ..outliers },
+        Rule { per_channel: false, ..plain },
+        Rule { keep_last: 8, ..outliers },
+        Rule { group_size: 7, second: Second { rows: 48, ..second }, ..outliers },
+        Rule { second, stored: Precision::Bf16, ..outliers },
+        Rule { second, stored: Precision::F16, outlier: Outlier::Adds, ..outliers },
+        Rule { second, stored: Precision::F16, outlier: Outlier::Adds, threshold: Some(1e-4), ..outliers },
+    ]
+}
+
+/// More widths of groups, tiles and codes: what the launches on a GPU differ by.
+fn widths() -> Vec<Rule<'static>> {
+    let coded = rules()[2];
+    let tall = |rows| Second { rows, ..coded.second };
+    vec![
+        Rule { group_size: 16, ..coded },
+        Rule { group_size: 128, second: tall(32), bits: 2, ..coded },
+        Rule { group_size: 200, ..coded },
+        Rule { group_size: 1000, second: tall(1 << 20), bits: 8, ..coded },
+        Rule { group_size: 20, second: tall(17), stored: Precision::Bf16, outlier: Outlier::Adds, ..coded },
+        Rule { group_size: 24, per_channel: false, ..coded },
+        Rule { group_size: 150, symmetric: true, stored: Precision::F16, ..rules()[1] },
+        Rule { second: Second { scale_bits: Some(8), zero_bits: Some(1), zero_symmetric: true, rows: 3 }, ..coded },
+    ]
+}
+
+/// Weights `[rows, cols]`, some rows of one value and some columns of zeros, and U `[cols, cols]`.
+fn problem(rows: usize, cols: usize) -> Result<(Vec<f32>, Vec<f32>)> {
+    let mut weight = values(rows * cols, 0.5, (rows * 1000 + cols) as u64);
+    for (r, row) in weight.chunks_exact_mut(cols).enumerate() {
+        match r % 11 {
+            3 => row.fill(0.3),
+            7 => row.fill(-0.07),
+            _ => row.iter_mut().skip(24).take(8).for_each(|w| *w = 0.0),
+        }
+    }
+    // Inputs of which neighbours are alike, so that the factor has weight off its diagonal.
+    let tokens = 2 * cols;
+    let x = values(tokens * (cols + 1), 1.0, cols as u64);
+    let mut h = vec![0f32; cols * cols];
+    for x in x.chunks_exact(cols + 1) {
+        for (i, h) in h.chunks_exact_mut(cols).enumerate() {
+            let own = x[i] + x[i + 1];
+            h.iter_mut().zip(x.windows(2)).for_each(|(h, x)| *h += own * (x[0] + x[1]));
+        }
+    }
+    h.iter_mut().step_by(cols + 1).for_each(|h| *h += 1.0);
+    let u = inverse_factor(&h, cols).map_err(candle_core::Error::wrap)?;
+    Ok((weight, u))
+}
+
+fn factor(u: Vec<f32>, cols: usize, device: &Device) -> Result<Factor> {
+    Ok(Factor { diagonal: u.iter().step_by(cols + 1).copied().collect(), u: Square::on(device, u)? })
+}
+
+/// Whether weights are what their codes and statistics say, where they are no outliers.
+fn decodes(swept: &Swept, cols: usize, rule: &Rule<'_>) -> bool {
+    let groups = cols.div_ceil(rule.group_size);
+    (0..swept.weight.len()).filter(|&i| swept.outliers[i] == 0).all(|i| {
+        let at = i / cols * groups + i % cols / rule.group_size;
+        let inner = rule.stored.round(f32::from(swept.codes[i]) - swept.zeros.values[at]);
+        rule.stored.round(swept.scales.values[at] * inner) == swept.weight[i]
+    })
+}
+
+fn off(got: &Swept, want: &Swept, cols: usize, slice: usize, rule: &Rule<'_>) -> Off {
+    let same_shape = got.codes.len() == want.codes.len() && got.outliers.len() == want.outliers.len();
+    if !same_shape || !decodes(got, cols, rule) {
+        return Off::by(f64::INFINITY);
+    }
+    let ties = got.codes.iter().zip(&want.codes).filter(|(got, want)| got != want).count();
+    let loss = (got.loss - want.loss).abs() / want.loss.max(f64::MIN_POSITIVE);
+    // Inside a slice the operations are the CPU's, in its order; only the loss is summed in another.
+    if cols <= slice.min(128) {
+        let equal = got.weight == want.weight
+            && got.outliers == want.outliers
+            && got.scales == want.scales
+            && got.zeros == want.zeros;
+        return Off { by: if equal && ties == 0 { loss / 1e-12 } else { f64::INFINITY }, ties };
+    }
+    // Behind it the sums of the product run in another order, so that a weight next to a tie may be decided otherwise,
+    // and what comes after it in its row too. One that moves an extreme moves the second-level grid of its neighbours.
+    let share = if got.scales.coded.is_some() || got.zeros.coded.is_some() { 0.1 } else { 0.02 };
+    Off { by: (ties as f64 / (share * want.codes.len() as f64)).max(loss / 0.05), ties }
+}
+
+/// Both of one or two matrices.
+fn both(a: Off, b: Off) -> Off {
+    Off { by: a.by.max(b.by), ties: a.ties + b.ties }
+}
+
+pub(super) fn cases() -> Vec<Case> {
+    let mut cases = Vec::new();
+    let all: Vec<Rule<'static>> = rules().into_iter().chain(widths()).collect();
+    for (rows, cols, slice) in SHAPES {
+        // All rules in one case: the factor takes longer than the sweep.
+        let all = all.clone();
+        cases.push(Case::new(format!("spqr: {rows}x{cols} in slices of {slice}"), move |device| {
+            let (weight, u) = problem(rows, cols)?;
+            let factor = factor(u.clone(), cols, device)?;
+            let marks: Vec<u8> = (0..rows * cols).map(|i| u8::from(i * 7 % 3 != 0)).collect();
+            let whole = all[8];
+            let pruned = Rule { zeros: Some(&marks), ..whole };
+            let mut total = Off::by(0.0);
+            for rule in all.iter().copied().chain([pruned, Rule { group_size: 140, ..pruned }]) {
+                let got = fan(vec![(weight.clone(), rule)], cols, slice, &factor)?;
+                let want = sweep(weight.clone(), cols, slice, &u, &rule);
+                total = got.iter().map(|got| off(got, &want, cols, slice, &rule)).fold(total, both);
+            }
+            Ok(total)
+        }));
+    }
+    for parts in FANS {
+        let rows: Vec<String> = parts.iter().map(|(rows, _)| rows.to_string()).collect();
+        cases.push(Case::new(format!("spqr: a fan of {} rows", rows.join(" + ")), move |device| {
+            let (cols, slice) = (96, 128);
+            let (_, u) = problem(1, cols)?;
+            let factor = factor(u.clone(), cols, device)?;
+            let mut total = Off::by(0.0);
+            for rule in rules() {
+                let part = |&(rows, threshold): &(usize, f32)| {
+                    let rule = Rule { threshold: rule.threshold.map(|_| threshold), ..rule };
+                    Ok((problem(rows, cols)?.0, rule))
+                };
+                let parts: Vec<(Vec<f32>, Rule<'_>)> = parts.iter().map(part).collect::<Result<_>>()?;
+                let got = fan(parts.clone(), cols, slice, &factor)?;
+                for (got, (weight, rule)) in got.iter().zip(&parts) {
+                    let want = sweep(weight.clone(), cols, slice, &u, rule);
+                    total = both(total, off(got, &want, cols, slice, rule));
+                }
+            }
+            Ok(total)
+        }));
+    }
+    cases
+}

@@ -1,0 +1,431 @@
+// SpQR's sweep over columns of one slice (mod.rs): eight neighbouring threads hold a row, as in sweep.cu, and a block
+// whole tiles of the second level.
+//
+// `spqr_sweep` does all of it in one launch. When a group begins, its weights are put side by side in shared memory, and
+// the eight threads of a row fit its grid together; then the statistics of the block's rows meet there to be coded again.
+// Where rows of several blocks share statistics, or groups are wider than a slice, the same steps are launches of their
+// own: `spqr_ranges`, `spqr_share`, `spqr_fit` and `spqr_visit`, for one group at a time.
+//
+// Sums run in the order of the columns, so that a slice gives the same bits here and on the CPU.
+#include "grid.cuh"
+
+// Everything that a launch needs, passed by value. Pointers are to device memory; matrices are row-major.
+struct SpqrArgs {
+    float* weight;                // [rows, cols]
+    const float* factor;          // U, [cols, cols]
+    const float* d;               // [cols] U's diagonal
+    const float* threshold;       // [rows] e² above which a weight is kept
+    const unsigned char* marked;  // [rows, cols] 1: becomes zero; or null
+    unsigned char* codes;         // [rows, cols]
+    unsigned char* kept;          // [rows, cols] 1: an outlier
+    float* scales;                // [rows, groups] as used
+    float* zeros;                 // [rows, groups] as used
+    unsigned char* scale_codes;   // [rows, groups]; null: scales are stored as they are
+    float* scale_scales;          // [⌈rows / height⌉, groups]
+    float* scale_zeros;
+    unsigned char* zero_codes;    // [rows, groups]; null: zeros are stored as they are
+    float* zero_scales;
+    float* zero_zeros;
+    SpqrRange* ranges;                // [rows] of the group that begins, for the launches of their own
+    float* errors;                // [rows, error_stride] from the first of the columns
+    double* loss;                 // [rows] sum of squared errors, added to
+    int rows, cols;
+    int first, width;             // the columns that lie in shared memory: up to 128
+    int from, to;                 // those of them that `spqr_visit` visits
+    int slice;                    // columns from the first to the slice's end: beyond it the CPU knows of no marks yet
+    int groups, group_size;
+    int height;                   // rows that share second-level grids
+    int error_stride;
+    SpqrRule rule;
+};
+
+namespace {
+
+constexpr int THREADS = 256;  // at most, of a block
+
+DEVICE int index_of_row() { return threadIdx.x / LANES; }
+
+// The row of a thread.
+DEVICE int row_of() { return (int)(blockIdx.x * (blockDim.x / LANES)) + index_of_row(); }
+
+// The threads of a thread's row, as the exchanges take them.
+DEVICE unsigned lanes_of() { return 0xffu << (threadIdx.x % 32 / LANES * LANES); }
+
+// The least value, the least but for that one, and the place of the first such.
+struct Lowest {
+    float value = INF, next = INF;
+    int at = 1 << 30;
+};
+
+DEVICE void include(Lowest& lowest, float v, int at) {
+    lowest.next = fminf(v < lowest.value ? lowest.value : v, lowest.next);
+    if (v < lowest.value) lowest.value = v, lowest.at = at;
+}
+
+// Of what the eight threads of a row found.
+DEVICE void join(Lowest& lowest, unsigned lanes) {
+    for (int step = 1; step < LANES; step *= 2) {
+        const float value = __shfl_xor_sync(lanes, lowest.value, step), next = __shfl_xor_sync(lanes, lowest.next, step);
+        const int at = __shfl_xor_sync(lanes, lowest.at, step);
+        lowest.next = fminf(fmaxf(value, lowest.value), fminf(next, lowest.next));
+        if (value < lowest.value || (value == lowest.value && at < lowest.at)) lowest.value = value, lowest.at = at;
+    }
+}
+
+// sum + the terms of the eight threads, one after another.
+DEVICE float added(float sum, float term, unsigned lanes) {
+#pragma unroll
+    for (int thread = 0; thread < LANES; thread++) sum = __fadd_rn(sum, __shfl_sync(lanes, term, thread, LANES));
+    return sum;
+}
+
+// A grid that leaving a weight out can give, as the search sees it: not rounded, constant ranges held exactly.
+struct Trial {
+    float scale, zero, max_code;
+    bool constant;
+};
+
+DEVICE Trial trial_of(float lo, float hi, const SpqrRule& rule) {
+    const float max_code = largest_code(rule.bits);
+    const bool constant = lo == hi;
+    mirror(lo, hi, rule.symmetric);
+    const float scale = __fdiv_rn(__fsub_rn(hi, lo), max_code);
+    const float zero = rule.symmetric ? __fdiv_rn(__fadd_rn(max_code, 1.0f), 2.0f) : __fdiv_rn(-lo, scale);
+    return {scale, zero, max_code, constant};
+}
+
+// ((decode(encode(x)) − x) / d)², given 1 / d².
+DEVICE float term(const Trial& t, float x, float inverse) {
+    const float code = clamped(rintf(__fadd_rn(__fdiv_rn(x, fmaxf(t.scale, LEAST)), t.zero)), t.max_code);
+    const float off = __fsub_rn(__fmul_rn(t.scale, __fsub_rn(code, t.zero)), x);
+    return t.constant ? 0.0f : __fmul_rn(__fmul_rn(off, off), inverse);
+}
+
+// The range that the grid of a row's group is fitted to. `x(k)` gives the group's weights, d its part of the diagonal;
+// the eight threads of the row take every eighth of them each. Likely outliers are left out: those without which the
+// errors of the group fall by more than the threshold (lanes.rs says why three grids suffice).
+template <class Group>
+DEVICE SpqrRange range_of(const Group& x, const float* d, int count, float threshold, const SpqrRule& rule) {
+    const unsigned lanes = lanes_of();
+    const int lane = threadIdx.x % LANES;
+    Lowest low, high;
+    const float head = x(0);
+    int other = 0;
+    for (int k = lane; k < count; k += LANES) {
+        const float v = x(k);
+        other |= v != head;
+        include(low, v, k);
+        include(high, -v, k);
+    }
+    join(low, lanes);
+    join(high, lanes);
+    for (int step = 1; step < LANES; step *= 2) other |= __shfl_xor_sync(lanes, other, step);
+    if (!rule.search) return {low.value, -high.value, !other};
+
+    const Trial all = trial_of(low.value, -high.value, rule);
+    const Trial no_lowest = trial_of(low.next, -high.value, rule), no_highest = trial_of(low.value, -high.next, rule);
+    float of_all = 0.0f, of_others_than_lowest = 0.0f, of_others_than_highest = 0.0f;
+    for (int k = lane; k - lane < count; k += LANES) {
+        float whole = 0.0f, lowest = 0.0f, highest = 0.0f;
+        if (k < count) {
+            const float v = x(k), inverse = __fdiv_rn(1.0f, __fmul_rn(d[k], d[k]));
+            whole = term(all, v, inverse);
+            lowest = k == low.at ? 0.0f : term(no_lowest, v, inverse);
+            highest = k == high.at ? 0.0f : term(no_highest, v, inverse);
+        }
+        of_all = added(of_all, whole, lanes);
+        of_others_than_lowest = added(of_others_than_lowest, lowest, lanes);
+        of_others_than_highest = added(of_others_than_highest, highest, lanes);
+    }
+    const float gain_of_lowest = __fsub_rn(of_all, of_others_than_lowest);
+    const float gain_of_highest = __fsub_rn(of_all, of_others_than_highest);
+    float total = 0.0f;
+    int others = 0;
+    Lowest bottom, top;
+    for (int k = lane; k - lane < count; k += LANES) {
+        float stays = 0.0f;
+        if (k < count) {
+            const float v = x(k);
+            const float gain = k == high.at  ? gain_of_highest
+                               : k == low.at ? gain_of_lowest
+                                             : term(all, v, __fdiv_rn(1.0f, __fmul_rn(d[k], d[k])));
+            if (!(gain > threshold)) {
+                stays = v;
+                others++;
+                include(bottom, v, k);
+                include(top, -v, k);
+            }
+        }
+        total = added(total, stays, lanes);
+    }
+    join(bottom, lanes);
+    join(top, lanes);
+    for (int step = 1; step < LANES; step *= 2) others += __shfl_xor_sync(lanes, others, step);
+    SpqrRange range = {bottom.value, -top.value, !other};
+    // The others' mean stands in for those that are left out: it changes the range only by its rounding, or when nothing
+    // else is there.
+    if (others < count) {
+        const float mean = __fdiv_rn(total, fmaxf((float)others, 1.0f));
+        range.lo = mean < range.lo ? mean : range.lo;
+        range.hi = mean > range.hi ? mean : range.hi;
+    }
+    return range;
+}
+
+// The weights of a group in shared memory.
+struct InShared {
+    const float* x;
+    DEVICE float operator()(int k) const { return x[k]; }
+};
+
+// The weights of a group where they lie; those that become zero are zero already inside the slice.
+struct InPlace {
+    const float* x;
+    const unsigned char* marked;
+    int inside;
+    DEVICE float operator()(int k) const { return marked && k < inside && marked[k] ? 0.0f : x[k]; }
+};
+
+// What the rows of a block share in one launch: their weights of the group that begins, and their statistics.
+struct Meeting {
+    float* group;
+    int stride;
+    Level* levels;
+};
+
+// Floats from one row's weights to the next: odd multiples of 8, so that four rows lie in different banks.
+DEVICE int stride_of(int group_size) { return (group_size + 15) / 16 * 16 + 8; }
+
+// Writes down the statistics of a row's group.
+DEVICE void write(const SpqrArgs& a, int row, int group, const Said& said) {
+    const long at = (long)row * a.groups + group;
+    a.scales[at] = said.scale;
+    a.zeros[at] = said.zero;
+    if (a.rule.scale_bits) a.scale_codes[at] = (unsigned char)said.scale_code;
+    if (a.rule.zero_bits) a.zero_codes[at] = (unsigned char)said.zero_code;
+}
+
+// Writes down the second-level grids of a tile.
+DEVICE void write(const SpqrArgs& a, int tile, int group, const Second& second) {
+    const long at = (long)tile * a.groups + group;
+    if (a.rule.scale_bits) a.scale_scales[at] = second.scales.scale, a.scale_zeros[at] = second.scales.zero;
+    if (a.rule.zero_bits) a.zero_scales[at] = second.zeros.scale, a.zero_zeros[at] = second.zeros.zero;
+}
+
+// A row while its columns are visited: 16 of them in each of its threads.
+struct Row {
+    float w[PER], q[PER], error[PER];
+    unsigned codes[PER / 4];
+    unsigned marks, kept;
+    double loss;
+};
+
+// The grid of the group that begins at column j; all threads of the block come here.
+DEVICE Said fit(const SpqrArgs& a, const Meeting& m, const Row& r, int j, float threshold) {
+    const int local = index_of_row(), lane = threadIdx.x % LANES, row = row_of(), column = a.first + j;
+    const int size = min(a.group_size, a.cols - column), inside = min(size, a.width - j), group = column / a.group_size;
+    const unsigned lanes = lanes_of();
+    const bool is_row = row < a.rows, is_coded = a.rule.scale_bits || a.rule.zero_bits;
+    Level level = {1.0f, 0.0f, 0.0f, 0};
+    if (is_row) {
+        float* x = m.group + local * m.stride;
+#pragma unroll
+        for (int k = 0; k < PER; k++) {
+            const int at = lane * PER + k - j;
+            if (at >= 0 && at < inside) x[at] = r.marks >> k & 1 ? 0.0f : r.w[k];
+        }
+        // What lies beyond the slice has not seen the errors of this slice yet.
+        const float* weight = a.weight + (long)row * a.cols + column;
+        for (int k = inside + lane; k < size; k += LANES) x[k] = weight[k];
+        __syncwarp(lanes);
+        level = first_level(range_of(InShared{x}, a.d + column, size, threshold, a.rule), a.rule);
+    }
+    Said said = {level.scale, level.zero, 0, 0};
+    if (is_coded) {
+        if (lane == 0) m.levels[local] = level;
+        __syncthreads();
+        if (is_row) {
+            const int begin = local / a.height * a.height, end = min(begin + a.height, a.rows - row + local);
+            int constant = 1, dead = a.rule.zero_bits != 0;
+            for (int k = begin + lane; k < end; k += LANES) {
+                constant &= m.levels[k].constant;
+                dead &= m.levels[k].constant && m.levels[k].value == 0.0f;
+            }
+            constant = __all_sync(lanes, constant);
+            dead = __all_sync(lanes, dead);
+            // Constant rows are left out, unless all are.
+            Tile tile;
+            for (int k = begin + lane; k < end; k += LANES) {
+                if (constant || !m.levels[k].constant) include(tile, m.levels[k]);
+            }
+            join(tile, lanes, LANES);
+            const Second second = second_of(tile, dead, a.rule);
+            said = coded(a.rule, second, level);
+            if (lane == 0 && local == begin) write(a, row / a.height, group, second);
+        }
+        // The next group's statistics must not come while someone still reads these.
+        __syncthreads();
+    }
+    if (is_row && lane == 0) write(a, row, group, said);
+    // Nor the next group's weights.
+    if (is_row) __syncwarp(lanes);
+    return said;
+}
+
+// Visits columns from .. to of the slice, all of one group, whose grid is `line`.
+DEVICE void visit(const SpqrArgs& a, Row& r, const Line& line, float threshold, int from, int to, const float4* factor) {
+    const unsigned lanes = lanes_of();
+    const int lane = threadIdx.x % LANES;
+    for (int owner = from / PER; owner * PER < to; owner++) {
+#pragma unroll
+        for (int i = 0; i < PER; i++) {
+            const int j = owner * PER + i;
+            if (j < from || j >= to) continue;
+            const float old = r.w[i], d = __ldg(a.d + a.first + j);
+            const bool marked = r.marks >> i & 1;
+            float code = encode(line, marked ? 0.0f : old);
+            float q = decode(line, code), e = __fdiv_rn(__fsub_rn(old, q), d);
+            if (__fmul_rn(e, e) > threshold && !marked) {
+                if (a.rule.adds) {
+                    q = rounded(__fadd_rn(q, rounded(__fsub_rn(old, q), a.rule.stored)), a.rule.stored);
+                } else {
+                    code = encode(line, 0.0f);
+                    q = rounded(old, a.rule.stored);
+                }
+                e = __fdiv_rn(__fsub_rn(old, q), d);
+                if (lane == owner) r.kept |= 1u << i;
+            }
+            if (lane == owner) {
+                r.codes[i / 4] |= (unsigned)code << i % 4 * 8;
+                r.q[i] = q;
+                r.error[i] = e;
+                r.loss += (double)e * (double)e;
+            }
+            spread(r.w, __shfl_sync(lanes, e, owner, LANES), factor, j, lane);
+        }
+    }
+}
+
+// Sweeps columns of a slice. With FIT all of them, and fits the grids of the groups that begin there; otherwise those of
+// one group, whose grid is known.
+template <bool FIT>
+DEVICE void sweep(const SpqrArgs& a, float4* shared) {
+    const int lane = threadIdx.x % LANES, row = row_of();
+    const bool is_row = row < a.rows;
+    const int rows = blockDim.x / LANES, from = FIT ? 0 : a.from, to = FIT ? a.width : a.to;
+    const Meeting meeting = {(float*)(shared + SLICE * SLICE / 4), stride_of(a.group_size),
+                             (Level*)((float*)(shared + SLICE * SLICE / 4) + rows * stride_of(a.group_size))};
+    load_factor(shared, a.factor, a.cols, a.first, a.width);
+    const long base = (long)row * a.cols + a.first + lane * PER;
+    const int begin = max(from - lane * PER, 0), end = is_row ? min(to - lane * PER, PER) : 0;
+    const int count = is_row ? min(a.width - lane * PER, PER) : 0;
+    Row r = {};
+#pragma unroll
+    for (int i = 0; i < PER; i++) {
+        r.w[i] = i < count ? a.weight[base + i] : 0.0f;
+        if (a.marked && i < count && a.marked[base + i]) r.marks |= 1u << i;
+    }
+    const float threshold = is_row ? a.threshold[row] : INF;
+    Line line = {1.0f, 0.0f, largest_code(a.rule.bits), a.rule.stored};
+    if (is_row && (!FIT || a.first % a.group_size != 0)) {
+        // A group that began earlier keeps its grid.
+        const long at = (long)row * a.groups + (a.first + from) / a.group_size;
+        line.scale = a.scales[at];
+        line.zero = a.zeros[at];
+    }
+    for (int j = from; j < to;) {
+        const int column = a.first + j, next = min(column / a.group_size * a.group_size + a.group_size - a.first, to);
+        if (FIT && column % a.group_size == 0) {
+            const Said said = fit(a, meeting, r, j, threshold);
+            line.scale = said.scale;
+            line.zero = said.zero;
+        }
+        visit(a, r, line, threshold, j, next, shared);
+        j = next;
+    }
+#pragma unroll
+    for (int i = 0; i < PER; i++) {
+        const bool visited = i >= begin && i < end;
+        if (i < count && i >= begin) a.weight[base + i] = visited ? r.q[i] : r.w[i];
+        if (!visited) continue;
+        a.errors[(long)row * a.error_stride + lane * PER + i] = r.error[i];
+        a.codes[base + i] = (unsigned char)(r.codes[i / 4] >> i % 4 * 8);
+        a.kept[base + i] = r.kept >> i & 1;
+    }
+    for (int step = 1; step < LANES; step *= 2) r.loss += __shfl_xor_sync(lanes_of(), r.loss, step);
+    if (lane == 0 && is_row) a.loss[row] += r.loss;
+}
+
+}  // namespace
+
+KERNEL void __launch_bounds__(THREADS, 1) spqr_sweep(SpqrArgs a) {
+    DYNAMIC_SHARED(float4, shared);
+    sweep<true>(a, shared);
+}
+
+KERNEL void __launch_bounds__(THREADS, 1) spqr_visit(SpqrArgs a) {
+    DYNAMIC_SHARED(float4, shared);
+    sweep<false>(a, shared);
+}
+
+// The ranges of all rows for the group that begins at column `first + from`.
+KERNEL void __launch_bounds__(THREADS, 1) spqr_ranges(SpqrArgs a) {
+    const int row = row_of(), column = a.first + a.from;
+    if (row >= a.rows) return;
+    const int size = min(a.group_size, a.cols - column);
+    const long at = (long)row * a.cols + column;
+    const InPlace x = {a.weight + at, a.marked ? a.marked + at : nullptr, a.slice - a.from};
+    const SpqrRange range = range_of(x, a.d + column, size, a.threshold[row], a.rule);
+    if (threadIdx.x % LANES == 0) a.ranges[row] = range;
+}
+
+// Gives all rows the range of all of them; one block.
+KERNEL void __launch_bounds__(THREADS, 1) spqr_share(SpqrArgs a) {
+    __shared__ float2 shared[THREADS];
+    float lo = INF, hi = -INF;
+    for (int row = threadIdx.x; row < a.rows; row += blockDim.x) {
+        lo = fminf(lo, a.ranges[row].lo);
+        hi = fmaxf(hi, a.ranges[row].hi);
+    }
+    shared[threadIdx.x] = make_float2(lo, hi);
+    __syncthreads();
+    for (unsigned k = 0; k < blockDim.x; k++) {
+        lo = fminf(lo, shared[k].x);
+        hi = fmaxf(hi, shared[k].y);
+    }
+    for (int row = threadIdx.x; row < a.rows; row += blockDim.x) a.ranges[row] = {lo, hi, lo == hi};
+}
+
+// Both levels of the grids of the group that begins at column `first + from`; a block for each tile of rows.
+KERNEL void __launch_bounds__(THREADS, 1) spqr_fit(SpqrArgs a) {
+    __shared__ float4 shared[THREADS / 32];
+    const int begin = blockIdx.x * a.height, end = min(begin + a.height, a.rows), group = (a.first + a.from) / a.group_size;
+    int constant = 1, dead = a.rule.zero_bits != 0;
+    for (int row = begin + threadIdx.x; row < end; row += blockDim.x) {
+        const Level level = first_level(a.ranges[row], a.rule);
+        constant &= level.constant;
+        dead &= level.constant && level.value == 0.0f;
+    }
+    constant = __syncthreads_and(constant);
+    dead = __syncthreads_and(dead);
+    Tile tile;
+    for (int row = begin + threadIdx.x; row < end; row += blockDim.x) {
+        const Level level = first_level(a.ranges[row], a.rule);
+        if (constant || !level.constant) include(tile, level);
+    }
+    join(tile, 0xffffffffu, 32);
+    shared[threadIdx.x / 32] = make_float4(tile.scale_lo, tile.scale_hi, tile.zero_lo, tile.zero_hi);
+    __syncthreads();
+    for (unsigned warp = 0; warp < blockDim.x / 32; warp++) {
+        const float4 other = shared[warp];
+        include(tile, {other.x, other.z, 0.0f, 0});
+        include(tile, {other.y, other.w, 0.0f, 0});
+    }
+    const bool is_coded = a.rule.scale_bits || a.rule.zero_bits;
+    const Second second = second_of(tile, dead, a.rule);
+    if (is_coded && threadIdx.x == 0) write(a, (int)blockIdx.x, group, second);
+    for (int row = begin + threadIdx.x; row < end; row += blockDim.x) {
+        const Level level = first_level(a.ranges[row], a.rule);
+        write(a, row, group, is_coded ? coded(a.rule, second, level) : Said{level.scale, level.zero, 0, 0});
+    }
+}
