@@ -4,8 +4,8 @@ use super::{Case, Off, flat, largest, random, values};
 use crate::matmul::{Matrix, Precision, reference};
 
 /// Tokens, rows, columns.
-const SHAPES: [(usize, usize, usize); 8] =
-    [(1, 1, 1), (3, 5, 7), (17, 64, 33), (130, 192, 300), (61, 129, 65), (13, 70, 576), (300, 2, 31), (0, 4, 8)];
+const SHAPES: [(usize, usize, usize); 7] =
+    [(1, 1, 1), (3, 5, 7), (17, 64, 33), (130, 192, 300), (61, 129, 65), (13, 70, 576), (300, 2, 31)];
 
 pub(super) fn cases() -> Vec<Case> {
     let mut cases = Vec::new();
