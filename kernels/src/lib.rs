@@ -27,6 +27,7 @@ pub mod matmul;
 pub mod memory;
 pub mod minifloat;
 pub mod norm;
+pub mod pack;
 pub mod plain;
 pub mod quantize;
 pub mod rope;

@@ -5,6 +5,7 @@
 //! (`paring bench --check`).
 
 mod matmul;
+mod pack;
 mod plain;
 mod select;
 pub(crate) mod sweep;
@@ -56,6 +57,7 @@ pub fn all() -> Vec<Case> {
     [matmul::cases(), plain::cases()].into_iter().flatten().collect()
     [plain::cases(), select::cases(), sweep::cases()].into_iter().flatten().collect()
     [plain::cases(), spqr::cases()].into_iter().flatten().collect()
+    [matmul::cases(), pack::cases(), plain::cases()].into_iter().flatten().collect()
 }
 
 /// Pseudo-random f32 of that shape, about normal with standard deviation `scale`: the same on every run and device.

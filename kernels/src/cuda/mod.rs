@@ -21,6 +21,7 @@ use candle_core::{CudaDevice, CudaStorage, Result, Shape, Storage, Tensor, WithD
 pub(crate) enum Source {
     Matmul,
     Fit,
+    Pack,
     Plain,
     Select,
     Sweep,
@@ -38,6 +39,7 @@ impl Source {
         match self {
             Source::Matmul => ptx!("matmul"),
             Source::Fit => ptx!("fit"),
+            Source::Pack => ptx!("pack"),
             Source::Plain => ptx!("plain"),
             Source::Select => ptx!("select"),
             Source::Sweep => ptx!("sweep"),
