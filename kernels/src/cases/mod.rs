@@ -8,8 +8,8 @@ mod matmul;
 mod pack;
 mod plain;
 mod select;
-pub(crate) mod sweep;
 pub(crate) mod spqr;
+pub(crate) mod sweep;
 
 use candle_core::{Device, Result, Tensor};
 
@@ -54,10 +54,10 @@ impl Case {
 
 /// All cases, in the order of the operations.
 pub fn all() -> Vec<Case> {
-    [matmul::cases(), plain::cases()].into_iter().flatten().collect()
-    [plain::cases(), select::cases(), sweep::cases()].into_iter().flatten().collect()
-    [plain::cases(), spqr::cases()].into_iter().flatten().collect()
-    [matmul::cases(), pack::cases(), plain::cases()].into_iter().flatten().collect()
+    [matmul::cases(), pack::cases(), plain::cases(), select::cases(), spqr::cases(), sweep::cases()]
+        .into_iter()
+        .flatten()
+        .collect()
 }
 
 /// Pseudo-random f32 of that shape, about normal with standard deviation `scale`: the same on every run and device.
