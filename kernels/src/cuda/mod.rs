@@ -4,6 +4,7 @@
 //! in order, so a result is complete when whoever reads it gets to run.
 
 pub(crate) mod blas;
+pub(crate) mod memory;
 
 use std::sync::Arc;
 

@@ -1,9 +1,13 @@
 //! Where a run computes: the CPU, or one of the GPUs of a build with the feature `cuda`.
 
+mod host;
+
 use std::fmt;
 use std::str::FromStr;
 
-use candle_core::Device;
+pub use candle_core::Device;
+use candle_core::DeviceLocation;
+pub use host::{Copies, Waiting};
 
 /// What was asked for.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -79,11 +83,19 @@ pub fn open(choice: Choice) -> Result<Device, Unavailable> {
     }
 }
 
+/// The CPU, and the first GPU if there is one: what operations and models are held to the same results on.
+pub fn present() -> Vec<Device> {
+    [Device::Cpu].into_iter().chain(gpu(0)).collect()
+}
+
 #[cfg(feature = "cuda")]
 fn gpu(ordinal: usize) -> Result<Device, Unavailable> {
     // A stream of its own: the driver's default stream waits for all others.
-    Device::new_cuda_with_stream(ordinal)
-        .map_err(|e| Unavailable::Driver { ordinal, reason: e.to_string().lines().next().unwrap_or("").to_string() })
+    let opened = Device::new_cuda_with_stream(ordinal).and_then(|device| {
+        crate::cuda::memory::keep_freed(device.as_cuda_device()?)?;
+        Ok(device)
+    });
+    opened.map_err(|e| Unavailable::Driver { ordinal, reason: e.to_string().lines().next().unwrap_or("").to_string() })
 }
 
 #[cfg(not(feature = "cuda"))]
@@ -101,6 +113,35 @@ pub fn memory(device: &Device) -> candle_core::Result<Option<Memory>> {
     }
     let _ = device;
     Ok(None)
+}
+
+/// Most bytes that tensors took on a GPU at once since the process began; `None` for the CPU, and for a driver that
+/// does not count them.
+pub fn peak(device: &Device) -> candle_core::Result<Option<usize>> {
+    #[cfg(feature = "cuda")]
+    if let Device::Cuda(cuda) = device {
+        return crate::cuda::memory::peak(cuda);
+    }
+    let _ = device;
+    Ok(None)
+}
+
+/// Whether an operation failed because a GPU's memory, or what its libraries may take of it, is used up.
+pub fn is_out_of_memory(error: &candle_core::Error) -> bool {
+    // The driver and each library have error types of their own, which arrive wrapped in others; their names are in all.
+    let text = format!("{error:?}");
+    ["CUDA_ERROR_OUT_OF_MEMORY", "CUBLAS_STATUS_ALLOC_FAILED", "CUSOLVER_STATUS_ALLOC_FAILED"]
+        .iter()
+        .any(|name| text.contains(name))
+}
+
+/// The device as `--device` takes it: `cpu`, or `cuda:N`.
+pub fn label(device: &Device) -> String {
+    match device.location() {
+        DeviceLocation::Cpu => Choice::Cpu.to_string(),
+        DeviceLocation::Cuda { gpu_id } => Choice::Cuda(gpu_id).to_string(),
+        DeviceLocation::Metal { gpu_id } => format!("metal:{gpu_id}"),
+    }
 }
 
 /// The GPU's name as its driver gives it; `cpu` for the CPU.
@@ -131,10 +172,25 @@ mod tests {
     }
 
     #[test]
+    fn memory_that_is_used_up_is_told_from_other_errors() {
+        for (text, full) in [
+            ("DriverError(CUDA_ERROR_OUT_OF_MEMORY, \"out of memory\")", true),
+            ("CublasError(CUBLAS_STATUS_ALLOC_FAILED)", true),
+            ("CUSOLVER_STATUS_ALLOC_FAILED", true),
+            ("DriverError(CUDA_ERROR_ILLEGAL_ADDRESS, \"an illegal memory access was encountered\")", false),
+        ] {
+            let error = candle_core::Error::Msg(text.into());
+            assert_eq!(is_out_of_memory(&error), full, "{text}");
+            assert_eq!(is_out_of_memory(&error.context("the sweep")), full, "{text}");
+        }
+    }
+
+    #[test]
     fn a_gpu_that_is_not_there_is_an_error_that_says_what_to_do() {
         let error = open(Choice::Cuda(4095)).err().unwrap().to_string();
         assert!(error.starts_with("--device cuda:4095: ") && error.contains("--device cpu"), "{error}");
         assert!(open(Choice::Auto).is_ok());
-        assert_eq!(memory(&open(Choice::Cpu).unwrap()).unwrap(), None);
+        let cpu = open(Choice::Cpu).unwrap();
+        assert_eq!((memory(&cpu).unwrap(), name(&cpu).unwrap().as_str(), label(&cpu).as_str()), (None, "cpu", "cpu"));
     }
 }

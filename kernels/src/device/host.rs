@@ -1,0 +1,111 @@
+//! Tensors of a GPU that wait in host memory.
+
+use candle_core::{Device, Result, Shape, Tensor};
+
+#[cfg(feature = "cuda")]
+use crate::cuda::memory as gpu;
+use crate::with_f32;
+
+/// Copies f32 tensors between a device and host memory. Those of a GPU run beside its work, in a stream of their own, and
+/// the memory is page-locked; whoever uses what was copied waits for the copy, and nobody else.
+pub struct Copies {
+    device: Device,
+    #[cfg(feature = "cuda")]
+    lane: Option<gpu::Lane>,
+}
+
+/// A tensor in host memory.
+pub struct Waiting {
+    shape: Shape,
+    values: Values,
+}
+
+enum Values {
+    Plain(Vec<f32>),
+    #[cfg(feature = "cuda")]
+    Locked(gpu::Locked),
+}
+
+impl Copies {
+    /// Copies from and to this device. Errors when the device does.
+    pub fn new(device: &Device) -> Result<Self> {
+        Ok(Self {
+            device: device.clone(),
+            #[cfg(feature = "cuda")]
+            lane: gpu::Lane::new(device)?,
+        })
+    }
+
+    /// A copy of `x` (f32) in host memory. Errors when there is not enough of it that can be page-locked.
+    pub fn take(&self, x: &Tensor) -> Result<Waiting> {
+        #[cfg(feature = "cuda")]
+        if let Some(lane) = &self.lane {
+            let values = Values::Locked(lane.take(x)?);
+            return Ok(Waiting { shape: x.shape().clone(), values });
+        }
+        let values = Values::Plain(with_f32(x, |values| Ok(values.to_vec()))?);
+        Ok(Waiting { shape: x.shape().clone(), values })
+    }
+
+    /// Puts a copy of `x` in the place of what waits there. Errors when the shapes differ.
+    pub fn replace(&self, waiting: &mut Waiting, x: &Tensor) -> Result<()> {
+        if *x.shape() != waiting.shape {
+            candle_core::bail!("a tensor {:?} in the place of one of {:?}", x.shape(), waiting.shape);
+        }
+        match &mut waiting.values {
+            Values::Plain(values) => with_f32(x, |x| {
+                values.copy_from_slice(x);
+                Ok(())
+            }),
+            #[cfg(feature = "cuda")]
+            Values::Locked(locked) => match &self.lane {
+                Some(lane) => lane.replace(locked, x),
+                None => candle_core::bail!("page-locked memory of a GPU beside {:?}", self.device),
+            },
+        }
+    }
+
+    /// What waits, on the device.
+    pub fn bring(&self, waiting: &Waiting) -> Result<Tensor> {
+        match &waiting.values {
+            Values::Plain(values) => Tensor::from_slice(values, &waiting.shape, &self.device),
+            #[cfg(feature = "cuda")]
+            Values::Locked(locked) => match &self.lane {
+                Some(lane) => lane.bring(locked, &waiting.shape),
+                None => candle_core::bail!("page-locked memory of a GPU beside {:?}", self.device),
+            },
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::device::present;
+
+    #[test]
+    fn what_waits_comes_back_and_can_be_replaced() {
+        for device in &present() {
+            let copies = Copies::new(device).unwrap();
+            let tensor = |from: f32, shape: (usize, usize)| {
+                let values = (0..shape.0 * shape.1).map(|i| from + i as f32).collect();
+                Tensor::from_vec(values, shape, device).unwrap()
+            };
+            let values = |x: &Tensor| x.to_vec2::<f32>().unwrap();
+            // Several at once, made and dropped before they arrive.
+            let mut waiting: Vec<Waiting> =
+                (0..4).map(|i| copies.take(&tensor(i as f32 * 1e3, (7, 33))).unwrap()).collect();
+            copies.replace(&mut waiting[2], &tensor(-5.0, (7, 33))).unwrap();
+            for (waiting, from) in waiting.iter().zip([0.0, 1e3, -5.0, 3e3]) {
+                let back = copies.bring(waiting).unwrap();
+                assert!(back.device().same_device(device));
+                assert_eq!(values(&back), values(&tensor(from, (7, 33))));
+            }
+            // A part of a tensor.
+            let part = copies.take(&tensor(0.5, (6, 4)).narrow(0, 2, 3).unwrap()).unwrap();
+            assert_eq!(values(&copies.bring(&part).unwrap()), values(&tensor(8.5, (3, 4))));
+            let error = copies.replace(&mut waiting[0], &tensor(0.0, (33, 7))).unwrap_err().to_string();
+            assert!(error.contains("[33, 7]") && error.contains("[7, 33]"), "{error}");
+        }
+    }
+}
