@@ -202,7 +202,7 @@ fn check(
     let mut off = Off { by: 0.0, ties: 0 };
     for ((got, weight), rule) in swept.iter().zip(&inputs.weights).zip(rules) {
         let want = reference::sweep(weight.clone(), cols, slice, Curvature::Full(&inputs.u), rule);
-        let loss = (got.loss / want.loss - 1.0).abs();
+        let loss = if got.loss == want.loss { 0.0 } else { (got.loss / want.loss - 1.0).abs() };
         let by = if exact {
             let equal = got.weight == want.weight && got.codes == want.codes && got.dropped == want.dropped;
             if equal && got.grids == want.grids { loss / 1e-9 } else { f64::INFINITY }

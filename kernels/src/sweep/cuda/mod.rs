@@ -1,5 +1,6 @@
 //! The sweep on a GPU: the matrices of a fan whose rules are of a kind lie one below the other and are swept as one.
 
+mod args;
 mod stack;
 
 use candle_core::Result;

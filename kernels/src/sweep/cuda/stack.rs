@@ -8,12 +8,13 @@ use candle_core::cuda_backend::cudarc::driver::{
 };
 use candle_core::{CudaDevice, Result};
 
+use super::args::{FitArgs, Format, SweepArgs, int, precision};
 use super::{Dropped, Kind, When};
 use crate::cuda::blas::{Math, Operand, Target, gemm};
 use crate::cuda::{Kernel, Source, function, grid};
 use crate::matmul::Precision;
 use crate::select::cuda as select;
-use crate::sweep::{Drop, Element, Fit, GridFormat, Grids, Part, Scales, Swept};
+use crate::sweep::{Drop, Fit, GridFormat, Grids, Part, Scales, Swept};
 
 /// Columns that a launch visits at most.
 const SLICE: usize = 128;
@@ -23,90 +24,6 @@ const ROWS: usize = 16;
 const THREADS: usize = 8 * ROWS;
 /// Columns of a thread.
 const PER: usize = 16;
-
-/// `Format` of the kernels.
-#[repr(C)]
-#[derive(Clone, Copy)]
-struct Format {
-    element: i32,
-    symmetric: i32,
-    mse: i32,
-    scales: i32,
-    computed: i32,
-    stored: i32,
-    max_code: f32,
-}
-
-/// `SweepArgs` of the kernels.
-#[repr(C)]
-#[derive(Clone, Copy)]
-struct SweepArgs {
-    rows: i32,
-    cols: i32,
-    first: i32,
-    width: i32,
-    aligned: i32,
-    n: i32,
-    m: i32,
-    groups: i32,
-    group_size: i32,
-    stored: i32,
-    format: Format,
-}
-
-/// `FitArgs` of the kernels.
-#[repr(C)]
-#[derive(Clone, Copy)]
-struct FitArgs {
-    rows: i32,
-    cols: i32,
-    groups: i32,
-    group_size: i32,
-    first_group: i32,
-    count: i32,
-    format: Format,
-}
-
-// SAFETY: plain numbers, laid out as C does.
-unsafe impl DeviceRepr for SweepArgs {}
-// SAFETY: plain numbers, laid out as C does.
-unsafe impl DeviceRepr for FitArgs {}
-
-fn precision(precision: Precision) -> i32 {
-    match precision {
-        Precision::F32 => 0,
-        Precision::Bf16 => 1,
-        Precision::F16 => 2,
-    }
-}
-
-impl Format {
-    fn of(format: &GridFormat) -> Self {
-        Self {
-            element: match format.element {
-                Element::Int(_) => 0,
-                Element::E4m3 => 1,
-                Element::E2m1 => 2,
-            },
-            symmetric: i32::from(format.symmetric),
-            mse: i32::from(format.mse),
-            scales: match format.scales {
-                Scales::Float => 0,
-                Scales::E4m3 { .. } => 1,
-                Scales::Exponent => 2,
-            },
-            computed: precision(format.computed),
-            stored: precision(format.stored),
-            max_code: format.max_code(),
-        }
-    }
-}
-
-/// A size as the kernels take it.
-fn int(size: usize) -> Result<i32> {
-    i32::try_from(size)
-        .map_err(|_| candle_core::Error::Msg(format!("{size} rows or columns on a GPU; at most {}", i32::MAX)))
-}
 
 /// Columns of a slice that are visited at once. A longer slice is swept in pieces: grids are fitted and thresholds found
 /// for all of it, and then the columns behind each piece are corrected by a product. Groups of n:m are not divided.

@@ -1,0 +1,91 @@
+//! What the kernels take by value, laid out as they have it.
+
+use candle_core::Result;
+use candle_core::cuda_backend::cudarc::driver::DeviceRepr;
+
+use crate::matmul::Precision;
+use crate::sweep::{Element, GridFormat, Scales};
+
+/// `Format` of the kernels.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub(super) struct Format {
+    pub element: i32,
+    pub symmetric: i32,
+    pub mse: i32,
+    pub scales: i32,
+    pub computed: i32,
+    pub stored: i32,
+    pub max_code: f32,
+}
+
+/// `SweepArgs` of the kernels.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub(super) struct SweepArgs {
+    pub rows: i32,
+    pub cols: i32,
+    pub first: i32,
+    pub width: i32,
+    pub aligned: i32,
+    pub n: i32,
+    pub m: i32,
+    pub groups: i32,
+    pub group_size: i32,
+    pub stored: i32,
+    pub format: Format,
+}
+
+/// `FitArgs` of the kernels.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub(super) struct FitArgs {
+    pub rows: i32,
+    pub cols: i32,
+    pub groups: i32,
+    pub group_size: i32,
+    pub first_group: i32,
+    pub count: i32,
+    pub format: Format,
+}
+
+// SAFETY: plain numbers, laid out as C does.
+unsafe impl DeviceRepr for SweepArgs {}
+// SAFETY: plain numbers, laid out as C does.
+unsafe impl DeviceRepr for FitArgs {}
+
+pub(super) fn precision(precision: Precision) -> i32 {
+    match precision {
+        Precision::F32 => 0,
+        Precision::Bf16 => 1,
+        Precision::F16 => 2,
+    }
+}
+
+impl Format {
+    pub fn of(format: &GridFormat) -> Self {
+        Self {
+            element: match format.element {
+                Element::Int(_) => 0,
+                Element::E4m3 => 1,
+                Element::E2m1 => 2,
+            },
+            symmetric: i32::from(format.symmetric),
+            mse: i32::from(format.mse),
+            scales: match format.scales {
+                Scales::Float => 0,
+                Scales::E4m3 { .. } => 1,
+                Scales::Exponent => 2,
+            },
+            computed: precision(format.computed),
+            stored: precision(format.stored),
+            max_code: format.max_code(),
+        }
+    }
+}
+
+/// A size as the kernels take it.
+pub(super) fn int(size: usize) -> Result<i32> {
+    i32::try_from(size)
+        .map_err(|_| candle_core::Error::Msg(format!("{size} rows or columns on a GPU; at most {}", i32::MAX)))
+}
