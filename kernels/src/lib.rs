@@ -23,6 +23,7 @@ pub mod device;
 pub mod element;
 pub mod gelu;
 pub mod gram;
+pub mod likelihood;
 pub mod matmul;
 pub mod memory;
 pub mod minifloat;

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use candle_core::Tensor;
+use paring_kernels::plain::add_each;
 
 use crate::{Result, Weight};
 
@@ -72,7 +73,7 @@ impl Linear {
     pub fn forward(&self, x: &Tensor) -> Result<Tensor> {
         let y = self.weight.matmul(x)?;
         match &self.bias {
-            Some(bias) => Ok(y.broadcast_add(bias)?),
+            Some(bias) => Ok(add_each(&y, bias)?),
             None => Ok(y),
         }
     }

@@ -59,7 +59,7 @@ impl Quantized {
 impl Weight for Quantized {
     fn matmul(&self, x: &Tensor) -> Result<Tensor> {
         let Rounded { values, factors } = self.input.round(x)?;
-        Ok(scale_rows(self.weight.matmul(&values)?, factors.as_deref())?)
+        Ok(scale_rows(self.weight.matmul(&values)?, factors.as_ref())?)
     }
 
     fn dense(&self) -> Result<Tensor> {

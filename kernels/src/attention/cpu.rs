@@ -12,6 +12,7 @@ use crate::simd::{self, multiversion};
 /// Queries per task.
 pub(super) const TILE: usize = 64;
 
+#[derive(Clone, Copy)]
 pub(super) struct Shape<'a> {
     pub batch: usize,
     pub time: usize,

@@ -2,8 +2,7 @@
 
 /// One query head: `q`, `k`, `v` are `[t, d]`, `bias` is `[t]`; returns softmax(q kᵀ · scale + bias + mask) v in f64,
 /// the mask leaving each query the keys up to its own position, `window` of them at most.
-#[cfg_attr(not(test), allow(dead_code))]
-pub(super) fn head(q: &[f32], k: &[f32], v: &[f32], d: usize, scale: f32, window: usize, bias: &[f32]) -> Vec<f64> {
+pub(crate) fn head(q: &[f32], k: &[f32], v: &[f32], d: usize, scale: f32, window: usize, bias: &[f32]) -> Vec<f64> {
     let mut out = Vec::new();
     for (i, q) in q.chunks_exact(d).enumerate() {
         let product = |k: &[f32]| q.iter().zip(k).map(|(&a, &b)| f64::from(a) * f64::from(b)).sum::<f64>();

@@ -4,12 +4,16 @@
 //! They are part of the program and not only of its tests, so that they can be run on the machine of whoever has a GPU
 //! (`paring bench --check`).
 
+pub(crate) mod attention;
+mod elementwise;
+mod likelihood;
 mod matmul;
 mod pack;
 mod plain;
 mod select;
 pub(crate) mod spqr;
 pub(crate) mod sweep;
+pub(crate) mod quantize;
 
 use candle_core::{Device, Result, Tensor};
 
@@ -66,6 +70,14 @@ pub fn all() -> Vec<Case> {
     cases.extend(spqr::cases());
     cases.extend(sweep::cases());
     cases
+    [matmul::cases(), plain::cases()].into_iter().flatten().collect()
+    [plain::cases(), select::cases(), sweep::cases()].into_iter().flatten().collect()
+    [plain::cases(), spqr::cases()].into_iter().flatten().collect()
+    [matmul::cases(), pack::cases(), plain::cases()].into_iter().flatten().collect()
+    [plain::cases(), elementwise::cases(), matmul::cases(), attention::cases(), quantize::cases(), likelihood::cases()]
+        .into_iter()
+        .flatten()
+        .collect()
 }
 
 /// Pseudo-random f32 of that shape, about normal with standard deviation `scale`: the same on every run and device.

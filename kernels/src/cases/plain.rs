@@ -41,5 +41,13 @@ pub(super) fn cases() -> Vec<Case> {
             Ok(Off::by(if right { 0.0 } else { f64::INFINITY }))
         }));
     }
+    for (rows, width) in [(1, 1), (3, 7), (40, 256), (2, 40_003)] {
+        cases.push(Case::new(format!("plain: add {width} to each of {rows}"), move |device| {
+            let (x, y) = (random(&[rows, width], 1.0, 5, device)?, random(&[width], 1.0, 6, device)?);
+            let each = flat(&y)?;
+            let want: Vec<f64> = flat(&x)?.iter().enumerate().map(|(i, x)| f64::from(x + each[i % width])).collect();
+            Ok(Off::by(largest(&flat(&plain::add_each(&x, &y)?)?, &want, |_, _| f64::MIN_POSITIVE)))
+        }));
+    }
     cases
 }

@@ -20,6 +20,9 @@ use candle_core::{CudaDevice, CudaStorage, Result, Shape, Storage, Tensor, WithD
 /// Files of kernels, as PTX.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Source {
+    Attention,
+    Gelu,
+    Likelihood,
     Matmul,
     Fit,
     Pack,
@@ -27,6 +30,11 @@ pub(crate) enum Source {
     Select,
     Sweep,
     Spqr,
+    Norm,
+    Plain,
+    Quantize,
+    Rope,
+    Swiglu,
 }
 
 impl Source {
@@ -38,6 +46,9 @@ impl Source {
             };
         }
         match self {
+            Source::Attention => ptx!("attention"),
+            Source::Gelu => ptx!("gelu"),
+            Source::Likelihood => ptx!("likelihood"),
             Source::Matmul => ptx!("matmul"),
             Source::Fit => ptx!("fit"),
             Source::Pack => ptx!("pack"),
@@ -45,6 +56,11 @@ impl Source {
             Source::Select => ptx!("select"),
             Source::Sweep => ptx!("sweep"),
             Source::Spqr => ptx!("spqr"),
+            Source::Norm => ptx!("norm"),
+            Source::Plain => ptx!("plain"),
+            Source::Quantize => ptx!("quantize"),
+            Source::Rope => ptx!("rope"),
+            Source::Swiglu => ptx!("swiglu"),
         }
     }
 }
@@ -79,11 +95,28 @@ pub(crate) fn function(device: &CudaDevice, source: Source, name: &str) -> Resul
     Ok(Kernel { function, stream: device.cuda_stream() })
 }
 
+/// Threads of a block, where nothing speaks for another number.
+pub(crate) const THREADS: u32 = 256;
+
 /// Blocks of `threads` threads, as many as `count` elements need; at most as many as a grid may have, so kernels that
 /// are launched so step by the size of the grid.
 pub(crate) fn grid(count: usize, threads: u32) -> LaunchConfig {
     let blocks = count.div_ceil(threads as usize).clamp(1, 1 << 20) as u32;
     LaunchConfig { grid_dim: (blocks, 1, 1), block_dim: (threads, 1, 1), shared_mem_bytes: 0 }
+}
+
+/// For kernels that work on `count` rows of `width` elements: threads along x share a row, a warp of 32 for short rows,
+/// which then has company in its block along y.
+pub(crate) fn rows(count: usize, width: usize) -> LaunchConfig {
+    let [threads, together] = if width <= 1024 { [32, 8] } else { [THREADS, 1] };
+    let blocks = count.div_ceil(together as usize).max(1) as u32;
+    LaunchConfig { grid_dim: (blocks, 1, 1), block_dim: (threads, together, 1), shared_mem_bytes: 0 }
+}
+
+/// For kernels with a block for each of `count` rows, whose threads go over `width` pieces of it.
+pub(crate) fn rows_of_blocks(count: usize, width: usize) -> LaunchConfig {
+    let threads = (width.next_multiple_of(32) as u32).clamp(32, THREADS);
+    LaunchConfig { grid_dim: (count.max(1) as u32, 1, 1), block_dim: (threads, 1, 1), shared_mem_bytes: 0 }
 }
 
 /// Calls `f` with the elements of a tensor on a GPU, copied only if it is not contiguous, and its device. Errors on
@@ -109,9 +142,6 @@ pub(crate) fn tensor<T: CudaDType>(slice: CudaSlice<T>, device: &CudaDevice, sha
     let storage = CudaStorage::wrap_cuda_slice(slice, device.clone());
     Tensor::from_storage(Storage::Cuda(storage), shape, BackpropOp::none(), false)
 }
-
-/// Threads of a block where every element is on its own.
-pub(crate) const THREADS: u32 = 256;
 
 /// A tensor like `x` f32: its elements are what the kernel `name(x, out, count)` writes.
 pub(crate) fn map(source: Source, name: &str, x: &Tensor) -> Result<Tensor> {

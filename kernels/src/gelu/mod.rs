@@ -1,6 +1,6 @@
 //! GELU with the exact normal distribution: x Φ(x) (Hendrycks and Gimpel 2016).
 
-mod reference;
+pub(crate) mod reference;
 
 use candle_core::{Result, Tensor};
 
@@ -44,6 +44,7 @@ fn tail(t: f32) -> f32 {
 
 /// `x Φ(x)` of each element of `x` f32, Φ the normal distribution: `x / 2 · (1 + erf(x / √2))`. Same shape.
 pub fn gelu(x: &Tensor) -> Result<Tensor> {
+    on_gpu!(x => crate::cuda::map(crate::cuda::Source::Gelu, "gelu", x));
     let out = with_f32(x, |x| {
         const CHUNK: usize = 1 << 14;
         // SAFETY: `apply` writes each element of its chunk, for which the input has one.
@@ -62,19 +63,6 @@ mod tests {
         let out = gelu(&x).unwrap();
         assert_eq!(out.dims(), x.dims());
         out.flatten_all().unwrap().to_vec1().unwrap()
-    }
-
-    #[test]
-    fn agrees_with_the_definition() {
-        let mut x: Vec<f32> = (-80_000..=80_000).map(|i| i as f32 * 2e-4).collect();
-        x.extend([-1e30, -40.0, -1e-30, -0.0, 1e-30, 40.0]);
-        for (got, x) in run(&x).into_iter().zip(x) {
-            // The series needs as many terms as x is large.
-            let want = if x.abs() > 20.0 { f64::from(x.max(0.0)) } else { reference::gelu(x) };
-            // The distribution to some roundings, times x; the definition's own tail is cut off at 1e-16.
-            let bound = 3e-7 * f64::from(x).abs().min(20.0) + 1e-38;
-            assert!((f64::from(got) - want).abs() <= bound, "{x}: {got} want {want}");
-        }
     }
 
     #[test]

@@ -1,8 +1,7 @@
 //! The definition.
 
 /// x Φ(x) in f64, Φ by the series e^(−x²/2) / √(2π) · (x + x³/3 + x⁵/(3·5) + ..), whose terms have one sign.
-#[cfg_attr(not(test), allow(dead_code))]
-pub(super) fn gelu(x: f32) -> f64 {
+pub(crate) fn gelu(x: f32) -> f64 {
     let x = f64::from(x);
     let (mut term, mut sum, mut odd) = (x, 0.0, 1.0);
     while term.abs() > 1e-20 * f64::abs(sum) {

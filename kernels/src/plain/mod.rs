@@ -86,6 +86,31 @@ pub fn add(a: &Tensor, b: &Tensor) -> Result<Tensor> {
     Tensor::from_vec(out, a.shape(), a.device())
 }
 
+/// `x [.., n]` plus `y [n]`, f32, for `n` of one or more dimensions: `y` is added to each part of its shape. Errors when
+/// `x` does not end in that shape.
+pub fn add_each(x: &Tensor, y: &Tensor) -> Result<Tensor> {
+    if !x.dims().ends_with(y.dims()) {
+        candle_core::bail!("{:?} added to each part of {:?}", y.shape(), x.shape());
+    }
+    on_gpu!(x => cuda::add_each(x, y));
+    let width = y.elem_count().max(1);
+    let each = width * (CHUNK / width).max(1);
+    let out = with_f32(x, |x| {
+        with_f32(y, |y| {
+            // SAFETY: `sum` writes each element of its part, of which there are as many as in `y`.
+            Ok(unsafe {
+                write_chunks(x.len(), each, |i, out| {
+                    let x = &x[i * each..][..out.len()];
+                    for (x, out) in x.chunks_exact(width).zip(out.chunks_exact_mut(width)) {
+                        sum(x, y, out);
+                    }
+                })
+            })
+        })
+    })?;
+    Tensor::from_vec(out, x.shape(), x.device())
+}
+
 /// max(x, 0) of each element, f32; what is not a number stays so.
 pub fn relu(x: &Tensor) -> Result<Tensor> {
     on_gpu!(x => cuda::relu(x));
@@ -141,6 +166,7 @@ mod tests {
         let got = add(&tensor(a.clone()), &tensor(b.clone())).unwrap().to_vec1::<f32>().unwrap();
         assert!(got.iter().zip(a.iter().zip(&b)).all(|(g, (a, b))| *g == a + b));
         assert!(add(&tensor(vec![1.0]), &tensor(vec![1.0, 2.0])).is_err());
+        assert!(add_each(&tensor(vec![1.0; 4]), &tensor(vec![1.0, 2.0])).is_err());
         assert!(all_finite(&tensor(a.clone())).unwrap());
         for bad in [f32::NAN, f32::INFINITY, f32::NEG_INFINITY] {
             for at in [0, CHUNK + 3, count - 1] {

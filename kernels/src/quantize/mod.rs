@@ -3,8 +3,9 @@
 //! A code is the number nearest to x / scale + zero within the element's range, half to even; it stands for
 //! (code − zero) · scale.
 
-#[cfg(test)]
-mod reference;
+#[cfg(feature = "cuda")]
+mod cuda;
+pub(crate) mod reference;
 #[cfg(test)]
 mod tests;
 
@@ -52,8 +53,8 @@ pub struct Rounding {
 pub struct Rounded {
     /// f32, as the input: codes less zero points, times scales that differ within a token.
     pub values: Tensor,
-    /// The rest of the scale of each token, unless it is 1 everywhere.
-    pub factors: Option<Vec<f32>>,
+    /// The rest of the scale of each token, unless it is 1 everywhere: f32, one number for all or one for each.
+    pub factors: Option<Tensor>,
 }
 
 /// Elements per task, about.
@@ -188,13 +189,11 @@ impl Rounding {
         {
             candle_core::bail!("activations of {cols} features are not whole groups of {size}");
         }
-        let tokens = x.elem_count() / cols.max(1);
+        on_gpu!(x => cuda::round(self, x, cols));
         let (values, factors) = with_f32(x, |x| {
             Ok(match self.scales {
                 Scales::Group(size) | Scales::Exponent(size) => (self.groups(x, cols, size, None), None),
-                Scales::Local(size, global) => {
-                    (self.groups(x, cols, size, Some(global)), Some(vec![1.0 / global; tokens]))
-                }
+                Scales::Local(size, global) => (self.groups(x, cols, size, Some(global)), Some(vec![1.0 / global])),
                 Scales::Token => {
                     let rows = x.par_chunks_exact(cols.max(1));
                     let grids: Vec<(f32, f32)> = rows.map(|row| self.grid(extremes(row))).collect();
@@ -205,17 +204,18 @@ impl Rounding {
                         Scales::Given(scale, zero) => (scale, zero),
                         _ => self.grid(extremes_of(x)),
                     };
-                    (self.rows(x, cols, |_| grid), Some(vec![grid.0; tokens]))
+                    (self.rows(x, cols, |_| grid), Some(vec![grid.0]))
                 }
             })
         })?;
+        let factors = factors.map(|factors| Tensor::from_slice(&factors, factors.len(), x.device())).transpose()?;
         Ok(Rounded { values: Tensor::from_vec(values, x.shape(), x.device())?, factors })
     }
 
     /// What the codes of `x [.., cols]` stand for; see [`Rounding::round`].
     pub fn apply(&self, x: &Tensor) -> Result<Tensor> {
         let Rounded { values, factors } = self.round(x)?;
-        scale_rows(values, factors.as_deref())
+        scale_rows(values, factors.as_ref())
     }
 
     /// Codes less zero points, each row on its own grid.
@@ -255,26 +255,31 @@ fn extremes_of(x: &[f32]) -> [f32; 2] {
 
 /// The least and the largest number of `x` f32, 0 included.
 pub fn range(x: &Tensor) -> Result<[f32; 2]> {
+    on_gpu!(x => cuda::range(x));
     with_f32(x, |x| Ok(extremes_of(x)))
 }
 
-/// `y [.., rows]` f32 with each row times its factor, if there are any. Errors unless there are as many factors as rows.
-pub fn scale_rows(y: Tensor, factors: Option<&[f32]>) -> Result<Tensor> {
+/// `y [.., rows]` f32 with each row times its factor, if there are any: f32, one number for all or one for each row.
+/// Errors on other numbers of factors.
+pub fn scale_rows(y: Tensor, factors: Option<&Tensor>) -> Result<Tensor> {
     let Some(factors) = factors else { return Ok(y) };
     let rows = y.dim(D::Minus1)?;
-    if factors.len() * rows != y.elem_count() {
-        candle_core::bail!("{} factors for the rows of {:?}", factors.len(), y.shape());
+    let count = factors.elem_count();
+    if count != 1 && count * rows != y.elem_count() {
+        candle_core::bail!("{count} factors for the rows of {:?}", y.shape());
     }
+    on_gpu!(y => cuda::scale_rows(&y, factors, rows));
     let each = (CHUNK / rows.max(1)).max(1);
     let out = with_f32(&y, |y| {
-        // SAFETY: `multiply` writes each element of its row.
-        Ok(unsafe {
-            write_chunks(y.len(), each * rows.max(1), |i, out| {
-                let y = &y[i * each * rows..][..out.len()];
-                let factors = &factors[i * each..];
-                for ((y, out), &factor) in y.chunks_exact(rows).zip(out.chunks_exact_mut(rows)).zip(factors) {
-                    multiply(y, factor, out);
-                }
+        with_f32(factors, |factors| {
+            // SAFETY: `multiply` writes each element of its row.
+            Ok(unsafe {
+                write_chunks(y.len(), each * rows.max(1), |i, out| {
+                    let y = &y[i * each * rows..][..out.len()];
+                    for (j, (y, out)) in y.chunks_exact(rows).zip(out.chunks_exact_mut(rows)).enumerate() {
+                        multiply(y, factors[if count == 1 { 0 } else { i * each + j }], out);
+                    }
+                })
             })
         })
     })?;

@@ -32,7 +32,7 @@ fn nearest(code: Element, v: f32) -> f32 {
 }
 
 /// `x`, row-major with `cols` columns, rounded to codes and back.
-pub(super) fn apply(how: &Rounding, x: &[f32], cols: usize) -> Vec<f32> {
+pub(crate) fn apply(how: &Rounding, x: &[f32], cols: usize) -> Vec<f32> {
     let size = match how.scales {
         Scales::Given(..) | Scales::Tensor => x.len(),
         Scales::Token => cols,

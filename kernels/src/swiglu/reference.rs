@@ -1,8 +1,7 @@
 //! The definition.
 
 /// silu(gate) · up in f64.
-#[cfg_attr(not(test), allow(dead_code))]
-pub(super) fn swiglu(gate: f32, up: f32) -> f64 {
+pub(crate) fn swiglu(gate: f32, up: f32) -> f64 {
     let g = f64::from(gate);
     g / (1.0 + (-g).exp()) * f64::from(up)
 }

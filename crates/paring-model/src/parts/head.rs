@@ -1,16 +1,17 @@
 //! The output head: activations → logits and likelihoods, with the head's rows read and multiplied in pieces.
 
-use candle_core::{Storage, Tensor};
+use candle_core::{Device, Tensor};
+use paring_kernels::likelihood::Likelihood;
 use paring_kernels::matmul::Matrix;
-use paring_kernels::plain::{max, sum_exp};
-use rayon::prelude::*;
 
 use crate::{Error, Result, parts::embedding::row_length, source::Source};
 
 /// Rows of the head (vocabulary entries) in memory at a time.
 const VOCAB_CHUNK: usize = 4096;
-/// Positions multiplied with a piece of the head at a time: few enough that their logits stay in the cache.
+/// Positions multiplied with a piece of the head at a time, on the CPU: few enough that their logits stay in the cache.
 const POSITION_CHUNK: usize = 256;
+/// The same on a GPU, which wants large products: 64 MiB of logits.
+const GPU_CHUNK: usize = 4096;
 /// Positions for which the head is read once. Their normalised activations are in memory together.
 const POSITION_GROUP: usize = 64 * POSITION_CHUNK;
 
@@ -22,15 +23,6 @@ pub struct Head {
     own: bool,
     vocab: usize,
     dim: usize,
-}
-
-/// The running log-sum-exp of one position.
-#[derive(Clone, Copy)]
-struct Running {
-    top: f32,
-    /// Of exp(logit − top), in f64 across pieces so that the number of pieces leaves no trace.
-    sum: f64,
-    target: f32,
 }
 
 impl Head {
@@ -54,7 +46,7 @@ impl Head {
         let (b, t, dim) = h.dims3()?;
         let x = self.input(source, norm(&h.reshape((b * t, dim))?)?)?;
         let mut pieces = Vec::new();
-        self.pieces(source, |_, matrix| {
+        self.pieces(source, x.device(), |_, matrix| {
             pieces.push(matrix.matmul(&x)?);
             Ok(())
         })?;
@@ -106,30 +98,20 @@ impl Head {
 
     /// Normalised `x [n, dim]` and n targets → n values.
     fn group(&self, source: &Source, x: &Tensor, targets: &[u32]) -> Result<Vec<f32>> {
-        let mut running = vec![Running { top: f32::NEG_INFINITY, sum: 0.0, target: 0.0 }; targets.len()];
-        self.pieces(source, |first, matrix| {
-            for (piece, states) in running.chunks_mut(POSITION_CHUNK).enumerate() {
-                let start = piece * POSITION_CHUNK;
-                let logits = matrix.matmul(&x.narrow(0, start, states.len())?)?;
-                let width = logits.dim(1)?;
-                let targets = &targets[start..start + states.len()];
-                with_f32(&logits, |logits| {
-                    let rows = logits.par_chunks_exact(width).zip(targets);
-                    states.par_iter_mut().zip(rows).for_each(|(state, (row, &target))| {
-                        state.add(row);
-                        if let Some(&logit) = (target as usize).checked_sub(first).and_then(|at| row.get(at)) {
-                            state.target = logit;
-                        }
-                    });
-                })?;
+        let mut likelihood = Likelihood::new(x.device(), targets)?;
+        let chunk = if x.device().is_cpu() { POSITION_CHUNK } else { GPU_CHUNK };
+        self.pieces(source, x.device(), |first, matrix| {
+            for start in (0..targets.len()).step_by(chunk) {
+                let count = chunk.min(targets.len() - start);
+                likelihood.add(start, first, &matrix.matmul(&x.narrow(0, start, count)?)?)?;
             }
             Ok(())
         })?;
-        Ok(running.iter().map(|r| (r.sum.ln() + f64::from(r.top) - f64::from(r.target)) as f32).collect())
+        Ok(likelihood.finish()?)
     }
 
-    /// Calls `f` with the first row's number and the matrix of each piece of the head, in order.
-    fn pieces(&self, source: &Source, mut f: impl FnMut(usize, &Matrix) -> Result<()>) -> Result<()> {
+    /// Calls `f` with the first row's number and the matrix (on the device) of each piece of the head, in order.
+    fn pieces(&self, source: &Source, device: &Device, mut f: impl FnMut(usize, &Matrix) -> Result<()>) -> Result<()> {
         let weight = format!("{}.weight", self.module);
         // A dense head is read row by row; a compressed one is decoded whole, once for each call.
         let whole = if source.holds(&weight, &[self.vocab, self.dim]) {
@@ -143,49 +125,8 @@ impl Head {
                 Some(values) => values[first * self.dim..(first + count) * self.dim].to_vec(),
                 None => source.rows(&weight, first, count, self.dim)?,
             };
-            f(first, &Matrix::new(count, self.dim, values, source.precision()))?;
+            f(first, &Matrix::on(device, count, self.dim, values, source.precision())?)?;
         }
         Ok(())
-    }
-}
-
-impl Running {
-    /// Takes in the logits of one piece.
-    fn add(&mut self, row: &[f32]) {
-        let top = max(row).max(self.top);
-        if top > self.top {
-            self.sum *= (f64::from(self.top) - f64::from(top)).exp();
-            self.top = top;
-        }
-        self.sum += sum_exp(row, self.top);
-    }
-}
-
-/// The values of an f32 tensor: borrowed where they lie in host memory, copied from elsewhere.
-fn with_f32<T>(x: &Tensor, f: impl FnOnce(&[f32]) -> T) -> Result<T> {
-    let x = x.contiguous()?;
-    let (storage, layout) = x.storage_and_layout();
-    if let Storage::Cpu(cpu) = &*storage {
-        let start = layout.start_offset();
-        return Ok(f(&cpu.as_slice::<f32>()?[start..start + layout.shape().elem_count()]));
-    }
-    drop(storage);
-    Ok(f(&x.flatten_all()?.to_vec1::<f32>()?))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn pieces_of_any_size_give_the_same_sum() {
-        let logits: Vec<f32> = (0..1000).map(|i| ((i * 7919) % 1000) as f32 * 0.05 - 20.0).collect();
-        let expected = logits.iter().map(|&v| f64::from(v).exp()).sum::<f64>().ln();
-        for piece in [1, 3, 16, 17, 333, 1000] {
-            let mut state = Running { top: f32::NEG_INFINITY, sum: 0.0, target: 0.0 };
-            logits.chunks(piece).for_each(|row| state.add(row));
-            let got = state.sum.ln() + f64::from(state.top);
-            assert!((got - expected).abs() < 1e-6, "{piece}: {got} instead of {expected}");
-        }
     }
 }
