@@ -126,7 +126,7 @@ fn compress(recipe: Recipe, outlier_share: Option<f64>, inputs: &Inputs, run: &R
     let (checkpoint, precision) = (model.checkpoint.clone(), model.precision);
     let job = Job { plan, checkpoint, decoder: model.decoder, windows, out: out.clone(), companions };
     if run.dry_run {
-        let costs = paring::cost::of(&job)?;
+        let costs = paring::cost::of(&job, measured.as_ref().map(|(_, windows)| windows))?;
         progress.done();
         show::lines(&dry::table(&costs))?;
         return if running.json { show::json(&costs) } else { Ok(()) };

@@ -246,9 +246,10 @@ impl Shard {
         if let Source::Map(map) = &self.source
             && len > 0
         {
-            // Reading a page makes the system map those around it too (64 KiB at a time on Linux), among them pages that
-            // were given back before.
-            const AROUND: usize = 64 << 10;
+            // Reading a page makes the system map those around it too, among them pages that were given back before: on
+            // Linux 64 KiB at a time, and with a file system that keeps its cache in larger pieces all of a piece, 2 MiB
+            // at most.
+            const AROUND: usize = 2 << 20;
             let start = start.saturating_sub(AROUND);
             let len = (len + 2 * AROUND).min(map.len() - start);
             // SAFETY: the advice makes the system forget pages, and read them from the file again when they are next

@@ -23,7 +23,7 @@ pub(crate) struct Kind {
 
 impl Kind {
     /// Errors when a choice is for no layout.
-    pub(super) fn of(choice: &Choice) -> Result<Self> {
+    pub(crate) fn of(choice: &Choice) -> Result<Self> {
         let layout = layout_for(choice)?;
         Ok(Self { layout, scheme: scheme_for(choice.recipe, layout) })
     }

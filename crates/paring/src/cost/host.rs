@@ -64,8 +64,9 @@ impl Sheet {
         hidden.drain(..).flatten().for_each(|batch| ledger.free(batch));
         ledger.at("write");
         for tensors in &self.outer {
-            let shard = self.copies(ledger, tensors);
-            ledger.free_all(std::mem::replace(&mut behind, shard));
+            // A shard goes to the system faster than the next tensor comes out of a mapped file.
+            ledger.free_all(std::mem::take(&mut behind));
+            behind = self.copies(ledger, tensors);
         }
         ledger.free_all(behind);
         self.check(ledger);
@@ -120,7 +121,7 @@ impl Sheet {
                     // Both halves are written in the end.
                     grams.push(wanted.then(|| ledger.take("Gram matrices", F32 * cols * cols)));
                 }
-                let last = group.clone().rev().find(|&f| need(f) != Need::Nothing);
+                let last = self.reaches(linears, group.clone());
                 if let Some(last) = last {
                     for windows in &self.batches {
                         let tokens = windows * self.seqlen;

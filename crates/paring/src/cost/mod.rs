@@ -4,9 +4,11 @@
 //!   its fullest, the bytes of the output, operations and bytes of each part, and about how long they take here.
 //! * [`device`]: what lies on a GPU at each point of a block, how many windows go through a block together, and where
 //!   activations wait.
+//! * [`Llama::floor`]: what runs of models that are not at hand cannot be faster than on a card.
 
 mod device;
 mod fan;
+mod floors;
 mod host;
 mod ledger;
 mod rates;
@@ -23,10 +25,12 @@ use serde::Serialize;
 
 use crate::Result;
 use crate::compress::Job;
+use crate::corpus::Windows;
 use crate::model_files::beside;
 use crate::report::{Stage, resident};
 
 pub use device::{Device, Part, Pass, Point, device};
+pub use floors::{Card, Floor, LLAMAS, Llama};
 
 /// What a run will take.
 #[derive(Clone, Debug, Serialize)]
@@ -68,11 +72,12 @@ pub struct StageCosts {
 }
 
 /// What `job` will take, if this process runs it next. Writes nothing, and reads no weight; small matrices are tried for
-/// half a second to see how fast the machine is.
+/// half a second to see how fast the machine is. `measured` are windows whose perplexity is measured before and after: a
+/// part `eval` then says what that takes, in [`Costs::seconds`] too; its memory is not looked at.
 ///
 /// # Errors
 /// As a run before its work.
-pub fn of(job: &Job) -> Result<Costs> {
+pub fn of(job: &Job, measured: Option<&Windows>) -> Result<Costs> {
     let selection = job.check()?;
     Writer::check(&job.out, job.plan.overwrite)?;
     // Before anything that a run would not do.
@@ -93,6 +98,18 @@ pub fn of(job: &Job) -> Result<Costs> {
         }
     };
     let mut stages: Vec<StageCosts> = work::STAGES.into_iter().map(stage).collect();
+    if let Some(windows) = measured {
+        let work = sheet.measuring(windows.ids.len(), windows.seqlen, job.decoder.vocab_size());
+        stages.push(StageCosts {
+            stage: "eval",
+            operations: work.operations,
+            bytes_moved: work.moved,
+            bytes_read: work.read,
+            bytes_written: 0.0,
+            rss: 0,
+            seconds: rates.seconds(Stage::Forward, &work, &sheet),
+        });
+    }
     stages.retain(|stage| stage.operations + stage.bytes_moved > 0.0);
     let companions = beside(&job.checkpoint, job.companions.clone())?;
     let files: usize = companions.iter().map(|(_, bytes)| bytes.len()).sum();

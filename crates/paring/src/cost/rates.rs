@@ -14,7 +14,7 @@ use super::stored::{encoded, sample};
 use super::work::Work;
 use crate::compress::{Job, Kind, Selection, kinds};
 use crate::methods::Stored;
-use crate::plan::Recipe;
+use crate::plan::{Pattern, Permutation, Recipe};
 use crate::report::Stage;
 use crate::stats::{Need, Stats};
 use crate::{Error, Precision, Result};
@@ -101,8 +101,7 @@ impl Rates {
             12.0 * LARGE as f64 / shortest(|| Ok(add(&one, &one).map(drop)?))?
         };
         let cols = widest.linear.info.cols.min(COLS);
-        let (product, gram) =
-            if sheet.windows > 0 { products(cols, precision)? } else { (f64::INFINITY, f64::INFINITY) };
+        let (product, gram) = products(cols, precision)?;
         let mut rates =
             Self { product, gram, factor: f64::INFINITY, memory, each: each(widest, precision)?, sweeps: Vec::new() };
         for trial in &trials {
@@ -189,7 +188,11 @@ fn each(trial: &Trial<'_>, precision: Precision) -> Result<[f64; 3]> {
 fn swept(trial: &Trial<'_>, sheet: &Sheet, rates: &Rates) -> Result<(f64, f64)> {
     let all = trial.linear.info.cols;
     let group = trial.recipe.rounding.and_then(|r| r.group_size()).unwrap_or(1).max(1);
-    let cols = if all > COLS && COLS >= group { COLS / group * group } else { all };
+    let unit = match trial.recipe.pattern {
+        Some(Pattern::NofM { of, .. }) => group * of.max(1),
+        _ => group,
+    };
+    let cols = if all > COLS && COLS >= unit { COLS / unit * unit } else { all };
     let rows = (ROWS * sheet.threads).min(trial.linear.info.rows);
     let name = &trial.linear.info.name;
     let full = trial.recipe.info().needs() == Need::Gram;
@@ -205,6 +208,12 @@ fn swept(trial: &Trial<'_>, sheet: &Sheet, rates: &Rates) -> Result<(f64, f64)> 
     let weight = noise(rows * cols);
     let mut recipe = trial.recipe.clone();
     recipe.percdamp = recipe.percdamp.max(0.01);
+    if let Some(spqr) = &mut recipe.spqr
+        && matches!(spqr.permutation, Permutation::Given(_))
+    {
+        // Of all columns; any other order takes as long.
+        spqr.permutation = Permutation::ActOrder;
+    }
     let prepared = recipe.prepare(stats.as_ref(), Some(&weight), name)?;
     let start = Instant::now();
     drop(recipe.prepare(stats.as_ref(), Some(&weight), name)?);

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use paring_format::layouts::PART_NAMES;
-use paring_format::{Checkpoint, Dtype, ScaleType};
+use paring_format::{Checkpoint, Dtype, Dynamic, ScaleType};
 use paring_kernels::scratch;
 use paring_model::decoder::LinearInfo;
 
@@ -29,6 +29,8 @@ pub(super) struct Sheet {
     pub threads: usize,
     /// Statistics are taken fan by fan.
     pub sequential: bool,
+    /// Scales of the cache of keys and values come from the data.
+    pub cache: bool,
     /// The error of each layer is computed.
     pub errors: bool,
     /// Bytes of activations that stay in memory.
@@ -56,6 +58,7 @@ pub(super) struct Tensor {
     pub written: usize,
 }
 
+#[derive(Clone)]
 pub(super) struct Linear {
     pub info: LinearInfo,
     /// Bytes in the input.
@@ -89,6 +92,8 @@ pub(super) struct Treatment {
     pub slice: usize,
     /// Grids, counted as the sweep has them: for each row.
     pub groups: usize,
+    /// Scales of the inputs come from the data.
+    pub ranges: bool,
     /// Damping and the like, by which preparations are shared.
     pub percdamp: f64,
 }
@@ -125,6 +130,7 @@ impl Treatment {
             ranks: matches!(recipe.pattern, Some(Pattern::Unstructured(_))),
             slice: if need == Need::Gram { recipe.blocksize } else { info.cols }.min(info.cols),
             groups: if rounding.is_some() { info.cols.div_ceil(tile[1]) } else { 0 },
+            ranges: recipe.input.as_ref().is_some_and(|input| input.dynamic != Dynamic::Yes),
             percdamp: recipe.percdamp,
         }
     }
@@ -176,14 +182,12 @@ impl Sheet {
                 }
             };
             let mut written = written;
-            if let Some(input) =
-                choice.recipe.input.as_ref().filter(|input| input.dynamic != paring_format::Dynamic::Yes)
-            {
+            let made = Treatment::of(choice.recipe, kind, &info);
+            if let Some(input) = choice.recipe.input.as_ref().filter(|_| made.ranges) {
                 let is_global = input.scale_type == ScaleType::E4m3;
                 written.push(if is_global { 4 } else { dtype.size() + usize::from(!input.symmetric) });
             }
-            let made = Some(Treatment::of(choice.recipe, kind, &info));
-            Ok(Linear { info, read, dense, written, made })
+            Ok(Linear { info, read, dense, written, made: Some(made) })
         };
         let mut blocks = Vec::with_capacity(decoder.blocks());
         for i in 0..decoder.blocks() {
@@ -208,6 +212,7 @@ impl Sheet {
             precision: job.plan.precision,
             threads: rayon::current_num_threads(),
             sequential: job.plan.true_sequential,
+            cache: job.plan.kv_cache.is_some(),
             errors: !job.plan.skip_out_loss,
             resident: job.resident_activations(),
             built_in: checkpoint.dir().is_none(),

@@ -1,5 +1,7 @@
 //! Operations and bytes of each part of a run, as formulas of the shapes.
 
+use std::ops::Range;
+
 use super::shapes::{activations, fans};
 use super::sheet::{Block, Linear, Sheet};
 use crate::report::Stage;
@@ -194,7 +196,7 @@ impl Sheet {
         let mut work = Work::default();
         let step = if self.sequential { 1 } else { last.max(1) };
         for first in (0..last).step_by(step) {
-            let stop = (first..(first + step).min(last)).rev().find(|&f| self.need(linears, f) != Need::Nothing);
+            let stop = self.reaches(linears, first..(first + step).min(last));
             work.add(stop.map_or(Work::default(), pass));
         }
         if !is_last {
@@ -202,6 +204,26 @@ impl Sheet {
             // What the block makes of them goes back, too.
             work.carried += if held { 0.0 } else { hidden };
         }
+        work
+    }
+
+    /// The work of measuring perplexity on `tokens` tokens in windows of `seqlen`, before and after.
+    pub(super) fn measuring(&self, tokens: usize, seqlen: usize, vocab: usize) -> Work {
+        let (tokens, head) = (tokens as f64, (self.dim * vocab) as f64);
+        let mut work = Work { operations: 2.0 * head * tokens, moved: 2.0 * F32 * head, ..Work::default() };
+        for block in &self.blocks {
+            let infos: Vec<_> = block.linears.iter().map(|l| l.info.clone()).collect();
+            let weights: f64 = block.linears.iter().map(|l| l.weights() as f64).sum();
+            let mixed = fans(&infos).get(1).map_or(0, |fan| fan.cols) as f64;
+            work.add(Work {
+                operations: 2.0 * weights * tokens + 2.0 * tokens * seqlen as f64 * mixed,
+                moved: 2.0 * F32 * (weights + activations(&infos, self.dim) as f64 * tokens),
+                read: block.linears.iter().map(|l| l.read as f64).sum(),
+                ..Work::default()
+            });
+        }
+        let once = work;
+        work.add(once);
         work
     }
 
@@ -214,6 +236,16 @@ impl Sheet {
     pub(super) fn need(&self, linears: &[Linear], f: usize) -> Need {
         let of_fan = linears.iter().filter(|l| l.info.fan == f);
         of_fan.filter_map(|l| Some(l.made.as_ref()?.need)).max().unwrap_or(Need::Nothing)
+    }
+
+    /// The fan of a group whose input a pass has to reach for what is asked of it.
+    pub(super) fn reaches(&self, linears: &[Linear], group: Range<usize>) -> Option<usize> {
+        let asks = |f: &usize| {
+            let mut of_fan = linears.iter().filter(|l| l.info.fan == *f).filter_map(|l| l.made.as_ref());
+            of_fan.any(|made| made.ranges || made.need != Need::Nothing)
+        };
+        let cache = self.cache && group.contains(&1);
+        group.rev().find(asks).max(cache.then_some(1))
     }
 
     /// Factors that a fan needs.

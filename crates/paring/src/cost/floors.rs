@@ -1,0 +1,251 @@
+//! What a run of a given size cannot be faster than, and what it holds, on a card of given rates: for models that are not
+//! at hand.
+
+use paring_format::Dtype;
+use paring_model::decoder::LinearInfo;
+use serde::Serialize;
+
+use super::device::{Device, Pass, device};
+use super::sheet::{Block, Linear, Sheet, Tensor, Treatment};
+use super::{stored, work};
+use crate::compress::Kind;
+use crate::plan::{Choice, Recipe};
+use crate::report::Stage;
+use crate::{Precision, Result};
+
+/// The shapes of a Llama, in bfloat16.
+#[derive(Clone, Copy, Debug)]
+pub struct Llama {
+    /// What it is called.
+    pub name: &'static str,
+    /// Blocks.
+    pub blocks: usize,
+    /// Width of the activations between blocks, and of the queries.
+    pub dim: usize,
+    /// Width of the keys, and of the values.
+    pub keys: usize,
+    /// Width inside the MLP.
+    pub inner: usize,
+    /// Token ids.
+    pub vocab: usize,
+}
+
+/// Models whose floors the documentation lists.
+pub const LLAMAS: [Llama; 4] = [
+    Llama { name: "Llama-7B", blocks: 32, dim: 4096, keys: 4096, inner: 11008, vocab: 32000 },
+    Llama { name: "Llama-3-8B", blocks: 32, dim: 4096, keys: 1024, inner: 14336, vocab: 128_256 },
+    Llama { name: "Llama-3-70B", blocks: 80, dim: 8192, keys: 1024, inner: 28672, vocab: 128_256 },
+    Llama { name: "Llama-3-405B", blocks: 126, dim: 16384, keys: 1024, inner: 53248, vocab: 128_256 },
+];
+
+/// A card and what it is connected to, in bytes and operations a second.
+#[derive(Clone, Copy, Debug)]
+pub struct Card {
+    /// Bytes of its memory that a run may fill.
+    pub memory: u64,
+    /// Bytes through its memory.
+    pub bandwidth: f64,
+    /// Operations of products of bfloat16 numbers.
+    pub products: f64,
+    /// Operations in f32.
+    pub singles: f64,
+    /// Bytes between host and card.
+    pub link: f64,
+    /// Bytes to and from the disk.
+    pub disk: f64,
+}
+
+/// The least that a run takes.
+#[derive(Clone, Debug, Serialize)]
+pub struct Floor {
+    /// Seconds of each part on the card, where neither its operations nor its bytes take longer.
+    pub stages: Vec<(&'static str, f64)>,
+    /// Seconds of all that goes between host and card.
+    pub link: f64,
+    /// Seconds of all that goes to and from the disk.
+    pub disk: f64,
+    /// Seconds of the run: of the card, the link and the disk the one that takes longest, for they work at the same time.
+    pub seconds: f64,
+    /// What lies on the card.
+    pub device: Device,
+    /// Bytes on the host.
+    pub host: u64,
+    /// Bytes of the output.
+    pub output: u64,
+}
+
+/// Linears of a block: name, rows, columns, fan.
+fn linears(shapes: &Llama) -> Vec<LinearInfo> {
+    let &Llama { dim, keys, inner, .. } = shapes;
+    let all = [
+        ("self_attn.q_proj", dim, dim, 0),
+        ("self_attn.k_proj", keys, dim, 0),
+        ("self_attn.v_proj", keys, dim, 0),
+        ("self_attn.o_proj", dim, dim, 1),
+        ("mlp.gate_proj", inner, dim, 2),
+        ("mlp.up_proj", inner, dim, 2),
+        ("mlp.down_proj", dim, inner, 3),
+    ];
+    all.map(|(name, rows, cols, fan)| LinearInfo { name: name.to_string(), rows, cols, fan }).into()
+}
+
+impl Llama {
+    /// A run of `recipe` on `windows` windows of `seqlen` tokens, as [`super::of`] has those of jobs.
+    fn sheet(&self, recipe: &Recipe, windows: usize, seqlen: usize) -> Result<Sheet> {
+        let kind = Kind::of(&Choice { recipe, outlier_share: None, format: None })?;
+        let dtype = Dtype::Bf16;
+        let linear = |info: LinearInfo| -> Result<Linear> {
+            let written = stored::parts(&kind, recipe, [info.rows, info.cols], dtype, 0.0)?;
+            let made = Some(Treatment::of(recipe, &kind, &info));
+            Ok(Linear { read: dtype.size() * info.rows * info.cols, dense: true, written, made, info })
+        };
+        let tensor = |count: usize| Tensor { read: dtype.size() * count, written: dtype.size() * count };
+        let block = || -> Result<Block> {
+            let linears = linears(self).into_iter().map(linear).collect::<Result<_>>()?;
+            Ok(Block { linears, rest: vec![tensor(self.dim); 2] })
+        };
+        // All blocks are alike, and the first one is the cheapest to make.
+        let first = block()?;
+        let copy = |_| Block { linears: first.linears.clone(), rest: first.rest.clone() };
+        let blocks: Vec<Block> = (0..self.blocks).map(copy).collect();
+        let matrix = tensor(self.vocab * self.dim);
+        Ok(Sheet {
+            blocks,
+            outer: vec![vec![matrix], vec![matrix], vec![tensor(self.dim)]],
+            dim: self.dim,
+            windows,
+            seqlen,
+            batches: vec![1; windows],
+            precision: Precision::Bf16,
+            threads: 1,
+            sequential: false,
+            cache: false,
+            errors: true,
+            resident: usize::MAX,
+            built_in: false,
+            is_known: true,
+            slab: (0, 0),
+        })
+    }
+
+    /// The least that a run of `recipe` on `windows` windows of `seqlen` tokens takes on `card`.
+    ///
+    /// # Errors
+    /// When it does not fit the card, and when no layout holds what the recipe makes.
+    pub fn floor(&self, recipe: &Recipe, windows: usize, seqlen: usize, card: &Card) -> Result<Floor> {
+        let mut sheet = self.sheet(recipe, windows, seqlen)?;
+        let infos = linears(self);
+        let pass = Pass {
+            linears: &infos,
+            dim: self.dim,
+            windows,
+            seqlen,
+            precision: sheet.precision,
+            need: recipe.info().needs(),
+            sweeps: true,
+            slice: recipe.blocksize,
+            head: None,
+        };
+        let device = device(&pass, card.memory)?;
+        let batch = device.batch.max(1);
+        sheet.batches = (0..windows).step_by(batch).map(|first| batch.min(windows - first)).collect();
+        let mut floor = Floor {
+            stages: Vec::new(),
+            link: 0.0,
+            disk: 0.0,
+            seconds: 0.0,
+            host: sheet.host(&device),
+            output: sheet.written(),
+            device,
+        };
+        let mut busy = 0.0;
+        for stage in work::STAGES {
+            let work = sheet.work(stage, floor.device.holds_activations);
+            floor.link += work.carried / card.link;
+            floor.disk += (work.read + work.written) / card.disk;
+            let rate = if stage == Stage::Forward { card.products } else { card.singles };
+            let on_card = matches!(stage, Stage::Forward | Stage::Gram | Stage::Factor | Stage::Sweep | Stage::Error);
+            if on_card {
+                let seconds = (work.operations / rate).max(work.moved / card.bandwidth);
+                busy += seconds;
+                floor.stages.push((stage.name(), seconds));
+            }
+        }
+        // A block's weights are read twice, the second time from memory; the output is read back once.
+        floor.disk -= sheet.blocks.iter().flat_map(|b| &b.linears).map(|l| l.read as f64).sum::<f64>() / card.disk;
+        floor.disk += sheet.written() as f64 / card.disk;
+        floor.seconds = busy.max(floor.link).max(floor.disk);
+        Ok(floor)
+    }
+}
+
+impl Sheet {
+    /// Bytes on the host of a run whose blocks and sweeps are on `device`: the activations that wait here; of a fan the
+    /// weights as they were, as the sweep left them, as the file will hold them and the marks; the weights of the next
+    /// block on their way; and two shards, one being made and one being written.
+    pub(super) fn host(&self, device: &Device) -> u64 {
+        let hidden = if device.holds_activations { 0 } else { 4 * self.tokens() * self.dim };
+        let of_block = |block: &Block| {
+            let fan = |f: usize| -> usize {
+                let of_fan = block.linears.iter().filter(|l| l.info.fan == f);
+                of_fan.map(|l| l.weights() * if l.made.as_ref().is_some_and(|m| m.coded) { 10 } else { 13 }).sum()
+            };
+            let fans = (0..self.fans(&block.linears)).map(fan).max().unwrap_or(0);
+            let weights: usize = block.linears.iter().map(Linear::weights).sum();
+            let shard: usize = block.linears.iter().flat_map(|l| &l.written).sum();
+            fans + 2 * weights + 2 * shard
+        };
+        (hidden + self.blocks.iter().map(of_block).max().unwrap_or(0)) as u64
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::plan::{Pattern, Rounding};
+
+    fn card(gib: u64) -> Card {
+        let (bandwidth, products, singles) = (2e12, 3e14, 2e13);
+        Card { memory: gib << 30, bandwidth, products, singles, link: 2.5e10, disk: 2e9 }
+    }
+
+    fn recipe(method: &'static str, pattern: Option<Pattern>, rounding: Option<Rounding>) -> Recipe {
+        Recipe { method, pattern, rounding, spqr: None, input: None, percdamp: 0.01, blocksize: 128 }
+    }
+
+    #[test]
+    fn floors_are_those_counted_by_hand() {
+        let llama = LLAMAS[0];
+        let pruning = recipe("sparsegpt", Some(Pattern::NofM { keep: 2, of: 4 }), None);
+        let floor = llama.floor(&pruning, 128, 2048, &card(80)).unwrap();
+        let of = |name: &str| floor.stages.iter().find(|(stage, _)| *stage == name).unwrap().1;
+        let (dim, inner, tokens) = (4096f64, 11008f64, 128.0 * 2048.0);
+        let gram = 32.0 * (3.0 * dim * dim + inner * inner) * tokens / 2e13;
+        assert!((of("gram") / gram - 1.0).abs() < 1e-9, "{} {gram}", of("gram"));
+        let factor = 32.0 * 2.0 / 3.0 * (3.0 * dim.powi(3) + inner.powi(3)) / 2e13;
+        assert!((of("factor") / factor - 1.0).abs() < 1e-9, "{} {factor}", of("factor"));
+        // Every block twice, but for the last, and the last fan once.
+        let (first, down) = (4.0 * dim * dim + 2.0 * dim * inner, dim * inner);
+        let products = 2.0 * tokens * (32.0 * first + 31.0 * (first + down)) + 63.0 * 2.0 * tokens * 2048.0 * dim;
+        assert!((of("forward") / (products / 3e14) - 1.0).abs() < 1e-9);
+        // Embedding, head and norms too, in two bytes each.
+        let weights = 32.0 * (first + down + 2.0 * dim) + 2.0 * 32000.0 * dim + dim;
+        assert_eq!(floor.output, 2 * weights as u64);
+        assert!(floor.seconds >= of("gram") + of("factor") + of("forward"));
+    }
+
+    #[test]
+    fn larger_models_take_more_and_less_memory_is_an_error() {
+        let four_bits = recipe("gptq", None, Some(Rounding { symmetric: true, ..Rounding::int(4, Some(128)) }));
+        let floors: Vec<Floor> = LLAMAS.iter().map(|m| m.floor(&four_bits, 128, 2048, &card(80)).unwrap()).collect();
+        for pair in floors.windows(2) {
+            assert!(pair[0].output < pair[1].output && pair[0].seconds < pair[1].seconds);
+            assert!(pair[1].device.bytes() <= 80 << 30);
+        }
+        // The activations of the largest do not fit beside its factors.
+        assert!(floors[0].device.holds_activations && !floors[3].device.holds_activations);
+        assert!(floors[3].host > 4 * 128 * 2048 * 16384);
+        let error = LLAMAS[3].floor(&four_bits, 128, 2048, &card(40)).unwrap_err().to_string();
+        assert!(error.contains("--max-vram"), "{error}");
+    }
+}

@@ -1,0 +1,127 @@
+//! `--dry-run`: what a run will take is said before it, holds afterwards, and costs no file.
+
+mod support;
+
+use std::collections::BTreeSet;
+use std::fs;
+
+use serde_json::Value;
+
+use support::*;
+
+/// All names below the sandbox.
+fn names(sandbox: &Sandbox) -> BTreeSet<String> {
+    let entries = fs::read_dir(sandbox.path(".")).unwrap();
+    entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect()
+}
+
+fn number(value: &Value, key: &str) -> f64 {
+    value[key].as_f64().unwrap_or_else(|| panic!("no number {key} in {value}"))
+}
+
+/// Foretells a run, checks that nothing came of it, and runs.
+fn both(sandbox: &Sandbox, command: &str) -> (Value, Value) {
+    let before = names(sandbox);
+    let foretold = sandbox.json(&format!("{command} --out out --dry-run --quiet"));
+    assert_eq!(names(sandbox), before, "{command}");
+    let run = sandbox.json(&format!("{command} --out out --quiet"));
+    fs::remove_dir_all(sandbox.path("out")).unwrap();
+    (foretold, run)
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn memory_is_foretold_to_a_tenth() {
+    let sandbox = Sandbox::empty();
+    for command in [
+        "sparsify demo --pattern 2:4",
+        "sparsify demo --method wanda --sparsity 0.5 --nsamples 64",
+        "quantize demo --wbits 4 --groupsize 64 --nsamples 64",
+        "quantize demo --wbits 4 --groupsize 64 --method rtn",
+    ] {
+        let (foretold, run) = both(&sandbox, command);
+        let (foretold, measured) =
+            (number(&foretold, "peak_rss") / f64::from(1u32 << 20), number(&run, "peak_rss_mib"));
+        let ratio = foretold / measured;
+        assert!((0.9..1.1).contains(&ratio), "{command}: {foretold:.1} MiB foretold, {measured:.1} measured");
+    }
+}
+
+#[test]
+fn the_output_is_foretold_to_the_byte() {
+    let sandbox = Sandbox::new();
+    for command in [
+        "sparsify model calib.safetensors --pattern 2:4",
+        "sparsify model calib.safetensors --pattern 2:4 --format sparse-24-bitmask",
+        "sparsify model calib.safetensors --pattern 2:4 --wbits 4 --groupsize 16 --layers 1..2",
+        "quantize model calib.safetensors --wbits 3 --groupsize 16",
+        "quantize model calib.safetensors --wbits 3 --groupsize 16 --sym --ignore re:.*down_proj",
+        "quantize model calib.safetensors --wbits 5 --format dense",
+        "quantize model calib.safetensors --wbits 8 --format int-quantized",
+        "quantize model calib.safetensors --scheme FP8",
+        "quantize model calib.safetensors --scheme W8A8 --kv-cache fp8",
+        "quantize model --scheme NVFP4A16 --method rtn",
+        "quantize model --scheme MXFP4A16 --method rtn",
+        "quantize model calib.safetensors --method spqr --wbits 3 --groupsize 16",
+        "quantize model calib.safetensors --wbits 3 --groupsize 16 --qq-scale-bits 3 --qq-zero-bits 3 \
+        --permutation-order act_order",
+    ] {
+        let (foretold, run) = both(&sandbox, command);
+        assert_eq!(foretold["bytes_out"], run["bytes_out"], "{command}");
+        assert_eq!(foretold["bytes_out_known"], true, "{command}");
+        // The same parts, in the same order.
+        let stages = |value: &Value| -> Vec<String> {
+            let all = value["stages"].as_array().unwrap();
+            all.iter().map(|stage| stage["stage"].as_str().unwrap().to_string()).collect()
+        };
+        let done = stages(&run);
+        assert!(done.iter().all(|stage| stages(&foretold).contains(stage)), "{command}: {foretold} {run}");
+    }
+    // Outliers show in the weights alone.
+    let outliers = "quantize model calib.safetensors --wbits 3 --groupsize 16 --outlier-threshold 0.2";
+    let (foretold, run) = both(&sandbox, outliers);
+    assert_eq!(foretold["bytes_out_known"], false);
+    assert!(number(&foretold, "bytes_out") < number(&run, "bytes_out"));
+}
+
+#[test]
+fn the_work_is_what_the_report_counts() {
+    let sandbox = Sandbox::new();
+    let (foretold, run) = both(&sandbox, "quantize model calib.safetensors --wbits 4 --groupsize 16");
+    let of = |value: &Value, stage: &str, key: &str| {
+        let all = value["stages"].as_array().unwrap();
+        number(all.iter().find(|entry| entry["stage"] == stage).unwrap(), key)
+    };
+    for stage in ["gram", "factor", "sweep", "error"] {
+        let (foretold, counted) = (of(&foretold, stage, "operations"), 1e9 * of(&run, stage, "gigaflop"));
+        assert!((foretold / counted - 1.0).abs() < 1e-9, "{stage}: {foretold} {counted}");
+    }
+    // A report counts the products with weights, and not those of the attention.
+    let (foretold, counted) = (of(&foretold, "forward", "operations"), 1e9 * of(&run, "forward", "gigaflop"));
+    assert!(foretold > counted && foretold < 1.5 * counted, "{foretold} {counted}");
+}
+
+#[test]
+fn a_table_for_people_and_the_errors_of_a_run() {
+    let sandbox = Sandbox::new();
+    let ran = sandbox.ok("quantize model calib.safetensors --wbits 4 --dry-run --quiet");
+    let lines: Vec<&str> = ran.stdout.lines().collect();
+    assert!(lines[0].starts_with("stage") && lines.iter().any(|line| line.starts_with("sweep")), "{}", ran.stdout);
+    assert!(lines.iter().any(|line| line.starts_with("memory: ") && line.contains(" MiB at most, at ")));
+    assert!(lines.last().unwrap().ends_with("nothing was written"), "{}", ran.stdout);
+    assert_eq!(ran.stderr, "");
+    fs::create_dir(sandbox.path("full")).unwrap();
+    sandbox.write("full/notes.txt", "mine");
+    for (arguments, code, words) in [
+        ("--wbits 4 --out full", 1, "the output folder is not empty"),
+        ("--wbits 4 --groupsize 12 --out out", 1, "--groupsize 12"),
+        ("--wbits 9 --out out", 2, "--wbits 9"),
+        ("--wbits 4 --nsamples 9999 --out out", 1, "calib.safetensors"),
+    ] {
+        let command = format!("quantize model calib.safetensors --quiet --dry-run {arguments}");
+        sandbox.refused(&command, code, &[words]).unwrap();
+    }
+    // What is there is left alone, and no more is asked for than with a run.
+    sandbox.ok("quantize model calib.safetensors --wbits 4 --dry-run --quiet --overwrite --out full");
+    assert_eq!(fs::read_to_string(sandbox.path("full/notes.txt")).unwrap(), "mine");
+}
