@@ -12,6 +12,7 @@
 //! * [`serves`]: what runs which scheme.
 //! * [`cost`]: what a run will take, before it begins.
 //! * [`report`]: the numbers.
+//! * [`golden`]: cases of the published implementations.
 
 mod behind;
 pub mod compare;
@@ -21,6 +22,7 @@ pub mod corpus;
 pub mod cost;
 pub mod decompress;
 mod error;
+pub mod golden;
 pub mod hidden;
 pub mod hub;
 pub mod inspect;

@@ -1,51 +1,17 @@
 //! Every stable case of the published implementations (`tests/golden/algorithms`): magnitude, Wanda, SparseGPT, rounding
 //! to nearest and GPTQ on six small layers.
 
-use std::path::{Path, PathBuf};
-
 use paring_format::{Checkpoint, Dtype, Values};
 use serde_json::Value;
 
-use super::{Outcome, Stored};
-use crate::plan::{ActOrder, Pattern, Recipe, Rounding};
-use crate::stats::{Need, Stats};
+use super::Outcome;
+use crate::golden::{Case, Layer, own};
+use crate::plan::Recipe;
+use crate::stats::Stats;
 
-pub(super) fn folder() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/golden/algorithms")
-}
-
+/// The recipe of these settings.
 pub(super) fn recipe(settings: &Value) -> Recipe {
-    let number = |key: &str| settings.get(key).and_then(Value::as_f64);
-    let count = |key: &str| number(key).map(|v| v as usize);
-    let flag = |key: &str| settings.get(key).and_then(Value::as_bool).unwrap_or(false);
-    let pattern = match (count("prunen"), number("sparsity")) {
-        (Some(n), _) => {
-            let of = count("prunem").unwrap();
-            Some(Pattern::NofM { keep: of - n, of })
-        }
-        (None, s) => s.map(Pattern::Unstructured),
-    };
-    let rounding = number("bits").map(|bits| Rounding {
-        symmetric: flag("sym"),
-        mse: flag("mse"),
-        static_groups: flag("static_groups"),
-        act_order: match (flag("actorder"), flag("static_groups")) {
-            (false, _) => ActOrder::None,
-            (true, true) => ActOrder::Static,
-            (true, false) => ActOrder::Group,
-        },
-        ..Rounding::int(bits as u32, number("groupsize").filter(|&g| g > 0.0).map(|g| g as usize))
-    });
-    let algo = settings["algo"].as_str().unwrap();
-    Recipe {
-        method: crate::methods::METHODS.iter().find(|m| m.name == algo).unwrap().name,
-        pattern,
-        rounding,
-        spqr: super::golden_spqr::settings(settings),
-        input: None,
-        percdamp: number("percdamp").unwrap_or(0.01),
-        blocksize: count("blocksize").unwrap_or(128),
-    }
+    crate::golden::recipe(settings).unwrap()
 }
 
 /// tr(ΔW·H·ΔWᵀ) in f64.
@@ -64,14 +30,9 @@ pub(super) struct Golden {
     pub id: String,
 }
 
-/// The index of all cases.
-pub(super) fn cases() -> Vec<Value> {
-    serde_json::from_str(&std::fs::read_to_string(folder().join("index.json")).unwrap()).unwrap()
-}
-
 impl Golden {
     pub fn of(case: &Value) -> Self {
-        let file = Checkpoint::open_file(&folder().join(case["file"].as_str().unwrap())).unwrap();
+        let file = Checkpoint::open_file(&own().file(case["file"].as_str().unwrap())).unwrap();
         Self { file, id: case["id"].as_str().unwrap().to_string() }
     }
 
@@ -99,24 +60,12 @@ pub(super) struct Made {
 }
 
 impl Made {
-    pub fn of(case: &Value) -> Result<Self, String> {
-        let file = folder().join(format!("{}.inputs.safetensors", case["problem"].as_str().unwrap()));
-        let inputs = Checkpoint::open_file(&file).unwrap();
-        let shape = inputs.info("weight").unwrap().shape.clone();
-        let (rows, cols) = (shape[0], shape[1]);
-        let weight = inputs.read_f32("weight", &shape).unwrap();
-        let h = inputs.read_f32("hessian", &[cols, cols]).unwrap();
-        let recipe = recipe(&case["settings"]);
-        let stats = match recipe.info().needs() {
-            Need::Nothing => None,
-            Need::Norms => Some(Stats::Norms(inputs.read_f32("scaler_row", &[cols]).unwrap())),
-            Need::Gram => Some(Stats::Gram(h.clone().into())),
-        };
-        let prepared = recipe.prepare(stats.as_ref(), Some(&weight), "layer").map_err(|e| e.to_string())?;
-        let stored = Stored::plain(Dtype::F32);
-        let outcome = recipe.compress(&weight, cols, &prepared, stored, "layer").map_err(|e| e.to_string())?;
+    pub fn of(case: &Case) -> Result<Self, String> {
+        let layer = case.layer().unwrap();
+        let outcome = case.compress(&layer, |h| Ok(Stats::Gram(h.to_vec().into()))).map_err(|e| e.to_string())?;
         let dense = outcome.compressed.to_dense();
-        Ok(Self { recipe, outcome, dense, weight, h, rows, cols })
+        let Layer { rows, cols, weight, gram: h, .. } = layer;
+        Ok(Self { recipe: case.recipe.clone(), outcome, dense, weight, h, rows, cols })
     }
 
     /// tr(ΔW·H·ΔWᵀ) of what was made.
@@ -127,8 +76,9 @@ impl Made {
 }
 
 /// What a case was found to be.
-fn check(case: &Value) -> Result<(), String> {
+fn check(case: &Case) -> Result<(), String> {
     let made = Made::of(case)?;
+    let case = &case.entry;
     let Made { recipe, outcome, dense, h, rows, cols, .. } = &made;
     let (rows, cols) = (*rows, *cols);
     let (got, want) = (made.loss(), case["loss"].as_f64().unwrap());
@@ -181,16 +131,16 @@ fn check(case: &Value) -> Result<(), String> {
 
 #[test]
 fn every_case_of_the_published_implementations() {
-    let cases = cases();
+    let cases = own().cases().unwrap();
     let (mut failures, mut counts) = (Vec::new(), std::collections::BTreeMap::new());
     for case in &cases {
-        // Wanda's bisection variant is an ablation of its paper, not a method offered here. SpQR has tests of its own.
-        if case["settings"].get("variant").is_some() || case["settings"]["algo"] == "spqr" {
+        // SpQR has tests of its own.
+        if case.recipe.method == "spqr" {
             continue;
         }
-        *counts.entry(case["settings"]["algo"].as_str().unwrap()).or_insert(0) += 1;
+        *counts.entry(case.recipe.method).or_insert(0) += 1;
         if let Err(e) = check(case) {
-            failures.push(format!("{} {}: {e}", case["problem"], case["id"]));
+            failures.push(format!("{}: {e}", case.name));
         }
     }
     assert!(failures.is_empty(), "{} of {} cases:\n{}", failures.len(), cases.len(), failures.join("\n"));

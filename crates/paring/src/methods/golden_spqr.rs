@@ -4,41 +4,9 @@
 use paring_format::{Statistic, Values};
 use serde_json::Value;
 
-use super::golden::{Golden, Made, cases, folder};
-use crate::plan::{Permutation, Spqr};
-
-/// SpQR's settings of a case.
-pub(super) fn settings(settings: &Value) -> Option<Spqr> {
-    if settings["algo"] != "spqr" {
-        return None;
-    }
-    let number = |key: &str| settings.get(key).and_then(Value::as_f64);
-    let flag = |key: &str, default: bool| settings.get(key).and_then(Value::as_bool).unwrap_or(default);
-    let permutation = match settings.get("permutation_order") {
-        Some(Value::String(name)) if name == "act_order" => Permutation::ActOrder,
-        Some(Value::String(name)) if name == "spearman" => Permutation::Spearman,
-        Some(Value::Array(order)) => {
-            Permutation::Given(order.iter().map(|v| u32::try_from(v.as_u64().unwrap()).unwrap()).collect())
-        }
-        None => Permutation::Identity,
-        Some(name) => {
-            assert_eq!(name, "identity");
-            Permutation::Identity
-        }
-    };
-    Some(Spqr {
-        scale_bits: number("qq_scale_bits").map(|v| v as u32),
-        zero_bits: number("qq_zero_bits").map(|v| v as u32),
-        second_rows: number("qq_groupsize").unwrap_or(16.0) as usize,
-        zero_symmetric: flag("qq_zero_sym", false),
-        outlier_threshold: number("outlier_threshold"),
-        permutation,
-        simplified_outliers: flag("simplified_outliers", false),
-        round_zero: flag("round_zero", false),
-        per_channel: flag("perchannel", true),
-        keep_last_columns: number("keep_last_columns").unwrap_or(0.0) as usize,
-    })
-}
+use super::golden::{Golden, Made};
+use crate::golden::{Case, own};
+use crate::plan::Spqr;
 
 /// Errors unless the two are close: statistics are computed in f32 from weights that differ by some 1e-6, and a zero is
 /// such a weight over a scale of some 0.01.
@@ -58,8 +26,9 @@ fn equal(what: &str, got: &[u8], want: &[u8], skip: &dyn Fn(usize) -> bool) -> R
     if differ == 0 { Ok(()) } else { Err(format!("{differ} of {} {what} differ", want.len())) }
 }
 
-fn check(case: &Value) -> Result<(), String> {
+fn check(case: &Case) -> Result<(), String> {
     let layer = Made::of(case)?;
+    let case = &case.entry;
     let Made { outcome, dense, h, rows, cols, .. } = &layer;
     let (rows, cols) = (*rows, *cols);
     let (got, want) = (layer.loss(), case["loss"].as_f64().unwrap());
@@ -139,16 +108,16 @@ fn check(case: &Value) -> Result<(), String> {
 
 #[test]
 fn every_case_of_the_published_implementation() {
-    let cases: Vec<Value> = cases().into_iter().filter(|case| case["settings"]["algo"] == "spqr").collect();
+    let cases: Vec<Case> = own().cases().unwrap().into_iter().filter(|case| case.recipe.method == "spqr").collect();
     assert_eq!(cases.len(), 55);
-    let check = |case: &Value| check(case).err().map(|e| format!("{} {}: {e}", case["problem"], case["id"]));
+    let check = |case: &Case| check(case).err().map(|e| format!("{}: {e}", case.name));
     let failures: Vec<String> = cases.iter().filter_map(check).collect();
     assert!(failures.is_empty(), "{} of {} cases:\n{}", failures.len(), cases.len(), failures.join("\n"));
 }
 
 #[test]
 fn average_bits_are_those_that_the_published_driver_prints() {
-    let text = std::fs::read_to_string(folder().join("average_bits.json")).unwrap();
+    let text = std::fs::read_to_string(own().file("average_bits.json")).unwrap();
     let cases: Vec<Value> = serde_json::from_str(&text).unwrap();
     assert!(cases.len() > 100, "{} cases", cases.len());
     for case in &cases {
