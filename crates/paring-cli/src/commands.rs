@@ -1,5 +1,6 @@
 //! One function per command.
 
+mod bench;
 mod dry;
 mod look;
 mod store;
@@ -21,6 +22,7 @@ use crate::open::{self, Model, Purpose};
 use crate::progress::Progress;
 use crate::show::{self, Change};
 
+pub use bench::bench;
 pub use look::{inspect, schemes, verify};
 pub use store::{convert, decompress};
 

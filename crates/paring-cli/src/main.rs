@@ -45,6 +45,7 @@ fn run(command: &Command) -> paring::Result<()> {
         Command::Convert(args) => commands::convert(args),
         Command::Schemes(args) => commands::schemes(args),
         Command::Layer(args) => commands::layer(args),
+        Command::Bench(args) => commands::bench(args),
     }
 }
 

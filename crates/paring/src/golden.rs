@@ -1,5 +1,5 @@
 //! Cases of the published implementations: small layers with what those programs made of them, in a folder with
-//! `index.json`. Tests hold the methods to them.
+//! `index.json`. Tests hold the methods to them, and [`crate::bench`] holds a GPU to the CPU.
 
 use std::path::PathBuf;
 

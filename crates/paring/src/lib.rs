@@ -12,9 +12,10 @@
 //! * [`serves`]: what runs which scheme.
 //! * [`cost`]: what a run will take, before it begins.
 //! * [`report`]: the numbers.
-//! * [`golden`]: cases of the published implementations.
+//! * [`golden`]: cases of the published implementations; [`bench`]: how fast a device is, and whether it is right.
 
 mod behind;
+pub mod bench;
 pub mod compare;
 pub mod compress;
 pub mod convert;

@@ -1,5 +1,6 @@
 //! What was typed → a [`paring::plan::Plan`]. Every option is a field here, with its help.
 
+mod bench;
 mod file;
 mod inputs;
 mod overrides;
@@ -16,6 +17,7 @@ use paring::methods::{METHODS, MethodInfo};
 use paring::plan::Pattern;
 use paring_format::Dtype;
 
+pub use bench::BenchArgs;
 pub use file::parse;
 pub use inputs::{Inputs, ProtocolArg};
 pub use overrides::{Change, Changed};
@@ -74,6 +76,9 @@ pub enum Command {
     /// Compress one layer from a safetensors file, for experiments
     #[command(after_help = "Example:\n  paring layer layer.safetensors --method gptq --wbits 4 --out made.safetensors")]
     Layer(LayerArgs),
+    /// Measure how fast this machine is at each operation; with --check also whether a GPU computes what the CPU does
+    #[command(after_help = "Examples:\n  paring bench\n  paring bench --device cuda:0 --check --ops sweep,factor")]
+    Bench(BenchArgs),
 }
 
 #[derive(Args)]

@@ -1,0 +1,113 @@
+//! How fast a device is, and whether it is right.
+
+use std::time::{Duration, Instant};
+
+use paring::bench::{self, Agreement, Bench, Measured, Options, Rates, SHAPES, Shapes, Skipped};
+use paring::{Error, Result};
+use paring_kernels::device::{self, Unavailable};
+use serde_json::json;
+
+use crate::args::BenchArgs;
+use crate::show;
+
+pub fn bench(args: &BenchArgs) -> Result<()> {
+    let start = Instant::now();
+    let nothing = args.ops.iter().any(|name| name == "none");
+    let budget = Duration::from_secs(u64::from(args.seconds));
+    let options = |shapes| Options {
+        operations: args.ops.clone(),
+        shapes,
+        // What the cases took counts too.
+        budget: budget.saturating_sub(start.elapsed()),
+    };
+    if !nothing {
+        options(&SHAPES[0]).check()?;
+    }
+    let device = device::open(args.device).map_err(|error| match error {
+        Unavailable::NotBuilt(_) => Error::Misuse(error.to_string()),
+        Unavailable::Driver { .. } => Error::Plan(error.to_string()),
+    })?;
+    let name = device::name(&device)?;
+    let mut lines = vec![name.clone()];
+    let mut value = json!({ "device": name });
+    if args.check {
+        let found = bench::check(&device, args.golden.as_deref())?;
+        lines.extend(checked(&found));
+        value["check"] = json!(found);
+        if let Some(first) = found.failed.first() {
+            show::lines(&lines)?;
+            if args.json {
+                show::json(&value)?;
+            }
+            return Err(Error::Plan(format!("{} cases failed, such as {first}", found.failed.len())));
+        }
+    }
+    let usual: &[&str] = if device.is_cpu() { &["small"] } else { &["llama-7b", "llama-3-8b"] };
+    let wanted = |shapes: &&Shapes| match args.shapes.is_empty() {
+        true => usual.contains(&shapes.name),
+        false => args.shapes.iter().any(|name| name == shapes.name),
+    };
+    let mut benches = Vec::new();
+    for shapes in SHAPES.iter().filter(wanted).filter(|_| !nothing) {
+        let made = bench::run(&device, &options(shapes))?;
+        lines.extend(table(&made));
+        benches.push(made);
+    }
+    show::lines(&lines)?;
+    let failed: Vec<&Skipped> = benches.iter().flat_map(|made| &made.skipped).filter(|s| s.failed).collect();
+    if args.json {
+        value["benches"] = json!(benches);
+        show::json(&value)?;
+    }
+    match failed.first() {
+        None => Ok(()),
+        Some(first) => {
+            let Skipped { operation, shape: [rows, cols], reason, .. } = first;
+            let text = format!("{} operations failed, such as {operation} {rows} x {cols}: {reason}", failed.len());
+            Err(Error::Plan(text))
+        }
+    }
+}
+
+/// What the cases showed.
+fn checked(found: &Agreement) -> Vec<String> {
+    let Agreement { operations, layers, ties, elements, failed } = found;
+    let mut lines = vec![format!(
+        "{} of {} cases hold: {operations} of operations, {layers} layers of {elements} weights; {ties} ties",
+        operations + layers - failed.len(),
+        operations + layers,
+    )];
+    lines.extend(failed.iter().map(|what| format!("failed: {what}")));
+    lines
+}
+
+/// Markdown.
+fn table(bench: &Bench) -> Vec<String> {
+    let Rates { copy, f32, bf16 } = bench.rates;
+    let mut lines = vec![
+        String::new(),
+        format!(
+            "{}: copies {:.0} GB/s, products {:.2} (f32) and {:.2} (bf16) Tflop/s, {:.1} s",
+            bench.shapes,
+            copy / 1e9,
+            f32 / 1e12,
+            bf16 / 1e12,
+            bench.seconds
+        ),
+        String::new(),
+        "| operation | shape | ms | floor ms | ratio |".to_string(),
+        "| --- | --- | ---: | ---: | ---: |".to_string(),
+    ];
+    let row = |measured: &Measured| {
+        let Measured { operation, shape: [rows, cols], seconds, floor, ratio, .. } = measured;
+        format!("| {operation} | {rows} x {cols} | {:.3} | {:.3} | {ratio:.1} |", seconds * 1e3, floor * 1e3)
+    };
+    let left_out = |skipped: &Skipped| {
+        let Skipped { operation, shape: [rows, cols], reason, failed } = skipped;
+        let what = if *failed { "failed" } else { "skipped" };
+        format!("| {operation} | {rows} x {cols} | {what}: {reason} | | |")
+    };
+    lines.extend(bench.measured.iter().map(row));
+    lines.extend(bench.skipped.iter().map(left_out));
+    lines
+}

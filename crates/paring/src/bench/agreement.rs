@@ -1,0 +1,143 @@
+//! Whether a device computes what the CPU does: every operation's cases, and the layers of the published implementations.
+
+use std::collections::BTreeSet;
+use std::path::Path;
+
+use candle_core::Device;
+use paring_kernels::cases;
+use paring_kernels::square::Square;
+use serde::Serialize;
+
+use crate::Result;
+use crate::golden::{Case, Folder, Layer};
+use crate::methods::Outcome;
+use crate::stats::{Need, Stats};
+
+/// What the cases showed.
+#[derive(Clone, Debug, Default, Serialize)]
+pub struct Agreement {
+    /// Cases of operations that were run.
+    pub operations: usize,
+    /// Layers that were compressed on the device and on the CPU.
+    pub layers: usize,
+    /// Elements that fell the other way than on the CPU, as they may: near a tie, or behind one in their row.
+    pub ties: usize,
+    /// Elements of all layers.
+    pub elements: usize,
+    /// What did not hold: a name and the reason each.
+    pub failed: Vec<String>,
+}
+
+/// Runs all cases of operations on the device, and those of the folder whose sweep runs on a GPU, if one is given.
+///
+/// A layer agrees when its error tr(ΔW H ΔWᵀ) is within 1e-4 of that on the CPU and every code and mark is the same. Sums
+/// are rounded in another order on a GPU, so a weight halfway between two codes may fall the other way, and the rest of
+/// its row with it: up to one row in eight may hold such, when the error is within 2 % (as between published
+/// implementations).
+///
+/// Errors when the folder cannot be read.
+pub fn check(device: &Device, folder: Option<&Path>) -> Result<Agreement> {
+    let mut found = Agreement::default();
+    for case in cases::all() {
+        found.operations += 1;
+        match case.run(device) {
+            Err(error) => found.failed.push(format!("{}: {error}", case.name)),
+            Ok(off) => {
+                found.ties += off.ties;
+                let holds = off.by <= 1.0;
+                if !holds {
+                    found.failed.push(format!("{}: off by {:.3} of what is allowed", case.name, off.by));
+                }
+            }
+        }
+    }
+    let layers = folder.map_or(Ok(Vec::new()), |folder| Folder::new(folder).cases())?;
+    for case in layers.iter().filter(|case| case.recipe.info().needs() == Need::Gram) {
+        let layer = case.layer()?;
+        found.layers += 1;
+        found.elements += layer.weight.len();
+        match compare(case, &layer, device) {
+            Err(error) => found.failed.push(format!("{}: {error}", case.name)),
+            Ok(Differs { elements, problem: None }) => found.ties += elements,
+            Ok(Differs { problem: Some(problem), .. }) => found.failed.push(format!("{}: {problem}", case.name)),
+        }
+    }
+    Ok(found)
+}
+
+/// How two outcomes differ.
+struct Differs {
+    elements: usize,
+    /// Why that is more than ties.
+    problem: Option<String>,
+}
+
+fn compare(case: &Case, layer: &Layer, device: &Device) -> Result<Differs> {
+    let made = case.compress(layer, |h| Ok(Stats::Gram(Square::on(device, h.to_vec())?)))?;
+    let want = case.compress(layer, |h| Ok(Stats::Gram(h.to_vec().into())))?;
+    Ok(differences(&made, &want, layer))
+}
+
+fn differences(made: &Outcome, want: &Outcome, layer: &Layer) -> Differs {
+    let kept = |outcome: &Outcome| outcome.compressed.outlier_mask().unwrap_or_default();
+    let pairs = [(made.codes(), want.codes()), (made.dropped.clone(), want.dropped.clone()), (kept(made), kept(want))];
+    let lengths = pairs.iter().all(|(a, b)| a.len() == b.len());
+    let at: BTreeSet<usize> =
+        pairs.iter().flat_map(|(a, b)| (0..a.len().min(b.len())).filter(|&i| a[i] != b[i])).collect();
+    let rows: BTreeSet<usize> = at.iter().map(|i| i / layer.cols).collect();
+    let (got, expected) = (error(made, layer), error(want, layer));
+    let off = (got - expected).abs() / expected.max(f64::MIN_POSITIVE);
+    let most = layer.rows.div_ceil(8);
+    let near = off <= if at.is_empty() { 1e-4 } else { 0.02 };
+    let problem = if !lengths {
+        Some("another number of codes or marks".to_string())
+    } else if rows.len() > most {
+        Some(format!("{} of {} rows differ, at most {most} may", rows.len(), layer.rows))
+    } else if !near {
+        Some(format!("an error of {got}, on the CPU {expected}; {} elements differ", at.len()))
+    } else {
+        None
+    };
+    Differs { elements: at.len(), problem }
+}
+
+/// tr(ΔW H ΔWᵀ) in f64.
+fn error(outcome: &Outcome, layer: &Layer) -> f64 {
+    let change: Vec<f64> =
+        outcome.dense.iter().zip(&layer.weight).map(|(&a, &b)| f64::from(a) - f64::from(b)).collect();
+    let row = |row: &[f64]| -> f64 {
+        let times = |h: &[f32]| row.iter().zip(h).map(|(&v, &h)| v * f64::from(h)).sum::<f64>();
+        row.iter().zip(layer.gram.chunks_exact(layer.cols)).map(|(&v, h)| v * times(h)).sum()
+    };
+    change.chunks_exact(layer.cols).map(row).sum()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::golden::own;
+
+    #[test]
+    fn the_cpu_agrees_with_itself() {
+        let found = check(&Device::Cpu, Some(&own().file(""))).unwrap();
+        assert_eq!((found.layers, found.ties, found.failed), (205, 0, Vec::<String>::new()));
+        assert!(found.operations > 20 && found.elements > 500_000, "{} {}", found.operations, found.elements);
+    }
+
+    #[test]
+    fn what_differs_by_more_than_ties_is_told() {
+        let case = own().cases().unwrap().into_iter().find(|case| case.name == "a48x64 gptq_b4_g32_asym").unwrap();
+        let layer = case.layer().unwrap();
+        let stats = |h: &[f32]| Ok(Stats::Gram(h.to_vec().into()));
+        let want = case.compress(&layer, stats).unwrap();
+        assert_eq!(differences(&want, &want, &layer).elements, 0);
+        // The grids of another layer: most rows differ.
+        let other = Layer { weight: layer.weight.iter().map(|w| w * 1.3 + 0.01).collect(), ..layer.clone() };
+        let made = case.compress(&other, stats).unwrap();
+        assert!(differences(&made, &want, &layer).problem.unwrap().contains("rows differ"));
+        // The same codes, but an error that is not theirs.
+        let mut made = case.compress(&layer, stats).unwrap();
+        made.dense.iter_mut().for_each(|w| *w *= 1.01);
+        assert!(differences(&made, &want, &layer).problem.unwrap().starts_with("an error of"));
+    }
+}
