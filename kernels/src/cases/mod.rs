@@ -10,10 +10,10 @@ mod likelihood;
 mod matmul;
 mod pack;
 mod plain;
+pub(crate) mod quantize;
 mod select;
 pub(crate) mod spqr;
 pub(crate) mod sweep;
-pub(crate) mod quantize;
 
 use candle_core::{Device, Result, Tensor};
 
@@ -58,26 +58,18 @@ impl Case {
 
 /// All cases, in the order of the operations.
 pub fn all() -> Vec<Case> {
-    [matmul::cases(), pack::cases(), plain::cases(), select::cases(), spqr::cases(), sweep::cases()]
-        .into_iter()
-        .flatten()
-        .collect()
     let mut cases = Vec::new();
+    cases.extend(attention::cases());
+    cases.extend(elementwise::cases());
+    cases.extend(likelihood::cases());
     cases.extend(matmul::cases());
     cases.extend(pack::cases());
     cases.extend(plain::cases());
+    cases.extend(quantize::cases());
     cases.extend(select::cases());
     cases.extend(spqr::cases());
     cases.extend(sweep::cases());
     cases
-    [matmul::cases(), plain::cases()].into_iter().flatten().collect()
-    [plain::cases(), select::cases(), sweep::cases()].into_iter().flatten().collect()
-    [plain::cases(), spqr::cases()].into_iter().flatten().collect()
-    [matmul::cases(), pack::cases(), plain::cases()].into_iter().flatten().collect()
-    [plain::cases(), elementwise::cases(), matmul::cases(), attention::cases(), quantize::cases(), likelihood::cases()]
-        .into_iter()
-        .flatten()
-        .collect()
 }
 
 /// Pseudo-random f32 of that shape, about normal with standard deviation `scale`: the same on every run and device.

@@ -21,19 +21,18 @@ use candle_core::{CudaDevice, CudaStorage, Result, Shape, Storage, Tensor, WithD
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Source {
     Attention,
+    Fit,
     Gelu,
     Likelihood,
     Matmul,
-    Fit,
-    Pack,
-    Plain,
-    Select,
-    Sweep,
-    Spqr,
     Norm,
+    Pack,
     Plain,
     Quantize,
     Rope,
+    Select,
+    Spqr,
+    Sweep,
     Swiglu,
 }
 
@@ -47,19 +46,18 @@ impl Source {
         }
         match self {
             Source::Attention => ptx!("attention"),
+            Source::Fit => ptx!("fit"),
             Source::Gelu => ptx!("gelu"),
             Source::Likelihood => ptx!("likelihood"),
             Source::Matmul => ptx!("matmul"),
-            Source::Fit => ptx!("fit"),
-            Source::Pack => ptx!("pack"),
-            Source::Plain => ptx!("plain"),
-            Source::Select => ptx!("select"),
-            Source::Sweep => ptx!("sweep"),
-            Source::Spqr => ptx!("spqr"),
             Source::Norm => ptx!("norm"),
+            Source::Pack => ptx!("pack"),
             Source::Plain => ptx!("plain"),
             Source::Quantize => ptx!("quantize"),
             Source::Rope => ptx!("rope"),
+            Source::Select => ptx!("select"),
+            Source::Spqr => ptx!("spqr"),
+            Source::Sweep => ptx!("sweep"),
             Source::Swiglu => ptx!("swiglu"),
         }
     }
