@@ -55,6 +55,7 @@ fn quantization_options() {
             ("--wbits 4 --layers 2..x", &["--layers", "A..B"]),
             ("--wbits 4 --dtype f8", &["--dtype", "f8", "bf16"]),
             ("--wbits 4 --device tpu", &["--device", "tpu", "cpu"]),
+            ("--wbits 4 --device cuda:x", &["--device", "cuda:x", "cuda:N"]),
             ("--wbits 4 --verbose", &["--verbose", "--quiet"]),
             ("--wbits 4 --fast", &["--fast"]),
         ],

@@ -15,6 +15,7 @@ use paring::plan::{Choice, Pattern, Plan, Recipe};
 use paring::report::Clock;
 use paring::{Error, Result};
 use paring_format::Element;
+use paring_kernels::device;
 use serde_json::json;
 
 use crate::args::*;
@@ -48,6 +49,8 @@ fn compress(recipe: Recipe, outlier_share: Option<f64>, inputs: &Inputs, run: &R
         seqlen: 0,
         seed: run.seed,
         true_sequential: run.true_sequential,
+        device: String::new(),
+        max_vram: None,
         precision: paring::Precision::F32,
         layers: run.layers,
         include: run.include.clone(),
@@ -71,8 +74,10 @@ fn compress(recipe: Recipe, outlier_share: Option<f64>, inputs: &Inputs, run: &R
     refuse_same_folder(&local, &out)?;
     open::threads(running)?;
     // Statistics are of activations as they are, whatever the config of MODEL says.
-    let model = Model::open_weights(&local, running.dtype)?;
-    plan.precision = model.precision;
+    let room = open::room(running)?;
+    let device = room.device().clone();
+    let model = Model::open_weights(&local, running.dtype, &device)?;
+    (plan.device, plan.max_vram, plan.precision) = (device::label(&device), room.bytes(), model.precision);
     let concerns = compress::concerns(&plan, &model.checkpoint, model.decoder.as_ref())?;
     if let Some(first) = concerns.first().filter(|_| run.strict) {
         let more = match concerns.len() - 1 {
@@ -126,7 +131,8 @@ fn compress(recipe: Recipe, outlier_share: Option<f64>, inputs: &Inputs, run: &R
     let mut clock = Clock::default();
     let companions = model.companions();
     let (checkpoint, precision) = (model.checkpoint.clone(), model.precision);
-    let job = Job { plan, checkpoint, decoder: model.decoder, windows, out: out.clone(), companions };
+    let job =
+        Job { plan, checkpoint, decoder: model.decoder, room: room.clone(), windows, out: out.clone(), companions };
     if run.dry_run {
         let costs = paring::cost::of(&job, measured.as_ref().map(|(_, windows)| windows))?;
         progress.done();
@@ -141,15 +147,15 @@ fn compress(recipe: Recipe, outlier_share: Option<f64>, inputs: &Inputs, run: &R
             let measure = |model: &Model| -> Result<f64> {
                 let show = &mut |done, of| progress.windows(done, of);
                 let mut clock = Clock::default();
-                Ok(perplexity::measure(model.decoder.as_ref(), windows, name, &mut clock, show)?.perplexity)
+                Ok(perplexity::measure(model.decoder.as_ref(), &room, windows, name, &mut clock, show)?.perplexity)
             };
             let dtype = match precision {
                 paring::Precision::F32 => DtypeArg::F32,
                 paring::Precision::Bf16 => DtypeArg::Bf16,
                 paring::Precision::F16 => DtypeArg::F16,
             };
-            let before = measure(&Model::open(&local, dtype)?)?;
-            let after = measure(&Model::open(&out.to_string_lossy(), dtype)?)?;
+            let before = measure(&Model::open(&local, dtype, &device)?)?;
+            let after = measure(&Model::open(&out.to_string_lossy(), dtype, &device)?)?;
             Some(Change { before, after })
         }
     };
@@ -212,9 +218,10 @@ pub fn eval(args: &EvalArgs) -> Result<()> {
     open::expect_data(&args.inputs)?;
     open::threads(&args.running)?;
     let local = open::local(&args.inputs.model, args.running.quiet)?;
+    let room = open::room(&args.running)?;
     let model = match args.weight_only {
-        false => Model::open(&local, args.running.dtype)?,
-        true => Model::open_weights(&local, args.running.dtype)?,
+        false => Model::open(&local, args.running.dtype, room.device())?,
+        true => Model::open_weights(&local, args.running.dtype, room.device())?,
     };
     let inputs = &args.inputs;
     let (protocol, quiet) = (inputs.eval_protocol(), args.running.quiet);
@@ -227,10 +234,10 @@ pub fn eval(args: &EvalArgs) -> Result<()> {
     model.decoder.notes().iter().for_each(|note| progress.note(note));
     let mut clock = Clock::default();
     let show = &mut |done, of| progress.windows(done, of);
-    let result = perplexity::measure(model.decoder.as_ref(), &windows, &data.name, &mut clock, show)?;
+    let result = perplexity::measure(model.decoder.as_ref(), &room, &windows, &data.name, &mut clock, show)?;
     progress.stages(&clock.stages());
     progress.done();
-    let Perplexity { perplexity, windows, seqlen, seconds, peak_rss_mib, .. } = &result;
+    let Perplexity { perplexity, windows, seqlen, seconds, peak_rss_mib, place, .. } = &result;
     let quantized = model.checkpoint.quant_config()?.and_then(|quant| quant.activations());
     let activations = match &quantized {
         None => String::new(),
@@ -238,9 +245,11 @@ pub fn eval(args: &EvalArgs) -> Result<()> {
         Some(what) => format!(", {what} quantized"),
     };
     show::lines(&[format!(
-        "perplexity {perplexity:.4}  ({windows} windows of {seqlen} tokens of {}{activations}, {seconds:.1} s, \
-        {peak_rss_mib:.0} MiB)",
-        result.dataset
+        "perplexity {perplexity:.4}  ({windows} windows of {seqlen} tokens of {}{activations}, {seconds:.1} s on {}, \
+        {})",
+        result.dataset,
+        place.words(),
+        place.memory(*peak_rss_mib)
     )])?;
     if !args.running.json {
         return Ok(());
@@ -255,15 +264,17 @@ pub fn eval(args: &EvalArgs) -> Result<()> {
 pub fn layer(args: &LayerArgs) -> Result<()> {
     let recipe = recipe(Some(&args.method), Some(&args.removal), &args.grids, Some(&args.spqr), &args.sweep)?;
     let out: &PathBuf = &args.out;
-    let made = paring::layer::run(&args.file, out, &recipe, args.sequences.map(|n| n as usize))?;
+    let device = open::device(&args.place)?;
+    let made = paring::layer::run(&args.file, out, &recipe, args.sequences.map(|n| n as usize), &device)?;
     let error = made.error.map_or(String::new(), |e| format!(", error {e:.6}"));
     let outliers = if made.outliers > 0 { format!(", {} outliers", made.outliers) } else { String::new() };
     show::lines(&[format!(
-        "{} on [{}, {}]: {:.2} % zero{outliers}{error}; written to {}",
+        "{} on [{}, {}]: {:.2} % zero{outliers}{error}; computed on {}, written to {}",
         recipe.method,
         made.rows,
         made.cols,
         100.0 * made.sparsity,
+        made.place.words(),
         out.display()
     )])?;
     if args.json { show::json(&made) } else { Ok(()) }

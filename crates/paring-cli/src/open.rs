@@ -7,11 +7,13 @@ use paring::corpus::named::{self, Files, Protocol, Remote};
 use paring::corpus::{self, Data, Tokenizer};
 use paring::hub::{Hub, Kind, Repo};
 use paring::model_files::named_dtype;
+use paring::room::Room;
 use paring::{Error, Precision, Result};
 use paring_format::Checkpoint;
+use paring_kernels::device::{self, Device, Unavailable};
 use paring_model::{Arithmetic, Decoder};
 
-use crate::args::{DtypeArg, Inputs, Running, precision};
+use crate::args::{DeviceArg, DtypeArg, Inputs, Running, precision};
 use crate::demo;
 use crate::progress::Downloads;
 
@@ -33,6 +35,19 @@ pub fn threads(running: &Running) -> Result<()> {
         pool = pool.num_threads(usize::from(n));
     }
     pool.build_global().map_err(|e| Error::Plan(format!("cannot start threads: {e}")))
+}
+
+/// The device that was asked for.
+pub fn device(asked: &DeviceArg) -> Result<Device> {
+    device::open(asked.device).map_err(|error| match error {
+        Unavailable::NotBuilt(_) => Error::Misuse(error.to_string()),
+        Unavailable::Driver { .. } => Error::Plan(error.to_string()),
+    })
+}
+
+/// The device that was asked for, and how much of it may be filled.
+pub fn room(running: &Running) -> Result<Room> {
+    Room::new(&device(&running.place)?, running.max_vram)
 }
 
 /// The repository that MODEL names: what has the form of one, is no file or folder here, and is not built in.
@@ -79,21 +94,22 @@ pub fn checkpoint(name: &str) -> Result<Checkpoint> {
 
 impl Model {
     /// Opens MODEL: config, shapes and quantization are checked, no weight is read. It rounds activations and caches where
-    /// its config says so.
-    pub fn open(name: &str, dtype: DtypeArg) -> Result<Self> {
-        Self::open_to_run(name, dtype, true)
+    /// its config says so, and computes on `device`.
+    pub fn open(name: &str, dtype: DtypeArg, device: &Device) -> Result<Self> {
+        Self::open_to_run(name, dtype, device, true)
     }
 
     /// As [`Model::open`], but activations and caches stay as they are.
-    pub fn open_weights(name: &str, dtype: DtypeArg) -> Result<Self> {
-        Self::open_to_run(name, dtype, false)
+    pub fn open_weights(name: &str, dtype: DtypeArg, device: &Device) -> Result<Self> {
+        Self::open_to_run(name, dtype, device, false)
     }
 
-    fn open_to_run(name: &str, dtype: DtypeArg, activations: bool) -> Result<Self> {
+    fn open_to_run(name: &str, dtype: DtypeArg, device: &Device, activations: bool) -> Result<Self> {
         let checkpoint = Arc::new(checkpoint(name)?);
         checkpoint.quant_config()?;
         let precision = precision(dtype, named_dtype(checkpoint.config()));
-        let decoder = paring_model::families::open(checkpoint.clone(), Arithmetic { precision, activations })?;
+        let arithmetic = Arithmetic { precision, activations, device: device.clone() };
+        let decoder = paring_model::families::open(checkpoint.clone(), arithmetic)?;
         let built_in = name == demo::NAME;
         let tokenizer = if built_in { Some(demo::tokenizer()?) } else { corpus::tokenizer(&checkpoint)? };
         Ok(Self { checkpoint, precision, decoder, tokenizer, built_in })

@@ -72,10 +72,11 @@ pub fn report(report: &Report, bits_before: f64, change: Option<Change>) -> Resu
         rows.push(format!("{:<22} {:>10.3} {:>10.3}", "perplexity", change.before, change.after));
     }
     rows.push(format!(
-        "{} linears in {:.1} s, {:.0} MiB at most; written to {}, reopened and checked",
+        "{} linears in {:.1} s on {}, {} at most; written to {}, reopened and checked",
         report.layers.len(),
         report.seconds,
-        report.peak_rss_mib,
+        report.place.words(),
+        report.place.memory(report.peak_rss_mib),
         report.out
     ));
     lines(&rows)
@@ -150,14 +151,16 @@ pub fn verified(model: &str, verified: &Verified) -> Vec<String> {
 pub fn compared(reference: &str, compared: &Comparison) -> Vec<String> {
     let Comparison { mean_kl, max_kl, top1_agreement, perplexity, reference_perplexity, perplexity_ratio, .. } =
         compared;
-    let Comparison { windows, seqlen, dataset, seconds, peak_rss_mib, .. } = compared;
+    let Comparison { windows, seqlen, dataset, seconds, peak_rss_mib, place, .. } = compared;
     vec![
         format!("{:<10} {mean_kl:.6} nats on average, {max_kl:.6} at most", "KL"),
         format!("{:<10} {:.2} % of the most likely tokens are the same", "top-1", 100.0 * top1_agreement),
         format!("{:<10} {perplexity:.4} / {reference_perplexity:.4} = {perplexity_ratio:.6}", "perplexity"),
         format!(
-            "compared with {reference} ({windows} windows of {seqlen} tokens of {dataset}, {seconds:.1} s, \
-            {peak_rss_mib:.0} MiB)"
+            "compared with {reference} ({windows} windows of {seqlen} tokens of {dataset}, {seconds:.1} s on {}, \
+            {})",
+            place.words(),
+            place.memory(*peak_rss_mib)
         ),
     ]
 }

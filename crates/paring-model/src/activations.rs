@@ -8,26 +8,33 @@ use paring_kernels::quantize::{Rounding, Scales};
 
 use crate::{Error, Result, Tap};
 
-/// How a model computes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// How a model computes, and where.
+#[derive(Clone, Debug)]
 pub struct Arithmetic {
     /// How products with linears round their inputs; all else is f32.
     pub precision: Precision,
     /// Whether activations and caches are rounded to codes where the config says so, as a server does.
     pub activations: bool,
+    /// Where weights and activations lie.
+    pub device: Device,
 }
 
 impl Arithmetic {
     /// Activations stay as they are: what calibration sees, and what `--weight-only` measures.
     pub fn weights_only(precision: Precision) -> Self {
-        Self { precision, activations: false }
+        Self { activations: false, ..precision.into() }
+    }
+
+    /// The same on another device.
+    pub fn on(self, device: &Device) -> Self {
+        Self { device: device.clone(), ..self }
     }
 }
 
-/// As the config says it.
+/// As the config says it, on the CPU.
 impl From<Precision> for Arithmetic {
     fn from(precision: Precision) -> Self {
-        Self { precision, activations: true }
+        Self { precision, activations: true, device: Device::Cpu }
     }
 }
 
@@ -120,11 +127,11 @@ struct Quantized {
 }
 
 impl Cache {
-    /// Keys and values are rounded; the scales of both are either one number or one for each head.
-    pub(crate) fn quantized(args: &QuantArgs, [keys, values]: [Vec<f32>; 2]) -> Result<Self> {
+    /// Keys and values on `device` are rounded; the scales of both are either one number or one for each head.
+    pub(crate) fn quantized(args: &QuantArgs, [keys, values]: [Vec<f32>; 2], device: &Device) -> Result<Self> {
         let tensor = |scales: Vec<f32>| {
             let shape = if args.strategy == Strategy::Head { vec![scales.len(), 1] } else { vec![scales.len()] };
-            Tensor::from_vec(scales, shape, &Device::Cpu)
+            Tensor::from_vec(scales, shape, device)
         };
         Ok(Self(Some(Quantized { element: of_kernels(args.element), scales: [tensor(keys)?, tensor(values)?] })))
     }

@@ -1,8 +1,8 @@
 //! A decoder is a list of blocks between an embedding and a head.
 
-use candle_core::Tensor;
+use candle_core::{Device, Tensor};
 
-use crate::{Fan, Result, Tap};
+use crate::{Arithmetic, Fan, Result, Tap};
 
 /// A language model, opened and checked, of which only what is asked for is in memory. One implementation per family.
 ///
@@ -11,6 +11,14 @@ use crate::{Fan, Result, Tap};
 pub trait Decoder: Send + Sync {
     /// What the config says of the model as a whole.
     fn sizes(&self) -> Sizes;
+
+    /// How it computes.
+    fn arithmetic(&self) -> &Arithmetic;
+
+    /// Where its weights and activations lie.
+    fn device(&self) -> &Device {
+        &self.arithmetic().device
+    }
 
     /// Number of blocks.
     fn blocks(&self) -> usize {

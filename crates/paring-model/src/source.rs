@@ -53,6 +53,16 @@ impl Source {
         self.arithmetic.precision
     }
 
+    /// How the model computes.
+    pub fn arithmetic(&self) -> &Arithmetic {
+        &self.arithmetic
+    }
+
+    /// Where tensors are made.
+    pub fn device(&self) -> &Device {
+        &self.arithmetic.device
+    }
+
     /// The stored name of what the family calls `local`.
     pub fn name(&self, local: &str) -> String {
         format!("{}{local}", self.prefix)
@@ -177,10 +187,10 @@ impl Source {
         Ok(())
     }
 
-    /// A stored float tensor as f32. Errors when its shape differs or a value is not finite.
+    /// A stored float tensor as f32, on the device. Errors when its shape differs or a value is not finite.
     pub fn tensor(&self, name: &str, shape: &[usize]) -> Result<Tensor> {
         self.complete()?;
-        Ok(Tensor::from_vec(self.checkpoint.read_f32(name, shape)?, shape, &Device::Cpu)?)
+        Ok(Tensor::from_vec(self.checkpoint.read_f32(name, shape)?, shape, self.device())?)
     }
 
     /// Rows `first .. first + count` of a stored float matrix with `cols` columns, as f32, row-major. Errors on values
@@ -207,7 +217,7 @@ impl Source {
     /// What a linear stored in any layout multiplies with: its matrix `[rows, cols]`, and the rounding of its inputs where
     /// the config has one and activations are rounded at all.
     pub fn weight(&self, module: &str, rows: usize, cols: usize) -> Result<Arc<dyn Weight>> {
-        let dense = Dense::new(rows, cols, self.dense(module, rows, cols)?, self.precision())?;
+        let dense = Dense::on(self.device(), rows, cols, self.dense(module, rows, cols)?, self.precision())?;
         Ok(match self.input(module)? {
             Some(input) => Arc::new(Quantized::new(Arc::new(dense), input)),
             None => Arc::new(dense),
@@ -276,7 +286,7 @@ impl Source {
         let Some(args) = args.filter(|_| self.arithmetic.activations) else { return Ok(Cache::default()) };
         let [keys, values] = cache_names(attention);
         let shape = cache_shape(&args, groups);
-        Cache::quantized(&args, [self.scales(&keys, &shape)?, self.scales(&values, &shape)?])
+        Cache::quantized(&args, [self.scales(&keys, &shape)?, self.scales(&values, &shape)?], self.device())
     }
 
     /// Reads a linear, with its bias if it has one.

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use candle_core::Tensor;
+use candle_core::{Device, Tensor};
 use paring_kernels::matmul::{Matrix, Precision};
 use paring_kernels::quantize::{Rounded, Rounding, scale_rows};
 
@@ -20,11 +20,11 @@ pub trait Weight: Send + Sync {
 pub struct Dense(Matrix);
 
 impl Dense {
-    /// Takes `values`, row-major `[rows, cols]`; `precision` is how products round their inputs.
-    /// Errors when there are not `rows * cols` values.
-    pub fn new(rows: usize, cols: usize, values: Vec<f32>, precision: Precision) -> Result<Self> {
+    /// Takes `values`, row-major `[rows, cols]`, for activations on `device`; `precision` is how products round their
+    /// inputs. Errors when there are not `rows * cols` values, and when the device does.
+    pub fn on(device: &Device, rows: usize, cols: usize, values: Vec<f32>, precision: Precision) -> Result<Self> {
         match rows.checked_mul(cols) {
-            Some(size) if size == values.len() => Ok(Self(Matrix::new(rows, cols, values, precision))),
+            Some(size) if size == values.len() => Ok(Self(Matrix::on(device, rows, cols, values, precision)?)),
             _ => Err(Error::WeightSize { rows, cols, got: values.len() }),
         }
     }

@@ -8,8 +8,9 @@ use rayon::prelude::*;
 use serde::Serialize;
 
 use crate::corpus::Windows;
-use crate::hidden::{Hidden, Storage};
-use crate::report::{Clock, peak_rss_mib};
+use crate::hidden::Hidden;
+use crate::report::{Clock, Place, peak_rss_mib};
+use crate::room::Room;
 use crate::walk::walk;
 use crate::{Error, Result};
 
@@ -21,6 +22,9 @@ const LOGITS_BYTES: usize = 64 << 20;
 /// How far a model is from a reference. All means are over the predictions of a window's tokens but the first.
 #[derive(Clone, Debug, Serialize)]
 pub struct Comparison {
+    /// Where it was computed.
+    #[serde(flatten)]
+    pub place: Place,
     /// The data.
     pub dataset: String,
     /// Windows.
@@ -82,10 +86,12 @@ impl Comparison {
 /// Runs both models over the same windows, block by block: in memory are one block, the activations of both models for
 /// as many windows as fit, and a piece of the logits. `progress` is told how many of how many windows are done.
 ///
-/// Errors when the vocabularies differ, and when a block's output or a logit is not finite.
+/// Errors when the vocabularies differ, and when a block's output or a logit is not finite. The device of `room` is that of
+/// both.
 pub fn compare(
     model: &dyn Decoder,
     reference: &dyn Decoder,
+    room: &Room,
     windows: &Windows,
     dataset: &str,
     clock: &mut Clock,
@@ -105,13 +111,14 @@ pub fn compare(
     for ids in windows.ids.chunks(per_round * seqlen) {
         let round = Windows { ids: ids.to_vec(), seqlen, seed: None };
         let mut through = |decoder: &dyn Decoder| -> Result<Vec<Tensor>> {
-            let mut hidden = Hidden::embed(decoder, &round, Storage::Memory)?;
+            let mut hidden = Hidden::embed(decoder, &round, room.to_run(decoder, &round)?)?;
             walk(decoder, Some(&mut hidden), &mut (), true, clock)?;
             each_window(&hidden)
         };
         let (ours, theirs) = (through(model)?, through(reference)?);
         for ((ours, theirs), ids) in ours.iter().zip(&theirs).zip(ids.chunks_exact(seqlen)) {
-            total.window((model, ours), (reference, theirs), ids)?;
+            let seen = total.window((model, ours), (reference, theirs), ids);
+            seen.map_err(|e| room.failed(e, "the head"))?;
             done += 1;
             progress(done, windows.count());
         }
@@ -120,6 +127,7 @@ pub fn compare(
     let of_windows = |sum: f64| (sum / windows.count().max(1) as f64).exp();
     let (perplexity, reference_perplexity) = (of_windows(total.nll), of_windows(total.reference_nll));
     Ok(Comparison {
+        place: Place::of(model.device())?,
         dataset: dataset.to_string(),
         windows: windows.count(),
         tokens: windows.ids.len(),
@@ -253,6 +261,7 @@ mod tests {
     #[test]
     fn every_limit_that_is_broken_is_named() {
         let comparison = Comparison {
+            place: Place::of(&candle_core::Device::Cpu).unwrap(),
             dataset: "d".into(),
             windows: 1,
             tokens: 2,

@@ -18,6 +18,14 @@ pub enum Error {
     /// A tensor operation that failed.
     #[error(transparent)]
     Tensor(#[from] candle_core::Error),
+    /// A GPU whose memory is used up.
+    #[error("{place}: {doing}: out of memory: {state}; choose {options}")]
+    #[allow(missing_docs)]
+    DeviceMemory { place: String, doing: String, state: String, options: &'static str },
+    /// A GPU that failed otherwise.
+    #[error("{place}: {doing}: {reason}")]
+    #[allow(missing_docs)]
+    Device { place: String, doing: String, reason: String },
     /// A data set that cannot be used.
     #[error("{source_name}: {reason}")]
     #[allow(missing_docs)]

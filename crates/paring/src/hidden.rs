@@ -5,37 +5,56 @@ mod spill;
 use std::path::Path;
 
 use candle_core::Tensor;
+use paring_kernels::device::{Copies, Waiting};
 use paring_kernels::plain::all_finite;
 use paring_model::decoder::Decoder;
 
 use crate::corpus::Windows;
+use crate::room::Room;
 use crate::{Error, Result};
 
 use spill::Spill;
 
-/// Tokens that go through a block together: enough for products at full speed, few enough that the widest
+/// Tokens that go through a block together on the CPU: enough for products at full speed, few enough that the widest
 /// activations of a block stay small.
 const BATCH_TOKENS: usize = 2048;
 
-/// Windows that go through a block together.
+/// Windows that go through a block together on the CPU.
 pub(crate) fn batch_windows(seqlen: usize) -> usize {
     (BATCH_TOKENS / seqlen).max(1)
 }
 
-/// Where activations wait for the next block.
-#[derive(Clone, Copy, Debug)]
-pub enum Storage<'a> {
-    /// All in memory.
-    Memory,
-    /// As many bytes in memory as given, the rest in a file in this folder that is gone when the run is.
-    Disk(&'a Path, usize),
+/// How activations go through a block, and where they wait for the next.
+#[derive(Clone, Debug)]
+pub struct Storage<'a> {
+    /// Windows that go through a block together, 1 or more.
+    pub batch: usize,
+    /// Whether they stay on the device that computes. Where that is the CPU it makes no difference.
+    pub on_device: bool,
+    /// As many bytes in host memory as given, the rest in a file in this folder that is gone when the run is; `None`: all
+    /// in host memory.
+    pub disk: Option<(&'a Path, usize)>,
+    /// The device's memory.
+    pub room: Room,
+}
+
+/// Where a batch is.
+enum Place {
+    /// On the device that computes.
+    Here(Tensor),
+    /// In the memory of the host, for a GPU.
+    Host(Waiting),
+    /// In the file, at this number.
+    Disk(usize),
 }
 
 /// Activations of all windows, in batches `[b, t, dim]`.
 pub struct Hidden {
-    /// Those in memory, then those on disk.
-    batches: Vec<Tensor>,
+    batches: Vec<Place>,
+    /// Where a GPU's batches wait on the host.
+    copies: Option<Copies>,
     spill: Option<Spill>,
+    room: Room,
     windows: usize,
     seqlen: usize,
 }
@@ -43,46 +62,94 @@ pub struct Hidden {
 impl Hidden {
     /// The inputs of block 0.
     pub fn embed(decoder: &dyn Decoder, windows: &Windows, storage: Storage<'_>) -> Result<Self> {
-        let per_batch = batch_windows(windows.seqlen);
-        let mut hidden = Self { batches: Vec::new(), spill: None, windows: windows.count(), seqlen: windows.seqlen };
+        let failed = |error: Error| storage.room.failed(error, "embedding");
+        let device = decoder.device();
+        let leave = !storage.on_device && !device.is_cpu();
+        let mut hidden = Self {
+            batches: Vec::new(),
+            copies: if leave { Some(Copies::new(device).map_err(|e| failed(e.into()))?) } else { None },
+            spill: None,
+            room: storage.room.clone(),
+            windows: windows.count(),
+            seqlen: windows.seqlen,
+        };
         let mut bytes = 0;
-        for ids in windows.ids.chunks(per_batch * windows.seqlen) {
-            let batch = decoder.embed(ids, ids.len() / windows.seqlen)?;
+        for ids in windows.ids.chunks(storage.batch * windows.seqlen) {
+            let batch = decoder.embed(ids, ids.len() / windows.seqlen).map_err(|e| failed(e.into()))?;
             bytes += batch.elem_count() * size_of::<f32>();
-            match (storage, &mut hidden.spill) {
-                (Storage::Disk(_, budget), Some(spill)) if bytes > budget => spill.push(&batch)?,
-                (Storage::Disk(dir, budget), None) if bytes > budget => {
-                    hidden.spill.insert(Spill::create(dir)?).push(&batch)?;
+            let disk = storage.disk.filter(|(_, resident)| bytes > *resident && (leave || device.is_cpu()));
+            let place = match (disk, &hidden.copies) {
+                (Some((dir, _)), _) => {
+                    let spill = match &mut hidden.spill {
+                        Some(spill) => spill,
+                        None => hidden.spill.insert(Spill::create(dir)?),
+                    };
+                    spill.push(&batch)?;
+                    Place::Disk(spill.len() - 1)
                 }
-                _ => hidden.batches.push(batch),
-            }
+                (None, Some(copies)) => Place::Host(copies.take(&batch).map_err(|e| failed(e.into()))?),
+                (None, None) => Place::Here(batch),
+            };
+            hidden.batches.push(place);
         }
         Ok(hidden)
     }
 
+    /// The memory of the device that computes.
+    pub fn room(&self) -> &Room {
+        &self.room
+    }
+
     /// Number of batches.
     pub fn batches(&self) -> usize {
-        self.batches.len() + self.spill.as_ref().map_or(0, Spill::len)
+        self.batches.len()
     }
 
-    /// Batch `i`, `[b, t, dim]`.
+    /// Batch `i`, `[b, t, dim]`, on the device that computes.
     pub fn batch(&self, i: usize) -> Result<Tensor> {
-        match (self.batches.get(i), &self.spill) {
-            (Some(batch), _) => Ok(batch.clone()),
-            (None, Some(spill)) => spill.get(i - self.batches.len()),
-            (None, None) => Err(Error::Plan(format!("batch {i} of {}", self.batches.len()))),
+        match (self.batches.get(i), &self.copies, &self.spill) {
+            (Some(Place::Here(batch)), ..) => Ok(batch.clone()),
+            (Some(Place::Host(waiting)), Some(copies), _) => Ok(copies.bring(waiting)?),
+            (Some(Place::Disk(at)), _, Some(spill)) => spill.get(*at, self.room.device()),
+            _ => Err(Error::Plan(format!("batch {i} of {}", self.batches.len()))),
         }
     }
 
-    /// Replaces each batch by what `f` makes of it.
-    pub fn advance(&mut self, mut f: impl FnMut(&Tensor) -> Result<Tensor>) -> Result<()> {
-        for batch in &mut self.batches {
-            *batch = f(batch)?;
+    /// Batch `i` where it can be on its way while another one is worked on.
+    fn early(&self, i: usize) -> Result<Option<Tensor>> {
+        match self.batches.get(i) {
+            Some(Place::Host(_)) => self.batch(i).map(Some),
+            _ => Ok(None),
         }
-        if let Some(spill) = &mut self.spill {
-            for i in 0..spill.len() {
-                let batch = f(&spill.get(i)?)?;
-                spill.set(i, &batch)?;
+    }
+
+    /// Calls `f` with each batch, in order.
+    pub fn each(&self, mut f: impl FnMut(&Tensor) -> Result<()>) -> Result<()> {
+        let mut next = self.early(0)?;
+        for i in 0..self.batches() {
+            let batch = next.take().map_or_else(|| self.batch(i), Ok)?;
+            next = self.early(i + 1)?;
+            f(&batch)?;
+        }
+        Ok(())
+    }
+
+    /// Replaces each batch by what `f`, which is block number `block`, makes of it. Errors on the first NaN or infinity
+    /// among that.
+    pub fn advance(&mut self, block: usize, mut f: impl FnMut(&Tensor) -> Result<Tensor>) -> Result<()> {
+        let mut window = 0;
+        let mut next = self.early(0)?;
+        for i in 0..self.batches() {
+            let batch = next.take().map_or_else(|| self.batch(i), Ok)?;
+            next = self.early(i + 1)?;
+            let made = f(&batch)?;
+            drop(batch);
+            check_finite(&made, block, window)?;
+            window += made.dim(0)?;
+            match (&mut self.batches[i], &self.copies, &mut self.spill) {
+                (Place::Host(waiting), Some(copies), _) => copies.replace(waiting, &made)?,
+                (Place::Disk(at), _, Some(spill)) => spill.set(*at, &made)?,
+                (place, ..) => *place = Place::Here(made),
             }
         }
         Ok(())
@@ -97,23 +164,21 @@ impl Hidden {
     pub fn tokens(&self) -> usize {
         self.windows * self.seqlen
     }
+}
 
-    /// An error that names the first NaN or infinity in the output of a block.
-    pub fn check_finite(&self, block: usize) -> Result<()> {
-        let mut window = 0;
-        for i in 0..self.batches() {
-            let batch = self.batch(i)?;
-            let (b, t, dim) = batch.dims3()?;
-            if !all_finite(&batch)? {
-                let values = batch.flatten_all()?.to_vec1::<f32>()?;
-                if let Some((at, &value)) = values.iter().enumerate().find(|(_, v)| !v.is_finite()) {
-                    let (position, feature) = (at / dim % t, at % dim);
-                    return Err(Error::Hidden { block, window: window + at / (t * dim), position, feature, value });
-                }
-            }
-            window += b;
+/// An error that names the first NaN or infinity in the output of a block for the windows from number `window` on.
+fn check_finite(batch: &Tensor, block: usize, window: usize) -> Result<()> {
+    if all_finite(batch)? {
+        return Ok(());
+    }
+    let (_, t, dim) = batch.dims3()?;
+    let values = batch.flatten_all()?.to_vec1::<f32>()?;
+    match values.iter().enumerate().find(|(_, v)| !v.is_finite()) {
+        None => Ok(()),
+        Some((at, &value)) => {
+            let (position, feature) = (at / dim % t, at % dim);
+            Err(Error::Hidden { block, window: window + at / (t * dim), position, feature, value })
         }
-        Ok(())
     }
 }
 
@@ -121,33 +186,55 @@ impl Hidden {
 mod tests {
     use std::sync::Arc;
 
+    use candle_core::Device;
+    use paring_kernels::device::present;
+
     use super::*;
     use crate::report::Clock;
     use crate::walk::walk;
 
-    #[test]
-    fn activations_on_disk_are_those_in_memory() {
+    /// A small model, and 160 windows of 32 tokens.
+    fn golden(device: &Device) -> (Box<dyn Decoder>, Windows) {
         let model = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/golden/models/llama");
         let checkpoint = Arc::new(paring_format::Checkpoint::open(&model).unwrap());
-        let decoder = paring_model::families::open(checkpoint, crate::Precision::F32).unwrap();
+        let arithmetic = paring_model::Arithmetic::from(crate::Precision::F32).on(device);
+        let decoder = paring_model::families::open(checkpoint, arithmetic).unwrap();
         let vocabulary = decoder.vocab_size() as u32;
-        let ids: Vec<u32> = (0..160 * 32u32).map(|i| i.wrapping_mul(2_654_435_761) % vocabulary).collect();
-        let windows = Windows { ids, seqlen: 32, seed: None };
+        let ids = (0..160 * 32u32).map(|i| i.wrapping_mul(2_654_435_761) % vocabulary).collect();
+        (decoder, Windows { ids, seqlen: 32, seed: None })
+    }
+
+    #[test]
+    fn activations_are_the_same_wherever_they_wait() {
         let dir = tempfile::tempdir().unwrap();
-        let run = |storage: Storage<'_>| {
-            let mut hidden = Hidden::embed(decoder.as_ref(), &windows, storage).unwrap();
-            walk(decoder.as_ref(), Some(&mut hidden), &mut (), true, &mut Clock::default()).unwrap();
-            let values = |i| hidden.batch(i).unwrap().flatten_all().unwrap().to_vec1::<f32>().unwrap();
-            let all: Vec<Vec<f32>> = (0..hidden.batches()).map(values).collect();
-            (all, hidden.spill.as_ref().map_or(0, Spill::len))
-        };
-        let (want, none) = run(Storage::Memory);
-        assert_eq!((want.len(), none), (3, 0));
-        // One batch is 64 windows of 32 tokens of 32 features.
-        for (budget, spilled) in [(0, 3), (64 * 32 * 32 * 4, 2), (usize::MAX, 0)] {
-            let (got, on_disk) = run(Storage::Disk(dir.path(), budget));
-            assert_eq!(on_disk, spilled);
-            assert!(got == want, "with {budget} bytes in memory");
+        for device in present() {
+            let (decoder, windows) = golden(&device);
+            let run = |on_device: bool, disk: Option<(&Path, usize)>| {
+                let room = Room::new(&device, None).unwrap();
+                let storage = Storage { batch: batch_windows(windows.seqlen), on_device, disk, room };
+                let mut hidden = Hidden::embed(decoder.as_ref(), &windows, storage).unwrap();
+                walk(decoder.as_ref(), Some(&mut hidden), &mut (), true, &mut Clock::default()).unwrap();
+                let values = |batch: &Tensor| batch.flatten_all().unwrap().to_vec1::<f32>().unwrap();
+                let mut all = Vec::new();
+                hidden
+                    .each(|batch| {
+                        all.push(values(batch));
+                        Ok(())
+                    })
+                    .unwrap();
+                assert_eq!(values(&hidden.batch(1).unwrap()), all[1]);
+                assert!(hidden.batch(3).is_err());
+                (all, hidden.spill.as_ref().map_or(0, Spill::len))
+            };
+            let (want, none) = run(true, None);
+            assert_eq!((want.len(), none), (3, 0));
+            // One batch is 64 windows of 32 tokens of 32 features.
+            let batch = 64 * 32 * 32 * 4;
+            for (resident, spilled) in [(None, 0), (Some(0), 3), (Some(batch), 2), (Some(usize::MAX), 0)] {
+                let (got, on_disk) = run(false, resident.map(|bytes| (dir.path(), bytes)));
+                assert_eq!(on_disk, spilled);
+                assert!(got == want, "{device:?}, with {resident:?} bytes in memory");
+            }
         }
         assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 0);
     }

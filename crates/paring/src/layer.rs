@@ -10,12 +10,17 @@ use paring_kernels::square::Square;
 
 use crate::methods::Stored;
 use crate::plan::Recipe;
+use crate::report::Place;
+use crate::room::Room;
 use crate::stats::{Need, Stats};
 use crate::{Error, Precision, Result};
 
 /// What a run on one layer found.
 #[derive(Clone, Debug, serde::Serialize)]
 pub struct LayerResult {
+    /// Where it was computed.
+    #[serde(flatten)]
+    pub place: Place,
     /// Outputs.
     pub rows: usize,
     /// Inputs.
@@ -35,8 +40,25 @@ pub struct LayerResult {
 /// Reads `weight` `[R, C]` and `activations` `[n, t, C]` (or `[n·t, C]` with `sequences` = n) or `hessian` `[C, C]` from
 /// `input`, applies the recipe, and writes `dense` `[R, C]` f32 and what the method made to `output`: `mask` u8, `codes`
 /// u8, `scales` and `zeros` f32 `[R, groups]`, `group_index` i32 `[C]` (−1 for a column that is not rounded),
-/// `outlier_mask` u8, `loss` f32 `[1]`.
-pub fn run(input: &Path, output: &Path, recipe: &Recipe, sequences: Option<usize>) -> Result<LayerResult> {
+/// `outlier_mask` u8, `loss` f32 `[1]`. Computes on `device`.
+pub fn run(
+    input: &Path,
+    output: &Path,
+    recipe: &Recipe,
+    sequences: Option<usize>,
+    device: &Device,
+) -> Result<LayerResult> {
+    let room = Room::new(device, None)?.advising("a smaller layer, or --device cpu");
+    compress(input, output, recipe, sequences, device).map_err(|e| room.failed(e, input.display()))
+}
+
+fn compress(
+    input: &Path,
+    output: &Path,
+    recipe: &Recipe,
+    sequences: Option<usize>,
+    device: &Device,
+) -> Result<LayerResult> {
     recipe.check()?;
     let file = Checkpoint::open_file(input)?;
     let name = input.display().to_string();
@@ -52,7 +74,7 @@ pub fn run(input: &Path, output: &Path, recipe: &Recipe, sequences: Option<usize
     recipe.check_cols(&name, cols)?;
     let dtype = info.dtype;
     let weight = file.read_f32("weight", &[rows, cols])?;
-    let hessian = hessian(&file, &name, cols, sequences)?;
+    let hessian = hessian(&file, &name, cols, sequences, device)?;
     let stats = match (recipe.info().needs(), &hessian) {
         (Need::Nothing, _) => None,
         (_, None) => {
@@ -60,7 +82,7 @@ pub fn run(input: &Path, output: &Path, recipe: &Recipe, sequences: Option<usize
             return Err(Error::data(name, text));
         }
         // The norms are half of the diagonal: H = (2/n) Σ x xᵀ, s = (1/n) Σ x².
-        (Need::Norms, Some(h)) => match norms(&file, &name, cols, sequences)? {
+        (Need::Norms, Some(h)) => match norms(&file, &name, cols, sequences, device)? {
             Some(norms) => Some(Stats::Norms(norms)),
             None => Some(Stats::Norms(h.diagonal()?.into_iter().map(|d| d / 2.0).collect())),
         },
@@ -107,7 +129,8 @@ pub fn run(input: &Path, output: &Path, recipe: &Recipe, sequences: Option<usize
     write_file(output, tensors)?;
     let zeros = dense.iter().filter(|&&v| v == 0.0).count();
     let sparsity = zeros as f64 / dense.len() as f64;
-    Ok(LayerResult { rows, cols, loss, error, sparsity, outliers, damp: prepared.damp() })
+    let place = Place::of(device)?;
+    Ok(LayerResult { place, rows, cols, loss, error, sparsity, outliers, damp: prepared.damp() })
 }
 
 /// The columns that a recipe corrects but does not round, in the order of the file.
@@ -136,7 +159,13 @@ fn group_index(c: &Compressed) -> Option<(usize, Vec<i32>)> {
 }
 
 /// The calibration inputs as one `[tokens, cols]` tensor, and the number of sequences.
-fn activations(file: &Checkpoint, name: &str, cols: usize, n: Option<usize>) -> Result<Option<(CandleTensor, usize)>> {
+fn activations(
+    file: &Checkpoint,
+    name: &str,
+    cols: usize,
+    n: Option<usize>,
+    device: &Device,
+) -> Result<Option<(CandleTensor, usize)>> {
     let Some(info) = file.info("activations") else { return Ok(None) };
     let (tokens, sequences) = match (info.shape.as_slice(), n) {
         (&[b, t, c], None) if c == cols => (b * t, b),
@@ -155,22 +184,34 @@ fn activations(file: &Checkpoint, name: &str, cols: usize, n: Option<usize>) -> 
         return Err(Error::data(name, text));
     }
     let shape = info.shape.clone();
-    let x = CandleTensor::from_vec(file.read_f32("activations", &shape)?, (tokens, cols), &Device::Cpu)?;
+    let x = CandleTensor::from_vec(file.read_f32("activations", &shape)?, (tokens, cols), device)?;
     Ok(Some((x, sequences)))
 }
 
-fn hessian(file: &Checkpoint, name: &str, cols: usize, sequences: Option<usize>) -> Result<Option<Square>> {
+fn hessian(
+    file: &Checkpoint,
+    name: &str,
+    cols: usize,
+    sequences: Option<usize>,
+    device: &Device,
+) -> Result<Option<Square>> {
     if file.info("hessian").is_some() {
-        return Ok(Some(file.read_f32("hessian", &[cols, cols])?.into()));
+        return Ok(Some(Square::on(device, file.read_f32("hessian", &[cols, cols])?)?));
     }
-    let Some((x, sequences)) = activations(file, name, cols, sequences)? else { return Ok(None) };
-    let mut gram = Gram::new(cols, Precision::F32);
+    let Some((x, sequences)) = activations(file, name, cols, sequences, device)? else { return Ok(None) };
+    let mut gram = Gram::on(device, cols, Precision::F32)?;
     gram.add(&x)?;
     Ok(Some(gram.finish(2.0 / sequences as f32)))
 }
 
-fn norms(file: &Checkpoint, name: &str, cols: usize, sequences: Option<usize>) -> Result<Option<Vec<f32>>> {
-    let Some((x, sequences)) = activations(file, name, cols, sequences)? else { return Ok(None) };
+fn norms(
+    file: &Checkpoint,
+    name: &str,
+    cols: usize,
+    sequences: Option<usize>,
+    device: &Device,
+) -> Result<Option<Vec<f32>>> {
+    let Some((x, sequences)) = activations(file, name, cols, sequences, device)? else { return Ok(None) };
     let mut sums = vec![0.0; cols];
     add_squares(&mut sums, &x)?;
     Ok(Some(sums.iter().map(|s| (s / sequences as f64) as f32).collect()))

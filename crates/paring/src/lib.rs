@@ -9,6 +9,7 @@
 //! * [`perplexity`], [`inspect`], [`verify`], [`compare`], [`decompress`], [`convert`], [`layer`]: the other commands;
 //!   [`picture`]: a drawing.
 //! * [`recipe_file`]: options in a file.
+//! * [`room`]: how much of a device a run may fill.
 //! * [`serves`]: what runs which scheme.
 //! * [`cost`]: what a run will take, before it begins.
 //! * [`report`]: the numbers.
@@ -36,6 +37,7 @@ pub mod plan;
 pub mod recipe_file;
 pub mod report;
 mod rewrite;
+pub mod room;
 pub mod serves;
 pub mod stats;
 pub mod verify;

@@ -7,19 +7,25 @@ use serde::Serialize;
 
 use crate::Result;
 use crate::corpus::Windows;
-use crate::hidden::{Hidden, Storage};
-use crate::report::{Clock, Stage, peak_rss_mib};
+use crate::hidden::Hidden;
+use crate::report::{Clock, Place, Stage, peak_rss_mib};
+use crate::room::Room;
 use crate::walk::walk;
 
 /// Bytes of activations that are kept between blocks. More windows than fit go through the model in several rounds:
 /// reading the weights again costs little beside the products of so many tokens.
 const HIDDEN_BYTES: usize = 128 << 20;
+/// The same for a GPU, whose products take less time than its weights take to get there.
+const GPU_HIDDEN_BYTES: usize = 8 << 30;
 
 /// The result of a measurement.
 #[derive(Clone, Debug, Serialize)]
 pub struct Perplexity {
     /// exp of the mean over windows of the mean negative log-likelihood of a window's `seqlen − 1` predictions.
     pub perplexity: f64,
+    /// Where it was computed.
+    #[serde(flatten)]
+    pub place: Place,
     /// The data.
     pub dataset: String,
     /// Windows.
@@ -35,9 +41,10 @@ pub struct Perplexity {
 }
 
 /// Measures perplexity over non-overlapping windows, as the published codes do: no context is carried over, and the loss
-/// is in f32. `progress` is told how many of how many windows are done.
+/// is in f32. The device of `room` is the decoder's. `progress` is told how many of how many windows are done.
 pub fn measure(
     decoder: &dyn Decoder,
+    room: &Room,
     windows: &Windows,
     dataset: &str,
     clock: &mut Clock,
@@ -46,11 +53,12 @@ pub fn measure(
     let start = Instant::now();
     let seqlen = windows.seqlen;
     let window_bytes = seqlen * decoder.hidden_size() * size_of::<f32>();
-    let per_round = (HIDDEN_BYTES / window_bytes).max(1);
+    let most = if decoder.device().is_cpu() { HIDDEN_BYTES } else { GPU_HIDDEN_BYTES };
+    let per_round = (most / window_bytes).max(1);
     let mut means = Vec::with_capacity(windows.count());
     for ids in windows.ids.chunks(per_round * seqlen) {
         let round = Windows { ids: ids.to_vec(), seqlen, seed: None };
-        let mut hidden = Hidden::embed(decoder, &round, Storage::Memory)?;
+        let mut hidden = Hidden::embed(decoder, &round, room.to_run(decoder, &round)?)?;
         walk(decoder, Some(&mut hidden), &mut (), true, clock)?;
         let head = Instant::now();
         let mut rest = ids;
@@ -59,7 +67,7 @@ pub fn measure(
             let (b, _, _) = batch.dims3()?;
             let (now, later) = rest.split_at(b * seqlen);
             rest = later;
-            let losses = decoder.nll(&batch, now)?;
+            let losses = decoder.nll(&batch, now).map_err(|e| room.failed(e.into(), "the head"))?;
             for window in losses.chunks_exact(seqlen - 1) {
                 means.push(window.iter().map(|&l| f64::from(l)).sum::<f64>() / (seqlen - 1) as f64);
             }
@@ -70,6 +78,7 @@ pub fn measure(
     }
     Ok(Perplexity {
         perplexity: (means.iter().sum::<f64>() / means.len() as f64).exp(),
+        place: Place::of(decoder.device())?,
         dataset: dataset.to_string(),
         windows: windows.count(),
         tokens: windows.ids.len(),

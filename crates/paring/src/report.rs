@@ -2,7 +2,45 @@
 
 use std::time::{Duration, Instant};
 
+use candle_core::Device;
+use paring_kernels::device;
 use serde::Serialize;
+
+use crate::Result;
+
+/// Where a run computed.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Place {
+    /// As `--device` takes it: `cpu`, or `cuda:N`.
+    pub device: String,
+    /// The GPU's name; `cpu` for the CPU.
+    pub device_name: String,
+    /// Most that tensors took on the GPU at once, in MiB, since the process began; `None` for the CPU.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub peak_vram_mib: Option<f64>,
+}
+
+impl Place {
+    /// Of this device, now. Errors when its driver does not say its name.
+    pub fn of(device: &Device) -> Result<Self> {
+        let peak_vram_mib = device::peak(device)?.map(|bytes| bytes as f64 / f64::from(1u32 << 20));
+        Ok(Self { device: device::label(device), device_name: device::name(device)?, peak_vram_mib })
+    }
+
+    /// In words: the label, and the name of a GPU.
+    pub fn words(&self) -> String {
+        match self.device == self.device_name {
+            true => self.device.clone(),
+            false => format!("{} ({})", self.device, self.device_name),
+        }
+    }
+
+    /// In words: the most memory that was in use, `resident_mib` on the host.
+    pub fn memory(&self, resident_mib: f64) -> String {
+        let gpu = self.peak_vram_mib.map_or(String::new(), |mib| format!(" and {mib:.0} MiB on the GPU"));
+        format!("{resident_mib:.0} MiB{gpu}")
+    }
+}
 
 /// A part of a run's work.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -130,6 +168,9 @@ pub struct Report {
     pub out: String,
     /// The method.
     pub method: &'static str,
+    /// Where it was computed.
+    #[serde(flatten)]
+    pub place: Place,
     /// Seconds from opening the model to the checked output.
     pub seconds: f64,
     /// Highest resident memory of the process so far, in MiB.

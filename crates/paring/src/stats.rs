@@ -2,13 +2,14 @@
 
 use std::time::Instant;
 
-use candle_core::Tensor;
+use candle_core::{Device, Tensor};
 use paring_kernels::gram::{Gram, add_squares};
 use paring_kernels::matmul::Precision;
 use paring_kernels::quantize::range;
 use paring_kernels::square::Square;
 use paring_model::fan::Tap;
 
+use crate::Result;
 use crate::report::{Clock, Stage};
 
 /// What a method needs to know of the inputs.
@@ -68,20 +69,21 @@ pub struct Collector<'a> {
 }
 
 impl<'a> Collector<'a> {
-    /// Collects what is needed of each fan, given with its number of features, and widens those `ranges` that are asked
-    /// for.
+    /// Collects what is needed of each fan, given with its number of features, of inputs on `device`, and widens those
+    /// `ranges` that are asked for.
     pub fn new(
         fans: &[Option<(Need, usize)>],
         ranges: &'a mut Ranges,
         precision: Precision,
+        device: &Device,
         clock: &'a mut Clock,
-    ) -> Self {
-        let make = |(need, cols): (Need, usize)| match need {
-            Need::Nothing => None,
-            Need::Norms => Some(Sum::Norms(vec![0.0; cols])),
-            Need::Gram => Some(Sum::Gram(Gram::new(cols, precision))),
+    ) -> Result<Self> {
+        let make = |fan: &Option<(Need, usize)>| match fan {
+            None | Some((Need::Nothing, _)) => Ok(None),
+            Some((Need::Norms, cols)) => Ok(Some(Sum::Norms(vec![0.0; *cols]))),
+            Some((Need::Gram, cols)) => Ok(Some(Sum::Gram(Gram::on(device, *cols, precision)?))),
         };
-        Self { sums: fans.iter().map(|fan| fan.and_then(make)).collect(), ranges, clock }
+        Ok(Self { sums: fans.iter().map(make).collect::<Result<_>>()?, ranges, clock })
     }
 
     /// The statistics of `windows` windows, one entry per fan.

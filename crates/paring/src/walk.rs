@@ -1,12 +1,14 @@
 //! The only loop over blocks.
 
+use std::panic::resume_unwind;
+use std::thread::{self, ScopedJoinHandle};
 use std::time::Instant;
 
 use paring_model::decoder::{Block, Decoder};
 
-use crate::Result;
 use crate::hidden::Hidden;
 use crate::report::{Clock, Stage};
+use crate::{Error, Result};
 
 /// What happens to a block before the activations pass through it.
 pub trait Visitor {
@@ -23,7 +25,8 @@ impl Visitor for () {
 }
 
 /// Reads each block in turn, shows it to the visitor, and passes the activations through it as the visitor left it:
-/// one block is in memory at a time. The last block's output is computed only when `to_the_end`.
+/// one block is in memory at a time, and on a GPU the next one too, which is read while this one is worked on. The last
+/// block's output is computed only when `to_the_end`.
 pub fn walk(
     decoder: &dyn Decoder,
     mut hidden: Option<&mut Hidden>,
@@ -32,24 +35,37 @@ pub fn walk(
     clock: &mut Clock,
 ) -> Result<()> {
     let blocks = decoder.blocks();
-    for i in 0..blocks {
-        let Some(hidden) = hidden.as_deref_mut() else {
-            visitor.block(i, None, clock)?;
-            continue;
-        };
-        let start = Instant::now();
-        let mut block = decoder.block(i)?;
-        clock.add(Stage::Read, start, 0.0);
-        tracing::debug!(block = i, seconds = start.elapsed().as_secs_f64(), "read");
-        visitor.block(i, Some((block.as_mut(), hidden)), clock)?;
-        if to_the_end || i + 1 < blocks {
+    let Some(hidden) = hidden.as_deref_mut() else {
+        return (0..blocks).try_for_each(|i| visitor.block(i, None, clock));
+    };
+    let ahead = !decoder.device().is_cpu();
+    let room = hidden.room().clone();
+    thread::scope(|scope| {
+        let mut coming: Option<ScopedJoinHandle<'_, _>> = None;
+        for i in 0..blocks {
+            let failed = |error: Error, doing: &str| room.failed(error, format_args!("block {i}: {doing}"));
             let start = Instant::now();
-            hidden.advance(|h| Ok(block.forward(h, &mut ())?))?;
-            hidden.check_finite(i)?;
-            clock.add(Stage::Forward, start, forward_work(decoder, i, hidden.tokens(), 0..usize::MAX));
+            let read = match coming.take().map(ScopedJoinHandle::join) {
+                None => decoder.block(i),
+                Some(Ok(read)) => read,
+                Some(Err(panic)) => resume_unwind(panic),
+            };
+            let mut block = read.map_err(|e| failed(e.into(), "reading its weights"))?;
+            clock.add(Stage::Read, start, 0.0);
+            tracing::debug!(block = i, seconds = start.elapsed().as_secs_f64(), "read");
+            if ahead && i + 1 < blocks {
+                coming = Some(scope.spawn(move || decoder.block(i + 1)));
+            }
+            visitor.block(i, Some((block.as_mut(), hidden)), clock).map_err(|e| failed(e, "compressing it"))?;
+            if to_the_end || i + 1 < blocks {
+                let start = Instant::now();
+                let advanced = hidden.advance(i, |h| Ok(block.forward(h, &mut ())?));
+                advanced.map_err(|e| failed(e, "forward pass"))?;
+                clock.add(Stage::Forward, start, forward_work(decoder, i, hidden.tokens(), 0..usize::MAX));
+            }
         }
-    }
-    Ok(())
+        Ok(())
+    })
 }
 
 /// Operations of the products of some of block `i`'s fans over that many tokens.

@@ -5,6 +5,7 @@ mod file;
 mod inputs;
 mod overrides;
 mod recipe;
+mod running;
 mod stored;
 
 use std::ffi::OsString;
@@ -12,16 +13,15 @@ use std::path::PathBuf;
 
 use clap::builder::{PossibleValue, PossibleValuesParser};
 use clap::{Args, Parser, Subcommand, ValueEnum};
-use paring::Precision;
 use paring::methods::{METHODS, MethodInfo};
 use paring::plan::Pattern;
-use paring_format::Dtype;
 
 pub use bench::BenchArgs;
 pub use file::parse;
 pub use inputs::{Inputs, ProtocolArg};
 pub use overrides::{Change, Changed};
 pub use recipe::{KvCacheArg, SpqrArgs, quantizing, recipe};
+pub use running::{DeviceArg, DtypeArg, Running, precision};
 pub use stored::{ConvertArgs, VerifyArgs};
 
 /// Makes language models smaller: prunes and quantizes Hugging Face checkpoints, one block at a time.
@@ -79,42 +79,6 @@ pub enum Command {
     /// Measure how fast this machine is at each operation; with --check also whether a GPU computes what the CPU does
     #[command(after_help = "Examples:\n  paring bench\n  paring bench --device cuda:0 --check --ops sweep,factor")]
     Bench(BenchArgs),
-}
-
-#[derive(Args)]
-pub struct Running {
-    /// How products round their inputs; auto is bf16 for bfloat16 checkpoints and f32 for others
-    #[arg(long, value_enum, default_value = "auto", help_heading = "Running")]
-    pub dtype: DtypeArg,
-    /// Where to compute
-    #[arg(long, value_enum, default_value = "auto", help_heading = "Running")]
-    pub device: DeviceArg,
-    /// Threads [default: one per core]; the result does not depend on it
-    #[arg(long, value_name = "N", help_heading = "Running", value_parser = clap::value_parser!(u16).range(1..))]
-    pub threads: Option<u16>,
-    /// Print one JSON object as the last line of stdout
-    #[arg(long, help_heading = "Running")]
-    pub json: bool,
-    /// No progress, and no word about what runs the output
-    #[arg(long, short, help_heading = "Running")]
-    pub quiet: bool,
-    /// Print every layer, and where the time went
-    #[arg(long, short, help_heading = "Running", conflicts_with = "quiet")]
-    pub verbose: bool,
-}
-
-#[derive(Clone, Copy, ValueEnum)]
-pub enum DtypeArg {
-    Auto,
-    F32,
-    Bf16,
-    F16,
-}
-
-#[derive(Clone, Copy, ValueEnum)]
-pub enum DeviceArg {
-    Auto,
-    Cpu,
 }
 
 #[derive(Clone, Copy, ValueEnum)]
@@ -207,7 +171,7 @@ pub struct Run {
     /// Take each fan's statistics after the fans before it were compressed
     #[arg(long)]
     pub true_sequential: bool,
-    /// Keep calibration activations beyond 256 MiB in a file in the output folder
+    /// Keep calibration activations beyond 256 MiB in a file in the output folder; those that fit on a GPU stay there
     #[arg(long, value_enum, default_value = "none")]
     pub offload: OffloadArg,
     /// Don't compute the error of each layer
@@ -364,6 +328,8 @@ pub struct LayerArgs {
     /// Output file
     #[arg(long, alias = "save", value_name = "FILE")]
     pub out: PathBuf,
+    #[command(flatten)]
+    pub place: DeviceArg,
     /// Print one JSON object as the last line of stdout
     #[arg(long)]
     pub json: bool,
@@ -395,14 +361,4 @@ fn pattern(text: &str) -> std::result::Result<Pattern, String> {
 fn range(text: &str) -> std::result::Result<(usize, usize), String> {
     let numbers = text.split_once("..").and_then(|(a, b)| Some((a.parse().ok()?, b.parse().ok()?)));
     numbers.ok_or_else(|| "expected A..B, such as 0..12".to_string())
-}
-
-/// How products round, for a checkpoint whose config says that its weights are `stored`.
-pub fn precision(dtype: DtypeArg, stored: Option<Dtype>) -> Precision {
-    match dtype {
-        DtypeArg::Auto if stored == Some(Dtype::Bf16) => Precision::Bf16,
-        DtypeArg::Auto | DtypeArg::F32 => Precision::F32,
-        DtypeArg::Bf16 => Precision::Bf16,
-        DtypeArg::F16 => Precision::F16,
-    }
 }

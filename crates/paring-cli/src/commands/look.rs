@@ -91,8 +91,10 @@ fn data_of(args: &VerifyArgs) -> Inputs {
 /// Runs a model and its reference over the same tokens.
 fn compare(args: &VerifyArgs, local: &str, reference: &str, progress: &mut Progress) -> Result<Comparison> {
     let (running, inputs) = (&args.running, data_of(args));
-    let model = Model::open(local, running.dtype)?;
-    let reference = Model::open(&open::local(reference, running.quiet)?, running.dtype)?;
+    let room = open::room(running)?;
+    let device = room.device();
+    let model = Model::open(local, running.dtype, device)?;
+    let reference = Model::open(&open::local(reference, running.quiet)?, running.dtype, device)?;
     for note in model.decoder.notes().iter().chain(&reference.decoder.notes()) {
         progress.note(note);
     }
@@ -106,7 +108,7 @@ fn compare(args: &VerifyArgs, local: &str, reference: &str, progress: &mut Progr
     windows.check_vocabulary(&data.name, model.decoder.vocab_size())?;
     let show = &mut |done, of| progress.windows(done, of);
     let (ours, theirs) = (model.decoder.as_ref(), reference.decoder.as_ref());
-    paring::compare::compare(ours, theirs, &windows, &data.name, &mut Clock::default(), show)
+    paring::compare::compare(ours, theirs, &room, &windows, &data.name, &mut Clock::default(), show)
 }
 
 /// The table of schemes.

@@ -88,6 +88,10 @@ impl Decoder for Falcon {
         Sizes { blocks, dim, vocab, max_positions }
     }
 
+    fn arithmetic(&self) -> &Arithmetic {
+        self.source.arithmetic()
+    }
+
     fn embed(&self, ids: &[u32], batch: usize) -> Result<Tensor> {
         let t = embedding::row_length(ids, batch)?;
         // Alibi has no last position.
@@ -223,7 +227,7 @@ impl FalconBlock {
         Ok(match &*self.positions {
             Positions::Rotary(_) => causal(&q, &k, &v, &scores, precision)?,
             Positions::Alibi { alibi, times } => {
-                let bias = alibi.bias(t, root / times)?;
+                let bias = alibi.bias(t, root / times, qkv.device())?;
                 causal(&q, &k, &v, &Scores { bias: Some(&bias), ..scores }, precision)?
             }
         })

@@ -2,19 +2,23 @@
 
 use safetensors::SafeTensors;
 
-use super::tests::{Keep, distance, flat, folder, golden, hidden, stored, stored_ids};
+use super::tests::{Keep, distance, flat, folder, golden, golden_everywhere, hidden, stored, stored_ids};
 use crate::{Decoder, Error};
 
-/// Compares logits, the summed loss and the inputs of linears with what is stored of them.
+/// Compares logits, the summed loss and the inputs of linears with what is stored of them, on each device that is here.
 pub fn check(name: &str, lengths: &[usize]) {
+    golden_everywhere(name).iter().for_each(|model| check_model(name, &**model, lengths));
+}
+
+fn check_model(name: &str, model: &dyn Decoder, lengths: &[usize]) {
     let file = std::fs::read(folder(name).join("expected.safetensors")).unwrap();
     let names: Vec<String> = SafeTensors::deserialize(&file).unwrap().names().into_iter().map(String::from).collect();
-    let model = golden(name);
+    let name = &format!("{name} on {:?}", model.device());
     for &length in lengths {
         let ids = stored_ids(&file, &format!("ids_{length}"));
         let expected = stored(&file, &format!("logits_{length}"), f32::from_le_bytes);
         assert_eq!(ids.len(), length);
-        let h = hidden(&*model, &ids, 1);
+        let h = hidden(model, &ids, 1);
         let error = distance(&flat(&model.logits(&h).unwrap()), &expected);
         assert!(error < 1e-4, "{name}, {length} tokens: off by {error}");
 
@@ -27,7 +31,7 @@ pub fn check(name: &str, lengths: &[usize]) {
         let prefix = format!("tap_{length}.");
         let modules: Vec<&str> = names.iter().filter_map(|name| name.strip_prefix(&prefix)).collect();
         if !modules.is_empty() {
-            check_taps(name, &*model, &ids, modules.len(), |module| {
+            check_taps(name, model, &ids, modules.len(), |module| {
                 stored(&file, &format!("{prefix}{module}"), f32::from_le_bytes)
             });
         }

@@ -114,6 +114,10 @@ impl Decoder for Llama {
         Sizes { blocks, dim, vocab, max_positions }
     }
 
+    fn arithmetic(&self) -> &Arithmetic {
+        self.source.arithmetic()
+    }
+
     fn embed(&self, ids: &[u32], batch: usize) -> Result<Tensor> {
         self.rope.check_length(embedding::row_length(ids, batch)?)?;
         let name = self.source.name("embed_tokens.weight");

@@ -130,7 +130,10 @@ impl Shape {
     }
 
     fn norm(&self, source: &Source, module: &str) -> Result<LayerNorm> {
-        if self.affine { LayerNorm::read(source, module, self.dim, EPS) } else { LayerNorm::plain(self.dim, EPS) }
+        match self.affine {
+            true => LayerNorm::read(source, module, self.dim, EPS),
+            false => LayerNorm::plain(self.dim, EPS, source.device()),
+        }
     }
 }
 
@@ -201,6 +204,10 @@ impl Decoder for Opt {
     fn sizes(&self) -> Sizes {
         let Shape { blocks, dim, vocab, max_positions, .. } = self.shape;
         Sizes { blocks, dim, vocab, max_positions }
+    }
+
+    fn arithmetic(&self) -> &Arithmetic {
+        self.source.arithmetic()
     }
 
     fn embed(&self, ids: &[u32], batch: usize) -> Result<Tensor> {

@@ -3,13 +3,14 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use candle_core::Tensor;
+use candle_core::{Device, Tensor};
 use paring_format::Checkpoint;
 use paring_format::writer::{self, write_file};
+use paring_kernels::device::present;
 use safetensors::SafeTensors;
 use serde_json::Value;
 
-use crate::{Decoder, Precision, Result, Tap, open};
+use crate::{Arithmetic, Decoder, Precision, Result, Tap, open};
 
 /// Those with the tokens and the perplexity of the published drivers.
 const MODELS: [&str; 6] = ["llama", "opt", "opt_post_norm", "falcon_multi_query", "falcon_new_decoder", "falcon_alibi"];
@@ -22,6 +23,15 @@ pub fn folder(name: &str) -> PathBuf {
 /// Opens a golden model.
 pub fn golden(name: &str) -> Box<dyn Decoder> {
     open(Arc::new(Checkpoint::open(&folder(name)).unwrap()), Precision::F32).unwrap()
+}
+
+/// Opens a golden model on each device that is here.
+pub fn golden_everywhere(name: &str) -> Vec<Box<dyn Decoder>> {
+    let open_on = |device: &Device| {
+        let arithmetic = Arithmetic::from(Precision::F32).on(device);
+        open(Arc::new(Checkpoint::open(&folder(name)).unwrap()), arithmetic).unwrap()
+    };
+    present().iter().map(open_on).collect()
 }
 
 /// Opens a copy of the golden model `name` with another config and other tensors. Errors come without the folder's name.
@@ -99,14 +109,16 @@ fn logits_of_the_first_calibration_sequence() {
         let tokens = file(name, "tokens.safetensors");
         let expected = stored(&file(name, "dense.safetensors"), "logits_calibration_0", f32::from_le_bytes);
         let ids = &stored_ids(&tokens, "calibration")[..32];
-        let model = golden(name);
-        let logits = model.logits(&hidden(&*model, ids, 1)).unwrap();
-        assert_eq!(logits.dims(), [1, 32, 64]);
-        assert!(distance(&flat(&logits), &expected) < 1e-4, "{name}");
-        // Rows of a batch don't see each other.
-        let all = &stored_ids(&tokens, "calibration")[..96];
-        let batch = flat(&model.logits(&hidden(&*model, all, 3)).unwrap());
-        assert!(distance(&batch[..32 * 64], &expected) < 1e-4, "{name}");
+        for model in golden_everywhere(name) {
+            let name = format!("{name} on {:?}", model.device());
+            let logits = model.logits(&hidden(&*model, ids, 1)).unwrap();
+            assert_eq!(logits.dims(), [1, 32, 64]);
+            assert!(distance(&flat(&logits), &expected) < 1e-4, "{name}");
+            // Rows of a batch don't see each other.
+            let all = &stored_ids(&tokens, "calibration")[..96];
+            let batch = flat(&model.logits(&hidden(&*model, all, 3)).unwrap());
+            assert!(distance(&batch[..32 * 64], &expected) < 1e-4, "{name}");
+        }
     }
 }
 
@@ -116,12 +128,14 @@ fn perplexity_of_the_evaluation_tokens() {
         let runs: Value = serde_json::from_slice(&file(name, "runs.json")).unwrap();
         let expected = runs["dense_perplexity"].as_f64().unwrap();
         let ids = stored_ids(&file(name, "tokens.safetensors"), "evaluation");
-        let (model, windows) = (golden(name), ids.len() / 32);
+        let windows = ids.len() / 32;
         let ids = &ids[..windows * 32];
-        let nll = model.nll(&hidden(&*model, ids, windows), ids).unwrap();
-        assert_eq!(nll.len(), windows * 31);
-        let mean = nll.iter().map(|&v| f64::from(v)).sum::<f64>() / nll.len() as f64;
-        assert!((mean.exp() / expected - 1.0).abs() < 1e-4, "{name}: {}", mean.exp());
+        for model in golden_everywhere(name) {
+            let nll = model.nll(&hidden(&*model, ids, windows), ids).unwrap();
+            assert_eq!(nll.len(), windows * 31);
+            let mean = nll.iter().map(|&v| f64::from(v)).sum::<f64>() / nll.len() as f64;
+            assert!((mean.exp() / expected - 1.0).abs() < 1e-4, "{name} on {:?}: {}", model.device(), mean.exp());
+        }
     }
 }
 
@@ -209,7 +223,8 @@ fn a_swapped_weight_is_used() {
     for fan in block.fans() {
         for linear in fan.linears.iter_mut().filter(|l| l.name.ends_with("o_proj") || l.name.ends_with("down_proj")) {
             let zeros = vec![0.0; linear.rows * linear.cols];
-            linear.weight = Arc::new(crate::Dense::new(linear.rows, linear.cols, zeros, Precision::F32).unwrap());
+            linear.weight =
+                Arc::new(crate::Dense::on(&Device::Cpu, linear.rows, linear.cols, zeros, Precision::F32).unwrap());
         }
     }
     assert_eq!(flat(&block.forward(&h, &mut ()).unwrap()), flat(&h));
@@ -252,6 +267,6 @@ fn every_stored_tensor_has_one_owner() {
 
 #[test]
 fn dense_refuses_the_wrong_size() {
-    let error = crate::Dense::new(2, 3, vec![0.0; 5], Precision::F32).err().unwrap();
+    let error = crate::Dense::on(&Device::Cpu, 2, 3, vec![0.0; 5], Precision::F32).err().unwrap();
     assert_eq!(error.to_string(), "a weight of 2 x 3 needs 6 values, got 5");
 }

@@ -25,11 +25,11 @@ impl Alibi {
     /// Slope times position for the keys at 0..`t`, divided by `divisor`: f32 `[heads, t]`. Slopes, positions and their
     /// products are rounded to bfloat16, as transformers' Falcon has them in any precision: from position 256 on that
     /// is a coarse grid, and the models were trained on it.
-    pub fn bias(&self, t: usize, divisor: f32) -> Result<Tensor> {
+    pub fn bias(&self, t: usize, divisor: f32, device: &Device) -> Result<Tensor> {
         let round = |x: f32| Precision::Bf16.round(x);
         let values =
             self.slopes.iter().flat_map(|&slope| (0..t).map(move |j| round(round(slope) * round(j as f32)) / divisor));
-        Tensor::from_vec(values.collect(), (self.slopes.len(), t), &Device::Cpu)
+        Tensor::from_vec(values.collect(), (self.slopes.len(), t), device)
     }
 }
 
@@ -55,7 +55,7 @@ mod tests {
         for (heads, wanted) in WANTED {
             let alibi = Alibi::new(heads);
             for divisor in [1.0, 4.0] {
-                let bias = alibi.bias(2048, divisor).unwrap().to_vec2::<f32>().unwrap();
+                let bias = alibi.bias(2048, divisor, &Device::Cpu).unwrap().to_vec2::<f32>().unwrap();
                 assert_eq!((bias.len(), bias[0][0]), (heads, 0.0));
                 for (head, position, want) in wanted {
                     assert_eq!(bias[head][position] * divisor, want, "{heads} heads, {head}, {position}");

@@ -1,6 +1,6 @@
 //! Token embedding, read row by row.
 
-use candle_core::{Device, Tensor};
+use candle_core::Tensor;
 
 use crate::{Error, Result, source::Source};
 
@@ -23,7 +23,7 @@ pub fn embed(source: &Source, name: &str, vocab: usize, dim: usize, ids: &[u32],
             out[at * dim..(at + 1) * dim].copy_from_slice(&row);
         }
     }
-    Ok(Tensor::from_vec(out, (batch, t, dim), &Device::Cpu)?)
+    Ok(Tensor::from_vec(out, (batch, t, dim), source.device())?)
 }
 
 /// Tokens in each of `batch` equal rows; errors when there are none or they do not come out even.

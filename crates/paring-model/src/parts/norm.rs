@@ -1,6 +1,6 @@
 //! Normalisation over the last dimension.
 
-use candle_core::{DType, Device, Tensor};
+use candle_core::{Device, Tensor};
 use paring_kernels::norm::{layer, rms};
 
 use crate::{Result, source::Source};
@@ -38,10 +38,9 @@ impl LayerNorm {
     }
 
     /// The norm of `dim` features that has nothing to read: weight 1, bias 0.
-    pub fn plain(dim: usize, eps: f32) -> Result<Self> {
-        let (weight, bias) =
-            (Tensor::ones(dim, DType::F32, &Device::Cpu)?, Tensor::zeros(dim, DType::F32, &Device::Cpu)?);
-        Ok(Self { weight, bias, eps })
+    pub fn plain(dim: usize, eps: f32, device: &Device) -> Result<Self> {
+        let all = |value: f32| Tensor::from_vec(vec![value; dim], dim, device);
+        Ok(Self { weight: all(1.0)?, bias: all(0.0)?, eps })
     }
 
     /// `x [.., dim]` f32 → same shape.

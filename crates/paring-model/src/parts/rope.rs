@@ -121,7 +121,7 @@ impl Rope {
 
     /// Turns each head of `x [b, t, heads, dim]` by its position 0..t. Errors when `t` is too long.
     pub fn forward(&self, x: &Tensor) -> Result<Tensor> {
-        let tables = self.tables(x.dim(1)?)?;
+        let tables = self.tables(x.dim(1)?, x.device())?;
         Ok(rope(x, &tables.cos, &tables.sin)?)
     }
 
@@ -161,7 +161,7 @@ impl Rope {
 
     /// All blocks of a pass ask for the same length, so the last tables are kept. A longer table serves a shorter
     /// sequence too, except where the frequencies themselves depend on the length.
-    fn tables(&self, t: usize) -> Result<Tables> {
+    fn tables(&self, t: usize, device: &Device) -> Result<Tables> {
         self.check_length(t)?;
         let mut kept = self.tables.lock().unwrap_or_else(PoisonError::into_inner);
         let fits = |have: usize| match self.scaling {
@@ -170,15 +170,15 @@ impl Rope {
         };
         if let Some(tables) = kept.as_ref()
             && fits(tables.t)
+            && tables.cos.device().same_device(device)
         {
             return Ok(tables.clone());
         }
         let frequencies = self.frequencies(t);
         let angles: Vec<f32> =
             (0..t).flat_map(|position| frequencies.iter().map(move |f| f * position as f32)).collect();
-        let tensor = |f: fn(f32) -> f32| {
-            Tensor::from_vec(angles.iter().map(|&a| f(a)).collect(), (t, self.dim / 2), &Device::Cpu)
-        };
+        let tensor =
+            |f: fn(f32) -> f32| Tensor::from_vec(angles.iter().map(|&a| f(a)).collect(), (t, self.dim / 2), device);
         let tables = Tables { t, cos: tensor(f32::cos)?, sin: tensor(f32::sin)? };
         *kept = Some(tables.clone());
         Ok(tables)

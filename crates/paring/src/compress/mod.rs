@@ -18,11 +18,13 @@ use paring_format::{Checkpoint, Dtype};
 use paring_model::decoder::{Block, Decoder};
 
 use crate::corpus::Windows;
+use crate::cost::Pass;
 use crate::decompress::compressed_module;
 use crate::hidden::{Hidden, Storage};
 use crate::methods::average_bits;
 use crate::plan::Plan;
-use crate::report::{Clock, LayerReport, Report, Stage, peak_rss_mib};
+use crate::report::{Clock, LayerReport, Place, Report, Stage, peak_rss_mib};
+use crate::room::{Room, largest_block};
 use crate::stats::{Collector, Need, Ranges, Stats};
 use crate::walk::{forward_work, walk};
 use crate::{Error, Result};
@@ -52,6 +54,8 @@ pub struct Job {
     pub checkpoint: Arc<Checkpoint>,
     /// The model, as something that runs.
     pub decoder: Box<dyn Decoder>,
+    /// The memory of the model's device.
+    pub room: Room,
     /// Calibration windows; `None` when the method needs none.
     pub windows: Option<Windows>,
     /// The output folder.
@@ -80,16 +84,30 @@ impl Plan {
     }
 }
 
+/// What helps a run whose GPU's memory is used up.
+const LESS_MEMORY: &str =
+    "a smaller --max-vram, --offload activations, fewer --nsamples, a shorter --seqlen, or --device cpu";
 /// Activations that stay in memory although they are offloaded, in bytes.
 const RESIDENT_ACTIVATIONS: usize = 256 << 20;
 
 impl Job {
     /// Where activations wait for the next block.
-    fn storage(&self) -> Storage<'_> {
-        match self.plan.offload_activations {
-            true => Storage::Disk(&self.out, RESIDENT_ACTIVATIONS),
-            false => Storage::Memory,
-        }
+    fn storage(&self, windows: &Windows) -> Result<Storage<'_>> {
+        let recipes = || self.plan.choices().map(|(_, choice)| choice.recipe);
+        let linears = largest_block(self.decoder.as_ref());
+        let pass = Pass {
+            linears: &linears,
+            dim: self.decoder.hidden_size(),
+            windows: windows.count(),
+            seqlen: windows.seqlen,
+            precision: self.plan.precision,
+            need: recipes().map(|recipe| recipe.info().needs()).max().unwrap_or(Need::Nothing),
+            sweeps: true,
+            slice: recipes().map(|recipe| recipe.blocksize).max().unwrap_or(0),
+            head: None,
+        };
+        let disk = self.plan.offload_activations.then_some((self.out.as_path(), RESIDENT_ACTIVATIONS));
+        self.room.storage(&pass, disk)
     }
 
     /// Bytes of activations that stay in memory, however many there are.
@@ -112,10 +130,11 @@ impl Job {
             return Ok(vec![None; fans.len()]);
         };
         let (start, gram_before) = (Instant::now(), clock.time(Stage::Gram));
-        let mut collector = Collector::new(fans, ranges, self.plan.precision, clock);
-        for batch in 0..hidden.batches() {
-            block.tap_only(&hidden.batch(batch)?, &mut collector, Some(last))?;
-        }
+        let failed = |error: Error| self.room.failed(error, format_args!("block {i}: forward pass and statistics"));
+        let collector = Collector::new(fans, ranges, self.plan.precision, self.decoder.device(), clock);
+        let mut collector = collector.map_err(failed)?;
+        let passed = hidden.each(|batch| Ok(block.tap_only(batch, &mut collector, Some(last))?));
+        passed.map_err(failed)?;
         let stats = collector.finish(hidden.windows());
         clock.add(Stage::Forward, start, forward_work(self.decoder.as_ref(), i, hidden.tokens(), 0..last));
         clock.shift(Stage::Forward, clock.time(Stage::Gram) - gram_before);
@@ -179,6 +198,7 @@ impl Job {
 /// closed stay; without index and config no program takes them for a model.
 pub fn run(mut job: Job, observer: &mut dyn Observer, clock: &mut Clock) -> Result<Report> {
     let start = Instant::now();
+    job.room = job.room.advising(LESS_MEMORY);
     let selection = job.check()?;
     let output = output::Output::create(&job)?;
     let mut notes: Vec<String> = output.layouts().filter_map(legacy::note).collect();
@@ -197,7 +217,7 @@ pub fn run(mut job: Job, observer: &mut dyn Observer, clock: &mut Clock) -> Resu
     }
     observer.start(job.decoder.blocks(), selection.len());
     let mut hidden = match &job.windows {
-        Some(windows) => Some(Hidden::embed(job.decoder.as_ref(), windows, job.storage())?),
+        Some(windows) => Some(Hidden::embed(job.decoder.as_ref(), windows, job.storage(windows)?)?),
         None => None,
     };
     let mut visitor = visitor::Compressor::new(&job, &selection, output, observer);
@@ -219,6 +239,7 @@ pub fn run(mut job: Job, observer: &mut dyn Observer, clock: &mut Clock) -> Resu
     let report = Report {
         out: job.out.display().to_string(),
         method: job.plan.recipe.method,
+        place: Place::of(job.decoder.device())?,
         seconds: start.elapsed().as_secs_f64(),
         peak_rss_mib: peak_rss_mib(),
         bits_per_weight: over(&|l| l.bits),

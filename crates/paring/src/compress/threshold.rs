@@ -59,7 +59,7 @@ pub(super) fn choose(
     let count = (TOKENS_PER_FEATURE * widest).div_ceil(windows.seqlen).clamp(1, windows.count());
     let ids = windows.ids[..count * windows.seqlen].to_vec();
     let some = Windows { ids, seqlen: windows.seqlen, seed: windows.seed };
-    let mut hidden = Hidden::embed(decoder, &some, job.storage())?;
+    let mut hidden = Hidden::embed(decoder, &some, job.storage(&some)?)?;
     let has_work = |i: &usize| decoder.linears(*i).iter().any(|l| selection.choice(&l.name) == Some(number));
     let candidates: Vec<usize> = (0..blocks).filter(has_work).collect();
     let picks = BLOCKS.min(candidates.len());

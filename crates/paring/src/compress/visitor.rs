@@ -57,7 +57,7 @@ impl<'a> Compressor<'a> {
     fn fan(
         &mut self,
         linears: &[LinearInfo],
-        stats: Option<&Stats>,
+        stats: Option<Stats>,
         range: Option<[f32; 2]>,
         mut swap: Option<&mut Fan>,
         clock: &mut Clock,
@@ -68,6 +68,8 @@ impl<'a> Compressor<'a> {
             self.output.keep(&linear.name, kept)?;
         }
         let Some(first) = chosen.first() else { return Ok(()) };
+        let room = &self.job.room;
+        let failed = |error: Error, doing: &str| room.failed(error, format_args!("{}: {doing}", first.name));
         let choices: Vec<(usize, &Recipe)> = chosen.iter().map(|l| self.choice(&l.name)).collect::<Result<_>>()?;
         // The sweep of a linear uses all threads itself; what comes before and after it is done for the linears of the
         // fan at once.
@@ -94,7 +96,8 @@ impl<'a> Compressor<'a> {
             by.push(same.unwrap_or(prepared.len()));
             if same.is_none() {
                 let weight = recipe.prepares_each().then_some(originals[i].0.as_slice());
-                prepared.push((i, recipe.prepare(stats, weight, &linear.name)?));
+                let made = recipe.prepare(stats.as_ref(), weight, &linear.name);
+                prepared.push((i, made.map_err(|e| failed(e, "factor"))?));
             }
         }
         let of = |i: usize| &prepared[by[i]].1;
@@ -123,27 +126,33 @@ impl<'a> Compressor<'a> {
             let matrices: Vec<Matrix<'_>> = (first..last)
                 .map(|i| Matrix { weight: &originals[i].0, stored: originals[i].1, module: &chosen[i].name })
                 .collect();
-            outcomes.extend(recipe.compress_all(&matrices, chosen[first].cols, prepared)?);
+            let made = recipe.compress_all(&matrices, chosen[first].cols, prepared);
+            outcomes.extend(made.map_err(|e| failed(e, "sweep"))?);
         }
         clock.add(Stage::Sweep, start, work);
 
         let start = Instant::now();
-        let total = |(weight, _): &(Vec<f32>, Stored)| match stats {
+        let total = |(weight, _): &(Vec<f32>, Stored)| match &stats {
             Some(Stats::Gram(h)) if !self.job.plan.skip_out_loss => {
                 quadratic(weight, h, self.job.plan.precision).map(Some)
             }
             _ => Ok(None),
         };
-        let totals: Vec<Option<f64>> = originals.iter().map(total).collect::<candle_core::Result<_>>()?;
+        let totals = originals.iter().map(total).collect::<candle_core::Result<Vec<Option<f64>>>>();
+        let totals = totals.map_err(|e| failed(e.into(), "error"))?;
+        // A Gram matrix is the largest thing of a wide fan.
+        drop(stats);
         clock.add(Stage::Error, start, work);
 
         let start = Instant::now();
         let (output, precision, swaps) = (&self.output, self.job.plan.precision, swap.is_some());
+        let device = self.job.decoder.device();
         let finish = |((linear, outcome), (number, _)): ((&&LinearInfo, &mut Outcome), &(usize, &Recipe))| {
             let zeros = outcome.dense.iter().filter(|&&v| v == 0.0).count();
             let encoded = output.encode(*number, &linear.name, &outcome.compressed, &outcome.dense)?;
             let dense = std::mem::take(&mut outcome.dense);
-            let weight = if swaps { Some(Dense::new(linear.rows, linear.cols, dense, precision)?) } else { None };
+            let weight =
+                if swaps { Some(Dense::on(device, linear.rows, linear.cols, dense, precision)?) } else { None };
             Ok((zeros, encoded, weight))
         };
         let finished: Vec<(usize, Encoded, Option<Dense>)> =
@@ -230,7 +239,7 @@ impl Visitor for Compressor<'_> {
                     Some((block, _)) => {
                         let mut fans = block.fans();
                         let (stats, range) = (stats[f].take(), ranges.fans[f]);
-                        self.fan(&list, stats.as_ref(), range, Some(fans.swap_remove(f)), clock)?;
+                        self.fan(&list, stats, range, Some(fans.swap_remove(f)), clock)?;
                     }
                     None => self.fan(&list, None, None, None, clock)?,
                 }

@@ -55,15 +55,15 @@ impl Spill {
         self.write(offset, batch)
     }
 
-    /// Batch `i`.
-    pub fn get(&self, i: usize) -> Result<Tensor> {
+    /// Batch `i`, on a device.
+    pub fn get(&self, i: usize, device: &Device) -> Result<Tensor> {
         let (shape, offset) = self.batches[i];
         let mut bytes = vec![0u8; shape.iter().product::<usize>() * size_of::<f32>()];
         let mut file = &self.file;
         let read = file.seek(SeekFrom::Start(offset)).and_then(|_| file.read_exact(&mut bytes));
         read.map_err(|source| Error::Io { path: self.path.clone(), source })?;
         let values: Vec<f32> = bytes.as_chunks::<4>().0.iter().map(|b| f32::from_le_bytes(*b)).collect();
-        Ok(Tensor::from_vec(values, &shape, &Device::Cpu)?)
+        Ok(Tensor::from_vec(values, &shape, device)?)
     }
 
     fn write(&self, offset: u64, batch: &Tensor) -> Result<()> {
@@ -100,7 +100,7 @@ mod tests {
         spill.set(1, &batch(7.0, 1)).unwrap();
         assert_eq!(spill.len(), 3);
         for (i, (from, b)) in [(0.5, 2), (7.0, 1), (-3.25, 2)].into_iter().enumerate() {
-            assert_eq!(values(spill.get(i).unwrap()), values(batch(from, b)));
+            assert_eq!(values(spill.get(i, &Device::Cpu).unwrap()), values(batch(from, b)));
         }
         assert!(spill.set(0, &batch(0.0, 1)).is_err());
         drop(spill);

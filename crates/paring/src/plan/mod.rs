@@ -86,6 +86,11 @@ pub struct Plan {
     pub seed: Option<u64>,
     /// Statistics of a fan are taken after the fans before it were compressed.
     pub true_sequential: bool,
+    /// Where it computes: `cpu`, or `cuda:N`.
+    pub device: String,
+    /// Bytes of a GPU's memory that it may fill; `None` on the CPU.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub max_vram: Option<u64>,
     /// How products round their inputs.
     #[serde(serialize_with = "precision_name")]
     pub precision: Precision,

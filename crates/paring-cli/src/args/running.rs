@@ -1,0 +1,103 @@
+//! Options of all commands that compute: where, how, and what they tell meanwhile.
+
+use clap::{Args, ValueEnum};
+use paring::Precision;
+use paring_format::Dtype;
+use paring_kernels::device::Choice;
+
+#[derive(Args)]
+pub struct Running {
+    /// How products round their inputs; auto is bf16 for bfloat16 checkpoints and f32 for others
+    #[arg(long, value_enum, default_value = "auto", help_heading = "Running")]
+    pub dtype: DtypeArg,
+    #[command(flatten)]
+    pub place: DeviceArg,
+    /// Memory of the GPU that may be filled, such as 8GiB or 8000MB [default: what is free, less a sixteenth of it all]
+    #[arg(long, value_name = "SIZE", value_parser = size, help_heading = "Running")]
+    pub max_vram: Option<u64>,
+    /// Threads [default: one per core]; the result does not depend on it
+    #[arg(long, value_name = "N", help_heading = "Running", value_parser = clap::value_parser!(u16).range(1..))]
+    pub threads: Option<u16>,
+    /// Print one JSON object as the last line of stdout
+    #[arg(long, help_heading = "Running")]
+    pub json: bool,
+    /// No progress, and no word about what runs the output
+    #[arg(long, short, help_heading = "Running")]
+    pub quiet: bool,
+    /// Print every layer, and where the time went
+    #[arg(long, short, help_heading = "Running", conflicts_with = "quiet")]
+    pub verbose: bool,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+pub enum DtypeArg {
+    Auto,
+    F32,
+    Bf16,
+    F16,
+}
+
+#[derive(Args)]
+pub struct DeviceArg {
+    /// Where to compute: auto (the first GPU if this build has CUDA and one answers), cpu, cuda or cuda:N
+    #[arg(long, value_name = "DEVICE", default_value = "auto", help_heading = "Running")]
+    pub device: Choice,
+}
+
+/// How products round, for a checkpoint whose config says that its weights are `stored`.
+pub fn precision(dtype: DtypeArg, stored: Option<Dtype>) -> Precision {
+    match dtype {
+        DtypeArg::Auto if stored == Some(Dtype::Bf16) => Precision::Bf16,
+        DtypeArg::Auto | DtypeArg::F32 => Precision::F32,
+        DtypeArg::Bf16 => Precision::Bf16,
+        DtypeArg::F16 => Precision::F16,
+    }
+}
+
+/// Bytes, written as a number and perhaps a unit.
+fn size(text: &str) -> Result<u64, String> {
+    const UNITS: [(&str, f64); 10] = [
+        ("", 1.0),
+        ("b", 1.0),
+        ("kb", 1e3),
+        ("mb", 1e6),
+        ("gb", 1e9),
+        ("tb", 1e12),
+        ("kib", 1024.0),
+        ("mib", 1_048_576.0),
+        ("gib", 1_073_741_824.0),
+        ("tib", 1_099_511_627_776.0),
+    ];
+    let digits = text.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(text.len());
+    let (number, unit) = text.split_at(digits);
+    let unit = unit.trim().to_ascii_lowercase();
+    let factor = UNITS.iter().find(|(name, _)| *name == unit).map(|(_, factor)| factor);
+    let bytes = number.parse::<f64>().ok().zip(factor).map(|(number, factor)| number * factor);
+    let bytes = bytes.filter(|bytes| (1.0..1e18).contains(bytes));
+    bytes
+        .map(|bytes| bytes as u64)
+        .ok_or_else(|| "expected a size such as 8GiB, 8000MB or a number of bytes".to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::size;
+
+    #[test]
+    fn sizes_have_units_or_none() {
+        for (text, want) in [
+            ("8GiB", 8u64 << 30),
+            ("8 gib", 8 << 30),
+            ("0.5GiB", 1 << 29),
+            ("8000MB", 8_000_000_000),
+            ("123", 123),
+            ("1TB", 1_000_000_000_000),
+            ("64kib", 65536),
+        ] {
+            assert_eq!(size(text), Ok(want), "{text}");
+        }
+        for text in ["", "GiB", "-1", "0", "8G B", "8 parsecs", "1e3", "nan", "8.0.1MB", "99999999TiB"] {
+            assert!(size(text).is_err(), "{text}");
+        }
+    }
+}
