@@ -264,7 +264,7 @@ pub fn eval(args: &EvalArgs) -> Result<()> {
 pub fn layer(args: &LayerArgs) -> Result<()> {
     let recipe = recipe(Some(&args.method), Some(&args.removal), &args.grids, Some(&args.spqr), &args.sweep)?;
     let out: &PathBuf = &args.out;
-    let device = open::device(&args.place)?;
+    let device = open::device(args.place.device)?;
     let made = paring::layer::run(&args.file, out, &recipe, args.sequences.map(|n| n as usize), &device)?;
     let error = made.error.map_or(String::new(), |e| format!(", error {e:.6}"));
     let outliers = if made.outliers > 0 { format!(", {} outliers", made.outliers) } else { String::new() };

@@ -10,10 +10,10 @@ use paring::model_files::named_dtype;
 use paring::room::Room;
 use paring::{Error, Precision, Result};
 use paring_format::Checkpoint;
-use paring_kernels::device::{self, Device, Unavailable};
+use paring_kernels::device::{self, Choice, Device, Unavailable};
 use paring_model::{Arithmetic, Decoder};
 
-use crate::args::{DeviceArg, DtypeArg, Inputs, Running, precision};
+use crate::args::{DtypeArg, Inputs, Running, precision};
 use crate::demo;
 use crate::progress::Downloads;
 
@@ -38,8 +38,8 @@ pub fn threads(running: &Running) -> Result<()> {
 }
 
 /// The device that was asked for.
-pub fn device(asked: &DeviceArg) -> Result<Device> {
-    device::open(asked.device).map_err(|error| match error {
+pub fn device(asked: Choice) -> Result<Device> {
+    device::open(asked).map_err(|error| match error {
         Unavailable::NotBuilt(_) => Error::Misuse(error.to_string()),
         Unavailable::Driver { .. } => Error::Plan(error.to_string()),
     })
@@ -47,7 +47,7 @@ pub fn device(asked: &DeviceArg) -> Result<Device> {
 
 /// The device that was asked for, and how much of it may be filled.
 pub fn room(running: &Running) -> Result<Room> {
-    Room::new(&device(&running.place)?, running.max_vram)
+    Room::new(&device(running.place.device)?, running.max_vram)
 }
 
 /// The repository that MODEL names: what has the form of one, is no file or folder here, and is not built in.

@@ -5,13 +5,13 @@ use std::path::PathBuf;
 use clap::Args;
 use clap::builder::{PossibleValue, PossibleValuesParser};
 use paring::bench::SHAPES;
-use paring_kernels::device::Choice;
+
+use super::DeviceArg;
 
 #[derive(Args)]
 pub struct BenchArgs {
-    /// Where to compute: auto, cpu, cuda or cuda:N
-    #[arg(long, default_value = "auto")]
-    pub device: Choice,
+    #[command(flatten)]
+    pub place: DeviceArg,
     /// First run the cases that every operation is held to, and stop with an error if one fails
     #[arg(long)]
     pub check: bool,

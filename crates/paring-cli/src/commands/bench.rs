@@ -4,11 +4,11 @@ use std::time::{Duration, Instant};
 
 use paring::bench::{self, Agreement, Bench, Measured, Options, Rates, SHAPES, Shapes, Skipped};
 use paring::{Error, Result};
-use paring_kernels::device::{self, Unavailable};
+use paring_kernels::device;
 use serde_json::json;
 
 use crate::args::BenchArgs;
-use crate::show;
+use crate::{open, show};
 
 pub fn bench(args: &BenchArgs) -> Result<()> {
     let start = Instant::now();
@@ -23,10 +23,7 @@ pub fn bench(args: &BenchArgs) -> Result<()> {
     if !nothing {
         options(&SHAPES[0]).check()?;
     }
-    let device = device::open(args.device).map_err(|error| match error {
-        Unavailable::NotBuilt(_) => Error::Misuse(error.to_string()),
-        Unavailable::Driver { .. } => Error::Plan(error.to_string()),
-    })?;
+    let device = open::device(args.place.device)?;
     let name = device::name(&device)?;
     let mut lines = vec![name.clone()];
     let mut value = json!({ "device": name });
