@@ -148,7 +148,9 @@ pub struct Part<'a> {
 /// everything else takes less time on the CPU than the weights need to travel, and stays there. Errors when the GPU does.
 ///
 /// On the GPU, R rows of all parts together take R · cols · 5 bytes, one more for each weight that is rounded, R · 520 for
-/// errors and sums, and R · groups · 8 for grids, beside the factor; three quarters of that are the weights themselves.
+/// errors and sums, and R · groups · 8 for grids, beside the factor. Slices of more than 128 columns are visited in pieces
+/// there, with a product behind each, whose sums round otherwise than those of one piece; errors where a group of n:m is
+/// wider than a piece.
 pub fn fan(parts: Vec<Part<'_>>, cols: usize, slice: usize, shape: &Shape) -> Result<Vec<Swept>> {
     let on_cpu = |parts: Vec<Part<'_>>, curvature: Curvature<'_>| {
         parts.into_iter().map(|part| sweep(part.weight, cols, slice, curvature, part.rule)).collect()

@@ -127,7 +127,10 @@ impl<'a> Stack<'a> {
             Fit::AtSlice { .. } => None,
         });
         let (scales, zeros) = match kind.round {
-            Some((_, When::AtSlice { .. })) => (device.alloc_zeros(rows * groups)?, device.alloc_zeros(rows * groups)?),
+            Some((_, When::AtSlice { .. })) => {
+                let count = (rows * groups).max(1);
+                (device.alloc_zeros(count)?, device.alloc_zeros(count)?)
+            }
             _ => (
                 stacked(device, before.clone().map(|grids| grids.scales.as_slice()))?,
                 stacked(device, before.map(|grids| grids.zeros.as_slice()))?,
@@ -344,4 +347,24 @@ fn shared_bytes(kind: &Kind<'_>) -> usize {
     let grids = if kind.round.is_some() { 2 * PER * THREADS } else { 0 };
     let scores = if matches!(kind.drop, Dropped::NofM { .. }) { ROWS * SLICE } else { 0 };
     (SLICE * SLICE + SLICE + grids + scores) * size_of::<f32>()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pieces_hold_whole_groups() {
+        let of = |m| Dropped::NofM { n: 1, m };
+        assert_eq!(piece_of(100, of(50)).unwrap(), 100);
+        assert_eq!(piece_of(128, Dropped::Threshold).unwrap(), 128);
+        assert_eq!(piece_of(129, Dropped::Threshold).unwrap(), 128);
+        assert_eq!(piece_of(256, of(4)).unwrap(), 128);
+        assert_eq!(piece_of(240, of(24)).unwrap(), 120);
+        assert_eq!(piece_of(256, of(128)).unwrap(), 128);
+        // A group as wide as its slice needs no piece.
+        assert_eq!(piece_of(96, of(96)).unwrap(), 96);
+        let error = piece_of(512, of(256)).unwrap_err().to_string();
+        assert!(error.contains("256 columns") && error.contains("--device cpu"), "{error}");
+    }
 }
