@@ -78,6 +78,10 @@ fn sweep(parts: Vec<Part<'_>>, cols: usize, slice: usize, factor: &Factor) -> Re
     let rule = parts[0].1;
     assert!(rule.group_size > 0 && rule.second.rows > 0 && factor.u.n() == cols);
     let rows = parts.iter().map(|(weight, _)| weight.len() / cols).sum::<usize>();
+    if rows == 0 {
+        let groups = cols.div_ceil(rule.group_size);
+        return Ok(parts.into_iter().map(|(weight, rule)| Swept::before(weight, 0, groups, &rule)).collect());
+    }
     if rows.max(cols) * LANES > i32::MAX as usize {
         candle_core::bail!("a sweep of {rows} rows and {cols} columns on a GPU; at most {}", i32::MAX as usize / LANES);
     }
@@ -85,7 +89,7 @@ fn sweep(parts: Vec<Part<'_>>, cols: usize, slice: usize, factor: &Factor) -> Re
         rows,
         cols,
         groups: cols.div_ceil(rule.group_size),
-        height: rule.second.rows.min(rows.max(1)),
+        height: rule.second.rows.min(rows),
         slice: slice.min(cols),
     };
     let Place::Gpu(u) = &factor.u.place else {
@@ -93,9 +97,7 @@ fn sweep(parts: Vec<Part<'_>>, cols: usize, slice: usize, factor: &Factor) -> Re
     };
     with_view::<f32, _>(u, |u, device| {
         let mut memory = Memory::upload(device, &parts, &factor.diagonal, counts)?;
-        if rows > 0 {
-            Sweep::new(device, &mut memory, &u, &rule, counts).run()?;
-        }
+        Sweep::new(device, &mut memory, &u, &rule, counts).run()?;
         memory.download(device, parts, counts)
     })
 }

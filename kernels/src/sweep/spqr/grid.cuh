@@ -93,23 +93,32 @@ DEVICE Level first_level(const SpqrRange& range, const SpqrRule& rule) {
 
 // The ranges of the statistics of a tile's rows.
 struct Tile {
-    float scale_lo = INF, scale_hi = -INF, zero_lo = INF, zero_hi = -INF;
+    float scale_lo, scale_hi, zero_lo, zero_hi;
 };
 
-DEVICE void include(Tile& tile, const Level& level) {
-    tile.scale_lo = fminf(tile.scale_lo, level.scale);
-    tile.scale_hi = fmaxf(tile.scale_hi, level.scale);
-    tile.zero_lo = fminf(tile.zero_lo, level.zero);
-    tile.zero_hi = fmaxf(tile.zero_hi, level.zero);
+constexpr Tile EMPTY = {INF, -INF, INF, -INF};
+
+DEVICE void join(Tile& tile, const Tile& other) {
+    tile.scale_lo = fminf(tile.scale_lo, other.scale_lo);
+    tile.scale_hi = fmaxf(tile.scale_hi, other.scale_hi);
+    tile.zero_lo = fminf(tile.zero_lo, other.zero_lo);
+    tile.zero_hi = fmaxf(tile.zero_hi, other.zero_hi);
+}
+
+// Includes one row's statistics.
+DEVICE void join(Tile& tile, const Level& level) {
+    join(tile, Tile{level.scale, level.scale, level.zero, level.zero});
 }
 
 // Joins the ranges of as many neighbouring threads as `count` says, a power of two.
 DEVICE void join(Tile& tile, unsigned lanes, int count) {
     for (int step = 1; step < count; step *= 2) {
-        tile.scale_lo = fminf(tile.scale_lo, __shfl_xor_sync(lanes, tile.scale_lo, step));
-        tile.scale_hi = fmaxf(tile.scale_hi, __shfl_xor_sync(lanes, tile.scale_hi, step));
-        tile.zero_lo = fminf(tile.zero_lo, __shfl_xor_sync(lanes, tile.zero_lo, step));
-        tile.zero_hi = fmaxf(tile.zero_hi, __shfl_xor_sync(lanes, tile.zero_hi, step));
+        Tile other;
+        other.scale_lo = __shfl_xor_sync(lanes, tile.scale_lo, step);
+        other.scale_hi = __shfl_xor_sync(lanes, tile.scale_hi, step);
+        other.zero_lo = __shfl_xor_sync(lanes, tile.zero_lo, step);
+        other.zero_hi = __shfl_xor_sync(lanes, tile.zero_hi, step);
+        join(tile, other);
     }
 }
 

@@ -26,7 +26,7 @@ struct SpqrArgs {
     unsigned char* zero_codes;    // [rows, groups]; null: zeros are stored as they are
     float* zero_scales;
     float* zero_zeros;
-    SpqrRange* ranges;                // [rows] of the group that begins, for the launches of their own
+    SpqrRange* ranges;            // [rows] of the group that begins, for the launches of their own
     float* errors;                // [rows, error_stride] from the first of the columns
     double* loss;                 // [rows] sum of squared errors, added to
     int rows, cols;
@@ -254,9 +254,9 @@ DEVICE Said fit(const SpqrArgs& a, const Meeting& m, const Row& r, int j, float 
             constant = __all_sync(lanes, constant);
             dead = __all_sync(lanes, dead);
             // Constant rows are left out, unless all are.
-            Tile tile;
+            Tile tile = EMPTY;
             for (int k = begin + lane; k < end; k += LANES) {
-                if (constant || !m.levels[k].constant) include(tile, m.levels[k]);
+                if (constant || !m.levels[k].constant) join(tile, m.levels[k]);
             }
             join(tile, lanes, LANES);
             const Second second = second_of(tile, dead, a.rule);
@@ -398,7 +398,7 @@ KERNEL void __launch_bounds__(THREADS, 1) spqr_share(SpqrArgs a) {
 
 // Both levels of the grids of the group that begins at column `first + from`; a block for each tile of rows.
 KERNEL void __launch_bounds__(THREADS, 1) spqr_fit(SpqrArgs a) {
-    __shared__ float4 shared[THREADS / 32];
+    __shared__ Tile shared[THREADS / 32];
     const int begin = blockIdx.x * a.height, end = min(begin + a.height, a.rows), group = (a.first + a.from) / a.group_size;
     int constant = 1, dead = a.rule.zero_bits != 0;
     for (int row = begin + threadIdx.x; row < end; row += blockDim.x) {
@@ -408,19 +408,15 @@ KERNEL void __launch_bounds__(THREADS, 1) spqr_fit(SpqrArgs a) {
     }
     constant = __syncthreads_and(constant);
     dead = __syncthreads_and(dead);
-    Tile tile;
+    Tile tile = EMPTY;
     for (int row = begin + threadIdx.x; row < end; row += blockDim.x) {
         const Level level = first_level(a.ranges[row], a.rule);
-        if (constant || !level.constant) include(tile, level);
+        if (constant || !level.constant) join(tile, level);
     }
     join(tile, 0xffffffffu, 32);
-    shared[threadIdx.x / 32] = make_float4(tile.scale_lo, tile.scale_hi, tile.zero_lo, tile.zero_hi);
+    shared[threadIdx.x / 32] = tile;
     __syncthreads();
-    for (unsigned warp = 0; warp < blockDim.x / 32; warp++) {
-        const float4 other = shared[warp];
-        include(tile, {other.x, other.z, 0.0f, 0});
-        include(tile, {other.y, other.w, 0.0f, 0});
-    }
+    for (unsigned warp = 0; warp < blockDim.x / 32; warp++) join(tile, shared[warp]);
     const bool is_coded = a.rule.scale_bits || a.rule.zero_bits;
     const Second second = second_of(tile, dead, a.rule);
     if (is_coded && threadIdx.x == 0) write(a, (int)blockIdx.x, group, second);
