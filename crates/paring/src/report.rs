@@ -201,12 +201,12 @@ pub struct Report {
 
 /// Highest resident memory of this process in MiB, from the system's own accounting; 0 where there is none.
 pub fn peak_rss_mib() -> f64 {
-    status("VmHWM:") as f64 / f64::from(1u32 << 20)
+    resident().1 as f64 / f64::from(1u32 << 20)
 }
 
-/// Resident memory of this process now, in bytes; 0 where the system does not tell.
-pub(crate) fn resident() -> usize {
-    status("VmRSS:")
+/// Resident memory of this process now and at its highest so far, in bytes; 0 where the system does not tell.
+pub(crate) fn resident() -> (usize, usize) {
+    (status("VmRSS:"), status("VmHWM:"))
 }
 
 /// Bytes of an entry of the system's accounting.

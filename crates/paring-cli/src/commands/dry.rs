@@ -11,7 +11,7 @@ pub(super) fn table(costs: &Costs) -> Vec<String> {
         "stage", "operations", "memory moved", "files read", "written", "held", "seconds"
     )];
     let bytes = |bytes: f64| if bytes > 0.0 { size(bytes as u64) } else { String::new() };
-    for stage in &costs.stages {
+    for stage in costs.stages.iter().filter(|stage| stage.operations + stage.bytes_moved > 0.0) {
         lines.push(format!(
             "{:<10} {:>12} {:>12} {:>12} {:>12} {:>10} {:>9}",
             stage.stage,

@@ -16,6 +16,8 @@ mod shapes;
 mod sheet;
 mod stored;
 #[cfg(test)]
+mod tests;
+#[cfg(test)]
 mod tests_device;
 mod work;
 
@@ -81,9 +83,13 @@ pub fn of(job: &Job, measured: Option<&Windows>) -> Result<Costs> {
     let selection = job.check()?;
     Writer::check(&job.out, job.plan.overwrite)?;
     // Before anything that a run would not do.
-    let (base, pool) = (resident(), memory::pool());
+    let ((base, so_far), pool) = (resident(), memory::pool());
     let sheet = sheet::Sheet::of(job, &selection)?;
-    let held = sheet.held(base, pool);
+    let mut held = sheet.held(base, pool);
+    if so_far as u64 > held.peak.bytes() {
+        // Opening took more than the run will: tokens of a long text, for one.
+        held.peak = Point { at: "open", parts: vec![Part { name: "program and what is open", bytes: so_far as u64 }] };
+    }
     let rates = rates::Rates::of(job, &selection, &sheet)?;
     let stage = |stage: Stage| {
         let work = sheet.work(stage, true);
@@ -110,7 +116,6 @@ pub fn of(job: &Job, measured: Option<&Windows>) -> Result<Costs> {
             seconds: rates.seconds(Stage::Forward, &work, &sheet),
         });
     }
-    stages.retain(|stage| stage.operations + stage.bytes_moved > 0.0);
     let companions = beside(&job.checkpoint, job.companions.clone())?;
     let files: usize = companions.iter().map(|(_, bytes)| bytes.len()).sum();
     Ok(Costs {
