@@ -59,13 +59,13 @@ impl Case {
 /// All cases, in the order of the operations.
 pub fn all() -> Vec<Case> {
     let mut cases = Vec::new();
-    cases.extend(attention::cases());
-    cases.extend(elementwise::cases());
-    cases.extend(likelihood::cases());
-    cases.extend(matmul::cases());
-    cases.extend(pack::cases());
     cases.extend(plain::cases());
+    cases.extend(elementwise::cases());
+    cases.extend(matmul::cases());
+    cases.extend(attention::cases());
     cases.extend(quantize::cases());
+    cases.extend(likelihood::cases());
+    cases.extend(pack::cases());
     cases.extend(select::cases());
     cases.extend(spqr::cases());
     cases.extend(sweep::cases());

@@ -17,50 +17,43 @@ use candle_core::cuda_backend::{CudaDType, WrapErr};
 use candle_core::op::BackpropOp;
 use candle_core::{CudaDevice, CudaStorage, Result, Shape, Storage, Tensor, WithDType};
 
-/// Files of kernels, as PTX.
-#[derive(Clone, Copy, Debug)]
-pub(crate) enum Source {
-    Attention,
-    Fit,
-    Gelu,
-    Likelihood,
-    Matmul,
-    Norm,
-    Pack,
-    Plain,
-    Quantize,
-    Rope,
-    Select,
-    Spqr,
-    Sweep,
-    Swiglu,
+/// The enum of all files of kernels, and its `module`.
+macro_rules! sources {
+    ($($source:ident = $name:literal,)*) => {
+        /// Files of kernels, as PTX.
+        #[derive(Clone, Copy, Debug)]
+        pub(crate) enum Source {
+            $($source,)*
+        }
+
+        impl Source {
+            /// The name of the module and its text.
+            fn module(self) -> (&'static str, &'static str) {
+                match self {
+                    $(Source::$source => {
+                        (concat!("paring_", $name), include_str!(concat!(env!("OUT_DIR"), "/", $name, ".ptx")))
+                    })*
+                }
+            }
+        }
+    };
 }
 
-impl Source {
-    /// The name of the module and its text.
-    fn module(self) -> (&'static str, &'static str) {
-        macro_rules! ptx {
-            ($name:literal) => {
-                (concat!("paring_", $name), include_str!(concat!(env!("OUT_DIR"), "/", $name, ".ptx")))
-            };
-        }
-        match self {
-            Source::Attention => ptx!("attention"),
-            Source::Fit => ptx!("fit"),
-            Source::Gelu => ptx!("gelu"),
-            Source::Likelihood => ptx!("likelihood"),
-            Source::Matmul => ptx!("matmul"),
-            Source::Norm => ptx!("norm"),
-            Source::Pack => ptx!("pack"),
-            Source::Plain => ptx!("plain"),
-            Source::Quantize => ptx!("quantize"),
-            Source::Rope => ptx!("rope"),
-            Source::Select => ptx!("select"),
-            Source::Spqr => ptx!("spqr"),
-            Source::Sweep => ptx!("sweep"),
-            Source::Swiglu => ptx!("swiglu"),
-        }
-    }
+sources! {
+    Attention = "attention",
+    Fit = "fit",
+    Gelu = "gelu",
+    Likelihood = "likelihood",
+    Matmul = "matmul",
+    Norm = "norm",
+    Pack = "pack",
+    Plain = "plain",
+    Quantize = "quantize",
+    Rope = "rope",
+    Select = "select",
+    Spqr = "spqr",
+    Sweep = "sweep",
+    Swiglu = "swiglu",
 }
 
 /// A kernel, to be launched on the stream of its device.
