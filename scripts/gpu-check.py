@@ -15,6 +15,7 @@ published programs do. Needs torch, and --verify safetensors.
 """
 
 import argparse
+import functools
 import json
 import os
 import statistics
@@ -129,8 +130,10 @@ class Bench:
             return time.perf_counter() - start
 
         first = once()
-        # A loop that takes seconds needs no warming up.
-        return first if first > 5 else statistics.median(once() for _ in range(RUNS))
+        # What takes long needs less warming up, and fewer runs.
+        if first > 5:
+            return first
+        return statistics.median(once() for _ in range(RUNS if first < 0.5 else 1))
 
     def measure(self, operation, shape, begin, run):
         entry = {"operation": operation, "shape": list(shape)}
@@ -159,9 +162,13 @@ class Bench:
         rates = self.rates(square, copied)
         widths = sorted({cols for _, cols in layers})
 
+        # Layers of as many columns follow each other, so one matrix of a kind at a time is enough.
+        @functools.lru_cache(maxsize=1)
         def gram_of(dim):
             x = self.random(tokens, dim)
             return damped(2 * x.t() @ x)
+
+        factor_of = functools.lru_cache(maxsize=1)(lambda dim: upper_factor(gram_of(dim)))
 
         for dim in widths:
             self.measure("gram", (tokens, dim), lambda: (self.random(tokens, dim),), lambda x: x.t() @ x)
@@ -185,7 +192,7 @@ class Bench:
                 self.measure(
                     operation,
                     (rows, cols),
-                    lambda: (weight(), upper_factor(gram_of(cols))),
+                    lambda: (weight(), factor_of(cols)),
                     lambda w, u: sweep(w, u, **way()),
                 )
             for kind in (torch.float32, torch.bfloat16):
