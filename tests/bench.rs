@@ -21,7 +21,7 @@ fn the_cases_hold_and_operations_are_measured() {
     assert!(lines.iter().any(|line| line.starts_with("| sweep-gptq-g64 | 64 x 160 | ")), "{ran:?}");
     let value: Value = serde_json::from_str(lines[lines.len() - 1]).unwrap();
     assert_eq!(value["check"]["failed"].as_array().map(Vec::len), Some(0));
-    assert_eq!(value["check"]["ties"], 0);
+    assert_eq!(value["check"]["layer_ties"], 0);
     let measured = value["benches"][0]["measured"].as_array().unwrap();
     assert_eq!(measured.len(), 2 + 2 * 3, "{measured:?}");
     for one in measured {

@@ -68,9 +68,10 @@ pub fn bench(args: &BenchArgs) -> Result<()> {
 
 /// What the cases showed.
 fn checked(found: &Agreement) -> Vec<String> {
-    let Agreement { operations, layers, ties, elements, failed } = found;
+    let Agreement { operations, operation_ties, layers, layer_ties, elements, failed } = found;
     let mut lines = vec![format!(
-        "{} of {} cases hold: {operations} of operations, {layers} layers of {elements} weights; {ties} ties",
+        "{} of {} cases hold: {operations} of operations with {operation_ties} ties, {layers} layers of {elements} \
+        weights with {layer_ties} ties",
         operations + layers - failed.len(),
         operations + layers,
     )];

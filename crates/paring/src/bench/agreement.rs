@@ -18,10 +18,12 @@ use crate::stats::{Need, Stats};
 pub struct Agreement {
     /// Cases of operations that were run.
     pub operations: usize,
+    /// Elements of these that fell the other way than by the definition, as they may.
+    pub operation_ties: usize,
     /// Layers that were compressed on the device and on the CPU.
     pub layers: usize,
-    /// Elements that fell the other way than on the CPU, as they may: near a tie, or behind one in their row.
-    pub ties: usize,
+    /// Elements of these that fell the other way than on the CPU, as they may: near a tie, or behind one in their row.
+    pub layer_ties: usize,
     /// Elements of all layers.
     pub elements: usize,
     /// What did not hold: a name and the reason each.
@@ -43,7 +45,7 @@ pub fn check(device: &Device, folder: Option<&Path>) -> Result<Agreement> {
         match case.run(device) {
             Err(error) => found.failed.push(format!("{}: {error}", case.name)),
             Ok(off) => {
-                found.ties += off.ties;
+                found.operation_ties += off.ties;
                 let holds = off.by <= 1.0;
                 if !holds {
                     found.failed.push(format!("{}: off by {:.3} of what is allowed", case.name, off.by));
@@ -58,7 +60,7 @@ pub fn check(device: &Device, folder: Option<&Path>) -> Result<Agreement> {
         found.elements += layer.weight.len();
         match compare(case, &layer, device) {
             Err(error) => found.failed.push(format!("{}: {error}", case.name)),
-            Ok(Differs { elements, problem: None }) => found.ties += elements,
+            Ok(Differs { elements, problem: None }) => found.layer_ties += elements,
             Ok(Differs { problem: Some(problem), .. }) => found.failed.push(format!("{}: {problem}", case.name)),
         }
     }
@@ -128,7 +130,7 @@ mod tests {
             assert!(found.operations > 20 && found.elements > 500_000, "{} {}", found.operations, found.elements);
             // These layers are small: few weights are near a tie, and none of them differ from themselves.
             let most = if device.is_cpu() { 0 } else { found.elements / 200 };
-            assert!(found.ties <= most, "{device:?}: {} of {} elements differ", found.ties, found.elements);
+            assert!(found.layer_ties <= most, "{device:?}: {} of {} elements differ", found.layer_ties, found.elements);
         }
     }
 
