@@ -38,24 +38,16 @@ pub fn walk(
     let Some(hidden) = hidden.as_deref_mut() else {
         return (0..blocks).try_for_each(|i| visitor.block(i, None, clock));
     };
-    let ahead = !decoder.device().is_cpu();
     let room = hidden.room().clone();
-    thread::scope(|scope| {
-        let mut coming: Option<ScopedJoinHandle<'_, _>> = None;
-        for i in 0..blocks {
+    in_order(
+        blocks,
+        !decoder.device().is_cpu(),
+        |i| decoder.block(i),
+        |i, read, start| {
             let failed = |error: Error, doing: &str| room.failed(error, format_args!("block {i}: {doing}"));
-            let start = Instant::now();
-            let read = match coming.take().map(ScopedJoinHandle::join) {
-                None => decoder.block(i),
-                Some(Ok(read)) => read,
-                Some(Err(panic)) => resume_unwind(panic),
-            };
             let mut block = read.map_err(|e| failed(e.into(), "reading its weights"))?;
             clock.add(Stage::Read, start, 0.0);
             tracing::debug!(block = i, seconds = start.elapsed().as_secs_f64(), "read");
-            if ahead && i + 1 < blocks {
-                coming = Some(scope.spawn(move || decoder.block(i + 1)));
-            }
             visitor.block(i, Some((block.as_mut(), hidden)), clock).map_err(|e| failed(e, "compressing it"))?;
             if to_the_end || i + 1 < blocks {
                 let start = Instant::now();
@@ -63,6 +55,34 @@ pub fn walk(
                 advanced.map_err(|e| failed(e, "forward pass"))?;
                 clock.add(Stage::Forward, start, forward_work(decoder, i, hidden.tokens(), 0..usize::MAX));
             }
+            Ok(())
+        },
+    )
+}
+
+/// Calls `work` with each number below `count`, what `read` makes of it, and the moment from which it was waited for. With
+/// `ahead` the next one is read on a thread of its own while this one is worked on: one, so that no more than two are in
+/// memory. The first error of `work` ends it.
+fn in_order<T: Send>(
+    count: usize,
+    ahead: bool,
+    read: impl Fn(usize) -> T + Sync,
+    mut work: impl FnMut(usize, T, Instant) -> Result<()>,
+) -> Result<()> {
+    thread::scope(|scope| {
+        let read = &read;
+        let mut coming: Option<ScopedJoinHandle<'_, T>> = None;
+        for i in 0..count {
+            let start = Instant::now();
+            let now = match coming.take().map(ScopedJoinHandle::join) {
+                None => read(i),
+                Some(Ok(now)) => now,
+                Some(Err(panic)) => resume_unwind(panic),
+            };
+            if ahead && i + 1 < count {
+                coming = Some(scope.spawn(move || read(i + 1)));
+            }
+            work(i, now, start)?;
         }
         Ok(())
     })
@@ -72,4 +92,52 @@ pub fn walk(
 pub(crate) fn forward_work(decoder: &dyn Decoder, i: usize, tokens: usize, fans: std::ops::Range<usize>) -> f64 {
     let linears = decoder.linears(i);
     linears.iter().filter(|l| fans.contains(&l.fan)).map(|l| 2.0 * (l.rows * l.cols * tokens) as f64).sum()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Mutex;
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    use super::*;
+
+    #[test]
+    fn what_is_read_ahead_comes_in_order() {
+        for ahead in [false, true] {
+            let (read, done) = (Mutex::new(Vec::new()), AtomicUsize::new(0));
+            let reading = |i: usize| {
+                // Nothing is read before the one before the last is done with.
+                let done = done.load(Ordering::SeqCst);
+                assert!(i <= done + usize::from(ahead), "{i} after {done}");
+                read.lock().unwrap().push(i);
+                10 * i
+            };
+            let mut seen = Vec::new();
+            in_order(5, ahead, reading, |i, made, _| {
+                seen.push((i, made));
+                done.fetch_add(1, Ordering::SeqCst);
+                Ok(())
+            })
+            .unwrap();
+            assert_eq!(seen, [(0, 0), (1, 10), (2, 20), (3, 30), (4, 40)]);
+            assert_eq!(*read.lock().unwrap(), [0, 1, 2, 3, 4]);
+        }
+    }
+
+    #[test]
+    fn an_error_of_a_block_comes_before_that_of_reading_the_next() {
+        let plan = Error::Plan;
+        let reading = |i: usize| if i == 2 { Err(plan(format!("reading {i}"))) } else { Ok(i) };
+        for (bad, want, steps) in [(1, "work 1", 2), (9, "reading 2", 2)] {
+            let mut count = 0;
+            let ended = in_order(4, true, reading, |i, read, _| {
+                read?;
+                count += 1;
+                if i == bad { Err(plan(format!("work {i}"))) } else { Ok(()) }
+            });
+            assert_eq!((ended.unwrap_err().to_string().as_str(), count), (want, steps));
+        }
+        let ended = in_order(0, true, reading, |_, _, _| Err(plan("nothing to work on".into())));
+        assert!(ended.is_ok());
+    }
 }
