@@ -1,5 +1,8 @@
 //! Square matrices that are large and used several times: Gram matrices and factors. They stay where they were made.
 
+#[cfg(feature = "cuda")]
+pub(crate) mod cuda;
+
 use std::borrow::Cow;
 
 use candle_core::{Device, Result, Tensor};
@@ -55,6 +58,15 @@ impl Square {
         Ok(Self { n, place: Place::Gpu(values) })
     }
 
+    /// The tensor `[n, n]` on a GPU. Errors for a matrix in host memory.
+    #[cfg(feature = "cuda")]
+    pub(crate) fn on_device(&self) -> Result<&Tensor> {
+        match &self.place {
+            Place::Gpu(values) => Ok(values),
+            Place::Host(_) => candle_core::bail!("a matrix in host memory where one on a GPU is needed"),
+        }
+    }
+
     /// Rows, and columns.
     pub fn n(&self) -> usize {
         self.n
@@ -80,11 +92,12 @@ impl Square {
     pub fn diagonal(&self) -> Result<Vec<f32>> {
         match &self.place {
             Place::Host(values) => Ok(values.iter().step_by(self.n + 1).copied().collect()),
+            #[cfg(feature = "cuda")]
             Place::Gpu(values) => {
-                let at: Vec<u32> = (0..self.n).map(|i| (i * (self.n + 1)) as u32).collect();
-                let at = Tensor::from_vec(at, self.n, values.device())?;
-                values.flatten_all()?.index_select(&at, 0)?.to_vec1()
+                crate::cuda::with_view::<f32, _>(values, |values, device| cuda::diagonal(device, &values, self.n))
             }
+            #[cfg(not(feature = "cuda"))]
+            Place::Gpu(values) => candle_core::bail!("a matrix on {:?}", values.device()),
         }
     }
 

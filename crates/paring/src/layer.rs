@@ -5,7 +5,7 @@ use std::path::Path;
 use candle_core::{Device, Tensor as CandleTensor};
 use paring_format::writer::{Tensor, write_file};
 use paring_format::{Checkpoint, Compressed, Dtype, Values};
-use paring_kernels::gram::{Gram, add_squares, quadratic};
+use paring_kernels::gram::{Gram, Squares, quadratic};
 use paring_kernels::square::Square;
 
 use crate::methods::Stored;
@@ -201,7 +201,7 @@ fn hessian(
     let Some((x, sequences)) = activations(file, name, cols, sequences, device)? else { return Ok(None) };
     let mut gram = Gram::on(device, cols, Precision::F32)?;
     gram.add(&x)?;
-    Ok(Some(gram.finish(2.0 / sequences as f32)))
+    Ok(Some(gram.finish(2.0 / sequences as f32)?))
 }
 
 fn norms(
@@ -212,7 +212,7 @@ fn norms(
     device: &Device,
 ) -> Result<Option<Vec<f32>>> {
     let Some((x, sequences)) = activations(file, name, cols, sequences, device)? else { return Ok(None) };
-    let mut sums = vec![0.0; cols];
-    add_squares(&mut sums, &x)?;
-    Ok(Some(sums.iter().map(|s| (s / sequences as f64) as f32).collect()))
+    let mut sums = Squares::on(device, cols)?;
+    sums.add(&x)?;
+    Ok(Some(sums.finish()?.iter().map(|s| (s / sequences as f64) as f32).collect()))
 }

@@ -3,7 +3,7 @@
 use std::time::Instant;
 
 use candle_core::{Device, Tensor};
-use paring_kernels::gram::{Gram, add_squares};
+use paring_kernels::gram::{Gram, Squares};
 use paring_kernels::matmul::Precision;
 use paring_kernels::quantize::range;
 use paring_kernels::square::Square;
@@ -33,7 +33,7 @@ pub enum Stats {
 }
 
 enum Sum {
-    Norms(Vec<f64>),
+    Norms(Squares),
     Gram(Gram),
 }
 
@@ -78,22 +78,22 @@ impl<'a> Collector<'a> {
         device: &Device,
         clock: &'a mut Clock,
     ) -> Result<Self> {
-        let make = |fan: &Option<(Need, usize)>| match fan {
+        let make = |fan: &Option<(Need, usize)>| match *fan {
             None | Some((Need::Nothing, _)) => Ok(None),
-            Some((Need::Norms, cols)) => Ok(Some(Sum::Norms(vec![0.0; *cols]))),
-            Some((Need::Gram, cols)) => Ok(Some(Sum::Gram(Gram::on(device, *cols, precision)?))),
+            Some((Need::Norms, cols)) => Ok(Some(Sum::Norms(Squares::on(device, cols)?))),
+            Some((Need::Gram, cols)) => Ok(Some(Sum::Gram(Gram::on(device, cols, precision)?))),
         };
         Ok(Self { sums: fans.iter().map(make).collect::<Result<_>>()?, ranges, clock })
     }
 
-    /// The statistics of `windows` windows, one entry per fan.
-    pub fn finish(self, windows: usize) -> Vec<Option<Stats>> {
+    /// The statistics of `windows` windows, one entry per fan. Errors when the device does.
+    pub fn finish(self, windows: usize) -> Result<Vec<Option<Stats>>> {
         let scale = |sum| match sum {
-            Sum::Norms(sums) => Stats::Norms(sums.iter().map(|s| (s / windows as f64) as f32).collect()),
-            Sum::Gram(gram) => Stats::Gram(gram.finish(2.0 / windows as f32)),
+            Sum::Norms(sums) => Ok(Stats::Norms(sums.finish()?.iter().map(|s| (s / windows as f64) as f32).collect())),
+            Sum::Gram(gram) => Ok(Stats::Gram(gram.finish(2.0 / windows as f32)?)),
         };
         let start = Instant::now();
-        let stats = self.sums.into_iter().map(|sum| sum.map(scale)).collect();
+        let stats = self.sums.into_iter().map(|sum| sum.map(scale).transpose()).collect();
         self.clock.add(Stage::Gram, start, 0.0);
         stats
     }
@@ -104,17 +104,24 @@ impl Tap for Collector<'_> {
         if let Some(Some(seen)) = self.ranges.fans.get_mut(fan) {
             widen(seen, x)?;
         }
+        let Some(Some(sum)) = self.sums.get_mut(fan) else { return Ok(()) };
+        // A GPU works behind: what it still does is not to be counted here, and what it does here is.
+        x.device().synchronize()?;
         let start = Instant::now();
-        match self.sums.get_mut(fan) {
-            Some(Some(Sum::Norms(sums))) => add_squares(sums, x)?,
-            Some(Some(Sum::Gram(gram))) => {
+        let operations = match sum {
+            Sum::Norms(sums) => {
+                sums.add(x)?;
+                0.0
+            }
+            Sum::Gram(gram) => {
                 let before = gram.tokens();
                 gram.add(x)?;
                 let cols = x.dims().last().copied().unwrap_or(0) as f64;
-                self.clock.add(Stage::Gram, start, cols * cols * (gram.tokens() - before) as f64);
+                cols * cols * (gram.tokens() - before) as f64
             }
-            _ => {}
-        }
+        };
+        x.device().synchronize()?;
+        self.clock.add(Stage::Gram, start, operations);
         Ok(())
     }
 

@@ -5,7 +5,9 @@
 //! (`paring bench --check`).
 
 pub(crate) mod attention;
+mod cholesky;
 mod elementwise;
+mod gram;
 mod likelihood;
 mod matmul;
 mod pack;
@@ -13,6 +15,7 @@ mod plain;
 pub(crate) mod quantize;
 mod select;
 pub(crate) mod spqr;
+mod square;
 pub(crate) mod sweep;
 
 use candle_core::{Device, Result, Tensor};
@@ -65,6 +68,9 @@ pub fn all() -> Vec<Case> {
     cases.extend(attention::cases());
     cases.extend(quantize::cases());
     cases.extend(likelihood::cases());
+    cases.extend(gram::cases());
+    cases.extend(square::cases());
+    cases.extend(cholesky::cases());
     cases.extend(pack::cases());
     cases.extend(select::cases());
     cases.extend(spqr::cases());

@@ -3,7 +3,7 @@
 use candle_core::{Device, Result};
 
 use super::{Case, Off};
-use crate::cholesky::Factor;
+use crate::cholesky::{Arithmetic, Factor};
 use crate::matmul::Precision;
 use crate::square::Square;
 use crate::sweep::spqr::{Outlier, Rule, Second, Swept, fan, sweep};
@@ -86,7 +86,8 @@ fn problem(rows: usize, cols: usize, flat: bool) -> (Vec<f32>, Vec<f32>) {
 }
 
 fn factor(u: Vec<f32>, cols: usize, device: &Device) -> Result<Factor> {
-    Ok(Factor { diagonal: u.iter().step_by(cols + 1).copied().collect(), u: Square::on(device, u)? })
+    assert_eq!(u.len(), cols * cols, "a factor of {cols} rows");
+    Factor::new(Square::on(device, u)?, Arithmetic::Double)
 }
 
 /// Whether weights are what their codes and statistics say, where they are no outliers.

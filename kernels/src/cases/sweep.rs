@@ -6,7 +6,7 @@ use std::rc::Rc;
 use candle_core::{Device, Result};
 
 use super::{Case, Off};
-use crate::cholesky::{Factor, inverse_factor};
+use crate::cholesky::{Arithmetic, Factor, inverse_factor};
 use crate::matmul::Precision;
 use crate::square::Square;
 use crate::sweep::{Curvature, Drop, Element, Fit, GridFormat, Grids, Part, Round, Rule, Scales, Shape, Swept};
@@ -195,8 +195,7 @@ fn check(
     let inputs = Inputs::new(layer, problem, format, groups);
     let rules = (0..rows.len()).map(|part| inputs.rule(part, drop, groups, stored));
     let parts = inputs.weights.iter().zip(rules.clone()).map(|(w, rule)| Part { weight: w.clone(), rule }).collect();
-    let diagonal = inputs.u.iter().step_by(cols + 1).copied().collect();
-    let shape = Shape::Full(Factor { u: Square::on(device, inputs.u.clone())?, diagonal });
+    let shape = Shape::Full(Factor::new(Square::on(device, inputs.u.clone())?, Arithmetic::Double)?);
     let swept = fan(parts, cols, slice, &shape)?;
     let exact = slice >= cols && !format.is_some_and(|format| format.mse);
     let mut off = Off { by: 0.0, ties: 0 };
@@ -255,8 +254,7 @@ fn twice(layers: &Layers) -> Case {
         let format = GridFormat::int(4, false, Precision::Bf16);
         let round = Some(Round { format, fit: Fit::AtSlice { group_size: 32 } });
         let rule = Rule { drop: Some(Drop::Threshold { sparsity: 0.5 }), round, stored: Precision::Bf16 };
-        let diagonal = u.iter().step_by(layer.cols + 1).copied().collect();
-        let shape = Shape::Full(Factor { u: Square::on(device, u.clone())?, diagonal });
+        let shape = Shape::Full(Factor::new(Square::on(device, u.clone())?, Arithmetic::Double)?);
         let run = || fan(vec![Part { weight: w.clone(), rule }], layer.cols, layer.slice, &shape);
         let (one, other) = (run()?, run()?);
         let of = |swept: &[Swept]| (swept[0].weight.clone(), swept[0].codes.clone(), swept[0].loss.to_bits());

@@ -1,6 +1,12 @@
 //! The upper Cholesky factor of an inverse.
 
-mod reference;
+#[cfg(feature = "cuda")]
+mod cuda;
+pub(crate) mod reference;
+#[cfg(feature = "cuda")]
+mod solver;
+#[cfg(test)]
+mod tests;
 
 use faer::dyn_stack::{MemBuffer, MemStack};
 use faer::linalg::cholesky::llt::factor::LltParams;
@@ -27,6 +33,28 @@ pub struct Factor {
     pub u: Square,
     /// U's diagonal, `[n]`.
     pub diagonal: Vec<f32>,
+    /// What it was computed in.
+    pub arithmetic: Arithmetic,
+}
+
+impl Factor {
+    /// The factor `u`, which was computed in that arithmetic. Errors when the device does.
+    pub(crate) fn new(u: Square, arithmetic: Arithmetic) -> candle_core::Result<Self> {
+        Ok(Self { diagonal: u.diagonal()?, u, arithmetic })
+    }
+}
+
+/// What a factor was computed in. It is f32 in the end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Arithmetic {
+    /// f32.
+    Single,
+    /// f64, as factors of up to 512 rows are.
+    Double,
+    /// f64 where the matrix is, after f32 found that this pivot is not positive.
+    DoubleAfter(NotPositive),
+    /// The same, but by the CPU: the GPU's memory does not hold it.
+    DoubleOnHost(NotPositive),
 }
 
 /// Why there is no factor.
@@ -43,17 +71,42 @@ pub enum Failed {
 /// The factor of `h` (symmetric) with rows and columns in the order `order[k]` (as they are when `None`), and with
 /// `diagonal` (in that order) in place of its diagonal. See [`inverse_factor`] for what is computed and its cost.
 ///
+/// On a GPU: cuSOLVER's factor and cuBLAS's triangular solve, in the same arithmetic as on the CPU. Beside `h` it takes
+/// 8·n² bytes of the device's memory in f32 and 16·n² in f64, and cuSOLVER's workspace; U is 4·n² of them. When memory
+/// does not hold the f64 factor that f32 asked for, the CPU makes it ([`Arithmetic::DoubleOnHost`]).
+///
 /// # Errors
-/// The index, in that order, of a pivot that is not positive.
+/// The index, in that order, of a pivot that is not positive; what the device says.
 ///
 /// # Panics
-/// If the lengths differ.
+/// If the lengths differ, or the order names a row that is not there.
 pub fn factor_of(h: &Square, order: Option<&[usize]>, diagonal: &[f32]) -> Result<Factor, Failed> {
     let n = h.n();
     assert_eq!(diagonal.len(), n, "a diagonal of {n} elements");
-    let values = h.to_host()?;
-    let mut damped = vec![0f32; n * n];
-    damped.par_chunks_exact_mut(n.max(1)).enumerate().for_each(|(k, row)| {
+    let known = order.is_none_or(|order| order.len() == n && order.iter().all(|&k| k < n));
+    assert!(known, "an order of {n} rows");
+    on_gpu!(h => cuda::factor_of(h, order, diagonal));
+    let (u, arithmetic) = inverse_factor_in(&ordered(&h.to_host()?, order, diagonal), n)?;
+    Ok(Factor::new(u.into(), arithmetic)?)
+}
+
+/// [`factor_of`] in f64 by the CPU wherever `h` is, after f32 found that `pivot` is not positive: 24·n² bytes of the
+/// host's memory, 4·n² more for a matrix that is not there.
+pub(crate) fn double_on_host(
+    h: &Square,
+    order: Option<&[usize]>,
+    diagonal: &[f32],
+    pivot: NotPositive,
+) -> Result<Factor, Failed> {
+    let u = double(&ordered(&h.to_host()?, order, diagonal), h.n())?;
+    Ok(Factor::new(Square::on(&h.device(), u)?, Arithmetic::DoubleOnHost(pivot))?)
+}
+
+/// The matrix with its rows and columns in that order and with that diagonal.
+fn ordered(values: &[f32], order: Option<&[usize]>, diagonal: &[f32]) -> Vec<f32> {
+    let n = diagonal.len();
+    let mut ordered = vec![0f32; n * n];
+    ordered.par_chunks_exact_mut(n.max(1)).enumerate().for_each(|(k, row)| {
         match order {
             None => row.copy_from_slice(&values[k * n..][..n]),
             Some(order) => {
@@ -63,8 +116,7 @@ pub fn factor_of(h: &Square, order: Option<&[usize]>, diagonal: &[f32]) -> Resul
         }
         row[k] = diagonal[k];
     });
-    let u = Square::from(inverse_factor(&damped, n)?);
-    Ok(Factor { diagonal: u.diagonal()?, u })
+    ordered
 }
 
 /// Up to this size the factor is computed in f64 at once: there it takes next to no time, and it is what the golden
@@ -85,12 +137,23 @@ pub(crate) const SMALL: usize = 512;
 /// # Errors
 /// The index of the first pivot that is not positive (or not finite).
 pub fn inverse_factor(h: &[f32], n: usize) -> Result<Vec<f32>, NotPositive> {
+    inverse_factor_in(h, n).map(|(u, _)| u)
+}
+
+/// [`inverse_factor`], and what it was computed in.
+fn inverse_factor_in(h: &[f32], n: usize) -> Result<(Vec<f32>, Arithmetic), NotPositive> {
     assert_eq!(h.len(), n * n, "a square matrix of {n} rows");
-    if n > SMALL
-        && let Ok(u) = factor::<f32>(h, n, |v| v, |v| v)
-    {
-        return Ok(u);
+    if n <= SMALL {
+        return Ok((double(h, n)?, Arithmetic::Double));
     }
+    match factor::<f32>(h, n, |v| v, |v| v) {
+        Ok(u) => Ok((u, Arithmetic::Single)),
+        Err(pivot) => Ok((double(h, n)?, Arithmetic::DoubleAfter(pivot))),
+    }
+}
+
+/// [`inverse_factor`] in f64.
+fn double(h: &[f32], n: usize) -> Result<Vec<f32>, NotPositive> {
     factor::<f64>(h, n, f64::from, |v| v as f32)
 }
 
@@ -142,97 +205,4 @@ fn factor<T: RealField>(
         }
     });
     Ok(u)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    /// A Gram matrix of `tokens` pseudo-random inputs plus `damp` on the diagonal.
-    fn gram(n: usize, tokens: usize, damp: f32) -> Vec<f32> {
-        let mut state = 7u64;
-        let mut next = || {
-            state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-            (state >> 40) as f32 / (1u64 << 24) as f32 - 0.5
-        };
-        let x: Vec<f32> = (0..tokens * n).map(|_| next()).collect();
-        let mut h = vec![0f32; n * n];
-        for x in x.chunks_exact(n) {
-            for i in 0..n {
-                for j in 0..n {
-                    h[i * n + j] += x[i] * x[j];
-                }
-            }
-        }
-        (0..n).for_each(|i| h[i * n + i] += damp);
-        h
-    }
-
-    #[test]
-    fn the_factor_inverts_the_matrix() {
-        for n in [1, 2, 17, 64, 150] {
-            let h = gram(n, 2 * n, 0.5);
-            let u = inverse_factor(&h, n).unwrap();
-            // U H Uᵀ = I.
-            for i in 0..n {
-                for j in 0..n {
-                    let mut sum = 0f64;
-                    for a in i..n {
-                        for b in j..n {
-                            sum += f64::from(u[i * n + a]) * f64::from(h[a * n + b]) * f64::from(u[j * n + b]);
-                        }
-                    }
-                    let want = f64::from(i == j);
-                    assert!((sum - want).abs() < 1e-5, "n {n}, element {i},{j}: {sum}");
-                }
-                assert!(u[i * n..i * n + i].iter().all(|&v| v == 0.0));
-            }
-        }
-    }
-
-    #[test]
-    fn single_precision_is_near_double() {
-        let n = SMALL + 60;
-        // More features than tokens: the damping alone keeps the matrix positive.
-        let h = gram(n, n / 2, 0.01);
-        let (single, double) = (inverse_factor(&h, n).unwrap(), factor::<f64>(&h, n, f64::from, |v| v as f32).unwrap());
-        let norm = |values: &mut dyn Iterator<Item = f32>| values.map(|v| f64::from(v).powi(2)).sum::<f64>().sqrt();
-        let off = norm(&mut single.iter().zip(&double).map(|(s, d)| s - d)) / norm(&mut double.iter().copied());
-        assert!(off > 0.0 && off < 1e-3, "{off}");
-    }
-
-    #[test]
-    fn what_single_precision_cannot_factor_double_can() {
-        let n = SMALL + 8;
-        // A 2 × 2 block whose determinant is one unit in the last place: its second pivot is 0 in f32.
-        let mut h = vec![0f32; n * n];
-        (0..n).for_each(|i| h[i * n + i] = 1.0);
-        let (i, j) = (n - 2, n - 1);
-        (h[i * n + i], h[i * n + j], h[j * n + i], h[j * n + j]) = (1.0, 1.0, 1.0, 1.0 + f32::EPSILON);
-        assert!(factor::<f32>(&h, n, |v| v, |v| v).is_err());
-        assert!(inverse_factor(&h, n).is_ok());
-    }
-
-    #[test]
-    fn agrees_with_the_definition() {
-        let n = 40;
-        let h = gram(n, 60, 0.1);
-        let (fast, plain) = (inverse_factor(&h, n).unwrap(), reference::inverse_factor(&h, n).unwrap());
-        for (f, p) in fast.iter().zip(plain) {
-            assert!((f64::from(*f) - p).abs() < 1e-6 * p.abs().max(1.0), "{f} want {p}");
-        }
-    }
-
-    #[test]
-    fn a_pivot_that_is_not_positive_is_named() {
-        let n = 5;
-        let mut h = gram(n, 9, 0.0);
-        for k in 0..n {
-            h[2 * n + k] = 0.0;
-            h[k * n + 2] = 0.0;
-        }
-        assert_eq!(inverse_factor(&h, n), Err(NotPositive { index: 2 }));
-        assert_eq!(reference::inverse_factor(&h, n), Err(NotPositive { index: 2 }));
-        assert!(inverse_factor(&vec![f32::NAN; n * n], n).is_err());
-    }
 }

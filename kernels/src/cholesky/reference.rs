@@ -3,8 +3,7 @@
 use super::NotPositive;
 
 /// U with H⁻¹ = UᵀU by plain loops in f64: R upper with H = R Rᵀ, from the last row up, then U = R⁻¹.
-#[cfg_attr(not(test), allow(dead_code))]
-pub(super) fn inverse_factor(h: &[f32], n: usize) -> Result<Vec<f64>, NotPositive> {
+pub(crate) fn inverse_factor(h: &[f32], n: usize) -> Result<Vec<f64>, NotPositive> {
     let mut r = vec![0f64; n * n];
     for j in (0..n).rev() {
         let mut pivot = f64::from(h[j * n + j]);

@@ -41,8 +41,10 @@ macro_rules! sources {
 
 sources! {
     Attention = "attention",
+    Cholesky = "cholesky",
     Fit = "fit",
     Gelu = "gelu",
+    Gram = "gram",
     Likelihood = "likelihood",
     Matmul = "matmul",
     Norm = "norm",
@@ -52,6 +54,7 @@ sources! {
     Rope = "rope",
     Select = "select",
     Spqr = "spqr",
+    Square = "square",
     Sweep = "sweep",
     Swiglu = "swiglu",
 }

@@ -166,7 +166,7 @@ fn published(threshold: f32) -> spqr::Rule<'static> {
 fn gram_of(dim: usize, tokens: usize, device: &Device) -> Result<(Square, Vec<f32>)> {
     let mut gram = Gram::on(device, dim, Precision::F32)?;
     gram.add(&random_tensor(&[tokens, dim], 1, device)?)?;
-    let h = gram.finish(2.0);
+    let h = gram.finish(2.0)?;
     let mut diagonal = h.diagonal()?;
     let damping = 0.01 * diagonal.iter().sum::<f32>() / dim as f32;
     diagonal.iter_mut().for_each(|d| *d += damping);

@@ -135,7 +135,7 @@ impl Job {
         let mut collector = collector.map_err(failed)?;
         let passed = hidden.each(|batch| Ok(block.tap_only(batch, &mut collector, Some(last))?));
         passed.map_err(failed)?;
-        let stats = collector.finish(hidden.windows());
+        let stats = collector.finish(hidden.windows()).map_err(failed)?;
         clock.add(Stage::Forward, start, forward_work(self.decoder.as_ref(), i, hidden.tokens(), 0..last));
         clock.shift(Stage::Forward, clock.time(Stage::Gram) - gram_before);
         Ok(stats)

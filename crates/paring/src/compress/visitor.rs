@@ -106,10 +106,14 @@ impl<'a> Compressor<'a> {
         clock.add(Stage::Factor, start, work * prepared.len() as f64);
         for (which, (first, prepared)) in prepared.iter().enumerate() {
             let wanted = choices[*first].1.percdamp;
-            if let Some(damp) = prepared.damp().filter(|&damp| damp != wanted) {
+            let raised = prepared
+                .damp()
+                .filter(|&damp| damp != wanted)
+                .map(|damp| format!("the Gram matrix was singular with damping {wanted}; {damp} was used"));
+            for text in raised.into_iter().chain(prepared.repair()) {
                 let names = (0..chosen.len()).filter(|&i| by[i] == which).map(|i| chosen[i].name.as_str());
                 let names = names.collect::<Vec<_>>().join(", ");
-                self.note(format!("{names}: the Gram matrix was singular with damping {wanted}; {damp} was used"));
+                self.note(format!("{names}: {text}"));
             }
         }
 

@@ -202,7 +202,7 @@ fn swept(trial: &Trial<'_>, sheet: &Sheet, rates: &Rates) -> Result<(f64, f64)> 
         Need::Gram => {
             let mut gram = Gram::new(cols, Precision::F32);
             gram.add(&Tensor::from_vec(noise(64 * cols), (64, cols), &Device::Cpu)?)?;
-            Some(Stats::Gram(gram.finish(1.0)))
+            Some(Stats::Gram(gram.finish(1.0)?))
         }
     };
     let weight = noise(rows * cols);

@@ -1,6 +1,6 @@
 //! What is computed once for a fan: dead columns, order, damping, the factor.
 
-use paring_kernels::cholesky::{Failed, factor_of};
+use paring_kernels::cholesky::{Arithmetic, Failed, NotPositive, factor_of};
 use paring_kernels::square::Square;
 use paring_kernels::sweep::Shape;
 use rayon::prelude::*;
@@ -24,6 +24,8 @@ pub struct Prepared {
     lambda: Option<f64>,
     /// What the diagonal of dead columns became, when that is not 1 plus what was added.
     of_dead: Option<f64>,
+    /// What the factor was computed in; its pivots are places in visiting order.
+    arithmetic: Option<Arithmetic>,
 }
 
 impl Recipe {
@@ -35,7 +37,15 @@ impl Recipe {
     ///
     /// `weight`, row-major `[rows, cols]`, is needed when [`Recipe::prepares_each`].
     pub fn prepare(&self, stats: Option<&Stats>, weight: Option<&[f32]>, module: &str) -> Result<Prepared> {
-        let plain = |shape| Prepared { dead: Vec::new(), order: None, shape, damp: None, lambda: None, of_dead: None };
+        let plain = |shape| Prepared {
+            dead: Vec::new(),
+            order: None,
+            shape,
+            damp: None,
+            lambda: None,
+            of_dead: None,
+            arithmetic: None,
+        };
         match (self.info().curvature, stats) {
             (Bend::Flat, _) => Ok(plain(Shape::Flat)),
             (Bend::Diagonal, Some(Stats::Norms(s))) => {
@@ -107,8 +117,9 @@ impl Recipe {
             };
             match factor_of(h, order.as_deref(), &(0..n).map(damped).collect::<Vec<f32>>()) {
                 Ok(factor) => {
-                    let shape = Shape::Full(factor);
-                    return Ok(Prepared { dead, order, shape, damp: Some(damp), lambda: Some(damp * mean), of_dead });
+                    let arithmetic = Some(factor.arithmetic);
+                    let (shape, lambda) = (Shape::Full(factor), Some(damp * mean));
+                    return Ok(Prepared { dead, order, shape, damp: Some(damp), lambda, of_dead, arithmetic });
                 }
                 Err(Failed::Device(e)) => return Err(e.into()),
                 Err(Failed::NotPositive(e)) if attempt == 3 => {
@@ -136,6 +147,23 @@ impl Prepared {
     /// The damping that was used, as a share of the mean diagonal.
     pub fn damp(&self) -> Option<f64> {
         self.damp
+    }
+
+    /// What had to be done for the factor, in words for a report; `None` where the first attempt made it.
+    pub fn repair(&self) -> Option<String> {
+        let after = |pivot: NotPositive| {
+            format!(
+                "the Gram matrix was factored in f64 after f32 found pivot {} not positive",
+                self.column(pivot.index)
+            )
+        };
+        match self.arithmetic? {
+            Arithmetic::Single | Arithmetic::Double => None,
+            Arithmetic::DoubleAfter(pivot) => Some(after(pivot)),
+            Arithmetic::DoubleOnHost(pivot) => {
+                Some(format!("{}, by the CPU because the GPU's memory does not hold it", after(pivot)))
+            }
+        }
     }
 
     /// tr(ΔW·H·ΔWᵀ) of a sweep that lost Σ e² = `loss`; `None` without a Gram matrix. `before` and `after` are row-major
@@ -259,6 +287,20 @@ mod tests {
     fn no_damping_at_all_is_raised_too() {
         let prepared = sparsegpt(0.0).prepare(Some(&indefinite(1.0)), None, "layer").unwrap();
         assert_eq!(prepared.damp(), Some(1e-3));
+    }
+
+    #[test]
+    fn a_factor_that_needed_f64_is_told() {
+        // A 2 × 2 block whose determinant is one unit in the last place, in a matrix beyond those that are f64 at once.
+        let n = 520;
+        let mut gram = vec![0f32; n * n];
+        (0..n).for_each(|i| gram[i * (n + 1)] = 1.0);
+        let (i, j) = (n - 2, n - 1);
+        (gram[i * n + j], gram[j * n + i], gram[j * n + j]) = (1.0, 1.0, 1.0 + f32::EPSILON);
+        let prepared = sparsegpt(0.0).prepare(Some(&Stats::Gram(gram.into())), None, "layer").unwrap();
+        let told = "the Gram matrix was factored in f64 after f32 found pivot 518 not positive";
+        assert_eq!((prepared.damp(), prepared.repair().as_deref()), (Some(0.0), Some(told)));
+        assert_eq!(sparsegpt(0.01).prepare(Some(&indefinite(0.5)), None, "layer").unwrap().repair(), None);
     }
 
     #[test]

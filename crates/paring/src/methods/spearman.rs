@@ -21,7 +21,7 @@ pub(super) fn order(weight: &[f32], cols: usize) -> candle_core::Result<Vec<usiz
     }
     let mut gram = Gram::new(cols, Precision::F32);
     gram.add(&Tensor::from_vec(ranks, (rows, cols), &Device::Cpu)?)?;
-    let similar = gram.finish(1.0);
+    let similar = gram.finish(1.0)?;
     let similar = similar.to_host()?;
     let mut order: Vec<usize> = (0..cols).collect();
     for place in 1..cols {

@@ -1,0 +1,58 @@
+//! The CPU's factors against the definition; those of every device are in cases/cholesky.rs.
+
+use super::*;
+use crate::matmul::Precision;
+
+/// A Gram matrix of `tokens` pseudo-random inputs plus `damp` on the diagonal.
+fn gram(n: usize, tokens: usize, damp: f32) -> Vec<f32> {
+    let x = crate::test_values(tokens * n, 0.3, 7);
+    let mut h: Vec<f32> = crate::gram::reference::gram(&x, n, Precision::F32).iter().map(|&v| v as f32).collect();
+    (0..n).for_each(|i| h[i * n + i] += damp);
+    h
+}
+
+#[test]
+fn single_precision_is_near_double() {
+    let n = SMALL + 60;
+    // More features than tokens: the damping alone keeps the matrix positive.
+    let h = gram(n, n / 2, 0.01);
+    let (single, double) = (inverse_factor(&h, n).unwrap(), factor::<f64>(&h, n, f64::from, |v| v as f32).unwrap());
+    let norm = |values: &mut dyn Iterator<Item = f32>| values.map(|v| f64::from(v).powi(2)).sum::<f64>().sqrt();
+    let off = norm(&mut single.iter().zip(&double).map(|(s, d)| s - d)) / norm(&mut double.iter().copied());
+    assert!(off > 0.0 && off < 1e-3, "{off}");
+}
+
+#[test]
+fn what_single_precision_cannot_factor_double_can() {
+    let n = SMALL + 8;
+    // A 2 × 2 block whose determinant is one unit in the last place: its second pivot is 0 in f32.
+    let mut h = vec![0f32; n * n];
+    (0..n).for_each(|i| h[i * n + i] = 1.0);
+    let (i, j) = (n - 2, n - 1);
+    (h[i * n + i], h[i * n + j], h[j * n + i], h[j * n + j]) = (1.0, 1.0, 1.0, 1.0 + f32::EPSILON);
+    assert!(factor::<f32>(&h, n, |v| v, |v| v).is_err());
+    assert!(inverse_factor(&h, n).is_ok());
+}
+
+#[test]
+fn agrees_with_the_definition() {
+    let n = 40;
+    let h = gram(n, 60, 0.1);
+    let (fast, plain) = (inverse_factor(&h, n).unwrap(), reference::inverse_factor(&h, n).unwrap());
+    for (f, p) in fast.iter().zip(plain) {
+        assert!((f64::from(*f) - p).abs() < 1e-6 * p.abs().max(1.0), "{f} want {p}");
+    }
+}
+
+#[test]
+fn a_pivot_that_is_not_positive_is_named() {
+    let n = 5;
+    let mut h = gram(n, 9, 0.0);
+    for k in 0..n {
+        h[2 * n + k] = 0.0;
+        h[k * n + 2] = 0.0;
+    }
+    assert_eq!(inverse_factor(&h, n), Err(NotPositive { index: 2 }));
+    assert_eq!(reference::inverse_factor(&h, n), Err(NotPositive { index: 2 }));
+    assert!(inverse_factor(&vec![f32::NAN; n * n], n).is_err());
+}

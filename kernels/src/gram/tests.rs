@@ -1,0 +1,78 @@
+//! What choices of arithmetic cost; whether sums are right, the cases say (cases/gram.rs).
+
+use super::*;
+use crate::simd::round_bf16;
+
+#[test]
+fn precisions_are_read_as_they_are_written() {
+    for precision in GramPrecision::ALL {
+        assert_eq!(precision.to_string().parse(), Ok(precision));
+    }
+    for text in ["", "F32", "bf16", "tf16"] {
+        assert!(text.parse::<GramPrecision>().is_err(), "{text}");
+    }
+}
+
+#[test]
+fn the_cpu_has_one_precision() {
+    assert!(Gram::new(3, Precision::F32).multiplied(GramPrecision::F32).is_ok());
+    for how in [GramPrecision::Tf32, GramPrecision::Bf16x3] {
+        let error = Gram::new(3, Precision::F32).multiplied(how).err().unwrap().to_string();
+        assert!(error.starts_with(&format!("--gram-precision {how} ")), "{error}");
+    }
+}
+
+/// The parts of `x` whose products are summed: x is about the sum of both.
+fn parts(x: f32, how: GramPrecision) -> [f32; 2] {
+    match how {
+        GramPrecision::F32 => [x, 0.0],
+        // To the nearest of ten bits of mantissa, ties to even.
+        GramPrecision::Tf32 => {
+            let bits = x.to_bits();
+            [f32::from_bits((bits + 0xfff + (bits >> 13 & 1)) & !0x1fff), 0.0]
+        }
+        GramPrecision::Bf16x3 => [round_bf16(x), round_bf16(x - round_bf16(x))],
+    }
+}
+
+/// The sum of all products of parts but the smallest, as a GPU makes it.
+fn product(a: f32, b: f32, how: GramPrecision) -> f64 {
+    let ([a, a_low], [b, b_low]) = (parts(a, how), parts(b, how));
+    let [a, a_low, b, b_low] = [a, a_low, b, b_low].map(f64::from);
+    a * b + a * b_low + a_low * b
+}
+
+/// The figures in the documentation of [`GramPrecision`].
+#[test]
+fn what_the_precisions_of_products_cost() {
+    let (tokens, dim) = (2048, 48);
+    let x = crate::test_values(tokens * dim, 1.0, 1);
+    let exact = reference::gram(&x, dim, Precision::F32);
+    let norm = |values: &mut dyn Iterator<Item = f64>| values.map(|v| v * v).sum::<f64>().sqrt();
+    let off = |how| {
+        let mut sums = vec![0f64; dim * dim];
+        for token in x.chunks_exact(dim) {
+            for (sums, &a) in sums.chunks_exact_mut(dim).zip(token) {
+                sums.iter_mut().zip(token).for_each(|(sum, &b)| *sum += product(a, b, how));
+            }
+        }
+        norm(&mut sums.iter().zip(&exact).map(|(a, b)| a - b)) / norm(&mut exact.iter().copied())
+    };
+    assert_eq!(off(GramPrecision::F32), 0.0);
+    let [three, tf32] = [off(GramPrecision::Bf16x3), off(GramPrecision::Tf32)];
+    println!("bf16x3 {three:e} tf32 {tf32:e}");
+    assert!((1e-7..5e-6).contains(&three), "bf16x3: {three:e}");
+    assert!((1e-6..5e-5).contains(&tf32), "tf32: {tf32:e}");
+}
+
+/// The figures in the documentation of [`Gram`].
+#[test]
+fn sums_in_two_levels_lose_less() {
+    let x = crate::test_values(262_144, 1.0, 3);
+    let exact: f64 = x.iter().map(|&v| f64::from(v).powi(2)).sum();
+    let sum = |x: &[f32]| x.iter().fold(0f32, |sum, v| sum + v * v);
+    let off = |sum: f32| (f64::from(sum) / exact - 1.0).abs();
+    let (one, two) = (off(sum(&x)), off(x.chunks(8192).map(sum).sum::<f32>()));
+    println!("one level {one:e} two levels {two:e}");
+    assert!(two < 2e-6 && one > 4.0 * two, "one level {one:e}, two levels {two:e}");
+}
