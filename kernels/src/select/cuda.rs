@@ -47,8 +47,7 @@ unsafe impl DeviceRepr for Columns {}
 
 /// The search in some parts of a matrix, over and over: kernels and memory for counts.
 pub(crate) struct Selection {
-    count: Kernel,
-    find: Kernel,
+    pass: Kernel,
     mark: Kernel,
     parts: CudaSlice<Part>,
     blocks: u32,
@@ -64,13 +63,12 @@ impl Selection {
             candle_core::bail!("{most} scores to select from on a GPU; at most {}", u32::MAX);
         }
         Ok(Self {
-            count: function(device, Source::Select, "select_count")?,
-            find: function(device, Source::Select, "select_find")?,
+            pass: function(device, Source::Select, "select_pass")?,
             mark: function(device, Source::Select, "select_mark")?,
             parts: device.clone_htod(parts)?,
             blocks: most.div_ceil(4 * THREADS as usize).clamp(1, BLOCKS) as u32,
             counts: device.alloc_zeros(parts.len() * BINS)?,
-            found: device.alloc_zeros(parts.len() * 2)?,
+            found: device.alloc_zeros(parts.len() * 3)?,
         })
     }
 
@@ -87,17 +85,12 @@ impl Selection {
     pub fn find(&mut self, values: &CudaView<'_, f32>, u: &CudaView<'_, f32>, columns: Columns) -> Result<()> {
         for pass in 0..3 {
             let columns = Columns { pass, ..columns };
-            let (wide, single) = (self.launch(self.blocks, BINS), self.launch(1, THREADS as usize));
-            // SAFETY: the kernels read the columns of the parts' rows and the factor's diagonal, and write counts and
+            let launch = self.launch(self.blocks, BINS + 1);
+            let mut builder = self.pass.builder();
+            builder.arg(values).arg(u).arg(&self.parts).arg(&mut self.counts).arg(&mut self.found).arg(&columns);
+            // SAFETY: the kernel reads the columns of the parts' rows and the factor's diagonal, and writes counts and
             // what is found for each part, for which there is room.
-            unsafe {
-                let mut builder = self.count.builder();
-                builder.arg(values).arg(u).arg(&self.parts).arg(&mut self.counts).arg(&self.found).arg(&columns);
-                builder.launch(wide).w()?;
-                let mut builder = self.find.builder();
-                builder.arg(&self.parts).arg(&mut self.counts).arg(&mut self.found).arg(&columns);
-                builder.launch(single).w()?;
-            }
+            unsafe { builder.launch(launch).w()? };
         }
         Ok(())
     }

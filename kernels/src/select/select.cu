@@ -23,11 +23,6 @@ namespace {
 constexpr int THREADS = 256;
 constexpr int BINS = 2048;
 
-// The prefix of the wanted score's bits, and its place among the scores that have it.
-struct Found {
-    unsigned prefix, place;
-};
-
 DEVICE unsigned score_bits(const float* values, const float* u, const SelectArgs& a, const SelectPart& part, long at) {
     const int column = a.first + (int)(at % a.width);
     const float w = values[(part.first_row + at / a.width) * a.cols + column];
@@ -42,60 +37,63 @@ DEVICE int bits_of(int pass) { return pass == 2 ? 10 : 11; }
 
 }  // namespace
 
-// Adds to `counts`, [parts, 2048], how many scores have which bits.
-KERNEL void select_count(const float* values, const float* u, const SelectPart* parts, unsigned* counts,
-                         const unsigned* found, SelectArgs a) {
+// Counts which next bits the scores have, into `counts`, [parts, 2048]; the last block of a part finds the bin that holds
+// the wanted place and clears the counts for the next pass. `found` is [parts, 3]: prefix, place, and blocks that are done.
+KERNEL void select_pass(const float* values, const float* u, const SelectPart* parts, unsigned* counts, unsigned* found,
+                        SelectArgs a) {
+    // Sums, and whether this block is the last.
     DYNAMIC_SHARED(unsigned, sums);
+    constexpr int EACH = BINS / THREADS;
     const SelectPart part = parts[blockIdx.y];
+    unsigned* const state = found + 3 * blockIdx.y;
+    unsigned* const all = counts + blockIdx.y * BINS;
     const int bits = bits_of(a.pass), shift = shift_of(a.pass);
+    const long count = part.rows * a.width;
+    // ⌊share · count⌋ as the CPU computes it. Of a 32-bit number nothing is left before the first pass.
+    const unsigned prefix = a.pass == 0 ? 0 : state[0];
+    const unsigned place = a.pass == 0 ? (unsigned)(part.share * (double)count) : state[1];
     for (int bin = threadIdx.x; bin < BINS; bin += THREADS) sums[bin] = 0;
     __syncthreads();
-    const unsigned prefix = found[2 * blockIdx.y];
-    const long count = part.rows * a.width;
     for (long at = (long)blockIdx.x * THREADS + threadIdx.x; at < count; at += (long)gridDim.x * THREADS) {
         const unsigned score = score_bits(values, u, a, part, at);
-        // Of a 32-bit number nothing is left before the first pass.
         if (a.pass == 0 || score >> (shift + bits) == prefix) atomicAdd(&sums[score >> shift & ((1u << bits) - 1)], 1u);
     }
     __syncthreads();
     for (int bin = threadIdx.x; bin < BINS; bin += THREADS) {
-        if (sums[bin]) atomicAdd(&counts[blockIdx.y * BINS + bin], sums[bin]);
+        if (sums[bin]) atomicAdd(&all[bin], sums[bin]);
     }
-}
-
-// One block a part: finds the bin that holds the wanted place, and clears the counts for the next pass. `found` is
-// [parts, 2]: prefix and place.
-KERNEL void select_find(const SelectPart* parts, unsigned* all_counts, unsigned* found, SelectArgs a) {
-    DYNAMIC_SHARED(unsigned, sums);
-    constexpr int EACH = BINS / THREADS;
-    unsigned* const counts = all_counts + blockIdx.y * BINS + threadIdx.x * EACH;
-    unsigned* const state = found + 2 * blockIdx.y;
-    const SelectPart part = parts[blockIdx.y];
-    // ⌊share · count⌋ as the CPU computes it.
-    const unsigned asked = (unsigned)(part.share * (double)(part.rows * a.width));
-    const Found sought = a.pass == 0 ? Found{0, asked} : Found{state[0], state[1]};
-    unsigned mine = 0;
-    for (int k = 0; k < EACH; k++) mine += counts[k];
-    sums[threadIdx.x] = mine;
+    // What all threads of the block added is there before the block counts as done.
+    __threadfence();
     __syncthreads();
-    unsigned before = 0;
-    for (int t = 0; t < (int)threadIdx.x; t++) before += sums[t];
+    if (threadIdx.x == 0) sums[BINS] = atomicAdd(&state[2], 1u) == gridDim.x - 1;
+    __syncthreads();
+    if (!sums[BINS]) return;
+
+    unsigned mine[EACH], before = 0, total = 0;
+#pragma unroll
     for (int k = 0; k < EACH; k++) {
-        const unsigned count = counts[k];
-        if (before <= sought.place && sought.place < before + count) {
-            state[0] = sought.prefix << bits_of(a.pass) | (threadIdx.x * EACH + k);
-            state[1] = sought.place - before;
-        }
-        before += count;
-        counts[k] = 0;
+        mine[k] = atomicExch(&all[threadIdx.x * EACH + k], 0u);
+        total += mine[k];
     }
+    sums[threadIdx.x] = total;
+    __syncthreads();
+    for (int t = 0; t < (int)threadIdx.x; t++) before += sums[t];
+#pragma unroll
+    for (int k = 0; k < EACH; k++) {
+        if (before <= place && place < before + mine[k]) {
+            state[0] = prefix << bits | (threadIdx.x * EACH + k);
+            state[1] = place - before;
+        }
+        before += mine[k];
+    }
+    if (threadIdx.x == 0) state[2] = 0;
 }
 
 // Marks every score up to the one that was found: `marks` is [.., cols].
 KERNEL void select_mark(const float* values, const float* u, const SelectPart* parts, const unsigned* found,
                         unsigned char* marks, SelectArgs a) {
     const SelectPart part = parts[blockIdx.y];
-    const unsigned cut = found[2 * blockIdx.y];
+    const unsigned cut = found[3 * blockIdx.y];
     const long count = part.rows * a.width;
     for (long at = (long)blockIdx.x * THREADS + threadIdx.x; at < count; at += (long)gridDim.x * THREADS) {
         const long to = (part.first_row + at / a.width) * a.cols + a.first + at % a.width;

@@ -342,10 +342,14 @@ fn kernel(kind: &Kind<'_>) -> &'static str {
     }
 }
 
-/// Shared memory of a block: the factor and its diagonal, grids, and scores of groups of any size.
+/// Shared memory of a block of that kernel: the factor and its diagonal, grids, and scores of groups that do not lie
+/// within a thread's columns.
 fn shared_bytes(kind: &Kind<'_>) -> usize {
     let grids = if kind.round.is_some() { 2 * PER * THREADS } else { 0 };
-    let scores = if matches!(kind.drop, Dropped::NofM { .. }) { ROWS * SLICE } else { 0 };
+    let scores = match kind.drop {
+        Dropped::NofM { m: 4 | 8, .. } | Dropped::Nothing | Dropped::Given | Dropped::Threshold => 0,
+        Dropped::NofM { .. } => ROWS * SLICE,
+    };
     (SLICE * SLICE + SLICE + grids + scores) * size_of::<f32>()
 }
 
