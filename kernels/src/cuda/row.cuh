@@ -19,27 +19,27 @@ DEVICE float rounded(float x, int stored) {
 // The smallest positive number that a scale may be.
 DEVICE float least_scale(int stored) { return stored == F16 ? 5.9604645e-8f : 1.17549435e-38f; }
 
-// Puts `width` rows of U from row and column `first` on into shared memory, zero up to and including the diagonal. In a
-// row the numbers of a thread lie 8 · 16 bytes apart, so that the eight threads of a row read 128 bytes in a line.
-DEVICE void load_factor(float4* to, const float* u, int cols, int first, int width) {
-    for (int at = threadIdx.x; at < width * SLICE; at += blockDim.x) {
-        const int j = at / SLICE, k = at % SLICE;
+// Puts `count` rows of U from row and column `first` on into shared memory, zero up to and including the diagonal and
+// beyond the slice. In a row the numbers of a thread lie 8 · 16 bytes apart, so that the eight threads of a row read 128
+// bytes in a line; they begin with the column behind the one that is visited, which is where the registers are then.
+DEVICE void load_turned(float* to, const float* u, int cols, int first, int width, int count) {
+    for (int at = threadIdx.x; at < count * SLICE; at += blockDim.x) {
+        const int j = at / SLICE, k = at % SLICE, place = (k - j - 1) & (PER - 1);
         const float value = k > j && k < width ? u[(long)(first + j) * cols + first + k] : 0.0f;
-        ((float*)to)[j * SLICE + (k % PER / 4 * LANES + k / PER) * 4 + k % 4] = value;
+        to[j * SLICE + (place / 4 * LANES + k / PER) * 4 + place % 4] = value;
     }
-    __syncthreads();
 }
 
-// w −= e · U[j, ..]: products and differences are rounded separately, as on the CPU.
-DEVICE void spread(float* w, float e, const float4* factor, int j, int lane) {
-    const float4* u = factor + j * (SLICE / 4) + lane;
+// w −= e · U[j, ..], and every number moves on by one register.
+DEVICE void spread_turning(float* w, float e, const float4* u) {
+    const float first = w[0];
 #pragma unroll
-    for (int k = 0; k < PER / 4; k++) {
-        const float4 v = u[k * LANES];
-        w[4 * k + 0] = __fsub_rn(w[4 * k + 0], __fmul_rn(e, v.x));
-        w[4 * k + 1] = __fsub_rn(w[4 * k + 1], __fmul_rn(e, v.y));
-        w[4 * k + 2] = __fsub_rn(w[4 * k + 2], __fmul_rn(e, v.z));
-        w[4 * k + 3] = __fsub_rn(w[4 * k + 3], __fmul_rn(e, v.w));
+    for (int k = 0; k < PER; k += 4) {
+        const float4 v = u[k / 4 * LANES];
+        w[k + 0] = __fsub_rn(w[k + 1], __fmul_rn(e, v.x));
+        w[k + 1] = __fsub_rn(w[k + 2], __fmul_rn(e, v.y));
+        w[k + 2] = __fsub_rn(w[k + 3], __fmul_rn(e, v.z));
+        w[k + 3] = __fsub_rn(k + 4 < PER ? w[k + 4] : first, __fmul_rn(e, v.w));
     }
 }
 

@@ -35,30 +35,6 @@ constexpr int FACTOR = SLICE * SLICE;
 constexpr int DIAGONAL = SLICE;
 constexpr int GRIDS = 2 * PER * THREADS;
 
-// Puts `count` rows of U from row and column `first` on into shared memory, zero up to and including the diagonal and
-// beyond the slice. In a row the numbers of a thread lie 8 · 16 bytes apart, so that the eight threads of a row read 128
-// bytes in a line; they begin with the column behind the one that is visited, which is where the registers are then.
-DEVICE void load_turned(float* to, const float* u, int cols, int first, int width, int count) {
-    for (int at = threadIdx.x; at < count * SLICE; at += THREADS) {
-        const int j = at / SLICE, k = at % SLICE, place = (k - j - 1) & (PER - 1);
-        const float value = k > j && k < width ? u[(long)(first + j) * cols + first + k] : 0.0f;
-        to[j * SLICE + (place / 4 * LANES + k / PER) * 4 + place % 4] = value;
-    }
-}
-
-// w −= e · U[j, ..], and every number moves on by one register.
-DEVICE void spread_turning(float* w, float e, const float4* u) {
-    const float first = w[0];
-#pragma unroll
-    for (int k = 0; k < PER; k += 4) {
-        const float4 v = u[k / 4 * LANES];
-        w[k + 0] = __fsub_rn(w[k + 1], __fmul_rn(e, v.x));
-        w[k + 1] = __fsub_rn(w[k + 2], __fmul_rn(e, v.y));
-        w[k + 2] = __fsub_rn(w[k + 3], __fmul_rn(e, v.z));
-        w[k + 3] = __fsub_rn(k + 4 < PER ? w[k + 4] : first, __fmul_rn(e, v.w));
-    }
-}
-
 DEVICE float score_of(float w, float d) { return __fdiv_rn(__fmul_rn(w, w), __fmul_rn(d, d)); }
 
 // The n smallest scores of the M columns from w[0] on, of which `count` are there; a bit for each.

@@ -173,8 +173,10 @@ DEVICE Said settle(const SpqrRule& rule, float value, const Second& second, cons
     Said best = now;
     const int zero_count = coded_zeros ? 1 << rule.zero_bits : 1, scale_count = coded_scales ? 1 << rule.scale_bits : 2;
     // Nothing is better than exact.
+#pragma unroll 1
     for (int z = 0; z < zero_count && least != 0.0f; z++) {
         const float zero = coded_zeros ? decode(second.zeros, (float)z) : now.zero;
+#pragma unroll 1
         for (int s = 0; s < scale_count; s++) {
             const float scale = coded_scales ? decode(second.scales, (float)s) : s == 0 ? now.scale : 0.0f;
             const int code = coded_scales ? s : 0;

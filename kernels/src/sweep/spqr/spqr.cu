@@ -111,6 +111,7 @@ DEVICE SpqrRange range_of(const Group& x, const float* d, int count, float thres
     Lowest low, high;
     const float head = x(0);
     int other = 0;
+#pragma unroll 1
     for (int k = lane; k < count; k += LANES) {
         const float v = x(k);
         other |= v != head;
@@ -125,6 +126,7 @@ DEVICE SpqrRange range_of(const Group& x, const float* d, int count, float thres
     const Trial all = trial_of(low.value, -high.value, rule);
     const Trial no_lowest = trial_of(low.next, -high.value, rule), no_highest = trial_of(low.value, -high.next, rule);
     float of_all = 0.0f, of_others_than_lowest = 0.0f, of_others_than_highest = 0.0f;
+#pragma unroll 1
     for (int k = lane; k - lane < count; k += LANES) {
         float whole = 0.0f, lowest = 0.0f, highest = 0.0f;
         if (k < count) {
@@ -142,6 +144,7 @@ DEVICE SpqrRange range_of(const Group& x, const float* d, int count, float thres
     float total = 0.0f;
     int others = 0;
     Lowest bottom, top;
+#pragma unroll 1
     for (int k = lane; k - lane < count; k += LANES) {
         float stays = 0.0f;
         if (k < count) {
@@ -212,16 +215,8 @@ DEVICE void write(const SpqrArgs& a, int tile, int group, const Second& second) 
     if (a.rule.zero_bits) a.zero_scales[at] = second.zeros.scale, a.zero_zeros[at] = second.zeros.zero;
 }
 
-// A row while its columns are visited: 16 of them in each of its threads.
-struct Row {
-    float w[PER], q[PER], error[PER];
-    unsigned codes[PER / 4];
-    unsigned marks, kept;
-    double loss;
-};
-
 // The grid of the group that begins at column j; all threads of the block come here.
-DEVICE Said fit(const SpqrArgs& a, const Meeting& m, const Row& r, int j, float threshold) {
+DEVICE Said fit(const SpqrArgs& a, const Meeting& m, const float* w, unsigned marks, int j, float threshold) {
     const int local = index_of_row(), lane = threadIdx.x % LANES, row = row_of(), column = a.first + j;
     const int size = min(a.group_size, a.cols - column), inside = min(size, a.width - j), group = column / a.group_size;
     const unsigned lanes = lanes_of();
@@ -231,8 +226,8 @@ DEVICE Said fit(const SpqrArgs& a, const Meeting& m, const Row& r, int j, float 
         float* x = m.group + local * m.stride;
 #pragma unroll
         for (int k = 0; k < PER; k++) {
-            const int at = lane * PER + k - j;
-            if (at >= 0 && at < inside) x[at] = r.marks >> k & 1 ? 0.0f : r.w[k];
+            const int own = (j + k) % PER, at = lane * PER + own - j;
+            if (at >= 0 && at < inside) x[at] = marks >> own & 1 ? 0.0f : w[k];
         }
         // What lies beyond the slice has not seen the errors of this slice yet.
         const float* weight = a.weight + (long)row * a.cols + column;
@@ -272,88 +267,84 @@ DEVICE Said fit(const SpqrArgs& a, const Meeting& m, const Row& r, int j, float 
     return said;
 }
 
-// Visits columns from .. to of the slice, all of one group, whose grid is `line`.
-DEVICE void visit(const SpqrArgs& a, Row& r, const Line& line, float threshold, int from, int to, const float4* factor) {
-    const unsigned lanes = lanes_of();
-    const int lane = threadIdx.x % LANES;
-    for (int owner = from / PER; owner * PER < to; owner++) {
-#pragma unroll
-        for (int i = 0; i < PER; i++) {
-            const int j = owner * PER + i;
-            if (j < from || j >= to) continue;
-            const float old = r.w[i], d = __ldg(a.d + a.first + j);
-            const bool marked = r.marks >> i & 1;
-            float code = encode(line, marked ? 0.0f : old);
-            float q = decode(line, code), e = __fdiv_rn(__fsub_rn(old, q), d);
-            if (__fmul_rn(e, e) > threshold && !marked) {
-                if (a.rule.adds) {
-                    q = rounded(__fadd_rn(q, rounded(__fsub_rn(old, q), a.rule.stored)), a.rule.stored);
-                } else {
-                    code = encode(line, 0.0f);
-                    q = rounded(old, a.rule.stored);
-                }
-                e = __fdiv_rn(__fsub_rn(old, q), d);
-                if (lane == owner) r.kept |= 1u << i;
-            }
-            if (lane == owner) {
-                r.codes[i / 4] |= (unsigned)code << i % 4 * 8;
-                r.q[i] = q;
-                r.error[i] = e;
-                r.loss += (double)e * (double)e;
-            }
-            spread(r.w, __shfl_sync(lanes, e, owner, LANES), factor, j, lane);
-        }
-    }
-}
-
 // Sweeps columns of a slice. With FIT all of them, and fits the grids of the groups that begin there; otherwise those of
 // one group, whose grid is known.
+//
+// With each column a thread's 16 numbers move on by one register: the one that is visited always is in the first.
 template <bool FIT>
-DEVICE void sweep(const SpqrArgs& a, float4* shared) {
-    const int lane = threadIdx.x % LANES, row = row_of();
+DEVICE void sweep(const SpqrArgs& a, float4* factor) {
+    const int lane = threadIdx.x % LANES, row = row_of(), rows = blockDim.x / LANES;
+    const int from = FIT ? 0 : a.from, to = FIT ? a.width : a.to;
+    const unsigned lanes = lanes_of();
     const bool is_row = row < a.rows;
-    const int rows = blockDim.x / LANES, from = FIT ? 0 : a.from, to = FIT ? a.width : a.to;
-    const Meeting meeting = {(float*)(shared + SLICE * SLICE / 4), stride_of(a.group_size),
-                             (Level*)((float*)(shared + SLICE * SLICE / 4) + rows * stride_of(a.group_size))};
-    load_factor(shared, a.factor, a.cols, a.first, a.width);
-    const long base = (long)row * a.cols + a.first + lane * PER;
-    const int begin = max(from - lane * PER, 0), end = is_row ? min(to - lane * PER, PER) : 0;
+    float* const group = (float*)(factor + SLICE * SLICE / 4);
+    const Meeting meeting = {group, stride_of(a.group_size), (Level*)(group + rows * stride_of(a.group_size))};
+    load_turned((float*)factor, a.factor, a.cols, a.first, a.width, a.width);
+    const long base = (long)row * a.cols + a.first, errors = (long)row * a.error_stride;
+    // Rows and columns that are not there hold zeros.
     const int count = is_row ? min(a.width - lane * PER, PER) : 0;
-    Row r = {};
+    float w[PER];
+    unsigned marks = 0;
 #pragma unroll
-    for (int i = 0; i < PER; i++) {
-        r.w[i] = i < count ? a.weight[base + i] : 0.0f;
-        if (a.marked && i < count && a.marked[base + i]) r.marks |= 1u << i;
+    for (int k = 0; k < PER; k++) {
+        const int own = (from + k) % PER;
+        w[k] = own < count ? a.weight[base + lane * PER + own] : 0.0f;
+        if (a.marked && own < count && a.marked[base + lane * PER + own]) marks |= 1u << own;
     }
+    __syncthreads();
     const float threshold = is_row ? a.threshold[row] : INF;
     Line line = {1.0f, 0.0f, largest_code(a.rule.bits), a.rule.stored};
-    if (is_row && (!FIT || a.first % a.group_size != 0)) {
+    const int begun = FIT ? a.first % a.group_size : 0;
+    if (is_row && (!FIT || begun != 0)) {
         // A group that began earlier keeps its grid.
         const long at = (long)row * a.groups + (a.first + from) / a.group_size;
         line.scale = a.scales[at];
         line.zero = a.zeros[at];
     }
-    for (int j = from; j < to;) {
-        const int column = a.first + j, next = min(column / a.group_size * a.group_size + a.group_size - a.first, to);
-        if (FIT && column % a.group_size == 0) {
-            const Said said = fit(a, meeting, r, j, threshold);
+    double loss = 0.0;
+    int next = begun ? a.group_size - begun : 0;
+    for (int j = from; j < to; j++) {
+        if (FIT && j == next) {
+            const Said said = fit(a, meeting, w, marks, j, threshold);
             line.scale = said.scale;
             line.zero = said.zero;
+            next += a.group_size;
         }
-        visit(a, r, line, threshold, j, next, shared);
-        j = next;
+        const int owner = j / PER;
+        // All eight threads do this to the column that they have; only its owner's is meant.
+        const float old = w[0], d = __ldg(a.d + a.first + j);
+        const bool marked = marks >> j % PER & 1;
+        float code = encode(line, marked ? 0.0f : old);
+        float q = decode(line, code), e = __fdiv_rn(__fsub_rn(old, q), d);
+        const bool kept = lane == owner && !marked && __fmul_rn(e, e) > threshold;
+        if (kept) {
+            if (a.rule.adds) {
+                q = rounded(__fadd_rn(q, rounded(__fsub_rn(old, q), a.rule.stored)), a.rule.stored);
+            } else {
+                code = encode(line, 0.0f);
+                q = rounded(old, a.rule.stored);
+            }
+            e = __fdiv_rn(__fsub_rn(old, q), d);
+        }
+        if (lane == owner && is_row) {
+            a.weight[base + j] = q;
+            a.codes[base + j] = (unsigned char)code;
+            a.kept[base + j] = kept;
+            a.errors[errors + j] = e;
+            loss += (double)e * (double)e;
+        }
+        spread_turning(w, __shfl_sync(lanes, e, owner, LANES), factor + j * (SLICE / 4) + lane);
     }
+    if (!FIT) {
+        // Columns that wait for their grids have seen these errors.
 #pragma unroll
-    for (int i = 0; i < PER; i++) {
-        const bool visited = i >= begin && i < end;
-        if (i < count && i >= begin) a.weight[base + i] = visited ? r.q[i] : r.w[i];
-        if (!visited) continue;
-        a.errors[(long)row * a.error_stride + lane * PER + i] = r.error[i];
-        a.codes[base + i] = (unsigned char)(r.codes[i / 4] >> i % 4 * 8);
-        a.kept[base + i] = r.kept >> i & 1;
+        for (int k = 0; k < PER; k++) {
+            const int own = (to + k) % PER, j = lane * PER + own;
+            if (own < count && j >= to) a.weight[base + j] = w[k];
+        }
     }
-    for (int step = 1; step < LANES; step *= 2) r.loss += __shfl_xor_sync(lanes_of(), r.loss, step);
-    if (lane == 0 && is_row) a.loss[row] += r.loss;
+    for (int step = 1; step < LANES; step *= 2) loss += __shfl_xor_sync(lanes, loss, step);
+    if (lane == 0 && is_row) a.loss[row] += loss;
 }
 
 }  // namespace
