@@ -6,16 +6,13 @@ use candle_core::cuda_backend::cudarc::driver::{CudaSlice, CudaView, CudaViewMut
 use candle_core::{CudaDevice, Result, Tensor};
 use half::bf16;
 
-use super::cpu::{self, Shape};
+use super::cpu::Shape;
+use super::gpu_tile;
 use crate::cuda::blas::{Factor, Math, Operand, Target, gemm_batch};
 use crate::cuda::{Source, function, rows, rows_of_blocks, tensor, with_view};
 use crate::matmul::Precision;
 use crate::matmul::cuda::round;
 
-/// Bytes of scores at a time, unless those of one query are more.
-const SCORES: usize = 128 << 20;
-/// Queries of a tile at most: enough for products to be fast, few enough that little lies above the diagonal.
-const QUERIES: usize = 256;
 /// What a head's numbers become for the products of queries and keys: see attention_split.
 const PARTS: usize = 3;
 
@@ -55,8 +52,7 @@ struct Scratch {
 
 impl Scratch {
     fn new(device: &CudaDevice, shape: &Shape<'_>, rounded: bool) -> Result<Self> {
-        let most = shape.time.min(shape.window.saturating_add(QUERIES + cpu::TILE));
-        let queries = (SCORES / size_of::<f32>() / (shape.heads * most)).clamp(1, QUERIES).min(shape.time);
+        let (queries, most) = gpu_tile(shape.time, shape.heads, shape.window);
         let rows = shape.heads * queries;
         // SAFETY: each tile writes what it reads of them.
         unsafe {

@@ -40,7 +40,8 @@ impl Scores<'_> {
 ///
 /// On a GPU [`Precision::Bf16`] always means that, and other precisions f32. There a tile is 256 queries of all heads of
 /// a sequence, fewer if their scores were more than 128 MiB (half as much again with bfloat16, which also takes
-/// 6 · t · (heads + groups) · d and 2 · t · groups · d bytes); 2 · t² · heads · d operations, a quarter more for t of 1024.
+/// 6 · t · (heads + groups) · d and 2 · t · groups · d bytes: [`gpu_scratch`]). 2 · t² · heads · d operations, a quarter more
+/// for t of 1024; with bfloat16 twice as many, on tensor cores.
 pub fn causal(q: &Tensor, k: &Tensor, v: &Tensor, scores: &Scores<'_>, precision: Precision) -> Result<Tensor> {
     let (b, t, heads, d) = q.dims4()?;
     let (_, _, groups, _) = k.dims4()?;
@@ -74,6 +75,35 @@ pub fn causal(q: &Tensor, k: &Tensor, v: &Tensor, scores: &Scores<'_>, precision
         }
     };
     Tensor::from_vec(out, (b, t, heads * d), q.device())
+}
+
+/// Bytes of scores at a time on a GPU, unless those of one query are more.
+const GPU_SCORES: usize = 128 << 20;
+/// Queries of a tile on a GPU at most: enough for products to be fast, few enough that little lies above the diagonal.
+const GPU_QUERIES: usize = 256;
+
+/// Queries of a tile on a GPU, and the most keys that a tile is multiplied with.
+fn gpu_tile(t: usize, heads: usize, window: usize) -> (usize, usize) {
+    let keys = t.min(window.saturating_add(GPU_QUERIES + cpu::TILE));
+    let queries = GPU_SCORES / size_of::<f32>() / (heads * keys).max(1);
+    (queries.clamp(1, GPU_QUERIES).min(t), keys)
+}
+
+/// Bytes that [`causal`] takes on a GPU beside its operands and result, for sequences of `t` tokens.
+pub fn gpu_scratch(
+    t: usize,
+    heads: usize,
+    groups: usize,
+    d: usize,
+    window: Option<usize>,
+    precision: Precision,
+) -> usize {
+    let (queries, keys) = gpu_tile(t, heads, window.unwrap_or(usize::MAX));
+    let rows = heads * queries;
+    match precision {
+        Precision::Bf16 => rows * (6 * keys + 4) + t * d * (6 * (heads + groups) + 2 * groups),
+        Precision::F32 | Precision::F16 => rows * (4 * keys + 4),
+    }
 }
 
 #[cfg(test)]
@@ -122,6 +152,21 @@ mod tests {
                 assert!(one == run(threads), "{precision:?} with {threads} threads");
             }
         }
+    }
+
+    #[test]
+    fn tiles_of_a_gpu_stay_within_their_memory() {
+        // Llama 2 7B at 2048 tokens: whole tiles, 64 MiB of scores.
+        assert_eq!(gpu_tile(2048, 32, usize::MAX), (256, 2048));
+        assert_eq!(gpu_scratch(2048, 32, 32, 128, None, Precision::F32), (64 << 20) + 4 * 32 * 256);
+        let parts = 2048 * 4096 * 14;
+        assert_eq!(gpu_scratch(2048, 32, 32, 128, None, Precision::Bf16), (96 << 20) + 4 * 32 * 256 + parts);
+        // Long sequences have fewer queries, until one is left.
+        assert_eq!(gpu_tile(1 << 17, 64, usize::MAX), (4, 1 << 17));
+        assert_eq!(gpu_tile(1 << 20, 64, usize::MAX), (1, 1 << 20));
+        // A window saves keys; short sequences save all.
+        assert_eq!(gpu_tile(1 << 17, 32, 4096), (237, 4416));
+        assert_eq!(gpu_tile(7, 4, usize::MAX), (7, 7));
     }
 
     #[test]

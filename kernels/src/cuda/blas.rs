@@ -210,3 +210,94 @@ pub(crate) fn gemm_batch<T: Factor>(
     }
     .w()
 }
+
+#[cfg(test)]
+mod tests {
+    use candle_core::{Device, Tensor};
+
+    use super::*;
+    use crate::cases::{flat, largest, random};
+    use crate::cuda::with_view;
+    use crate::device::{Choice, open};
+
+    /// Each GPU that answers.
+    fn gpus() -> Vec<(Device, CudaDevice)> {
+        let opened = open(Choice::Cuda(0)).into_iter();
+        opened.map(|device| (device.clone(), device.as_cuda_device().unwrap().clone())).collect()
+    }
+
+    /// `2 a b + 3 out` of two matrices each inside larger ones, with either operand as its transpose.
+    fn off(device: &Device, cuda: &CudaDevice, [m, n, k]: [usize; 3], [left, right]: [bool; 2], math: Math) -> f64 {
+        let (batch, wide) = (2, 50);
+        let make = |seed: u64| random(&[batch, 40, wide], 1.0, seed, device).unwrap();
+        let (a, b, out) = (make(1), make(2), make(3));
+        let [x, y, before] = [&a, &b, &out].map(|t| flat(t).unwrap());
+        let mut to = cuda.clone_htod(&before).unwrap();
+        // The matrices begin at row 1, column 2.
+        let (step, at) = (40 * wide, wide + 2);
+        let inner = |x: &Tensor, f: &mut dyn FnMut(CudaView<'_, f32>)| {
+            with_view::<f32, _>(x, |x, _| {
+                f(x.slice(at..));
+                Ok(())
+            })
+        };
+        inner(&a, &mut |a| {
+            inner(&b, &mut |b| {
+                let [a, b] = [&a, &b].map(|x| Operand::rows(x, wide).every(step));
+                let (a, b) = (if left { a.t() } else { a }, if right { b.t() } else { b });
+                let values = &mut to.slice_mut(at..);
+                let target = Target { values, stride: wide, step };
+                gemm_batch(cuda, batch, [m, n, k], (2.0, a, b), (3.0, target), math).unwrap();
+            })
+            .unwrap();
+        })
+        .unwrap();
+        let mut want: Vec<f64> = before.iter().map(|&v| f64::from(v)).collect();
+        for (which, i, j) in (0..batch * m * n).map(|at| (at / (m * n), at / n % m, at % n)) {
+            let of = |x: &[f32], row: usize, col: usize, turned: bool| {
+                let (row, col) = if turned { (col, row) } else { (row, col) };
+                f64::from(x[which * step + at + row * wide + col])
+            };
+            let sum: f64 = (0..k).map(|l| of(&x, i, l, left) * of(&y, l, j, right)).sum();
+            let value = &mut want[which * step + at + i * wide + j];
+            *value = 2.0 * sum + 3.0 * *value;
+        }
+        // Sums of up to 40 products of order one; TF32 has ten bits of mantissa.
+        let bound = if math == Math::F32 { 2e-5 } else { 5e-2 };
+        largest(&cuda.clone_dtoh(&to).unwrap(), &want, |_, _| bound)
+    }
+
+    #[test]
+    fn products_inside_larger_matrices() {
+        for (device, cuda) in gpus() {
+            for shape in [[1, 1, 1], [7, 5, 3], [33, 17, 37]] {
+                for turned in [[false, false], [false, true], [true, false], [true, true]] {
+                    for math in [Math::F32, Math::Tf32] {
+                        let off = off(&device, &cuda, shape, turned, math);
+                        assert!(off <= 1.0, "{shape:?}, transposed {turned:?}, {math:?}: off by {off}");
+                    }
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn views_that_are_too_short_are_errors() {
+        for (_, cuda) in gpus() {
+            let memory = cuda.alloc_zeros::<f32>(20).unwrap();
+            let mut to = cuda.alloc_zeros::<f32>(20).unwrap();
+            let mut run = |shape: [usize; 3], stride: usize| {
+                let view = memory.as_view();
+                let (a, b) = (Operand::rows(&view, stride), Operand::rows(&view, stride));
+                let target = Target { values: &mut to.as_view_mut(), stride, step: 0 };
+                gemm(&cuda, shape, (1.0, a, b), (0.0, target), Math::F32).map_err(|e| e.to_string())
+            };
+            assert!(run([4, 5, 4], 5).is_ok());
+            // A row more than there is, rows that overlap, nothing to add up.
+            for (shape, stride) in [([5, 5, 4], 5), ([4, 5, 4], 4), ([4, 5, 0], 5)] {
+                let error = run(shape, stride).unwrap_err();
+                assert!(error.starts_with("a product of 1 matrices"), "{error}");
+            }
+        }
+    }
+}

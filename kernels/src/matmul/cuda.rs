@@ -7,13 +7,11 @@ use half::slice::HalfFloatSliceExt;
 use half::{bf16, f16};
 use rayon::prelude::*;
 
-use super::Precision;
+use super::{Precision, gpu_piece};
 use crate::cuda::blas::{Factor, Math, Operand, Target, gemm};
 use crate::cuda::{Source, THREADS, function, grid, tensor, with_view};
 use crate::simd::{self, multiversion};
 
-/// Bytes of rounded activations at a time.
-const PIECE: usize = 64 << 20;
 /// Elements per task of the host.
 const CHUNK: usize = 1 << 16;
 
@@ -131,7 +129,7 @@ fn in_pieces<T: Short>(
 ) -> Result<CudaSlice<f32>> {
     let tokens = x.len() / cols;
     let mut y = room(device, tokens * rows)?;
-    let each = (PIECE / size_of::<T>() / cols).clamp(1, tokens.max(1));
+    let each = gpu_piece(tokens, cols);
     // SAFETY: each product below reads only what was rounded just before it.
     let mut short = unsafe { device.alloc::<T>(each * cols)? };
     for first in (0..tokens).step_by(each) {

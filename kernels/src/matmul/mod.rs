@@ -64,6 +64,19 @@ impl Precision {
     }
 }
 
+/// Bytes of rounded activations at a time on a GPU.
+const GPU_PIECE: usize = 64 << 20;
+
+/// Tokens whose activations are rounded at a time on a GPU, to 2 bytes each.
+fn gpu_piece(tokens: usize, cols: usize) -> usize {
+    (GPU_PIECE / 2 / cols.max(1)).clamp(1, tokens.max(1))
+}
+
+/// Bytes that [`Matrix::matmul`] takes on a GPU beside its operands and result, for `tokens` inputs of `cols` features.
+pub fn gpu_scratch(tokens: usize, cols: usize, precision: Precision) -> usize {
+    if precision == Precision::F32 { 0 } else { 2 * cols * gpu_piece(tokens, cols) }
+}
+
 /// A weight matrix `[rows, cols]` = `[out, in]`, laid out once for fast products.
 pub struct Matrix {
     rows: usize,
@@ -164,6 +177,13 @@ impl Matrix {
 mod tests {
     use super::*;
     use crate::cases::flat;
+
+    #[test]
+    fn rounded_activations_of_a_gpu_stay_within_their_memory() {
+        assert_eq!(gpu_scratch(100, 4096, Precision::Bf16), 2 * 100 * 4096);
+        assert_eq!(gpu_scratch(1 << 20, 4096, Precision::F16), GPU_PIECE);
+        assert_eq!(gpu_scratch(1 << 20, 4096, Precision::F32), 0);
+    }
 
     #[test]
     fn the_dense_weight_is_what_products_see() {
