@@ -48,7 +48,7 @@ enum State {
         running: Vec<Running>,
     },
     #[cfg(feature = "cuda")]
-    Gpu(cuda::State),
+    Gpu(Box<cuda::State>),
 }
 
 impl Likelihood {
@@ -60,7 +60,7 @@ impl Likelihood {
                 State::Host { targets: targets.to_vec(), running }
             }
             #[cfg(feature = "cuda")]
-            Device::Cuda(device) => State::Gpu(cuda::State::new(device, targets)?),
+            Device::Cuda(device) => State::Gpu(Box::new(cuda::State::new(device, targets)?)),
             _ => candle_core::bail!("likelihoods on {device:?}, which this build cannot compute on"),
         };
         Ok(Self { count: targets.len(), state })
