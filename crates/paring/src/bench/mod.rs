@@ -25,7 +25,7 @@ pub static OPERATIONS: &[(&str, &str)] = &[
     ("gram", "the Gram matrix of a batch"),
     ("factor", "the upper Cholesky factor of the inverse"),
     ("quadratic", "the error of a layer, tr(W H Wᵀ)"),
-    ("select", "the threshold of a slice of scores, on the CPU"),
+    ("select", "the threshold of a slice of scores"),
     ("transfer", "weights to the device; weights, codes and marks back: a part of each sweep on a GPU"),
     ("sweep-sparsegpt-50", "half of the weights dropped"),
     ("sweep-sparsegpt-2of4", "two of four weights dropped"),

@@ -64,7 +64,7 @@ pub(super) fn all(bencher: &mut Bencher<'_>) {
             begin,
             |_| (),
             |scores, ()| {
-                std::hint::black_box(nth_smallest_of(scores, scores.elem_count() / 2)?);
+                std::hint::black_box(nth_smallest_of(scores, count / 2)?);
                 Ok(())
             },
         );
