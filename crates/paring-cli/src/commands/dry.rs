@@ -1,32 +1,38 @@
 //! What `--dry-run` prints.
 
-use paring::cost::Costs;
+use paring::cost::{Costs, Point};
 
 use crate::show::size;
 
 /// The table of what a run will take, and the sentences below it.
 pub(super) fn table(costs: &Costs) -> Vec<String> {
     let mut lines = vec![format!(
-        "{:<10} {:>12} {:>12} {:>12} {:>12} {:>10} {:>9}",
-        "stage", "operations", "memory moved", "files read", "written", "held", "seconds"
+        "{:<10} {:>12} {:>12} {:>10} {:>10} {:>10} {:>10} {:>9}",
+        "stage", "operations", "memory moved", "to GPU", "files read", "written", "held", "seconds"
     )];
     let bytes = |bytes: f64| if bytes > 0.0 { size(bytes as u64) } else { String::new() };
     for stage in costs.stages.iter().filter(|stage| stage.operations + stage.bytes_moved > 0.0) {
         lines.push(format!(
-            "{:<10} {:>12} {:>12} {:>12} {:>12} {:>10} {:>9}",
+            "{:<10} {:>12} {:>12} {:>10} {:>10} {:>10} {:>10} {:>9}",
             stage.stage,
             count(stage.operations),
             bytes(stage.bytes_moved),
+            bytes(stage.bytes_carried),
             bytes(stage.bytes_read),
             bytes(stage.bytes_written),
             mib(stage.rss),
             format!("~{:.1}", stage.seconds),
         ));
     }
-    let mut parts = costs.peak.parts.clone();
-    parts.sort_by_key(|part| std::cmp::Reverse(part.bytes));
-    let parts: Vec<String> = parts.iter().map(|part| format!("{} {}", part.name, mib(part.bytes))).collect();
-    lines.push(format!("memory: {} at most, at {}: {}", mib(costs.peak_rss), costs.peak.at, parts.join(", ")));
+    if let Some((point, device)) = costs.device.as_ref().and_then(|device| Some((device.peak()?, device))) {
+        let place = if device.holds_activations { "on the GPU" } else { "on the host" };
+        lines.push(format!(
+            "GPU memory: {}; {} windows at a time, activations between blocks wait {place}",
+            at_most(point),
+            device.batch
+        ));
+    }
+    lines.push(format!("memory: {}", at_most(&costs.peak)));
     let known = if costs.bytes_out_known { "" } else { ", without what depends on the weights (outliers, zeros)" };
     lines.push(format!("output: {} of tensors{known}; {} on disk at most", size(costs.bytes_out), size(costs.disk)));
     lines.push(format!(
@@ -34,6 +40,14 @@ pub(super) fn table(costs: &Costs) -> Vec<String> {
         costs.seconds
     ));
     lines
+}
+
+/// A moment with the most memory, and what is there.
+fn at_most(point: &Point) -> String {
+    let mut parts = point.parts.clone();
+    parts.sort_by_key(|part| std::cmp::Reverse(part.bytes));
+    let parts: Vec<String> = parts.iter().map(|part| format!("{} {}", part.name, mib(part.bytes))).collect();
+    format!("{} at most, at {}: {}", mib(point.bytes()), point.at, parts.join(", "))
 }
 
 /// Bytes in MiB, as the report of a run has them.
@@ -52,7 +66,7 @@ fn count(operations: f64) -> String {
 
 #[cfg(test)]
 mod tests {
-    use paring::cost::{Part, Point, StageCosts};
+    use paring::cost::{Device, Part, StageCosts};
 
     use super::*;
 
@@ -62,6 +76,7 @@ mod tests {
             stage: "gram",
             operations: 2.5e12,
             bytes_moved: 1e9,
+            bytes_carried: 0.0,
             bytes_read: 0.0,
             bytes_written: 0.0,
             rss: 100 << 20,
@@ -70,6 +85,12 @@ mod tests {
         let part = |name, mib: u64| Part { name, bytes: mib << 20 };
         let costs = Costs {
             stages: vec![stage],
+            device: Some(Device {
+                batch: 3,
+                holds_activations: false,
+                points: vec![Point { at: "gram", parts: vec![part("Gram matrices", 7)] }],
+            }),
+            peak_vram: Some(7 << 20),
             peak_rss: 120 << 20,
             peak: Point { at: "sweep", parts: vec![part("codes", 20), part("weights of a fan", 100)] },
             bytes_out: 5_000_000,
@@ -80,7 +101,12 @@ mod tests {
         let lines = table(&costs);
         let words: Vec<&str> = lines[1].split_whitespace().collect();
         assert_eq!(words, ["gram", "2.50", "T", "1.00", "GB", "100", "MiB", "~1.2"]);
-        assert_eq!(lines[2], "memory: 120 MiB at most, at sweep: weights of a fan 100 MiB, codes 20 MiB");
+        assert_eq!(
+            lines[2],
+            "GPU memory: 7 MiB at most, at gram: Gram matrices 7 MiB; 3 windows at a time, activations between blocks wait on \
+            the host"
+        );
+        assert_eq!(lines[3], "memory: 120 MiB at most, at sweep: weights of a fan 100 MiB, codes 20 MiB");
         assert!(
             lines[3].starts_with("output: 5.00 MB of tensors, without what depends on the weights"),
             "{}",

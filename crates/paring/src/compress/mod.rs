@@ -15,7 +15,7 @@ use std::time::Instant;
 
 use paring_format::config::Method;
 use paring_format::{Checkpoint, Dtype};
-use paring_model::decoder::{Block, Decoder};
+use paring_model::decoder::{Block, Decoder, LinearInfo};
 
 use crate::corpus::Windows;
 use crate::cost::Pass;
@@ -91,12 +91,11 @@ const LESS_MEMORY: &str =
 const RESIDENT_ACTIVATIONS: usize = 256 << 20;
 
 impl Job {
-    /// Where activations wait for the next block.
-    fn storage(&self, windows: &Windows) -> Result<Storage<'_>> {
+    /// The run as far as the memory of its device depends on it. `linears` are those of the largest block.
+    pub(crate) fn pass<'a>(&self, linears: &'a [LinearInfo], windows: &Windows) -> Pass<'a> {
         let recipes = || self.plan.choices().map(|(_, choice)| choice.recipe);
-        let linears = largest_block(self.decoder.as_ref());
-        let pass = Pass {
-            linears: &linears,
+        Pass {
+            linears,
             dim: self.decoder.hidden_size(),
             windows: windows.count(),
             seqlen: windows.seqlen,
@@ -105,7 +104,13 @@ impl Job {
             sweeps: true,
             slice: recipes().map(|recipe| recipe.blocksize).max().unwrap_or(0),
             head: None,
-        };
+        }
+    }
+
+    /// Where activations wait for the next block.
+    fn storage(&self, windows: &Windows) -> Result<Storage<'_>> {
+        let linears = largest_block(self.decoder.as_ref());
+        let pass = self.pass(&linears, windows);
         let disk = self.plan.offload_activations.then_some((self.out.as_path(), RESIDENT_ACTIVATIONS));
         self.room.storage(&pass, disk)
     }

@@ -30,7 +30,7 @@ pub struct Pass<'a> {
     pub precision: Precision,
     /// What the method has to know of the inputs; [`Need::Nothing`] also where a model is only run.
     pub need: Need,
-    /// Whether something is compressed.
+    /// Whether something is compressed. Without Gram matrices that is done on the host.
     pub sweeps: bool,
     /// Columns of a slice of the sweep.
     pub slice: usize,
@@ -169,8 +169,8 @@ fn points(pass: &Pass<'_>, batch: usize, holds: bool) -> Vec<Point> {
             ],
         ));
     }
-    if pass.sweeps {
-        let factor = |fan: &Fan| if pass.need == Need::Gram { f32s(fan.cols * fan.cols) } else { 0 };
+    if pass.sweeps && pass.need == Need::Gram {
+        let factor = |fan: &Fan| f32s(fan.cols * fan.cols);
         let parts = |fan: &Fan| {
             vec![
                 part("Gram matrices", grams),

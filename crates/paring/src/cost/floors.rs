@@ -154,7 +154,7 @@ impl Llama {
             link: 0.0,
             disk: 0.0,
             seconds: 0.0,
-            host: sheet.host(&device),
+            host: sheet.beside(&device).iter().map(|part| part.bytes).sum(),
             output: sheet.written(),
             device,
         };
@@ -176,26 +176,6 @@ impl Llama {
         floor.disk += sheet.written() as f64 / card.disk;
         floor.seconds = busy.max(floor.link).max(floor.disk);
         Ok(floor)
-    }
-}
-
-impl Sheet {
-    /// Bytes on the host of a run whose blocks and sweeps are on `device`: the activations that wait here; of a fan the
-    /// weights as they were, as the sweep left them, as the file will hold them and the marks; the weights of the next
-    /// block on their way; and two shards, one being made and one being written.
-    pub(super) fn host(&self, device: &Device) -> u64 {
-        let hidden = if device.holds_activations { 0 } else { 4 * self.tokens() * self.dim };
-        let of_block = |block: &Block| {
-            let fan = |f: usize| -> usize {
-                let of_fan = block.linears.iter().filter(|l| l.info.fan == f);
-                of_fan.map(|l| l.weights() * if l.made.as_ref().is_some_and(|m| m.coded) { 10 } else { 13 }).sum()
-            };
-            let fans = (0..self.fans(&block.linears)).map(fan).max().unwrap_or(0);
-            let weights: usize = block.linears.iter().map(Linear::weights).sum();
-            let shard: usize = block.linears.iter().flat_map(|l| &l.written).sum();
-            fans + 2 * weights + 2 * shard
-        };
-        (hidden + self.blocks.iter().map(of_block).max().unwrap_or(0)) as u64
     }
 }
 

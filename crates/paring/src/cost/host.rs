@@ -3,6 +3,7 @@
 use paring_kernels::memory::Pool;
 use paring_kernels::scratch;
 
+use super::device::{Device, Part};
 use super::ledger::{Block, Held, Ledger};
 use super::shapes::is_turned;
 use super::sheet::{Linear, Sheet, Tensor};
@@ -245,5 +246,32 @@ impl Sheet {
         }
         ledger.free_all(held);
         ledger.close(looked_at);
+    }
+}
+
+impl Sheet {
+    /// What lies on the host of a run whose blocks and sweeps are on `device`, beside the program.
+    pub(super) fn beside(&self, device: &Device) -> Vec<Part> {
+        let hidden = if device.holds_activations { 0 } else { F32 * self.tokens() * self.dim };
+        let most = |of_block: &dyn Fn(&[Linear]) -> usize| {
+            self.blocks.iter().map(|block| of_block(&block.linears)).max().unwrap_or(0)
+        };
+        // As they were, as the sweep left them, as the file will hold them, and the marks.
+        let of_fan = |linears: &[Linear], f: usize| -> usize {
+            let each = |l: &Linear| l.weights() * if l.made.as_ref().is_some_and(|m| m.coded) { 10 } else { 13 };
+            linears.iter().filter(|l| l.info.fan == f).map(each).sum()
+        };
+        let fan = most(&|linears| (0..self.fans(linears)).map(|f| of_fan(linears, f)).max().unwrap_or(0));
+        // The next block is read while this one is worked on: one matrix at a time as stored and in f32.
+        let coming = most(&|linears| linears.iter().map(|l| l.read + F32 * l.weights()).max().unwrap_or(0));
+        let shard = most(&|linears| linears.iter().flat_map(|l| &l.written).sum());
+        let part = |name, bytes: usize| Part { name, bytes: bytes as u64 };
+        let waits = hidden.min(self.resident);
+        vec![
+            part("activations of all windows", waits),
+            part("weights of a fan", fan),
+            part("weights of the next block", coming),
+            part("shards", 2 * shard),
+        ]
     }
 }

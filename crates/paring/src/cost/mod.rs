@@ -1,7 +1,7 @@
 //! What a run costs, known before it begins: bytes and operations as formulas of the shapes.
 //!
-//! * [`of`]: a run on the CPU, gone through on paper under the rules of the program's own allocator: the host's memory at
-//!   its fullest, the bytes of the output, operations and bytes of each part, and about how long they take here.
+//! * [`of`]: a run gone through on paper: the bytes of its output, operations and bytes of each part, and about how long
+//!   they take here; the memory at its fullest, on the CPU buffer by buffer under the rules of the program's own allocator.
 //! * [`device`]: what lies on a GPU at each point of a block, how many windows go through a block together, and where
 //!   activations wait.
 //! * [`Llama::floor`]: what runs of models that are not at hand cannot be faster than on a card.
@@ -30,6 +30,7 @@ use crate::compress::Job;
 use crate::corpus::Windows;
 use crate::model_files::beside;
 use crate::report::{Stage, resident};
+use crate::room::largest_block;
 
 pub use device::{Device, Part, Pass, Point, device};
 pub use floors::{Card, Floor, LLAMAS, Llama};
@@ -39,6 +40,12 @@ pub use floors::{Card, Floor, LLAMAS, Llama};
 pub struct Costs {
     /// Parts of the run, in the order of its report.
     pub stages: Vec<StageCosts>,
+    /// What lies on the GPU, when the run has one and runs blocks there.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub device: Option<Device>,
+    /// The most bytes of tensors on the GPU at once.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub peak_vram: Option<u64>,
     /// The most resident memory of the process, pages of files among it, in bytes.
     pub peak_rss: u64,
     /// When that is, and what is there then.
@@ -63,6 +70,8 @@ pub struct StageCosts {
     pub operations: f64,
     /// Bytes through memory, each operand read once and each result written once.
     pub bytes_moved: f64,
+    /// Bytes between host and GPU; 0 without one.
+    pub bytes_carried: f64,
     /// Bytes read from files.
     pub bytes_read: f64,
     /// Bytes written to files.
@@ -84,19 +93,37 @@ pub fn of(job: &Job, measured: Option<&Windows>) -> Result<Costs> {
     Writer::check(&job.out, job.plan.overwrite)?;
     // Before anything that a run would not do.
     let ((base, so_far), pool) = (resident(), memory::pool());
-    let sheet = sheet::Sheet::of(job, &selection)?;
-    let mut held = sheet.held(base, pool);
+    let linears = largest_block(job.decoder.as_ref());
+    let used = match job.room.bytes().zip(job.windows.as_ref()) {
+        None => None,
+        Some((bytes, windows)) => Some(device(&job.pass(&linears, windows), bytes)?),
+    };
+    let mut sheet = sheet::Sheet::of(job, &selection, used.as_ref().map(|used| used.batch))?;
+    if used.as_ref().is_some_and(|used| used.holds_activations) {
+        sheet.resident = usize::MAX;
+    }
+    let mut held = match &used {
+        None => sheet.held(base, pool),
+        Some(used) => {
+            let mut parts = vec![Part { name: "program and what is open", bytes: base as u64 }];
+            parts.extend(sheet.beside(used));
+            parts.retain(|part| part.bytes > 0);
+            ledger::Held { peak: Point { at: "a block", parts }, by_stage: Default::default() }
+        }
+    };
     if so_far as u64 > held.peak.bytes() {
         // Opening took more than the run will: tokens of a long text, for one.
         held.peak = Point { at: "open", parts: vec![Part { name: "program and what is open", bytes: so_far as u64 }] };
     }
     let rates = rates::Rates::of(job, &selection, &sheet)?;
     let stage = |stage: Stage| {
-        let work = sheet.work(stage, true);
+        let mut work = sheet.work(stage, used.as_ref().is_none_or(|used| used.holds_activations));
+        work.carried *= f64::from(u8::from(used.is_some()));
         StageCosts {
             stage: stage.name(),
             operations: work.operations,
             bytes_moved: work.moved,
+            bytes_carried: work.carried,
             bytes_read: work.read,
             bytes_written: work.written,
             rss: held.by_stage.get(stage.name()).map_or(0, |&bytes| bytes as u64),
@@ -110,6 +137,7 @@ pub fn of(job: &Job, measured: Option<&Windows>) -> Result<Costs> {
             stage: "eval",
             operations: work.operations,
             bytes_moved: work.moved,
+            bytes_carried: 0.0,
             bytes_read: work.read,
             bytes_written: 0.0,
             rss: 0,
@@ -121,6 +149,8 @@ pub fn of(job: &Job, measured: Option<&Windows>) -> Result<Costs> {
     Ok(Costs {
         seconds: stages.iter().map(|stage| stage.seconds).sum(),
         stages,
+        peak_vram: used.as_ref().map(Device::bytes),
+        device: used,
         peak_rss: held.peak.bytes(),
         peak: held.peak,
         bytes_out: sheet.written(),

@@ -40,14 +40,17 @@ pub(super) struct Rates {
     pub factor: f64,
     /// Bytes through memory, read or written.
     pub memory: f64,
+    /// Bytes from the host to the GPU.
+    pub link: f64,
     /// Seconds to read a weight and lay it out, to encode and digest one, and to decode and digest one.
     pub each: [f64; 3],
     /// Seconds to sweep a row of so many columns.
     pub sweeps: Vec<(usize, f64)>,
 }
 
-/// The shortest of several times of `f`, in seconds; the first does not count.
-fn shortest(mut f: impl FnMut() -> Result<()>) -> Result<f64> {
+/// The shortest of several times of `f` with all that it starts on `device`, in seconds; the first does not count.
+fn shortest(device: &Device, mut f: impl FnMut() -> Result<()>) -> Result<f64> {
+    let mut f = || f().and_then(|()| Ok(device.synchronize()?));
     f()?;
     let (begin, mut best) = (Instant::now(), f64::INFINITY);
     while best.is_infinite() || begin.elapsed().as_secs_f64() < LONG {
@@ -76,7 +79,7 @@ struct Trial<'a> {
 }
 
 impl Rates {
-    /// Tries the run's own operations on the CPU.
+    /// Tries the run's own operations where the run computes.
     pub fn of(job: &Job, selection: &Selection, sheet: &Sheet) -> Result<Self> {
         let kinds = kinds(&job.plan)?;
         let linears: Vec<&Linear> = sheet.blocks.iter().flat_map(|block| &block.linears).collect();
@@ -96,16 +99,24 @@ impl Rates {
         let widest = trials.iter().max_by_key(|trial| trial.linear.info.cols);
         let widest = widest.ok_or_else(|| Error::Plan("no linear is left to compress".into()))?;
         let precision = sheet.precision;
+        let device = job.room.device();
         let memory = {
-            let one = Tensor::zeros(LARGE, DType::F32, &Device::Cpu)?;
-            12.0 * LARGE as f64 / shortest(|| Ok(add(&one, &one).map(drop)?))?
+            let one = Tensor::zeros(LARGE, DType::F32, device)?;
+            12.0 * LARGE as f64 / shortest(device, || Ok(add(&one, &one).map(drop)?))?
+        };
+        let link = match device.is_cpu() {
+            true => f64::INFINITY,
+            false => {
+                let one = Tensor::zeros(LARGE, DType::F32, &Device::Cpu)?;
+                4.0 * LARGE as f64 / shortest(device, || Ok(one.to_device(device).map(drop)?))?
+            }
         };
         let cols = widest.linear.info.cols.min(COLS);
-        let (product, gram) = products(cols, precision)?;
-        let mut rates =
-            Self { product, gram, factor: f64::INFINITY, memory, each: each(widest, precision)?, sweeps: Vec::new() };
+        let (product, gram) = products(device, cols, precision)?;
+        let (factor, sweeps) = (f64::INFINITY, Vec::new());
+        let mut rates = Self { product, gram, factor, memory, link, each: each(widest, device, precision)?, sweeps };
         for trial in &trials {
-            let (factor, sweep) = swept(trial, sheet, &rates)?;
+            let (factor, sweep) = swept(trial, device, sheet, &rates)?;
             rates.factor = rates.factor.min(factor);
             rates.sweeps.push((trial.linear.info.cols, sweep));
         }
@@ -124,7 +135,7 @@ impl Rates {
                 let blocks: f64 = if sheet.windows > 0 { linears().map(weights).sum() } else { 0.0 };
                 self.each[0] * (blocks + made / threads)
             }
-            Stage::Forward => work.operations / self.product + work.moved / self.memory,
+            Stage::Forward => (work.operations / self.product + work.moved / self.memory).max(work.carried / self.link),
             Stage::Gram => work.operations / self.gram,
             Stage::Factor => work.operations / self.factor,
             Stage::Sweep => {
@@ -148,35 +159,32 @@ impl Rates {
 }
 
 /// Operations a second of products and of Gram matrices.
-fn products(cols: usize, precision: Precision) -> Result<(f64, f64)> {
-    let x = Tensor::from_vec(noise(TOKENS * cols), (TOKENS, cols), &Device::Cpu)?;
+fn products(device: &Device, cols: usize, precision: Precision) -> Result<(f64, f64)> {
+    let x = Tensor::from_vec(noise(TOKENS * cols), (TOKENS, cols), device)?;
     let rows = cols.min(1024);
-    let matrix = Matrix::new(rows, cols, noise(rows * cols), precision);
-    let product = shortest(|| Ok(matrix.matmul(&x).map(drop)?))?;
-    let mut gram = Gram::new(cols, precision);
-    let add = shortest(|| Ok(gram.add(&x)?))?;
+    let matrix = Matrix::on(device, rows, cols, noise(rows * cols), precision)?;
+    let product = shortest(device, || Ok(matrix.matmul(&x).map(drop)?))?;
+    let mut gram = Gram::on(device, cols, precision)?;
+    let add = shortest(device, || Ok(gram.add(&x)?))?;
     Ok((2.0 * (rows * cols * TOKENS) as f64 / product, (cols * cols * TOKENS) as f64 / add))
 }
 
 /// Seconds to read, to pack and to check a weight.
-fn each(trial: &Trial<'_>, precision: Precision) -> Result<[f64; 3]> {
+fn each(trial: &Trial<'_>, device: &Device, precision: Precision) -> Result<[f64; 3]> {
     let (rows, cols) = (trial.linear.info.rows.min(2 * ROWS), trial.linear.info.cols);
     let count = (rows * cols) as f64;
     let dtype = Dtype::Bf16;
     let bytes = dtype.encode(&noise(rows * cols));
-    let read = shortest(|| {
-        drop(Matrix::new(rows, cols, dtype.decode_f32(&bytes), precision));
-        Ok(())
-    })?;
+    let read = shortest(device, || Ok(drop(Matrix::on(device, rows, cols, dtype.decode_f32(&bytes), precision)?)))?;
     let share = 0.0;
-    let pack = shortest(|| encoded(trial.kind, trial.recipe, [rows, cols], dtype, share).map(drop))?;
+    let pack = shortest(&Device::Cpu, || encoded(trial.kind, trial.recipe, [rows, cols], dtype, share).map(drop))?;
     // The matrix itself is made in that time, too.
-    let make = shortest(|| {
+    let make = shortest(&Device::Cpu, || {
         drop(sample(trial.recipe, [rows, cols], dtype, share, trial.kind));
         Ok(())
     })?;
     let values = Compressed { rows, cols, dtype, values: Values::Dense(noise(rows * cols)) };
-    let digest = shortest(|| {
+    let digest = shortest(&Device::Cpu, || {
         std::hint::black_box(values.digest());
         Ok(())
     })?;
@@ -185,7 +193,7 @@ fn each(trial: &Trial<'_>, precision: Precision) -> Result<[f64; 3]> {
 
 /// Operations a second of a factor, and seconds to sweep a row of the linear: on fewer columns where it has many, as many
 /// as its groups allow.
-fn swept(trial: &Trial<'_>, sheet: &Sheet, rates: &Rates) -> Result<(f64, f64)> {
+fn swept(trial: &Trial<'_>, device: &Device, sheet: &Sheet, rates: &Rates) -> Result<(f64, f64)> {
     let all = trial.linear.info.cols;
     let group = trial.recipe.rounding.and_then(|r| r.group_size()).unwrap_or(1).max(1);
     let unit = match trial.recipe.pattern {
@@ -200,8 +208,8 @@ fn swept(trial: &Trial<'_>, sheet: &Sheet, rates: &Rates) -> Result<(f64, f64)> 
         Need::Nothing => None,
         Need::Norms => Some(Stats::Norms(vec![1.0; cols])),
         Need::Gram => {
-            let mut gram = Gram::new(cols, Precision::F32);
-            gram.add(&Tensor::from_vec(noise(64 * cols), (64, cols), &Device::Cpu)?)?;
+            let mut gram = Gram::on(device, cols, Precision::F32)?;
+            gram.add(&Tensor::from_vec(noise(64 * cols), (64, cols), device)?)?;
             Some(Stats::Gram(gram.finish(1.0)?))
         }
     };
@@ -217,10 +225,11 @@ fn swept(trial: &Trial<'_>, sheet: &Sheet, rates: &Rates) -> Result<(f64, f64)> 
     let prepared = recipe.prepare(stats.as_ref(), Some(&weight), name)?;
     let start = Instant::now();
     drop(recipe.prepare(stats.as_ref(), Some(&weight), name)?);
+    device.synchronize()?;
     let prepare = start.elapsed().as_secs_f64().max(1e-9);
     let factor = if full { 2.0 / 3.0 * (cols as f64).powi(3) / prepare } else { f64::INFINITY };
     let stored = Stored::plain(Dtype::Bf16);
-    let seconds = shortest(|| recipe.compress(&weight, cols, &prepared, stored, name).map(drop))? / rows as f64;
+    let seconds = shortest(device, || recipe.compress(&weight, cols, &prepared, stored, name).map(drop))? / rows as f64;
     // Of a row, the update of what lies to the right grows with the square of the columns, all else with the columns.
     let times = all as f64 / cols as f64;
     let update = if full { ((cols * cols) as f64 / rates.product).min(seconds) } else { 0.0 };

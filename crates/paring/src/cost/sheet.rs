@@ -147,8 +147,9 @@ fn stored_as(checkpoint: &Checkpoint, info: &LinearInfo) -> Result<(usize, bool,
 }
 
 impl Sheet {
-    /// Errors as a run does before its work, and when a layout cannot hold what the recipe makes.
-    pub fn of(job: &Job, selection: &Selection) -> Result<Self> {
+    /// `batch` is how many windows go through a block together on a GPU. Errors as a run does before its work, and when a
+    /// layout cannot hold what the recipe makes.
+    pub fn of(job: &Job, selection: &Selection, batch: Option<usize>) -> Result<Self> {
         let kinds = kinds(&job.plan)?;
         let cast = kinds.iter().flatten().find_map(|kind| kind.layout.float_type());
         let (decoder, checkpoint) = (job.decoder.as_ref(), job.checkpoint.as_ref());
@@ -201,7 +202,7 @@ impl Sheet {
         }
         let widest = blocks.iter().flat_map(|b: &Block| &b.linears).map(|l| l.info.cols).max().unwrap_or(0);
         let (windows, seqlen) = job.windows.as_ref().map_or((0, 1), |w| (w.count(), w.seqlen));
-        let batch = batch_windows(seqlen);
+        let batch = batch.unwrap_or_else(|| batch_windows(seqlen)).max(1);
         Ok(Self {
             blocks,
             outer: crate::compress::outer_shards(job).iter().map(|names| names.iter().map(tensor).collect()).collect(),
