@@ -57,6 +57,8 @@ fn quantization_options() {
             ("--wbits 4 --device tpu", &["--device", "tpu", "cpu"]),
             ("--wbits 4 --device cuda:x", &["--device", "cuda:x", "cuda:N"]),
             ("--wbits 4 --max-vram 8parsecs", &["--max-vram", "8parsecs", "8GiB"]),
+            ("--wbits 4 --gram-precision f16", &["--gram-precision", "f16", "bf16x3"]),
+            ("--wbits 4 --device cpu --gram-precision tf32", &["--gram-precision tf32", "for a GPU", "leave it out"]),
             ("--wbits 4 --device cpu --max-vram 8GiB", &["--max-vram", "on the CPU", "--device cuda:N"]),
             ("--wbits 4 --verbose", &["--verbose", "--quiet"]),
             ("--wbits 4 --fast", &["--fast"]),

@@ -52,6 +52,7 @@ fn compress(recipe: Recipe, outlier_share: Option<f64>, inputs: &Inputs, run: &R
         device: String::new(),
         max_vram: None,
         precision: paring::Precision::F32,
+        gram_precision: run.gram_precision,
         layers: run.layers,
         include: run.include.clone(),
         ignore: run.ignore.clone(),
@@ -76,6 +77,9 @@ fn compress(recipe: Recipe, outlier_share: Option<f64>, inputs: &Inputs, run: &R
     // Statistics are of activations as they are, whatever the config of MODEL says.
     let room = open::room(running)?;
     let device = room.device().clone();
+    if device.is_cpu() {
+        run.gram_precision.on_cpu().map_err(Error::Misuse)?;
+    }
     let model = Model::open_weights(&local, running.dtype, &device)?;
     (plan.device, plan.max_vram, plan.precision) = (device::label(&device), room.bytes(), model.precision);
     let concerns = compress::concerns(&plan, &model.checkpoint, model.decoder.as_ref())?;

@@ -3,7 +3,7 @@
 use std::time::Instant;
 
 use candle_core::{Device, Tensor};
-use paring_kernels::gram::{Gram, Squares};
+use paring_kernels::gram::{Gram, GramPrecision, Squares};
 use paring_kernels::matmul::Precision;
 use paring_kernels::quantize::range;
 use paring_kernels::square::Square;
@@ -74,14 +74,14 @@ impl<'a> Collector<'a> {
     pub fn new(
         fans: &[Option<(Need, usize)>],
         ranges: &'a mut Ranges,
-        precision: Precision,
+        (precision, products): (Precision, GramPrecision),
         device: &Device,
         clock: &'a mut Clock,
     ) -> Result<Self> {
         let make = |fan: &Option<(Need, usize)>| match *fan {
             None | Some((Need::Nothing, _)) => Ok(None),
             Some((Need::Norms, cols)) => Ok(Some(Sum::Norms(Squares::on(device, cols)?))),
-            Some((Need::Gram, cols)) => Ok(Some(Sum::Gram(Gram::on(device, cols, precision)?))),
+            Some((Need::Gram, cols)) => Ok(Some(Sum::Gram(Gram::on(device, cols, precision)?.multiplied(products)?))),
         };
         Ok(Self { sums: fans.iter().map(make).collect::<Result<_>>()?, ranges, clock })
     }

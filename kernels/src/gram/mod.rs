@@ -60,10 +60,7 @@ impl Gram {
     /// The same with f32 inputs multiplied as `how` says. An error on the CPU, unless that is f32.
     pub fn multiplied(mut self, how: GramPrecision) -> Result<Self> {
         match &mut self.sums {
-            Sums::Host(_) if how != GramPrecision::F32 => {
-                candle_core::bail!("--gram-precision {how} is for a GPU; on the CPU Gram matrices are f32")
-            }
-            Sums::Host(_) => {}
+            Sums::Host(_) => how.on_cpu().map_err(candle_core::Error::Msg)?,
             #[cfg(feature = "cuda")]
             Sums::Gpu(sums) => sums.how = how,
         }

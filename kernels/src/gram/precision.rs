@@ -22,6 +22,14 @@ pub enum GramPrecision {
 impl GramPrecision {
     /// All of them, from the most exact one down.
     pub const ALL: [Self; 3] = [Self::F32, Self::Bf16x3, Self::Tf32];
+
+    /// Nothing for f32, and for others what is wrong with them on the CPU.
+    pub fn on_cpu(self) -> Result<(), String> {
+        match self {
+            Self::F32 => Ok(()),
+            _ => Err(format!("--gram-precision {self} is for a GPU; on the CPU Gram matrices are f32: leave it out")),
+        }
+    }
 }
 
 impl FromStr for GramPrecision {

@@ -15,6 +15,7 @@ use clap::builder::{PossibleValue, PossibleValuesParser};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use paring::methods::{METHODS, MethodInfo};
 use paring::plan::Pattern;
+use paring_kernels::gram::GramPrecision;
 
 pub use bench::BenchArgs;
 pub use file::parse;
@@ -174,6 +175,10 @@ pub struct Run {
     /// Keep calibration activations beyond 256 MiB in a file in the output folder; those that fit on a GPU stay there
     #[arg(long, value_enum, default_value = "none")]
     pub offload: OffloadArg,
+    /// How a GPU multiplies f32 activations for Gram matrices: f32, bf16x3 (faster, off by 3e-6) or tf32 (5e-5); those of
+    /// 16 bits (--dtype) are exact
+    #[arg(long, value_name = "PRECISION", default_value = "f32")]
+    pub gram_precision: GramPrecision,
     /// Don't compute the error of each layer
     #[arg(long)]
     pub skip_out_loss: bool,

@@ -136,7 +136,8 @@ impl Job {
         };
         let (start, gram_before) = (Instant::now(), clock.time(Stage::Gram));
         let failed = |error: Error| self.room.failed(error, format_args!("block {i}: forward pass and statistics"));
-        let collector = Collector::new(fans, ranges, self.plan.precision, self.decoder.device(), clock);
+        let products = (self.plan.precision, self.plan.gram_precision);
+        let collector = Collector::new(fans, ranges, products, self.decoder.device(), clock);
         let mut collector = collector.map_err(failed)?;
         let passed = hidden.each(|batch| Ok(block.tap_only(batch, &mut collector, Some(last))?));
         passed.map_err(failed)?;

@@ -5,6 +5,7 @@ mod rounding;
 mod spqr;
 
 use paring_format::{QuantArgs, Strategy};
+use paring_kernels::gram::GramPrecision;
 use serde::Serialize;
 
 use crate::methods::{METHODS, MethodInfo};
@@ -94,6 +95,9 @@ pub struct Plan {
     /// How products round their inputs.
     #[serde(serialize_with = "precision_name")]
     pub precision: Precision,
+    /// How a GPU multiplies f32 activations for Gram matrices.
+    #[serde(serialize_with = "as_written")]
+    pub gram_precision: GramPrecision,
     /// Blocks to compress; `None`: all.
     pub layers: Option<(usize, usize)>,
     /// Modules to compress (exact names or `re:` patterns); empty: all.
@@ -117,6 +121,10 @@ pub struct Plan {
 /// As a config says it.
 fn args_json<S: serde::Serializer>(args: &Option<QuantArgs>, s: S) -> std::result::Result<S::Ok, S::Error> {
     args.as_ref().map(QuantArgs::to_json).serialize(s)
+}
+
+fn as_written<S: serde::Serializer>(p: &GramPrecision, s: S) -> std::result::Result<S::Ok, S::Error> {
+    s.collect_str(p)
 }
 
 fn precision_name<S: serde::Serializer>(p: &Precision, s: S) -> std::result::Result<S::Ok, S::Error> {
