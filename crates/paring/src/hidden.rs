@@ -5,7 +5,7 @@ mod spill;
 use std::path::Path;
 
 use candle_core::Tensor;
-use paring_kernels::device::{Copies, Waiting};
+use paring_kernels::device::{Coming, Copies, Waiting};
 use paring_kernels::plain::all_finite;
 use paring_model::decoder::Decoder;
 
@@ -109,17 +109,25 @@ impl Hidden {
     pub fn batch(&self, i: usize) -> Result<Tensor> {
         match (self.batches.get(i), &self.copies, &self.spill) {
             (Some(Place::Here(batch)), ..) => Ok(batch.clone()),
-            (Some(Place::Host(waiting)), Some(copies), _) => Ok(copies.bring(waiting)?),
+            (Some(Place::Host(waiting)), Some(copies), _) => Ok(copies.bring(waiting)?.arrive()?),
             (Some(Place::Disk(at)), _, Some(spill)) => spill.get(*at, self.room.device()),
             _ => Err(Error::Plan(format!("batch {i} of {}", self.batches.len()))),
         }
     }
 
     /// Batch `i` where it can be on its way while another one is worked on.
-    fn early(&self, i: usize) -> Result<Option<Tensor>> {
-        match self.batches.get(i) {
-            Some(Place::Host(_)) => self.batch(i).map(Some),
+    fn early(&self, i: usize) -> Result<Option<Coming>> {
+        match (self.batches.get(i), &self.copies) {
+            (Some(Place::Host(waiting)), Some(copies)) => Ok(Some(copies.bring(waiting)?)),
             _ => Ok(None),
+        }
+    }
+
+    /// Batch `i`, which may have been sent early.
+    fn arrived(&self, i: usize, early: Option<Coming>) -> Result<Tensor> {
+        match early {
+            Some(coming) => Ok(coming.arrive()?),
+            None => self.batch(i),
         }
     }
 
@@ -127,7 +135,7 @@ impl Hidden {
     pub fn each(&self, mut f: impl FnMut(&Tensor) -> Result<()>) -> Result<()> {
         let mut next = self.early(0)?;
         for i in 0..self.batches() {
-            let batch = next.take().map_or_else(|| self.batch(i), Ok)?;
+            let batch = self.arrived(i, next)?;
             next = self.early(i + 1)?;
             f(&batch)?;
         }
@@ -140,7 +148,7 @@ impl Hidden {
         let mut window = 0;
         let mut next = self.early(0)?;
         for i in 0..self.batches() {
-            let batch = next.take().map_or_else(|| self.batch(i), Ok)?;
+            let batch = self.arrived(i, next)?;
             next = self.early(i + 1)?;
             let made = f(&batch)?;
             drop(batch);

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use candle_core::cuda_backend::WrapErr;
-use candle_core::cuda_backend::cudarc::driver::{CudaStream, PinnedHostSlice, result, sys};
+use candle_core::cuda_backend::cudarc::driver::{CudaEvent, CudaStream, PinnedHostSlice, result, sys};
 use candle_core::{CudaDevice, Device, Result, Shape, Tensor};
 
 use super::{tensor, with_view};
@@ -43,8 +43,23 @@ pub(crate) fn peak(device: &CudaDevice) -> Result<Option<usize>> {
 /// Page-locked numbers.
 pub(crate) struct Locked(PinnedHostSlice<f32>);
 
-/// A stream for copies beside the work of a device. Events order it with the other streams: cudarc records when a slice
-/// was last written and read, and every user waits for that.
+/// A tensor on its way to the device.
+pub(crate) struct Coming {
+    tensor: Tensor,
+    device: CudaDevice,
+    there: CudaEvent,
+}
+
+impl Coming {
+    /// The tensor, for work of the device that is asked for from now on.
+    pub fn arrive(self) -> Result<Tensor> {
+        self.device.cuda_stream().wait(&self.there).w()?;
+        Ok(self.tensor)
+    }
+}
+
+/// A stream for copies beside the work of a device. Tensors belong to the device's own stream, as candle takes for granted,
+/// and the two streams wait for each other where a tensor changes hands.
 pub(crate) struct Lane {
     stream: Arc<CudaStream>,
     device: CudaDevice,
@@ -73,13 +88,20 @@ impl Lane {
 
     /// Puts a copy of a tensor of as many elements in the place of what is there.
     pub fn replace(&self, locked: &mut Locked, x: &Tensor) -> Result<()> {
-        with_view::<f32, _>(x, |values, _| self.stream.memcpy_dtoh(&values, &mut locked.0).w())
+        with_view::<f32, _>(x, |values, _| {
+            self.stream.join(&self.device.cuda_stream()).w()?;
+            self.stream.memcpy_dtoh(&values, &mut locked.0).w()
+        })
     }
 
-    /// A tensor of that shape, filled when the lane gets there. It is allocated in the lane too: memory that the work of
-    /// the device still uses is never taken for it.
-    pub fn bring(&self, locked: &Locked, shape: &Shape) -> Result<Tensor> {
-        let slice = self.stream.clone_htod(&locked.0).w()?;
-        Ok(tensor(slice, &self.device, shape))
+    /// A tensor of that shape, filled when the lane gets there.
+    pub fn bring(&self, locked: &Locked, shape: &Shape) -> Result<Coming> {
+        // SAFETY: the copy writes it, and whoever reads it waits for that.
+        let mut slice = unsafe { self.device.alloc::<f32>(locked.0.len()) }?;
+        // Its memory may be that of a tensor which the device still works with.
+        self.stream.join(&self.device.cuda_stream()).w()?;
+        self.stream.memcpy_htod(&locked.0, &mut slice).w()?;
+        let there = self.stream.record_event(None).w()?;
+        Ok(Coming { tensor: tensor(slice, &self.device, shape), device: self.device.clone(), there })
     }
 }

@@ -26,6 +26,27 @@ enum Values {
     Locked(gpu::Locked),
 }
 
+/// A tensor on its way to a device.
+pub struct Coming(Copying);
+
+enum Copying {
+    Done(Tensor),
+    #[cfg(feature = "cuda")]
+    Beside(gpu::Coming),
+}
+
+impl Coming {
+    /// The tensor. Work of the device that is asked for from now on waits until it is there; work that was asked for before
+    /// does not.
+    pub fn arrive(self) -> Result<Tensor> {
+        match self.0 {
+            Copying::Done(tensor) => Ok(tensor),
+            #[cfg(feature = "cuda")]
+            Copying::Beside(coming) => coming.arrive(),
+        }
+    }
+}
+
 impl Copies {
     /// Copies from and to this device. Errors when the device does.
     pub fn new(device: &Device) -> Result<Self> {
@@ -65,16 +86,17 @@ impl Copies {
         }
     }
 
-    /// What waits, on the device.
-    pub fn bring(&self, waiting: &Waiting) -> Result<Tensor> {
-        match &waiting.values {
-            Values::Plain(values) => Tensor::from_slice(values, &waiting.shape, &self.device),
+    /// Sends what waits to the device.
+    pub fn bring(&self, waiting: &Waiting) -> Result<Coming> {
+        let copying = match &waiting.values {
+            Values::Plain(values) => Copying::Done(Tensor::from_slice(values, &waiting.shape, &self.device)?),
             #[cfg(feature = "cuda")]
             Values::Locked(locked) => match &self.lane {
-                Some(lane) => lane.bring(locked, &waiting.shape),
+                Some(lane) => Copying::Beside(lane.bring(locked, &waiting.shape)?),
                 None => candle_core::bail!("page-locked memory of a GPU beside {:?}", self.device),
             },
-        }
+        };
+        Ok(Coming(copying))
     }
 }
 
@@ -97,13 +119,17 @@ mod tests {
                 (0..4).map(|i| copies.take(&tensor(i as f32 * 1e3, (7, 33))).unwrap()).collect();
             copies.replace(&mut waiting[2], &tensor(-5.0, (7, 33))).unwrap();
             for (waiting, from) in waiting.iter().zip([0.0, 1e3, -5.0, 3e3]) {
-                let back = copies.bring(waiting).unwrap();
+                let back = copies.bring(waiting).unwrap().arrive().unwrap();
                 assert!(back.device().same_device(device));
                 assert_eq!(values(&back), values(&tensor(from, (7, 33))));
             }
+            // Used at once, joined by a kernel that takes a tensor to belong to the device's stream.
+            let parts = waiting.iter().map(|waiting| copies.bring(waiting).unwrap().arrive().unwrap());
+            let joined = Tensor::cat(&parts.collect::<Vec<_>>(), 1).unwrap();
+            assert_eq!(values(&joined.narrow(1, 33, 33).unwrap()), values(&tensor(1e3, (7, 33))));
             // A part of a tensor.
             let part = copies.take(&tensor(0.5, (6, 4)).narrow(0, 2, 3).unwrap()).unwrap();
-            assert_eq!(values(&copies.bring(&part).unwrap()), values(&tensor(8.5, (3, 4))));
+            assert_eq!(values(&copies.bring(&part).unwrap().arrive().unwrap()), values(&tensor(8.5, (3, 4))));
             let error = copies.replace(&mut waiting[0], &tensor(0.0, (33, 7))).unwrap_err().to_string();
             assert!(error.contains("[33, 7]") && error.contains("[7, 33]"), "{error}");
         }

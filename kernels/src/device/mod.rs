@@ -7,7 +7,7 @@ use std::str::FromStr;
 
 pub use candle_core::Device;
 use candle_core::DeviceLocation;
-pub use host::{Copies, Waiting};
+pub use host::{Coming, Copies, Waiting};
 
 /// What was asked for.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
