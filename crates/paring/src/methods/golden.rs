@@ -1,7 +1,9 @@
 //! Every stable case of the published implementations (`tests/golden/algorithms`): magnitude, Wanda, SparseGPT, rounding
 //! to nearest and GPTQ on six small layers.
 
+use candle_core::Device;
 use paring_format::{Checkpoint, Dtype, Values};
+use paring_kernels::square::Square;
 use serde_json::Value;
 
 use super::Outcome;
@@ -61,8 +63,13 @@ pub(super) struct Made {
 
 impl Made {
     pub fn of(case: &Case) -> Result<Self, String> {
+        Self::on(&Device::Cpu, case)
+    }
+
+    pub fn on(device: &Device, case: &Case) -> Result<Self, String> {
         let layer = case.layer().unwrap();
-        let outcome = case.compress(&layer, |h| Ok(Stats::Gram(h.to_vec().into()))).map_err(|e| e.to_string())?;
+        let place = |h: &[f32]| Ok(Stats::Gram(Square::on(device, h.to_vec())?));
+        let outcome = case.compress(&layer, place).map_err(|e| e.to_string())?;
         let dense = outcome.compressed.to_dense();
         let Layer { rows, cols, weight, gram: h, .. } = layer;
         Ok(Self { recipe: case.recipe.clone(), outcome, dense, weight, h, rows, cols })

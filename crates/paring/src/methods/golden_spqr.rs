@@ -1,7 +1,9 @@
 //! Every SpQR case of the published implementation (`tests/golden/algorithms`): codes, statistics of both levels,
 //! outliers, order, weights, loss; and its formula of average bits.
 
+use candle_core::Device;
 use paring_format::{Statistic, Values};
+use paring_kernels::device::{Choice, open};
 use serde_json::Value;
 
 use super::golden::{Golden, Made};
@@ -26,8 +28,8 @@ fn equal(what: &str, got: &[u8], want: &[u8], skip: &dyn Fn(usize) -> bool) -> R
     if differ == 0 { Ok(()) } else { Err(format!("{differ} of {} {what} differ", want.len())) }
 }
 
-fn check(case: &Case) -> Result<(), String> {
-    let layer = Made::of(case)?;
+fn check(device: &Device, case: &Case) -> Result<(), String> {
+    let layer = Made::on(device, case)?;
     let case = &case.entry;
     let Made { outcome, dense, h, rows, cols, .. } = &layer;
     let (rows, cols) = (*rows, *cols);
@@ -106,13 +108,20 @@ fn check(case: &Case) -> Result<(), String> {
     Ok(())
 }
 
+/// On a GPU sums run in another order, so that in one case in ten a weight next to a tie may be decided otherwise.
 #[test]
-fn every_case_of_the_published_implementation() {
+fn every_case_of_the_published_implementation_on_every_device() {
     let cases: Vec<Case> = own().cases().unwrap().into_iter().filter(|case| case.recipe.method == "spqr").collect();
     assert_eq!(cases.len(), 55);
-    let check = |case: &Case| check(case).err().map(|e| format!("{}: {e}", case.name));
-    let failures: Vec<String> = cases.iter().filter_map(check).collect();
-    assert!(failures.is_empty(), "{} of {} cases:\n{}", failures.len(), cases.len(), failures.join("\n"));
+    let mut devices = vec![Device::Cpu];
+    devices.extend(open(Choice::Cuda(0)));
+    for device in &devices {
+        let check = |case: &Case| check(device, case).err().map(|e| format!("{}: {e}", case.name));
+        let failures: Vec<String> = cases.iter().filter_map(check).collect();
+        let most = if device.is_cpu() { 0 } else { cases.len() / 10 };
+        let counts = format!("{} of {} cases on {device:?}", failures.len(), cases.len());
+        assert!(failures.len() <= most, "{counts}:\n{}", failures.join("\n"));
+    }
 }
 
 #[test]
