@@ -100,6 +100,11 @@ fn decodes(swept: &Swept, cols: usize, rule: &Rule<'_>) -> bool {
     })
 }
 
+/// Whether two sweeps made the same.
+fn equal(a: &Swept, b: &Swept) -> bool {
+    a.weight == b.weight && a.codes == b.codes && a.outliers == b.outliers && a.scales == b.scales && a.zeros == b.zeros
+}
+
 /// How far a fan is from what the CPU makes of its parts one by one.
 fn check(parts: Vec<(Vec<f32>, Rule<'_>)>, cols: usize, slice: usize, u: &[f32], factor: &Factor) -> Result<Off> {
     let got = fan(parts.clone(), cols, slice, factor)?;
@@ -121,11 +126,7 @@ fn off(got: &Swept, want: &Swept, cols: usize, slice: usize, rule: &Rule<'_>) ->
     let loss = (got.loss - want.loss).abs() / want.loss.max(f64::MIN_POSITIVE);
     // Inside a slice the operations are the CPU's, in its order; only the loss is summed in another.
     if cols <= slice.min(SLICE) {
-        let equal = got.weight == want.weight
-            && got.outliers == want.outliers
-            && got.scales == want.scales
-            && got.zeros == want.zeros;
-        return Off { by: if equal && ties == 0 { loss / 1e-12 } else { f64::INFINITY }, ties };
+        return Off { by: if equal(got, want) { loss / 1e-12 } else { f64::INFINITY }, ties };
     }
     // Behind it the sums of the product run in another order, so that a weight next to a tie may be decided otherwise,
     // and what comes after it in its row too: a part of a row. One that moves an extreme moves the second-level grid of
@@ -157,6 +158,18 @@ pub(super) fn cases() -> Vec<Case> {
             Ok(total)
         }));
     }
+    cases.push(Case::new("spqr: the same twice", |device| {
+        let (rows, cols, slice) = (70, 200, SLICE);
+        let (weight, u) = problem(rows, cols, false);
+        let factor = factor(u, cols, device)?;
+        let mut same = true;
+        for rule in [rules()[2], widths()[2], rules()[10]] {
+            let run = || fan(vec![(weight.clone(), rule)], cols, slice, &factor);
+            let (first, again) = (run()?, run()?);
+            same &= first.iter().zip(&again).all(|(a, b)| equal(a, b) && a.loss == b.loss);
+        }
+        Ok(Off::by(if same { 0.0 } else { f64::INFINITY }))
+    }));
     for parts in FANS {
         let rows: Vec<String> = parts.iter().map(|(rows, _)| rows.to_string()).collect();
         cases.push(Case::new(format!("spqr: a fan of {} rows", rows.join(" + ")), move |device| {
