@@ -1,6 +1,7 @@
 //! Learned position embeddings, read as far as a sequence reaches.
 
 use candle_core::Tensor;
+use paring_kernels::plain::add_each;
 
 use crate::{Error, Result, source::Source};
 
@@ -32,7 +33,7 @@ impl Positions {
         let t = x.dim(1)?;
         self.check_length(t)?;
         let rows = source.rows(&self.name, self.offset, t, self.dim)?;
-        Ok(x.broadcast_add(&Tensor::from_vec(rows, (t, self.dim), x.device())?)?)
+        Ok(add_each(x, &Tensor::from_vec(rows, (t, self.dim), x.device())?)?)
     }
 
     /// The table's full name.
