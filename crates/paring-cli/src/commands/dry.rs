@@ -108,10 +108,10 @@ mod tests {
         );
         assert_eq!(lines[3], "memory: 120 MiB at most, at sweep: weights of a fan 100 MiB, codes 20 MiB");
         assert!(
-            lines[3].starts_with("output: 5.00 MB of tensors, without what depends on the weights"),
+            lines[4].starts_with("output: 5.00 MB of tensors, without what depends on the weights"),
             "{}",
-            lines[3]
+            lines[4]
         );
-        assert_eq!(lines[3].split("; ").nth(1), Some("6.00 MB on disk at most"));
+        assert_eq!(lines[4].split("; ").nth(1), Some("6.00 MB on disk at most"));
     }
 }

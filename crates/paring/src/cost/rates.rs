@@ -173,7 +173,7 @@ fn products(device: &Device, cols: usize, precision: Precision) -> Result<(f64, 
 fn each(trial: &Trial<'_>, device: &Device, precision: Precision) -> Result<[f64; 3]> {
     let (rows, cols) = (trial.linear.info.rows.min(2 * ROWS), trial.linear.info.cols);
     let count = (rows * cols) as f64;
-    let dtype = Dtype::Bf16;
+    let dtype = trial.kind.stored(Dtype::Bf16).dtype;
     let bytes = dtype.encode(&noise(rows * cols));
     let read = shortest(device, || Ok(drop(Matrix::on(device, rows, cols, dtype.decode_f32(&bytes), precision)?)))?;
     let share = 0.0;

@@ -83,10 +83,11 @@ fn bytes_of_many_rows_follow_from_those_of_few() {
     ];
     for (recipe, format) in runs {
         let kind = Kind::of(&Choice { recipe: &recipe, outlier_share: None, format }).unwrap();
+        let dtype = kind.stored(Dtype::Bf16).dtype;
         for rows in [64, 1024, 1088] {
             let shape = [rows, 256];
-            let direct = stored::encoded(&kind, &recipe, shape, Dtype::Bf16, 0.0).unwrap();
-            let parts = stored::parts(&kind, &recipe, shape, Dtype::Bf16, 0.0).unwrap();
+            let direct = stored::encoded(&kind, &recipe, shape, dtype, 0.0).unwrap();
+            let parts = stored::parts(&kind, &recipe, shape, dtype, 0.0).unwrap();
             assert_eq!(parts, direct, "{} {format:?}, {rows} rows", recipe.method);
         }
     }
