@@ -1,5 +1,6 @@
 //! What lies on a GPU, and what fits there.
 
+use paring_kernels::{attention, matmul};
 use paring_model::decoder::LinearInfo;
 use serde::Serialize;
 
@@ -11,6 +12,8 @@ use crate::{Error, Precision, Result};
 const BATCH_TOKENS: usize = 16384;
 /// Tokens of a batch for which activations of all windows leave the device rather than make it smaller.
 const FEW_TOKENS: usize = 2048;
+/// Numbers of an attention's head.
+const HEAD_DIM: usize = 64;
 /// Rows of the head, and positions, whose logits are on the device together.
 const HEAD_ROWS: usize = 4096;
 const HEAD_POSITIONS: usize = 256;
@@ -141,8 +144,13 @@ fn points(pass: &Pass<'_>, batch: usize, holds: bool) -> Vec<Point> {
     let widest = fans.iter().map(|fan| fan.cols).max().unwrap_or(0);
     // A batch that waits on the host is brought and taken away while another one is worked on.
     let moving = if holds { 0 } else { f32s(2 * tokens * pass.dim) };
-    let rounded = if pass.precision == Precision::F32 { 0 } else { element * (tokens * widest) as u64 };
-    let of_batch = f32s(tokens * activations(pass.linears, pass.dim)) + rounded + moving;
+    let rounded = matmul::gpu_scratch(tokens, widest, pass.precision) as u64;
+    // The width of the attention is that of its output. Heads of 64 numbers with keys of their own are the worst that is
+    // usual; scores are bounded in any case.
+    let mixed = fans.get(1).map_or(0, |fan| fan.cols);
+    let heads = mixed.div_ceil(HEAD_DIM);
+    let attention = attention::gpu_scratch(pass.seqlen, heads, heads, HEAD_DIM, None, pass.precision) as u64;
+    let of_batch = f32s(tokens * activations(pass.linears, pass.dim)) + rounded.max(attention) + moving;
     let grams: u64 = match pass.need {
         Need::Nothing => 0,
         Need::Norms => fans.iter().map(|fan| f32s(fan.cols)).sum(),

@@ -175,7 +175,11 @@ fn each(trial: &Trial<'_>, device: &Device, precision: Precision) -> Result<[f64
     let count = (rows * cols) as f64;
     let dtype = trial.kind.stored(Dtype::Bf16).dtype;
     let bytes = dtype.encode(&noise(rows * cols));
-    let read = shortest(device, || Ok(drop(Matrix::on(device, rows, cols, dtype.decode_f32(&bytes), precision)?)))?;
+    let read = shortest(device, || {
+        let matrix = Matrix::on(device, rows, cols, dtype.decode_f32(&bytes), precision)?;
+        drop(matrix);
+        Ok(())
+    })?;
     let share = 0.0;
     let pack = shortest(&Device::Cpu, || encoded(trial.kind, trial.recipe, [rows, cols], dtype, share).map(drop))?;
     // The matrix itself is made in that time, too.
