@@ -30,6 +30,13 @@ pub struct Agreement {
     pub failed: Vec<String>,
 }
 
+impl Agreement {
+    /// Takes down the first line of the reason: those that follow say where in the program it was.
+    fn fail(&mut self, name: &str, reason: &str) {
+        self.failed.push(format!("{name}: {}", reason.lines().next().unwrap_or_default()));
+    }
+}
+
 /// Runs all cases of operations on the device, and those of the folder whose sweep runs on a GPU, if one is given.
 ///
 /// A layer agrees when its error tr(ΔW H ΔWᵀ) is within 1e-4 of that on the CPU and every code and mark is the same. Sums
@@ -43,12 +50,12 @@ pub fn check(device: &Device, folder: Option<&Path>) -> Result<Agreement> {
     for case in cases::all() {
         found.operations += 1;
         match case.run(device) {
-            Err(error) => found.failed.push(format!("{}: {error}", case.name)),
+            Err(error) => found.fail(&case.name, &error.to_string()),
             Ok(off) => {
                 found.operation_ties += off.ties;
                 let holds = off.by <= 1.0;
                 if !holds {
-                    found.failed.push(format!("{}: off by {:.3} of what is allowed", case.name, off.by));
+                    found.fail(&case.name, &format!("off by {:.3} of what is allowed", off.by));
                 }
             }
         }
@@ -59,9 +66,9 @@ pub fn check(device: &Device, folder: Option<&Path>) -> Result<Agreement> {
         found.layers += 1;
         found.elements += layer.weight.len();
         match compare(case, &layer, device) {
-            Err(error) => found.failed.push(format!("{}: {error}", case.name)),
+            Err(error) => found.fail(&case.name, &error.to_string()),
             Ok(Differs { elements, problem: None }) => found.layer_ties += elements,
-            Ok(Differs { problem: Some(problem), .. }) => found.failed.push(format!("{}: {problem}", case.name)),
+            Ok(Differs { problem: Some(problem), .. }) => found.fail(&case.name, &problem),
         }
     }
     Ok(found)
