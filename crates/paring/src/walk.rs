@@ -29,13 +29,13 @@ impl Visitor for () {
 /// block's output is computed only when `to_the_end`.
 pub fn walk(
     decoder: &dyn Decoder,
-    mut hidden: Option<&mut Hidden>,
+    hidden: Option<&mut Hidden>,
     visitor: &mut dyn Visitor,
     to_the_end: bool,
     clock: &mut Clock,
 ) -> Result<()> {
     let blocks = decoder.blocks();
-    let Some(hidden) = hidden.as_deref_mut() else {
+    let Some(hidden) = hidden else {
         return (0..blocks).try_for_each(|i| visitor.block(i, None, clock));
     };
     let room = hidden.room().clone();
