@@ -16,7 +16,7 @@ const FEW_TOKENS: usize = 2048;
 const HEAD_DIM: usize = 64;
 /// Rows of the head, and positions, whose logits are on the device together.
 const HEAD_ROWS: usize = 4096;
-const HEAD_POSITIONS: usize = 256;
+const HEAD_POSITIONS: usize = 4096;
 
 /// A run as far as the memory of its device depends on it.
 #[derive(Clone, Copy, Debug)]
