@@ -135,8 +135,8 @@ mod tests {
             let found = check(device, Some(&own().file(""))).unwrap();
             assert_eq!((found.layers, found.failed), (205, Vec::<String>::new()), "{device:?}");
             assert!(found.operations > 20 && found.elements > 500_000, "{} {}", found.operations, found.elements);
-            // These layers are small: few weights are near a tie, and none of them differ from themselves.
-            let most = if device.is_cpu() { 0 } else { found.elements / 200 };
+            // As in the cases of the sweep, one weight in fifty may be near a tie, or behind one in its row.
+            let most = if device.is_cpu() { 0 } else { found.elements / 50 };
             assert!(found.layer_ties <= most, "{device:?}: {} of {} elements differ", found.layer_ties, found.elements);
         }
     }
