@@ -233,7 +233,7 @@ fn by_column(weight: &[f32], cols: usize, term: impl Fn(usize, f64) -> f64 + Syn
 /// On the GPU, R rows of one matrix take R · cols · 6 bytes (7 when zeros are kept), R · groups · 8 for grids and up to
 /// R · groups · 4 for their codes, and R · slice · 4 for errors, beside the factor. A slice of up to 128 columns is one
 /// launch, and a wider one several, with a product behind each. Statistics that more than 32 rows share, and groups of
-/// more than 128 columns, take four launches for each group.
+/// more than 128 columns, take up to four launches for each group.
 pub fn fan(parts: Vec<(Vec<f32>, Rule<'_>)>, cols: usize, slice: usize, factor: &Factor) -> Result<Vec<Swept>> {
     on_gpu!(factor.u => cuda::fan(parts, cols, slice, factor));
     let u = factor.u.to_host()?;
