@@ -6,7 +6,7 @@ use candle_core::cuda_backend::cudarc::driver::{CudaSlice, CudaView, LaunchConfi
 use candle_core::{CudaDevice, Result, Tensor};
 use half::{bf16, f16};
 
-use super::GramPrecision;
+use super::{GramPrecision, TOKENS, piece_rows};
 use crate::cuda::blas::{Factor, Math, Operand, Target, gemm};
 use crate::cuda::{Source, THREADS, function, grid, tensor, with_view};
 use crate::matmul::Precision;
@@ -15,9 +15,6 @@ use crate::square::Square;
 
 /// Columns of a panel: enough to fill a card, and few enough that little is computed above the diagonal.
 const PANEL: usize = 1024;
-
-/// Tokens of one product: what bounds both the rounded copy of the inputs and the sums in one go.
-const TOKENS: usize = 8192;
 
 /// Rows and columns, and rows of threads, of a block that works on tiles, as in gram.cu.
 const TILE: (usize, u32) = (32, 8);
@@ -146,16 +143,13 @@ pub(super) fn add_squares(sums: &mut CudaSlice<f64>, x: &Tensor, dim: usize) -> 
     })
 }
 
-/// Elements of the weight that are on the device at a time.
-const WEIGHTS: usize = 1 << 24;
-
 /// Parts that the sum of one piece is made of.
 const PARTS: usize = 512;
 
 /// [`super::quadratic`].
 pub(super) fn quadratic(w: &[f32], h: &Square, precision: Precision) -> Result<f64> {
     let n = h.n();
-    let rows = (WEIGHTS / n.max(1)).max(1);
+    let rows = piece_rows(n);
     let diagonal = h.diagonal()?;
     with_view::<f32, _>(h.on_device()?, |h, device| {
         let half = match precision {

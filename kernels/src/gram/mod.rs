@@ -20,6 +20,12 @@ use crate::with_f32;
 pub use precision::GramPrecision;
 pub use squares::Squares;
 
+/// Tokens of one product on a GPU: what bounds both the rounded copy of the inputs and the sums in one go.
+const TOKENS: usize = 8192;
+
+/// Elements of the weight that [`quadratic`] has on a GPU at a time.
+const WEIGHTS: usize = 1 << 24;
+
 /// The running sum Σ x xᵀ over tokens.
 ///
 /// On a GPU the sum is made in two levels: the products of up to 8,192 tokens are summed from zero, in f32, and added to
@@ -101,6 +107,16 @@ impl Gram {
     }
 }
 
+/// Bytes of a GPU's memory that [`Gram::add`] takes beside the sum, for `tokens` inputs of `dim` features.
+pub fn gpu_scratch(tokens: usize, dim: usize, precision: Precision, products: GramPrecision) -> usize {
+    let copies = match (precision, products) {
+        (Precision::F32, GramPrecision::F32 | GramPrecision::Tf32) => 0,
+        (Precision::F32, GramPrecision::Bf16x3) => 2,
+        (Precision::Bf16 | Precision::F16, _) => 1,
+    };
+    copies * 2 * tokens.min(TOKENS) * dim
+}
+
 /// The lower triangle times `factor`, on both sides of the diagonal.
 fn mirrored(mut sums: Vec<f32>, n: usize, factor: f32) -> Vec<f32> {
     // Square pieces, so that the strided side of the mirror stays in the cache.
@@ -134,4 +150,19 @@ pub fn quadratic(w: &[f32], h: &Square, precision: Precision) -> Result<f64> {
     assert!(w.len().is_multiple_of(h.n().max(1)), "{} weights in rows of {}", w.len(), h.n());
     on_gpu!(h => cuda::quadratic(w, h, precision));
     Ok(cpu::quadratic(w, &h.to_host()?, h.n(), precision))
+}
+
+/// Rows of a weight of `n` columns that [`quadratic`] has on a GPU at a time.
+fn piece_rows(n: usize) -> usize {
+    (WEIGHTS / n.max(1)).max(1)
+}
+
+/// Bytes of a GPU's memory that [`quadratic`] takes beside H, for a weight `[rows, n]`.
+pub fn quadratic_gpu_scratch(rows: usize, n: usize, precision: Precision) -> usize {
+    let piece = rows.min(piece_rows(n)) * n;
+    match precision {
+        // W, the product and W rounded; H rounded, and its diagonal.
+        Precision::Bf16 => 10 * piece + 2 * n * n + 4 * n,
+        Precision::F32 | Precision::F16 => 8 * piece,
+    }
 }

@@ -76,3 +76,15 @@ fn sums_in_two_levels_lose_less() {
     println!("one level {one:e} two levels {two:e}");
     assert!(two < 2e-6 && one > 4.0 * two, "one level {one:e}, two levels {two:e}");
 }
+
+#[test]
+fn what_a_gpu_needs_is_bounded() {
+    let (short, long) = (1000 * 64, 8192 * 64);
+    assert_eq!(gpu_scratch(1000, 64, Precision::Bf16, GramPrecision::F32), 2 * short);
+    assert_eq!(gpu_scratch(100_000, 64, Precision::F16, GramPrecision::Tf32), 2 * long);
+    assert_eq!(gpu_scratch(100_000, 64, Precision::F32, GramPrecision::Bf16x3), 4 * long);
+    assert_eq!(gpu_scratch(100_000, 64, Precision::F32, GramPrecision::Tf32), 0);
+    assert_eq!(quadratic_gpu_scratch(3, 8, Precision::F32), 8 * 24);
+    assert_eq!(quadratic_gpu_scratch(100_000, 4096, Precision::F16), 128 << 20);
+    assert_eq!(quadratic_gpu_scratch(100_000, 4096, Precision::Bf16), (160 << 20) + 2 * 4096 * 4096 + 4 * 4096);
+}
