@@ -113,7 +113,9 @@ impl Room {
         // A driver that failed may not answer any more.
         let place = Place::of(&self.device).map_or(label, |place| place.words());
         if !device::is_out_of_memory(reason) {
-            return Error::Device { place, doing: doing.to_string(), reason: reason.to_string() };
+            // With RUST_BACKTRACE the lines below the first are a backtrace.
+            let reason = reason.to_string().lines().next().unwrap_or_default().to_string();
+            return Error::Device { place, doing: doing.to_string(), reason };
         }
         let peak = device::peak(&self.device).ok().flatten();
         let taken = peak.map_or(String::new(), |peak| format!(", its tensors took {} at most", gib(peak as u64)));
