@@ -113,9 +113,10 @@ void check_around(const char* at, const Allocation& a, size_t page) {
     if (high != last) fail("something wrote %zu bytes past an allocation of %zu bytes", (size_t)(high - at) - a.bytes, a.bytes);
 }
 
-__attribute__((destructor)) void print_peak() {
+__attribute__((destructor)) void print_stats() {
     Memory& m = memory();
     if (!m.stats) return;
+    print_spent();
     fprintf(stderr, "emulated GPU: at most %zu bytes of device memory in use, %zu left at the end\n", m.peak, m.used);
 }
 

@@ -6,6 +6,7 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
+#include <chrono>
 #include <condition_variable>
 #include <cstdarg>
 #include <cstdio>
@@ -239,6 +240,15 @@ std::map<std::string, Kernel>& kernels() {
     return all;
 }
 
+struct Spent {
+    size_t launches = 0;
+    double seconds = 0.0;
+};
+std::map<std::string, Spent>& all_spent() {
+    static auto* all = new std::map<std::string, Spent>;
+    return *all;
+}
+
 }  // namespace
 
 void add_kernel(const char* name, Kernel kernel) { kernels()[name] = std::move(kernel); }
@@ -262,8 +272,21 @@ void parallel(size_t count, void (*task)(void*, size_t), void* context) {
 }
 
 void run_grid(const char* name, const Kernel& kernel, void** parameters, Size grid, Size block, size_t shared) {
+    const auto begun = std::chrono::steady_clock::now();
     Grid all = {name, kernel, parameters, grid, block, shared};
     parallel(grid.count(), run_block, &all);
+    const std::chrono::duration<double> took = std::chrono::steady_clock::now() - begun;
+    static std::mutex lock;
+    const std::lock_guard<std::mutex> held(lock);
+    Spent& spent = all_spent()[name];
+    spent.launches++;
+    spent.seconds += took.count();
+}
+
+void print_spent() {
+    for (const auto& [name, spent] : all_spent()) {
+        fprintf(stderr, "emulated GPU: %8zu launches, %8.2f s here: %s\n", spent.launches, spent.seconds, name.c_str());
+    }
 }
 
 const char* running() { return worker && worker->grid ? worker->grid->name : nullptr; }

@@ -42,6 +42,9 @@ struct Registered {
 // Runs all blocks of a grid, several at a time, and returns when all are done.
 void run_grid(const char* name, const Kernel& kernel, void** parameters, Size grid, Size block, size_t shared);
 
+// Prints how often each kernel was launched, and how long it ran here.
+void print_spent();
+
 // Runs task(context, 0) to task(context, count − 1) on all processors. A task must not call this itself.
 void parallel(size_t count, void (*task)(void* context, size_t index), void* context);
 
