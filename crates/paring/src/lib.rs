@@ -13,7 +13,7 @@
 //! * [`serves`]: what runs which scheme.
 //! * [`cost`]: what a run will take, before it begins.
 //! * [`report`]: the numbers.
-//! * [`golden`]: cases of the published implementations; [`bench`]: how fast a device is, and whether it is right.
+//! * [`golden`]: cases of the published implementations; [`mod@bench`]: how fast a device is, and whether it is right.
 
 mod behind;
 pub mod bench;
