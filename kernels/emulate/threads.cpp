@@ -70,7 +70,8 @@ void* new_stack() {
 void place(unsigned thread) {
     worker->current = thread;
     const Size block = worker->grid->block;
-    threadIdx = {thread % block.x, thread / block.x % block.y, thread / block.x / block.y};
+    if (block.y * block.z == 1) threadIdx = {thread, 0, 0};
+    else threadIdx = {thread % block.x, thread / block.x % block.y, thread / block.x / block.y};
 }
 
 // The next thread that can go on, of this warp if there is one.
