@@ -163,7 +163,9 @@ impl Llama {
             let work = sheet.work(stage, floor.device.holds_activations);
             floor.link += work.carried / card.link;
             floor.disk += (work.read + work.written) / card.disk;
-            let rate = if stage == Stage::Forward { card.products } else { card.singles };
+            // What the products of a bfloat16 model round, its Gram matrices and its layers' errors round too.
+            let rounded = matches!(stage, Stage::Forward | Stage::Gram | Stage::Error);
+            let rate = if rounded { card.products } else { card.singles };
             let on_card = matches!(stage, Stage::Forward | Stage::Gram | Stage::Factor | Stage::Sweep | Stage::Error);
             if on_card {
                 let seconds = (work.operations / rate).max(work.moved / card.bandwidth);
@@ -200,7 +202,7 @@ mod tests {
         let floor = llama.floor(&pruning, 128, 2048, &card(80)).unwrap();
         let of = |name: &str| floor.stages.iter().find(|(stage, _)| *stage == name).unwrap().1;
         let (dim, inner, tokens) = (4096f64, 11008f64, 128.0 * 2048.0);
-        let gram = 32.0 * (3.0 * dim * dim + inner * inner) * tokens / 2e13;
+        let gram = 32.0 * (3.0 * dim * dim + inner * inner) * tokens / 3e14;
         assert!((of("gram") / gram - 1.0).abs() < 1e-9, "{} {gram}", of("gram"));
         let factor = 32.0 * 2.0 / 3.0 * (3.0 * dim.powi(3) + inner.powi(3)) / 2e13;
         assert!((of("factor") / factor - 1.0).abs() < 1e-9, "{} {factor}", of("factor"));
