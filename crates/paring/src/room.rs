@@ -4,6 +4,7 @@ use std::path::Path;
 
 use candle_core::Device;
 use paring_kernels::device;
+use paring_kernels::gram::GramPrecision;
 use paring_model::decoder::{Decoder, LinearInfo};
 
 use crate::corpus::Windows;
@@ -96,9 +97,11 @@ impl Room {
             windows: windows.count(),
             seqlen: windows.seqlen,
             precision: decoder.arithmetic().precision,
+            products: GramPrecision::F32,
             need: Need::Nothing,
             sweeps: false,
             slice: 0,
+            group: 0,
             head: Some(decoder.vocab_size()),
         };
         self.storage(&pass, None)

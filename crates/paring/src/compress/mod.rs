@@ -22,7 +22,7 @@ use crate::cost::Pass;
 use crate::decompress::compressed_module;
 use crate::hidden::{Hidden, Storage};
 use crate::methods::average_bits;
-use crate::plan::Plan;
+use crate::plan::{Plan, Recipe};
 use crate::report::{Clock, LayerReport, Place, Report, Stage, peak_rss_mib};
 use crate::room::{Room, largest_block};
 use crate::stats::{Collector, Need, Ranges, Stats};
@@ -100,9 +100,11 @@ impl Job {
             windows: windows.count(),
             seqlen: windows.seqlen,
             precision: self.plan.precision,
+            products: self.plan.gram_precision,
             need: recipes().map(|recipe| recipe.info().needs()).max().unwrap_or(Need::Nothing),
             sweeps: true,
             slice: recipes().map(|recipe| recipe.blocksize).max().unwrap_or(0),
+            group: recipes().map(Recipe::least_group).filter(|&group| group > 0).min().unwrap_or(0),
             head: None,
         }
     }

@@ -1,5 +1,6 @@
 //! What lies on a GPU, and what fits there.
 
+use paring_kernels::gram::{self, GramPrecision};
 use paring_kernels::{attention, matmul};
 use paring_model::decoder::LinearInfo;
 use serde::Serialize;
@@ -31,12 +32,16 @@ pub struct Pass<'a> {
     pub seqlen: usize,
     /// How products round their inputs: weights lie on the device in that type.
     pub precision: Precision,
+    /// How f32 inputs are multiplied for Gram matrices.
+    pub products: GramPrecision,
     /// What the method has to know of the inputs; [`Need::Nothing`] also where a model is only run.
     pub need: Need,
     /// Whether something is compressed. Without Gram matrices that is done on the host.
     pub sweeps: bool,
     /// Columns of a slice of the sweep.
     pub slice: usize,
+    /// The fewest weights of a row that share a grid; 0 where none are rounded, or where whole rows or more share one.
+    pub group: usize,
     /// Token ids, when the run ends in the head.
     pub head: Option<usize>,
 }
@@ -123,6 +128,7 @@ const FORWARD: &str = "forward";
 const GRAM: &str = "gram";
 const FACTOR: &str = "factor";
 const SWEEP: &str = "sweep";
+const ERROR: &str = "error";
 const HEAD: &str = "head";
 
 /// What lies on the device at each moment of a block, `batch` windows at a time.
@@ -163,7 +169,15 @@ fn points(pass: &Pass<'_>, batch: usize, holds: bool) -> Vec<Point> {
         points.push(at(FORWARD, vec![part("activations of a batch", of_batch)]));
     }
     if runs && pass.need != Need::Nothing {
-        points.push(at(GRAM, vec![part("activations of a batch", of_batch), part("Gram matrices", grams)]));
+        let scratch = gram::gpu_scratch(tokens, widest, pass.precision, pass.products) as u64;
+        points.push(at(
+            GRAM,
+            vec![
+                part("activations of a batch", of_batch),
+                part("Gram matrices", grams),
+                part("inputs as they are multiplied", if pass.need == Need::Gram { scratch } else { 0 }),
+            ],
+        ));
     }
     if pass.need == Need::Gram {
         let square = f32s(widest * widest);
@@ -179,18 +193,26 @@ fn points(pass: &Pass<'_>, batch: usize, holds: bool) -> Vec<Point> {
     }
     if pass.sweeps && pass.need == Need::Gram {
         let factor = |fan: &Fan| f32s(fan.cols * fan.cols);
-        let parts = |fan: &Fan| {
+        let swept = |fan: &Fan| {
+            // A scale and a zero for each group, and of SpQR what they are coded with.
+            let grids = if pass.group == 0 { 0 } else { 3 * fan.rows * fan.cols.div_ceil(pass.group) };
             vec![
                 part("Gram matrices", grams),
                 part("factor", factor(fan)),
-                // As they were, for the error, and as the sweep leaves them.
-                part("weights of a fan", f32s(2 * fan.weights())),
+                part("weights of a fan", f32s(fan.weights())),
                 part("errors of a slice", f32s(fan.rows * pass.slice.min(fan.cols))),
                 part("codes and marks", 2 * fan.weights() as u64),
+                part("grids", f32s(grids)),
             ]
         };
-        let most = fans.iter().map(parts).max_by_key(|parts| parts.iter().map(|p| p.bytes).sum::<u64>());
-        points.extend(most.map(|parts| at(SWEEP, parts)));
+        let measured = |fan: &Fan| {
+            let scratch = gram::quadratic_gpu_scratch(fan.rows, fan.cols, pass.precision) as u64;
+            vec![part("Gram matrices", grams), part("factor", factor(fan)), part("weights in pieces", scratch)]
+        };
+        let most = |of: &dyn Fn(&Fan) -> Vec<Part>| {
+            fans.iter().map(of).max_by_key(|parts| parts.iter().map(|p| p.bytes).sum::<u64>()).unwrap_or_default()
+        };
+        points.extend([at(SWEEP, most(&swept)), at(ERROR, most(&measured))]);
     }
     if let Some(vocab) = pass.head {
         let rows = vocab.min(HEAD_ROWS);

@@ -2,6 +2,7 @@
 //! at hand.
 
 use paring_format::Dtype;
+use paring_kernels::gram::GramPrecision;
 use paring_model::decoder::LinearInfo;
 use serde::Serialize;
 
@@ -74,9 +75,8 @@ pub struct Floor {
     pub output: u64,
 }
 
-/// Linears of a block: name, rows, columns, fan.
-fn linears(shapes: &Llama) -> Vec<LinearInfo> {
-    let &Llama { dim, keys, inner, .. } = shapes;
+/// Linears of a Llama's block, by the width of its activations, of its keys and between its MLP's matrices.
+pub(super) fn linears(dim: usize, keys: usize, inner: usize) -> Vec<LinearInfo> {
     let all = [
         ("self_attn.q_proj", dim, dim, 0),
         ("self_attn.k_proj", keys, dim, 0),
@@ -101,7 +101,7 @@ impl Llama {
         };
         let tensor = |count: usize| Tensor { read: dtype.size() * count, written: dtype.size() * count };
         let block = || -> Result<Block> {
-            let linears = linears(self).into_iter().map(linear).collect::<Result<_>>()?;
+            let linears = linears(self.dim, self.keys, self.inner).into_iter().map(linear).collect::<Result<_>>()?;
             Ok(Block { linears, rest: vec![tensor(self.dim); 2] })
         };
         // All blocks are alike, and the first one is the cheapest to make.
@@ -134,16 +134,18 @@ impl Llama {
     /// When it does not fit the card, and when no layout holds what the recipe makes.
     pub fn floor(&self, recipe: &Recipe, windows: usize, seqlen: usize, card: &Card) -> Result<Floor> {
         let mut sheet = self.sheet(recipe, windows, seqlen)?;
-        let infos = linears(self);
+        let infos = linears(self.dim, self.keys, self.inner);
         let pass = Pass {
             linears: &infos,
             dim: self.dim,
             windows,
             seqlen,
             precision: sheet.precision,
+            products: GramPrecision::F32,
             need: recipe.info().needs(),
             sweeps: true,
             slice: recipe.blocksize,
+            group: recipe.least_group(),
             head: None,
         };
         let device = device(&pass, card.memory)?;

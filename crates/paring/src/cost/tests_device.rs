@@ -1,28 +1,17 @@
 use paring_kernels::attention;
+use paring_kernels::gram::{self, GramPrecision};
 use paring_model::decoder::LinearInfo;
 
+use super::floors::linears as llama;
 use super::*;
 use crate::Precision;
 use crate::stats::Need;
 
-/// The linears of a Llama block.
-fn llama(dim: usize, kv: usize, inner: usize) -> Vec<LinearInfo> {
-    let shapes = [
-        ("self_attn.q_proj", dim, dim, 0),
-        ("self_attn.k_proj", kv, dim, 0),
-        ("self_attn.v_proj", kv, dim, 0),
-        ("self_attn.o_proj", dim, dim, 1),
-        ("mlp.gate_proj", inner, dim, 2),
-        ("mlp.up_proj", inner, dim, 2),
-        ("mlp.down_proj", dim, inner, 3),
-    ];
-    shapes.map(|(name, rows, cols, fan)| LinearInfo { name: name.into(), rows, cols, fan }).into()
-}
-
 fn pass(linears: &[LinearInfo], dim: usize) -> Pass<'_> {
     let (windows, seqlen, slice) = (128, 2048, 128);
     let (precision, need) = (Precision::Bf16, Need::Gram);
-    Pass { linears, dim, windows, seqlen, precision, need, sweeps: true, slice, head: None }
+    let (products, group) = (GramPrecision::F32, 64);
+    Pass { linears, dim, windows, seqlen, precision, products, need, sweeps: true, slice, group, head: None }
 }
 
 fn part(device: &Device, at: &str, name: &str) -> u64 {
@@ -46,9 +35,14 @@ fn a_block_of_seven_billion_is_counted_by_hand() {
     assert_eq!(forward, 8 * 2048 * 4 * numbers + attention);
     assert_eq!(part(&made, "gram", "Gram matrices"), 4 * (3 * 4096 * 4096 + 11008 * 11008));
     assert_eq!(part(&made, "factor", "factor"), 4 * 11008 * 11008);
-    // Gate and up are swept together.
-    assert_eq!(part(&made, "sweep", "weights of a fan"), 8 * 2 * 11008 * 4096);
-    assert_eq!(part(&made, "sweep", "errors of a slice"), 4 * 2 * 11008 * 128);
+    // Gate and up are swept together, but their factor is smaller than that of down.
+    assert_eq!(part(&made, "sweep", "weights of a fan"), 4 * 4096 * 11008);
+    assert_eq!(part(&made, "sweep", "grids"), 12 * 4096 * 11008 / 64);
+    let pieces = gram::quadratic_gpu_scratch(4096, 11008, Precision::Bf16) as u64;
+    assert_eq!(part(&made, "error", "weights in pieces"), pieces);
+    // Two bytes a number, 8,192 tokens at a time.
+    assert_eq!(part(&made, "gram", "inputs as they are multiplied"), 2 * 8192 * 11008);
+    assert_eq!(part(&made, "sweep", "errors of a slice"), 4 * 4096 * 128);
     assert_eq!(made.bytes(), made.points.iter().map(Point::bytes).max().unwrap());
 }
 

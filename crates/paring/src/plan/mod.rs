@@ -142,6 +142,11 @@ impl Recipe {
         METHODS.iter().find(|m| m.name == self.method).unwrap_or(&METHODS[0])
     }
 
+    /// The fewest weights of a row that share a grid; 0 where none are rounded, or where whole rows or more share one.
+    pub fn least_group(&self) -> usize {
+        self.rounding.and_then(|r| r.group_size()).unwrap_or(0)
+    }
+
     /// Whether the choices go together, before a model is opened.
     pub fn check(&self) -> Result<()> {
         let fail = |text: String| Err(Error::Misuse(text));
