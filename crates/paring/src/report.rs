@@ -4,12 +4,12 @@ use std::time::{Duration, Instant};
 
 use candle_core::Device;
 use paring_kernels::device;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::Result;
 
 /// Where a run computed.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Place {
     /// As `--device` takes it: `cpu`, or `cuda:N`.
     pub device: String,
@@ -110,17 +110,17 @@ impl Clock {
                 let seconds = self.time[i].as_secs_f64();
                 let gigaflop = self.work[i] / 1e9;
                 let rate = (self.work[i] > 0.0).then(|| gigaflop / seconds);
-                StageReport { stage: STAGES[i], seconds, gigaflop, gigaflop_per_second: rate }
+                StageReport { stage: STAGES[i].to_string(), seconds, gigaflop, gigaflop_per_second: rate }
             })
             .collect()
     }
 }
 
 /// Time and work of one stage.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct StageReport {
     /// Its name.
-    pub stage: &'static str,
+    pub stage: String,
     /// Seconds of the main thread.
     pub seconds: f64,
     /// Operations the stage must do, in 10⁹; 0 where they are not what costs.
@@ -130,14 +130,14 @@ pub struct StageReport {
 }
 
 /// One linear after compression.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct LayerReport {
     /// Module path.
     pub name: String,
     /// The method.
-    pub method: &'static str,
+    pub method: String,
     /// The layout that it lies in.
-    pub format: &'static str,
+    pub format: String,
     /// Outputs.
     pub rows: usize,
     /// Inputs.
@@ -162,12 +162,12 @@ pub struct LayerReport {
 }
 
 /// A compression run.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Report {
     /// The output folder.
     pub out: String,
     /// The method.
-    pub method: &'static str,
+    pub method: String,
     /// Where it was computed.
     #[serde(flatten)]
     pub place: Place,

@@ -246,7 +246,7 @@ pub fn run(mut job: Job, observer: &mut dyn Observer, clock: &mut Clock) -> Resu
         .map(|(r, s)| average_bits(r, s, outlier_share));
     let report = Report {
         out: job.out.display().to_string(),
-        method: job.plan.recipe.method,
+        method: job.plan.recipe.method.to_string(),
         place: Place::of(job.decoder.device())?,
         seconds: start.elapsed().as_secs_f64(),
         peak_rss_mib: peak_rss_mib(),

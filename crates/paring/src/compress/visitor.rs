@@ -172,8 +172,8 @@ impl<'a> Compressor<'a> {
             let count = (linear.rows * linear.cols) as f64;
             let report = LayerReport {
                 name: linear.name.clone(),
-                method: choices[i].1.method,
-                format: self.output.kind(choices[i].0)?.layout.name(),
+                method: choices[i].1.method.to_string(),
+                format: self.output.kind(choices[i].0)?.layout.name().to_string(),
                 rows: linear.rows,
                 cols: linear.cols,
                 bits: encoded.bytes() as f64 * 8.0 / count,
