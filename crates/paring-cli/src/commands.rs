@@ -22,6 +22,7 @@ use crate::args::*;
 use crate::open::{self, Model, Purpose};
 use crate::progress::Progress;
 use crate::show::{self, Change};
+use crate::stop::Stop;
 
 pub use bench::bench;
 pub use look::{inspect, schemes, verify};
@@ -135,14 +136,26 @@ fn compress(recipe: Recipe, outlier_share: Option<f64>, inputs: &Inputs, run: &R
     let mut clock = Clock::default();
     let companions = model.companions();
     let (checkpoint, precision) = (model.checkpoint.clone(), model.precision);
-    let job =
-        Job { plan, checkpoint, decoder: model.decoder, room: room.clone(), windows, out: out.clone(), companions };
+    let resume = run.resuming.resume;
+    let resumable = run.resuming.resumable.decided();
+    let job = Job {
+        plan,
+        checkpoint,
+        decoder: model.decoder,
+        room: room.clone(),
+        windows,
+        out: out.clone(),
+        resume,
+        resumable,
+        companions,
+    };
     if run.dry_run {
         let costs = paring::cost::of(&job, measured.as_ref().map(|(_, windows)| windows))?;
         progress.done();
         show::lines(&dry::table(&costs))?;
         return if running.json { show::json(&costs) } else { Ok(()) };
     }
+    progress.stops(Stop::listen()?);
     let report = compress::run(job, &mut progress, &mut clock)?;
     progress.stages(&report.stages);
     let change = match &measured {

@@ -6,6 +6,7 @@ mod demo;
 mod open;
 mod progress;
 mod show;
+mod stop;
 
 use std::process::ExitCode;
 

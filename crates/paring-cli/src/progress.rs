@@ -10,6 +10,7 @@ use paring::report::{LayerReport, StageReport};
 
 use crate::args::Running;
 use crate::show;
+use crate::stop::Stop;
 
 /// Between two lines about the same file.
 const BETWEEN_LINES: Duration = Duration::from_secs(10);
@@ -28,6 +29,7 @@ pub struct Progress {
     verbose: bool,
     blocks: usize,
     start: Instant,
+    stop: Stop,
 }
 
 impl Progress {
@@ -35,7 +37,19 @@ impl Progress {
     pub fn new(running: &Running) -> Self {
         let terminal = std::io::stderr().is_terminal();
         let bar = (terminal && !running.quiet).then(|| bar("{msg} {bar:30} {pos}/{len}  {elapsed} gone, {eta} left"));
-        Self { bar, plain: !terminal && !running.quiet, verbose: running.verbose, blocks: 0, start: Instant::now() }
+        Self {
+            bar,
+            plain: !terminal && !running.quiet,
+            verbose: running.verbose,
+            blocks: 0,
+            start: Instant::now(),
+            stop: Stop::default(),
+        }
+    }
+
+    /// Ends the run when `stop` says so.
+    pub fn stops(&mut self, stop: Stop) {
+        self.stop = stop;
     }
 
     /// So many of so many windows are measured.
@@ -110,6 +124,10 @@ impl Observer for Progress {
 
     fn note(&mut self, text: &str) {
         self.line(&format!("note: {text}"));
+    }
+
+    fn stop(&mut self) -> bool {
+        self.stop.is_asked()
     }
 }
 

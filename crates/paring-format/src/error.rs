@@ -31,6 +31,11 @@ pub enum Error {
     #[allow(missing_docs)]
     MissingConfig { path: PathBuf },
 
+    /// The folder has no `config.json` because what writes there is not finished.
+    #[error("{}: an unfinished run, not a model yet; the command that began it goes on with --resume", path.display())]
+    #[allow(missing_docs)]
+    NotFinished { path: PathBuf },
+
     /// The folder has no weights under a name that is looked for.
     #[error(
         "{}: neither model.safetensors nor model.safetensors.index.json is here, and no pytorch_model.bin or its \
@@ -106,6 +111,17 @@ pub enum Error {
     #[allow(missing_docs)]
     OutputNotEmpty { path: PathBuf },
 
+    /// The output folder holds a run that was not finished.
+    #[error("{}: holds an unfinished run; go on with it (--resume), or begin anew (--overwrite)", path.display())]
+    #[allow(missing_docs)]
+    Unfinished { path: PathBuf },
+
+    /// Someone else writes into the output folder.
+    #[error("{}: another run writes here{}; wait for it, or name another folder", path.display(),
+        if holder.is_empty() { String::new() } else { format!(" (process {holder})") })]
+    #[allow(missing_docs)]
+    Locked { path: PathBuf, holder: String },
+
     /// The output path exists and is no folder.
     #[error("{}: exists and is not a folder; name another output", path.display())]
     #[allow(missing_docs)]
@@ -129,7 +145,7 @@ impl Error {
     }
 
     /// An error while writing `bytes` bytes to `path`.
-    pub(crate) fn write(path: &Path, bytes: u64, source: io::Error) -> Self {
+    pub fn write(path: &Path, bytes: u64, source: io::Error) -> Self {
         match source.kind() {
             io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
                 Error::NoSpace { path: path.to_path_buf(), bytes }

@@ -6,21 +6,32 @@ use std::sync::mpsc::{SyncSender, sync_channel};
 use std::thread::{self, JoinHandle};
 
 use paring_format::Writer;
-use paring_format::writer::{Begun, Tensor};
+use paring_format::writer::{Begun, Closed, Tensor};
 
+use crate::journal::{Journal, Line};
 use crate::{Error, Result};
 
-/// A shard's number and its tensors.
-type Shard = (usize, Vec<Tensor>);
+/// What is handed over.
+enum Task {
+    /// A shard's number and its tensors.
+    Shard(usize, Vec<Tensor>),
+    /// What to note in the journal, now that the shard before, if there is one, is closed.
+    Note(Note),
+}
+
+/// The writer and the journal, once all is written.
+type Ended = (Writer, Option<Journal>);
+
+type Note = Box<dyn FnOnce(Option<Closed>) -> Option<Line> + Send>;
 
 /// A file on its way to the disk.
 type Syncing = JoinHandle<(Begun, io::Result<()>)>;
 
 /// Waits for the disk to have a shard, and gives it its name.
-fn close(writer: &mut Writer, syncing: Option<Syncing>) -> Result<()> {
+fn close(writer: &mut Writer, syncing: Option<Syncing>) -> Result<Option<Closed>> {
     match syncing.map(JoinHandle::join) {
-        None => Ok(()),
-        Some(Ok((begun, synced))) => Ok(writer.close(begun, synced).map(drop)?),
+        None => Ok(None),
+        Some(Ok((begun, synced))) => Ok(Some(writer.close(begun, synced)?)),
         Some(Err(panic)) => resume_unwind(panic),
     }
 }
@@ -28,45 +39,67 @@ fn close(writer: &mut Writer, syncing: Option<Syncing>) -> Result<()> {
 /// A [`Writer`] that writes one shard while the next is made and the one before is synced. Whoever brings the next too
 /// early waits, so that no more than two are in memory.
 pub(crate) struct Behind {
-    shards: Option<SyncSender<Shard>>,
+    tasks: Option<SyncSender<Task>>,
     /// `None` once its end was seen.
-    thread: Option<JoinHandle<Result<Writer>>>,
+    thread: Option<JoinHandle<Result<Ended>>>,
 }
 
 impl Behind {
-    pub(crate) fn new(mut writer: Writer) -> Self {
-        let (shards, coming) = sync_channel::<Shard>(0);
+    /// With a journal for what [`Behind::note`] is given.
+    pub(crate) fn new(mut writer: Writer, mut journal: Option<Journal>) -> Self {
+        // A note waits there while its shard is written, and the shard behind it for the note: never two shards.
+        let (tasks, coming) = sync_channel::<Task>(1);
         let thread = thread::spawn(move || {
             // The shard before this one, which the disk takes meanwhile.
             let mut before: Option<Syncing> = None;
-            for (i, tensors) in coming {
-                let begun = writer.begin(i, tensors);
-                close(&mut writer, before.take())?;
-                let begun = begun?;
-                before = Some(thread::spawn(move || {
-                    let synced = begun.sync();
-                    (begun, synced)
-                }));
+            for task in coming {
+                match task {
+                    Task::Shard(i, tensors) => {
+                        let begun = writer.begin(i, tensors);
+                        close(&mut writer, before.take())?;
+                        let begun = begun?;
+                        before = Some(thread::spawn(move || {
+                            let synced = begun.sync();
+                            (begun, synced)
+                        }));
+                    }
+                    Task::Note(line) => {
+                        let closed = close(&mut writer, before.take())?;
+                        if let (Some(line), Some(journal)) = (line(closed), &mut journal) {
+                            journal.add(&line)?;
+                        }
+                    }
+                }
             }
             close(&mut writer, before)?;
-            Ok(writer)
+            Ok((writer, journal))
         });
-        Self { shards: Some(shards), thread: Some(thread) }
+        Self { tasks: Some(tasks), thread: Some(thread) }
     }
 
     /// Writes a shard, soon. Errors when an earlier one could not be written.
     pub(crate) fn shard(&mut self, i: usize, tensors: Vec<Tensor>) -> Result<()> {
-        let sent = self.shards.as_ref().is_some_and(|shards| shards.send((i, tensors)).is_ok());
+        self.hand_over(Task::Shard(i, tensors))
+    }
+
+    /// Adds a line to the journal when the last shard that was handed over since the last line, if one was, is closed. Errors
+    /// as [`Behind::shard`].
+    pub(crate) fn note(&mut self, line: impl FnOnce(Option<Closed>) -> Option<Line> + Send + 'static) -> Result<()> {
+        self.hand_over(Task::Note(Box::new(line)))
+    }
+
+    fn hand_over(&mut self, task: Task) -> Result<()> {
+        let sent = self.tasks.as_ref().is_some_and(|tasks| tasks.send(task).is_ok());
         if sent { Ok(()) } else { self.end().map(drop) }
     }
 
     /// Waits for all shards.
-    pub(crate) fn finish(mut self) -> Result<Writer> {
+    pub(crate) fn finish(mut self) -> Result<Ended> {
         self.end()
     }
 
-    fn end(&mut self) -> Result<Writer> {
-        self.shards = None;
+    fn end(&mut self) -> Result<Ended> {
+        self.tasks = None;
         match self.thread.take().map(JoinHandle::join) {
             Some(Ok(ended)) => ended,
             Some(Err(panic)) => resume_unwind(panic),
@@ -78,7 +111,7 @@ impl Behind {
 impl Drop for Behind {
     /// What a run that failed had handed over is written to its end.
     fn drop(&mut self) {
-        self.shards = None;
+        self.tasks = None;
         if let Some(Err(error)) = self.thread.take().and_then(|thread| thread.join().ok()) {
             tracing::debug!(%error, "a shard of a run that failed");
         }
@@ -97,7 +130,7 @@ mod tests {
     #[test]
     fn what_was_handed_over_is_written_even_when_nobody_finishes() {
         let dir = tempfile::tempdir().unwrap();
-        let mut behind = Behind::new(Writer::create(dir.path(), 3, false).unwrap());
+        let mut behind = Behind::new(Writer::create(dir.path(), 3, false).unwrap(), None);
         behind.shard(0, tensor("a")).unwrap();
         behind.shard(1, tensor("b")).unwrap();
         drop(behind);
@@ -108,7 +141,7 @@ mod tests {
     #[test]
     fn an_error_comes_with_the_next_shard_or_at_the_end() {
         let dir = tempfile::tempdir().unwrap();
-        let mut behind = Behind::new(Writer::create(dir.path(), 2, false).unwrap());
+        let mut behind = Behind::new(Writer::create(dir.path(), 2, false).unwrap(), None);
         behind.shard(0, tensor("a")).unwrap();
         behind.shard(0, tensor("b")).unwrap();
         let error = behind.shard(1, tensor("c")).unwrap_err().to_string();

@@ -112,7 +112,7 @@ pub fn compare(
         let round = Windows { ids: ids.to_vec(), seqlen, seed: None };
         let mut through = |decoder: &dyn Decoder| -> Result<Vec<Tensor>> {
             let mut hidden = Hidden::embed(decoder, &round, room.to_run(decoder, &round)?)?;
-            walk(decoder, Some(&mut hidden), &mut (), true, clock)?;
+            walk(decoder, 0..decoder.blocks(), Some(&mut hidden), &mut (), true, clock)?;
             each_window(&hidden)
         };
         let (ours, theirs) = (through(model)?, through(reference)?);

@@ -42,6 +42,14 @@ pub enum Error {
     #[error("{}: {source}", path.display())]
     #[allow(missing_docs)]
     Io { path: PathBuf, source: std::io::Error },
+    /// A run that ended because it was asked to.
+    #[error("{}: stopped behind block {done} of {of}, as asked; the same command goes on with --resume", out.display())]
+    #[allow(missing_docs)]
+    Stopped { out: PathBuf, done: usize, of: usize },
+    /// A run that is not what was begun in its folder.
+    #[error("{}: cannot go on: {reason}; give the same options and input, or begin anew with --overwrite", out.display())]
+    #[allow(missing_docs)]
+    Different { out: PathBuf, reason: String },
     /// Choices that make no sense, whatever the model.
     #[error("{0}")]
     Misuse(String),

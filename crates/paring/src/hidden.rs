@@ -1,10 +1,11 @@
 //! The activations between two blocks: the whole state of a run, apart from the shards already closed.
 
+mod kept;
 mod spill;
 
 use std::path::Path;
 
-use candle_core::Tensor;
+use candle_core::{Device, Tensor};
 use paring_kernels::device::{Coming, Copies, Waiting};
 use paring_kernels::plain::all_finite;
 use paring_model::decoder::Decoder;
@@ -62,8 +63,20 @@ pub struct Hidden {
 impl Hidden {
     /// The inputs of block 0.
     pub fn embed(decoder: &dyn Decoder, windows: &Windows, storage: Storage<'_>) -> Result<Self> {
-        let failed = |error: Error| storage.room.failed(error, "embedding");
-        let device = decoder.device();
+        let device = decoder.device().clone();
+        let embed = |ids: &[u32]| Ok(decoder.embed(ids, ids.len() / windows.seqlen)?);
+        Self::fill(&device, windows, storage, "embedding", embed)
+    }
+
+    /// What `make` makes of the token ids of one batch after the other.
+    fn fill(
+        device: &Device,
+        windows: &Windows,
+        storage: Storage<'_>,
+        doing: &str,
+        mut make: impl FnMut(&[u32]) -> Result<Tensor>,
+    ) -> Result<Self> {
+        let failed = |error: Error| storage.room.failed(error, doing);
         let leave = !storage.on_device && !device.is_cpu();
         let mut hidden = Self {
             batches: Vec::new(),
@@ -75,7 +88,7 @@ impl Hidden {
         };
         let mut bytes = 0;
         for ids in windows.ids.chunks(storage.batch * windows.seqlen) {
-            let batch = decoder.embed(ids, ids.len() / windows.seqlen).map_err(|e| failed(e.into()))?;
+            let batch = make(ids).map_err(failed)?;
             bytes += batch.elem_count() * size_of::<f32>();
             let disk = storage.disk.filter(|(_, resident)| bytes > *resident && (leave || device.is_cpu()));
             let place = match (disk, &hidden.copies) {
@@ -194,7 +207,6 @@ fn check_finite(batch: &Tensor, block: usize, window: usize) -> Result<()> {
 mod tests {
     use std::sync::Arc;
 
-    use candle_core::Device;
     use paring_kernels::device::present;
 
     use super::*;
@@ -221,7 +233,8 @@ mod tests {
                 let room = Room::new(&device, None).unwrap();
                 let storage = Storage { batch: batch_windows(windows.seqlen), on_device, disk, room };
                 let mut hidden = Hidden::embed(decoder.as_ref(), &windows, storage).unwrap();
-                walk(decoder.as_ref(), Some(&mut hidden), &mut (), true, &mut Clock::default()).unwrap();
+                walk(decoder.as_ref(), 0..decoder.blocks(), Some(&mut hidden), &mut (), true, &mut Clock::default())
+                    .unwrap();
                 let values = |batch: &Tensor| batch.flatten_all().unwrap().to_vec1::<f32>().unwrap();
                 let mut all = Vec::new();
                 hidden

@@ -28,6 +28,7 @@ pub mod golden;
 pub mod hidden;
 pub mod hub;
 pub mod inspect;
+mod journal;
 pub mod layer;
 pub mod methods;
 pub mod model_files;

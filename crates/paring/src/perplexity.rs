@@ -59,7 +59,7 @@ pub fn measure(
     for ids in windows.ids.chunks(per_round * seqlen) {
         let round = Windows { ids: ids.to_vec(), seqlen, seed: None };
         let mut hidden = Hidden::embed(decoder, &round, room.to_run(decoder, &round)?)?;
-        walk(decoder, Some(&mut hidden), &mut (), true, clock)?;
+        walk(decoder, 0..decoder.blocks(), Some(&mut hidden), &mut (), true, clock)?;
         let head = Instant::now();
         let mut rest = ids;
         for batch in (0..hidden.batches()).map(|i| hidden.batch(i)) {

@@ -102,6 +102,17 @@ impl Clock {
         self.time[stage as usize] = self.time[stage as usize].saturating_sub(by);
     }
 
+    /// Begins with the time that stages took before, in another process.
+    pub(crate) fn restore(&mut self, stages: &[StageReport]) {
+        for stage in stages {
+            if let Some(at) = STAGES.iter().position(|name| *name == stage.stage) {
+                // What cannot be a time was changed by hand, and only tells of itself.
+                self.time[at] += Duration::try_from_secs_f64(stage.seconds).unwrap_or_default();
+                self.work[at] += stage.gigaflop * 1e9;
+            }
+        }
+    }
+
     /// One row per stage that took time.
     pub fn stages(&self) -> Vec<StageReport> {
         (0..STAGES.len())

@@ -106,7 +106,7 @@ impl<'a> Rewrite<'a> {
             filled = filled.saturating_add(bytes);
         }
         shards.push(&items[first..]);
-        let writer = Behind::new(Writer::create(out, shards.len(), overwrite)?);
+        let writer = Behind::new(Writer::create(out, shards.len(), overwrite)?, None);
         let (made, lengths) = (BTreeMap::new(), Vec::new());
         let mut rewrite = Self { checkpoint, out: out.to_path_buf(), companions, writer, made, lengths };
         for (i, items) in shards.into_iter().enumerate() {
@@ -137,7 +137,9 @@ impl<'a> Rewrite<'a> {
         let digests = verify::to_json(&self.made);
         let report = json!({"version": 1, "program": program, "from": from, done.0: done.1, DIGESTS: digests});
         self.companions.push((REPORT.to_string(), format!("{report:#}\n").into_bytes()));
-        let summary = self.writer.finish()?.finish(config, &self.companions)?;
+        let (writer, _) = self.writer.finish()?;
+        let _lock = writer.lock();
+        let summary = writer.finish(config, &self.companions)?;
         verify::reopen(&self.out, &self.made)?;
         Ok(summary.tensor_bytes)
     }

@@ -1,6 +1,7 @@
 //! Whether a checkpoint is complete, readable, what its config says, and what was written when it was made.
 
 mod accounts;
+mod made;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
@@ -19,14 +20,7 @@ use serde_json::Value;
 use crate::decompress::compressed_module;
 use crate::{Error, Precision, Result};
 
-/// What something that was written must read back as.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Made {
-    /// xxh3, 64 bits: of shape and dense values of a linear ([`Compressed::digest`]), of the bytes of another tensor.
-    pub(crate) digest: u64,
-    /// Rows and columns of a linear.
-    pub(crate) shape: Option<(usize, usize)>,
-}
+pub(crate) use made::{Made, hexadecimal, to_json};
 
 /// The key of the digests in [`REPORT`].
 pub(crate) const DIGESTS: &str = "digests";
@@ -170,11 +164,6 @@ fn compare(checkpoint: &Checkpoint, made: &BTreeMap<String, Made>) -> Result<()>
     })
 }
 
-/// The digests as they stand in [`REPORT`].
-pub(crate) fn to_json(made: &BTreeMap<String, Made>) -> BTreeMap<&str, String> {
-    made.iter().map(|(name, made)| (name.as_str(), format!("{:016x}", made.digest))).collect()
-}
-
 /// The digests beside a checkpoint; `None` when there are none. Errors when they are not what a run writes.
 fn read_digests(checkpoint: &Checkpoint) -> Result<Option<BTreeMap<String, u64>>> {
     let Some(path) = checkpoint.dir().map(|dir| dir.join(REPORT)).filter(|path| path.is_file()) else {
@@ -186,10 +175,10 @@ fn read_digests(checkpoint: &Checkpoint) -> Result<Option<BTreeMap<String, u64>>
         return Err(bad(format!("{DIGESTS} is not an object of names and digests")));
     };
     let parse = |(name, digest): (String, Value)| {
-        let number =
-            digest.as_str().filter(|text| text.len() == 16).and_then(|text| u64::from_str_radix(text, 16).ok());
-        let number =
-            number.ok_or_else(|| bad(format!("the digest {digest} of {name} is not 16 hexadecimal digits")))?;
+        let number = digest
+            .as_str()
+            .and_then(hexadecimal::parse)
+            .ok_or_else(|| bad(format!("the digest {digest} of {name} is not 16 hexadecimal digits")))?;
         Ok((name, number))
     };
     digests.into_iter().map(parse).collect::<Result<_>>().map(Some)

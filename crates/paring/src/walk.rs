@@ -1,5 +1,6 @@
 //! The only loop over blocks.
 
+use std::ops::Range;
 use std::panic::resume_unwind;
 use std::thread::{self, ScopedJoinHandle};
 use std::time::Instant;
@@ -15,6 +16,11 @@ pub trait Visitor {
     /// Sees block `i`, just read, and the activations that enter it; `None` when the run has no windows, and then the
     /// block is not read.
     fn block(&mut self, i: usize, entering: Option<(&mut dyn Block, &Hidden)>, clock: &mut Clock) -> Result<()>;
+
+    /// Sees the activations behind block `i`; `None` where they were not computed. An error ends the walk.
+    fn behind(&mut self, _i: usize, _leaving: Option<&Hidden>, _clock: &mut Clock) -> Result<()> {
+        Ok(())
+    }
 }
 
 /// The visitor that does nothing: what measuring perplexity needs.
@@ -24,38 +30,46 @@ impl Visitor for () {
     }
 }
 
-/// Reads each block in turn, shows it to the visitor, and passes the activations through it as the visitor left it:
-/// one block is in memory at a time, and on a GPU the next one too, which is read while this one is worked on. The last
-/// block's output is computed only when `to_the_end`.
+/// Reads each of the `blocks` in turn, shows it to the visitor, and passes the activations, which are those that enter the
+/// first of them, through it as the visitor left it: one block is in memory at a time, and on a GPU the next one too, which
+/// is read while this one is worked on. The last one's output is computed only when `to_the_end`.
 pub fn walk(
     decoder: &dyn Decoder,
+    blocks: Range<usize>,
     hidden: Option<&mut Hidden>,
     visitor: &mut dyn Visitor,
     to_the_end: bool,
     clock: &mut Clock,
 ) -> Result<()> {
-    let blocks = decoder.blocks();
     let Some(hidden) = hidden else {
-        return (0..blocks).try_for_each(|i| visitor.block(i, None, clock));
+        return blocks.into_iter().try_for_each(|i| {
+            visitor.block(i, None, clock)?;
+            visitor.behind(i, None, clock)
+        });
     };
     let room = hidden.room().clone();
+    let (first, end) = (blocks.start, blocks.end);
     in_order(
-        blocks,
+        blocks.len(),
         !decoder.device().is_cpu(),
-        |i| decoder.block(i),
-        |i, read, start| {
+        |step| decoder.block(first + step),
+        |step, read, start| {
+            let i = first + step;
             let failed = |error: Error, doing: &str| room.failed(error, format_args!("block {i}: {doing}"));
             let mut block = read.map_err(|e| failed(e.into(), "reading its weights"))?;
             clock.add(Stage::Read, start, 0.0);
             tracing::debug!(block = i, seconds = start.elapsed().as_secs_f64(), "read");
             visitor.block(i, Some((block.as_mut(), hidden)), clock).map_err(|e| failed(e, "compressing it"))?;
-            if to_the_end || i + 1 < blocks {
+            let onward = to_the_end || i + 1 < end;
+            if onward {
                 let start = Instant::now();
                 let advanced = hidden.advance(i, |h| Ok(block.forward(h, &mut ())?));
                 advanced.map_err(|e| failed(e, "forward pass"))?;
                 clock.add(Stage::Forward, start, forward_work(decoder, i, hidden.tokens(), 0..usize::MAX));
             }
-            Ok(())
+            // The block goes before its activations are kept: nothing needs it any more.
+            drop(block);
+            visitor.behind(i, onward.then_some(&*hidden), clock)
         },
     )
 }
@@ -89,7 +103,7 @@ fn in_order<T: Send>(
 }
 
 /// Operations of the products of some of block `i`'s fans over that many tokens.
-pub(crate) fn forward_work(decoder: &dyn Decoder, i: usize, tokens: usize, fans: std::ops::Range<usize>) -> f64 {
+pub(crate) fn forward_work(decoder: &dyn Decoder, i: usize, tokens: usize, fans: Range<usize>) -> f64 {
     let linears = decoder.linears(i);
     linears.iter().filter(|l| fans.contains(&l.fan)).map(|l| 2.0 * (l.rows * l.cols * tokens) as f64).sum()
 }

@@ -5,6 +5,7 @@ mod file;
 mod inputs;
 mod overrides;
 mod recipe;
+mod resuming;
 mod running;
 mod stored;
 
@@ -22,6 +23,7 @@ pub use file::parse;
 pub use inputs::{Inputs, ProtocolArg};
 pub use overrides::{Change, Changed};
 pub use recipe::{KvCacheArg, SpqrArgs, quantizing, recipe};
+pub use resuming::Resuming;
 pub use running::{DeviceArg, DtypeArg, Running, precision};
 pub use stored::{ConvertArgs, VerifyArgs};
 
@@ -204,6 +206,8 @@ pub struct Run {
     /// Replace an earlier checkpoint in the output folder
     #[arg(long)]
     pub overwrite: bool,
+    #[command(flatten)]
+    pub resuming: Resuming,
     /// Check everything, print what the run will take, and stop before the work: nothing is written
     #[arg(long)]
     pub dry_run: bool,

@@ -1,8 +1,8 @@
 //! Opening a checkpoint: a folder with `config.json` and weights, or a model built into the program. Weights are
 //! safetensors files, or else the files of `torch.save` ([`pickle`]).
 //!
-//! Files are mapped, and a tensor is copied out when it is asked for. Everything a header says is checked once, when
-//! the checkpoint is opened; after that, a tensor that is listed can be read.
+//! Files are mapped, and a tensor is copied out when it is asked for. What headers say is checked once, when the checkpoint
+//! is opened; after that, a tensor that is listed can be read.
 
 mod digest;
 mod linear;
@@ -26,6 +26,7 @@ use std::path::{Path, PathBuf};
 use serde_json::Value;
 
 use crate::layouts::check_finite;
+use crate::writer::JOURNAL;
 use crate::{Error, QuantConfig, Result};
 use shard::{Kind, Shard};
 use tensor::{At, Spot};
@@ -76,7 +77,9 @@ impl Checkpoint {
         }
         let config_path = dir.join(CONFIG);
         if !config_path.is_file() {
-            return Err(Error::MissingConfig { path: dir.to_path_buf() });
+            let path = dir.to_path_buf();
+            let begun = dir.join(JOURNAL).is_file();
+            return Err(if begun { Error::NotFinished { path } } else { Error::MissingConfig { path } });
         }
         let config = read_json(&config_path)?;
         let mut checkpoint = Checkpoint::empty(Origin::Folder(dir.to_path_buf()), config)?;
@@ -133,6 +136,15 @@ impl Checkpoint {
         let dir = path.parent().unwrap_or(Path::new("")).to_path_buf();
         let mut checkpoint = Checkpoint::empty(Origin::Folder(dir), Value::Object(Default::default()))?;
         checkpoint.add(Shard::open(path, Kind::Safetensors)?)?;
+        checkpoint.joined()
+    }
+
+    /// Opens some safetensors files of a folder whose index and configuration are not written yet; `config` will be it.
+    pub fn open_unfinished(dir: &Path, files: &[String], config: Value) -> Result<Checkpoint> {
+        let mut checkpoint = Checkpoint::empty(Origin::Folder(dir.to_path_buf()), config)?;
+        for file in files {
+            checkpoint.add(Shard::map(dir, file, Kind::Safetensors)?)?;
+        }
         checkpoint.joined()
     }
 
@@ -205,6 +217,11 @@ impl Checkpoint {
         }
     }
 
+    /// Names of the weight files.
+    pub fn files(&self) -> impl Iterator<Item = &str> {
+        self.shards.iter().map(|shard| shard.file.as_str())
+    }
+
     /// Names of all tensors, sorted; sparse ones by what they stand for.
     pub fn names(&self) -> impl Iterator<Item = &str> {
         self.tensors.keys().map(String::as_str)
@@ -241,10 +258,7 @@ impl Checkpoint {
     }
 
     fn parse_quant(&self) -> Result<Option<QuantConfig>> {
-        match self.quantization() {
-            None | Some(Value::Null) => Ok(None),
-            Some(value) => QuantConfig::parse(value).map(Some),
-        }
+        self.quantization().map(QuantConfig::parse).transpose()
     }
 
     /// A copy of a tensor's bytes.

@@ -1,12 +1,14 @@
 use std::collections::HashMap;
 
 use safetensors::tensor::TensorView;
+use xxhash_rust::xxh3::xxh3_64;
 
 use super::*;
 use crate::Checkpoint;
+use crate::checkpoint::SINGLE;
 use crate::testing::Rng;
 
-fn tensor(name: &str, dtype: Dtype, shape: &[usize], seed: u64) -> Tensor {
+pub(super) fn tensor(name: &str, dtype: Dtype, shape: &[usize], seed: u64) -> Tensor {
     let mut rng = Rng(seed);
     let bytes = (0..dtype.bytes_of(shape).unwrap()).map(|_| rng.next() as u8).collect();
     Tensor { name: name.to_string(), dtype, shape: shape.to_vec(), bytes }
@@ -24,9 +26,10 @@ fn some() -> Vec<Tensor> {
     ]
 }
 
-fn names(dir: &Path) -> Vec<String> {
+pub(super) fn names(dir: &Path) -> Vec<String> {
     let mut names: Vec<String> =
         fs::read_dir(dir).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+    names.retain(|name| name != LOCK);
     names.sort();
     names
 }
@@ -37,9 +40,9 @@ fn the_same_bytes_as_the_safetensors_crate() {
     let mut writer = Writer::create(dir.path(), 1, false).unwrap();
     let mut shuffled = some();
     shuffled.reverse();
-    let bytes = writer.shard(0, shuffled).unwrap();
+    let closed = writer.shard(0, shuffled).unwrap();
     let written = fs::read(dir.path().join(SINGLE)).unwrap();
-    assert_eq!(bytes, written.len() as u64);
+    assert_eq!(closed, Closed { name: SINGLE.into(), bytes: written.len() as u64, digest: xxh3_64(&written) });
     let tensors = some();
     let views: Vec<(&str, TensorView)> = tensors
         .iter()
@@ -220,6 +223,7 @@ fn a_shard_gets_its_name_when_it_is_synced() {
     // What was never closed is gone as well, and the next is begun before the one before it is closed.
     drop(writer.begin(1, vec![tensor("two", Dtype::F32, &[2], 1)]).unwrap());
     assert!(names(dir.path()).is_empty());
+    drop(writer);
     let mut writer = Writer::create(dir.path(), 2, false).unwrap();
     let first = writer.begin(0, one()).unwrap();
     let second = writer.begin(1, vec![tensor("two", Dtype::F32, &[3], 2)]).unwrap();

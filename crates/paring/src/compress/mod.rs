@@ -1,6 +1,8 @@
 //! A whole compression run: walk, compress, write, reopen and check.
 
 mod activations;
+mod begin;
+mod keeping;
 mod legacy;
 mod output;
 mod schemes;
@@ -21,6 +23,7 @@ use crate::corpus::Windows;
 use crate::cost::Pass;
 use crate::decompress::compressed_module;
 use crate::hidden::{Hidden, Storage};
+use crate::journal::Line;
 use crate::methods::average_bits;
 use crate::plan::{Plan, Recipe};
 use crate::report::{Clock, LayerReport, Place, Report, Stage, peak_rss_mib};
@@ -44,6 +47,10 @@ pub trait Observer {
     fn block(&mut self, i: usize);
     /// Something was repaired or deserves attention.
     fn note(&mut self, text: &str);
+    /// Whether the run should end behind the block that was just done.
+    fn stop(&mut self) -> bool {
+        false
+    }
 }
 
 /// Everything a run needs, opened.
@@ -60,6 +67,11 @@ pub struct Job {
     pub windows: Option<Windows>,
     /// The output folder.
     pub out: PathBuf,
+    /// Whether to go on with what was begun there, if something was.
+    pub resume: bool,
+    /// Whether activations are kept on disk now and then, so that going on need not compute them again; `None`: in a run that
+    /// seems to take longer than ten minutes.
+    pub resumable: Option<bool>,
     /// Files to put beside the weights: name and content.
     pub companions: Vec<(String, Vec<u8>)>,
 }
@@ -208,31 +220,35 @@ pub fn run(mut job: Job, observer: &mut dyn Observer, clock: &mut Clock) -> Resu
     let start = Instant::now();
     job.room = job.room.advising(LESS_MEMORY);
     let selection = job.check()?;
-    let output = output::Output::create(&job)?;
-    let mut notes: Vec<String> = output.layouts().filter_map(legacy::note).collect();
-    notes.dedup();
-    notes.iter().for_each(|note| observer.note(note));
+    let mut begin = begin::begin(&job, clock)?;
+    begin.notes[begin.noted..].iter().for_each(|note| observer.note(note));
+    let legacy: Vec<String> = begin.output.layouts().filter_map(legacy::note).collect();
+    legacy.into_iter().for_each(|note| begin.note(note, observer));
     for number in selection.used() {
         let Some(share) = job.plan.choice(number).and_then(|choice| choice.outlier_share) else { continue };
-        observer.note("looking for the outlier threshold on a sample of the layers");
-        let threshold = threshold::choose(&job, &selection, (number, share), clock)?;
+        let threshold = match begin.thresholds.get(&number) {
+            Some(&threshold) => threshold,
+            None => {
+                observer.note("looking for the outlier threshold on a sample of the layers");
+                let threshold = threshold::choose(&job, &selection, (number, share), clock)?;
+                let line = Line::Threshold { choice: number, bits: threshold.to_bits() };
+                begin.output.note(move |_| Some(line))?;
+                threshold
+            }
+        };
+        begin.note(format!("outlier threshold {threshold:.4}, for a share of {:.2} %", 100.0 * share), observer);
         if let Some(spqr) = job.plan.recipe_mut(number).and_then(|recipe| recipe.spqr.as_mut()) {
             spqr.outlier_threshold = Some(threshold);
         }
-        let note = format!("outlier threshold {threshold:.4}, for a share of {:.2} %", 100.0 * share);
-        observer.note(&note);
-        notes.push(note);
     }
     observer.start(job.decoder.blocks(), selection.len());
-    let mut hidden = match &job.windows {
-        Some(windows) => Some(Hidden::embed(job.decoder.as_ref(), windows, job.storage(windows)?)?),
-        None => None,
-    };
-    let mut visitor = visitor::Compressor::new(&job, &selection, output, observer);
-    walk(job.decoder.as_ref(), hidden.as_mut(), &mut visitor, false, clock)?;
+    let mut hidden = begin.hidden(&job, &selection, observer, clock)?;
+    let blocks = begin.blocks()..job.decoder.blocks();
+    let (earlier, peak) = (begin.seconds, begin.peak_rss_mib);
+    let mut visitor = visitor::Compressor::new(&job, &selection, begin, start, observer);
+    walk(job.decoder.as_ref(), blocks, hidden.as_mut(), &mut visitor, false, clock)?;
     drop(hidden);
-    let (output, layers, repairs) = visitor.finish();
-    notes.extend(repairs);
+    let visitor::Walked { output, layers, notes } = visitor.finish();
     let made = output.finish(&job, &selection, clock)?;
     made.check(clock)?;
     let weights: usize = layers.iter().map(|l| l.rows * l.cols).sum();
@@ -248,8 +264,8 @@ pub fn run(mut job: Job, observer: &mut dyn Observer, clock: &mut Clock) -> Resu
         out: job.out.display().to_string(),
         method: job.plan.recipe.method.to_string(),
         place: Place::of(job.decoder.device())?,
-        seconds: start.elapsed().as_secs_f64(),
-        peak_rss_mib: peak_rss_mib(),
+        seconds: earlier + start.elapsed().as_secs_f64(),
+        peak_rss_mib: peak.max(peak_rss_mib()),
         bits_per_weight: over(&|l| l.bits),
         formula_bits: published.is_some().then(|| over(&|l| l.formula_bits.unwrap_or(l.bits))),
         published_bits: published,
@@ -262,5 +278,6 @@ pub fn run(mut job: Job, observer: &mut dyn Observer, clock: &mut Clock) -> Resu
         stages: clock.stages(),
     };
     made.write_report(&job.plan, &report)?;
+    made.close()?;
     Ok(report)
 }

@@ -1,20 +1,22 @@
 //! What a run writes, and the check of what it wrote.
 
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Instant;
 
 use paring_format::compressed::digest;
 use paring_format::layouts::{self, Layout};
-use paring_format::writer::{REPORT, Tensor};
+use paring_format::writer::{Closed, Lock, REPORT, Tensor, write_beside};
 use paring_format::{Checkpoint, Compressed, Dtype, Method, QuantConfig, Scheme, Values, Writer};
-use serde_json::json;
+use serde_json::{Value, json};
 use xxhash_rust::xxh3::xxh3_64;
 
 use super::Job;
 use super::schemes::{self, Kind};
 use super::select::Selection;
 use crate::behind::Behind;
+use crate::journal::{Contents, Done, Journal, Line};
 use crate::model_files::{beside, name_dtype, unquantized};
 use crate::plan::Plan;
 use crate::report::{Clock, Report, Stage};
@@ -61,33 +63,37 @@ pub(super) struct Output {
     /// How the linears of each choice are stored, by its number.
     kinds: Vec<Option<Kind>>,
     shard: Vec<Tensor>,
+    /// What the open shard holds, and the closed ones.
+    open: Contents,
+    contents: Contents,
     closed: usize,
-    /// By module path or tensor name.
-    made: BTreeMap<String, Made>,
-    /// Linears that were not chosen.
-    kept: Vec<String>,
     /// The type that all floats are written in, where the layout asks for one.
     cast: Option<Dtype>,
-    /// Full names and lengths of the one-dimensional tensors of linears; `None` where the config does not list them.
-    lengths: Option<Vec<(String, usize)>>,
+    /// Whether the config lists the lengths of one-dimensional tensors.
+    lists_lengths: bool,
 }
 
 impl Output {
-    /// Prepares the folder: a shard per block, one per matrix outside the blocks, one for the rest.
-    pub(super) fn create(job: &Job) -> Result<Self> {
+    /// Goes on behind the shards of those blocks.
+    pub(super) fn new(job: &Job, writer: Writer, journal: Journal, blocks: &[Done]) -> Result<Self> {
         let kinds = schemes::kinds(&job.plan)?;
-        let shards = job.decoder.blocks() + outer_shards(job).len();
-        let writer = Writer::create(&job.out, shards, job.plan.overwrite)?;
+        let mut contents = Contents::default();
+        blocks.iter().for_each(|done| contents.merge(done.contents.clone()));
         Ok(Self {
-            writer: Behind::new(writer),
+            writer: Behind::new(writer, Some(journal)),
             cast: kinds.iter().flatten().find_map(|kind| kind.layout.float_type()),
-            lengths: kinds.iter().flatten().any(|kind| kind.layout.method() == Method::Spqr).then(Vec::new),
+            lists_lengths: kinds.iter().flatten().any(|kind| kind.layout.method() == Method::Spqr),
             kinds,
             shard: Vec::new(),
-            closed: 0,
-            made: BTreeMap::new(),
-            kept: Vec::new(),
+            open: Contents::default(),
+            contents,
+            closed: blocks.len(),
         })
+    }
+
+    /// Files that the weights will lie in: a shard per block, one per matrix outside the blocks, one for the rest.
+    pub(super) fn shards(job: &Job) -> usize {
+        job.decoder.blocks() + outer_shards(job).len()
     }
 
     /// The layouts of the compressed linears.
@@ -115,18 +121,18 @@ impl Output {
 
     /// Adds a compressed linear to the open shard.
     pub(super) fn put(&mut self, encoded: Encoded) {
-        if let Some(lengths) = &mut self.lengths {
+        if self.lists_lengths {
             let vectors = encoded.tensors.iter().filter(|t| t.shape.len() == 1);
-            lengths.extend(vectors.map(|t| (t.name.clone(), t.shape[0])));
+            self.open.lengths.extend(vectors.map(|t| (t.name.clone(), t.shape[0])));
         }
         self.shard.extend(encoded.tensors);
-        self.made.insert(encoded.module, encoded.made);
+        self.open.made.insert(encoded.module, encoded.made);
     }
 
     /// Adds tensors that belong to no matrix.
     pub(super) fn add(&mut self, tensors: Vec<Tensor>) {
         for tensor in tensors {
-            self.made.insert(tensor.name.clone(), Made { digest: xxh3_64(&tensor.bytes), shape: None });
+            self.open.made.insert(tensor.name.clone(), Made { digest: xxh3_64(&tensor.bytes), shape: None });
             self.shard.push(tensor);
         }
     }
@@ -140,7 +146,7 @@ impl Output {
         }
         let encoded = Encoded::new(module, &densified(&c).unwrap_or(c), &dense, layouts::DENSE, &Scheme::dense())?;
         self.put(encoded);
-        self.kept.push(module.to_string());
+        self.open.kept.push(module.to_string());
         Ok(())
     }
 
@@ -153,16 +159,45 @@ impl Output {
             bytes = to.encode(&cast(&dtype.decode_f32(&bytes), to, name)?);
             dtype = to;
         }
-        self.made.insert(name.to_string(), Made { digest: xxh3_64(&bytes), shape: None });
+        self.open.made.insert(name.to_string(), Made { digest: xxh3_64(&bytes), shape: None });
         self.shard.push(Tensor { name: name.to_string(), dtype, shape: info.shape.clone(), bytes });
         Ok(())
     }
 
-    /// Hands the open shard over to be written.
-    pub(super) fn close_shard(&mut self) -> Result<()> {
+    /// Hands the open shard over to be written. Returns what it holds.
+    pub(super) fn close_shard(&mut self) -> Result<Contents> {
         self.writer.shard(self.closed, std::mem::take(&mut self.shard))?;
         self.closed += 1;
-        Ok(())
+        let contents = std::mem::take(&mut self.open);
+        self.contents.merge(contents.clone());
+        Ok(contents)
+    }
+
+    /// Adds a line to the journal: [`Behind::note`].
+    pub(super) fn note(&mut self, line: impl FnOnce(Option<Closed>) -> Option<Line> + Send + 'static) -> Result<()> {
+        self.writer.note(line)
+    }
+
+    /// The config of what is closed.
+    pub(super) fn config(&self, job: &Job, selection: &Selection) -> Result<Value> {
+        let mut config = job.checkpoint.config().clone();
+        if let Some(object) = config.as_object_mut() {
+            unquantized(object);
+            if let Some(dtype) = self.cast {
+                name_dtype(object, dtype);
+            }
+            let outer = job.decoder.outer_linears();
+            let Contents { kept, lengths, .. } = &self.contents;
+            if let Some(made) = schemes::config(&job.plan, selection, &self.kinds, outer, kept.clone())? {
+                let lengths = lengths.iter().map(|(name, length)| (name.as_str(), *length));
+                let quant = match made.method {
+                    Method::Spqr => QuantConfig::spqr(lengths, made.ignore),
+                    _ => made,
+                };
+                object.insert("quantization_config".into(), quant.to_json());
+            }
+        }
+        Ok(config)
     }
 
     /// Writes what lies outside the blocks, the companions, the index and the config.
@@ -175,25 +210,13 @@ impl Output {
             self.close_shard()?;
         }
         let companions = beside(&job.checkpoint, job.companions.clone())?;
-        let mut config = job.checkpoint.config().clone();
-        if let Some(object) = config.as_object_mut() {
-            unquantized(object);
-            if let Some(dtype) = self.cast {
-                name_dtype(object, dtype);
-            }
-            let outer = job.decoder.outer_linears();
-            if let Some(made) = schemes::config(&job.plan, selection, &self.kinds, outer, self.kept)? {
-                let lengths = self.lengths.iter().flatten().map(|(name, length)| (name.as_str(), *length));
-                let quant = match made.method {
-                    Method::Spqr => QuantConfig::spqr(lengths, made.ignore),
-                    _ => made,
-                };
-                object.insert("quantization_config".into(), quant.to_json());
-            }
-        }
-        let summary = self.writer.finish()?.finish(&config, &companions)?;
+        let config = self.config(job, selection)?;
+        let (writer, journal) = self.writer.finish()?;
+        let lock = writer.lock();
+        let summary = writer.finish(&config, &companions)?;
         clock.add(Stage::Write, start, 0.0);
-        Ok(Written { dir: job.out.clone(), tensor_bytes: summary.tensor_bytes, made: self.made })
+        let (dir, made) = (job.out.clone(), self.contents.made);
+        Ok(Written { dir, tensor_bytes: summary.tensor_bytes, made, journal, _lock: lock })
     }
 }
 
@@ -223,6 +246,9 @@ pub(super) struct Written {
     dir: PathBuf,
     made: BTreeMap<String, Made>,
     pub(super) tensor_bytes: u64,
+    journal: Option<Journal>,
+    /// Until all of it is there.
+    _lock: Arc<Lock>,
 }
 
 impl Written {
@@ -239,10 +265,12 @@ impl Written {
         let program = concat!("paring ", env!("CARGO_PKG_VERSION"));
         let digests = verify::to_json(&self.made);
         let value = json!({"version": 1, "program": program, "plan": plan, "report": report, DIGESTS: digests});
-        write(&self.dir.join(REPORT), format!("{value:#}\n").as_bytes())
+        write_beside(&self.dir.join(REPORT), |file| writeln!(file, "{value:#}"))?;
+        Ok(())
     }
-}
 
-fn write(path: &Path, bytes: &[u8]) -> Result<()> {
-    std::fs::write(path, bytes).map_err(|source| Error::Io { path: path.to_path_buf(), source })
+    /// Nothing is left to do.
+    pub(super) fn close(self) -> Result<()> {
+        self.journal.map_or(Ok(()), Journal::finish)
+    }
 }

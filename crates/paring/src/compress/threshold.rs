@@ -79,7 +79,7 @@ pub(super) fn choose(
         outliers: vec![0.0; tries],
         weights: 0.0,
     };
-    walk(decoder, Some(&mut hidden), &mut sampler, false, clock)?;
+    walk(decoder, 0..blocks, Some(&mut hidden), &mut sampler, false, clock)?;
     let shares: Vec<f64> = sampler.outliers.iter().map(|o| o / sampler.weights.max(1.0)).collect();
     tracing::debug!(?thresholds, ?shares, "outliers by threshold");
     Ok(crossing(&thresholds, &shares, share))

@@ -10,13 +10,16 @@ use paring_model::fan::Fan;
 use paring_model::weight::Dense;
 use rayon::prelude::*;
 
+use super::begin::Begin;
+use super::keeping::Keeping;
 use super::output::{Encoded, Output};
 use super::select::Selection;
 use super::{Job, Observer, activations};
 use crate::hidden::Hidden;
+use crate::journal::{Contents, Done, Kept, Line};
 use crate::methods::{Matrix, Outcome, Prepared, Stored, share_amax};
 use crate::plan::Recipe;
-use crate::report::{Clock, LayerReport, Stage};
+use crate::report::{Clock, LayerReport, Stage, peak_rss_mib};
 use crate::stats::{Need, Ranges, Stats};
 use crate::walk::Visitor;
 use crate::{Error, Result};
@@ -28,15 +31,54 @@ pub(super) struct Compressor<'a> {
     observer: &'a mut dyn Observer,
     layers: Vec<LayerReport>,
     notes: Vec<String>,
+    /// Layers and notes that are in the journal, and blocks that were done before.
+    noted: (usize, usize),
+    before: usize,
+    /// What the shard holds that was closed last.
+    contents: Contents,
+    /// When the run began, without the time between processes.
+    start: Instant,
+    earlier: f64,
+    peak_rss_mib: f64,
+    keeping: Keeping,
+}
+
+/// What a walk leaves.
+pub(super) struct Walked {
+    pub output: Output,
+    pub layers: Vec<LayerReport>,
+    pub notes: Vec<String>,
 }
 
 impl<'a> Compressor<'a> {
-    pub(super) fn new(job: &'a Job, selection: &'a Selection, output: Output, observer: &'a mut dyn Observer) -> Self {
-        Self { job, selection, output, observer, layers: Vec::new(), notes: Vec::new() }
+    pub(super) fn new(
+        job: &'a Job,
+        selection: &'a Selection,
+        begin: Begin,
+        start: Instant,
+        observer: &'a mut dyn Observer,
+    ) -> Self {
+        let (before, earlier, peak_rss_mib) = (begin.blocks(), begin.seconds, begin.peak_rss_mib);
+        let Begin { output, layers, notes, .. } = begin;
+        Self {
+            job,
+            selection,
+            output,
+            observer,
+            noted: (layers.len(), begin.noted),
+            layers,
+            notes,
+            before,
+            contents: Contents::default(),
+            start,
+            earlier,
+            peak_rss_mib,
+            keeping: Keeping::new(job.resumable),
+        }
     }
 
-    pub(super) fn finish(self) -> (Output, Vec<LayerReport>, Vec<String>) {
-        (self.output, self.layers, self.notes)
+    pub(super) fn finish(self) -> Walked {
+        Walked { output: self.output, layers: self.layers, notes: self.notes }
     }
 
     /// The number and the recipe of a linear's choice.
@@ -253,9 +295,39 @@ impl Visitor for Compressor<'_> {
         for name in self.job.decoder.rest_names(i) {
             self.output.copy(&self.job.checkpoint, &name)?;
         }
-        self.output.close_shard()?;
+        self.contents = self.output.close_shard()?;
         clock.add(Stage::Write, start, 0.0);
         self.observer.block(i);
         Ok(())
+    }
+
+    fn behind(&mut self, i: usize, leaving: Option<&Hidden>, clock: &mut Clock) -> Result<()> {
+        let (start, blocks) = (Instant::now(), self.job.decoder.blocks());
+        let (done, of) = (i + 1 - self.before, blocks - self.before);
+        let hidden = match leaving.filter(|_| self.keeping.is_due(done, of)) {
+            None => None,
+            Some(hidden) => {
+                let kept = hidden.keep(&self.job.out, i + 1)?;
+                self.keeping.kept(start);
+                Some(Kept::from(kept))
+            }
+        };
+        clock.add(Stage::Write, start, 0.0);
+        let contents = std::mem::take(&mut self.contents);
+        let (layers, notes) = (self.layers[self.noted.0..].to_vec(), self.notes[self.noted.1..].to_vec());
+        self.noted = (self.layers.len(), self.notes.len());
+        let seconds = self.earlier + self.start.elapsed().as_secs_f64();
+        let (stages, peak_rss_mib) = (clock.stages(), self.peak_rss_mib.max(peak_rss_mib()));
+        let start = Instant::now();
+        self.output.note(move |shard| {
+            let shard = shard?.into();
+            let done = Done { block: i, shard, hidden, contents, layers, notes, stages, seconds, peak_rss_mib };
+            Some(Line::Block(Box::new(done)))
+        })?;
+        clock.add(Stage::Write, start, 0.0);
+        match self.observer.stop() && i + 1 < blocks {
+            true => Err(Error::Stopped { out: self.job.out.clone(), done: i + 1, of: blocks }),
+            false => Ok(()),
+        }
     }
 }

@@ -90,7 +90,7 @@ pub struct StageCosts {
 /// As a run before its work.
 pub fn of(job: &Job, measured: Option<&Windows>) -> Result<Costs> {
     let selection = job.check()?;
-    Writer::check(&job.out, job.plan.overwrite)?;
+    Writer::check(&job.out, job.plan.overwrite || job.resume)?;
     // Before anything that a run would not do.
     let ((base, so_far), pool) = (resident(), memory::pool());
     let linears = largest_block(job.decoder.as_ref());

@@ -1,0 +1,35 @@
+//! Options of runs that may be ended and go on.
+
+use clap::{Args, ValueEnum};
+
+#[derive(Args)]
+pub struct Resuming {
+    /// Go on with the run that was begun in the output folder, and begin it where there is none
+    #[arg(long, conflicts_with = "overwrite")]
+    pub resume: bool,
+    /// Keep activations on disk between blocks, so that --resume need not compute them again; auto: in runs of more than ten
+    /// minutes
+    #[arg(
+        long, value_name = "WHEN", value_enum, default_value = "auto",
+        num_args = 0..=1, require_equals = true, default_missing_value = "always"
+    )]
+    pub resumable: When,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum When {
+    Auto,
+    Always,
+    Never,
+}
+
+impl When {
+    /// Whether, where that is decided.
+    pub fn decided(self) -> Option<bool> {
+        match self {
+            When::Auto => None,
+            When::Always => Some(true),
+            When::Never => Some(false),
+        }
+    }
+}

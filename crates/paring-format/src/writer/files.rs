@@ -1,0 +1,171 @@
+//! Files that are written beside their names, and what a safetensors file holds.
+
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, BufWriter, Write};
+use std::path::{Path, PathBuf};
+
+use serde_json::{Map, Value, json};
+use xxhash_rust::xxh3::Xxh3;
+
+use super::Tensor;
+use crate::{Error, Result};
+
+/// A file that has its name: whoever goes on with an unfinished checkpoint has to find it as it is here.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Closed {
+    /// Its name, without the folder.
+    pub name: String,
+    /// Its length.
+    pub bytes: u64,
+    /// xxh3 of its bytes, 64 bits.
+    pub digest: u64,
+}
+
+/// A file that is written and has not got its name yet. Dropped so, it is removed.
+#[derive(Debug)]
+pub struct Begun {
+    pub(super) file: File,
+    pub(super) temporary: PathBuf,
+    /// What it is once it has its name.
+    pub(super) made: Closed,
+    /// The number of the shard that it is.
+    pub(super) shard: Option<usize>,
+    pub(super) tensor_bytes: u64,
+    pub(super) closed: bool,
+}
+
+impl Begun {
+    /// Waits until the disk has all of it.
+    pub fn sync(&self) -> io::Result<()> {
+        self.file.sync_all()
+    }
+}
+
+impl Drop for Begun {
+    fn drop(&mut self) {
+        if !self.closed {
+            // What went wrong is told elsewhere; that the remains cannot be removed either adds nothing.
+            fs::remove_file(&self.temporary).unwrap_or(());
+        }
+    }
+}
+
+/// The header of a safetensors file of these tensors, which are put into the order of the safetensors crate: wide types
+/// first, so that every tensor is aligned, then by name. Also returns the bytes of all tensors.
+pub(super) fn header(file: &str, tensors: &mut [Tensor]) -> Result<(Vec<u8>, usize)> {
+    tensors.sort_by(|a, b| b.dtype.to_safetensors().cmp(&a.dtype.to_safetensors()).then_with(|| a.name.cmp(&b.name)));
+    let mut header = Map::new();
+    header.insert("__metadata__".to_string(), json!({"format": "pt"}));
+    let mut end = 0usize;
+    for Tensor { name, dtype, shape, bytes } in &*tensors {
+        if dtype.bytes_of(shape) != Some(bytes.len()) {
+            return Err(Error::shard(file, format!("{name}: {} bytes do not make {dtype} {shape:?}", bytes.len())));
+        }
+        if header.contains_key(name) {
+            return Err(Error::shard(file, format!("a second tensor of the name {name}")));
+        }
+        let start = end;
+        end += bytes.len();
+        let info = json!({"dtype": dtype.name(), "shape": shape, "data_offsets": [start, end]});
+        header.insert(name.clone(), info);
+    }
+    let mut text = Value::Object(header).to_string().into_bytes();
+    text.resize(text.len().next_multiple_of(8), b' ');
+    let mut bytes = (text.len() as u64).to_le_bytes().to_vec();
+    bytes.append(&mut text);
+    Ok((bytes, end))
+}
+
+/// Writes a file beside its name with what `fill` puts into it, syncs it and renames it, in place of an earlier one. A failed
+/// attempt leaves nothing behind.
+pub fn write_beside(path: &Path, fill: impl FnOnce(&mut dyn Write) -> io::Result<()>) -> Result<Closed> {
+    let name = path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+    let temporary = path.with_file_name(format!("{name}.tmp"));
+    let mut bytes = 0;
+    let written = create_fresh(&temporary).and_then(|file| {
+        let mut counted = Counted { file: BufWriter::with_capacity(BUFFER, file), bytes: 0, hash: Xxh3::new() };
+        let filled = fill(&mut counted);
+        bytes = counted.bytes;
+        filled?;
+        let digest = counted.hash.digest();
+        counted.file.into_inner().map_err(|error| error.into_error())?.sync_all()?;
+        fs::rename(&temporary, path)?;
+        sync_folder(path.parent().filter(|dir| !dir.as_os_str().is_empty()).unwrap_or(Path::new(".")))?;
+        Ok(digest)
+    });
+    match written {
+        Ok(digest) => Ok(Closed { name, bytes, digest }),
+        Err(source) => {
+            // The first error is the one to tell; that the remains cannot be removed either adds nothing.
+            fs::remove_file(&temporary).unwrap_or(());
+            Err(Error::write(path, bytes, source))
+        }
+    }
+}
+
+/// Gathers what is small; tensors are larger as a rule, and go past the buffer.
+const BUFFER: usize = 64 << 10;
+
+/// A file that counts and digests what goes into it.
+struct Counted {
+    file: BufWriter<File>,
+    bytes: u64,
+    hash: Xxh3,
+}
+
+impl Write for Counted {
+    fn write(&mut self, piece: &[u8]) -> io::Result<usize> {
+        let written = self.file.write(piece)?;
+        self.hash.update(&piece[..written]);
+        self.bytes += written as u64;
+        Ok(written)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.file.flush()
+    }
+}
+
+/// Writes tensors into one safetensors file of any name, beside it first, then renamed. Replaces an earlier file.
+pub fn write_file(path: &Path, mut tensors: Vec<Tensor>) -> Result<()> {
+    let (header, _) = header(&path.display().to_string(), &mut tensors)?;
+    let closed = write_beside(path, |file| {
+        file.write_all(&header)?;
+        tensors.iter().try_for_each(|tensor| file.write_all(&tensor.bytes))
+    });
+    closed.map(drop)
+}
+
+/// Opens a file that must not exist yet: a link that someone left under this name is not followed.
+pub(super) fn create_fresh(path: &Path) -> io::Result<File> {
+    match fs::remove_file(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        _ => {}
+    }
+    OpenOptions::new().write(true).create_new(true).open(path)
+}
+
+/// Writes a new file, and does not sync it. Returns it with the digest of its bytes.
+pub(super) fn write<'a>(path: &Path, pieces: impl IntoIterator<Item = &'a [u8]>) -> io::Result<(File, u64)> {
+    let file = BufWriter::with_capacity(BUFFER, create_fresh(path)?);
+    let mut counted = Counted { file, bytes: 0, hash: Xxh3::new() };
+    for piece in pieces {
+        counted.write_all(piece)?;
+    }
+    Ok((counted.file.into_inner().map_err(|error| error.into_error())?, counted.hash.digest()))
+}
+
+/// Makes a rename last: on unix the folder is a file of its own, to be synced as well.
+pub(super) fn sync_folder(dir: &Path) -> io::Result<()> {
+    #[cfg(unix)]
+    File::open(dir)?.sync_all()?;
+    #[cfg(not(unix))]
+    let _ = dir;
+    Ok(())
+}
+
+pub(super) fn probe(dir: &Path) -> io::Result<()> {
+    let path = dir.join(".paring-probe.tmp");
+    create_fresh(&path)?.write_all(b"x")?;
+    fs::remove_file(&path)
+}

@@ -1,0 +1,90 @@
+//! One run at a time in a folder.
+
+use std::fs::{self, File, OpenOptions, TryLockError};
+use std::io::{self, Read, Seek, Write};
+use std::path::{Path, PathBuf};
+
+use super::LOCK;
+use crate::{Error, Result};
+
+/// Keeps other runs out of a folder. The system lets go of it when the process ends, however it does.
+#[derive(Debug)]
+pub struct Lock {
+    /// Locked as long as it is open.
+    _file: File,
+    path: PathBuf,
+    unsupported: Option<String>,
+}
+
+/// Times that a lock is tried for whose file someone else removes at the same moment.
+const TRIES: usize = 16;
+
+impl Lock {
+    /// The lock of a folder that exists. Errors when another run has it.
+    pub fn take(dir: &Path) -> Result<Lock> {
+        let path = dir.join(LOCK);
+        let unwritable = |source| Error::Unwritable { path: dir.to_path_buf(), source };
+        for _ in 0..TRIES {
+            let mut file = open(&path).map_err(unwritable)?;
+            let unsupported = match file.try_lock() {
+                Ok(()) => None,
+                Err(TryLockError::WouldBlock) => {
+                    let mut holder = String::new();
+                    // Whoever holds it may not have said yet who it is.
+                    file.take(32).read_to_string(&mut holder).unwrap_or(0);
+                    return Err(Error::Locked { path: dir.to_path_buf(), holder: holder.trim().to_string() });
+                }
+                Err(TryLockError::Error(error)) => Some(error.to_string()),
+            };
+            if !is_at(&file, &path) {
+                // Its last holder removed it in between, and someone else may have made a new one.
+                continue;
+            }
+            let said =
+                file.set_len(0).and_then(|()| file.rewind()).and_then(|()| writeln!(file, "{}", std::process::id()));
+            said.map_err(|source| Error::write(&path, 16, source))?;
+            return Ok(Lock { _file: file, path, unsupported });
+        }
+        Err(Error::Locked { path: dir.to_path_buf(), holder: String::new() })
+    }
+
+    /// Why the file system does not lock files, where it does not.
+    pub fn unsupported(&self) -> Option<&str> {
+        self.unsupported.as_deref()
+    }
+}
+
+impl Drop for Lock {
+    fn drop(&mut self) {
+        // While it is still locked. A file that stays behind hinders nobody.
+        fs::remove_file(&self.path).unwrap_or(());
+    }
+}
+
+/// Opens the file of a lock, or makes it. A link is not followed.
+fn open(path: &Path) -> io::Result<File> {
+    let mut options = OpenOptions::new();
+    options.read(true).write(true);
+    match options.clone().create_new(true).open(path) {
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+        opened => return opened,
+    }
+    if !fs::symlink_metadata(path)?.is_file() {
+        return Err(io::Error::new(io::ErrorKind::AlreadyExists, format!("{LOCK} is not a file")));
+    }
+    options.open(path)
+}
+
+/// Whether the open file is the one of that name.
+#[cfg(unix)]
+fn is_at(file: &File, path: &Path) -> bool {
+    use std::os::unix::fs::MetadataExt;
+    let same = |(a, b): (fs::Metadata, fs::Metadata)| (a.dev(), a.ino()) == (b.dev(), b.ino());
+    file.metadata().ok().zip(fs::metadata(path).ok()).is_some_and(same)
+}
+
+/// Elsewhere an open file cannot be removed.
+#[cfg(not(unix))]
+fn is_at(_: &File, _: &Path) -> bool {
+    true
+}

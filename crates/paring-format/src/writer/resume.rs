@@ -1,0 +1,77 @@
+//! Going on with a checkpoint that was not finished.
+
+use std::fs::File;
+use std::io::Read;
+use std::path::Path;
+use std::sync::Arc;
+
+use xxhash_rust::xxh3::Xxh3;
+
+use super::files::probe;
+use super::{ACTIVATIONS, Closed, JOURNAL, Lock, Writer, names_in, remove_own, shard_name};
+use crate::{Checkpoint, Error, Result};
+
+/// Bytes of a file that are looked at together.
+const PIECE: usize = 1 << 20;
+
+impl Closed {
+    /// Errors when the file in `dir` is not the one that was closed. Reads all of it.
+    pub fn check(&self, dir: &Path) -> Result<()> {
+        let path = dir.join(&self.name);
+        let failed = |source| Error::io(&path, source);
+        let mut file = File::open(&path).map_err(failed)?;
+        let (mut bytes, mut hash, mut piece) = (0, Xxh3::new(), vec![0; PIECE]);
+        loop {
+            let count = file.read(&mut piece).map_err(failed)?;
+            if count == 0 {
+                break;
+            }
+            hash.update(&piece[..count]);
+            bytes += count as u64;
+        }
+        if (bytes, hash.digest()) == (self.bytes, self.digest) {
+            return Ok(());
+        }
+        let reason = format!(
+            "{bytes} bytes with digest {:016x}, where {} with {:016x} were written: it was changed since",
+            hash.digest(),
+            self.bytes,
+            self.digest
+        );
+        Err(Error::shard(&path.display().to_string(), reason))
+    }
+}
+
+impl Writer {
+    /// Goes on in a folder where shards 0, 1, … are `closed`. All other files of the unfinished checkpoint are removed, but
+    /// for its journal and the activations that it kept. Errors when one of those shards is not as it was written (all are
+    /// read), and as [`Writer::create`].
+    pub fn resume(dir: &Path, shards: usize, closed: &[Closed], lock: Arc<Lock>) -> Result<Writer> {
+        let mut writer = Writer::empty(dir, shards, lock);
+        for (i, file) in closed.iter().enumerate() {
+            let wanted = shard_name(i, shards);
+            if i >= shards || file.name != wanted {
+                return Err(Error::shard(&file.name, format!("noted as shard {i} of {shards}, which is {wanted}")));
+            }
+            file.check(dir)?;
+            let opened = Checkpoint::open_file(&dir.join(&file.name))?;
+            for name in opened.stored_names() {
+                if writer.tensors.insert(name.to_string(), i).is_some() {
+                    return Err(Error::shard(&file.name, format!("a second tensor of the name {name}")));
+                }
+            }
+            writer.tensor_bytes += opened.total_bytes();
+            writer.file_bytes += file.bytes;
+            writer.files.push(file.name.clone());
+            writer.begun.insert(i);
+            writer.written.insert(i);
+        }
+        probe(dir).map_err(|source| Error::Unwritable { path: dir.to_path_buf(), source })?;
+        let kept = |name: &str| {
+            let whole = !name.ends_with(".tmp") && (name == JOURNAL || name.starts_with(ACTIVATIONS));
+            whole || closed.iter().any(|file| file.name == name)
+        };
+        remove_own(dir, &mut names_in(dir)?, kept)?;
+        Ok(writer)
+    }
+}

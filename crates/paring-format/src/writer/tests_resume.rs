@@ -1,0 +1,130 @@
+use super::tests::{names, tensor};
+use super::*;
+use crate::Checkpoint;
+
+fn one(name: &str) -> Vec<Tensor> {
+    vec![tensor(name, Dtype::F32, &[3], name.len() as u64)]
+}
+
+/// A folder with the first two of three shards closed, as a run that was killed leaves it.
+fn killed(dir: &Path) -> Vec<Closed> {
+    let mut writer = Writer::create(dir, 3, false).unwrap();
+    let closed = [("a", 0), ("bb", 1)].map(|(name, i)| writer.shard(i, one(name)).unwrap());
+    // Begun, and never closed.
+    std::mem::forget(writer.begin(2, one("ccc")).unwrap());
+    drop(writer);
+    for name in [JOURNAL, ".activations-00002", ".activations-00003.tmp", CONFIG, "mine.txt"] {
+        fs::write(dir.join(name), name).unwrap();
+    }
+    closed.to_vec()
+}
+
+fn resume(dir: &Path, closed: &[Closed]) -> Result<Writer> {
+    Writer::resume(dir, 3, closed, Arc::new(Lock::take(dir)?))
+}
+
+#[test]
+fn what_is_closed_stays_and_the_rest_is_written_again() {
+    let (whole, broken) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let finish = |mut writer: Writer, first: usize| {
+        for (i, name) in ["a", "bb", "ccc"].into_iter().enumerate().skip(first) {
+            writer.shard(i, one(name)).unwrap();
+        }
+        writer.finish(&json!({"model_type": "opt"}), &[]).unwrap()
+    };
+    let summary = finish(Writer::create(whole.path(), 3, false).unwrap(), 0);
+    let dir = broken.path();
+    let closed = killed(dir);
+    let writer = resume(dir, &closed).unwrap();
+    // The config goes before anything else is done.
+    let kept = [".activations-00002", JOURNAL, "mine.txt", &shard_name(0, 3), &shard_name(1, 3)];
+    let mut kept: Vec<String> = kept.iter().map(|name| name.to_string()).collect();
+    kept.sort();
+    assert_eq!(names(dir), kept);
+    assert_eq!(finish(writer, 2), summary);
+    for name in &summary.files {
+        assert_eq!(fs::read(dir.join(name)).unwrap(), fs::read(whole.path().join(name)).unwrap(), "{name}");
+    }
+}
+
+#[test]
+fn shards_that_changed_are_named() {
+    let dir = tempfile::tempdir().unwrap();
+    let dir = dir.path();
+    let closed = killed(dir);
+    let path = dir.join(shard_name(1, 3));
+    let bytes = fs::read(&path).unwrap();
+    let mut flipped = bytes.clone();
+    *flipped.last_mut().unwrap() ^= 1;
+    for (bytes, part) in [(&flipped[..], "it was changed since"), (&bytes[..bytes.len() - 1], "were written")] {
+        fs::write(&path, bytes).unwrap();
+        let text = resume(dir, &closed).unwrap_err().to_string();
+        assert!(text.contains(&shard_name(1, 3)) && text.contains(part), "{text}");
+    }
+    fs::remove_file(&path).unwrap();
+    assert!(resume(dir, &closed).unwrap_err().to_string().contains(&shard_name(1, 3)));
+    let swapped = [closed[1].clone(), closed[0].clone()];
+    assert!(resume(dir, &swapped).unwrap_err().to_string().contains("noted as shard 0"));
+    // None of that lost what is there.
+    assert!(dir.join(JOURNAL).is_file() && dir.join(shard_name(0, 3)).is_file());
+}
+
+#[test]
+fn one_writer_at_a_time() {
+    let parent = tempfile::tempdir().unwrap();
+    let dir = parent.path().join("out");
+    let writer = Writer::create(&dir, 1, false).unwrap();
+    let lock = writer.lock();
+    let refused = |overwrite: bool| {
+        let text = Writer::create(&dir, 1, overwrite).unwrap_err().to_string();
+        assert!(text.contains(&format!("another run writes here (process {})", std::process::id())), "{text}");
+    };
+    refused(false);
+    refused(true);
+    drop(writer);
+    refused(true);
+    drop(lock);
+    assert_eq!(fs::read_dir(&dir).unwrap().count(), 0);
+    // What a killed run left hinders nobody.
+    fs::write(dir.join(LOCK), "4095").unwrap();
+    drop(Writer::create(&dir, 1, false).unwrap());
+    assert_eq!(fs::read_dir(&dir).unwrap().count(), 0);
+}
+
+#[cfg(unix)]
+#[test]
+fn a_lock_is_no_link() {
+    let parent = tempfile::tempdir().unwrap();
+    let (dir, outside) = (parent.path().join("out"), parent.path().join("outside"));
+    fs::create_dir(&dir).unwrap();
+    fs::write(&outside, "mine").unwrap();
+    std::os::unix::fs::symlink(&outside, dir.join(LOCK)).unwrap();
+    let text = Writer::create(&dir, 1, true).unwrap_err().to_string();
+    assert!(text.contains("cannot write here"), "{text}");
+    assert_eq!(fs::read_to_string(&outside).unwrap(), "mine");
+}
+
+#[test]
+fn an_unfinished_folder_says_so() {
+    let dir = tempfile::tempdir().unwrap();
+    killed(dir.path());
+    fs::remove_file(dir.path().join(CONFIG)).unwrap();
+    assert!(matches!(Checkpoint::open(dir.path()), Err(Error::NotFinished { .. })));
+    assert!(matches!(Writer::create(dir.path(), 3, false), Err(Error::Unfinished { .. })));
+    drop(Writer::create(dir.path(), 3, true).unwrap());
+    assert_eq!(names(dir.path()), ["mine.txt"]);
+}
+
+#[test]
+fn a_file_is_there_whole_or_not_at_all() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("state");
+    let closed = write_beside(&path, |file| file.write_all(b"one two")).unwrap();
+    closed.check(dir.path()).unwrap();
+    assert_eq!((closed.name.as_str(), closed.bytes), ("state", 7));
+    let full = || io::Error::from(io::ErrorKind::StorageFull);
+    let failed = write_beside(&path, |file| file.write_all(b"three").and(Err(full())));
+    assert!(failed.unwrap_err().to_string().contains("no space left for 5 bytes"));
+    assert_eq!(fs::read(&path).unwrap(), b"one two");
+    assert_eq!(names(dir.path()), ["state"]);
+}

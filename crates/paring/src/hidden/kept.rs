@@ -1,0 +1,69 @@
+//! Activations in a file that outlives the process.
+
+use std::fs::File;
+use std::io::{BufReader, Read};
+use std::path::Path;
+
+use candle_core::Tensor;
+use paring_format::writer::{ACTIVATIONS, Closed, write_beside};
+use paring_model::decoder::Decoder;
+
+use super::{Hidden, Storage};
+use crate::corpus::Windows;
+use crate::{Error, Result};
+
+impl Hidden {
+    /// Keeps a copy in a file in `dir`, as the inputs of block `block`: f32, window by window. Errors as writing does; then
+    /// nothing of it is left.
+    pub(crate) fn keep(&self, dir: &Path, block: usize) -> Result<Closed> {
+        // An error in a tensor travels beside the file's.
+        let mut failed = None;
+        let closed = write_beside(&dir.join(format!("{ACTIVATIONS}-{block:05}")), |file| {
+            let passed = self.each(|batch| {
+                let values = batch.flatten_all()?.to_vec1::<f32>()?;
+                let bytes: Vec<u8> = values.iter().flat_map(|v| v.to_le_bytes()).collect();
+                file.write_all(&bytes).map_err(|source| Error::Io { path: dir.to_path_buf(), source })
+            });
+            match passed {
+                Err(Error::Io { source, .. }) => Err(source),
+                Err(error) => {
+                    let text = error.to_string();
+                    failed = Some(error);
+                    Err(std::io::Error::other(text))
+                }
+                Ok(()) => Ok(()),
+            }
+        });
+        match failed {
+            Some(error) => Err(error),
+            None => Ok(closed?),
+        }
+    }
+
+    /// What was kept in `dir`. Errors when the file is not the one that was closed, or holds other windows.
+    pub(crate) fn restore(
+        decoder: &dyn Decoder,
+        windows: &Windows,
+        storage: Storage<'_>,
+        dir: &Path,
+        kept: &Closed,
+    ) -> Result<Self> {
+        kept.check(dir)?;
+        let path = dir.join(&kept.name);
+        let dim = decoder.hidden_size();
+        let expected = (windows.ids.len() * dim * size_of::<f32>()) as u64;
+        if kept.bytes != expected {
+            let reason = format!("{} bytes of activations, where these windows have {expected}", kept.bytes);
+            return Err(Error::data(path.display().to_string(), reason));
+        }
+        let failed = |source| Error::Io { path: path.clone(), source };
+        let mut file = BufReader::new(File::open(&path).map_err(failed)?);
+        let device = decoder.device().clone();
+        Self::fill(&device, windows, storage, "activations that were kept", |ids| {
+            let mut bytes = vec![0u8; ids.len() * dim * size_of::<f32>()];
+            file.read_exact(&mut bytes).map_err(failed)?;
+            let values: Vec<f32> = bytes.as_chunks::<4>().0.iter().map(|b| f32::from_le_bytes(*b)).collect();
+            Ok(Tensor::from_vec(values, (ids.len() / windows.seqlen, windows.seqlen, dim), &device)?)
+        })
+    }
+}
