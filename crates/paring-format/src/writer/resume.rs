@@ -8,7 +8,7 @@ use std::sync::Arc;
 use xxhash_rust::xxh3::Xxh3;
 
 use super::files::probe;
-use super::{ACTIVATIONS, Closed, JOURNAL, Lock, Writer, names_in, remove_own, shard_name};
+use super::{Closed, JOURNAL, Lock, Writer, names_in, remove_own, shard_name};
 use crate::{Checkpoint, Error, Result};
 
 /// Bytes of a file that are looked at together.
@@ -44,9 +44,9 @@ impl Closed {
 
 impl Writer {
     /// Goes on in a folder where shards 0, 1, … are `closed`. All other files of the unfinished checkpoint are removed, but
-    /// for its journal and the activations that it kept. Errors when one of those shards is not as it was written (all are
+    /// for its journal and the activations of the name `kept`. Errors when one of those shards is not as it was written (all are
     /// read), and as [`Writer::create`].
-    pub fn resume(dir: &Path, shards: usize, closed: &[Closed], lock: Arc<Lock>) -> Result<Writer> {
+    pub fn resume(dir: &Path, shards: usize, closed: &[Closed], kept: Option<&str>, lock: Arc<Lock>) -> Result<Writer> {
         let mut writer = Writer::empty(dir, shards, lock);
         for (i, file) in closed.iter().enumerate() {
             let wanted = shard_name(i, shards);
@@ -67,11 +67,8 @@ impl Writer {
             writer.written.insert(i);
         }
         probe(dir).map_err(|source| Error::Unwritable { path: dir.to_path_buf(), source })?;
-        let kept = |name: &str| {
-            let whole = !name.ends_with(".tmp") && (name == JOURNAL || name.starts_with(ACTIVATIONS));
-            whole || closed.iter().any(|file| file.name == name)
-        };
-        remove_own(dir, &mut names_in(dir)?, kept)?;
+        let stays = |name: &str| name == JOURNAL || Some(name) == kept || closed.iter().any(|file| file.name == name);
+        remove_own(dir, &mut names_in(dir)?, stays)?;
         Ok(writer)
     }
 }

@@ -13,14 +13,14 @@ fn killed(dir: &Path) -> Vec<Closed> {
     // Begun, and never closed.
     std::mem::forget(writer.begin(2, one("ccc")).unwrap());
     drop(writer);
-    for name in [JOURNAL, ".activations-00002", ".activations-00003.tmp", CONFIG, "mine.txt"] {
+    for name in [JOURNAL, ".activations-00002", ".activations-00003", ".activations-00003.tmp", CONFIG, "mine.txt"] {
         fs::write(dir.join(name), name).unwrap();
     }
     closed.to_vec()
 }
 
 fn resume(dir: &Path, closed: &[Closed]) -> Result<Writer> {
-    Writer::resume(dir, 3, closed, Arc::new(Lock::take(dir)?))
+    Writer::resume(dir, 3, closed, Some(".activations-00002"), Arc::new(Lock::take(dir)?))
 }
 
 #[test]

@@ -85,7 +85,10 @@ fn go_on(job: &Job, head: &Head, read: journal::Read, lock: Lock, clock: &mut Cl
         return Err(different(format!("its journal has {done} blocks, and the model {blocks}")));
     }
     let shards: Vec<Closed> = read.blocks.iter().map(|done| Closed::from(&done.shard)).collect();
-    let writer = Writer::resume(&job.out, head.shards, &shards, Arc::new(lock))?;
+    let kept = |done: &Done| Some((done.block + 1, Closed::from(done.hidden.as_ref()?)));
+    let kept = read.blocks.iter().rev().find_map(kept);
+    let kept_name = kept.as_ref().map(|(_, file)| file.name.as_str());
+    let writer = Writer::resume(&job.out, head.shards, &shards, kept_name, Arc::new(lock))?;
     let journal = Journal::resume(&job.out, &read)?;
     let output = Output::new(job, writer, journal, &read.blocks)?;
     let mut notes: Vec<String> = read.blocks.iter().flat_map(|done| done.notes.iter().cloned()).collect();
@@ -98,7 +101,6 @@ fn go_on(job: &Job, head: &Head, read: journal::Read, lock: Lock, clock: &mut Cl
     }
     let last = read.blocks.last();
     clock.restore(last.map_or(&[], |done| &done.stages));
-    let kept = |done: &Done| Some((done.block + 1, Closed::from(done.hidden.as_ref()?)));
     Ok(Begin {
         output,
         thresholds: read.thresholds,
@@ -106,7 +108,7 @@ fn go_on(job: &Job, head: &Head, read: journal::Read, lock: Lock, clock: &mut Cl
         noted,
         seconds: last.map_or(0.0, |done| done.seconds),
         peak_rss_mib: last.map_or(0.0, |done| done.peak_rss_mib),
-        kept: read.blocks.iter().rev().find_map(kept),
+        kept,
         layers: read.blocks.iter().flat_map(|done| done.layers.iter().cloned()).collect(),
         shards,
     })
