@@ -62,6 +62,7 @@ fn compress(recipe: Recipe, outlier_share: Option<f64>, inputs: &Inputs, run: &R
         config: run.config.as_ref().map(|path| path.display().to_string()),
         offload_activations: matches!(run.offload, OffloadArg::Activations),
         skip_out_loss: run.skip_out_loss,
+        allow_fallback: run.allow_fallback,
         overwrite: run.overwrite,
     };
     let base = Choice { recipe: &plan.recipe, outlier_share, format: run.format.as_deref() };

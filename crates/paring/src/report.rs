@@ -164,8 +164,19 @@ pub struct LayerReport {
     pub outliers: usize,
     /// tr(ΔW·H·ΔWᵀ)/tr(W·H·Wᵀ); `None` when the method looks at no Gram matrix.
     pub error: Option<f64>,
+    /// The same for what is made without looking at the inputs: weights rounded to nearest on such grids, the smallest
+    /// ones removed. `None` where there is no error.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub baseline_error: Option<f64>,
+    /// Whether the linear is stored as that was, because its error is the smaller one (`--allow-fallback`); `error` is then
+    /// the baseline's too.
+    #[serde(default)]
+    pub fallback: bool,
     /// The damping that was used, as a share of the mean diagonal; `None` when the method has none.
     pub damp: Option<f64>,
+    /// What had to be done for the factor of the Gram matrix, in words: more damping than asked for, f64 after f32 failed.
+    #[serde(default)]
+    pub repairs: Vec<String>,
     /// Input features that were always zero.
     pub dead: usize,
     /// Seconds in the sweep.

@@ -184,6 +184,10 @@ pub struct Run {
     /// Don't compute the error of each layer
     #[arg(long)]
     pub skip_out_loss: bool,
+    /// Store a linear rounded to nearest (pruned by magnitude) where that has the smaller error on the calibration data;
+    /// without this the report only says so
+    #[arg(long, conflicts_with = "skip_out_loss")]
+    pub allow_fallback: bool,
     /// Compress only these modules: exact names or `re:` patterns
     #[arg(long, value_name = "PATTERN")]
     pub include: Vec<String>,

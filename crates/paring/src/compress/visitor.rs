@@ -146,13 +146,8 @@ impl<'a> Compressor<'a> {
         let n = first.cols as f64;
         let work = if matches!(stats, Some(Stats::Gram(_))) { 2.0 / 3.0 * n * n * n } else { 0.0 };
         clock.add(Stage::Factor, start, work * prepared.len() as f64);
-        for (which, (first, prepared)) in prepared.iter().enumerate() {
-            let wanted = choices[*first].1.percdamp;
-            let raised = prepared
-                .damp()
-                .filter(|&damp| damp != wanted)
-                .map(|damp| format!("the Gram matrix was singular with damping {wanted}; {damp} was used"));
-            for text in raised.into_iter().chain(prepared.repair()) {
+        for (which, (_, prepared)) in prepared.iter().enumerate() {
+            for text in prepared.repairs() {
                 let names = (0..chosen.len()).filter(|&i| by[i] == which).map(|i| chosen[i].name.as_str());
                 let names = names.collect::<Vec<_>>().join(", ");
                 self.note(format!("{names}: {text}"));
@@ -223,7 +218,10 @@ impl<'a> Compressor<'a> {
                 outliers,
                 formula_bits,
                 error: total.zip(outcome.distortion).map(|(all, lost)| if all > 0.0 { lost / all } else { 0.0 }),
+                baseline_error: None,
+                fallback: false,
                 damp: of(i).damp(),
+                repairs: of(i).repairs(),
                 dead: of(i).dead(),
                 seconds: outcome.seconds,
             };

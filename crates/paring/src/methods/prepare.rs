@@ -20,6 +20,8 @@ pub struct Prepared {
     /// In visiting order.
     shape: Shape,
     damp: Option<f64>,
+    /// The damping that was asked for.
+    asked: f64,
     /// What was added to the diagonal.
     lambda: Option<f64>,
     /// What the diagonal of dead columns became, when that is not 1 plus what was added.
@@ -42,6 +44,7 @@ impl Recipe {
             order: None,
             shape,
             damp: None,
+            asked: self.percdamp,
             lambda: None,
             of_dead: None,
             arithmetic: None,
@@ -119,7 +122,8 @@ impl Recipe {
                 Ok(factor) => {
                     let arithmetic = Some(factor.arithmetic);
                     let (shape, lambda) = (Shape::Full(factor), Some(damp * mean));
-                    return Ok(Prepared { dead, order, shape, damp: Some(damp), lambda, of_dead, arithmetic });
+                    let (damp, asked) = (Some(damp), self.percdamp);
+                    return Ok(Prepared { dead, order, shape, damp, asked, lambda, of_dead, arithmetic });
                 }
                 Err(Failed::Device(e)) => return Err(e.into()),
                 Err(Failed::NotPositive(e)) if attempt == 3 => {
@@ -149,8 +153,16 @@ impl Prepared {
         self.damp
     }
 
-    /// What had to be done for the factor, in words for a report; `None` where the first attempt made it.
-    pub fn repair(&self) -> Option<String> {
+    /// What had to be done for the factor, in words for a report; empty where the first attempt made it.
+    pub fn repairs(&self) -> Vec<String> {
+        let asked = self.asked;
+        let raised = self.damp.filter(|&damp| damp != asked);
+        let raised = raised.map(|damp| format!("the Gram matrix was singular with damping {asked}; {damp} was used"));
+        raised.into_iter().chain(self.in_double()).collect()
+    }
+
+    /// Why the factor needed f64, in words; `None` where it did not.
+    fn in_double(&self) -> Option<String> {
         let after = |pivot: NotPositive| {
             format!(
                 "the Gram matrix was factored in f64 after f32 found pivot {} not positive",
@@ -299,8 +311,10 @@ mod tests {
         (gram[i * n + j], gram[j * n + i], gram[j * n + j]) = (1.0, 1.0, 1.0 + f32::EPSILON);
         let prepared = sparsegpt(0.0).prepare(Some(&Stats::Gram(gram.into())), None, "layer").unwrap();
         let told = "the Gram matrix was factored in f64 after f32 found pivot 518 not positive";
-        assert_eq!((prepared.damp(), prepared.repair().as_deref()), (Some(0.0), Some(told)));
-        assert_eq!(sparsegpt(0.01).prepare(Some(&indefinite(0.5)), None, "layer").unwrap().repair(), None);
+        assert_eq!((prepared.damp(), prepared.repairs()), (Some(0.0), vec![told.to_string()]));
+        let repairs = |off| sparsegpt(0.01).prepare(Some(&indefinite(off)), None, "layer").unwrap().repairs();
+        assert!(repairs(0.5).is_empty());
+        assert_eq!(repairs(1.05), ["the Gram matrix was singular with damping 0.01; 0.1 was used"]);
     }
 
     #[test]

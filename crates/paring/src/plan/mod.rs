@@ -108,6 +108,8 @@ pub struct Plan {
     pub offload_activations: bool,
     /// The error of each layer is not computed.
     pub skip_out_loss: bool,
+    /// A linear that plain rounding or pruning would serve better, by its error on the calibration data, is stored so.
+    pub allow_fallback: bool,
     /// The layout to write; `None`: what fits the recipe.
     pub format: Option<String>,
     /// Linears that are treated in another way; the last one that names a linear decides.
