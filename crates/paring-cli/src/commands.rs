@@ -2,6 +2,7 @@
 
 mod bench;
 mod dry;
+mod generated;
 mod look;
 mod store;
 
@@ -25,6 +26,7 @@ use crate::show::{self, Change};
 use crate::stop::Stop;
 
 pub use bench::bench;
+pub use generated::{completions, man};
 pub use look::{inspect, schemes, verify};
 pub use store::{convert, decompress};
 

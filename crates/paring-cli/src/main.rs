@@ -47,6 +47,8 @@ fn run(command: &Command) -> paring::Result<()> {
         Command::Schemes(args) => commands::schemes(args),
         Command::Layer(args) => commands::layer(args),
         Command::Bench(args) => commands::bench(args),
+        Command::Completions(args) => commands::completions(args),
+        Command::Man(args) => commands::man(args),
     }
 }
 

@@ -16,7 +16,8 @@ pub struct Change {
     pub after: f64,
 }
 
-fn out(text: &str) -> Result<()> {
+/// Text as it is.
+pub fn out(text: &str) -> Result<()> {
     let io = |source| Error::Io { path: "stdout".into(), source };
     match std::io::stdout().lock().write_all(text.as_bytes()) {
         // A reader that has seen enough, such as head, is no failure.

@@ -2,6 +2,7 @@
 
 mod bench;
 mod file;
+mod generated;
 mod inputs;
 mod overrides;
 mod recipe;
@@ -20,6 +21,7 @@ use paring_kernels::gram::GramPrecision;
 
 pub use bench::BenchArgs;
 pub use file::parse;
+pub use generated::{CompletionsArgs, ManArgs};
 pub use inputs::{Inputs, ProtocolArg};
 pub use overrides::{Change, Changed};
 pub use recipe::{KvCacheArg, SpqrArgs, quantizing, recipe};
@@ -82,6 +84,14 @@ pub enum Command {
     /// Measure how fast this machine is at each operation; with --check also whether a GPU computes what the CPU does
     #[command(after_help = "Examples:\n  paring bench\n  paring bench --device cuda:0 --check --ops sweep,factor")]
     Bench(BenchArgs),
+    /// Print the script that completes commands and options in a shell
+    #[command(after_help = "Examples:\n  paring completions bash > ~/.local/share/bash-completion/completions/paring\n  \
+        paring completions zsh > \"${fpath[1]}/_paring\"\n  \
+        paring completions fish > ~/.config/fish/completions/paring.fish")]
+    Completions(CompletionsArgs),
+    /// Print a manual page, or write all of them
+    #[command(after_help = "Examples:\n  paring man quantize | man -l -\n  paring man --out ~/.local/share/man/man1")]
+    Man(ManArgs),
 }
 
 #[derive(Clone, Copy, ValueEnum)]
@@ -227,7 +237,7 @@ pub struct Run {
 pub struct SparsifyArgs {
     #[command(flatten)]
     pub inputs: Inputs,
-    /// How
+    /// How weights are chosen, and whether the others make up for them
     #[arg(long, default_value = "sparsegpt", value_parser = methods(|m| m.drops))]
     pub method: String,
     #[command(flatten)]
@@ -324,7 +334,7 @@ pub struct SchemesArgs {
 pub struct LayerArgs {
     /// A safetensors file with `weight` [R, C] and `activations` [n, t, C] or `hessian` [C, C]
     pub file: PathBuf,
-    /// How
+    /// The method
     #[arg(long, value_parser = methods(|_| true))]
     pub method: String,
     #[command(flatten)]

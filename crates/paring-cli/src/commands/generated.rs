@@ -1,0 +1,152 @@
+//! Completions and manual pages, made from the table of options.
+
+use std::fs;
+
+use clap::builder::StyledStr;
+use clap::{Arg, Command, CommandFactory, ValueHint};
+use clap_complete::Shell;
+use clap_mangen::Man;
+use paring::{Error, Result};
+
+use crate::args::{Cli, CompletionsArgs, ManArgs};
+use crate::show;
+
+/// The program.
+const NAME: &str = "paring";
+
+/// What the page of the program says beside its options.
+const OF_THE_PROGRAM: &str = r#".SH "EXIT STATUS"
+.TP
+0
+Done.
+.TP
+1
+Failed: one line on standard error says what, where, and what to do.
+.TP
+2
+The command line makes no sense.
+.SH ENVIRONMENT
+.TP
+\fBHF_HOME\fR, \fBHF_HUB_CACHE\fR
+Where models and data of the hub are kept, as for other programs.
+.TP
+\fBHF_TOKEN\fR, \fBHF_TOKEN_PATH\fR
+Whom the hub lets see what is not public.
+.TP
+\fBHF_ENDPOINT\fR, \fBHF_HUB_OFFLINE\fR
+Another hub, or none.
+.TP
+\fBPARING_LOG\fR
+What the program tells those who look for a fault, such as \fBdebug\fR.
+"#;
+
+/// Prints the script that teaches a shell the commands and options.
+pub fn completions(args: &CompletionsArgs) -> Result<()> {
+    show::out(&script(args.shell)?)
+}
+
+/// Prints a manual page, or writes all of them.
+pub fn man(args: &ManArgs) -> Result<()> {
+    let pages = pages()?;
+    if let Some(dir) = &args.out {
+        fs::create_dir_all(dir).map_err(|source| Error::Io { path: dir.clone(), source })?;
+        return pages.iter().try_for_each(|page| {
+            let path = dir.join(format!("{}.1", page.name));
+            fs::write(&path, &page.text).map_err(|source| Error::Io { path, source })
+        });
+    }
+    let wanted = args.command.as_deref().map_or(NAME.to_string(), |command| format!("{NAME}-{command}"));
+    match pages.iter().find(|page| page.name == wanted) {
+        Some(page) => show::out(&page.text),
+        None => {
+            let known: Vec<&str> = pages.iter().filter_map(|page| page.name.strip_prefix("paring-")).collect();
+            let command = args.command.as_deref().unwrap_or_default();
+            Err(Error::Misuse(format!("man {command}: no such command; there are {}", known.join(", "))))
+        }
+    }
+}
+
+fn script(shell: Shell) -> Result<String> {
+    let mut command = Cli::command().mut_subcommands(|command| command.mut_args(hinted));
+    let mut script = Vec::new();
+    clap_complete::generate(shell, &mut command, NAME, &mut script);
+    text(script)
+}
+
+/// An option whose value's name says which files may stand there, if any.
+fn hinted(arg: Arg) -> Arg {
+    if !arg.get_action().takes_values() {
+        return arg;
+    }
+    // Positional arguments have none of their own; their identifiers are the same words.
+    let named = arg.get_value_names().and_then(|names| names.first()).map(|name| name.to_string());
+    let hint = match named.unwrap_or_else(|| arg.get_id().as_str().to_uppercase()).as_str() {
+        "DIR" | "FOLDER" => ValueHint::DirPath,
+        "FILE" | "FILE.svg" | "DATASET" => ValueHint::FilePath,
+        "MODEL" => ValueHint::AnyPath,
+        _ => ValueHint::Other,
+    };
+    arg.value_hint(hint)
+}
+
+/// A manual page.
+struct Page {
+    /// What `man` takes: `paring`, `paring-quantize`.
+    name: String,
+    /// In the language of roff.
+    text: String,
+}
+
+impl Page {
+    /// Of a command that knows its full name.
+    fn new(mut command: Command) -> Result<Self> {
+        let name = command.get_display_name().unwrap_or(NAME).to_string();
+        // The options have a section; all of them in one line are no summary.
+        let usage = command.render_usage().to_string();
+        let examples = command.get_after_help().map(examples).unwrap_or_default();
+        let has_commands = command.has_subcommands();
+        let command = command.override_usage(usage.trim_start_matches("Usage: ").to_string());
+        let source = concat!("paring ", env!("CARGO_PKG_VERSION"));
+        let man = Man::new(command).source(source).manual("Manual of paring");
+        let mut page = Vec::new();
+        man.render_title(&mut page)
+            .and_then(|()| man.render_name_section(&mut page))
+            .and_then(|()| man.render_synopsis_section(&mut page))
+            .and_then(|()| man.render_description_section(&mut page))
+            .and_then(|()| man.render_options_section(&mut page))
+            .and_then(|()| if has_commands { man.render_subcommands_section(&mut page) } else { Ok(()) })
+            .map_err(|e| Error::Plan(format!("the manual page {name} cannot be made: {e}")))?;
+        let more = if has_commands { OF_THE_PROGRAM } else { "" };
+        Ok(Self { name, text: ascii(&(text(page)? + &examples + more)) })
+    }
+}
+
+/// Other characters as roff names them, whatever it takes its input for.
+fn ascii(page: &str) -> String {
+    let named = |c: char| if c.is_ascii() { c.to_string() } else { format!("\\[u{:04X}]", c as u32) };
+    page.chars().map(named).collect()
+}
+
+/// The examples below a command's help, each on a line of its own.
+fn examples(help: &StyledStr) -> String {
+    let escaped = |line: &str| line.trim().replace('\\', "\\e").replace('-', "\\-");
+    let text = help.to_string();
+    let lines: Vec<String> = text.lines().filter(|line| line.starts_with(' ')).map(escaped).collect();
+    format!(".SH EXAMPLES\n.nf\n{}\n.fi\n", lines.join("\n"))
+}
+
+/// The page of the program and one for each of its commands.
+fn pages() -> Result<Vec<Page>> {
+    let mut all = Cli::command().disable_help_subcommand(true);
+    all.build();
+    let commands: Vec<Command> = all.get_subcommands().cloned().collect();
+    std::iter::once(all).chain(commands).map(Page::new).collect()
+}
+
+fn text(bytes: Vec<u8>) -> Result<String> {
+    String::from_utf8(bytes).map_err(|e| Error::Plan(format!("what was made of the options is no text: {e}")))
+}
+
+#[cfg(test)]
+#[path = "generated_tests.rs"]
+mod tests;
