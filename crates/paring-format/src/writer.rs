@@ -22,7 +22,7 @@ use serde_json::{Map, Value, json};
 use crate::checkpoint::{CONFIG, INDEX, is_plain_name};
 use crate::{Dtype, Error, Part, Parts, Result};
 use files::{header, probe, sync_folder, write};
-use names::{is_own, is_weights};
+use names::{is_own, is_remains, is_weights};
 
 pub use files::{Begun, Closed, write_beside, write_file};
 pub use lock::Lock;
@@ -118,7 +118,9 @@ impl Writer {
             return Err(Error::OutputExists { path: dir.to_path_buf() });
         }
         let names = names_in(dir)?;
-        match names.is_empty() || overwrite {
+        // Someone who was killed at once leaves no more than that.
+        let is_empty = names.iter().all(|name| name.to_str().is_some_and(is_remains));
+        match is_empty || overwrite {
             true => Ok(names),
             false if names.iter().any(|name| name == JOURNAL) => Err(Error::Unfinished { path: dir.to_path_buf() }),
             false => Err(Error::OutputNotEmpty { path: dir.to_path_buf() }),

@@ -225,6 +225,44 @@ mod tests {
     }
 
     #[test]
+    fn what_was_kept_is_what_it_was() {
+        let dir = tempfile::tempdir().unwrap();
+        for device in present() {
+            let (decoder, windows) = golden(&device);
+            let values = |hidden: &Hidden| {
+                let mut all = Vec::new();
+                let see = |batch: &Tensor| Ok(all.extend(batch.flatten_all()?.to_vec1::<f32>()?));
+                hidden.each(see).unwrap();
+                all
+            };
+            let storage = |windows_together: usize, on_device: bool, disk: Option<(&'static Path, usize)>| {
+                let room = Room::new(&device, None).unwrap();
+                Storage { batch: windows_together, on_device, disk, room }
+            };
+            let hidden = Hidden::embed(decoder.as_ref(), &windows, storage(64, true, None)).unwrap();
+            let kept = hidden.keep(dir.path(), 3).unwrap();
+            assert_eq!((kept.name.as_str(), kept.bytes), (".activations-00003", 160 * 32 * 32 * 4));
+            let restore = |windows: &Windows, storage: Storage<'_>| {
+                Hidden::restore(decoder.as_ref(), windows, storage, dir.path(), &kept)
+            };
+            // In batches of another size, and waiting elsewhere.
+            for (together, on_device) in [(64, true), (7, false), (1000, true)] {
+                let back = restore(&windows, storage(together, on_device, None)).unwrap();
+                assert_eq!(back.batches(), 160_usize.div_ceil(together));
+                assert_eq!(values(&back), values(&hidden));
+            }
+            let fewer = Windows { ids: windows.ids[..32].to_vec(), ..windows };
+            let error = restore(&fewer, storage(64, true, None)).err().unwrap().to_string();
+            assert!(error.contains("655360 bytes of activations, where these windows have 4096"), "{error}");
+            let path = dir.path().join(&kept.name);
+            std::fs::write(&path, &std::fs::read(&path).unwrap()[1..]).unwrap();
+            let (_, windows) = golden(&device);
+            let error = restore(&windows, storage(64, true, None)).err().unwrap().to_string();
+            assert!(error.contains(&kept.name) && error.contains("it was changed since"), "{error}");
+        }
+    }
+
+    #[test]
     fn activations_are_the_same_wherever_they_wait() {
         let dir = tempfile::tempdir().unwrap();
         for device in present() {

@@ -9,6 +9,7 @@
 //! * [`perplexity`], [`inspect`], [`verify`], [`compare`], [`decompress`], [`convert`], [`layer`]: the other commands;
 //!   [`picture`]: a drawing.
 //! * [`recipe_file`]: options in a file.
+//! * [`journal`]: what a run has done so far, so that it can go on.
 //! * [`room`]: how much of a device a run may fill.
 //! * [`serves`]: what runs which scheme.
 //! * [`cost`]: what a run will take, before it begins.
@@ -28,7 +29,7 @@ pub mod golden;
 pub mod hidden;
 pub mod hub;
 pub mod inspect;
-mod journal;
+pub mod journal;
 pub mod layer;
 pub mod methods;
 pub mod model_files;

@@ -85,9 +85,11 @@ pub enum Command {
     #[command(after_help = "Examples:\n  paring bench\n  paring bench --device cuda:0 --check --ops sweep,factor")]
     Bench(BenchArgs),
     /// Print the script that completes commands and options in a shell
-    #[command(after_help = "Examples:\n  paring completions bash > ~/.local/share/bash-completion/completions/paring\n  \
+    #[command(
+        after_help = "Examples:\n  paring completions bash > ~/.local/share/bash-completion/completions/paring\n  \
         paring completions zsh > \"${fpath[1]}/_paring\"\n  \
-        paring completions fish > ~/.config/fish/completions/paring.fish")]
+        paring completions fish > ~/.config/fish/completions/paring.fish"
+    )]
     Completions(CompletionsArgs),
     /// Print a manual page, or write all of them
     #[command(after_help = "Examples:\n  paring man quantize | man -l -\n  paring man --out ~/.local/share/man/man1")]

@@ -24,8 +24,11 @@ fn pages_describe_every_option_of_every_command() {
         for long in longs {
             // The heading of its entry; the text is in the lines below.
             let heading = format!("\\fB{}\\fR", long.replace('-', "\\-"));
-            let at = lines.iter().position(|line| line.contains(&heading) && !line.contains('[')
-                || line.starts_with(&heading) || line.contains(&format!(", {heading}")));
+            let at = lines.iter().position(|line| {
+                line.contains(&heading) && !line.contains('[')
+                    || line.starts_with(&heading)
+                    || line.contains(&format!(", {heading}"))
+            });
             let at = at.unwrap_or_else(|| panic!("{name}: no {long} in {}", page.text));
             assert!(lines[at + 1].len() > 5 && !lines[at + 1].starts_with('.'), "{name} {long}: {}", lines[at + 1]);
         }

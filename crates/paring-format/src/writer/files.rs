@@ -8,6 +8,7 @@ use serde_json::{Map, Value, json};
 use xxhash_rust::xxh3::Xxh3;
 
 use super::Tensor;
+use super::names::PROBE;
 use crate::{Error, Result};
 
 /// A file that has its name: whoever goes on with an unfinished checkpoint has to find it as it is here.
@@ -165,7 +166,7 @@ pub(super) fn sync_folder(dir: &Path) -> io::Result<()> {
 }
 
 pub(super) fn probe(dir: &Path) -> io::Result<()> {
-    let path = dir.join(".paring-probe.tmp");
+    let path = dir.join(format!("{PROBE}.tmp"));
     create_fresh(&path)?.write_all(b"x")?;
     fs::remove_file(&path)
 }

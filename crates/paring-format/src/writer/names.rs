@@ -28,6 +28,9 @@ pub const LOCK: &str = ".paring.lock";
 /// How the names of files begin in which a run keeps activations.
 pub const ACTIVATIONS: &str = ".activations";
 
+/// The file that shows whether a folder can be written to.
+pub(super) const PROBE: &str = ".paring-probe";
+
 /// The name of shard `i` (from 0) of `n`.
 pub fn shard_name(i: usize, n: usize) -> String {
     if n == 1 { SINGLE.to_string() } else { format!("model-{:05}-of-{n:05}.safetensors", i + 1) }
@@ -36,8 +39,13 @@ pub fn shard_name(i: usize, n: usize) -> String {
 /// Whether a file of this name is one of those that this program writes, finished or not.
 pub(super) fn is_own(name: &str) -> bool {
     let name = name.strip_suffix(".tmp").unwrap_or(name);
-    let fixed = [CONFIG, INDEX, REPORT, JOURNAL];
+    let fixed = [CONFIG, INDEX, REPORT, JOURNAL, PROBE];
     fixed.contains(&name) || COMPANIONS.contains(&name) || name.starts_with(ACTIVATIONS) || is_weights(name)
+}
+
+/// Whether a file of this name is what is left of one that was never finished.
+pub(super) fn is_remains(name: &str) -> bool {
+    name.ends_with(".tmp") && is_own(name)
 }
 
 /// `model.safetensors` or `model-00001-of-00002.safetensors`.

@@ -116,6 +116,18 @@ fn an_unfinished_folder_says_so() {
 }
 
 #[test]
+fn what_a_killed_run_left_of_its_first_files_is_nothing() {
+    let dir = tempfile::tempdir().unwrap();
+    for name in [".paring-probe.tmp", "journal.jsonl.tmp", LOCK] {
+        fs::write(dir.path().join(name), "").unwrap();
+    }
+    drop(Writer::create(dir.path(), 1, false).unwrap());
+    assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 0);
+    fs::write(dir.path().join("notes.tmp"), "mine").unwrap();
+    assert!(matches!(Writer::create(dir.path(), 1, false), Err(Error::OutputNotEmpty { .. })));
+}
+
+#[test]
 fn a_file_is_there_whole_or_not_at_all() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("state");

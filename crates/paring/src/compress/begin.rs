@@ -14,6 +14,7 @@ use super::select::Selection;
 use super::{Job, Observer};
 use crate::hidden::Hidden;
 use crate::journal::{self, Done, Head, Input, Journal};
+use crate::model_files::beside;
 use crate::report::{Clock, LayerReport};
 use crate::walk::{Visitor, walk};
 use crate::{Error, Result};
@@ -44,7 +45,7 @@ pub(super) fn begin(job: &Job, clock: &mut Clock) -> Result<Begin> {
         journal: journal::VERSION,
         program: concat!("paring ", env!("CARGO_PKG_VERSION")).to_string(),
         plan,
-        input: Input::of(&job.checkpoint, job.windows.as_ref(), &job.companions)?,
+        input: Input::of(&job.checkpoint, job.windows.as_ref(), &beside(&job.checkpoint, job.companions.clone())?)?,
         shards: Output::shards(job),
     };
     if job.resume && job.out.is_dir() {

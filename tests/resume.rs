@@ -1,0 +1,296 @@
+//! Runs that were ended at any moment go on, and what they write is byte for byte what an unbroken run writes.
+
+mod support;
+
+use std::fs;
+use std::process::{Child, Command, Stdio};
+use std::thread::sleep;
+use std::time::{Duration, Instant};
+
+use support::*;
+
+/// What is killed: pruning with activations kept and computed again, grids, a second level with a threshold that is looked
+/// for, statistics in turns, nothing but weights.
+const RUNS: [&str; 6] = [
+    "sparsify demo demo --pattern 2:4 --nsamples 8 --seqlen 64 --resumable",
+    "sparsify demo demo --sparsity 0.5 --nsamples 8 --seqlen 64 --resumable=never",
+    "quantize demo demo --wbits 3 --groupsize 32 --nsamples 8 --seqlen 64 --resumable",
+    "quantize demo demo --wbits 3 --groupsize 16 --outlier-share 0.01 --nsamples 8 --seqlen 64",
+    "quantize demo demo --wbits 4 --nsamples 8 --seqlen 64 --true-sequential --offload activations --resumable",
+    "quantize demo --wbits 4 --groupsize 32 --method rtn",
+];
+
+/// Times that runs are killed, and the seed of when.
+const KILLS: usize = 50;
+const SEED: u64 = 7;
+
+/// Numbers that look random (splitmix64).
+struct Draws(u64);
+
+impl Draws {
+    fn below(&mut self, end: u64) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mixed = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        let mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        (mixed ^ (mixed >> 31)) % end
+    }
+}
+
+/// All files of a folder but those that tell of time.
+fn bytes(sandbox: &Sandbox, dir: &str) -> Vec<(String, Vec<u8>)> {
+    let entries = fs::read_dir(sandbox.path(dir)).unwrap();
+    let mut names: Vec<String> = entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+    names.retain(|name| !["paring.json", "report.json", "report.html"].contains(&name.as_str()));
+    names.sort();
+    names.into_iter().map(|name| (name.clone(), fs::read(sandbox.path(dir).join(&name)).unwrap())).collect()
+}
+
+/// A run that goes on by itself.
+fn begin(sandbox: &Sandbox, arguments: &str) -> Child {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_paring"));
+    command.args(arguments.split_whitespace()).current_dir(sandbox.path(""));
+    command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap()
+}
+
+/// Lines of the journal.
+fn lines(sandbox: &Sandbox, dir: &str) -> usize {
+    fs::read(sandbox.path(dir).join("journal.jsonl")).map_or(0, |text| text.iter().filter(|&&b| b == b'\n').count())
+}
+
+/// Waits until the run has noted so much, or is over.
+fn wait_for(run: &mut Child, sandbox: &Sandbox, dir: &str, count: usize) {
+    let start = Instant::now();
+    while lines(sandbox, dir) < count && run.try_wait().unwrap().is_none() {
+        assert!(start.elapsed() < Duration::from_secs(300), "a run that does not go on");
+        sleep(Duration::from_millis(1));
+    }
+}
+
+/// Nothing that is not finished passes for a model.
+fn is_no_model(sandbox: &Sandbox, dir: &str) {
+    if !sandbox.holds_model(dir) && sandbox.path(dir).join("journal.jsonl").exists() {
+        let ran = sandbox.run(&format!("eval {dir} demo --limit 1 --quiet"));
+        assert_eq!(ran.code, Some(1));
+        assert!(ran.stderr.contains("an unfinished run"), "{}", ran.stderr);
+    }
+}
+
+#[test]
+fn killed_at_random_moments() {
+    let sandbox = Sandbox::empty();
+    let mut draws = Draws(SEED);
+    let (mut killed, mut behind, mut between) = (0, [0; 16], 0);
+    let mut whole = Vec::new();
+    for (i, run) in RUNS.iter().enumerate() {
+        sandbox.ok(&format!("{run} --quiet --out whole{i}"));
+        whole.push(bytes(&sandbox, &format!("whole{i}")));
+    }
+    let mut at = 0;
+    while killed < KILLS {
+        let (run, want) = (RUNS[at % RUNS.len()], &whole[at % RUNS.len()]);
+        at += 1;
+        // As many times as it is killed before it is done, at most three.
+        let mut resume = "";
+        for _ in 0..1 + draws.below(3) {
+            let done = lines(&sandbox, "out");
+            let mut child = begin(&sandbox, &format!("{run} --quiet --out out {resume}"));
+            // Behind some block from the one that it begins with on, and a part of a block's time.
+            wait_for(
+                &mut child,
+                &sandbox,
+                "out",
+                done + draws.below(8_u64.saturating_sub(done as u64).max(1)) as usize,
+            );
+            sleep(Duration::from_micros(draws.below(60_000)));
+            // Fails when it is over.
+            child.kill().unwrap_or(());
+            let ended = child.wait_with_output().unwrap();
+            if ended.status.success() {
+                break;
+            }
+            assert_eq!(ended.status.code(), None, "{}", String::from_utf8_lossy(&ended.stderr));
+            killed += 1;
+            behind[lines(&sandbox, "out")] += 1;
+            between += usize::from(!sandbox.path("out").exists());
+            resume = "--resume";
+        }
+        is_no_model(&sandbox, "out");
+        if lines(&sandbox, "out") > 0 || !sandbox.path("out").exists() || !sandbox.holds_model("out") {
+            sandbox.ok(&format!("{run} --quiet --out out --resume"));
+        }
+        let got = bytes(&sandbox, "out");
+        let names = |files: &[(String, Vec<u8>)]| files.iter().map(|(name, _)| name.clone()).collect::<Vec<_>>();
+        assert_eq!(names(&got), names(want), "{run}");
+        for ((name, got), (_, want)) in got.iter().zip(want) {
+            assert!(got == want, "{run}: {name} differs from that of an unbroken run");
+        }
+        fs::remove_dir_all(sandbox.path("out")).unwrap();
+    }
+    // The moments lie before the first block, between blocks, and behind the last.
+    let places = behind.iter().filter(|&&count| count > 0).count();
+    assert!(places >= 5, "kills by lines of the journal: {behind:?}, {between} before it");
+}
+
+#[test]
+fn a_full_disk_loses_nothing() {
+    let sandbox = Sandbox::empty();
+    let run = "sparsify demo demo --pattern 2:4 --nsamples 8 --seqlen 64 --resumable --quiet";
+    sandbox.ok(&format!("{run} --out whole"));
+    let want = bytes(&sandbox, "whole");
+    fs::create_dir(sandbox.path("disk")).unwrap();
+    // A disk of a size that the shards outgrow, then one that is made larger. Not everyone may make one.
+    let script = format!(
+        "unshare -rm sh -c 'mount -t tmpfs -o size=1500k tmpfs disk || exit 77; \
+        $PARING {run} --out disk/out; echo code $? >&2; ls disk/out >&2; \
+        mount -o remount,size=16m disk; $PARING {run} --out disk/out --resume >&2 && cp -r disk/out out'"
+    );
+    let ran = sandbox.shell(&script);
+    if ran.code == Some(0) {
+        for words in ["no space left for", "code 1", "journal.jsonl", "model-00002-of-00008", "resumed behind block"] {
+            assert!(ran.stderr.contains(words), "{words}: {}", ran.stderr);
+        }
+        assert!(!ran.stderr.contains("config.json\n"), "{}", ran.stderr);
+        assert!(bytes(&sandbox, "out") == want, "what went on differs from an unbroken run");
+        fs::remove_dir_all(sandbox.path("out")).unwrap();
+    }
+    // A limit to the size of files works everywhere, and the first shard meets it.
+    let run = run.replace("--resumable", "--resumable=never");
+    let limited = sandbox.shell(&format!("trap '' XFSZ; ulimit -f 100; exec $PARING {run} --out out"));
+    sandbox.refuses(&limited, 1, &["out/model-00001-of-00008.safetensors", "too large"]).unwrap();
+    let ran = sandbox.ok(&format!("{run} --out out --resume"));
+    assert!(ran.stderr.contains("resumed behind block 0 of 6"), "{}", ran.stderr);
+    assert!(bytes(&sandbox, "out") == want, "what went on differs from an unbroken run");
+}
+
+#[cfg(unix)]
+#[test]
+fn asked_to_stop_it_finishes_the_block() {
+    let sandbox = Sandbox::empty();
+    let run = "quantize demo demo --wbits 4 --nsamples 64 --seqlen 128 --quiet";
+    sandbox.ok(&format!("{run} --out whole"));
+    let want = bytes(&sandbox, "whole");
+    for (signal, times) in [("INT", 1), ("TERM", 1), ("INT", 2)] {
+        let mut child = begin(&sandbox, &format!("{run} --out out"));
+        wait_for(&mut child, &sandbox, "out", 2);
+        for _ in 0..times {
+            let sent = Command::new("kill").args(["-s", signal, &child.id().to_string()]).status().unwrap();
+            assert!(sent.success());
+            sleep(Duration::from_millis(5));
+        }
+        let ended = child.wait_with_output().unwrap();
+        let stderr = String::from_utf8(ended.stderr).unwrap();
+        assert_eq!(ended.status.code(), Some(1), "{stderr}");
+        let errors = stderr.lines().filter(|line| line.starts_with("error: ")).count();
+        assert!(errors == 1 && stderr.contains("--resume"), "{stderr}");
+        assert!(stderr.contains("stopping behind this block"), "{stderr}");
+        if times == 1 {
+            assert!(stderr.contains("out: stopped behind block") && stderr.contains("of 6, as asked"), "{stderr}");
+        }
+        assert!(!sandbox.holds_model("out"));
+        sandbox.ok(&format!("{run} --out out --resume"));
+        assert!(bytes(&sandbox, "out") == want, "{signal} {times}: what went on differs from an unbroken run");
+        fs::remove_dir_all(sandbox.path("out")).unwrap();
+    }
+}
+
+/// A run on the golden model that is ended behind its first block by a weight that is no number.
+fn broken(sandbox: &Sandbox, run: &str) {
+    let mut model = Model::golden("llama");
+    model.set("model.layers.1.mlp.down_proj.weight", 0, f32::NAN);
+    model.write(&sandbox.path("model"));
+    sandbox.refused(run, 1, &["down_proj", "NaN"]).unwrap();
+    assert_eq!(lines(sandbox, "out"), 2);
+}
+
+#[test]
+fn what_is_not_the_same_run_does_not_go_on() {
+    let sandbox = Sandbox::new();
+    let run = "quantize model calib.safetensors --wbits 4 --quiet --out out";
+    let whole = sandbox.path("model");
+    broken(&sandbox, run);
+    let journal = sandbox.path("out/journal.jsonl");
+    let text = fs::read_to_string(&journal).unwrap();
+    let mut wrong = Vec::new();
+    let mut refused = |arguments: &str, words: &[&str]| wrong.extend(sandbox.refused(arguments, 1, words).err());
+    refused(run, &["out: holds an unfinished run", "--resume", "--overwrite"]);
+    let resume = format!("{run} --resume");
+    for (more, words) in [
+        ("--percdamp 0.02", "recipe.percdamp was 0.01 when it was begun, and is 0.02 now"),
+        ("--groupsize 8", "group_size was unset when it was begun, and is 8 now"),
+        ("--ignore re:.*up_proj", "ignore"),
+        ("--nsamples 3", "nsamples"),
+        ("--dtype bf16", "precision"),
+        ("--true-sequential", "true_sequential was false when it was begun, and is true now"),
+    ] {
+        refused(&format!("{resume} {more}"), &["out: cannot go on", words, "--overwrite"]);
+    }
+    token_file(&sandbox.path("other.safetensors"), &[8, 32], &[5; 256]);
+    refused(&resume.replace("calib", "other"), &["out: cannot go on", "the calibration tokens changed"]);
+    sandbox.write("model/tokenizer_config.json", "{}");
+    refused(&resume, &["a file beside the model's weights changed"]);
+    fs::remove_file(sandbox.path("model/tokenizer_config.json")).unwrap();
+    // The weights are written again, and be it with the same bytes.
+    fs::copy(whole.join("model.safetensors"), sandbox.path("copy")).unwrap();
+    fs::rename(sandbox.path("copy"), whole.join("model.safetensors")).unwrap();
+    refused(&resume, &["model.safetensors was written again meanwhile"]);
+    // Journals that are not what a run leaves.
+    for (text, words) in [
+        (String::new(), "does not begin as the journal of a run does"),
+        (text.replacen("\"journal\":1", "\"journal\":2", 1), "a journal of version 2"),
+        (text.replacen("paring ", "cutting ", 1), "begun by cutting"),
+        (format!("{text}{{\"line\":\"block\"}}\n{{}}\n"), "line 3 is damaged"),
+        (format!("{text}{text}"), "line 3: another run begins"),
+    ] {
+        fs::write(&journal, text).unwrap();
+        refused(&resume, &["out", words]);
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n\n"));
+}
+
+#[test]
+fn files_of_the_output_that_changed_are_found() {
+    let sandbox = Sandbox::empty();
+    let run = "quantize demo demo --wbits 4 --nsamples 8 --seqlen 64 --quiet --out out --resumable";
+    let mut child = begin(&sandbox, run);
+    wait_for(&mut child, &sandbox, "out", 4);
+    child.kill().unwrap_or(());
+    child.wait().unwrap();
+    assert!(lines(&sandbox, "out") > 0, "the run was over too soon");
+    let shard = sandbox.path("out/model-00002-of-00008.safetensors");
+    let good = fs::read(&shard).unwrap();
+    let mut bad = good.clone();
+    *bad.last_mut().unwrap() ^= 1;
+    fs::write(&shard, &bad).unwrap();
+    let resume = format!("{run} --resume");
+    sandbox.refused(&resume, 1, &["model-00002-of-00008.safetensors", "it was changed since"]).unwrap();
+    fs::write(&shard, &good).unwrap();
+    // Activations can be computed again, which is said.
+    let journal = fs::read_to_string(sandbox.path("out/journal.jsonl")).unwrap();
+    let noted = journal.lines().filter_map(|line| serde_json::from_str::<serde_json::Value>(line).ok());
+    let kept = noted.filter_map(|line| Some(line["hidden"]["name"].as_str()?.to_string())).last().unwrap();
+    fs::write(sandbox.path("out").join(kept), b"nothing").unwrap();
+    let ran = sandbox.ok(&resume);
+    assert!(ran.stderr.contains("computing activations again: ") && ran.stderr.contains("7 bytes"), "{}", ran.stderr);
+    sandbox.ok(&format!("{} --resumable=never", run.replace("--out out --resumable", "--out whole")));
+    assert!(bytes(&sandbox, "out") == bytes(&sandbox, "whole"));
+}
+
+#[test]
+fn one_run_in_a_folder() {
+    let sandbox = Sandbox::empty();
+    let run = "quantize demo demo --wbits 4 --nsamples 128 --seqlen 256 --quiet --out out";
+    let mut first = begin(&sandbox, run);
+    wait_for(&mut first, &sandbox, "out", 1);
+    let words = format!("out: another run writes here (process {})", first.id());
+    for more in ["--overwrite", "--resume"] {
+        let second = sandbox.run(&format!("{run} {more}"));
+        assert!(second.code == Some(1) && second.stderr.contains(&words), "{}", second.stderr);
+    }
+    let decompress = sandbox.run("decompress demo --out out --overwrite");
+    assert!(decompress.code == Some(1) && decompress.stderr.contains(&words), "{}", decompress.stderr);
+    assert!(first.try_wait().unwrap().is_none(), "the first run was over too soon to be in the way");
+    first.kill().unwrap();
+    first.wait().unwrap();
+    sandbox.ok(&format!("{run} --resume"));
+    assert!(sandbox.holds_model("out") && !sandbox.path("out/.paring.lock").exists());
+}
