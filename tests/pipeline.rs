@@ -69,8 +69,8 @@ fn difference(sandbox: &Sandbox, model: &str, weights: usize, run: &Value, seqle
         return Some(format!("{id}: {off} of {elements} weights differ"));
     }
     if let Some(bits) = run["average_bits"].as_f64() {
-        let report = json_file(&sandbox.path(&format!("{id}/paring.json")));
-        let published = report["report"]["published_bits"].as_f64().unwrap();
+        let report = json_file(&sandbox.path(&format!("{id}/report.json")));
+        let published = report["published_bits"].as_f64().unwrap();
         if format!("{published:.2}") != format!("{bits:.2}") {
             return Some(format!("{id}: {published} bits by the published formula, expected {bits}"));
         }

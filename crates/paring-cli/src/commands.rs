@@ -4,6 +4,7 @@ mod bench;
 mod dry;
 mod generated;
 mod look;
+mod report;
 mod store;
 
 use std::path::{Path, PathBuf};
@@ -13,7 +14,7 @@ use paring::corpus::Sampling;
 use paring::corpus::named::Protocol;
 use paring::perplexity::{self, Perplexity};
 use paring::plan::{Choice, Pattern, Plan, Recipe};
-use paring::report::Clock;
+use paring::report::{Clock, Measured};
 use paring::{Error, Result};
 use paring_format::Element;
 use paring_kernels::device;
@@ -22,12 +23,13 @@ use serde_json::json;
 use crate::args::*;
 use crate::open::{self, Model, Purpose};
 use crate::progress::Progress;
-use crate::show::{self, Change};
+use crate::show;
 use crate::stop::Stop;
 
 pub use bench::bench;
 pub use generated::{completions, man};
 pub use look::{inspect, schemes, verify};
+pub use report::report;
 pub use store::{convert, decompress};
 
 pub fn sparsify(args: &SparsifyArgs) -> Result<()> {
@@ -126,7 +128,6 @@ fn compress(recipe: Recipe, outlier_share: Option<f64>, inputs: &Inputs, run: &R
             Some((data.name, windows))
         }
     };
-    let bits_before = stored_bits(&model, &plan);
     let mut progress = Progress::new(running);
     let told = concerns.iter().filter(|_| !running.quiet);
     run.notes.iter().chain(told).for_each(|note| progress.note(note));
@@ -151,6 +152,7 @@ fn compress(recipe: Recipe, outlier_share: Option<f64>, inputs: &Inputs, run: &R
         resume,
         resumable,
         companions,
+        command: std::env::args_os().map(|word| word.to_string_lossy().into_owned()).collect(),
     };
     if run.dry_run {
         let costs = paring::cost::of(&job, measured.as_ref().map(|(_, windows)| windows))?;
@@ -159,36 +161,28 @@ fn compress(recipe: Recipe, outlier_share: Option<f64>, inputs: &Inputs, run: &R
         return if running.json { show::json(&costs) } else { Ok(()) };
     }
     progress.stops(Stop::listen()?);
-    let report = compress::run(job, &mut progress, &mut clock)?;
+    let mut report = compress::run(job, &mut progress, &mut clock)?;
     progress.stages(&report.stages);
-    let change = match &measured {
-        None => None,
-        Some((name, windows)) => {
-            let measure = |model: &Model| -> Result<f64> {
-                let show = &mut |done, of| progress.windows(done, of);
-                let mut clock = Clock::default();
-                Ok(perplexity::measure(model.decoder.as_ref(), &room, windows, name, &mut clock, show)?.perplexity)
-            };
-            let dtype = match precision {
-                paring::Precision::F32 => DtypeArg::F32,
-                paring::Precision::Bf16 => DtypeArg::Bf16,
-                paring::Precision::F16 => DtypeArg::F16,
-            };
-            let before = measure(&Model::open(&local, dtype, &device)?)?;
-            let after = measure(&Model::open(&out.to_string_lossy(), dtype, &device)?)?;
-            Some(Change { before, after })
-        }
-    };
-    progress.done();
-    show::report(&report, bits_before, change)?;
-    if running.json {
-        let mut value = serde_json::to_value(&report).map_err(|e| Error::Plan(format!("cannot print: {e}")))?;
-        if let (Some(change), Some(object)) = (change, value.as_object_mut()) {
-            object.insert("perplexity".into(), json!(change));
-        }
-        show::json(&value)?;
+    if let Some((dataset, windows)) = measured {
+        let measure = |model: &Model| -> Result<f64> {
+            let show = &mut |done, of| progress.windows(done, of);
+            let mut clock = Clock::default();
+            Ok(perplexity::measure(model.decoder.as_ref(), &room, &windows, &dataset, &mut clock, show)?.perplexity)
+        };
+        let dtype = match precision {
+            paring::Precision::F32 => DtypeArg::F32,
+            paring::Precision::Bf16 => DtypeArg::Bf16,
+            paring::Precision::F16 => DtypeArg::F16,
+        };
+        let before = measure(&Model::open(&local, dtype, &device)?)?;
+        let after = measure(&Model::open(&out.to_string_lossy(), dtype, &device)?)?;
+        let (count, seqlen) = (windows.count(), windows.seqlen);
+        report.perplexity = Some(Measured { before, after, dataset, windows: count, seqlen });
+        report.write(&out)?;
     }
-    Ok(())
+    progress.done();
+    show::report(&report)?;
+    if running.json { show::json(&report) } else { Ok(()) }
 }
 
 /// Where the output goes when nobody says: beside whoever calls, named after the model and what is done to it.
@@ -208,20 +202,6 @@ fn usual_out(plan: &Plan) -> PathBuf {
         name += &rounding.group_size().map_or(String::new(), |size| format!("g{size}"));
     }
     name.into()
-}
-
-/// Bits on disk per weight of the linears as the model stores them now.
-fn stored_bits(model: &Model, plan: &Plan) -> f64 {
-    let (first, end) = plan.layers.unwrap_or((0, model.decoder.blocks()));
-    let (mut bits, mut weights) = (0.0, 0.0);
-    for linear in (first..end.min(model.decoder.blocks())).flat_map(|i| model.decoder.linears(i)) {
-        weights += (linear.rows * linear.cols) as f64;
-        for local in paring_format::layouts::PART_NAMES {
-            let info = model.checkpoint.info(&format!("{}.{local}", linear.name));
-            bits += info.map_or(0.0, |i| i.bytes() as f64 * 8.0);
-        }
-    }
-    bits / f64::max(weights, 1.0)
 }
 
 fn refuse_same_folder(model: &str, out: &Path) -> Result<()> {

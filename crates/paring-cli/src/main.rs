@@ -44,6 +44,7 @@ fn run(command: &Command) -> paring::Result<()> {
         Command::Verify(args) => commands::verify(args),
         Command::Decompress(args) => commands::decompress(args),
         Command::Convert(args) => commands::convert(args),
+        Command::Report(args) => commands::report(args),
         Command::Schemes(args) => commands::schemes(args),
         Command::Layer(args) => commands::layer(args),
         Command::Bench(args) => commands::bench(args),

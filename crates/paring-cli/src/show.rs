@@ -1,5 +1,7 @@
 //! Results on stdout.
 
+pub mod past;
+
 use std::io::Write;
 
 use paring::compare::Comparison;
@@ -9,12 +11,7 @@ use paring::verify::Verified;
 use paring::{Error, Result};
 use serde::Serialize;
 
-/// Perplexity before and after.
-#[derive(Clone, Copy, Serialize)]
-pub struct Change {
-    pub before: f64,
-    pub after: f64,
-}
+pub use past::{difference, run};
 
 /// Text as it is.
 pub fn out(text: &str) -> Result<()> {
@@ -57,10 +54,15 @@ pub fn entry(name: &str, text: &str) -> Vec<String> {
 }
 
 /// The small table at the end of a run.
-pub fn report(report: &Report, bits_before: f64, change: Option<Change>) -> Result<()> {
+pub fn report(report: &Report) -> Result<()> {
+    lines(&outcome(report))
+}
+
+/// What a run did, in a few lines.
+pub fn outcome(report: &Report) -> Vec<String> {
     let mut rows = vec![
         format!("{:<22} {:>10} {:>10}", report.method, "before", "after"),
-        format!("{:<22} {:>10.2} {:>10.2}", "bits per weight", bits_before, report.bits_per_weight),
+        format!("{:<22} {:>10.2} {:>10.2}", "bits per weight", report.bits_before, report.bits_per_weight),
     ];
     if let (Some(formula), Some(published)) = (report.formula_bits, report.published_bits) {
         rows.push(format!("{:<22} {:>10} {:>10.2}", "  by counting", "", formula));
@@ -69,7 +71,7 @@ pub fn report(report: &Report, bits_before: f64, change: Option<Change>) -> Resu
     }
     rows.push(format!("{:<22} {:>10} {:>9.1}%", "zeros", "", 100.0 * report.sparsity));
     rows.push(format!("{:<22} {:>10} {:>10}", "size", size(report.bytes_in), size(report.bytes_out)));
-    if let Some(change) = change {
+    if let Some(change) = &report.perplexity {
         rows.push(format!("{:<22} {:>10.3} {:>10.3}", "perplexity", change.before, change.after));
     }
     rows.push(format!(
@@ -80,7 +82,7 @@ pub fn report(report: &Report, bits_before: f64, change: Option<Change>) -> Resu
         report.place.memory(report.peak_rss_mib),
         report.out
     ));
-    lines(&rows)
+    rows
 }
 
 /// Targets of a group that are named.

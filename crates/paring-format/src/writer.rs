@@ -26,7 +26,7 @@ use names::{is_own, is_remains, is_weights};
 
 pub use files::{Begun, Closed, write_beside, write_file};
 pub use lock::Lock;
-pub use names::{ACTIVATIONS, COMPANIONS, JOURNAL, LOCK, REPORT, shard_name};
+pub use names::{ACTIVATIONS, COMPANIONS, JOURNAL, LOCK, NUMBERS, PAGE, REPORT, shard_name};
 
 /// A tensor to store.
 #[derive(Clone, Debug, PartialEq)]

@@ -191,7 +191,7 @@ pub fn inspect(checkpoint: &Checkpoint) -> Result<Summary> {
 }
 
 /// The kind of a linear: the last component of its path.
-fn kind(module: &str) -> &str {
+pub(crate) fn kind(module: &str) -> &str {
     module.rsplit_once('.').map_or(module, |(_, kind)| kind)
 }
 

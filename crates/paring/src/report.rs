@@ -1,12 +1,27 @@
-//! The numbers of a run.
+//! The numbers of a run: `report.json`, described in `docs/report.md`.
+
+pub mod difference;
+mod environment;
+mod file;
+mod size;
+#[cfg(test)]
+mod tests;
 
 use std::time::{Duration, Instant};
 
 use candle_core::Device;
 use paring_kernels::device;
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+pub use environment::{Environment, quoted, timestamp};
+pub(crate) use size::stored_bits;
+pub use size::{Size, Sizes};
 
 use crate::Result;
+
+/// The version of what a report holds. A reader refuses others.
+pub const VERSION: u32 = 1;
 
 /// Where a run computed.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -82,14 +97,22 @@ impl Stage {
 pub struct Clock {
     time: [Duration; STAGES.len()],
     work: [f64; STAGES.len()],
+    /// The most resident bytes seen in each stage, and of the process by the last look.
+    resident: [usize; STAGES.len()],
+    highest: usize,
 }
 
 impl Clock {
     /// Adds the time since `start` and `operations` (floating-point additions and multiplications) to a stage. Time
-    /// inside another stage is taken off there: [`Clock::shift`].
+    /// inside another stage is taken off there: [`Clock::shift`]. Looks at the process's memory, some 30 µs.
     pub fn add(&mut self, stage: Stage, start: Instant, operations: f64) {
-        self.time[stage as usize] += start.elapsed();
-        self.work[stage as usize] += operations;
+        let stage = stage as usize;
+        self.time[stage] += start.elapsed();
+        self.work[stage] += operations;
+        // A peak that has risen since the last look was in this stage; otherwise there is the memory that it leaves.
+        let (now, highest) = resident();
+        self.resident[stage] = self.resident[stage].max(if highest > self.highest { highest } else { now });
+        self.highest = highest;
     }
 
     /// Time of a stage so far.
@@ -109,6 +132,7 @@ impl Clock {
                 // What cannot be a time was changed by hand, and only tells of itself.
                 self.time[at] += Duration::try_from_secs_f64(stage.seconds).unwrap_or_default();
                 self.work[at] += stage.gigaflop * 1e9;
+                self.resident[at] = self.resident[at].max((stage.peak_rss_mib * f64::from(1u32 << 20)) as usize);
             }
         }
     }
@@ -121,7 +145,13 @@ impl Clock {
                 let seconds = self.time[i].as_secs_f64();
                 let gigaflop = self.work[i] / 1e9;
                 let rate = (self.work[i] > 0.0).then(|| gigaflop / seconds);
-                StageReport { stage: STAGES[i].to_string(), seconds, gigaflop, gigaflop_per_second: rate }
+                StageReport {
+                    stage: STAGES[i].to_string(),
+                    seconds,
+                    gigaflop,
+                    gigaflop_per_second: rate,
+                    peak_rss_mib: mib(self.resident[i]),
+                }
             })
             .collect()
     }
@@ -138,6 +168,9 @@ pub struct StageReport {
     pub gigaflop: f64,
     /// The rate reached.
     pub gigaflop_per_second: Option<f64>,
+    /// The most resident memory seen in it, in MiB: the process's peak where that rose in it, otherwise what was resident
+    /// as a part of it ended.
+    pub peak_rss_mib: f64,
 }
 
 /// One linear after compression.
@@ -145,6 +178,10 @@ pub struct StageReport {
 pub struct LayerReport {
     /// Module path.
     pub name: String,
+    /// Its block, counted from 0.
+    pub block: usize,
+    /// Its kind: the last component of its path, such as `q_proj`.
+    pub kind: String,
     /// The method.
     pub method: String,
     /// The layout that it lies in.
@@ -183,9 +220,28 @@ pub struct LayerReport {
     pub seconds: f64,
 }
 
+/// Perplexity of the input and of the output, on the same tokens.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Measured {
+    /// Of the input.
+    #[serde(deserialize_with = "file::number")]
+    pub before: f64,
+    /// Of the output.
+    #[serde(deserialize_with = "file::number")]
+    pub after: f64,
+    /// The data.
+    pub dataset: String,
+    /// Windows.
+    pub windows: usize,
+    /// Tokens in a window.
+    pub seqlen: usize,
+}
+
 /// A compression run.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Report {
+    /// [`VERSION`].
+    pub version: u32,
     /// The output folder.
     pub out: String,
     /// The method.
@@ -193,10 +249,20 @@ pub struct Report {
     /// Where it was computed.
     #[serde(flatten)]
     pub place: Place,
+    /// When it began, UTC, as RFC 3339 writes it; when it went on, if it was resumed.
+    pub started: String,
     /// Seconds from opening the model to the checked output.
     pub seconds: f64,
     /// Highest resident memory of the process so far, in MiB.
     pub peak_rss_mib: f64,
+    /// The words of the command that asked for it, or had it go on; none when no command did.
+    pub command: Vec<String>,
+    /// Program and machine.
+    pub environment: Environment,
+    /// All choices, as [`crate::plan::Plan`] writes them.
+    pub plan: Value,
+    /// Bits on disk per weight of the compressed linears in the input.
+    pub bits_before: f64,
     /// Bits on disk per weight of the compressed linears.
     pub bits_per_weight: f64,
     /// Bits per weight by counting what is stored, for SpQR.
@@ -213,6 +279,11 @@ pub struct Report {
     pub bytes_in: u64,
     /// Bytes of the tensors of the output.
     pub bytes_out: u64,
+    /// What takes these bytes.
+    pub size: Size,
+    /// Perplexity, where it was measured.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub perplexity: Option<Measured>,
     /// What had to be repaired, in words.
     pub notes: Vec<String>,
     /// One entry per compressed linear.
@@ -223,7 +294,11 @@ pub struct Report {
 
 /// Highest resident memory of this process in MiB, from the system's own accounting; 0 where there is none.
 pub fn peak_rss_mib() -> f64 {
-    resident().1 as f64 / f64::from(1u32 << 20)
+    mib(resident().1)
+}
+
+fn mib(bytes: usize) -> f64 {
+    bytes as f64 / f64::from(1u32 << 20)
 }
 
 /// Resident memory of this process now and at its highest so far, in bytes; 0 where the system does not tell.

@@ -6,6 +6,7 @@ mod generated;
 mod inputs;
 mod overrides;
 mod recipe;
+mod report;
 mod resuming;
 mod running;
 mod stored;
@@ -25,6 +26,7 @@ pub use generated::{CompletionsArgs, ManArgs};
 pub use inputs::{Inputs, ProtocolArg};
 pub use overrides::{Change, Changed};
 pub use recipe::{KvCacheArg, SpqrArgs, quantizing, recipe};
+pub use report::ReportArgs;
 pub use resuming::Resuming;
 pub use running::{DeviceArg, DtypeArg, Running, precision};
 pub use stored::{ConvertArgs, VerifyArgs};
@@ -75,6 +77,9 @@ pub enum Command {
     #[command(after_help = "Examples:\n  paring convert MODEL --format int-quantized --out OUT\n  \
         paring convert OUT --format pack-quantized --group group_0 --out PACKED")]
     Convert(ConvertArgs),
+    /// Show the report of a run, or how two runs differ
+    #[command(after_help = "Examples:\n  paring report OUT\n  paring report OUT-A OUT-B")]
+    Report(ReportArgs),
     /// List the schemes that --scheme knows, and what runs them
     #[command(after_help = "Example:\n  paring schemes --json")]
     Schemes(SchemesArgs),

@@ -19,6 +19,12 @@ pub const COMPANIONS: [&str; 10] = [
 /// The file in which a run leaves its plan and the digests of what it made.
 pub const REPORT: &str = "paring.json";
 
+/// The file in which a run leaves its report.
+pub const NUMBERS: &str = "report.json";
+
+/// The file in which a run leaves its report as a page.
+pub const PAGE: &str = "report.html";
+
 /// The journal of a run that is not finished: what it has done, line by line.
 pub const JOURNAL: &str = "journal.jsonl";
 
@@ -39,7 +45,7 @@ pub fn shard_name(i: usize, n: usize) -> String {
 /// Whether a file of this name is one of those that this program writes, finished or not.
 pub(super) fn is_own(name: &str) -> bool {
     let name = name.strip_suffix(".tmp").unwrap_or(name);
-    let fixed = [CONFIG, INDEX, REPORT, JOURNAL, PROBE];
+    let fixed = [CONFIG, INDEX, REPORT, NUMBERS, PAGE, JOURNAL, PROBE];
     fixed.contains(&name) || COMPANIONS.contains(&name) || name.starts_with(ACTIVATIONS) || is_weights(name)
 }
 

@@ -13,7 +13,7 @@ mod visitor;
 
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Instant, SystemTime};
 
 use paring_format::config::Method;
 use paring_format::{Checkpoint, Dtype};
@@ -26,7 +26,9 @@ use crate::hidden::{Hidden, Storage};
 use crate::journal::Line;
 use crate::methods::average_bits;
 use crate::plan::{Plan, Recipe};
-use crate::report::{Clock, LayerReport, Place, Report, Stage, peak_rss_mib};
+use crate::report::{
+    self, Clock, Environment, LayerReport, Place, Report, Size, Sizes, Stage, peak_rss_mib, timestamp,
+};
 use crate::room::{Room, largest_block};
 use crate::stats::{Collector, Need, Ranges, Stats};
 use crate::walk::{forward_work, walk};
@@ -74,6 +76,8 @@ pub struct Job {
     pub resumable: Option<bool>,
     /// Files to put beside the weights: name and content.
     pub companions: Vec<(String, Vec<u8>)>,
+    /// The words of the command that asks for the run, for its report.
+    pub command: Vec<String>,
 }
 
 impl Plan {
@@ -217,7 +221,7 @@ impl Job {
 /// weights that cannot be read or are not finite, a Gram matrix that stays singular, a full disk. Shards that were
 /// closed stay; without index and config no program takes them for a model.
 pub fn run(mut job: Job, observer: &mut dyn Observer, clock: &mut Clock) -> Result<Report> {
-    let start = Instant::now();
+    let (start, started) = (Instant::now(), timestamp(SystemTime::now()));
     job.room = job.room.advising(LESS_MEMORY);
     let selection = job.check()?;
     let mut begin = begin::begin(&job, clock)?;
@@ -261,11 +265,17 @@ pub fn run(mut job: Job, observer: &mut dyn Observer, clock: &mut Clock) -> Resu
         .zip(recipe.spqr.as_ref())
         .map(|(r, s)| average_bits(r, s, outlier_share));
     let report = Report {
+        version: report::VERSION,
         out: job.out.display().to_string(),
         method: job.plan.recipe.method.to_string(),
         place: Place::of(job.decoder.device())?,
+        started,
         seconds: earlier + start.elapsed().as_secs_f64(),
         peak_rss_mib: peak.max(peak_rss_mib()),
+        command: job.command.clone(),
+        environment: Environment::now(),
+        plan: serde_json::to_value(&job.plan).map_err(|e| Error::Plan(format!("cannot write the plan: {e}")))?,
+        bits_before: report::stored_bits(&job.checkpoint, &layers),
         bits_per_weight: over(&|l| l.bits),
         formula_bits: published.is_some().then(|| over(&|l| l.formula_bits.unwrap_or(l.bits))),
         published_bits: published,
@@ -273,6 +283,8 @@ pub fn run(mut job: Job, observer: &mut dyn Observer, clock: &mut Clock) -> Resu
         outlier_share,
         bytes_in: job.checkpoint.total_bytes(),
         bytes_out: made.tensor_bytes,
+        size: Size { before: Sizes::of(&job.checkpoint, job.decoder.as_ref()), after: made.sizes(&job)? },
+        perplexity: None,
         notes,
         layers,
         stages: clock.stages(),

@@ -19,7 +19,7 @@ use crate::behind::Behind;
 use crate::journal::{Contents, Done, Journal, Line};
 use crate::model_files::{beside, name_dtype, unquantized};
 use crate::plan::Plan;
-use crate::report::{Clock, Report, Stage};
+use crate::report::{Clock, Report, Sizes, Stage};
 use crate::verify::{self, DIGESTS, Made};
 use crate::{Error, Result};
 
@@ -260,13 +260,17 @@ impl Written {
         checked
     }
 
-    /// Puts plan, report and digests beside the checkpoint.
+    /// What takes how much of the output.
+    pub(super) fn sizes(&self, job: &Job) -> Result<Sizes> {
+        Ok(Sizes::of(&Checkpoint::open(&self.dir)?, job.decoder.as_ref()))
+    }
+
+    /// Puts plan and digests beside the checkpoint, and the report.
     pub(super) fn write_report(&self, plan: &Plan, report: &Report) -> Result<()> {
-        let program = concat!("paring ", env!("CARGO_PKG_VERSION"));
         let digests = verify::to_json(&self.made);
-        let value = json!({"version": 1, "program": program, "plan": plan, "report": report, DIGESTS: digests});
+        let value = json!({"version": 1, "program": report.environment.program, "plan": plan, DIGESTS: digests});
         write_beside(&self.dir.join(REPORT), |file| writeln!(file, "{value:#}"))?;
-        Ok(())
+        report.write(&self.dir)
     }
 
     /// Nothing is left to do.

@@ -16,6 +16,7 @@ use super::output::{Encoded, Output};
 use super::select::Selection;
 use super::{Job, Observer, activations};
 use crate::hidden::Hidden;
+use crate::inspect::kind;
 use crate::journal::{Contents, Done, Kept, Line};
 use crate::methods::{Matrix, Outcome, Prepared, Stored, share_amax};
 use crate::plan::Recipe;
@@ -29,6 +30,8 @@ pub(super) struct Compressor<'a> {
     selection: &'a Selection,
     output: Output,
     observer: &'a mut dyn Observer,
+    /// The block at hand.
+    block: usize,
     layers: Vec<LayerReport>,
     notes: Vec<String>,
     /// Layers and notes that are in the journal, and blocks that were done before.
@@ -65,6 +68,7 @@ impl<'a> Compressor<'a> {
             selection,
             output,
             observer,
+            block: 0,
             noted: (layers.len(), begin.noted),
             layers,
             notes,
@@ -209,6 +213,8 @@ impl<'a> Compressor<'a> {
             let count = (linear.rows * linear.cols) as f64;
             let report = LayerReport {
                 name: linear.name.clone(),
+                block: self.block,
+                kind: kind(&linear.name).to_string(),
                 method: choices[i].1.method.to_string(),
                 format: self.output.kind(choices[i].0)?.layout.name().to_string(),
                 rows: linear.rows,
@@ -244,6 +250,7 @@ impl<'a> Compressor<'a> {
 
 impl Visitor for Compressor<'_> {
     fn block(&mut self, i: usize, mut entering: Option<(&mut dyn Block, &Hidden)>, clock: &mut Clock) -> Result<()> {
+        self.block = i;
         let linears = self.job.decoder.linears(i);
         let fans = linears.iter().map(|l| l.fan + 1).max().unwrap_or(0);
         let of_fan = |f: usize| linears.iter().filter(|l| l.fan == f).cloned().collect::<Vec<_>>();

@@ -1,0 +1,18 @@
+//! What `report` takes.
+
+use std::path::PathBuf;
+
+use clap::Args;
+
+#[derive(Args)]
+pub struct ReportArgs {
+    /// The output folder of a run, or its report.json
+    #[arg(value_name = "RUN")]
+    pub run: PathBuf,
+    /// Another run: say how it differs from the first
+    #[arg(value_name = "OTHER")]
+    pub other: Option<PathBuf>,
+    /// Print one JSON object as the last line of stdout: the report, or the differences
+    #[arg(long)]
+    pub json: bool,
+}

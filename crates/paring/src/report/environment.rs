@@ -1,0 +1,104 @@
+//! Where and when a run took place.
+
+use std::fs;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use serde::{Deserialize, Serialize};
+
+/// The program and the machine that it ran on.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Environment {
+    /// `paring` and its version.
+    pub program: String,
+    /// The operating system, its kernel and the architecture.
+    pub system: String,
+    /// The processor, as it calls itself; empty where the system does not tell.
+    pub cpu: String,
+    /// Extensions of the processor's instructions that the program chooses its code by, as far as it has them.
+    pub instructions: Vec<String>,
+    /// Processors that the system lets the program use.
+    pub cores: usize,
+    /// Threads that compute.
+    pub threads: usize,
+    /// Memory of the machine, in MiB; 0 where the system does not tell.
+    pub memory_mib: f64,
+}
+
+impl Environment {
+    /// Here and now.
+    pub fn now() -> Self {
+        let memory = line_of("/proc/meminfo", "MemTotal:");
+        let kib: Option<f64> = memory.and_then(|text| text.split_whitespace().next()?.parse().ok());
+        let cpu = line_of("/proc/cpuinfo", "model name").unwrap_or_default();
+        Self {
+            program: concat!("paring ", env!("CARGO_PKG_VERSION")).to_string(),
+            system: system(),
+            cpu: cpu.trim_start_matches([' ', '\t', ':']).to_string(),
+            instructions: instructions().into_iter().map(String::from).collect(),
+            cores: std::thread::available_parallelism().map_or(1, usize::from),
+            threads: rayon::current_num_threads(),
+            memory_mib: kib.unwrap_or(0.0) / 1024.0,
+        }
+    }
+}
+
+/// What follows a key at the start of a line of a file; `None` without such a file or line.
+fn line_of(path: &str, key: &str) -> Option<String> {
+    let text = fs::read_to_string(path).ok()?;
+    text.lines().find_map(|line| Some(line.strip_prefix(key)?.trim().to_string()))
+}
+
+fn system() -> String {
+    let name = line_of("/etc/os-release", "PRETTY_NAME=").map(|name| name.trim_matches('"').to_string());
+    let kernel = fs::read_to_string("/proc/sys/kernel/osrelease").ok().map(|text| format!("Linux {}", text.trim()));
+    let os = name.is_none().then(|| std::env::consts::OS.to_string());
+    let parts = [os, name, kernel, Some(std::env::consts::ARCH.to_string())];
+    parts.into_iter().flatten().collect::<Vec<_>>().join(", ")
+}
+
+#[cfg(target_arch = "x86_64")]
+fn instructions() -> Vec<&'static str> {
+    let found = [
+        ("avx2", is_x86_feature_detected!("avx2")),
+        ("fma", is_x86_feature_detected!("fma")),
+        ("avx512f", is_x86_feature_detected!("avx512f")),
+        ("avx512bw", is_x86_feature_detected!("avx512bw")),
+        ("avx512vl", is_x86_feature_detected!("avx512vl")),
+        ("avx512dq", is_x86_feature_detected!("avx512dq")),
+        ("avx512vbmi", is_x86_feature_detected!("avx512vbmi")),
+        ("avx512bf16", is_x86_feature_detected!("avx512bf16")),
+    ];
+    found.into_iter().filter(|(_, has)| *has).map(|(name, _)| name).collect()
+}
+
+#[cfg(not(target_arch = "x86_64"))]
+fn instructions() -> Vec<&'static str> {
+    Vec::new()
+}
+
+/// A point in time as RFC 3339 writes it, UTC, to the second: `2026-01-31T23:59:59Z`. Times before 1970 are its start.
+pub fn timestamp(time: SystemTime) -> String {
+    let seconds = time.duration_since(UNIX_EPOCH).unwrap_or(Duration::ZERO).as_secs();
+    let (days, second) = (seconds / 86_400, seconds % 86_400);
+    // Counted from 1 March of the year 0, a leap day is the last of its year, and months begin every 30.6 days.
+    let days = days + 719_468;
+    let (era, day_of_era) = (days / 146_097, days % 146_097);
+    let year_of_era = (day_of_era - day_of_era / 1_460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
+    let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
+    let march_month = (5 * day_of_year + 2) / 153;
+    let day = day_of_year - (153 * march_month + 2) / 5 + 1;
+    let month = if march_month < 10 { march_month + 3 } else { march_month - 9 };
+    let year = era * 400 + year_of_era + u64::from(month <= 2);
+    let (hour, minute) = (second / 3600, second / 60 % 60);
+    format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{:02}Z", second % 60)
+}
+
+/// Words as a POSIX shell takes them, in one line: those that a shell would read in another way are quoted.
+pub fn quoted(words: &[String]) -> String {
+    let plain = |c: char| c.is_ascii_alphanumeric() || "-_./=:,+@%".contains(c);
+    let quote = |word: &String| match !word.is_empty() && word.chars().all(plain) {
+        true => word.clone(),
+        false => format!("'{}'", word.replace('\'', r"'\''")),
+    };
+    words.iter().map(quote).collect::<Vec<_>>().join(" ")
+}

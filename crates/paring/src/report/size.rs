@@ -1,0 +1,60 @@
+//! What takes how much of a checkpoint.
+
+use std::collections::BTreeSet;
+
+use paring_format::Checkpoint;
+use paring_format::layouts::PART_NAMES;
+use paring_model::decoder::Decoder;
+use serde::{Deserialize, Serialize};
+
+use super::LayerReport;
+
+/// The parts of input and output.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Size {
+    /// Of the input.
+    pub before: Sizes,
+    /// Of the output.
+    pub after: Sizes,
+}
+
+/// Bytes of tensors by what they are for; together all of a checkpoint.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Sizes {
+    /// Matrices outside the blocks: embeddings, positions, projections and the head.
+    pub embeddings: u64,
+    /// The linears of the blocks, with their scales, zero points and biases.
+    pub linears: u64,
+    /// Norms and all else.
+    pub rest: u64,
+}
+
+impl Sizes {
+    /// Of a checkpoint that holds the decoder's model, in whatever layouts. Looks at the headers alone.
+    pub(crate) fn of(checkpoint: &Checkpoint, decoder: &dyn Decoder) -> Self {
+        let outer: BTreeSet<String> = decoder.outer_names().into_iter().collect();
+        let linears: BTreeSet<String> =
+            (0..decoder.blocks()).flat_map(|i| decoder.linears(i)).map(|linear| linear.name).collect();
+        let mut sizes = Self::default();
+        for (name, info) in checkpoint.names().filter_map(|name| Some((name, checkpoint.info(name)?))) {
+            let of_linear = name.rsplit_once('.').is_some_and(|(module, _)| linears.contains(module));
+            *match outer.contains(name) && info.shape.len() > 1 {
+                true => &mut sizes.embeddings,
+                false if of_linear => &mut sizes.linears,
+                false => &mut sizes.rest,
+            } += info.bytes() as u64;
+        }
+        sizes
+    }
+}
+
+/// Bits on disk per weight of these layers as the checkpoint stores them; 0 when there are none.
+pub(crate) fn stored_bits(checkpoint: &Checkpoint, layers: &[LayerReport]) -> f64 {
+    let (mut bytes, mut weights) = (0, 0);
+    for layer in layers {
+        weights += layer.rows * layer.cols;
+        let parts = PART_NAMES.iter().filter_map(|local| checkpoint.info(&format!("{}.{local}", layer.name)));
+        bytes += parts.map(|info| info.bytes()).sum::<usize>();
+    }
+    bytes as f64 * 8.0 / weights.max(1) as f64
+}
