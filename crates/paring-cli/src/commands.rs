@@ -17,11 +17,13 @@ use paring::plan::{Choice, Pattern, Plan, Recipe};
 use paring::report::{Clock, Measured};
 use paring::{Error, Result};
 use paring_format::Element;
+use paring_format::writer::PAGE;
 use paring_kernels::device;
 use serde_json::json;
 
 use crate::args::*;
 use crate::open::{self, Model, Purpose};
+use crate::page;
 use crate::progress::Progress;
 use crate::show;
 use crate::stop::Stop;
@@ -181,6 +183,7 @@ fn compress(recipe: Recipe, outlier_share: Option<f64>, inputs: &Inputs, run: &R
         report.write(&out)?;
     }
     progress.done();
+    report::write_page(&page::of(&report), &out.join(PAGE))?;
     show::report(&report)?;
     if running.json { show::json(&report) } else { Ok(()) }
 }

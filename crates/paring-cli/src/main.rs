@@ -4,6 +4,7 @@ mod args;
 mod commands;
 mod demo;
 mod open;
+mod page;
 mod progress;
 mod show;
 mod stop;

@@ -281,7 +281,7 @@ fn legend(bins: &Bins, steps: &[u32], y: f64) -> String {
 }
 
 /// Round numbers from 0 on, at most `most` and eight of them, below `length`.
-fn ticks(length: usize, most: usize) -> impl Iterator<Item = usize> {
+pub fn ticks(length: usize, most: usize) -> impl Iterator<Item = usize> {
     let mut step = 1;
     while length.div_ceil(most.clamp(1, 8)) > step {
         // 1, 2, 5, 10, 20, …
@@ -292,7 +292,7 @@ fn ticks(length: usize, most: usize) -> impl Iterator<Item = usize> {
 }
 
 /// A share in per cent, to two digits.
-fn percent(share: f64) -> String {
+pub fn percent(share: f64) -> String {
     match 100.0 * share {
         p if p == 0.0 || p >= 10.0 => format!("{p:.0} %"),
         p if p >= 1.0 => format!("{p:.1} %"),
@@ -316,7 +316,7 @@ fn shortened(name: &str, limit: usize) -> String {
 }
 
 /// Text that stands for itself in XML; characters that XML cannot hold become U+FFFD.
-fn escaped(text: &str) -> String {
+pub fn escaped(text: &str) -> String {
     let mut safe = String::with_capacity(text.len());
     for c in text.chars() {
         match c {

@@ -78,7 +78,7 @@ pub enum Command {
         paring convert OUT --format pack-quantized --group group_0 --out PACKED")]
     Convert(ConvertArgs),
     /// Show the report of a run, or how two runs differ
-    #[command(after_help = "Examples:\n  paring report OUT\n  paring report OUT-A OUT-B")]
+    #[command(after_help = "Examples:\n  paring report OUT\n  paring report OUT-A OUT-B --html differences.html")]
     Report(ReportArgs),
     /// List the schemes that --scheme knows, and what runs them
     #[command(after_help = "Example:\n  paring schemes --json")]

@@ -12,6 +12,9 @@ pub struct ReportArgs {
     /// Another run: say how it differs from the first
     #[arg(value_name = "OTHER")]
     pub other: Option<PathBuf>,
+    /// Where the page goes [default: report.html beside the report; for two runs none is written]
+    #[arg(long, value_name = "FILE")]
+    pub html: Option<PathBuf>,
     /// Print one JSON object as the last line of stdout: the report, or the differences
     #[arg(long)]
     pub json: bool,

@@ -1,13 +1,19 @@
 //! The report of a run that is done, and how two runs differ.
 
-use paring::Result;
+use std::path::Path;
+
 use paring::report::Report;
 use paring::report::difference::Difference;
+use paring::{Error, Result};
+use paring_format::writer::{PAGE, replace_file};
 
 use crate::args::ReportArgs;
-use crate::show;
+use crate::{page, show};
 
 pub fn report(args: &ReportArgs) -> Result<()> {
+    if let Some(path) = args.html.as_deref().filter(|path| path.is_dir()) {
+        return Err(Error::Misuse(format!("--html {}: is a folder; name a file", path.display())));
+    }
     let first = Report::read(&args.run)?;
     match &args.other {
         None => one(args, &first),
@@ -16,12 +22,34 @@ pub fn report(args: &ReportArgs) -> Result<()> {
 }
 
 fn one(args: &ReportArgs, report: &Report) -> Result<()> {
-    show::lines(&show::run(report))?;
-    if args.json { show::json(report) } else { Ok(()) }
+    let beside = Report::path(&args.run).with_file_name(PAGE);
+    let path = args.html.as_deref().unwrap_or(&beside);
+    let written = write_page(&page::of(report), path);
+    written.map_err(|error| match args.html {
+        Some(_) => error,
+        None => Error::Plan(format!("{error}; name another place for the page with --html")),
+    })?;
+    let mut lines = show::run(report);
+    lines.push(format!("as a page: {}", path.display()));
+    finish(args, &lines, report)
 }
 
 fn two(args: &ReportArgs, first: &Report, second: &Report) -> Result<()> {
     let difference = Difference::of(first, second);
-    show::lines(&show::difference(&difference, [&first.out, &second.out]))?;
-    if args.json { show::json(&difference) } else { Ok(()) }
+    let mut lines = show::difference(&difference, [&first.out, &second.out]);
+    if let Some(path) = &args.html {
+        write_page(&page::of_two(first, second, &difference), path)?;
+        lines.push(format!("as a page: {}", path.display()));
+    }
+    finish(args, &lines, &difference)
+}
+
+fn finish(args: &ReportArgs, lines: &[String], value: &impl serde::Serialize) -> Result<()> {
+    show::lines(lines)?;
+    if args.json { show::json(value) } else { Ok(()) }
+}
+
+/// Puts a page in the place of an earlier one.
+pub fn write_page(page: &str, path: &Path) -> Result<()> {
+    Ok(replace_file(path, [page.as_bytes()])?)
 }

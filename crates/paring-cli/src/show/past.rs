@@ -15,11 +15,8 @@ pub fn run(report: &Report) -> Vec<String> {
     if !report.command.is_empty() {
         lines.push(format!("{:<12} {}", "command", quoted(&report.command)));
     }
-    lines.push(format!("{:<12} {}, {:.1} s", "started", report.started, report.seconds));
-    let machine = &report.environment;
-    let cpu = if machine.cpu.is_empty() { "unknown processor" } else { &machine.cpu };
-    lines.push(format!("{:<12} {} on {}", "program", machine.program, machine.system));
-    lines.push(format!("{:<12} {cpu}, {} threads of {} cores", "processor", machine.threads, machine.cores));
+    lines.push(format!("{:<12} {}", "started", report.started));
+    lines.extend(environment(report).into_iter().map(|(name, value)| format!("{name:<12} {value}")));
     lines.push(String::new());
     lines.extend(outcome(report));
     if !report.stages.is_empty() {
@@ -33,6 +30,23 @@ pub fn run(report: &Report) -> Vec<String> {
         lines.extend(report.notes.iter().map(|note| format!("note: {note}")));
     }
     lines
+}
+
+/// Program and machine, by name.
+pub fn environment(report: &Report) -> Vec<(String, String)> {
+    let machine = &report.environment;
+    let gib = machine.memory_mib / 1024.0;
+    let cores = format!("{} of {} cores", machine.threads, machine.cores);
+    let rows = [
+        ("program", machine.program.clone()),
+        ("system", machine.system.clone()),
+        ("processor", machine.cpu.clone()),
+        ("instructions", machine.instructions.join(" ")),
+        ("threads", cores),
+        ("memory", if gib > 0.0 { format!("{gib:.1} GiB") } else { String::new() }),
+        ("device", report.place.words()),
+    ];
+    rows.into_iter().filter(|(_, v)| !v.is_empty()).map(|(name, value)| (name.to_string(), value)).collect()
 }
 
 fn stage(stage: &StageReport) -> String {

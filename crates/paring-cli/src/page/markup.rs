@@ -1,0 +1,103 @@
+//! The parts of a page that all sections are made of. Names that end in `html` hold markup; everything else is text and is
+//! escaped here.
+
+use paring::picture::escaped;
+
+/// On which side of a column its entries are.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Align {
+    Left,
+    Right,
+    /// As [`Align::Right`], and left out on narrow screens.
+    Wide,
+    /// Bars.
+    Bar,
+}
+
+/// An entry of a table.
+pub struct Cell {
+    html: String,
+}
+
+impl Cell {
+    /// Of text.
+    pub fn text(text: impl AsRef<str>) -> Self {
+        Self { html: escaped(text.as_ref()) }
+    }
+
+    /// Of bars, one under the other, with their shares of the whole width; `old` is the first of two.
+    pub fn bars(shares: &[f64]) -> Self {
+        let thin = if shares.len() > 1 { " thin" } else { "" };
+        let bar = |(i, share): (usize, &f64)| {
+            let old = if i + 1 < shares.len() { " old" } else { "" };
+            let class = format!("{old}{thin}");
+            let class = class.trim_start();
+            let percent = 100.0 * share.clamp(0.0, 1.0);
+            format!("<i class=\"{class}\" style=\"width:{percent:.1}%\"></i>")
+        };
+        Self { html: shares.iter().enumerate().map(bar).collect() }
+    }
+}
+
+impl Align {
+    fn class(self) -> &'static str {
+        match self {
+            Align::Left => "",
+            Align::Right => " class=\"n\"",
+            Align::Wide => " class=\"n less\"",
+            Align::Bar => " class=\"bar\"",
+        }
+    }
+}
+
+/// A table with a header; the first entry of each row names it. Wide ones scroll by themselves.
+pub fn table(columns: &[(&str, Align)], rows: impl Iterator<Item = Vec<Cell>>) -> String {
+    let head = columns.iter().map(|(name, align)| format!("<th scope=\"col\"{}>{}</th>", align.class(), escaped(name)));
+    let row = |cells: Vec<Cell>| {
+        let cells = cells.iter().zip(columns).enumerate().map(|(i, (cell, (_, align)))| match i {
+            0 => format!("<th scope=\"row\"{}>{}</th>", align.class(), cell.html),
+            _ => format!("<td{}>{}</td>", align.class(), cell.html),
+        });
+        format!("<tr>{}</tr>\n", cells.collect::<String>())
+    };
+    format!(
+        "<div class=\"wide\" tabindex=\"0\" role=\"region\" aria-label=\"table\"><table>\n<thead><tr>{}</tr></thead>\n\
+         <tbody>\n{}</tbody>\n</table></div>\n",
+        head.collect::<String>(),
+        rows.map(row).collect::<String>()
+    )
+}
+
+/// Names and what they are.
+pub fn facts(what: &str, entries: &[(String, String)]) -> String {
+    let row = |(name, value): &(String, String)| {
+        format!("<tr><th scope=\"row\">{}</th><td>{}</td></tr>\n", escaped(name), escaped(value))
+    };
+    format!(
+        "<table class=\"facts\">\n<thead><tr><th scope=\"col\">{}</th><th scope=\"col\">Value</th></tr></thead>\n\
+         <tbody>\n{}</tbody>\n</table>\n",
+        escaped(what),
+        entries.iter().map(row).collect::<String>()
+    )
+}
+
+/// A part of the page under a heading.
+pub fn section(heading: &str, html: &str) -> String {
+    format!("<section>\n<h2>{}</h2>\n{html}\n</section>\n", escaped(heading))
+}
+
+/// A paragraph.
+pub fn paragraph(text: &str) -> String {
+    format!("<p>{}</p>\n", escaped(text))
+}
+
+/// What is hidden until someone asks.
+pub fn details(summary: &str, html: &str) -> String {
+    format!("<details>\n<summary>{}</summary>\n{html}</details>\n", escaped(summary))
+}
+
+/// A list.
+pub fn list<T: AsRef<str>>(entries: impl IntoIterator<Item = T>) -> String {
+    let entry = |text: T| format!("<li>{}</li>\n", escaped(text.as_ref()));
+    format!("<ul class=\"notes\">\n{}</ul>\n", entries.into_iter().map(entry).collect::<String>())
+}
