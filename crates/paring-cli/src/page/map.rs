@@ -12,7 +12,7 @@ const ROW: usize = 22;
 /// Blocks up to which cells say their number.
 const WRITTEN: usize = 8;
 /// How dark the emptiest and the fullest cell are; the latter where numbers are written on it, and where they are not.
-const FAINT: f64 = 0.08;
+const FAINT: f64 = 0.16;
 const READABLE: f64 = 0.5;
 const FULL: f64 = 1.0;
 /// Shades that the key shows.
@@ -43,7 +43,8 @@ impl Map<'_> {
         let written = blocks.count <= WRITTEN;
         let darkest = if written { READABLE } else { FULL };
         let shade = |v: f64| FAINT + (darkest - FAINT) * ((v - from) / (to - from)).clamp(0.0, 1.0);
-        let about = match low == high {
+        let same = (self.words)(low) == (self.words)(high);
+        let about = match same {
             true => format!("{}: {} in all layers.", self.title, (self.words)(low)),
             false => format!("{}: from {} to {}.", self.title, (self.words)(low), (self.words)(high)),
         };
@@ -79,7 +80,7 @@ impl Map<'_> {
             format!("<span style=\"top:{}px\">{}</span>", i * ROW + ROW / 2, escaped(&row.kind))
         };
         let width = rows.iter().map(|row| row.kind.chars().count()).max().unwrap_or(1) + 2;
-        let key = if low == high { String::new() } else { self.key(from, to, shade) };
+        let key = if same { String::new() } else { self.key(low, high, shade) };
         format!(
             "<figure class=\"map\">\n<figcaption>{}</figcaption>\n<div class=\"plot\" style=\"--label:{width}ch\">\
              <div class=\"y\">{}</div>{svg}{}</div>\n{key}</figure>\n",
@@ -97,17 +98,19 @@ impl Map<'_> {
         (from.min(low), if to > from { to } else { from + 1.0 })
     }
 
-    /// What the shades mean.
-    fn key(&self, from: f64, to: f64, shade: impl Fn(f64) -> f64) -> String {
-        let step = |i: usize| from + (to - from) * i as f64 / (STEPS - 1) as f64;
-        let entry = |i: usize| {
+    /// What the shades mean between the least and the largest value.
+    fn key(&self, low: f64, high: f64, shade: impl Fn(f64) -> f64) -> String {
+        let mut steps: Vec<(f64, String)> = (0..STEPS)
+            .map(|i| low + (high - low) * i as f64 / (STEPS - 1) as f64)
+            .map(|value| (shade(value), (self.words)(value)))
+            .collect();
+        steps.dedup_by(|a, b| a.1 == b.1);
+        let entry = |(shade, words): &(f64, String)| {
             format!(
                 "<li><svg width=\"16\" height=\"12\" aria-hidden=\"true\"><rect class=\"cell\" width=\"16\" height=\"12\" \
-                 fill-opacity=\"{:.3}\"/></svg>{}</li>",
-                shade(step(i)),
-                (self.words)(step(i))
+                 fill-opacity=\"{shade:.3}\"/></svg>{words}</li>"
             )
         };
-        format!("<ul class=\"steps\">{}</ul>\n", (0..STEPS).map(entry).collect::<String>())
+        format!("<ul class=\"steps\">{}</ul>\n", steps.iter().map(entry).collect::<String>())
     }
 }

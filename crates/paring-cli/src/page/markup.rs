@@ -2,6 +2,7 @@
 //! escaped here.
 
 use paring::picture::escaped;
+use paring::report::quoted;
 
 /// On which side of a column its entries are.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -61,17 +62,23 @@ pub fn table(columns: &[(&str, Align)], rows: impl Iterator<Item = Vec<Cell>>) -
         format!("<tr>{}</tr>\n", cells.collect::<String>())
     };
     format!(
-        "<div class=\"wide\" tabindex=\"0\" role=\"region\" aria-label=\"table\"><table>\n<thead><tr>{}</tr></thead>\n\
+        "<div class=\"wide\" tabindex=\"0\" role=\"group\" aria-label=\"Table: {}\"><table>\n<thead><tr>{}</tr></thead>\n\
          <tbody>\n{}</tbody>\n</table></div>\n",
+        escaped(columns.first().map_or("", |(name, _)| name)),
         head.collect::<String>(),
         rows.map(row).collect::<String>()
     )
 }
 
+/// A path that may be broken behind its dots and underscores.
+fn breakable(path: &str) -> String {
+    escaped(path).replace('.', ".<wbr/>").replace('_', "_<wbr/>")
+}
+
 /// Names and what they are.
 pub fn facts(what: &str, entries: &[(String, String)]) -> String {
     let row = |(name, value): &(String, String)| {
-        format!("<tr><th scope=\"row\">{}</th><td>{}</td></tr>\n", escaped(name), escaped(value))
+        format!("<tr><th scope=\"row\">{}</th><td>{}</td></tr>\n", breakable(name), escaped(value))
     };
     format!(
         "<table class=\"facts\">\n<thead><tr><th scope=\"col\">{}</th><th scope=\"col\">Value</th></tr></thead>\n\
@@ -86,6 +93,12 @@ pub fn section(heading: &str, html: &str) -> String {
     format!("<section>\n<h2>{}</h2>\n{html}\n</section>\n", escaped(heading))
 }
 
+/// A command, whose words are not broken where they fit on a line.
+pub fn command(words: &[String]) -> String {
+    let word = |word: &String| format!("<span>{}</span>", escaped(&quoted(std::slice::from_ref(word))));
+    format!("<pre>{}</pre>", words.iter().map(word).collect::<Vec<_>>().join(" "))
+}
+
 /// A paragraph.
 pub fn paragraph(text: &str) -> String {
     format!("<p>{}</p>\n", escaped(text))
@@ -94,6 +107,11 @@ pub fn paragraph(text: &str) -> String {
 /// What is hidden until someone asks.
 pub fn details(summary: &str, html: &str) -> String {
     format!("<details>\n<summary>{}</summary>\n{html}</details>\n", escaped(summary))
+}
+
+/// So many layers, in words.
+pub fn layers(count: usize) -> String {
+    if count == 1 { "1 layer".to_string() } else { format!("{count} layers") }
 }
 
 /// A list.

@@ -8,14 +8,16 @@ mod sections;
 #[cfg(test)]
 mod tests;
 mod two;
+#[cfg(test)]
+mod xml;
 
 use paring::picture::{escaped, percent};
 use paring::report::difference::mean;
-use paring::report::{Report, quoted};
+use paring::report::{LayerReport, Report};
 
 use crate::show::{past, size};
 use chart::{Chart, Series};
-use markup::{Align, Cell, facts, section, table};
+use markup::{Align, Cell, command, facts, section, table};
 
 pub use two::of_two;
 
@@ -29,7 +31,7 @@ pub fn of(report: &Report) -> String {
         header(&title, &format!("written to {}, {}, in {}", report.out, report.started, time(report.seconds)));
     body += &cards(report);
     if !report.command.is_empty() {
-        body += &section("Command", &format!("<pre>{}</pre>", escaped(&quoted(&report.command))));
+        body += &section("Command", &command(&report.command));
     }
     let plan = facts("Choice", &past::chosen(&report.plan));
     body += &format!(
@@ -75,10 +77,10 @@ fn cards(report: &Report) -> String {
         format!("from {:.2}", report.bits_before),
     ));
     if report.sparsity > 0.0 {
-        cards.push(("Zeros", percent(report.sparsity), "of the weights compressed".into()));
+        cards.push(("Zeros", format!("{:.1} %", 100.0 * report.sparsity), "of the weights".into()));
     }
     if report.outlier_share > 0.0 {
-        cards.push(("Outliers", percent(report.outlier_share), "of the weights kept exact".into()));
+        cards.push(("Outliers", percent(report.outlier_share), "of the weights, kept exact".into()));
     }
     if let Some(measured) = &report.perplexity {
         let change = measured.after - measured.before;
@@ -90,9 +92,9 @@ fn cards(report: &Report) -> String {
         let most = errors().fold(0.0, f64::max);
         cards.push(("Mean error of a layer", past::digits(error), format!("{} at most", past::digits(most))));
     }
-    cards.push(("Time", time(report.seconds), format!("{} layers", report.layers.len())));
-    let gpu = report.place.peak_vram_mib.map_or("at most".into(), |mib| format!("and {mib:.0} MiB on the GPU at most"));
-    cards.push(("Memory", format!("{:.0} MiB", report.peak_rss_mib), gpu));
+    cards.push(("Time", time(report.seconds), markup::layers(report.layers.len())));
+    let gpu = report.place.peak_vram_mib.map(|mib| format!("and {} on the GPU at most", memory(mib)));
+    cards.push(("Memory", memory(report.peak_rss_mib), gpu.unwrap_or_else(|| "at most".into())));
     let card = |(name, value, about): &(&str, String, String)| {
         format!("<div><dt>{name}</dt><dd>{}<small>{}</small></dd></div>\n", escaped(value), escaped(about))
     };
@@ -101,11 +103,17 @@ fn cards(report: &Report) -> String {
 
 /// Seconds as people read them.
 fn time(seconds: f64) -> String {
+    let (minutes, hours) = ((seconds / 60.0).floor(), (seconds / 3600.0).floor());
     match seconds {
         s if s < 100.0 => format!("{s:.1} s"),
-        s if s < 6000.0 => format!("{:.0} min {:02.0} s", (s / 60.0).floor(), (s % 60.0).floor()),
-        s => format!("{:.0} h {:02.0} min", (s / 3600.0).floor(), (s % 3600.0 / 60.0).floor()),
+        s if s < 3600.0 => format!("{minutes} min {:02.0} s", (s % 60.0).floor()),
+        _ => format!("{hours} h {:02.0} min", minutes - 60.0 * hours),
     }
+}
+
+/// Memory as people read it.
+fn memory(mib: f64) -> String {
+    if mib < 10_000.0 { format!("{mib:.0} MiB") } else { format!("{:.1} GiB", mib / 1024.0) }
 }
 
 /// Charts of the errors over depth; nothing where none were computed.
@@ -123,7 +131,7 @@ fn errors(report: &Report) -> String {
         mark: None,
     };
     let mut charts = chart.draw(&errors);
-    let over = |l: &paring::report::LayerReport| Some(l.error? / l.baseline_error.filter(|&b| b > 0.0)?);
+    let over = |l: &LayerReport| Some(l.error? / l.baseline_error.filter(|&b| b > 0.0)?);
     let ratios = Series::by_kind(&report.layers, over);
     if !ratios.is_empty() {
         let chart = Chart {

@@ -1,12 +1,12 @@
 //! The sections of a run's page. Each is empty where there is nothing to show.
 
 use paring::picture::percent;
-use paring::report::{LayerReport, Report, Sizes};
+use paring::report::{LayerReport, Report, Sizes, StageReport};
 use paring_format::layouts;
 
 use super::chart::Series;
 use super::map::Map;
-use super::markup::{Align, Cell, details, list, paragraph, section, table};
+use super::markup::{self, Align, Cell, details, list, paragraph, section, table};
 use crate::show::{past, size};
 
 /// Least share of zeros that is worth a map.
@@ -22,7 +22,7 @@ pub fn stages(report: &Report) -> String {
         return String::new();
     }
     let sum: f64 = report.stages.iter().map(|s| s.seconds).sum();
-    let row = |s: &paring::report::StageReport| {
+    let row = |s: &StageReport| {
         vec![
             Cell::text(&s.stage),
             Cell::bars(&[s.seconds / longest]),
@@ -50,7 +50,8 @@ pub fn stages(report: &Report) -> String {
 /// Maps of zeros and bits over blocks and kinds.
 pub fn maps(report: &Report) -> String {
     let mut maps = String::new();
-    if report.layers.iter().any(|l| l.format != layouts::DENSE.name()) {
+    let packed = report.layers.iter().any(|l| l.format != layouts::DENSE.name());
+    if packed {
         let bits = Map {
             id: "bits",
             title: "Bits on disk per weight",
@@ -61,8 +62,9 @@ pub fn maps(report: &Report) -> String {
         };
         maps += &bits.draw(&report.layers, |l| l.bits);
     }
-    if report.layers.iter().any(|l| l.sparsity >= ZEROS) {
-        let zeros = Map {
+    let zeros = report.layers.iter().any(|l| l.sparsity >= ZEROS);
+    if zeros {
+        let map = Map {
             id: "zeros",
             title: "Share of zeros",
             span: 0.1,
@@ -70,9 +72,15 @@ pub fn maps(report: &Report) -> String {
             words: |v| format!("{:.1} %", 100.0 * v),
             digits: |v| format!("{:.1}", 100.0 * v),
         };
-        maps += &zeros.draw(&report.layers, |l| l.sparsity);
+        maps += &map.draw(&report.layers, |l| l.sparsity);
     }
-    if maps.is_empty() { maps } else { section("Bits and zeros", &maps) }
+    let heading = match (packed, zeros) {
+        (true, true) => "Bits and zeros",
+        (true, false) => "Bits",
+        (false, true) => "Zeros",
+        (false, false) => return String::new(),
+    };
+    section(heading, &maps)
 }
 
 /// Shares of outliers, where a method keeps any.
@@ -172,14 +180,14 @@ pub fn notes(report: &Report) -> String {
     }
     let fallback: Vec<&str> = report.layers.iter().filter(|l| l.fallback).map(|l| l.name.as_str()).collect();
     if !fallback.is_empty() {
-        html += &details(&format!("{} layers were rounded to nearest instead", fallback.len()), &list(&fallback));
+        html += &details(&format!("{} rounded to nearest instead", markup::layers(fallback.len())), &list(&fallback));
     }
     let repaired: Vec<&LayerReport> = report.layers.iter().filter(|l| !l.repairs.is_empty()).collect();
     if !repaired.is_empty() {
         let row = |l: &&LayerReport| vec![Cell::text(&l.name), Cell::text(l.repairs.join("; "))];
         let columns = [("Layer", Align::Left), ("What was done", Align::Left)];
         let rows = table(&columns, repaired.iter().map(row));
-        html += &details(&format!("{} layers needed repairs", repaired.len()), &rows);
+        html += &details(&format!("{} repaired", markup::layers(repaired.len())), &rows);
     }
     if html.is_empty() { html } else { section("Notes and repairs", &html) }
 }
@@ -218,6 +226,6 @@ pub fn layers(report: &Report) -> String {
     columns.push(("Seconds", Align::Right, Box::new(|l| Cell::text(format!("{:.3}", l.seconds)))));
     let heads: Vec<(&str, Align)> = columns.iter().map(|(name, align, _)| (*name, *align)).collect();
     let rows = report.layers.iter().map(|l| columns.iter().map(|(_, _, get)| get(l)).collect());
-    let count = report.layers.len();
-    section("Layers", &details(&format!("All {count} layers"), &table(&heads, rows)))
+    let count = markup::layers(report.layers.len());
+    section("Layers", &details(&format!("All {count}"), &table(&heads, rows)))
 }

@@ -4,7 +4,7 @@ use paring::report::Report;
 use paring::report::difference::{Choice, Difference, Layer, Number};
 
 use super::chart::{Chart, Series};
-use super::markup::{Align, Cell, details, list, paragraph, section, table};
+use super::markup::{self, Align, Cell, details, list, paragraph, section, table};
 use super::{document, header, time};
 use crate::show::past;
 
@@ -110,11 +110,14 @@ fn layers(difference: &Difference) -> String {
         _ => table(&columns, most.iter().map(row)),
     };
     if !more.is_empty() {
-        html += &details(&format!("{} more layers that differ", more.len()), &table(&columns, more.iter().map(row)));
+        html += &details(
+            &format!("{} more that differ", markup::layers(more.len())),
+            &table(&columns, more.iter().map(row)),
+        );
     }
     for (run, only) in [("A", &difference.only_first), ("B", &difference.only_second)] {
         if !only.is_empty() {
-            html += &details(&format!("{} layers that only {run} compressed", only.len()), &list(only));
+            html += &details(&format!("{} that only {run} compressed", markup::layers(only.len())), &list(only));
         }
     }
     section("Layers that differ most", &html)

@@ -1,0 +1,157 @@
+//! What runs leave behind: report.json and report.html, and `paring report`.
+
+mod support;
+
+use std::fs;
+
+use serde_json::{Value, json};
+use support::{Sandbox, golden, json_file};
+
+/// A golden Llama in 4 bits, and the same in 3 with other groups.
+const RUNS: [&str; 2] = [
+    "quantize model calib.safetensors --wbits 4 --groupsize 16 --nsamples 4 --seqlen 32 --out a --quiet",
+    "quantize model calib.safetensors --wbits 3 --groupsize 8 --nsamples 4 --seqlen 32 --out b --quiet",
+];
+
+#[test]
+fn a_run_leaves_its_report() {
+    let sandbox = Sandbox::new();
+    let printed = sandbox.json(&format!("{} --threads 1 --eval eval.safetensors --limit 3", RUNS[0]));
+    let report = json_file(&sandbox.path("a/report.json"));
+    assert_eq!(printed, report, "--json prints the report");
+    assert_eq!((&report["version"], &report["method"], &report["out"]), (&json!(1), &json!("gptq"), &json!("a")));
+    assert_eq!(report["plan"], json_file(&sandbox.path("a/paring.json"))["plan"]);
+    assert!(json_file(&sandbox.path("a/paring.json")).get("report").is_none());
+    let words: Vec<&str> = report["command"].as_array().unwrap().iter().map(|word| word.as_str().unwrap()).collect();
+    assert!(words[0].ends_with("paring") && words[1..4] == ["quantize", "model", "calib.safetensors"], "{words:?}");
+    assert_eq!(words[words.len() - 3..], ["--limit", "3", "--json"]);
+    assert_eq!((&report["environment"]["threads"], &report["device"]), (&json!(1), &json!("cpu")));
+    assert!(report["started"].as_str().unwrap().len() == 20 && report["seconds"].as_f64().unwrap() > 0.0);
+
+    // What is in the files.
+    let (before, after) = (sandbox.open("model"), sandbox.open("a"));
+    assert_eq!(report["bytes_in"], before.total_bytes());
+    assert_eq!(report["bytes_out"], after.total_bytes());
+    for (side, total) in [("before", "bytes_in"), ("after", "bytes_out")] {
+        let parts = report["size"][side].as_object().unwrap().values().map(|bytes| bytes.as_u64().unwrap());
+        assert_eq!(parts.sum::<u64>(), report[total].as_u64().unwrap(), "{side}");
+    }
+    let bytes = |name: &str| before.info(name).unwrap().bytes() as u64;
+    let outer = before.names().filter(|name| ["model.embed_tokens.weight", "lm_head.weight"].contains(name));
+    assert_eq!(report["size"]["before"]["embeddings"], outer.map(bytes).sum::<u64>());
+    assert_eq!(report["size"]["after"]["embeddings"], report["size"]["before"]["embeddings"]);
+    assert_eq!(report["bits_before"], 32.0);
+    for layer in report["layers"].as_array().unwrap() {
+        let name = layer["name"].as_str().unwrap();
+        let parts = name.split('.').collect::<Vec<_>>();
+        assert_eq!((&layer["block"], &layer["kind"]), (&json!(parts[2].parse::<usize>().unwrap()), &json!(parts[4])));
+        let weight = format!("{name}.weight");
+        assert_eq!(
+            before.info(&weight).unwrap().shape,
+            [&layer["rows"], &layer["cols"]].map(|n| n.as_u64().unwrap() as usize)
+        );
+    }
+    // Perplexity of both, as eval measures it.
+    let measured = &report["perplexity"];
+    assert_eq!((&measured["windows"], &measured["dataset"]), (&json!(3), &json!("eval.safetensors")));
+    for (model, key) in [("model", "before"), ("a", "after")] {
+        let eval = sandbox.json(&format!("eval {model} eval.safetensors --seqlen 32 --limit 3 --quiet"));
+        assert_eq!(eval["perplexity"], measured[key], "{model}");
+    }
+}
+
+#[test]
+fn a_report_is_shown_and_its_page_rewritten() {
+    let sandbox = Sandbox::new();
+    sandbox.ok(RUNS[0]);
+    let page = fs::read_to_string(sandbox.path("a/report.html")).unwrap();
+    fs::remove_file(sandbox.path("a/report.html")).unwrap();
+    let shown = sandbox.ok("report a").stdout;
+    for part in [
+        "command",
+        "quantize model calib.safetensors",
+        "bits per weight",
+        "stage",
+        "down_proj",
+        "as a page: a/report.html",
+    ] {
+        assert!(shown.contains(part), "{part}\n{shown}");
+    }
+    assert_eq!(fs::read_to_string(sandbox.path("a/report.html")).unwrap(), page, "a function of report.json");
+    let report = json_file(&sandbox.path("a/report.json"));
+    for layer in report["layers"].as_array().unwrap() {
+        let point = format!("<title>{}: ", layer["name"].as_str().unwrap());
+        assert!(page.matches(&point).count() >= 2, "{point} in a chart and a map");
+    }
+    // The file will do, and the page may go elsewhere.
+    let elsewhere = sandbox.json("report a/report.json --html page.html");
+    assert_eq!(elsewhere, report);
+    assert_eq!(fs::read_to_string(sandbox.path("page.html")).unwrap(), page);
+    // An output made anew loses both, and gets new ones.
+    sandbox.write("a/report.html", "old");
+    sandbox.ok(&format!("{} --overwrite", RUNS[0]));
+    assert!(fs::read_to_string(sandbox.path("a/report.html")).unwrap().starts_with("<!DOCTYPE html>"));
+    // One that a person holds dear is shown.
+    let shown = sandbox.ok(&format!("report {} --html golden.html", golden("report.json").display())).stdout;
+    assert!(shown.contains("note: layers.1.up_proj: more damping") && shown.contains("8.500"), "{shown}");
+}
+
+#[test]
+fn runs_are_held_against_each_other() {
+    let sandbox = Sandbox::new();
+    RUNS.iter().for_each(|run| drop(sandbox.ok(run)));
+    let [a, b] = ["a", "b"].map(|run| json_file(&sandbox.path(run).join("report.json")));
+    let difference = sandbox.json("report a b --html both.html");
+    let plan: Vec<Value> = difference["plan"].as_array().unwrap().iter().map(|c| c["key"].clone()).collect();
+    assert_eq!(plan, ["recipe.rounding.weights.group_size", "recipe.rounding.weights.num_bits"]);
+    assert_eq!((&difference["plan"][1]["first"], &difference["plan"][1]["second"]), (&json!(4), &json!(3)));
+    assert_eq!(difference["environment"], json!([]));
+    let bytes = difference["numbers"].as_array().unwrap().iter().find(|n| n["name"] == "bytes_out").unwrap();
+    let [of_a, of_b] = [&a, &b].map(|report| report["bytes_out"].as_f64().unwrap());
+    assert_eq!(
+        bytes,
+        &json!({"name": "bytes_out", "unit": "bytes", "first": of_a, "second": of_b,
+        "difference": of_b - of_a, "ratio": of_b / of_a})
+    );
+    assert_eq!(difference["layers"].as_array().unwrap().len(), a["layers"].as_array().unwrap().len());
+    let shown = sandbox.ok("report a b").stdout;
+    for part in
+        ["A  a\n", "B  b\n", "recipe.rounding.weights.num_bits", "4 → 3", "the same environment", "mean error by kind"]
+    {
+        assert!(shown.contains(part), "{part}\n{shown}");
+    }
+    let page = fs::read_to_string(sandbox.path("both.html")).unwrap();
+    assert!(page.contains("<h1>How two runs differ</h1>") && page.contains("Error of B over that of A"));
+    assert!(!sandbox.ok("report a a").stdout.contains("layers that differ most"));
+}
+
+#[test]
+fn what_is_no_report_is_one_line() {
+    let sandbox = Sandbox::empty();
+    let good = fs::read_to_string(golden("report.json")).unwrap();
+    sandbox.write("good.json", &good);
+    sandbox.write("damaged.json", &good[..700]);
+    sandbox.write("next.json", good.replace("\"version\": 1", "\"version\": 2"));
+    sandbox.write("other.json", r#"{"model_type": "llama"}"#);
+    sandbox.write("worse.json", good.replace("\"seconds\": 4000.0", "\"seconds\": \"4000\""));
+    fs::create_dir(sandbox.path("empty")).unwrap();
+    let mut wrong = Vec::new();
+    for (arguments, code, words) in [
+        ("report nowhere", 1, &["nowhere: no such file"][..]),
+        ("report empty", 1, &["empty/report.json: no such file", "when they are done"]),
+        ("report damaged.json", 1, &["damaged.json: not valid JSON", "line"]),
+        ("report next.json", 1, &["next.json: a report of version 2, expected 1"]),
+        ("report other.json", 1, &["other.json: has no version"]),
+        ("report worse.json", 1, &["worse.json: not a report of version 1", "string \"4000\""]),
+        ("report good.json nowhere", 1, &["nowhere: no such file"]),
+        ("report good.json damaged.json", 1, &["damaged.json: not valid JSON"]),
+        ("report good.json --html empty", 2, &["--html empty: is a folder"]),
+        ("report good.json --html empty/no/page.html", 1, &["empty/no/page.html"]),
+        ("report", 2, &["RUN"]),
+        ("report good.json good.json good.json", 2, &["unexpected argument"]),
+    ] {
+        wrong.extend(sandbox.refused(arguments, code, words).err());
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n\n"));
+    assert!(!sandbox.path("report.html").exists(), "no page of what is no report");
+}
