@@ -117,6 +117,7 @@ __attribute__((destructor)) void print_stats() {
     Memory& m = memory();
     if (!m.stats) return;
     print_spent();
+    print_copied();
     fprintf(stderr, "emulated GPU: at most %zu bytes of device memory in use, %zu left at the end\n", m.peak, m.used);
 }
 
@@ -141,6 +142,14 @@ void* device_allocate(size_t bytes) {
     m.used += bytes;
     m.peak = std::max(m.peak, m.used);
     return at;
+}
+
+void device_begin(void* pointer) {
+    Memory& m = memory();
+    std::lock_guard<std::mutex> held(m.lock);
+    const auto at = m.all.find((char*)pointer);
+    if (at == m.all.end()) fail("a stream gets to an allocation that another stream, which did not wait for it, has freed");
+    memset(at->first, FRESH, at->second.bytes);
 }
 
 size_t device_release(void* pointer) {

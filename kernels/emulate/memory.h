@@ -12,6 +12,9 @@ struct MemoryUse {
 
 // Null when there is not so much left. What is in it reads as NaN.
 void* device_allocate(size_t bytes);
+// The stream that allocates gets there: what is in it reads as NaN from now on, whatever a stream that did not wait for that
+// wrote. Stops the program if it was freed meanwhile.
+void device_begin(void* at);
 // Gives an allocation back: from now on it does not count and must not be named. 0 if none begins there, otherwise its
 // bytes. Work given before may still use it, until device_unmap.
 size_t device_release(void* at);
@@ -19,6 +22,8 @@ size_t device_release(void* at);
 void device_unmap(void* at);
 MemoryUse device_use();
 void device_reset_peak();
+// Prints how many bytes were copied each way.
+void print_copied();
 
 }  // namespace emulate
 

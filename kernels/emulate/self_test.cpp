@@ -231,6 +231,31 @@ void streams() {
     check(before == during, "%zu bytes free, then %zu", before, during);
     NEED(cuStreamSynchronize(a));
     check(x.host()[0] == 0x07070707, "what was freed later was used before: %x", x.host()[0]);
+
+    // Memory begins when the stream that allocates it gets there: a stream that does not wait writes into what is another's.
+    for (const bool waits : {false, true}) {
+        CUdeviceptr fresh;
+        float* const mark = (float*)pinned;
+        NEED(cuMemAllocAsync(&fresh, sizeof(float), a));
+        if (waits) NEED(cuEventRecord(event, a)), NEED(cuStreamWaitEvent(b, event, 0));
+        *mark = 2.0f;
+        NEED(cuMemcpyHtoDAsync(fresh, mark, sizeof(float), b));
+        NEED(cuStreamSynchronize(b));
+        NEED(cuStreamSynchronize(a));
+        NEED(cuMemcpyDtoHAsync(mark, fresh, sizeof(float), a));
+        NEED(cuStreamSynchronize(a));
+        check(waits ? *mark == 2.0f : std::isnan(*mark), "a copy into new memory that %s left %f",
+              waits ? "waited" : "did not wait", (double)*mark);
+        NEED(cuMemFreeAsync(fresh, a));
+        NEED(cuStreamSynchronize(a));
+    }
+    check(dies([&] {
+        CUdeviceptr early;
+        NEED(cuMemAllocAsync(&early, 4, a));
+        NEED(cuMemFreeAsync(early, b));
+        NEED(cuStreamSynchronize(b));
+        NEED(cuStreamSynchronize(a));
+    }, "did not wait"), "freeing on a stream that did not wait for the allocation");
     NEED(cuMemFreeHost(pinned));
     NEED(cuEventDestroy(event));
     NEED(cuStreamDestroy(a));

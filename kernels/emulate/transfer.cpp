@@ -3,6 +3,8 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <atomic>
+#include <cstdio>
 #include <cstdlib>
 #include <cstring>
 #include <map>
@@ -35,7 +37,21 @@ bool is_pinned(const void* at) {
 void* pointer(CUdeviceptr at) { return (void*)at; }
 bool on_device(CUdeviceptr at, size_t bytes) { return paring_emulated_on_device(pointer(at), bytes); }
 
+struct Copied {
+    std::atomic<size_t> pinned{0}, all{0};
+    void add(bool is_pinned, size_t bytes) {
+        all += bytes;
+        if (is_pinned) pinned += bytes;
+    }
+};
+Copied to_device, to_host;
+
 }  // namespace
+
+void emulate::print_copied() {
+    fprintf(stderr, "emulated GPU: %zu bytes to the device, %zu of them from page-locked memory; %zu to the host, %zu\n",
+            to_device.all.load(), to_device.pinned.load(), to_host.all.load(), to_host.pinned.load());
+}
 
 #define NEED_MEMORY(at, bytes)                                                                                   \
     if (!on_device(at, bytes)) {                                                                                 \
@@ -62,7 +78,10 @@ CUresult cuMemAlloc(CUdeviceptr* at, size_t bytes) {
 }
 CUresult cuMemAllocAsync(CUdeviceptr* at, size_t bytes, CUstream stream) {
     NEED_STREAM(stream);
-    return cuMemAlloc(at, bytes);
+    const CUresult status = cuMemAlloc(at, bytes);
+    if (status != CUDA_SUCCESS) return status;
+    emulate::enqueue(stream, [at = *at] { emulate::device_begin(pointer(at)); });
+    return CUDA_SUCCESS;
 }
 CUresult cuMemFreeAsync(CUdeviceptr at, CUstream stream) {
     NEED_STREAM(stream);
@@ -149,6 +168,7 @@ CUresult cuMemcpyHtoDAsync(CUdeviceptr to, const void* from, size_t bytes, CUstr
     if (bytes == 0) return CUDA_SUCCESS;
     NEED_MEMORY(to, bytes);
     NEED_HOST(from);
+    to_device.add(is_pinned(from), bytes);
     if (is_pinned(from)) {
         emulate::enqueue(stream, [=] { memcpy(pointer(to), from, bytes); });
     } else {
@@ -164,6 +184,7 @@ CUresult cuMemcpyHtoD(CUdeviceptr to, const void* from, size_t bytes) {
     if (bytes == 0) return CUDA_SUCCESS;
     NEED_MEMORY(to, bytes);
     NEED_HOST(from);
+    to_device.add(is_pinned(from), bytes);
     emulate::finish(nullptr);
     memcpy(pointer(to), from, bytes);
     return CUDA_SUCCESS;
@@ -173,6 +194,7 @@ CUresult cuMemcpyDtoHAsync(void* to, CUdeviceptr from, size_t bytes, CUstream st
     if (bytes == 0) return CUDA_SUCCESS;
     NEED_MEMORY(from, bytes);
     NEED_HOST(to);
+    to_host.add(is_pinned(to), bytes);
     emulate::enqueue(stream, [=] { memcpy(to, pointer(from), bytes); });
     if (!is_pinned(to)) emulate::finish(stream);
     return CUDA_SUCCESS;
@@ -182,6 +204,7 @@ CUresult cuMemcpyDtoH(void* to, CUdeviceptr from, size_t bytes) {
     if (bytes == 0) return CUDA_SUCCESS;
     NEED_MEMORY(from, bytes);
     NEED_HOST(to);
+    to_host.add(is_pinned(to), bytes);
     emulate::finish(nullptr);
     memcpy(to, pointer(from), bytes);
     return CUDA_SUCCESS;
