@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use candle_core::{Device, Tensor};
 use paring_format::{Checkpoint, Dtype, QuantArgs, Strategy, TensorInfo, Values, layouts::PART_NAMES};
+use paring_kernels::device::upload;
 use paring_kernels::matmul::Precision;
 use paring_kernels::quantize::Rounding;
 
@@ -190,7 +191,7 @@ impl Source {
     /// A stored float tensor as f32, on the device. Errors when its shape differs or a value is not finite.
     pub fn tensor(&self, name: &str, shape: &[usize]) -> Result<Tensor> {
         self.complete()?;
-        Ok(Tensor::from_vec(self.checkpoint.read_f32(name, shape)?, shape, self.device())?)
+        Ok(upload(self.checkpoint.read_f32(name, shape)?, shape, self.device())?)
     }
 
     /// Rows `first .. first + count` of a stored float matrix with `cols` columns, as f32, row-major. Errors on values

@@ -1,22 +1,19 @@
 //! Products on a GPU: cuBLAS, with the weight in the type of the product and the activations rounded to it piece by piece.
 
-use candle_core::cuda_backend::cudarc::driver::{CudaSlice, CudaView, CudaViewMut, DeviceRepr, PushKernelArg};
+use candle_core::cuda_backend::cudarc::driver::{CudaSlice, CudaView, CudaViewMut, PushKernelArg};
 use candle_core::cuda_backend::{CudaDType, WrapErr};
 use candle_core::{CudaDevice, Result, Tensor, WithDType};
 use half::slice::HalfFloatSliceExt;
 use half::{bf16, f16};
-use rayon::prelude::*;
 
 use super::{Precision, gpu_piece};
 use crate::cuda::blas::{Factor, Math, Operand, Target, gemm};
+use crate::cuda::staging::{Plain, send};
 use crate::cuda::{Source, THREADS, function, grid, tensor, with_view};
 use crate::simd::{self, multiversion};
 
-/// Elements per task of the host.
-const CHUNK: usize = 1 << 16;
-
 /// A 16-bit float that products take.
-pub(crate) trait Short: Factor + CudaDType + WithDType + DeviceRepr + Default + Unpin {
+pub(crate) trait Short: Factor + CudaDType + WithDType + Plain + Unpin {
     /// The kernel that rounds to it.
     const ROUND: &'static str;
     /// `x`, rounded: on the host.
@@ -72,10 +69,14 @@ enum Values {
 }
 
 impl Weight {
-    /// Rounds `values` on the host and uploads them: 2 bytes each, or 4 with [`Precision::F32`].
+    /// Rounds `values` on the host and uploads them, 2 bytes each, or 4 with [`Precision::F32`], beside the work of the
+    /// device: the first product waits for them.
     pub fn upload(device: &CudaDevice, values: &[f32], precision: Precision) -> Result<Self> {
         let values = match precision {
-            Precision::F32 => Values::F32(device.clone_htod(values)?),
+            Precision::F32 => {
+                let copy = |at: usize, out: &mut [f32]| out.copy_from_slice(&values[at..][..out.len()]);
+                Values::F32(send(device, values.len(), copy)?)
+            }
             Precision::Bf16 => Values::Bf16(rounded(device, values)?),
             Precision::F16 => Values::F16(rounded(device, values)?),
         };
@@ -110,9 +111,7 @@ impl Weight {
 }
 
 fn rounded<T: Short>(device: &CudaDevice, values: &[f32]) -> Result<CudaSlice<T>> {
-    let mut short = vec![T::default(); values.len()];
-    short.par_chunks_mut(CHUNK).zip(values.par_chunks(CHUNK)).for_each(|(out, x)| T::narrow(x, out));
-    device.clone_htod(&short)
+    send(device, values.len(), |at, out: &mut [T]| T::narrow(&values[at..][..out.len()], out))
 }
 
 /// Memory for `len` numbers that a product is about to write.

@@ -3,14 +3,13 @@
 use std::ops::Range;
 
 use candle_core::cuda_backend::WrapErr;
-use candle_core::cuda_backend::cudarc::driver::{
-    CudaSlice, CudaView, DeviceRepr, LaunchConfig, PushKernelArg, ValidAsZeroBits,
-};
+use candle_core::cuda_backend::cudarc::driver::{CudaSlice, CudaView, LaunchConfig, PushKernelArg, ValidAsZeroBits};
 use candle_core::{CudaDevice, Result};
 
 use super::args::{FitArgs, Format, SweepArgs, int, precision};
 use super::{Dropped, Kind, When};
 use crate::cuda::blas::{Math, Operand, Target, gemm};
+use crate::cuda::staging::{self, Plain};
 use crate::cuda::{Kernel, Source, function, grid};
 use crate::matmul::Precision;
 use crate::select::cuda as select;
@@ -92,14 +91,14 @@ struct Stack<'a> {
 }
 
 /// Lists one after the other.
-fn stacked<'p, T: DeviceRepr + ValidAsZeroBits + 'static>(
+fn stacked<'p, T: Plain + ValidAsZeroBits + 'static>(
     device: &CudaDevice,
     lists: impl Iterator<Item = &'p [T]> + Clone,
 ) -> Result<CudaSlice<T>> {
     let mut all = device.alloc_zeros::<T>(lists.clone().map(<[T]>::len).sum::<usize>().max(1))?;
     let mut at = 0;
     for list in lists.filter(|list| !list.is_empty()) {
-        device.memcpy_htod(list, &mut all.slice_mut(at..at + list.len()))?;
+        staging::up(device, list, &mut all.slice_mut(at..at + list.len()))?;
         at += list.len();
     }
     Ok(all)
@@ -294,7 +293,7 @@ impl<'a> Stack<'a> {
             let (all, of_groups) = (rows.start * cols..rows.end * cols, rows.start * groups..rows.end * groups);
             let mut weight = part.weight;
             if !rows.is_empty() {
-                device.memcpy_dtoh(&self.weight.slice(all.clone()), &mut weight)?;
+                staging::down_to(device, &self.weight.slice(all.clone()), &mut weight)?;
             }
             let grids = match part.rule.round.map(|round| round.fit) {
                 None => None,
@@ -319,10 +318,10 @@ impl<'a> Stack<'a> {
 }
 
 /// Some elements in host memory.
-fn fetched<T: DeviceRepr>(device: &CudaDevice, from: &CudaSlice<T>, range: Range<usize>) -> Result<Vec<T>> {
+fn fetched<T: Plain>(device: &CudaDevice, from: &CudaSlice<T>, range: Range<usize>) -> Result<Vec<T>> {
     match range.is_empty() {
         true => Ok(Vec::new()),
-        false => device.clone_dtoh(&from.slice(range)),
+        false => staging::down(device, &from.slice(range)),
     }
 }
 

@@ -4,12 +4,13 @@ mod launch;
 
 use std::ops::Range;
 
-use candle_core::cuda_backend::cudarc::driver::{CudaSlice, DeviceRepr, ValidAsZeroBits};
+use candle_core::cuda_backend::cudarc::driver::CudaSlice;
 use candle_core::{CudaDevice, Result};
 
 use self::launch::{LANES, RANGE_BYTES, Sweep};
 use super::{Coded, Rule, Statistic, Swept};
 use crate::cholesky::Factor;
+use crate::cuda::staging::{self, Plain};
 use crate::cuda::with_view;
 use crate::square::Place;
 
@@ -116,9 +117,9 @@ impl Memory {
         let mut at = 0;
         for (values, rule) in parts.iter().filter(|(values, _)| !values.is_empty()) {
             let place = at..at + values.len();
-            device.memcpy_htod(values, &mut weight.slice_mut(place.clone()))?;
+            staging::up(device, values, &mut weight.slice_mut(place.clone()))?;
             if let (Some(marked), Some(zeros)) = (&mut marked, rule.zeros) {
-                device.memcpy_htod(zeros, &mut marked.slice_mut(place.clone()))?;
+                staging::up(device, zeros, &mut marked.slice_mut(place.clone()))?;
             }
             threshold.resize(place.end / cols, rule.threshold.unwrap_or(f32::INFINITY));
             at = place.end;
@@ -170,7 +171,7 @@ impl Memory {
             };
             let place = rows.start * cols..rows.end * cols;
             if !weight.is_empty() {
-                device.memcpy_dtoh(&self.weight.slice(place), &mut weight)?;
+                staging::down_to(device, &self.weight.slice(place), &mut weight)?;
             }
             let mut swept = Swept {
                 weight,
@@ -189,12 +190,9 @@ impl Memory {
 }
 
 /// Some rows of a matrix with `cols` columns.
-fn fetch<T>(device: &CudaDevice, from: &CudaSlice<T>, rows: &Range<usize>, cols: usize) -> Result<Vec<T>>
-where
-    T: DeviceRepr + ValidAsZeroBits + Clone + Default,
-{
+fn fetch<T: Plain>(device: &CudaDevice, from: &CudaSlice<T>, rows: &Range<usize>, cols: usize) -> Result<Vec<T>> {
     match rows.len() * cols {
         0 => Ok(Vec::new()),
-        _ => device.clone_dtoh(&from.slice(rows.start * cols..rows.end * cols)),
+        _ => staging::down(device, &from.slice(rows.start * cols..rows.end * cols)),
     }
 }
