@@ -16,8 +16,8 @@ use candle_core::{CudaDevice, Result};
 
 use crate::device::PAGE_LOCKED;
 
-/// Bytes of half a ring; each GPU has two rings.
-const HALF: usize = PAGE_LOCKED / 4;
+/// Bytes of half a ring.
+const HALF: usize = PAGE_LOCKED / 2;
 /// Threads that fill or empty half a ring at most: a few are as fast as the memory.
 const THREADS: usize = 4;
 /// Bytes that are worth a thread.

@@ -2,6 +2,7 @@
 
 mod host;
 
+use std::borrow::Cow;
 use std::fmt;
 use std::str::FromStr;
 
@@ -103,14 +104,18 @@ fn gpu(ordinal: usize) -> Result<Device, Unavailable> {
     Err(Unavailable::NotBuilt(ordinal))
 }
 
-/// Bytes of page-locked host memory that weights go through on their way to a GPU, and what sweeps make on its way back.
-/// They are taken in two halves when they are needed first, and kept. What waits in [`Copies`] comes on top.
-pub const PAGE_LOCKED: usize = 64 << 20;
+/// Bytes of page-locked host memory that weights go through on their way to a GPU, and as many again for the copies of
+/// sweeps. Each is taken when it is needed first, and kept. What waits in [`Copies`] comes on top.
+pub const PAGE_LOCKED: usize = 32 << 20;
 
 /// A tensor on the device, row-major. To a GPU it is copied beside the work that it has: what uses the tensor first waits
 /// for the copy, and nothing else does. Errors when the values are not as many as the shape has, and when the device does.
-pub fn upload(values: Vec<f32>, shape: impl Into<Shape>, device: &Device) -> candle_core::Result<Tensor> {
-    let shape = shape.into();
+pub fn upload<'a>(
+    values: impl Into<Cow<'a, [f32]>>,
+    shape: impl Into<Shape>,
+    device: &Device,
+) -> candle_core::Result<Tensor> {
+    let (values, shape) = (values.into(), shape.into());
     #[cfg(feature = "cuda")]
     if let Device::Cuda(cuda) = device
         && values.len() == shape.elem_count()
@@ -118,7 +123,7 @@ pub fn upload(values: Vec<f32>, shape: impl Into<Shape>, device: &Device) -> can
         let copy = |at: usize, out: &mut [f32]| out.copy_from_slice(&values[at..][..out.len()]);
         return Ok(crate::cuda::tensor(crate::cuda::staging::send(cuda, values.len(), copy)?, cuda, shape));
     }
-    Tensor::from_vec(values, shape, device)
+    Tensor::from_vec(values.into_owned(), shape, device)
 }
 
 /// The values of an f32 tensor, row-major, in host memory: once the work of its device is done, through page-locked memory
@@ -200,14 +205,13 @@ mod tests {
     fn tensors_come_back_as_they_were_sent() {
         for device in &present() {
             let values: Vec<f32> = (0..600).map(|i| i as f32 - 0.25).collect();
-            let x = upload(values.clone(), (20, 30), device).unwrap();
+            let x = upload(&values, (20, 30), device).unwrap();
             assert!(x.device().same_device(device) && x.dims() == [20, 30]);
             assert_eq!(download(&x).unwrap(), values);
             // As candle and as an operation of ours see it before anything waited for it.
-            let sum =
-                crate::plain::add(&upload(values.clone(), 600, device).unwrap(), &x.reshape(600).unwrap()).unwrap();
+            let sum = crate::plain::add(&upload(&values, 600, device).unwrap(), &x.reshape(600).unwrap()).unwrap();
             assert!(download(&sum).unwrap().iter().zip(&values).all(|(sum, value)| *sum == 2.0 * value));
-            let joined = Tensor::cat(&[&upload(values.clone(), (20, 30), device).unwrap(), &x], 1).unwrap();
+            let joined = Tensor::cat(&[&upload(&values, (20, 30), device).unwrap(), &x], 1).unwrap();
             assert_eq!(download(&joined.narrow(1, 0, 30).unwrap()).unwrap(), values);
             assert!(upload(values, (20, 31), device).is_err());
         }

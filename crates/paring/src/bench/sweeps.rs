@@ -4,6 +4,7 @@ use std::cell::RefCell;
 
 use candle_core::{DType, Device, Tensor};
 use paring_kernels::cholesky::{Factor, factor_of};
+use paring_kernels::device::{download, upload};
 use paring_kernels::gram::{Gram, quadratic};
 use paring_kernels::select::nth_smallest_of;
 use paring_kernels::square::Square;
@@ -78,7 +79,8 @@ pub(super) fn all(bencher: &mut Bencher<'_>) {
 /// The way of a sweep's weights to the device and of what it makes of them back.
 fn transfer(bencher: &mut Bencher<'_>, rows: usize, cols: usize) {
     let begin = |device: &Device| {
-        let marks = Tensor::zeros((2, rows * cols), DType::U8, device)?;
+        // Codes and marks, a byte each.
+        let marks = Tensor::zeros((rows * cols).div_ceil(2), DType::F32, device)?;
         Ok((device.clone(), random(rows * cols, 2), marks))
     };
     let work = floor::pass(10 * rows * cols);
@@ -89,8 +91,8 @@ fn transfer(bencher: &mut Bencher<'_>, rows: usize, cols: usize) {
         begin,
         |_| (),
         |(device, weight, marks), ()| {
-            let weight = Tensor::from_slice(weight, rows * cols, device)?;
-            std::hint::black_box((weight.to_vec1::<f32>()?, marks.to_vec2::<u8>()?));
+            let weight = upload(weight.as_slice(), rows * cols, device)?;
+            std::hint::black_box((download(&weight)?, download(marks)?));
             Ok(())
         },
     );

@@ -215,6 +215,14 @@ mod tests {
         // Embedding, head and norms too, in two bytes each.
         let weights = 32.0 * (first + down + 2.0 * dim) + 2.0 * 32000.0 * dim + dim;
         assert_eq!(floor.output, 2 * weights as u64);
+        // Of the host: gate and up as they were, as swept, as the file has them and marks; a matrix that is read; two
+        // shards; and what copies go through, for blocks and for sweeps.
+        let fan = (4.0 + 4.0 + 4.0 + 1.0) * 2.0 * dim * inner;
+        let shards = 2.0 * 2.0 * (first + down);
+        assert_eq!(floor.host, (fan + 6.0 * dim * inner + shards) as u64 + (64 << 20));
+        // Over the link: each weight as products have it, before and after; to the sweep and back in f32, with its marks.
+        let link = 32.0 * (first + down) * (2.0 + 2.0 + 4.0 + 4.0 + 1.0) / 2.5e10;
+        assert!((floor.link / link - 1.0).abs() < 1e-9, "{} {link}", floor.link);
         assert!(floor.seconds >= of("gram") + of("factor") + of("forward"));
     }
 

@@ -1,5 +1,6 @@
 //! A run on paper: what is asked for and given back on the host, in the order of `compress/mod.rs` and `walk.rs`.
 
+use paring_kernels::device::PAGE_LOCKED;
 use paring_kernels::memory::Pool;
 use paring_kernels::scratch;
 
@@ -267,11 +268,16 @@ impl Sheet {
         let shard = most(&|linears| linears.iter().flat_map(|l| &l.written).sum());
         let part = |name, bytes: usize| Part { name, bytes: bytes as u64 };
         let waits = hidden.min(self.resident);
+        // Blocks are uploaded through one buffer, and sweeps on the device copy through another one.
+        let mut made = self.blocks.iter().flat_map(|block| &block.linears).filter_map(|linear| linear.made.as_ref());
+        let sweeps = made.any(|made| made.need == Need::Gram);
+        let locked = if self.windows == 0 { 0 } else { PAGE_LOCKED * if sweeps { 2 } else { 1 } };
         vec![
             part("activations of all windows", waits),
             part("weights of a fan", fan),
             part("weights of the next block", coming),
             part("shards", 2 * shard),
+            part("page-locked buffers", locked),
         ]
     }
 }

@@ -5,6 +5,7 @@ use std::time::Instant;
 
 use candle_core::{DType, Device, Tensor};
 use paring_format::{Compressed, Dtype, Values};
+use paring_kernels::device::Copies;
 use paring_kernels::gram::Gram;
 use paring_kernels::matmul::Matrix;
 use paring_kernels::plain::add;
@@ -107,8 +108,10 @@ impl Rates {
         let link = match device.is_cpu() {
             true => f64::INFINITY,
             false => {
-                let one = Tensor::zeros(LARGE, DType::F32, &Device::Cpu)?;
-                4.0 * LARGE as f64 / shortest(device, || Ok(one.to_device(device).map(drop)?))?
+                // As activations come that wait on the host.
+                let copies = Copies::new(device)?;
+                let one = copies.take(&Tensor::zeros(LARGE, DType::F32, device)?)?;
+                4.0 * LARGE as f64 / shortest(device, || Ok(copies.bring(&one)?.arrive().map(drop)?))?
             }
         };
         let cols = widest.linear.info.cols.min(COLS);

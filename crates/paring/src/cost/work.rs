@@ -136,10 +136,12 @@ impl Sheet {
                     let full = t.need == Need::Gram;
                     // Every slice reads and writes what lies to its right.
                     let slices = if full { cols / t.slice.max(1) as f64 } else { 1.0 };
+                    // A byte for each mark, and one for each code.
+                    let beside = if t.rounds { 2.0 } else { 1.0 };
                     work.add(Work {
                         operations: if full { weights * cols } else { weights },
                         moved: F32 * weights * (1.0 + slices.max(1.0)) + 2.0 * weights,
-                        carried: if full { (2.0 * F32 + 2.0) * weights } else { 0.0 },
+                        carried: if full { (2.0 * F32 + beside) * weights } else { 0.0 },
                         ..Work::default()
                     });
                 }
