@@ -123,6 +123,10 @@ mod tests {
                 assert!(back.device().same_device(device));
                 assert_eq!(values(&back), values(&tensor(from, (7, 33))));
             }
+            // Copied before the device gets to what it was asked for earlier: dropping what waits ends all copies.
+            let coming = copies.bring(&waiting[1]).unwrap();
+            drop(copies.take(&tensor(2e3, (7, 33))).unwrap());
+            assert_eq!(values(&coming.arrive().unwrap()), values(&tensor(1e3, (7, 33))));
             // Used at once, joined by a kernel that takes a tensor to belong to the device's stream.
             let parts = waiting.iter().map(|waiting| copies.bring(waiting).unwrap().arrive().unwrap());
             let joined = Tensor::cat(&parts.collect::<Vec<_>>(), 1).unwrap();
