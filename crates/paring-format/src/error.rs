@@ -21,6 +21,16 @@ pub enum Error {
     #[allow(missing_docs)]
     Io { path: PathBuf, source: io::Error },
 
+    /// Something other than a file where a file is needed.
+    #[error("{}: {got}, expected a file", path.display())]
+    #[allow(missing_docs)]
+    NotAFile { path: PathBuf, got: &'static str },
+
+    /// A file that is larger than those of its kind are read.
+    #[error("{}: {got} bytes, expected at most {most}", path.display())]
+    #[allow(missing_docs)]
+    LargeFile { path: PathBuf, got: u64, most: u64 },
+
     /// A checkpoint is a folder; this is something else, or nothing.
     #[error("{}: not a folder; a checkpoint is a folder with config.json and weights", path.display())]
     #[allow(missing_docs)]

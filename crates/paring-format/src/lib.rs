@@ -17,6 +17,7 @@ pub mod compressed;
 pub mod config;
 pub mod dtype;
 pub mod error;
+pub mod files;
 pub mod floats;
 pub mod grid;
 pub mod layouts;

@@ -5,6 +5,8 @@
 mod chat;
 mod documents;
 mod draw;
+mod guard;
+mod line;
 pub mod named;
 mod parquet;
 mod random;
@@ -16,6 +18,8 @@ mod unpack;
 
 use std::fs;
 use std::path::Path;
+
+use paring_format::files;
 
 use crate::{Error, Result};
 use documents::Document;
@@ -137,7 +141,7 @@ impl Data {
         data.content = match (path.extension().and_then(|e| e.to_str()), Documents::of(path, text_field)) {
             (_, Some(documents)) => Content::Documents(documents),
             (Some("txt"), None) => {
-                let text = String::from_utf8(fs::read(path).map_err(io)?);
+                let text = String::from_utf8(files::read(path, u64::MAX)?);
                 Content::Text(text.map_err(|e| Error::data(&name, format!("not UTF-8: {}", e.utf8_error())))?)
             }
             (Some("safetensors"), None) => rows::safetensors(path)?,

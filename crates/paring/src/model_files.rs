@@ -1,10 +1,10 @@
 //! What an output takes over from a model's folder beside its weights, and what it changes in the config.
 
 use paring_format::writer::COMPANIONS;
-use paring_format::{Checkpoint, Dtype};
+use paring_format::{Checkpoint, Dtype, files};
 use serde_json::{Map, Value};
 
-use crate::{Error, Result};
+use crate::Result;
 
 /// Files to write beside the weights, by name and content: `given` ones, for a model that has no folder, and those of the
 /// model's folder such as its tokenizer.
@@ -13,7 +13,7 @@ pub(crate) fn beside(checkpoint: &Checkpoint, mut given: Vec<(String, Vec<u8>)>)
     for name in COMPANIONS {
         let path = dir.join(name);
         if path.is_file() && !given.iter().any(|(other, _)| other == name) {
-            let bytes = std::fs::read(&path).map_err(|source| Error::Io { path, source })?;
+            let bytes = files::read(&path, files::LISTS)?;
             given.push((name.to_string(), bytes));
         }
     }

@@ -7,10 +7,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::sync::Arc;
 
-use paring_format::checkpoint::CONFIG;
+use paring_format::checkpoint::{CONFIG, read_index};
 use paring_format::layouts::{self, PART_NAMES};
 use paring_format::writer::REPORT;
-use paring_format::{Checkpoint, Compressed};
+use paring_format::{Checkpoint, Compressed, files};
 use paring_model::decoder::LinearInfo;
 use paring_model::families;
 use rayon::prelude::*;
@@ -185,7 +185,7 @@ fn read_digests(checkpoint: &Checkpoint) -> Result<Option<BTreeMap<String, u64>>
 }
 
 fn read_json(path: &Path) -> Result<Value> {
-    let bytes = std::fs::read(path).map_err(|source| Error::Io { path: path.to_path_buf(), source })?;
+    let bytes = files::read(path, files::LISTS)?;
     serde_json::from_slice(&bytes).map_err(|e| Error::data(path.display().to_string(), format!("not valid JSON: {e}")))
 }
 
@@ -193,9 +193,8 @@ fn read_json(path: &Path) -> Result<Value> {
 /// what is listed is there was checked when the checkpoint was opened.
 fn check_index(checkpoint: &Checkpoint) -> Result<()> {
     let Some(path) = checkpoint.index_path() else { return Ok(()) };
-    let index = read_json(&path)?;
-    let listed = |name: &str| index.get("weight_map").is_some_and(|map| map.get(name).is_some());
-    match checkpoint.stored_names().find(|name| !listed(name)) {
+    let listed = read_index(&path)?;
+    match checkpoint.stored_names().find(|&name| !listed.contains_key(name)) {
         None => Ok(()),
         Some(name) => {
             let expected = format!("an entry in {}", path.display());

@@ -6,6 +6,7 @@
 
 mod digest;
 mod linear;
+mod listed;
 pub mod pickle;
 mod shard;
 mod sparse;
@@ -20,18 +21,18 @@ mod tests_official;
 mod tests_sparse;
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fs;
 use std::path::{Path, PathBuf};
 
 use serde_json::Value;
 
 use crate::layouts::check_finite;
 use crate::writer::JOURNAL;
-use crate::{Error, QuantConfig, Result};
+use crate::{Error, QuantConfig, Result, files};
 use shard::{Kind, Shard};
 use tensor::{At, Spot};
 
 pub use linear::LinearFormat;
+pub use listed::read_index;
 pub use tensor::TensorInfo;
 
 /// The file name of a checkpoint that is not split.
@@ -369,29 +370,12 @@ pub(crate) fn is_plain_name(name: &str) -> bool {
 }
 
 fn read_json(path: &Path) -> Result<Value> {
-    parse_json(path, &fs::read(path).map_err(|source| Error::io(path, source))?)
+    parse_json(path, &files::read(path, files::SETTINGS)?)
 }
 
 fn parse_json(path: &Path, bytes: &[u8]) -> Result<Value> {
     serde_json::from_slice(bytes)
         .map_err(|error| Error::BadJson { path: path.to_path_buf(), reason: format!("not valid JSON: {error}") })
-}
-
-/// The index: tensor name → file name.
-fn read_index(path: &Path) -> Result<BTreeMap<String, String>> {
-    let bad = |reason: String| Error::BadJson { path: path.to_path_buf(), reason };
-    let index = read_json(path)?;
-    let Some(map) = index.get("weight_map").and_then(Value::as_object) else {
-        return Err(bad("no weight_map in it".to_string()));
-    };
-    let mut weight_map = BTreeMap::new();
-    for (tensor, file) in map {
-        match file.as_str() {
-            Some(file) if is_plain_name(file) => weight_map.insert(tensor.clone(), file.to_string()),
-            _ => return Err(bad(format!("the shard {file} of {tensor} is not the name of a file in this folder"))),
-        };
-    }
-    Ok(weight_map)
 }
 
 /// What a folder without weights that can be read may hold instead.

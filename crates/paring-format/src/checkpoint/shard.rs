@@ -1,14 +1,13 @@
 //! One file of weights, safetensors or of `torch.save`: mapped or built in, its header checked.
 
 use std::fmt::Display;
-use std::fs::File;
 use std::path::Path;
 
 use memmap2::Mmap;
 use safetensors::tensor::Metadata;
 
-use super::pickle;
-use crate::{Dtype, Error, Result};
+use super::{listed, pickle};
+use crate::{Dtype, Error, Result, files};
 
 /// Longest header that is read: a header is parsed as a whole, and real ones are far below this.
 const MAX_HEADER: usize = 100_000_000;
@@ -74,8 +73,7 @@ impl Shard {
     /// Maps a file of a folder.
     pub fn map(dir: &Path, file: &str, kind: Kind) -> Result<Shard> {
         let path = dir.join(file);
-        let handle = File::open(&path).map_err(|source| Error::io(&path, source))?;
-        let len = handle.metadata().map_err(|source| Error::io(&path, source))?.len();
+        let (handle, len) = files::open(&path)?;
         if len < 8 {
             let kind = match kind {
                 Kind::Safetensors => "safetensors file",
@@ -152,6 +150,11 @@ impl Shard {
         // each other from 0. The crate's own reader of whole files adds lengths without looking at overflow.
         let metadata: Metadata =
             serde_json::from_slice(header).map_err(|error| bad(format!("bad header: {}", one_line(&error))))?;
+        // That reader keeps the last of two tensors of one name.
+        let twice = listed::name_twice(header).map_err(|error| bad(format!("bad header: {}", one_line(&error))))?;
+        if let Some(name) = twice {
+            return Err(bad(format!("bad header: {} is there twice", one_line(&name))));
+        }
         let data = &rest[header.len()..];
         if metadata.data_len() != data.len() {
             let (expected, got) = (metadata.data_len(), data.len());

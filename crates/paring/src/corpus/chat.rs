@@ -7,6 +7,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use minijinja::value::Kwargs;
 use minijinja::{Environment, ErrorKind, context};
 use minijinja_contrib::pycompat::unknown_method_callback;
+use paring_format::files;
 use serde::Serialize;
 use serde_json::Value;
 
@@ -32,10 +33,10 @@ impl Template {
         let [jinja, json, own] =
             ["chat_template.jinja", "chat_template.json", "tokenizer_config.json"].map(|name| dir.join(name));
         let bad = |path: &Path, reason: String| Error::data(path.display().to_string(), reason);
-        let (path, source) = if let Some(bytes) = read(&jinja)? {
+        let (path, source) = if let Some(bytes) = read(&jinja, files::SETTINGS)? {
             let text = String::from_utf8(bytes).map_err(|e| bad(&jinja, format!("not UTF-8: {}", e.utf8_error())))?;
             (jinja, Some(text))
-        } else if let Some(bytes) = read(&json)? {
+        } else if let Some(bytes) = read(&json, files::SETTINGS)? {
             let value: Value = serde_json::from_slice(&bytes).map_err(|e| bad(&json, format!("not JSON: {e}")))?;
             let text = named(&value).ok_or_else(|| bad(&json, "no text in chat_template".into()))?;
             (json, Some(text))

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use serde_json::Value;
 
+use super::line::{self, Held};
 use super::parquet::{self, Cell};
 use super::unpack::{self, Packing};
 use crate::{Error, Result};
@@ -135,9 +136,8 @@ impl Documents {
         match raw {
             Raw::Line(line) if self.kind == Kind::Lines => Ok(Document::Text(utf8(line)?.trim().to_owned())),
             Raw::Line(line) => {
-                let value = serde_json::from_str(utf8(line)?);
-                let value: Value = value.map_err(|e| self.bad(number, format!("not JSON: {e}")))?;
-                self.field_of(number, value)
+                let held = line::field(utf8(line)?, field).map_err(|e| self.bad(number, format!("not JSON: {e}")))?;
+                self.held(number, held)
             }
             Raw::Cell(Cell::Text(text)) => Ok(Document::Text(utf8(text)?.to_owned())),
             Raw::Cell(Cell::Chat(messages)) => self.chat(number, messages),
@@ -145,28 +145,16 @@ impl Documents {
         }
     }
 
-    fn field_of(&self, number: usize, value: Value) -> Result<Document> {
+    fn held(&self, number: usize, held: Held) -> Result<Document> {
         let field = &self.field;
-        let kind = |value: &Value| match value {
-            Value::Null => "null",
-            Value::Bool(_) => "a truth value",
-            Value::Number(_) => "a number",
-            Value::String(_) => "text",
-            Value::Array(_) => "a list",
-            Value::Object(_) => "an object",
-        };
-        let mut fields = match value {
-            Value::Object(fields) => fields,
-            other => return Err(self.bad(number, format!("{}, expected an object", kind(&other)))),
-        };
-        match fields.remove(field) {
-            Some(Value::String(text)) => Ok(Document::Text(text)),
-            Some(Value::Array(messages)) => self.chat(number, messages),
-            Some(other) => {
-                let what = kind(&other);
+        match held {
+            Held::Text(text) => Ok(Document::Text(text)),
+            Held::List(messages) => self.chat(number, messages),
+            Held::Other(what) => {
                 Err(self.bad(number, format!("field {field:?} holds {what}, expected text or a list of messages")))
             }
-            None => Err(self.bad(number, format!("no field {field:?}; name another with --text-field"))),
+            Held::NoObject(what) => Err(self.bad(number, format!("{what}, expected an object"))),
+            Held::Absent => Err(self.bad(number, format!("no field {field:?}; name another with --text-field"))),
         }
     }
 

@@ -12,6 +12,7 @@ use std::fs::File;
 use std::io::{self, BufReader, Read, Seek, SeekFrom};
 use std::path::Path;
 
+use paring_format::files;
 use serde_json::{Value, json};
 
 use super::unpack::{Allowance, MAX_LINE};
@@ -69,8 +70,7 @@ struct Metadata {
 pub(super) fn each_row(path: &Path, field: &str, see: &mut dyn FnMut(usize, Cell<'_>) -> Result<bool>) -> Result<()> {
     let bad = |reason: String| Error::data(path.display().to_string(), reason);
     let damaged = |e: io::Error| bad(format!("not a Parquet file that can be read: {e}"));
-    let mut file = File::open(path).map_err(|source| Error::Io { path: path.to_path_buf(), source })?;
-    let size = file.metadata().map_err(|source| Error::Io { path: path.to_path_buf(), source })?.len();
+    let (mut file, size) = files::open(path)?;
     let footer = footer_length(&mut file, size).map_err(damaged)?;
     file.seek(SeekFrom::Start(size - 8 - footer)).map_err(damaged)?;
     let metadata = metadata(BufReader::new(&mut file), footer, field).map_err(damaged)?;
@@ -270,6 +270,8 @@ struct Column {
     in_list: u32,
     dictionary: Dictionary,
     page: Option<Page>,
+    /// What its pages may still unpack to.
+    pages: Allowance,
 }
 
 impl Column {
@@ -293,13 +295,14 @@ impl Column {
             in_list: leaf.in_list,
             dictionary: Dictionary::default(),
             page: None,
+            pages: Allowance::new(size),
         })
     }
 
     fn next(&mut self) -> io::Result<Option<Slot<'_>>> {
         while self.page.as_ref().is_none_or(Page::is_over) {
-            let Self { file, left, codec, levels, dictionary, .. } = self;
-            self.page = next_page(file, left, *codec, *levels, dictionary)?;
+            let Self { file, left, codec, levels, dictionary, pages, .. } = self;
+            self.page = next_page(file, left, *codec, *levels, dictionary, pages)?;
             if self.page.is_none() {
                 let Some((start, len, codec)) = self.chunks.next() else { return Ok(None) };
                 self.file.seek(SeekFrom::Start(start))?;

@@ -1,10 +1,13 @@
 //! A model's tokenizer, with what lies beside it: which token begins a text, and how messages become one.
 
+use std::fmt::Display;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
-use paring_format::Checkpoint;
+use paring_format::{Checkpoint, files};
+use serde::Deserialize;
+use serde::de::IgnoredAny;
 use serde_json::Value;
 use tokenizers::models::bpe::BPE;
 use tokenizers::pre_tokenizers::byte_level::ByteLevel;
@@ -12,7 +15,11 @@ use tokenizers::{AddedToken, Tokenizer as Inner};
 
 use super::chat::Template;
 use super::documents::{Document, Documents};
+use super::guard::guarded;
 use crate::{Error, Result};
+
+/// Bytes of a `tokenizer.json` that are read at most; those of a quarter million tokens have thirty megabytes.
+const VOCABULARY: u64 = 128 << 20;
 
 /// Text → tokens, as the model was trained to see it.
 pub struct Tokenizer {
@@ -31,14 +38,14 @@ pub fn tokenizer(checkpoint: &Checkpoint) -> Result<Option<Tokenizer>> {
     let Some(dir) = checkpoint.dir() else { return Ok(None) };
     let path = dir.join("tokenizer.json");
     let config = dir.join("tokenizer_config.json");
-    let config: Value = match read(&config)? {
+    let config: Value = match read(&config, files::SETTINGS)? {
         Some(bytes) => {
             let bad = |e| Error::data(config.display().to_string(), format!("not JSON: {e}"));
             serde_json::from_slice(&bytes).map_err(bad)?
         }
         None => Value::Null,
     };
-    let mut tokenizer = match read(&path)? {
+    let mut tokenizer = match read(&path, VOCABULARY)? {
         Some(bytes) => tokenizer_from(&bytes, &path)?,
         None => match pairs(dir, &config)? {
             Some(inner) => Tokenizer::new(inner),
@@ -52,23 +59,74 @@ pub fn tokenizer(checkpoint: &Checkpoint) -> Result<Option<Tokenizer>> {
 /// A tokenizer from the text of a `tokenizer.json` alone; truncation and padding that it may ask for are switched off.
 /// Errors when `json`, which is `path` in messages, is none.
 pub fn tokenizer_from(json: &[u8], path: &Path) -> Result<Tokenizer> {
-    let bad = |e: tokenizers::Error| not_a_tokenizer(path, &e);
-    let mut inner = Inner::from_bytes(json).map_err(bad)?;
-    inner.with_truncation(None).map_err(bad)?;
-    inner.with_padding(None);
-    Ok(Tokenizer::new(inner))
+    let bad = |reason: String| not_a_tokenizer(path, &reason);
+    check_merges(json).map_err(bad)?;
+    let inner = guarded(|| -> tokenizers::Result<Inner> {
+        let mut inner = Inner::from_bytes(json)?;
+        inner.with_truncation(None)?;
+        inner.with_padding(None);
+        Ok(inner)
+    });
+    Ok(Tokenizer::new(inner.map_err(bad)?.map_err(|e| bad(e.to_string()))?))
 }
 
-fn not_a_tokenizer(path: &Path, e: &tokenizers::Error) -> Error {
+fn not_a_tokenizer(path: &Path, e: &dyn Display) -> Error {
     Error::data(path.display().to_string(), format!("not a tokenizer: {e}"))
 }
 
-/// The bytes of a file; `None` when there is no such file.
-pub(super) fn read(path: &Path) -> Result<Option<Vec<u8>>> {
-    match fs::read(path) {
+/// The parts of a `tokenizer.json` that the library takes at their word.
+#[derive(Deserialize)]
+struct Merging {
+    model: MergingModel,
+}
+
+#[derive(Deserialize)]
+struct MergingModel {
+    #[serde(default)]
+    continuing_subword_prefix: Option<String>,
+    #[serde(default)]
+    merges: Vec<Merge>,
+}
+
+/// A merge in either of its forms.
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum Merge {
+    Pair(IgnoredAny, String),
+    Words(String),
+}
+
+/// Where a BPE has a prefix for the parts inside a word, the library cuts that many bytes off the second part of every
+/// merge, whatever they are. Errors when one does not begin with the prefix. What is no BPE at all is for the library to
+/// tell.
+fn check_merges(json: &[u8]) -> std::result::Result<(), String> {
+    let Ok(Merging { model }) = serde_json::from_slice(json) else { return Ok(()) };
+    let Some(prefix) = model.continuing_subword_prefix.filter(|prefix| !prefix.is_empty()) else { return Ok(()) };
+    for (k, merge) in model.merges.iter().enumerate() {
+        let second = match merge {
+            Merge::Pair(_, second) => Some(second.as_str()),
+            Merge::Words(both) => both.split_once(' ').map(|(_, second)| second),
+        };
+        if let Some(second) = second.filter(|second| !second.starts_with(&prefix)) {
+            return Err(format!(
+                "merge {k} has {second:?} inside a word, expected something that begins with {prefix:?}"
+            ));
+        }
+    }
+    Ok(())
+}
+
+/// The bytes of a file of at most `most`; `None` when there is no such file.
+pub(super) fn read(path: &Path, most: u64) -> Result<Option<Vec<u8>>> {
+    match files::read(path, most) {
         Ok(bytes) => Ok(Some(bytes)),
-        Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(None),
-        Err(source) => Err(Error::Io { path: path.to_path_buf(), source }),
+        // Something that leads nowhere is there, and not what it was meant to be.
+        Err(paring_format::Error::Io { source, .. })
+            if source.kind() == std::io::ErrorKind::NotFound && fs::symlink_metadata(path).is_err() =>
+        {
+            Ok(None)
+        }
+        Err(error) => Err(error.into()),
     }
 }
 
@@ -88,7 +146,10 @@ fn pairs(dir: &Path, config: &Value) -> Result<Option<Inner>> {
     }
     let names = [&vocab, &merges].map(|path| path.to_string_lossy().into_owned());
     let [vocab_name, merges_name] = names;
-    let model = BPE::from_file(&vocab_name, &merges_name).build().map_err(|e| not_a_tokenizer(&vocab, &e))?;
+    // No larger than the other form would be.
+    [&vocab, &merges].into_iter().try_for_each(|path| files::read(path, VOCABULARY).map(drop))?;
+    let model = guarded(|| BPE::from_file(&vocab_name, &merges_name).build());
+    let model = model.map_err(|e| not_a_tokenizer(&vocab, &e))?.map_err(|e| not_a_tokenizer(&vocab, &e))?;
     let mut inner = Inner::new(model);
     let prefix_space = config.get("add_prefix_space").and_then(Value::as_bool).unwrap_or(false);
     inner.with_pre_tokenizer(Some(ByteLevel::new(prefix_space, true, true)));
@@ -137,8 +198,9 @@ impl Tokenizer {
     }
 
     fn ids(&self, source: &str, text: &str, special: bool) -> Result<Vec<u32>> {
-        let encoding = self.inner.encode_fast(text, special);
-        let encoding = encoding.map_err(|e| Error::data(source, format!("the tokenizer failed: {e}")))?;
+        let failed = |e: &dyn Display| Error::data(source, format!("the tokenizer failed: {e}"));
+        let encoding = guarded(|| self.inner.encode_fast(text, special));
+        let encoding = encoding.map_err(|e| failed(&e))?.map_err(|e| failed(&e))?;
         Ok(encoding.get_ids().to_vec())
     }
 
@@ -250,5 +312,35 @@ mod tests {
         let error = tokenizer.configure(json!({"add_bos_token": true, "bos_token": "</s>"}), dir.path()).unwrap_err();
         let error = error.to_string();
         assert!(error.contains("tokenizer_config.json: add_bos_token: bos_token is Some(\"</s>\")"), "{error}");
+    }
+
+    fn parsed(json: Value) -> Result<Tokenizer> {
+        tokenizer_from(json.to_string().as_bytes(), Path::new("tokenizer.json"))
+    }
+
+    /// The library would cut bytes off that are not there, or half a letter.
+    #[test]
+    fn merges_that_do_not_fit_their_prefix() {
+        let bpe = |merges: Value| {
+            parsed(json!({"version": "1.0", "added_tokens": [], "model": {"type": "BPE", "merges": merges,
+                "continuing_subword_prefix": "##", "vocab": {"a": 0, "##b": 1, "ab": 2, "é": 3, "aé": 4, "x": 5}}}))
+        };
+        let good = bpe(json!([["a", "##b"]])).unwrap();
+        assert_eq!(good.text("text", "ab").unwrap(), [2]);
+        for merges in [json!([["a", "x"]]), json!(["a x"]), json!([["a", "##b"], ["a", "é"]])] {
+            let error = bpe(merges).err().unwrap().to_string();
+            assert!(error.contains("tokenizer.json: not a tokenizer: merge") && error.contains("##"), "{error}");
+        }
+    }
+
+    #[test]
+    fn what_makes_the_library_panic_is_an_error() {
+        // A template with a token that it does not explain.
+        let template = json!({"version": "1.0", "added_tokens": [], "pre_tokenizer": {"type": "Whitespace"},
+            "post_processor": {"type": "TemplateProcessing", "pair": [], "special_tokens": {},
+                "single": [{"SpecialToken": {"id": "<s>", "type_id": 0}}, {"Sequence": {"id": "A", "type_id": 0}}]},
+            "model": {"type": "WordLevel", "vocab": {"<s>": 0, "one": 1}, "unk_token": "<s>"}});
+        let error = parsed(template).unwrap().text("text.txt", "one").unwrap_err().to_string();
+        assert!(error.starts_with("text.txt: the tokenizer failed: "), "{error}");
     }
 }

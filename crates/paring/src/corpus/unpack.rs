@@ -1,10 +1,10 @@
 //! Files of lines, as they are or packed with gzip or Zstandard, read one line at a time.
 
-use std::fs::File;
 use std::io::{self, BufRead, BufReader, Read};
 use std::path::Path;
 
 use flate2::bufread::MultiGzDecoder;
+use paring_format::files;
 use ruzstd::decoding::errors::{FrameDecoderError, ReadFrameHeaderError};
 use ruzstd::decoding::{BlockDecodingStrategy, FrameDecoder};
 
@@ -71,9 +71,7 @@ pub(super) fn each_line(
     packing: Packing,
     see: &mut dyn FnMut(usize, &[u8]) -> Result<bool>,
 ) -> Result<()> {
-    let io = |source| Error::Io { path: path.to_path_buf(), source };
-    let file = File::open(path).map_err(io)?;
-    let size = file.metadata().map_err(io)?.len();
+    let (file, size) = files::open(path)?;
     let file = BufReader::with_capacity(1 << 16, file);
     let inner: Box<dyn Read> = match packing {
         Packing::None => Box::new(file),

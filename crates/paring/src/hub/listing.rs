@@ -34,6 +34,26 @@ impl Listing {
     pub fn get(&self, path: &str) -> Option<&Entry> {
         self.files.iter().find(|file| file.path == path)
     }
+
+    /// The hub's answer, of `repo`. Errors when it is none, or names a file that would lie outside the repository.
+    pub fn parse(repo: &Repo, bytes: &[u8]) -> Result<Listing> {
+        if bytes.len() as u64 > LONGEST {
+            return Err(repo.error(format!("its list of files is longer than {LONGEST} bytes")));
+        }
+        let info: Info = serde_json::from_slice(bytes)
+            .map_err(|e| repo.error(format!("the hub's list of its files is not what it should be: {e}")))?;
+        if !is_commit(&info.sha) {
+            return Err(repo.error(format!("its list of files: expected a commit, got {:?}", info.sha)));
+        }
+        if let Some(bad) = info.siblings.iter().find(|file| !is_plain_path(&file.rfilename)) {
+            let name = &bad.rfilename;
+            return Err(
+                repo.error(format!("its list names {name:?}, which is no file of a repository; nothing is fetched"))
+            );
+        }
+        let files = info.siblings.into_iter().map(|file| Entry { path: file.rfilename, size: file.size });
+        Ok(Listing { commit: info.sha, files: files.collect() })
+    }
 }
 
 #[derive(Deserialize)]
@@ -53,24 +73,4 @@ pub(super) fn read(body: impl Read) -> std::io::Result<Vec<u8>> {
     let mut bytes = Vec::new();
     body.take(LONGEST + 1).read_to_end(&mut bytes)?;
     Ok(bytes)
-}
-
-/// The hub's answer. Errors when it is none, or names a file that would lie outside the repository.
-pub(super) fn parse(repo: &Repo, bytes: &[u8]) -> Result<Listing> {
-    if bytes.len() as u64 > LONGEST {
-        return Err(repo.error(format!("its list of files is longer than {LONGEST} bytes")));
-    }
-    let info: Info = serde_json::from_slice(bytes)
-        .map_err(|e| repo.error(format!("the hub's list of its files is not what it should be: {e}")))?;
-    if !is_commit(&info.sha) {
-        return Err(repo.error(format!("its list of files: expected a commit, got {:?}", info.sha)));
-    }
-    if let Some(bad) = info.siblings.iter().find(|file| !is_plain_path(&file.rfilename)) {
-        let name = &bad.rfilename;
-        return Err(
-            repo.error(format!("its list names {name:?}, which is no file of a repository; nothing is fetched"))
-        );
-    }
-    let files = info.siblings.into_iter().map(|file| Entry { path: file.rfilename, size: file.size });
-    Ok(Listing { commit: info.sha, files: files.collect() })
 }

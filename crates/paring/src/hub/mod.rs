@@ -82,7 +82,7 @@ impl Hub {
             let reason = self.refusal(repo, None, &response);
             return Err(Error::NotOnHub { repo: repo.to_string(), reason });
         }
-        let listing = listing::parse(repo, &bytes)?;
+        let listing = Listing::parse(repo, &bytes)?;
         shelf.set_commit(&listing.commit)?;
         Ok(listing)
     }

@@ -1,17 +1,14 @@
 //! Which of a repository's files make a model.
 
 use std::collections::BTreeSet;
-use std::fs;
 use std::path::Path;
 
-use paring_format::checkpoint::{CONFIG, INDEX, SINGLE};
+use paring_format::checkpoint::{CONFIG, INDEX, SINGLE, read_index};
 use paring_format::writer::{COMPANIONS, REPORT};
-use serde_json::Value;
 
 use super::cache::has_size;
-use super::repo::is_plain_path;
 use super::{Listing, Repo};
-use crate::{Error, Result};
+use crate::Result;
 
 /// Names of weights, the better ones first: one file, or an index of several.
 const WEIGHTS: [(&str, &str); 2] = [(SINGLE, INDEX), ("pytorch_model.bin", "pytorch_model.bin.index.json")];
@@ -54,16 +51,7 @@ pub(super) fn wanted(repo: &Repo, listing: &Listing) -> Result<Wanted<'static>> 
 
 /// The files that an index names, sorted. Errors when it cannot be read, or a name is none of a file of a repository.
 pub(super) fn shards(index: &Path) -> Result<BTreeSet<String>> {
-    let wrong = |reason: String| Error::from(paring_format::Error::BadJson { path: index.to_path_buf(), reason });
-    let bytes = fs::read(index).map_err(|source| Error::Io { path: index.to_path_buf(), source })?;
-    let value: Value = serde_json::from_slice(&bytes).map_err(|e| wrong(format!("not valid JSON: {e}")))?;
-    let map = value.get("weight_map").and_then(Value::as_object);
-    let names = map.ok_or_else(|| wrong("no weight_map in it".into()))?.iter();
-    let checked = names.map(|(tensor, file)| match file.as_str() {
-        Some(file) if is_plain_path(file) => Ok(file.to_string()),
-        _ => Err(wrong(format!("the shard {file} of {tensor} is not the name of a file in this folder"))),
-    });
-    checked.collect()
+    Ok(read_index(index)?.into_values().collect())
 }
 
 /// A file that a folder lacks to be a model. Errors when an index in it cannot be read.

@@ -150,7 +150,7 @@ fn lists() {
         r#"{{"sha": "{COMMIT}", "siblings": [{{"rfilename": "a/b.json", "size": 3, "blobId": "x"}}, {{"rfilename": "c"}}],
         "gated": false}}"#
     );
-    let listing = listing::parse(&repo, text.as_bytes()).unwrap();
+    let listing = Listing::parse(&repo, text.as_bytes()).unwrap();
     assert_eq!((listing.commit.as_str(), listing.files.len()), (COMMIT, 2));
     assert_eq!((listing.get("a/b.json").unwrap().size, listing.get("c").unwrap().size), (Some(3), None));
     for (text, words) in [
@@ -160,7 +160,7 @@ fn lists() {
         (text.replace("a/b.json", "/etc/evil"), "/etc/evil"),
         (text.replace(": 3", ": -3"), "list of its files"),
     ] {
-        let error = listing::parse(&repo, text.as_bytes()).unwrap_err().to_string();
+        let error = Listing::parse(&repo, text.as_bytes()).unwrap_err().to_string();
         assert!(error.contains(words) && error.starts_with("org/name: "), "{error}");
     }
 }

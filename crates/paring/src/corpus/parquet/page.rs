@@ -3,7 +3,7 @@
 use std::io::{self, Read};
 
 use super::thrift::Thrift;
-use crate::corpus::unpack::{self, Packing};
+use crate::corpus::unpack::{self, Allowance, Packing};
 
 /// Bytes that a page may unpack to. Writers make pages of a megabyte; a packed page can claim any size.
 const MAX_PAGE: usize = 128 << 20;
@@ -225,13 +225,15 @@ fn byte_array(data: &[u8], at: usize) -> io::Result<(usize, usize)> {
     Ok((start, end.ok_or_else(short)?))
 }
 
-/// Reads the next page that holds values; a dictionary goes into `dictionary`. `None` at the end.
+/// Reads the next page that holds values; a dictionary goes into `dictionary`. `None` at the end. What pages unpack to
+/// is taken from `allowance` first.
 pub(super) fn next_page<R: Read>(
     source: &mut R,
     left: &mut u64,
     codec: Codec,
     levels: Levels,
     dictionary: &mut Dictionary,
+    allowance: &mut Allowance,
 ) -> io::Result<Option<Page>> {
     while *left > 0 {
         let mut thrift = Thrift::new(&mut *source, *left);
@@ -243,6 +245,7 @@ pub(super) fn next_page<R: Read>(
         let size = size.ok_or_else(|| {
             wrong(format!("a page that unpacks to {} bytes, expected at most {MAX_PAGE}", header.unpacked))
         })?;
+        allowance.spend(size as u64)?;
         let mut bytes = Vec::new();
         source.take(packed).read_to_end(&mut bytes)?;
         if bytes.len() as u64 != packed {

@@ -1,17 +1,12 @@
-//! What every target does with its input. The fuzz targets and an ordinary test, which replays the inputs under
-//! `tests/golden/fuzz`, share this file.
+//! Configurations of quantizations, and layouts.
 
-use std::collections::BTreeSet;
-use std::fs;
-use std::path::PathBuf;
-use std::sync::LazyLock;
-
-use paring_format::layouts::{self, PART_NAMES};
+use paring_format::layouts::PART_NAMES;
 use paring_format::{
-    Checkpoint, Dtype, Dynamic, Element, Error, LAYOUTS, Layout, Part, Parts, QuantArgs, QuantConfig, ScaleType,
-    Scheme, SecondLevel, Strategy,
+    Dtype, Dynamic, Element, Layout, Part, Parts, QuantArgs, QuantConfig, ScaleType, Scheme, SecondLevel, Strategy,
 };
 use serde_json::Value;
+
+use super::{Input, assert_text};
 
 /// Element types by number; their order stands in the inputs.
 const DTYPES: [Dtype; 12] = [
@@ -29,50 +24,7 @@ const DTYPES: [Dtype; 12] = [
     Dtype::Bool,
 ];
 
-const LAYOUT: &str = "layout-";
-
-/// The names of all targets: folders of weights, configurations, and each layout.
-pub fn targets() -> Vec<String> {
-    let layouts = LAYOUTS.iter().map(|layout| format!("{LAYOUT}{}", layout.name()));
-    ["checkpoint", "config"].map(String::from).into_iter().chain(layouts).collect()
-}
-
-/// Runs a target, which panics when it finds something. Returns whether the input was a good one: it was not refused.
-pub fn run(target: &str, data: &[u8]) -> bool {
-    match (target, target.strip_prefix(LAYOUT).and_then(layouts::layout)) {
-        ("checkpoint", _) => checkpoint(data),
-        ("config", _) => config(data),
-        (_, Some(layout)) => decode(layout, data),
-        _ => panic!("no target {target}"),
-    }
-}
-
-/// An input from its beginning. Past its end there are zeros.
-struct Input<'a>(&'a [u8]);
-
-impl<'a> Input<'a> {
-    fn byte(&mut self) -> u8 {
-        self.take(1).first().copied().unwrap_or(0)
-    }
-
-    /// Below 240 a byte, else that many bytes more than 239, little-endian.
-    fn number(&mut self) -> usize {
-        match self.byte() {
-            small @ ..240 => usize::from(small),
-            more => {
-                let bytes = self.take(usize::from(more - 239).min(8));
-                bytes.iter().rev().fold(0u64, |number, &byte| number << 8 | u64::from(byte)) as usize
-            }
-        }
-    }
-
-    /// At most `count` bytes.
-    fn take(&mut self, count: usize) -> &'a [u8] {
-        let (taken, rest) = self.0.split_at(count.min(self.0.len()));
-        self.0 = rest;
-        taken
-    }
-
+impl Input<'_> {
     fn scheme(&mut self, format: &str) -> Scheme {
         let flags = self.byte();
         let element = match self.byte() {
@@ -136,7 +88,7 @@ impl<'a> Input<'a> {
 }
 
 /// What decodes is stored again, and the same when it is read back, or refused; and its dense weight is that of its rows.
-fn decode(layout: &dyn Layout, data: &[u8]) -> bool {
+pub fn decode(layout: &dyn Layout, data: &[u8]) -> bool {
     let mut input = Input(data);
     let scheme = input.scheme(layout.name());
     let shape = (input.number(), input.number());
@@ -173,7 +125,7 @@ fn decode(layout: &dyn Layout, data: &[u8]) -> bool {
 }
 
 /// What parses is written, and the same when it is parsed again.
-fn config(data: &[u8]) -> bool {
+pub fn config(data: &[u8]) -> bool {
     let Ok(value) = serde_json::from_slice::<Value>(data) else { return false };
     let config = match QuantConfig::parse(&value) {
         Ok(config) => config,
@@ -190,68 +142,4 @@ fn config(data: &[u8]) -> bool {
         }
     }
     true
-}
-
-/// A folder of this process.
-static FOLDER: LazyLock<PathBuf> = LazyLock::new(|| {
-    let folder = std::env::temp_dir().join(format!("paring-fuzz-{}", std::process::id()));
-    fs::create_dir_all(&folder).expect("a folder for files to open");
-    folder
-});
-
-/// A folder is opened, and everything in it read, by tensor and by module. The input is a kind, the length of config.json,
-/// that of the header unless the kind is 0, config.json, and what the file of weights holds: after the eight bytes of
-/// the header's length unless the kind is 0.
-fn checkpoint(data: &[u8]) -> bool {
-    let mut input = Input(data);
-    let (kind, config) = (input.byte(), input.number());
-    let header = if kind == 0 { None } else { Some(input.number() as u64) };
-    let config = input.take(config);
-    let weights = [header.map(u64::to_le_bytes).as_ref().map_or(&[][..], |bytes| bytes), input.0].concat();
-    for (name, bytes) in [("config.json", config), ("model.safetensors", &weights)] {
-        fs::write(FOLDER.join(name), bytes).expect("a file to open");
-    }
-    let checkpoint = match Checkpoint::open(&FOLDER) {
-        Ok(checkpoint) => checkpoint,
-        Err(error) => {
-            assert_text(&error);
-            return false;
-        }
-    };
-    let mut modules = BTreeSet::new();
-    for name in checkpoint.names() {
-        let info = checkpoint.info(name).expect("a name that is listed");
-        assert!(info.bytes() <= weights.len(), "{name} has {} bytes", info.bytes());
-        match checkpoint.read(name) {
-            Ok(bytes) => assert_eq!(bytes.len(), info.bytes(), "{name}"),
-            Err(error) => assert_text(&error),
-        }
-        if let Some((module, local)) = name.rsplit_once('.')
-            && PART_NAMES.contains(&local)
-        {
-            modules.insert(module);
-        }
-    }
-    // Each module's tensors are decoded: a file with very many of them would only be slow.
-    let mut good = false;
-    for module in modules.into_iter().take(8) {
-        if let Err(error) = checkpoint.linear_shape(module) {
-            assert_text(&error);
-        }
-        match checkpoint.read_module(module) {
-            Ok(_) => good = true,
-            Err(error) => assert_text(&error),
-        }
-    }
-    good
-}
-
-/// Removes what targets left on disk.
-pub fn clean() {
-    fs::remove_dir_all(&*FOLDER).expect("the folder of this process");
-}
-
-/// Every error has a text. Names out of a file may have line ends, which the program takes out where it prints them.
-fn assert_text(error: &Error) {
-    assert!(!error.to_string().is_empty(), "{error:?}");
 }

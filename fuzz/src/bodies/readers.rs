@@ -1,0 +1,166 @@
+//! What lies beside the weights, and what people bring: configurations of models, tokenizers, recipes, data.
+
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, LazyLock};
+
+use paring::Precision;
+use paring::corpus::{Data, Sampling, Tokenizer};
+use paring::hub::{Kind, Listing, Repo};
+use paring::recipe_file::{self, Known};
+use paring_format::Checkpoint;
+
+use super::{Input, folder, is_good, put};
+
+/// A small model, whose config is not this one's.
+static WEIGHTS: &[u8] = include_bytes!("../../../tests/golden/models/llama/model.safetensors");
+const CONFIG: &[u8] = include_bytes!("../../../tests/golden/models/llama/config.json");
+
+/// Words and the letters of others, and a chat template.
+const TOKENIZER: &[u8] = br#"{"version": "1.0", "truncation": null, "padding": null, "added_tokens": [],
+    "normalizer": null, "pre_tokenizer": {"type": "Whitespace"}, "post_processor": null, "decoder": null,
+    "model": {"type": "WordLevel", "vocab": {"[UNK]": 0, "one": 1, "two": 2}, "unk_token": "[UNK]"}}"#;
+const TEMPLATE: &[u8] = b"{% for m in messages %}{{ m.role }}: {{ m.content }}\n{% endfor %}";
+
+/// A model is opened by a config.json.
+pub fn model_config(data: &[u8]) -> bool {
+    let Ok(text) = std::str::from_utf8(data) else { return false };
+    let checkpoint = match Checkpoint::from_memory("model", text, &[("model.safetensors", WEIGHTS)]) {
+        Ok(checkpoint) => Arc::new(checkpoint),
+        Err(error) => return is_good(Err::<(), _>(error)),
+    };
+    is_good(checkpoint.quant_config());
+    let Ok(decoder) = paring_model::families::open(checkpoint, Precision::F32).inspect_err(super::assert_text) else {
+        return false;
+    };
+    let sizes = decoder.sizes();
+    (0..sizes.blocks).for_each(|i| assert!(!decoder.linears(i).is_empty(), "block {i} has no linears"));
+    true
+}
+
+fn tokenizer_of(folder: &Path) -> paring::Result<Option<Tokenizer>> {
+    paring::corpus::tokenizer(&Checkpoint::open(folder)?)
+}
+
+/// Short windows of anything.
+const SAMPLING: Sampling = Sampling { nsamples: Some(3), seqlen: Some(4), seed: None, positions: 64 };
+
+/// A tokenizer.json is read, and makes tokens of a text.
+pub fn tokenizer(data: &[u8]) -> bool {
+    let files: [(&str, &[u8]); 3] = [
+        ("config.json", b"{}"),
+        ("model.safetensors", WEIGHTS),
+        ("tokenizer_config.json", br#"{"bos_token": "[UNK]"}"#),
+    ];
+    let folder = folder("tokenizer", &files);
+    put(&folder.join("tokenizer.json"), data);
+    let Ok(tokenizer) = tokenizer_of(&folder).inspect_err(super::assert_text) else { return false };
+    let text = "one two  three\n1234 \u{e9}\u{304b}\u{1f600} [UNK]<s></s> two";
+    let data = Data::text("text", text.into());
+    is_good(data.evaluation(tokenizer.as_ref(), Some(2), 64, None))
+}
+
+/// What reads text and messages.
+static READS: LazyLock<Tokenizer> = LazyLock::new(|| {
+    let folder = folder("reads", &model_files(TEMPLATE));
+    tokenizer_of(&folder).expect("files of ours").expect("a tokenizer")
+});
+
+fn model_files(template: &[u8]) -> [(&str, &[u8]); 4] {
+    [
+        ("config.json", CONFIG),
+        ("model.safetensors", WEIGHTS),
+        ("tokenizer.json", TOKENIZER),
+        ("chat_template.jinja", template),
+    ]
+}
+
+/// A template makes a text of messages.
+pub fn chat_template(data: &[u8]) -> bool {
+    let files = model_files(b"");
+    let folder = folder("chat", &files);
+    put(&folder.join("chat_template.jinja"), data);
+    let messages = folder.join("messages.jsonl");
+    put(&messages, br#"{"messages": [{"role": "system", "content": "one"}, {"role": "user", "content": "two one"}]}"#);
+    let Ok(tokenizer) = tokenizer_of(&folder).inspect_err(super::assert_text) else { return false };
+    let Ok(data) = Data::open(&messages, "messages").inspect_err(super::assert_text) else { return false };
+    is_good(data.evaluation(tokenizer.as_ref(), Some(2), 64, None))
+}
+
+/// Windows to calibrate on and to measure with are made of a file with this name, whose first byte chooses the field.
+fn windows(name: &str, data: &[u8]) -> bool {
+    let mut input = Input(data);
+    let field = if input.byte() & 1 == 0 { "text" } else { "messages" };
+    let path = folder("data", &[]).join(name);
+    put(&path, input.0);
+    let Ok(data) = Data::open(&path, field).inspect_err(super::assert_text) else { return false };
+    let measured = is_good(data.evaluation(Some(&READS), Some(4), 64, Some(3)));
+    is_good(data.calibration(Some(&READS), &SAMPLING)) || measured
+}
+
+/// Lines of JSON.
+pub fn jsonl(data: &[u8]) -> bool {
+    windows("lines.jsonl", data)
+}
+
+/// Lines of JSON behind gzip, or where the first byte is above 127 behind Zstandard.
+pub fn packed_lines(data: &[u8]) -> bool {
+    let zstd = data.first().is_some_and(|&first| first > 127);
+    windows(if zstd { "lines.jsonl.zst" } else { "lines.jsonl.gz" }, data)
+}
+
+/// A Parquet file.
+pub fn parquet(data: &[u8]) -> bool {
+    windows("rows.parquet", data)
+}
+
+/// Rows of tokens that torch saved.
+pub fn pickled_tokens(data: &[u8]) -> bool {
+    rows("rows.pth", data)
+}
+
+/// Rows of tokens in a safetensors file.
+pub fn token_file(data: &[u8]) -> bool {
+    rows("rows.safetensors", data)
+}
+
+fn rows(name: &str, data: &[u8]) -> bool {
+    let path = folder("data", &[]).join(name);
+    put(&path, data);
+    let Ok(data) = Data::open(&path, "text").inspect_err(super::assert_text) else { return false };
+    let measured = is_good(data.evaluation(None, Some(2), 64, Some(3)));
+    is_good(data.calibration(None, &Sampling { nsamples: None, ..SAMPLING })) || measured
+}
+
+/// A recipe of our own form.
+pub fn recipe_toml(data: &[u8]) -> bool {
+    recipe("recipe.toml", data)
+}
+
+/// A recipe of llm-compressor's form.
+pub fn recipe_yaml(data: &[u8]) -> bool {
+    recipe("recipe.yaml", data)
+}
+
+fn recipe(name: &str, data: &[u8]) -> bool {
+    let path: PathBuf = folder("recipe", &[]).join(name);
+    put(&path, data);
+    let names = |text: &str| text.split(' ').map(String::from).collect();
+    let known = Known {
+        options: names(
+            "method wbits groupsize scheme sparsity pattern ignore percdamp blocksize actorder sym seqlen nsamples",
+        ),
+        of_groups: names("wbits groupsize scheme sym"),
+    };
+    is_good(recipe_file::read(&path, &known))
+}
+
+/// A hub's list of the files of a repository.
+pub fn hub_list(data: &[u8]) -> bool {
+    let repo = Repo::new(Kind::Model, "org/name", None).expect("a name");
+    let Ok(listing) = Listing::parse(&repo, data).inspect_err(super::assert_text) else { return false };
+    for file in &listing.files {
+        let mut parts = Path::new(&file.path).components();
+        assert!(parts.all(|part| matches!(part, std::path::Component::Normal(_))), "{:?} leads elsewhere", file.path);
+    }
+    true
+}
