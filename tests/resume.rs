@@ -267,7 +267,7 @@ fn files_of_the_output_that_changed_are_found() {
     // Activations can be computed again, which is said.
     let journal = fs::read_to_string(sandbox.path("out/journal.jsonl")).unwrap();
     let noted = journal.lines().filter_map(|line| serde_json::from_str::<serde_json::Value>(line).ok());
-    let kept = noted.filter_map(|line| Some(line["hidden"]["name"].as_str()?.to_string())).last().unwrap();
+    let kept = noted.filter_map(|line| Some(line["hidden"]["name"].as_str()?.to_string())).next_back().unwrap();
     fs::write(sandbox.path("out").join(kept), b"nothing").unwrap();
     let ran = sandbox.ok(&resume);
     assert!(ran.stderr.contains("computing activations again: ") && ran.stderr.contains("7 bytes"), "{}", ran.stderr);

@@ -5,7 +5,7 @@ use std::path::Path;
 use paring::report::Report;
 use paring::report::difference::Difference;
 use paring::{Error, Result};
-use paring_format::writer::{PAGE, replace_file};
+use paring_format::writer::{PAGE, write_beside};
 
 use crate::args::ReportArgs;
 use crate::{page, show};
@@ -51,5 +51,6 @@ fn finish(args: &ReportArgs, lines: &[String], value: &impl serde::Serialize) ->
 
 /// Puts a page in the place of an earlier one.
 pub fn write_page(page: &str, path: &Path) -> Result<()> {
-    Ok(replace_file(path, [page.as_bytes()])?)
+    write_beside(path, |file| file.write_all(page.as_bytes()))?;
+    Ok(())
 }

@@ -123,7 +123,8 @@ pub fn outliers(report: &Report) -> String {
 
 /// What takes how many bytes, before and after.
 pub fn sizes(report: &Report) -> String {
-    let parts: [(&str, fn(&Sizes) -> u64); 3] = [
+    type Part = (&'static str, fn(&Sizes) -> u64);
+    let parts: [Part; 3] = [
         ("Embeddings and head", |s| s.embeddings),
         ("Linears of the blocks", |s| s.linears),
         ("Norms and rest", |s| s.rest),

@@ -42,7 +42,7 @@ impl Report {
         }
         let value: Value = serde_json::from_slice(&bytes).map_err(|e| bad(format!("not valid JSON: {e}")))?;
         match value.get("version") {
-            Some(version) if *version == Value::from(VERSION) => {}
+            Some(version) if version.as_u64() == Some(u64::from(VERSION)) => {}
             Some(version) => {
                 return Err(bad(format!(
                     "a report of version {}, expected {VERSION}; read it with the paring that wrote it",
