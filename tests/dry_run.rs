@@ -85,6 +85,20 @@ fn the_output_is_foretold_to_the_byte() {
 }
 
 #[test]
+fn activations_that_are_kept_need_disk() {
+    let sandbox = Sandbox::empty();
+    let disk = |when: &str| {
+        let costs = sandbox.json(&format!("quantize demo --nsamples 8 --seqlen 64 --wbits 4 --dry-run --quiet {when}"));
+        number(&costs, "disk")
+    };
+    // Those kept last and the next, in f32; demo is no long run.
+    sandbox.ok("decompress demo --out dense");
+    let width = number(&json_file(&sandbox.path("dense/config.json")), "hidden_size");
+    assert_eq!(disk("--resumable") - disk("--resumable=never"), 2.0 * 4.0 * 8.0 * 64.0 * width);
+    assert_eq!(disk(""), disk("--resumable=never"));
+}
+
+#[test]
 fn the_work_is_what_the_report_counts() {
     let sandbox = Sandbox::new();
     let (foretold, run) = both(&sandbox, "quantize model calib.safetensors --wbits 4 --groupsize 16");

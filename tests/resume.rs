@@ -115,9 +115,7 @@ fn killed_at_random_moments() {
             resume = "--resume";
         }
         is_no_model(&sandbox, "out");
-        if lines(&sandbox, "out") > 0 || !sandbox.path("out").exists() || !sandbox.holds_model("out") {
-            sandbox.ok(&format!("{run} --quiet --out out --resume"));
-        }
+        sandbox.ok(&format!("{run} --quiet --out out --resume"));
         let got = bytes(&sandbox, "out");
         let names = |files: &[(String, Vec<u8>)]| files.iter().map(|(name, _)| name.clone()).collect::<Vec<_>>();
         assert_eq!(names(&got), names(want), "{run}");
@@ -245,6 +243,25 @@ fn what_is_not_the_same_run_does_not_go_on() {
         refused(&resume, &["out", words]);
     }
     assert!(wrong.is_empty(), "{}", wrong.join("\n\n"));
+}
+
+#[test]
+fn what_is_finished_is_not_done_again() {
+    let sandbox = Sandbox::empty();
+    let run = "quantize demo demo --wbits 4 --nsamples 4 --seqlen 64 --out out";
+    let first = sandbox.json(&format!("{run} --resume"));
+    let before = bytes(&sandbox, "out");
+    let again = sandbox.ok(&format!("{run} --resume --json"));
+    assert!(again.stderr.contains("finished already"), "{}", again.stderr);
+    assert_eq!(again.json()["layers"], first["layers"]);
+    assert!(bytes(&sandbox, "out") == before);
+    let other = run.replace("--wbits 4", "--wbits 3");
+    let ran = sandbox.run(&format!("{other} --resume"));
+    assert!(ran.code == Some(1) && ran.stderr.contains("out: cannot go on: recipe.rounding."), "{}", ran.stderr);
+    sandbox.ok("decompress out --out dense");
+    let ran = sandbox.run(&format!("{} --resume", run.replace("--out out", "--out dense")));
+    assert!(ran.code == Some(1) && ran.stderr.contains("dense: cannot go on: a model is there"), "{}", ran.stderr);
+    assert!(bytes(&sandbox, "out") == before);
 }
 
 #[test]

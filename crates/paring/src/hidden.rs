@@ -231,7 +231,10 @@ mod tests {
             let (decoder, windows) = golden(&device);
             let values = |hidden: &Hidden| {
                 let mut all = Vec::new();
-                let see = |batch: &Tensor| Ok(all.extend(batch.flatten_all()?.to_vec1::<f32>()?));
+                let see = |batch: &Tensor| {
+                    all.extend(batch.flatten_all()?.to_vec1::<f32>()?);
+                    Ok(())
+                };
                 hidden.each(see).unwrap();
                 all
             };

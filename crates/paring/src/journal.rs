@@ -12,7 +12,7 @@ use std::fs::{self, File, OpenOptions};
 use std::io::{Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 
-use paring_format::writer::{self, Closed, JOURNAL};
+use paring_format::writer::{self, Closed, JOURNAL, REPORT};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -24,6 +24,9 @@ pub(crate) use differences::{Input, difference};
 
 /// The form of journals that this program writes, and the only one that it reads.
 pub(crate) const VERSION: u32 = 1;
+
+/// The key in [`REPORT`] of what the run was when it began.
+pub(crate) const BEGUN: &str = "begun";
 
 /// What a run is: a run that goes on must be the same.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -136,6 +139,8 @@ pub(crate) struct Read {
 /// The journal of a run that goes on.
 #[derive(Debug)]
 pub(crate) struct Journal {
+    /// What the run was when it began.
+    pub head: Head,
     file: File,
     path: PathBuf,
     /// The file with the latest activations that were kept.
@@ -146,24 +151,24 @@ impl Journal {
     /// Begins one. Whoever calls has the folder's lock.
     pub fn begin(dir: &Path, head: Head) -> Result<Self> {
         let path = dir.join(JOURNAL);
-        let line = text(&Line::Run(Box::new(head)))?;
+        let line = text(&Line::Run(Box::new(head.clone())))?;
         writer::write_beside(&path, |file| file.write_all(&line))?;
-        Self::open(path, None)
+        Self::open(head, path, None)
     }
 
     /// Goes on with the one in `dir`, of which `read` is known. What follows the last whole line is cut off.
     pub fn resume(dir: &Path, read: &Read) -> Result<Self> {
         let hidden = read.blocks.iter().rev().find_map(|done| done.hidden.as_ref());
-        let journal = Self::open(dir.join(JOURNAL), hidden.map(|kept| dir.join(&kept.name)))?;
+        let journal = Self::open(read.head.clone(), dir.join(JOURNAL), hidden.map(|kept| dir.join(&kept.name)))?;
         let cut = journal.file.set_len(read.bytes).and_then(|()| journal.file.sync_all());
         cut.map_err(|source| journal.failed(source))?;
         (&journal.file).seek(SeekFrom::End(0)).map_err(|source| journal.failed(source))?;
         Ok(journal)
     }
 
-    fn open(path: PathBuf, hidden: Option<PathBuf>) -> Result<Self> {
+    fn open(head: Head, path: PathBuf, hidden: Option<PathBuf>) -> Result<Self> {
         match OpenOptions::new().append(true).open(&path) {
-            Ok(file) => Ok(Self { file, path, hidden }),
+            Ok(file) => Ok(Self { head, file, path, hidden }),
             Err(source) => Err(Error::Io { path, source }),
         }
     }
@@ -216,6 +221,17 @@ pub(crate) fn read(dir: &Path) -> Result<Option<Read>> {
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
         Err(source) => Err(Error::Io { path, source }),
     }
+}
+
+/// What the run was that is finished in a folder; `None` when what is there says nothing about that.
+pub(crate) fn finished(dir: &Path) -> Result<Option<Head>> {
+    let path = dir.join(REPORT);
+    if !path.is_file() {
+        return Ok(None);
+    }
+    let Some(begun) = crate::verify::read_json(&path)?.get_mut(BEGUN).map(Value::take) else { return Ok(None) };
+    let head = serde_json::from_value(begun);
+    head.map(Some).map_err(|e| Error::data(path.display().to_string(), format!("{BEGUN}: {e}")))
 }
 
 /// Blocks that the journal with these bytes says are done. Errors, in words, when it is not one that a run leaves; whatever

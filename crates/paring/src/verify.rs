@@ -184,7 +184,8 @@ fn read_digests(checkpoint: &Checkpoint) -> Result<Option<BTreeMap<String, u64>>
     digests.into_iter().map(parse).collect::<Result<_>>().map(Some)
 }
 
-fn read_json(path: &Path) -> Result<Value> {
+/// The JSON in a file.
+pub(crate) fn read_json(path: &Path) -> Result<Value> {
     let bytes = files::read(path, files::LISTS)?;
     serde_json::from_slice(&bytes).map_err(|e| Error::data(path.display().to_string(), format!("not valid JSON: {e}")))
 }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use paring_format::checkpoint::CONFIG;
-use paring_format::writer::{Closed, Lock};
+use paring_format::writer::{Closed, JOURNAL, Lock};
 use paring_format::{Checkpoint, Writer};
 use paring_model::decoder::Block;
 use paring_model::weight::Dense;
@@ -15,7 +15,7 @@ use super::{Job, Observer};
 use crate::hidden::Hidden;
 use crate::journal::{self, Done, Head, Input, Journal};
 use crate::model_files::beside;
-use crate::report::{Clock, LayerReport};
+use crate::report::{Clock, LayerReport, Report};
 use crate::walk::{Visitor, walk};
 use crate::{Error, Result};
 
@@ -38,23 +38,41 @@ pub(super) struct Begin {
     kept: Option<(usize, Closed)>,
 }
 
-/// Prepares the folder. Goes on with what lies there if the job says so and there is something.
-pub(super) fn begin(job: &Job, clock: &mut Clock) -> Result<Begin> {
+/// What the run is, before it begins.
+pub(super) fn head(job: &Job) -> Result<Head> {
     let plan = serde_json::to_value(&job.plan).map_err(|e| Error::Plan(format!("the plan cannot be noted: {e}")))?;
-    let head = Head {
+    let companions = beside(&job.checkpoint, job.companions.clone())?;
+    Ok(Head {
         journal: journal::VERSION,
         program: concat!("paring ", env!("CARGO_PKG_VERSION")).to_string(),
         plan,
-        input: Input::of(&job.checkpoint, job.windows.as_ref(), &beside(&job.checkpoint, job.companions.clone())?)?,
+        input: Input::of(&job.checkpoint, job.windows.as_ref(), &companions)?,
         shards: Output::shards(job),
+    })
+}
+
+/// The report of the same run, where the job is to go on and all is done. Errors when another run is.
+pub(super) fn finished(job: &Job, head: &Head) -> Result<Option<Report>> {
+    let there = |name: &str| job.out.join(name).is_file();
+    if !job.resume || there(JOURNAL) || !there(CONFIG) {
+        return Ok(None);
+    }
+    let different = |reason: String| Error::Different { out: job.out.clone(), reason };
+    let Some(was) = journal::finished(&job.out)? else {
+        return Err(different("a model is there that no run of sparsify or quantize left".into()));
     };
+    match journal::difference(&was, head) {
+        Some(reason) => Err(different(reason)),
+        None => Report::read(&job.out).map(Some),
+    }
+}
+
+/// Prepares the folder. Goes on with what lies there if the job says so and there is something.
+pub(super) fn begin(job: &Job, head: Head, clock: &mut Clock) -> Result<Begin> {
     if job.resume && job.out.is_dir() {
         let lock = Lock::take(&job.out)?;
         if let Some(read) = journal::read(&job.out)? {
             return go_on(job, &head, read, lock, clock);
-        }
-        if job.out.join(CONFIG).is_file() {
-            return Err(Error::Different { out: job.out.clone(), reason: "there is a finished model".into() });
         }
     }
     let writer = Writer::create(&job.out, head.shards, job.plan.overwrite)?;

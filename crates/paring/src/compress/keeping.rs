@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 /// A run that takes longer keeps them when nobody says.
-const LONG: Duration = Duration::from_secs(600);
+pub(crate) const LONG: Duration = Duration::from_secs(600);
 /// So many times what keeping them takes passes before they are kept again: at most a twentieth of a run goes there, and
 /// whoever goes on runs at most the blocks of that time once more.
 const SELDOM: u32 = 20;

@@ -34,6 +34,7 @@ use crate::stats::{Collector, Need, Ranges, Stats};
 use crate::walk::{forward_work, walk};
 use crate::{Error, Result};
 
+pub(crate) use keeping::LONG;
 pub(crate) use output::outer_shards;
 pub(crate) use schemes::{Kind, kinds};
 pub(crate) use select::Selection;
@@ -224,7 +225,12 @@ pub fn run(mut job: Job, observer: &mut dyn Observer, clock: &mut Clock) -> Resu
     let (start, started) = (Instant::now(), timestamp(SystemTime::now()));
     job.room = job.room.advising(LESS_MEMORY);
     let selection = job.check()?;
-    let mut begin = begin::begin(&job, clock)?;
+    let head = begin::head(&job)?;
+    if let Some(report) = begin::finished(&job, &head)? {
+        observer.note("finished already: nothing was left to do");
+        return Ok(report);
+    }
+    let mut begin = begin::begin(&job, head, clock)?;
     begin.notes[begin.noted..].iter().for_each(|note| observer.note(note));
     let legacy: Vec<String> = begin.output.layouts().filter_map(legacy::note).collect();
     legacy.into_iter().for_each(|note| begin.note(note, observer));

@@ -16,7 +16,7 @@ use super::Job;
 use super::schemes::{self, Kind};
 use super::select::Selection;
 use crate::behind::Behind;
-use crate::journal::{Contents, Done, Journal, Line};
+use crate::journal::{BEGUN, Contents, Done, Journal, Line};
 use crate::model_files::{beside, name_dtype, unquantized};
 use crate::plan::Plan;
 use crate::report::{Clock, Report, Sizes, Stage};
@@ -267,8 +267,9 @@ impl Written {
 
     /// Puts plan and digests beside the checkpoint, and the report.
     pub(super) fn write_report(&self, plan: &Plan, report: &Report) -> Result<()> {
-        let digests = verify::to_json(&self.made);
-        let value = json!({"version": 1, "program": report.environment.program, "plan": plan, DIGESTS: digests});
+        let (digests, begun) = (verify::to_json(&self.made), self.journal.as_ref().map(|journal| &journal.head));
+        let program = &report.environment.program;
+        let value = json!({"version": 1, "program": program, "plan": plan, BEGUN: begun, DIGESTS: digests});
         write_beside(&self.dir.join(REPORT), |file| writeln!(file, "{value:#}"))?;
         report.write(&self.dir)
     }

@@ -26,7 +26,7 @@ use paring_kernels::memory;
 use serde::Serialize;
 
 use crate::Result;
-use crate::compress::Job;
+use crate::compress::{Job, LONG};
 use crate::corpus::Windows;
 use crate::model_files::beside;
 use crate::report::{Stage, resident};
@@ -146,8 +146,13 @@ pub fn of(job: &Job, measured: Option<&Windows>) -> Result<Costs> {
     }
     let companions = beside(&job.checkpoint, job.companions.clone())?;
     let files: usize = companions.iter().map(|(_, bytes)| bytes.len()).sum();
+    let seconds: f64 = stages.iter().map(|stage| stage.seconds).sum();
+    // Those that were kept last stay until the next are there.
+    let keeps = job.resumable.unwrap_or(seconds > LONG.as_secs_f64());
+    let tokens = job.windows.as_ref().filter(|_| keeps).map_or(0, |windows| windows.ids.len());
+    let kept = 2 * (tokens * job.decoder.hidden_size() * size_of::<f32>()) as u64;
     Ok(Costs {
-        seconds: stages.iter().map(|stage| stage.seconds).sum(),
+        seconds,
         stages,
         peak_vram: used.as_ref().map(Device::bytes),
         device: used,
@@ -155,6 +160,6 @@ pub fn of(job: &Job, measured: Option<&Windows>) -> Result<Costs> {
         peak: held.peak,
         bytes_out: sheet.written(),
         bytes_out_known: sheet.is_known,
-        disk: sheet.written() + sheet.spilled() + sheet.paper() + files as u64,
+        disk: sheet.written() + sheet.spilled() + kept + sheet.paper() + files as u64,
     })
 }
