@@ -30,7 +30,8 @@ pub(super) struct Slice<'a> {
     pub first: usize,
     pub width: usize,
     pub groups: usize,
-    pub u: &'a [f32],
+    /// The factor; `None`: errors are not spread, and cost the same in every column.
+    pub u: Option<&'a [f32]>,
     pub rule: &'a Rule<'a>,
 }
 
@@ -131,7 +132,7 @@ impl Task<'_> {
         let position = first + j;
         let end = (position + rule.group_size).min(cols);
         let rows = self.weight.len() / cols;
-        let d: Vec<f32> = (position..end).map(|k| u[k * cols + k]).collect();
+        let d: Vec<f32> = (position..end).map(|k| u.map_or(1.0, |u| u[k * cols + k])).collect();
         // The range of what the grid is fitted to, and whether the group was constant to begin with.
         let mut ranges: Vec<(f32, f32, bool)> = Vec::with_capacity(rows);
         let mut x = vec![[0f32; LANES]; end - position];
@@ -324,7 +325,8 @@ multiversion! {
         let mut loss = [0f64; LANES];
         for j in from..to {
             let old = tile.columns[j];
-            let row = &u[(first + j) * cols + first + j..][..width - j];
+            let row = u.map(|u| &u[(first + j) * cols + first + j..][..width - j]);
+            let d = row.map_or(1.0, |row| row[0]);
             let mut wanted = old;
             if let Some(zeros) = tile.zeros.get(j) {
                 for l in 0..LANES {
@@ -336,7 +338,7 @@ multiversion! {
                 let line = line(tile, l);
                 code[l] = line.encode(wanted[l]);
                 q[l] = line.decode(code[l]);
-                e[l] = (old[l] - q[l]) / row[0];
+                e[l] = (old[l] - q[l]) / d;
             }
             let mut over = false;
             for l in 0..LANES {
@@ -352,7 +354,7 @@ multiversion! {
                             code[l] = line(tile, l).encode(0.0);
                         }
                         q[l] = grid::kept(rule, old[l], q[l]);
-                        e[l] = (old[l] - q[l]) / row[0];
+                        e[l] = (old[l] - q[l]) / d;
                     }
                 }
             }
@@ -361,7 +363,9 @@ multiversion! {
             for l in 0..LANES {
                 tile.codes[j][l] = code[l] as u8;
             }
-            spread(&mut tile.columns[j + 1..], &e, &row[1..]);
+            if let Some(row) = row {
+                spread(&mut tile.columns[j + 1..], &e, &row[1..]);
+            }
             for l in 0..LANES {
                 loss[l] += f64::from(e[l]) * f64::from(e[l]);
             }

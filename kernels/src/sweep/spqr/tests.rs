@@ -28,6 +28,20 @@ fn one_slice_is_equal_to_the_definition() {
     }
 }
 
+/// Where errors move nowhere the slices make no difference.
+#[test]
+fn flat_is_the_sweep_with_the_identity() {
+    let (rows, cols) = (33, 50);
+    let (w, ..) = problem(rows, cols);
+    let mut identity = vec![0f32; cols * cols];
+    identity.iter_mut().step_by(cols + 1).for_each(|v| *v = 1.0);
+    for rule in rules() {
+        let (made, want) = (flat(w.clone(), cols, 16, &rule), sweep(w.clone(), cols, cols, &identity, &rule));
+        assert!(made.weight == want.weight && made.codes == want.codes && made.outliers == want.outliers, "{rule:?}");
+        assert!(made.scales == want.scales && made.zeros == want.zeros && want.loss > 0.0, "{rule:?}");
+    }
+}
+
 /// Across slices the sums run in another order, so a weight next to a tie may be decided otherwise.
 #[test]
 fn several_slices_agree_with_the_definition() {
