@@ -67,10 +67,54 @@ pub enum Error {
     #[error("block {block}: its output holds {value} (window {window}, position {position}, feature {feature})")]
     #[allow(missing_docs)]
     Hidden { block: usize, window: usize, position: usize, feature: usize, value: f32 },
+    /// An input of linears that is not finite, or not in the type that products round to.
+    #[error(
+        "{module}: its input holds {value} in window {window}, position {position}, feature {feature} ({count} such \
+        values in what was looked at); {hint}"
+    )]
+    #[allow(missing_docs)]
+    Input {
+        module: String,
+        value: f32,
+        window: usize,
+        position: usize,
+        feature: usize,
+        count: usize,
+        hint: &'static str,
+    },
+    /// Inputs of linears that are finite, and whose sums of squares are not.
+    #[error(
+        "{module}: its inputs are finite, but not the sum of their squares in feature {feature}: {value} is the largest \
+        (window {window}, position {position}); the weights before it are damaged or too large, or use a method that needs \
+        no calibration data"
+    )]
+    #[allow(missing_docs)]
+    Sums { module: String, feature: usize, value: f32, window: usize, position: usize },
+    /// A weight that products round to infinity.
+    #[error(
+        "{module}: its weight in row {row}, column {column} is more than products of this precision hold; choose another \
+        --dtype"
+    )]
+    #[allow(missing_docs)]
+    Weight { module: String, row: usize, column: usize },
+    /// A loss that is no number.
+    #[error(
+        "window {window}, position {position}: the loss is {value}; the head's weights are too large for its products \
+        (--dtype f32 has the widest range), or damaged"
+    )]
+    #[allow(missing_docs)]
+    Loss { window: usize, position: usize, value: f32 },
     /// Statistics that are not finite.
     #[error("{module}: the calibration inputs hold NaN or infinite values from feature {feature} on")]
     #[allow(missing_docs)]
     Activations { module: String, feature: usize },
+    /// A weight that grew beyond its type in a sweep.
+    #[error(
+        "{module}: the sweep left {value} in row {row}, column {column}: more than {dtype} holds; use a larger \
+        --percdamp, which keeps weights near what they were, or --allow-fallback"
+    )]
+    #[allow(missing_docs)]
+    Overflow { module: String, row: usize, column: usize, value: f32, dtype: paring_format::Dtype },
     /// What was written does not read back as what was made: a digest differs.
     #[error(
         "{file}: {name} reads back differently from what was computed (digest {got:016x}, expected {expected:016x})"

@@ -1,6 +1,7 @@
 //! A whole compression run: walk, compress, write, reopen and check.
 
 mod activations;
+mod baseline;
 mod begin;
 mod keeping;
 mod legacy;
@@ -35,6 +36,7 @@ use crate::walk::{forward_work, walk};
 use crate::{Error, Result};
 
 pub(crate) use keeping::LONG;
+pub(crate) use baseline::ROWS;
 pub(crate) use output::outer_shards;
 pub(crate) use schemes::{Kind, kinds};
 pub(crate) use select::Selection;

@@ -4,12 +4,12 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use paring_format::{Compressed, Values};
-use paring_kernels::gram::quadratic;
 use paring_model::decoder::{Block, LinearInfo};
 use paring_model::fan::Fan;
 use paring_model::weight::Dense;
 use rayon::prelude::*;
 
+use super::baseline::{Expected, Judged, Measure};
 use super::begin::Begin;
 use super::keeping::Keeping;
 use super::output::{Encoded, Output};
@@ -159,6 +159,18 @@ impl<'a> Compressor<'a> {
         }
 
         let start = Instant::now();
+        let measure = Measure::of(stats.as_ref(), &self.job.plan);
+        let matrix = |i: usize| Matrix { weight: &originals[i].0, stored: originals[i].1, module: &chosen[i].name };
+        // Before the sweep, which leaves more behind.
+        let mut expected: Vec<Option<Expected>> = vec![None; chosen.len()];
+        for (i, expected) in expected.iter_mut().enumerate() {
+            let found = measure.map(|m| m.expected(choices[i].1, &matrix(i), chosen[i].cols, of(i)));
+            *expected = found.transpose().map_err(|e| failed(e, "error of the baseline"))?.flatten();
+        }
+        let rows: usize = expected.iter().flatten().map(|expected| expected.rows).sum();
+        clock.add(Stage::Error, start, (rows * first.cols * first.cols) as f64);
+
+        let start = Instant::now();
         let square = |(_, l): (usize, &&LinearInfo)| (l.rows * l.cols * l.cols) as f64;
         let work: f64 = chosen.iter().enumerate().filter(|(i, _)| of(*i).damp().is_some()).map(square).sum();
         let mut outcomes: Vec<Outcome> = Vec::with_capacity(chosen.len());
@@ -168,23 +180,22 @@ impl<'a> Compressor<'a> {
             // Those that follow and are treated alike, where they are swept faster together.
             let alike = |i: &usize| prepared.prefers_many() && by[*i] == by[first] && choices[*i].0 == choices[first].0;
             let last = (first + 1..chosen.len()).take_while(alike).count() + first + 1;
-            let matrices: Vec<Matrix<'_>> = (first..last)
-                .map(|i| Matrix { weight: &originals[i].0, stored: originals[i].1, module: &chosen[i].name })
-                .collect();
+            let matrices: Vec<Matrix<'_>> = (first..last).map(matrix).collect();
             let made = recipe.compress_all(&matrices, chosen[first].cols, prepared);
             outcomes.extend(made.map_err(|e| failed(e, "sweep"))?);
         }
         clock.add(Stage::Sweep, start, work);
 
         let start = Instant::now();
-        let total = |(weight, _): &(Vec<f32>, Stored)| match &stats {
-            Some(Stats::Gram(h)) if !self.job.plan.skip_out_loss => {
-                quadratic(weight, h, self.job.plan.precision).map(Some)
-            }
-            _ => Ok(None),
-        };
-        let totals = originals.iter().map(total).collect::<candle_core::Result<Vec<Option<f64>>>>();
-        let totals = totals.map_err(|e| failed(e.into(), "error"))?;
+        let mut judged = vec![Judged::default(); chosen.len()];
+        for (i, (judged, outcome)) in judged.iter_mut().zip(&mut outcomes).enumerate() {
+            let Some(measure) = measure else { break };
+            let replace = self.job.plan.allow_fallback;
+            let found = measure.total(matrix(i).weight).and_then(|total| {
+                measure.judge(choices[i].1, &matrix(i), of(i), (expected[i], total), outcome, replace)
+            });
+            *judged = found.map_err(|e| failed(e, "error"))?;
+        }
         // A Gram matrix is the largest thing of a wide fan.
         drop(stats);
         clock.add(Stage::Error, start, work);
@@ -194,6 +205,15 @@ impl<'a> Compressor<'a> {
         let device = self.job.decoder.device();
         let finish = |((linear, outcome), (number, _)): ((&&LinearInfo, &mut Outcome), &(usize, &Recipe))| {
             let zeros = outcome.dense.iter().filter(|&&v| v == 0.0).count();
+            if let Some(at) = outcome.dense.iter().position(|v| !v.is_finite()) {
+                return Err(Error::Overflow {
+                    module: linear.name.clone(),
+                    row: at / linear.cols,
+                    column: at % linear.cols,
+                    value: outcome.dense[at],
+                    dtype: outcome.compressed.dtype,
+                });
+            }
             let encoded = output.encode(*number, &linear.name, &outcome.compressed, &outcome.dense)?;
             let dense = std::mem::take(&mut outcome.dense);
             let weight =
@@ -202,8 +222,8 @@ impl<'a> Compressor<'a> {
         };
         let finished: Vec<(usize, Encoded, Option<Dense>)> =
             chosen.par_iter().zip(&mut outcomes).zip(&choices).map(finish).collect::<Result<_>>()?;
-        for (i, (((linear, outcome), total), (zeros, encoded, weight))) in
-            chosen.into_iter().zip(outcomes).zip(totals).zip(finished).enumerate()
+        for (i, (((linear, outcome), judged), (zeros, encoded, weight))) in
+            chosen.into_iter().zip(outcomes).zip(judged).zip(finished).enumerate()
         {
             let Compressed { rows, cols, dtype, values } = &outcome.compressed;
             let (outliers, formula_bits) = match values {
@@ -223,9 +243,9 @@ impl<'a> Compressor<'a> {
                 sparsity: zeros as f64 / count,
                 outliers,
                 formula_bits,
-                error: total.zip(outcome.distortion).map(|(all, lost)| if all > 0.0 { lost / all } else { 0.0 }),
-                baseline_error: None,
-                fallback: false,
+                error: judged.error,
+                baseline_error: judged.baseline,
+                fallback: judged.fallback,
                 damp: of(i).damp(),
                 repairs: of(i).repairs(),
                 dead: of(i).dead(),
@@ -241,6 +261,7 @@ impl<'a> Compressor<'a> {
                 target.weight = Arc::new(weight);
             }
             self.observer.linear(&report);
+            judged.note.into_iter().for_each(|note| self.note(note));
             self.layers.push(report);
         }
         clock.add(Stage::Pack, start, 0.0);

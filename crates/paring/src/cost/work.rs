@@ -153,7 +153,9 @@ impl Sheet {
                 for l in made().filter(full) {
                     let n = l.info.cols as f64;
                     let moved = F32 * (weights(l) + n * n);
-                    work.add(Work { operations: weights(l) * n, moved, ..Work::default() });
+                    // And of some rows that of the baseline.
+                    let baseline = l.info.rows.min(crate::compress::ROWS) as f64 * n;
+                    work.add(Work { operations: (weights(l) + baseline) * n, moved, ..Work::default() });
                 }
                 work
             }

@@ -1,5 +1,6 @@
 //! A method is a curvature and a rule: the table of them, and how one is applied to a fan and its linears.
 
+mod baseline;
 #[cfg(test)]
 mod golden;
 #[cfg(test)]
@@ -228,7 +229,10 @@ impl Recipe {
         let start = Instant::now();
         let mut outcomes = match (&self.spqr, self.rounding) {
             (Some(spqr), Some(rounding)) => spqr::compress(self, spqr, rounding, matrices, cols, prepared)?,
-            _ => plain::compress(self, matrices, cols, prepared)?,
+            _ => {
+                let slice = if self.info().curvature == Bend::Full { self.blocksize } else { cols };
+                plain::compress(self, matrices, cols, slice, prepared)?
+            }
         };
         let rows = |matrix: &Matrix<'_>| (matrix.weight.len() / cols) as f64;
         let (all, seconds) = (matrices.iter().map(rows).sum::<f64>(), start.elapsed().as_secs_f64());

@@ -25,14 +25,15 @@ struct Begun {
     zeros: Option<Vec<u8>>,
 }
 
+/// In slices of `slice` columns.
 pub(super) fn compress(
     recipe: &Recipe,
     matrices: &[Matrix<'_>],
     cols: usize,
+    slice: usize,
     prepared: &Prepared,
 ) -> Result<Vec<Outcome>> {
     let begun: Vec<Begun> = matrices.iter().map(|matrix| begin(recipe, matrix, cols, prepared)).collect();
-    let slice = if recipe.info().curvature == Bend::Full { recipe.blocksize } else { cols };
     let mut parts = Vec::with_capacity(begun.len());
     for (begun, matrix) in begun.iter().zip(matrices) {
         let rule = Rule { drop: drop(recipe, begun, cols), round: begun.round(), stored: matrix.stored.precision() };

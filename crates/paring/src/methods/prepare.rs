@@ -39,16 +39,7 @@ impl Recipe {
     ///
     /// `weight`, row-major `[rows, cols]`, is needed when [`Recipe::prepares_each`].
     pub fn prepare(&self, stats: Option<&Stats>, weight: Option<&[f32]>, module: &str) -> Result<Prepared> {
-        let plain = |shape| Prepared {
-            dead: Vec::new(),
-            order: None,
-            shape,
-            damp: None,
-            asked: self.percdamp,
-            lambda: None,
-            of_dead: None,
-            arithmetic: None,
-        };
+        let plain = |shape| Prepared::of_shape(shape, self.percdamp);
         match (self.info().curvature, stats) {
             (Bend::Flat, _) => Ok(plain(Shape::Flat)),
             (Bend::Diagonal, Some(Stats::Norms(s))) => {
@@ -148,6 +139,11 @@ fn finite(bad: Option<usize>, module: &str) -> Result<()> {
 }
 
 impl Prepared {
+    /// A curvature that nothing else had to be found out for.
+    pub(super) fn of_shape(shape: Shape, asked: f64) -> Self {
+        Self { dead: Vec::new(), order: None, shape, damp: None, asked, lambda: None, of_dead: None, arithmetic: None }
+    }
+
     /// The damping that was used, as a share of the mean diagonal.
     pub fn damp(&self) -> Option<f64> {
         self.damp

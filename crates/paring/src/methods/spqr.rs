@@ -1,7 +1,6 @@
 //! SpQR of one matrix: the plan's words into the rule of the sweep, and what the sweep made into what the file holds.
 
 use paring_format::{Compressed, Outliers, Spqr, Statistic, Values};
-use paring_kernels::cholesky::Factor;
 use paring_kernels::sweep::Shape;
 use paring_kernels::sweep::spqr::{self, Outlier, Rule, Second, Swept};
 use rayon::prelude::*;
@@ -33,13 +32,9 @@ pub(super) fn compress(
         let names: Vec<&str> = matrices.iter().map(|matrix| matrix.module).collect();
         return Err(Error::Plan(format!("{}: no calibration statistics for spqr", names.join(", "))));
     };
-    let begin = |matrix: &Matrix<'_>| Begun {
-        visited: prepared.visited(matrix.weight, cols),
-        marks: zeros_to_keep(matrix.weight, cols, prepared),
-    };
-    let begun: Vec<Begun> = matrices.iter().map(begin).collect();
+    let begun: Vec<Begun> = matrices.iter().map(|matrix| begin(matrix, cols, prepared)).collect();
     let rules: Vec<Rule<'_>> = (matrices.iter().zip(&begun))
-        .map(|(matrix, begun)| rule(settings, rounding, matrix, begun, cols, factor))
+        .map(|(matrix, begun)| rule(settings, rounding, matrix, begun, cols, &factor.diagonal))
         .collect::<Result<_>>()?;
     let parts = begun.iter().zip(&rules).map(|(begun, rule)| (begun.visited.clone(), *rule)).collect();
     let swept = spqr::fan(parts, cols, recipe.blocksize, factor)?;
@@ -49,14 +44,35 @@ pub(super) fn compress(
     Ok(matrices.iter().zip(&begun).zip(&rules).zip(swept).map(finish).collect())
 }
 
-/// The rule for one matrix. Errors when it would lose the zeros of a pruned one.
+/// One matrix on the same grids, both levels of them, without outliers and with errors that move nowhere.
+pub(super) fn compress_flat(
+    recipe: &Recipe,
+    settings: &plan::Spqr,
+    rounding: Rounding,
+    matrix: &Matrix<'_>,
+    cols: usize,
+    prepared: &Prepared,
+) -> Result<Outcome> {
+    let settings = &plan::Spqr { outlier_threshold: None, ..settings.clone() };
+    let begun = begin(matrix, cols, prepared);
+    let rule = rule(settings, rounding, matrix, &begun, cols, &[])?;
+    let made = spqr::flat(begun.visited.clone(), cols, recipe.blocksize, &rule);
+    Ok(Outcome { distortion: None, ..finish(settings, rounding, matrix, &begun, &rule, made, cols, prepared) })
+}
+
+fn begin(matrix: &Matrix<'_>, cols: usize, prepared: &Prepared) -> Begun {
+    Begun { visited: prepared.visited(matrix.weight, cols), marks: zeros_to_keep(matrix.weight, cols, prepared) }
+}
+
+/// The rule for one matrix; `d` is the diagonal of the factor, for a threshold. Errors when it would lose the zeros of a
+/// pruned one.
 fn rule<'a>(
     settings: &plan::Spqr,
     rounding: Rounding,
     matrix: &Matrix<'_>,
     begun: &'a Begun,
     cols: usize,
-    factor: &Factor,
+    d: &[f32],
 ) -> Result<Rule<'a>> {
     let mut rule = Rule {
         bits: rounding.element.bits(),
@@ -70,8 +86,7 @@ fn rule<'a>(
             zero_symmetric: settings.zero_symmetric,
             rows: settings.second_rows,
         },
-        threshold: (settings.outlier_threshold)
-            .map(|relative| spqr::threshold(relative, &begun.visited, &factor.diagonal)),
+        threshold: (settings.outlier_threshold).map(|relative| spqr::threshold(relative, &begun.visited, d)),
         simplified: settings.simplified_outliers,
         keep_last: settings.keep_last_columns,
         zeros: None,

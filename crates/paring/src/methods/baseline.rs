@@ -1,0 +1,59 @@
+//! What a method that knows the inputs is held to: the same rule with a flat curvature.
+
+use paring_format::ScaleType;
+use paring_kernels::sweep::Shape;
+
+use super::{Bend, Matrix, Outcome, Prepared, plain, spqr};
+use crate::Result;
+use crate::plan::{ActOrder, Pattern, Recipe, Rounding};
+
+impl Recipe {
+    /// What [`Recipe::compress_baseline`] makes, in words; `None` where it makes nothing.
+    pub fn baseline(&self) -> Option<&'static str> {
+        match (self.info().curvature, self.pattern, self.rounding) {
+            (Bend::Full, None, _) => Some("rounding to nearest"),
+            (Bend::Full, Some(_), None) => Some("pruning by magnitude"),
+            (Bend::Full, Some(_), Some(_)) => Some("pruning by magnitude and rounding to nearest"),
+            (Bend::Flat | Bend::Diagonal, ..) => None,
+        }
+    }
+
+    /// How many consecutive rows of a `[rows, cols]` matrix share numbers of its baseline; `None` where all may.
+    pub(crate) fn rows_apart(&self, rows: usize, cols: usize) -> Option<usize> {
+        match (&self.spqr, self.rounding) {
+            (Some(spqr), _) => spqr.per_channel.then_some(spqr.second_rows.max(1)),
+            (None, Some(rounding)) => Some(rounding.tile(rows, cols)[0]).filter(|&height| height == 1),
+            (None, None) => Some(1),
+        }
+    }
+
+    /// Whether the largest weight of a matrix decides about the grids of all others.
+    pub(crate) fn shares_amax(&self) -> bool {
+        self.rounding.is_some_and(|r| r.scale_type == ScaleType::E4m3)
+    }
+
+    /// What the recipe would make of a matrix of `cols` columns if every input cost the same and no error moved to other
+    /// columns, for the same layout: as `rtn` makes it in the groups of the file, as `magnitude` does with the same
+    /// pattern, or one after the other; for SpQR on grids of both levels in the groups of `prepared`, which came from the
+    /// Gram matrix, without outliers. [`Outcome::distortion`] is `None`.
+    ///
+    /// `None` for a recipe that sweeps with no full curvature. Some 60 operations per weight, on the CPU. Errors as
+    /// [`Recipe::compress_all`] does.
+    pub fn compress_baseline(&self, matrix: &Matrix<'_>, cols: usize, prepared: &Prepared) -> Result<Option<Outcome>> {
+        if self.info().curvature != Bend::Full {
+            return Ok(None);
+        }
+        if let (Some(settings), Some(rounding)) = (&self.spqr, self.rounding) {
+            return spqr::compress_flat(self, settings, rounding, matrix, cols, prepared).map(Some);
+        }
+        let flat = Recipe {
+            method: if self.pattern.is_some() { "magnitude" } else { "rtn" },
+            rounding: self.rounding.map(|r| Rounding { act_order: ActOrder::None, ..r }),
+            ..self.clone()
+        };
+        // A share of the matrix is ranked at once; all else is the same in slices of any width, for less memory.
+        let slice = if matches!(self.pattern, Some(Pattern::Unstructured(_))) { cols } else { self.blocksize };
+        let prepared = Prepared::of_shape(Shape::Flat, self.percdamp);
+        Ok(plain::compress(&flat, &[*matrix], cols, slice, &prepared)?.pop())
+    }
+}
