@@ -256,7 +256,7 @@ fn values() {
             &["model.safetensors: model.layers.1.input_layernorm.weight", "NaN"],
         ),
         (
-            // What overflows is found behind the block.
+            // What overflows is found where it is multiplied next.
             "weights too large to multiply",
             |s| {
                 weights(s, |m| {
@@ -265,7 +265,7 @@ fn values() {
                     }
                 })
             },
-            &["0", "hold", "NaN"],
+            &["model.layers.0.mlp.down_proj: its input holds", "in window 0, position 0, feature 0"],
         ),
     ]);
 }

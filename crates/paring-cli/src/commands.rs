@@ -157,6 +157,7 @@ fn compress(recipe: Recipe, outlier_share: Option<f64>, inputs: &Inputs, run: &R
         command: std::env::args_os().map(|word| word.to_string_lossy().into_owned()).collect(),
     };
     if run.dry_run {
+        job.data_notes()?.iter().for_each(|note| progress.note(note));
         let costs = paring::cost::of(&job, measured.as_ref().map(|(_, windows)| windows))?;
         progress.done();
         show::lines(&dry::table(&costs))?;

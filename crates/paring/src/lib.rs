@@ -33,6 +33,7 @@ pub mod journal;
 pub mod layer;
 pub mod methods;
 pub mod model_files;
+mod origin;
 pub mod perplexity;
 pub mod picture;
 pub mod plan;

@@ -5,12 +5,12 @@ use std::time::Instant;
 use paring_model::decoder::Decoder;
 use serde::Serialize;
 
-use crate::Result;
 use crate::corpus::Windows;
 use crate::hidden::Hidden;
 use crate::report::{Clock, Place, Stage, peak_rss_mib};
 use crate::room::Room;
 use crate::walk::walk;
+use crate::{Error, Result};
 
 /// Bytes of activations that are kept between blocks. More windows than fit go through the model in several rounds:
 /// reading the weights again costs little beside the products of so many tokens.
@@ -68,6 +68,10 @@ pub fn measure(
             let (now, later) = rest.split_at(b * seqlen);
             rest = later;
             let losses = decoder.nll(&batch, now).map_err(|e| room.failed(e.into(), "the head"))?;
+            if let Some(at) = losses.iter().position(|loss| !loss.is_finite()) {
+                let (window, position) = (means.len() + at / (seqlen - 1), at % (seqlen - 1));
+                return Err(Error::Loss { window, position, value: losses[at] });
+            }
             for window in losses.chunks_exact(seqlen - 1) {
                 means.push(window.iter().map(|&l| f64::from(l)).sum::<f64>() / (seqlen - 1) as f64);
             }

@@ -10,6 +10,7 @@ use paring_kernels::square::Square;
 use paring_model::fan::Tap;
 
 use crate::Result;
+use crate::origin::Watch;
 use crate::report::{Clock, Stage};
 
 /// What a method needs to know of the inputs.
@@ -30,6 +31,18 @@ pub enum Stats {
     Norms(Vec<f32>),
     /// (2/n) Σ x xᵀ over all tokens, `[cols, cols]`, n = windows.
     Gram(Square),
+}
+
+impl Stats {
+    /// The first feature whose squares add up to no finite number. Errors when the device does.
+    pub(crate) fn first_bad(&self) -> Result<Option<usize>> {
+        // No other sum of a Gram matrix is larger than the largest of its diagonal.
+        let bad = |sums: &[f32]| sums.iter().position(|sum| !sum.is_finite());
+        Ok(match self {
+            Stats::Norms(sums) => bad(sums),
+            Stats::Gram(h) => bad(&h.diagonal()?),
+        })
+    }
 }
 
 enum Sum {
@@ -65,6 +78,7 @@ pub struct Collector<'a> {
     /// One per fan of the block; `None` where nothing is collected.
     sums: Vec<Option<Sum>>,
     ranges: &'a mut Ranges,
+    watch: Watch,
     clock: &'a mut Clock,
 }
 
@@ -83,7 +97,12 @@ impl<'a> Collector<'a> {
             Some((Need::Norms, cols)) => Ok(Some(Sum::Norms(Squares::on(device, cols)?))),
             Some((Need::Gram, cols)) => Ok(Some(Sum::Gram(Gram::on(device, cols, precision)?.multiplied(products)?))),
         };
-        Ok(Self { sums: fans.iter().map(make).collect::<Result<_>>()?, ranges, clock })
+        Ok(Self { sums: fans.iter().map(make).collect::<Result<_>>()?, ranges, watch: Watch::new(precision), clock })
+    }
+
+    /// Whether products round some of the inputs to infinity.
+    pub(crate) fn full(&self) -> bool {
+        self.watch.full()
     }
 
     /// The statistics of `windows` windows, one entry per fan. Errors when the device does.
@@ -101,6 +120,7 @@ impl<'a> Collector<'a> {
 
 impl Tap for Collector<'_> {
     fn see(&mut self, fan: usize, x: &Tensor) -> paring_model::Result<()> {
+        self.watch.look(x)?;
         if let Some(Some(seen)) = self.ranges.fans.get_mut(fan) {
             widen(seen, x)?;
         }

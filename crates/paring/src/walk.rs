@@ -8,6 +8,7 @@ use std::time::Instant;
 use paring_model::decoder::{Block, Decoder};
 
 use crate::hidden::Hidden;
+use crate::origin::{self, Watch};
 use crate::report::{Clock, Stage};
 use crate::{Error, Result};
 
@@ -63,7 +64,9 @@ pub fn walk(
             let onward = to_the_end || i + 1 < end;
             if onward {
                 let start = Instant::now();
-                let advanced = hidden.advance(i, |h| Ok(block.forward(h, &mut ())?));
+                let mut watch = Watch::new(decoder.arithmetic().precision);
+                let advanced = hidden.advance(i, |h| watch.forward(decoder, (i, block.as_ref()), h));
+                let advanced = advanced.map_err(|e| origin::of_output(e, decoder, block.as_mut(), hidden));
                 advanced.map_err(|e| failed(e, "forward pass"))?;
                 clock.add(Stage::Forward, start, forward_work(decoder, i, hidden.tokens(), 0..usize::MAX));
             }

@@ -26,6 +26,7 @@ use crate::decompress::compressed_module;
 use crate::hidden::{Hidden, Storage};
 use crate::journal::Line;
 use crate::methods::average_bits;
+use crate::origin;
 use crate::plan::{Plan, Recipe};
 use crate::report::{
     self, Clock, Environment, LayerReport, Place, Report, Size, Sizes, Stage, peak_rss_mib, timestamp,
@@ -162,10 +163,45 @@ impl Job {
         let mut collector = collector.map_err(failed)?;
         let passed = hidden.each(|batch| Ok(block.tap_only(batch, &mut collector, Some(last))?));
         passed.map_err(failed)?;
+        let full = collector.full();
         let stats = collector.finish(hidden.windows()).map_err(failed)?;
+        let mut bad = None;
+        for (fan, stats) in stats.iter().enumerate().filter(|_| !full) {
+            let feature = stats.as_ref().map(Stats::first_bad).transpose()?.flatten();
+            bad = bad.or(feature.map(|feature| (fan, feature)));
+        }
+        if full || bad.is_some() {
+            let decoder = self.decoder.as_ref();
+            return Err(origin::of_statistics(decoder, (i, block), hidden, self.plan.precision, bad)?);
+        }
         clock.add(Stage::Forward, start, forward_work(self.decoder.as_ref(), i, hidden.tokens(), 0..last));
         clock.shift(Stage::Forward, clock.time(Stage::Gram) - gram_before);
         Ok(stats)
+    }
+
+    /// What to know before the work of the calibration data: whether there are fewer tokens than the widest Gram matrix
+    /// has rows. Errors on what [`run`] would not begin.
+    pub fn data_notes(&self) -> Result<Vec<String>> {
+        Ok(self.few_tokens(&self.check()?).into_iter().collect())
+    }
+
+    /// What is to be said of too few tokens.
+    fn few_tokens(&self, selection: &Selection) -> Option<String> {
+        let tokens = self.windows.as_ref().map(|windows| windows.ids.len())?;
+        let full = |linear: &LinearInfo| {
+            let choice = selection.choice(&linear.name).and_then(|number| self.plan.choice(number));
+            choice.is_some_and(|choice| choice.recipe.info().needs() == Need::Gram)
+        };
+        let linears = (0..self.decoder.blocks()).flat_map(|i| self.decoder.linears(i)).filter(full);
+        // The first of the widest.
+        let widest = linears.reduce(|widest, linear| if linear.cols > widest.cols { linear } else { widest })?;
+        (tokens < widest.cols).then(|| {
+            format!(
+                "{tokens} calibration tokens for inputs {} wide ({}): the Gram matrix has a rank of {tokens} at most, and \
+                damping decides the rest; use more --nsamples or a longer --seqlen",
+                widest.cols, widest.name
+            )
+        })
     }
 
     /// The model's float type: that of its embedding.
@@ -235,7 +271,7 @@ pub fn run(mut job: Job, observer: &mut dyn Observer, clock: &mut Clock) -> Resu
     let mut begin = begin::begin(&job, head, clock)?;
     begin.notes[begin.noted..].iter().for_each(|note| observer.note(note));
     let legacy: Vec<String> = begin.output.layouts().filter_map(legacy::note).collect();
-    legacy.into_iter().for_each(|note| begin.note(note, observer));
+    legacy.into_iter().chain(job.few_tokens(&selection)).for_each(|note| begin.note(note, observer));
     for number in selection.used() {
         let Some(share) = job.plan.choice(number).and_then(|choice| choice.outlier_share) else { continue };
         let threshold = match begin.thresholds.get(&number) {
