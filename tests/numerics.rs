@@ -58,6 +58,30 @@ fn an_input_that_is_not_finite_is_named_with_its_place() {
 }
 
 #[test]
+fn an_embedding_that_is_not_finite_is_named_with_its_token() {
+    // Two tables of finite numbers, tokens and positions, that add up to more than a float holds.
+    let sandbox = Sandbox::with("opt");
+    let mut model = Model::golden("opt");
+    let (words, places) = ("model.decoder.embed_tokens.weight", "model.decoder.embed_positions.weight");
+    let dim = model.tensor(words).shape[1];
+    let token = 11;
+    model.set(words, token * dim + 2, 3e38);
+    // Positions are counted from 2.
+    model.set(places, (4 + 2) * dim + 2, 3e38);
+    model.write(&sandbox.path("model"));
+    let mut ids = [5i64; 32];
+    (ids[3], ids[16 + 4]) = (11, 11);
+    token_file(&sandbox.path("tokens.safetensors"), &[2, 16], &ids);
+    let place = "the embedding of token 11 holds inf in feature 2 (window 1, position 4)";
+    for command in [
+        "eval model tokens.safetensors --seqlen 16",
+        "quantize model tokens.safetensors --wbits 4 --include re:.*q_proj --out out",
+    ] {
+        sandbox.refused(&format!("{command} --quiet"), 1, &[place]).unwrap();
+    }
+}
+
+#[test]
 fn sums_that_overflow_are_not_taken_for_inputs_that_do() {
     let sandbox = one_spike(1e30);
     for command in &COMMANDS[1..] {

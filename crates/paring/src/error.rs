@@ -67,6 +67,13 @@ pub enum Error {
     #[error("block {block}: its output holds {value} (window {window}, position {position}, feature {feature})")]
     #[allow(missing_docs)]
     Hidden { block: usize, window: usize, position: usize, feature: usize, value: f32 },
+    /// Embeddings that are not finite.
+    #[error(
+        "the embedding of token {token} holds {value} in feature {feature} (window {window}, position {position}); the \
+        tables it is read from are damaged"
+    )]
+    #[allow(missing_docs)]
+    Embedding { token: u32, window: usize, position: usize, feature: usize, value: f32 },
     /// An input of linears that is not finite, or not in the type that products round to.
     #[error(
         "{module}: its input holds {value} in window {window}, position {position}, feature {feature} ({count} such \

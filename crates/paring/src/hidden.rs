@@ -64,7 +64,13 @@ impl Hidden {
     /// The inputs of block 0.
     pub fn embed(decoder: &dyn Decoder, windows: &Windows, storage: Storage<'_>) -> Result<Self> {
         let device = decoder.device().clone();
-        let embed = |ids: &[u32]| Ok(decoder.embed(ids, ids.len() / windows.seqlen)?);
+        let mut window = 0;
+        let embed = |ids: &[u32]| {
+            let made = decoder.embed(ids, ids.len() / windows.seqlen)?;
+            check_embedding(&made, ids, window)?;
+            window += made.dim(0)?;
+            Ok(made)
+        };
         Self::fill(&device, windows, storage, "embedding", embed)
     }
 
@@ -189,18 +195,27 @@ impl Hidden {
 
 /// An error that names the first NaN or infinity in the output of a block for the windows from number `window` on.
 fn check_finite(batch: &Tensor, block: usize, window: usize) -> Result<()> {
-    if all_finite(batch)? {
-        return Ok(());
-    }
+    let Some((at, value)) = first_bad(batch)? else { return Ok(()) };
     let (_, t, dim) = batch.dims3()?;
-    let values = batch.flatten_all()?.to_vec1::<f32>()?;
-    match values.iter().enumerate().find(|(_, v)| !v.is_finite()) {
-        None => Ok(()),
-        Some((at, &value)) => {
-            let (position, feature) = (at / dim % t, at % dim);
-            Err(Error::Hidden { block, window: window + at / (t * dim), position, feature, value })
-        }
+    let (position, feature) = (at / dim % t, at % dim);
+    Err(Error::Hidden { block, window: window + at / (t * dim), position, feature, value })
+}
+
+/// The same of the embeddings of `ids`, which may add to more than a float holds.
+fn check_embedding(batch: &Tensor, ids: &[u32], window: usize) -> Result<()> {
+    let Some((at, value)) = first_bad(batch)? else { return Ok(()) };
+    let (_, t, dim) = batch.dims3()?;
+    let (token, position, feature) = (ids[at / dim], at / dim % t, at % dim);
+    Err(Error::Embedding { token, window: window + at / (t * dim), position, feature, value })
+}
+
+/// The first NaN or infinity of a batch, and its place.
+fn first_bad(batch: &Tensor) -> Result<Option<(usize, f32)>> {
+    if all_finite(batch)? {
+        return Ok(None);
     }
+    let values = batch.flatten_all()?.to_vec1::<f32>()?;
+    Ok(values.into_iter().enumerate().find(|(_, v)| !v.is_finite()))
 }
 
 #[cfg(test)]
