@@ -26,7 +26,7 @@ pub fn stages(report: &Report) -> String {
         vec![
             Cell::text(&s.stage),
             Cell::bars(&[s.seconds / longest]),
-            Cell::text(format!("{:.2}", s.seconds)),
+            Cell::text(past::seconds(s.seconds)),
             Cell::text(percent(s.seconds / sum)),
             Cell::text(s.gigaflop_per_second.map_or(String::new(), |rate| format!("{rate:.0}"))),
             Cell::bars(&[s.peak_rss_mib / fullest.max(1.0)]),
@@ -165,7 +165,7 @@ pub fn perplexity(report: &Report) -> String {
         ]
     };
     let about = format!("Of {} windows of {} tokens of {}.", measured.windows, measured.seqlen, measured.dataset);
-    let columns = [("Model", Align::Left), ("", Align::Bar), ("Perplexity", Align::Right)];
+    let columns = [("Model", Align::Left), ("Compared", Align::Bar), ("Perplexity", Align::Right)];
     section("Perplexity", &(paragraph(&about) + &table(&columns, rows.into_iter().map(row))))
 }
 

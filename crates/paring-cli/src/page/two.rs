@@ -110,10 +110,7 @@ fn layers(difference: &Difference) -> String {
         _ => table(&columns, most.iter().map(row)),
     };
     if !more.is_empty() {
-        html += &details(
-            &format!("{} more that differ", markup::layers(more.len())),
-            &table(&columns, more.iter().map(row)),
-        );
+        html += &details(&format!("{} more", markup::layers(more.len())), &table(&columns, more.iter().map(row)));
     }
     for (run, only) in [("A", &difference.only_first), ("B", &difference.only_second)] {
         if !only.is_empty() {

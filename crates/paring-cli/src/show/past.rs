@@ -51,7 +51,7 @@ pub fn environment(report: &Report) -> Vec<(String, String)> {
 
 fn stage(stage: &StageReport) -> String {
     let rate = stage.gigaflop_per_second.map_or(String::new(), |rate| format!("{rate:.0}"));
-    format!("{:<22} {:>10.2} {rate:>10} {:>8.0} MiB", stage.stage, stage.seconds, stage.peak_rss_mib)
+    format!("{:<22} {:>10} {rate:>10} {:>8.0} MiB", stage.stage, seconds(stage.seconds), stage.peak_rss_mib)
 }
 
 /// Mean errors by kind, and the layers with the largest ones; nothing when none were computed.
@@ -160,11 +160,17 @@ pub fn value(number: Option<f64>, unit: &str) -> String {
     match unit {
         "bytes" => size(number as u64),
         "share" => format!("{:.2} %", 100.0 * number),
-        "s" => format!("{number:.2} s"),
+        "s" => format!("{} s", seconds(number)),
+        "MiB" if number < 100.0 => format!("{number:.1} MiB"),
         "MiB" => format!("{number:.0} MiB"),
         "bits" => format!("{number:.3}"),
         _ => digits(number),
     }
+}
+
+/// Seconds, finer where they are few.
+pub fn seconds(number: f64) -> String {
+    if number < 1.0 { format!("{number:.3}") } else { format!("{number:.2}") }
 }
 
 /// Four digits that count.

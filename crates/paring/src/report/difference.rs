@@ -14,7 +14,7 @@ pub struct Difference {
     pub plan: Vec<Choice>,
     /// What of program and machine is not the same.
     pub environment: Vec<Choice>,
-    /// Numbers of the whole runs that either has.
+    /// Numbers of the whole runs that either has, and that are not 0 in both.
     pub numbers: Vec<Number>,
     /// Seconds of each stage.
     pub stages: Vec<Number>,
@@ -198,7 +198,8 @@ fn numbers(first: &Report, second: &Report) -> Vec<Number> {
         ("peak_vram_mib", "MiB", |r| r.place.peak_vram_mib),
     ];
     let number = |(name, unit, get): (&str, &'static str, Get)| Number::new(name, unit, get(first), get(second));
-    let told = |n: &Number| n.first.or(n.second).is_some();
+    let has = |number: Option<f64>| number.is_some_and(|number| number != 0.0);
+    let told = |n: &Number| has(n.first) || has(n.second);
     rows.into_iter().map(number).filter(told).collect()
 }
 
