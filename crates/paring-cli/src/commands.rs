@@ -24,9 +24,8 @@ use serde_json::json;
 use crate::args::*;
 use crate::open::{self, Model, Purpose};
 use crate::page;
-use crate::progress::Progress;
+use crate::progress::{Log, Progress};
 use crate::show;
-use crate::stop::Stop;
 
 pub use bench::bench;
 pub use generated::{completions, man};
@@ -34,18 +33,25 @@ pub use look::{inspect, schemes, verify};
 pub use report::report;
 pub use store::{convert, decompress};
 
-pub fn sparsify(args: &SparsifyArgs) -> Result<()> {
+pub fn sparsify(args: &SparsifyArgs, log: &Log) -> Result<()> {
     let recipe = recipe(Some(&args.method), Some(&args.removal), &args.grids, None, &args.sweep);
     let recipe = recipe.map_err(|e| args.run.located(e))?;
-    compress(recipe, None, &args.inputs, &args.run, &args.running)
+    compress((recipe, None), &args.inputs, &args.run, &args.running, log)
 }
 
-pub fn quantize(args: &QuantizeArgs) -> Result<()> {
-    let (recipe, outlier_share) = quantizing(args).map_err(|e| args.run.located(e))?;
-    compress(recipe, outlier_share, &args.inputs, &args.run, &args.running)
+pub fn quantize(args: &QuantizeArgs, log: &Log) -> Result<()> {
+    let chosen = quantizing(args).map_err(|e| args.run.located(e))?;
+    compress(chosen, &args.inputs, &args.run, &args.running, log)
 }
 
-fn compress(recipe: Recipe, outlier_share: Option<f64>, inputs: &Inputs, run: &Run, running: &Running) -> Result<()> {
+/// Compresses a model by a recipe, with the share of outliers where a threshold must be found for it.
+fn compress(
+    (recipe, outlier_share): (Recipe, Option<f64>),
+    inputs: &Inputs,
+    run: &Run,
+    running: &Running,
+    log: &Log,
+) -> Result<()> {
     let mut plan = Plan {
         model: inputs.model.clone(),
         dataset: None,
@@ -130,7 +136,7 @@ fn compress(recipe: Recipe, outlier_share: Option<f64>, inputs: &Inputs, run: &R
             Some((data.name, windows))
         }
     };
-    let mut progress = Progress::new(running);
+    let mut progress = Progress::new(running.quiet, running.verbose, log);
     let told = concerns.iter().filter(|_| !running.quiet);
     run.notes.iter().chain(told).for_each(|note| progress.note(note));
     model.decoder.notes().iter().for_each(|note| progress.note(note));
@@ -163,22 +169,22 @@ fn compress(recipe: Recipe, outlier_share: Option<f64>, inputs: &Inputs, run: &R
         show::lines(&dry::table(&costs))?;
         return if running.json { show::json(&costs) } else { Ok(()) };
     }
-    progress.stops(Stop::listen()?);
+    progress.listen()?;
     let mut report = compress::run(job, &mut progress, &mut clock)?;
     progress.stages(&report.stages);
     if let Some((dataset, windows)) = measured {
-        let measure = |model: &Model| -> Result<f64> {
-            let show = &mut |done, of| progress.windows(done, of);
-            let mut clock = Clock::default();
-            Ok(perplexity::measure(model.decoder.as_ref(), &room, &windows, &dataset, &mut clock, show)?.perplexity)
+        let mut measure = |what: &'static str, model: &Model| -> Result<f64> {
+            progress.measuring(what);
+            let (decoder, clock) = (model.decoder.as_ref(), &mut Clock::default());
+            Ok(perplexity::measure(decoder, &room, &windows, &dataset, clock, &mut progress)?.perplexity)
         };
         let dtype = match precision {
             paring::Precision::F32 => DtypeArg::F32,
             paring::Precision::Bf16 => DtypeArg::Bf16,
             paring::Precision::F16 => DtypeArg::F16,
         };
-        let before = measure(&Model::open(&local, dtype, &device)?)?;
-        let after = measure(&Model::open(&out.to_string_lossy(), dtype, &device)?)?;
+        let before = measure("perplexity before", &Model::open(&local, dtype, &device)?)?;
+        let after = measure("perplexity after", &Model::open(&out.to_string_lossy(), dtype, &device)?)?;
         let (count, seqlen) = (windows.count(), windows.seqlen);
         report.perplexity = Some(Measured { before, after, dataset, windows: count, seqlen });
         report.write(&out)?;
@@ -186,6 +192,7 @@ fn compress(recipe: Recipe, outlier_share: Option<f64>, inputs: &Inputs, run: &R
     progress.done();
     report::write_page(&page::of(&report), &out.join(PAGE))?;
     show::report(&report)?;
+    log.result(&show::value(&report)?);
     if running.json { show::json(&report) } else { Ok(()) }
 }
 
@@ -218,7 +225,7 @@ fn refuse_same_folder(model: &str, out: &Path) -> Result<()> {
     }
 }
 
-pub fn eval(args: &EvalArgs) -> Result<()> {
+pub fn eval(args: &EvalArgs, log: &Log) -> Result<()> {
     open::expect_data(&args.inputs)?;
     open::threads(&args.running)?;
     let local = open::local(&args.inputs.model, args.running.quiet)?;
@@ -234,11 +241,12 @@ pub fn eval(args: &EvalArgs) -> Result<()> {
     let limit = args.limit.map(|n| n as usize);
     let windows = data.evaluation(model.tokenizer(), seqlen, model.decoder.max_positions(), limit)?;
     windows.check_vocabulary(&data.name, model.decoder.vocab_size())?;
-    let mut progress = Progress::new(&args.running);
+    let mut progress = Progress::new(quiet, args.running.verbose, log);
+    progress.measuring("perplexity");
     model.decoder.notes().iter().for_each(|note| progress.note(note));
     let mut clock = Clock::default();
-    let show = &mut |done, of| progress.windows(done, of);
-    let result = perplexity::measure(model.decoder.as_ref(), &room, &windows, &data.name, &mut clock, show)?;
+    let decoder = model.decoder.as_ref();
+    let result = perplexity::measure(decoder, &room, &windows, &data.name, &mut clock, &mut progress)?;
     progress.stages(&clock.stages());
     progress.done();
     let Perplexity { perplexity, windows, seqlen, seconds, peak_rss_mib, place, .. } = &result;
@@ -255,14 +263,12 @@ pub fn eval(args: &EvalArgs) -> Result<()> {
         place.words(),
         place.memory(*peak_rss_mib)
     )])?;
-    if !args.running.json {
-        return Ok(());
-    }
-    let mut value = serde_json::to_value(&result).map_err(|e| Error::Plan(format!("cannot print: {e}")))?;
+    let mut value = show::value(&result)?;
     if let Some(object) = value.as_object_mut() {
         object.insert("quantized".into(), json!(quantized.filter(|_| !args.weight_only)));
     }
-    show::json(&value)
+    log.result(&value);
+    if args.running.json { show::json(&value) } else { Ok(()) }
 }
 
 pub fn layer(args: &LayerArgs) -> Result<()> {

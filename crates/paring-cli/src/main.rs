@@ -12,6 +12,7 @@ mod stop;
 use std::process::ExitCode;
 
 use args::Command;
+use progress::Log;
 
 /// Keeps the peak of a long run where that of a short one is.
 #[global_allocator]
@@ -26,25 +27,40 @@ fn main() -> ExitCode {
     // What the libraries have to tell those who look for a fault: PARING_LOG=debug.
     let filter = tracing_subscriber::EnvFilter::from_env("PARING_LOG");
     tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
-    match args::parse(std::env::args_os()).and_then(|cli| run(&cli.command)) {
+    match args::parse(std::env::args_os()).and_then(|cli| logged(&cli.command)) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("error: {}", one_line(&error.to_string()));
-            let misuse = matches!(error, paring::Error::Misuse(_));
-            ExitCode::from(if misuse { MISUSE } else { FAILED })
+            ExitCode::from(code(&error))
         }
     }
 }
 
-fn run(command: &Command) -> paring::Result<()> {
+fn code(error: &paring::Error) -> u8 {
+    if matches!(error, paring::Error::Misuse(_)) { MISUSE } else { FAILED }
+}
+
+/// Runs a command, with what happens in its log if it has one.
+fn logged(command: &Command) -> paring::Result<()> {
+    let arguments: Vec<String> = std::env::args_os().map(|text| text.to_string_lossy().into_owned()).collect();
+    let log = Log::open(command.log_json(), &arguments)?;
+    let ended = run(command, &log);
+    match &ended {
+        Ok(()) => log.ended(None),
+        Err(error) => log.ended(Some((&one_line(&error.to_string()), code(error)))),
+    }
+    ended
+}
+
+fn run(command: &Command, log: &Log) -> paring::Result<()> {
     match command {
-        Command::Sparsify(args) => commands::sparsify(args),
-        Command::Quantize(args) => commands::quantize(args),
-        Command::Eval(args) => commands::eval(args),
+        Command::Sparsify(args) => commands::sparsify(args, log),
+        Command::Quantize(args) => commands::quantize(args, log),
+        Command::Eval(args) => commands::eval(args, log),
         Command::Inspect(args) => commands::inspect(args),
-        Command::Verify(args) => commands::verify(args),
-        Command::Decompress(args) => commands::decompress(args),
-        Command::Convert(args) => commands::convert(args),
+        Command::Verify(args) => commands::verify(args, log),
+        Command::Decompress(args) => commands::decompress(args, log),
+        Command::Convert(args) => commands::convert(args, log),
         Command::Report(args) => commands::report(args),
         Command::Schemes(args) => commands::schemes(args),
         Command::Layer(args) => commands::layer(args),

@@ -10,6 +10,7 @@ use paring::report::Report;
 use paring::verify::Verified;
 use paring::{Error, Result};
 use serde::Serialize;
+use serde_json::Value;
 
 pub use past::{difference, run};
 
@@ -27,6 +28,11 @@ pub fn out(text: &str) -> Result<()> {
 pub fn json(value: &impl Serialize) -> Result<()> {
     let text = serde_json::to_string(value).map_err(|e| Error::Plan(format!("cannot print the result: {e}")))?;
     out(&format!("{text}\n"))
+}
+
+/// A result as a JSON value.
+pub fn value(result: &impl Serialize) -> Result<Value> {
+    serde_json::to_value(result).map_err(|e| Error::Plan(format!("cannot print the result: {e}")))
 }
 
 /// Lines of text.

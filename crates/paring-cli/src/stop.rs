@@ -5,16 +5,18 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use paring::{Error, Result};
 
+use crate::progress::Voice;
+
 /// Whether the run was asked to end.
 #[derive(Clone, Debug, Default)]
 pub struct Stop(Arc<AtomicBool>);
 
 impl Stop {
-    /// Listens from now on, until the process ends. Errors when the system does not let it.
-    pub fn listen() -> Result<Self> {
+    /// Listens from now on, until the process ends, and answers with this voice. Errors when the system does not let it.
+    pub fn listen(voice: Voice) -> Result<Self> {
         let stop = Self::default();
         #[cfg(unix)]
-        stop.clone().on_signals().map_err(|e| Error::Plan(format!("cannot listen for ctrl-C: {e}")))?;
+        stop.clone().on_signals(voice).map_err(|e| Error::Plan(format!("cannot listen for ctrl-C: {e}")))?;
         Ok(stop)
     }
 
@@ -23,16 +25,16 @@ impl Stop {
     }
 
     #[cfg(unix)]
-    fn on_signals(self) -> std::io::Result<()> {
+    fn on_signals(self, voice: Voice) -> std::io::Result<()> {
         use signal_hook::consts::{SIGINT, SIGTERM};
         let mut signals = signal_hook::iterator::Signals::new([SIGINT, SIGTERM])?;
         std::thread::spawn(move || {
             for _ in signals.forever() {
                 if self.0.swap(true, Ordering::Relaxed) {
-                    eprintln!("error: stopped at once, as asked; what is done stays, and --resume goes on behind it");
+                    voice.last("error: stopped at once, as asked; what is done stays, and --resume goes on behind it");
                     std::process::exit(i32::from(crate::FAILED));
                 }
-                eprintln!("stopping behind this block; once more stops at once");
+                voice.line("stopping behind this block; once more stops at once");
             }
         });
         Ok(())

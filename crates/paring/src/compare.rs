@@ -7,10 +7,13 @@ use paring_model::decoder::Decoder;
 use rayon::prelude::*;
 use serde::Serialize;
 
+use crate::compress::Observer;
 use crate::corpus::Windows;
 use crate::hidden::Hidden;
+use crate::perplexity::Passing;
 use crate::report::{Clock, Place, peak_rss_mib};
 use crate::room::Room;
+use crate::steps::Measured;
 use crate::walk::walk;
 use crate::{Error, Result};
 
@@ -84,7 +87,7 @@ impl Comparison {
 }
 
 /// Runs both models over the same windows, block by block: in memory are one block, the activations of both models for
-/// as many windows as fit, and a piece of the logits. `progress` is told how many of how many windows are done.
+/// as many windows as fit, and a piece of the logits. `observer` is told how far it is.
 ///
 /// Errors when the vocabularies differ, and when a block's output or a logit is not finite. The device of `room` is that of
 /// both.
@@ -95,7 +98,7 @@ pub fn compare(
     windows: &Windows,
     dataset: &str,
     clock: &mut Clock,
-    progress: &mut dyn FnMut(usize, usize),
+    observer: &mut dyn Observer,
 ) -> Result<Comparison> {
     let start = Instant::now();
     let vocab = model.vocab_size();
@@ -110,17 +113,20 @@ pub fn compare(
     let mut done = 0;
     for ids in windows.ids.chunks(per_round * seqlen) {
         let round = Windows { ids: ids.to_vec(), seqlen, seed: None };
-        let mut through = |decoder: &dyn Decoder| -> Result<Vec<Tensor>> {
+        let blocks = model.blocks() + reference.blocks();
+        let at = Measured { done, of: windows.count(), round: round.count(), passed: 0, blocks };
+        let mut through = |decoder: &dyn Decoder, passed: usize| -> Result<Vec<Tensor>> {
             let mut hidden = Hidden::embed(decoder, &round, room.to_run(decoder, &round)?)?;
-            walk(decoder, 0..decoder.blocks(), Some(&mut hidden), &mut (), true, clock)?;
+            let mut passing = Passing { at: Measured { passed, ..at }, observer };
+            walk(decoder, 0..decoder.blocks(), Some(&mut hidden), &mut passing, true, clock)?;
             each_window(&hidden)
         };
-        let (ours, theirs) = (through(model)?, through(reference)?);
+        let (ours, theirs) = (through(model, 0)?, through(reference, model.blocks())?);
         for ((ours, theirs), ids) in ours.iter().zip(&theirs).zip(ids.chunks_exact(seqlen)) {
             let seen = total.window((model, ours), (reference, theirs), ids);
             seen.map_err(|e| room.failed(e, "the head"))?;
             done += 1;
-            progress(done, windows.count());
+            observer.measured(&Measured { done, round: 0, ..at });
         }
     }
     let count = (windows.count() * (seqlen - 1)).max(1) as f64;

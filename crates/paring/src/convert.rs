@@ -12,6 +12,7 @@ use rayon::prelude::*;
 use serde::Serialize;
 use serde_json::{Value, json};
 
+use crate::compress::Observer;
 use crate::decompress::{Decompressed, compressed_modules, decompress, is_of_activations};
 use crate::inspect::group_of;
 use crate::model_files::unquantized;
@@ -50,7 +51,7 @@ pub struct Conversion<'a> {
 
 /// Writes the checkpoint with its matrices in another layout that holds the same numbers exactly. Everything else is
 /// copied, scales of activations among it; the config says the new layout, group by group. The output is reopened and
-/// compared with the input, and the digests stay beside it for [`crate::verify`].
+/// compared with the input, and the digests stay beside it for [`crate::verify`]. `observer` is told of each shard.
 ///
 /// Reads every matrix twice: all are stored anew and read back in memory before the first is written, so that a layout
 /// that cannot hold one is an error that names it, and leaves no output. A few matrices and two shards of 128 MiB are
@@ -65,10 +66,11 @@ pub fn convert(
     out: &Path,
     companions: Vec<(String, Vec<u8>)>,
     overwrite: bool,
+    observer: &mut dyn Observer,
 ) -> Result<Converted> {
     if how.format == layouts::DENSE.name() && how.groups.is_empty() {
         let Decompressed { out, decoded: converted, bytes_in, bytes_out, notes, .. } =
-            decompress(checkpoint, out, companions, overwrite)?;
+            decompress(checkpoint, out, companions, overwrite, observer)?;
         return Ok(Converted { out, format: how.format.to_string(), converted, bytes_in, bytes_out, notes });
     }
     let plan = Plan::new(checkpoint, how)?;
@@ -82,7 +84,7 @@ pub fn convert(
     };
     let all = items(checkpoint, &modules, keeps);
     plan.check_floats(how.format)?;
-    let rewrite = Rewrite::new(checkpoint, out, &all, companions, overwrite, |module| {
+    let rewrite = Rewrite::new(checkpoint, out, &all, companions, overwrite, observer, |module| {
         let matrix =
             plan.matrices.get(module).ok_or_else(|| Error::Plan(format!("{module} is not to be converted")))?;
         let c = plan.read(module, matrix)?;
@@ -94,7 +96,8 @@ pub fn convert(
         Ok(Stored { tensors, made })
     })?;
     let config = plan.config(&rewrite.lengths);
-    let bytes_out = rewrite.finish(&config, ("converted", json!({"format": how.format, "groups": how.groups})))?;
+    let bytes_out =
+        rewrite.finish(&config, ("converted", json!({"format": how.format, "groups": how.groups})), observer)?;
     Ok(Converted {
         out: out.display().to_string(),
         format: how.format.to_string(),

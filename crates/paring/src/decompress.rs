@@ -12,6 +12,7 @@ use serde::Serialize;
 use serde_json::{Value, json};
 
 use crate::Result;
+use crate::compress::Observer;
 use crate::model_files::{name_dtype, named_dtype, torch_name, unquantized};
 use crate::rewrite::{Rewrite, Stored, items};
 use crate::verify::Made;
@@ -37,7 +38,7 @@ pub struct Decompressed {
 /// scales have (bf16 for the formats of 4-bit floats and of microscaling); everything else byte for byte, scales of
 /// activations and `quantization_config` gone. Files of the model's folder such as its tokenizer come along, and
 /// `companions` (name and content) for a model that has no folder. The output is reopened and compared with what was
-/// decoded, and the digests stay beside it for [`crate::verify`].
+/// decoded, and the digests stay beside it for [`crate::verify`]. `observer` is told of each shard.
 ///
 /// A few matrices and two shards of 128 MiB are in memory. Errors when a matrix cannot be decoded, and when `out` cannot
 /// be written.
@@ -46,6 +47,7 @@ pub fn decompress(
     out: &Path,
     companions: Vec<(String, Vec<u8>)>,
     overwrite: bool,
+    observer: &mut dyn Observer,
 ) -> Result<Decompressed> {
     // A quantization that cannot be read is an error, whatever its tensors are called.
     checkpoint.quant_config()?;
@@ -58,7 +60,7 @@ pub fn decompress(
     let all = items(checkpoint, &modules, |name| !is_of_activations(checkpoint, name));
     let dtypes: Mutex<BTreeMap<Dtype, usize>> = Mutex::default();
     let frozen = AtomicUsize::new(0);
-    let rewrite = Rewrite::new(checkpoint, out, &all, companions, overwrite, |module| {
+    let rewrite = Rewrite::new(checkpoint, out, &all, companions, overwrite, observer, |module| {
         let c = match is_frozen(checkpoint, module)? {
             false => checkpoint.read_module(module)?,
             true => {
@@ -74,7 +76,7 @@ pub fn decompress(
     if let count @ 1.. = frozen.into_inner() {
         notes.push(format!("{count} weights were never compressed (status frozen): they are as stored, not rounded"));
     }
-    let bytes_out = rewrite.finish(&config, ("decompressed", json!({"matrices": decoded})))?;
+    let bytes_out = rewrite.finish(&config, ("decompressed", json!({"matrices": decoded})), observer)?;
     Ok(Decompressed {
         out: out.display().to_string(),
         decoded,

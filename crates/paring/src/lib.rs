@@ -13,7 +13,7 @@
 //! * [`room`]: how much of a device a run may fill.
 //! * [`serves`]: what runs which scheme.
 //! * [`cost`]: what a run will take, before it begins.
-//! * [`report`]: the numbers.
+//! * [`report`]: the numbers; [`steps`]: how far a run is; [`utc`]: when.
 //! * [`golden`]: cases of the published implementations; [`mod@bench`]: how fast a device is, and whether it is right.
 
 mod behind;
@@ -43,6 +43,8 @@ mod rewrite;
 pub mod room;
 pub mod serves;
 pub mod stats;
+pub mod steps;
+pub mod utc;
 pub mod verify;
 pub mod walk;
 

@@ -2,14 +2,16 @@
 
 use std::time::Instant;
 
-use paring_model::decoder::Decoder;
+use paring_model::decoder::{Block, Decoder};
 use serde::Serialize;
 
+use crate::compress::Observer;
 use crate::corpus::Windows;
 use crate::hidden::Hidden;
 use crate::report::{Clock, Place, Stage, peak_rss_mib};
 use crate::room::Room;
-use crate::walk::walk;
+use crate::steps::Measured;
+use crate::walk::{Visitor, walk};
 use crate::{Error, Result};
 
 /// Bytes of activations that are kept between blocks. More windows than fit go through the model in several rounds:
@@ -41,14 +43,14 @@ pub struct Perplexity {
 }
 
 /// Measures perplexity over non-overlapping windows, as the published codes do: no context is carried over, and the loss
-/// is in f32. The device of `room` is the decoder's. `progress` is told how many of how many windows are done.
+/// is in f32. The device of `room` is the decoder's. `observer` is told how far it is.
 pub fn measure(
     decoder: &dyn Decoder,
     room: &Room,
     windows: &Windows,
     dataset: &str,
     clock: &mut Clock,
-    progress: &mut dyn FnMut(usize, usize),
+    observer: &mut dyn Observer,
 ) -> Result<Perplexity> {
     let start = Instant::now();
     let seqlen = windows.seqlen;
@@ -59,7 +61,15 @@ pub fn measure(
     for ids in windows.ids.chunks(per_round * seqlen) {
         let round = Windows { ids: ids.to_vec(), seqlen, seed: None };
         let mut hidden = Hidden::embed(decoder, &round, room.to_run(decoder, &round)?)?;
-        walk(decoder, 0..decoder.blocks(), Some(&mut hidden), &mut (), true, clock)?;
+        let at = Measured {
+            done: means.len(),
+            of: windows.count(),
+            round: round.count(),
+            passed: 0,
+            blocks: decoder.blocks(),
+        };
+        walk(decoder, 0..decoder.blocks(), Some(&mut hidden), &mut Passing { at, observer }, true, clock)?;
+        observer.measured(&Measured { passed: at.blocks, ..at });
         let head = Instant::now();
         let mut rest = ids;
         for batch in (0..hidden.batches()).map(|i| hidden.batch(i)) {
@@ -78,7 +88,7 @@ pub fn measure(
         }
         let work = 2.0 * (decoder.hidden_size() * decoder.vocab_size()) as f64 * ids.len() as f64;
         clock.add(Stage::Head, head, work);
-        progress(means.len(), windows.count());
+        observer.measured(&Measured { done: means.len(), round: 0, ..at });
     }
     Ok(Perplexity {
         perplexity: (means.iter().sum::<f64>() / means.len() as f64).exp(),
@@ -90,4 +100,18 @@ pub fn measure(
         seconds: start.elapsed().as_secs_f64(),
         peak_rss_mib: peak_rss_mib(),
     })
+}
+
+/// Tells how many blocks a round has passed.
+pub(crate) struct Passing<'a> {
+    /// How far the measurement is when the walk begins.
+    pub(crate) at: Measured,
+    pub(crate) observer: &'a mut dyn Observer,
+}
+
+impl Visitor for Passing<'_> {
+    fn block(&mut self, i: usize, _: Option<(&mut dyn Block, &Hidden)>, _: &mut Clock) -> Result<()> {
+        self.observer.measured(&Measured { passed: self.at.passed + i, ..self.at });
+        Ok(())
+    }
 }

@@ -11,7 +11,10 @@ use serde_json::{Value, json};
 use xxhash_rust::xxh3::xxh3_64;
 
 use crate::behind::Behind;
+use crate::compress::Observer;
 use crate::model_files::beside;
+use crate::report::Stage;
+use crate::steps::Step;
 use crate::verify::{self, DIGESTS, Made};
 use crate::{Error, Result};
 
@@ -83,13 +86,14 @@ pub(crate) struct Rewrite<'a> {
 impl<'a> Rewrite<'a> {
     /// Writes all items into the folder `out`: matrices as `store` makes them, on all threads, everything else byte for
     /// byte. Files of the model's folder such as its tokenizer will come along, and `companions` (name and content) for
-    /// a model that has no folder. In memory are at most two shards and a matrix for each thread.
+    /// a model that has no folder. `observer` is told of each shard. In memory are at most two shards and a matrix for each thread.
     pub(crate) fn new(
         checkpoint: &'a Checkpoint,
         out: &Path,
         items: &[Item],
         companions: Vec<(String, Vec<u8>)>,
         overwrite: bool,
+        observer: &mut dyn Observer,
         store: impl Fn(&str) -> Result<Stored> + Sync,
     ) -> Result<Self> {
         let companions = beside(checkpoint, companions)?;
@@ -109,7 +113,9 @@ impl<'a> Rewrite<'a> {
         let writer = Behind::new(Writer::create(out, shards.len(), overwrite)?, None);
         let (made, lengths) = (BTreeMap::new(), Vec::new());
         let mut rewrite = Self { checkpoint, out: out.to_path_buf(), companions, writer, made, lengths };
+        let count = shards.len();
         for (i, items) in shards.into_iter().enumerate() {
+            observer.step(&Step::of(Stage::Write).count(i, count));
             let stored = items.par_iter().map(|item| match item {
                 Item::Matrix(module) => Ok((module, store(module)?)),
                 Item::Tensor(name) => Ok((name, copy(checkpoint, name)?)),
@@ -131,7 +137,7 @@ impl<'a> Rewrite<'a> {
 
     /// Writes companions, a report that says what was done, index and config; then reopens the output and compares it
     /// with what was made. Returns the bytes of all tensors.
-    pub(crate) fn finish(mut self, config: &Value, done: (&str, Value)) -> Result<u64> {
+    pub(crate) fn finish(mut self, config: &Value, done: (&str, Value), observer: &mut dyn Observer) -> Result<u64> {
         let program = concat!("paring ", env!("CARGO_PKG_VERSION"));
         let from = self.checkpoint.describe();
         let digests = verify::to_json(&self.made);
@@ -140,6 +146,7 @@ impl<'a> Rewrite<'a> {
         let (writer, _) = self.writer.finish()?;
         let _lock = writer.lock();
         let summary = writer.finish(config, &self.companions)?;
+        observer.step(&Step::of(Stage::Check));
         verify::reopen(&self.out, &self.made)?;
         Ok(summary.tensor_bytes)
     }

@@ -10,6 +10,7 @@ use paring_model::decoder::{Block, Decoder};
 use crate::hidden::Hidden;
 use crate::origin::{self, Watch};
 use crate::report::{Clock, Stage};
+use crate::steps::Step;
 use crate::{Error, Result};
 
 /// What happens to a block before the activations pass through it.
@@ -21,6 +22,11 @@ pub trait Visitor {
     /// Sees the activations behind block `i`; `None` where they were not computed. An error ends the walk.
     fn behind(&mut self, _i: usize, _leaving: Option<&Hidden>, _clock: &mut Clock) -> Result<()> {
         Ok(())
+    }
+
+    /// Is told what the walk does between two blocks.
+    fn step(&mut self, step: &Step<'_>) {
+        let _ = step;
     }
 }
 
@@ -50,6 +56,7 @@ pub fn walk(
     };
     let room = hidden.room().clone();
     let (first, end) = (blocks.start, blocks.end);
+    visitor.step(&Step::of(Stage::Read).block(first));
     in_order(
         blocks.len(),
         !decoder.device().is_cpu(),
@@ -65,14 +72,23 @@ pub fn walk(
             if onward {
                 let start = Instant::now();
                 let mut watch = Watch::new(decoder.arithmetic().precision);
-                let advanced = hidden.advance(i, |h| watch.forward(decoder, (i, block.as_ref()), h));
+                let (mut done, windows) = (0, hidden.windows());
+                let advanced = hidden.advance(i, |h| {
+                    visitor.step(&Step::of(Stage::Forward).block(i).count(done, windows));
+                    done += h.dim(0)?;
+                    watch.forward(decoder, (i, block.as_ref()), h)
+                });
                 let advanced = advanced.map_err(|e| origin::of_output(e, decoder, block.as_mut(), hidden));
                 advanced.map_err(|e| failed(e, "forward pass"))?;
                 clock.add(Stage::Forward, start, forward_work(decoder, i, hidden.tokens(), 0..usize::MAX));
             }
             // The block goes before its activations are kept: nothing needs it any more.
             drop(block);
-            visitor.behind(i, onward.then_some(&*hidden), clock)
+            visitor.behind(i, onward.then_some(&*hidden), clock)?;
+            if i + 1 < end {
+                visitor.step(&Step::of(Stage::Read).block(i + 1));
+            }
+            Ok(())
         },
     )
 }

@@ -10,7 +10,7 @@ use paring::{Error, Result};
 use super::{Change, Changed, Cli, Command, Run};
 
 /// Options that a file cannot set: they say how to look at a run, or name the file.
-const OF_THE_COMMAND_LINE: [&str; 6] = ["config", "help", "json", "quiet", "verbose", "version"];
+const OF_THE_COMMAND_LINE: [&str; 7] = ["config", "help", "json", "log-json", "quiet", "verbose", "version"];
 
 /// Options of which a command takes one: where one is typed, the others that stand in the file do not count.
 const EITHER: [&[&str]; 4] = [

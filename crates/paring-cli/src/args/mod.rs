@@ -10,6 +10,7 @@ mod report;
 mod resuming;
 mod running;
 mod stored;
+mod telling;
 
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -30,6 +31,7 @@ pub use report::ReportArgs;
 pub use resuming::Resuming;
 pub use running::{DeviceArg, DtypeArg, Running, precision};
 pub use stored::{ConvertArgs, VerifyArgs};
+pub use telling::{LogArg, Telling};
 
 /// Makes language models smaller: prunes and quantizes Hugging Face checkpoints, one block at a time.
 #[derive(Parser)]
@@ -328,6 +330,8 @@ pub struct DecompressArgs {
     /// Replace an earlier checkpoint in the output folder
     #[arg(long)]
     pub overwrite: bool,
+    #[command(flatten)]
+    pub telling: Telling,
 }
 
 #[derive(Args)]

@@ -5,6 +5,8 @@ use paring::Precision;
 use paring_format::Dtype;
 use paring_kernels::device::Choice;
 
+use super::LogArg;
+
 #[derive(Args)]
 pub struct Running {
     /// How products round their inputs; auto is bf16 for bfloat16 checkpoints and f32 for others
@@ -27,6 +29,8 @@ pub struct Running {
     /// Print every layer, and where the time went
     #[arg(long, short, help_heading = "Running", conflicts_with = "quiet")]
     pub verbose: bool,
+    #[command(flatten)]
+    pub log: LogArg,
 }
 
 #[derive(Clone, Copy, ValueEnum)]

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::Args;
 
-use super::{Look, Running};
+use super::{Look, Running, Telling};
 
 #[derive(Args)]
 pub struct ConvertArgs {
@@ -22,6 +22,8 @@ pub struct ConvertArgs {
     /// Replace an earlier checkpoint in the output folder
     #[arg(long)]
     pub overwrite: bool,
+    #[command(flatten)]
+    pub telling: Telling,
 }
 
 #[derive(Args)]

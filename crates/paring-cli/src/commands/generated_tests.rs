@@ -22,15 +22,11 @@ fn pages_describe_every_option_of_every_command() {
         let page = pages.iter().find(|page| page.name == format!("paring-{name}")).expect(&name);
         let lines: Vec<&str> = page.text.lines().collect();
         for long in longs {
-            // The heading of its entry; the text is in the lines below.
+            // Behind .TP comes the heading of an entry, then its text.
             let heading = format!("\\fB{}\\fR", long.replace('-', "\\-"));
-            let at = lines.iter().position(|line| {
-                line.contains(&heading) && !line.contains('[')
-                    || line.starts_with(&heading)
-                    || line.contains(&format!(", {heading}"))
-            });
-            let at = at.unwrap_or_else(|| panic!("{name}: no {long} in {}", page.text));
-            assert!(lines[at + 1].len() > 5 && !lines[at + 1].starts_with('.'), "{name} {long}: {}", lines[at + 1]);
+            let entry = lines.windows(3).find(|lines| lines[0] == ".TP" && lines[1].contains(&heading));
+            let text = entry.unwrap_or_else(|| panic!("{name}: no {long} in {}", page.text))[2];
+            assert!(text.len() > 5 && !text.starts_with('.'), "{name} {long}: {text}");
         }
         assert!(page.text.contains(".SH EXAMPLES\n.nf\nparing "), "{name} has no examples");
         assert!(page.text.contains(&format!("\\fBparing {name}\\fR")), "{name}: no usage");

@@ -13,7 +13,7 @@ use serde_json::json;
 
 use crate::args::{Inputs, InspectArgs, ProtocolArg, SchemesArgs, VerifyArgs};
 use crate::open::{self, Model, Purpose};
-use crate::progress::Progress;
+use crate::progress::{Log, Progress};
 use crate::{demo, show};
 
 pub fn inspect(args: &InspectArgs) -> Result<()> {
@@ -44,7 +44,7 @@ fn draw(checkpoint: &Checkpoint, summary: &Summary, module: Option<&str>, path: 
     Ok(format!("outliers of {module} drawn in {}", path.display()))
 }
 
-pub fn verify(args: &VerifyArgs) -> Result<()> {
+pub fn verify(args: &VerifyArgs, log: &Log) -> Result<()> {
     let running = &args.running;
     if args.against.reference.is_some() {
         open::expect_data(&data_of(args))?;
@@ -52,10 +52,10 @@ pub fn verify(args: &VerifyArgs) -> Result<()> {
     open::threads(running)?;
     let local = open::local(&args.model, running.quiet)?;
     let verified = paring::verify::verify(Arc::new(open::checkpoint(&local)?))?;
-    let mut progress = Progress::new(running);
+    let mut progress = Progress::new(running.quiet, running.verbose, log);
     verified.notes.iter().for_each(|note| progress.note(note));
     let mut lines = show::verified(&args.model, &verified);
-    let mut value = serde_json::to_value(&verified).map_err(|e| Error::Plan(format!("cannot print: {e}")))?;
+    let mut value = show::value(&verified)?;
     if let Some(reference) = &args.against.reference {
         let compared = compare(args, &local, reference, &mut progress)?;
         progress.done();
@@ -72,6 +72,7 @@ pub fn verify(args: &VerifyArgs) -> Result<()> {
             object.insert("comparison".into(), json!(compared));
         }
     }
+    log.result(&value);
     if running.json { show::json(&value) } else { show::lines(&lines) }
 }
 
@@ -89,7 +90,7 @@ fn data_of(args: &VerifyArgs) -> Inputs {
 }
 
 /// Runs a model and its reference over the same tokens.
-fn compare(args: &VerifyArgs, local: &str, reference: &str, progress: &mut Progress) -> Result<Comparison> {
+fn compare(args: &VerifyArgs, local: &str, reference: &str, progress: &mut Progress<'_>) -> Result<Comparison> {
     let (running, inputs) = (&args.running, data_of(args));
     let room = open::room(running)?;
     let device = room.device();
@@ -106,9 +107,9 @@ fn compare(args: &VerifyArgs, local: &str, reference: &str, progress: &mut Progr
     let seqlen = (args.against.seqlen as usize).min(tokens).min(positions);
     let windows = data.evaluation(tokenizer, Some(seqlen), positions, Some(tokens / seqlen.max(1)))?;
     windows.check_vocabulary(&data.name, model.decoder.vocab_size())?;
-    let show = &mut |done, of| progress.windows(done, of);
+    progress.measuring("windows");
     let (ours, theirs) = (model.decoder.as_ref(), reference.decoder.as_ref());
-    paring::compare::compare(ours, theirs, &room, &windows, &data.name, &mut Clock::default(), show)
+    paring::compare::compare(ours, theirs, &room, &windows, &data.name, &mut Clock::default(), progress)
 }
 
 /// The table of schemes.

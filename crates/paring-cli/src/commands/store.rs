@@ -3,10 +3,12 @@
 use std::sync::Arc;
 
 use paring::Result;
+use paring::compress::Observer;
 use paring::convert::Conversion;
 
 use super::refuse_same_folder;
 use crate::args::{ConvertArgs, DecompressArgs};
+use crate::progress::{Log, Progress};
 use crate::{demo, open, show};
 
 /// Files to write beside the weights of a model that has no folder.
@@ -14,17 +16,16 @@ fn companions(model: &str) -> Vec<(String, Vec<u8>)> {
     if model == demo::NAME { demo::companions() } else { Vec::new() }
 }
 
-/// A line on stderr for each.
-fn notes(notes: &[String]) {
-    notes.iter().for_each(|note| eprintln!("note: {note}"));
-}
-
-pub fn decompress(args: &DecompressArgs) -> Result<()> {
-    let local = open::local(&args.look.model, false)?;
+pub fn decompress(args: &DecompressArgs, log: &Log) -> Result<()> {
+    let local = open::local(&args.look.model, args.telling.quiet)?;
     refuse_same_folder(&local, &args.out)?;
     let checkpoint = open::checkpoint(&local)?;
-    let made = paring::decompress::decompress(&checkpoint, &args.out, companions(&local), args.overwrite)?;
-    notes(&made.notes);
+    let mut progress = Progress::new(args.telling.quiet, false, log);
+    let made =
+        paring::decompress::decompress(&checkpoint, &args.out, companions(&local), args.overwrite, &mut progress)?;
+    progress.done();
+    made.notes.iter().for_each(|note| progress.note(note));
+    log.result(&show::value(&made)?);
     let left_out = match made.left_out {
         0 => String::new(),
         n => format!(", {n} scales of activations left out"),
@@ -39,13 +40,17 @@ pub fn decompress(args: &DecompressArgs) -> Result<()> {
     if args.look.json { show::json(&made) } else { Ok(()) }
 }
 
-pub fn convert(args: &ConvertArgs) -> Result<()> {
-    let local = open::local(&args.look.model, false)?;
+pub fn convert(args: &ConvertArgs, log: &Log) -> Result<()> {
+    let local = open::local(&args.look.model, args.telling.quiet)?;
     refuse_same_folder(&local, &args.out)?;
     let checkpoint = Arc::new(open::checkpoint(&local)?);
     let how = Conversion { format: &args.format, groups: &args.group };
-    let made = paring::convert::convert(&checkpoint, how, &args.out, companions(&local), args.overwrite)?;
-    notes(&made.notes);
+    let mut progress = Progress::new(args.telling.quiet, false, log);
+    let made =
+        paring::convert::convert(&checkpoint, how, &args.out, companions(&local), args.overwrite, &mut progress)?;
+    progress.done();
+    made.notes.iter().for_each(|note| progress.note(note));
+    log.result(&show::value(&made)?);
     show::lines(&[format!(
         "{} matrices are {} now, {} became {}; written to {}",
         made.converted,

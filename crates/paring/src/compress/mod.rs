@@ -33,6 +33,7 @@ use crate::report::{
 };
 use crate::room::{Room, largest_block};
 use crate::stats::{Collector, Need, Ranges, Stats};
+use crate::steps::{Measured, Step};
 use crate::walk::{forward_work, walk};
 use crate::{Error, Result};
 
@@ -45,8 +46,8 @@ pub use served::concerns;
 
 /// What a run tells while it goes on.
 pub trait Observer {
-    /// The run begins: so many blocks, and linears to compress.
-    fn start(&mut self, blocks: usize, linears: usize);
+    /// The run begins: so many blocks, of which an earlier process wrote the first `done`, and linears to compress.
+    fn start(&mut self, done: usize, blocks: usize, linears: usize);
     /// A linear was compressed.
     fn linear(&mut self, layer: &LayerReport);
     /// A block was written.
@@ -56,6 +57,14 @@ pub trait Observer {
     /// Whether the run should end behind the block that was just done.
     fn stop(&mut self) -> bool {
         false
+    }
+    /// A piece of work begins, or goes on. Some take minutes; none is told more than once a batch of windows.
+    fn step(&mut self, step: &Step<'_>) {
+        let _ = step;
+    }
+    /// So much of a measurement over windows is done.
+    fn measured(&mut self, measured: &Measured) {
+        let _ = measured;
     }
 }
 
@@ -144,13 +153,14 @@ impl Job {
 
     /// Runs block `i` on all windows as far as the last of the `fans` of which something is needed, and returns the
     /// statistics of those, one entry per fan. A fan is given as what is needed of it and its number of features. On the
-    /// way `ranges` are widened, as far as they are asked for.
+    /// way `ranges` are widened, as far as they are asked for, and `observer` is told how many windows are done.
     fn collect(
         &self,
         i: usize,
         (block, hidden): (&dyn Block, &Hidden),
         fans: &[Option<(Need, usize)>],
         ranges: &mut Ranges,
+        observer: &mut dyn Observer,
         clock: &mut Clock,
     ) -> Result<Vec<Option<Stats>>> {
         let Some(last) = fans.iter().rposition(Option::is_some).max(ranges.last()) else {
@@ -161,7 +171,12 @@ impl Job {
         let products = (self.plan.precision, self.plan.gram_precision);
         let collector = Collector::new(fans, ranges, products, self.decoder.device(), clock);
         let mut collector = collector.map_err(failed)?;
-        let passed = hidden.each(|batch| Ok(block.tap_only(batch, &mut collector, Some(last))?));
+        let mut done = 0;
+        let passed = hidden.each(|batch| {
+            observer.step(&Step::of(Stage::Gram).block(i).count(done, hidden.windows()));
+            done += batch.dim(0)?;
+            Ok(block.tap_only(batch, &mut collector, Some(last))?)
+        });
         passed.map_err(failed)?;
         let full = collector.full();
         let stats = collector.finish(hidden.windows()).map_err(failed)?;
@@ -278,7 +293,7 @@ pub fn run(mut job: Job, observer: &mut dyn Observer, clock: &mut Clock) -> Resu
             Some(&threshold) => threshold,
             None => {
                 observer.note("looking for the outlier threshold on a sample of the layers");
-                let threshold = threshold::choose(&job, &selection, (number, share), clock)?;
+                let threshold = threshold::choose(&job, &selection, (number, share), observer, clock)?;
                 let line = Line::Threshold { choice: number, bits: threshold.to_bits() };
                 begin.output.note(move |_| Some(line))?;
                 threshold
@@ -289,7 +304,7 @@ pub fn run(mut job: Job, observer: &mut dyn Observer, clock: &mut Clock) -> Resu
             spqr.outlier_threshold = Some(threshold);
         }
     }
-    observer.start(job.decoder.blocks(), selection.len());
+    observer.start(begin.blocks(), job.decoder.blocks(), selection.len());
     let mut hidden = begin.hidden(&job, &selection, observer, clock)?;
     let blocks = begin.blocks()..job.decoder.blocks();
     let (earlier, peak) = (begin.seconds, begin.peak_rss_mib);
@@ -297,7 +312,9 @@ pub fn run(mut job: Job, observer: &mut dyn Observer, clock: &mut Clock) -> Resu
     walk(job.decoder.as_ref(), blocks, hidden.as_mut(), &mut visitor, false, clock)?;
     drop(hidden);
     let visitor::Walked { output, layers, notes } = visitor.finish();
+    observer.step(&Step::of(Stage::Write));
     let made = output.finish(&job, &selection, clock)?;
+    observer.step(&Step::of(Stage::Check));
     made.check(clock)?;
     let weights: usize = layers.iter().map(|l| l.rows * l.cols).sum();
     let over = |f: &dyn Fn(&LayerReport) -> f64| {

@@ -4,15 +4,16 @@ use std::collections::BTreeMap;
 
 use paring_model::decoder::Block;
 
-use super::Job;
 use super::schemes::Kind;
 use super::select::Selection;
+use super::{Job, Observer};
 use crate::corpus::Windows;
 use crate::hidden::Hidden;
 use crate::methods::Stored;
 use crate::plan::Recipe;
 use crate::report::Clock;
 use crate::stats::{Need, Ranges, Stats};
+use crate::steps::Step;
 use crate::walk::{Visitor, walk};
 use crate::{Error, Result};
 
@@ -29,6 +30,7 @@ const TOKENS_PER_FEATURE: usize = 2;
 struct Sampler<'a> {
     job: &'a Job,
     selection: &'a Selection,
+    observer: &'a mut dyn Observer,
     /// The choice whose threshold is looked for.
     number: usize,
     kind: Kind,
@@ -48,6 +50,7 @@ pub(super) fn choose(
     job: &Job,
     selection: &Selection,
     (number, share): (usize, f64),
+    observer: &mut dyn Observer,
     clock: &mut Clock,
 ) -> Result<f64> {
     let none = || Error::Plan("an outlier share is for spqr, with calibration data".into());
@@ -72,6 +75,7 @@ pub(super) fn choose(
     let mut sampler = Sampler {
         job,
         selection,
+        observer,
         number,
         kind: Kind::of(&choice)?,
         blocks: (1..=picks).map(|p| candidates[p * candidates.len() / picks - 1]).collect(),
@@ -113,7 +117,7 @@ impl Visitor for Sampler<'_> {
         let need = self.recipes[0].info().needs();
         let shown: Vec<Option<(Need, usize)>> =
             (0..=last).map(|f| fans.get(&f).map(|linears| (need, linears[0].cols))).collect();
-        let stats = self.job.collect(i, (&*block, hidden), &shown, &mut Ranges::default(), clock)?;
+        let stats = self.job.collect(i, (&*block, hidden), &shown, &mut Ranges::default(), self.observer, clock)?;
         for (fan, linears) in fans {
             for linear in linears {
                 let original = self.job.checkpoint.read_linear(&linear.name, linear.rows, linear.cols)?;
@@ -122,6 +126,10 @@ impl Visitor for Sampler<'_> {
             }
         }
         Ok(())
+    }
+
+    fn step(&mut self, step: &Step<'_>) {
+        self.observer.step(step);
     }
 }
 

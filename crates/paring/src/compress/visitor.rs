@@ -22,6 +22,7 @@ use crate::methods::{Matrix, Outcome, Prepared, Stored, share_amax};
 use crate::plan::Recipe;
 use crate::report::{Clock, LayerReport, Stage, peak_rss_mib};
 use crate::stats::{Need, Ranges, Stats};
+use crate::steps::Step;
 use crate::walk::Visitor;
 use crate::{Error, Result};
 
@@ -132,6 +133,7 @@ impl<'a> Compressor<'a> {
         );
         clock.add(Stage::Read, start, 0.0);
 
+        self.observer.step(&Step::of(Stage::Factor).block(self.block).module(&first.name));
         let start = Instant::now();
         // One preparation serves all linears of a fan that are treated alike, unless it looks at their weights. With each
         // the linear that it was made for; `by` says which one is whose.
@@ -180,6 +182,7 @@ impl<'a> Compressor<'a> {
             // Those that follow and are treated alike, where they are swept faster together.
             let alike = |i: &usize| prepared.prefers_many() && by[*i] == by[first] && choices[*i].0 == choices[first].0;
             let last = (first + 1..chosen.len()).take_while(alike).count() + first + 1;
+            self.observer.step(&Step::of(Stage::Sweep).block(self.block).module(&chosen[first].name));
             let matrices: Vec<Matrix<'_>> = (first..last).map(matrix).collect();
             let made = recipe.compress_all(&matrices, chosen[first].cols, prepared);
             outcomes.extend(made.map_err(|e| failed(e, "sweep"))?);
@@ -299,7 +302,7 @@ impl Visitor for Compressor<'_> {
             if let Some((block, hidden)) = &entering {
                 let shown: Vec<Option<(Need, usize)>> =
                     wanted.iter().enumerate().map(|(f, fan)| fan.filter(|_| group.contains(&f))).collect();
-                stats = self.job.collect(i, (&**block, hidden), &shown, &mut ranges, clock)?;
+                stats = self.job.collect(i, (&**block, hidden), &shown, &mut ranges, self.observer, clock)?;
             }
             if let Some((args, seen)) = self.job.plan.kv_cache.as_ref().zip(ranges.cache) {
                 let name = self.job.decoder.attention(i);
@@ -317,6 +320,7 @@ impl Visitor for Compressor<'_> {
                 }
             }
         }
+        self.observer.step(&Step::of(Stage::Write).block(i));
         let start = Instant::now();
         for name in self.job.decoder.rest_names(i) {
             self.output.copy(&self.job.checkpoint, &name)?;
@@ -355,5 +359,9 @@ impl Visitor for Compressor<'_> {
             true => Err(Error::Stopped { out: self.job.out.clone(), done: i + 1, of: blocks }),
             false => Ok(()),
         }
+    }
+
+    fn step(&mut self, step: &Step<'_>) {
+        self.observer.step(step);
     }
 }

@@ -2,7 +2,7 @@
 
 use std::io::{self, Write};
 use std::path::Path;
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::SystemTime;
 
 use minijinja::value::Kwargs;
 use minijinja::{Environment, ErrorKind, context};
@@ -13,6 +13,7 @@ use serde_json::Value;
 
 use super::tokenizer::{read, special};
 use super::unpack::MAX_LINE;
+use crate::utc::Utc;
 use crate::{Error, Result};
 
 /// Steps that a template may take for one conversation; a message takes some dozens.
@@ -163,19 +164,9 @@ fn strftime(format: &str, now: SystemTime) -> Result<String, minijinja::Error> {
         "November",
         "December",
     ];
-    const DAYS: [&str; 7] = ["Thursday", "Friday", "Saturday", "Sunday", "Monday", "Tuesday", "Wednesday"];
-    let seconds = now.duration_since(UNIX_EPOCH).map_or(0, |d| d.as_secs());
-    let (days, time) = (seconds / 86_400, seconds % 86_400);
-    // Years that begin in March have their leap day at the end; 719,468 days lie between year 0 and 1970.
-    let day = days + 719_468;
-    let (era, day_of_era) = (day / 146_097, day % 146_097);
-    let year_of_era = (day_of_era - day_of_era / 1460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
-    let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
-    let from_march = (5 * day_of_year + 2) / 153;
-    let day_of_month = day_of_year - (153 * from_march + 2) / 5 + 1;
-    let month = if from_march < 10 { from_march + 3 } else { from_march - 9 };
-    let year = era * 400 + year_of_era + u64::from(month <= 2);
-    let (month_name, day_name) = (MONTHS[month as usize - 1], DAYS[(days % 7) as usize]);
+    const DAYS: [&str; 7] = ["Sunday", "Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday"];
+    let Utc { year, month, day, weekday, hour, minute, second, .. } = Utc::of(now);
+    let (month_name, day_name) = (MONTHS[month as usize - 1], DAYS[weekday as usize]);
     let mut out = String::new();
     let mut codes = format.chars();
     while let Some(c) = codes.next() {
@@ -188,14 +179,14 @@ fn strftime(format: &str, now: SystemTime) -> Result<String, minijinja::Error> {
             'Y' => year.to_string(),
             'y' => format!("{:02}", year % 100),
             'm' => format!("{month:02}"),
-            'd' => format!("{day_of_month:02}"),
+            'd' => format!("{day:02}"),
             'B' => month_name.to_owned(),
             'b' => month_name[..3].to_owned(),
             'A' => day_name.to_owned(),
             'a' => day_name[..3].to_owned(),
-            'H' => format!("{:02}", time / 3600),
-            'M' => format!("{:02}", time / 60 % 60),
-            'S' => format!("{:02}", time % 60),
+            'H' => format!("{hour:02}"),
+            'M' => format!("{minute:02}"),
+            'S' => format!("{second:02}"),
             '%' => "%".to_owned(),
             other => {
                 let text = format!("strftime_now does not know %{other}");
@@ -208,7 +199,7 @@ fn strftime(format: &str, now: SystemTime) -> Result<String, minijinja::Error> {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
+    use std::time::{Duration, UNIX_EPOCH};
 
     use serde_json::json;
 

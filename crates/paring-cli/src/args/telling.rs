@@ -1,0 +1,46 @@
+//! What a command tells while it works.
+
+use std::path::{Path, PathBuf};
+
+use clap::Args;
+
+use super::Command;
+
+#[derive(Args)]
+pub struct LogArg {
+    /// Append what happens to this file, as JSON, an event a line (docs/log-json.md); `-`: to stderr, instead of progress
+    #[arg(long, value_name = "FILE", help_heading = "Running")]
+    pub log_json: Option<PathBuf>,
+}
+
+/// For commands that only read and write.
+#[derive(Args)]
+pub struct Telling {
+    /// No progress
+    #[arg(long, short)]
+    pub quiet: bool,
+    #[command(flatten)]
+    pub log: LogArg,
+}
+
+impl Command {
+    /// Where its events go, if anywhere.
+    pub fn log_json(&self) -> Option<&Path> {
+        let log = match self {
+            Command::Sparsify(args) => &args.running.log,
+            Command::Quantize(args) => &args.running.log,
+            Command::Eval(args) => &args.running.log,
+            Command::Verify(args) => &args.running.log,
+            Command::Decompress(args) => &args.telling.log,
+            Command::Convert(args) => &args.telling.log,
+            Command::Inspect(_)
+            | Command::Schemes(_)
+            | Command::Layer(_)
+            | Command::Bench(_)
+            | Command::Report(_)
+            | Command::Completions(_)
+            | Command::Man(_) => return None,
+        };
+        log.log_json.as_deref()
+    }
+}

@@ -1,0 +1,59 @@
+//! How far a download is.
+
+use std::io::IsTerminal;
+use std::time::Instant;
+
+use indicatif::ProgressBar;
+use paring::hub::Watch;
+use paring::utc::Utc;
+
+use super::screen::{BETWEEN_LINES, bar, styled};
+use crate::show;
+
+/// Shows how far a download is.
+pub struct Downloads {
+    bar: Option<ProgressBar>,
+    quiet: bool,
+    last: Instant,
+}
+
+impl Downloads {
+    /// Says nothing at all if `quiet`.
+    pub fn new(quiet: bool) -> Self {
+        let terminal = std::io::stderr().is_terminal();
+        let template = "{msg} {wide_bar} {bytes}/{total_bytes}  {bytes_per_sec}, {eta} left";
+        Self { bar: (terminal && !quiet).then(|| bar(styled(template))), quiet, last: Instant::now() }
+    }
+}
+
+impl Watch for Downloads {
+    fn bytes(&mut self, file: &str, done: u64, of: u64) {
+        if let Some(bar) = &self.bar {
+            if bar.message() != file {
+                bar.reset();
+                bar.set_message(file.to_string());
+            }
+            bar.set_length(of);
+            bar.set_position(done);
+        } else if !self.quiet && (done == of || self.last.elapsed() > BETWEEN_LINES) {
+            eprintln!("{} {file}  {} of {}", Utc::now(), show::size(done), show::size(of));
+            self.last = Instant::now();
+        }
+    }
+
+    fn note(&mut self, text: &str) {
+        match &self.bar {
+            Some(bar) => bar.println(format!("note: {text}")),
+            None if self.quiet => {}
+            None => eprintln!("{} note: {text}", Utc::now()),
+        }
+    }
+}
+
+impl Drop for Downloads {
+    fn drop(&mut self) {
+        if let Some(bar) = &self.bar {
+            bar.finish_and_clear();
+        }
+    }
+}
