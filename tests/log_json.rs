@@ -35,7 +35,7 @@ fn a_run_tells_each_block_layer_and_stage() {
     assert_eq!(layers.len(), 14);
     assert!(layers.iter().all(|event| event["layer"]["error"].as_f64().unwrap() > 0.0));
     // Every linear is swept, in the block that it says.
-    for layer in layers {
+    for layer in &layers {
         let (name, sweep) = (&layer["layer"]["name"], json!("sweep"));
         let of_it = |event: &&Value| event["stage"] == sweep && event["module"] == *name;
         let step = events.iter().find(of_it).unwrap_or_else(|| panic!("{name} is not swept"));
@@ -51,8 +51,10 @@ fn a_run_tells_each_block_layer_and_stage() {
         let measured = of_kind(&events, "window").into_iter().rfind(|event| event["what"] == what).unwrap();
         assert_eq!(measured["done"], measured["of"]);
     }
-    // The last event has what --json prints.
-    let printed: Value = serde_json::from_str(shown.stdout.lines().last().unwrap()).unwrap();
+    // Layers as they were done, and the rest of what --json prints in the last event.
+    let mut printed: Value = serde_json::from_str(shown.stdout.lines().last().unwrap()).unwrap();
+    let all = printed.as_object_mut().unwrap().shift_remove("layers").unwrap();
+    assert!(layers.iter().map(|event| &event["layer"]).eq(all.as_array().unwrap()));
     let last = &events[events.len() - 1];
     assert_eq!((&last["result"], &last["exit_code"]), (&printed, &json!(0)));
     let seconds: Vec<f64> = events.iter().map(|event| event["seconds"].as_f64().unwrap()).collect();

@@ -70,9 +70,13 @@ impl Log {
         }
     }
 
-    /// Keeps what the command came to.
+    /// Keeps what the command came to. Layers have events of their own.
     pub fn result(&self, value: &Value) {
-        *self.result.lock().unwrap_or_else(PoisonError::into_inner) = Some(value.clone());
+        let mut value = value.clone();
+        if let Some(object) = value.as_object_mut() {
+            object.shift_remove("layers");
+        }
+        *self.result.lock().unwrap_or_else(PoisonError::into_inner) = Some(value);
     }
 
     /// Writes the last event: the command ended well, or with this error and exit code.

@@ -20,11 +20,11 @@ fn events_are_lines_that_begin_with_their_time() {
     assert_eq!((&note["event"], &note["text"], &note["number"]), (&json!("note"), &json!("two\nlines"), &Value::Null));
     assert!(time.len() == 24 && time.starts_with("20") && time.ends_with('Z'), "{time}");
     assert!(note["seconds"].as_f64().unwrap() >= seen[0]["seconds"].as_f64().unwrap());
-    log.result(&json!({"perplexity": 2.5}));
+    log.result(&json!({"seconds": 1.0, "layers": [{}], "perplexity": 2.5}));
     log.ended(None);
     let last = events(&path).pop().unwrap();
     assert_eq!((&last["event"], &last["exit_code"]), (&json!("finished"), &json!(0)));
-    assert_eq!(last["result"]["perplexity"], 2.5);
+    assert_eq!(last["result"], json!({"seconds": 1.0, "perplexity": 2.5}));
 }
 
 #[test]

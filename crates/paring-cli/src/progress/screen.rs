@@ -12,6 +12,8 @@ use super::words;
 
 /// Between two lines about the same work.
 pub const BETWEEN_LINES: Duration = Duration::from_secs(10);
+/// Characters of what is done now: fewer than a narrow terminal has.
+const MOST_CHARS: usize = 36;
 /// Parts of a bar.
 const PARTS: f64 = 10_000.0;
 
@@ -170,7 +172,8 @@ impl Bars {
         let all = MultiProgress::with_draw_target(ProgressDrawTarget::stderr());
         let add = |style: ProgressStyle| all.add(ProgressBar::new(PARTS as u64).with_style(style));
         let whole = add(styled("{prefix} {wide_bar} {time}").with_key("time", time));
-        let now = add(styled("  {wide_msg}"));
+        // As long as its text: what ctrl-C writes behind it must not begin another line.
+        let now = add(styled("  {msg}"));
         Self { all, whole, now, left, shown: false }
     }
 
@@ -191,7 +194,7 @@ impl Bars {
     }
 
     fn doing(&self, text: &str) {
-        self.now.set_message(text.to_string());
+        self.now.set_message(words::cut(text, MOST_CHARS));
     }
 
     fn clear(&mut self) {
