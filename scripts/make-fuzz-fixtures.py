@@ -88,7 +88,6 @@ def model_configs():
         if folder.parent.name in ("llama", "mistral_window", "qwen2_layers", "qwen3", "rope_llama3", "opt", "falcon_7b"):
             yield folder.parent.name, json.dumps(config).encode()
     config = json.loads((GOLDEN / "models/llama/config.json").read_text())
-    yield "deep", json.dumps({**config, "num_hidden_layers": 10_000}).encode()
     yield "many", json.dumps({**config, "num_hidden_layers": 10**9, "hidden_size": 2**40}).encode()
     yield "wide", json.dumps({**config, "hidden_size": 2**20, "intermediate_size": 2**22}).encode()
     yield "nested", b'{"a":' * 100 + b"1" + b"}" * 100

@@ -70,7 +70,29 @@ fn run(command: &Command, log: &Log) -> paring::Result<()> {
     }
 }
 
-/// Errors of libraries below may span lines; ours is one.
+/// Characters of an error that are printed at most: names out of a file can have any length.
+const LONGEST: usize = 4000;
+
+/// Errors of libraries below may span lines; ours is one. Names out of a file may hold what a terminal would obey.
 fn one_line(text: &str) -> String {
-    text.lines().map(str::trim).filter(|line| !line.is_empty()).collect::<Vec<_>>().join(" ")
+    let line = text.lines().map(str::trim).filter(|line| !line.is_empty()).collect::<Vec<_>>().join(" ");
+    let mut shown = line.chars().map(|c| if c.is_control() { '\u{fffd}' } else { c });
+    let mut short: String = shown.by_ref().take(LONGEST).collect();
+    if shown.next().is_some() {
+        short.push('…');
+    }
+    short
+}
+
+#[cfg(test)]
+mod tests {
+    use super::one_line;
+
+    #[test]
+    fn errors_are_one_line_that_a_terminal_can_show() {
+        assert_eq!(one_line("a:\n  b\r\n\n c\n"), "a: b c");
+        assert_eq!(one_line("a\u{1b}[2Jb\rc\u{9b}d"), "a\u{fffd}[2Jb\u{fffd}c\u{fffd}d");
+        let long = one_line(&"é".repeat(5000));
+        assert_eq!((long.chars().count(), long.ends_with("é…")), (4001, true));
+    }
 }

@@ -32,6 +32,8 @@ pub use tokenizer::{Tokenizer, tokenizer, tokenizer_from};
 const WINDOWS: usize = 128;
 /// Tokens in a window, where nobody says how many.
 const SEQLEN: usize = 2048;
+/// Tokens of a calibration at most: they are held, and windows that overlap can be more than the data.
+const MOST_TOKENS: usize = 1 << 30;
 /// Tokens that are read beyond those wanted from the start of a text: its cut end is tokenized as the whole would be.
 const MARGIN: usize = 512;
 
@@ -238,10 +240,14 @@ impl Data {
     }
 
     /// Windows to calibrate on. A token file gives one window per row (its first `seqlen` tokens). Errors when the data
-    /// is too short for one window, or has not the rows that are asked for.
+    /// is too short for one window, or has not the rows that are asked for, and on more than 2³⁰ tokens.
     pub fn calibration(&self, tokenizer: Option<&Tokenizer>, how: &Sampling) -> Result<Windows> {
         let wanted = how.nsamples.unwrap_or(WINDOWS);
         let seqlen = how.seqlen.unwrap_or(SEQLEN).min(how.positions);
+        if wanted.saturating_mul(seqlen) > MOST_TOKENS {
+            let text = format!("{wanted} windows of {seqlen} tokens; expected at most {MOST_TOKENS} tokens in all");
+            return Err(Error::Plan(format!("--nsamples {wanted}: {text}")));
+        }
         if let Content::Rows { ids, len } = &self.content {
             return self.first_rows(ids, *len, how.nsamples, seqlen);
         }

@@ -6,13 +6,17 @@
 mod differences;
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod tests_names;
 
 use std::collections::BTreeMap;
 use std::fs::{self, File, OpenOptions};
 use std::io::{Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 
-use paring_format::writer::{self, Closed, JOURNAL, REPORT};
+use paring_format::checkpoint::is_plain_name;
+use paring_format::files;
+use paring_format::writer::{self, ACTIVATIONS, Closed, JOURNAL, REPORT};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -216,10 +220,10 @@ fn text(line: &Line) -> Result<Vec<u8>> {
 /// The journal in a folder; `None` when there is none.
 pub(crate) fn read(dir: &Path) -> Result<Option<Read>> {
     let path = dir.join(JOURNAL);
-    match fs::read(&path) {
+    match files::read(&path, files::LISTS) {
         Ok(bytes) => parse(&bytes).map(Some).map_err(|reason| Error::data(path.display().to_string(), reason)),
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
-        Err(source) => Err(Error::Io { path, source }),
+        Err(paring_format::Error::Io { source, .. }) if source.kind() == std::io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(error.into()),
     }
 }
 
@@ -273,7 +277,15 @@ pub(crate) fn parse(bytes: &[u8]) -> std::result::Result<Read, String> {
         match line.map_err(|e| format!("line {number} is damaged: {e}"))? {
             Line::Run(_) => return Err(format!("line {number}: another run begins")),
             Line::Threshold { choice, bits } => drop(read.thresholds.insert(choice, f64::from_bits(bits))),
-            Line::Block(done) if done.block == read.blocks.len() => read.blocks.push(*done),
+            Line::Block(done) if done.block == read.blocks.len() => {
+                // Both are read, and the activations are removed in the end.
+                let own = |name: &str| is_plain_name(name) && name.starts_with(ACTIVATIONS);
+                let foreign = done.hidden.as_ref().filter(|kept| !own(&kept.name));
+                if let Some(Kept { name, .. }) = foreign.or((!is_plain_name(&done.shard.name)).then_some(&done.shard)) {
+                    return Err(format!("line {number}: {name:?} is not the name of a file of a run in this folder"));
+                }
+                read.blocks.push(*done);
+            }
             Line::Block(done) => {
                 return Err(format!("line {number}: block {}, where {} comes next", done.block, read.blocks.len()));
             }

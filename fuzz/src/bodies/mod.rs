@@ -45,6 +45,8 @@ const TARGETS: &[Target] = &[
     Target { name: "packed-lines", run: readers::packed_lines, memory: (320 * MIB, 200) },
     // A page of 64 MiB in such a buffer, and eight bytes for each text of four.
     Target { name: "parquet", run: readers::parquet, memory: (512 * MIB, 200) },
+    // Lines are parsed whole, and again as what they hold.
+    Target { name: "journal", run: readers::journal, memory: (2 * MIB, 400) },
     Target { name: "hub-list", run: readers::hub_list, memory: (2 * MIB, 100) },
 ];
 

@@ -364,8 +364,8 @@ impl Checkpoint {
     }
 }
 
-/// Whether a name from a file is the plain name of a file beside it.
-pub(crate) fn is_plain_name(name: &str) -> bool {
+/// Whether a name from a file is the plain name of a file beside it, and leads to no other folder.
+pub fn is_plain_name(name: &str) -> bool {
     !name.is_empty() && name != "." && name != ".." && !name.contains(['/', '\\', '\0', ':'])
 }
 

@@ -76,23 +76,23 @@ fn the_latest_activations_stay() {
         names.sort();
         names
     };
-    for name in ["one", "two", "three"] {
+    for name in [".activations-1", ".activations-3", ".activations-2"] {
         fs::write(dir.path().join(name), "abc").unwrap();
     }
     let mut journal = Journal::begin(dir.path(), head()).unwrap();
-    journal.add(&done(0, Some("one"))).unwrap();
+    journal.add(&done(0, Some(".activations-1"))).unwrap();
     journal.add(&done(1, None)).unwrap();
-    assert_eq!(there(), ["one", "three", "two"]);
-    journal.add(&done(2, Some("two"))).unwrap();
-    assert_eq!(there(), ["three", "two"]);
+    assert_eq!(there(), [".activations-1", ".activations-2", ".activations-3"]);
+    journal.add(&done(2, Some(".activations-3"))).unwrap();
+    assert_eq!(there(), [".activations-2", ".activations-3"]);
     drop(journal);
     let read = read(dir.path()).unwrap().unwrap();
     let mut journal = Journal::resume(dir.path(), &read).unwrap();
     // The same file, written again.
-    journal.add(&done(3, Some("two"))).unwrap();
-    assert_eq!(there(), ["three", "two"]);
-    journal.add(&done(4, Some("three"))).unwrap();
-    assert_eq!(there(), ["three"]);
+    journal.add(&done(3, Some(".activations-3"))).unwrap();
+    assert_eq!(there(), [".activations-2", ".activations-3"]);
+    journal.add(&done(4, Some(".activations-2"))).unwrap();
+    assert_eq!(there(), [".activations-2"]);
     journal.finish().unwrap();
     assert!(there().is_empty());
 }

@@ -1,10 +1,8 @@
 //! A hub that is busy, refuses, or says what is not to be believed.
 
-mod support;
-
 use serde_json::json;
 
-use support::hub::{Fault, NOBODY, both, ok, refused, sharded};
+use crate::support::hub::{Fault, NOBODY, both, ok, refused, sharded};
 
 #[test]
 fn what_the_hub_refuses() {

@@ -1,16 +1,15 @@
 //! Checkpoints as `torch.save` wrote them: the same model as in safetensors, and every way in which one can be broken
 //! or hostile, each refused in one line.
 
-mod support;
-
 use std::fs;
 
 use paring_format::Dtype;
 use paring_format::writer::Tensor;
 use serde_json::{Value, json};
 
-use support::pickles::{Entry, View, archive, dict, global, pickle, state, text, zip};
-use support::*;
+use crate::support::pickles::{Entry, View, archive, dict, global, pickle, state, text, zip};
+use crate::support::*;
+use crate::{Kind, MODEL, Table, check};
 
 const NORM: &str = "model.norm.weight";
 const Q: &str = "model.layers.0.self_attn.q_proj.weight";
@@ -175,150 +174,145 @@ fn pickled_models_make_the_same_outputs() {
     }
 }
 
+/// Puts a model whose pickle calls something into the place of the one in safetensors.
+fn run(sandbox: &Sandbox, module: &str, name: &str) {
+    let body = |views: Vec<View>| pickle(&beside(&views, "x", called(module, name, "touch was-run")));
+    broken(sandbox, |_| {}, body, |_| {});
+}
+
+const RUN: &[Kind] = &[
+    ("os.system", |s| put(s, &fs::read(golden("pickles/command.bin")).unwrap()), &["asks for posix.system"]),
+    ("os.system, legacy", |s| put(s, &fs::read(golden("pickles/command-legacy.bin")).unwrap()), &["posix.system"]),
+    (
+        "eval",
+        |s| broken(s, |_| {}, |_| pickle(&called("builtins", "eval", "exit()")), |_| {}),
+        &["pytorch_model.bin", "asks for builtins.eval", "nothing was run"],
+    ),
+    (
+        "arguments of a training script",
+        |s| {
+            let namespace = [&global("argparse", "Namespace")[..], b")R"].concat();
+            broken(s, |_| {}, |views| pickle(&beside(&views, "args", namespace.clone())), |_| {});
+        },
+        &["asks for argparse.Namespace, which tensors do not need"],
+    ),
+    (
+        "an object of a class",
+        |s| broken(s, |_| {}, |_| pickle(b"}N)\x81b"), |_| {}),
+        &["pytorch_model.bin: the instruction 0x81"],
+    ),
+];
+
 #[test]
 fn files_that_want_to_run_something() {
-    let run = |s: &Sandbox, module: &str, name: &str| {
-        let body = |views: Vec<View>| pickle(&beside(&views, "x", called(module, name, "touch was-run")));
-        broken(s, |_| {}, body, |_| {});
-    };
     let sandbox = Sandbox::new();
     run(&sandbox, "os", "system");
     let words = ["pytorch_model.bin: the pickle asks for os.system", "nothing was run"];
     sandbox.refused("eval model eval.safetensors --seqlen 32 --quiet", 1, &words).unwrap();
     assert!(!sandbox.path("was-run").exists());
-    check(&[
-        ("os.system", |s| put(s, &fs::read(golden("pickles/command.bin")).unwrap()), &["asks for posix.system"]),
-        ("os.system, legacy", |s| put(s, &fs::read(golden("pickles/command-legacy.bin")).unwrap()), &["posix.system"]),
-        (
-            "eval",
-            |s| broken(s, |_| {}, |_| pickle(&called("builtins", "eval", "exit()")), |_| {}),
-            &["pytorch_model.bin", "asks for builtins.eval", "nothing was run"],
-        ),
-        (
-            "arguments of a training script",
-            |s| {
-                let namespace = [&global("argparse", "Namespace")[..], b")R"].concat();
-                broken(s, |_| {}, |views| pickle(&beside(&views, "args", namespace.clone())), |_| {});
-            },
-            &["asks for argparse.Namespace, which tensors do not need"],
-        ),
-        (
-            "an object of a class",
-            |s| broken(s, |_| {}, |_| pickle(b"}N)\x81b"), |_| {}),
-            &["pytorch_model.bin: the instruction 0x81"],
-        ),
-    ]);
+    check("files that want to run something");
 }
 
-#[test]
-fn zip_files_that_lie() {
-    check(&[
-        (
-            "a zip bomb",
-            |s| with_entry(s, |e| (e.method, e.stored, e.unpacked) = (8, 4096, 1 << 31)),
-            &["pytorch_model.bin: the entry archive/data/", "is compressed", "2147483648"],
-        ),
-        (
-            "compressed by another tool",
-            |s| put(s, &fs::read(golden("pickles/compressed.bin")).unwrap()),
-            &["compressed"],
-        ),
-        ("encrypted", |s| with_entry(s, |e| e.flags = 1), &["is encrypted"]),
-        ("a size beyond the file", |s| with_entry(s, |e| (e.stored, e.unpacked) = (1 << 31, 1 << 31)), &["2147483648"]),
-        ("two sizes", |s| put(s, &fs::read(golden("pickles/lying.bin")).unwrap()), &["disagree about its name, size"]),
-        (
-            "entries in one place",
-            |s| with_entry(s, |e| e.at = Some(0)),
-            &["pytorch_model.bin: the entry archive/data/", "disagree"],
-        ),
-        (
-            "cut off",
-            |s| {
-                let bytes = saved(&Model::golden("llama").tensors);
-                put(s, &bytes[..bytes.len() - 1000]);
-            },
-            &["pytorch_model.bin: a zip file without its end; is it cut off?"],
-        ),
-        (
-            "legacy, cut off",
-            |s| {
-                let bytes = fs::read(golden("pickles/legacy.bin")).unwrap();
-                put(s, &bytes[..bytes.len() - 10]);
-            },
-            &["pytorch_model.bin: the storage", "is the file cut off?"],
-        ),
-        ("a page of the web", |s| put(s, b"<!DOCTYPE html><html></html>"), &["torch.save did not write"]),
-        ("nothing", |s| put(s, b""), &["pytorch_model.bin: 0 bytes"]),
-        (
-            "no storage",
-            |s| broken(s, |_| {}, |views| state(&views), |entries| entries.truncate(2)),
-            &["lies in the storage 0, which the file does not hold"],
-        ),
-        (
-            "a program",
-            |s| broken(s, |_| {}, |views| state(&views), |e| e.push(Entry::new("archive/constants.pkl", b"x"))),
-            &["a TorchScript program"],
-        ),
-        (
-            "numbers the other way round",
-            |s| broken(s, |_| {}, |views| state(&views), |e| e[1] = Entry::new("archive/byteorder", b"big")),
-            &["low byte first"],
-        ),
-    ]);
-}
+const ZIP_FILES_THAT_LIE: &[Kind] = &[
+    (
+        "a zip bomb",
+        |s| with_entry(s, |e| (e.method, e.stored, e.unpacked) = (8, 4096, 1 << 31)),
+        &["pytorch_model.bin: the entry archive/data/", "is compressed", "2147483648"],
+    ),
+    ("compressed by another tool", |s| put(s, &fs::read(golden("pickles/compressed.bin")).unwrap()), &["compressed"]),
+    ("encrypted", |s| with_entry(s, |e| e.flags = 1), &["is encrypted"]),
+    ("a size beyond the file", |s| with_entry(s, |e| (e.stored, e.unpacked) = (1 << 31, 1 << 31)), &["2147483648"]),
+    ("two sizes", |s| put(s, &fs::read(golden("pickles/lying.bin")).unwrap()), &["disagree about its name, size"]),
+    (
+        "entries in one place",
+        |s| with_entry(s, |e| e.at = Some(0)),
+        &["pytorch_model.bin: the entry archive/data/", "disagree"],
+    ),
+    (
+        "cut off",
+        |s| {
+            let bytes = saved(&Model::golden("llama").tensors);
+            put(s, &bytes[..bytes.len() - 1000]);
+        },
+        &["pytorch_model.bin: a zip file without its end; is it cut off?"],
+    ),
+    (
+        "legacy, cut off",
+        |s| {
+            let bytes = fs::read(golden("pickles/legacy.bin")).unwrap();
+            put(s, &bytes[..bytes.len() - 10]);
+        },
+        &["pytorch_model.bin: the storage", "is the file cut off?"],
+    ),
+    ("a page of the web", |s| put(s, b"<!DOCTYPE html><html></html>"), &["torch.save did not write"]),
+    ("nothing", |s| put(s, b""), &["pytorch_model.bin: 0 bytes"]),
+    (
+        "no storage",
+        |s| broken(s, |_| {}, |views| state(&views), |entries| entries.truncate(2)),
+        &["lies in the storage 0, which the file does not hold"],
+    ),
+    (
+        "a program",
+        |s| broken(s, |_| {}, |views| state(&views), |e| e.push(Entry::new("archive/constants.pkl", b"x"))),
+        &["a TorchScript program"],
+    ),
+    (
+        "numbers the other way round",
+        |s| broken(s, |_| {}, |views| state(&views), |e| e[1] = Entry::new("archive/byteorder", b"big")),
+        &["low byte first"],
+    ),
+];
 
-#[test]
-fn tensors_that_lie() {
-    check(&[
-        ("a larger storage", |s| with_view(s, |v| v.count += 1), &[Q, "should have 1025 x 4 bytes and has 4096"]),
-        ("outside its storage", |s| with_view(s, |v| v.offset = 1), &[Q, "from element 1 on does not lie inside"]),
-        (
-            "one number a million times",
-            |s| with_view(s, |v| (v.shape, v.strides) = (vec![1 << 30, 1 << 30], vec![0, 0])),
-            &[Q, "does not lie inside the 4096 bytes"],
-        ),
-        ("an overflow", |s| with_view(s, |v| v.strides = vec![i64::MAX, 1]), &[Q, "does not lie inside"]),
-        (
-            "no tensor",
-            |s| broken(s, |_| {}, |v| pickle(&beside(&v, "epoch", b"K\x03".to_vec())), |_| {}),
-            &["epoch", "an integer"],
-        ),
-        (
-            "values without end",
-            |s| broken(s, |_| {}, |_| pickle(&b"]".repeat(1 << 20)), |_| {}),
-            &["pytorch_model.bin: more than 65536 values"],
-        ),
-        (
-            "two models",
-            |s| broken(s, |_| {}, |v| pickle(&beside(&v, "state_dict", dict(&[(NORM, v[0].pickled())]))), |_| {}),
-            &["tensors both in state_dict and beside it"],
-        ),
-        ("a NaN", |s| with_tensors(s, |m| m.set(Q, 33, f32::NAN)), &["pytorch_model.bin", Q, "NaN at row 1, column 1"]),
-        ("integers", |s| with_tensors(s, |m| m.tensor(Q).dtype = Dtype::I32), &["pytorch_model.bin", Q, "I32"]),
-    ]);
-}
+const TENSORS_THAT_LIE: &[Kind] = &[
+    ("a larger storage", |s| with_view(s, |v| v.count += 1), &[Q, "should have 1025 x 4 bytes and has 4096"]),
+    ("outside its storage", |s| with_view(s, |v| v.offset = 1), &[Q, "from element 1 on does not lie inside"]),
+    (
+        "one number a million times",
+        |s| with_view(s, |v| (v.shape, v.strides) = (vec![1 << 30, 1 << 30], vec![0, 0])),
+        &[Q, "does not lie inside the 4096 bytes"],
+    ),
+    ("an overflow", |s| with_view(s, |v| v.strides = vec![i64::MAX, 1]), &[Q, "does not lie inside"]),
+    (
+        "no tensor",
+        |s| broken(s, |_| {}, |v| pickle(&beside(&v, "epoch", b"K\x03".to_vec())), |_| {}),
+        &["epoch", "an integer"],
+    ),
+    (
+        "values without end",
+        |s| broken(s, |_| {}, |_| pickle(&b"]".repeat(1 << 20)), |_| {}),
+        &["pytorch_model.bin: more than 65536 values"],
+    ),
+    (
+        "two models",
+        |s| broken(s, |_| {}, |v| pickle(&beside(&v, "state_dict", dict(&[(NORM, v[0].pickled())]))), |_| {}),
+        &["tensors both in state_dict and beside it"],
+    ),
+    ("a NaN", |s| with_tensors(s, |m| m.set(Q, 33, f32::NAN)), &["pytorch_model.bin", Q, "NaN at row 1, column 1"]),
+    ("integers", |s| with_tensors(s, |m| m.tensor(Q).dtype = Dtype::I32), &["pytorch_model.bin", Q, "I32"]),
+];
 
-#[test]
-fn an_index_of_pickles() {
-    type Change = fn(&mut Value);
-    let cases: [(&str, Change, &[&str]); 4] = [
-        ("a shard outside the folder", |i| i["weight_map"][Q] = "../../secret.bin".into(), &["../../secret.bin", Q]),
-        ("an absolute path", |i| i["weight_map"][Q] = "/etc/passwd".into(), &["/etc/passwd", "not the name of a file"]),
-        ("no such shard", |i| i["weight_map"][Q] = "3.bin".into(), &["3.bin", "not in the folder"]),
-        (
-            "another shard",
-            |i| i["weight_map"][Q] = "pytorch_model-00002-of-00002.bin".into(),
-            &["pytorch_model-00002-of-00002.bin", Q, "it is not"],
-        ),
-    ];
-    for (what, change, words) in cases {
-        let sandbox = Sandbox::new();
-        shards(&sandbox, &Model::golden("llama"), change);
-        let words = [words, &["pytorch_model.bin.index.json"]].concat();
-        let refused = sandbox.refused("quantize model calib.safetensors --wbits 4 --out out --quiet", 1, &words);
-        assert_eq!(refused, Ok(()), "{what}");
-    }
-}
+const INDEX: &[Kind] = &[
+    (
+        "a shard outside the folder",
+        |s| shards(s, &Model::golden("llama"), |i| i["weight_map"][Q] = "../../secret.bin".into()),
+        &["pytorch_model.bin.index.json", "../../secret.bin", Q],
+    ),
+    (
+        "an absolute path",
+        |s| shards(s, &Model::golden("llama"), |i| i["weight_map"][Q] = "/etc/passwd".into()),
+        &["pytorch_model.bin.index.json", "/etc/passwd", "not the name of a file"],
+    ),
+    (
+        "no such shard",
+        |s| shards(s, &Model::golden("llama"), |i| i["weight_map"][Q] = "3.bin".into()),
+        &["pytorch_model.bin.index.json", "3.bin", "not in the folder"],
+    ),
+    (
+        "another shard",
+        |s| shards(s, &Model::golden("llama"), |i| i["weight_map"][Q] = "pytorch_model-00002-of-00002.bin".into()),
+        &["pytorch_model.bin.index.json", "pytorch_model-00002-of-00002.bin", Q, "it is not"],
+    ),
+];
 
 /// Whatever is wrong with the tensors stands in one line, with what was expected.
 #[test]
@@ -355,4 +349,26 @@ fn everything_at_once() {
             assert_eq!(sandbox.refused(&format!("{command} --quiet"), 1, &words), Ok(()));
         }
     }
+}
+
+pub const TABLES: &[Table] = &[
+    Table { name: "files that want to run something", commands: MODEL, shell: "", early: true, kinds: RUN },
+    Table { name: "zip files that lie", commands: MODEL, shell: "", early: true, kinds: ZIP_FILES_THAT_LIE },
+    Table { name: "tensors that lie", commands: MODEL, shell: "", early: false, kinds: TENSORS_THAT_LIE },
+    Table { name: "an index of pickles", commands: MODEL, shell: "", early: true, kinds: INDEX },
+];
+
+#[test]
+fn zip_files_that_lie() {
+    check("zip files that lie");
+}
+
+#[test]
+fn tensors_that_lie() {
+    check("tensors that lie");
+}
+
+#[test]
+fn an_index_of_pickles() {
+    check("an index of pickles");
 }

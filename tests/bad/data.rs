@@ -1,0 +1,408 @@
+//! Data that cannot be used: text, token files, documents, messages, named sets.
+
+use std::io::Write;
+
+use flate2::Compression;
+use flate2::write::GzEncoder;
+use paring_format::Dtype;
+use paring_format::writer::{Tensor, write_file};
+
+use crate::support::*;
+use crate::{Asked, Kind, Questions, Table, check};
+
+fn ids(dtype: Dtype, shape: &[usize], bytes: Vec<u8>, name: &str, sandbox: &Sandbox) {
+    let tensor = Tensor { name: name.into(), dtype, shape: shape.to_vec(), bytes };
+    write_file(&sandbox.path("ids.safetensors"), vec![tensor]).unwrap();
+}
+
+fn with_tokenizer(sandbox: &Sandbox, name: &str, content: impl AsRef<[u8]>) {
+    tokenizer(sandbox);
+    sandbox.write(name, content);
+}
+
+fn gzip(bytes: &[u8]) -> Vec<u8> {
+    let mut encoder = GzEncoder::new(Vec::new(), Compression::fast());
+    encoder.write_all(bytes).unwrap();
+    encoder.finish().unwrap()
+}
+
+fn fixture(sandbox: &Sandbox, name: &str) {
+    with_tokenizer(sandbox, "rows.parquet", std::fs::read(golden("data").join(name)).unwrap());
+}
+
+fn chat(sandbox: &Sandbox, template: &str) {
+    let line = r#"{"messages": [{"role": "user", "content": "one"}]}"#;
+    with_tokenizer(sandbox, "chat.jsonl", line);
+    sandbox.write("model/chat_template.jinja", template);
+}
+
+const TOKEN_FILES: &[Kind] = &[
+    ("no file", |_| {}, &["ids.safetensors", "No such file"]),
+    ("no safetensors", |s| s.write("ids.safetensors", "1 2 3 4 5 6"), &["ids.safetensors"]),
+    (
+        "another name",
+        |s| ids(Dtype::I64, &[1, 64], vec![0; 512], "tokens", s),
+        &["ids.safetensors", "no tensor input_ids"],
+    ),
+    (
+        "another shape",
+        |s| ids(Dtype::I64, &[64], vec![0; 512], "input_ids", s),
+        &["ids.safetensors", "shape [64], expected [n, t]"],
+    ),
+    (
+        "another type",
+        |s| ids(Dtype::F32, &[1, 128], vec![0; 512], "input_ids", s),
+        &["ids.safetensors", "type F32, expected integers"],
+    ),
+    (
+        "a negative id",
+        |s| token_file(&s.path("ids.safetensors"), &[2, 32], &[[7; 40].as_slice(), &[-1; 24]].concat()),
+        &["ids.safetensors", "-1 at element 40"],
+    ),
+    (
+        "an id beyond the vocabulary",
+        |s| token_file(&s.path("ids.safetensors"), &[2, 32], &[[63; 40].as_slice(), &[64; 24]].concat()),
+        &["ids.safetensors", "token 64", "vocabulary of 64"],
+    ),
+    ("no rows", |s| token_file(&s.path("ids.safetensors"), &[0, 32], &[]), &["ids.safetensors"]),
+    ("empty rows", |s| token_file(&s.path("ids.safetensors"), &[4, 0], &[]), &["ids.safetensors"]),
+    ("rows of one token", |s| token_file(&s.path("ids.safetensors"), &[3, 1], &[1; 3]), &["ids.safetensors"]),
+];
+
+const TEXTS: &[Kind] = &[
+    ("no file", |s| tokenizer(s), &["text.txt", "No such file"]),
+    ("no tokenizer", |s| s.write("text.txt", "one two"), &["text.txt", "tokenizer.json", "token ids"]),
+    (
+        "empty",
+        |s| {
+            tokenizer(s);
+            s.write("text.txt", "");
+        },
+        &["text.txt", "no tokens"],
+    ),
+    (
+        "not UTF-8",
+        |s| {
+            tokenizer(s);
+            s.write("text.txt", b"one \xff two");
+        },
+        &["text.txt", "not UTF-8"],
+    ),
+    (
+        "too short",
+        |s| {
+            tokenizer(s);
+            s.write("text.txt", "one two one");
+        },
+        &["text.txt", "3 tokens", "32", "--seqlen"],
+    ),
+    (
+        "a folder",
+        |s| {
+            tokenizer(s);
+            std::fs::create_dir(s.path("text.txt")).unwrap();
+        },
+        &["text.txt"],
+    ),
+];
+
+const OTHER_DATA: &[Kind] = &[("an unknown kind", |s| s.write("data.csv", "one,two"), &["data.csv", ".jsonl"])];
+
+const JSON_LINES: &[Kind] = &[
+    (
+        "a line of noise",
+        |s| {
+            tokenizer(s);
+            s.write("text.jsonl", "{\"text\": \"one\"}\n\n{\"text\": two\n");
+        },
+        &["text.jsonl", "line 3: not JSON"],
+    ),
+    (
+        "no such field",
+        |s| {
+            tokenizer(s);
+            s.write("text.jsonl", "{\"text\": \"one\"}\n{\"body\": \"two\"}\n");
+        },
+        &["text.jsonl", "line 2", "\"text\"", "--text-field"],
+    ),
+    (
+        "a field that is no text",
+        |s| {
+            tokenizer(s);
+            s.write("text.jsonl", "{\"text\": 1}\n");
+        },
+        &["text.jsonl", "line 1", "field \"text\" holds a number, expected text or a list of messages"],
+    ),
+    (
+        "a null",
+        |s| with_tokenizer(s, "text.jsonl", "{\"text\": \"one\"}\n{\"text\": null}\n"),
+        &["text.jsonl: line 2: field \"text\" holds null, expected text"],
+    ),
+    (
+        "a line that is no object",
+        |s| with_tokenizer(s, "text.jsonl", "[\"one\"]\n"),
+        &["text.jsonl: line 1: a list, expected an object"],
+    ),
+    (
+        "not UTF-8",
+        |s| with_tokenizer(s, "text.jsonl", b"\n{\"text\": \"\xff\"}\n"),
+        &["text.jsonl: line 2: not UTF-8: invalid utf-8 sequence of 1 bytes from index 10"],
+    ),
+];
+
+const GZIP: &[Kind] = &[
+    ("no file", |s| tokenizer(s), &["text.jsonl.gz", "No such file"]),
+    (
+        "no gzip",
+        |s| with_tokenizer(s, "text.jsonl.gz", "{\"text\": \"one\"}\n"),
+        &["text.jsonl.gz: line 1: cannot be unpacked as gzip"],
+    ),
+    (
+        "cut off",
+        |s| {
+            let packed = gzip(&b"{\"text\": \"one two\"}\n".repeat(9));
+            with_tokenizer(s, "text.jsonl.gz", &packed[..packed.len() - 9]);
+        },
+        &["text.jsonl.gz: line ", "cannot be unpacked as gzip"],
+    ),
+    (
+        "not UTF-8",
+        |s| with_tokenizer(s, "text.jsonl.gz", gzip(b"{\"text\": \"one\"}\n{\"text\": \"\xff\"}\n")),
+        &["text.jsonl.gz: line 2: not UTF-8"],
+    ),
+    (
+        "a bomb of one line",
+        |s| with_tokenizer(s, "text.jsonl.gz", gzip(&vec![b' '; (64 << 20) + 1])),
+        &["text.jsonl.gz: line 1: ", "64 MiB"],
+    ),
+    (
+        "a bomb of empty lines",
+        |s| with_tokenizer(s, "text.jsonl.gz", gzip(&vec![b'\n'; (64 << 20) + 1])),
+        &["text.jsonl.gz: line ", "more than 64 MiB, and 200 times its size"],
+    ),
+];
+
+const ZSTANDARD: &[Kind] = &[(
+    "no Zstandard",
+    |s| with_tokenizer(s, "text.jsonl.zst", "{\"text\": \"one\"}\n"),
+    &["text.jsonl.zst: line 1: cannot be unpacked as Zstandard"],
+)];
+
+const PARQUET: &[Kind] = &[
+    (
+        "no Parquet",
+        |s| with_tokenizer(s, "rows.parquet", "one two one two"),
+        &["rows.parquet: not a Parquet file that can be read: it does not begin and end with PAR1"],
+    ),
+    (
+        "cut off",
+        |s| {
+            let whole = std::fs::read(golden("data/snappy.parquet")).unwrap();
+            with_tokenizer(s, "rows.parquet", &whole[..1000]);
+        },
+        &["rows.parquet: not a Parquet file", "cut off?"],
+    ),
+    ("nulls", |s| fixture(s, "nulls.parquet"), &["rows.parquet: row 2: column \"text\" is null, expected text"]),
+    (
+        "no such column",
+        |s| fixture(s, "chat.parquet"),
+        &["rows.parquet: no column \"text\"; it has id, messages: name another with --text-field"],
+    ),
+    ("nested", |s| fixture(s, "lists.parquet"), &["rows.parquet: column \"text\" is nested, expected text"]),
+    ("another encoding", |s| fixture(s, "delta.parquet"), &["rows.parquet: row 1", "DELTA_BYTE_ARRAY"]),
+    ("another packing", |s| fixture(s, "lz4.parquet"), &["rows.parquet", "LZ4, expected Snappy, gzip"]),
+];
+
+const PARQUET_OF_NUMBERS: &[Kind] =
+    &[("numbers", |s| fixture(s, "plain.parquet"), &["rows.parquet: column \"id\" holds integers, expected text"])];
+
+const MESSAGES: &[Kind] = &[
+    (
+        "no template",
+        |s| with_tokenizer(s, "chat.jsonl", r#"{"messages": [{"role": "user", "content": "one"}]}"#),
+        &["chat.jsonl: line 1: messages need a chat template"],
+    ),
+    (
+        "a template that raises",
+        |s| chat(s, "{{ raise_exception('no\nsystem message') }}"),
+        &["chat.jsonl: line 1: the chat template of ", "chat_template.jinja", "no system message"],
+    ),
+    (
+        "a template without an end",
+        |s| chat(s, "{% for i in range(99999) %}{% for j in range(99999) %}{% endfor %}{% endfor %}"),
+        &["chat.jsonl: line 1: ", "does not come to an end in 2000000 steps"],
+    ),
+    ("a template that is none", |s| chat(s, "{% for %}"), &["chat.jsonl: line 1: ", "syntax error"]),
+    (
+        "a template of bytes",
+        |s| {
+            chat(s, "");
+            s.write("model/chat_template.jinja", b"\xff");
+        },
+        &["chat_template.jinja: not UTF-8"],
+    ),
+    (
+        "a message without content",
+        |s| with_tokenizer(s, "chat.jsonl", r#"{"messages": [{"role": "user", "content": null}]}"#),
+        &["chat.jsonl: line 1: field \"messages\": message 1 has no text in \"content\""],
+    ),
+    (
+        "no messages",
+        |s| with_tokenizer(s, "chat.jsonl", r#"{"messages": []}"#),
+        &["chat.jsonl: line 1: field \"messages\" is an empty list, expected messages"],
+    ),
+    (
+        "a first token that is none",
+        |s| {
+            chat(s, "");
+            s.write("model/tokenizer_config.json", r#"{"add_bos_token": true, "bos_token": "<s>"}"#);
+        },
+        &["tokenizer_config.json: add_bos_token", "<s>", "expected a token of the vocabulary"],
+    ),
+];
+
+const NAMED_SETS: &[Kind] = &[
+    ("no such file", |s| tokenizer(s), &["c4: --data-dir . has none of en/c4-", ".json.gz"]),
+    (
+        "short documents",
+        |s| {
+            let lines = gzip(&b"{\"text\": \"one two one\"}\n".repeat(7));
+            with_tokenizer(s, "c4-train.00000-of-01024.json.gz", &lines);
+            s.write("c4-validation.00000-of-00008.json.gz", &lines);
+        },
+        &["c4: the 7 of its 7 documents", "at most 3 tokens, expected 32 for a window of 32", "--seqlen"],
+    ),
+    (
+        "nothing in it",
+        |s| {
+            with_tokenizer(s, "c4-train.00000-of-01024.json.gz", gzip(b"\n\n"));
+            s.write("c4-validation.00000-of-00008.json.gz", gzip(b""));
+        },
+        &["c4: no documents in it"],
+    ),
+];
+
+/// What is only wrong together with the arguments.
+fn short_data(sandbox: &Sandbox) {
+    tokenizer(sandbox);
+    sandbox.write("red_pajama_n=1024.pth", "no pickle");
+    sandbox.write("text.txt", "one two ".repeat(50));
+    sandbox.write("short.txt", "one two ".repeat(10));
+}
+
+const NAMES: &[Asked] = &[
+    ("eval model pajama --data-dir .", &["pajama: stored tokens to calibrate on; expected one of wikitext2"]),
+    ("quantize model pajama --wbits 4 --out out", &["pajama: ", "data/red_pajama_n=1024.pth", "--data-dir"]),
+    ("quantize model pajama --wbits 4 --data-dir . --out out", &["red_pajama_n=1024.pth"]),
+    ("quantize model refinedweb --wbits 4 --data-dir . --out out", &["refinedweb: ", "refined_web_n=128.pth"]),
+    ("eval model wikitext2 --data-dir nowhere", &["wikitext2: --data-dir nowhere has none of wikitext-2-raw-v1/test"]),
+];
+
+const TOO_LITTLE: &[Asked] = &[
+    ("calib.safetensors --nsamples 9", &["calib.safetensors", "8 rows", "--nsamples asks for 9"]),
+    ("short.txt --seqlen 32 --nsamples 4", &["short.txt", "20 tokens make 0 windows of 32; 4 are asked for"]),
+    ("calib.safetensors --eval text.txt --seqlen 32 --nsamples 9", &["calib.safetensors", "8 rows", "asks for 9"]),
+    (
+        "text.txt --seqlen 32 --nsamples 4294967295",
+        &["--nsamples 4294967295: 4294967295 windows of 32 tokens; expected at most 1073741824 tokens"],
+    ),
+    ("calib.safetensors --eval gone.txt", &["gone.txt", "No such file"]),
+];
+
+/// What data meet that are to be calibrated on and to be measured with.
+macro_rules! both {
+    ($file:literal, $options:literal) => {
+        &[
+            concat!("eval model ", $file, " --quiet ", $options),
+            concat!("quantize model ", $file, " --wbits 4 --out out --quiet ", $options),
+        ]
+    };
+}
+
+const fn table(name: &'static str, commands: &'static [&'static str], kinds: &'static [Kind]) -> Table {
+    Table { name, commands, shell: "", early: true, kinds }
+}
+
+pub const TABLES: &[Table] = &[
+    table("token files", both!("ids.safetensors", "--seqlen 32"), TOKEN_FILES),
+    table("texts", both!("text.txt", "--seqlen 32"), TEXTS),
+    table("other data", both!("data.csv", ""), OTHER_DATA),
+    table("json lines", both!("text.jsonl", "--seqlen 32"), JSON_LINES),
+    table("gzip", both!("text.jsonl.gz", "--seqlen 32"), GZIP),
+    table("zstandard", both!("text.jsonl.zst", "--seqlen 32"), ZSTANDARD),
+    table("parquet", both!("rows.parquet", "--seqlen 32"), PARQUET),
+    table("parquet of numbers", both!("rows.parquet", "--seqlen 32 --text-field id"), PARQUET_OF_NUMBERS),
+    table("messages", both!("chat.jsonl", "--seqlen 32 --text-field messages"), MESSAGES),
+    table("named sets", both!("c4", "--seqlen 32 --data-dir ."), NAMED_SETS),
+];
+
+pub const QUESTIONS: &[Questions] = &[
+    Questions { name: "names of sets", prepare: short_data, command: "{} --quiet", code: 1, kinds: NAMES },
+    Questions {
+        name: "too little data",
+        prepare: short_data,
+        command: "quantize model {} --wbits 4 --out out --quiet",
+        code: 1,
+        kinds: TOO_LITTLE,
+    },
+];
+
+#[test]
+fn token_files() {
+    check("token files");
+}
+
+#[test]
+fn texts() {
+    check("texts");
+}
+
+#[test]
+fn other_data() {
+    check("other data");
+}
+
+#[test]
+fn json_lines() {
+    check("json lines");
+}
+
+#[test]
+fn gzip_files() {
+    check("gzip");
+}
+
+#[test]
+fn zstandard() {
+    check("zstandard");
+}
+
+#[test]
+fn parquet() {
+    check("parquet");
+}
+
+#[test]
+fn parquet_of_numbers() {
+    check("parquet of numbers");
+}
+
+#[test]
+fn messages() {
+    check("messages");
+}
+
+#[test]
+fn named_sets() {
+    check("named sets");
+}
+
+#[test]
+fn names_of_sets() {
+    check("names of sets");
+}
+
+#[test]
+fn too_little_data() {
+    check("too little data");
+}
