@@ -8,7 +8,7 @@ use half::{bf16, f16};
 
 use super::{GramPrecision, TOKENS, piece_rows};
 use crate::cuda::blas::{Factor, Math, Operand, Target, gemm};
-use crate::cuda::{Source, THREADS, function, grid, tensor, with_view};
+use crate::cuda::{Source, THREADS, function, grid, staging, tensor, with_view};
 use crate::matmul::Precision;
 use crate::matmul::cuda::{Short, round};
 use crate::square::Square;
@@ -158,9 +158,10 @@ pub(super) fn quadratic(w: &[f32], h: &Square, precision: Precision) -> Result<f
         };
         let mut total = 0.0;
         for piece in w.chunks((rows * n).max(1)) {
-            let w = device.clone_htod(piece)?;
-            // SAFETY: the product writes all of it before anything reads it.
-            let mut product = unsafe { device.alloc::<f32>(piece.len())? };
+            // SAFETY: the copy, and then the product, write all of them before anything reads them.
+            let (mut w, mut product) =
+                unsafe { (device.alloc::<f32>(piece.len())?, device.alloc::<f32>(piece.len())?) };
+            staging::up(device, piece, &mut w.as_view_mut())?;
             let target = Target { values: &mut product.as_view_mut(), stride: n, step: 0 };
             let shape = [piece.len() / n, n, n];
             match &half {

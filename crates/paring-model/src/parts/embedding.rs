@@ -1,6 +1,7 @@
 //! Token embedding, read row by row.
 
 use candle_core::Tensor;
+use paring_kernels::device::upload;
 
 use crate::{Error, Result, source::Source};
 
@@ -23,7 +24,7 @@ pub fn embed(source: &Source, name: &str, vocab: usize, dim: usize, ids: &[u32],
             out[at * dim..(at + 1) * dim].copy_from_slice(&row);
         }
     }
-    Ok(Tensor::from_vec(out, (batch, t, dim), source.device())?)
+    Ok(upload(out, (batch, t, dim), source.device())?)
 }
 
 /// Tokens in each of `batch` equal rows; errors when there are none or they do not come out even.

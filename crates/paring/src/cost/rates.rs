@@ -148,7 +148,7 @@ impl Rates {
                 };
                 linears().filter(|l| l.made.is_some()).map(of).sum()
             }
-            Stage::Error => work.operations / self.product + work.moved / self.memory,
+            Stage::Error => work.operations / self.product + work.moved / self.memory + work.carried / self.link,
             Stage::Pack => self.each[1] * made / threads.min(2.0),
             // Blocks are written while others are worked on.
             Stage::Write => {

@@ -155,7 +155,8 @@ impl Sheet {
                     let moved = F32 * (weights(l) + n * n);
                     // And of some rows that of the baseline.
                     let baseline = l.info.rows.min(crate::compress::ROWS) as f64 * n;
-                    work.add(Work { operations: (weights(l) + baseline) * n, moved, ..Work::default() });
+                    let (operations, carried) = ((weights(l) + baseline) * n, F32 * (weights(l) + baseline));
+                    work.add(Work { operations, moved, carried, ..Work::default() });
                 }
                 work
             }
