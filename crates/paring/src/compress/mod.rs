@@ -37,8 +37,8 @@ use crate::steps::{Measured, Step};
 use crate::walk::{forward_work, walk};
 use crate::{Error, Result};
 
-pub(crate) use keeping::LONG;
 pub(crate) use baseline::ROWS;
+pub(crate) use keeping::LONG;
 pub(crate) use output::outer_shards;
 pub(crate) use schemes::{Kind, kinds};
 pub(crate) use select::Selection;
