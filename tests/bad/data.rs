@@ -1,19 +1,12 @@
-//! Data that cannot be used: text, token files, documents, messages, named sets.
+//! Data that cannot be used: text, documents, messages, named sets.
 
 use std::io::Write;
 
 use flate2::Compression;
 use flate2::write::GzEncoder;
-use paring_format::Dtype;
-use paring_format::writer::{Tensor, write_file};
 
 use crate::support::*;
 use crate::{Asked, Kind, Questions, Table, check};
-
-fn ids(dtype: Dtype, shape: &[usize], bytes: Vec<u8>, name: &str, sandbox: &Sandbox) {
-    let tensor = Tensor { name: name.into(), dtype, shape: shape.to_vec(), bytes };
-    write_file(&sandbox.path("ids.safetensors"), vec![tensor]).unwrap();
-}
 
 fn with_tokenizer(sandbox: &Sandbox, name: &str, content: impl AsRef<[u8]>) {
     tokenizer(sandbox);
@@ -35,39 +28,6 @@ fn chat(sandbox: &Sandbox, template: &str) {
     with_tokenizer(sandbox, "chat.jsonl", line);
     sandbox.write("model/chat_template.jinja", template);
 }
-
-const TOKEN_FILES: &[Kind] = &[
-    ("no file", |_| {}, &["ids.safetensors", "No such file"]),
-    ("no safetensors", |s| s.write("ids.safetensors", "1 2 3 4 5 6"), &["ids.safetensors"]),
-    (
-        "another name",
-        |s| ids(Dtype::I64, &[1, 64], vec![0; 512], "tokens", s),
-        &["ids.safetensors", "no tensor input_ids"],
-    ),
-    (
-        "another shape",
-        |s| ids(Dtype::I64, &[64], vec![0; 512], "input_ids", s),
-        &["ids.safetensors", "shape [64], expected [n, t]"],
-    ),
-    (
-        "another type",
-        |s| ids(Dtype::F32, &[1, 128], vec![0; 512], "input_ids", s),
-        &["ids.safetensors", "type F32, expected integers"],
-    ),
-    (
-        "a negative id",
-        |s| token_file(&s.path("ids.safetensors"), &[2, 32], &[[7; 40].as_slice(), &[-1; 24]].concat()),
-        &["ids.safetensors", "-1 at element 40"],
-    ),
-    (
-        "an id beyond the vocabulary",
-        |s| token_file(&s.path("ids.safetensors"), &[2, 32], &[[63; 40].as_slice(), &[64; 24]].concat()),
-        &["ids.safetensors", "token 64", "vocabulary of 64"],
-    ),
-    ("no rows", |s| token_file(&s.path("ids.safetensors"), &[0, 32], &[]), &["ids.safetensors"]),
-    ("empty rows", |s| token_file(&s.path("ids.safetensors"), &[4, 0], &[]), &["ids.safetensors"]),
-    ("rows of one token", |s| token_file(&s.path("ids.safetensors"), &[3, 1], &[1; 3]), &["ids.safetensors"]),
-];
 
 const TEXTS: &[Kind] = &[
     ("no file", |s| tokenizer(s), &["text.txt", "No such file"]),
@@ -324,7 +284,6 @@ const fn table(name: &'static str, commands: &'static [&'static str], kinds: &'s
 }
 
 pub const TABLES: &[Table] = &[
-    table("token files", both!("ids.safetensors", "--seqlen 32"), TOKEN_FILES),
     table("texts", both!("text.txt", "--seqlen 32"), TEXTS),
     table("other data", both!("data.csv", ""), OTHER_DATA),
     table("json lines", both!("text.jsonl", "--seqlen 32"), JSON_LINES),
@@ -346,11 +305,6 @@ pub const QUESTIONS: &[Questions] = &[
         kinds: TOO_LITTLE,
     },
 ];
-
-#[test]
-fn token_files() {
-    check("token files");
-}
 
 #[test]
 fn texts() {

@@ -1,7 +1,5 @@
 //! Small files that speak of large things, met by a program that may have little memory; and few open files.
 
-#![cfg(unix)]
-
 use std::fs;
 use std::io::Write;
 

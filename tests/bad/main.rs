@@ -11,11 +11,14 @@ mod data;
 mod hub;
 mod input;
 mod layer;
+#[cfg(unix)]
 mod limits;
 mod misuse;
 mod output;
 mod packed;
+#[cfg(unix)]
 mod paths;
+mod tokens;
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -62,10 +65,19 @@ const TABLES: &[&[Table]] = &[
     checkpoint::TABLES,
     data::TABLES,
     layer::TABLES,
+    #[cfg(unix)]
     limits::TABLES,
+    #[cfg(unix)]
     paths::TABLES,
+    tokens::TABLES,
 ];
-const QUESTIONS: &[&[Questions]] = &[data::QUESTIONS, layer::QUESTIONS, misuse::QUESTIONS, paths::QUESTIONS];
+const QUESTIONS: &[&[Questions]] = &[
+    data::QUESTIONS,
+    layer::QUESTIONS,
+    misuse::QUESTIONS,
+    #[cfg(unix)]
+    paths::QUESTIONS,
+];
 
 /// Tries the kinds of the table of this name. Only those of [`TABLES`] and [`QUESTIONS`], which are counted, have one.
 fn check(name: &str) {
@@ -101,6 +113,7 @@ fn check(name: &str) {
 }
 
 /// The number that the documents give is the number of kinds, and no two are the same.
+#[cfg(unix)]
 #[test]
 fn kinds_are_counted() {
     let mut names = BTreeSet::new();

@@ -1,7 +1,5 @@
 //! Names that lead elsewhere: links, pipes, devices, folders of others.
 
-#![cfg(unix)]
-
 use std::fs;
 use std::os::unix::fs::symlink;
 use std::process::Command;

@@ -6,8 +6,6 @@
 mod differences;
 #[cfg(test)]
 mod tests;
-#[cfg(test)]
-mod tests_names;
 
 use std::collections::BTreeMap;
 use std::fs::{self, File, OpenOptions};

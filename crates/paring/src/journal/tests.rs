@@ -157,3 +157,26 @@ fn what_differs_is_named() {
     says(&|now| now.input = input(None, &beside), "the calibration tokens changed");
     says(&|now| now.input = input(Some(&windows(vec![1, 2, 3, 4], 2)), &[]), "a file beside the model's weights");
 }
+
+/// Shards are read and activations removed by the names that stand in a journal.
+#[test]
+fn names_stay_in_the_folder() {
+    let good =
+        [Line::Run(Box::new(head())), done(0, Some(".activations-00001"))].map(|line| text(&line).unwrap()).concat();
+    let good = String::from_utf8(good).unwrap();
+    assert_eq!(blocks_done(good.as_bytes()), Ok(1));
+    for (name, other) in [
+        (".activations-00001", "../.activations-00001"),
+        (".activations-00001", "/tmp/.activations"),
+        (".activations-00001", "notes.txt"),
+        (".activations-00001", ".activations/../../x"),
+        ("shard", "../shard"),
+        ("shard", ""),
+    ] {
+        let from = format!("\"name\":\"{name}\"");
+        assert_eq!(good.matches(&from).count(), 1, "{good}");
+        let bent = good.replace(&from, &format!("\"name\":\"{other}\""));
+        let reason = format!("line 2: {other:?} is not the name of a file of a run in this folder");
+        assert_eq!(blocks_done(bent.as_bytes()), Err(reason));
+    }
+}
