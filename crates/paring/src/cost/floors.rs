@@ -221,8 +221,9 @@ mod tests {
         let shards = 2.0 * 2.0 * (first + down);
         assert_eq!(floor.host, (fan + 6.0 * dim * inner + shards) as u64 + (64 << 20));
         // Over the link: each weight as products have it, before and after; to the sweep and back in f32, with its
-        // mark; and once more for the error of its layer.
-        let link = 32.0 * (first + down) * (2.0 + 2.0 + 4.0 + 4.0 + 1.0 + 4.0) / 2.5e10;
+        // mark; and once more for the error of its layer, with some rows of each for that of the baseline.
+        let baseline = 4.0 * crate::compress::ROWS as f64 * (6.0 * dim + inner);
+        let link = 32.0 * ((first + down) * (2.0 + 2.0 + 4.0 + 4.0 + 1.0 + 4.0) + baseline) / 2.5e10;
         assert!((floor.link / link - 1.0).abs() < 1e-9, "{} {link}", floor.link);
         assert!(floor.seconds >= of("gram") + of("factor") + of("forward"));
     }
