@@ -121,7 +121,8 @@ pub fn compare(
             walk(decoder, 0..decoder.blocks(), Some(&mut hidden), &mut passing, true, clock)?;
             each_window(&hidden)
         };
-        let (ours, theirs) = (through(model, 0)?, through(reference, model.blocks())?);
+        let ours = through(model, 0).map_err(|e| e.behind_windows(done))?;
+        let theirs = through(reference, model.blocks()).map_err(|e| e.behind_windows(done))?;
         for ((ours, theirs), ids) in ours.iter().zip(&theirs).zip(ids.chunks_exact(seqlen)) {
             let seen = total.window((model, ours), (reference, theirs), ids);
             seen.map_err(|e| room.failed(e, "the head"))?;

@@ -135,8 +135,31 @@ pub enum Error {
 }
 
 impl Error {
+    /// The same of windows that are some of a run's: `first` come before them.
+    pub(crate) fn behind_windows(mut self, first: usize) -> Self {
+        use Error::{Embedding, Hidden, Input, Sums};
+        if let Hidden { window, .. } | Embedding { window, .. } | Input { window, .. } | Sums { window, .. } = &mut self
+        {
+            *window += first;
+        }
+        self
+    }
+
     /// A data set that cannot be used.
     pub(crate) fn data(source_name: impl Into<String>, reason: impl Into<String>) -> Self {
         Error::Data { source_name: source_name.into(), reason: reason.into() }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn windows_are_counted_from_the_first_of_all() {
+        let hidden = Error::Hidden { block: 1, window: 2, position: 3, feature: 4, value: f32::NAN };
+        let told = hidden.behind_windows(40).to_string();
+        assert_eq!(told, "block 1: its output holds NaN (window 42, position 3, feature 4)");
+        assert_eq!(Error::Plan("window 2".into()).behind_windows(40).to_string(), "window 2");
     }
 }

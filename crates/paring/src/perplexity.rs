@@ -60,15 +60,13 @@ pub fn measure(
     let mut means = Vec::with_capacity(windows.count());
     for ids in windows.ids.chunks(per_round * seqlen) {
         let round = Windows { ids: ids.to_vec(), seqlen, seed: None };
-        let mut hidden = Hidden::embed(decoder, &round, room.to_run(decoder, &round)?)?;
-        let at = Measured {
-            done: means.len(),
-            of: windows.count(),
-            round: round.count(),
-            passed: 0,
-            blocks: decoder.blocks(),
-        };
-        walk(decoder, 0..decoder.blocks(), Some(&mut hidden), &mut Passing { at, observer }, true, clock)?;
+        let first = means.len();
+        let hidden = Hidden::embed(decoder, &round, room.to_run(decoder, &round)?);
+        let mut hidden = hidden.map_err(|e| e.behind_windows(first))?;
+        let at =
+            Measured { done: first, of: windows.count(), round: round.count(), passed: 0, blocks: decoder.blocks() };
+        let walked = walk(decoder, 0..decoder.blocks(), Some(&mut hidden), &mut Passing { at, observer }, true, clock);
+        walked.map_err(|e| e.behind_windows(first))?;
         observer.measured(&Measured { passed: at.blocks, ..at });
         let head = Instant::now();
         let mut rest = ids;
