@@ -173,12 +173,12 @@ pub fn seconds(number: f64) -> String {
     if number < 1.0 { format!("{number:.3}") } else { format!("{number:.2}") }
 }
 
-/// Four digits that count.
+/// A number, to three digits that count or more.
 pub fn digits(number: f64) -> String {
     match number.abs() {
         0.0 => "0".to_string(),
-        small if small < 1e-4 => format!("{number:.2e}"),
-        below if below < 1.0 => format!("{number:.5}"),
+        small if small < 1e-5 => format!("{number:.2e}"),
+        below if below < 1.0 => format!("{number:.0$}", (2.0 - below.log10().floor()) as usize),
         below if below < 1e4 => format!("{number:.3}"),
         _ => format!("{number:.4e}"),
     }

@@ -14,7 +14,7 @@ mod visitor;
 
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::{Instant, SystemTime};
+use std::time::Instant;
 
 use paring_format::config::Method;
 use paring_format::{Checkpoint, Dtype};
@@ -28,12 +28,11 @@ use crate::journal::Line;
 use crate::methods::average_bits;
 use crate::origin;
 use crate::plan::{Plan, Recipe};
-use crate::report::{
-    self, Clock, Environment, LayerReport, Place, Report, Size, Sizes, Stage, peak_rss_mib, timestamp,
-};
+use crate::report::{self, Clock, Environment, LayerReport, Place, Report, Size, Sizes, Stage, peak_rss_mib};
 use crate::room::{Room, largest_block};
 use crate::stats::{Collector, Need, Ranges, Stats};
 use crate::steps::{Measured, Step};
+use crate::utc::Utc;
 use crate::walk::{forward_work, walk};
 use crate::{Error, Result};
 
@@ -275,7 +274,7 @@ impl Job {
 /// weights that cannot be read or are not finite, a Gram matrix that stays singular, a full disk. Shards that were
 /// closed stay; without index and config no program takes them for a model.
 pub fn run(mut job: Job, observer: &mut dyn Observer, clock: &mut Clock) -> Result<Report> {
-    let (start, started) = (Instant::now(), timestamp(SystemTime::now()));
+    let (start, started) = (Instant::now(), Utc::now().to_string());
     job.room = job.room.advising(LESS_MEMORY);
     let selection = job.check()?;
     let head = begin::head(&job)?;

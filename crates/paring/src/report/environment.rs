@@ -1,7 +1,6 @@
-//! Where and when a run took place.
+//! Where a run took place, and by which command.
 
 use std::fs;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use serde::{Deserialize, Serialize};
 
@@ -74,23 +73,6 @@ fn instructions() -> Vec<&'static str> {
 #[cfg(not(target_arch = "x86_64"))]
 fn instructions() -> Vec<&'static str> {
     Vec::new()
-}
-
-/// A point in time as RFC 3339 writes it, UTC, to the second: `2026-01-31T23:59:59Z`. Times before 1970 are its start.
-pub fn timestamp(time: SystemTime) -> String {
-    let seconds = time.duration_since(UNIX_EPOCH).unwrap_or(Duration::ZERO).as_secs();
-    let (days, second) = (seconds / 86_400, seconds % 86_400);
-    // Counted from 1 March of the year 0, a leap day is the last of its year, and months begin every 30.6 days.
-    let days = days + 719_468;
-    let (era, day_of_era) = (days / 146_097, days % 146_097);
-    let year_of_era = (day_of_era - day_of_era / 1_460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
-    let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
-    let march_month = (5 * day_of_year + 2) / 153;
-    let day = day_of_year - (153 * march_month + 2) / 5 + 1;
-    let month = if march_month < 10 { march_month + 3 } else { march_month - 9 };
-    let year = era * 400 + year_of_era + u64::from(month <= 2);
-    let (hour, minute) = (second / 3600, second / 60 % 60);
-    format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{:02}Z", second % 60)
 }
 
 /// Words as a POSIX shell takes them, in one line: those that a shell would read in another way are quoted.
