@@ -144,18 +144,26 @@ fn errors(report: &Report) -> String {
         };
         charts += &chart.draw(&ratios);
     }
-    let kinds = table(
-        &[("Kind", Align::Left), ("Layers", Align::Right), ("Mean error", Align::Right), ("Largest", Align::Right)],
-        errors.iter().map(|series| {
-            let values = || series.points.iter().map(|point| point.value);
-            let number = |value: Option<f64>| Cell::text(value.map_or(String::new(), past::digits));
-            vec![
-                Cell::text(series.kind.clone()),
-                Cell::text(series.points.len().to_string()),
-                number(mean(values())),
-                number(values().reduce(f64::max)),
-            ]
-        }),
-    );
+    let rounded = |kind: &str| mean(report.layers.iter().filter(|l| l.kind == kind).filter_map(|l| l.baseline_error));
+    let row = |series: &Series| {
+        let values = || series.points.iter().map(|point| point.value);
+        let number = |value: Option<f64>| Cell::text(value.map_or(String::new(), past::digits));
+        vec![
+            Cell::text(series.kind.clone()),
+            Cell::text(series.points.len().to_string()),
+            number(mean(values())),
+            number(values().reduce(f64::max)),
+            number(rounded(&series.kind)),
+        ]
+    };
+    let columns = [
+        ("Kind", Align::Left),
+        ("Layers", Align::Wide),
+        ("Mean error", Align::Right),
+        ("Largest", Align::Right),
+        ("Mean of rounding", Align::Right),
+    ];
+    let known = if ratios.is_empty() { &columns[..4] } else { &columns };
+    let kinds = table(known, errors.iter().map(row));
     section("Error over depth", &format!("{charts}{kinds}"))
 }

@@ -65,11 +65,16 @@ fn errors(report: &Report) -> Vec<String> {
     kinds.sort_unstable();
     kinds.dedup();
     let of = |kind: &str| mean(layers.iter().filter(|(other, _, _)| *other == kind).map(|(_, _, error)| *error));
-    let mut lines = vec![String::new(), "mean error by kind of linear".to_string()];
-    lines.extend(kinds.iter().filter_map(|kind| Some(format!("  {kind:<20} {:>10.5}", of(kind)?))));
+    let rounded = |kind: &str| mean(report.layers.iter().filter(|l| l.kind == kind).filter_map(|l| l.baseline_error));
+    let plain = if report.layers.iter().any(|l| l.baseline_error.is_some()) { "of rounding" } else { "" };
+    let mut lines = vec![String::new(), format!("{:<22} {:>10} {plain:>12}", "error by kind of linear", "mean")];
+    lines.extend(kinds.iter().map(|kind| {
+        let number = |value: Option<f64>| value.map_or(String::new(), digits);
+        format!("  {kind:<21} {:>10} {:>12}", number(of(kind)), number(rounded(kind))).trim_end().to_string()
+    }));
     layers.sort_by(|a, b| b.2.total_cmp(&a.2));
     lines.push("largest errors".to_string());
-    lines.extend(layers.iter().take(LAYERS).map(|(_, name, error)| format!("  {name}  {error:.5}")));
+    lines.extend(layers.iter().take(LAYERS).map(|(_, name, error)| format!("  {name}  {}", digits(*error))));
     lines
 }
 
