@@ -118,7 +118,11 @@ const DATA: &[Kind] = &[
         |s| parquet(s, -8, 0x7fff_ffffu32.to_le_bytes()),
         &["rows.parquet", "metadata of 2147483647 bytes in a file of 1946"],
     ),
-    ("pages of large sizes", |s| parquet(s, 7, [0xfe, 0xff, 0xff, 0x7f]), &["rows.parquet: row 1: column \"text\""]),
+    (
+        "pages of large sizes",
+        |s| parquet(s, 7, [0xfe, 0xff, 0xff, 0x7f]),
+        &["rows.parquet: row 1: column \"text\": it unpacks to more than 64 MiB"],
+    ),
 ];
 
 const LINES: &[Kind] = &[
