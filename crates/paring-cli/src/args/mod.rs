@@ -4,6 +4,7 @@ mod bench;
 mod file;
 mod generated;
 mod inputs;
+mod layer;
 mod overrides;
 mod recipe;
 mod report;
@@ -25,6 +26,7 @@ pub use bench::BenchArgs;
 pub use file::parse;
 pub use generated::{CompletionsArgs, ManArgs};
 pub use inputs::{Inputs, ProtocolArg};
+pub use layer::LayerArgs;
 pub use overrides::{Change, Changed};
 pub use recipe::{KvCacheArg, SpqrArgs, quantizing, recipe};
 pub use report::ReportArgs;
@@ -35,7 +37,14 @@ pub use telling::{LogArg, Telling};
 
 /// Makes language models smaller: prunes and quantizes Hugging Face checkpoints, one block at a time.
 #[derive(Parser)]
-#[command(name = "paring", version, propagate_version = true, max_term_width = 100)]
+#[command(
+    name = "paring",
+    version,
+    propagate_version = true,
+    max_term_width = 100,
+    after_help = "Examples:\n  paring quantize demo --wbits 4 --groupsize 32 --out demo-4bit\n  \
+        paring eval demo-4bit demo\n  paring help quantize"
+)]
 pub struct Cli {
     #[command(subcommand)]
     pub command: Command,
@@ -46,17 +55,17 @@ pub enum Command {
     /// Prune a model; with --wbits or --scheme also quantize it in the same sweep
     #[command(after_help = "Examples:\n  paring sparsify demo --method sparsegpt --pattern 2:4 --out demo-2of4\n  \
         paring sparsify MODEL calibration.txt --method wanda --sparsity 0.5 --out OUT\n  \
-        paring sparsify MODEL calibration.txt --pattern 2:4 --wbits 4 --groupsize 64 --out OUT")]
+        paring sparsify MODEL calibration.txt --pattern 2:4 \\\n      --wbits 4 --groupsize 64 --out OUT")]
     Sparsify(SparsifyArgs),
     /// Quantize a model; zeros of a pruned model stay zeros
     #[command(
         after_help = "Examples:\n  paring quantize demo --wbits 3 --groupsize 32 --out demo-3bit --eval demo\n  \
-        paring quantize MODEL calibration.txt --wbits 4 --groupsize 128 --actorder static --out OUT\n  \
+        paring quantize MODEL calibration.txt --wbits 4 --groupsize 128 \\\n      --actorder static --out OUT\n  \
         paring quantize MODEL calibration.txt --scheme W4A16 --strict --out OUT\n  \
         paring quantize MODEL calibration.txt --config recipe.toml --out OUT\n  \
         paring quantize MODEL --method rtn --wbits 8 --groupsize -1 --out OUT\n  \
-        paring quantize MODEL calibration.txt --wbits 3 --groupsize 16 --qq-scale-bits 3 --qq-zero-bits 3 \
-        --outlier-share 0.01 --permutation-order act_order\n  \
+        paring quantize MODEL calibration.txt --wbits 3 --groupsize 16 \\\n      \
+        --qq-scale-bits 3 --qq-zero-bits 3 --outlier-share 0.01 \\\n      --permutation-order act_order\n  \
         paring quantize MODEL calibration.txt --target-bits 4"
     )]
     Quantize(QuantizeArgs),
@@ -80,7 +89,8 @@ pub enum Command {
         paring convert OUT --format pack-quantized --group group_0 --out PACKED")]
     Convert(ConvertArgs),
     /// Show the report of a run, or how two runs differ
-    #[command(after_help = "Examples:\n  paring report OUT\n  paring report OUT-A OUT-B --html differences.html")]
+    #[command(after_help = "Examples:\n  paring report OUT\n  paring report OUT-A OUT-B --html differences.html\n  \
+        paring report OUT --tensorboard runs --wandb wandb")]
     Report(ReportArgs),
     /// List the schemes that --scheme knows, and what runs them
     #[command(after_help = "Example:\n  paring schemes --json")]
@@ -117,6 +127,7 @@ pub enum ActOrderArg {
 }
 
 #[derive(Args, Clone)]
+#[command(next_help_heading = "Rounding")]
 pub struct Grids {
     /// A scheme by its name (`paring schemes` lists them): element, groups, symmetry and quantized inputs at once
     #[arg(long, value_name = "NAME", conflicts_with = "wbits")]
@@ -145,6 +156,7 @@ pub struct Grids {
 }
 
 #[derive(Args)]
+#[command(next_help_heading = "Pruning")]
 pub struct Removal {
     /// Keep N of every M consecutive weights of a row
     #[arg(long, value_name = "N:M", value_parser = pattern)]
@@ -155,6 +167,7 @@ pub struct Removal {
 }
 
 #[derive(Args)]
+#[command(next_help_heading = "Sweep")]
 pub struct Sweep {
     /// Damping of the Gram matrix, as a share of its mean diagonal [default: 0.01]
     #[arg(long, value_name = "SHARE", allow_negative_numbers = true)]
@@ -336,34 +349,6 @@ pub struct DecompressArgs {
 
 #[derive(Args)]
 pub struct SchemesArgs {
-    /// Print one JSON object as the last line of stdout
-    #[arg(long)]
-    pub json: bool,
-}
-
-#[derive(Args)]
-pub struct LayerArgs {
-    /// A safetensors file with `weight` [R, C] and `activations` [n, t, C] or `hessian` [C, C]
-    pub file: PathBuf,
-    /// The method
-    #[arg(long, value_parser = methods(|_| true))]
-    pub method: String,
-    #[command(flatten)]
-    pub removal: Removal,
-    #[command(flatten)]
-    pub grids: Grids,
-    #[command(flatten)]
-    pub sweep: Sweep,
-    #[command(flatten)]
-    pub spqr: SpqrArgs,
-    /// Sequences in activations of shape [n·t, C]
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
-    pub sequences: Option<u32>,
-    /// Output file
-    #[arg(long, alias = "save", value_name = "FILE")]
-    pub out: PathBuf,
-    #[command(flatten)]
-    pub place: DeviceArg,
     /// Print one JSON object as the last line of stdout
     #[arg(long)]
     pub json: bool,

@@ -17,7 +17,7 @@ pub struct LogArg {
 #[derive(Args)]
 pub struct Telling {
     /// No progress
-    #[arg(long, short)]
+    #[arg(long, short, help_heading = "Running")]
     pub quiet: bool,
     #[command(flatten)]
     pub log: LogArg,

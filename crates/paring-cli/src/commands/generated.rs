@@ -129,9 +129,9 @@ fn ascii(page: &str) -> String {
 
 /// The examples below a command's help, each on a line of its own.
 fn examples(help: &StyledStr) -> String {
-    let escaped = |line: &str| line.trim().replace('\\', "\\e").replace('-', "\\-");
+    let escaped = |line: &str| line[2..].replace('\\', "\\e").replace('-', "\\-");
     let text = help.to_string();
-    let lines: Vec<String> = text.lines().filter(|line| line.starts_with(' ')).map(escaped).collect();
+    let lines: Vec<String> = text.lines().filter(|line| line.starts_with("  ")).map(escaped).collect();
     format!(".SH EXAMPLES\n.nf\n{}\n.fi\n", lines.join("\n"))
 }
 

@@ -28,7 +28,7 @@ fn pages_describe_every_option_of_every_command() {
             let text = entry.unwrap_or_else(|| panic!("{name}: no {long} in {}", page.text))[2];
             assert!(text.len() > 5 && !text.starts_with('.'), "{name} {long}: {text}");
         }
-        assert!(page.text.contains(".SH EXAMPLES\n.nf\nparing "), "{name} has no examples");
+        assert!(page.text.contains(&format!(".SH EXAMPLES\n.nf\nparing {name}")), "{name} has no examples");
         assert!(page.text.contains(&format!("\\fBparing {name}\\fR")), "{name}: no usage");
         assert!(pages[0].text.contains(&format!("paring\\-{name}(1)")), "{name} is not in the page of paring");
     }
@@ -70,4 +70,28 @@ fn a_page_that_is_not_there_is_named() {
     let args = ManArgs { command: Some("fly".into()), out: None };
     let error = man(&args).unwrap_err();
     assert!(matches!(&error, Error::Misuse(text) if text.contains("man fly") && text.contains("quantize")), "{error}");
+}
+
+#[test]
+fn help_says_all_and_fits_80_columns() {
+    let mut all = Cli::command().term_width(80);
+    all.build();
+    for command in std::iter::once(&all).chain(all.get_subcommands()) {
+        let (name, text) = (command.get_name(), command.clone().render_long_help().to_string());
+        for line in text.lines() {
+            assert!(line.chars().count() <= 80, "{name}: {line}");
+        }
+        if name == "help" {
+            continue;
+        }
+        for arg in command.get_arguments().filter(|arg| !arg.is_hide_set()) {
+            assert!(arg.get_help().is_some(), "{name}: {} says nothing", arg.get_id());
+        }
+        // Wrapped examples could not be pasted.
+        let examples = command.get_after_help().unwrap_or_else(|| panic!("{name} has no examples")).to_string();
+        for line in examples.lines() {
+            assert!(line.chars().count() <= 80, "{name}: {line}");
+            assert!(text.lines().any(|shown| shown == line), "{name}: {line} is wrapped in {text}");
+        }
+    }
 }
