@@ -153,3 +153,38 @@ fn what_is_no_report_is_one_line() {
     assert!(wrong.is_empty(), "{}", wrong.join("\n\n"));
     assert!(!sandbox.path("report.html").exists(), "no page of what is no report");
 }
+
+/// What is in the files is tested beside the code.
+#[test]
+fn other_programs_get_the_numbers_too() {
+    let sandbox = Sandbox::new();
+    sandbox.ok(RUNS[0]);
+    let shown = sandbox.ok("report a --tensorboard runs --wandb wandb").stdout;
+    let path = |front: &str| {
+        let line = shown.lines().find_map(|line| line.strip_prefix(front));
+        line.unwrap_or_else(|| panic!("no {front} in {shown}")).to_string()
+    };
+    let events = path("for TensorBoard: ");
+    assert!(events.starts_with("runs/a/events.out.tfevents."), "{events}");
+    let bytes = fs::read(sandbox.path(&events)).unwrap();
+    assert!(
+        bytes.windows(13).any(|word| word == b"brain.Event:2") && bytes.windows(12).any(|word| word == b"error/q_proj")
+    );
+    let run = path("for Weights & Biases: wandb sync ");
+    let (front, id) = run.rsplit_once('-').unwrap();
+    assert!(front.starts_with("wandb/offline-run-2"), "{run}");
+    let log = sandbox.path(&format!("{run}/run-{id}.wandb"));
+    let bytes = fs::read(&log).unwrap();
+    assert!(bytes.starts_with(b":W&B") && bytes.windows(12).any(|word| word == b"error/q_proj"));
+    // A second time it is the same run.
+    sandbox.ok("report a --tensorboard runs --wandb wandb");
+    assert_eq!(fs::read(&log).unwrap(), bytes);
+    for folder in ["runs", "runs/a", "wandb"] {
+        assert_eq!(fs::read_dir(sandbox.path(folder)).unwrap().count(), 1, "{folder}");
+    }
+    sandbox.write("file", "");
+    for option in ["--tensorboard", "--wandb"] {
+        sandbox.refused(&format!("report a a {option} runs"), 2, &[option, "OTHER"]).unwrap();
+        sandbox.refused(&format!("report a {option} file"), 1, &["file/", "Not a directory"]).unwrap();
+    }
+}

@@ -13,7 +13,7 @@
 //! * [`room`]: how much of a device a run may fill.
 //! * [`serves`]: what runs which scheme.
 //! * [`cost`]: what a run will take, before it begins.
-//! * [`report`]: the numbers; [`steps`]: how far a run is; [`utc`]: when.
+//! * [`report`]: the numbers, and [`export`]: the same for other programs; [`steps`]: how far a run is; [`utc`]: when.
 //! * [`golden`]: cases of the published implementations; [`mod@bench`]: how fast a device is, and whether it is right.
 
 mod behind;
@@ -25,6 +25,7 @@ pub mod corpus;
 pub mod cost;
 pub mod decompress;
 mod error;
+pub mod export;
 pub mod golden;
 pub mod hidden;
 pub mod hub;

@@ -1,7 +1,8 @@
 //! Moments in universal time.
 
 use std::fmt::{self, Display, Formatter};
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::ops::Range;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 /// A moment, to the millisecond. It is shown as ISO 8601 has it, to the second: `2026-01-31T23:59:59Z`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -22,6 +23,8 @@ pub struct Utc {
     pub second: u64,
     /// 0 to 999.
     pub millisecond: u32,
+    /// Whole days since 1970 began.
+    days: u64,
 }
 
 impl Utc {
@@ -51,7 +54,34 @@ impl Utc {
             minute: time / 60 % 60,
             second: time % 60,
             millisecond: since.subsec_millis(),
+            days,
         }
+    }
+
+    /// Reads what is shown: ISO 8601 to the second, in universal time. `None` for anything else, and for days and times that
+    /// no calendar or clock has.
+    pub fn parse(text: &str) -> Option<Self> {
+        let number = |range: Range<usize>| text.get(range)?.parse::<u64>().ok();
+        let (year, month, day) = (number(0..4)?, number(5..7)?, number(8..10)?);
+        let (hour, minute, second) = (number(11..13)?, number(14..16)?, number(17..19)?);
+        if !(1970..=9999).contains(&year) || !(1..=12).contains(&month) || hour > 23 || minute > 59 || second > 59 {
+            return None;
+        }
+        // The inverse of what `of` does, with years that begin in March.
+        let (from_march, year_from_march) = ((month + 9) % 12, year - u64::from(month <= 2));
+        let day_of_year = (153 * from_march + 2) / 5 + day.checked_sub(1)?;
+        let days =
+            365 * year_from_march + year_from_march / 4 - year_from_march / 100 + year_from_march / 400 + day_of_year;
+        let seconds = days.checked_sub(719_468)? * 86_400 + hour * 3600 + minute * 60 + second;
+        let moment = Self::of(UNIX_EPOCH + Duration::from_secs(seconds));
+        (moment.to_string() == text).then_some(moment)
+    }
+
+    /// Seconds since 1970 began.
+    pub fn since_1970(&self) -> Duration {
+        let Self { hour, minute, second, .. } = self;
+        Duration::from_secs(self.days * 86_400 + hour * 3600 + minute * 60 + second)
+            + Duration::from_millis(u64::from(self.millisecond))
     }
 
     /// As it is shown, with milliseconds: `2026-01-31T23:59:59.123Z`.
@@ -70,8 +100,6 @@ impl Display for Utc {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use super::*;
 
     #[test]
@@ -85,7 +113,28 @@ mod tests {
         ] {
             let moment = Utc::of(UNIX_EPOCH + Duration::from_millis(millis));
             assert_eq!((moment.precise().as_str(), moment.weekday), (want, weekday));
-            assert_eq!(moment.to_string(), format!("{}Z", &want[..19]));
+            assert_eq!(moment.since_1970(), Duration::from_millis(millis));
+            let shown = moment.to_string();
+            assert_eq!(shown, format!("{}Z", &want[..19]));
+            assert_eq!(Utc::parse(&shown).unwrap().since_1970(), Duration::from_secs(millis / 1000), "{shown}");
+        }
+        for bad in [
+            "",
+            "yesterday",
+            "2026-02-29T00:00:00Z",
+            "2026-13-01T00:00:00Z",
+            "2026-00-01T00:00:00Z",
+            "2026-01-00T00:00:00Z",
+            "2026-01-32T00:00:00Z",
+            "2026-01-01T24:00:00Z",
+            "2026-01-01T00:00:00",
+            "2026-01-01T00:00:00+00:00",
+            "2026-01-01 00:00:00Z",
+            "+026-01-01T00:00:00Z",
+            "1969-12-31T23:59:59Z",
+            "20é6-01-01T00:00:00Z",
+        ] {
+            assert_eq!(Utc::parse(bad), None, "{bad}");
         }
         assert_eq!(Utc::of(UNIX_EPOCH - Duration::from_secs(1)), Utc::of(UNIX_EPOCH));
     }

@@ -15,6 +15,12 @@ pub struct ReportArgs {
     /// Where the page goes [default: report.html beside the report; for two runs none is written]
     #[arg(long, value_name = "FILE")]
     pub html: Option<PathBuf>,
+    /// Also write the numbers by block and of the run as an event file of TensorBoard, in a folder below this one
+    #[arg(long, value_name = "FOLDER", conflicts_with = "other")]
+    pub tensorboard: Option<PathBuf>,
+    /// Also write them as an offline run of Weights & Biases, in a folder below this one; `wandb sync` uploads it
+    #[arg(long, value_name = "FOLDER", conflicts_with = "other")]
+    pub wandb: Option<PathBuf>,
     /// Print one JSON object as the last line of stdout: the report, or the differences
     #[arg(long)]
     pub json: bool,

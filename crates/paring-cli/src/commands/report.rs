@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use paring::export::{tensorboard, wandb};
 use paring::report::Report;
 use paring::report::difference::Difference;
 use paring::{Error, Result};
@@ -31,6 +32,12 @@ fn one(args: &ReportArgs, report: &Report) -> Result<()> {
     })?;
     let mut lines = show::run(report);
     lines.push(format!("as a page: {}", path.display()));
+    if let Some(folder) = &args.tensorboard {
+        lines.push(format!("for TensorBoard: {}", tensorboard::write(report, folder)?.display()));
+    }
+    if let Some(folder) = &args.wandb {
+        lines.push(format!("for Weights & Biases: wandb sync {}", wandb::write(report, folder)?.display()));
+    }
     finish(args, &lines, report)
 }
 

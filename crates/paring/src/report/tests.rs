@@ -1,6 +1,7 @@
 //! Reports are read back as they were written, others refused, and two of them told apart.
 
 use std::fs;
+use std::time::Duration;
 
 use serde_json::{Value, json};
 

@@ -1,0 +1,91 @@
+//! TensorBoard's event files: records as in a TFRecord file, each an `Event` message.
+
+use std::path::{Path, PathBuf};
+
+use paring_format::writer::write_beside;
+
+use super::protobuf::Message;
+use super::{by_block, choices, name, of_run, started};
+use crate::report::Report;
+use crate::{Error, Result};
+
+/// The first event of every file.
+const VERSION: &str = "brain.Event:2";
+/// `DT_STRING` of TensorFlow.
+const STRING: u64 = 7;
+
+/// Writes the report as `FOLDER/NAME/events.out.tfevents.…`, where NAME is that of the run's output folder, in the place of
+/// what an earlier call wrote. Returns the path.
+///
+/// Numbers by block are scalars whose steps are blocks; those of the run are scalars under `run/`; plan and notes are texts.
+/// The time of all of them is that at which the run began: a report knows no other.
+///
+/// Errors when a folder or the file cannot be made, or the report does not say when the run began.
+pub fn write(report: &Report, folder: &Path) -> Result<PathBuf> {
+    let since = started(report)?.since_1970();
+    let dir = folder.join(name(report));
+    std::fs::create_dir_all(&dir).map_err(|source| Error::Io { path: dir.clone(), source })?;
+    let path = dir.join(format!("events.out.tfevents.{:010}.paring", since.as_secs()));
+    write_beside(&path, |file| file.write_all(&events(report, since.as_secs_f64())))?;
+    Ok(path)
+}
+
+/// The bytes of an event file.
+pub(super) fn events(report: &Report, time: f64) -> Vec<u8> {
+    let mut out = Vec::new();
+    // step 0 is what a message without one has.
+    let event = || Message::default().double(1, time);
+    record(&mut out, &event().text(3, VERSION).into_bytes());
+    let mut summary = |step: usize, values: Vec<Message>| {
+        let values = values.into_iter().fold(Message::default(), |all, value| all.message(1, value));
+        record(&mut out, &event().integer(2, step as u64).message(5, values).into_bytes());
+    };
+    let lines = |lines: Vec<String>| lines.join("  \n");
+    let plan = choices(report).into_iter().map(|(key, value)| format!("{key}: `{value}`")).collect();
+    let mut texts = vec![text("plan", &lines(plan))];
+    if !report.notes.is_empty() {
+        texts.push(text("notes", &lines(report.notes.clone())));
+    }
+    summary(0, texts);
+    summary(0, of_run(report).iter().map(|(name, value)| scalar(&format!("run/{name}"), *value)).collect());
+    for (block, numbers) in by_block(report) {
+        summary(block, numbers.iter().map(|(name, value)| scalar(name, *value)).collect());
+    }
+    out
+}
+
+/// A `Summary.Value` with a number.
+fn scalar(tag: &str, value: f64) -> Message {
+    Message::default().text(1, tag).float(2, value as f32)
+}
+
+/// A `Summary.Value` with a text, which is shown as Markdown: a tensor of one string, with the metadata that says so.
+fn text(tag: &str, value: &str) -> Message {
+    let shape = Message::default().message(2, Message::default().integer(1, 1));
+    let tensor = Message::default().integer(1, STRING).message(2, shape).text(8, value);
+    let plugin = Message::default().text(1, "text");
+    Message::default()
+        .text(1, format!("{tag}/text_summary"))
+        .message(8, tensor)
+        .message(9, Message::default().message(1, plugin))
+}
+
+/// A record: its length, the checksum of that, the bytes, and their checksum.
+fn record(out: &mut Vec<u8>, bytes: &[u8]) {
+    let length = (bytes.len() as u64).to_le_bytes();
+    out.extend(length);
+    out.extend(masked(crc32c(&length)).to_le_bytes());
+    out.extend(bytes);
+    out.extend(masked(crc32c(bytes)).to_le_bytes());
+}
+
+/// As TFRecord files store a checksum, so that one of bytes that hold checksums is no constant.
+fn masked(crc: u32) -> u32 {
+    crc.rotate_right(15).wrapping_add(0xa282_ead8)
+}
+
+/// CRC-32 with Castagnoli's polynomial. A bit at a time: the files are small.
+pub(super) fn crc32c(bytes: &[u8]) -> u32 {
+    let bit = |crc: u32, _| (crc >> 1) ^ if crc & 1 == 1 { 0x82f6_3b78 } else { 0 };
+    !bytes.iter().fold(!0, |crc, &byte| (0..8).fold(crc ^ u32::from(byte), bit))
+}
