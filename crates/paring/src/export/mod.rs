@@ -76,10 +76,11 @@ fn started(report: &Report) -> Result<Utc> {
     })
 }
 
-/// What the run is called: its output folder, without the path.
+/// What the run is called: its output folder, without the path. It becomes a part of paths, and no text of a report may lead
+/// out of a folder.
 fn name(report: &Report) -> String {
     let last = Path::new(&report.out).file_name().map(|name| name.to_string_lossy().into_owned());
-    last.unwrap_or_else(|| report.method.clone())
+    last.unwrap_or_else(|| "run".to_string())
 }
 
 /// The plan of the run, one entry a choice, with what made it and how it was called.

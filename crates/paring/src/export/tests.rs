@@ -218,7 +218,12 @@ fn what_is_no_number_or_no_time_is_not_written_as_one() {
     let first = &by_block(&report)[&0];
     assert!(!first.contains_key("error/q_proj") && !first.contains_key("baseline_error/q_proj"), "{first:?}");
     assert!(first.contains_key("error/up_proj") && of_run(&report).iter().all(|(name, _)| name != "sparsity"));
-    report.started = "yesterday".into();
+    report.method = "../../method".into();
+    for (out, want) in [("a/b/", "b"), ("/", "run"), ("..", "run"), ("a/..", "run"), ("", "run")] {
+        report.out = out.into();
+        assert_eq!(name(&report), want);
+    }
+    (report.out, report.started) = ("out & co".into(), "yesterday".into());
     let dir = tempfile::tempdir().unwrap();
     for error in [tensorboard::write(&report, dir.path()), wandb::write(&report, dir.path())] {
         let error = error.unwrap_err().to_string();
