@@ -67,7 +67,7 @@ fn errors(report: &Report) -> Vec<String> {
     let of = |kind: &str| mean(layers.iter().filter(|(other, _, _)| *other == kind).map(|(_, _, error)| *error));
     let rounded = |kind: &str| mean(report.layers.iter().filter(|l| l.kind == kind).filter_map(|l| l.baseline_error));
     let plain = if report.layers.iter().any(|l| l.baseline_error.is_some()) { "of rounding" } else { "" };
-    let mut lines = vec![String::new(), format!("{:<22} {:>10} {plain:>12}", "error by kind of linear", "mean")];
+    let mut lines = vec![String::new(), format!("{:<23} {:>10} {plain:>12}", "error by kind of linear", "mean")];
     lines.extend(kinds.iter().map(|kind| {
         let number = |value: Option<f64>| value.map_or(String::new(), digits);
         format!("  {kind:<21} {:>10} {:>12}", number(of(kind)), number(rounded(kind))).trim_end().to_string()
