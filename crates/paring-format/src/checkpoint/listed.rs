@@ -77,7 +77,9 @@ impl<'de> Deserialize<'de> for WeightMap {
 
             fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<WeightMap, A::Error> {
                 let mut files = BTreeMap::new();
-                while let Some((tensor, file)) = map.next_entry::<String, String>()? {
+                while let Some(tensor) = map.next_key::<String>()? {
+                    let named = |error: A::Error| A::Error::custom(format!("the shard of {tensor}: {error}"));
+                    let file: String = map.next_value().map_err(named)?;
                     if let Some(twice) = files.insert(tensor, file) {
                         return Err(A::Error::custom(format!("a tensor is there twice, the first time in {twice}")));
                     }
@@ -135,7 +137,7 @@ mod tests {
         for (text, words) in [
             ("{}", "/index.json: no weight_map in it"),
             ("[]", "not valid JSON of an index: invalid type: sequence, expected an object"),
-            (r#"{"weight_map": {"a": 1}}"#, "expected a string at line 1"),
+            (r#"{"weight_map": {"a": 1}}"#, "the shard of a: invalid type: integer `1`, expected a string at line 1"),
             (r#"{"weight_map": {"a": "1", "a": "2"}}"#, "a tensor is there twice, the first time in 1 at line 1"),
             (r#"{"weight_map": {}, "weight_map": {}}"#, "weight_map is there twice"),
             (r#"{"weight_map": {"a": "../1"}}"#, "the shard \"../1\" of a is not the name of a file in this folder"),

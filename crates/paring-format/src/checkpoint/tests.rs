@@ -193,7 +193,7 @@ fn shards_and_their_index() {
     assert_eq!(good.info("a").unwrap().file, "1.safetensors");
     check_error(open("{}"), &[INDEX, "weight_map"]);
     check_error(open("[1"), &[INDEX, "not valid JSON"]);
-    check_error(open(r#"{"weight_map": {"a": 1}}"#), &[INDEX, "`1`, expected a string"]);
+    check_error(open(r#"{"weight_map": {"a": 1}}"#), &[INDEX, "the shard of a: invalid type: integer `1`"]);
     check_error(open(r#"{"weight_map": {"a": "3.safetensors"}}"#), &[INDEX, "3.safetensors", "not in the folder"]);
     check_error(open(r#"{"weight_map": {"a": "2.safetensors"}}"#), &["2.safetensors", "says that a is in here"]);
     check_error(open(r#"{"weight_map": {"a": "1.safetensors", "c": "2.safetensors"}}"#), &["2.safetensors", "c"]);
