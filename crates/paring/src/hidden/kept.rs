@@ -4,8 +4,9 @@ use std::fs::File;
 use std::io::{BufReader, Read};
 use std::path::Path;
 
-use candle_core::Tensor;
+use paring_format::Dtype;
 use paring_format::writer::{ACTIVATIONS, Closed, write_beside};
+use paring_kernels::device::upload;
 use paring_model::decoder::Decoder;
 
 use super::{Hidden, Storage};
@@ -21,8 +22,8 @@ impl Hidden {
         let closed = write_beside(&dir.join(format!("{ACTIVATIONS}-{block:05}")), |file| {
             let passed = self.each(|batch| {
                 let values = batch.flatten_all()?.to_vec1::<f32>()?;
-                let bytes: Vec<u8> = values.iter().flat_map(|v| v.to_le_bytes()).collect();
-                file.write_all(&bytes).map_err(|source| Error::Io { path: dir.to_path_buf(), source })
+                file.write_all(&Dtype::F32.encode(&values))
+                    .map_err(|source| Error::Io { path: dir.to_path_buf(), source })
             });
             match passed {
                 Err(Error::Io { source, .. }) => Err(source),
@@ -62,8 +63,7 @@ impl Hidden {
         Self::fill(&device, windows, storage, "activations that were kept", |ids| {
             let mut bytes = vec![0u8; ids.len() * dim * size_of::<f32>()];
             file.read_exact(&mut bytes).map_err(failed)?;
-            let values: Vec<f32> = bytes.as_chunks::<4>().0.iter().map(|b| f32::from_le_bytes(*b)).collect();
-            Ok(Tensor::from_vec(values, (ids.len() / windows.seqlen, windows.seqlen, dim), &device)?)
+            Ok(upload(Dtype::F32.decode_f32(&bytes), (ids.len() / windows.seqlen, windows.seqlen, dim), &device)?)
         })
     }
 }

@@ -5,6 +5,8 @@ use std::io::{Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 
 use candle_core::{Device, Tensor};
+use paring_format::Dtype;
+use paring_kernels::device::upload;
 
 use crate::{Error, Result};
 
@@ -62,13 +64,12 @@ impl Spill {
         let mut file = &self.file;
         let read = file.seek(SeekFrom::Start(offset)).and_then(|_| file.read_exact(&mut bytes));
         read.map_err(|source| Error::Io { path: self.path.clone(), source })?;
-        let values: Vec<f32> = bytes.as_chunks::<4>().0.iter().map(|b| f32::from_le_bytes(*b)).collect();
-        Ok(Tensor::from_vec(values, &shape, device)?)
+        Ok(upload(Dtype::F32.decode_f32(&bytes), &shape, device)?)
     }
 
     fn write(&self, offset: u64, batch: &Tensor) -> Result<()> {
         let values = batch.flatten_all()?.to_vec1::<f32>()?;
-        let bytes: Vec<u8> = values.iter().flat_map(|v| v.to_le_bytes()).collect();
+        let bytes = Dtype::F32.encode(&values);
         let mut file = &self.file;
         let written = file.seek(SeekFrom::Start(offset)).and_then(|_| file.write_all(&bytes));
         written.map_err(|source| Error::Io { path: self.path.clone(), source })
