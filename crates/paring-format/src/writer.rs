@@ -168,8 +168,8 @@ impl Writer {
         Ok(begun)
     }
 
-    /// Gives a file its name when it was `synced`. Errors when it was not, and when it cannot be
-    /// renamed; nothing of it is left then, and a shard can be begun again.
+    /// Gives a file its name when it was `synced`. Errors when it was not, and when it cannot be renamed; nothing of it is left
+    /// then, and a shard can be begun again.
     pub fn close(&mut self, mut begun: Begun, synced: io::Result<()>) -> Result<Closed> {
         let path = self.dir.join(&begun.made.name);
         let renamed = synced.and_then(|()| fs::rename(&begun.temporary, &path)).and_then(|()| sync_folder(&self.dir));
@@ -246,12 +246,8 @@ impl Writer {
     fn write<'a>(&self, name: &str, pieces: impl IntoIterator<Item = &'a [u8]> + Clone) -> Result<Begun> {
         let bytes: u64 = pieces.clone().into_iter().map(|piece| piece.len() as u64).sum();
         let temporary = self.dir.join(format!("{name}.tmp"));
-        let (file, digest) = write(&temporary, pieces).map_err(|source| {
-            // The first error is the one to tell; that the remains cannot be removed either adds nothing.
-            fs::remove_file(&temporary).unwrap_or(());
-            Error::write(&self.dir.join(name), bytes, source)
-        })?;
-        let made = Closed { name: name.to_string(), bytes, digest };
+        let fill = |file: &mut dyn io::Write| pieces.into_iter().try_for_each(|piece| file.write_all(piece));
+        let (file, made) = write(&temporary, &self.dir.join(name), bytes, fill)?;
         Ok(Begun { file, temporary, made, shard: None, tensor_bytes: 0, closed: false })
     }
 }

@@ -258,7 +258,7 @@ mod tests {
                 Storage { batch: windows_together, on_device, disk, room }
             };
             let hidden = Hidden::embed(decoder.as_ref(), &windows, storage(64, true, None)).unwrap();
-            let kept = hidden.keep(dir.path(), 3).unwrap();
+            let kept = hidden.keep(dir.path(), 3, 32).unwrap();
             assert_eq!((kept.name.as_str(), kept.bytes), (".activations-00003", 160 * 32 * 32 * 4));
             let restore = |windows: &Windows, storage: Storage<'_>| {
                 Hidden::restore(decoder.as_ref(), windows, storage, dir.path(), &kept)

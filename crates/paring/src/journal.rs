@@ -154,7 +154,7 @@ impl Journal {
     pub fn begin(dir: &Path, head: Head) -> Result<Self> {
         let path = dir.join(JOURNAL);
         let line = text(&Line::Run(Box::new(head.clone())))?;
-        writer::write_beside(&path, |file| file.write_all(&line))?;
+        writer::write_beside(&path, line.len(), |file| file.write_all(&line))?;
         Self::open(head, path, None)
     }
 

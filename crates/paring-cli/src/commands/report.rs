@@ -58,6 +58,6 @@ fn finish(args: &ReportArgs, lines: &[String], value: &impl serde::Serialize) ->
 
 /// Puts a page in the place of an earlier one.
 pub fn write_page(page: &str, path: &Path) -> Result<()> {
-    write_beside(path, |file| file.write_all(page.as_bytes()))?;
+    write_beside(path, page.len(), |file| file.write_all(page.as_bytes()))?;
     Ok(())
 }

@@ -77,31 +77,24 @@ pub(super) fn header(file: &str, tensors: &mut [Tensor]) -> Result<(Vec<u8>, usi
     Ok((bytes, end))
 }
 
-/// Writes a file beside its name with what `fill` puts into it, syncs it and renames it, in place of an earlier one. A failed
-/// attempt leaves nothing behind.
-pub fn write_beside(path: &Path, fill: impl FnOnce(&mut dyn Write) -> io::Result<()>) -> Result<Closed> {
-    let name = path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
-    let temporary = path.with_file_name(format!("{name}.tmp"));
-    let mut bytes = 0;
-    let written = create_fresh(&temporary).and_then(|file| {
-        let mut counted = Counted { file: BufWriter::with_capacity(BUFFER, file), bytes: 0, hash: Xxh3::new() };
-        let filled = fill(&mut counted);
-        bytes = counted.bytes;
-        filled?;
-        let digest = counted.hash.digest();
-        counted.file.into_inner().map_err(|error| error.into_error())?.sync_all()?;
-        fs::rename(&temporary, path)?;
-        sync_folder(path.parent().filter(|dir| !dir.as_os_str().is_empty()).unwrap_or(Path::new(".")))?;
-        Ok(digest)
-    });
-    match written {
-        Ok(digest) => Ok(Closed { name, bytes, digest }),
-        Err(source) => {
-            // The first error is the one to tell; that the remains cannot be removed either adds nothing.
-            fs::remove_file(&temporary).unwrap_or(());
-            Err(Error::write(path, bytes, source))
-        }
-    }
+/// Writes a file of `bytes` bytes beside its name with what `fill` puts into it, syncs it and renames it, in place of an earlier
+/// one. A failed attempt leaves nothing behind.
+pub fn write_beside(path: &Path, bytes: usize, fill: impl FnOnce(&mut dyn Write) -> io::Result<()>) -> Result<Closed> {
+    let mut temporary = path.as_os_str().to_owned();
+    temporary.push(".tmp");
+    let temporary = PathBuf::from(temporary);
+    let (file, closed) = write(&temporary, path, bytes as u64, fill)?;
+    let folder = path.parent().filter(|dir| !dir.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let there = file.sync_all().and_then(|()| fs::rename(&temporary, path)).and_then(|()| sync_folder(folder));
+    there.map_err(|source| failed(&temporary, path, bytes as u64, source))?;
+    Ok(closed)
+}
+
+/// Removes what was written of a file of `bytes` bytes, and says why it failed.
+fn failed(temporary: &Path, path: &Path, bytes: u64, source: io::Error) -> Error {
+    // The first error is the one to tell; that the remains cannot be removed either adds nothing.
+    fs::remove_file(temporary).unwrap_or(());
+    Error::write(path, bytes, source)
 }
 
 /// Gathers what is small; tensors are larger as a rule, and go past the buffer.
@@ -130,7 +123,8 @@ impl Write for Counted {
 /// Writes tensors into one safetensors file of any name, beside it first, then renamed. Replaces an earlier file.
 pub fn write_file(path: &Path, mut tensors: Vec<Tensor>) -> Result<()> {
     let (header, _) = header(&path.display().to_string(), &mut tensors)?;
-    let closed = write_beside(path, |file| {
+    let bytes = header.len() + tensors.iter().map(|tensor| tensor.bytes.len()).sum::<usize>();
+    let closed = write_beside(path, bytes, |file| {
         file.write_all(&header)?;
         tensors.iter().try_for_each(|tensor| file.write_all(&tensor.bytes))
     });
@@ -146,14 +140,23 @@ pub(super) fn create_fresh(path: &Path) -> io::Result<File> {
     OpenOptions::new().write(true).create_new(true).open(path)
 }
 
-/// Writes a new file, and does not sync it. Returns it with the digest of its bytes.
-pub(super) fn write<'a>(path: &Path, pieces: impl IntoIterator<Item = &'a [u8]>) -> io::Result<(File, u64)> {
-    let file = BufWriter::with_capacity(BUFFER, create_fresh(path)?);
-    let mut counted = Counted { file, bytes: 0, hash: Xxh3::new() };
-    for piece in pieces {
-        counted.write_all(piece)?;
-    }
-    Ok((counted.file.into_inner().map_err(|error| error.into_error())?, counted.hash.digest()))
+/// Writes what `fill` has, `bytes` bytes as far as errors are concerned, into a new file that will be `path`, and does not sync
+/// it. A failed attempt leaves nothing behind.
+pub(super) fn write(
+    temporary: &Path,
+    path: &Path,
+    bytes: u64,
+    fill: impl FnOnce(&mut dyn Write) -> io::Result<()>,
+) -> Result<(File, Closed)> {
+    let written = create_fresh(temporary).and_then(|file| {
+        let mut counted = Counted { file: BufWriter::with_capacity(BUFFER, file), bytes: 0, hash: Xxh3::new() };
+        fill(&mut counted)?;
+        let Counted { file, bytes, hash } = counted;
+        Ok((file.into_inner().map_err(|error| error.into_error())?, bytes, hash.digest()))
+    });
+    let (file, bytes, digest) = written.map_err(|source| failed(temporary, path, bytes, source))?;
+    let name = path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+    Ok((file, Closed { name, bytes, digest }))
 }
 
 /// Makes a rename last: on unix the folder is a file of its own, to be synced as well.

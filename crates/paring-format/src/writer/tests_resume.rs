@@ -131,12 +131,12 @@ fn what_a_killed_run_left_of_its_first_files_is_nothing() {
 fn a_file_is_there_whole_or_not_at_all() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("state");
-    let closed = write_beside(&path, |file| file.write_all(b"one two")).unwrap();
+    let closed = write_beside(&path, 7, |file| file.write_all(b"one two")).unwrap();
     closed.check(dir.path()).unwrap();
     assert_eq!((closed.name.as_str(), closed.bytes), ("state", 7));
     let full = || io::Error::from(io::ErrorKind::StorageFull);
-    let failed = write_beside(&path, |file| file.write_all(b"three").and(Err(full())));
-    assert!(failed.unwrap_err().to_string().contains("no space left for 5 bytes"));
+    let failed = write_beside(&path, 9, |file| file.write_all(b"three").and(Err(full())));
+    assert!(failed.unwrap_err().to_string().contains("no space left for 9 bytes"));
     assert_eq!(fs::read(&path).unwrap(), b"one two");
     assert_eq!(names(dir.path()), ["state"]);
 }

@@ -270,7 +270,8 @@ impl Written {
         let (digests, begun) = (verify::to_json(&self.made), self.journal.as_ref().map(|journal| &journal.head));
         let program = &report.environment.program;
         let value = json!({"version": 1, "program": program, "plan": plan, BEGUN: begun, DIGESTS: digests});
-        write_beside(&self.dir.join(REPORT), |file| writeln!(file, "{value:#}"))?;
+        let text = format!("{value:#}\n");
+        write_beside(&self.dir.join(REPORT), text.len(), |file| file.write_all(text.as_bytes()))?;
         report.write(&self.dir)
     }
 

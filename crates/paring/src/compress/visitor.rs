@@ -337,7 +337,7 @@ impl Visitor for Compressor<'_> {
         let hidden = match leaving.filter(|_| self.keeping.is_due(done, of)) {
             None => None,
             Some(hidden) => {
-                let kept = hidden.keep(&self.job.out, i + 1)?;
+                let kept = hidden.keep(&self.job.out, i + 1, self.job.decoder.hidden_size())?;
                 self.keeping.kept(start);
                 Some(Kept::from(kept))
             }

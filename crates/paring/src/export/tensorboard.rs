@@ -26,7 +26,8 @@ pub fn write(report: &Report, folder: &Path) -> Result<PathBuf> {
     let dir = folder.join(name(report));
     std::fs::create_dir_all(&dir).map_err(|source| Error::Io { path: dir.clone(), source })?;
     let path = dir.join(format!("events.out.tfevents.{:010}.paring", since.as_secs()));
-    write_beside(&path, |file| file.write_all(&events(report, since.as_secs_f64())))?;
+    let events = events(report, since.as_secs_f64());
+    write_beside(&path, events.len(), |file| file.write_all(&events))?;
     Ok(path)
 }
 

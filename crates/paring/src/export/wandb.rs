@@ -51,7 +51,7 @@ pub fn write(report: &Report, folder: &Path) -> Result<PathBuf> {
     std::fs::create_dir_all(&files).map_err(|source| Error::Io { path: files, source })?;
     let path = dir.join(format!("run-{id}.wandb"));
     let log = log(&records(report, &id, began.since_1970().as_secs()));
-    write_beside(&path, |file| file.write_all(&log))?;
+    write_beside(&path, log.len(), |file| file.write_all(&log))?;
     Ok(dir)
 }
 

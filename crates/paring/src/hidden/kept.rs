@@ -14,31 +14,25 @@ use crate::corpus::Windows;
 use crate::{Error, Result};
 
 impl Hidden {
-    /// Keeps a copy in a file in `dir`, as the inputs of block `block`: f32, window by window. Errors as writing does; then
-    /// nothing of it is left.
-    pub(crate) fn keep(&self, dir: &Path, block: usize) -> Result<Closed> {
-        // An error in a tensor travels beside the file's.
+    /// Keeps a copy in a file in `dir`, as the inputs of block `block`, `dim` features each: f32, window by window. Errors as
+    /// writing does; then nothing of it is left.
+    pub(crate) fn keep(&self, dir: &Path, block: usize, dim: usize) -> Result<Closed> {
+        // An error in a batch travels beside the file's.
         let mut failed = None;
-        let closed = write_beside(&dir.join(format!("{ACTIVATIONS}-{block:05}")), |file| {
-            let passed = self.each(|batch| {
-                let values = batch.flatten_all()?.to_vec1::<f32>()?;
-                file.write_all(&Dtype::F32.encode(&values))
-                    .map_err(|source| Error::Io { path: dir.to_path_buf(), source })
-            });
-            match passed {
-                Err(Error::Io { source, .. }) => Err(source),
-                Err(error) => {
-                    let text = error.to_string();
-                    failed = Some(error);
-                    Err(std::io::Error::other(text))
+        let bytes = self.tokens() * dim * size_of::<f32>();
+        let closed = write_beside(&dir.join(format!("{ACTIVATIONS}-{block:05}")), bytes, |file| {
+            (0..self.batches()).try_for_each(|i| {
+                let values = self.batch(i).and_then(|batch| Ok(batch.flatten_all()?.to_vec1::<f32>()?));
+                match values {
+                    Ok(values) => file.write_all(&Dtype::F32.encode(&values)),
+                    Err(error) => {
+                        failed = Some(error);
+                        Err(std::io::ErrorKind::Other.into())
+                    }
                 }
-                Ok(()) => Ok(()),
-            }
+            })
         });
-        match failed {
-            Some(error) => Err(error),
-            None => Ok(closed?),
-        }
+        failed.map_or_else(|| Ok(closed?), Err)
     }
 
     /// What was kept in `dir`. Errors when the file is not the one that was closed, or holds other windows.

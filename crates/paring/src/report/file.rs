@@ -20,7 +20,7 @@ impl Report {
     pub fn write(&self, dir: &Path) -> Result<()> {
         let text = serde_json::to_string_pretty(self);
         let text = text.map_err(|e| Error::Plan(format!("cannot write the report: {e}")))?;
-        write_beside(&dir.join(NUMBERS), |file| writeln!(file, "{text}"))?;
+        write_beside(&dir.join(NUMBERS), text.len() + 1, |file| writeln!(file, "{text}"))?;
         Ok(())
     }
 
