@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use paring_format::checkpoint::CONFIG;
-use paring_format::writer::{Closed, JOURNAL, Lock};
+use paring_format::writer::{Closed, JOURNAL, LOCK, Lock};
 use paring_format::{Checkpoint, Writer};
 use paring_model::decoder::Block;
 use paring_model::weight::Dense;
@@ -63,7 +63,13 @@ pub(super) fn finished(job: &Job, head: &Head) -> Result<Option<Report>> {
     };
     match journal::difference(&was, head) {
         Some(reason) => Err(different(reason)),
-        None => Report::read(&job.out).map(Some),
+        None => {
+            // Left by one that was killed between its journal's end and its own.
+            if there(LOCK) {
+                drop(Lock::take(&job.out)?);
+            }
+            Report::read(&job.out).map(Some)
+        }
     }
 }
 
