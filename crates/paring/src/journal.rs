@@ -9,7 +9,7 @@ mod tests;
 
 use std::collections::BTreeMap;
 use std::fs::{self, File, OpenOptions};
-use std::io::{Seek, SeekFrom, Write};
+use std::io::{ErrorKind, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 
 use paring_format::checkpoint::is_plain_name;
@@ -194,7 +194,7 @@ impl Journal {
         {
             let path = self.path.with_file_name(&kept.name);
             if let Some(old) = self.hidden.replace(path).filter(|old| Some(old) != self.hidden.as_ref()) {
-                fs::remove_file(&old).map_err(|source| Error::Io { path: old, source })?;
+                remove(&old)?;
             }
         }
         Ok(())
@@ -203,9 +203,17 @@ impl Journal {
     /// The run is finished: removes the journal and the activations.
     pub fn finish(self) -> Result<()> {
         for path in self.hidden.into_iter().chain([self.path]) {
-            fs::remove_file(&path).map_err(|source| Error::Io { path, source })?;
+            remove(&path)?;
         }
         Ok(())
+    }
+}
+
+/// Removes a file, unless a run that was killed here did already.
+fn remove(path: &Path) -> Result<()> {
+    match fs::remove_file(path) {
+        Err(source) if source.kind() != ErrorKind::NotFound => Err(Error::Io { path: path.to_path_buf(), source }),
+        _ => Ok(()),
     }
 }
 
@@ -220,7 +228,7 @@ pub(crate) fn read(dir: &Path) -> Result<Option<Read>> {
     let path = dir.join(JOURNAL);
     match files::read(&path, files::LISTS) {
         Ok(bytes) => parse(&bytes).map(Some).map_err(|reason| Error::data(path.display().to_string(), reason)),
-        Err(paring_format::Error::Io { source, .. }) if source.kind() == std::io::ErrorKind::NotFound => Ok(None),
+        Err(paring_format::Error::Io { source, .. }) if source.kind() == ErrorKind::NotFound => Ok(None),
         Err(error) => Err(error.into()),
     }
 }
