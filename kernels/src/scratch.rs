@@ -1,15 +1,17 @@
 //! Memory that operations on the CPU take beside their operands and results, in bytes: for whoever plans a run.
 
-use crate::matmul::{Precision, bf16};
+use crate::matmul::Precision;
+use crate::matmul::panels::TASK_ROWS;
+use crate::matmul::tile::{Elements, Isa, NR};
 
 /// Whether products of this precision read pairs of bfloat16.
 fn is_paired(precision: Precision) -> bool {
-    precision == Precision::Bf16 && bf16::available()
+    precision == Precision::Bf16
 }
 
 /// A right operand of `rows` rows of `cols` numbers as pairs in panels.
 fn panels(rows: usize, cols: usize) -> usize {
-    rows.next_multiple_of(bf16::NR) * cols.div_ceil(2) * size_of::<u32>()
+    rows.next_multiple_of(NR) * cols.div_ceil(2) * size_of::<u32>()
 }
 
 /// What [`crate::matmul::Matrix`] holds of a weight `[rows, cols]`, and whether that lies in memory of its own and not in
@@ -24,7 +26,10 @@ pub fn weight(rows: usize, cols: usize, precision: Precision) -> (usize, bool) {
 /// Of a product of `tokens` inputs of `cols` features: for each thread, and once.
 pub fn product(tokens: usize, cols: usize, precision: Precision) -> (usize, usize) {
     match precision {
-        _ if is_paired(precision) => (bf16::TASK_ROWS.min(tokens) * cols.div_ceil(2) * size_of::<u32>(), 0),
+        _ if is_paired(precision) => {
+            let words = cols.div_ceil(2) * Isa::current().left_words(Elements::Pairs);
+            (TASK_ROWS.min(tokens) * words * size_of::<u32>(), 0)
+        }
         Precision::F32 => (0, 0),
         _ => (0, tokens * cols * size_of::<f32>()),
     }
@@ -55,8 +60,8 @@ pub fn triangle(cols: usize) -> usize {
 
 /// Of an attention: keys and values of `tokens` tokens, `dim` numbers each, as right operands.
 pub fn attention(tokens: usize, dim: usize, precision: Precision) -> usize {
-    // Keys in three parts, values in one, of two bytes.
-    if is_paired(precision) { 4 * 2 * tokens * dim } else { 0 }
+    // Keys of four bytes, values of two.
+    if is_paired(precision) { 6 * tokens * dim } else { 0 }
 }
 
 /// Rows of a right operand that faer's product packs at a time.

@@ -28,13 +28,17 @@ pub struct Model {
     built_in: bool,
 }
 
-/// Sets up the threads that a run uses.
+/// Sets up the threads that a run uses. This one is one of them, so that it does not wait for others to wake up: but not the
+/// only one, for it also waits for threads that may ask for work to be done.
 pub fn threads(running: &Running) -> Result<()> {
-    let mut pool = rayon::ThreadPoolBuilder::new();
-    if let Some(n) = running.threads {
-        pool = pool.num_threads(usize::from(n));
-    }
-    pool.build_global().map_err(|e| Error::Plan(format!("cannot start threads: {e}")))
+    let failed = |e: &dyn std::fmt::Display| Error::Plan(format!("cannot start threads: {e}"));
+    let asked = match running.threads {
+        Some(n) => usize::from(n),
+        None => std::thread::available_parallelism().map_err(|e| failed(&e))?.get(),
+    };
+    let pool = rayon::ThreadPoolBuilder::new().num_threads(asked);
+    let pool = if asked > 1 { pool.use_current_thread() } else { pool };
+    pool.build_global().map_err(|e| failed(&e))
 }
 
 /// The device that was asked for.

@@ -3,7 +3,9 @@
 use std::sync::Arc;
 
 use candle_core::Tensor;
-use paring_kernels::plain::add_each;
+use paring_kernels::matmul::{Matrix, gated, matmul_each};
+use paring_kernels::plain::{add, add_each};
+use paring_kernels::swiglu::swiglu;
 
 use crate::{Result, Weight};
 
@@ -40,7 +42,14 @@ impl Fan {
     /// `[b, t, rows]`, in the order of [`Fan::linears`].
     pub fn forward(&self, index: usize, x: &Tensor, tap: &mut dyn Tap) -> Result<Vec<Tensor>> {
         tap.see(index, x)?;
-        self.linears.iter().map(|linear| linear.forward(x)).collect()
+        let matrices: Option<Vec<&Matrix>> = self.linears.iter().map(|linear| linear.weight.matrix()).collect();
+        match matrices {
+            Some(matrices) => {
+                let made = matmul_each(&matrices, x)?;
+                self.linears.iter().zip(made).map(|(linear, y)| linear.biased(y)).collect()
+            }
+            None => self.linears.iter().map(|linear| linear.forward(x)).collect(),
+        }
     }
 }
 
@@ -52,6 +61,35 @@ pub(crate) fn pass(fans: &[Fan], i: usize, stop: usize, x: &Tensor, tap: &mut dy
     }
     tap.see(i, x)?;
     Ok(None)
+}
+
+/// Fan `i` of one linear, likewise: its output added to `onto [b, t, rows]`.
+pub(crate) fn pass_onto(
+    fans: &[Fan],
+    i: usize,
+    stop: usize,
+    x: &Tensor,
+    onto: &Tensor,
+    tap: &mut dyn Tap,
+) -> Result<Option<Tensor>> {
+    tap.see(i, x)?;
+    match fans[i].linears.first() {
+        Some(linear) if i < stop => linear.forward_onto(x, onto).map(Some),
+        _ => Ok(None),
+    }
+}
+
+/// Fan `i` of two linears, likewise: silu of the first one's output times the second one's.
+pub(crate) fn pass_gated(fans: &[Fan], i: usize, stop: usize, x: &Tensor, tap: &mut dyn Tap) -> Result<Option<Tensor>> {
+    tap.see(i, x)?;
+    let [gate, up] = fans[i].linears.as_slice() else { return Ok(None) };
+    if i >= stop {
+        return Ok(None);
+    }
+    match (gate.weight.matrix(), up.weight.matrix()) {
+        (Some(first), Some(second)) if gate.bias.is_none() && up.bias.is_none() => Ok(Some(gated(first, second, x)?)),
+        _ => Ok(Some(swiglu(&gate.forward(x)?, &up.forward(x)?)?)),
+    }
 }
 
 /// `y = x Wᵀ + bias`, with its name in the checkpoint. Replace `weight` to swap what the block multiplies with.
@@ -71,7 +109,18 @@ pub struct Linear {
 impl Linear {
     /// `x [.., cols]` f32 → `[.., rows]` f32.
     pub fn forward(&self, x: &Tensor) -> Result<Tensor> {
-        let y = self.weight.matmul(x)?;
+        self.biased(self.weight.matmul(x)?)
+    }
+
+    /// [`Linear::forward`] added to `onto [.., rows]`.
+    pub fn forward_onto(&self, x: &Tensor, onto: &Tensor) -> Result<Tensor> {
+        match self.weight.matrix() {
+            Some(matrix) => self.biased(matrix.matmul_onto(x, onto)?),
+            None => Ok(add(onto, &self.forward(x)?)?),
+        }
+    }
+
+    fn biased(&self, y: Tensor) -> Result<Tensor> {
         match &self.bias {
             Some(bias) => Ok(add_each(&y, bias)?),
             None => Ok(y),

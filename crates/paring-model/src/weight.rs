@@ -14,6 +14,10 @@ pub trait Weight: Send + Sync {
     fn matmul(&self, x: &Tensor) -> Result<Tensor>;
     /// The weight itself, f32 `[rows, cols]`.
     fn dense(&self) -> Result<Tensor>;
+    /// The matrix, where a product with it is all that `matmul` does: such products can be made together.
+    fn matrix(&self) -> Option<&Matrix> {
+        None
+    }
 }
 
 /// A plain matrix.
@@ -37,6 +41,10 @@ impl Weight for Dense {
 
     fn dense(&self) -> Result<Tensor> {
         Ok(self.0.dense()?)
+    }
+
+    fn matrix(&self) -> Option<&Matrix> {
+        Some(&self.0)
     }
 }
 

@@ -5,7 +5,7 @@ use std::path::Path;
 use candle_core::{Device, Tensor as CandleTensor};
 use paring_format::writer::{Tensor, write_file};
 use paring_format::{Checkpoint, Compressed, Dtype, Values};
-use paring_kernels::gram::{Gram, Squares, quadratic};
+use paring_kernels::gram::{Gram, Quadratic, Squares};
 use paring_kernels::square::Square;
 
 use crate::methods::Stored;
@@ -95,7 +95,8 @@ fn compress(
         None => (None, None),
         Some(h) => {
             let change: Vec<f32> = dense.iter().zip(&weight).map(|(a, b)| a - b).collect();
-            let (loss, all) = (quadratic(&change, h, Precision::F32)?, quadratic(&weight, h, Precision::F32)?);
+            let quadratic = Quadratic::new(h, Precision::F32)?;
+            let (loss, all) = (quadratic.of(&change)?, quadratic.of(&weight)?);
             (Some(loss), Some(if all > 0.0 { loss / all } else { 0.0 }))
         }
     };

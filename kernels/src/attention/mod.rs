@@ -8,7 +8,7 @@ pub(crate) mod reference;
 
 use candle_core::{Result, Tensor};
 
-use crate::matmul::{self, Precision};
+use crate::matmul::Precision;
 use crate::with_f32;
 
 /// What becomes of the products of queries and keys before the softmax, beside the causal mask.
@@ -35,10 +35,10 @@ impl Scores<'_> {
 /// `q` is `[b, t, heads, d]`, `k` and `v` are `[b, t, groups, d]` (f32, `groups` divides `heads`; query head `h` reads
 /// group `h / (heads / groups)`). Returns `[b, t, heads · d]`; errors on other shapes and on a window of 0. No `[t, t]`
 /// matrix is stored: a task holds the scores of 64 queries, and a window saves the products outside it, but for parts
-/// of tiles. With [`Precision::Bf16`], on processors that have the instruction, values and the exponentials of the
-/// softmax are rounded to bfloat16 before they are multiplied; scores are within some 2^-16 of what they are in f32.
+/// of tiles. With [`Precision::Bf16`] values and the exponentials of the softmax are rounded to bfloat16 before they are
+/// multiplied; scores are f32.
 ///
-/// On a GPU [`Precision::Bf16`] always means that, and other precisions f32. There a tile is 256 queries of all heads of
+/// On a GPU [`Precision::Bf16`] means that too, with scores within some 2^-16 of f32, and other precisions f32. There a tile is 256 queries of all heads of
 /// a sequence, fewer if their scores were more than 128 MiB (half as much again with bfloat16, which also takes
 /// 6 · t · (heads + groups) · d and 2 · t · groups · d bytes: [`gpu_scratch`]). 2 · t² · heads · d operations, a quarter more
 /// for t of 1024; with bfloat16 twice as many, on tensor cores.
@@ -61,8 +61,7 @@ pub fn causal(q: &Tensor, k: &Tensor, v: &Tensor, scores: &Scores<'_>, precision
     }
     let shape = cpu::Shape { batch: b, time: t, heads, groups, dim: d, scale, window, bias: None };
     on_gpu!(q => cuda::causal(&shape, [q, k, v], bias, precision));
-    let fast = precision == Precision::Bf16 && matmul::bf16::available();
-    let causal = if fast { bf16::causal } else { cpu::causal };
+    let causal = if precision == Precision::Bf16 { bf16::causal } else { cpu::causal };
     let run = |bias: Option<(&[f32], usize)>| {
         let shape = cpu::Shape { bias, ..shape };
         with_f32(q, |q| with_f32(k, |k| with_f32(v, |v| Ok(causal(&shape, q, k, v)))))

@@ -3,7 +3,7 @@
 use candle_core::{Device, Result, Tensor};
 
 use super::{Case, Off, largest, values};
-use crate::gram::{Gram, GramPrecision, Squares, quadratic, reference};
+use crate::gram::{Gram, GramPrecision, Quadratic, Squares, reference};
 use crate::matmul::Precision;
 use crate::square::Square;
 
@@ -49,7 +49,7 @@ pub(super) fn cases() -> Vec<Case> {
                 let x = values(60 * n, 1.0, 2);
                 let w: Vec<f32> = values(rows * n, 1.0, 1).iter().map(|&v| Precision::Bf16.round(v)).collect();
                 let h = reference::gram(&x, n, Precision::F32).iter().map(|&v| v as f32).collect();
-                let got = quadratic(&w, &Square::on(device, h)?, precision)?;
+                let got = Quadratic::new(&Square::on(device, h)?, precision)?.of(&w)?;
                 // Off-diagonal elements are off by 2⁻⁹ of themselves in bfloat16, each with its own sign, and are smaller
                 // than the diagonal ones.
                 let allowed = if precision == Precision::Bf16 { 5e-4 } else { 1e-5 };

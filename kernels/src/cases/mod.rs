@@ -117,6 +117,7 @@ pub(crate) fn values(count: usize, scale: f32, seed: u64) -> Vec<f32> {
 mod tests {
     use super::*;
     use crate::device::{Choice, open};
+    use crate::matmul::Isa;
 
     #[test]
     fn every_case_holds_on_every_device() {
@@ -131,6 +132,16 @@ mod tests {
                         failures.push(format!("{} on {device:?}: off by {:.3} of what is allowed", case.name, off.by))
                     }
                     Err(e) => failures.push(format!("{} on {device:?}: {e}", case.name)),
+                }
+            }
+        }
+        // The processor's other instructions, for what is made of tiles.
+        let of_tiles = ["matmul", "gram", "attention"];
+        for isa in &Isa::available()[1..] {
+            for case in all().iter().filter(|case| of_tiles.iter().any(|name| case.name.starts_with(name))) {
+                match isa.used_in(|| case.run(&Device::Cpu)) {
+                    Ok(off) if off.by <= 1.0 => {}
+                    other => failures.push(format!("{} with {isa:?}: {other:?}", case.name)),
                 }
             }
         }

@@ -3,14 +3,15 @@
 use faer::linalg::matmul::triangular::{self, BlockStructure};
 use faer::{Accum, MatMut, MatRef};
 
-use crate::matmul::{Precision, bf16};
+use super::pairs::{self, Below};
+use crate::matmul::Precision;
 use crate::parallelism;
 
 pub(super) fn add(sums: &mut [f32], x: &[f32], dim: usize, precision: Precision) {
     match precision {
-        Precision::Bf16 if bf16::available() => bf16::gram(sums, x, dim),
+        Precision::Bf16 => pairs::add(sums, x, dim),
         Precision::F32 => add_f32(sums, x, dim),
-        _ => add_f32(sums, &precision.rounded(x), dim),
+        Precision::F16 => add_f32(sums, &precision.rounded(x), dim),
     }
 }
 
@@ -29,25 +30,42 @@ fn add_f32(sums: &mut [f32], x: &[f32], dim: usize) {
     );
 }
 
-/// Twice the lower triangle, with half of the diagonal, stands for the whole of H: half the work of W H.
-pub(super) fn quadratic(w: &[f32], h: &[f32], n: usize, precision: Precision) -> f64 {
-    if precision == Precision::Bf16 && bf16::available() {
-        return bf16::quadratic(w, h, n);
+/// What tr(W H Wᵀ) is computed with.
+pub(super) enum Half {
+    /// bfloat16 pairs.
+    Pairs(Below),
+    /// H below the diagonal and half of the diagonal: twice that stands for the whole of H, in half the work.
+    Plain(Vec<f32>),
+}
+
+impl Half {
+    pub(super) fn new(h: &[f32], n: usize, precision: Precision) -> Self {
+        if precision == Precision::Bf16 {
+            return Half::Pairs(Below::new(h, n));
+        }
+        let mut half = h.to_vec();
+        (0..n).for_each(|i| half[i * n + i] *= 0.5);
+        Half::Plain(half)
     }
-    let mut half = h.to_vec();
-    (0..n).for_each(|i| half[i * n + i] *= 0.5);
-    let mut product = vec![0f32; w.len()];
-    let rows = w.len() / n;
-    triangular::matmul(
-        MatMut::from_row_major_slice_mut(&mut product, rows, n),
-        BlockStructure::Rectangular,
-        Accum::Replace,
-        MatRef::from_row_major_slice(w, rows, n),
-        BlockStructure::Rectangular,
-        MatRef::from_row_major_slice(&half, n, n),
-        BlockStructure::TriangularLower,
-        1.0,
-        parallelism(),
-    );
-    2.0 * product.iter().zip(w).map(|(&a, &b)| f64::from(a) * f64::from(b)).sum::<f64>()
+
+    pub(super) fn quadratic(&self, w: &[f32], n: usize) -> f64 {
+        let half = match self {
+            Half::Pairs(below) => return below.quadratic(w),
+            Half::Plain(half) => half,
+        };
+        let mut product = vec![0f32; w.len()];
+        let rows = w.len() / n.max(1);
+        triangular::matmul(
+            MatMut::from_row_major_slice_mut(&mut product, rows, n),
+            BlockStructure::Rectangular,
+            Accum::Replace,
+            MatRef::from_row_major_slice(w, rows, n),
+            BlockStructure::Rectangular,
+            MatRef::from_row_major_slice(half, n, n),
+            BlockStructure::TriangularLower,
+            1.0,
+            parallelism(),
+        );
+        2.0 * product.iter().zip(w).map(|(&a, &b)| f64::from(a) * f64::from(b)).sum::<f64>()
+    }
 }

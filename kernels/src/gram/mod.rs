@@ -5,6 +5,7 @@
 mod cpu;
 #[cfg(feature = "cuda")]
 mod cuda;
+mod pairs;
 mod precision;
 pub(crate) mod reference;
 mod squares;
@@ -15,7 +16,7 @@ use candle_core::{D, Device, Result, Tensor};
 
 use crate::matmul::Precision;
 use crate::square::Square;
-use crate::with_f32;
+use crate::{with_f32, write_chunks};
 
 pub use precision::GramPrecision;
 pub use squares::Squares;
@@ -23,7 +24,7 @@ pub use squares::Squares;
 /// Tokens of one product on a GPU: what bounds both the rounded copy of the inputs and the sums in one go.
 const TOKENS: usize = 8192;
 
-/// Elements of the weight that [`quadratic`] has on a GPU at a time.
+/// Elements of the weight that [`Quadratic`] has on a GPU at a time.
 const WEIGHTS: usize = 1 << 24;
 
 /// The running sum Σ x xᵀ over tokens.
@@ -118,46 +119,71 @@ pub fn gpu_scratch(tokens: usize, dim: usize, precision: Precision, products: Gr
 }
 
 /// The lower triangle times `factor`, on both sides of the diagonal.
-fn mirrored(mut sums: Vec<f32>, n: usize, factor: f32) -> Vec<f32> {
+fn mirrored(sums: Vec<f32>, n: usize, factor: f32) -> Vec<f32> {
     // Square pieces, so that the strided side of the mirror stays in the cache.
     const PIECE: usize = 32;
-    for first in (0..n).step_by(PIECE) {
-        for left in (0..=first).step_by(PIECE) {
-            for i in first..(first + PIECE).min(n) {
-                for j in left..(left + PIECE).min(i + 1) {
-                    let v = sums[i * n + j] * factor;
-                    sums[i * n + j] = v;
-                    sums[j * n + i] = v;
+    // SAFETY: of each row, the elements up to the diagonal are written, and those behind it.
+    unsafe {
+        write_chunks(n * n, PIECE * n.max(1), |i, out| {
+            let first = i * PIECE;
+            for left in (0..n).step_by(PIECE) {
+                for (row, out) in (first..).zip(out.chunks_exact_mut(n)) {
+                    for (col, out) in (left..).zip(&mut out[left..n.min(left + PIECE)]) {
+                        out.write(factor * if col <= row { sums[row * n + col] } else { sums[col * n + row] });
+                    }
                 }
             }
+        })
+    }
+}
+
+/// A symmetric H `[n, n]` in the form that tr(W H Wᵀ) is computed with: made once for all weights.
+///
+/// With [`Precision::Bf16`] W and the off-diagonal part of H are rounded to bfloat16; the diagonal, which all adds up with one
+/// sign, is not. The result is then off by some 1e-4 of itself when W is bfloat16 already, 1e-3 if not: good for a report, not
+/// for a decision.
+pub struct Quadratic<'a> {
+    h: &'a Square,
+    #[cfg_attr(not(feature = "cuda"), allow(dead_code))]
+    precision: Precision,
+    /// On the CPU.
+    half: Option<cpu::Half>,
+}
+
+impl<'a> Quadratic<'a> {
+    /// On the CPU a copy of H, of 2·n² bytes with [`Precision::Bf16`] and else 4·n².
+    pub fn new(h: &'a Square, precision: Precision) -> Result<Self> {
+        let on_cpu = h.device().is_cpu();
+        let half = if on_cpu { Some(cpu::Half::new(&h.to_host()?, h.n(), precision)) } else { None };
+        Ok(Self { h, precision, half })
+    }
+
+    /// tr(W H Wᵀ) for `w`, row-major `[rows, n]`; rows·n² operations, on a GPU 2·rows·n².
+    ///
+    /// On a GPU W goes there in pieces of 2²⁴ elements: 128 MiB at a time, and with [`Precision::Bf16`] 32 MiB and 2·n² bytes
+    /// more. Errors when the device does.
+    ///
+    /// # Panics
+    /// If `w` has no whole number of rows.
+    pub fn of(&self, w: &[f32]) -> Result<f64> {
+        let n = self.h.n();
+        assert!(w.len().is_multiple_of(n.max(1)), "{} weights in rows of {n}", w.len());
+        match &self.half {
+            Some(half) => Ok(half.quadratic(w, n)),
+            #[cfg(feature = "cuda")]
+            None => cuda::quadratic(w, self.h, self.precision),
+            #[cfg(not(feature = "cuda"))]
+            None => candle_core::bail!("a matrix on {:?}", self.h.device()),
         }
     }
-    sums
 }
 
-/// tr(W H Wᵀ) for `w`, row-major `[rows, n]`, and the symmetric `h`, `[n, n]`; rows·n² operations, on a GPU 2·rows·n².
-///
-/// With [`Precision::Bf16`], on GPUs and on processors that have the instruction, W and the off-diagonal part of H are
-/// rounded to bfloat16; the diagonal, which all adds up with one sign, is not. The result is then off by some 1e-4 of
-/// itself when W is bfloat16 already, 1e-3 if not: good for a report, not for a decision.
-///
-/// On a GPU W goes there in pieces of 2²⁴ elements: 128 MiB at a time, and with [`Precision::Bf16`] 32 MiB and 2·n²
-/// bytes more. Errors when the device does.
-///
-/// # Panics
-/// If `w` has no whole number of rows.
-pub fn quadratic(w: &[f32], h: &Square, precision: Precision) -> Result<f64> {
-    assert!(w.len().is_multiple_of(h.n().max(1)), "{} weights in rows of {}", w.len(), h.n());
-    on_gpu!(h => cuda::quadratic(w, h, precision));
-    Ok(cpu::quadratic(w, &h.to_host()?, h.n(), precision))
-}
-
-/// Rows of a weight of `n` columns that [`quadratic`] has on a GPU at a time.
+/// Rows of a weight of `n` columns that [`Quadratic`] has on a GPU at a time.
 fn piece_rows(n: usize) -> usize {
     (WEIGHTS / n.max(1)).max(1)
 }
 
-/// Bytes of a GPU's memory that [`quadratic`] takes beside H, for a weight `[rows, n]`.
+/// Bytes of a GPU's memory that [`Quadratic::of`] takes beside H, for a weight `[rows, n]`.
 pub fn quadratic_gpu_scratch(rows: usize, n: usize, precision: Precision) -> usize {
     let piece = rows.min(piece_rows(n)) * n;
     match precision {

@@ -1,16 +1,22 @@
 //! Products of activations with a weight matrix: `y = x Wᵀ`.
 
-pub(crate) mod bf16;
 #[cfg(feature = "cuda")]
 pub(crate) mod cuda;
+pub(crate) mod panels;
 pub(crate) mod reference;
+pub(crate) mod tile;
 
 use candle_core::{D, Device, Result, Tensor};
 use faer::linalg::matmul::matmul;
 use faer::{Accum, MatMut, MatRef};
 use rayon::prelude::*;
 
+pub use tile::Isa;
+
+use crate::plain::add;
+use crate::swiglu::swiglu;
 use crate::{parallelism, simd, with_f32};
+use panels::Panels;
 
 /// How the inputs of a product are rounded. Products and sums are f32 in every case.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -88,8 +94,8 @@ pub struct Matrix {
 enum Store {
     /// Row-major, rounded to the precision.
     Plain(Vec<f32>),
-    /// Panels of bfloat16 pairs for the dot-product instruction.
-    Panels(bf16::Panels),
+    /// Panels of bfloat16 pairs.
+    Panels(Panels),
     /// In the memory of a GPU.
     #[cfg(feature = "cuda")]
     Gpu(cuda::Weight),
@@ -102,8 +108,8 @@ impl Matrix {
     /// If the length is not rows · cols.
     pub fn new(rows: usize, cols: usize, mut values: Vec<f32>, precision: Precision) -> Self {
         assert_eq!(values.len(), rows * cols, "a matrix of {rows} rows and {cols} columns");
-        let store = if precision == Precision::Bf16 && bf16::available() {
-            Store::Panels(bf16::Panels::pack(&values, rows, cols))
+        let store = if precision == Precision::Bf16 {
+            Store::Panels(Panels::pack(&values, rows, cols))
         } else {
             values.iter_mut().for_each(|v| *v = precision.round(*v));
             Store::Plain(values)
@@ -132,22 +138,63 @@ impl Matrix {
     /// `x [.., cols]` f32, on the device of this matrix, → `[.., rows]` f32; 2 · tokens · rows · cols operations. Where
     /// activations are rounded, some memory for that: on a GPU 64 MiB at most.
     pub fn matmul(&self, x: &Tensor) -> Result<Tensor> {
+        self.product(x, None)
+    }
+
+    /// [`Matrix::matmul`] added to `onto [.., rows]`, without a pass of its own where products are of bfloat16 on the CPU.
+    pub fn matmul_onto(&self, x: &Tensor, onto: &Tensor) -> Result<Tensor> {
+        self.product(x, Some(onto))
+    }
+
+    fn product(&self, x: &Tensor, onto: Option<&Tensor>) -> Result<Tensor> {
+        self.check(x)?;
+        let y = match (&self.store, onto) {
+            (Store::Panels(panels), None) => self.tensor(x, with_f32(x, |x| Ok(panels.apply(x, None)))?)?,
+            (Store::Panels(panels), Some(onto)) => {
+                let shape = self.shape(x);
+                if onto.dims() != shape {
+                    candle_core::bail!("a product of shape {shape:?} added to {:?}", onto.shape());
+                }
+                let made = with_f32(x, |x| with_f32(onto, |onto| Ok(panels.apply(x, Some(onto)))));
+                return self.tensor(x, made?);
+            }
+            #[cfg(feature = "cuda")]
+            (Store::Gpu(weight), _) => weight.matmul(x, self.rows, self.cols)?,
+            (Store::Plain(w), _) => {
+                let round = |x: &[f32]| match self.precision {
+                    Precision::F32 => self.plain(x, w),
+                    _ => self.plain(&self.precision.rounded(x), w),
+                };
+                self.tensor(x, with_f32(x, |x| Ok(round(x)))?)?
+            }
+        };
+        match onto {
+            Some(onto) => add(onto, &y),
+            None => Ok(y),
+        }
+    }
+
+    fn check(&self, x: &Tensor) -> Result<()> {
         if x.dim(D::Minus1)? != self.cols {
             candle_core::bail!("a weight of {} columns was given an input of shape {:?}", self.cols, x.shape());
         }
-        let y = match &self.store {
-            #[cfg(feature = "cuda")]
-            Store::Gpu(weight) => return weight.matmul(x, self.rows, self.cols),
-            Store::Panels(panels) => with_f32(x, |x| Ok(panels.apply(x)))?,
-            Store::Plain(w) if self.precision == Precision::F32 => with_f32(x, |x| Ok(self.product(x, w)))?,
-            Store::Plain(w) => with_f32(x, |x| Ok(self.product(&self.precision.rounded(x), w)))?,
-        };
-        let mut shape = x.dims().to_vec();
-        shape[x.rank() - 1] = self.rows;
-        Tensor::from_vec(y, shape, x.device())
+        Ok(())
     }
 
-    fn product(&self, x: &[f32], w: &[f32]) -> Vec<f32> {
+    /// The shape of the product with `x`.
+    fn shape(&self, x: &Tensor) -> Vec<usize> {
+        let mut shape = x.dims().to_vec();
+        if let Some(last) = shape.last_mut() {
+            *last = self.rows;
+        }
+        shape
+    }
+
+    fn tensor(&self, x: &Tensor, values: Vec<f32>) -> Result<Tensor> {
+        Tensor::from_vec(values, self.shape(x), x.device())
+    }
+
+    fn plain(&self, x: &[f32], w: &[f32]) -> Vec<f32> {
         let tokens = x.len() / self.cols;
         let mut y = vec![0.0; tokens * self.rows];
         matmul(
@@ -170,6 +217,36 @@ impl Matrix {
             Store::Gpu(weight) => weight.download()?,
         };
         Tensor::from_vec(values, (self.rows, self.cols), &Device::Cpu)
+    }
+}
+
+/// The panels of all of these, where all have some.
+fn panels_of<'a>(matrices: &[&'a Matrix]) -> Option<Vec<&'a Panels>> {
+    let of = |matrix: &&'a Matrix| match &matrix.store {
+        Store::Panels(panels) => Some(panels),
+        _ => None,
+    };
+    matrices.iter().map(of).collect()
+}
+
+/// [`Matrix::matmul`] of one input with several weights, which bfloat16 products on the CPU round only once.
+pub fn matmul_each(matrices: &[&Matrix], x: &Tensor) -> Result<Vec<Tensor>> {
+    matrices.iter().try_for_each(|matrix| matrix.check(x))?;
+    let Some(panels) = panels_of(matrices) else { return matrices.iter().map(|matrix| matrix.matmul(x)).collect() };
+    let made = with_f32(x, |x| Ok(Panels::apply_each(&panels, x)))?;
+    matrices.iter().zip(made).map(|(matrix, values)| matrix.tensor(x, values)).collect()
+}
+
+/// silu(x Wᵀ) · (x Vᵀ) for the weights `gate` W and `up` V of one shape. bfloat16 products on the CPU are not stored in
+/// between.
+pub fn gated(gate: &Matrix, up: &Matrix, x: &Tensor) -> Result<Tensor> {
+    gate.check(x)?;
+    up.check(x)?;
+    match panels_of(&[gate, up]).as_deref() {
+        Some([panels, other]) if gate.rows == up.rows => {
+            gate.tensor(x, with_f32(x, |x| Ok(Panels::gated(panels, other, x)))?)
+        }
+        _ => swiglu(&gate.matmul(x)?, &up.matmul(x)?),
     }
 }
 

@@ -8,7 +8,7 @@ use crate::simd::{self, multiversion};
 use crate::{Fresh, with_f32, write_chunks};
 
 multiversion! {
-    fn apply(gate: &[f32], up: &[f32], out: &mut Fresh) {
+    pub(crate) fn apply(gate: &[f32], up: &[f32], out: &mut Fresh) {
         for ((o, &g), &u) in out.iter_mut().zip(gate).zip(up) {
             o.write(g / (1.0 + simd::exp(-g)) * u);
         }

@@ -11,14 +11,13 @@ use paring_kernels::{
     attention::{Scores, causal},
     gelu::gelu,
     matmul::Precision,
-    plain::add,
 };
 
 use self::shape::{Flow, Positions, Shape};
 use super::Family;
 use crate::activations::Cache;
 use crate::config::Config;
-use crate::fan::pass;
+use crate::fan::{pass, pass_onto};
 use crate::parts::{embedding, head::Head, norm::LayerNorm};
 use crate::source::{Source, config_file};
 use crate::{Arithmetic, Block, Decoder, Fan, LinearInfo, Result, Sizes, Tap};
@@ -192,20 +191,21 @@ impl FalconBlock {
         let x = self.before.forward(h)?;
         let Some(mut first) = pass(&self.fans, 0, stop, &x, tap)? else { return Ok(x) };
         let x = self.attend(&first.swap_remove(0), tap)?;
-        let Some(o) = pass(&self.fans, O, stop, &x, tap)? else { return Ok(x) };
-        let h = if self.parallel { h.clone() } else { add(h, &o[0])? };
+        // Where the MLP reads the block's input, the sum waits for the end.
+        let Some(sum) = pass_onto(&self.fans, O, stop, &x, h, tap)? else { return Ok(x) };
+        let h = if self.parallel { h } else { &sum };
         let up = match &self.before_mlp {
             // Shared norm: the first fan has multiplied the MLP's matrix too.
             None => first.swap_remove(0),
             Some(norm) => {
-                let x = norm.forward(&h)?;
+                let x = norm.forward(h)?;
                 let Some(mut up) = pass(&self.fans, UP, stop, &x, tap)? else { return Ok(x) };
                 up.swap_remove(0)
             }
         };
         let x = gelu(&up)?;
-        let Some(down) = pass(&self.fans, self.fans.len() - 1, stop, &x, tap)? else { return Ok(x) };
-        Ok(if self.parallel { add(&h, &add(&down[0], &o[0])?)? } else { add(&h, &down[0])? })
+        let Some(h) = pass_onto(&self.fans, self.fans.len() - 1, stop, &x, &sum, tap)? else { return Ok(x) };
+        Ok(h)
     }
 
     /// The attention's output before its last linear. `qkv [b, t, (heads + 2 · groups) · head_dim]` holds, group by

@@ -10,15 +10,13 @@ use paring_format::Checkpoint;
 use paring_kernels::{
     attention::{Scores, causal},
     matmul::Precision,
-    plain::add,
-    swiglu::swiglu,
 };
 
 use self::shape::{Local, Member, Shape};
 use super::Family;
 use crate::activations::Cache;
 use crate::config::Config;
-use crate::fan::pass;
+use crate::fan::{pass, pass_gated, pass_onto};
 use crate::parts::{embedding, head::Head, norm::RmsNorm, rope::Rope};
 use crate::source::{Source, config_file};
 use crate::{Arithmetic, Block, Decoder, Fan, LinearInfo, Result, Sizes, Tap};
@@ -211,23 +209,24 @@ impl LlamaBlock {
     fn run(&self, h: &Tensor, tap: &mut dyn Tap, stop: usize) -> Result<Tensor> {
         let (b, t, _) = h.dims3()?;
         let x = self.before_attention.forward(h)?;
-        let Some(qkv) = pass(&self.fans, QKV, stop, &x, tap)? else { return Ok(x) };
-        let split = |x: &Tensor, heads: usize| x.reshape((b, t, heads, self.head_dim));
-        let (mut q, mut k) = (split(&qkv[0], self.heads)?, split(&qkv[1], self.groups)?);
-        if let Some([of_queries, of_keys]) = &self.head_norms {
-            (q, k) = (of_queries.forward(&q)?, of_keys.forward(&k)?);
-        }
-        let (q, k, v) = (self.rope.forward(&q)?, self.rope.forward(&k)?, split(&qkv[2], self.groups)?);
-        let [k, v] = self.cache.pass(k, v, tap)?;
-        let scores = Scores { window: self.window, ..Scores::scaled((self.head_dim as f32).sqrt().recip()) };
-        let x = causal(&q, &k, &v, &scores, self.precision)?;
-        let Some(o) = pass(&self.fans, O, stop, &x, tap)? else { return Ok(x) };
-        let h = add(h, &o[0])?;
+        let x = {
+            let Some(qkv) = pass(&self.fans, QKV, stop, &x, tap)? else { return Ok(x) };
+            drop(x);
+            let split = |x: &Tensor, heads: usize| x.reshape((b, t, heads, self.head_dim));
+            let (mut q, mut k) = (split(&qkv[0], self.heads)?, split(&qkv[1], self.groups)?);
+            if let Some([of_queries, of_keys]) = &self.head_norms {
+                (q, k) = (of_queries.forward(&q)?, of_keys.forward(&k)?);
+            }
+            let (q, k, v) = (self.rope.forward(&q)?, self.rope.forward(&k)?, split(&qkv[2], self.groups)?);
+            let [k, v] = self.cache.pass(k, v, tap)?;
+            let scores = Scores { window: self.window, ..Scores::scaled((self.head_dim as f32).sqrt().recip()) };
+            causal(&q, &k, &v, &scores, self.precision)?
+        };
+        let Some(h) = pass_onto(&self.fans, O, stop, &x, h, tap)? else { return Ok(x) };
         let x = self.before_mlp.forward(&h)?;
-        let Some(gate_up) = pass(&self.fans, GATE_UP, stop, &x, tap)? else { return Ok(x) };
-        let x = swiglu(&gate_up[0], &gate_up[1])?;
-        let Some(down) = pass(&self.fans, DOWN, stop, &x, tap)? else { return Ok(x) };
-        Ok(add(&h, &down[0])?)
+        let Some(x) = pass_gated(&self.fans, GATE_UP, stop, &x, tap)? else { return Ok(x) };
+        let Some(h) = pass_onto(&self.fans, DOWN, stop, &x, &h, tap)? else { return Ok(x) };
+        Ok(h)
     }
 }
 

@@ -8,12 +8,12 @@ use paring_format::Checkpoint;
 use paring_kernels::attention::{Scores, causal};
 use paring_kernels::gelu::gelu;
 use paring_kernels::matmul::Precision;
-use paring_kernels::plain::{add, relu};
+use paring_kernels::plain::relu;
 
 use super::Family;
 use crate::activations::Cache;
 use crate::config::Config;
-use crate::fan::pass;
+use crate::fan::{pass, pass_onto};
 use crate::parts::{embedding, head::Head, norm::LayerNorm, positions::Positions};
 use crate::source::{Source, config_file};
 use crate::{Arithmetic, Block, Decoder, Fan, LinearInfo, Result, Sizes, Tap, Weight};
@@ -306,14 +306,14 @@ impl OptBlock {
         let [k, v] = self.cache.pass(k, v, tap)?;
         let scores = Scores::scaled((head_dim as f32).sqrt().recip());
         let x = causal(&q, &k, &v, &scores, self.precision)?;
-        let Some(out) = pass(&self.fans, OUT, stop, &x, tap)? else { return Ok(x) };
-        let h = norm(&self.attention_norm, add(h, &out[0])?, after)?;
+        let Some(h) = pass_onto(&self.fans, OUT, stop, &x, h, tap)? else { return Ok(x) };
+        let h = norm(&self.attention_norm, h, after)?;
 
         let x = norm(&self.mlp_norm, h.clone(), before)?;
         let Some(fc1) = pass(&self.fans, FC1, stop, &x, tap)? else { return Ok(x) };
         let x = (self.activation)(&fc1[0])?;
-        let Some(fc2) = pass(&self.fans, FC2, stop, &x, tap)? else { return Ok(x) };
-        norm(&self.mlp_norm, add(&h, &fc2[0])?, after)
+        let Some(h) = pass_onto(&self.fans, FC2, stop, &x, &h, tap)? else { return Ok(x) };
+        norm(&self.mlp_norm, h, after)
     }
 }
 

@@ -5,7 +5,7 @@ use std::cell::RefCell;
 use candle_core::{DType, Device, Tensor};
 use paring_kernels::cholesky::{Factor, factor_of};
 use paring_kernels::device::{download, upload};
-use paring_kernels::gram::{Gram, quadratic};
+use paring_kernels::gram::{Gram, Quadratic};
 use paring_kernels::select::nth_smallest_of;
 use paring_kernels::square::Square;
 use paring_kernels::sweep::{Drop, Element, Fit, GridFormat, Part, Round, Rule, Scales, Shape, fan, spqr};
@@ -52,7 +52,7 @@ pub(super) fn all(bencher: &mut Bencher<'_>) {
             floor::quadratic(rows, cols),
             begin,
             |_| (),
-            |(h, w), ()| Ok(quadratic(w, h, Precision::F32).map(drop)?),
+            |(h, w), ()| Ok(Quadratic::new(h, Precision::F32)?.of(w).map(drop)?),
         );
     }
     for &(rows, cols) in shapes.layers {

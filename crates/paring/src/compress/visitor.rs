@@ -161,14 +161,17 @@ impl<'a> Compressor<'a> {
         }
 
         let start = Instant::now();
-        let measure = Measure::of(stats.as_ref(), &self.job.plan);
+        let measuring = || Measure::of(stats.as_ref(), &self.job.plan).map_err(|e| failed(e, "error"));
         let matrix = |i: usize| Matrix { weight: &originals[i].0, stored: originals[i].1, module: &chosen[i].name };
         // Before the sweep, which leaves more behind.
         let mut expected: Vec<Option<Expected>> = vec![None; chosen.len()];
+        let measure = measuring()?;
         for (i, expected) in expected.iter_mut().enumerate() {
-            let found = measure.map(|m| m.expected(choices[i].1, &matrix(i), chosen[i].cols, of(i)));
+            let found = measure.as_ref().map(|m| m.expected(choices[i].1, &matrix(i), chosen[i].cols, of(i)));
             *expected = found.transpose().map_err(|e| failed(e, "error of the baseline"))?.flatten();
         }
+        // Made again behind the sweep, which needs the memory.
+        drop(measure);
         let rows: usize = expected.iter().flatten().map(|expected| expected.rows).sum();
         clock.add(Stage::Error, start, (rows * first.cols * first.cols) as f64);
 
@@ -191,8 +194,9 @@ impl<'a> Compressor<'a> {
 
         let start = Instant::now();
         let mut judged = vec![Judged::default(); chosen.len()];
+        let measure = measuring()?;
         for (i, (judged, outcome)) in judged.iter_mut().zip(&mut outcomes).enumerate() {
-            let Some(measure) = measure else { break };
+            let Some(measure) = &measure else { break };
             let replace = self.job.plan.allow_fallback;
             let found = measure.total(matrix(i).weight).and_then(|total| {
                 measure.judge(choices[i].1, &matrix(i), of(i), (expected[i], total), outcome, replace)
@@ -200,6 +204,7 @@ impl<'a> Compressor<'a> {
             *judged = found.map_err(|e| failed(e, "error"))?;
         }
         // A Gram matrix is the largest thing of a wide fan.
+        drop(measure);
         drop(stats);
         clock.add(Stage::Error, start, work);
 

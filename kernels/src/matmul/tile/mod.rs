@@ -1,0 +1,267 @@
+//! The innermost part of products: tiles of 6 by 64 sums in registers, in versions for several instruction sets of which
+//! the fastest that the processor has is chosen at run time.
+//!
+//! An operand's elements lie in 32-bit words: two neighbours along k as bfloat16 ([`Elements::Pairs`], the lower half first),
+//! or one f32 ([`Elements::Singles`]). The right operand lies in panels of 64 rows; of the left one, a tile reads 6 rows at
+//! any stride. The sums run over k in one fixed order, so a result does not depend on the number of threads.
+
+mod lanes;
+mod peak;
+#[cfg(target_arch = "x86_64")]
+mod x86;
+
+use std::cell::Cell;
+use std::mem::MaybeUninit;
+use std::sync::LazyLock;
+
+use crate::simd::{self, multiversion};
+
+/// Rows of the left operand per tile.
+pub(crate) const MR: usize = 6;
+/// Rows of the right operand per tile.
+pub(crate) const NR: usize = 64;
+/// Words along k per pass: a panel of the right operand (KC · NR · 4 bytes) stays in the first-level cache.
+const KC: usize = 96;
+
+/// What the words of an operand hold.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Elements {
+    /// Two bfloat16.
+    Pairs,
+    /// One f32.
+    Singles,
+}
+
+/// A version of the tile.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Isa {
+    /// AVX-512 with `vdpbf16ps`, which multiplies 16 pairs at once. It takes subnormal numbers as zero.
+    #[cfg(target_arch = "x86_64")]
+    Avx512Bf16,
+    /// AVX-512, pairs widened to f32.
+    #[cfg(target_arch = "x86_64")]
+    Avx512,
+    /// AVX2 and FMA, likewise.
+    #[cfg(target_arch = "x86_64")]
+    Avx2,
+    /// Loops that the compiler makes vectors of as the target's baseline allows, likewise.
+    Portable,
+}
+
+/// Those that the processor has, the fastest first.
+static AVAILABLE: LazyLock<Vec<Isa>> = LazyLock::new(|| {
+    let mut found = Vec::new();
+    #[cfg(target_arch = "x86_64")]
+    {
+        let avx512 = is_x86_feature_detected!("avx512f");
+        if avx512 && is_x86_feature_detected!("avx512bf16") {
+            found.push(Isa::Avx512Bf16);
+        }
+        if avx512 {
+            found.push(Isa::Avx512);
+        }
+        if is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma") {
+            found.push(Isa::Avx2);
+        }
+    }
+    found.push(Isa::Portable);
+    found
+});
+
+thread_local! {
+    /// What this thread asked for in place of the fastest.
+    static ASKED: Cell<Option<Isa>> = const { Cell::new(None) };
+}
+
+impl Isa {
+    /// The versions that run on this processor, the fastest first.
+    pub fn available() -> &'static [Isa] {
+        &AVAILABLE
+    }
+
+    /// The version that products begun by this thread use.
+    pub fn current() -> Isa {
+        ASKED.get().unwrap_or(AVAILABLE[0])
+    }
+
+    /// Runs `f` with this version in the products that it begins on this thread: to compare versions.
+    ///
+    /// # Panics
+    /// If the processor does not have it.
+    pub fn used_in<T>(self, f: impl FnOnce() -> T) -> T {
+        assert!(AVAILABLE.contains(&self), "{self:?} on a processor that has {AVAILABLE:?}");
+        struct Restore(Option<Isa>);
+        impl Drop for Restore {
+            fn drop(&mut self) {
+                ASKED.set(self.0);
+            }
+        }
+        let _restore = Restore(ASKED.replace(Some(self)));
+        f()
+    }
+
+    /// Operations per second at best, on all threads of the pool together: of bfloat16 pairs and of f32, with operands in the
+    /// first-level caches. Takes a tenth of a second.
+    pub fn peaks(self) -> [f64; 2] {
+        [Elements::Pairs, Elements::Singles].map(|elements| peak::peak(self, elements))
+    }
+
+    /// Words that a left operand has for a word of the right one: pairs that are widened are so on the left beforehand.
+    pub(crate) fn left_words(self, elements: Elements) -> usize {
+        if elements == Elements::Pairs && self.widens() { 2 } else { 1 }
+    }
+
+    fn widens(self) -> bool {
+        match self {
+            #[cfg(target_arch = "x86_64")]
+            Isa::Avx512Bf16 => false,
+            _ => true,
+        }
+    }
+
+    /// Rows `[.., cols]` of a left operand rounded to bfloat16, one after the other: as many words as [`Isa::left_words`] says
+    /// for each pair. The missing second half of an odd row is zero. Where pairs are multiplied as they are, subnormal numbers
+    /// become zero.
+    pub(crate) fn rounded(self, x: &[f32], cols: usize) -> Vec<u32> {
+        let each = cols.div_ceil(2) * self.left_words(Elements::Pairs);
+        let len = x.len() / cols * each;
+        let mut words: Vec<u32> = Vec::with_capacity(len);
+        for (words, x) in words.spare_capacity_mut()[..len].chunks_exact_mut(each).zip(x.chunks_exact(cols)) {
+            self.round(words, x);
+        }
+        // SAFETY: each row was written, and there are as many as the length says.
+        unsafe { words.set_len(len) };
+        words
+    }
+
+    /// Writes the words of one row.
+    fn round(self, words: &mut [MaybeUninit<u32>], x: &[f32]) {
+        assert!(words.len() == x.len().div_ceil(2) * self.left_words(Elements::Pairs));
+        match self {
+            #[cfg(target_arch = "x86_64")]
+            // SAFETY: the processor has the instructions, or this version would not exist; there is a word for each pair.
+            Isa::Avx512Bf16 => unsafe { x86::pair_up(words, x) },
+            _ => widened(words, x),
+        }
+    }
+
+    /// A panel of pairs `[pairs, NR]` as a left operand, `[pairs, NR]` or `[pairs, 2, NR]`.
+    pub(crate) fn left_of_panel<'a>(self, panel: &'a [u32], room: &'a mut Vec<u32>) -> Left<'a> {
+        if !self.widens() {
+            return Left { words: panel, row: 1, step: NR };
+        }
+        room.clear();
+        for pairs in panel.chunks_exact(NR) {
+            room.extend(pairs.iter().map(|word| word << 16));
+            room.extend(pairs.iter().map(|word| word & 0xffff_0000));
+        }
+        Left { words: room, row: 1, step: 2 * NR }
+    }
+}
+
+multiversion! {
+    /// Each number rounded to bfloat16, as f32.
+    fn widened(words: &mut [MaybeUninit<u32>], x: &[f32]) {
+        let (words, rest) = words.split_at_mut(x.len());
+        for (word, &x) in words.iter_mut().zip(x) {
+            word.write(simd::bf16_bits(x) << 16);
+        }
+        for word in rest {
+            word.write(0);
+        }
+    }
+}
+
+/// The left operand: the word of `row` and step k is at `row · self.row + k · self.step`, and where there are two words for
+/// a step, the second is `step / 2` behind it.
+#[derive(Clone, Copy)]
+pub(crate) struct Left<'a> {
+    pub words: &'a [u32],
+    pub row: usize,
+    pub step: usize,
+}
+
+impl<'a> Left<'a> {
+    /// Rows of `steps` steps, one after the other, as [`Isa::rounded`] makes them.
+    pub fn rows(isa: Isa, elements: Elements, words: &'a [u32], steps: usize) -> Self {
+        let each = isa.left_words(elements);
+        Self { words, row: each * steps, step: each }
+    }
+
+    /// From this row and step on.
+    pub fn from(self, row: usize, step: usize) -> Self {
+        Self { words: &self.words[row * self.row + step * self.step..], ..self }
+    }
+}
+
+/// Where a block of products goes: `rows × cols` with the given row stride.
+#[derive(Clone, Copy)]
+pub(crate) struct Target {
+    pub rows: usize,
+    pub cols: usize,
+    pub stride: usize,
+    /// Nothing is there yet: the first sums are stored, not added.
+    pub fresh: bool,
+}
+
+/// Adds left · rightᵀ to `y`, over `steps` words of k. All passes over k are made for one panel before the next, so that
+/// the sums they add to (64 columns of `y`) stay in the second-level cache.
+pub(crate) fn multiply(
+    (isa, elements): (Isa, Elements),
+    left: &Left<'_>,
+    right: &[u32],
+    steps: usize,
+    out: &Target,
+    y: &mut [MaybeUninit<f32>],
+) {
+    let passes = steps.div_ceil(KC).max(1);
+    let depth = steps.div_ceil(passes).max(1);
+    for (n, b) in right.chunks_exact(steps * NR).enumerate() {
+        let cols = NR.min(out.cols.saturating_sub(n * NR));
+        if cols == 0 {
+            break;
+        }
+        for first in (0..steps).step_by(depth) {
+            let count = depth.min(steps - first);
+            let b = &b[first * NR..][..count * NR];
+            for m in (0..out.rows).step_by(MR) {
+                let rows = MR.min(out.rows - m);
+                let y = &mut y[m * out.stride + n * NR..];
+                let target = Target { rows, cols, stride: out.stride, fresh: out.fresh && first == 0 };
+                tile((isa, elements), &left.from(m, first), b, y, &target);
+            }
+        }
+    }
+}
+
+/// One tile: up to [`MR`] rows of `a`, `b [steps, NR]`, to `out.rows × out.cols` elements of `y`.
+fn tile((isa, elements): (Isa, Elements), a: &Left<'_>, b: &[u32], y: &mut [MaybeUninit<f32>], out: &Target) {
+    let steps = b.len() / NR;
+    assert!((1..=MR).contains(&out.rows) && (1..=NR).contains(&out.cols) && steps > 0);
+    assert!(y.len() >= (out.rows - 1) * out.stride + out.cols);
+    let second = (isa.left_words(elements) - 1) * (a.step / 2);
+    assert!(a.words.len() > (out.rows - 1) * a.row + (steps - 1) * a.step + second);
+    // SAFETY: the processor has the instructions, or this version would not exist; the assertions above bound every access.
+    unsafe {
+        match (isa, elements) {
+            #[cfg(target_arch = "x86_64")]
+            (Isa::Avx512Bf16, Elements::Pairs) => x86::dot(a, b, y, out),
+            #[cfg(target_arch = "x86_64")]
+            (Isa::Avx512, Elements::Pairs) => x86::avx512_pairs(a, b, y, out),
+            #[cfg(target_arch = "x86_64")]
+            (Isa::Avx512Bf16 | Isa::Avx512, Elements::Singles) => x86::avx512_singles(a, b, y, out),
+            #[cfg(target_arch = "x86_64")]
+            (Isa::Avx2, Elements::Pairs) => x86::avx2_pairs(a, b, y, out),
+            #[cfg(target_arch = "x86_64")]
+            (Isa::Avx2, Elements::Singles) => x86::avx2_singles(a, b, y, out),
+            (Isa::Portable, Elements::Pairs) => lanes::tile::<lanes::Loops, { lanes::LOOPS }, 2>(a, b, y, out),
+            (Isa::Portable, Elements::Singles) => lanes::tile::<lanes::Loops, { lanes::LOOPS }, 1>(a, b, y, out),
+        }
+    }
+}
+
+/// Initialised memory is a special case of memory that may not be.
+pub(crate) fn as_uninit(values: &mut [f32]) -> &mut [MaybeUninit<f32>] {
+    // SAFETY: the two types have the same layout, and this module writes numbers only.
+    unsafe { &mut *(std::ptr::from_mut(values) as *mut [MaybeUninit<f32>]) }
+}

@@ -1,0 +1,33 @@
+//! What the processor can do at best.
+
+use std::time::Instant;
+
+use super::{Elements, Isa, KC, Left, MR, NR, Target, as_uninit, multiply};
+
+/// Times that the tile is tried, and seconds of each: others may use the processor too.
+const TRIES: usize = 5;
+const SECONDS: f64 = 0.01;
+
+/// Operations (a product and its sum are two) per second of this version's tile on all threads of the pool together, with its
+/// operands in the first-level caches: what no product can beat. Takes a twentieth of a second.
+pub(super) fn peak(isa: Isa, elements: Elements) -> f64 {
+    let one = |_: rayon::BroadcastContext<'_>| {
+        let left = vec![0x3f80_3f80; MR * KC * isa.left_words(elements)];
+        let right = vec![0x3e80_3e80; KC * NR];
+        let left = Left::rows(isa, elements, &left, KC);
+        let target = Target { rows: MR, cols: NR, stride: NR, fresh: true };
+        let mut sums = [0f32; MR * NR];
+        let (start, mut runs) = (Instant::now(), 0u32);
+        while start.elapsed().as_secs_f64() < SECONDS {
+            // Asking for the time takes longer than a tile.
+            for _ in 0..100 {
+                multiply((isa, elements), &left, &right, KC, &target, as_uninit(&mut sums));
+            }
+            runs += 100;
+        }
+        std::hint::black_box(sums);
+        let each = if elements == Elements::Pairs { 4 } else { 2 };
+        f64::from(runs) * (MR * NR * KC * each) as f64 / start.elapsed().as_secs_f64()
+    };
+    (0..TRIES).map(|_| rayon::broadcast(one).into_iter().sum()).fold(0.0, f64::max)
+}

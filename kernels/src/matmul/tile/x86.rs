@@ -1,0 +1,206 @@
+//! The tile on x86-64.
+
+use std::arch::x86_64::*;
+use std::mem::{MaybeUninit, transmute};
+
+use super::lanes::{Lanes, tile};
+use super::{Left, Target};
+
+/// Pairs of bfloat16 and sums of f32 under `vdpbf16ps`.
+#[derive(Clone, Copy)]
+struct Dot(__m512);
+
+/// 16 lanes.
+#[derive(Clone, Copy)]
+struct F512(__m512);
+
+/// 8 lanes.
+#[derive(Clone, Copy)]
+struct F256(__m256);
+
+impl Lanes for Dot {
+    const N: usize = 16;
+
+    #[inline(always)]
+    fn zero() -> Self {
+        Self(F512::zero().0)
+    }
+
+    #[inline(always)]
+    unsafe fn load(from: *const u32) -> Self {
+        // SAFETY: the caller's promise.
+        Self(unsafe { _mm512_loadu_ps(from.cast()) })
+    }
+
+    #[inline(always)]
+    unsafe fn low(from: *const u32) -> Self {
+        // SAFETY: the caller's promise.
+        Self(unsafe { F512::low(from) }.0)
+    }
+
+    #[inline(always)]
+    unsafe fn high(from: *const u32) -> Self {
+        // SAFETY: the caller's promise.
+        Self(unsafe { F512::high(from) }.0)
+    }
+
+    #[inline(always)]
+    unsafe fn splat(from: *const u32) -> Self {
+        // SAFETY: the caller's promise.
+        Self(unsafe { F512::splat(from) }.0)
+    }
+
+    #[inline(always)]
+    unsafe fn multiply_add(self, left: Self, right: Self) -> Self {
+        // SAFETY: the caller's promise; the same 512 bits, read as 32 bfloat16 values.
+        Self(unsafe { _mm512_dpbf16_ps(self.0, transmute::<__m512, __m512bh>(left.0), transmute(right.0)) })
+    }
+
+    #[inline(always)]
+    unsafe fn add_to(self, at: *mut f32, fresh: bool) {
+        // SAFETY: the caller's promise.
+        unsafe { F512(self.0).add_to(at, fresh) }
+    }
+}
+
+impl Lanes for F512 {
+    const N: usize = 16;
+
+    #[inline(always)]
+    fn zero() -> Self {
+        // SAFETY: all bits zero are sixteen zeros.
+        Self(unsafe { std::mem::zeroed() })
+    }
+
+    #[inline(always)]
+    unsafe fn load(from: *const u32) -> Self {
+        // SAFETY: the caller's promise.
+        Self(unsafe { _mm512_loadu_ps(from.cast()) })
+    }
+
+    #[inline(always)]
+    unsafe fn low(from: *const u32) -> Self {
+        // SAFETY: the caller's promise.
+        Self(unsafe { _mm512_castsi512_ps(_mm512_slli_epi32::<16>(_mm512_loadu_si512(from.cast()))) })
+    }
+
+    #[inline(always)]
+    unsafe fn high(from: *const u32) -> Self {
+        // SAFETY: the caller's promise.
+        let words = unsafe { _mm512_loadu_si512(from.cast()) };
+        // SAFETY: the caller's promise about instructions.
+        Self(unsafe { _mm512_castsi512_ps(_mm512_and_si512(words, _mm512_set1_epi32(0xffff_0000_u32 as i32))) })
+    }
+
+    #[inline(always)]
+    unsafe fn splat(from: *const u32) -> Self {
+        // SAFETY: the caller's promise.
+        Self(unsafe { _mm512_set1_ps(f32::from_bits(*from)) })
+    }
+
+    #[inline(always)]
+    unsafe fn multiply_add(self, left: Self, right: Self) -> Self {
+        // SAFETY: the caller's promise.
+        Self(unsafe { _mm512_fmadd_ps(left.0, right.0, self.0) })
+    }
+
+    #[inline(always)]
+    unsafe fn add_to(self, at: *mut f32, fresh: bool) {
+        // SAFETY: the caller's promise.
+        unsafe {
+            let sum = if fresh { self.0 } else { _mm512_add_ps(_mm512_loadu_ps(at), self.0) };
+            _mm512_storeu_ps(at, sum);
+        }
+    }
+}
+
+impl Lanes for F256 {
+    const N: usize = 8;
+
+    #[inline(always)]
+    fn zero() -> Self {
+        // SAFETY: all bits zero are eight zeros.
+        Self(unsafe { std::mem::zeroed() })
+    }
+
+    #[inline(always)]
+    unsafe fn load(from: *const u32) -> Self {
+        // SAFETY: the caller's promise.
+        Self(unsafe { _mm256_loadu_ps(from.cast()) })
+    }
+
+    #[inline(always)]
+    unsafe fn low(from: *const u32) -> Self {
+        // SAFETY: the caller's promise.
+        Self(unsafe { _mm256_castsi256_ps(_mm256_slli_epi32::<16>(_mm256_loadu_si256(from.cast()))) })
+    }
+
+    #[inline(always)]
+    unsafe fn high(from: *const u32) -> Self {
+        // SAFETY: the caller's promise.
+        let words = unsafe { _mm256_loadu_si256(from.cast()) };
+        // SAFETY: the caller's promise about instructions.
+        Self(unsafe { _mm256_castsi256_ps(_mm256_and_si256(words, _mm256_set1_epi32(0xffff_0000_u32 as i32))) })
+    }
+
+    #[inline(always)]
+    unsafe fn splat(from: *const u32) -> Self {
+        // SAFETY: the caller's promise.
+        Self(unsafe { _mm256_set1_ps(f32::from_bits(*from)) })
+    }
+
+    #[inline(always)]
+    unsafe fn multiply_add(self, left: Self, right: Self) -> Self {
+        // SAFETY: the caller's promise.
+        Self(unsafe { _mm256_fmadd_ps(left.0, right.0, self.0) })
+    }
+
+    #[inline(always)]
+    unsafe fn add_to(self, at: *mut f32, fresh: bool) {
+        // SAFETY: the caller's promise.
+        unsafe {
+            let sum = if fresh { self.0 } else { _mm256_add_ps(_mm256_loadu_ps(at), self.0) };
+            _mm256_storeu_ps(at, sum);
+        }
+    }
+}
+
+/// A version of the tile: its name, its instructions, its lanes, vectors of a row and parts of a word.
+macro_rules! version {
+    ($name:ident, $features:literal, $lanes:ty, $regs:literal, $parts:literal) => {
+        /// # Safety
+        /// As of [`tile`], with the instructions in the attribute.
+        #[target_feature(enable = $features)]
+        pub(super) unsafe fn $name(a: &Left<'_>, b: &[u32], y: &mut [MaybeUninit<f32>], out: &Target) {
+            // SAFETY: the caller's promise.
+            unsafe { tile::<$lanes, $regs, $parts>(a, b, y, out) }
+        }
+    };
+}
+
+// 24 of 32 registers hold sums, or 12 of 16.
+version!(dot, "avx512f,avx512bf16", Dot, 4, 1);
+version!(avx512_pairs, "avx512f", F512, 4, 2);
+version!(avx512_singles, "avx512f", F512, 4, 1);
+version!(avx2_pairs, "avx2,fma", F256, 2, 2);
+version!(avx2_singles, "avx2,fma", F256, 2, 1);
+
+/// One word for each pair of `x`, rounded to bfloat16.
+///
+/// # Safety
+/// Needs AVX-512 F and BF16, and a word for each pair of `x`.
+#[target_feature(enable = "avx512f,avx512bf16")]
+pub(super) unsafe fn pair_up(words: &mut [MaybeUninit<u32>], x: &[f32]) {
+    for at in (0..x.len()).step_by(32) {
+        let left = x.len() - at;
+        let some = |count: usize| ((1u32 << count.min(16)) - 1) as __mmask16;
+        // SAFETY: the masks keep the accesses inside `x` and inside the words of its pairs.
+        unsafe {
+            let from = x.as_ptr().add(at);
+            let low = _mm512_maskz_loadu_ps(some(left), from);
+            let high = _mm512_maskz_loadu_ps(some(left.saturating_sub(16)), from.wrapping_add(16));
+            let pairs: __m512i = transmute(_mm512_cvtne2ps_pbh(high, low));
+            _mm512_mask_storeu_epi32(words.as_mut_ptr().add(at / 2).cast(), some(left.div_ceil(2)), pairs);
+        }
+    }
+}
