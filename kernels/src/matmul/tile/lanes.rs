@@ -10,7 +10,7 @@ use super::{Left, MR, NR, Target};
 /// Methods that take a pointer read or write `N` words there, `splat` one. All need the instructions of the type.
 pub(super) trait Lanes: Copy {
     const N: usize;
-    fn zero() -> Self;
+    unsafe fn zero() -> Self;
     /// Words of a right operand as they are.
     unsafe fn load(from: *const u32) -> Self;
     /// The first of each pair of bfloat16.
@@ -48,10 +48,12 @@ pub(super) unsafe fn tile<L: Lanes, const REGS: usize, const PARTS: usize>(
     let (b, y) = (b.as_ptr(), y.as_mut_ptr().cast::<f32>());
     let mut first = 0;
     while first < out.cols {
-        let mut sums = [[L::zero(); REGS]; MR];
+        // SAFETY: the caller's promise about instructions.
+        let zero = unsafe { L::zero() };
+        let mut sums = [[zero; REGS]; MR];
         for k in 0..steps {
             for part in 0..PARTS {
-                let mut right = [L::zero(); REGS];
+                let mut right = [zero; REGS];
                 for (n, r) in right.iter_mut().enumerate() {
                     // SAFETY: k < steps and first + (n + 1) · N ≤ NR, so these words lie inside `b`.
                     *r = unsafe {
@@ -124,7 +126,7 @@ impl Lanes for Loops {
     const N: usize = 4;
 
     #[inline(always)]
-    fn zero() -> Self {
+    unsafe fn zero() -> Self {
         Self([0.0; 4])
     }
 

@@ -22,8 +22,9 @@ impl Lanes for Dot {
     const N: usize = 16;
 
     #[inline(always)]
-    fn zero() -> Self {
-        Self(F512::zero().0)
+    unsafe fn zero() -> Self {
+        // SAFETY: the trait's promise about instructions.
+        Self(unsafe { F512::zero() }.0)
     }
 
     #[inline(always)]
@@ -67,9 +68,9 @@ impl Lanes for F512 {
     const N: usize = 16;
 
     #[inline(always)]
-    fn zero() -> Self {
-        // SAFETY: all bits zero are sixteen zeros.
-        Self(unsafe { std::mem::zeroed() })
+    unsafe fn zero() -> Self {
+        // SAFETY: the trait's promise about instructions.
+        Self(unsafe { _mm512_setzero_ps() })
     }
 
     #[inline(always)]
@@ -118,9 +119,9 @@ impl Lanes for F256 {
     const N: usize = 8;
 
     #[inline(always)]
-    fn zero() -> Self {
-        // SAFETY: all bits zero are eight zeros.
-        Self(unsafe { std::mem::zeroed() })
+    unsafe fn zero() -> Self {
+        // SAFETY: the trait's promise about instructions.
+        Self(unsafe { _mm256_setzero_ps() })
     }
 
     #[inline(always)]
