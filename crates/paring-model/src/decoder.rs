@@ -1,6 +1,7 @@
 //! A decoder is a list of blocks between an embedding and a head.
 
 use candle_core::{Device, Tensor};
+use paring_format::Checkpoint;
 
 use crate::{Arithmetic, Fan, Result, Tap};
 
@@ -11,6 +12,9 @@ use crate::{Arithmetic, Fan, Result, Tap};
 pub trait Decoder: Send + Sync {
     /// What the config says of the model as a whole.
     fn sizes(&self) -> Sizes;
+
+    /// Where it is read from.
+    fn checkpoint(&self) -> &Checkpoint;
 
     /// How it computes.
     fn arithmetic(&self) -> &Arithmetic;
@@ -47,6 +51,16 @@ pub trait Decoder: Send + Sync {
 
     /// Reads block `i < blocks()`; the caller drops it. Costs the memory of its weights in f32.
     fn block(&self, i: usize) -> Result<Box<dyn Block>>;
+
+    /// Has the system fetch block `i` from the disk before it is read. Takes none of the process's memory.
+    fn expect(&self, i: usize) {
+        let linears = self.linears(i);
+        let of = |name: &str| {
+            linears.iter().any(|linear| name.strip_prefix(&linear.name).is_some_and(|rest| rest.starts_with('.')))
+        };
+        self.checkpoint().names().filter(|name| of(name)).for_each(|name| self.checkpoint().expect(name));
+        self.rest_names(i).iter().for_each(|name| self.checkpoint().expect(name));
+    }
 
     /// Names and shapes of block `i`'s linears in the order of its fans, without reading weights.
     fn linears(&self, i: usize) -> Vec<LinearInfo>;

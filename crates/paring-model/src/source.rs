@@ -54,6 +54,11 @@ impl Source {
         self.arithmetic.precision
     }
 
+    /// What it reads.
+    pub fn checkpoint(&self) -> &Checkpoint {
+        &self.checkpoint
+    }
+
     /// How the model computes.
     pub fn arithmetic(&self) -> &Arithmetic {
         &self.arithmetic

@@ -158,7 +158,7 @@ impl Panels {
     fn apply_to(&self, out: &mut Fresh, isa: Isa, words: &[u32], onto: Option<&[f32]>) {
         let pairs = self.pairs();
         if let Some(onto) = onto {
-            out.write_copy_of_slice(onto);
+            out.iter_mut().zip(onto).for_each(|(out, &onto)| *out = MaybeUninit::new(onto));
         }
         let left = Left::rows(isa, Elements::Pairs, words, pairs);
         let target = Target { rows: out.len() / self.rows, cols: self.rows, stride: self.rows, fresh: onto.is_none() };

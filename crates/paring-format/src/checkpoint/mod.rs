@@ -318,6 +318,18 @@ impl Checkpoint {
         Ok(values)
     }
 
+    /// Has the system fetch a tensor from the disk before it is read; nothing where there is no such tensor. Takes none of the
+    /// process's memory.
+    pub fn expect(&self, name: &str) {
+        let spots = match self.info(name).map(|info| &info.at) {
+            Some(At::Plain(spot)) => vec![spot],
+            Some(At::Sparse(stored)) => stored.spots(),
+            None => Vec::new(),
+        };
+        let shard = |spot: &&Spot| self.shards.get(spot.shard);
+        spots.iter().for_each(|spot| shard(spot).into_iter().for_each(|shard| shard.expect(&spot.place)));
+    }
+
     fn copy(&self, info: &TensorInfo, offset: usize, len: usize) -> Result<Vec<u8>> {
         match &info.at {
             At::Plain(spot) => self.copy_spot(spot, offset, len, &info.file),

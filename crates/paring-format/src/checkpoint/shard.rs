@@ -242,6 +242,20 @@ impl Shard {
         Some(copy)
     }
 
+    /// Tells the system that a tensor will be read soon: it fetches it from the disk meanwhile, into its own cache.
+    pub fn expect(&self, place: &Place) {
+        #[cfg(unix)]
+        if let Source::Map(map) = &self.source
+            && place.start < map.len()
+        {
+            let len = place.len.min(map.len() - place.start);
+            // A refusal costs time, not correctness.
+            map.advise_range(memmap2::Advice::WillNeed, place.start, len).unwrap_or(());
+        }
+        #[cfg(not(unix))]
+        let _ = place;
+    }
+
     /// Gives the pages of a part back to the system. Pages of mapped files that were touched count as memory of the
     /// process, and a walk through a large model would seem to hold all of it.
     fn release(&self, start: usize, len: usize) {

@@ -29,6 +29,11 @@ pub(super) struct Stored {
 }
 
 impl Stored {
+    /// Where its parts are.
+    pub fn spots(&self) -> Vec<&Spot> {
+        [Some(&self.values), Some(&self.mask), self.offsets.as_ref()].into_iter().flatten().collect()
+    }
+
     /// The name of the layout.
     pub fn name(&self) -> &'static str {
         self.header.sparse.name()

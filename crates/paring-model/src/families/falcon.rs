@@ -87,6 +87,10 @@ impl Decoder for Falcon {
         Sizes { blocks, dim, vocab, max_positions }
     }
 
+    fn checkpoint(&self) -> &Checkpoint {
+        self.source.checkpoint()
+    }
+
     fn arithmetic(&self) -> &Arithmetic {
         self.source.arithmetic()
     }

@@ -112,6 +112,10 @@ impl Decoder for Llama {
         Sizes { blocks, dim, vocab, max_positions }
     }
 
+    fn checkpoint(&self) -> &Checkpoint {
+        self.source.checkpoint()
+    }
+
     fn arithmetic(&self) -> &Arithmetic {
         self.source.arithmetic()
     }

@@ -206,6 +206,10 @@ impl Decoder for Opt {
         Sizes { blocks, dim, vocab, max_positions }
     }
 
+    fn checkpoint(&self) -> &Checkpoint {
+        self.source.checkpoint()
+    }
+
     fn arithmetic(&self) -> &Arithmetic {
         self.source.arithmetic()
     }

@@ -102,11 +102,13 @@ impl Sheet {
         let outcomes: Vec<Outcome> = chosen.iter().map(|(_, linear, made)| self.sweep(ledger, linear, made)).collect();
         ledger.at("error");
         if gram && self.errors {
+            let of = |linear: &Linear| scratch::quadratic(linear.info.rows, linear.info.cols, self.precision);
+            let form = ledger.take("scratch of products", of(first)[0]);
             for (_, linear, _) in &chosen {
-                let bytes = scratch::quadratic(linear.info.rows, linear.info.cols, self.precision);
-                let scratch = bytes.map(|bytes| ledger.take("scratch of products", bytes));
-                ledger.free_all(scratch.into());
+                let product = ledger.take("scratch of products", of(linear)[1]);
+                ledger.free(product);
             }
+            ledger.free(form);
         }
         ledger.at("pack");
         let swaps = loaded.is_some();

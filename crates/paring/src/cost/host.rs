@@ -6,7 +6,7 @@ use paring_kernels::scratch;
 
 use super::device::{Device, Part};
 use super::ledger::{Block, Held, Ledger};
-use super::shapes::is_turned;
+use super::shapes::{is_gate, is_turned};
 use super::sheet::{Linear, Sheet, Tensor};
 use crate::stats::Need;
 
@@ -162,8 +162,8 @@ impl Sheet {
         }
     }
 
-    /// A batch of `tokens` through a block, to the input of fan `stop` or to the end, which is then returned. Nothing of
-    /// what is made on the way goes before the end.
+    /// A batch of `tokens` through a block, to the input of fan `stop` or to the end, which is then returned. What the
+    /// attention is made of goes behind it where the block has a gate, and else at the end, like all the rest.
     fn pass(
         &self,
         ledger: &mut Ledger,
@@ -174,25 +174,38 @@ impl Sheet {
     ) -> Option<Block> {
         const NAME: &str = "activations of a batch";
         let fans = self.fans(linears);
+        let paired = scratch::weight(1, 1, self.precision).1;
+        let gate = linears.iter().find(|l| is_gate(&l.info.name)).map(|l| l.info.fan);
         let mut held: Vec<Block> = Vec::new();
         let take = |ledger: &mut Ledger, width: usize| ledger.take(NAME, F32 * tokens * width);
         for f in 0..fans {
             let of_fan = || linears.iter().filter(|l| l.info.fan == f);
             let cols = of_fan().next().map_or(0, |l| l.info.cols);
-            held.push(take(ledger, cols));
+            let input = take(ledger, cols);
+            if f == 1 && gate.is_some() {
+                ledger.free_all(std::mem::take(&mut held));
+            }
             if grams.get(f).is_some_and(Option::is_some) {
                 let scratch = ledger.take("scratch of products", scratch::gram(tokens, cols, self.precision));
                 ledger.free(scratch);
             }
             if stop == Some(f) {
+                held.push(input);
                 break;
             }
-            for linear in of_fan() {
-                let (each, once) = scratch::product(tokens, cols, self.precision);
-                let mut scratch = vec![ledger.take("scratch of products", once)];
-                held.push(take(ledger, linear.info.rows));
-                scratch.extend((0..self.threads).map(|_| ledger.take("scratch of products", each)));
-                ledger.free_all(scratch);
+            let (each, once) = scratch::product(tokens, cols, self.precision);
+            let mut scratch = vec![ledger.take("scratch of products", once)];
+            // Products that go through the gate at once are not stored.
+            if !(paired && gate == Some(f)) {
+                of_fan().for_each(|linear| held.push(take(ledger, linear.info.rows)));
+            }
+            scratch.extend((0..self.threads).map(|_| ledger.take("scratch of products", each)));
+            ledger.free_all(scratch);
+            if f == 0 && gate.is_some() {
+                ledger.free(input);
+            } else {
+                // Before what it became, which may be the result.
+                held.insert(held.len().saturating_sub(1), input);
             }
             if f == 0 {
                 of_fan().filter(|l| is_turned(&l.info.name)).for_each(|l| held.push(take(ledger, l.info.rows)));
@@ -200,9 +213,11 @@ impl Sheet {
                 let panels = ledger.take("scratch of products", scratch::attention(tokens, values, self.precision));
                 ledger.free(panels);
             }
-            // After the attention, and at the end.
-            if f == 1 || f + 1 == fans {
-                held.push(take(ledger, self.dim));
+            // After the attention, and at the end, the sum: the product itself, or another one.
+            if !paired && (f == 1 || f + 1 == fans) {
+                let sum = take(ledger, self.dim);
+                held.pop().into_iter().for_each(|product| ledger.free(product));
+                held.push(sum);
             }
         }
         let out = if stop.is_none() { held.pop() } else { None };

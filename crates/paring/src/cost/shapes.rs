@@ -35,9 +35,13 @@ pub(super) fn is_turned(name: &str) -> bool {
     ["q_proj", "k_proj"].iter().any(|local| name.ends_with(local))
 }
 
-/// Numbers for each token that a block holds at the end of its forward pass: the input and the outputs of each fan,
-/// queries and keys once more as their positions turn them, and the sums after the attention and at the end. Nothing of
-/// it goes before the end.
+/// Whether what this linear makes is the gate of another one's.
+pub(super) fn is_gate(name: &str) -> bool {
+    name.ends_with("gate_proj")
+}
+
+/// Numbers for each token that a block on a GPU holds at most in its forward pass: the input and the outputs of each fan,
+/// queries and keys once more as their positions turn them, and the sums after the attention and at the end.
 pub(super) fn activations(linears: &[LinearInfo], dim: usize) -> usize {
     let turned: usize = linears.iter().filter(|l| is_turned(&l.name)).map(|l| l.rows).sum();
     fans(linears).iter().map(|fan| fan.cols + fan.rows).sum::<usize>() + turned + 2 * dim

@@ -75,29 +75,44 @@ pub(super) unsafe fn tile<L: Lanes, const REGS: usize, const PARTS: usize>(
                 }
             }
         }
-        for (m, sums) in sums.iter().enumerate().take(out.rows) {
-            for (n, sum) in sums.iter().enumerate() {
-                let col = first + n * L::N;
-                let at = y.wrapping_add(m * out.stride + col);
-                match out.cols.saturating_sub(col) {
-                    0 => {}
-                    // SAFETY: row m has `count` elements from this column on.
-                    count if count >= L::N => unsafe { sum.add_to(at, out.fresh) },
-                    count => {
-                        let mut last = [0f32; NR];
-                        // SAFETY: of the row's last vector, only the elements that it has are read and written.
-                        unsafe {
-                            if !out.fresh {
-                                last.as_mut_ptr().copy_from_nonoverlapping(at, count);
-                            }
-                            sum.add_to(last.as_mut_ptr(), out.fresh);
-                            at.copy_from_nonoverlapping(last.as_ptr(), count);
-                        }
-                    }
+        let at = |m: usize, n: usize| y.wrapping_add(m * out.stride + first + n * L::N);
+        if out.rows == MR && out.cols - first >= REGS * L::N {
+            // Whole tiles, with constant bounds: sums that are not looked up by number stay in registers.
+            for m in 0..MR {
+                for n in 0..REGS {
+                    // SAFETY: row m has this many elements.
+                    unsafe { sums[m][n].add_to(at(m, n), out.fresh) };
+                }
+            }
+        } else {
+            // A copy, for the same reason.
+            let sums = std::hint::black_box(sums);
+            for (m, sums) in sums.iter().enumerate().take(out.rows) {
+                for (n, sum) in sums.iter().enumerate() {
+                    // SAFETY: row m has that many elements from there on, 0 or more.
+                    unsafe { some(*sum, at(m, n), out.cols.saturating_sub(first + n * L::N), out.fresh) };
                 }
             }
         }
         first += REGS * L::N;
+    }
+}
+
+/// Stores or adds the first `count` of a vector's sums.
+///
+/// # Safety
+/// As of [`Lanes::add_to`] for those.
+#[inline(always)]
+unsafe fn some<L: Lanes>(sums: L, at: *mut f32, count: usize, fresh: bool) {
+    let mut all = [0f32; NR];
+    let count = count.min(L::N);
+    // SAFETY: the caller's promise; a vector is no longer than a tile.
+    unsafe {
+        if !fresh {
+            all.as_mut_ptr().copy_from_nonoverlapping(at, count);
+        }
+        sums.add_to(all.as_mut_ptr(), fresh);
+        at.copy_from_nonoverlapping(all.as_ptr(), count);
     }
 }
 

@@ -54,7 +54,10 @@ impl Lanes for Dot {
     #[inline(always)]
     unsafe fn multiply_add(self, left: Self, right: Self) -> Self {
         // SAFETY: the caller's promise; the same 512 bits, read as 32 bfloat16 values.
-        Self(unsafe { _mm512_dpbf16_ps(self.0, transmute::<__m512, __m512bh>(left.0), transmute(right.0)) })
+        unsafe {
+            let left = transmute::<__m512, __m512bh>(left.0);
+            Self(_mm512_dpbf16_ps(self.0, left, transmute::<__m512, __m512bh>(right.0)))
+        }
     }
 
     #[inline(always)]
