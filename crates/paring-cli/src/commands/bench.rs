@@ -85,25 +85,27 @@ fn table(bench: &Bench) -> Vec<String> {
     let mut lines = vec![
         String::new(),
         format!(
-            "{}: copies {:.0} GB/s, products {:.2} (f32) and {:.2} (bf16) Tflop/s, {:.1} s",
+            "{}: at best copies {:.0} GB/s, products {:.0} (f32) and {:.0} (bf16) GFLOP/s, {:.1} s",
             bench.shapes,
             copy / 1e9,
-            f32 / 1e12,
-            bf16 / 1e12,
+            f32 / 1e9,
+            bf16 / 1e9,
             bench.seconds
         ),
         String::new(),
-        "| operation | shape | ms | floor ms | ratio |".to_string(),
-        "| --- | --- | ---: | ---: | ---: |".to_string(),
+        "| operation | shape | ms | floor ms | ratio | rate | at best |".to_string(),
+        "| --- | --- | ---: | ---: | ---: | ---: | ---: |".to_string(),
     ];
     let row = |measured: &Measured| {
-        let Measured { operation, shape: [rows, cols], seconds, floor, ratio, .. } = measured;
-        format!("| {operation} | {rows} x {cols} | {:.3} | {:.3} | {ratio:.1} |", seconds * 1e3, floor * 1e3)
+        let Measured { operation, shape: [rows, cols], seconds, floor, ratio, rate, rate_of, .. } = measured;
+        let (ms, floor, unit) = (seconds * 1e3, floor * 1e3, if *rate_of == "bytes" { "GB/s" } else { "GFLOP/s" });
+        let (rate, best) = (rate / 1e9, rate * ratio / 1e9);
+        format!("| {operation} | {rows} x {cols} | {ms:.3} | {floor:.3} | {ratio:.1} | {rate:.1} {unit} | {best:.1} |")
     };
     let left_out = |skipped: &Skipped| {
         let Skipped { operation, shape: [rows, cols], reason, failed } = skipped;
         let what = if *failed { "failed" } else { "skipped" };
-        format!("| {operation} | {rows} x {cols} | {what}: {reason} | | |")
+        format!("| {operation} | {rows} x {cols} | {what}: {reason} | | | | |")
     };
     lines.extend(bench.measured.iter().map(row));
     lines.extend(bench.skipped.iter().map(left_out));

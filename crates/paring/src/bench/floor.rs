@@ -17,6 +17,11 @@ pub(super) struct Work {
 }
 
 impl Work {
+    /// What a rate is given of: operations where there are any, otherwise bytes.
+    pub fn counted(&self) -> (f64, &'static str) {
+        if self.operations > 0.0 { (self.operations, "operations") } else { (self.bytes, "bytes") }
+    }
+
     /// Seconds that the slower of the two takes at a device's rates.
     pub fn floor(&self, rates: &Rates) -> f64 {
         let rate = match self.arithmetic {

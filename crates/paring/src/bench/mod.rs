@@ -9,7 +9,7 @@ mod sweeps;
 use std::time::{Duration, Instant};
 
 use candle_core::{Device, Tensor};
-use paring_kernels::matmul::Matrix;
+use paring_kernels::matmul::{Isa, Matrix};
 use rayon::prelude::*;
 use serde::Serialize;
 
@@ -60,7 +60,8 @@ pub enum Arithmetic {
 pub struct Rates {
     /// Bytes read and written by a copy.
     pub copy: f64,
-    /// Operations of a product of square f32 matrices.
+    /// Operations of f32 products: on a CPU those of the fastest tile with its operands in the first-level caches, on a GPU
+    /// those of a product of square matrices.
     pub f32: f64,
     /// The same with inputs rounded to bfloat16.
     pub bf16: f64,
@@ -79,6 +80,10 @@ pub struct Measured {
     pub floor: f64,
     /// Seconds over floor.
     pub ratio: f64,
+    /// Operations a second where there are any, otherwise bytes a second.
+    pub rate: f64,
+    /// Which of the two.
+    pub rate_of: &'static str,
     /// Runs that were timed.
     pub runs: usize,
 }
@@ -209,6 +214,11 @@ fn rates(device: &Device, shapes: &Shapes) -> Result<Rates> {
         let from = random_tensor(&[count], 1, device)?;
         time(device, || Ok(()), |()| Ok(from.copy().map(drop)?))?.0
     };
+    let copy = 2.0 * (count * 4) as f64 / copy;
+    if device.is_cpu() {
+        let [bf16, f32] = Isa::current().peaks();
+        return Ok(Rates { copy, f32, bf16 });
+    }
     let n = shapes.square;
     let x = random_tensor(&[n, n], 2, device)?;
     let product = |precision| -> Result<f64> {
@@ -216,7 +226,7 @@ fn rates(device: &Device, shapes: &Shapes) -> Result<Rates> {
         let seconds = time(device, || Ok(()), |()| Ok(matrix.matmul(&x).map(drop)?))?.0;
         Ok(2.0 * (n as f64).powi(3) / seconds)
     };
-    Ok(Rates { copy: 2.0 * (count * 4) as f64 / copy, f32: product(Precision::F32)?, bf16: product(Precision::Bf16)? })
+    Ok(Rates { copy, f32: product(Precision::F32)?, bf16: product(Precision::Bf16)? })
 }
 
 /// Runs what is wanted and writes down what it took.
@@ -269,7 +279,9 @@ impl Bencher<'_> {
             Ok((seconds, runs)) => {
                 let floor = work.floor(&self.rates);
                 let operation = operation.to_string();
-                self.measured.push(Measured { operation, shape, seconds, floor, ratio: seconds / floor, runs });
+                let (amount, rate_of) = work.counted();
+                let (ratio, rate) = (seconds / floor, amount / seconds);
+                self.measured.push(Measured { operation, shape, seconds, floor, ratio, rate, rate_of, runs });
             }
         }
     }

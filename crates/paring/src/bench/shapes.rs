@@ -59,6 +59,16 @@ pub static SHAPES: &[Shapes] = &[
         copied: 64 << 20,
     },
     Shapes {
+        name: "smollm2-135m",
+        layers: &[(576, 576), (192, 576), (1536, 576), (576, 1536)],
+        heads: 9,
+        groups: 3,
+        head_dim: 64,
+        tokens: 8192,
+        square: 1024,
+        copied: 64 << 20,
+    },
+    Shapes {
         name: "llama-7b",
         layers: &[(4096, 4096), (11008, 4096), (4096, 11008)],
         heads: 32,
