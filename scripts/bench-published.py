@@ -29,18 +29,18 @@ class Caught(Exception):
 
 
 def sparsegpt(linears):
-    """Handlers of SparseGPT 2:4, and how to run one."""
+    """SparseGPT 2:4: a handler for each linear, how to feed one inputs and outputs, and how to run it."""
     from sparsegpt import SparseGPT
 
     def run(handler):
         handler.fasterprune(0.0, prunen=2, prunem=4, percdamp=0.01, blocksize=128)
         handler.free()
 
-    return {name: SparseGPT(linear) for name, linear in linears.items()}, run
+    return {name: SparseGPT(linear) for name, linear in linears.items()}, SparseGPT.add_batch, run
 
 
 def gptq(linears):
-    """Handlers of GPTQ with 3 bits in symmetric groups of 64, and how to run one."""
+    """The same for GPTQ with 3 bits in symmetric groups of 64."""
     from gptq import GPTQ
     from quant import Quantizer
 
@@ -53,12 +53,15 @@ def gptq(linears):
         handler.fasterquant(percdamp=0.01, groupsize=64, blocksize=128)
         handler.free()
 
-    return handlers, run
+    return handlers, GPTQ.add_batch, run
 
 
 def spqr(linears):
-    """Handlers of SpQR with 3 bits in groups of 16 and scales and zeros of 3 bits, and how to run one."""
+    """The same for SpQR with 3 bits in groups of 16, and scales and zeros of 3 bits."""
     from spqr_engine import SPQRUtil
+
+    def feed(handler, inputs, _):
+        handler.add_batch(inputs)
 
     def run(handler):
         made = handler.quantize(
@@ -67,7 +70,7 @@ def spqr(linears):
             permutation_order="act_order", simplified_outliers=False, verbose=False)
         handler.layer.weight.data = made.weight.to(handler.layer.weight.dtype)
 
-    return {name: SPQRUtil(linear) for name, linear in linears.items()}, run
+    return {name: SPQRUtil(linear) for name, linear in linears.items()}, feed, run
 
 
 def first_inputs(model, ids):
@@ -99,14 +102,12 @@ def compress(model, ids, method):
     windows, arguments = first_inputs(model, ids)
     for block in model.model.layers:
         linears = {name: module for name, module in block.named_modules() if isinstance(module, torch.nn.Linear)}
-        handlers, run = method(linears)
-        hooks = []
-        for name, linear in linears.items():
-            # SpQR's takes inputs only, the other two inputs and outputs.
-            feed = handlers[name].add_batch
-            wanted = slice(None) if method is not spqr else slice(1)
-            hooks.append(linear.register_forward_hook(
-                lambda _, inputs, out, feed=feed, wanted=wanted: feed(*(inputs[0].data, out.data)[wanted])))
+        handlers, feed, run = method(linears)
+        hooks = [
+            linear.register_forward_hook(
+                lambda _, inputs, out, handler=handlers[name]: feed(handler, inputs[0].data, out.data))
+            for name, linear in linears.items()
+        ]
         for window in windows:
             forward(block, window, arguments)
         for hook in hooks:
