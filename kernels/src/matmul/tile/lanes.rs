@@ -75,26 +75,42 @@ pub(super) unsafe fn tile<L: Lanes, const REGS: usize, const PARTS: usize>(
                 }
             }
         }
-        let at = |m: usize, n: usize| y.wrapping_add(m * out.stride + first + n * L::N);
-        if out.rows == MR && out.cols - first >= REGS * L::N {
-            // Whole tiles, with constant bounds: sums that are not looked up by number stay in registers.
-            for m in 0..MR {
-                for n in 0..REGS {
-                    // SAFETY: row m has this many elements.
-                    unsafe { sums[m][n].add_to(at(m, n), out.fresh) };
-                }
-            }
-        } else {
-            // A copy, for the same reason.
-            let sums = std::hint::black_box(sums);
-            for (m, sums) in sums.iter().enumerate().take(out.rows) {
-                for (n, sum) in sums.iter().enumerate() {
-                    // SAFETY: row m has that many elements from there on, 0 or more.
-                    unsafe { some(*sum, at(m, n), out.cols.saturating_sub(first + n * L::N), out.fresh) };
-                }
+        // SAFETY: the caller's promise.
+        unsafe { store(sums, y, first, out) };
+        first += REGS * L::N;
+    }
+}
+
+/// Stores the sums of the columns from `first` on, or adds them to what is there.
+///
+/// # Safety
+/// Needs the instructions of `L`. `y` reaches over `out.rows` rows of `out.stride` with `out.cols` elements in the last one,
+/// first < cols ≤ NR. Unless `out.fresh`, those elements are initialised.
+#[inline(always)]
+pub(super) unsafe fn store<L: Lanes, const REGS: usize>(
+    sums: [[L; REGS]; MR],
+    y: *mut f32,
+    first: usize,
+    out: &Target,
+) {
+    let at = |m: usize, n: usize| y.wrapping_add(m * out.stride + first + n * L::N);
+    if out.rows == MR && out.cols - first >= REGS * L::N {
+        // Whole tiles, with constant bounds: sums that are not looked up by number stay in registers.
+        for m in 0..MR {
+            for n in 0..REGS {
+                // SAFETY: row m has this many elements.
+                unsafe { sums[m][n].add_to(at(m, n), out.fresh) };
             }
         }
-        first += REGS * L::N;
+    } else {
+        // A copy, for the same reason.
+        let sums = std::hint::black_box(sums);
+        for (m, sums) in sums.iter().enumerate().take(out.rows) {
+            for (n, sum) in sums.iter().enumerate() {
+                // SAFETY: row m has that many elements from there on, 0 or more.
+                unsafe { some(*sum, at(m, n), out.cols.saturating_sub(first + n * L::N), out.fresh) };
+            }
+        }
     }
 }
 

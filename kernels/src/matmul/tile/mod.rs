@@ -6,7 +6,11 @@
 //! any stride. The sums run over k in one fixed order, so a result does not depend on the number of threads.
 
 mod lanes;
+#[cfg(target_arch = "aarch64")]
+mod neon;
 mod peak;
+#[cfg(test)]
+mod tests;
 #[cfg(target_arch = "x86_64")]
 mod x86;
 
@@ -44,6 +48,13 @@ pub enum Isa {
     /// AVX2 and FMA, likewise.
     #[cfg(target_arch = "x86_64")]
     Avx2,
+    /// NEON with `bfmmla`, which multiplies two rows with two columns of four bfloat16. It takes subnormal numbers as zero, and
+    /// rounds what is not exact to the neighbour whose last bit is one.
+    #[cfg(target_arch = "aarch64")]
+    Bf16Mmla,
+    /// NEON, pairs widened to f32.
+    #[cfg(target_arch = "aarch64")]
+    Neon,
     /// Loops that the compiler makes vectors of as the target's baseline allows, likewise.
     Portable,
 }
@@ -62,6 +73,16 @@ static AVAILABLE: LazyLock<Vec<Isa>> = LazyLock::new(|| {
         }
         if is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma") {
             found.push(Isa::Avx2);
+        }
+    }
+    #[cfg(target_arch = "aarch64")]
+    {
+        let neon = std::arch::is_aarch64_feature_detected!("neon");
+        if neon && std::arch::is_aarch64_feature_detected!("bf16") {
+            found.push(Isa::Bf16Mmla);
+        }
+        if neon {
+            found.push(Isa::Neon);
         }
     }
     found.push(Isa::Portable);
@@ -115,13 +136,15 @@ impl Isa {
         match self {
             #[cfg(target_arch = "x86_64")]
             Isa::Avx512Bf16 => false,
+            #[cfg(target_arch = "aarch64")]
+            Isa::Bf16Mmla => false,
             _ => true,
         }
     }
 
     /// Rows `[.., cols]` of a left operand rounded to bfloat16, one after the other: as many words as [`Isa::left_words`] says
     /// for each pair. The missing second half of an odd row is zero. Where pairs are multiplied as they are, subnormal numbers
-    /// become zero.
+    /// count as zero.
     pub(crate) fn rounded(self, x: &[f32], cols: usize) -> Vec<u32> {
         let each = cols.div_ceil(2) * self.left_words(Elements::Pairs);
         let len = x.len() / cols * each;
@@ -141,6 +164,8 @@ impl Isa {
             #[cfg(target_arch = "x86_64")]
             // SAFETY: the processor has the instructions, or this version would not exist; there is a word for each pair.
             Isa::Avx512Bf16 => unsafe { x86::pair_up(words, x) },
+            #[cfg(target_arch = "aarch64")]
+            Isa::Bf16Mmla => neon::pair_up(words, x),
             _ => widened(words, x),
         }
     }
@@ -195,7 +220,7 @@ impl<'a> Left<'a> {
 }
 
 /// Where a block of products goes: `rows × cols` with the given row stride.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, Debug)]
 pub(crate) struct Target {
     pub rows: usize,
     pub cols: usize,
@@ -254,6 +279,12 @@ fn tile((isa, elements): (Isa, Elements), a: &Left<'_>, b: &[u32], y: &mut [Mayb
             (Isa::Avx2, Elements::Pairs) => x86::avx2_pairs(a, b, y, out),
             #[cfg(target_arch = "x86_64")]
             (Isa::Avx2, Elements::Singles) => x86::avx2_singles(a, b, y, out),
+            #[cfg(target_arch = "aarch64")]
+            (Isa::Bf16Mmla, Elements::Pairs) => neon::matrices(a, b, y, out),
+            #[cfg(target_arch = "aarch64")]
+            (Isa::Neon, Elements::Pairs) => neon::pairs(a, b, y, out),
+            #[cfg(target_arch = "aarch64")]
+            (Isa::Bf16Mmla | Isa::Neon, Elements::Singles) => neon::singles(a, b, y, out),
             (Isa::Portable, Elements::Pairs) => lanes::tile::<lanes::Loops, { lanes::LOOPS }, 2>(a, b, y, out),
             (Isa::Portable, Elements::Singles) => lanes::tile::<lanes::Loops, { lanes::LOOPS }, 1>(a, b, y, out),
         }
