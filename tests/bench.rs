@@ -17,7 +17,7 @@ fn the_cases_hold_and_operations_are_measured() {
     let lines: Vec<&str> = ran.stdout.lines().collect();
     assert_eq!(lines[0], "cpu");
     assert!(lines[1].contains(" cases hold: ") && lines[1].contains("205 layers"), "{}", lines[1]);
-    assert!(lines.contains(&"| operation | shape | ms | floor ms | ratio |"), "{ran:?}");
+    assert!(lines.contains(&"| operation | shape | ms | floor ms | ratio | rate | at best |"), "{ran:?}");
     assert!(lines.iter().any(|line| line.starts_with("| sweep-gptq-g64 | 64 x 160 | ")), "{ran:?}");
     let value: Value = serde_json::from_str(lines[lines.len() - 1]).unwrap();
     assert_eq!(value["check"]["failed"].as_array().map(Vec::len), Some(0));
@@ -27,6 +27,7 @@ fn the_cases_hold_and_operations_are_measured() {
     for one in measured {
         let number = |key: &str| one[key].as_f64().unwrap();
         assert!((number("seconds") / number("floor") / number("ratio") - 1.0).abs() < 1e-9, "{one}");
+        assert!(number("rate") > 0.0 && one["rate_of"] == "operations", "{one}");
     }
 }
 

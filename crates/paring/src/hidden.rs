@@ -187,6 +187,11 @@ impl Hidden {
         self.windows
     }
 
+    /// Tokens in a window.
+    pub fn seqlen(&self) -> usize {
+        self.seqlen
+    }
+
     /// Tokens in all windows.
     pub fn tokens(&self) -> usize {
         self.windows * self.seqlen

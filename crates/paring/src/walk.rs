@@ -82,7 +82,7 @@ pub fn walk(
                 });
                 let advanced = advanced.map_err(|e| origin::of_output(e, decoder, block.as_mut(), hidden));
                 advanced.map_err(|e| failed(e, "forward pass"))?;
-                clock.add(Stage::Forward, start, forward_work(decoder, i, hidden.tokens(), 0..usize::MAX));
+                clock.add(Stage::Forward, start, forward_work(decoder, i, hidden, 0..usize::MAX));
             }
             // The block goes before its activations are kept: nothing needs it any more.
             drop(block);
@@ -134,10 +134,14 @@ fn in_order<T: Send>(
     })
 }
 
-/// Operations of the products of some of block `i`'s fans over that many tokens.
-pub(crate) fn forward_work(decoder: &dyn Decoder, i: usize, tokens: usize, fans: Range<usize>) -> f64 {
+/// Operations of the products of some of block `i`'s fans, and of the causal attention before the second of them, for these
+/// activations.
+pub(crate) fn forward_work(decoder: &dyn Decoder, i: usize, hidden: &Hidden, fans: Range<usize>) -> f64 {
     let linears = decoder.linears(i);
-    linears.iter().filter(|l| fans.contains(&l.fan)).map(|l| 2.0 * (l.rows * l.cols * tokens) as f64).sum()
+    let products: usize = linears.iter().filter(|l| fans.contains(&l.fan)).map(|l| l.rows * l.cols).sum();
+    // Scores and their products with values, for half of all pairs of tokens. Its width is what the second fan reads.
+    let width = linears.iter().find(|l| l.fan == 1).filter(|_| !fans.is_empty()).map_or(0, |l| l.cols);
+    2.0 * hidden.tokens() as f64 * (products + hidden.seqlen() * width) as f64
 }
 
 #[cfg(test)]

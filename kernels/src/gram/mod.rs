@@ -29,6 +29,10 @@ const WEIGHTS: usize = 1 << 24;
 
 /// The running sum Σ x xᵀ over tokens.
 ///
+/// On the CPU with [`Precision::Bf16`] the products of some 190 tokens are summed from zero, in registers, and added to the
+/// total: over 262,144 tokens the diagonal, whose terms all have one sign, is off by less than 2e-6 of itself (4e-7 in the
+/// case that a test has), where one sum after the other loses 5e-5.
+///
 /// On a GPU the sum is made in two levels: the products of up to 8,192 tokens are summed from zero, in f32, and added to
 /// the total. So a token's product is not lost beside a total of hundreds of thousands: over 262,144 tokens the diagonal,
 /// whose terms all have one sign, is off by less than 2e-6 of itself, and by 1e-5 where tensor cores cut what they should

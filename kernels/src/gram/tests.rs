@@ -77,6 +77,26 @@ fn sums_in_two_levels_lose_less() {
     assert!(two < 2e-6 && one > 4.0 * two, "one level {one:e}, two levels {two:e}");
 }
 
+/// The figures in the documentation of [`Gram`], of what the CPU does.
+#[test]
+fn long_sums_on_the_cpu_lose_little() {
+    const TOKENS: usize = 262_144;
+    let (dim, batch) = (3, 2048);
+    let x: Vec<f32> = crate::test_values(TOKENS * dim, 1.0, 3).into_iter().map(round_bf16).collect();
+    for isa in crate::matmul::Isa::available() {
+        let mut gram = Gram::new(dim, Precision::Bf16);
+        let add =
+            |x: &[f32]| gram.add(&candle_core::Tensor::from_slice(x, (x.len() / dim, dim), &Device::Cpu).unwrap());
+        isa.used_in(|| x.chunks(batch * dim).try_for_each(add)).unwrap();
+        let (got, want) = (gram.finish(1.0).unwrap(), reference::gram(&x, dim, Precision::F32));
+        let got = got.to_host().unwrap();
+        for i in 0..dim {
+            let off = (f64::from(got[i * dim + i]) / want[i * dim + i] - 1.0).abs();
+            assert!(off < 2e-6, "{isa:?}: the diagonal is off by {off:e} of itself");
+        }
+    }
+}
+
 #[test]
 fn what_a_gpu_needs_is_bounded() {
     let (short, long) = (1000 * 64, 8192 * 64);

@@ -188,7 +188,7 @@ impl Job {
             let decoder = self.decoder.as_ref();
             return Err(origin::of_statistics(decoder, (i, block), hidden, self.plan.precision, bad)?);
         }
-        clock.add(Stage::Forward, start, forward_work(self.decoder.as_ref(), i, hidden.tokens(), 0..last));
+        clock.add(Stage::Forward, start, forward_work(self.decoder.as_ref(), i, hidden, 0..last));
         clock.shift(Stage::Forward, clock.time(Stage::Gram) - gram_before);
         Ok(stats)
     }
