@@ -106,13 +106,10 @@ fn the_work_is_what_the_report_counts() {
         let all = value["stages"].as_array().unwrap();
         number(all.iter().find(|entry| entry["stage"] == stage).unwrap(), key)
     };
-    for stage in ["gram", "factor", "sweep", "error"] {
+    for stage in ["forward", "gram", "factor", "sweep", "error"] {
         let (foretold, counted) = (of(&foretold, stage, "operations"), 1e9 * of(&run, stage, "gigaflop"));
         assert!((foretold / counted - 1.0).abs() < 1e-9, "{stage}: {foretold} {counted}");
     }
-    // A report counts the products with weights, and not those of the attention.
-    let (foretold, counted) = (of(&foretold, "forward", "operations"), 1e9 * of(&run, "forward", "gigaflop"));
-    assert!(foretold > counted && foretold < 1.5 * counted, "{foretold} {counted}");
 }
 
 #[test]
