@@ -96,10 +96,10 @@ pub(super) unsafe fn store<L: Lanes, const REGS: usize>(
     let at = |m: usize, n: usize| y.wrapping_add(m * out.stride + first + n * L::N);
     if out.rows == MR && out.cols - first >= REGS * L::N {
         // Whole tiles, with constant bounds: sums that are not looked up by number stay in registers.
-        for m in 0..MR {
-            for n in 0..REGS {
+        for (m, sums) in sums.iter().enumerate() {
+            for (n, sum) in sums.iter().enumerate() {
                 // SAFETY: row m has this many elements.
-                unsafe { sums[m][n].add_to(at(m, n), out.fresh) };
+                unsafe { sum.add_to(at(m, n), out.fresh) };
             }
         }
     } else {
