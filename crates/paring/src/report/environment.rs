@@ -70,7 +70,14 @@ fn instructions() -> Vec<&'static str> {
     found.into_iter().filter(|(_, has)| *has).map(|(name, _)| name).collect()
 }
 
-#[cfg(not(target_arch = "x86_64"))]
+#[cfg(target_arch = "aarch64")]
+fn instructions() -> Vec<&'static str> {
+    use std::arch::is_aarch64_feature_detected;
+    let found = [("neon", is_aarch64_feature_detected!("neon")), ("bf16", is_aarch64_feature_detected!("bf16"))];
+    found.into_iter().filter(|(_, has)| *has).map(|(name, _)| name).collect()
+}
+
+#[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
 fn instructions() -> Vec<&'static str> {
     Vec::new()
 }
