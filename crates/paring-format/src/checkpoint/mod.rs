@@ -318,8 +318,7 @@ impl Checkpoint {
         Ok(values)
     }
 
-    /// Has the system fetch a tensor from the disk before it is read; nothing where there is no such tensor. Takes none of the
-    /// process's memory.
+    /// Has the system fetch a tensor from the disk before it is read, into its own memory; nothing where there is none.
     pub fn expect(&self, name: &str) {
         let spots = match self.info(name).map(|info| &info.at) {
             Some(At::Plain(spot)) => vec![spot],
