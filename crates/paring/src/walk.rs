@@ -39,8 +39,8 @@ impl Visitor for () {
 
 /// Reads each of the `blocks` in turn, shows it to the visitor, and passes the activations, which are those that enter the
 /// first of them, through it as the visitor left it: one block is in memory at a time, and on a GPU the next one too, which
-/// is read and uploaded while this one is worked on. On the CPU the system fetches the next one meanwhile, into its cache, so
-/// that nothing waits for the disk, and nobody else's processor time or memory is taken. The last one's output is computed only when `to_the_end`.
+/// is read and uploaded while this one is worked on. On the CPU the system is asked to fetch the next one meanwhile, into its
+/// cache, which takes none of the process's memory. The last one's output is computed only when `to_the_end`.
 pub fn walk(
     decoder: &dyn Decoder,
     blocks: Range<usize>,

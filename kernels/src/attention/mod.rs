@@ -38,8 +38,8 @@ impl Scores<'_> {
 /// of tiles. With [`Precision::Bf16`] values and the exponentials of the softmax are rounded to bfloat16 before they are
 /// multiplied; scores are f32.
 ///
-/// On a GPU [`Precision::Bf16`] means that too, with scores within some 2^-16 of f32, and other precisions f32. There a tile is 256 queries of all heads of
-/// a sequence, fewer if their scores were more than 128 MiB (half as much again with bfloat16, which also takes
+/// On a GPU [`Precision::Bf16`] means that too, with scores within some 2^-16 of f32, and other precisions f32. There a tile
+/// is 256 queries of all heads of a sequence, fewer if their scores were more than 128 MiB (half as much again with bfloat16, which also takes
 /// 6 · t · (heads + groups) · d and 2 · t · groups · d bytes: [`gpu_scratch`]). 2 · t² · heads · d operations, a quarter more
 /// for t of 1024; with bfloat16 twice as many, on tensor cores.
 pub fn causal(q: &Tensor, k: &Tensor, v: &Tensor, scores: &Scores<'_>, precision: Precision) -> Result<Tensor> {
