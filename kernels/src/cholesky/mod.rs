@@ -1,5 +1,6 @@
 //! The upper Cholesky factor of an inverse.
 
+mod blocked;
 #[cfg(feature = "cuda")]
 mod cuda;
 pub(crate) mod reference;
@@ -11,7 +12,6 @@ mod tests;
 use faer::dyn_stack::{MemBuffer, MemStack};
 use faer::linalg::cholesky::llt::factor::LltParams;
 use faer::linalg::triangular_inverse::invert_lower_triangular;
-use faer::traits::RealField;
 use faer::{Mat, MatRef};
 use rayon::prelude::*;
 
@@ -127,7 +127,7 @@ pub(crate) const SMALL: usize = 512;
 ///
 /// One factorisation and one triangular inverse: with rows and columns of H reversed, H' = L Lᵀ; reversed back, U = L⁻¹
 /// (GPTQ, arXiv 2210.17323, section 3.3, takes the Cholesky factor of the inverse; this equals it without inverting H).
-/// 2n³/3 operations: in f64 for up to 512 rows, above that in f32, which the published codes use throughout, and once
+/// 2n³/3 operations: by faer in f64 for up to 512 rows, above that by tiles in f32, which the published codes use throughout, and once
 /// more in f64 if f32 finds a pivot that is not positive.
 ///
 /// How near f32 comes: on the 120 damped Gram matrices of SmolLM2-135M (sides of 576 and 1536, condition numbers up to
@@ -146,7 +146,7 @@ fn inverse_factor_in(h: &[f32], n: usize) -> Result<(Vec<f32>, Arithmetic), NotP
     if n <= SMALL {
         return Ok((double(h, n)?, Arithmetic::Double));
     }
-    match factor::<f32>(h, n, |v| v, |v| v) {
+    match blocked::inverse_factor(h, n) {
         Ok(u) => Ok((u, Arithmetic::Single)),
         Err(pivot) => Ok((double(h, n)?, Arithmetic::DoubleAfter(pivot))),
     }
@@ -154,27 +154,17 @@ fn inverse_factor_in(h: &[f32], n: usize) -> Result<(Vec<f32>, Arithmetic), NotP
 
 /// [`inverse_factor`] in f64.
 fn double(h: &[f32], n: usize) -> Result<Vec<f32>, NotPositive> {
-    factor::<f64>(h, n, f64::from, |v| v as f32)
-}
-
-/// [`inverse_factor`] in the arithmetic of `T`.
-fn factor<T: RealField>(
-    h: &[f32],
-    n: usize,
-    widen: impl Fn(f32) -> T + Sync,
-    narrow: impl Fn(T) -> f32 + Sync,
-) -> Result<Vec<f32>, NotPositive> {
     let full = MatRef::from_row_major_slice(h, n, n).reverse_rows_and_cols();
-    let mut lower = Mat::<T>::zeros(n, n);
+    let mut lower = Mat::<f64>::zeros(n, n);
     for j in 0..n {
         // H is symmetric: its row j is read along memory, as column j is written.
         for (i, to) in lower.col_as_slice_mut(j).iter_mut().enumerate().skip(j) {
-            *to = widen(full[(j, i)]);
+            *to = f64::from(full[(j, i)]);
         }
     }
     let par = parallelism();
-    let params = faer::Spec::<LltParams, T>::default();
-    let scratch = faer::linalg::cholesky::llt::factor::cholesky_in_place_scratch::<T>(n, par, params);
+    let params = faer::Spec::<LltParams, f64>::default();
+    let scratch = faer::linalg::cholesky::llt::factor::cholesky_in_place_scratch::<f64>(n, par, params);
     let mut buffer = MemBuffer::new(scratch);
     let stack = MemStack::new(&mut buffer);
     faer::linalg::cholesky::llt::factor::cholesky_in_place(lower.as_mut(), Default::default(), par, stack, params)
@@ -182,10 +172,10 @@ fn factor<T: RealField>(
             let faer::linalg::cholesky::llt::factor::LltError::NonPositivePivot { index } = e;
             NotPositive { index: n - 1 - index.min(n - 1) }
         })?;
-    let mut inverse = Mat::<T>::zeros(n, n);
+    let mut inverse = Mat::<f64>::zeros(n, n);
     invert_lower_triangular(inverse.as_mut(), lower.as_ref(), par);
     // A pivot that is not finite, or so small that its reciprocal is not.
-    let bad = |i: usize| ![&lower, &inverse].iter().all(|m| narrow(m[(i, i)].clone()).is_finite());
+    let bad = |i: usize| ![&lower, &inverse].iter().all(|m| (m[(i, i)] as f32).is_finite());
     if let Some(index) = (0..n).find(|&i| bad(i)) {
         return Err(NotPositive { index: n - 1 - index });
     }
@@ -199,7 +189,7 @@ fn factor<T: RealField>(
         for left in (first..n).step_by(PIECE) {
             for (i, row) in rows.chunks_exact_mut(n).enumerate() {
                 for j in left.max(first + i)..(left + PIECE).min(n) {
-                    row[j] = narrow(reversed[(first + i, j)].clone());
+                    row[j] = reversed[(first + i, j)] as f32;
                 }
             }
         }

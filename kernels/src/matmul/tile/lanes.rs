@@ -94,12 +94,14 @@ pub(super) unsafe fn store<L: Lanes, const REGS: usize>(
     out: &Target,
 ) {
     let at = |m: usize, n: usize| y.wrapping_add(m * out.stride + first + n * L::N);
-    if out.rows == MR && out.cols - first >= REGS * L::N {
-        // Whole tiles, with constant bounds: sums that are not looked up by number stay in registers.
+    if out.cols - first >= REGS * L::N {
+        // Whole rows, with constant bounds: sums that are not looked up by number stay in registers.
         for (m, sums) in sums.iter().enumerate() {
-            for (n, sum) in sums.iter().enumerate() {
-                // SAFETY: row m has this many elements.
-                unsafe { sum.add_to(at(m, n), out.fresh) };
+            if m < out.rows {
+                for (n, sum) in sums.iter().enumerate() {
+                    // SAFETY: row m has this many elements.
+                    unsafe { sum.add_to(at(m, n), out.fresh) };
+                }
             }
         }
     } else {

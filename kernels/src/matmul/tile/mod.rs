@@ -296,3 +296,9 @@ pub(crate) fn as_uninit(values: &mut [f32]) -> &mut [MaybeUninit<f32>] {
     // SAFETY: the two types have the same layout, and this module writes numbers only.
     unsafe { &mut *(std::ptr::from_mut(values) as *mut [MaybeUninit<f32>]) }
 }
+
+/// The words of f32: [`Elements::Singles`].
+pub(crate) fn as_words(values: &[f32]) -> &[u32] {
+    // SAFETY: the two types have the same layout, and every value of one is one of the other.
+    unsafe { &*(std::ptr::from_ref(values) as *const [u32]) }
+}

@@ -1,0 +1,107 @@
+//! Factors and sweeps of a layer, as shares of what the tile of f32 products reaches with operands in the first-level caches.
+//! `cargo bench -p paring-kernels --bench layers`, and behind `--` what names have to contain.
+
+use std::hint::black_box;
+use std::time::Instant;
+
+use candle_core::{Device, Tensor};
+use paring_kernels::cholesky::inverse_factor;
+use paring_kernels::gram::Gram;
+use paring_kernels::matmul::{Isa, Precision};
+use paring_kernels::sweep::spqr::{self, Outlier, Second};
+use paring_kernels::sweep::{Curvature, Drop, Fit, GridFormat, Round, Rule, sweep};
+
+/// As in the program.
+#[global_allocator]
+static ALLOCATOR: paring_kernels::memory::Reusing = paring_kernels::memory::Reusing;
+
+/// Sides of SmolLM2-135M and of a Llama with 1.1 billion parameters.
+const SIDES: [usize; 4] = [576, 1536, 2048, 5632];
+
+/// Rows and columns of their linears.
+const LINEARS: [[usize; 2]; 5] = [[192, 576], [1536, 576], [576, 1536], [2048, 2048], [2048, 5632]];
+
+/// Columns of a slice.
+const SLICE: usize = 128;
+
+fn random(count: usize) -> Vec<f32> {
+    let mut state = 1u64;
+    let mut next = || {
+        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (state >> 40) as f32 / (1u64 << 24) as f32 - 0.5
+    };
+    (0..count).map(|_| next()).collect()
+}
+
+/// A damped Gram matrix of as many tokens as features.
+fn curvature(n: usize) -> Vec<f32> {
+    let mut gram = Gram::new(n, Precision::Bf16);
+    gram.add(&Tensor::from_vec(random(n * n), (n, n), &Device::Cpu).unwrap()).unwrap();
+    let mut h = gram.finish(1.0 / n as f32).unwrap().to_host().unwrap().into_owned();
+    (0..n).for_each(|i| h[i * n + i] += 0.01);
+    h
+}
+
+/// The least of three runs after a first one.
+fn seconds(f: &mut dyn FnMut()) -> f64 {
+    f();
+    let mut least = f64::INFINITY;
+    for _ in 0..3 {
+        let start = Instant::now();
+        f();
+        least = least.min(start.elapsed().as_secs_f64());
+    }
+    least
+}
+
+fn main() {
+    let wanted: Vec<String> = std::env::args().skip(1).filter(|arg| !arg.starts_with("--")).collect();
+    let peak = Isa::current().peaks()[1] / 1e9;
+    println!("{} threads, {peak:.0}e9 operations a second in f32 at best", rayon::current_num_threads());
+    let print = |name: String, operations: f64, run: &mut dyn FnMut()| {
+        if wanted.iter().all(|part| name.contains(part)) {
+            let rate = operations / seconds(run) / 1e9;
+            println!("{name}: {rate:.0}, {:.2}", rate / peak);
+        }
+    };
+    for n in SIDES {
+        let h = curvature(n);
+        let operations = 2.0 / 3.0 * (n as f64).powi(3);
+        print(format!("factor {n}"), operations, &mut || drop(black_box(inverse_factor(&h, n).unwrap())));
+    }
+    for [rows, cols] in LINEARS {
+        let u = inverse_factor(&curvature(cols), cols).unwrap();
+        let weight = random(rows * cols);
+        let operations = (rows * cols * cols) as f64;
+        let stored = Precision::Bf16;
+        let format = GridFormat::int(4, false, stored);
+        let fit = Fit::AtSlice { group_size: 64 };
+        for (what, rule) in [
+            ("SparseGPT 2:4", Rule { drop: Some(Drop::NofM { n: 2, m: 4 }), round: None, stored }),
+            ("SparseGPT 50 %", Rule { drop: Some(Drop::Threshold { sparsity: 0.5 }), round: None, stored }),
+            ("GPTQ", Rule { drop: None, round: Some(Round { format, fit }), stored }),
+        ] {
+            print(format!("{what} [{rows}, {cols}]"), operations, &mut || {
+                drop(black_box(sweep(weight.clone(), cols, SLICE, Curvature::Full(&u), rule)));
+            });
+        }
+        let second = Second { scale_bits: Some(3), zero_bits: Some(3), zero_symmetric: false, rows: 16 };
+        let rule = spqr::Rule {
+            bits: 3,
+            group_size: 16,
+            symmetric: false,
+            round_zero: false,
+            per_channel: true,
+            second,
+            threshold: Some(0.3),
+            simplified: false,
+            keep_last: 0,
+            zeros: None,
+            outlier: Outlier::Replaces,
+            stored,
+        };
+        print(format!("SpQR [{rows}, {cols}]"), operations, &mut || {
+            drop(black_box(spqr::sweep(weight.clone(), cols, SLICE, &u, &rule)));
+        });
+    }
+}
