@@ -1,21 +1,13 @@
-//! Strips of 16 rows, one row per vector lane: a slice of a strip stays in the first-level cache while its columns are
-//! visited, strips run in parallel, and what lies to the right of the slice is updated by one matrix product.
+//! Strips of 48 rows, one row per vector lane: a slice of a strip stays in the first-level cache while its columns are
+//! visited, and what lies to the right of the slice is updated by a product of tiles. Strips run in parallel.
 
-// Several arrays are walked in step by lane, and the compiler vectorises plain indices best.
-#![allow(clippy::needless_range_loop)]
-
-use faer::linalg::matmul::matmul;
-use faer::{Accum, MatMut, MatRef};
 use rayon::prelude::*;
 
+use super::strips::{Ahead, LANES};
+use super::visit::{self, Scratch};
 use super::*;
+use crate::select;
 use crate::simd::multiversion;
-use crate::{parallelism, select};
-
-/// Rows of a strip.
-pub(super) const LANES: usize = 16;
-/// One column of a strip.
-pub(super) type Lane = [f32; LANES];
 
 /// Sweeps `weight`, row-major `[.., cols]`, in slices of `slice` columns. About rows·cols² operations with a full
 /// factor.
@@ -42,37 +34,22 @@ pub fn sweep(weight: Vec<f32>, cols: usize, slice: usize, curvature: Curvature<'
     if let Some(Drop::Given(marks)) = rule.drop {
         out.dropped.copy_from_slice(marks);
     }
-    let mut errors = vec![0f32; rows * slice.min(cols)];
     for first in (0..cols).step_by(slice) {
         let width = slice.min(cols - first);
         let scores = Scores::new(curvature, first, width, cols);
         mark_slice(&mut out, cols, first, width, &scores, rule.drop);
-        out.loss += sweep_slice(&mut out, cols, first, width, &scores, curvature, rule, &mut errors[..rows * width]);
-        if let Curvature::Full(u) = curvature
-            && first + width < cols
-        {
-            let ahead = cols - first - width;
-            let u = MatRef::from_row_major_slice(u, cols, cols);
-            matmul(
-                MatMut::from_row_major_slice_mut(&mut out.weight, rows, cols).subcols_mut(first + width, ahead),
-                Accum::Add,
-                MatRef::from_row_major_slice(&errors[..rows * width], rows, width),
-                u.submatrix(first, first + width, width, ahead),
-                -1.0,
-                parallelism(),
-            );
-        }
+        out.loss += sweep_slice(&mut out, cols, first, width, &scores, curvature, rule);
     }
     out
 }
 
 /// Per column of a slice, what a score and an error are made of.
-struct Scores {
+pub(super) struct Scores {
     /// Factor of |w|, or divisor of w² when `squared`.
-    by: Vec<f32>,
-    squared: bool,
+    pub by: Vec<f32>,
+    pub squared: bool,
     /// Divisor (full) or factor (diagonal) of the error.
-    d: Vec<f32>,
+    pub d: Vec<f32>,
 }
 
 impl Scores {
@@ -93,35 +70,6 @@ impl Scores {
     #[inline(always)]
     fn of(&self, w: f32, j: usize) -> f32 {
         if self.squared { w * w / self.by[j] } else { w.abs() * self.by[j] }
-    }
-
-    #[inline(always)]
-    fn of_lane(&self, w: &Lane, j: usize, out: &mut Lane) {
-        let by = self.by[j];
-        if self.squared {
-            for l in 0..LANES {
-                out[l] = w[l] * w[l] / by;
-            }
-        } else {
-            for l in 0..LANES {
-                out[l] = w[l].abs() * by;
-            }
-        }
-    }
-
-    #[inline(always)]
-    fn errors(&self, old: &Lane, new: &Lane, j: usize) -> Lane {
-        let (mut e, d) = ([0f32; LANES], self.d[j]);
-        if self.squared {
-            for l in 0..LANES {
-                e[l] = (old[l] - new[l]) / d;
-            }
-        } else {
-            for l in 0..LANES {
-                e[l] = (old[l] - new[l]) * d;
-            }
-        }
-        e
     }
 }
 
@@ -164,29 +112,30 @@ fn mark_slice(out: &mut Swept, cols: usize, first: usize, width: usize, scores: 
 }
 
 /// The part of the matrices that one task owns: up to [`LANES`] rows.
-struct Strip<'a> {
-    weight: &'a mut [f32],
-    errors: &'a mut [f32],
-    dropped: &'a mut [u8],
-    codes: &'a mut [u8],
-    scales: &'a mut [f32],
-    zeros: &'a mut [f32],
-    loss: f64,
+pub(super) struct Strip<'a> {
+    pub weight: &'a mut [f32],
+    pub dropped: &'a mut [u8],
+    pub codes: &'a mut [u8],
+    pub scales: &'a mut [f32],
+    pub zeros: &'a mut [f32],
+    pub loss: f64,
 }
 
 /// What all tasks of a slice share.
-struct Slice<'a> {
-    cols: usize,
-    first: usize,
-    width: usize,
-    groups: usize,
-    scores: &'a Scores,
+pub(super) struct Slice<'a> {
+    pub cols: usize,
+    pub first: usize,
+    pub width: usize,
+    pub groups: usize,
+    pub scores: &'a Scores,
     /// The factor, when errors are spread.
-    u: Option<&'a [f32]>,
-    rule: Rule<'a>,
+    pub u: Option<&'a [f32]>,
+    pub rule: Rule<'a>,
 }
 
-#[allow(clippy::too_many_arguments)]
+/// Columns that are visited at a time where errors are not spread.
+const PIECE: usize = 128;
+
 fn sweep_slice(
     out: &mut Swept,
     cols: usize,
@@ -195,7 +144,6 @@ fn sweep_slice(
     scores: &Scores,
     curvature: Curvature<'_>,
     rule: Rule<'_>,
-    errors: &mut [f32],
 ) -> f64 {
     let groups = out.grids.as_ref().map_or(0, |g| g.groups);
     let u = if let Curvature::Full(u) = curvature { Some(u) } else { None };
@@ -219,24 +167,28 @@ fn sweep_slice(
     let per_row = if rule.round.is_some() { cols } else { 0 };
     let mut tasks: Vec<Strip<'_>> = strips(&mut out.weight, cols, rows)
         .into_iter()
-        .zip(strips(errors, width, rows))
         .zip(strips(&mut out.dropped, cols, rows))
         .zip(strips(&mut out.codes, per_row, rows))
         .zip(strips(scales, groups, rows))
         .zip(strips(zeros, groups, rows))
-        .map(|(((((weight, errors), dropped), codes), scales), zeros)| Strip {
-            weight,
-            errors,
-            dropped,
-            codes,
-            scales,
-            zeros,
-            loss: 0.0,
-        })
+        .map(|((((weight, dropped), codes), scales), zeros)| Strip { weight, dropped, codes, scales, zeros, loss: 0.0 })
         .collect();
-    tasks.par_iter_mut().for_each(|strip| {
+    let ahead = u.map(|u| Ahead::new(u, cols, first, width));
+    // Whole groups of n:m.
+    let piece = match rule.drop {
+        _ if u.is_some() => width,
+        Some(Drop::NofM { m, .. }) => (PIECE / m).max(1) * m,
+        _ => PIECE,
+    };
+    tasks.par_iter_mut().with_max_len(1).for_each(|strip| {
         strip.fit_groups(&slice);
-        visit(strip, &slice, &mut [const { Vec::new() }; 4].map(|_: Vec<Lane>| vec![[0.0; LANES]; width]));
+        let mut scratch = Scratch::new(piece.min(width));
+        for from in (0..width).step_by(piece) {
+            visit::visit(strip, &slice, from, width.min(from + piece), &mut scratch);
+        }
+        if let Some(ahead) = &ahead {
+            ahead.apply(&scratch.errors, strip.weight);
+        }
     });
     tasks.iter().map(|strip| strip.loss).sum()
 }
@@ -251,117 +203,6 @@ impl Strip<'_> {
                 let at = r * slice.groups + j / group_size;
                 (self.scales[at], self.zeros[at]) = format.fit(&row[j..(j + group_size).min(slice.cols)]);
             }
-        }
-    }
-}
-
-multiversion! {
-    /// Visits the columns of a slice, with `[width]` lanes of scratch of each kind; a mark of 1 drops.
-    fn visit(strip: &mut Strip<'_>, slice: &Slice<'_>, scratch: &mut [Vec<Lane>; 4]) {
-        let [columns, marks, errors, ranked] = scratch;
-        let &Slice { cols, first, width, groups, scores, u, rule } = slice;
-        let rows = strip.weight.len() / cols;
-        for r in 0..rows {
-            let row = &strip.weight[r * cols + first..][..width];
-            let dropped = &strip.dropped[r * cols + first..][..width];
-            for j in 0..width {
-                columns[j][r] = row[j];
-                marks[j][r] = f32::from(dropped[j]);
-            }
-        }
-        let (mut scale, mut zero): (Lane, Lane) = ([1.0; LANES], [0.0; LANES]);
-        let mut loaded = usize::MAX;
-        // Lanes without a row hold zeros, which stay zeros and add nothing.
-        let mut loss = [0f64; LANES];
-        for j in 0..width {
-            if let Some(Drop::NofM { n, m }) = rule.drop
-                && j % m == 0
-            {
-                let last = (j + m).min(width);
-                mark_group(&columns[j..last], &mut marks[j..last], &mut ranked[j..last], scores, j, n);
-            }
-            let old = columns[j];
-            let mut q = old;
-            for l in 0..LANES {
-                q[l] = if marks[j][l] != 0.0 { 0.0 } else { q[l] };
-                marks[j][l] = if q[l] == 0.0 { 1.0 } else { 0.0 };
-            }
-            if let Some(round) = rule.round {
-                let group = match round.fit {
-                    Fit::Before { group_of, .. } => group_of[first + j] as usize,
-                    Fit::AtSlice { group_size } => (first + j) / group_size,
-                };
-                if group != loaded {
-                    for r in 0..rows {
-                        scale[r] = round.format.applied(strip.scales[r * groups + group]);
-                        zero[r] = strip.zeros[r * groups + group];
-                    }
-                    loaded = group;
-                }
-                let mut code = [0f32; LANES];
-                for l in 0..LANES {
-                    code[l] = round.format.encode(q[l], scale[l], zero[l]);
-                    q[l] = round.format.decode(code[l], scale[l], zero[l]);
-                }
-                for r in 0..rows {
-                    strip.codes[r * cols + first + j] = round.format.code(code[r]);
-                }
-            } else if rule.stored != Precision::F32 {
-                for l in 0..LANES {
-                    q[l] = rule.stored.round(q[l]);
-                }
-            }
-            let e = scores.errors(&old, &q, j);
-            columns[j] = q;
-            if let Some(u) = u {
-                let ahead = &u[(first + j) * cols + first + j + 1..][..width - j - 1];
-                spread::spread(&mut columns[j + 1..], &e, ahead);
-            }
-            for l in 0..LANES {
-                loss[l] += f64::from(e[l]) * f64::from(e[l]);
-            }
-            errors[j] = e;
-        }
-        strip.loss = loss.iter().sum();
-        for r in 0..rows {
-            let kept = &mut strip.errors[r * width..][..width];
-            for j in 0..width {
-                kept[j] = errors[j][r];
-            }
-            let row = &mut strip.weight[r * cols + first..][..width];
-            let dropped = &mut strip.dropped[r * cols + first..][..width];
-            for j in 0..width {
-                row[j] = columns[j][r];
-                dropped[j] = marks[j][r] as u8;
-            }
-        }
-    }
-}
-
-/// Marks the `n` smallest scores of a group of columns in every lane: a weight is dropped when fewer than `n` others
-/// come before it. `ranked` is scratch of the group's size.
-#[inline(always)]
-fn mark_group(columns: &[Lane], marks: &mut [Lane], ranked: &mut [Lane], scores: &Scores, first: usize, n: usize) {
-    for (i, (column, score)) in columns.iter().zip(ranked.iter_mut()).enumerate() {
-        scores.of_lane(column, first + i, score);
-    }
-    for (i, mark) in marks.iter_mut().enumerate() {
-        let mine = ranked[i];
-        let mut before = [0f32; LANES];
-        for (k, other) in ranked.iter().enumerate() {
-            // Among equals the first column goes first.
-            if k < i {
-                for l in 0..LANES {
-                    before[l] += if other[l] <= mine[l] { 1.0 } else { 0.0 };
-                }
-            } else {
-                for l in 0..LANES {
-                    before[l] += if other[l] < mine[l] { 1.0 } else { 0.0 };
-                }
-            }
-        }
-        for l in 0..LANES {
-            mark[l] = if before[l] < n as f32 { 1.0 } else { 0.0 };
         }
     }
 }

@@ -17,8 +17,11 @@ mod grid;
 pub(crate) mod reference;
 pub mod spqr;
 mod spread;
+mod strips;
 #[cfg(test)]
 mod tests;
+mod transpose;
+mod visit;
 
 pub use cpu::sweep;
 pub use fit::{Grids, fit_tiles, largest};

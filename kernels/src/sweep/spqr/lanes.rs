@@ -1,4 +1,4 @@
-//! Tiles of 16 rows, one row per vector lane: the search for likely outliers, the grids and the visit of the columns.
+//! Tiles of 48 rows, one row per vector lane: the search for likely outliers, the grids and the visit of the columns.
 
 // Several arrays are walked in step by lane, and the compiler vectorises plain indices best.
 #![allow(clippy::needless_range_loop)]
@@ -6,15 +6,16 @@
 use super::grid::{self, At, CodedPart, First, LEAST_SCALE, Line};
 use super::{Outlier, Rule};
 use crate::simd::multiversion;
-use crate::sweep::spread::spread;
+use crate::sweep::spread::{BLOCK, spread};
+use crate::sweep::strips::Ahead;
+use crate::sweep::transpose::{bytes, numbers, to_lanes, to_rows};
 
-pub(super) use crate::sweep::cpu::{LANES, Lane};
+pub(super) use crate::sweep::strips::{LANES, Lane};
 
 /// The part of the matrices that one task owns, row-major.
 pub(super) struct Task<'a> {
     pub first_row: usize,
     pub weight: &'a mut [f32],
-    pub errors: &'a mut [f32],
     pub codes: &'a mut [u8],
     pub outliers: &'a mut [u8],
     pub scales: &'a mut [f32],
@@ -32,6 +33,8 @@ pub(super) struct Slice<'a> {
     pub groups: usize,
     /// The factor; `None`: errors are not spread, and cost the same in every column.
     pub u: Option<&'a [f32]>,
+    /// What the errors of the slice do to the columns behind it.
+    pub ahead: Option<Ahead>,
     pub rule: &'a Rule<'a>,
 }
 
@@ -40,9 +43,10 @@ struct Tile {
     rows: usize,
     columns: Vec<Lane>,
     errors: Vec<Lane>,
-    codes: Vec<[u8; LANES]>,
+    /// Codes as numbers.
+    codes: Vec<Lane>,
     /// 1 where a weight stays exact.
-    kept: Vec<[u8; LANES]>,
+    kept: Vec<Lane>,
     /// 1 where a weight must become zero.
     zeros: Vec<Lane>,
     scale: Lane,
@@ -71,17 +75,19 @@ impl Task<'_> {
             self.loss += tiles.iter_mut().map(|tile| visit(tile, slice, j, last)).sum::<f64>();
             j = last;
         }
+        let mut rows = vec![0f32; LANES * width];
         for (t, tile) in tiles.iter().enumerate() {
-            for r in 0..tile.rows {
-                let at = (t * LANES + r) * cols + first;
-                let (row, codes) = (&mut self.weight[at..][..width], &mut self.codes[at..][..width]);
-                let (kept, errors) =
-                    (&mut self.outliers[at..][..width], &mut self.errors[(t * LANES + r) * width..][..width]);
-                for j in 0..width {
-                    row[j] = tile.columns[j][r];
-                    errors[j] = tile.errors[j][r];
-                    codes[j] = tile.codes[j][r];
-                    kept[j] = tile.kept[j][r];
+            let begin = t * LANES * cols;
+            let weight = &mut self.weight[begin..][..tile.rows * cols];
+            to_rows(&tile.columns, &mut weight[first..], cols);
+            if let Some(ahead) = &slice.ahead {
+                ahead.apply(&tile.errors, weight);
+            }
+            let rows = &mut rows[..tile.rows * width];
+            for (lanes, to) in [(&tile.codes, &mut *self.codes), (&tile.kept, &mut *self.outliers)] {
+                to_rows(lanes, rows, width);
+                for (to, from) in to[begin..].chunks_exact_mut(cols).zip(rows.chunks_exact(width)) {
+                    bytes(&mut to[first..first + width], from);
                 }
             }
         }
@@ -90,30 +96,19 @@ impl Task<'_> {
     fn load(&self, slice: &Slice<'_>, row: usize) -> Tile {
         let &Slice { cols, first, width, rule, .. } = slice;
         let rows = LANES.min(self.weight.len() / cols - row);
-        let mut columns = vec![[0.0; LANES]; width];
-        let mut zeros = vec![[0.0; LANES]; if rule.zeros.is_some() { width } else { 0 }];
-        for r in 0..rows {
-            let from = &self.weight[(row + r) * cols + first..][..width];
-            for j in 0..width {
-                columns[j][r] = from[j];
+        let lanes = |width: usize| vec![[0.0; LANES]; width];
+        let (mut columns, mut zeros) = (lanes(width), lanes(if rule.zeros.is_some() { width } else { 0 }));
+        to_lanes(&self.weight[row * cols..][..rows * cols][first..], cols, &mut columns);
+        if let Some(marks) = rule.zeros {
+            let marks = &marks[(self.first_row + row) * cols..][..rows * cols];
+            let mut flat = vec![0f32; rows * width];
+            for (to, from) in flat.chunks_exact_mut(width).zip(marks.chunks_exact(cols)) {
+                numbers(to, &from[first..first + width]);
             }
-            if let Some(marks) = rule.zeros {
-                let marks = &marks[(self.first_row + row + r) * cols + first..][..width];
-                for j in 0..width {
-                    zeros[j][r] = f32::from(marks[j]);
-                }
-            }
+            to_lanes(&flat, width, &mut zeros);
         }
-        Tile {
-            rows,
-            columns,
-            errors: vec![[0.0; LANES]; width],
-            codes: vec![[0; LANES]; width],
-            kept: vec![[0; LANES]; width],
-            zeros,
-            scale: [1.0; LANES],
-            zero: [0.0; LANES],
-        }
+        let [errors, codes, kept] = [lanes(width), lanes(width), lanes(width)];
+        Tile { rows, columns, errors, codes, kept, zeros, scale: [1.0; LANES], zero: [0.0; LANES] }
     }
 
     /// Puts the grids of a group into the tiles.
@@ -128,7 +123,7 @@ impl Task<'_> {
 
     /// Fits the grids of the group that begins at column `j` of the slice.
     fn fit(&mut self, tiles: &[Tile], slice: &Slice<'_>, j: usize) {
-        let &Slice { cols, first, width, groups, u, rule } = slice;
+        let &Slice { cols, first, width, groups, u, rule, .. } = slice;
         let position = first + j;
         let end = (position + rule.group_size).min(cols);
         let rows = self.weight.len() / cols;
@@ -323,51 +318,56 @@ multiversion! {
             stored: rule.stored,
         };
         let mut loss = [0f64; LANES];
-        for j in from..to {
-            let old = tile.columns[j];
-            let row = u.map(|u| &u[(first + j) * cols + first + j..][..width - j]);
-            let d = row.map_or(1.0, |row| row[0]);
-            let mut wanted = old;
-            if let Some(zeros) = tile.zeros.get(j) {
-                for l in 0..LANES {
-                    wanted[l] = if zeros[l] != 0.0 { 0.0 } else { old[l] };
-                }
-            }
-            let (mut q, mut e, mut code) = ([0f32; LANES], [0f32; LANES], [0f32; LANES]);
-            for l in 0..LANES {
-                let line = line(tile, l);
-                code[l] = line.encode(wanted[l]);
-                q[l] = line.decode(code[l]);
-                e[l] = (old[l] - q[l]) / d;
-            }
-            let mut over = false;
-            for l in 0..LANES {
-                over |= e[l] * e[l] > threshold;
-            }
-            // Most columns have no outlier in sixteen rows.
-            if over {
-                for l in 0..LANES {
-                    let forced = tile.zeros.get(j).is_some_and(|zeros| zeros[l] != 0.0);
-                    if e[l] * e[l] > threshold && !forced {
-                        tile.kept[j][l] = 1;
-                        if rule.outlier == Outlier::Replaces {
-                            code[l] = line(tile, l).encode(0.0);
-                        }
-                        q[l] = grid::kept(rule, old[l], q[l]);
-                        e[l] = (old[l] - q[l]) / d;
+        for start in (from..to).step_by(BLOCK) {
+            let end = to.min(start + BLOCK);
+            for j in start..end {
+                let old = tile.columns[j];
+                let row = u.map(|u| &u[(first + j) * cols + first + j..][..width - j]);
+                let d = row.map_or(1.0, |row| row[0]);
+                let mut wanted = old;
+                if let Some(zeros) = tile.zeros.get(j) {
+                    for l in 0..LANES {
+                        wanted[l] = if zeros[l] != 0.0 { 0.0 } else { old[l] };
                     }
                 }
+                let (mut q, mut e, mut code) = ([0f32; LANES], [0f32; LANES], [0f32; LANES]);
+                for l in 0..LANES {
+                    let line = line(tile, l);
+                    code[l] = line.encode(wanted[l]);
+                    q[l] = line.decode(code[l]);
+                    e[l] = (old[l] - q[l]) / d;
+                }
+                let mut over = false;
+                for l in 0..LANES {
+                    over |= e[l] * e[l] > threshold;
+                }
+                // Most columns have no outlier in sixteen rows.
+                if over {
+                    for l in 0..LANES {
+                        let forced = tile.zeros.get(j).is_some_and(|zeros| zeros[l] != 0.0);
+                        if e[l] * e[l] > threshold && !forced {
+                            tile.kept[j][l] = 1.0;
+                            if rule.outlier == Outlier::Replaces {
+                                code[l] = line(tile, l).encode(0.0);
+                            }
+                            q[l] = grid::kept(rule, old[l], q[l]);
+                            e[l] = (old[l] - q[l]) / d;
+                        }
+                    }
+                }
+                tile.columns[j] = q;
+                tile.errors[j] = e;
+                tile.codes[j] = code;
+                if let Some(row) = row {
+                    spread(&mut tile.columns[j + 1..end], &tile.errors[j..=j], &row[1..], cols);
+                }
+                for l in 0..LANES {
+                    loss[l] += f64::from(e[l]) * f64::from(e[l]);
+                }
             }
-            tile.columns[j] = q;
-            tile.errors[j] = e;
-            for l in 0..LANES {
-                tile.codes[j][l] = code[l] as u8;
-            }
-            if let Some(row) = row {
-                spread(&mut tile.columns[j + 1..], &e, &row[1..]);
-            }
-            for l in 0..LANES {
-                loss[l] += f64::from(e[l]) * f64::from(e[l]);
+            if let Some(u) = u {
+                let ahead = &u[(first + start) * cols + first + end..];
+                spread(&mut tile.columns[end..], &tile.errors[start..end], ahead, cols);
             }
         }
         loss.iter().sum()

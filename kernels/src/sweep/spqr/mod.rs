@@ -11,13 +11,11 @@ mod reference;
 mod tests;
 
 use candle_core::Result;
-use faer::linalg::matmul::matmul;
-use faer::{Accum, MatMut, MatRef};
 use rayon::prelude::*;
 
 use crate::cholesky::Factor;
 use crate::matmul::Precision;
-use crate::parallelism;
+use crate::sweep::strips::Ahead;
 
 /// What SpQR does to a column: round it to a grid, but keep a weight exact when its error e² is over the threshold.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -266,48 +264,33 @@ fn swept(weight: Vec<f32>, cols: usize, slice: usize, u: Option<&[f32]>, rule: &
     let groups = cols.div_ceil(rule.group_size);
     let mut out = Swept::before(weight, rows, groups, rule);
     let end = cols.saturating_sub(rule.keep_last);
-    let mut errors = vec![0f32; rows * slice.min(cols)];
     for first in (0..end).step_by(slice) {
         let width = slice.min(end - first);
-        let errors = &mut errors[..rows * width];
-        let view = lanes::Slice { cols, first, width, groups, u, rule };
-        let mut tasks = tasks(&mut out, errors, rows, &view);
-        tasks.par_iter_mut().for_each(|task| task.run(&view));
+        let ahead = u.map(|u| Ahead::new(u, cols, first, width));
+        let view = lanes::Slice { cols, first, width, groups, u, ahead, rule };
+        let mut tasks = tasks(&mut out, rows, &view);
+        tasks.par_iter_mut().with_max_len(1).for_each(|task| task.run(&view));
         out.loss += tasks.iter().map(|task| task.loss).sum::<f64>();
-        let ahead = cols - first - width;
-        if let Some(u) = u.filter(|_| ahead > 0) {
-            let u = MatRef::from_row_major_slice(u, cols, cols);
-            matmul(
-                MatMut::from_row_major_slice_mut(&mut out.weight, rows, cols).subcols_mut(first + width, ahead),
-                Accum::Add,
-                MatRef::from_row_major_slice(errors, rows, width),
-                u.submatrix(first, first + width, width, ahead),
-                -1.0,
-                parallelism(),
-            );
-        }
     }
     out.keep_last(cols, rule);
     out
 }
 
 /// Splits what is written among tasks of rows.
-fn tasks<'a>(out: &'a mut Swept, errors: &'a mut [f32], rows: usize, slice: &lanes::Slice<'_>) -> Vec<lanes::Task<'a>> {
+fn tasks<'a>(out: &'a mut Swept, rows: usize, slice: &lanes::Slice<'_>) -> Vec<lanes::Task<'a>> {
     let task_rows = slice.rule.task_rows(rows);
     let (cols, groups, height) = (slice.cols, slice.groups, slice.rule.second.rows);
     let (scales, mut scale_codes) = split(&mut out.scales, groups, task_rows, height);
     let (zeros, mut zero_codes) = split(&mut out.zeros, groups, task_rows, height);
     (out.weight.chunks_mut(task_rows * cols))
-        .zip(errors.chunks_mut(task_rows * slice.width))
         .zip(out.codes.chunks_mut(task_rows * cols))
         .zip(out.outliers.chunks_mut(task_rows * cols))
         .zip(scales)
         .zip(zeros)
         .enumerate()
-        .map(|(i, (((((weight, errors), codes), outliers), scales), zeros))| lanes::Task {
+        .map(|(i, ((((weight, codes), outliers), scales), zeros))| lanes::Task {
             first_row: i * task_rows,
             weight,
-            errors,
             codes,
             outliers,
             scales,

@@ -1,0 +1,60 @@
+//! Strips of rows, one row in each lane: what the sweeps on the CPU share.
+
+use crate::matmul::panels::write_panels;
+use crate::matmul::tile::{Elements, Isa, Left, MR, NR, Target, as_uninit, as_words, multiply};
+
+/// Rows of a strip: whole vectors of every processor, and whole tiles of products. Loops over so many are left to the
+/// compiler, which takes shorter ones apart before it looks for vectors.
+pub(super) const LANES: usize = 48;
+const _: () = assert!(LANES.is_multiple_of(MR));
+
+/// One column of a strip.
+pub(super) type Lane = [f32; LANES];
+
+/// Rows of the factor as a right operand: what the errors of a slice do to the columns behind it.
+pub(super) struct Ahead {
+    isa: Isa,
+    /// Panels of 64 columns, negated.
+    panels: Vec<u32>,
+    width: usize,
+    /// The first column behind the slice.
+    end: usize,
+    cols: usize,
+}
+
+impl Ahead {
+    /// For the slice of `width` columns from `first` on, with the factor `u [cols, cols]`.
+    pub fn new(u: &[f32], cols: usize, first: usize, width: usize) -> Self {
+        let end = first + width;
+        // SAFETY: all words of a panel are written.
+        let panels = unsafe {
+            write_panels((cols - end).div_ceil(NR), width, |n, panel| {
+                let left = end + n * NR;
+                let count = NR.min(cols - left);
+                for (words, row) in panel.chunks_exact_mut(NR).zip(u.chunks_exact(cols).skip(first)) {
+                    let (words, rest) = words.split_at_mut(count);
+                    for (word, u) in words.iter_mut().zip(&row[left..left + count]) {
+                        word.write((-u).to_bits());
+                    }
+                    for word in rest {
+                        word.write(0);
+                    }
+                }
+            })
+        };
+        Self { isa: Isa::current(), panels, width, end, cols }
+    }
+
+    /// Subtracts from the columns behind the slice, of all rows of `weight [.., cols]`, what the errors of these rows make of
+    /// them.
+    pub fn apply(&self, errors: &[Lane], weight: &mut [f32]) {
+        if self.end == self.cols {
+            return;
+        }
+        let left = Left { words: as_words(errors.as_flattened()), row: 1, step: LANES };
+        let (rows, cols) = (weight.len() / self.cols, self.cols - self.end);
+        let target = Target { rows, cols, stride: self.cols, fresh: false };
+        let isa = (self.isa, Elements::Singles);
+        multiply(isa, &left, &self.panels, self.width, &target, as_uninit(&mut weight[self.end..]));
+    }
+}

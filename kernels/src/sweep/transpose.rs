@@ -1,0 +1,118 @@
+//! Rows in memory, and the same numbers with a row in each lane.
+
+use super::strips::{LANES, Lane};
+use crate::simd::multiversion;
+
+/// Rows and columns that are turned at once where the processor can.
+const SIDE: usize = 16;
+const _: () = assert!(LANES.is_multiple_of(SIDE));
+
+multiversion! {
+    /// Row r of up to [`LANES`] rows of `stride` elements goes to lane r of `columns`: as many elements as there are columns. Other
+    /// lanes stay as they are.
+    pub(super) fn to_lanes(rows: &[f32], stride: usize, columns: &mut [Lane]) {
+        let width = columns.len();
+        let count = if width == 0 { 0 } else { (rows.len() + stride - width) / stride };
+        for top in (0..count).step_by(SIDE) {
+            for left in (0..width).step_by(SIDE) {
+                let (height, width) = (SIDE.min(count - top), SIDE.min(width - left));
+                let mut square = [[0f32; SIDE]; SIDE];
+                for (r, row) in square.iter_mut().enumerate().take(height) {
+                    row[..width].copy_from_slice(&rows[(top + r) * stride + left..][..width]);
+                }
+                turn(&mut square);
+                for (column, from) in columns[left..].iter_mut().zip(&square[..width]) {
+                    column[top..top + height].copy_from_slice(&from[..height]);
+                }
+            }
+        }
+    }
+}
+
+multiversion! {
+    /// The way back: lane r of `columns` goes to row r of `rows`, which has room for so many elements of some rows.
+    pub(super) fn to_rows(columns: &[Lane], rows: &mut [f32], stride: usize) {
+        let width = columns.len();
+        let count = if width == 0 { 0 } else { (rows.len() + stride - width) / stride };
+        for top in (0..count).step_by(SIDE) {
+            for left in (0..width).step_by(SIDE) {
+                let (height, width) = (SIDE.min(count - top), SIDE.min(width - left));
+                let mut square = [[0f32; SIDE]; SIDE];
+                for (to, column) in square.iter_mut().zip(&columns[left..left + width]) {
+                    to.copy_from_slice(&column[top..top + SIDE]);
+                }
+                turn(&mut square);
+                for (r, from) in square.iter().enumerate().take(height) {
+                    rows[(top + r) * stride + left..][..width].copy_from_slice(&from[..width]);
+                }
+            }
+        }
+    }
+}
+
+/// Transposes a square: four times, rows whose numbers differ in one bit exchange halves of their blocks of that size.
+#[inline(always)]
+fn turn(square: &mut [[f32; SIDE]; SIDE]) {
+    swap::<8>(square);
+    swap::<4>(square);
+    swap::<2>(square);
+    swap::<1>(square);
+}
+
+#[inline(always)]
+fn swap<const STEP: usize>(square: &mut [[f32; SIDE]; SIDE]) {
+    for upper in (0..SIDE).filter(|row| row & STEP == 0) {
+        let (a, b) = (square[upper], square[upper + STEP]);
+        let (mut above, mut below) = (a, b);
+        for i in 0..SIDE {
+            above[i] = if i & STEP == 0 { a[i] } else { b[i ^ STEP] };
+            below[i] = if i & STEP == 0 { a[i ^ STEP] } else { b[i] };
+        }
+        (square[upper], square[upper + STEP]) = (above, below);
+    }
+}
+
+multiversion! {
+    /// Bytes as numbers.
+    pub(super) fn numbers(to: &mut [f32], from: &[u8]) {
+        for (to, from) in to.iter_mut().zip(from) {
+            *to = f32::from(*from);
+        }
+    }
+}
+
+multiversion! {
+    /// Whole numbers from 0 to 255 as bytes.
+    pub(super) fn bytes(to: &mut [u8], from: &[f32]) {
+        for (to, from) in to.iter_mut().zip(from) {
+            // By way of integers that vectors can be converted to.
+            *to = (*from as i32) as u8;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rows_become_lanes_and_rows_again() {
+        for (rows, width, stride) in [(48, 128, 130), (1, 1, 1), (17, 33, 40), (48, 15, 15), (32, 16, 64)] {
+            let values = crate::test_values(rows * stride, 1.0, 4);
+            // The last row may end where the columns do.
+            let from = &values[..(rows - 1) * stride + width];
+            let mut columns = vec![[9.0; LANES]; width];
+            to_lanes(from, stride, &mut columns);
+            for (j, column) in columns.iter().enumerate() {
+                for (r, v) in column.iter().enumerate() {
+                    assert_eq!(*v, if r < rows { values[r * stride + j] } else { 9.0 });
+                }
+            }
+            let mut back = vec![7.0; from.len()];
+            to_rows(&columns, &mut back, stride);
+            for (at, v) in back.iter().enumerate() {
+                assert_eq!(*v, if at % stride < width { values[at] } else { 7.0 });
+            }
+        }
+    }
+}

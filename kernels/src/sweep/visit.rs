@@ -1,0 +1,251 @@
+//! The visit of a slice's columns in one strip, one row per lane.
+
+// Several arrays are walked in step by lane, and the compiler vectorises plain indices best.
+#![allow(clippy::needless_range_loop)]
+
+use super::cpu::{Scores, Slice, Strip};
+use super::spread::{BLOCK, spread};
+use super::strips::{LANES, Lane};
+use super::transpose::{bytes, numbers, to_lanes, to_rows};
+use super::{Drop, Element, Fit, GridFormat, Precision};
+use crate::simd::multiversion;
+
+/// Columns of a strip while they are visited.
+pub(super) struct Scratch {
+    columns: Vec<Lane>,
+    /// 1 where a weight is or becomes zero.
+    marks: Vec<Lane>,
+    /// What is spread; lanes without a row hold zeros.
+    pub errors: Vec<Lane>,
+    /// Codes as numbers.
+    codes: Vec<Lane>,
+    ranked: Vec<Lane>,
+    /// Bytes of rows as numbers.
+    rows: Vec<f32>,
+}
+
+impl Scratch {
+    /// For so many columns.
+    pub fn new(width: usize) -> Self {
+        let lanes = || vec![[0.0; LANES]; width];
+        let [columns, marks, errors, codes, ranked] = [lanes(), lanes(), lanes(), lanes(), lanes()];
+        Self { columns, marks, errors, codes, ranked, rows: vec![0.0; LANES * width] }
+    }
+}
+
+/// Visits columns `from..to` of a slice; a mark of 1 drops.
+pub(super) fn visit(strip: &mut Strip<'_>, slice: &Slice<'_>, from: usize, to: usize, scratch: &mut Scratch) {
+    let &Slice { cols, first, rule, .. } = slice;
+    let (width, at, rows) = (to - from, first + from, strip.weight.len() / cols);
+    to_lanes(&strip.weight[at..], cols, &mut scratch.columns[..width]);
+    if !matches!(rule.drop, None | Some(Drop::NofM { .. })) {
+        let marks = &mut scratch.rows[..rows * width];
+        for (to, from) in marks.chunks_exact_mut(width).zip(strip.dropped.chunks_exact(cols)) {
+            numbers(to, &from[at..at + width]);
+        }
+        to_lanes(marks, width, &mut scratch.marks[..width]);
+    } else {
+        scratch.marks[..width].fill([0.0; LANES]);
+    }
+    strip.loss += columns(strip, slice, from, to, scratch);
+    to_rows(&scratch.columns[..width], &mut strip.weight[at..], cols);
+    let flat = &mut scratch.rows[..rows * width];
+    to_rows(&scratch.marks[..width], flat, width);
+    for (to, from) in strip.dropped.chunks_exact_mut(cols).zip(flat.chunks_exact(width)) {
+        bytes(&mut to[at..at + width], from);
+    }
+    if let Some(round) = rule.round {
+        to_rows(&scratch.codes[..width], flat, width);
+        for (to, from) in strip.codes.chunks_exact_mut(cols).zip(flat.chunks_exact(width)) {
+            coded(&round.format, &mut to[at..at + width], from);
+        }
+    }
+}
+
+multiversion! {
+    fn coded(format: &GridFormat, to: &mut [u8], from: &[f32]) {
+        match format.element {
+            Element::Int(_) => {
+                for (to, from) in to.iter_mut().zip(from) {
+                    // Whole numbers up to 255, by way of integers that conversions to vectors exist for.
+                    *to = unsafe { from.to_int_unchecked::<i32>() } as u8;
+                }
+            }
+            _ => {
+                for (to, from) in to.iter_mut().zip(from) {
+                    *to = format.code(*from);
+                }
+            }
+        }
+    }
+}
+
+/// The grids of one column.
+struct Line {
+    scale: Lane,
+    zero: Lane,
+}
+
+multiversion! {
+    /// Visits the columns that `scratch` has of the slice's `from..to`, and returns Σ e².
+    fn columns(strip: &Strip<'_>, slice: &Slice<'_>, from: usize, to: usize, scratch: &mut Scratch) -> f64 {
+        let Scratch { columns, marks, errors, codes, ranked, .. } = scratch;
+        let &Slice { cols, first, groups, scores, u, rule, .. } = slice;
+        let (width, at) = (to - from, first + from);
+        let rows = strip.weight.len() / cols;
+        let (columns, marks) = (&mut columns[..width], &mut marks[..width]);
+        // Groups of n:m are ranked when all that is spread over them is.
+        let m = if let Some(Drop::NofM { m, .. }) = rule.drop { m } else { 1 };
+        let block = m * (BLOCK / m).max(1);
+        let mut line = Line { scale: [1.0; LANES], zero: [0.0; LANES] };
+        let mut loaded = usize::MAX;
+        let mut loss = [0f64; LANES];
+        for start in (0..width).step_by(block) {
+            let end = width.min(start + block);
+            for j in start..end {
+                if let Some(Drop::NofM { n, m }) = rule.drop
+                    && j % m == 0
+                {
+                    let last = (j + m).min(width);
+                    mark_group(&columns[j..last], &mut marks[j..last], &mut ranked[j..last], scores, from + j, n);
+                }
+                let old = columns[j];
+                let mut q = old;
+                drop_marked(&mut q, &mut marks[j]);
+                if let Some(round) = rule.round {
+                    let group = match round.fit {
+                        Fit::Before { group_of, .. } => group_of[at + j] as usize,
+                        Fit::AtSlice { group_size } => (at + j) / group_size,
+                    };
+                    if group != loaded {
+                        for r in 0..rows {
+                            line.scale[r] = round.format.applied(strip.scales[r * groups + group]);
+                            line.zero[r] = strip.zeros[r * groups + group];
+                        }
+                        loaded = group;
+                    }
+                    encode(&round.format, &q, &line, &mut codes[j]);
+                    decode(round.format.stored, &codes[j], &line, &mut q);
+                } else {
+                    store(rule.stored, &mut q);
+                }
+                errors_of(&old, &q, scores, from + j, &mut errors[j], &mut loss);
+                columns[j] = q;
+                if let Some(u) = u {
+                    let ahead = &u[(at + j) * cols + at + j + 1..];
+                    spread(&mut columns[j + 1..end], &errors[j..j + 1], ahead, cols);
+                }
+            }
+            if let Some(u) = u {
+                let ahead = &u[(at + start) * cols + at + end..];
+                spread(&mut columns[end..], &errors[start..end], ahead, cols);
+            }
+        }
+        loss.iter().sum()
+    }
+}
+
+#[inline(always)]
+fn drop_marked(q: &mut Lane, mark: &mut Lane) {
+    for l in 0..LANES {
+        let kept = if mark[l] != 0.0 { 0.0 } else { q[l] };
+        mark[l] = if kept == 0.0 { 1.0 } else { 0.0 };
+        q[l] = kept;
+    }
+}
+
+#[inline(always)]
+fn encode(format: &GridFormat, q: &Lane, line: &Line, code: &mut Lane) {
+    // The choice is made once for all lanes.
+    match format.element {
+        Element::Int(_) => {
+            for l in 0..LANES {
+                code[l] = format.encode(q[l], line.scale[l], line.zero[l]);
+            }
+        }
+        Element::E4m3 | Element::E2m1 => {
+            for l in 0..LANES {
+                code[l] = format.encode(q[l], line.scale[l], line.zero[l]);
+            }
+        }
+    }
+}
+
+#[inline(always)]
+fn decode(stored: Precision, code: &Lane, line: &Line, q: &mut Lane) {
+    for l in 0..LANES {
+        q[l] = line.scale[l] * (code[l] - line.zero[l]);
+    }
+    store(stored, q);
+}
+
+/// Rounds to the type that is stored.
+#[inline(always)]
+fn store(stored: Precision, q: &mut Lane) {
+    match stored {
+        Precision::F32 => {}
+        Precision::Bf16 => {
+            for l in 0..LANES {
+                q[l] = Precision::Bf16.round(q[l]);
+            }
+        }
+        Precision::F16 => {
+            for l in 0..LANES {
+                q[l] = Precision::F16.round(q[l]);
+            }
+        }
+    }
+}
+
+#[inline(always)]
+fn errors_of(old: &Lane, new: &Lane, scores: &Scores, j: usize, e: &mut Lane, loss: &mut [f64; LANES]) {
+    let d = scores.d[j];
+    if scores.squared {
+        for l in 0..LANES {
+            e[l] = (old[l] - new[l]) / d;
+            loss[l] += f64::from(e[l]) * f64::from(e[l]);
+        }
+    } else {
+        for l in 0..LANES {
+            e[l] = (old[l] - new[l]) * d;
+            loss[l] += f64::from(e[l]) * f64::from(e[l]);
+        }
+    }
+}
+
+/// Marks the `n` smallest scores of a group of columns in every lane: a weight is dropped when fewer than `n` others
+/// come before it. `ranked` is scratch of the group's size.
+#[inline(always)]
+fn mark_group(columns: &[Lane], marks: &mut [Lane], ranked: &mut [Lane], scores: &Scores, first: usize, n: usize) {
+    for (i, (column, score)) in columns.iter().zip(ranked.iter_mut()).enumerate() {
+        let by = scores.by[first + i];
+        if scores.squared {
+            for l in 0..LANES {
+                score[l] = column[l] * column[l] / by;
+            }
+        } else {
+            for l in 0..LANES {
+                score[l] = column[l].abs() * by;
+            }
+        }
+    }
+    for (i, mark) in marks.iter_mut().enumerate() {
+        let mine = ranked[i];
+        let mut before = [0f32; LANES];
+        for (k, other) in ranked.iter().enumerate() {
+            // Among equals the first column goes first.
+            if k < i {
+                for l in 0..LANES {
+                    before[l] += if other[l] <= mine[l] { 1.0 } else { 0.0 };
+                }
+            } else {
+                for l in 0..LANES {
+                    before[l] += if other[l] < mine[l] { 1.0 } else { 0.0 };
+                }
+            }
+        }
+        for l in 0..LANES {
+            mark[l] = if before[l] < n as f32 { 1.0 } else { 0.0 };
+        }
+    }
+}
