@@ -1,6 +1,7 @@
 //! Factors and sweeps of a layer, as shares of what the tile of f32 products reaches with operands in the first-level caches.
 //! `cargo bench -p paring-kernels --bench layers`, and behind `--` what names have to contain.
 
+use std::cell::LazyCell;
 use std::hint::black_box;
 use std::time::Instant;
 
@@ -42,14 +43,15 @@ fn curvature(n: usize) -> Vec<f32> {
     h
 }
 
-/// The least of three runs after a first one.
+/// The least of as many runs as half a second has, three or more, after a first one.
 fn seconds(f: &mut dyn FnMut()) -> f64 {
     f();
-    let mut least = f64::INFINITY;
-    for _ in 0..3 {
+    let (mut least, begin, mut runs) = (f64::INFINITY, Instant::now(), 0);
+    while runs < 3 || begin.elapsed().as_secs_f64() < 0.5 {
         let start = Instant::now();
         f();
         least = least.min(start.elapsed().as_secs_f64());
+        runs += 1;
     }
     least
 }
@@ -65,12 +67,12 @@ fn main() {
         }
     };
     for n in SIDES {
-        let h = curvature(n);
+        let h = LazyCell::new(|| curvature(n));
         let operations = 2.0 / 3.0 * (n as f64).powi(3);
         print(format!("factor {n}"), operations, &mut || drop(black_box(inverse_factor(&h, n).unwrap())));
     }
     for [rows, cols] in LINEARS {
-        let u = inverse_factor(&curvature(cols), cols).unwrap();
+        let u = LazyCell::new(|| inverse_factor(&curvature(cols), cols).unwrap());
         let weight = random(rows * cols);
         let operations = (rows * cols * cols) as f64;
         let stored = Precision::Bf16;

@@ -27,13 +27,29 @@ pub(crate) type Words = [MaybeUninit<u32>];
 /// # Safety
 /// `f` writes every word it is given.
 pub(crate) unsafe fn write_panels(count: usize, steps: usize, f: impl Fn(usize, &mut Words) + Sync) -> Vec<u32> {
+    let mut words = Vec::new();
+    // SAFETY: the caller's promise.
+    unsafe { write_panels_to(&mut words, count, steps, f) };
+    words
+}
+
+/// [`write_panels`] in place of what `words` holds.
+///
+/// # Safety
+/// `f` writes every word it is given.
+pub(crate) unsafe fn write_panels_to(
+    words: &mut Vec<u32>,
+    count: usize,
+    steps: usize,
+    f: impl Fn(usize, &mut Words) + Sync,
+) {
     let len = count * steps * NR;
-    let mut words: Vec<u32> = Vec::with_capacity(len);
+    words.clear();
+    words.reserve_exact(len);
     let each = (steps * NR).max(1);
     words.spare_capacity_mut()[..len].par_chunks_exact_mut(each).enumerate().for_each(|(i, panel)| f(i, panel));
     // SAFETY: the caller promises that all of them were written.
     unsafe { words.set_len(len) };
-    words
 }
 
 multiversion! {

@@ -34,11 +34,15 @@ pub fn sweep(weight: Vec<f32>, cols: usize, slice: usize, curvature: Curvature<'
     if let Some(Drop::Given(marks)) = rule.drop {
         out.dropped.copy_from_slice(marks);
     }
+    let mut ahead = if let Curvature::Full(u) = curvature { Some(Ahead::new(u, cols)) } else { None };
     for first in (0..cols).step_by(slice) {
         let width = slice.min(cols - first);
+        if let Some(ahead) = &mut ahead {
+            ahead.turn_to(first, width);
+        }
         let scores = Scores::new(curvature, first, width, cols);
         mark_slice(&mut out, cols, first, width, &scores, rule.drop);
-        out.loss += sweep_slice(&mut out, cols, first, width, &scores, curvature, rule);
+        out.loss += sweep_slice(&mut out, cols, first, width, &scores, ahead.as_ref(), rule);
     }
     out
 }
@@ -142,11 +146,11 @@ fn sweep_slice(
     first: usize,
     width: usize,
     scores: &Scores,
-    curvature: Curvature<'_>,
+    ahead: Option<&Ahead<'_>>,
     rule: Rule<'_>,
 ) -> f64 {
     let groups = out.grids.as_ref().map_or(0, |g| g.groups);
-    let u = if let Curvature::Full(u) = curvature { Some(u) } else { None };
+    let u = ahead.map(|ahead| ahead.u);
     let slice = Slice { cols, first, width, groups, scores, u, rule };
     let (mut no_scales, mut no_zeros) = (Vec::new(), Vec::new());
     let (scales, zeros) = match &mut out.grids {
@@ -173,7 +177,6 @@ fn sweep_slice(
         .zip(strips(zeros, groups, rows))
         .map(|((((weight, dropped), codes), scales), zeros)| Strip { weight, dropped, codes, scales, zeros, loss: 0.0 })
         .collect();
-    let ahead = u.map(|u| Ahead::new(u, cols, first, width));
     // Whole groups of n:m.
     let piece = match rule.drop {
         _ if u.is_some() => width,
@@ -182,11 +185,11 @@ fn sweep_slice(
     };
     tasks.par_iter_mut().with_max_len(1).for_each(|strip| {
         strip.fit_groups(&slice);
-        let mut scratch = Scratch::new(piece.min(width));
+        let mut scratch = Scratch::new(piece.min(width), &rule);
         for from in (0..width).step_by(piece) {
             visit::visit(strip, &slice, from, width.min(from + piece), &mut scratch);
         }
-        if let Some(ahead) = &ahead {
+        if let Some(ahead) = ahead {
             ahead.apply(&scratch.errors, strip.weight);
         }
     });

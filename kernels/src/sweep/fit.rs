@@ -110,20 +110,25 @@ pub fn largest(x: &[f32]) -> f32 {
     hi.max(-lo)
 }
 
+/// Errors that are kept before they are summed.
+const SOME: usize = 256;
+
 multiversion! {
     /// Sum of the squared rounding errors of `x`.
     fn squared_error(format: &GridFormat, x: &[f32], scale: f32, zero: f32) -> f32 {
-        let mut sums = [0f32; LANES];
-        let (chunks, rest) = x.as_chunks::<LANES>();
-        for chunk in chunks {
-            for (sum, &v) in sums.iter_mut().zip(chunk) {
+        let (format, mut sums, mut squares) = (*format, [0f32; LANES], [0f32; SOME]);
+        for x in x.chunks(SOME) {
+            // A loop that the compiler finds nothing to unroll in before it makes vectors of it.
+            let squares = &mut squares[..x.len()];
+            for (square, &v) in squares.iter_mut().zip(x) {
                 let off = format.rounded(v, scale, zero) - v;
-                *sum += off * off;
+                *square = off * off;
             }
-        }
-        for (sum, &v) in sums.iter_mut().zip(rest) {
-            let off = format.rounded(v, scale, zero) - v;
-            *sum += off * off;
+            for squares in squares.chunks(LANES) {
+                for (sum, square) in sums.iter_mut().zip(squares) {
+                    *sum += square;
+                }
+            }
         }
         sums.iter().sum()
     }

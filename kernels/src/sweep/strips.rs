@@ -1,6 +1,6 @@
 //! Strips of rows, one row in each lane: what the sweeps on the CPU share.
 
-use crate::matmul::panels::write_panels;
+use crate::matmul::panels::write_panels_to;
 use crate::matmul::tile::{Elements, Isa, Left, MR, NR, Target, as_uninit, as_words, multiply};
 
 /// Rows of a strip: whole vectors of every processor, and whole tiles of products. Loops over so many are left to the
@@ -12,23 +12,30 @@ const _: () = assert!(LANES.is_multiple_of(MR));
 pub(super) type Lane = [f32; LANES];
 
 /// Rows of the factor as a right operand: what the errors of a slice do to the columns behind it.
-pub(super) struct Ahead {
+pub(super) struct Ahead<'a> {
     isa: Isa,
-    /// Panels of 64 columns, negated.
+    pub u: &'a [f32],
+    cols: usize,
+    /// Panels of 64 columns, negated, for the slice at hand.
     panels: Vec<u32>,
     width: usize,
-    /// The first column behind the slice.
+    /// The first column behind it.
     end: usize,
-    cols: usize,
 }
 
-impl Ahead {
-    /// For the slice of `width` columns from `first` on, with the factor `u [cols, cols]`.
-    pub fn new(u: &[f32], cols: usize, first: usize, width: usize) -> Self {
-        let end = first + width;
+impl<'a> Ahead<'a> {
+    /// For the factor `u [cols, cols]`.
+    pub fn new(u: &'a [f32], cols: usize) -> Self {
+        Self { isa: Isa::current(), u, cols, panels: Vec::new(), width: 0, end: 0 }
+    }
+
+    /// Turns to the slice of `width` columns from `first` on.
+    pub fn turn_to(&mut self, first: usize, width: usize) {
+        let (u, cols, end) = (self.u, self.cols, first + width);
+        (self.width, self.end) = (width, end);
         // SAFETY: all words of a panel are written.
-        let panels = unsafe {
-            write_panels((cols - end).div_ceil(NR), width, |n, panel| {
+        unsafe {
+            write_panels_to(&mut self.panels, (cols - end).div_ceil(NR), width, |n, panel| {
                 let left = end + n * NR;
                 let count = NR.min(cols - left);
                 for (words, row) in panel.chunks_exact_mut(NR).zip(u.chunks_exact(cols).skip(first)) {
@@ -40,9 +47,8 @@ impl Ahead {
                         word.write(0);
                     }
                 }
-            })
-        };
-        Self { isa: Isa::current(), panels, width, end, cols }
+            });
+        }
     }
 
     /// Subtracts from the columns behind the slice, of all rows of `weight [.., cols]`, what the errors of these rows make of

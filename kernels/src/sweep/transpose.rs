@@ -17,6 +17,17 @@ multiversion! {
             for left in (0..width).step_by(SIDE) {
                 let (height, width) = (SIDE.min(count - top), SIDE.min(width - left));
                 let mut square = [[0f32; SIDE]; SIDE];
+                if (height, width) == (SIDE, SIDE) {
+                    // Lengths that the compiler knows.
+                    for (r, row) in square.iter_mut().enumerate() {
+                        row.copy_from_slice(&rows[(top + r) * stride + left..][..SIDE]);
+                    }
+                    turn(&mut square);
+                    for (column, from) in columns[left..].iter_mut().zip(&square) {
+                        column[top..top + SIDE].copy_from_slice(from);
+                    }
+                    continue;
+                }
                 for (r, row) in square.iter_mut().enumerate().take(height) {
                     row[..width].copy_from_slice(&rows[(top + r) * stride + left..][..width]);
                 }
@@ -42,6 +53,12 @@ multiversion! {
                     to.copy_from_slice(&column[top..top + SIDE]);
                 }
                 turn(&mut square);
+                if (height, width) == (SIDE, SIDE) {
+                    for (r, from) in square.iter().enumerate() {
+                        rows[(top + r) * stride + left..][..SIDE].copy_from_slice(from);
+                    }
+                    continue;
+                }
                 for (r, from) in square.iter().enumerate().take(height) {
                     rows[(top + r) * stride + left..][..width].copy_from_slice(&from[..width]);
                 }
@@ -85,8 +102,8 @@ multiversion! {
     /// Whole numbers from 0 to 255 as bytes.
     pub(super) fn bytes(to: &mut [u8], from: &[f32]) {
         for (to, from) in to.iter_mut().zip(from) {
-            // By way of integers that vectors can be converted to.
-            *to = (*from as i32) as u8;
+            // Beside 2^23 the last bits of the mantissa are whole numbers.
+            *to = (*from + 8_388_608.0).to_bits() as u8;
         }
     }
 }

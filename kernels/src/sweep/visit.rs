@@ -7,7 +7,7 @@ use super::cpu::{Scores, Slice, Strip};
 use super::spread::{BLOCK, spread};
 use super::strips::{LANES, Lane};
 use super::transpose::{bytes, numbers, to_lanes, to_rows};
-use super::{Drop, Element, Fit, GridFormat, Precision};
+use super::{Drop, Element, Fit, GridFormat, Precision, Rule};
 use crate::simd::multiversion;
 
 /// Columns of a strip while they are visited.
@@ -26,9 +26,11 @@ pub(super) struct Scratch {
 
 impl Scratch {
     /// For so many columns.
-    pub fn new(width: usize) -> Self {
-        let lanes = || vec![[0.0; LANES]; width];
-        let [columns, marks, errors, codes, ranked] = [lanes(), lanes(), lanes(), lanes(), lanes()];
+    pub fn new(width: usize, rule: &Rule<'_>) -> Self {
+        let lanes = |width: usize| vec![[0.0; LANES]; width];
+        let [columns, marks, errors] = [lanes(width), lanes(width), lanes(width)];
+        let codes = lanes(if rule.round.is_some() { width } else { 0 });
+        let ranked = lanes(if let Some(Drop::NofM { m, .. }) = rule.drop { m } else { 0 });
         Self { columns, marks, errors, codes, ranked, rows: vec![0.0; LANES * width] }
     }
 }
@@ -64,18 +66,11 @@ pub(super) fn visit(strip: &mut Strip<'_>, slice: &Slice<'_>, from: usize, to: u
 
 multiversion! {
     fn coded(format: &GridFormat, to: &mut [u8], from: &[f32]) {
-        match format.element {
-            Element::Int(_) => {
-                for (to, from) in to.iter_mut().zip(from) {
-                    // Whole numbers up to 255, by way of integers that conversions to vectors exist for.
-                    *to = unsafe { from.to_int_unchecked::<i32>() } as u8;
-                }
-            }
-            _ => {
-                for (to, from) in to.iter_mut().zip(from) {
-                    *to = format.code(*from);
-                }
-            }
+        if let Element::Int(_) = format.element {
+            return bytes(to, from);
+        }
+        for (to, from) in to.iter_mut().zip(from) {
+            *to = format.code(*from);
         }
     }
 }
@@ -107,7 +102,7 @@ multiversion! {
                     && j % m == 0
                 {
                     let last = (j + m).min(width);
-                    mark_group(&columns[j..last], &mut marks[j..last], &mut ranked[j..last], scores, from + j, n);
+                    mark_group(&columns[j..last], &mut marks[j..last], &mut ranked[..last - j], scores, from + j, n);
                 }
                 let old = columns[j];
                 let mut q = old;

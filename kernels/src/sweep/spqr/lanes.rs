@@ -34,7 +34,7 @@ pub(super) struct Slice<'a> {
     /// The factor; `None`: errors are not spread, and cost the same in every column.
     pub u: Option<&'a [f32]>,
     /// What the errors of the slice do to the columns behind it.
-    pub ahead: Option<Ahead>,
+    pub ahead: Option<&'a Ahead<'a>>,
     pub rule: &'a Rule<'a>,
 }
 
@@ -80,7 +80,7 @@ impl Task<'_> {
             let begin = t * LANES * cols;
             let weight = &mut self.weight[begin..][..tile.rows * cols];
             to_rows(&tile.columns, &mut weight[first..], cols);
-            if let Some(ahead) = &slice.ahead {
+            if let Some(ahead) = slice.ahead {
                 ahead.apply(&tile.errors, weight);
             }
             let rows = &mut rows[..tile.rows * width];

@@ -264,10 +264,13 @@ fn swept(weight: Vec<f32>, cols: usize, slice: usize, u: Option<&[f32]>, rule: &
     let groups = cols.div_ceil(rule.group_size);
     let mut out = Swept::before(weight, rows, groups, rule);
     let end = cols.saturating_sub(rule.keep_last);
+    let mut ahead = u.map(|u| Ahead::new(u, cols));
     for first in (0..end).step_by(slice) {
         let width = slice.min(end - first);
-        let ahead = u.map(|u| Ahead::new(u, cols, first, width));
-        let view = lanes::Slice { cols, first, width, groups, u, ahead, rule };
+        if let Some(ahead) = &mut ahead {
+            ahead.turn_to(first, width);
+        }
+        let view = lanes::Slice { cols, first, width, groups, u, ahead: ahead.as_ref(), rule };
         let mut tasks = tasks(&mut out, rows, &view);
         tasks.par_iter_mut().with_max_len(1).for_each(|task| task.run(&view));
         out.loss += tasks.iter().map(|task| task.loss).sum::<f64>();
