@@ -116,13 +116,21 @@ const SOME: usize = 256;
 multiversion! {
     /// Sum of the squared rounding errors of `x`.
     fn squared_error(format: &GridFormat, x: &[f32], scale: f32, zero: f32) -> f32 {
-        let (format, mut sums, mut squares) = (*format, [0f32; LANES], [0f32; SOME]);
+        let (mut sums, mut squares) = ([0f32; LANES], [0f32; SOME]);
         for x in x.chunks(SOME) {
-            // A loop that the compiler finds nothing to unroll in before it makes vectors of it.
             let squares = &mut squares[..x.len()];
-            for (square, &v) in squares.iter_mut().zip(x) {
-                let off = format.rounded(v, scale, zero) - v;
-                *square = off * off;
+            // Loops without a choice inside become vectors.
+            let GridFormat { element, stored, .. } = *format;
+            match (element, stored) {
+                (Element::Int(bits), Precision::F32) => {
+                    let format = GridFormat { element: Element::Int(bits), stored: Precision::F32, ..*format };
+                    squares_of(&format, x, scale, zero, squares);
+                }
+                (Element::Int(bits), Precision::Bf16) => {
+                    let format = GridFormat { element: Element::Int(bits), stored: Precision::Bf16, ..*format };
+                    squares_of(&format, x, scale, zero, squares);
+                }
+                _ => squares_of(format, x, scale, zero, squares),
             }
             for squares in squares.chunks(LANES) {
                 for (sum, square) in sums.iter_mut().zip(squares) {
@@ -131,6 +139,14 @@ multiversion! {
             }
         }
         sums.iter().sum()
+    }
+}
+
+#[inline(always)]
+fn squares_of(format: &GridFormat, x: &[f32], scale: f32, zero: f32, squares: &mut [f32]) {
+    for (square, &v) in squares.iter_mut().zip(x) {
+        let off = format.rounded(v, scale, zero) - v;
+        *square = off * off;
     }
 }
 

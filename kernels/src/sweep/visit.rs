@@ -13,7 +13,7 @@ use crate::simd::multiversion;
 /// Columns of a strip while they are visited.
 pub(super) struct Scratch {
     columns: Vec<Lane>,
-    /// 1 where a weight is or becomes zero.
+    /// Before a column is visited: below [`limit`] where a weight becomes zero. Afterwards 1 where it is zero.
     marks: Vec<Lane>,
     /// What is spread; lanes without a row hold zeros.
     pub errors: Vec<Lane>,
@@ -35,7 +35,7 @@ impl Scratch {
     }
 }
 
-/// Visits columns `from..to` of a slice; a mark of 1 drops.
+/// Visits columns `from..to` of a slice.
 pub(super) fn visit(strip: &mut Strip<'_>, slice: &Slice<'_>, from: usize, to: usize, scratch: &mut Scratch) {
     let &Slice { cols, first, rule, .. } = slice;
     let (width, at, rows) = (to - from, first + from, strip.weight.len() / cols);
@@ -44,10 +44,11 @@ pub(super) fn visit(strip: &mut Strip<'_>, slice: &Slice<'_>, from: usize, to: u
         let marks = &mut scratch.rows[..rows * width];
         for (to, from) in marks.chunks_exact_mut(width).zip(strip.dropped.chunks_exact(cols)) {
             numbers(to, &from[at..at + width]);
+            to.iter_mut().for_each(|mark| *mark = 1.0 - *mark);
         }
         to_lanes(marks, width, &mut scratch.marks[..width]);
     } else {
-        scratch.marks[..width].fill([0.0; LANES]);
+        scratch.marks[..width].fill([1.0; LANES]);
     }
     strip.loss += columns(strip, slice, from, to, scratch);
     to_rows(&scratch.columns[..width], &mut strip.weight[at..], cols);
@@ -62,6 +63,11 @@ pub(super) fn visit(strip: &mut Strip<'_>, slice: &Slice<'_>, from: usize, to: u
             coded(&round.format, &mut to[at..at + width], from);
         }
     }
+}
+
+/// What marks are compared with.
+fn limit(drop: Option<Drop<'_>>) -> f32 {
+    if let Some(Drop::NofM { n, .. }) = drop { n as f32 } else { 1.0 }
 }
 
 multiversion! {
@@ -93,20 +99,20 @@ multiversion! {
         let m = if let Some(Drop::NofM { m, .. }) = rule.drop { m } else { 1 };
         let block = m * (BLOCK / m).max(1);
         let mut line = Line { scale: [1.0; LANES], zero: [0.0; LANES] };
-        let mut loaded = usize::MAX;
+        let (mut loaded, limit) = (usize::MAX, limit(rule.drop));
         let mut loss = [0f64; LANES];
         for start in (0..width).step_by(block) {
             let end = width.min(start + block);
             for j in start..end {
-                if let Some(Drop::NofM { n, m }) = rule.drop
+                if let Some(Drop::NofM { m, .. }) = rule.drop
                     && j % m == 0
                 {
                     let last = (j + m).min(width);
-                    mark_group(&columns[j..last], &mut marks[j..last], &mut ranked[..last - j], scores, from + j, n);
+                    mark_group(&columns[j..last], &mut marks[j..last], &mut ranked[..last - j], scores, from + j);
                 }
                 let old = columns[j];
                 let mut q = old;
-                drop_marked(&mut q, &mut marks[j]);
+                drop_marked(&mut q, &mut marks[j], limit);
                 if let Some(round) = rule.round {
                     let group = match round.fit {
                         Fit::Before { group_of, .. } => group_of[at + j] as usize,
@@ -141,9 +147,9 @@ multiversion! {
 }
 
 #[inline(always)]
-fn drop_marked(q: &mut Lane, mark: &mut Lane) {
+fn drop_marked(q: &mut Lane, mark: &mut Lane, limit: f32) {
     for l in 0..LANES {
-        let kept = if mark[l] != 0.0 { 0.0 } else { q[l] };
+        let kept = if mark[l] < limit { 0.0 } else { q[l] };
         mark[l] = if kept == 0.0 { 1.0 } else { 0.0 };
         q[l] = kept;
     }
@@ -208,10 +214,9 @@ fn errors_of(old: &Lane, new: &Lane, scores: &Scores, j: usize, e: &mut Lane, lo
     }
 }
 
-/// Marks the `n` smallest scores of a group of columns in every lane: a weight is dropped when fewer than `n` others
-/// come before it. `ranked` is scratch of the group's size.
+/// Counts in every lane of a group of columns, for each, the others that come before it by their scores. `ranked` is scratch of the group's size.
 #[inline(always)]
-fn mark_group(columns: &[Lane], marks: &mut [Lane], ranked: &mut [Lane], scores: &Scores, first: usize, n: usize) {
+fn mark_group(columns: &[Lane], marks: &mut [Lane], ranked: &mut [Lane], scores: &Scores, first: usize) {
     for (i, (column, score)) in columns.iter().zip(ranked.iter_mut()).enumerate() {
         let by = scores.by[first + i];
         if scores.squared {
@@ -224,23 +229,18 @@ fn mark_group(columns: &[Lane], marks: &mut [Lane], ranked: &mut [Lane], scores:
             }
         }
     }
-    for (i, mark) in marks.iter_mut().enumerate() {
-        let mine = ranked[i];
-        let mut before = [0f32; LANES];
-        for (k, other) in ranked.iter().enumerate() {
-            // Among equals the first column goes first.
-            if k < i {
-                for l in 0..LANES {
-                    before[l] += if other[l] <= mine[l] { 1.0 } else { 0.0 };
-                }
-            } else {
-                for l in 0..LANES {
-                    before[l] += if other[l] < mine[l] { 1.0 } else { 0.0 };
-                }
+    marks.fill([0.0; LANES]);
+    for i in 0..marks.len() {
+        let (marks, behind) = marks.split_at_mut(i + 1);
+        let mark = &mut marks[i];
+        for (other, theirs) in behind.iter_mut().zip(&ranked[i + 1..]) {
+            let mine = &ranked[i];
+            for l in 0..LANES {
+                // Among equals the first column goes first.
+                let first = mine[l] <= theirs[l];
+                other[l] += if first { 1.0 } else { 0.0 };
+                mark[l] += if first { 0.0 } else { 1.0 };
             }
-        }
-        for l in 0..LANES {
-            mark[l] = if before[l] < n as f32 { 1.0 } else { 0.0 };
         }
     }
 }
