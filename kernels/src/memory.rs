@@ -18,7 +18,7 @@ pub const LARGE: usize = 1 << 20;
 
 /// Bytes of freed mappings that are kept in any case: what SmolLM2-135M needs so that few pages are asked for twice
 /// (docs/performance.md).
-pub const KEPT: usize = 96 << 20;
+pub const KEPT: usize = 144 << 20;
 
 // SAFETY: requests below LARGE go to the system's allocator, all others to `large`, told apart by the layout's size,
 // which a caller has to give back unchanged; `realloc` moves between the two by copying.

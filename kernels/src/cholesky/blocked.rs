@@ -4,6 +4,8 @@
 //! diagonal is factored and inverted by plain loops, and the rows below are multiplied by the inverse. L⁻¹ lies in panels of
 //! 64 columns, each of which is made by one task: X[i, J] = −L[i, i]⁻¹ Σ L[i, k] X[k, J] over the blocks k from J to i.
 
+use std::mem::MaybeUninit;
+
 use rayon::prelude::*;
 
 use super::NotPositive;
@@ -96,41 +98,59 @@ fn solve(isa: (Isa, Elements), rows: &mut [f32], inverse: &[f32], first: usize, 
     });
 }
 
-/// Panel J of L⁻¹: its columns from J · NR on, the rows from there on down, row-major `[.., NR]`.
-fn invert_blocks(isa: (Isa, Elements), lower: &[f32], stride: usize, inverses: &[f32]) -> Vec<Vec<f32>> {
+/// Elements of the panels before panel `column` of so many.
+fn offset(blocks: usize, column: usize) -> usize {
+    BLOCK * (column * blocks - column * column.saturating_sub(1) / 2)
+}
+
+/// The panels of L⁻¹, one behind the other. Panel J has the columns from J · NR on, and of the rows those from there on down,
+/// row-major `[.., NR]`.
+fn invert_blocks(isa: (Isa, Elements), lower: &[f32], stride: usize, inverses: &[f32]) -> Vec<f32> {
     let blocks = inverses.len() / BLOCK;
+    let len = offset(blocks, blocks);
+    let mut all: Vec<f32> = Vec::with_capacity(len);
+    let mut rest = &mut all.spare_capacity_mut()[..len];
+    let mut panels: Vec<&mut [MaybeUninit<f32>]> = Vec::with_capacity(blocks);
+    for column in 0..blocks {
+        let (panel, behind) = rest.split_at_mut((blocks - column) * BLOCK);
+        panels.push(panel);
+        rest = behind;
+    }
     // The first ones take longest, and begin first.
-    let one = |column: usize| {
-        let mut panel: Vec<f32> = Vec::with_capacity((blocks - column) * BLOCK);
+    panels.into_par_iter().enumerate().with_max_len(1).for_each(|(column, panel)| {
         let mut sums = [0f32; BLOCK];
         let target = Target { rows: NR, cols: NR, stride: NR, fresh: true };
         for (row, inverse) in inverses.chunks_exact(BLOCK).enumerate().skip(column) {
-            if row == column {
+            let steps = (row - column) * NR;
+            let (done, block) = panel.split_at_mut(steps * NR);
+            let block = &mut block[..BLOCK];
+            if steps == 0 {
                 // The block itself, which lies transposed.
-                panel.extend((0..BLOCK).map(|at| inverse[at % NR * NR + at / NR]));
+                block.iter_mut().enumerate().for_each(|(at, to)| _ = to.write(inverse[at % NR * NR + at / NR]));
                 continue;
             }
+            // SAFETY: the blocks before this one are written.
+            let done: &[f32] = unsafe { std::slice::from_raw_parts(done.as_ptr().cast(), done.len()) };
             let left = &as_words(lower)[row * NR * stride + column * NR..];
-            let (left, steps) = (Left { words: left, row: stride, step: 1 }, (row - column) * NR);
-            multiply(isa, &left, as_words(&panel), steps, &target, as_uninit(&mut sums));
+            let left = Left { words: left, row: stride, step: 1 };
+            multiply(isa, &left, as_words(done), steps, &target, as_uninit(&mut sums));
             sums.iter_mut().for_each(|sum| *sum = -*sum);
             let left = Left { words: as_words(inverse), row: 1, step: NR };
-            multiply(isa, &left, as_words(&sums), NR, &target, &mut panel.spare_capacity_mut()[..BLOCK]);
-            // SAFETY: the product has written a block.
-            unsafe { panel.set_len(panel.len() + BLOCK) };
+            multiply(isa, &left, as_words(&sums), NR, &target, block);
         }
-        panel
-    };
-    (0..blocks).into_par_iter().with_max_len(1).map(one).collect()
+    });
+    // SAFETY: each block of each panel was written.
+    unsafe { all.set_len(len) };
+    all
 }
 
 /// U: the inverse with rows and columns reversed, zero below the diagonal.
-fn restored(panels: &[Vec<f32>], n: usize) -> Vec<f32> {
-    let mut u = vec![0f32; n * n];
+fn restored(panels: &[f32], n: usize) -> Vec<f32> {
+    let (mut u, blocks) = (vec![0f32; n * n], n.div_ceil(NR));
     u.par_chunks_exact_mut(n).rev().enumerate().for_each(|(i, row)| {
-        for (column, panel) in panels.iter().enumerate().take(i / NR + 1) {
+        for column in 0..i / NR + 1 {
             let first = column * NR;
-            let from = &panel[(i - first) * NR..][..NR.min(i + 1 - first)];
+            let from = &panels[offset(blocks, column) + (i - first) * NR..][..NR.min(i + 1 - first)];
             let end = n - first;
             row[end - from.len()..end].iter_mut().zip(from.iter().rev()).for_each(|(to, from)| *to = *from);
         }
