@@ -8,7 +8,7 @@ use std::mem::MaybeUninit;
 
 use rayon::prelude::*;
 
-use super::NotPositive;
+use super::{NotPositive, Source};
 use crate::matmul::panels::write_panels;
 use crate::matmul::tile::{Elements, Isa, Left, MR, NR, Target, as_uninit, as_words, multiply};
 use crate::simd::multiversion;
@@ -20,12 +20,13 @@ const TASK_ROWS: usize = 11 * MR;
 /// Elements between the rows of L beyond its width, so that neighbouring rows do not compete for the same lines of a cache.
 const GAP: usize = 16;
 
-/// [`super::inverse_factor`] in f32: `h` symmetric, row-major `[n, n]`. About 8·n² bytes beside `h` and the result.
-pub(super) fn inverse_factor(h: &[f32], n: usize) -> Result<Vec<f32>, NotPositive> {
+/// [`super::inverse_factor`] in f32. 6·n² bytes beside `h`, the result among them.
+pub(super) fn inverse_factor(h: &Source<'_>) -> Result<Vec<f32>, NotPositive> {
+    let n = h.n();
     let isa = (Isa::current(), Elements::Singles);
     let blocks = n.div_ceil(NR);
     let stride = blocks * NR + GAP;
-    let mut lower = reversed(h, n, stride);
+    let mut lower = reversed(h, stride);
     // The inverses of the blocks on the diagonal, transposed: row k holds column k.
     let mut inverses = vec![0f32; blocks * BLOCK];
     for (block, inverse) in inverses.chunks_exact_mut(BLOCK).enumerate() {
@@ -47,11 +48,12 @@ pub(super) fn inverse_factor(h: &[f32], n: usize) -> Result<Vec<f32>, NotPositiv
 
 /// The part of `h` on and below the diagonal with rows and columns reversed, and below it rows of the identity up to whole
 /// blocks: rows of `stride` elements.
-fn reversed(h: &[f32], n: usize, stride: usize) -> Vec<f32> {
+fn reversed(h: &Source<'_>, stride: usize) -> Vec<f32> {
+    let n = h.n();
     let mut lower = vec![0f32; n.next_multiple_of(NR) * stride];
-    lower.par_chunks_exact_mut(stride).enumerate().for_each(|(i, row)| match h.chunks_exact(n).rev().nth(i) {
-        Some(from) => row.iter_mut().zip(from.iter().rev()).take(i + 1).for_each(|(to, from)| *to = *from),
-        None => row[i] = 1.0,
+    lower.par_chunks_exact_mut(stride).enumerate().for_each(|(i, row)| match i < n {
+        true => h.row_reversed(n - 1 - i, row),
+        false => row[i] = 1.0,
     });
     lower
 }

@@ -86,7 +86,7 @@ pub fn factor_of(h: &Square, order: Option<&[usize]>, diagonal: &[f32]) -> Resul
     let known = order.is_none_or(|order| order.len() == n && order.iter().all(|&k| k < n));
     assert!(known, "an order of {n} rows");
     on_gpu!(h => cuda::factor_of(h, order, diagonal));
-    let (u, arithmetic) = inverse_factor_in(&ordered(&h.to_host()?, order, diagonal), n)?;
+    let (u, arithmetic) = inverse_factor_in(&Source { values: &h.to_host()?, order, diagonal })?;
     Ok(Factor::new(u.into(), arithmetic)?)
 }
 
@@ -98,25 +98,56 @@ pub(crate) fn double_on_host(
     diagonal: &[f32],
     pivot: NotPositive,
 ) -> Result<Factor, Failed> {
-    let u = double(&ordered(&h.to_host()?, order, diagonal), h.n())?;
+    let u = double(&Source { values: &h.to_host()?, order, diagonal }.ordered(), h.n())?;
     Ok(Factor::new(Square::on(&h.device(), u)?, Arithmetic::DoubleOnHost(pivot))?)
 }
 
-/// The matrix with its rows and columns in that order and with that diagonal.
-fn ordered(values: &[f32], order: Option<&[usize]>, diagonal: &[f32]) -> Vec<f32> {
-    let n = diagonal.len();
-    let mut ordered = vec![0f32; n * n];
-    ordered.par_chunks_exact_mut(n.max(1)).enumerate().for_each(|(k, row)| {
-        match order {
-            None => row.copy_from_slice(&values[k * n..][..n]),
+/// A matrix with its rows and columns in an order and with a diagonal, of which it is not a copy.
+struct Source<'a> {
+    /// Row-major `[n, n]`.
+    values: &'a [f32],
+    order: Option<&'a [usize]>,
+    /// In that order.
+    diagonal: &'a [f32],
+}
+
+impl Source<'_> {
+    fn n(&self) -> usize {
+        self.diagonal.len()
+    }
+
+    /// Row `k` backwards, up to and with the diagonal.
+    fn row_reversed(&self, k: usize, to: &mut [f32]) {
+        let n = self.n();
+        let count = n - k;
+        match self.order {
+            None => {
+                to.iter_mut().zip(self.values[k * n..][..n].iter().rev()).take(count).for_each(|(v, from)| *v = *from)
+            }
             Some(order) => {
-                let from = &values[order[k] * n..][..n];
-                row.iter_mut().zip(order).for_each(|(v, &l)| *v = from[l]);
+                let from = &self.values[order[k] * n..][..n];
+                to.iter_mut().zip(order.iter().rev()).take(count).for_each(|(v, &l)| *v = from[l]);
             }
         }
-        row[k] = diagonal[k];
-    });
-    ordered
+        to[count - 1] = self.diagonal[k];
+    }
+
+    /// A copy, row-major.
+    fn ordered(&self) -> Vec<f32> {
+        let n = self.n();
+        let mut ordered = vec![0f32; n * n];
+        ordered.par_chunks_exact_mut(n.max(1)).enumerate().for_each(|(k, row)| {
+            match self.order {
+                None => row.copy_from_slice(&self.values[k * n..][..n]),
+                Some(order) => {
+                    let from = &self.values[order[k] * n..][..n];
+                    row.iter_mut().zip(order).for_each(|(v, &l)| *v = from[l]);
+                }
+            }
+            row[k] = self.diagonal[k];
+        });
+        ordered
+    }
 }
 
 /// Up to this size the factor is computed in f64 at once: there it takes next to no time, and it is what the golden
@@ -137,18 +168,20 @@ pub(crate) const SMALL: usize = 512;
 /// # Errors
 /// The index of the first pivot that is not positive (or not finite).
 pub fn inverse_factor(h: &[f32], n: usize) -> Result<Vec<f32>, NotPositive> {
-    inverse_factor_in(h, n).map(|(u, _)| u)
+    assert_eq!(h.len(), n * n, "a square matrix of {n} rows");
+    let diagonal: Vec<f32> = h.iter().step_by(n + 1).copied().collect();
+    inverse_factor_in(&Source { values: h, order: None, diagonal: &diagonal }).map(|(u, _)| u)
 }
 
 /// [`inverse_factor`], and what it was computed in.
-fn inverse_factor_in(h: &[f32], n: usize) -> Result<(Vec<f32>, Arithmetic), NotPositive> {
-    assert_eq!(h.len(), n * n, "a square matrix of {n} rows");
+fn inverse_factor_in(h: &Source<'_>) -> Result<(Vec<f32>, Arithmetic), NotPositive> {
+    let n = h.n();
     if n <= SMALL {
-        return Ok((double(h, n)?, Arithmetic::Double));
+        return Ok((double(&h.ordered(), n)?, Arithmetic::Double));
     }
-    match blocked::inverse_factor(h, n) {
+    match blocked::inverse_factor(h) {
         Ok(u) => Ok((u, Arithmetic::Single)),
-        Err(pivot) => Ok((double(h, n)?, Arithmetic::DoubleAfter(pivot))),
+        Err(pivot) => Ok((double(&h.ordered(), n)?, Arithmetic::DoubleAfter(pivot))),
     }
 }
 

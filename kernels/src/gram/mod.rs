@@ -13,10 +13,11 @@ mod squares;
 mod tests;
 
 use candle_core::{D, Device, Result, Tensor};
+use rayon::prelude::*;
 
 use crate::matmul::Precision;
 use crate::square::Square;
-use crate::{with_f32, write_chunks};
+use crate::with_f32;
 
 pub use precision::GramPrecision;
 pub use squares::Squares;
@@ -123,21 +124,36 @@ pub fn gpu_scratch(tokens: usize, dim: usize, precision: Precision, products: Gr
 }
 
 /// The lower triangle times `factor`, on both sides of the diagonal.
-fn mirrored(sums: Vec<f32>, n: usize, factor: f32) -> Vec<f32> {
+fn mirrored(mut sums: Vec<f32>, n: usize, factor: f32) -> Vec<f32> {
     // Square pieces, so that the strided side of the mirror stays in the cache.
     const PIECE: usize = 32;
-    // SAFETY: of each row, the elements up to the diagonal are written, and those behind it.
-    unsafe {
-        write_chunks(n * n, PIECE * n.max(1), |i, out| {
-            let first = i * PIECE;
-            for left in (0..n).step_by(PIECE) {
-                for (row, out) in (first..).zip(out.chunks_exact_mut(n)) {
-                    for (col, out) in (left..).zip(&mut out[left..n.min(left + PIECE)]) {
-                        out.write(factor * if col <= row { sums[row * n + col] } else { sums[col * n + row] });
-                    }
+    let base = Base(sums.as_mut_ptr());
+    (0..n.div_ceil(PIECE)).into_par_iter().for_each(|i| {
+        let first = i * PIECE;
+        for left in (first..n).step_by(PIECE) {
+            for row in first..n.min(first + PIECE) {
+                for col in left.max(row + 1)..n.min(left + PIECE) {
+                    // SAFETY: both lie inside; tasks write above the diagonal, each its own rows, and read below it.
+                    unsafe { *base.at(row * n + col) = factor * *base.at(col * n + row) };
                 }
             }
-        })
+        }
+    });
+    sums.par_chunks_exact_mut(n.max(1)).enumerate().for_each(|(row, sums)| {
+        sums[..=row].iter_mut().for_each(|sum| *sum *= factor);
+    });
+    sums
+}
+
+/// The beginning of a matrix that several tasks write to.
+struct Base(*mut f32);
+
+// SAFETY: whoever uses the address sees to it that tasks keep out of each other's way.
+unsafe impl Sync for Base {}
+
+impl Base {
+    fn at(&self, index: usize) -> *mut f32 {
+        self.0.wrapping_add(index)
     }
 }
 

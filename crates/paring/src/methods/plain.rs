@@ -65,7 +65,7 @@ fn begin(recipe: &Recipe, matrix: &Matrix<'_>, cols: usize, prepared: &Prepared)
         (whole, _) => whole,
     };
     Begun {
-        visited: prepared.permuted(&w, cols),
+        visited: prepared.permuted(w.into(), cols),
         dtype,
         format,
         tile,

@@ -1,5 +1,7 @@
 //! What is computed once for a fan: dead columns, order, damping, the factor.
 
+use std::borrow::Cow;
+
 use paring_kernels::cholesky::{Arithmetic, Failed, NotPositive, factor_of};
 use paring_kernels::square::Square;
 use paring_kernels::sweep::Shape;
@@ -227,7 +229,7 @@ impl Prepared {
 
     /// The matrix with its columns in visiting order, those of dead features zero.
     pub(super) fn visited(&self, weight: &[f32], cols: usize) -> Vec<f32> {
-        let mut out = self.permuted(weight, cols);
+        let mut out = self.permuted(weight.into(), cols);
         let dead: Vec<usize> = (0..cols).filter(|&k| self.dead.binary_search(&self.column(k)).is_ok()).collect();
         if !dead.is_empty() {
             out.par_chunks_exact_mut(cols).for_each(|row| dead.iter().for_each(|&k| row[k] = 0.0));
@@ -236,9 +238,9 @@ impl Prepared {
     }
 
     /// The matrix with its columns in visiting order.
-    pub(super) fn permuted(&self, weight: &[f32], cols: usize) -> Vec<f32> {
+    pub(super) fn permuted(&self, weight: Cow<'_, [f32]>, cols: usize) -> Vec<f32> {
         match &self.order {
-            None => weight.to_vec(),
+            None => weight.into_owned(),
             Some(order) => {
                 let mut out = vec![0f32; weight.len()];
                 out.par_chunks_exact_mut(cols).zip(weight.par_chunks_exact(cols)).for_each(|(to, from)| {
@@ -251,7 +253,7 @@ impl Prepared {
 
     /// 1 where the matrix is zero, in visiting order.
     pub(super) fn zeros(&self, weight: &[f32], cols: usize) -> Vec<u8> {
-        self.permuted(weight, cols).iter().map(|&v| u8::from(v == 0.0)).collect()
+        self.permuted(weight.into(), cols).iter().map(|&v| u8::from(v == 0.0)).collect()
     }
 
     /// A matrix made in visiting order, back in file order.

@@ -248,8 +248,12 @@ pub(crate) fn multiply(
         }
         for first in (0..steps).step_by(depth) {
             let count = depth.min(steps - first);
+            // While this part of a panel is used, what comes next is fetched, a share with every tile, unless all of it is near.
+            let next = if size_of_val(right) > NEAR { &right[(n * steps + first + count) * NR..] } else { &[] };
+            let mut next = next[..next.len().min(depth * NR)].chunks(next_share(depth * NR, out.rows));
             let b = &b[first * NR..][..count * NR];
             for m in (0..out.rows).step_by(MR) {
+                fetch(next.next().unwrap_or_default());
                 let rows = MR.min(out.rows - m);
                 let y = &mut y[m * out.stride + n * NR..];
                 let target = Target { rows, cols, stride: out.stride, fresh: out.fresh && first == 0 };
@@ -257,6 +261,29 @@ pub(crate) fn multiply(
             }
         }
     }
+}
+
+/// Words of `len` that are fetched with each tile of so many rows: whole lines of a cache.
+fn next_share(len: usize, rows: usize) -> usize {
+    len.div_ceil(rows.div_ceil(MR).max(1)).next_multiple_of(LINE)
+}
+
+/// Bytes of a right operand that the second-level cache is sure to hold.
+const NEAR: usize = 1 << 18;
+
+/// Words of a line of a cache.
+const LINE: usize = 16;
+
+/// Asks for these words in the second-level cache.
+#[inline(always)]
+fn fetch(words: &[u32]) {
+    #[cfg(target_arch = "x86_64")]
+    for line in words.chunks(LINE) {
+        // SAFETY: every x86-64 processor has the instruction, which reads nothing.
+        unsafe { std::arch::x86_64::_mm_prefetch::<{ std::arch::x86_64::_MM_HINT_T1 }>(line.as_ptr().cast()) };
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    let _ = words;
 }
 
 /// One tile: up to [`MR`] rows of `a`, `b [steps, NR]`, to `out.rows × out.cols` elements of `y`.
