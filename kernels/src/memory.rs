@@ -8,7 +8,7 @@
 use std::alloc::{GlobalAlloc, Layout, System};
 
 /// The system's allocator below [`LARGE`] bytes, and whole mappings that are used again from there on. Freed mappings
-/// that are kept hold at most [`KEPT`] bytes and a quarter of the large bytes in use. Where there is no Linux it is the
+/// that are kept hold, together with those in use, at most [`KEPT`] bytes more than were ever in use at once. Where there is no Linux it is the
 /// system's allocator.
 #[derive(Debug)]
 pub struct Reusing;
@@ -18,7 +18,7 @@ pub const LARGE: usize = 1 << 20;
 
 /// Bytes of freed mappings that are kept in any case: what SmolLM2-135M needs so that few pages are asked for twice
 /// (docs/performance.md).
-pub const KEPT: usize = 144 << 20;
+pub const KEPT: usize = 96 << 20;
 
 // SAFETY: requests below LARGE go to the system's allocator, all others to `large`, told apart by the layout's size,
 // which a caller has to give back unchanged; `realloc` moves between the two by copying.
@@ -88,11 +88,13 @@ pub struct Pool {
     kept: usize,
     /// Bytes of the large blocks that somebody uses.
     used: usize,
+    /// The most there have been.
+    most: usize,
 }
 
 impl Pool {
     /// Nothing used, nothing kept.
-    pub const EMPTY: Pool = Pool { slots: [(0, 0); SLOTS], len: 0, kept: 0, used: 0 };
+    pub const EMPTY: Pool = Pool { slots: [(0, 0); SLOTS], len: 0, kept: 0, used: 0, most: 0 };
 
     /// The bytes mapped for a request of [`LARGE`] bytes or more: an eighth more at most, so that sizes nearly equal share
     /// their mappings.
@@ -111,9 +113,11 @@ impl Pool {
         &self.slots[..self.len]
     }
 
-    /// Counts a request of `class` bytes, and gives the address of a kept mapping for it if there is one.
+    /// Counts a request of `class` bytes, and gives the address of a kept mapping for it if there is one. Without one, more
+    /// may be [`Pool::excess`] than before.
     pub fn request(&mut self, class: usize) -> Option<usize> {
         self.used += class;
+        self.most = self.most.max(self.used);
         let found = (0..self.len).rev().find(|&i| self.slots[i].1 == class)?;
         Some(self.remove(found).0)
     }
@@ -136,7 +140,7 @@ impl Pool {
 
     /// The oldest mapping, to be unmapped, as long as too much is kept.
     pub fn excess(&mut self) -> Option<(usize, usize)> {
-        (self.kept > KEPT + self.used / 4).then(|| self.remove(0))
+        (self.len > 0 && self.kept + self.used > KEPT + self.most).then(|| self.remove(0))
     }
 
     fn remove(&mut self, i: usize) -> (usize, usize) {
@@ -186,6 +190,7 @@ mod large {
         if let Some(block) = locked().request(class) {
             return (ptr::with_exposed_provenance_mut(block), false);
         }
+        give_back(None);
         let access = libc::PROT_READ | libc::PROT_WRITE;
         // SAFETY: a mapping of nothing at an address of the kernel's choice.
         let block =
@@ -199,13 +204,18 @@ mod large {
         (block.cast(), true)
     }
 
-    /// Keeps a mapping for later, and gives the oldest ones back as long as too much is kept.
+    /// Keeps a mapping for later.
     ///
     /// # Safety
     /// `alloc` gave the block for `size` bytes, and it is used no more.
     pub unsafe fn free(block: *mut u8, size: usize) {
         let class = class(size);
-        let mut leaving = locked().keep((block.expose_provenance(), class));
+        let leaving = locked().keep((block.expose_provenance(), class));
+        give_back(leaving);
+    }
+
+    /// Unmaps this and the oldest mappings as long as too much is kept.
+    fn give_back(mut leaving: Option<(usize, usize)>) {
         loop {
             let Some((block, class)) = leaving.take().or_else(|| locked().excess()) else { return };
             // SAFETY: a mapping that `alloc` made with this length, which nobody uses.

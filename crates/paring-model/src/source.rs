@@ -8,10 +8,11 @@ use paring_format::{Checkpoint, Dtype, QuantArgs, Strategy, TensorInfo, Values, 
 use paring_kernels::device::upload;
 use paring_kernels::matmul::Precision;
 use paring_kernels::quantize::Rounding;
+use rayon::prelude::*;
 
 use crate::activations::{self, Arithmetic, Cache, Stored};
 use crate::weight::Quantized;
-use crate::{Dense, Error, Linear, LinearInfo, Mismatch, Result, Weight};
+use crate::{Dense, Error, Fan, Linear, LinearInfo, Mismatch, Result, Weight};
 
 /// Tensors by name, each checked against what the config implies before it is used.
 ///
@@ -301,6 +302,19 @@ impl Source {
         let weight = self.weight(name, rows, cols)?;
         let bias = if bias { Some(self.tensor(&format!("{name}.bias"), &[rows])?) } else { None };
         Ok(Linear { name: name.clone(), rows, cols, weight, bias })
+    }
+
+    /// Puts linears, each with whether it has a bias, into their fans. On the CPU they are read side by side.
+    pub fn fill(&self, fans: &mut [Fan], linears: &[(LinearInfo, bool)]) -> Result<()> {
+        let read = |(info, bias): &(LinearInfo, bool)| self.linear(info, *bias);
+        let made: Vec<Result<Linear>> = match self.device() {
+            Device::Cpu => linears.par_iter().with_max_len(1).map(read).collect(),
+            _ => linears.iter().map(read).collect(),
+        };
+        for ((info, _), linear) in linears.iter().zip(made) {
+            fans[info.fan].linears.push(linear?);
+        }
+        Ok(())
     }
 
     fn missing(&self, name: &str, hint: &str) -> Error {

@@ -107,9 +107,8 @@ impl Decoder for Falcon {
 
     fn block(&self, i: usize) -> Result<Box<dyn Block>> {
         let mut fans: Vec<Fan> = self.shape.flow.fans().iter().map(|name| Fan { name, linears: Vec::new() }).collect();
-        for info in self.linears(i) {
-            fans[info.fan].linears.push(self.source.linear(&info, self.shape.bias)?);
-        }
+        let linears: Vec<_> = self.linears(i).into_iter().map(|info| (info, self.shape.bias)).collect();
+        self.source.fill(&mut fans, &linears)?;
         let norm = |local: &str| {
             LayerNorm::read(&self.source, &block_name(&self.source, i, local), self.shape.dim, self.shape.eps)
         };

@@ -128,9 +128,9 @@ impl Decoder for Llama {
 
     fn block(&self, i: usize) -> Result<Box<dyn Block>> {
         let mut fans = FANS.map(|name| Fan { name, linears: Vec::new() });
-        for (info, local) in self.linears(i).iter().zip(self.shape.linears()) {
-            fans[info.fan].linears.push(self.source.linear(info, local.bias)?);
-        }
+        let biases = self.shape.linears().into_iter().map(|local| local.bias);
+        let linears: Vec<_> = self.linears(i).into_iter().zip(biases).collect();
+        self.source.fill(&mut fans, &linears)?;
         let norm = |local: &str, size: usize| {
             RmsNorm::read(&self.source, &block_name(&self.source, i, local), size, self.shape.eps)
         };

@@ -227,9 +227,8 @@ impl Decoder for Opt {
 
     fn block(&self, i: usize) -> Result<Box<dyn Block>> {
         let mut fans = FANS.map(|name| Fan { name, linears: Vec::new() });
-        for info in self.linears(i) {
-            fans[info.fan].linears.push(self.source.linear(&info, self.shape.bias)?);
-        }
+        let linears: Vec<_> = self.linears(i).into_iter().map(|info| (info, self.shape.bias)).collect();
+        self.source.fill(&mut fans, &linears)?;
         let [attention, mlp] = NORMS.map(|local| self.shape.norm(&self.source, &block_name(&self.source, i, local)));
         Ok(Box::new(OptBlock {
             fans,

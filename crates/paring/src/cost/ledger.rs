@@ -92,6 +92,7 @@ impl Ledger {
             let (address, touched) = match self.pool.request(class) {
                 Some(address) => (address, bytes),
                 None => {
+                    self.give_back(None);
                     // Real addresses are even.
                     self.next += 2;
                     (self.next - 1, touched)
@@ -122,10 +123,14 @@ impl Ledger {
             self.heap[0] -= block.bytes;
             return;
         };
-        let mut leaving = self.pool.keep((address, Pool::class(block.bytes)));
-        while let Some((address, _)) = leaving.or_else(|| self.pool.excess()) {
+        let leaving = self.pool.keep((address, Pool::class(block.bytes)));
+        self.give_back(leaving);
+    }
+
+    /// What the allocator gives back to the system.
+    fn give_back(&mut self, mut leaving: Option<(usize, usize)>) {
+        while let Some((address, _)) = leaving.take().or_else(|| self.pool.excess()) {
             self.mapped -= self.resident.remove(&address).unwrap_or(0);
-            leaving = None;
         }
     }
 
