@@ -52,10 +52,19 @@ pub fn quadratic(rows: usize, cols: usize, precision: Precision) -> [usize; 2] {
     }
 }
 
-/// Of the factor of a matrix of `cols` rows: each of the two triangles it works on.
-pub fn triangle(cols: usize) -> usize {
-    let number = if cols <= crate::cholesky::SMALL { size_of::<f64>() } else { size_of::<f32>() };
-    cols * cols * number
+/// Of the factor of a matrix of `cols` rows: a copy of it, the triangle L and the triangle L⁻¹.
+pub fn factor(cols: usize) -> [usize; 3] {
+    if cols <= crate::cholesky::SMALL {
+        let square = cols * cols;
+        return [square * size_of::<f32>(), square * size_of::<f64>(), square * size_of::<f64>()];
+    }
+    let [lower, inverse] = crate::cholesky::blocked_elements(cols);
+    [0, lower * size_of::<f32>(), inverse * size_of::<f32>()]
+}
+
+/// Of a sweep with a factor of `cols` rows in slices of so many columns: rows of the factor as a right operand.
+pub fn ahead(cols: usize, slice: usize) -> usize {
+    cols.saturating_sub(slice).next_multiple_of(NR) * slice.min(cols) * size_of::<u32>()
 }
 
 /// Of an attention: keys and values of `tokens` tokens, `dim` numbers each, as right operands.

@@ -15,6 +15,8 @@ use faer::linalg::triangular_inverse::invert_lower_triangular;
 use faer::{Mat, MatRef};
 use rayon::prelude::*;
 
+pub(crate) use blocked::elements as blocked_elements;
+
 use crate::parallelism;
 use crate::square::Square;
 

@@ -39,16 +39,15 @@ impl Sheet {
         copy
     }
 
-    /// Reads the weights of a block and lays them out for products: one block for each linear.
+    /// Reads the weights of a block, one on each thread, and lays them out for products: one block for each linear.
     pub(super) fn load(&self, ledger: &mut Ledger, linears: &[Linear]) -> Vec<Block> {
         ledger.at("read");
-        linears
-            .iter()
-            .map(|linear| {
-                let values = self.read(ledger, linear, false);
-                self.lay_out(ledger, linear, values)
-            })
-            .collect()
+        let mut loaded = Vec::with_capacity(linears.len());
+        for wave in linears.chunks(self.threads.max(1)) {
+            let read: Vec<Block> = wave.iter().map(|linear| self.read(ledger, linear, false)).collect();
+            loaded.extend(wave.iter().zip(read).map(|(linear, values)| self.lay_out(ledger, linear, values)));
+        }
+        loaded
     }
 
     fn lay_out(&self, ledger: &mut Ledger, linear: &Linear, values: Block) -> Block {
@@ -175,9 +174,9 @@ impl Sheet {
             true => [grids; 2].map(|bytes| ledger.take("grids", bytes)).into(),
             false => Vec::new(),
         };
-        // A copy whose dead columns are cleared, and the one in the order of the visit.
+        // A copy whose dead columns are cleared, and where there is one the copy in the order of the visit.
         let cleared = ledger.take("weights before the sweep", full);
-        let visited = if made.spqr.is_some() && !made.permuted {
+        let visited = if !made.permuted {
             cleared
         } else {
             let visited = ledger.take("weights before the sweep", full);
@@ -203,14 +202,16 @@ impl Sheet {
             .flat_map(|_| [rows * made.groups, seconds, seconds])
             .map(|bytes| ledger.take("grids", bytes))
             .collect();
-        let errors = ledger.take("errors", F32 * rows * made.slice);
+        let full_curvature = made.need == crate::stats::Need::Gram;
+        let panels = if full_curvature { scratch::ahead(linear.info.cols, made.slice) } else { 0 };
+        let panels = ledger.take("scratch of products", panels);
         if made.ranks {
             let scores = ledger.take("scores", F32 * rows * made.slice);
             let ranked = ledger.take("scores", F32 * rows * made.slice);
             ledger.free(ranked);
             ledger.free(scores);
         }
-        ledger.free(errors);
+        ledger.free(panels);
         // Back into the order of the file.
         let restored = |ledger: &mut Ledger, name, bytes, block: Block| {
             if !made.permuted {
@@ -259,9 +260,10 @@ impl Sheet {
 /// The factor of a matrix of `cols` rows.
 fn factor(ledger: &mut Ledger, cols: usize) -> Block {
     let square = F32 * cols * cols;
-    let damped = ledger.take("damped matrix", square);
-    let lower = ledger.take("scratch of the factor", scratch::triangle(cols));
-    let inverse = ledger.take("scratch of the factor", scratch::triangle(cols));
+    let [damped, lower, inverse] = scratch::factor(cols);
+    let damped = ledger.take("damped matrix", damped);
+    let lower = ledger.take("scratch of the factor", lower);
+    let inverse = ledger.take("scratch of the factor", inverse);
     ledger.free(lower);
     // Below the diagonal it is never written.
     let factor = ledger.touched("factor", square, square / 2);

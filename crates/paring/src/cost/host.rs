@@ -21,10 +21,10 @@ impl Sheet {
         let mut ledger = Ledger::new(base, pool);
         let mut hidden = self.embed(&mut ledger);
         if self.uses_faer() {
-            // One for each thread of the pool, and one for the thread that waits for them.
+            // One for each thread of the pool, of which the thread of the walk is one.
             let (bytes, touched) = self.slab;
             let slabs: Vec<Block> =
-                (0..=self.threads).map(|_| ledger.touched("scratch of products", bytes, touched)).collect();
+                (0..self.threads).map(|_| ledger.touched("scratch of products", bytes, touched)).collect();
             self.rest(&mut ledger, &mut hidden);
             ledger.free_all(slabs);
         } else {
@@ -35,9 +35,11 @@ impl Sheet {
 
     /// Whether products or factors are faer's.
     fn uses_faer(&self) -> bool {
-        let mut made = self.blocks.iter().flat_map(|block| &block.linears).filter_map(|linear| linear.made.as_ref());
+        let mut linears = self.blocks.iter().flat_map(|block| &block.linears);
         let product = self.windows > 0 && !scratch::weight(1, 1, self.precision).1;
-        product || made.any(|made| made.need == Need::Gram)
+        // Small factors are faer's.
+        let small = |linear: &Linear| scratch::factor(linear.info.cols)[0] > 0;
+        product || linears.any(|l| small(l) && l.made.as_ref().is_some_and(|made| made.need == Need::Gram))
     }
 
     /// A run once its activations are there.
