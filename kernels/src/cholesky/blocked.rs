@@ -178,9 +178,7 @@ multiversion! {
             }
             let by = 1.0 / root;
             a[j][j] = root;
-            for k in j + 1..NR {
-                a[j][k] *= by;
-            }
+            a[j][j + 1..].iter_mut().for_each(|v| *v *= by);
             let (done, rest) = a.split_at_mut(j + 1);
             let row = &done[j];
             for (i, to) in (j + 1..).zip(rest) {
