@@ -8,8 +8,8 @@
 use std::alloc::{GlobalAlloc, Layout, System};
 
 /// The system's allocator below [`LARGE`] bytes, and whole mappings that are used again from there on. Freed mappings
-/// that are kept hold, together with those in use, at most [`KEPT`] bytes more than were ever in use at once. Where there is no Linux it is the
-/// system's allocator.
+/// that are kept hold, together with those in use, at most [`KEPT`] bytes more than were ever in use at once. Where there is
+/// no Linux it is the system's allocator.
 #[derive(Debug)]
 pub struct Reusing;
 

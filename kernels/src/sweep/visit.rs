@@ -157,7 +157,7 @@ fn drop_marked(q: &mut Lane, mark: &mut Lane, limit: f32) {
 
 #[inline(always)]
 fn encode(format: &GridFormat, q: &Lane, line: &Line, code: &mut Lane) {
-    // The choice is made once for all lanes.
+    // In each arm the compiler knows what the element is, and makes vectors of the loop.
     match format.element {
         Element::Int(_) => {
             for l in 0..LANES {

@@ -31,9 +31,8 @@ pub(super) struct Slice<'a> {
     pub first: usize,
     pub width: usize,
     pub groups: usize,
-    /// The factor; `None`: errors are not spread, and cost the same in every column.
-    pub u: Option<&'a [f32]>,
-    /// What the errors of the slice do to the columns behind it.
+    /// The factor, and what the errors of the slice do to the columns behind it; `None`: errors are not spread, and cost the
+    /// same in every column.
     pub ahead: Option<&'a Ahead<'a>>,
     pub rule: &'a Rule<'a>,
 }
@@ -123,7 +122,8 @@ impl Task<'_> {
 
     /// Fits the grids of the group that begins at column `j` of the slice.
     fn fit(&mut self, tiles: &[Tile], slice: &Slice<'_>, j: usize) {
-        let &Slice { cols, first, width, groups, u, rule, .. } = slice;
+        let &Slice { cols, first, width, groups, ahead, rule } = slice;
+        let u = ahead.map(|ahead| ahead.u);
         let position = first + j;
         let end = (position + rule.group_size).min(cols);
         let rows = self.weight.len() / cols;
@@ -308,7 +308,8 @@ fn errors_without(
 multiversion! {
     /// Visits columns `from` up to `to` of a slice, all of one group, and returns Σ e².
     fn visit(tile: &mut Tile, slice: &Slice<'_>, from: usize, to: usize) -> f64 {
-        let &Slice { cols, first, width, u, rule, .. } = slice;
+        let &Slice { cols, first, width, ahead, rule, .. } = slice;
+        let u = ahead.map(|ahead| ahead.u);
         let max_code = rule.max_code();
         let threshold = rule.threshold.unwrap_or(f32::INFINITY);
         let line = |tile: &Tile, l: usize| Line {
@@ -341,7 +342,7 @@ multiversion! {
                 for l in 0..LANES {
                     over |= e[l] * e[l] > threshold;
                 }
-                // Most columns have no outlier in sixteen rows.
+                // Most columns have no outlier in the rows of a tile.
                 if over {
                     for l in 0..LANES {
                         let forced = tile.zeros.get(j).is_some_and(|zeros| zeros[l] != 0.0);

@@ -270,7 +270,7 @@ fn swept(weight: Vec<f32>, cols: usize, slice: usize, u: Option<&[f32]>, rule: &
         if let Some(ahead) = &mut ahead {
             ahead.turn_to(first, width);
         }
-        let view = lanes::Slice { cols, first, width, groups, u, ahead: ahead.as_ref(), rule };
+        let view = lanes::Slice { cols, first, width, groups, ahead: ahead.as_ref(), rule };
         let mut tasks = tasks(&mut out, rows, &view);
         tasks.par_iter_mut().with_max_len(1).for_each(|task| task.run(&view));
         out.loss += tasks.iter().map(|task| task.loss).sum::<f64>();
