@@ -5,7 +5,7 @@ mod support;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use paring::hub::{Kind, Repo, Settings, Watch};
+use paring_data::hub::{Kind, Repo, Settings, Watch};
 use serde_json::json;
 
 use support::hub::{Fault, Hub, QUANTIZE, both, etag, files, ok, refused, run, sharded};
@@ -239,7 +239,7 @@ fn files_of_a_data_set() {
     let files = [("en/a b.json.gz".to_string(), content.clone()), ("README.md".to_string(), b"text".to_vec())];
     hub.publish("datasets/wikitext", "main", &files);
     let settings = Settings { endpoint: hub.address(), cache: sandbox.path("cache"), token: None, offline: false };
-    let here = paring::hub::Hub::new(&settings);
+    let here = paring_data::hub::Hub::new(&settings);
     let repo = Repo::new(Kind::Dataset, "wikitext", None).unwrap();
     let listing = here.list(&repo, &mut ()).unwrap();
     assert_eq!(listing.get("en/a b.json.gz").unwrap().size, Some(600_000));
@@ -260,7 +260,7 @@ fn files_of_a_data_set() {
     let error = here.file(&repo, "en/c.json.gz", &mut ()).unwrap_err().to_string();
     assert!(error.starts_with("wikitext: no file en/c.json.gz at main"), "{error}");
     drop(hub);
-    let offline = paring::hub::Hub::new(&Settings { offline: true, ..settings });
+    let offline = paring_data::hub::Hub::new(&Settings { offline: true, ..settings });
     assert_eq!(offline.file(&repo, "en/a b.json.gz", &mut ()).unwrap(), file);
     assert_eq!(offline.list(&repo, &mut ()).unwrap().files.len(), 1);
 }

@@ -7,7 +7,6 @@ mod open;
 mod page;
 mod progress;
 mod show;
-mod stop;
 
 use std::process::ExitCode;
 
@@ -37,7 +36,7 @@ fn main() -> ExitCode {
 }
 
 fn code(error: &paring::Error) -> u8 {
-    if matches!(error, paring::Error::Misuse(_)) { MISUSE } else { FAILED }
+    if error.is_misuse() { MISUSE } else { FAILED }
 }
 
 /// Runs a command, with what happens in its log if it has one.

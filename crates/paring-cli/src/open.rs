@@ -3,12 +3,12 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use paring::corpus::named::{self, Files, Protocol, Remote};
-use paring::corpus::{self, Data, Tokenizer};
-use paring::hub::{Hub, Kind, Repo};
-use paring::model_files::named_dtype;
-use paring::room::Room;
+use paring::output::side_files::named_dtype;
+use paring::pipeline::device::DeviceBudget;
 use paring::{Error, Precision, Result};
+use paring_data::hub::{Hub, Kind, Repo};
+use paring_data::named::{self, Files, Protocol, Remote};
+use paring_data::{Data, Tokenizer, tokenizer};
 use paring_format::Checkpoint;
 use paring_kernels::device::{self, Choice, Device, Unavailable};
 use paring_model::{Arithmetic, Decoder};
@@ -17,7 +17,7 @@ use crate::args::{DtypeArg, Inputs, Running, precision};
 use crate::demo;
 use crate::progress::Downloads;
 
-pub use paring::corpus::named::Purpose;
+pub use paring_data::named::Purpose;
 
 /// A model, opened and checked.
 pub struct Model {
@@ -50,8 +50,8 @@ pub fn device(asked: Choice) -> Result<Device> {
 }
 
 /// The device that was asked for, and how much of it may be filled.
-pub fn room(running: &Running) -> Result<Room> {
-    Room::new(&device(running.place.device)?, running.max_vram)
+pub fn budget(running: &Running) -> Result<DeviceBudget> {
+    DeviceBudget::new(&device(running.place.device)?, running.max_vram)
 }
 
 /// The repository that MODEL names: what has the form of one, is no file or folder here, and is not built in.
@@ -64,8 +64,8 @@ pub fn local(name: &str, quiet: bool) -> Result<String> {
     let Some(repo) = on_hub(name) else { return Ok(name.to_string()) };
     let folder = Hub::from_env()?.model(&repo, &mut Downloads::new(quiet)).map_err(|error| match error {
         // Perhaps it was meant as a path.
-        Error::NotOnHub { repo, reason } => {
-            Error::NotOnHub { repo, reason: format!("no such folder; and on the hub {reason}") }
+        paring_data::Error::NotOnHub { repo, reason } => {
+            paring_data::Error::NotOnHub { repo, reason: format!("no such folder; and on the hub {reason}") }
         }
         other => other,
     })?;
@@ -115,7 +115,7 @@ impl Model {
         let arithmetic = Arithmetic { precision, activations, device: device.clone() };
         let decoder = paring_model::families::open(checkpoint.clone(), arithmetic)?;
         let built_in = name == demo::NAME;
-        let tokenizer = if built_in { Some(demo::tokenizer()?) } else { corpus::tokenizer(&checkpoint)? };
+        let tokenizer = if built_in { Some(demo::tokenizer()?) } else { tokenizer::tokenizer(&checkpoint)? };
         Ok(Self { checkpoint, precision, decoder, tokenizer, built_in })
     }
 
@@ -145,14 +145,14 @@ impl Model {
             None => return Err(no_data()),
             Some(name) => name,
         };
-        let fetch = |remote: &Remote| -> Result<PathBuf> {
+        let fetch = |remote: &Remote| -> paring_data::Result<PathBuf> {
             let repo = Repo::new(Kind::Dataset, remote.repo, remote.revision)?;
             Hub::from_env()?.file(&repo, remote.path, &mut Downloads::new(quiet))
         };
         let files = Files { dir: inputs.data_dir.as_deref(), fetch: &fetch };
         match named::open(name, purpose, protocol, &files)? {
             Some(data) => Ok(data),
-            None => Data::open(Path::new(name), &inputs.text_field),
+            None => Ok(Data::open(Path::new(name), &inputs.text_field)?),
         }
     }
 }

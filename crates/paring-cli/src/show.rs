@@ -4,10 +4,10 @@ pub mod past;
 
 use std::io::Write;
 
-use paring::compare::Comparison;
-use paring::inspect::{GroupSummary, Summary};
+use paring::commands::compare::Comparison;
+use paring::commands::inspect::{GroupSummary, Summary};
+use paring::commands::verify::Verified;
 use paring::report::Report;
-use paring::verify::Verified;
 use paring::{Error, Result};
 use serde::Serialize;
 use serde_json::Value;

@@ -26,18 +26,13 @@ pub enum Error {
     #[error("{place}: {doing}: {reason}")]
     #[allow(missing_docs)]
     Device { place: String, doing: String, reason: String },
-    /// A data set that cannot be used.
-    #[error("{source_name}: {reason}")]
+    /// A data set or a repository of the hub that cannot be used.
+    #[error(transparent)]
+    Data(#[from] paring_data::Error),
+    /// A file whose content cannot be used.
+    #[error("{file}: {reason}")]
     #[allow(missing_docs)]
-    Data { source_name: String, reason: String },
-    /// A repository of the hub that cannot be used, or a file of it.
-    #[error("{repo}: {reason}")]
-    #[allow(missing_docs)]
-    Hub { repo: String, reason: String },
-    /// A repository that is not on the hub as far as it tells, or offline not in the cache.
-    #[error("{repo}: {reason}")]
-    #[allow(missing_docs)]
-    NotOnHub { repo: String, reason: String },
+    Content { file: String, reason: String },
     /// A file that cannot be read or written.
     #[error("{}: {source}", path.display())]
     #[allow(missing_docs)]
@@ -135,6 +130,11 @@ pub enum Error {
 }
 
 impl Error {
+    /// Tells choices that make no sense, whatever the model and the data, from runs that failed.
+    pub fn is_misuse(&self) -> bool {
+        matches!(self, Error::Misuse(_) | Error::Data(paring_data::Error::Misuse(_)))
+    }
+
     /// The same of windows that are some of a run's: `first` come before them.
     pub(crate) fn behind_windows(mut self, first: usize) -> Self {
         use Error::{Embedding, Hidden, Input, Sums};
@@ -145,9 +145,9 @@ impl Error {
         self
     }
 
-    /// A data set that cannot be used.
-    pub(crate) fn data(source_name: impl Into<String>, reason: impl Into<String>) -> Self {
-        Error::Data { source_name: source_name.into(), reason: reason.into() }
+    /// A file whose content cannot be used.
+    pub(crate) fn content(file: impl Into<String>, reason: impl Into<String>) -> Self {
+        Error::Content { file: file.into(), reason: reason.into() }
     }
 }
 

@@ -4,9 +4,9 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, LazyLock};
 
 use paring::Precision;
-use paring::corpus::{Data, Sampling, Tokenizer};
-use paring::hub::{Kind, Listing, Repo};
-use paring::recipe_file::{self, Known};
+use paring::plan::file::{self as recipe_file, Known};
+use paring_data::hub::{Kind, Listing, Repo};
+use paring_data::{Data, Sampling, Tokenizer, tokenizer};
 use paring_format::Checkpoint;
 
 use super::{Input, folder, is_good, put};
@@ -41,8 +41,8 @@ pub fn model_config(data: &[u8]) -> bool {
     true
 }
 
-fn tokenizer_of(folder: &Path) -> paring::Result<Option<Tokenizer>> {
-    paring::corpus::tokenizer(&Checkpoint::open(folder)?)
+fn tokenizer_of(folder: &Path) -> paring_data::Result<Option<Tokenizer>> {
+    tokenizer::tokenizer(&Checkpoint::open(folder)?)
 }
 
 /// Short windows of anything.
@@ -160,7 +160,7 @@ fn recipe(name: &str, data: &[u8]) -> bool {
 
 /// What a run noted to go on with.
 pub fn journal(data: &[u8]) -> bool {
-    is_good(paring::journal::blocks_done(data))
+    is_good(paring::output::journal::blocks_done(data))
 }
 
 /// A hub's list of the files of a repository.

@@ -4,7 +4,7 @@ use std::ffi::OsString;
 
 use clap::parser::ValueSource;
 use clap::{ArgAction, ArgMatches, CommandFactory, FromArgMatches, Parser};
-use paring::recipe_file::{self, Known, RecipeFile, Setting};
+use paring::plan::file::{self as recipe_file, Known, RecipeFile, Setting};
 use paring::{Error, Result};
 
 use super::{Change, Changed, Cli, Command, Run};

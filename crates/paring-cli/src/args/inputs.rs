@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
-use paring::corpus::named::Protocol;
+use paring_data::named::Protocol;
 
 #[derive(Args)]
 pub struct Inputs {

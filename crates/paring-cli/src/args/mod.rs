@@ -18,8 +18,8 @@ use std::path::PathBuf;
 
 use clap::builder::{PossibleValue, PossibleValuesParser};
 use clap::{Args, Parser, Subcommand, ValueEnum};
-use paring::methods::{METHODS, MethodInfo};
 use paring::plan::Pattern;
+use paring::plan::{METHODS, MethodInfo};
 use paring_kernels::gram::GramPrecision;
 
 pub use bench::BenchArgs;

@@ -1,7 +1,7 @@
 //! Options of some of the linears → [`Override`]s.
 
 use clap::Parser;
-use paring::methods::Bend;
+use paring::plan::Bend;
 use paring::plan::{ActOrder, Choice, Override, Recipe, Rounding};
 use paring::{Error, Result};
 

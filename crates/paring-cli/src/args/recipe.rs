@@ -1,8 +1,8 @@
 //! Options → a [`Recipe`].
 
 use clap::{Args, ValueEnum};
-use paring::methods::{METHODS, MethodInfo};
 use paring::plan::{ActOrder, Pattern, Permutation, Recipe, Rounding, Spqr, for_target_bits};
+use paring::plan::{METHODS, MethodInfo};
 use paring::{Error, Result};
 use paring_format::{Element, PRESETS, Preset, QuantArgs, Strategy};
 

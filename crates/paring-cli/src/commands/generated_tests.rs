@@ -22,7 +22,7 @@ fn pages_describe_every_option_of_every_command() {
         let page = pages.iter().find(|page| page.name == format!("paring-{name}")).expect(&name);
         let lines: Vec<&str> = page.text.lines().collect();
         for long in longs {
-            // Behind .TP comes the heading of an entry, then its text.
+            // BackgroundWriter .TP comes the heading of an entry, then its text.
             let heading = format!("\\fB{}\\fR", long.replace('-', "\\-"));
             let entry = lines.windows(3).find(|lines| lines[0] == ".TP" && lines[1].contains(&heading));
             let text = entry.unwrap_or_else(|| panic!("{name}: no {long} in {}", page.text))[2];

@@ -3,11 +3,12 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use paring::compare::{Comparison, Limits};
-use paring::compress::Observer;
-use paring::inspect::Summary;
+use paring::commands::compare::{Comparison, Limits};
+use paring::commands::inspect::Summary;
 use paring::report::Clock;
-use paring::{Error, Result, picture};
+use paring::report::outlier_map;
+use paring::report::progress::Observer;
+use paring::{Error, Result};
 use paring_format::Checkpoint;
 use serde_json::json;
 
@@ -21,7 +22,7 @@ pub fn inspect(args: &InspectArgs) -> Result<()> {
         return Err(Error::Misuse(format!("--outliers {}: is a folder; name a file", path.display())));
     }
     let checkpoint = open::checkpoint(&open::local(&args.look.model, false)?)?;
-    let summary = paring::inspect::inspect(&checkpoint)?;
+    let summary = paring::commands::inspect::inspect(&checkpoint)?;
     let drawn = match &args.outliers {
         Some(path) => Some(draw(&checkpoint, &summary, args.module.as_deref(), path)?),
         None => None,
@@ -38,8 +39,8 @@ pub fn inspect(args: &InspectArgs) -> Result<()> {
 fn draw(checkpoint: &Checkpoint, summary: &Summary, module: Option<&str>, path: &Path) -> Result<String> {
     let none = || Error::Plan(format!("{}: no matrix in it keeps outliers; nothing to draw", checkpoint.describe()));
     let module = module.or_else(|| summary.most_outliers()).ok_or_else(none)?;
-    let found = paring::inspect::outliers(checkpoint, module)?;
-    let svg = picture::outliers(module, found.rows, found.cols, &found.mask);
+    let found = paring::commands::inspect::outliers(checkpoint, module)?;
+    let svg = outlier_map::outliers(module, found.rows, found.cols, &found.mask);
     std::fs::write(path, svg).map_err(|source| Error::Io { path: path.to_path_buf(), source })?;
     Ok(format!("outliers of {module} drawn in {}", path.display()))
 }
@@ -51,7 +52,7 @@ pub fn verify(args: &VerifyArgs, log: &Log) -> Result<()> {
     }
     open::threads(running)?;
     let local = open::local(&args.model, running.quiet)?;
-    let verified = paring::verify::verify(Arc::new(open::checkpoint(&local)?))?;
+    let verified = paring::commands::verify::verify(Arc::new(open::checkpoint(&local)?))?;
     let mut progress = Progress::new(running.quiet, running.verbose, log);
     verified.notes.iter().for_each(|note| progress.note(note));
     let mut lines = show::verified(&args.model, &verified);
@@ -92,8 +93,8 @@ fn data_of(args: &VerifyArgs) -> Inputs {
 /// Runs a model and its reference over the same tokens.
 fn compare(args: &VerifyArgs, local: &str, reference: &str, progress: &mut Progress<'_>) -> Result<Comparison> {
     let (running, inputs) = (&args.running, data_of(args));
-    let room = open::room(running)?;
-    let device = room.device();
+    let budget = open::budget(running)?;
+    let device = budget.device();
     let model = Model::open(local, running.dtype, device)?;
     let reference = Model::open(&open::local(reference, running.quiet)?, running.dtype, device)?;
     for note in model.decoder.notes().iter().chain(&reference.decoder.notes()) {
@@ -109,12 +110,12 @@ fn compare(args: &VerifyArgs, local: &str, reference: &str, progress: &mut Progr
     windows.check_vocabulary(&data.name, model.decoder.vocab_size())?;
     progress.measuring("windows");
     let (ours, theirs) = (model.decoder.as_ref(), reference.decoder.as_ref());
-    paring::compare::compare(ours, theirs, &room, &windows, &data.name, &mut Clock::default(), progress)
+    paring::commands::compare::compare(ours, theirs, &budget, &windows, &data.name, &mut Clock::default(), progress)
 }
 
 /// The table of schemes.
 pub fn schemes(args: &SchemesArgs) -> Result<()> {
-    let table = paring::serves::table();
+    let table = paring::plan::compatibility::table();
     let mut lines = Vec::new();
     for row in &table {
         lines.push(row.scheme.to_string());

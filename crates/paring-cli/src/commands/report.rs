@@ -2,9 +2,9 @@
 
 use std::path::Path;
 
-use paring::export::{tensorboard, wandb};
 use paring::report::Report;
 use paring::report::difference::Difference;
+use paring::report::export::{tensorboard, wandb};
 use paring::{Error, Result};
 use paring_format::writer::{PAGE, write_beside};
 

@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use paring::Result;
-use paring::compress::Observer;
-use paring::convert::Conversion;
+use paring::commands::convert::Conversion;
+use paring::report::progress::Observer;
 
 use super::refuse_same_folder;
 use crate::args::{ConvertArgs, DecompressArgs};
@@ -21,8 +21,13 @@ pub fn decompress(args: &DecompressArgs, log: &Log) -> Result<()> {
     refuse_same_folder(&local, &args.out)?;
     let checkpoint = open::checkpoint(&local)?;
     let mut progress = Progress::new(args.telling.quiet, false, log);
-    let made =
-        paring::decompress::decompress(&checkpoint, &args.out, companions(&local), args.overwrite, &mut progress)?;
+    let made = paring::commands::decompress::decompress(
+        &checkpoint,
+        &args.out,
+        companions(&local),
+        args.overwrite,
+        &mut progress,
+    )?;
     progress.done();
     made.notes.iter().for_each(|note| progress.note(note));
     log.result(&show::value(&made)?);
@@ -46,8 +51,14 @@ pub fn convert(args: &ConvertArgs, log: &Log) -> Result<()> {
     let checkpoint = Arc::new(open::checkpoint(&local)?);
     let how = Conversion { format: &args.format, groups: &args.group };
     let mut progress = Progress::new(args.telling.quiet, false, log);
-    let made =
-        paring::convert::convert(&checkpoint, how, &args.out, companions(&local), args.overwrite, &mut progress)?;
+    let made = paring::commands::convert::convert(
+        &checkpoint,
+        how,
+        &args.out,
+        companions(&local),
+        args.overwrite,
+        &mut progress,
+    )?;
     progress.done();
     made.notes.iter().for_each(|note| progress.note(note));
     log.result(&show::value(&made)?);

@@ -7,10 +7,10 @@ pub mod language;
 use std::path::Path;
 
 use paring::Result;
-use paring::corpus::{Data, Tokenizer, tokenizer_from};
+use paring_data::named::Purpose;
+use paring_data::tokenizer::tokenizer_from;
+use paring_data::{Data, Tokenizer};
 use paring_format::Checkpoint;
-
-use crate::open::Purpose;
 
 /// What MODEL and DATASET are called on the command line.
 pub const NAME: &str = "demo";
@@ -36,7 +36,7 @@ pub fn checkpoint() -> Result<Checkpoint> {
 
 /// The built-in tokenizer: one token a word.
 pub fn tokenizer() -> Result<Tokenizer> {
-    tokenizer_from(TOKENIZER, Path::new("demo/tokenizer.json"))
+    Ok(tokenizer_from(TOKENIZER, Path::new("demo/tokenizer.json"))?)
 }
 
 /// The files that a copy of the model needs beside its weights.

@@ -3,8 +3,8 @@
 
 use std::fmt::Write;
 
-use paring::picture::{escaped, ticks};
 use paring::report::LayerReport;
+use paring::report::outlier_map::{escaped, ticks};
 
 use crate::show::past::digits;
 

@@ -2,8 +2,8 @@
 
 use std::fmt::Write;
 
-use paring::picture::escaped;
 use paring::report::LayerReport;
+use paring::report::outlier_map::escaped;
 
 use super::chart::{Blocks, Point, Series};
 

@@ -1,7 +1,7 @@
 //! The parts of a page that all sections are made of. Names that end in `html` hold markup; everything else is text and is
 //! escaped here.
 
-use paring::picture::escaped;
+use paring::report::outlier_map::escaped;
 use paring::report::quoted;
 
 /// On which side of a column its entries are.

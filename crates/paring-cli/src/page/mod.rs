@@ -11,8 +11,8 @@ mod two;
 #[cfg(test)]
 mod xml;
 
-use paring::picture::{escaped, percent};
 use paring::report::difference::mean;
+use paring::report::outlier_map::{escaped, percent};
 use paring::report::{LayerReport, Report};
 
 use crate::show::{past, size};

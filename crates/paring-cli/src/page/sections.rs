@@ -1,6 +1,6 @@
 //! The sections of a run's page. Each is empty where there is nothing to show.
 
-use paring::picture::percent;
+use paring::report::outlier_map::percent;
 use paring::report::{LayerReport, Report, Sizes, StageReport};
 use paring_format::layouts;
 

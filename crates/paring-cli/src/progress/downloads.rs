@@ -4,8 +4,8 @@ use std::io::IsTerminal;
 use std::time::Instant;
 
 use indicatif::ProgressBar;
-use paring::hub::Watch;
-use paring::utc::Utc;
+use paring_data::hub::Watch;
+use paring_data::utc::Utc;
 
 use super::screen::{BETWEEN_LINES, bar, styled};
 use crate::show;

@@ -6,8 +6,8 @@ use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
-use paring::utc::Utc;
 use paring::{Error, Result};
+use paring_data::utc::Utc;
 use serde_json::{Map, Value, json};
 
 /// Of the events and their fields; a new one when what is there changes, not when something is added.

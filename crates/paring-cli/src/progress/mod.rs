@@ -4,21 +4,22 @@ mod downloads;
 mod left;
 mod log;
 mod screen;
+mod stop;
 mod words;
 
 use std::time::{Duration, Instant};
 
 use paring::Result;
-use paring::compress::Observer;
+use paring::report::progress::Observer;
+use paring::report::progress::{Measured, Step};
 use paring::report::{LayerReport, Stage, StageReport};
-use paring::steps::{Measured, Step};
 use serde_json::{Map, Value, json};
 
 pub use downloads::Downloads;
 pub use log::Log;
-pub use screen::Voice;
+use screen::Voice;
+use stop::Stop;
 
-use crate::stop::Stop;
 use left::Left;
 use screen::Screen;
 

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use paring::report::Stage;
-use paring::steps::Step;
+use paring::report::progress::Step;
 
 /// What a step does, without the number of its block.
 pub fn doing(step: &Step<'_>) -> String {

@@ -9,9 +9,10 @@ use paring_kernels::square::Square;
 use serde::Serialize;
 
 use crate::Result;
-use crate::golden::{Case, Folder, Layer};
 use crate::methods::Outcome;
-use crate::stats::{Need, Stats};
+use crate::methods::published::{Case, Folder, Layer};
+use crate::pipeline::stats::Stats;
+use crate::plan::Need;
 
 /// What the cases showed.
 #[derive(Clone, Debug, Default, Serialize)]
@@ -124,7 +125,7 @@ fn error(outcome: &Outcome, layer: &Layer) -> f64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::golden::own;
+    use crate::methods::published::own;
     use paring_kernels::device::{Choice, open};
 
     #[test]

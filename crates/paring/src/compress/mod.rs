@@ -1,16 +1,16 @@
 //! A whole compression run: walk, compress, write, reopen and check.
 
 mod activations;
-mod baseline;
-mod begin;
-mod keeping;
+mod fallback;
 mod legacy;
 mod output;
 mod schemes;
 mod select;
-mod served;
+mod snapshots;
+mod start;
 mod threshold;
 mod visitor;
+mod warnings;
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -20,52 +20,29 @@ use paring_format::config::Method;
 use paring_format::{Checkpoint, Dtype};
 use paring_model::decoder::{Block, Decoder, LinearInfo};
 
-use crate::corpus::Windows;
-use crate::cost::Pass;
-use crate::decompress::compressed_module;
-use crate::hidden::{Hidden, Storage};
-use crate::journal::Line;
 use crate::methods::average_bits;
-use crate::origin;
-use crate::plan::{Plan, Recipe};
+use crate::output::journal::Line;
+use crate::output::modules::compressed_module;
+use crate::pipeline::activations::{Hidden, Storage};
+use crate::pipeline::budget::{self, largest_block};
+use crate::pipeline::device::DeviceBudget;
+use crate::pipeline::nonfinite;
+use crate::pipeline::stats::{Collector, Ranges, Stats};
+use crate::pipeline::vram::Pass;
+use crate::pipeline::walk::{forward_work, walk};
+use crate::plan::{Need, Plan, Recipe};
+use crate::report::progress::{Observer, Step};
 use crate::report::{self, Clock, Environment, LayerReport, Place, Report, Size, Sizes, Stage, peak_rss_mib};
-use crate::room::{Room, largest_block};
-use crate::stats::{Collector, Need, Ranges, Stats};
-use crate::steps::{Measured, Step};
-use crate::utc::Utc;
-use crate::walk::{forward_work, walk};
 use crate::{Error, Result};
+use paring_data::Windows;
+use paring_data::utc::Utc;
 
-pub(crate) use baseline::ROWS;
-pub(crate) use keeping::LONG;
+pub(crate) use fallback::ROWS;
 pub(crate) use output::outer_shards;
 pub(crate) use schemes::{Kind, kinds};
 pub(crate) use select::Selection;
-pub use served::concerns;
-
-/// What a run tells while it goes on.
-pub trait Observer {
-    /// The run begins: so many blocks, of which an earlier process wrote the first `done`, and linears to compress.
-    fn start(&mut self, done: usize, blocks: usize, linears: usize);
-    /// A linear was compressed.
-    fn linear(&mut self, layer: &LayerReport);
-    /// A block was written.
-    fn block(&mut self, i: usize);
-    /// Something was repaired or deserves attention.
-    fn note(&mut self, text: &str);
-    /// Whether the run should end behind the block that was just done.
-    fn stop(&mut self) -> bool {
-        false
-    }
-    /// A piece of work begins, or goes on. Some take minutes; none is told more than once a batch of windows.
-    fn step(&mut self, step: &Step<'_>) {
-        let _ = step;
-    }
-    /// So much of a measurement over windows is done.
-    fn measured(&mut self, measured: &Measured) {
-        let _ = measured;
-    }
-}
+pub(crate) use snapshots::LONG;
+pub use warnings::concerns;
 
 /// Everything a run needs, opened.
 pub struct Job {
@@ -76,7 +53,7 @@ pub struct Job {
     /// The model, as something that runs.
     pub decoder: Box<dyn Decoder>,
     /// The memory of the model's device.
-    pub room: Room,
+    pub budget: DeviceBudget,
     /// Calibration windows; `None` when the method needs none.
     pub windows: Option<Windows>,
     /// The output folder.
@@ -142,7 +119,7 @@ impl Job {
         let linears = largest_block(self.decoder.as_ref());
         let pass = self.pass(&linears, windows);
         let disk = self.plan.offload_activations.then_some((self.out.as_path(), RESIDENT_ACTIVATIONS));
-        self.room.storage(&pass, disk)
+        budget::storage(&self.budget, &pass, disk)
     }
 
     /// Bytes of activations that stay in memory, however many there are.
@@ -166,7 +143,8 @@ impl Job {
             return Ok(vec![None; fans.len()]);
         };
         let (start, gram_before) = (Instant::now(), clock.time(Stage::Gram));
-        let failed = |error: Error| self.room.failed(error, format_args!("block {i}: forward pass and statistics"));
+        let failed =
+            |error: Error| self.budget.with_context(error, format_args!("block {i}: forward pass and statistics"));
         let products = (self.plan.precision, self.plan.gram_precision);
         let collector = Collector::new(fans, ranges, products, self.decoder.device(), clock);
         let mut collector = collector.map_err(failed)?;
@@ -177,16 +155,16 @@ impl Job {
             Ok(block.tap_only(batch, &mut collector, Some(last))?)
         });
         passed.map_err(failed)?;
-        let full = collector.full();
+        let overflowed = collector.overflowed();
         let stats = collector.finish(hidden.windows()).map_err(failed)?;
         let mut bad = None;
-        for (fan, stats) in stats.iter().enumerate().filter(|_| !full) {
+        for (fan, stats) in stats.iter().enumerate().filter(|_| !overflowed) {
             let feature = stats.as_ref().map(Stats::first_bad).transpose()?.flatten();
             bad = bad.or(feature.map(|feature| (fan, feature)));
         }
-        if full || bad.is_some() {
+        if overflowed || bad.is_some() {
             let decoder = self.decoder.as_ref();
-            return Err(origin::of_statistics(decoder, (i, block), hidden, self.plan.precision, bad)?);
+            return Err(nonfinite::of_statistics(decoder, (i, block), hidden, self.plan.precision, bad)?);
         }
         clock.add(Stage::Forward, start, forward_work(self.decoder.as_ref(), i, hidden, 0..last));
         clock.shift(Stage::Forward, clock.time(Stage::Gram) - gram_before);
@@ -275,14 +253,14 @@ impl Job {
 /// closed stay; without index and config no program takes them for a model.
 pub fn run(mut job: Job, observer: &mut dyn Observer, clock: &mut Clock) -> Result<Report> {
     let (start, started) = (Instant::now(), Utc::now().to_string());
-    job.room = job.room.advising(LESS_MEMORY);
+    job.budget = job.budget.with_hint(LESS_MEMORY);
     let selection = job.check()?;
-    let head = begin::head(&job)?;
-    if let Some(report) = begin::finished(&job, &head)? {
+    let head = start::head(&job)?;
+    if let Some(report) = start::finished(&job, &head)? {
         observer.note("finished already: nothing was left to do");
         return Ok(report);
     }
-    let mut begin = begin::begin(&job, head, clock)?;
+    let mut begin = start::begin(&job, head, clock)?;
     begin.notes[begin.noted..].iter().for_each(|note| observer.note(note));
     let legacy: Vec<String> = begin.output.layouts().filter_map(legacy::note).collect();
     legacy.into_iter().chain(job.few_tokens(&selection)).for_each(|note| begin.note(note, observer));

@@ -15,12 +15,12 @@ use xxhash_rust::xxh3::xxh3_64;
 use super::Job;
 use super::schemes::{self, Kind};
 use super::select::Selection;
-use crate::behind::Behind;
-use crate::journal::{BEGUN, Contents, Done, Journal, Line};
-use crate::model_files::{beside, name_dtype, unquantized};
+use crate::output::background::BackgroundWriter;
+use crate::output::digests::{self, DIGESTS, Made};
+use crate::output::journal::{BEGUN, Contents, Done, Journal, Line};
+use crate::output::side_files::{beside, name_dtype, unquantized};
 use crate::plan::Plan;
 use crate::report::{Clock, Report, Sizes, Stage};
-use crate::verify::{self, DIGESTS, Made};
 use crate::{Error, Result};
 
 /// Floats as a type that may not reach as far. Errors on a number that becomes infinite.
@@ -59,7 +59,7 @@ impl Encoded {
 
 /// The checkpoint being written: the tensors of the open shard, and what was promised so far.
 pub(super) struct Output {
-    writer: Behind,
+    writer: BackgroundWriter,
     /// How the linears of each choice are stored, by its number.
     kinds: Vec<Option<Kind>>,
     shard: Vec<Tensor>,
@@ -80,7 +80,7 @@ impl Output {
         let mut contents = Contents::default();
         blocks.iter().for_each(|done| contents.merge(done.contents.clone()));
         Ok(Self {
-            writer: Behind::new(writer, Some(journal)),
+            writer: BackgroundWriter::new(writer, Some(journal)),
             cast: kinds.iter().flatten().find_map(|kind| kind.layout.float_type()),
             lists_lengths: kinds.iter().flatten().any(|kind| kind.layout.method() == Method::Spqr),
             kinds,
@@ -173,7 +173,7 @@ impl Output {
         Ok(contents)
     }
 
-    /// Adds a line to the journal: [`Behind::note`].
+    /// Adds a line to the journal: [`BackgroundWriter::note`].
     pub(super) fn note(&mut self, line: impl FnOnce(Option<Closed>) -> Option<Line> + Send + 'static) -> Result<()> {
         self.writer.note(line)
     }
@@ -255,7 +255,7 @@ impl Written {
     /// Opens the output and compares what it decodes to with what was made.
     pub(super) fn check(&self, clock: &mut Clock) -> Result<()> {
         let start = Instant::now();
-        let checked = verify::reopen(&self.dir, &self.made);
+        let checked = digests::reopen(&self.dir, &self.made);
         clock.add(Stage::Check, start, 0.0);
         checked
     }
@@ -267,7 +267,7 @@ impl Written {
 
     /// Puts plan and digests beside the checkpoint, and the report.
     pub(super) fn write_report(&self, plan: &Plan, report: &Report) -> Result<()> {
-        let (digests, begun) = (verify::to_json(&self.made), self.journal.as_ref().map(|journal| &journal.head));
+        let (digests, begun) = (digests::to_json(&self.made), self.journal.as_ref().map(|journal| &journal.head));
         let program = &report.environment.program;
         let value = json!({"version": 1, "program": program, "plan": plan, BEGUN: begun, DIGESTS: digests});
         let text = format!("{value:#}\n");

@@ -6,8 +6,8 @@ use paring_format::{Dtype, Element, QuantArgs, QuantConfig, Scheme, SecondLevel,
 use super::legacy;
 use super::select::Selection;
 use crate::methods::Stored;
+use crate::plan::compatibility::usual_format;
 use crate::plan::{ActOrder, Choice, Plan, Recipe, Rounding, Spqr};
-use crate::serves::usual_format;
 use crate::{Error, Result};
 
 /// The layout of transformers and spqr_quant.

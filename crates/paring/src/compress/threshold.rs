@@ -4,18 +4,20 @@ use std::collections::BTreeMap;
 
 use paring_model::decoder::Block;
 
+use super::Job;
 use super::schemes::Kind;
 use super::select::Selection;
-use super::{Job, Observer};
-use crate::corpus::Windows;
-use crate::hidden::Hidden;
 use crate::methods::Stored;
+use crate::pipeline::activations::Hidden;
+use crate::pipeline::stats::{Ranges, Stats};
+use crate::pipeline::walk::{Visitor, walk};
+use crate::plan::Need;
 use crate::plan::Recipe;
 use crate::report::Clock;
-use crate::stats::{Need, Ranges, Stats};
-use crate::steps::Step;
-use crate::walk::{Visitor, walk};
+use crate::report::progress::Observer;
+use crate::report::progress::Step;
 use crate::{Error, Result};
+use paring_data::Windows;
 
 /// Blocks that are looked at, evenly spread; the last one is among them.
 const BLOCKS: usize = 4;
@@ -86,7 +88,8 @@ pub(super) fn choose(
     walk(decoder, 0..blocks, Some(&mut hidden), &mut sampler, false, clock)?;
     let shares: Vec<f64> = sampler.outliers.iter().map(|o| o / sampler.weights.max(1.0)).collect();
     tracing::debug!(?thresholds, ?shares, "outliers by threshold");
-    Ok(crossing(&thresholds, &shares, share))
+    // As f32, of which a logarithm that one compiler folds and another computes does not change the last digit.
+    Ok(f64::from(crossing(&thresholds, &shares, share) as f32))
 }
 
 /// Where the falling `shares` cross `wanted`, between two thresholds on a logarithmic scale.

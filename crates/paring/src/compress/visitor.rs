@@ -9,21 +9,23 @@ use paring_model::fan::Fan;
 use paring_model::weight::Dense;
 use rayon::prelude::*;
 
-use super::baseline::{Expected, Judged, Measure};
-use super::begin::Begin;
-use super::keeping::Keeping;
+use super::fallback::{Expected, Judged, Measure};
 use super::output::{Encoded, Output};
 use super::select::Selection;
-use super::{Job, Observer, activations};
-use crate::hidden::Hidden;
-use crate::inspect::kind;
-use crate::journal::{Contents, Done, Kept, Line};
+use super::snapshots::Keeping;
+use super::start::Begin;
+use super::{Job, activations};
 use crate::methods::{Matrix, Outcome, Prepared, Stored, share_amax};
+use crate::output::journal::{Contents, Done, Kept, Line};
+use crate::output::modules::kind;
+use crate::pipeline::activations::Hidden;
+use crate::pipeline::stats::{Ranges, Stats};
+use crate::pipeline::walk::Visitor;
+use crate::plan::Need;
 use crate::plan::Recipe;
+use crate::report::progress::Observer;
+use crate::report::progress::Step;
 use crate::report::{Clock, LayerReport, Stage, peak_rss_mib};
-use crate::stats::{Need, Ranges, Stats};
-use crate::steps::Step;
-use crate::walk::Visitor;
 use crate::{Error, Result};
 
 pub(super) struct Compressor<'a> {
@@ -115,8 +117,8 @@ impl<'a> Compressor<'a> {
             self.output.keep(&linear.name, kept)?;
         }
         let Some(first) = chosen.first() else { return Ok(()) };
-        let room = &self.job.room;
-        let failed = |error: Error, doing: &str| room.failed(error, format_args!("{}: {doing}", first.name));
+        let budget = &self.job.budget;
+        let failed = |error: Error, doing: &str| budget.with_context(error, format_args!("{}: {doing}", first.name));
         let choices: Vec<(usize, &Recipe)> = chosen.iter().map(|l| self.choice(&l.name)).collect::<Result<_>>()?;
         // The sweep of a linear uses all threads itself; what comes before and after it is done for the linears of the
         // fan at once.
@@ -336,7 +338,7 @@ impl Visitor for Compressor<'_> {
         Ok(())
     }
 
-    fn behind(&mut self, i: usize, leaving: Option<&Hidden>, clock: &mut Clock) -> Result<()> {
+    fn after_block(&mut self, i: usize, leaving: Option<&Hidden>, clock: &mut Clock) -> Result<()> {
         let (start, blocks) = (Instant::now(), self.job.decoder.blocks());
         let (done, of) = (i + 1 - self.before, blocks - self.before);
         let hidden = match leaving.filter(|_| self.keeping.is_due(done, of)) {

@@ -6,10 +6,10 @@ use paring_kernels::gram::GramPrecision;
 use paring_model::decoder::LinearInfo;
 use serde::Serialize;
 
-use super::device::{Device, Pass, device};
 use super::sheet::{Block, Linear, Sheet, Tensor, Treatment};
 use super::{stored, work};
 use crate::compress::Kind;
+use crate::pipeline::vram::{Device, Pass, device};
 use crate::plan::{Choice, Recipe};
 use crate::report::Stage;
 use crate::{Precision, Result};

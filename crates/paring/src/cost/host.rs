@@ -4,11 +4,11 @@ use paring_kernels::device::PAGE_LOCKED;
 use paring_kernels::memory::Pool;
 use paring_kernels::scratch;
 
-use super::device::{Device, Part};
 use super::ledger::{Block, Held, Ledger};
-use super::shapes::{is_gate, is_turned};
 use super::sheet::{Linear, Sheet, Tensor};
-use crate::stats::Need;
+use crate::pipeline::shapes::{is_gate, is_turned};
+use crate::pipeline::vram::{Device, Part};
+use crate::plan::Need;
 
 const F32: usize = size_of::<f32>();
 /// Bytes after which pages of a file that is compared are given back (`checkpoint/shard.rs`).

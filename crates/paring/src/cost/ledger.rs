@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, HashMap};
 
 use paring_kernels::memory::{LARGE, Pool};
 
-use super::device::{Part, Point};
+use crate::pipeline::vram::{Part, Point};
 
 /// Pages that a first touch maps together, where the system gives large buffers huge ones.
 const HUGE: usize = 2 << 20;

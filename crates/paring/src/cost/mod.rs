@@ -6,19 +6,15 @@
 //!   activations wait.
 //! * [`Llama::floor`]: what runs of models that are not at hand cannot be faster than on a card.
 
-mod device;
 mod fan;
 mod floors;
 mod host;
 mod ledger;
 mod rates;
-mod shapes;
 mod sheet;
 mod stored;
 #[cfg(test)]
 mod tests;
-#[cfg(test)]
-mod tests_device;
 mod work;
 
 use paring_format::Writer;
@@ -27,12 +23,12 @@ use serde::Serialize;
 
 use crate::Result;
 use crate::compress::{Job, LONG};
-use crate::corpus::Windows;
-use crate::model_files::beside;
+use crate::output::side_files::beside;
+use crate::pipeline::budget::largest_block;
+pub use crate::pipeline::vram::{Device, Part, Pass, Point, device};
 use crate::report::{Stage, resident};
-use crate::room::largest_block;
+use paring_data::Windows;
 
-pub use device::{Device, Part, Pass, Point, device};
 pub use floors::{Card, Floor, LLAMAS, Llama};
 
 /// What a run will take.
@@ -94,7 +90,7 @@ pub fn of(job: &Job, measured: Option<&Windows>) -> Result<Costs> {
     // Before anything that a run would not do.
     let ((base, so_far), pool) = (resident(), memory::pool());
     let linears = largest_block(job.decoder.as_ref());
-    let used = match job.room.bytes().zip(job.windows.as_ref()) {
+    let used = match job.budget.bytes().zip(job.windows.as_ref()) {
         None => None,
         Some((bytes, windows)) => Some(device(&job.pass(&linears, windows), bytes)?),
     };

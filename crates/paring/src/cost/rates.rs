@@ -15,9 +15,10 @@ use super::stored::{encoded, sample};
 use super::work::Work;
 use crate::compress::{Job, Kind, Selection, kinds};
 use crate::methods::Stored;
+use crate::pipeline::stats::Stats;
+use crate::plan::Need;
 use crate::plan::{Pattern, Permutation, Recipe};
 use crate::report::Stage;
-use crate::stats::{Need, Stats};
 use crate::{Error, Precision, Result};
 
 /// Columns of a matrix that is tried, at most.
@@ -100,7 +101,7 @@ impl Rates {
         let widest = trials.iter().max_by_key(|trial| trial.linear.info.cols);
         let widest = widest.ok_or_else(|| Error::Plan("no linear is left to compress".into()))?;
         let precision = sheet.precision;
-        let device = job.room.device();
+        let device = job.budget.device();
         let memory = {
             let one = Tensor::zeros(LARGE, DType::F32, device)?;
             12.0 * LARGE as f64 / shortest(device, || Ok(add(&one, &one).map(drop)?))?

@@ -9,9 +9,9 @@ use paring_model::decoder::LinearInfo;
 
 use super::stored;
 use crate::compress::{Job, Kind, Selection, kinds};
-use crate::hidden::batch_windows;
+use crate::pipeline::activations::batch_windows;
+use crate::plan::Need;
 use crate::plan::{ActOrder, Pattern, Permutation, Recipe};
-use crate::stats::Need;
 use crate::{Precision, Result};
 
 /// A run.

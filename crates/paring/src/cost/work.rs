@@ -2,10 +2,10 @@
 
 use std::ops::Range;
 
-use super::shapes::{activations, fans};
 use super::sheet::{Block, Linear, Sheet};
+use crate::pipeline::shapes::{activations, fans};
+use crate::plan::Need;
 use crate::report::Stage;
-use crate::stats::Need;
 
 /// What a part of a run must do.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]

@@ -3,8 +3,9 @@
 use paring_format::ScaleType;
 use paring_kernels::sweep::Shape;
 
-use super::{Bend, Matrix, Outcome, Prepared, plain, spqr};
+use super::{Matrix, Outcome, Prepared, spqr, sweep};
 use crate::Result;
+use crate::plan::Bend;
 use crate::plan::{ActOrder, Pattern, Recipe, Rounding};
 
 impl Recipe {
@@ -54,6 +55,6 @@ impl Recipe {
         // A share of the matrix is ranked at once; all else is the same in slices of any width, for less memory.
         let slice = if matches!(self.pattern, Some(Pattern::Unstructured(_))) { cols } else { self.blocksize };
         let prepared = Prepared::of_shape(Shape::Flat, self.percdamp);
-        Ok(plain::compress(&flat, &[*matrix], cols, slice, &prepared)?.pop())
+        Ok(sweep::compress(&flat, &[*matrix], cols, slice, &prepared)?.pop())
     }
 }

@@ -7,13 +7,13 @@ use paring_kernels::square::Square;
 use serde_json::Value;
 
 use super::Outcome;
-use crate::golden::{Case, Layer, own};
+use crate::methods::published::{Case, Layer, own};
+use crate::pipeline::stats::Stats;
 use crate::plan::Recipe;
-use crate::stats::Stats;
 
 /// The recipe of these settings.
 pub(super) fn recipe(settings: &Value) -> Recipe {
-    crate::golden::recipe(settings).unwrap()
+    crate::methods::published::recipe(settings).unwrap()
 }
 
 /// tr(ΔW·H·ΔWᵀ) in f64.

@@ -7,7 +7,7 @@ use paring_kernels::device::{Choice, open};
 use serde_json::Value;
 
 use super::golden::{Golden, Made};
-use crate::golden::{Case, own};
+use crate::methods::published::{Case, own};
 use crate::plan::Spqr;
 
 /// Errors unless the two are close: statistics are computed in f32 from weights that differ by some 1e-6, and a zero is

@@ -5,8 +5,8 @@ use paring_kernels::sweep::{GridFormat, Grids, Scales, global_scale, largest};
 use paring_model::activations::of_kernels;
 
 use super::Stored;
+use crate::plan::compatibility::FUSED;
 use crate::plan::{Recipe, Rounding};
-use crate::serves::FUSED;
 
 /// What `weight` is rounded to.
 pub(super) fn format(rounding: &Rounding, stored: &Stored, weight: &[f32]) -> GridFormat {

@@ -7,9 +7,9 @@ use paring_kernels::square::Square;
 use paring_kernels::sweep::Shape;
 use rayon::prelude::*;
 
-use super::Bend;
+use crate::pipeline::stats::Stats;
+use crate::plan::Bend;
 use crate::plan::{ActOrder, Permutation, Recipe};
-use crate::stats::Stats;
 use crate::{Error, Result};
 
 /// What a recipe needs to know of a fan before it compresses the fan's linears.

@@ -6,8 +6,8 @@ use paring_kernels::sweep::largest;
 use serde_json::json;
 
 use super::{Outcome, Stored, golden, share_amax};
+use crate::pipeline::stats::Stats;
 use crate::plan::{ActOrder, Pattern, Recipe, Rounding};
-use crate::stats::Stats;
 
 const ROWS: usize = 11;
 const COLS: usize = 96;

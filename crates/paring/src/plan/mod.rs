@@ -1,5 +1,8 @@
 //! All of a run's choices. A plan is printed, and stored beside the checkpoint it made.
 
+pub mod compatibility;
+pub mod file;
+mod method;
 mod overrides;
 mod rounding;
 mod spqr;
@@ -8,9 +11,9 @@ use paring_format::{QuantArgs, Strategy};
 use paring_kernels::gram::GramPrecision;
 use serde::Serialize;
 
-use crate::methods::{METHODS, MethodInfo};
 use crate::{Error, Precision, Result};
 
+pub use method::{Bend, METHODS, MethodInfo, Need};
 pub use overrides::{Choice, Override};
 pub use rounding::Rounding;
 pub use spqr::{Permutation, Spqr, for_target_bits};
@@ -190,7 +193,7 @@ impl Recipe {
                 if keep > of || of == 0 || of > 1024 {
                     return fail(format!("--pattern {keep}:{of}: keeps N of every M weights, 0 <= N <= M <= 1024"));
                 }
-                if info.curvature == crate::methods::Bend::Full && !self.blocksize.is_multiple_of(of) {
+                if info.curvature == Bend::Full && !self.blocksize.is_multiple_of(of) {
                     return fail(format!(
                         "--pattern {keep}:{of}: groups of {of} do not fit slices of {} columns; choose a --blocksize \
                         that is a multiple of {of}",
@@ -211,7 +214,7 @@ impl Recipe {
                     r.shared()
                 ));
             }
-            if r.act_order != ActOrder::None && info.curvature != crate::methods::Bend::Full {
+            if r.act_order != ActOrder::None && info.curvature != Bend::Full {
                 return fail(format!("--actorder has no meaning for {}: it does not move errors", info.name));
             }
             if r.act_order != ActOrder::None && self.pattern.is_some() {

@@ -4,7 +4,7 @@ use paring_format::{Dynamic, QuantArgs};
 use serde::Serialize;
 
 use super::{Plan, Recipe};
-use crate::stats::Need;
+use crate::plan::Need;
 use crate::{Error, Result};
 
 /// What is done to some linears instead of what is done to the others.

@@ -113,7 +113,7 @@ fn outlier_bits(share: f64) -> f64 {
 }
 
 /// The configuration of the paper with the most bits that leaves room for outliers within `target` bits per weight, and
-/// the share of outliers that fills the room. Errors below the smallest and above 8 bits.
+/// the share of outliers that fills the budget. Errors below the smallest and above 8 bits.
 pub fn for_target_bits(target: f64) -> Result<(Rounding, Spqr, f64)> {
     let shapes = (2..=8u32).flat_map(|bits| SHAPES.map(|shape| (bits, shape)));
     let of = |(bits, (group_size, second_rows)): (u32, (usize, usize))| {
@@ -125,10 +125,10 @@ pub fn for_target_bits(target: f64) -> Result<(Rounding, Spqr, f64)> {
         let smallest = of((2, SHAPES[0])) + least;
         return Err(Error::Misuse(format!("--target-bits {target}: must be {smallest:.2} to 8")));
     };
-    let room = target - of((bits, (group_size, second_rows)));
+    let budget = target - of((bits, (group_size, second_rows)));
     let mut share = SHARES.0;
     for _ in 0..20 {
-        share = (room / outlier_bits(share)).clamp(SHARES.0, SHARES.1);
+        share = (budget / outlier_bits(share)).clamp(SHARES.0, SHARES.1);
     }
     let rounding = Rounding::int(bits, Some(group_size));
     let spqr = Spqr {

@@ -28,7 +28,7 @@ impl Report {
     /// is damaged, of another version, or of more than 64 MiB.
     pub fn read(path: &Path) -> Result<Self> {
         let path = Report::path(path);
-        let bad = |reason: String| Error::data(path.display().to_string(), reason);
+        let bad = |reason: String| Error::content(path.display().to_string(), reason);
         let io = |source: std::io::Error| match source.kind() {
             std::io::ErrorKind::NotFound => {
                 bad("no such file; runs of paring leave it in their output folder when they are done".to_string())

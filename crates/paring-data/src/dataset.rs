@@ -1,0 +1,334 @@
+//! Text and token files → windows of tokens.
+//!
+//! A data set is a text, a file of documents, or rows of tokens. [`named`] has the sets that papers use.
+
+use std::fs;
+use std::path::Path;
+
+use paring_format::files;
+
+use crate::documents::{Document, Documents};
+use crate::draw::{self, Draw};
+use crate::tokenizer::Tokenizer;
+use crate::{Error, Result, rows};
+
+/// Windows to calibrate on, where nobody says how many.
+const WINDOWS: usize = 128;
+/// Tokens in a window, where nobody says how many.
+const SEQLEN: usize = 2048;
+/// Tokens of a calibration at most: they are held, and windows that overlap can be more than the data.
+const MOST_TOKENS: usize = 1 << 30;
+/// Tokens that are read beyond those wanted from the start of a text: its cut end is tokenized as the whole would be.
+const MARGIN: usize = 512;
+
+/// A data set.
+pub struct Data {
+    /// What to call it in messages: a path or a built-in name.
+    pub name: String,
+    /// What it holds.
+    pub content: Content,
+    reading: Reading,
+    /// Where nobody gives a seed: of the windows' starts, or `None` to take one window after the other.
+    seed: Option<u64>,
+}
+
+/// What a data set holds.
+pub enum Content {
+    /// Text, tokenized as one string.
+    Text(String),
+    /// A file of documents.
+    Documents(Documents),
+    /// Rows of token ids of equal length.
+    Rows {
+        /// All rows joined.
+        ids: Vec<u32>,
+        /// Tokens in a row.
+        len: usize,
+    },
+}
+
+/// The content of a file of token ids.
+fn rows_of((ids, len): (Vec<u32>, usize)) -> Content {
+    Content::Rows { ids, len }
+}
+
+/// How documents become windows.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Reading {
+    /// The first `documents` are joined and tokenized as one string; `windows` of it are measured at most.
+    Joined { separator: &'static str, documents: usize, windows: usize },
+    /// Each window from a document of its own, which has `seqlen + beyond` tokens at least; `windows` are measured.
+    Drawn { beyond: usize, windows: usize },
+}
+
+/// Windows of tokens, all of the same length, joined.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Windows {
+    /// Token ids.
+    pub ids: Vec<u32>,
+    /// Tokens in a window.
+    pub seqlen: usize,
+    /// The seed of their starts, when these were drawn.
+    pub seed: Option<u64>,
+}
+
+impl Windows {
+    /// Number of windows.
+    pub fn count(&self) -> usize {
+        self.ids.len() / self.seqlen
+    }
+
+    /// An error when a token, which came from the data set `source`, is none of a model's vocabulary.
+    pub fn check_vocabulary(&self, source: &str, vocab: usize) -> Result<()> {
+        match self.ids.iter().find(|&&id| id as usize >= vocab) {
+            Some(id) => {
+                let reason =
+                    format!("token {id} is outside the model's vocabulary of {vocab}; was it made for another?");
+                Err(Error::data(source, reason))
+            }
+            None => Ok(()),
+        }
+    }
+}
+
+/// How calibration windows are chosen.
+#[derive(Clone, Copy, Debug)]
+pub struct Sampling {
+    /// Windows wanted; `None`: 128, or as many as there are.
+    pub nsamples: Option<usize>,
+    /// Tokens in a window; `None`: 2048, or as many as model and data allow.
+    pub seqlen: Option<usize>,
+    /// Starts drawn at random as the published codes draw them; `None`: named sets are drawn with seed 0, others give
+    /// one window after the other from the start of the data, unless more are wanted than it has, which are drawn with
+    /// seed 0.
+    pub seed: Option<u64>,
+    /// `max_position_embeddings` of the model.
+    pub positions: usize,
+}
+
+/// Tokens to read of a text of which that many are wanted, from its start, and bytes that mostly hold so many.
+fn enough(wanted: Option<usize>) -> (usize, usize) {
+    let tokens = wanted.map_or(usize::MAX, |wanted| wanted.saturating_add(MARGIN));
+    (tokens, tokens.saturating_mul(8))
+}
+
+impl Data {
+    /// A text.
+    pub fn text(name: impl Into<String>, text: String) -> Self {
+        let reading = Reading::Joined { separator: "", documents: usize::MAX, windows: usize::MAX };
+        Self { name: name.into(), content: Content::Text(text), reading, seed: None }
+    }
+
+    /// Opens a file: `.txt` (one text), `.jsonl`, `.jsonl.gz`, `.jsonl.zst`, `.json.gz`, `.json.zst` (an object a line)
+    /// or `.parquet`, with text or messages in the field or column `text_field`, joined by an empty line, or
+    /// `.safetensors` (a tensor `input_ids` of integers, `[n, t]`) or `.pth` and `.pt` (rows of integers that torch
+    /// saved, as SpQR's). Errors when the file is none of these or cannot be
+    /// read; what is wrong with its documents shows when windows are made.
+    pub fn open(path: &Path, text_field: &str) -> Result<Self> {
+        let name = path.display().to_string();
+        let io = |source| Error::Io { path: path.to_path_buf(), source };
+        let mut data = Self::text(&name, String::new());
+        data.reading = Reading::Joined { separator: "\n\n", documents: usize::MAX, windows: usize::MAX };
+        data.content = match (path.extension().and_then(|e| e.to_str()), Documents::of(path, text_field)) {
+            (_, Some(documents)) => Content::Documents(documents),
+            (Some("txt"), None) => {
+                let text = String::from_utf8(files::read(path, u64::MAX)?);
+                Content::Text(text.map_err(|e| Error::data(&name, format!("not UTF-8: {}", e.utf8_error())))?)
+            }
+            (Some("safetensors"), None) => rows_of(rows::safetensors(path)?),
+            (Some("pth" | "pt"), None) => rows_of(rows::pickled(path)?),
+            _ => {
+                fs::metadata(path).map_err(io)?;
+                let known = ".txt, .jsonl, .jsonl.gz, .jsonl.zst, .json.gz, .json.zst, .parquet, .safetensors or .pth";
+                return Err(Error::data(name, format!("unknown kind of data; expected {known}")));
+            }
+        };
+        Ok(data)
+    }
+
+    /// The same under another name.
+    pub(crate) fn named(self, name: &str) -> Self {
+        Self { name: name.to_owned(), ..self }
+    }
+
+    /// A published set, whose windows are drawn with seed 0.
+    pub(crate) fn published(name: String, documents: Documents, reading: Reading) -> Self {
+        Self { name, content: Content::Documents(documents), reading, seed: Some(0) }
+    }
+
+    /// Whether windows are drawn at random although nobody asks for it.
+    pub fn is_drawn(&self) -> bool {
+        self.seed.is_some()
+    }
+
+    fn tokenizer<'a>(&self, tokenizer: Option<&'a Tokenizer>) -> Result<&'a Tokenizer> {
+        tokenizer.ok_or_else(|| {
+            Error::data(
+                &self.name,
+                "text needs a tokenizer.json in the model's folder; or give a safetensors file of token ids",
+            )
+        })
+    }
+
+    /// The tokens of the whole data, or of a beginning that has at least `wanted`.
+    fn tokens(&self, tokenizer: Option<&Tokenizer>, wanted: Option<usize>) -> Result<Vec<u32>> {
+        match &self.content {
+            Content::Rows { ids, .. } => Ok(ids.clone()),
+            Content::Text(text) => self.beginning(text, self.tokenizer(tokenizer)?, wanted),
+            Content::Documents(documents) => self.joined(documents, self.tokenizer(tokenizer)?, wanted),
+        }
+    }
+
+    /// The tokens of a text, or of a beginning of it, longer each time, until that has more than the wanted tokens.
+    fn beginning(&self, text: &str, tokenizer: &Tokenizer, wanted: Option<usize>) -> Result<Vec<u32>> {
+        let (enough, mut bytes) = enough(wanted);
+        loop {
+            let rest = text.as_bytes().get(bytes..).and_then(|rest| rest.iter().position(|&b| b == b'\n'));
+            let end = rest.map_or(text.len(), |line| bytes + line + 1);
+            let ids = tokenizer.text(&self.name, &text[..end])?;
+            if end == text.len() || ids.len() >= enough {
+                return Ok(ids);
+            }
+            bytes = bytes.saturating_mul(4);
+        }
+    }
+
+    /// Documents as one sequence of tokens: texts joined and tokenized as one string, conversations one by one. Reads a
+    /// beginning of the file, longer each time, until that has more than the wanted tokens.
+    fn joined(&self, documents: &Documents, tokenizer: &Tokenizer, wanted: Option<usize>) -> Result<Vec<u32>> {
+        let (separator, most) = match self.reading {
+            Reading::Joined { separator, documents, .. } => (separator, documents),
+            Reading::Drawn { .. } => ("\n\n", usize::MAX),
+        };
+        let (enough, mut bytes) = enough(wanted);
+        loop {
+            let (mut text, mut ids, mut count, mut cut) = (String::new(), Vec::new(), 0, false);
+            documents.each(&mut |number, document| {
+                if count == most || text.len() > bytes || ids.len() >= enough {
+                    cut = count < most;
+                    return Ok(false);
+                }
+                match &document {
+                    Document::Text(_) if !ids.is_empty() => return Err(documents.bad(number, "text among messages")),
+                    Document::Chat(_) if !text.is_empty() => return Err(documents.bad(number, "messages among texts")),
+                    Document::Text(more) => {
+                        if count > 0 {
+                            text.push_str(separator);
+                        }
+                        text.push_str(more);
+                    }
+                    Document::Chat(_) => ids.extend(tokenizer.document(documents, number, &document)?),
+                }
+                count += 1;
+                Ok(true)
+            })?;
+            // A tokenizer may put a token before no text at all, which is not a token of the data.
+            if !text.is_empty() {
+                ids = tokenizer.text(&self.name, &text)?;
+            }
+            if !cut || ids.len() >= enough {
+                return Ok(ids);
+            }
+            bytes = bytes.saturating_mul(4);
+        }
+    }
+
+    /// Windows to calibrate on. A token file gives one window per row (its first `seqlen` tokens). Errors when the data
+    /// is too short for one window, or has not the rows that are asked for, and on more than 2³⁰ tokens.
+    pub fn calibration(&self, tokenizer: Option<&Tokenizer>, how: &Sampling) -> Result<Windows> {
+        let wanted = how.nsamples.unwrap_or(WINDOWS);
+        let seqlen = how.seqlen.unwrap_or(SEQLEN).min(how.positions);
+        if wanted.saturating_mul(seqlen) > MOST_TOKENS {
+            let text = format!("{wanted} windows of {seqlen} tokens; expected at most {MOST_TOKENS} tokens in all");
+            return Err(Error::Sampling(format!("--nsamples {wanted}: {text}")));
+        }
+        if let Content::Rows { ids, len } = &self.content {
+            return self.first_rows(ids, *len, how.nsamples, seqlen);
+        }
+        if let (Content::Documents(documents), Reading::Drawn { beyond, .. }) = (&self.content, self.reading) {
+            let seed = how.seed.or(self.seed).unwrap_or(0);
+            let draw = Draw { seqlen, shortest: seqlen + beyond, count: wanted, seed };
+            let ids = draw.windows(&self.name, documents, self.tokenizer(tokenizer)?)?;
+            return Ok(Windows { ids, seqlen, seed: Some(seed) });
+        }
+        // From the start, no more is read than that.
+        let first = how.seed.or(self.seed).is_none().then(|| wanted.saturating_mul(seqlen));
+        let tokens = self.tokens(tokenizer, first)?;
+        self.check_any(&tokens)?;
+        let there = tokens.len() / seqlen;
+        if there == 0 {
+            return Err(Error::data(
+                &self.name,
+                format!(
+                    "{} tokens make {there} windows of {seqlen}; {wanted} are asked for: use more data, or a smaller \
+                    --nsamples or --seqlen",
+                    tokens.len()
+                ),
+            ));
+        }
+        // More windows than fit side by side overlap, as those of the published codes do.
+        let crowded = how.nsamples.is_some_and(|wanted| wanted > there);
+        let seed = how.seed.or(self.seed).or(crowded.then_some(0));
+        let most = if self.is_drawn() { WINDOWS } else { wanted.min(there) };
+        let ids = match seed {
+            None => tokens[..most * seqlen].to_vec(),
+            Some(seed) => {
+                let starts = draw::starts(tokens.len(), seqlen, how.nsamples.unwrap_or(most), seed)?;
+                starts.into_iter().flat_map(|start| tokens[start..start + seqlen].iter().copied()).collect()
+            }
+        };
+        Ok(Windows { ids, seqlen, seed })
+    }
+
+    fn first_rows(&self, ids: &[u32], len: usize, nsamples: Option<usize>, seqlen: usize) -> Result<Windows> {
+        let seqlen = seqlen.min(len);
+        let rows = ids.len().checked_div(len).unwrap_or(0);
+        if let Some(wanted) = nsamples.filter(|&n| n > rows) {
+            return Err(Error::data(&self.name, format!("{rows} rows of tokens; --nsamples asks for {wanted}")));
+        }
+        if rows == 0 || seqlen < 2 {
+            return Err(Error::data(&self.name, format!("{rows} rows of {len} tokens; nothing to calibrate on")));
+        }
+        let picked = ids.chunks_exact(len).take(nsamples.unwrap_or(WINDOWS)).flat_map(|row| &row[..seqlen]);
+        Ok(Windows { ids: picked.copied().collect(), seqlen, seed: None })
+    }
+
+    /// Windows to measure perplexity on: the whole data joined and cut, the tail dropped, or windows drawn as the set's
+    /// protocol has it; `limit` windows at most. Errors when the data does not fill one window.
+    pub fn evaluation(
+        &self,
+        tokenizer: Option<&Tokenizer>,
+        seqlen: Option<usize>,
+        positions: usize,
+        limit: Option<usize>,
+    ) -> Result<Windows> {
+        let seqlen = seqlen.unwrap_or(SEQLEN).min(positions);
+        let limit = limit.unwrap_or(usize::MAX);
+        let limit = match self.reading {
+            Reading::Joined { windows, .. } => limit.min(windows),
+            Reading::Drawn { beyond, windows } => {
+                let Content::Documents(documents) = &self.content else {
+                    return Err(Error::data(&self.name, "windows can be drawn from documents only"));
+                };
+                // Whatever seed the calibration has, evaluation has this one.
+                let draw = Draw { seqlen, shortest: seqlen + beyond, count: limit.min(windows), seed: 0 };
+                let ids = draw.windows(&self.name, documents, self.tokenizer(tokenizer)?)?;
+                return Ok(Windows { ids, seqlen, seed: Some(0) });
+            }
+        };
+        let wanted = (limit < usize::MAX).then(|| limit.saturating_mul(seqlen));
+        let mut ids = self.tokens(tokenizer, wanted)?;
+        self.check_any(&ids)?;
+        let windows = (ids.len() / seqlen).min(limit);
+        if windows == 0 {
+            let text = format!("{} tokens do not fill one window of {seqlen}; use more data or --seqlen", ids.len());
+            return Err(Error::data(&self.name, text));
+        }
+        ids.truncate(windows * seqlen);
+        Ok(Windows { ids, seqlen, seed: None })
+    }
+
+    fn check_any(&self, tokens: &[u32]) -> Result<()> {
+        if tokens.is_empty() { Err(Error::data(&self.name, "no tokens in it")) } else { Ok(()) }
+    }
+}

@@ -1,0 +1,28 @@
+//! Data sets and the hub: names and files → windows of tokens, and folders of models.
+//!
+//! * [`dataset`]: text, documents and stored tokens → [`dataset::Windows`]; [`named`]: the sets that papers use.
+//! * [`tokenizer`]: text → token ids, chat templates included.
+//! * [`hub`]: names on the hub → files on this machine, the only code of the project that touches the network.
+
+mod chat;
+pub mod dataset;
+mod documents;
+mod draw;
+mod error;
+mod guard;
+pub mod hub;
+mod line;
+pub mod named;
+mod optional;
+mod parquet;
+mod random;
+mod rows;
+#[cfg(test)]
+mod tests;
+pub mod tokenizer;
+mod unpack;
+pub mod utc;
+
+pub use dataset::{Data, Sampling, Windows};
+pub use error::{Error, Result};
+pub use tokenizer::Tokenizer;

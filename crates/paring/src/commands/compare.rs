@@ -1,0 +1,298 @@
+//! Two models on the same tokens: how far what one predicts is from what the other does.
+
+use std::time::Instant;
+
+use candle_core::Tensor;
+use paring_model::decoder::Decoder;
+use rayon::prelude::*;
+use serde::Serialize;
+
+use crate::commands::perplexity::Passing;
+use crate::pipeline::activations::Hidden;
+use crate::pipeline::budget;
+use crate::pipeline::device::DeviceBudget;
+use crate::pipeline::walk::walk;
+use crate::report::progress::Measured;
+use crate::report::progress::Observer;
+use crate::report::{Clock, Place, peak_rss_mib};
+use crate::{Error, Result};
+use paring_data::Windows;
+
+/// Bytes of activations of both models that are kept between blocks; more windows go through in several rounds.
+const HIDDEN_BYTES: usize = 128 << 20;
+/// Bytes of one model's logits that are looked at together.
+const LOGITS_BYTES: usize = 64 << 20;
+
+/// How far a model is from a reference. All means are over the predictions of a window's tokens but the first.
+#[derive(Clone, Debug, Serialize)]
+pub struct Comparison {
+    /// Where it was computed.
+    #[serde(flatten)]
+    pub place: Place,
+    /// The data.
+    pub dataset: String,
+    /// Windows.
+    pub windows: usize,
+    /// Tokens in all windows.
+    pub tokens: usize,
+    /// Tokens in a window.
+    pub seqlen: usize,
+    /// Mean of KL(reference ‖ model), in nats.
+    pub mean_kl: f64,
+    /// The largest.
+    pub max_kl: f64,
+    /// Share of predictions whose most likely token is the same.
+    pub top1_agreement: f64,
+    /// Of the model: exp of the mean over windows of the mean negative log-likelihood.
+    pub perplexity: f64,
+    /// Of the reference.
+    pub reference_perplexity: f64,
+    /// The first over the second.
+    pub perplexity_ratio: f64,
+    /// Time it took.
+    pub seconds: f64,
+    /// Highest resident memory of the process so far.
+    pub peak_rss_mib: f64,
+}
+
+/// What a comparison may come to at most, or at least.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Limits {
+    /// Of [`Comparison::mean_kl`].
+    pub max_kl: Option<f64>,
+    /// Of [`Comparison::top1_agreement`], 0 to 1.
+    pub min_top1: Option<f64>,
+    /// Of [`Comparison::perplexity_ratio`].
+    pub max_perplexity_ratio: Option<f64>,
+}
+
+impl Comparison {
+    /// An error that names every limit which is not kept, a number that is none among them.
+    pub fn check(&self, limits: &Limits) -> Result<()> {
+        let mut broken = Vec::new();
+        if let Some(limit) =
+            limits.max_kl.filter(|limit| !matches!(self.mean_kl.partial_cmp(limit), Some(o) if o.is_le()))
+        {
+            broken.push(format!("mean KL divergence {:.6} is over --max-kl {limit}", self.mean_kl));
+        }
+        if let Some(limit) = limits.min_top1.filter(|&limit| self.top1_agreement < limit) {
+            broken.push(format!("top-1 agreement {:.6} is under --min-top1 {limit}", self.top1_agreement));
+        }
+        let over = |limit: &f64| !matches!(self.perplexity_ratio.partial_cmp(limit), Some(o) if o.is_le());
+        if let Some(limit) = limits.max_perplexity_ratio.filter(over) {
+            let ratio = self.perplexity_ratio;
+            broken.push(format!("perplexity ratio {ratio:.6} is over --max-perplexity-ratio {limit}"));
+        }
+        if broken.is_empty() { Ok(()) } else { Err(Error::Plan(broken.join("; "))) }
+    }
+}
+
+/// Runs both models over the same windows, block by block: in memory are one block, the activations of both models for
+/// as many windows as fit, and a piece of the logits. `observer` is told how far it is.
+///
+/// Errors when the vocabularies differ, and when a block's output or a logit is not finite. The device of `budget` is that of
+/// both.
+pub fn compare(
+    model: &dyn Decoder,
+    reference: &dyn Decoder,
+    budget: &DeviceBudget,
+    windows: &Windows,
+    dataset: &str,
+    clock: &mut Clock,
+    observer: &mut dyn Observer,
+) -> Result<Comparison> {
+    let start = Instant::now();
+    let vocab = model.vocab_size();
+    if vocab != reference.vocab_size() {
+        let other = reference.vocab_size();
+        return Err(Error::Plan(format!("the model has a vocabulary of {vocab} tokens, the reference one of {other}")));
+    }
+    let seqlen = windows.seqlen;
+    let window_bytes = seqlen * (model.hidden_size() + reference.hidden_size()) * size_of::<f32>();
+    let per_round = (HIDDEN_BYTES / window_bytes.max(1)).max(1);
+    let mut total = Totals::default();
+    let mut done = 0;
+    for ids in windows.ids.chunks(per_round * seqlen) {
+        let round = Windows { ids: ids.to_vec(), seqlen, seed: None };
+        let blocks = model.blocks() + reference.blocks();
+        let at = Measured { done, of: windows.count(), round: round.count(), passed: 0, blocks };
+        let mut through = |decoder: &dyn Decoder, passed: usize| -> Result<Vec<Tensor>> {
+            let mut hidden = Hidden::embed(decoder, &round, budget::to_run(budget, decoder, &round)?)?;
+            let mut passing = Passing { at: Measured { passed, ..at }, observer };
+            walk(decoder, 0..decoder.blocks(), Some(&mut hidden), &mut passing, true, clock)?;
+            each_window(&hidden)
+        };
+        let ours = through(model, 0).map_err(|e| e.behind_windows(done))?;
+        let theirs = through(reference, model.blocks()).map_err(|e| e.behind_windows(done))?;
+        for ((ours, theirs), ids) in ours.iter().zip(&theirs).zip(ids.chunks_exact(seqlen)) {
+            let seen = total.window((model, ours), (reference, theirs), ids);
+            seen.map_err(|e| budget.with_context(e, "the head"))?;
+            done += 1;
+            observer.measured(&Measured { done, round: 0, ..at });
+        }
+    }
+    let count = (windows.count() * (seqlen - 1)).max(1) as f64;
+    let of_windows = |sum: f64| (sum / windows.count().max(1) as f64).exp();
+    let (perplexity, reference_perplexity) = (of_windows(total.nll), of_windows(total.reference_nll));
+    Ok(Comparison {
+        place: Place::of(model.device())?,
+        dataset: dataset.to_string(),
+        windows: windows.count(),
+        tokens: windows.ids.len(),
+        seqlen,
+        mean_kl: total.kl / count,
+        max_kl: total.max_kl,
+        top1_agreement: total.same as f64 / count,
+        perplexity,
+        reference_perplexity,
+        perplexity_ratio: perplexity / reference_perplexity,
+        seconds: start.elapsed().as_secs_f64(),
+        peak_rss_mib: peak_rss_mib(),
+    })
+}
+
+/// The activations of each window, `[1, t, dim]`.
+fn each_window(hidden: &Hidden) -> Result<Vec<Tensor>> {
+    let mut windows = Vec::with_capacity(hidden.windows());
+    for i in 0..hidden.batches() {
+        let batch = hidden.batch(i)?;
+        for row in 0..batch.dim(0)? {
+            windows.push(batch.narrow(0, row, 1)?);
+        }
+    }
+    Ok(windows)
+}
+
+/// Sums over predictions; the likelihoods are sums over windows of their means.
+#[derive(Default)]
+struct Totals {
+    kl: f64,
+    max_kl: f64,
+    same: usize,
+    nll: f64,
+    reference_nll: f64,
+}
+
+impl Totals {
+    /// Adds the predictions of a window, whose last activations `[1, t, dim]` both models have.
+    fn window(
+        &mut self,
+        (model, ours): (&dyn Decoder, &Tensor),
+        (reference, theirs): (&dyn Decoder, &Tensor),
+        ids: &[u32],
+    ) -> Result<()> {
+        let vocab = model.vocab_size();
+        let predictions = ids.len() - 1;
+        let step = (LOGITS_BYTES / (vocab * size_of::<f32>()).max(1)).max(1);
+        let (mut nll, mut reference_nll) = (0.0, 0.0);
+        for first in (0..predictions).step_by(step) {
+            let count = step.min(predictions - first);
+            let logits = |decoder: &dyn Decoder, h: &Tensor| -> Result<Vec<f32>> {
+                Ok(decoder.logits(&h.narrow(1, first, count)?)?.flatten_all()?.to_vec1::<f32>()?)
+            };
+            let (p, q) = (logits(reference, theirs)?, logits(model, ours)?);
+            let rows = p.par_chunks_exact(vocab).zip(q.par_chunks_exact(vocab)).zip(&ids[first + 1..=first + count]);
+            let seen: Vec<Prediction> = rows.map(|((p, q), &target)| Prediction::new(p, q, target as usize)).collect();
+            // One after the other, so that the sums do not depend on the number of threads.
+            for (i, seen) in seen.iter().enumerate() {
+                if !seen.kl.is_finite() {
+                    let position = first + i;
+                    return Err(Error::Plan(format!("the logits at position {position} of a window are not finite")));
+                }
+                self.kl += seen.kl;
+                self.max_kl = self.max_kl.max(seen.kl);
+                self.same += usize::from(seen.same);
+                nll += seen.nll;
+                reference_nll += seen.reference_nll;
+            }
+        }
+        self.nll += nll / predictions as f64;
+        self.reference_nll += reference_nll / predictions as f64;
+        Ok(())
+    }
+}
+
+/// What two models say of one token.
+struct Prediction {
+    kl: f64,
+    same: bool,
+    nll: f64,
+    reference_nll: f64,
+}
+
+impl Prediction {
+    /// From the logits of the reference and of the model.
+    fn new(p: &[f32], q: &[f32], target: usize) -> Self {
+        let ((top_p, log_p), (top_q, log_q)) = (normalizer(p), normalizer(q));
+        let divergence = |(&p, &q): (&f32, &f32)| {
+            let (p, q) = (f64::from(p) - log_p, f64::from(q) - log_q);
+            p.exp() * (p - q)
+        };
+        let at = |logits: &[f32], log: f64| log - logits.get(target).map_or(f64::NAN, |&logit| f64::from(logit));
+        // Rounding can take the sum of two equal distributions below zero. A NaN stays one.
+        let kl: f64 = p.iter().zip(q).map(divergence).sum();
+        let kl = if kl < 0.0 { 0.0 } else { kl };
+        Self { kl, same: top_p == top_q, nll: at(q, log_q), reference_nll: at(p, log_p) }
+    }
+}
+
+/// The index of the largest logit, the first among equals, and the logarithm of the sum of exponentials.
+fn normalizer(logits: &[f32]) -> (usize, f64) {
+    let mut top = 0;
+    for (i, &logit) in logits.iter().enumerate() {
+        if logit > logits[top] {
+            top = i;
+        }
+    }
+    let Some(&most) = logits.get(top) else { return (0, f64::NAN) };
+    let most = f64::from(most);
+    (top, most + logits.iter().map(|&logit| (f64::from(logit) - most).exp()).sum::<f64>().ln())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn divergence_of_known_distributions() {
+        let logits = |p: &[f64]| p.iter().map(|p| (p.ln() + 3.0) as f32).collect::<Vec<_>>();
+        let (p, q) = (logits(&[0.5, 0.25, 0.25]), logits(&[0.25, 0.25, 0.5]));
+        let seen = Prediction::new(&p, &q, 2);
+        // 0.5 ln 2 + 0.25 ln 1 − 0.25 ln 2
+        assert!((seen.kl - 0.25 * 2f64.ln()).abs() < 1e-6, "{}", seen.kl);
+        assert!(!seen.same && (seen.nll - 2f64.ln()).abs() < 1e-6 && (seen.reference_nll - 4f64.ln()).abs() < 1e-6);
+        let same = Prediction::new(&p, &p, 0);
+        assert!(same.same && same.kl == 0.0 && same.nll == same.reference_nll);
+        assert!(Prediction::new(&p, &[f32::NAN; 3], 0).kl.is_nan());
+    }
+
+    #[test]
+    fn every_limit_that_is_broken_is_named() {
+        let comparison = Comparison {
+            place: Place::of(&candle_core::Device::Cpu).unwrap(),
+            dataset: "d".into(),
+            windows: 1,
+            tokens: 2,
+            seqlen: 2,
+            mean_kl: 0.5,
+            max_kl: 0.5,
+            top1_agreement: 0.5,
+            perplexity: 3.0,
+            reference_perplexity: 2.0,
+            perplexity_ratio: 1.5,
+            seconds: 0.0,
+            peak_rss_mib: 0.0,
+        };
+        let limits =
+            |kl, top, ratio| Limits { max_kl: Some(kl), min_top1: Some(top), max_perplexity_ratio: Some(ratio) };
+        comparison.check(&limits(0.5, 0.5, 1.5)).unwrap();
+        comparison.check(&Limits::default()).unwrap();
+        let all = comparison.check(&limits(0.4, 0.6, 1.4)).unwrap_err().to_string();
+        assert!(
+            ["--max-kl 0.4", "--min-top1 0.6", "--max-perplexity-ratio 1.4"].iter().all(|w| all.contains(w)),
+            "{all}"
+        );
+        let broken = Comparison { perplexity_ratio: f64::NAN, ..comparison };
+        assert!(broken.check(&limits(1.0, 0.0, 9.0)).is_err());
+    }
+}

@@ -1,0 +1,352 @@
+//! The same numbers in another layout: codes are stored anew, and nothing is rounded.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
+use std::sync::Arc;
+
+use paring_format::layouts::{self, Layout, PART_NAMES};
+use paring_format::writer::Tensor;
+use paring_format::{Checkpoint, Compressed, Method, Parts, QuantConfig, Scheme, Values};
+use paring_model::families;
+use rayon::prelude::*;
+use serde::Serialize;
+use serde_json::{Value, json};
+
+use super::decompress::{Decompressed, decompress};
+use crate::output::digests::Made;
+use crate::output::modules::group_of;
+use crate::output::modules::{compressed_modules, is_of_activations};
+use crate::output::rewrite::{Rewrite, Stored, items};
+use crate::output::side_files::unquantized;
+use crate::report::progress::Observer;
+use crate::{Error, Result};
+
+/// Layouts that store plain matrices in a way of their own.
+const HOLD_DENSE: [&str; 2] = ["sparse-bitmask", "sparse-24-bitmask"];
+
+/// What was written.
+#[derive(Clone, Debug, Serialize)]
+pub struct Converted {
+    /// The output folder.
+    pub out: String,
+    /// The layout of the converted matrices.
+    pub format: String,
+    /// Matrices that were stored anew.
+    pub converted: usize,
+    /// Bytes of the tensors of the input.
+    pub bytes_in: u64,
+    /// Bytes of the tensors of the output.
+    pub bytes_out: u64,
+    /// What whoever uses the output should know, a sentence each.
+    pub notes: Vec<String>,
+}
+
+/// What to convert, and into what.
+#[derive(Clone, Copy, Debug)]
+pub struct Conversion<'a> {
+    /// The name of a layout.
+    pub format: &'a str,
+    /// Names of the groups of the `quantization_config` whose linears are converted; none for all of them.
+    pub groups: &'a [String],
+}
+
+/// Writes the checkpoint with its matrices in another layout that holds the same numbers exactly. Everything else is
+/// copied, scales of activations among it; the config says the new layout, group by group. The output is reopened and
+/// compared with the input, and the digests stay beside it for [`crate::commands::verify`]. `observer` is told of each shard.
+///
+/// Reads every matrix twice: all are stored anew and read back in memory before the first is written, so that a layout
+/// that cannot hold one is an error that names it, and leaves no output. A few matrices and two shards of 128 MiB are
+/// in memory.
+///
+/// # Errors
+/// An unknown layout or group; a matrix that the layout cannot hold as it is; groups that no one configuration can
+/// name together; a matrix that cannot be read; an output that cannot be written.
+pub fn convert(
+    checkpoint: &Arc<Checkpoint>,
+    how: Conversion,
+    out: &Path,
+    companions: Vec<(String, Vec<u8>)>,
+    overwrite: bool,
+    observer: &mut dyn Observer,
+) -> Result<Converted> {
+    if how.format == layouts::DENSE.name() && how.groups.is_empty() {
+        let Decompressed { out, decoded: converted, bytes_in, bytes_out, notes, .. } =
+            decompress(checkpoint, out, companions, overwrite, observer)?;
+        return Ok(Converted { out, format: how.format.to_string(), converted, bytes_in, bytes_out, notes });
+    }
+    let plan = Plan::new(checkpoint, how)?;
+    let wrong = plan.matrices.par_iter().map(|(module, matrix)| plan.check(module, matrix)).find_first(Result::is_err);
+    wrong.unwrap_or(Ok(()))?;
+    let modules: BTreeSet<String> = plan.matrices.keys().cloned().collect();
+    let dense: Vec<&str> = plan.now_dense();
+    let keeps = |name: &str| {
+        let beside = name.rsplit_once('.').map_or("", |(module, _)| module);
+        !(is_of_activations(checkpoint, name) && dense.contains(&beside))
+    };
+    let all = items(checkpoint, &modules, keeps);
+    plan.check_floats(how.format)?;
+    let rewrite = Rewrite::new(checkpoint, out, &all, companions, overwrite, observer, |module| {
+        let matrix =
+            plan.matrices.get(module).ok_or_else(|| Error::Plan(format!("{module} is not to be converted")))?;
+        let c = plan.read(module, matrix)?;
+        let made = Made { digest: c.digest(), shape: Some((c.rows, c.cols)) };
+        let tensors = match plan.groups[matrix.group].anew {
+            true => Tensor::of_module(module, plan.encode(module, matrix, &c)?),
+            false => plan.as_they_are(module)?,
+        };
+        Ok(Stored { tensors, made })
+    })?;
+    let config = plan.config(&rewrite.lengths);
+    let bytes_out =
+        rewrite.finish(&config, ("converted", json!({"format": how.format, "groups": how.groups})), observer)?;
+    Ok(Converted {
+        out: out.display().to_string(),
+        format: how.format.to_string(),
+        converted: plan.converted(),
+        bytes_in: checkpoint.total_bytes(),
+        bytes_out,
+        notes: Vec::new(),
+    })
+}
+
+/// A matrix to convert.
+struct Matrix {
+    /// Number of its group in [`Plan::groups`].
+    group: usize,
+    /// Rows and columns, where only the model tells.
+    shape: Option<(usize, usize)>,
+}
+
+/// A group of the output.
+struct Group {
+    name: String,
+    scheme: Scheme,
+    layout: &'static dyn Layout,
+    /// Whether its matrices are stored anew.
+    anew: bool,
+}
+
+/// What becomes of each matrix.
+struct Plan<'a> {
+    checkpoint: &'a Checkpoint,
+    layout: &'static dyn Layout,
+    quant: QuantConfig,
+    /// Those of the output, in the order of the input.
+    groups: Vec<Group>,
+    matrices: BTreeMap<String, Matrix>,
+}
+
+impl<'a> Plan<'a> {
+    fn new(checkpoint: &'a Arc<Checkpoint>, how: Conversion) -> Result<Self> {
+        let Some(layout) = layouts::layout(how.format) else {
+            let known = layouts::LAYOUTS.iter().map(|l| l.name()).collect::<Vec<_>>().join(", ");
+            return Err(Error::Misuse(format!("--format {}: unknown; known: {known}", how.format)));
+        };
+        let quant = checkpoint.quant_config()?;
+        let mut modules = compressed_modules(checkpoint);
+        let shapes = linears(checkpoint, layout, &modules)?;
+        if modules.is_empty() || HOLD_DENSE.contains(&layout.name()) {
+            modules.extend(shapes.keys().cloned());
+        }
+        let quant = match quant {
+            Some(quant) if !quant.groups.is_empty() => quant,
+            // The linears of a dense model are one group, whether they are stored sparse or not.
+            other => {
+                let kv_cache = other.and_then(|quant| quant.kv_cache);
+                let ignore = families::open(checkpoint.clone(), crate::Precision::F32)?.outer_linears();
+                QuantConfig { kv_cache, ..QuantConfig::new(vec![("group_0".into(), Scheme::dense())], ignore) }
+            }
+        };
+        if let Some(unknown) = how.groups.iter().find(|name| quant.groups.iter().all(|(group, _)| group != *name)) {
+            let known = quant.groups.iter().map(|(name, _)| name.as_str()).collect::<Vec<_>>().join(", ");
+            return Err(Error::Misuse(format!("--group {unknown}: the config has {known}")));
+        }
+        let chosen = |name: &String| how.groups.is_empty() || how.groups.contains(name);
+        let mut groups = Vec::new();
+        for (name, scheme) in &quant.groups {
+            if scheme.format == layouts::DENSE.name() && scheme.weights.is_some() && !chosen(name) {
+                return Err(Error::Plan(format!(
+                    "{name} was never compressed (status frozen), which a config says of all groups: convert all groups"
+                )));
+            }
+            let layout = if chosen(name) { Some(layout) } else { layouts::layout(&scheme.format) };
+            let unknown = || Error::Plan(format!("{name}: unknown format {}", scheme.format));
+            let layout = layout.ok_or_else(unknown)?;
+            let (name, format) = (name.clone(), layout.name().to_string());
+            // Words with padding are told by the version of the config, which is not kept.
+            let anew = chosen(&name) || scheme.padded;
+            groups.push(Group { name, layout, anew, scheme: Scheme { format, padded: false, ..scheme.clone() } });
+        }
+        let mut plan = Self { checkpoint, layout, quant, groups, matrices: BTreeMap::new() };
+        let mut firsts: Vec<Option<Scheme>> = vec![None; plan.groups.len()];
+        for module in modules {
+            let Some(group) = group_of(Some(&plan.quant), &module)? else { continue };
+            let matrix = Matrix { group, shape: shapes.get(&module).copied() };
+            if firsts[group].is_none() && chosen(&plan.groups[group].name) {
+                let c = plan.read(&module, &matrix)?;
+                firsts[group] = Some(plan.scheme(&plan.quant.groups[group].1, &c));
+            }
+            plan.matrices.insert(module, matrix);
+        }
+        for (group, scheme) in plan.groups.iter_mut().zip(firsts) {
+            if let Some(scheme) = scheme {
+                group.scheme = scheme;
+            }
+        }
+        if plan.converted() == 0 {
+            let from = checkpoint.describe();
+            return Err(Error::Plan(format!("{from}: no matrix in it that could become {}", how.format)));
+        }
+        // A config has one method, and only its own layouts.
+        let is_dense = |layout: &dyn Layout| layout.name() == layouts::DENSE.name();
+        let differs = |group: &&Group| !is_dense(group.layout) && group.layout.method() != layout.method();
+        match plan.groups.iter().find(differs).filter(|_| !is_dense(layout)) {
+            None => Ok(plan),
+            Some(group) => Err(Error::Plan(format!(
+                "{} stays {}, which no config can name beside {}: convert all groups",
+                group.name,
+                group.layout.name(),
+                layout.name()
+            ))),
+        }
+    }
+
+    /// The scheme of matrices like `c`, which have this one, in the new layout.
+    fn scheme(&self, from: &Scheme, c: &Compressed) -> Scheme {
+        let format = self.layout.name();
+        let method = layouts::layout(&from.format).map(|layout| layout.method());
+        if format == layouts::DENSE.name() {
+            Scheme { targets: from.targets.clone(), ..Scheme::dense() }
+        } else if method == Some(self.layout.method()) {
+            Scheme { format: format.to_string(), padded: false, ..from.clone() }
+        } else if self.layout.method() == Method::Spqr {
+            Scheme::spqr(from.targets.clone())
+        } else {
+            Scheme {
+                input: from.input.clone(),
+                output: from.output.clone(),
+                ..Scheme::of(c, format, from.targets.clone())
+            }
+        }
+    }
+
+    fn read(&self, module: &str, matrix: &Matrix) -> Result<Compressed> {
+        Ok(match matrix.shape {
+            Some((rows, cols)) => self.checkpoint.read_linear(module, rows, cols)?,
+            None => self.checkpoint.read_module(module)?,
+        })
+    }
+
+    fn encode(&self, module: &str, matrix: &Matrix, c: &Compressed) -> Result<Parts> {
+        let Group { scheme, layout, .. } = &self.groups[matrix.group];
+        let refused = |why: paring_format::Error| {
+            // The module is named already.
+            let why = why.to_string();
+            let why = why.strip_prefix("the matrix: ").unwrap_or(&why);
+            Error::Plan(format!("{module}: cannot become {}: {why}", scheme.format))
+        };
+        if layout.name() == layouts::DENSE.name() {
+            let c = Compressed { values: Values::Dense(c.to_dense()), ..*c };
+            return layout.encode(scheme, &c).map_err(refused);
+        }
+        layout.check_shape(c.rows, c.cols).map_err(refused)?;
+        layout.encode(scheme, c).map_err(refused)
+    }
+
+    /// The tensors of a matrix that stays in its layout.
+    fn as_they_are(&self, module: &str) -> Result<Vec<Tensor>> {
+        let stored = PART_NAMES.iter().filter_map(|part| {
+            let name = format!("{module}.{part}");
+            let info = self.checkpoint.info(&name)?;
+            Some((name, info.dtype, info.shape.clone()))
+        });
+        stored
+            .map(|(name, dtype, shape)| Ok(Tensor { bytes: self.checkpoint.read(&name)?, name, dtype, shape }))
+            .collect()
+    }
+
+    /// Matrices that are stored anew.
+    fn converted(&self) -> usize {
+        self.matrices.values().filter(|matrix| self.groups[matrix.group].anew).count()
+    }
+
+    /// Errors unless the matrix means the same when it is stored anew, if it is to be.
+    fn check(&self, module: &str, matrix: &Matrix) -> Result<()> {
+        let Group { scheme, layout, anew, .. } = &self.groups[matrix.group];
+        if !anew {
+            return Ok(());
+        }
+        let c = self.read(module, matrix)?;
+        let parts = self.encode(module, matrix, &c)?;
+        let back = layout.decode_shaped(scheme, &parts, (c.rows, c.cols)).map_err(|e| e.in_module(module, "memory"))?;
+        if back.digest() == c.digest() {
+            return Ok(());
+        }
+        Err(Error::Plan(format!("{module}: cannot become {}: it would read back as other numbers", scheme.format)))
+    }
+
+    /// Errors when the layout wants one float type for the whole model and a tensor that is copied has another.
+    fn check_floats(&self, format: &str) -> Result<()> {
+        let Some(wanted) = self.layout.float_type() else { return Ok(()) };
+        for name in self.checkpoint.names() {
+            let module = name.rsplit_once('.').map_or("", |(module, _)| module);
+            let Some(info) = self.checkpoint.info(name).filter(|_| !self.matrices.contains_key(module)) else {
+                continue;
+            };
+            if info.dtype.is_float() && info.dtype != wanted {
+                return Err(Error::Plan(format!(
+                    "{name}: cannot become {format}: it is {}, and all floats of such a model are {wanted}",
+                    info.dtype
+                )));
+            }
+        }
+        Ok(())
+    }
+
+    /// Modules whose matrices are dense from now on.
+    fn now_dense(&self) -> Vec<&str> {
+        let dense = |matrix: &Matrix| self.groups[matrix.group].layout.name() == layouts::DENSE.name();
+        self.matrices.iter().filter(|(_, matrix)| dense(matrix)).map(|(module, _)| module.as_str()).collect()
+    }
+
+    /// The config of the output, whose matrices have one-dimensional tensors of these lengths.
+    fn config(&self, lengths: &[(String, usize)]) -> Value {
+        let groups: Vec<(String, Scheme)> =
+            self.groups.iter().map(|group| (group.name.clone(), group.scheme.clone())).collect();
+        let ignore = self.quant.ignore.clone();
+        let mut config = self.checkpoint.config().clone();
+        if let Some(object) = config.as_object_mut() {
+            unquantized(object);
+            if groups.iter().all(|(_, scheme)| scheme.format == layouts::DENSE.name()) && self.quant.kv_cache.is_none()
+            {
+                return config;
+            }
+            let quant = match self.layout.method() {
+                Method::Spqr => QuantConfig::spqr(lengths.iter().map(|(name, n)| (name.as_str(), *n)), ignore),
+                _ => QuantConfig { kv_cache: self.quant.kv_cache.clone(), ..QuantConfig::new(groups, ignore) },
+            };
+            object.insert("quantization_config".into(), quant.to_json());
+        }
+        config
+    }
+}
+
+/// Shapes of the linears of the model's blocks, when they are needed: to find the dense ones, and where the layout they
+/// are in does not store them.
+fn linears(
+    checkpoint: &Arc<Checkpoint>,
+    layout: &dyn Layout,
+    modules: &BTreeSet<String>,
+) -> Result<BTreeMap<String, (usize, usize)>> {
+    let stored = |module: &String| checkpoint.linear_shape(module).map(|shape| shape.is_some());
+    let mut unknown = modules.is_empty() || HOLD_DENSE.contains(&layout.name());
+    for module in modules {
+        unknown = unknown || !stored(module)?;
+    }
+    if !unknown {
+        return Ok(BTreeMap::new());
+    }
+    let decoder = families::open(checkpoint.clone(), crate::Precision::F32)?;
+    let linears = (0..decoder.blocks()).flat_map(|i| decoder.linears(i));
+    Ok(linears.map(|linear| (linear.name, (linear.rows, linear.cols))).collect())
+}

@@ -1,0 +1,153 @@
+//! The plain dense checkpoint behind a compressed one, tensor by tensor.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Mutex, PoisonError};
+
+use paring_format::layouts::DENSE;
+use paring_format::writer::Tensor;
+use paring_format::{Checkpoint, Compressed, Dtype, Values};
+use serde::Serialize;
+use serde_json::{Value, json};
+
+use crate::Result;
+use crate::output::digests::Made;
+use crate::output::modules::{compressed_module, compressed_modules, is_of_activations};
+use crate::output::rewrite::{Rewrite, Stored, items};
+use crate::output::side_files::{name_dtype, named_dtype, torch_name, unquantized};
+use crate::report::progress::Observer;
+
+/// What was written.
+#[derive(Clone, Debug, Serialize)]
+pub struct Decompressed {
+    /// The output folder.
+    pub out: String,
+    /// Matrices that were decoded.
+    pub decoded: usize,
+    /// Scales and zero points of activations and caches that were left out: a dense model has no use for them.
+    pub left_out: usize,
+    /// Bytes of the tensors of the input.
+    pub bytes_in: u64,
+    /// Bytes of the tensors of the output.
+    pub bytes_out: u64,
+    /// What whoever uses the output should know, a sentence each.
+    pub notes: Vec<String>,
+}
+
+/// Writes the dense checkpoint that any program loads: every compressed matrix as `to_dense` says, in the type that its
+/// scales have (bf16 for the formats of 4-bit floats and of microscaling); everything else byte for byte, scales of
+/// activations and `quantization_config` gone. Files of the model's folder such as its tokenizer come along, and
+/// `companions` (name and content) for a model that has no folder. The output is reopened and compared with what was
+/// decoded, and the digests stay beside it for [`crate::commands::verify`]. `observer` is told of each shard.
+///
+/// A few matrices and two shards of 128 MiB are in memory. Errors when a matrix cannot be decoded, and when `out` cannot
+/// be written.
+pub fn decompress(
+    checkpoint: &Checkpoint,
+    out: &Path,
+    companions: Vec<(String, Vec<u8>)>,
+    overwrite: bool,
+    observer: &mut dyn Observer,
+) -> Result<Decompressed> {
+    // A quantization that cannot be read is an error, whatever its tensors are called.
+    checkpoint.quant_config()?;
+    let modules = compressed_modules(checkpoint);
+    let is_sparse = |name: &&str| {
+        checkpoint.info(name).is_some_and(|info| info.sparse().is_some())
+            && compressed_module(checkpoint, name).is_none()
+    };
+    let decoded = modules.len() + checkpoint.names().filter(is_sparse).count();
+    let all = items(checkpoint, &modules, |name| !is_of_activations(checkpoint, name));
+    let dtypes: Mutex<BTreeMap<Dtype, usize>> = Mutex::default();
+    let frozen = AtomicUsize::new(0);
+    let rewrite = Rewrite::new(checkpoint, out, &all, companions, overwrite, observer, |module| {
+        let c = match is_frozen(checkpoint, module)? {
+            false => checkpoint.read_module(module)?,
+            true => {
+                frozen.fetch_add(1, Ordering::Relaxed);
+                stored_weight(checkpoint, module)?
+            }
+        };
+        *dtypes.lock().unwrap_or_else(PoisonError::into_inner).entry(c.dtype).or_default() += 1;
+        Ok(dense(module, &c))
+    })?;
+    let dtypes = dtypes.into_inner().unwrap_or_else(PoisonError::into_inner);
+    let (config, mut notes) = dense_config(checkpoint, &modules, &dtypes);
+    if let count @ 1.. = frozen.into_inner() {
+        notes.push(format!("{count} weights were never compressed (status frozen): they are as stored, not rounded"));
+    }
+    let bytes_out = rewrite.finish(&config, ("decompressed", json!({"matrices": decoded})), observer)?;
+    Ok(Decompressed {
+        out: out.display().to_string(),
+        decoded,
+        left_out: checkpoint.names().filter(|name| is_of_activations(checkpoint, name)).count(),
+        bytes_in: checkpoint.total_bytes(),
+        bytes_out,
+        notes,
+    })
+}
+
+/// Whether the weight of a module is dense beside scales that it is rounded by as the model runs. The official
+/// decompressor leaves such a weight as it is.
+fn is_frozen(checkpoint: &Checkpoint, module: &str) -> Result<bool> {
+    let format = checkpoint.linear_format(module)?;
+    Ok(format.layout == DENSE.name() && format.scheme.is_some_and(|scheme| scheme.weights.is_some()))
+}
+
+/// The weight of a module as it lies in the file.
+fn stored_weight(checkpoint: &Checkpoint, module: &str) -> Result<Compressed> {
+    let name = format!("{module}.weight");
+    let info = checkpoint.info(&name).map(|info| (info.dtype, info.shape.clone()));
+    match info {
+        Some((dtype, shape)) if dtype.is_weight() && shape.len() == 2 => {
+            let values = Values::Dense(checkpoint.read_f32(&name, &shape)?);
+            Ok(Compressed { rows: shape[0], cols: shape[1], dtype, values })
+        }
+        // The error that reading it through its layout gives.
+        _ => Ok(checkpoint.read_module(module)?),
+    }
+}
+
+/// A matrix as a plain weight.
+fn dense(module: &str, c: &Compressed) -> Stored {
+    let &Compressed { rows, cols, dtype, .. } = c;
+    let (bytes, digest) = c.to_dense_bytes_and_digest();
+    let made = Made { digest, shape: Some((rows, cols)) };
+    let tensor = Tensor { name: format!("{module}.weight"), dtype, shape: vec![rows, cols], bytes };
+    Stored { tensors: vec![tensor], made }
+}
+
+/// The config without its quantization, when these matrices were decoded to so many of these types, and what is to be
+/// said about it.
+fn dense_config(
+    checkpoint: &Checkpoint,
+    modules: &BTreeSet<String>,
+    dtypes: &BTreeMap<Dtype, usize>,
+) -> (Value, Vec<String>) {
+    let mut config = checkpoint.config().clone();
+    let mut notes = Vec::new();
+    let Some(object) = config.as_object_mut() else { return (config, notes) };
+    unquantized(object);
+    match named_dtype(checkpoint.config()) {
+        Some(model) => {
+            for (&dtype, count) in dtypes.iter().filter(|(dtype, _)| **dtype != model) {
+                let (name, model) = (torch_name(dtype), torch_name(model));
+                notes
+                    .push(format!("{count} weights are {name} in a {model} model: it is the type that they decode to"));
+            }
+        }
+        None => {
+            if let Some((&dtype, _)) = dtypes.iter().max_by_key(|(_, count)| **count) {
+                name_dtype(object, dtype);
+            }
+        }
+    }
+    let tied = object.get("tie_word_embeddings").and_then(Value::as_bool).unwrap_or(false);
+    if let Some(head) = modules.iter().find(|name| tied && name.rsplit('.').next() == Some("lm_head")) {
+        // Whoever ties them would use the embedding in the place of what the head was rounded to.
+        object.insert("tie_word_embeddings".into(), false.into());
+        notes.push(format!("{head} has a weight of its own now: tie_word_embeddings is false"));
+    }
+    (config, notes)
+}

@@ -1,0 +1,225 @@
+//! What a checkpoint holds, by format and tensor.
+
+mod words;
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use paring_format::{Checkpoint, Scheme, Values};
+use serde::Serialize;
+
+use crate::output::modules::compressed_module;
+use crate::output::modules::{group_of, kind};
+use crate::{Error, Result};
+
+/// One matrix, or one other tensor.
+#[derive(Clone, Debug, Serialize)]
+pub struct TensorSummary {
+    /// Module path of a linear, or the tensor's name.
+    pub name: String,
+    /// Shape of what it stands for.
+    pub shape: Vec<usize>,
+    /// Layout, with bits and group size where there are codes; otherwise the element type.
+    pub format: String,
+    /// Bits on disk per element, scales and zero points included.
+    pub bits_per_weight: f64,
+    /// Share of exact zeros.
+    pub sparsity: f64,
+    /// Weights kept exact.
+    pub outliers: usize,
+}
+
+/// A group of linears that are quantized in the same way.
+#[derive(Clone, Debug, Serialize)]
+pub struct GroupSummary {
+    /// Its name in the config.
+    pub name: String,
+    /// Which linears: module paths, patterns, a class.
+    pub targets: Vec<String>,
+    /// Layout.
+    pub format: String,
+    /// The weights, in words; `None` when they are dense.
+    pub weights: Option<String>,
+    /// What the linears' inputs are rounded to as the model runs, if they are.
+    pub inputs: Option<String>,
+    /// The same of their outputs.
+    pub outputs: Option<String>,
+    /// Linears in it.
+    pub linears: usize,
+    /// Bytes of their tensors.
+    pub bytes: u64,
+}
+
+/// A whole checkpoint.
+#[derive(Clone, Debug, Serialize)]
+pub struct Summary {
+    /// The layouts of the linears, joined by `+`.
+    pub format: String,
+    /// The groups of the quantization, in the order of the config; none for a dense model.
+    pub groups: Vec<GroupSummary>,
+    /// How the attention's keys and values are rounded as the model runs, if they are.
+    pub kv_cache: Option<String>,
+    /// All linears and other tensors, by name.
+    pub tensors: Vec<TensorSummary>,
+    /// Bits per element over all tensors.
+    pub bits_per_weight: f64,
+    /// Share of zeros over the matrices other than embeddings and head.
+    pub sparsity: f64,
+    /// Share of weights kept exact, by kind of linear (`q_proj`, `down_proj`, …), over the matrices whose layout can keep
+    /// some; empty when there are none.
+    pub outlier_shares: BTreeMap<String, f64>,
+    /// Bytes of the weight files.
+    pub bytes: u64,
+}
+
+/// Where the outliers of a matrix are.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct OutlierMap {
+    /// Module path.
+    pub module: String,
+    /// Outputs.
+    pub rows: usize,
+    /// Inputs.
+    pub cols: usize,
+    /// 1 where a weight is kept exact, in file order, row-major `[rows, cols]`.
+    pub mask: Vec<u8>,
+}
+
+impl Summary {
+    /// The module with the most outliers, the first by name among equals; `None` when there are no outliers.
+    pub fn most_outliers(&self) -> Option<&str> {
+        let most = self.tensors.iter().rev().max_by_key(|tensor| tensor.outliers)?;
+        (most.outliers > 0).then_some(&most.name)
+    }
+}
+
+/// The outliers of the matrix at this module path. Errors when there is no such matrix, or it keeps no weight exact.
+pub fn outliers(checkpoint: &Checkpoint, module: &str) -> Result<OutlierMap> {
+    let c = checkpoint.read_module(module)?;
+    match c.outlier_mask().filter(|mask| mask.contains(&1)) {
+        Some(mask) => Ok(OutlierMap { module: module.to_string(), rows: c.rows, cols: c.cols, mask }),
+        None => Err(Error::Plan(format!("{module}: no outliers in it; nothing to draw"))),
+    }
+}
+
+/// Reads every tensor once, one at a time.
+pub fn inspect(checkpoint: &Checkpoint) -> Result<Summary> {
+    let quant = checkpoint.quant_config()?;
+    // Tensors of one module belong together only where they make a compressed matrix.
+    let mut modules: BTreeMap<&str, u64> = BTreeMap::new();
+    let mut others = Vec::new();
+    for name in checkpoint.names() {
+        match compressed_module(checkpoint, name) {
+            Some(module) => {
+                *modules.entry(module).or_default() += checkpoint.info(name).map_or(0, |i| i.stored_bytes() as u64)
+            }
+            None => others.push(name),
+        }
+    }
+    let mut tensors = Vec::new();
+    let mut groups = quant.as_ref().map_or_else(Vec::new, |quant| quant.groups.iter().map(GroupSummary::new).collect());
+    let (mut elements, mut bits, mut zeros, mut weights) = (0f64, 0f64, 0f64, 0f64);
+    // Outliers and weights by kind of linear.
+    let mut kinds: BTreeMap<String, (usize, usize)> = BTreeMap::new();
+    for (module, bytes) in modules {
+        let c = checkpoint.read_module(module)?;
+        let format = checkpoint.linear_format(module)?;
+        if let Some(group) = group_of(quant.as_ref(), module)?.and_then(|i| groups.get_mut(i)) {
+            group.linears += 1;
+            group.bytes += bytes;
+        }
+        let outliers = match &c.values {
+            Values::Spqr(spqr) => {
+                let (of_kind, total) = kinds.entry(kind(module).to_string()).or_default();
+                *of_kind += spqr.outliers.at.len();
+                *total += c.rows * c.cols;
+                spqr.outliers.at.len()
+            }
+            Values::Dense(_) | Values::Codes { .. } => 0,
+        };
+        let count = (c.rows * c.cols) as f64;
+        let zero = c.to_dense().iter().filter(|&&v| v == 0.0).count() as f64;
+        elements += count;
+        bits += bytes as f64 * 8.0;
+        zeros += zero;
+        weights += count;
+        tensors.push(TensorSummary {
+            name: module.to_string(),
+            shape: vec![c.rows, c.cols],
+            format: words::matrix(&c, &format.describe()),
+            bits_per_weight: bytes as f64 * 8.0 / count,
+            sparsity: zero / count,
+            outliers,
+        });
+    }
+    for name in others {
+        let Some(info) = checkpoint.info(name) else { continue };
+        let count: usize = info.shape.iter().product();
+        let zero = count_zeros(checkpoint, name)?;
+        elements += count as f64;
+        bits += info.stored_bytes() as f64 * 8.0;
+        if info.shape.len() == 2 && !name.contains("embed") && !name.starts_with("lm_head") {
+            zeros += zero;
+            weights += count as f64;
+        }
+        tensors.push(TensorSummary {
+            name: name.to_string(),
+            shape: info.shape.clone(),
+            format: format!("{} {}", info.sparse().unwrap_or("dense"), info.dtype.name()),
+            bits_per_weight: info.stored_bytes() as f64 * 8.0 / (count.max(1)) as f64,
+            sparsity: zero / (count.max(1)) as f64,
+            outliers: 0,
+        });
+    }
+    tensors.sort_by(|a, b| a.name.cmp(&b.name));
+    let quantized = quant.as_ref().map_or("dense", |quant| &quant.format);
+    let sparse = checkpoint.names().filter_map(|name| checkpoint.info(name)?.sparse());
+    let mut formats: Vec<&str> = sparse.collect::<BTreeSet<_>>().into_iter().collect();
+    // Sparse weights beside nothing else are the format, and not one more.
+    if formats.is_empty() || quantized != "dense" {
+        formats.push(quantized);
+    }
+    let format = formats.join("+");
+    Ok(Summary {
+        kv_cache: quant.as_ref().and_then(|quant| quant.kv_cache.as_ref()).map(words::activations),
+        format,
+        groups,
+        tensors,
+        bits_per_weight: bits / elements.max(1.0),
+        sparsity: zeros / weights.max(1.0),
+        outlier_shares: kinds.into_iter().map(|(kind, (n, of))| (kind, n as f64 / of.max(1) as f64)).collect(),
+        bytes: checkpoint.file_bytes(),
+    })
+}
+
+impl GroupSummary {
+    /// A group without its linears.
+    fn new((name, scheme): &(String, Scheme)) -> Self {
+        Self {
+            name: name.clone(),
+            targets: scheme.targets.clone(),
+            format: scheme.format.clone(),
+            weights: scheme.weights.as_ref().map(words::weights),
+            inputs: scheme.input.as_ref().map(words::activations),
+            outputs: scheme.output.as_ref().map(words::activations),
+            linears: 0,
+            bytes: 0,
+        }
+    }
+}
+
+/// Zeros of a tensor, read in pieces of rows so that a large embedding is never whole in memory.
+fn count_zeros(checkpoint: &Checkpoint, name: &str) -> Result<f64> {
+    let Some(info) = checkpoint.info(name) else { return Ok(0.0) };
+    let (dtype, rows) = (info.dtype, info.shape.first().copied().unwrap_or(1));
+    if info.shape.is_empty() || !dtype.is_float() {
+        return Ok(0.0);
+    }
+    let per_row = info.bytes() / rows.max(1);
+    let step = ((16 << 20) / per_row.max(1)).max(1);
+    let mut zeros = 0;
+    for first in (0..rows).step_by(step) {
+        let bytes = checkpoint.read_rows(name, first, step.min(rows - first))?;
+        zeros += dtype.decode_f32(&bytes).iter().filter(|&&v| v == 0.0).count();
+    }
+    Ok(zeros as f64)
+}

@@ -1,0 +1,9 @@
+//! The commands beside compression: one module each.
+
+pub mod compare;
+pub mod convert;
+pub mod decompress;
+pub mod inspect;
+pub mod layer;
+pub mod perplexity;
+pub mod verify;

@@ -1,0 +1,245 @@
+//! Whether a checkpoint is complete, readable, what its config says, and what was written when it was made.
+
+mod accounts;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use paring_format::checkpoint::read_index;
+use paring_format::layouts::{self, PART_NAMES};
+use paring_format::writer::REPORT;
+use paring_format::{Checkpoint, Compressed};
+use paring_model::decoder::LinearInfo;
+use paring_model::families;
+use rayon::prelude::*;
+use serde::Serialize;
+
+use crate::output::digests::{equal, read_digests, wrong};
+use crate::output::modules::compressed_module;
+use crate::{Precision, Result};
+
+/// Bytes of a tensor that are looked at together.
+const PIECE: usize = 16 << 20;
+
+/// A checkpoint in which nothing was found wrong.
+#[derive(Clone, Debug, Serialize)]
+pub struct Verified {
+    /// Always true: what is wrong is an error.
+    pub ok: bool,
+    /// Linears of the blocks.
+    pub linears: usize,
+    /// Other tensors.
+    pub tensors: usize,
+    /// Linears by layout.
+    pub formats: BTreeMap<String, usize>,
+    /// Linears, those outside the blocks among them, that a group of the quantization covers.
+    pub covered: usize,
+    /// Those that it ignores.
+    pub ignored: usize,
+    /// Those that it neither targets nor ignores, which are dense.
+    pub untargeted: usize,
+    /// Linears and other tensors that were compared with their digest; 0 when whoever made the checkpoint left none.
+    pub digests_checked: usize,
+    /// Bytes of the weight files.
+    pub bytes: u64,
+    /// What is no fault and may still surprise, a sentence each.
+    pub notes: Vec<String>,
+}
+
+/// One thing to read back.
+enum Item<'a> {
+    /// A linear of a block.
+    Linear(LinearInfo),
+    /// A compressed matrix outside the blocks.
+    Module(&'a str),
+    /// Any other tensor.
+    Tensor(&'a str),
+}
+
+impl Item<'_> {
+    fn name(&self) -> &str {
+        match self {
+            Item::Linear(linear) => &linear.name,
+            Item::Module(name) | Item::Tensor(name) => name,
+        }
+    }
+
+    /// The names that a digest of it may have: a matrix is digested as such, or as a tensor where it was copied.
+    fn keys(&self) -> [String; 2] {
+        match self {
+            Item::Linear(LinearInfo { name, .. }) => [name.clone(), format!("{name}.weight")],
+            Item::Module(name) => [name.to_string(), format!("{name}.weight")],
+            Item::Tensor(name) => [name.to_string(), name.strip_suffix(".weight").unwrap_or(name).to_string()],
+        }
+    }
+
+    /// Its digest, under the key that the list of digests has for it.
+    fn digest<'a>(&self, digests: &'a BTreeMap<String, u64>) -> Option<(&'a str, u64)> {
+        self.keys().iter().find_map(|key| digests.get_key_value(key)).map(|(key, &digest)| (key.as_str(), digest))
+    }
+}
+
+/// Checks a checkpoint: that the index lists what the files hold, that the model its config describes is all there, that
+/// each linear has the parts of its layout and no other, that it decodes and that all floats are finite, and that
+/// everything equals the digests in [`REPORT`], where there are any.
+///
+/// Reads each tensor once; as many matrices are in memory as there are threads. Errors with the first thing that is
+/// wrong.
+pub fn verify(checkpoint: Arc<Checkpoint>) -> Result<Verified> {
+    check_index(&checkpoint)?;
+    let decoder = families::open(checkpoint.clone(), Precision::F32)?;
+    let digests = read_digests(&checkpoint)?;
+    let linears: Vec<LinearInfo> = (0..decoder.blocks()).flat_map(|i| decoder.linears(i)).collect();
+    let outer_linears = decoder.outer_linears();
+    drop(decoder);
+    let mut formats: BTreeMap<String, usize> = BTreeMap::new();
+    for linear in &linears {
+        *formats.entry(checkpoint.linear_format(&linear.name)?.describe()).or_default() += 1;
+    }
+    let accounts = accounts::accounts(&checkpoint, &linears, &outer_linears)?;
+    let items = items(&checkpoint, linears);
+    if let Some(digests) = &digests {
+        let keys: BTreeSet<&str> = items.iter().filter_map(|item| Some(item.digest(digests)?.0)).collect();
+        if let Some(gone) = digests.keys().find(|name| !keys.contains(name.as_str())) {
+            let expected = format!("{gone}, which {REPORT} lists");
+            return Err(wrong(&checkpoint, gone, expected, "no such tensor or linear"));
+        }
+        if let Some(more) = items.iter().find(|item| item.digest(digests).is_none()).map(Item::name) {
+            let got = "one that was not there when the checkpoint was made";
+            return Err(wrong(&checkpoint, more, format!("only what {REPORT} lists"), got));
+        }
+    }
+    items.par_iter().try_for_each(|item| {
+        let got = check_item(&checkpoint, item, &outer_linears)?;
+        let Some((key, expected)) = digests.as_ref().and_then(|digests| item.digest(digests)) else { return Ok(()) };
+        let got = match item {
+            _ if key == item.name() => got,
+            // A matrix that was copied as a tensor, or a tensor that was a matrix when it was written.
+            Item::Tensor(_) => checkpoint.read_module(key)?.digest(),
+            Item::Linear(_) | Item::Module(_) => checkpoint.digest(key)?,
+        };
+        equal(&checkpoint, key, expected, got)
+    })?;
+    let linears = formats.values().sum();
+    Ok(Verified {
+        ok: true,
+        linears,
+        tensors: items.iter().filter(|item| !matches!(item, Item::Linear(_))).count(),
+        formats,
+        covered: accounts.covered,
+        ignored: accounts.ignored,
+        untargeted: accounts.untargeted,
+        digests_checked: digests.map_or(0, |digests| digests.len()),
+        bytes: checkpoint.file_bytes(),
+        notes: accounts.notes,
+    })
+}
+
+/// Errors when a shard holds a tensor that the index doesn't list: programs that go by the index don't see it. That
+/// what is listed is there was checked when the checkpoint was opened.
+fn check_index(checkpoint: &Checkpoint) -> Result<()> {
+    let Some(path) = checkpoint.index_path() else { return Ok(()) };
+    let listed = read_index(&path)?;
+    match checkpoint.stored_names().find(|&name| !listed.contains_key(name)) {
+        None => Ok(()),
+        Some(name) => {
+            let expected = format!("an entry in {}", path.display());
+            Err(wrong(checkpoint, name, expected, "none"))
+        }
+    }
+}
+
+/// Everything that the checkpoint holds, each tensor in one item. What the model does not have was refused when it was
+/// opened.
+fn items(checkpoint: &Checkpoint, linears: Vec<LinearInfo>) -> Vec<Item<'_>> {
+    let paths: BTreeSet<String> = linears.iter().map(|linear| linear.name.clone()).collect();
+    let mut items: Vec<Item> = linears.into_iter().map(Item::Linear).collect();
+    let mut modules = BTreeSet::new();
+    for name in checkpoint.names() {
+        if let Some((module, local)) = name.rsplit_once('.')
+            && paths.contains(module)
+            && PART_NAMES.contains(&local)
+        {
+            continue;
+        }
+        match compressed_module(checkpoint, name) {
+            None => items.push(Item::Tensor(name)),
+            Some(module) if modules.insert(module) => items.push(Item::Module(module)),
+            Some(_) => {}
+        }
+    }
+    items
+}
+
+/// Reads an item, checks it by itself, and returns its digest. A dense one of `outer_linears` must be one that the
+/// config says is dense: a quantization may target all linears and forget those outside the blocks.
+fn check_item(checkpoint: &Checkpoint, item: &Item, outer_linears: &[String]) -> Result<u64> {
+    match item {
+        Item::Linear(linear) => {
+            let c = checkpoint.read_linear(&linear.name, linear.rows, linear.cols)?;
+            check_parts(checkpoint, &linear.name, &c)?;
+            Ok(c.digest())
+        }
+        Item::Module(module) => {
+            let c = checkpoint.read_module(module)?;
+            check_parts(checkpoint, module, &c)?;
+            Ok(c.digest())
+        }
+        Item::Tensor(name) => {
+            let is_linear = |module: &&str| outer_linears.iter().any(|linear| linear == module);
+            if let Some(module) = name.strip_suffix(".weight").filter(is_linear) {
+                let layout = checkpoint.linear_format(module)?.layout;
+                if layout != layouts::DENSE.name() {
+                    let got = "a dense weight that quantization_config does not ignore";
+                    return Err(wrong(checkpoint, name, format!("the parts of {layout}"), got));
+                }
+            }
+            digest_finite(checkpoint, name)
+        }
+    }
+}
+
+/// Errors when a matrix is stored with a part that its layout does not have.
+fn check_parts(checkpoint: &Checkpoint, module: &str, c: &Compressed) -> Result<()> {
+    let format = checkpoint.linear_format(module)?;
+    let name = format.layout;
+    let Some(layout) = layouts::layout(name) else { return Ok(()) };
+    let wanted: BTreeSet<&str> = match name == layouts::DENSE.name() {
+        // Those that were not compressed after calibration have zero points even where all of them are zero.
+        true if format.scheme.as_ref().is_some_and(|scheme| scheme.weights.is_some()) => {
+            BTreeSet::from(["weight", "weight_scale", "weight_zero_point"])
+        }
+        true => BTreeSet::from(["weight"]),
+        // What the layout would store: it knows its parts best.
+        false => match format.scheme.map(|scheme| layout.encode(&scheme, c)) {
+            Some(Ok(parts)) => parts.into_keys().collect(),
+            // A matrix that is read and never written.
+            Some(Err(_)) | None => return Ok(()),
+        },
+    };
+    let left_over = |part: &&str| !wanted.contains(part) && checkpoint.info(&format!("{module}.{part}")).is_some();
+    match PART_NAMES.into_iter().find(|part| left_over(part)) {
+        None => Ok(()),
+        Some(part) => {
+            let expected = format!("only the parts of {name} ({})", wanted.into_iter().collect::<Vec<_>>().join(", "));
+            Err(wrong(checkpoint, &format!("{module}.{part}"), expected, "one that is left over"))
+        }
+    }
+}
+
+/// The digest of a tensor's bytes. Errors on floats that are not finite; they are read in pieces.
+fn digest_finite(checkpoint: &Checkpoint, name: &str) -> Result<u64> {
+    if let Some(info) = checkpoint.info(name).filter(|info| info.dtype.is_float()) {
+        match info.shape.first().copied() {
+            // A number without dimensions.
+            None => drop(checkpoint.read_f32(name, &[])?),
+            Some(rows) => {
+                let step = (PIECE / (info.bytes() / rows.max(1)).max(1)).max(1);
+                for first in (0..rows).step_by(step) {
+                    checkpoint.read_rows_f32(name, first, step.min(rows - first))?;
+                }
+            }
+        }
+    }
+    Ok(checkpoint.digest(name)?)
+}

@@ -1,0 +1,144 @@
+//! What a run depends on besides its program, and how that of two runs differs.
+
+use std::time::UNIX_EPOCH;
+
+use paring_format::Checkpoint;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use xxhash_rust::xxh3::Xxh3;
+
+use super::Head;
+use crate::output::digests::hexadecimal;
+use crate::{Error, Result};
+use paring_data::Windows;
+
+/// Choices of a plan that do not decide what is written: names of what [`Input`] knows better, where things wait, and how a
+/// run treats its folder.
+const FREE: [&str; 7] = ["model", "dataset", "config", "device", "max_vram", "offload_activations", "overwrite"];
+
+/// A file of the input.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+struct InputFile {
+    name: String,
+    bytes: u64,
+    /// When it was changed last, in nanoseconds since 1970.
+    modified: u64,
+}
+
+/// The checkpoint and the data that a run reads.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Input {
+    /// The weight files; empty for a model that is built in.
+    files: Vec<InputFile>,
+    /// Of `config.json`.
+    #[serde(with = "hexadecimal")]
+    config: u64,
+    /// Of names, types and shapes of all tensors.
+    #[serde(with = "hexadecimal")]
+    tensors: u64,
+    /// Of the token ids of all calibration windows; 0 without.
+    #[serde(with = "hexadecimal")]
+    tokens: u64,
+    /// Of the files that are put beside the weights.
+    #[serde(with = "hexadecimal")]
+    companions: u64,
+}
+
+impl Input {
+    /// Looks at the files, and does not read them. Errors when one of them is gone.
+    pub fn of(checkpoint: &Checkpoint, windows: Option<&Windows>, companions: &[(String, Vec<u8>)]) -> Result<Self> {
+        let file = |name: &str| -> Result<Option<InputFile>> {
+            let Some(path) = checkpoint.dir().map(|dir| dir.join(name)) else { return Ok(None) };
+            let failed = |source| Error::Io { path: path.clone(), source };
+            let meta = std::fs::metadata(&path).map_err(failed)?;
+            let modified = meta.modified().map_err(failed)?.duration_since(UNIX_EPOCH).unwrap_or_default();
+            Ok(Some(InputFile { name: name.to_string(), bytes: meta.len(), modified: modified.as_nanos() as u64 }))
+        };
+        let files = checkpoint.files().map(file).filter_map(Result::transpose).collect::<Result<_>>()?;
+        let mut tensors = Xxh3::new();
+        for (name, info) in checkpoint.names().filter_map(|name| Some((name, checkpoint.info(name)?))) {
+            tensors.update(format!("{name} {} {:?} {}\n", info.dtype.name(), info.shape, info.file).as_bytes());
+        }
+        let mut tokens = Xxh3::new();
+        if let Some(windows) = windows {
+            tokens.update(&(windows.seqlen as u64).to_le_bytes());
+            windows.ids.iter().for_each(|id| tokens.update(&id.to_le_bytes()));
+        }
+        let mut beside = Xxh3::new();
+        for (name, bytes) in companions {
+            beside.update(format!("{name} {}\n", bytes.len()).as_bytes());
+            beside.update(bytes);
+        }
+        let mut config = Xxh3::new();
+        config.update(checkpoint.config().to_string().as_bytes());
+        Ok(Self {
+            files,
+            config: config.digest(),
+            tensors: tensors.digest(),
+            tokens: windows.map_or(0, |_| tokens.digest()),
+            companions: beside.digest(),
+        })
+    }
+
+    /// The first thing that is not as it was, in words.
+    fn difference(&self, now: &Self) -> Option<String> {
+        for (was, is) in self.files.iter().zip(&now.files) {
+            let InputFile { name, bytes, modified } = was;
+            if *name != is.name {
+                return Some(format!("the model has a file {} where {name} was", is.name));
+            }
+            if *bytes != is.bytes {
+                return Some(format!("{name} has {} bytes, and had {bytes}", is.bytes));
+            }
+            if *modified != is.modified {
+                return Some(format!("{name} was written again meanwhile"));
+            }
+        }
+        let (was, is) = (self.files.len(), now.files.len());
+        let other = |same: bool, what: &str| (!same).then(|| format!("{what} changed"));
+        (was != is)
+            .then(|| format!("the model has {is} files, and had {was}"))
+            .or_else(|| other(self.config == now.config, "the model's config.json"))
+            .or_else(|| other(self.tensors == now.tensors, "the model's list of tensors"))
+            .or_else(|| other(self.tokens == now.tokens, "the calibration tokens"))
+            .or_else(|| other(self.companions == now.companions, "a file beside the model's weights"))
+    }
+}
+
+/// Why what began as `was` cannot go on as `now`, in words; `None` when it can.
+pub(crate) fn difference(was: &Head, now: &Head) -> Option<String> {
+    if was.program != now.program {
+        return Some(format!("it was begun by {}, and this is {}", was.program, now.program));
+    }
+    let choices = |plan: &Value| {
+        let mut plan = plan.clone();
+        if let Some(plan) = plan.as_object_mut() {
+            FREE.iter().for_each(|name| drop(plan.remove(*name)));
+        }
+        plan
+    };
+    if let Some((path, [was, now])) = first("", &choices(&was.plan), &choices(&now.plan)) {
+        return Some(format!("{path} was {was} when it was begun, and is {now} now"));
+    }
+    was.input.difference(&now.input).or_else(|| {
+        let (was, now) = (was.shards, now.shards);
+        (was != now).then(|| format!("it was to have {was} files, and would have {now}"))
+    })
+}
+
+/// The first place where two values differ, and what they are there.
+fn first(path: &str, a: &Value, b: &Value) -> Option<(String, [String; 2])> {
+    match (a, b) {
+        _ if a == b => None,
+        (Value::Object(x), Value::Object(y)) => {
+            let keys = x.keys().chain(y.keys().filter(|key| !x.contains_key(*key)));
+            let at = |key: &String| if path.is_empty() { key.clone() } else { format!("{path}.{key}") };
+            let of = |map: &serde_json::Map<String, Value>, key: &String| map.get(key).cloned().unwrap_or(Value::Null);
+            keys.into_iter().find_map(|key| first(&at(key), &of(x, key), &of(y, key)))
+        }
+        _ => Some((
+            path.to_string(),
+            [a, b].map(|value| if value.is_null() { "unset".into() } else { value.to_string() }),
+        )),
+    }
+}

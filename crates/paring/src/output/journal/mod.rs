@@ -1,0 +1,303 @@
+//! What a run has done so far, in its output folder: a line of JSON for each step that is on disk, so that it can go on
+//! after whatever ended it.
+//!
+//! The first line says what the run is. A block's line is written once its shard is closed, and is synced before the next.
+
+mod differences;
+#[cfg(test)]
+mod tests;
+
+use std::collections::BTreeMap;
+use std::fs::{self, File, OpenOptions};
+use std::io::{ErrorKind, Seek, SeekFrom, Write};
+use std::path::{Path, PathBuf};
+
+use paring_format::checkpoint::is_plain_name;
+use paring_format::files;
+use paring_format::writer::{self, ACTIVATIONS, Closed, JOURNAL, REPORT};
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use crate::output::digests::Made;
+use crate::report::{LayerReport, StageReport};
+use crate::{Error, Result};
+
+pub(crate) use differences::{Input, difference};
+
+/// The form of journals that this program writes, and the only one that it reads.
+pub(crate) const VERSION: u32 = 1;
+
+/// The key in [`REPORT`] of what the run was when it began.
+pub(crate) const BEGUN: &str = "begun";
+
+/// What a run is: a run that goes on must be the same.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Head {
+    /// [`VERSION`].
+    pub journal: u32,
+    /// The program and its version.
+    pub program: String,
+    /// The choices.
+    pub plan: Value,
+    /// The checkpoint and the calibration data.
+    pub input: Input,
+    /// Shards that the output will have.
+    pub shards: usize,
+}
+
+/// One line.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "line", rename_all = "snake_case")]
+pub(crate) enum Line {
+    /// The first one.
+    Run(Box<Head>),
+    /// The outlier threshold that was found for a choice of the plan.
+    Threshold {
+        /// The choice's number.
+        choice: usize,
+        /// Its bits, so that it stays what it is; relative, as in `Spqr`.
+        #[serde(with = "crate::output::digests::hexadecimal")]
+        bits: u64,
+    },
+    /// A block that is done.
+    Block(Box<Done>),
+}
+
+/// A block that is done, and all that a run has to know of it to go on behind it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Done {
+    /// Its number, from 0.
+    pub block: usize,
+    /// The shard, which has the same number.
+    pub shard: Kept,
+    /// The activations behind it, where they were kept.
+    pub hidden: Option<Kept>,
+    /// What the shard holds.
+    pub contents: Contents,
+    /// Its linears.
+    pub layers: Vec<LayerReport>,
+    /// What was noted since the block before.
+    pub notes: Vec<String>,
+    /// Time by stage since the run began, time between two processes left out.
+    pub stages: Vec<StageReport>,
+    /// Seconds since the run began, likewise.
+    pub seconds: f64,
+    /// Highest resident memory so far, in MiB.
+    pub peak_rss_mib: f64,
+}
+
+/// A file that must be as it was left.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Kept {
+    name: String,
+    bytes: u64,
+    #[serde(with = "crate::output::digests::hexadecimal")]
+    digest: u64,
+}
+
+impl From<Closed> for Kept {
+    fn from(Closed { name, bytes, digest }: Closed) -> Self {
+        Self { name, bytes, digest }
+    }
+}
+
+impl From<&Kept> for Closed {
+    fn from(Kept { name, bytes, digest }: &Kept) -> Self {
+        Closed { name: name.clone(), bytes: *bytes, digest: *digest }
+    }
+}
+
+/// What a shard holds, as far as the end of a run has to know.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Contents {
+    /// By module path or tensor name.
+    pub made: BTreeMap<String, Made>,
+    /// Linears that were not chosen.
+    pub kept: Vec<String>,
+    /// Full names and lengths of the one-dimensional tensors of linears, where the config lists them.
+    pub lengths: Vec<(String, usize)>,
+}
+
+impl Contents {
+    /// Adds those of another shard.
+    pub fn merge(&mut self, more: Contents) {
+        self.made.extend(more.made);
+        self.kept.extend(more.kept);
+        self.lengths.extend(more.lengths);
+    }
+}
+
+/// What was read of a journal.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Read {
+    pub head: Head,
+    pub thresholds: BTreeMap<usize, f64>,
+    /// Blocks 0, 1, …
+    pub blocks: Vec<Done>,
+    /// Bytes of the lines that are whole.
+    pub bytes: u64,
+}
+
+/// The journal of a run that goes on.
+#[derive(Debug)]
+pub(crate) struct Journal {
+    /// What the run was when it began.
+    pub head: Head,
+    file: File,
+    path: PathBuf,
+    /// The file with the latest activations that were kept.
+    hidden: Option<PathBuf>,
+}
+
+impl Journal {
+    /// Begins one. Whoever calls has the folder's lock.
+    pub fn begin(dir: &Path, head: Head) -> Result<Self> {
+        let path = dir.join(JOURNAL);
+        let line = text(&Line::Run(Box::new(head.clone())))?;
+        writer::write_beside(&path, line.len(), |file| file.write_all(&line))?;
+        Self::open(head, path, None)
+    }
+
+    /// Goes on with the one in `dir`, of which `read` is known. What follows the last whole line is cut off.
+    pub fn resume(dir: &Path, read: &Read) -> Result<Self> {
+        let hidden = read.blocks.iter().rev().find_map(|done| done.hidden.as_ref());
+        let journal = Self::open(read.head.clone(), dir.join(JOURNAL), hidden.map(|kept| dir.join(&kept.name)))?;
+        let cut = journal.file.set_len(read.bytes).and_then(|()| journal.file.sync_all());
+        cut.map_err(|source| journal.failed(source))?;
+        (&journal.file).seek(SeekFrom::End(0)).map_err(|source| journal.failed(source))?;
+        Ok(journal)
+    }
+
+    fn open(head: Head, path: PathBuf, hidden: Option<PathBuf>) -> Result<Self> {
+        match OpenOptions::new().append(true).open(&path) {
+            Ok(file) => Ok(Self { head, file, path, hidden }),
+            Err(source) => Err(Error::Io { path, source }),
+        }
+    }
+
+    fn failed(&self, source: std::io::Error) -> Error {
+        Error::Io { path: self.path.clone(), source }
+    }
+
+    /// Adds a line, and waits until the disk has it. Activations that were kept before those of this line are removed.
+    pub fn add(&mut self, line: &Line) -> Result<()> {
+        let text = text(line)?;
+        let length = self.file.metadata().map_err(|source| self.failed(source))?.len();
+        let written = self.file.write_all(&text).and_then(|()| self.file.sync_data());
+        if let Err(source) = written {
+            // A part of a line would be cut off by whoever goes on; that this cannot be done now adds nothing.
+            self.file.set_len(length).unwrap_or(());
+            return Err(paring_format::Error::write(&self.path, text.len() as u64, source).into());
+        }
+        if let Line::Block(done) = line
+            && let Some(kept) = &done.hidden
+        {
+            let path = self.path.with_file_name(&kept.name);
+            if let Some(old) = self.hidden.replace(path).filter(|old| Some(old) != self.hidden.as_ref()) {
+                remove(&old)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// The run is finished: removes the journal and the activations.
+    pub fn finish(self) -> Result<()> {
+        for path in self.hidden.into_iter().chain([self.path]) {
+            remove(&path)?;
+        }
+        Ok(())
+    }
+}
+
+/// Removes a file, unless a run that was killed here did already.
+fn remove(path: &Path) -> Result<()> {
+    match fs::remove_file(path) {
+        Err(source) if source.kind() != ErrorKind::NotFound => Err(Error::Io { path: path.to_path_buf(), source }),
+        _ => Ok(()),
+    }
+}
+
+fn text(line: &Line) -> Result<Vec<u8>> {
+    let mut text = serde_json::to_vec(line).map_err(|e| Error::Plan(format!("{JOURNAL} cannot be written: {e}")))?;
+    text.push(b'\n');
+    Ok(text)
+}
+
+/// The journal in a folder; `None` when there is none.
+pub(crate) fn read(dir: &Path) -> Result<Option<Read>> {
+    let path = dir.join(JOURNAL);
+    match files::read(&path, files::LISTS) {
+        Ok(bytes) => parse(&bytes).map(Some).map_err(|reason| Error::content(path.display().to_string(), reason)),
+        Err(paring_format::Error::Io { source, .. }) if source.kind() == ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// What the run was that is finished in a folder; `None` when what is there says nothing about that.
+pub(crate) fn finished(dir: &Path) -> Result<Option<Head>> {
+    let path = dir.join(REPORT);
+    if !path.is_file() {
+        return Ok(None);
+    }
+    let Some(begun) = crate::output::digests::read_json(&path)?.get_mut(BEGUN).map(Value::take) else {
+        return Ok(None);
+    };
+    let head = serde_json::from_value(begun);
+    head.map(Some).map_err(|e| Error::content(path.display().to_string(), format!("{BEGUN}: {e}")))
+}
+
+/// Blocks that the journal with these bytes says are done. Errors, in words, when it is not one that a run leaves; whatever
+/// the bytes, no more memory is taken than a small multiple of them.
+pub fn blocks_done(bytes: &[u8]) -> std::result::Result<usize, String> {
+    parse(bytes).map(|read| read.blocks.len())
+}
+
+/// Reads a journal. The last line may be cut off or garbled: the run was ended while it was written. Errors on anything else
+/// that is not what [`Journal`] writes.
+pub(crate) fn parse(bytes: &[u8]) -> std::result::Result<Read, String> {
+    let mut lines: Vec<(usize, serde_json::Result<Line>)> = Vec::new();
+    let mut end = 0;
+    for piece in bytes.split_inclusive(|&b| b == b'\n') {
+        end += piece.len();
+        let whole = piece.ends_with(b"\n");
+        match serde_json::from_slice::<Line>(piece) {
+            Ok(line) if whole => lines.push((end, Ok(line))),
+            Ok(_) => {}
+            Err(error) => lines.push((end, Err(error))),
+        }
+    }
+    if matches!(lines.last(), Some((_, Err(_)))) {
+        lines.pop();
+    }
+    let bytes = lines.last().map_or(0, |(end, _)| *end as u64);
+    let mut lines = lines.into_iter().enumerate();
+    let begin = "it does not begin as the journal of a run does: remove it, or begin anew with --overwrite";
+    let head = match lines.next() {
+        Some((_, (_, Ok(Line::Run(head))))) => *head,
+        _ => return Err(begin.to_string()),
+    };
+    if head.journal != VERSION {
+        return Err(format!("a journal of version {}, where this program writes {VERSION}", head.journal));
+    }
+    let mut read = Read { head, thresholds: BTreeMap::new(), blocks: Vec::new(), bytes };
+    for (number, (_, line)) in lines {
+        let number = number + 1;
+        match line.map_err(|e| format!("line {number} is damaged: {e}"))? {
+            Line::Run(_) => return Err(format!("line {number}: another run begins")),
+            Line::Threshold { choice, bits } => drop(read.thresholds.insert(choice, f64::from_bits(bits))),
+            Line::Block(done) if done.block == read.blocks.len() => {
+                // Both are read, and the activations are removed in the end.
+                let own = |name: &str| is_plain_name(name) && name.starts_with(ACTIVATIONS);
+                let foreign = done.hidden.as_ref().filter(|kept| !own(&kept.name));
+                if let Some(Kept { name, .. }) = foreign.or((!is_plain_name(&done.shard.name)).then_some(&done.shard)) {
+                    return Err(format!("line {number}: {name:?} is not the name of a file of a run in this folder"));
+                }
+                read.blocks.push(*done);
+            }
+            Line::Block(done) => {
+                return Err(format!("line {number}: block {}, where {} comes next", done.block, read.blocks.len()));
+            }
+        }
+    }
+    Ok(read)
+}

@@ -1,0 +1,182 @@
+use std::fs;
+
+use super::*;
+use paring_data::Windows;
+
+fn head() -> Head {
+    let model = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/golden/models/llama");
+    let checkpoint = paring_format::Checkpoint::open(&model).unwrap();
+    let windows = Windows { ids: vec![1, 2, 3, 4], seqlen: 2, seed: None };
+    Head {
+        journal: VERSION,
+        program: "paring 1".into(),
+        plan: serde_json::json!({"recipe": {"percdamp": 0.01}, "model": "here", "device": "cpu", "seed": null}),
+        input: Input::of(&checkpoint, Some(&windows), &[("a".into(), b"b".to_vec())]).unwrap(),
+        shards: 4,
+    }
+}
+
+fn done(block: usize, hidden: Option<&str>) -> Line {
+    let kept = |name: &str| Kept { name: name.into(), bytes: 3, digest: u64::MAX - 7 };
+    let made = Made { digest: 0x0123_4567_89ab_cdef, shape: Some((2, 3)) };
+    let contents = Contents {
+        made: BTreeMap::from([(format!("layer.{block}"), made)]),
+        kept: vec!["odd".into()],
+        lengths: vec![("one".into(), 5)],
+    };
+    Line::Block(Box::new(Done {
+        block,
+        shard: kept("shard"),
+        hidden: hidden.map(kept),
+        contents,
+        layers: Vec::new(),
+        notes: vec!["a \"note\"\nof two lines".into()],
+        stages: Vec::new(),
+        seconds: 1.5,
+        peak_rss_mib: 20.0,
+    }))
+}
+
+/// A threshold that decimal digits do not hold unless there are enough of them.
+const THRESHOLD: f64 = 0.1 + 0.2;
+
+#[test]
+fn what_is_written_is_read() {
+    let dir = tempfile::tempdir().unwrap();
+    assert_eq!(read(dir.path()).unwrap(), None);
+    let mut journal = Journal::begin(dir.path(), head()).unwrap();
+    journal.add(&Line::Threshold { choice: 2, bits: THRESHOLD.to_bits() }).unwrap();
+    journal.add(&done(0, None)).unwrap();
+    drop(journal);
+    let first = read(dir.path()).unwrap().unwrap();
+    assert_eq!((&first.head, first.blocks.len()), (&head(), 1));
+    assert_eq!(first.thresholds, BTreeMap::from([(2, THRESHOLD)]));
+    // The next process goes on where this one ended, and cuts off what is not whole.
+    let path = dir.path().join(JOURNAL);
+    let whole = fs::read(&path).unwrap();
+    assert_eq!(first.bytes, whole.len() as u64);
+    fs::write(&path, [&whole[..], b"{\"line\":\"blo"].concat()).unwrap();
+    let again = read(dir.path()).unwrap().unwrap();
+    assert_eq!(again, first);
+    let mut journal = Journal::resume(dir.path(), &again).unwrap();
+    journal.add(&done(1, None)).unwrap();
+    let last = read(dir.path()).unwrap().unwrap();
+    let blocks: Vec<Line> = last.blocks.into_iter().map(|done| Line::Block(Box::new(done))).collect();
+    assert_eq!(blocks, [done(0, None), done(1, None)]);
+    journal.finish().unwrap();
+    assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 0);
+}
+
+#[test]
+fn the_latest_activations_stay() {
+    let dir = tempfile::tempdir().unwrap();
+    let there = || {
+        let names = fs::read_dir(dir.path()).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap());
+        let mut names: Vec<String> = names.filter(|name| name != JOURNAL).collect();
+        names.sort();
+        names
+    };
+    for name in [".activations-1", ".activations-3", ".activations-2"] {
+        fs::write(dir.path().join(name), "abc").unwrap();
+    }
+    let mut journal = Journal::begin(dir.path(), head()).unwrap();
+    journal.add(&done(0, Some(".activations-1"))).unwrap();
+    journal.add(&done(1, None)).unwrap();
+    assert_eq!(there(), [".activations-1", ".activations-2", ".activations-3"]);
+    journal.add(&done(2, Some(".activations-3"))).unwrap();
+    assert_eq!(there(), [".activations-2", ".activations-3"]);
+    drop(journal);
+    let read = read(dir.path()).unwrap().unwrap();
+    let mut journal = Journal::resume(dir.path(), &read).unwrap();
+    // The same file, written again.
+    journal.add(&done(3, Some(".activations-3"))).unwrap();
+    assert_eq!(there(), [".activations-2", ".activations-3"]);
+    journal.add(&done(4, Some(".activations-2"))).unwrap();
+    assert_eq!(there(), [".activations-2"]);
+    journal.finish().unwrap();
+    assert!(there().is_empty());
+}
+
+#[test]
+fn only_the_last_line_may_be_damaged() {
+    let lines = [Line::Run(Box::new(head())), done(0, None), done(1, None)].map(|line| text(&line).unwrap());
+    let whole = lines.concat();
+    let blocks = |bytes: &[u8]| blocks_done(bytes);
+    assert_eq!(blocks(&whole), Ok(2));
+    let begins = lines[0].len();
+    // Cut off anywhere behind the first line; a line without its end counts as not written.
+    for end in (begins..whole.len()).step_by(7) {
+        let want = usize::from(end >= begins + lines[1].len());
+        assert_eq!(blocks(&whole[..end]), Ok(want), "{end}");
+    }
+    // Zeros, as some file systems leave them.
+    assert_eq!(blocks(&[&whole[..], &[0; 100]].concat()), Ok(2));
+    for (bytes, words) in [
+        (b"".to_vec(), "does not begin"),
+        (whole[..begins - 1].to_vec(), "does not begin"),
+        (lines[1].clone(), "does not begin"),
+        ([&lines[0][..], b"{}\n", &lines[1]].concat(), "line 2 is damaged"),
+        ([&lines[0][..], b"\n\n"].concat(), "line 2 is damaged"),
+        ([&lines[0][..], &lines[2]].concat(), "block 1, where 0 comes next"),
+        ([&lines[0][..], &lines[0]].concat(), "another run"),
+        (whole.iter().map(|&b| if b == b':' { b';' } else { b }).collect(), "does not begin"),
+    ] {
+        let error = blocks(&bytes).unwrap_err();
+        assert!(error.contains(words), "{words}: {error}");
+    }
+}
+
+#[test]
+fn what_differs_is_named() {
+    let was = head();
+    let with = |change: &dyn Fn(&mut Head)| {
+        let mut now = head();
+        change(&mut now);
+        difference(&was, &now)
+    };
+    assert_eq!(with(&|_| ()), None);
+    assert_eq!(with(&|now| now.plan["model"] = "there".into()), None);
+    assert_eq!(with(&|now| now.plan["device"] = "cuda:0".into()), None);
+    let says = |change: &dyn Fn(&mut Head), words: &str| {
+        let text = with(change).unwrap();
+        assert!(text.contains(words), "{text}");
+    };
+    says(&|now| now.program = "paring 2".into(), "begun by paring 1, and this is paring 2");
+    says(&|now| now.plan["recipe"]["percdamp"] = 0.5.into(), "recipe.percdamp was 0.01 when it was begun, and is 0.5");
+    says(&|now| now.plan["seed"] = 3.into(), "seed was unset when it was begun, and is 3 now");
+    says(&|now| now.plan["new"] = true.into(), "new was unset");
+    says(&|now| now.shards = 5, "was to have 4 files, and would have 5");
+    let input = |windows: Option<&Windows>, companions: &[(String, Vec<u8>)]| {
+        let model = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/golden/models/llama");
+        Input::of(&paring_format::Checkpoint::open(&model).unwrap(), windows, companions).unwrap()
+    };
+    let beside = [("a".to_string(), b"b".to_vec())];
+    let windows = |ids: Vec<u32>, seqlen| Windows { ids, seqlen, seed: None };
+    says(&|now| now.input = input(Some(&windows(vec![1, 2, 3, 5], 2)), &beside), "the calibration tokens changed");
+    says(&|now| now.input = input(Some(&windows(vec![1, 2, 3, 4], 4)), &beside), "the calibration tokens changed");
+    says(&|now| now.input = input(None, &beside), "the calibration tokens changed");
+    says(&|now| now.input = input(Some(&windows(vec![1, 2, 3, 4], 2)), &[]), "a file beside the model's weights");
+}
+
+/// Shards are read and activations removed by the names that stand in a journal.
+#[test]
+fn names_stay_in_the_folder() {
+    let good =
+        [Line::Run(Box::new(head())), done(0, Some(".activations-00001"))].map(|line| text(&line).unwrap()).concat();
+    let good = String::from_utf8(good).unwrap();
+    assert_eq!(blocks_done(good.as_bytes()), Ok(1));
+    for (name, other) in [
+        (".activations-00001", "../.activations-00001"),
+        (".activations-00001", "/tmp/.activations"),
+        (".activations-00001", "notes.txt"),
+        (".activations-00001", ".activations/../../x"),
+        ("shard", "../shard"),
+        ("shard", ""),
+    ] {
+        let from = format!("\"name\":\"{name}\"");
+        assert_eq!(good.matches(&from).count(), 1, "{good}");
+        let bent = good.replace(&from, &format!("\"name\":\"{other}\""));
+        let reason = format!("line 2: {other:?} is not the name of a file of a run in this folder");
+        assert_eq!(blocks_done(bent.as_bytes()), Err(reason));
+    }
+}

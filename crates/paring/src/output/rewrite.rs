@@ -1,0 +1,162 @@
+//! One checkpoint into another, tensor by tensor: what `decompress` and `convert` share.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
+
+use paring_format::layouts::PART_NAMES;
+use paring_format::writer::{REPORT, Tensor};
+use paring_format::{Checkpoint, TensorInfo, Writer};
+use rayon::prelude::*;
+use serde_json::{Value, json};
+use xxhash_rust::xxh3::xxh3_64;
+
+use crate::output::background::BackgroundWriter;
+use crate::output::digests::{self, DIGESTS, Made};
+use crate::output::side_files::beside;
+use crate::report::Stage;
+use crate::report::progress::Observer;
+use crate::report::progress::Step;
+use crate::{Error, Result};
+
+/// The least and the most bytes of tensors that are gathered into one shard, unless a single one is larger.
+const SHARD_BYTES: (usize, usize) = (32 << 20, 128 << 20);
+
+/// Shards of a model between these: one is made while one before is written and another synced, so that a few of them
+/// keep processor and disk busy.
+const SHARDS: usize = 8;
+
+/// A part of a checkpoint on its way.
+pub(crate) enum Item {
+    /// The matrix at this module path, to be stored in another layout.
+    Matrix(String),
+    /// A tensor that stays as it is.
+    Tensor(String),
+}
+
+/// A matrix as it will be stored, and what it must read back as.
+pub(crate) struct Stored {
+    pub(crate) tensors: Vec<Tensor>,
+    pub(crate) made: Made,
+}
+
+/// Everything that a checkpoint holds: modules for which `rewrites` says so as matrices, other tensors for which `keeps`
+/// says so, the rest not at all. In the order of names.
+pub(crate) fn items(checkpoint: &Checkpoint, rewrites: &BTreeSet<String>, keeps: impl Fn(&str) -> bool) -> Vec<Item> {
+    let mut seen = BTreeSet::new();
+    let mut items = Vec::new();
+    for name in checkpoint.names() {
+        match name.rsplit_once('.').filter(|(module, local)| rewrites.contains(*module) && PART_NAMES.contains(local)) {
+            Some((module, _)) if seen.insert(module) => items.push(Item::Matrix(module.to_string())),
+            Some(_) => {}
+            None if keeps(name) => items.push(Item::Tensor(name.to_string())),
+            None => {}
+        }
+    }
+    items
+}
+
+impl Item {
+    /// Bytes it will have, roughly: sixteen bits a weight is what most models have.
+    fn bytes(&self, checkpoint: &Checkpoint) -> usize {
+        match self {
+            Item::Tensor(name) => checkpoint.info(name).map_or(0, TensorInfo::bytes),
+            Item::Matrix(module) => {
+                // What is wrong with it shows when it is read.
+                let shape = checkpoint.linear_shape(module).ok().flatten();
+                let part = |part: &&str| checkpoint.info(&format!("{module}.{part}")).map(TensorInfo::bytes);
+                // Where nothing tells the shape, the parts do: four bits a weight, more or less.
+                let parts = || PART_NAMES.iter().filter_map(part).sum::<usize>().saturating_mul(4);
+                shape.and_then(|(rows, cols)| rows.checked_mul(cols)?.checked_mul(2)).unwrap_or_else(parts)
+            }
+        }
+    }
+}
+
+/// An output that is being written.
+pub(crate) struct Rewrite<'a> {
+    checkpoint: &'a Checkpoint,
+    out: PathBuf,
+    companions: Vec<(String, Vec<u8>)>,
+    writer: BackgroundWriter,
+    made: BTreeMap<String, Made>,
+    /// Lengths of the one-dimensional tensors of matrices.
+    pub(crate) lengths: Vec<(String, usize)>,
+}
+
+impl<'a> Rewrite<'a> {
+    /// Writes all items into the folder `out`: matrices as `store` makes them, on all threads, everything else byte for
+    /// byte. Files of the model's folder such as its tokenizer will come along, and `companions` (name and content) for
+    /// a model that has no folder. `observer` is told of each shard. In memory are at most two shards and a matrix for each thread.
+    pub(crate) fn new(
+        checkpoint: &'a Checkpoint,
+        out: &Path,
+        items: &[Item],
+        companions: Vec<(String, Vec<u8>)>,
+        overwrite: bool,
+        observer: &mut dyn Observer,
+        store: impl Fn(&str) -> Result<Stored> + Sync,
+    ) -> Result<Self> {
+        let companions = beside(checkpoint, companions)?;
+        let mut shards: Vec<&[Item]> = Vec::new();
+        let (mut first, mut filled) = (0, 0usize);
+        let sizes: Vec<usize> = items.iter().map(|item| item.bytes(checkpoint)).collect();
+        let total = sizes.iter().fold(0usize, |sum, &bytes| sum.saturating_add(bytes));
+        let shard_bytes = (total / SHARDS).clamp(SHARD_BYTES.0, SHARD_BYTES.1);
+        for (i, bytes) in sizes.into_iter().enumerate() {
+            if filled > 0 && filled.saturating_add(bytes) > shard_bytes {
+                shards.push(&items[first..i]);
+                (first, filled) = (i, 0);
+            }
+            filled = filled.saturating_add(bytes);
+        }
+        shards.push(&items[first..]);
+        let writer = BackgroundWriter::new(Writer::create(out, shards.len(), overwrite)?, None);
+        let (made, lengths) = (BTreeMap::new(), Vec::new());
+        let mut rewrite = Self { checkpoint, out: out.to_path_buf(), companions, writer, made, lengths };
+        let count = shards.len();
+        for (i, items) in shards.into_iter().enumerate() {
+            observer.step(&Step::of(Stage::Write).count(i, count));
+            let stored = items.par_iter().map(|item| match item {
+                Item::Matrix(module) => Ok((module, store(module)?)),
+                Item::Tensor(name) => Ok((name, copy(checkpoint, name)?)),
+            });
+            let stored: Vec<(&String, Stored)> = stored.collect::<Result<_>>()?;
+            let mut tensors = Vec::new();
+            for (name, stored) in stored {
+                if stored.made.shape.is_some() {
+                    let vectors = stored.tensors.iter().filter(|tensor| tensor.shape.len() == 1);
+                    rewrite.lengths.extend(vectors.map(|tensor| (tensor.name.clone(), tensor.shape[0])));
+                }
+                rewrite.made.insert(name.clone(), stored.made);
+                tensors.extend(stored.tensors);
+            }
+            rewrite.writer.shard(i, tensors)?;
+        }
+        Ok(rewrite)
+    }
+
+    /// Writes companions, a report that says what was done, index and config; then reopens the output and compares it
+    /// with what was made. Returns the bytes of all tensors.
+    pub(crate) fn finish(mut self, config: &Value, done: (&str, Value), observer: &mut dyn Observer) -> Result<u64> {
+        let program = concat!("paring ", env!("CARGO_PKG_VERSION"));
+        let from = self.checkpoint.describe();
+        let digests = digests::to_json(&self.made);
+        let report = json!({"version": 1, "program": program, "from": from, done.0: done.1, DIGESTS: digests});
+        self.companions.push((REPORT.to_string(), format!("{report:#}\n").into_bytes()));
+        let (writer, _) = self.writer.finish()?;
+        let _lock = writer.lock();
+        let summary = writer.finish(config, &self.companions)?;
+        observer.step(&Step::of(Stage::Check));
+        digests::reopen(&self.out, &self.made)?;
+        Ok(summary.tensor_bytes)
+    }
+}
+
+/// A tensor as it is.
+fn copy(checkpoint: &Checkpoint, name: &str) -> Result<Stored> {
+    let bytes = checkpoint.read(name)?;
+    let made = Made { digest: xxh3_64(&bytes), shape: None };
+    let info = checkpoint.info(name).ok_or_else(|| Error::Plan(format!("{name} is gone from the checkpoint")))?;
+    let tensor = Tensor { name: name.to_string(), dtype: info.dtype, shape: info.shape.clone(), bytes };
+    Ok(Stored { tensors: vec![tensor], made })
+}

@@ -1,0 +1,56 @@
+//! The choice of how the activations of a run are stored within the memory of its device.
+
+use std::path::Path;
+
+use paring_data::Windows;
+use paring_kernels::gram::GramPrecision;
+use paring_model::decoder::{Decoder, LinearInfo};
+
+use super::activations::{Storage, batch_windows};
+use super::device::DeviceBudget;
+use super::vram::{self, Pass};
+use crate::Result;
+use crate::plan::Need;
+
+/// How the activations of a run go through its blocks and where they wait: on a GPU if they fit, otherwise on the host,
+/// and with `disk` (a folder, and the bytes that stay in memory) in a file there. Errors when not even one window fits.
+pub(crate) fn storage<'a>(
+    budget: &DeviceBudget,
+    pass: &Pass<'_>,
+    disk: Option<(&'a Path, usize)>,
+) -> Result<Storage<'a>> {
+    let (batch, on_device) = match budget.bytes() {
+        None => (batch_windows(pass.seqlen), true),
+        Some(bytes) => {
+            let used = vram::device(pass, bytes)?;
+            tracing::debug!(batch = used.batch, on_device = used.holds_activations, bytes = used.bytes(), "device");
+            (used.batch.max(1), used.holds_activations)
+        }
+    };
+    Ok(Storage { batch, on_device, disk, budget: budget.clone() })
+}
+
+/// As [`storage`], for a model that is only run over these windows, and then through its head.
+pub(crate) fn to_run(budget: &DeviceBudget, decoder: &dyn Decoder, windows: &Windows) -> Result<Storage<'static>> {
+    let linears = largest_block(decoder);
+    let pass = Pass {
+        linears: &linears,
+        dim: decoder.hidden_size(),
+        windows: windows.count(),
+        seqlen: windows.seqlen,
+        precision: decoder.arithmetic().precision,
+        products: GramPrecision::F32,
+        need: Need::Nothing,
+        sweeps: false,
+        slice: 0,
+        group: 0,
+        head: Some(decoder.vocab_size()),
+    };
+    storage(budget, &pass, None)
+}
+
+/// The linears of the block with the most weights.
+pub(crate) fn largest_block(decoder: &dyn Decoder) -> Vec<LinearInfo> {
+    let weights = |linears: &Vec<LinearInfo>| linears.iter().map(|l| l.rows * l.cols).sum::<usize>();
+    (0..decoder.blocks()).map(|i| decoder.linears(i)).max_by_key(weights).unwrap_or_default()
+}

@@ -1,0 +1,100 @@
+//! A report in the files of other programs: [`tensorboard`] and [`wandb`].
+//!
+//! Both show the same: numbers by block, with the kind of linear behind a slash (`error/q_proj`), the numbers of the whole
+//! run, and the plan. What they are made of is a report that is there; the same report gives the same bytes.
+
+mod protobuf;
+pub mod tensorboard;
+pub mod wandb;
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use crate::report::Report;
+use crate::{Error, Result};
+use paring_data::utc::Utc;
+
+/// The program that writes.
+const PROGRAM: &str = concat!("paring ", env!("CARGO_PKG_VERSION"));
+
+/// The numbers of each block, by name, in the order of blocks: means over the linears of a kind, and the seconds of their
+/// sweeps. Numbers that are not finite are left out, as JSON has none.
+fn by_block(report: &Report) -> BTreeMap<usize, BTreeMap<String, f64>> {
+    let mut sums: BTreeMap<usize, BTreeMap<String, (f64, usize)>> = BTreeMap::new();
+    for layer in &report.layers {
+        let block = sums.entry(layer.block).or_default();
+        let weights = (layer.rows * layer.cols).max(1) as f64;
+        let numbers = [
+            ("error", layer.error),
+            ("baseline_error", layer.baseline_error),
+            ("bits", Some(layer.bits)),
+            ("sparsity", Some(layer.sparsity)),
+            ("outlier_share", Some(layer.outliers as f64 / weights)),
+        ];
+        for (name, value) in numbers {
+            if let Some(value) = value.filter(|value| value.is_finite()) {
+                let sum = block.entry(format!("{name}/{}", layer.kind)).or_default();
+                *sum = (sum.0 + value, sum.1 + 1);
+            }
+        }
+        let seconds = block.entry("sweep_seconds".to_string()).or_default();
+        *seconds = (seconds.0 + layer.seconds, 1);
+    }
+    let means = |block: BTreeMap<String, (f64, usize)>| {
+        block.into_iter().map(|(name, (sum, count))| (name, sum / count as f64)).collect()
+    };
+    sums.into_iter().map(|(i, block)| (i, means(block))).collect()
+}
+
+/// The numbers of the whole run, by their names in the report. Those that are not finite are left out.
+fn of_run(report: &Report) -> Vec<(String, f64)> {
+    let mut numbers = vec![
+        ("seconds", Some(report.seconds)),
+        ("peak_rss_mib", Some(report.peak_rss_mib)),
+        ("peak_vram_mib", report.place.peak_vram_mib),
+        ("bits_before", Some(report.bits_before)),
+        ("bits_per_weight", Some(report.bits_per_weight)),
+        ("sparsity", Some(report.sparsity)),
+        ("outlier_share", Some(report.outlier_share)),
+        ("bytes_in", Some(report.bytes_in as f64)),
+        ("bytes_out", Some(report.bytes_out as f64)),
+    ];
+    if let Some(perplexity) = &report.perplexity {
+        numbers.push(("perplexity_before", Some(perplexity.before)));
+        numbers.push(("perplexity_after", Some(perplexity.after)));
+    }
+    let stages = report.stages.iter().map(|stage| (format!("seconds/{}", stage.stage), stage.seconds));
+    let numbers = numbers.into_iter().filter_map(|(name, value)| Some((name.to_string(), value?)));
+    numbers.chain(stages).filter(|(_, value)| value.is_finite()).collect()
+}
+
+/// When the run began. Errors when the report does not say so in a way that can be read.
+fn started(report: &Report) -> Result<Utc> {
+    Utc::parse(&report.started).ok_or_else(|| {
+        let got = &report.started;
+        Error::content(
+            report.out.clone(),
+            format!("its report began at {got:?}, expected such as 2026-01-31T23:59:59Z"),
+        )
+    })
+}
+
+/// What the run is called: its output folder, without the path. It becomes a part of paths, and no text of a report may lead
+/// out of a folder.
+fn name(report: &Report) -> String {
+    let last = Path::new(&report.out).file_name().map(|name| name.to_string_lossy().into_owned());
+    last.unwrap_or_else(|| "run".to_string())
+}
+
+/// The plan of the run, one entry a choice, with what made it and how it was called.
+fn choices(report: &Report) -> BTreeMap<String, serde_json::Value> {
+    let plan = report.plan.as_object().into_iter().flatten();
+    let mut choices: BTreeMap<String, serde_json::Value> =
+        plan.map(|(key, value)| (key.clone(), value.clone())).collect();
+    choices.insert("command".into(), crate::report::quoted(&report.command).into());
+    choices.insert("program".into(), report.environment.program.clone().into());
+    choices
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,144 @@
+//! An offline run of Weights & Biases, which `wandb sync` uploads: a log of records, each a `Record` message.
+//!
+//! The log is LevelDB's: blocks of 32 KiB, a record cut where a block ends, a checksum each; before it seven bytes that
+//! name the program.
+
+use std::path::{Path, PathBuf};
+
+use flate2::Crc;
+use paring_format::writer::write_beside;
+use serde_json::Value;
+use xxhash_rust::xxh3::xxh3_64;
+
+use super::protobuf::Message;
+use super::{PROGRAM, by_block, choices, name, of_run, started};
+use crate::report::Report;
+use crate::{Error, Result};
+use paring_data::utc::Utc;
+
+/// What a log begins with: a name, a magic number and version 0.
+pub(super) const HEADER: [u8; 7] = *b":W&B\xe1\xbe\x00";
+/// Bytes of a block.
+const BLOCK: usize = 32_768;
+/// Bytes before the data of a piece: checksum, length, kind.
+const PIECE: usize = 7;
+/// Letters of a run's identifier.
+const LETTERS: &[u8; 36] = b"abcdefghijklmnopqrstuvwxyz0123456789";
+
+/// Where a piece lies in its record.
+#[derive(Clone, Copy)]
+enum Kind {
+    Full = 1,
+    First = 2,
+    Middle = 3,
+    Last = 4,
+}
+
+/// Writes the report as `FOLDER/offline-run-TIME-ID/run-ID.wandb`, in the place of what an earlier call wrote, and returns
+/// the folder of the run. Folders that W&B makes by itself are called `wandb`.
+///
+/// The configuration is the plan, the summary the numbers of the run, and each block a step of its history. The identifier
+/// is made of the report, so that a second upload is of the same run.
+///
+/// Errors when a folder or the file cannot be made, or the report does not say when the run began.
+pub fn write(report: &Report, folder: &Path) -> Result<PathBuf> {
+    let began = started(report)?;
+    let id = identifier(report)?;
+    let Utc { year, month, day, hour, minute, second, .. } = began;
+    let dir = folder.join(format!("offline-run-{year:04}{month:02}{day:02}_{hour:02}{minute:02}{second:02}-{id}"));
+    // Programs of W&B expect a folder of files, even if there is none.
+    let files = dir.join("files");
+    std::fs::create_dir_all(&files).map_err(|source| Error::Io { path: files, source })?;
+    let path = dir.join(format!("run-{id}.wandb"));
+    let log = log(&records(report, &id, began.since_1970().as_secs()));
+    write_beside(&path, log.len(), |file| file.write_all(&log))?;
+    Ok(dir)
+}
+
+/// Eight letters and digits that no other report has.
+fn identifier(report: &Report) -> Result<String> {
+    let text = serde_json::to_vec(report).map_err(|e| Error::Plan(format!("cannot write the report: {e}")))?;
+    let mut digest = xxh3_64(&text);
+    let mut letter = || {
+        let letter = LETTERS[(digest % 36) as usize];
+        digest /= 36;
+        char::from(letter)
+    };
+    Ok((0..8).map(|_| letter()).collect())
+}
+
+/// The messages of a run that began at `start`, in seconds since 1970.
+pub(super) fn records(report: &Report, id: &str, start: u64) -> Vec<Vec<u8>> {
+    let program = Message::default().text(1, PROGRAM);
+    let config = choices(report).into_iter().fold(Message::default(), |config, (key, value)| {
+        config.message(1, Message::default().text(1, key).text(16, value.to_string()))
+    });
+    let time = Message::default().integer(1, start);
+    let run = Message::default()
+        .text(1, id)
+        .text(3, "paring")
+        .message(4, config)
+        .text(7, "compress")
+        .text(8, name(report))
+        .text(10, &report.method)
+        .message(17, time);
+    let mut fields = vec![(21, Message::default().message(1, program)), (17, run)];
+    for (block, numbers) in by_block(report) {
+        let base = [("_step", Value::from(block)), ("_timestamp", start.into()), ("_runtime", 0.into())];
+        let base = base.map(|(key, value)| (key.to_string(), value));
+        let numbers = numbers.into_iter().map(|(key, value)| (key, Value::from(value)));
+        let history = base.into_iter().chain(numbers).fold(Message::default(), |history, (key, value)| {
+            history.message(1, Message::default().text(2, key).text(16, value.to_string()))
+        });
+        fields.push((2, history.message(2, Message::default().integer(1, block as u64))));
+    }
+    let summary = of_run(report).into_iter().fold(Message::default(), |summary, (key, value)| {
+        summary.message(1, Message::default().text(1, key).text(16, Value::from(value).to_string()))
+    });
+    fields.push((3, summary));
+    fields.push((18, Message::default().integer(1, 0).integer(2, report.seconds.max(0.0) as u64)));
+    let numbered = (1..).zip(fields);
+    numbered
+        .map(|(number, (field, value))| Message::default().integer(1, number).message(field, value).into_bytes())
+        .collect()
+}
+
+/// The records as a log.
+pub(super) fn log(records: &[Vec<u8>]) -> Vec<u8> {
+    let mut out = HEADER.to_vec();
+    for record in records {
+        let mut rest = &record[..];
+        let mut first = true;
+        loop {
+            let budget = BLOCK - out.len() % BLOCK;
+            if budget < PIECE {
+                out.resize(out.len() + budget, 0);
+                continue;
+            }
+            let (now, later) = rest.split_at(rest.len().min(budget - PIECE));
+            let kind = match (first, later.is_empty()) {
+                (true, true) => Kind::Full,
+                (true, false) => Kind::First,
+                (false, false) => Kind::Middle,
+                (false, true) => Kind::Last,
+            };
+            piece(&mut out, kind, now);
+            (rest, first) = (later, false);
+            if rest.is_empty() {
+                break;
+            }
+        }
+    }
+    out
+}
+
+fn piece(out: &mut Vec<u8>, kind: Kind, data: &[u8]) {
+    let mut crc = Crc::new();
+    crc.update(&[kind as u8]);
+    crc.update(data);
+    out.extend(crc.sum().to_le_bytes());
+    // A block is shorter than 64 KiB.
+    out.extend((data.len() as u16).to_le_bytes());
+    out.push(kind as u8);
+    out.extend(data);
+}

@@ -1,0 +1,318 @@
+//! The numbers of a run: `report.json`, described in `docs/report.md`.
+
+pub mod difference;
+mod environment;
+pub mod export;
+mod file;
+pub mod outlier_map;
+pub mod progress;
+mod size;
+#[cfg(test)]
+mod tests;
+
+use std::time::{Duration, Instant};
+
+use candle_core::Device;
+use paring_kernels::device;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+pub use environment::{Environment, quoted};
+pub(crate) use size::stored_bits;
+pub use size::{Size, Sizes};
+
+use crate::Result;
+
+/// The version of what a report holds. A reader refuses others.
+pub const VERSION: u32 = 1;
+
+/// Where a run computed.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Place {
+    /// As `--device` takes it: `cpu`, or `cuda:N`.
+    pub device: String,
+    /// The GPU's name; `cpu` for the CPU.
+    pub device_name: String,
+    /// Most that tensors took on the GPU at once, in MiB, since the process began; `None` for the CPU.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub peak_vram_mib: Option<f64>,
+}
+
+impl Place {
+    /// Of this device, now. Errors when its driver does not say its name.
+    pub fn of(device: &Device) -> Result<Self> {
+        let peak_vram_mib = device::peak(device)?.map(|bytes| bytes as f64 / f64::from(1u32 << 20));
+        Ok(Self { device: device::label(device), device_name: device::name(device)?, peak_vram_mib })
+    }
+
+    /// In words: the label, and the name of a GPU.
+    pub fn words(&self) -> String {
+        match self.device == self.device_name {
+            true => self.device.clone(),
+            false => format!("{} ({})", self.device, self.device_name),
+        }
+    }
+
+    /// In words: the most memory that was in use, `resident_mib` on the host.
+    pub fn memory(&self, resident_mib: f64) -> String {
+        let gpu = self.peak_vram_mib.map_or(String::new(), |mib| format!(" and {mib:.0} MiB on the GPU"));
+        format!("{resident_mib:.0} MiB{gpu}")
+    }
+}
+
+/// A part of a run's work.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stage {
+    /// Reading weights and laying them out for products.
+    Read,
+    /// Blocks applied to activations.
+    Forward,
+    /// Gram matrices.
+    Gram,
+    /// Factors of inverses.
+    Factor,
+    /// The column sweeps.
+    Sweep,
+    /// The error of each layer.
+    Error,
+    /// Codes and floats into bytes.
+    Pack,
+    /// Shards to disk.
+    Write,
+    /// The output reopened and compared.
+    Check,
+    /// Final norm and head.
+    Head,
+}
+
+/// Names of the stages, in the order of [`Stage`].
+const STAGES: [&str; 10] = ["read", "forward", "gram", "factor", "sweep", "error", "pack", "write", "check", "head"];
+
+impl Stage {
+    /// Its name in reports.
+    pub fn name(self) -> &'static str {
+        STAGES[self as usize]
+    }
+}
+
+/// Time and operations by stage.
+#[derive(Clone, Debug, Default)]
+pub struct Clock {
+    time: [Duration; STAGES.len()],
+    work: [f64; STAGES.len()],
+    /// The most resident bytes seen in each stage, and of the process by the last look.
+    resident: [usize; STAGES.len()],
+    highest: usize,
+}
+
+impl Clock {
+    /// Adds the time since `start` and `operations` (floating-point additions and multiplications) to a stage. Time
+    /// inside another stage is taken off there: [`Clock::shift`]. Looks at the process's memory, some 30 µs.
+    pub fn add(&mut self, stage: Stage, start: Instant, operations: f64) {
+        let stage = stage as usize;
+        self.time[stage] += start.elapsed();
+        self.work[stage] += operations;
+        // A peak that has risen since the last look was in this stage; otherwise there is the memory that it leaves.
+        let (now, highest) = resident();
+        self.resident[stage] = self.resident[stage].max(if highest > self.highest { highest } else { now });
+        self.highest = highest;
+    }
+
+    /// Time of a stage so far.
+    pub fn time(&self, stage: Stage) -> Duration {
+        self.time[stage as usize]
+    }
+
+    /// Takes time off a stage that ran around another one.
+    pub fn shift(&mut self, stage: Stage, by: Duration) {
+        self.time[stage as usize] = self.time[stage as usize].saturating_sub(by);
+    }
+
+    /// Begins with the time that stages took before, in another process.
+    pub(crate) fn restore(&mut self, stages: &[StageReport]) {
+        for stage in stages {
+            if let Some(at) = STAGES.iter().position(|name| *name == stage.stage) {
+                // What cannot be a time was changed by hand, and only tells of itself.
+                self.time[at] += Duration::try_from_secs_f64(stage.seconds).unwrap_or_default();
+                self.work[at] += stage.gigaflop * 1e9;
+                self.resident[at] = self.resident[at].max((stage.peak_rss_mib * f64::from(1u32 << 20)) as usize);
+            }
+        }
+    }
+
+    /// One row per stage that took time.
+    pub fn stages(&self) -> Vec<StageReport> {
+        (0..STAGES.len())
+            .filter(|&i| !self.time[i].is_zero())
+            .map(|i| {
+                let seconds = self.time[i].as_secs_f64();
+                let gigaflop = self.work[i] / 1e9;
+                let rate = (self.work[i] > 0.0).then(|| gigaflop / seconds);
+                StageReport {
+                    stage: STAGES[i].to_string(),
+                    seconds,
+                    gigaflop,
+                    gigaflop_per_second: rate,
+                    peak_rss_mib: mib(self.resident[i]),
+                }
+            })
+            .collect()
+    }
+}
+
+/// Time and work of one stage.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct StageReport {
+    /// Its name.
+    pub stage: String,
+    /// Seconds of the main thread.
+    pub seconds: f64,
+    /// Operations the stage must do, in 10⁹; 0 where they are not what costs.
+    pub gigaflop: f64,
+    /// The rate reached.
+    pub gigaflop_per_second: Option<f64>,
+    /// The most resident memory seen in it, in MiB: the process's peak where that rose in it, otherwise what was resident
+    /// as a part of it ended.
+    pub peak_rss_mib: f64,
+}
+
+/// One linear after compression.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct LayerReport {
+    /// Module path.
+    pub name: String,
+    /// Its block, counted from 0.
+    pub block: usize,
+    /// Its kind: the last component of its path, such as `q_proj`.
+    pub kind: String,
+    /// The method.
+    pub method: String,
+    /// The layout that it lies in.
+    pub format: String,
+    /// Outputs.
+    pub rows: usize,
+    /// Inputs.
+    pub cols: usize,
+    /// Bits on disk per weight, scales and zero points included.
+    pub bits: f64,
+    /// Share of weights that are exactly zero.
+    pub sparsity: f64,
+    /// Bits per weight by counting what is stored, for SpQR: without paddings and shapes.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub formula_bits: Option<f64>,
+    /// Weights kept exact.
+    pub outliers: usize,
+    /// tr(ΔW·H·ΔWᵀ)/tr(W·H·Wᵀ); `None` when the method looks at no Gram matrix.
+    pub error: Option<f64>,
+    /// The same for what is made without looking at the inputs: weights rounded to nearest on such grids, the smallest
+    /// ones removed. `None` where there is no error.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub baseline_error: Option<f64>,
+    /// Whether the linear is stored as that was, because its error is the smaller one (`--allow-fallback`); `error` is then
+    /// the baseline's too.
+    #[serde(default)]
+    pub fallback: bool,
+    /// The damping that was used, as a share of the mean diagonal; `None` when the method has none.
+    pub damp: Option<f64>,
+    /// What had to be done for the factor of the Gram matrix, in words: more damping than asked for, f64 after f32 failed.
+    #[serde(default)]
+    pub repairs: Vec<String>,
+    /// Input features that were always zero.
+    pub dead: usize,
+    /// Seconds in the sweep.
+    pub seconds: f64,
+}
+
+/// Perplexity of the input and of the output, on the same tokens.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Measured {
+    /// Of the input.
+    #[serde(deserialize_with = "file::number")]
+    pub before: f64,
+    /// Of the output.
+    #[serde(deserialize_with = "file::number")]
+    pub after: f64,
+    /// The data.
+    pub dataset: String,
+    /// Windows.
+    pub windows: usize,
+    /// Tokens in a window.
+    pub seqlen: usize,
+}
+
+/// A compression run.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Report {
+    /// [`VERSION`].
+    pub version: u32,
+    /// The output folder.
+    pub out: String,
+    /// The method.
+    pub method: String,
+    /// Where it was computed.
+    #[serde(flatten)]
+    pub place: Place,
+    /// When it began, UTC, as RFC 3339 writes it; when it went on, if it was resumed.
+    pub started: String,
+    /// Seconds from opening the model to the checked output.
+    pub seconds: f64,
+    /// Highest resident memory of the process so far, in MiB.
+    pub peak_rss_mib: f64,
+    /// The words of the command that asked for it, or had it go on; none when no command did.
+    pub command: Vec<String>,
+    /// Program and machine.
+    pub environment: Environment,
+    /// All choices, as [`crate::plan::Plan`] writes them.
+    pub plan: Value,
+    /// Bits on disk per weight of the compressed linears in the input.
+    pub bits_before: f64,
+    /// Bits on disk per weight of the compressed linears.
+    pub bits_per_weight: f64,
+    /// Bits per weight by counting what is stored, for SpQR.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub formula_bits: Option<f64>,
+    /// Bits per weight by the formula of the published SpQR code, which has 32 bits for an outlier.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub published_bits: Option<f64>,
+    /// Share of zeros in the compressed linears.
+    pub sparsity: f64,
+    /// Share of weights kept exact.
+    pub outlier_share: f64,
+    /// Bytes of the tensors of the input.
+    pub bytes_in: u64,
+    /// Bytes of the tensors of the output.
+    pub bytes_out: u64,
+    /// What takes these bytes.
+    pub size: Size,
+    /// Perplexity, where it was measured.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub perplexity: Option<Measured>,
+    /// What had to be repaired, in words.
+    pub notes: Vec<String>,
+    /// One entry per compressed linear.
+    pub layers: Vec<LayerReport>,
+    /// Time by stage.
+    pub stages: Vec<StageReport>,
+}
+
+/// Highest resident memory of this process in MiB, from the system's own accounting; 0 where there is none.
+pub fn peak_rss_mib() -> f64 {
+    mib(resident().1)
+}
+
+fn mib(bytes: usize) -> f64 {
+    bytes as f64 / f64::from(1u32 << 20)
+}
+
+/// Resident memory of this process now and at its highest so far, in bytes; 0 where the system does not tell.
+pub(crate) fn resident() -> (usize, usize) {
+    (status("VmRSS:"), status("VmHWM:"))
+}
+
+/// Bytes of an entry of the system's accounting.
+fn status(key: &str) -> usize {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let line = status.lines().find_map(|l| l.strip_prefix(key));
+    let kib = line.and_then(|l| l.split_whitespace().next()?.parse::<usize>().ok());
+    kib.unwrap_or(0) * 1024
+}
