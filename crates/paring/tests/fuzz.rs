@@ -1,4 +1,4 @@
-//! Replays what fuzz targets begin with and what was found by them, and holds each to its memory. `scripts/soak` looks for
+//! Replays what fuzz targets begin with and what was found by them, and holds each to its memory. `fuzz/soak` looks for
 //! more.
 
 use std::fs;

@@ -1,4 +1,4 @@
-//! Files that pyarrow wrote (`scripts/make-data-fixtures.py`), and damaged ones.
+//! Files that pyarrow wrote (`scripts/fixtures/data`), and damaged ones.
 
 use std::path::PathBuf;
 

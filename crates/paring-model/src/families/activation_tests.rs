@@ -1,5 +1,5 @@
 //! Official models whose activations or caches are quantized, against what transformers computes with compressed-tensors
-//! (scripts/make-activation-fixtures.py).
+//! (scripts/fixtures/activations).
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;

@@ -1,4 +1,4 @@
-//! Tiny random models against the logits that transformers computed (scripts/make-model-fixtures.py).
+//! Tiny random models against the logits that transformers computed (scripts/fixtures/models).
 
 use safetensors::SafeTensors;
 

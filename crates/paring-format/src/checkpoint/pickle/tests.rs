@@ -5,7 +5,7 @@ use super::*;
 use crate::checkpoint::{CONFIG, PICKLE, PICKLE_INDEX, SINGLE};
 use crate::{Checkpoint, TensorInfo};
 
-/// A file that torch wrote (scripts/make-pickle-fixtures.py).
+/// A file that torch wrote (scripts/fixtures/pickles).
 pub fn fixture(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/golden/pickles").join(name)
 }

@@ -1,7 +1,7 @@
-"""One setting of scripts/bench-published with a published code; made to be run by it.
+"""One setting of scripts/bench/published with a published code; made to be run by it.
 
-    bench-published.py sparsegpt|gptq|spqr CODE MODEL TOKENS OUT
-    bench-published.py tokens TEXT MODEL TOKENS ROWS SEQLEN
+    published_side.py sparsegpt|gptq|spqr CODE MODEL TOKENS OUT
+    published_side.py tokens TEXT MODEL TOKENS ROWS SEQLEN
 
 CODE is the checkout whose modules are imported, unchanged, MODEL the folder of a Llama, TOKENS a safetensors file of
 `input_ids`, OUT where the dense model goes. The loop over the blocks is the one of those projects: catch what enters
