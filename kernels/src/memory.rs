@@ -17,7 +17,7 @@ pub struct Reusing;
 pub const LARGE: usize = 1 << 20;
 
 /// Bytes of freed mappings that are kept in any case: what SmolLM2-135M needs so that few pages are asked for twice
-/// (docs/performance.md).
+/// (docs/dev/lab-notes.md).
 pub const KEPT: usize = 96 << 20;
 
 // SAFETY: requests below LARGE go to the system's allocator, all others to `large`, told apart by the layout's size,

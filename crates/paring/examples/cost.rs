@@ -1,4 +1,4 @@
-//! Prints the table of docs/performance.md: what runs of Llamas cannot be faster than on one card, and what they hold.
+//! Prints the table of docs/dev/cost-model.md: what runs of Llamas cannot be faster than on one card, and what they hold.
 //!
 //!     cargo run --release -p paring --example cost -- [MEMORY BANDWIDTH PRODUCTS SINGLES LINK DISK]
 //!

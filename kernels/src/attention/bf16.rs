@@ -1,6 +1,6 @@
 //! The same tiles in two kinds of products. Scores are f32 throughout: they go through an exponential, which multiplies their
 //! absolute errors, and scores of tens are common. With queries and keys rounded to bfloat16, Wanda 2:4 on a model of 135M
-//! parameters came out 4 % worse (docs/performance.md). The exponentials, which lie in [0, 1], and the values are rounded to
+//! parameters came out 4 % worse (docs/dev/lab-notes.md). The exponentials, which lie in [0, 1], and the values are rounded to
 //! bfloat16, sums are f32. Rows are divided by the sum of their exponentials at the end.
 
 use std::mem::MaybeUninit;
