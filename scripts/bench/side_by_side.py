@@ -1,4 +1,4 @@
-"""What the scripts share that run paring beside other programs: a measured process, and Markdown tables.
+"""What the benches share: a measured process, and Markdown tables.
 
 Needs Linux and Python's standard library only, and must stay so: until a child replaces itself by its program the
 system counts the memory of the script that starts it, so that a script with torch loaded would measure itself.
@@ -15,7 +15,7 @@ import time
 # Seconds from start to end, peak resident memory in MiB, cores that others used meanwhile, and what was printed.
 Run = collections.namedtuple("Run", "seconds mib others output")
 # Cores that others may use during a run before it is said that they did: PyTorch's threads wait for each other by
-# spinning, and a compiler beside them can make them ten times slower.
+# spinning, and a compiler that runs meanwhile can make them ten times slower.
 QUIET = 0.1
 
 
