@@ -1,4 +1,4 @@
-//! What is rounded as a model runs: the inputs of linears, and the keys and values that attention caches.
+//! Rounding of activations as a model runs: the inputs of linears, and the keys and values that attention caches.
 
 use candle_core::{Device, Tensor};
 use paring_format::{Dynamic, Element, QuantArgs, ScaleType, Strategy};
@@ -8,7 +8,7 @@ use paring_kernels::quantize::{Rounding, Scales};
 
 use crate::{Error, Result, Tap};
 
-/// How a model computes, and where.
+/// The arithmetic of a model: precision, rounding of activations, device.
 #[derive(Clone, Debug)]
 pub struct Arithmetic {
     /// How products with linears round their inputs; all else is f32.
@@ -20,7 +20,7 @@ pub struct Arithmetic {
 }
 
 impl Arithmetic {
-    /// Activations stay as they are: what calibration sees, and what `--weight-only` measures.
+    /// Arithmetic that leaves activations as they are: the one of calibration and of `--weight-only`.
     pub fn weights_only(precision: Precision) -> Self {
         Self { activations: false, ..precision.into() }
     }
@@ -40,7 +40,7 @@ impl From<Precision> for Arithmetic {
 
 /// The scales of activations that a checkpoint holds, by their names beside a linear.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub enum Stored {
+pub enum StoredScales {
     /// Nothing: scales are found as the model runs.
     Nothing,
     /// `input_scale`, and `input_zero_point` where the grid is asymmetric.
@@ -52,24 +52,24 @@ pub enum Stored {
 /// A number that a checkpoint stores for activations: above 0 for scales.
 pub(crate) type Lookup<'a> = dyn Fn(&str) -> Result<f32> + 'a;
 
-/// What has to be stored for inputs that are quantized like this, `cols` features each. Errors on combinations that
+/// The scales that have to be stored for inputs that are quantized like this, `cols` features each. Errors on combinations that
 /// cannot be run; `module` is for the message.
-pub fn stored(args: &QuantArgs, cols: usize, module: &str) -> Result<Stored> {
+pub fn stored(args: &QuantArgs, cols: usize, module: &str) -> Result<StoredScales> {
     let fail = |what: String| {
         let format = format!("inputs quantized by {what}");
         Err(Error::Format(paring_format::Error::UnsupportedFormat { module: module.to_string(), format }))
     };
     let groups = |size: usize| match size > 0 && cols.is_multiple_of(size) {
-        true => Ok(Stored::Nothing),
+        true => Ok(StoredScales::Nothing),
         false => fail(format!("groups of {size}, which do not divide {cols} features")),
     };
     match (args.dynamic, args.strategy, args.scale_type) {
-        (Dynamic::Yes, Strategy::Token | Strategy::Tensor, ScaleType::Float) => Ok(Stored::Nothing),
+        (Dynamic::Yes, Strategy::Token | Strategy::Tensor, ScaleType::Float) => Ok(StoredScales::Nothing),
         (Dynamic::Yes, Strategy::Group(size), ScaleType::Float) => groups(size),
         (Dynamic::Yes, Strategy::Group(size), ScaleType::Exponent) if args.element.int_bits().is_none() => groups(size),
-        (Dynamic::No, Strategy::Tensor, ScaleType::Float) => Ok(Stored::Scale),
+        (Dynamic::No, Strategy::Tensor, ScaleType::Float) => Ok(StoredScales::Scale),
         (Dynamic::Local, Strategy::TensorGroup(size), ScaleType::E4m3) if args.element == Element::E2m1 => {
-            groups(size).map(|_| Stored::Global)
+            groups(size).map(|_| StoredScales::Global)
         }
         (dynamic, strategy, scales) => fail(format!("{strategy:?} with scales {scales:?}, dynamic {dynamic:?}")),
     }
@@ -115,32 +115,32 @@ pub fn check_cache(args: &QuantArgs) -> Result<()> {
     }))
 }
 
-/// What happens to the keys and values of an attention before they are used.
+/// The rounding of keys and values that an attention caches, before they are used; none by default.
 #[derive(Debug, Default)]
-pub struct Cache(Option<Quantized>);
+pub struct CacheRounding(Option<CacheGrid>);
 
 #[derive(Debug)]
-struct Quantized {
+struct CacheGrid {
     element: element::Element,
-    /// Of keys and of values, f32 `[1]`, or `[groups, 1]` for a scale for each head.
+    /// Of keys and of values, f32 `[1]`, or `[kv_heads, 1]` for a scale for each head.
     scales: [Tensor; 2],
 }
 
-impl Cache {
+impl CacheRounding {
     /// Keys and values on `device` are rounded; the scales of both are either one number or one for each head.
     pub(crate) fn quantized(args: &QuantArgs, [keys, values]: [Vec<f32>; 2], device: &Device) -> Result<Self> {
         let tensor = |scales: Vec<f32>| {
             let shape = if args.strategy == Strategy::Head { vec![scales.len(), 1] } else { vec![scales.len()] };
             Tensor::from_vec(scales, shape, device)
         };
-        Ok(Self(Some(Quantized { element: of_kernels(args.element), scales: [tensor(keys)?, tensor(values)?] })))
+        Ok(Self(Some(CacheGrid { element: of_kernels(args.element), scales: [tensor(keys)?, tensor(values)?] })))
     }
 
-    /// Shows `keys` (turned by their positions) and `values`, both f32 `[b, t, groups, head_dim]`, to the tap, and returns
+    /// Shows `keys` (after rotation) and `values`, both f32 `[b, t, kv_heads, head_dim]`, to the tap, and returns
     /// what is read back from the cache.
     pub fn pass(&self, keys: Tensor, values: Tensor, tap: &mut dyn Tap) -> Result<[Tensor; 2]> {
         tap.cache(&keys, &values)?;
-        let Some(Quantized { element, scales }) = &self.0 else { return Ok([keys, values]) };
+        let Some(CacheGrid { element, scales }) = &self.0 else { return Ok([keys, values]) };
         let round = Rounding { element: *element, symmetric: true, scales: Scales::Given(1.0, 0.0) };
         let read = |x: &Tensor, scale: &Tensor| -> Result<Tensor> {
             let x = round.apply(&x.broadcast_div(scale)?)?;

@@ -1,25 +1,28 @@
-//! A decoder is a list of blocks between an embedding and a head.
+//! A decoder: a list of blocks between an embedding and a head.
 
 use candle_core::{Device, Tensor};
 use paring_format::Checkpoint;
 
-use crate::{Arithmetic, Fan, Result, Tap};
+pub use crate::anatomy::LinearInfo;
+use crate::anatomy::{BlockInfo, OuterInfo};
+use crate::pass::{Flow, Pass};
+use crate::{Arithmetic, Error, Fan, Result, Tap};
 
-/// A language model, opened and checked, of which only what is asked for is in memory. One implementation per family.
+/// A language model, opened and checked, of which only what is asked for is in memory.
 ///
 /// Activations are f32 `[b, t, dim]` with `dim` = [`Decoder::hidden_size`]; every row is its own sequence and starts at
 /// position 0.
 pub trait Decoder: Send + Sync {
-    /// What the config says of the model as a whole.
+    /// The sizes of the model as a whole, from its config.
     fn sizes(&self) -> Sizes;
 
-    /// Where it is read from.
+    /// The checkpoint it is read from.
     fn checkpoint(&self) -> &Checkpoint;
 
     /// How it computes.
     fn arithmetic(&self) -> &Arithmetic;
 
-    /// Where its weights and activations lie.
+    /// The device of its weights and activations.
     fn device(&self) -> &Device {
         &self.arithmetic().device
     }
@@ -52,23 +55,23 @@ pub trait Decoder: Send + Sync {
     /// Reads block `i < blocks()`; the caller drops it. Costs the memory of its weights in f32.
     fn block(&self, i: usize) -> Result<Box<dyn Block>>;
 
+    /// The anatomy of block `i`, without reading weights.
+    fn block_info(&self, i: usize) -> BlockInfo;
+
+    /// Names and shapes of block `i`'s linears in the order of its fans, without reading weights.
+    fn linears(&self, i: usize) -> Vec<LinearInfo> {
+        self.block_info(i).linears
+    }
+
     /// Has the system fetch block `i` from the disk before it is read. Takes none of the process's memory.
-    fn expect(&self, i: usize) {
+    fn prefetch(&self, i: usize) {
         let linears = self.linears(i);
-        let of = |name: &str| {
-            linears.iter().any(|linear| name.strip_prefix(&linear.name).is_some_and(|rest| rest.starts_with('.')))
-        };
-        self.checkpoint().names().filter(|name| of(name)).for_each(|name| self.checkpoint().expect(name));
+        let is_part = |name: &str| linears.iter().any(|linear| is_within(name, &linear.name));
+        self.checkpoint().names().filter(|name| is_part(name)).for_each(|name| self.checkpoint().expect(name));
         self.rest_names(i).iter().for_each(|name| self.checkpoint().expect(name));
     }
 
-    /// Names and shapes of block `i`'s linears in the order of its fans, without reading weights.
-    fn linears(&self, i: usize) -> Vec<LinearInfo>;
-
-    /// Module path of block `i`'s attention: the scales of its cache lie beside it.
-    fn attention(&self, i: usize) -> String;
-
-    /// Names of block `i`'s other tensors (norms, biases), for whoever copies them through.
+    /// Names of block `i`'s other tensors (norms, biases), for copying them through.
     fn rest_names(&self, i: usize) -> Vec<String>;
 
     /// −log p(`ids[t + 1]`) (natural logarithm) at position t of the last block's output `h [b, t, dim]`: t − 1 values
@@ -79,22 +82,39 @@ pub trait Decoder: Send + Sync {
     /// The last block's output `h [b, t, dim]` → logits `[b, t, vocab]` of every position, all in memory.
     fn logits(&self, h: &Tensor) -> Result<Tensor>;
 
-    /// What whoever runs the model should know of how it is read, a sentence each; nothing for most models.
+    /// Remarks about how the model is read, a sentence each; none for most models.
     fn notes(&self) -> Vec<String> {
         Vec::new()
     }
 
+    /// The parts outside the blocks.
+    fn outer(&self) -> OuterInfo;
+
     /// Names of the tensors outside the blocks (embeddings, final norm, head) that the checkpoint holds.
-    fn outer_names(&self) -> Vec<String>;
+    fn outer_names(&self) -> Vec<String> {
+        let OuterInfo { embeddings, norms, projections, head } = self.outer();
+        let stored = |module: &String| -> Vec<String> {
+            self.checkpoint().names().filter(|name| is_within(name, module)).map(String::from).collect()
+        };
+        let linears: Vec<String> = projections.iter().chain([&head]).flat_map(stored).collect();
+        embeddings.into_iter().chain(norms).chain(linears).collect()
+    }
 
     /// Module paths of the linears outside the blocks, stored or not: those that a `quantization_config` for linears
-    /// has to leave out. The head alone, unless the family has more.
+    /// has to leave out. The head alone, unless the family has projections.
     fn outer_linears(&self) -> Vec<String> {
-        vec!["lm_head".to_string()]
+        let OuterInfo { mut projections, head, .. } = self.outer();
+        projections.push(head);
+        projections
     }
 }
 
-/// The numbers of a model that whoever runs it needs; each has a method of its name in [`Decoder`].
+/// Whether the tensor `name` belongs to `module`.
+fn is_within(name: &str, module: &str) -> bool {
+    name.strip_prefix(module).is_some_and(|rest| rest.starts_with('.'))
+}
+
+/// The sizes of a model; each has a method of its name in [`Decoder`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Sizes {
     /// Blocks.
@@ -109,26 +129,29 @@ pub struct Sizes {
 
 /// One block in memory: norms, an attention and a few fans.
 pub trait Block: Send {
-    /// `h [b, t, dim]` → the next block's input, same shape. Each fan shows its input to `tap`.
-    fn forward(&self, h: &Tensor, tap: &mut dyn Tap) -> Result<Tensor>;
-
-    /// Runs only as far as the input of fan number `upto` (by default the last fan), which it shows to `tap` without
-    /// computing that fan's products: for statistics nobody needs the output. The tap sees the same as in `forward`.
-    fn tap_only(&self, h: &Tensor, tap: &mut dyn Tap, upto: Option<usize>) -> Result<()>;
+    /// Takes `h [b, t, dim]` as far as `pass` says: to the next block's input, of the same shape, or to the input of a
+    /// fan. Each fan on the way shows its input to the pass's tap. Errors when a fan does not hold the linears that the
+    /// block multiplies with.
+    fn run(&self, h: &Tensor, pass: &mut Pass<'_>) -> Result<Flow<Tensor>>;
 
     /// The fans in the order the data meets them; together they hold each linear of the block once.
     fn fans(&mut self) -> Vec<&mut Fan>;
-}
 
-/// A linear as the config and the file's header describe it.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct LinearInfo {
-    /// Full module path in the checkpoint, without `.weight`.
-    pub name: String,
-    /// Outputs.
-    pub rows: usize,
-    /// Inputs.
-    pub cols: usize,
-    /// Number of its fan in the block.
-    pub fan: usize,
+    /// Number of fans.
+    fn fan_count(&self) -> usize;
+
+    /// `h [b, t, dim]` → the next block's input, same shape. Each fan shows its input to `tap`.
+    fn forward(&self, h: &Tensor, tap: &mut dyn Tap) -> Result<Tensor> {
+        match self.run(h, &mut Pass::whole(tap))? {
+            Flow::Out(h) => Ok(h),
+            Flow::Stopped => Err(Error::StoppedEarly),
+        }
+    }
+
+    /// Runs only as far as the input of fan number `upto` (by default the last fan), which it shows to `tap` without
+    /// computing that fan's products: statistics need no output. The tap sees the same as in `forward`.
+    fn tap_only(&self, h: &Tensor, tap: &mut dyn Tap, upto: Option<usize>) -> Result<()> {
+        let last = self.fan_count().saturating_sub(1);
+        self.run(h, &mut Pass::up_to(upto.unwrap_or(last).min(last), tap)).map(drop)
+    }
 }

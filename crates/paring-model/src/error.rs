@@ -104,6 +104,27 @@ pub enum Error {
         /// Values given.
         got: usize,
     },
+    /// A fan does not hold the linears that its block multiplies with.
+    #[error("fan {fan} holds {} ({}) where its block needs {expected}; a block's fans must keep their linears", .linears.len(), .linears.join(", "))]
+    FanShape {
+        /// The fan.
+        fan: &'static str,
+        /// Linears that the block uses.
+        expected: usize,
+        /// Module paths of those that are there.
+        linears: Vec<String>,
+    },
+    /// A family's description of its blocks contradicts itself.
+    #[error("{module}: the family describes {problem}; this is an error of the program")]
+    Anatomy {
+        /// The block.
+        module: String,
+        /// What does not fit.
+        problem: String,
+    },
+    /// A pass to a block's output ended before it.
+    #[error("the pass through a block stopped before its output; this is an error of the program")]
+    StoppedEarly,
     /// A sequence is longer than the model's positions.
     #[error("a sequence of {tokens} tokens is longer than the model's {max} positions; use a shorter one")]
     TooLong {

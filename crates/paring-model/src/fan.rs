@@ -1,13 +1,12 @@
-//! One input feeding several linears, and what watches that input.
+//! Fans: one input that feeds several linears, and the taps that watch it.
 
 use std::sync::Arc;
 
 use candle_core::Tensor;
-use paring_kernels::matmul::{Matrix, gated, matmul_each};
-use paring_kernels::plain::{add, add_each};
 use paring_kernels::swiglu::swiglu;
 
-use crate::{Result, Weight};
+use crate::weight::biased;
+use crate::{Error, Result, Weight};
 
 /// Watches the inputs of a block's fans. `()` is the tap that ignores them.
 pub trait Tap {
@@ -15,8 +14,8 @@ pub trait Tap {
     /// linears of that fan are about to be multiplied with exactly this tensor. An error ends the pass.
     fn see(&mut self, fan: usize, x: &Tensor) -> Result<()>;
 
-    /// The keys (turned by their positions) and values that the block's attention caches, f32 `[b, t, groups, head_dim]`,
-    /// before they are rounded. They come between the first fan and the second. Ignored by default.
+    /// The keys (after rotation) and values that the block's attention caches, f32 `[b, t, kv_heads, head_dim]`, before
+    /// they are rounded. They come between the attention's fans ([`crate::AttentionInfo`]). Ignored by default.
     fn cache(&mut self, _keys: &Tensor, _values: &Tensor) -> Result<()> {
         Ok(())
     }
@@ -38,61 +37,43 @@ pub struct Fan {
 }
 
 impl Fan {
-    /// Shows `x [b, t, cols]` to the tap as the input of fan `index`, then returns each linear's output
-    /// `[b, t, rows]`, in the order of [`Fan::linears`].
-    pub fn forward(&self, index: usize, x: &Tensor, tap: &mut dyn Tap) -> Result<Vec<Tensor>> {
-        tap.see(index, x)?;
-        let matrices: Option<Vec<&Matrix>> = self.linears.iter().map(|linear| linear.weight.matrix()).collect();
-        match matrices {
-            Some(matrices) => {
-                let made = matmul_each(&matrices, x)?;
-                self.linears.iter().zip(made).map(|(linear, y)| linear.biased(y)).collect()
-            }
-            None => self.linears.iter().map(|linear| linear.forward(x)).collect(),
+    /// Each linear's output `[b, t, rows]` for the input `x [b, t, cols]`. Errors unless there are `N` linears.
+    pub(crate) fn forward<const N: usize>(&self, x: &Tensor) -> Result<[Tensor; N]> {
+        let linears: &[Linear; N] = self.exactly()?;
+        let Some((first, rest)) = linears.split_first() else { return Err(self.misshapen(N)) };
+        let others: Vec<&dyn Weight> = rest.iter().map(|linear| &*linear.weight).collect();
+        let products = first.weight.matmul_each(&others, x)?;
+        let outputs = linears.iter().zip(products).map(|(linear, y)| biased(y, linear.bias.as_ref()));
+        let outputs: Vec<Tensor> = outputs.collect::<Result<_>>()?;
+        outputs.try_into().map_err(|_| self.misshapen(N))
+    }
+
+    /// `onto [b, t, rows]` plus the output of the fan's only linear.
+    pub(crate) fn forward_onto(&self, x: &Tensor, onto: &Tensor) -> Result<Tensor> {
+        let [linear] = self.exactly()?;
+        linear.weight.matmul_onto(x, linear.bias.as_ref(), onto)
+    }
+
+    /// silu of the first linear's output times the second one's. Errors unless there are two.
+    pub(crate) fn forward_gated(&self, x: &Tensor) -> Result<Tensor> {
+        let [gate, up] = self.exactly()?;
+        match (&gate.bias, &up.bias) {
+            (None, None) => gate.weight.matmul_gated(&*up.weight, x),
+            _ => Ok(swiglu(&gate.forward(x)?, &up.forward(x)?)?),
         }
     }
-}
 
-/// Fan `i` of a pass that stops at the input of fan `stop`: the outputs of the fan where it comes before, otherwise
-/// nothing, and the tap has seen `x [b, t, cols]` without a product. For the `forward` and `tap_only` of blocks.
-pub(crate) fn pass(fans: &[Fan], i: usize, stop: usize, x: &Tensor, tap: &mut dyn Tap) -> Result<Option<Vec<Tensor>>> {
-    if i < stop {
-        return Ok(Some(fans[i].forward(i, x, tap)?));
+    fn exactly<const N: usize>(&self) -> Result<&[Linear; N]> {
+        self.linears.as_slice().try_into().map_err(|_| self.misshapen(N))
     }
-    tap.see(i, x)?;
-    Ok(None)
-}
 
-/// Fan `i` of one linear, likewise: its output added to `onto [b, t, rows]`.
-pub(crate) fn pass_onto(
-    fans: &[Fan],
-    i: usize,
-    stop: usize,
-    x: &Tensor,
-    onto: &Tensor,
-    tap: &mut dyn Tap,
-) -> Result<Option<Tensor>> {
-    tap.see(i, x)?;
-    match fans[i].linears.first() {
-        Some(linear) if i < stop => linear.forward_onto(x, onto).map(Some),
-        _ => Ok(None),
+    fn misshapen(&self, expected: usize) -> Error {
+        let linears = self.linears.iter().map(|linear| linear.name.clone()).collect();
+        Error::FanShape { fan: self.name, expected, linears }
     }
 }
 
-/// Fan `i` of two linears, likewise: silu of the first one's output times the second one's.
-pub(crate) fn pass_gated(fans: &[Fan], i: usize, stop: usize, x: &Tensor, tap: &mut dyn Tap) -> Result<Option<Tensor>> {
-    tap.see(i, x)?;
-    let [gate, up] = fans[i].linears.as_slice() else { return Ok(None) };
-    if i >= stop {
-        return Ok(None);
-    }
-    match (gate.weight.matrix(), up.weight.matrix()) {
-        (Some(first), Some(second)) if gate.bias.is_none() && up.bias.is_none() => Ok(Some(gated(first, second, x)?)),
-        _ => Ok(Some(swiglu(&gate.forward(x)?, &up.forward(x)?)?)),
-    }
-}
-
-/// `y = x Wᵀ + bias`, with its name in the checkpoint. Replace `weight` to swap what the block multiplies with.
+/// `y = x Wᵀ + bias`, with its name in the checkpoint. Replace `weight` to swap the matrix that the block multiplies with.
 pub struct Linear {
     /// Full module path in the checkpoint, without `.weight`.
     pub name: String,
@@ -109,21 +90,6 @@ pub struct Linear {
 impl Linear {
     /// `x [.., cols]` f32 → `[.., rows]` f32.
     pub fn forward(&self, x: &Tensor) -> Result<Tensor> {
-        self.biased(self.weight.matmul(x)?)
-    }
-
-    /// [`Linear::forward`] added to `onto [.., rows]`.
-    pub fn forward_onto(&self, x: &Tensor, onto: &Tensor) -> Result<Tensor> {
-        match self.weight.matrix() {
-            Some(matrix) => self.biased(matrix.matmul_onto(x, onto)?),
-            None => Ok(add(onto, &self.forward(x)?)?),
-        }
-    }
-
-    fn biased(&self, y: Tensor) -> Result<Tensor> {
-        match &self.bias {
-            Some(bias) => Ok(add_each(&y, bias)?),
-            None => Ok(y),
-        }
+        biased(self.weight.matmul(x)?, self.bias.as_ref())
     }
 }

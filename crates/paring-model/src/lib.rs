@@ -1,14 +1,16 @@
 //! Transformer blocks that can be watched and whose linears can be swapped. Reads checkpoints, never writes them.
 //!
 //! * [`decoder`]: the traits [`Decoder`] and [`Block`].
-//! * [`fan`]: [`Fan`], [`Linear`] and the [`Tap`] that watches inputs.
-//! * [`weight`]: what a linear multiplies with; [`activations`]: what is rounded to codes as the model runs.
-//! * [`source`]: checkpoint → checked tensors; [`mismatch`] what is wrong with them.
+//! * [`anatomy`]: what a decoder says of its parts.
+//! * [`fan`]: [`Fan`], [`Linear`] and the [`Tap`] that watches inputs; [`pass`]: how far a pass goes.
+//! * [`weight`]: the right-hand side of a linear's product; [`activations`]: rounding of activations as a model runs.
+//! * [`source`]: checkpoint → checked tensors; [`mismatch`]: all that is wrong with them, in one line.
 //! * [`config`]: checked values of `config.json`.
-//! * [`parts`]: norms, rotary embeddings, token embedding, output head.
-//! * [`families`]: one file per model family, and [`open`].
+//! * [`parts`]: norms, position encodings, token embedding, output head.
+//! * [`families`]: a folder per model family, and [`open`].
 
 pub mod activations;
+pub mod anatomy;
 pub mod config;
 pub mod decoder;
 pub mod error;
@@ -16,14 +18,17 @@ pub mod families;
 pub mod fan;
 pub mod mismatch;
 pub mod parts;
+pub mod pass;
 pub mod source;
 pub mod weight;
 
 pub use activations::Arithmetic;
-pub use decoder::{Block, Decoder, LinearInfo, Sizes};
+pub use anatomy::{AttentionInfo, BlockInfo, LinearInfo, MlpInfo, NormInfo, OuterInfo, PositionKind};
+pub use decoder::{Block, Decoder, Sizes};
 pub use error::{Error, Result};
-pub use families::{FAMILIES, Family, open};
+pub use families::{FAMILIES, FamilyEntry, open};
 pub use fan::{Fan, Linear, Tap};
 pub use mismatch::Mismatch;
 pub use paring_kernels::matmul::Precision;
+pub use pass::{Flow, Pass};
 pub use weight::{Dense, Weight};

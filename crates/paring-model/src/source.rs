@@ -10,24 +10,24 @@ use paring_kernels::matmul::Precision;
 use paring_kernels::quantize::Rounding;
 use rayon::prelude::*;
 
-use crate::activations::{self, Arithmetic, Cache, Stored};
-use crate::weight::Quantized;
+use crate::activations::{self, Arithmetic, CacheRounding, StoredScales};
+use crate::weight::QuantizedInput;
 use crate::{Dense, Error, Fan, Linear, LinearInfo, Mismatch, Result, Weight};
 
 /// Tensors by name, each checked against what the config implies before it is used.
 ///
-/// A family first expects every tensor that the model uses, then calls [`Source::complete`], then reads. What is
-/// missing or misshapen is gathered meanwhile, so that one error names all of it, and what nobody expected.
+/// A family first requires every tensor that the model uses, then calls [`Source::complete`], then reads. What is
+/// missing, misshapen or unknown is gathered meanwhile, so that one error names all of it.
 pub struct Source {
     checkpoint: Arc<Checkpoint>,
     prefix: &'static str,
     arithmetic: Arithmetic,
-    expected: Mutex<Expected>,
+    required: Mutex<Required>,
     complete: OnceLock<()>,
 }
 
-/// What a family asked for so far.
-struct Expected {
+/// The tensors that a family required so far.
+struct Required {
     /// Those of the asked names that are stored.
     stored: BTreeSet<String>,
     /// What is wrong with the others.
@@ -46,8 +46,8 @@ impl Source {
     ) -> Self {
         let found = prefixes.iter().find(|prefix| checkpoint.info(&format!("{prefix}{marker}")).is_some());
         let prefix = found.or(prefixes.first()).copied().unwrap_or("");
-        let expected = Expected { stored: BTreeSet::new(), mismatch: Mismatch::of(config_file(&checkpoint)) };
-        Self { checkpoint, prefix, arithmetic, expected: Mutex::new(expected), complete: OnceLock::new() }
+        let required = Required { stored: BTreeSet::new(), mismatch: Mismatch::of(config_file(&checkpoint)) };
+        Self { checkpoint, prefix, arithmetic, required: Mutex::new(required), complete: OnceLock::new() }
     }
 
     /// How products round their inputs.
@@ -96,9 +96,9 @@ impl Source {
         self.check(name, shape, "").is_ok()
     }
 
-    /// Expects that a float tensor of this name and shape is stored; if not, [`Source::complete`] says so. `hint` names
+    /// Requires that a float tensor of this name and shape is stored; if not, [`Source::complete`] says so. `hint` names
     /// the config keys that ask for it.
-    pub fn expect(&self, name: &str, shape: &[usize], hint: &str) -> Result<()> {
+    pub fn require(&self, name: &str, shape: &[usize], hint: &str) -> Result<()> {
         self.note(&[name.to_string()], self.check(name, shape, hint))
     }
 
@@ -113,33 +113,33 @@ impl Source {
         if dtypes.contains(&info.dtype) { Ok(()) } else { Err(wrong_type(name, info, named)) }
     }
 
-    /// Expects that the linear is stored, dense or compressed, with the shape it should have; if not,
+    /// Requires that the linear is stored, dense or compressed, with the shape it should have; if not,
     /// [`Source::complete`] says so; and so with the scales of its inputs, where the config has them quantized. Errors at
     /// once when it is in a layout that cannot be read, or its inputs are quantized in a way that cannot be run. Reads at
     /// most a shape.
-    pub fn expect_linear(&self, module: &str, rows: usize, cols: usize, hint: &str) -> Result<()> {
-        self.expect_weight(module, rows, cols, hint)?;
+    pub fn require_linear(&self, module: &str, rows: usize, cols: usize, hint: &str) -> Result<()> {
+        self.require_weight(module, rows, cols, hint)?;
         let Some(args) = self.input_args(module)? else { return Ok(()) };
         let hint = "input_activations of the quantization_config are right";
-        let expect = |local: &str, dtypes: &[Dtype], named: &'static str| {
+        let require = |local: &str, dtypes: &[Dtype], named: &'static str| {
             let name = format!("{module}.{local}");
             self.note(std::slice::from_ref(&name), self.check_type(&name, &[1], dtypes, named, hint))
         };
         match activations::stored(&args, cols, module)? {
-            Stored::Nothing => {}
-            Stored::Scale => {
-                expect("input_scale", &FLOAT_TYPES, FLOATS)?;
+            StoredScales::Nothing => {}
+            StoredScales::Scale => {
+                require("input_scale", &FLOAT_TYPES, FLOATS)?;
                 if !args.symmetric {
-                    expect("input_zero_point", &[Dtype::I8], "I8")?;
+                    require("input_zero_point", &[Dtype::I8], "I8")?;
                 }
             }
-            Stored::Global => expect("input_global_scale", &[Dtype::F32], "F32")?,
+            StoredScales::Global => require("input_global_scale", &[Dtype::F32], "F32")?,
         }
         Ok(())
     }
 
-    /// As [`Source::expect_linear`], for a matrix that is no linear: its inputs are never quantized.
-    pub fn expect_weight(&self, module: &str, rows: usize, cols: usize, hint: &str) -> Result<()> {
+    /// As [`Source::require_linear`], for a matrix that is no linear: its inputs are never quantized.
+    pub fn require_weight(&self, module: &str, rows: usize, cols: usize, hint: &str) -> Result<()> {
         let parts: Vec<String> = PART_NAMES.iter().map(|part| format!("{module}.{part}")).collect();
         self.note(&parts, self.check_linear(module, rows, cols, hint))
     }
@@ -168,23 +168,23 @@ impl Source {
         if self.complete.get().is_some() {
             return checked;
         }
-        let mut expected = self.expected.lock().unwrap_or_else(PoisonError::into_inner);
-        expected.stored.extend(names.iter().filter(|name| self.has(name)).cloned());
-        checked.or_else(|error| expected.mismatch.note(error))
+        let mut required = self.required.lock().unwrap_or_else(PoisonError::into_inner);
+        required.stored.extend(names.iter().filter(|name| self.has(name)).cloned());
+        checked.or_else(|error| required.mismatch.note(error))
     }
 
-    /// To be called when everything was expected and before anything is read; reading calls it too, if nobody did.
+    /// To be called when everything was required and before anything is read; reading calls it too, if nothing did before.
     ///
-    /// Errors when expected tensors are missing, misshapen or of a type that cannot be used, or when tensors are stored
-    /// that nobody expected and that mean something: no output would hold them. One error names all of these; a source
+    /// Errors when required tensors are missing, misshapen or of a type that cannot be used, or when tensors are stored
+    /// that no part of the model required and that mean something: no output would hold them. One error names all of these; a source
     /// that gave it is of no more use.
     pub fn complete(&self) -> Result<()> {
         if self.complete.get().is_some() {
             return Ok(());
         }
-        let mut expected = self.expected.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut mismatch = std::mem::take(&mut expected.mismatch);
-        for name in self.checkpoint.names().filter(|&name| !expected.stored.contains(name)) {
+        let mut required = self.required.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut mismatch = std::mem::take(&mut required.mismatch);
+        for name in self.checkpoint.names().filter(|&name| !required.stored.contains(name)) {
             if let Some(info) = self.checkpoint.info(name).filter(|info| !means_nothing(name, info)) {
                 mismatch.extra(name, &info.file);
             }
@@ -226,7 +226,7 @@ impl Source {
     pub fn weight(&self, module: &str, rows: usize, cols: usize) -> Result<Arc<dyn Weight>> {
         let dense = Dense::on(self.device(), rows, cols, self.dense(module, rows, cols)?, self.precision())?;
         Ok(match self.input(module)? {
-            Some(input) => Arc::new(Quantized::new(Arc::new(dense), input)),
+            Some(input) => Arc::new(QuantizedInput::new(Arc::new(dense), input)),
             None => Arc::new(dense),
         })
     }
@@ -276,24 +276,24 @@ impl Source {
         }
     }
 
-    /// Expects the scales of the keys and values that the attention at this path caches, `groups` heads of them, where
+    /// Requires the scales of the keys and values that the attention at this path caches, `groups` heads of them, where
     /// the config has caches quantized; if they are not there, [`Source::complete`] says so. Errors at once when they are
     /// quantized in a way that cannot be run.
-    pub fn expect_cache(&self, attention: &str, groups: usize) -> Result<()> {
+    pub fn require_cache(&self, attention: &str, groups: usize) -> Result<()> {
         let Some(args) = self.checkpoint.quant_config()?.and_then(|quant| quant.kv_cache) else { return Ok(()) };
         activations::check_cache(&args)?;
         let names = cache_names(attention);
         let hint = "kv_cache_scheme of the quantization_config is right";
-        names.iter().try_for_each(|name| self.expect(name, &cache_shape(&args, groups), hint))
+        names.iter().try_for_each(|name| self.require(name, &cache_shape(&args, groups), hint))
     }
 
-    /// What happens to the keys and values of the attention at this path; see [`Source::expect_cache`].
-    pub fn cache(&self, attention: &str, groups: usize) -> Result<Cache> {
+    /// What happens to the keys and values of the attention at this path; see [`Source::require_cache`].
+    pub fn cache(&self, attention: &str, groups: usize) -> Result<CacheRounding> {
         let args = self.checkpoint.quant_config()?.and_then(|quant| quant.kv_cache);
-        let Some(args) = args.filter(|_| self.arithmetic.activations) else { return Ok(Cache::default()) };
+        let Some(args) = args.filter(|_| self.arithmetic.activations) else { return Ok(CacheRounding::default()) };
         let [keys, values] = cache_names(attention);
         let shape = cache_shape(&args, groups);
-        Cache::quantized(&args, [self.scales(&keys, &shape)?, self.scales(&values, &shape)?], self.device())
+        CacheRounding::quantized(&args, [self.scales(&keys, &shape)?, self.scales(&values, &shape)?], self.device())
     }
 
     /// Reads a linear, with its bias if it has one.

@@ -1,22 +1,49 @@
-//! What a linear multiplies its input with.
+//! Weights: the right-hand side of a linear's product, in whatever form is fast to multiply with.
 
+use std::any::Any;
 use std::sync::Arc;
 
 use candle_core::{Device, Tensor};
-use paring_kernels::matmul::{Matrix, Precision};
+use paring_kernels::matmul::{Matrix, Precision, gated, matmul_each};
+use paring_kernels::plain::{add, add_each};
 use paring_kernels::quantize::{Rounded, Rounding, scale_rows};
+use paring_kernels::swiglu::swiglu;
 
 use crate::{Error, Result};
 
-/// A weight `[rows, cols]` = `[out, in]` in whatever form is fast to multiply with.
-pub trait Weight: Send + Sync {
+/// A weight `[rows, cols]` = `[out, in]`.
+///
+/// The defaulted products are those of a fan and of a residual: a kind of weight overrides them where it computes them
+/// faster than one by one. They may differ from the defaults by rounding.
+pub trait Weight: Any + Send + Sync {
     /// `x [.., cols]` f32 → `x Wᵀ [.., rows]` f32. Errors when the last dimension of `x` is not `cols`.
     fn matmul(&self, x: &Tensor) -> Result<Tensor>;
+
     /// The weight itself, f32 `[rows, cols]`.
     fn dense(&self) -> Result<Tensor>;
-    /// The matrix, where a product with it is all that `matmul` does: such products can be made together.
-    fn matrix(&self) -> Option<&Matrix> {
-        None
+
+    /// The products of `x [.., cols]` with this weight and with `others`, which have as many columns, in this order.
+    fn matmul_each(&self, others: &[&dyn Weight], x: &Tensor) -> Result<Vec<Tensor>> {
+        let first = self.matmul(x)?;
+        std::iter::once(Ok(first)).chain(others.iter().map(|other| other.matmul(x))).collect()
+    }
+
+    /// `silu(x Wᵀ) · (x Uᵀ)` for this weight W and `up` U of the same shape.
+    fn matmul_gated(&self, up: &dyn Weight, x: &Tensor) -> Result<Tensor> {
+        Ok(swiglu(&self.matmul(x)?, &up.matmul(x)?)?)
+    }
+
+    /// `onto [.., rows] + (x Wᵀ + bias [rows])`.
+    fn matmul_onto(&self, x: &Tensor, bias: Option<&Tensor>, onto: &Tensor) -> Result<Tensor> {
+        Ok(add(onto, &biased(self.matmul(x)?, bias)?)?)
+    }
+}
+
+/// `y [.., rows]` plus a linear's bias `[rows]`, if it has one.
+pub(crate) fn biased(y: Tensor, bias: Option<&Tensor>) -> Result<Tensor> {
+    match bias {
+        Some(bias) => Ok(add_each(&y, bias)?),
+        None => Ok(y),
     }
 }
 
@@ -32,6 +59,11 @@ impl Dense {
             _ => Err(Error::WeightSize { rows, cols, got: values.len() }),
         }
     }
+
+    /// The matrix of a weight of this kind.
+    fn matrix_of(weight: &dyn Weight) -> Option<&Matrix> {
+        (weight as &dyn Any).downcast_ref::<Dense>().map(|dense| &dense.0)
+    }
 }
 
 impl Weight for Dense {
@@ -43,28 +75,44 @@ impl Weight for Dense {
         Ok(self.0.dense()?)
     }
 
-    fn matrix(&self) -> Option<&Matrix> {
-        Some(&self.0)
+    fn matmul_each(&self, others: &[&dyn Weight], x: &Tensor) -> Result<Vec<Tensor>> {
+        let others_dense: Option<Vec<&Matrix>> = others.iter().map(|&other| Self::matrix_of(other)).collect();
+        match others_dense {
+            Some(rest) => Ok(matmul_each(&[vec![&self.0], rest].concat(), x)?),
+            None => std::iter::once(self.matmul(x)).chain(others.iter().map(|other| other.matmul(x))).collect(),
+        }
+    }
+
+    fn matmul_gated(&self, up: &dyn Weight, x: &Tensor) -> Result<Tensor> {
+        match Self::matrix_of(up) {
+            Some(up) => Ok(gated(&self.0, up, x)?),
+            None => Ok(swiglu(&self.matmul(x)?, &up.matmul(x)?)?),
+        }
+    }
+
+    fn matmul_onto(&self, x: &Tensor, bias: Option<&Tensor>, onto: &Tensor) -> Result<Tensor> {
+        biased(self.0.matmul_onto(x, onto)?, bias)
     }
 }
 
 /// A weight whose inputs are rounded to codes first.
 ///
-/// The codes go into the product as they are, and the scales of tokens come behind it, as in kernels that multiply codes:
-/// nothing is lost where the product rounds its inputs to bfloat16, but for scales of groups that are no powers of two.
-pub struct Quantized {
+/// The codes go into the product as they are, and the scales of tokens are applied after it, as in kernels that multiply
+/// codes: nothing is lost where the product rounds its inputs to bfloat16, but for scales of groups that are no powers of
+/// two.
+pub struct QuantizedInput {
     weight: Arc<dyn Weight>,
     input: Rounding,
 }
 
-impl Quantized {
+impl QuantizedInput {
     /// `weight` with inputs rounded as `input` says.
     pub fn new(weight: Arc<dyn Weight>, input: Rounding) -> Self {
         Self { weight, input }
     }
 }
 
-impl Weight for Quantized {
+impl Weight for QuantizedInput {
     fn matmul(&self, x: &Tensor) -> Result<Tensor> {
         let Rounded { values, factors } = self.input.round(x)?;
         Ok(scale_rows(self.weight.matmul(&values)?, factors.as_ref())?)

@@ -1,18 +1,23 @@
-//! Model families, one file each, found by the names that stand in the config.
+//! Model families: a folder each, found by the names in the config.
 
-pub mod falcon;
-pub mod llama;
-pub mod opt;
+mod block;
+mod falcon;
+mod family;
+mod llama;
+mod model;
+mod opt;
 
 use std::sync::Arc;
 
 use paring_format::Checkpoint;
 use serde_json::Value;
 
+use self::family::Family;
+use self::model::Model;
 use crate::{Arithmetic, Decoder, Error, Result, config::Config, source::config_file};
 
-/// How to open the models of a family.
-pub struct Family {
+/// A row of [`FAMILIES`].
+pub struct FamilyEntry {
     /// For help texts.
     pub name: &'static str,
     /// Entries of the config's `architectures` that this family reads; the first is the current one.
@@ -24,7 +29,7 @@ pub struct Family {
 }
 
 /// All families.
-pub static FAMILIES: &[Family] =
+pub static FAMILIES: &[FamilyEntry] =
     &[llama::LLAMA, llama::MISTRAL, llama::QWEN2, llama::QWEN3, opt::FAMILY, falcon::FAMILY];
 
 /// Opens the model of a checkpoint. Everything the model needs is checked to be stored with the right shape before
@@ -45,7 +50,7 @@ pub fn open(checkpoint: Arc<Checkpoint>, arithmetic: impl Into<Arithmetic>) -> R
             Some(_) => return Err(config.bad("architectures", "a list of names")),
         }
     };
-    let knows = |family: &&Family| {
+    let knows = |family: &&FamilyEntry| {
         let names = if key == "architectures" { family.architectures } else { family.model_types };
         names.contains(&got.as_str())
     };
@@ -58,23 +63,14 @@ pub fn open(checkpoint: Arc<Checkpoint>, arithmetic: impl Into<Arithmetic>) -> R
     }
 }
 
-#[cfg(test)]
-mod activation_tests;
-#[cfg(test)]
-mod bad_tests;
-#[cfg(test)]
-mod falcon_tests;
-#[cfg(test)]
-mod fixture_tests;
-#[cfg(test)]
-mod mismatch_tests;
-#[cfg(test)]
-mod opt_tests;
-#[cfg(test)]
-mod oracle_tests;
-#[cfg(test)]
-mod packed_tests;
-#[cfg(test)]
-mod relatives_tests;
+/// Opens a model of the family that `read` makes of the config.
+fn open_model<F: Family>(
+    checkpoint: Arc<Checkpoint>,
+    arithmetic: Arithmetic,
+    read: impl FnOnce(&Config) -> Result<F>,
+) -> Result<Box<dyn Decoder>> {
+    Ok(Box::new(Model::open(checkpoint, arithmetic, read)?))
+}
+
 #[cfg(test)]
 mod tests;

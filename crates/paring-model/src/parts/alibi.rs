@@ -7,25 +7,33 @@ use paring_kernels::matmul::Precision;
 /// The slopes of a model's heads.
 pub struct Alibi {
     slopes: Vec<f32>,
+    times: f32,
 }
 
 impl Alibi {
     /// For `heads` heads, 1 or more: with n the largest power of two up to `heads`, a geometric series of n slopes that
-    /// ends at 2^-8, then every other slope of the series for 2n.
-    pub fn new(heads: usize) -> Self {
+    /// ends at 2^-8, then every other slope of the series for 2n. The bias is added `times` times.
+    pub fn new(heads: usize, times: f32) -> Self {
         let n = 1 << heads.ilog2();
         let base = |heads: usize| (-(2f64.powf(3.0 - (heads as f64).log2()))).exp2() as f32;
         let series = |heads: usize, count: usize, step: usize| {
             let base = base(heads);
             (0..count).map(move |i| base.powf((1 + i * step) as f32))
         };
-        Self { slopes: series(n, n, 1).chain(series(2 * n, heads - n, 2)).collect() }
+        Self { slopes: series(n, n, 1).chain(series(2 * n, heads - n, 2)).collect(), times }
     }
 
-    /// Slope times position for the keys at 0..`t`, divided by `divisor`: f32 `[heads, t]`. Slopes, positions and their
+    /// The number of times that the bias is added to the scores.
+    pub fn times(&self) -> f32 {
+        self.times
+    }
+
+    /// The bias of the keys at 0..`t` for scores that are divided by `root`: slope times position, as often as it is added,
+    /// divided by `root`; f32 `[heads, t]`. Slopes, positions and their
     /// products are rounded to bfloat16, as transformers' Falcon has them in any precision: from position 256 on that
     /// is a coarse grid, and the models were trained on it.
-    pub fn bias(&self, t: usize, divisor: f32, device: &Device) -> Result<Tensor> {
+    pub fn bias(&self, t: usize, root: f32, device: &Device) -> Result<Tensor> {
+        let divisor = root / self.times;
         let round = |x: f32| Precision::Bf16.round(x);
         let values =
             self.slopes.iter().flat_map(|&slope| (0..t).map(move |j| round(round(slope) * round(j as f32)) / divisor));
@@ -53,7 +61,7 @@ mod tests {
     #[test]
     fn agrees_with_transformers() {
         for (heads, wanted) in WANTED {
-            let alibi = Alibi::new(heads);
+            let alibi = Alibi::new(heads, 1.0);
             for divisor in [1.0, 4.0] {
                 let bias = alibi.bias(2048, divisor, &Device::Cpu).unwrap().to_vec2::<f32>().unwrap();
                 assert_eq!((bias.len(), bias[0][0]), (heads, 0.0));

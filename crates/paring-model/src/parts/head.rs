@@ -34,8 +34,8 @@ impl Head {
         let own = source.has_linear("lm_head") || !tied;
         let module = if own { "lm_head" } else { embedding };
         match own {
-            true => source.expect_linear(module, vocab, dim, hint)?,
-            false => source.expect_weight(module, vocab, dim, hint)?,
+            true => source.require_linear(module, vocab, dim, hint)?,
+            false => source.require_weight(module, vocab, dim, hint)?,
         }
         Ok(Self { module: module.to_string(), own, vocab, dim })
     }

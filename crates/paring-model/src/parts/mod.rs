@@ -1,7 +1,8 @@
-//! What several families are built of.
+//! Parts that several families are built of.
 
 pub mod alibi;
 pub mod embedding;
+pub mod encoding;
 pub mod head;
 pub mod norm;
 pub mod positions;

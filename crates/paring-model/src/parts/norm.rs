@@ -5,6 +5,24 @@ use paring_kernels::norm::{layer, rms};
 
 use crate::{Result, source::Source};
 
+/// A norm of a block, or the one before the head.
+pub enum Norm {
+    /// Root mean square norm.
+    Rms(RmsNorm),
+    /// Layer norm.
+    Layer(LayerNorm),
+}
+
+impl Norm {
+    /// `x [.., dim]` f32 → same shape.
+    pub fn forward(&self, x: &Tensor) -> Result<Tensor> {
+        match self {
+            Norm::Rms(norm) => norm.forward(x),
+            Norm::Layer(norm) => norm.forward(x),
+        }
+    }
+}
+
 /// Root mean square norm: `x / sqrt(mean(x²) + eps) * weight`.
 pub struct RmsNorm {
     weight: Tensor,

@@ -6,7 +6,7 @@ use paring_kernels::plain::add_each;
 use crate::{Error, Result, source::Source};
 
 /// A stored table with a row for each position.
-pub struct Positions {
+pub struct LearnedPositions {
     name: String,
     /// Rows before that of position 0.
     offset: usize,
@@ -14,11 +14,11 @@ pub struct Positions {
     dim: usize,
 }
 
-impl Positions {
+impl LearnedPositions {
     /// Checks that the table `name` (a full name) is stored as `[offset + count, dim]`; reads nothing. Row `offset` is
     /// that of position 0.
     pub fn open(source: &Source, name: String, offset: usize, count: usize, dim: usize) -> Result<Self> {
-        source.expect(&name, &[offset + count, dim], "max_position_embeddings is right")?;
+        source.require(&name, &[offset + count, dim], "max_position_embeddings is right")?;
         Ok(Self { name, offset, count, dim })
     }
 

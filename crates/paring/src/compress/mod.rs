@@ -219,12 +219,12 @@ impl Job {
                 config says; use paring decompress first"
             )));
         }
-        let keys = |i: usize| format!("{}.k_proj", self.decoder.attention(i));
+        let keys = |i: usize| format!("{}.k_proj", self.decoder.block_info(i).attention.module);
         let lonely = |&i: &usize| self.decoder.linears(i).iter().all(|linear| linear.name != keys(i));
         if let Some(i) = (0..self.decoder.blocks()).find(lonely).filter(|_| self.plan.kv_cache.is_some()) {
             return Err(Error::Plan(format!(
                 "{}: readers look for the scales of caches beside a k_proj, and here is none; leave --kv-cache out",
-                self.decoder.attention(i)
+                self.decoder.block_info(i).attention.module
             )));
         }
         let selection = select::Selection::new(&self.plan, self.decoder.as_ref())?;

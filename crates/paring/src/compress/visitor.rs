@@ -312,7 +312,7 @@ impl Visitor for Compressor<'_> {
                 stats = self.job.collect(i, (&**block, hidden), &shown, &mut ranges, self.observer, clock)?;
             }
             if let Some((args, seen)) = self.job.plan.kv_cache.as_ref().zip(ranges.cache) {
-                let name = self.job.decoder.attention(i);
+                let name = self.job.decoder.block_info(i).attention.module;
                 self.output.add(activations::of_cache(args, &name, seen, self.job.float_type())?);
             }
             for f in group {

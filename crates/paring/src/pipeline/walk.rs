@@ -58,7 +58,7 @@ pub fn walk(
     let budget = hidden.budget().clone();
     let (first, end) = (blocks.start, blocks.end);
     visitor.step(&Step::of(Stage::Read).block(first));
-    let expect = |step: usize| decoder.expect(first + step);
+    let expect = |step: usize| decoder.prefetch(first + step);
     in_order(
         blocks.len(),
         if decoder.device().is_cpu() { Ahead::Expect(&expect) } else { Ahead::Read },

@@ -1,14 +1,15 @@
-//! What the configs of Llama and its relatives say, and what they leave to be known.
+//! Llama-family configuration: validated values and per-model defaults.
 
 use serde_json::Value;
 
+use super::super::family::LinearShape;
 use super::{DOWN, GATE_UP, O, QKV};
 use crate::{Result, config::Config};
 
-/// What a member of the family is beside what its config says, and what it takes an absent key to mean.
+/// The traits of a family member that its config does not state, and its defaults for absent keys.
 pub(super) struct Member {
     pub biases: Biases,
-    /// Whether each head of queries and keys goes through a norm before it is turned.
+    /// Whether each head of queries and keys goes through a norm before it is rotated.
     pub head_norms: bool,
     /// `head_dim`, where it is not `hidden_size / num_attention_heads`.
     pub head_dim: Option<usize>,
@@ -64,21 +65,11 @@ pub(super) struct Shape {
     /// Of each block: how many keys a query sees, if not all before it.
     pub windows: Vec<Option<usize>>,
     pub tied: bool,
-    /// What to look at where a bias is missing.
-    pub bias_hint: &'static str,
+    /// The config keys that ask for biases.
+    bias_hint: &'static str,
     qkv_bias: bool,
     o_bias: bool,
     mlp_bias: bool,
-}
-
-/// A linear of a block.
-pub(super) struct Local {
-    /// Module name within the block.
-    pub name: &'static str,
-    pub rows: usize,
-    pub cols: usize,
-    pub fan: usize,
-    pub bias: bool,
 }
 
 impl Shape {
@@ -138,10 +129,16 @@ impl Shape {
     }
 
     /// The linears of a block.
-    pub fn linears(&self) -> [Local; 7] {
+    pub fn linears(&self) -> [LinearShape; 7] {
         let (q, kv) = (self.heads * self.head_dim, self.groups * self.head_dim);
         let (dim, inner, qkv_bias, mlp_bias) = (self.dim, self.inner, self.qkv_bias, self.mlp_bias);
-        let local = |name, rows, cols, fan, bias| Local { name, rows, cols, fan, bias };
+        let local = |name, rows, cols, fan, bias: bool| LinearShape {
+            name,
+            rows,
+            cols,
+            fan,
+            bias: bias.then_some(self.bias_hint),
+        };
         [
             local("self_attn.q_proj", q, dim, QKV, qkv_bias),
             local("self_attn.k_proj", kv, dim, QKV, qkv_bias),
@@ -151,15 +148,6 @@ impl Shape {
             local("mlp.up_proj", inner, dim, GATE_UP, mlp_bias),
             local("mlp.down_proj", dim, inner, DOWN, mlp_bias),
         ]
-    }
-
-    /// Names within a block, and sizes, of the weights of norms.
-    pub fn norms(&self) -> Vec<(&'static str, usize)> {
-        let mut norms = vec![("input_layernorm.weight", self.dim), ("post_attention_layernorm.weight", self.dim)];
-        if self.head_norms {
-            norms.extend([("self_attn.q_norm.weight", self.head_dim), ("self_attn.k_norm.weight", self.head_dim)]);
-        }
-        norms
     }
 }
 
@@ -308,7 +296,7 @@ mod tests {
     #[test]
     fn biases() {
         let biased = |member: &Member, changes: Value| -> Vec<bool> {
-            read(member, changes).unwrap().linears().iter().map(|linear| linear.bias).collect()
+            read(member, changes).unwrap().linears().iter().map(|linear| linear.bias.is_some()).collect()
         };
         let both = || json!({"attention_bias": true, "mlp_bias": true});
         let (yes, no) = (true, false);

@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use super::tests::changed;
+use super::changed;
 use crate::Decoder;
 
 /// The golden model `name` with changed config values (null removes a key), or the error's text after the folder's name.

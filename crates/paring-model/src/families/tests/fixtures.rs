@@ -2,7 +2,7 @@
 
 use safetensors::SafeTensors;
 
-use super::tests::{Keep, distance, flat, folder, golden, golden_everywhere, hidden, stored, stored_ids};
+use super::{Keep, distance, flat, folder, golden, golden_everywhere, hidden, stored, stored_ids};
 use crate::{Decoder, Error};
 
 /// Compares logits, the summed loss and the inputs of linears with what is stored of them, on each device that is here.

@@ -1,5 +1,16 @@
 //! The golden models: logits and perplexity of transformers, and what taps and fans promise.
 
+mod activations;
+mod anatomy;
+mod bad;
+mod falcon;
+mod fixtures;
+mod mismatch;
+mod opt;
+mod oracle;
+mod packed;
+mod relatives;
+
 use std::path::PathBuf;
 use std::sync::Arc;
 

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use paring_format::writer::Tensor;
 use paring_format::{Checkpoint, Dtype};
 
-use super::tests::folder;
+use super::folder;
 use crate::source::Source;
 use crate::{Decoder, Error, Precision, Result};
 
@@ -16,7 +16,7 @@ fn zeros(name: &str, shape: &[usize], dtype: Dtype) -> Tensor {
 
 /// Opens a golden model whose tensors `change` changed.
 fn changed(model: &str, change: impl FnOnce(&mut Vec<Tensor>)) -> std::result::Result<Box<dyn Decoder>, String> {
-    super::tests::changed(model, |_, tensors| change(tensors))
+    super::changed(model, |_, tensors| change(tensors))
 }
 
 #[test]
@@ -62,10 +62,8 @@ fn a_tied_head_may_be_stored_too() {
         let embedding = tensors.iter().find(|t| t.name == "model.embed_tokens.weight").unwrap();
         tensors.push(Tensor { name: "lm_head.weight".to_string(), ..embedding.clone() });
     });
-    let (twice, once) = (twice.unwrap_or_else(|text| panic!("{text}")), super::tests::golden("bias_tied"));
-    let logits = |model: &dyn Decoder| {
-        super::tests::flat(&model.logits(&super::tests::hidden(model, &[3, 1, 4, 1, 5], 1)).unwrap())
-    };
+    let (twice, once) = (twice.unwrap_or_else(|text| panic!("{text}")), super::golden("bias_tied"));
+    let logits = |model: &dyn Decoder| super::flat(&model.logits(&super::hidden(model, &[3, 1, 4, 1, 5], 1)).unwrap());
     assert_eq!(logits(&*twice), logits(&*once));
     assert!(twice.outer_names().contains(&"lm_head.weight".to_string()));
     // Missing, it is named once, though it is wanted as embedding and as head.
@@ -88,7 +86,7 @@ fn nothing_is_read_before_all_of_it_is_checked() {
     };
     // A source that expected too little says so when it is read from.
     let little = source();
-    little.expect("model.norm.weight", &[32], "").unwrap();
+    little.require("model.norm.weight", &[32], "").unwrap();
     let text = complete(little.tensor("model.norm.weight", &[32]).map(drop));
     assert!(text.contains("that the model does not have (lm_head.weight in model.safetensors; "), "{text}");
     // What is asked for afterwards is answered at once.
@@ -96,9 +94,9 @@ fn nothing_is_read_before_all_of_it_is_checked() {
     let names: Vec<String> = all.parts_of("model").into_iter().chain(["lm_head.weight".to_string()]).collect();
     for name in &names {
         let shape = Checkpoint::open(&folder("rope_linear")).unwrap().info(name).unwrap().shape.clone();
-        all.expect(name, &shape, "").unwrap();
+        all.require(name, &shape, "").unwrap();
     }
     assert_eq!(complete(all.complete()), "");
-    assert!(complete(all.expect("gone", &[1], "it is there")).contains("no tensor gone"));
+    assert!(complete(all.require("gone", &[1], "it is there")).contains("no tensor gone"));
     assert!(all.tensor("model.norm.weight", &[32]).is_ok());
 }

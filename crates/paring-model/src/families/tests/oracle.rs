@@ -4,7 +4,7 @@ use candle_core::{DType, Device, Tensor};
 use candle_nn::VarBuilder;
 use candle_transformers::models::llama::{Cache, Llama, LlamaConfig};
 
-use super::tests::{distance, flat, folder, golden, hidden};
+use super::{distance, flat, folder, golden, hidden};
 
 #[test]
 fn last_position_agrees_with_candle_transformers() {

@@ -2,10 +2,10 @@
 
 use serde_json::{Map, Value, json};
 
-use super::bad_tests::{check_words, error_of, with_config};
-use super::fixture_tests::check;
-use super::opt_tests::{IDS, rewritten};
-use super::tests::{distance, flat, folder, golden, hidden, stored, stored_ids};
+use super::bad::{check_words, error_of, with_config};
+use super::fixtures::check;
+use super::opt::{IDS, rewritten};
+use super::{distance, flat, folder, golden, hidden, stored, stored_ids};
 use crate::Error;
 
 #[test]

@@ -10,7 +10,7 @@ use paring_kernels::device::present;
 use safetensors::SafeTensors;
 use serde_json::{Value, json};
 
-use super::tests::{changed, distance, flat, golden, hidden, stored, stored_ids};
+use super::{changed, distance, flat, golden, hidden, stored, stored_ids};
 use crate::activations::Arithmetic;
 use crate::{Decoder, Precision, Result, Tap, open};
 
@@ -254,7 +254,7 @@ fn every_family_has_a_cache() {
         let size = rms(&before, &vec![0.0; before.len()]);
         let logits = |model: &dyn Decoder| flat(&model.logits(&hidden(model, &ids, 2)).unwrap());
         let scale = |i: usize, (_, k, v): &([usize; 4], f32, f32)| {
-            (plain.attention(i), k.max(0.01) / 448.0, v.max(0.01) / 448.0)
+            (plain.block_info(i).attention.module, k.max(0.01) / 448.0, v.max(0.01) / 448.0)
         };
         let scales: Vec<(String, f32, f32)> = seen.0.iter().enumerate().map(|(i, seen)| scale(i, seen)).collect();
         let by_layer = logits(&*cached(name, &scales, None));

@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use super::bad_tests::{check_words, error_of};
+use super::bad::{check_words, error_of};
 
 fn check(name: &str, changes: Value, expected: &str) {
     assert_eq!(error_of(name, changes.clone()), Err(expected.to_string()), "{changes}");

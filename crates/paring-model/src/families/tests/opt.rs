@@ -3,8 +3,8 @@
 use paring_format::{Checkpoint, Tensor};
 use serde_json::{Value, json};
 
-use super::bad_tests::{check_words, error_of};
-use super::tests::{changed, distance, flat, folder, golden, hidden};
+use super::bad::{check_words, error_of};
+use super::{changed, distance, flat, folder, golden, hidden};
 
 /// Of a changed model: logits of a few tokens, and the names it calls its own outside the blocks.
 pub fn rewritten(name: &str, change: impl FnOnce(&mut Value, &mut Vec<Tensor>)) -> (Vec<f32>, Vec<String>) {

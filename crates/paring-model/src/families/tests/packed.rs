@@ -6,7 +6,7 @@ use std::sync::Arc;
 use paring_format::{Checkpoint, Compressed, Dtype, Grid, QuantConfig, Scheme, Tensor, Values, Writer, layouts};
 use serde_json::Value;
 
-use super::tests::{flat, folder, golden, hidden};
+use super::{flat, folder, golden, hidden};
 use crate::{Precision, open};
 
 /// Codes of 4 bits that have nothing to do with the model.

@@ -1,0 +1,189 @@
+//! The decoder of every family: checks, reads and runs what the family's shape says.
+
+use std::sync::Arc;
+
+use candle_core::Tensor;
+use paring_format::Checkpoint;
+
+use super::block::{BlockParts, LoadedBlock};
+use super::family::{BlockShape, Family, LinearShape, OuterShape};
+use crate::anatomy::{BlockInfo, LinearInfo, OuterInfo};
+use crate::config::Config;
+use crate::parts::{embedding, head::Head, norm::Norm, positions::LearnedPositions};
+use crate::source::{Source, config_file};
+use crate::{Arithmetic, Block, Decoder, Fan, Result, Sizes, Weight};
+
+/// An opened model.
+pub(super) struct Model<F> {
+    source: Source,
+    family: Arc<F>,
+    outer: OuterShape,
+    learned: Option<LearnedPositions>,
+    /// From the embedding to the blocks, and from there to the head.
+    projections: Option<[Arc<dyn Weight>; 2]>,
+    norm: Option<Norm>,
+    head: Head,
+}
+
+impl<F: Family> Model<F> {
+    /// Checks the config with `read`, and that each tensor is stored with the shape it implies; reads only the final norm
+    /// and the projections around the blocks.
+    pub fn open(
+        checkpoint: Arc<Checkpoint>,
+        arithmetic: Arithmetic,
+        read: impl FnOnce(&Config) -> Result<F>,
+    ) -> Result<Self> {
+        let family = read(&Config::new(config_file(&checkpoint), checkpoint.config()))?;
+        let (outer, Sizes { blocks, dim, vocab, max_positions }) = (family.outer(), family.sizes());
+        let marker = format!("{}.weight", outer.embedding);
+        let source = Source::new(Arc::clone(&checkpoint), outer.prefixes, &marker, arithmetic);
+        source.require(&source.name(&marker), &[vocab, outer.width], outer.embedding_hint)?;
+        let learned = outer.learned.map(|(module, offset)| {
+            let table = source.name(&format!("{module}.weight"));
+            LearnedPositions::open(&source, table, offset, max_positions, dim)
+        });
+        let learned = learned.transpose()?;
+        let head = Head::open(&source, &source.name(outer.embedding), vocab, outer.width, outer.tied)?;
+        for i in 0..blocks {
+            require_block(&source, &block_module(&source, &outer, i), &family.block(i))?;
+        }
+        let projections = outer.projections.map(|locals| locals.map(|local| source.name(local)));
+        if let Some([input, output]) = &projections {
+            source.require_linear(input, dim, outer.width, outer.projections_hint)?;
+            source.require_linear(output, outer.width, dim, outer.projections_hint)?;
+        }
+        if let Some(norm) = &outer.norm {
+            norm.require(&source, &source.name(norm.name))?;
+        }
+        source.complete()?;
+
+        let projections = match &projections {
+            Some([input, output]) => {
+                Some([source.weight(input, dim, outer.width)?, source.weight(output, outer.width, dim)?])
+            }
+            None => None,
+        };
+        let norm = outer.norm.as_ref().map(|norm| norm.read(&source, &source.name(norm.name))).transpose()?;
+        Ok(Self { source, family: Arc::new(family), outer, learned, projections, norm, head })
+    }
+
+    fn module(&self, i: usize) -> String {
+        block_module(&self.source, &self.outer, i)
+    }
+
+    /// The head's input: `[n, dim]` → `[n, width]`.
+    fn before_head(&self, x: &Tensor) -> Result<Tensor> {
+        let x = match &self.norm {
+            Some(norm) => norm.forward(x)?,
+            None => x.clone(),
+        };
+        match &self.projections {
+            Some([_, output]) => output.matmul(&x),
+            None => Ok(x),
+        }
+    }
+}
+
+/// Full module path of block `i`.
+fn block_module(source: &Source, outer: &OuterShape, i: usize) -> String {
+    source.name(&format!("{}.{i}", outer.blocks))
+}
+
+/// Requires all tensors of the block with this module path.
+fn require_block(source: &Source, module: &str, shape: &BlockShape) -> Result<()> {
+    shape.check(module)?;
+    for norm in &shape.norms {
+        norm.require(source, &format!("{module}.{}", norm.name))?;
+    }
+    source.require_cache(&format!("{module}.{}", shape.attention.module), shape.attention.kv_heads)?;
+    for &LinearShape { name, rows, cols, bias, .. } in &shape.linears {
+        let name = format!("{module}.{name}");
+        source.require_linear(&name, rows, cols, shape.linears_hint)?;
+        if let Some(hint) = bias {
+            source.require(&format!("{name}.bias"), &[rows], hint)?;
+        }
+    }
+    Ok(())
+}
+
+impl<F: Family> Decoder for Model<F> {
+    fn sizes(&self) -> Sizes {
+        self.family.sizes()
+    }
+
+    fn checkpoint(&self) -> &Checkpoint {
+        self.source.checkpoint()
+    }
+
+    fn arithmetic(&self) -> &Arithmetic {
+        self.source.arithmetic()
+    }
+
+    fn embed(&self, ids: &[u32], batch: usize) -> Result<Tensor> {
+        let t = embedding::row_length(ids, batch)?;
+        self.family.positions().check_length(t)?;
+        if let Some(learned) = &self.learned {
+            learned.check_length(t)?;
+        }
+        let name = self.source.name(&format!("{}.weight", self.outer.embedding));
+        let x = embedding::embed(&self.source, &name, self.sizes().vocab, self.outer.width, ids, batch)?;
+        let x = match &self.projections {
+            Some([input, _]) => input.matmul(&x)?,
+            None => x,
+        };
+        match &self.learned {
+            Some(learned) => learned.add(&self.source, &x),
+            None => Ok(x),
+        }
+    }
+
+    fn block(&self, i: usize) -> Result<Box<dyn Block>> {
+        let (module, shape) = (self.module(i), self.family.block(i));
+        let BlockInfo { linears, attention, .. } = shape.info(&module);
+        let mut fans: Vec<Fan> = shape.fans.iter().map(|name| Fan { name, linears: Vec::new() }).collect();
+        let biases = shape.linears.iter().map(|linear| linear.bias.is_some());
+        let linears: Vec<(LinearInfo, bool)> = linears.into_iter().zip(biases).collect();
+        self.source.fill(&mut fans, &linears)?;
+        let read = shape.norms.iter().map(|norm| norm.read(&self.source, &format!("{module}.{}", norm.name)));
+        let norms = read.collect::<Result<_>>()?;
+        let rounding = self.source.cache(&attention.module, attention.kv_heads)?;
+        let parts = BlockParts { fans, norms, attention, rounding, precision: self.source.precision() };
+        Ok(Box::new(LoadedBlock { family: Arc::clone(&self.family), parts }))
+    }
+
+    fn block_info(&self, i: usize) -> BlockInfo {
+        self.family.block(i).info(&self.module(i))
+    }
+
+    fn rest_names(&self, i: usize) -> Vec<String> {
+        let (module, shape) = (self.module(i), self.family.block(i));
+        let norms = shape.norms.iter().flat_map(|norm| norm.tensors(&format!("{module}.{}", norm.name)));
+        let biased = shape.linears.iter().filter(|linear| linear.bias.is_some());
+        norms.chain(biased.map(|linear| format!("{module}.{}.bias", linear.name))).collect()
+    }
+
+    fn nll(&self, h: &Tensor, ids: &[u32]) -> Result<Vec<f32>> {
+        self.head.nll(&self.source, h, ids, |x| self.before_head(x))
+    }
+
+    fn logits(&self, h: &Tensor) -> Result<Tensor> {
+        self.head.logits(&self.source, h, |x| self.before_head(x))
+    }
+
+    fn notes(&self) -> Vec<String> {
+        self.family.notes()
+    }
+
+    fn outer(&self) -> OuterInfo {
+        let table = self.source.name(&format!("{}.weight", self.outer.embedding));
+        let positions = self.learned.as_ref().map(|learned| learned.name().to_string());
+        let norm = self.outer.norm.iter().flat_map(|norm| norm.tensors(&self.source.name(norm.name)));
+        let projections = self.outer.projections.iter().flatten().map(|local| self.source.name(local));
+        OuterInfo {
+            embeddings: [table].into_iter().chain(positions).collect(),
+            norms: norm.collect(),
+            projections: projections.collect(),
+            head: "lm_head".to_string(),
+        }
+    }
+}

@@ -1,0 +1,35 @@
+//! Position encodings: how an attention learns where tokens stand.
+
+use crate::Result;
+use crate::anatomy::PositionKind;
+use crate::parts::{alibi::Alibi, rope::Rope};
+
+/// The position encoding of a model's attentions.
+pub enum PositionEncoding {
+    /// Queries and keys are rotated.
+    Rotary(Rope),
+    /// Scores get a bias for each key position.
+    Alibi(Alibi),
+    /// Positions are added to the embeddings: the attentions do nothing.
+    Learned,
+}
+
+impl PositionEncoding {
+    /// The kind of it.
+    pub fn kind(&self) -> PositionKind {
+        match self {
+            PositionEncoding::Rotary(_) => PositionKind::Rotary,
+            PositionEncoding::Alibi(_) => PositionKind::Alibi,
+            PositionEncoding::Learned => PositionKind::Learned,
+        }
+    }
+
+    /// Errors when the attentions know no positions for a sequence of `t` tokens. Alibi has no last position; learned
+    /// ones are checked where the table is read.
+    pub fn check_length(&self, t: usize) -> Result<()> {
+        match self {
+            PositionEncoding::Rotary(rope) => rope.check_length(t),
+            PositionEncoding::Alibi(_) | PositionEncoding::Learned => Ok(()),
+        }
+    }
+}
