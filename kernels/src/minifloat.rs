@@ -23,6 +23,23 @@ pub fn e4m3(x: f32) -> f32 {
     nearest::<3, -6>(x.clamp(-E4M3_MAX, E4M3_MAX))
 }
 
+/// The byte of a number that [`e4m3`] gives.
+#[inline(always)]
+pub(crate) fn e4m3_byte(number: f32) -> u8 {
+    let magnitude = number.to_bits() & 0x7fff_ffff;
+    // From 2^-6 on exponent and mantissa are those of the f32, but for the bias; below, numbers are multiples of 2^-9.
+    let code = if magnitude < 121 << 23 { (number.abs() * 512.0) as u32 } else { (magnitude >> 20) - (120 << 3) };
+    code as u8 | ((number.to_bits() >> 24) as u8 & 0x80)
+}
+
+/// The number of a byte that [`e4m3_byte`] gives.
+#[inline(always)]
+pub(crate) fn e4m3_number(byte: u8) -> f32 {
+    let code = u32::from(byte & 0x7f);
+    let magnitude = if code < 8 { code as f32 / 512.0 } else { f32::from_bits((code + (120 << 3)) << 20) };
+    if byte & 0x80 == 0 { magnitude } else { -magnitude }
+}
+
 /// `x` as `e2m1`: 0, 0.5, 1, 1.5, 2, 3, 4, 6 and their negatives. Beyond ±[`E2M1_MAX`] it is that; NaN stays NaN.
 #[inline(always)]
 pub fn e2m1(x: f32) -> f32 {
@@ -62,6 +79,11 @@ mod tests {
                 let (of_eight, of_four) = (e4m3(signed), e2m1(signed));
                 assert_eq!(of_eight, search(&eight, x).copysign(signed), "e4m3 {signed}");
                 assert_eq!(of_four, search(&four, x).copysign(signed), "e2m1 {signed}");
+            }
+        }
+        for (code, &number) in eight.iter().enumerate() {
+            for (byte, signed) in [(code as u8, number), (code as u8 | 0x80, -number)] {
+                assert_eq!((e4m3_byte(signed), e4m3_number(byte).to_bits()), (byte, signed.to_bits()));
             }
         }
         assert!(e4m3(f32::NAN).is_nan() && e2m1(f32::NAN).is_nan());

@@ -136,6 +136,14 @@ impl CacheRounding {
         Ok(Self(Some(CacheGrid { element: of_kernels(args.element), scales: [tensor(keys)?, tensor(values)?] })))
     }
 
+    /// The scales of keys and of values in a cache of this element, one for all heads or one for each; `None` where the cache
+    /// is not rounded to it.
+    pub(crate) fn scales(&self, element: element::Element) -> Result<Option<[Vec<f32>; 2]>> {
+        let Some(grid) = self.0.as_ref().filter(|grid| grid.element == element) else { return Ok(None) };
+        let [keys, values] = &grid.scales;
+        Ok(Some([keys.flatten_all()?.to_vec1()?, values.flatten_all()?.to_vec1()?]))
+    }
+
     /// Shows `keys` (after rotation) and `values`, both f32 `[b, t, kv_heads, head_dim]`, to the tap, and returns
     /// what is read back from the cache.
     pub fn pass(&self, keys: Tensor, values: Tensor, tap: &mut dyn Tap) -> Result<[Tensor; 2]> {

@@ -1,7 +1,10 @@
 //! A decoder: a list of blocks between an embedding and a head.
 
+use std::ops::Range;
+
 use candle_core::{Device, Tensor};
 use paring_format::Checkpoint;
+use paring_kernels::attention::{CacheType, KeyValues};
 
 pub use crate::anatomy::LinearInfo;
 use crate::anatomy::{BlockInfo, OuterInfo};
@@ -10,8 +13,9 @@ use crate::{Arithmetic, Error, Fan, Result, Tap};
 
 /// A language model, opened and checked, of which only what is asked for is in memory.
 ///
-/// Activations are f32 `[b, t, dim]` with `dim` = [`Decoder::hidden_size`]; every row is its own sequence and starts at
-/// position 0.
+/// Activations are f32 `[b, t, dim]` with `dim` = [`Decoder::hidden_size`]. In a pass of whole sequences every row is a
+/// sequence of its own and starts at position 0; in a pass of next tokens there is one row, and the pass says which tokens
+/// belong to which sequence ([`crate::pass::Tokens`]).
 pub trait Decoder: Send + Sync {
     /// The sizes of the model as a whole, from its config.
     fn sizes(&self) -> Sizes;
@@ -51,6 +55,14 @@ pub trait Decoder: Send + Sync {
     /// embeddings of the tokens that occur. Errors on a token out of range, rows that do not come out even, and
     /// sequences that are too long for the model.
     fn embed(&self, ids: &[u32], batch: usize) -> Result<Tensor>;
+
+    /// The input of block 0, `[1, n, dim]`, for the next tokens of several sequences, joined in `ids`; `spans` are the
+    /// positions of each sequence's tokens. Errors as [`Decoder::embed`], and when there is no token.
+    fn embed_next(&self, ids: &[u32], spans: &[Range<usize>]) -> Result<Tensor>;
+
+    /// The empty cache of block `i`'s attention for a sequence, in this type. Caches of 8-bit floats have the scales that
+    /// the checkpoint stores for them, and otherwise a scale of 1. Errors where the device cannot hold the type.
+    fn key_values(&self, i: usize, cache_type: CacheType) -> Result<KeyValues>;
 
     /// Reads block `i < blocks()`; the caller drops it. Costs the memory of its weights in f32.
     fn block(&self, i: usize) -> Result<Box<dyn Block>>;
@@ -131,7 +143,7 @@ pub struct Sizes {
 pub trait Block: Send {
     /// Takes `h [b, t, dim]` as far as `pass` says: to the next block's input, of the same shape, or to the input of a
     /// fan. Each fan on the way shows its input to the pass's tap. Errors when a fan does not hold the linears that the
-    /// block multiplies with.
+    /// block multiplies with, and when `h` is not of the tokens in the pass.
     fn run(&self, h: &Tensor, pass: &mut Pass<'_>) -> Result<Flow<Tensor>>;
 
     /// The fans in the order the data meets them; together they hold each linear of the block once.

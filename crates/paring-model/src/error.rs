@@ -125,6 +125,26 @@ pub enum Error {
     /// A pass to a block's output ended before it.
     #[error("the pass through a block stopped before its output; this is an error of the program")]
     StoppedEarly,
+    /// The activations of a pass are not those of its tokens.
+    #[error("activations of {tokens} tokens in a pass of {expected} tokens of {sequences} sequences")]
+    SpanTokens {
+        /// Tokens in the activations.
+        tokens: usize,
+        /// Tokens in the pass.
+        expected: usize,
+        /// Sequences in the pass.
+        sequences: usize,
+    },
+    /// A sequence belongs to another model than the blocks it is passed through.
+    #[error(
+        "a sequence with the keys and values of {got} blocks in a model of {expected}; sequences belong to one model"
+    )]
+    SequenceBlocks {
+        /// Blocks of the model.
+        expected: usize,
+        /// Blocks of the sequence.
+        got: usize,
+    },
     /// A sequence is longer than the model's positions.
     #[error("a sequence of {tokens} tokens is longer than the model's {max} positions; use a shorter one")]
     TooLong {

@@ -2,7 +2,9 @@
 //!
 //! * [`decoder`]: the traits [`Decoder`] and [`Block`].
 //! * [`anatomy`]: what a decoder says of its parts.
-//! * [`fan`]: [`Fan`], [`Linear`] and the [`Tap`] that watches inputs; [`pass`]: how far a pass goes.
+//! * [`fan`]: [`Fan`], [`Linear`] and the [`Tap`] that watches inputs; [`pass`]: which tokens go through a block, and how
+//!   far.
+//! * [`sequence`]: sequences that grow token by token.
 //! * [`weight`]: the right-hand side of a linear's product; [`activations`]: rounding of activations as a model runs.
 //! * [`source`]: checkpoint → checked tensors; [`mismatch`]: all that is wrong with them, in one line.
 //! * [`config`]: checked values of `config.json`.
@@ -19,6 +21,7 @@ pub mod fan;
 pub mod mismatch;
 pub mod parts;
 pub mod pass;
+pub mod sequence;
 pub mod source;
 pub mod weight;
 
@@ -29,6 +32,8 @@ pub use error::{Error, Result};
 pub use families::{FAMILIES, FamilyEntry, open};
 pub use fan::{Fan, Linear, Tap};
 pub use mismatch::Mismatch;
+pub use paring_kernels::attention::{CacheType, KeyValues};
 pub use paring_kernels::matmul::Precision;
-pub use pass::{Flow, Pass};
+pub use pass::{Flow, Pass, Piece, Tokens};
+pub use sequence::{Next, Sequence, extend};
 pub use weight::{Dense, Weight};

@@ -15,6 +15,7 @@ pub(super) const TILE: usize = 64;
 #[derive(Clone, Copy)]
 pub(super) struct Shape<'a> {
     pub batch: usize,
+    /// Queries of a sequence.
     pub time: usize,
     pub heads: usize,
     pub groups: usize,
@@ -28,11 +29,11 @@ pub(super) struct Shape<'a> {
 
 impl Shape<'_> {
     /// The first key that the query at `position` sees.
-    fn first_key(&self, position: usize) -> usize {
+    pub(super) fn first_key(&self, position: usize) -> usize {
         (position + 1).saturating_sub(self.window)
     }
 
-    /// Where the keys of the tile begin whose first query stands at `first`: a multiple of [`TILE`].
+    /// The first key of the tile whose first query stands at `first`: a multiple of [`TILE`].
     pub(super) fn start(&self, first: usize) -> usize {
         self.first_key(first) / TILE * TILE
     }

@@ -1,6 +1,8 @@
 //! Attention on a GPU. For a tile of queries of one sequence at a time: the scores of all heads by cuBLAS, a softmax over
 //! their rows, and the products with the values by cuBLAS.
 
+use std::ops::Range;
+
 use candle_core::cuda_backend::WrapErr;
 use candle_core::cuda_backend::cudarc::driver::{CudaSlice, CudaView, CudaViewMut, DeviceRepr, PushKernelArg};
 use candle_core::{CudaDevice, Result, Tensor};
@@ -41,6 +43,12 @@ impl Tile {
     }
 }
 
+/// A tile, and the number of its first query among those of the sequence.
+struct Piece {
+    tile: Tile,
+    query: usize,
+}
+
 /// What a sequence needs beside its inputs: scores that become weights, or weights of their own, and the rows' sums.
 struct Scratch {
     /// Queries of a tile.
@@ -51,8 +59,8 @@ struct Scratch {
 }
 
 impl Scratch {
-    fn new(device: &CudaDevice, shape: &Shape<'_>, rounded: bool) -> Result<Self> {
-        let (queries, most) = gpu_tile(shape.time, shape.heads, shape.window);
+    fn new(device: &CudaDevice, shape: &Shape<'_>, keys: usize, rounded: bool) -> Result<Self> {
+        let (queries, most) = gpu_tile(shape.time, keys, shape.heads, shape.window);
         let rows = shape.heads * queries;
         // SAFETY: each tile writes what it reads of them.
         unsafe {
@@ -69,9 +77,10 @@ impl Scratch {
 /// A bias and its width.
 type Bias<'a> = Option<(&'a CudaView<'a, f32>, usize)>;
 
-/// [`super::causal`] for tensors of the right shapes; `shape` has no bias.
+/// [`super::causal`] for tensors of the right shapes, with `past` keys before that of the first query; `shape` has no bias.
 pub(super) fn causal(
     shape: &Shape<'_>,
+    past: usize,
     [q, k, v]: [&Tensor; 3],
     bias: Option<&Tensor>,
     precision: Precision,
@@ -80,7 +89,7 @@ pub(super) fn causal(
         with_view::<f32, _>(q, |q, device| {
             with_view::<f32, _>(k, |k, _| {
                 with_view::<f32, _>(v, |v, _| {
-                    let out = batch(device, shape, [&q, &k, &v], bias, precision == Precision::Bf16)?;
+                    let out = batch(device, shape, past, [&q, &k, &v], bias, precision == Precision::Bf16)?;
                     Ok(tensor(out, device, (shape.batch, shape.time, shape.heads * shape.dim)))
                 })
             })
@@ -99,13 +108,15 @@ pub(super) fn causal(
 fn batch(
     device: &CudaDevice,
     shape: &Shape<'_>,
+    past: usize,
     [q, k, v]: [&CudaView<'_, f32>; 3],
     bias: Bias<'_>,
     rounded: bool,
 ) -> Result<CudaSlice<f32>> {
     let &Shape { time, heads, groups, dim, .. } = shape;
-    let mut scratch = Scratch::new(device, shape, rounded)?;
-    let (wide, narrow) = (time * heads * dim, time * groups * dim);
+    let keys = past + time;
+    let mut scratch = Scratch::new(device, shape, keys, rounded)?;
+    let (wide, narrow) = (time * heads * dim, keys * groups * dim);
     // SAFETY: the tiles of a sequence write all its outputs; the splits are written before they are read.
     let mut out = unsafe { device.alloc::<f32>(q.len())? };
     let mut parts = match rounded {
@@ -124,47 +135,49 @@ fn batch(
         let [k, v] = [k, v].map(|x| x.slice(sequence * narrow..(sequence + 1) * narrow));
         let mut out = out.slice_mut(sequence * wide..(sequence + 1) * wide);
         for first in (0..time).step_by(scratch.queries) {
-            let tile = tile(shape, first, scratch.queries.min(time - first), bias);
+            let piece = piece(shape, past, first..(first + scratch.queries).min(time), bias);
             match &mut parts {
                 None => {
-                    products(device, shape, &tile, [&q, &k], dim, &mut scratch.scores)?;
-                    softmax(device, &tile, &mut scratch, bias)?;
-                    outputs(device, shape, &tile, &scratch.scores.as_view(), &v, &mut out)?;
+                    products(device, shape, &piece, [&q, &k], dim, &mut scratch.scores)?;
+                    softmax(device, &piece.tile, &mut scratch, bias)?;
+                    outputs(device, shape, &piece, &scratch.scores.as_view(), &v, &mut out)?;
                 }
-                Some((queries, keys, values)) => {
+                Some((queries, key_parts, values)) => {
                     if first == 0 {
                         split(device, &q, queries, [time, heads, dim], false)?;
-                        split(device, &k, keys, [time, groups, dim], true)?;
+                        split(device, &k, key_parts, [keys, groups, dim], true)?;
                         round(device, &v, &mut values.as_view_mut())?;
                     }
-                    let inputs = [&queries.as_view(), &keys.as_view()];
-                    products(device, shape, &tile, inputs, PARTS * dim, &mut scratch.scores)?;
-                    softmax(device, &tile, &mut scratch, bias)?;
+                    let inputs = [&queries.as_view(), &key_parts.as_view()];
+                    products(device, shape, &piece, inputs, PARTS * dim, &mut scratch.scores)?;
+                    softmax(device, &piece.tile, &mut scratch, bias)?;
                     if let Some(weights) = &scratch.weights {
-                        outputs(device, shape, &tile, &weights.as_view(), &values.as_view(), &mut out)?;
+                        outputs(device, shape, &piece, &weights.as_view(), &values.as_view(), &mut out)?;
                     }
                 }
             }
-            divide(device, shape, &tile, &scratch.sums, &mut out)?;
+            divide(device, shape, &piece, &scratch.sums, &mut out)?;
         }
     }
     Ok(out)
 }
 
-/// The tile of `queries` queries from position `first` on.
-fn tile(shape: &Shape<'_>, first: usize, queries: usize, bias: Bias<'_>) -> Tile {
+/// The tile of some queries of a sequence, with `past` keys before that of the first query of all.
+fn piece(shape: &Shape<'_>, past: usize, queries: Range<usize>, bias: Bias<'_>) -> Piece {
+    let first = past + queries.start;
     let start = shape.start(first);
-    Tile {
+    let tile = Tile {
         first: first as i64,
         start: start as i64,
-        keys: (first + queries - start) as i64,
-        window: shape.window.min(shape.time) as i64,
-        queries: queries as i32,
+        keys: (past + queries.end - start) as i64,
+        window: shape.window.min(past + shape.time) as i64,
+        queries: queries.len() as i32,
         groups: shape.groups as i32,
         each: (shape.heads / shape.groups) as i32,
         scale: shape.scale,
         bias_width: bias.map_or(0, |(_, width)| width) as i64,
-    }
+    };
+    Piece { tile, query: queries.start }
 }
 
 /// Queries times keys, `depth` numbers each: the scores of a tile, ordered as `Tile` in attention.cu says. One product of
@@ -172,7 +185,7 @@ fn tile(shape: &Shape<'_>, first: usize, queries: usize, bias: Bias<'_>) -> Tile
 fn products<T: Factor>(
     device: &CudaDevice,
     shape: &Shape<'_>,
-    tile: &Tile,
+    Piece { tile, query }: &Piece,
     [q, k]: [&CudaView<'_, T>; 2],
     depth: usize,
     scores: &mut CudaSlice<f32>,
@@ -181,7 +194,7 @@ fn products<T: Factor>(
     let (each, queries, keys) = (tile.each as usize, tile.queries as usize, tile.keys as usize);
     let k = k.slice(tile.start as usize * groups * depth..);
     for head in 0..each {
-        let q = q.slice((tile.first as usize * heads + head) * depth..);
+        let q = q.slice((query * heads + head) * depth..);
         let q = Operand::rows(&q, heads * depth).every(each * depth);
         let k = Operand::rows(&k, groups * depth).every(depth).t();
         let values = &mut scores.slice_mut(head * keys..);
@@ -195,7 +208,7 @@ fn products<T: Factor>(
 fn outputs<T: Factor>(
     device: &CudaDevice,
     shape: &Shape<'_>,
-    tile: &Tile,
+    Piece { tile, query }: &Piece,
     weights: &CudaView<'_, T>,
     v: &CudaView<'_, T>,
     out: &mut CudaViewMut<'_, f32>,
@@ -207,7 +220,7 @@ fn outputs<T: Factor>(
         let weights = weights.slice(head * keys..);
         let weights = Operand::rows(&weights, each * keys).every(queries * each * keys);
         let v = Operand::rows(&v, groups * dim).every(dim);
-        let values = &mut out.slice_mut((tile.first as usize * heads + head) * dim..);
+        let values = &mut out.slice_mut((query * heads + head) * dim..);
         let to = Target { values, stride: heads * dim, step: each * dim };
         gemm_batch(device, groups, [queries, dim, keys], (1.0, weights, v), (0.0, to), Math::F32)?;
     }
@@ -238,13 +251,13 @@ fn softmax(device: &CudaDevice, tile: &Tile, scratch: &mut Scratch, bias: Bias<'
 fn divide(
     device: &CudaDevice,
     shape: &Shape<'_>,
-    tile: &Tile,
+    Piece { tile, query }: &Piece,
     sums: &CudaSlice<f32>,
     out: &mut CudaViewMut<'_, f32>,
 ) -> Result<()> {
     let width = shape.heads * shape.dim;
-    let (first, dim) = (tile.first as usize, shape.dim as i32);
-    let mut out = out.slice_mut(first * width..(first + tile.queries as usize) * width);
+    let dim = shape.dim as i32;
+    let mut out = out.slice_mut(query * width..(query + tile.queries as usize) * width);
     let kernel = function(device, Source::Attention, "attention_divide")?;
     let mut arguments = kernel.builder();
     arguments.arg(&mut out).arg(sums).arg(&tile.queries).arg(&tile.groups).arg(&tile.each).arg(&dim);

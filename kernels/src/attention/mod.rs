@@ -1,17 +1,23 @@
-//! Causal attention with grouped queries.
+//! Causal attention with grouped queries: of whole sequences ([`causal`]), and of the last positions of sequences whose
+//! earlier keys and values lie in a cache ([`ragged`]).
 
 mod bf16;
+mod cache;
 mod cpu;
 #[cfg(feature = "cuda")]
 mod cuda;
+mod ragged;
 pub(crate) mod reference;
+
+pub use cache::{CacheType, KeyValues};
+pub use ragged::{Span, ragged};
 
 use candle_core::{Result, Tensor};
 
 use crate::matmul::Precision;
 use crate::with_f32;
 
-/// What becomes of the products of queries and keys before the softmax, beside the causal mask.
+/// The changes to the products of queries and keys before the softmax, beside the causal mask.
 #[derive(Clone, Copy, Debug)]
 pub struct Scores<'a> {
     /// The products are multiplied by it.
@@ -48,19 +54,10 @@ pub fn causal(q: &Tensor, k: &Tensor, v: &Tensor, scores: &Scores<'_>, precision
     if k.dims() != [b, t, groups, d] || v.dims() != k.dims() || groups == 0 || heads % groups != 0 {
         candle_core::bail!("attention of queries {:?} over keys {:?} and values {:?}", q.shape(), k.shape(), v.shape());
     }
-    let &Scores { scale, window, bias } = scores;
-    let window = window.unwrap_or(usize::MAX);
-    if window == 0 {
-        candle_core::bail!("attention with a window of 0 keys");
-    }
-    if let Some(bias) = bias {
-        let (rows, width) = bias.dims2()?;
-        if rows != heads || width < t {
-            candle_core::bail!("attention of {heads} heads over {t} keys with a bias of shape {:?}", bias.shape());
-        }
-    }
+    let window = check_scores(scores, heads, t)?;
+    let &Scores { scale, bias, .. } = scores;
     let shape = cpu::Shape { batch: b, time: t, heads, groups, dim: d, scale, window, bias: None };
-    on_gpu!(q => cuda::causal(&shape, [q, k, v], bias, precision));
+    on_gpu!(q => cuda::causal(&shape, 0, [q, k, v], bias, precision));
     let causal = if precision == Precision::Bf16 { bf16::causal } else { cpu::causal };
     let run = |bias: Option<(&[f32], usize)>| {
         let shape = cpu::Shape { bias, ..shape };
@@ -76,14 +73,30 @@ pub fn causal(q: &Tensor, k: &Tensor, v: &Tensor, scores: &Scores<'_>, precision
     Tensor::from_vec(out, (b, t, heads * d), q.device())
 }
 
+/// The window, the largest number for none. Errors on a window of 0 and on a bias that is not for `heads` heads and `keys`
+/// keys.
+fn check_scores(scores: &Scores<'_>, heads: usize, keys: usize) -> Result<usize> {
+    let window = scores.window.unwrap_or(usize::MAX);
+    if window == 0 {
+        candle_core::bail!("attention with a window of 0 keys");
+    }
+    if let Some(bias) = scores.bias {
+        let (rows, width) = bias.dims2()?;
+        if rows != heads || width < keys {
+            candle_core::bail!("attention of {heads} heads over {keys} keys with a bias of shape {:?}", bias.shape());
+        }
+    }
+    Ok(window)
+}
+
 /// Bytes of scores at a time on a GPU, unless those of one query are more.
 const GPU_SCORES: usize = 128 << 20;
 /// Queries of a tile on a GPU at most: enough for products to be fast, few enough that little lies above the diagonal.
 const GPU_QUERIES: usize = 256;
 
-/// Queries of a tile on a GPU, and the most keys that a tile is multiplied with.
-fn gpu_tile(t: usize, heads: usize, window: usize) -> (usize, usize) {
-    let keys = t.min(window.saturating_add(GPU_QUERIES + cpu::TILE));
+/// Queries of a tile on a GPU, of `t` over `keys` keys, and the most keys that a tile is multiplied with.
+fn gpu_tile(t: usize, keys: usize, heads: usize, window: usize) -> (usize, usize) {
+    let keys = keys.min(window.saturating_add(GPU_QUERIES + cpu::TILE));
     let queries = GPU_SCORES / size_of::<f32>() / (heads * keys).max(1);
     (queries.clamp(1, GPU_QUERIES).min(t), keys)
 }
@@ -97,7 +110,7 @@ pub fn gpu_scratch(
     window: Option<usize>,
     precision: Precision,
 ) -> usize {
-    let (queries, keys) = gpu_tile(t, heads, window.unwrap_or(usize::MAX));
+    let (queries, keys) = gpu_tile(t, t, heads, window.unwrap_or(usize::MAX));
     let rows = heads * queries;
     match precision {
         Precision::Bf16 => rows * (6 * keys + 4) + t * d * (6 * (heads + groups) + 2 * groups),
@@ -106,85 +119,4 @@ pub fn gpu_scratch(
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::cases::attention::slopes;
-    use candle_core::Device;
-
-    const SCALE: f32 = 0.3;
-
-    fn random((b, t, heads, d): (usize, usize, usize, usize), size: f32, seed: u64) -> Tensor {
-        Tensor::from_vec(crate::test_values(b * t * heads * d, size, seed), (b, t, heads, d), &Device::Cpu).unwrap()
-    }
-
-    fn flat(x: &Tensor) -> Vec<f32> {
-        x.flatten_all().unwrap().to_vec1().unwrap()
-    }
-
-    #[test]
-    fn a_window_that_reaches_back_to_the_first_key_changes_no_bit() {
-        let (q, k, v) =
-            (random((1, 200, 4, 16), 1.0, 1), random((1, 200, 2, 16), 1.0, 2), random((1, 200, 2, 16), 1.0, 3));
-        for precision in [Precision::F32, Precision::Bf16] {
-            let run = |window| {
-                let scores = Scores { window, ..Scores::scaled(SCALE) };
-                flat(&causal(&q, &k, &v, &scores, precision).unwrap())
-            };
-            assert!(run(Some(200)) == run(None), "{precision:?}");
-            assert!(run(Some(199)) != run(None), "{precision:?}");
-        }
-    }
-
-    #[test]
-    fn the_result_does_not_depend_on_the_number_of_threads() {
-        let (q, k, v) =
-            (random((2, 200, 4, 32), 1.0, 1), random((2, 200, 2, 32), 1.0, 2), random((2, 200, 2, 32), 1.0, 3));
-        let bias = slopes(4, 200, &Device::Cpu).unwrap();
-        let scores = Scores { scale: 0.2, window: Some(70), bias: Some(&bias) };
-        for precision in [Precision::F32, Precision::Bf16] {
-            let run = |threads: usize| {
-                let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
-                flat(&pool.install(|| causal(&q, &k, &v, &scores, precision).unwrap()))
-            };
-            let one = run(1);
-            for threads in [2, 3, 7] {
-                assert!(one == run(threads), "{precision:?} with {threads} threads");
-            }
-        }
-    }
-
-    #[test]
-    fn tiles_of_a_gpu_stay_within_their_memory() {
-        // Llama 2 7B at 2048 tokens: whole tiles, 64 MiB of scores.
-        assert_eq!(gpu_tile(2048, 32, usize::MAX), (256, 2048));
-        assert_eq!(gpu_scratch(2048, 32, 32, 128, None, Precision::F32), (64 << 20) + 4 * 32 * 256);
-        let parts = 2048 * 4096 * 14;
-        assert_eq!(gpu_scratch(2048, 32, 32, 128, None, Precision::Bf16), (96 << 20) + 4 * 32 * 256 + parts);
-        // Long sequences have fewer queries, until one is left.
-        assert_eq!(gpu_tile(1 << 17, 64, usize::MAX), (4, 1 << 17));
-        assert_eq!(gpu_tile(1 << 20, 64, usize::MAX), (1, 1 << 20));
-        // A window saves keys; short sequences save all.
-        assert_eq!(gpu_tile(1 << 17, 32, 4096), (237, 4416));
-        assert_eq!(gpu_tile(7, 4, usize::MAX), (7, 7));
-    }
-
-    #[test]
-    fn wrong_shapes_are_errors() {
-        let zeros = |dims: &[usize]| Tensor::zeros(dims, candle_core::DType::F32, &Device::Cpu).unwrap();
-        let x = |n: usize| zeros(&[1, 4, n, 8]);
-        let run = |q: usize, k: usize, v: usize, scores: Scores<'_>| {
-            causal(&x(q), &x(k), &x(v), &scores, Precision::F32).map_err(|e| e.to_string())
-        };
-        let plain = Scores::scaled(1.0);
-        assert!(run(2, 2, 2, plain).is_ok());
-        assert!(run(3, 2, 2, plain).is_err());
-        assert!(run(2, 2, 1, plain).is_err());
-        let error = run(2, 2, 2, Scores { window: Some(0), ..plain }).unwrap_err();
-        assert!(error.starts_with("attention with a window of 0 keys"), "{error}");
-        for dims in [[1, 4], [2, 3]] {
-            let error = run(2, 2, 2, Scores { bias: Some(&zeros(&dims)), ..plain }).unwrap_err();
-            let expected = format!("attention of 2 heads over 4 keys with a bias of shape {dims:?}");
-            assert!(error.starts_with(&expected), "{error}");
-        }
-    }
-}
+mod tests;

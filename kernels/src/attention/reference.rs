@@ -1,13 +1,16 @@
 //! The definition.
 
-/// One query head: `q`, `k`, `v` are `[t, d]`, `bias` is `[t]`; returns softmax(q kᵀ · scale + bias + mask) v in f64,
-/// the mask leaving each query the keys up to its own position, `window` of them at most.
+/// One query head of one sequence: `q` is `[t, d]`, `k` and `v` are `[s, d]`, `bias` is `[s]`, s ≥ t; the queries are those
+/// of the last t positions. Returns softmax(q kᵀ · scale + bias + mask) v in f64, the mask leaving each query the keys up
+/// to its own position, `window` of them at most.
 pub(crate) fn head(q: &[f32], k: &[f32], v: &[f32], d: usize, scale: f32, window: usize, bias: &[f32]) -> Vec<f64> {
+    let past = (k.len() - q.len()) / d;
     let mut out = Vec::new();
     for (i, q) in q.chunks_exact(d).enumerate() {
+        let position = past + i;
         let product = |k: &[f32]| q.iter().zip(k).map(|(&a, &b)| f64::from(a) * f64::from(b)).sum::<f64>();
-        let scores: Vec<f64> = (k.chunks_exact(d).zip(bias).take(i + 1).enumerate())
-            .map(|(j, (k, &bias))| match i - j < window {
+        let scores: Vec<f64> = (k.chunks_exact(d).zip(bias).take(position + 1).enumerate())
+            .map(|(j, (k, &bias))| match position - j < window {
                 true => product(k) * f64::from(scale) + f64::from(bias),
                 false => f64::NEG_INFINITY,
             })

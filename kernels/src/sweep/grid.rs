@@ -3,7 +3,7 @@
 
 pub use crate::element::Element;
 use crate::matmul::Precision;
-use crate::minifloat::{E2M1_MAX, E4M3_MAX, e2m1, e4m3};
+use crate::minifloat::{E2M1_MAX, E4M3_MAX, e2m1, e4m3, e4m3_byte};
 
 /// How scales are stored.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -52,15 +52,6 @@ pub fn global_scale(amax: f32, computed: Precision) -> f32 {
     let smallest = if computed == Precision::F16 { 2f32.powi(-14) } else { f32::MIN_POSITIVE };
     let scale = computed.round(E2M1_MAX * E4M3_MAX / amax.max(smallest));
     if scale.is_finite() { scale } else { 1.0 }
-}
-
-/// The byte of a number that [`e4m3`] gives.
-#[inline(always)]
-fn e4m3_byte(number: f32) -> u8 {
-    let magnitude = number.to_bits() & 0x7fff_ffff;
-    // From 2^-6 on exponent and mantissa are those of the f32, but for the bias; below, numbers are multiples of 2^-9.
-    let code = if magnitude < 121 << 23 { (number.abs() * 512.0) as u32 } else { (magnitude >> 20) - (120 << 3) };
-    code as u8 | ((number.to_bits() >> 24) as u8 & 0x80)
 }
 
 /// The codes of 0, 0.5, 1, … 6 as 4-bit floats; 0 for those in between that are none.

@@ -1,17 +1,18 @@
 //! A block in memory, and the steps that the forward passes of families are made of.
 
+use std::ops::Range;
 use std::sync::Arc;
 
 use candle_core::Tensor;
-use paring_kernels::attention::{Scores, causal};
+use paring_kernels::attention::{Scores, Span, causal, ragged};
 use paring_kernels::matmul::Precision;
 
 use super::family::Family;
 use crate::activations::CacheRounding;
 use crate::anatomy::AttentionInfo;
 use crate::parts::{encoding::PositionEncoding, norm::Norm};
-use crate::pass::{Flow, Pass};
-use crate::{Block, Fan, Result};
+use crate::pass::{Flow, Pass, Piece, Tokens, check_tokens};
+use crate::{Block, Fan, Result, Tap};
 
 /// The parts of a block.
 pub(super) struct BlockParts {
@@ -99,6 +100,14 @@ impl Step<'_, '_> {
     /// The attention: queries `[b, t, heads, head_dim]`, keys and values `[b, t, kv_heads, head_dim]`, none of which know
     /// their positions yet → `[b, t, heads · head_dim]`.
     pub fn attend(&mut self, q: Tensor, k: Tensor, v: Tensor) -> Result<Tensor> {
+        match &mut self.pass.tokens {
+            Tokens::Whole => self.attend_whole(q, k, v),
+            Tokens::Next(pieces) => attend_next(self.parts, self.positions, pieces, self.pass.tap, [q, k, v]),
+        }
+    }
+
+    /// Every row a sequence from position 0.
+    fn attend_whole(&mut self, q: Tensor, k: Tensor, v: Tensor) -> Result<Tensor> {
         let BlockParts { attention, rounding, precision, .. } = self.parts;
         let (q, k) = match self.positions {
             PositionEncoding::Rotary(rope) => (rope.forward(&q)?, rope.forward(&k)?),
@@ -106,11 +115,40 @@ impl Step<'_, '_> {
         };
         let [k, v] = rounding.pass(k, v, self.pass.tap)?;
         let root = (attention.head_dim as f32).sqrt();
-        let bias = match self.positions {
-            PositionEncoding::Alibi(alibi) => Some(alibi.bias(q.dim(1)?, root, q.device())?),
-            PositionEncoding::Rotary(_) | PositionEncoding::Learned => None,
-        };
+        let bias = self.positions.bias(q.dim(1)?, root, q.device())?;
         let scores = Scores { scale: root.recip(), window: attention.window, bias: bias.as_ref() };
         Ok(causal(&q, &k, &v, &scores, *precision)?)
     }
+}
+
+/// The attention of the next tokens of some sequences, whose keys and values it appends to their caches.
+fn attend_next(
+    parts: &BlockParts,
+    positions: &PositionEncoding,
+    pieces: &mut [Piece<'_>],
+    tap: &mut dyn Tap,
+    [q, k, v]: [Tensor; 3],
+) -> Result<Tensor> {
+    let BlockParts { attention, rounding, precision, .. } = parts;
+    let spans: Vec<Range<usize>> = pieces.iter().map(Piece::positions).collect();
+    let (rows, n, _, _) = q.dims4()?;
+    check_tokens(rows * n, &spans)?;
+    let (q, k) = match positions {
+        PositionEncoding::Rotary(rope) => (rope.forward_next(&q, &spans)?, rope.forward_next(&k, &spans)?),
+        PositionEncoding::Alibi(_) | PositionEncoding::Learned => (q, k),
+    };
+    let [k, v] = rounding.pass(k, v, tap)?;
+    let mut first = 0;
+    for Piece { tokens, cache } in pieces.iter_mut() {
+        let of_piece = |x: &Tensor| x.squeeze(0)?.narrow(0, first, *tokens);
+        cache.append(&of_piece(&k)?, &of_piece(&v)?)?;
+        first += *tokens;
+    }
+    let longest = spans.iter().map(|span| span.end).max().unwrap_or(0);
+    let root = (attention.head_dim as f32).sqrt();
+    let bias = positions.bias(longest, root, q.device())?;
+    let scores = Scores { scale: root.recip(), window: attention.window, bias: bias.as_ref() };
+    let spans: Vec<Span<'_>> =
+        pieces.iter().map(|piece| Span { queries: piece.tokens, cache: &*piece.cache }).collect();
+    Ok(ragged(&q, &spans, &scores, *precision)?)
 }

@@ -1,15 +1,19 @@
 //! The decoder of every family: checks, reads and runs what the family's shape says.
 
+use std::ops::Range;
 use std::sync::Arc;
 
 use candle_core::Tensor;
 use paring_format::Checkpoint;
+use paring_kernels::attention::{CacheType, KeyValues};
+use paring_kernels::element::Element;
 
 use super::block::{BlockParts, LoadedBlock};
 use super::family::{BlockShape, Family, LinearShape, OuterShape};
-use crate::anatomy::{BlockInfo, LinearInfo, OuterInfo};
+use crate::anatomy::{AttentionInfo, BlockInfo, LinearInfo, OuterInfo};
 use crate::config::Config;
 use crate::parts::{embedding, head::Head, norm::Norm, positions::LearnedPositions};
+use crate::pass::check_tokens;
 use crate::source::{Source, config_file};
 use crate::{Arithmetic, Block, Decoder, Fan, Result, Sizes, Weight};
 
@@ -71,6 +75,17 @@ impl<F: Family> Model<F> {
         block_module(&self.source, &self.outer, i)
     }
 
+    /// The embeddings of tokens, without positions: `[batch, t, dim]`.
+    fn embed_tokens(&self, ids: &[u32], batch: usize) -> Result<Tensor> {
+        let name = self.source.name(&format!("{}.weight", self.outer.embedding));
+        let vocab = self.family.sizes().vocab;
+        let x = embedding::embed(&self.source, &name, vocab, self.outer.width, ids, batch)?;
+        match &self.projections {
+            Some([input, _]) => input.matmul(&x),
+            None => Ok(x),
+        }
+    }
+
     /// The head's input: `[n, dim]` → `[n, width]`.
     fn before_head(&self, x: &Tensor) -> Result<Tensor> {
         let x = match &self.norm {
@@ -125,16 +140,28 @@ impl<F: Family> Decoder for Model<F> {
         if let Some(learned) = &self.learned {
             learned.check_length(t)?;
         }
-        let name = self.source.name(&format!("{}.weight", self.outer.embedding));
-        let x = embedding::embed(&self.source, &name, self.sizes().vocab, self.outer.width, ids, batch)?;
-        let x = match &self.projections {
-            Some([input, _]) => input.matmul(&x)?,
-            None => x,
-        };
+        let x = self.embed_tokens(ids, batch)?;
         match &self.learned {
             Some(learned) => learned.add(&self.source, &x),
             None => Ok(x),
         }
+    }
+
+    fn embed_next(&self, ids: &[u32], spans: &[Range<usize>]) -> Result<Tensor> {
+        check_tokens(ids.len(), spans)?;
+        spans.iter().try_for_each(|span| self.family.positions().check_length(span.end))?;
+        let x = self.embed_tokens(ids, 1)?;
+        match &self.learned {
+            Some(learned) => learned.add_at(&self.source, &x, spans),
+            None => Ok(x),
+        }
+    }
+
+    fn key_values(&self, i: usize, cache_type: CacheType) -> Result<KeyValues> {
+        let AttentionInfo { module, kv_heads, head_dim, .. } = self.block_info(i).attention;
+        let stored = self.source.cache(&module, kv_heads)?.scales(Element::E4m3)?;
+        let [keys, values] = stored.unwrap_or([vec![1.0], vec![1.0]]);
+        Ok(KeyValues::new(cache_type, kv_heads, head_dim, [&keys, &values], self.device())?)
     }
 
     fn block(&self, i: usize) -> Result<Box<dyn Block>> {

@@ -1,5 +1,7 @@
 //! Position encodings: how an attention learns where tokens stand.
 
+use candle_core::{Device, Tensor};
+
 use crate::Result;
 use crate::anatomy::PositionKind;
 use crate::parts::{alibi::Alibi, rope::Rope};
@@ -30,6 +32,15 @@ impl PositionEncoding {
         match self {
             PositionEncoding::Rotary(rope) => rope.check_length(t),
             PositionEncoding::Alibi(_) | PositionEncoding::Learned => Ok(()),
+        }
+    }
+
+    /// The bias of the keys at 0..`t` for scores that are divided by `root`, f32 `[heads, t]`; `None` for an encoding
+    /// without one.
+    pub fn bias(&self, t: usize, root: f32, device: &Device) -> Result<Option<Tensor>> {
+        match self {
+            PositionEncoding::Alibi(alibi) => Ok(Some(alibi.bias(t, root, device)?)),
+            PositionEncoding::Rotary(_) | PositionEncoding::Learned => Ok(None),
         }
     }
 }

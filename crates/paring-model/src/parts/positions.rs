@@ -1,5 +1,7 @@
 //! Learned position embeddings, read as far as a sequence reaches.
 
+use std::ops::Range;
+
 use candle_core::Tensor;
 use paring_kernels::plain::add_each;
 
@@ -34,6 +36,17 @@ impl LearnedPositions {
         self.check_length(t)?;
         let rows = source.rows(&self.name, self.offset, t, self.dim)?;
         Ok(add_each(x, &Tensor::from_vec(rows, (t, self.dim), x.device())?)?)
+    }
+
+    /// Adds to each token of `x [1, n, dim]` the row of its position; `spans` are the positions of some sequences' tokens,
+    /// one sequence after another, n together.
+    pub fn add_at(&self, source: &Source, x: &Tensor, spans: &[Range<usize>]) -> Result<Tensor> {
+        let mut rows = Vec::with_capacity(x.elem_count());
+        for span in spans {
+            self.check_length(span.end)?;
+            rows.extend(source.rows(&self.name, self.offset + span.start, span.len(), self.dim)?);
+        }
+        Ok(add_each(x, &Tensor::from_vec(rows, (x.dim(1)?, self.dim), x.device())?)?)
     }
 
     /// The table's full name.

@@ -1,7 +1,8 @@
-//! Rotary position embeddings (Su et al. 2021), in the half-split convention: element i of a head turns together with
-//! element i + d/2. All tables are computed in f32, step by step as transformers does, so that long positions agree.
+//! Rotary position embeddings (Su et al. 2021), in the half-split convention: element i of a head rotates together
+//! with element i + d/2. All tables are computed in f32, step by step as transformers does, so that long positions agree.
 
 use std::f32::consts::PI;
+use std::ops::Range;
 use std::sync::{Mutex, PoisonError};
 
 use candle_core::{Device, Tensor};
@@ -47,12 +48,21 @@ pub struct Rope {
     max_positions: usize,
     scaling: Scaling,
     tables: Mutex<Option<Tables>>,
+    next: Mutex<Option<NextTables>>,
 }
 
 /// cos and sin, `[t, dim / 2]`, for sequences of `t` tokens.
 #[derive(Clone)]
 struct Tables {
     t: usize,
+    cos: Tensor,
+    sin: Tensor,
+}
+
+/// cos and sin, `[n, dim / 2]`, of the tokens of some spans.
+#[derive(Clone)]
+struct NextTables {
+    spans: Vec<Range<usize>>,
     cos: Tensor,
     sin: Tensor,
 }
@@ -107,7 +117,7 @@ impl Rope {
 
     /// Heads of `dim` elements (even), frequencies `theta^(-2i / dim)` before scaling.
     pub fn new(theta: f64, dim: usize, max_positions: usize, scaling: Scaling) -> Self {
-        Self { theta, dim, max_positions, scaling, tables: Mutex::new(None) }
+        Self { theta, dim, max_positions, scaling, tables: Mutex::new(None), next: Mutex::new(None) }
     }
 
     /// Errors when a sequence of `t` tokens is beyond the model's positions. Dynamic scaling has no limit.
@@ -119,10 +129,51 @@ impl Rope {
         }
     }
 
-    /// Turns each head of `x [b, t, heads, dim]` by its position 0..t. Errors when `t` is too long.
+    /// Rotates each head of `x [b, t, heads, dim]` by its position 0..t. Errors when `t` is too long.
     pub fn forward(&self, x: &Tensor) -> Result<Tensor> {
         let tables = self.tables(x.dim(1)?, x.device())?;
         Ok(rope(x, &tables.cos, &tables.sin)?)
+    }
+
+    /// Rotates each head of `x [1, n, heads, dim]` by its position; `spans` are the positions of the next tokens of some
+    /// sequences, one sequence after another, n together. Errors when a sequence becomes too long.
+    ///
+    /// Under dynamic scaling the frequencies are those of the sequence's length with these tokens, as in transformers: keys
+    /// that were rotated when it was shorter stay as they are, so that a text in pieces that grows beyond the model's
+    /// positions is not what it is in one pass.
+    pub fn forward_next(&self, x: &Tensor, spans: &[Range<usize>]) -> Result<Tensor> {
+        let tables = self.next_tables(spans, x.device())?;
+        Ok(rope(x, &tables.cos, &tables.sin)?)
+    }
+
+    /// All blocks of a pass ask for the same spans, so the last tables are kept.
+    fn next_tables(&self, spans: &[Range<usize>], device: &Device) -> Result<NextTables> {
+        let mut kept = self.next.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(tables) = kept.as_ref()
+            && tables.spans == spans
+            && tables.cos.device().same_device(device)
+        {
+            return Ok(tables.clone());
+        }
+        let mut angles = Vec::new();
+        for span in spans {
+            self.check_length(span.end)?;
+            let frequencies = self.frequencies(span.end);
+            angles.extend(span.clone().flat_map(|position| frequencies.iter().map(move |f| f * position as f32)));
+        }
+        let [cos, sin] = self.cos_and_sin(&angles, device)?;
+        let tables = NextTables { spans: spans.to_vec(), cos, sin };
+        *kept = Some(tables.clone());
+        Ok(tables)
+    }
+
+    /// Of `angles [n, dim / 2]`.
+    fn cos_and_sin(&self, angles: &[f32], device: &Device) -> Result<[Tensor; 2]> {
+        let half = self.dim / 2;
+        let of = |f: fn(f32) -> f32| {
+            Tensor::from_vec(angles.iter().map(|&a| f(a)).collect::<Vec<f32>>(), (angles.len() / half, half), device)
+        };
+        Ok([of(f32::cos)?, of(f32::sin)?])
     }
 
     /// Frequencies in radians per token for a sequence of `t` tokens, `dim / 2` values.
@@ -177,9 +228,8 @@ impl Rope {
         let frequencies = self.frequencies(t);
         let angles: Vec<f32> =
             (0..t).flat_map(|position| frequencies.iter().map(move |f| f * position as f32)).collect();
-        let tensor =
-            |f: fn(f32) -> f32| Tensor::from_vec(angles.iter().map(|&a| f(a)).collect(), (t, self.dim / 2), device);
-        let tables = Tables { t, cos: tensor(f32::cos)?, sin: tensor(f32::sin)? };
+        let [cos, sin] = self.cos_and_sin(&angles, device)?;
+        let tables = Tables { t, cos, sin };
         *kept = Some(tables.clone());
         Ok(tables)
     }

@@ -10,6 +10,7 @@ mod opt;
 mod oracle;
 mod packed;
 mod relatives;
+mod sequences;
 
 use std::path::PathBuf;
 use std::sync::Arc;
