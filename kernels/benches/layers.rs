@@ -10,11 +10,11 @@ use paring_kernels::cholesky::inverse_factor;
 use paring_kernels::gram::Gram;
 use paring_kernels::matmul::{Isa, Precision};
 use paring_kernels::sweep::spqr::{self, Outlier, Second};
-use paring_kernels::sweep::{Curvature, Drop, Fit, GridFormat, Round, Rule, sweep};
+use paring_kernels::sweep::{CurvatureData, Drop, Fit, GridFormat, Round, Rule, sweep};
 
 /// As in the program.
 #[global_allocator]
-static ALLOCATOR: paring_kernels::memory::Reusing = paring_kernels::memory::Reusing;
+static ALLOCATOR: paring_kernels::allocator::PoolingAllocator = paring_kernels::allocator::PoolingAllocator;
 
 /// Sides of SmolLM2-135M and of a Llama with 1.1 billion parameters.
 const SIDES: [usize; 4] = [576, 1536, 2048, 5632];
@@ -84,7 +84,7 @@ fn main() {
             ("GPTQ", Rule { drop: None, round: Some(Round { format, fit }), stored }),
         ] {
             print(format!("{what} [{rows}, {cols}]"), operations, &mut || {
-                drop(black_box(sweep(weight.clone(), cols, SLICE, Curvature::Full(&u), rule)));
+                drop(black_box(sweep(weight.clone(), cols, SLICE, CurvatureData::Full(&u), rule)));
             });
         }
         let second = Second { scale_bits: Some(3), zero_bits: Some(3), zero_symmetric: false, rows: 16 };

@@ -12,7 +12,7 @@ use paring_kernels::matmul::{Isa, Matrix, Precision};
 
 /// As in the program.
 #[global_allocator]
-static ALLOCATOR: paring_kernels::memory::Reusing = paring_kernels::memory::Reusing;
+static ALLOCATOR: paring_kernels::allocator::PoolingAllocator = paring_kernels::allocator::PoolingAllocator;
 
 /// Tokens, columns, rows.
 const PRODUCTS: [[usize; 3]; 5] =

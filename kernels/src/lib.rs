@@ -14,6 +14,7 @@ macro_rules! on_gpu {
     };
 }
 
+pub mod allocator;
 pub mod attention;
 pub mod cases;
 pub mod cholesky;
@@ -25,19 +26,19 @@ pub mod gelu;
 pub mod gram;
 pub mod likelihood;
 pub mod matmul;
-pub mod memory;
 pub mod minifloat;
 pub mod norm;
 pub mod pack;
 pub mod plain;
 pub mod quantize;
+mod range;
 pub mod rope;
-pub mod scratch;
 pub mod select;
 mod simd;
-pub mod square;
+pub mod square_matrix;
 pub mod sweep;
 pub mod swiglu;
+pub mod workspace;
 
 use std::mem::MaybeUninit;
 

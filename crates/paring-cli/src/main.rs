@@ -15,7 +15,7 @@ use progress::Log;
 
 /// Keeps the peak of a long run where that of a short one is.
 #[global_allocator]
-static ALLOCATOR: paring_kernels::memory::Reusing = paring_kernels::memory::Reusing;
+static ALLOCATOR: paring_kernels::allocator::PoolingAllocator = paring_kernels::allocator::PoolingAllocator;
 
 /// Exit code of a run that failed.
 const FAILED: u8 = 1;

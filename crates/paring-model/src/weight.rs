@@ -55,7 +55,7 @@ impl Dense {
     /// inputs. Errors when there are not `rows * cols` values, and when the device does.
     pub fn on(device: &Device, rows: usize, cols: usize, values: Vec<f32>, precision: Precision) -> Result<Self> {
         match rows.checked_mul(cols) {
-            Some(size) if size == values.len() => Ok(Self(Matrix::on(device, rows, cols, values, precision)?)),
+            Some(size) if size == values.len() => Ok(Self(Matrix::on_device(device, rows, cols, values, precision)?)),
             _ => Err(Error::WeightSize { rows, cols, got: values.len() }),
         }
     }

@@ -2,7 +2,7 @@
 
 use candle_core::{Device, IndexOp, Result, Tensor};
 
-use super::{Case, Off, flat, largest, random};
+use super::{Case, Deviation, flat, largest, random};
 use crate::attention::{CacheType, KeyValues, Scores, Span, causal, ragged, reference};
 use crate::matmul::Precision;
 use crate::minifloat::e4m3;
@@ -160,7 +160,7 @@ pub(super) fn cases() -> Vec<Case> {
                 let name = format!("{name}, all windows, {}", if bias { "with a bias" } else { "no bias" });
                 cases.push(Case::new(name, move |device| {
                     let all = WINDOWS.iter().map(|&window| off(shape, window, bias, precision, device));
-                    all.reduce(|a, b| Ok(a?.max(b?))).unwrap_or(Ok(f64::INFINITY)).map(Off::by)
+                    all.reduce(|a, b| Ok(a?.max(b?))).unwrap_or(Ok(f64::INFINITY)).map(Deviation::ratio)
                 }));
             }
         }

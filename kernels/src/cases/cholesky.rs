@@ -2,11 +2,11 @@
 
 use candle_core::{Device, Result};
 
-use super::{Case, Off, largest, values};
+use super::{Case, Deviation, largest, values};
 use crate::cholesky::{Arithmetic, Factor, Failed, NotPositive, SMALL, double_on_host, factor_of, reference};
 use crate::gram;
 use crate::matmul::Precision;
-use crate::square::Square;
+use crate::square_matrix::SquareMatrix;
 
 pub(super) fn cases() -> Vec<Case> {
     let mut cases = Vec::new();
@@ -14,9 +14,9 @@ pub(super) fn cases() -> Vec<Case> {
         cases.push(Case::new(format!("cholesky: {n} rows"), move |device| {
             let h = damped(n);
             let diagonal: Vec<f32> = h.iter().step_by(n + 1).copied().collect();
-            let made = made(factor_of(&Square::on(device, h.clone())?, None, &diagonal))?;
+            let made = made(factor_of(&SquareMatrix::on_device(device, h.clone())?, None, &diagonal))?;
             let want = if n > SMALL { Arithmetic::Single } else { Arithmetic::Double };
-            Ok(Off::by(residual(&made, &h, n)?.max(wrong(made.arithmetic != want))))
+            Ok(Deviation::ratio(residual(&made, &h, n)?.max(wrong(made.arithmetic != want))))
         }));
     }
     for n in [5, 40, SMALL + 9] {
@@ -26,24 +26,24 @@ pub(super) fn cases() -> Vec<Case> {
             let diagonal: Vec<f32> = order.iter().map(|&j| h[j * n + j] + 0.25).collect();
             // The diagonal that the matrix has is not looked at.
             (0..n).for_each(|j| h[j * n + j] = f32::NAN);
-            let made = made(factor_of(&Square::on(device, h.clone())?, Some(&order), &diagonal))?;
+            let made = made(factor_of(&SquareMatrix::on_device(device, h.clone())?, Some(&order), &diagonal))?;
             let mut want: Vec<f32> =
                 order.iter().flat_map(|&i| order.iter().map(move |&j| i * n + j)).map(|at| h[at]).collect();
             (0..n).for_each(|k| want[k * n + k] = diagonal[k]);
-            Ok(Off::by(residual(&made, &want, n)?))
+            Ok(Deviation::ratio(residual(&made, &want, n)?))
         }));
     }
     cases.push(Case::new("cholesky: f64 where f32 finds no positive pivot", |device| {
         let (h, diagonal, n) = hard();
-        let made = made(factor_of(&Square::on(device, h.clone())?, None, &diagonal))?;
+        let made = made(factor_of(&SquareMatrix::on_device(device, h.clone())?, None, &diagonal))?;
         let refused = !matches!(made.arithmetic, Arithmetic::DoubleAfter(_));
-        Ok(Off::by(near(&made, &h, n)?.max(wrong(refused))))
+        Ok(Deviation::ratio(near(&made, &h, n)?.max(wrong(refused))))
     }));
     cases.push(Case::new("cholesky: f64 by the CPU", |device| {
         let (h, diagonal, n) = hard();
         let pivot = NotPositive { index: 3 };
-        let made = made(double_on_host(&Square::on(device, h.clone())?, None, &diagonal, pivot))?;
-        Ok(Off::by(near(&made, &h, n)?.max(wrong(made.arithmetic != Arithmetic::DoubleOnHost(pivot)))))
+        let made = made(double_on_host(&SquareMatrix::on_device(device, h.clone())?, None, &diagonal, pivot))?;
+        Ok(Deviation::ratio(near(&made, &h, n)?.max(wrong(made.arithmetic != Arithmetic::DoubleOnHost(pivot)))))
     }));
     for (n, index) in [(5, 2), (5, 0), (5, 4), (SMALL + 8, 77)] {
         cases.push(Case::new(format!("cholesky: pivot {index} of {n} is not positive"), move |device| {
@@ -68,13 +68,13 @@ fn wrong(is: bool) -> f64 {
     if is { f64::INFINITY } else { 0.0 }
 }
 
-/// Whether there is no factor because of a pivot that is `expected`.
-fn refused(device: &Device, h: Vec<f32>, n: usize, expected: impl Fn(usize) -> bool) -> Result<Off> {
+/// Checks that there is no factor because of a pivot that is `expected`.
+fn refused(device: &Device, h: Vec<f32>, n: usize, expected: impl Fn(usize) -> bool) -> Result<Deviation> {
     let diagonal: Vec<f32> = h.iter().step_by(n + 1).copied().collect();
-    match factor_of(&Square::on(device, h)?, None, &diagonal) {
-        Err(Failed::NotPositive(NotPositive { index })) => Ok(Off::by(wrong(!expected(index)))),
+    match factor_of(&SquareMatrix::on_device(device, h)?, None, &diagonal) {
+        Err(Failed::NotPositive(NotPositive { index })) => Ok(Deviation::ratio(wrong(!expected(index)))),
         Err(Failed::Device(e)) => Err(e),
-        Ok(_) => Ok(Off::by(f64::INFINITY)),
+        Ok(_) => Ok(Deviation::ratio(f64::INFINITY)),
     }
 }
 
@@ -132,7 +132,7 @@ fn residual(factor: &Factor, h: &[f32], n: usize) -> Result<f64> {
     Ok(if bent { f64::INFINITY } else { off / allowed })
 }
 
-/// How far from the definition; the condition of [`hard`] times what f64 rounds is 1e-5.
+/// Deviation from the definition; the condition of [`hard`] times what f64 rounds is 1e-5.
 fn near(factor: &Factor, h: &[f32], n: usize) -> Result<f64> {
     let want = reference::inverse_factor(h, n).map_err(|e| candle_core::Error::Msg(e.to_string()))?;
     let most = want.iter().fold(0f64, |most, v| most.max(v.abs()));

@@ -2,7 +2,7 @@
 
 use candle_core::{Result, Tensor};
 
-use super::{Case, Off, flat, largest, random, values};
+use super::{Case, Deviation, flat, largest, random, values};
 use crate::{gelu, norm, rope, swiglu};
 
 /// Rows and features: odd ones, a warp's, a block's.
@@ -21,7 +21,7 @@ pub(super) fn cases() -> Vec<Case> {
                 want.extend(x.iter().zip(&w).map(|(&x, &w)| f64::from(x) / (mean + 1e-5).sqrt() * f64::from(w)));
             }
             // A sum of up to some thousand squares in many parts, and a handful of roundings.
-            Ok(Off::by(largest(&got, &want, |_, want| 2e-6 * want.abs() + 1e-30)))
+            Ok(Deviation::ratio(largest(&got, &want, |_, want| 2e-6 * want.abs() + 1e-30)))
         }));
         cases.push(Case::new(format!("norm: layer norm of {rows} times {dim}"), move |device| {
             // Not centred, or a norm that forgets the mean would pass.
@@ -41,7 +41,7 @@ pub(super) fn cases() -> Vec<Case> {
                     bounds.push(1e-6 * (x.abs() * factor.abs() + want[want.len() - 1].abs() + 1.0));
                 }
             }
-            Ok(Off::by(largest(&got, &want, |i, _| bounds[i])))
+            Ok(Deviation::ratio(largest(&got, &want, |i, _| bounds[i])))
         }));
     }
     for (b, t, heads, d) in [(1, 1, 1, 2), (3, 7, 2, 6), (2, 50, 3, 64), (1, 100, 1, 34), (1, 5, 40, 128)] {
@@ -65,7 +65,7 @@ pub(super) fn cases() -> Vec<Case> {
                 want.extend(turned(&|a, b, angle| a * angle.sin() + b * angle.cos()));
             }
             // Two products of numbers of order one.
-            Ok(Off::by(largest(&got, &want, |_, _| 1e-6)))
+            Ok(Deviation::ratio(largest(&got, &want, |_, _| 1e-6)))
         }));
     }
     cases.push(Case::new("swiglu: ordinary values and large ones", |device| {
@@ -76,7 +76,7 @@ pub(super) fn cases() -> Vec<Case> {
             flat(&gate)?.iter().zip(flat(&up)?).map(|(&g, u)| swiglu::reference::swiglu(g, u)).collect();
         // Four roundings after an exponential of relative error 3e-7, which is cut off at 6e37 and 1e-38.
         let got = flat(&swiglu::swiglu(&gate, &up)?)?;
-        Ok(Off::by(largest(&got, &want, |_, want| 1e-6 * want.abs() + 1e-30)))
+        Ok(Deviation::ratio(largest(&got, &want, |_, want| 1e-6 * want.abs() + 1e-30)))
     }));
     cases.push(Case::new("gelu: from -16 to 16, and far outside", |device| {
         let mut x: Vec<f32> = (-8000..=8000).map(|i| i as f32 * 2e-3).collect();
@@ -90,7 +90,7 @@ pub(super) fn cases() -> Vec<Case> {
         };
         let want: Vec<f64> = x.iter().map(definition).collect();
         // The distribution to some roundings, times x; the definition's own tail is cut off at 1e-16.
-        Ok(Off::by(largest(&got, &want, |i, _| 3e-7 * f64::from(x[i]).abs().min(20.0) + 1e-38)))
+        Ok(Deviation::ratio(largest(&got, &want, |i, _| 3e-7 * f64::from(x[i]).abs().min(20.0) + 1e-38)))
     }));
     cases
 }

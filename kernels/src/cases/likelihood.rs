@@ -2,7 +2,7 @@
 
 use candle_core::Tensor;
 
-use super::{Case, Off, largest, values};
+use super::{Case, Deviation, largest, values};
 use crate::likelihood::Likelihood;
 
 /// Positions, vocabulary, entries of a piece, positions of a piece.
@@ -33,7 +33,7 @@ pub(super) fn cases() -> Vec<Case> {
                 })
                 .collect();
             // Differences of some tens are rounded (2e-6) before the exponential, and so is the result.
-            Ok(Off::by(largest(&likelihood.finish()?, &want, |_, want| 3e-6 + 1e-7 * want.abs())))
+            Ok(Deviation::ratio(largest(&likelihood.finish()?, &want, |_, want| 3e-6 + 1e-7 * want.abs())))
         })
     };
     SHAPES.into_iter().map(case).collect()

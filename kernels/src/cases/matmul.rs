@@ -1,6 +1,6 @@
 //! Cases of products with a weight.
 
-use super::{Case, Off, flat, largest, random, values};
+use super::{Case, Deviation, flat, largest, random, values};
 use crate::matmul::{Matrix, Precision, reference};
 
 /// Tokens, rows, columns.
@@ -15,13 +15,13 @@ pub(super) fn cases() -> Vec<Case> {
             cases.push(Case::new(name, move |device| {
                 let w = values(rows * cols, 1.0, 2);
                 let x = random(&[1, tokens, cols], 1.0, 1, device)?;
-                let matrix = Matrix::on(device, rows, cols, w.clone(), precision)?;
+                let matrix = Matrix::on_device(device, rows, cols, w.clone(), precision)?;
                 let y = matrix.matmul(&x)?;
                 let want = reference::product(&flat(&x)?, &w, cols, precision);
                 // f32 sums of `cols` products of order one.
                 let bound = 2e-7 * cols as f64 + 2e-6;
                 let shape = if y.dims() == [1, tokens, rows] { 0.0 } else { f64::INFINITY };
-                Ok(Off::by(largest(&flat(&y)?, &want, |_, _| bound).max(shape)))
+                Ok(Deviation::ratio(largest(&flat(&y)?, &want, |_, _| bound).max(shape)))
             }));
         }
     }

@@ -1,8 +1,6 @@
-//! What every operation is held to on every device: cases with their inputs, and how far a result may be from the
-//! operation's definition.
+//! Conformance cases of every operation, for every device: inputs, and the allowed deviation from the definition.
 //!
-//! They are part of the program and not only of its tests, so that they can be run on the machine of whoever has a GPU
-//! (`paring bench --check`).
+//! They are part of the program and not only of its tests, so that anyone with a GPU can run them there.
 
 pub(crate) mod attention;
 mod cholesky;
@@ -15,13 +13,13 @@ mod plain;
 pub(crate) mod quantize;
 mod select;
 pub(crate) mod spqr;
-mod square;
+mod square_matrix;
 pub(crate) mod sweep;
 
 use candle_core::{Device, Result, Tensor};
 
 /// Runs an operation on a device and compares.
-type Check = dyn Fn(&Device) -> Result<Off>;
+type Check = dyn Fn(&Device) -> Result<Deviation>;
 
 /// One case of one operation.
 pub struct Case {
@@ -30,31 +28,31 @@ pub struct Case {
     check: Box<Check>,
 }
 
-/// How far a result is from the definition.
+/// Distance of a result from the definition.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Off {
+pub struct Deviation {
     /// The largest difference, in units of what is allowed: up to 1 is right.
-    pub by: f64,
+    pub ratio: f64,
     /// Elements that may fall either way (ties between equal scores, halves between codes) and fell the other way than on
     /// the CPU.
     pub ties: usize,
 }
 
-impl Off {
-    /// Nothing but `by`.
-    pub fn by(by: f64) -> Self {
-        Self { by, ties: 0 }
+impl Deviation {
+    /// A deviation of that ratio, without ties.
+    pub fn ratio(ratio: f64) -> Self {
+        Self { ratio, ties: 0 }
     }
 }
 
 impl Case {
     /// A case of that name; `check` runs the operation on the device.
-    pub(crate) fn new(name: impl Into<String>, check: impl Fn(&Device) -> Result<Off> + 'static) -> Self {
+    pub(crate) fn new(name: impl Into<String>, check: impl Fn(&Device) -> Result<Deviation> + 'static) -> Self {
         Self { name: name.into(), check: Box::new(check) }
     }
 
     /// Runs it. Errors when the operation does.
-    pub fn run(&self, device: &Device) -> Result<Off> {
+    pub fn run(&self, device: &Device) -> Result<Deviation> {
         (self.check)(device)
     }
 }
@@ -69,7 +67,7 @@ pub fn all() -> Vec<Case> {
     cases.extend(quantize::cases());
     cases.extend(likelihood::cases());
     cases.extend(gram::cases());
-    cases.extend(square::cases());
+    cases.extend(square_matrix::cases());
     cases.extend(cholesky::cases());
     cases.extend(pack::cases());
     cases.extend(select::cases());
@@ -127,10 +125,9 @@ mod tests {
         for device in &devices {
             for case in all() {
                 match case.run(device) {
-                    Ok(off) if off.by <= 1.0 => {}
-                    Ok(off) => {
-                        failures.push(format!("{} on {device:?}: off by {:.3} of what is allowed", case.name, off.by))
-                    }
+                    Ok(off) if off.ratio <= 1.0 => {}
+                    Ok(off) => failures
+                        .push(format!("{} on {device:?}: off by {:.3} of what is allowed", case.name, off.ratio)),
                     Err(e) => failures.push(format!("{} on {device:?}: {e}", case.name)),
                 }
             }
@@ -140,7 +137,7 @@ mod tests {
         for isa in &Isa::available()[1..] {
             for case in all().iter().filter(|case| of_tiles.iter().any(|name| case.name.starts_with(name))) {
                 match isa.used_in(|| case.run(&Device::Cpu)) {
-                    Ok(off) if off.by <= 1.0 => {}
+                    Ok(off) if off.ratio <= 1.0 => {}
                     other => failures.push(format!("{} with {isa:?}: {other:?}", case.name)),
                 }
             }

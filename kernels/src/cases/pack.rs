@@ -2,7 +2,7 @@
 
 use candle_core::{Result, Tensor};
 
-use super::{Case, Off, flat, random};
+use super::{Case, Deviation, flat, random};
 use crate::pack::{self, Fill, reference};
 
 /// Rows and columns: around bytes, words and blocks of threads.
@@ -48,6 +48,6 @@ fn bytes(x: &Tensor) -> Result<Vec<u8>> {
     x.flatten_all()?.to_vec1()
 }
 
-fn exact(right: bool) -> Off {
-    Off::by(if right { 0.0 } else { f64::INFINITY })
+fn exact(right: bool) -> Deviation {
+    Deviation::ratio(if right { 0.0 } else { f64::INFINITY })
 }

@@ -2,7 +2,7 @@
 
 use candle_core::{Result, Tensor};
 
-use super::{Case, Off, flat, largest, random};
+use super::{Case, Deviation, flat, largest, random};
 use crate::plain;
 
 /// Sizes around those of vectors, blocks and tasks.
@@ -15,14 +15,14 @@ pub(super) fn cases() -> Vec<Case> {
             let (a, b) = (random(&[size], 1.0, 1, device)?, random(&[size], 1.0, 2, device)?);
             let want: Vec<f64> = flat(&a)?.iter().zip(flat(&b)?).map(|(a, b)| f64::from(a + b)).collect();
             // One rounding, the same everywhere.
-            Ok(Off::by(largest(&flat(&plain::add(&a, &b)?)?, &want, |_, _| f64::MIN_POSITIVE)))
+            Ok(Deviation::ratio(largest(&flat(&plain::add(&a, &b)?)?, &want, |_, _| f64::MIN_POSITIVE)))
         }));
         cases.push(Case::new(format!("plain: relu {size}"), move |device| {
             let mut values = flat(&random(&[size], 1.0, 3, device)?)?;
             values[size / 2] = f32::NAN;
             let want: Vec<f64> = values.iter().map(|&v| f64::from(if v < 0.0 { 0.0 } else { v })).collect();
             let x = Tensor::from_vec(values, size, device)?;
-            Ok(Off::by(largest(&flat(&plain::relu(&x)?)?, &want, |_, _| f64::MIN_POSITIVE)))
+            Ok(Deviation::ratio(largest(&flat(&plain::relu(&x)?)?, &want, |_, _| f64::MIN_POSITIVE)))
         }));
         cases.push(Case::new(format!("plain: all_finite {size}"), move |device| {
             let values = flat(&random(&[size], 1.0, 4, device)?)?;
@@ -38,7 +38,7 @@ pub(super) fn cases() -> Vec<Case> {
                     right &= !seen(Some((at, value)))?;
                 }
             }
-            Ok(Off::by(if right { 0.0 } else { f64::INFINITY }))
+            Ok(Deviation::ratio(if right { 0.0 } else { f64::INFINITY }))
         }));
     }
     for (rows, width) in [(1, 1), (3, 7), (40, 256), (2, 40_003)] {
@@ -46,7 +46,7 @@ pub(super) fn cases() -> Vec<Case> {
             let (x, y) = (random(&[rows, width], 1.0, 5, device)?, random(&[width], 1.0, 6, device)?);
             let each = flat(&y)?;
             let want: Vec<f64> = flat(&x)?.iter().enumerate().map(|(i, x)| f64::from(x + each[i % width])).collect();
-            Ok(Off::by(largest(&flat(&plain::add_each(&x, &y)?)?, &want, |_, _| f64::MIN_POSITIVE)))
+            Ok(Deviation::ratio(largest(&flat(&plain::add_each(&x, &y)?)?, &want, |_, _| f64::MIN_POSITIVE)))
         }));
     }
     cases

@@ -2,7 +2,7 @@
 
 use candle_core::Tensor;
 
-use super::{Case, Off, flat, largest, values};
+use super::{Case, Deviation, flat, largest, values};
 use crate::element::Element;
 use crate::quantize::{Rounding, Scales, range, reference};
 
@@ -66,7 +66,7 @@ pub(super) fn cases() -> Vec<Case> {
                 // their quotient: three roundings in the place of one.
                 let local = matches!(how.scales, Scales::Local(..));
                 let allowed = |_, want: f64| if local { 4e-7 * want.abs() } else { 0.0 };
-                Ok(Off::by(largest(&got, &want, |i, want| f64::max(allowed(i, want), f64::MIN_POSITIVE))))
+                Ok(Deviation::ratio(largest(&got, &want, |i, want| f64::max(allowed(i, want), f64::MIN_POSITIVE))))
             }));
         }
     }
@@ -76,7 +76,7 @@ pub(super) fn cases() -> Vec<Case> {
             x[count / 2] = f32::NAN;
             let got = range(&Tensor::from_slice(&x, count, device)?)?;
             let want = [x.iter().copied().fold(0f32, f32::min), x.iter().copied().fold(0f32, f32::max)];
-            Ok(Off::by(if got == want { 0.0 } else { f64::INFINITY }))
+            Ok(Deviation::ratio(if got == want { 0.0 } else { f64::INFINITY }))
         }));
     }
     cases

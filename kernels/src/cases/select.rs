@@ -2,7 +2,7 @@
 
 use candle_core::Tensor;
 
-use super::{Case, Off, values};
+use super::{Case, Deviation, values};
 use crate::select::nth_smallest_of;
 
 pub(super) fn cases() -> Vec<Case> {
@@ -24,7 +24,7 @@ pub(super) fn cases() -> Vec<Case> {
             for k in [0, size / 3, size / 2, size - 1] {
                 right &= nth_smallest_of(&scores, k)? == sorted[k];
             }
-            Ok(Off::by(if right { 0.0 } else { f64::INFINITY }))
+            Ok(Deviation::ratio(if right { 0.0 } else { f64::INFINITY }))
         })
     };
     [1, 2, 255, 257, 60_001].map(of).into()

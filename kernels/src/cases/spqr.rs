@@ -2,10 +2,10 @@
 
 use candle_core::{Device, Result};
 
-use super::{Case, Off};
+use super::{Case, Deviation};
 use crate::cholesky::{Arithmetic, Factor};
 use crate::matmul::Precision;
-use crate::square::Square;
+use crate::square_matrix::SquareMatrix;
 use crate::sweep::spqr::{Outlier, Rule, Second, Swept, fan, sweep};
 
 /// Columns that a launch on a GPU holds.
@@ -87,10 +87,10 @@ fn problem(rows: usize, cols: usize, flat: bool) -> (Vec<f32>, Vec<f32>) {
 
 fn factor(u: Vec<f32>, cols: usize, device: &Device) -> Result<Factor> {
     assert_eq!(u.len(), cols * cols, "a factor of {cols} rows");
-    Factor::new(Square::on(device, u)?, Arithmetic::Double)
+    Factor::new(SquareMatrix::on_device(device, u)?, Arithmetic::Double)
 }
 
-/// Whether weights are what their codes and statistics say, where they are no outliers.
+/// Checks that weights are what their codes and statistics say, where they are no outliers.
 fn decodes(swept: &Swept, cols: usize, rule: &Rule<'_>) -> bool {
     let groups = cols.div_ceil(rule.group_size);
     (0..swept.weight.len()).filter(|&i| swept.outliers[i] == 0).all(|i| {
@@ -100,44 +100,44 @@ fn decodes(swept: &Swept, cols: usize, rule: &Rule<'_>) -> bool {
     })
 }
 
-/// Whether two sweeps made the same.
+/// Compares two sweeps bit for bit, but for the loss.
 fn equal(a: &Swept, b: &Swept) -> bool {
     a.weight == b.weight && a.codes == b.codes && a.outliers == b.outliers && a.scales == b.scales && a.zeros == b.zeros
 }
 
-/// How far a fan is from what the CPU makes of its parts one by one.
-fn check(parts: Vec<(Vec<f32>, Rule<'_>)>, cols: usize, slice: usize, u: &[f32], factor: &Factor) -> Result<Off> {
+/// Deviation of a fan from what the CPU makes of its parts one by one.
+fn check(parts: Vec<(Vec<f32>, Rule<'_>)>, cols: usize, slice: usize, u: &[f32], factor: &Factor) -> Result<Deviation> {
     let got = fan(parts.clone(), cols, slice, factor)?;
     if got.len() != parts.len() {
-        return Ok(Off::by(f64::INFINITY));
+        return Ok(Deviation::ratio(f64::INFINITY));
     }
     let one = |(got, (weight, rule)): (&Swept, (Vec<f32>, Rule<'_>))| {
-        off(got, &sweep(weight, cols, slice, u, &rule), cols, slice, &rule)
+        deviation(got, &sweep(weight, cols, slice, u, &rule), cols, slice, &rule)
     };
-    Ok(got.iter().zip(parts).map(one).fold(Off::by(0.0), both))
+    Ok(got.iter().zip(parts).map(one).fold(Deviation::ratio(0.0), combined))
 }
 
-fn off(got: &Swept, want: &Swept, cols: usize, slice: usize, rule: &Rule<'_>) -> Off {
+fn deviation(got: &Swept, want: &Swept, cols: usize, slice: usize, rule: &Rule<'_>) -> Deviation {
     let same_shape = got.codes.len() == want.codes.len() && got.outliers.len() == want.outliers.len();
     if !same_shape || !decodes(got, cols, rule) {
-        return Off::by(f64::INFINITY);
+        return Deviation::ratio(f64::INFINITY);
     }
     let ties = got.codes.iter().zip(&want.codes).filter(|(got, want)| got != want).count();
     let loss = (got.loss - want.loss).abs() / want.loss.max(f64::MIN_POSITIVE);
     // Inside a slice the operations are the CPU's, in its order; only the loss is summed in another.
     if cols <= slice.min(SLICE) {
-        return Off { by: if equal(got, want) { loss / 1e-12 } else { f64::INFINITY }, ties };
+        return Deviation { ratio: if equal(got, want) { loss / 1e-12 } else { f64::INFINITY }, ties };
     }
-    // Behind it the sums of the product run in another order, so that a weight next to a tie may be decided otherwise,
+    // In later slices the sums of the product run in another order, so that a weight next to a tie may be decided otherwise,
     // and what comes after it in its row too: a part of a row. One that moves an extreme moves the second-level grid of
     // its neighbours, and what comes after it in all of them: a part of one of the few tiles.
     let share = if got.scales.coded.is_some() || got.zeros.coded.is_some() { 0.25 } else { 0.05 };
-    Off { by: (ties as f64 / (share * want.codes.len() as f64)).max(loss / 0.1), ties }
+    Deviation { ratio: (ties as f64 / (share * want.codes.len() as f64)).max(loss / 0.1), ties }
 }
 
-/// Both of one or two matrices.
-fn both(a: Off, b: Off) -> Off {
-    Off { by: a.by.max(b.by), ties: a.ties + b.ties }
+/// The deviation of two results together.
+fn combined(a: Deviation, b: Deviation) -> Deviation {
+    Deviation { ratio: a.ratio.max(b.ratio), ties: a.ties + b.ties }
 }
 
 pub(super) fn cases() -> Vec<Case> {
@@ -151,9 +151,9 @@ pub(super) fn cases() -> Vec<Case> {
             let factor = factor(u.clone(), cols, device)?;
             let marks: Vec<u8> = (0..rows * cols).map(|i| u8::from(i * 7 % 3 != 0)).collect();
             let pruned = Rule { zeros: Some(&marks), round_zero: true, ..rules()[1] };
-            let mut total = Off::by(0.0);
+            let mut total = Deviation::ratio(0.0);
             for rule in all.iter().copied().chain([pruned, Rule { group_size: 140, ..pruned }]) {
-                total = both(total, check(vec![(weight.clone(), rule)], cols, slice, &u, &factor)?);
+                total = combined(total, check(vec![(weight.clone(), rule)], cols, slice, &u, &factor)?);
             }
             Ok(total)
         }));
@@ -168,7 +168,7 @@ pub(super) fn cases() -> Vec<Case> {
             let (first, again) = (run()?, run()?);
             same &= first.iter().zip(&again).all(|(a, b)| equal(a, b) && a.loss == b.loss);
         }
-        Ok(Off::by(if same { 0.0 } else { f64::INFINITY }))
+        Ok(Deviation::ratio(if same { 0.0 } else { f64::INFINITY }))
     }));
     for parts in FANS {
         let rows: Vec<String> = parts.iter().map(|(rows, _)| rows.to_string()).collect();
@@ -176,14 +176,14 @@ pub(super) fn cases() -> Vec<Case> {
             let (cols, slice) = (96, SLICE);
             let (_, u) = problem(1, cols, false);
             let factor = factor(u.clone(), cols, device)?;
-            let mut total = Off::by(0.0);
+            let mut total = Deviation::ratio(0.0);
             for rule in rules() {
                 let part = |&(rows, threshold): &(usize, f32)| {
                     let rule = Rule { threshold: rule.threshold.map(|_| threshold), ..rule };
                     (problem(rows, cols, true).0, rule)
                 };
                 let parts: Vec<(Vec<f32>, Rule<'_>)> = parts.iter().map(part).collect();
-                total = both(total, check(parts, cols, slice, &u, &factor)?);
+                total = combined(total, check(parts, cols, slice, &u, &factor)?);
             }
             Ok(total)
         }));

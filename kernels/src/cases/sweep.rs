@@ -5,11 +5,11 @@ use std::rc::Rc;
 
 use candle_core::{Device, Result};
 
-use super::{Case, Off};
+use super::{Case, Deviation};
 use crate::cholesky::{Arithmetic, Factor, inverse_factor};
 use crate::matmul::Precision;
-use crate::square::Square;
-use crate::sweep::{Curvature, Drop, Element, Fit, GridFormat, Grids, Part, Round, Rule, Scales, Shape, Swept};
+use crate::square_matrix::SquareMatrix;
+use crate::sweep::{CurvatureData, Drop, Element, Fit, GridFormat, Grids, Part, Round, Rule, Scales, Swept};
 use crate::sweep::{fan, fit_tiles, reference};
 
 /// Pseudo-random numbers from −1 to 1.
@@ -62,7 +62,7 @@ pub(crate) fn formats() -> Vec<GridFormat> {
     ]
 }
 
-/// Which weights of a matrix become zero.
+/// Selection of the weights that become zero.
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum Dropping {
     Nothing,
@@ -71,7 +71,7 @@ enum Dropping {
     NofM(usize, usize),
 }
 
-/// Which columns share a grid, and when it is fitted.
+/// Columns that share a grid, and the moment it is fitted.
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum Groups {
     /// So many, when a slice begins.
@@ -103,7 +103,7 @@ const SEVERAL: [Layer; 3] = [
     Layer { rows: &[24], cols: 300, slice: 240 },
 ];
 
-/// What matrices are swept with: grids and marks that the rules of the parts borrow.
+/// Inputs of a sweep: grids and marks that the rules of the parts borrow.
 struct Inputs {
     weights: Vec<Vec<f32>>,
     marks: Vec<Vec<u8>>,
@@ -170,7 +170,7 @@ impl Inputs {
     }
 }
 
-/// How many decisions differ: codes, marks, and weights by more than what sums in another order can make of them.
+/// Number of decisions that differ: codes, marks, and weights by more than what sums in another order can make of them.
 fn differing(got: &Swept, want: &Swept) -> usize {
     let far = |i: usize| (got.weight[i] - want.weight[i]).abs() > 1e-3 * want.weight[i].abs().max(0.1);
     let other = |i: usize| got.dropped[i] != want.dropped[i] || got.codes.get(i) != want.codes.get(i) || far(i);
@@ -181,7 +181,7 @@ fn differing(got: &Swept, want: &Swept) -> usize {
 ///
 /// In one slice every bit is equal, but for grids that are searched by powers of errors, which each library of
 /// mathematics rounds in its own way. Across slices the corrections are added up in another order: weights near a tie
-/// between scores or codes may fall the other way, and what is behind them in their rows with them. Up to 2 % may,
+/// between scores or codes may fall the other way, and what follows them in their rows with them. Up to 2 % may,
 /// and the loss may be 1 % off; of these matrices none or few do.
 fn check(
     device: &Device,
@@ -190,19 +190,20 @@ fn check(
     format: Option<GridFormat>,
     groups: Groups,
     stored: Precision,
-) -> Result<Off> {
+) -> Result<Deviation> {
     let Layer { rows, cols, slice } = layer;
     let inputs = Inputs::new(layer, problem, format, groups);
     let rules = (0..rows.len()).map(|part| inputs.rule(part, drop, groups, stored));
     let parts = inputs.weights.iter().zip(rules.clone()).map(|(w, rule)| Part { weight: w.clone(), rule }).collect();
-    let shape = Shape::Full(Factor::new(Square::on(device, inputs.u.clone())?, Arithmetic::Double)?);
-    let swept = fan(parts, cols, slice, &shape)?;
+    let curvature =
+        CurvatureData::Full(Factor::new(SquareMatrix::on_device(device, inputs.u.clone())?, Arithmetic::Double)?);
+    let swept = fan(parts, cols, slice, &curvature)?;
     let exact = slice >= cols && !format.is_some_and(|format| format.mse);
-    let mut off = Off { by: 0.0, ties: 0 };
+    let mut off = Deviation::ratio(0.0);
     for ((got, weight), rule) in swept.iter().zip(&inputs.weights).zip(rules) {
-        let want = reference::sweep(weight.clone(), cols, slice, Curvature::Full(&inputs.u), rule);
+        let want = reference::sweep(weight.clone(), cols, slice, CurvatureData::Full(&inputs.u), rule);
         let loss = if got.loss == want.loss { 0.0 } else { (got.loss / want.loss - 1.0).abs() };
-        let by = if exact {
+        let ratio = if exact {
             let equal = got.weight == want.weight && got.codes == want.codes && got.dropped == want.dropped;
             if equal && got.grids == want.grids { loss / 1e-9 } else { f64::INFINITY }
         } else {
@@ -210,8 +211,8 @@ fn check(
             off.ties += ties;
             (ties as f64 / (0.02 * weight.len() as f64)).max(loss / 0.01)
         };
-        // A loss that is no number is infinitely far off.
-        off.by = off.by.max(if by.is_nan() { f64::INFINITY } else { by });
+        // A non-finite loss is infinitely far off.
+        off.ratio = off.ratio.max(if ratio.is_nan() { f64::INFINITY } else { ratio });
     }
     Ok(off)
 }
@@ -231,7 +232,7 @@ fn case(layers: &Layers, drop: Dropping, format: Option<GridFormat>, groups: Gro
         None => format!("{stored:?}"),
     };
     Case::new(format!("sweep: {drop:?}, {what}"), move |device| {
-        let mut off = Off { by: 0.0, ties: 0 };
+        let mut off = Deviation::ratio(0.0);
         for &(layer, ref made) in layers.iter() {
             // Groups of n:m are whole in every slice.
             if matches!(drop, Dropping::NofM(_, m) if !layer.slice.is_multiple_of(m)) {
@@ -239,7 +240,7 @@ fn case(layers: &Layers, drop: Dropping, format: Option<GridFormat>, groups: Gro
             }
             let made = made.get_or_init(|| problem(layer.rows.iter().sum(), layer.cols));
             let this = check(device, (layer, made), drop, format, groups, stored)?;
-            off = Off { by: off.by.max(this.by), ties: off.ties + this.ties };
+            off = Deviation { ratio: off.ratio.max(this.ratio), ties: off.ties + this.ties };
         }
         Ok(off)
     })
@@ -254,11 +255,12 @@ fn twice(layers: &Layers) -> Case {
         let format = GridFormat::int(4, false, Precision::Bf16);
         let round = Some(Round { format, fit: Fit::AtSlice { group_size: 32 } });
         let rule = Rule { drop: Some(Drop::Threshold { sparsity: 0.5 }), round, stored: Precision::Bf16 };
-        let shape = Shape::Full(Factor::new(Square::on(device, u.clone())?, Arithmetic::Double)?);
-        let run = || fan(vec![Part { weight: w.clone(), rule }], layer.cols, layer.slice, &shape);
+        let curvature =
+            CurvatureData::Full(Factor::new(SquareMatrix::on_device(device, u.clone())?, Arithmetic::Double)?);
+        let run = || fan(vec![Part { weight: w.clone(), rule }], layer.cols, layer.slice, &curvature);
         let (one, other) = (run()?, run()?);
-        let of = |swept: &[Swept]| (swept[0].weight.clone(), swept[0].codes.clone(), swept[0].loss.to_bits());
-        Ok(Off::by(if of(&one) == of(&other) { 0.0 } else { f64::INFINITY }))
+        let bits = |swept: &[Swept]| (swept[0].weight.clone(), swept[0].codes.clone(), swept[0].loss.to_bits());
+        Ok(Deviation::ratio(if bits(&one) == bits(&other) { 0.0 } else { f64::INFINITY }))
     })
 }
 

@@ -8,8 +8,8 @@ use super::solver::{Number, potrf, solve};
 use super::{Arithmetic, Factor, Failed, NotPositive, SMALL, double_on_host};
 use crate::cuda::{Source, THREADS, function, grid, tensor, with_view};
 use crate::device::is_out_of_memory;
-use crate::square::Square;
-use crate::square::cuda::diagonal;
+use crate::square_matrix::SquareMatrix;
+use crate::square_matrix::cuda::diagonal;
 
 /// Columns that are solved for at once. The inverse of a triangle is one, so they need only the rows above their last.
 const PANEL: usize = 1024;
@@ -42,7 +42,7 @@ impl Kernels for f64 {
 type Tried<T> = candle_core::Result<Result<T, NotPositive>>;
 
 /// [`super::factor_of`].
-pub(super) fn factor_of(h: &Square, order: Option<&[usize]>, diagonal: &[f32]) -> Result<Factor, Failed> {
+pub(super) fn factor_of(h: &SquareMatrix, order: Option<&[usize]>, diagonal: &[f32]) -> Result<Factor, Failed> {
     let mut first = None;
     if h.n() > SMALL {
         match tried(h, order, diagonal, single)? {
@@ -62,21 +62,21 @@ pub(super) fn factor_of(h: &Square, order: Option<&[usize]>, diagonal: &[f32]) -
 
 /// Factors with `f`, which is given what to factor.
 fn tried(
-    h: &Square,
+    h: &SquareMatrix,
     order: Option<&[usize]>,
     diagonal: &[f32],
     f: impl FnOnce(&CudaDevice, &Ordered<'_>) -> Tried<Tensor>,
-) -> Tried<Square> {
+) -> Tried<SquareMatrix> {
     let n = h.n();
     let order: Vec<i32> = match order {
         None => (0..n as i32).collect(),
         Some(order) => order.iter().map(|&k| k as i32).collect(),
     };
-    let made = with_view::<f32, _>(h.on_device()?, |h, device| {
+    let made = with_view::<f32, _>(h.gpu_tensor()?, |h, device| {
         f(device, &Ordered { h, order: device.clone_htod(&order)?, diagonal: device.clone_htod(diagonal)?, n })
     })?;
     match made {
-        Ok(u) => Ok(Ok(Square::on_gpu(u)?)),
+        Ok(u) => Ok(Ok(SquareMatrix::from_gpu(u)?)),
         Err(pivot) => Ok(Err(pivot)),
     }
 }

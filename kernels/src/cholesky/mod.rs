@@ -18,7 +18,7 @@ use rayon::prelude::*;
 pub(crate) use blocked::elements as blocked_elements;
 
 use crate::parallelism;
-use crate::square::Square;
+use crate::square_matrix::SquareMatrix;
 
 /// A pivot that is not positive: the matrix is not positive definite.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -32,7 +32,7 @@ pub struct NotPositive {
 #[derive(Clone, Debug)]
 pub struct Factor {
     /// U, where H was.
-    pub u: Square,
+    pub u: SquareMatrix,
     /// U's diagonal, `[n]`.
     pub diagonal: Vec<f32>,
     /// What it was computed in.
@@ -41,7 +41,7 @@ pub struct Factor {
 
 impl Factor {
     /// The factor `u`, which was computed in that arithmetic. Errors when the device does.
-    pub(crate) fn new(u: Square, arithmetic: Arithmetic) -> candle_core::Result<Self> {
+    pub(crate) fn new(u: SquareMatrix, arithmetic: Arithmetic) -> candle_core::Result<Self> {
         Ok(Self { diagonal: u.diagonal()?, u, arithmetic })
     }
 }
@@ -82,7 +82,7 @@ pub enum Failed {
 ///
 /// # Panics
 /// If the lengths differ, or the order names a row that is not there.
-pub fn factor_of(h: &Square, order: Option<&[usize]>, diagonal: &[f32]) -> Result<Factor, Failed> {
+pub fn factor_of(h: &SquareMatrix, order: Option<&[usize]>, diagonal: &[f32]) -> Result<Factor, Failed> {
     let n = h.n();
     assert_eq!(diagonal.len(), n, "a diagonal of {n} elements");
     let known = order.is_none_or(|order| order.len() == n && order.iter().all(|&k| k < n));
@@ -95,13 +95,13 @@ pub fn factor_of(h: &Square, order: Option<&[usize]>, diagonal: &[f32]) -> Resul
 /// [`factor_of`] in f64 by the CPU wherever `h` is, after f32 found that `pivot` is not positive: 24·n² bytes of the
 /// host's memory, 4·n² more for a matrix that is not there.
 pub(crate) fn double_on_host(
-    h: &Square,
+    h: &SquareMatrix,
     order: Option<&[usize]>,
     diagonal: &[f32],
     pivot: NotPositive,
 ) -> Result<Factor, Failed> {
     let u = double(&Source { values: &h.to_host()?, order, diagonal }.ordered(), h.n())?;
-    Ok(Factor::new(Square::on(&h.device(), u)?, Arithmetic::DoubleOnHost(pivot))?)
+    Ok(Factor::new(SquareMatrix::on_device(&h.device(), u)?, Arithmetic::DoubleOnHost(pivot))?)
 }
 
 /// A matrix with its rows and columns in an order and with a diagonal, of which it is not a copy.

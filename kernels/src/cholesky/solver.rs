@@ -10,7 +10,7 @@ use candle_core::cuda_backend::cudarc::driver::{CudaSlice, CudaView, CudaViewMut
 use candle_core::cuda_backend::{DeviceId, WrapErr};
 use candle_core::{CudaDevice, Result};
 
-use crate::square::cuda::Real;
+use crate::square_matrix::cuda::Real;
 
 /// A number that the libraries compute with.
 pub(super) trait Number: Real {

@@ -7,8 +7,6 @@
 pub(crate) mod blas;
 pub(crate) mod memory;
 pub(crate) mod staging;
-#[cfg(test)]
-mod staging_tests;
 
 use std::sync::Arc;
 
@@ -58,7 +56,7 @@ sources! {
     Rope = "rope",
     Select = "select",
     Spqr = "spqr",
-    Square = "square",
+    SquareMatrix = "square_matrix",
     Sweep = "sweep",
     Swiglu = "swiglu",
 }

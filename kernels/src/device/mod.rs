@@ -1,6 +1,6 @@
-//! Where a run computes: the CPU, or one of the GPUs of a build with the feature `cuda`.
+//! The device of a run: the CPU, or one of the GPUs of a build with the feature `cuda`.
 
-mod host;
+mod copies;
 
 use std::borrow::Cow;
 use std::fmt;
@@ -8,9 +8,9 @@ use std::str::FromStr;
 
 pub use candle_core::Device;
 use candle_core::{DeviceLocation, Shape, Tensor};
-pub use host::{Coming, Copies, Waiting};
+pub use copies::{Coming, Copies, Waiting};
 
-/// What was asked for.
+/// A device as it is requested.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Choice {
     /// The first GPU if there is one, otherwise the CPU.
@@ -22,7 +22,7 @@ pub enum Choice {
     Cuda(usize),
 }
 
-/// Why a device cannot be had.
+/// The reason why a device is not available.
 #[derive(Debug, thiserror::Error)]
 pub enum Unavailable {
     /// The build has no CUDA.
@@ -33,7 +33,7 @@ pub enum Unavailable {
     Driver {
         /// The GPU's number.
         ordinal: usize,
-        /// What the driver said.
+        /// The driver's message.
         reason: String,
     },
 }
@@ -156,7 +156,7 @@ pub fn peak(device: &Device) -> candle_core::Result<Option<usize>> {
     Ok(None)
 }
 
-/// Whether an operation failed because a GPU's memory, or what its libraries may take of it, is used up.
+/// True if an operation failed because a GPU's memory, or the part that its libraries may take, is used up.
 pub fn is_out_of_memory(error: &candle_core::Error) -> bool {
     // The driver and each library have error types of their own, which arrive wrapped in others; their names are in all.
     let text = format!("{error:?}");

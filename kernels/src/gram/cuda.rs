@@ -11,7 +11,7 @@ use crate::cuda::blas::{Factor, Math, Operand, Target, gemm};
 use crate::cuda::{Source, THREADS, function, grid, staging, tensor, with_view};
 use crate::matmul::Precision;
 use crate::matmul::cuda::{Short, round};
-use crate::square::Square;
+use crate::square_matrix::SquareMatrix;
 
 /// Columns of a panel: enough to fill a card, and few enough that little is computed above the diagonal.
 const PANEL: usize = 1024;
@@ -83,7 +83,7 @@ impl Sums {
         Ok(())
     }
 
-    pub fn finish(mut self, dim: usize, factor: f32) -> Result<Square> {
+    pub fn finish(mut self, dim: usize, factor: f32) -> Result<SquareMatrix> {
         let tiles = dim.div_ceil(TILE.0).max(1) as u32;
         let shape =
             LaunchConfig { grid_dim: (tiles, tiles, 1), block_dim: (TILE.0 as u32, TILE.1, 1), shared_mem_bytes: 0 };
@@ -91,7 +91,7 @@ impl Sums {
         let kernel = function(&self.device, Source::Gram, "gram_mirror")?;
         // SAFETY: there are dim² elements, and no tile reaches beyond them.
         unsafe { kernel.builder().arg(&mut self.values).arg(&n).arg(&factor).launch(shape).w()? };
-        Square::on_gpu(tensor(self.values, &self.device, (dim, dim)))
+        SquareMatrix::from_gpu(tensor(self.values, &self.device, (dim, dim)))
     }
 }
 
@@ -147,11 +147,11 @@ pub(super) fn add_squares(sums: &mut CudaSlice<f64>, x: &Tensor, dim: usize) -> 
 const PARTS: usize = 512;
 
 /// [`super::quadratic`].
-pub(super) fn quadratic(w: &[f32], h: &Square, precision: Precision) -> Result<f64> {
+pub(super) fn quadratic(w: &[f32], h: &SquareMatrix, precision: Precision) -> Result<f64> {
     let n = h.n();
     let rows = piece_rows(n);
     let diagonal = h.diagonal()?;
-    with_view::<f32, _>(h.on_device()?, |h, device| {
+    with_view::<f32, _>(h.gpu_tensor()?, |h, device| {
         let half = match precision {
             Precision::Bf16 => Some((off_diagonal(device, &h, n)?, device.clone_htod(&diagonal)?)),
             Precision::F32 | Precision::F16 => None,

@@ -16,7 +16,7 @@ use candle_core::{D, Device, Result, Tensor};
 use rayon::prelude::*;
 
 use crate::matmul::Precision;
-use crate::square::Square;
+use crate::square_matrix::SquareMatrix;
 use crate::with_f32;
 
 pub use precision::GramPrecision;
@@ -60,7 +60,7 @@ impl Gram {
 
     /// [`Gram::new`] on a device, for inputs that lie there; 4·dim² bytes, and while tokens are added up to 8,192·dim
     /// numbers of 2 bytes, or twice that with [`GramPrecision::Bf16x3`]. Errors when the device does.
-    pub fn on(device: &Device, dim: usize, precision: Precision) -> Result<Self> {
+    pub fn on_device(device: &Device, dim: usize, precision: Precision) -> Result<Self> {
         match device {
             Device::Cpu => Ok(Self::new(dim, precision)),
             #[cfg(feature = "cuda")]
@@ -104,9 +104,9 @@ impl Gram {
     }
 
     /// The full symmetric matrix, `[dim, dim]`, every element multiplied by `factor`. Errors when the device does.
-    pub fn finish(self, factor: f32) -> Result<Square> {
+    pub fn finish(self, factor: f32) -> Result<SquareMatrix> {
         match self.sums {
-            Sums::Host(sums) => Ok(Square::from(mirrored(sums, self.dim, factor))),
+            Sums::Host(sums) => Ok(SquareMatrix::from(mirrored(sums, self.dim, factor))),
             #[cfg(feature = "cuda")]
             Sums::Gpu(sums) => sums.finish(self.dim, factor),
         }
@@ -163,7 +163,7 @@ impl Base {
 /// sign, is not. The result is then off by some 1e-4 of itself when W is bfloat16 already, 1e-3 if not: good for a report, not
 /// for a decision.
 pub struct Quadratic<'a> {
-    h: &'a Square,
+    h: &'a SquareMatrix,
     #[cfg_attr(not(feature = "cuda"), allow(dead_code))]
     precision: Precision,
     /// On the CPU.
@@ -172,7 +172,7 @@ pub struct Quadratic<'a> {
 
 impl<'a> Quadratic<'a> {
     /// On the CPU a copy of H, of 2·n² bytes with [`Precision::Bf16`] and else 4·n².
-    pub fn new(h: &'a Square, precision: Precision) -> Result<Self> {
+    pub fn new(h: &'a SquareMatrix, precision: Precision) -> Result<Self> {
         let on_cpu = h.device().is_cpu();
         let half = if on_cpu { Some(cpu::Half::new(&h.to_host()?, h.n(), precision)) } else { None };
         Ok(Self { h, precision, half })
@@ -185,7 +185,7 @@ impl<'a> Quadratic<'a> {
     ///
     /// # Panics
     /// If `w` has no whole number of rows.
-    pub fn of(&self, w: &[f32]) -> Result<f64> {
+    pub fn trace(&self, w: &[f32]) -> Result<f64> {
         let n = self.h.n();
         assert!(w.len().is_multiple_of(n.max(1)), "{} weights in rows of {n}", w.len());
         match &self.half {
@@ -203,7 +203,7 @@ fn piece_rows(n: usize) -> usize {
     (WEIGHTS / n.max(1)).max(1)
 }
 
-/// Bytes of a GPU's memory that [`Quadratic::of`] takes beside H, for a weight `[rows, n]`.
+/// Bytes of a GPU's memory that [`Quadratic::trace`] takes beside H, for a weight `[rows, n]`.
 pub fn quadratic_gpu_scratch(rows: usize, n: usize, precision: Precision) -> usize {
     let piece = rows.min(piece_rows(n)) * n;
     match precision {

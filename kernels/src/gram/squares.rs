@@ -22,7 +22,7 @@ enum Sums {
 
 impl Squares {
     /// An empty sum for inputs of `dim` features on a device. Errors when the device does.
-    pub fn on(device: &Device, dim: usize) -> Result<Self> {
+    pub fn on_device(device: &Device, dim: usize) -> Result<Self> {
         let sums = match device {
             Device::Cpu => Sums::Host(vec![0.0; dim]),
             #[cfg(feature = "cuda")]

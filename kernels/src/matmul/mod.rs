@@ -18,7 +18,7 @@ use crate::swiglu::swiglu;
 use crate::{parallelism, simd, with_f32};
 use panels::Panels;
 
-/// How the inputs of a product are rounded. Products and sums are f32 in every case.
+/// Rounding of the inputs of a product. Products and sums are f32 in every case.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Precision {
     /// As they are.
@@ -61,6 +61,15 @@ impl Precision {
             Precision::F32 => x,
             Precision::Bf16 => f32::from_bits(below.to_bits() + (1 << 16)),
             Precision::F16 => half::f16::from_bits(half::f16::from_f32(below).to_bits() + 1).to_f32(),
+        }
+    }
+
+    /// The distance from 1 to the next number of this precision.
+    pub fn epsilon(self) -> f32 {
+        match self {
+            Precision::F32 => f32::EPSILON,
+            Precision::Bf16 => 2f32.powi(-7),
+            Precision::F16 => 2f32.powi(-10),
         }
     }
 
@@ -122,7 +131,13 @@ impl Matrix {
     ///
     /// # Panics
     /// If the length is not rows · cols.
-    pub fn on(device: &Device, rows: usize, cols: usize, values: Vec<f32>, precision: Precision) -> Result<Self> {
+    pub fn on_device(
+        device: &Device,
+        rows: usize,
+        cols: usize,
+        values: Vec<f32>,
+        precision: Precision,
+    ) -> Result<Self> {
         match device {
             Device::Cpu => Ok(Self::new(rows, cols, values, precision)),
             #[cfg(feature = "cuda")]
@@ -174,6 +189,10 @@ impl Matrix {
         }
     }
 
+    fn panels(&self) -> Option<&Panels> {
+        if let Store::Panels(panels) = &self.store { Some(panels) } else { None }
+    }
+
     fn check(&self, x: &Tensor) -> Result<()> {
         if x.dim(D::Minus1)? != self.cols {
             candle_core::bail!("a weight of {} columns was given an input of shape {:?}", self.cols, x.shape());
@@ -222,11 +241,7 @@ impl Matrix {
 
 /// The panels of all of these, where all have some.
 fn panels_of<'a>(matrices: &[&'a Matrix]) -> Option<Vec<&'a Panels>> {
-    let of = |matrix: &&'a Matrix| match &matrix.store {
-        Store::Panels(panels) => Some(panels),
-        _ => None,
-    };
-    matrices.iter().map(of).collect()
+    matrices.iter().map(|matrix| matrix.panels()).collect()
 }
 
 /// [`Matrix::matmul`] of one input with several weights, which bfloat16 products on the CPU round only once.

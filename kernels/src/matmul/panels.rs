@@ -146,18 +146,17 @@ impl Panels {
         let Some(cols) = all.first().map(|panels| panels.cols) else { return Vec::new() };
         let (isa, tokens) = (Isa::current(), x.len() / cols);
         let mut made: Vec<Vec<f32>> = all.iter().map(|panels| Vec::with_capacity(tokens * panels.rows)).collect();
-        let of = |(y, panels)| {
-            let (y, panels): (&mut Vec<f32>, &&Panels) = (y, panels);
-            &mut y.spare_capacity_mut()[..tokens * panels.rows]
-        };
-        let mut rest: Vec<&mut Fresh> = made.iter_mut().zip(all).map(of).collect();
+        let mut rest: Vec<&mut Fresh> = Vec::with_capacity(all.len());
+        for (y, panels) in made.iter_mut().zip(all) {
+            rest.push(&mut y.spare_capacity_mut()[..tokens * panels.rows]);
+        }
         let mut tasks = Vec::with_capacity(tokens.div_ceil(TASK_ROWS));
         for x in x.chunks(TASK_ROWS * cols) {
-            let cut = |(rest, panels)| {
-                let (rest, panels): (&mut &mut Fresh, &&Panels) = (rest, panels);
-                rest.split_off_mut(..x.len() / cols * panels.rows).unwrap_or_default()
-            };
-            tasks.push((x, rest.iter_mut().zip(all).map(cut).collect::<Vec<&mut Fresh>>()));
+            let mut outs: Vec<&mut Fresh> = Vec::with_capacity(all.len());
+            for (rest, panels) in rest.iter_mut().zip(all) {
+                outs.push(rest.split_off_mut(..x.len() / cols * panels.rows).unwrap_or_default());
+            }
+            tasks.push((x, outs));
         }
         tasks.into_par_iter().with_max_len(1).for_each(|(x, outs)| {
             let words = isa.rounded(x, cols);

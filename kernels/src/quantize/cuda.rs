@@ -4,19 +4,19 @@ use candle_core::cuda_backend::WrapErr;
 use candle_core::cuda_backend::cudarc::driver::{CudaSlice, CudaView, DeviceRepr, LaunchConfig, PushKernelArg};
 use candle_core::{CudaDevice, Result, Tensor};
 
-use super::{Rounded, Rounding, Scales, both};
+use super::{Rounded, Rounding, Scales};
 use crate::cuda::{Source, THREADS, function, grid, rows, rows_of_blocks, tensor, with_view};
 use crate::element::Element;
 use crate::matmul::Precision;
-use crate::sweep::epsilon;
+use crate::range::joined;
 
 /// Blocks that search for extremes: enough for every card, few enough to be searched by one block.
 const BLOCKS: u32 = 1024;
 
-/// `How` in quantize.cu.
+/// `QuantizeParams` in quantize.cu.
 #[derive(Clone, Copy)]
 #[repr(C)]
-struct How {
+struct QuantizeParams {
     element: i32,
     symmetric: i32,
     kind: i32,
@@ -28,10 +28,10 @@ struct How {
 }
 
 // SAFETY: plain numbers, laid out as in C.
-unsafe impl DeviceRepr for How {}
+unsafe impl DeviceRepr for QuantizeParams {}
 
-impl How {
-    fn of(rounding: &Rounding) -> Self {
+impl QuantizeParams {
+    fn new(rounding: &Rounding) -> Self {
         let (least, largest) = rounding.element.range();
         let (kind, global) = match rounding.scales {
             Scales::Exponent(_) => (1, 0.0),
@@ -49,7 +49,7 @@ impl How {
             least,
             largest,
             half_range: rounding.element.half_range(),
-            epsilon: epsilon(Precision::F32),
+            epsilon: Precision::F32.epsilon(),
             global,
         }
     }
@@ -58,23 +58,23 @@ impl How {
 /// [`Rounding::round`] of `x [.., cols]`, whose groups are whole.
 pub(super) fn round(rounding: &Rounding, x: &Tensor, cols: usize) -> Result<Rounded> {
     with_view::<f32, _>(x, |values, device| {
-        let how = How::of(rounding);
+        let params = QuantizeParams::new(rounding);
         let one = |factor: f32| Tensor::new(&[factor], x.device());
         let (out, factors) = match rounding.scales {
-            Scales::Group(size) | Scales::Exponent(size) => (groups(device, &values, size, how, None)?, None),
-            Scales::Local(size, global) => (groups(device, &values, size, how, None)?, Some(one(1.0 / global)?)),
+            Scales::Group(size) | Scales::Exponent(size) => (groups(device, &values, size, params, None)?, None),
+            Scales::Local(size, global) => (groups(device, &values, size, params, None)?, Some(one(1.0 / global)?)),
             Scales::Token => {
                 let tokens = values.len() / cols;
                 // SAFETY: rounding writes a factor for each token.
                 let mut factors = unsafe { device.alloc::<f32>(tokens)? };
-                (groups(device, &values, cols, how, Some(&mut factors))?, Some(tensor(factors, device, tokens)))
+                (groups(device, &values, cols, params, Some(&mut factors))?, Some(tensor(factors, device, tokens)))
             }
             Scales::Given(scale, zero) => {
-                (codes(device, &values, &device.clone_htod(&[scale, zero])?, how)?, Some(one(scale)?))
+                (codes(device, &values, &device.clone_htod(&[scale, zero])?, params)?, Some(one(scale)?))
             }
             Scales::Tensor => {
-                let grid = grid_of(device, &values, how)?;
-                let out = codes(device, &values, &grid, how)?;
+                let grid = grid_of(device, &values, params)?;
+                let out = codes(device, &values, &grid, params)?;
                 (out, Some(tensor(grid, device, 2).narrow(0, 0, 1)?))
             }
         };
@@ -87,7 +87,7 @@ fn groups(
     device: &CudaDevice,
     x: &CudaView<'_, f32>,
     size: usize,
-    how: How,
+    params: QuantizeParams,
     factors: Option<&mut CudaSlice<f32>>,
 ) -> Result<CudaSlice<f32>> {
     let (count, width) = (x.len() / size, size as i32);
@@ -103,19 +103,24 @@ fn groups(
             // The kernel's null pointer.
             None => launch.arg(&0u64),
         };
-        launch.arg(&number).arg(&width).arg(&how).launch(rows(count, size)).w()?;
+        launch.arg(&number).arg(&width).arg(&params).launch(rows(count, size)).w()?;
         Ok(out)
     }
 }
 
 /// All numbers on one grid, `[scale, zero]`.
-fn codes(device: &CudaDevice, x: &CudaView<'_, f32>, on: &CudaSlice<f32>, how: How) -> Result<CudaSlice<f32>> {
+fn codes(
+    device: &CudaDevice,
+    x: &CudaView<'_, f32>,
+    on: &CudaSlice<f32>,
+    params: QuantizeParams,
+) -> Result<CudaSlice<f32>> {
     let (kernel, count) = (function(device, Source::Quantize, "quantize_codes")?, x.len() as i64);
     // SAFETY: the kernel writes each of the elements, of which the input has as many; the grid is two numbers.
     unsafe {
         let mut out = device.alloc::<f32>(x.len())?;
         let launch = grid(x.len().div_ceil(4), THREADS);
-        kernel.builder().arg(x).arg(on).arg(&mut out).arg(&count).arg(&how).launch(launch).w()?;
+        kernel.builder().arg(x).arg(on).arg(&mut out).arg(&count).arg(&params).launch(launch).w()?;
         Ok(out)
     }
 }
@@ -133,14 +138,14 @@ fn extremes(device: &CudaDevice, x: &CudaView<'_, f32>) -> Result<CudaSlice<f32>
     }
 }
 
-fn grid_of(device: &CudaDevice, x: &CudaView<'_, f32>, how: How) -> Result<CudaSlice<f32>> {
+fn grid_of(device: &CudaDevice, x: &CudaView<'_, f32>, params: QuantizeParams) -> Result<CudaSlice<f32>> {
     let parts = extremes(device, x)?;
     let (kernel, count) = (function(device, Source::Quantize, "quantize_grid")?, (parts.len() / 2) as i32);
     let launch = LaunchConfig { grid_dim: (1, 1, 1), block_dim: (THREADS, 1, 1), shared_mem_bytes: 0 };
     // SAFETY: the kernel reads the parts, two numbers each, and writes two.
     unsafe {
         let mut grid = device.alloc::<f32>(2)?;
-        kernel.builder().arg(&parts).arg(&mut grid).arg(&count).arg(&how).launch(launch).w()?;
+        kernel.builder().arg(&parts).arg(&mut grid).arg(&count).arg(&params).launch(launch).w()?;
         Ok(grid)
     }
 }
@@ -149,7 +154,7 @@ fn grid_of(device: &CudaDevice, x: &CudaView<'_, f32>, how: How) -> Result<CudaS
 pub(super) fn range(x: &Tensor) -> Result<[f32; 2]> {
     with_view::<f32, _>(x, |values, device| {
         let parts = device.clone_dtoh(&extremes(device, &values)?)?;
-        Ok(parts.as_chunks().0.iter().copied().fold([0.0; 2], both))
+        Ok(parts.as_chunks().0.iter().copied().fold([0.0; 2], joined))
     })
 }
 

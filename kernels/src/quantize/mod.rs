@@ -15,11 +15,11 @@ use rayon::prelude::*;
 use crate::element::Element;
 use crate::matmul::Precision;
 use crate::minifloat::{e2m1, e4m3};
+use crate::range::{extremes, joined, least_and_most};
 use crate::simd::multiversion;
-use crate::sweep::epsilon;
 use crate::{Fresh, with_f32, write_chunks};
 
-/// Which numbers share a scale, and where it comes from.
+/// Sets of numbers that share a scale, and the source of the scale.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Scales {
     /// One for all, given: scale, more than 0, and zero point, 0 where there is none.
@@ -36,19 +36,19 @@ pub enum Scales {
     Local(usize, f32),
 }
 
-/// How activations are rounded.
+/// A way to round activations.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Rounding {
-    /// What a code is.
+    /// The type of a code.
     pub element: Element,
-    /// Whether zero points that are found are 0.
+    /// True if fitted zero points are 0.
     pub symmetric: bool,
-    /// Where scales come from.
+    /// Source of the scales.
     pub scales: Scales,
 }
 
-/// Rounded activations. What [`Rounded::values`] leaves out is applied behind a product: so the codes reach the product
-/// as they are, which bfloat16 holds exactly.
+/// Rounded activations. What [`Rounded::values`] leaves out is applied after a product, so that the codes reach the
+/// product as they are, which bfloat16 holds exactly.
 #[derive(Clone, Debug)]
 pub struct Rounded {
     /// f32, as the input: codes less zero points, times scales that differ within a token.
@@ -59,24 +59,6 @@ pub struct Rounded {
 
 /// Elements per task, about.
 const CHUNK: usize = 1 << 14;
-/// Independent partial results, so that loops run in vector registers.
-const LANES: usize = 16;
-
-/// The least and the largest value, 0 where all are on one side of it or there are none. NaN is passed over.
-#[inline(always)]
-fn least_and_most(x: &[f32]) -> [f32; 2] {
-    let (mut least, mut most) = ([0f32; LANES], [0f32; LANES]);
-    let (chunks, rest) = x.as_chunks::<LANES>();
-    for chunk in chunks {
-        for ((least, most), &v) in least.iter_mut().zip(&mut most).zip(chunk) {
-            *least = if v < *least { v } else { *least };
-            *most = if v > *most { v } else { *most };
-        }
-    }
-    let least = rest.iter().chain(&least).fold(0f32, |a, &b| a.min(b));
-    [least, rest.iter().chain(&most).fold(0f32, |a, &b| a.max(b))]
-}
-
 /// Codes less the zero point, times `after`.
 #[inline(always)]
 fn codes(element: Element, x: &[f32], (scale, zero): (f32, f32), after: f32, out: &mut Fresh) {
@@ -103,28 +85,21 @@ fn codes(element: Element, x: &[f32], (scale, zero): (f32, f32), after: f32, out
 }
 
 multiversion! {
-    /// The least and the largest value, 0 included.
-    pub(crate) fn extremes(x: &[f32]) -> [f32; 2] {
-        least_and_most(x)
-    }
-}
-
-multiversion! {
     fn round(element: Element, x: &[f32], grid: (f32, f32), out: &mut Fresh) {
         codes(element, x, grid, 1.0, out);
     }
 }
 
 multiversion! {
-    /// What the codes of groups of `size` stand for; with a global scale, times that.
-    fn round_groups(how: &Rounding, x: &[f32], size: usize, global: Option<f32>, out: &mut Fresh) {
+    /// The values of codes in groups of `size`; with a global scale, times that.
+    fn round_groups(rounding: &Rounding, x: &[f32], size: usize, global: Option<f32>, out: &mut Fresh) {
         for (x, out) in x.chunks_exact(size).zip(out.chunks_exact_mut(size)) {
-            let (scale, zero) = how.grid(least_and_most(x));
+            let (scale, zero) = rounding.grid(least_and_most(x));
             let divisor = match global {
                 Some(global) => scale / global,
                 None => scale,
             };
-            codes(how.element, x, (divisor, zero), scale, out);
+            codes(rounding.element, x, (divisor, zero), scale, out);
         }
     }
 }
@@ -154,7 +129,7 @@ fn power(exponent: u32) -> f32 {
 /// every step is rounded to `computed`.
 #[inline(always)]
 pub fn scale_and_zero(element: Element, symmetric: bool, [least, most]: [f32; 2], computed: Precision) -> (f32, f32) {
-    let nonzero = |scale: f32| if scale == 0.0 { epsilon(computed) } else { scale };
+    let nonzero = |scale: f32| if scale == 0.0 { computed.epsilon() } else { scale };
     if symmetric {
         return (nonzero(computed.round(most.max(-least) / element.half_range())), 0.0);
     }
@@ -212,7 +187,7 @@ impl Rounding {
         Ok(Rounded { values: Tensor::from_vec(values, x.shape(), x.device())?, factors })
     }
 
-    /// What the codes of `x [.., cols]` stand for; see [`Rounding::round`].
+    /// The values of the codes of `x [.., cols]`; see [`Rounding::round`].
     pub fn apply(&self, x: &Tensor) -> Result<Tensor> {
         let Rounded { values, factors } = self.round(x)?;
         scale_rows(values, factors.as_ref())
@@ -232,7 +207,7 @@ impl Rounding {
         }
     }
 
-    /// What the codes of each group stand for; with a global scale, times that.
+    /// The values of each group's codes; with a global scale, times that.
     fn groups(&self, x: &[f32], cols: usize, size: usize, global: Option<f32>) -> Vec<f32> {
         let each = (CHUNK / cols.max(1)).max(1) * cols.max(1);
         // SAFETY: `round_groups` writes each element of each group, and groups make up the whole.
@@ -244,13 +219,8 @@ impl Rounding {
     }
 }
 
-/// The extremes of two pieces together.
-pub(crate) fn both(a: [f32; 2], b: [f32; 2]) -> [f32; 2] {
-    [a[0].min(b[0]), a[1].max(b[1])]
-}
-
 fn extremes_of(x: &[f32]) -> [f32; 2] {
-    x.par_chunks(CHUNK).map(extremes).reduce(|| [0.0; 2], both)
+    x.par_chunks(CHUNK).map(extremes).reduce(|| [0.0; 2], joined)
 }
 
 /// The least and the largest number of `x` f32, 0 included.

@@ -6,8 +6,8 @@ namespace {
 enum Element : int { INTEGER = 0, E4M3 = 1, E2M1 = 2 };
 enum Kind : int { FLOAT = 0, EXPONENT = 1, LOCAL = 2 };
 
-// What a code is and where scales come from: `How` in cuda.rs.
-struct How {
+// The type of codes and the source of scales: `QuantizeParams` in cuda.rs.
+struct QuantizeParams {
     int element, symmetric, kind;
     float least, largest, half_range, epsilon, global;
 };
@@ -41,34 +41,35 @@ DEVICE float e4m3(float x) { return nearest(within(x, -448.0f, 448.0f), 3, 121);
 DEVICE float e2m1(float x) { return nearest(within(x, -6.0f, 6.0f), 1, 127); }
 
 // The code less the zero point.
-DEVICE float code(const How& how, float x, Grid grid) {
+DEVICE float code(const QuantizeParams& params, float x, Grid grid) {
     const float at = __fadd_rn(__fdiv_rn(x, grid.scale), grid.zero);
-    if (how.element == E4M3) return __fsub_rn(e4m3(at), grid.zero);
-    if (how.element == E2M1) return __fsub_rn(e2m1(at), grid.zero);
+    if (params.element == E4M3) return __fsub_rn(e4m3(at), grid.zero);
+    if (params.element == E2M1) return __fsub_rn(e2m1(at), grid.zero);
     const float round = 12582912.0f;
-    return __fsub_rn(__fsub_rn(__fadd_rn(within(at, how.least, how.largest), round), round), grid.zero);
+    return __fsub_rn(__fsub_rn(__fadd_rn(within(at, params.least, params.largest), round), round), grid.zero);
 }
 
-DEVICE Grid grid_for(const How& how, Extremes seen) {
+DEVICE Grid grid_for(const QuantizeParams& params, Extremes seen) {
     // The sign of zero counts: the bits of `above` are read.
     const float below = -seen.least, above = below > seen.most ? below : seen.most;
-    if (how.kind == EXPONENT) {
-        const unsigned own = how.element == E2M1 ? 2 : 8, raw = (__float_as_uint(above) + (1u << 21)) >> 23;
+    if (params.kind == EXPONENT) {
+        const unsigned own = params.element == E2M1 ? 2 : 8, raw = (__float_as_uint(above) + (1u << 21)) >> 23;
         const unsigned exponent = raw > own ? raw - own : 0;
         return {__uint_as_float(exponent == 0 ? 1u << 22 : exponent << 23), 0.0f};
     }
-    if (how.kind == LOCAL) {
-        const float scale = e4m3(__fmul_rn(how.global, __fdiv_rn(above, how.half_range)));
+    if (params.kind == LOCAL) {
+        const float scale = e4m3(__fmul_rn(params.global, __fdiv_rn(above, params.half_range)));
         return {scale == 0.0f ? 0.125f : scale, 0.0f};
     }
-    if (how.symmetric) {
-        const float scale = __fdiv_rn(above, how.half_range);
-        return {scale == 0.0f ? how.epsilon : scale, 0.0f};
+    if (params.symmetric) {
+        const float scale = __fdiv_rn(above, params.half_range);
+        return {scale == 0.0f ? params.epsilon : scale, 0.0f};
     }
-    const float scale = __fdiv_rn(__fsub_rn(seen.most, seen.least), __fsub_rn(how.largest, how.least));
-    const float zero = rintf(within(__fsub_rn(how.least, __fdiv_rn(seen.least, scale)), how.least, how.largest));
+    const float scale = __fdiv_rn(__fsub_rn(seen.most, seen.least), __fsub_rn(params.largest, params.least));
+    const float nearest = __fsub_rn(params.least, __fdiv_rn(seen.least, scale));
+    const float zero = rintf(within(nearest, params.least, params.largest));
     // Nothing but zeros: 0/0.
-    return {scale == 0.0f ? how.epsilon : scale, zero != zero ? 0.0f : zero};
+    return {scale == 0.0f ? params.epsilon : scale, zero != zero ? 0.0f : zero};
 }
 
 // The extremes over the threads of a row, in every one of them; `parts` is shared memory for 32 numbers.
@@ -80,18 +81,20 @@ DEVICE Extremes of_row(Extremes seen, float* parts) {
 }  // namespace
 
 // Groups of `size`, each with a grid of its own. With `factors` (one a group) scales go there, otherwise into the numbers.
-KERNEL void quantize_groups(const float* x, float* out, float* factors, long groups, int size, How how) {
+KERNEL void quantize_groups(const float* x, float* out, float* factors, long groups, int size, QuantizeParams params) {
     __shared__ float parts[32];
     const long group = (long)blockIdx.x * blockDim.y + threadIdx.y;
     if (group >= groups) return;
     const float* from = x + group * size;
     Extremes seen = {0.0f, 0.0f};
     for (int i = threadIdx.x; i < size; i += blockDim.x) seen = with(seen, from[i]);
-    Grid grid = grid_for(how, of_row(seen, parts));
+    Grid grid = grid_for(params, of_row(seen, parts));
     const float after = factors ? 1.0f : grid.scale;
     if (factors && threadIdx.x == 0) factors[group] = grid.scale;
-    if (how.kind == LOCAL) grid.scale = __fdiv_rn(grid.scale, how.global);
-    for (int i = threadIdx.x; i < size; i += blockDim.x) out[group * size + i] = __fmul_rn(code(how, from[i], grid), after);
+    if (params.kind == LOCAL) grid.scale = __fdiv_rn(grid.scale, params.global);
+    for (int i = threadIdx.x; i < size; i += blockDim.x) {
+        out[group * size + i] = __fmul_rn(code(params, from[i], grid), after);
+    }
 }
 
 // The extremes of what each block sees, 0 included: `parts [blocks, 2]`.
@@ -112,11 +115,11 @@ KERNEL void quantize_extremes(const float* x, float* parts, long count) {
 }
 
 // The grid for `count` such parts, by one block: scale and zero point.
-KERNEL void quantize_grid(const float* parts, float* grid, int count, How how) {
+KERNEL void quantize_grid(const float* parts, float* grid, int count, QuantizeParams params) {
     __shared__ float shared[32];
     Extremes seen = {0.0f, 0.0f};
     for (int i = threadIdx.x; i < count; i += blockDim.x) seen = both(seen, {parts[2 * i], parts[2 * i + 1]});
-    const Grid found = grid_for(how, of_row(seen, shared));
+    const Grid found = grid_for(params, of_row(seen, shared));
     if (threadIdx.x == 0) {
         grid[0] = found.scale;
         grid[1] = found.zero;
@@ -124,9 +127,9 @@ KERNEL void quantize_grid(const float* parts, float* grid, int count, How how) {
 }
 
 // All numbers on one grid.
-KERNEL void quantize_codes(const float* x, const float* grid, float* out, long count, How how) {
+KERNEL void quantize_codes(const float* x, const float* grid, float* out, long count, QuantizeParams params) {
     const Grid on = {grid[0], grid[1]};
-    map(x, out, count, [&](float x) { return code(how, x, on); });
+    map(x, out, count, [&](float x) { return code(params, x, on); });
 }
 
 // Each row times its factor; with `one` they all have the same.

@@ -6,7 +6,7 @@ use rayon::prelude::*;
 
 use super::{Element, GridFormat};
 use crate::matmul::Precision;
-use crate::quantize::{both, extremes};
+use crate::range::{extremes, joined};
 use crate::simd::multiversion;
 
 /// One scale and zero point per row and group. What rows share is repeated.
@@ -31,9 +31,9 @@ impl GridFormat {
         if !matches!(self.element, Element::Int(_)) {
             let amax = hi.max(-lo);
             if self.mse && amax > 0.0 {
-                return self.best(x, 2.4, shrunk().map(|p| (self.of_amax(p * amax), 0.0)));
+                return self.best(x, 2.4, shrunk().map(|p| (self.scale_for(p * amax), 0.0)));
             }
-            return (self.of_amax(amax), 0.0);
+            return (self.scale_for(amax), 0.0);
         }
         if self.symmetric {
             hi = hi.max(-lo);
@@ -46,14 +46,14 @@ impl GridFormat {
             (lo, hi) = (-1.0, 1.0);
         }
         if self.mse {
-            return self.best(x, 2.4, shrunk().map(|p| self.of_range(p * lo, p * hi, Precision::round)));
+            return self.best(x, 2.4, shrunk().map(|p| self.scale_and_zero(p * lo, p * hi, Precision::round)));
         }
         if self.stored == Precision::F32 {
-            return self.of_range(lo, hi, Precision::round);
+            return self.scale_and_zero(lo, hi, Precision::round);
         }
         // The scale falls between two numbers of the stored type: the one that fits the values better is taken.
         let ways = [Precision::round_down, Precision::round_up];
-        self.best(x, 2.0, ways.into_iter().map(|round| self.of_range(lo, hi, round)))
+        self.best(x, 2.0, ways.into_iter().map(|round| self.scale_and_zero(lo, hi, round)))
     }
 
     /// The first of the grids with the least Σ|error|^power over `x`.
@@ -88,19 +88,19 @@ const LANES: usize = 16;
 /// A tile of more values than this is worked on by several threads, piece by piece.
 const PIECE: usize = 1 << 16;
 
-/// What `of` finds in pieces of `x`, joined in order: the same for any number of threads.
-fn in_pieces<T: Send>(x: &[f32], of: impl Fn(&[f32]) -> T + Sync, join: impl Fn(T, T) -> T) -> T {
+/// The results of `f` for pieces of `x`, joined in order: the same for any number of threads.
+fn in_pieces<T: Send>(x: &[f32], f: impl Fn(&[f32]) -> T + Sync, join: impl Fn(T, T) -> T) -> T {
     if x.len() <= PIECE {
-        return of(x);
+        return f(x);
     }
     let (first, rest) = x.split_at(PIECE);
-    let rest: Vec<T> = rest.par_chunks(PIECE).map(&of).collect();
-    rest.into_iter().fold(of(first), join)
+    let rest: Vec<T> = rest.par_chunks(PIECE).map(&f).collect();
+    rest.into_iter().fold(f(first), join)
 }
 
 /// The least and the greatest of `x` and zero.
 fn range(x: &[f32]) -> (f32, f32) {
-    let [lo, hi] = in_pieces(x, extremes, both);
+    let [lo, hi] = in_pieces(x, extremes, joined);
     (lo, hi)
 }
 

@@ -1,11 +1,11 @@
-//! What weights are rounded to: integers or small floats, times a scale that tiles of weights share. Zero is always among
+//! The grids of weights: integers or small floats, times a scale that tiles of weights share. Zero is always among
 //! the values of integers (the quantizer of the GPTQ and SparseGPT codes), and of floats.
 
 pub use crate::element::Element;
 use crate::matmul::Precision;
 use crate::minifloat::{E2M1_MAX, E4M3_MAX, e2m1, e4m3, e4m3_byte};
 
-/// How scales are stored.
+/// Storage of scales.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Scales {
     /// In the float type of the matrix.
@@ -19,16 +19,16 @@ pub enum Scales {
     Exponent,
 }
 
-/// What the weights of a matrix are rounded to.
+/// The format of a matrix's grids.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct GridFormat {
-    /// What a code is.
+    /// The type of a code.
     pub element: Element,
     /// Zero point fixed in the middle. Floats have none, and are symmetric.
     pub symmetric: bool,
     /// Shrink the range while that lowers Σ|error|^2.4 (GPTQ's `mse`).
     pub mse: bool,
-    /// How scales are stored.
+    /// Storage of the scales.
     pub scales: Scales,
     /// The float type in which compressed-tensors computes the scales of floats: that of the input.
     pub computed: Precision,
@@ -37,17 +37,8 @@ pub struct GridFormat {
     pub stored: Precision,
 }
 
-/// What a scale of zero becomes, in the type it is computed in: the type's epsilon.
-pub fn epsilon(precision: Precision) -> f32 {
-    match precision {
-        Precision::F32 => f32::EPSILON,
-        Precision::Bf16 => 2f32.powi(-7),
-        Precision::F16 => 2f32.powi(-10),
-    }
-}
-
-/// What NVFP4 divides the scales of a matrix by, whose largest magnitude is `amax`: the largest code times the largest
-/// scale over that, computed in the matrix's type; 1 where that is no number.
+/// The divisor that NVFP4 gives the scales of a matrix whose largest magnitude is `amax`: the largest code times the largest
+/// scale over that, computed in the matrix's type; 1 where that is not finite.
 pub fn global_scale(amax: f32, computed: Precision) -> f32 {
     let smallest = if computed == Precision::F16 { 2f32.powi(-14) } else { f32::MIN_POSITIVE };
     let scale = computed.round(E2M1_MAX * E4M3_MAX / amax.max(smallest));
@@ -108,7 +99,7 @@ impl GridFormat {
         }
     }
 
-    /// What codes are multiplied by, of a scale as it is stored.
+    /// The factor of codes, from a scale as it is stored.
     #[inline(always)]
     pub fn applied(&self, scale: f32) -> f32 {
         match self.scales {
@@ -125,7 +116,7 @@ impl GridFormat {
 
     /// The scale, as it is stored, and the zero point of integers for weights from `lo` ≤ 0 to `hi` ≥ 0, the scale rounded
     /// by `round`.
-    pub(super) fn of_range(&self, lo: f32, hi: f32, round: fn(Precision, f32) -> f32) -> (f32, f32) {
+    pub(super) fn scale_and_zero(&self, lo: f32, hi: f32, round: fn(Precision, f32) -> f32) -> (f32, f32) {
         let mut scale = round(self.stored, (hi - lo) / self.max_code());
         if scale == 0.0 {
             // The range is below the smallest number of the stored type (or of f32).
@@ -140,11 +131,11 @@ impl GridFormat {
     }
 
     /// The scale of floats, as it is stored, for weights up to `amax`: as compressed-tensors computes it.
-    pub(super) fn of_amax(&self, amax: f32) -> f32 {
+    pub(super) fn scale_for(&self, amax: f32) -> f32 {
         let plain = self.computed.round(amax / self.max_code());
         let or = |scale: f32, least: f32| if scale == 0.0 { least } else { scale };
         match self.scales {
-            Scales::Float => or(self.stored.round(plain), epsilon(self.stored)),
+            Scales::Float => or(self.stored.round(plain), self.stored.epsilon()),
             Scales::E4m3 { global } => or(e4m3(global * plain), 0.125),
             // In half precision the least power of two is none any more.
             Scales::Exponent if amax == 0.0 && self.computed == Precision::F16 => 1.0,
@@ -191,29 +182,29 @@ mod tests {
     #[test]
     fn scales_of_floats_are_those_of_compressed_tensors() {
         let eight = |computed| floats(Element::E4m3, Scales::Float, computed);
-        assert_eq!(eight(Precision::Bf16).of_amax(3.0), Precision::Bf16.round(3.0 / 448.0));
+        assert_eq!(eight(Precision::Bf16).scale_for(3.0), Precision::Bf16.round(3.0 / 448.0));
         for (precision, want) in [(Precision::F32, -23), (Precision::Bf16, -7), (Precision::F16, -10)] {
-            assert_eq!(eight(precision).of_amax(0.0), 2f32.powi(want), "{precision:?}");
+            assert_eq!(eight(precision).scale_for(0.0), 2f32.powi(want), "{precision:?}");
         }
         // Below the smallest half: a scale of zero too.
-        assert_eq!(eight(Precision::F16).of_amax(1e-5), 2f32.powi(-10));
+        assert_eq!(eight(Precision::F16).scale_for(1e-5), 2f32.powi(-10));
 
         assert_eq!(global_scale(1.0, Precision::F32), 2688.0);
         assert_eq!(global_scale(0.617, Precision::Bf16), 4352.0);
         assert_eq!([Precision::F32, Precision::F16].map(|p| global_scale(0.0, p)), [1.0, 1.0]);
         let nv = floats(Element::E2m1, Scales::E4m3 { global: 2688.0 }, Precision::F32);
-        assert_eq!([1.0, 2.0, 0.0, 1e-9].map(|amax| nv.of_amax(amax)), [448.0, 448.0, 0.125, 0.125]);
+        assert_eq!([1.0, 2.0, 0.0, 1e-9].map(|amax| nv.scale_for(amax)), [448.0, 448.0, 0.125, 0.125]);
         assert_eq!(nv.applied(448.0), 448.0 / 2688.0);
 
         for (element, largest) in [(Element::E2m1, 2), (Element::E4m3, 8)] {
             let mx = floats(element, Scales::Exponent, Precision::Bf16);
             for (amax, exponent) in [(1.0, 0), (1.7421875, 0), (1.75, 1), (2.0, 1), (0.4375, -1), (0.435, -2)] {
-                assert_eq!(mx.of_amax(amax), 2f32.powi(exponent - largest), "{element:?} {amax}");
+                assert_eq!(mx.scale_for(amax), 2f32.powi(exponent - largest), "{element:?} {amax}");
             }
-            assert_eq!([0.0, 1e-40].map(|amax| mx.of_amax(amax)), [2f32.powi(-127); 2]);
-            assert_eq!(mx.of_amax(f32::MAX), 2f32.powi(128 - largest));
+            assert_eq!([0.0, 1e-40].map(|amax| mx.scale_for(amax)), [2f32.powi(-127); 2]);
+            assert_eq!(mx.scale_for(f32::MAX), 2f32.powi(128 - largest));
             let half = floats(element, Scales::Exponent, Precision::F16);
-            assert_eq!([0.0, 1.0].map(|amax| half.of_amax(amax)), [1.0, 2f32.powi(-largest)]);
+            assert_eq!([0.0, 1.0].map(|amax| half.scale_for(amax)), [1.0, 2f32.powi(-largest)]);
         }
     }
 }

@@ -1,4 +1,4 @@
-//! Strips of rows, one row in each lane: what the sweeps on the CPU share.
+//! Strips of rows, one row in each lane: shared by the sweeps on the CPU.
 
 use crate::matmul::panels::write_panels_to;
 use crate::matmul::tile::{Elements, Isa, Left, MR, NR, Target, as_uninit, as_words, multiply};
@@ -11,26 +11,26 @@ const _: () = assert!(LANES.is_multiple_of(MR));
 /// One column of a strip.
 pub(super) type Lane = [f32; LANES];
 
-/// Rows of the factor as a right operand: what the errors of a slice do to the columns behind it.
-pub(super) struct Ahead<'a> {
+/// The update of the trailing columns by the errors of a slice: rows of the factor as a right operand.
+pub(super) struct TrailingUpdate<'a> {
     isa: Isa,
     pub u: &'a [f32],
     cols: usize,
     /// Panels of 64 columns, negated, for the slice at hand.
     panels: Vec<u32>,
     width: usize,
-    /// The first column behind it.
+    /// The first trailing column.
     end: usize,
 }
 
-impl<'a> Ahead<'a> {
+impl<'a> TrailingUpdate<'a> {
     /// For the factor `u [cols, cols]`.
     pub fn new(u: &'a [f32], cols: usize) -> Self {
         Self { isa: Isa::current(), u, cols, panels: Vec::new(), width: 0, end: 0 }
     }
 
-    /// Turns to the slice of `width` columns from `first` on.
-    pub fn turn_to(&mut self, first: usize, width: usize) {
+    /// Packs the factor's rows for the slice of `width` columns from `first` on.
+    pub fn load_slice(&mut self, first: usize, width: usize) {
         let (u, cols, end) = (self.u, self.cols, first + width);
         (self.width, self.end) = (width, end);
         // SAFETY: all words of a panel are written.
@@ -51,8 +51,8 @@ impl<'a> Ahead<'a> {
         }
     }
 
-    /// Subtracts from the columns behind the slice, of all rows of `weight [.., cols]`, what the errors of these rows make of
-    /// them.
+    /// Subtracts from the trailing columns of `weight [.., cols]` the slice's errors, one [`Lane`] a column, times the
+    /// factor's rows.
     pub fn apply(&self, errors: &[Lane], weight: &mut [f32]) {
         if self.end == self.cols {
             return;

@@ -2,6 +2,7 @@
 
 use super::*;
 pub(super) use crate::cases::sweep::{formats, problem, random};
+use crate::matmul::Precision;
 
 /// Inside one slice both sweeps do the same operations in the same order: every bit is equal.
 #[test]
@@ -9,7 +10,9 @@ fn one_slice_is_equal_to_the_definition_bit_for_bit() {
     for (rows, cols) in [(1, 8), (16, 32), (33, 48), (5, 64)] {
         let (w, norms, u) = problem(rows, cols);
         let given: Vec<u8> = (0..rows * cols).map(|i| u8::from(i % 3 == 1)).collect();
-        for curvature in [Curvature::Flat, Curvature::Diagonal(&norms), Curvature::Full(&u)] {
+        for curvature in
+            [CurvatureData::Flat, CurvatureData::Diagonal(norms.as_slice()), CurvatureData::Full(u.as_slice())]
+        {
             for drop in [
                 None,
                 Some(Drop::Threshold { sparsity: 0.4 }),
@@ -64,8 +67,8 @@ fn several_slices_agree_with_the_definition() {
                 stored,
             },
         ] {
-            let fast = sweep(w.clone(), cols, slice, Curvature::Full(&u), rule);
-            let plain = reference::sweep(w.clone(), cols, slice, Curvature::Full(&u), rule);
+            let fast = sweep(w.clone(), cols, slice, CurvatureData::Full(&u), rule);
+            let plain = reference::sweep(w.clone(), cols, slice, CurvatureData::Full(&u), rule);
             let differ = fast.weight.iter().zip(&plain.weight).filter(|(a, b)| (**a - **b).abs() > 1e-4).count();
             assert!(differ * 100 <= rows * cols, "{differ} of {} differ: {rule:?}", rows * cols);
             assert!((fast.loss / plain.loss - 1.0).abs() < 0.01, "{} want {}", fast.loss, plain.loss);
@@ -84,7 +87,7 @@ fn the_result_does_not_depend_on_the_number_of_threads() {
     };
     let run = |threads: usize| {
         let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
-        pool.install(|| sweep(w.clone(), 150, 64, Curvature::Full(&u), rule))
+        pool.install(|| sweep(w.clone(), 150, 64, CurvatureData::Full(&u), rule))
     };
     let one = run(1);
     for threads in [2, 5] {

@@ -3,19 +3,22 @@
 // Several arrays are walked in step by lane, and the compiler vectorises plain indices best.
 #![allow(clippy::needless_range_loop)]
 
-use super::cpu::{Scores, Slice, Strip};
+use super::cpu::{Slice, Strip};
+use super::marks::Scores;
+use super::rule::DropKind;
 use super::spread::{BLOCK, spread};
 use super::strips::{LANES, Lane};
 use super::transpose::{bytes, numbers, to_lanes, to_rows};
-use super::{Drop, Element, Fit, GridFormat, Precision, Rule};
+use super::{Element, GridFormat, Rule};
+use crate::matmul::Precision;
 use crate::simd::multiversion;
 
 /// Columns of a strip while they are visited.
-pub(super) struct Scratch {
+pub(super) struct Workspace {
     columns: Vec<Lane>,
     /// Before a column is visited: below [`limit`] where a weight becomes zero. Afterwards 1 where it is zero.
     marks: Vec<Lane>,
-    /// What is spread; lanes without a row hold zeros.
+    /// The errors to be spread; lanes without a row hold zeros.
     pub errors: Vec<Lane>,
     /// Codes as numbers.
     codes: Vec<Lane>,
@@ -24,50 +27,50 @@ pub(super) struct Scratch {
     rows: Vec<f32>,
 }
 
-impl Scratch {
+impl Workspace {
     /// For so many columns.
     pub fn new(width: usize, rule: &Rule<'_>) -> Self {
         let lanes = |width: usize| vec![[0.0; LANES]; width];
         let [columns, marks, errors] = [lanes(width), lanes(width), lanes(width)];
         let codes = lanes(if rule.round.is_some() { width } else { 0 });
-        let ranked = lanes(if let Some(Drop::NofM { m, .. }) = rule.drop { m } else { 0 });
+        let ranked = lanes(if let DropKind::Groups { m, .. } = rule.drop_kind() { m } else { 0 });
         Self { columns, marks, errors, codes, ranked, rows: vec![0.0; LANES * width] }
     }
 }
 
 /// Visits columns `from..to` of a slice.
-pub(super) fn visit(strip: &mut Strip<'_>, slice: &Slice<'_>, from: usize, to: usize, scratch: &mut Scratch) {
+pub(super) fn visit(strip: &mut Strip<'_>, slice: &Slice<'_>, from: usize, to: usize, work: &mut Workspace) {
     let &Slice { cols, first, rule, .. } = slice;
     let (width, at, rows) = (to - from, first + from, strip.weight.len() / cols);
-    to_lanes(&strip.weight[at..], cols, &mut scratch.columns[..width]);
-    if !matches!(rule.drop, None | Some(Drop::NofM { .. })) {
-        let marks = &mut scratch.rows[..rows * width];
+    to_lanes(&strip.weight[at..], cols, &mut work.columns[..width]);
+    if let DropKind::Marked(_) = rule.drop_kind() {
+        let marks = &mut work.rows[..rows * width];
         for (to, from) in marks.chunks_exact_mut(width).zip(strip.dropped.chunks_exact(cols)) {
             numbers(to, &from[at..at + width]);
             to.iter_mut().for_each(|mark| *mark = 1.0 - *mark);
         }
-        to_lanes(marks, width, &mut scratch.marks[..width]);
+        to_lanes(marks, width, &mut work.marks[..width]);
     } else {
-        scratch.marks[..width].fill([1.0; LANES]);
+        work.marks[..width].fill([1.0; LANES]);
     }
-    strip.loss += columns(strip, slice, from, to, scratch);
-    to_rows(&scratch.columns[..width], &mut strip.weight[at..], cols);
-    let flat = &mut scratch.rows[..rows * width];
-    to_rows(&scratch.marks[..width], flat, width);
+    strip.loss += columns(strip, slice, from, to, work);
+    to_rows(&work.columns[..width], &mut strip.weight[at..], cols);
+    let flat = &mut work.rows[..rows * width];
+    to_rows(&work.marks[..width], flat, width);
     for (to, from) in strip.dropped.chunks_exact_mut(cols).zip(flat.chunks_exact(width)) {
         bytes(&mut to[at..at + width], from);
     }
     if let Some(round) = rule.round {
-        to_rows(&scratch.codes[..width], flat, width);
+        to_rows(&work.codes[..width], flat, width);
         for (to, from) in strip.codes.chunks_exact_mut(cols).zip(flat.chunks_exact(width)) {
             coded(&round.format, &mut to[at..at + width], from);
         }
     }
 }
 
-/// What marks are compared with.
-fn limit(drop: Option<Drop<'_>>) -> f32 {
-    if let Some(Drop::NofM { n, .. }) = drop { n as f32 } else { 1.0 }
+/// The mark from which on a weight stays.
+fn limit(drop: DropKind) -> f32 {
+    if let DropKind::Groups { n, .. } = drop { n as f32 } else { 1.0 }
 }
 
 multiversion! {
@@ -82,29 +85,30 @@ multiversion! {
 }
 
 /// The grids of one column.
-struct Line {
+struct ColumnGrids {
     scale: Lane,
     zero: Lane,
 }
 
 multiversion! {
-    /// Visits the columns that `scratch` has of the slice's `from..to`, and returns Σ e².
-    fn columns(strip: &Strip<'_>, slice: &Slice<'_>, from: usize, to: usize, scratch: &mut Scratch) -> f64 {
-        let Scratch { columns, marks, errors, codes, ranked, .. } = scratch;
+    /// Visits the columns that `work` has of the slice's `from..to`, and returns Σ e².
+    fn columns(strip: &Strip<'_>, slice: &Slice<'_>, from: usize, to: usize, work: &mut Workspace) -> f64 {
+        let Workspace { columns, marks, errors, codes, ranked, .. } = work;
         let &Slice { cols, first, groups, scores, u, rule, .. } = slice;
         let (width, at) = (to - from, first + from);
         let rows = strip.weight.len() / cols;
         let (columns, marks) = (&mut columns[..width], &mut marks[..width]);
         // Groups of n:m are ranked when all that is spread over them is.
-        let m = if let Some(Drop::NofM { m, .. }) = rule.drop { m } else { 1 };
+        let drop = rule.drop_kind();
+        let m = drop.group();
         let block = m * (BLOCK / m).max(1);
-        let mut line = Line { scale: [1.0; LANES], zero: [0.0; LANES] };
-        let (mut loaded, limit) = (usize::MAX, limit(rule.drop));
+        let mut grids = ColumnGrids { scale: [1.0; LANES], zero: [0.0; LANES] };
+        let (mut loaded, limit) = (usize::MAX, limit(drop));
         let mut loss = [0f64; LANES];
         for start in (0..width).step_by(block) {
             let end = width.min(start + block);
             for j in start..end {
-                if let Some(Drop::NofM { m, .. }) = rule.drop
+                if let DropKind::Groups { m, .. } = drop
                     && j % m == 0
                 {
                     let last = (j + m).min(width);
@@ -114,19 +118,16 @@ multiversion! {
                 let mut q = old;
                 drop_marked(&mut q, &mut marks[j], limit);
                 if let Some(round) = rule.round {
-                    let group = match round.fit {
-                        Fit::Before { group_of, .. } => group_of[at + j] as usize,
-                        Fit::AtSlice { group_size } => (at + j) / group_size,
-                    };
+                    let group = round.fit.kind().group(at + j);
                     if group != loaded {
                         for r in 0..rows {
-                            line.scale[r] = round.format.applied(strip.scales[r * groups + group]);
-                            line.zero[r] = strip.zeros[r * groups + group];
+                            grids.scale[r] = round.format.applied(strip.scales[r * groups + group]);
+                            grids.zero[r] = strip.zeros[r * groups + group];
                         }
                         loaded = group;
                     }
-                    encode(&round.format, &q, &line, &mut codes[j]);
-                    decode(round.format.stored, &codes[j], &line, &mut q);
+                    encode(&round.format, &q, &grids, &mut codes[j]);
+                    decode(round.format.stored, &codes[j], &grids, &mut q);
                 } else {
                     store(rule.stored, &mut q);
                 }
@@ -156,26 +157,26 @@ fn drop_marked(q: &mut Lane, mark: &mut Lane, limit: f32) {
 }
 
 #[inline(always)]
-fn encode(format: &GridFormat, q: &Lane, line: &Line, code: &mut Lane) {
+fn encode(format: &GridFormat, q: &Lane, grids: &ColumnGrids, code: &mut Lane) {
     // In each arm the compiler knows what the element is, and makes vectors of the loop.
     match format.element {
         Element::Int(_) => {
             for l in 0..LANES {
-                code[l] = format.encode(q[l], line.scale[l], line.zero[l]);
+                code[l] = format.encode(q[l], grids.scale[l], grids.zero[l]);
             }
         }
         Element::E4m3 | Element::E2m1 => {
             for l in 0..LANES {
-                code[l] = format.encode(q[l], line.scale[l], line.zero[l]);
+                code[l] = format.encode(q[l], grids.scale[l], grids.zero[l]);
             }
         }
     }
 }
 
 #[inline(always)]
-fn decode(stored: Precision, code: &Lane, line: &Line, q: &mut Lane) {
+fn decode(stored: Precision, code: &Lane, grids: &ColumnGrids, q: &mut Lane) {
     for l in 0..LANES {
-        q[l] = line.scale[l] * (code[l] - line.zero[l]);
+        q[l] = grids.scale[l] * (code[l] - grids.zero[l]);
     }
     store(stored, q);
 }
@@ -214,26 +215,27 @@ fn errors_of(old: &Lane, new: &Lane, scores: &Scores, j: usize, e: &mut Lane, lo
     }
 }
 
-/// Counts in every lane of a group of columns, for each, the others that come before it by their scores. `ranked` is scratch of the group's size.
+/// Counts in every lane of a group of columns, for each, the others that come before it by their scores. `ranked` is
+/// workspace of the group's size.
 #[inline(always)]
 fn mark_group(columns: &[Lane], marks: &mut [Lane], ranked: &mut [Lane], scores: &Scores, first: usize) {
     for (i, (column, score)) in columns.iter().zip(ranked.iter_mut()).enumerate() {
-        let by = scores.by[first + i];
+        let coefficient = scores.coefficients[first + i];
         if scores.squared {
             for l in 0..LANES {
-                score[l] = column[l] * column[l] / by;
+                score[l] = column[l] * column[l] / coefficient;
             }
         } else {
             for l in 0..LANES {
-                score[l] = column[l].abs() * by;
+                score[l] = column[l].abs() * coefficient;
             }
         }
     }
     marks.fill([0.0; LANES]);
     for i in 0..marks.len() {
-        let (marks, behind) = marks.split_at_mut(i + 1);
+        let (marks, after) = marks.split_at_mut(i + 1);
         let mark = &mut marks[i];
-        for (other, theirs) in behind.iter_mut().zip(&ranked[i + 1..]) {
+        for (other, theirs) in after.iter_mut().zip(&ranked[i + 1..]) {
             let mine = &ranked[i];
             for l in 0..LANES {
                 // Among equals the first column goes first.

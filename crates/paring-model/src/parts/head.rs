@@ -125,7 +125,7 @@ impl Head {
                 Some(values) => values[first * self.dim..(first + count) * self.dim].to_vec(),
                 None => source.rows(&weight, first, count, self.dim)?,
             };
-            f(first, &Matrix::on(device, count, self.dim, values, source.precision())?)?;
+            f(first, &Matrix::on_device(device, count, self.dim, values, source.precision())?)?;
         }
         Ok(())
     }

@@ -21,7 +21,7 @@ pub(super) fn all(bencher: &mut Bencher<'_>) {
         for &(rows, cols) in shapes.layers {
             let work = floor::product(tokens, rows, cols, width, arithmetic);
             let begin = |device: &Device| {
-                let matrix = Matrix::on(device, rows, cols, random(rows * cols, 2), precision)?;
+                let matrix = Matrix::on_device(device, rows, cols, random(rows * cols, 2), precision)?;
                 Ok((matrix, random_tensor(&[tokens, cols], 1, device)?))
             };
             bencher.measure(

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use candle_core::Device;
 use paring_kernels::cases;
-use paring_kernels::square::Square;
+use paring_kernels::square_matrix::SquareMatrix;
 use serde::Serialize;
 
 use crate::Result;
@@ -54,9 +54,9 @@ pub fn check(device: &Device, folder: Option<&Path>) -> Result<Agreement> {
             Err(error) => found.fail(&case.name, &error.to_string()),
             Ok(off) => {
                 found.operation_ties += off.ties;
-                let holds = off.by <= 1.0;
+                let holds = off.ratio <= 1.0;
                 if !holds {
-                    found.fail(&case.name, &format!("off by {:.3} of what is allowed", off.by));
+                    found.fail(&case.name, &format!("off by {:.3} of what is allowed", off.ratio));
                 }
             }
         }
@@ -83,7 +83,7 @@ struct Differs {
 }
 
 fn compare(case: &Case, layer: &Layer, device: &Device) -> Result<Differs> {
-    let made = case.compress(layer, |h| Ok(Stats::Gram(Square::on(device, h.to_vec())?)))?;
+    let made = case.compress(layer, |h| Ok(Stats::Gram(SquareMatrix::on_device(device, h.to_vec())?)))?;
     let want = case.compress(layer, |h| Ok(Stats::Gram(h.to_vec().into())))?;
     Ok(differences(&made, &want, layer))
 }

@@ -222,7 +222,7 @@ fn rates(device: &Device, shapes: &Shapes) -> Result<Rates> {
     let n = shapes.square;
     let x = random_tensor(&[n, n], 2, device)?;
     let product = |precision| -> Result<f64> {
-        let matrix = Matrix::on(device, n, n, random(n * n, 3), precision)?;
+        let matrix = Matrix::on_device(device, n, n, random(n * n, 3), precision)?;
         let seconds = time(device, || Ok(()), |()| Ok(matrix.matmul(&x).map(drop)?))?.0;
         Ok(2.0 * (n as f64).powi(3) / seconds)
     };

@@ -7,8 +7,8 @@ use paring_kernels::cholesky::{Factor, factor_of};
 use paring_kernels::device::{download, upload};
 use paring_kernels::gram::{Gram, Quadratic};
 use paring_kernels::select::nth_smallest_of;
-use paring_kernels::square::Square;
-use paring_kernels::sweep::{Drop, Element, Fit, GridFormat, Part, Round, Rule, Scales, Shape, fan, spqr};
+use paring_kernels::square_matrix::SquareMatrix;
+use paring_kernels::sweep::{CurvatureData, Drop, Element, Fit, GridFormat, Part, Round, Rule, Scales, fan, spqr};
 
 use super::floor::{self, SLICE};
 use super::{Bencher, random, random_tensor};
@@ -22,7 +22,7 @@ pub(super) fn all(bencher: &mut Bencher<'_>) {
     for dim in shapes.widths() {
         let shape = [shapes.tokens, dim];
         let begin = |device: &Device| {
-            Ok((random_tensor(&shape, 1, device)?, RefCell::new(Gram::on(device, dim, Precision::F32)?)))
+            Ok((random_tensor(&shape, 1, device)?, RefCell::new(Gram::on_device(device, dim, Precision::F32)?)))
         };
         bencher.measure(
             "gram",
@@ -52,7 +52,7 @@ pub(super) fn all(bencher: &mut Bencher<'_>) {
             floor::quadratic(rows, cols),
             begin,
             |_| (),
-            |(h, w), ()| Ok(Quadratic::new(h, Precision::F32)?.of(w).map(drop)?),
+            |(h, w), ()| Ok(Quadratic::new(h, Precision::F32)?.trace(w).map(drop)?),
         );
     }
     for &(rows, cols) in shapes.layers {
@@ -121,14 +121,14 @@ fn sweeps(bencher: &mut Bencher<'_>, rows: usize, cols: usize) {
         ("sweep-2of4-int4", Some(two_of_four), Some(grouped(128))),
     ];
     let tokens = bencher.shapes().tokens;
-    let begin = |device: &Device| -> Result<(Shape, Vec<f32>)> {
+    let begin = |device: &Device| -> Result<(CurvatureData, Vec<f32>)> {
         let (h, diagonal) = gram_of(cols, tokens, device)?;
-        Ok((Shape::Full(factor(&h, &diagonal)?), random(rows * cols, 2)))
+        Ok((CurvatureData::Full(factor(&h, &diagonal)?), random(rows * cols, 2)))
     };
     for (name, drop, round) in rules {
         let rule = Rule { drop, round, stored: STORED };
         let work = floor::sweep(rows, cols, round.is_some());
-        let prepare = |(_, weight): &(Shape, Vec<f32>)| vec![Part { weight: weight.clone(), rule }];
+        let prepare = |(_, weight): &(CurvatureData, Vec<f32>)| vec![Part { weight: weight.clone(), rule }];
         bencher.measure(name, shape, work, begin, prepare, |(curvature, _), parts| {
             Ok(fan(parts, cols, SLICE, curvature).map(std::mem::drop)?)
         });
@@ -165,8 +165,8 @@ fn published(threshold: f32) -> spqr::Rule<'static> {
 }
 
 /// A Gram matrix of random inputs and its diagonal with a hundredth of its mean added.
-fn gram_of(dim: usize, tokens: usize, device: &Device) -> Result<(Square, Vec<f32>)> {
-    let mut gram = Gram::on(device, dim, Precision::F32)?;
+fn gram_of(dim: usize, tokens: usize, device: &Device) -> Result<(SquareMatrix, Vec<f32>)> {
+    let mut gram = Gram::on_device(device, dim, Precision::F32)?;
     gram.add(&random_tensor(&[tokens, dim], 1, device)?)?;
     let h = gram.finish(2.0)?;
     let mut diagonal = h.diagonal()?;
@@ -175,7 +175,7 @@ fn gram_of(dim: usize, tokens: usize, device: &Device) -> Result<(Square, Vec<f3
     Ok((h, diagonal))
 }
 
-fn factor(h: &Square, diagonal: &[f32]) -> Result<Factor> {
+fn factor(h: &SquareMatrix, diagonal: &[f32]) -> Result<Factor> {
     factor_of(h, None, diagonal).map_err(|error| Error::Plan(error.to_string()))
 }
 

@@ -6,7 +6,7 @@ use candle_core::{Device, Tensor as CandleTensor};
 use paring_format::writer::{Tensor, write_file};
 use paring_format::{Checkpoint, Compressed, Dtype, Values};
 use paring_kernels::gram::{Gram, Quadratic, Squares};
-use paring_kernels::square::Square;
+use paring_kernels::square_matrix::SquareMatrix;
 
 use crate::methods::Stored;
 use crate::pipeline::device::DeviceBudget;
@@ -100,7 +100,7 @@ fn compress(
         Some(h) => {
             let change: Vec<f32> = dense.iter().zip(&weight).map(|(a, b)| a - b).collect();
             let quadratic = Quadratic::new(h, Precision::F32)?;
-            let (loss, all) = (quadratic.of(&change)?, quadratic.of(&weight)?);
+            let (loss, all) = (quadratic.trace(&change)?, quadratic.trace(&weight)?);
             (Some(loss), Some(if all > 0.0 { loss / all } else { 0.0 }))
         }
     };
@@ -199,12 +199,12 @@ fn hessian(
     cols: usize,
     sequences: Option<usize>,
     device: &Device,
-) -> Result<Option<Square>> {
+) -> Result<Option<SquareMatrix>> {
     if file.info("hessian").is_some() {
-        return Ok(Some(Square::on(device, file.read_f32("hessian", &[cols, cols])?)?));
+        return Ok(Some(SquareMatrix::on_device(device, file.read_f32("hessian", &[cols, cols])?)?));
     }
     let Some((x, sequences)) = activations(file, name, cols, sequences, device)? else { return Ok(None) };
-    let mut gram = Gram::on(device, cols, Precision::F32)?;
+    let mut gram = Gram::on_device(device, cols, Precision::F32)?;
     gram.add(&x)?;
     Ok(Some(gram.finish(2.0 / sequences as f32)?))
 }
@@ -217,7 +217,7 @@ fn norms(
     device: &Device,
 ) -> Result<Option<Vec<f32>>> {
     let Some((x, sequences)) = activations(file, name, cols, sequences, device)? else { return Ok(None) };
-    let mut sums = Squares::on(device, cols)?;
+    let mut sums = Squares::on_device(device, cols)?;
     sums.add(&x)?;
     Ok(Some(sums.finish()?.iter().map(|s| (s / sequences as f64) as f32).collect()))
 }

@@ -1,7 +1,7 @@
 //! Whether a linear came out better than it would have without a look at its inputs.
 
 use paring_kernels::gram::Quadratic;
-use paring_kernels::square::Square;
+use paring_kernels::square_matrix::SquareMatrix;
 use paring_kernels::sweep::largest;
 use rayon::prelude::*;
 
@@ -33,7 +33,7 @@ pub(super) struct Expected {
 
 /// A Gram matrix to measure with.
 pub(super) struct Measure<'a> {
-    gram: &'a Square,
+    gram: &'a SquareMatrix,
     quadratic: Quadratic<'a>,
 }
 
@@ -50,7 +50,7 @@ pub(super) struct Judged {
 
 impl<'a> Measure<'a> {
     /// With products that round their inputs so. Takes a copy of the matrix, of 2 bytes an element in bfloat16.
-    fn new(gram: &'a Square, precision: Precision) -> Result<Self> {
+    fn new(gram: &'a SquareMatrix, precision: Precision) -> Result<Self> {
         Ok(Self { gram, quadratic: Quadratic::new(gram, precision)? })
     }
 
@@ -65,7 +65,7 @@ impl<'a> Measure<'a> {
     /// tr(ΔW·H·ΔWᵀ) of what `dense` was made of.
     fn loss(&self, weight: &[f32], mut dense: Vec<f32>) -> Result<f64> {
         dense.iter_mut().zip(weight).for_each(|(made, w)| *made -= w);
-        Ok(self.quadratic.of(&dense)?)
+        Ok(self.quadratic.trace(&dense)?)
     }
 
     /// What the baseline of a recipe loses of a matrix of `cols` columns; `None` where there is none. Where rows have nothing
@@ -103,7 +103,7 @@ impl<'a> Measure<'a> {
 
     /// tr(W·H·Wᵀ).
     pub fn total(&self, weight: &[f32]) -> Result<f64> {
-        Ok(self.quadratic.of(weight)?)
+        Ok(self.quadratic.trace(weight)?)
     }
 
     /// Holds the outcome of a sweep to what its baseline loses, and with `replace` puts the baseline's in its place where

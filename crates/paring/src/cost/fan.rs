@@ -1,7 +1,7 @@
 //! A fan on paper: what is asked for and given back while its linears are compressed, in the order of
 //! `compress/visitor.rs` and `methods/`.
 
-use paring_kernels::scratch;
+use paring_kernels::workspace;
 
 use super::ledger::{Block, Ledger};
 use super::sheet::{Linear, Sheet, Treatment};
@@ -51,7 +51,7 @@ impl Sheet {
     }
 
     fn lay_out(&self, ledger: &mut Ledger, linear: &Linear, values: Block) -> Block {
-        let (bytes, apart) = scratch::weight(linear.info.rows, linear.info.cols, self.precision);
+        let (bytes, apart) = workspace::weight(linear.info.rows, linear.info.cols, self.precision);
         if !apart {
             return values;
         }
@@ -101,7 +101,7 @@ impl Sheet {
         let outcomes: Vec<Outcome> = chosen.iter().map(|(_, linear, made)| self.sweep(ledger, linear, made)).collect();
         ledger.at("error");
         if gram && self.errors {
-            let of = |linear: &Linear| scratch::quadratic(linear.info.rows, linear.info.cols, self.precision);
+            let of = |linear: &Linear| workspace::quadratic(linear.info.rows, linear.info.cols, self.precision);
             let form = ledger.take("scratch of products", of(first)[0]);
             for (_, linear, _) in &chosen {
                 let product = ledger.take("scratch of products", of(linear)[1]);
@@ -203,7 +203,7 @@ impl Sheet {
             .map(|bytes| ledger.take("grids", bytes))
             .collect();
         let full_curvature = made.need == crate::plan::Need::Gram;
-        let panels = if full_curvature { scratch::ahead(linear.info.cols, made.slice) } else { 0 };
+        let panels = if full_curvature { workspace::trailing_update(linear.info.cols, made.slice) } else { 0 };
         let panels = ledger.take("scratch of products", panels);
         if made.ranks {
             let scores = ledger.take("scores", F32 * rows * made.slice);
@@ -260,7 +260,7 @@ impl Sheet {
 /// The factor of a matrix of `cols` rows.
 fn factor(ledger: &mut Ledger, cols: usize) -> Block {
     let square = F32 * cols * cols;
-    let [damped, lower, inverse] = scratch::factor(cols);
+    let [damped, lower, inverse] = workspace::factor(cols);
     let damped = ledger.take("damped matrix", damped);
     let lower = ledger.take("scratch of the factor", lower);
     let inverse = ledger.take("scratch of the factor", inverse);

@@ -1,8 +1,8 @@
 //! A run on paper: what is asked for and given back on the host, in the order of `compress/mod.rs` and `walk.rs`.
 
+use paring_kernels::allocator::Pool;
 use paring_kernels::device::PAGE_LOCKED;
-use paring_kernels::memory::Pool;
-use paring_kernels::scratch;
+use paring_kernels::workspace;
 
 use super::ledger::{Block, Held, Ledger};
 use super::sheet::{Linear, Sheet, Tensor};
@@ -36,9 +36,9 @@ impl Sheet {
     /// Whether products or factors are faer's.
     fn uses_faer(&self) -> bool {
         let mut linears = self.blocks.iter().flat_map(|block| &block.linears);
-        let product = self.windows > 0 && !scratch::weight(1, 1, self.precision).1;
+        let product = self.windows > 0 && !workspace::weight(1, 1, self.precision).1;
         // Small factors are faer's.
-        let small = |linear: &Linear| scratch::factor(linear.info.cols)[0] > 0;
+        let small = |linear: &Linear| workspace::factor(linear.info.cols)[0] > 0;
         product || linears.any(|l| small(l) && l.made.as_ref().is_some_and(|made| made.need == Need::Gram))
     }
 
@@ -176,7 +176,7 @@ impl Sheet {
     ) -> Option<Block> {
         const NAME: &str = "activations of a batch";
         let fans = self.fans(linears);
-        let paired = scratch::weight(1, 1, self.precision).1;
+        let paired = workspace::weight(1, 1, self.precision).1;
         let gate = linears.iter().find(|l| is_gate(&l.info.name)).map(|l| l.info.fan);
         let mut held: Vec<Block> = Vec::new();
         let take = |ledger: &mut Ledger, width: usize| ledger.take(NAME, F32 * tokens * width);
@@ -188,14 +188,14 @@ impl Sheet {
                 ledger.free_all(std::mem::take(&mut held));
             }
             if grams.get(f).is_some_and(Option::is_some) {
-                let scratch = ledger.take("scratch of products", scratch::gram(tokens, cols, self.precision));
+                let scratch = ledger.take("scratch of products", workspace::gram(tokens, cols, self.precision));
                 ledger.free(scratch);
             }
             if stop == Some(f) {
                 held.push(input);
                 break;
             }
-            let (each, once) = scratch::product(tokens, cols, self.precision);
+            let (each, once) = workspace::product(tokens, cols, self.precision);
             let mut scratch = vec![ledger.take("scratch of products", once)];
             // Products that go through the gate at once are not stored.
             if !(paired && gate == Some(f)) {
@@ -212,7 +212,7 @@ impl Sheet {
             if f == 0 {
                 of_fan().filter(|l| is_turned(&l.info.name)).for_each(|l| held.push(take(ledger, l.info.rows)));
                 let values = of_fan().map(|l| l.info.rows).min().unwrap_or(0);
-                let panels = ledger.take("scratch of products", scratch::attention(tokens, values, self.precision));
+                let panels = ledger.take("scratch of products", workspace::attention(tokens, values, self.precision));
                 ledger.free(panels);
             }
             // After the attention, and at the end, the sum: the product itself, or another one.

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 
-use paring_kernels::memory::{LARGE, Pool};
+use paring_kernels::allocator::{LARGE, Pool};
 
 use crate::pipeline::vram::{Part, Point};
 
@@ -54,7 +54,7 @@ impl Ledger {
     /// A process that holds `base` bytes in all, and of large buffers what `pool` says.
     pub fn new(base: usize, pool: Pool) -> Self {
         let mut ledger = Self {
-            resident: pool.kept().iter().copied().collect(),
+            resident: pool.free().iter().copied().collect(),
             pool,
             next: 0,
             base,
@@ -123,13 +123,13 @@ impl Ledger {
             self.heap[0] -= block.bytes;
             return;
         };
-        let leaving = self.pool.keep((address, Pool::class(block.bytes)));
+        let leaving = self.pool.release((address, Pool::class(block.bytes)));
         self.give_back(leaving);
     }
 
     /// What the allocator gives back to the system.
     fn give_back(&mut self, mut leaving: Option<(usize, usize)>) {
-        while let Some((address, _)) = leaving.take().or_else(|| self.pool.excess()) {
+        while let Some((address, _)) = leaving.take().or_else(|| self.pool.evict_excess()) {
             self.mapped -= self.resident.remove(&address).unwrap_or(0);
         }
     }

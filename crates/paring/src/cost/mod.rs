@@ -18,7 +18,7 @@ mod tests;
 mod work;
 
 use paring_format::Writer;
-use paring_kernels::memory;
+use paring_kernels::allocator;
 use serde::Serialize;
 
 use crate::Result;
@@ -88,7 +88,7 @@ pub fn of(job: &Job, measured: Option<&Windows>) -> Result<Costs> {
     let selection = job.check()?;
     Writer::check(&job.out, job.plan.overwrite || job.resume)?;
     // Before anything that a run would not do.
-    let ((base, so_far), pool) = (resident(), memory::pool());
+    let ((base, so_far), pool) = (resident(), allocator::pool());
     let linears = largest_block(job.decoder.as_ref());
     let used = match job.budget.bytes().zip(job.windows.as_ref()) {
         None => None,

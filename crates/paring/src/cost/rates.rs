@@ -166,9 +166,9 @@ impl Rates {
 fn products(device: &Device, cols: usize, precision: Precision) -> Result<(f64, f64)> {
     let x = Tensor::from_vec(noise(TOKENS * cols), (TOKENS, cols), device)?;
     let rows = cols.min(1024);
-    let matrix = Matrix::on(device, rows, cols, noise(rows * cols), precision)?;
+    let matrix = Matrix::on_device(device, rows, cols, noise(rows * cols), precision)?;
     let product = shortest(device, || Ok(matrix.matmul(&x).map(drop)?))?;
-    let mut gram = Gram::on(device, cols, precision)?;
+    let mut gram = Gram::on_device(device, cols, precision)?;
     let add = shortest(device, || Ok(gram.add(&x)?))?;
     Ok((2.0 * (rows * cols * TOKENS) as f64 / product, (cols * cols * TOKENS) as f64 / add))
 }
@@ -180,7 +180,7 @@ fn each(trial: &Trial<'_>, device: &Device, precision: Precision) -> Result<[f64
     let dtype = trial.kind.stored(Dtype::Bf16).dtype;
     let bytes = dtype.encode(&noise(rows * cols));
     let read = shortest(device, || {
-        let matrix = Matrix::on(device, rows, cols, dtype.decode_f32(&bytes), precision)?;
+        let matrix = Matrix::on_device(device, rows, cols, dtype.decode_f32(&bytes), precision)?;
         drop(matrix);
         Ok(())
     })?;
@@ -216,7 +216,7 @@ fn swept(trial: &Trial<'_>, device: &Device, sheet: &Sheet, rates: &Rates) -> Re
         Need::Nothing => None,
         Need::Norms => Some(Stats::Norms(vec![1.0; cols])),
         Need::Gram => {
-            let mut gram = Gram::on(device, cols, Precision::F32)?;
+            let mut gram = Gram::on_device(device, cols, Precision::F32)?;
             gram.add(&Tensor::from_vec(noise(64 * cols), (64, cols), device)?)?;
             Some(Stats::Gram(gram.finish(1.0)?))
         }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use paring_format::layouts::PART_NAMES;
 use paring_format::{Checkpoint, Dtype, Dynamic, ScaleType};
-use paring_kernels::scratch;
+use paring_kernels::workspace;
 use paring_model::decoder::LinearInfo;
 
 use super::stored;
@@ -223,7 +223,7 @@ impl Sheet {
                     kind.layout.instead().is_some() && !matches!(choice.recipe.pattern, Some(Pattern::NofM { .. }));
                 !outliers && !zeros && choice.outlier_share.is_none()
             }),
-            slab: scratch::slab(widest),
+            slab: workspace::slab(widest),
         })
     }
 

@@ -1,5 +1,5 @@
 use paring_format::{Dtype, Element, ScaleType, Strategy};
-use paring_kernels::memory::{KEPT, LARGE, Pool};
+use paring_kernels::allocator::{LARGE, POOL_RESERVE, Pool};
 
 use super::ledger::Ledger;
 use super::stored;
@@ -12,24 +12,27 @@ const MIB: usize = 1 << 20;
 fn what_is_freed_is_held_until_it_is_too_much() {
     let mut ledger = Ledger::new(10 * MIB, Pool::EMPTY);
     ledger.at("one");
-    let first = ledger.take("a", KEPT);
+    let first = ledger.take("a", POOL_RESERVE);
     let small = ledger.take("b", LARGE / 2);
     ledger.free(first);
     // The same size is given out again, and nothing is added.
-    let again = ledger.take("c", KEPT);
+    let again = ledger.take("c", POOL_RESERVE);
     ledger.free_all(vec![again, small]);
     ledger.at("two");
     let other = ledger.take("d", 40 * MIB);
     ledger.free(other);
     // What is used now is more than ever was, and beside it 40 MiB more than may be kept: the oldest mapping goes.
-    let last = ledger.take("e", KEPT + 64 * MIB);
+    let last = ledger.take("e", POOL_RESERVE + 64 * MIB);
     ledger.free(last);
     let held = ledger.finish();
-    assert_eq!(held.by_stage["one"], 10 * MIB + KEPT + LARGE / 2);
-    assert_eq!(held.by_stage["two"], 10 * MIB + 40 * MIB + KEPT + 64 * MIB + LARGE / 2);
+    assert_eq!(held.by_stage["one"], 10 * MIB + POOL_RESERVE + LARGE / 2);
+    assert_eq!(held.by_stage["two"], 10 * MIB + 40 * MIB + POOL_RESERVE + 64 * MIB + LARGE / 2);
     assert_eq!((held.peak.at, held.peak.bytes()), ("two", held.by_stage["two"] as u64));
     let of = |name: &str| held.peak.parts.iter().find(|part| part.name == name).map(|part| part.bytes as usize);
-    assert_eq!((of("e"), of("a"), of("program and what is open")), (Some(KEPT + 64 * MIB), None, Some(10 * MIB)));
+    assert_eq!(
+        (of("e"), of("a"), of("program and what is open")),
+        (Some(POOL_RESERVE + 64 * MIB), None, Some(10 * MIB))
+    );
     assert_eq!(of("kept for the next request"), Some(40 * MIB + LARGE / 2));
 }
 

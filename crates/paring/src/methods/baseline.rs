@@ -1,7 +1,7 @@
 //! What a method that knows the inputs is held to: the same rule with a flat curvature.
 
 use paring_format::ScaleType;
-use paring_kernels::sweep::Shape;
+use paring_kernels::sweep::CurvatureData;
 
 use super::{Matrix, Outcome, Prepared, spqr, sweep};
 use crate::Result;
@@ -54,7 +54,7 @@ impl Recipe {
         };
         // A share of the matrix is ranked at once; all else is the same in slices of any width, for less memory.
         let slice = if matches!(self.pattern, Some(Pattern::Unstructured(_))) { cols } else { self.blocksize };
-        let prepared = Prepared::of_shape(Shape::Flat, self.percdamp);
+        let prepared = Prepared::of_shape(CurvatureData::Flat, self.percdamp);
         Ok(sweep::compress(&flat, &[*matrix], cols, slice, &prepared)?.pop())
     }
 }

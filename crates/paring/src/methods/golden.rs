@@ -3,7 +3,7 @@
 
 use candle_core::Device;
 use paring_format::{Checkpoint, Dtype, Values};
-use paring_kernels::square::Square;
+use paring_kernels::square_matrix::SquareMatrix;
 use serde_json::Value;
 
 use super::Outcome;
@@ -68,7 +68,7 @@ impl Made {
 
     pub fn on(device: &Device, case: &Case) -> Result<Self, String> {
         let layer = case.layer().unwrap();
-        let place = |h: &[f32]| Ok(Stats::Gram(Square::on(device, h.to_vec())?));
+        let place = |h: &[f32]| Ok(Stats::Gram(SquareMatrix::on_device(device, h.to_vec())?));
         let outcome = case.compress(&layer, place).map_err(|e| e.to_string())?;
         let dense = outcome.compressed.to_dense();
         let Layer { rows, cols, weight, gram: h, .. } = layer;

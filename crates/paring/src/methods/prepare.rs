@@ -3,8 +3,8 @@
 use std::borrow::Cow;
 
 use paring_kernels::cholesky::{Arithmetic, Failed, NotPositive, factor_of};
-use paring_kernels::square::Square;
-use paring_kernels::sweep::Shape;
+use paring_kernels::square_matrix::SquareMatrix;
+use paring_kernels::sweep::CurvatureData;
 use rayon::prelude::*;
 
 use crate::pipeline::stats::Stats;
@@ -20,7 +20,7 @@ pub struct Prepared {
     /// `order[k]` is the column visited at position k; `None` is file order.
     order: Option<Vec<usize>>,
     /// In visiting order.
-    shape: Shape,
+    shape: CurvatureData,
     damp: Option<f64>,
     /// The damping that was asked for.
     asked: f64,
@@ -43,17 +43,17 @@ impl Recipe {
     pub fn prepare(&self, stats: Option<&Stats>, weight: Option<&[f32]>, module: &str) -> Result<Prepared> {
         let plain = |shape| Prepared::of_shape(shape, self.percdamp);
         match (self.info().curvature, stats) {
-            (Bend::Flat, _) => Ok(plain(Shape::Flat)),
+            (Bend::Flat, _) => Ok(plain(CurvatureData::Flat)),
             (Bend::Diagonal, Some(Stats::Norms(s))) => {
                 finite(s.iter().position(|v| !v.is_finite()), module)?;
                 let norms = s.iter().map(|s| s.sqrt()).collect();
                 // Dead columns are not cleared: their scores are all zero, so they go first.
-                Ok(plain(Shape::Diagonal(norms)))
+                Ok(plain(CurvatureData::Diagonal(norms)))
             }
             // A fan that other linears share whose recipe needs the Gram matrix: Σ x² is in its diagonal, scaled by 2.
             (Bend::Diagonal, Some(Stats::Gram(h))) => {
                 finite(h.first_bad()?, module)?;
-                Ok(plain(Shape::Diagonal(h.diagonal()?.into_iter().map(|d| (d / 2.0).sqrt()).collect())))
+                Ok(plain(CurvatureData::Diagonal(h.diagonal()?.into_iter().map(|d| (d / 2.0).sqrt()).collect())))
             }
             (Bend::Full, Some(Stats::Gram(h))) => self.prepare_full(h, weight, module),
             _ => Err(Error::Plan(format!("{module}: no calibration statistics for {}", self.method))),
@@ -94,7 +94,7 @@ impl Recipe {
         })
     }
 
-    fn prepare_full(&self, h: &Square, weight: Option<&[f32]>, module: &str) -> Result<Prepared> {
+    fn prepare_full(&self, h: &SquareMatrix, weight: Option<&[f32]>, module: &str) -> Result<Prepared> {
         let (n, diagonal) = (h.n(), h.diagonal()?);
         finite(h.first_bad()?, module)?;
         let dead: Vec<usize> = (0..n).filter(|&j| diagonal[j] == 0.0).collect();
@@ -114,7 +114,7 @@ impl Recipe {
             match factor_of(h, order.as_deref(), &(0..n).map(damped).collect::<Vec<f32>>()) {
                 Ok(factor) => {
                     let arithmetic = Some(factor.arithmetic);
-                    let (shape, lambda) = (Shape::Full(factor), Some(damp * mean));
+                    let (shape, lambda) = (CurvatureData::Full(factor), Some(damp * mean));
                     let (damp, asked) = (Some(damp), self.percdamp);
                     return Ok(Prepared { dead, order, shape, damp, asked, lambda, of_dead, arithmetic });
                 }
@@ -142,7 +142,7 @@ fn finite(bad: Option<usize>, module: &str) -> Result<()> {
 
 impl Prepared {
     /// A curvature that nothing else had to be found out for.
-    pub(super) fn of_shape(shape: Shape, asked: f64) -> Self {
+    pub(super) fn of_shape(shape: CurvatureData, asked: f64) -> Self {
         Self { dead: Vec::new(), order: None, shape, damp: None, asked, lambda: None, of_dead: None, arithmetic: None }
     }
 
@@ -203,7 +203,7 @@ impl Prepared {
         self.dead.len()
     }
 
-    pub(super) fn shape(&self) -> &Shape {
+    pub(super) fn shape(&self) -> &CurvatureData {
         &self.shape
     }
 

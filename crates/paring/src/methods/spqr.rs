@@ -1,7 +1,7 @@
 //! SpQR of one matrix: the plan's words into the rule of the sweep, and what the sweep made into what the file holds.
 
 use paring_format::{Compressed, Outliers, Spqr, Statistic, Values};
-use paring_kernels::sweep::Shape;
+use paring_kernels::sweep::CurvatureData;
 use paring_kernels::sweep::spqr::{self, Outlier, Rule, Second, Swept};
 use rayon::prelude::*;
 
@@ -28,7 +28,7 @@ pub(super) fn compress(
     cols: usize,
     prepared: &Prepared,
 ) -> Result<Vec<Outcome>> {
-    let Shape::Full(factor) = prepared.shape() else {
+    let CurvatureData::Full(factor) = prepared.shape() else {
         let names: Vec<&str> = matrices.iter().map(|matrix| matrix.module).collect();
         return Err(Error::Plan(format!("{}: no calibration statistics for spqr", names.join(", "))));
     };

@@ -6,7 +6,7 @@ use candle_core::{Device, Tensor};
 use paring_kernels::gram::{Gram, GramPrecision, Squares};
 use paring_kernels::matmul::Precision;
 use paring_kernels::quantize::range;
-use paring_kernels::square::Square;
+use paring_kernels::square_matrix::SquareMatrix;
 use paring_model::fan::Tap;
 
 use super::f16_watch::F16Watch;
@@ -20,7 +20,7 @@ pub enum Stats {
     /// (1/n) Σ x² over all tokens, `[cols]`, n = windows.
     Norms(Vec<f32>),
     /// (2/n) Σ x xᵀ over all tokens, `[cols, cols]`, n = windows.
-    Gram(Square),
+    Gram(SquareMatrix),
 }
 
 impl Stats {
@@ -84,8 +84,10 @@ impl<'a> Collector<'a> {
     ) -> Result<Self> {
         let make = |fan: &Option<(Need, usize)>| match *fan {
             None | Some((Need::Nothing, _)) => Ok(None),
-            Some((Need::Norms, cols)) => Ok(Some(Sum::Norms(Squares::on(device, cols)?))),
-            Some((Need::Gram, cols)) => Ok(Some(Sum::Gram(Gram::on(device, cols, precision)?.multiplied(products)?))),
+            Some((Need::Norms, cols)) => Ok(Some(Sum::Norms(Squares::on_device(device, cols)?))),
+            Some((Need::Gram, cols)) => {
+                Ok(Some(Sum::Gram(Gram::on_device(device, cols, precision)?.multiplied(products)?)))
+            }
         };
         Ok(Self { sums: fans.iter().map(make).collect::<Result<_>>()?, ranges, watch: F16Watch::new(precision), clock })
     }

@@ -4,7 +4,7 @@ use std::mem::MaybeUninit;
 
 use super::{Left, MR, NR, Target};
 
-/// A vector of `N` sums, and what a tile does with it.
+/// A vector of `N` sums, and the operations of a tile on it.
 ///
 /// # Safety
 /// Methods that take a pointer read or write `N` words there, `splat` one. All need the instructions of the type.
@@ -13,26 +13,69 @@ pub(super) trait Lanes: Copy {
     unsafe fn zero() -> Self;
     /// Words of a right operand as they are.
     unsafe fn load(from: *const u32) -> Self;
-    /// The first of each pair of bfloat16.
-    unsafe fn low(from: *const u32) -> Self;
-    /// The second.
-    unsafe fn high(from: *const u32) -> Self;
     /// A word of a left operand in all lanes.
     unsafe fn splat(from: *const u32) -> Self;
-    /// `self` plus what the lanes of `left` and `right` make together.
+    /// `self` plus the lane-wise products of `left` and `right`.
     unsafe fn multiply_add(self, left: Self, right: Self) -> Self;
     unsafe fn add_to(self, at: *mut f32, fresh: bool);
 }
 
-/// The tile with `REGS` vectors of each row in registers at a time. `PARTS` is 2 where words of the right operand are pairs
-/// that are widened, and 1 where they are multiplied as they are.
+/// Lanes that pairs of bfloat16 are widened to.
 ///
 /// # Safety
-/// Needs the instructions of `L`. `a` reaches over `out.rows` rows and all steps, with `PARTS` words each; `b` is `[steps,
+/// As of [`Lanes`].
+pub(super) trait Widen: Lanes {
+    /// The first of each pair.
+    unsafe fn low(from: *const u32) -> Self;
+    /// The second.
+    unsafe fn high(from: *const u32) -> Self;
+}
+
+/// The way in which words of a right operand are read: once or more, a part at a time.
+///
+/// # Safety
+/// As of [`Lanes`].
+pub(super) trait Read<L> {
+    /// Parts of a word, each of which meets a word of the left operand.
+    const PARTS: usize;
+    /// That part of the words.
+    unsafe fn read(part: usize, from: *const u32) -> L;
+}
+
+/// Words that are multiplied as they are.
+pub(super) struct Whole;
+
+/// Words that are pairs of bfloat16, each widened to f32.
+pub(super) struct Pairs;
+
+impl<L: Lanes> Read<L> for Whole {
+    const PARTS: usize = 1;
+
+    #[inline(always)]
+    unsafe fn read(_: usize, from: *const u32) -> L {
+        // SAFETY: the caller's promise.
+        unsafe { L::load(from) }
+    }
+}
+
+impl<L: Widen> Read<L> for Pairs {
+    const PARTS: usize = 2;
+
+    #[inline(always)]
+    unsafe fn read(part: usize, from: *const u32) -> L {
+        // SAFETY: the caller's promise.
+        unsafe { if part == 0 { L::low(from) } else { L::high(from) } }
+    }
+}
+
+/// The tile with `REGS` vectors of each row in registers at a time.
+///
+/// # Safety
+/// Needs the instructions of `L`. `a` reaches over `out.rows` rows and all steps, with `R::PARTS` words each; `b` is `[steps,
 /// NR]`; `y` reaches over `out.rows` rows of `out.stride` with `out.cols` elements in the last one; rows ≤ MR, cols ≤ NR.
 /// Unless `out.fresh`, those elements are initialised.
 #[inline(always)]
-pub(super) unsafe fn tile<L: Lanes, const REGS: usize, const PARTS: usize>(
+pub(super) unsafe fn tile<L: Lanes, R: Read<L>, const REGS: usize>(
     a: &Left<'_>,
     b: &[u32],
     y: &mut [MaybeUninit<f32>],
@@ -52,22 +95,15 @@ pub(super) unsafe fn tile<L: Lanes, const REGS: usize, const PARTS: usize>(
         let zero = unsafe { L::zero() };
         let mut sums = [[zero; REGS]; MR];
         for k in 0..steps {
-            for part in 0..PARTS {
+            for part in 0..R::PARTS {
                 let mut right = [zero; REGS];
                 for (n, r) in right.iter_mut().enumerate() {
                     // SAFETY: k < steps and first + (n + 1) · N ≤ NR, so these words lie inside `b`.
-                    *r = unsafe {
-                        let at = b.add(k * NR + first + n * L::N);
-                        match (PARTS, part) {
-                            (1, _) => L::load(at),
-                            (_, 0) => L::low(at),
-                            _ => L::high(at),
-                        }
-                    };
+                    *r = unsafe { R::read(part, b.add(k * NR + first + n * L::N)) };
                 }
                 for (sums, row) in sums.iter_mut().zip(rows) {
                     // SAFETY: k < steps, and the row is one of `out.rows`.
-                    let left = unsafe { L::splat(row.add(k * a.step + part * (a.step / PARTS))) };
+                    let left = unsafe { L::splat(row.add(k * a.step + part * (a.step / R::PARTS))) };
                     for (sum, r) in sums.iter_mut().zip(right) {
                         // SAFETY: the caller's promise about instructions.
                         *sum = unsafe { sum.multiply_add(left, r) };
@@ -170,18 +206,6 @@ impl Lanes for Loops {
     }
 
     #[inline(always)]
-    unsafe fn low(from: *const u32) -> Self {
-        // SAFETY: the caller's promise.
-        unsafe { Self::each(from, |word| word << 16) }
-    }
-
-    #[inline(always)]
-    unsafe fn high(from: *const u32) -> Self {
-        // SAFETY: the caller's promise.
-        unsafe { Self::each(from, |word| word & 0xffff_0000) }
-    }
-
-    #[inline(always)]
     unsafe fn splat(from: *const u32) -> Self {
         // SAFETY: the caller's promise.
         Self([f32::from_bits(unsafe { *from }); 4])
@@ -201,5 +225,19 @@ impl Lanes for Loops {
             // SAFETY: the caller's promise.
             unsafe { *at.add(i) = if fresh { sum } else { *at.add(i) + sum } };
         }
+    }
+}
+
+impl Widen for Loops {
+    #[inline(always)]
+    unsafe fn low(from: *const u32) -> Self {
+        // SAFETY: the caller's promise.
+        unsafe { Self::each(from, |word| word << 16) }
+    }
+
+    #[inline(always)]
+    unsafe fn high(from: *const u32) -> Self {
+        // SAFETY: the caller's promise.
+        unsafe { Self::each(from, |word| word & 0xffff_0000) }
     }
 }

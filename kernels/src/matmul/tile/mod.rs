@@ -27,7 +27,7 @@ pub(crate) const NR: usize = 64;
 /// Words along k per pass: a panel of the right operand (KC · NR · 4 bytes) stays in the first-level cache.
 const KC: usize = 96;
 
-/// What the words of an operand hold.
+/// Contents of the words of an operand.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Elements {
     /// Two bfloat16.
@@ -90,8 +90,8 @@ static AVAILABLE: LazyLock<Vec<Isa>> = LazyLock::new(|| {
 });
 
 thread_local! {
-    /// What this thread asked for in place of the fastest.
-    static ASKED: Cell<Option<Isa>> = const { Cell::new(None) };
+    /// The version that this thread's products use instead of the fastest one: see [`Isa::used_in`].
+    static OVERRIDE: Cell<Option<Isa>> = const { Cell::new(None) };
 }
 
 impl Isa {
@@ -102,7 +102,7 @@ impl Isa {
 
     /// The version that products begun by this thread use.
     pub fn current() -> Isa {
-        ASKED.get().unwrap_or(AVAILABLE[0])
+        OVERRIDE.get().unwrap_or(AVAILABLE[0])
     }
 
     /// Runs `f` with this version in the products that it begins on this thread: to compare versions.
@@ -114,10 +114,10 @@ impl Isa {
         struct Restore(Option<Isa>);
         impl Drop for Restore {
             fn drop(&mut self) {
-                ASKED.set(self.0);
+                OVERRIDE.set(self.0);
             }
         }
-        let _restore = Restore(ASKED.replace(Some(self)));
+        let _restore = Restore(OVERRIDE.replace(Some(self)));
         f()
     }
 
@@ -198,7 +198,7 @@ multiversion! {
 }
 
 /// The left operand: the word of `row` and step k is at `row · self.row + k · self.step`, and where there are two words for
-/// a step, the second is `step / 2` behind it.
+/// a step, the second lies `step / 2` after it.
 #[derive(Clone, Copy)]
 pub(crate) struct Left<'a> {
     pub words: &'a [u32],
@@ -219,7 +219,7 @@ impl<'a> Left<'a> {
     }
 }
 
-/// Where a block of products goes: `rows × cols` with the given row stride.
+/// Destination of a block of products: `rows × cols` with the given row stride.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Target {
     pub rows: usize,
@@ -312,8 +312,12 @@ fn tile((isa, elements): (Isa, Elements), a: &Left<'_>, b: &[u32], y: &mut [Mayb
             (Isa::Neon, Elements::Pairs) => neon::pairs(a, b, y, out),
             #[cfg(target_arch = "aarch64")]
             (Isa::Bf16Mmla | Isa::Neon, Elements::Singles) => neon::singles(a, b, y, out),
-            (Isa::Portable, Elements::Pairs) => lanes::tile::<lanes::Loops, { lanes::LOOPS }, 2>(a, b, y, out),
-            (Isa::Portable, Elements::Singles) => lanes::tile::<lanes::Loops, { lanes::LOOPS }, 1>(a, b, y, out),
+            (Isa::Portable, Elements::Pairs) => {
+                lanes::tile::<lanes::Loops, lanes::Pairs, { lanes::LOOPS }>(a, b, y, out)
+            }
+            (Isa::Portable, Elements::Singles) => {
+                lanes::tile::<lanes::Loops, lanes::Whole, { lanes::LOOPS }>(a, b, y, out)
+            }
         }
     }
 }

@@ -3,7 +3,7 @@
 use std::arch::{aarch64::*, asm};
 use std::mem::MaybeUninit;
 
-use super::lanes::{Lanes, store, tile};
+use super::lanes::{Lanes, Pairs, Whole, Widen, store, tile};
 use super::{KC, Left, MR, NR, Target};
 use crate::simd;
 
@@ -24,18 +24,6 @@ impl Lanes for F128 {
     unsafe fn load(from: *const u32) -> Self {
         // SAFETY: the caller's promise.
         Self(unsafe { vld1q_f32(from.cast()) })
-    }
-
-    #[inline(always)]
-    unsafe fn low(from: *const u32) -> Self {
-        // SAFETY: the caller's promise.
-        Self(unsafe { vreinterpretq_f32_u32(vshlq_n_u32::<16>(vld1q_u32(from))) })
-    }
-
-    #[inline(always)]
-    unsafe fn high(from: *const u32) -> Self {
-        // SAFETY: the caller's promise.
-        Self(unsafe { vreinterpretq_f32_u32(vandq_u32(vld1q_u32(from), vdupq_n_u32(0xffff_0000))) })
     }
 
     #[inline(always)]
@@ -60,12 +48,26 @@ impl Lanes for F128 {
     }
 }
 
+impl Widen for F128 {
+    #[inline(always)]
+    unsafe fn low(from: *const u32) -> Self {
+        // SAFETY: the caller's promise.
+        Self(unsafe { vreinterpretq_f32_u32(vshlq_n_u32::<16>(vld1q_u32(from))) })
+    }
+
+    #[inline(always)]
+    unsafe fn high(from: *const u32) -> Self {
+        // SAFETY: the caller's promise.
+        Self(unsafe { vreinterpretq_f32_u32(vandq_u32(vld1q_u32(from), vdupq_n_u32(0xffff_0000))) })
+    }
+}
+
 /// # Safety
 /// As of [`tile`], with the instructions in the attribute.
 #[target_feature(enable = "neon")]
 pub(super) unsafe fn pairs(a: &Left<'_>, b: &[u32], y: &mut [MaybeUninit<f32>], out: &Target) {
     // SAFETY: the caller's promise. 24 of 32 registers hold sums.
-    unsafe { tile::<F128, 4, 2>(a, b, y, out) }
+    unsafe { tile::<F128, Pairs, 4>(a, b, y, out) }
 }
 
 /// # Safety
@@ -73,7 +75,7 @@ pub(super) unsafe fn pairs(a: &Left<'_>, b: &[u32], y: &mut [MaybeUninit<f32>], 
 #[target_feature(enable = "neon")]
 pub(super) unsafe fn singles(a: &Left<'_>, b: &[u32], y: &mut [MaybeUninit<f32>], out: &Target) {
     // SAFETY: the caller's promise. 24 of 32 registers hold sums.
-    unsafe { tile::<F128, 4, 1>(a, b, y, out) }
+    unsafe { tile::<F128, Whole, 4>(a, b, y, out) }
 }
 
 /// Vectors of 4 columns that have their sums in registers at a time: with all rows 24 of 32.

@@ -1,4 +1,4 @@
-//! What the processor can do at best.
+//! The peak rate of the processor, measured.
 
 use std::time::Instant;
 
@@ -9,7 +9,7 @@ const TRIES: usize = 5;
 const SECONDS: f64 = 0.01;
 
 /// Operations (a product and its sum are two) per second of this version's tile on all threads of the pool together, with its
-/// operands in the first-level caches: what no product can beat. Takes a twentieth of a second.
+/// operands in the first-level caches: an upper bound for every product. Takes a twentieth of a second.
 pub(super) fn peak(isa: Isa, elements: Elements) -> f64 {
     let one = |_: rayon::BroadcastContext<'_>| {
         let left = vec![0x3f80_3f80; MR * KC * isa.left_words(elements)];

@@ -5,7 +5,7 @@ fn whole(count: usize, seed: u64) -> Vec<f32> {
     crate::test_values(count, 4.0, seed).into_iter().map(|x| x.round().clamp(-8.0, 8.0)).collect()
 }
 
-/// What a word stands for.
+/// The number that a word stands for.
 fn meant(word: u32, elements: Elements) -> [f32; 2] {
     match elements {
         Elements::Pairs => [word << 16, word & 0xffff_0000].map(f32::from_bits),

@@ -3,7 +3,7 @@
 use std::arch::x86_64::*;
 use std::mem::{MaybeUninit, transmute};
 
-use super::lanes::{Lanes, tile};
+use super::lanes::{Lanes, Pairs, Whole, Widen, tile};
 use super::{Left, Target};
 
 /// Pairs of bfloat16 and sums of f32 under `vdpbf16ps`.
@@ -31,18 +31,6 @@ impl Lanes for Dot {
     unsafe fn load(from: *const u32) -> Self {
         // SAFETY: the caller's promise.
         Self(unsafe { _mm512_loadu_ps(from.cast()) })
-    }
-
-    #[inline(always)]
-    unsafe fn low(from: *const u32) -> Self {
-        // SAFETY: the caller's promise.
-        Self(unsafe { F512::low(from) }.0)
-    }
-
-    #[inline(always)]
-    unsafe fn high(from: *const u32) -> Self {
-        // SAFETY: the caller's promise.
-        Self(unsafe { F512::high(from) }.0)
     }
 
     #[inline(always)]
@@ -83,20 +71,6 @@ impl Lanes for F512 {
     }
 
     #[inline(always)]
-    unsafe fn low(from: *const u32) -> Self {
-        // SAFETY: the caller's promise.
-        Self(unsafe { _mm512_castsi512_ps(_mm512_slli_epi32::<16>(_mm512_loadu_si512(from.cast()))) })
-    }
-
-    #[inline(always)]
-    unsafe fn high(from: *const u32) -> Self {
-        // SAFETY: the caller's promise.
-        let words = unsafe { _mm512_loadu_si512(from.cast()) };
-        // SAFETY: the caller's promise about instructions.
-        Self(unsafe { _mm512_castsi512_ps(_mm512_and_si512(words, _mm512_set1_epi32(0xffff_0000_u32 as i32))) })
-    }
-
-    #[inline(always)]
     unsafe fn splat(from: *const u32) -> Self {
         // SAFETY: the caller's promise.
         Self(unsafe { _mm512_set1_ps(f32::from_bits(*from)) })
@@ -118,6 +92,22 @@ impl Lanes for F512 {
     }
 }
 
+impl Widen for F512 {
+    #[inline(always)]
+    unsafe fn low(from: *const u32) -> Self {
+        // SAFETY: the caller's promise.
+        Self(unsafe { _mm512_castsi512_ps(_mm512_slli_epi32::<16>(_mm512_loadu_si512(from.cast()))) })
+    }
+
+    #[inline(always)]
+    unsafe fn high(from: *const u32) -> Self {
+        // SAFETY: the caller's promise.
+        let words = unsafe { _mm512_loadu_si512(from.cast()) };
+        // SAFETY: the caller's promise about instructions.
+        Self(unsafe { _mm512_castsi512_ps(_mm512_and_si512(words, _mm512_set1_epi32(0xffff_0000_u32 as i32))) })
+    }
+}
+
 impl Lanes for F256 {
     const N: usize = 8;
 
@@ -131,20 +121,6 @@ impl Lanes for F256 {
     unsafe fn load(from: *const u32) -> Self {
         // SAFETY: the caller's promise.
         Self(unsafe { _mm256_loadu_ps(from.cast()) })
-    }
-
-    #[inline(always)]
-    unsafe fn low(from: *const u32) -> Self {
-        // SAFETY: the caller's promise.
-        Self(unsafe { _mm256_castsi256_ps(_mm256_slli_epi32::<16>(_mm256_loadu_si256(from.cast()))) })
-    }
-
-    #[inline(always)]
-    unsafe fn high(from: *const u32) -> Self {
-        // SAFETY: the caller's promise.
-        let words = unsafe { _mm256_loadu_si256(from.cast()) };
-        // SAFETY: the caller's promise about instructions.
-        Self(unsafe { _mm256_castsi256_ps(_mm256_and_si256(words, _mm256_set1_epi32(0xffff_0000_u32 as i32))) })
     }
 
     #[inline(always)]
@@ -169,25 +145,41 @@ impl Lanes for F256 {
     }
 }
 
-/// A version of the tile: its name, its instructions, its lanes, vectors of a row and parts of a word.
+impl Widen for F256 {
+    #[inline(always)]
+    unsafe fn low(from: *const u32) -> Self {
+        // SAFETY: the caller's promise.
+        Self(unsafe { _mm256_castsi256_ps(_mm256_slli_epi32::<16>(_mm256_loadu_si256(from.cast()))) })
+    }
+
+    #[inline(always)]
+    unsafe fn high(from: *const u32) -> Self {
+        // SAFETY: the caller's promise.
+        let words = unsafe { _mm256_loadu_si256(from.cast()) };
+        // SAFETY: the caller's promise about instructions.
+        Self(unsafe { _mm256_castsi256_ps(_mm256_and_si256(words, _mm256_set1_epi32(0xffff_0000_u32 as i32))) })
+    }
+}
+
+/// A version of the tile: its name, its instructions, its lanes, vectors of a row and the reading of words.
 macro_rules! version {
-    ($name:ident, $features:literal, $lanes:ty, $regs:literal, $parts:literal) => {
+    ($name:ident, $features:literal, $lanes:ty, $regs:literal, $read:ty) => {
         /// # Safety
         /// As of [`tile`], with the instructions in the attribute.
         #[target_feature(enable = $features)]
         pub(super) unsafe fn $name(a: &Left<'_>, b: &[u32], y: &mut [MaybeUninit<f32>], out: &Target) {
             // SAFETY: the caller's promise.
-            unsafe { tile::<$lanes, $regs, $parts>(a, b, y, out) }
+            unsafe { tile::<$lanes, $read, $regs>(a, b, y, out) }
         }
     };
 }
 
 // 24 of 32 registers hold sums, or 12 of 16.
-version!(dot, "avx512f,avx512bf16", Dot, 4, 1);
-version!(avx512_pairs, "avx512f", F512, 4, 2);
-version!(avx512_singles, "avx512f", F512, 4, 1);
-version!(avx2_pairs, "avx2,fma", F256, 2, 2);
-version!(avx2_singles, "avx2,fma", F256, 2, 1);
+version!(dot, "avx512f,avx512bf16", Dot, 4, Whole);
+version!(avx512_pairs, "avx512f", F512, 4, Pairs);
+version!(avx512_singles, "avx512f", F512, 4, Whole);
+version!(avx2_pairs, "avx2,fma", F256, 2, Pairs);
+version!(avx2_singles, "avx2,fma", F256, 2, Whole);
 
 /// One word for each pair of `x`, rounded to bfloat16.
 ///

@@ -1,4 +1,4 @@
-//! What the kernels take by value, laid out as they have it.
+//! Arguments of the kernels that are passed by value, laid out as in their sources.
 
 use candle_core::Result;
 use candle_core::cuda_backend::cudarc::driver::DeviceRepr;
@@ -63,7 +63,7 @@ pub(super) fn precision(precision: Precision) -> i32 {
 }
 
 impl Format {
-    pub fn of(format: &GridFormat) -> Self {
+    pub fn new(format: &GridFormat) -> Self {
         Self {
             element: match format.element {
                 Element::Int(_) => 0,

@@ -7,35 +7,14 @@ use candle_core::cuda_backend::cudarc::driver::{CudaSlice, CudaView, LaunchConfi
 use candle_core::{CudaDevice, Result};
 
 use super::args::{FitArgs, Format, SweepArgs, int, precision};
-use super::{Dropped, Kind, When};
+use super::kind::{Kind, ROWS, SLICE, THREADS};
+use super::marks::Marking;
 use crate::cuda::blas::{Math, Operand, Target, gemm};
 use crate::cuda::staging::{self, Plain};
 use crate::cuda::{Kernel, Source, function, grid};
 use crate::matmul::Precision;
-use crate::select::cuda as select;
-use crate::sweep::{Drop, Fit, GridFormat, Grids, Part, Scales, Swept};
-
-/// Columns that a launch visits at most.
-const SLICE: usize = 128;
-/// Rows of a block.
-const ROWS: usize = 16;
-/// Threads of a block, eight a row.
-const THREADS: usize = 8 * ROWS;
-/// Columns of a thread.
-const PER: usize = 16;
-
-/// Columns of a slice that are visited at once. A longer slice is swept in pieces: grids are fitted and thresholds found
-/// for all of it, and then the columns behind each piece are corrected by a product. Groups of n:m are not divided.
-fn piece_of(slice: usize, drop: Dropped) -> Result<usize> {
-    match drop {
-        _ if slice <= SLICE => Ok(slice),
-        Dropped::NofM { m, .. } if m > SLICE => candle_core::bail!(
-            "groups of {m} columns in slices of {slice} on a GPU; at most {SLICE} columns a group: use --device cpu"
-        ),
-        Dropped::NofM { m, .. } => Ok(SLICE - SLICE % m),
-        _ => Ok(SLICE),
-    }
-}
+use crate::sweep::rule::DropKind;
+use crate::sweep::{Fit, GridFormat, Grids, Part, Scales, Swept};
 
 /// Sweeps matrices whose rules are of the kind, by the factor `u`, row-major `[cols, cols]`.
 pub(super) fn sweep(
@@ -46,13 +25,13 @@ pub(super) fn sweep(
     slice: usize,
     kind: Kind<'_>,
 ) -> Result<Vec<Swept>> {
-    let piece = piece_of(slice, kind.drop)?;
+    let piece = kind.piece(slice)?;
     let mut stack = Stack::new(device, &parts, cols, slice, kind)?;
     if stack.rows > 0 {
         for first in (0..cols).step_by(slice) {
             let columns = first..(first + slice).min(cols);
             stack.fit(&columns)?;
-            stack.mark(&u, &columns)?;
+            stack.marking.mark_slice(&stack.weight.as_view(), &u, cols, &columns)?;
             for first in columns.clone().step_by(piece) {
                 let width = piece.min(columns.end - first);
                 stack.visit(&u, first, width)?;
@@ -63,7 +42,7 @@ pub(super) fn sweep(
     stack.finish(parts)
 }
 
-/// What lies on the device. Arrays that a rule has no use for have one element.
+/// The arrays on the device. Those that a rule has no use for have one element.
 struct Stack<'a> {
     device: &'a CudaDevice,
     kind: Kind<'a>,
@@ -73,7 +52,7 @@ struct Stack<'a> {
     /// Of each part.
     part_rows: Vec<Range<usize>>,
     weight: CudaSlice<f32>,
-    dropped: CudaSlice<u8>,
+    marking: Marking,
     codes: CudaSlice<u8>,
     scales: CudaSlice<f32>,
     zeros: CudaSlice<f32>,
@@ -87,11 +66,10 @@ struct Stack<'a> {
     loss: CudaSlice<f64>,
     visit: Kernel,
     fit: Kernel,
-    selection: Option<select::Selection>,
 }
 
 /// Lists one after the other.
-fn stacked<'p, T: Plain + ValidAsZeroBits + 'static>(
+pub(super) fn stacked<'p, T: Plain + ValidAsZeroBits + 'static>(
     device: &CudaDevice,
     lists: impl Iterator<Item = &'p [T]> + Clone,
 ) -> Result<CudaSlice<T>> {
@@ -104,83 +82,62 @@ fn stacked<'p, T: Plain + ValidAsZeroBits + 'static>(
     Ok(all)
 }
 
+/// Scales and zero points of matrices with `rows` rows: those that were fitted before, or room for those to be fitted.
+fn grids_of(
+    device: &CudaDevice,
+    parts: &[Part<'_>],
+    kind: &Kind<'_>,
+    [rows, groups]: [usize; 2],
+) -> Result<[CudaSlice<f32>; 2]> {
+    if kind.round.is_some_and(|(_, fit)| fit.fitted_size().is_some()) {
+        let count = (rows * groups).max(1);
+        return Ok([device.alloc_zeros(count)?, device.alloc_zeros(count)?]);
+    }
+    let before = parts.iter().filter_map(|part| match part.rule.round?.fit {
+        Fit::Before { grids, .. } => Some(grids),
+        Fit::AtSlice { .. } => None,
+    });
+    let scales = stacked(device, before.clone().map(|grids| grids.scales.as_slice()))?;
+    Ok([scales, stacked(device, before.map(|grids| grids.zeros.as_slice()))?])
+}
+
+/// The global scale of each row, where matrices have one.
+fn global_scales(parts: &[Part<'_>], part_rows: &[Range<usize>]) -> Vec<f32> {
+    let mut all = Vec::new();
+    for (part, rows) in parts.iter().zip(part_rows) {
+        if let Some(Scales::E4m3 { global }) = part.rule.round.map(|round| round.format.scales) {
+            all.resize(all.len() + rows.len(), global);
+        }
+    }
+    all
+}
+
 impl<'a> Stack<'a> {
     fn new(device: &'a CudaDevice, parts: &[Part<'_>], cols: usize, slice: usize, kind: Kind<'a>) -> Result<Self> {
-        let mut rows = 0;
-        let part_rows: Vec<Range<usize>> = parts
-            .iter()
-            .map(|part| {
-                assert_eq!(part.weight.len() % cols, 0, "a part of {} weights, {cols} a row", part.weight.len());
-                let first = rows;
-                rows += part.weight.len() / cols;
-                first..rows
-            })
-            .collect();
-        let groups = match kind.round {
-            None => 0,
-            Some((_, When::Before { groups, .. })) => groups,
-            Some((_, When::AtSlice { group_size })) => cols.div_ceil(group_size),
-        };
-        let before = parts.iter().filter_map(|part| match part.rule.round?.fit {
-            Fit::Before { grids, .. } => Some(grids),
-            Fit::AtSlice { .. } => None,
-        });
-        let (scales, zeros) = match kind.round {
-            Some((_, When::AtSlice { .. })) => {
-                let count = (rows * groups).max(1);
-                (device.alloc_zeros(count)?, device.alloc_zeros(count)?)
-            }
-            _ => (
-                stacked(device, before.clone().map(|grids| grids.scales.as_slice()))?,
-                stacked(device, before.map(|grids| grids.zeros.as_slice()))?,
-            ),
-        };
-        let global = |part: &Part<'_>, rows: &Range<usize>| match part.rule.round?.format.scales {
-            Scales::E4m3 { global } => Some(vec![global; rows.len()]),
-            Scales::Float | Scales::Exponent => None,
-        };
-        let global: Vec<f32> =
-            parts.iter().zip(&part_rows).filter_map(|(part, rows)| global(part, rows)).flatten().collect();
-        let group_of = match kind.round {
-            Some((_, When::Before { group_of, .. })) => group_of,
-            _ => &[],
-        };
-        let marks = parts.iter().filter_map(|part| match part.rule.drop {
-            Some(Drop::Given(marks)) => Some(marks),
-            _ => None,
-        });
-        let dropped = match kind.drop {
-            Dropped::Given => stacked(device, marks)?,
-            _ => device.alloc_zeros((rows * cols).max(1))?,
-        };
-        let searched: Vec<select::Part> = parts
-            .iter()
-            .zip(&part_rows)
-            .filter_map(|(part, rows)| match part.rule.drop {
-                Some(Drop::Threshold { sparsity: share }) if !rows.is_empty() => {
-                    Some(select::Part { first_row: rows.start as i64, rows: rows.len() as i64, share })
-                }
-                _ => None,
-            })
-            .collect();
-        let selection = match searched.is_empty() {
-            true => None,
-            false => Some(select::Selection::new(device, &searched, slice.min(cols))?),
-        };
-        let visit = function(device, Source::Sweep, kernel(&kind))?.with_shared(shared_bytes(&kind))?;
+        let (mut rows, mut part_rows) = (0, Vec::with_capacity(parts.len()));
+        for part in parts {
+            assert_eq!(part.weight.len() % cols, 0, "a part of {} weights, {cols} a row", part.weight.len());
+            let first = rows;
+            rows += part.weight.len() / cols;
+            part_rows.push(first..rows);
+        }
+        let groups = kind.groups(cols);
+        let [scales, zeros] = grids_of(device, parts, &kind, [rows, groups])?;
+        let group_of = kind.round.map_or(&[][..], |(_, fit)| fit.group_of());
+        let marking = Marking::new(device, parts, &part_rows, [cols, slice])?;
+        let visit = function(device, Source::Sweep, kind.kernel())?.with_shared(kind.shared_bytes())?;
         Ok(Self {
             weight: stacked(device, parts.iter().map(|part| part.weight.as_slice()))?,
-            dropped,
+            marking,
             codes: device.alloc_zeros(if kind.round.is_some() { (rows * cols).max(1) } else { 1 })?,
             scales,
             zeros,
-            global: stacked(device, std::iter::once(global.as_slice()))?,
+            global: stacked(device, std::iter::once(global_scales(parts, &part_rows).as_slice()))?,
             group_of: stacked(device, std::iter::once(group_of))?,
             errors: device.alloc_zeros((rows * SLICE).max(1))?,
             loss: device.alloc_zeros(rows.max(1))?,
             visit,
             fit: function(device, Source::Fit, "sweep_fit")?,
-            selection,
             device,
             kind,
             rows,
@@ -192,7 +149,8 @@ impl<'a> Stack<'a> {
 
     /// Fits the grids of the groups that begin in a slice.
     fn fit(&mut self, columns: &Range<usize>) -> Result<()> {
-        let Some((format, When::AtSlice { group_size })) = self.kind.round else { return Ok(()) };
+        let Some((format, fit)) = self.kind.round else { return Ok(()) };
+        let Some(group_size) = fit.fitted_size() else { return Ok(()) };
         let first_group = columns.start.div_ceil(group_size);
         let count = columns.end.div_ceil(group_size) - first_group;
         if count == 0 {
@@ -205,7 +163,7 @@ impl<'a> Stack<'a> {
             group_size: int(group_size.min(self.cols))?,
             first_group: int(first_group)?,
             count: int(count)?,
-            format: Format::of(&format),
+            format: Format::new(&format),
         };
         let launch = grid(self.rows * count * 32, 256);
         let mut builder = self.fit.builder();
@@ -216,31 +174,14 @@ impl<'a> Stack<'a> {
         Ok(())
     }
 
-    /// Marks what is chosen when a slice begins.
-    fn mark(&mut self, u: &CudaView<'_, f32>, columns: &Range<usize>) -> Result<()> {
-        let Some(selection) = &mut self.selection else { return Ok(()) };
-        let of = select::Columns {
-            cols: int(self.cols)?,
-            first: int(columns.start)?,
-            width: int(columns.len())?,
-            scored: 1,
-            pass: 0,
-        };
-        let weight = self.weight.as_view();
-        selection.find(&weight, u, of)?;
-        selection.mark(&weight, u, &mut self.dropped, of)
-    }
-
     /// Visits up to [`SLICE`] columns.
     fn visit(&mut self, u: &CudaView<'_, f32>, first: usize, width: usize) -> Result<()> {
         let (n, m) = match self.kind.drop {
-            Dropped::NofM { n, m } => (n.min(self.cols), m.min(self.cols)),
-            _ => (0, 1),
+            DropKind::Groups { n, m } => (n.min(self.cols), m.min(self.cols)),
+            DropKind::Nothing | DropKind::Marked(_) => (0, 1),
         };
-        let (format, when) = match self.kind.round {
-            Some((format, when)) => (format, Some(when)),
-            None => (GridFormat::int(8, true, Precision::F32), None),
-        };
+        let format = self.kind.round.map_or(GridFormat::int(8, true, Precision::F32), |(format, _)| format);
+        let group_size = self.kind.round.and_then(|(_, fit)| fit.fitted_size());
         let args = SweepArgs {
             rows: int(self.rows)?,
             cols: int(self.cols)?,
@@ -250,20 +191,18 @@ impl<'a> Stack<'a> {
             n: int(n)?,
             m: int(m)?,
             groups: int(self.groups)?,
-            group_size: match when {
-                Some(When::AtSlice { group_size }) => int(group_size.min(self.cols))?,
-                _ => 0,
-            },
+            // 0: the groups of columns are looked up.
+            group_size: int(group_size.map_or(0, |size| size.min(self.cols)))?,
             stored: precision(self.kind.stored),
-            format: Format::of(&format),
+            format: Format::new(&format),
         };
         let launch = LaunchConfig {
             grid_dim: (self.rows.div_ceil(ROWS) as u32, 1, 1),
             block_dim: (THREADS as u32, 1, 1),
-            shared_mem_bytes: shared_bytes(&self.kind) as u32,
+            shared_mem_bytes: self.kind.shared_bytes() as u32,
         };
         let mut builder = self.visit.builder();
-        builder.arg(&mut self.weight).arg(u).arg(&mut self.dropped).arg(&mut self.codes);
+        builder.arg(&mut self.weight).arg(u).arg(&mut self.marking.dropped).arg(&mut self.codes);
         builder.arg(&self.scales).arg(&self.zeros).arg(&self.global).arg(&self.group_of);
         builder.arg(&mut self.errors).arg(&mut self.loss).arg(&args);
         // SAFETY: the kernel reads and writes the columns of all rows, in arrays of as many, the factor's rows of the
@@ -272,7 +211,7 @@ impl<'a> Stack<'a> {
         Ok(())
     }
 
-    /// Subtracts what the errors of columns that were visited do to those behind them.
+    /// Subtracts the errors of visited columns, times the factor's rows, from the trailing columns.
     fn correct(&mut self, u: &CudaView<'_, f32>, first: usize, width: usize) -> Result<()> {
         let (cols, end) = (self.cols, first + width);
         if end == cols {
@@ -284,7 +223,7 @@ impl<'a> Stack<'a> {
         gemm(self.device, [self.rows, cols - end, width], product, (1.0, target), Math::F32)
     }
 
-    /// What was made of each part, in host memory.
+    /// The result of each part, in host memory.
     fn finish(self, parts: Vec<Part<'_>>) -> Result<Vec<Swept>> {
         let Self { device, cols, groups, .. } = self;
         let losses = device.clone_dtoh(&self.loss)?;
@@ -307,7 +246,7 @@ impl<'a> Stack<'a> {
             let codes = if self.kind.round.is_some() { all.clone() } else { 0..0 };
             swept.push(Swept {
                 weight,
-                dropped: fetched(device, &self.dropped, all)?,
+                dropped: fetched(device, &self.marking.dropped, all)?,
                 codes: fetched(device, &self.codes, codes)?,
                 grids,
                 loss: losses[rows.clone()].iter().sum(),
@@ -322,52 +261,5 @@ fn fetched<T: Plain>(device: &CudaDevice, from: &CudaSlice<T>, range: Range<usiz
     match range.is_empty() {
         true => Ok(Vec::new()),
         false => staging::down(device, &from.slice(range)),
-    }
-}
-
-/// The kernel for rules of the kind.
-fn kernel(kind: &Kind<'_>) -> &'static str {
-    match (kind.drop, kind.round.is_some()) {
-        (Dropped::Nothing, false) => "sweep_store",
-        (Dropped::Nothing, true) => "sweep_round",
-        (Dropped::Given | Dropped::Threshold, false) => "sweep_marked",
-        (Dropped::Given | Dropped::Threshold, true) => "sweep_marked_round",
-        (Dropped::NofM { m: 4, .. }, false) => "sweep_of4",
-        (Dropped::NofM { m: 4, .. }, true) => "sweep_of4_round",
-        (Dropped::NofM { m: 8, .. }, false) => "sweep_of8",
-        (Dropped::NofM { m: 8, .. }, true) => "sweep_of8_round",
-        (Dropped::NofM { .. }, false) => "sweep_groups",
-        (Dropped::NofM { .. }, true) => "sweep_groups_round",
-    }
-}
-
-/// Shared memory of a block of that kernel: the factor and its diagonal, grids, and scores of groups that do not lie
-/// within a thread's columns.
-fn shared_bytes(kind: &Kind<'_>) -> usize {
-    let grids = if kind.round.is_some() { 2 * PER * THREADS } else { 0 };
-    let scores = match kind.drop {
-        Dropped::NofM { m: 4 | 8, .. } | Dropped::Nothing | Dropped::Given | Dropped::Threshold => 0,
-        Dropped::NofM { .. } => ROWS * SLICE,
-    };
-    (SLICE * SLICE + SLICE + grids + scores) * size_of::<f32>()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn pieces_hold_whole_groups() {
-        let of = |m| Dropped::NofM { n: 1, m };
-        assert_eq!(piece_of(100, of(50)).unwrap(), 100);
-        assert_eq!(piece_of(128, Dropped::Threshold).unwrap(), 128);
-        assert_eq!(piece_of(129, Dropped::Threshold).unwrap(), 128);
-        assert_eq!(piece_of(256, of(4)).unwrap(), 128);
-        assert_eq!(piece_of(240, of(24)).unwrap(), 120);
-        assert_eq!(piece_of(256, of(128)).unwrap(), 128);
-        // A group as wide as its slice needs no piece.
-        assert_eq!(piece_of(96, of(96)).unwrap(), 96);
-        let error = piece_of(512, of(256)).unwrap_err().to_string();
-        assert!(error.contains("256 columns") && error.contains("--device cpu"), "{error}");
     }
 }

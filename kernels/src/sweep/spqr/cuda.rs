@@ -12,7 +12,7 @@ use super::{Coded, Rule, Statistic, Swept};
 use crate::cholesky::Factor;
 use crate::cuda::staging::{self, Plain};
 use crate::cuda::with_view;
-use crate::square::Place;
+use crate::square_matrix::Place;
 
 /// One matrix of a fan.
 type Part<'a> = (Vec<f32>, Rule<'a>);

@@ -7,7 +7,7 @@ use super::grid::{self, At, CodedPart, First, LEAST_SCALE, Line};
 use super::{Outlier, Rule};
 use crate::simd::multiversion;
 use crate::sweep::spread::{BLOCK, spread};
-use crate::sweep::strips::Ahead;
+use crate::sweep::strips::TrailingUpdate;
 use crate::sweep::transpose::{bytes, numbers, to_lanes, to_rows};
 
 pub(super) use crate::sweep::strips::{LANES, Lane};
@@ -31,9 +31,9 @@ pub(super) struct Slice<'a> {
     pub first: usize,
     pub width: usize,
     pub groups: usize,
-    /// The factor, and what the errors of the slice do to the columns behind it; `None`: errors are not spread, and cost the
+    /// The factor, and the update of the trailing columns; `None`: errors are not spread, and cost the
     /// same in every column.
-    pub ahead: Option<&'a Ahead<'a>>,
+    pub trailing: Option<&'a TrailingUpdate<'a>>,
     pub rule: &'a Rule<'a>,
 }
 
@@ -79,8 +79,8 @@ impl Task<'_> {
             let begin = t * LANES * cols;
             let weight = &mut self.weight[begin..][..tile.rows * cols];
             to_rows(&tile.columns, &mut weight[first..], cols);
-            if let Some(ahead) = slice.ahead {
-                ahead.apply(&tile.errors, weight);
+            if let Some(trailing) = slice.trailing {
+                trailing.apply(&tile.errors, weight);
             }
             let rows = &mut rows[..tile.rows * width];
             for (lanes, to) in [(&tile.codes, &mut *self.codes), (&tile.kept, &mut *self.outliers)] {
@@ -122,8 +122,8 @@ impl Task<'_> {
 
     /// Fits the grids of the group that begins at column `j` of the slice.
     fn fit(&mut self, tiles: &[Tile], slice: &Slice<'_>, j: usize) {
-        let &Slice { cols, first, width, groups, ahead, rule } = slice;
-        let u = ahead.map(|ahead| ahead.u);
+        let &Slice { cols, first, width, groups, trailing, rule } = slice;
+        let u = trailing.map(|trailing| trailing.u);
         let position = first + j;
         let end = (position + rule.group_size).min(cols);
         let rows = self.weight.len() / cols;
@@ -308,8 +308,8 @@ fn errors_without(
 multiversion! {
     /// Visits columns `from` up to `to` of a slice, all of one group, and returns Σ e².
     fn visit(tile: &mut Tile, slice: &Slice<'_>, from: usize, to: usize) -> f64 {
-        let &Slice { cols, first, width, ahead, rule, .. } = slice;
-        let u = ahead.map(|ahead| ahead.u);
+        let &Slice { cols, first, width, trailing, rule, .. } = slice;
+        let u = trailing.map(|trailing| trailing.u);
         let max_code = rule.max_code();
         let threshold = rule.threshold.unwrap_or(f32::INFINITY);
         let line = |tile: &Tile, l: usize| Line {

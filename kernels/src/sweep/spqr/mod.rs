@@ -15,7 +15,7 @@ use rayon::prelude::*;
 
 use crate::cholesky::Factor;
 use crate::matmul::Precision;
-use crate::sweep::strips::Ahead;
+use crate::sweep::strips::TrailingUpdate;
 
 /// What SpQR does to a column: round it to a grid, but keep a weight exact when its error e² is over the threshold.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -230,7 +230,7 @@ fn by_column(weight: &[f32], cols: usize, term: impl Fn(usize, f64) -> f64 + Syn
 ///
 /// On the GPU, R rows of one matrix take R · cols · 6 bytes (7 when zeros are kept), R · groups · 8 for grids and up to
 /// R · groups · 4 for their codes, and R · slice · 4 for errors, beside the factor. A slice of up to 128 columns is one
-/// launch, and a wider one several, with a product behind each. Statistics that more than 32 rows share, and groups of
+/// launch, and a wider one several, each followed by a product. Statistics that more than 32 rows share, and groups of
 /// more than 128 columns, take up to four launches for each group.
 pub fn fan(parts: Vec<(Vec<f32>, Rule<'_>)>, cols: usize, slice: usize, factor: &Factor) -> Result<Vec<Swept>> {
     on_gpu!(factor.u => cuda::fan(parts, cols, slice, factor));
@@ -264,13 +264,13 @@ fn swept(weight: Vec<f32>, cols: usize, slice: usize, u: Option<&[f32]>, rule: &
     let groups = cols.div_ceil(rule.group_size);
     let mut out = Swept::before(weight, rows, groups, rule);
     let end = cols.saturating_sub(rule.keep_last);
-    let mut ahead = u.map(|u| Ahead::new(u, cols));
+    let mut trailing = u.map(|u| TrailingUpdate::new(u, cols));
     for first in (0..end).step_by(slice) {
         let width = slice.min(end - first);
-        if let Some(ahead) = &mut ahead {
-            ahead.turn_to(first, width);
+        if let Some(trailing) = &mut trailing {
+            trailing.load_slice(first, width);
         }
-        let view = lanes::Slice { cols, first, width, groups, ahead: ahead.as_ref(), rule };
+        let view = lanes::Slice { cols, first, width, groups, trailing: trailing.as_ref(), rule };
         let mut tasks = tasks(&mut out, rows, &view);
         tasks.par_iter_mut().with_max_len(1).for_each(|task| task.run(&view));
         out.loss += tasks.iter().map(|task| task.loss).sum::<f64>();

@@ -96,7 +96,7 @@ fn uploads_are_done_while_the_device_is_held_back() {
         let gate = Gate::on(&cuda.cuda_stream());
         let [rows, cols] = [4200, 4096];
         let weights = (0..rows * cols).map(|i| (i / cols % 251) as f32 + (i % cols % 4) as f32).collect();
-        let matrix = Matrix::on(device, rows, cols, weights, Precision::Bf16).unwrap();
+        let matrix = Matrix::on_device(device, rows, cols, weights, Precision::Bf16).unwrap();
         gate.open();
         let mut column = vec![0.0f32; cols];
         column[4093] = 1.0;

@@ -1,4 +1,4 @@
-// Square matrices (see square.rs).
+// Square matrices (see mod.rs).
 #include "lanes.cuh"
 
 namespace {

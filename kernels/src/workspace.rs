@@ -1,10 +1,10 @@
-//! Memory that operations on the CPU take beside their operands and results, in bytes: for whoever plans a run.
+//! Workspace sizes of operations on the CPU: bytes that they take beside their operands and results, for estimates.
 
 use crate::matmul::Precision;
 use crate::matmul::panels::TASK_ROWS;
 use crate::matmul::tile::{Elements, Isa, NR};
 
-/// Whether products of this precision read pairs of bfloat16.
+/// True if products of this precision read pairs of bfloat16.
 fn is_paired(precision: Precision) -> bool {
     precision == Precision::Bf16
 }
@@ -14,8 +14,8 @@ fn panels(rows: usize, cols: usize) -> usize {
     rows.next_multiple_of(NR) * cols.div_ceil(2) * size_of::<u32>()
 }
 
-/// What [`crate::matmul::Matrix`] holds of a weight `[rows, cols]`, and whether that lies in memory of its own and not in
-/// that of the values it was given.
+/// Bytes that [`crate::matmul::Matrix`] holds of a weight `[rows, cols]`, and true if they lie in memory of their own and
+/// not in that of the given values.
 pub fn weight(rows: usize, cols: usize, precision: Precision) -> (usize, bool) {
     match is_paired(precision) {
         true => (panels(rows, cols), true),
@@ -63,7 +63,7 @@ pub fn factor(cols: usize) -> [usize; 3] {
 }
 
 /// Of a sweep with a factor of `cols` rows in slices of so many columns: rows of the factor as a right operand.
-pub fn ahead(cols: usize, slice: usize) -> usize {
+pub fn trailing_update(cols: usize, slice: usize) -> usize {
     cols.saturating_sub(slice).next_multiple_of(NR) * slice.min(cols) * size_of::<u32>()
 }
 
@@ -76,17 +76,17 @@ pub fn attention(tokens: usize, dim: usize, precision: Precision) -> usize {
 /// Rows of a right operand that faer's product packs at a time.
 const DEPTH: usize = 512;
 
-/// What faer's product holds for each thread that runs it, from the first time to the thread's end, and how much of it
+/// Bytes that faer's product holds for each thread that runs it, from the first time to the thread's end, and how much of it
 /// products with `cols` columns touch. The first depends on the processor's caches and is found by a small product on a
-/// thread of its own; it is 0 where the allocator is not [`crate::memory::Reusing`].
+/// thread of its own; it is 0 where the allocator is not [`crate::allocator::PoolingAllocator`].
 pub fn slab(cols: usize) -> (usize, usize) {
     let number = if cols <= crate::cholesky::SMALL { size_of::<f64>() } else { size_of::<f32>() };
     let run = || {
-        let before = crate::memory::pool().used();
+        let before = crate::allocator::pool().used();
         let one = faer::Mat::<f32>::from_fn(64, 64, |i, j| (i + j) as f32);
         let mut product = faer::Mat::<f32>::zeros(64, 64);
         faer::linalg::matmul::matmul(&mut product, faer::Accum::Replace, &one, &one, 1.0, faer::Par::Seq);
-        crate::memory::pool().used().saturating_sub(before)
+        crate::allocator::pool().used().saturating_sub(before)
     };
     // A thread that cannot be started has no slab either.
     let bytes = std::thread::scope(|scope| scope.spawn(run).join().unwrap_or(0));

@@ -9,7 +9,7 @@ use candle_core::{Device, Result, Tensor};
 
 /// A matrix `[n, n]` of f32, row-major, in host memory or on a GPU.
 #[derive(Clone, Debug)]
-pub struct Square {
+pub struct SquareMatrix {
     n: usize,
     pub(crate) place: Place,
 }
@@ -23,7 +23,7 @@ pub(crate) enum Place {
     Gpu(Tensor),
 }
 
-impl From<Vec<f32>> for Square {
+impl From<Vec<f32>> for SquareMatrix {
     /// In host memory.
     ///
     /// # Panics
@@ -35,12 +35,12 @@ impl From<Vec<f32>> for Square {
     }
 }
 
-impl Square {
+impl SquareMatrix {
     /// The elements of a square matrix, row-major, on a device. Errors when the device does.
     ///
     /// # Panics
     /// On the CPU, if the number of elements is no square; elsewhere that is an error.
-    pub fn on(device: &Device, values: Vec<f32>) -> Result<Self> {
+    pub fn on_device(device: &Device, values: Vec<f32>) -> Result<Self> {
         if device.is_cpu() {
             return Ok(Self::from(values));
         }
@@ -50,7 +50,7 @@ impl Square {
 
     /// A matrix on a GPU, `[n, n]` f32 and contiguous. Errors on other shapes.
     #[cfg(feature = "cuda")]
-    pub(crate) fn on_gpu(values: Tensor) -> Result<Self> {
+    pub(crate) fn from_gpu(values: Tensor) -> Result<Self> {
         let (n, m) = values.dims2()?;
         if n != m || !values.is_contiguous() {
             candle_core::bail!("a square matrix of shape {:?}", values.shape());
@@ -60,7 +60,7 @@ impl Square {
 
     /// The tensor `[n, n]` on a GPU. Errors for a matrix in host memory.
     #[cfg(feature = "cuda")]
-    pub(crate) fn on_device(&self) -> Result<&Tensor> {
+    pub(crate) fn gpu_tensor(&self) -> Result<&Tensor> {
         match &self.place {
             Place::Gpu(values) => Ok(values),
             Place::Host(_) => candle_core::bail!("a matrix in host memory where one on a GPU is needed"),
@@ -119,12 +119,12 @@ mod tests {
     #[test]
     fn diagonals_and_bad_rows() {
         let mut values: Vec<f32> = (0..9).map(|v| v as f32).collect();
-        let square = Square::from(values.clone());
+        let square = SquareMatrix::from(values.clone());
         assert_eq!((square.n(), square.diagonal().unwrap()), (3, vec![0.0, 4.0, 8.0]));
         assert_eq!(square.first_bad().unwrap(), None);
         assert_eq!(square.to_host().unwrap(), values);
         (values[5], values[8]) = (f32::NAN, f32::INFINITY);
-        assert_eq!(Square::from(values).first_bad().unwrap(), Some(1));
-        assert!(Square::from(Vec::new()).diagonal().unwrap().is_empty());
+        assert_eq!(SquareMatrix::from(values).first_bad().unwrap(), Some(1));
+        assert!(SquareMatrix::from(Vec::new()).diagonal().unwrap().is_empty());
     }
 }

@@ -29,7 +29,7 @@ pub(crate) fn diagonal<T: Real>(device: &CudaDevice, values: &CudaView<'_, T>, n
     // SAFETY: the kernel reads n of the n² elements and writes as many.
     let out = unsafe {
         let mut out = device.alloc::<f32>(n)?;
-        let kernel = function(device, Source::Square, T::DIAGONAL)?;
+        let kernel = function(device, Source::SquareMatrix, T::DIAGONAL)?;
         kernel.builder().arg(values).arg(&mut out).arg(&count).launch(grid(n, THREADS)).w()?;
         out
     };

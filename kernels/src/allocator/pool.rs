@@ -1,0 +1,81 @@
+//! The rule that decides which freed mappings stay in the pool.
+
+use super::{PAGE, POOL_RESERVE};
+
+/// More freed mappings than a run has sizes of.
+const SLOTS: usize = 64;
+
+/// The freed mappings of [`PoolingAllocator`](super::PoolingAllocator), and counts of what is in use. It maps nothing
+/// itself, so it can also simulate the allocator.
+#[derive(Clone, Debug)]
+pub struct Pool {
+    /// Address and bytes of the free mappings, the one freed last at the end.
+    slots: [(usize, usize); SLOTS],
+    len: usize,
+    /// Bytes of the free mappings.
+    free: usize,
+    /// Bytes of the large blocks in use.
+    used: usize,
+    /// The maximum of `used` so far.
+    peak: usize,
+}
+
+impl Pool {
+    /// Nothing in use, nothing free.
+    pub const EMPTY: Pool = Pool { slots: [(0, 0); SLOTS], len: 0, free: 0, used: 0, peak: 0 };
+
+    /// The bytes mapped for a request of [`LARGE`](super::LARGE) bytes or more: an eighth more at most, so that sizes nearly equal share
+    /// their mappings.
+    pub fn class(size: usize) -> usize {
+        let step = (size.next_power_of_two() >> 4).max(PAGE);
+        size.checked_next_multiple_of(step).unwrap_or(size)
+    }
+
+    /// Bytes of the large blocks in use.
+    pub fn used(&self) -> usize {
+        self.used
+    }
+
+    /// Address and bytes of the free mappings, the one freed last at the end.
+    pub fn free(&self) -> &[(usize, usize)] {
+        &self.slots[..self.len]
+    }
+
+    /// Counts a request of `class` bytes, and gives the address of a free mapping of that size if there is one. Without
+    /// one, [`Pool::evict_excess`] may have more to give than before.
+    pub fn request(&mut self, class: usize) -> Option<usize> {
+        self.used += class;
+        self.peak = self.peak.max(self.used);
+        let found = (0..self.len).rev().find(|&i| self.slots[i].1 == class)?;
+        Some(self.remove(found).0)
+    }
+
+    /// Takes back a counted request for which there was no memory.
+    pub fn cancel(&mut self, class: usize) {
+        self.used -= class;
+    }
+
+    /// Takes a mapping (address, bytes) that is no longer in use; without a free slot the oldest one is returned, to be
+    /// unmapped. [`Pool::evict_excess`] may have more to give then.
+    pub fn release(&mut self, mapping: (usize, usize)) -> Option<(usize, usize)> {
+        self.used -= mapping.1;
+        let evicted = (self.len == SLOTS).then(|| self.remove(0));
+        self.slots[self.len] = mapping;
+        self.len += 1;
+        self.free += mapping.1;
+        evicted
+    }
+
+    /// Removes the oldest mapping, to be unmapped, while the pool holds too much.
+    pub fn evict_excess(&mut self) -> Option<(usize, usize)> {
+        (self.len > 0 && self.free + self.used > POOL_RESERVE + self.peak).then(|| self.remove(0))
+    }
+
+    fn remove(&mut self, i: usize) -> (usize, usize) {
+        let slot = self.slots[i];
+        self.slots.copy_within(i + 1..self.len, i);
+        self.len -= 1;
+        self.free -= slot.1;
+        slot
+    }
+}
