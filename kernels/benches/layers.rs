@@ -9,7 +9,7 @@ use candle_core::{Device, Tensor};
 use paring_kernels::cholesky::inverse_factor;
 use paring_kernels::gram::Gram;
 use paring_kernels::matmul::{Isa, Precision};
-use paring_kernels::sweep::spqr::{self, Outlier, Second};
+use paring_kernels::sweep::spqr::{self, Outlier, SecondLevel};
 use paring_kernels::sweep::{CurvatureData, Drop, Fit, GridFormat, Round, Rule, sweep};
 
 /// As in the program.
@@ -87,7 +87,7 @@ fn main() {
                 drop(black_box(sweep(weight.clone(), cols, SLICE, CurvatureData::Full(&u), rule)));
             });
         }
-        let second = Second { scale_bits: Some(3), zero_bits: Some(3), zero_symmetric: false, rows: 16 };
+        let second = SecondLevel { scale_bits: Some(3), zero_bits: Some(3), zero_symmetric: false, rows: 16 };
         let rule = spqr::Rule {
             bits: 3,
             group_size: 16,

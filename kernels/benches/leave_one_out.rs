@@ -5,7 +5,7 @@ use std::hint::black_box;
 use std::time::Instant;
 
 use paring_kernels::matmul::Precision;
-use paring_kernels::sweep::spqr::{Outlier, Rule, Second, likely_outliers, sweep};
+use paring_kernels::sweep::spqr::{Outlier, Rule, SecondLevel, likely_outliers, sweep};
 
 const ROWS: usize = 1536;
 const COLS: usize = 576;
@@ -17,7 +17,7 @@ fn rule() -> Rule<'static> {
         symmetric: false,
         round_zero: false,
         per_channel: true,
-        second: Second { scale_bits: Some(3), zero_bits: Some(3), zero_symmetric: false, rows: 16 },
+        second: SecondLevel { scale_bits: Some(3), zero_bits: Some(3), zero_symmetric: false, rows: 16 },
         threshold: Some(0.3),
         simplified: false,
         keep_last: 0,

@@ -6,7 +6,7 @@ use super::{Case, Deviation};
 use crate::cholesky::{Arithmetic, Factor};
 use crate::matmul::Precision;
 use crate::square_matrix::SquareMatrix;
-use crate::sweep::spqr::{Outlier, Rule, Second, Swept, fan, sweep};
+use crate::sweep::spqr::{Outlier, Rule, SecondLevel, Swept, fan, sweep};
 
 /// Columns that a launch on a GPU holds.
 const SLICE: usize = 128;
@@ -19,8 +19,8 @@ const FANS: [&[(usize, f32)]; 3] =
 
 /// One rule of each kind.
 pub(crate) fn rules() -> Vec<Rule<'static>> {
-    let second = Second { scale_bits: Some(3), zero_bits: Some(3), zero_symmetric: false, rows: 16 };
-    let none = Second { scale_bits: None, zero_bits: None, ..second };
+    let second = SecondLevel { scale_bits: Some(3), zero_bits: Some(3), zero_symmetric: false, rows: 16 };
+    let none = SecondLevel { scale_bits: None, zero_bits: None, ..second };
     let plain = Rule {
         bits: 3,
         group_size: 8,
@@ -40,16 +40,16 @@ pub(crate) fn rules() -> Vec<Rule<'static>> {
         plain,
         outliers,
         Rule { second, ..outliers },
-        Rule { second: Second { rows: 5, ..second }, bits: 4, ..outliers },
-        Rule { second: Second { zero_bits: None, ..second }, ..outliers },
-        Rule { second: Second { scale_bits: None, zero_symmetric: true, ..second }, ..outliers },
+        Rule { second: SecondLevel { rows: 5, ..second }, bits: 4, ..outliers },
+        Rule { second: SecondLevel { zero_bits: None, ..second }, ..outliers },
+        Rule { second: SecondLevel { scale_bits: None, zero_symmetric: true, ..second }, ..outliers },
         Rule { second, simplified: true, ..outliers },
         Rule { symmetric: true, second, ..outliers },
         Rule { round_zero: true, ..outliers },
-        Rule { round_zero: true, second: Second { zero_bits: Some(2), ..second }, ..outliers },
+        Rule { round_zero: true, second: SecondLevel { zero_bits: Some(2), ..second }, ..outliers },
         Rule { per_channel: false, ..plain },
         Rule { keep_last: 8, ..outliers },
-        Rule { group_size: 7, second: Second { rows: 48, ..second }, ..outliers },
+        Rule { group_size: 7, second: SecondLevel { rows: 48, ..second }, ..outliers },
         Rule { second, stored: Precision::Bf16, ..outliers },
         Rule { second, stored: Precision::F16, outlier: Outlier::Adds, ..outliers },
         Rule { second, stored: Precision::F16, outlier: Outlier::Adds, threshold: Some(1e-4), ..outliers },
@@ -59,7 +59,7 @@ pub(crate) fn rules() -> Vec<Rule<'static>> {
 /// More widths of groups, tiles and codes: what the launches on a GPU differ by.
 fn widths() -> Vec<Rule<'static>> {
     let coded = rules()[2];
-    let tall = |rows| Second { rows, ..coded.second };
+    let tall = |rows| SecondLevel { rows, ..coded.second };
     vec![
         Rule { group_size: 16, ..coded },
         Rule { group_size: 128, second: tall(32), bits: 2, ..coded },
@@ -68,7 +68,10 @@ fn widths() -> Vec<Rule<'static>> {
         Rule { group_size: 20, second: tall(17), stored: Precision::Bf16, outlier: Outlier::Adds, ..coded },
         Rule { group_size: 24, per_channel: false, ..coded },
         Rule { group_size: 150, symmetric: true, stored: Precision::F16, ..rules()[1] },
-        Rule { second: Second { scale_bits: Some(8), zero_bits: Some(1), zero_symmetric: true, rows: 3 }, ..coded },
+        Rule {
+            second: SecondLevel { scale_bits: Some(8), zero_bits: Some(1), zero_symmetric: true, rows: 3 },
+            ..coded
+        },
     ]
 }
 

@@ -9,7 +9,7 @@ use candle_core::cuda_backend::cudarc::cublas::sys;
 use candle_core::cuda_backend::cudarc::driver::{CudaView, CudaViewMut, DevicePtr, DevicePtrMut, DeviceRepr};
 use candle_core::{CudaDevice, Result};
 
-/// What products of f32 numbers are made of. Those of 16-bit floats are exact in f32.
+/// The arithmetic of products of f32 numbers. Those of 16-bit floats are exact in f32.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Math {
     /// f32 throughout.
@@ -82,7 +82,7 @@ fn extent(stride: usize, step: usize, rows: usize, cols: usize, batch: usize) ->
     (stride >= cols).then(|| (batch - 1) * step + (rows - 1) * stride + cols)
 }
 
-/// Where a product goes: row-major, `stride` elements from one row to the next.
+/// The destination of a product: row-major, `stride` elements from one row to the next.
 pub(crate) struct Target<'a, 'b> {
     /// From the first element on.
     pub values: &'a mut CudaViewMut<'b, f32>,
@@ -117,6 +117,40 @@ pub(crate) fn gemm_batch<T: Factor>(
     if batch == 0 || m == 0 || n == 0 {
         return Ok(());
     }
+    check_extents(batch, [m, n, k], (&a, &b), &out)?;
+    let compute = match math {
+        Math::F32 => sys::cublasComputeType_t::CUBLAS_COMPUTE_32F,
+        Math::Tf32 => sys::cublasComputeType_t::CUBLAS_COMPUTE_32F_FAST_TF32,
+    };
+    let (blas, stream) = (device.cublas_handle(), device.cuda_stream());
+    stream.context().bind_to_thread().w()?;
+    // The guards record that the stream uses the memory, once the product is on it.
+    let (left, _left) = a.values.device_ptr(&stream);
+    let (right, _right) = b.values.device_ptr(&stream);
+    let (to, _to) = out.values.device_ptr_mut(&stream);
+    let call = Call {
+        operations: [a.operation(), b.operation()],
+        sizes: [int(m)?, int(n)?, int(k)?],
+        pointers: (left as *const c_void, right as *const c_void, to as *mut c_void),
+        strides: [int(a.stride)?, int(b.stride)?, int(out.stride)?],
+        steps: [a.step, b.step, out.step].map(|step| step as i64),
+        batch: int(batch)?,
+        factors: [alpha, beta],
+        types: [T::TYPE, f32::TYPE],
+        compute,
+    };
+    // SAFETY: the handle is the device's; all elements of the operands and of the target lie inside their views, as
+    // checked above, and the target is borrowed mutably, so it is none of the operands.
+    unsafe { call.run(*blas.handle()) }
+}
+
+/// Errors unless all elements of the operands and of the target lie inside their views.
+fn check_extents<T>(
+    batch: usize,
+    [m, n, k]: [usize; 3],
+    (a, b): (&Operand<'_, T>, &Operand<'_, T>),
+    out: &Target<'_, '_>,
+) -> Result<()> {
     let fits = |extent: Option<usize>, len: usize| extent.is_some_and(|extent| extent <= len);
     if k == 0
         || !fits(a.extent(m, k, batch), a.values.len())
@@ -134,81 +168,58 @@ pub(crate) fn gemm_batch<T: Factor>(
             out.stride
         );
     }
-    let int = |size: usize| {
-        c_int::try_from(size).map_err(|_| candle_core::Error::Msg(format!("a matrix of {size} rows or columns")))
-    };
-    let (rows, cols, depth, count) = (int(m)?, int(n)?, int(k)?, int(batch)?);
-    let (a_stride, b_stride, stride) = (int(a.stride)?, int(b.stride)?, int(out.stride)?);
-    let compute = match math {
-        Math::F32 => sys::cublasComputeType_t::CUBLAS_COMPUTE_32F,
-        Math::Tf32 => sys::cublasComputeType_t::CUBLAS_COMPUTE_32F_FAST_TF32,
-    };
-    let algorithm = sys::cublasGemmAlgo_t::CUBLAS_GEMM_DEFAULT;
-    let (blas, stream) = (device.cublas_handle(), device.cuda_stream());
-    stream.context().bind_to_thread().w()?;
-    let (alpha, beta) = ((&raw const alpha).cast::<c_void>(), (&raw const beta).cast::<c_void>());
-    // The guards record that the stream uses the memory, once the product is on it.
-    let (left, _left) = a.values.device_ptr(&stream);
-    let (right, _right) = b.values.device_ptr(&stream);
-    let (to, _to) = out.values.device_ptr_mut(&stream);
-    let (left, right, to) = (left as *const c_void, right as *const c_void, to as *mut c_void);
-    let output = f32::TYPE;
-    // cuBLAS goes by columns, where a row-major matrix is its own transpose: outᵀ = bᵀ aᵀ.
-    // SAFETY: the handle is the device's; all elements of the operands and of the target lie inside their views, as
-    // checked above, and the target is borrowed mutably, so it is none of the operands; alpha and beta are f32 in host
-    // memory, which the compute type and the handle's pointer mode ask for, and outlive the call.
-    unsafe {
-        if batch == 1 {
-            gemm_ex(
-                *blas.handle(),
-                b.operation(),
-                a.operation(),
-                cols,
-                rows,
-                depth,
-                alpha,
-                right,
-                T::TYPE,
-                b_stride,
-                left,
-                T::TYPE,
-                a_stride,
-                beta,
-                to,
-                output,
-                stride,
-                compute,
-                algorithm,
-            )
-        } else {
-            gemm_strided_batched_ex(
-                *blas.handle(),
-                b.operation(),
-                a.operation(),
-                cols,
-                rows,
-                depth,
-                alpha,
-                right,
-                T::TYPE,
-                b_stride,
-                b.step as i64,
-                left,
-                T::TYPE,
-                a_stride,
-                a.step as i64,
-                beta,
-                to,
-                output,
-                stride,
-                out.step as i64,
-                count,
-                compute,
-                algorithm,
-            )
+    Ok(())
+}
+
+fn int(size: usize) -> Result<c_int> {
+    c_int::try_from(size).map_err(|_| candle_core::Error::Msg(format!("a matrix of {size} rows or columns")))
+}
+
+/// The arguments of a product of row-major matrices, each list in the order a, b, out.
+struct Call {
+    operations: [sys::cublasOperation_t; 2],
+    /// m, n, k.
+    sizes: [c_int; 3],
+    pointers: (*const c_void, *const c_void, *mut c_void),
+    strides: [c_int; 3],
+    steps: [i64; 3],
+    batch: c_int,
+    /// alpha, beta.
+    factors: [f32; 2],
+    /// Of the operands and of the target.
+    types: [sys::cudaDataType; 2],
+    compute: sys::cublasComputeType_t,
+}
+
+impl Call {
+    /// Puts the product on the handle's stream. cuBLAS goes by columns, where a row-major matrix is its own transpose:
+    /// outᵀ = bᵀ aᵀ.
+    ///
+    /// # Safety
+    /// The matrices lie in the memory of the handle's device, and the target overlaps no operand.
+    unsafe fn run(&self, handle: sys::cublasHandle_t) -> Result<()> {
+        let ([a_op, b_op], [m, n, k], (a, b, out)) = (self.operations, self.sizes, self.pointers);
+        let ([a_stride, b_stride, stride], [a_step, b_step, step]) = (self.strides, self.steps);
+        let [alpha, beta] = [&self.factors[0], &self.factors[1]].map(|factor| (&raw const *factor).cast::<c_void>());
+        let ([ty, out_ty], compute) = (self.types, self.compute);
+        let algorithm = sys::cublasGemmAlgo_t::CUBLAS_GEMM_DEFAULT;
+        // SAFETY: the caller's promise; alpha and beta are f32 in host memory, which the compute type and the handle's
+        // pointer mode ask for, and outlive the call.
+        unsafe {
+            if self.batch == 1 {
+                gemm_ex(
+                    handle, b_op, a_op, n, m, k, alpha, b, ty, b_stride, a, ty, a_stride, beta, out, out_ty, stride,
+                    compute, algorithm,
+                )
+            } else {
+                gemm_strided_batched_ex(
+                    handle, b_op, a_op, n, m, k, alpha, b, ty, b_stride, b_step, a, ty, a_stride, a_step, beta, out,
+                    out_ty, stride, step, self.batch, compute, algorithm,
+                )
+            }
         }
+        .w()
     }
-    .w()
 }
 
 #[cfg(test)]
@@ -227,7 +238,13 @@ mod tests {
     }
 
     /// `2 a b + 3 out` of two matrices each inside larger ones, with either operand as its transpose.
-    fn off(device: &Device, cuda: &CudaDevice, [m, n, k]: [usize; 3], [left, right]: [bool; 2], math: Math) -> f64 {
+    fn deviation(
+        device: &Device,
+        cuda: &CudaDevice,
+        [m, n, k]: [usize; 3],
+        [left, right]: [bool; 2],
+        math: Math,
+    ) -> f64 {
         let (batch, wide) = (2, 50);
         let make = |seed: u64| random(&[batch, 40, wide], 1.0, seed, device).unwrap();
         let (a, b, out) = (make(1), make(2), make(3));
@@ -254,11 +271,11 @@ mod tests {
         .unwrap();
         let mut want: Vec<f64> = before.iter().map(|&v| f64::from(v)).collect();
         for (which, i, j) in (0..batch * m * n).map(|at| (at / (m * n), at / n % m, at % n)) {
-            let of = |x: &[f32], row: usize, col: usize, turned: bool| {
-                let (row, col) = if turned { (col, row) } else { (row, col) };
-                f64::from(x[which * step + at + row * wide + col])
-            };
-            let sum: f64 = (0..k).map(|l| of(&x, i, l, left) * of(&y, l, j, right)).sum();
+            let first = which * step + at;
+            let element = |x: &[f32], row: usize, col: usize| f64::from(x[first + row * wide + col]);
+            let from_a = |l: usize| if left { element(&x, l, i) } else { element(&x, i, l) };
+            let from_b = |l: usize| if right { element(&y, j, l) } else { element(&y, l, j) };
+            let sum: f64 = (0..k).map(|l| from_a(l) * from_b(l)).sum();
             let value = &mut want[which * step + at + i * wide + j];
             *value = 2.0 * sum + 3.0 * *value;
         }
@@ -273,7 +290,7 @@ mod tests {
             for shape in [[1, 1, 1], [7, 5, 3], [33, 17, 37]] {
                 for turned in [[false, false], [false, true], [true, false], [true, true]] {
                     for math in [Math::F32, Math::Tf32] {
-                        let off = off(&device, &cuda, shape, turned, math);
+                        let off = deviation(&device, &cuda, shape, turned, math);
                         assert!(off <= 1.0, "{shape:?}, transposed {turned:?}, {math:?}: off by {off}");
                     }
                 }

@@ -154,7 +154,7 @@ fn published(threshold: f32) -> spqr::Rule<'static> {
         symmetric: false,
         round_zero: false,
         per_channel: true,
-        second: spqr::Second { scale_bits: Some(3), zero_bits: Some(3), zero_symmetric: false, rows: 16 },
+        second: spqr::SecondLevel { scale_bits: Some(3), zero_bits: Some(3), zero_symmetric: false, rows: 16 },
         threshold: Some(threshold),
         simplified: false,
         keep_last: 0,

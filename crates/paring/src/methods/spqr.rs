@@ -2,7 +2,7 @@
 
 use paring_format::{Compressed, Outliers, Spqr, Statistic, Values};
 use paring_kernels::sweep::CurvatureData;
-use paring_kernels::sweep::spqr::{self, Outlier, Rule, Second, Swept};
+use paring_kernels::sweep::spqr::{self, Outlier, Rule, SecondLevel, Swept};
 use rayon::prelude::*;
 
 use super::{Matrix, Outcome, Prepared};
@@ -80,7 +80,7 @@ fn rule<'a>(
         symmetric: rounding.symmetric,
         round_zero: settings.round_zero,
         per_channel: settings.per_channel,
-        second: Second {
+        second: SecondLevel {
             scale_bits: settings.scale_bits,
             zero_bits: settings.zero_bits,
             zero_symmetric: settings.zero_symmetric,

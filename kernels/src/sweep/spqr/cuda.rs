@@ -1,4 +1,4 @@
-//! The sweep on a GPU: one launch for each slice of columns, then one product for the columns behind it.
+//! The sweep on a GPU: one launch for each slice of columns, then one product for the trailing columns.
 
 mod launch;
 
@@ -33,14 +33,14 @@ pub(super) fn fan(parts: Vec<Part<'_>>, cols: usize, slice: usize, factor: &Fact
     Ok(made)
 }
 
-/// Whether rows with the rule `next` may follow those of `part` in one matrix: nothing that rows share reaches from one
+/// True if rows with the rule `next` may follow those of `part` in one matrix: nothing that rows share reaches from one
 /// to the other.
 fn stackable((weight, rule): &Part<'_>, next: &Rule<'_>, cols: usize) -> bool {
     let plain = |rule: &Rule<'_>| Rule { threshold: rule.threshold.map(|_| 0.0), zeros: None, ..*rule };
     plain(rule) == plain(next) && rule.per_channel && (weight.len() / cols.max(1)).is_multiple_of(rule.tile_rows())
 }
 
-/// What is in the device's memory.
+/// The arrays in the device's memory.
 struct Memory {
     weight: CudaSlice<f32>,
     d: CudaSlice<f32>,
@@ -48,20 +48,20 @@ struct Memory {
     marked: Option<CudaSlice<u8>>,
     codes: CudaSlice<u8>,
     kept: CudaSlice<u8>,
-    scales: OnDevice,
-    zeros: OnDevice,
+    scales: DeviceStatistic,
+    zeros: DeviceStatistic,
     ranges: CudaSlice<u8>,
     errors: CudaSlice<f32>,
     loss: CudaSlice<f64>,
 }
 
 /// A [`Statistic`].
-struct OnDevice {
+struct DeviceStatistic {
     values: CudaSlice<f32>,
     coded: Option<(CudaSlice<u8>, CudaSlice<f32>, CudaSlice<f32>)>,
 }
 
-/// How many of what there are.
+/// The sizes of a sweep.
 #[derive(Clone, Copy)]
 struct Counts {
     rows: usize,
@@ -124,7 +124,7 @@ impl Memory {
             threshold.resize(place.end / cols, rule.threshold.unwrap_or(f32::INFINITY));
             at = place.end;
         }
-        let statistic = |bits: Option<u32>| -> Result<OnDevice> {
+        let statistic = |bits: Option<u32>| -> Result<DeviceStatistic> {
             let tiles = rows.div_ceil(height) * groups;
             let coded = match bits {
                 None => None,
@@ -132,7 +132,7 @@ impl Memory {
                     Some((device.alloc_zeros(rows * groups)?, device.alloc_zeros(tiles)?, device.alloc_zeros(tiles)?))
                 }
             };
-            Ok(OnDevice { values: device.alloc_zeros(rows * groups)?, coded })
+            Ok(DeviceStatistic { values: device.alloc_zeros(rows * groups)?, coded })
         };
         Ok(Self {
             d: device.clone_htod(d)?,
@@ -157,7 +157,7 @@ impl Memory {
         for (mut weight, rule) in parts {
             let rows = first..first + weight.len() / cols;
             let tiles = rows.start / height..rows.end.div_ceil(height);
-            let statistic = |on_device: &OnDevice| -> Result<Statistic> {
+            let statistic = |on_device: &DeviceStatistic| -> Result<Statistic> {
                 let values = fetch(device, &on_device.values, &rows, groups)?;
                 let coded = match &on_device.coded {
                     None => None,

@@ -8,14 +8,14 @@ pub(super) const LEAST_SCALE: f32 = 1e-9;
 
 /// A grid on which a value is `scale · (code − zero)`; the zero need not be a whole number, nor among the codes.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub(super) struct Line {
+pub(super) struct AffineGrid {
     pub scale: f32,
     pub zero: f32,
     pub max_code: f32,
     pub stored: Precision,
 }
 
-impl Line {
+impl AffineGrid {
     /// The code of `x`: the zero is added before rounding.
     #[inline(always)]
     pub fn encode(&self, x: f32) -> f32 {
@@ -31,17 +31,17 @@ impl Line {
 
     /// The grid from `lo` to `hi` with codes of `bits` bits. Where all values are the same it holds that value exactly,
     /// other than the published codes, whose grid then goes from −1 to 1 and misses it.
-    fn of(lo: f32, hi: f32, bits: u32, symmetric: bool, stored: Precision) -> Line {
+    fn spanning(lo: f32, hi: f32, bits: u32, symmetric: bool, stored: Precision) -> AffineGrid {
         let max_code = ((1u32 << bits) - 1) as f32;
         let middle = (max_code + 1.0) / 2.0;
         if let Some(value) = constant(lo, hi, stored) {
             let scale = if value == 0.0 { 1.0 } else { stored.round(value.abs()) };
             let below = if value < 0.0 { 1.0 } else { 0.0 };
-            return Line { scale, zero: if symmetric { middle } else { below }, max_code, stored };
+            return AffineGrid { scale, zero: if symmetric { middle } else { below }, max_code, stored };
         }
         let (lo, hi) = mirrored(lo, hi, symmetric);
         let scale = positive((hi - lo) / max_code, stored);
-        Line { scale, zero: if symmetric { middle } else { stored.round(-lo / scale) }, max_code, stored }
+        AffineGrid { scale, zero: if symmetric { middle } else { stored.round(-lo / scale) }, max_code, stored }
     }
 }
 
@@ -77,16 +77,16 @@ pub(super) struct CodedPart<'a> {
 }
 
 /// The statistics of one group for some rows, before the second level.
-pub(super) struct First<'a> {
+pub(super) struct FirstLevel<'a> {
     pub scales: &'a mut [f32],
     pub zeros: &'a mut [f32],
     /// The value of rows that are constant in this group: their scale and zero are free.
     pub constant: &'a [Option<f32>],
 }
 
-/// Where the statistics of a group lie: `groups` in a row, this one is `group`.
+/// The place of a group's statistics: `groups` in a row, this one is `group`.
 #[derive(Clone, Copy)]
-pub(super) struct At {
+pub(super) struct Place {
     pub groups: usize,
     pub group: usize,
 }
@@ -94,10 +94,10 @@ pub(super) struct At {
 /// Replaces the statistics of one group by what their codes say, and writes the codes down.
 pub(super) fn second_level(
     rule: &Rule<'_>,
-    first: &mut First<'_>,
+    first: &mut FirstLevel<'_>,
     mut scale_codes: Option<&mut CodedPart<'_>>,
     mut zero_codes: Option<&mut CodedPart<'_>>,
-    at: At,
+    at: Place,
 ) {
     if scale_codes.is_none() && zero_codes.is_none() {
         return;
@@ -117,31 +117,31 @@ pub(super) fn second_level(
         }
         let code = |part: &mut CodedPart<'_>, values: &mut [f32], bits: Option<u32>, symmetric: bool| {
             let bits = bits.unwrap_or(8);
-            let line = match dead {
+            let grid = match dead {
                 false => {
                     let (lo, hi) = range(values, constant);
-                    Line::of(lo, hi, bits, symmetric, rule.stored)
+                    AffineGrid::spanning(lo, hi, bits, symmetric, rule.stored)
                 }
-                true if values[0] != 1.0 => Line::of(-1.0, 1.0, bits, symmetric, rule.stored),
+                true if values[0] != 1.0 => AffineGrid::spanning(-1.0, 1.0, bits, symmetric, rule.stored),
                 true => {
                     let max_code = ((1u32 << bits) - 1) as f32;
-                    Line { scale: 1.0, zero: max_code - 1.0, max_code, stored: rule.stored }
+                    AffineGrid { scale: 1.0, zero: max_code - 1.0, max_code, stored: rule.stored }
                 }
             };
             let place = chunk * at.groups + at.group;
-            (part.scales[place], part.zeros[place]) = (line.scale, line.zero);
+            (part.scales[place], part.zeros[place]) = (grid.scale, grid.zero);
             for (r, v) in values.iter_mut().enumerate() {
-                let code = line.encode(*v);
+                let code = grid.encode(*v);
                 part.codes[(start + r) * at.groups + at.group] = code as u8;
-                *v = line.decode(code);
+                *v = grid.decode(code);
             }
-            line
+            grid
         };
-        let scale_line = scale_codes.as_deref_mut().map(|part| code(part, scales, rule.second.scale_bits, false));
-        let zero_line =
+        let scale_grid = scale_codes.as_deref_mut().map(|part| code(part, scales, rule.second.scale_bits, false));
+        let zero_grid =
             zero_codes.as_deref_mut().map(|part| code(part, zeros, rule.zero_bits(), rule.second.zero_symmetric));
         for (r, value) in constant.iter().enumerate().filter_map(|(r, c)| c.map(|c| (r, c))) {
-            let Some((scale, zero)) = settle(rule, value, scale_line, zero_line, (scales[r], zeros[r])) else {
+            let Some((scale, zero)) = settle(rule, value, scale_grid, zero_grid, (scales[r], zeros[r])) else {
                 continue;
             };
             (scales[r], zeros[r]) = (scale.0, zero.0);
@@ -171,18 +171,19 @@ type Said = (f32, u8);
 fn settle(
     rule: &Rule<'_>,
     value: f32,
-    scale_line: Option<Line>,
-    zero_line: Option<Line>,
+    scale_grid: Option<AffineGrid>,
+    zero_grid: Option<AffineGrid>,
     now: (f32, f32),
 ) -> Option<(Said, Said)> {
     let max_code = rule.max_code();
     let miss = |scale: f32, zero: f32| {
-        let line = Line { scale, zero, max_code, stored: rule.stored };
-        (line.decode(line.encode(value)) - value).abs()
+        let grid = AffineGrid { scale, zero, max_code, stored: rule.stored };
+        (grid.decode(grid.encode(value)) - value).abs()
     };
-    let all = |line: Line| (0..=line.max_code as u8).map(|c| (line.decode(f32::from(c)), c)).collect::<Vec<Said>>();
-    let scales = scale_line.map_or_else(|| vec![(now.0, 0), (0.0, 0)], all);
-    let zeros = zero_line.map_or_else(|| vec![(now.1, 0)], all);
+    let all =
+        |grid: AffineGrid| (0..=grid.max_code as u8).map(|c| (grid.decode(f32::from(c)), c)).collect::<Vec<Said>>();
+    let scales = scale_grid.map_or_else(|| vec![(now.0, 0), (0.0, 0)], all);
+    let zeros = zero_grid.map_or_else(|| vec![(now.1, 0)], all);
     let (mut least, mut best) = (miss(now.0, now.1), None);
     let mut offer = |scale: Said, zero: Said| {
         if scale.0.is_finite() && zero.0.is_finite() && scale.0 >= 0.0 && miss(scale.0, zero.0) < least {
@@ -192,11 +193,11 @@ fn settle(
     for &zero in &zeros {
         for &scale in &scales {
             offer(scale, zero);
-            if zero_line.is_none() && !rule.symmetric && !rule.round_zero && scale.0 > 0.0 {
+            if zero_grid.is_none() && !rule.symmetric && !rule.round_zero && scale.0 > 0.0 {
                 offer(scale, (rule.stored.round(-value / scale.0), 0));
             }
         }
-        if scale_line.is_none() {
+        if scale_grid.is_none() {
             // A scale of its own reaches the value from the zero at either end of the codes.
             let reach = if value > 0.0 { max_code - zero.0 } else { -zero.0 };
             offer((rule.stored.round(value / reach), 0), zero);
@@ -205,7 +206,7 @@ fn settle(
     best
 }
 
-/// What a reader makes of an outlier `w` whose code says `base`.
+/// The value that a reader gives an outlier `w` whose code says `base`.
 #[inline(always)]
 pub(super) fn kept(rule: &Rule<'_>, w: f32, base: f32) -> f32 {
     match rule.outlier {
@@ -225,12 +226,12 @@ pub(super) fn first_level(rule: &Rule<'_>, lo: f32, hi: f32, same: bool) -> (f32
     let emptied = lo == hi && !same;
     let constant = if emptied { None } else { constant(lo, hi, rule.stored) };
     let (lo, hi) = if emptied { (-1.0, 1.0) } else { constant.map_or((lo, hi), |value| (value, value)) };
-    let mut line = Line::of(lo, hi, rule.bits, rule.symmetric, stored);
+    let mut grid = AffineGrid::spanning(lo, hi, rule.bits, rule.symmetric, stored);
     if rule.round_zero && !rule.symmetric {
-        line.zero = line.zero.round_ties_even();
+        grid.zero = grid.zero.round_ties_even();
     }
     if rule.zero_bits().is_none() {
-        line.zero = rule.stored.round(line.zero);
+        grid.zero = rule.stored.round(grid.zero);
     }
-    (line.scale, line.zero, constant)
+    (grid.scale, grid.zero, constant)
 }

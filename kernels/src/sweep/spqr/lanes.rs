@@ -3,7 +3,7 @@
 // Several arrays are walked in step by lane, and the compiler vectorises plain indices best.
 #![allow(clippy::needless_range_loop)]
 
-use super::grid::{self, At, CodedPart, First, LEAST_SCALE, Line};
+use super::grid::{self, AffineGrid, CodedPart, FirstLevel, LEAST_SCALE, Place};
 use super::{Outlier, Rule};
 use crate::simd::multiversion;
 use crate::sweep::spread::{BLOCK, spread};
@@ -25,7 +25,7 @@ pub(super) struct Task<'a> {
     pub loss: f64,
 }
 
-/// What all tasks of a slice share.
+/// The data that all tasks of a slice share.
 pub(super) struct Slice<'a> {
     pub cols: usize,
     pub first: usize,
@@ -163,8 +163,8 @@ impl Task<'_> {
         let mut scales: Vec<f32> = fitted.iter().map(|f| f.0).collect();
         let mut zeros: Vec<f32> = fitted.iter().map(|f| f.1).collect();
         let constant: Vec<Option<f32>> = fitted.iter().map(|f| f.2).collect();
-        let mut level = First { scales: &mut scales, zeros: &mut zeros, constant: &constant };
-        let at = At { groups, group };
+        let mut level = FirstLevel { scales: &mut scales, zeros: &mut zeros, constant: &constant };
+        let at = Place { groups, group };
         grid::second_level(rule, &mut level, self.scale_codes.as_mut(), self.zero_codes.as_mut(), at);
         for (r, (scale, zero)) in scales.into_iter().zip(zeros).enumerate() {
             self.scales[r * groups + group] = scale;
@@ -254,8 +254,8 @@ fn gains_of(x: &[Lane], d: &[f32], rule: &Rule<'_>, gains: &mut [Lane]) {
             hi[l] = if v > hi[l] { v } else { hi[l] };
         }
     }
-    let nobody = [-1f32; LANES];
-    let all = errors_without(x, d, rule, &lo, &hi, &nobody, Some(gains));
+    let none = [-1f32; LANES];
+    let all = errors_without(x, d, rule, &lo, &hi, &none, Some(gains));
     let no_lowest = errors_without(x, d, rule, &lo2, &hi, &lowest, None);
     let no_highest = errors_without(x, d, rule, &lo, &hi2, &highest, None);
     for (k, gain) in gains.iter_mut().enumerate() {
@@ -312,7 +312,7 @@ multiversion! {
         let u = trailing.map(|trailing| trailing.u);
         let max_code = rule.max_code();
         let threshold = rule.threshold.unwrap_or(f32::INFINITY);
-        let line = |tile: &Tile, l: usize| Line {
+        let grid = |tile: &Tile, l: usize| AffineGrid {
             scale: tile.scale[l],
             zero: tile.zero[l],
             max_code,
@@ -333,9 +333,9 @@ multiversion! {
                 }
                 let (mut q, mut e, mut code) = ([0f32; LANES], [0f32; LANES], [0f32; LANES]);
                 for l in 0..LANES {
-                    let line = line(tile, l);
-                    code[l] = line.encode(wanted[l]);
-                    q[l] = line.decode(code[l]);
+                    let grid = grid(tile, l);
+                    code[l] = grid.encode(wanted[l]);
+                    q[l] = grid.decode(code[l]);
                     e[l] = (old[l] - q[l]) / d;
                 }
                 let mut over = false;
@@ -349,7 +349,7 @@ multiversion! {
                         if e[l] * e[l] > threshold && !forced {
                             tile.kept[j][l] = 1.0;
                             if rule.outlier == Outlier::Replaces {
-                                code[l] = line(tile, l).encode(0.0);
+                                code[l] = grid(tile, l).encode(0.0);
                             }
                             q[l] = grid::kept(rule, old[l], q[l]);
                             e[l] = (old[l] - q[l]) / d;

@@ -17,7 +17,7 @@ use crate::cholesky::Factor;
 use crate::matmul::Precision;
 use crate::sweep::strips::TrailingUpdate;
 
-/// What SpQR does to a column: round it to a grid, but keep a weight exact when its error e² is over the threshold.
+/// SpQR's treatment of a column: round it to a grid, but keep a weight exact when its error e² is over the threshold.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Rule<'a> {
     /// Width of a code, 2 to 8.
@@ -30,8 +30,8 @@ pub struct Rule<'a> {
     pub round_zero: bool,
     /// One grid per row; otherwise all rows share the least and the greatest value of a group.
     pub per_channel: bool,
-    /// How scales and zeros are coded again.
-    pub second: Second,
+    /// The second quantization, of scales and zeros.
+    pub second: SecondLevel,
     /// e² above which a weight is kept exact; `None` keeps none.
     pub threshold: Option<f32>,
     /// Fit grids to all weights of a group, without looking for those that are likely to be outliers.
@@ -40,13 +40,13 @@ pub struct Rule<'a> {
     pub keep_last: usize,
     /// Weights that become zero and stay out of the grids, row-major `[rows, cols]`; only integer zeros hold them.
     pub zeros: Option<&'a [u8]>,
-    /// What an outlier's value is made of.
+    /// The value of outliers.
     pub outlier: Outlier,
     /// The float type of weights, scales and zeros: every operation of decoding is rounded to it.
     pub stored: Precision,
 }
 
-/// What a reader makes of an outlier.
+/// The value that a reader gives an outlier.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Outlier {
     /// Its value, in place of the code's; the code is that of zero.
@@ -57,7 +57,7 @@ pub enum Outlier {
 
 /// The second level: statistics of that many consecutive rows share a grid.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Second {
+pub struct SecondLevel {
     /// Width of a scale's code, 1 to 8; `None` stores the scales as they are.
     pub scale_bits: Option<u32>,
     /// Width of a zero's code, 1 to 8; `None` stores the zeros as they are.
@@ -80,7 +80,7 @@ impl Rule<'_> {
         coded_zero_bits(self.second.zero_bits, self.bits, self.symmetric, self.round_zero)
     }
 
-    /// Whether there is a second level.
+    /// True if there is a second level.
     fn coded(&self) -> bool {
         self.second.scale_bits.is_some() || self.zero_bits().is_some()
     }
@@ -112,7 +112,7 @@ pub fn coded_zero_bits(asked: Option<u32>, bits: u32, symmetric: bool, round_zer
 pub struct Statistic {
     /// As used: decoded, when they are coded.
     pub values: Vec<f32>,
-    /// How they are coded.
+    /// Their codes, if they are coded.
     pub coded: Option<Coded>,
 }
 
@@ -127,7 +127,7 @@ pub struct Coded {
     pub zeros: Vec<f32>,
 }
 
-/// What an SpQR sweep made, in the order in which the columns were given.
+/// The result of an SpQR sweep, in the order in which the columns were given.
 #[derive(Clone, Debug)]
 pub struct Swept {
     /// Row-major `[rows, cols]`.
@@ -184,8 +184,8 @@ pub fn threshold(relative: f64, weight: &[f32], d: &[f32]) -> f32 {
     let rows = weight.len() / cols;
     let means: Vec<f64> = by_column(weight, cols, |_, w| w).into_iter().map(|sum| sum / rows as f64).collect();
     let squares = by_column(weight, cols, |j, w| (w - means[j]) * (w - means[j]));
-    let of = |(j, s): (usize, &f64)| s / (rows.max(2) - 1) as f64 / f64::from(d[j]).powi(2);
-    (relative * squares.iter().enumerate().map(of).sum::<f64>() / cols as f64) as f32
+    let relative_variance = |(j, s): (usize, &f64)| s / (rows.max(2) - 1) as f64 / f64::from(d[j]).powi(2);
+    (relative * squares.iter().enumerate().map(relative_variance).sum::<f64>() / cols as f64) as f32
 }
 
 /// Marks the weights of one group that are likely to be outliers: those without which Σ ((decode(encode(x)) − x) / d)² of

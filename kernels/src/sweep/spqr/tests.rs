@@ -83,7 +83,7 @@ fn codes_decode_to_the_weights() {
         let groups = cols.div_ceil(rule.group_size);
         for i in (0..rows * cols).filter(|&i| made.outliers[i] == 0) {
             let at = i / cols * groups + i % cols / rule.group_size;
-            let line = grid::Line {
+            let line = grid::AffineGrid {
                 scale: made.scales.values[at],
                 zero: made.zeros.values[at],
                 max_code: rule.max_code(),

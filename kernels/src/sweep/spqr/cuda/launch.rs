@@ -1,4 +1,4 @@
-//! The launches of a sweep, and what the kernels of `spqr.cu` are given.
+//! The launches of a sweep, and the arguments of the kernels in `spqr.cu`.
 
 use std::ops::Range;
 
@@ -103,7 +103,7 @@ impl SpqrRule {
     }
 }
 
-/// Where a slice lies. All work of a device goes through one stream, in order: nothing has to be waited for.
+/// The address of a slice. All work of a device goes through one stream, in order: nothing has to be waited for.
 fn pointer<T>(slice: &CudaSlice<T>, stream: &CudaStream) -> CUdeviceptr {
     slice.device_ptr(stream).0
 }
@@ -128,7 +128,7 @@ impl<'a> Sweep<'a> {
         counts: Counts,
     ) -> Self {
         let stream = device.cuda_stream();
-        let coded = |which: &super::OnDevice| match &which.coded {
+        let coded = |which: &super::DeviceStatistic| match &which.coded {
             None => [0; 3],
             Some((codes, scales, zeros)) => {
                 [pointer(codes, &stream), pointer(scales, &stream), pointer(zeros, &stream)]
@@ -187,7 +187,7 @@ impl<'a> Sweep<'a> {
                 self.args.slice = (last - at) as i32;
                 self.args.errors = errors + (size_of::<f32>() * (at - first)) as CUdeviceptr;
                 match self.block_rows() {
-                    Some(rows) => self.by_row("spqr_sweep", rows, FACTOR + rows * self.room())?,
+                    Some(rows) => self.by_row("spqr_sweep", rows, FACTOR + rows * self.row_bytes())?,
                     None => self.groups(at, next)?,
                 }
                 // Columns of the slice that did not fit into the launch.
@@ -209,7 +209,7 @@ impl<'a> Sweep<'a> {
 
     /// Bytes of shared memory that such a block takes for each row: the weights of a group, as far apart as the kernel's
     /// `stride_of` says, and the row's `Level`.
-    fn room(&self) -> usize {
+    fn row_bytes(&self) -> usize {
         size_of::<f32>() * (self.args.group_size as usize).next_multiple_of(16) + 32 + 16
     }
 
@@ -266,7 +266,7 @@ impl<'a> Sweep<'a> {
     }
 }
 
-/// How many of the columns `at .. last` of a slice the next launch visits. Groups that begin behind its first column end
+/// Columns of `at .. last`, of a slice, that the next launch visits. Groups that begin after its first column end
 /// in it, or with the slice: the grids of the others are fitted to columns that have not seen all errors yet.
 fn width(at: usize, last: usize, group_size: usize) -> usize {
     let most = SLICE.min(last - at);
