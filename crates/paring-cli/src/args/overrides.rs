@@ -1,7 +1,7 @@
 //! Options of some of the linears → [`Override`]s.
 
 use clap::Parser;
-use paring::plan::Bend;
+use paring::plan::Curvature;
 use paring::plan::{ActOrder, Choice, Override, Recipe, Rounding};
 use paring::{Error, Result};
 
@@ -80,7 +80,7 @@ impl Change {
             return Ok(Override { targets, recipe: None, outlier_share: None, format: None });
         }
         // What an order of visit means to methods that move no errors.
-        let visits = info.curvature == Bend::Full || grids.actorder.is_some();
+        let visits = info.curvature == Curvature::Full || grids.actorder.is_some();
         let order = |r: Rounding| if visits { r } else { Rounding { act_order: ActOrder::None, ..r } };
         let start = match (scheme, grids.wbits) {
             (Some(scheme), _) => {

@@ -12,7 +12,7 @@ use crate::Result;
 use crate::methods::Outcome;
 use crate::methods::published::{Case, Folder, Layer};
 use crate::pipeline::stats::Stats;
-use crate::plan::Need;
+use crate::plan::Curvature;
 
 /// What the cases showed.
 #[derive(Clone, Debug, Default, Serialize)]
@@ -62,7 +62,7 @@ pub fn check(device: &Device, folder: Option<&Path>) -> Result<Agreement> {
         }
     }
     let layers = folder.map_or(Ok(Vec::new()), |folder| Folder::new(folder).cases())?;
-    for case in layers.iter().filter(|case| case.recipe.info().needs() == Need::Gram) {
+    for case in layers.iter().filter(|case| case.recipe.info().curvature == Curvature::Full) {
         let layer = case.layer()?;
         found.layers += 1;
         found.elements += layer.weight.len();

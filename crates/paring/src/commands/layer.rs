@@ -11,7 +11,7 @@ use paring_kernels::square_matrix::SquareMatrix;
 use crate::methods::Stored;
 use crate::pipeline::device::DeviceBudget;
 use crate::pipeline::stats::Stats;
-use crate::plan::Need;
+use crate::plan::Curvature;
 use crate::plan::Recipe;
 use crate::report::Place;
 use crate::{Error, Precision, Result};
@@ -79,18 +79,18 @@ fn compress(
     let dtype = info.dtype;
     let weight = file.read_f32("weight", &[rows, cols])?;
     let hessian = hessian(&file, &name, cols, sequences, device)?;
-    let stats = match (recipe.info().needs(), &hessian) {
-        (Need::Nothing, _) => None,
+    let stats = match (recipe.info().curvature, &hessian) {
+        (Curvature::Flat, _) => None,
         (_, None) => {
             let text = format!("{} needs activations or a hessian, and the file has neither", recipe.method);
             return Err(Error::content(name, text));
         }
         // The norms are half of the diagonal: H = (2/n) Σ x xᵀ, s = (1/n) Σ x².
-        (Need::Norms, Some(h)) => match norms(&file, &name, cols, sequences, device)? {
+        (Curvature::Diagonal, Some(h)) => match norms(&file, &name, cols, sequences, device)? {
             Some(norms) => Some(Stats::Norms(norms)),
             None => Some(Stats::Norms(h.diagonal()?.into_iter().map(|d| d / 2.0).collect())),
         },
-        (Need::Gram, Some(h)) => Some(Stats::Gram(h.clone())),
+        (Curvature::Full, Some(h)) => Some(Stats::Gram(h.clone())),
     };
     let prepared = recipe.prepare(stats.as_ref(), Some(&weight), &name)?;
     let outcome = recipe.compress(&weight, cols, &prepared, Stored::plain(dtype), &name)?;

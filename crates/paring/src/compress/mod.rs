@@ -30,7 +30,7 @@ use crate::pipeline::nonfinite;
 use crate::pipeline::stats::{Collector, Ranges, Stats};
 use crate::pipeline::vram::Pass;
 use crate::pipeline::walk::{forward_work, walk};
-use crate::plan::{Need, Plan, Recipe};
+use crate::plan::{Curvature, Plan, Recipe};
 use crate::report::progress::{Observer, Step};
 use crate::report::{self, Clock, Environment, LayerReport, Place, Report, Size, Sizes, Stage, peak_rss_mib};
 use crate::{Error, Result};
@@ -106,7 +106,7 @@ impl Job {
             seqlen: windows.seqlen,
             precision: self.plan.precision,
             products: self.plan.gram_precision,
-            need: recipes().map(|recipe| recipe.info().needs()).max().unwrap_or(Need::Nothing),
+            need: recipes().map(|recipe| recipe.info().curvature).max().unwrap_or(Curvature::Flat),
             sweeps: true,
             slice: recipes().map(|recipe| recipe.blocksize).max().unwrap_or(0),
             group: recipes().map(Recipe::least_group).filter(|&group| group > 0).min().unwrap_or(0),
@@ -134,7 +134,7 @@ impl Job {
         &self,
         i: usize,
         (block, hidden): (&dyn Block, &Hidden),
-        fans: &[Option<(Need, usize)>],
+        fans: &[Option<(Curvature, usize)>],
         ranges: &mut Ranges,
         observer: &mut dyn Observer,
         clock: &mut Clock,
@@ -182,7 +182,7 @@ impl Job {
         let tokens = self.windows.as_ref().map(|windows| windows.ids.len())?;
         let full = |linear: &LinearInfo| {
             let choice = selection.choice(&linear.name).and_then(|number| self.plan.choice(number));
-            choice.is_some_and(|choice| choice.recipe.info().needs() == Need::Gram)
+            choice.is_some_and(|choice| choice.recipe.info().curvature == Curvature::Full)
         };
         let linears = (0..self.decoder.blocks()).flat_map(|i| self.decoder.linears(i)).filter(full);
         // The first of the widest.

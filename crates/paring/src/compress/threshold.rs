@@ -11,7 +11,7 @@ use crate::methods::Stored;
 use crate::pipeline::activations::Hidden;
 use crate::pipeline::stats::{Ranges, Stats};
 use crate::pipeline::walk::{Visitor, walk};
-use crate::plan::Need;
+use crate::plan::Curvature;
 use crate::plan::Recipe;
 use crate::report::Clock;
 use crate::report::progress::Observer;
@@ -117,8 +117,8 @@ impl Visitor for Sampler<'_> {
             fans.entry(linear.fan).or_default().push(linear);
         }
         let Some(last) = fans.keys().max().copied() else { return Ok(()) };
-        let need = self.recipes[0].info().needs();
-        let shown: Vec<Option<(Need, usize)>> =
+        let need = self.recipes[0].info().curvature;
+        let shown: Vec<Option<(Curvature, usize)>> =
             (0..=last).map(|f| fans.get(&f).map(|linears| (need, linears[0].cols))).collect();
         let stats = self.job.collect(i, (&*block, hidden), &shown, &mut Ranges::default(), self.observer, clock)?;
         for (fan, linears) in fans {

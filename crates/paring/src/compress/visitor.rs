@@ -21,7 +21,7 @@ use crate::output::modules::kind;
 use crate::pipeline::activations::Hidden;
 use crate::pipeline::stats::{Ranges, Stats};
 use crate::pipeline::walk::Visitor;
-use crate::plan::Need;
+use crate::plan::Curvature;
 use crate::plan::Recipe;
 use crate::report::progress::Observer;
 use crate::report::progress::Step;
@@ -286,11 +286,11 @@ impl Visitor for Compressor<'_> {
         let fans = linears.iter().map(|l| l.fan + 1).max().unwrap_or(0);
         let of_fan = |f: usize| linears.iter().filter(|l| l.fan == f).cloned().collect::<Vec<_>>();
         // What is needed of each fan that has something to compress, and its features.
-        let mut wanted: Vec<Option<(Need, usize)>> = vec![None; fans];
+        let mut wanted: Vec<Option<(Curvature, usize)>> = vec![None; fans];
         for linear in linears.iter().filter(|l| self.selection.contains(&l.name)) {
-            let need = self.choice(&linear.name)?.1.info().needs();
-            let before = wanted[linear.fan].map_or(Need::Nothing, |(need, _)| need);
-            wanted[linear.fan] = Some((need.max(before), linear.cols)).filter(|(need, _)| *need != Need::Nothing);
+            let need = self.choice(&linear.name)?.1.info().curvature;
+            let before = wanted[linear.fan].map_or(Curvature::Flat, |(need, _)| need);
+            wanted[linear.fan] = Some((need.max(before), linear.cols)).filter(|(need, _)| *need != Curvature::Flat);
         }
         let stored = |recipe: &Recipe| recipe.input.as_ref().is_some_and(activations::is_stored);
         let mut with_scales = vec![false; fans];
@@ -307,7 +307,7 @@ impl Visitor for Compressor<'_> {
                 cache: self.job.plan.kv_cache.as_ref().filter(|_| group.contains(&1)).map(|_| [[0.0; 2]; 2]),
             };
             if let Some((block, hidden)) = &entering {
-                let shown: Vec<Option<(Need, usize)>> =
+                let shown: Vec<Option<(Curvature, usize)>> =
                     wanted.iter().enumerate().map(|(f, fan)| fan.filter(|_| group.contains(&f))).collect();
                 stats = self.job.collect(i, (&**block, hidden), &shown, &mut ranges, self.observer, clock)?;
             }

@@ -93,7 +93,7 @@ impl Sheet {
                 continue;
             }
             by.push((made, made.alone));
-            if gram && made.need == crate::plan::Need::Gram {
+            if gram && made.need == crate::plan::Curvature::Full {
                 factors.push(factor(ledger, first.info.cols));
             }
         }
@@ -202,7 +202,7 @@ impl Sheet {
             .flat_map(|_| [rows * made.groups, seconds, seconds])
             .map(|bytes| ledger.take("grids", bytes))
             .collect();
-        let full_curvature = made.need == crate::plan::Need::Gram;
+        let full_curvature = made.need == crate::plan::Curvature::Full;
         let panels = if full_curvature { workspace::trailing_update(linear.info.cols, made.slice) } else { 0 };
         let panels = ledger.take("scratch of products", panels);
         if made.ranks {

@@ -142,7 +142,7 @@ impl Llama {
             seqlen,
             precision: sheet.precision,
             products: GramPrecision::F32,
-            need: recipe.info().needs(),
+            need: recipe.info().curvature,
             sweeps: true,
             slice: recipe.blocksize,
             group: recipe.least_group(),

@@ -8,7 +8,7 @@ use super::ledger::{Block, Held, Ledger};
 use super::sheet::{Linear, Sheet, Tensor};
 use crate::pipeline::shapes::{is_gate, is_turned};
 use crate::pipeline::vram::{Device, Part};
-use crate::plan::Need;
+use crate::plan::Curvature;
 
 const F32: usize = size_of::<f32>();
 /// Bytes after which pages of a file that is compared are given back (`checkpoint/shard.rs`).
@@ -39,7 +39,7 @@ impl Sheet {
         let product = self.windows > 0 && !workspace::weight(1, 1, self.precision).1;
         // Small factors are faer's.
         let small = |linear: &Linear| workspace::factor(linear.info.cols)[0] > 0;
-        product || linears.any(|l| small(l) && l.made.as_ref().is_some_and(|made| made.need == Need::Gram))
+        product || linears.any(|l| small(l) && l.made.as_ref().is_some_and(|made| made.need == Curvature::Full))
     }
 
     /// A run once its activations are there.
@@ -121,7 +121,7 @@ impl Sheet {
                 ledger.at("gram");
                 for f in 0..fans {
                     let cols = of(f).next().map_or(0, |(_, l)| l.info.cols);
-                    let wanted = group.contains(&f) && need(f) == Need::Gram;
+                    let wanted = group.contains(&f) && need(f) == Curvature::Full;
                     // Both halves are written in the end.
                     grams.push(wanted.then(|| ledger.take("Gram matrices", F32 * cols * cols)));
                 }
@@ -287,7 +287,7 @@ impl Sheet {
         let waits = hidden.min(self.resident);
         // Blocks are uploaded through one buffer, and sweeps on the device copy through another one.
         let mut made = self.blocks.iter().flat_map(|block| &block.linears).filter_map(|linear| linear.made.as_ref());
-        let sweeps = made.any(|made| made.need == Need::Gram);
+        let sweeps = made.any(|made| made.need == Curvature::Full);
         let locked = if self.windows == 0 { 0 } else { PAGE_LOCKED * if sweeps { 2 } else { 1 } };
         vec![
             part("activations of all windows", waits),

@@ -16,7 +16,7 @@ use super::work::Work;
 use crate::compress::{Job, Kind, Selection, kinds};
 use crate::methods::Stored;
 use crate::pipeline::stats::Stats;
-use crate::plan::Need;
+use crate::plan::Curvature;
 use crate::plan::{Pattern, Permutation, Recipe};
 use crate::report::Stage;
 use crate::{Error, Precision, Result};
@@ -211,11 +211,11 @@ fn swept(trial: &Trial<'_>, device: &Device, sheet: &Sheet, rates: &Rates) -> Re
     let cols = if all > COLS && COLS >= unit { COLS / unit * unit } else { all };
     let rows = (ROWS * sheet.threads).min(trial.linear.info.rows);
     let name = &trial.linear.info.name;
-    let full = trial.recipe.info().needs() == Need::Gram;
-    let stats = match trial.recipe.info().needs() {
-        Need::Nothing => None,
-        Need::Norms => Some(Stats::Norms(vec![1.0; cols])),
-        Need::Gram => {
+    let full = trial.recipe.info().curvature == Curvature::Full;
+    let stats = match trial.recipe.info().curvature {
+        Curvature::Flat => None,
+        Curvature::Diagonal => Some(Stats::Norms(vec![1.0; cols])),
+        Curvature::Full => {
             let mut gram = Gram::on_device(device, cols, Precision::F32)?;
             gram.add(&Tensor::from_vec(noise(64 * cols), (64, cols), device)?)?;
             Some(Stats::Gram(gram.finish(1.0)?))

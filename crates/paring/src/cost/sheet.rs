@@ -10,7 +10,7 @@ use paring_model::decoder::LinearInfo;
 use super::stored;
 use crate::compress::{Job, Kind, Selection, kinds};
 use crate::pipeline::activations::batch_windows;
-use crate::plan::Need;
+use crate::plan::Curvature;
 use crate::plan::{ActOrder, Pattern, Permutation, Recipe};
 use crate::{Precision, Result};
 
@@ -74,7 +74,7 @@ pub(super) struct Linear {
 /// What a recipe does to a linear, as far as memory and work depend on it.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct Treatment {
-    pub need: Need,
+    pub need: Curvature,
     /// Codes are made, and stay codes in the output.
     pub rounds: bool,
     pub coded: bool,
@@ -106,13 +106,13 @@ impl Linear {
 
 impl Treatment {
     pub fn of(recipe: &Recipe, kind: &Kind, info: &LinearInfo) -> Self {
-        let need = recipe.info().needs();
+        let need = recipe.info().curvature;
         let rounding = recipe.rounding;
         let visits = rounding.is_some_and(|r| r.act_order != ActOrder::None);
         let permutation = recipe.spqr.as_ref().map(|s| &s.permutation);
         let tile = rounding.map_or([1, info.cols], |r| r.tile(info.rows, info.cols));
         let before = |r: crate::plan::Rounding| {
-            r.group_size().is_none() || r.static_groups || r.act_order == ActOrder::Static || need != Need::Gram
+            r.group_size().is_none() || r.static_groups || r.act_order == ActOrder::Static || need != Curvature::Full
         };
         Self {
             need,
@@ -128,7 +128,7 @@ impl Treatment {
             alone: recipe.prepares_each(),
             before: rounding.is_some_and(before),
             ranks: matches!(recipe.pattern, Some(Pattern::Unstructured(_))),
-            slice: if need == Need::Gram { recipe.blocksize } else { info.cols }.min(info.cols),
+            slice: if need == Curvature::Full { recipe.blocksize } else { info.cols }.min(info.cols),
             groups: if rounding.is_some() { info.cols.div_ceil(tile[1]) } else { 0 },
             ranges: recipe.input.as_ref().is_some_and(|input| input.dynamic != Dynamic::Yes),
             percdamp: recipe.percdamp,

@@ -4,7 +4,7 @@ use std::ops::Range;
 
 use super::sheet::{Block, Linear, Sheet};
 use crate::pipeline::shapes::{activations, fans};
-use crate::plan::Need;
+use crate::plan::Curvature;
 use crate::report::Stage;
 
 /// What a part of a run must do.
@@ -105,9 +105,9 @@ impl Sheet {
                 let cols = |f: usize| linears.iter().find(|l| l.info.fan == f).map_or(0.0, |l| l.info.cols as f64);
                 let batches = self.batches.len() as f64;
                 let mut work = Work::default();
-                for f in (0..self.fans(linears)).filter(|&f| self.need(linears, f) != Need::Nothing) {
+                for f in (0..self.fans(linears)).filter(|&f| self.need(linears, f) != Curvature::Flat) {
                     let n = cols(f);
-                    let square = if self.need(linears, f) == Need::Gram { n * n } else { n };
+                    let square = if self.need(linears, f) == Curvature::Full { n * n } else { n };
                     work.add(Work {
                         operations: square * tokens,
                         moved: F32 * (n * tokens + 2.0 * square * batches),
@@ -118,7 +118,7 @@ impl Sheet {
             }
             Stage::Factor => {
                 let mut work = Work::default();
-                for f in (0..self.fans(linears)).filter(|&f| runs && self.need(linears, f) == Need::Gram) {
+                for f in (0..self.fans(linears)).filter(|&f| runs && self.need(linears, f) == Curvature::Full) {
                     let n = linears.iter().find(|l| l.info.fan == f).map_or(0.0, |l| l.info.cols as f64);
                     let times = self.preparations(linears, f) as f64;
                     work.add(Work {
@@ -133,7 +133,7 @@ impl Sheet {
                 let mut work = Work::default();
                 for (l, t) in linears.iter().filter_map(|l| Some((l, l.made.as_ref()?))) {
                     let (weights, cols) = (weights(l), l.info.cols as f64);
-                    let full = t.need == Need::Gram;
+                    let full = t.need == Curvature::Full;
                     // Every slice reads and writes what lies to its right.
                     let slices = if full { cols / t.slice.max(1) as f64 } else { 1.0 };
                     // A byte for each mark, and one for each code.
@@ -148,7 +148,7 @@ impl Sheet {
                 work
             }
             Stage::Error if self.errors => {
-                let full = |l: &&Linear| runs && self.need(linears, l.info.fan) == Need::Gram;
+                let full = |l: &&Linear| runs && self.need(linears, l.info.fan) == Curvature::Full;
                 let mut work = Work::default();
                 for l in made().filter(full) {
                     let n = l.info.cols as f64;
@@ -238,16 +238,16 @@ impl Sheet {
     }
 
     /// What is needed to know of a fan's inputs.
-    pub(super) fn need(&self, linears: &[Linear], f: usize) -> Need {
+    pub(super) fn need(&self, linears: &[Linear], f: usize) -> Curvature {
         let of_fan = linears.iter().filter(|l| l.info.fan == f);
-        of_fan.filter_map(|l| Some(l.made.as_ref()?.need)).max().unwrap_or(Need::Nothing)
+        of_fan.filter_map(|l| Some(l.made.as_ref()?.need)).max().unwrap_or(Curvature::Flat)
     }
 
     /// The fan of a group whose input a pass has to reach for what is asked of it.
     pub(super) fn reaches(&self, linears: &[Linear], group: Range<usize>) -> Option<usize> {
         let asks = |f: &usize| {
             let mut of_fan = linears.iter().filter(|l| l.info.fan == *f).filter_map(|l| l.made.as_ref());
-            of_fan.any(|made| made.ranges || made.need != Need::Nothing)
+            of_fan.any(|made| made.ranges || made.need != Curvature::Flat)
         };
         let cache = self.cache && group.contains(&1);
         group.rev().find(asks).max(cache.then_some(1))
@@ -257,7 +257,7 @@ impl Sheet {
     fn preparations(&self, linears: &[Linear], f: usize) -> usize {
         let mut kinds: Vec<&super::sheet::Treatment> = Vec::new();
         for made in linears.iter().filter(|l| l.info.fan == f).filter_map(|l| l.made.as_ref()) {
-            if made.need == Need::Gram && !kinds.iter().any(|kind| kind.prepares_like(made)) {
+            if made.need == Curvature::Full && !kinds.iter().any(|kind| kind.prepares_like(made)) {
                 kinds.push(made);
             }
         }

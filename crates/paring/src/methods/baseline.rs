@@ -5,17 +5,17 @@ use paring_kernels::sweep::CurvatureData;
 
 use super::{Matrix, Outcome, Prepared, spqr, sweep};
 use crate::Result;
-use crate::plan::Bend;
+use crate::plan::Curvature;
 use crate::plan::{ActOrder, Pattern, Recipe, Rounding};
 
 impl Recipe {
     /// What [`Recipe::compress_baseline`] makes, in words; `None` where it makes nothing.
     pub fn baseline(&self) -> Option<&'static str> {
         match (self.info().curvature, self.pattern, self.rounding) {
-            (Bend::Full, None, _) => Some("rounding to nearest"),
-            (Bend::Full, Some(_), None) => Some("pruning by magnitude"),
-            (Bend::Full, Some(_), Some(_)) => Some("pruning by magnitude and rounding to nearest"),
-            (Bend::Flat | Bend::Diagonal, ..) => None,
+            (Curvature::Full, None, _) => Some("rounding to nearest"),
+            (Curvature::Full, Some(_), None) => Some("pruning by magnitude"),
+            (Curvature::Full, Some(_), Some(_)) => Some("pruning by magnitude and rounding to nearest"),
+            (Curvature::Flat | Curvature::Diagonal, ..) => None,
         }
     }
 
@@ -41,7 +41,7 @@ impl Recipe {
     /// `None` for a recipe that sweeps with no full curvature. Some 60 operations per weight, on the CPU. Errors as
     /// [`Recipe::compress_all`] does.
     pub fn compress_baseline(&self, matrix: &Matrix<'_>, cols: usize, prepared: &Prepared) -> Result<Option<Outcome>> {
-        if self.info().curvature != Bend::Full {
+        if self.info().curvature != Curvature::Full {
             return Ok(None);
         }
         if let (Some(settings), Some(rounding)) = (&self.spqr, self.rounding) {
@@ -54,7 +54,7 @@ impl Recipe {
         };
         // A share of the matrix is ranked at once; all else is the same in slices of any width, for less memory.
         let slice = if matches!(self.pattern, Some(Pattern::Unstructured(_))) { cols } else { self.blocksize };
-        let prepared = Prepared::of_shape(CurvatureData::Flat, self.percdamp);
+        let prepared = Prepared::with_curvature(CurvatureData::Flat, self.percdamp);
         Ok(sweep::compress(&flat, &[*matrix], cols, slice, &prepared)?.pop())
     }
 }

@@ -29,7 +29,7 @@ pub use prepare::Prepared;
 pub use spqr::average_bits;
 
 use crate::Result;
-use crate::plan::{Bend, Recipe};
+use crate::plan::{Curvature, Recipe};
 
 /// What a method made of one matrix.
 pub struct Outcome {
@@ -139,7 +139,7 @@ impl Recipe {
         let mut outcomes = match (&self.spqr, self.rounding) {
             (Some(spqr), Some(rounding)) => spqr::compress(self, spqr, rounding, matrices, cols, prepared)?,
             _ => {
-                let slice = if self.info().curvature == Bend::Full { self.blocksize } else { cols };
+                let slice = if self.info().curvature == Curvature::Full { self.blocksize } else { cols };
                 sweep::compress(self, matrices, cols, slice, prepared)?
             }
         };

@@ -8,7 +8,7 @@ use paring_kernels::sweep::CurvatureData;
 use rayon::prelude::*;
 
 use crate::pipeline::stats::Stats;
-use crate::plan::Bend;
+use crate::plan::Curvature;
 use crate::plan::{ActOrder, Permutation, Recipe};
 use crate::{Error, Result};
 
@@ -20,7 +20,7 @@ pub struct Prepared {
     /// `order[k]` is the column visited at position k; `None` is file order.
     order: Option<Vec<usize>>,
     /// In visiting order.
-    shape: CurvatureData,
+    curvature: CurvatureData,
     damp: Option<f64>,
     /// The damping that was asked for.
     asked: f64,
@@ -41,21 +41,21 @@ impl Recipe {
     ///
     /// `weight`, row-major `[rows, cols]`, is needed when [`Recipe::prepares_each`].
     pub fn prepare(&self, stats: Option<&Stats>, weight: Option<&[f32]>, module: &str) -> Result<Prepared> {
-        let plain = |shape| Prepared::of_shape(shape, self.percdamp);
+        let plain = |curvature| Prepared::with_curvature(curvature, self.percdamp);
         match (self.info().curvature, stats) {
-            (Bend::Flat, _) => Ok(plain(CurvatureData::Flat)),
-            (Bend::Diagonal, Some(Stats::Norms(s))) => {
+            (Curvature::Flat, _) => Ok(plain(CurvatureData::Flat)),
+            (Curvature::Diagonal, Some(Stats::Norms(s))) => {
                 finite(s.iter().position(|v| !v.is_finite()), module)?;
                 let norms = s.iter().map(|s| s.sqrt()).collect();
                 // Dead columns are not cleared: their scores are all zero, so they go first.
                 Ok(plain(CurvatureData::Diagonal(norms)))
             }
             // A fan that other linears share whose recipe needs the Gram matrix: Σ x² is in its diagonal, scaled by 2.
-            (Bend::Diagonal, Some(Stats::Gram(h))) => {
+            (Curvature::Diagonal, Some(Stats::Gram(h))) => {
                 finite(h.first_bad()?, module)?;
                 Ok(plain(CurvatureData::Diagonal(h.diagonal()?.into_iter().map(|d| (d / 2.0).sqrt()).collect())))
             }
-            (Bend::Full, Some(Stats::Gram(h))) => self.prepare_full(h, weight, module),
+            (Curvature::Full, Some(Stats::Gram(h))) => self.prepare_full(h, weight, module),
             _ => Err(Error::Plan(format!("{module}: no calibration statistics for {}", self.method))),
         }
     }
@@ -114,9 +114,9 @@ impl Recipe {
             match factor_of(h, order.as_deref(), &(0..n).map(damped).collect::<Vec<f32>>()) {
                 Ok(factor) => {
                     let arithmetic = Some(factor.arithmetic);
-                    let (shape, lambda) = (CurvatureData::Full(factor), Some(damp * mean));
+                    let (curvature, lambda) = (CurvatureData::Full(factor), Some(damp * mean));
                     let (damp, asked) = (Some(damp), self.percdamp);
-                    return Ok(Prepared { dead, order, shape, damp, asked, lambda, of_dead, arithmetic });
+                    return Ok(Prepared { dead, order, curvature, damp, asked, lambda, of_dead, arithmetic });
                 }
                 Err(Failed::Device(e)) => return Err(e.into()),
                 Err(Failed::NotPositive(e)) if attempt == 3 => {
@@ -142,8 +142,17 @@ fn finite(bad: Option<usize>, module: &str) -> Result<()> {
 
 impl Prepared {
     /// A curvature that nothing else had to be found out for.
-    pub(super) fn of_shape(shape: CurvatureData, asked: f64) -> Self {
-        Self { dead: Vec::new(), order: None, shape, damp: None, asked, lambda: None, of_dead: None, arithmetic: None }
+    pub(super) fn with_curvature(curvature: CurvatureData, asked: f64) -> Self {
+        Self {
+            dead: Vec::new(),
+            order: None,
+            curvature,
+            damp: None,
+            asked,
+            lambda: None,
+            of_dead: None,
+            arithmetic: None,
+        }
     }
 
     /// The damping that was used, as a share of the mean diagonal.
@@ -203,13 +212,13 @@ impl Prepared {
         self.dead.len()
     }
 
-    pub(super) fn shape(&self) -> &CurvatureData {
-        &self.shape
+    pub(super) fn curvature(&self) -> &CurvatureData {
+        &self.curvature
     }
 
     /// Whether several matrices are better given to [`Recipe::compress_all`] than one after the other.
     pub fn prefers_many(&self) -> bool {
-        self.shape.prefers_many()
+        self.curvature.prefers_many()
     }
 
     pub(super) fn is_permuted(&self) -> bool {

@@ -8,8 +8,8 @@ use serde_json::Value;
 
 use super::{Outcome, Stored};
 use crate::pipeline::stats::Stats;
+use crate::plan::Curvature;
 use crate::plan::METHODS;
-use crate::plan::Need;
 use crate::plan::{ActOrder, Pattern, Permutation, Recipe, Rounding, Spqr};
 use crate::{Error, Result};
 
@@ -89,9 +89,9 @@ impl Case {
             let reason = format!("weight has shape {shape:?}, expected [R, C]");
             return Err(Error::content(self.inputs.display().to_string(), reason));
         };
-        let norms = match self.recipe.info().needs() {
-            Need::Norms => file.read_f32("scaler_row", &[cols])?,
-            Need::Nothing | Need::Gram => Vec::new(),
+        let norms = match self.recipe.info().curvature {
+            Curvature::Diagonal => file.read_f32("scaler_row", &[cols])?,
+            Curvature::Flat | Curvature::Full => Vec::new(),
         };
         let (weight, gram) = (file.read_f32("weight", &shape)?, file.read_f32("hessian", &[cols, cols])?);
         Ok(Layer { rows, cols, weight, gram, norms })
@@ -99,10 +99,10 @@ impl Case {
 
     /// What the recipe makes of its layer, where the Gram matrix lies once `place` has moved it.
     pub fn compress(&self, layer: &Layer, place: impl FnOnce(&[f32]) -> Result<Stats>) -> Result<Outcome> {
-        let stats = match self.recipe.info().needs() {
-            Need::Nothing => None,
-            Need::Norms => Some(Stats::Norms(layer.norms.clone())),
-            Need::Gram => Some(place(&layer.gram)?),
+        let stats = match self.recipe.info().curvature {
+            Curvature::Flat => None,
+            Curvature::Diagonal => Some(Stats::Norms(layer.norms.clone())),
+            Curvature::Full => Some(place(&layer.gram)?),
         };
         let prepared = self.recipe.prepare(stats.as_ref(), Some(&layer.weight), &self.name)?;
         self.recipe.compress(&layer.weight, layer.cols, &prepared, Stored::plain(paring_format::Dtype::F32), &self.name)

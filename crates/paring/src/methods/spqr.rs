@@ -28,7 +28,7 @@ pub(super) fn compress(
     cols: usize,
     prepared: &Prepared,
 ) -> Result<Vec<Outcome>> {
-    let CurvatureData::Full(factor) = prepared.shape() else {
+    let CurvatureData::Full(factor) = prepared.curvature() else {
         let names: Vec<&str> = matrices.iter().map(|matrix| matrix.module).collect();
         return Err(Error::Plan(format!("{}: no calibration statistics for spqr", names.join(", "))));
     };

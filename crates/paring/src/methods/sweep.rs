@@ -6,7 +6,7 @@ use paring_kernels::sweep::{self, Drop, Fit, GridFormat, Grids, Part, Round, Rul
 
 use super::{Matrix, Outcome, Prepared, grids};
 use crate::Result;
-use crate::plan::Bend;
+use crate::plan::Curvature;
 use crate::plan::{ActOrder, Pattern, Recipe};
 
 /// What is known of a matrix before it is swept.
@@ -40,7 +40,7 @@ pub(super) fn compress(
         let rule = Rule { drop: drop(recipe, begun, cols), round: begun.round(), stored: matrix.stored.precision() };
         parts.push(Part { weight: begun.visited.clone(), rule });
     }
-    let swept = sweep::fan(parts, cols, slice, prepared.shape())?;
+    let swept = sweep::fan(parts, cols, slice, prepared.curvature())?;
     Ok(begun.into_iter().zip(swept).map(|(begun, swept)| finish(recipe, begun, swept, cols, prepared)).collect())
 }
 
@@ -58,9 +58,9 @@ fn begin(recipe: &Recipe, matrix: &Matrix<'_>, cols: usize, prepared: &Prepared)
     };
     let mut w = weight.to_vec();
     prepared.clear_dead(&mut w, cols);
-    let beforehand = recipe
-        .rounding
-        .is_some_and(|r| r.static_groups || r.act_order == ActOrder::Static || recipe.info().curvature == Bend::Flat);
+    let beforehand = recipe.rounding.is_some_and(|r| {
+        r.static_groups || r.act_order == ActOrder::Static || recipe.info().curvature == Curvature::Flat
+    });
     let before = match (whole, format) {
         (None, Some(format)) if beforehand => Some(fit_tiles(&w, cols, tile, &format)),
         (whole, _) => whole,
@@ -90,7 +90,7 @@ fn drop<'a>(recipe: &Recipe, begun: &'a Begun, cols: usize) -> Option<Drop<'a>> 
     match recipe.pattern {
         None => begun.zeros.as_deref().map(Drop::Given),
         Some(Pattern::NofM { keep, of }) => Some(Drop::NofM { n: of - keep, m: of }),
-        Some(Pattern::Unstructured(s)) if recipe.info().curvature == Bend::Diagonal => {
+        Some(Pattern::Unstructured(s)) if recipe.info().curvature == Curvature::Diagonal => {
             Some(Drop::PerRow { count: share_of(s, cols) })
         }
         Some(Pattern::Unstructured(sparsity)) => Some(Drop::Threshold { sparsity }),

@@ -10,7 +10,7 @@ use super::activations::{Storage, batch_windows};
 use super::device::DeviceBudget;
 use super::vram::{self, Pass};
 use crate::Result;
-use crate::plan::Need;
+use crate::plan::Curvature;
 
 /// How the activations of a run go through its blocks and where they wait: on a GPU if they fit, otherwise on the host,
 /// and with `disk` (a folder, and the bytes that stay in memory) in a file there. Errors when not even one window fits.
@@ -40,7 +40,7 @@ pub(crate) fn to_run(budget: &DeviceBudget, decoder: &dyn Decoder, windows: &Win
         seqlen: windows.seqlen,
         precision: decoder.arithmetic().precision,
         products: GramPrecision::F32,
-        need: Need::Nothing,
+        need: Curvature::Flat,
         sweeps: false,
         slice: 0,
         group: 0,

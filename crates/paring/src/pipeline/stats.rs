@@ -11,7 +11,7 @@ use paring_model::fan::Tap;
 
 use super::f16_watch::F16Watch;
 use crate::Result;
-use crate::plan::Need;
+use crate::plan::Curvature;
 use crate::report::{Clock, Stage};
 
 /// Statistics of one fan's inputs, as the published codes scale them.
@@ -76,16 +76,16 @@ impl<'a> Collector<'a> {
     /// Collects what is needed of each fan, given with its number of features, of inputs on `device`, and widens those
     /// `ranges` that are asked for.
     pub fn new(
-        fans: &[Option<(Need, usize)>],
+        fans: &[Option<(Curvature, usize)>],
         ranges: &'a mut Ranges,
         (precision, products): (Precision, GramPrecision),
         device: &Device,
         clock: &'a mut Clock,
     ) -> Result<Self> {
-        let make = |fan: &Option<(Need, usize)>| match *fan {
-            None | Some((Need::Nothing, _)) => Ok(None),
-            Some((Need::Norms, cols)) => Ok(Some(Sum::Norms(Squares::on_device(device, cols)?))),
-            Some((Need::Gram, cols)) => {
+        let make = |fan: &Option<(Curvature, usize)>| match *fan {
+            None | Some((Curvature::Flat, _)) => Ok(None),
+            Some((Curvature::Diagonal, cols)) => Ok(Some(Sum::Norms(Squares::on_device(device, cols)?))),
+            Some((Curvature::Full, cols)) => {
                 Ok(Some(Sum::Gram(Gram::on_device(device, cols, precision)?.multiplied(products)?)))
             }
         };

@@ -13,7 +13,7 @@ use serde::Serialize;
 
 use crate::{Error, Precision, Result};
 
-pub use method::{Bend, METHODS, MethodInfo, Need};
+pub use method::{Curvature, METHODS, MethodInfo};
 pub use overrides::{Choice, Override};
 pub use rounding::Rounding;
 pub use spqr::{Permutation, Spqr, for_target_bits};
@@ -193,7 +193,7 @@ impl Recipe {
                 if keep > of || of == 0 || of > 1024 {
                     return fail(format!("--pattern {keep}:{of}: keeps N of every M weights, 0 <= N <= M <= 1024"));
                 }
-                if info.curvature == Bend::Full && !self.blocksize.is_multiple_of(of) {
+                if info.curvature == Curvature::Full && !self.blocksize.is_multiple_of(of) {
                     return fail(format!(
                         "--pattern {keep}:{of}: groups of {of} do not fit slices of {} columns; choose a --blocksize \
                         that is a multiple of {of}",
@@ -214,7 +214,7 @@ impl Recipe {
                     r.shared()
                 ));
             }
-            if r.act_order != ActOrder::None && info.curvature != Bend::Full {
+            if r.act_order != ActOrder::None && info.curvature != Curvature::Full {
                 return fail(format!("--actorder has no meaning for {}: it does not move errors", info.name));
             }
             if r.act_order != ActOrder::None && self.pattern.is_some() {

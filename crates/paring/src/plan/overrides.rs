@@ -4,7 +4,7 @@ use paring_format::{Dynamic, QuantArgs};
 use serde::Serialize;
 
 use super::{Plan, Recipe};
-use crate::plan::Need;
+use crate::plan::Curvature;
 use crate::{Error, Result};
 
 /// What is done to some linears instead of what is done to the others.
@@ -52,7 +52,7 @@ impl Plan {
     pub fn needs_data(&self) -> bool {
         let stored = |args: &QuantArgs| args.dynamic != Dynamic::Yes;
         let needs =
-            |recipe: &Recipe| recipe.info().needs() != Need::Nothing || recipe.input.as_ref().is_some_and(stored);
+            |recipe: &Recipe| recipe.info().curvature != Curvature::Flat || recipe.input.as_ref().is_some_and(stored);
         self.kv_cache.is_some() || self.choices().any(|(_, choice)| needs(choice.recipe))
     }
 

@@ -6,7 +6,7 @@ use paring_model::decoder::LinearInfo;
 use serde::Serialize;
 
 use super::shapes::{Fan, activations, fans};
-use crate::plan::Need;
+use crate::plan::Curvature;
 use crate::{Error, Precision, Result};
 
 /// Tokens of a batch at most: products are at full speed long before.
@@ -34,8 +34,8 @@ pub struct Pass<'a> {
     pub precision: Precision,
     /// How f32 inputs are multiplied for Gram matrices.
     pub products: GramPrecision,
-    /// What the method has to know of the inputs; [`Need::Nothing`] also where a model is only run.
-    pub need: Need,
+    /// The curvature that the method sweeps with; [`Curvature::Flat`] also where a model is only run.
+    pub need: Curvature,
     /// Whether something is compressed. Without Gram matrices that is done on the host.
     pub sweeps: bool,
     /// Columns of a slice of the sweep.
@@ -158,9 +158,9 @@ fn points(pass: &Pass<'_>, batch: usize, holds: bool) -> Vec<Point> {
     let attention = attention::gpu_scratch(pass.seqlen, heads, heads, HEAD_DIM, None, pass.precision) as u64;
     let of_batch = f32s(tokens * activations(pass.linears, pass.dim)) + rounded.max(attention) + moving;
     let grams: u64 = match pass.need {
-        Need::Nothing => 0,
-        Need::Norms => fans.iter().map(|fan| f32s(fan.cols)).sum(),
-        Need::Gram => fans.iter().map(|fan| f32s(fan.cols * fan.cols)).sum(),
+        Curvature::Flat => 0,
+        Curvature::Diagonal => fans.iter().map(|fan| f32s(fan.cols)).sum(),
+        Curvature::Full => fans.iter().map(|fan| f32s(fan.cols * fan.cols)).sum(),
     };
     let at =
         |at, more: Vec<Part>| Point { at, parts: common.iter().cloned().chain(more).filter(|p| p.bytes > 0).collect() };
@@ -168,18 +168,18 @@ fn points(pass: &Pass<'_>, batch: usize, holds: bool) -> Vec<Point> {
     if runs {
         points.push(at(FORWARD, vec![part("activations of a batch", of_batch)]));
     }
-    if runs && pass.need != Need::Nothing {
+    if runs && pass.need != Curvature::Flat {
         let scratch = gram::gpu_scratch(tokens, widest, pass.precision, pass.products) as u64;
         points.push(at(
             GRAM,
             vec![
                 part("activations of a batch", of_batch),
                 part("Gram matrices", grams),
-                part("inputs as they are multiplied", if pass.need == Need::Gram { scratch } else { 0 }),
+                part("inputs as they are multiplied", if pass.need == Curvature::Full { scratch } else { 0 }),
             ],
         ));
     }
-    if pass.need == Need::Gram {
+    if pass.need == Curvature::Full {
         let square = f32s(widest * widest);
         points.push(at(
             FACTOR,
@@ -191,7 +191,7 @@ fn points(pass: &Pass<'_>, batch: usize, holds: bool) -> Vec<Point> {
             ],
         ));
     }
-    if pass.sweeps && pass.need == Need::Gram {
+    if pass.sweeps && pass.need == Curvature::Full {
         let factor = |fan: &Fan| f32s(fan.cols * fan.cols);
         let swept = |fan: &Fan| {
             // A scale and a zero for each group, and of SpQR what they are coded with.

@@ -5,11 +5,11 @@ use paring_model::decoder::LinearInfo;
 use super::*;
 use super::*;
 use crate::Precision;
-use crate::plan::Need;
+use crate::plan::Curvature;
 
 fn pass(linears: &[LinearInfo], dim: usize) -> Pass<'_> {
     let (windows, seqlen, slice) = (128, 2048, 128);
-    let (precision, need) = (Precision::Bf16, Need::Gram);
+    let (precision, need) = (Precision::Bf16, Curvature::Full);
     let (products, group) = (GramPrecision::F32, 64);
     Pass { linears, dim, windows, seqlen, precision, products, need, sweeps: true, slice, group, head: None }
 }
@@ -70,12 +70,12 @@ fn less_memory_means_smaller_batches_and_activations_on_the_host() {
 fn what_is_not_needed_is_not_there() {
     let linears = llama(64, 32, 96);
     // What has no Gram matrix is swept on the host.
-    let rounding = device(&Pass { windows: 0, need: Need::Nothing, ..pass(&linears, 64) }, 1).unwrap();
+    let rounding = device(&Pass { windows: 0, need: Curvature::Flat, ..pass(&linears, 64) }, 1).unwrap();
     assert_eq!((rounding.batch, rounding.holds_activations, rounding.bytes()), (0, false, 0));
-    let norms = device(&Pass { need: Need::Norms, ..pass(&linears, 64) }, 1 << 30).unwrap();
+    let norms = device(&Pass { need: Curvature::Diagonal, ..pass(&linears, 64) }, 1 << 30).unwrap();
     assert_eq!(norms.points.iter().map(|p| p.at).collect::<Vec<_>>(), ["forward", "gram"]);
     assert_eq!(part(&norms, "gram", "Gram matrices"), 4 * (3 * 64 + 96));
-    let eval = Pass { need: Need::Nothing, sweeps: false, head: Some(1000), ..pass(&linears, 64) };
+    let eval = Pass { need: Curvature::Flat, sweeps: false, head: Some(1000), ..pass(&linears, 64) };
     let made = device(&eval, 1 << 30).unwrap();
     assert_eq!(made.points.iter().map(|p| p.at).collect::<Vec<_>>(), ["forward", "head"]);
     assert_eq!(part(&made, "head", "piece of the head"), 6 * 1000 * 64);
