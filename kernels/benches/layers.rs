@@ -1,5 +1,5 @@
 //! Factors and sweeps of a layer, as shares of what the tile of f32 products reaches with operands in the first-level caches.
-//! `cargo bench -p paring-kernels --bench layers`, and behind `--` what names have to contain.
+//! `cargo bench -p paring-kernels --bench layers`, with parts of the wanted names after `--`.
 
 use std::cell::LazyCell;
 use std::hint::black_box;

@@ -1,6 +1,6 @@
 //! Products of bfloat16 pairs, Gram matrices and attention, in each version that the processor has, as shares of what its
-//! tile reaches with operands in the first-level caches. `cargo bench -p paring-kernels --bench products`, and behind `--` what
-//! names have to contain.
+//! tile reaches with operands in the first-level caches. `cargo bench -p paring-kernels --bench products`, with parts of the
+//! wanted names after `--`.
 
 use std::hint::black_box;
 use std::time::Instant;

@@ -1,4 +1,4 @@
-//! What a code of a quantization is.
+//! The types of a quantization's codes.
 
 use crate::minifloat::{E2M1_MAX, E4M3_MAX};
 
@@ -27,7 +27,7 @@ impl Element {
         }
     }
 
-    /// What |x| is divided by for the scale of a symmetric grid: half the range, for integers half a code more than the
+    /// The divisor of |x| for the scale of a symmetric grid: half the range, for integers half a code more than the
     /// largest.
     pub fn half_range(self) -> f32 {
         let (least, largest) = self.range();

@@ -45,6 +45,10 @@ use std::mem::MaybeUninit;
 use candle_core::{Result, Tensor};
 use rayon::prelude::*;
 
+/// Bytes of page-locked host memory that weights go through on their way to a GPU, and as many again for the copies of
+/// sweeps. Each is taken when it is needed first, and kept. Tensors in [`device::Copies`] come on top.
+pub const PAGE_LOCKED: usize = 32 << 20;
+
 /// The values of an f32 tensor on the CPU, copied only if the tensor is not contiguous.
 pub(crate) fn with_f32<T>(x: &Tensor, f: impl FnOnce(&[f32]) -> Result<T>) -> Result<T> {
     let x = x.contiguous()?;

@@ -44,8 +44,12 @@ pub fn threads(running: &Running) -> Result<()> {
 /// The device that was asked for.
 pub fn device(asked: Choice) -> Result<Device> {
     device::open(asked).map_err(|error| match error {
-        Unavailable::NotBuilt(_) => Error::Misuse(error.to_string()),
-        Unavailable::Driver { .. } => Error::Plan(error.to_string()),
+        Unavailable::NotBuilt(_) => {
+            Error::Misuse(format!("--device {error}; build with --features cuda, or use --device cpu"))
+        }
+        Unavailable::Driver { .. } => Error::Plan(format!(
+            "--device {error}; nvidia-smi lists the GPUs that there are, and --device cpu needs none"
+        )),
     })
 }
 

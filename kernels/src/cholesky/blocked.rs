@@ -111,7 +111,7 @@ fn offset(blocks: usize, column: usize) -> usize {
     BLOCK * (column * blocks - column * column.saturating_sub(1) / 2)
 }
 
-/// The panels of L⁻¹, one behind the other. Panel J has the columns from J · NR on, and of the rows those from there on down,
+/// The panels of L⁻¹, one after the other. Panel J has the columns from J · NR on, and of the rows those from there on down,
 /// row-major `[.., NR]`.
 fn invert_blocks(isa: (Isa, Elements), lower: &[f32], stride: usize, inverses: &[f32]) -> Vec<f32> {
     let blocks = inverses.len() / BLOCK;
@@ -120,9 +120,9 @@ fn invert_blocks(isa: (Isa, Elements), lower: &[f32], stride: usize, inverses: &
     let mut rest = &mut all.spare_capacity_mut()[..len];
     let mut panels: Vec<&mut [MaybeUninit<f32>]> = Vec::with_capacity(blocks);
     for column in 0..blocks {
-        let (panel, behind) = rest.split_at_mut((blocks - column) * BLOCK);
+        let (panel, after) = rest.split_at_mut((blocks - column) * BLOCK);
         panels.push(panel);
-        rest = behind;
+        rest = after;
     }
     // The first ones take longest, and begin first.
     panels.into_par_iter().enumerate().with_max_len(1).for_each(|(column, panel)| {

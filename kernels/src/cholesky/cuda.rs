@@ -14,7 +14,7 @@ use crate::square_matrix::cuda::diagonal;
 /// Columns that are solved for at once. The inverse of a triangle is one, so they need only the rows above their last.
 const PANEL: usize = 1024;
 
-/// What is factored: H with its rows and columns in an order and with another diagonal.
+/// The matrix to be factored: H with its rows and columns in an order and with another diagonal.
 struct Ordered<'a> {
     h: CudaView<'a, f32>,
     order: CudaSlice<i32>,
@@ -22,7 +22,7 @@ struct Ordered<'a> {
     n: usize,
 }
 
-/// How the kernels for a type are called.
+/// The names of the kernels for a type.
 trait Kernels: Number + ValidAsZeroBits {
     const GATHER: &str;
     const ONES: &str;

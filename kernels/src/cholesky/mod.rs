@@ -35,7 +35,7 @@ pub struct Factor {
     pub u: SquareMatrix,
     /// U's diagonal, `[n]`.
     pub diagonal: Vec<f32>,
-    /// What it was computed in.
+    /// The arithmetic that computed it.
     pub arithmetic: Arithmetic,
 }
 
@@ -46,7 +46,7 @@ impl Factor {
     }
 }
 
-/// What a factor was computed in. It is f32 in the end.
+/// The arithmetic of a factor, whose elements are f32 in the end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Arithmetic {
     /// f32.
@@ -59,7 +59,7 @@ pub enum Arithmetic {
     DoubleOnHost(NotPositive),
 }
 
-/// Why there is no factor.
+/// The reason for which there is no factor.
 #[derive(Debug, thiserror::Error)]
 pub enum Failed {
     /// The matrix is not positive definite, in f64 either.
@@ -163,7 +163,7 @@ pub(crate) const SMALL: usize = 512;
 /// 2n³/3 operations: by faer in f64 for up to 512 rows, above that by tiles in f32, which the published codes use throughout, and once
 /// more in f64 if f32 finds a pivot that is not positive.
 ///
-/// How near f32 comes: on the 120 damped Gram matrices of SmolLM2-135M (sides of 576 and 1536, condition numbers up to
+/// Accuracy of f32: on the 120 damped Gram matrices of SmolLM2-135M (sides of 576 and 1536, condition numbers up to
 /// 1.5e5) the factors are off by 1e-6 to 1e-4 of their Frobenius norm and the diagonals by 1e-3 of themselves at worst.
 /// Inputs rounded to bfloat16 move the matrix by more than that.
 ///

@@ -106,7 +106,7 @@ pub(super) fn potrf<T: Number>(device: &CudaDevice, a: &mut CudaSlice<T>, n: usi
             )
         };
         asked.result().map_err(|e| failed("the workspace for the factor", n, e))?;
-        // SAFETY: what the library does not write, nobody reads.
+        // SAFETY: elements that the library does not write are never read.
         let mut work = unsafe { device.alloc::<u8>(on_device.max(1))? };
         host_work.resize(on_host, 0u8);
         let (work, _work) = work.device_ptr_mut(&stream);

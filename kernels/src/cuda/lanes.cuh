@@ -42,7 +42,7 @@ DEVICE void map(const float* a, const float* b, float* out, long count, F f) {
     EACH(i, count - 4 * fours) out[4 * fours + i] = f(a[4 * fours + i], b[4 * fours + i]);
 }
 
-// e^x as simd.rs computes it, bit for bit; there is what is behind the steps. What is not a number stays so.
+// e^x as simd.rs computes it, bit for bit; the steps are explained there. NaN stays NaN.
 DEVICE float exp_of(float x) {
     const float round = 12582912.0f;
     const float clamped = x < -87.0f ? -87.0f : x > 88.0f ? 88.0f : x;

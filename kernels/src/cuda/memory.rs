@@ -96,7 +96,7 @@ impl Lane {
 
     /// A tensor of that shape, filled when the lane gets there.
     pub fn bring(&self, locked: &Locked, shape: &Shape) -> Result<Coming> {
-        // SAFETY: the copy writes it, and whoever reads it waits for that.
+        // SAFETY: the copy writes it, and work that reads it waits for that.
         let mut slice = unsafe { self.device.alloc::<f32>(locked.0.len()) }?;
         // Its memory may be that of a tensor which the device still works with.
         self.stream.join(&self.device.cuda_stream()).w()?;

@@ -1,7 +1,7 @@
-//! What the operations on a GPU share: loading kernels, looking into tensors and making them.
+//! Shared code of the operations on a GPU: loading kernels, looking into tensors and making them.
 //!
 //! Each operation's `cuda.rs` launches the kernels of the `.cu` beside it. All work of a device goes through one stream,
-//! in order, so a result is complete when whoever reads it gets to run. Only copies have streams beside it (`memory`,
+//! in order, so a result is complete before the work that reads it runs. Only copies have streams beside it (`memory`,
 //! `staging`), with events that the two wait for where memory changes hands.
 
 pub(crate) mod blas;

@@ -21,7 +21,7 @@ DEVICE float least_scale(int stored) { return stored == F16 ? 5.9604645e-8f : 1.
 
 // Puts `count` rows of U from row and column `first` on into shared memory, zero up to and including the diagonal and
 // beyond the slice. In a row the numbers of a thread lie 8 · 16 bytes apart, so that the eight threads of a row read 128
-// bytes in a line; they begin with the column behind the one that is visited, which is where the registers are then.
+// bytes in a line; they begin with the column after the one that is visited, which is where the registers are then.
 DEVICE void load_turned(float* to, const float* u, int cols, int first, int width, int count) {
     for (int at = threadIdx.x; at < count * SLICE; at += blockDim.x) {
         const int j = at / SLICE, k = at % SLICE, place = (k - j - 1) & (PER - 1);

@@ -7,7 +7,7 @@ use crate::cuda::memory as gpu;
 use crate::with_f32;
 
 /// Copies f32 tensors between a device and host memory. Those of a GPU run beside its work, in a stream of their own, and
-/// the memory is page-locked; whoever uses what was copied waits for the copy, and nobody else.
+/// the memory is page-locked; work that uses what was copied waits for the copy, and no other work does.
 pub struct Copies {
     device: Device,
     #[cfg(feature = "cuda")]

@@ -10,6 +10,8 @@ pub use candle_core::Device;
 use candle_core::{DeviceLocation, Shape, Tensor};
 pub use copies::{Coming, Copies, Waiting};
 
+pub use crate::PAGE_LOCKED;
+
 /// A device as it is requested.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Choice {
@@ -26,10 +28,10 @@ pub enum Choice {
 #[derive(Debug, thiserror::Error)]
 pub enum Unavailable {
     /// The build has no CUDA.
-    #[error("--device cuda:{0}: this build has no CUDA; build with --features cuda, or use --device cpu")]
+    #[error("cuda:{0}: this build has no CUDA")]
     NotBuilt(usize),
     /// The driver refused.
-    #[error("--device cuda:{ordinal}: {reason}; nvidia-smi lists the GPUs that there are, and --device cpu needs none")]
+    #[error("cuda:{ordinal}: {reason}")]
     Driver {
         /// The GPU's number.
         ordinal: usize,
@@ -104,10 +106,6 @@ fn gpu(ordinal: usize) -> Result<Device, Unavailable> {
     Err(Unavailable::NotBuilt(ordinal))
 }
 
-/// Bytes of page-locked host memory that weights go through on their way to a GPU, and as many again for the copies of
-/// sweeps. Each is taken when it is needed first, and kept. What waits in [`Copies`] comes on top.
-pub const PAGE_LOCKED: usize = 32 << 20;
-
 /// A tensor on the device, row-major. To a GPU it is copied beside the work that it has: what uses the tensor first waits
 /// for the copy, and nothing else does. Errors when the values are not as many as the shape has, and when the device does.
 pub fn upload<'a>(
@@ -165,7 +163,7 @@ pub fn is_out_of_memory(error: &candle_core::Error) -> bool {
         .any(|name| text.contains(name))
 }
 
-/// The device as `--device` takes it: `cpu`, or `cuda:N`.
+/// The device as a [`Choice`] is written: `cpu`, or `cuda:N`.
 pub fn label(device: &Device) -> String {
     match device.location() {
         DeviceLocation::Cpu => Choice::Cpu.to_string(),
@@ -232,9 +230,9 @@ mod tests {
     }
 
     #[test]
-    fn a_gpu_that_is_not_there_is_an_error_that_says_what_to_do() {
+    fn a_gpu_that_is_not_there_is_an_error_that_names_it() {
         let error = open(Choice::Cuda(4095)).err().unwrap().to_string();
-        assert!(error.starts_with("--device cuda:4095: ") && error.contains("--device cpu"), "{error}");
+        assert!(error.starts_with("cuda:4095: "), "{error}");
         assert!(open(Choice::Auto).is_ok());
         let cpu = open(Choice::Cpu).unwrap();
         assert_eq!((memory(&cpu).unwrap(), name(&cpu).unwrap().as_str(), label(&cpu).as_str()), (None, "cpu", "cpu"));

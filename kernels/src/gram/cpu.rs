@@ -30,7 +30,7 @@ fn add_f32(sums: &mut [f32], x: &[f32], dim: usize) {
     );
 }
 
-/// What tr(W H Wᵀ) is computed with.
+/// The half of H that tr(W H Wᵀ) is computed with.
 pub(super) enum Half {
     /// bfloat16 pairs.
     Pairs(Below),

@@ -72,7 +72,7 @@ impl Gram {
     /// The same with f32 inputs multiplied as `how` says. An error on the CPU, unless that is f32.
     pub fn multiplied(mut self, how: GramPrecision) -> Result<Self> {
         match &mut self.sums {
-            Sums::Host(_) => how.on_cpu().map_err(candle_core::Error::Msg)?,
+            Sums::Host(_) => how.check_cpu().map_err(candle_core::Error::Msg)?,
             #[cfg(feature = "cuda")]
             Sums::Gpu(sums) => sums.how = how,
         }
@@ -148,7 +148,7 @@ fn mirrored(mut sums: Vec<f32>, n: usize, factor: f32) -> Vec<f32> {
 /// The beginning of a matrix that several tasks write to.
 struct Base(*mut f32);
 
-// SAFETY: whoever uses the address sees to it that tasks keep out of each other's way.
+// SAFETY: users of the address keep tasks out of each other's way.
 unsafe impl Sync for Base {}
 
 impl Base {

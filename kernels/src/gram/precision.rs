@@ -1,12 +1,12 @@
-//! What the products of a Gram matrix of f32 activations are made of.
+//! The arithmetic of Gram matrices of f32 activations.
 
 use std::fmt;
 use std::str::FromStr;
 
-/// How f32 activations are multiplied on a GPU, whose tensor cores take no f32. Those that the forward pass rounds to 16
+/// The arithmetic that multiplies f32 activations on a GPU, whose tensor cores take no f32. Those that the forward pass rounds to 16
 /// bits ([`Precision::Bf16`](crate::matmul::Precision), F16) have exact products there anyway; sums are f32 always.
 ///
-/// What products lose of the Gram matrix of 2,048 normal inputs, in the Frobenius norm: bf16x3 3e-6 of it, tf32 5e-5; for
+/// The error of products in the Gram matrix of 2,048 normal inputs, in the Frobenius norm: bf16x3 3e-6 of it, tf32 5e-5; for
 /// comparison, inputs that are bfloat16 4e-4.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum GramPrecision {
@@ -23,11 +23,11 @@ impl GramPrecision {
     /// All of them, from the most exact one down.
     pub const ALL: [Self; 3] = [Self::F32, Self::Bf16x3, Self::Tf32];
 
-    /// Nothing for f32, and for others what is wrong with them on the CPU.
-    pub fn on_cpu(self) -> Result<(), String> {
+    /// Errors for all but f32, with the reason: the CPU has only that.
+    pub fn check_cpu(self) -> Result<(), String> {
         match self {
             Self::F32 => Ok(()),
-            _ => Err(format!("--gram-precision {self} is for a GPU; on the CPU Gram matrices are f32: leave it out")),
+            _ => Err(format!("{self} is for a GPU; on the CPU Gram matrices are f32")),
         }
     }
 }

@@ -1,4 +1,4 @@
-//! What choices of arithmetic cost; whether sums are right, the cases say (cases/gram.rs).
+//! The cost of choices of arithmetic; cases/gram.rs holds sums to the definition.
 
 use super::*;
 use crate::simd::round_bf16;
@@ -18,7 +18,7 @@ fn the_cpu_has_one_precision() {
     assert!(Gram::new(3, Precision::F32).multiplied(GramPrecision::F32).is_ok());
     for how in [GramPrecision::Tf32, GramPrecision::Bf16x3] {
         let error = Gram::new(3, Precision::F32).multiplied(how).err().unwrap().to_string();
-        assert!(error.starts_with(&format!("--gram-precision {how} ")), "{error}");
+        assert!(error.starts_with(&format!("{how} ")), "{error}");
     }
 }
 

@@ -1,4 +1,4 @@
-//! How likely given tokens are under logits that come in pieces of the vocabulary: −log softmax(logits)\[target\].
+//! The negative log-likelihood of given tokens under logits that come in pieces of the vocabulary: −log softmax(logits)\[target\].
 
 #[cfg(feature = "cuda")]
 mod cuda;
@@ -41,7 +41,7 @@ pub struct Likelihood {
     state: State,
 }
 
-/// Where the logits are, there is the state.
+/// The state, on the device of the logits.
 enum State {
     Host {
         targets: Vec<u32>,

@@ -89,7 +89,7 @@ impl Weight {
         shape[x.rank() - 1] = rows;
         let y = with_view::<f32, _>(x, |x, device| match &self.values {
             Values::F32(weight) => {
-                let mut y = room(device, x.len() / cols * rows)?;
+                let mut y = unwritten(device, x.len() / cols * rows)?;
                 product(device, &x, weight, [rows, cols], &mut y.as_view_mut())?;
                 Ok(y)
             }
@@ -115,7 +115,7 @@ fn rounded<T: Short>(device: &CudaDevice, values: &[f32]) -> Result<CudaSlice<T>
 }
 
 /// Memory for `len` numbers that a product is about to write.
-fn room(device: &CudaDevice, len: usize) -> Result<CudaSlice<f32>> {
+fn unwritten(device: &CudaDevice, len: usize) -> Result<CudaSlice<f32>> {
     // SAFETY: both callers fill all of it by products, which do not read it.
     unsafe { device.alloc::<f32>(len) }
 }
@@ -127,7 +127,7 @@ fn in_pieces<T: Short>(
     [rows, cols]: [usize; 2],
 ) -> Result<CudaSlice<f32>> {
     let tokens = x.len() / cols;
-    let mut y = room(device, tokens * rows)?;
+    let mut y = unwritten(device, tokens * rows)?;
     let each = gpu_piece(tokens, cols);
     // SAFETY: each product below reads only what was rounded just before it.
     let mut short = unsafe { device.alloc::<T>(each * cols)? };

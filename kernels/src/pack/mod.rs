@@ -41,7 +41,7 @@ pub fn pack(codes: &Tensor, bits: u32, fill: Fill) -> Result<Tensor> {
     Tensor::from_vec(reference::pack(&codes, cols, bits, width), (rows, width), &candle_core::Device::Cpu)
 }
 
-/// The codes, u8 `[rows, cols]`, behind what [`pack`] made, u8 `[rows, width]`. Errors when `bits` is not 1 to 8, when
+/// The codes, u8 `[rows, cols]`, that [`pack`] packed as u8 `[rows, width]`. Errors when `bits` is not 1 to 8, when
 /// `packed` is no matrix of u8, or its rows are too short for `cols` codes.
 pub fn unpack(packed: &Tensor, bits: u32, cols: usize) -> Result<Tensor> {
     let (rows, width) = check(packed, DType::U8, bits)?;

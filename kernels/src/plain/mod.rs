@@ -121,7 +121,7 @@ pub fn relu(x: &Tensor) -> Result<Tensor> {
     Tensor::from_vec(out, x.shape(), x.device())
 }
 
-/// Whether no element of `x` (f32) is infinite or not a number.
+/// True if all elements of `x` (f32) are finite.
 pub fn all_finite(x: &Tensor) -> Result<bool> {
     on_gpu!(x => cuda::all_finite(x));
     with_f32(x, |x| Ok(x.par_chunks(CHUNK).all(finite)))

@@ -1,4 +1,4 @@
-//! What is true of every rounding; the cases compare with the definition.
+//! Properties of every rounding; the cases compare with the definition.
 
 use candle_core::{Device, Tensor};
 

@@ -17,9 +17,9 @@ const BLOCKS: usize = 512;
 pub(crate) struct Part {
     /// The first of them.
     pub first_row: i64,
-    /// How many.
+    /// Their number.
     pub rows: i64,
-    /// Which score is looked for: the one at ⌊share · count⌋ of the ascending order.
+    /// The place of the score that is looked for: the one at ⌊share · count⌋ of the ascending order.
     pub share: f64,
 }
 
@@ -34,7 +34,7 @@ pub(crate) struct Columns {
     pub cols: i32,
     /// The first column.
     pub first: i32,
-    /// How many.
+    /// Number of columns.
     pub width: i32,
     /// 1 where a score is w² / d², 0 where it is the number itself.
     pub scored: i32,

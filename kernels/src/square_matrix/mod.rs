@@ -14,7 +14,7 @@ pub struct SquareMatrix {
     pub(crate) place: Place,
 }
 
-/// Where the elements are.
+/// The memory of the elements.
 #[derive(Clone, Debug)]
 pub(crate) enum Place {
     Host(Vec<f32>),

@@ -1,5 +1,7 @@
 //! The curvature of a sweep: the cost of an error in one weight, and how other weights of its row compensate for it.
 
+use super::rule::DropKind;
+use super::{GPU_SLICE, Rule, WideGroup};
 use crate::cholesky::Factor;
 
 /// The statistics of the inputs that a method needs, from the least to the most.
@@ -34,5 +36,15 @@ impl CurvatureData {
     /// True if a fan's matrices are swept faster together than one after the other: on a GPU, which has room for them.
     pub fn prefers_many(&self) -> bool {
         matches!(self, Self::Full(factor) if !factor.u.device().is_cpu())
+    }
+
+    /// Errors for a rule that cannot be swept in slices of `slice` columns where the factor is.
+    pub fn check(&self, rule: &Rule<'_>, slice: usize) -> Result<(), WideGroup> {
+        match rule.drop_kind() {
+            DropKind::Groups { m, .. } if self.prefers_many() && slice > GPU_SLICE && m > GPU_SLICE => {
+                Err(WideGroup { m, slice })
+            }
+            _ => Ok(()),
+        }
     }
 }

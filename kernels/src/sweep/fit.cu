@@ -26,7 +26,7 @@ DEVICE float rounded_to(float x, int stored, int way) {
     return __uint_as_float(way == DOWN || __uint_as_float(below) >= x ? below : below + 0x10000u);
 }
 
-DEVICE Grid of_range(const Format& f, float lo, float hi, int way) {
+DEVICE Grid scale_and_zero(const Format& f, float lo, float hi, int way) {
     float scale = rounded_to(__fdiv_rn(__fsub_rn(hi, lo), f.max_code), f.stored, way);
     if (scale == 0.0f) scale = least_scale(f.stored);
     if (f.symmetric) return {scale, __fdiv_rn(__fadd_rn(f.max_code, 1.0f), 2.0f)};
@@ -36,7 +36,7 @@ DEVICE Grid of_range(const Format& f, float lo, float hi, int way) {
 // What a scale of zero becomes.
 DEVICE float epsilon(int stored) { return stored == F32 ? 1.1920929e-7f : stored == BF16 ? 0.0078125f : 0.0009765625f; }
 
-DEVICE float of_amax(const Format& f, float amax, float global) {
+DEVICE float scale_for(const Format& f, float amax, float global) {
     const float plain = rounded(__fdiv_rn(amax, f.max_code), f.computed);
     if (f.scales == FLOAT) {
         const float scale = rounded(plain, f.stored);
@@ -57,8 +57,8 @@ struct Range {
 };
 
 DEVICE Grid candidate(const Format& f, const Range& r, float share, int way) {
-    if (f.element != INT) return {of_amax(f, __fmul_rn(share, fmaxf(r.hi, -r.lo)), r.global), 0.0f};
-    return of_range(f, __fmul_rn(share, r.lo), __fmul_rn(share, r.hi), way);
+    if (f.element != INT) return {scale_for(f, __fmul_rn(share, fmaxf(r.hi, -r.lo)), r.global), 0.0f};
+    return scale_and_zero(f, __fmul_rn(share, r.lo), __fmul_rn(share, r.hi), way);
 }
 
 DEVICE float off_by(const Format& f, float x, Grid grid) {
@@ -118,7 +118,7 @@ DEVICE Grid fit(const Format& f, const float* x, int length, float global) {
     const bool empty = r.lo == 0.0f && r.hi == 0.0f;
     if (integer && empty) r = {-1.0f, 1.0f, global};
     if (f.mse && (integer || !empty)) {
-        // The first of 80 grids with the least error. A sum that is no number counts as beyond every float.
+        // The first of 80 grids with the least error. A NaN counts as beyond every float.
         float least = __uint_as_float(0x7f800000u), share = 1.0f;
         int first = 0;
         for (int k = lane; k < 80; k += 32) {

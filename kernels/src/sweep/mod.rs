@@ -59,8 +59,8 @@ pub struct Part<'a> {
 ///
 /// On the GPU, R rows of all parts together take R · cols · 5 bytes, one more for each weight that is rounded, R · 520 for
 /// errors and sums, and R · groups · 8 for grids, beside the factor. Slices of more than 128 columns are visited in pieces
-/// there, each followed by a product, whose sums round otherwise than those of one piece; errors where a group of n:m is
-/// wider than a piece.
+/// there, each followed by a product, whose sums round otherwise than those of one piece; errors where
+/// [`CurvatureData::check`] does.
 pub fn fan(parts: Vec<Part<'_>>, cols: usize, slice: usize, curvature: &CurvatureData) -> Result<Vec<Swept>> {
     let on_cpu = |parts: Vec<Part<'_>>, curvature: curvature::OnHost<'_>| {
         parts.into_iter().map(|part| sweep(part.weight, cols, slice, curvature, part.rule)).collect()
@@ -73,6 +73,19 @@ pub fn fan(parts: Vec<Part<'_>>, cols: usize, slice: usize, curvature: &Curvatur
             on_cpu(parts, CurvatureData::Full(&factor.u.to_host()?))
         }
     })
+}
+
+/// Columns that a GPU visits at once.
+const GPU_SLICE: usize = 128;
+
+/// A group of n:m that is wider than the columns that a GPU visits at once.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("groups of {m} columns in slices of {slice} on a GPU; at most {GPU_SLICE} columns a group")]
+pub struct WideGroup {
+    /// Columns of the group.
+    pub m: usize,
+    /// Columns of the slice.
+    pub slice: usize,
 }
 
 /// ⌊share · count⌋ as the published codes compute it: a product of f64, truncated.

@@ -18,16 +18,16 @@ pub(super) fn spread(columns: &mut [Lane], errors: &[Lane], u: &[f32], stride: u
     assert!(u.len() >= (errors.len() - 1) * stride + columns.len());
     let (blocks, rest) = errors.as_chunks::<BLOCK>();
     for (i, errors) in blocks.iter().enumerate() {
-        some(columns, errors, &u[i * BLOCK * stride..], stride);
+        spread_block(columns, errors, &u[i * BLOCK * stride..], stride);
     }
     let done = blocks.len() * BLOCK;
     for (i, error) in rest.iter().enumerate() {
-        some(columns, std::array::from_ref(error), &u[(done + i) * stride..], stride);
+        spread_block(columns, std::array::from_ref(error), &u[(done + i) * stride..], stride);
     }
 }
 
 #[inline]
-fn some<const N: usize>(columns: &mut [Lane], errors: &[Lane; N], u: &[f32], stride: usize) {
+fn spread_block<const N: usize>(columns: &mut [Lane], errors: &[Lane; N], u: &[f32], stride: usize) {
     assert!(u.len() >= (N - 1) * stride + columns.len());
     #[cfg(target_arch = "x86_64")]
     {
@@ -66,7 +66,7 @@ macro_rules! version {
             use std::arch::x86_64::*;
             const { assert!(LANES.is_multiple_of($lanes)) };
             for at in (0..LANES).step_by($lanes) {
-                // SAFETY: `at` and the lanes behind it lie in a column; u's element i · stride + c is there by the caller's promise.
+                // SAFETY: `at` and the lanes after it lie in a column; u's element i · stride + c is there by the caller's promise.
                 unsafe {
                     let e: [_; N] = std::array::from_fn(|i| $load(errors[i].as_ptr().add(at)));
                     let (fours, rest) = columns.as_chunks_mut::<4>();

@@ -149,7 +149,7 @@ fn large_and_ragged_tiles_are_fitted_to_all_their_values() {
     assert!(ways.contains(&scale) && ways.iter().all(|&other| error(scale) <= error(other) * (1.0 + 1e-5)));
 }
 
-/// The error of such values is no number, and the grid still is theirs.
+/// The error of such values is not finite, and the grid still is theirs.
 #[test]
 fn huge_values_get_a_grid_of_their_size() {
     let x = [3e30f32, -1e30, 2e30, 0.0];

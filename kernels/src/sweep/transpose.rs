@@ -22,7 +22,7 @@ multiversion! {
                     for (r, row) in square.iter_mut().enumerate() {
                         row.copy_from_slice(&rows[(top + r) * stride + left..][..SIDE]);
                     }
-                    turn(&mut square);
+                    transpose(&mut square);
                     for (column, from) in columns[left..].iter_mut().zip(&square) {
                         column[top..top + SIDE].copy_from_slice(from);
                     }
@@ -31,7 +31,7 @@ multiversion! {
                 for (r, row) in square.iter_mut().enumerate().take(height) {
                     row[..width].copy_from_slice(&rows[(top + r) * stride + left..][..width]);
                 }
-                turn(&mut square);
+                transpose(&mut square);
                 for (column, from) in columns[left..].iter_mut().zip(&square[..width]) {
                     column[top..top + height].copy_from_slice(&from[..height]);
                 }
@@ -52,7 +52,7 @@ multiversion! {
                 for (to, column) in square.iter_mut().zip(&columns[left..left + width]) {
                     to.copy_from_slice(&column[top..top + SIDE]);
                 }
-                turn(&mut square);
+                transpose(&mut square);
                 if (height, width) == (SIDE, SIDE) {
                     for (r, from) in square.iter().enumerate() {
                         rows[(top + r) * stride + left..][..SIDE].copy_from_slice(from);
@@ -69,7 +69,7 @@ multiversion! {
 
 /// Transposes a square: four times, rows whose numbers differ in one bit exchange halves of their blocks of that size.
 #[inline(always)]
-fn turn(square: &mut [[f32; SIDE]; SIDE]) {
+fn transpose(square: &mut [[f32; SIDE]; SIDE]) {
     swap::<8>(square);
     swap::<4>(square);
     swap::<2>(square);

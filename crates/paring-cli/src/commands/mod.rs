@@ -93,7 +93,9 @@ fn compress(
     let budget = open::budget(running)?;
     let device = budget.device().clone();
     if device.is_cpu() {
-        run.gram_precision.on_cpu().map_err(Error::Misuse)?;
+        run.gram_precision
+            .check_cpu()
+            .map_err(|reason| Error::Misuse(format!("--gram-precision {reason}: leave it out")))?;
     }
     let model = Model::open_weights(&local, running.dtype, &device)?;
     (plan.device, plan.max_vram, plan.precision) = (device::label(&device), budget.bytes(), model.precision);

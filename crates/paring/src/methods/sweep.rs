@@ -38,6 +38,8 @@ pub(super) fn compress(
     let mut parts = Vec::with_capacity(begun.len());
     for (begun, matrix) in begun.iter().zip(matrices) {
         let rule = Rule { drop: drop(recipe, begun, cols), round: begun.round(), stored: matrix.stored.precision() };
+        let wide = |reason| candle_core::Error::Msg(format!("{reason}: use --device cpu"));
+        prepared.curvature().check(&rule, slice).map_err(wide)?;
         parts.push(Part { weight: begun.visited.clone(), rule });
     }
     let swept = sweep::fan(parts, cols, slice, prepared.curvature())?;

@@ -5,6 +5,9 @@
 //! needed first, of which one half is filled or emptied while the other half is copied. One serves the sweeps, whose copies
 //! are work of the device like any other; the other one serves [`Uploads`].
 
+#[cfg(test)]
+mod tests;
+
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 
@@ -14,7 +17,7 @@ use candle_core::cuda_backend::cudarc::driver::{
 };
 use candle_core::{CudaDevice, Result};
 
-use crate::device::PAGE_LOCKED;
+use crate::PAGE_LOCKED;
 
 /// Bytes of half a ring.
 const HALF: usize = PAGE_LOCKED / 2;
@@ -49,7 +52,7 @@ pub(super) struct Ring {
 
 struct Half {
     memory: PinnedHostSlice<u8>,
-    /// Recorded behind the last copy from or to the memory.
+    /// Recorded after the last copy from or to the memory.
     done: CudaEvent,
 }
 
@@ -72,7 +75,7 @@ impl Ring {
             // Not write-combined: it is read here as well.
             // SAFETY: all of what is copied from it is written before.
             let memory = unsafe { context.alloc_pinned_with_flags::<u8>(bytes, 0) }.w()?;
-            // Whoever waits for a copy leaves the processor to others.
+            // Waiting for a copy leaves the processor to others.
             let done = context.new_event(Some(sys::CUevent_flags::CU_EVENT_BLOCKING_SYNC)).w()?;
             Ok(Half { memory, done })
         };
@@ -117,9 +120,9 @@ impl Ring {
             self.turn += 1;
             if before > 0 {
                 let numbers: &[T] = self.halves[self.turn % 2].numbers(before)?;
-                let (piece, behind) = rest.split_at_mut(before);
+                let (piece, after) = rest.split_at_mut(before);
                 on_threads(piece, |at, part| part.copy_from_slice(&numbers[at..][..part.len()]));
-                rest = behind;
+                rest = after;
             }
             before = count;
         }
@@ -160,7 +163,7 @@ struct Later {
 
 impl Later {
     fn with<R>(&self, stream: &CudaStream, f: impl FnOnce(&mut Ring) -> Result<R>) -> Result<R> {
-        // A ring that somebody panicked with waits for its copies like any other.
+        // A ring whose user panicked waits for its copies like any other.
         let mut ring = self.ring.lock().unwrap_or_else(PoisonError::into_inner);
         match &mut *ring {
             Some(ring) => f(ring),
@@ -169,15 +172,15 @@ impl Later {
     }
 }
 
-/// What is uploaded beside the work of a device, in a stream of its own: weights of a block that comes later.
+/// Uploads beside the work of a device, in a stream of their own: weights of a block that comes later.
 ///
 /// The rule of memory that two streams use:
 /// * It is allocated by this stream, which need not wait for what the device has yet to do. Memory of the device's own
 ///   stream may be that of a tensor that work in the queue still reads; a copy into it would have to wait for the queue.
 /// * The slice that is handed out belongs to the device's stream, as candle takes for granted of every tensor.
 /// * The copy leaves an event in the slice, for which each stream waits that uses it: the device's, at the first use.
-/// * So it is the device's stream that frees it, behind its last use and behind the copy. This stream never waits for the
-///   device; the driver sees to it that it is not given memory before whoever had it is done, and may let it wait where the
+/// * So it is the device's stream that frees it, after its last use and after the copy. This stream never waits for the
+///   device; the driver gives it no memory that is still in use, and may let it wait where the
 ///   card has no other.
 pub(crate) struct Uploads {
     stream: Arc<CudaStream>,
@@ -205,7 +208,7 @@ impl Uploads {
         }
         // SAFETY: all of it is written below, on the stream that allocates it, before anybody has it.
         let own = unsafe { self.stream.alloc::<T>(len.max(1)) }.w()?;
-        // SAFETY: nobody else has the memory any more, and it is as long.
+        // SAFETY: nothing else has the memory any more, and it is as long.
         let mut slice = unsafe { device.cuda_stream().upgrade_device_ptr::<T>(own.leak(), len) };
         self.ring.with(&self.stream, |ring| ring.up(&self.stream, &mut slice.as_view_mut(), write))?;
         Ok(slice)
@@ -218,7 +221,7 @@ impl Uploads {
     }
 }
 
-/// What is kept for copies of a GPU.
+/// The rings and uploads of a GPU.
 struct Kept {
     uploads: Uploads,
     sweeps: Later,

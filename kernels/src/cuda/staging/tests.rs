@@ -1,4 +1,4 @@
-//! What waits for what when memory is copied beside the work of a GPU, and that pieces come to where they belong.
+//! The order of copies beside the work of a GPU, and the places that pieces come to.
 
 use std::ffi::c_void;
 use std::process::Command;
@@ -11,8 +11,8 @@ use candle_core::cuda_backend::cudarc::driver::{CudaStream, ValidAsZeroBits, res
 use candle_core::{CudaDevice, Device, Tensor};
 use half::bf16;
 
-use super::staging::{Plain, Ring, Uploads};
-use super::tensor;
+use super::{Plain, Ring, Uploads};
+use crate::cuda::tensor;
 use crate::device::{Choice, download, open};
 use crate::matmul::{Matrix, Precision};
 use crate::plain::add;
@@ -26,11 +26,11 @@ struct Gate {
 }
 
 impl Gate {
-    fn on(stream: &CudaStream) -> &'static Self {
+    fn hold(stream: &CudaStream) -> &'static Self {
         extern "C" fn pass(gate: *mut c_void) {
             // SAFETY: the pointer is the one below, to a gate that is never freed.
             let gate = unsafe { &*gate.cast::<Gate>() };
-            // Far longer than what is queued before a gate takes: whoever waits for the gate itself waits for ever.
+            // Far longer than what is queued before a gate takes: waiting for the gate itself never ends.
             let end = Instant::now() + Duration::from_secs(10);
             while !gate.open.load(Ordering::SeqCst) {
                 if Instant::now() > end {
@@ -63,7 +63,7 @@ fn alone(test: &str, f: impl FnOnce(&Device, &CudaDevice)) {
         return f(&device, device.as_cuda_device().unwrap());
     }
     let mut command = Command::new(std::env::current_exe().unwrap());
-    let name = format!("cuda::staging_tests::{test}");
+    let name = format!("cuda::staging::tests::{test}");
     let done = command.args([&name, "--exact", "--test-threads=1"]).env(ALONE, "1").output().unwrap();
     let said = String::from_utf8_lossy(&done.stdout);
     let errors = String::from_utf8_lossy(&done.stderr);
@@ -84,7 +84,7 @@ fn sent(uploads: &Uploads, device: &CudaDevice, values: &[f32]) -> Tensor {
 fn uploads_are_done_while_the_device_is_held_back() {
     alone("uploads_are_done_while_the_device_is_held_back", |device, cuda| {
         let uploads = Uploads::new(cuda, 1 << 12).unwrap();
-        let gate = Gate::on(&cuda.cuda_stream());
+        let gate = Gate::hold(&cuda.cuda_stream());
         // Ten pieces: the third waits for the first to be copied.
         let values = numbers(10_000, 1.0);
         let x = sent(&uploads, cuda, &values);
@@ -93,7 +93,7 @@ fn uploads_are_done_while_the_device_is_held_back() {
         assert!(download(&x).unwrap() == values);
 
         // Weights of blocks, by what uploads them in a run: more than what is page-locked holds at once.
-        let gate = Gate::on(&cuda.cuda_stream());
+        let gate = Gate::hold(&cuda.cuda_stream());
         let [rows, cols] = [4200, 4096];
         let weights = (0..rows * cols).map(|i| (i / cols % 251) as f32 + (i % cols % 4) as f32).collect();
         let matrix = Matrix::on_device(device, rows, cols, weights, Precision::Bf16).unwrap();
@@ -111,7 +111,7 @@ fn what_uses_an_upload_first_waits_for_it() {
     alone("what_uses_an_upload_first_waits_for_it", |device, cuda| {
         let uploads = Uploads::new(cuda, 1 << 14).unwrap();
         let values = numbers(4000, -7.5);
-        let gate = Gate::on(uploads.stream());
+        let gate = Gate::hold(uploads.stream());
         let x = sent(&uploads, cuda, &values);
         // By a kernel of ours, by one of candle's, and by a product: all of them are asked for before the copy is done.
         let sum = add(&x, &x).unwrap();
@@ -120,7 +120,7 @@ fn what_uses_an_upload_first_waits_for_it() {
         let want: Vec<f32> = values.iter().map(|value| 2.0 * value).collect();
         assert!(download(&sum).unwrap() == want && download(&scaled).unwrap() == want);
 
-        let gate = Gate::on(uploads.stream());
+        let gate = Gate::hold(uploads.stream());
         let x = sent(&uploads, cuda, &values).reshape((40, 100)).unwrap();
         let one = Tensor::from_vec(numbers(100, 0.0), (1, 100), device).unwrap();
         let product = one.matmul(&x.t().unwrap()).unwrap();
@@ -133,11 +133,11 @@ fn what_uses_an_upload_first_waits_for_it() {
 }
 
 #[test]
-fn memory_of_an_upload_goes_behind_its_last_use() {
-    alone("memory_of_an_upload_goes_behind_its_last_use", |_, cuda| {
+fn memory_of_an_upload_is_freed_after_its_last_use() {
+    alone("memory_of_an_upload_is_freed_after_its_last_use", |_, cuda| {
         let uploads = Uploads::new(cuda, 1 << 14).unwrap();
         let values = numbers(4000, 3.0);
-        let gate = Gate::on(&cuda.cuda_stream());
+        let gate = Gate::hold(&cuda.cuda_stream());
         let x = sent(&uploads, cuda, &values);
         let sum = add(&x, &x).unwrap();
         drop(x);
@@ -147,7 +147,7 @@ fn memory_of_an_upload_goes_behind_its_last_use() {
         gate.open();
         assert!(download(&sum).unwrap().iter().zip(&values).all(|(sum, value)| *sum == 2.0 * value));
         assert!(download(&other).unwrap() == numbers(4000, -1.0));
-        // What nobody used is copied before it goes.
+        // Unused tensors are copied before they are freed.
         drop(sent(&uploads, cuda, &values));
         cuda.cuda_stream().synchronize().unwrap();
     });

@@ -146,7 +146,7 @@ pub(super) unsafe fn store<L: Lanes, const REGS: usize>(
         for (m, sums) in sums.iter().enumerate().take(out.rows) {
             for (n, sum) in sums.iter().enumerate() {
                 // SAFETY: row m has that many elements from there on, 0 or more.
-                unsafe { some(*sum, at(m, n), out.cols.saturating_sub(first + n * L::N), out.fresh) };
+                unsafe { add_some(*sum, at(m, n), out.cols.saturating_sub(first + n * L::N), out.fresh) };
             }
         }
     }
@@ -157,7 +157,7 @@ pub(super) unsafe fn store<L: Lanes, const REGS: usize>(
 /// # Safety
 /// As of [`Lanes::add_to`] for those.
 #[inline(always)]
-unsafe fn some<L: Lanes>(sums: L, at: *mut f32, count: usize, fresh: bool) {
+unsafe fn add_some<L: Lanes>(sums: L, at: *mut f32, count: usize, fresh: bool) {
     let mut all = [0f32; NR];
     let count = count.min(L::N);
     // SAFETY: the caller's promise; a vector is no longer than a tile.

@@ -1,7 +1,7 @@
 use super::*;
 
 /// Pseudo-random whole numbers from -8 to 8: their sums of products are exact in any order.
-fn whole(count: usize, seed: u64) -> Vec<f32> {
+fn integers(count: usize, seed: u64) -> Vec<f32> {
     crate::test_values(count, 4.0, seed).into_iter().map(|x| x.round().clamp(-8.0, 8.0)).collect()
 }
 
@@ -15,7 +15,7 @@ fn meant(word: u32, elements: Elements) -> [f32; 2] {
 
 /// Words of whole numbers.
 fn operand(words: usize, elements: Elements, seed: u64) -> Vec<u32> {
-    let numbers = whole(2 * words, seed);
+    let numbers = integers(2 * words, seed);
     let each = |x: &[f32]| match elements {
         Elements::Pairs => (x[0].to_bits() >> 16) | x[1].to_bits(),
         Elements::Singles => x[0].to_bits(),

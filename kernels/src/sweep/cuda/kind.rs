@@ -4,10 +4,10 @@ use candle_core::Result;
 
 use crate::matmul::Precision;
 use crate::sweep::rule::{DropKind, FitKind};
-use crate::sweep::{GridFormat, Round, Rule, Scales};
+use crate::sweep::{GPU_SLICE, GridFormat, Round, Rule, Scales, WideGroup};
 
 /// Columns that a launch visits at most.
-pub(super) const SLICE: usize = 128;
+pub(super) const SLICE: usize = GPU_SLICE;
 /// Rows of a block.
 pub(super) const ROWS: usize = 16;
 /// Threads of a block, eight a row.
@@ -74,9 +74,7 @@ impl<'a> Kind<'a> {
     pub fn piece(&self, slice: usize) -> Result<usize> {
         match self.drop {
             _ if slice <= SLICE => Ok(slice),
-            DropKind::Groups { m, .. } if m > SLICE => candle_core::bail!(
-                "groups of {m} columns in slices of {slice} on a GPU; at most {SLICE} columns a group: use --device cpu"
-            ),
+            DropKind::Groups { m, .. } if m > SLICE => Err(candle_core::Error::wrap(WideGroup { m, slice })),
             DropKind::Groups { m, .. } => Ok(SLICE - SLICE % m),
             DropKind::Nothing | DropKind::Marked(_) => Ok(SLICE),
         }
@@ -101,6 +99,6 @@ mod tests {
         // A group as wide as its slice needs no piece.
         assert_eq!(piece(96, groups(96)).unwrap(), 96);
         let error = piece(512, groups(256)).unwrap_err().to_string();
-        assert!(error.contains("256 columns") && error.contains("--device cpu"), "{error}");
+        assert!(error.contains("256 columns") && error.contains("at most 128"), "{error}");
     }
 }

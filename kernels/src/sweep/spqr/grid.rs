@@ -217,7 +217,7 @@ pub(super) fn kept(rule: &Rule<'_>, w: f32, base: f32) -> f32 {
 
 /// The grid of the values from `lo` to `hi` of one row and group, and their value if they were all the `same`.
 ///
-/// Where all but equal weights are likely to be outliers the range has no width though the group was not constant: the
+/// If all but equal weights are likely to be outliers, the range has no width though the group was not constant: the
 /// published codes then take −1 to 1, which leaves it to the threshold what becomes of the weights.
 pub(super) fn first_level(rule: &Rule<'_>, lo: f32, hi: f32, same: bool) -> (f32, f32, Option<f32>) {
     let coded = rule.second.scale_bits.is_some();

@@ -28,7 +28,7 @@ fn one_slice_is_equal_to_the_definition() {
     }
 }
 
-/// Where errors move nowhere the slices make no difference.
+/// Slices make no difference if errors are not spread.
 #[test]
 fn flat_is_the_sweep_with_the_identity() {
     let (rows, cols) = (33, 50);
@@ -124,7 +124,7 @@ fn constants_are_exact() {
     }
 }
 
-/// Where every input of a group is dead, all its weights decode to exactly zero.
+/// All weights of a group whose inputs are dead decode to exactly zero.
 #[test]
 fn dead_groups_stay_zero() {
     let (rows, cols) = (24, 32);
