@@ -23,9 +23,11 @@ pub struct PoolingAllocator;
 /// Bytes from which a request gets a mapping of its own.
 pub const LARGE: usize = 1 << 20;
 
-/// Bytes that the pool may hold beyond the peak of what was in use. Tuned: buffers of a decoder block come in some ten
-/// sizes that are rarely in use at the same time, and with 64 to 128 MiB few pages are requested from the kernel twice,
-/// while less makes a run map them again and more raises the resident size for nothing.
+/// Bytes that mappings in use and in the pool may take beyond the peak of those in use: a trade of resident memory for
+/// page faults, chosen by measurement. It covers the buffers of a decoder block of some ten million weights, which are in
+/// use at different moments; blocks that are much larger mostly reuse memory below their own peak. Sensible values lie
+/// between the largest buffer of such a block (tens of MiB), below which every block maps its buffers again, and a few
+/// hundred MiB, which are held for nothing.
 pub const POOL_RESERVE: usize = 96 << 20;
 
 /// Every mapping starts on a page.

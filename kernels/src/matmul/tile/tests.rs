@@ -1,3 +1,5 @@
+//! Tiles of every version against sums of whole numbers, which are exact in any order.
+
 use super::*;
 
 /// Pseudo-random whole numbers from -8 to 8: their sums of products are exact in any order.
