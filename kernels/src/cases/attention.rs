@@ -142,7 +142,7 @@ fn ragged_cases() -> Vec<Case> {
                     let off = |way| ragged_off(shape, cache_type, way, precision, device);
                     let skipped = cache_type == CacheType::E4m3 && !device.is_cpu();
                     let all = ways.into_iter().filter(|_| !skipped).map(off);
-                    all.reduce(|a, b| Ok(a?.max(b?))).unwrap_or(Ok(0.0)).map(Off::by)
+                    all.reduce(|a, b| Ok(a?.max(b?))).unwrap_or(Ok(0.0)).map(Deviation::ratio)
                 }));
             }
         }
