@@ -1,4 +1,4 @@
-// Products, triangular solves and Cholesky factors in plain blocked loops, for the stand-ins of cuBLAS and cuSOLVER.
+// Products, triangular solves and Cholesky factors in plain blocked loops, for the emulator's forms of cuBLAS and cuSOLVER.
 // Matrices are views with a stride for rows and one for columns, so a transposed matrix is a view with the two exchanged.
 #pragma once
 #include <algorithm>

@@ -20,7 +20,7 @@ namespace {
 constexpr size_t ALIGNED = 16;
 constexpr unsigned char AROUND = 0xa5, FRESH = 0xff;
 
-// What is mapped: a page that can't be touched, room before, the bytes, less than 16 bytes behind, such a page again.
+// What is mapped: a page that can't be touched, room before, the bytes, less than 16 bytes after them, such a page again.
 struct Allocation {
     size_t bytes;
     char* map;
@@ -57,7 +57,7 @@ Memory& memory() {
 
 struct sigaction before;
 
-// Says what a fault in a page around an allocation means, and lets whoever handled faults before go on.
+// Says what a fault in a page around an allocation means, and passes it on to the previous handler.
 void faulted(int signal, siginfo_t* info, void* context) {
     Memory& m = memory();
     char* at = (char*)info->si_addr;

@@ -27,7 +27,7 @@ void print_copied();
 
 }  // namespace emulate
 
-// Whether all of `bytes` from `at` on lie in one allocation of the device. Also for the other stand-in libraries.
+// Whether all of `bytes` from `at` on lie in one allocation of the device. Also for the emulator's other libraries.
 extern "C" bool paring_emulated_on_device(const void* at, size_t bytes);
-// emulate::parallel for the other stand-in libraries.
+// emulate::parallel for the emulator's other libraries.
 extern "C" void paring_emulated_parallel(size_t count, void (*task)(void* context, size_t index), void* context);

@@ -1,4 +1,4 @@
-// How the stand-in libraries turn a call down: they say why, since the caller's own message has only a number.
+// How the emulator's libraries turn a call down: they say why, since the caller's own message has only a number.
 #pragma once
 #include <cstdio>
 

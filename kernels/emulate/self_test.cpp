@@ -1,4 +1,4 @@
-// scripts/emulate-cuda --self-test: calls the stand-in libraries as a program would and compares with plain loops.
+// scripts/emulate-cuda --self-test: calls the emulator's libraries as a program would and compares with plain loops.
 #include <cublas_v2.h>
 #include <cuda.h>
 #include <cusolverDn.h>
@@ -196,7 +196,7 @@ void refusals() {
     check(dies([&] { launch("probe_stuck", 1, 64, 0, x.at), cuCtxSynchronize(); }, "for ever"), "threads that wait for ever");
 }
 
-// Work on a stream is not done before somebody waits for it, and then in order.
+// Work on a stream is not done before something waits for it, and then in order.
 void streams() {
     CUstream a, b;
     CUevent event;

@@ -1,5 +1,5 @@
 // Work that waits for its turn. A GPU does what a stream was given some time later; here it is done as late as can be, when
-// somebody waits for it. Whoever uses a result without waiting, on the host or on another stream, gets what was there before.
+// something waits for it. A result that is used without waiting, on the host or on another stream, is what was there before.
 #pragma once
 #include <cstddef>
 
@@ -19,7 +19,7 @@ bool is_stream(CUstream_st* stream);
 void hold(CUstream_st* stream, size_t bytes);
 }  // namespace emulate
 
-// The same for the other stand-in libraries; work(context) is called once.
+// The same for the emulator's other libraries; work(context) is called once.
 extern "C" void paring_emulated_enqueue(void* stream, void (*work)(void* context), void* context);
 extern "C" void paring_emulated_finish(void* stream);
 extern "C" bool paring_emulated_is_stream(void* stream);

@@ -91,7 +91,7 @@ unsigned pick() {
     fail("of %u threads %u wait at a barrier and %u for threads of their warp, for ever", w.count, w.at_barrier, exchanging);
 }
 
-// Lets the lanes of `mask` go on if all of them wait; `self` goes on by itself.
+// Releases the lanes of `mask` if all of them wait; `self` continues by itself.
 void release(unsigned warp, unsigned mask, unsigned self) {
     Worker& w = *worker;
     const unsigned all = mask & ~w.ended[warp];
@@ -118,7 +118,7 @@ void release(unsigned warp, unsigned mask, unsigned self) {
     w.ready[warp] |= all & ~(self / WARP == warp ? 1u << self % WARP : 0);
 }
 
-// Lets everyone go on if all threads left are at the barrier; `self` goes on by itself.
+// Releases all threads if those left are at the barrier; `self` continues by itself.
 bool release_barrier(unsigned self) {
     Worker& w = *worker;
     if (!w.left || w.at_barrier != w.left) return false;
@@ -158,7 +158,7 @@ void body() {
     }
 }
 
-// Starts or goes on with the current thread and puts away what runs now.
+// Starts or resumes the current thread and suspends the running one.
 void resume(Fiber& from) {
     Thread& thread = worker->threads[worker->current];
     if (!thread.stack) {
@@ -194,7 +194,7 @@ void run_block(void* context, size_t index) {
     }
     for (unsigned t = 0; t < w.count; t++) w.threads[t].stack = nullptr;
     w.at_barrier = w.predicates = 0;
-    // Whoever reads shared memory that nobody wrote gets NaN.
+    // Shared memory that was never written reads as NaN.
     w.shared.resize(grid.shared / sizeof(float4) + 1);
     memset(w.shared.data(), 0xff, w.shared.size() * sizeof(float4));
     w.current = 0;

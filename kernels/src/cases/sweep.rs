@@ -103,10 +103,10 @@ const SEVERAL: [Layer; 3] = [
     Layer { rows: &[24], cols: 300, slice: 240 },
 ];
 
-/// Inputs of a sweep: grids and marks that the rules of the parts borrow.
+/// Inputs of a sweep: grids and masks that the rules of the parts borrow.
 struct Inputs {
     weights: Vec<Vec<f32>>,
-    marks: Vec<Vec<u8>>,
+    masks: Vec<Vec<u8>>,
     grids: Vec<Option<Grids>>,
     group_of: Vec<u32>,
     formats: Vec<Option<GridFormat>>,
@@ -143,7 +143,7 @@ impl Inputs {
             _ => None,
         };
         Self {
-            marks: weights.iter().map(|w| (0..w.len()).map(|i| u8::from(i % 3 == 1 || i % 7 == 2)).collect()).collect(),
+            masks: weights.iter().map(|w| (0..w.len()).map(|i| u8::from(i % 3 == 1 || i % 7 == 2)).collect()).collect(),
             grids: weights.iter().zip(&formats).map(fitted).collect(),
             group_of: (0..cols).map(|j| (j * 7 % cols / size) as u32).collect(),
             weights,
@@ -160,7 +160,7 @@ impl Inputs {
         Rule {
             drop: match drop {
                 Dropping::Nothing => None,
-                Dropping::Given => Some(Drop::Given(&self.marks[part])),
+                Dropping::Given => Some(Drop::Given(&self.masks[part])),
                 Dropping::Threshold(sparsity) => Some(Drop::Threshold { sparsity }),
                 Dropping::NofM(n, m) => Some(Drop::NofM { n, m }),
             },
@@ -170,7 +170,7 @@ impl Inputs {
     }
 }
 
-/// Number of decisions that differ: codes, marks, and weights by more than what sums in another order can make of them.
+/// Number of decisions that differ: codes, masks, and weights by more than what sums in another order can make of them.
 fn differing(got: &Swept, want: &Swept) -> usize {
     let far = |i: usize| (got.weight[i] - want.weight[i]).abs() > 1e-3 * want.weight[i].abs().max(0.1);
     let other = |i: usize| got.dropped[i] != want.dropped[i] || got.codes.get(i) != want.codes.get(i) || far(i);

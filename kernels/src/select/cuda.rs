@@ -1,4 +1,4 @@
-//! The k-th smallest score and the marks below it, on a GPU: see `select.cu`.
+//! The k-th smallest score and the mask below it, on a GPU: see `select.cu`.
 
 use candle_core::cuda_backend::WrapErr;
 use candle_core::cuda_backend::cudarc::driver::{CudaSlice, CudaView, DeviceRepr, LaunchConfig, PushKernelArg};
@@ -95,19 +95,19 @@ impl Selection {
         Ok(())
     }
 
-    /// Sets the marks of the columns, u8 `[.., cols]`: 1 for every score up to its part's that [`Selection::find`] found.
+    /// Sets the mask of the columns, u8 `[.., cols]`: 1 for every score up to its part's that [`Selection::find`] found.
     pub fn mark(
         &mut self,
         values: &CudaView<'_, f32>,
         u: &CudaView<'_, f32>,
-        marks: &mut CudaSlice<u8>,
+        mask: &mut CudaSlice<u8>,
         columns: Columns,
     ) -> Result<()> {
         let wide = self.launch(self.blocks, 0);
-        // SAFETY: the kernel reads what was found and the columns, and writes their marks, of which there are as many.
+        // SAFETY: the kernel reads what was found and the columns, and writes their mask, of which there are as many.
         unsafe {
             let mut builder = self.mark.builder();
-            builder.arg(values).arg(u).arg(&self.parts).arg(&self.found).arg(marks).arg(&columns);
+            builder.arg(values).arg(u).arg(&self.parts).arg(&self.found).arg(mask).arg(&columns);
             builder.launch(wide).w()?;
         }
         Ok(())

@@ -55,13 +55,13 @@ pub fn nth_smallest(scores: &[f32], k: usize) -> f32 {
     f32::from_bits(prefix)
 }
 
-/// Marks the `k` smallest of `scores`; among equals the first ones.
-pub fn mark_smallest(scores: &[f32], k: usize, marks: &mut [u8]) {
+/// Masks the `k` smallest of `scores`; among equals the first ones.
+pub fn mask_smallest(scores: &[f32], k: usize, mask: &mut [u8]) {
     let mut order: Vec<u32> = (0..scores.len() as u32).collect();
     order.sort_by(|&a, &b| scores[a as usize].total_cmp(&scores[b as usize]));
-    marks.fill(0);
+    mask.fill(0);
     for &i in order.iter().take(k) {
-        marks[i as usize] = 1;
+        mask[i as usize] = 1;
     }
 }
 
@@ -92,10 +92,10 @@ mod tests {
 
     #[test]
     fn mark_smallest_takes_the_first_of_equals() {
-        let mut marks = [9; 5];
-        mark_smallest(&[2.0, 1.0, 2.0, 0.5, 2.0], 3, &mut marks);
-        assert_eq!(marks, [1, 1, 0, 1, 0]);
-        mark_smallest(&[2.0, 1.0, 2.0, 0.5, 2.0], 0, &mut marks);
-        assert_eq!(marks, [0; 5]);
+        let mut mask = [9; 5];
+        mask_smallest(&[2.0, 1.0, 2.0, 0.5, 2.0], 3, &mut mask);
+        assert_eq!(mask, [1, 1, 0, 1, 0]);
+        mask_smallest(&[2.0, 1.0, 2.0, 0.5, 2.0], 0, &mut mask);
+        assert_eq!(mask, [0; 5]);
     }
 }

@@ -4,7 +4,7 @@
 use rayon::prelude::*;
 
 use super::curvature::OnHost;
-use super::marks::{Scores, mark_slice};
+use super::mask::{Scores, mask_slice};
 use super::rule::DropKind;
 use super::strips::{LANES, TrailingUpdate};
 use super::visit::{self, Workspace};
@@ -26,8 +26,8 @@ pub fn sweep(weight: Vec<f32>, cols: usize, slice: usize, curvature: OnHost<'_>,
         weight,
         loss: 0.0,
     };
-    if let Some(Drop::Given(marks)) = rule.drop {
-        out.dropped.copy_from_slice(marks);
+    if let Some(Drop::Given(mask)) = rule.drop {
+        out.dropped.copy_from_slice(mask);
     }
     let mut trailing = if let CurvatureData::Full(u) = curvature { Some(TrailingUpdate::new(u, cols)) } else { None };
     for first in (0..cols).step_by(slice) {
@@ -36,7 +36,7 @@ pub fn sweep(weight: Vec<f32>, cols: usize, slice: usize, curvature: OnHost<'_>,
             trailing.load_slice(first, width);
         }
         let scores = Scores::new(curvature, first, width, cols);
-        mark_slice(&mut out, cols, first, width, &scores, rule.drop);
+        mask_slice(&mut out, cols, first, width, &scores, rule.drop);
         out.loss += sweep_slice(&mut out, cols, first, width, &scores, trailing.as_ref(), rule);
     }
     out
@@ -98,7 +98,7 @@ fn sweep_slice(
     let piece = match rule.drop_kind() {
         _ if u.is_some() => width,
         DropKind::Groups { m, .. } => (PIECE / m).max(1) * m,
-        DropKind::Nothing | DropKind::Marked(_) => PIECE,
+        DropKind::Nothing | DropKind::Masked(_) => PIECE,
     };
     tasks.par_iter_mut().with_max_len(1).for_each(|strip| {
         strip.fit_groups(&slice);

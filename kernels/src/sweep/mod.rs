@@ -12,7 +12,7 @@ mod cuda;
 mod curvature;
 mod fit;
 mod grid;
-mod marks;
+mod mask;
 pub(crate) mod reference;
 mod rule;
 pub mod spqr;

@@ -19,10 +19,10 @@ pub(crate) fn sweep(weight: Vec<f32>, cols: usize, slice: usize, curvature: OnHo
     };
     for first in (0..cols).step_by(slice) {
         let columns = first..(first + slice).min(cols);
-        let mut marks = mark_slice(&out.weight, cols, &columns, curvature, rule.drop);
+        let mut mask = mask_slice(&out.weight, cols, &columns, curvature, rule.drop);
         for r in 0..rows {
             fit_groups(&mut out, r, cols, &columns, rule);
-            let errors = visit_row(&mut out, r, cols, &columns, &mut marks, (curvature, rule));
+            let errors = visit_row(&mut out, r, cols, &columns, &mut mask, (curvature, rule));
             if let CurvatureData::Full(u) = curvature {
                 let row = &mut out.weight[r * cols..][..cols];
                 for (j, e) in columns.clone().zip(errors) {
@@ -44,15 +44,15 @@ fn score(w: f32, j: usize, cols: usize, curvature: OnHost<'_>) -> f32 {
     }
 }
 
-/// The marks `[rows, cols]` of weights that are chosen when a slice begins.
-fn mark_slice(
+/// The mask `[rows, cols]` of weights that are chosen when a slice begins.
+fn mask_slice(
     w: &[f32],
     cols: usize,
     columns: &Range<usize>,
     curvature: OnHost<'_>,
     drop: Option<Drop<'_>>,
 ) -> Vec<u8> {
-    let (rows, mut marks) = (w.len() / cols, vec![0u8; w.len()]);
+    let (rows, mut mask) = (w.len() / cols, vec![0u8; w.len()]);
     let all = || (0..rows).flat_map(|r| columns.clone().map(move |j| (r, j)));
     let score = |(r, j): (usize, usize)| score(w[r * cols + j], j, cols, curvature);
     match drop {
@@ -60,18 +60,18 @@ fn mark_slice(
             let mut scores: Vec<f32> = all().map(score).collect();
             scores.sort_by(f32::total_cmp);
             let cut = scores[share_of(sparsity, scores.len())];
-            all().for_each(|(r, j)| marks[r * cols + j] = u8::from(score((r, j)) <= cut));
+            all().for_each(|(r, j)| mask[r * cols + j] = u8::from(score((r, j)) <= cut));
         }
         Some(Drop::PerRow { count }) => {
             for r in 0..rows {
                 let scores: Vec<f32> = (0..cols).map(|j| score((r, j))).collect();
-                select::mark_smallest(&scores, count, &mut marks[r * cols..][..cols]);
+                select::mask_smallest(&scores, count, &mut mask[r * cols..][..cols]);
             }
         }
-        Some(Drop::Given(given)) => marks.copy_from_slice(given),
+        Some(Drop::Given(given)) => mask.copy_from_slice(given),
         Some(Drop::NofM { .. }) | None => {}
     }
-    marks
+    mask
 }
 
 /// Fits the grids of a row's groups that begin in the slice.
@@ -90,10 +90,10 @@ fn visit_row(
     r: usize,
     cols: usize,
     columns: &Range<usize>,
-    marks: &mut [u8],
+    mask: &mut [u8],
     (curvature, rule): (OnHost<'_>, Rule<'_>),
 ) -> Vec<f32> {
-    let (row, marks) = (&mut out.weight[r * cols..][..cols], &mut marks[r * cols..][..cols]);
+    let (row, mask) = (&mut out.weight[r * cols..][..cols], &mut mask[r * cols..][..cols]);
     let mut errors = Vec::with_capacity(columns.len());
     for j in columns.clone() {
         if let Some(Drop::NofM { n, m }) = rule.drop
@@ -101,10 +101,10 @@ fn visit_row(
         {
             let group = j..(j + m).min(columns.end);
             let scores: Vec<f32> = group.clone().map(|k| score(row[k], k, cols, curvature)).collect();
-            select::mark_smallest(&scores, n, &mut marks[group]);
+            select::mask_smallest(&scores, n, &mut mask[group]);
         }
         let old = row[j];
-        let mut q = if marks[j] == 1 { 0.0 } else { old };
+        let mut q = if mask[j] == 1 { 0.0 } else { old };
         out.dropped[r * cols + j] = u8::from(q == 0.0);
         if let (Some(Round { format, fit }), Some(grids)) = (rule.round, &out.grids) {
             let at = r * grids.groups + fit.kind().group(j);

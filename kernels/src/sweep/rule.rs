@@ -37,15 +37,15 @@ pub enum Drop<'a> {
 pub(super) enum DropKind {
     /// Nothing becomes zero.
     Nothing,
-    /// Weights are marked before their slice is visited.
-    Marked(Marks),
+    /// A mask is known before the slice is visited.
+    Masked(MaskSource),
     /// Of every `m` columns, the `n` smallest scores when the first of them is reached.
     Groups { n: usize, m: usize },
 }
 
-/// The source of marks.
+/// The source of a mask.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub(super) enum Marks {
+pub(super) enum MaskSource {
     /// [`Drop::Given`].
     Given,
     /// [`Drop::Threshold`].
@@ -57,10 +57,10 @@ pub(super) enum Marks {
 impl Drop<'_> {
     pub(super) fn kind(self) -> DropKind {
         match self {
-            Self::Threshold { .. } => DropKind::Marked(Marks::Threshold),
-            Self::PerRow { .. } => DropKind::Marked(Marks::PerRow),
+            Self::Threshold { .. } => DropKind::Masked(MaskSource::Threshold),
+            Self::PerRow { .. } => DropKind::Masked(MaskSource::PerRow),
             Self::NofM { n, m } => DropKind::Groups { n, m },
-            Self::Given(_) => DropKind::Marked(Marks::Given),
+            Self::Given(_) => DropKind::Masked(MaskSource::Given),
         }
     }
 }

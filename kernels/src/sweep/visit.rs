@@ -4,7 +4,7 @@
 #![allow(clippy::needless_range_loop)]
 
 use super::cpu::{Slice, Strip};
-use super::marks::Scores;
+use super::mask::Scores;
 use super::rule::DropKind;
 use super::spread::{BLOCK, spread};
 use super::strips::{LANES, Lane};
@@ -17,7 +17,7 @@ use crate::simd::multiversion;
 pub(super) struct Workspace {
     columns: Vec<Lane>,
     /// Before a column is visited: below [`limit`] where a weight becomes zero. Afterwards 1 where it is zero.
-    marks: Vec<Lane>,
+    mask: Vec<Lane>,
     /// The errors to be spread; lanes without a row hold zeros.
     pub errors: Vec<Lane>,
     /// Codes as numbers.
@@ -31,10 +31,10 @@ impl Workspace {
     /// For so many columns.
     pub fn new(width: usize, rule: &Rule<'_>) -> Self {
         let lanes = |width: usize| vec![[0.0; LANES]; width];
-        let [columns, marks, errors] = [lanes(width), lanes(width), lanes(width)];
+        let [columns, mask, errors] = [lanes(width), lanes(width), lanes(width)];
         let codes = lanes(if rule.round.is_some() { width } else { 0 });
         let ranked = lanes(if let DropKind::Groups { m, .. } = rule.drop_kind() { m } else { 0 });
-        Self { columns, marks, errors, codes, ranked, rows: vec![0.0; LANES * width] }
+        Self { columns, mask, errors, codes, ranked, rows: vec![0.0; LANES * width] }
     }
 }
 
@@ -43,20 +43,20 @@ pub(super) fn visit(strip: &mut Strip<'_>, slice: &Slice<'_>, from: usize, to: u
     let &Slice { cols, first, rule, .. } = slice;
     let (width, at, rows) = (to - from, first + from, strip.weight.len() / cols);
     to_lanes(&strip.weight[at..], cols, &mut work.columns[..width]);
-    if let DropKind::Marked(_) = rule.drop_kind() {
-        let marks = &mut work.rows[..rows * width];
-        for (to, from) in marks.chunks_exact_mut(width).zip(strip.dropped.chunks_exact(cols)) {
+    if let DropKind::Masked(_) = rule.drop_kind() {
+        let mask = &mut work.rows[..rows * width];
+        for (to, from) in mask.chunks_exact_mut(width).zip(strip.dropped.chunks_exact(cols)) {
             numbers(to, &from[at..at + width]);
             to.iter_mut().for_each(|mark| *mark = 1.0 - *mark);
         }
-        to_lanes(marks, width, &mut work.marks[..width]);
+        to_lanes(mask, width, &mut work.mask[..width]);
     } else {
-        work.marks[..width].fill([1.0; LANES]);
+        work.mask[..width].fill([1.0; LANES]);
     }
     strip.loss += columns(strip, slice, from, to, work);
     to_rows(&work.columns[..width], &mut strip.weight[at..], cols);
     let flat = &mut work.rows[..rows * width];
-    to_rows(&work.marks[..width], flat, width);
+    to_rows(&work.mask[..width], flat, width);
     for (to, from) in strip.dropped.chunks_exact_mut(cols).zip(flat.chunks_exact(width)) {
         bytes(&mut to[at..at + width], from);
     }
@@ -93,11 +93,11 @@ struct ColumnGrids {
 multiversion! {
     /// Visits the columns that `work` has of the slice's `from..to`, and returns Σ e².
     fn columns(strip: &Strip<'_>, slice: &Slice<'_>, from: usize, to: usize, work: &mut Workspace) -> f64 {
-        let Workspace { columns, marks, errors, codes, ranked, .. } = work;
+        let Workspace { columns, mask, errors, codes, ranked, .. } = work;
         let &Slice { cols, first, groups, scores, u, rule, .. } = slice;
         let (width, at) = (to - from, first + from);
         let rows = strip.weight.len() / cols;
-        let (columns, marks) = (&mut columns[..width], &mut marks[..width]);
+        let (columns, mask) = (&mut columns[..width], &mut mask[..width]);
         // Groups of n:m are ranked when all that is spread over them is.
         let drop = rule.drop_kind();
         let m = drop.group();
@@ -112,11 +112,11 @@ multiversion! {
                     && j % m == 0
                 {
                     let last = (j + m).min(width);
-                    mark_group(&columns[j..last], &mut marks[j..last], &mut ranked[..last - j], scores, from + j);
+                    rank_group(&columns[j..last], &mut mask[j..last], &mut ranked[..last - j], scores, from + j);
                 }
                 let old = columns[j];
                 let mut q = old;
-                drop_marked(&mut q, &mut marks[j], limit);
+                drop_masked(&mut q, &mut mask[j], limit);
                 if let Some(round) = rule.round {
                     let group = round.fit.kind().group(at + j);
                     if group != loaded {
@@ -148,7 +148,7 @@ multiversion! {
 }
 
 #[inline(always)]
-fn drop_marked(q: &mut Lane, mark: &mut Lane, limit: f32) {
+fn drop_masked(q: &mut Lane, mark: &mut Lane, limit: f32) {
     for l in 0..LANES {
         let kept = if mark[l] < limit { 0.0 } else { q[l] };
         mark[l] = if kept == 0.0 { 1.0 } else { 0.0 };
@@ -215,11 +215,11 @@ fn errors_of(old: &Lane, new: &Lane, scores: &Scores, j: usize, e: &mut Lane, lo
     }
 }
 
-/// Counts in every lane of a group of columns, for each, the others that come before it by their scores. `ranked` is
+/// Ranks the columns of a group in every lane: the number of others that come before each by their scores. `by` is
 /// workspace of the group's size.
 #[inline(always)]
-fn mark_group(columns: &[Lane], marks: &mut [Lane], ranked: &mut [Lane], scores: &Scores, first: usize) {
-    for (i, (column, score)) in columns.iter().zip(ranked.iter_mut()).enumerate() {
+fn rank_group(columns: &[Lane], ranks: &mut [Lane], by: &mut [Lane], scores: &Scores, first: usize) {
+    for (i, (column, score)) in columns.iter().zip(by.iter_mut()).enumerate() {
         let coefficient = scores.coefficients[first + i];
         if scores.squared {
             for l in 0..LANES {
@@ -231,17 +231,17 @@ fn mark_group(columns: &[Lane], marks: &mut [Lane], ranked: &mut [Lane], scores:
             }
         }
     }
-    marks.fill([0.0; LANES]);
-    for i in 0..marks.len() {
-        let (marks, after) = marks.split_at_mut(i + 1);
-        let mark = &mut marks[i];
-        for (other, theirs) in after.iter_mut().zip(&ranked[i + 1..]) {
-            let mine = &ranked[i];
+    ranks.fill([0.0; LANES]);
+    for i in 0..ranks.len() {
+        let (ranks, after) = ranks.split_at_mut(i + 1);
+        let rank = &mut ranks[i];
+        for (other, theirs) in after.iter_mut().zip(&by[i + 1..]) {
+            let mine = &by[i];
             for l in 0..LANES {
                 // Among equals the first column goes first.
                 let first = mine[l] <= theirs[l];
                 other[l] += if first { 1.0 } else { 0.0 };
-                mark[l] += if first { 0.0 } else { 1.0 };
+                rank[l] += if first { 0.0 } else { 1.0 };
             }
         }
     }

@@ -46,8 +46,8 @@ impl<'a> Kind<'a> {
         match (self.drop, self.round.is_some()) {
             (DropKind::Nothing, false) => "sweep_store",
             (DropKind::Nothing, true) => "sweep_round",
-            (DropKind::Marked(_), false) => "sweep_marked",
-            (DropKind::Marked(_), true) => "sweep_marked_round",
+            (DropKind::Masked(_), false) => "sweep_marked",
+            (DropKind::Masked(_), true) => "sweep_marked_round",
             (DropKind::Groups { m: 4, .. }, false) => "sweep_of4",
             (DropKind::Groups { m: 4, .. }, true) => "sweep_of4_round",
             (DropKind::Groups { m: 8, .. }, false) => "sweep_of8",
@@ -62,7 +62,7 @@ impl<'a> Kind<'a> {
     pub fn shared_bytes(&self) -> usize {
         let grids = if self.round.is_some() { 2 * PER * THREADS } else { 0 };
         let scores = match self.drop {
-            DropKind::Groups { m: 4 | 8, .. } | DropKind::Nothing | DropKind::Marked(_) => 0,
+            DropKind::Groups { m: 4 | 8, .. } | DropKind::Nothing | DropKind::Masked(_) => 0,
             DropKind::Groups { .. } => ROWS * SLICE,
         };
         (SLICE * SLICE + SLICE + grids + scores) * size_of::<f32>()
@@ -76,7 +76,7 @@ impl<'a> Kind<'a> {
             _ if slice <= SLICE => Ok(slice),
             DropKind::Groups { m, .. } if m > SLICE => Err(candle_core::Error::wrap(WideGroup { m, slice })),
             DropKind::Groups { m, .. } => Ok(SLICE - SLICE % m),
-            DropKind::Nothing | DropKind::Marked(_) => Ok(SLICE),
+            DropKind::Nothing | DropKind::Masked(_) => Ok(SLICE),
         }
     }
 }
@@ -84,15 +84,15 @@ impl<'a> Kind<'a> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::sweep::rule::Marks;
+    use crate::sweep::rule::MaskSource;
 
     #[test]
     fn pieces_hold_whole_groups() {
         let piece = |slice, drop| Kind { drop, round: None, stored: Precision::F32 }.piece(slice);
         let groups = |m| DropKind::Groups { n: 1, m };
         assert_eq!(piece(100, groups(50)).unwrap(), 100);
-        assert_eq!(piece(128, DropKind::Marked(Marks::Threshold)).unwrap(), 128);
-        assert_eq!(piece(129, DropKind::Marked(Marks::Threshold)).unwrap(), 128);
+        assert_eq!(piece(128, DropKind::Masked(MaskSource::Threshold)).unwrap(), 128);
+        assert_eq!(piece(129, DropKind::Masked(MaskSource::Threshold)).unwrap(), 128);
         assert_eq!(piece(256, groups(4)).unwrap(), 128);
         assert_eq!(piece(240, groups(24)).unwrap(), 120);
         assert_eq!(piece(256, groups(128)).unwrap(), 128);

@@ -2,7 +2,7 @@
 
 mod args;
 mod kind;
-mod marks;
+mod mask;
 mod stack;
 
 use candle_core::Result;

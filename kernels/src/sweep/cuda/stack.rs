@@ -8,7 +8,7 @@ use candle_core::{CudaDevice, Result};
 
 use super::args::{FitArgs, Format, SweepArgs, int, precision};
 use super::kind::{Kind, ROWS, SLICE, THREADS};
-use super::marks::Marking;
+use super::mask::Mask;
 use crate::cuda::blas::{Math, Operand, Target, gemm};
 use crate::cuda::staging::{self, Plain};
 use crate::cuda::{Kernel, Source, function, grid};
@@ -31,7 +31,7 @@ pub(super) fn sweep(
         for first in (0..cols).step_by(slice) {
             let columns = first..(first + slice).min(cols);
             stack.fit(&columns)?;
-            stack.marking.mark_slice(&stack.weight.as_view(), &u, cols, &columns)?;
+            stack.mask.mask_slice(&stack.weight.as_view(), &u, cols, &columns)?;
             for first in columns.clone().step_by(piece) {
                 let width = piece.min(columns.end - first);
                 stack.visit(&u, first, width)?;
@@ -52,7 +52,7 @@ struct Stack<'a> {
     /// Of each part.
     part_rows: Vec<Range<usize>>,
     weight: CudaSlice<f32>,
-    marking: Marking,
+    mask: Mask,
     codes: CudaSlice<u8>,
     scales: CudaSlice<f32>,
     zeros: CudaSlice<f32>,
@@ -124,11 +124,11 @@ impl<'a> Stack<'a> {
         let groups = kind.groups(cols);
         let [scales, zeros] = grids_of(device, parts, &kind, [rows, groups])?;
         let group_of = kind.round.map_or(&[][..], |(_, fit)| fit.group_of());
-        let marking = Marking::new(device, parts, &part_rows, [cols, slice])?;
+        let mask = Mask::new(device, parts, &part_rows, [cols, slice])?;
         let visit = function(device, Source::Sweep, kind.kernel())?.with_shared(kind.shared_bytes())?;
         Ok(Self {
             weight: stacked(device, parts.iter().map(|part| part.weight.as_slice()))?,
-            marking,
+            mask,
             codes: device.alloc_zeros(if kind.round.is_some() { (rows * cols).max(1) } else { 1 })?,
             scales,
             zeros,
@@ -178,7 +178,7 @@ impl<'a> Stack<'a> {
     fn visit(&mut self, u: &CudaView<'_, f32>, first: usize, width: usize) -> Result<()> {
         let (n, m) = match self.kind.drop {
             DropKind::Groups { n, m } => (n.min(self.cols), m.min(self.cols)),
-            DropKind::Nothing | DropKind::Marked(_) => (0, 1),
+            DropKind::Nothing | DropKind::Masked(_) => (0, 1),
         };
         let format = self.kind.round.map_or(GridFormat::int(8, true, Precision::F32), |(format, _)| format);
         let group_size = self.kind.round.and_then(|(_, fit)| fit.fitted_size());
@@ -202,7 +202,7 @@ impl<'a> Stack<'a> {
             shared_mem_bytes: self.kind.shared_bytes() as u32,
         };
         let mut builder = self.visit.builder();
-        builder.arg(&mut self.weight).arg(u).arg(&mut self.marking.dropped).arg(&mut self.codes);
+        builder.arg(&mut self.weight).arg(u).arg(&mut self.mask.dropped).arg(&mut self.codes);
         builder.arg(&self.scales).arg(&self.zeros).arg(&self.global).arg(&self.group_of);
         builder.arg(&mut self.errors).arg(&mut self.loss).arg(&args);
         // SAFETY: the kernel reads and writes the columns of all rows, in arrays of as many, the factor's rows of the
@@ -246,7 +246,7 @@ impl<'a> Stack<'a> {
             let codes = if self.kind.round.is_some() { all.clone() } else { 0..0 };
             swept.push(Swept {
                 weight,
-                dropped: fetched(device, &self.marking.dropped, all)?,
+                dropped: fetched(device, &self.mask.dropped, all)?,
                 codes: fetched(device, &self.codes, codes)?,
                 grids,
                 loss: losses[rows.clone()].iter().sum(),

@@ -1,4 +1,4 @@
-//! Marks of the weights that become zero, on the device: given ones, and those that are found as a slice begins.
+//! The mask of weights that become zero, on the device: given, or found as a slice begins.
 
 use std::ops::Range;
 
@@ -10,16 +10,16 @@ use super::stack::stacked;
 use crate::select::cuda as select;
 use crate::sweep::{Drop, Part};
 
-/// The marks of matrices that lie one below the other.
-pub(super) struct Marking {
+/// The mask of matrices that lie one below the other.
+pub(super) struct Mask {
     /// `[rows, cols]`; after its visit 1 where a weight is zero.
     pub dropped: CudaSlice<u8>,
     /// Finds thresholds, where rules have them.
     selection: Option<select::Selection>,
 }
 
-impl Marking {
-    /// The marks of `parts`, of `cols` columns, whose rules are of one kind and whose rows are `part_rows`. Errors where
+impl Mask {
+    /// The mask of `parts`, of `cols` columns, whose rules are of one kind and whose rows are `part_rows`. Errors where
     /// weights are dropped per row, which the CPU does.
     pub fn new(
         device: &CudaDevice,
@@ -31,7 +31,7 @@ impl Marking {
         let mut searched = Vec::new();
         for (part, rows) in parts.iter().zip(part_rows) {
             match part.rule.drop {
-                Some(Drop::Given(marks)) => given.push(marks),
+                Some(Drop::Given(mask)) => given.push(mask),
                 Some(Drop::Threshold { sparsity: share }) if !rows.is_empty() => {
                     searched.push(select::Part { first_row: rows.start as i64, rows: rows.len() as i64, share });
                 }
@@ -51,8 +51,8 @@ impl Marking {
         Ok(Self { dropped, selection })
     }
 
-    /// Marks the weights that are chosen when a slice of these columns begins.
-    pub fn mark_slice(
+    /// Masks the weights that are chosen when a slice of these columns begins.
+    pub fn mask_slice(
         &mut self,
         weight: &CudaView<'_, f32>,
         u: &CudaView<'_, f32>,

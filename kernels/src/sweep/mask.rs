@@ -1,4 +1,4 @@
-//! Scores of weights, and the marks that are set when a slice begins.
+//! Scores of weights, and the mask of a slice when it begins.
 
 use rayon::prelude::*;
 
@@ -45,8 +45,8 @@ multiversion! {
     }
 }
 
-/// Marks in `out.dropped` the weights that are chosen when a slice begins.
-pub(super) fn mark_slice(
+/// Masks in `out.dropped` the weights that are chosen when a slice begins.
+pub(super) fn mask_slice(
     out: &mut Swept,
     cols: usize,
     first: usize,
@@ -65,8 +65,8 @@ pub(super) fn mark_slice(
         Some(Drop::Threshold { sparsity }) => {
             let all = score_rows(&out.weight);
             let cut = select::nth_smallest(&all, share_of(sparsity, all.len()));
-            out.dropped.par_chunks_mut(cols).zip(all.par_chunks(width)).for_each(|(marks, scores)| {
-                for (m, &s) in marks[first..first + width].iter_mut().zip(scores) {
+            out.dropped.par_chunks_mut(cols).zip(all.par_chunks(width)).for_each(|(mask, scores)| {
+                for (m, &s) in mask[first..first + width].iter_mut().zip(scores) {
                     *m = u8::from(s <= cut);
                 }
             });
@@ -74,8 +74,8 @@ pub(super) fn mark_slice(
         Some(Drop::PerRow { count }) => {
             assert_eq!(width, cols, "a count per row needs the whole row in one slice");
             let all = score_rows(&out.weight);
-            out.dropped.par_chunks_mut(cols).zip(all.par_chunks(width)).for_each(|(marks, scores)| {
-                select::mark_smallest(scores, count, marks);
+            out.dropped.par_chunks_mut(cols).zip(all.par_chunks(width)).for_each(|(mask, scores)| {
+                select::mask_smallest(scores, count, mask);
             });
         }
         Some(Drop::NofM { .. } | Drop::Given(_)) | None => {}
