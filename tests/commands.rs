@@ -3,7 +3,7 @@
 mod support;
 
 use paring_format::Dtype;
-use paring_format::writer::{Tensor, write_file};
+use paring_format::writer::{NamedTensor, write_file};
 use serde_json::Value;
 
 use support::*;
@@ -102,7 +102,7 @@ fn the_same_data_in_every_form() {
         ("i16", Dtype::I16, ids.iter().flat_map(|&id| (id as i16).to_le_bytes()).collect()),
         ("u8", Dtype::U8, ids.iter().map(|&id| id as u8).collect()),
     ] {
-        let tensor = Tensor { name: "input_ids".into(), dtype, shape: vec![1, 64], bytes };
+        let tensor = NamedTensor { name: "input_ids".into(), dtype, shape: vec![1, 64], bytes };
         write_file(&sandbox.path(&format!("{name}.safetensors")), vec![tensor]).unwrap();
     }
     let data = "words.txt words.safetensors i32.safetensors u32.safetensors i16.safetensors u8.safetensors";

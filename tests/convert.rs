@@ -4,7 +4,7 @@ mod support;
 
 use std::collections::BTreeMap;
 
-use paring_format::writer::Tensor;
+use paring_format::writer::NamedTensor;
 use paring_format::{Checkpoint, Scheme};
 
 use support::*;
@@ -14,7 +14,7 @@ fn official(sandbox: &Sandbox, name: &str) {
     Model::read(&Checkpoint::open(&golden("ct_models").join(name)).unwrap()).write(&sandbox.path(name));
 }
 
-fn tensors(checkpoint: &Checkpoint) -> BTreeMap<String, Tensor> {
+fn tensors(checkpoint: &Checkpoint) -> BTreeMap<String, NamedTensor> {
     checkpoint.names().map(|name| (name.to_string(), tensor(checkpoint, name))).collect()
 }
 

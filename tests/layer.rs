@@ -3,7 +3,7 @@
 mod support;
 
 use paring_format::Checkpoint;
-use paring_format::writer::{Tensor, write_file};
+use paring_format::writer::{NamedTensor, write_file};
 use serde_json::Value;
 
 use support::*;
@@ -77,7 +77,7 @@ fn write_inputs(sandbox: &Sandbox, problem: &str) -> usize {
         joined.extend(floats(&inputs, &name));
     }
     let activations = f32_tensor("activations", &[joined.len() / cols, cols], &joined);
-    let shaped = Tensor { shape: vec![sequences, joined.len() / cols / sequences, cols], ..activations.clone() };
+    let shaped = NamedTensor { shape: vec![sequences, joined.len() / cols / sequences, cols], ..activations.clone() };
     for (kind, x) in [("activations", activations), ("batched", shaped)] {
         write_file(&sandbox.path(&format!("{problem}.{kind}.safetensors")), vec![weight.clone(), x]).unwrap();
     }

@@ -3,7 +3,7 @@
 
 mod support;
 
-use paring_format::writer::{Tensor, write_file};
+use paring_format::writer::{NamedTensor, write_file};
 use paring_format::{Checkpoint, Dtype};
 use serde_json::Value;
 
@@ -228,7 +228,7 @@ fn a_linear_that_is_worse_than_rounding_to_nearest_is_told_and_kept() {
 }
 
 /// The tensors of a module with their bytes.
-fn parts(checkpoint: &Checkpoint, module: &str) -> Vec<Tensor> {
+fn parts(checkpoint: &Checkpoint, module: &str) -> Vec<NamedTensor> {
     let names = checkpoint.names().filter(|name| name.starts_with(&format!("{module}.")));
     names.map(|name| tensor(checkpoint, name)).collect()
 }

@@ -78,7 +78,7 @@ fn options_that_contradict_a_scheme() {
         ("--scheme W4A16 --round-zero", &["W4A16", "spqr"]),
         ("--scheme W4A16 --format int-quantized", &["int-quantized", "pack-quantized"]),
         ("--scheme W4A16 --groupsize 16 --strict", &["--strict", "groups"]),
-        ("--wbits 4 --groupsize 16 --strict", &["--strict", "vLLM", "group of 16", "W4A16"]),
+        ("--wbits 4 --groupsize 16 --strict", &["--strict", "vLLM", "groups of 16", "W4A16"]),
     ]
     .into_iter()
     .filter_map(|(options, words)| sandbox.refused(&format!("{RUN} {options}"), 2, words).err())
@@ -263,7 +263,7 @@ fn formats_that_do_not_go_together() {
         (format!("wbits = 4\n{mixed}round-zero = true"), &["pack-quantized", "paring-spqr", "one checkpoint"]),
         (
             format!("wbits = 4\n{mixed}format = 'float-quantized'"),
-            &["float-quantized", "integers of 4 bits", "pack-quantized"],
+            &["float-quantized", "4-bit integers (", "pack-quantized"],
         ),
         (format!("wbits = 4\n{mixed}format = 'zip'"), &["--format zip", "unknown"]),
         (format!("scheme = 'W8A8'\n{mixed}format = 'dense'"), &["--format dense", "activations"]),

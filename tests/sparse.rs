@@ -2,7 +2,7 @@
 
 mod support;
 
-use paring_format::writer::Tensor;
+use paring_format::writer::NamedTensor;
 use paring_format::{Checkpoint, Dtype};
 use serde_json::json;
 
@@ -141,7 +141,7 @@ fn what_does_not_fit_is_refused_before_the_work() {
 }
 
 /// The parts of a tensor as compressed-tensors before 0.9 named them, by the definition.
-fn old_parts(tensor: &Tensor) -> Vec<Tensor> {
+fn old_parts(tensor: &NamedTensor) -> Vec<NamedTensor> {
     let (cols, size) = (*tensor.shape.last().unwrap(), tensor.dtype.size());
     let (mut values, mut mask, mut offsets, mut found) = (Vec::new(), Vec::new(), Vec::new(), 0i64);
     for row in tensor.bytes.chunks(cols * size) {
@@ -157,7 +157,7 @@ fn old_parts(tensor: &Tensor) -> Vec<Tensor> {
     let above = tensor.shape[..tensor.shape.len() - 1].to_vec();
     let numbers = |numbers: &[i64]| numbers.iter().flat_map(|n| n.to_le_bytes()).collect::<Vec<u8>>();
     let shape: Vec<i64> = tensor.shape.iter().map(|&n| n as i64).collect();
-    let part = |local: &str, dtype, shape: Vec<usize>, bytes| Tensor {
+    let part = |local: &str, dtype, shape: Vec<usize>, bytes| NamedTensor {
         name: format!("{}.{local}", tensor.name),
         dtype,
         shape,

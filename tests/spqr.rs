@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use std::fs;
 
 use paring_format::Checkpoint;
-use paring_format::layouts::PART_NAMES;
+use paring_format::layouts::part_names;
 use paring_format::writer::write_file;
 use serde_json::Value;
 
@@ -20,7 +20,7 @@ const SECOND: &str = "--qq-scale-bits 3 --qq-zero-bits 3 --qq-groupsize 16";
 /// Bytes of the stored parts of a linear.
 fn stored_bytes(checkpoint: &Checkpoint, module: &str) -> usize {
     let bytes = |part: &&str| checkpoint.info(&format!("{module}.{part}")).map(|info| info.bytes());
-    PART_NAMES.iter().filter_map(bytes).sum()
+    part_names().iter().filter_map(bytes).sum()
 }
 
 /// The built-in model in three bits: every command understands the folder, and all tell the same of it.

@@ -5,7 +5,7 @@ mod support;
 use std::fs;
 
 use paring_format::Dtype;
-use paring_format::writer::Tensor;
+use paring_format::writer::NamedTensor;
 use serde_json::{Value, json};
 
 use support::*;
@@ -211,7 +211,7 @@ fn values_that_are_not_finite() {
     changed(&sandbox, "model", |model| {
         let bytes = f32::NAN.to_le_bytes().to_vec();
         let name = "model.rotary.inv_freq".into();
-        model.tensors.push(Tensor { name, dtype: Dtype::F32, shape: vec![], bytes });
+        model.tensors.push(NamedTensor { name, dtype: Dtype::F32, shape: vec![], bytes });
     });
     check(&sandbox, "changed", &["model.rotary.inv_freq", "NaN"]);
 }

@@ -5,8 +5,8 @@ use std::error::Error;
 use std::fs;
 use std::path::Path;
 
-use paring_format::layouts::{PART_NAMES, layout};
-use paring_format::{Dtype, Element, Part, Parts, QuantConfig, ScaleType, Scheme, Strategy};
+use paring_format::layouts::{layout, part_names};
+use paring_format::{Dtype, Element, LayoutPart, LayoutParts, QuantConfig, ScaleType, Scheme, Strategy};
 use safetensors::SafeTensors;
 use serde_json::{Value, json};
 
@@ -33,7 +33,7 @@ pub fn write(to: &Path, golden: &Path) -> Result<(), Box<dyn Error>> {
         let shape = (size.0.parse()?, size.1.parse()?);
         let scheme = Scheme::spqr(vec!["Linear".into()]);
         fs::write(to.join("layout-spqr").join(name), input(&scheme, shape, &parts))?;
-        let Ok(c) = layout("spqr").ok_or("no layout spqr")?.decode_shaped(&scheme, &parts, shape) else { continue };
+        let Ok(c) = layout("spqr").ok_or("no layout spqr")?.decode_shaped(&scheme, parts.clone(), shape) else { continue };
         let own = Scheme::of(&c, "paring-spqr", vec!["Linear".into()]);
         let parts = layout("paring-spqr").ok_or("no layout paring-spqr")?.encode(&own, &c)?;
         fs::write(to.join("layout-paring-spqr").join(name), input(&own, shape, &parts))?;
@@ -75,22 +75,22 @@ fn write_case(to: &Path, golden: &Path, case: &Value, seen: &mut BTreeSet<String
 }
 
 /// The tensors of a file whose names begin so.
-fn parts(bytes: &[u8], prefix: &str) -> Result<Parts, Box<dyn Error>> {
+fn parts(bytes: &[u8], prefix: &str) -> Result<LayoutParts, Box<dyn Error>> {
     let file = SafeTensors::deserialize(bytes)?;
     let part = |local: &&'static str| {
         let view = file.tensor(&format!("{prefix}{local}")).ok()?;
-        let part = Part {
+        let part = LayoutPart {
             dtype: Dtype::from_safetensors(view.dtype())?,
             shape: view.shape().to_vec(),
             bytes: view.data().to_vec(),
         };
         Some((*local, part))
     };
-    Ok(PART_NAMES.iter().filter_map(part).collect())
+    Ok(part_names().iter().filter_map(part).collect())
 }
 
 /// What the target of a layout reads.
-fn input(scheme: &Scheme, shape: (usize, usize), parts: &Parts) -> Vec<u8> {
+fn input(scheme: &Scheme, shape: (usize, usize), parts: &LayoutParts) -> Vec<u8> {
     let mut out = Vec::new();
     let args = scheme.weights.as_ref();
     let flag = |bit: u8, set: bool| if set { bit } else { 0 };
@@ -144,7 +144,7 @@ fn input(scheme: &Scheme, shape: (usize, usize), parts: &Parts) -> Vec<u8> {
 }
 
 /// What the target of folders reads: one linear of a model.
-fn folder(config: &Value, parts: &Parts) -> Result<Vec<u8>, Box<dyn Error>> {
+fn folder(config: &Value, parts: &LayoutParts) -> Result<Vec<u8>, Box<dyn Error>> {
     let config = serde_json::to_vec(config)?;
     let tensors = parts.iter().map(|(name, part)| {
         let view = safetensors::tensor::TensorView::new(part.dtype.to_safetensors(), part.shape.clone(), &part.bytes)?;

@@ -4,7 +4,7 @@
 use std::fs;
 
 use paring_format::Dtype;
-use paring_format::writer::Tensor;
+use paring_format::writer::NamedTensor;
 use serde_json::{Value, json};
 
 use crate::support::pickles::{Entry, View, archive, dict, global, pickle, state, text, zip};
@@ -16,7 +16,7 @@ const Q: &str = "model.layers.0.self_attn.q_proj.weight";
 const PICKLE: &str = "model/pytorch_model.bin";
 
 /// The tensors as a pickle speaks of them, each in a storage of its own, which has the tensor's number for a key.
-fn views(tensors: &[Tensor]) -> Vec<View> {
+fn views(tensors: &[NamedTensor]) -> Vec<View> {
     let class = |dtype| match dtype {
         Dtype::F32 => "FloatStorage",
         Dtype::F16 => "HalfStorage",
@@ -24,7 +24,7 @@ fn views(tensors: &[Tensor]) -> Vec<View> {
         Dtype::I32 => "IntStorage",
         other => panic!("no storage for {other}"),
     };
-    let view = |(i, t): (usize, &Tensor)| {
+    let view = |(i, t): (usize, &NamedTensor)| {
         let shape: Vec<i64> = t.shape.iter().map(|&dim| dim as i64).collect();
         View::new(&t.name, class(t.dtype), &i.to_string(), &shape)
     };
@@ -32,13 +32,13 @@ fn views(tensors: &[Tensor]) -> Vec<View> {
 }
 
 /// The entries of the file that `torch.save` makes of these tensors, with another pickle if `body` makes one.
-fn entries(tensors: &[Tensor], body: impl Fn(Vec<View>) -> Vec<u8>) -> Vec<Entry> {
+fn entries(tensors: &[NamedTensor], body: impl Fn(Vec<View>) -> Vec<u8>) -> Vec<Entry> {
     let keys: Vec<String> = (0..tensors.len()).map(|i| i.to_string()).collect();
     let storages: Vec<(&str, &[u8])> = keys.iter().zip(tensors).map(|(key, t)| (key.as_str(), &t.bytes[..])).collect();
     archive(&body(views(tensors)), &storages)
 }
 
-fn saved(tensors: &[Tensor]) -> Vec<u8> {
+fn saved(tensors: &[NamedTensor]) -> Vec<u8> {
     zip(&entries(tensors, |views| state(&views)))
 }
 
@@ -96,7 +96,7 @@ fn called(module: &str, name: &str, argument: &str) -> Vec<u8> {
 
 /// Moves the weights into two pickled shards with an index, which `change` may break.
 fn shards(sandbox: &Sandbox, model: &Model, change: impl Fn(&mut Value)) {
-    let (first, second): (Vec<Tensor>, Vec<Tensor>) =
+    let (first, second): (Vec<NamedTensor>, Vec<NamedTensor>) =
         model.tensors.iter().cloned().partition(|t| t.name.contains("layers.0"));
     let mut map = serde_json::Map::new();
     for (file, tensors) in [("pytorch_model-00001-of-00002.bin", first), ("pytorch_model-00002-of-00002.bin", second)] {
@@ -320,9 +320,9 @@ fn everything_at_once() {
     let change = |m: &mut Model| {
         m.tensors.retain(|t| !(t.name.contains("layers.1") && t.name.contains("mlp")));
         m.tensor(NORM).shape = vec![4, 8];
-        let more = Tensor { name: "model.layers.1.mlp.experts.0.weight".into(), ..m.tensor(NORM).clone() };
+        let more = NamedTensor { name: "model.layers.1.mlp.experts.0.weight".into(), ..m.tensor(NORM).clone() };
         m.tensors.push(more);
-        let buffer = Tensor { name: "model.layers.1.rotary_emb.inv_freq".into(), ..m.tensor(NORM).clone() };
+        let buffer = NamedTensor { name: "model.layers.1.rotary_emb.inv_freq".into(), ..m.tensor(NORM).clone() };
         m.tensors.push(buffer);
     };
     for pickled in [false, true] {

@@ -4,7 +4,7 @@
 use std::fs;
 
 use paring_format::Dtype;
-use paring_format::writer::{Tensor, write_file};
+use paring_format::writer::{NamedTensor, write_file};
 use serde_json::{Value, json};
 
 use crate::support::*;
@@ -32,7 +32,8 @@ fn header(sandbox: &Sandbox, change: impl Fn(String) -> String) {
 /// Moves the weights into two shards with an index, which `change` may break.
 fn shards(sandbox: &Sandbox, change: impl Fn(&mut Value)) {
     let tensors = Model::golden("llama").tensors;
-    let (first, second): (Vec<Tensor>, Vec<Tensor>) = tensors.into_iter().partition(|t| t.name.contains("layers.0"));
+    let (first, second): (Vec<NamedTensor>, Vec<NamedTensor>) =
+        tensors.into_iter().partition(|t| t.name.contains("layers.0"));
     let mut map = serde_json::Map::new();
     for (file, tensors) in [("model-00001-of-00002.safetensors", first), ("model-00002-of-00002.safetensors", second)] {
         map.extend(tensors.iter().map(|t| (t.name.clone(), file.into())));
@@ -122,7 +123,7 @@ const FOLDERS: &[Kind] = &[
         |s| {
             shards(s, |_| {});
             let model = Model::golden("llama");
-            let keep = |t: &Tensor| !t.name.contains("layers.0") || t.name == Q;
+            let keep = |t: &NamedTensor| !t.name.contains("layers.0") || t.name == Q;
             let tensors = model.tensors.into_iter().filter(keep).collect();
             write_file(&s.path("model/model-00002-of-00002.safetensors"), tensors).unwrap();
         },
@@ -268,7 +269,7 @@ const WEIGHT_FILES: &[Kind] = &[
         "a tensor that nobody asked for",
         |s| {
             weights(s, |m| {
-                let more = Tensor { name: "model.layers.1.adapter.weight".into(), ..m.tensor(Q).clone() };
+                let more = NamedTensor { name: "model.layers.1.adapter.weight".into(), ..m.tensor(Q).clone() };
                 m.tensors.push(more);
             })
         },

@@ -1,30 +1,30 @@
 //! Files that `paring layer` cannot use.
 
 use paring_format::Dtype;
-use paring_format::writer::{Tensor, write_file};
+use paring_format::writer::{NamedTensor, write_file};
 
 use crate::support::*;
 use crate::{Asked, Kind, Questions, Table, check};
 
-fn put(sandbox: &Sandbox, tensors: &[Tensor]) {
+fn put(sandbox: &Sandbox, tensors: &[NamedTensor]) {
     write_file(&sandbox.path("in.safetensors"), tensors.to_vec()).unwrap();
 }
 
-fn weight(rows: usize, cols: usize) -> Tensor {
+fn weight(rows: usize, cols: usize) -> NamedTensor {
     f32_tensor("weight", &[rows, cols], &vec![0.5; rows * cols])
 }
 
-fn inputs(shape: &[usize]) -> Tensor {
+fn inputs(shape: &[usize]) -> NamedTensor {
     f32_tensor("activations", shape, &vec![1.0; shape.iter().product()])
 }
 
 /// A hessian of eight columns, `value` on its diagonal.
-fn hessian(value: f32) -> Tensor {
+fn hessian(value: f32) -> NamedTensor {
     f32_tensor("hessian", &[8, 8], &(0..64).map(|i| if i % 9 == 0 { value } else { 0.0 }).collect::<Vec<_>>())
 }
 
 /// The tensor with one value replaced.
-fn with(mut tensor: Tensor, element: usize, value: f32) -> Tensor {
+fn with(mut tensor: NamedTensor, element: usize, value: f32) -> NamedTensor {
     tensor.bytes[element * 4..][..4].copy_from_slice(&value.to_le_bytes());
     tensor
 }
@@ -40,7 +40,7 @@ const FILES: &[Kind] = &[
     ("an empty weight", |s| put(s, &[weight(0, 8), hessian(1.0)]), &["[0, 8]"]),
     (
         "integers",
-        |s| put(s, &[Tensor { dtype: Dtype::I32, ..weight(4, 8) }, hessian(1.0)]),
+        |s| put(s, &[NamedTensor { dtype: Dtype::I32, ..weight(4, 8) }, hessian(1.0)]),
         &["in.safetensors: weight: type I32"],
     ),
     (

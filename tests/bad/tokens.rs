@@ -1,13 +1,13 @@
 //! Files of tokens that cannot be used.
 
 use paring_format::Dtype;
-use paring_format::writer::{Tensor, write_file};
+use paring_format::writer::{NamedTensor, write_file};
 
 use crate::support::*;
 use crate::{Kind, Table, check};
 
 fn ids(dtype: Dtype, shape: &[usize], bytes: Vec<u8>, name: &str, sandbox: &Sandbox) {
-    let tensor = Tensor { name: name.into(), dtype, shape: shape.to_vec(), bytes };
+    let tensor = NamedTensor { name: name.into(), dtype, shape: shape.to_vec(), bytes };
     write_file(&sandbox.path("ids.safetensors"), vec![tensor]).unwrap();
 }
 

@@ -13,7 +13,7 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use std::thread;
 use std::time::Duration;
 
-use paring_format::checkpoint::INDEX;
+use paring_format::names::INDEX;
 use paring_format::writer::write_file;
 use serde_json::json;
 

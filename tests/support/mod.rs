@@ -11,7 +11,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
-use paring_format::writer::{Tensor, write_file};
+use paring_format::writer::{NamedTensor, write_file};
 use paring_format::{Checkpoint, Dtype};
 use serde_json::Value;
 
@@ -65,7 +65,7 @@ impl Sandbox {
         let tokens = Checkpoint::open_file(&golden(&format!("models/{name}/tokens.safetensors"))).unwrap();
         for (name, to) in [("calibration", "calib.safetensors"), ("evaluation", "eval.safetensors")] {
             let ids = tensor(&tokens, name);
-            write_file(&sandbox.path(to), vec![Tensor { name: "input_ids".into(), ..ids }]).unwrap();
+            write_file(&sandbox.path(to), vec![NamedTensor { name: "input_ids".into(), ..ids }]).unwrap();
         }
         sandbox
     }
@@ -185,7 +185,7 @@ impl Ran {
 #[derive(Clone)]
 pub struct Model {
     pub config: Value,
-    pub tensors: Vec<Tensor>,
+    pub tensors: Vec<NamedTensor>,
 }
 
 impl Model {
@@ -199,7 +199,7 @@ impl Model {
         Self { config: checkpoint.config().clone(), tensors }
     }
 
-    pub fn tensor(&mut self, name: &str) -> &mut Tensor {
+    pub fn tensor(&mut self, name: &str) -> &mut NamedTensor {
         self.tensors.iter_mut().find(|t| t.name == name).unwrap()
     }
 
@@ -229,10 +229,10 @@ impl Model {
 }
 
 /// A tensor of an open checkpoint.
-pub fn tensor(checkpoint: &Checkpoint, name: &str) -> Tensor {
+pub fn tensor(checkpoint: &Checkpoint, name: &str) -> NamedTensor {
     let info = checkpoint.info(name).unwrap_or_else(|| panic!("no tensor {name}"));
     let (dtype, shape) = (info.dtype, info.shape.clone());
-    Tensor { name: name.into(), dtype, shape, bytes: checkpoint.read(name).unwrap() }
+    NamedTensor { name: name.into(), dtype, shape, bytes: checkpoint.read(name).unwrap() }
 }
 
 /// A float tensor's values.
@@ -241,14 +241,14 @@ pub fn floats(checkpoint: &Checkpoint, name: &str) -> Vec<f32> {
     t.dtype.decode_f32(&t.bytes)
 }
 
-pub fn f32_tensor(name: &str, shape: &[usize], values: &[f32]) -> Tensor {
-    Tensor { name: name.into(), dtype: Dtype::F32, shape: shape.to_vec(), bytes: Dtype::F32.encode(values) }
+pub fn f32_tensor(name: &str, shape: &[usize], values: &[f32]) -> NamedTensor {
+    NamedTensor { name: name.into(), dtype: Dtype::F32, shape: shape.to_vec(), bytes: Dtype::F32.encode(values) }
 }
 
 /// Token ids as `input_ids` of 64-bit integers.
 pub fn token_file(path: &Path, shape: &[usize], ids: &[i64]) {
     let bytes = ids.iter().flat_map(|id| id.to_le_bytes()).collect();
-    let tensor = Tensor { name: "input_ids".into(), dtype: Dtype::I64, shape: shape.to_vec(), bytes };
+    let tensor = NamedTensor { name: "input_ids".into(), dtype: Dtype::I64, shape: shape.to_vec(), bytes };
     write_file(path, vec![tensor]).unwrap();
 }
 

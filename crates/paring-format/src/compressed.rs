@@ -43,6 +43,14 @@ impl Compressed {
         }
     }
 
+    /// [`Compressed::to_dense`] of a matrix that is not needed any more: dense values are moved, not copied.
+    pub fn into_dense(self) -> Vec<f32> {
+        match self.values {
+            Values::Dense(values) => values,
+            Values::Codes { .. } | Values::Spqr(_) => self.to_dense(),
+        }
+    }
+
     /// 1 where a weight is kept exact, row-major `[rows, cols]`; `None` when no weight can be.
     pub fn outlier_mask(&self) -> Option<Vec<u8>> {
         match &self.values {
@@ -178,6 +186,7 @@ mod tests {
                 let mut seen = Vec::new();
                 c.for_rows(|rows| seen.extend_from_slice(rows));
                 assert_eq!(seen, dense);
+                assert_eq!(c.clone().into_dense(), dense);
                 assert_eq!(c.to_dense_bytes(), dtype.encode(&dense));
                 assert_eq!(c.digest(), digest(c.rows, c.cols, &dense));
                 assert_eq!(c.to_dense_bytes_and_digest(), (c.to_dense_bytes(), c.digest()));

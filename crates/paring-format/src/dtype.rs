@@ -55,6 +55,11 @@ impl Dtype {
         }
     }
 
+    /// Tells whether the value is finite and this float type has it exactly.
+    pub(crate) fn holds(self, value: f32) -> bool {
+        value.is_finite() && self.round(value).to_bits() == value.to_bits()
+    }
+
     /// The type with this safetensors name.
     pub fn parse(name: &str) -> Option<Dtype> {
         TABLE.iter().find(|row| row.1 == name).map(|row| row.0)
@@ -101,16 +106,23 @@ impl Dtype {
     /// # Panics
     /// If the type is no float: neither [`Dtype::is_float`] nor the 8-bit one.
     pub fn decode_f32(self, bytes: &[u8]) -> Vec<f32> {
-        fn each<const N: usize>(bytes: &[u8], f: impl Fn([u8; N]) -> f32) -> Vec<f32> {
-            bytes.as_chunks::<N>().0.iter().map(|&chunk| f(chunk)).collect()
+        let mut values = Vec::new();
+        self.decode_f32_to(bytes, &mut values);
+        values
+    }
+
+    /// As [`Dtype::decode_f32`], after what `values` already has.
+    pub(crate) fn decode_f32_to(self, bytes: &[u8], values: &mut Vec<f32>) {
+        fn each<const N: usize>(bytes: &[u8], values: &mut Vec<f32>, f: impl Fn([u8; N]) -> f32) {
+            values.extend(bytes.as_chunks::<N>().0.iter().map(|&chunk| f(chunk)));
         }
         match self {
-            Dtype::F64 => each(bytes, |b| f64::from_le_bytes(b) as f32),
-            Dtype::F32 => each(bytes, f32::from_le_bytes),
-            Dtype::F16 => decode_f16(bytes),
+            Dtype::F64 => each(bytes, values, |b| f64::from_le_bytes(b) as f32),
+            Dtype::F32 => each(bytes, values, f32::from_le_bytes),
+            Dtype::F16 => decode_f16(bytes, values),
             // A bf16 is the upper half of an f32: plain shifts, which the compiler turns into vectors.
-            Dtype::Bf16 => each(bytes, |b| f32::from_bits(u32::from(u16::from_le_bytes(b)) << 16)),
-            Dtype::F8E4M3 => bytes.iter().map(|&byte| floats::from_e4m3(byte)).collect(),
+            Dtype::Bf16 => each(bytes, values, |b| f32::from_bits(u32::from(u16::from_le_bytes(b)) << 16)),
+            Dtype::F8E4M3 => values.extend(bytes.iter().map(|&byte| floats::from_e4m3(byte))),
             other => panic!("{} is not a float type", other.name()),
         }
     }
@@ -187,10 +199,10 @@ fn encode_f16(values: &[f32], bytes: &mut Vec<u8>) {
     }
 }
 
-/// The numbers of little-endian half precision, as [`encode_f16`] makes them. Signalling NaN become quiet ones.
-fn decode_f16(bytes: &[u8]) -> Vec<f32> {
+/// Appends the numbers of little-endian half precision, as [`encode_f16`] makes them. Signalling NaN become quiet ones.
+fn decode_f16(bytes: &[u8], values: &mut Vec<f32>) {
     let bytes = bytes.as_chunks::<2>().0;
-    let mut values = Vec::with_capacity(bytes.len());
+    values.reserve(bytes.len());
     let mut halves = [f16::ZERO; AT_ONCE];
     for bytes in bytes.chunks(AT_ONCE) {
         let halves = &mut halves[..bytes.len()];
@@ -199,7 +211,6 @@ fn decode_f16(bytes: &[u8]) -> Vec<f32> {
         values.resize(start + halves.len(), 0.0);
         halves.convert_to_f32_slice(&mut values[start..]);
     }
-    values
 }
 
 impl fmt::Display for Dtype {

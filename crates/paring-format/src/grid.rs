@@ -1,5 +1,7 @@
 //! What codes mean: the element, and the scales and zero points that tiles of a matrix share.
 
+use std::fmt;
+
 use crate::dtype::{round_bf16, round_f16};
 use crate::{Dtype, Error, Result, bits, floats};
 
@@ -86,6 +88,14 @@ impl Element {
             Element::E4m3 => each.for_each(|(value, &code)| *value = Element::E4m3.value(code)),
             Element::E2m1 => each.for_each(|(value, &code)| *value = Element::E2m1.value(code)),
         }
+    }
+}
+
+/// Codes of this type, in the plural: `4-bit integers`, `8-bit floats`.
+impl fmt::Display for Element {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let kind = if self.int_bits().is_some() { "integers" } else { "floats" };
+        write!(f, "{}-bit {kind}", self.bits())
     }
 }
 
@@ -268,7 +278,7 @@ impl Grid {
         };
         let [height, width] = self.tile;
         if !(1..=rows).contains(&height) || !(1..=cols).contains(&width) || !(1..=8).contains(&self.element.bits()) {
-            return fail(format!("{:?} in tiles of [{height}, {width}] do not fit [{rows}, {cols}]", self.element));
+            return fail(format!("{} in tiles of [{height}, {width}] do not fit [{rows}, {cols}]", self.element));
         }
         let tiles = self.tiles(rows, cols).iter().product::<usize>();
         let zeros = match &self.zeros {

@@ -1,15 +1,16 @@
 //! Checkpoints and compressed-tensors layouts: bytes only, no tensor library, no devices, no algorithms.
 //!
-//! * [`checkpoint`]: open a folder (or a model built into the program), name → bytes.
-//! * [`pickle`]: the files of `torch.save`, as checkpoints and as token ids.
-//! * [`writer`]: shards out, index and config last.
-//! * [`compressed`]: the type [`Compressed`], what methods make and layouts store.
-//! * [`grid`]: what codes mean.
-//! * [`floats`]: floats of 8 and 4 bits, and powers of two.
-//! * [`spqr`]: the numbers of an SpQR matrix.
-//! * [`config`]: the `quantization_config` JSON.
-//! * [`bits`]: n-bit codes in 32-bit words.
+//! From the bottom up:
+//!
+//! * [`error`], [`files`]: what goes wrong, and regular files within sizes.
+//! * [`dtype`], [`floats`], [`bits`]: element types, floats of 8 and 4 bits, n-bit codes in 32-bit words.
+//! * [`grid`], [`spqr`], [`compressed`]: the numbers of a matrix, what methods make and layouts store.
+//! * [`scheme`]: how the linears of a group are stored, and the words for it.
 //! * [`layouts`]: one file per on-disk layout.
+//! * [`config`]: the `quantization_config` JSON.
+//! * [`names`], [`checkpoint`]: open a folder (or a model built into the program), name → bytes; with [`pickle`], the files
+//!   of `torch.save`, as checkpoints and as token ids.
+//! * [`writer`]: shards out, index and config last.
 
 pub mod bits;
 pub mod checkpoint;
@@ -18,9 +19,12 @@ pub mod config;
 pub mod dtype;
 pub mod error;
 pub mod files;
+mod finite;
 pub mod floats;
 pub mod grid;
 pub mod layouts;
+pub mod names;
+pub mod scheme;
 pub mod spqr;
 #[cfg(test)]
 mod testing;
@@ -28,10 +32,11 @@ pub mod writer;
 
 pub use checkpoint::{Checkpoint, TensorInfo, pickle};
 pub use compressed::{Compressed, Values};
-pub use config::{Dynamic, Method, PRESETS, Preset, QuantArgs, QuantConfig, Scheme, SecondLevel, Sparsity, Strategy};
+pub use config::{PRESETS, Preset, QuantConfig, Sparsity};
 pub use dtype::Dtype;
 pub use error::{Error, Result};
 pub use grid::{Element, Grid, ScaleType, Zeros};
-pub use layouts::{LAYOUTS, Layout, Part, Parts};
+pub use layouts::{LAYOUTS, Layout, LayoutPart, LayoutParts};
+pub use scheme::{Dynamic, QuantArgs, QuantMethod, Scheme, SecondLevel, Strategy};
 pub use spqr::{Outliers, Spqr, Statistic};
-pub use writer::{Summary, Tensor, Writer};
+pub use writer::{NamedTensor, Writer, Written};

@@ -1,6 +1,5 @@
 //! The numbers of an SpQR matrix (arXiv 2306.03078): small groups, statistics that are coded again, weights kept exact.
 
-use crate::layouts::is_exact;
 use crate::{Dtype, Error, Result, bits};
 
 /// Codes on grids with fractional zeros, `weight = scale · (code − zero)`, and outliers that replace some of them.
@@ -242,7 +241,7 @@ fn check_codes(name: &str, codes: &[u8], count: usize, bits: u32) -> Result<()> 
 }
 
 fn check_floats(name: &str, values: &[f32], dtype: Dtype) -> Result<()> {
-    match values.iter().position(|&value| !is_exact(dtype, value)) {
+    match values.iter().position(|&value| !dtype.holds(value)) {
         None => Ok(()),
         Some(at) => Err(Error::parts(format!("{name}: {} (element {at}) is not a number of {dtype}", values[at]))),
     }

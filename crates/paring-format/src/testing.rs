@@ -3,12 +3,12 @@
 #[cfg(target_os = "linux")]
 use crate::Checkpoint;
 use crate::{
-    Compressed, Dtype, Element, Grid, Layout, Outliers, Parts, Result, ScaleType, Scheme, Spqr, Statistic, Values,
-    floats,
+    Compressed, Dtype, Element, Grid, Layout, LayoutParts, Outliers, Result, ScaleType, Scheme, Spqr, Statistic,
+    Values, floats,
 };
 
 /// What the layout stores of `c`, under the scheme of matrices like it.
-pub fn encode(layout: &dyn Layout, c: &Compressed) -> Result<Parts> {
+pub fn encode(layout: &dyn Layout, c: &Compressed) -> Result<LayoutParts> {
     layout.encode(&Scheme::of(c, layout.name(), Vec::new()), c)
 }
 

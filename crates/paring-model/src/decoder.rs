@@ -79,8 +79,8 @@ pub trait Decoder: Send + Sync {
     fn prefetch(&self, i: usize) {
         let linears = self.linears(i);
         let is_part = |name: &str| linears.iter().any(|linear| is_within(name, &linear.name));
-        self.checkpoint().names().filter(|name| is_part(name)).for_each(|name| self.checkpoint().expect(name));
-        self.rest_names(i).iter().for_each(|name| self.checkpoint().expect(name));
+        self.checkpoint().names().filter(|name| is_part(name)).for_each(|name| self.checkpoint().prefetch(name));
+        self.rest_names(i).iter().for_each(|name| self.checkpoint().prefetch(name));
     }
 
     /// Names of block `i`'s other tensors (norms, biases), for copying them through.

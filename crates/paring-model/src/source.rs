@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use candle_core::{Device, Tensor};
-use paring_format::{Checkpoint, Dtype, QuantArgs, Strategy, TensorInfo, Values, layouts::PART_NAMES};
+use paring_format::{Checkpoint, Dtype, QuantArgs, Strategy, TensorInfo, layouts};
 use paring_kernels::device::upload;
 use paring_kernels::matmul::Precision;
 use paring_kernels::quantize::Rounding;
@@ -82,7 +82,7 @@ impl Source {
 
     /// Whether the module has a weight in any layout.
     pub fn has_linear(&self, module: &str) -> bool {
-        ["weight", "weight_packed", "dense_weights"].iter().any(|part| self.has(&format!("{module}.{part}")))
+        layouts::weight_names().iter().any(|part| self.has(&format!("{module}.{part}")))
     }
 
     /// Full names of all stored tensors of a module, sorted.
@@ -140,7 +140,7 @@ impl Source {
 
     /// As [`Source::require_linear`], for a matrix that is no linear: its inputs are never quantized.
     pub fn require_weight(&self, module: &str, rows: usize, cols: usize, hint: &str) -> Result<()> {
-        let parts: Vec<String> = PART_NAMES.iter().map(|part| format!("{module}.{part}")).collect();
+        let parts: Vec<String> = layouts::part_names().iter().map(|part| format!("{module}.{part}")).collect();
         self.note(&parts, self.check_linear(module, rows, cols, hint))
     }
 
@@ -214,11 +214,7 @@ impl Source {
     /// The dense weight of a linear stored in any layout, row-major `[rows, cols]`.
     pub fn dense(&self, module: &str, rows: usize, cols: usize) -> Result<Vec<f32>> {
         self.complete()?;
-        let stored = self.checkpoint.read_linear(module, rows, cols)?;
-        Ok(match stored.values {
-            Values::Dense(values) => values,
-            Values::Codes { .. } | Values::Spqr(_) => stored.to_dense(),
-        })
+        Ok(self.checkpoint.read_linear(module, rows, cols)?.into_dense())
     }
 
     /// What a linear stored in any layout multiplies with: its matrix `[rows, cols]`, and the rounding of its inputs where

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::path::Path;
 
 use paring_format::Checkpoint;
-use paring_format::layouts::PART_NAMES;
+use paring_format::layouts::part_names;
 
 use super::{Input, assert_text, folder, is_good, put};
 
@@ -28,7 +28,7 @@ pub fn checkpoint(data: &[u8]) -> bool {
     let modules: BTreeSet<&str> = checkpoint
         .names()
         .filter_map(|name| name.rsplit_once('.'))
-        .filter_map(|(module, local)| PART_NAMES.contains(&local).then_some(module))
+        .filter_map(|(module, local)| part_names().contains(&local).then_some(module))
         .collect();
     // Each module's tensors are decoded: a file with very many of them would only be slow.
     let mut good = false;

@@ -1,8 +1,9 @@
 //! Configurations of quantizations, and layouts.
 
-use paring_format::layouts::PART_NAMES;
+use paring_format::layouts::part_names;
 use paring_format::{
-    Dtype, Dynamic, Element, Layout, Part, Parts, QuantArgs, QuantConfig, ScaleType, Scheme, SecondLevel, Strategy,
+    Dtype, Dynamic, Element, Layout, LayoutPart, LayoutParts, QuantArgs, QuantConfig, ScaleType, Scheme, SecondLevel,
+    Strategy,
 };
 use serde_json::Value;
 
@@ -65,8 +66,8 @@ impl Input<'_> {
     }
 
     /// A name, a type, a shape and bytes for each part, until nothing is left.
-    fn parts(&mut self) -> Parts {
-        let mut parts = Parts::new();
+    fn parts(&mut self) -> LayoutParts {
+        let mut parts = LayoutParts::new();
         while !self.0.is_empty() {
             let name = self.byte();
             let name = self.take(usize::from(name));
@@ -79,8 +80,8 @@ impl Input<'_> {
                 count => count - 1,
             };
             let bytes = self.take(bytes).to_vec();
-            if let Some(name) = PART_NAMES.iter().find(|known| known.as_bytes() == name) {
-                parts.insert(name, Part { dtype, shape, bytes });
+            if let Some(name) = part_names().iter().find(|known| known.as_bytes() == name) {
+                parts.insert(name, LayoutPart { dtype, shape, bytes });
             }
         }
         parts
@@ -98,7 +99,7 @@ pub fn decode(layout: &dyn Layout, data: &[u8]) -> bool {
         assert_text(&error);
     }
     let mut good = false;
-    for decoded in [layout.decode(&scheme, &parts), layout.decode_shaped(&scheme, &parts, shape)] {
+    for decoded in [layout.decode(&scheme, parts.clone()), layout.decode_shaped(&scheme, parts.clone(), shape)] {
         let c = match decoded {
             Ok(c) => c,
             Err(error) => {
@@ -115,7 +116,7 @@ pub fn decode(layout: &dyn Layout, data: &[u8]) -> bool {
         assert_eq!(paring_format::compressed::digest(c.rows, c.cols, &dense), c.digest());
         match layout.encode(&scheme, &c) {
             Ok(again) => {
-                let back = layout.decode_shaped(&scheme, &again, (c.rows, c.cols));
+                let back = layout.decode_shaped(&scheme, again, (c.rows, c.cols));
                 assert_eq!(back.expect("what was stored just now"), c);
             }
             Err(error) => assert_text(&error),

@@ -12,13 +12,13 @@ use std::path::{Path, PathBuf};
 use paring::commands::perplexity::{self, Perplexity};
 use paring::compress::{self, Job};
 use paring::plan::{Choice, Pattern, Plan, Recipe};
+use paring::report::names::REPORT_PAGE;
 use paring::report::progress::Observer;
 use paring::report::{Clock, Measured};
 use paring::{Error, Result};
 use paring_data::dataset::Sampling;
 use paring_data::named::Protocol;
 use paring_format::Element;
-use paring_format::writer::PAGE;
 use paring_kernels::device;
 use serde_json::json;
 
@@ -193,7 +193,7 @@ fn compress(
         report.write(&out)?;
     }
     progress.done();
-    report::write_page(&page::of(&report), &out.join(PAGE))?;
+    report::write_page(&page::of(&report), &out.join(REPORT_PAGE))?;
     show::report(&report)?;
     log.result(&show::value(&report)?);
     if running.json { show::json(&report) } else { Ok(()) }

@@ -5,8 +5,9 @@ use std::path::Path;
 use paring::report::Report;
 use paring::report::difference::Difference;
 use paring::report::export::{tensorboard, wandb};
+use paring::report::names::REPORT_PAGE;
 use paring::{Error, Result};
-use paring_format::writer::{PAGE, write_beside};
+use paring_format::writer::write_beside;
 
 use crate::args::ReportArgs;
 use crate::{page, show};
@@ -23,7 +24,7 @@ pub fn report(args: &ReportArgs) -> Result<()> {
 }
 
 fn one(args: &ReportArgs, report: &Report) -> Result<()> {
-    let beside = Report::path(&args.run).with_file_name(PAGE);
+    let beside = Report::path(&args.run).with_file_name(REPORT_PAGE);
     let path = args.html.as_deref().unwrap_or(&beside);
     let written = write_page(&page::of(report), path);
     written.map_err(|error| match args.html {

@@ -3,8 +3,9 @@
 use std::collections::BTreeSet;
 use std::path::Path;
 
-use paring_format::checkpoint::{CONFIG, INDEX, SINGLE, read_index};
-use paring_format::writer::{COMPANIONS, REPORT};
+use paring_format::checkpoint::read_index;
+use paring_format::names::{COMPANIONS, MANIFEST};
+use paring_format::names::{CONFIG, INDEX, SINGLE};
 
 use super::cache::has_size;
 use super::{Listing, Repo};
@@ -36,7 +37,7 @@ pub(super) fn wanted(repo: &Repo, listing: &Listing) -> Result<Wanted<'static>> 
         return Err(without(CONFIG));
     }
     let mut files = vec![CONFIG];
-    files.extend(COMPANIONS.into_iter().chain([REPORT]).filter(|name| there(name)));
+    files.extend(COMPANIONS.into_iter().chain([MANIFEST]).filter(|name| there(name)));
     for (single, index) in WEIGHTS {
         if there(single) {
             files.push(single);

@@ -2,10 +2,10 @@
 
 use xxhash_rust::xxh3::{Xxh3, xxh3_64};
 
-use super::tensor::At;
-use super::{Checkpoint, TensorInfo};
+use super::Checkpoint;
+use crate::Result;
 use crate::compressed::{Digest, PIECE};
-use crate::{Result, layouts};
+use crate::finite::all_finite;
 
 impl Checkpoint {
     /// [`crate::Compressed::digest`] of the linear at this module path, which must be `[rows, cols]`: that of
@@ -22,29 +22,19 @@ impl Checkpoint {
     fn digest_plain(&self, module: &str, rows: usize, cols: usize) -> Result<Option<u64>> {
         let quant = self.quant()?;
         let (layout, scheme) = Self::layout_of(quant.as_deref(), module)?;
-        if layout.name() != layouts::DENSE.name() || scheme.is_some_and(|scheme| scheme.weights.is_some()) {
+        if self.plain_weight(layout, scheme, module) != Some((rows, cols)) {
             return Ok(None);
         }
-        let info = self.info(&format!("{module}.weight"));
-        let Some(info) = info.filter(|info| info.bytes() > 0 && info.dtype.is_weight() && info.shape == [rows, cols])
-        else {
-            return Ok(None);
-        };
+        let info = self.need(&format!("{module}.weight"))?;
         let mut hash = Digest::new(rows, cols);
-        let whole = self.look(info, PIECE * info.dtype.size(), |bytes| {
-            let values = info.dtype.decode_f32(bytes);
+        let mut values = Vec::with_capacity(PIECE);
+        let whole = self.look(info, 0, info.bytes(), PIECE * info.dtype.size(), |bytes| {
+            values.clear();
+            info.dtype.decode_f32_to(bytes, &mut values);
             hash.update(&values);
-            // Without an early end, so that the loop is one of vectors.
-            values.iter().fold(true, |all, value| all & value.is_finite())
+            all_finite(&values)
         });
         Ok(whole.then(|| hash.finish()))
-    }
-
-    /// Shows `see` the bytes of a tensor in order, without copying them, at most `piece` (a multiple of an element) at a
-    /// time, until it answers no. False when it did, and where the bytes do not lie in a file in this order.
-    fn look(&self, info: &TensorInfo, piece: usize, see: impl FnMut(&[u8]) -> bool) -> bool {
-        let At::Plain(spot) = &info.at else { return false };
-        self.shards.get(spot.shard).is_some_and(|shard| shard.look(&spot.place, piece, see))
     }
 
     /// xxh3 (64 bits) of a tensor's bytes, as [`Checkpoint::read`] gives them, with its errors. Looked at where they lie,
@@ -55,7 +45,8 @@ impl Checkpoint {
             hash.update(bytes);
             true
         };
-        match self.look(self.need(name)?, 1 << 20, see) {
+        let info = self.need(name)?;
+        match self.look(info, 0, info.bytes(), 1 << 20, see) {
             true => Ok(hash.digest()),
             false => Ok(xxh3_64(&self.read(name)?)),
         }

@@ -3,8 +3,8 @@
 use std::borrow::Cow;
 
 use super::{Checkpoint, TensorInfo};
-use crate::layouts::{self, PART_NAMES};
-use crate::{Compressed, Error, Layout, Part, Parts, QuantConfig, Result, Scheme};
+use crate::layouts;
+use crate::{Compressed, Error, Layout, LayoutPart, LayoutParts, QuantConfig, Result, Scheme, Values};
 
 /// How a linear is stored.
 #[derive(Clone, Debug, PartialEq)]
@@ -51,33 +51,54 @@ impl Checkpoint {
     pub fn linear_shape(&self, module: &str) -> Result<Option<(usize, usize)>> {
         let quant = self.quant()?;
         let (layout, _) = Self::layout_of(quant.as_deref(), module)?;
-        let mut parts = Parts::new();
-        let mut file = self.describe();
-        for local in PART_NAMES {
-            let name = format!("{module}.{local}");
-            if let Some(info) = self.info(&name) {
-                let bytes = if local == "weight_shape" { self.read(&name)? } else { Vec::new() };
-                file.clone_from(&info.file);
-                parts.insert(local, Part { dtype: info.dtype, shape: info.shape.clone(), bytes });
-            }
-        }
+        let (parts, file) = self.parts_of(module, |local| layout.shape_name() == Some(local))?;
         layout.shape(&parts).map_err(|error| error.in_module(module, &file))
+    }
+
+    /// The stored tensors of a module that some layout reads, with the bytes of those that are `wanted`, and the file that
+    /// holds the last of them.
+    fn parts_of(&self, module: &str, wanted: impl Fn(&str) -> bool) -> Result<(LayoutParts, String)> {
+        let mut parts = LayoutParts::new();
+        let mut file = self.describe();
+        for &local in layouts::part_names() {
+            let name = format!("{module}.{local}");
+            let Some(info) = self.info(&name) else { continue };
+            let bytes = if wanted(local) { self.read(&name)? } else { Vec::new() };
+            file.clone_from(&info.file);
+            parts.insert(local, LayoutPart { dtype: info.dtype, shape: info.shape.clone(), bytes });
+        }
+        Ok((parts, file))
+    }
+
+    /// Rows and columns of a linear whose weight is a matrix of floats and nothing else: it can be read without a copy of its
+    /// bytes.
+    pub(super) fn plain_weight(
+        &self,
+        layout: &dyn Layout,
+        scheme: Option<&Scheme>,
+        module: &str,
+    ) -> Option<(usize, usize)> {
+        let rounded = scheme.is_some_and(|scheme| scheme.weights.is_some());
+        let info = self.info(&format!("{module}.weight"))?;
+        match info.shape[..] {
+            [rows, cols] if layout.name() == layouts::DENSE.name() && !rounded && info.dtype.is_weight() => {
+                (rows > 0 && cols > 0).then_some((rows, cols))
+            }
+            _ => None,
+        }
     }
 
     /// The matrix of a module, `shape` if that is known.
     fn read_compressed(&self, module: &str, shape: Option<(usize, usize)>) -> Result<Compressed> {
         let quant = self.quant()?;
         let (layout, scheme) = Self::layout_of(quant.as_deref(), module)?;
-        let mut parts = Parts::new();
-        let mut file = self.describe();
-        for local in PART_NAMES {
-            let name = format!("{module}.{local}");
-            if let Some(info) = self.info(&name) {
-                let part = Part { dtype: info.dtype, shape: info.shape.clone(), bytes: self.read(&name)? };
-                file.clone_from(&info.file);
-                parts.insert(local, part);
-            }
+        if let Some((rows, cols)) = self.plain_weight(layout, scheme, module) {
+            let name = format!("{module}.weight");
+            let info = self.need(&name)?;
+            let values = Values::Dense(self.floats(&name, info, 0, info.bytes())?);
+            return Ok(Compressed { rows, cols, dtype: info.dtype, values });
         }
+        let (parts, file) = self.parts_of(module, |_| true)?;
         if scheme.is_none() && !parts.contains_key("weight") {
             let name = format!("{module}.weight");
             if parts.is_empty() {
@@ -89,8 +110,8 @@ impl Checkpoint {
         let dense = Scheme::dense();
         let scheme = scheme.unwrap_or(&dense);
         let read = match shape {
-            Some(shape) => layout.decode_shaped(scheme, &parts, shape),
-            None => layout.decode(scheme, &parts),
+            Some(shape) => layout.decode_shaped(scheme, parts, shape),
+            None => layout.decode(scheme, parts),
         };
         read.map_err(|error| error.in_module(module, &file))
     }
@@ -100,7 +121,7 @@ impl Checkpoint {
         let c = self.read_compressed(module, Some((rows, cols)))?;
         if (c.rows, c.cols) != (rows, cols) {
             let of = |local: &str| format!("{module}.{local}");
-            let held = ["weight", "weight_packed", "dense_weights"].into_iter().find_map(|part| self.info(&of(part)));
+            let held = layouts::weight_names().iter().find_map(|part| self.info(&of(part)));
             let file = held.map_or_else(|| self.describe(), |info| info.file.clone());
             let tensor = of("weight");
             let (expected, got) = (vec![rows, cols], vec![c.rows, c.cols]);
@@ -125,7 +146,7 @@ impl Checkpoint {
             Some(quant) => quant.scheme(module)?,
             None => None,
         };
-        let format = scheme.map_or("dense", |scheme| scheme.format.as_str());
+        let format = scheme.map_or(layouts::DENSE.name(), |scheme| scheme.format.as_str());
         let unsupported =
             || Error::UnsupportedFormat { module: module.to_string(), format: format!("the format {format}") };
         Ok((layouts::layout(format).ok_or_else(unsupported)?, scheme))

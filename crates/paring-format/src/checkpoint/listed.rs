@@ -9,7 +9,7 @@ use std::path::Path;
 
 use serde::de::{Deserialize, Deserializer, Error as _, IgnoredAny, MapAccess, Visitor};
 
-use super::is_plain_name;
+use crate::names::is_plain_name;
 use crate::{Error, Result, files};
 
 /// The index: tensor name → name of a file in the same folder.

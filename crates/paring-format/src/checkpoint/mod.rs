@@ -8,25 +8,19 @@ mod digest;
 mod linear;
 mod listed;
 pub mod pickle;
+mod read;
 mod shard;
 mod sparse;
 mod tensor;
 #[cfg(test)]
 mod tests;
-#[cfg(test)]
-mod tests_linear;
-#[cfg(test)]
-mod tests_official;
-#[cfg(test)]
-mod tests_sparse;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 use serde_json::Value;
 
-use crate::layouts::check_finite;
-use crate::writer::JOURNAL;
+use crate::names::{CONFIG, INDEX, JOURNAL, PICKLE, PICKLE_INDEX, SINGLE};
 use crate::{Error, QuantConfig, Result, files};
 use shard::{Kind, Shard};
 use tensor::{At, Spot};
@@ -34,17 +28,6 @@ use tensor::{At, Spot};
 pub use linear::LinearFormat;
 pub use listed::read_index;
 pub use tensor::TensorInfo;
-
-/// The file name of a checkpoint that is not split.
-pub const SINGLE: &str = "model.safetensors";
-/// The file name of the list of shards.
-pub const INDEX: &str = "model.safetensors.index.json";
-/// The file name of a pickled checkpoint that is not split.
-pub const PICKLE: &str = "pytorch_model.bin";
-/// The file name of the list of pickled shards.
-pub const PICKLE_INDEX: &str = "pytorch_model.bin.index.json";
-/// The file name of the configuration.
-pub const CONFIG: &str = "config.json";
 
 /// An open checkpoint.
 #[derive(Debug)]
@@ -262,86 +245,6 @@ impl Checkpoint {
         self.quantization().map(QuantConfig::parse).transpose()
     }
 
-    /// A copy of a tensor's bytes.
-    pub fn read(&self, name: &str) -> Result<Vec<u8>> {
-        let info = self.need(name)?;
-        self.copy(info, 0, info.bytes())
-    }
-
-    /// A copy of `count` rows of a matrix from row `first` on, a row being everything behind the first dimension.
-    pub fn read_rows(&self, name: &str, first: usize, count: usize) -> Result<Vec<u8>> {
-        let info = self.need(name)?;
-        let rows = info.shape.first().copied().unwrap_or(0);
-        if first.checked_add(count).is_none_or(|end| end > rows) {
-            let reason = format!("{name} has {rows} rows, asked for {count} from row {first} on");
-            return Err(Error::shard(&info.file, reason));
-        }
-        let row = info.bytes().checked_div(rows).unwrap_or(0);
-        self.copy(info, first * row, count * row)
-    }
-
-    /// A float tensor as f32. Errors when it has another shape, is not of floats, or holds a NaN or an infinity.
-    pub fn read_f32(&self, name: &str, expected_shape: &[usize]) -> Result<Vec<f32>> {
-        let info = self.need(name)?;
-        if info.shape != expected_shape {
-            return Err(Error::WrongShape {
-                tensor: name.to_string(),
-                file: info.file.clone(),
-                expected: expected_shape.to_vec(),
-                got: info.shape.clone(),
-            });
-        }
-        self.floats(name, info, 0, &self.copy(info, 0, info.bytes())?)
-    }
-
-    /// As [`Checkpoint::read_rows`], but f32, with the checks of [`Checkpoint::read_f32`].
-    pub fn read_rows_f32(&self, name: &str, first: usize, count: usize) -> Result<Vec<f32>> {
-        let bytes = self.read_rows(name, first, count)?;
-        let info = self.need(name)?;
-        self.floats(name, info, first, &bytes)
-    }
-
-    /// Decodes `bytes`, which start at row `first` of the tensor.
-    fn floats(&self, name: &str, info: &TensorInfo, first: usize, bytes: &[u8]) -> Result<Vec<f32>> {
-        if !info.dtype.is_float() {
-            return Err(Error::WrongDtype {
-                tensor: name.to_string(),
-                file: info.file.clone(),
-                expected: "a float type".to_string(),
-                got: info.dtype,
-            });
-        }
-        let values = info.dtype.decode_f32(bytes);
-        let cols = info.shape.last().copied().unwrap_or(1);
-        let row = (info.bytes() / info.dtype.size()).checked_div(info.shape.first().copied().unwrap_or(1)).unwrap_or(0);
-        check_finite(&values, cols, first * row, name, &info.file)?;
-        Ok(values)
-    }
-
-    /// Has the system fetch a tensor from the disk before it is read, into its own memory; nothing where there is none.
-    pub fn expect(&self, name: &str) {
-        let spots = match self.info(name).map(|info| &info.at) {
-            Some(At::Plain(spot)) => vec![spot],
-            Some(At::Sparse(stored)) => stored.spots(),
-            None => Vec::new(),
-        };
-        let shard = |spot: &&Spot| self.shards.get(spot.shard);
-        spots.iter().for_each(|spot| shard(spot).into_iter().for_each(|shard| shard.expect(&spot.place)));
-    }
-
-    fn copy(&self, info: &TensorInfo, offset: usize, len: usize) -> Result<Vec<u8>> {
-        match &info.at {
-            At::Plain(spot) => self.copy_spot(spot, offset, len, &info.file),
-            At::Sparse(stored) => self.expand(stored, offset, len, &info.file),
-        }
-    }
-
-    fn copy_spot(&self, spot: &Spot, offset: usize, len: usize, file: &str) -> Result<Vec<u8>> {
-        // The ranges were checked when the checkpoint was opened: this error would be one of this crate.
-        let out_of_range = || Error::shard(file, "tensor out of range");
-        self.shards.get(spot.shard).and_then(|shard| shard.read(&spot.place, offset, len)).ok_or_else(out_of_range)
-    }
-
     fn need(&self, name: &str) -> Result<&TensorInfo> {
         self.info(name).ok_or_else(|| self.missing(name))
     }
@@ -373,11 +276,6 @@ impl Checkpoint {
     fn missing_near(&self, name: &str, near: String) -> Error {
         Error::MissingTensor { tensor: name.to_string(), file: self.describe(), near }
     }
-}
-
-/// Whether a name from a file is the plain name of a file beside it, and leads to no other folder.
-pub fn is_plain_name(name: &str) -> bool {
-    !name.is_empty() && name != "." && name != ".." && !name.contains(['/', '\\', '\0', ':'])
 }
 
 fn read_json(path: &Path) -> Result<Value> {

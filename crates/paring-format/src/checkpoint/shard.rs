@@ -192,14 +192,24 @@ impl Shard {
         }
     }
 
-    /// Shows `see` the elements of a tensor in row-major order, without copying them, at most `piece` bytes (a multiple
-    /// of an element) at a time, until it answers no. False when it did, and where the elements lie in another order.
-    pub fn look(&self, place: &Place, piece: usize, mut see: impl FnMut(&[u8]) -> bool) -> bool {
+    /// Shows `see` `len` bytes of a tensor's elements in row-major order, from byte `offset` of them on, without copying
+    /// them, at most `piece` bytes at a time, until it answers no; all three are multiples of an element. False when it did,
+    /// where the elements lie in another order, and when that is out of range.
+    pub fn look(
+        &self,
+        place: &Place,
+        offset: usize,
+        len: usize,
+        piece: usize,
+        mut see: impl FnMut(&[u8]) -> bool,
+    ) -> bool {
         /// Bytes after which pages are given back.
         const HELD: usize = 4 << 20;
-        let bytes = place.start.checked_add(place.len).and_then(|end| self.bytes().get(place.start..end));
-        let Some(bytes) = bytes.filter(|_| place.strides.is_none()) else { return false };
-        let mut start = place.start;
+        if place.strides.is_some() || offset.checked_add(len).is_none_or(|end| end > place.len) {
+            return false;
+        }
+        let mut start = place.start.saturating_add(offset);
+        let Some(bytes) = self.bytes().get(start..start.saturating_add(len)) else { return false };
         bytes.chunks(HELD.next_multiple_of(piece.max(1))).all(|held| {
             let seen = held.chunks(piece.max(1)).all(&mut see);
             self.release(start, held.len());
@@ -242,8 +252,8 @@ impl Shard {
         Some(copy)
     }
 
-    /// Tells the system that a tensor will be read soon: it fetches it from the disk meanwhile, into its own cache.
-    pub fn expect(&self, place: &Place) {
+    /// Prefetches a tensor: tells the system that it will be read soon.
+    pub fn prefetch(&self, place: &Place) {
         #[cfg(unix)]
         if let Source::Map(map) = &self.source
             && place.start < map.len()

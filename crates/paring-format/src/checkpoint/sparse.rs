@@ -10,7 +10,7 @@ use super::Checkpoint;
 use super::tensor::{At, Spot, TensorInfo};
 use crate::layouts::Layout;
 use crate::layouts::sparse::{Header, MASK, OFFSETS, SHAPE, Scan, Sparse, VALUES};
-use crate::{Error, Part, Parts, Result};
+use crate::{Error, LayoutPart, LayoutParts, Result};
 
 /// Bytes of a mask that are looked at together.
 const PIECE: usize = 1 << 20;
@@ -66,7 +66,7 @@ impl Checkpoint {
     }
 
     fn join(&mut self, module: &str) -> Result<()> {
-        let mut parts = Parts::new();
+        let mut parts = LayoutParts::new();
         let mut spots: BTreeMap<&str, Spot> = BTreeMap::new();
         let (mut bytes, mut file) = (0, String::new());
         for local in [SHAPE, OFFSETS, MASK, VALUES] {
@@ -79,7 +79,7 @@ impl Checkpoint {
             file.clone_from(&info.file);
             bytes += info.bytes();
             spots.insert(local, spot.clone());
-            parts.insert(local, Part { dtype: info.dtype, shape: info.shape.clone(), bytes: content });
+            parts.insert(local, LayoutPart { dtype: info.dtype, shape: info.shape.clone(), bytes: content });
         }
         let flat = parts.get(VALUES).is_some_and(|values| values.shape.len() == 1);
         let sparse = if flat { Sparse::NonZero } else { Sparse::TwoOfFour };

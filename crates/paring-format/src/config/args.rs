@@ -1,64 +1,9 @@
-//! How numbers are quantized: compressed-tensors' QuantizationArgs, for weights, activations and caches alike.
+//! The JSON of [`QuantArgs`]: compressed-tensors' QuantizationArgs, and this program's own form.
 
 use serde_json::{Map, Value, json};
 
-use super::SecondLevel;
 use super::json::{bad, object, unsupported};
-use crate::{Element, Result, ScaleType};
-
-/// Element, scales and zero points of a quantization.
-#[derive(Clone, Debug, PartialEq)]
-pub struct QuantArgs {
-    /// What a code is.
-    pub element: Element,
-    /// Whether all zero points are 0 (of unsigned codes: 2^(bits − 1)), and none are stored.
-    pub symmetric: bool,
-    /// Which numbers share a scale.
-    pub strategy: Strategy,
-    /// How scales are stored.
-    pub scale_type: ScaleType,
-    /// When scales are found; weights have theirs in the file.
-    pub dynamic: Dynamic,
-    /// `static` or `weight`: columns were visited in another order than they are stored, which changes nothing on disk;
-    /// `group`: they were, and each column's group is in `weight_g_idx`.
-    pub actorder: Option<String>,
-    /// Whether zero points are fractional, floats or coded by the second level, and not codes. SpQR layouts have it, and
-    /// those that store zero points as they are.
-    pub float_zeros: bool,
-    /// How scales and zeros are coded again, if they are. Only SpQR layouts have it.
-    pub second: Option<SecondLevel>,
-}
-
-/// Which numbers share a scale.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Strategy {
-    /// The whole tensor.
-    Tensor,
-    /// A row of a weight.
-    Channel,
-    /// That many consecutive columns of a row.
-    Group(usize),
-    /// The same, with a second scale for the whole tensor.
-    TensorGroup(usize),
-    /// That many rows and columns of a weight.
-    Block(usize, usize),
-    /// A token of activations.
-    Token,
-    /// A head of the attention's cache.
-    Head,
-}
-
-/// When the scales of activations are found.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Dynamic {
-    /// Beforehand: they are stored.
-    #[default]
-    No,
-    /// As the model runs.
-    Yes,
-    /// The scale of the tensor beforehand, those of groups as the model runs.
-    Local,
-}
+use crate::{Dynamic, Element, QuantArgs, Result, ScaleType, SecondLevel, Strategy};
 
 /// Every key that compressed-tensors writes.
 const KEYS: [&str; 12] = [
@@ -77,29 +22,6 @@ const KEYS: [&str; 12] = [
 ];
 
 impl QuantArgs {
-    /// Symmetric codes of this kind, one scale of the model's float type for each row.
-    pub fn new(element: Element) -> QuantArgs {
-        QuantArgs {
-            element,
-            symmetric: true,
-            strategy: Strategy::Channel,
-            scale_type: ScaleType::Float,
-            dynamic: Dynamic::No,
-            actorder: None,
-            float_zeros: false,
-            second: None,
-        }
-    }
-
-    /// Columns that share a scale in rows of `cols`; `None` for strategies whose scales are not those of a row's groups.
-    pub fn group_size(&self, cols: usize) -> Option<usize> {
-        match self.strategy {
-            Strategy::Channel => Some(cols),
-            Strategy::Group(size) | Strategy::TensorGroup(size) => Some(size),
-            Strategy::Tensor | Strategy::Block(..) | Strategy::Token | Strategy::Head => None,
-        }
-    }
-
     /// The object that compressed-tensors 0.19 writes, with its full set of keys.
     pub fn to_json(&self) -> Value {
         let (group_size, block) = self.sizes();

@@ -2,10 +2,8 @@
 
 use serde_json::{Map, Value, json};
 
-use super::{
-    Dynamic, Method, PARING_VERSION, Preset, QuantArgs, QuantConfig, Scheme, Sparsity, Strategy, Target, sparsity, spqr,
-};
-use crate::{Element, Error, Result, ScaleType, layouts};
+use super::{PARING_VERSION, Preset, QuantConfig, Sparsity, Target, sparsity, spqr};
+use crate::{Dynamic, Error, QuantArgs, QuantMethod, Result, Scheme, layouts};
 
 pub(super) const ROOT: &str = "quantization_config";
 
@@ -17,15 +15,15 @@ impl QuantConfig {
     pub fn parse(value: &Value) -> Result<QuantConfig> {
         let root = object(value, ROOT)?;
         let method = match root.get("quant_method").and_then(Value::as_str) {
-            Some("compressed-tensors") => Method::CompressedTensors,
-            Some("paring") => Method::Paring,
+            Some("compressed-tensors") => QuantMethod::CompressedTensors,
+            Some("paring") => QuantMethod::Paring,
             Some("spqr") => return spqr::parse(root),
             Some(other) => return Err(unsupported(ROOT, format!("the quantization method {other}"))),
             None => return Err(bad(format!("{ROOT}.quant_method"), "missing")),
         };
         match root.get("version").and_then(Value::as_str) {
             Some(PARING_VERSION) => {}
-            _ if method == Method::CompressedTensors => {}
+            _ if method == QuantMethod::CompressedTensors => {}
             Some(other) => return Err(unsupported(ROOT, format!("the version {other} of the method paring"))),
             None => return Err(bad(format!("{ROOT}.version"), "missing")),
         }
@@ -34,7 +32,7 @@ impl QuantConfig {
         let no_groups = sparsity.is_some() && is_empty(root.get("config_groups"));
         let frozen = match root.get("quantization_status").and_then(Value::as_str) {
             Some("compressed") => false,
-            None if method == Method::Paring || no_groups => false,
+            None if method == QuantMethod::Paring || no_groups => false,
             // Dense weights with the scales to round them to, as a model is saved that was calibrated and not compressed.
             Some("frozen") => true,
             Some(other) => {
@@ -53,7 +51,8 @@ impl QuantConfig {
         let on_top = sparsity::on_top(root.get("format"), method, sparsity.as_ref());
         for (name, group) in listed {
             let mut scheme = scheme(name, group, method, frozen, on_top, &format!("{key}.{name}"))?;
-            scheme.padded = scheme.format == "pack-quantized" && is_padded(&version);
+            scheme.padded =
+                layouts::layout(&scheme.format).is_some_and(|layout| layout.was_padded()) && is_padded(&version);
             groups.push((name.clone(), scheme));
         }
         let ignore = match root.get("ignore") {
@@ -73,12 +72,12 @@ impl QuantConfig {
     /// The object to write, with every key that compressed-tensors 0.19.0 writes; in another form with those that it
     /// has.
     pub fn to_json(&self) -> Value {
-        if self.method == Method::Spqr {
+        if self.method == QuantMethod::Spqr {
             return spqr::to_json(self);
         }
         let groups: Map<String, Value> =
             self.groups.iter().map(|(name, scheme)| (name.clone(), scheme.to_json())).collect();
-        if self.method == Method::Paring {
+        if self.method == QuantMethod::Paring {
             return json!({
                 "config_groups": groups,
                 "format": self.format,
@@ -115,7 +114,7 @@ impl QuantConfig {
 
 impl Scheme {
     fn to_json(&self) -> Value {
-        if layouts::layout(&self.format).is_some_and(|layout| layout.method() == Method::Paring) {
+        if layouts::layout(&self.format).is_some_and(|layout| layout.method() == QuantMethod::Paring) {
             let weights = self.weights.as_ref().map(QuantArgs::to_own_json);
             return json!({"format": self.format, "targets": self.targets, "weights": weights});
         }
@@ -143,22 +142,15 @@ fn is_padded(version: &str) -> bool {
     matches!((numbers.next(), numbers.next()), (Some(Some(0)), Some(Some(..18))))
 }
 
-/// The layout of a group that names none: what compressed-tensors 0.19 infers, which never looks at the format on top.
-pub fn inferred(weights: Option<&QuantArgs>, input: Option<&QuantArgs>) -> &'static str {
-    let Some(weights) = weights else { return layouts::DENSE.name() };
-    match (weights.element, weights.strategy, weights.scale_type, input) {
-        (Element::E2m1, Strategy::Group(32), ..) => "mxfp4-pack-quantized",
-        (Element::E4m3, Strategy::Group(32), ScaleType::Exponent, _) => "mxfp8-quantized",
-        (Element::E2m1, Strategy::TensorGroup(16), ..) => "nvfp4-pack-quantized",
-        (Element::Int(_), _, _, Some(_)) => "int-quantized",
-        (Element::Int(_), _, _, None) => "pack-quantized",
-        (Element::E4m3, _, _, Some(_)) => "float-quantized",
-        (Element::E4m3 | Element::E2m1, ..) => "naive-quantized",
-    }
-}
-
-fn scheme(name: &str, value: &Value, method: Method, frozen: bool, on_top: Option<&str>, key: &str) -> Result<Scheme> {
-    if let (Some(preset), Value::Array(_), Method::CompressedTensors) = (Preset::find(name), value, method) {
+fn scheme(
+    name: &str,
+    value: &Value,
+    method: QuantMethod,
+    frozen: bool,
+    on_top: Option<&str>,
+    key: &str,
+) -> Result<Scheme> {
+    if let (Some(preset), Value::Array(_), QuantMethod::CompressedTensors) = (Preset::find(name), value, method) {
         let scheme = preset.scheme(strings(value, key)?);
         return Ok(if frozen { Scheme { format: layouts::DENSE.name().into(), ..scheme } } else { scheme });
     }
@@ -182,17 +174,18 @@ fn scheme(name: &str, value: &Value, method: Method, frozen: bool, on_top: Optio
         Some((name, Some(of))) if of != method => {
             return Err(unsupported(key, format!("the format {name} with the method {}", method.name())));
         }
-        None if method == Method::Paring => return Err(bad(format!("{key}.format"), "missing")),
+        None if method == QuantMethod::Paring => return Err(bad(format!("{key}.format"), "missing")),
         _ => {}
     }
-    if frozen && format.is_some_and(|name| name != "dense") {
+    let dense = layouts::DENSE.name();
+    if frozen && format.is_some_and(|name| name != dense) {
         return Err(unsupported(key, "the status frozen with a format that is not dense".to_string()));
     }
     let weights = match group.get("weights").filter(|value| !value.is_null()) {
-        None if format.is_some_and(|name| name != "dense") => return Err(bad(format!("{key}.weights"), "missing")),
+        None if format.is_some_and(|name| name != dense) => return Err(bad(format!("{key}.weights"), "missing")),
         None => None,
-        Some(value) if method == Method::Paring => Some(QuantArgs::parse_own(value, &format!("{key}.weights"))?),
-        Some(_) if format == Some("dense") && !frozen => None,
+        Some(value) if method == QuantMethod::Paring => Some(QuantArgs::parse_own(value, &format!("{key}.weights"))?),
+        Some(_) if format == Some(dense) && !frozen => None,
         Some(value) => Some(QuantArgs::parse(value, &format!("{key}.weights"))?),
     };
     if let Some(dynamic) = weights.as_ref().filter(|weights| weights.dynamic != Dynamic::No) {
@@ -200,16 +193,20 @@ fn scheme(name: &str, value: &Value, method: Method, frozen: bool, on_top: Optio
     }
     let format = match (format, &weights) {
         (Some(name), _) => name,
-        (None, Some(_)) if frozen => "dense",
-        (None, weights) => inferred(weights.as_ref(), input.as_ref()),
+        (None, Some(_)) if frozen => dense,
+        (None, weights) => layouts::inferred(weights.as_ref(), input.as_ref()).name(),
     };
-    if let (Some(layout), Some(weights)) = (layouts::layout(format), &weights) {
-        layout.check_args(weights).map_err(|error| match error {
-            Error::BadParts { reason, .. } => bad(key.to_string(), reason),
-            other => other,
-        })?;
-    }
+    check_held(format, weights.as_ref(), key)?;
     Ok(Scheme { targets, format: format.to_string(), weights, input, output, padded: false })
+}
+
+/// Errors when the layout of a group holds nothing that is quantized as its weights are.
+fn check_held(format: &str, weights: Option<&QuantArgs>, key: &str) -> Result<()> {
+    let Some((layout, weights)) = layouts::layout(format).zip(weights) else { return Ok(()) };
+    layout.check_args(weights).map_err(|error| match error {
+        Error::BadParts { reason, .. } => bad(key.to_string(), reason),
+        other => other,
+    })
 }
 
 /// Null, an empty object, or an empty list count as absent.

@@ -8,20 +8,14 @@ mod spqr;
 mod target;
 #[cfg(test)]
 mod tests;
-#[cfg(test)]
-mod tests_presets;
-#[cfg(test)]
-mod tests_sparsity;
 
 use std::collections::BTreeMap;
 
-pub use args::{Dynamic, QuantArgs, Strategy};
-pub use json::inferred;
 pub use presets::{PRESETS, Preset};
 pub use sparsity::Sparsity;
-pub use target::{Match, Target};
+pub use target::{Target, TargetMatch};
 
-use crate::{Compressed, Element, Error, Result, ScaleType, Statistic, Values, Zeros, layouts};
+use crate::{Error, QuantArgs, QuantMethod, Result, Scheme, layouts};
 
 /// The release of compressed-tensors whose form is written.
 pub const VERSION: &str = "0.19.0";
@@ -38,33 +32,11 @@ pub const PARING_VERSION: &str = "1";
 /// The name of the summary format when groups differ.
 pub const MIXED: &str = "mixed-precision";
 
-/// The program whose form a `quantization_config` has.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Method {
-    /// The library compressed-tensors.
-    CompressedTensors,
-    /// This program: layouts that no other knows.
-    Paring,
-    /// The package spqr_quant, through transformers.
-    Spqr,
-}
-
-impl Method {
-    /// The `quant_method` on disk.
-    pub fn name(self) -> &'static str {
-        match self {
-            Method::CompressedTensors => "compressed-tensors",
-            Method::Paring => "paring",
-            Method::Spqr => "spqr",
-        }
-    }
-}
-
 /// The quantization of a checkpoint.
 #[derive(Clone, Debug, PartialEq)]
 pub struct QuantConfig {
     /// Whose form it has.
-    pub method: Method,
+    pub method: QuantMethod,
     /// A summary: the one format used, `mixed-precision`, or `dense`. Readers go by the groups.
     pub format: String,
     /// Schemes by name (`group_0`, …), in the order of the file.
@@ -82,99 +54,6 @@ pub struct QuantConfig {
     pub shapes: BTreeMap<String, usize>,
 }
 
-/// How the linears of one group are stored.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Scheme {
-    /// Module paths, `re:` patterns on them (anchored at the start), or the class name `Linear`.
-    pub targets: Vec<String>,
-    /// The name of the layout.
-    pub format: String,
-    /// How the weights are quantized; `None` when they are dense.
-    pub weights: Option<QuantArgs>,
-    /// How the linears' inputs are quantized as the model runs, if they are.
-    pub input: Option<QuantArgs>,
-    /// The same of their outputs.
-    pub output: Option<QuantArgs>,
-    /// Whether packed codes do not lie across words, as in releases of compressed-tensors before 0.18. Only widths of 3,
-    /// 5, 6 and 7 bits tell the difference.
-    pub padded: bool,
-}
-
-/// The codes of scales and zeros.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct SecondLevel {
-    /// Width of a scale's code, 1 to 8; `None` for floats.
-    pub scale_bits: Option<u32>,
-    /// Width of a zero's code, 1 to 8; `None` for floats, whole numbers, or the zero of a symmetric grid.
-    pub zero_bits: Option<u32>,
-    /// Consecutive rows that share a second-level scale and zero.
-    pub rows: usize,
-}
-
-impl Scheme {
-    /// The scheme of linears that are stored dense.
-    pub fn dense() -> Scheme {
-        Scheme {
-            targets: vec!["Linear".to_string()],
-            format: "dense".to_string(),
-            weights: None,
-            input: None,
-            output: None,
-            padded: false,
-        }
-    }
-
-    /// The scheme under which `format` stores matrices like `c`.
-    pub fn of(c: &Compressed, format: &str, targets: Vec<String>) -> Scheme {
-        let dense = Scheme { targets, format: format.to_string(), ..Scheme::dense() };
-        let groups = |size: usize| if size >= c.cols { Strategy::Channel } else { Strategy::Group(size) };
-        let weights = match &c.values {
-            Values::Dense(_) => return dense,
-            Values::Codes { grid, .. } => QuantArgs {
-                symmetric: grid.zeros.is_none(),
-                strategy: match grid.tile {
-                    [1, size] if grid.global.is_some() => Strategy::TensorGroup(size),
-                    // Powers of two are for groups, even if a row is one group.
-                    [1, size] if grid.scale_type == ScaleType::Exponent => Strategy::Group(size),
-                    [1, size] => groups(size),
-                    [rows, cols] if (rows, cols) == (c.rows, c.cols) => Strategy::Tensor,
-                    [rows, cols] => Strategy::Block(rows, cols),
-                },
-                scale_type: grid.scale_type,
-                actorder: grid.group_index.as_ref().map(|_| "group".to_string()),
-                float_zeros: matches!(grid.zeros, Some(Zeros::Floats(_))),
-                ..QuantArgs::new(grid.element)
-            },
-            Values::Spqr(spqr) => {
-                let coded = |statistic: &Statistic| match statistic {
-                    Statistic::Coded { bits, rows, .. } => Some((*bits, *rows)),
-                    _ => None,
-                };
-                let (scales, zeros) = (coded(&spqr.scales), coded(&spqr.zeros));
-                let second = |(_, rows)| SecondLevel {
-                    scale_bits: scales.map(|(bits, _)| bits),
-                    zero_bits: zeros.map(|(bits, _)| bits),
-                    rows,
-                };
-                QuantArgs {
-                    symmetric: matches!(spqr.zeros, Statistic::Constant(_)),
-                    float_zeros: matches!(spqr.zeros, Statistic::Plain(_) | Statistic::Coded { .. }),
-                    second: scales.or(zeros).map(second),
-                    strategy: groups(spqr.group_size),
-                    ..QuantArgs::new(Element::Int(spqr.bits))
-                }
-            }
-        };
-        Scheme { weights: Some(weights), ..dense }
-    }
-
-    /// How the weights are quantized. Errors when the scheme is that of dense ones.
-    pub(crate) fn codes(&self) -> Result<&QuantArgs> {
-        let none = || Error::parts(format!("the format {} needs to know how the weights are quantized", self.format));
-        self.weights.as_ref().ok_or_else(none)
-    }
-}
-
 impl QuantConfig {
     /// A configuration of these groups; the summary format and the method follow from them. A checkpoint has one
     /// method: groups of several cannot be read back.
@@ -190,11 +69,11 @@ impl QuantConfig {
             _ => MIXED,
         };
         let methods = formats.iter().filter_map(|name| Some(layouts::layout(name)?.method()));
-        let method = methods.fold(Method::CompressedTensors, |found, m| if m == found { found } else { m });
+        let method = methods.fold(QuantMethod::CompressedTensors, |found, m| if m == found { found } else { m });
         let version = match method {
-            Method::CompressedTensors => sparsity::version(sparsity.as_ref(), &groups),
-            Method::Paring => PARING_VERSION,
-            Method::Spqr => "",
+            QuantMethod::CompressedTensors => sparsity::version(sparsity.as_ref(), &groups),
+            QuantMethod::Paring => PARING_VERSION,
+            QuantMethod::Spqr => "",
         };
         let (format, version) = (format.to_string(), version.to_string());
         QuantConfig { method, format, groups, ignore, version, kv_cache: None, sparsity, shapes: BTreeMap::new() }
@@ -220,7 +99,7 @@ impl QuantConfig {
                 return Ok(None);
             }
         }
-        let mut best: Option<(Match, &str, &Scheme)> = None;
+        let mut best: Option<(TargetMatch, &str, &Scheme)> = None;
         for (_, scheme) in &self.groups {
             for target in &scheme.targets {
                 let Some(kind) = matches(target, module)? else { continue };
@@ -233,7 +112,7 @@ impl QuantConfig {
     }
 }
 
-fn matches(target: &str, module: &str) -> Result<Option<Match>> {
+fn matches(target: &str, module: &str) -> Result<Option<TargetMatch>> {
     let bad = |reason| Error::BadConfig { key: json::ROOT.into(), reason };
     Ok(Target::new(target).map_err(bad)?.matches(module))
 }

@@ -1,7 +1,6 @@
 //! Schemes by the names that compressed-tensors and llm-compressor give them.
 
-use super::{Dynamic, QuantArgs, Scheme, Strategy, json::inferred};
-use crate::{Element, ScaleType};
+use crate::{Dynamic, Element, QuantArgs, ScaleType, Scheme, Strategy, layouts};
 
 /// A scheme with a name.
 #[derive(Clone, Debug, PartialEq)]
@@ -113,6 +112,7 @@ impl Preset {
     /// The scheme for these targets, in the layout that compressed-tensors infers.
     pub fn scheme(&self, targets: Vec<String>) -> Scheme {
         let (weights, input) = (self.weights.clone(), self.input.clone());
-        Scheme { targets, format: inferred(weights.as_ref(), input.as_ref()).into(), weights, input, ..Scheme::dense() }
+        let layout = layouts::inferred(weights.as_ref(), input.as_ref());
+        Scheme { targets, format: layout.name().to_string(), weights, input, ..Scheme::dense() }
     }
 }

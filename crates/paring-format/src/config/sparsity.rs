@@ -3,9 +3,9 @@
 use serde_json::{Value, json};
 
 use super::json::{ROOT, bad, is_empty, object, strings, unsupported};
-use super::{LEGACY_VERSION, Method, PADDED_VERSION, Scheme, VERSION};
+use super::{LEGACY_VERSION, PADDED_VERSION, VERSION};
 use crate::layouts::sparse::Sparse;
-use crate::{Element, Layout, Result, layouts};
+use crate::{Layout, QuantMethod, Result, Scheme, layouts};
 
 /// What a checkpoint says of its sparse weights. Readers go by the tensors: releases that no longer stored any still
 /// wrote it.
@@ -68,17 +68,13 @@ impl Sparsity {
         let format = groups.iter().find_map(|(_, scheme)| sparse(&scheme.format))?;
         let mut targets = Vec::new();
         groups.retain_mut(|(_, scheme)| {
-            if sparse(&scheme.format).is_none() {
-                return true;
-            }
+            let Some(sparse) = sparse(&scheme.format) else { return true };
             targets.extend(scheme.targets.iter().cloned());
-            let inner = match scheme.weights.as_ref().map(|args| args.element) {
-                None => return false,
-                Some(Element::Int(_)) => "int-quantized",
-                Some(Element::E4m3 | Element::E2m1) => "float-quantized",
-            };
-            scheme.format = inner.to_string();
-            true
+            // Codes that are never stored sparse stay where they are, for the layout to refuse.
+            if let Ok(inner) = sparse.inner(scheme.weights.as_ref()) {
+                scheme.format = inner.name().to_string();
+            }
+            scheme.weights.is_some()
         });
         let structure = if format == Sparse::TwoOfFour { "2:4" } else { "unstructured" };
         let sparsity = Sparsity {
@@ -98,12 +94,14 @@ impl Sparsity {
 /// The release whose form a configuration has. The last one that knew the legacy layouts packed codes in another way than
 /// current ones, so that its number must not stand where codes are packed.
 pub(super) fn version(sparsity: Option<&Sparsity>, groups: &[(String, Scheme)]) -> &'static str {
-    let is = |format: &str| groups.iter().any(|(_, scheme)| scheme.format == format);
-    let legacy = sparsity.is_some() || is("marlin-24");
+    let has = |asked: fn(&dyn Layout) -> bool| {
+        groups.iter().filter_map(|(_, scheme)| layouts::layout(&scheme.format)).any(asked)
+    };
+    let legacy = sparsity.is_some() || has(|layout| layout.instead().is_some());
     let padded = groups.iter().any(|(_, scheme)| scheme.padded);
     match (legacy, padded) {
         (true, true) => LEGACY_VERSION,
-        (true, false) if !is("pack-quantized") => LEGACY_VERSION,
+        (true, false) if !has(|layout| layout.was_padded()) => LEGACY_VERSION,
         (false, true) => PADDED_VERSION,
         _ => VERSION,
     }
@@ -111,11 +109,17 @@ pub(super) fn version(sparsity: Option<&Sparsity>, groups: &[(String, Scheme)]) 
 
 /// The layout of groups that name none, where that is the one on top: as releases had it that wrote a `sparsity_config`,
 /// and for the one that nobody infers.
-pub(super) fn on_top(summary: Option<&Value>, method: Method, sparsity: Option<&Sparsity>) -> Option<&'static str> {
+pub(super) fn on_top(
+    summary: Option<&Value>,
+    method: QuantMethod,
+    sparsity: Option<&Sparsity>,
+) -> Option<&'static str> {
     let layout = layouts::layout(summary?.as_str()?)?;
     let name = layout.name();
-    let counts = name == "marlin-24" || (sparsity.is_some() && name != layouts::DENSE.name());
-    (counts && method == Method::CompressedTensors && layout.method() == method).then_some(name)
+    // Sparse layouts stand in the sparsity_config; the other legacy ones nowhere else.
+    let alone = layout.instead().is_some() && sparse(name).is_none();
+    let counts = alone || (sparsity.is_some() && name != layouts::DENSE.name());
+    (counts && method == QuantMethod::CompressedTensors && layout.method() == method).then_some(name)
 }
 
 /// The sparse layout of this name.

@@ -4,10 +4,10 @@ use std::collections::BTreeMap;
 
 use serde_json::{Map, Value, json};
 
+use super::QuantConfig;
 use super::json::{ROOT, bad, object, strings, unsupported};
-use super::{Method, QuantArgs, QuantConfig, Scheme, SecondLevel, Strategy};
 use crate::layouts::spqr_hf::TENSORS;
-use crate::{Element, Result};
+use crate::{Element, QuantArgs, QuantMethod, Result, Scheme, SecondLevel, Strategy};
 
 /// What transformers adds to the name of a tensor.
 const SUFFIX: &str = ".shape";
@@ -60,7 +60,7 @@ pub(super) fn to_json(config: &QuantConfig) -> Value {
         "beta2": 16,
         "bits": 3,
         "modules_to_not_convert": kept,
-        "quant_method": Method::Spqr.name(),
+        "quant_method": QuantMethod::Spqr.name(),
         "shapes": config.shapes,
     })
 }

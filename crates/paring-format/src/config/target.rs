@@ -12,7 +12,7 @@ pub struct Target {
 
 /// How a target matches, the strongest first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Match {
+pub enum TargetMatch {
     /// It is the path.
     Path,
     /// Its pattern does.
@@ -39,11 +39,11 @@ impl Target {
     }
 
     /// How it matches the linear at this module path, if it does.
-    pub fn matches(&self, module: &str) -> Option<Match> {
+    pub fn matches(&self, module: &str) -> Option<TargetMatch> {
         match &self.pattern {
-            Some(pattern) => pattern.is_match(module).then_some(Match::Pattern),
-            None if self.text == module => Some(Match::Path),
-            None => LINEARS.contains(&&self.text[..]).then_some(Match::Class),
+            Some(pattern) => pattern.is_match(module).then_some(TargetMatch::Pattern),
+            None if self.text == module => Some(TargetMatch::Path),
+            None => LINEARS.contains(&&self.text[..]).then_some(TargetMatch::Class),
         }
     }
 }

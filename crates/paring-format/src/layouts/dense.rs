@@ -1,7 +1,7 @@
 //! `dense`: the weight as it is, zeros included.
 
-use super::{floats, order, scales, take};
-use crate::{Compressed, Dtype, Error, Layout, Parts, QuantArgs, Result, ScaleType, Scheme, Values};
+use super::{Holds, floats, order, scales, take};
+use crate::{Compressed, Dtype, Error, Layout, LayoutParts, QuantArgs, Result, ScaleType, Scheme, Values};
 
 /// `weight` `[rows, cols]` in f32, f16 or bf16.
 ///
@@ -16,22 +16,35 @@ impl Layout for Dense {
         "dense"
     }
 
-    fn encode(&self, _scheme: &Scheme, c: &Compressed) -> Result<Parts> {
+    /// Those beside the weight are of a model that was calibrated and not compressed.
+    fn part_names(&self) -> &'static [&'static str] {
+        &["weight", "weight_scale", "weight_zero_point", "weight_g_idx"]
+    }
+
+    fn holds(&self) -> Holds {
+        Holds::DENSE
+    }
+
+    fn is_dense(&self) -> bool {
+        true
+    }
+
+    fn encode(&self, _scheme: &Scheme, c: &Compressed) -> Result<LayoutParts> {
         match &c.values {
             Values::Dense(values) if c.rows.checked_mul(c.cols) == Some(values.len()) && !values.is_empty() => {
-                Ok(Parts::from([("weight", floats("weight", c.dtype, vec![c.rows, c.cols], values)?)]))
+                Ok(LayoutParts::from([("weight", floats("weight", c.dtype, vec![c.rows, c.cols], values)?)]))
             }
             _ => Err(Error::parts("the dense layout holds whole dense matrices only")),
         }
     }
 
-    fn decode(&self, scheme: &Scheme, parts: &Parts) -> Result<Compressed> {
-        let weight = take(parts, "weight", &FLOATS)?;
+    fn decode(&self, scheme: &Scheme, parts: LayoutParts) -> Result<Compressed> {
+        let weight = take(&parts, "weight", &FLOATS)?;
         let (rows, cols) = weight.matrix("weight")?;
         let values = weight.finite("weight")?;
         match &scheme.weights {
             None => Ok(Compressed { rows, cols, dtype: weight.dtype, values: Values::Dense(values) }),
-            Some(args) => rounded(args, parts, (rows, cols), weight.dtype, &values),
+            Some(args) => rounded(args, &parts, (rows, cols), weight.dtype, &values),
         }
     }
 }
@@ -39,7 +52,7 @@ impl Layout for Dense {
 /// The codes of a dense weight of type `dtype` on the grid beside it.
 fn rounded(
     args: &QuantArgs,
-    parts: &Parts,
+    parts: &LayoutParts,
     (rows, cols): (usize, usize),
     dtype: Dtype,
     values: &[f32],

@@ -9,6 +9,8 @@ use crate::Element;
 pub(super) const INT: Unpacked = Unpacked {
     name: "int-quantized",
     fits: |args| matches!(args.element, Element::Int(1..=8)) && are_floats(args),
-    holds: "integers of up to 8 bits",
+    words: "integers of up to 8 bits",
+    zero_points: true,
+    inferred: |weights, input| weights.element.int_bits().is_some() && input.is_some(),
     float_type: None,
 };

@@ -1,9 +1,8 @@
 //! `marlin-24`: two of every four weights as codes of 4 or 8 bits, in the order in which a GPU kernel reads them. It left
 //! compressed-tensors in 0.15; no published program turns it back into a matrix.
 
-use super::{Layout, Part, Parts, floats, scales, take};
-use crate::config::{QuantArgs, Strategy};
-use crate::{Compressed, Dtype, Error, Grid, Result, ScaleType, Scheme, Values};
+use super::{Holds, Layout, LayoutPart, LayoutParts, floats, scales, take};
+use crate::{Compressed, Dtype, Error, Grid, QuantArgs, Result, ScaleType, Scheme, Strategy, Values};
 
 /// `weight_packed` I32 `[cols / 32, rows · bits / 2]`, `meta` I16 `[cols / 32, 2 · rows]` and `scale_packed` F16
 /// `[groups, rows]`: symmetric integers of 4 or 8 bits, one scale for a row or for 128 of its columns, in f16.
@@ -45,11 +44,23 @@ impl Layout for Marlin24 {
         "marlin-24"
     }
 
+    fn part_names(&self) -> &'static [&'static str] {
+        &["weight_packed", "meta", "scale_packed"]
+    }
+
+    fn weight_name(&self) -> &'static str {
+        "weight_packed"
+    }
+
+    fn holds(&self) -> Holds {
+        Holds::CODES
+    }
+
     fn check_args(&self, args: &QuantArgs) -> Result<()> {
         width(args).map(drop)
     }
 
-    fn encode(&self, scheme: &Scheme, c: &Compressed) -> Result<Parts> {
+    fn encode(&self, scheme: &Scheme, c: &Compressed) -> Result<LayoutParts> {
         let args = scheme.codes()?;
         let bits = width(args)?;
         self.check_shape(c.rows, c.cols)?;
@@ -88,14 +99,14 @@ impl Layout for Marlin24 {
         let width = words.len() / (c.cols / 32);
         let words = words.iter().flat_map(|word| word.to_le_bytes()).collect();
         let meta = meta.iter().flat_map(|word| word.to_le_bytes()).collect();
-        Ok(Parts::from([
-            ("weight_packed", Part { dtype: Dtype::I32, shape: vec![c.cols / 32, width], bytes: words }),
-            ("meta", Part { dtype: Dtype::I16, shape: vec![c.cols / 32, 2 * c.rows], bytes: meta }),
+        Ok(LayoutParts::from([
+            ("weight_packed", LayoutPart { dtype: Dtype::I32, shape: vec![c.cols / 32, width], bytes: words }),
+            ("meta", LayoutPart { dtype: Dtype::I16, shape: vec![c.cols / 32, 2 * c.rows], bytes: meta }),
             ("scale_packed", floats("scale_packed", Dtype::F16, vec![groups, c.rows], &packed)?),
         ]))
     }
 
-    fn shape(&self, parts: &Parts) -> Result<Option<(usize, usize)>> {
+    fn shape(&self, parts: &LayoutParts) -> Result<Option<(usize, usize)>> {
         let meta = parts.get("meta").ok_or_else(|| super::missing(parts, "meta"))?;
         let (tall, wide) = meta.matrix("meta")?;
         match tall.checked_mul(32) {
@@ -104,17 +115,17 @@ impl Layout for Marlin24 {
         }
     }
 
-    fn decode(&self, scheme: &Scheme, parts: &Parts) -> Result<Compressed> {
+    fn decode(&self, scheme: &Scheme, parts: LayoutParts) -> Result<Compressed> {
         let args = scheme.codes()?;
         let bits = width(args)?;
-        let meta = take(parts, "meta", &[Dtype::I16])?;
-        let Some((rows, cols)) = self.shape(parts)? else { return Err(super::missing(parts, "meta")) };
+        let meta = take(&parts, "meta", &[Dtype::I16])?;
+        let Some((rows, cols)) = self.shape(&parts)? else { return Err(super::missing(&parts, "meta")) };
         let tile = scales::tile(args, rows, cols)?;
-        let packed = take(parts, "weight_packed", &[Dtype::I32])?;
-        packed.expect("weight_packed", &[cols / 32, rows * bits as usize / 2])?;
-        let scale = take(parts, "scale_packed", &[Dtype::F16])?;
+        let packed = take(&parts, "weight_packed", &[Dtype::I32])?;
+        packed.expect_shape("weight_packed", &[cols / 32, rows * bits as usize / 2])?;
+        let scale = take(&parts, "scale_packed", &[Dtype::F16])?;
         let groups = cols / tile[1];
-        scale.expect("scale_packed", &[groups, rows])?;
+        scale.expect_shape("scale_packed", &[groups, rows])?;
         // Columns of the kept codes, `[rows, cols / 2]`.
         let mut columns = vec![0u32; rows * cols / 2];
         let meta = meta.bytes.as_chunks::<2>().0;
@@ -162,6 +173,10 @@ impl Layout for Marlin24 {
         Some(Dtype::F16)
     }
 
+    fn needs_two_of_four(&self) -> bool {
+        true
+    }
+
     fn instead(&self) -> Option<&'static str> {
         Some("pack-quantized, which stores the zeros too")
     }
@@ -174,7 +189,7 @@ fn width(args: &QuantArgs) -> Result<u32> {
     let fits = bits.is_some() && shared && args.symmetric && args.scale_type == ScaleType::Float;
     let holds = "integers of 4 or 8 bits without zero points, with a scale for each row or 128 columns";
     scales::fits(fits, "marlin-24", holds, args)?;
-    if args.actorder.as_deref() == Some("group") {
+    if args.has_group_index() {
         return Err(Error::parts(
             "the marlin-24 layout holds groups in file order, not the activation order \"group\"",
         ));

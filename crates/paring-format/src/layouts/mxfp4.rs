@@ -8,5 +8,7 @@ use crate::{ScaleType, Strategy};
 pub(super) const MXFP4: Pairs = Pairs {
     name: "mxfp4-pack-quantized",
     scales: |args| matches!((args.strategy, args.scale_type), (Strategy::Group(_), ScaleType::Exponent)),
-    holds: "4-bit floats in groups with powers of two as scales",
+    words: "4-bit floats in groups with powers of two as scales",
+    part_names: &["weight_packed", "weight_scale", "weight_g_idx"],
+    inferred: Strategy::Group(32),
 };

@@ -11,6 +11,11 @@ pub(super) const MXFP8: Unpacked = Unpacked {
         let scales = matches!((args.strategy, args.scale_type), (Strategy::Group(_), ScaleType::Exponent));
         args.element == Element::E4m3 && args.symmetric && scales
     },
-    holds: "8-bit floats in groups with powers of two as scales",
+    words: "8-bit floats in groups with powers of two as scales",
+    zero_points: false,
+    inferred: |weights, _| {
+        let scales = (weights.strategy, weights.scale_type) == (Strategy::Group(32), ScaleType::Exponent);
+        weights.element == Element::E4m3 && scales
+    },
     float_type: Some(Dtype::Bf16),
 };

@@ -16,6 +16,9 @@ pub(super) const NAIVE: Unpacked = Unpacked {
         };
         kind && are_floats(args)
     },
-    holds: "integers of up to 8 bits and 8-bit floats",
+    words: "integers of up to 8 bits and 8-bit floats",
+    zero_points: true,
+    // It is what is left: see `inferred`.
+    inferred: |_, _| false,
     float_type: None,
 };

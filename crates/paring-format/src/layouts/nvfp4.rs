@@ -9,5 +9,7 @@ use crate::{ScaleType, Strategy};
 pub(super) const NVFP4: Pairs = Pairs {
     name: "nvfp4-pack-quantized",
     scales: |args| matches!((args.strategy, args.scale_type), (Strategy::TensorGroup(_), ScaleType::E4m3)),
-    holds: "4-bit floats in groups with 8-bit floats as scales, and one for all",
+    words: "4-bit floats in groups with 8-bit floats as scales, and one for all",
+    part_names: &["weight_packed", "weight_scale", "weight_global_scale"],
+    inferred: Strategy::TensorGroup(16),
 };

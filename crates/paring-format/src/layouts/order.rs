@@ -3,15 +3,18 @@
 //! Releases of compressed-tensors up to 0.18 stored it for the activation order "group"; current readers have dropped it.
 
 use super::take;
-use crate::config::{QuantArgs, Strategy};
-use crate::{Dtype, Error, Part, Parts, Result};
+use crate::{Dtype, Error, LayoutPart, LayoutParts, QuantArgs, Result, Strategy};
 
 const NAME: &str = "weight_g_idx";
 
 /// The groups of `cols` columns as a part with its name, if the arguments have one. A matrix without says so with -1.
 ///
 /// Errors when there are groups of columns that the arguments do not have, or groups of another size.
-pub(super) fn encode(args: &QuantArgs, index: Option<&[u32]>, cols: usize) -> Result<Option<(&'static str, Part)>> {
+pub(super) fn encode(
+    args: &QuantArgs,
+    index: Option<&[u32]>,
+    cols: usize,
+) -> Result<Option<(&'static str, LayoutPart)>> {
     let Some(size) = size(args) else {
         return match index {
             None => Ok(None),
@@ -26,25 +29,25 @@ pub(super) fn encode(args: &QuantArgs, index: Option<&[u32]>, cols: usize) -> Re
         check(&groups, size)?;
     }
     let bytes = groups.iter().flat_map(|group| group.to_le_bytes()).collect();
-    Ok(Some((NAME, Part { dtype: Dtype::I32, shape: vec![cols], bytes })))
+    Ok(Some((NAME, LayoutPart { dtype: Dtype::I32, shape: vec![cols], bytes })))
 }
 
 /// The group of each of `cols` columns; `None` when they follow each other as they are stored.
 ///
 /// Errors when the part is missing although the arguments have one, is no `[cols]` of I32, or lists groups that are not
 /// there or of another size.
-pub(super) fn decode(args: &QuantArgs, parts: &Parts, cols: usize) -> Result<Option<Vec<u32>>> {
+pub(super) fn decode(args: &QuantArgs, parts: &LayoutParts, cols: usize) -> Result<Option<Vec<u32>>> {
     if size(args).is_none() && !parts.contains_key(NAME) {
         return Ok(None);
     }
     let part = take(parts, NAME, &[Dtype::I32])?;
-    part.expect(NAME, &[cols])?;
+    part.expect_shape(NAME, &[cols])?;
     let groups: Vec<i32> = part.bytes.as_chunks::<4>().0.iter().map(|&group| i32::from_le_bytes(group)).collect();
     if groups.contains(&-1) {
         return Ok(None);
     }
     let Strategy::Group(size) = args.strategy else {
-        return Err(Error::parts(format!("{NAME} belongs to scales by group, not by {:?}", args.strategy)));
+        return Err(Error::parts(format!("{NAME} belongs to scales by group, not to {}", args.strategy)));
     };
     check(&groups, size)?;
     Ok(Some(groups.into_iter().map(|group| group as u32).collect()))
@@ -53,7 +56,7 @@ pub(super) fn decode(args: &QuantArgs, parts: &Parts, cols: usize) -> Result<Opt
 /// The size of groups whose columns may be anywhere.
 fn size(args: &QuantArgs) -> Option<usize> {
     match args.strategy {
-        Strategy::Group(size) if args.actorder.as_deref() == Some("group") => Some(size),
+        Strategy::Group(size) if args.has_group_index() => Some(size),
         _ => None,
     }
 }

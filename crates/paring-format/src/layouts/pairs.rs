@@ -1,8 +1,10 @@
 //! What layouts with two codes in a byte have in common: nvfp4- and mxfp4-pack-quantized differ in their scales only.
 
-use super::{missing, order, scales, take};
+use super::{Holds, missing, order, scales, take};
 use crate::floats::{pack_pairs, unpack_pairs};
-use crate::{Compressed, Dtype, Element, Error, Layout, Part, Parts, QuantArgs, Result, Scheme, Values};
+use crate::{
+    Compressed, Dtype, Element, Error, Layout, LayoutPart, LayoutParts, QuantArgs, Result, Scheme, Strategy, Values,
+};
 
 const PACKED: &str = "weight_packed";
 
@@ -13,7 +15,11 @@ pub(super) struct Pairs {
     /// Which weights share a scale, and how scales are stored.
     pub(super) scales: fn(&QuantArgs) -> bool,
     /// What it holds, in words.
-    pub(super) holds: &'static str,
+    pub(super) words: &'static str,
+    /// Its local names.
+    pub(super) part_names: &'static [&'static str],
+    /// The strategy by which compressed-tensors infers it.
+    pub(super) inferred: Strategy,
 }
 
 impl Layout for Pairs {
@@ -21,21 +27,37 @@ impl Layout for Pairs {
         self.name
     }
 
+    fn part_names(&self) -> &'static [&'static str] {
+        self.part_names
+    }
+
+    fn weight_name(&self) -> &'static str {
+        PACKED
+    }
+
+    fn holds(&self) -> Holds {
+        Holds::CODES
+    }
+
+    fn is_inferred(&self, weights: &QuantArgs, _input: Option<&QuantArgs>) -> bool {
+        weights.element == Element::E2m1 && weights.strategy == self.inferred
+    }
+
     fn check_args(&self, args: &QuantArgs) -> Result<()> {
         let fits = args.element == Element::E2m1 && args.symmetric && (self.scales)(args);
-        scales::fits(fits, self.name, self.holds, args)
+        scales::fits(fits, self.name, self.words, args)
     }
 
     fn float_type(&self) -> Option<Dtype> {
         Some(Dtype::Bf16)
     }
 
-    fn shape(&self, parts: &Parts) -> Result<Option<(usize, usize)>> {
+    fn shape(&self, parts: &LayoutParts) -> Result<Option<(usize, usize)>> {
         parts.get(PACKED).ok_or_else(|| missing(parts, PACKED)).and_then(size).map(Some)
     }
 
     /// `weight_packed` and scales.
-    fn encode(&self, scheme: &Scheme, c: &Compressed) -> Result<Parts> {
+    fn encode(&self, scheme: &Scheme, c: &Compressed) -> Result<LayoutParts> {
         let args = scheme.codes()?;
         self.check_args(args)?;
         let (codes, grid) = scales::codes(self.name, args, c)?;
@@ -46,27 +68,27 @@ impl Layout for Pairs {
             let at = codes.iter().position(|&code| code & !15 != 0).unwrap_or(0);
             return Err(Error::parts(format!("code {} (element {at}) is outside 0..=15", codes[at])));
         }
-        let packed = Part { dtype: Dtype::U8, shape: vec![c.rows, c.cols / 2], bytes: pack_pairs(codes) };
-        let mut parts = Parts::from([(PACKED, packed), ("weight_scale", scales::encode(args, c, grid)?)]);
+        let packed = LayoutPart { dtype: Dtype::U8, shape: vec![c.rows, c.cols / 2], bytes: pack_pairs(codes) };
+        let mut parts = LayoutParts::from([(PACKED, packed), ("weight_scale", scales::encode(args, c, grid)?)]);
         parts.extend(scales::encode_global(grid));
         parts.extend(order::encode(args, grid.group_index.as_deref(), c.cols)?);
         Ok(parts)
     }
 
-    fn decode(&self, scheme: &Scheme, parts: &Parts) -> Result<Compressed> {
+    fn decode(&self, scheme: &Scheme, parts: LayoutParts) -> Result<Compressed> {
         let args = scheme.codes()?;
         self.check_args(args)?;
-        let packed = take(parts, PACKED, &[Dtype::U8])?;
+        let packed = take(&parts, PACKED, &[Dtype::U8])?;
         let (rows, cols) = size(packed)?;
-        let (mut grid, dtype) = scales::decode(args, parts, rows, cols)?;
-        grid.group_index = order::decode(args, parts, cols)?;
+        let (mut grid, dtype) = scales::decode(args, &parts, rows, cols)?;
+        grid.group_index = order::decode(args, &parts, cols)?;
         let codes = unpack_pairs(&packed.bytes);
         Ok(Compressed { rows, cols, dtype, values: Values::Codes { codes, grid } })
     }
 }
 
 /// Rows and columns, from a part that may have no bytes.
-fn size(packed: &Part) -> Result<(usize, usize)> {
+fn size(packed: &LayoutPart) -> Result<(usize, usize)> {
     let (rows, half) = packed.matrix(PACKED)?;
     let cols = half.checked_mul(2).filter(|cols| rows.checked_mul(*cols).is_some());
     Ok((rows, cols.ok_or_else(|| Error::parts(format!("{PACKED} is larger than any file")))?))

@@ -1,9 +1,11 @@
 //! Scales and zero points of codes, as parts of a module: the same in all layouts of compressed-tensors.
 
-use super::{check_finite, floats, take};
-use crate::config::{QuantArgs, Strategy};
+use super::{floats, take};
+use crate::finite::check_finite;
 use crate::floats::{from_exponent, to_exponent};
-use crate::{Compressed, Dtype, Error, Grid, Part, Parts, Result, ScaleType, Values, Zeros};
+use crate::{
+    Compressed, Dtype, Error, Grid, LayoutPart, LayoutParts, QuantArgs, Result, ScaleType, Strategy, Values, Zeros,
+};
 
 const GLOBAL: &str = "weight_global_scale";
 
@@ -18,10 +20,7 @@ pub(super) fn fits(fits: bool, format: &str, holds: &str, args: &QuantArgs) -> R
     if fits {
         return Ok(());
     }
-    let QuantArgs { element, symmetric, strategy, scale_type, .. } = args;
-    let zeros = if *symmetric { "without" } else { "with" };
-    let got = format!("{element:?} by {strategy:?}, {zeros} zero points, scales stored as {scale_type:?}");
-    Err(Error::parts(format!("the {format} layout holds {holds}, not {got}")))
+    Err(Error::parts(format!("the {format} layout holds {holds}, not {args}")))
 }
 
 /// Errors unless `c` holds codes on a grid that fits them and `args`; returns both.
@@ -33,7 +32,7 @@ pub(super) fn codes<'a>(format: &str, args: &QuantArgs, c: &'a Compressed) -> Re
     let expected = tile(args, c.rows, c.cols)?;
     if grid.element != args.element || grid.tile != expected || grid.scale_type != args.scale_type {
         return Err(Error::parts(format!(
-            "{:?} in tiles of {:?}, expected {:?} in tiles of {expected:?}",
+            "{} in tiles of {:?}, expected {} in tiles of {expected:?}",
             grid.element, grid.tile, args.element
         )));
     }
@@ -60,7 +59,7 @@ pub(super) fn tile(args: &QuantArgs, rows: usize, cols: usize) -> Result<[usize;
         }
         Strategy::Block(height, width) if height > 0 && width > 0 => Ok([height.min(rows), width.min(cols)]),
         Strategy::Block(..) | Strategy::Token | Strategy::Head => {
-            Err(Error::parts(format!("weights do not share scales by {:?}", args.strategy)))
+            Err(Error::parts(format!("weights do not share scales by {}", args.strategy)))
         }
     }
 }
@@ -75,7 +74,7 @@ pub(super) fn shape(args: &QuantArgs, rows: usize, cols: usize) -> Result<Vec<us
 }
 
 /// The scales of a grid as a part. Errors when their type cannot hold one of them.
-pub(super) fn encode(args: &QuantArgs, c: &Compressed, grid: &Grid) -> Result<Part> {
+pub(super) fn encode(args: &QuantArgs, c: &Compressed, grid: &Grid) -> Result<LayoutPart> {
     let shape = shape(args, c.rows, c.cols)?;
     let name = "weight_scale";
     match grid.scale_type {
@@ -87,30 +86,30 @@ pub(super) fn encode(args: &QuantArgs, c: &Compressed, grid: &Grid) -> Result<Pa
                 to_exponent(scale).ok_or_else(|| Error::parts(reason()))
             };
             let bytes = grid.scales.iter().enumerate().map(code).collect::<Result<_>>()?;
-            Ok(Part { dtype: Dtype::U8, shape, bytes })
+            Ok(LayoutPart { dtype: Dtype::U8, shape, bytes })
         }
     }
 }
 
 /// The scale of scales as a part with its name, if the grid has one.
-pub(super) fn encode_global(grid: &Grid) -> Option<(&'static str, Part)> {
+pub(super) fn encode_global(grid: &Grid) -> Option<(&'static str, LayoutPart)> {
     let global = grid.global?;
-    Some((GLOBAL, Part { dtype: Dtype::F32, shape: vec![1], bytes: global.to_le_bytes().to_vec() }))
+    Some((GLOBAL, LayoutPart { dtype: Dtype::F32, shape: vec![1], bytes: global.to_le_bytes().to_vec() }))
 }
 
 /// Zero points as a part that is not packed: bytes, or floats in f32.
-pub(super) fn encode_zeros(args: &QuantArgs, c: &Compressed, zeros: &Zeros) -> Result<Part> {
+pub(super) fn encode_zeros(args: &QuantArgs, c: &Compressed, zeros: &Zeros) -> Result<LayoutPart> {
     let shape = shape(args, c.rows, c.cols)?;
     match zeros {
         Zeros::Codes(zeros) => {
-            Ok(Part { dtype: Dtype::I8, shape, bytes: zeros.iter().map(|&zero| zero as u8).collect() })
+            Ok(LayoutPart { dtype: Dtype::I8, shape, bytes: zeros.iter().map(|&zero| zero as u8).collect() })
         }
         Zeros::Floats(zeros) => floats("weight_zero_point", Dtype::F32, shape, zeros),
     }
 }
 
 /// The grid of a stored matrix without its zero points, and its float type, checked against `args`.
-pub(super) fn decode(args: &QuantArgs, parts: &Parts, rows: usize, cols: usize) -> Result<(Grid, Dtype)> {
+pub(super) fn decode(args: &QuantArgs, parts: &LayoutParts, rows: usize, cols: usize) -> Result<(Grid, Dtype)> {
     let dtypes: &[Dtype] = match args.scale_type {
         ScaleType::Float => &[Dtype::F32, Dtype::F16, Dtype::Bf16],
         ScaleType::E4m3 => &[Dtype::F8E4M3],
@@ -118,7 +117,7 @@ pub(super) fn decode(args: &QuantArgs, parts: &Parts, rows: usize, cols: usize) 
     };
     let part = take(parts, "weight_scale", dtypes)?;
     let shape = shape(args, rows, cols)?;
-    part.expect("weight_scale", &shape)?;
+    part.expect_shape("weight_scale", &shape)?;
     let scales = match args.scale_type {
         ScaleType::Float | ScaleType::E4m3 => part.finite("weight_scale")?,
         ScaleType::Exponent => {
@@ -141,9 +140,9 @@ pub(super) fn decode(args: &QuantArgs, parts: &Parts, rows: usize, cols: usize) 
 }
 
 /// The scale of scales.
-fn decode_global(parts: &Parts) -> Result<f32> {
+fn decode_global(parts: &LayoutParts) -> Result<f32> {
     let part = take(parts, GLOBAL, &[Dtype::F32])?;
-    part.expect(GLOBAL, &[1])?;
+    part.expect_shape(GLOBAL, &[1])?;
     let global = part.finite(GLOBAL)?[0];
     check_global(global)?;
     Ok(global)
@@ -159,14 +158,14 @@ fn check_global(global: f32) -> Result<()> {
 }
 
 /// Zero points that are not packed; `None` for a symmetric grid.
-pub(super) fn decode_zeros(args: &QuantArgs, parts: &Parts, rows: usize, cols: usize) -> Result<Option<Zeros>> {
+pub(super) fn decode_zeros(args: &QuantArgs, parts: &LayoutParts, rows: usize, cols: usize) -> Result<Option<Zeros>> {
     if args.symmetric {
         return Ok(None);
     }
     let dtypes: &[Dtype] = if args.float_zeros { &[Dtype::F32, Dtype::F16, Dtype::Bf16] } else { &[Dtype::I8] };
     let part = take(parts, "weight_zero_point", dtypes)?;
     let shape = shape(args, rows, cols)?;
-    part.expect("weight_zero_point", &shape)?;
+    part.expect_shape("weight_zero_point", &shape)?;
     if !args.float_zeros {
         return Ok(Some(Zeros::Codes(part.bytes.iter().map(|&byte| byte as i8).collect())));
     }

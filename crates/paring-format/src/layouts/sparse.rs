@@ -4,7 +4,7 @@
 //! They hold dense weights, or the codes of int-quantized and float-quantized ones: those are encoded first, and then
 //! the tensor called `weight` becomes sparse.
 
-use super::{Layout, Part, Parts, layout, sparse_24, sparse_bitmask, take, typed};
+use super::{DENSE, Holds, Layout, LayoutPart, LayoutParts, float, int, sparse_24, sparse_bitmask, take, typed};
 use crate::{Compressed, Dtype, Element, Error, QuantArgs, Result, Scheme};
 
 /// Local names of the parts of a sparse tensor: its values, its mask, its shape, and where the values of a row begin.
@@ -45,7 +45,7 @@ pub(crate) struct Header {
 
 impl Header {
     /// Reads and compares types and shapes; of the parts, only `shape` needs its bytes.
-    pub fn read(sparse: Sparse, parts: &Parts) -> Result<Header> {
+    pub fn read(sparse: Sparse, parts: &LayoutParts) -> Result<Header> {
         let values = typed(parts, VALUES, &DTYPES)?;
         let mask = typed(parts, MASK, &[Dtype::U8])?;
         let shape = dimensions(take(parts, SHAPE, &[Dtype::I64])?)?;
@@ -53,16 +53,16 @@ impl Header {
             return Err(Error::parts(format!("{SHAPE}: {shape:?} is larger than any file")));
         };
         let (cols, above) = shape.split_last().ok_or_else(|| Error::parts(format!("{SHAPE}: no dimensions")))?;
-        mask.expect(MASK, &[above, &[cols.div_ceil(8)]].concat())?;
+        mask.expect_shape(MASK, &[above, &[cols.div_ceil(8)]].concat())?;
         match (sparse, above) {
             (Sparse::NonZero, _) => {
-                typed(parts, OFFSETS, &[Dtype::I64])?.expect(OFFSETS, above)?;
+                typed(parts, OFFSETS, &[Dtype::I64])?.expect_shape(OFFSETS, above)?;
                 if values.shape.len() != 1 {
                     return Err(Error::parts(format!("{VALUES}: shape {:?}, expected one dimension", values.shape)));
                 }
             }
             (Sparse::TwoOfFour, &[rows]) if cols % 2 == 0 && count % 4 == 0 => {
-                values.expect(VALUES, &[rows, cols / 2])?
+                values.expect_shape(VALUES, &[rows, cols / 2])?
             }
             (Sparse::TwoOfFour, _) => {
                 return Err(Error::parts(format!("{SHAPE}: {shape:?} cannot be cut into fours with two in each")));
@@ -158,7 +158,7 @@ impl Sparse {
     /// The parts of a weight of one or two dimensions, byte for byte as compressed-tensors 0.14 stores them: it does not
     /// keep the sign of a zero, and as [`Sparse::TwoOfFour`] loses the smaller ones of more than two weights of four, and
     /// bytes of −128. With `whole` it does not lose those. Errors on types and shapes that it does not have.
-    pub fn compress(self, weight: &Part, whole: bool) -> Result<Parts> {
+    pub fn compress(self, weight: &LayoutPart, whole: bool) -> Result<LayoutParts> {
         weight.check("weight")?;
         let (rows, cols) = match weight.shape[..] {
             [cols] if self == Sparse::NonZero && cols > 0 => (1, cols),
@@ -180,13 +180,13 @@ impl Sparse {
             Sparse::TwoOfFour => (vec![rows, cols / 2], vec![2, 1]),
         };
         let mask_shape = [above, &[cols.div_ceil(8)]].concat();
-        let mut parts = Parts::from([
-            (VALUES, Part { dtype, shape: value_shape, bytes: values }),
-            (MASK, Part { dtype: Dtype::U8, shape: mask_shape, bytes: mask }),
-            (SHAPE, Part { dtype: Dtype::I64, shape: shape_shape, bytes: numbers(&weight.shape) }),
+        let mut parts = LayoutParts::from([
+            (VALUES, LayoutPart { dtype, shape: value_shape, bytes: values }),
+            (MASK, LayoutPart { dtype: Dtype::U8, shape: mask_shape, bytes: mask }),
+            (SHAPE, LayoutPart { dtype: Dtype::I64, shape: shape_shape, bytes: numbers(&weight.shape) }),
         ]);
         if self == Sparse::NonZero {
-            parts.insert(OFFSETS, Part { dtype: Dtype::I64, shape: above.to_vec(), bytes: numbers(&offsets) });
+            parts.insert(OFFSETS, LayoutPart { dtype: Dtype::I64, shape: above.to_vec(), bytes: numbers(&offsets) });
         }
         Ok(parts)
     }
@@ -194,7 +194,7 @@ impl Sparse {
     /// Mask, values, and the values before each row.
     fn split<const N: usize>(
         self,
-        weight: &Part,
+        weight: &LayoutPart,
         whole: bool,
         rows: usize,
         cols: usize,
@@ -222,7 +222,7 @@ impl Sparse {
     }
 
     /// The weight back from its parts. Errors on parts that are missing or do not fit each other.
-    pub fn restore(self, parts: &Parts) -> Result<Part> {
+    pub fn restore(self, parts: &LayoutParts) -> Result<LayoutPart> {
         let header = Header::read(self, parts)?;
         let (values, mask) = (take(parts, VALUES, &DTYPES)?, take(parts, MASK, &[Dtype::U8])?);
         let offsets = match self {
@@ -234,11 +234,11 @@ impl Sparse {
         scan.finish()?;
         let bytes = header.expand(&mask.bytes, &values.bytes);
         let bytes = bytes.ok_or_else(|| Error::parts(format!("{VALUES}: fewer than the bits of {MASK}")))?;
-        Ok(Part { dtype: header.dtype, shape: header.shape, bytes })
+        Ok(LayoutPart { dtype: header.dtype, shape: header.shape, bytes })
     }
 
     /// Errors unless the parts, which are those of this weight, give it back: names the first weight that is lost.
-    fn check(self, weight: &Part, parts: &Parts) -> Result<()> {
+    fn check(self, weight: &LayoutPart, parts: &LayoutParts) -> Result<()> {
         let back = self.restore(parts)?;
         let size = weight.dtype.size();
         let differs = |(a, b): (&[u8], &[u8])| a != b;
@@ -254,17 +254,13 @@ impl Sparse {
     }
 
     /// The layout whose `weight` becomes sparse.
-    fn inner(self, args: Option<&QuantArgs>) -> Result<&'static dyn Layout> {
-        let name = match args.map(|args| args.element) {
-            None => "dense",
-            Some(Element::Int(_)) => "int-quantized",
-            Some(Element::E4m3) => "float-quantized",
-            Some(Element::E2m1) => {
-                return Err(Error::parts(format!("the {} layout holds no packed codes", self.name())));
-            }
-        };
-        let unknown = || Error::UnsupportedFormat { module: String::new(), format: format!("the format {name}") };
-        layout(name).ok_or_else(unknown)
+    pub(crate) fn inner(self, args: Option<&QuantArgs>) -> Result<&'static dyn Layout> {
+        match args.map(|args| args.element) {
+            None => Ok(DENSE),
+            Some(Element::Int(_)) => Ok(&int::INT),
+            Some(Element::E4m3) => Ok(&float::FLOAT),
+            Some(Element::E2m1) => Err(Error::parts(format!("the {} layout holds no packed codes", self.name()))),
+        }
     }
 }
 
@@ -276,11 +272,25 @@ impl Layout for Sparse {
         }
     }
 
+    /// With `weight`, which a checkpoint shows in the place of the sparse ones.
+    fn part_names(&self) -> &'static [&'static str] {
+        match self {
+            Sparse::NonZero => {
+                &["weight", VALUES, MASK, SHAPE, OFFSETS, "weight_scale", "weight_zero_point", "weight_g_idx"]
+            }
+            Sparse::TwoOfFour => &["weight", VALUES, MASK, SHAPE, "weight_scale", "weight_zero_point", "weight_g_idx"],
+        }
+    }
+
+    fn holds(&self) -> Holds {
+        Holds { dense: true, codes: true, spqr: false, zero_points: true }
+    }
+
     fn check_args(&self, args: &QuantArgs) -> Result<()> {
         self.inner(Some(args))?.check_args(args)
     }
 
-    fn encode(&self, scheme: &Scheme, c: &Compressed) -> Result<Parts> {
+    fn encode(&self, scheme: &Scheme, c: &Compressed) -> Result<LayoutParts> {
         let mut parts = self.inner(scheme.weights.as_ref())?.encode(scheme, c)?;
         let weight = parts.remove("weight").ok_or_else(|| super::missing(&parts, "weight"))?;
         let sparse = self.compress(&weight, true)?;
@@ -289,14 +299,14 @@ impl Layout for Sparse {
         Ok(parts)
     }
 
-    fn decode(&self, scheme: &Scheme, parts: &Parts) -> Result<Compressed> {
-        let inner = parts.iter().filter(|(name, _)| ![VALUES, MASK, SHAPE, OFFSETS].contains(name));
-        let mut whole: Parts = inner.map(|(&name, part)| (name, part.clone())).collect();
-        whole.insert("weight", self.restore(parts)?);
-        self.inner(scheme.weights.as_ref())?.decode(scheme, &whole)
+    fn decode(&self, scheme: &Scheme, mut parts: LayoutParts) -> Result<Compressed> {
+        let weight = self.restore(&parts)?;
+        parts.retain(|name, _| ![VALUES, MASK, SHAPE, OFFSETS].contains(name));
+        parts.insert("weight", weight);
+        self.inner(scheme.weights.as_ref())?.decode(scheme, parts)
     }
 
-    fn shape(&self, parts: &Parts) -> Result<Option<(usize, usize)>> {
+    fn shape(&self, parts: &LayoutParts) -> Result<Option<(usize, usize)>> {
         // A checkpoint shows the whole weight in the place of its parts.
         match (parts.get("weight"), self) {
             (Some(weight), _) => weight.matrix("weight").map(Some),
@@ -316,6 +326,14 @@ impl Layout for Sparse {
         Ok(())
     }
 
+    fn code_bits(&self, _element: Element) -> u32 {
+        8
+    }
+
+    fn needs_two_of_four(&self) -> bool {
+        *self == Sparse::TwoOfFour
+    }
+
     fn keeps_zero_signs(&self) -> bool {
         false
     }
@@ -326,7 +344,7 @@ impl Layout for Sparse {
 }
 
 /// The dimensions that a part `[n]` or `[n, 1]` lists.
-fn dimensions(part: &Part) -> Result<Vec<usize>> {
+fn dimensions(part: &LayoutPart) -> Result<Vec<usize>> {
     let fail = || Error::parts(format!("{SHAPE}: not the shape of a matrix or a vector"));
     if !matches!(part.shape[..], [1 | 2] | [1 | 2, 1]) {
         return Err(fail());

@@ -1,10 +1,12 @@
 //! `paring-spqr`: an SpQR matrix in few bits, see `docs/format-spqr.md`.
 
-use super::{floats, take};
+use super::{Holds, floats, take};
 use crate::bits::{gaps, stream};
-use crate::config::{Method, SecondLevel, Strategy};
 use crate::spqr::{check_order, order_bits};
-use crate::{Compressed, Dtype, Error, Layout, Outliers, Part, Parts, Result, Scheme, Spqr, Statistic, Values};
+use crate::{
+    Compressed, Dtype, Error, Layout, LayoutPart, LayoutParts, Outliers, QuantMethod, Result, Scheme, SecondLevel,
+    Spqr, Statistic, Strategy, Values,
+};
 
 /// Columns that an order can name.
 const MAX_ORDERED: usize = 1 << 16;
@@ -25,18 +27,42 @@ impl Layout for ParingSpqr {
         "paring-spqr"
     }
 
-    fn method(&self) -> Method {
-        Method::Paring
+    fn part_names(&self) -> &'static [&'static str] {
+        &[
+            "weight",
+            "weight_shape",
+            SCALES.plain,
+            SCALES.codes,
+            SCALES.grid,
+            ZEROS.plain,
+            ZEROS.codes,
+            ZEROS.grid,
+            "outlier_values",
+            "outlier_gaps",
+            "column_order",
+        ]
     }
 
-    fn encode(&self, _scheme: &Scheme, c: &Compressed) -> Result<Parts> {
+    fn shape_name(&self) -> Option<&'static str> {
+        Some("weight_shape")
+    }
+
+    fn holds(&self) -> Holds {
+        Holds::SPQR
+    }
+
+    fn method(&self) -> QuantMethod {
+        QuantMethod::Paring
+    }
+
+    fn encode(&self, _scheme: &Scheme, c: &Compressed) -> Result<LayoutParts> {
         let spqr = checked(c)?;
         let (at, values) = (&spqr.outliers.at, &spqr.outliers.values);
         let width = if at.is_empty() { 0 } else { gaps::best_width(at) };
         let shape = [c.rows as i64, c.cols as i64, i64::from(width)].iter().flat_map(|n| n.to_le_bytes()).collect();
-        let mut parts = Parts::from([
+        let mut parts = LayoutParts::from([
             ("weight", bytes(stream::pack(&spqr.codes, spqr.bits)?)),
-            ("weight_shape", Part { dtype: Dtype::I64, shape: vec![3], bytes: shape }),
+            ("weight_shape", LayoutPart { dtype: Dtype::I64, shape: vec![3], bytes: shape }),
         ]);
         SCALES.put(&mut parts, &spqr.scales, spqr, c)?;
         ZEROS.put(&mut parts, &spqr.zeros, spqr, c)?;
@@ -50,12 +76,12 @@ impl Layout for ParingSpqr {
         Ok(parts)
     }
 
-    fn shape(&self, parts: &Parts) -> Result<Option<(usize, usize)>> {
+    fn shape(&self, parts: &LayoutParts) -> Result<Option<(usize, usize)>> {
         stored_shape(parts).map(|(rows, cols, _)| Some((rows, cols)))
     }
 
-    fn decode(&self, scheme: &Scheme, parts: &Parts) -> Result<Compressed> {
-        let (rows, cols, width) = stored_shape(parts)?;
+    fn decode(&self, scheme: &Scheme, parts: LayoutParts) -> Result<Compressed> {
+        let (rows, cols, width) = stored_shape(&parts)?;
         let args = scheme.codes()?;
         let Some(bits @ 2..=8) = args.element.int_bits() else {
             return Err(Error::parts(format!(
@@ -70,28 +96,28 @@ impl Layout for ParingSpqr {
         };
         // The codes come first: their bytes bound everything that is allocated later.
         let count = rows.checked_mul(cols).ok_or_else(|| Error::parts("weight_shape is larger than any file"))?;
-        let codes = codes(parts, "weight", count, bits)?;
+        let codes = codes(&parts, "weight", count, bits)?;
         let groups = cols.div_ceil(group_size);
         let second = args.second;
         let coded = |bits: fn(SecondLevel) -> Option<u32>| {
-            second.and_then(|second| Some(Kind::Coded { bits: bits(second)?, rows: second.rows }))
+            second.and_then(|second| Some(StatisticForm::Coded { bits: bits(second)?, rows: second.rows }))
         };
-        let scale_kind = coded(|second| second.scale_bits).unwrap_or(Kind::Plain);
-        let zero_kind = match coded(|second| second.zero_bits) {
-            Some(kind) => kind,
-            None if args.symmetric => Kind::Constant((1u32 << (bits - 1)) as f32),
+        let scale_form = coded(|second| second.scale_bits).unwrap_or(StatisticForm::Plain);
+        let zero_form = match coded(|second| second.zero_bits) {
+            Some(form) => form,
+            None if args.symmetric => StatisticForm::Constant((1u32 << (bits - 1)) as f32),
             // A matrix with a rounded zero that is none of the codes has floats, whatever the others have.
-            None if args.float_zeros || parts.contains_key(ZEROS.plain) => Kind::Plain,
-            None => Kind::Integers(bits),
+            None if args.float_zeros || parts.contains_key(ZEROS.plain) => StatisticForm::Plain,
+            None => StatisticForm::Integers(bits),
         };
-        let first = if scale_kind == Kind::Plain { SCALES.plain } else { SCALES.grid };
-        let dtype = take(parts, first, &FLOATS)?.dtype;
+        let first = if scale_form == StatisticForm::Plain { SCALES.plain } else { SCALES.grid };
+        let dtype = take(&parts, first, &FLOATS)?.dtype;
         let mut read = vec!["weight", "weight_shape"];
-        let scales = SCALES.get(parts, scale_kind, [rows, groups], dtype, &mut read)?;
-        let zeros = ZEROS.get(parts, zero_kind, [rows, groups], dtype, &mut read)?;
-        let outliers = outliers(parts, width, count, dtype, &mut read)?;
+        let scales = SCALES.get(&parts, scale_form, [rows, groups], dtype, &mut read)?;
+        let zeros = ZEROS.get(&parts, zero_form, [rows, groups], dtype, &mut read)?;
+        let outliers = outliers(&parts, width, count, dtype, &mut read)?;
         let order = match parts.contains_key("column_order") {
-            true => Some(stored_order(parts, cols, &mut read)?),
+            true => Some(stored_order(&parts, cols, &mut read)?),
             false => None,
         };
         // A part that the scheme has no use for says that the scheme is another matrix's.
@@ -124,27 +150,27 @@ fn checked(c: &Compressed) -> Result<&Spqr> {
     }
 }
 
-/// Where a statistic lies.
-struct Names {
+/// Local names of the parts that a statistic may lie in.
+struct StatisticNames {
     plain: &'static str,
     codes: &'static str,
     grid: &'static str,
 }
 
-const SCALES: Names = Names { plain: "weight_scale", codes: "scale_codes", grid: "scale_grid" };
-const ZEROS: Names = Names { plain: "weight_zero_point", codes: "zero_codes", grid: "zero_grid" };
+const SCALES: StatisticNames = StatisticNames { plain: "weight_scale", codes: "scale_codes", grid: "scale_grid" };
+const ZEROS: StatisticNames = StatisticNames { plain: "weight_zero_point", codes: "zero_codes", grid: "zero_grid" };
 
-/// How a statistic is stored.
+/// The ways in which a statistic is stored.
 #[derive(Clone, Copy, PartialEq)]
-enum Kind {
+enum StatisticForm {
     Plain,
     Constant(f32),
     Integers(u32),
     Coded { bits: u32, rows: usize },
 }
 
-impl Names {
-    fn put(&self, parts: &mut Parts, statistic: &Statistic, spqr: &Spqr, c: &Compressed) -> Result<()> {
+impl StatisticNames {
+    fn put(&self, parts: &mut LayoutParts, statistic: &Statistic, spqr: &Spqr, c: &Compressed) -> Result<()> {
         let groups = spqr.groups(c.cols);
         match statistic {
             Statistic::Constant(_) => {}
@@ -164,31 +190,31 @@ impl Names {
         Ok(())
     }
 
-    /// The statistic of this kind and shape. Names of the parts it took are added to `read`.
+    /// The statistic of this form and shape. Names of the parts it took are added to `read`.
     fn get(
         &self,
-        parts: &Parts,
-        kind: Kind,
+        parts: &LayoutParts,
+        form: StatisticForm,
         [rows, groups]: [usize; 2],
         dtype: Dtype,
         read: &mut Vec<&'static str>,
     ) -> Result<Statistic> {
         let floats = |name: &'static str, shape: &[usize]| {
             let part = take(parts, name, &[dtype])?;
-            part.expect(name, shape)?;
+            part.expect_shape(name, shape)?;
             part.finite(name)
         };
-        Ok(match kind {
-            Kind::Constant(value) => Statistic::Constant(value),
-            Kind::Plain => {
+        Ok(match form {
+            StatisticForm::Constant(value) => Statistic::Constant(value),
+            StatisticForm::Plain => {
                 read.push(self.plain);
                 Statistic::Plain(floats(self.plain, &[rows, groups])?)
             }
-            Kind::Integers(bits) => {
+            StatisticForm::Integers(bits) => {
                 read.push(self.codes);
                 Statistic::Integers(codes(parts, self.codes, rows * groups, bits)?)
             }
-            Kind::Coded { bits, rows: height } => {
+            StatisticForm::Coded { bits, rows: height } => {
                 if !(1..=8).contains(&bits) || height == 0 {
                     return Err(Error::parts(format!("{}: {bits} bits for {height} rows", self.codes)));
                 }
@@ -203,21 +229,21 @@ impl Names {
 }
 
 /// A stream as a part.
-fn bytes(bytes: Vec<u8>) -> Part {
-    Part { dtype: Dtype::U8, shape: vec![bytes.len()], bytes }
+fn bytes(bytes: Vec<u8>) -> LayoutPart {
+    LayoutPart { dtype: Dtype::U8, shape: vec![bytes.len()], bytes }
 }
 
 /// The bytes of a stream of `count` values of `bits` bits.
-fn stored<'a>(parts: &'a Parts, name: &str, count: usize, bits: u32) -> Result<&'a [u8]> {
+fn stored<'a>(parts: &'a LayoutParts, name: &str, count: usize, bits: u32) -> Result<&'a [u8]> {
     let part = take(parts, name, &[Dtype::U8])?;
     let Some(length) = stream::bytes(count, bits) else {
         return Err(Error::parts(format!("{name}: {count} codes are larger than any file")));
     };
-    part.expect(name, &[length])?;
+    part.expect_shape(name, &[length])?;
     Ok(&part.bytes)
 }
 
-fn codes(parts: &Parts, name: &str, count: usize, bits: u32) -> Result<Vec<u8>> {
+fn codes(parts: &LayoutParts, name: &str, count: usize, bits: u32) -> Result<Vec<u8>> {
     let stream = stored(parts, name, count, bits)?;
     stream::unpack(stream, count, bits).map_err(|error| named(name, error))
 }
@@ -231,9 +257,9 @@ fn named(name: &str, error: Error) -> Error {
 }
 
 /// Rows, columns, and the width of a gap: 0 when there are no outliers.
-fn stored_shape(parts: &Parts) -> Result<(usize, usize, u32)> {
+fn stored_shape(parts: &LayoutParts) -> Result<(usize, usize, u32)> {
     let part = take(parts, "weight_shape", &[Dtype::I64])?;
-    part.expect("weight_shape", &[3])?;
+    part.expect_shape("weight_shape", &[3])?;
     let numbers: Vec<i64> = part.bytes.as_chunks::<8>().0.iter().map(|&bytes| i64::from_le_bytes(bytes)).collect();
     let bad = || Error::parts(format!("weight_shape: {numbers:?} are not rows, columns and the width of a gap"));
     let &[rows, cols, width] = &numbers[..] else { return Err(bad()) };
@@ -243,7 +269,13 @@ fn stored_shape(parts: &Parts) -> Result<(usize, usize, u32)> {
     }
 }
 
-fn outliers(parts: &Parts, width: u32, count: usize, dtype: Dtype, read: &mut Vec<&'static str>) -> Result<Outliers> {
+fn outliers(
+    parts: &LayoutParts,
+    width: u32,
+    count: usize,
+    dtype: Dtype,
+    read: &mut Vec<&'static str>,
+) -> Result<Outliers> {
     if width == 0 {
         return Ok(Outliers::default());
     }
@@ -257,12 +289,12 @@ fn outliers(parts: &Parts, width: u32, count: usize, dtype: Dtype, read: &mut Ve
     }
     let values = part.finite("outlier_values")?;
     let gaps = take(parts, "outlier_gaps", &[Dtype::U8])?;
-    gaps.expect("outlier_gaps", &[gaps.bytes.len()])?;
+    gaps.expect_shape("outlier_gaps", &[gaps.bytes.len()])?;
     let at = gaps::decode(&gaps.bytes, width, kept, count).map_err(|error| named("outlier_gaps", error))?;
     Ok(Outliers { at, values })
 }
 
-fn stored_order(parts: &Parts, cols: usize, read: &mut Vec<&'static str>) -> Result<Vec<u32>> {
+fn stored_order(parts: &LayoutParts, cols: usize, read: &mut Vec<&'static str>) -> Result<Vec<u32>> {
     read.push("column_order");
     if cols > MAX_ORDERED {
         return Err(Error::parts(format!("column_order: {cols} columns; at most {MAX_ORDERED} can be named")));

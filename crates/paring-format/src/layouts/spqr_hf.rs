@@ -5,10 +5,12 @@
 
 use half::f16;
 
-use super::take;
-use crate::config::Method;
+use super::{Holds, take};
 use crate::spqr::check_order;
-use crate::{Compressed, Dtype, Error, Layout, Outliers, Part, Parts, Result, Scheme, Spqr, Statistic, Values};
+use crate::{
+    Compressed, Dtype, Error, Layout, LayoutPart, LayoutParts, Outliers, QuantArgs, QuantMethod, Result, Scheme, Spqr,
+    Statistic, Values,
+};
 
 /// Rows and columns of a tile, and width of all codes.
 const TILE: usize = 16;
@@ -29,11 +31,33 @@ impl Layout for SpqrHf {
         "spqr"
     }
 
-    fn method(&self) -> Method {
-        Method::Spqr
+    fn part_names(&self) -> &'static [&'static str] {
+        &TENSORS
     }
 
-    fn encode(&self, _scheme: &Scheme, c: &Compressed) -> Result<Parts> {
+    fn weight_name(&self) -> &'static str {
+        TENSORS[0]
+    }
+
+    fn holds(&self) -> Holds {
+        Holds::SPQR
+    }
+
+    fn method(&self) -> QuantMethod {
+        QuantMethod::Spqr
+    }
+
+    fn check_args(&self, args: &QuantArgs) -> Result<()> {
+        match Scheme::spqr(Vec::new()).weights {
+            // In which order columns were visited, each matrix says.
+            Some(only) if only != (QuantArgs { actorder: None, ..args.clone() }) => {
+                Err(Error::parts(format!("the spqr layout holds {only}, not {args}")))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn encode(&self, _scheme: &Scheme, c: &Compressed) -> Result<LayoutParts> {
         let Fitting { spqr, scales, zeros } = fitting(c)?;
         let (rows, cols) = (c.rows, c.cols);
         let groups = cols / TILE;
@@ -71,26 +95,26 @@ impl Layout for SpqrHf {
         let column = |position: usize| spqr.order.as_ref().map_or(position as u32, |order| order[position]);
         let order = (0..cols / 2).map(|i| (column(2 * i) | column(2 * i + 1) << 16) as i32).collect();
         let bytes = words.iter().flat_map(|word| word.to_le_bytes()).collect();
-        Ok(Parts::from([
-            ("dense_weights", Part { dtype: Dtype::I64, shape: vec![words.len()], bytes }),
+        Ok(LayoutParts::from([
+            ("dense_weights", LayoutPart { dtype: Dtype::I64, shape: vec![words.len()], bytes }),
             ("row_offsets", list(offsets)),
             ("col_vals", list(entries)),
             ("in_perm", list(order)),
         ]))
     }
 
-    fn decode(&self, _scheme: &Scheme, parts: &Parts) -> Result<Compressed> {
-        decode(parts, None)
+    fn decode(&self, _scheme: &Scheme, parts: LayoutParts) -> Result<Compressed> {
+        decode(&parts, None)
     }
 
-    fn decode_shaped(&self, _scheme: &Scheme, parts: &Parts, shape: (usize, usize)) -> Result<Compressed> {
-        decode(parts, Some(shape))
+    fn decode_shaped(&self, _scheme: &Scheme, parts: LayoutParts, shape: (usize, usize)) -> Result<Compressed> {
+        decode(&parts, Some(shape))
     }
 
-    fn shape(&self, parts: &Parts) -> Result<Option<(usize, usize)>> {
+    fn shape(&self, parts: &LayoutParts) -> Result<Option<(usize, usize)>> {
         let length = |name: &str| parts.get(name).and_then(|part| part.shape.first().copied()).unwrap_or(0);
         Ok(match shapes(length("dense_weights"), length("row_offsets"), length("in_perm"))?[..] {
-            [Shape { rows, cols, .. }] => Some((rows, cols)),
+            [ShapeReading { rows, cols, .. }] => Some((rows, cols)),
             _ => None,
         })
     }
@@ -150,9 +174,9 @@ fn coded(statistic: &Statistic) -> Option<Coded<'_>> {
     }
 }
 
-fn list(numbers: Vec<i32>) -> Part {
+fn list(numbers: Vec<i32>) -> LayoutPart {
     let bytes = numbers.iter().flat_map(|number| number.to_le_bytes()).collect();
-    Part { dtype: Dtype::I32, shape: vec![numbers.len()], bytes }
+    LayoutPart { dtype: Dtype::I32, shape: vec![numbers.len()], bytes }
 }
 
 /// What is stored for an outlier, and what a reader makes of it.
@@ -188,9 +212,9 @@ pub(super) fn nearest(base: f32, value: f32) -> Sum {
     best
 }
 
-/// A shape that the lengths of the tensors allow.
+/// One shape that the lengths of the tensors allow.
 #[derive(Clone, Copy)]
-struct Shape {
+struct ShapeReading {
     rows: usize,
     cols: usize,
     /// Rows that share an entry of `row_offsets`: 1, or the 16 of a tile.
@@ -198,16 +222,16 @@ struct Shape {
 }
 
 /// All shapes that fit `words` words, `offsets` row offsets, and an order of `pairs` pairs, none if it is not stored.
-fn shapes(words: usize, offsets: usize, pairs: usize) -> Result<Vec<Shape>> {
+fn shapes(words: usize, offsets: usize, pairs: usize) -> Result<Vec<ShapeReading>> {
     let fits = |height: usize| {
         let rows = offsets.checked_sub(1)?.checked_mul(height)?;
         let tiles = words.is_multiple_of(TILE).then_some(words / TILE)?;
         let groups = (rows > 0 && rows.is_multiple_of(TILE)).then(|| tiles.checked_div(rows / TILE))??;
         let cols = groups.checked_mul(TILE)?;
         let whole = groups > 0 && groups * (rows / TILE) == tiles && rows.checked_mul(cols).is_some();
-        (whole && cols < MAX_COLS && (pairs == 0 || cols == 2 * pairs)).then_some(Shape { rows, cols, height })
+        (whole && cols < MAX_COLS && (pairs == 0 || cols == 2 * pairs)).then_some(ShapeReading { rows, cols, height })
     };
-    let shapes: Vec<Shape> = [1, TILE].into_iter().filter_map(fits).collect();
+    let shapes: Vec<ShapeReading> = [1, TILE].into_iter().filter_map(fits).collect();
     if shapes.is_empty() {
         let found = format!("dense_weights [{words}], row_offsets [{offsets}] and in_perm [{pairs}]");
         return Err(Error::parts(format!("{found} are those of no matrix")));
@@ -215,9 +239,9 @@ fn shapes(words: usize, offsets: usize, pairs: usize) -> Result<Vec<Shape>> {
     Ok(shapes)
 }
 
-fn decode(parts: &Parts, expected: Option<(usize, usize)>) -> Result<Compressed> {
+fn decode(parts: &LayoutParts, expected: Option<(usize, usize)>) -> Result<Compressed> {
     let words = take(parts, "dense_weights", &[Dtype::I64])?;
-    words.expect("dense_weights", &[words.bytes.len() / 8])?;
+    words.expect_shape("dense_weights", &[words.bytes.len() / 8])?;
     let words: Vec<u64> = words.bytes.as_chunks::<8>().0.iter().map(|&word| u64::from_le_bytes(word)).collect();
     let offsets = numbers(parts, "row_offsets")?;
     // One writer makes an empty list of another type.
@@ -246,15 +270,15 @@ fn decode(parts: &Parts, expected: Option<(usize, usize)>) -> Result<Compressed>
 }
 
 /// A list of 32-bit numbers.
-fn numbers(parts: &Parts, name: &str) -> Result<Vec<u32>> {
+fn numbers(parts: &LayoutParts, name: &str) -> Result<Vec<u32>> {
     let part = take(parts, name, &[Dtype::I32])?;
-    part.expect(name, &[part.bytes.len() / 4])?;
+    part.expect_shape(name, &[part.bytes.len() / 4])?;
     Ok(part.bytes.as_chunks::<4>().0.iter().map(|&number| u32::from_le_bytes(number)).collect())
 }
 
 /// The matrix of this shape.
-fn matrix(words: &[u64], offsets: &[u32], entries: &[u32], order: &[u32], shape: Shape) -> Result<Compressed> {
-    let Shape { rows, cols, .. } = shape;
+fn matrix(words: &[u64], offsets: &[u32], entries: &[u32], order: &[u32], shape: ShapeReading) -> Result<Compressed> {
+    let ShapeReading { rows, cols, .. } = shape;
     let groups = cols / TILE;
     let mut codes = vec![0u8; rows * cols];
     let mut statistics = [vec![0u8; rows * groups], vec![0u8; rows * groups]];
@@ -308,7 +332,7 @@ fn matrix(words: &[u64], offsets: &[u32], entries: &[u32], order: &[u32], shape:
 }
 
 /// Place and summand of each outlier, by row and position.
-fn outliers(offsets: &[u32], entries: &[u32], shape: Shape) -> Result<Vec<(u32, f32)>> {
+fn outliers(offsets: &[u32], entries: &[u32], shape: ShapeReading) -> Result<Vec<(u32, f32)>> {
     let ends = (offsets.first(), offsets.last().map(|&last| last as usize));
     if ends != (Some(&0), Some(entries.len())) || offsets.windows(2).any(|pair| pair[0] > pair[1]) {
         return Err(Error::parts(format!(

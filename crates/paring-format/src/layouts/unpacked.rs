@@ -1,8 +1,8 @@
 //! What layouts with a byte for each code have in common: int-, float- and naive-quantized are one rule of
 //! compressed-tensors under three names, and mxfp8-quantized differs in its scales only.
 
-use super::{order, scales, take};
-use crate::{Compressed, Dtype, Element, Error, Layout, Part, Parts, QuantArgs, Result, Scheme, Values};
+use super::{Holds, order, scales, take};
+use crate::{Compressed, Dtype, Element, Error, Layout, LayoutPart, LayoutParts, QuantArgs, Result, Scheme, Values};
 
 /// A layout with a byte for each code.
 pub(super) struct Unpacked {
@@ -11,7 +11,11 @@ pub(super) struct Unpacked {
     /// Whether it holds codes that are quantized like this.
     pub(super) fits: fn(&QuantArgs) -> bool,
     /// What it holds, in words.
-    pub(super) holds: &'static str,
+    pub(super) words: &'static str,
+    /// Whether it holds zero points.
+    pub(super) zero_points: bool,
+    /// As [`Layout::is_inferred`].
+    pub(super) inferred: fn(&QuantArgs, Option<&QuantArgs>) -> bool,
     /// As [`Layout::float_type`].
     pub(super) float_type: Option<Dtype>,
 }
@@ -21,8 +25,27 @@ impl Layout for Unpacked {
         self.name
     }
 
+    fn part_names(&self) -> &'static [&'static str] {
+        match self.zero_points {
+            true => &["weight", "weight_scale", "weight_zero_point", "weight_g_idx"],
+            false => &["weight", "weight_scale", "weight_g_idx"],
+        }
+    }
+
+    fn holds(&self) -> Holds {
+        Holds { zero_points: self.zero_points, ..Holds::CODES }
+    }
+
+    fn is_inferred(&self, weights: &QuantArgs, input: Option<&QuantArgs>) -> bool {
+        (self.inferred)(weights, input)
+    }
+
     fn check_args(&self, args: &QuantArgs) -> Result<()> {
-        scales::fits((self.fits)(args), self.name, self.holds, args)
+        scales::fits((self.fits)(args), self.name, self.words, args)
+    }
+
+    fn code_bits(&self, _element: Element) -> u32 {
+        8
     }
 
     fn float_type(&self) -> Option<Dtype> {
@@ -30,14 +53,14 @@ impl Layout for Unpacked {
     }
 
     /// `weight` `[rows, cols]`, scales, zero points of an asymmetric grid, and the groups of columns that have their own.
-    fn encode(&self, scheme: &Scheme, c: &Compressed) -> Result<Parts> {
+    fn encode(&self, scheme: &Scheme, c: &Compressed) -> Result<LayoutParts> {
         let args = scheme.codes()?;
         self.check_args(args)?;
         let (codes, grid) = scales::codes(self.name, args, c)?;
         let bytes: Vec<u8> = codes.iter().map(|&code| code as u8).collect();
         check_numbers(args.element, &bytes, c.cols)?;
-        let weight = Part { dtype: dtype(args.element), shape: vec![c.rows, c.cols], bytes };
-        let mut parts = Parts::from([("weight", weight), ("weight_scale", scales::encode(args, c, grid)?)]);
+        let weight = LayoutPart { dtype: dtype(args.element), shape: vec![c.rows, c.cols], bytes };
+        let mut parts = LayoutParts::from([("weight", weight), ("weight_scale", scales::encode(args, c, grid)?)]);
         parts.extend(order::encode(args, grid.group_index.as_deref(), c.cols)?);
         if let Some(zeros) = &grid.zeros {
             parts.insert("weight_zero_point", scales::encode_zeros(args, c, zeros)?);
@@ -45,16 +68,18 @@ impl Layout for Unpacked {
         Ok(parts)
     }
 
-    fn decode(&self, scheme: &Scheme, parts: &Parts) -> Result<Compressed> {
+    fn decode(&self, scheme: &Scheme, mut parts: LayoutParts) -> Result<Compressed> {
         let args = scheme.codes()?;
         self.check_args(args)?;
-        let weight = take(parts, "weight", &[dtype(args.element)])?;
+        let weight = take(&parts, "weight", &[dtype(args.element)])?;
         let (rows, cols) = weight.matrix("weight")?;
         check_numbers(args.element, &weight.bytes, cols)?;
-        let (mut grid, dtype) = scales::decode(args, parts, rows, cols)?;
-        grid.group_index = order::decode(args, parts, cols)?;
-        grid.zeros = scales::decode_zeros(args, parts, rows, cols)?;
-        let codes = weight.bytes.iter().map(|&byte| byte as i8).collect();
+        let (mut grid, dtype) = scales::decode(args, &parts, rows, cols)?;
+        grid.group_index = order::decode(args, &parts, cols)?;
+        grid.zeros = scales::decode_zeros(args, &parts, rows, cols)?;
+        // The bytes are the codes: they stay where they are.
+        let bytes = parts.get_mut("weight").map(|part| std::mem::take(&mut part.bytes)).unwrap_or_default();
+        let codes = bytes.into_iter().map(|byte| byte as i8).collect();
         Ok(Compressed { rows, cols, dtype, values: Values::Codes { codes, grid } })
     }
 }

@@ -7,13 +7,13 @@ use std::path::{Path, PathBuf};
 use serde_json::{Map, Value, json};
 use xxhash_rust::xxh3::Xxh3;
 
-use super::Tensor;
-use super::names::PROBE;
+use super::NamedTensor;
+use crate::names::PROBE;
 use crate::{Error, Result};
 
 /// A file that has its name: whoever goes on with an unfinished checkpoint has to find it as it is here.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Closed {
+pub struct ClosedFile {
     /// Its name, without the folder.
     pub name: String,
     /// Its length.
@@ -24,25 +24,25 @@ pub struct Closed {
 
 /// A file that is written and has not got its name yet. Dropped so, it is removed.
 #[derive(Debug)]
-pub struct Begun {
+pub struct PendingFile {
     pub(super) file: File,
     pub(super) temporary: PathBuf,
     /// What it is once it has its name.
-    pub(super) made: Closed,
+    pub(super) made: ClosedFile,
     /// The number of the shard that it is.
     pub(super) shard: Option<usize>,
     pub(super) tensor_bytes: u64,
     pub(super) closed: bool,
 }
 
-impl Begun {
+impl PendingFile {
     /// Waits until the disk has all of it.
     pub fn sync(&self) -> io::Result<()> {
         self.file.sync_all()
     }
 }
 
-impl Drop for Begun {
+impl Drop for PendingFile {
     fn drop(&mut self) {
         if !self.closed {
             // What went wrong is told elsewhere; that the remains cannot be removed either adds nothing.
@@ -53,12 +53,12 @@ impl Drop for Begun {
 
 /// The header of a safetensors file of these tensors, which are put into the order of the safetensors crate: wide types
 /// first, so that every tensor is aligned, then by name. Also returns the bytes of all tensors.
-pub(super) fn header(file: &str, tensors: &mut [Tensor]) -> Result<(Vec<u8>, usize)> {
+pub(super) fn header(file: &str, tensors: &mut [NamedTensor]) -> Result<(Vec<u8>, usize)> {
     tensors.sort_by(|a, b| b.dtype.to_safetensors().cmp(&a.dtype.to_safetensors()).then_with(|| a.name.cmp(&b.name)));
     let mut header = Map::new();
     header.insert("__metadata__".to_string(), json!({"format": "pt"}));
     let mut end = 0usize;
-    for Tensor { name, dtype, shape, bytes } in &*tensors {
+    for NamedTensor { name, dtype, shape, bytes } in &*tensors {
         if dtype.bytes_of(shape) != Some(bytes.len()) {
             return Err(Error::shard(file, format!("{name}: {} bytes do not make {dtype} {shape:?}", bytes.len())));
         }
@@ -79,7 +79,11 @@ pub(super) fn header(file: &str, tensors: &mut [Tensor]) -> Result<(Vec<u8>, usi
 
 /// Writes a file of `bytes` bytes beside its name with what `fill` puts into it, syncs it and renames it, in place of an earlier
 /// one. A failed attempt leaves nothing behind.
-pub fn write_beside(path: &Path, bytes: usize, fill: impl FnOnce(&mut dyn Write) -> io::Result<()>) -> Result<Closed> {
+pub fn write_beside(
+    path: &Path,
+    bytes: usize,
+    fill: impl FnOnce(&mut dyn Write) -> io::Result<()>,
+) -> Result<ClosedFile> {
     let mut temporary = path.as_os_str().to_owned();
     temporary.push(".tmp");
     let temporary = PathBuf::from(temporary);
@@ -121,7 +125,7 @@ impl Write for Counted {
 }
 
 /// Writes tensors into one safetensors file of any name, beside it first, then renamed. Replaces an earlier file.
-pub fn write_file(path: &Path, mut tensors: Vec<Tensor>) -> Result<()> {
+pub fn write_file(path: &Path, mut tensors: Vec<NamedTensor>) -> Result<()> {
     let (header, _) = header(&path.display().to_string(), &mut tensors)?;
     let bytes = header.len() + tensors.iter().map(|tensor| tensor.bytes.len()).sum::<usize>();
     let closed = write_beside(path, bytes, |file| {
@@ -147,7 +151,7 @@ pub(super) fn write(
     path: &Path,
     bytes: u64,
     fill: impl FnOnce(&mut dyn Write) -> io::Result<()>,
-) -> Result<(File, Closed)> {
+) -> Result<(File, ClosedFile)> {
     let written = create_fresh(temporary).and_then(|file| {
         let mut counted = Counted { file: BufWriter::with_capacity(BUFFER, file), bytes: 0, hash: Xxh3::new() };
         fill(&mut counted)?;
@@ -156,7 +160,7 @@ pub(super) fn write(
     });
     let (file, bytes, digest) = written.map_err(|source| failed(temporary, path, bytes, source))?;
     let name = path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
-    Ok((file, Closed { name, bytes, digest }))
+    Ok((file, ClosedFile { name, bytes, digest }))
 }
 
 /// Makes a rename last: on unix the folder is a file of its own, to be synced as well.

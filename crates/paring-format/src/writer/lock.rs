@@ -4,7 +4,7 @@ use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{self, Read, Seek, Write};
 use std::path::{Path, PathBuf};
 
-use super::LOCK;
+use crate::names::LOCK;
 use crate::{Error, Result};
 
 /// Keeps other runs out of a folder. The system lets go of it when the process ends, however it does.

@@ -1,4 +1,4 @@
-//! Going on with a checkpoint that was not finished.
+//! Resuming a checkpoint that was not finished.
 
 use std::fs::File;
 use std::io::Read;
@@ -8,13 +8,14 @@ use std::sync::Arc;
 use xxhash_rust::xxh3::Xxh3;
 
 use super::files::probe;
-use super::{Closed, JOURNAL, Lock, Writer, names_in, remove_own, shard_name};
+use super::{ClosedFile, Lock, Writer, names_in, remove_own};
+use crate::names::{JOURNAL, RunFiles, shard_name};
 use crate::{Checkpoint, Error, Result};
 
 /// Bytes of a file that are looked at together.
 const PIECE: usize = 1 << 20;
 
-impl Closed {
+impl ClosedFile {
     /// Errors when the file in `dir` is not the one that was closed. Reads all of it.
     pub fn check(&self, dir: &Path) -> Result<()> {
         let path = dir.join(&self.name);
@@ -43,10 +44,17 @@ impl Closed {
 }
 
 impl Writer {
-    /// Goes on in a folder where shards 0, 1, … are `closed`. All other files of the unfinished checkpoint are removed, but
-    /// for its journal and the activations of the name `kept`. Errors when one of those shards is not as it was written (all are
+    /// Resumes in a folder where shards 0, 1, … are `closed`. All other files of the unfinished checkpoint and of its `run` are
+    /// removed, but for the journal and the file of the name `kept`. Errors when one of those shards is not as it was written (all are
     /// read), and as [`Writer::create`].
-    pub fn resume(dir: &Path, shards: usize, closed: &[Closed], kept: Option<&str>, lock: Arc<Lock>) -> Result<Writer> {
+    pub fn resume(
+        dir: &Path,
+        shards: usize,
+        closed: &[ClosedFile],
+        run: RunFiles,
+        kept: Option<&str>,
+        lock: Arc<Lock>,
+    ) -> Result<Writer> {
         let mut writer = Writer::empty(dir, shards, lock);
         for (i, file) in closed.iter().enumerate() {
             let wanted = shard_name(i, shards);
@@ -68,7 +76,7 @@ impl Writer {
         }
         probe(dir).map_err(|source| Error::Unwritable { path: dir.to_path_buf(), source })?;
         let stays = |name: &str| name == JOURNAL || Some(name) == kept || closed.iter().any(|file| file.name == name);
-        remove_own(dir, &mut names_in(dir)?, stays)?;
+        remove_own(dir, &mut names_in(dir)?, run, stays)?;
         Ok(writer)
     }
 }

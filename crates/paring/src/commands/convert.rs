@@ -4,9 +4,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::sync::Arc;
 
-use paring_format::layouts::{self, Layout, PART_NAMES};
-use paring_format::writer::Tensor;
-use paring_format::{Checkpoint, Compressed, Method, Parts, QuantConfig, Scheme, Values};
+use paring_format::layouts::{self, Layout, part_names};
+use paring_format::writer::NamedTensor;
+use paring_format::{Checkpoint, Compressed, LayoutParts, QuantConfig, QuantMethod, Scheme, Values};
 use paring_model::families;
 use rayon::prelude::*;
 use serde::Serialize;
@@ -20,9 +20,6 @@ use crate::output::rewrite::{Rewrite, Stored, items};
 use crate::output::side_files::unquantized;
 use crate::report::progress::Observer;
 use crate::{Error, Result};
-
-/// Layouts that store plain matrices in a way of their own.
-const HOLD_DENSE: [&str; 2] = ["sparse-bitmask", "sparse-24-bitmask"];
 
 /// What was written.
 #[derive(Clone, Debug, Serialize)]
@@ -91,7 +88,7 @@ pub fn convert(
         let c = plan.read(module, matrix)?;
         let made = Made { digest: c.digest(), shape: Some((c.rows, c.cols)) };
         let tensors = match plan.groups[matrix.group].anew {
-            true => Tensor::of_module(module, plan.encode(module, matrix, &c)?),
+            true => NamedTensor::of_module(module, plan.encode(module, matrix, &c)?),
             false => plan.as_they_are(module)?,
         };
         Ok(Stored { tensors, made })
@@ -139,13 +136,12 @@ struct Plan<'a> {
 impl<'a> Plan<'a> {
     fn new(checkpoint: &'a Arc<Checkpoint>, how: Conversion) -> Result<Self> {
         let Some(layout) = layouts::layout(how.format) else {
-            let known = layouts::LAYOUTS.iter().map(|l| l.name()).collect::<Vec<_>>().join(", ");
-            return Err(Error::Misuse(format!("--format {}: unknown; known: {known}", how.format)));
+            return Err(Error::Misuse(format!("--format {}: unknown; known: {}", how.format, layouts::known())));
         };
         let quant = checkpoint.quant_config()?;
         let mut modules = compressed_modules(checkpoint);
         let shapes = linears(checkpoint, layout, &modules)?;
-        if modules.is_empty() || HOLD_DENSE.contains(&layout.name()) {
+        if modules.is_empty() || stores_dense_anew(layout) {
             modules.extend(shapes.keys().cloned());
         }
         let quant = match quant {
@@ -198,9 +194,8 @@ impl<'a> Plan<'a> {
             return Err(Error::Plan(format!("{from}: no matrix in it that could become {}", how.format)));
         }
         // A config has one method, and only its own layouts.
-        let is_dense = |layout: &dyn Layout| layout.name() == layouts::DENSE.name();
-        let differs = |group: &&Group| !is_dense(group.layout) && group.layout.method() != layout.method();
-        match plan.groups.iter().find(differs).filter(|_| !is_dense(layout)) {
+        let differs = |group: &&Group| !group.layout.is_dense() && group.layout.method() != layout.method();
+        match plan.groups.iter().find(differs).filter(|_| !layout.is_dense()) {
             None => Ok(plan),
             Some(group) => Err(Error::Plan(format!(
                 "{} stays {}, which no config can name beside {}: convert all groups",
@@ -215,11 +210,11 @@ impl<'a> Plan<'a> {
     fn scheme(&self, from: &Scheme, c: &Compressed) -> Scheme {
         let format = self.layout.name();
         let method = layouts::layout(&from.format).map(|layout| layout.method());
-        if format == layouts::DENSE.name() {
+        if self.layout.is_dense() {
             Scheme { targets: from.targets.clone(), ..Scheme::dense() }
         } else if method == Some(self.layout.method()) {
             Scheme { format: format.to_string(), padded: false, ..from.clone() }
-        } else if self.layout.method() == Method::Spqr {
+        } else if self.layout.method() == QuantMethod::Spqr {
             Scheme::spqr(from.targets.clone())
         } else {
             Scheme {
@@ -237,7 +232,7 @@ impl<'a> Plan<'a> {
         })
     }
 
-    fn encode(&self, module: &str, matrix: &Matrix, c: &Compressed) -> Result<Parts> {
+    fn encode(&self, module: &str, matrix: &Matrix, c: &Compressed) -> Result<LayoutParts> {
         let Group { scheme, layout, .. } = &self.groups[matrix.group];
         let refused = |why: paring_format::Error| {
             // The module is named already.
@@ -245,7 +240,7 @@ impl<'a> Plan<'a> {
             let why = why.strip_prefix("the matrix: ").unwrap_or(&why);
             Error::Plan(format!("{module}: cannot become {}: {why}", scheme.format))
         };
-        if layout.name() == layouts::DENSE.name() {
+        if layout.is_dense() {
             let c = Compressed { values: Values::Dense(c.to_dense()), ..*c };
             return layout.encode(scheme, &c).map_err(refused);
         }
@@ -254,14 +249,14 @@ impl<'a> Plan<'a> {
     }
 
     /// The tensors of a matrix that stays in its layout.
-    fn as_they_are(&self, module: &str) -> Result<Vec<Tensor>> {
-        let stored = PART_NAMES.iter().filter_map(|part| {
+    fn as_they_are(&self, module: &str) -> Result<Vec<NamedTensor>> {
+        let stored = part_names().iter().filter_map(|part| {
             let name = format!("{module}.{part}");
             let info = self.checkpoint.info(&name)?;
             Some((name, info.dtype, info.shape.clone()))
         });
         stored
-            .map(|(name, dtype, shape)| Ok(Tensor { bytes: self.checkpoint.read(&name)?, name, dtype, shape }))
+            .map(|(name, dtype, shape)| Ok(NamedTensor { bytes: self.checkpoint.read(&name)?, name, dtype, shape }))
             .collect()
     }
 
@@ -278,7 +273,7 @@ impl<'a> Plan<'a> {
         }
         let c = self.read(module, matrix)?;
         let parts = self.encode(module, matrix, &c)?;
-        let back = layout.decode_shaped(scheme, &parts, (c.rows, c.cols)).map_err(|e| e.in_module(module, "memory"))?;
+        let back = layout.decode_shaped(scheme, parts, (c.rows, c.cols)).map_err(|e| e.in_module(module, "memory"))?;
         if back.digest() == c.digest() {
             return Ok(());
         }
@@ -305,7 +300,7 @@ impl<'a> Plan<'a> {
 
     /// Modules whose matrices are dense from now on.
     fn now_dense(&self) -> Vec<&str> {
-        let dense = |matrix: &Matrix| self.groups[matrix.group].layout.name() == layouts::DENSE.name();
+        let dense = |matrix: &Matrix| self.groups[matrix.group].layout.is_dense();
         self.matrices.iter().filter(|(_, matrix)| dense(matrix)).map(|(module, _)| module.as_str()).collect()
     }
 
@@ -322,13 +317,18 @@ impl<'a> Plan<'a> {
                 return config;
             }
             let quant = match self.layout.method() {
-                Method::Spqr => QuantConfig::spqr(lengths.iter().map(|(name, n)| (name.as_str(), *n)), ignore),
+                QuantMethod::Spqr => QuantConfig::spqr(lengths.iter().map(|(name, n)| (name.as_str(), *n)), ignore),
                 _ => QuantConfig { kv_cache: self.quant.kv_cache.clone(), ..QuantConfig::new(groups, ignore) },
             };
             object.insert("quantization_config".into(), quant.to_json());
         }
         config
     }
+}
+
+/// Tells whether a layout stores plain matrices in a way of its own.
+fn stores_dense_anew(layout: &dyn Layout) -> bool {
+    layout.holds().dense && !layout.is_dense()
 }
 
 /// Shapes of the linears of the model's blocks, when they are needed: to find the dense ones, and where the layout they
@@ -339,7 +339,7 @@ fn linears(
     modules: &BTreeSet<String>,
 ) -> Result<BTreeMap<String, (usize, usize)>> {
     let stored = |module: &String| checkpoint.linear_shape(module).map(|shape| shape.is_some());
-    let mut unknown = modules.is_empty() || HOLD_DENSE.contains(&layout.name());
+    let mut unknown = modules.is_empty() || stores_dense_anew(layout);
     for module in modules {
         unknown = unknown || !stored(module)?;
     }

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
 
 use paring_format::layouts::DENSE;
-use paring_format::writer::Tensor;
+use paring_format::writer::NamedTensor;
 use paring_format::{Checkpoint, Compressed, Dtype, Values};
 use serde::Serialize;
 use serde_json::{Value, json};
@@ -114,7 +114,7 @@ fn dense(module: &str, c: &Compressed) -> Stored {
     let &Compressed { rows, cols, dtype, .. } = c;
     let (bytes, digest) = c.to_dense_bytes_and_digest();
     let made = Made { digest, shape: Some((rows, cols)) };
-    let tensor = Tensor { name: format!("{module}.weight"), dtype, shape: vec![rows, cols], bytes };
+    let tensor = NamedTensor { name: format!("{module}.weight"), dtype, shape: vec![rows, cols], bytes };
     Stored { tensors: vec![tensor], made }
 }
 

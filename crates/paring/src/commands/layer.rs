@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use candle_core::{Device, Tensor as CandleTensor};
-use paring_format::writer::{Tensor, write_file};
+use paring_format::writer::{NamedTensor, write_file};
 use paring_format::{Checkpoint, Compressed, Dtype, Values};
 use paring_kernels::gram::{Gram, Quadratic, Squares};
 use paring_kernels::square_matrix::SquareMatrix;
@@ -104,14 +104,18 @@ fn compress(
             (Some(loss), Some(if all > 0.0 { loss / all } else { 0.0 }))
         }
     };
-    let f32s = |name: &str, shape: Vec<usize>, values: &[f32]| Tensor {
+    let f32s = |name: &str, shape: Vec<usize>, values: &[f32]| NamedTensor {
         name: name.into(),
         dtype: Dtype::F32,
         shape,
         bytes: Dtype::F32.encode(values),
     };
-    let u8s =
-        |name: &str, bytes: Vec<u8>| Tensor { name: name.into(), dtype: Dtype::U8, shape: vec![rows, cols], bytes };
+    let u8s = |name: &str, bytes: Vec<u8>| NamedTensor {
+        name: name.into(),
+        dtype: Dtype::U8,
+        shape: vec![rows, cols],
+        bytes,
+    };
     let mut outlier_mask = outcome.compressed.outlier_mask().unwrap_or_else(|| vec![0; rows * cols]);
     // Columns that are not rounded at all belong to no group, and are no outliers.
     let kept = kept_columns(&outcome.compressed, recipe);
@@ -129,7 +133,7 @@ fn compress(
         tensors.push(u8s("codes", outcome.codes()));
         tensors.push(f32s("scales", vec![rows, groups], &outcome.scales));
         tensors.push(f32s("zeros", vec![rows, groups], &outcome.zeros));
-        tensors.push(Tensor { name: "group_index".into(), dtype: Dtype::I32, shape: vec![cols], bytes: index });
+        tensors.push(NamedTensor { name: "group_index".into(), dtype: Dtype::I32, shape: vec![cols], bytes: index });
     }
     write_file(output, tensors)?;
     let zeros = dense.iter().filter(|&&v| v == 0.0).count();

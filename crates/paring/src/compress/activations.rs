@@ -1,6 +1,6 @@
 //! Scales of activations and caches that calibration data gives and the output stores.
 
-use paring_format::writer::Tensor;
+use paring_format::writer::NamedTensor;
 use paring_format::{Dtype, Dynamic, Element, QuantArgs, ScaleType, Strategy};
 use paring_kernels::quantize::scale_and_zero;
 use paring_kernels::sweep::global_scale;
@@ -27,7 +27,7 @@ pub(super) fn check_cache(args: &QuantArgs) -> Result<()> {
 /// The tensors beside a linear of type `dtype` whose inputs range over `range`, which includes 0; none where scales are
 /// found as the model runs. They follow section 3 of compressed-tensors' arithmetic: each step is rounded to `dtype`.
 /// Errors on a range that the type does not reach.
-pub(super) fn of_input(args: &QuantArgs, module: &str, range: [f32; 2], dtype: Dtype) -> Result<Vec<Tensor>> {
+pub(super) fn of_input(args: &QuantArgs, module: &str, range: [f32; 2], dtype: Dtype) -> Result<Vec<NamedTensor>> {
     if !is_stored(args) {
         return Ok(Vec::new());
     }
@@ -44,7 +44,7 @@ pub(super) fn of_input(args: &QuantArgs, module: &str, range: [f32; 2], dtype: D
     let mut tensors = vec![number(name("input_scale"), dtype, scale)?];
     if !args.symmetric {
         let bytes = vec![zero as i8 as u8];
-        tensors.push(Tensor { name: name("input_zero_point"), dtype: Dtype::I8, shape: vec![1], bytes });
+        tensors.push(NamedTensor { name: name("input_zero_point"), dtype: Dtype::I8, shape: vec![1], bytes });
     }
     Ok(tensors)
 }
@@ -55,7 +55,7 @@ pub(super) fn of_cache(
     attention: &str,
     [keys, values]: [[f32; 2]; 2],
     dtype: Dtype,
-) -> Result<Vec<Tensor>> {
+) -> Result<Vec<NamedTensor>> {
     let one = |local: &str, range: [f32; 2]| {
         number(format!("{attention}.{local}"), dtype, grid(args, range.map(|v| dtype.round(v)), dtype).0)
     };
@@ -68,21 +68,21 @@ fn grid(args: &QuantArgs, range: [f32; 2], dtype: Dtype) -> (f32, f32) {
 }
 
 /// A scale as a tensor `[1]`.
-fn number(name: String, dtype: Dtype, value: f32) -> Result<Tensor> {
+fn number(name: String, dtype: Dtype, value: f32) -> Result<NamedTensor> {
     if !value.is_finite() || value <= 0.0 {
         return Err(Error::Plan(format!(
             "{name}: the calibration data ask for a scale of {value}, which {dtype} lacks"
         )));
     }
-    Ok(Tensor { name, dtype, shape: vec![1], bytes: dtype.encode(&[value]) })
+    Ok(NamedTensor { name, dtype, shape: vec![1], bytes: dtype.encode(&[value]) })
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn values(tensors: &[Tensor]) -> Vec<(&str, Dtype, f32)> {
-        let value = |t: &Tensor| match t.dtype {
+    fn values(tensors: &[NamedTensor]) -> Vec<(&str, Dtype, f32)> {
+        let value = |t: &NamedTensor| match t.dtype {
             Dtype::I8 => f32::from(t.bytes[0] as i8),
             dtype => dtype.decode_f32(&t.bytes)[0],
         };

@@ -1,13 +1,10 @@
 //! Layouts that compressed-tensors has dropped: what they hold, and what is said to those who ask for one.
 
+use paring_format::Scheme;
 use paring_format::layouts::Layout;
-use paring_format::{Element, Scheme, Strategy};
 
 use crate::plan::{ActOrder, Pattern, Recipe};
 use crate::{Error, Result};
-
-/// The one that holds nothing but codes.
-const MARLIN: &str = "marlin-24";
 
 /// Errors unless what the recipe makes fits the layout, as far as that is known before the work.
 pub(super) fn check(layout: &dyn Layout, recipe: &Recipe) -> Result<()> {
@@ -22,13 +19,14 @@ pub(super) fn check(layout: &dyn Layout, recipe: &Recipe) -> Result<()> {
         // Zeros that the model has already; whether they are in the right places shows when it is read.
         None => true,
     };
-    if name != "sparse-bitmask" && !two_of_four {
+    if layout.needs_two_of_four() && !two_of_four {
         return fail("holds two weights of every four; prune with --pattern 2:4".into());
     }
+    let holds_dense = layout.holds().dense;
     let Some(rounding) = &recipe.rounding else {
-        return match name {
-            MARLIN => fail("holds codes; add --wbits 4 --sym or --wbits 8 --sym".into()),
-            _ => Ok(()),
+        return match holds_dense {
+            true => Ok(()),
+            false => fail("holds codes; add --wbits 4 --sym or --wbits 8 --sym".into()),
         };
     };
     if !rounding.symmetric {
@@ -37,11 +35,12 @@ pub(super) fn check(layout: &dyn Layout, recipe: &Recipe) -> Result<()> {
     if rounding.act_order == ActOrder::Group && rounding.group_size().is_some() {
         return fail("has no group number for every column; use --actorder static".into());
     }
-    match (name, rounding.element, rounding.strategy) {
-        (MARLIN, Element::Int(4 | 8), Strategy::Channel | Strategy::Group(128)) => Ok(()),
-        (MARLIN, ..) => fail("holds codes of 4 or 8 bits, in groups of 128 or whole rows".into()),
-        (_, Element::Int(8) | Element::E4m3, _) => Ok(()),
-        _ => fail("holds codes of 8 bits, or weights that are not quantized".into()),
+    // Narrower codes than the layout has room for would make the output larger, not smaller.
+    let fits = layout.code_bits(rounding.element) == rounding.element.bits();
+    match (fits && layout.check_args(&rounding.args()).is_ok(), holds_dense) {
+        (true, _) => Ok(()),
+        (false, false) => fail("holds codes of 4 or 8 bits, in groups of 128 or whole rows".into()),
+        (false, true) => fail("holds codes of 8 bits, or weights that are not quantized".into()),
     }
 }
 

@@ -16,8 +16,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Instant;
 
-use paring_format::config::Method;
-use paring_format::{Checkpoint, Dtype};
+use paring_format::{Checkpoint, Dtype, QuantMethod};
 use paring_model::decoder::{Block, Decoder, LinearInfo};
 
 use crate::methods::average_bits;
@@ -78,7 +77,7 @@ impl Plan {
         let kinds = schemes::kinds(self)?;
         let Some(cache) = &self.kv_cache else { return Ok(()) };
         activations::check_cache(cache)?;
-        let foreign = |kind: &&schemes::Kind| kind.layout.method() != Method::CompressedTensors;
+        let foreign = |kind: &&schemes::Kind| kind.layout.method() != QuantMethod::CompressedTensors;
         match kinds.iter().flatten().find(foreign) {
             None => Ok(()),
             Some(kind) => Err(Error::Misuse(format!(

@@ -7,8 +7,9 @@ use std::time::Instant;
 
 use paring_format::compressed::digest;
 use paring_format::layouts::{self, Layout};
-use paring_format::writer::{Closed, Lock, REPORT, Tensor, write_beside};
-use paring_format::{Checkpoint, Compressed, Dtype, Method, QuantConfig, Scheme, Values, Writer};
+use paring_format::names::MANIFEST;
+use paring_format::writer::{ClosedFile, Lock, NamedTensor, write_beside};
+use paring_format::{Checkpoint, Compressed, Dtype, QuantConfig, QuantMethod, Scheme, Values, Writer};
 use serde_json::{Value, json};
 use xxhash_rust::xxh3::xxh3_64;
 
@@ -38,7 +39,7 @@ fn cast(values: &[f32], dtype: Dtype, tensor: &str) -> Result<Vec<f32>> {
 /// A linear as it will lie in its shard.
 pub(super) struct Encoded {
     module: String,
-    tensors: Vec<Tensor>,
+    tensors: Vec<NamedTensor>,
     made: Made,
 }
 
@@ -46,7 +47,7 @@ impl Encoded {
     /// `dense` is what `c` must read back as.
     fn new(module: &str, c: &Compressed, dense: &[f32], layout: &dyn Layout, scheme: &Scheme) -> Result<Self> {
         let parts = layout.encode(scheme, c).map_err(|e| e.in_module(module, ""))?;
-        let tensors = Tensor::of_module(module, parts);
+        let tensors = NamedTensor::of_module(module, parts);
         let made = Made { digest: digest(c.rows, c.cols, dense), shape: Some((c.rows, c.cols)) };
         Ok(Self { module: module.to_string(), tensors, made })
     }
@@ -62,7 +63,7 @@ pub(super) struct Output {
     writer: BackgroundWriter,
     /// How the linears of each choice are stored, by its number.
     kinds: Vec<Option<Kind>>,
-    shard: Vec<Tensor>,
+    shard: Vec<NamedTensor>,
     /// What the open shard holds, and the closed ones.
     open: Contents,
     contents: Contents,
@@ -82,7 +83,7 @@ impl Output {
         Ok(Self {
             writer: BackgroundWriter::new(writer, Some(journal)),
             cast: kinds.iter().flatten().find_map(|kind| kind.layout.float_type()),
-            lists_lengths: kinds.iter().flatten().any(|kind| kind.layout.method() == Method::Spqr),
+            lists_lengths: kinds.iter().flatten().any(|kind| kind.layout.method() == QuantMethod::Spqr),
             kinds,
             shard: Vec::new(),
             open: Contents::default(),
@@ -130,7 +131,7 @@ impl Output {
     }
 
     /// Adds tensors that belong to no matrix.
-    pub(super) fn add(&mut self, tensors: Vec<Tensor>) {
+    pub(super) fn add(&mut self, tensors: Vec<NamedTensor>) {
         for tensor in tensors {
             self.open.made.insert(tensor.name.clone(), Made { digest: xxh3_64(&tensor.bytes), shape: None });
             self.shard.push(tensor);
@@ -160,7 +161,7 @@ impl Output {
             dtype = to;
         }
         self.open.made.insert(name.to_string(), Made { digest: xxh3_64(&bytes), shape: None });
-        self.shard.push(Tensor { name: name.to_string(), dtype, shape: info.shape.clone(), bytes });
+        self.shard.push(NamedTensor { name: name.to_string(), dtype, shape: info.shape.clone(), bytes });
         Ok(())
     }
 
@@ -174,7 +175,10 @@ impl Output {
     }
 
     /// Adds a line to the journal: [`BackgroundWriter::note`].
-    pub(super) fn note(&mut self, line: impl FnOnce(Option<Closed>) -> Option<Line> + Send + 'static) -> Result<()> {
+    pub(super) fn note(
+        &mut self,
+        line: impl FnOnce(Option<ClosedFile>) -> Option<Line> + Send + 'static,
+    ) -> Result<()> {
         self.writer.note(line)
     }
 
@@ -191,7 +195,7 @@ impl Output {
             if let Some(made) = schemes::config(&job.plan, selection, &self.kinds, outer, kept.clone())? {
                 let lengths = lengths.iter().map(|(name, length)| (name.as_str(), *length));
                 let quant = match made.method {
-                    Method::Spqr => QuantConfig::spqr(lengths, made.ignore),
+                    QuantMethod::Spqr => QuantConfig::spqr(lengths, made.ignore),
                     _ => made,
                 };
                 object.insert("quantization_config".into(), quant.to_json());
@@ -271,7 +275,7 @@ impl Written {
         let program = &report.environment.program;
         let value = json!({"version": 1, "program": program, "plan": plan, BEGUN: begun, DIGESTS: digests});
         let text = format!("{value:#}\n");
-        write_beside(&self.dir.join(REPORT), text.len(), |file| file.write_all(text.as_bytes()))?;
+        write_beside(&self.dir.join(MANIFEST), text.len(), |file| file.write_all(text.as_bytes()))?;
         report.write(&self.dir)
     }
 

@@ -1,17 +1,14 @@
 //! Which layout and scheme each choice of a plan is stored in, and the configuration that says so of every linear.
 
 use paring_format::layouts::{self, Layout};
-use paring_format::{Dtype, Element, QuantArgs, QuantConfig, Scheme, SecondLevel, Strategy};
+use paring_format::{Dtype, QuantArgs, QuantConfig, QuantMethod, Scheme, SecondLevel};
 
 use super::legacy;
 use super::select::Selection;
 use crate::methods::Stored;
-use crate::plan::compatibility::usual_format;
+use crate::plan::compatibility::usual_layout;
 use crate::plan::{ActOrder, Choice, Plan, Recipe, Rounding, Spqr};
 use crate::{Error, Result};
-
-/// The layout of transformers and spqr_quant.
-const SPQR_HF: &str = "spqr";
 
 /// How the linears of one choice are stored.
 pub(crate) struct Kind {
@@ -71,16 +68,6 @@ pub(crate) fn kinds(plan: &Plan) -> Result<Vec<Option<Kind>>> {
     Ok(kinds)
 }
 
-/// What codes are, in words.
-fn codes(rounding: &Rounding) -> String {
-    match (rounding.element, rounding.strategy) {
-        (Element::Int(bits), _) => format!("integers of {bits} bits"),
-        (Element::E4m3, Strategy::Group(_)) => "floats of 8 bits in groups".into(),
-        (Element::E4m3, _) => "floats of 8 bits".into(),
-        (Element::E2m1, _) => "floats of 4 bits".into(),
-    }
-}
-
 /// The layout that a choice's linears are written in.
 fn layout_for(choice: &Choice) -> Result<&'static dyn Layout> {
     let fail = |text: String| Err(Error::Misuse(text));
@@ -88,32 +75,28 @@ fn layout_for(choice: &Choice) -> Result<&'static dyn Layout> {
     let rounding = recipe.rounding;
     let usual = match (&rounding, &recipe.spqr) {
         (_, Some(_)) => "paring-spqr",
-        (Some(rounding), None) => usual_format(&rounding.args(), recipe.input.as_ref()),
+        (Some(rounding), None) => usual_layout(&rounding.args(), recipe.input.as_ref()).name(),
         (None, None) => layouts::DENSE.name(),
     };
     let name = choice.format.unwrap_or(usual);
     let Some(layout) = layouts::layout(name) else {
-        let known = layouts::LAYOUTS.iter().map(|l| l.name()).collect::<Vec<_>>().join(", ");
-        return fail(format!("--format {name}: unknown; known: {known}"));
+        return fail(format!("--format {name}: unknown; known: {}", layouts::known()));
     };
+    let holds = layout.holds();
     if layout.instead().is_some() {
         return legacy::check(layout, recipe).map(|()| layout);
     }
     match rounding {
-        Some(_) if recipe.spqr.is_some() && !["paring-spqr", SPQR_HF, "dense"].contains(&name) => fail(format!(
+        Some(_) if recipe.spqr.is_some() && !holds.spqr && !holds.dense => fail(format!(
             "--format {name} cannot hold SpQR's fractional zeros and outliers; use paring-spqr, spqr or dense"
         )),
-        Some(r) if name == SPQR_HF && recipe.spqr.as_ref().is_some_and(|s| !fits_spqr_hf(&r, s)) => fail(format!(
+        Some(r) if holds.spqr && recipe.spqr.as_ref().is_some_and(|s| !fits_spqr(layout, &r, s)) => fail(format!(
             "--format {name} holds one configuration: --wbits 3 --groupsize 16 --qq-scale-bits 3 --qq-zero-bits 3 \
             --qq-groupsize 16, without --sym, --round-zero and --keep-last-columns"
         )),
-        Some(_) if recipe.spqr.is_none() && ["paring-spqr", SPQR_HF].contains(&name) => {
-            fail(format!("--format {name} is for --method spqr"))
-        }
-        None if name != layouts::DENSE.name() => {
-            fail(format!("--format {name} holds codes; pruning alone writes dense weights"))
-        }
-        Some(_) if name == "dense" && recipe.input.is_some() => {
+        Some(_) if recipe.spqr.is_none() && holds.spqr => fail(format!("--format {name} is for --method spqr")),
+        None if !holds.dense => fail(format!("--format {name} holds codes; pruning alone writes dense weights")),
+        Some(_) if layout.is_dense() && recipe.input.is_some() => {
             fail("--format dense cannot say that activations are quantized; leave it out".into())
         }
         Some(r) if name == "int-quantized" && r.element.bits() != 8 && recipe.input.is_none() => fail(format!(
@@ -121,9 +104,9 @@ fn layout_for(choice: &Choice) -> Result<&'static dyn Layout> {
             r.element.bits()
         )),
         Some(r) if recipe.spqr.is_none() && layout.check_args(&r.args()).is_err() => {
-            fail(format!("--format {name} cannot hold {}; {usual} does", codes(&r)))
+            fail(format!("--format {name} cannot hold {} ({}); {usual} does", r.element, r.strategy))
         }
-        Some(r) if name != "dense" && r.act_order == ActOrder::Group && r.group_size().is_some() => fail(format!(
+        Some(r) if !layout.is_dense() && r.act_order == ActOrder::Group && r.group_size().is_some() => fail(format!(
             "--actorder group needs a group number for every column, which readers of {name} no longer know; use \
             --actorder static, or --format dense"
         )),
@@ -131,11 +114,22 @@ fn layout_for(choice: &Choice) -> Result<&'static dyn Layout> {
     }
 }
 
-/// Whether the layout of transformers and spqr_quant holds what these choices make.
-fn fits_spqr_hf(r: &Rounding, s: &Spqr) -> bool {
-    let coded = s.scale_bits == Some(3) && s.zero_bits == Some(3) && s.second_rows == 16;
-    let plain = !r.symmetric && !s.round_zero && s.keep_last_columns == 0;
-    r.element.bits() == 3 && r.group_size() == Some(16) && coded && plain
+/// Tells whether a layout of SpQR matrices holds what these choices make.
+fn fits_spqr(layout: &dyn Layout, r: &Rounding, s: &Spqr) -> bool {
+    // What the package reads has no columns that are kept as they are.
+    let kept = s.keep_last_columns > 0 && layout.method() == QuantMethod::Spqr;
+    !kept && layout.check_args(&quant_args(r, Some(s))).is_ok()
+}
+
+/// The rounding as a config says it, with what SpQR codes again.
+fn quant_args(rounding: &Rounding, spqr: Option<&Spqr>) -> QuantArgs {
+    let zero_bits = spqr.and_then(|s| s.zero_bits_used(rounding));
+    let coded = spqr.filter(|s| s.scale_bits.is_some() || zero_bits.is_some());
+    QuantArgs {
+        float_zeros: spqr.is_some_and(|s| !rounding.symmetric && (!s.round_zero || zero_bits.is_some())),
+        second: coded.map(|s| SecondLevel { scale_bits: s.scale_bits, zero_bits, rows: s.second_rows }),
+        ..rounding.args()
+    }
 }
 
 /// The scheme that says how the linears are stored; `None` when they are dense.
@@ -143,21 +137,14 @@ fn scheme_for(recipe: &Recipe, layout: &dyn Layout) -> Option<Scheme> {
     if let Some(scheme) = legacy::dense_scheme(layout, recipe) {
         return Some(scheme);
     }
-    let rounding = recipe.rounding.filter(|_| layout.name() != layouts::DENSE.name())?;
-    if layout.name() == SPQR_HF {
+    let rounding = recipe.rounding.filter(|_| !layout.is_dense())?;
+    if layout.method() == QuantMethod::Spqr {
         return Some(Scheme::spqr(vec!["Linear".into()]));
     }
-    let spqr = recipe.spqr.as_ref();
-    let zero_bits = spqr.and_then(|s| s.zero_bits_used(&rounding));
-    let coded = spqr.filter(|s| s.scale_bits.is_some() || zero_bits.is_some());
     Some(Scheme {
         targets: vec!["Linear".into()],
         format: layout.name().into(),
-        weights: Some(QuantArgs {
-            float_zeros: spqr.is_some_and(|s| !rounding.symmetric && (!s.round_zero || zero_bits.is_some())),
-            second: coded.map(|s| SecondLevel { scale_bits: s.scale_bits, zero_bits, rows: s.second_rows }),
-            ..rounding.args()
-        }),
+        weights: Some(quant_args(&rounding, recipe.spqr.as_ref())),
         input: recipe.input.clone(),
         ..Scheme::dense()
     })

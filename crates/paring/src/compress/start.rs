@@ -3,8 +3,9 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use paring_format::checkpoint::CONFIG;
-use paring_format::writer::{Closed, JOURNAL, LOCK, Lock};
+use paring_format::names::CONFIG;
+use paring_format::names::{JOURNAL, LOCK};
+use paring_format::writer::{ClosedFile, Lock};
 use paring_format::{Checkpoint, Writer};
 use paring_model::decoder::Block;
 use paring_model::weight::Dense;
@@ -16,6 +17,7 @@ use crate::output::journal::{self, Done, Head, Input, Journal};
 use crate::output::side_files::beside;
 use crate::pipeline::activations::Hidden;
 use crate::pipeline::walk::{Visitor, walk};
+use crate::report::names::RUN_FILES;
 use crate::report::progress::Observer;
 use crate::report::{Clock, LayerReport, Report};
 use crate::{Error, Result};
@@ -34,9 +36,9 @@ pub(super) struct Begin {
     pub seconds: f64,
     pub peak_rss_mib: f64,
     /// Shards of the blocks that are done.
-    shards: Vec<Closed>,
+    shards: Vec<ClosedFile>,
     /// The latest activations that were kept, and the block that they enter.
-    kept: Option<(usize, Closed)>,
+    kept: Option<(usize, ClosedFile)>,
 }
 
 /// What the run is, before it begins.
@@ -82,7 +84,7 @@ pub(super) fn begin(job: &Job, head: Head, clock: &mut Clock) -> Result<Begin> {
             return go_on(job, &head, read, lock, clock);
         }
     }
-    let writer = Writer::create(&job.out, head.shards, job.plan.overwrite)?;
+    let writer = Writer::create(&job.out, head.shards, RUN_FILES, job.plan.overwrite)?;
     let journal = Journal::begin(&job.out, head)?;
     let mut notes = Vec::new();
     if let Some(reason) = writer.lock().unsupported() {
@@ -110,11 +112,11 @@ fn go_on(job: &Job, head: &Head, read: journal::Read, lock: Lock, clock: &mut Cl
     if done > blocks {
         return Err(different(format!("its journal has {done} blocks, and the model {blocks}")));
     }
-    let shards: Vec<Closed> = read.blocks.iter().map(|done| Closed::from(&done.shard)).collect();
-    let kept = |done: &Done| Some((done.block + 1, Closed::from(done.hidden.as_ref()?)));
+    let shards: Vec<ClosedFile> = read.blocks.iter().map(|done| ClosedFile::from(&done.shard)).collect();
+    let kept = |done: &Done| Some((done.block + 1, ClosedFile::from(done.hidden.as_ref()?)));
     let kept = read.blocks.iter().rev().find_map(kept);
     let kept_name = kept.as_ref().map(|(_, file)| file.name.as_str());
-    let writer = Writer::resume(&job.out, head.shards, &shards, kept_name, Arc::new(lock))?;
+    let writer = Writer::resume(&job.out, head.shards, &shards, RUN_FILES, kept_name, Arc::new(lock))?;
     let journal = Journal::resume(&job.out, &read)?;
     let output = Output::new(job, writer, journal, &read.blocks)?;
     let mut notes: Vec<String> = read.blocks.iter().flat_map(|done| done.notes.iter().cloned()).collect();
@@ -203,7 +205,7 @@ impl Visitor for Made<'_> {
         for fan in block.fans() {
             for linear in fan.linears.iter_mut().filter(|linear| self.selection.contains(&linear.name)) {
                 let (rows, cols) = (linear.rows, linear.cols);
-                let dense = self.made.read_linear(&linear.name, rows, cols)?.to_dense();
+                let dense = self.made.read_linear(&linear.name, rows, cols)?.into_dense();
                 linear.weight = Arc::new(Dense::on(device, rows, cols, dense, self.job.plan.precision)?);
             }
         }

@@ -125,7 +125,7 @@ impl Visitor for Sampler<'_> {
             for linear in linears {
                 let original = self.job.checkpoint.read_linear(&linear.name, linear.rows, linear.cols)?;
                 let stored = self.kind.stored(original.dtype);
-                self.count(&linear.name, &original.to_dense(), linear.cols, stored, stats[fan].as_ref())?;
+                self.count(&linear.name, &original.into_dense(), linear.cols, stored, stats[fan].as_ref())?;
             }
         }
         Ok(())

@@ -125,7 +125,8 @@ impl<'a> Compressor<'a> {
         let start = Instant::now();
         let read = |(linear, (number, _)): (&&LinearInfo, &(usize, &Recipe))| {
             let original = self.job.checkpoint.read_linear(&linear.name, linear.rows, linear.cols)?;
-            Ok((original.to_dense(), self.output.kind(*number)?.stored(original.dtype)))
+            let stored = self.output.kind(*number)?.stored(original.dtype);
+            Ok((original.into_dense(), stored))
         };
         let mut originals: Vec<(Vec<f32>, Stored)> =
             chosen.par_iter().zip(&choices).map(read).collect::<Result<_>>()?;

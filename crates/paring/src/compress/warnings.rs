@@ -8,7 +8,7 @@ use super::select::Selection;
 use crate::Result;
 use crate::output::side_files::named_dtype;
 use crate::plan::Plan;
-use crate::plan::compatibility::{FUSED, Linears, Loader, Verdict, describe, instead, verdict};
+use crate::plan::compatibility::{FUSED, Linears, Loader, Verdict, instead, verdict};
 
 const LOADERS: [(Loader, &str); 2] = [(Loader::Transformers, "transformers 5.17"), (Loader::Vllm, "vLLM 0.33")];
 
@@ -73,7 +73,7 @@ pub fn concerns(plan: &Plan, checkpoint: &Checkpoint, decoder: &dyn Decoder) -> 
 
 /// A scheme in words.
 fn what(scheme: &Scheme) -> String {
-    let weights = scheme.weights.as_ref().map(describe).unwrap_or_default();
-    let input = scheme.input.as_ref().map(|input| format!(" with inputs in {}", describe(input))).unwrap_or_default();
+    let weights = scheme.weights.as_ref().map(ToString::to_string).unwrap_or_default();
+    let input = scheme.input.as_ref().map(|input| format!(" with inputs in {input}")).unwrap_or_default();
     format!("{weights}{input} ({})", scheme.format)
 }

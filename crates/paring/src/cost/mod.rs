@@ -26,6 +26,7 @@ use crate::compress::{Job, LONG};
 use crate::output::side_files::beside;
 use crate::pipeline::budget::largest_block;
 pub use crate::pipeline::vram::{Device, Part, Pass, Point, device};
+use crate::report::names::RUN_FILES;
 use crate::report::{Stage, resident};
 use paring_data::Windows;
 
@@ -86,7 +87,7 @@ pub struct StageCosts {
 /// As a run before its work.
 pub fn of(job: &Job, measured: Option<&Windows>) -> Result<Costs> {
     let selection = job.check()?;
-    Writer::check(&job.out, job.plan.overwrite || job.resume)?;
+    Writer::check(&job.out, RUN_FILES, job.plan.overwrite || job.resume)?;
     // Before anything that a run would not do.
     let ((base, so_far), pool) = (resident(), allocator::pool());
     let linears = largest_block(job.decoder.as_ref());

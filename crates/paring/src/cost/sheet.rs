@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use paring_format::layouts::PART_NAMES;
+use paring_format::layouts::part_names;
 use paring_format::{Checkpoint, Dtype, Dynamic, ScaleType};
 use paring_kernels::workspace;
 use paring_model::decoder::LinearInfo;
@@ -139,7 +139,7 @@ impl Treatment {
 /// Bytes of a linear in a checkpoint, whether it is dense, and the type of its floats.
 fn stored_as(checkpoint: &Checkpoint, info: &LinearInfo) -> Result<(usize, bool, Dtype)> {
     let stored: Vec<_> =
-        PART_NAMES.iter().filter_map(|local| checkpoint.info(&format!("{}.{local}", info.name))).collect();
+        part_names().iter().filter_map(|local| checkpoint.info(&format!("{}.{local}", info.name))).collect();
     let bytes = stored.iter().map(|tensor| tensor.stored_bytes()).sum();
     let dense = checkpoint.linear_format(&info.name)?.layout == paring_format::layouts::DENSE.name();
     let floats = stored.iter().map(|tensor| tensor.dtype).find(|dtype| dtype.is_weight());

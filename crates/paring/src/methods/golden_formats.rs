@@ -6,7 +6,7 @@ use std::path::Path;
 
 use paring_format::layouts::layout;
 use paring_format::{
-    Checkpoint, Compressed, Dtype, Element, Grid, Part, Parts, QuantConfig, ScaleType, Scheme, Values,
+    Checkpoint, Compressed, Dtype, Element, Grid, LayoutPart, LayoutParts, QuantConfig, ScaleType, Scheme, Values,
 };
 use serde_json::{Value, json};
 
@@ -22,15 +22,15 @@ fn official(root: &Path, case: &Value) -> (Compressed, Scheme, Vec<f32>, Dtype) 
     let part = |local: &&'static str| {
         let name = format!("expected.{local}");
         let info = file.info(&name)?;
-        let part = Part { dtype: info.dtype, shape: info.shape.clone(), bytes: file.read(&name).unwrap() };
+        let part = LayoutPart { dtype: info.dtype, shape: info.shape.clone(), bytes: file.read(&name).unwrap() };
         Some((*local, part))
     };
-    let parts: Parts = PARTS.iter().filter_map(part).collect();
+    let parts: LayoutParts = PARTS.iter().filter_map(part).collect();
     let group = json!({"targets": ["Linear"], "format": case["format"], "weights": case["weights"]});
     let config = json!({"quant_method": "compressed-tensors", "quantization_status": "compressed",
         "config_groups": {"group_0": group}});
     let scheme = QuantConfig::parse(&config).unwrap().groups.remove(0).1;
-    let read = layout(case["format"].as_str().unwrap()).unwrap().decode(&scheme, &parts).unwrap();
+    let read = layout(case["format"].as_str().unwrap()).unwrap().decode(&scheme, parts).unwrap();
     let input = file.info("input.weight").unwrap();
     (read, scheme, file.read_f32("input.weight", &input.shape).unwrap(), input.dtype)
 }

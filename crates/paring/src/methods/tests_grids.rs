@@ -138,7 +138,7 @@ fn check(name: &str, made: &Outcome, rounding: &Rounding, dtype: Dtype) {
         let layout = layout(format).unwrap();
         let scheme = Scheme::of(c, format, vec!["Linear".into()]);
         let parts = layout.encode(&scheme, c).unwrap_or_else(|e| panic!("{name}: {e}"));
-        assert_eq!(&layout.decode(&scheme, &parts).unwrap(), c, "{name}");
+        assert_eq!(&layout.decode(&scheme, parts).unwrap(), c, "{name}");
     }
 }
 

@@ -6,7 +6,7 @@ use std::sync::mpsc::{SyncSender, sync_channel};
 use std::thread::{self, JoinHandle};
 
 use paring_format::Writer;
-use paring_format::writer::{Begun, Closed, Tensor};
+use paring_format::writer::{ClosedFile, NamedTensor, PendingFile};
 
 use crate::output::journal::{Journal, Line};
 use crate::{Error, Result};
@@ -14,7 +14,7 @@ use crate::{Error, Result};
 /// What is handed over.
 enum Task {
     /// A shard's number and its tensors.
-    Shard(usize, Vec<Tensor>),
+    Shard(usize, Vec<NamedTensor>),
     /// What to note in the journal, now that the shard before, if there is one, is closed.
     Note(Note),
 }
@@ -22,13 +22,13 @@ enum Task {
 /// The writer and the journal, once all is written.
 type Ended = (Writer, Option<Journal>);
 
-type Note = Box<dyn FnOnce(Option<Closed>) -> Option<Line> + Send>;
+type Note = Box<dyn FnOnce(Option<ClosedFile>) -> Option<Line> + Send>;
 
 /// A file on its way to the disk.
-type Syncing = JoinHandle<(Begun, io::Result<()>)>;
+type Syncing = JoinHandle<(PendingFile, io::Result<()>)>;
 
 /// Waits for the disk to have a shard, and gives it its name.
-fn close(writer: &mut Writer, syncing: Option<Syncing>) -> Result<Option<Closed>> {
+fn close(writer: &mut Writer, syncing: Option<Syncing>) -> Result<Option<ClosedFile>> {
     match syncing.map(JoinHandle::join) {
         None => Ok(None),
         Some(Ok((begun, synced))) => Ok(Some(writer.close(begun, synced)?)),
@@ -78,13 +78,16 @@ impl BackgroundWriter {
     }
 
     /// Writes a shard, soon. Errors when an earlier one could not be written.
-    pub(crate) fn shard(&mut self, i: usize, tensors: Vec<Tensor>) -> Result<()> {
+    pub(crate) fn shard(&mut self, i: usize, tensors: Vec<NamedTensor>) -> Result<()> {
         self.hand_over(Task::Shard(i, tensors))
     }
 
     /// Adds a line to the journal when the last shard that was handed over since the last line, if one was, is closed. Errors
     /// as [`BackgroundWriter::shard`].
-    pub(crate) fn note(&mut self, line: impl FnOnce(Option<Closed>) -> Option<Line> + Send + 'static) -> Result<()> {
+    pub(crate) fn note(
+        &mut self,
+        line: impl FnOnce(Option<ClosedFile>) -> Option<Line> + Send + 'static,
+    ) -> Result<()> {
         self.hand_over(Task::Note(Box::new(line)))
     }
 
@@ -122,15 +125,17 @@ impl Drop for BackgroundWriter {
 mod tests {
     use super::*;
     use paring_format::Dtype;
+    use paring_format::names::RunFiles;
 
-    fn tensor(name: &str) -> Vec<Tensor> {
-        vec![Tensor { name: name.into(), dtype: Dtype::U8, shape: vec![2], bytes: vec![1, 2] }]
+    fn tensor(name: &str) -> Vec<NamedTensor> {
+        vec![NamedTensor { name: name.into(), dtype: Dtype::U8, shape: vec![2], bytes: vec![1, 2] }]
     }
 
     #[test]
     fn what_was_handed_over_is_written_even_when_nobody_finishes() {
         let dir = tempfile::tempdir().unwrap();
-        let mut behind = BackgroundWriter::new(Writer::create(dir.path(), 3, false).unwrap(), None);
+        let mut behind =
+            BackgroundWriter::new(Writer::create(dir.path(), 3, RunFiles::default(), false).unwrap(), None);
         behind.shard(0, tensor("a")).unwrap();
         behind.shard(1, tensor("b")).unwrap();
         drop(behind);
@@ -141,7 +146,8 @@ mod tests {
     #[test]
     fn an_error_comes_with_the_next_shard_or_at_the_end() {
         let dir = tempfile::tempdir().unwrap();
-        let mut behind = BackgroundWriter::new(Writer::create(dir.path(), 2, false).unwrap(), None);
+        let mut behind =
+            BackgroundWriter::new(Writer::create(dir.path(), 2, RunFiles::default(), false).unwrap(), None);
         behind.shard(0, tensor("a")).unwrap();
         behind.shard(0, tensor("b")).unwrap();
         // One may wait before anyone looks at it.

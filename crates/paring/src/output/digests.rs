@@ -3,9 +3,9 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use paring_format::checkpoint::CONFIG;
-use paring_format::layouts::PART_NAMES;
-use paring_format::writer::REPORT;
+use paring_format::layouts::part_names;
+use paring_format::names::CONFIG;
+use paring_format::names::MANIFEST;
 use paring_format::{Checkpoint, files};
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
@@ -13,7 +13,7 @@ use serde_json::Value;
 
 use crate::{Error, Result};
 
-/// The key of the digests in [`REPORT`].
+/// The key of the digests in [`MANIFEST`].
 pub(crate) const DIGESTS: &str = "digests";
 
 /// What something that was written must read back as.
@@ -27,7 +27,7 @@ pub(crate) struct Made {
     pub(crate) shape: Option<(usize, usize)>,
 }
 
-/// The digests as they stand in [`paring_format::writer::REPORT`].
+/// The digests as they stand in [`paring_format::names::MANIFEST`].
 pub(crate) fn to_json(made: &BTreeMap<String, Made>) -> BTreeMap<&str, String> {
     made.iter().map(|(name, made)| (name.as_str(), hexadecimal::text(made.digest))).collect()
 }
@@ -56,7 +56,7 @@ fn compare(checkpoint: &Checkpoint, made: &BTreeMap<String, Made>) -> Result<()>
 
 /// The digests beside a checkpoint; `None` when there are none. Errors when they are not what a run writes.
 pub(crate) fn read_digests(checkpoint: &Checkpoint) -> Result<Option<BTreeMap<String, u64>>> {
-    let Some(path) = checkpoint.dir().map(|dir| dir.join(REPORT)).filter(|path| path.is_file()) else {
+    let Some(path) = checkpoint.dir().map(|dir| dir.join(MANIFEST)).filter(|path| path.is_file()) else {
         return Ok(None);
     };
     let bad = |reason: String| Error::content(path.display().to_string(), reason);
@@ -94,7 +94,7 @@ pub(crate) fn wrong(checkpoint: &Checkpoint, name: &str, expected: String, got: 
 
 /// The file that holds a tensor or the first part of a linear; the checkpoint where there is none.
 pub(crate) fn file_of(checkpoint: &Checkpoint, name: &str) -> String {
-    let part = || PART_NAMES.iter().find_map(|part| checkpoint.info(&format!("{name}.{part}")));
+    let part = || part_names().iter().find_map(|part| checkpoint.info(&format!("{name}.{part}")));
     checkpoint.info(name).or_else(part).map_or_else(|| checkpoint.describe(), |info| info.file.clone())
 }
 

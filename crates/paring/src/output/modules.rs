@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use paring_format::layouts::{ACTIVATION_NAMES, PART_NAMES};
+use paring_format::layouts::{ACTIVATION_NAMES, part_names};
 use paring_format::{Checkpoint, Dtype, QuantConfig};
 use serde_json::Value;
 
@@ -23,10 +23,10 @@ pub(crate) fn group_of(quant: Option<&QuantConfig>, module: &str) -> Result<Opti
 /// The module whose compressed matrix the tensor is a part of. Goes by the tensors, not by the config, so that one that
 /// lacks a part, or that no group covers, is an error when it is decoded instead of a tensor to be copied.
 pub(crate) fn compressed_module<'a>(checkpoint: &Checkpoint, name: &'a str) -> Option<&'a str> {
-    let (module, local) = name.rsplit_once('.').filter(|(_, local)| PART_NAMES.contains(local))?;
+    let (module, local) = name.rsplit_once('.').filter(|(_, local)| part_names().contains(local))?;
     let info = |part: &str| checkpoint.info(&format!("{module}.{part}"));
     let is_code = |dtype: Dtype| matches!(dtype, Dtype::I8 | Dtype::U8 | Dtype::F8E4M3);
-    let compressed = PART_NAMES.iter().any(|&part| part != "weight" && info(part).is_some())
+    let compressed = part_names().iter().any(|&part| part != "weight" && info(part).is_some())
         || info(local).is_some_and(|info| is_code(info.dtype));
     compressed.then_some(module)
 }

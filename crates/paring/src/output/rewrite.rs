@@ -3,8 +3,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
-use paring_format::layouts::PART_NAMES;
-use paring_format::writer::{REPORT, Tensor};
+use paring_format::layouts::part_names;
+use paring_format::names::MANIFEST;
+use paring_format::writer::NamedTensor;
 use paring_format::{Checkpoint, TensorInfo, Writer};
 use rayon::prelude::*;
 use serde_json::{Value, json};
@@ -14,6 +15,7 @@ use crate::output::background::BackgroundWriter;
 use crate::output::digests::{self, DIGESTS, Made};
 use crate::output::side_files::beside;
 use crate::report::Stage;
+use crate::report::names::RUN_FILES;
 use crate::report::progress::Observer;
 use crate::report::progress::Step;
 use crate::{Error, Result};
@@ -35,7 +37,7 @@ pub(crate) enum Item {
 
 /// A matrix as it will be stored, and what it must read back as.
 pub(crate) struct Stored {
-    pub(crate) tensors: Vec<Tensor>,
+    pub(crate) tensors: Vec<NamedTensor>,
     pub(crate) made: Made,
 }
 
@@ -45,7 +47,8 @@ pub(crate) fn items(checkpoint: &Checkpoint, rewrites: &BTreeSet<String>, keeps:
     let mut seen = BTreeSet::new();
     let mut items = Vec::new();
     for name in checkpoint.names() {
-        match name.rsplit_once('.').filter(|(module, local)| rewrites.contains(*module) && PART_NAMES.contains(local)) {
+        match name.rsplit_once('.').filter(|(module, local)| rewrites.contains(*module) && part_names().contains(local))
+        {
             Some((module, _)) if seen.insert(module) => items.push(Item::Matrix(module.to_string())),
             Some(_) => {}
             None if keeps(name) => items.push(Item::Tensor(name.to_string())),
@@ -65,7 +68,7 @@ impl Item {
                 let shape = checkpoint.linear_shape(module).ok().flatten();
                 let part = |part: &&str| checkpoint.info(&format!("{module}.{part}")).map(TensorInfo::bytes);
                 // Where nothing tells the shape, the parts do: four bits a weight, more or less.
-                let parts = || PART_NAMES.iter().filter_map(part).sum::<usize>().saturating_mul(4);
+                let parts = || part_names().iter().filter_map(part).sum::<usize>().saturating_mul(4);
                 shape.and_then(|(rows, cols)| rows.checked_mul(cols)?.checked_mul(2)).unwrap_or_else(parts)
             }
         }
@@ -110,7 +113,7 @@ impl<'a> Rewrite<'a> {
             filled = filled.saturating_add(bytes);
         }
         shards.push(&items[first..]);
-        let writer = BackgroundWriter::new(Writer::create(out, shards.len(), overwrite)?, None);
+        let writer = BackgroundWriter::new(Writer::create(out, shards.len(), RUN_FILES, overwrite)?, None);
         let (made, lengths) = (BTreeMap::new(), Vec::new());
         let mut rewrite = Self { checkpoint, out: out.to_path_buf(), companions, writer, made, lengths };
         let count = shards.len();
@@ -142,7 +145,7 @@ impl<'a> Rewrite<'a> {
         let from = self.checkpoint.describe();
         let digests = digests::to_json(&self.made);
         let report = json!({"version": 1, "program": program, "from": from, done.0: done.1, DIGESTS: digests});
-        self.companions.push((REPORT.to_string(), format!("{report:#}\n").into_bytes()));
+        self.companions.push((MANIFEST.to_string(), format!("{report:#}\n").into_bytes()));
         let (writer, _) = self.writer.finish()?;
         let _lock = writer.lock();
         let summary = writer.finish(config, &self.companions)?;
@@ -157,6 +160,6 @@ fn copy(checkpoint: &Checkpoint, name: &str) -> Result<Stored> {
     let bytes = checkpoint.read(name)?;
     let made = Made { digest: xxh3_64(&bytes), shape: None };
     let info = checkpoint.info(name).ok_or_else(|| Error::Plan(format!("{name} is gone from the checkpoint")))?;
-    let tensor = Tensor { name: name.to_string(), dtype: info.dtype, shape: info.shape.clone(), bytes };
+    let tensor = NamedTensor { name: name.to_string(), dtype: info.dtype, shape: info.shape.clone(), bytes };
     Ok(Stored { tensors: vec![tensor], made })
 }

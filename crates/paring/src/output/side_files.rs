@@ -1,6 +1,6 @@
 //! What an output takes over from a model's folder beside its weights, and what it changes in the config.
 
-use paring_format::writer::COMPANIONS;
+use paring_format::names::COMPANIONS;
 use paring_format::{Checkpoint, Dtype, files};
 use serde_json::{Map, Value};
 

@@ -208,11 +208,7 @@ impl Recipe {
             let rows_of_integers =
                 r.element.int_bits().is_some() && matches!(r.strategy, Strategy::Group(_) | Strategy::Channel);
             if self.spqr.is_some() && !rows_of_integers {
-                return fail(format!(
-                    "spqr rounds to integers in groups of a row or whole rows, not to {} with scales for {}",
-                    r.element_name(),
-                    r.shared()
-                ));
+                return fail(format!("spqr rounds to integers in groups of a row or whole rows, not to {}", r.args()));
             }
             if r.act_order != ActOrder::None && info.curvature != Curvature::Full {
                 return fail(format!("--actorder has no meaning for {}: it does not move errors", info.name));

@@ -97,13 +97,7 @@ impl Rounding {
         {
             return fail(format!("a block of {height} rows and {width} columns holds no weight"));
         }
-        let name = self.element_name();
-        let scales = match self.scale_type {
-            ScaleType::Float => "as floats of the model",
-            ScaleType::E4m3 => "as 8-bit floats",
-            ScaleType::Exponent => "as powers of two",
-        };
-        let shared = self.shared();
+        let name = self.element;
         let plain = |s| matches!(s, Strategy::Tensor | Strategy::Channel | Strategy::Group(_) | Strategy::Block(..));
         let known = match (self.element, self.scale_type, self.strategy) {
             (Element::Int(_) | Element::E4m3, ScaleType::Float, strategy) => plain(strategy),
@@ -119,7 +113,7 @@ impl Rounding {
                 }
                 Element::E2m1 => "as 8-bit floats for 16 columns and one for all, or as powers of two for 32 columns",
             };
-            return fail(format!("{name} have scales {ways}; got {scales} for {shared}"));
+            return fail(format!("{name} have scales {ways}; got {}", self.args()));
         }
         if integers.is_none() && !self.symmetric {
             return fail(format!("{name} have no zero points: choose a symmetric grid"));
@@ -127,33 +121,11 @@ impl Rounding {
         let ordered = integers.is_some() && matches!(self.strategy, Strategy::Group(_) | Strategy::Channel);
         if self.act_order == ActOrder::Group && !ordered {
             return fail(format!(
-                "--actorder group is for integers in groups of columns, not for {name} with scales for {shared}; use \
-                --actorder static"
+                "--actorder group is for integers in groups of columns, not for {}; use --actorder static",
+                self.args()
             ));
         }
         Ok(())
-    }
-
-    /// What codes are, in words.
-    pub(super) fn element_name(&self) -> String {
-        match self.element {
-            Element::Int(bits) => format!("{bits}-bit integers"),
-            Element::E4m3 => "8-bit floats".into(),
-            Element::E2m1 => "4-bit floats".into(),
-        }
-    }
-
-    /// What shares a scale, in words.
-    pub(super) fn shared(&self) -> String {
-        match self.strategy {
-            Strategy::Tensor => "a matrix".into(),
-            Strategy::Channel => "a row".into(),
-            Strategy::Group(size) => format!("{size} columns"),
-            Strategy::TensorGroup(size) => format!("{size} columns and one for all"),
-            Strategy::Block(height, width) => format!("a block of {height}x{width}"),
-            Strategy::Token => "a token".into(),
-            Strategy::Head => "a head".into(),
-        }
     }
 }
 
@@ -196,13 +168,13 @@ mod tests {
         }
         for (bad, words) in [
             (Rounding { strategy: Strategy::Block(0, 4), ..int }, "0 rows"),
-            (Rounding { strategy: Strategy::Token, ..int }, "a token"),
+            (Rounding { strategy: Strategy::Token, ..int }, "symmetric, tokens"),
             (Rounding { scale_type: power, ..int }, "powers of two"),
             (Rounding { symmetric: false, ..eight }, "symmetric"),
             (Rounding { scale_type: double, strategy: Strategy::TensorGroup(16), ..eight }, "8-bit floats have scales"),
             (four, "4-bit floats have scales"),
-            (Rounding { strategy: Strategy::TensorGroup(32), ..nv }, "32 columns and one for all"),
-            (Rounding { strategy: Strategy::Group(16), ..mx }, "16 columns"),
+            (Rounding { strategy: Strategy::TensorGroup(32), ..nv }, "got fp4 e2m1, groups of 32 under one scale"),
+            (Rounding { strategy: Strategy::Group(16), ..mx }, "got fp4 e2m1, groups of 16"),
             (Rounding { act_order: ActOrder::Group, ..mx }, "--actorder static"),
             (Rounding { act_order: ActOrder::Group, strategy: Strategy::Tensor, ..int }, "--actorder static"),
         ] {

@@ -4,7 +4,8 @@ use std::fs::File;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 
-use paring_format::writer::{NUMBERS, write_beside};
+use crate::report::names::REPORT;
+use paring_format::writer::write_beside;
 use serde::{Deserialize, Deserializer};
 use serde_json::Value;
 
@@ -20,7 +21,7 @@ impl Report {
     pub fn write(&self, dir: &Path) -> Result<()> {
         let text = serde_json::to_string_pretty(self);
         let text = text.map_err(|e| Error::Plan(format!("cannot write the report: {e}")))?;
-        write_beside(&dir.join(NUMBERS), text.len() + 1, |file| writeln!(file, "{text}"))?;
+        write_beside(&dir.join(REPORT), text.len() + 1, |file| writeln!(file, "{text}"))?;
         Ok(())
     }
 
@@ -56,7 +57,7 @@ impl Report {
 
     /// The file that holds the report of a run: in its output folder, unless `path` is a file.
     pub fn path(path: &Path) -> PathBuf {
-        if path.is_dir() { path.join(NUMBERS) } else { path.to_path_buf() }
+        if path.is_dir() { path.join(REPORT) } else { path.to_path_buf() }
     }
 }
 

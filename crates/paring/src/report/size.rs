@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use paring_format::Checkpoint;
-use paring_format::layouts::PART_NAMES;
+use paring_format::layouts::part_names;
 use paring_model::decoder::Decoder;
 use serde::{Deserialize, Serialize};
 
@@ -53,7 +53,7 @@ pub(crate) fn stored_bits(checkpoint: &Checkpoint, layers: &[LayerReport]) -> f6
     let (mut bytes, mut weights) = (0, 0);
     for layer in layers {
         weights += layer.rows * layer.cols;
-        let parts = PART_NAMES.iter().filter_map(|local| checkpoint.info(&format!("{}.{local}", layer.name)));
+        let parts = part_names().iter().filter_map(|local| checkpoint.info(&format!("{}.{local}", layer.name)));
         bytes += parts.map(|info| info.bytes()).sum::<usize>();
     }
     bytes as f64 * 8.0 / weights.max(1) as f64

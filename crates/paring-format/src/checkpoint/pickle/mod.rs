@@ -13,8 +13,6 @@ mod machine;
 mod reader;
 #[cfg(test)]
 mod tests;
-#[cfg(test)]
-mod tests_bad;
 mod value;
 #[cfg(test)]
 #[path = "../../../../../tests/support/pickles.rs"]

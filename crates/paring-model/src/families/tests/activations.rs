@@ -4,7 +4,7 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use paring_format::writer::Tensor;
+use paring_format::writer::NamedTensor;
 use paring_format::{Checkpoint, Dtype};
 use paring_kernels::device::present;
 use safetensors::SafeTensors;
@@ -110,14 +110,14 @@ const NVFP4: &str = "../ct_models/nvfp4_w4a4_bf16";
 const CACHED: &str = "../ct_models/fp8_kvcache_bf16";
 
 /// The message about a model that was changed; empty when it opens and runs.
-fn message(name: &str, change: impl FnOnce(&mut Value, &mut Vec<Tensor>)) -> String {
+fn message(name: &str, change: impl FnOnce(&mut Value, &mut Vec<NamedTensor>)) -> String {
     match changed(name, change) {
         Err(text) => text,
         Ok(model) => model.block(0).err().map(|error| error.to_string()).unwrap_or_default(),
     }
 }
 
-fn tensor<'a>(tensors: &'a mut [Tensor], name: &str) -> &'a mut Tensor {
+fn tensor<'a>(tensors: &'a mut [NamedTensor], name: &str) -> &'a mut NamedTensor {
     tensors.iter_mut().find(|tensor| tensor.name == name).unwrap()
 }
 
@@ -229,7 +229,7 @@ fn cached(name: &str, scales: &[(String, f32, f32)], heads: Option<usize>) -> Bo
             for (local, scale) in [("k_scale", *keys), ("v_scale", *values)] {
                 let shape = heads.map_or(vec![1], |heads| vec![heads, 1, 1]);
                 let bytes = Dtype::F32.encode(&vec![scale; heads.unwrap_or(1)]);
-                tensors.push(Tensor { name: format!("{attention}.{local}"), dtype: Dtype::F32, shape, bytes });
+                tensors.push(NamedTensor { name: format!("{attention}.{local}"), dtype: Dtype::F32, shape, bytes });
             }
         }
     });

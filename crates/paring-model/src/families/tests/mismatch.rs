@@ -2,20 +2,20 @@
 
 use std::sync::Arc;
 
-use paring_format::writer::Tensor;
+use paring_format::writer::NamedTensor;
 use paring_format::{Checkpoint, Dtype};
 
 use super::folder;
 use crate::source::Source;
 use crate::{Decoder, Error, Precision, Result};
 
-fn zeros(name: &str, shape: &[usize], dtype: Dtype) -> Tensor {
+fn zeros(name: &str, shape: &[usize], dtype: Dtype) -> NamedTensor {
     let bytes = vec![0; dtype.bytes_of(shape).unwrap()];
-    Tensor { name: name.to_string(), dtype, shape: shape.to_vec(), bytes }
+    NamedTensor { name: name.to_string(), dtype, shape: shape.to_vec(), bytes }
 }
 
 /// Opens a golden model whose tensors `change` changed.
-fn changed(model: &str, change: impl FnOnce(&mut Vec<Tensor>)) -> std::result::Result<Box<dyn Decoder>, String> {
+fn changed(model: &str, change: impl FnOnce(&mut Vec<NamedTensor>)) -> std::result::Result<Box<dyn Decoder>, String> {
     super::changed(model, |_, tensors| change(tensors))
 }
 
@@ -60,7 +60,7 @@ fn buffers_of_older_files_mean_nothing() {
 fn a_tied_head_may_be_stored_too() {
     let twice = changed("bias_tied", |tensors| {
         let embedding = tensors.iter().find(|t| t.name == "model.embed_tokens.weight").unwrap();
-        tensors.push(Tensor { name: "lm_head.weight".to_string(), ..embedding.clone() });
+        tensors.push(NamedTensor { name: "lm_head.weight".to_string(), ..embedding.clone() });
     });
     let (twice, once) = (twice.unwrap_or_else(|text| panic!("{text}")), super::golden("bias_tied"));
     let logits = |model: &dyn Decoder| super::flat(&model.logits(&super::hidden(model, &[3, 1, 4, 1, 5], 1)).unwrap());

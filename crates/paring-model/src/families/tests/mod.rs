@@ -49,13 +49,13 @@ pub fn golden_everywhere(name: &str) -> Vec<Box<dyn Decoder>> {
 /// Opens a copy of the golden model `name` with another config and other tensors. Errors come without the folder's name.
 pub fn changed(
     name: &str,
-    change: impl FnOnce(&mut Value, &mut Vec<writer::Tensor>),
+    change: impl FnOnce(&mut Value, &mut Vec<writer::NamedTensor>),
 ) -> std::result::Result<Box<dyn Decoder>, String> {
     let original = Checkpoint::open(&folder(name)).unwrap();
     let tensor = |name: &str| {
         let info = original.info(name).unwrap();
         let (dtype, shape) = (info.dtype, info.shape.clone());
-        writer::Tensor { name: name.to_string(), dtype, shape, bytes: original.read(name).unwrap() }
+        writer::NamedTensor { name: name.to_string(), dtype, shape, bytes: original.read(name).unwrap() }
     };
     let (mut config, mut tensors) = (original.config().clone(), original.names().map(tensor).collect());
     change(&mut config, &mut tensors);

@@ -1,13 +1,13 @@
 //! OPT's own ways to be stored, and configs that lie.
 
-use paring_format::{Checkpoint, Tensor};
+use paring_format::{Checkpoint, NamedTensor};
 use serde_json::{Value, json};
 
 use super::bad::{check_words, error_of};
 use super::{changed, distance, flat, folder, golden, hidden};
 
 /// Of a changed model: logits of a few tokens, and the names it calls its own outside the blocks.
-pub fn rewritten(name: &str, change: impl FnOnce(&mut Value, &mut Vec<Tensor>)) -> (Vec<f32>, Vec<String>) {
+pub fn rewritten(name: &str, change: impl FnOnce(&mut Value, &mut Vec<NamedTensor>)) -> (Vec<f32>, Vec<String>) {
     let model = changed(name, change).unwrap_or_else(|error| panic!("{error}"));
     (flat(&model.logits(&hidden(&*model, &IDS, 1)).unwrap()), model.outer_names())
 }
@@ -36,7 +36,7 @@ fn names_with_and_without_their_prefixes() {
 fn a_tied_head_may_be_stored_too() {
     let model = golden("opt_350m");
     let expected = flat(&model.logits(&hidden(&*model, &IDS, 1)).unwrap());
-    let add_head = |_: &mut Value, tensors: &mut Vec<Tensor>| {
+    let add_head = |_: &mut Value, tensors: &mut Vec<NamedTensor>| {
         let mut head = tensors.iter().find(|tensor| tensor.name == EMBEDDING).unwrap().clone();
         head.name = "lm_head.weight".to_string();
         tensors.push(head);

@@ -3,7 +3,8 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use paring_format::{Checkpoint, Compressed, Dtype, Grid, QuantConfig, Scheme, Tensor, Values, Writer, layouts};
+use paring_format::names::RunFiles;
+use paring_format::{Checkpoint, Compressed, Dtype, Grid, NamedTensor, QuantConfig, Scheme, Values, Writer, layouts};
 use serde_json::Value;
 
 use super::{flat, folder, golden, hidden};
@@ -29,19 +30,19 @@ fn write(dir: &Path) {
         let module = name.trim_end_matches(".weight");
         if !(module.ends_with("_proj") || module == "lm_head") {
             let (dtype, shape, bytes) = (info.dtype, info.shape.clone(), original.read(name).unwrap());
-            tensors.push(Tensor { name: name.to_string(), dtype, shape, bytes });
+            tensors.push(NamedTensor { name: name.to_string(), dtype, shape, bytes });
             continue;
         }
         let packed = codes(info.shape[0], info.shape[1]);
         let like = Scheme::of(&packed, "pack-quantized", vec!["Linear".to_string()]);
         let parts = layouts::layout("pack-quantized").unwrap().encode(&like, &packed).unwrap();
-        tensors.extend(Tensor::of_module(module, parts));
+        tensors.extend(NamedTensor::of_module(module, parts));
         scheme = Some(like);
     }
     let mut config: Value = original.config().clone();
     config["quantization_config"] =
         QuantConfig::new(vec![("group_0".to_string(), scheme.unwrap())], Vec::new()).to_json();
-    let mut writer = Writer::create(dir, 1, false).unwrap();
+    let mut writer = Writer::create(dir, 1, RunFiles::default(), false).unwrap();
     writer.shard(0, tensors).unwrap();
     writer.finish(&config, &[]).unwrap();
 }

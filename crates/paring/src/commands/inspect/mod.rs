@@ -198,7 +198,7 @@ impl GroupSummary {
             name: name.clone(),
             targets: scheme.targets.clone(),
             format: scheme.format.clone(),
-            weights: scheme.weights.as_ref().map(words::weights),
+            weights: scheme.weights.as_ref().map(ToString::to_string),
             inputs: scheme.input.as_ref().map(words::activations),
             outputs: scheme.output.as_ref().map(words::activations),
             linears: 0,

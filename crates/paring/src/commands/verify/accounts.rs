@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use paring_format::config::Target;
-use paring_format::layouts::PART_NAMES;
+use paring_format::layouts::part_names;
 use paring_format::{Checkpoint, Dtype};
 use paring_model::decoder::LinearInfo;
 
@@ -28,7 +28,7 @@ pub(super) fn accounts(checkpoint: &Checkpoint, linears: &[LinearInfo], outer: &
     let Some(quant) = checkpoint.quant_config()? else { return Ok(accounts) };
     let target = |text: &String| Target::new(text).map_err(Error::Plan);
     let ignored = quant.ignore.iter().map(target).collect::<Result<Vec<_>>>()?;
-    let stored = |name: &&String| PART_NAMES.iter().any(|part| checkpoint.info(&format!("{name}.{part}")).is_some());
+    let stored = |name: &&String| part_names().iter().any(|part| checkpoint.info(&format!("{name}.{part}")).is_some());
     let all = linears.iter().map(|linear| &linear.name).chain(outer.iter().filter(stored));
     let mut untargeted = Vec::new();
     for name in all {

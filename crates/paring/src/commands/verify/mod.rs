@@ -6,8 +6,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use paring_format::checkpoint::read_index;
-use paring_format::layouts::{self, PART_NAMES};
-use paring_format::writer::REPORT;
+use paring_format::layouts::{self, part_names};
+use paring_format::names::MANIFEST;
 use paring_format::{Checkpoint, Compressed};
 use paring_model::decoder::LinearInfo;
 use paring_model::families;
@@ -81,7 +81,7 @@ impl Item<'_> {
 
 /// Checks a checkpoint: that the index lists what the files hold, that the model its config describes is all there, that
 /// each linear has the parts of its layout and no other, that it decodes and that all floats are finite, and that
-/// everything equals the digests in [`REPORT`], where there are any.
+/// everything equals the digests in [`MANIFEST`], where there are any.
 ///
 /// Reads each tensor once; as many matrices are in memory as there are threads. Errors with the first thing that is
 /// wrong.
@@ -101,12 +101,12 @@ pub fn verify(checkpoint: Arc<Checkpoint>) -> Result<Verified> {
     if let Some(digests) = &digests {
         let keys: BTreeSet<&str> = items.iter().filter_map(|item| Some(item.digest(digests)?.0)).collect();
         if let Some(gone) = digests.keys().find(|name| !keys.contains(name.as_str())) {
-            let expected = format!("{gone}, which {REPORT} lists");
+            let expected = format!("{gone}, which {MANIFEST} lists");
             return Err(wrong(&checkpoint, gone, expected, "no such tensor or linear"));
         }
         if let Some(more) = items.iter().find(|item| item.digest(digests).is_none()).map(Item::name) {
             let got = "one that was not there when the checkpoint was made";
-            return Err(wrong(&checkpoint, more, format!("only what {REPORT} lists"), got));
+            return Err(wrong(&checkpoint, more, format!("only what {MANIFEST} lists"), got));
         }
     }
     items.par_iter().try_for_each(|item| {
@@ -158,7 +158,7 @@ fn items(checkpoint: &Checkpoint, linears: Vec<LinearInfo>) -> Vec<Item<'_>> {
     for name in checkpoint.names() {
         if let Some((module, local)) = name.rsplit_once('.')
             && paths.contains(module)
-            && PART_NAMES.contains(&local)
+            && part_names().contains(&local)
         {
             continue;
         }
@@ -218,7 +218,7 @@ fn check_parts(checkpoint: &Checkpoint, module: &str, c: &Compressed) -> Result<
         },
     };
     let left_over = |part: &&str| !wanted.contains(part) && checkpoint.info(&format!("{module}.{part}")).is_some();
-    match PART_NAMES.into_iter().find(|part| left_over(part)) {
+    match part_names().iter().copied().find(|part| left_over(part)) {
         None => Ok(()),
         Some(part) => {
             let expected = format!("only the parts of {name} ({})", wanted.into_iter().collect::<Vec<_>>().join(", "));

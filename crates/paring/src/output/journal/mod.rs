@@ -12,9 +12,11 @@ use std::fs::{self, File, OpenOptions};
 use std::io::{ErrorKind, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 
-use paring_format::checkpoint::is_plain_name;
+use crate::report::names::ACTIVATIONS;
 use paring_format::files;
-use paring_format::writer::{self, ACTIVATIONS, Closed, JOURNAL, REPORT};
+use paring_format::names::is_plain_name;
+use paring_format::names::{JOURNAL, MANIFEST};
+use paring_format::writer::{self, ClosedFile};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -27,7 +29,7 @@ pub(crate) use differences::{Input, difference};
 /// The form of journals that this program writes, and the only one that it reads.
 pub(crate) const VERSION: u32 = 1;
 
-/// The key in [`REPORT`] of what the run was when it began.
+/// The key in [`MANIFEST`] of what the run was when it began.
 pub(crate) const BEGUN: &str = "begun";
 
 /// What a run is: a run that goes on must be the same.
@@ -95,15 +97,15 @@ pub(crate) struct Kept {
     digest: u64,
 }
 
-impl From<Closed> for Kept {
-    fn from(Closed { name, bytes, digest }: Closed) -> Self {
+impl From<ClosedFile> for Kept {
+    fn from(ClosedFile { name, bytes, digest }: ClosedFile) -> Self {
         Self { name, bytes, digest }
     }
 }
 
-impl From<&Kept> for Closed {
+impl From<&Kept> for ClosedFile {
     fn from(Kept { name, bytes, digest }: &Kept) -> Self {
-        Closed { name: name.clone(), bytes: *bytes, digest: *digest }
+        ClosedFile { name: name.clone(), bytes: *bytes, digest: *digest }
     }
 }
 
@@ -235,7 +237,7 @@ pub(crate) fn read(dir: &Path) -> Result<Option<Read>> {
 
 /// What the run was that is finished in a folder; `None` when what is there says nothing about that.
 pub(crate) fn finished(dir: &Path) -> Result<Option<Head>> {
-    let path = dir.join(REPORT);
+    let path = dir.join(MANIFEST);
     if !path.is_file() {
         return Ok(None);
     }

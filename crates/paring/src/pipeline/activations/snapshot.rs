@@ -4,8 +4,9 @@ use std::fs::File;
 use std::io::{BufReader, Read};
 use std::path::Path;
 
+use crate::report::names::ACTIVATIONS;
 use paring_format::Dtype;
-use paring_format::writer::{ACTIVATIONS, Closed, write_beside};
+use paring_format::writer::{ClosedFile, write_beside};
 use paring_kernels::device::upload;
 use paring_model::decoder::Decoder;
 
@@ -16,7 +17,7 @@ use paring_data::Windows;
 impl Hidden {
     /// Keeps a copy in a file in `dir`, as the inputs of block `block`, `dim` features each: f32, window by window. Errors as
     /// writing does; then nothing of it is left.
-    pub(crate) fn keep(&self, dir: &Path, block: usize, dim: usize) -> Result<Closed> {
+    pub(crate) fn keep(&self, dir: &Path, block: usize, dim: usize) -> Result<ClosedFile> {
         // An error in a batch travels beside the file's.
         let mut failed = None;
         let bytes = self.tokens() * dim * size_of::<f32>();
@@ -41,7 +42,7 @@ impl Hidden {
         windows: &Windows,
         storage: Storage<'_>,
         dir: &Path,
-        kept: &Closed,
+        kept: &ClosedFile,
     ) -> Result<Self> {
         kept.check(dir)?;
         let path = dir.join(&kept.name);

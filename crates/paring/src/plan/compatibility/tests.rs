@@ -1,13 +1,13 @@
 //! The table of what runs what, row by row as the reference has it.
 
-use paring_format::Preset;
+use paring_format::{LAYOUTS, Strategy};
 
 use super::*;
 
 fn int(bits: u32, symmetric: bool, group: usize) -> Scheme {
     let strategy = if group == 0 { Strategy::Channel } else { Strategy::Group(group) };
     let weights = QuantArgs { symmetric, strategy, ..QuantArgs::new(Element::Int(bits)) };
-    let format = usual_format(&weights, None).into();
+    let format = usual_layout(&weights, None).name().into();
     Scheme { format, weights: Some(weights), ..Scheme::dense() }
 }
 
@@ -41,7 +41,7 @@ fn kernels_for_packed_integers() {
         (int(2, false, 64), &f16, "only: Humming"),
     ] {
         let found = kernels(&scheme, linears);
-        assert!(found.starts_with(expected), "{}: {found}", describe(scheme.weights.as_ref().unwrap()));
+        assert!(found.starts_with(expected), "{}: {found}", scheme.weights.as_ref().unwrap());
     }
     // Rows that are no multiple of 128, columns that are none of 64.
     let odd = Linears { shapes: &[(4096 + 8, 96)], ..bf16 };
@@ -51,6 +51,25 @@ fn kernels_for_packed_integers() {
     assert!(kernels(&tensor, &bf16).starts_with("no: "));
     let unpacked = Scheme { format: "int-quantized".into(), ..int(8, true, 0) };
     assert!(kernels(&unpacked, &bf16).starts_with("no: "));
+}
+
+#[test]
+fn every_layout_has_its_row() {
+    let layouts: Vec<&str> = LAYOUTS.iter().map(|layout| layout.name()).collect();
+    let rows: Vec<&str> = SUPPORT.iter().map(|support| support.layout).collect();
+    assert_eq!(rows, layouts);
+    // No program knows a layout that compressed-tensors dropped, and both know plain weights.
+    for layout in LAYOUTS {
+        let scheme = Scheme { format: layout.name().into(), ..Preset::find("W4A16").unwrap().scheme(vec![]) };
+        for loader in [Loader::Transformers, Loader::Vllm] {
+            let verdict = verdict(loader, &scheme, &Linears::ANY);
+            let dropped = matches!(&verdict, Verdict::Refused(why) if why.contains("dropped"));
+            assert_eq!(dropped, layout.instead().is_some(), "{}: {verdict:?}", layout.name());
+        }
+    }
+    let unknown = Scheme { format: "marlin-48".into(), ..Scheme::dense() };
+    let verdict = verdict(Loader::Vllm, &unknown, &Linears::ANY);
+    assert_eq!(verdict, Verdict::Refused("it does not know the layout marlin-48".into()));
 }
 
 #[test]

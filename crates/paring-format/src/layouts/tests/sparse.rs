@@ -4,9 +4,8 @@ use std::path::Path;
 use safetensors::SafeTensors;
 use serde_json::{Value, json};
 
-use super::sparse::{MASK, OFFSETS, SHAPE, Sparse, VALUES};
-use super::tests::part;
 use super::*;
+use crate::layouts::sparse::{MASK, OFFSETS, SHAPE, Sparse, VALUES};
 use crate::testing::{Rng, two_of_four};
 use crate::{QuantConfig, Values};
 
@@ -29,12 +28,12 @@ pub(super) fn scheme(case: &Value, format: &str) -> Scheme {
     QuantConfig::parse(&config).unwrap().groups.remove(0).1
 }
 
-pub(super) fn expected(file: &SafeTensors) -> Parts {
-    PART_NAMES.iter().filter_map(|local| Some((*local, part(file, &format!("expected.{local}"))?))).collect()
+pub(super) fn expected(file: &SafeTensors) -> LayoutParts {
+    part_names().iter().filter_map(|local| Some((*local, part(file, &format!("expected.{local}"))?))).collect()
 }
 
 /// Without the signs of its zeros, which are not stored.
-fn unsigned(mut weight: Part) -> Part {
+fn unsigned(mut weight: LayoutPart) -> LayoutPart {
     let size = weight.dtype.size();
     for element in weight.bytes.chunks_exact_mut(size).filter(|_| weight.dtype != Dtype::I8) {
         if element[size - 1] == 0x80 && element[..size - 1].iter().all(|&byte| byte == 0) {
@@ -55,7 +54,7 @@ fn official_sparse_files_byte_for_byte() {
         let composed = part(&file, "stage1.weight");
         let weight = composed.clone().or_else(|| part(&file, "input.weight")).unwrap();
         let made = sparse.compress(&weight, false).unwrap();
-        let stored: Parts =
+        let stored: LayoutParts =
             expected.iter().filter(|(name, _)| **name != "weight_scale").map(|(n, p)| (*n, p.clone())).collect();
         assert_eq!(made, stored, "{name}");
         let back = sparse.restore(&expected).unwrap();
@@ -70,12 +69,13 @@ fn official_sparse_files_byte_for_byte() {
                 let inner = layout(case["quant_format"].as_str().unwrap()).unwrap();
                 let scheme = scheme(&case, inner.name());
                 let scale = expected["weight_scale"].clone();
-                let c =
-                    inner.decode(&scheme, &Parts::from([("weight", weight.clone()), ("weight_scale", scale)])).unwrap();
+                let c = inner
+                    .decode(&scheme, LayoutParts::from([("weight", weight.clone()), ("weight_scale", scale)]))
+                    .unwrap();
                 let again = sparse.encode(&scheme, &c).unwrap();
                 assert_eq!(sparse.restore(&again).unwrap(), weight, "{name}");
                 assert_eq!(again == expected, back == weight, "{name}");
-                assert_eq!(sparse.decode(&scheme, &again).unwrap(), c, "{name}");
+                assert_eq!(sparse.decode(&scheme, again.clone()).unwrap(), c, "{name}");
                 counts[3] += usize::from(again == expected);
             }
         }
@@ -85,7 +85,7 @@ fn official_sparse_files_byte_for_byte() {
 }
 
 /// Weights of any type and shape: floats, some of them zero with or without a sign, and bytes.
-fn weight(rng: &mut Rng, dtype: Dtype, shape: &[usize]) -> Part {
+fn weight(rng: &mut Rng, dtype: Dtype, shape: &[usize]) -> LayoutPart {
     let count: usize = shape.iter().product();
     let bytes = (0..count).flat_map(|_| match (rng.below(3), dtype) {
         (0, _) => vec![0; dtype.size()],
@@ -93,7 +93,7 @@ fn weight(rng: &mut Rng, dtype: Dtype, shape: &[usize]) -> Part {
         _ if rng.below(9) == 0 => dtype.encode(&[-0.0]),
         _ => dtype.encode(&[rng.float(dtype)]),
     });
-    Part { dtype, shape: shape.to_vec(), bytes: bytes.collect() }
+    LayoutPart { dtype, shape: shape.to_vec(), bytes: bytes.collect() }
 }
 
 const DTYPES: [Dtype; 5] = [Dtype::F32, Dtype::F16, Dtype::Bf16, Dtype::I8, Dtype::F8E4M3];
@@ -157,7 +157,7 @@ fn ties_are_those_of_topk() {
         for (bits, kept) in kept.into_iter().enumerate() {
             let one = if dtype.is_float() { dtype.encode(&[1.0]) } else { vec![1] };
             let each = (0..4).flat_map(|i| if bits >> i & 1 == 1 { one.clone() } else { vec![0; dtype.size()] });
-            let weight = Part { dtype, shape: vec![1, 4], bytes: each.collect() };
+            let weight = LayoutPart { dtype, shape: vec![1, 4], bytes: each.collect() };
             assert_eq!(Sparse::TwoOfFour.compress(&weight, false).unwrap()[MASK].bytes, [kept], "{dtype} {bits:04b}");
         }
     }
@@ -168,7 +168,7 @@ fn ties_are_those_of_topk() {
 fn the_least_byte_is_not_lost() {
     for shape in [vec![2, 4], vec![4, 2]] {
         let bytes = [0, 0x80, 1, 0, 0, 0, 0x80, 0].to_vec();
-        let weight = Part { dtype: Dtype::I8, shape, bytes };
+        let weight = LayoutPart { dtype: Dtype::I8, shape, bytes };
         let official = Sparse::TwoOfFour.compress(&weight, false).unwrap();
         assert_eq!(Sparse::TwoOfFour.restore(&official).unwrap().bytes, [0, 0, 1, 0, 0, 0, 0, 0]);
         let whole = Sparse::TwoOfFour.compress(&weight, true).unwrap();
@@ -195,7 +195,7 @@ fn what_would_be_lost_is_refused() {
         let (same, dense) = c.without_zero_signs(&c.to_dense()).unwrap();
         assert_eq!(same.to_dense(), c.to_dense(), "equal as numbers");
         let scheme = Scheme::of(&same, sparse.name(), vec![]);
-        let back = sparse.decode(&scheme, &sparse.encode(&scheme, &same).unwrap()).unwrap();
+        let back = sparse.decode(&scheme, sparse.encode(&scheme, &same).unwrap()).unwrap();
         assert_eq!(back, same);
         assert_eq!(back.digest(), crate::compressed::digest(6, 12, &dense));
         assert!(same.without_zero_signs(&dense).is_none());
@@ -204,7 +204,7 @@ fn what_would_be_lost_is_refused() {
         assert!(Sparse::TwoOfFour.check_shape(rows, cols).is_err());
         check(Sparse::TwoOfFour, &rng.dense(rows, cols, Dtype::F32), "cannot be cut into fours");
     }
-    let wide = Part { dtype: Dtype::I64, shape: vec![2, 4], bytes: vec![0; 64] };
+    let wide = LayoutPart { dtype: Dtype::I64, shape: vec![2, 4], bytes: vec![0; 64] };
     assert!(BOTH.into_iter().all(|sparse| sparse.compress(&wide, false).is_err()));
 }
 
@@ -212,7 +212,7 @@ fn what_would_be_lost_is_refused() {
 fn parts_that_contradict_each_other_are_refused() {
     let mut rng = Rng(14);
     let dense = weight(&mut rng, Dtype::F16, &[5, 36]);
-    let check = |sparse: Sparse, change: &dyn Fn(&mut Parts), part: &str| {
+    let check = |sparse: Sparse, change: &dyn Fn(&mut LayoutParts), part: &str| {
         let mut parts = sparse.compress(&dense, false).unwrap();
         change(&mut parts);
         let text = sparse.restore(&parts).unwrap_err().to_string();

@@ -2,8 +2,8 @@
 
 use std::fs;
 
-use super::tests::{fixture, open};
-use super::writer::{Entry, View, archive, dict, global, int, pickle, state, text, zip};
+use super::{fixture, open};
+use crate::checkpoint::pickle::writer::{Entry, View, archive, dict, global, int, pickle, state, text, zip};
 use crate::testing::Rng;
 
 /// The file must be refused in one line that names it and holds `words`.
@@ -262,14 +262,14 @@ fn damaged_files_never_panic() {
                 let at = if rng.below(2) == 0 { rng.below(bytes.len()) } else { rng.below(bytes.len().min(700)) };
                 bytes[at] = if rng.below(3) == 0 { bytes[at] ^ (1 << rng.below(8)) } else { rng.next() as u8 };
             }
-            if let Ok(entries) = super::entries(name, &bytes) {
+            if let Ok(entries) = super::super::entries(name, &bytes) {
                 opened += 1;
                 let within = |end: usize| assert!(end <= bytes.len());
                 entries.iter().for_each(|(_, entry)| within(entry.place.start + entry.place.len.min(1)));
             }
             if round % 10 == 0 {
                 fs::write(&path, &bytes).unwrap();
-                super::tokens(&path).map(drop).unwrap_or(());
+                super::super::tokens(&path).map(drop).unwrap_or(());
                 if let Ok(checkpoint) = open(&bytes) {
                     for name in checkpoint.names() {
                         assert_eq!(checkpoint.read(name).unwrap().len(), checkpoint.info(name).unwrap().bytes());

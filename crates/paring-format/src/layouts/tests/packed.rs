@@ -38,7 +38,7 @@ fn whatever_is_stored_comes_back() {
             let (scheme, c) = any(&mut rng, name);
             let Values::Codes { grid, .. } = &c.values else { unreachable!() };
             let parts = layout.encode(&scheme, &c).unwrap();
-            assert_eq!(layout.decode(&scheme, &parts).unwrap(), c, "{scheme:?}");
+            assert_eq!(layout.decode(&scheme, parts.clone()).unwrap(), c, "{scheme:?}");
             ordered += usize::from(grid.group_index.is_some());
         }
         assert!(ordered > 50, "{name} {ordered}");
@@ -56,10 +56,10 @@ fn the_number_of_words_says_how_they_are_packed() {
         let other = Scheme { padded: !scheme.padded, ..scheme.clone() };
         let rewritten = packed.encode(&other, &c).unwrap();
         if parts.iter().any(|(name, part)| rewritten[name].shape != part.shape) {
-            assert_eq!(packed.decode(&other, &parts).unwrap(), c, "{scheme:?}");
+            assert_eq!(packed.decode(&other, parts.clone()).unwrap(), c, "{scheme:?}");
             told += 1;
         } else if parts != rewritten {
-            assert_ne!(packed.decode(&other, &parts).unwrap(), c, "{scheme:?}");
+            assert_ne!(packed.decode(&other, parts.clone()).unwrap(), c, "{scheme:?}");
             doubtful += 1;
         }
     }
@@ -77,18 +77,18 @@ fn weights_and_zero_points_of_different_packings_are_refused() {
     assert_eq!((&padded["weight_packed"].shape[..], &padded["weight_scale"]), (&[40, 7][..], &parts["weight_scale"]));
     // 40 zero points of 3 bits take four words either way: the weight tells how they lie in them.
     assert_eq!(padded["weight_zero_point"].shape, parts["weight_zero_point"].shape);
-    assert_eq!(packed.decode(&scheme, &padded).unwrap(), c);
+    assert_eq!(packed.decode(&scheme, padded.clone()).unwrap(), c);
 
     let c = Rng(23).codes(64, 64, Dtype::F32, 3, 16, false);
     parts = packed.encode(&scheme, &c).unwrap();
     let padded = packed.encode(&Scheme { padded: true, ..scheme.clone() }, &c).unwrap();
     parts.insert("weight_zero_point", padded["weight_zero_point"].clone());
-    let text = packed.decode(&scheme, &parts).unwrap_err().to_string();
+    let text = packed.decode(&scheme, parts.clone()).unwrap_err().to_string();
     assert_eq!(text, "weight_zero_point: shape [7, 4], expected [6, 4]");
     parts = padded;
     parts.get_mut("weight_packed").unwrap().shape = vec![64, 8];
     parts.get_mut("weight_packed").unwrap().bytes.resize(64 * 8 * 4, 0);
-    let text = packed.decode(&scheme, &parts).unwrap_err().to_string();
+    let text = packed.decode(&scheme, parts.clone()).unwrap_err().to_string();
     assert_eq!(text, "weight_packed: shape [64, 8], expected [64, 6]");
 }
 
@@ -115,13 +115,13 @@ fn groups_of_columns_are_checked() {
     let parts = packed.encode(&scheme, &c).unwrap();
     let part = |index: &[i32]| {
         let bytes = index.iter().flat_map(|group| group.to_le_bytes()).collect();
-        Part { dtype: Dtype::I32, shape: vec![index.len()], bytes }
+        LayoutPart { dtype: Dtype::I32, shape: vec![index.len()], bytes }
     };
     assert_eq!(parts["weight_g_idx"], part(&index.map(|group| group as i32)));
     let with = |scheme: &Scheme, index: &[i32]| {
         let mut parts = parts.clone();
         parts.insert("weight_g_idx", part(index));
-        packed.decode(scheme, &parts)
+        packed.decode(scheme, parts.clone())
     };
     let check = |index: &[i32], expected: &str| {
         let text = with(&scheme, index).unwrap_err().to_string();
@@ -133,7 +133,7 @@ fn groups_of_columns_are_checked() {
     check(&[0; 11], "weight_g_idx: shape [11], expected [12]");
     let mut missing = parts.clone();
     missing.remove("weight_g_idx");
-    let text = packed.decode(&scheme, &missing).unwrap_err().to_string();
+    let text = packed.decode(&scheme, missing.clone()).unwrap_err().to_string();
     assert!(text.contains("no tensor weight_g_idx"), "{text}");
 
     // A group of -1 means that columns are in order; so it is written where the scheme asks for groups.
@@ -143,14 +143,14 @@ fn groups_of_columns_are_checked() {
     assert_eq!(packed.encode(&scheme, &plain).unwrap()["weight_g_idx"], part(&[-1; 12]));
     // Whoever stored groups meant them, whatever the scheme says; but they are not written unasked.
     let silent = Scheme::of(&plain, "pack-quantized", vec![]);
-    assert_eq!(packed.decode(&silent, &parts).unwrap(), c);
+    assert_eq!(packed.decode(&silent, parts.clone()).unwrap(), c);
     assert!(packed.encode(&silent, &c).unwrap_err().to_string().contains("activation order"));
     let mut whole = scheme.clone();
     whole.weights.as_mut().unwrap().strategy = Strategy::Channel;
     let mut rows = parts.clone();
     rows.get_mut("weight_scale").unwrap().shape = vec![4, 1];
     rows.get_mut("weight_scale").unwrap().bytes.truncate(16);
-    let text = packed.decode(&whole, &rows).unwrap_err().to_string();
+    let text = packed.decode(&whole, rows.clone()).unwrap_err().to_string();
     assert!(text.contains("weight_g_idx belongs to scales by group"), "{text}");
 
     grid_of(&mut c, &|grid| grid.group_index.as_mut().unwrap()[0] = 1);

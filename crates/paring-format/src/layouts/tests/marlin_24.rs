@@ -1,9 +1,8 @@
 use safetensors::SafeTensors;
 
-use super::marlin_24::Marlin24;
-use super::tests::part;
-use super::tests_sparse::{cases, expected, scheme};
+use super::sparse::{cases, expected, scheme};
 use super::*;
+use crate::layouts::marlin_24::Marlin24;
 use crate::testing::{Rng, encode, two_of_four};
 use crate::{Grid, Values};
 
@@ -31,7 +30,7 @@ fn official_marlin_files_byte_for_byte() {
         let c = Compressed { rows, cols, dtype: Dtype::F16, values: Values::Codes { codes, grid } };
         let expected = expected(&file);
         assert_eq!(Marlin24.encode(&scheme, &c).unwrap(), expected, "{name}");
-        assert_eq!(Marlin24.decode(&scheme, &expected).unwrap(), c, "{name}");
+        assert_eq!(Marlin24.decode(&scheme, expected.clone()).unwrap(), c, "{name}");
         assert_eq!(Marlin24.shape(&expected).unwrap(), Some((rows, cols)), "{name}");
     }
 }
@@ -46,7 +45,7 @@ fn any_matrix_that_fits_comes_back() {
             // Fours with one weight, or none.
             (0..codes.len()).filter(|i| i % 5 == 0 || i / 4 % 7 == 0).for_each(|i| codes[i] = 0);
             let parts = encode(&Marlin24, &c).unwrap();
-            let back = Marlin24.decode(&Scheme::of(&c, "marlin-24", vec![]), &parts).unwrap();
+            let back = Marlin24.decode(&Scheme::of(&c, "marlin-24", vec![]), parts.clone()).unwrap();
             assert_eq!(back, c, "{bits} bits of [{rows}, {cols}] by {group}");
         }
     }
@@ -81,11 +80,11 @@ fn positions_that_make_no_sense_are_refused() {
     let scheme = Scheme::of(&c, "marlin-24", vec![]);
     let mut parts = encode(&Marlin24, &c).unwrap();
     parts.get_mut("meta").unwrap().bytes[0] = 0x55;
-    let text = Marlin24.decode(&scheme, &parts).unwrap_err().to_string();
+    let text = Marlin24.decode(&scheme, parts.clone()).unwrap_err().to_string();
     assert!(text.contains("meta: positions 1 and 1 for row 0, columns 0 to 3"), "{text}");
     let mut parts = encode(&Marlin24, &c).unwrap();
     parts.get_mut("meta").unwrap().shape = vec![2, 64];
-    let text = Marlin24.decode(&scheme, &parts).unwrap_err().to_string();
+    let text = Marlin24.decode(&scheme, parts.clone()).unwrap_err().to_string();
     assert!(text.contains("meta: shape [2, 64]"), "{text}");
 }
 
@@ -107,7 +106,7 @@ fn damaged_bytes_never_panic() {
             let part = changed.values_mut().nth(which).unwrap();
             let at = rng.below(part.bytes.len());
             part.bytes[at] = rng.next() as u8;
-            if let Ok(c) = layout.decode(&scheme, &changed) {
+            if let Ok(c) = layout.decode(&scheme, changed.clone()) {
                 assert_eq!(c.to_dense().len(), c.rows * c.cols);
             }
         }

@@ -1,8 +1,10 @@
+mod bad;
+
 use std::fs;
 use std::path::{Path, PathBuf};
 
 use super::*;
-use crate::checkpoint::{CONFIG, PICKLE, PICKLE_INDEX, SINGLE};
+use crate::names::{CONFIG, PICKLE, PICKLE_INDEX, SINGLE};
 use crate::{Checkpoint, TensorInfo};
 
 /// A file that torch wrote (scripts/fixtures/pickles).

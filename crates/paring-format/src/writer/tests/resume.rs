@@ -1,14 +1,16 @@
-use super::tests::{names, tensor};
 use super::*;
+
+/// What a program may leave beside its shards.
+const RUN: RunFiles = RunFiles { names: &["report.json"], prefix: Some(".activations") };
 use crate::Checkpoint;
 
-fn one(name: &str) -> Vec<Tensor> {
+fn one(name: &str) -> Vec<NamedTensor> {
     vec![tensor(name, Dtype::F32, &[3], name.len() as u64)]
 }
 
 /// A folder with the first two of three shards closed, as a run that was killed leaves it.
-fn killed(dir: &Path) -> Vec<Closed> {
-    let mut writer = Writer::create(dir, 3, false).unwrap();
+fn killed(dir: &Path) -> Vec<ClosedFile> {
+    let mut writer = Writer::create(dir, 3, RUN, false).unwrap();
     let closed = [("a", 0), ("bb", 1)].map(|(name, i)| writer.shard(i, one(name)).unwrap());
     // Begun, and never closed.
     std::mem::forget(writer.begin(2, one("ccc")).unwrap());
@@ -19,8 +21,8 @@ fn killed(dir: &Path) -> Vec<Closed> {
     closed.to_vec()
 }
 
-fn resume(dir: &Path, closed: &[Closed]) -> Result<Writer> {
-    Writer::resume(dir, 3, closed, Some(".activations-00002"), Arc::new(Lock::take(dir)?))
+fn resume(dir: &Path, closed: &[ClosedFile]) -> Result<Writer> {
+    Writer::resume(dir, 3, closed, RUN, Some(".activations-00002"), Arc::new(Lock::take(dir)?))
 }
 
 #[test]
@@ -32,7 +34,7 @@ fn what_is_closed_stays_and_the_rest_is_written_again() {
         }
         writer.finish(&json!({"model_type": "opt"}), &[]).unwrap()
     };
-    let summary = finish(Writer::create(whole.path(), 3, false).unwrap(), 0);
+    let summary = finish(Writer::create(whole.path(), 3, RUN, false).unwrap(), 0);
     let dir = broken.path();
     let closed = killed(dir);
     let writer = resume(dir, &closed).unwrap();
@@ -73,10 +75,10 @@ fn shards_that_changed_are_named() {
 fn one_writer_at_a_time() {
     let parent = tempfile::tempdir().unwrap();
     let dir = parent.path().join("out");
-    let writer = Writer::create(&dir, 1, false).unwrap();
+    let writer = Writer::create(&dir, 1, RUN, false).unwrap();
     let lock = writer.lock();
     let refused = |overwrite: bool| {
-        let text = Writer::create(&dir, 1, overwrite).unwrap_err().to_string();
+        let text = Writer::create(&dir, 1, RUN, overwrite).unwrap_err().to_string();
         assert!(text.contains(&format!("another run writes here (process {})", std::process::id())), "{text}");
     };
     refused(false);
@@ -87,7 +89,7 @@ fn one_writer_at_a_time() {
     assert_eq!(fs::read_dir(&dir).unwrap().count(), 0);
     // What a killed run left hinders nobody.
     fs::write(dir.join(LOCK), "4095").unwrap();
-    drop(Writer::create(&dir, 1, false).unwrap());
+    drop(Writer::create(&dir, 1, RUN, false).unwrap());
     assert_eq!(fs::read_dir(&dir).unwrap().count(), 0);
 }
 
@@ -99,7 +101,7 @@ fn a_lock_is_no_link() {
     fs::create_dir(&dir).unwrap();
     fs::write(&outside, "mine").unwrap();
     std::os::unix::fs::symlink(&outside, dir.join(LOCK)).unwrap();
-    let text = Writer::create(&dir, 1, true).unwrap_err().to_string();
+    let text = Writer::create(&dir, 1, RUN, true).unwrap_err().to_string();
     assert!(text.contains("cannot write here"), "{text}");
     assert_eq!(fs::read_to_string(&outside).unwrap(), "mine");
 }
@@ -110,8 +112,8 @@ fn an_unfinished_folder_says_so() {
     killed(dir.path());
     fs::remove_file(dir.path().join(CONFIG)).unwrap();
     assert!(matches!(Checkpoint::open(dir.path()), Err(Error::NotFinished { .. })));
-    assert!(matches!(Writer::create(dir.path(), 3, false), Err(Error::Unfinished { .. })));
-    drop(Writer::create(dir.path(), 3, true).unwrap());
+    assert!(matches!(Writer::create(dir.path(), 3, RUN, false), Err(Error::Unfinished { .. })));
+    drop(Writer::create(dir.path(), 3, RUN, true).unwrap());
     assert_eq!(names(dir.path()), ["mine.txt"]);
 }
 
@@ -121,10 +123,10 @@ fn what_a_killed_run_left_of_its_first_files_is_nothing() {
     for name in [".paring-probe.tmp", "journal.jsonl.tmp", LOCK] {
         fs::write(dir.path().join(name), "").unwrap();
     }
-    drop(Writer::create(dir.path(), 1, false).unwrap());
+    drop(Writer::create(dir.path(), 1, RUN, false).unwrap());
     assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 0);
     fs::write(dir.path().join("notes.tmp"), "mine").unwrap();
-    assert!(matches!(Writer::create(dir.path(), 1, false), Err(Error::OutputNotEmpty { .. })));
+    assert!(matches!(Writer::create(dir.path(), 1, RUN, false), Err(Error::OutputNotEmpty { .. })));
 }
 
 #[test]

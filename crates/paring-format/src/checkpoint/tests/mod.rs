@@ -1,5 +1,10 @@
+mod linear;
+mod official;
+mod sparse;
+
 use std::fs;
 
+use serde_json::json;
 use tempfile::TempDir;
 
 use super::*;
@@ -220,6 +225,39 @@ fn numbers_that_are_none() {
     check_error(checkpoint.read_rows_f32("w", 1, 1), &["row 1, column 1", "element 4"]);
     check_error(checkpoint.read_linear("w", 2, 3), &["w.weight"]);
     assert!(checkpoint.read_rows_f32("w", 0, 1).is_ok());
+}
+
+/// Rows that are longer than what is decoded at once, in every float type, with one infinity.
+#[test]
+fn long_rows_are_decoded_where_they_lie() {
+    let (rows, cols, bad) = (3, 10_000, 25_001);
+    let mut rng = Rng(7);
+    for dtype in [Dtype::F64, Dtype::F32, Dtype::F16, Dtype::Bf16] {
+        let mut values: Vec<f32> = (0..rows * cols).map(|_| rng.float(dtype)).collect();
+        let stored = |values: &[f32]| {
+            let bytes = dtype.encode(values);
+            let info = json!({"dtype": dtype.name(), "shape": [rows, cols], "data_offsets": [0, bytes.len()]});
+            let mut file = raw(&json!({"m.weight": info}).to_string(), 0);
+            file.extend(bytes);
+            let dir = folder(&[(CONFIG, b"{}"), (SINGLE, &file)]);
+            (Checkpoint::open(dir.path()).unwrap(), dir)
+        };
+        let (whole, _dir) = stored(&values);
+        assert_eq!(whole.read_f32("m.weight", &[rows, cols]).unwrap(), values);
+        assert_eq!(whole.read_rows_f32("m.weight", 1, 2).unwrap(), values[cols..]);
+        assert_eq!(whole.read_rows_f32("m.weight", 3, 0).unwrap(), [0.0; 0]);
+        check_error(whole.read_rows_f32("m.weight", 2, 2), &["m.weight has 3 rows, asked for 2 from row 2 on"]);
+        values[bad] = f32::INFINITY;
+        let (broken, _dir) = stored(&values);
+        let place = ["m.weight", "inf at row 2, column 5001 (element 25001)"];
+        check_error(broken.read_f32("m.weight", &[rows, cols]), &place);
+        check_error(broken.read_rows_f32("m.weight", 2, 1), &place);
+        assert_eq!(broken.read_rows_f32("m.weight", 0, 2).unwrap(), values[..2 * cols]);
+        match dtype {
+            Dtype::F64 => check_error(broken.read_linear("m", rows, cols), &["m.weight", "type F64"]),
+            _ => check_error(broken.read_linear("m", rows, cols), &place),
+        }
+    }
 }
 
 #[test]

@@ -1,6 +1,7 @@
 use super::*;
+use crate::names::RunFiles;
 use crate::testing::{Kind, Rng, encode, two_of_four};
-use crate::{Compressed, Dtype, LAYOUTS, Scheme, Tensor, Values, Writer};
+use crate::{Compressed, Dtype, LAYOUTS, NamedTensor, Scheme, Values, Writer};
 
 /// Writes one linear `m` beside a dense `lm_head`, and returns folder and quantization.
 fn store(c: &Compressed, layout: &str) -> (tempfile::TempDir, QuantConfig) {
@@ -8,15 +9,15 @@ fn store(c: &Compressed, layout: &str) -> (tempfile::TempDir, QuantConfig) {
     let layout = crate::layouts::layout(layout).unwrap();
     let parts = layout.encode(&scheme, c).unwrap();
     let quant = QuantConfig::new(vec![("group_0".to_string(), scheme)], vec!["lm_head".to_string()]);
-    let mut tensors = Tensor::of_module("m", parts);
-    tensors.push(Tensor {
+    let mut tensors = NamedTensor::of_module("m", parts);
+    tensors.push(NamedTensor {
         name: "lm_head.weight".to_string(),
         dtype: Dtype::F16,
         shape: vec![1, 2],
         bytes: Dtype::F16.encode(&[1.0, -2.0]),
     });
     let dir = tempfile::tempdir().unwrap();
-    let mut writer = Writer::create(dir.path(), 1, false).unwrap();
+    let mut writer = Writer::create(dir.path(), 1, RunFiles::default(), false).unwrap();
     writer.shard(0, tensors).unwrap();
     let config = serde_json::json!({"model_type": "llama", "quantization_config": quant.to_json()});
     writer.finish(&config, &[]).unwrap();
@@ -149,8 +150,8 @@ fn digests_of_plain_weights_are_those_of_what_is_read() {
         let bytes = c.to_dense_bytes();
         let open = |bytes: Vec<u8>| {
             let dir = tempfile::tempdir().unwrap();
-            let mut writer = Writer::create(dir.path(), 1, false).unwrap();
-            let tensor = Tensor { name: "m.weight".into(), dtype, shape: vec![rows, cols], bytes };
+            let mut writer = Writer::create(dir.path(), 1, RunFiles::default(), false).unwrap();
+            let tensor = NamedTensor { name: "m.weight".into(), dtype, shape: vec![rows, cols], bytes };
             writer.shard(0, vec![tensor]).unwrap();
             writer.finish(&serde_json::json!({}), &[]).unwrap();
             (Checkpoint::open(dir.path()).unwrap(), dir)

@@ -6,9 +6,9 @@ use std::path::Path;
 use safetensors::SafeTensors;
 use serde_json::{Value, json};
 
-use super::spqr_hf::{TENSORS, nearest};
 use super::*;
 use crate::QuantConfig;
+use crate::layouts::spqr_hf::{TENSORS, nearest};
 use crate::testing::{Kept, Kind, Rng, Zeros, encode};
 use crate::{Outliers, Spqr, Statistic, Values};
 
@@ -31,9 +31,9 @@ fn bits_of(values: &[f32]) -> Vec<u32> {
     values.iter().map(|value| value.to_bits()).collect()
 }
 
-fn list(numbers: &[i32]) -> Part {
+fn list(numbers: &[i32]) -> LayoutPart {
     let bytes = numbers.iter().flat_map(|n| n.to_le_bytes()).collect();
-    Part { dtype: Dtype::I32, shape: vec![numbers.len()], bytes }
+    LayoutPart { dtype: Dtype::I32, shape: vec![numbers.len()], bytes }
 }
 
 /// A matrix that the layout holds, with values of a realistic size.
@@ -72,18 +72,18 @@ fn files_of_the_package() {
         let part = |name: &str| {
             let view = file.tensor(name).ok()?;
             let dtype = Dtype::from_safetensors(view.dtype()).unwrap();
-            Some(Part { dtype, shape: view.shape().to_vec(), bytes: view.data().to_vec() })
+            Some(LayoutPart { dtype, shape: view.shape().to_vec(), bytes: view.data().to_vec() })
         };
         let floats = |name: &str| part(name).map(|part| part.dtype.decode_f32(&part.bytes)).unwrap();
-        let parts: Parts =
+        let parts: LayoutParts =
             TENSORS.iter().filter_map(|name| Some((*name, part(&format!("expected.{name}"))?))).collect();
         let name = path.file_name().unwrap().to_str().unwrap();
         let codes = part("input.W").unwrap();
         let (rows, cols) = (codes.shape[0], codes.shape[1]);
         let groups = cols / 16;
 
-        let read = hf().decode(&Scheme::spqr(vec![]), &parts).unwrap();
-        assert_eq!(hf().decode_shaped(&Scheme::spqr(vec![]), &parts, (rows, cols)).unwrap(), read);
+        let read = hf().decode(&Scheme::spqr(vec![]), parts.clone()).unwrap();
+        assert_eq!(hf().decode_shaped(&Scheme::spqr(vec![]), parts.clone(), (rows, cols)).unwrap(), read);
         assert_eq!(hf().shape(&parts).unwrap(), Some((rows, cols)));
         assert_eq!((read.rows, read.cols, read.dtype), (rows, cols, Dtype::F16), "{name}");
         let spqr = of(&read);
@@ -104,7 +104,7 @@ fn files_of_the_package() {
         assert_eq!(bits_of(&read.to_dense()), bits_of(&floats(dense)), "{name}");
 
         let written = encode(hf(), &read).unwrap();
-        assert_eq!(hf().decode(&Scheme::spqr(vec![]), &written).unwrap(), read, "{name}");
+        assert_eq!(hf().decode(&Scheme::spqr(vec![]), written.clone()).unwrap(), read, "{name}");
         assert_eq!(written["dense_weights"], parts["dense_weights"], "{name}");
         let offsets = part("input.csr_row_offsets").unwrap();
         assert_eq!(written["row_offsets"], offsets, "{name}");
@@ -153,7 +153,7 @@ fn what_it_accepts_comes_back() {
             let c = sample(&mut rng, rows, cols, ordered);
             assert!(encode(hf(), &c).is_ok());
             let parts = encode(hf(), &c).unwrap();
-            let back = hf().decode(&Scheme::spqr(vec![]), &parts).unwrap();
+            let back = hf().decode(&Scheme::spqr(vec![]), parts.clone()).unwrap();
             assert_eq!(back, c);
             assert_eq!(bits_of(&back.to_dense()), bits_of(&c.to_dense()));
             let words = parts["col_vals"].bytes.as_chunks::<4>().0;
@@ -178,7 +178,7 @@ fn outliers_that_no_sum_gives() {
     assert!(encode(hf(), &far).is_ok() && (of(&far).outliers.values[0] - value).abs() < 2e-3);
     // The same value as the code's is an outlier too, and its word is not that of padding.
     let same = put(base[at]);
-    assert_eq!(hf().decode(&Scheme::spqr(vec![]), &encode(hf(), &same).unwrap()).unwrap(), same);
+    assert_eq!(hf().decode(&Scheme::spqr(vec![]), encode(hf(), &same).unwrap()).unwrap(), same);
     let mut settled = same.clone();
     settle(&mut settled);
     assert_eq!(settled, same);
@@ -199,20 +199,20 @@ fn the_shape_from_what_is_there() {
             parts.remove("in_perm");
         }
         assert_eq!(hf().shape(&parts).unwrap(), None);
-        assert_eq!(hf().decode(&scheme, &parts).unwrap(), c);
+        assert_eq!(hf().decode(&scheme, parts.clone()).unwrap(), c);
     }
     let bare = changed(&c, |spqr| spqr.outliers = Outliers::default());
     let mut parts = encode(hf(), &bare).unwrap();
-    assert_eq!(hf().decode(&scheme, &parts).unwrap(), bare);
+    assert_eq!(hf().decode(&scheme, parts.clone()).unwrap(), bare);
     parts.remove("in_perm");
-    let text = hf().decode(&scheme, &parts).unwrap_err().to_string();
+    let text = hf().decode(&scheme, parts.clone()).unwrap_err().to_string();
     assert!(text.contains("256 x 512 or 4096 x 32"), "{text}");
-    assert_eq!(hf().decode_shaped(&scheme, &parts, (256, 512)).unwrap(), bare);
-    let tall = hf().decode_shaped(&scheme, &parts, (4096, 32)).unwrap();
+    assert_eq!(hf().decode_shaped(&scheme, parts.clone(), (256, 512)).unwrap(), bare);
+    let tall = hf().decode_shaped(&scheme, parts.clone(), (4096, 32)).unwrap();
     assert_eq!((tall.rows, tall.cols), (4096, 32));
     // The package writes no outliers as an empty list of another type.
-    parts.insert("col_vals", Part { dtype: Dtype::F32, shape: vec![0], bytes: vec![] });
-    assert_eq!(hf().decode_shaped(&scheme, &parts, (256, 512)).unwrap(), bare);
+    parts.insert("col_vals", LayoutPart { dtype: Dtype::F32, shape: vec![0], bytes: vec![] });
+    assert_eq!(hf().decode_shaped(&scheme, parts.clone(), (256, 512)).unwrap(), bare);
 }
 
 #[test]
@@ -220,17 +220,17 @@ fn damaged_parts_are_named() {
     let c = sample(&mut Rng(34), 32, 48, true);
     let c = changed(&c, |spqr| spqr.outliers = Outliers { at: vec![3, 4, 700], values: vec![7.0, 8.0, -9.0] });
     let parts = encode(hf(), &c).unwrap();
-    let check = |name: &'static str, says: &str, change: &dyn Fn(&mut Part)| {
+    let check = |name: &'static str, says: &str, change: &dyn Fn(&mut LayoutPart)| {
         let mut changed = parts.clone();
         change(changed.get_mut(name).unwrap());
-        let text = hf().decode(&Scheme::spqr(vec![]), &changed).expect_err(name).to_string();
+        let text = hf().decode(&Scheme::spqr(vec![]), changed.clone()).expect_err(name).to_string();
         assert!(text.contains(name) && text.contains(says) && !text.contains('\n'), "{name}, {says}: {text}");
     };
     for name in TENSORS {
         let mut without = parts.clone();
         without.remove(name);
         if name != "in_perm" {
-            assert!(hf().decode(&Scheme::spqr(vec![]), &without).unwrap_err().to_string().contains(name));
+            assert!(hf().decode(&Scheme::spqr(vec![]), without.clone()).unwrap_err().to_string().contains(name));
         }
         check(name, "type BOOL", &|part| part.dtype = Dtype::Bool);
         check(name, "bytes do not make", &|part| part.bytes.push(0));
@@ -256,7 +256,7 @@ fn damaged_parts_are_named() {
     // Rows of a tile that are stored together have the same length.
     let mut uneven = parts.clone();
     uneven.insert("row_offsets", list(&[0, 1, 3]));
-    assert!(hf().decode(&Scheme::spqr(vec![]), &uneven).unwrap_err().to_string().contains("different lengths"));
+    assert!(hf().decode(&Scheme::spqr(vec![]), uneven.clone()).unwrap_err().to_string().contains("different lengths"));
 }
 
 #[test]

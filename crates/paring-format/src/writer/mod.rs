@@ -3,12 +3,9 @@
 
 mod files;
 mod lock;
-mod names;
 mod resume;
 #[cfg(test)]
 mod tests;
-#[cfg(test)]
-mod tests_resume;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsString;
@@ -19,18 +16,16 @@ use std::sync::Arc;
 
 use serde_json::{Map, Value, json};
 
-use crate::checkpoint::{CONFIG, INDEX, is_plain_name};
-use crate::{Dtype, Error, Part, Parts, Result};
+use crate::names::{CONFIG, INDEX, JOURNAL, LOCK, RunFiles, is_plain_name, is_weights, shard_name};
+use crate::{Dtype, Error, LayoutPart, LayoutParts, Result};
 use files::{header, probe, sync_folder, write};
-use names::{is_own, is_remains, is_weights};
 
-pub use files::{Begun, Closed, write_beside, write_file};
+pub use files::{ClosedFile, PendingFile, write_beside, write_file};
 pub use lock::Lock;
-pub use names::{ACTIVATIONS, COMPANIONS, JOURNAL, LOCK, NUMBERS, PAGE, REPORT, shard_name};
 
 /// A tensor to store.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Tensor {
+pub struct NamedTensor {
     /// Its full name.
     pub name: String,
     /// Element type.
@@ -41,11 +36,15 @@ pub struct Tensor {
     pub bytes: Vec<u8>,
 }
 
-impl Tensor {
+impl NamedTensor {
     /// The parts of a module under their full names.
-    pub fn of_module(module: &str, parts: Parts) -> Vec<Tensor> {
-        let tensor =
-            |(local, Part { dtype, shape, bytes })| Tensor { name: format!("{module}.{local}"), dtype, shape, bytes };
+    pub fn of_module(module: &str, parts: LayoutParts) -> Vec<NamedTensor> {
+        let tensor = |(local, LayoutPart { dtype, shape, bytes })| NamedTensor {
+            name: format!("{module}.{local}"),
+            dtype,
+            shape,
+            bytes,
+        };
         parts.into_iter().map(tensor).collect()
     }
 }
@@ -68,7 +67,7 @@ pub struct Writer {
 
 /// What was written.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Summary {
+pub struct Written {
     /// Names of all files, in the order in which they were closed.
     pub files: Vec<String>,
     /// Bytes of all files.
@@ -82,16 +81,16 @@ pub struct Summary {
 impl Writer {
     /// Prepares a folder for a checkpoint of `shards` files, making it and its parents when needed.
     ///
-    /// Errors when the folder holds anything, unless `overwrite` is set: then the files of an earlier checkpoint are
-    /// removed, by name, and everything else is left alone. Errors at once when nothing can be written there, and when
+    /// Errors when the folder holds anything, unless `overwrite` is set: then the files of an earlier checkpoint and those of
+    /// `run` are removed, by name, and everything else is left alone. Errors at once when nothing can be written there, and when
     /// another run writes there.
-    pub fn create(dir: &Path, shards: usize, overwrite: bool) -> Result<Writer> {
-        let mut names = Writer::check(dir, overwrite)?;
+    pub fn create(dir: &Path, shards: usize, run: RunFiles, overwrite: bool) -> Result<Writer> {
+        let mut names = Writer::check(dir, run, overwrite)?;
         let unwritable = |source| Error::Unwritable { path: dir.to_path_buf(), source };
         fs::create_dir_all(dir).map_err(unwritable)?;
         let lock = Arc::new(Lock::take(dir)?);
         probe(dir).map_err(unwritable)?;
-        remove_own(dir, &mut names, |_| false)?;
+        remove_own(dir, &mut names, run, |_| false)?;
         Ok(Writer::empty(dir, shards, lock))
     }
 
@@ -110,7 +109,7 @@ impl Writer {
     }
 
     /// The names in a folder that may not be there yet, and the errors of [`Writer::create`] that show without writing.
-    pub fn check(dir: &Path, overwrite: bool) -> Result<Vec<OsString>> {
+    pub fn check(dir: &Path, run: RunFiles, overwrite: bool) -> Result<Vec<OsString>> {
         if !dir.exists() {
             return Ok(Vec::new());
         }
@@ -119,7 +118,7 @@ impl Writer {
         }
         let names = names_in(dir)?;
         // Someone who was killed at once leaves no more than that.
-        let is_empty = names.iter().all(|name| name.to_str().is_some_and(is_remains));
+        let is_empty = names.iter().all(|name| name.to_str().is_some_and(|name| run.is_leftover(name)));
         match is_empty || overwrite {
             true => Ok(names),
             false if names.iter().any(|name| name == JOURNAL) => Err(Error::Unfinished { path: dir.to_path_buf() }),
@@ -142,15 +141,15 @@ impl Writer {
     /// The bytes depend on the tensors alone, not on their order. Errors when the shard or one of the tensor names
     /// was written before, when bytes and shape disagree, and when the disk does not take the file; shards that are
     /// already closed stay as they are.
-    pub fn shard(&mut self, i: usize, tensors: Vec<Tensor>) -> Result<Closed> {
+    pub fn shard(&mut self, i: usize, tensors: Vec<NamedTensor>) -> Result<ClosedFile> {
         let begun = self.begin(i, tensors)?;
         let synced = begun.sync();
         self.close(begun, synced)
     }
 
-    /// The first part of [`Writer::shard`], with its errors: the file is written, and has not got its name. [`Begun::sync`]
+    /// The first part of [`Writer::shard`], with its errors: the file is written, and has not got its name. [`PendingFile::sync`]
     /// may follow on another thread while the next shard is begun, then [`Writer::close`].
-    pub fn begin(&mut self, i: usize, mut tensors: Vec<Tensor>) -> Result<Begun> {
+    pub fn begin(&mut self, i: usize, mut tensors: Vec<NamedTensor>) -> Result<PendingFile> {
         let file = shard_name(i, self.shards);
         if i >= self.shards || self.begun.contains(&i) {
             let problem = if i >= self.shards { "there is no such shard" } else { "written twice" };
@@ -170,7 +169,7 @@ impl Writer {
 
     /// Gives a file its name when it was `synced`. Errors when it was not, and when it cannot be renamed; nothing of it is left
     /// then, and a shard can be begun again.
-    pub fn close(&mut self, mut begun: Begun, synced: io::Result<()>) -> Result<Closed> {
+    pub fn close(&mut self, mut begun: PendingFile, synced: io::Result<()>) -> Result<ClosedFile> {
         let path = self.dir.join(&begun.made.name);
         let renamed = synced.and_then(|()| fs::rename(&begun.temporary, &path)).and_then(|()| sync_folder(&self.dir));
         if let Err(source) = renamed {
@@ -189,14 +188,14 @@ impl Writer {
     }
 
     /// Copies a file that belongs to the model, such as its tokenizer, under the plain name `name`.
-    pub fn copy_file(&mut self, from: &Path, name: &str) -> Result<Closed> {
+    pub fn copy_file(&mut self, from: &Path, name: &str) -> Result<ClosedFile> {
         let bytes = fs::read(from).map_err(|source| Error::io(from, source))?;
         self.extra(name, &bytes)
     }
 
     /// Completes the checkpoint: extra files, then the index of shards (none when there is a single file), and
     /// `config.json` last. Errors when a shard was not written.
-    pub fn finish(mut self, config: &Value, extra: &[(String, Vec<u8>)]) -> Result<Summary> {
+    pub fn finish(mut self, config: &Value, extra: &[(String, Vec<u8>)]) -> Result<Written> {
         if let Some(missing) = (0..self.shards).find(|i| !self.written.contains(i)) {
             return Err(Error::shard(&shard_name(missing, self.shards), "was not written; the checkpoint has a hole"));
         }
@@ -213,7 +212,7 @@ impl Writer {
             self.put_json(INDEX, &index)?;
         }
         self.put_json(CONFIG, config)?;
-        Ok(Summary {
+        Ok(Written {
             files: self.files,
             file_bytes: self.file_bytes,
             tensors: self.tensors.len(),
@@ -221,7 +220,7 @@ impl Writer {
         })
     }
 
-    fn extra(&mut self, name: &str, bytes: &[u8]) -> Result<Closed> {
+    fn extra(&mut self, name: &str, bytes: &[u8]) -> Result<ClosedFile> {
         let reserved =
             [CONFIG, INDEX].contains(&name) || is_weights(name) || self.files.iter().any(|file| file == name);
         if !is_plain_name(name) || reserved {
@@ -230,25 +229,25 @@ impl Writer {
         self.put(name, [bytes])
     }
 
-    fn put_json(&mut self, name: &str, value: &Value) -> Result<Closed> {
+    fn put_json(&mut self, name: &str, value: &Value) -> Result<ClosedFile> {
         let text = format!("{value:#}\n");
         self.put(name, [text.as_bytes()])
     }
 
     /// Writes a file beside its name, syncs it, and renames it; a failed attempt leaves nothing behind.
-    fn put<'a>(&mut self, name: &str, pieces: impl IntoIterator<Item = &'a [u8]> + Clone) -> Result<Closed> {
+    fn put<'a>(&mut self, name: &str, pieces: impl IntoIterator<Item = &'a [u8]> + Clone) -> Result<ClosedFile> {
         let begun = self.write(name, pieces)?;
         let synced = begun.sync();
         self.close(begun, synced)
     }
 
     /// Writes a file beside its name.
-    fn write<'a>(&self, name: &str, pieces: impl IntoIterator<Item = &'a [u8]> + Clone) -> Result<Begun> {
+    fn write<'a>(&self, name: &str, pieces: impl IntoIterator<Item = &'a [u8]> + Clone) -> Result<PendingFile> {
         let bytes: u64 = pieces.clone().into_iter().map(|piece| piece.len() as u64).sum();
         let temporary = self.dir.join(format!("{name}.tmp"));
         let fill = |file: &mut dyn io::Write| pieces.into_iter().try_for_each(|piece| file.write_all(piece));
         let (file, made) = write(&temporary, &self.dir.join(name), bytes, fill)?;
-        Ok(Begun { file, temporary, made, shard: None, tensor_bytes: 0, closed: false })
+        Ok(PendingFile { file, temporary, made, shard: None, tensor_bytes: 0, closed: false })
     }
 }
 
@@ -263,14 +262,14 @@ fn names_in(dir: &Path) -> Result<Vec<OsString>> {
 }
 
 /// Removes the files of an earlier run, but for those that `stays` names.
-fn remove_own(dir: &Path, names: &mut [OsString], stays: impl Fn(&str) -> bool) -> Result<()> {
+fn remove_own(dir: &Path, names: &mut [OsString], run: RunFiles, stays: impl Fn(&str) -> bool) -> Result<()> {
     // Config and index go first, so that what is left of the old model cannot be loaded either.
     names.sort_by_key(|name| (name != CONFIG, name != INDEX, name.clone()));
     for name in names {
         let path = dir.join(&name);
         // A link is removed itself; what it points to is not ours. Folders are not ours in any case.
         let is_file = fs::symlink_metadata(&path).is_ok_and(|meta| !meta.is_dir());
-        if is_file && name.to_str().is_some_and(|name| is_own(name) && !stays(name)) {
+        if is_file && name.to_str().is_some_and(|name| run.is_own(name) && !stays(name)) {
             fs::remove_file(&path).map_err(|source| Error::io(&path, source))?;
         }
     }

@@ -1,3 +1,5 @@
+mod resume;
+
 use std::collections::HashMap;
 
 use safetensors::tensor::TensorView;
@@ -5,16 +7,16 @@ use xxhash_rust::xxh3::xxh3_64;
 
 use super::*;
 use crate::Checkpoint;
-use crate::checkpoint::SINGLE;
+use crate::names::SINGLE;
 use crate::testing::Rng;
 
-pub(super) fn tensor(name: &str, dtype: Dtype, shape: &[usize], seed: u64) -> Tensor {
+pub(super) fn tensor(name: &str, dtype: Dtype, shape: &[usize], seed: u64) -> NamedTensor {
     let mut rng = Rng(seed);
     let bytes = (0..dtype.bytes_of(shape).unwrap()).map(|_| rng.next() as u8).collect();
-    Tensor { name: name.to_string(), dtype, shape: shape.to_vec(), bytes }
+    NamedTensor { name: name.to_string(), dtype, shape: shape.to_vec(), bytes }
 }
 
-fn some() -> Vec<Tensor> {
+fn some() -> Vec<NamedTensor> {
     vec![
         tensor("norm", Dtype::Bf16, &[3], 1),
         tensor("w.weight_packed", Dtype::I32, &[2, 1], 2),
@@ -37,12 +39,12 @@ pub(super) fn names(dir: &Path) -> Vec<String> {
 #[test]
 fn the_same_bytes_as_the_safetensors_crate() {
     let dir = tempfile::tempdir().unwrap();
-    let mut writer = Writer::create(dir.path(), 1, false).unwrap();
+    let mut writer = Writer::create(dir.path(), 1, RunFiles::default(), false).unwrap();
     let mut shuffled = some();
     shuffled.reverse();
     let closed = writer.shard(0, shuffled).unwrap();
     let written = fs::read(dir.path().join(SINGLE)).unwrap();
-    assert_eq!(closed, Closed { name: SINGLE.into(), bytes: written.len() as u64, digest: xxh3_64(&written) });
+    assert_eq!(closed, ClosedFile { name: SINGLE.into(), bytes: written.len() as u64, digest: xxh3_64(&written) });
     let tensors = some();
     let views: Vec<(&str, TensorView)> = tensors
         .iter()
@@ -60,7 +62,7 @@ fn shards_come_first_and_the_config_last() {
     fs::write(&tokenizer, b"{}").unwrap();
     let config = json!({"model_type": "opt", "a": [1, 2]});
     let write = |dir: &Path| {
-        let mut writer = Writer::create(dir, 2, false).unwrap();
+        let mut writer = Writer::create(dir, 2, RunFiles::default(), false).unwrap();
         writer.shard(1, vec![tensor("z", Dtype::F32, &[2], 1)]).unwrap();
         assert!(Checkpoint::open(dir).is_err());
         writer.shard(0, some()).unwrap();
@@ -101,9 +103,12 @@ fn refuses_folders_that_hold_something() {
     let parent = tempfile::tempdir().unwrap();
     let file = parent.path().join("file");
     fs::write(&file, b"x").unwrap();
-    assert!(matches!(Writer::create(parent.path(), 1, false), Err(Error::OutputNotEmpty { .. })));
-    assert!(matches!(Writer::create(&file, 1, true), Err(Error::OutputExists { .. })));
-    assert!(matches!(Writer::create(&file.join("below"), 1, false), Err(Error::Unwritable { .. })));
+    assert!(matches!(Writer::create(parent.path(), 1, RunFiles::default(), false), Err(Error::OutputNotEmpty { .. })));
+    assert!(matches!(Writer::create(&file, 1, RunFiles::default(), true), Err(Error::OutputExists { .. })));
+    assert!(matches!(
+        Writer::create(&file.join("below"), 1, RunFiles::default(), false),
+        Err(Error::Unwritable { .. })
+    ));
     assert_eq!(fs::read(&file).unwrap(), b"x");
     assert_eq!(names(parent.path()), ["file"]);
 }
@@ -121,12 +126,23 @@ fn overwriting_removes_its_own_files_only() {
         "model-00002-of-00002.safetensors.tmp",
         "tokenizer.json",
         "paring.json",
+        "notes.html",
+        ".state-00001.tmp",
     ];
-    let others = ["README.md", "model-best.safetensors", "other.safetensors", "config.json.bak", "model.safetensors~"];
+    let run = RunFiles { names: &["notes.html"], prefix: Some(".state") };
+    let others = [
+        "README.md",
+        "notes.txt",
+        "notes.html~",
+        "model-best.safetensors",
+        "other.safetensors",
+        "config.json.bak",
+        "model.safetensors~",
+    ];
     for name in own.iter().chain(&others) {
         fs::write(dir.join(name), b"old").unwrap();
     }
-    let mut writer = Writer::create(&dir, 1, true).unwrap();
+    let mut writer = Writer::create(&dir, 1, run, true).unwrap();
     let mut left: Vec<&str> = others.into_iter().chain(["model-00009-of-00009.safetensors"]).collect();
     left.sort();
     assert_eq!(names(&dir), left);
@@ -147,7 +163,7 @@ fn links_are_not_followed() {
     for name in [CONFIG, "model.safetensors.tmp", ".paring-probe.tmp"] {
         symlink(&outside, dir.join(name)).unwrap();
     }
-    let mut writer = Writer::create(&dir, 1, true).unwrap();
+    let mut writer = Writer::create(&dir, 1, RunFiles::default(), true).unwrap();
     for name in ["model.safetensors", "model.safetensors.tmp", "paring.json"] {
         symlink(&outside, dir.join(name)).unwrap();
     }
@@ -161,7 +177,7 @@ fn links_are_not_followed() {
 #[test]
 fn misuse_is_told() {
     let dir = tempfile::tempdir().unwrap();
-    let mut writer = Writer::create(dir.path(), 3, false).unwrap();
+    let mut writer = Writer::create(dir.path(), 3, RunFiles::default(), false).unwrap();
     let mut check = |i, tensors, part: &str| {
         let text = writer.shard(i, tensors).unwrap_err().to_string();
         assert!(text.contains(part), "{text}");
@@ -169,9 +185,9 @@ fn misuse_is_told() {
     let one = || tensor("one", Dtype::F32, &[2], 1);
     check(3, vec![one()], "no such shard");
     check(0, vec![one(), one()], "second tensor of the name one");
-    check(0, vec![Tensor { shape: vec![3], ..one() }], "8 bytes do not make F32 [3]");
-    check(0, vec![Tensor { shape: vec![usize::MAX, 2], ..one() }], "do not make");
-    check(0, vec![Tensor { name: "__metadata__".into(), ..one() }], "__metadata__");
+    check(0, vec![NamedTensor { shape: vec![3], ..one() }], "8 bytes do not make F32 [3]");
+    check(0, vec![NamedTensor { shape: vec![usize::MAX, 2], ..one() }], "do not make");
+    check(0, vec![NamedTensor { name: "__metadata__".into(), ..one() }], "__metadata__");
     writer.shard(0, vec![one()]).unwrap();
     let mut check = |i, tensors, part: &str| {
         let text = writer.shard(i, tensors).unwrap_err().to_string();
@@ -193,7 +209,7 @@ fn misuse_is_told() {
 #[test]
 fn a_failed_shard_leaves_the_others() {
     let dir = tempfile::tempdir().unwrap();
-    let mut writer = Writer::create(dir.path(), 2, false).unwrap();
+    let mut writer = Writer::create(dir.path(), 2, RunFiles::default(), false).unwrap();
     writer.shard(0, some()).unwrap();
     // A folder of the shard's name makes the rename fail.
     let blocked = dir.path().join(shard_name(1, 2));
@@ -210,7 +226,7 @@ fn a_failed_shard_leaves_the_others() {
 #[test]
 fn a_shard_gets_its_name_when_it_is_synced() {
     let dir = tempfile::tempdir().unwrap();
-    let mut writer = Writer::create(dir.path(), 2, false).unwrap();
+    let mut writer = Writer::create(dir.path(), 2, RunFiles::default(), false).unwrap();
     let one = || vec![tensor("one", Dtype::F32, &[2], 1)];
     let begun = writer.begin(0, one()).unwrap();
     assert_eq!(names(dir.path()), [format!("{}.tmp", shard_name(0, 2))]);
@@ -224,7 +240,7 @@ fn a_shard_gets_its_name_when_it_is_synced() {
     drop(writer.begin(1, vec![tensor("two", Dtype::F32, &[2], 1)]).unwrap());
     assert!(names(dir.path()).is_empty());
     drop(writer);
-    let mut writer = Writer::create(dir.path(), 2, false).unwrap();
+    let mut writer = Writer::create(dir.path(), 2, RunFiles::default(), false).unwrap();
     let first = writer.begin(0, one()).unwrap();
     let second = writer.begin(1, vec![tensor("two", Dtype::F32, &[3], 2)]).unwrap();
     for begun in [first, second] {

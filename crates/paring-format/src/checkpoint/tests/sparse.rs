@@ -2,31 +2,36 @@ use serde_json::json;
 
 use super::*;
 use crate::layouts::sparse::{MASK, OFFSETS, SHAPE, Sparse, VALUES};
+use crate::names::RunFiles;
 use crate::testing::Rng;
-use crate::{Dtype, Layout, Part, Parts, Tensor, Values, Writer};
+use crate::{Dtype, Layout, LayoutPart, LayoutParts, NamedTensor, Values, Writer};
 
 /// A weight whose second half of every four is zero.
-fn half(rng: &mut Rng, dtype: Dtype, shape: &[usize]) -> Part {
+fn half(rng: &mut Rng, dtype: Dtype, shape: &[usize]) -> LayoutPart {
     let number = |i: usize, rng: &mut Rng| match (i % 4, dtype) {
         (2 | 3, _) => vec![0; dtype.size()],
         (_, Dtype::I8 | Dtype::F8E4M3) => vec![1 + rng.below(100) as u8],
         _ => dtype.encode(&[rng.float(dtype)]),
     };
     let bytes = (0..shape.iter().product()).flat_map(|i| number(i, rng)).collect();
-    Part { dtype, shape: shape.to_vec(), bytes }
+    LayoutPart { dtype, shape: shape.to_vec(), bytes }
 }
 
-fn tensors(prefix: &str, parts: Parts) -> Vec<Tensor> {
-    let named = |(local, part): (&str, Part)| (format!("{prefix}.{local}"), part);
-    let tensor =
-        |(name, part): (String, Part)| Tensor { name, dtype: part.dtype, shape: part.shape, bytes: part.bytes };
+fn tensors(prefix: &str, parts: LayoutParts) -> Vec<NamedTensor> {
+    let named = |(local, part): (&str, LayoutPart)| (format!("{prefix}.{local}"), part);
+    let tensor = |(name, part): (String, LayoutPart)| NamedTensor {
+        name,
+        dtype: part.dtype,
+        shape: part.shape,
+        bytes: part.bytes,
+    };
     parts.into_iter().map(named).map(tensor).collect()
 }
 
 /// A checkpoint of these tensors in as many files.
-fn open(files: Vec<Vec<Tensor>>, config: Value) -> Result<Checkpoint> {
+fn open(files: Vec<Vec<NamedTensor>>, config: Value) -> Result<Checkpoint> {
     let dir = tempfile::tempdir().unwrap();
-    let mut writer = Writer::create(dir.path(), files.len(), false).unwrap();
+    let mut writer = Writer::create(dir.path(), files.len(), RunFiles::default(), false).unwrap();
     for (i, tensors) in files.into_iter().enumerate() {
         writer.shard(i, tensors).unwrap();
     }
@@ -58,8 +63,8 @@ fn parts_are_shown_as_what_they_stand_for() {
                 names.push("n.shape".into());
                 // In two files, beside a tensor that only looks like a part.
                 let mut second = all.split_off(2);
-                let part = Part { dtype: Dtype::U8, shape: vec![2], bytes: vec![1, 2] };
-                second.extend(tensors("n", Parts::from([("shape", part)])));
+                let part = LayoutPart { dtype: Dtype::U8, shape: vec![2], bytes: vec![1, 2] };
+                second.extend(tensors("n", LayoutParts::from([("shape", part)])));
                 let checkpoint = open(vec![all, second], json!({})).unwrap();
                 assert_eq!(checkpoint.names().collect::<Vec<_>>(), ["m.weight", "n.shape"]);
                 let mut stored_names: Vec<&str> = checkpoint.stored_names().collect();
@@ -95,7 +100,7 @@ fn parts_are_shown_as_what_they_stand_for() {
 #[test]
 fn bad_parts_are_refused_when_opened() {
     let weight = half(&mut Rng(32), Dtype::F16, &[5, 36]);
-    let check = |sparse: Sparse, change: &dyn Fn(&mut Parts), wanted: &[&str]| {
+    let check = |sparse: Sparse, change: &dyn Fn(&mut LayoutParts), wanted: &[&str]| {
         let mut parts = sparse.compress(&weight, false).unwrap();
         change(&mut parts);
         let text = open(vec![tensors("m", parts)], json!({})).expect_err("an error").to_string();
@@ -120,18 +125,18 @@ fn bad_parts_are_refused_when_opened() {
             sparse,
             &|parts| {
                 // A shape of a million dimensions.
-                let part = Part { dtype: Dtype::I64, shape: vec![1 << 20], bytes: vec![1; 8 << 20] };
+                let part = LayoutPart { dtype: Dtype::I64, shape: vec![1 << 20], bytes: vec![1; 8 << 20] };
                 parts.insert(SHAPE, part);
             },
             &["shape"],
         );
-        let plain = Part { dtype: Dtype::F16, shape: vec![1], bytes: vec![0; 2] };
+        let plain = LayoutPart { dtype: Dtype::F16, shape: vec![1], bytes: vec![0; 2] };
         check(sparse, &|parts| drop(parts.insert("weight", plain.clone())), &["m.compressed stands for m.weight"]);
     }
     let offsets = "m.row_offsets: 19 for row 1, expected 18";
     check(Sparse::NonZero, &|parts| parts.get_mut(OFFSETS).unwrap().bytes[8] += 1, &[offsets]);
     check(Sparse::NonZero, &|parts| drop(parts.remove(OFFSETS)), &["m.row_offsets"]);
-    let longer = |parts: &mut Parts| {
+    let longer = |parts: &mut LayoutParts| {
         let values = parts.get_mut(VALUES).unwrap();
         values.shape[0] += 1;
         values.bytes.extend([0; 2]);
@@ -145,7 +150,7 @@ fn a_configuration_may_promise_what_is_stored_plain() {
     let config = json!({"quantization_config": {"quant_method": "compressed-tensors", "version": "0.9.1",
         "sparsity_config": {"format": "sparse-24-bitmask", "targets": ["Linear"], "ignore": ["lm_head"],
             "global_sparsity": 0.43, "registry_requires_subclass": false, "sparsity_structure": "2:4"}}});
-    let plain = Parts::from([("weight", weight.clone())]);
+    let plain = LayoutParts::from([("weight", weight.clone())]);
     let plain = open(vec![tensors("m", plain)], config.clone()).unwrap();
     let sparse = open(vec![tensors("m", Sparse::TwoOfFour.compress(&weight, false).unwrap())], config.clone()).unwrap();
     assert_eq!(plain.read_linear("m", 4, 8).unwrap(), sparse.read_linear("m", 4, 8).unwrap());

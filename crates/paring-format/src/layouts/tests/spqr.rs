@@ -4,9 +4,8 @@ use serde_json::{Value, json};
 
 use super::*;
 use crate::QuantConfig;
-use crate::config::SecondLevel;
 use crate::testing::{Kept, Kind, Rng, Zeros, encode};
-use crate::{Element, QuantArgs, Spqr, Statistic, Strategy, Values};
+use crate::{Element, QuantArgs, SecondLevel, Spqr, Statistic, Strategy, Values};
 
 fn of(c: &Compressed) -> &Spqr {
     let Values::Spqr(spqr) = &c.values else { panic!("no SpQR matrix") };
@@ -64,12 +63,12 @@ fn every_kind_comes_back() {
             assert!(encode(spqr_layout(), &c).is_ok(), "{kind:?}");
             let parts = encode(spqr_layout(), &c).unwrap();
             let scheme = Scheme::of(&c, "paring-spqr", vec!["Linear".to_string()]);
-            let back = spqr_layout().decode(&scheme, &parts).unwrap();
+            let back = spqr_layout().decode(&scheme, parts.clone()).unwrap();
             assert_eq!(back, c, "{kind:?}");
             assert_eq!(bits_of(&back.to_dense()), bits_of(&c.to_dense()));
             assert_eq!(parts.contains_key("outlier_gaps"), !of(&c).outliers.at.is_empty());
             assert_eq!(parts.contains_key("column_order"), of(&c).order.is_some());
-            assert!(parts.keys().all(|name| PART_NAMES.contains(name)));
+            assert!(parts.keys().all(|name| part_names().contains(name)));
 
             let config = QuantConfig::new(vec![("group_0".into(), scheme)], vec!["lm_head".into()]);
             assert_eq!((config.method.name(), config.format.as_str()), ("paring", "paring-spqr"));
@@ -86,7 +85,7 @@ fn a_group_wider_than_the_matrix_is_a_row() {
     let c = Rng(2).spqr(4, 12, Dtype::F16, &Kind { group_size: 12, ..Kind::published() });
     let mut scheme = Scheme::of(&c, "paring-spqr", vec![]);
     scheme.weights.as_mut().unwrap().strategy = Strategy::Group(64);
-    assert_eq!(spqr_layout().decode(&scheme, &encode(spqr_layout(), &c).unwrap()).unwrap(), c);
+    assert_eq!(spqr_layout().decode(&scheme, encode(spqr_layout(), &c).unwrap()).unwrap(), c);
 }
 
 /// Where zeros are whole numbers, but those of one matrix are not all codes, it has them as floats.
@@ -98,11 +97,11 @@ fn whole_zeros_that_are_no_codes() {
     let scheme = Scheme::of(&whole, "paring-spqr", vec![]);
     assert!(!scheme.codes().unwrap().float_zeros);
     for c in [&whole, &floats] {
-        assert_eq!(&spqr_layout().decode(&scheme, &encode(spqr_layout(), c).unwrap()).unwrap(), c);
+        assert_eq!(&spqr_layout().decode(&scheme, encode(spqr_layout(), c).unwrap()).unwrap(), c);
     }
     let mut both = encode(spqr_layout(), &whole).unwrap();
     both.extend(encode(spqr_layout(), &floats).unwrap().remove_entry("weight_zero_point"));
-    let text = spqr_layout().decode(&scheme, &both).unwrap_err().to_string();
+    let text = spqr_layout().decode(&scheme, both.clone()).unwrap_err().to_string();
     assert!(text.contains("zero_codes: the module has it"), "{text}");
 }
 
@@ -114,14 +113,14 @@ fn far_apart_and_wide() {
     let scheme = Scheme::of(&wide, "paring-spqr", vec![]);
     let parts = encode(spqr_layout(), &wide).unwrap();
     assert_eq!(parts["column_order"].bytes.len(), 2 << 16);
-    assert_eq!(spqr_layout().decode(&scheme, &parts).unwrap(), wide);
+    assert_eq!(spqr_layout().decode(&scheme, parts.clone()).unwrap(), wide);
     // One column more is one more than an order can name.
     let wider = rng.spqr(1, (1 << 16) + 1, Dtype::Bf16, &kind);
     let text = encode(spqr_layout(), &wider).unwrap_err().to_string();
     assert!(text.contains("order of 65537 columns"), "{text}");
     let plain = rng.spqr(1, (1 << 16) + 1, Dtype::Bf16, &Kind { ordered: false, ..kind });
     let scheme = Scheme::of(&plain, "paring-spqr", vec![]);
-    assert_eq!(spqr_layout().decode(&scheme, &encode(spqr_layout(), &plain).unwrap()).unwrap(), plain);
+    assert_eq!(spqr_layout().decode(&scheme, encode(spqr_layout(), &plain).unwrap()).unwrap(), plain);
 }
 
 #[test]
@@ -152,11 +151,11 @@ fn damaged_parts_are_named() {
     let c = Rng(11).spqr(3, 7, Dtype::Bf16, &kind);
     let scheme = Scheme::of(&c, "paring-spqr", vec![]);
     let parts = encode(spqr_layout(), &c).unwrap();
-    let check = |name: &'static str, says: &str, change: &dyn Fn(&mut Part)| {
+    let check = |name: &'static str, says: &str, change: &dyn Fn(&mut LayoutPart)| {
         let mut changed = parts.clone();
         change(changed.get_mut(name).unwrap());
         assert_ne!(changed, parts);
-        let text = spqr_layout().decode(&scheme, &changed).expect_err(name).to_string();
+        let text = spqr_layout().decode(&scheme, changed.clone()).expect_err(name).to_string();
         assert!(text.contains(name) && text.contains(says) && !text.contains('\n'), "{name}, {says}: {text}");
     };
     let numbers = |shape: [i64; 3]| shape.iter().flat_map(|n| n.to_le_bytes()).collect::<Vec<u8>>();
@@ -165,7 +164,7 @@ fn damaged_parts_are_named() {
         without.remove(name);
         // A matrix without an order is a matrix too.
         if name != "column_order" {
-            let text = spqr_layout().decode(&scheme, &without).expect_err(name).to_string();
+            let text = spqr_layout().decode(&scheme, without.clone()).expect_err(name).to_string();
             assert!(text.contains(name), "{text}");
         }
         check(name, "type BOOL", &|part| part.dtype = Dtype::Bool);
@@ -212,12 +211,12 @@ fn damaged_parts_are_named() {
     for (shape, name) in [([3, 8, 1], ""), ([4, 7, 1], "weight"), ([7, 3, 1], "scale_codes"), ([3, 7, 0], "outl")] {
         let mut changed = parts.clone();
         changed.get_mut("weight_shape").unwrap().bytes = numbers(shape);
-        let text = spqr_layout().decode(&scheme, &changed).unwrap_err().to_string();
+        let text = spqr_layout().decode(&scheme, changed.clone()).unwrap_err().to_string();
         assert!(text.contains(name), "{shape:?}: {text}");
     }
 }
 
-fn part_is_stream(part: &Part) -> bool {
+fn part_is_stream(part: &LayoutPart) -> bool {
     part.dtype == Dtype::U8
 }
 
@@ -229,7 +228,7 @@ fn schemes_of_other_matrices_are_refused() {
     let check = |says: &str, change: &dyn Fn(&mut QuantArgs)| {
         let mut changed = scheme.clone();
         change(changed.weights.as_mut().unwrap());
-        let text = spqr_layout().decode(&changed, &parts).expect_err(says).to_string();
+        let text = spqr_layout().decode(&changed, parts.clone()).expect_err(says).to_string();
         assert!(text.contains(says) && !text.contains('\n'), "{says}: {text}");
     };
     let second = |scale_bits, zero_bits, rows| Some(SecondLevel { scale_bits, zero_bits, rows });
@@ -312,7 +311,7 @@ fn damaged_bytes_never_panic() {
             let part = changed.values_mut().nth(which).unwrap();
             let at = rng.below(part.bytes.len());
             part.bytes[at] = rng.next() as u8;
-            if let Ok(c) = spqr_layout().decode(&scheme, &changed) {
+            if let Ok(c) = spqr_layout().decode(&scheme, changed.clone()) {
                 assert_eq!(c.to_dense().len(), c.rows * c.cols);
             }
         }

@@ -1,6 +1,10 @@
+mod presets;
+mod sparsity;
+
 use serde_json::{Value, json};
 
 use super::*;
+use crate::{Element, ScaleType, Strategy};
 
 fn packed(targets: &[&str], bits: u32, symmetric: bool, strategy: Strategy) -> Scheme {
     Scheme {
@@ -141,7 +145,7 @@ fn refuses_what_it_cannot_honour() {
     check("group.format", json!("sparse-bitmask"), "in a group");
     check("group.format", json!(4), "format");
     let message = "config.json: quantization_config.config_groups.group_0: the nvfp4-pack-quantized layout holds 4-bit \
-        floats in groups with 8-bit floats as scales, and one for all, not Int(4) by Group(32), without zero points";
+        floats in groups with 8-bit floats as scales, and one for all, not 4 bit symmetric, groups of 32";
     check("group.format", json!("nvfp4-pack-quantized"), message);
     check("group.format", json!("float-quantized"), "the float-quantized layout holds 8-bit floats");
     check("group.weights", Value::Null, "weights");

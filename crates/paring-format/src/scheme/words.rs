@@ -1,0 +1,111 @@
+//! Quantization in words: the one wording of reports, tables and errors.
+
+use std::fmt;
+
+use crate::{Dynamic, Element, QuantArgs, ScaleType, Strategy};
+
+/// What shares a scale: `rows`, `groups of 128`.
+impl fmt::Display for Strategy {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Strategy::Tensor => f.write_str("one scale"),
+            Strategy::Channel => f.write_str("rows"),
+            Strategy::Group(size) => write!(f, "groups of {size}"),
+            Strategy::TensorGroup(size) => write!(f, "groups of {size} under one scale"),
+            Strategy::Block(rows, cols) => write!(f, "blocks of {rows} by {cols}"),
+            Strategy::Token => f.write_str("tokens"),
+            Strategy::Head => f.write_str("heads"),
+        }
+    }
+}
+
+/// Codes, what shares a scale, and whatever is not usual: `4 bit symmetric, groups of 128`, `fp8 e4m3, tokens, scales
+/// found as the model runs`.
+impl fmt::Display for QuantArgs {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.element {
+            Element::Int(bits) if self.symmetric => write!(f, "{bits} bit symmetric")?,
+            Element::Int(bits) => write!(f, "{bits} bit asymmetric")?,
+            Element::E4m3 => f.write_str("fp8 e4m3")?,
+            Element::E2m1 => f.write_str("fp4 e2m1")?,
+        }
+        write!(f, ", {}", self.strategy)?;
+        f.write_str(match self.scale_type {
+            ScaleType::Float => "",
+            ScaleType::E4m3 => ", scales fp8 e4m3",
+            ScaleType::Exponent => ", scales powers of two",
+        })?;
+        if self.float_zeros && self.second.is_none() {
+            f.write_str(", zeros fractional")?;
+        }
+        if self.has_group_index() {
+            f.write_str(", groups in activation order")?;
+        }
+        if self.second.is_some() {
+            f.write_str(", scales and zeros in codes")?;
+        }
+        f.write_str(match self.dynamic {
+            Dynamic::No => "",
+            Dynamic::Yes => ", scales found as the model runs",
+            Dynamic::Local => ", scales of groups found as the model runs",
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::SecondLevel;
+
+    #[test]
+    fn each_choice_has_its_words() {
+        let args = |element, strategy| QuantArgs { strategy, ..QuantArgs::new(element) };
+        let int = args(Element::Int(4), Strategy::Group(128));
+        let nvfp4 = QuantArgs { scale_type: ScaleType::E4m3, ..args(Element::E2m1, Strategy::TensorGroup(16)) };
+        let second = Some(SecondLevel { scale_bits: Some(3), zero_bits: None, rows: 16 });
+        let cases = [
+            (int.clone(), "4 bit symmetric, groups of 128"),
+            (QuantArgs { symmetric: false, ..int.clone() }, "4 bit asymmetric, groups of 128"),
+            (
+                QuantArgs { symmetric: false, float_zeros: true, ..int.clone() },
+                "4 bit asymmetric, groups of 128, zeros fractional",
+            ),
+            (
+                QuantArgs { actorder: Some("group".into()), ..int.clone() },
+                "4 bit symmetric, groups of 128, groups in activation order",
+            ),
+            // Columns were only visited in another order, which nobody sees.
+            (QuantArgs { actorder: Some("static".into()), ..int.clone() }, "4 bit symmetric, groups of 128"),
+            (
+                QuantArgs { symmetric: false, float_zeros: true, second, ..int },
+                "4 bit asymmetric, groups of 128, scales and zeros in codes",
+            ),
+            (args(Element::E4m3, Strategy::Block(128, 64)), "fp8 e4m3, blocks of 128 by 64"),
+            (nvfp4.clone(), "fp4 e2m1, groups of 16 under one scale, scales fp8 e4m3"),
+            (
+                QuantArgs { dynamic: Dynamic::Local, ..nvfp4 },
+                "fp4 e2m1, groups of 16 under one scale, scales fp8 e4m3, scales of groups found as the model runs",
+            ),
+            (
+                QuantArgs { scale_type: ScaleType::Exponent, ..args(Element::E2m1, Strategy::Group(32)) },
+                "fp4 e2m1, groups of 32, scales powers of two",
+            ),
+            (
+                QuantArgs { dynamic: Dynamic::Yes, ..args(Element::E4m3, Strategy::Token) },
+                "fp8 e4m3, tokens, scales found as the model runs",
+            ),
+            (args(Element::E4m3, Strategy::Tensor), "fp8 e4m3, one scale"),
+            (args(Element::E4m3, Strategy::Head), "fp8 e4m3, heads"),
+            (args(Element::Int(8), Strategy::Channel), "8 bit symmetric, rows"),
+        ];
+        for (args, words) in cases {
+            assert_eq!(args.to_string(), words);
+        }
+    }
+
+    #[test]
+    fn elements_have_names_for_sentences() {
+        let names = [Element::Int(4), Element::E4m3, Element::E2m1].map(|element| element.to_string());
+        assert_eq!(names, ["4-bit integers", "8-bit floats", "4-bit floats"]);
+    }
+}
