@@ -1,4 +1,4 @@
-//! What methods make, layouts store and kernels run.
+//! The matrix that methods make, layouts store and kernels run.
 
 use crate::{Dtype, Element, Grid, Spqr};
 
@@ -25,7 +25,7 @@ pub enum Values {
     Codes {
         /// Row-major `[rows, cols]`: signed integers, or the bits of small floats ([`crate::Element::value`]).
         codes: Vec<i8>,
-        /// What the codes mean.
+        /// The meaning of the codes.
         grid: Grid,
     },
     /// Bilevel grids and outliers.
@@ -174,14 +174,14 @@ impl Digest {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::testing::{Kind, Rng};
+    use crate::testing::{Rng, SpqrKind};
 
     #[test]
     fn rows_bytes_and_digest_are_those_of_the_dense_weight() {
         let mut rng = Rng(4);
         for dtype in [Dtype::F32, Dtype::F16, Dtype::Bf16] {
             let codes = rng.codes(7, 3000, dtype, 4, 30, false);
-            for c in [codes, rng.dense(5, 9, dtype), rng.spqr(16, 32, dtype, &Kind::published())] {
+            for c in [codes, rng.dense(5, 9, dtype), rng.spqr(16, 32, dtype, &SpqrKind::published())] {
                 let dense = c.to_dense();
                 let mut seen = Vec::new();
                 c.for_rows(|rows| seen.extend_from_slice(rows));

@@ -4,7 +4,7 @@ use std::fmt;
 
 use half::f16;
 use half::slice::HalfFloatSliceExt;
-use safetensors::Dtype as Stored;
+use safetensors::Dtype as SafetensorsDtype;
 
 use crate::floats;
 
@@ -27,19 +27,19 @@ pub enum Dtype {
 }
 
 /// Every type with its name on disk, its bytes, and its twin in the safetensors crate.
-const TABLE: [(Dtype, &str, usize, Stored); 12] = [
-    (Dtype::F64, "F64", 8, Stored::F64),
-    (Dtype::F32, "F32", 4, Stored::F32),
-    (Dtype::F16, "F16", 2, Stored::F16),
-    (Dtype::Bf16, "BF16", 2, Stored::BF16),
-    (Dtype::F8E4M3, "F8_E4M3", 1, Stored::F8_E4M3),
-    (Dtype::I64, "I64", 8, Stored::I64),
-    (Dtype::I32, "I32", 4, Stored::I32),
-    (Dtype::I16, "I16", 2, Stored::I16),
-    (Dtype::I8, "I8", 1, Stored::I8),
-    (Dtype::U8, "U8", 1, Stored::U8),
-    (Dtype::U32, "U32", 4, Stored::U32),
-    (Dtype::Bool, "BOOL", 1, Stored::BOOL),
+const TABLE: [(Dtype, &str, usize, SafetensorsDtype); 12] = [
+    (Dtype::F64, "F64", 8, SafetensorsDtype::F64),
+    (Dtype::F32, "F32", 4, SafetensorsDtype::F32),
+    (Dtype::F16, "F16", 2, SafetensorsDtype::F16),
+    (Dtype::Bf16, "BF16", 2, SafetensorsDtype::BF16),
+    (Dtype::F8E4M3, "F8_E4M3", 1, SafetensorsDtype::F8_E4M3),
+    (Dtype::I64, "I64", 8, SafetensorsDtype::I64),
+    (Dtype::I32, "I32", 4, SafetensorsDtype::I32),
+    (Dtype::I16, "I16", 2, SafetensorsDtype::I16),
+    (Dtype::I8, "I8", 1, SafetensorsDtype::I8),
+    (Dtype::U8, "U8", 1, SafetensorsDtype::U8),
+    (Dtype::U32, "U32", 4, SafetensorsDtype::U32),
+    (Dtype::Bool, "BOOL", 1, SafetensorsDtype::BOOL),
 ];
 
 impl Dtype {
@@ -75,24 +75,24 @@ impl Dtype {
         TABLE[self as usize].2
     }
 
-    /// Whether it says what a tensor's numbers are: f64, f32, f16, bf16. The 8-bit float is stored with scales that give
+    /// Tells whether it says what a tensor's numbers are: f64, f32, f16, bf16. The 8-bit float is stored with scales that give
     /// it its meaning, and does not count.
     pub fn is_float(self) -> bool {
         matches!(self, Dtype::F64 | Dtype::F32 | Dtype::F16 | Dtype::Bf16)
     }
 
-    /// Whether weights and scales may have it: f32, f16, bf16.
+    /// Tells whether weights and scales may have it: f32, f16, bf16.
     pub fn is_weight(self) -> bool {
         matches!(self, Dtype::F32 | Dtype::F16 | Dtype::Bf16)
     }
 
     /// The type of the safetensors crate with the same name, if this crate has it.
-    pub fn from_safetensors(stored: Stored) -> Option<Dtype> {
+    pub fn from_safetensors(stored: SafetensorsDtype) -> Option<Dtype> {
         TABLE.iter().find(|row| row.3 == stored).map(|row| row.0)
     }
 
     /// The twin in the safetensors crate.
-    pub fn to_safetensors(self) -> Stored {
+    pub fn to_safetensors(self) -> SafetensorsDtype {
         TABLE[self as usize].3
     }
 
@@ -235,7 +235,7 @@ mod tests {
             assert_eq!(stored.to_string(), name);
         }
         assert_eq!(Dtype::parse("float32"), None);
-        assert_eq!(Dtype::from_safetensors(Stored::U64), None);
+        assert_eq!(Dtype::from_safetensors(SafetensorsDtype::U64), None);
     }
 
     #[test]

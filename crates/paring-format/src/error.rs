@@ -9,7 +9,7 @@ use crate::Dtype;
 /// Shorthand for results of this crate.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
-/// What can go wrong with a checkpoint: on disk, in its tensors, or in its configuration.
+/// An error of a checkpoint: on disk, in its tensors, or in its configuration.
 ///
 /// Layouts know tensors by local name and see no files: they leave `module` and `file` empty, and
 /// [`Error::in_module`] fills them in where a checkpoint is read.
@@ -76,18 +76,18 @@ pub enum Error {
     MissingTensor { tensor: String, file: String, near: String },
 
     /// A tensor of another shape than asked for.
-    #[error("{}: shape {got:?}, expected {expected:?}", Place(tensor, file))]
+    #[error("{}: shape {got:?}, expected {expected:?}", TensorInFile(tensor, file))]
     #[allow(missing_docs)]
     WrongShape { tensor: String, file: String, expected: Vec<usize>, got: Vec<usize> },
 
     /// A tensor of another element type than asked for.
-    #[error("{}: type {}, expected {expected}", Place(tensor, file), got.name())]
+    #[error("{}: type {}, expected {expected}", TensorInFile(tensor, file), got.name())]
     #[allow(missing_docs)]
     WrongDtype { tensor: String, file: String, expected: String, got: Dtype },
 
     /// A NaN or an infinity where only numbers make sense. `index` counts elements in row-major order, and `cols` is
     /// the length of a row.
-    #[error("{}: {value} at row {}, column {} (element {index})", Place(tensor, file),
+    #[error("{}: {value} at row {}, column {} (element {index})", TensorInFile(tensor, file),
         index / (*cols).max(1), index % (*cols).max(1))]
     #[allow(missing_docs)]
     NotFinite { tensor: String, file: String, index: usize, cols: usize, value: f32 },
@@ -201,9 +201,9 @@ impl Error {
 }
 
 /// `file: tensor`, or the tensor alone while the file is not known.
-struct Place<'a>(&'a str, &'a str);
+struct TensorInFile<'a>(&'a str, &'a str);
 
-impl fmt::Display for Place<'_> {
+impl fmt::Display for TensorInFile<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match (self.0, self.1) {
             (tensor, "") => write!(f, "{tensor}"),

@@ -1,4 +1,4 @@
-//! What codes mean: the element, and the scales and zero points that tiles of a matrix share.
+//! Grids: the element of a code, and the scales and zero points that tiles of a matrix share.
 
 use std::fmt;
 
@@ -99,7 +99,7 @@ impl fmt::Display for Element {
     }
 }
 
-/// How scales are stored.
+/// The type in which scales are stored.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum ScaleType {
     /// In the float type of the matrix.
@@ -124,16 +124,16 @@ pub enum Zeros {
 /// A quantization grid: `weight = (code - zero) * scale`, one scale and zero point per tile.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Grid {
-    /// What a code is.
+    /// The type of a code.
     pub element: Element,
     /// Rows and columns that share a scale: `[1, group]`, `[1, cols]` for a whole row, `[rows, cols]` for the matrix.
     /// The last tiles of a row or column may be cut off.
     pub tile: [usize; 2],
     /// Row-major `[⌈rows / tile[0]⌉, ⌈cols / tile[1]⌉]`, as [`Grid::scale_type`] stores them.
     pub scales: Vec<f32>,
-    /// How scales are stored.
+    /// The type in which scales are stored.
     pub scale_type: ScaleType,
-    /// What scales are divided by, for [`ScaleType::E4m3`] and no other.
+    /// The divisor of all scales, for [`ScaleType::E4m3`] and no other.
     pub global: Option<f32>,
     /// Like the scales; `None` for a symmetric grid (zero point 0).
     pub zeros: Option<Zeros>,
@@ -257,7 +257,7 @@ impl Grid {
         if self.group_index.is_some() { 1 } else { self.tile[1].max(1) }
     }
 
-    /// What codes at this place of a matrix of `cols` columns are multiplied by, and their zero point if there is one.
+    /// The scale of the codes at this place of a matrix of `cols` columns, and their zero point if there is one.
     fn scale_and_zero(&self, row: usize, col: usize, cols: usize, round: impl Fn(f32) -> f32) -> (f32, Option<f32>) {
         let at = row / self.tile[0].max(1) * self.groups(cols) + self.group_of(col);
         let scale = self.global.map_or(self.scales[at], |global| self.scales[at] / global);

@@ -39,4 +39,4 @@ pub use grid::{Element, Grid, ScaleType, Zeros};
 pub use layouts::{LAYOUTS, Layout, LayoutPart, LayoutParts};
 pub use scheme::{Dynamic, QuantArgs, QuantMethod, Scheme, SecondLevel, Strategy};
 pub use spqr::{Outliers, Spqr, Statistic};
-pub use writer::{NamedTensor, Writer, Written};
+pub use writer::{NamedTensor, WriteSummary, Writer};

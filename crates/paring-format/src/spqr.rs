@@ -58,7 +58,7 @@ pub struct Outliers {
 }
 
 impl Spqr {
-    /// What to put into [`Spqr::order`] for this order of visit: nothing when it is the order of the file.
+    /// The value of [`Spqr::order`] for this order of visit: nothing when it is the order of the file.
     pub fn order_of(order: Vec<u32>) -> Option<Vec<u32>> {
         let moved = order.iter().enumerate().any(|(position, &column)| position != column as usize);
         moved.then_some(order)

@@ -7,7 +7,7 @@ use crate::{
     Values, floats,
 };
 
-/// What the layout stores of `c`, under the scheme of matrices like it.
+/// The parts that the layout stores of `c`, under the scheme of matrices like it.
 pub fn encode(layout: &dyn Layout, c: &Compressed) -> Result<LayoutParts> {
     layout.encode(&Scheme::of(c, layout.name(), Vec::new()), c)
 }
@@ -108,7 +108,7 @@ impl Rng {
     }
 
     /// Numbers of an SpQR matrix, as `kind` asks for.
-    pub fn spqr(&mut self, rows: usize, cols: usize, dtype: Dtype, kind: &Kind) -> Compressed {
+    pub fn spqr(&mut self, rows: usize, cols: usize, dtype: Dtype, kind: &SpqrKind) -> Compressed {
         let groups = cols.div_ceil(kind.group_size);
         let statistic = |coded: Option<u32>, rng: &mut Rng| match coded {
             None => Statistic::Plain((0..rows * groups).map(|_| rng.float(dtype)).collect()),
@@ -125,10 +125,10 @@ impl Rng {
         };
         let scales = statistic(kind.scale_bits, self);
         let zeros = match kind.zeros {
-            Zeros::Float => statistic(None, self),
-            Zeros::Coded(bits) => statistic(Some(bits), self),
-            Zeros::Integers => Statistic::Integers(self.unsigned(rows * groups, kind.bits)),
-            Zeros::Constant => Statistic::Constant((1u32 << (kind.bits - 1)) as f32),
+            SpqrZeros::Float => statistic(None, self),
+            SpqrZeros::Coded(bits) => statistic(Some(bits), self),
+            SpqrZeros::Integers => Statistic::Integers(self.unsigned(rows * groups, kind.bits)),
+            SpqrZeros::Constant => Statistic::Constant((1u32 << (kind.bits - 1)) as f32),
         };
         let mut at: Vec<u32> = match kind.kept {
             Kept::Share(n) => (0..(rows * cols) as u32).filter(|_| self.below(1000) < n).collect(),
@@ -159,13 +159,13 @@ impl Rng {
     }
 }
 
-/// What a made-up SpQR matrix is like.
+/// The kind of a made-up SpQR matrix.
 #[derive(Clone, Debug)]
-pub struct Kind {
+pub struct SpqrKind {
     pub bits: u32,
     pub group_size: usize,
     pub scale_bits: Option<u32>,
-    pub zeros: Zeros,
+    pub zeros: SpqrZeros,
     /// Rows of a tile of the second level.
     pub height: usize,
     pub kept: Kept,
@@ -174,7 +174,7 @@ pub struct Kind {
 
 /// The zeros of a made-up matrix.
 #[derive(Clone, Copy, Debug)]
-pub enum Zeros {
+pub enum SpqrZeros {
     Float,
     Coded(u32),
     Integers,
@@ -192,14 +192,14 @@ pub enum Kept {
     Ends,
 }
 
-impl Kind {
+impl SpqrKind {
     /// 3 bits at both levels in tiles of 16 by 16, one weight of a hundred kept.
-    pub fn published() -> Kind {
-        Kind {
+    pub fn published() -> SpqrKind {
+        SpqrKind {
             bits: 3,
             group_size: 16,
             scale_bits: Some(3),
-            zeros: Zeros::Coded(3),
+            zeros: SpqrZeros::Coded(3),
             height: 16,
             kept: Kept::Share(10),
             ordered: true,

@@ -1,7 +1,7 @@
 //! Ascending positions as a stream of gaps: where the weights are that a matrix keeps exact.
 //!
 //! Reading starts at position 0 and takes codes of one width, 1 to 16 bits, off a [stream](super::stream). A code below
-//! 2^width − 1 says how many positions to skip before the next listed one; reading goes on behind that one. The greatest
+//! 2^width − 1 says how many positions to skip before the next listed one; reading continues after that one. The greatest
 //! code, all ones, says to skip 2^width − 1 positions and lists none.
 
 use super::stream::{Sink, Source};

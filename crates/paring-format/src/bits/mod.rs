@@ -23,7 +23,7 @@ pub fn range(bits: u32) -> (i8, i8) {
     ((-half) as i8, (half - 1) as i8)
 }
 
-/// How codes lie in words.
+/// A way to lay codes in words.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Packing {
     bits: u32,
@@ -188,7 +188,7 @@ impl Packing {
         }
     }
 
-    /// What is done at once: a row, or all rows where no bits lie between them.
+    /// The rows that one call handles: a row, or all rows where no bits lie between them.
     fn rows_at_once(self, cols: usize, width: usize, codes: usize, bytes: usize) -> Rows {
         let full = !self.padded && cols * self.bits as usize == width * 8;
         let (codes, bytes) = if full { (codes.max(1), bytes.max(1)) } else { (cols, width) };

@@ -5,12 +5,12 @@
 
 use super::{lanes, padded};
 
-/// How codes lie in rows.
+/// The layout of codes in rows.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Rows {
     /// Width of a code, 1 to 8.
     pub(super) bits: u32,
-    /// Whether no code lies across words.
+    /// True when no code lies across words.
     pub(super) padded: bool,
     /// Codes of a row, at least one.
     pub(super) codes: usize,
@@ -18,7 +18,7 @@ pub(super) struct Rows {
     pub(super) bytes: usize,
 }
 
-/// What a [`Version`] is compiled for.
+/// The instruction set that a [`Version`] is compiled for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Set {
     Baseline,
@@ -136,11 +136,11 @@ mod vbmi {
 
     use super::Rows;
 
-    /// What a lane of 64 bits holds: codes, one a byte, and the bytes that they are stored in.
+    /// The contents of a lane of 64 bits: codes, one a byte, and the bytes that they are stored in.
     struct Lanes {
         codes: usize,
         bytes: usize,
-        /// How many are done at once: their codes fit in 64 bytes.
+        /// Lanes of one step: their codes fit in 64 bytes.
         count: usize,
     }
 

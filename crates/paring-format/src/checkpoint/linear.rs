@@ -6,7 +6,7 @@ use super::{Checkpoint, TensorInfo};
 use crate::layouts;
 use crate::{Compressed, Error, Layout, LayoutPart, LayoutParts, QuantConfig, Result, Scheme, Values};
 
-/// How a linear is stored.
+/// The layout and scheme of a linear.
 #[derive(Clone, Debug, PartialEq)]
 pub struct LinearFormat {
     /// The name of the layout.
@@ -29,7 +29,7 @@ impl LinearFormat {
 }
 
 impl Checkpoint {
-    /// How the linear at this module path is stored, going by the configuration, and by the tensors for what is sparse.
+    /// The layout and scheme of the linear at this module path, going by the configuration, and by the tensors for what is sparse.
     pub fn linear_format(&self, module: &str) -> Result<LinearFormat> {
         let quant = self.quant()?;
         let (layout, scheme) = Self::layout_of(quant.as_deref(), module)?;

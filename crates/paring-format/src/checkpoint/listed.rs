@@ -34,7 +34,7 @@ pub(super) fn name_twice(json: &[u8]) -> serde_json::Result<Option<String>> {
     serde_json::from_slice(json).map(|Twice(name)| name)
 }
 
-/// What is wanted of an index.
+/// The part of an index that is read.
 struct Index(Option<WeightMap>);
 
 impl<'de> Deserialize<'de> for Index {

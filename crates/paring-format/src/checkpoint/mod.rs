@@ -22,8 +22,8 @@ use serde_json::Value;
 
 use crate::names::{CONFIG, INDEX, JOURNAL, PICKLE, PICKLE_INDEX, SINGLE};
 use crate::{Error, QuantConfig, Result, files};
-use shard::{Kind, Shard};
-use tensor::{At, Spot};
+use shard::{Shard, ShardKind};
+use tensor::{Location, ShardExtent};
 
 pub use linear::LinearFormat;
 pub use listed::read_index;
@@ -67,22 +67,22 @@ impl Checkpoint {
         }
         let config = read_json(&config_path)?;
         let mut checkpoint = Checkpoint::empty(Origin::Folder(dir.to_path_buf()), config)?;
-        let ways = [(SINGLE, INDEX, Kind::Safetensors), (PICKLE, PICKLE_INDEX, Kind::Pickle)];
+        let ways = [(SINGLE, INDEX, ShardKind::Safetensors), (PICKLE, PICKLE_INDEX, ShardKind::Pickle)];
         for (single, index, kind) in ways {
             if dir.join(single).is_file() {
                 checkpoint.add(Shard::map(dir, single, kind)?)?;
-                return checkpoint.joined();
+                return checkpoint.with_sparse_joined();
             }
             if dir.join(index).is_file() {
                 checkpoint.add_listed(dir, index, kind)?;
-                return checkpoint.joined();
+                return checkpoint.with_sparse_joined();
             }
         }
         Err(Error::NoWeights { path: dir.to_path_buf(), hint: other_weights(dir) })
     }
 
     /// Adds the shards that an index lists.
-    fn add_listed(&mut self, dir: &Path, index: &'static str, kind: Kind) -> Result<()> {
+    fn add_listed(&mut self, dir: &Path, index: &'static str, kind: ShardKind) -> Result<()> {
         self.index = Some(index);
         let index_path = dir.join(index);
         let weight_map = read_index(&index_path)?;
@@ -112,28 +112,28 @@ impl Checkpoint {
         for &(file, bytes) in shards {
             checkpoint.add(Shard::built_in(file, bytes))?;
         }
-        checkpoint.joined()
+        checkpoint.with_sparse_joined()
     }
 
     /// Opens a single safetensors file, of any name, as a checkpoint without a configuration.
     pub fn open_file(path: &Path) -> Result<Checkpoint> {
         let dir = path.parent().unwrap_or(Path::new("")).to_path_buf();
         let mut checkpoint = Checkpoint::empty(Origin::Folder(dir), Value::Object(Default::default()))?;
-        checkpoint.add(Shard::open(path, Kind::Safetensors)?)?;
-        checkpoint.joined()
+        checkpoint.add(Shard::open(path, ShardKind::Safetensors)?)?;
+        checkpoint.with_sparse_joined()
     }
 
     /// Opens some safetensors files of a folder whose index and configuration are not written yet; `config` will be it.
     pub fn open_unfinished(dir: &Path, files: &[String], config: Value) -> Result<Checkpoint> {
         let mut checkpoint = Checkpoint::empty(Origin::Folder(dir.to_path_buf()), config)?;
         for file in files {
-            checkpoint.add(Shard::map(dir, file, Kind::Safetensors)?)?;
+            checkpoint.add(Shard::map(dir, file, ShardKind::Safetensors)?)?;
         }
-        checkpoint.joined()
+        checkpoint.with_sparse_joined()
     }
 
-    /// With all its tensors there.
-    fn joined(mut self) -> Result<Checkpoint> {
+    /// Replaces sparse parts by the tensors they encode.
+    fn with_sparse_joined(mut self) -> Result<Checkpoint> {
         self.join_sparse()?;
         Ok(self)
     }
@@ -159,7 +159,7 @@ impl Checkpoint {
                 dtype: entry.dtype,
                 shape: entry.shape,
                 file: shard.file.clone(),
-                at: At::Plain(Spot { shard: number, place: entry.place }),
+                at: Location::Plain(ShardExtent { shard: number, place: entry.place }),
             };
             self.tensors.insert(name, info);
         }
@@ -172,7 +172,7 @@ impl Checkpoint {
         &self.config
     }
 
-    /// Where `config.json` is; for a built-in model a path that only serves messages.
+    /// The path of `config.json`; for a built-in model a path that only serves messages.
     pub fn config_path(&self) -> PathBuf {
         match &self.origin {
             Origin::Folder(dir) => dir.join(CONFIG),
@@ -211,7 +211,7 @@ impl Checkpoint {
         self.tensors.keys().map(String::as_str)
     }
 
-    /// What the checkpoint says about a tensor.
+    /// The description of a tensor.
     pub fn info(&self, name: &str) -> Option<&TensorInfo> {
         self.tensors.get(name)
     }
@@ -287,7 +287,7 @@ fn parse_json(path: &Path, bytes: &[u8]) -> Result<Value> {
         .map_err(|error| Error::BadJson { path: path.to_path_buf(), reason: format!("not valid JSON: {error}") })
 }
 
-/// What a folder without weights that can be read may hold instead.
+/// A hint at the weights that a folder holds instead of ones that can be read.
 fn other_weights(dir: &Path) -> String {
     let other = ["tf_model.h5", "flax_model.msgpack", "consolidated.00.pth"];
     match other.iter().find(|name| dir.join(name).is_file()) {

@@ -1,6 +1,6 @@
 //! Reading tensors: bytes as they are, floats as f32.
 
-use super::tensor::{At, Spot};
+use super::tensor::{Location, ShardExtent};
 use super::{Checkpoint, TensorInfo};
 use crate::compressed::PIECE;
 use crate::finite::{all_finite, check_finite};
@@ -13,7 +13,7 @@ impl Checkpoint {
         self.copy(info, 0, info.bytes())
     }
 
-    /// A copy of `count` rows of a matrix from row `first` on, a row being everything behind the first dimension.
+    /// A copy of `count` rows of a matrix from row `first` on, a row being everything after the first dimension.
     pub fn read_rows(&self, name: &str, first: usize, count: usize) -> Result<Vec<u8>> {
         let info = self.need(name)?;
         let (offset, len) = rows_of(name, info, first, count)?;
@@ -78,22 +78,22 @@ impl Checkpoint {
     /// none.
     pub fn prefetch(&self, name: &str) {
         let spots = match self.info(name).map(|info| &info.at) {
-            Some(At::Plain(spot)) => vec![spot],
-            Some(At::Sparse(stored)) => stored.spots(),
+            Some(Location::Plain(spot)) => vec![spot],
+            Some(Location::Sparse(stored)) => stored.spots(),
             None => Vec::new(),
         };
-        let shard = |spot: &&Spot| self.shards.get(spot.shard);
+        let shard = |spot: &&ShardExtent| self.shards.get(spot.shard);
         spots.iter().for_each(|spot| shard(spot).into_iter().for_each(|shard| shard.prefetch(&spot.place)));
     }
 
     fn copy(&self, info: &TensorInfo, offset: usize, len: usize) -> Result<Vec<u8>> {
         match &info.at {
-            At::Plain(spot) => self.copy_spot(spot, offset, len, &info.file),
-            At::Sparse(stored) => self.expand(stored, offset, len, &info.file),
+            Location::Plain(spot) => self.copy_spot(spot, offset, len, &info.file),
+            Location::Sparse(stored) => self.expand(stored, offset, len, &info.file),
         }
     }
 
-    pub(super) fn copy_spot(&self, spot: &Spot, offset: usize, len: usize, file: &str) -> Result<Vec<u8>> {
+    pub(super) fn copy_spot(&self, spot: &ShardExtent, offset: usize, len: usize, file: &str) -> Result<Vec<u8>> {
         // The ranges were checked when the checkpoint was opened: this error would be one of this crate.
         let out_of_range = || Error::shard(file, "tensor out of range");
         self.shards.get(spot.shard).and_then(|shard| shard.read(&spot.place, offset, len)).ok_or_else(out_of_range)
@@ -109,7 +109,7 @@ impl Checkpoint {
         piece: usize,
         see: impl FnMut(&[u8]) -> bool,
     ) -> bool {
-        let At::Plain(spot) = &info.at else { return false };
+        let Location::Plain(spot) = &info.at else { return false };
         self.shards.get(spot.shard).is_some_and(|shard| shard.look(&spot.place, offset, len, piece, see))
     }
 }

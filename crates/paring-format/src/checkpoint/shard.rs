@@ -17,27 +17,27 @@ const MAX_HEADER: usize = 100_000_000;
 pub(super) struct Shard {
     /// Its name.
     pub file: String,
-    kind: Kind,
-    source: Source,
+    kind: ShardKind,
+    source: ShardBytes,
 }
 
-/// How a file describes its tensors.
+/// The kinds of files of weights.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Kind {
+pub(super) enum ShardKind {
     Safetensors,
     Pickle,
 }
 
-enum Source {
+enum ShardBytes {
     Map(Mmap),
     BuiltIn(&'static [u8]),
 }
 
-impl std::fmt::Debug for Source {
+impl std::fmt::Debug for ShardBytes {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
-            Source::Map(map) => write!(f, "Map({} bytes)", map.len()),
-            Source::BuiltIn(bytes) => write!(f, "BuiltIn({} bytes)", bytes.len()),
+            ShardBytes::Map(map) => write!(f, "Map({} bytes)", map.len()),
+            ShardBytes::BuiltIn(bytes) => write!(f, "BuiltIn({} bytes)", bytes.len()),
         }
     }
 }
@@ -46,12 +46,12 @@ impl std::fmt::Debug for Source {
 pub(super) struct Entry {
     pub dtype: Dtype,
     pub shape: Vec<usize>,
-    pub place: Place,
+    pub place: Extent,
 }
 
-/// Where the elements of a tensor lie in the file.
+/// The place of the elements of a tensor in the file.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Place {
+pub(super) struct Extent {
     /// The first one, from the beginning of the file.
     pub start: usize,
     /// Bytes of all of them.
@@ -71,24 +71,24 @@ pub(super) struct Strides {
 
 impl Shard {
     /// Maps a file of a folder.
-    pub fn map(dir: &Path, file: &str, kind: Kind) -> Result<Shard> {
+    pub fn map(dir: &Path, file: &str, kind: ShardKind) -> Result<Shard> {
         let path = dir.join(file);
         let (handle, len) = files::open(&path)?;
         if len < 8 {
             let kind = match kind {
-                Kind::Safetensors => "safetensors file",
-                Kind::Pickle => "file of torch.save",
+                ShardKind::Safetensors => "safetensors file",
+                ShardKind::Pickle => "file of torch.save",
             };
             return Err(Error::shard(file, format!("{len} bytes are no {kind}; download it again")));
         }
         // SAFETY: the map is only read. Weights are not expected to be written to by others while they are read; if
         // that happens, tensors hold other numbers, and if the file is cut the system stops the program.
         let map = unsafe { Mmap::map(&handle) }.map_err(|source| Error::io(&path, source))?;
-        Ok(Shard { file: file.to_string(), kind, source: Source::Map(map) })
+        Ok(Shard { file: file.to_string(), kind, source: ShardBytes::Map(map) })
     }
 
     /// Maps a file.
-    pub fn open(path: &Path, kind: Kind) -> Result<Shard> {
+    pub fn open(path: &Path, kind: ShardKind) -> Result<Shard> {
         let dir = path.parent().unwrap_or(Path::new(""));
         match path.file_name().and_then(|name| name.to_str()) {
             Some(name) => Shard::map(dir, name, kind),
@@ -98,14 +98,14 @@ impl Shard {
 
     /// A file that is part of the program.
     pub fn built_in(file: &str, bytes: &'static [u8]) -> Shard {
-        Shard { file: file.to_string(), kind: Kind::Safetensors, source: Source::BuiltIn(bytes) }
+        Shard { file: file.to_string(), kind: ShardKind::Safetensors, source: ShardBytes::BuiltIn(bytes) }
     }
 
     /// The whole file.
     pub fn bytes(&self) -> &[u8] {
         match &self.source {
-            Source::Map(map) => map,
-            Source::BuiltIn(bytes) => bytes,
+            ShardBytes::Map(map) => map,
+            ShardBytes::BuiltIn(bytes) => bytes,
         }
     }
 
@@ -117,8 +117,8 @@ impl Shard {
     /// The tensors of the file, each checked to lie inside it.
     pub fn entries(&self) -> Result<Vec<(String, Entry)>> {
         match self.kind {
-            Kind::Safetensors => self.headed(),
-            Kind::Pickle => {
+            ShardKind::Safetensors => self.headed(),
+            ShardKind::Pickle => {
                 let entries = pickle::entries(&self.file, self.bytes());
                 // The pickle of a large model is small, but it lies between tensors, and all storages were looked at.
                 self.release(0, self.len());
@@ -173,7 +173,7 @@ impl Shard {
             if len.is_none() || len != dtype.bytes_of(&info.shape) {
                 return Err(bad(format!("{name} does not lie inside the file")));
             }
-            let place = Place { start: 8 + header.len() + start, len: end - start, strides: None };
+            let place = Extent { start: 8 + header.len() + start, len: end - start, strides: None };
             let entry = Entry { dtype, shape: info.shape.clone(), place };
             entries.push((name, entry));
         }
@@ -182,7 +182,7 @@ impl Shard {
 
     /// A copy of `len` bytes of a tensor's elements, in row-major order, from byte `offset` of them on; both are
     /// multiples of an element. `None` when that is out of range.
-    pub fn read(&self, place: &Place, offset: usize, len: usize) -> Option<Vec<u8>> {
+    pub fn read(&self, place: &Extent, offset: usize, len: usize) -> Option<Vec<u8>> {
         if offset.checked_add(len)? > place.len {
             return None;
         }
@@ -197,7 +197,7 @@ impl Shard {
     /// where the elements lie in another order, and when that is out of range.
     pub fn look(
         &self,
-        place: &Place,
+        place: &Extent,
         offset: usize,
         len: usize,
         piece: usize,
@@ -253,9 +253,9 @@ impl Shard {
     }
 
     /// Prefetches a tensor: tells the system that it will be read soon.
-    pub fn prefetch(&self, place: &Place) {
+    pub fn prefetch(&self, place: &Extent) {
         #[cfg(unix)]
-        if let Source::Map(map) = &self.source
+        if let ShardBytes::Map(map) = &self.source
             && place.start < map.len()
         {
             let len = place.len.min(map.len() - place.start);
@@ -270,7 +270,7 @@ impl Shard {
     /// process, and a walk through a large model would seem to hold all of it.
     fn release(&self, start: usize, len: usize) {
         #[cfg(unix)]
-        if let Source::Map(map) = &self.source
+        if let ShardBytes::Map(map) = &self.source
             && len > 0
         {
             // Reading a page makes the system map those around it too, among them pages that were given back before: on

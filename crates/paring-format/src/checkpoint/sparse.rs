@@ -7,9 +7,9 @@
 use std::collections::BTreeMap;
 
 use super::Checkpoint;
-use super::tensor::{At, Spot, TensorInfo};
+use super::tensor::{Location, ShardExtent, TensorInfo};
 use crate::layouts::Layout;
-use crate::layouts::sparse::{Header, MASK, OFFSETS, SHAPE, Scan, Sparse, VALUES};
+use crate::layouts::sparse::{MASK, OFFSETS, SHAPE, Scan, Sparse, SparseHeader, VALUES};
 use crate::{Error, LayoutPart, LayoutParts, Result};
 
 /// Bytes of a mask that are looked at together.
@@ -17,20 +17,20 @@ const PIECE: usize = 1 << 20;
 
 /// The parts of a sparse tensor.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Stored {
-    header: Header,
-    values: Spot,
-    mask: Spot,
-    offsets: Option<Spot>,
+pub(super) struct SparseTensor {
+    header: SparseHeader,
+    values: ShardExtent,
+    mask: ShardExtent,
+    offsets: Option<ShardExtent>,
     /// Of all parts.
     pub bytes: usize,
     /// Of the tensor that they stand for.
     pub dense_bytes: usize,
 }
 
-impl Stored {
-    /// Where its parts are.
-    pub fn spots(&self) -> Vec<&Spot> {
+impl SparseTensor {
+    /// The places of its parts.
+    pub fn spots(&self) -> Vec<&ShardExtent> {
         [Some(&self.values), Some(&self.mask), self.offsets.as_ref()].into_iter().flatten().collect()
     }
 
@@ -67,12 +67,12 @@ impl Checkpoint {
 
     fn join(&mut self, module: &str) -> Result<()> {
         let mut parts = LayoutParts::new();
-        let mut spots: BTreeMap<&str, Spot> = BTreeMap::new();
+        let mut spots: BTreeMap<&str, ShardExtent> = BTreeMap::new();
         let (mut bytes, mut file) = (0, String::new());
         for local in [SHAPE, OFFSETS, MASK, VALUES] {
             let name = format!("{module}.{local}");
             let Some(info) = self.info(&name) else { continue };
-            let At::Plain(spot) = &info.at else { continue };
+            let Location::Plain(spot) = &info.at else { continue };
             // No shape takes more; one that does is refused because its bytes are missing.
             let small = local == SHAPE && info.bytes() <= 16;
             let content = if small { self.read(&name)? } else { Vec::new() };
@@ -83,11 +83,11 @@ impl Checkpoint {
         }
         let flat = parts.get(VALUES).is_some_and(|values| values.shape.len() == 1);
         let sparse = if flat { Sparse::NonZero } else { Sparse::TwoOfFour };
-        let header = Header::read(sparse, &parts).map_err(|error| located(error, module, &file))?;
+        let header = SparseHeader::read(sparse, &parts).map_err(|error| located(error, module, &file))?;
         let offsets = spots.remove(OFFSETS).filter(|_| flat);
         let (Some(values), Some(mask)) = (spots.remove(VALUES), spots.remove(MASK)) else { return Ok(()) };
         let dense_bytes = header.dtype.bytes_of(&header.shape).unwrap_or(0);
-        let stored = Stored { header, values, mask, offsets, bytes, dense_bytes };
+        let stored = SparseTensor { header, values, mask, offsets, bytes, dense_bytes };
         self.scan(&stored, &file).map_err(|error| located(error, module, &file))?;
         let name = match module.ends_with(".weight") || module == "weight" {
             true => module.to_string(),
@@ -102,12 +102,12 @@ impl Checkpoint {
             self.parts.insert(part);
         }
         let (dtype, shape) = (stored.header.dtype, stored.header.shape.clone());
-        self.tensors.insert(name, TensorInfo { dtype, shape, file, at: At::Sparse(Box::new(stored)) });
+        self.tensors.insert(name, TensorInfo { dtype, shape, file, at: Location::Sparse(Box::new(stored)) });
         Ok(())
     }
 
     /// Compares mask, offsets and the number of values.
-    fn scan(&self, stored: &Stored, file: &str) -> Result<()> {
+    fn scan(&self, stored: &SparseTensor, file: &str) -> Result<()> {
         let (rows, _) = stored.header.matrix();
         let row = stored.header.mask_row();
         let step = (PIECE / row).max(1);
@@ -125,7 +125,7 @@ impl Checkpoint {
     }
 
     /// Bytes of the tensor that the parts stand for. Takes no more memory than the rows that these lie in.
-    pub(super) fn expand(&self, stored: &Stored, offset: usize, len: usize, file: &str) -> Result<Vec<u8>> {
+    pub(super) fn expand(&self, stored: &SparseTensor, offset: usize, len: usize, file: &str) -> Result<Vec<u8>> {
         if len == 0 {
             return Ok(Vec::new());
         }

@@ -1,7 +1,7 @@
-//! What a checkpoint says about a tensor.
+//! The description of a tensor in a checkpoint.
 
-use super::shard::Place;
-use super::sparse::Stored;
+use super::shard::Extent;
+use super::sparse::SparseTensor;
 use crate::Dtype;
 
 /// A tensor of a checkpoint: one that lies in a file as it is, or one that stands for the parts of a sparse weight.
@@ -13,45 +13,45 @@ pub struct TensorInfo {
     pub shape: Vec<usize>,
     /// Name of the file that holds it; of a sparse one, its values.
     pub file: String,
-    pub(super) at: At,
+    pub(super) at: Location,
 }
 
-/// Where a tensor is.
+/// The place of a tensor.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum At {
-    Plain(Spot),
-    Sparse(Box<Stored>),
+pub(super) enum Location {
+    Plain(ShardExtent),
+    Sparse(Box<SparseTensor>),
 }
 
 /// A place in one of the files.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Spot {
+pub(super) struct ShardExtent {
     pub shard: usize,
-    pub place: Place,
+    pub place: Extent,
 }
 
 impl TensorInfo {
     /// Bytes of the tensor, as many as reading it gives.
     pub fn bytes(&self) -> usize {
         match &self.at {
-            At::Plain(spot) => spot.place.len,
-            At::Sparse(stored) => stored.dense_bytes,
+            Location::Plain(spot) => spot.place.len,
+            Location::Sparse(stored) => stored.dense_bytes,
         }
     }
 
     /// Bytes in the files: those of its parts, when it is stored sparse.
     pub fn stored_bytes(&self) -> usize {
         match &self.at {
-            At::Plain(spot) => spot.place.len,
-            At::Sparse(stored) => stored.bytes,
+            Location::Plain(spot) => spot.place.len,
+            Location::Sparse(stored) => stored.bytes,
         }
     }
 
     /// The name of the sparse layout that it is stored in; `None` for a plain one.
     pub fn sparse(&self) -> Option<&'static str> {
         match &self.at {
-            At::Plain(_) => None,
-            At::Sparse(stored) => Some(stored.name()),
+            Location::Plain(_) => None,
+            Location::Sparse(stored) => Some(stored.name()),
         }
     }
 }

@@ -136,7 +136,7 @@ fn args(of: &Map<String, Value>, name: &str, key: &str) -> Result<Option<QuantAr
     }
 }
 
-/// Whether a release of compressed-tensors padded words: those before 0.18 did.
+/// Tells whether a release of compressed-tensors padded words: those before 0.18 did.
 fn is_padded(version: &str) -> bool {
     let mut numbers = version.split('.').map(|n| n.parse::<u32>().ok());
     matches!((numbers.next(), numbers.next()), (Some(Some(0)), Some(Some(..18))))

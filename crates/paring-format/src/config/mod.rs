@@ -46,9 +46,9 @@ pub struct QuantConfig {
     /// The release of compressed-tensors that wrote it, or whose form is written; or [`PARING_VERSION`];
     /// empty for the method spqr.
     pub version: String,
-    /// How the attention's keys and values are quantized as the model runs, if they are.
+    /// The quantization of the attention's keys and values as the model runs, if there is one.
     pub kv_cache: Option<QuantArgs>,
-    /// Which weights the configuration says are stored sparse, if any.
+    /// The weights that are stored sparse according to the configuration, if any.
     pub sparsity: Option<Sparsity>,
     /// Lengths of the tensors of all modules, by `TENSOR.shape`; only the method spqr has them.
     pub shapes: BTreeMap<String, usize>,
@@ -79,7 +79,7 @@ impl QuantConfig {
         QuantConfig { method, format, groups, ignore, version, kv_cache: None, sparsity, shapes: BTreeMap::new() }
     }
 
-    /// What is quantized as the model runs: `inputs` of linears, the `cache`, or both; `None` when nothing is.
+    /// The tensors that are quantized as the model runs: `inputs` of linears, the `cache`, or both; `None` when nothing is.
     pub fn activations(&self) -> Option<&'static str> {
         match (self.groups.iter().any(|(_, scheme)| scheme.input.is_some()), self.kv_cache.is_some()) {
             (true, true) => Some("inputs and cache"),

@@ -7,9 +7,9 @@ use crate::{Dynamic, Element, QuantArgs, ScaleType, Scheme, Strategy, layouts};
 pub struct Preset {
     /// As people write it; case does not matter.
     pub name: &'static str,
-    /// What the weights are rounded to; `None`: they stay as they are.
+    /// The quantization of the weights; `None`: they stay as they are.
     pub weights: Option<QuantArgs>,
-    /// How the linears' inputs are quantized as the model runs.
+    /// The quantization of the linears' inputs as the model runs.
     pub input: Option<QuantArgs>,
 }
 

@@ -7,7 +7,7 @@ use super::{LEGACY_VERSION, PADDED_VERSION, VERSION};
 use crate::layouts::sparse::Sparse;
 use crate::{Layout, QuantMethod, Result, Scheme, layouts};
 
-/// What a checkpoint says of its sparse weights. Readers go by the tensors: releases that no longer stored any still
+/// The statement of a checkpoint about its sparse weights. Readers go by the tensors: releases that no longer stored any still
 /// wrote it.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Sparsity {

@@ -9,7 +9,7 @@ use super::json::{ROOT, bad, object, strings, unsupported};
 use crate::layouts::spqr_hf::TENSORS;
 use crate::{Element, QuantArgs, QuantMethod, Result, Scheme, SecondLevel, Strategy};
 
-/// What transformers adds to the name of a tensor.
+/// The suffix that transformers adds to the name of a tensor.
 const SUFFIX: &str = ".shape";
 
 impl Scheme {

@@ -1,4 +1,4 @@
-//! Which modules a target stands for, in the notation that compressed-tensors has for targets and for what is ignored.
+//! Targets: the modules that a scheme is for, in the notation that compressed-tensors has for targets and for what is ignored.
 
 use regex::Regex;
 
@@ -10,7 +10,7 @@ pub struct Target {
     pattern: Option<Regex>,
 }
 
-/// How a target matches, the strongest first.
+/// The ways in which a target matches, the strongest first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum TargetMatch {
     /// It is the path.
@@ -38,7 +38,7 @@ impl Target {
         Ok(Target { text: text.to_string(), pattern: text.strip_prefix("re:").map(compile).transpose()? })
     }
 
-    /// How it matches the linear at this module path, if it does.
+    /// The way in which it matches the linear at this module path, if it does.
     pub fn matches(&self, module: &str) -> Option<TargetMatch> {
         match &self.pattern {
             Some(pattern) => pattern.is_match(module).then_some(TargetMatch::Pattern),

@@ -6,7 +6,7 @@ use crate::{Compressed, Dtype, Error, Layout, LayoutParts, QuantArgs, Result, Sc
 /// `weight` `[rows, cols]` in f32, f16 or bf16.
 ///
 /// A model that was calibrated and saved before it was compressed (status `frozen`) has scales and zero points beside
-/// such a weight, and whoever runs it rounds the weight by them: it is read as the codes that this comes to.
+/// such a weight, and programs that run it round the weight by them: it is read as the codes that this comes to.
 pub struct Dense;
 
 const FLOATS: [Dtype; 3] = [Dtype::F32, Dtype::F16, Dtype::Bf16];

@@ -36,7 +36,7 @@ const KEPT: [Option<(u8, u8)>; 16] = [
     None,
 ];
 
-/// Where the scales of a run of eight rows lie when a kernel reads them by group.
+/// The places of the scales of a run of eight rows lie when a kernel reads them by group.
 const SCALE_ORDER: [usize; 8] = [0, 4, 1, 5, 2, 6, 3, 7];
 
 impl Layout for Marlin24 {
@@ -208,7 +208,7 @@ fn row_of(at: usize, order: Option<&[usize; 8]>) -> usize {
     order.map_or(at, |order| at - at % 8 + order[at % 8])
 }
 
-/// Where the positions of 16 weights lie, those of `step` times 16 columns and on: CUTLASS's reordering of the metadata
+/// The place of the positions of 16 weights, those of `step` times 16 columns and on: CUTLASS's reordering of the metadata
 /// of sparse products.
 fn place(row: usize, step: usize, rows: usize) -> usize {
     let within = row % 2 * 2 + row % 8 / 4 + row % 4 / 2 * 32 + row % 64 / 8 * 4;

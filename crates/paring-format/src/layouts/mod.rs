@@ -131,7 +131,7 @@ impl Holds {
     pub const SPQR: Holds = Holds { dense: false, codes: false, spqr: true, zero_points: false };
 }
 
-/// How a [`Compressed`] lies on disk. `decode(scheme, encode(scheme, c)) == c` bit for bit for every `c` that it encodes.
+/// A way to store a [`Compressed`] on disk. `decode(scheme, encode(scheme, c)) == c` bit for bit for every `c` that it encodes.
 pub trait Layout: Sync {
     /// The format string on disk.
     fn name(&self) -> &'static str;
@@ -189,11 +189,11 @@ pub trait Layout: Sync {
     fn float_type(&self) -> Option<Dtype> {
         None
     }
-    /// Whether releases of compressed-tensors before 0.18 padded its words, which nothing but a configuration's version tells.
+    /// Tells whether releases of compressed-tensors before 0.18 padded its words, which nothing but a configuration's version tells.
     fn was_padded(&self) -> bool {
         false
     }
-    /// Whether an SpQR outlier is stored as what is added, in the matrix's type, to the value of its code; otherwise it
+    /// Tells whether an SpQR outlier is stored as what is added, in the matrix's type, to the value of its code; otherwise it
     /// replaces that.
     fn adds_outliers(&self) -> bool {
         false
@@ -202,16 +202,16 @@ pub trait Layout: Sync {
     fn code_bits(&self, element: Element) -> u32 {
         element.bits()
     }
-    /// Whether it stores two weights of every four, and no matrix with more that are not zero.
+    /// Tells whether it stores two weights of every four, and no matrix with more that are not zero.
     fn needs_two_of_four(&self) -> bool {
         false
     }
-    /// Whether a zero with a sign can be stored. Where it cannot, such a matrix is refused: see
+    /// Tells whether a zero with a sign can be stored. Where it cannot, such a matrix is refused: see
     /// [`Compressed::without_zero_signs`].
     fn keeps_zero_signs(&self) -> bool {
         true
     }
-    /// What to use instead of a layout that current releases of its library have dropped; `None` for all others.
+    /// The replacement of a layout that current releases of its library have dropped; `None` for all others.
     fn instead(&self) -> Option<&'static str> {
         None
     }

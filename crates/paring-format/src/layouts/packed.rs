@@ -11,7 +11,7 @@ use crate::{
 /// asymmetric grid `weight_zero_point` I32 `[words(rows), groups]`, packed along the rows. With the activation order
 /// "group" there is `weight_g_idx` I32 `[cols]`.
 ///
-/// How words are packed is not stored: where their number leaves a doubt, the scheme decides.
+/// The packing of words is not stored: where their number leaves a doubt, the scheme decides.
 pub struct Packed;
 
 impl Layout for Packed {
@@ -107,13 +107,13 @@ impl Layout for Packed {
     }
 }
 
-/// How the codes lie in words: they are integers with scales of the model's type, by tensor or by row.
+/// The packing of codes, which are integers with scales of the model's type, by tensor or by row.
 fn packing(args: &QuantArgs, padded: bool) -> Result<Packing> {
     Packed.check_args(args)?;
     Packing::new(args.element.bits(), padded)
 }
 
-/// How stored codes lie in words: as their number says, or, where it is the same, as the scheme does.
+/// The packing of stored codes: as their number says, or, where it is the same, as the scheme does.
 fn stored_packing(scheme: &Scheme, args: &QuantArgs, parts: &LayoutParts, rows: usize, cols: usize) -> Result<Packing> {
     let (said, other) = (packing(args, scheme.padded)?, packing(args, !scheme.padded)?);
     let has = |name: &str, dim: usize, words: Option<usize>| {

@@ -1,4 +1,4 @@
-//! What layouts with two codes in a byte have in common: nvfp4- and mxfp4-pack-quantized differ in their scales only.
+//! Layouts with two codes in a byte: nvfp4- and mxfp4-pack-quantized differ in their scales only.
 
 use super::{Holds, missing, order, scales, take};
 use crate::floats::{pack_pairs, unpack_pairs};
@@ -12,9 +12,9 @@ const PACKED: &str = "weight_packed";
 pub(super) struct Pairs {
     /// The format string on disk.
     pub(super) name: &'static str,
-    /// Which weights share a scale, and how scales are stored.
+    /// Tells whether weights share scales as it stores them, and in its type.
     pub(super) scales: fn(&QuantArgs) -> bool,
-    /// What it holds, in words.
+    /// Its contents in words, for errors.
     pub(super) words: &'static str,
     /// Its local names.
     pub(super) part_names: &'static [&'static str],

@@ -9,7 +9,7 @@ use crate::{
 
 const GLOBAL: &str = "weight_global_scale";
 
-/// Whether scales are of the model's float type, and shared in a way that weights have.
+/// Tells whether scales are of the model's float type, and shared in a way that weights have.
 pub(super) fn are_floats(args: &QuantArgs) -> bool {
     let shared = !matches!(args.strategy, Strategy::TensorGroup(_) | Strategy::Token | Strategy::Head);
     shared && args.scale_type == ScaleType::Float

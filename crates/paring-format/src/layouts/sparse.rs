@@ -19,7 +19,7 @@ pub(crate) const OFFSETS: &str = "row_offsets";
 /// Types that a sparse tensor can have.
 const DTYPES: [Dtype; 5] = [Dtype::F32, Dtype::F16, Dtype::Bf16, Dtype::I8, Dtype::F8E4M3];
 
-/// Which weights are stored.
+/// The choice of the weights that are stored.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Sparse {
     /// Those that are not zero: `compressed` `[count]`, `bitmask` U8 `[rows, ⌈cols / 8⌉]`, `row_offsets` I64 `[rows]`,
@@ -30,10 +30,10 @@ pub(crate) enum Sparse {
     TwoOfFour,
 }
 
-/// What the parts of a sparse tensor say of it, all but the mask's bits and the values.
+/// The description of a sparse tensor by its parts: all but the mask's bits and the values.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Header {
-    /// Which weights are stored.
+pub(crate) struct SparseHeader {
+    /// The choice of the weights that are stored.
     pub sparse: Sparse,
     /// The shape of the whole tensor: one or two dimensions, none of them 0.
     pub shape: Vec<usize>,
@@ -43,9 +43,9 @@ pub(crate) struct Header {
     pub values: usize,
 }
 
-impl Header {
+impl SparseHeader {
     /// Reads and compares types and shapes; of the parts, only `shape` needs its bytes.
-    pub fn read(sparse: Sparse, parts: &LayoutParts) -> Result<Header> {
+    pub fn read(sparse: Sparse, parts: &LayoutParts) -> Result<SparseHeader> {
         let values = typed(parts, VALUES, &DTYPES)?;
         let mask = typed(parts, MASK, &[Dtype::U8])?;
         let shape = dimensions(take(parts, SHAPE, &[Dtype::I64])?)?;
@@ -69,7 +69,7 @@ impl Header {
             }
         }
         let stored = values.shape.iter().product();
-        Ok(Header { sparse, dtype: values.dtype, values: stored, shape })
+        Ok(SparseHeader { sparse, dtype: values.dtype, values: stored, shape })
     }
 
     /// Rows and columns; a tensor of one dimension is one row.
@@ -85,7 +85,7 @@ impl Header {
         self.matrix().1.div_ceil(8)
     }
 
-    /// Whether fours lie inside rows, so that each has half its weights stored.
+    /// Tells whether fours lie inside rows, so that each has half its weights stored.
     pub fn is_even(&self) -> bool {
         self.sparse == Sparse::TwoOfFour && self.matrix().1.is_multiple_of(4)
     }
@@ -104,18 +104,18 @@ impl Header {
 
 /// Checks the bits of a mask, rows after rows.
 pub(crate) struct Scan<'a> {
-    header: &'a Header,
+    header: &'a SparseHeader,
     row: usize,
     found: usize,
 }
 
 impl<'a> Scan<'a> {
     /// At the first row.
-    pub fn new(header: &'a Header) -> Scan<'a> {
+    pub fn new(header: &'a SparseHeader) -> Scan<'a> {
         Scan { header, row: 0, found: 0 }
     }
 
-    /// The next rows of the mask, and of the offsets if the tensor has them. Errors on bits behind the last column, on
+    /// The next rows of the mask, and of the offsets if the tensor has them. Errors on bits after the last column, on
     /// an offset that is not the number of bits so far, and on a four with more or less than two bits.
     pub fn rows(&mut self, mask: &[u8], offsets: Option<&[u8]>) -> Result<()> {
         let cols = self.header.matrix().1;
@@ -223,7 +223,7 @@ impl Sparse {
 
     /// The weight back from its parts. Errors on parts that are missing or do not fit each other.
     pub fn restore(self, parts: &LayoutParts) -> Result<LayoutPart> {
-        let header = Header::read(self, parts)?;
+        let header = SparseHeader::read(self, parts)?;
         let (values, mask) = (take(parts, VALUES, &DTYPES)?, take(parts, MASK, &[Dtype::U8])?);
         let offsets = match self {
             Sparse::NonZero => Some(&take(parts, OFFSETS, &[Dtype::I64])?.bytes[..]),
@@ -360,7 +360,7 @@ fn gather<const N: usize>(row: &[[u8; N]], bits: &[u8], values: &mut [[u8; N]]) 
     let mut next = 0;
     for (eight, &byte) in row.chunks(8).zip(bits) {
         match (eight.first_chunk::<8>(), values[next..].first_chunk_mut::<8>()) {
-            // Without branches: each is written, and stays if the next one goes behind it.
+            // Without branches: each is written, and stays if the next one goes after it.
             (Some(eight), Some(slots)) => {
                 let mut at = 0;
                 for (i, &element) in eight.iter().enumerate() {

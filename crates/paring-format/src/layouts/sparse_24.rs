@@ -60,7 +60,7 @@ fn index(keys: [u32; 4]) -> usize {
     })
 }
 
-/// What elements are compared by. Bytes are compared as signed integers without their sign, those of floats too. To
+/// The key that elements are compared by. Bytes are compared as signed integers without their sign, those of floats too. To
 /// torch −128, whose magnitude is no such integer, is the smallest of all; with `whole` it is the largest, and not lost.
 fn key<const N: usize>(element: [u8; N], whole: bool) -> u32 {
     match N {

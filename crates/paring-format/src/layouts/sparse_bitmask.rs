@@ -19,7 +19,7 @@ pub(super) fn raw<const N: usize>(element: [u8; N]) -> u32 {
     u32::from_le_bytes(bytes)
 }
 
-/// Whether the element of these bytes is zero, with or without a sign.
+/// Tells whether the element of these bytes is zero, with or without a sign.
 pub(super) fn is_zero(element: &[u8], dtype: Dtype) -> bool {
     let bits = element.iter().rev().fold(0u32, |bits, &byte| bits << 8 | u32::from(byte));
     bits & magnitude(dtype) == 0

@@ -106,7 +106,7 @@ impl Layout for ParingSpqr {
         let zero_form = match coded(|second| second.zero_bits) {
             Some(form) => form,
             None if args.symmetric => StatisticForm::Constant((1u32 << (bits - 1)) as f32),
-            // A matrix with a rounded zero that is none of the codes has floats, whatever the others have.
+            // A matrix with a rounded zero that is not a code has floats, whatever the others have.
             None if args.float_zeros || parts.contains_key(ZEROS.plain) => StatisticForm::Plain,
             None => StatisticForm::Integers(bits),
         };

@@ -179,7 +179,7 @@ fn list(numbers: Vec<i32>) -> LayoutPart {
     LayoutPart { dtype: Dtype::I32, shape: vec![numbers.len()], bytes }
 }
 
-/// What is stored for an outlier, and what a reader makes of it.
+/// The stored summand of an outlier, and the sum that a reader makes of it.
 pub(super) struct Sum {
     added: f16,
     pub(super) got: f32,

@@ -1,4 +1,4 @@
-//! What layouts with a byte for each code have in common: int-, float- and naive-quantized are one rule of
+//! Layouts with a byte for each code: int-, float- and naive-quantized are one rule of
 //! compressed-tensors under three names, and mxfp8-quantized differs in its scales only.
 
 use super::{Holds, order, scales, take};
@@ -8,11 +8,11 @@ use crate::{Compressed, Dtype, Element, Error, Layout, LayoutPart, LayoutParts, 
 pub(super) struct Unpacked {
     /// The format string on disk.
     pub(super) name: &'static str,
-    /// Whether it holds codes that are quantized like this.
+    /// Tells whether it holds codes that are quantized like this.
     pub(super) fits: fn(&QuantArgs) -> bool,
-    /// What it holds, in words.
+    /// Its contents in words, for errors.
     pub(super) words: &'static str,
-    /// Whether it holds zero points.
+    /// True when it holds zero points.
     pub(super) zero_points: bool,
     /// As [`Layout::is_inferred`].
     pub(super) inferred: fn(&QuantArgs, Option<&QuantArgs>) -> bool,
@@ -89,7 +89,7 @@ fn dtype(element: Element) -> Dtype {
     if element == Element::E4m3 { Dtype::F8E4M3 } else { Dtype::I8 }
 }
 
-/// Errors at the first 8-bit float that is no number.
+/// Errors at the first 8-bit float that is NaN.
 fn check_numbers(element: Element, bytes: &[u8], cols: usize) -> Result<()> {
     let is_nan = |byte: u8| byte & 0x7f == 0x7f;
     // Whole blocks without a way out are looked at many bytes at a time.

@@ -1,31 +1,31 @@
-//! How numbers are quantized: the arguments of weights, activations and caches alike.
+//! The arguments of a quantization, those of weights, activations and caches alike.
 
 use crate::{Compressed, Element, Grid, ScaleType, Spqr, Statistic, Values, Zeros};
 
 /// Element, scales and zero points of a quantization.
 #[derive(Clone, Debug, PartialEq)]
 pub struct QuantArgs {
-    /// What a code is.
+    /// The type of a code.
     pub element: Element,
-    /// Whether all zero points are 0 (of unsigned codes: 2^(bits − 1)), and none are stored.
+    /// True when all zero points are 0 (of unsigned codes: 2^(bits − 1)), and none are stored.
     pub symmetric: bool,
-    /// Which numbers share a scale.
+    /// The numbers that share a scale.
     pub strategy: Strategy,
-    /// How scales are stored.
+    /// The type in which scales are stored.
     pub scale_type: ScaleType,
-    /// When scales are found; weights have theirs in the file.
+    /// The moment when scales are found; weights have theirs in the file.
     pub dynamic: Dynamic,
     /// `static` or `weight`: columns were visited in another order than they are stored, which changes nothing on disk;
     /// `group`: they were, and each column's group is in `weight_g_idx`.
     pub actorder: Option<String>,
-    /// Whether zero points are fractional, floats or coded by the second level, and not codes. SpQR layouts have it, and
+    /// True when zero points are fractional, floats or coded by the second level, and not codes. SpQR layouts have it, and
     /// those that store zero points as they are.
     pub float_zeros: bool,
-    /// How scales and zeros are coded again, if they are. Only SpQR layouts have it.
+    /// The second level, by which scales and zeros are coded again, if there is one. Only SpQR layouts have it.
     pub second: Option<SecondLevel>,
 }
 
-/// Which numbers share a scale.
+/// The numbers that share a scale.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Strategy {
     /// The whole tensor.
@@ -51,7 +51,7 @@ impl Strategy {
     }
 }
 
-/// When the scales of activations are found.
+/// The moment when the scales of activations are found.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Dynamic {
     /// Beforehand: they are stored.
@@ -89,7 +89,7 @@ impl QuantArgs {
         }
     }
 
-    /// How the numbers of a matrix are quantized; `None` when they are dense.
+    /// The quantization of the numbers of a matrix; `None` when they are dense.
     pub fn of(c: &Compressed) -> Option<QuantArgs> {
         match &c.values {
             Values::Dense(_) => None,

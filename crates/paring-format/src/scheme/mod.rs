@@ -1,4 +1,4 @@
-//! How the linears of one group are stored: a layout, and what codes and scales are.
+//! The scheme of a group of linears: a layout, and what codes and scales are.
 
 mod args;
 mod words;
@@ -29,20 +29,20 @@ impl QuantMethod {
     }
 }
 
-/// How the linears of one group are stored.
+/// The storage of the linears of one group.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Scheme {
     /// Module paths, `re:` patterns on them (anchored at the start), or the class name `Linear`.
     pub targets: Vec<String>,
     /// The name of the layout.
     pub format: String,
-    /// How the weights are quantized; `None` when they are dense.
+    /// The quantization of the weights; `None` when they are dense.
     pub weights: Option<QuantArgs>,
-    /// How the linears' inputs are quantized as the model runs, if they are.
+    /// The quantization of the linears' inputs as the model runs, if there is one.
     pub input: Option<QuantArgs>,
     /// The same of their outputs.
     pub output: Option<QuantArgs>,
-    /// Whether packed codes do not lie across words, as in releases of compressed-tensors before 0.18. Only widths of 3,
+    /// True when packed codes do not lie across words, as in releases of compressed-tensors before 0.18. Only widths of 3,
     /// 5, 6 and 7 bits tell the difference.
     pub padded: bool,
 }
@@ -65,7 +65,7 @@ impl Scheme {
         Scheme { targets, format: format.to_string(), weights: QuantArgs::of(c), ..Scheme::dense() }
     }
 
-    /// How the weights are quantized. Errors when the scheme is that of dense ones.
+    /// The quantization of the weights. Errors when the scheme is that of dense ones.
     pub(crate) fn codes(&self) -> Result<&QuantArgs> {
         let none = || Error::parts(format!("the format {} needs to know how the weights are quantized", self.format));
         self.weights.as_ref().ok_or_else(none)

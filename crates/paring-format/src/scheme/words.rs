@@ -4,7 +4,7 @@ use std::fmt;
 
 use crate::{Dynamic, Element, QuantArgs, ScaleType, Strategy};
 
-/// What shares a scale: `rows`, `groups of 128`.
+/// The numbers that share a scale: `rows`, `groups of 128`.
 impl fmt::Display for Strategy {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {

@@ -11,7 +11,7 @@ use super::NamedTensor;
 use crate::names::PROBE;
 use crate::{Error, Result};
 
-/// A file that has its name: whoever goes on with an unfinished checkpoint has to find it as it is here.
+/// A file that has its name: a resumed run has to find it as it is here.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ClosedFile {
     /// Its name, without the folder.
@@ -27,7 +27,7 @@ pub struct ClosedFile {
 pub struct PendingFile {
     pub(super) file: File,
     pub(super) temporary: PathBuf,
-    /// What it is once it has its name.
+    /// The file that it is once it has its name.
     pub(super) made: ClosedFile,
     /// The number of the shard that it is.
     pub(super) shard: Option<usize>,
@@ -45,7 +45,7 @@ impl PendingFile {
 impl Drop for PendingFile {
     fn drop(&mut self) {
         if !self.closed {
-            // What went wrong is told elsewhere; that the remains cannot be removed either adds nothing.
+            // The first error is reported; that the rest cannot be removed either adds nothing.
             fs::remove_file(&self.temporary).unwrap_or(());
         }
     }
@@ -78,7 +78,7 @@ pub(super) fn header(file: &str, tensors: &mut [NamedTensor]) -> Result<(Vec<u8>
 }
 
 /// Writes a file of `bytes` bytes beside its name with what `fill` puts into it, syncs it and renames it, in place of an earlier
-/// one. A failed attempt leaves nothing behind.
+/// one. A failed attempt leaves no file.
 pub fn write_beside(
     path: &Path,
     bytes: usize,
@@ -96,7 +96,7 @@ pub fn write_beside(
 
 /// Removes what was written of a file of `bytes` bytes, and says why it failed.
 fn failed(temporary: &Path, path: &Path, bytes: u64, source: io::Error) -> Error {
-    // The first error is the one to tell; that the remains cannot be removed either adds nothing.
+    // The first error is the one to report; that the rest cannot be removed either adds nothing.
     fs::remove_file(temporary).unwrap_or(());
     Error::write(path, bytes, source)
 }
@@ -145,7 +145,7 @@ pub(super) fn create_fresh(path: &Path) -> io::Result<File> {
 }
 
 /// Writes what `fill` has, `bytes` bytes as far as errors are concerned, into a new file that will be `path`, and does not sync
-/// it. A failed attempt leaves nothing behind.
+/// it. A failed attempt leaves no file.
 pub(super) fn write(
     temporary: &Path,
     path: &Path,

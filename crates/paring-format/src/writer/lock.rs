@@ -30,7 +30,7 @@ impl Lock {
                 Ok(()) => None,
                 Err(TryLockError::WouldBlock) => {
                     let mut holder = String::new();
-                    // Whoever holds it may not have said yet who it is.
+                    // The run that holds it may not have said yet who it is.
                     file.take(32).read_to_string(&mut holder).unwrap_or(0);
                     return Err(Error::Locked { path: dir.to_path_buf(), holder: holder.trim().to_string() });
                 }
@@ -56,7 +56,7 @@ impl Lock {
 
 impl Drop for Lock {
     fn drop(&mut self) {
-        // While it is still locked. A file that stays behind hinders nobody.
+        // While it is still locked. A file that is left over hinders nobody.
         fs::remove_file(&self.path).unwrap_or(());
     }
 }
@@ -75,7 +75,7 @@ fn open(path: &Path) -> io::Result<File> {
     options.open(path)
 }
 
-/// Whether the open file is the one of that name.
+/// Tells whether the open file is the one of that name.
 #[cfg(unix)]
 fn is_at(file: &File, path: &Path) -> bool {
     use std::os::unix::fs::MetadataExt;

@@ -65,9 +65,9 @@ pub struct Writer {
     files: Vec<String>,
 }
 
-/// What was written.
+/// A summary of what was written.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Written {
+pub struct WriteSummary {
     /// Names of all files, in the order in which they were closed.
     pub files: Vec<String>,
     /// Bytes of all files.
@@ -117,7 +117,7 @@ impl Writer {
             return Err(Error::OutputExists { path: dir.to_path_buf() });
         }
         let names = names_in(dir)?;
-        // Someone who was killed at once leaves no more than that.
+        // A run that was killed at once leaves no more than that.
         let is_empty = names.iter().all(|name| name.to_str().is_some_and(|name| run.is_leftover(name)));
         match is_empty || overwrite {
             true => Ok(names),
@@ -131,7 +131,7 @@ impl Writer {
         &self.dir
     }
 
-    /// What keeps others out of the folder, for as long as anyone has it.
+    /// The lock that keeps other runs out of the folder, for as long as anyone has it.
     pub fn lock(&self) -> Arc<Lock> {
         self.lock.clone()
     }
@@ -195,7 +195,7 @@ impl Writer {
 
     /// Completes the checkpoint: extra files, then the index of shards (none when there is a single file), and
     /// `config.json` last. Errors when a shard was not written.
-    pub fn finish(mut self, config: &Value, extra: &[(String, Vec<u8>)]) -> Result<Written> {
+    pub fn finish(mut self, config: &Value, extra: &[(String, Vec<u8>)]) -> Result<WriteSummary> {
         if let Some(missing) = (0..self.shards).find(|i| !self.written.contains(i)) {
             return Err(Error::shard(&shard_name(missing, self.shards), "was not written; the checkpoint has a hole"));
         }
@@ -212,7 +212,7 @@ impl Writer {
             self.put_json(INDEX, &index)?;
         }
         self.put_json(CONFIG, config)?;
-        Ok(Written {
+        Ok(WriteSummary {
             files: self.files,
             file_bytes: self.file_bytes,
             tensors: self.tensors.len(),
@@ -234,7 +234,7 @@ impl Writer {
         self.put(name, [text.as_bytes()])
     }
 
-    /// Writes a file beside its name, syncs it, and renames it; a failed attempt leaves nothing behind.
+    /// Writes a file beside its name, syncs it, and renames it; a failed attempt leaves no file.
     fn put<'a>(&mut self, name: &str, pieces: impl IntoIterator<Item = &'a [u8]> + Clone) -> Result<ClosedFile> {
         let begun = self.write(name, pieces)?;
         let synced = begun.sync();

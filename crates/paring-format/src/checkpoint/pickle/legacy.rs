@@ -1,4 +1,4 @@
-//! What `torch.save` wrote before version 1.6: five pickles one after the other, then the storages.
+//! The files of `torch.save` before version 1.6: five pickles one after the other, then the storages.
 
 use std::collections::BTreeMap;
 use std::ops::Range;

@@ -48,7 +48,7 @@ impl<'a> Arena<'a> {
         }
     }
 
-    /// Runs one pickle and leaves the reader behind it. Errors, as a reason without the file's name, on instructions
+    /// Runs one pickle and leaves the reader after it. Errors, as a reason without the file's name, on instructions
     /// and names that tensors do not need, and on everything that does not fit together.
     pub fn run(&mut self, reader: &mut Reader<'a>) -> Result<Value<'a>> {
         let mut machine = Machine { arena: self, stack: Vec::new(), marks: Vec::new(), memo: HashMap::new() };

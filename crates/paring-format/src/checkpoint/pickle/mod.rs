@@ -23,7 +23,7 @@ use std::collections::BTreeMap;
 use std::ops::Range;
 use std::path::Path;
 
-use super::shard::{Entry, Kind, Place, Shard, Strides, one_line};
+use super::shard::{Entry, Extent, Shard, ShardKind, Strides, one_line};
 use crate::{Dtype, Error, Result};
 use machine::Arena;
 use reader::Reader;
@@ -43,7 +43,7 @@ struct Pickle<'a> {
     file: &'a str,
     arena: Arena<'a>,
     root: Value<'a>,
-    /// Where each storage lies in the file.
+    /// The place of each storage in the file.
     places: BTreeMap<&'a str, Range<usize>>,
 }
 
@@ -75,7 +75,7 @@ pub(super) fn entries(file: &str, bytes: &[u8]) -> Result<Vec<(String, Entry)>> 
 ///
 /// Errors on everything else, and when tensors that share their bytes would together be larger than the file.
 pub fn tokens(path: &Path) -> Result<Vec<Vec<i64>>> {
-    let shard = Shard::open(path, Kind::Pickle)?;
+    let shard = Shard::open(path, ShardKind::Pickle)?;
     let bytes = shard.bytes();
     let pickle = Pickle::parse(&shard.file, bytes)?;
     let list = [pickle.root];
@@ -159,7 +159,7 @@ impl<'a> Pickle<'a> {
         Ok(inner)
     }
 
-    /// Where a tensor lies, after everything that is said about it was checked.
+    /// The place of a tensor, after everything that is said about it was checked.
     fn entry(&self, name: &str, tensor: &Tensor) -> Result<Entry> {
         let bad = |reason: String| self.bad(format!("{name} {reason}"));
         let storage = &self.arena.storages[tensor.storage];
@@ -188,7 +188,7 @@ impl<'a> Pickle<'a> {
         let len = len.ok_or_else(outside)?;
         let shape = tensor.shape.clone();
         if len == 0 {
-            return Ok(Entry { dtype, shape, place: Place { start: place.start, len, strides: None } });
+            return Ok(Entry { dtype, shape, place: Extent { start: place.start, len, strides: None } });
         }
         let mut last = Some(tensor.offset);
         for (&dim, &stride) in shape.iter().zip(&tensor.strides) {
@@ -201,11 +201,11 @@ impl<'a> Pickle<'a> {
         let start = place.start + tensor.offset * size;
         let dims = || shape.iter().copied().zip(tensor.strides.iter().copied()).collect();
         let strides = (!row_major(&shape, &tensor.strides)).then(|| Strides { size, dims: dims() });
-        Ok(Entry { dtype, shape, place: Place { start, len, strides } })
+        Ok(Entry { dtype, shape, place: Extent { start, len, strides } })
     }
 }
 
-/// Whether the elements lie one after the other. The stride of a dimension of one element says nothing.
+/// Tells whether the elements lie one after the other. The stride of a dimension of one element says nothing.
 fn row_major(shape: &[usize], strides: &[usize]) -> bool {
     let mut expected = 1;
     shape.iter().zip(strides).rev().all(|(&dim, &stride)| {

@@ -13,7 +13,7 @@ impl<'a> Reader<'a> {
         Self { bytes, at }
     }
 
-    /// Where the next byte lies.
+    /// The place of the next byte.
     pub fn at(&self) -> usize {
         self.at
     }

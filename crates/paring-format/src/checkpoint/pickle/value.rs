@@ -1,4 +1,4 @@
-//! What a pickle of tensors is made of.
+//! The values of a pickle of tensors.
 
 use crate::Dtype;
 
@@ -80,7 +80,7 @@ pub(super) enum Global {
 }
 
 impl Global {
-    /// What `module.name` stands for; `None` for everything that tensors do not need.
+    /// The meaning of `module.name`; `None` for everything that tensors do not need.
     pub fn find(module: &str, name: &str) -> Option<Global> {
         Some(match (module, name) {
             ("collections", "OrderedDict") => Global::OrderedDict,

@@ -1,4 +1,4 @@
-//! Where the entries of a zip file lie, for files that only store: nothing is ever unpacked, so nothing can swell.
+//! The directory of a zip file whose entries are only stored: nothing is ever unpacked, so nothing can swell.
 
 use std::collections::BTreeMap;
 use std::ops::Range;
@@ -19,7 +19,7 @@ const LOCAL: u32 = 0x0403_4b50;
 const ZIP64_FIELD: u16 = 1;
 const ENCRYPTED: u16 = 1;
 /// Sizes follow the data, and the entry's own header need not know them.
-const SIZES_BEHIND: u16 = 1 << 3;
+const SIZES_AFTER: u16 = 1 << 3;
 
 const CUT: &str = "a zip file without its end; is it cut off?";
 
@@ -55,7 +55,7 @@ pub(super) fn entries(bytes: &[u8]) -> Result<BTreeMap<&str, Range<usize>>, Stri
     }
 }
 
-/// Where the directory lies, and how many entries it lists.
+/// The place of the directory, and the number of entries that it lists.
 fn directory(bytes: &[u8]) -> Result<(Range<usize>, usize), String> {
     // A comment of up to 64 KiB may follow the last record, which says how long it is.
     let last = bytes.len().checked_sub(END_LEN).ok_or(CUT)?;
@@ -122,14 +122,14 @@ fn end64(bytes: &[u8], end: usize) -> Result<Option<(usize, [u64; 6])>, String> 
     fields().map(Some).ok_or_else(|| "a zip file whose 64-bit record is not where it should be".to_string())
 }
 
-/// What the directory says of an entry.
+/// An entry of the directory.
 struct Listed<'a> {
     name: &'a [u8],
     flags: u16,
     method: u16,
     stored: u64,
     unpacked: u64,
-    /// Where its own header starts.
+    /// The start of its own header.
     header: usize,
 }
 
@@ -198,7 +198,7 @@ fn data(bytes: &[u8], limit: usize, name: &str, listed: &Listed) -> Result<Range
     let missing = || format!("the entry {name} is not where the zip directory says; is the file cut off?");
     let (flags, method, stored, name_len, extra_len) = own().ok_or_else(missing)?;
     let same_name = reader.take(name_len) == Some(name.as_bytes());
-    let known = flags & SIZES_BEHIND == 0 && stored != u32::MAX;
+    let known = flags & SIZES_AFTER == 0 && stored != u32::MAX;
     if !same_name || method != 0 || (known && u64::from(stored) != listed.stored) {
         return Err(format!("the entry {name} and the zip directory disagree about its name, size or compression"));
     }

@@ -1,6 +1,6 @@
 use super::*;
 use crate::names::RunFiles;
-use crate::testing::{Kind, Rng, encode, two_of_four};
+use crate::testing::{Rng, SpqrKind, encode, two_of_four};
 use crate::{Compressed, Dtype, LAYOUTS, NamedTensor, Scheme, Values, Writer};
 
 /// Writes one linear `m` beside a dense `lm_head`, and returns folder and quantization.
@@ -45,8 +45,8 @@ fn every_layout_through_a_folder() {
         rng.codes(4, 16, Dtype::F32, 3, 16, true),
         two_of_four(rng.dense(4, 16, Dtype::F16)),
         two_of_four(rng.codes(4, 16, Dtype::Bf16, 8, 16, true)),
-        rng.spqr(4, 16, Dtype::F16, &Kind { height: 3, ..Kind::published() }),
-        rng.spqr(4, 16, Dtype::F32, &Kind { group_size: 5, ..Kind::published() }),
+        rng.spqr(4, 16, Dtype::F16, &SpqrKind { height: 3, ..SpqrKind::published() }),
+        rng.spqr(4, 16, Dtype::F32, &SpqrKind { group_size: 5, ..SpqrKind::published() }),
     ];
     for layout in LAYOUTS {
         for c in made.iter().filter(|c| encode(*layout, c).is_ok()) {

@@ -15,7 +15,7 @@ fn packed(targets: &[&str], bits: u32, symmetric: bool, strategy: Strategy) -> S
     }
 }
 
-/// What compressed-tensors 0.19.0 writes for one group, with its observer left out.
+/// The object that compressed-tensors 0.19.0 writes for one group, with its observer left out.
 fn official(bits: u32, symmetric: bool, strategy: &str, group_size: Option<usize>, ignore: &[&str]) -> Value {
     json!({
         "config_groups": {"group_0": {

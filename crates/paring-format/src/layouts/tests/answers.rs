@@ -1,7 +1,7 @@
 //! Every layout has every answer of the trait, and the answers are those of what it stores.
 
 use super::*;
-use crate::testing::{Kept, Kind, Rng, Zeros, encode, two_of_four};
+use crate::testing::{Kept, Rng, SpqrKind, SpqrZeros, encode, two_of_four};
 use crate::{Dynamic, Element, ScaleType, Strategy};
 
 /// Matrices of every kind, each with two weights of every four and of a shape that all layouts have; codes with and
@@ -10,11 +10,11 @@ fn samples() -> Vec<Compressed> {
     let mut rng = Rng(5);
     let (rows, cols) = (64, 256);
     // Not every outlier is a sum that the package can store.
-    let none_kept = Kind { kept: Kept::Share(0), ..Kind::published() };
+    let none_kept = SpqrKind { kept: Kept::Share(0), ..SpqrKind::published() };
     let mut all =
-        vec![rng.spqr(rows, cols, Dtype::F16, &Kind::published()), rng.spqr(rows, cols, Dtype::F16, &none_kept)];
-    for zeros in [Zeros::Float, Zeros::Integers] {
-        all.push(rng.spqr(rows, cols, Dtype::Bf16, &Kind { scale_bits: None, zeros, ..Kind::published() }));
+        vec![rng.spqr(rows, cols, Dtype::F16, &SpqrKind::published()), rng.spqr(rows, cols, Dtype::F16, &none_kept)];
+    for zeros in [SpqrZeros::Float, SpqrZeros::Integers] {
+        all.push(rng.spqr(rows, cols, Dtype::Bf16, &SpqrKind { scale_bits: None, zeros, ..SpqrKind::published() }));
     }
     let shape = [rows, cols];
     let mut halved = vec![
@@ -40,7 +40,7 @@ fn samples() -> Vec<Compressed> {
     all
 }
 
-/// What a layout stores of each sample that it holds.
+/// The parts that a layout stores of each sample that it holds.
 fn stored(layout: &dyn Layout) -> Vec<(Compressed, LayoutParts)> {
     samples().into_iter().filter_map(|c| encode(layout, &c).ok().map(|parts| (c, parts))).collect()
 }

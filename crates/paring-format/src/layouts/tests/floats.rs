@@ -130,7 +130,7 @@ fn shapes_come_from_headers() {
     }
 }
 
-/// What a model's status `frozen` says about a dense weight that cannot be rounded.
+/// The error of a model's status `frozen` about a dense weight that cannot be rounded.
 #[test]
 fn frozen_weights_need_scales_to_round_by() {
     let c = Rng(2).codes(2, 8, Dtype::F32, 8, 8, true);

@@ -14,7 +14,7 @@ use serde_json::{Value, json};
 
 use super::*;
 use crate::floats::from_e2m1;
-use crate::testing::{Kept, Kind, Rng, encode, two_of_four};
+use crate::testing::{Kept, Rng, SpqrKind, encode, two_of_four};
 use crate::{Element, Error, Grid, QuantArgs, QuantConfig, ScaleType, Strategy, Values, Zeros};
 
 /// A tensor of a golden file.
@@ -169,8 +169,8 @@ fn every_layout_gives_back_what_it_accepts() {
     for layout in LAYOUTS {
         assert_eq!(super::layout(layout.name()).map(|found| found.name()), Some(layout.name()));
         let mut accepted = 0;
-        let spqr = Rng(8).spqr(32, 48, Dtype::Bf16, &Kind::published());
-        let half = Rng(8).spqr(32, 48, Dtype::F16, &Kind { kept: Kept::Share(0), ..Kind::published() });
+        let spqr = Rng(8).spqr(32, 48, Dtype::Bf16, &SpqrKind::published());
+        let half = Rng(8).spqr(32, 48, Dtype::F16, &SpqrKind { kept: Kept::Share(0), ..SpqrKind::published() });
         for c in samples().into_iter().chain([spqr, half]) {
             let scheme = Scheme::of(&c, layout.name(), vec![]);
             let Ok(parts) = layout.encode(&scheme, &c) else { continue };

@@ -149,7 +149,7 @@ fn the_two_largest_of_four_are_kept() {
     }
 }
 
-/// What torch keeps of ones and zeros, by their bits.
+/// The weights that torch keeps of ones and zeros, by their bits.
 #[test]
 fn ties_are_those_of_topk() {
     let kept = [12, 5, 10, 3, 12, 5, 6, 6, 12, 9, 10, 10, 12, 12, 12, 12];

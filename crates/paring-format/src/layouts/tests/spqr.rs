@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 
 use super::*;
 use crate::QuantConfig;
-use crate::testing::{Kept, Kind, Rng, Zeros, encode};
+use crate::testing::{Kept, Rng, SpqrKind, SpqrZeros, encode};
 use crate::{Element, QuantArgs, SecondLevel, Spqr, Statistic, Strategy, Values};
 
 fn of(c: &Compressed) -> &Spqr {
@@ -21,23 +21,23 @@ fn bits_of(values: &[f32]) -> Vec<u32> {
 }
 
 /// Kinds that differ in everything a matrix can differ in.
-fn kinds() -> Vec<Kind> {
+fn kinds() -> Vec<SpqrKind> {
     let mut kinds = Vec::new();
     for bits in 2..=8 {
         for (scale_bits, zeros) in [
-            (None, Zeros::Float),
-            (None, Zeros::Integers),
-            (None, Zeros::Constant),
-            (Some(3), Zeros::Coded(3)),
-            (Some(8), Zeros::Coded(1)),
-            (None, Zeros::Coded(5)),
-            (Some(2), Zeros::Float),
-            (Some(4), Zeros::Integers),
-            (Some(1), Zeros::Constant),
+            (None, SpqrZeros::Float),
+            (None, SpqrZeros::Integers),
+            (None, SpqrZeros::Constant),
+            (Some(3), SpqrZeros::Coded(3)),
+            (Some(8), SpqrZeros::Coded(1)),
+            (None, SpqrZeros::Coded(5)),
+            (Some(2), SpqrZeros::Float),
+            (Some(4), SpqrZeros::Integers),
+            (Some(1), SpqrZeros::Constant),
         ] {
             for (i, group_size) in [16, 5, 1, 9999].into_iter().enumerate() {
                 let kept = [Kept::Share(10), Kept::Run, Kept::Ends, Kept::Share(0), Kept::Share(600)];
-                kinds.push(Kind {
+                kinds.push(SpqrKind {
                     bits,
                     group_size,
                     scale_bits,
@@ -59,7 +59,7 @@ fn every_kind_comes_back() {
     for dtype in [Dtype::F32, Dtype::F16, Dtype::Bf16] {
         for (i, kind) in kinds().iter().enumerate() {
             let (rows, cols) = [(16, 32), (5, 37), (1, 1), (33, 2), (2, 300), (1, 129)][i % 6];
-            let c = rng.spqr(rows, cols, dtype, &Kind { group_size: kind.group_size.min(cols), ..kind.clone() });
+            let c = rng.spqr(rows, cols, dtype, &SpqrKind { group_size: kind.group_size.min(cols), ..kind.clone() });
             assert!(encode(spqr_layout(), &c).is_ok(), "{kind:?}");
             let parts = encode(spqr_layout(), &c).unwrap();
             let scheme = Scheme::of(&c, "paring-spqr", vec!["Linear".to_string()]);
@@ -82,7 +82,7 @@ fn every_kind_comes_back() {
 /// One group of a run may be wider than some of its matrices.
 #[test]
 fn a_group_wider_than_the_matrix_is_a_row() {
-    let c = Rng(2).spqr(4, 12, Dtype::F16, &Kind { group_size: 12, ..Kind::published() });
+    let c = Rng(2).spqr(4, 12, Dtype::F16, &SpqrKind { group_size: 12, ..SpqrKind::published() });
     let mut scheme = Scheme::of(&c, "paring-spqr", vec![]);
     scheme.weights.as_mut().unwrap().strategy = Strategy::Group(64);
     assert_eq!(spqr_layout().decode(&scheme, encode(spqr_layout(), &c).unwrap()).unwrap(), c);
@@ -92,8 +92,10 @@ fn a_group_wider_than_the_matrix_is_a_row() {
 #[test]
 fn whole_zeros_that_are_no_codes() {
     let mut rng = Rng(3);
-    let whole = rng.spqr(4, 12, Dtype::F16, &Kind { group_size: 6, zeros: Zeros::Integers, ..Kind::published() });
-    let floats = rng.spqr(4, 12, Dtype::F16, &Kind { group_size: 6, zeros: Zeros::Float, ..Kind::published() });
+    let whole =
+        rng.spqr(4, 12, Dtype::F16, &SpqrKind { group_size: 6, zeros: SpqrZeros::Integers, ..SpqrKind::published() });
+    let floats =
+        rng.spqr(4, 12, Dtype::F16, &SpqrKind { group_size: 6, zeros: SpqrZeros::Float, ..SpqrKind::published() });
     let scheme = Scheme::of(&whole, "paring-spqr", vec![]);
     assert!(!scheme.codes().unwrap().float_zeros);
     for c in [&whole, &floats] {
@@ -108,7 +110,7 @@ fn whole_zeros_that_are_no_codes() {
 #[test]
 fn far_apart_and_wide() {
     let mut rng = Rng(5);
-    let kind = Kind { group_size: 1 << 16, kept: Kept::Ends, ordered: true, ..Kind::published() };
+    let kind = SpqrKind { group_size: 1 << 16, kept: Kept::Ends, ordered: true, ..SpqrKind::published() };
     let wide = rng.spqr(3, 1 << 16, Dtype::Bf16, &kind);
     let scheme = Scheme::of(&wide, "paring-spqr", vec![]);
     let parts = encode(spqr_layout(), &wide).unwrap();
@@ -118,7 +120,7 @@ fn far_apart_and_wide() {
     let wider = rng.spqr(1, (1 << 16) + 1, Dtype::Bf16, &kind);
     let text = encode(spqr_layout(), &wider).unwrap_err().to_string();
     assert!(text.contains("order of 65537 columns"), "{text}");
-    let plain = rng.spqr(1, (1 << 16) + 1, Dtype::Bf16, &Kind { ordered: false, ..kind });
+    let plain = rng.spqr(1, (1 << 16) + 1, Dtype::Bf16, &SpqrKind { ordered: false, ..kind });
     let scheme = Scheme::of(&plain, "paring-spqr", vec![]);
     assert_eq!(spqr_layout().decode(&scheme, encode(spqr_layout(), &plain).unwrap()).unwrap(), plain);
 }
@@ -129,7 +131,7 @@ fn the_formula_counts_what_is_stored() {
     for dtype in [Dtype::Bf16, Dtype::F32] {
         for (rows, cols) in [(64, 256), (128, 512), (256, 1000)] {
             for kind in kinds().into_iter().step_by(3) {
-                let kind = Kind { group_size: kind.group_size.min(cols), ..kind };
+                let kind = SpqrKind { group_size: kind.group_size.min(cols), ..kind };
                 let c = rng.spqr(rows, cols, dtype, &kind);
                 let bytes: usize = encode(spqr_layout(), &c).unwrap().values().map(|part| part.bytes.len()).sum();
                 let stored = bytes as f64 * 8.0 / (rows * cols) as f64;
@@ -139,7 +141,7 @@ fn the_formula_counts_what_is_stored() {
         }
     }
     // By hand: codes, two statistics of 3 bits for 16 weights, four floats for 256, and no outliers.
-    let kind = Kind { kept: Kept::Share(0), ordered: false, ..Kind::published() };
+    let kind = SpqrKind { kept: Kept::Share(0), ordered: false, ..SpqrKind::published() };
     let c = rng.spqr(64, 256, Dtype::F16, &kind);
     assert_eq!(of(&c).formula_bits(64, 256, Dtype::F16), 3.0 + 6.0 / 16.0 + 64.0 / 256.0);
 }
@@ -147,7 +149,7 @@ fn the_formula_counts_what_is_stored() {
 #[test]
 fn damaged_parts_are_named() {
     // 3 x 7 codes of 3 bits leave one bit over, as do most of the other streams.
-    let kind = Kind { group_size: 3, height: 2, kept: Kept::Run, ..Kind::published() };
+    let kind = SpqrKind { group_size: 3, height: 2, kept: Kept::Run, ..SpqrKind::published() };
     let c = Rng(11).spqr(3, 7, Dtype::Bf16, &kind);
     let scheme = Scheme::of(&c, "paring-spqr", vec![]);
     let parts = encode(spqr_layout(), &c).unwrap();
@@ -222,7 +224,7 @@ fn part_is_stream(part: &LayoutPart) -> bool {
 
 #[test]
 fn schemes_of_other_matrices_are_refused() {
-    let c = Rng(12).spqr(6, 40, Dtype::F16, &Kind { height: 4, ..Kind::published() });
+    let c = Rng(12).spqr(6, 40, Dtype::F16, &SpqrKind { height: 4, ..SpqrKind::published() });
     let scheme = Scheme::of(&c, "paring-spqr", vec![]);
     let parts = encode(spqr_layout(), &c).unwrap();
     let check = |says: &str, change: &dyn Fn(&mut QuantArgs)| {
@@ -256,7 +258,7 @@ fn schemes_of_other_matrices_are_refused() {
 
 #[test]
 fn encoding_refuses_what_the_layout_cannot_say() {
-    let c = Rng(13).spqr(6, 40, Dtype::F16, &Kind { height: 4, ..Kind::published() });
+    let c = Rng(13).spqr(6, 40, Dtype::F16, &SpqrKind { height: 4, ..SpqrKind::published() });
     let check = |says: &str, change: &dyn Fn(&mut Compressed, &mut Spqr)| {
         let mut changed = c.clone();
         let mut spqr = of(&c).clone();
@@ -302,7 +304,7 @@ fn encoding_refuses_what_the_layout_cannot_say() {
 fn damaged_bytes_never_panic() {
     let mut rng = Rng(14);
     for kind in kinds().iter().step_by(5) {
-        let c = rng.spqr(5, 37, Dtype::F16, &Kind { group_size: kind.group_size.min(37), ..kind.clone() });
+        let c = rng.spqr(5, 37, Dtype::F16, &SpqrKind { group_size: kind.group_size.min(37), ..kind.clone() });
         let scheme = Scheme::of(&c, "paring-spqr", vec![]);
         let parts = encode(spqr_layout(), &c).unwrap();
         for _ in 0..200 {
@@ -352,7 +354,7 @@ fn the_documented_example() {
 
 #[test]
 fn the_config_is_this_programs_own() {
-    let c = Rng(15).spqr(16, 32, Dtype::F16, &Kind::published());
+    let c = Rng(15).spqr(16, 32, Dtype::F16, &SpqrKind::published());
     let scheme = Scheme::of(&c, "paring-spqr", vec!["Linear".to_string()]);
     let config = QuantConfig::new(vec![("group_0".into(), scheme)], vec!["lm_head".into()]).to_json();
     let expected = json!({

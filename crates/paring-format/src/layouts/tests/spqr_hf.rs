@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use super::*;
 use crate::QuantConfig;
 use crate::layouts::spqr_hf::{TENSORS, nearest};
-use crate::testing::{Kept, Kind, Rng, Zeros, encode};
+use crate::testing::{Kept, Rng, SpqrKind, SpqrZeros, encode};
 use crate::{Outliers, Spqr, Statistic, Values};
 
 fn hf() -> &'static dyn Layout {
@@ -38,7 +38,7 @@ fn list(numbers: &[i32]) -> LayoutPart {
 
 /// A matrix that the layout holds, with values of a realistic size.
 fn sample(rng: &mut Rng, rows: usize, cols: usize, ordered: bool) -> Compressed {
-    let c = rng.spqr(rows, cols, Dtype::F16, &Kind { kept: Kept::Share(30), ordered, ..Kind::published() });
+    let c = rng.spqr(rows, cols, Dtype::F16, &SpqrKind { kept: Kept::Share(30), ordered, ..SpqrKind::published() });
     let mut c = changed(&c, |spqr| spqr.outliers.values.iter_mut().for_each(|value| *value *= 8.0));
     settle(&mut c);
     c
@@ -262,8 +262,8 @@ fn damaged_parts_are_named() {
 #[test]
 fn it_holds_one_kind_only() {
     let mut rng = Rng(35);
-    let kind = Kind::published();
-    let mut check = |says: &str, dtype: Dtype, rows: usize, cols: usize, kind: Kind| {
+    let kind = SpqrKind::published();
+    let mut check = |says: &str, dtype: Dtype, rows: usize, cols: usize, kind: SpqrKind| {
         let c = rng.spqr(rows, cols, dtype, &kind);
         let text = encode(hf(), &c).expect_err(says).to_string();
         assert!(text.contains(says), "{says}: {text}");
@@ -272,11 +272,11 @@ fn it_holds_one_kind_only() {
     check("not 8 x 16", Dtype::F16, 8, 16, kind.clone());
     check("not 16 x 24", Dtype::F16, 16, 24, kind.clone());
     check("not 16 x 32768", Dtype::F16, 16, 1 << 15, kind.clone());
-    check("not 4 in groups of 16", Dtype::F16, 16, 32, Kind { bits: 4, ..kind.clone() });
-    check("not 3 in groups of 32", Dtype::F16, 16, 32, Kind { group_size: 32, ..kind.clone() });
-    check("coded with 3 bits for 16 rows", Dtype::F16, 16, 32, Kind { scale_bits: None, ..kind.clone() });
-    check("coded with 3 bits for 16 rows", Dtype::F16, 16, 32, Kind { height: 8, ..kind.clone() });
-    check("coded with 3 bits for 16 rows", Dtype::F16, 16, 32, Kind { zeros: Zeros::Integers, ..kind });
+    check("not 4 in groups of 16", Dtype::F16, 16, 32, SpqrKind { bits: 4, ..kind.clone() });
+    check("not 3 in groups of 32", Dtype::F16, 16, 32, SpqrKind { group_size: 32, ..kind.clone() });
+    check("coded with 3 bits for 16 rows", Dtype::F16, 16, 32, SpqrKind { scale_bits: None, ..kind.clone() });
+    check("coded with 3 bits for 16 rows", Dtype::F16, 16, 32, SpqrKind { height: 8, ..kind.clone() });
+    check("coded with 3 bits for 16 rows", Dtype::F16, 16, 32, SpqrKind { zeros: SpqrZeros::Integers, ..kind });
     assert!(encode(hf(), &rng.dense(16, 16, Dtype::F16)).is_err());
 }
 

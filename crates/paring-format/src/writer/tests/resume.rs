@@ -1,6 +1,6 @@
 use super::*;
 
-/// What a program may leave beside its shards.
+/// Files that a program may leave beside its shards.
 const RUN: RunFiles = RunFiles { names: &["report.json"], prefix: Some(".activations") };
 use crate::Checkpoint;
 
