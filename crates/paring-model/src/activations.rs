@@ -6,6 +6,7 @@ use paring_kernels::element;
 use paring_kernels::matmul::Precision;
 use paring_kernels::quantize::{Rounding, Scales};
 
+use crate::element::kernel_element;
 use crate::{Error, Result, Tap};
 
 /// The arithmetic of a model: precision, rounding of activations, device.
@@ -88,16 +89,7 @@ pub(crate) fn rounding(args: &QuantArgs, lookup: &Lookup) -> Result<Rounding> {
             Scales::Given(lookup("input_scale")?, zero)
         }
     };
-    Ok(Rounding { element: of_kernels(args.element), symmetric: args.symmetric, scales })
-}
-
-/// An element as kernels know it.
-pub fn of_kernels(element: Element) -> element::Element {
-    match element {
-        Element::Int(bits) => element::Element::Int(bits),
-        Element::E4m3 => element::Element::E4m3,
-        Element::E2m1 => element::Element::E2m1,
-    }
+    Ok(Rounding { element: kernel_element(args.element), symmetric: args.symmetric, scales })
 }
 
 /// Errors when caches that are quantized like this cannot be run.
@@ -133,7 +125,7 @@ impl CacheRounding {
             let shape = if args.strategy == Strategy::Head { vec![scales.len(), 1] } else { vec![scales.len()] };
             Tensor::from_vec(scales, shape, device)
         };
-        Ok(Self(Some(CacheGrid { element: of_kernels(args.element), scales: [tensor(keys)?, tensor(values)?] })))
+        Ok(Self(Some(CacheGrid { element: kernel_element(args.element), scales: [tensor(keys)?, tensor(values)?] })))
     }
 
     /// The scales of keys and of values in a cache of this element, one for all heads or one for each; `None` where the cache

@@ -15,6 +15,7 @@ pub mod activations;
 pub mod anatomy;
 pub mod config;
 pub mod decoder;
+pub mod element;
 pub mod error;
 pub mod families;
 pub mod fan;

@@ -4,7 +4,7 @@ use paring_format::writer::NamedTensor;
 use paring_format::{Dtype, Dynamic, Element, QuantArgs, ScaleType, Strategy};
 use paring_kernels::quantize::scale_and_zero;
 use paring_kernels::sweep::global_scale;
-use paring_model::activations::of_kernels;
+use paring_model::element::kernel_element;
 
 use crate::methods::Stored;
 use crate::{Error, Result};
@@ -64,7 +64,7 @@ pub(super) fn of_cache(
 
 /// Scale and zero point, every step rounded to `dtype`.
 fn grid(args: &QuantArgs, range: [f32; 2], dtype: Dtype) -> (f32, f32) {
-    scale_and_zero(of_kernels(args.element), args.symmetric, range, Stored::plain(dtype).precision())
+    scale_and_zero(kernel_element(args.element), args.symmetric, range, Stored::plain(dtype).precision())
 }
 
 /// A scale as a tensor `[1]`.

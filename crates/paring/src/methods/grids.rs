@@ -2,7 +2,7 @@
 
 use paring_format::{Element, Grid, ScaleType, Values, Zeros};
 use paring_kernels::sweep::{GridFormat, Grids, Scales, global_scale, largest};
-use paring_model::activations::of_kernels;
+use paring_model::element::kernel_element;
 
 use super::Stored;
 use crate::plan::compatibility::FUSED;
@@ -12,7 +12,7 @@ use crate::plan::{Recipe, Rounding};
 pub(super) fn format(rounding: &Rounding, stored: &Stored, weight: &[f32]) -> GridFormat {
     let computed = stored.precision();
     GridFormat {
-        element: of_kernels(rounding.element),
+        element: kernel_element(rounding.element),
         symmetric: rounding.symmetric,
         mse: rounding.mse,
         scales: match rounding.scale_type {
