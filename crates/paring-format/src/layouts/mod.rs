@@ -17,8 +17,6 @@ mod pairs;
 mod part;
 mod scales;
 pub(crate) mod sparse;
-mod sparse_24;
-mod sparse_bitmask;
 mod spqr;
 pub(crate) mod spqr_hf;
 #[cfg(test)]

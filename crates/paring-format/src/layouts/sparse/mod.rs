@@ -4,8 +4,15 @@
 //! They hold dense weights, or the codes of int-quantized and float-quantized ones: those are encoded first, and then
 //! the tensor called `weight` becomes sparse.
 
-use super::{DENSE, Holds, Layout, LayoutPart, LayoutParts, float, int, sparse_24, sparse_bitmask, take, typed};
+mod bitmask;
+mod header;
+mod pack;
+mod two_of_four;
+
+use super::{DENSE, Holds, Layout, LayoutPart, LayoutParts, float, int, missing, take, typed};
 use crate::{Compressed, Dtype, Element, Error, QuantArgs, Result, Scheme};
+
+pub(crate) use header::{Scan, SparseHeader};
 
 /// Local names of the parts of a sparse tensor: its values, its mask, its shape, and where the values of a row begin.
 pub(crate) const VALUES: &str = "compressed";
@@ -28,130 +35,6 @@ pub(crate) enum Sparse {
     /// Two of every four: `compressed` `[rows, cols / 2]`, `bitmask` as above, `shape` I64 `[2, 1]`. Fours are counted
     /// over the whole tensor, so that they cross rows whose length is no multiple of four.
     TwoOfFour,
-}
-
-/// The description of a sparse tensor by its parts: all but the mask's bits and the values.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct SparseHeader {
-    /// The choice of the weights that are stored.
-    pub sparse: Sparse,
-    /// The shape of the whole tensor: one or two dimensions, none of them 0.
-    pub shape: Vec<usize>,
-    /// Its type.
-    pub dtype: Dtype,
-    /// Stored values.
-    pub values: usize,
-}
-
-impl SparseHeader {
-    /// Reads and compares types and shapes; of the parts, only `shape` needs its bytes.
-    pub fn read(sparse: Sparse, parts: &LayoutParts) -> Result<SparseHeader> {
-        let values = typed(parts, VALUES, &DTYPES)?;
-        let mask = typed(parts, MASK, &[Dtype::U8])?;
-        let shape = dimensions(take(parts, SHAPE, &[Dtype::I64])?)?;
-        let Some(count) = values.dtype.bytes_of(&shape).map(|bytes| bytes / values.dtype.size()) else {
-            return Err(Error::parts(format!("{SHAPE}: {shape:?} is larger than any file")));
-        };
-        let (cols, above) = shape.split_last().ok_or_else(|| Error::parts(format!("{SHAPE}: no dimensions")))?;
-        mask.expect_shape(MASK, &[above, &[cols.div_ceil(8)]].concat())?;
-        match (sparse, above) {
-            (Sparse::NonZero, _) => {
-                typed(parts, OFFSETS, &[Dtype::I64])?.expect_shape(OFFSETS, above)?;
-                if values.shape.len() != 1 {
-                    return Err(Error::parts(format!("{VALUES}: shape {:?}, expected one dimension", values.shape)));
-                }
-            }
-            (Sparse::TwoOfFour, &[rows]) if cols % 2 == 0 && count % 4 == 0 => {
-                values.expect_shape(VALUES, &[rows, cols / 2])?
-            }
-            (Sparse::TwoOfFour, _) => {
-                return Err(Error::parts(format!("{SHAPE}: {shape:?} cannot be cut into fours with two in each")));
-            }
-        }
-        let stored = values.shape.iter().product();
-        Ok(SparseHeader { sparse, dtype: values.dtype, values: stored, shape })
-    }
-
-    /// Rows and columns; a tensor of one dimension is one row.
-    pub fn matrix(&self) -> (usize, usize) {
-        match self.shape[..] {
-            [rows, cols] => (rows, cols),
-            _ => (1, self.shape.iter().product()),
-        }
-    }
-
-    /// Bytes of a row of the mask.
-    pub fn mask_row(&self) -> usize {
-        self.matrix().1.div_ceil(8)
-    }
-
-    /// Tells whether fours lie inside rows, so that each has half its weights stored.
-    pub fn is_even(&self) -> bool {
-        self.sparse == Sparse::TwoOfFour && self.matrix().1.is_multiple_of(4)
-    }
-
-    /// The rows that these rows of a mask and their values stand for, row-major. `None` when there are fewer values
-    /// than bits.
-    pub fn expand(&self, mask: &[u8], values: &[u8]) -> Option<Vec<u8>> {
-        let cols = self.matrix().1;
-        match self.dtype.size() {
-            1 => expand::<1>(mask, cols, values),
-            2 => expand::<2>(mask, cols, values),
-            _ => expand::<4>(mask, cols, values),
-        }
-    }
-}
-
-/// Checks the bits of a mask, rows after rows.
-pub(crate) struct Scan<'a> {
-    header: &'a SparseHeader,
-    row: usize,
-    found: usize,
-}
-
-impl<'a> Scan<'a> {
-    /// At the first row.
-    pub fn new(header: &'a SparseHeader) -> Scan<'a> {
-        Scan { header, row: 0, found: 0 }
-    }
-
-    /// The next rows of the mask, and of the offsets if the tensor has them. Errors on bits after the last column, on
-    /// an offset that is not the number of bits so far, and on a four with more or less than two bits.
-    pub fn rows(&mut self, mask: &[u8], offsets: Option<&[u8]>) -> Result<()> {
-        let cols = self.header.matrix().1;
-        let mut offsets = offsets.map(|bytes| bytes.as_chunks::<8>().0.iter());
-        for bits in mask.chunks_exact(self.header.mask_row()) {
-            let row = self.row;
-            if !cols.is_multiple_of(8) && bits.last().is_some_and(|last| last >> (cols % 8) != 0) {
-                return Err(Error::parts(format!("{MASK}: row {row} has bits behind its {cols} columns")));
-            }
-            if let Some(offsets) = &mut offsets {
-                let got = offsets.next().map(|&bytes| i64::from_le_bytes(bytes));
-                if got.and_then(|got| usize::try_from(got).ok()) != Some(self.found) {
-                    let (expected, got) = (self.found, got.unwrap_or(-1));
-                    return Err(Error::parts(format!("{OFFSETS}: {got} for row {row}, expected {expected}")));
-                }
-            }
-            if self.header.is_even()
-                && let Some(four) = sparse_24::uneven(bits, cols)
-            {
-                let text = format!("{MASK}: row {row}, columns {} to {}: not two of four", 4 * four, 4 * four + 3);
-                return Err(Error::parts(text));
-            }
-            self.found += bits.iter().map(|byte| byte.count_ones() as usize).sum::<usize>();
-            self.row += 1;
-        }
-        Ok(())
-    }
-
-    /// After the last row. Errors unless there are as many values as bits.
-    pub fn finish(self) -> Result<()> {
-        if self.found == self.header.values {
-            return Ok(());
-        }
-        let (bits, values) = (self.found, self.header.values);
-        Err(Error::parts(format!("{VALUES}: {values} values, expected {bits}, the bits of {MASK}")))
-    }
 }
 
 impl Sparse {
@@ -202,7 +85,7 @@ impl Sparse {
         let elements = weight.bytes.as_chunks::<N>().0;
         let step = cols.div_ceil(8);
         let mut mask = match self {
-            Sparse::TwoOfFour if !cols.is_multiple_of(4) => sparse_24::ragged(elements, whole, rows, cols),
+            Sparse::TwoOfFour if !cols.is_multiple_of(4) => two_of_four::ragged(elements, whole, rows, cols),
             _ => vec![0; rows * step],
         };
         // Room for eight more, so that eight slots can be written wherever the next value goes.
@@ -210,12 +93,12 @@ impl Sparse {
         let (mut offsets, mut found) = (Vec::with_capacity(rows), 0);
         for (row, bits) in elements.chunks_exact(cols).zip(mask.chunks_exact_mut(step)) {
             match self {
-                Sparse::NonZero => sparse_bitmask::mask(row, weight.dtype, bits),
-                Sparse::TwoOfFour if cols.is_multiple_of(4) => sparse_24::mask(row, whole, bits),
+                Sparse::NonZero => bitmask::mask(row, weight.dtype, bits),
+                Sparse::TwoOfFour if cols.is_multiple_of(4) => two_of_four::mask(row, whole, bits),
                 Sparse::TwoOfFour => {}
             }
             offsets.push(found);
-            found += gather(row, bits, &mut values[found..]);
+            found += pack::gather(row, bits, &mut values[found..]);
         }
         values.truncate(found);
         (mask, values.into_flattened(), offsets)
@@ -245,7 +128,7 @@ impl Sparse {
         let pairs = || weight.bytes.chunks_exact(size).zip(back.bytes.chunks_exact(size));
         let Some(at) = (weight.bytes != back.bytes).then(|| pairs().position(differs)).flatten() else { return Ok(()) };
         let cols = weight.shape.last().copied().unwrap_or(1);
-        let zero = sparse_bitmask::is_zero(&weight.bytes[at * size..(at + 1) * size], weight.dtype);
+        let zero = bitmask::is_zero(&weight.bytes[at * size..(at + 1) * size], weight.dtype);
         let reason = match zero {
             true => "a zero with a sign, which the format does not keep",
             false => "more than two weights of four that are not zero",
@@ -292,7 +175,7 @@ impl Layout for Sparse {
 
     fn encode(&self, scheme: &Scheme, c: &Compressed) -> Result<LayoutParts> {
         let mut parts = self.inner(scheme.weights.as_ref())?.encode(scheme, c)?;
-        let weight = parts.remove("weight").ok_or_else(|| super::missing(&parts, "weight"))?;
+        let weight = parts.remove("weight").ok_or_else(|| missing(&parts, "weight"))?;
         let sparse = self.compress(&weight, true)?;
         self.check(&weight, &sparse)?;
         parts.extend(sparse);
@@ -341,72 +224,4 @@ impl Layout for Sparse {
     fn instead(&self) -> Option<&'static str> {
         Some("dense, int-quantized or pack-quantized")
     }
-}
-
-/// The dimensions that a part `[n]` or `[n, 1]` lists.
-fn dimensions(part: &LayoutPart) -> Result<Vec<usize>> {
-    let fail = || Error::parts(format!("{SHAPE}: not the shape of a matrix or a vector"));
-    if !matches!(part.shape[..], [1 | 2] | [1 | 2, 1]) {
-        return Err(fail());
-    }
-    let numbers = part.bytes.as_chunks::<8>().0.iter().map(|&bytes| usize::try_from(i64::from_le_bytes(bytes)));
-    let shape: Vec<usize> = numbers.collect::<std::result::Result<_, _>>().map_err(|_| fail())?;
-    if shape.contains(&0) { Err(fail()) } else { Ok(shape) }
-}
-
-/// Copies the elements whose bits are set to the start of `values`, which has room for eight more than there are, and
-/// returns their number.
-fn gather<const N: usize>(row: &[[u8; N]], bits: &[u8], values: &mut [[u8; N]]) -> usize {
-    let mut next = 0;
-    for (eight, &byte) in row.chunks(8).zip(bits) {
-        match (eight.first_chunk::<8>(), values[next..].first_chunk_mut::<8>()) {
-            // Without branches: each is written, and stays if the next one goes after it.
-            (Some(eight), Some(slots)) => {
-                let mut at = 0;
-                for (i, &element) in eight.iter().enumerate() {
-                    slots[at & 7] = element;
-                    at += usize::from(byte >> i & 1);
-                }
-                next += at;
-            }
-            _ => {
-                for (_, &element) in eight.iter().enumerate().filter(|(i, _)| byte >> i & 1 == 1) {
-                    values[next] = element;
-                    next += 1;
-                }
-            }
-        }
-    }
-    next
-}
-
-/// The opposite of [`gather`] over all rows of a mask. `None` when the values are too few.
-fn expand<const N: usize>(mask: &[u8], cols: usize, values: &[u8]) -> Option<Vec<u8>> {
-    let step = cols.div_ceil(8);
-    let values = values.as_chunks::<N>().0;
-    let mut dense = vec![[0; N]; mask.len().checked_div(step)?.checked_mul(cols)?];
-    let mut next = 0;
-    for (row, bits) in dense.chunks_exact_mut(cols).zip(mask.chunks_exact(step)) {
-        for (eight, &byte) in row.chunks_mut(8).zip(bits) {
-            match (eight.first_chunk_mut::<8>(), values.get(next..).and_then(|rest| rest.first_chunk::<8>())) {
-                (Some(eight), Some(ahead)) => {
-                    let mut at = 0;
-                    for (i, element) in eight.iter_mut().enumerate() {
-                        let set = byte >> i & 1;
-                        let keep = 0u8.wrapping_sub(set);
-                        *element = ahead[at & 7].map(|b| b & keep);
-                        at += usize::from(set);
-                    }
-                    next += at;
-                }
-                _ => {
-                    for (_, element) in eight.iter_mut().enumerate().filter(|(i, _)| byte >> i & 1 == 1) {
-                        *element = *values.get(next)?;
-                        next += 1;
-                    }
-                }
-            }
-        }
-    }
-    Some(dense.into_flattened())
 }

@@ -5,7 +5,7 @@
 
 use std::sync::LazyLock;
 
-use super::sparse_bitmask::raw;
+use super::bitmask::raw;
 
 /// By the comparisons of [`index`]: the bits of the two that are taken.
 static TAKEN: LazyLock<[u8; 4096]> = LazyLock::new(|| {
