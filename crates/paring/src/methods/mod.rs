@@ -1,12 +1,6 @@
 //! A method is a curvature and a rule: the table of them, and how one is applied to a fan and its linears.
 
 mod baseline;
-#[cfg(test)]
-mod golden;
-#[cfg(test)]
-mod golden_formats;
-#[cfg(test)]
-mod golden_spqr;
 mod grids;
 mod prepare;
 pub mod published;
@@ -14,9 +8,7 @@ mod spearman;
 mod spqr;
 mod sweep;
 #[cfg(test)]
-mod tests_floats;
-#[cfg(test)]
-mod tests_grids;
+mod tests;
 
 use std::time::Instant;
 

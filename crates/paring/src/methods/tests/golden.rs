@@ -6,7 +6,7 @@ use paring_format::{Checkpoint, Dtype, Values};
 use paring_kernels::square_matrix::SquareMatrix;
 use serde_json::Value;
 
-use super::Outcome;
+use crate::methods::Outcome;
 use crate::methods::published::{Case, Layer, own};
 use crate::pipeline::stats::Stats;
 use crate::plan::Recipe;

@@ -5,7 +5,8 @@ use paring_format::{Dtype, Element, Grid, ScaleType, Scheme, Strategy, Values};
 use paring_kernels::sweep::largest;
 use serde_json::json;
 
-use super::{Outcome, Stored, golden, share_amax};
+use super::golden;
+use crate::methods::{Outcome, Stored, share_amax};
 use crate::pipeline::stats::Stats;
 use crate::plan::{ActOrder, Pattern, Recipe, Rounding};
 

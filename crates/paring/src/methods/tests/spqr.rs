@@ -140,7 +140,7 @@ fn average_bits_are_those_that_the_published_driver_prints() {
             round_zero: case["round_zero"].as_bool().unwrap(),
             ..Spqr::default()
         };
-        let bits = super::average_bits(&rounding, &spqr, case["global_ol_n_share"].as_f64().unwrap());
+        let bits = crate::methods::average_bits(&rounding, &spqr, case["global_ol_n_share"].as_f64().unwrap());
         // The driver rounds to two decimals, a half to the even one; so does the formatting of numbers.
         assert_eq!(format!("{bits:.2}"), format!("{:.2}", case["average_bits"].as_f64().unwrap()), "{case}");
     }

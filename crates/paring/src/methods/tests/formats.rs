@@ -10,7 +10,8 @@ use paring_format::{
 };
 use serde_json::{Value, json};
 
-use super::{Stored, golden};
+use super::golden;
+use crate::methods::Stored;
 use crate::plan::{ActOrder, Recipe, Rounding};
 
 const PARTS: [&str; 6] =

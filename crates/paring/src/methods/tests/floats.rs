@@ -4,7 +4,7 @@ use paring_format::{Dtype, Element, QuantArgs, Strategy, floats};
 use paring_kernels::minifloat;
 use paring_kernels::sweep::{self, GridFormat};
 
-use super::Stored;
+use crate::methods::Stored;
 use crate::plan::Rounding;
 
 /// Every f32 whose lower half is zero or one of a few others: all exponents, signs, ties and what is beside them.
@@ -16,7 +16,7 @@ fn numbers() -> impl Iterator<Item = f32> {
 
 fn format(element: Element) -> GridFormat {
     let args = QuantArgs { strategy: Strategy::Tensor, ..QuantArgs::new(element) };
-    super::grids::format(&Rounding::of(&args), &Stored::plain(Dtype::F32), &[])
+    crate::methods::grids::format(&Rounding::of(&args), &Stored::plain(Dtype::F32), &[])
 }
 
 #[test]

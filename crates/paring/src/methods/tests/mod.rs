@@ -1,0 +1,7 @@
+//! Methods on small layers: against the published implementations, and against the files that hold what they make.
+
+mod floats;
+mod formats;
+mod golden;
+mod grids;
+mod spqr;
