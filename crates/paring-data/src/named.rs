@@ -22,13 +22,6 @@ pub enum Protocol {
     SparseGpt,
 }
 
-impl Protocol {
-    /// The protocol by which the code that published a method draws its calibration windows.
-    pub fn of_method(method: &str) -> Self {
-        if matches!(method, "sparsegpt" | "wanda") { Protocol::SparseGpt } else { Protocol::Gptq }
-    }
-}
-
 /// What a data set is wanted for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Purpose {

@@ -6,6 +6,7 @@
 //! through memory, 9.89e14 operations of dense bfloat16 products, 6.7e13 in f32; a link of 5.5e10 bytes and a disk of 5e9.
 
 use paring::cost::{Card, LLAMAS};
+use paring::plan::method::{GPTQ, SPARSEGPT};
 use paring::plan::{Pattern, Recipe, Rounding};
 
 const H100: [f64; 6] = [80.0, 3.35e12, 9.89e14, 6.7e13, 5.5e10, 5e9];
@@ -29,8 +30,8 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     };
     let four_bits = Rounding { symmetric: true, ..Rounding::int(4, Some(128)) };
     let runs = [
-        ("SparseGPT 2:4", recipe("sparsegpt", Some(Pattern::NofM { keep: 2, of: 4 }), None)),
-        ("GPTQ, 4 bits in groups of 128", recipe("gptq", None, Some(four_bits))),
+        ("SparseGPT 2:4", recipe(&SPARSEGPT, Some(Pattern::NofM { keep: 2, of: 4 }), None)),
+        ("GPTQ, 4 bits in groups of 128", recipe(&GPTQ, None, Some(four_bits))),
     ];
     println!(
         "| model | run | forward, s | gram | factor | sweep | error | link | disk | floor, s | card, GB | at | host, GB | \

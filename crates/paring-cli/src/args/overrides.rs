@@ -2,10 +2,11 @@
 
 use clap::Parser;
 use paring::plan::Curvature;
+use paring::plan::method::{MethodInfo, SPQR};
 use paring::plan::{ActOrder, Choice, Override, Recipe, Rounding};
 use paring::{Error, Result};
 
-use super::recipe::{method_info, preset, refined, usual_method};
+use super::recipe::{preset, refined, usual_method};
 use super::{Grids, Removal, SpqrArgs, Sweep};
 
 /// The options that may differ between linears.
@@ -59,15 +60,14 @@ impl Change {
             return Err(Error::Misuse("--target-bits is for all linears".into()));
         }
         let scheme = grids.scheme.as_deref().map(preset).transpose()?;
-        let named = match (method.as_deref(), scheme) {
-            (Some(name), _) => name,
-            (None, _) if spqr.any() => "spqr",
-            // Whoever prunes goes on to.
+        let info = match (method.as_deref(), scheme) {
+            (Some(name), _) => MethodInfo::named(name)?,
+            (None, _) if spqr.any() => &SPQR,
+            // A pruning recipe keeps its method when only the scheme changes.
             (None, Some(scheme)) if !base.recipe.info().drops => usual_method(scheme),
             (None, _) => base.recipe.method,
         };
-        let info = method_info(named)?;
-        let is_spqr = info.name == "spqr";
+        let is_spqr = info.spqr;
         if let (Some(scheme), true) = (scheme, is_spqr) {
             return Err(Error::Misuse(format!("--scheme {}: spqr rounds to no scheme", scheme.name)));
         }
@@ -108,7 +108,7 @@ impl Change {
             None => (base.recipe.input.clone(), base.outlier_share, base.format),
         };
         let recipe = Recipe {
-            method: info.name,
+            method: info,
             pattern,
             rounding,
             spqr: is_spqr.then(|| spqr.settings(grids.perchannel, known)),

@@ -1,8 +1,8 @@
 //! Options → a [`Recipe`].
 
 use clap::{Args, ValueEnum};
+use paring::plan::method::{GPTQ, MethodInfo, RTN, SPQR};
 use paring::plan::{ActOrder, Pattern, Permutation, Recipe, Rounding, Spqr, for_target_bits};
-use paring::plan::{METHODS, MethodInfo};
 use paring::{Error, Result};
 use paring_format::{Element, PRESETS, Preset, QuantArgs, Strategy};
 
@@ -144,21 +144,21 @@ pub fn recipe(
     let asked = spqr.is_some_and(SpqrArgs::any);
     let preset = grids.scheme.as_deref().map(preset).transpose()?;
     let usual = match preset {
-        _ if asked => "spqr",
+        _ if asked => &SPQR,
         Some(preset) => usual_method(preset),
-        None => "gptq",
+        None => &GPTQ,
     };
-    let info = method_info(method.unwrap_or(usual))?;
+    let info = method.map_or(Ok(usual), MethodInfo::named)?;
     let quantizes = grids.wbits.is_some() || preset.is_some();
     if !quantizes && (grids.groupsize.is_some() || [grids.sym, grids.mse, grids.static_groups].contains(&Some(true))) {
         return Err(Error::Misuse("--groupsize, --sym, --mse and --static-groups need --wbits or --scheme".into()));
     }
-    if info.name != "spqr" && grids.perchannel == Some(false) {
+    if !info.spqr && grids.perchannel == Some(false) {
         return Err(Error::Misuse(format!("--perchannel=false: {} always has a grid per row", info.name)));
     }
-    if let (Some(preset), "spqr") = (preset, info.name) {
+    if let Some(preset) = preset.filter(|_| info.spqr) {
         return Err(Error::Misuse(format!(
-            "--scheme {}: spqr keeps outliers and fractional zeros, which no scheme has; choose --wbits and --groupsize",
+            "--scheme {}: {info} keeps outliers and fractional zeros, which no scheme has; choose --wbits and --groupsize",
             preset.name
         )));
     }
@@ -171,21 +171,16 @@ pub fn recipe(
     };
     let refined = |rounding| refined(rounding, grids, preset.map(|p| p.name));
     let recipe = Recipe {
-        method: info.name,
+        method: info,
         pattern: removal.and_then(Removal::chosen),
         rounding: weights.map(refined).transpose()?,
-        spqr: spqr.filter(|_| asked || info.name == "spqr").map(|s| s.settings(grids.perchannel, Spqr::default())),
+        spqr: spqr.filter(|_| asked || info.spqr).map(|s| s.settings(grids.perchannel, Spqr::default())),
         input: preset.and_then(|preset| preset.input.clone()),
         percdamp: sweep.percdamp.unwrap_or(0.01),
         blocksize: sweep.blocksize.unwrap_or(128),
     };
     recipe.check()?;
     Ok(recipe)
-}
-
-/// The method of this name.
-pub fn method_info(name: &str) -> Result<&'static MethodInfo> {
-    METHODS.iter().find(|m| m.name == name).ok_or_else(|| Error::Misuse(format!("unknown method {name}")))
 }
 
 /// The scheme of this name.
@@ -228,10 +223,10 @@ fn distance(a: &str, b: &str) -> usize {
 
 /// How a scheme is made when nobody says: 8-bit floats lose little when they are only rounded, which needs no data; for
 /// all others the errors are worth moving.
-pub fn usual_method(preset: &Preset) -> &'static str {
+pub fn usual_method(preset: &Preset) -> &'static MethodInfo {
     match preset.weights.as_ref().map(|weights| weights.element) {
-        Some(Element::E4m3) => "rtn",
-        _ => "gptq",
+        Some(Element::E4m3) => &RTN,
+        _ => &GPTQ,
     }
 }
 

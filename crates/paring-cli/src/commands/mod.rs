@@ -17,7 +17,6 @@ use paring::report::progress::Observer;
 use paring::report::{Clock, Measured};
 use paring::{Error, Result};
 use paring_data::dataset::Sampling;
-use paring_data::named::Protocol;
 use paring_format::Element;
 use paring_kernels::device;
 use serde_json::json;
@@ -113,7 +112,7 @@ fn compress(
     let windows = if !needs_data {
         None
     } else {
-        let protocol = Protocol::of_method(plan.recipe.method);
+        let protocol = plan.recipe.method.protocol;
         let data = model.data(inputs.dataset.as_deref(), Purpose::Calibration, protocol, inputs, running.quiet)?;
         let how = Sampling {
             nsamples: run.nsamples.map(|n| n as usize),

@@ -62,7 +62,7 @@ pub fn check(device: &Device, folder: Option<&Path>) -> Result<Agreement> {
         }
     }
     let layers = folder.map_or(Ok(Vec::new()), |folder| Folder::new(folder).cases())?;
-    for case in layers.iter().filter(|case| case.recipe.info().curvature == Curvature::Full) {
+    for case in layers.iter().filter(|case| case.recipe.method.curvature == Curvature::Full) {
         let layer = case.layer()?;
         found.layers += 1;
         found.elements += layer.weight.len();

@@ -79,7 +79,7 @@ fn compress(
     let dtype = info.dtype;
     let weight = file.read_f32("weight", &[rows, cols])?;
     let hessian = hessian(&file, &name, cols, sequences, device)?;
-    let stats = match (recipe.info().curvature, &hessian) {
+    let stats = match (recipe.method.curvature, &hessian) {
         (Curvature::Flat, _) => None,
         (_, None) => {
             let text = format!("{} needs activations or a hessian, and the file has neither", recipe.method);

@@ -179,14 +179,15 @@ mod tests {
     use paring_kernels::gram::Gram;
 
     use super::*;
+    use crate::plan::method::{GPTQ, SPARSEGPT};
     use crate::plan::{Pattern, Rounding};
 
     const COLS: usize = 32;
 
     fn recipe(pattern: Option<Pattern>) -> Recipe {
         let (method, rounding) = match pattern {
-            Some(_) => ("sparsegpt", None),
-            None => ("gptq", Some(Rounding::int(3, Some(16)))),
+            Some(_) => (&SPARSEGPT, None),
+            None => (&GPTQ, Some(Rounding::int(3, Some(16)))),
         };
         Recipe { method, pattern, rounding, spqr: None, input: None, percdamp: 0.01, blocksize: 16 }
     }

@@ -186,7 +186,7 @@ impl Llama {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::plan::{Pattern, Rounding};
+    use crate::plan::{MethodInfo, Pattern, Rounding};
 
     fn card(gib: u64) -> Card {
         let (bandwidth, products, singles) = (2e12, 3e14, 2e13);
@@ -194,6 +194,7 @@ mod tests {
     }
 
     fn recipe(method: &'static str, pattern: Option<Pattern>, rounding: Option<Rounding>) -> Recipe {
+        let method = MethodInfo::named(method).unwrap();
         Recipe { method, pattern, rounding, spqr: None, input: None, percdamp: 0.01, blocksize: 128 }
     }
 

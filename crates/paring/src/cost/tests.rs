@@ -4,7 +4,7 @@ use paring_kernels::allocator::{LARGE, POOL_RESERVE, Pool};
 use super::ledger::Ledger;
 use super::stored;
 use crate::compress::Kind;
-use crate::plan::{Choice, Pattern, Permutation, Recipe, Rounding, Spqr};
+use crate::plan::{Choice, MethodInfo, Pattern, Permutation, Recipe, Rounding, Spqr};
 
 const MIB: usize = 1 << 20;
 
@@ -53,6 +53,7 @@ fn zeros_that_nobody_touches_take_no_memory_until_they_were_used() {
 }
 
 fn recipe(method: &'static str, pattern: Option<Pattern>, rounding: Option<Rounding>, spqr: Option<Spqr>) -> Recipe {
+    let method = MethodInfo::named(method).unwrap();
     Recipe { method, pattern, rounding, spqr, input: None, percdamp: 0.01, blocksize: 128 }
 }
 

@@ -1,25 +1,27 @@
-//! What a method that knows the inputs is held to: the same rule with a flat curvature.
+//! The baseline of a method that knows the inputs: the same rule with a flat curvature.
 
 use paring_format::ScaleType;
 use paring_kernels::sweep::CurvatureData;
 
 use super::{Matrix, Outcome, Prepared, spqr, sweep};
 use crate::Result;
-use crate::plan::Curvature;
+use crate::plan::method::Baseline;
 use crate::plan::{ActOrder, Pattern, Recipe, Rounding};
 
 impl Recipe {
-    /// What [`Recipe::compress_baseline`] makes, in words; `None` where it makes nothing.
-    pub fn baseline(&self) -> Option<&'static str> {
-        match (self.info().curvature, self.pattern, self.rounding) {
-            (Curvature::Full, None, _) => Some("rounding to nearest"),
-            (Curvature::Full, Some(_), None) => Some("pruning by magnitude"),
-            (Curvature::Full, Some(_), Some(_)) => Some("pruning by magnitude and rounding to nearest"),
-            (Curvature::Flat | Curvature::Diagonal, ..) => None,
-        }
+    /// The methods that [`Recipe::compress_baseline`] applies, one after the other.
+    fn baselines(&self) -> impl Iterator<Item = &'static Baseline> {
+        let (drops, rounds) = (self.pattern.is_some(), self.rounding.is_some());
+        self.method.baselines.iter().filter(move |b| (drops && b.method.drops) || (rounds && b.method.rounds))
     }
 
-    /// How many consecutive rows of a `[rows, cols]` matrix share numbers of its baseline; `None` where all may.
+    /// The baseline that [`Recipe::compress_baseline`] makes, in words; `None` where it makes nothing.
+    pub fn baseline(&self) -> Option<String> {
+        let words: Vec<&str> = self.baselines().map(|baseline| baseline.words).collect();
+        (!words.is_empty()).then(|| words.join(" and "))
+    }
+
+    /// The number of consecutive rows of a `[rows, cols]` matrix that share numbers of its baseline; `None` where all may.
     pub(crate) fn rows_apart(&self, rows: usize, cols: usize) -> Option<usize> {
         match (&self.spqr, self.rounding) {
             (Some(spqr), _) => spqr.per_channel.then_some(spqr.second_rows.max(1)),
@@ -28,27 +30,25 @@ impl Recipe {
         }
     }
 
-    /// Whether the largest weight of a matrix decides about the grids of all others.
+    /// Tells whether the largest weight of a matrix decides about the grids of all others.
     pub(crate) fn shares_amax(&self) -> bool {
         self.rounding.is_some_and(|r| r.scale_type == ScaleType::E4m3)
     }
 
-    /// What the recipe would make of a matrix of `cols` columns if every input cost the same and no error moved to other
-    /// columns, for the same layout: as `rtn` makes it in the groups of the file, as `magnitude` does with the same
-    /// pattern, or one after the other; for SpQR on grids of both levels in the groups of `prepared`, which came from the
+    /// The outcome for a matrix of `cols` columns if every input cost the same and no error moved to other
+    /// columns, for the same layout: as the baselines of its method make it in the groups of the file and with the same
+    /// pattern, one after the other; for SpQR on grids of both levels in the groups of `prepared`, which came from the
     /// Gram matrix, without outliers. [`Outcome::distortion`] is `None`.
     ///
-    /// `None` for a recipe that sweeps with no full curvature. Some 60 operations per weight, on the CPU. Errors as
+    /// `None` for a method without a baseline. Some 60 operations per weight, on the CPU. Errors as
     /// [`Recipe::compress_all`] does.
     pub fn compress_baseline(&self, matrix: &Matrix<'_>, cols: usize, prepared: &Prepared) -> Result<Option<Outcome>> {
-        if self.info().curvature != Curvature::Full {
-            return Ok(None);
-        }
+        let Some(baseline) = self.baselines().next() else { return Ok(None) };
         if let (Some(settings), Some(rounding)) = (&self.spqr, self.rounding) {
             return spqr::compress_flat(self, settings, rounding, matrix, cols, prepared).map(Some);
         }
         let flat = Recipe {
-            method: if self.pattern.is_some() { "magnitude" } else { "rtn" },
+            method: baseline.method,
             rounding: self.rounding.map(|r| Rounding { act_order: ActOrder::None, ..r }),
             ..self.clone()
         };

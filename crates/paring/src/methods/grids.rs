@@ -8,7 +8,7 @@ use super::Stored;
 use crate::plan::compatibility::FUSED;
 use crate::plan::{Recipe, Rounding};
 
-/// What `weight` is rounded to.
+/// The grid format that `weight` is rounded to.
 pub(super) fn format(rounding: &Rounding, stored: &Stored, weight: &[f32]) -> GridFormat {
     let computed = stored.precision();
     GridFormat {

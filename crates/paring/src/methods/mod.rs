@@ -1,4 +1,4 @@
-//! A method is a curvature and a rule: the table of them, and how one is applied to a fan and its linears.
+//! Application of a recipe to a fan and its linears.
 
 mod baseline;
 mod grids;
@@ -21,17 +21,17 @@ pub use prepare::Prepared;
 pub use spqr::average_bits;
 
 use crate::Result;
-use crate::plan::{Curvature, Recipe};
+use crate::plan::Recipe;
 
-/// What a method made of one matrix.
+/// The result for one matrix.
 pub struct Outcome {
     /// The matrix, as the file will hold it.
     pub compressed: Compressed,
-    /// The weight as the sweep left it, row-major `[rows, cols]`: what `compressed` must decode to, bit for bit.
+    /// The weight as the sweep left it, row-major `[rows, cols]`: `compressed` decodes to it, bit for bit.
     pub dense: Vec<f32>,
     /// 1 where the weight was zero before rounding, row-major `[rows, cols]`.
     pub dropped: Vec<u8>,
-    /// What codes are multiplied by, row-major `[rows, groups]`, repeated where rows share it; empty when nothing is rounded.
+    /// The factors of codes, row-major `[rows, groups]`, repeated where rows share one; empty when nothing is rounded.
     pub scales: Vec<f32>,
     /// Zero points 0 ..= 2^bits − 1 (any number for SpQR), row-major `[rows, groups]`; empty when nothing is rounded.
     pub zeros: Vec<f32>,
@@ -67,24 +67,24 @@ impl Outcome {
     }
 }
 
-/// How the file will hold a matrix, as far as a sweep must know.
+/// The form in which the file will hold a matrix, as far as a sweep must know.
 #[derive(Clone, Copy, Debug)]
 pub struct Stored {
     /// The type of its floats.
     pub dtype: Dtype,
-    /// Whether SpQR's outliers are stored as what is added to the values of their codes.
+    /// SpQR's outliers are stored as what is added to the values of their codes.
     pub added_outliers: bool,
     /// The largest magnitude among the matrices that share a global scale (NVFP4); `None`: the matrix's own.
     pub amax: Option<f32>,
 }
 
 impl Stored {
-    /// Of this type, outliers as they are.
+    /// A matrix of this type, outliers as they are.
     pub fn plain(dtype: Dtype) -> Self {
         Self { dtype, added_outliers: false, amax: None }
     }
 
-    /// How floats of the type round.
+    /// The rounding of floats of the type.
     pub(crate) fn precision(&self) -> Precision {
         match self.dtype {
             Dtype::Bf16 => Precision::Bf16,
@@ -99,7 +99,7 @@ impl Stored {
 pub struct Matrix<'a> {
     /// Row-major `[rows, cols]`.
     pub weight: &'a [f32],
-    /// How the file will hold it.
+    /// The form in which the file will hold it.
     pub stored: Stored,
     /// Its name, for errors.
     pub module: &'a str,
@@ -131,7 +131,7 @@ impl Recipe {
         let mut outcomes = match (&self.spqr, self.rounding) {
             (Some(spqr), Some(rounding)) => spqr::compress(self, spqr, rounding, matrices, cols, prepared)?,
             _ => {
-                let slice = if self.info().curvature == Curvature::Full { self.blocksize } else { cols };
+                let slice = self.slice(cols);
                 sweep::compress(self, matrices, cols, slice, prepared)?
             }
         };

@@ -8,9 +8,7 @@ use serde_json::Value;
 
 use super::{Outcome, Stored};
 use crate::pipeline::stats::Stats;
-use crate::plan::Curvature;
-use crate::plan::METHODS;
-use crate::plan::{ActOrder, Pattern, Permutation, Recipe, Rounding, Spqr};
+use crate::plan::{ActOrder, Curvature, METHODS, Pattern, Permutation, Recipe, Rounding, Spqr};
 use crate::{Error, Result};
 
 /// A folder of cases.
@@ -19,16 +17,16 @@ pub struct Folder {
     path: PathBuf,
 }
 
-/// One case: a layer, and what is done to it.
+/// One case: a layer and a recipe.
 #[derive(Clone, Debug)]
 pub struct Case {
     /// The layer and the case's own name.
     pub name: String,
     /// Its entry in the index, which also says what to expect.
     pub entry: Value,
-    /// What is done.
+    /// Its recipe.
     pub recipe: Recipe,
-    /// Where the layer is.
+    /// The file of the layer.
     inputs: PathBuf,
 }
 
@@ -89,7 +87,7 @@ impl Case {
             let reason = format!("weight has shape {shape:?}, expected [R, C]");
             return Err(Error::content(self.inputs.display().to_string(), reason));
         };
-        let norms = match self.recipe.info().curvature {
+        let norms = match self.recipe.method.curvature {
             Curvature::Diagonal => file.read_f32("scaler_row", &[cols])?,
             Curvature::Flat | Curvature::Full => Vec::new(),
         };
@@ -97,9 +95,9 @@ impl Case {
         Ok(Layer { rows, cols, weight, gram, norms })
     }
 
-    /// What the recipe makes of its layer, where the Gram matrix lies once `place` has moved it.
+    /// The outcome of the recipe on its layer, where the Gram matrix lies once `place` has moved it.
     pub fn compress(&self, layer: &Layer, place: impl FnOnce(&[f32]) -> Result<Stats>) -> Result<Outcome> {
-        let stats = match self.recipe.info().curvature {
+        let stats = match self.recipe.method.curvature {
             Curvature::Flat => None,
             Curvature::Diagonal => Some(Stats::Norms(layer.norms.clone())),
             Curvature::Full => Some(place(&layer.gram)?),
@@ -109,7 +107,7 @@ impl Case {
     }
 }
 
-/// What the settings of a case are called here.
+/// The recipe of a case's settings.
 pub(crate) fn recipe(settings: &Value) -> Result<Recipe, String> {
     let number = |key: &str| settings.get(key).and_then(Value::as_f64);
     let count = |key: &str| number(key).map(|v| v as usize);
@@ -130,12 +128,13 @@ pub(crate) fn recipe(settings: &Value) -> Result<Recipe, String> {
         },
         ..Rounding::int(bits as u32, number("groupsize").filter(|&g| g > 0.0).map(|g| g as usize))
     });
-    let method = METHODS.iter().find(|m| settings["algo"] == m.name).ok_or_else(|| format!("{settings}: no method"))?;
+    let known = METHODS.iter().copied().find(|method| settings["algo"] == method.name);
+    let method = known.ok_or_else(|| format!("{settings}: no method"))?;
     Ok(Recipe {
-        method: method.name,
+        method,
         pattern,
         rounding,
-        spqr: if method.name == "spqr" { Some(spqr(settings)?) } else { None },
+        spqr: if method.spqr { Some(spqr(settings)?) } else { None },
         input: None,
         percdamp: number("percdamp").unwrap_or(0.01),
         blocksize: count("blocksize").unwrap_or(128),

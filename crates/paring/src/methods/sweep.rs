@@ -6,7 +6,6 @@ use paring_kernels::sweep::{self, Drop, Fit, GridFormat, Grids, Part, Round, Rul
 
 use super::{Matrix, Outcome, Prepared, grids};
 use crate::Result;
-use crate::plan::Curvature;
 use crate::plan::{ActOrder, Pattern, Recipe};
 
 /// What is known of a matrix before it is swept.
@@ -60,9 +59,9 @@ fn begin(recipe: &Recipe, matrix: &Matrix<'_>, cols: usize, prepared: &Prepared)
     };
     let mut w = weight.to_vec();
     prepared.clear_dead(&mut w, cols);
-    let beforehand = recipe.rounding.is_some_and(|r| {
-        r.static_groups || r.act_order == ActOrder::Static || recipe.info().curvature == Curvature::Flat
-    });
+    let beforehand = recipe
+        .rounding
+        .is_some_and(|r| r.static_groups || r.act_order == ActOrder::Static || !recipe.method.needs_data());
     let before = match (whole, format) {
         (None, Some(format)) if beforehand => Some(fit_tiles(&w, cols, tile, &format)),
         (whole, _) => whole,
@@ -92,7 +91,7 @@ fn drop<'a>(recipe: &Recipe, begun: &'a Begun, cols: usize) -> Option<Drop<'a>> 
     match recipe.pattern {
         None => begun.zeros.as_deref().map(Drop::Given),
         Some(Pattern::NofM { keep, of }) => Some(Drop::NofM { n: of - keep, m: of }),
-        Some(Pattern::Unstructured(s)) if recipe.info().curvature == Curvature::Diagonal => {
+        Some(Pattern::Unstructured(s)) if recipe.method.share_per_row => {
             Some(Drop::PerRow { count: share_of(s, cols) })
         }
         Some(Pattern::Unstructured(sparsity)) => Some(Drop::Threshold { sparsity }),

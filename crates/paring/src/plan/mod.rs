@@ -2,10 +2,12 @@
 
 pub mod compatibility;
 pub mod file;
-mod method;
+pub mod method;
 mod overrides;
 mod rounding;
 mod spqr;
+
+use std::fmt;
 
 use paring_format::{QuantArgs, Strategy};
 use paring_kernels::gram::GramPrecision;
@@ -13,6 +15,7 @@ use serde::Serialize;
 
 use crate::{Error, Precision, Result};
 
+use method::names;
 pub use method::{Curvature, METHODS, MethodInfo};
 pub use overrides::{Choice, Override};
 pub use rounding::Rounding;
@@ -33,6 +36,39 @@ pub enum Pattern {
     },
 }
 
+impl Pattern {
+    /// The number of consecutive weights that are chosen among; `None` where a share of many goes.
+    pub fn group(&self) -> Option<usize> {
+        match self {
+            Pattern::Unstructured(_) => None,
+            Pattern::NofM { of, .. } => Some(*of),
+        }
+    }
+
+    /// Errors when it is out of range.
+    fn check(&self) -> Result<()> {
+        match *self {
+            Pattern::Unstructured(share) if !(0.0..1.0).contains(&share) => {
+                Err(Error::Misuse(format!("--sparsity {share}: must be at least 0 and below 1")))
+            }
+            Pattern::NofM { keep, of } if keep > of || of == 0 || of > 1024 => {
+                Err(Error::Misuse(format!("--pattern {keep}:{of}: keeps N of every M weights, 0 <= N <= M <= 1024")))
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
+impl fmt::Display for Pattern {
+    /// As the command line has it: `2:4`, or a share.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Pattern::Unstructured(share) => write!(f, "{share}"),
+            Pattern::NofM { keep, of } => write!(f, "{keep}:{of}"),
+        }
+    }
+}
+
 /// In which order a sweep visits the columns, and which columns share a grid.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
@@ -46,14 +82,14 @@ pub enum ActOrder {
     Group,
 }
 
-/// What is done to one weight matrix: a method with all its settings.
+/// The treatment of one weight matrix: a method with all its settings.
 #[derive(Clone, Debug, Serialize)]
 pub struct Recipe {
-    /// The method's name in [`METHODS`].
-    pub method: &'static str,
-    /// What is removed.
+    /// The method.
+    pub method: &'static MethodInfo,
+    /// The weights to remove.
     pub pattern: Option<Pattern>,
-    /// What the rest is rounded to.
+    /// The grids that the rest is rounded to.
     pub rounding: Option<Rounding>,
     /// SpQR's settings, for that method.
     pub spqr: Option<Spqr>,
@@ -143,8 +179,7 @@ fn precision_name<S: serde::Serializer>(p: &Precision, s: S) -> std::result::Res
 impl Recipe {
     /// The method's row in the table.
     pub fn info(&self) -> &'static MethodInfo {
-        // A recipe with an unknown method does not pass `check`, and the table is never empty.
-        METHODS.iter().find(|m| m.name == self.method).unwrap_or(&METHODS[0])
+        self.method
     }
 
     /// The fewest weights of a row that share a grid; 0 where none are rounded, or where whole rows or more share one.
@@ -152,30 +187,34 @@ impl Recipe {
         self.rounding.and_then(|r| r.group_size()).unwrap_or(0)
     }
 
-    /// Whether the choices go together, before a model is opened.
+    /// Columns of a slice of the sweep over a matrix of `cols`: only a full curvature moves errors between slices.
+    pub(crate) fn slice(&self, cols: usize) -> usize {
+        if self.method.curvature == Curvature::Full { self.blocksize } else { cols }
+    }
+
+    /// Errors unless the choices go together; needs no model.
     pub fn check(&self) -> Result<()> {
         let fail = |text: String| Err(Error::Misuse(text));
-        let known = || METHODS.iter().map(|m| m.name).collect::<Vec<_>>().join(", ");
-        let Some(info) = METHODS.iter().find(|m| m.name == self.method) else {
-            return fail(format!("unknown method {}; known: {}", self.method, known()));
-        };
-        if self.pattern.is_some() && !info.drops {
-            return fail(format!("{} does not prune; use one of magnitude, wanda, sparsegpt", info.name));
+        let method = self.method;
+        if self.pattern.is_some() && !method.drops {
+            return fail(format!("{method} does not prune; use one of {}", names(|m| m.drops)));
         }
-        if self.pattern.is_none() && info.drops {
-            return fail(format!("{} needs --pattern N:M or --sparsity S", info.name));
+        if self.pattern.is_none() && method.drops {
+            return fail(format!("{method} needs --pattern N:M or --sparsity S"));
         }
-        if self.rounding.is_some() && !info.rounds {
-            return fail(format!("{} does not quantize; for both at once use sparsegpt", info.name));
+        if self.rounding.is_some() && !method.rounds {
+            let both = names(|m| m.drops && m.rounds);
+            return fail(format!("{method} does not quantize; for both at once use {both}"));
         }
-        if self.rounding.is_none() && info.rounds && !info.drops {
-            return fail(format!("{} needs --wbits or --scheme", info.name));
+        if self.rounding.is_none() && method.rounds && !method.drops {
+            return fail(format!("{method} needs --wbits or --scheme"));
         }
         match &self.spqr {
-            Some(_) if info.name != "spqr" => {
-                return fail(format!("{} knows no second level, outliers or permutation; use spqr", info.name));
+            Some(_) if !method.spqr => {
+                let spqr = names(|m| m.spqr);
+                return fail(format!("{method} knows no second level, outliers or permutation; use {spqr}"));
             }
-            None if info.name == "spqr" => return fail("spqr needs its settings".into()),
+            None if method.spqr => return fail(format!("{method} needs its settings")),
             Some(spqr) => spqr.check(self.rounding.as_ref())?,
             None => {}
         }
@@ -185,48 +224,47 @@ impl Recipe {
         if self.blocksize == 0 {
             return fail("--blocksize 0: must be at least 1".into());
         }
-        match self.pattern {
-            Some(Pattern::Unstructured(s)) if !(0.0..1.0).contains(&s) => {
-                return fail(format!("--sparsity {s}: must be at least 0 and below 1"));
+        if let Some(pattern) = self.pattern {
+            pattern.check()?;
+            // Only a sweep with a full curvature has slices that a group could lie across.
+            if let Some(of) = pattern.group().filter(|of| !self.blocksize.is_multiple_of(*of))
+                && method.curvature == Curvature::Full
+            {
+                return fail(format!(
+                    "--pattern {pattern}: groups of {of} do not fit slices of {} columns; choose a --blocksize that is a \
+                    multiple of {of}",
+                    self.blocksize
+                ));
             }
-            Some(Pattern::NofM { keep, of }) => {
-                if keep > of || of == 0 || of > 1024 {
-                    return fail(format!("--pattern {keep}:{of}: keeps N of every M weights, 0 <= N <= M <= 1024"));
-                }
-                if info.curvature == Curvature::Full && !self.blocksize.is_multiple_of(of) {
-                    return fail(format!(
-                        "--pattern {keep}:{of}: groups of {of} do not fit slices of {} columns; choose a --blocksize \
-                        that is a multiple of {of}",
-                        self.blocksize
-                    ));
-                }
-            }
-            _ => {}
         }
         if let Some(r) = self.rounding {
             r.check()?;
             let rows_of_integers =
                 r.element.int_bits().is_some() && matches!(r.strategy, Strategy::Group(_) | Strategy::Channel);
             if self.spqr.is_some() && !rows_of_integers {
-                return fail(format!("spqr rounds to integers in groups of a row or whole rows, not to {}", r.args()));
+                return fail(format!(
+                    "{method} rounds to integers in groups of a row or whole rows, not to {}",
+                    r.args()
+                ));
             }
-            if r.act_order != ActOrder::None && info.curvature != Curvature::Full {
-                return fail(format!("--actorder has no meaning for {}: it does not move errors", info.name));
+            if r.reorders() && method.curvature != Curvature::Full {
+                return fail(format!("--actorder has no meaning for {method}: it does not move errors"));
             }
-            if r.act_order != ActOrder::None && self.pattern.is_some() {
+            if r.reorders() && self.pattern.is_some() {
                 return fail("--actorder cannot be combined with pruning".into());
             }
         }
         Ok(())
     }
 
-    /// Whether the recipe fits a matrix of `cols` columns.
+    /// Errors unless the recipe fits a matrix of `cols` columns.
     pub fn check_cols(&self, module: &str, cols: usize) -> Result<()> {
-        if let Some(Pattern::NofM { keep, of }) = self.pattern
+        if let Some(pattern) = self.pattern
+            && let Some(of) = pattern.group()
             && !cols.is_multiple_of(of)
         {
             return Err(Error::Plan(format!(
-                "{module}: its {cols} columns are not a multiple of {of}, as --pattern {keep}:{of} needs"
+                "{module}: its {cols} columns are not a multiple of {of}, as --pattern {pattern} needs"
             )));
         }
         if let Some(spqr) = &self.spqr {

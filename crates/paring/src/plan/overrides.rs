@@ -4,7 +4,6 @@ use paring_format::{Dynamic, QuantArgs};
 use serde::Serialize;
 
 use super::{Plan, Recipe};
-use crate::plan::Curvature;
 use crate::{Error, Result};
 
 /// What is done to some linears instead of what is done to the others.
@@ -51,8 +50,7 @@ impl Plan {
     /// Whether a choice looks at calibration data: its method, or scales that are not found as the model runs.
     pub fn needs_data(&self) -> bool {
         let stored = |args: &QuantArgs| args.dynamic != Dynamic::Yes;
-        let needs =
-            |recipe: &Recipe| recipe.info().curvature != Curvature::Flat || recipe.input.as_ref().is_some_and(stored);
+        let needs = |recipe: &Recipe| recipe.method.needs_data() || recipe.input.as_ref().is_some_and(stored);
         self.kv_cache.is_some() || self.choices().any(|(_, choice)| needs(choice.recipe))
     }
 

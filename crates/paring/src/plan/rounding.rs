@@ -54,6 +54,11 @@ impl Rounding {
         }
     }
 
+    /// Whether the sweep visits columns in another order than the file's.
+    pub fn reorders(&self) -> bool {
+        self.act_order != ActOrder::None
+    }
+
     /// Rows and columns of a `[rows, cols]` matrix that share a scale.
     pub fn tile(&self, rows: usize, cols: usize) -> [usize; 2] {
         match self.strategy {

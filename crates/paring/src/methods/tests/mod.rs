@@ -5,3 +5,4 @@ mod formats;
 mod golden;
 mod grids;
 mod spqr;
+mod table;

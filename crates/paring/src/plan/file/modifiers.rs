@@ -9,17 +9,19 @@ use super::groups::{self, Part};
 use super::yaml::{Node, Tree};
 use super::{Known, RecipeFile, Setting, at, expect_known};
 use crate::Result;
+use crate::plan::method::{METHODS, MethodInfo, ModifierInfo};
 
-/// The modifiers that have a method here.
-const MODIFIERS: [(&str, Kind); 7] = [
-    ("SparseGPTModifier", Kind::Prunes("sparsegpt")),
-    ("WandaPruningModifier", Kind::Prunes("wanda")),
-    ("MagnitudePruningModifier", Kind::Prunes("magnitude")),
-    ("MagnitudeModifier", Kind::Prunes("magnitude")),
-    ("GPTQModifier", Kind::Rounds("gptq")),
-    ("QuantizationModifier", Kind::Rounds("rtn")),
-    ("ConstantPruningModifier", Kind::Keeps),
-];
+/// The modifier that leaves zeros where they are, as everything here does.
+static CONSTANT: ModifierInfo = ModifierInfo { name: "ConstantPruningModifier", keys: &["targets"], defaults: &[] };
+
+/// All modifiers with their methods; none for the one that changes nothing.
+fn known_modifiers() -> impl Iterator<Item = (&'static ModifierInfo, Option<&'static MethodInfo>)> {
+    let of_method = |method: &&'static MethodInfo| {
+        let method = *method;
+        method.modifiers.iter().map(move |info| (info, Some(method)))
+    };
+    METHODS.iter().flat_map(of_method).chain([(&CONSTANT, None)])
+}
 
 /// Keys that change nothing here, and why.
 const WITHOUT_EFFECT: [(&str, &str); 9] = [
@@ -34,18 +36,11 @@ const WITHOUT_EFFECT: [(&str, &str); 9] = [
     ("leave_enabled", "weights are removed at once"),
 ];
 
-#[derive(Clone, Copy, PartialEq)]
-enum Kind {
-    Prunes(&'static str),
-    Rounds(&'static str),
-    /// Leaves zeros where they are, as everything here does.
-    Keeps,
-}
-
 /// A modifier with its keys.
 struct Modifier<'a> {
-    name: &'static str,
-    kind: Kind,
+    info: &'static ModifierInfo,
+    /// `None`: it leaves everything as it is.
+    method: Option<&'static MethodInfo>,
     line: usize,
     keys: &'a [(String, Node)],
 }
@@ -67,19 +62,19 @@ pub(super) fn convert(path: &str, root: &Node, known: &Known) -> Result<RecipeFi
     let mut quantize: Option<(&Modifier, Read)> = None;
     for modifier in &modifiers {
         let read = modifier.read(path, known)?;
-        let (slot, order) = match modifier.kind {
-            Kind::Prunes(_) => (&mut prune, quantize.as_ref().map(|(m, _)| m.name)),
-            Kind::Rounds(_) => (&mut quantize, None),
-            Kind::Keeps => {
-                file.notes.push(format!("{}: zeros of a model that is sparse always stay", modifier.name));
-                continue;
-            }
+        let Some(method) = modifier.method else {
+            file.notes.push(format!("{}: zeros of a model that is sparse always stay", modifier.info.name));
+            continue;
         };
-        let before = order.or(slot.as_ref().map(|(m, _)| m.name));
+        let (slot, order) = match method.drops {
+            true => (&mut prune, quantize.as_ref().map(|(m, _)| m.info.name)),
+            false => (&mut quantize, None),
+        };
+        let before = order.or(slot.as_ref().map(|(m, _)| m.info.name));
         if let Some(before) = before {
             let text = format!(
                 "{} after {before} is no single sweep; write two recipes and run one after the other",
-                modifier.name
+                modifier.info.name
             );
             return Err(at(path, modifier.line, text));
         }
@@ -91,9 +86,10 @@ pub(super) fn convert(path: &str, root: &Node, known: &Known) -> Result<RecipeFi
         (Some((modifier, read)), None) | (None, Some((modifier, read))) => {
             let mut read = read;
             read.settings.insert(0, modifier.method());
-            if modifier.kind == Kind::Rounds("gptq") && read.settings.iter().all(|s| s.name != "actorder") {
-                // What the modifier does when its recipe does not say.
-                read.settings.push(setting("actorder", "static", modifier.line));
+            for (option, value) in modifier.info.defaults {
+                if read.settings.iter().all(|setting| setting.name != *option) {
+                    read.settings.push(setting(option, value, modifier.line));
+                }
             }
             read
         }
@@ -115,11 +111,12 @@ pub(super) fn convert(path: &str, root: &Node, known: &Known) -> Result<RecipeFi
 /// Pruning and quantizing in one sweep.
 fn together(path: &str, (first, pruned): (&Modifier, Read), (second, rounded): (&Modifier, Read)) -> Result<Read> {
     let fail = |text: String| Err(at(path, second.line, text));
-    if (first.kind, second.kind) != (Kind::Prunes("sparsegpt"), Kind::Rounds("gptq")) {
+    if !first.sweeps_with(second) {
         return fail(format!(
-            "{} after {} is no single sweep (SparseGPTModifier and GPTQModifier are); write two recipes and run one after \
-            the other",
-            second.name, first.name
+            "{} after {} is no single sweep ({} are); write two recipes and run one after the other",
+            second.info.name,
+            first.info.name,
+            single_sweeps()
         ));
     }
     let targets = |read: &Read| read.parts.iter().flat_map(|p| p.targets.clone()).collect::<BTreeSet<String>>();
@@ -127,7 +124,7 @@ fn together(path: &str, (first, pruned): (&Modifier, Read), (second, rounded): (
     if targets(&pruned) != targets(&rounded) || ignored(&pruned) != ignored(&rounded) {
         return fail(format!(
             "{} and {} have different targets; one sweep has the same for both",
-            second.name, first.name
+            second.info.name, first.info.name
         ));
     }
     let mut read = Read { settings: vec![first.method()], ..rounded };
@@ -153,7 +150,18 @@ fn together(path: &str, (first, pruned): (&Modifier, Read), (second, rounded): (
 }
 
 fn names() -> String {
-    MODIFIERS.iter().map(|(name, _)| *name).collect::<Vec<_>>().join(", ")
+    known_modifiers().map(|(info, _)| info.name).collect::<Vec<_>>().join(", ")
+}
+
+/// The pairs of modifiers that one sweep does.
+fn single_sweeps() -> String {
+    let of = |method: &MethodInfo| method.modifiers.iter().map(|info| info.name);
+    let pairs = METHODS.iter().flat_map(|first| METHODS.iter().map(move |second| (first, second)));
+    let pairs = pairs.filter(|(first, second)| first.includes(second));
+    let words = pairs.flat_map(|(first, second)| {
+        of(first).flat_map(move |first| of(second).map(move |second| format!("{first} and {second}")))
+    });
+    words.collect::<Vec<_>>().join(", ")
 }
 
 /// A setting that came from that line.
@@ -169,13 +177,13 @@ fn find<'a>(path: &str, node: &'a Node, found: &mut Vec<Modifier<'a>>) -> Result
         Tree::Scalar(..) => return Err(at(path, node.line, "expected stages and modifiers")),
     };
     for (key, value) in entries {
-        if let Some((name, kind)) = MODIFIERS.iter().find(|(name, _)| name == key) {
+        if let Some((info, method)) = known_modifiers().find(|(info, _)| info.name == key) {
             let keys = match &value.tree {
                 Tree::Map(keys) => keys.as_slice(),
                 _ if value.is_null() => &[],
-                _ => return Err(at(path, value.line, format!("{name}: expected its keys"))),
+                _ => return Err(at(path, value.line, format!("{}: expected its keys", info.name))),
             };
-            found.push(Modifier { name, kind: *kind, line: value.line, keys });
+            found.push(Modifier { info, method, line: value.line, keys });
         } else if key.ends_with("Modifier") {
             return Err(at(path, value.line, format!("{key}: has no method here; known: {}", names())));
         } else if key == "modifiers" || key.ends_with("_modifiers") || key.ends_with("_stage") {
@@ -191,40 +199,12 @@ fn find<'a>(path: &str, node: &'a Node, found: &mut Vec<Modifier<'a>>) -> Result
 
 impl Modifier<'_> {
     fn method(&self) -> Setting {
-        let name = match self.kind {
-            Kind::Prunes(name) | Kind::Rounds(name) => name,
-            Kind::Keeps => "",
-        };
-        setting("method", name, self.line)
+        setting("method", self.method.map_or("", |method| method.name), self.line)
     }
 
-    /// Keys that mean something here.
-    fn keys(&self) -> &'static [&'static str] {
-        match self.name {
-            "SparseGPTModifier" => &[
-                "targets",
-                "ignore",
-                "sparsity",
-                "mask_structure",
-                "block_size",
-                "dampening_frac",
-                "preserve_sparsity_mask",
-            ],
-            "WandaPruningModifier" => &["targets", "ignore", "sparsity", "mask_structure"],
-            "GPTQModifier" => &[
-                "targets",
-                "ignore",
-                "scheme",
-                "config_groups",
-                "block_size",
-                "dampening_frac",
-                "actorder",
-                "kv_cache_scheme",
-            ],
-            "QuantizationModifier" => &["targets", "ignore", "scheme", "config_groups", "kv_cache_scheme"],
-            "ConstantPruningModifier" => &["targets"],
-            _ => &["targets", "ignore", "final_sparsity", "mask_structure"],
-        }
+    /// Tells whether one sweep prunes as this modifier and rounds as `rounding` says.
+    fn sweeps_with(&self, rounding: &Modifier) -> bool {
+        self.method.zip(rounding.method).is_some_and(|(first, second)| first.includes(second))
     }
 
     fn read(&self, path: &str, known: &Known) -> Result<Read> {
@@ -233,15 +213,15 @@ impl Modifier<'_> {
             |key: &str| self.keys.iter().find(|(name, _)| name == key).map(|(_, node)| node).filter(|n| !n.is_null());
         for (key, node) in self.keys {
             if let Some((_, why)) = WITHOUT_EFFECT.iter().find(|(name, _)| name == key) {
-                read.notes.push(format!("{}: {key} has no effect: {why}", self.name));
+                read.notes.push(format!("{}: {key} has no effect: {why}", self.info.name));
                 continue;
             }
-            let keys = self.keys().iter().copied().chain(WITHOUT_EFFECT.iter().map(|(name, _)| *name));
+            let keys = self.info.keys.iter().copied().chain(WITHOUT_EFFECT.iter().map(|(name, _)| *name));
             expect_known(path, node.line, key, keys).map_err(|_| {
                 at(
                     path,
                     node.line,
-                    format!("{}: the key {key} is unknown; known: {}", self.name, self.keys().join(", ")),
+                    format!("{}: the key {key} is unknown; known: {}", self.info.name, self.info.keys.join(", ")),
                 )
             })?;
         }
@@ -264,7 +244,7 @@ impl Modifier<'_> {
             let text = format!("preserve_sparsity_mask: {value}: pruning chooses among all weights; expected false");
             return Err(at(path, line, text));
         }
-        if matches!(self.kind, Kind::Prunes(_)) {
+        if self.method.is_some_and(|method| method.drops) {
             read.settings.push(self.removal(
                 path,
                 text("mask_structure")?,
@@ -278,8 +258,8 @@ impl Modifier<'_> {
             (Some(node), Some(_)) => return Err(at(path, node.line, "scheme: of no use beside config_groups")),
             (Some(node), None) => groups::schemes(path, node, targets)?,
             (None, Some(node)) => groups::config_groups(path, node)?,
-            (None, None) if matches!(self.kind, Kind::Rounds(_)) => {
-                return Err(at(path, self.line, format!("{}: needs scheme or config_groups", self.name)));
+            (None, None) if self.method.is_some_and(|method| !method.drops) => {
+                return Err(at(path, self.line, format!("{}: needs scheme or config_groups", self.info.name)));
             }
             (None, None) => vec![Part { targets, settings: Vec::new() }],
         };
@@ -295,7 +275,7 @@ impl Modifier<'_> {
         match (mask.filter(|(mask, _)| !unstructured(mask)), share) {
             (None, Some((share, line))) => Ok(setting("sparsity", share, line)),
             (None, None) => {
-                Err(at(path, self.line, format!("{}: needs a sparsity or a mask_structure N:M", self.name)))
+                Err(at(path, self.line, format!("{}: needs a sparsity or a mask_structure N:M", self.info.name)))
             }
             (Some((mask, line)), share) => {
                 let numbers =
