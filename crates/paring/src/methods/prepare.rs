@@ -1,18 +1,20 @@
-//! What is computed once for a fan: dead columns, order, damping, the factor.
+//! The preparation of a fan, computed once for all its linears: dead columns, order, damping, the factor.
 
 use std::borrow::Cow;
 
-use paring_kernels::cholesky::{Arithmetic, Failed, NotPositive, factor_of};
+use paring_kernels::cholesky::{Arithmetic, Factor, Failed, NotPositive, factor_of};
 use paring_kernels::square_matrix::SquareMatrix;
 use paring_kernels::sweep::CurvatureData;
 use rayon::prelude::*;
 
 use crate::pipeline::stats::Stats;
-use crate::plan::Curvature;
-use crate::plan::{ActOrder, Permutation, Recipe};
+use crate::plan::{Curvature, Permutation, Recipe, Rounding};
 use crate::{Error, Result};
 
-/// What a recipe needs to know of a fan before it compresses the fan's linears.
+/// Attempts at a factorization with more damping, after the first.
+const RETRIES: usize = 3;
+
+/// The state of a fan that its linears share: curvature, order of visit and dead columns.
 #[derive(Clone, Debug)]
 pub struct Prepared {
     /// Features that were always zero; empty when there are none or nothing is known.
@@ -22,13 +24,13 @@ pub struct Prepared {
     /// In visiting order.
     curvature: CurvatureData,
     damp: Option<f64>,
-    /// The damping that was asked for.
-    asked: f64,
-    /// What was added to the diagonal.
+    /// The damping that the recipe asks for.
+    requested_damp: f64,
+    /// The number added to the diagonal.
     lambda: Option<f64>,
-    /// What the diagonal of dead columns became, when that is not 1 plus what was added.
-    of_dead: Option<f64>,
-    /// What the factor was computed in; its pivots are places in visiting order.
+    /// The diagonal of dead columns, where it is not 1 plus the number added.
+    dead_diagonal: Option<f64>,
+    /// The arithmetic of the factor; its pivots are places in visiting order.
     arithmetic: Option<Arithmetic>,
 }
 
@@ -36,13 +38,13 @@ impl Recipe {
     /// Prepares for the linears of one fan; `module` names it in errors. 2·cols³/3 operations for a full curvature.
     ///
     /// Dead columns get a diagonal of 1 before the mean of the diagonal is taken, and order and damping see them so
-    /// (GPTQ, SparseGPT). A factorisation that fails is tried again with ten times the damping, three times.
+    /// (GPTQ, SparseGPT). A factorization that fails is tried again with ten times the damping, three times.
     /// SpQR leaves dead columns out of the order, counts them as 0 in the mean, and gives them a diagonal of exactly 1.
     ///
     /// `weight`, row-major `[rows, cols]`, is needed when [`Recipe::prepares_each`].
     pub fn prepare(&self, stats: Option<&Stats>, weight: Option<&[f32]>, module: &str) -> Result<Prepared> {
         let plain = |curvature| Prepared::with_curvature(curvature, self.percdamp);
-        match (self.info().curvature, stats) {
+        match (self.method.curvature, stats) {
             (Curvature::Flat, _) => Ok(plain(CurvatureData::Flat)),
             (Curvature::Diagonal, Some(Stats::Norms(s))) => {
                 finite(s.iter().position(|v| !v.is_finite()), module)?;
@@ -60,16 +62,16 @@ impl Recipe {
         }
     }
 
-    /// Whether the linears of a fan need a preparation each: their order depends on their weights.
+    /// Tells whether the linears of a fan need a preparation each: their order depends on their weights.
     pub fn prepares_each(&self) -> bool {
         self.spqr.as_ref().is_some_and(|s| s.permutation == Permutation::Spearman)
     }
 
-    /// Whether the linears of a fan may share a preparation with those of this other recipe.
+    /// Tells whether the linears of a fan may share a preparation with those of this other recipe.
     pub(crate) fn prepares_like(&self, other: &Recipe) -> bool {
-        let visits = |recipe: &Recipe| recipe.rounding.is_some_and(|r| r.act_order != ActOrder::None);
+        let visits = |recipe: &Recipe| recipe.rounding.is_some_and(|r| r.reorders());
         let permutation = |recipe: &Recipe| recipe.spqr.as_ref().map(|s| s.permutation.clone());
-        self.info().curvature == other.info().curvature
+        self.method.curvature == other.method.curvature
             && self.percdamp == other.percdamp
             && visits(self) == visits(other)
             && permutation(self) == permutation(other)
@@ -77,14 +79,14 @@ impl Recipe {
     }
 
     /// The order in which columns are visited, for a Gram diagonal `[cols]`; `None` is file order.
-    fn order(&self, diagonal: &[f32], lively: &[f32], weight: Option<&[f32]>) -> Result<Option<Vec<usize>>> {
+    fn order(&self, diagonal: &[f32], filled_diagonal: &[f32], weight: Option<&[f32]>) -> Result<Option<Vec<usize>>> {
         let falling = |by: &[f32]| {
             let mut order: Vec<usize> = (0..by.len()).collect();
             order.sort_by(|&a, &b| by[b].total_cmp(&by[a]));
             order
         };
         Ok(match self.spqr.as_ref().map(|s| &s.permutation) {
-            None => self.rounding.filter(|r| r.act_order != ActOrder::None).map(|_| falling(lively)),
+            None => self.rounding.filter(Rounding::reorders).map(|_| falling(filled_diagonal)),
             Some(Permutation::Identity) => None,
             Some(Permutation::ActOrder) => Some(falling(diagonal)),
             Some(Permutation::Spearman) => {
@@ -98,37 +100,50 @@ impl Recipe {
         let (n, diagonal) = (h.n(), h.diagonal()?);
         finite(h.first_bad()?, module)?;
         let dead: Vec<usize> = (0..n).filter(|&j| diagonal[j] == 0.0).collect();
-        let lively: Vec<f32> = diagonal.iter().map(|&d| if d == 0.0 { 1.0 } else { d }).collect();
-        let order = self.order(&diagonal, &lively, weight)?;
+        let filled_diagonal: Vec<f32> = diagonal.iter().map(|&d| if d == 0.0 { 1.0 } else { d }).collect();
+        let order = self.order(&diagonal, &filled_diagonal, weight)?;
         let column = |k: usize| order.as_ref().map_or(k, |o| o[k]);
-        let of_dead = self.spqr.as_ref().map(|_| 1.0);
-        let counted = if of_dead.is_some() { &diagonal } else { &lively };
+        let dead_diagonal = self.spqr.as_ref().map(|_| 1.0);
+        let counted = if dead_diagonal.is_some() { &diagonal } else { &filled_diagonal };
         let mean = counted.iter().map(|&d| f64::from(d)).sum::<f64>() / n as f64;
         // The published SpQR code takes the mean of absolute values; for a Gram matrix, which has no others, it is the same.
-        let mut damp = self.percdamp;
-        for attempt in 0.. {
-            let damped = |k: usize| match of_dead {
+        let damped = |damp: f64| -> Vec<f32> {
+            let at = |k: usize| match dead_diagonal {
                 Some(value) if diagonal[column(k)] == 0.0 => value as f32,
-                _ => lively[column(k)] + (damp * mean) as f32,
+                _ => filled_diagonal[column(k)] + (damp * mean) as f32,
             };
-            match factor_of(h, order.as_deref(), &(0..n).map(damped).collect::<Vec<f32>>()) {
-                Ok(factor) => {
-                    let arithmetic = Some(factor.arithmetic);
-                    let (curvature, lambda) = (CurvatureData::Full(factor), Some(damp * mean));
-                    let (damp, asked) = (Some(damp), self.percdamp);
-                    return Ok(Prepared { dead, order, curvature, damp, asked, lambda, of_dead, arithmetic });
-                }
-                Err(Failed::Device(e)) => return Err(e.into()),
-                Err(Failed::NotPositive(e)) if attempt == 3 => {
-                    return Err(Error::Singular { module: module.to_string(), pivot: column(e.index), damp });
-                }
-                Err(Failed::NotPositive(e)) => {
-                    tracing::debug!(module, damp, pivot = column(e.index), "not positive definite");
-                    damp = if damp == 0.0 { 1e-3 } else { damp * 10.0 };
-                }
-            }
+            (0..n).map(at).collect()
+        };
+        let (factor, damp) = factor_damped(h, order.as_deref(), damped, self.percdamp, module)?;
+        let (arithmetic, requested_damp) = (Some(factor.arithmetic), self.percdamp);
+        let (curvature, lambda, damp) = (CurvatureData::Full(factor), Some(damp * mean), Some(damp));
+        Ok(Prepared { dead, order, curvature, damp, requested_damp, lambda, dead_diagonal, arithmetic })
+    }
+}
+
+/// The factor of `h` with the diagonal that `damped` makes of a damping, in visiting order; and that damping: `percdamp`
+/// or, where the matrix is not positive definite with it, ten times as much, up to [`RETRIES`] times.
+fn factor_damped(
+    h: &SquareMatrix,
+    order: Option<&[usize]>,
+    damped: impl Fn(f64) -> Vec<f32>,
+    percdamp: f64,
+    module: &str,
+) -> Result<(Factor, f64)> {
+    let (mut damp, mut retries) = (percdamp, RETRIES);
+    loop {
+        let NotPositive { index, .. } = match factor_of(h, order, &damped(damp)) {
+            Ok(factor) => return Ok((factor, damp)),
+            Err(Failed::Device(e)) => return Err(e.into()),
+            Err(Failed::NotPositive(e)) => e,
+        };
+        let pivot = order.map_or(index, |order| order[index]);
+        if retries == 0 {
+            return Err(Error::Singular { module: module.to_string(), pivot, damp });
         }
-        unreachable!("the loop above returns at its fourth turn")
+        tracing::debug!(module, damp, pivot, "not positive definite");
+        retries -= 1;
+        damp = if damp == 0.0 { 1e-3 } else { damp * 10.0 };
     }
 }
 
@@ -141,16 +156,16 @@ fn finite(bad: Option<usize>, module: &str) -> Result<()> {
 }
 
 impl Prepared {
-    /// A curvature that nothing else had to be found out for.
-    pub(super) fn with_curvature(curvature: CurvatureData, asked: f64) -> Self {
+    /// A curvature in file order, without dead columns or a factor.
+    pub(super) fn with_curvature(curvature: CurvatureData, requested_damp: f64) -> Self {
         Self {
             dead: Vec::new(),
             order: None,
             curvature,
             damp: None,
-            asked,
+            requested_damp,
             lambda: None,
-            of_dead: None,
+            dead_diagonal: None,
             arithmetic: None,
         }
     }
@@ -160,16 +175,17 @@ impl Prepared {
         self.damp
     }
 
-    /// What had to be done for the factor, in words for a report; empty where the first attempt made it.
+    /// The repairs that the factor needed, in words for a report; empty where the first attempt succeeded.
     pub fn repairs(&self) -> Vec<String> {
-        let asked = self.asked;
-        let raised = self.damp.filter(|&damp| damp != asked);
-        let raised = raised.map(|damp| format!("the Gram matrix was singular with damping {asked}; {damp} was used"));
-        raised.into_iter().chain(self.in_double()).collect()
+        let requested = self.requested_damp;
+        let raised = self.damp.filter(|&damp| damp != requested);
+        let raised =
+            raised.map(|damp| format!("the Gram matrix was singular with damping {requested}; {damp} was used"));
+        raised.into_iter().chain(self.f64_reason()).collect()
     }
 
-    /// Why the factor needed f64, in words; `None` where it did not.
-    fn in_double(&self) -> Option<String> {
+    /// The reason why the factor needed f64, in words; `None` where it did not.
+    fn f64_reason(&self) -> Option<String> {
         let after = |pivot: NotPositive| {
             format!(
                 "the Gram matrix was factored in f64 after f32 found pivot {} not positive",
@@ -197,11 +213,11 @@ impl Prepared {
         let pieces = before.par_chunks(PIECE).zip(after.par_chunks(PIECE));
         let moved: Vec<f64> = pieces.map(|(before, after)| before.iter().zip(after).map(square).sum()).collect();
         let mut added = lambda * moved.iter().sum::<f64>();
-        if let (Some(of_dead), false) = (self.of_dead, self.dead.is_empty()) {
+        if let (Some(dead_diagonal), false) = (self.dead_diagonal, self.dead.is_empty()) {
             let dead = |k: &usize| self.dead.binary_search(&self.column(*k)).is_ok();
             for k in (0..cols).filter(dead) {
                 let column = before[k..].iter().step_by(cols).zip(after[k..].iter().step_by(cols));
-                added += (of_dead - lambda) * column.map(square).sum::<f64>();
+                added += (dead_diagonal - lambda) * column.map(square).sum::<f64>();
             }
         }
         Some((loss - added).max(0.0))
@@ -216,7 +232,7 @@ impl Prepared {
         &self.curvature
     }
 
-    /// Whether several matrices are better given to [`Recipe::compress_all`] than one after the other.
+    /// Tells whether several matrices are better given to [`Recipe::compress_all`] than one after the other.
     pub fn prefers_many(&self) -> bool {
         self.curvature.prefers_many()
     }
