@@ -97,7 +97,7 @@ fn visit_row(
     let mut errors = Vec::with_capacity(columns.len());
     for j in columns.clone() {
         if let Some(Drop::NofM { n, m }) = rule.drop
-            && (j - columns.start) % m == 0
+            && (j - columns.start).is_multiple_of(m)
         {
             let group = j..(j + m).min(columns.end);
             let scores: Vec<f32> = group.clone().map(|k| score(row[k], k, cols, curvature)).collect();
