@@ -12,11 +12,11 @@ use crate::{Error, Result, Tap};
 /// The arithmetic of a model: precision, rounding of activations, device.
 #[derive(Clone, Debug)]
 pub struct Arithmetic {
-    /// How products with linears round their inputs; all else is f32.
+    /// Rounding of the inputs of products with linears; all else is f32.
     pub precision: Precision,
-    /// Whether activations and caches are rounded to codes where the config says so, as a server does.
+    /// True if activations and caches are rounded to codes where the config says so, as a server does.
     pub activations: bool,
-    /// Where weights and activations lie.
+    /// Device of weights and activations.
     pub device: Device,
 }
 
@@ -50,7 +50,7 @@ pub enum StoredScales {
     Global,
 }
 
-/// A number that a checkpoint stores for activations: above 0 for scales.
+/// A lookup of numbers that a checkpoint stores for activations: above 0 for scales.
 pub(crate) type Lookup<'a> = dyn Fn(&str) -> Result<f32> + 'a;
 
 /// The scales that have to be stored for inputs that are quantized like this, `cols` features each. Errors on combinations that

@@ -1,4 +1,4 @@
-//! What a decoder says of its parts: linears, attention, MLP, norms, and the tensors around the blocks.
+//! The anatomy of a model: linears, attention, MLP and norms of its blocks, and the parts around them.
 //!
 //! Readers of a model ask here instead of guessing from names or from the order of fans.
 
@@ -48,7 +48,7 @@ pub struct AttentionInfo {
     pub head_dim: usize,
     /// Keys that a query sees at most, its own among them; all up to its own where there is no window.
     pub window: Option<usize>,
-    /// How the attention learns where tokens stand.
+    /// Its position encoding.
     pub positions: PositionKind,
     /// Module beside which readers look for the scales of quantized keys and values (`k_scale`, `v_scale`); `None` where
     /// they look for none, because no linear makes keys alone.
@@ -70,7 +70,7 @@ impl AttentionInfo {
     }
 }
 
-/// How a model learns where its tokens stand.
+/// The kind of a position encoding.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum PositionKind {
     /// Queries and keys are rotated (Su et al. 2021).

@@ -6,7 +6,7 @@ use serde_json::Value;
 
 use crate::{Error, Result};
 
-/// A JSON object of the config and where it stands, for error messages.
+/// A JSON object of the config, and its place for error messages.
 #[derive(Clone)]
 pub struct Config<'a> {
     file: String,
@@ -30,7 +30,7 @@ impl<'a> Config<'a> {
         self.value.get(key).filter(|value| !value.is_null())
     }
 
-    /// Whether `key` is there, be it as null: an absent key can mean a default and null that there is none.
+    /// True if `key` is there, be it as null: an absent key can mean a default and null that there is none.
     pub fn has(&self, key: &str) -> bool {
         self.value.get(key).is_some()
     }

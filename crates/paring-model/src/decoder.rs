@@ -23,7 +23,7 @@ pub trait Decoder: Send + Sync {
     /// The checkpoint it is read from.
     fn checkpoint(&self) -> &Checkpoint;
 
-    /// How it computes.
+    /// Its arithmetic.
     fn arithmetic(&self) -> &Arithmetic;
 
     /// The device of its weights and activations.
@@ -75,7 +75,7 @@ pub trait Decoder: Send + Sync {
         self.block_info(i).linears
     }
 
-    /// Has the system fetch block `i` from the disk before it is read. Takes none of the process's memory.
+    /// Asks the system to fetch block `i` from the disk before it is read. Takes no memory of the process.
     fn prefetch(&self, i: usize) {
         let linears = self.linears(i);
         let is_part = |name: &str| linears.iter().any(|linear| is_within(name, &linear.name));
@@ -121,7 +121,7 @@ pub trait Decoder: Send + Sync {
     }
 }
 
-/// Whether the tensor `name` belongs to `module`.
+/// True if the tensor `name` belongs to `module`.
 fn is_within(name: &str, module: &str) -> bool {
     name.strip_prefix(module).is_some_and(|rest| rest.starts_with('.'))
 }

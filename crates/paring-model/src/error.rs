@@ -1,9 +1,9 @@
-//! Everything that can go wrong, each in one line that says what to do.
+//! Errors, each one line that says what to do.
 
 /// The result of this crate's functions.
 pub type Result<T> = std::result::Result<T, Error>;
 
-/// What was wrong, where, and what was expected instead.
+/// The error of this crate: the problem, its place, and what was expected instead.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// The checkpoint's files could not be read or decoded.
@@ -20,7 +20,7 @@ pub enum Error {
     UnknownArchitecture {
         /// The config file.
         file: String,
-        /// What it names.
+        /// The name found.
         got: String,
         /// The supported names, comma-separated.
         known: String,
@@ -32,7 +32,7 @@ pub enum Error {
         file: String,
         /// The key, dotted when nested.
         key: String,
-        /// What would be accepted.
+        /// The accepted values.
         expected: String,
         /// The value found.
         got: String,
@@ -119,7 +119,7 @@ pub enum Error {
     Anatomy {
         /// The block.
         module: String,
-        /// What does not fit.
+        /// The contradiction.
         problem: String,
     },
     /// A pass to a block's output ended before it.

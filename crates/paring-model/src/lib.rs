@@ -1,7 +1,7 @@
 //! Transformer blocks that can be watched and whose linears can be swapped. Reads checkpoints, never writes them.
 //!
 //! * [`decoder`]: the traits [`Decoder`] and [`Block`].
-//! * [`anatomy`]: what a decoder says of its parts.
+//! * [`anatomy`]: linears, attention, MLP and norms of blocks, and the parts around them.
 //! * [`fan`]: [`Fan`], [`Linear`] and the [`Tap`] that watches inputs; [`pass`]: which tokens go through a block, and how
 //!   far.
 //! * [`sequence`]: sequences that grow token by token.

@@ -1,4 +1,4 @@
-//! Everything that is wrong between a config and the tensors beside it, in one line.
+//! All differences between a config and the tensors beside it, in one line.
 
 use std::fmt;
 
@@ -16,7 +16,7 @@ pub struct Mismatch {
     misshapen: Few,
     mistyped: Few,
     extra: Few,
-    /// What to check where tensors are missing, each thing once.
+    /// Config keys to check where tensors are missing, each once.
     hints: Vec<String>,
     /// The error that came first, which says enough where it is the only one.
     first: Option<Box<Error>>,

@@ -25,7 +25,7 @@ impl Sequence {
         self.blocks.iter().map(KeyValues::len).min().unwrap_or(0)
     }
 
-    /// Whether the model has seen no token.
+    /// True if the model has seen no token.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }

@@ -30,42 +30,39 @@ pub struct Source {
 struct Required {
     /// Those of the asked names that are stored.
     stored: BTreeSet<String>,
-    /// What is wrong with the others.
+    /// The errors about the others.
     mismatch: Mismatch,
 }
 
 impl Source {
-    /// Tensors of `checkpoint` under the first of `prefixes` that makes `marker` a stored tensor's name (a model may be
-    /// saved with or without its head, and then with or without `model.`); under the first prefix if none does, so
-    /// that the missing tensor is reported under its usual name. `arithmetic` is that of linears and caches.
+    /// Tensors of `checkpoint` under the prefix that [`prefix_of`] finds. `arithmetic` is that of linears and caches.
     pub fn new(
         checkpoint: Arc<Checkpoint>,
         prefixes: &'static [&'static str],
         marker: &str,
         arithmetic: Arithmetic,
     ) -> Self {
-        let found = prefixes.iter().find(|prefix| checkpoint.info(&format!("{prefix}{marker}")).is_some());
-        let prefix = found.or(prefixes.first()).copied().unwrap_or("");
+        let prefix = prefix_of(&checkpoint, prefixes, marker);
         let required = Required { stored: BTreeSet::new(), mismatch: Mismatch::of(config_file(&checkpoint)) };
         Self { checkpoint, prefix, arithmetic, required: Mutex::new(required), complete: OnceLock::new() }
     }
 
-    /// How products round their inputs.
+    /// Rounding of the inputs of products.
     pub fn precision(&self) -> Precision {
         self.arithmetic.precision
     }
 
-    /// What it reads.
+    /// The checkpoint it reads.
     pub fn checkpoint(&self) -> &Checkpoint {
         &self.checkpoint
     }
 
-    /// How the model computes.
+    /// The arithmetic of the model.
     pub fn arithmetic(&self) -> &Arithmetic {
         &self.arithmetic
     }
 
-    /// Where tensors are made.
+    /// The device of tensors.
     pub fn device(&self) -> &Device {
         &self.arithmetic.device
     }
@@ -75,12 +72,12 @@ impl Source {
         format!("{}{local}", self.prefix)
     }
 
-    /// Whether a tensor of this full name is stored.
+    /// True if a tensor of this full name is stored.
     pub fn has(&self, name: &str) -> bool {
         self.checkpoint.info(name).is_some()
     }
 
-    /// Whether the module has a weight in any layout.
+    /// True if the module has a weight in any layout.
     pub fn has_linear(&self, module: &str) -> bool {
         layouts::weight_names().iter().any(|part| self.has(&format!("{module}.{part}")))
     }
@@ -91,7 +88,7 @@ impl Source {
         self.checkpoint.names().filter(|name| within(name)).map(String::from).collect()
     }
 
-    /// Whether a float tensor of this name and shape is stored.
+    /// True if a float tensor of this name and shape is stored.
     pub fn holds(&self, name: &str, shape: &[usize]) -> bool {
         self.check(name, shape, "").is_ok()
     }
@@ -217,7 +214,7 @@ impl Source {
         Ok(self.checkpoint.read_linear(module, rows, cols)?.into_dense())
     }
 
-    /// What a linear stored in any layout multiplies with: its matrix `[rows, cols]`, and the rounding of its inputs where
+    /// The weight of a linear stored in any layout: its matrix `[rows, cols]`, and the rounding of its inputs where
     /// the config has one and activations are rounded at all.
     pub fn weight(&self, module: &str, rows: usize, cols: usize) -> Result<Arc<dyn Weight>> {
         let dense = Dense::on(self.device(), rows, cols, self.dense(module, rows, cols)?, self.precision())?;
@@ -227,7 +224,7 @@ impl Source {
         })
     }
 
-    /// How the inputs of a linear are rounded as the model runs; `None` where they are not.
+    /// The rounding of a linear's inputs as the model runs; `None` where there is none.
     pub fn input(&self, module: &str) -> Result<Option<Rounding>> {
         if !self.arithmetic.activations {
             return Ok(None);
@@ -236,7 +233,7 @@ impl Source {
         self.input_args(module)?.map(|args| activations::rounding(&args, &read)).transpose()
     }
 
-    /// How the config has the inputs of a linear quantized. Errors when it wants outputs to be.
+    /// The quantization of a linear's inputs in the config. Errors when it wants outputs to be quantized.
     fn input_args(&self, module: &str) -> Result<Option<QuantArgs>> {
         let Some(scheme) = self.checkpoint.linear_format(module)?.scheme else { return Ok(None) };
         if scheme.output.is_some() {
@@ -283,7 +280,7 @@ impl Source {
         names.iter().try_for_each(|name| self.require(name, &cache_shape(&args, groups), hint))
     }
 
-    /// What happens to the keys and values of the attention at this path; see [`Source::require_cache`].
+    /// The rounding of the keys and values that the attention at this path caches; see [`Source::require_cache`].
     pub fn cache(&self, attention: &str, groups: usize) -> Result<CacheRounding> {
         let args = self.checkpoint.quant_config()?.and_then(|quant| quant.kv_cache);
         let Some(args) = args.filter(|_| self.arithmetic.activations) else { return Ok(CacheRounding::default()) };
@@ -319,12 +316,20 @@ impl Source {
     }
 }
 
+/// The first of `prefixes` that makes `marker` a stored tensor's name (a model may be saved with or without its head, and
+/// then with or without `model.`); the first of all if none does, so that the missing tensor is reported under its usual
+/// name.
+pub fn prefix_of(checkpoint: &Checkpoint, prefixes: &'static [&'static str], marker: &str) -> &'static str {
+    let found = prefixes.iter().find(|prefix| checkpoint.info(&format!("{prefix}{marker}")).is_some());
+    found.or(prefixes.first()).copied().unwrap_or("")
+}
+
 /// The config's name for messages.
 pub fn config_file(checkpoint: &Checkpoint) -> String {
     checkpoint.config_path().display().to_string()
 }
 
-/// Whether a tensor that no model asks for may be left out: buffers that are computed from the config, which older
+/// True for a tensor that no model asks for and that may be left out: buffers that are computed from the config, which older
 /// files hold, masks of attention among them.
 fn means_nothing(name: &str, info: &TensorInfo) -> bool {
     let buffers = [".inv_freq", ".cos_cached", ".sin_cached", ".masked_bias", "position_ids", "decoder.version"];
@@ -333,7 +338,7 @@ fn means_nothing(name: &str, info: &TensorInfo) -> bool {
     buffers.iter().any(|buffer| name.ends_with(buffer)) || (mask && info.shape.len() == 4)
 }
 
-/// What [`Dtype::is_float`] holds of, and its words for messages.
+/// The types for which [`Dtype::is_float`] holds, and their names for messages.
 const FLOAT_TYPES: [Dtype; 4] = [Dtype::F32, Dtype::F16, Dtype::Bf16, Dtype::F64];
 const FLOATS: &str = "F32, F16, BF16 or F64";
 

@@ -1,4 +1,4 @@
-//! Keys and values that a sequence's earlier tokens left.
+//! Caches of keys and values of a sequence's earlier tokens.
 
 use std::ops::Range;
 
@@ -118,7 +118,7 @@ impl KeyValues {
         self.len
     }
 
-    /// Whether the cache holds no position.
+    /// True if the cache holds no position.
     pub fn is_empty(&self) -> bool {
         self.len == 0
     }

@@ -15,7 +15,7 @@ use crate::cuda::{Source, function, rows, rows_of_blocks, tensor, with_view};
 use crate::matmul::Precision;
 use crate::matmul::cuda::round;
 
-/// What a head's numbers become for the products of queries and keys: see attention_split.
+/// Parts of each of a head's numbers in the products of queries and keys: see attention_split.
 const PARTS: usize = 3;
 
 /// `Tile` in attention.cu.
@@ -49,7 +49,7 @@ struct Piece {
     query: usize,
 }
 
-/// What a sequence needs beside its inputs: scores that become weights, or weights of their own, and the rows' sums.
+/// The workspace of a sequence: scores that become weights, or weights of their own, and the rows' sums.
 struct Scratch {
     /// Queries of a tile.
     queries: usize,

@@ -1,4 +1,4 @@
-//! Rotary embeddings, half-split: element i of a head turns together with element i + d/2.
+//! Rotary embeddings, half-split: element i of a head rotates together with element i + d/2.
 
 #[cfg(feature = "cuda")]
 mod cuda;
@@ -12,7 +12,7 @@ use crate::{Fresh, with_f32, write_chunks};
 const TOKENS: usize = 32;
 
 multiversion! {
-    /// Turns the heads of the tokens of `x [tokens, heads, 2 · half]`, `cos` and `sin` being their `[tokens, half]`.
+    /// Rotates the heads of the tokens of `x [tokens, heads, 2 · half]`, `cos` and `sin` being their `[tokens, half]`.
     fn apply(x: &[f32], cos: &[f32], sin: &[f32], half: usize, width: usize, out: &mut Fresh) {
         let tables = cos.chunks_exact(half).zip(sin.chunks_exact(half));
         for ((x, out), (cos, sin)) in x.chunks_exact(width).zip(out.chunks_exact_mut(width)).zip(tables) {
@@ -27,7 +27,7 @@ multiversion! {
     }
 }
 
-/// Turns each head of `x [b, t, heads, d]` f32 by the angles of its position: (a, b) becomes (a cos − b sin, a sin + b
+/// Rotates each head of `x [b, t, heads, d]` f32 by the angles of its position: (a, b) becomes (a cos − b sin, a sin + b
 /// cos) for the elements a = i and b = i + d/2. `cos` and `sin` are f32 `[t or more, d/2]`. Errors on other shapes.
 pub fn rope(x: &Tensor, cos: &Tensor, sin: &Tensor) -> Result<Tensor> {
     let (_, t, heads, d) = x.dims4()?;

@@ -21,7 +21,7 @@ pub(super) struct BlockParts {
     pub norms: Vec<Norm>,
     pub attention: AttentionInfo,
     pub rounding: CacheRounding,
-    /// How the products of the attention round their inputs.
+    /// Rounding of the inputs of the attention's products.
     pub precision: Precision,
 }
 
@@ -97,8 +97,8 @@ impl Step<'_, '_> {
         Ok(x.reshape((b, t, width / head_dim, head_dim))?)
     }
 
-    /// The attention: queries `[b, t, heads, head_dim]`, keys and values `[b, t, kv_heads, head_dim]`, none of which know
-    /// their positions yet → `[b, t, heads · head_dim]`.
+    /// The attention: queries `[b, t, heads, head_dim]`, keys and values `[b, t, kv_heads, head_dim]`, before
+    /// any position is applied → `[b, t, heads · head_dim]`.
     pub fn attend(&mut self, q: Tensor, k: Tensor, v: Tensor) -> Result<Tensor> {
         match &mut self.pass.tokens {
             Tokens::Whole => self.attend_whole(q, k, v),

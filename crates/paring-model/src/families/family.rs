@@ -3,7 +3,7 @@
 use candle_core::Tensor;
 
 use super::block::Step;
-use crate::anatomy::{AttentionInfo, BlockInfo, LinearInfo, MlpInfo, NormInfo};
+use crate::anatomy::{AttentionInfo, BlockInfo, LinearInfo, MlpInfo, NormInfo, OuterInfo};
 use crate::parts::encoding::PositionEncoding;
 use crate::parts::norm::{LayerNorm, Norm, RmsNorm};
 use crate::pass::Flow;
@@ -53,8 +53,27 @@ pub(crate) struct OuterShape {
     pub projections_hint: &'static str,
     /// The norm before the head.
     pub norm: Option<NormShape>,
-    /// Whether the head is the embedding where none is stored.
+    /// True if the head is the embedding where none is stored.
     pub tied: bool,
+}
+
+impl OuterShape {
+    /// Name of the tensor that tells the prefix of the others.
+    pub fn marker(&self) -> String {
+        format!("{}.weight", self.embedding)
+    }
+
+    /// The parts under their full names, which `name` makes of local ones.
+    pub fn info(&self, name: impl Fn(&str) -> String) -> OuterInfo {
+        let table = |module: &str| name(&format!("{module}.weight"));
+        let tables = [self.embedding].into_iter().chain(self.learned.map(|(module, _)| module));
+        OuterInfo {
+            embeddings: tables.map(table).collect(),
+            norms: self.norm.iter().flat_map(|norm| norm.tensors(&name(norm.name))).collect(),
+            projections: self.projections.iter().flatten().map(|local| name(local)).collect(),
+            head: "lm_head".to_string(),
+        }
+    }
 }
 
 /// The parts of a block.

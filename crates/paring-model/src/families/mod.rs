@@ -14,7 +14,8 @@ use serde_json::Value;
 
 use self::family::Family;
 use self::model::Model;
-use crate::{Arithmetic, Decoder, Error, Result, config::Config, source::config_file};
+use crate::source::{config_file, prefix_of};
+use crate::{Arithmetic, Decoder, Error, OuterInfo, Result, config::Config};
 
 /// A row of [`FAMILIES`].
 pub struct FamilyEntry {
@@ -25,7 +26,9 @@ pub struct FamilyEntry {
     /// The config's `model_type` where it has no `architectures`.
     pub model_types: &'static [&'static str],
     /// Checks the config against the stored tensors; reads no weights yet.
-    pub open: fn(Arc<Checkpoint>, Arithmetic) -> Result<Box<dyn Decoder>>,
+    open: fn(Arc<Checkpoint>, Arithmetic) -> Result<Box<dyn Decoder>>,
+    /// Checks the config alone.
+    outer: fn(&Checkpoint) -> Result<OuterInfo>,
 }
 
 /// All families.
@@ -36,31 +39,35 @@ pub static FAMILIES: &[FamilyEntry] =
 /// this returns; no weights are read. Of a [`crate::Precision`] alone comes a model that rounds activations where its
 /// config says so.
 pub fn open(checkpoint: Arc<Checkpoint>, arithmetic: impl Into<Arithmetic>) -> Result<Box<dyn Decoder>> {
-    let file = config_file(&checkpoint);
-    let (key, got) = {
-        let config = Config::new(&file, checkpoint.config());
-        match config.get("architectures") {
-            Some(Value::Array(names)) if !names.is_empty() => {
-                ("architectures", names[0].as_str().unwrap_or("that is no string").to_string())
-            }
-            Some(Value::Array(_)) | None => (
-                "model_type",
-                config.text_if("model_type")?.ok_or_else(|| config.missing("architectures"))?.to_string(),
-            ),
-            Some(_) => return Err(config.bad("architectures", "a list of names")),
+    (entry(&checkpoint)?.open)(checkpoint, arithmetic.into())
+}
+
+/// The parts outside the blocks of a checkpoint's model, as [`Decoder::outer`]. Checks the config and no tensor.
+pub fn outer(checkpoint: &Checkpoint) -> Result<OuterInfo> {
+    (entry(checkpoint)?.outer)(checkpoint)
+}
+
+/// The family of a checkpoint's model.
+fn entry(checkpoint: &Checkpoint) -> Result<&'static FamilyEntry> {
+    let file = config_file(checkpoint);
+    let config = Config::new(&file, checkpoint.config());
+    let (key, got) = match config.get("architectures") {
+        Some(Value::Array(names)) if !names.is_empty() => {
+            ("architectures", names[0].as_str().unwrap_or("that is no string").to_string())
         }
+        Some(Value::Array(_)) | None => {
+            ("model_type", config.text_if("model_type")?.ok_or_else(|| config.missing("architectures"))?.to_string())
+        }
+        Some(_) => return Err(config.bad("architectures", "a list of names")),
     };
     let knows = |family: &&FamilyEntry| {
         let names = if key == "architectures" { family.architectures } else { family.model_types };
         names.contains(&got.as_str())
     };
-    match FAMILIES.iter().find(knows) {
-        Some(family) => (family.open)(checkpoint, arithmetic.into()),
-        None => {
-            let known: Vec<&str> = FAMILIES.iter().filter_map(|family| family.architectures.first().copied()).collect();
-            Err(Error::UnknownArchitecture { file, got, known: known.join(", ") })
-        }
-    }
+    FAMILIES.iter().find(knows).ok_or_else(|| {
+        let known: Vec<&str> = FAMILIES.iter().filter_map(|family| family.architectures.first().copied()).collect();
+        Error::UnknownArchitecture { file, got, known: known.join(", ") }
+    })
 }
 
 /// Opens a model of the family that `read` makes of the config.
@@ -70,6 +77,13 @@ fn open_model<F: Family>(
     read: impl FnOnce(&Config) -> Result<F>,
 ) -> Result<Box<dyn Decoder>> {
     Ok(Box::new(Model::open(checkpoint, arithmetic, read)?))
+}
+
+/// The parts outside the blocks of a model of the family that `read` makes of the config.
+fn outer_info<F: Family>(checkpoint: &Checkpoint, read: impl FnOnce(&Config) -> Result<F>) -> Result<OuterInfo> {
+    let outer = read(&Config::new(config_file(checkpoint), checkpoint.config()))?.outer();
+    let prefix = prefix_of(checkpoint, outer.prefixes, &outer.marker());
+    Ok(outer.info(|local| format!("{prefix}{local}")))
 }
 
 #[cfg(test)]

@@ -39,7 +39,7 @@ impl<F: Family> Model<F> {
     ) -> Result<Self> {
         let family = read(&Config::new(config_file(&checkpoint), checkpoint.config()))?;
         let (outer, Sizes { blocks, dim, vocab, max_positions }) = (family.outer(), family.sizes());
-        let marker = format!("{}.weight", outer.embedding);
+        let marker = outer.marker();
         let source = Source::new(Arc::clone(&checkpoint), outer.prefixes, &marker, arithmetic);
         source.require(&source.name(&marker), &[vocab, outer.width], outer.embedding_hint)?;
         let learned = outer.learned.map(|(module, offset)| {
@@ -77,7 +77,7 @@ impl<F: Family> Model<F> {
 
     /// The embeddings of tokens, without positions: `[batch, t, dim]`.
     fn embed_tokens(&self, ids: &[u32], batch: usize) -> Result<Tensor> {
-        let name = self.source.name(&format!("{}.weight", self.outer.embedding));
+        let name = self.source.name(&self.outer.marker());
         let vocab = self.family.sizes().vocab;
         let x = embedding::embed(&self.source, &name, vocab, self.outer.width, ids, batch)?;
         match &self.projections {
@@ -202,15 +202,6 @@ impl<F: Family> Decoder for Model<F> {
     }
 
     fn outer(&self) -> OuterInfo {
-        let table = self.source.name(&format!("{}.weight", self.outer.embedding));
-        let positions = self.learned.as_ref().map(|learned| learned.name().to_string());
-        let norm = self.outer.norm.iter().flat_map(|norm| norm.tensors(&self.source.name(norm.name)));
-        let projections = self.outer.projections.iter().flatten().map(|local| self.source.name(local));
-        OuterInfo {
-            embeddings: [table].into_iter().chain(positions).collect(),
-            norms: norm.collect(),
-            projections: projections.collect(),
-            head: "lm_head".to_string(),
-        }
+        self.outer.info(|local| self.source.name(local))
     }
 }

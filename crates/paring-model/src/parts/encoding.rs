@@ -1,4 +1,4 @@
-//! Position encodings: how an attention learns where tokens stand.
+//! Position encodings.
 
 use candle_core::{Device, Tensor};
 

@@ -19,7 +19,7 @@ const POSITION_GROUP: usize = 64 * POSITION_CHUNK;
 pub struct Head {
     /// Module path, without `.weight`.
     module: String,
-    /// Whether it is a linear of its own, whose inputs may be quantized.
+    /// True for a linear of its own, whose inputs may be quantized.
     own: bool,
     vocab: usize,
     dim: usize,

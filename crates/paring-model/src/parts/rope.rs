@@ -13,7 +13,7 @@ use crate::{Error, Result, config::Config};
 /// The scaling kinds that are understood, as `rope_type` names them.
 pub const KINDS: [&str; 4] = ["default", "linear", "dynamic", "llama3"];
 
-/// How frequencies are stretched beyond the length the model was first trained for.
+/// The scaling of frequencies beyond the length the model was first trained for.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Scaling {
     /// Not at all.

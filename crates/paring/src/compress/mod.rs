@@ -17,7 +17,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use paring_format::{Checkpoint, Dtype, QuantMethod};
-use paring_model::decoder::{Block, Decoder, LinearInfo};
+use paring_model::{AttentionInfo, Block, BlockInfo, Decoder, LinearInfo};
 
 use crate::methods::average_bits;
 use crate::output::journal::Line;
@@ -95,11 +95,11 @@ const LESS_MEMORY: &str =
 const RESIDENT_ACTIVATIONS: usize = 256 << 20;
 
 impl Job {
-    /// The run as far as the memory of its device depends on it. `linears` are those of the largest block.
-    pub(crate) fn pass<'a>(&self, linears: &'a [LinearInfo], windows: &Windows) -> Pass<'a> {
+    /// The run as far as the memory of its device depends on it. `block` is the largest.
+    pub(crate) fn pass<'a>(&self, block: &'a BlockInfo, windows: &Windows) -> Pass<'a> {
         let recipes = || self.plan.choices().map(|(_, choice)| choice.recipe);
         Pass {
-            linears,
+            block,
             dim: self.decoder.hidden_size(),
             windows: windows.count(),
             seqlen: windows.seqlen,
@@ -115,8 +115,8 @@ impl Job {
 
     /// Where activations wait for the next block.
     fn storage(&self, windows: &Windows) -> Result<Storage<'_>> {
-        let linears = largest_block(self.decoder.as_ref());
-        let pass = self.pass(&linears, windows);
+        let block = largest_block(self.decoder.as_ref());
+        let pass = self.pass(&block, windows);
         let disk = self.plan.offload_activations.then_some((self.out.as_path(), RESIDENT_ACTIVATIONS));
         budget::storage(&self.budget, &pass, disk)
     }
@@ -218,13 +218,14 @@ impl Job {
                 config says; use paring decompress first"
             )));
         }
-        let keys = |i: usize| format!("{}.k_proj", self.decoder.block_info(i).attention.module);
-        let lonely = |&i: &usize| self.decoder.linears(i).iter().all(|linear| linear.name != keys(i));
-        if let Some(i) = (0..self.decoder.blocks()).find(lonely).filter(|_| self.plan.kv_cache.is_some()) {
-            return Err(Error::Plan(format!(
-                "{}: readers look for the scales of caches beside a k_proj, and here is none; leave --kv-cache out",
-                self.decoder.block_info(i).attention.module
-            )));
+        if self.plan.kv_cache.is_some() {
+            let mut attentions = (0..self.decoder.blocks()).map(|i| self.decoder.block_info(i).attention);
+            if let Some(AttentionInfo { module, .. }) = attentions.find(|attention| attention.cache_module.is_none()) {
+                return Err(Error::Plan(format!(
+                    "{module}: readers look for the scales of caches beside a k_proj, and here is none; leave --kv-cache \
+                    out"
+                )));
+            }
         }
         let selection = select::Selection::new(&self.plan, self.decoder.as_ref())?;
         let kinds = schemes::kinds(&self.plan)?;

@@ -1,14 +1,15 @@
 //! Which programs will not run what a plan makes, known before the work begins.
 
 use paring_format::{Checkpoint, Scheme};
-use paring_model::Decoder;
+use paring_model::{BlockInfo, Decoder};
 
 use super::schemes;
 use super::select::Selection;
 use crate::Result;
+use crate::output::modules::kind;
 use crate::output::side_files::named_dtype;
 use crate::plan::Plan;
-use crate::plan::compatibility::{FUSED, Linears, Loader, Verdict, instead, verdict};
+use crate::plan::compatibility::{Linears, Loader, Verdict, instead, verdict};
 
 const LOADERS: [(Loader, &str); 2] = [(Loader::Transformers, "transformers 5.17"), (Loader::Vllm, "vLLM 0.33")];
 
@@ -54,17 +55,19 @@ pub fn concerns(plan: &Plan, checkpoint: &Checkpoint, decoder: &dyn Decoder) -> 
     }
     // Linears that were not chosen have no scheme, as those whose choice is dense.
     let scheme = |name: &str| selection.choice(name).and_then(|number| kinds[number].as_ref()?.scheme.as_ref());
-    for together in FUSED {
-        let apart = linears.iter().find_map(|l| {
-            let (module, first) = l.name.rsplit_once('.')?;
-            let others = || together.iter().map(|other| format!("{module}.{other}"));
-            let differ = || others().any(|other| scheme(&other) != scheme(&l.name));
-            (first == together[0] && differ()).then_some(module)
-        });
-        if let Some(module) = apart {
+    let blocks: Vec<BlockInfo> = (0..decoder.blocks()).map(|i| decoder.block_info(i)).collect();
+    for number in 0..blocks.iter().map(|block| block.fused.len()).max().unwrap_or(0) {
+        let names = |block: &BlockInfo| -> Option<Vec<String>> {
+            Some(block.fused.get(number)?.iter().map(|&at| block.linears[at].name.clone()).collect())
+        };
+        let differ = |names: &Vec<String>| names.iter().any(|name| scheme(name) != scheme(&names[0]));
+        // Of blocks that are alike, the first says it for all.
+        if let Some(names) = blocks.iter().filter_map(names).find(differ) {
+            let module = names[0].rsplit_once('.').map_or("", |(module, _)| module);
+            let locals: Vec<&str> = names.iter().map(|name| kind(name)).collect();
             lines.push(format!(
                 "vLLM 0.33 keeps {} of {module} in one linear: they need the same scheme, or none",
-                together.join(", ")
+                locals.join(", ")
             ));
         }
     }

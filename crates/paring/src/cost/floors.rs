@@ -3,12 +3,13 @@
 
 use paring_format::Dtype;
 use paring_kernels::gram::GramPrecision;
-use paring_model::decoder::LinearInfo;
+use paring_model::LinearInfo;
 use serde::Serialize;
 
 use super::sheet::{Block, Linear, Sheet, Tensor, Treatment};
 use super::{stored, work};
 use crate::compress::Kind;
+use crate::pipeline::shapes::llama;
 use crate::pipeline::vram::{Device, Pass, device};
 use crate::plan::{Choice, Recipe};
 use crate::report::Stage;
@@ -75,20 +76,6 @@ pub struct Floor {
     pub output: u64,
 }
 
-/// Linears of a Llama's block, by the width of its activations, of its keys and between its MLP's matrices.
-pub(super) fn linears(dim: usize, keys: usize, inner: usize) -> Vec<LinearInfo> {
-    let all = [
-        ("self_attn.q_proj", dim, dim, 0),
-        ("self_attn.k_proj", keys, dim, 0),
-        ("self_attn.v_proj", keys, dim, 0),
-        ("self_attn.o_proj", dim, dim, 1),
-        ("mlp.gate_proj", inner, dim, 2),
-        ("mlp.up_proj", inner, dim, 2),
-        ("mlp.down_proj", dim, inner, 3),
-    ];
-    all.map(|(name, rows, cols, fan)| LinearInfo { name: name.to_string(), rows, cols, fan }).into()
-}
-
 impl Llama {
     /// A run of `recipe` on `windows` windows of `seqlen` tokens, as [`super::of`] has those of jobs.
     fn sheet(&self, recipe: &Recipe, windows: usize, seqlen: usize) -> Result<Sheet> {
@@ -101,12 +88,13 @@ impl Llama {
         };
         let tensor = |count: usize| Tensor { read: dtype.size() * count, written: dtype.size() * count };
         let block = || -> Result<Block> {
-            let linears = linears(self.dim, self.keys, self.inner).into_iter().map(linear).collect::<Result<_>>()?;
-            Ok(Block { linears, rest: vec![tensor(self.dim); 2] })
+            let info = llama(self.dim, self.keys, self.inner);
+            let linears = info.linears.iter().cloned().map(linear).collect::<Result<_>>()?;
+            Ok(Block { info, linears, rest: vec![tensor(self.dim); 2] })
         };
         // All blocks are alike, and the first one is the cheapest to make.
         let first = block()?;
-        let copy = |_| Block { linears: first.linears.clone(), rest: first.rest.clone() };
+        let copy = |_| Block { info: first.info.clone(), linears: first.linears.clone(), rest: first.rest.clone() };
         let blocks: Vec<Block> = (0..self.blocks).map(copy).collect();
         let matrix = tensor(self.vocab * self.dim);
         Ok(Sheet {
@@ -134,9 +122,9 @@ impl Llama {
     /// When it does not fit the card, and when no layout holds what the recipe makes.
     pub fn floor(&self, recipe: &Recipe, windows: usize, seqlen: usize, card: &Card) -> Result<Floor> {
         let mut sheet = self.sheet(recipe, windows, seqlen)?;
-        let infos = linears(self.dim, self.keys, self.inner);
+        let block = llama(self.dim, self.keys, self.inner);
         let pass = Pass {
-            linears: &infos,
+            block: &block,
             dim: self.dim,
             windows,
             seqlen,

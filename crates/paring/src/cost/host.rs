@@ -50,7 +50,7 @@ impl Sheet {
             let mut shard = Vec::new();
             let mut loaded = (self.windows > 0)
                 .then(|| self.load(ledger, &block.linears).into_iter().map(Some).collect::<Vec<Option<Block>>>());
-            self.compress(ledger, &block.linears, &mut loaded, &mut shard);
+            self.compress(ledger, block, &mut loaded, &mut shard);
             ledger.at("write");
             shard.extend(self.copies(ledger, &block.rest));
             // Whoever brings a shard waits until the one before is written.
@@ -106,10 +106,11 @@ impl Sheet {
     fn compress(
         &self,
         ledger: &mut Ledger,
-        linears: &[Linear],
+        block: &super::sheet::Block,
         loaded: &mut Option<Vec<Option<Block>>>,
         shard: &mut Vec<Block>,
     ) {
+        let linears = &block.linears;
         let fans = self.fans(linears);
         let of = |f: usize| linears.iter().enumerate().filter(move |(_, l)| l.info.fan == f);
         let need = |f: usize| self.need(linears, f);
@@ -125,7 +126,7 @@ impl Sheet {
                     // Both halves are written in the end.
                     grams.push(wanted.then(|| ledger.take("Gram matrices", F32 * cols * cols)));
                 }
-                let last = self.reaches(linears, group.clone());
+                let last = self.reaches(block, group.clone());
                 if let Some(last) = last {
                     for windows in &self.batches {
                         let tokens = windows * self.seqlen;

@@ -90,10 +90,10 @@ pub fn of(job: &Job, measured: Option<&Windows>) -> Result<Costs> {
     Writer::check(&job.out, RUN_FILES, job.plan.overwrite || job.resume)?;
     // Before anything that a run would not do.
     let ((base, so_far), pool) = (resident(), allocator::pool());
-    let linears = largest_block(job.decoder.as_ref());
+    let block = largest_block(job.decoder.as_ref());
     let used = match job.budget.bytes().zip(job.windows.as_ref()) {
         None => None,
-        Some((bytes, windows)) => Some(device(&job.pass(&linears, windows), bytes)?),
+        Some((bytes, windows)) => Some(device(&job.pass(&block, windows), bytes)?),
     };
     let mut sheet = sheet::Sheet::of(job, &selection, used.as_ref().map(|used| used.batch))?;
     if used.as_ref().is_some_and(|used| used.holds_activations) {

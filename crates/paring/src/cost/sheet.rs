@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use paring_format::layouts::part_names;
 use paring_format::{Checkpoint, Dtype, Dynamic, ScaleType};
 use paring_kernels::workspace;
-use paring_model::decoder::LinearInfo;
+use paring_model::{BlockInfo, LinearInfo};
 
 use super::stored;
 use crate::compress::{Job, Kind, Selection, kinds};
@@ -44,6 +44,8 @@ pub(super) struct Sheet {
 }
 
 pub(super) struct Block {
+    /// Its anatomy.
+    pub info: BlockInfo,
     pub linears: Vec<Linear>,
     /// Norms and biases.
     pub rest: Vec<Tensor>,
@@ -192,13 +194,14 @@ impl Sheet {
         };
         let mut blocks = Vec::with_capacity(decoder.blocks());
         for i in 0..decoder.blocks() {
-            let linears = decoder.linears(i).into_iter().map(&mut linear).collect::<Result<_>>()?;
+            let info = decoder.block_info(i);
+            let linears = info.linears.iter().cloned().map(&mut linear).collect::<Result<_>>()?;
             let mut rest: Vec<Tensor> = decoder.rest_names(i).iter().map(tensor).collect();
             if job.plan.kv_cache.is_some() {
                 let scale = job.float_type().size();
                 rest.extend([Tensor { read: 0, written: scale }; 2]);
             }
-            blocks.push(Block { linears, rest });
+            blocks.push(Block { info, linears, rest });
         }
         let widest = blocks.iter().flat_map(|b: &Block| &b.linears).map(|l| l.info.cols).max().unwrap_or(0);
         let (windows, seqlen) = job.windows.as_ref().map_or((0, 1), |w| (w.count(), w.seqlen));

@@ -3,7 +3,7 @@
 use std::ops::Range;
 
 use super::sheet::{Block, Linear, Sheet};
-use crate::pipeline::shapes::{activations, fans};
+use crate::pipeline::shapes::activations;
 use crate::plan::Curvature;
 use crate::report::Stage;
 
@@ -100,7 +100,7 @@ impl Sheet {
                     ..Work::default()
                 }
             }
-            Stage::Forward if runs => self.forward(linears, is_last, held),
+            Stage::Forward if runs => self.forward(block, is_last, held),
             Stage::Gram if runs => {
                 let cols = |f: usize| linears.iter().find(|l| l.info.fan == f).map_or(0.0, |l| l.info.cols as f64);
                 let batches = self.batches.len() as f64;
@@ -176,22 +176,21 @@ impl Sheet {
     }
 
     /// A block's passes: as far as statistics need, and once more as it was compressed, but for the last block.
-    fn forward(&self, linears: &[Linear], is_last: bool, held: bool) -> Work {
+    fn forward(&self, block: &Block, is_last: bool, held: bool) -> Work {
+        let Block { info, linears, .. } = block;
         let last = self.fans(linears);
         let tokens = self.tokens() as f64;
         let element = if self.precision == crate::Precision::F32 { F32 } else { 2.0 };
         let batches = self.batches.len() as f64;
         let hidden = F32 * tokens * self.dim as f64;
-        let infos: Vec<_> = linears.iter().map(|l| l.info.clone()).collect();
-        let activations = activations(&infos, self.dim) as f64;
-        let mixed = fans(&infos).get(1).map_or(0, |fan| fan.cols) as f64;
+        let activations = activations(info, self.dim) as f64;
         // Keys that a query sees: half of the window.
-        let attention = 2.0 * tokens * self.seqlen as f64 * mixed;
+        let attention = 2.0 * tokens * self.seqlen as f64 * info.attention.width() as f64;
         let pass = |upto: usize| {
             let weights: f64 = linears.iter().filter(|l| l.info.fan < upto).map(|l| l.weights() as f64).sum();
             let share = upto as f64 / last.max(1) as f64;
             Work {
-                operations: 2.0 * weights * tokens + if upto > 0 { attention } else { 0.0 },
+                operations: 2.0 * weights * tokens + if upto > info.attention.after_fan { attention } else { 0.0 },
                 // Each of them is written by one operation and read by the next.
                 moved: batches * element * weights + 2.0 * F32 * activations * tokens * share,
                 carried: if held { 0.0 } else { hidden },
@@ -201,7 +200,7 @@ impl Sheet {
         let mut work = Work::default();
         let step = if self.sequential { 1 } else { last.max(1) };
         for first in (0..last).step_by(step) {
-            let stop = self.reaches(linears, first..(first + step).min(last));
+            let stop = self.reaches(block, first..(first + step).min(last));
             work.add(stop.map_or(Work::default(), pass));
         }
         if !is_last {
@@ -217,12 +216,11 @@ impl Sheet {
         let (tokens, head) = (tokens as f64, (self.dim * vocab) as f64);
         let mut work = Work { operations: 2.0 * head * tokens, moved: 2.0 * F32 * head, ..Work::default() };
         for block in &self.blocks {
-            let infos: Vec<_> = block.linears.iter().map(|l| l.info.clone()).collect();
             let weights: f64 = block.linears.iter().map(|l| l.weights() as f64).sum();
-            let mixed = fans(&infos).get(1).map_or(0, |fan| fan.cols) as f64;
+            let mixed = block.info.attention.width() as f64;
             work.add(Work {
                 operations: 2.0 * weights * tokens + 2.0 * tokens * seqlen as f64 * mixed,
-                moved: 2.0 * F32 * (weights + activations(&infos, self.dim) as f64 * tokens),
+                moved: 2.0 * F32 * (weights + activations(&block.info, self.dim) as f64 * tokens),
                 read: block.linears.iter().map(|l| l.read as f64).sum(),
                 ..Work::default()
             });
@@ -244,13 +242,15 @@ impl Sheet {
     }
 
     /// The fan of a group whose input a pass has to reach for what is asked of it.
-    pub(super) fn reaches(&self, linears: &[Linear], group: Range<usize>) -> Option<usize> {
+    pub(super) fn reaches(&self, Block { info, linears, .. }: &Block, group: Range<usize>) -> Option<usize> {
         let asks = |f: &usize| {
             let mut of_fan = linears.iter().filter(|l| l.info.fan == *f).filter_map(|l| l.made.as_ref());
             of_fan.any(|made| made.ranges || made.need != Curvature::Flat)
         };
-        let cache = self.cache && group.contains(&1);
-        group.rev().find(asks).max(cache.then_some(1))
+        // Keys and values are seen on the way to the fan that reads the attention.
+        let output_fan = info.attention.output_fan;
+        let cache = self.cache && group.contains(&output_fan);
+        group.rev().find(asks).max(cache.then_some(output_fan))
     }
 
     /// Factors that a fan needs.

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use paring_data::Windows;
 use paring_kernels::gram::GramPrecision;
-use paring_model::decoder::{Decoder, LinearInfo};
+use paring_model::{BlockInfo, Decoder};
 
 use super::activations::{Storage, batch_windows};
 use super::device::DeviceBudget;
@@ -32,9 +32,9 @@ pub(crate) fn storage<'a>(
 
 /// As [`storage`], for a model that is only run over these windows, and then through its head.
 pub(crate) fn to_run(budget: &DeviceBudget, decoder: &dyn Decoder, windows: &Windows) -> Result<Storage<'static>> {
-    let linears = largest_block(decoder);
+    let block = largest_block(decoder);
     let pass = Pass {
-        linears: &linears,
+        block: &block,
         dim: decoder.hidden_size(),
         windows: windows.count(),
         seqlen: windows.seqlen,
@@ -49,8 +49,9 @@ pub(crate) fn to_run(budget: &DeviceBudget, decoder: &dyn Decoder, windows: &Win
     storage(budget, &pass, None)
 }
 
-/// The linears of the block with the most weights.
-pub(crate) fn largest_block(decoder: &dyn Decoder) -> Vec<LinearInfo> {
-    let weights = |linears: &Vec<LinearInfo>| linears.iter().map(|l| l.rows * l.cols).sum::<usize>();
-    (0..decoder.blocks()).map(|i| decoder.linears(i)).max_by_key(weights).unwrap_or_default()
+/// The block with the most weights.
+pub(crate) fn largest_block(decoder: &dyn Decoder) -> BlockInfo {
+    let weights = |block: &BlockInfo| block.linears.iter().map(|l| l.rows * l.cols).sum::<usize>();
+    let blocks = (0..decoder.blocks()).map(|i| decoder.block_info(i));
+    blocks.max_by_key(weights).unwrap_or_else(|| decoder.block_info(0))
 }

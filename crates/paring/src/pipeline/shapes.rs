@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use paring_model::decoder::LinearInfo;
+use paring_model::{AttentionInfo, BlockInfo, LinearInfo, MlpInfo, PositionKind};
 
 /// The linears of one input.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -41,8 +41,40 @@ pub(crate) fn is_gate(name: &str) -> bool {
 }
 
 /// Numbers for each token that a block on a GPU holds at most in its forward pass: the input and the outputs of each fan,
-/// queries and keys once more as their positions turn them, and the sums after the attention and at the end.
-pub(crate) fn activations(linears: &[LinearInfo], dim: usize) -> usize {
-    let turned: usize = linears.iter().filter(|l| is_turned(&l.name)).map(|l| l.rows).sum();
-    fans(linears).iter().map(|fan| fan.cols + fan.rows).sum::<usize>() + turned + 2 * dim
+/// queries and keys once more where positions rotate them, and the sums after the attention and at the end.
+pub(crate) fn activations(block: &BlockInfo, dim: usize) -> usize {
+    let of_fans = fans(&block.linears).iter().map(|fan| fan.cols + fan.rows).sum::<usize>();
+    of_fans + block.attention.rotated() + 2 * dim
+}
+
+/// A Llama's block, by the width of its activations, of its keys and between its MLP's matrices. Heads have 128 numbers, or
+/// as many as there are keys.
+pub(crate) fn llama(dim: usize, keys: usize, inner: usize) -> BlockInfo {
+    let linear = |name: &str, rows, cols, fan| LinearInfo { name: name.to_string(), rows, cols, fan };
+    let head_dim = keys.min(128);
+    BlockInfo {
+        linears: vec![
+            linear("self_attn.q_proj", dim, dim, 0),
+            linear("self_attn.k_proj", keys, dim, 0),
+            linear("self_attn.v_proj", keys, dim, 0),
+            linear("self_attn.o_proj", dim, dim, 1),
+            linear("mlp.gate_proj", inner, dim, 2),
+            linear("mlp.up_proj", inner, dim, 2),
+            linear("mlp.down_proj", dim, inner, 3),
+        ],
+        attention: AttentionInfo {
+            module: "self_attn".to_string(),
+            after_fan: 0,
+            output_fan: 1,
+            heads: dim / head_dim,
+            kv_heads: keys / head_dim,
+            head_dim,
+            window: None,
+            positions: PositionKind::Rotary,
+            cache_module: Some("self_attn".to_string()),
+        },
+        mlp: MlpInfo::Gated { fan: 2, down: 3 },
+        fused: vec![vec![0, 1, 2], vec![4, 5]],
+        norms: Vec::new(),
+    }
 }

@@ -5,7 +5,7 @@ use std::panic::resume_unwind;
 use std::thread::{self, ScopedJoinHandle};
 use std::time::Instant;
 
-use paring_model::decoder::{Block, Decoder};
+use paring_model::{Block, BlockInfo, Decoder};
 
 use super::activations::Hidden;
 use super::nonfinite::{self, CheckedForward};
@@ -134,13 +134,14 @@ fn in_order<T: Send>(
     })
 }
 
-/// Operations of the products of some of block `i`'s fans, and of the causal attention before the second of them, for these
+/// Operations of the products of some of block `i`'s fans, and of the causal attention if they reach it, for these
 /// activations.
 pub(crate) fn forward_work(decoder: &dyn Decoder, i: usize, hidden: &Hidden, fans: Range<usize>) -> f64 {
-    let linears = decoder.linears(i);
+    let BlockInfo { linears, attention, .. } = decoder.block_info(i);
     let products: usize = linears.iter().filter(|l| fans.contains(&l.fan)).map(|l| l.rows * l.cols).sum();
-    // Scores and their products with values, for half of all pairs of tokens. Its width is what the second fan reads.
-    let width = linears.iter().find(|l| l.fan == 1).filter(|_| !fans.is_empty()).map_or(0, |l| l.cols);
+    // Scores and their products with values, for half of all pairs of tokens.
+    let attends = !fans.is_empty() && fans.end > attention.after_fan;
+    let width = if attends { attention.width() } else { 0 };
     2.0 * hidden.tokens() as f64 * (products + hidden.seqlen() * width) as f64
 }
 

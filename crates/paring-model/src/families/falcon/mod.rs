@@ -9,7 +9,7 @@ use paring_kernels::gelu::gelu;
 use self::shape::{Order, Shape};
 use super::block::Step;
 use super::family::{BlockShape, Family, NormKind, NormShape, OuterShape};
-use super::{FamilyEntry, open_model};
+use super::{FamilyEntry, open_model, outer_info};
 use crate::anatomy::{AttentionInfo, MlpInfo};
 use crate::config::Config;
 use crate::parts::encoding::PositionEncoding;
@@ -22,6 +22,7 @@ pub(super) const FAMILY: FamilyEntry = FamilyEntry {
     architectures: &["FalconForCausalLM", "RWForCausalLM", "FalconModel", "RWModel"],
     model_types: &["falcon", "RefinedWeb", "RefinedWebModel"],
     open: |checkpoint, arithmetic| open_model(checkpoint, arithmetic, Falcon::read),
+    outer: |checkpoint| outer_info(checkpoint, Falcon::read),
 };
 
 const FIRST: usize = 0;

@@ -164,7 +164,7 @@ pub(super) fn positions(config: &Config, shape: &Shape) -> Result<PositionEncodi
     Ok(PositionEncoding::Alibi(Alibi::new(shape.heads, times(config)?)))
 }
 
-/// How often alibi is added: once, as Falcon-RW was trained, unless the config is of transformers 4.45 or later,
+/// The number of times that alibi is added: once, as Falcon-RW was trained, unless the config is of transformers 4.45 or later,
 /// whose eager attention adds it with the mask and again by itself: published results made with that attention have
 /// it twice. Its sdpa attention adds alibi once; `attn_implementation`, which transformers takes from a config too,
 /// asks for that.

@@ -8,7 +8,7 @@ use candle_core::Tensor;
 use self::shape::{Member, Shape};
 use super::block::Step;
 use super::family::{BlockShape, Family, NormKind, NormShape, OuterShape};
-use super::{FamilyEntry, open_model};
+use super::{FamilyEntry, open_model, outer_info};
 use crate::anatomy::{AttentionInfo, MlpInfo};
 use crate::config::Config;
 use crate::parts::{encoding::PositionEncoding, rope::Rope};
@@ -20,7 +20,8 @@ pub(super) const LLAMA: FamilyEntry = FamilyEntry {
     name: "llama",
     architectures: &["LlamaForCausalLM", "LLaMAForCausalLM", "LlamaModel"],
     model_types: &["llama"],
-    open: |checkpoint, arithmetic| open_model(checkpoint, arithmetic, |config| Llama::read(config, &shape::LLAMA)),
+    open: |checkpoint, arithmetic| open_model(checkpoint, arithmetic, read(&shape::LLAMA)),
+    outer: |checkpoint| outer_info(checkpoint, read(&shape::LLAMA)),
 };
 
 /// Mistral's row in [`super::FAMILIES`]: attention in a sliding window.
@@ -28,7 +29,8 @@ pub(super) const MISTRAL: FamilyEntry = FamilyEntry {
     name: "mistral",
     architectures: &["MistralForCausalLM", "MistralModel"],
     model_types: &["mistral"],
-    open: |checkpoint, arithmetic| open_model(checkpoint, arithmetic, |config| Llama::read(config, &shape::MISTRAL)),
+    open: |checkpoint, arithmetic| open_model(checkpoint, arithmetic, read(&shape::MISTRAL)),
+    outer: |checkpoint| outer_info(checkpoint, read(&shape::MISTRAL)),
 };
 
 /// Qwen2's row in [`super::FAMILIES`]: biases of queries, keys and values, a sliding window in some blocks.
@@ -36,7 +38,8 @@ pub(super) const QWEN2: FamilyEntry = FamilyEntry {
     name: "qwen2",
     architectures: &["Qwen2ForCausalLM", "Qwen2Model"],
     model_types: &["qwen2"],
-    open: |checkpoint, arithmetic| open_model(checkpoint, arithmetic, |config| Llama::read(config, &shape::QWEN2)),
+    open: |checkpoint, arithmetic| open_model(checkpoint, arithmetic, read(&shape::QWEN2)),
+    outer: |checkpoint| outer_info(checkpoint, read(&shape::QWEN2)),
 };
 
 /// Qwen3's row in [`super::FAMILIES`]: norms of each head of queries and keys, a sliding window in some blocks.
@@ -44,8 +47,14 @@ pub(super) const QWEN3: FamilyEntry = FamilyEntry {
     name: "qwen3",
     architectures: &["Qwen3ForCausalLM", "Qwen3Model"],
     model_types: &["qwen3"],
-    open: |checkpoint, arithmetic| open_model(checkpoint, arithmetic, |config| Llama::read(config, &shape::QWEN3)),
+    open: |checkpoint, arithmetic| open_model(checkpoint, arithmetic, read(&shape::QWEN3)),
+    outer: |checkpoint| outer_info(checkpoint, read(&shape::QWEN3)),
 };
+
+/// The reader of a member's configs.
+fn read(member: &'static Member) -> impl FnOnce(&Config) -> Result<Llama> {
+    move |config| Llama::read(config, member)
+}
 
 const QKV: usize = 0;
 const O: usize = 1;

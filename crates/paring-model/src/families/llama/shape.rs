@@ -9,7 +9,7 @@ use crate::{Result, config::Config};
 /// The traits of a family member that its config does not state, and its defaults for absent keys.
 pub(super) struct Member {
     pub biases: Biases,
-    /// Whether each head of queries and keys goes through a norm before it is rotated.
+    /// True if each head of queries and keys goes through a norm before it is rotated.
     pub head_norms: bool,
     /// `head_dim`, where it is not `hidden_size / num_attention_heads`.
     pub head_dim: Option<usize>,

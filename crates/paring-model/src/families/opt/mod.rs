@@ -8,8 +8,9 @@ use candle_core::Tensor;
 use self::shape::Shape;
 use super::block::Step;
 use super::family::{BlockShape, Family, OuterShape};
-use super::{FamilyEntry, open_model};
+use super::{FamilyEntry, open_model, outer_info};
 use crate::anatomy::{AttentionInfo, MlpInfo};
+use crate::config::Config;
 use crate::parts::encoding::PositionEncoding;
 use crate::pass::Flow;
 use crate::{Result, Sizes};
@@ -19,7 +20,8 @@ pub(super) const FAMILY: FamilyEntry = FamilyEntry {
     name: "opt",
     architectures: &["OPTForCausalLM", "OPTModel"],
     model_types: &["opt"],
-    open: |checkpoint, arithmetic| open_model(checkpoint, arithmetic, |config| Ok(Opt { shape: Shape::read(config)? })),
+    open: |checkpoint, arithmetic| open_model(checkpoint, arithmetic, Opt::read),
+    outer: |checkpoint| outer_info(checkpoint, Opt::read),
 };
 
 const QKV: usize = 0;
@@ -39,6 +41,12 @@ const OFFSET: usize = 2;
 /// An OPT.
 struct Opt {
     shape: Shape,
+}
+
+impl Opt {
+    fn read(config: &Config) -> Result<Self> {
+        Ok(Self { shape: Shape::read(config)? })
+    }
 }
 
 impl Family for Opt {

@@ -26,13 +26,13 @@ pub(super) struct Shape {
     inner: usize,
     pub heads: usize,
     pub max_positions: usize,
-    /// Whether a norm is applied to what enters its half of the block, or to the sum that leaves it.
+    /// True if a norm is applied to the input of its half of the block, false if to the sum at its end.
     pub norm_before: bool,
     pub final_norm: bool,
     pub activation: Activation,
-    /// Whether linears have biases.
+    /// True if linears have biases.
     bias: bool,
-    /// Whether norms have weights and biases.
+    /// True if norms have weights and biases.
     affine: bool,
     pub tied: bool,
 }

@@ -52,7 +52,7 @@ fn alibi_is_added_as_often_as_the_reference_does() {
         let model = with_config("falcon_rw", &changes).unwrap_or_else(|error| panic!("{error}"));
         let logits = flat(&model.logits(&hidden(&*model, &ids, 1)).unwrap());
         assert_eq!(distance(&logits, &eager) < 1e-4, twice, "{changes}");
-        // Nobody is left to guess.
+        // A note says which.
         assert_eq!(model.notes().iter().any(|note| note.contains("alibi is added 2 times")), twice, "{changes}");
         assert_eq!(distance(&logits[4 * 64..][..once.len()], &once) < 1e-4, !twice, "{changes}");
     }

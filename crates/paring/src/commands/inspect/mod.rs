@@ -5,6 +5,7 @@ mod words;
 use std::collections::{BTreeMap, BTreeSet};
 
 use paring_format::{Checkpoint, Scheme, Values};
+use paring_model::families;
 use serde::Serialize;
 
 use crate::output::modules::compressed_module;
@@ -151,13 +152,19 @@ pub fn inspect(checkpoint: &Checkpoint) -> Result<Summary> {
             outliers,
         });
     }
+    // Embeddings and the head are no weights that are pruned. Of a model that no family reads, they are not known.
+    let outer = families::outer(checkpoint).ok();
+    let is_outer = |name: &str| {
+        let of_head = |head: &str| name.strip_prefix(head).is_some_and(|rest| rest.starts_with('.'));
+        outer.as_ref().is_some_and(|outer| outer.embeddings.iter().any(|e| e == name) || of_head(&outer.head))
+    };
     for name in others {
         let Some(info) = checkpoint.info(name) else { continue };
         let count: usize = info.shape.iter().product();
         let zero = count_zeros(checkpoint, name)?;
         elements += count as f64;
         bits += info.stored_bytes() as f64 * 8.0;
-        if info.shape.len() == 2 && !name.contains("embed") && !name.starts_with("lm_head") {
+        if info.shape.len() == 2 && !is_outer(name) {
             zeros += zero;
             weights += count as f64;
         }

@@ -2,7 +2,7 @@
 
 use paring_kernels::gram::{self, GramPrecision};
 use paring_kernels::{attention, matmul};
-use paring_model::decoder::LinearInfo;
+use paring_model::{AttentionInfo, BlockInfo};
 use serde::Serialize;
 
 use super::shapes::{Fan, activations, fans};
@@ -13,8 +13,6 @@ use crate::{Error, Precision, Result};
 const BATCH_TOKENS: usize = 16384;
 /// Tokens of a batch for which activations of all windows leave the device rather than make it smaller.
 const FEW_TOKENS: usize = 2048;
-/// Numbers of an attention's head.
-const HEAD_DIM: usize = 64;
 /// Rows of the head, and positions, whose logits are on the device together.
 const HEAD_ROWS: usize = 4096;
 const HEAD_POSITIONS: usize = 4096;
@@ -22,8 +20,8 @@ const HEAD_POSITIONS: usize = 4096;
 /// A run as far as the memory of its device depends on it.
 #[derive(Clone, Copy, Debug)]
 pub struct Pass<'a> {
-    /// The linears of a block: of the one with the most weights.
-    pub linears: &'a [LinearInfo],
+    /// The block with the most weights.
+    pub block: &'a BlockInfo,
     /// Width of the activations between blocks.
     pub dim: usize,
     /// Windows of data; 0 when the method needs none.
@@ -133,7 +131,7 @@ const HEAD: &str = "head";
 
 /// What lies on the device at each moment of a block, `batch` windows at a time.
 fn points(pass: &Pass<'_>, batch: usize, holds: bool) -> Vec<Point> {
-    let fans = fans(pass.linears);
+    let fans = fans(&pass.block.linears);
     let element = if pass.precision == Precision::F32 { 4 } else { 2 };
     let f32s = |count: usize| 4 * count as u64;
     let part = |name, bytes: u64| Part { name, bytes };
@@ -151,12 +149,9 @@ fn points(pass: &Pass<'_>, batch: usize, holds: bool) -> Vec<Point> {
     // A batch that waits on the host is brought and taken away while another one is worked on.
     let moving = if holds { 0 } else { f32s(2 * tokens * pass.dim) };
     let rounded = matmul::gpu_scratch(tokens, widest, pass.precision) as u64;
-    // The width of the attention is that of its output. Heads of 64 numbers with keys of their own are the worst that is
-    // usual; scores are bounded in any case.
-    let mixed = fans.get(1).map_or(0, |fan| fan.cols);
-    let heads = mixed.div_ceil(HEAD_DIM);
-    let attention = attention::gpu_scratch(pass.seqlen, heads, heads, HEAD_DIM, None, pass.precision) as u64;
-    let of_batch = f32s(tokens * activations(pass.linears, pass.dim)) + rounded.max(attention) + moving;
+    let AttentionInfo { heads, kv_heads, head_dim, window, .. } = pass.block.attention;
+    let attention = attention::gpu_scratch(pass.seqlen, heads, kv_heads, head_dim, window, pass.precision) as u64;
+    let of_batch = f32s(tokens * activations(pass.block, pass.dim)) + rounded.max(attention) + moving;
     let grams: u64 = match pass.need {
         Curvature::Flat => 0,
         Curvature::Diagonal => fans.iter().map(|fan| f32s(fan.cols)).sum(),
@@ -224,3 +219,6 @@ fn points(pass: &Pass<'_>, batch: usize, holds: bool) -> Vec<Point> {
     }
     points
 }
+
+#[cfg(test)]
+mod tests;

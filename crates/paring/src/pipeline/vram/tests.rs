@@ -1,17 +1,17 @@
 use paring_kernels::attention;
 use paring_kernels::gram::{self, GramPrecision};
-use paring_model::decoder::LinearInfo;
+use paring_model::BlockInfo;
 
-use super::*;
 use super::*;
 use crate::Precision;
+use crate::pipeline::shapes::llama;
 use crate::plan::Curvature;
 
-fn pass(linears: &[LinearInfo], dim: usize) -> Pass<'_> {
+fn pass(block: &BlockInfo, dim: usize) -> Pass<'_> {
     let (windows, seqlen, slice) = (128, 2048, 128);
     let (precision, need) = (Precision::Bf16, Curvature::Full);
     let (products, group) = (GramPrecision::F32, 64);
-    Pass { linears, dim, windows, seqlen, precision, products, need, sweeps: true, slice, group, head: None }
+    Pass { block, dim, windows, seqlen, precision, products, need, sweeps: true, slice, group, head: None }
 }
 
 fn part(device: &Device, at: &str, name: &str) -> u64 {
@@ -21,8 +21,8 @@ fn part(device: &Device, at: &str, name: &str) -> u64 {
 
 #[test]
 fn a_block_of_seven_billion_is_counted_by_hand() {
-    let linears = llama(4096, 4096, 11008);
-    let made = device(&pass(&linears, 4096), 80 << 30).unwrap();
+    let block = llama(4096, 4096, 11008);
+    let made = device(&pass(&block, 4096), 80 << 30).unwrap();
     assert!(made.batch == 8 && made.holds_activations, "{made:?}");
     let weights = 2 * (4 * 4096 * 4096 + 3 * 4096 * 11008);
     assert_eq!(part(&made, "forward", "weights of the block"), weights);
@@ -31,7 +31,7 @@ fn a_block_of_seven_billion_is_counted_by_hand() {
     let numbers = (4096 + 3 * 4096) + 2 * 4096 + (4096 + 2 * 11008) + (11008 + 4096) + 2 * 4096 + 2 * 4096;
     let forward = part(&made, "forward", "activations of a batch");
     // Attention takes more than inputs that are rounded 64 MiB at a time.
-    let attention = attention::gpu_scratch(2048, 64, 64, 64, None, Precision::Bf16) as u64;
+    let attention = attention::gpu_scratch(2048, 32, 32, 128, None, Precision::Bf16) as u64;
     assert_eq!(forward, 8 * 2048 * 4 * numbers + attention);
     assert_eq!(part(&made, "gram", "Gram matrices"), 4 * (3 * 4096 * 4096 + 11008 * 11008));
     assert_eq!(part(&made, "factor", "factor"), 4 * 11008 * 11008);
@@ -48,8 +48,8 @@ fn a_block_of_seven_billion_is_counted_by_hand() {
 
 #[test]
 fn less_memory_means_smaller_batches_and_activations_on_the_host() {
-    let linears = llama(4096, 4096, 11008);
-    let pass = pass(&linears, 4096);
+    let block = llama(4096, 4096, 11008);
+    let pass = pass(&block, 4096);
     let mut before = (usize::MAX, true);
     for gib in [80, 16, 12, 8, 4] {
         let Ok(made) = device(&pass, gib << 30) else { continue };
@@ -68,14 +68,14 @@ fn less_memory_means_smaller_batches_and_activations_on_the_host() {
 
 #[test]
 fn what_is_not_needed_is_not_there() {
-    let linears = llama(64, 32, 96);
+    let block = llama(64, 32, 96);
     // What has no Gram matrix is swept on the host.
-    let rounding = device(&Pass { windows: 0, need: Curvature::Flat, ..pass(&linears, 64) }, 1).unwrap();
+    let rounding = device(&Pass { windows: 0, need: Curvature::Flat, ..pass(&block, 64) }, 1).unwrap();
     assert_eq!((rounding.batch, rounding.holds_activations, rounding.bytes()), (0, false, 0));
-    let norms = device(&Pass { need: Curvature::Diagonal, ..pass(&linears, 64) }, 1 << 30).unwrap();
+    let norms = device(&Pass { need: Curvature::Diagonal, ..pass(&block, 64) }, 1 << 30).unwrap();
     assert_eq!(norms.points.iter().map(|p| p.at).collect::<Vec<_>>(), ["forward", "gram"]);
     assert_eq!(part(&norms, "gram", "Gram matrices"), 4 * (3 * 64 + 96));
-    let eval = Pass { need: Curvature::Flat, sweeps: false, head: Some(1000), ..pass(&linears, 64) };
+    let eval = Pass { need: Curvature::Flat, sweeps: false, head: Some(1000), ..pass(&block, 64) };
     let made = device(&eval, 1 << 30).unwrap();
     assert_eq!(made.points.iter().map(|p| p.at).collect::<Vec<_>>(), ["forward", "head"]);
     assert_eq!(part(&made, "head", "piece of the head"), 6 * 1000 * 64);
