@@ -2,6 +2,8 @@
 //!
 //! Readers of a model ask here instead of guessing from names or from the order of fans.
 
+use std::collections::BTreeMap;
+
 /// A linear as the config and the file's header describe it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LinearInfo {
@@ -13,6 +15,10 @@ pub struct LinearInfo {
     pub cols: usize,
     /// Number of its fan in the block.
     pub fan: usize,
+    /// Number of its set in the block, of linears that inference servers such as vLLM load as one matrix although the
+    /// checkpoint stores them apart: they have to share their quantization scheme and any global scale. `None` for a
+    /// linear that stands alone.
+    pub fused: Option<usize>,
 }
 
 /// The anatomy of one block, known without reading its weights.
@@ -24,9 +30,6 @@ pub struct BlockInfo {
     pub attention: AttentionInfo,
     /// The MLP.
     pub mlp: MlpInfo,
-    /// Linears, as indices into [`BlockInfo::linears`], that inference servers such as vLLM load as one matrix although
-    /// the checkpoint stores them apart: they have to share their quantization scheme and any global scale.
-    pub fused: Vec<Vec<usize>>,
     /// The norms, in the order in which the data meets them.
     pub norms: Vec<NormInfo>,
 }
@@ -128,6 +131,16 @@ impl BlockInfo {
     /// Number of fans.
     pub fn fans(&self) -> usize {
         self.linears.iter().map(|linear| linear.fan + 1).max().unwrap_or(0)
+    }
+
+    /// The sets of linears that inference servers load as one matrix; see [`LinearInfo::fused`].
+    pub fn fused(&self) -> Vec<Vec<&LinearInfo>> {
+        let mut sets = BTreeMap::<usize, Vec<&LinearInfo>>::new();
+        for linear in &self.linears {
+            sets.entry(linear.fused.unwrap_or(usize::MAX)).or_default().push(linear);
+        }
+        sets.remove(&usize::MAX);
+        sets.into_values().collect()
     }
 
     /// The linears of one fan.

@@ -88,7 +88,7 @@ pub(crate) struct BlockShape {
     /// The attention; its modules are local.
     pub attention: AttentionInfo,
     pub mlp: MlpInfo,
-    /// As [`BlockInfo::fused`].
+    /// Sets of linears, by number, that servers load as one matrix; see [`LinearInfo::fused`].
     pub fused: &'static [&'static [usize]],
 }
 
@@ -155,7 +155,13 @@ impl BlockShape {
     /// The anatomy of the block with this full module path.
     pub fn info(&self, module: &str) -> BlockInfo {
         let full = |local: &str| format!("{module}.{local}");
-        let linear = |l: &LinearShape| LinearInfo { name: full(l.name), rows: l.rows, cols: l.cols, fan: l.fan };
+        let linear = |(at, l): (usize, &LinearShape)| LinearInfo {
+            name: full(l.name),
+            rows: l.rows,
+            cols: l.cols,
+            fan: l.fan,
+            fused: self.fused.iter().position(|set| set.contains(&at)),
+        };
         let norm = |norm: &NormShape| {
             let name = full(norm.name);
             NormInfo { tensors: norm.tensors(&name), dim: norm.dim, name }
@@ -166,10 +172,9 @@ impl BlockShape {
             ..self.attention.clone()
         };
         BlockInfo {
-            linears: self.linears.iter().map(linear).collect(),
+            linears: self.linears.iter().enumerate().map(linear).collect(),
             attention,
             mlp: self.mlp,
-            fused: self.fused.iter().map(|set| set.to_vec()).collect(),
             norms: self.norms.iter().map(norm).collect(),
         }
     }

@@ -4,9 +4,9 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use paring_format::{Compressed, Values};
-use paring_model::decoder::{Block, LinearInfo};
 use paring_model::fan::Fan;
 use paring_model::weight::Dense;
+use paring_model::{Block, BlockInfo, LinearInfo};
 use rayon::prelude::*;
 
 use super::fallback::{Expected, Judged, Measure};
@@ -130,10 +130,7 @@ impl<'a> Compressor<'a> {
         };
         let mut originals: Vec<(Vec<f32>, Stored)> =
             chosen.par_iter().zip(&choices).map(read).collect::<Result<_>>()?;
-        share_amax(
-            chosen.iter().zip(&choices).map(|(linear, (_, recipe))| (linear.name.as_str(), *recipe)),
-            &mut originals,
-        );
+        share_amax(chosen.iter().zip(&choices).map(|(linear, (_, recipe))| (*linear, *recipe)), &mut originals);
         clock.add(Stage::Read, start, 0.0);
 
         self.observer.step(&Step::of(Stage::Factor).block(self.block).module(&first.name));
@@ -283,7 +280,8 @@ impl<'a> Compressor<'a> {
 impl Visitor for Compressor<'_> {
     fn block(&mut self, i: usize, mut entering: Option<(&mut dyn Block, &Hidden)>, clock: &mut Clock) -> Result<()> {
         self.block = i;
-        let linears = self.job.decoder.linears(i);
+        let BlockInfo { linears, attention, .. } = self.job.decoder.block_info(i);
+        let output_fan = attention.output_fan;
         let fans = linears.iter().map(|l| l.fan + 1).max().unwrap_or(0);
         let of_fan = |f: usize| linears.iter().filter(|l| l.fan == f).cloned().collect::<Vec<_>>();
         // What is needed of each fan that has something to compress, and its features.
@@ -305,7 +303,8 @@ impl Visitor for Compressor<'_> {
             let asked = |f: usize| with_scales[f] && group.contains(&f);
             let mut ranges = Ranges {
                 fans: (0..fans).map(|f| asked(f).then_some([0.0; 2])).collect(),
-                cache: self.job.plan.kv_cache.as_ref().filter(|_| group.contains(&1)).map(|_| [[0.0; 2]; 2]),
+                cache: self.job.plan.kv_cache.as_ref().filter(|_| group.contains(&output_fan)).map(|_| [[0.0; 2]; 2]),
+                output_fan,
             };
             if let Some((block, hidden)) = &entering {
                 let shown: Vec<Option<(Curvature, usize)>> =
@@ -313,8 +312,7 @@ impl Visitor for Compressor<'_> {
                 stats = self.job.collect(i, (&**block, hidden), &shown, &mut ranges, self.observer, clock)?;
             }
             if let Some((args, seen)) = self.job.plan.kv_cache.as_ref().zip(ranges.cache) {
-                let name = self.job.decoder.block_info(i).attention.module;
-                self.output.add(activations::of_cache(args, &name, seen, self.job.float_type())?);
+                self.output.add(activations::of_cache(args, &attention.module, seen, self.job.float_type())?);
             }
             for f in group {
                 let list = of_fan(f);

@@ -56,9 +56,9 @@ pub fn concerns(plan: &Plan, checkpoint: &Checkpoint, decoder: &dyn Decoder) -> 
     // Linears that were not chosen have no scheme, as those whose choice is dense.
     let scheme = |name: &str| selection.choice(name).and_then(|number| kinds[number].as_ref()?.scheme.as_ref());
     let blocks: Vec<BlockInfo> = (0..decoder.blocks()).map(|i| decoder.block_info(i)).collect();
-    for number in 0..blocks.iter().map(|block| block.fused.len()).max().unwrap_or(0) {
+    for number in 0..blocks.iter().map(|block| block.fused().len()).max().unwrap_or(0) {
         let names = |block: &BlockInfo| -> Option<Vec<String>> {
-            Some(block.fused.get(number)?.iter().map(|&at| block.linears[at].name.clone()).collect())
+            Some(block.fused().get(number)?.iter().map(|linear| linear.name.clone()).collect())
         };
         let differ = |names: &Vec<String>| names.iter().any(|name| scheme(name) != scheme(&names[0]));
         // Of blocks that are alike, the first says it for all.

@@ -1,11 +1,13 @@
 //! A plan's rounding as the sweep has it, and what the sweep made as the file has it.
 
+use std::collections::BTreeSet;
+
 use paring_format::{Element, Grid, ScaleType, Values, Zeros};
 use paring_kernels::sweep::{GridFormat, Grids, Scales, global_scale, largest};
+use paring_model::LinearInfo;
 use paring_model::element::kernel_element;
 
 use super::Stored;
-use crate::plan::compatibility::FUSED;
 use crate::plan::{Recipe, Rounding};
 
 /// The grid format that `weight` is rounded to.
@@ -64,19 +66,15 @@ pub(super) fn values(
     }
 }
 
-/// Has the linears of a fan that run as one matrix share a global scale, that of the largest weight among them, where
-/// their recipes ask for such scales. `originals` are their weights, in the same order.
+/// Has the linears of a block that servers load as one matrix share a global scale, that of the largest weight among them,
+/// where their recipes ask for such scales. `originals` are their weights, in the same order.
 pub(crate) fn share_amax<'a>(
-    linears: impl Iterator<Item = (&'a str, &'a Recipe)>,
+    linears: impl Iterator<Item = (&'a LinearInfo, &'a Recipe)>,
     originals: &mut [(Vec<f32>, Stored)],
 ) {
     let wants = |recipe: &Recipe| recipe.rounding.is_some_and(|r| r.scale_type == ScaleType::E4m3);
-    let set = |(name, recipe): (&str, &Recipe)| {
-        let last = name.rsplit('.').next().unwrap_or(name);
-        FUSED.iter().position(|set| wants(recipe) && set.contains(&last))
-    };
-    let sets: Vec<Option<usize>> = linears.map(set).collect();
-    for number in 0..FUSED.len() {
+    let sets: Vec<Option<usize>> = linears.map(|(linear, recipe)| linear.fused.filter(|_| wants(recipe))).collect();
+    for number in sets.iter().flatten().copied().collect::<BTreeSet<usize>>() {
         let members: Vec<usize> = (0..sets.len()).filter(|&i| sets[i] == Some(number)).collect();
         let amax = members.iter().map(|&i| largest(&originals[i].0)).fold(0f32, f32::max);
         members.into_iter().for_each(|i| originals[i].1.amax = Some(amax));

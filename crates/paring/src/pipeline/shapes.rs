@@ -50,17 +50,17 @@ pub(crate) fn activations(block: &BlockInfo, dim: usize) -> usize {
 /// A Llama's block, by the width of its activations, of its keys and between its MLP's matrices. Heads have 128 numbers, or
 /// as many as there are keys.
 pub(crate) fn llama(dim: usize, keys: usize, inner: usize) -> BlockInfo {
-    let linear = |name: &str, rows, cols, fan| LinearInfo { name: name.to_string(), rows, cols, fan };
+    let linear = |name: &str, rows, cols, fan, fused| LinearInfo { name: name.to_string(), rows, cols, fan, fused };
     let head_dim = keys.min(128);
     BlockInfo {
         linears: vec![
-            linear("self_attn.q_proj", dim, dim, 0),
-            linear("self_attn.k_proj", keys, dim, 0),
-            linear("self_attn.v_proj", keys, dim, 0),
-            linear("self_attn.o_proj", dim, dim, 1),
-            linear("mlp.gate_proj", inner, dim, 2),
-            linear("mlp.up_proj", inner, dim, 2),
-            linear("mlp.down_proj", dim, inner, 3),
+            linear("self_attn.q_proj", dim, dim, 0, Some(0)),
+            linear("self_attn.k_proj", keys, dim, 0, Some(0)),
+            linear("self_attn.v_proj", keys, dim, 0, Some(0)),
+            linear("self_attn.o_proj", dim, dim, 1, None),
+            linear("mlp.gate_proj", inner, dim, 2, Some(1)),
+            linear("mlp.up_proj", inner, dim, 2, Some(1)),
+            linear("mlp.down_proj", dim, inner, 3, None),
         ],
         attention: AttentionInfo {
             module: "self_attn".to_string(),
@@ -74,7 +74,6 @@ pub(crate) fn llama(dim: usize, keys: usize, inner: usize) -> BlockInfo {
             cache_module: Some("self_attn".to_string()),
         },
         mlp: MlpInfo::Gated { fan: 2, down: 3 },
-        fused: vec![vec![0, 1, 2], vec![4, 5]],
         norms: Vec::new(),
     }
 }

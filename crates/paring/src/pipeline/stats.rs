@@ -47,12 +47,14 @@ pub struct Ranges {
     pub fans: Vec<Option<[f32; 2]>>,
     /// Of the keys and of the values that the attention caches.
     pub cache: Option<[[f32; 2]; 2]>,
+    /// The fan that reads the attention: keys and values are seen on the way to it.
+    pub output_fan: usize,
 }
 
 impl Ranges {
-    /// The fan whose input a pass has to reach; a cache is seen on the way to the second one.
+    /// The fan whose input a pass has to reach.
     pub(crate) fn last(&self) -> Option<usize> {
-        self.fans.iter().rposition(Option::is_some).max(self.cache.map(|_| 1))
+        self.fans.iter().rposition(Option::is_some).max(self.cache.map(|_| self.output_fan))
     }
 }
 

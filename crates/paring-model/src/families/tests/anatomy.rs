@@ -3,7 +3,7 @@
 use candle_core::{Device, Tensor};
 
 use super::{Keep, MODELS, flat, golden};
-use crate::anatomy::{AttentionInfo, BlockInfo, MlpInfo, PositionKind};
+use crate::anatomy::{AttentionInfo, BlockInfo, LinearInfo, MlpInfo, PositionKind};
 use crate::families::family::{BlockShape, LinearShape};
 use crate::{Dense, Fan, Precision, Result, Tap};
 
@@ -53,7 +53,9 @@ fn blocks_are_what_their_anatomy_says() {
         let model = golden(name);
         let h = model.embed(&[5, 3, 60, 7, 7, 1], 2).unwrap();
         for i in 0..model.blocks() {
-            let BlockInfo { linears, attention, mlp, fused, norms } = model.block_info(i);
+            let info = model.block_info(i);
+            assert!(info.fused().iter().all(|set| set.len() > 1 && set.iter().all(|l| l.fan == set[0].fan)), "{name}");
+            let BlockInfo { linears, attention, mlp, norms } = info;
             let mut block = model.block(i).unwrap();
             let (mut seen, mut cache) = (Keep::default(), CacheShape::default());
             block.forward(&h, &mut seen).unwrap();
@@ -73,7 +75,6 @@ fn blocks_are_what_their_anatomy_says() {
             let makes_inner = linears.iter().filter(|linear| linear.fan == first && linear.rows == inner).count();
             let gated = matches!(mlp, MlpInfo::Gated { .. });
             assert_eq!(makes_inner, if gated { 2 } else { 1 }, "{name}");
-            assert!(fused.iter().flatten().all(|&at| at < linears.len()), "{name}");
             // What is not part of a linear is of a norm, or a bias.
             let mut rest = model.rest_names(i);
             rest.retain(|name| !linears.iter().any(|linear| *name == format!("{}.bias", linear.name)));
@@ -85,9 +86,9 @@ fn blocks_are_what_their_anatomy_says() {
 #[test]
 fn readers_and_positions() {
     let fused = |name: &str| -> Vec<Vec<String>> {
-        let BlockInfo { linears, fused, .. } = golden(name).block_info(0);
-        let names = |set: Vec<usize>| set.into_iter().map(|at| local(&linears[at].name).to_string()).collect();
-        fused.into_iter().map(names).collect()
+        let info = golden(name).block_info(0);
+        let names = |set: Vec<&LinearInfo>| set.into_iter().map(|linear| local(&linear.name).to_string()).collect();
+        info.fused().into_iter().map(names).collect()
     };
     let qkv = ["q_proj", "k_proj", "v_proj"].map(String::from).to_vec();
     assert_eq!(fused("llama"), [qkv.clone(), ["gate_proj", "up_proj"].map(String::from).to_vec()]);

@@ -3,6 +3,7 @@
 use paring_format::layouts::layout;
 use paring_format::{Dtype, Element, Grid, ScaleType, Scheme, Strategy, Values};
 use paring_kernels::sweep::largest;
+use paring_model::LinearInfo;
 use serde_json::json;
 
 use super::golden;
@@ -167,13 +168,15 @@ fn the_sweep_makes_up_for_errors_on_every_grid() {
 fn linears_that_run_as_one_share_a_global_scale() {
     let four = roundings().pop().unwrap();
     let recipe = Recipe { rounding: Some(four), ..golden::recipe(&json!({"algo": "rtn"})) };
-    let names = ["a.q_proj", "a.k_proj", "a.v_proj", "a.o_proj", "b.gate_proj", "b.up_proj", "q_proj.other"];
+    let sets = [Some(0), Some(0), Some(0), None, Some(1), Some(1), None];
+    let linear = |fused| LinearInfo { name: "a.proj".to_string(), rows: 2, cols: 16, fan: 0, fused };
+    let linears = sets.map(linear);
     let originals = || -> Vec<(Vec<f32>, Stored)> {
         let weight = |i: usize| [0.5, -1.0 - i as f32, 0.25, 0.0].repeat(8);
-        (0..names.len()).map(|i| (weight(i), Stored::plain(Dtype::Bf16))).collect()
+        (0..linears.len()).map(|i| (weight(i), Stored::plain(Dtype::Bf16))).collect()
     };
     let mut shared = originals();
-    share_amax(names.iter().map(|name| (*name, &recipe)), &mut shared);
+    share_amax(linears.iter().map(|linear| (linear, &recipe)), &mut shared);
     let amax: Vec<Option<f32>> = shared.iter().map(|(_, stored)| stored.amax).collect();
     assert_eq!(amax, [Some(3.0), Some(3.0), Some(3.0), None, Some(6.0), Some(6.0), None]);
     let prepared = recipe.prepare(None, None, "layer").unwrap();
@@ -187,7 +190,7 @@ fn linears_that_run_as_one_share_a_global_scale() {
     // Grids without a global scale have nothing to share.
     let plain = Recipe { rounding: Some(Rounding::int(4, None)), ..recipe };
     let mut alone = originals();
-    share_amax(names.iter().map(|name| (*name, &plain)), &mut alone);
+    share_amax(linears.iter().map(|linear| (linear, &plain)), &mut alone);
     assert!(alone.iter().all(|(_, stored)| stored.amax.is_none()));
 }
 

@@ -47,10 +47,6 @@ impl Linears<'_> {
     pub const ANY: Linears<'static> = Linears { dtype: None, model_type: None, shapes: &[] };
 }
 
-/// Linears that vLLM keeps in one, by the last part of their names: they must have the same scheme, and one global scale
-/// where there is such (NVFP4).
-pub const FUSED: [&[&str]; 2] = [&["q_proj", "k_proj", "v_proj"], &["gate_proj", "up_proj"]];
-
 /// What loads everywhere.
 const SAFE: &str = "--scheme W4A16, or --wbits 4 --sym with --groupsize 32, 64 or 128";
 
