@@ -142,9 +142,4 @@ impl BlockInfo {
         sets.remove(&usize::MAX);
         sets.into_values().collect()
     }
-
-    /// The linears of one fan.
-    pub fn of_fan(&self, fan: usize) -> impl Iterator<Item = &LinearInfo> {
-        self.linears.iter().filter(move |linear| linear.fan == fan)
-    }
 }
