@@ -191,3 +191,12 @@ fn the_summary_names_mixed_formats() {
     assert_eq!(QuantConfig::parse(&config.to_json()).unwrap(), config);
     assert_eq!(QuantConfig::new(vec![], vec![]).format, "dense");
 }
+
+#[test]
+fn the_version_says_that_words_are_padded() {
+    let c = crate::testing::Rng(24).codes(4, 32, crate::Dtype::F32, 3, 8, false);
+    let scheme = Scheme { padded: true, ..Scheme::of(&c, "pack-quantized", vec!["Linear".into()]) };
+    let config = QuantConfig::new(vec![("group_0".into(), scheme)], vec![]);
+    assert_eq!(config.version, PADDED_VERSION);
+    assert_eq!(QuantConfig::parse(&config.to_json()).unwrap(), config);
+}

@@ -1,7 +1,6 @@
 use super::*;
-use crate::config::PADDED_VERSION;
 use crate::testing::Rng;
-use crate::{Grid, QuantConfig, Strategy, Values, Zeros};
+use crate::{Grid, Strategy, Values, Zeros};
 
 /// Integer codes of any width, shape and strategy, and the scheme to store them under.
 fn any(rng: &mut Rng, format: &str) -> (Scheme, Compressed) {
@@ -90,15 +89,6 @@ fn weights_and_zero_points_of_different_packings_are_refused() {
     parts.get_mut("weight_packed").unwrap().bytes.resize(64 * 8 * 4, 0);
     let text = packed.decode(&scheme, parts.clone()).unwrap_err().to_string();
     assert_eq!(text, "weight_packed: shape [64, 8], expected [64, 6]");
-}
-
-#[test]
-fn the_version_says_that_words_are_padded() {
-    let c = Rng(24).codes(4, 32, Dtype::F32, 3, 8, false);
-    let scheme = Scheme { padded: true, ..Scheme::of(&c, "pack-quantized", vec!["Linear".into()]) };
-    let config = QuantConfig::new(vec![("group_0".into(), scheme)], vec![]);
-    assert_eq!(config.version, PADDED_VERSION);
-    assert_eq!(QuantConfig::parse(&config.to_json()).unwrap(), config);
 }
 
 #[test]
