@@ -8,7 +8,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// The rooms of `crates/paring`, from the lowest, and those that each may import.
-const ROOMS: [(&str, &[&str]); 9] = [
+const ROOMS: [(&str, &[&str]); 10] = [
     ("plan", &[]),
     ("report", &["plan"]),
     ("pipeline", &["plan", "report"]),
@@ -18,6 +18,7 @@ const ROOMS: [(&str, &[&str]); 9] = [
     ("commands", &["plan", "report", "pipeline", "methods", "output", "compress"]),
     ("cost", &["plan", "report", "pipeline", "methods", "output", "compress"]),
     ("bench", &["plan", "report", "pipeline", "methods"]),
+    ("request", &["plan", "report", "pipeline", "output", "compress", "commands", "cost"]),
 ];
 
 /// The crates, from the lowest, and those of the workspace that each may depend on.
@@ -143,6 +144,34 @@ fn crates_depend_downwards_only() {
             }
         }
     }
+}
+
+/// The words of a code that are options as they are typed.
+fn typed_options(code: &str) -> Vec<&str> {
+    let word = |text: &str| text.find(|c: char| !c.is_ascii_lowercase() && c != '-').unwrap_or(text.len());
+    let begins = |at: usize| code[..at].ends_with(|c: char| c.is_whitespace() || "\"(`".contains(c));
+    let options = code.match_indices("--").filter(|(at, _)| begins(*at));
+    let words = options.map(|(at, _)| &code[at..at + 2 + word(&code[at + 2..])]);
+    words.filter(|word| word.len() > 2).collect()
+}
+
+#[test]
+fn libraries_leave_it_to_programs_how_options_are_typed() {
+    let mut complaints = Vec::new();
+    for (_, folder, _) in CRATES.iter().filter(|(name, ..)| *name != "paring_cli") {
+        let mut files = Vec::new();
+        source_files(&root().join(folder).join("src"), &mut files);
+        for path in files
+            .iter()
+            .filter(|path| !path.components().any(|part| part.as_os_str().to_string_lossy().contains("tests")))
+        {
+            let code = code(path);
+            let ordinary = code.split("#[cfg(test)]\nmod tests {").next().unwrap();
+            complaints.extend(typed_options(ordinary).iter().map(|option| format!("{}: {option}", path.display())));
+        }
+    }
+    assert!(complaints.is_empty(), "options are named by `plan::Opt`: {}", complaints.join(", "));
+    assert_eq!(typed_options("f(\"use --sym, or\\n --pattern 2:4\"); i--; a --> b; \"--\""), ["--sym", "--pattern"]);
 }
 
 /// Modules that reach each other: more than one in a group is a circle.

@@ -3,7 +3,7 @@
 mod args;
 mod commands;
 mod demo;
-mod open;
+mod machine;
 mod page;
 mod progress;
 mod show;
@@ -29,7 +29,7 @@ fn main() -> ExitCode {
     match args::parse(std::env::args_os()).and_then(|cli| logged(&cli.command)) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("error: {}", one_line(&error.to_string()));
+            eprintln!("error: {}", one_line(&typed(&error)));
             ExitCode::from(code(&error))
         }
     }
@@ -46,7 +46,7 @@ fn logged(command: &Command) -> paring::Result<()> {
     let ended = run(command, &log);
     match &ended {
         Ok(()) => log.ended(None),
-        Err(error) => log.ended(Some((&one_line(&error.to_string()), code(error)))),
+        Err(error) => log.ended(Some((&one_line(&typed(error)), code(error)))),
     }
     ended
 }
@@ -67,6 +67,16 @@ fn run(command: &Command, log: &Log) -> paring::Result<()> {
         Command::Completions(args) => commands::completions(args),
         Command::Man(args) => commands::man(args),
     }
+}
+
+/// An error with options as they are typed.
+fn typed(error: &paring::Error) -> String {
+    error.message().spelled(option)
+}
+
+/// An option as it is typed.
+fn option(name: &str) -> String {
+    format!("--{name}")
 }
 
 /// Characters of an error that are printed at most: names out of a file can have any length.

@@ -5,10 +5,12 @@
 use std::fs;
 use std::path::Path;
 
-use paring_format::files;
+use paring_format::message::Setting;
+use paring_format::{files, message};
 
 use crate::documents::{Document, Documents};
 use crate::draw::{self, Draw};
+use crate::error::option;
 use crate::tokenizer::Tokenizer;
 use crate::{Error, Result, rows};
 
@@ -240,7 +242,7 @@ impl Data {
         let seqlen = how.seqlen.unwrap_or(SEQLEN).min(how.positions);
         if wanted.saturating_mul(seqlen) > MOST_TOKENS {
             let text = format!("{wanted} windows of {seqlen} tokens; expected at most {MOST_TOKENS} tokens in all");
-            return Err(Error::Sampling(format!("--nsamples {wanted}: {text}")));
+            return Err(Error::Sampling(message![Setting::with(option::NSAMPLES, wanted), ": ", text]));
         }
         if let Content::Rows { ids, len } = &self.content {
             return self.first_rows(ids, *len, how.nsamples, seqlen);
@@ -257,14 +259,15 @@ impl Data {
         self.check_any(&tokens)?;
         let there = tokens.len() / seqlen;
         if there == 0 {
-            return Err(Error::data(
-                &self.name,
-                format!(
-                    "{} tokens make {there} windows of {seqlen}; {wanted} are asked for: use more data, or a smaller \
-                    --nsamples or --seqlen",
-                    tokens.len()
-                ),
-            ));
+            let tokens = tokens.len();
+            let problem = format!("{tokens} tokens make {there} windows of {seqlen}; {wanted} are asked for: ");
+            let smaller = message![
+                "use more data, or a smaller ",
+                Setting::new(option::NSAMPLES),
+                " or ",
+                Setting::new(option::SEQLEN)
+            ];
+            return Err(Error::data(&self.name, message![problem].then(smaller)));
         }
         // More windows than fit side by side overlap, as those of the published codes do.
         let crowded = how.nsamples.is_some_and(|wanted| wanted > there);
@@ -284,7 +287,8 @@ impl Data {
         let seqlen = seqlen.min(len);
         let rows = ids.len().checked_div(len).unwrap_or(0);
         if let Some(wanted) = nsamples.filter(|&n| n > rows) {
-            return Err(Error::data(&self.name, format!("{rows} rows of tokens; --nsamples asks for {wanted}")));
+            let asked = message![Setting::new(option::NSAMPLES), format!(" asks for {wanted}")];
+            return Err(Error::data(&self.name, message![format!("{rows} rows of tokens; ")].then(asked)));
         }
         if rows == 0 || seqlen < 2 {
             return Err(Error::data(&self.name, format!("{rows} rows of {len} tokens; nothing to calibrate on")));
@@ -321,8 +325,8 @@ impl Data {
         self.check_any(&ids)?;
         let windows = (ids.len() / seqlen).min(limit);
         if windows == 0 {
-            let text = format!("{} tokens do not fill one window of {seqlen}; use more data or --seqlen", ids.len());
-            return Err(Error::data(&self.name, text));
+            let text = format!("{} tokens do not fill one window of {seqlen}; use more data or ", ids.len());
+            return Err(Error::data(&self.name, message![text, Setting::new(option::SEQLEN)]));
         }
         ids.truncate(windows * seqlen);
         Ok(Windows { ids, seqlen, seed: None })

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use serde_json::Value;
 
+use crate::error::option;
 use crate::line::{self, Held};
 use crate::parquet::{self, Cell};
 use crate::unpack::{self, Packing};
@@ -154,7 +155,10 @@ impl Documents {
                 Err(self.bad(number, format!("field {field:?} holds {what}, expected text or a list of messages")))
             }
             Held::NoObject(what) => Err(self.bad(number, format!("{what}, expected an object"))),
-            Held::Absent => Err(self.bad(number, format!("no field {field:?}; name another with --text-field"))),
+            Held::Absent => {
+                let absent = self.bad(number, format!("no field {field:?}; name another with "));
+                Err(absent.then_option(option::TEXT_FIELD))
+            }
         }
     }
 

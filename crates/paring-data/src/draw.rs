@@ -1,8 +1,11 @@
 //! Windows at random places, the same that the published codes draw with Python's `random`.
 
+use paring_format::message;
+use paring_format::message::Setting;
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::documents::{Document, Documents};
+use crate::error::option;
 use crate::random::Random;
 use crate::tokenizer::Tokenizer;
 use crate::{Error, Result};
@@ -19,7 +22,8 @@ const AHEAD_BYTES: u64 = 64 << 20;
 /// exactly one window, on which Python raises an error, has its start at 0.
 fn start(random: &mut Random, tokens: usize, seqlen: usize) -> Result<usize> {
     let last = (tokens - seqlen).saturating_sub(1);
-    let last = u32::try_from(last).map_err(|_| Error::Sampling(format!("cannot draw windows from {tokens} tokens")))?;
+    let last =
+        u32::try_from(last).map_err(|_| Error::Sampling(format!("cannot draw windows from {tokens} tokens").into()))?;
     Ok(random.up_to(last) as usize)
 }
 
@@ -76,13 +80,11 @@ impl Draw {
                 }
                 if short.len() == documents || tries == MAX_TRIES {
                     let seen = short.len();
-                    return Err(Error::data(
-                        source,
-                        format!(
-                            "the {seen} of its {documents} documents that were looked at have at most {longest} tokens, \
-                            expected {shortest} for a window of {seqlen}: use a smaller --seqlen"
-                        ),
-                    ));
+                    let problem = format!(
+                        "the {seen} of its {documents} documents that were looked at have at most {longest} tokens, \
+                        expected {shortest} for a window of {seqlen}: use a smaller "
+                    );
+                    return Err(Error::data(source, message![problem, Setting::new(option::SEQLEN)]));
                 }
             }
         }
@@ -198,7 +200,7 @@ mod tests {
         assert_eq!(
             error,
             "set: the 3 of its 3 documents that were looked at have at most 16 tokens, expected 17 for a window of 16: \
-            use a smaller --seqlen"
+            use a smaller seqlen"
         );
         let error = drawn(&[1; 100_000], &draw).unwrap_err().to_string();
         assert!(error.contains("of its 100000 documents") && error.contains("at most 1 tokens"), "{error}");

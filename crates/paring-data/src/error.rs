@@ -2,6 +2,9 @@
 
 use std::path::PathBuf;
 
+use paring_format::message;
+use paring_format::message::{Message, Setting};
+
 /// Shorthand for results of this crate.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
@@ -15,7 +18,7 @@ pub enum Error {
     /// A data set that cannot be used.
     #[error("{source_name}: {reason}")]
     #[allow(missing_docs)]
-    Data { source_name: String, reason: String },
+    Data { source_name: String, reason: Message },
     /// A repository of the hub that cannot be used, or a file of it.
     #[error("{repo}: {reason}")]
     #[allow(missing_docs)]
@@ -33,12 +36,38 @@ pub enum Error {
     Misuse(String),
     /// A number of windows that the data does not have.
     #[error("{0}")]
-    Sampling(String),
+    Sampling(Message),
+}
+
+/// Options that messages name.
+pub(crate) mod option {
+    pub(crate) const DATA_DIR: &str = "data-dir";
+    pub(crate) const NSAMPLES: &str = "nsamples";
+    pub(crate) const SEQLEN: &str = "seqlen";
+    pub(crate) const TEXT_FIELD: &str = "text-field";
 }
 
 impl Error {
+    /// The error's line with the options in it apart, for programs that spell them as they are typed.
+    pub fn message(&self) -> Message {
+        match self {
+            Error::Format(error) => error.message(),
+            Error::Data { source_name, reason } => message![format!("{source_name}: ")].then(reason.clone()),
+            Error::Sampling(message) => message.clone(),
+            other => other.to_string().into(),
+        }
+    }
+
+    /// The same, ending in the name of an option.
+    pub(crate) fn then_option(mut self, option: &'static str) -> Self {
+        if let Error::Data { reason, .. } = &mut self {
+            *reason = std::mem::take(reason).then(Setting::new(option));
+        }
+        self
+    }
+
     /// A data set that cannot be used.
-    pub(crate) fn data(source_name: impl Into<String>, reason: impl Into<String>) -> Self {
+    pub(crate) fn data(source_name: impl Into<String>, reason: impl Into<Message>) -> Self {
         Error::Data { source_name: source_name.into(), reason: reason.into() }
     }
 }

@@ -1,9 +1,12 @@
 //! The data sets that papers measure with: which file of which repository, and how each published code reads it.
 
+use paring_format::message;
+use paring_format::message::Setting;
 use std::path::{Path, PathBuf};
 
 use crate::dataset::{Data, Reading};
 use crate::documents::Documents;
+use crate::error::option;
 use crate::{Error, Result};
 
 /// Names that DATASET may have; a hyphen and an underscore are the same.
@@ -131,10 +134,9 @@ fn stored(set: &str, purpose: Purpose, files: &Files<'_>) -> Result<Data> {
         ));
     }
     let Some(dir) = files.dir else {
-        let text = format!(
-            "it lies in no repository of data sets: get {file} from SpQR's code, and name its folder with --data-dir"
-        );
-        return Err(Error::data(set, text));
+        let text =
+            format!("it lies in no repository of data sets: get {file} from SpQR's code, and name its folder with ");
+        return Err(Error::data(set, text).then_option(option::DATA_DIR));
     };
     let path = in_folder(set, dir, file, &[])?;
     // What the path says matters less than which set it is.
@@ -160,5 +162,8 @@ fn in_folder(set: &str, dir: &Path, path: &str, also: &[&str]) -> Result<PathBuf
         tried.extend(flat.filter(|flat| *flat != name));
     }
     let found = tried.iter().map(|name| dir.join(name)).find(|path| path.is_file());
-    found.ok_or_else(|| Error::data(set, format!("--data-dir {} has none of {}", dir.display(), tried.join(", "))))
+    found.ok_or_else(|| {
+        let none = format!(" has none of {}", tried.join(", "));
+        Error::data(set, message![Setting::with(option::DATA_DIR, dir.display()), none])
+    })
 }

@@ -5,6 +5,8 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use crate::Dtype;
+use crate::message;
+use crate::message::{Message, Setting};
 
 /// Shorthand for results of this crate.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
@@ -42,7 +44,7 @@ pub enum Error {
     MissingConfig { path: PathBuf },
 
     /// The folder has no `config.json` because what writes there is not finished.
-    #[error("{}: an unfinished run, not a model yet; the command that began it goes on with --resume", path.display())]
+    #[error("{}", not_finished(path))]
     #[allow(missing_docs)]
     NotFinished { path: PathBuf },
 
@@ -122,7 +124,7 @@ pub enum Error {
     OutputNotEmpty { path: PathBuf },
 
     /// The output folder holds a run that was not finished.
-    #[error("{}: holds an unfinished run; go on with it (--resume), or begin anew (--overwrite)", path.display())]
+    #[error("{}", unfinished(path))]
     #[allow(missing_docs)]
     Unfinished { path: PathBuf },
 
@@ -149,6 +151,15 @@ pub enum Error {
 }
 
 impl Error {
+    /// The error's line with the options in it apart, for programs that spell them as they are typed.
+    pub fn message(&self) -> Message {
+        match self {
+            Error::NotFinished { path } => not_finished(path),
+            Error::Unfinished { path } => unfinished(path),
+            other => other.to_string().into(),
+        }
+    }
+
     /// A read error of `path`.
     pub(crate) fn io(path: &Path, source: io::Error) -> Self {
         Error::Io { path: path.to_path_buf(), source }
@@ -198,6 +209,17 @@ impl Error {
         }
         self
     }
+}
+
+fn not_finished(path: &Path) -> Message {
+    let unfinished =
+        format!("{}: an unfinished run, not a model yet; the command that began it goes on with ", path.display());
+    message![unfinished, Setting::new("resume")]
+}
+
+fn unfinished(path: &Path) -> Message {
+    let unfinished = format!("{}: holds an unfinished run; go on with it (", path.display());
+    message![unfinished, Setting::new("resume"), "), or begin anew (", Setting::new("overwrite"), ")"]
 }
 
 /// `file: tensor`, or the tensor alone while the file is not known.

@@ -11,6 +11,7 @@
 //! * [`names`], [`checkpoint`]: open a folder (or a model built into the program), name → bytes; with [`pickle`], the files
 //!   of `torch.save`, as checkpoints and as token ids.
 //! * [`writer`]: shards out, index and config last.
+//! * [`message`]: texts whose options each program spells in its own way.
 
 pub mod bits;
 pub mod checkpoint;
@@ -23,6 +24,7 @@ mod finite;
 pub mod floats;
 pub mod grid;
 pub mod layouts;
+pub mod message;
 pub mod names;
 pub mod scheme;
 pub mod spqr;

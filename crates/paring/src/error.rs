@@ -1,11 +1,16 @@
 //! The errors of this crate: one line each.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+
+use paring_format::message;
+use paring_format::message::Message;
+
+use crate::plan::Opt;
 
 /// Shorthand for results of this crate.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
-/// What can go wrong in a run.
+/// An error of a run.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
@@ -21,7 +26,7 @@ pub enum Error {
     /// A GPU whose memory is used up.
     #[error("{place}: {doing}: out of memory: {state}; choose {options}")]
     #[allow(missing_docs)]
-    DeviceMemory { place: String, doing: String, state: String, options: &'static str },
+    DeviceMemory { place: String, doing: String, state: String, options: Message },
     /// A GPU that failed otherwise.
     #[error("{place}: {doing}: {reason}")]
     #[allow(missing_docs)]
@@ -32,19 +37,28 @@ pub enum Error {
     /// A file whose content cannot be used.
     #[error("{file}: {reason}")]
     #[allow(missing_docs)]
-    Content { file: String, reason: String },
+    Content { file: String, reason: Message },
     /// A file that cannot be read or written.
     #[error("{}: {source}", path.display())]
     #[allow(missing_docs)]
     Io { path: PathBuf, source: std::io::Error },
     /// A run that ended because it was asked to.
-    #[error("{}: stopped behind block {done} of {of}, as asked; the same command goes on with --resume", out.display())]
+    #[error("{}", stopped(out, *done, *of))]
     #[allow(missing_docs)]
     Stopped { out: PathBuf, done: usize, of: usize },
     /// A run that is not what was begun in its folder.
-    #[error("{}: cannot go on: {reason}; give the same options and input, or begin anew with --overwrite", out.display())]
+    #[error("{}", different(out, reason))]
     #[allow(missing_docs)]
     Different { out: PathBuf, reason: String },
+    /// A choice that makes no sense, or that does not fit the model or the data. `problem` is a sentence that also names
+    /// the option; `hint` says what to choose instead. `misuse` tells what makes no sense whatever the model.
+    #[error("{}", choice(problem, hint.as_ref()))]
+    #[allow(missing_docs)]
+    Option { option: Opt, problem: Message, hint: Option<Message>, misuse: bool },
+    /// An error of something that is written in a file: where, and what.
+    #[error("{place}: {error}")]
+    #[allow(missing_docs)]
+    At { place: String, error: Box<Error> },
     /// Choices that make no sense, whatever the model.
     #[error("{0}")]
     Misuse(String),
@@ -52,10 +66,7 @@ pub enum Error {
     #[error("{0}")]
     Plan(String),
     /// A Gram matrix that stays singular.
-    #[error(
-        "{module}: the Gram matrix is not positive definite (pivot {pivot}), even with damping {damp}; \
-        use more calibration data or a larger --percdamp"
-    )]
+    #[error("{}", singular(module, *pivot, *damp))]
     #[allow(missing_docs)]
     Singular { module: String, pivot: usize, damp: f64 },
     /// Activations that are not finite, between two blocks.
@@ -70,20 +81,9 @@ pub enum Error {
     #[allow(missing_docs)]
     Embedding { token: u32, window: usize, position: usize, feature: usize, value: f32 },
     /// An input of linears that is not finite, or not in the type that products round to.
-    #[error(
-        "{module}: its input holds {value} in window {window}, position {position}, feature {feature} ({count} such \
-        values in what was looked at); {hint}"
-    )]
+    #[error("{}{hint}", input(module, *value, [*window, *position, *feature], *count))]
     #[allow(missing_docs)]
-    Input {
-        module: String,
-        value: f32,
-        window: usize,
-        position: usize,
-        feature: usize,
-        count: usize,
-        hint: &'static str,
-    },
+    Input { module: String, value: f32, window: usize, position: usize, feature: usize, count: usize, hint: Message },
     /// Inputs of linears that are finite, and whose sums of squares are not.
     #[error(
         "{module}: its inputs are finite, but not the sum of their squares in feature {feature}: {value} is the largest \
@@ -93,17 +93,11 @@ pub enum Error {
     #[allow(missing_docs)]
     Sums { module: String, feature: usize, value: f32, window: usize, position: usize },
     /// A weight that products round to infinity.
-    #[error(
-        "{module}: its weight in row {row}, column {column} is more than products of this precision hold; choose another \
-        --dtype"
-    )]
+    #[error("{}", weight(module, *row, *column))]
     #[allow(missing_docs)]
     Weight { module: String, row: usize, column: usize },
-    /// A loss that is no number.
-    #[error(
-        "window {window}, position {position}: the loss is {value}; the head's weights are too large for its products \
-        (--dtype f32 has the widest range), or damaged"
-    )]
+    /// A non-finite loss.
+    #[error("{}", loss(*window, *position, *value))]
     #[allow(missing_docs)]
     Loss { window: usize, position: usize, value: f32 },
     /// Statistics that are not finite.
@@ -111,13 +105,10 @@ pub enum Error {
     #[allow(missing_docs)]
     Activations { module: String, feature: usize },
     /// A weight that grew beyond its type in a sweep.
-    #[error(
-        "{module}: the sweep left {value} in row {row}, column {column}: more than {dtype} holds; use a larger \
-        --percdamp, which keeps weights near what they were, or --allow-fallback"
-    )]
+    #[error("{}", overflow(module, [*row, *column], *value, *dtype))]
     #[allow(missing_docs)]
     Overflow { module: String, row: usize, column: usize, value: f32, dtype: paring_format::Dtype },
-    /// What was written does not read back as what was made: a digest differs.
+    /// Written weights that do not read back as they were made: a digest differs.
     #[error(
         "{file}: {name} reads back differently from what was computed (digest {got:016x}, expected {expected:016x})"
     )]
@@ -132,11 +123,53 @@ pub enum Error {
 impl Error {
     /// Tells choices that make no sense, whatever the model and the data, from runs that failed.
     pub fn is_misuse(&self) -> bool {
-        matches!(self, Error::Misuse(_) | Error::Data(paring_data::Error::Misuse(_)))
+        match self {
+            Error::Misuse(_) | Error::Data(paring_data::Error::Misuse(_)) => true,
+            Error::Option { misuse, .. } => *misuse,
+            Error::At { error, .. } => error.is_misuse(),
+            _ => false,
+        }
     }
 
-    /// The same of windows that are some of a run's: `first` come before them.
-    pub(crate) fn behind_windows(mut self, first: usize) -> Self {
+    /// The error's line with the options in it apart, for programs that spell them as they are typed.
+    pub fn message(&self) -> Message {
+        match self {
+            Error::Format(error) | Error::Model(paring_model::Error::Format(error)) => error.message(),
+            Error::Data(error) => error.message(),
+            Error::Option { problem, hint, .. } => choice(problem, hint.as_ref()),
+            Error::At { place, error } => message![format!("{place}: ")].then(error.message()),
+            Error::DeviceMemory { place, doing, state, options } => {
+                message![format!("{place}: {doing}: out of memory: {state}; choose ")].then(options.clone())
+            }
+            Error::Content { file, reason } => message![format!("{file}: ")].then(reason.clone()),
+            Error::Stopped { out, done, of } => stopped(out, *done, *of),
+            Error::Different { out, reason } => different(out, reason),
+            Error::Singular { module, pivot, damp } => singular(module, *pivot, *damp),
+            Error::Input { module, value, window, position, feature, count, hint } => {
+                message![input(module, *value, [*window, *position, *feature], *count)].then(hint.clone())
+            }
+            Error::Weight { module, row, column } => weight(module, *row, *column),
+            Error::Loss { window, position, value } => loss(*window, *position, *value),
+            Error::Overflow { module, row, column, value, dtype } => overflow(module, [*row, *column], *value, *dtype),
+            other => other.to_string().into(),
+        }
+    }
+
+    /// The same with what to choose instead, where an option is wrong.
+    pub(crate) fn hint(mut self, better: impl Into<Message>) -> Self {
+        if let Error::Option { hint, .. } = &mut self {
+            *hint = Some(better.into());
+        }
+        self
+    }
+
+    /// The same of something that is written at `place`.
+    pub fn at(self, place: impl Into<String>) -> Self {
+        Error::At { place: place.into(), error: Box::new(self) }
+    }
+
+    /// The same with the number of its window counted from the first of all, `first` windows before these.
+    pub(crate) fn offset_window(mut self, first: usize) -> Self {
         use Error::{Embedding, Hidden, Input, Sums};
         if let Hidden { window, .. } | Embedding { window, .. } | Input { window, .. } | Sums { window, .. } = &mut self
         {
@@ -146,9 +179,58 @@ impl Error {
     }
 
     /// A file whose content cannot be used.
-    pub(crate) fn content(file: impl Into<String>, reason: impl Into<String>) -> Self {
+    pub(crate) fn content(file: impl Into<String>, reason: impl Into<Message>) -> Self {
         Error::Content { file: file.into(), reason: reason.into() }
     }
+}
+
+fn choice(problem: &Message, hint: Option<&Message>) -> Message {
+    match hint {
+        Some(hint) => problem.clone().then("; ").then(hint.clone()),
+        None => problem.clone(),
+    }
+}
+
+fn stopped(out: &Path, done: usize, of: usize) -> Message {
+    let stopped =
+        format!("{}: stopped behind block {done} of {of}, as asked; the same command goes on with ", out.display());
+    message![stopped, Opt::Resume]
+}
+
+fn different(out: &Path, reason: &str) -> Message {
+    let refused =
+        format!("{}: cannot go on: {reason}; give the same options and input, or begin anew with ", out.display());
+    message![refused, Opt::Overwrite]
+}
+
+fn singular(module: &str, pivot: usize, damp: f64) -> Message {
+    let problem =
+        format!("{module}: the Gram matrix is not positive definite (pivot {pivot}), even with damping {damp}; ");
+    message![problem, "use more calibration data or a larger ", Opt::Percdamp]
+}
+
+fn input(module: &str, value: f32, [window, position, feature]: [usize; 3], count: usize) -> String {
+    format!(
+        "{module}: its input holds {value} in window {window}, position {position}, feature {feature} ({count} such \
+        values in what was looked at); "
+    )
+}
+
+fn weight(module: &str, row: usize, column: usize) -> Message {
+    let place = format!("{module}: its weight in row {row}, column {column}");
+    message![place, " is more than products of this precision hold; choose another ", Opt::Dtype]
+}
+
+fn loss(window: usize, position: usize, value: f32) -> Message {
+    let loss = format!("window {window}, position {position}: the loss is {value}; ");
+    let cause = "the head's weights are too large for its products (";
+    message![loss, cause, Opt::Dtype.with("f32"), " has the widest range), or damaged"]
+}
+
+fn overflow(module: &str, [row, column]: [usize; 2], value: f32, dtype: paring_format::Dtype) -> Message {
+    let left = format!("{module}: the sweep left {value} in row {row}, column {column}: more than {dtype} holds; ");
+    let damping = message![left, "use a larger ", Opt::Percdamp, ", which keeps weights near what they were, or "];
+    damping.then(message![Opt::AllowFallback])
 }
 
 #[cfg(test)]
@@ -156,10 +238,27 @@ mod tests {
     use super::*;
 
     #[test]
+    fn options_are_names_here_and_typed_by_programs() {
+        let error = Opt::GroupSize.wrong(33, "no divisor").hint(message!["leave out ", Opt::Sym]).at("a.toml, line 3");
+        assert_eq!(error.to_string(), "a.toml, line 3: groupsize 33: no divisor; leave out sym");
+        let typed = error.message().spelled(|name| format!("--{name}"));
+        assert_eq!(typed, "a.toml, line 3: --groupsize 33: no divisor; leave out --sym");
+        assert!(error.is_misuse() && !Opt::Sym.unfit(1, "x").is_misuse());
+        let hint = message!["choose ", Opt::Dtype.with("f32")];
+        let input =
+            |hint| Error::Input { module: "m".into(), value: 1e9, window: 1, position: 2, feature: 3, count: 4, hint };
+        let typed = input(hint).message().spelled(|name| format!("--{name}"));
+        assert!(
+            typed.starts_with("m: its input holds") && typed.ends_with("looked at); choose --dtype f32"),
+            "{typed}"
+        );
+    }
+
+    #[test]
     fn windows_are_counted_from_the_first_of_all() {
         let hidden = Error::Hidden { block: 1, window: 2, position: 3, feature: 4, value: f32::NAN };
-        let told = hidden.behind_windows(40).to_string();
+        let told = hidden.offset_window(40).to_string();
         assert_eq!(told, "block 1: its output holds NaN (window 42, position 3, feature 4)");
-        assert_eq!(Error::Plan("window 2".into()).behind_windows(40).to_string(), "window 2");
+        assert_eq!(Error::Plan("window 2".into()).offset_window(40).to_string(), "window 2");
     }
 }

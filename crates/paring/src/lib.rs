@@ -10,6 +10,7 @@
 //! * [`compress`]: a whole run: walk, compress, write, reopen and check.
 //! * [`commands`]: perplexity, comparison, inspection and the others.
 //! * [`cost`]: what a run will take, before it begins; [`mod@bench`]: how fast a device is, and whether it is right.
+//! * [`request`]: names and options with defaults → a whole run, in one call.
 
 pub mod bench;
 pub mod commands;
@@ -21,6 +22,8 @@ pub mod output;
 pub mod pipeline;
 pub mod plan;
 pub mod report;
+pub mod request;
 
 pub use error::{Error, Result};
 pub use paring_kernels::matmul::Precision;
+pub use request::{Request, run};

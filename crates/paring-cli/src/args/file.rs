@@ -5,6 +5,7 @@ use std::ffi::OsString;
 use clap::parser::ValueSource;
 use clap::{ArgAction, ArgMatches, CommandFactory, FromArgMatches, Parser};
 use paring::plan::file::{self as recipe_file, Known, RecipeFile, Setting};
+use paring::request::GroupOptions;
 use paring::{Error, Result};
 
 use super::{Change, Changed, Cli, Command, Run};
@@ -68,10 +69,13 @@ fn typed(matches: &ArgMatches) -> Result<Cli> {
 impl Run {
     /// An error about options, with the name of the file if it set one of them.
     pub fn located(&self, error: Error) -> Error {
-        let named = |text: &str| self.from_file.iter().any(|name| text.contains(&format!("--{name}")));
-        match (error, &self.config) {
-            (Error::Misuse(text), Some(path)) if named(&text) => Error::Misuse(format!("{}: {text}", path.display())),
-            (error, _) => error,
+        match (&error, &self.config) {
+            (Error::Option { misuse: true, .. }, Some(path))
+                if error.message().options().any(|name| self.from_file.iter().any(|set| set == name)) =>
+            {
+                error.at(path.display().to_string())
+            }
+            _ => error,
         }
     }
 }
@@ -93,7 +97,7 @@ fn running_mut(command: &mut Command) -> Option<&mut Run> {
     }
 }
 
-/// Whether an option, or one in whose place it would stand, is on the command line.
+/// True if an option, or one that excludes it, is on the command line.
 fn is_typed(name: &str, command: &clap::Command, matches: &ArgMatches) -> bool {
     let typed = |name: &str| {
         let arg = command.get_arguments().find(|arg| arg.get_long() == Some(name));
@@ -116,8 +120,8 @@ fn as_options(file: &RecipeFile, setting: &Setting, command: &clap::Command) -> 
     }
 }
 
-/// What a group of the file changes.
-fn changed(file: &RecipeFile, group: &recipe_file::Group, command: &clap::Command) -> Result<Changed> {
+/// The options of a group of the file.
+fn changed(file: &RecipeFile, group: &recipe_file::Group, command: &clap::Command) -> Result<GroupOptions> {
     let mut options = Vec::new();
     for setting in &group.settings {
         let made = as_options(file, setting, command)?;
@@ -125,14 +129,15 @@ fn changed(file: &RecipeFile, group: &recipe_file::Group, command: &clap::Comman
         options.extend(made);
     }
     let change = Change::try_parse_from(options).map_err(|e| file.error(group.line, reason(&e)))?;
-    Ok(Changed {
+    let changed = Changed {
         targets: group.targets.clone(),
-        change: (!group.skip).then(|| Box::new(change)),
+        change: (!group.skip).then_some(change),
         place: format!("{}, line {}", file.path, group.line),
-    })
+    };
+    changed.options()
 }
 
-/// What an error of the parser says, without its hints.
+/// The text of an error of the parser, without its hints.
 fn reason(error: &clap::Error) -> String {
     let text = error.to_string();
     let lines =

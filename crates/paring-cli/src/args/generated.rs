@@ -1,4 +1,4 @@
-//! What the table of options is turned into: completions and manual pages.
+//! Options of the commands that print completions and manual pages.
 
 use std::path::PathBuf;
 

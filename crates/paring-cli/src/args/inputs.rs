@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
+use paring::request::DataOptions;
 use paring_data::named::Protocol;
 
 #[derive(Args)]
@@ -29,12 +30,13 @@ pub struct Inputs {
 }
 
 impl Inputs {
-    /// The protocol to measure by.
-    pub fn eval_protocol(&self) -> Protocol {
-        match self.eval_protocol {
+    /// The options of data sets, with the protocol of the evaluation.
+    pub fn data_options(&self) -> DataOptions {
+        let protocol = match self.eval_protocol {
             ProtocolArg::Gptq if !self.new_eval => Protocol::Gptq,
             _ => Protocol::SparseGpt,
-        }
+        };
+        DataOptions { text_field: self.text_field.clone(), data_dir: self.data_dir.clone(), protocol }
     }
 }
 

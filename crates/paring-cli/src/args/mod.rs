@@ -1,39 +1,40 @@
-//! What was typed → a [`paring::plan::Plan`]. Every option is a field here, with its help.
+//! The command line. Every option is a field, with its help.
 
 mod bench;
 mod file;
 mod generated;
 mod inputs;
 mod layer;
+mod output;
 mod overrides;
 mod recipe;
 mod report;
+mod request;
 mod resuming;
+mod run;
 mod running;
 mod stored;
-mod telling;
 
 use std::ffi::OsString;
 use std::path::PathBuf;
 
 use clap::builder::{PossibleValue, PossibleValuesParser};
-use clap::{Args, Parser, Subcommand, ValueEnum};
-use paring::plan::Pattern;
+use clap::{Args, Parser, Subcommand};
 use paring::plan::{METHODS, MethodInfo};
-use paring_kernels::gram::GramPrecision;
 
 pub use bench::BenchArgs;
 pub use file::parse;
 pub use generated::{CompletionsArgs, ManArgs};
-pub use inputs::{Inputs, ProtocolArg};
+pub use inputs::Inputs;
 pub use layer::LayerArgs;
+pub use output::{LogArg, OutputArgs};
 pub use overrides::{Change, Changed};
-pub use recipe::{KvCacheArg, SpqrArgs, quantizing, recipe};
+pub use recipe::{ActOrderArg, Grids, Removal, SpqrArgs, Sweep};
 pub use report::ReportArgs;
-pub use resuming::Resuming;
-pub use running::{DeviceArg, DtypeArg, Running, precision};
+pub use request::sources;
+pub use run::{OffloadArg, Run};
+pub use running::{DeviceArg, Running};
 pub use stored::{ConvertArgs, VerifyArgs};
-pub use telling::{LogArg, Telling};
 
 /// Makes language models smaller: prunes and quantizes Hugging Face checkpoints, one block at a time.
 #[derive(Parser)]
@@ -113,148 +114,6 @@ pub enum Command {
     Man(ManArgs),
 }
 
-#[derive(Clone, Copy, ValueEnum)]
-pub enum OffloadArg {
-    None,
-    Activations,
-}
-
-#[derive(Clone, Copy, ValueEnum)]
-pub enum ActOrderArg {
-    None,
-    Static,
-    Group,
-}
-
-#[derive(Args, Clone)]
-#[command(next_help_heading = "Rounding")]
-pub struct Grids {
-    /// A scheme by its name (`paring schemes` lists them): element, groups, symmetry and quantized inputs at once
-    #[arg(long, value_name = "NAME", conflicts_with = "wbits")]
-    pub scheme: Option<String>,
-    /// Bits of a weight, 2 to 8
-    #[arg(long, value_name = "B", allow_negative_numbers = true)]
-    pub wbits: Option<u32>,
-    /// Columns that share a scale; -1: the whole row [default: -1, or what the scheme says]
-    #[arg(long, value_name = "G", allow_negative_numbers = true)]
-    pub groupsize: Option<i64>,
-    /// Symmetric grids, without zero points
-    #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
-    pub sym: Option<bool>,
-    /// One grid per row; `--perchannel=false`, for spqr, has one for all rows
-    #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
-    pub perchannel: Option<bool>,
-    /// Shrink each grid's range to the one with the least error
-    #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
-    pub mse: Option<bool>,
-    /// Visit columns by falling Gram diagonal: `static` keeps groups in file order [default: none]
-    #[arg(long, value_enum, value_name = "ORDER")]
-    pub actorder: Option<ActOrderArg>,
-    /// Fit the grids of all groups before the sweep
-    #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
-    pub static_groups: Option<bool>,
-}
-
-#[derive(Args)]
-#[command(next_help_heading = "Pruning")]
-pub struct Removal {
-    /// Keep N of every M consecutive weights of a row
-    #[arg(long, value_name = "N:M", value_parser = pattern)]
-    pub pattern: Option<Pattern>,
-    /// Share of the weights to remove
-    #[arg(long, value_name = "S", conflicts_with = "pattern", allow_negative_numbers = true)]
-    pub sparsity: Option<f64>,
-}
-
-#[derive(Args)]
-#[command(next_help_heading = "Sweep")]
-pub struct Sweep {
-    /// Damping of the Gram matrix, as a share of its mean diagonal [default: 0.01]
-    #[arg(long, value_name = "SHARE", allow_negative_numbers = true)]
-    pub percdamp: Option<f64>,
-    /// Columns of a slice of the sweep [default: 128]
-    #[arg(long, value_name = "COLUMNS", allow_negative_numbers = true)]
-    pub blocksize: Option<usize>,
-}
-
-#[derive(Args)]
-pub struct Run {
-    /// Options in a file: TOML with the names of these ones and `override` tables, or a YAML recipe of llm-compressor
-    #[arg(long, value_name = "FILE")]
-    pub config: Option<PathBuf>,
-    /// What the file says of some of the linears, read by [`parse`].
-    #[arg(skip)]
-    pub groups: Vec<Changed>,
-    /// Which options the file sets, likewise.
-    #[arg(skip)]
-    pub from_file: Vec<String>,
-    /// What of the file has no effect, likewise.
-    #[arg(skip)]
-    pub notes: Vec<String>,
-    /// Output folder [default: the model's name with what is done to it, here]
-    #[arg(long, alias = "save", value_name = "DIR")]
-    pub out: Option<PathBuf>,
-    /// Calibration windows [default: 128, or as many as the data has]; more than it has are drawn at random and overlap
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
-    pub nsamples: Option<u32>,
-    /// Tokens in a window [default: 2048, never more than the model's positions]
-    #[arg(long, value_name = "TOKENS", value_parser = clap::value_parser!(u32).range(2..))]
-    pub seqlen: Option<u32>,
-    /// Draw the windows at random, as Python's random does [default: 0 for named sets; files are taken from their start]
-    #[arg(long, value_name = "SEED", allow_negative_numbers = true)]
-    pub seed: Option<u64>,
-    /// Take each fan's statistics after the fans before it were compressed
-    #[arg(long)]
-    pub true_sequential: bool,
-    /// Keep calibration activations beyond 256 MiB in a file in the output folder; those that fit on a GPU stay there
-    #[arg(long, value_enum, default_value = "none")]
-    pub offload: OffloadArg,
-    /// How a GPU multiplies f32 activations for Gram matrices: f32, bf16x3 (faster, off by 3e-6) or tf32 (5e-5); those of
-    /// 16 bits (--dtype) are exact
-    #[arg(long, value_name = "PRECISION", default_value = "f32")]
-    pub gram_precision: GramPrecision,
-    /// Don't compute the error of each layer
-    #[arg(long)]
-    pub skip_out_loss: bool,
-    /// Store a linear rounded to nearest (pruned by magnitude) where that has the smaller error on the calibration data;
-    /// without this the report only says so
-    #[arg(long, conflicts_with = "skip_out_loss")]
-    pub allow_fallback: bool,
-    /// Compress only these modules: exact names or `re:` patterns
-    #[arg(long, value_name = "PATTERN")]
-    pub include: Vec<String>,
-    /// Leave these modules alone (lm_head always is)
-    #[arg(long, value_name = "PATTERN")]
-    pub ignore: Vec<String>,
-    /// Compress only blocks A up to, not including, B
-    #[arg(long, value_name = "A..B", value_parser = range)]
-    pub layers: Option<(usize, usize)>,
-    /// The layout to write [default: what fits]: pack-quantized, int-quantized, float-quantized, paring-spqr, spqr (what
-    /// spqr_quant reads), dense, …; of the past sparse-bitmask, sparse-24-bitmask, marlin-24
-    #[arg(long, value_name = "NAME")]
-    pub format: Option<String>,
-    /// Store scales for a cache of keys and values in this type, from the calibration data
-    #[arg(long, value_enum, value_name = "TYPE")]
-    pub kv_cache: Option<KvCacheArg>,
-    /// Stop before the work when transformers or vLLM would not run the output; otherwise a note says so
-    #[arg(long)]
-    pub strict: bool,
-    /// Replace an earlier checkpoint in the output folder
-    #[arg(long)]
-    pub overwrite: bool,
-    #[command(flatten)]
-    pub resuming: Resuming,
-    /// Check everything, print what the run will take, and stop before the work: nothing is written
-    #[arg(long)]
-    pub dry_run: bool,
-    /// Measure perplexity on this data before and after
-    #[arg(long, value_name = "DATASET")]
-    pub eval: Option<String>,
-    /// Windows of --eval [default: all; 64 for demo]
-    #[arg(long, value_name = "WINDOWS", value_parser = clap::value_parser!(u32).range(1..))]
-    pub limit: Option<u32>,
-}
-
 #[derive(Args)]
 pub struct SparsifyArgs {
     #[command(flatten)]
@@ -278,7 +137,7 @@ pub struct SparsifyArgs {
 pub struct QuantizeArgs {
     #[command(flatten)]
     pub inputs: Inputs,
-    /// How [default: gptq; spqr when one of its options is given; rtn for the schemes FP8* and MXFP8*]
+    /// Algorithm [default: gptq; spqr when one of its options is given; rtn for the schemes FP8* and MXFP8*]
     #[arg(long, value_parser = methods(|m| m.rounds && !m.drops))]
     pub method: Option<String>,
     #[command(flatten)]
@@ -310,7 +169,7 @@ pub struct EvalArgs {
     pub running: Running,
 }
 
-/// What a command that only looks at a checkpoint takes.
+/// Options of a command that only reads a checkpoint.
 #[derive(Args)]
 pub struct Look {
     /// A Hugging Face folder, a name on the hub (`org/name` or `org/name@revision`), or `demo`
@@ -344,7 +203,7 @@ pub struct DecompressArgs {
     #[arg(long)]
     pub overwrite: bool,
     #[command(flatten)]
-    pub telling: Telling,
+    pub output: OutputArgs,
 }
 
 #[derive(Args)]
@@ -368,16 +227,9 @@ pub fn normalized(args: impl Iterator<Item = OsString>) -> impl Iterator<Item = 
 /// The names of some methods, each with its line of help.
 fn methods(wanted: fn(&MethodInfo) -> bool) -> PossibleValuesParser {
     let chosen = METHODS.iter().filter(|m| wanted(m));
-    PossibleValuesParser::new(chosen.map(|m| PossibleValue::new(m.name).help(m.help)).collect::<Vec<_>>())
+    let help = |m: &MethodInfo| format!("{}{}", m.help, if m.drops && m.rounds { " with --wbits" } else { "" });
+    PossibleValuesParser::new(chosen.map(|m| PossibleValue::new(m.name).help(help(m))).collect::<Vec<_>>())
 }
 
-fn pattern(text: &str) -> std::result::Result<Pattern, String> {
-    let numbers = text.split_once(':').and_then(|(n, m)| Some((n.parse().ok()?, m.parse().ok()?)));
-    let (keep, of) = numbers.ok_or_else(|| "expected N:M, such as 2:4".to_string())?;
-    Ok(Pattern::NofM { keep, of })
-}
-
-fn range(text: &str) -> std::result::Result<(usize, usize), String> {
-    let numbers = text.split_once("..").and_then(|(a, b)| Some((a.parse().ok()?, b.parse().ok()?)));
-    numbers.ok_or_else(|| "expected A..B, such as 0..12".to_string())
-}
+#[cfg(test)]
+mod tests;

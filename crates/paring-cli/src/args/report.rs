@@ -1,4 +1,4 @@
-//! What `report` takes.
+//! Options of `report`.
 
 use std::path::PathBuf;
 

@@ -1,4 +1,4 @@
-//! Options of runs that may be ended and go on.
+//! Options of runs that can be resumed.
 
 use clap::{Args, ValueEnum};
 
@@ -24,7 +24,7 @@ pub enum When {
 }
 
 impl When {
-    /// Whether, where that is decided.
+    /// The decision; `None` for auto.
     pub fn decided(self) -> Option<bool> {
         match self {
             When::Auto => None,

@@ -2,7 +2,6 @@
 
 use clap::{Args, ValueEnum};
 use paring::Precision;
-use paring_format::Dtype;
 use paring_kernels::device::Choice;
 
 use super::LogArg;
@@ -48,13 +47,15 @@ pub struct DeviceArg {
     pub device: Choice,
 }
 
-/// How products round, for a checkpoint whose config says that its weights are `stored`.
-pub fn precision(dtype: DtypeArg, stored: Option<Dtype>) -> Precision {
-    match dtype {
-        DtypeArg::Auto if stored == Some(Dtype::Bf16) => Precision::Bf16,
-        DtypeArg::Auto | DtypeArg::F32 => Precision::F32,
-        DtypeArg::Bf16 => Precision::Bf16,
-        DtypeArg::F16 => Precision::F16,
+impl DtypeArg {
+    /// The precision of products; `None` where the checkpoint decides.
+    pub fn precision(self) -> Option<Precision> {
+        match self {
+            DtypeArg::Auto => None,
+            DtypeArg::F32 => Some(Precision::F32),
+            DtypeArg::Bf16 => Some(Precision::Bf16),
+            DtypeArg::F16 => Some(Precision::F16),
+        }
     }
 }
 

@@ -1,10 +1,10 @@
-//! What `convert` and `verify` take.
+//! Options of `convert` and `verify`.
 
 use std::path::PathBuf;
 
 use clap::Args;
 
-use super::{Look, Running, Telling};
+use super::{Look, OutputArgs, Running};
 
 #[derive(Args)]
 pub struct ConvertArgs {
@@ -23,7 +23,7 @@ pub struct ConvertArgs {
     #[arg(long)]
     pub overwrite: bool,
     #[command(flatten)]
-    pub telling: Telling,
+    pub output: OutputArgs,
 }
 
 #[derive(Args)]

@@ -1,14 +1,15 @@
-//! How fast a device is, and whether it is right.
+//! Measures how fast a device is, and checks its results.
 
 use std::time::{Duration, Instant};
 
 use paring::bench::{self, Agreement, Bench, Measured, Options, Rates, SHAPES, Shapes, Skipped};
+use paring::request::open_device;
 use paring::{Error, Result};
 use paring_kernels::device;
 use serde_json::json;
 
 use crate::args::BenchArgs;
-use crate::{open, show};
+use crate::show;
 
 pub fn bench(args: &BenchArgs) -> Result<()> {
     let start = Instant::now();
@@ -23,7 +24,7 @@ pub fn bench(args: &BenchArgs) -> Result<()> {
     if !nothing {
         options(&SHAPES[0]).check()?;
     }
-    let device = open::device(args.place.device)?;
+    let device = open_device(args.place.device)?;
     let name = device::name(&device)?;
     let mut lines = vec![name.clone()];
     let mut value = json!({ "device": name });
@@ -66,7 +67,7 @@ pub fn bench(args: &BenchArgs) -> Result<()> {
     }
 }
 
-/// What the cases showed.
+/// The results of the cases.
 fn checked(found: &Agreement) -> Vec<String> {
     let Agreement { operations, operation_ties, layers, layer_ties, elements, failed } = found;
     let mut lines = vec![format!(

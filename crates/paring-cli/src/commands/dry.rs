@@ -1,4 +1,4 @@
-//! What `--dry-run` prints.
+//! The output of `--dry-run`.
 
 use paring::cost::{Costs, Point};
 

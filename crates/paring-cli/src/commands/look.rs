@@ -8,12 +8,14 @@ use paring::commands::inspect::Summary;
 use paring::report::Clock;
 use paring::report::outlier_map;
 use paring::report::progress::Observer;
+use paring::request::DataOptions;
 use paring::{Error, Result};
+use paring_data::named::{Protocol, Purpose};
 use paring_format::Checkpoint;
 use serde_json::json;
 
-use crate::args::{Inputs, InspectArgs, ProtocolArg, SchemesArgs, VerifyArgs};
-use crate::open::{self, Model, Purpose};
+use crate::args::{InspectArgs, SchemesArgs, VerifyArgs, sources};
+use crate::machine;
 use crate::progress::{Log, Progress};
 use crate::{demo, show};
 
@@ -21,7 +23,8 @@ pub fn inspect(args: &InspectArgs) -> Result<()> {
     if let Some(path) = args.outliers.as_deref().filter(|path| path.is_dir()) {
         return Err(Error::Misuse(format!("--outliers {}: is a folder; name a file", path.display())));
     }
-    let checkpoint = open::checkpoint(&open::local(&args.look.model, false)?)?;
+    let sources = sources(false);
+    let checkpoint = sources.checkpoint(&sources.local(&args.look.model)?)?;
     let summary = paring::commands::inspect::inspect(&checkpoint)?;
     let drawn = match &args.outliers {
         Some(path) => Some(draw(&checkpoint, &summary, args.module.as_deref(), path)?),
@@ -47,12 +50,13 @@ fn draw(checkpoint: &Checkpoint, summary: &Summary, module: Option<&str>, path: 
 
 pub fn verify(args: &VerifyArgs, log: &Log) -> Result<()> {
     let running = &args.running;
+    let sources = sources(running.quiet);
     if args.against.reference.is_some() {
-        open::expect_data(&data_of(args))?;
+        sources.expect_data(&args.model, dataset(args))?;
     }
-    open::threads(running)?;
-    let local = open::local(&args.model, running.quiet)?;
-    let verified = paring::commands::verify::verify(Arc::new(open::checkpoint(&local)?))?;
+    machine::threads(running)?;
+    let local = sources.local(&args.model)?;
+    let verified = paring::commands::verify::verify(Arc::new(sources.checkpoint(&local)?))?;
     let mut progress = Progress::new(running.quiet, running.verbose, log);
     verified.notes.iter().for_each(|note| progress.note(note));
     let mut lines = show::verified(&args.model, &verified);
@@ -66,7 +70,7 @@ pub fn verify(args: &VerifyArgs, log: &Log) -> Result<()> {
             max_perplexity_ratio: args.against.max_perplexity_ratio,
         };
         let checked = compared.check(&limits);
-        checked.map_err(|error| Error::Plan(format!("{} against {reference}: {error}", args.model)))?;
+        checked.map_err(|error| error.at(format!("{} against {reference}", args.model)))?;
         lines.extend(show::compared(reference, &compared));
         if let Some(object) = value.as_object_mut() {
             object.insert("reference".into(), json!(reference));
@@ -77,32 +81,30 @@ pub fn verify(args: &VerifyArgs, log: &Log) -> Result<()> {
     if running.json { show::json(&value) } else { show::lines(&lines) }
 }
 
-/// Model and data of a comparison, as other commands take them. The built-in model brings its text, on either side.
-fn data_of(args: &VerifyArgs) -> Inputs {
-    let built_in = || args.against.reference.clone().filter(|reference| reference == demo::NAME);
-    Inputs {
-        model: args.model.clone(),
-        dataset: args.against.data.clone().or_else(built_in),
-        text_field: args.against.text_field.clone(),
-        data_dir: args.against.data_dir.clone(),
-        eval_protocol: ProtocolArg::Gptq,
-        new_eval: false,
-    }
+/// The data of a comparison, as other commands take it. The built-in model brings its text, on either side.
+fn dataset(args: &VerifyArgs) -> Option<&str> {
+    let built_in = || args.against.reference.as_deref().filter(|reference| *reference == demo::NAME);
+    args.against.data.as_deref().or_else(built_in)
 }
 
 /// Runs a model and its reference over the same tokens.
 fn compare(args: &VerifyArgs, local: &str, reference: &str, progress: &mut Progress<'_>) -> Result<Comparison> {
-    let (running, inputs) = (&args.running, data_of(args));
-    let budget = open::budget(running)?;
-    let device = budget.device();
-    let model = Model::open(local, running.dtype, device)?;
-    let reference = Model::open(&open::local(reference, running.quiet)?, running.dtype, device)?;
+    let running = &args.running;
+    let sources = sources(running.quiet);
+    let budget = machine::budget(running)?;
+    let (precision, device) = (running.dtype.precision(), budget.device());
+    let model = sources.model(local, precision, device, true)?;
+    let reference = sources.model(&sources.local(reference)?, precision, device, true)?;
     for note in model.decoder.notes().iter().chain(&reference.decoder.notes()) {
         progress.note(note);
     }
-    let (purpose, protocol) = (Purpose::Evaluation, inputs.eval_protocol());
-    let data = model.data(inputs.dataset.as_deref(), purpose, protocol, &inputs, running.quiet)?;
-    let tokenizer = model.tokenizer().or_else(|| reference.tokenizer());
+    let options = DataOptions {
+        text_field: args.against.text_field.clone(),
+        data_dir: args.against.data_dir.clone(),
+        protocol: Protocol::Gptq,
+    };
+    let data = sources.data(&model, dataset(args), (Purpose::Evaluation, options.protocol), &options)?;
+    let tokenizer = model.tokenizer.as_ref().or(reference.tokenizer.as_ref());
     let positions = model.decoder.max_positions().min(reference.decoder.max_positions());
     let tokens = args.against.tokens as usize;
     let seqlen = (args.against.seqlen as usize).min(tokens).min(positions);

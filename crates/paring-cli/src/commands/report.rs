@@ -10,7 +10,7 @@ use paring::{Error, Result};
 use paring_format::writer::write_beside;
 
 use crate::args::ReportArgs;
-use crate::{page, show};
+use crate::{page, show, typed};
 
 pub fn report(args: &ReportArgs) -> Result<()> {
     if let Some(path) = args.html.as_deref().filter(|path| path.is_dir()) {
@@ -29,7 +29,7 @@ fn one(args: &ReportArgs, report: &Report) -> Result<()> {
     let written = write_page(&page::of(report), path);
     written.map_err(|error| match args.html {
         Some(_) => error,
-        None => Error::Plan(format!("{error}; name another place for the page with --html")),
+        None => Error::Plan(format!("{}; name another place for the page with --html", typed(&error))),
     })?;
     let mut lines = show::run(report);
     lines.push(format!("as a page: {}", path.display()));

@@ -5,26 +5,22 @@ use std::sync::Arc;
 use paring::Result;
 use paring::commands::convert::Conversion;
 use paring::report::progress::Observer;
+use paring::request::refuse_same_folder;
 
-use super::refuse_same_folder;
-use crate::args::{ConvertArgs, DecompressArgs};
+use crate::args::{ConvertArgs, DecompressArgs, sources};
 use crate::progress::{Log, Progress};
-use crate::{demo, open, show};
-
-/// Files to write beside the weights of a model that has no folder.
-fn companions(model: &str) -> Vec<(String, Vec<u8>)> {
-    if model == demo::NAME { demo::companions() } else { Vec::new() }
-}
+use crate::show;
 
 pub fn decompress(args: &DecompressArgs, log: &Log) -> Result<()> {
-    let local = open::local(&args.look.model, args.telling.quiet)?;
+    let sources = sources(args.output.quiet);
+    let local = sources.local(&args.look.model)?;
     refuse_same_folder(&local, &args.out)?;
-    let checkpoint = open::checkpoint(&local)?;
-    let mut progress = Progress::new(args.telling.quiet, false, log);
+    let checkpoint = sources.checkpoint(&local)?;
+    let mut progress = Progress::new(args.output.quiet, false, log);
     let made = paring::commands::decompress::decompress(
         &checkpoint,
         &args.out,
-        companions(&local),
+        sources.companions(&local),
         args.overwrite,
         &mut progress,
     )?;
@@ -46,16 +42,17 @@ pub fn decompress(args: &DecompressArgs, log: &Log) -> Result<()> {
 }
 
 pub fn convert(args: &ConvertArgs, log: &Log) -> Result<()> {
-    let local = open::local(&args.look.model, args.telling.quiet)?;
+    let sources = sources(args.output.quiet);
+    let local = sources.local(&args.look.model)?;
     refuse_same_folder(&local, &args.out)?;
-    let checkpoint = Arc::new(open::checkpoint(&local)?);
+    let checkpoint = Arc::new(sources.checkpoint(&local)?);
     let how = Conversion { format: &args.format, groups: &args.group };
-    let mut progress = Progress::new(args.telling.quiet, false, log);
+    let mut progress = Progress::new(args.output.quiet, false, log);
     let made = paring::commands::convert::convert(
         &checkpoint,
         how,
         &args.out,
-        companions(&local),
+        sources.companions(&local),
         args.overwrite,
         &mut progress,
     )?;

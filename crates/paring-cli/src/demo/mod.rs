@@ -7,13 +7,17 @@ pub mod language;
 use std::path::Path;
 
 use paring::Result;
+use paring::request::BuiltIn;
 use paring_data::named::Purpose;
 use paring_data::tokenizer::tokenizer_from;
 use paring_data::{Data, Tokenizer};
 use paring_format::Checkpoint;
 
-/// What MODEL and DATASET are called on the command line.
+/// The name of MODEL and DATASET on the command line.
 pub const NAME: &str = "demo";
+
+/// The built-in model with its text.
+pub const BUILT_IN: BuiltIn = BuiltIn { name: NAME, checkpoint, tokenizer, companions, data };
 
 const CONFIG: &str = include_str!("../../demo/config.json");
 const WEIGHTS: &[u8] = include_bytes!("../../demo/model.safetensors");
@@ -30,17 +34,17 @@ const CALIBRATION_SEED: u64 = 2;
 const EVALUATION_SEED: u64 = 1;
 
 /// The built-in checkpoint.
-pub fn checkpoint() -> Result<Checkpoint> {
+fn checkpoint() -> Result<Checkpoint> {
     Ok(Checkpoint::from_memory(NAME, CONFIG, &[("model.safetensors", WEIGHTS)])?)
 }
 
 /// The built-in tokenizer: one token a word.
-pub fn tokenizer() -> Result<Tokenizer> {
+fn tokenizer() -> Result<Tokenizer> {
     Ok(tokenizer_from(TOKENIZER, Path::new("demo/tokenizer.json"))?)
 }
 
 /// The files that a copy of the model needs beside its weights.
-pub fn companions() -> Vec<(String, Vec<u8>)> {
+fn companions() -> Vec<(String, Vec<u8>)> {
     [
         ("tokenizer.json", TOKENIZER),
         ("tokenizer_config.json", TOKENIZER_CONFIG),
@@ -51,7 +55,7 @@ pub fn companions() -> Vec<(String, Vec<u8>)> {
 }
 
 /// The built-in text for a purpose, written by the generator.
-pub fn data(purpose: Purpose) -> Data {
+fn data(purpose: Purpose) -> Data {
     let (seed, words) = match purpose {
         Purpose::Calibration => CALIBRATION,
         Purpose::Evaluation => EVALUATION,

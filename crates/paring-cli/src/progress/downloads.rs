@@ -1,4 +1,4 @@
-//! How far a download is.
+//! Progress of downloads.
 
 use std::io::IsTerminal;
 use std::time::Instant;
@@ -10,7 +10,7 @@ use paring_data::utc::Utc;
 use super::screen::{BETWEEN_LINES, bar, styled};
 use crate::show;
 
-/// Shows how far a download is.
+/// Shows the progress of a download.
 pub struct Downloads {
     bar: Option<ProgressBar>,
     quiet: bool,

@@ -1,7 +1,7 @@
-//! What a command tells while it works: to people on stderr, to programs in a file of events.
+//! Progress of a command: for people on stderr, for programs in a file of events.
 
 mod downloads;
-mod left;
+mod eta;
 mod log;
 mod screen;
 mod stop;
@@ -12,21 +12,21 @@ use std::time::{Duration, Instant};
 use paring::Result;
 use paring::report::progress::Observer;
 use paring::report::progress::{Measured, Step};
-use paring::report::{LayerReport, Stage, StageReport};
+use paring::report::{LayerReport, Report, Stage, StageReport};
 use serde_json::{Map, Value, json};
 
 pub use downloads::Downloads;
 pub use log::Log;
-use screen::Voice;
+use screen::LinePrinter;
 use stop::Stop;
 
-use left::Left;
+use eta::Eta;
 use screen::Screen;
 
 /// Between two events about the same step.
 const BETWEEN_EVENTS: Duration = Duration::from_secs(1);
 
-/// Shows how far a run is.
+/// Shows the progress of a run.
 pub struct Progress<'a> {
     screen: Screen,
     log: &'a Log,
@@ -35,9 +35,9 @@ pub struct Progress<'a> {
     blocks: usize,
     first: usize,
     stop: Stop,
-    /// What is measured.
+    /// The name of the measurement.
     what: &'static str,
-    left: Left,
+    eta: Eta,
     /// Windows that were measured when this was last told.
     measured: usize,
     /// The kind and the place of the last step in the log, and when it was written.
@@ -55,7 +55,7 @@ impl<'a> Progress<'a> {
             first: 0,
             stop: Stop::default(),
             what: "windows",
-            left: Left::new(Instant::now(), 0.0),
+            eta: Eta::new(Instant::now(), 0.0),
             measured: 0,
             logged: None,
         }
@@ -63,7 +63,7 @@ impl<'a> Progress<'a> {
 
     /// Ends the run when the user asks for it.
     pub fn listen(&mut self) -> Result<()> {
-        self.stop = Stop::listen(self.screen.voice())?;
+        self.stop = Stop::listen(self.screen.printer())?;
         Ok(())
     }
 
@@ -74,13 +74,7 @@ impl<'a> Progress<'a> {
 
     /// From now on blocks are compressed.
     fn begin(&mut self) {
-        self.left = Left::new(Instant::now(), self.share(self.first));
-    }
-
-    /// What is measured from now on, in a word or two.
-    pub fn measuring(&mut self, what: &'static str) {
-        (self.what, self.measured, self.blocks) = (what, 0, 0);
-        self.left = Left::new(Instant::now(), 0.0);
+        self.eta = Eta::new(Instant::now(), self.share(self.first));
     }
 
     fn line(&mut self, text: &str) {
@@ -90,7 +84,7 @@ impl<'a> Progress<'a> {
         }
     }
 
-    /// Where the time went.
+    /// Prints the time of each stage.
     pub fn stages(&mut self, stages: &[StageReport]) {
         if !self.verbose {
             return;
@@ -119,7 +113,7 @@ impl Observer for Progress<'_> {
             self.line(&format!("{linears} linears in {blocks} blocks"));
         }
         let first = (done + 1).min(blocks);
-        self.screen.reached(&format!("block {first}/{blocks}"), self.share(done), &self.left, false);
+        self.screen.reached(&format!("block {first}/{blocks}"), self.share(done), &self.eta, false);
     }
 
     fn linear(&mut self, layer: &LayerReport) {
@@ -141,20 +135,24 @@ impl Observer for Progress<'_> {
     fn block(&mut self, i: usize) {
         let (done, now) = (i + 1, Instant::now());
         let share = self.share(done);
-        self.left.reached(share, now);
-        let left = self.left.at(now).map(|left| left.as_secs_f64());
+        self.eta.reached(share, now);
+        let left = self.eta.at(now).map(|left| left.as_secs_f64());
         self.log.event("block", json!({"block": i, "blocks": self.blocks, "seconds_left": left}));
         let head = match &self.screen {
             // A bar names the block at work, a line the one that is done.
             Screen::Terminal(_) => (done + 1).min(self.blocks),
             Screen::Lines { .. } | Screen::Quiet => done,
         };
-        self.screen.reached(&format!("block {head}/{}", self.blocks), share, &self.left, true);
+        self.screen.reached(&format!("block {head}/{}", self.blocks), share, &self.eta, true);
     }
 
     fn note(&mut self, text: &str) {
         self.log.event("note", json!({"text": text}));
         self.line(&format!("note: {text}"));
+    }
+
+    fn spell(&self, name: &str) -> String {
+        crate::option(name)
     }
 
     fn stop(&mut self) -> bool {
@@ -171,15 +169,15 @@ impl Observer for Progress<'_> {
             self.log.event("stage", fields(step));
         }
         if step.stage == Stage::Read && step.block == Some(self.first) {
-            // What came before, such as activations of a run that goes on, says nothing about blocks.
+            // Work before the first block, such as activations of a resumed run, says nothing about blocks.
             self.begin();
         }
         match step.count {
             // Where no block is, shards are all there is.
             Some((done, of)) if step.stage == Stage::Write => {
                 let share = done as f64 / of.max(1) as f64;
-                self.left.reached(share, now);
-                self.screen.reached(&format!("shard {}/{of}", done + 1), share, &self.left, false);
+                self.eta.reached(share, now);
+                self.screen.reached(&format!("shard {}/{of}", done + 1), share, &self.eta, false);
             }
             _ => {
                 let place = step.block.map_or(String::new(), |i| format!("block {}/{}: ", i + 1, self.blocks));
@@ -188,17 +186,26 @@ impl Observer for Progress<'_> {
         }
     }
 
+    fn compressed(&mut self, report: &Report) {
+        self.stages(&report.stages);
+    }
+
+    fn measuring(&mut self, what: &'static str) {
+        (self.what, self.measured, self.blocks) = (what, 0, 0);
+        self.eta = Eta::new(Instant::now(), 0.0);
+    }
+
     fn measured(&mut self, measured: &Measured) {
         let &Measured { done, of, passed, blocks, round } = measured;
         let (now, share) = (Instant::now(), measured.share());
-        self.left.reached(share, now);
+        self.eta.reached(share, now);
         let whole = done > self.measured;
         if whole {
-            let left = self.left.at(now).map(|left| left.as_secs_f64());
+            let left = self.eta.at(now).map(|left| left.as_secs_f64());
             self.log.event("window", json!({"what": self.what, "done": done, "of": of, "seconds_left": left}));
         }
         self.measured = done;
-        self.screen.reached(&format!("{} {done}/{of}", self.what), share, &self.left, whole);
+        self.screen.reached(&format!("{} {done}/{of}", self.what), share, &self.eta, whole);
         if round > 0 {
             let text = format!("{round} windows at once, block {}/{blocks}", (passed + 1).min(blocks));
             self.screen.doing("", &text);

@@ -1,4 +1,4 @@
-//! Where progress is shown: bars on a terminal, lines elsewhere, or nowhere.
+//! Progress on stderr: bars on a terminal, lines elsewhere, or nothing.
 
 use std::io::IsTerminal;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressState, ProgressStyle};
 use paring_data::utc::Utc;
 
-use super::left::Left;
+use super::eta::Eta;
 use super::words;
 
 /// Between two lines about the same work.
@@ -29,13 +29,13 @@ pub fn styled(template: &str) -> ProgressStyle {
     ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar())
 }
 
-/// Where progress is shown.
+/// The form in which progress is shown.
 pub enum Screen {
     /// Two lines that are drawn again and again: the whole work, and what is done now.
     Terminal(Bars),
     /// A line now and then, with the time.
     Lines {
-        /// When the last one was written.
+        /// Time of the last one.
         last: Instant,
     },
     /// Only what must be said.
@@ -43,7 +43,7 @@ pub enum Screen {
 }
 
 impl Screen {
-    /// What suits stderr, or nothing if `quiet`.
+    /// The form that suits stderr, or none if `quiet`.
     pub fn new(quiet: bool) -> Self {
         match (quiet, std::io::stderr().is_terminal()) {
             (true, _) => Screen::Quiet,
@@ -64,24 +64,24 @@ impl Screen {
         }
     }
 
-    /// How much of the work is done: in words, as a part of 1, and how long it will still take. `whole` says that a
+    /// Shows how much of the work is done: in words, as a part of 1, and the time that remains. `whole` says that a
     /// piece is done that is worth a line.
-    pub fn reached(&mut self, head: &str, share: f64, left: &Left, whole: bool) {
+    pub fn reached(&mut self, head: &str, share: f64, eta: &Eta, whole: bool) {
         match self {
-            Screen::Terminal(bars) => bars.reached(head, share, left),
+            Screen::Terminal(bars) => bars.reached(head, share, eta),
             Screen::Lines { last } if whole || last.elapsed() >= BETWEEN_LINES => {
                 let now = Instant::now();
-                let rest = left
+                let rest = eta
                     .at(now)
                     .filter(|_| share < 1.0)
                     .map_or(String::new(), |rest| format!(", {} left", words::time(rest)));
-                self.line(&format!("{head}, {:.1} s{rest}", left.gone(now).as_secs_f64()));
+                self.line(&format!("{head}, {:.1} s{rest}", eta.elapsed(now).as_secs_f64()));
             }
             Screen::Lines { .. } | Screen::Quiet => {}
         }
     }
 
-    /// What is done now. `place` says where, for a line that stands alone.
+    /// Shows the current step. `place` names its block, for a line that stands alone.
     pub fn doing(&mut self, place: &str, text: &str) {
         match self {
             Screen::Terminal(bars) => bars.doing(text),
@@ -90,12 +90,12 @@ impl Screen {
         }
     }
 
-    /// For another thread that has something to say.
-    pub fn voice(&self) -> Voice {
+    /// A printer for another thread.
+    pub fn printer(&self) -> LinePrinter {
         match self {
-            Screen::Terminal(bars) => Voice::Above(bars.all.clone()),
-            Screen::Lines { .. } => Voice::Timed,
-            Screen::Quiet => Voice::Plain,
+            Screen::Terminal(bars) => LinePrinter::Above(bars.all.clone()),
+            Screen::Lines { .. } => LinePrinter::Timed,
+            Screen::Quiet => LinePrinter::Plain,
         }
     }
 
@@ -113,8 +113,8 @@ impl Drop for Screen {
     }
 }
 
-/// How another thread speaks while progress is shown.
-pub enum Voice {
+/// Prints lines from another thread while progress is shown.
+pub enum LinePrinter {
     /// Above bars.
     Above(MultiProgress),
     /// With the time.
@@ -123,19 +123,19 @@ pub enum Voice {
     Plain,
 }
 
-impl Voice {
-    /// Says a line.
+impl LinePrinter {
+    /// Prints a line.
     pub fn line(&self, text: &str) {
         match self {
-            Voice::Above(bars) => bars.suspend(|| eprintln!("{text}")),
-            Voice::Timed => eprintln!("{} {text}", Utc::now()),
-            Voice::Plain => eprintln!("{text}"),
+            LinePrinter::Above(bars) => bars.suspend(|| eprintln!("{text}")),
+            LinePrinter::Timed => eprintln!("{} {text}", Utc::now()),
+            LinePrinter::Plain => eprintln!("{text}"),
         }
     }
 
-    /// Says the last line before the process ends.
+    /// Prints the last line before the process ends.
     pub fn last(&self, text: &str) {
-        if let Voice::Above(bars) = self {
+        if let LinePrinter::Above(bars) = self {
             // A terminal that is gone shows nothing anyway.
             let _ = bars.clear();
         }
@@ -148,20 +148,20 @@ pub struct Bars {
     all: MultiProgress,
     whole: ProgressBar,
     now: ProgressBar,
-    /// What the thread that draws knows of the time.
-    left: Arc<Mutex<Option<Left>>>,
-    /// Whether there is anything to draw yet.
+    /// The estimate, shared with the thread that draws.
+    eta: Arc<Mutex<Option<Eta>>>,
+    /// True once there is something to draw.
     shown: bool,
 }
 
 impl Bars {
     fn new() -> Self {
-        let left: Arc<Mutex<Option<Left>>> = Arc::default();
-        let seen = left.clone();
+        let eta: Arc<Mutex<Option<Eta>>> = Arc::default();
+        let seen = eta.clone();
         let time = move |_: &ProgressState, out: &mut dyn std::fmt::Write| {
             let now = Instant::now();
-            let left = seen.lock().unwrap_or_else(PoisonError::into_inner);
-            let text = match left.as_ref().map(|left| (left.at(now), left.gone(now))) {
+            let eta = seen.lock().unwrap_or_else(PoisonError::into_inner);
+            let text = match eta.as_ref().map(|eta| (eta.at(now), eta.elapsed(now))) {
                 Some((Some(left), _)) => format!("{} left", words::time(left)),
                 Some((None, gone)) => format!("{} gone", words::time(gone)),
                 None => String::new(),
@@ -172,9 +172,9 @@ impl Bars {
         let all = MultiProgress::with_draw_target(ProgressDrawTarget::stderr());
         let add = |style: ProgressStyle| all.add(ProgressBar::new(PARTS as u64).with_style(style));
         let whole = add(styled("{prefix} {wide_bar} {time}").with_key("time", time));
-        // As long as its text: what ctrl-C writes behind it must not begin another line.
+        // As long as its text: the ^C that a terminal appends must not begin another line.
         let now = add(styled("  {msg}"));
-        Self { all, whole, now, left, shown: false }
+        Self { all, whole, now, eta, shown: false }
     }
 
     fn line(&self, text: &str) {
@@ -182,8 +182,8 @@ impl Bars {
         let _ = self.all.println(text);
     }
 
-    fn reached(&mut self, head: &str, share: f64, left: &Left) {
-        *self.left.lock().unwrap_or_else(PoisonError::into_inner) = Some(*left);
+    fn reached(&mut self, head: &str, share: f64, eta: &Eta) {
+        *self.eta.lock().unwrap_or_else(PoisonError::into_inner) = Some(*eta);
         self.whole.set_prefix(head.to_string());
         self.whole.set_position((share * PARTS) as u64);
         if !self.shown {

@@ -1,22 +1,22 @@
-//! A run that is asked to end: the first ctrl-C (or SIGTERM) ends it behind the block that it works on, the second at once.
+//! Ctrl-C: the first (or SIGTERM) ends a run after the block at work, the second at once.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use paring::{Error, Result};
 
-use super::Voice;
+use super::LinePrinter;
 
-/// Whether the run was asked to end.
+/// A flag that ctrl-C sets.
 #[derive(Clone, Debug, Default)]
 pub struct Stop(Arc<AtomicBool>);
 
 impl Stop {
-    /// Listens from now on, until the process ends, and answers with this voice. Errors when the system does not let it.
-    pub fn listen(voice: Voice) -> Result<Self> {
+    /// Listens until the process ends, and answers on this printer. Errors when the system does not allow it.
+    pub fn listen(printer: LinePrinter) -> Result<Self> {
         let stop = Self::default();
         #[cfg(unix)]
-        stop.clone().on_signals(voice).map_err(|e| Error::Plan(format!("cannot listen for ctrl-C: {e}")))?;
+        stop.clone().on_signals(printer).map_err(|e| Error::Plan(format!("cannot listen for ctrl-C: {e}")))?;
         Ok(stop)
     }
 
@@ -25,16 +25,17 @@ impl Stop {
     }
 
     #[cfg(unix)]
-    fn on_signals(self, voice: Voice) -> std::io::Result<()> {
+    fn on_signals(self, printer: LinePrinter) -> std::io::Result<()> {
         use signal_hook::consts::{SIGINT, SIGTERM};
         let mut signals = signal_hook::iterator::Signals::new([SIGINT, SIGTERM])?;
         std::thread::spawn(move || {
             for _ in signals.forever() {
                 if self.0.swap(true, Ordering::Relaxed) {
-                    voice.last("error: stopped at once, as asked; what is done stays, and --resume goes on behind it");
+                    printer
+                        .last("error: stopped at once, as asked; what is done stays, and --resume goes on behind it");
                     std::process::exit(i32::from(crate::FAILED));
                 }
-                voice.line("stopping behind this block; once more stops at once");
+                printer.line("stopping behind this block; once more stops at once");
             }
         });
         Ok(())

@@ -5,7 +5,7 @@ use std::time::Duration;
 use paring::report::Stage;
 use paring::report::progress::Step;
 
-/// What a step does, without the number of its block.
+/// A step in words, without the number of its block.
 pub fn doing(step: &Step<'_>) -> String {
     let what = match step.stage {
         Stage::Read => "reading weights",

@@ -15,6 +15,7 @@ use std::path::Path;
 use paring_format::files;
 use serde_json::{Value, json};
 
+use crate::error::option;
 use crate::unpack::{Allowance, MAX_LINE};
 use crate::{Error, Result};
 use page::{Codec, Dictionary, Levels, Page, Slot, next_page, wrong};
@@ -106,7 +107,8 @@ pub(super) fn each_row(path: &Path, field: &str, see: &mut dyn FnMut(usize, Cell
             let more = if names.len() > 8 { ", …" } else { "" };
             names.truncate(8);
             let names = names.join(", ");
-            Err(bad(format!("no column {field:?}; it has {names}{more}: name another with --text-field")))
+            let absent = bad(format!("no column {field:?}; it has {names}{more}: name another with "));
+            Err(absent.then_option(option::TEXT_FIELD))
         }
     }
 }

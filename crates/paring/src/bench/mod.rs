@@ -13,7 +13,8 @@ use paring_kernels::matmul::{Isa, Matrix};
 use rayon::prelude::*;
 use serde::Serialize;
 
-use crate::{Error, Precision, Result};
+use crate::plan::Opt;
+use crate::{Precision, Result};
 
 pub use agreement::{Agreement, check};
 pub use shapes::{SHAPES, Shapes};
@@ -135,7 +136,7 @@ impl Options {
             None => Ok(()),
             Some(asked) => {
                 let names: Vec<&str> = OPERATIONS.iter().map(|(name, _)| *name).collect();
-                Err(Error::Misuse(format!("--ops {asked}: no such operation; there are {}", names.join(", "))))
+                Err(Opt::Ops.wrong(asked, "no such operation").hint(format!("there are {}", names.join(", "))))
             }
         }
     }
@@ -317,6 +318,6 @@ mod tests {
         assert!(bench.measured.is_empty() && bench.skipped[0].reason == "no time left of 0 s", "{bench:?}");
         let options = Options { operations: vec!["nrom".into()], shapes: &SHAPES[0], budget: Duration::MAX };
         let error = options.check().unwrap_err().to_string();
-        assert!(error.starts_with("--ops nrom: no such operation; there are gram, "), "{error}");
+        assert!(error.starts_with("ops nrom: no such operation; there are gram, "), "{error}");
     }
 }

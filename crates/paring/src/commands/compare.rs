@@ -1,5 +1,6 @@
 //! Two models on the same tokens: how far what one predicts is from what the other does.
 
+use paring_format::message;
 use std::time::Instant;
 
 use candle_core::Tensor;
@@ -12,6 +13,7 @@ use crate::pipeline::activations::Hidden;
 use crate::pipeline::budget;
 use crate::pipeline::device::DeviceBudget;
 use crate::pipeline::walk::walk;
+use crate::plan::Opt;
 use crate::report::progress::Measured;
 use crate::report::progress::Observer;
 use crate::report::{Clock, Place, peak_rss_mib};
@@ -73,17 +75,22 @@ impl Comparison {
         if let Some(limit) =
             limits.max_kl.filter(|limit| !matches!(self.mean_kl.partial_cmp(limit), Some(o) if o.is_le()))
         {
-            broken.push(format!("mean KL divergence {:.6} is over --max-kl {limit}", self.mean_kl));
+            let over = format!("mean KL divergence {:.6} is over ", self.mean_kl);
+            broken.push((Opt::MaxKl, message![over, Opt::MaxKl.with(limit)]));
         }
         if let Some(limit) = limits.min_top1.filter(|&limit| self.top1_agreement < limit) {
-            broken.push(format!("top-1 agreement {:.6} is under --min-top1 {limit}", self.top1_agreement));
+            let under = format!("top-1 agreement {:.6} is under ", self.top1_agreement);
+            broken.push((Opt::MinTop1, message![under, Opt::MinTop1.with(limit)]));
         }
         let over = |limit: &f64| !matches!(self.perplexity_ratio.partial_cmp(limit), Some(o) if o.is_le());
         if let Some(limit) = limits.max_perplexity_ratio.filter(over) {
             let ratio = self.perplexity_ratio;
-            broken.push(format!("perplexity ratio {ratio:.6} is over --max-perplexity-ratio {limit}"));
+            let over = format!("perplexity ratio {ratio:.6} is over ");
+            broken.push((Opt::MaxPerplexityRatio, message![over, Opt::MaxPerplexityRatio.with(limit)]));
         }
-        if broken.is_empty() { Ok(()) } else { Err(Error::Plan(broken.join("; "))) }
+        let Some(&(first, _)) = broken.first() else { return Ok(()) };
+        let all = broken.into_iter().map(|(_, text)| text).reduce(|all, more| all.then("; ").then(more));
+        Err(first.misfit(all.unwrap_or_default()))
     }
 }
 
@@ -122,8 +129,8 @@ pub fn compare(
             walk(decoder, 0..decoder.blocks(), Some(&mut hidden), &mut passing, true, clock)?;
             each_window(&hidden)
         };
-        let ours = through(model, 0).map_err(|e| e.behind_windows(done))?;
-        let theirs = through(reference, model.blocks()).map_err(|e| e.behind_windows(done))?;
+        let ours = through(model, 0).map_err(|e| e.offset_window(done))?;
+        let theirs = through(reference, model.blocks()).map_err(|e| e.offset_window(done))?;
         for ((ours, theirs), ids) in ours.iter().zip(&theirs).zip(ids.chunks_exact(seqlen)) {
             let seen = total.window((model, ours), (reference, theirs), ids);
             seen.map_err(|e| budget.with_context(e, "the head"))?;
@@ -289,7 +296,7 @@ mod tests {
         comparison.check(&Limits::default()).unwrap();
         let all = comparison.check(&limits(0.4, 0.6, 1.4)).unwrap_err().to_string();
         assert!(
-            ["--max-kl 0.4", "--min-top1 0.6", "--max-perplexity-ratio 1.4"].iter().all(|w| all.contains(w)),
+            ["over max-kl 0.4", "under min-top1 0.6", "over max-perplexity-ratio 1.4"].iter().all(|w| all.contains(w)),
             "{all}"
         );
         let broken = Comparison { perplexity_ratio: f64::NAN, ..comparison };

@@ -18,6 +18,7 @@ use crate::output::modules::group_of;
 use crate::output::modules::{compressed_modules, is_of_activations};
 use crate::output::rewrite::{Rewrite, Stored, items};
 use crate::output::side_files::unquantized;
+use crate::plan::Opt;
 use crate::report::progress::Observer;
 use crate::{Error, Result};
 
@@ -136,7 +137,7 @@ struct Plan<'a> {
 impl<'a> Plan<'a> {
     fn new(checkpoint: &'a Arc<Checkpoint>, how: Conversion) -> Result<Self> {
         let Some(layout) = layouts::layout(how.format) else {
-            return Err(Error::Misuse(format!("--format {}: unknown; known: {}", how.format, layouts::known())));
+            return Err(Opt::Format.wrong(how.format, "unknown").hint(format!("known: {}", layouts::known())));
         };
         let quant = checkpoint.quant_config()?;
         let mut modules = compressed_modules(checkpoint);
@@ -155,7 +156,7 @@ impl<'a> Plan<'a> {
         };
         if let Some(unknown) = how.groups.iter().find(|name| quant.groups.iter().all(|(group, _)| group != *name)) {
             let known = quant.groups.iter().map(|(name, _)| name.as_str()).collect::<Vec<_>>().join(", ");
-            return Err(Error::Misuse(format!("--group {unknown}: the config has {known}")));
+            return Err(Opt::Group.wrong(unknown, format!("the config has {known}")));
         }
         let chosen = |name: &String| how.groups.is_empty() || how.groups.contains(name);
         let mut groups = Vec::new();

@@ -1,5 +1,6 @@
 //! One layer, for experiments: tensors in a safetensors file in, tensors out.
 
+use paring_format::message;
 use std::path::Path;
 
 use candle_core::{Device, Tensor as CandleTensor};
@@ -12,6 +13,7 @@ use crate::methods::Stored;
 use crate::pipeline::device::DeviceBudget;
 use crate::pipeline::stats::Stats;
 use crate::plan::Curvature;
+use crate::plan::Opt;
 use crate::plan::Recipe;
 use crate::report::Place;
 use crate::{Error, Precision, Result};
@@ -49,7 +51,7 @@ pub fn run(
     sequences: Option<usize>,
     device: &Device,
 ) -> Result<LayerResult> {
-    let budget = DeviceBudget::new(device, None)?.with_hint("a smaller layer, or --device cpu");
+    let budget = DeviceBudget::new(device, None)?.with_hint(message!["a smaller layer, or ", Opt::Device.with("cpu")]);
     compress(input, output, recipe, sequences, device).map_err(|e| budget.with_context(e, input.display()))
 }
 
@@ -189,8 +191,8 @@ fn activations(
         return Err(Error::content(name, "activations of no tokens; nothing to calibrate on"));
     }
     if !tokens.is_multiple_of(sequences) {
-        let text = format!("{tokens} tokens of activations do not make --sequences {sequences} of equal length");
-        return Err(Error::content(name, text));
+        let tokens = format!("{tokens} tokens of activations do not make ");
+        return Err(Error::content(name, message![tokens, Opt::Sequences.with(sequences), " of equal length"]));
     }
     let shape = info.shape.clone();
     let x = CandleTensor::from_vec(file.read_f32("activations", &shape)?, (tokens, cols), device)?;

@@ -63,11 +63,11 @@ pub fn measure(
         let round = Windows { ids: ids.to_vec(), seqlen, seed: None };
         let first = means.len();
         let hidden = Hidden::embed(decoder, &round, budget::to_run(budget, decoder, &round)?);
-        let mut hidden = hidden.map_err(|e| e.behind_windows(first))?;
+        let mut hidden = hidden.map_err(|e| e.offset_window(first))?;
         let at =
             Measured { done: first, of: windows.count(), round: round.count(), passed: 0, blocks: decoder.blocks() };
         let walked = walk(decoder, 0..decoder.blocks(), Some(&mut hidden), &mut Passing { at, observer }, true, clock);
-        walked.map_err(|e| e.behind_windows(first))?;
+        walked.map_err(|e| e.offset_window(first))?;
         observer.measured(&Measured { passed: at.blocks, ..at });
         let head = Instant::now();
         let mut rest = ids;

@@ -1,5 +1,6 @@
 //! Scales of activations and caches that calibration data gives and the output stores.
 
+use paring_format::message;
 use paring_format::writer::NamedTensor;
 use paring_format::{Dtype, Dynamic, Element, QuantArgs, ScaleType, Strategy};
 use paring_kernels::quantize::scale_and_zero;
@@ -7,6 +8,7 @@ use paring_kernels::sweep::global_scale;
 use paring_model::element::kernel_element;
 
 use crate::methods::Stored;
+use crate::plan::Opt;
 use crate::{Error, Result};
 
 /// Whether scales of inputs that are quantized like this come from calibration data.
@@ -20,7 +22,10 @@ pub(super) fn check_cache(args: &QuantArgs) -> Result<()> {
     let known = QuantArgs { strategy: Strategy::Tensor, ..QuantArgs::new(Element::E4m3) };
     match *args == known {
         true => Ok(()),
-        false => Err(Error::Misuse("--kv-cache: only fp8 with a scale for each layer can be stored".into())),
+        false => {
+            let only = ": only fp8 with a scale for each layer can be stored";
+            Err(Opt::KvCache.misuse(message![Opt::KvCache, only]))
+        }
     }
 }
 
@@ -133,7 +138,7 @@ mod tests {
         assert!(error.contains("m.input_scale: the calibration data ask for a scale of inf"), "{error}");
         assert!(check_cache(&fp8).is_ok());
         for args in [fixed(Element::Int(8), true), QuantArgs { dynamic: Dynamic::Yes, ..fp8 }] {
-            assert!(check_cache(&args).unwrap_err().to_string().contains("--kv-cache"));
+            assert!(check_cache(&args).unwrap_err().to_string().contains("kv-cache: "));
         }
     }
 }

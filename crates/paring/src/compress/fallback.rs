@@ -1,5 +1,7 @@
 //! Whether a linear came out better than it would have without a look at its inputs.
 
+use paring_format::message;
+use paring_format::message::Message;
 use paring_kernels::gram::Quadratic;
 use paring_kernels::square_matrix::SquareMatrix;
 use paring_kernels::sweep::largest;
@@ -7,6 +9,7 @@ use rayon::prelude::*;
 
 use crate::methods::{Matrix, Outcome, Prepared, Stored};
 use crate::pipeline::stats::Stats;
+use crate::plan::Opt;
 use crate::plan::{Plan, Recipe};
 use crate::{Precision, Result};
 
@@ -45,7 +48,7 @@ pub(super) struct Judged {
     /// Whether the outcome is the baseline's now.
     pub fallback: bool,
     /// What to tell of it.
-    pub note: Option<String>,
+    pub note: Option<Message>,
 }
 
 impl<'a> Measure<'a> {
@@ -149,11 +152,9 @@ impl<'a> Measure<'a> {
             return Ok(judged);
         }
         if !replace {
-            let note = format!(
-                "{}: its error of {error:.3e} is more than the {baseline:.3e} of {words}; --allow-fallback stores that \
-                instead",
-                matrix.module
-            );
+            let note =
+                format!("{}: its error of {error:.3e} is more than the {baseline:.3e} of {words}; ", matrix.module);
+            let note = message![note, Opt::AllowFallback, " stores that instead"];
             return Ok(Judged { note: Some(note), ..judged });
         }
         let note = format!(
@@ -161,7 +162,7 @@ impl<'a> Measure<'a> {
             matrix.module, recipe.method
         );
         *outcome = Outcome { seconds: outcome.seconds, ..other };
-        Ok(Judged { error: Some(baseline), fallback: true, note: Some(note), ..judged })
+        Ok(Judged { error: Some(baseline), fallback: true, note: Some(note.into()), ..judged })
     }
 }
 
@@ -230,7 +231,7 @@ mod tests {
             assert_eq!((few.rows, few.all), (ROWS, true));
         }
         // One scale for the whole matrix: some rows say nothing of the others.
-        let whole = Rounding { strategy: paring_format::Strategy::Tensor, ..Rounding::int(8, None) };
+        let whole = Rounding { grouping: crate::plan::Grouping::Matrix, ..Rounding::int(8, None) };
         let recipe = Recipe { rounding: Some(whole), ..recipe(None) };
         let prepared = recipe.prepare(Some(&stats), None, "layer").unwrap();
         assert!(measure.expected(&recipe, &matrix(&weight), COLS, &prepared).unwrap().unwrap().all);
@@ -269,7 +270,7 @@ mod tests {
         for mut broken in broken {
             let dense = broken.dense.clone();
             let told = judge(&mut broken, false);
-            assert!(told.note.unwrap().starts_with("layer: its error of ") && !told.fallback);
+            assert!(told.note.unwrap().to_string().starts_with("layer: its error of ") && !told.fallback);
             assert!(broken.dense.iter().zip(&dense).all(|(a, b)| a.to_bits() == b.to_bits()), "nothing is replaced");
             let replaced = judge(&mut broken, true);
             assert!(replaced.fallback && replaced.error == replaced.baseline && replaced.note.is_some());

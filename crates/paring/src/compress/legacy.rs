@@ -2,14 +2,16 @@
 
 use paring_format::Scheme;
 use paring_format::layouts::Layout;
+use paring_format::message;
+use paring_format::message::Message;
 
-use crate::plan::{ActOrder, Pattern, Recipe};
-use crate::{Error, Result};
+use crate::Result;
+use crate::plan::{ActOrder, Opt, Pattern, Recipe};
 
 /// Errors unless what the recipe makes fits the layout, as far as that is known before the work.
 pub(super) fn check(layout: &dyn Layout, recipe: &Recipe) -> Result<()> {
     let name = layout.name();
-    let fail = |text: String| Err(Error::Misuse(format!("--format {name} {text}")));
+    let fail = |problem: Message| Err(Opt::Format.misuse(message![Opt::Format.with(name), " "].then(problem)));
     if recipe.spqr.is_some() {
         return fail("cannot hold SpQR's fractional zeros and outliers; use paring-spqr, spqr or dense".into());
     }
@@ -20,20 +22,23 @@ pub(super) fn check(layout: &dyn Layout, recipe: &Recipe) -> Result<()> {
         None => true,
     };
     if layout.needs_two_of_four() && !two_of_four {
-        return fail("holds two weights of every four; prune with --pattern 2:4".into());
+        return fail(message!["holds two weights of every four; prune with ", Opt::Pattern.with("2:4")]);
     }
     let holds_dense = layout.holds().dense;
     let Some(rounding) = &recipe.rounding else {
         return match holds_dense {
             true => Ok(()),
-            false => fail("holds codes; add --wbits 4 --sym or --wbits 8 --sym".into()),
+            false => {
+                let [four, eight] = [4, 8].map(|bits| message![Opt::Wbits.with(bits), " ", Opt::Sym]);
+                fail(message!["holds codes; add "].then(four).then(" or ").then(eight))
+            }
         };
     };
     if !rounding.symmetric {
-        return fail("finds zeros by their code; add --sym, whose code of zero is 0".into());
+        return fail(message!["finds zeros by their code; add ", Opt::Sym, ", whose code of zero is 0"]);
     }
     if rounding.act_order == ActOrder::Group && rounding.group_size().is_some() {
-        return fail("has no group number for every column; use --actorder static".into());
+        return fail(message!["has no group number for every column; use ", Opt::ActOrder.with("static")]);
     }
     // Narrower codes than the layout has room for would make the output larger, not smaller.
     let fits = layout.code_bits(rounding.element) == rounding.element.bits();

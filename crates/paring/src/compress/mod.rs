@@ -16,6 +16,8 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Instant;
 
+use paring_format::message;
+use paring_format::message::Message;
 use paring_format::{Checkpoint, Dtype, QuantMethod};
 use paring_model::{AttentionInfo, Block, BlockInfo, Decoder, LinearInfo};
 
@@ -29,8 +31,8 @@ use crate::pipeline::nonfinite;
 use crate::pipeline::stats::{Collector, Ranges, Stats};
 use crate::pipeline::vram::Pass;
 use crate::pipeline::walk::{forward_work, walk};
-use crate::plan::{Curvature, Plan, Recipe};
-use crate::report::progress::{Observer, Step};
+use crate::plan::{Curvature, Opt, Plan, Recipe};
+use crate::report::progress::{Observer, Step, spelled};
 use crate::report::{self, Clock, Environment, LayerReport, Place, Report, Size, Sizes, Stage, peak_rss_mib};
 use crate::{Error, Result};
 use paring_data::Windows;
@@ -80,17 +82,21 @@ impl Plan {
         let foreign = |kind: &&schemes::Kind| kind.layout.method() != QuantMethod::CompressedTensors;
         match kinds.iter().flatten().find(foreign) {
             None => Ok(()),
-            Some(kind) => Err(Error::Misuse(format!(
-                "--kv-cache: {} has no place for the scales of caches; leave it out, or choose another --format",
-                kind.layout.name()
-            ))),
+            Some(kind) => {
+                let problem = format!(": {} has no place for the scales of caches", kind.layout.name());
+                let hint = message!["leave it out, or choose another ", Opt::Format];
+                Err(Opt::KvCache.misuse(message![Opt::KvCache, problem]).hint(hint))
+            }
         }
     }
 }
 
-/// What helps a run whose GPU's memory is used up.
-const LESS_MEMORY: &str =
-    "a smaller --max-vram, --offload activations, fewer --nsamples, a shorter --seqlen, or --device cpu";
+/// Hint for a run whose GPU's memory is used up.
+fn less_memory() -> Message {
+    let less = message!["a smaller ", Opt::MaxVram, ", ", Opt::Offload.with("activations"), ", fewer ", Opt::Nsamples];
+    less.then(message![", a shorter ", Opt::Seqlen, ", or ", Opt::Device.with("cpu")])
+}
+
 /// Activations that stay in memory although they are offloaded, in bytes.
 const RESIDENT_ACTIVATIONS: usize = 256 << 20;
 
@@ -108,7 +114,7 @@ impl Job {
             need: recipes().map(|recipe| recipe.info().curvature).max().unwrap_or(Curvature::Flat),
             sweeps: true,
             slice: recipes().map(|recipe| recipe.blocksize).max().unwrap_or(0),
-            group: recipes().map(Recipe::least_group).filter(|&group| group > 0).min().unwrap_or(0),
+            group: recipes().filter_map(Recipe::least_group).min().unwrap_or(0),
             head: None,
         }
     }
@@ -172,12 +178,12 @@ impl Job {
 
     /// What to know before the work of the calibration data: whether there are fewer tokens than the widest Gram matrix
     /// has rows. Errors on what [`run`] would not begin.
-    pub fn data_notes(&self) -> Result<Vec<String>> {
+    pub fn data_notes(&self) -> Result<Vec<Message>> {
         Ok(self.few_tokens(&self.check()?).into_iter().collect())
     }
 
     /// What is to be said of too few tokens.
-    fn few_tokens(&self, selection: &Selection) -> Option<String> {
+    fn few_tokens(&self, selection: &Selection) -> Option<Message> {
         let tokens = self.windows.as_ref().map(|windows| windows.ids.len())?;
         let full = |linear: &LinearInfo| {
             let choice = selection.choice(&linear.name).and_then(|number| self.plan.choice(number));
@@ -187,11 +193,12 @@ impl Job {
         // The first of the widest.
         let widest = linears.reduce(|widest, linear| if linear.cols > widest.cols { linear } else { widest })?;
         (tokens < widest.cols).then(|| {
-            format!(
+            let problem = format!(
                 "{tokens} calibration tokens for inputs {} wide ({}): the Gram matrix has a rank of {tokens} at most, and \
-                damping decides the rest; use more --nsamples or a longer --seqlen",
+                damping decides the rest; use more ",
                 widest.cols, widest.name
-            )
+            );
+            message![problem, Opt::Nsamples, " or a longer ", Opt::Seqlen]
         })
     }
 
@@ -221,10 +228,9 @@ impl Job {
         if self.plan.kv_cache.is_some() {
             let mut attentions = (0..self.decoder.blocks()).map(|i| self.decoder.block_info(i).attention);
             if let Some(AttentionInfo { module, .. }) = attentions.find(|attention| attention.cache_module.is_none()) {
-                return Err(Error::Plan(format!(
-                    "{module}: readers look for the scales of caches beside a k_proj, and here is none; leave --kv-cache \
-                    out"
-                )));
+                let problem =
+                    format!("{module}: readers look for the scales of caches beside a k_proj, and here is none");
+                return Err(Opt::KvCache.misfit(problem).hint(message!["leave ", Opt::KvCache, " out"]));
             }
         }
         let selection = select::Selection::new(&self.plan, self.decoder.as_ref())?;
@@ -253,7 +259,7 @@ impl Job {
 /// closed stay; without index and config no program takes them for a model.
 pub fn run(mut job: Job, observer: &mut dyn Observer, clock: &mut Clock) -> Result<Report> {
     let (start, started) = (Instant::now(), Utc::now().to_string());
-    job.budget = job.budget.with_hint(LESS_MEMORY);
+    job.budget = job.budget.with_hint(less_memory());
     let selection = job.check()?;
     let head = start::head(&job)?;
     if let Some(report) = start::finished(&job, &head)? {
@@ -263,7 +269,8 @@ pub fn run(mut job: Job, observer: &mut dyn Observer, clock: &mut Clock) -> Resu
     let mut begin = start::begin(&job, head, clock)?;
     begin.notes[begin.noted..].iter().for_each(|note| observer.note(note));
     let legacy: Vec<String> = begin.output.layouts().filter_map(legacy::note).collect();
-    legacy.into_iter().chain(job.few_tokens(&selection)).for_each(|note| begin.note(note, observer));
+    let few_tokens = job.few_tokens(&selection).map(|note| spelled(&note, observer));
+    legacy.into_iter().chain(few_tokens).for_each(|note| begin.note(note, observer));
     for number in selection.used() {
         let Some(share) = job.plan.choice(number).and_then(|choice| choice.outlier_share) else { continue };
         let threshold = match begin.thresholds.get(&number) {

@@ -1,5 +1,6 @@
 //! What a run writes, and the check of what it wrote.
 
+use paring_format::message;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -20,6 +21,7 @@ use crate::output::background::BackgroundWriter;
 use crate::output::digests::{self, DIGESTS, Made};
 use crate::output::journal::{BEGUN, Contents, Done, Journal, Line};
 use crate::output::side_files::{beside, name_dtype, unquantized};
+use crate::plan::Opt;
 use crate::plan::Plan;
 use crate::report::{Clock, Report, Sizes, Stage};
 use crate::{Error, Result};
@@ -29,10 +31,10 @@ fn cast(values: &[f32], dtype: Dtype, tensor: &str) -> Result<Vec<f32>> {
     let cast: Vec<f32> = values.iter().map(|&v| dtype.round(v)).collect();
     match cast.iter().zip(values).position(|(to, from)| from.is_finite() && !to.is_finite()) {
         None => Ok(cast),
-        Some(at) => Err(Error::Plan(format!(
-            "{tensor}: {} (element {at}) is no number of {dtype}, which --format asks for",
-            values[at]
-        ))),
+        Some(at) => {
+            let problem = format!("{tensor}: {} (element {at}) is no number of {dtype}, which ", values[at]);
+            Err(Opt::Format.misfit(message![problem, Opt::Format, " asks for"]))
+        }
     }
 }
 

@@ -1,13 +1,14 @@
 //! Which layout and scheme each choice of a plan is stored in, and the configuration that says so of every linear.
 
 use paring_format::layouts::{self, Layout};
+use paring_format::message;
 use paring_format::{Dtype, QuantArgs, QuantConfig, QuantMethod, Scheme, SecondLevel};
 
 use super::legacy;
 use super::select::Selection;
 use crate::methods::Stored;
 use crate::plan::compatibility::usual_layout;
-use crate::plan::{ActOrder, Choice, Plan, Recipe, Rounding, Spqr};
+use crate::plan::{ActOrder, Choice, Opt, Plan, Recipe, Rounding, Spqr};
 use crate::{Error, Result};
 
 /// How the linears of one choice are stored.
@@ -52,25 +53,21 @@ pub(crate) fn kinds(plan: &Plan) -> Result<Vec<Option<Kind>>> {
         && let Some(other) = kinds.iter().flatten().find(|kind| kind.layout.name() != legacy.layout.name())
     {
         let (legacy, other) = (legacy.layout.name(), other.layout.name());
-        return Err(Error::Misuse(format!(
-            "--format {legacy} is for all linears of a checkpoint; {other} is there too"
-        )));
+        let alone = message![Opt::Format.with(legacy), " is for all linears of a checkpoint"];
+        return Err(Opt::Format.misuse(alone).hint(format!("{other} is there too")));
     }
     if let Some(first) = all.next()
         && let Some(other) = all.find(|kind| kind.layout.float_type() != first.layout.float_type())
     {
-        return Err(Error::Misuse(format!(
-            "--format {} and {} cannot lie in one checkpoint: one has all floats in a type of its own",
-            first.layout.name(),
-            other.layout.name()
-        )));
+        let apart = " cannot lie in one checkpoint: one has all floats in a type of its own";
+        let other = format!(" and {}{apart}", other.layout.name());
+        return Err(Opt::Format.misuse(message![Opt::Format.with(first.layout.name()), other]));
     }
     Ok(kinds)
 }
 
 /// The layout that a choice's linears are written in.
 fn layout_for(choice: &Choice) -> Result<&'static dyn Layout> {
-    let fail = |text: String| Err(Error::Misuse(text));
     let recipe = choice.recipe;
     let rounding = recipe.rounding;
     let usual = match (&rounding, &recipe.spqr) {
@@ -80,36 +77,42 @@ fn layout_for(choice: &Choice) -> Result<&'static dyn Layout> {
     };
     let name = choice.format.unwrap_or(usual);
     let Some(layout) = layouts::layout(name) else {
-        return fail(format!("--format {name}: unknown; known: {}", layouts::known()));
+        return Err(Opt::Format.wrong(name, "unknown").hint(format!("known: {}", layouts::known())));
     };
     let holds = layout.holds();
     if layout.instead().is_some() {
         return legacy::check(layout, recipe).map(|()| layout);
     }
+    // What is wrong with the layout follows its name.
+    let fail = |problem: String| Err(Opt::Format.misuse(message![Opt::Format.with(name), " ", problem]));
     match rounding {
-        Some(_) if recipe.spqr.is_some() && !holds.spqr && !holds.dense => fail(format!(
-            "--format {name} cannot hold SpQR's fractional zeros and outliers; use paring-spqr, spqr or dense"
-        )),
-        Some(r) if holds.spqr && recipe.spqr.as_ref().is_some_and(|s| !fits_spqr(layout, &r, s)) => fail(format!(
-            "--format {name} holds one configuration: --wbits 3 --groupsize 16 --qq-scale-bits 3 --qq-zero-bits 3 \
-            --qq-groupsize 16, without --sym, --round-zero and --keep-last-columns"
-        )),
-        Some(_) if recipe.spqr.is_none() && holds.spqr => fail(format!("--format {name} is for --method spqr")),
-        None if !holds.dense => fail(format!("--format {name} holds codes; pruning alone writes dense weights")),
+        Some(_) if recipe.spqr.is_some() && !holds.spqr && !holds.dense => {
+            fail("cannot hold SpQR's fractional zeros and outliers; use paring-spqr, spqr or dense".into())
+        }
+        Some(r) if holds.spqr && recipe.spqr.as_ref().is_some_and(|s| !fits_spqr(layout, &r, s)) => {
+            let bits = message![" holds one configuration: ", Opt::Wbits.with(3), " ", Opt::GroupSize.with(16), " "];
+            let second = [Opt::QqScaleBits.with(3), Opt::QqZeroBits.with(3), Opt::QqGroupSize.with(16)];
+            let [scales, zeros, rows] = second;
+            let without = message![", without ", Opt::Sym, ", ", Opt::RoundZero, " and ", Opt::KeepLastColumns];
+            let one = bits.then(message![scales, " ", zeros, " ", rows]).then(without);
+            Err(Opt::Format.misuse(message![Opt::Format.with(name)].then(one)))
+        }
+        Some(_) if recipe.spqr.is_none() && holds.spqr => {
+            let misplaced = message![Opt::Format.with(name), " is for ", Opt::Method.with("spqr")];
+            Err(Opt::Format.misuse(misplaced))
+        }
+        None if !holds.dense => fail("holds codes; pruning alone writes dense weights".into()),
         Some(_) if layout.is_dense() && recipe.input.is_some() => {
-            fail("--format dense cannot say that activations are quantized; leave it out".into())
+            fail("cannot say that activations are quantized; leave it out".into())
         }
-        Some(r) if name == "int-quantized" && r.element.bits() != 8 && recipe.input.is_none() => fail(format!(
-            "--format int-quantized stores a byte for every weight; --wbits {} is for pack-quantized",
-            r.element.bits()
-        )),
         Some(r) if recipe.spqr.is_none() && layout.check_args(&r.args()).is_err() => {
-            fail(format!("--format {name} cannot hold {} ({}); {usual} does", r.element, r.strategy))
+            fail(format!("cannot hold {} ({}); {usual} does", r.element, r.args().strategy))
         }
-        Some(r) if !layout.is_dense() && r.act_order == ActOrder::Group && r.group_size().is_some() => fail(format!(
-            "--actorder group needs a group number for every column, which readers of {name} no longer know; use \
-            --actorder static, or --format dense"
-        )),
+        Some(r) if !layout.is_dense() && r.act_order == ActOrder::Group && r.group_size().is_some() => {
+            let problem = format!(" needs a group number for every column, which readers of {name} no longer know");
+            let hint = message!["use ", Opt::ActOrder.with("static"), ", or ", Opt::Format.with("dense")];
+            Err(Opt::ActOrder.misuse(message![Opt::ActOrder.with("group"), problem]).hint(hint))
+        }
         _ => Ok(layout),
     }
 }

@@ -3,9 +3,11 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use paring_format::config::Target;
+use paring_format::message;
+use paring_format::message::Message;
 use paring_model::decoder::Decoder;
 
-use crate::plan::{Override, Plan};
+use crate::plan::{Opt, Override, Plan};
 use crate::{Error, Result};
 
 /// The linears to compress, by module path: the number of each one's [`crate::plan::Choice`].
@@ -19,27 +21,28 @@ impl Selection {
         let blocks = decoder.blocks();
         let (first, end) = plan.layers.unwrap_or((0, blocks));
         if first >= end || end > blocks {
-            return Err(Error::Plan(format!("--layers {first}..{end}: the model has blocks 0..{blocks}")));
+            let there = format!("the model has blocks 0..{blocks}");
+            return Err(Opt::Layers.unfit(format!("{first}..{end}"), there));
         }
         let names: Vec<String> = (first..end).flat_map(|i| decoder.linears(i)).map(|l| l.name).collect();
         let outer = decoder.outer_linears();
-        let targets = |texts: &[String], option: &str| -> Result<Vec<Target>> {
+        let targets = |texts: &[String], option: Opt, named: &Message| -> Result<Vec<Target>> {
             let made = texts.iter().map(|t| Target::new(t).map_err(Error::Plan)).collect::<Result<Vec<_>>>()?;
             for (text, target) in texts.iter().zip(&made) {
                 // Linears outside the blocks are never among a block's; naming them is harmless.
                 if !outer.iter().chain(&names).any(|n| target.matches(n).is_some()) {
                     let example = names.first().map(String::as_str).unwrap_or_default();
-                    return Err(Error::Plan(format!(
-                        "{option} {text}: no linear of this name; they are called like {example}, and a pattern \
-                        begins with re:"
-                    )));
+                    let problem = named.clone().then(format!(" {text}: no linear of this name"));
+                    let hint = format!("they are called like {example}, and a pattern begins with re:");
+                    return Err(option.misfit(problem).hint(hint));
                 }
             }
             Ok(made)
         };
-        let include = targets(&plan.include, "--include")?;
-        let ignore = targets(&plan.ignore, "--ignore")?;
-        let of_override = |o: &Override| Ok((targets(&o.targets, "the override of")?, o.recipe.is_some()));
+        let include = targets(&plan.include, Opt::Include, &message![Opt::Include])?;
+        let ignore = targets(&plan.ignore, Opt::Ignore, &message![Opt::Ignore])?;
+        let overridden = Message::from("the override of");
+        let of_override = |o: &Override| Ok((targets(&o.targets, Opt::Include, &overridden)?, o.recipe.is_some()));
         let overrides = plan.overrides.iter().map(of_override).collect::<Result<Vec<_>>>()?;
         let choice = |name: &str| match overrides.iter().rposition(|(m, _)| m.iter().any(|m| m.matches(name).is_some()))
         {
@@ -62,9 +65,8 @@ impl Selection {
             )));
         }
         if selection.0.is_empty() {
-            return Err(Error::Plan(
-                "no linear is left to compress; see --include, --ignore, --layers and overrides".into(),
-            ));
+            let see = message!["see ", Opt::Include, ", ", Opt::Ignore, ", ", Opt::Layers, " and overrides"];
+            return Err(Opt::Include.misfit("no linear is left to compress").hint(see));
         }
         Ok(selection)
     }

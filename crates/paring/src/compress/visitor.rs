@@ -23,8 +23,7 @@ use crate::pipeline::stats::{Ranges, Stats};
 use crate::pipeline::walk::Visitor;
 use crate::plan::Curvature;
 use crate::plan::Recipe;
-use crate::report::progress::Observer;
-use crate::report::progress::Step;
+use crate::report::progress::{Observer, Step, spelled};
 use crate::report::{Clock, LayerReport, Stage, peak_rss_mib};
 use crate::{Error, Result};
 
@@ -269,7 +268,7 @@ impl<'a> Compressor<'a> {
                 target.weight = Arc::new(weight);
             }
             self.observer.linear(&report);
-            judged.note.into_iter().for_each(|note| self.note(note));
+            judged.note.into_iter().for_each(|note| self.note(spelled(&note, self.observer)));
             self.layers.push(report);
         }
         clock.add(Stage::Pack, start, 0.0);

@@ -1,5 +1,7 @@
 //! Which programs will not run what a plan makes, known before the work begins.
 
+use paring_format::message;
+use paring_format::message::Message;
 use paring_format::{Checkpoint, Scheme};
 use paring_model::{BlockInfo, Decoder};
 
@@ -17,7 +19,7 @@ const LOADERS: [(Loader, &str); 2] = [(Loader::Transformers, "transformers 5.17"
 ///
 /// # Errors
 /// As a run: choices that do not fit each other or the model.
-pub fn concerns(plan: &Plan, checkpoint: &Checkpoint, decoder: &dyn Decoder) -> Result<Vec<String>> {
+pub fn concerns(plan: &Plan, checkpoint: &Checkpoint, decoder: &dyn Decoder) -> Result<Vec<Message>> {
     let selection = Selection::new(plan, decoder)?;
     let kinds = schemes::kinds(plan)?;
     let config = checkpoint.config();
@@ -49,7 +51,7 @@ pub fn concerns(plan: &Plan, checkpoint: &Checkpoint, decoder: &dyn Decoder) -> 
             }
         }
         let line = |(names, text): (Vec<&str>, String)| {
-            format!("{place}{what} runs in {} {text}; see {}", names.join(" and "), instead(scheme))
+            message![format!("{place}{what} runs in {} {text}; see ", names.join(" and "))].then(instead(scheme))
         };
         lines.extend(said.into_iter().map(line));
     }
@@ -65,10 +67,10 @@ pub fn concerns(plan: &Plan, checkpoint: &Checkpoint, decoder: &dyn Decoder) -> 
         if let Some(names) = blocks.iter().filter_map(names).find(differ) {
             let module = names[0].rsplit_once('.').map_or("", |(module, _)| module);
             let locals: Vec<&str> = names.iter().map(|name| kind(name)).collect();
-            lines.push(format!(
+            lines.push(Message::from(format!(
                 "vLLM 0.33 keeps {} of {module} in one linear: they need the same scheme, or none",
                 locals.join(", ")
-            ));
+            )));
         }
     }
     Ok(lines)

@@ -1,10 +1,10 @@
-use paring_format::{Dtype, Element, ScaleType, Strategy};
+use paring_format::{Dtype, Element, ScaleType};
 use paring_kernels::allocator::{LARGE, POOL_RESERVE, Pool};
 
 use super::ledger::Ledger;
 use super::stored;
 use crate::compress::Kind;
-use crate::plan::{Choice, MethodInfo, Pattern, Permutation, Recipe, Rounding, Spqr};
+use crate::plan::{Choice, Grouping, MethodInfo, Pattern, Permutation, Recipe, Rounding, Spqr};
 
 const MIB: usize = 1 << 20;
 
@@ -61,10 +61,10 @@ fn recipe(method: &'static str, pattern: Option<Pattern>, rounding: Option<Round
 fn bytes_of_many_rows_follow_from_those_of_few() {
     let int = |bits, group| Rounding::int(bits, group);
     let sym = |rounding| Rounding { symmetric: true, ..rounding };
-    let block = Strategy::Block(64, 32);
-    let e4m3 = Rounding { element: Element::E4m3, strategy: block, ..sym(int(8, None)) };
+    let block = Grouping::Tile(64, 32);
+    let e4m3 = Rounding { element: Element::E4m3, grouping: block, ..sym(int(8, None)) };
     let four = Rounding { element: Element::E2m1, ..sym(int(4, Some(32))) };
-    let nv = Rounding { strategy: Strategy::TensorGroup(16), scale_type: ScaleType::E4m3, ..four };
+    let nv = Rounding { grouping: Grouping::Columns(16), scale_type: ScaleType::E4m3, ..four };
     let mx = Rounding { scale_type: ScaleType::Exponent, ..four };
     let half = Some(Pattern::NofM { keep: 2, of: 4 });
     let coded = Spqr { scale_bits: Some(3), zero_bits: Some(3), permutation: Permutation::ActOrder, ..Spqr::default() };

@@ -1,11 +1,13 @@
 //! SpQR of one matrix: the plan's words into the rule of the sweep, and what the sweep made into what the file holds.
 
+use paring_format::message;
 use paring_format::{Compressed, Outliers, Spqr, Statistic, Values};
 use paring_kernels::sweep::CurvatureData;
 use paring_kernels::sweep::spqr::{self, Outlier, Rule, SecondLevel, Swept};
 use rayon::prelude::*;
 
 use super::{Matrix, Outcome, Prepared};
+use crate::plan::Opt;
 use crate::plan::{self, Recipe, Rounding};
 use crate::{Error, Result};
 
@@ -97,11 +99,12 @@ fn rule<'a>(
         // Integer zeros, stored as they are, are among the codes: then zero is on the grid of every group that has one.
         if !rule.round_zero || rule.zero_bits().is_some() {
             let share = 100.0 * marks.iter().filter(|&&m| m == 1).count() as f64 / marks.len() as f64;
-            return Err(Error::Plan(format!(
-                "{}: {share:.0} % of its weights are zero and would not stay so on grids with fractional zeros; use \
-                --round-zero without --qq-zero-bits, or --method gptq",
+            let problem = format!(
+                "{}: {share:.0} % of its weights are zero and would not stay so on grids with fractional zeros",
                 matrix.module
-            )));
+            );
+            let whole = message!["use ", Opt::RoundZero, " without ", Opt::QqZeroBits, ", or "];
+            return Err(Opt::RoundZero.misfit(problem).hint(whole.then(Opt::Method.with("gptq"))));
         }
         rule.zeros = Some(marks);
     }

@@ -1,12 +1,13 @@
 //! All methods but SpQR on some matrices: the plan's words into rules of the sweep, and what the sweep made into what the
 //! file holds.
 
+use paring_format::message;
 use paring_format::{Compressed, Dtype, Values};
 use paring_kernels::sweep::{self, Drop, Fit, GridFormat, Grids, Part, Round, Rule, Swept, fit_tiles, share_of};
 
 use super::{Matrix, Outcome, Prepared, grids};
 use crate::Result;
-use crate::plan::{ActOrder, Pattern, Recipe};
+use crate::plan::{ActOrder, Opt, Pattern, Recipe};
 
 /// What is known of a matrix before it is swept.
 struct Begun {
@@ -37,7 +38,7 @@ pub(super) fn compress(
     let mut parts = Vec::with_capacity(begun.len());
     for (begun, matrix) in begun.iter().zip(matrices) {
         let rule = Rule { drop: drop(recipe, begun, cols), round: begun.round(), stored: matrix.stored.precision() };
-        let wide = |reason| candle_core::Error::Msg(format!("{reason}: use --device cpu"));
+        let wide = |reason| Opt::Device.misfit(message![format!("{reason}: use "), Opt::Device.with("cpu")]);
         prepared.curvature().check(&rule, slice).map_err(wide)?;
         parts.push(Part { weight: begun.visited.clone(), rule });
     }

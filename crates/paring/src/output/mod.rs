@@ -6,3 +6,5 @@ pub mod journal;
 pub(crate) mod modules;
 pub(crate) mod rewrite;
 pub mod side_files;
+
+pub use modules::compressed_module;

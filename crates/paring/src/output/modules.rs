@@ -22,7 +22,7 @@ pub(crate) fn group_of(quant: Option<&QuantConfig>, module: &str) -> Result<Opti
 
 /// The module whose compressed matrix the tensor is a part of. Goes by the tensors, not by the config, so that one that
 /// lacks a part, or that no group covers, is an error when it is decoded instead of a tensor to be copied.
-pub(crate) fn compressed_module<'a>(checkpoint: &Checkpoint, name: &'a str) -> Option<&'a str> {
+pub fn compressed_module<'a>(checkpoint: &Checkpoint, name: &'a str) -> Option<&'a str> {
     let (module, local) = name.rsplit_once('.').filter(|(_, local)| part_names().contains(local))?;
     let info = |part: &str| checkpoint.info(&format!("{module}.{part}"));
     let is_code = |dtype: Dtype| matches!(dtype, Dtype::I8 | Dtype::U8 | Dtype::F8E4M3);

@@ -1,8 +1,11 @@
 //! The memory of a device that a run may fill, and the errors of one that is used up.
 
 use candle_core::Device;
+use paring_format::message;
+use paring_format::message::Message;
 use paring_kernels::device;
 
+use crate::plan::Opt;
 use crate::report::Place;
 use crate::{Error, Result};
 
@@ -17,14 +20,16 @@ pub struct DeviceBudget {
     /// In bytes; `None` on the CPU, where nothing is limited.
     bytes: Option<u64>,
     /// The options that help when that was not enough.
-    options: &'static str,
+    options: Message,
 }
 
 /// Options of all commands that run a model.
-const OPTIONS: &str = "a smaller --max-vram, a shorter --seqlen, or --device cpu";
+fn usual_options() -> Message {
+    message!["a smaller ", Opt::MaxVram, ", a shorter ", Opt::Seqlen, ", or ", Opt::Device.with("cpu")]
+}
 
 impl DeviceBudget {
-    /// Of a GPU `asked` bytes (`--max-vram`), by default what is free now less a sixteenth of the whole.
+    /// Of a GPU `asked` bytes, by default what is free now less a sixteenth of the whole.
     ///
     /// # Errors
     /// When more is asked for than is free, or something of the CPU; when the driver does not answer.
@@ -32,27 +37,28 @@ impl DeviceBudget {
         let bytes = match (device::memory(device)?, asked) {
             (None, None) => None,
             (None, Some(_)) => {
-                return Err(Error::Misuse(
-                    "--max-vram: this run is on the CPU; leave it out, or choose a --device cuda:N".into(),
-                ));
+                let hint = message!["leave it out, or choose a ", Opt::Device.with("cuda:N")];
+                return Err(Opt::MaxVram.misuse(message![Opt::MaxVram, ": this run is on the CPU"]).hint(hint));
             }
             (Some(memory), None) => Some(default_of(memory.free as u64, memory.total as u64)),
             (Some(memory), Some(asked)) if asked > memory.free as u64 => {
-                return Err(Error::Plan(format!(
-                    "--max-vram: {} is more than the {} that are free of the {} of {}; allow less, or leave it out",
+                let problem = format!(
+                    ": {} is more than the {} that are free of the {} of {}",
                     gib(asked),
                     gib(memory.free as u64),
                     gib(memory.total as u64),
                     device::label(device)
-                )));
+                );
+                let error = Opt::MaxVram.misfit(message![Opt::MaxVram, problem]);
+                return Err(error.hint("allow less, or leave it out"));
             }
             (Some(_), asked) => asked,
         };
-        Ok(Self { device: device.clone(), bytes, options: OPTIONS })
+        Ok(Self { device: device.clone(), bytes, options: usual_options() })
     }
 
     /// The same for a command with other options that help when memory is used up, in words.
-    pub(crate) fn with_hint(&self, options: &'static str) -> Self {
+    pub(crate) fn with_hint(&self, options: Message) -> Self {
         Self { options, ..self.clone() }
     }
 
@@ -69,6 +75,10 @@ impl DeviceBudget {
     /// An error of the device, with what was being done; of memory that is used up, with what to change. Other errors, and
     /// all on the CPU, are as they were.
     pub(crate) fn with_context(&self, error: Error, doing: impl std::fmt::Display) -> Error {
+        if matches!(&error, Error::Option { option: Opt::Device, .. }) && self.bytes.is_some() {
+            let place = Place::of(&self.device).map_or(device::label(&self.device), |place| place.words());
+            return error.at(format!("{place}: {doing}"));
+        }
         let (Error::Tensor(reason) | Error::Model(paring_model::Error::Tensor(reason))) = &error else { return error };
         let Some(allowed) = self.bytes else { return error };
         let label = device::label(&self.device);
@@ -85,7 +95,7 @@ impl DeviceBudget {
         let free = free.map_or(String::new(), |memory| {
             format!(", {} of {} are free", gib(memory.free as u64), gib(memory.total as u64))
         });
-        let options = self.options;
+        let options = self.options.clone();
         Error::DeviceMemory {
             place,
             doing: doing.to_string(),
@@ -115,7 +125,7 @@ mod tests {
         let budget = DeviceBudget::new(&Device::Cpu, None).unwrap();
         assert_eq!(budget.bytes(), None);
         let error = DeviceBudget::new(&Device::Cpu, Some(1)).unwrap_err().to_string();
-        assert!(error.starts_with("--max-vram: ") && error.contains("--device cuda:N"), "{error}");
+        assert!(error.starts_with("max-vram: ") && error.contains("device cuda:N"), "{error}");
         let error = budget.with_context(candle_core::Error::Msg("CUDA_ERROR_OUT_OF_MEMORY".into()).into(), "sweep");
         assert!(matches!(error, Error::Tensor(_)), "{error}");
     }
@@ -133,13 +143,12 @@ mod tests {
     #[test]
     fn memory_that_is_used_up_says_what_to_change() {
         // A device is only asked for what it does not say here.
-        let budget = DeviceBudget { device: Device::Cpu, bytes: Some(3 << 30), options: OPTIONS }
-            .with_hint("--offload activations");
+        let budget = DeviceBudget { device: Device::Cpu, bytes: Some(3 << 30), options: usual_options() }
+            .with_hint(message![Opt::Offload.with("activations")]);
         let out = || candle_core::Error::Msg("DriverError(CUDA_ERROR_OUT_OF_MEMORY, \"out of memory\")".into());
         for error in [Error::from(out()), paring_model::Error::from(out()).into()] {
             let text = budget.with_context(error, "block 3: sweep").to_string();
-            let words =
-                ["cpu: block 3: sweep: out of memory", "3.00 GiB were allowed", "; choose --offload activations"];
+            let words = ["cpu: block 3: sweep: out of memory", "3.00 GiB were allowed", "; choose offload activations"];
             assert!(words.iter().all(|word| text.contains(word)), "{text}");
             assert_eq!(text.lines().count(), 1);
         }

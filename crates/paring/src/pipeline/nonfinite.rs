@@ -1,11 +1,13 @@
 //! The first NaN, infinity or overflow of half precision in a forward pass, located.
 
 use candle_core::Tensor;
+use paring_format::message;
 use paring_model::decoder::{Block, Decoder};
 use paring_model::fan::Tap;
 
 use super::activations::Hidden;
 use super::f16_watch::F16Watch;
+use crate::plan::Opt;
 use crate::{Error, Precision, Result};
 
 /// Passes batches through a block, and errors on the first input of its linears that products cannot hold.
@@ -68,12 +70,13 @@ impl Finder {
     fn error(&self, decoder: &dyn Decoder, i: usize) -> Option<Error> {
         let Found { fan, window, position, feature, value } = self.first?;
         let hint = match (value.is_finite(), self.precision) {
-            (true, Precision::F16) => "float16 ends at 65504: choose --dtype bf16 or f32",
-            (true, _) => "bfloat16 ends there: choose --dtype f32",
-            (false, Precision::F16) => {
-                "the weights before it are damaged, or too large for float16, which ends at 65504: choose --dtype f32"
-            }
-            (false, _) => "the weights before it are damaged or too large",
+            (true, Precision::F16) => message!["float16 ends at 65504: choose ", Opt::Dtype.with("bf16 or f32")],
+            (true, _) => message!["bfloat16 ends there: choose ", Opt::Dtype.with("f32")],
+            (false, Precision::F16) => message![
+                "the weights before it are damaged, or too large for float16, which ends at 65504: choose ",
+                Opt::Dtype.with("f32")
+            ],
+            (false, _) => "the weights before it are damaged or too large".into(),
         };
         let module = module(decoder, i, fan);
         Some(Error::Input { module, value, window, position, feature, count: self.count, hint })

@@ -3,13 +3,15 @@
 pub mod compatibility;
 pub mod file;
 pub mod method;
+mod option;
 mod overrides;
 mod rounding;
 mod spqr;
 
 use std::fmt;
 
-use paring_format::{QuantArgs, Strategy};
+use paring_format::QuantArgs;
+use paring_format::message;
 use paring_kernels::gram::GramPrecision;
 use serde::Serialize;
 
@@ -17,11 +19,12 @@ use crate::{Error, Precision, Result};
 
 use method::names;
 pub use method::{Curvature, METHODS, MethodInfo};
+pub use option::Opt;
 pub use overrides::{Choice, Override};
-pub use rounding::Rounding;
+pub use rounding::{Grouping, Rounding};
 pub use spqr::{Permutation, Spqr, for_target_bits};
 
-/// Which share of the weights goes.
+/// The weights that are removed.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Pattern {
@@ -49,10 +52,10 @@ impl Pattern {
     fn check(&self) -> Result<()> {
         match *self {
             Pattern::Unstructured(share) if !(0.0..1.0).contains(&share) => {
-                Err(Error::Misuse(format!("--sparsity {share}: must be at least 0 and below 1")))
+                Err(Opt::Sparsity.wrong(share, "must be at least 0 and below 1"))
             }
             Pattern::NofM { keep, of } if keep > of || of == 0 || of > 1024 => {
-                Err(Error::Misuse(format!("--pattern {keep}:{of}: keeps N of every M weights, 0 <= N <= M <= 1024")))
+                Err(Opt::Pattern.wrong(self, "keeps N of every M weights, 0 <= N <= M <= 1024"))
             }
             _ => Ok(()),
         }
@@ -87,13 +90,13 @@ pub enum ActOrder {
 pub struct Recipe {
     /// The method.
     pub method: &'static MethodInfo,
-    /// The weights to remove.
+    /// The weights that are removed; `None`: none.
     pub pattern: Option<Pattern>,
-    /// The grids that the rest is rounded to.
+    /// The grids that the rest is rounded to; `None`: it stays as it is.
     pub rounding: Option<Rounding>,
     /// SpQR's settings, for that method.
     pub spqr: Option<Spqr>,
-    /// How the inputs of the linears are quantized as the model runs; `None`: not at all. Scales that are not found as
+    /// Quantization of the linears' inputs as the model runs; `None`: they are not. Scales that are not found as
     /// it runs come from the calibration data.
     #[serde(serialize_with = "args_json", skip_serializing_if = "Option::is_none")]
     pub input: Option<QuantArgs>,
@@ -106,14 +109,14 @@ pub struct Recipe {
 /// A compression run.
 #[derive(Clone, Debug, Serialize)]
 pub struct Plan {
-    /// Where the model comes from.
+    /// The model's name.
     pub model: String,
-    /// Where the calibration text comes from; `None` when the method needs none.
+    /// The calibration data's name; `None` when the method needs none.
     pub dataset: Option<String>,
-    /// What is done to each linear that no override names.
+    /// The treatment of each linear that no override names.
     pub recipe: Recipe,
-    /// How the attention's keys and values are quantized as the model runs, with scales from the calibration data;
-    /// `None`: not at all.
+    /// Quantization of the attention's keys and values as the model runs, with scales from the calibration data;
+    /// `None`: they are not.
     #[serde(serialize_with = "args_json", skip_serializing_if = "Option::is_none")]
     pub kv_cache: Option<QuantArgs>,
     /// Share of the weights that SpQR keeps exact: the threshold that does is found before the run.
@@ -126,15 +129,15 @@ pub struct Plan {
     pub seed: Option<u64>,
     /// Statistics of a fan are taken after the fans before it were compressed.
     pub true_sequential: bool,
-    /// Where it computes: `cpu`, or `cuda:N`.
+    /// The device: `cpu`, or `cuda:N`.
     pub device: String,
     /// Bytes of a GPU's memory that it may fill; `None` on the CPU.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub max_vram: Option<u64>,
-    /// How products round their inputs.
+    /// Type that products round their inputs to.
     #[serde(serialize_with = "precision_name")]
     pub precision: Precision,
-    /// How a GPU multiplies f32 activations for Gram matrices.
+    /// Arithmetic of a GPU's Gram matrices of f32 activations.
     #[serde(serialize_with = "as_written")]
     pub gram_precision: GramPrecision,
     /// Blocks to compress; `None`: all.
@@ -176,15 +179,46 @@ fn precision_name<S: serde::Serializer>(p: &Precision, s: S) -> std::result::Res
     })
 }
 
+impl Plan {
+    /// A plan that treats all linears of a model alike, in f32 on the CPU, without calibration data.
+    pub fn new(model: impl Into<String>, recipe: Recipe) -> Self {
+        Self {
+            model: model.into(),
+            dataset: None,
+            recipe,
+            kv_cache: None,
+            outlier_share: None,
+            nsamples: 0,
+            seqlen: 0,
+            seed: None,
+            true_sequential: false,
+            device: "cpu".into(),
+            max_vram: None,
+            precision: Precision::F32,
+            gram_precision: GramPrecision::F32,
+            layers: None,
+            include: Vec::new(),
+            ignore: Vec::new(),
+            offload_activations: false,
+            skip_out_loss: false,
+            allow_fallback: false,
+            format: None,
+            overrides: Vec::new(),
+            config: None,
+            overwrite: false,
+        }
+    }
+}
+
 impl Recipe {
     /// The method's row in the table.
     pub fn info(&self) -> &'static MethodInfo {
         self.method
     }
 
-    /// The fewest weights of a row that share a grid; 0 where none are rounded, or where whole rows or more share one.
-    pub fn least_group(&self) -> usize {
-        self.rounding.and_then(|r| r.group_size()).unwrap_or(0)
+    /// The fewest weights of a row that share a grid; `None` where none are rounded, or whole rows or more share one.
+    pub fn least_group(&self) -> Option<usize> {
+        self.rounding.and_then(|r| r.group_size())
     }
 
     /// Columns of a slice of the sweep over a matrix of `cols`: only a full curvature moves errors between slices.
@@ -194,64 +228,78 @@ impl Recipe {
 
     /// Errors unless the choices go together; needs no model.
     pub fn check(&self) -> Result<()> {
+        self.check_method()?;
+        if !(0.0..=1e6).contains(&self.percdamp) {
+            return Err(Opt::Percdamp.wrong(self.percdamp, "must be from 0 to 1e6"));
+        }
+        if self.blocksize == 0 {
+            return Err(Opt::BlockSize.wrong(0, "must be at least 1"));
+        }
+        self.check_pattern()?;
+        self.check_rounding()
+    }
+
+    /// Errors unless the recipe has what its method takes, and nothing else.
+    fn check_method(&self) -> Result<()> {
         let fail = |text: String| Err(Error::Misuse(text));
         let method = self.method;
         if self.pattern.is_some() && !method.drops {
             return fail(format!("{method} does not prune; use one of {}", names(|m| m.drops)));
         }
         if self.pattern.is_none() && method.drops {
-            return fail(format!("{method} needs --pattern N:M or --sparsity S"));
+            let removal = message![Opt::Pattern.with("N:M"), " or ", Opt::Sparsity.with("S")];
+            return Err(Opt::Pattern.misuse(message![format!("{method} needs ")].then(removal)));
         }
         if self.rounding.is_some() && !method.rounds {
             let both = names(|m| m.drops && m.rounds);
             return fail(format!("{method} does not quantize; for both at once use {both}"));
         }
         if self.rounding.is_none() && method.rounds && !method.drops {
-            return fail(format!("{method} needs --wbits or --scheme"));
+            let needs = message![format!("{method} needs "), Opt::Wbits, " or ", Opt::Scheme];
+            return Err(Opt::Wbits.misuse(needs));
         }
         match &self.spqr {
             Some(_) if !method.spqr => {
                 let spqr = names(|m| m.spqr);
-                return fail(format!("{method} knows no second level, outliers or permutation; use {spqr}"));
+                fail(format!("{method} knows no second level, outliers or permutation; use {spqr}"))
             }
-            None if method.spqr => return fail(format!("{method} needs its settings")),
-            Some(spqr) => spqr.check(self.rounding.as_ref())?,
-            None => {}
+            None if method.spqr => fail(format!("{method} needs its settings")),
+            Some(spqr) => spqr.check(self.rounding.as_ref()),
+            None => Ok(()),
         }
-        if !(0.0..=1e6).contains(&self.percdamp) {
-            return fail(format!("--percdamp {}: must be from 0 to 1e6", self.percdamp));
-        }
-        if self.blocksize == 0 {
-            return fail("--blocksize 0: must be at least 1".into());
-        }
-        if let Some(pattern) = self.pattern {
-            pattern.check()?;
-            // Only a sweep with a full curvature has slices that a group could lie across.
-            if let Some(of) = pattern.group().filter(|of| !self.blocksize.is_multiple_of(*of))
-                && method.curvature == Curvature::Full
-            {
-                return fail(format!(
-                    "--pattern {pattern}: groups of {of} do not fit slices of {} columns; choose a --blocksize that is a \
-                    multiple of {of}",
-                    self.blocksize
-                ));
+    }
+
+    fn check_pattern(&self) -> Result<()> {
+        let Some(pattern) = self.pattern else { return Ok(()) };
+        pattern.check()?;
+        // Only a sweep with a full curvature has slices that a group could lie across.
+        match pattern.group().filter(|of| !self.blocksize.is_multiple_of(*of)) {
+            Some(of) if self.method.curvature == Curvature::Full => {
+                let problem = format!("groups of {of} do not fit slices of {} columns", self.blocksize);
+                let hint = message!["choose a ", Opt::BlockSize, format!(" that is a multiple of {of}")];
+                Err(Opt::Pattern.wrong(pattern, problem).hint(hint))
             }
+            _ => Ok(()),
         }
+    }
+
+    fn check_rounding(&self) -> Result<()> {
+        let method = self.method;
         if let Some(r) = self.rounding {
             r.check()?;
-            let rows_of_integers =
-                r.element.int_bits().is_some() && matches!(r.strategy, Strategy::Group(_) | Strategy::Channel);
+            let rows_of_integers = r.element.int_bits().is_some() && r.in_rows();
             if self.spqr.is_some() && !rows_of_integers {
-                return fail(format!(
+                return Err(Error::Misuse(format!(
                     "{method} rounds to integers in groups of a row or whole rows, not to {}",
                     r.args()
-                ));
+                )));
             }
             if r.reorders() && method.curvature != Curvature::Full {
-                return fail(format!("--actorder has no meaning for {method}: it does not move errors"));
+                let problem = format!(" has no meaning for {method}: it does not move errors");
+                return Err(Opt::ActOrder.misuse(message![Opt::ActOrder, problem]));
             }
             if r.reorders() && self.pattern.is_some() {
-                return fail("--actorder cannot be combined with pruning".into());
+                return Err(Opt::ActOrder.misuse(message![Opt::ActOrder, " cannot be combined with pruning"]));
             }
         }
         Ok(())
@@ -263,16 +311,14 @@ impl Recipe {
             && let Some(of) = pattern.group()
             && !cols.is_multiple_of(of)
         {
-            return Err(Error::Plan(format!(
-                "{module}: its {cols} columns are not a multiple of {of}, as --pattern {pattern} needs"
-            )));
+            let problem = format!("{module}: its {cols} columns are not a multiple of {of}, as ");
+            return Err(Opt::Pattern.misfit(message![problem, Opt::Pattern.with(pattern), " needs"]));
         }
         if let Some(spqr) = &self.spqr {
             if spqr.keep_last_columns >= cols {
-                let keep = spqr.keep_last_columns;
-                return Err(Error::Plan(format!(
-                    "{module}: --keep-last-columns {keep} leaves none of its {cols} columns"
-                )));
+                let keep = Opt::KeepLastColumns.with(spqr.keep_last_columns);
+                let none = format!(" leaves none of its {cols} columns");
+                return Err(Opt::KeepLastColumns.misfit(message![format!("{module}: "), keep, none]));
             }
             if let Permutation::Given(order) = &spqr.permutation {
                 let mut sorted = order.clone();
@@ -289,11 +335,15 @@ impl Recipe {
         if let Some(size) = self.rounding.and_then(|r| r.group_size())
             && !cols.is_multiple_of(size)
         {
-            let text = match self.rounding.and_then(|r| r.element.int_bits()) {
-                Some(_) => format!("--groupsize {size}; choose a divisor, or -1 for whole rows"),
-                None => format!("{size}, the columns that share a scale; leave it out with --ignore"),
-            };
-            return Err(Error::Plan(format!("{module}: its {cols} columns are not a multiple of {text}")));
+            let problem = format!("{module}: its {cols} columns are not a multiple of ");
+            return Err(match self.rounding.and_then(|r| r.element.int_bits()) {
+                Some(_) => Opt::GroupSize
+                    .misfit(message![problem, Opt::GroupSize.with(size)])
+                    .hint("choose a divisor, or -1 for whole rows"),
+                None => Opt::Scheme
+                    .misfit(message![problem, format!("{size}, the columns that share a scale")])
+                    .hint(message!["leave it out with ", Opt::Ignore]),
+            });
         }
         Ok(())
     }

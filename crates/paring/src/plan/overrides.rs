@@ -1,17 +1,18 @@
 //! Choices for some of the linears: mixed precision.
 
+use paring_format::message;
 use paring_format::{Dynamic, QuantArgs};
 use serde::Serialize;
 
-use super::{Plan, Recipe};
-use crate::{Error, Result};
+use super::{Opt, Plan, Recipe};
+use crate::Result;
 
-/// What is done to some linears instead of what is done to the others.
+/// The treatment of some linears, instead of that of the others.
 #[derive(Clone, Debug, Serialize)]
 pub struct Override {
     /// The linears: exact names or `re:` patterns, anchored at the start.
     pub targets: Vec<String>,
-    /// What is done to them; `None`: they stay as they are.
+    /// Their treatment; `None`: they stay as they are.
     pub recipe: Option<Recipe>,
     /// As [`Plan::outlier_share`], for them.
     pub outlier_share: Option<f64>,
@@ -19,10 +20,10 @@ pub struct Override {
     pub format: Option<String>,
 }
 
-/// What is done to a linear, and how it is stored.
+/// The treatment of a linear, and its layout.
 #[derive(Clone, Copy, Debug)]
 pub struct Choice<'a> {
-    /// What is done.
+    /// The treatment.
     pub recipe: &'a Recipe,
     /// Share of the weights that SpQR keeps exact.
     pub outlier_share: Option<f64>,
@@ -47,7 +48,7 @@ impl Plan {
         (0..=self.overrides.len()).filter_map(|number| Some((number, self.choice(number)?)))
     }
 
-    /// Whether a choice looks at calibration data: its method, or scales that are not found as the model runs.
+    /// True if a choice needs calibration data: for its method, or for for scales that are not found as the model runs.
     pub fn needs_data(&self) -> bool {
         let stored = |args: &QuantArgs| args.dynamic != Dynamic::Yes;
         let needs = |recipe: &Recipe| recipe.method.needs_data() || recipe.input.as_ref().is_some_and(stored);
@@ -64,14 +65,15 @@ impl Plan {
 }
 
 impl Choice<'_> {
-    /// Whether the choices go together.
+    /// Checks that the choices go together.
     pub(crate) fn check(&self) -> Result<()> {
         self.recipe.check()?;
         if let Some(share) = self.outlier_share.filter(|s| !(*s > 0.0 && *s < 1.0)) {
-            return Err(Error::Misuse(format!("--outlier-share {share}: must be more than 0 and below 1")));
+            return Err(Opt::OutlierShare.wrong(share, "must be more than 0 and below 1"));
         }
         if self.outlier_share.is_some() && self.recipe.spqr.is_none() {
-            return Err(Error::Misuse("--outlier-share is for --method spqr".into()));
+            let misplaced = message![Opt::OutlierShare, " is for ", Opt::Method.with("spqr")];
+            return Err(Opt::OutlierShare.misuse(misplaced));
         }
         Ok(())
     }

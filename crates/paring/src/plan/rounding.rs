@@ -1,20 +1,78 @@
-//! What weights are rounded to.
+//! The grids that weights are rounded to.
 
+use std::fmt;
+
+use paring_format::message;
 use paring_format::{Dtype, Element, QuantArgs, ScaleType, Strategy};
 use serde::Serialize;
 use serde::ser::SerializeMap;
 
-use super::ActOrder;
+use super::{ActOrder, Opt};
 use crate::{Error, Result};
+
+/// The weights of a matrix that share a scale.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Grouping {
+    /// All of them.
+    Matrix,
+    /// Those of a row.
+    Row,
+    /// So many neighbours of a row.
+    Columns(usize),
+    /// Those of a tile of so many rows and columns.
+    Tile(usize, usize),
+}
+
+impl Grouping {
+    /// A number of columns, or −1 for all, as the published scripts have it; `None` for other negative numbers.
+    pub fn of_columns(columns: i64) -> Option<Self> {
+        match columns {
+            -1 => Some(Grouping::Row),
+            _ => usize::try_from(columns).ok().map(Grouping::Columns),
+        }
+    }
+
+    /// That of a config's strategy; those of activations group no weights, and are taken for rows.
+    fn of(strategy: Strategy) -> Self {
+        match strategy {
+            Strategy::Tensor => Grouping::Matrix,
+            Strategy::Channel | Strategy::Token | Strategy::Head => Grouping::Row,
+            Strategy::Group(size) | Strategy::TensorGroup(size) => Grouping::Columns(size),
+            Strategy::Block(height, width) => Grouping::Tile(height, width),
+        }
+    }
+
+    /// Rows and columns of a `[rows, cols]` matrix that share a scale.
+    pub fn tile(self, rows: usize, cols: usize) -> [usize; 2] {
+        match self {
+            Grouping::Matrix => [rows, cols],
+            Grouping::Row => [1, cols],
+            Grouping::Columns(size) => [1, size.min(cols)],
+            Grouping::Tile(height, width) => [height.min(rows), width.min(cols)],
+        }
+    }
+}
+
+/// As the option for columns has it, where that can say it.
+impl fmt::Display for Grouping {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Grouping::Matrix => f.write_str("a matrix"),
+            Grouping::Row => f.write_str("-1"),
+            Grouping::Columns(columns) => columns.fmt(f),
+            Grouping::Tile(height, width) => write!(f, "{height}x{width}"),
+        }
+    }
+}
 
 /// The grids that weights are rounded to.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Rounding {
-    /// What a code is; integers have 2 to 8 bits.
+    /// The type of a code; integers have 2 to 8 bits.
     pub element: Element,
-    /// Which weights share a scale.
-    pub strategy: Strategy,
-    /// How scales are stored.
+    /// The weights that share a scale.
+    pub grouping: Grouping,
+    /// The type of stored scales.
     pub scale_type: ScaleType,
     /// Zero point fixed in the middle.
     pub symmetric: bool,
@@ -31,7 +89,7 @@ impl Rounding {
     pub fn int(bits: u32, group_size: Option<usize>) -> Rounding {
         Rounding {
             element: Element::Int(bits),
-            strategy: group_size.map_or(Strategy::Channel, Strategy::Group),
+            grouping: group_size.map_or(Grouping::Row, Grouping::Columns),
             scale_type: ScaleType::Float,
             symmetric: false,
             mse: false,
@@ -43,13 +101,14 @@ impl Rounding {
     /// The rounding that a scheme's weights have.
     pub fn of(args: &QuantArgs) -> Rounding {
         let QuantArgs { element, symmetric, strategy, scale_type, .. } = *args;
-        Rounding { element, strategy, scale_type, symmetric, ..Rounding::int(element.bits(), None) }
+        let grouping = Grouping::of(strategy);
+        Rounding { element, grouping, scale_type, symmetric, ..Rounding::int(element.bits(), None) }
     }
 
     /// Columns of a row that share a scale; `None` for a whole row or more, or for blocks.
     pub fn group_size(&self) -> Option<usize> {
-        match self.strategy {
-            Strategy::Group(size) | Strategy::TensorGroup(size) => Some(size),
+        match self.grouping {
+            Grouping::Columns(size) => Some(size),
             _ => None,
         }
     }
@@ -61,12 +120,7 @@ impl Rounding {
 
     /// Rows and columns of a `[rows, cols]` matrix that share a scale.
     pub fn tile(&self, rows: usize, cols: usize) -> [usize; 2] {
-        match self.strategy {
-            Strategy::Tensor => [rows, cols],
-            Strategy::Block(height, width) => [height.min(rows), width.min(cols)],
-            Strategy::Group(size) | Strategy::TensorGroup(size) => [1, size.min(cols)],
-            Strategy::Channel | Strategy::Token | Strategy::Head => [1, cols],
-        }
+        self.grouping.tile(rows, cols)
     }
 
     /// The float type of dequantized weights, where the model has `dtype`: what compressed-tensors decompresses to.
@@ -78,38 +132,44 @@ impl Rounding {
     pub fn args(&self) -> QuantArgs {
         QuantArgs {
             symmetric: self.symmetric,
-            strategy: self.strategy,
+            strategy: match self.grouping {
+                Grouping::Matrix => Strategy::Tensor,
+                Grouping::Row => Strategy::Channel,
+                // Scales of 8 bits have one more scale, for all of them.
+                Grouping::Columns(size) if self.scale_type == ScaleType::E4m3 => Strategy::TensorGroup(size),
+                Grouping::Columns(size) => Strategy::Group(size),
+                Grouping::Tile(height, width) => Strategy::Block(height, width),
+            },
             scale_type: self.scale_type,
             actorder: (self.act_order == ActOrder::Static).then(|| "static".into()),
             ..QuantArgs::new(self.element)
         }
     }
 
-    /// Whether the choices go together.
+    /// Checks that the choices go together.
     pub(super) fn check(&self) -> Result<()> {
         let fail = |text: String| Err(Error::Misuse(text));
         let integers = self.element.int_bits();
         if let Some(bits) = integers
             && !(2..=8).contains(&bits)
         {
-            return fail(format!("--wbits {bits}: must be 2 to 8"));
+            return Err(Opt::Wbits.wrong(bits, "must be 2 to 8"));
         }
         if self.group_size() == Some(0) {
-            return fail("--groupsize 0: must be at least 1, or -1 for whole rows".into());
+            return Err(Opt::GroupSize.wrong(0, "must be at least 1, or -1 for whole rows"));
         }
-        if let Strategy::Block(height, width) = self.strategy
+        if let Grouping::Tile(height, width) = self.grouping
             && (height == 0 || width == 0)
         {
             return fail(format!("a block of {height} rows and {width} columns holds no weight"));
         }
         let name = self.element;
-        let plain = |s| matches!(s, Strategy::Tensor | Strategy::Channel | Strategy::Group(_) | Strategy::Block(..));
-        let known = match (self.element, self.scale_type, self.strategy) {
-            (Element::Int(_) | Element::E4m3, ScaleType::Float, strategy) => plain(strategy),
-            (Element::E4m3 | Element::E2m1, ScaleType::Exponent, Strategy::Group(32)) => true,
-            (Element::E2m1, ScaleType::E4m3, Strategy::TensorGroup(16)) => true,
-            _ => false,
-        };
+        let known = matches!(
+            (self.element, self.scale_type, self.grouping),
+            (Element::Int(_) | Element::E4m3, ScaleType::Float, _)
+                | (Element::E4m3 | Element::E2m1, ScaleType::Exponent, Grouping::Columns(32))
+                | (Element::E2m1, ScaleType::E4m3, Grouping::Columns(16))
+        );
         if !known {
             let ways = match self.element {
                 Element::Int(_) => "as floats of the model for a matrix, a row, a group or a block",
@@ -123,14 +183,18 @@ impl Rounding {
         if integers.is_none() && !self.symmetric {
             return fail(format!("{name} have no zero points: choose a symmetric grid"));
         }
-        let ordered = integers.is_some() && matches!(self.strategy, Strategy::Group(_) | Strategy::Channel);
+        let ordered = integers.is_some() && self.in_rows();
         if self.act_order == ActOrder::Group && !ordered {
-            return fail(format!(
-                "--actorder group is for integers in groups of columns, not for {}; use --actorder static",
-                self.args()
-            ));
+            let problem = format!(" is for integers in groups of columns, not for {}", self.args());
+            let hint = message!["use ", Opt::ActOrder.with("static")];
+            return Err(Opt::ActOrder.misuse(message![Opt::ActOrder.with("group"), problem]).hint(hint));
         }
         Ok(())
+    }
+
+    /// True if columns of one row share a scale, or the whole row does.
+    pub(crate) fn in_rows(&self) -> bool {
+        matches!(self.grouping, Grouping::Row | Grouping::Columns(_))
     }
 }
 
@@ -156,15 +220,15 @@ mod tests {
         let eight = Rounding { element: Element::E4m3, ..int };
         let four = Rounding { element: Element::E2m1, ..int };
         let [power, double] = [ScaleType::Exponent, ScaleType::E4m3];
-        let nv = Rounding { strategy: Strategy::TensorGroup(16), scale_type: double, ..four };
+        let nv = Rounding { grouping: Grouping::Columns(16), scale_type: double, ..four };
         let mx = Rounding { scale_type: power, ..four };
         for good in [
             int,
-            Rounding { strategy: Strategy::Block(1, 7), ..int },
-            Rounding { strategy: Strategy::Tensor, symmetric: false, ..int },
+            Rounding { grouping: Grouping::Tile(1, 7), ..int },
+            Rounding { grouping: Grouping::Matrix, symmetric: false, ..int },
             Rounding { act_order: ActOrder::Group, ..int },
             eight,
-            Rounding { strategy: Strategy::Block(128, 128), act_order: ActOrder::Static, ..eight },
+            Rounding { grouping: Grouping::Tile(128, 128), act_order: ActOrder::Static, ..eight },
             Rounding { scale_type: power, ..eight },
             nv,
             mx,
@@ -172,16 +236,15 @@ mod tests {
             good.check().unwrap();
         }
         for (bad, words) in [
-            (Rounding { strategy: Strategy::Block(0, 4), ..int }, "0 rows"),
-            (Rounding { strategy: Strategy::Token, ..int }, "symmetric, tokens"),
+            (Rounding { grouping: Grouping::Tile(0, 4), ..int }, "0 rows"),
             (Rounding { scale_type: power, ..int }, "powers of two"),
             (Rounding { symmetric: false, ..eight }, "symmetric"),
-            (Rounding { scale_type: double, strategy: Strategy::TensorGroup(16), ..eight }, "8-bit floats have scales"),
+            (Rounding { scale_type: double, grouping: Grouping::Columns(16), ..eight }, "8-bit floats have scales"),
             (four, "4-bit floats have scales"),
-            (Rounding { strategy: Strategy::TensorGroup(32), ..nv }, "got fp4 e2m1, groups of 32 under one scale"),
-            (Rounding { strategy: Strategy::Group(16), ..mx }, "got fp4 e2m1, groups of 16"),
-            (Rounding { act_order: ActOrder::Group, ..mx }, "--actorder static"),
-            (Rounding { act_order: ActOrder::Group, strategy: Strategy::Tensor, ..int }, "--actorder static"),
+            (Rounding { grouping: Grouping::Columns(32), ..nv }, "got fp4 e2m1, groups of 32 under one scale"),
+            (Rounding { grouping: Grouping::Columns(16), ..mx }, "got fp4 e2m1, groups of 16"),
+            (Rounding { act_order: ActOrder::Group, ..mx }, "use actorder static"),
+            (Rounding { act_order: ActOrder::Group, grouping: Grouping::Matrix, ..int }, "use actorder static"),
         ] {
             let text = bad.check().unwrap_err().to_string();
             assert!(text.contains(words) && text.lines().count() == 1, "{bad:?}: {text}");

@@ -1,10 +1,11 @@
 //! SpQR's choices.
 
+use paring_format::message;
 use paring_kernels::sweep::spqr::coded_zero_bits;
 use serde::Serialize;
 
-use super::{ActOrder, Rounding};
-use crate::{Error, Result};
+use super::{ActOrder, Opt, Rounding};
+use crate::Result;
 
 /// The order in which SpQR visits columns.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
@@ -21,7 +22,7 @@ pub enum Permutation {
     Given(Vec<u32>),
 }
 
-/// What SpQR adds to [`Rounding`] (arXiv 2306.03078).
+/// Settings that SpQR adds to [`Rounding`] (arXiv 2306.03078).
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Spqr {
     /// Bits of a scale's code, 1 to 8; `None`: scales are stored as they are.
@@ -71,29 +72,32 @@ impl Spqr {
     }
 
     pub(super) fn check(&self, rounding: Option<&Rounding>) -> Result<()> {
-        let fail = |text: String| Err(Error::Misuse(text));
-        for (name, bits) in [("scale", self.scale_bits), ("zero", self.zero_bits)] {
+        for (option, bits) in [(Opt::QqScaleBits, self.scale_bits), (Opt::QqZeroBits, self.zero_bits)] {
             if let Some(bits) = bits.filter(|bits| !(1..=8).contains(bits)) {
-                return fail(format!("--qq-{name}-bits {bits}: must be 1 to 8"));
+                return Err(option.wrong(bits, "must be 1 to 8"));
             }
         }
         if self.second_rows == 0 {
-            return fail("--qq-groupsize 0: must be at least 1".into());
+            return Err(Opt::QqGroupSize.wrong(0, "must be at least 1"));
         }
         if let Some(threshold) = self.outlier_threshold {
             if threshold.is_nan() || threshold < 0.0 {
-                return fail(format!("--outlier-threshold {threshold}: must be 0 or more"));
+                return Err(Opt::OutlierThreshold.wrong(threshold, "must be 0 or more"));
             }
             if !self.per_channel && !self.simplified_outliers {
-                return fail("--perchannel=false: grids that all rows share need --simplified-outliers".into());
+                let problem = message![": grids that all rows share need ", Opt::SimplifiedOutliers];
+                let shared = message![Opt::PerChannel.switched(false)].then(problem);
+                return Err(Opt::PerChannel.misuse(shared));
             }
         }
         if let Some(r) = rounding {
             if r.mse || r.static_groups || r.act_order != ActOrder::None {
-                return fail("--mse, --static-groups and --actorder are not for spqr; see --permutation-order".into());
+                let refused = message![Opt::Mse, ", ", Opt::StaticGroups, " and ", Opt::ActOrder, " are not for spqr"];
+                return Err(Opt::Mse.misuse(refused).hint(message!["see ", Opt::PermutationOrder]));
             }
             if (self.scale_bits.is_some() || self.zero_bits.is_some()) && r.group_size().is_none() {
-                return fail("--qq-scale-bits and --qq-zero-bits need --groupsize".into());
+                let needs = message![Opt::QqScaleBits, " and ", Opt::QqZeroBits, " need ", Opt::GroupSize];
+                return Err(Opt::QqScaleBits.misuse(needs));
             }
         }
         Ok(())
@@ -123,7 +127,7 @@ pub fn for_target_bits(target: f64) -> Result<(Rounding, Spqr, f64)> {
     let chosen = shapes.filter(|&c| of(c) + least <= target).max_by(|&a, &b| of(a).total_cmp(&of(b)));
     let Some((bits, (group_size, second_rows))) = chosen.filter(|_| target <= 8.0) else {
         let smallest = of((2, SHAPES[0])) + least;
-        return Err(Error::Misuse(format!("--target-bits {target}: must be {smallest:.2} to 8")));
+        return Err(Opt::TargetBits.wrong(target, format!("must be {smallest:.2} to 8")));
     };
     let budget = target - of((bits, (group_size, second_rows)));
     let mut share = SHARES.0;

@@ -1,6 +1,8 @@
 //! What a run tells of itself while it goes on.
 
-use super::{LayerReport, Stage};
+use paring_format::message::Message;
+
+use super::{LayerReport, Report, Stage};
 
 /// A piece of work that begins, or goes on.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -60,7 +62,18 @@ impl Measured {
     }
 }
 
-/// What a run tells while it goes on.
+/// A message as it is noted for `observer`.
+pub(crate) fn spelled(message: &Message, observer: &dyn Observer) -> String {
+    message.spelled(|option| observer.spell(option))
+}
+
+/// Notes a message that names options.
+pub(crate) fn tell(message: &Message, observer: &mut dyn Observer) {
+    let text = spelled(message, observer);
+    observer.note(&text);
+}
+
+/// Hears how far a run is. `()` is the one that ignores.
 pub trait Observer {
     /// The run begins: so many blocks, of which an earlier process wrote the first `done`, and linears to compress.
     fn start(&mut self, done: usize, blocks: usize, linears: usize);
@@ -70,6 +83,10 @@ pub trait Observer {
     fn block(&mut self, i: usize);
     /// Something was repaired or deserves attention.
     fn note(&mut self, text: &str);
+    /// The way in which notes, also those of reports, write an option: by its name, or as a program takes it.
+    fn spell(&self, option: &str) -> String {
+        option.to_string()
+    }
     /// Whether the run should end behind the block that was just done.
     fn stop(&mut self) -> bool {
         false
@@ -78,10 +95,25 @@ pub trait Observer {
     fn step(&mut self, step: &Step<'_>) {
         let _ = step;
     }
+    /// The output is written and checked. A measurement of perplexity may follow.
+    fn compressed(&mut self, report: &Report) {
+        let _ = report;
+    }
+    /// A measurement begins: what of, in a word or two.
+    fn measuring(&mut self, what: &'static str) {
+        let _ = what;
+    }
     /// So much of a measurement over windows is done.
     fn measured(&mut self, measured: &Measured) {
         let _ = measured;
     }
+}
+
+impl Observer for () {
+    fn start(&mut self, _done: usize, _blocks: usize, _linears: usize) {}
+    fn linear(&mut self, _layer: &LayerReport) {}
+    fn block(&mut self, _i: usize) {}
+    fn note(&mut self, _text: &str) {}
 }
 
 #[cfg(test)]

@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 
 use super::golden;
 use crate::methods::Stored;
-use crate::plan::{ActOrder, Recipe, Rounding};
+use crate::plan::{Recipe, Rounding};
 
 const PARTS: [&str; 6] =
     ["weight", "weight_packed", "weight_scale", "weight_global_scale", "weight_zero_point", "weight_shape"];
@@ -39,16 +39,7 @@ fn official(root: &Path, case: &Value) -> (Compressed, Scheme, Vec<f32>, Dtype) 
 /// Rounding to nearest as a scheme has it.
 fn recipe(scheme: &Scheme) -> Recipe {
     let args = scheme.weights.as_ref().unwrap();
-    let rounding = Rounding {
-        element: args.element,
-        strategy: args.strategy,
-        scale_type: args.scale_type,
-        symmetric: args.symmetric,
-        mse: false,
-        static_groups: false,
-        act_order: ActOrder::None,
-    };
-    Recipe { rounding: Some(rounding), ..golden::recipe(&json!({"algo": "rtn"})) }
+    Recipe { rounding: Some(Rounding::of(args)), ..golden::recipe(&json!({"algo": "rtn"})) }
 }
 
 fn codes_of(c: &Compressed) -> (&[i8], &Grid) {

@@ -1,7 +1,7 @@
 //! What a file means is what the sweep left, bit for bit, for every element, every way to share scales, every method.
 
 use paring_format::layouts::layout;
-use paring_format::{Dtype, Element, Grid, ScaleType, Scheme, Strategy, Values};
+use paring_format::{Dtype, Element, Grid, ScaleType, Scheme, Values};
 use paring_kernels::sweep::largest;
 use paring_model::LinearInfo;
 use serde_json::json;
@@ -9,7 +9,7 @@ use serde_json::json;
 use super::golden;
 use crate::methods::{Outcome, Stored, share_amax};
 use crate::pipeline::stats::Stats;
-use crate::plan::{ActOrder, Pattern, Recipe, Rounding};
+use crate::plan::{ActOrder, Grouping, Pattern, Recipe, Rounding};
 
 const ROWS: usize = 11;
 const COLS: usize = 96;
@@ -38,10 +38,10 @@ fn gram() -> Vec<f32> {
 fn roundings() -> Vec<Rounding> {
     let mut all = Vec::new();
     for element in [Element::Int(3), Element::Int(8), Element::E4m3] {
-        for strategy in [Strategy::Tensor, Strategy::Channel, Strategy::Group(16), Strategy::Block(4, 36)] {
+        for grouping in [Grouping::Matrix, Grouping::Row, Grouping::Columns(16), Grouping::Tile(4, 36)] {
             for symmetric in [true, false] {
                 if symmetric || element != Element::E4m3 {
-                    all.push(Rounding { element, strategy, symmetric, ..Rounding::int(8, None) });
+                    all.push(Rounding { element, grouping, symmetric, ..Rounding::int(8, None) });
                 }
             }
         }
@@ -49,16 +49,16 @@ fn roundings() -> Vec<Rounding> {
     for element in [Element::E4m3, Element::E2m1] {
         all.push(Rounding { element, scale_type: ScaleType::Exponent, symmetric: true, ..Rounding::int(8, Some(32)) });
     }
-    let (strategy, scale_type) = (Strategy::TensorGroup(16), ScaleType::E4m3);
-    all.push(Rounding { element: Element::E2m1, strategy, scale_type, symmetric: true, ..Rounding::int(4, None) });
+    let (grouping, scale_type) = (Grouping::Columns(16), ScaleType::E4m3);
+    all.push(Rounding { element: Element::E2m1, grouping, scale_type, symmetric: true, ..Rounding::int(4, None) });
     all
 }
 
 /// The layout of compressed-tensors that such codes go to, if there is one.
 fn format_of(r: &Rounding) -> Option<&'static str> {
-    match (r.element, r.scale_type, r.strategy) {
+    match (r.element, r.scale_type, r.grouping) {
         _ if r.act_order == ActOrder::Group && r.group_size().is_some() => None,
-        (Element::Int(_), _, Strategy::Block(..)) => None,
+        (Element::Int(_), _, Grouping::Tile(..)) => None,
         (Element::Int(_), ..) => Some("pack-quantized"),
         (_, ScaleType::Float, _) => Some("float-quantized"),
         (Element::E4m3, ..) => Some("mxfp8-quantized"),
@@ -215,7 +215,7 @@ fn spqr_rounds_to_integers_in_rows() {
     let spqr = golden::recipe(&json!({"algo": "spqr", "bits": 3, "groupsize": 16}));
     for rounding in roundings() {
         let checked = Recipe { rounding: Some(rounding), ..spqr.clone() }.check();
-        let rows = matches!(rounding.strategy, Strategy::Channel | Strategy::Group(_));
+        let rows = rounding.in_rows();
         match rounding.element {
             Element::Int(_) if rows => checked.unwrap(),
             _ => assert!(checked.unwrap_err().to_string().starts_with("spqr rounds to integers"), "{rounding:?}"),

@@ -7,6 +7,8 @@ mod differences;
 #[cfg(test)]
 mod tests;
 
+use paring_format::message;
+use paring_format::message::Message;
 use std::collections::BTreeMap;
 use std::fs::{self, File, OpenOptions};
 use std::io::{ErrorKind, Seek, SeekFrom, Write};
@@ -21,6 +23,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::output::digests::Made;
+use crate::plan::Opt;
 use crate::report::{LayerReport, StageReport};
 use crate::{Error, Result};
 
@@ -251,12 +254,12 @@ pub(crate) fn finished(dir: &Path) -> Result<Option<Head>> {
 /// Blocks that the journal with these bytes says are done. Errors, in words, when it is not one that a run leaves; whatever
 /// the bytes, no more memory is taken than a small multiple of them.
 pub fn blocks_done(bytes: &[u8]) -> std::result::Result<usize, String> {
-    parse(bytes).map(|read| read.blocks.len())
+    parse(bytes).map(|read| read.blocks.len()).map_err(|reason| reason.to_string())
 }
 
 /// Reads a journal. The last line may be cut off or garbled: the run was ended while it was written. Errors on anything else
 /// that is not what [`Journal`] writes.
-pub(crate) fn parse(bytes: &[u8]) -> std::result::Result<Read, String> {
+pub(crate) fn parse(bytes: &[u8]) -> std::result::Result<Read, Message> {
     let mut lines: Vec<(usize, serde_json::Result<Line>)> = Vec::new();
     let mut end = 0;
     for piece in bytes.split_inclusive(|&b| b == b'\n') {
@@ -273,31 +276,35 @@ pub(crate) fn parse(bytes: &[u8]) -> std::result::Result<Read, String> {
     }
     let bytes = lines.last().map_or(0, |(end, _)| *end as u64);
     let mut lines = lines.into_iter().enumerate();
-    let begin = "it does not begin as the journal of a run does: remove it, or begin anew with --overwrite";
+    let begin = "it does not begin as the journal of a run does: remove it, or begin anew with ";
     let head = match lines.next() {
         Some((_, (_, Ok(Line::Run(head))))) => *head,
-        _ => return Err(begin.to_string()),
+        _ => return Err(message![begin, Opt::Overwrite]),
     };
     if head.journal != VERSION {
-        return Err(format!("a journal of version {}, where this program writes {VERSION}", head.journal));
+        return Err(format!("a journal of version {}, where this program writes {VERSION}", head.journal).into());
     }
     let mut read = Read { head, thresholds: BTreeMap::new(), blocks: Vec::new(), bytes };
     for (number, (_, line)) in lines {
         let number = number + 1;
         match line.map_err(|e| format!("line {number} is damaged: {e}"))? {
-            Line::Run(_) => return Err(format!("line {number}: another run begins")),
+            Line::Run(_) => return Err(format!("line {number}: another run begins").into()),
             Line::Threshold { choice, bits } => drop(read.thresholds.insert(choice, f64::from_bits(bits))),
             Line::Block(done) if done.block == read.blocks.len() => {
                 // Both are read, and the activations are removed in the end.
                 let own = |name: &str| is_plain_name(name) && name.starts_with(ACTIVATIONS);
                 let foreign = done.hidden.as_ref().filter(|kept| !own(&kept.name));
                 if let Some(Kept { name, .. }) = foreign.or((!is_plain_name(&done.shard.name)).then_some(&done.shard)) {
-                    return Err(format!("line {number}: {name:?} is not the name of a file of a run in this folder"));
+                    return Err(
+                        format!("line {number}: {name:?} is not the name of a file of a run in this folder").into()
+                    );
                 }
                 read.blocks.push(*done);
             }
             Line::Block(done) => {
-                return Err(format!("line {number}: block {}, where {} comes next", done.block, read.blocks.len()));
+                return Err(
+                    format!("line {number}: block {}, where {} comes next", done.block, read.blocks.len()).into()
+                );
             }
         }
     }

@@ -1,5 +1,6 @@
 //! What lies on a GPU, and what fits there.
 
+use paring_format::message;
 use paring_kernels::gram::{self, GramPrecision};
 use paring_kernels::{attention, matmul};
 use paring_model::{AttentionInfo, BlockInfo};
@@ -7,7 +8,8 @@ use serde::Serialize;
 
 use super::shapes::{Fan, activations, fans};
 use crate::plan::Curvature;
-use crate::{Error, Precision, Result};
+use crate::plan::Opt;
+use crate::{Precision, Result};
 
 /// Tokens of a batch at most: products are at full speed long before.
 const BATCH_TOKENS: usize = 16384;
@@ -112,14 +114,17 @@ pub fn device(pass: &Pass<'_>, budget: u64) -> Result<Device> {
     let least = Device { batch: 1, holds_activations: false, points: points(pass, 1, false) };
     let gib = |bytes: u64| bytes as f64 / f64::from(1u32 << 30);
     let at = least.peak().map_or("", |point| point.at);
-    let shorter = if at == FORWARD || at == GRAM { ", or choose a shorter --seqlen" } else { "" };
-    Err(Error::Plan(format!(
-        "--max-vram: a block needs {:.2} GiB on the device ({at}, one window of {} tokens at a time), and {:.2} GiB are \
-        allowed; allow more{shorter}",
+    let problem = format!(
+        ": a block needs {:.2} GiB on the device ({at}, one window of {} tokens at a time), and {:.2} GiB are allowed",
         gib(least.bytes()),
         pass.seqlen,
         gib(budget)
-    )))
+    );
+    let hint = match at {
+        FORWARD | GRAM => message!["allow more, or choose a shorter ", Opt::Seqlen],
+        _ => "allow more".into(),
+    };
+    Err(Opt::MaxVram.misfit(message![Opt::MaxVram, problem]).hint(hint))
 }
 
 const FORWARD: &str = "forward";

@@ -60,7 +60,7 @@ fn less_memory_means_smaller_batches_and_activations_on_the_host() {
     }
     assert!(!before.1);
     let error = device(&pass, 1 << 30).unwrap_err().to_string();
-    assert!(error.starts_with("--max-vram: a block needs ") && error.lines().count() == 1, "{error}");
+    assert!(error.starts_with("max-vram: a block needs ") && error.lines().count() == 1, "{error}");
     // What is reported as needed is enough.
     let needed = error.split_whitespace().nth(4).unwrap().parse::<f64>().unwrap() + 0.01;
     assert!(device(&pass, (needed * f64::from(1u32 << 30)) as u64).is_ok(), "{error}");

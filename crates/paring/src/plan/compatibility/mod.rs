@@ -7,8 +7,11 @@ mod kernels;
 mod layouts;
 
 use paring_format::layouts::{inferred, layout};
+use paring_format::message;
+use paring_format::message::Message;
 use paring_format::{Dtype, Element, Layout, PRESETS, Preset, QuantArgs, Scheme};
 
+use super::Opt;
 use layouts::SUPPORT;
 
 /// A program that loads checkpoints.
@@ -47,9 +50,6 @@ impl Linears<'_> {
     pub const ANY: Linears<'static> = Linears { dtype: None, model_type: None, shapes: &[] };
 }
 
-/// What loads everywhere.
-const SAFE: &str = "--scheme W4A16, or --wbits 4 --sym with --groupsize 32, 64 or 128";
-
 /// The layout of a scheme when nobody names one: what compressed-tensors infers, but that integers which serve only where
 /// kernels unpack them are packed.
 pub fn usual_layout(weights: &QuantArgs, input: Option<&QuantArgs>) -> &'static dyn Layout {
@@ -68,16 +68,21 @@ pub fn verdict(loader: Loader, scheme: &Scheme, linears: &Linears) -> Verdict {
     }
 }
 
-/// What to choose instead, in words.
-pub fn instead(scheme: &Scheme) -> &'static str {
+/// The options to choose instead.
+pub fn instead(scheme: &Scheme) -> Message {
+    let integers =
+        |bits: u32, sizes: &str| message![Opt::Wbits.with(bits), " ", Opt::Sym, " with ", Opt::GroupSize.with(sizes)];
     match &scheme.weights {
         _ if layout(&scheme.format).is_some_and(|layout| layout.holds().spqr) => {
-            "`paring decompress`, which makes a plain model of the output"
+            "`paring decompress`, which makes a plain model of the output".into()
         }
-        Some(weights) if weights.element == Element::Int(8) && scheme.input.is_some() => "--scheme W8A8",
-        Some(weights) if weights.element == Element::Int(8) => "--wbits 8 --sym with --groupsize -1, 32, 64 or 128",
-        Some(weights) if weights.element == Element::E4m3 => "--scheme FP8_DYNAMIC",
-        _ => SAFE,
+        Some(weights) if weights.element == Element::Int(8) && scheme.input.is_some() => {
+            Opt::Scheme.with("W8A8").into()
+        }
+        Some(weights) if weights.element == Element::Int(8) => integers(8, "-1, 32, 64 or 128"),
+        Some(weights) if weights.element == Element::E4m3 => Opt::Scheme.with("FP8_DYNAMIC").into(),
+        // Loads everywhere.
+        _ => message![Opt::Scheme.with("W4A16"), ", or "].then(integers(4, "32, 64 or 128")),
     }
 }
 

@@ -1,7 +1,7 @@
 //! Recipes in files: options by name, for all linears and for some of them.
 //!
 //! [`read`] takes two forms: TOML with the names of the command line's long options, and llm-compressor's YAML. Both become
-//! a list of settings; what an option means, and whether its value is one, is for whoever has the options.
+//! a list of settings; the caller, which has the options, says what they mean and checks their values.
 
 mod groups;
 mod modifiers;
@@ -13,6 +13,9 @@ mod yaml;
 use std::io::Read;
 use std::path::Path;
 
+use paring_format::message;
+
+use crate::plan::Opt;
 use crate::{Error, Result};
 
 /// The largest file that is read, in bytes: a recipe is short.
@@ -23,7 +26,7 @@ const MOST: u64 = 1 << 20;
 pub struct Setting {
     /// The long option, without its dashes.
     pub name: String,
-    /// What it is set to; several values for options that may be repeated.
+    /// Its values; several for options that may be repeated.
     pub values: Vec<String>,
     /// The line of the file, from 1.
     pub line: usize,
@@ -34,9 +37,9 @@ pub struct Setting {
 pub struct Group {
     /// Exact names or `re:` patterns.
     pub targets: Vec<String>,
-    /// Whether the linears are left as they are.
+    /// True if the linears are left as they are.
     pub skip: bool,
-    /// What differs from the others.
+    /// Options that differ from those of the others.
     pub settings: Vec<Setting>,
     /// The line of the file, from 1.
     pub line: usize,
@@ -51,7 +54,7 @@ pub struct RecipeFile {
     pub settings: Vec<Setting>,
     /// Settings for some, in their order: of those that name a linear the last one counts.
     pub groups: Vec<Group>,
-    /// What in the file has no effect here, in words.
+    /// Notes on keys without effect.
     pub notes: Vec<String>,
 }
 
@@ -93,8 +96,15 @@ pub fn read(path: &Path, known: &Known) -> Result<RecipeFile> {
     match file.settings.iter().find(|setting| !known.options.contains(&setting.name)) {
         None => Ok(file),
         Some(Setting { name, line, .. }) => {
-            Err(file
-                .error(*line, format!("this asks for --{name}, which the command does not have; see paring sparsify")))
+            let place = format!("{}, line {line}", file.path);
+            let missing = "which the command does not have";
+            Err(match Opt::named(name) {
+                Some(option) => option
+                    .misuse(message!["this asks for ", option, ", ", missing])
+                    .hint("see paring sparsify")
+                    .at(place),
+                None => file.error(*line, format!("this asks for {name}, {missing}")),
+            })
         }
     }
 }

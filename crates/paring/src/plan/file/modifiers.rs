@@ -269,7 +269,7 @@ impl Modifier<'_> {
         Ok(read)
     }
 
-    /// What is removed. llm-compressor's N:M removes N of M, this program keeps N.
+    /// The pattern that is removed. llm-compressor's N:M removes N of M, this program keeps N.
     fn removal(&self, path: &str, mask: Option<(String, usize)>, share: Option<(String, usize)>) -> Result<Setting> {
         let unstructured = |mask: &str| ["0:0", "unstructured"].contains(&mask.to_lowercase().as_str());
         match (mask.filter(|(mask, _)| !unstructured(mask)), share) {

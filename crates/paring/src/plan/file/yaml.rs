@@ -8,7 +8,7 @@ use serde_json::{Map, Number, Value};
 use super::at;
 use crate::Result;
 
-/// How deep lists and mappings may lie in each other.
+/// Deepest nesting of lists and mappings.
 const DEEPEST: usize = 16;
 
 /// A value and its line, from 1.
@@ -30,7 +30,7 @@ pub(super) enum Tree {
 struct Reader<'a> {
     path: &'a str,
     parser: Parser<'a, StrInput<'a>>,
-    /// Where the last event stood.
+    /// Line of the last event.
     line: usize,
 }
 
@@ -131,7 +131,7 @@ impl Node {
         }
     }
 
-    /// Whether there is no value.
+    /// True if there is no value.
     pub(super) fn is_null(&self) -> bool {
         matches!(&self.tree, Tree::Scalar(text, true) if matches!(text.as_str(), "" | "~" | "null" | "Null" | "NULL"))
     }

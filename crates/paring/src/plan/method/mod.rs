@@ -110,7 +110,7 @@ pub static WANDA: MethodInfo = MethodInfo {
 /// Removes weights, rounds the others if asked to, and corrects later columns for the error.
 pub static SPARSEGPT: MethodInfo = MethodInfo {
     name: "sparsegpt",
-    help: "remove weights column by column and let the others make up for it; quantizes too with --wbits",
+    help: "remove weights column by column and let the others make up for it; quantizes too",
     source: "Frantar and Alistarh, arXiv 2301.00774",
     curvature: Curvature::Full,
     drops: true,

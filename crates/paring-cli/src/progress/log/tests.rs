@@ -11,7 +11,7 @@ fn events_are_lines_that_begin_with_their_time() {
     let path = dir.path().join("log");
     let log = Log::open(Some(&path), &["paring".into(), "eval".into()]).unwrap();
     log.event("note", json!({"text": "two\nlines", "number": f64::NAN}));
-    // It is there while the process goes on.
+    // It is there while the process continues.
     let seen = events(&path);
     let keys = |event: &Value| event.as_object().unwrap().keys().cloned().collect::<Vec<_>>();
     assert_eq!(keys(&seen[0]), ["time", "seconds", "event", "version", "program", "pid", "arguments"]);

@@ -1,4 +1,4 @@
-//! What a command tells while it works.
+//! Options of progress and events.
 
 use std::path::{Path, PathBuf};
 
@@ -15,7 +15,7 @@ pub struct LogArg {
 
 /// For commands that only read and write.
 #[derive(Args)]
-pub struct Telling {
+pub struct OutputArgs {
     /// No progress
     #[arg(long, short, help_heading = "Running")]
     pub quiet: bool,
@@ -24,15 +24,15 @@ pub struct Telling {
 }
 
 impl Command {
-    /// Where its events go, if anywhere.
+    /// The file of its events, if there is one.
     pub fn log_json(&self) -> Option<&Path> {
         let log = match self {
             Command::Sparsify(args) => &args.running.log,
             Command::Quantize(args) => &args.running.log,
             Command::Eval(args) => &args.running.log,
             Command::Verify(args) => &args.running.log,
-            Command::Decompress(args) => &args.telling.log,
-            Command::Convert(args) => &args.telling.log,
+            Command::Decompress(args) => &args.output.log,
+            Command::Convert(args) => &args.output.log,
             Command::Inspect(_)
             | Command::Schemes(_)
             | Command::Layer(_)

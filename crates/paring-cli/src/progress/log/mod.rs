@@ -14,7 +14,7 @@ use serde_json::{Map, Value, json};
 const VERSION: u32 = 1;
 /// The first event of a process.
 const STARTED: &str = "started";
-/// What stands for stderr.
+/// The name that means stderr.
 const STDERR: &str = "-";
 /// Bytes of a first event, at most.
 const FIRST_LINE: u64 = 1 << 20;
@@ -24,7 +24,7 @@ pub struct Log {
     to: Mutex<To>,
     path: PathBuf,
     start: Instant,
-    /// What the command came to, for the last event.
+    /// The result of the command, for the last event.
     result: Mutex<Option<Value>>,
 }
 
@@ -56,12 +56,12 @@ impl Log {
         Ok(log)
     }
 
-    /// Whether events take the place of what people read.
+    /// True if events take the place of progress for people.
     pub fn is_on_stderr(&self) -> bool {
         matches!(*self.to(), To::Stderr)
     }
 
-    /// Writes an event, with the object `fields`. A file that can be written no more is told once: hours of work are
+    /// Writes an event, with the object `fields`. A file that can no longer be written is noted once: hours of work are
     /// worth more than their log.
     pub fn event(&self, event: &str, fields: Value) {
         if let Err(error) = self.write(event, fields) {
@@ -105,7 +105,7 @@ impl Log {
         if let Value::Object(fields) = fields {
             object.extend(fields);
         }
-        // One call: whoever follows the file sees whole lines.
+        // One call: readers that follow the file see whole lines.
         let line = format!("{}\n", Value::Object(object));
         match &mut *to {
             To::Nowhere => Ok(()),
@@ -143,5 +143,4 @@ fn append(path: &Path) -> Result<File> {
 }
 
 #[cfg(test)]
-#[path = "log_tests.rs"]
 mod tests;

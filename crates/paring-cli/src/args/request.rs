@@ -1,0 +1,165 @@
+//! Arguments → a [`Request`], which knows all defaults.
+
+use std::rc::Rc;
+
+use paring::plan::{ActOrder, Grouping, Opt, Pattern};
+use paring::request::{BuiltIn, GroupChange, GroupOptions, RecipeOptions, Request, Sources};
+use paring::{Error, Result};
+
+use super::{
+    ActOrderArg, Grids, Inputs, OffloadArg, QuantizeArgs, Removal, Run, Running, SparsifyArgs, SpqrArgs, Sweep,
+};
+use crate::demo;
+use crate::progress::Downloads;
+
+/// Models and data by their names on the command line.
+pub fn sources(quiet: bool) -> Sources {
+    const BUILT_IN: &[BuiltIn] = &[demo::BUILT_IN];
+    Sources { built_in: BUILT_IN, downloads: Rc::new(move || Box::new(Downloads::new(quiet))) }
+}
+
+impl SparsifyArgs {
+    /// The run that is asked for.
+    pub fn request(&self) -> Result<Request> {
+        let recipe = RecipeOptions {
+            method: Some(self.method.clone()),
+            pattern: self.removal.pattern(),
+            ..recipe(&self.grids, &self.sweep)?
+        };
+        let request = Request { recipe, ..Request::sparsify(&self.inputs.model) };
+        Ok(self.run.request(request, &self.inputs, &self.running))
+    }
+}
+
+impl QuantizeArgs {
+    /// The run that is asked for.
+    pub fn request(&self) -> Result<Request> {
+        let recipe = RecipeOptions {
+            method: self.method.clone(),
+            spqr: self.spqr.options(),
+            ..recipe(&self.grids, &self.sweep)?
+        };
+        let request = Request { recipe, ..Request::quantize(&self.inputs.model) };
+        Ok(self.run.request(request, &self.inputs, &self.running))
+    }
+}
+
+impl super::LayerArgs {
+    /// The recipe that is asked for.
+    pub fn recipe(&self) -> Result<RecipeOptions> {
+        Ok(RecipeOptions {
+            method: Some(self.method.clone()),
+            pattern: self.removal.pattern(),
+            spqr: self.spqr.options(),
+            ..recipe(&self.grids, &self.sweep)?
+        })
+    }
+}
+
+impl super::Change {
+    fn options(&self) -> Result<GroupChange> {
+        let recipe = RecipeOptions {
+            method: self.method.clone(),
+            pattern: self.removal.pattern(),
+            spqr: self.spqr.options(),
+            ..recipe(&self.grids, &self.sweep)?
+        };
+        Ok(GroupChange { recipe, format: self.format.clone() })
+    }
+}
+
+impl super::Changed {
+    /// The options of these linears.
+    pub fn options(self) -> Result<GroupOptions> {
+        let change = self.change.map(|change| change.options()).transpose();
+        let change = change.map_err(|error: Error| error.at(&self.place))?;
+        Ok(GroupOptions { targets: self.targets, change: change.map(Box::new), place: self.place })
+    }
+}
+
+impl Removal {
+    /// The pattern of what is removed.
+    fn pattern(&self) -> Option<Pattern> {
+        self.pattern.or(self.sparsity.map(Pattern::Unstructured))
+    }
+}
+
+/// The options that all recipes have.
+fn recipe(grids: &Grids, sweep: &Sweep) -> Result<RecipeOptions> {
+    let grouping = |g: i64| Grouping::of_columns(g).ok_or_else(|| Opt::GroupSize.wrong(g, "must be -1 or more than 0"));
+    Ok(RecipeOptions {
+        scheme: grids.scheme.clone(),
+        bits: grids.wbits,
+        grouping: grids.groupsize.map(grouping).transpose()?,
+        symmetric: grids.sym,
+        per_channel: grids.perchannel,
+        mse: grids.mse,
+        act_order: grids.actorder.map(|order| match order {
+            ActOrderArg::None => ActOrder::None,
+            ActOrderArg::Static => ActOrder::Static,
+            ActOrderArg::Group => ActOrder::Group,
+        }),
+        static_groups: grids.static_groups,
+        percdamp: sweep.percdamp,
+        blocksize: sweep.blocksize,
+        ..RecipeOptions::default()
+    })
+}
+
+impl SpqrArgs {
+    fn options(&self) -> paring::request::SpqrOptions {
+        paring::request::SpqrOptions {
+            scale_bits: self.qq_scale_bits,
+            zero_bits: self.qq_zero_bits,
+            second_rows: self.qq_groupsize,
+            zero_symmetric: self.qq_zero_sym,
+            outlier_threshold: self.outlier_threshold,
+            outlier_share: self.outlier_share,
+            target_bits: self.target_bits,
+            permutation: self.permutation_order.map(super::recipe::PermutationArg::permutation),
+            simplified_outliers: self.simplified_outliers,
+            round_zero: self.round_zero,
+            keep_last_columns: self.keep_last_columns,
+        }
+    }
+}
+
+impl Run {
+    /// A request with what all runs may say.
+    fn request(&self, request: Request, inputs: &Inputs, running: &Running) -> Request {
+        let count = |n: Option<u32>| n.map(|n| n as usize);
+        Request {
+            data: inputs.dataset.clone(),
+            data_options: inputs.data_options(),
+            sources: sources(running.quiet),
+            groups: self.groups.clone(),
+            config: self.config.as_ref().map(|path| path.display().to_string()),
+            kv_cache: self.kv_cache.map(|kind| kind.args()),
+            format: self.format.clone(),
+            out: self.out.clone(),
+            nsamples: count(self.nsamples),
+            seqlen: count(self.seqlen),
+            seed: self.seed,
+            evaluation: self.eval.clone(),
+            limit: count(self.limit),
+            layers: self.layers,
+            include: self.include.clone(),
+            ignore: self.ignore.clone(),
+            true_sequential: self.true_sequential,
+            gram_precision: self.gram_precision,
+            skip_out_loss: self.skip_out_loss,
+            allow_fallback: self.allow_fallback,
+            offload_activations: matches!(self.offload, OffloadArg::Activations),
+            precision: running.dtype.precision(),
+            device: running.place.device,
+            max_vram: running.max_vram,
+            strict: self.strict,
+            loader_notes: !running.quiet,
+            overwrite: self.overwrite,
+            resume: self.resuming.resume,
+            resumable: self.resuming.resumable.decided(),
+            command: std::env::args_os().map(|word| word.to_string_lossy().into_owned()).collect(),
+            ..request
+        }
+    }
+}

@@ -1,0 +1,275 @@
+//! Options → a [`Recipe`], for all linears or for some.
+
+use paring_format::message;
+use paring_format::{Element, PRESETS, Preset};
+
+use super::options::{GroupChange, GroupOptions, RecipeOptions};
+use crate::Result;
+use crate::plan::method::{GPTQ, MethodInfo, RTN, SPQR};
+use crate::plan::{ActOrder, Choice, Curvature, Grouping, Opt, Override, Recipe, Rounding, Spqr, for_target_bits};
+
+impl RecipeOptions {
+    /// The recipe, and the share of outliers where a threshold must be found for it. `removes` where the recipe may do
+    /// without rounding.
+    pub(super) fn resolve(&self, removes: bool) -> Result<(Recipe, Option<f64>)> {
+        let Some(target) = self.spqr.target_bits else {
+            if !removes && self.bits.is_none() && self.scheme.is_none() {
+                let schemes = message![Opt::Wbits.with("B"), ", ", Opt::Scheme.with("NAME"), ", or "];
+                let needed = message!["quantize needs "].then(schemes).then(Opt::TargetBits.with("BITS"));
+                return Err(Opt::Wbits.misuse(needed));
+            }
+            return Ok((self.recipe()?, self.spqr.outlier_share));
+        };
+        if self.bits.is_some() || self.scheme.is_some() || self.grouping.is_some() {
+            let chosen = message![Opt::TargetBits, " chooses ", Opt::Wbits, " and ", Opt::GroupSize, " itself, and "];
+            return Err(Opt::TargetBits.misuse(chosen.then(message!["takes no ", Opt::Scheme])));
+        }
+        let (rounding, chosen, share) = for_target_bits(target)?;
+        let bits = Some(rounding.element.bits());
+        let mut recipe = Self { bits, grouping: Some(rounding.grouping), ..self.clone() }.recipe()?;
+        if let Some(spqr) = &mut recipe.spqr {
+            let order = self.spqr.permutation.clone();
+            let Spqr { scale_bits, zero_bits, second_rows, permutation, .. } = chosen;
+            let permutation = order.unwrap_or(permutation);
+            *spqr = Spqr { scale_bits, zero_bits, second_rows, permutation, ..spqr.clone() };
+        }
+        recipe.check()?;
+        Ok((recipe, Some(share)))
+    }
+
+    /// The recipe for all linears. Without a method's name it is gptq, spqr when one of its options is given, or the
+    /// usual one of the scheme.
+    ///
+    /// # Errors
+    /// Options that do not go together, and names of methods or schemes that there are not.
+    pub fn recipe(&self) -> Result<Recipe> {
+        let spqr = self.spqr.any();
+        let preset = self.scheme.as_deref().map(preset).transpose()?;
+        let usual = match preset {
+            _ if spqr => &SPQR,
+            Some(preset) => usual_method(preset),
+            None => &GPTQ,
+        };
+        let method = self.method.as_deref().map_or(Ok(usual), MethodInfo::named)?;
+        let quantizes = self.bits.is_some() || preset.is_some();
+        let refines = [self.symmetric, self.mse, self.static_groups].contains(&Some(true));
+        if !quantizes && (self.grouping.is_some() || refines) {
+            let refining = message![Opt::GroupSize, ", ", Opt::Sym, ", ", Opt::Mse, " and ", Opt::StaticGroups];
+            let needs = message![" need ", Opt::Wbits, " or ", Opt::Scheme];
+            return Err(Opt::GroupSize.misuse(refining.then(needs)));
+        }
+        self.check_per_channel(method)?;
+        if let Some(preset) = preset.filter(|_| method.spqr) {
+            let problem = format!("{method} keeps outliers and fractional zeros, which no scheme has");
+            let hint = message!["choose ", Opt::Wbits, " and ", Opt::GroupSize];
+            return Err(Opt::Scheme.wrong(preset.name, problem).hint(hint));
+        }
+        let weights = match preset {
+            Some(Preset { name, weights: None, .. }) => {
+                return Err(Opt::Scheme.misuse(message![Opt::Scheme.with(name), " leaves the weights as they are"]));
+            }
+            Some(preset) => preset.weights.as_ref().map(Rounding::of),
+            None => self.bits.map(|bits| Rounding::int(bits, None)),
+        };
+        let recipe = Recipe {
+            method,
+            pattern: self.pattern,
+            rounding: weights.map(|weights| self.refined(weights, preset)).transpose()?,
+            spqr: (spqr || method.spqr).then(|| self.spqr.settings(self.per_channel, Spqr::default())),
+            input: preset.and_then(|preset| preset.input.clone()),
+            percdamp: self.percdamp.unwrap_or(0.01),
+            blocksize: self.blocksize.unwrap_or(128),
+        };
+        recipe.check()?;
+        Ok(recipe)
+    }
+
+    fn check_per_channel(&self, method: &MethodInfo) -> Result<()> {
+        if !method.spqr && self.per_channel == Some(false) {
+            let problem = format!(": {method} always has a grid per row");
+            return Err(Opt::PerChannel.misuse(message![Opt::PerChannel.switched(false), problem]));
+        }
+        Ok(())
+    }
+
+    /// A rounding with the options that refine it. `scheme` is where it comes from, if from one.
+    fn refined(&self, base: Rounding, scheme: Option<&Preset>) -> Result<Rounding> {
+        let name = scheme.map(|preset| preset.name);
+        let source = |otherwise: &str| match name {
+            Some(name) => message![Opt::Scheme.with(name)],
+            None => message![otherwise],
+        };
+        let integers = base.element.int_bits().is_some();
+        if let Some(asked) = self.grouping.filter(|_| !integers) {
+            let problem = source("floats").then(" has its own scales");
+            return Err(Opt::GroupSize.wrong(asked, problem).hint("groups can be chosen for integers"));
+        }
+        let grouping = self.grouping.unwrap_or(base.grouping);
+        if self.per_channel == Some(true) && matches!(grouping, Grouping::Matrix | Grouping::Tile(..)) {
+            let problem = source("the others").then(" has no grid per row");
+            return Err(Opt::PerChannel.misuse(message![Opt::PerChannel, ": "].then(problem)));
+        }
+        match (self.symmetric, name) {
+            (Some(symmetric), Some(name)) if symmetric != base.symmetric => {
+                let is = if symmetric { " is asymmetric" } else { " is symmetric" };
+                let scheme = message![": ", Opt::Scheme.with(name), is];
+                return Err(Opt::Sym.misuse(message![Opt::Sym.switched(symmetric)].then(scheme)));
+            }
+            (Some(false), None) if !integers => {
+                return Err(Opt::Sym.misuse(message![Opt::Sym.switched(false), ": floats have no zero points"]));
+            }
+            _ => {}
+        }
+        Ok(Rounding {
+            grouping,
+            symmetric: self.symmetric.unwrap_or(base.symmetric),
+            mse: self.mse.unwrap_or(base.mse),
+            static_groups: self.static_groups.unwrap_or(base.static_groups),
+            act_order: self.act_order.unwrap_or(base.act_order),
+            ..base
+        })
+    }
+
+    /// The rounding that a group's options start from, before they refine it.
+    fn started(&self, base: &Recipe, scheme: Option<&Preset>) -> Result<Option<Rounding>> {
+        match (scheme, self.bits, base.rounding) {
+            (Some(scheme), _, others) => Ok(scheme.weights.as_ref().map(|weights| {
+                let own = Rounding::of(weights);
+                others.map_or(own, |Rounding { mse, static_groups, act_order, .. }| Rounding {
+                    mse,
+                    static_groups,
+                    act_order,
+                    ..own
+                })
+            })),
+            (None, Some(bits), Some(others)) if others.element.int_bits().is_none() => {
+                Err(Opt::Wbits.wrong(bits, "the others are floats").hint(message!["name a ", Opt::Scheme]))
+            }
+            (None, Some(bits), Some(others)) => Ok(Some(Rounding { element: Element::Int(bits), ..others })),
+            (None, Some(bits), None) => Ok(Some(Rounding::int(bits, None))),
+            (None, None, others) => Ok(others),
+        }
+    }
+
+    /// The method of a group's linears, which would otherwise be treated as `base` says.
+    fn method_over(&self, base: &Recipe, scheme: Option<&Preset>) -> Result<&'static MethodInfo> {
+        Ok(match (self.method.as_deref(), scheme) {
+            (Some(name), _) => MethodInfo::named(name)?,
+            (None, _) if self.spqr.any() => &SPQR,
+            // A pruning recipe keeps its method when only the scheme changes.
+            (None, Some(scheme)) if !base.method.drops => usual_method(scheme),
+            (None, _) => base.method,
+        })
+    }
+}
+
+impl GroupOptions {
+    /// The override for linears that would otherwise be treated as `base` says.
+    pub(super) fn over(&self, base: Choice) -> Result<Override> {
+        let targets = self.targets.clone();
+        let Some(change) = &self.change else {
+            return Ok(Override { targets, recipe: None, outlier_share: None, format: None });
+        };
+        change.over(base, targets).map_err(|error| error.at(&self.place))
+    }
+}
+
+impl GroupChange {
+    fn over(&self, base: Choice, targets: Vec<String>) -> Result<Override> {
+        let Self { recipe: options, format } = self;
+        if options.spqr.target_bits.is_some() {
+            return Err(Opt::TargetBits.misuse(message![Opt::TargetBits, " is for all linears"]));
+        }
+        let scheme = options.scheme.as_deref().map(preset).transpose()?;
+        let method = options.method_over(base.recipe, scheme)?;
+        if let Some(scheme) = scheme.filter(|_| method.spqr) {
+            return Err(Opt::Scheme.wrong(scheme.name, "spqr rounds to no scheme"));
+        }
+        options.check_per_channel(method)?;
+        let pattern = options.pattern.or(base.recipe.pattern);
+        if scheme.is_some_and(|scheme| scheme.weights.is_none()) && pattern.is_none() {
+            return Ok(Override { targets, recipe: None, outlier_share: None, format: None });
+        }
+        // An order of visit has no meaning for methods that move no errors.
+        let visits = method.curvature == Curvature::Full || options.act_order.is_some();
+        let order = |r: Rounding| if visits { r } else { Rounding { act_order: ActOrder::None, ..r } };
+        let started = options.started(base.recipe, scheme)?;
+        let rounding = started.map(|started| options.refined(order(started), scheme)).transpose()?;
+        let known = base.recipe.spqr.clone().unwrap_or_default();
+        let (input, share, base_format) = match scheme {
+            Some(scheme) => (scheme.input.clone(), None, None),
+            None => (base.recipe.input.clone(), base.outlier_share, base.format),
+        };
+        let recipe = Recipe {
+            method,
+            pattern,
+            rounding,
+            spqr: method.spqr.then(|| options.spqr.settings(options.per_channel, known)),
+            input,
+            percdamp: options.percdamp.unwrap_or(base.recipe.percdamp),
+            blocksize: options.blocksize.unwrap_or(base.recipe.blocksize),
+        };
+        recipe.check()?;
+        // A threshold that is given takes the place of one that would be found.
+        let finds = method.spqr && options.spqr.outlier_threshold.is_none();
+        Ok(Override {
+            targets,
+            recipe: Some(recipe),
+            outlier_share: options.spqr.outlier_share.or(share).filter(|_| finds),
+            format: format.as_deref().or(base_format).map(String::from),
+        })
+    }
+}
+
+/// The method that a scheme is made with where none is named: 8-bit floats lose little when they are only rounded, which
+/// needs no data; for all others the errors are worth moving.
+fn usual_method(preset: &Preset) -> &'static MethodInfo {
+    match preset.weights.as_ref().map(|weights| weights.element) {
+        Some(Element::E4m3) => &RTN,
+        _ => &GPTQ,
+    }
+}
+
+fn preset(name: &str) -> Result<&'static Preset> {
+    Preset::find(name).ok_or_else(|| {
+        let near = near(name, PRESETS.iter().map(|preset| preset.name));
+        let near = if near.is_empty() { String::new() } else { format!("; near it: {}", near.join(", ")) };
+        Opt::Scheme.wrong(name, format!("unknown{near}")).hint("`paring schemes` lists them")
+    })
+}
+
+/// Edits from which on a name is another one, not a slip.
+const FAR: usize = 3;
+
+/// Those of `names` that are nearest to an unknown one, if they are near enough to be meant.
+fn near<'a>(name: &str, names: impl Iterator<Item = &'a str>) -> Vec<&'a str> {
+    // No name is that long, and distances take the time of both lengths.
+    let plain = |name: &str| name.chars().take(32).filter(char::is_ascii_alphanumeric).collect::<String>();
+    let typed = plain(name).to_ascii_uppercase();
+    let apart: Vec<(usize, &str)> = names.map(|known| (strsim::osa_distance(&typed, &plain(known)), known)).collect();
+    let least = apart.iter().map(|(apart, _)| *apart).min().filter(|&least| least < FAR);
+    apart.into_iter().filter(|(apart, _)| Some(*apart) == least).map(|(_, known)| known).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_that_are_nearly_those_of_schemes_are_told() {
+        for (typed, expected) in [
+            ("W4A61", "near it: W4A16;"),
+            ("w4-a16", "near it: W4A16;"),
+            ("FP8-DYNAMC", "near it: FP8_DYNAMIC;"),
+            ("NVPF4", "near it: NVFP4;"),
+            ("int9", "near it: INT8;"),
+        ] {
+            let error = preset(typed).unwrap_err().to_string();
+            assert!(error.contains(expected) && error.contains("`paring schemes`"), "{error}");
+        }
+        let error = preset("something else").unwrap_err().to_string();
+        assert_eq!(error, "scheme something else: unknown; `paring schemes` lists them");
+        assert!(preset(&"W".repeat(100_000)).is_err());
+        assert_eq!(preset("w4a16").unwrap().name, "W4A16");
+    }
+}

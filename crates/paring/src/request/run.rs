@@ -1,0 +1,261 @@
+//! A request carried out: inputs are opened, the run is done, and its perplexity measured.
+
+use std::path::{Path, PathBuf};
+
+use paring_data::named::Purpose;
+use paring_data::{Data, Sampling, Windows};
+use paring_format::Element;
+use paring_format::message;
+use paring_format::message::Message;
+use paring_kernels::device;
+
+use super::sources::{Model, Sources, open_device};
+use super::{DataOptions, Request};
+use crate::commands::perplexity;
+use crate::compress::{self, Job};
+use crate::cost::{self, Costs};
+use crate::pipeline::device::DeviceBudget;
+use crate::plan::{Opt, Pattern, Plan};
+use crate::report::progress::{Observer, tell};
+use crate::report::{Clock, Measured, Report};
+use crate::{Precision, Result};
+
+/// A run whose model and data are open; nothing is written yet.
+pub struct Prepared {
+    job: Job,
+    notes: Vec<Message>,
+    evaluation: Option<Evaluation>,
+}
+
+/// The windows that perplexity is measured on, and the model for it.
+struct Evaluation {
+    dataset: String,
+    windows: Windows,
+    sources: Sources,
+    /// The folder of the dense model, or its built-in name.
+    local: String,
+    precision: Precision,
+}
+
+/// Carries out a request, and tells `observer` how far it is: opens model and data, compresses, writes and checks the
+/// output, and measures perplexity if the request asks for it. Its report is also in the output folder.
+///
+/// # Errors
+/// Before anything is written: options that make no sense or do not fit the model, names that lead nowhere, data that is
+/// too short. During the work as [`compress::run`].
+pub fn run(request: Request, observer: &mut dyn Observer) -> Result<Report> {
+    request.prepare()?.run(observer)
+}
+
+impl Request {
+    /// Opens the model and the data, and checks all that can be known before the work.
+    ///
+    /// # Errors
+    /// As [`run`] before anything is written.
+    pub fn prepare(&self) -> Result<Prepared> {
+        let choices = self.plan()?;
+        let needs_data = choices.needs_data();
+        if needs_data {
+            self.sources.expect_data(&self.model, self.data.as_deref())?;
+        }
+        let out = self.out.clone().unwrap_or_else(|| usual_out(&choices, &self.sources));
+        let local = self.sources.local(&self.model)?;
+        refuse_same_folder(&local, &out)?;
+        let budget = DeviceBudget::new(&open_device(self.device)?, self.max_vram)?;
+        let device = budget.device();
+        if device.is_cpu() {
+            let refused =
+                |reason| Opt::GramPrecision.misuse(message![Opt::GramPrecision, format!(" {reason}: leave it out")]);
+            self.gram_precision.check_cpu().map_err(refused)?;
+        }
+        // Statistics are of activations as they are, whatever the config of the model says.
+        let model = self.sources.model(&local, self.precision, device, false)?;
+        let choices =
+            Plan { device: device::label(device), max_vram: budget.bytes(), precision: model.precision, ..choices };
+        let concerns = self.concerns(&choices, &model)?;
+        // Data is read and cut before anything is written, so that what is wrong with it shows at once.
+        let calibration = if needs_data { Some(self.calibration(&choices, &model)?) } else { None };
+        let evaluation = self.evaluation(&model, &local)?;
+        let mut notes: Vec<Message> = concerns;
+        notes.extend(model.decoder.notes().iter().map(|note| Message::from(note.to_string())));
+        notes.extend(calibration.as_ref().and_then(|(data, windows)| self.crowded(data, windows)).map(Message::from));
+        let (plan, windows) = match calibration {
+            None => (choices, None),
+            Some((data, windows)) => (resolved(choices, data.name, &windows), Some(windows)),
+        };
+        let job = Job {
+            plan,
+            checkpoint: model.checkpoint,
+            decoder: model.decoder,
+            budget,
+            windows,
+            out,
+            resume: self.resume,
+            resumable: self.resumable,
+            companions: self.sources.companions(&local),
+            command: self.command.clone(),
+        };
+        Ok(Prepared { job, notes, evaluation })
+    }
+
+    /// Notes on what transformers or vLLM would not load; an error where that is refused.
+    fn concerns(&self, plan: &Plan, model: &Model) -> Result<Vec<Message>> {
+        let concerns = compress::concerns(plan, &model.checkpoint, model.decoder.as_ref())?;
+        if let Some(first) = concerns.first().filter(|_| self.strict) {
+            let refused = message![Opt::Strict, ": "].then(first.clone());
+            return Err(Opt::Strict.misuse(match concerns.len() - 1 {
+                0 => refused,
+                more => {
+                    let more = format!(" (and {more} more, without ");
+                    refused.then(message![more, Opt::Strict, " told as notes)"])
+                }
+            }));
+        }
+        Ok(if self.loader_notes { concerns } else { Vec::new() })
+    }
+
+    /// The calibration data and its windows.
+    fn calibration(&self, plan: &Plan, model: &Model) -> Result<(Data, Windows)> {
+        let reading = (Purpose::Calibration, plan.recipe.method.protocol);
+        let data = self.sources.data(model, self.data.as_deref(), reading, &self.data_options)?;
+        let how = Sampling {
+            nsamples: self.nsamples,
+            seqlen: self.seqlen,
+            seed: self.seed,
+            positions: model.decoder.max_positions(),
+        };
+        let windows = data.calibration(model.tokenizer.as_ref(), &how)?;
+        windows.check_vocabulary(&data.name, model.decoder.vocab_size())?;
+        Ok((data, windows))
+    }
+
+    /// A note on windows that were drawn, and overlap, because more are asked for than the data has.
+    fn crowded(&self, data: &Data, windows: &Windows) -> Option<String> {
+        let seed = windows.seed.filter(|_| self.seed.is_none() && !data.is_drawn())?;
+        let count = windows.count();
+        Some(format!("{count} windows do not fit side by side: drawn at random with seed {seed}, they overlap"))
+    }
+
+    /// The windows to measure perplexity on, if it is asked for.
+    fn evaluation(&self, model: &Model, local: &str) -> Result<Option<Evaluation>> {
+        let Some(name) = &self.evaluation else { return Ok(None) };
+        let (dataset, windows) =
+            self.sources.windows(model, Some(name), &self.data_options, (self.seqlen, self.limit))?;
+        let (sources, local) = (self.sources.clone(), local.to_string());
+        Ok(Some(Evaluation { dataset, windows, sources, local, precision: model.precision }))
+    }
+}
+
+impl Sources {
+    /// The name of a data set and its windows to measure a model on: of `seqlen` tokens, `limit` at most.
+    ///
+    /// # Errors
+    /// As [`Sources::data`], when the data does not fill one window, and when it has tokens that the model does not know.
+    pub fn windows(
+        &self,
+        model: &Model,
+        name: Option<&str>,
+        options: &DataOptions,
+        (seqlen, limit): (Option<usize>, Option<usize>),
+    ) -> Result<(String, Windows)> {
+        let data = self.data(model, name, (Purpose::Evaluation, options.protocol), options)?;
+        let windows = data.evaluation(model.tokenizer.as_ref(), seqlen, model.decoder.max_positions(), limit)?;
+        windows.check_vocabulary(&data.name, model.decoder.vocab_size())?;
+        Ok((data.name, windows))
+    }
+}
+
+impl Prepared {
+    /// The plan of the run, with nothing left to default.
+    pub fn plan(&self) -> &Plan {
+        &self.job.plan
+    }
+
+    /// The output folder.
+    pub fn out(&self) -> &Path {
+        &self.job.out
+    }
+
+    /// Estimates time, memory and output of the run; `observer` hears its notes. Nothing is written.
+    ///
+    /// # Errors
+    /// What the run would not begin with.
+    pub fn costs(&self, observer: &mut dyn Observer) -> Result<Costs> {
+        self.notes.iter().for_each(|note| tell(note, observer));
+        self.job.data_notes()?.iter().for_each(|note| tell(note, observer));
+        cost::of(&self.job, self.evaluation.as_ref().map(|evaluation| &evaluation.windows))
+    }
+
+    /// Compresses the model, writes and checks the output, and measures perplexity if that was asked for.
+    ///
+    /// # Errors
+    /// As [`compress::run`] and [`perplexity::measure`].
+    pub fn run(self, observer: &mut dyn Observer) -> Result<Report> {
+        let Self { job, notes, evaluation } = self;
+        notes.iter().for_each(|note| tell(note, observer));
+        let (budget, out) = (job.budget.clone(), job.out.clone());
+        let mut report = compress::run(job, observer, &mut Clock::default())?;
+        observer.compressed(&report);
+        if let Some(evaluation) = evaluation {
+            report.perplexity = Some(evaluation.measure(&budget, &out, observer)?);
+            report.write(&out)?;
+        }
+        Ok(report)
+    }
+}
+
+impl Evaluation {
+    /// Measures the dense model, and the one that was written to `out`.
+    fn measure(self, budget: &DeviceBudget, out: &Path, observer: &mut dyn Observer) -> Result<Measured> {
+        let out = out.to_string_lossy();
+        let mut of = |what: &'static str, name: &str| -> Result<f64> {
+            observer.measuring(what);
+            let model = self.sources.model(name, Some(self.precision), budget.device(), true)?;
+            let decoder = model.decoder.as_ref();
+            let clock = &mut Clock::default();
+            Ok(perplexity::measure(decoder, budget, &self.windows, &self.dataset, clock, observer)?.perplexity)
+        };
+        let before = of("perplexity before", &self.local)?;
+        let after = of("perplexity after", &out)?;
+        let (windows, seqlen) = (self.windows.count(), self.windows.seqlen);
+        Ok(Measured { before, after, dataset: self.dataset, windows, seqlen })
+    }
+}
+
+/// The choices with the data that they were made for.
+fn resolved(choices: Plan, dataset: String, windows: &Windows) -> Plan {
+    Plan { dataset: Some(dataset), nsamples: windows.count(), seqlen: windows.seqlen, seed: windows.seed, ..choices }
+}
+
+/// The output folder where none is named: in the working directory, after the model and what is done to it.
+fn usual_out(plan: &Plan, sources: &Sources) -> PathBuf {
+    let mut name = format!("{}-{}", sources.short_name(&plan.model), plan.recipe.method);
+    match plan.recipe.pattern {
+        Some(Pattern::NofM { keep, of }) => name += &format!("-{keep}of{of}"),
+        Some(Pattern::Unstructured(share)) => name += &format!("-{share}"),
+        None => {}
+    }
+    if let Some(rounding) = plan.recipe.rounding {
+        name += &match rounding.element {
+            Element::Int(bits) => format!("-w{bits}"),
+            Element::E4m3 => "-fp8".to_string(),
+            Element::E2m1 => "-fp4".to_string(),
+        };
+        name += &rounding.group_size().map_or(String::new(), |size| format!("g{size}"));
+    }
+    name.into()
+}
+
+/// An error where the output would lie in the model's own folder.
+///
+/// # Errors
+/// Only that.
+pub fn refuse_same_folder(model: &str, out: &Path) -> Result<()> {
+    let real = |path: &Path| path.canonicalize().ok();
+    match (real(Path::new(model)), real(out)) {
+        (Some(a), Some(b)) if a == b => {
+            Err(Opt::Out.wrong(out.display(), "is the model's own folder").hint("name another one"))
+        }
+        _ => Ok(()),
+    }
+}

@@ -1,0 +1,201 @@
+//! Names → checkpoints, models and data: folders and files, the hub, and what a program has built in.
+
+use std::path::{Path, PathBuf};
+use std::rc::Rc;
+use std::sync::Arc;
+
+use paring_data::hub::{Hub, Kind, Repo, Watch};
+use paring_data::named::{self, Files, Protocol, Purpose, Remote};
+use paring_data::{Data, Tokenizer, tokenizer};
+use paring_format::message::Setting;
+use paring_format::{Checkpoint, Dtype, message};
+use paring_kernels::device::{self, Choice, Device, Unavailable};
+use paring_model::{Arithmetic, Decoder};
+
+use super::DataOptions;
+use crate::output::side_files::named_dtype;
+use crate::plan::Opt;
+use crate::{Error, Precision, Result};
+
+/// A model that a program brings along, with a text of its own under the same name.
+#[derive(Clone, Copy)]
+pub struct BuiltIn {
+    /// The name of model and data.
+    pub name: &'static str,
+    /// Opens the checkpoint.
+    pub checkpoint: fn() -> Result<Checkpoint>,
+    /// Makes the tokenizer.
+    pub tokenizer: fn() -> Result<Tokenizer>,
+    /// The files that a copy of the model needs beside its weights: name and content.
+    pub companions: fn() -> Vec<(String, Vec<u8>)>,
+    /// The text for a purpose.
+    pub data: fn(Purpose) -> Data,
+}
+
+/// Models and data by name: by default folders and files, and the hub, without progress of downloads.
+#[derive(Clone)]
+pub struct Sources {
+    /// Models that the program has built in; their names come before all others.
+    pub built_in: &'static [BuiltIn],
+    /// Makes what hears the progress of a download.
+    pub downloads: Rc<dyn Fn() -> Box<dyn Watch>>,
+}
+
+impl Default for Sources {
+    fn default() -> Self {
+        Self { built_in: &[], downloads: Rc::new(|| Box::new(())) }
+    }
+}
+
+/// A model, opened and checked, and its tokenizer.
+pub struct Model {
+    /// Its files.
+    pub checkpoint: Arc<Checkpoint>,
+    /// Type that its products round to.
+    pub precision: Precision,
+    /// The model, as something that runs.
+    pub decoder: Box<dyn Decoder>,
+    /// The tokenizer beside it, if there is one.
+    pub tokenizer: Option<Tokenizer>,
+    built_in: Option<&'static BuiltIn>,
+}
+
+/// Opens a device. One that this build cannot have is a misuse.
+pub fn open_device(asked: Choice) -> Result<Device> {
+    device::open(asked).map_err(|error| match error {
+        Unavailable::NotBuilt(_) => {
+            // Cargo's option, written as ours are.
+            let build = message!["build with ", Setting::with("features", "cuda"), ", or use "];
+            Opt::Device.misuse(message![Opt::Device.with(error)]).hint(build.then(Opt::Device.with("cpu")))
+        }
+        Unavailable::Driver { .. } => {
+            let others =
+                message!["nvidia-smi lists the GPUs that there are, and ", Opt::Device.with("cpu"), " needs none"];
+            Opt::Device.misfit(message![Opt::Device.with(error)]).hint(others)
+        }
+    })
+}
+
+/// The type that products round to where `asked` names none, for a checkpoint whose config names the type `stored`.
+fn precision(asked: Option<Precision>, stored: Option<Dtype>) -> Precision {
+    match asked {
+        Some(precision) => precision,
+        None if stored == Some(Dtype::Bf16) => Precision::Bf16,
+        None => Precision::F32,
+    }
+}
+
+fn no_data() -> Error {
+    let known = named::NAMES.join(", ");
+    Error::Misuse(format!(
+        "DATASET is missing: name a file (.txt, .jsonl, .parquet, .safetensors, …) or one of {known}"
+    ))
+}
+
+impl Sources {
+    fn built_in(&self, name: &str) -> Option<&'static BuiltIn> {
+        self.built_in.iter().find(|built_in| built_in.name == name)
+    }
+
+    /// The repository that a model's name stands for: what has the form of one, is no file or folder here, and is not
+    /// built in.
+    fn on_hub(&self, name: &str) -> Option<Repo> {
+        Repo::parse_model(name).filter(|_| self.built_in(name).is_none() && !Path::new(name).exists())
+    }
+
+    /// The name under which a model is found here: its own, or for a name on the hub the folder in the cache that holds
+    /// it, fetched first.
+    ///
+    /// # Errors
+    /// When the hub has no such model, or does not answer.
+    pub fn local(&self, name: &str) -> Result<String> {
+        let Some(repo) = self.on_hub(name) else { return Ok(name.to_string()) };
+        let folder = Hub::from_env()?.model(&repo, (self.downloads)().as_mut()).map_err(|error| match error {
+            // Perhaps it was meant as a path.
+            paring_data::Error::NotOnHub { repo, reason } => {
+                paring_data::Error::NotOnHub { repo, reason: format!("no such folder; and on the hub {reason}") }
+            }
+            other => other,
+        })?;
+        let text = folder.into_os_string().into_string();
+        text.map_err(|path| Error::Misuse(format!("{}: the path of the cache is not UTF-8", path.display())))
+    }
+
+    /// The last part of a model's name, which an output is named after.
+    pub fn short_name(&self, name: &str) -> String {
+        let last = |name: &str| Path::new(name).file_name().map(|last| last.to_string_lossy().into_owned());
+        self.on_hub(name).map(|repo| repo.short_name()).or_else(|| last(name)).unwrap_or_else(|| "model".into())
+    }
+
+    /// Opens the checkpoint of a model that is here.
+    ///
+    /// # Errors
+    /// When there is none, or it cannot be read.
+    pub fn checkpoint(&self, local: &str) -> Result<Checkpoint> {
+        match self.built_in(local) {
+            Some(built_in) => (built_in.checkpoint)(),
+            None => Ok(Checkpoint::open(Path::new(local))?),
+        }
+    }
+
+    /// Files to write beside the weights of a model that has no folder.
+    pub fn companions(&self, name: &str) -> Vec<(String, Vec<u8>)> {
+        self.built_in(name).map_or_else(Vec::new, |built_in| (built_in.companions)())
+    }
+
+    /// Opens a model that is here: config, shapes and quantization are checked, no weight is read. It computes on
+    /// `device`; products round to `precision`, or to what suits its type. With `activations` it rounds activations and
+    /// caches where its config says so, otherwise they stay as they are.
+    ///
+    /// # Errors
+    /// When the checkpoint cannot be read, its config contradicts its tensors, or its family is unknown.
+    pub fn model(&self, local: &str, asked: Option<Precision>, device: &Device, activations: bool) -> Result<Model> {
+        let checkpoint = Arc::new(self.checkpoint(local)?);
+        checkpoint.quant_config()?;
+        let precision = precision(asked, named_dtype(checkpoint.config()));
+        let arithmetic = Arithmetic { precision, activations, device: device.clone() };
+        let decoder = paring_model::families::open(checkpoint.clone(), arithmetic)?;
+        let built_in = self.built_in(local);
+        let tokenizer = match built_in {
+            Some(built_in) => Some((built_in.tokenizer)()?),
+            None => tokenizer::tokenizer(&checkpoint)?,
+        };
+        Ok(Model { checkpoint, precision, decoder, tokenizer, built_in })
+    }
+
+    /// An error when no data is named and the model brings none: known before anything is fetched.
+    ///
+    /// # Errors
+    /// Only that.
+    pub fn expect_data(&self, model: &str, data: Option<&str>) -> Result<()> {
+        if data.is_some() || self.built_in(model).is_some() { Ok(()) } else { Err(no_data()) }
+    }
+
+    /// Opens a data set, or the text of a built-in `model` where none is named. `protocol` says how the named sets are
+    /// read; those that are not in the folder of `options` are fetched.
+    ///
+    /// # Errors
+    /// When no data is named and the model brings none, or the data cannot be read.
+    pub fn data(
+        &self,
+        model: &Model,
+        name: Option<&str>,
+        (purpose, protocol): (Purpose, Protocol),
+        options: &DataOptions,
+    ) -> Result<Data> {
+        let built_in = name.map_or(model.built_in, |name| self.built_in(name));
+        if let Some(built_in) = built_in {
+            return Ok((built_in.data)(purpose));
+        }
+        let name = name.ok_or_else(no_data)?;
+        let fetch = |remote: &Remote| -> paring_data::Result<PathBuf> {
+            let repo = Repo::new(Kind::Dataset, remote.repo, remote.revision)?;
+            Hub::from_env()?.file(&repo, remote.path, (self.downloads)().as_mut())
+        };
+        let files = Files { dir: options.data_dir.as_deref(), fetch: &fetch };
+        match named::open(name, purpose, protocol, &files)? {
+            Some(data) => Ok(data),
+            None => Ok(Data::open(Path::new(name), &options.text_field)?),
+        }
+    }
+}

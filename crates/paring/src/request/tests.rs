@@ -1,0 +1,90 @@
+use super::*;
+use crate::Error;
+use crate::plan::{Opt, Permutation};
+
+fn half() -> Request {
+    Request::sparsify("model").pattern(Pattern::Unstructured(0.5))
+}
+
+#[test]
+fn what_is_not_said_has_a_default() {
+    let rounding = |plan: &Plan| plan.recipe.rounding.unwrap();
+    let plan = Request::quantize("model").scheme("w4a16").plan().unwrap();
+    assert_eq!((plan.recipe.method.name, rounding(&plan).grouping), ("gptq", Grouping::Columns(128)));
+    assert!(rounding(&plan).symmetric && plan.needs_data() && plan.device == "cpu");
+    let plan = Request::quantize("model").scheme("FP8_DYNAMIC").plan().unwrap();
+    assert!(plan.recipe.method.name == "rtn" && !plan.needs_data());
+    let plan = Request::quantize("model").bits(3).plan().unwrap();
+    assert_eq!((plan.recipe.method.name, rounding(&plan).grouping), ("gptq", Grouping::Row));
+    assert_eq!((plan.recipe.percdamp, plan.recipe.blocksize), (0.01, 128));
+    let mut request = Request::quantize("model");
+    request.recipe.spqr.target_bits = Some(4.0);
+    let plan = request.plan().unwrap();
+    assert!(plan.recipe.method.name == "spqr" && plan.outlier_share.is_some());
+    assert_eq!(plan.recipe.spqr.unwrap().permutation, Permutation::ActOrder);
+    let plan = half().plan().unwrap();
+    assert!(plan.recipe.method.name == "sparsegpt" && plan.recipe.rounding.is_none());
+}
+
+#[test]
+fn groups_change_what_they_name() {
+    let group = |change: Option<GroupChange>| GroupOptions {
+        targets: vec!["re:.*down_proj".into()],
+        change: change.map(Box::new),
+        place: "recipe.toml, line 3".into(),
+    };
+    let eight = GroupChange { recipe: RecipeOptions { bits: Some(8), ..RecipeOptions::default() }, format: None };
+    let request =
+        Request { groups: vec![group(Some(eight)), group(None)], ..Request::quantize("model").bits(4).group_size(32) };
+    let plan = request.plan().unwrap();
+    let rounding = plan.overrides[0].recipe.as_ref().unwrap().rounding.unwrap();
+    assert_eq!((rounding.element.bits(), rounding.grouping), (8, Grouping::Columns(32)));
+    assert!(plan.overrides[1].recipe.is_none());
+    let nine = GroupChange { recipe: RecipeOptions { bits: Some(9), ..RecipeOptions::default() }, format: None };
+    let error = Request { groups: vec![group(Some(nine))], ..request }.plan().unwrap_err();
+    assert_eq!(error.to_string(), "recipe.toml, line 3: wbits 9: must be 2 to 8");
+    assert!(error.is_misuse());
+}
+
+#[test]
+fn errors_of_options_say_which() {
+    let mut too_many = Request::quantize("model").bits(4).group_size(32);
+    too_many.recipe.spqr.target_bits = Some(4.0);
+    let mut damped = Request::quantize("model").bits(4);
+    damped.recipe.percdamp = Some(-1.0);
+    for (request, expected) in [
+        (Request::quantize("model"), Opt::Wbits),
+        (Request::quantize("model").bits(1), Opt::Wbits),
+        (Request::quantize("model").bits(4).group_size(0), Opt::GroupSize),
+        (Request::quantize("model").scheme("W4A61"), Opt::Scheme),
+        (Request::quantize("model").scheme("FP8").group_size(32), Opt::GroupSize),
+        (Request::sparsify("model"), Opt::Pattern),
+        (half().act_order(ActOrder::Static).bits(4), Opt::ActOrder),
+        (too_many, Opt::TargetBits),
+        (damped, Opt::Percdamp),
+        (Request { format: Some("gguf".into()), ..half() }, Opt::Format),
+        (Request { kv_cache: Some(QuantArgs::new(paring_format::Element::Int(4))), ..half() }, Opt::KvCache),
+    ] {
+        let error = request.plan().unwrap_err();
+        match &error {
+            Error::Option { option, misuse: true, .. } => assert_eq!(*option, expected, "{error}"),
+            other => panic!("{other:?}"),
+        }
+        assert!(error.message().options().any(|name| name == expected.name()), "{error}");
+    }
+}
+
+#[test]
+fn names_that_lead_nowhere_are_errors_before_anything_is_written() {
+    let dir = tempfile::tempdir().unwrap();
+    let out = dir.path().join("out");
+    let model = dir.path().to_string_lossy().into_owned();
+    let request = Request::quantize(&model).bits(4).out(&out);
+    let error = request.prepare().err().unwrap();
+    assert!(error.to_string().starts_with("DATASET is missing") && error.is_misuse(), "{error}");
+    let error = request.data("text.txt").prepare().err().unwrap();
+    assert!(error.to_string().contains("no config.json here") && !error.is_misuse(), "{error}");
+    let error = Request::quantize(&model).bits(4).data("text.txt").out(&model).prepare().err().unwrap();
+    assert!(matches!(error, Error::Option { option: Opt::Out, .. }), "{error}");
+    assert!(!out.exists());
+}
