@@ -1,5 +1,14 @@
 //! Pruning and quantization of language models, one block at a time.
 //!
+//! A run is one call, [`run`], with a [`Request`] of what is asked:
+//!
+//! ```no_run
+#![doc = include_str!("../examples/quantize_and_evaluate.rs")]
+//! ```
+//!
+//! Two more examples in the crate's folder follow a run with an observer of their own, and read what a run wrote tensor by
+//! tensor.
+//!
 //! The rooms, from the lowest; each may use those before it, and `tests/rooms.rs` holds the table:
 //!
 //! * [`plan`]: all of a run's choices, none left to default; the table of methods; recipe files; what runs which scheme.
