@@ -5,7 +5,7 @@
 use std::io::Write;
 use std::process::ExitCode;
 
-#[path = "../src/demo/language.rs"]
+#[path = "../src/demo/language/mod.rs"]
 mod language;
 
 /// What the command line asks for.

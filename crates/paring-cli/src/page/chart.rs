@@ -6,20 +6,20 @@ use std::fmt::Write;
 use paring::report::LayerReport;
 use paring::report::outlier_map::{escaped, ticks};
 
-use crate::show::past::digits;
+use crate::show::stored::digits;
 
 /// Lines that have a colour of their own; more repeat them, dashed.
 const COLOURS: usize = 8;
 /// Largest over smallest value from which on the scale is logarithmic.
 const LOGARITHMIC: f64 = 8.0;
 
-/// What a chart is about.
+/// Title and axes of a chart.
 pub struct Chart<'a> {
     /// Unique in the page.
     pub id: &'a str,
     pub title: &'a str,
     pub about: &'a str,
-    /// What the numbers are.
+    /// The name of the numbers.
     pub unit: &'a str,
     /// A value that deserves a line of its own.
     pub mark: Option<f64>,
@@ -63,7 +63,7 @@ impl Series {
     }
 }
 
-/// Where values lie along the height.
+/// Scale from values to the height.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Scale {
     low: f64,
@@ -82,7 +82,7 @@ impl Scale {
         }
     }
 
-    /// Where a value lies, in per cent of the height from the top; one below the scale lies on its lower edge.
+    /// Position of a value, in per cent of the height from the top; one below the scale lies on its lower edge.
     pub fn at(&self, value: f64) -> f64 {
         let share = match self.logarithmic {
             true => (value / self.low).ln() / (self.high / self.low).ln(),
@@ -232,7 +232,7 @@ impl Chart<'_> {
         )
     }
 
-    /// What those hear who do not see it.
+    /// Text alternative for screen readers.
     fn words(&self, series: &[Series]) -> String {
         let of = |s: &Series| {
             let values = || s.points.iter().map(|p| p.value);
@@ -249,7 +249,7 @@ fn style(i: usize) -> String {
     format!("style=\"stroke:var(--k{}){dashes}\"", i % COLOURS)
 }
 
-/// Which line is whose.
+/// Legend of the lines.
 fn key(series: &[Series]) -> String {
     let entry = |(i, s): (usize, &Series)| {
         format!(

@@ -11,14 +11,14 @@ use super::chart::{Blocks, Point, Series};
 const ROW: usize = 22;
 /// Blocks up to which cells say their number.
 const WRITTEN: usize = 8;
-/// How dark the emptiest and the fullest cell are; the latter where numbers are written on it, and where they are not.
+/// Opacity of the emptiest and of the fullest cell; the latter where numbers are written on it, and where they are not.
 const FAINT: f64 = 0.16;
 const READABLE: f64 = 0.5;
 const FULL: f64 = 1.0;
 /// Shades that the key shows.
 const STEPS: usize = 5;
 
-/// What a map is about.
+/// Title, axes and unit of a map.
 pub struct Map<'a> {
     /// Unique in the page.
     pub id: &'a str,
@@ -98,7 +98,7 @@ impl Map<'_> {
         (from.min(low), if to > from { to } else { from + 1.0 })
     }
 
-    /// What the shades mean between the least and the largest value.
+    /// Legend of the shades, from the least to the largest value.
     fn key(&self, low: f64, high: f64, shade: impl Fn(f64) -> f64) -> String {
         let mut steps: Vec<(f64, String)> = (0..STEPS)
             .map(|i| low + (high - low) * i as f64 / (STEPS - 1) as f64)

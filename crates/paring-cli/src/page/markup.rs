@@ -70,7 +70,7 @@ pub fn table(columns: &[(&str, Align)], rows: impl Iterator<Item = Vec<Cell>>) -
     )
 }
 
-/// A path that may be broken behind its dots and underscores.
+/// A path that may be broken after its dots and underscores.
 fn breakable(path: &str) -> String {
     escaped(path).replace('.', ".<wbr/>").replace('_', "_<wbr/>")
 }
@@ -104,7 +104,7 @@ pub fn paragraph(text: &str) -> String {
     format!("<p>{}</p>\n", escaped(text))
 }
 
-/// What is hidden until someone asks.
+/// A part that is folded until it is opened.
 pub fn details(summary: &str, html: &str) -> String {
     format!("<details>\n<summary>{}</summary>\n{html}</details>\n", escaped(summary))
 }

@@ -15,7 +15,7 @@ use paring::report::difference::mean;
 use paring::report::outlier_map::{escaped, percent};
 use paring::report::{LayerReport, Report};
 
-use crate::show::{past, size};
+use crate::show::{size, stored};
 use chart::{Chart, Series};
 use markup::{Align, Cell, command, facts, section, table};
 
@@ -33,11 +33,11 @@ pub fn of(report: &Report) -> String {
     if !report.command.is_empty() {
         body += &section("Command", &command(&report.command));
     }
-    let plan = facts("Choice", &past::chosen(&report.plan));
+    let plan = facts("Choice", &stored::chosen(&report.plan));
     body += &format!(
         "<div class=\"pair\">{}{}</div>\n",
         section("Plan", &plan),
-        section("Environment", &facts("What", &past::environment(report)))
+        section("Environment", &facts("What", &stored::environment(report)))
     );
     body += &sections::stages(report);
     body += &errors(report);
@@ -84,13 +84,13 @@ fn cards(report: &Report) -> String {
     }
     if let Some(measured) = &report.perplexity {
         let change = measured.after - measured.before;
-        let about = format!("from {}, {}", past::digits(measured.before), past::signed(change, ""));
-        cards.push(("Perplexity", past::digits(measured.after), about));
+        let about = format!("from {}, {}", stored::digits(measured.before), stored::signed(change, ""));
+        cards.push(("Perplexity", stored::digits(measured.after), about));
     }
     let errors = || report.layers.iter().filter_map(|l| l.error);
     if let Some(error) = mean(errors()) {
         let most = errors().fold(0.0, f64::max);
-        cards.push(("Mean error of a layer", past::digits(error), format!("{} at most", past::digits(most))));
+        cards.push(("Mean error of a layer", stored::digits(error), format!("{} at most", stored::digits(most))));
     }
     cards.push(("Time", time(report.seconds), markup::layers(report.layers.len())));
     let gpu = report.place.peak_vram_mib.map(|mib| format!("and {} on the GPU at most", memory(mib)));
@@ -147,7 +147,7 @@ fn errors(report: &Report) -> String {
     let rounded = |kind: &str| mean(report.layers.iter().filter(|l| l.kind == kind).filter_map(|l| l.baseline_error));
     let row = |series: &Series| {
         let values = || series.points.iter().map(|point| point.value);
-        let number = |value: Option<f64>| Cell::text(value.map_or(String::new(), past::digits));
+        let number = |value: Option<f64>| Cell::text(value.map_or(String::new(), stored::digits));
         vec![
             Cell::text(series.kind.clone()),
             Cell::text(series.points.len().to_string()),

@@ -7,7 +7,7 @@ use paring_format::layouts;
 use super::chart::Series;
 use super::map::Map;
 use super::markup::{self, Align, Cell, details, list, paragraph, section, table};
-use crate::show::{past, size};
+use crate::show::{size, stored};
 
 /// Least share of zeros that is worth a map.
 const ZEROS: f64 = 0.005;
@@ -26,7 +26,7 @@ pub fn stages(report: &Report) -> String {
         vec![
             Cell::text(&s.stage),
             Cell::bars(&[s.seconds / longest]),
-            Cell::text(past::seconds(s.seconds)),
+            Cell::text(stored::seconds(s.seconds)),
             Cell::text(percent(s.seconds / sum)),
             Cell::text(s.gigaflop_per_second.map_or(String::new(), |rate| format!("{rate:.0}"))),
             Cell::bars(&[s.peak_rss_mib / fullest.max(1.0)]),
@@ -121,7 +121,7 @@ pub fn outliers(report: &Report) -> String {
     section("Outliers", &format!("{}{map}", table(&columns, kinds.iter().map(row))))
 }
 
-/// What takes how many bytes, before and after.
+/// Bytes of each part, before and after.
 pub fn sizes(report: &Report) -> String {
     type Part = (&'static str, fn(&Sizes) -> u64);
     let parts: [Part; 3] = [
@@ -161,7 +161,7 @@ pub fn perplexity(report: &Report) -> String {
         vec![
             Cell::text(name),
             Cell::bars(&[if most > 0.0 { value / most } else { 0.0 }]),
-            Cell::text(past::digits(value)),
+            Cell::text(stored::digits(value)),
         ]
     };
     let about = format!("Of {} windows of {} tokens of {}.", measured.windows, measured.seqlen, measured.dataset);
@@ -199,7 +199,7 @@ pub fn layers(report: &Report) -> String {
         return String::new();
     }
     let any = |has: fn(&LayerReport) -> bool| report.layers.iter().any(has);
-    let number = |value: Option<f64>| Cell::text(value.map_or(String::new(), past::digits));
+    let number = |value: Option<f64>| Cell::text(value.map_or(String::new(), stored::digits));
     type Get = Box<dyn Fn(&LayerReport) -> Cell>;
     let mut columns: Vec<(&str, Align, Get)> = vec![
         ("Layer", Align::Left, Box::new(|l| Cell::text(&l.name))),

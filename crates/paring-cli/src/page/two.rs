@@ -6,7 +6,7 @@ use paring::report::difference::{Choice, Difference, Layer, Number};
 use super::chart::{Chart, Series};
 use super::markup::{self, Align, Cell, details, list, paragraph, section, table};
 use super::{document, header, time};
-use crate::show::past;
+use crate::show::stored;
 
 /// Layers that are shown at once.
 const LAYERS: usize = 20;
@@ -17,7 +17,7 @@ pub fn of_two(first: &Report, second: &Report, difference: &Difference) -> Strin
     let mut body = header("How two runs differ", &about);
     let choices = [("Plan", &difference.plan), ("Environment", &difference.environment)];
     body += &choices.map(|(what, choices)| section(what, &differing(choices))).concat();
-    body += &section("Numbers", &numbers("Number", &difference.numbers, past::words));
+    body += &section("Numbers", &numbers("Number", &difference.numbers, stored::words));
     body += &errors(first, second, difference);
     if !difference.stages.is_empty() {
         body += &section("Time by stage", &numbers("Stage", &difference.stages, |name| name));
@@ -34,7 +34,7 @@ fn differing(choices: &[Choice]) -> String {
     if choices.is_empty() {
         return paragraph("The same in both.");
     }
-    let row = |c: &Choice| [c.key.as_str(), &past::plain(&c.first), &past::plain(&c.second)].map(Cell::text).into();
+    let row = |c: &Choice| [c.key.as_str(), &stored::plain(&c.first), &stored::plain(&c.second)].map(Cell::text).into();
     table(&[("Choice", Align::Left), ("A", Align::Left), ("B", Align::Left)], choices.iter().map(row))
 }
 
@@ -42,9 +42,9 @@ fn numbers(what: &str, numbers: &[Number], words: fn(&str) -> &str) -> String {
     let row = |n: &Number| {
         vec![
             Cell::text(words(&n.name)),
-            Cell::text(past::value(n.first, n.unit)),
-            Cell::text(past::value(n.second, n.unit)),
-            Cell::text(n.difference.map_or(String::new(), |by| past::signed(by, n.unit))),
+            Cell::text(stored::value(n.first, n.unit)),
+            Cell::text(stored::value(n.second, n.unit)),
+            Cell::text(n.difference.map_or(String::new(), |by| stored::signed(by, n.unit))),
             Cell::text(n.ratio.map_or(String::new(), |ratio| format!("{ratio:.3}"))),
         ]
     };
@@ -91,9 +91,9 @@ fn layers(difference: &Difference) -> String {
     let row = |l: &&Layer| {
         let (error, bits) = (&l.error, &l.bits);
         let mut cells = vec![Cell::text(&l.name)];
-        cells.extend([error.first, error.second].map(|v| Cell::text(past::value(v, ""))));
+        cells.extend([error.first, error.second].map(|v| Cell::text(stored::value(v, ""))));
         cells.push(Cell::text(error.ratio.map_or(String::new(), |ratio| format!("{ratio:.3}"))));
-        cells.extend([bits.first, bits.second].map(|v| Cell::text(past::value(v, "bits"))));
+        cells.extend([bits.first, bits.second].map(|v| Cell::text(stored::value(v, "bits"))));
         cells
     };
     let columns = [

@@ -14,7 +14,7 @@ use crate::show;
 /// The program.
 const NAME: &str = "paring";
 
-/// What the page of the program says beside its options.
+/// Text of the program's page beside its options.
 const OF_THE_PROGRAM: &str = r#".SH "EXIT STATUS"
 .TP
 0
@@ -91,7 +91,7 @@ fn hinted(arg: Arg) -> Arg {
 
 /// A manual page.
 struct Page {
-    /// What `man` takes: `paring`, `paring-quantize`.
+    /// Name of the page for `man`: `paring`, `paring-quantize`.
     name: String,
     /// In the language of roff.
     text: String,
@@ -148,5 +148,4 @@ fn text(bytes: Vec<u8>) -> Result<String> {
 }
 
 #[cfg(test)]
-#[path = "generated_tests.rs"]
 mod tests;

@@ -1,6 +1,6 @@
 //! Results on stdout.
 
-pub mod past;
+pub mod stored;
 
 use std::io::Write;
 
@@ -12,7 +12,7 @@ use paring::{Error, Result};
 use serde::Serialize;
 use serde_json::Value;
 
-pub use past::{difference, run};
+pub use stored::{difference, run};
 
 /// Text as it is.
 pub fn out(text: &str) -> Result<()> {
@@ -40,7 +40,7 @@ pub fn lines(lines: &[String]) -> Result<()> {
     out(&lines.iter().map(|l| format!("{l}\n")).collect::<String>())
 }
 
-/// Where the text of an [`entry`] begins, and where its lines end.
+/// Columns at which the text of an [`entry`] begins, and its lines end.
 const ENTRY: (usize, usize) = (16, 100);
 
 /// A name and its text, whose lines are broken between words.
@@ -64,7 +64,7 @@ pub fn report(report: &Report) -> Result<()> {
     lines(&outcome(report))
 }
 
-/// What a run did, in a few lines.
+/// Prints a run in a few lines.
 pub fn outcome(report: &Report) -> Vec<String> {
     let mut rows = vec![
         format!("{:<22} {:>10} {:>10}", report.method, "before", "after"),
@@ -136,7 +136,7 @@ pub fn summary(summary: &Summary) -> Vec<String> {
     lines
 }
 
-/// What was found to be right.
+/// The checks that passed.
 pub fn verified(model: &str, verified: &Verified) -> Vec<String> {
     let formats = verified.formats.iter().map(|(format, n)| format!("{n} {format}")).collect::<Vec<_>>().join(", ");
     let Verified { linears, tensors, digests_checked, bytes, covered, ignored, untargeted, .. } = verified;
@@ -156,7 +156,7 @@ pub fn verified(model: &str, verified: &Verified) -> Vec<String> {
     ]
 }
 
-/// How far a model is from a reference.
+/// The distance of a model from a reference.
 pub fn compared(reference: &str, compared: &Comparison) -> Vec<String> {
     let Comparison { mean_kl, max_kl, top1_agreement, perplexity, reference_perplexity, perplexity_ratio, .. } =
         compared;

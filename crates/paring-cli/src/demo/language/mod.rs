@@ -131,7 +131,7 @@ struct Lexicon {
     adjectives: Vec<Vec<String>>,
     /// Class of every entity: nouns first, then names.
     class: Vec<usize>,
-    /// What follows a verb: nothing, an object or a place.
+    /// The complement of a verb: nothing, an object or a place.
     valency: Vec<usize>,
     topics: Table,
     companions: Table,
@@ -220,7 +220,7 @@ struct Entity {
     number: usize,
 }
 
-/// What a paragraph is about, fixed by its first four words.
+/// The topic of a paragraph, fixed by its first four words.
 #[derive(Clone, Copy, Default)]
 struct Setting {
     register: usize,
@@ -395,5 +395,4 @@ impl Writer {
 }
 
 #[cfg(test)]
-#[path = "language_tests.rs"]
 mod tests;

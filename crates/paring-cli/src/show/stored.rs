@@ -78,7 +78,7 @@ fn errors(report: &Report) -> Vec<String> {
     lines
 }
 
-/// How two runs differ; `names` are what they are called.
+/// The differences of two runs; `names` are what they are called.
 pub fn difference(difference: &Difference, names: [&str; 2]) -> Vec<String> {
     let [first, second] = names;
     let mut lines = vec![format!("A  {first}"), format!("B  {second}")];
@@ -143,7 +143,7 @@ fn number(n: &Number) -> String {
     format!("{:<22} {:>14} {:>14} {difference:>14} {ratio:>9}", n.name, value(n.first, n.unit), value(n.second, n.unit))
 }
 
-/// What a number of the report is called.
+/// The name of a number of the report.
 pub fn words(name: &str) -> &str {
     match name {
         "perplexity_before" => "perplexity of the input",
