@@ -105,6 +105,11 @@ fn layout_for(choice: &Choice) -> Result<&'static dyn Layout> {
         Some(_) if layout.is_dense() && recipe.input.is_some() => {
             fail("cannot say that activations are quantized; leave it out".into())
         }
+        Some(r) if name == "int-quantized" && r.element.bits() != 8 && recipe.input.is_none() => {
+            let bytes = message![Opt::Format.with(name), " stores a byte for every weight"];
+            let packed = message![Opt::Wbits.with(r.element.bits()), " is for pack-quantized"];
+            Err(Opt::Format.misuse(bytes).hint(packed))
+        }
         Some(r) if recipe.spqr.is_none() && layout.check_args(&r.args()).is_err() => {
             fail(format!("cannot hold {} ({}); {usual} does", r.element, r.args().strategy))
         }
