@@ -71,7 +71,7 @@ fn parquet() {
     };
     sandbox.write("rows.jsonl", lines("text", &(0..40).map(row).collect::<Vec<_>>()));
     let want = eval(&sandbox, "rows.jsonl");
-    for name in ["snappy", "gzip", "zstd", "second"] {
+    for name in ["snappy", "gzip", "zstd", "lz4", "brotli", "second", "delta", "delta_length"] {
         sandbox.write("rows.parquet", fixture(&format!("{name}.parquet")));
         assert_eq!(eval(&sandbox, "rows.parquet")["perplexity"], want["perplexity"], "{name}");
     }

@@ -177,13 +177,18 @@ impl<R: BufRead> Read for Zstd<R> {
 ///
 /// Nothing is allocated for what is only announced: the result grows with what there is.
 pub(super) fn whole(packed: &[u8], packing: Packing, expected: usize) -> io::Result<Vec<u8>> {
-    let mut out = Vec::new();
     let mut reader: Box<dyn Read + '_> = match packing {
         Packing::None => Box::new(packed),
         Packing::Gzip => Box::new(MultiGzDecoder::new(packed)),
         Packing::Zstd => Box::new(Zstd::new(packed)),
     };
-    reader.by_ref().take(expected as u64 + 1).read_to_end(&mut out)?;
+    exactly(&mut reader, expected)
+}
+
+/// All that `reader` gives, which must be `expected` bytes, likewise.
+pub(super) fn exactly(reader: &mut dyn Read, expected: usize) -> io::Result<Vec<u8>> {
+    let mut out = Vec::new();
+    reader.take(expected as u64 + 1).read_to_end(&mut out)?;
     if out.len() != expected {
         let more = if out.len() > expected { "more than that" } else { "less" };
         return Err(io::Error::other(format!("it should unpack to {expected} bytes, got {more}")));

@@ -41,9 +41,16 @@ fn text_of_every_kind_of_page() {
         if i.is_multiple_of(9) { String::new() } else { format!("row {i} Zwölf 十二 {}", "one two ".repeat(i % 5)) }
     };
     let want: Vec<String> = (0..40).map(row).collect();
-    for name in ["plain", "snappy", "gzip", "zstd", "second", "second_gzip", "required", "large"] {
+    for name in ["plain", "snappy", "gzip", "zstd", "lz4", "brotli", "second", "second_gzip", "required", "large"] {
         assert_eq!(rows(name, "text").unwrap(), want, "{name}");
     }
+    for name in ["delta", "delta_length"] {
+        assert_eq!(rows(name, "text").unwrap(), want, "{name}");
+    }
+    let many =
+        (0..700).map(|i: usize| format!("row {}{}", i * i, "!".repeat(if i.is_multiple_of(70) { i } else { 0 })));
+    assert_eq!(rows("delta_many", "text").unwrap(), many.collect::<Vec<_>>());
+    assert_eq!(rows("delta_nulls", "text").unwrap(), ["one", "null", "only", "null"]);
     assert!(rows("empty", "text").unwrap().is_empty());
     assert_eq!(rows("nulls", "text").unwrap(), ["one", "null", "three", "null"]);
     assert_eq!(rows("all_null", "text").unwrap(), ["null", "null"]);
@@ -65,6 +72,9 @@ fn messages() {
     let turn = |i: usize| format!(r#"{{"role":"user","content":"one {i}"}},{{"role":"assistant","content":"two"}}"#);
     let want: Vec<String> = (0..5).map(|i| format!("[{}]", vec![turn(i); i % 3 + 1].join(","))).collect();
     assert_eq!(rows("chat", "messages").unwrap(), want);
+    let asked = |i: usize| format!(r#"{{"role":"user","content":"one {}"}}"#, i % 4);
+    let want: Vec<String> = (0..30).map(|i| format!("[{}]", vec![asked(i); i % 3 + 1].join(","))).collect();
+    assert_eq!(rows("chat_calls", "messages").unwrap(), want, "beside lists of tool calls, in a dictionary");
     let error = error("chat_null", "messages");
     assert!(error.contains("row 4: column \"messages\": a content is null, expected text"), "{error}");
 }
@@ -76,19 +86,23 @@ fn columns_that_are_no_text() {
         ("plain", "id", "column \"id\" holds integers, expected text"),
         ("plain", "length", "column \"length\" holds floats, expected text"),
         ("lists", "text", "column \"text\" is nested, expected text or a list of {role, content}"),
-        ("delta", "text", "row 1: column \"text\": values in encoding 7 (DELTA_BYTE_ARRAY), expected plain"),
-        ("lz4", "text", "column \"text\": packed with LZ4, expected Snappy, gzip, Zstandard or nothing"),
+        ("split", "text", "row 1: column \"text\": values in encoding 9, expected plain, a dictionary or deltas"),
+        (
+            "lzo",
+            "text",
+            "column \"text\": packed with LZO, expected Snappy, gzip, Brotli, Zstandard, raw LZ4 or nothing",
+        ),
     ] {
         let error = error(name, field);
         assert!(error.contains(&format!("{name}.parquet: ")) && error.contains(words), "{error}");
     }
 }
 
-fn damaged(bytes: &[u8]) -> Result<Vec<String>> {
+fn damaged(bytes: &[u8], field: &str) -> Result<Vec<String>> {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("x.parquet");
     std::fs::write(&path, bytes).unwrap();
-    rows_of(&path, "text")
+    rows_of(&path, field)
 }
 
 #[test]
@@ -103,8 +117,28 @@ fn what_is_no_parquet_file() {
         (&whole[..whole.len() / 2], "does not begin and end with PAR1"),
         (&long_footer, "metadata of 4294967295 bytes in a file of"),
     ] {
-        let error = damaged(bytes).unwrap_err().to_string();
+        let error = damaged(bytes, "text").unwrap_err().to_string();
         assert!(error.contains("x.parquet: not a Parquet file") && error.contains(words), "{error}");
+    }
+}
+
+/// What each of the files that the `parquet` crate cannot be kept from reading says here.
+#[test]
+fn what_a_file_only_states() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/golden/fuzz/parquet");
+    for (name, words) in [
+        ("stated-children", "no column \"text\""),
+        ("stated-depth", "a schema nested too deeply"),
+        ("stated-size", "a page that unpacks to 2147483647 bytes, expected at most"),
+        ("stated-gzip", "it should unpack to 100 bytes, got more than that"),
+        ("stated-entries", "row 3: column \"text\": entry 1 of a dictionary of 1"),
+        ("stated-lengths", "a page that ends in the middle of its lengths"),
+        ("stated-prefixes", "a text that shares more than the 0 bytes before"),
+        ("stated-levels", "it unpacks to more than 64 MiB"),
+    ] {
+        let bytes = std::fs::read(folder.join(name)).unwrap();
+        let error = damaged(&bytes[1..], ["text", "messages"][usize::from(bytes[0])]).unwrap_err().to_string();
+        assert!(error.contains(words), "{name}: {error}");
     }
 }
 
@@ -113,7 +147,7 @@ fn what_is_no_parquet_file() {
 fn a_changed_byte_is_survived() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("x.parquet");
-    for name in ["snappy", "gzip", "zstd", "second"] {
+    for name in ["snappy", "gzip", "zstd", "lz4", "brotli", "second", "delta", "delta_length", "delta_nulls"] {
         let whole = std::fs::read(fixture(name)).unwrap();
         std::fs::write(&path, &whole).unwrap();
         let (mut read, mut refused) = (0, 0);
@@ -128,7 +162,7 @@ fn a_changed_byte_is_survived() {
             match each_row(&path, "text", see) {
                 Ok(()) => read += 1,
                 Err(e) => {
-                    assert_eq!(e.to_string().lines().count(), 1);
+                    assert_eq!(e.to_string().lines().count(), 1, "{name}, byte {at}: {e}");
                     refused += 1;
                 }
             }

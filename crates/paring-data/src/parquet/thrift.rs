@@ -8,7 +8,7 @@ const MAX_DEPTH: usize = 32;
 
 /// A value's type on the wire.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Kind {
+pub(super) enum Wire {
     True,
     False,
     Byte,
@@ -84,17 +84,17 @@ impl<R: Read> Thrift<R> {
         String::from_utf8(bytes).map_err(|_| wrong("a name that is not UTF-8"))
     }
 
-    fn kind(nibble: u8) -> io::Result<Kind> {
+    fn wire(nibble: u8) -> io::Result<Wire> {
         Ok(match nibble {
-            1 => Kind::True,
-            2 => Kind::False,
-            3 => Kind::Byte,
-            4..=6 => Kind::Int,
-            7 => Kind::Double,
-            8 => Kind::Binary,
-            9 | 10 => Kind::List,
-            11 => Kind::Map,
-            12 => Kind::Struct,
+            1 => Wire::True,
+            2 => Wire::False,
+            3 => Wire::Byte,
+            4..=6 => Wire::Int,
+            7 => Wire::Double,
+            8 => Wire::Binary,
+            9 | 10 => Wire::List,
+            11 => Wire::Map,
+            12 => Wire::Struct,
             _ => return Err(wrong("a value of an unknown type")),
         })
     }
@@ -110,7 +110,7 @@ impl<R: Read> Thrift<R> {
     }
 
     /// A struct: `see` is shown each field's number and type, and must read or [`Thrift::skip`] its value.
-    pub fn fields(&mut self, mut see: impl FnMut(&mut Self, i64, Kind) -> io::Result<()>) -> io::Result<()> {
+    pub fn fields(&mut self, mut see: impl FnMut(&mut Self, i64, Wire) -> io::Result<()>) -> io::Result<()> {
         self.deeper(|this| {
             let mut id = 0i64;
             loop {
@@ -120,47 +120,47 @@ impl<R: Read> Thrift<R> {
                 }
                 let step = i64::from(header >> 4);
                 id = if step == 0 { this.int()? } else { id.saturating_add(step) };
-                see(this, id, Self::kind(header & 15)?)?;
+                see(this, id, Self::wire(header & 15)?)?;
             }
         })
     }
 
     /// A list: `see` is called for each element, with its type.
-    pub fn list(&mut self, mut see: impl FnMut(&mut Self, Kind) -> io::Result<()>) -> io::Result<()> {
+    pub fn list(&mut self, mut see: impl FnMut(&mut Self, Wire) -> io::Result<()>) -> io::Result<()> {
         let header = self.byte()?;
-        let kind = Self::kind(header & 15)?;
+        let wire = Self::wire(header & 15)?;
         let count = if header >> 4 == 15 { self.varint()? } else { u64::from(header >> 4) };
         // An element takes a byte at least: the count cannot keep this busy for longer than the metadata lasts.
-        self.deeper(|this| (0..count).try_for_each(|_| see(this, kind)))
+        self.deeper(|this| (0..count).try_for_each(|_| see(this, wire)))
     }
 
     /// Reads past a field's value.
-    pub fn skip(&mut self, kind: Kind) -> io::Result<()> {
-        match kind {
-            Kind::True | Kind::False => Ok(()),
-            _ => self.skip_element(kind),
+    pub fn skip(&mut self, wire: Wire) -> io::Result<()> {
+        match wire {
+            Wire::True | Wire::False => Ok(()),
+            _ => self.skip_element(wire),
         }
     }
 
     /// As [`Thrift::skip`], in a list, where a truth value has a byte of its own.
-    fn skip_element(&mut self, kind: Kind) -> io::Result<()> {
-        match kind {
-            Kind::True | Kind::False | Kind::Byte => self.byte().map(drop),
-            Kind::Int => self.varint().map(drop),
-            Kind::Double => self.discard(8),
-            Kind::Binary => {
+    fn skip_element(&mut self, wire: Wire) -> io::Result<()> {
+        match wire {
+            Wire::True | Wire::False | Wire::Byte => self.byte().map(drop),
+            Wire::Int => self.varint().map(drop),
+            Wire::Double => self.discard(8),
+            Wire::Binary => {
                 let len = self.varint()?;
                 self.discard(len)
             }
-            Kind::List => self.list(|this, kind| this.skip_element(kind)),
-            Kind::Struct => self.fields(|this, _, kind| this.skip(kind)),
-            Kind::Map => {
+            Wire::List => self.list(|this, wire| this.skip_element(wire)),
+            Wire::Struct => self.fields(|this, _, wire| this.skip(wire)),
+            Wire::Map => {
                 let count = self.varint()?;
                 if count == 0 {
                     return Ok(());
                 }
                 let kinds = self.byte()?;
-                let (key, value) = (Self::kind(kinds >> 4)?, Self::kind(kinds & 15)?);
+                let (key, value) = (Self::wire(kinds >> 4)?, Self::wire(kinds & 15)?);
                 self.deeper(|this| {
                     (0..count).try_for_each(|_| this.skip_element(key).and_then(|()| this.skip_element(value)))
                 })
@@ -207,7 +207,7 @@ mod tests {
 
     #[test]
     fn what_is_no_metadata() {
-        let skip = |bytes: &[u8]| Thrift::new(bytes, bytes.len() as u64).skip(Kind::Struct).unwrap_err().to_string();
+        let skip = |bytes: &[u8]| Thrift::new(bytes, bytes.len() as u64).skip(Wire::Struct).unwrap_err().to_string();
         assert!(skip(&[0x1d, 0]).contains("unknown type"));
         assert!(skip(&[0x18, 100, b'a', 0]).contains("beyond its end"), "a string longer than the file");
         assert!(skip(&[0x19, 0xfc, 0xff, 0xff, 0xff, 0xff, 0x0f]).contains("beyond its end"), "four billion structs");
