@@ -2,7 +2,6 @@
 
 use std::io::{self, Write};
 use std::path::Path;
-use std::time::SystemTime;
 
 use minijinja::value::Kwargs;
 use minijinja::{Environment, ErrorKind, context};
@@ -10,10 +9,11 @@ use minijinja_contrib::pycompat::unknown_method_callback;
 use paring_format::files;
 use serde::Serialize;
 use serde_json::Value;
+use time::UtcDateTime;
+use time::format_description::parse_strftime_borrowed;
 
 use crate::optional::{read, special};
 use crate::unpack::MAX_LINE;
-use crate::utc::Utc;
 use crate::{Error, Result};
 
 /// Steps that a template may take for one conversation; a message takes some dozens.
@@ -65,7 +65,7 @@ impl Template {
         environment.add_function("raise_exception", |text: String| -> Result<String, minijinja::Error> {
             Err(minijinja::Error::new(ErrorKind::InvalidOperation, text))
         });
-        environment.add_function("strftime_now", |format: String| strftime(&format, SystemTime::now()));
+        environment.add_function("strftime_now", |format: String| strftime(&format, UtcDateTime::now()));
         environment.add_filter("tojson", to_json);
         for (name, text) in &self.tokens {
             environment.add_global(*name, text.as_str());
@@ -148,59 +148,17 @@ impl serde_json::ser::Formatter for Spaced {
     }
 }
 
-/// Python's `strftime`, in universal time and English, with the codes that templates use.
-fn strftime(format: &str, now: SystemTime) -> Result<String, minijinja::Error> {
-    const MONTHS: [&str; 12] = [
-        "January",
-        "February",
-        "March",
-        "April",
-        "May",
-        "June",
-        "July",
-        "August",
-        "September",
-        "October",
-        "November",
-        "December",
-    ];
-    const DAYS: [&str; 7] = ["Sunday", "Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday"];
-    let Utc { year, month, day, weekday, hour, minute, second, .. } = Utc::of(now);
-    let (month_name, day_name) = (MONTHS[month as usize - 1], DAYS[weekday as usize]);
-    let mut out = String::new();
-    let mut codes = format.chars();
-    while let Some(c) = codes.next() {
-        if c != '%' {
-            out.push(c);
-            continue;
-        }
-        let code = codes.next().unwrap_or('%');
-        out += &match code {
-            'Y' => year.to_string(),
-            'y' => format!("{:02}", year % 100),
-            'm' => format!("{month:02}"),
-            'd' => format!("{day:02}"),
-            'B' => month_name.to_owned(),
-            'b' => month_name[..3].to_owned(),
-            'A' => day_name.to_owned(),
-            'a' => day_name[..3].to_owned(),
-            'H' => format!("{hour:02}"),
-            'M' => format!("{minute:02}"),
-            'S' => format!("{second:02}"),
-            '%' => "%".to_owned(),
-            other => {
-                let text = format!("strftime_now does not know %{other}");
-                return Err(minijinja::Error::new(ErrorKind::InvalidOperation, text));
-            }
-        };
-    }
-    Ok(out)
+/// Python's `strftime`, in universal time and English.
+fn strftime(format: &str, now: UtcDateTime) -> Result<String, minijinja::Error> {
+    let wrong = |reason: String| {
+        minijinja::Error::new(ErrorKind::InvalidOperation, format!("strftime_now does not know {format:?}: {reason}"))
+    };
+    let parsed = parse_strftime_borrowed(format).map_err(|e| wrong(e.to_string()))?;
+    now.format(&parsed).map_err(|e| wrong(e.to_string()))
 }
 
 #[cfg(test)]
 mod tests {
-    use std::time::{Duration, UNIX_EPOCH};
-
     use serde_json::json;
 
     use super::*;
@@ -268,16 +226,17 @@ mod tests {
 
     #[test]
     fn dates() {
+        let at = |seconds| UtcDateTime::from_unix_timestamp(seconds).unwrap();
         for (seconds, want) in [
             (0, "Thursday 01 January 1970 00:00:00"),
             (951_782_399, "Monday 28 February 2000 23:59:59"),
             (951_782_400, "Tuesday 29 February 2000 00:00:00"),
             (1_735_689_599, "Tuesday 31 December 2024 23:59:59"),
         ] {
-            let got = strftime("%A %d %B %Y %H:%M:%S", UNIX_EPOCH + Duration::from_secs(seconds)).unwrap();
+            let got = strftime("%A %d %B %Y %H:%M:%S", at(seconds)).unwrap();
             assert_eq!(got, want);
         }
-        let day = UNIX_EPOCH + Duration::from_secs(1_722_000_000);
+        let day = at(1_722_000_000);
         assert_eq!(strftime("%d %b %y, %a %m 100%%", day).unwrap(), "26 Jul 24, Fri 07 100%");
         assert!(strftime("%Q", day).is_err());
     }

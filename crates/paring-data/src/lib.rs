@@ -21,7 +21,6 @@ mod rows;
 mod tests;
 pub mod tokenizer;
 mod unpack;
-pub mod utc;
 
 pub use dataset::{Data, Sampling, Windows};
 pub use error::{Error, Result};

@@ -4,8 +4,8 @@ use std::io::IsTerminal;
 use std::time::Instant;
 
 use indicatif::ProgressBar;
+use paring::report::moment;
 use paring_data::hub::Watch;
-use paring_data::utc::Utc;
 
 use super::screen::{BETWEEN_LINES, bar, styled};
 use crate::show;
@@ -36,7 +36,7 @@ impl Watch for Downloads {
             bar.set_length(of);
             bar.set_position(done);
         } else if !self.quiet && (done == of || self.last.elapsed() > BETWEEN_LINES) {
-            eprintln!("{} {file}  {} of {}", Utc::now(), show::size(done), show::size(of));
+            eprintln!("{} {file}  {} of {}", moment::now(), show::size(done), show::size(of));
             self.last = Instant::now();
         }
     }
@@ -45,7 +45,7 @@ impl Watch for Downloads {
         match &self.bar {
             Some(bar) => bar.println(format!("note: {text}")),
             None if self.quiet => {}
-            None => eprintln!("{} note: {text}", Utc::now()),
+            None => eprintln!("{} note: {text}", moment::now()),
         }
     }
 }

@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressState, ProgressStyle};
-use paring_data::utc::Utc;
+use paring::report::moment;
 
 use super::eta::Eta;
 use super::words;
@@ -58,7 +58,7 @@ impl Screen {
             Screen::Terminal(bars) => bars.line(text),
             Screen::Lines { last } => {
                 *last = Instant::now();
-                eprintln!("{} {text}", Utc::now());
+                eprintln!("{} {text}", moment::now());
             }
             Screen::Quiet => eprintln!("{text}"),
         }
@@ -128,7 +128,7 @@ impl LinePrinter {
     pub fn line(&self, text: &str) {
         match self {
             LinePrinter::Above(bars) => bars.suspend(|| eprintln!("{text}")),
-            LinePrinter::Timed => eprintln!("{} {text}", Utc::now()),
+            LinePrinter::Timed => eprintln!("{} {text}", moment::now()),
             LinePrinter::Plain => eprintln!("{text}"),
         }
     }

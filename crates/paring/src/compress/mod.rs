@@ -33,10 +33,9 @@ use crate::pipeline::vram::Pass;
 use crate::pipeline::walk::{forward_work, walk};
 use crate::plan::{Curvature, Opt, Plan, Recipe};
 use crate::report::progress::{Observer, Step, spelled};
-use crate::report::{self, Clock, Environment, LayerReport, Place, Report, Size, Sizes, Stage, peak_rss_mib};
+use crate::report::{self, Clock, Environment, LayerReport, Place, Report, Size, Sizes, Stage, moment, peak_rss_mib};
 use crate::{Error, Result};
 use paring_data::Windows;
-use paring_data::utc::Utc;
 
 pub(crate) use fallback::ROWS;
 pub(crate) use output::outer_shards;
@@ -258,7 +257,7 @@ impl Job {
 /// weights that cannot be read or are not finite, a Gram matrix that stays singular, a full disk. Shards that were
 /// closed stay; without index and config no program takes them for a model.
 pub fn run(mut job: Job, observer: &mut dyn Observer, clock: &mut Clock) -> Result<Report> {
-    let (start, started) = (Instant::now(), Utc::now().to_string());
+    let (start, started) = (Instant::now(), moment::now());
     job.budget = job.budget.with_hint(less_memory());
     let selection = job.check()?;
     let head = start::head(&job)?;

@@ -4,6 +4,7 @@ pub mod difference;
 mod environment;
 pub mod export;
 mod file;
+pub mod moment;
 pub mod names;
 pub mod outlier_map;
 pub mod progress;

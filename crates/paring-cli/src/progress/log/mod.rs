@@ -6,8 +6,8 @@ use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
+use paring::report::moment;
 use paring::{Error, Result};
-use paring_data::utc::Utc;
 use serde_json::{Map, Value, json};
 
 /// Of the events and their fields; a new one when what is there changes, not when something is added.
@@ -99,7 +99,7 @@ impl Log {
         }
         let millis = self.start.elapsed().as_millis() as f64;
         let mut object = Map::new();
-        object.insert("time".into(), Utc::now().precise().into());
+        object.insert("time".into(), moment::now_to_the_millisecond().into());
         object.insert("seconds".into(), (millis / 1e3).into());
         object.insert("event".into(), event.into());
         if let Value::Object(fields) = fields {

@@ -10,9 +10,9 @@ pub mod wandb;
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use crate::report::Report;
+use crate::report::{Report, moment};
 use crate::{Error, Result};
-use paring_data::utc::Utc;
+use time::UtcDateTime;
 
 /// The program that writes.
 const PROGRAM: &str = concat!("paring ", env!("CARGO_PKG_VERSION"));
@@ -69,8 +69,8 @@ fn of_run(report: &Report) -> Vec<(String, f64)> {
 }
 
 /// When the run began. Errors when the report does not say so in a way that can be read.
-fn started(report: &Report) -> Result<Utc> {
-    Utc::parse(&report.started).ok_or_else(|| {
+fn started(report: &Report) -> Result<UtcDateTime> {
+    moment::parse(&report.started).ok_or_else(|| {
         let got = &report.started;
         Error::content(
             report.out.clone(),

@@ -22,11 +22,11 @@ const STRING: u64 = 7;
 ///
 /// Errors when a folder or the file cannot be made, or the report does not say when the run began.
 pub fn write(report: &Report, folder: &Path) -> Result<PathBuf> {
-    let since = started(report)?.since_1970();
+    let began = started(report)?.unix_timestamp();
     let dir = folder.join(name(report));
     std::fs::create_dir_all(&dir).map_err(|source| Error::Io { path: dir.clone(), source })?;
-    let path = dir.join(format!("events.out.tfevents.{:010}.paring", since.as_secs()));
-    let events = events(report, since.as_secs_f64());
+    let path = dir.join(format!("events.out.tfevents.{:010}.paring", began));
+    let events = events(report, began as f64);
     write_beside(&path, events.len(), |file| file.write_all(&events))?;
     Ok(path)
 }

@@ -8,13 +8,15 @@ use std::path::{Path, PathBuf};
 use flate2::Crc;
 use paring_format::writer::write_beside;
 use serde_json::Value;
+use time::format_description::StaticFormatDescription;
+use time::macros::format_description;
 use xxhash_rust::xxh3::xxh3_64;
 
 use super::protobuf::Message;
 use super::{PROGRAM, by_block, choices, name, of_run, started};
 use crate::report::Report;
+use crate::report::moment::shown;
 use crate::{Error, Result};
-use paring_data::utc::Utc;
 
 /// What a log begins with: a name, a magic number and version 0.
 pub(super) const HEADER: [u8; 7] = *b":W&B\xe1\xbe\x00";
@@ -22,6 +24,8 @@ pub(super) const HEADER: [u8; 7] = *b":W&B\xe1\xbe\x00";
 const BLOCK: usize = 32_768;
 /// Bytes before the data of a piece: checksum, length, kind.
 const PIECE: usize = 7;
+/// The time in the name of a run's folder, as W&B has it: `20260131_235959`.
+const FOLDER_TIME: StaticFormatDescription = format_description!("[year][month][day]_[hour][minute][second]");
 /// Letters of a run's identifier.
 const LETTERS: &[u8; 36] = b"abcdefghijklmnopqrstuvwxyz0123456789";
 
@@ -44,13 +48,12 @@ enum Kind {
 pub fn write(report: &Report, folder: &Path) -> Result<PathBuf> {
     let began = started(report)?;
     let id = identifier(report)?;
-    let Utc { year, month, day, hour, minute, second, .. } = began;
-    let dir = folder.join(format!("offline-run-{year:04}{month:02}{day:02}_{hour:02}{minute:02}{second:02}-{id}"));
+    let dir = folder.join(format!("offline-run-{}-{id}", shown(began, FOLDER_TIME)));
     // Programs of W&B expect a folder of files, even if there is none.
     let files = dir.join("files");
     std::fs::create_dir_all(&files).map_err(|source| Error::Io { path: files, source })?;
     let path = dir.join(format!("run-{id}.wandb"));
-    let log = log(&records(report, &id, began.since_1970().as_secs()));
+    let log = log(&records(report, &id, began.unix_timestamp().unsigned_abs()));
     write_beside(&path, log.len(), |file| file.write_all(&log))?;
     Ok(dir)
 }
