@@ -5,7 +5,7 @@ mod support;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use paring_data::hub::{Kind, Repo, Settings, Watch};
+use paring_data::hub::{DownloadObserver, Repo, RepoKind, Settings};
 use serde_json::json;
 
 use support::hub::{Fault, Hub, QUANTIZE, both, etag, files, ok, refused, run, sharded};
@@ -222,7 +222,7 @@ fn two_at_once() {
 #[derive(Default)]
 struct Heard(Vec<(String, u64, u64)>);
 
-impl Watch for Heard {
+impl DownloadObserver for Heard {
     fn bytes(&mut self, file: &str, done: u64, of: u64) {
         self.0.push((file.to_string(), done, of));
     }
@@ -240,7 +240,7 @@ fn files_of_a_data_set() {
     hub.publish("datasets/wikitext", "main", &files);
     let settings = Settings { endpoint: hub.address(), cache: sandbox.path("cache"), token: None, offline: false };
     let here = paring_data::hub::Hub::new(&settings);
-    let repo = Repo::new(Kind::Dataset, "wikitext", None).unwrap();
+    let repo = Repo::new(RepoKind::Dataset, "wikitext", None).unwrap();
     let listing = here.list(&repo, &mut ()).unwrap();
     assert_eq!(listing.get("en/a b.json.gz").unwrap().size, Some(600_000));
     assert_eq!(listing.files.len(), 2);
@@ -254,7 +254,7 @@ fn files_of_a_data_set() {
     hub.log();
     assert_eq!(here.file(&repo, "en/a b.json.gz", &mut ()).unwrap(), file);
     assert_eq!(hub.log().iter().map(|request| &request.method[..]).collect::<Vec<_>>(), ["HEAD"]);
-    let fixed = Repo::new(Kind::Dataset, "wikitext", Some(&listing.commit)).unwrap();
+    let fixed = Repo::new(RepoKind::Dataset, "wikitext", Some(&listing.commit)).unwrap();
     assert_eq!(here.file(&fixed, "en/a b.json.gz", &mut ()).unwrap(), file);
     assert!(hub.log().is_empty());
     let error = here.file(&repo, "en/c.json.gz", &mut ()).unwrap_err().to_string();

@@ -22,7 +22,7 @@ const STEPS: u64 = 2_000_000;
 /// A chat template and the special tokens that it may name.
 pub(super) struct Template {
     source: String,
-    /// Where it came from.
+    /// The file it came from.
     file: String,
     tokens: Vec<(&'static str, String)>,
 }
@@ -53,7 +53,7 @@ impl Template {
         Ok(source.map(|source| Self { source, file: path.display().to_string(), tokens }))
     }
 
-    /// What the template makes of a conversation, without a prompt for an answer. The error says what is wrong with the
+    /// Renders a conversation, without a prompt for an answer. The error says what is wrong with the
     /// template, or what it says is wrong with the messages.
     pub fn render(&self, messages: &[Value]) -> Result<String, String> {
         // As the transformers library sets up Jinja.

@@ -14,9 +14,9 @@ use crate::error::option;
 use crate::tokenizer::Tokenizer;
 use crate::{Error, Result, rows};
 
-/// Windows to calibrate on, where nobody says how many.
+/// Default number of calibration windows.
 const WINDOWS: usize = 128;
-/// Tokens in a window, where nobody says how many.
+/// Default number of tokens in a window.
 const SEQLEN: usize = 2048;
 /// Tokens of a calibration at most: they are held, and windows that overlap can be more than the data.
 const MOST_TOKENS: usize = 1 << 30;
@@ -25,16 +25,16 @@ const MARGIN: usize = 512;
 
 /// A data set.
 pub struct Data {
-    /// What to call it in messages: a path or a built-in name.
+    /// Its name in messages: a path or a built-in name.
     pub name: String,
-    /// What it holds.
+    /// Its content.
     pub content: Content,
     reading: Reading,
-    /// Where nobody gives a seed: of the windows' starts, or `None` to take one window after the other.
+    /// Default seed of the windows' starts; `None` takes one window after the other.
     seed: Option<u64>,
 }
 
-/// What a data set holds.
+/// The content of a data set.
 pub enum Content {
     /// Text, tokenized as one string.
     Text(String),
@@ -54,7 +54,7 @@ fn rows_of((ids, len): (Vec<u32>, usize)) -> Content {
     Content::Rows { ids, len }
 }
 
-/// How documents become windows.
+/// The way from documents to windows.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Reading {
     /// The first `documents` are joined and tokenized as one string; `windows` of it are measured at most.
@@ -80,7 +80,7 @@ impl Windows {
         self.ids.len() / self.seqlen
     }
 
-    /// An error when a token, which came from the data set `source`, is none of a model's vocabulary.
+    /// Errors when a token, which came from the data set `source`, is outside a model's vocabulary.
     pub fn check_vocabulary(&self, source: &str, vocab: usize) -> Result<()> {
         match self.ids.iter().find(|&&id| id as usize >= vocab) {
             Some(id) => {
@@ -93,7 +93,7 @@ impl Windows {
     }
 }
 
-/// How calibration windows are chosen.
+/// The choice of calibration windows.
 #[derive(Clone, Copy, Debug)]
 pub struct Sampling {
     /// Windows wanted; `None`: 128, or as many as there are.
@@ -158,7 +158,7 @@ impl Data {
         Self { name, content: Content::Documents(documents), reading, seed: Some(0) }
     }
 
-    /// Whether windows are drawn at random although nobody asks for it.
+    /// True where windows are drawn at random by default.
     pub fn is_drawn(&self) -> bool {
         self.seed.is_some()
     }

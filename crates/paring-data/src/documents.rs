@@ -12,17 +12,17 @@ use crate::unpack::{self, Packing};
 use crate::{Error, Result};
 
 /// Names of files that hold documents end in one of these.
-const KINDS: [(&str, Kind); 6] = [
-    (".jsonl", Kind::Json(Packing::None)),
-    (".jsonl.gz", Kind::Json(Packing::Gzip)),
-    (".json.gz", Kind::Json(Packing::Gzip)),
-    (".jsonl.zst", Kind::Json(Packing::Zstd)),
-    (".json.zst", Kind::Json(Packing::Zstd)),
-    (".parquet", Kind::Parquet),
+const ENDINGS: [(&str, FileFormat); 6] = [
+    (".jsonl", FileFormat::Json(Packing::None)),
+    (".jsonl.gz", FileFormat::Json(Packing::Gzip)),
+    (".json.gz", FileFormat::Json(Packing::Gzip)),
+    (".jsonl.zst", FileFormat::Json(Packing::Zstd)),
+    (".json.zst", FileFormat::Json(Packing::Zstd)),
+    (".parquet", FileFormat::Parquet),
 ];
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Kind {
+enum FileFormat {
     /// An object a line.
     Json(Packing),
     /// A text a line, without the spaces around it.
@@ -35,10 +35,10 @@ enum Kind {
 pub struct Documents {
     path: PathBuf,
     field: String,
-    kind: Kind,
+    format: FileFormat,
 }
 
-/// What a row of a collection holds.
+/// The content of a line or row.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) enum Document {
     Text(String),
@@ -67,21 +67,21 @@ impl Raw<'_> {
 }
 
 impl Documents {
-    /// The documents of a file, in its field or column `field`; `None` when its name says that it is none.
+    /// The documents of a file, in its field or column `field`; `None` when its name has another ending.
     pub(super) fn of(path: &Path, field: &str) -> Option<Self> {
         let name = path.file_name()?.to_str()?;
-        let (_, kind) = KINDS.iter().find(|(end, _)| name.ends_with(end))?;
-        Some(Self { path: path.to_path_buf(), field: field.to_owned(), kind: *kind })
+        let (_, format) = ENDINGS.iter().find(|(end, _)| name.ends_with(end))?;
+        Some(Self { path: path.to_path_buf(), field: field.to_owned(), format: *format })
     }
 
     /// The lines of a text file.
     pub(super) fn lines(path: &Path) -> Self {
-        Self { path: path.to_path_buf(), field: String::new(), kind: Kind::Lines }
+        Self { path: path.to_path_buf(), field: String::new(), format: FileFormat::Lines }
     }
 
-    /// Where the document of a number lies, for messages.
+    /// The place of the document of a number, for messages.
     pub(super) fn place(&self, number: usize) -> String {
-        let what = if self.kind == Kind::Parquet { "row" } else { "line" };
+        let what = if self.format == FileFormat::Parquet { "row" } else { "line" };
         format!("{what} {number}")
     }
 
@@ -91,12 +91,14 @@ impl Documents {
     }
 
     fn each_raw(&self, see: &mut dyn FnMut(usize, Raw<'_>) -> Result<bool>) -> Result<()> {
-        match self.kind {
-            Kind::Parquet => parquet::each_row(&self.path, &self.field, &mut |row, cell| see(row, Raw::Cell(cell))),
-            Kind::Json(packing) => unpack::each_line(&self.path, packing, &mut |number, line| {
+        match self.format {
+            FileFormat::Parquet => {
+                parquet::each_row(&self.path, &self.field, &mut |row, cell| see(row, Raw::Cell(cell)))
+            }
+            FileFormat::Json(packing) => unpack::each_line(&self.path, packing, &mut |number, line| {
                 if line.trim_ascii().is_empty() { Ok(true) } else { see(number, Raw::Line(line)) }
             }),
-            Kind::Lines => {
+            FileFormat::Lines => {
                 unpack::each_line(&self.path, Packing::None, &mut |number, line| see(number, Raw::Line(line)))
             }
         }
@@ -135,7 +137,7 @@ impl Documents {
         let field = &self.field;
         let utf8 = |bytes| std::str::from_utf8(bytes).map_err(|e| self.bad(number, format!("not UTF-8: {e}")));
         match raw {
-            Raw::Line(line) if self.kind == Kind::Lines => Ok(Document::Text(utf8(line)?.trim().to_owned())),
+            Raw::Line(line) if self.format == FileFormat::Lines => Ok(Document::Text(utf8(line)?.trim().to_owned())),
             Raw::Line(line) => {
                 let held = line::field(utf8(line)?, field).map_err(|e| self.bad(number, format!("not JSON: {e}")))?;
                 self.held(number, held)

@@ -33,7 +33,7 @@ pub(super) fn starts(tokens: usize, seqlen: usize, count: usize, seed: u64) -> R
     (0..count).map(|_| start(&mut random, tokens, seqlen)).collect()
 }
 
-/// How windows are drawn from documents.
+/// The parameters of drawing windows from documents.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Draw {
     /// Tokens in a window.

@@ -5,11 +5,11 @@ use std::panic::{self, AssertUnwindSafe};
 use std::sync::Once;
 
 thread_local! {
-    /// Whether a panic of this thread is caught below.
+    /// True while panics of this thread are caught below.
     static GUARDED: Cell<bool> = const { Cell::new(false) };
 }
 
-/// What `body` returns, or what its panic says, of which nothing is printed. What `body` changes must not be used after a
+/// The result of `body`, or the message of its panic, which is not printed. What `body` changes must not be used after a
 /// panic.
 pub(super) fn guarded<T>(body: impl FnOnce() -> T) -> Result<T, String> {
     static QUIET: Once = Once::new();

@@ -9,7 +9,7 @@ use serde_json::Value;
 /// Bytes of a line that holds messages at most: parsed, they take up to thirty times as much.
 const MAX_MESSAGES: usize = 8 << 20;
 
-/// What a line has under the wanted name.
+/// The value of a line's wanted field.
 #[derive(Debug, PartialEq)]
 pub(super) enum Held {
     Text(String),
@@ -18,11 +18,11 @@ pub(super) enum Held {
     Other(&'static str),
     /// Nothing: the object has no such field.
     Absent,
-    /// The line is no object, but something of this kind.
+    /// The line is not an object, but something of this kind.
     NoObject(&'static str),
 }
 
-/// What the line has in its field of this name, the last one where it has several.
+/// The value of the line's field of this name, the last one where it has several.
 pub(super) fn field(line: &str, name: &str) -> serde_json::Result<Held> {
     let mut json = serde_json::Deserializer::from_str(line);
     let held = Look { name: Some(name), bytes: line.len() }.deserialize(&mut json)?;

@@ -25,7 +25,7 @@ pub enum Protocol {
     SparseGpt,
 }
 
-/// What a data set is wanted for.
+/// The use of a data set.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Purpose {
     /// To calibrate on: the training part.
@@ -45,7 +45,7 @@ pub struct Remote {
     pub path: &'static str,
 }
 
-/// Where files of named sets come from.
+/// The source of the files of named sets.
 pub struct Files<'a> {
     /// A folder that holds them, laid out as the repository or flat; the hub is then not asked.
     pub dir: Option<&'a Path>,

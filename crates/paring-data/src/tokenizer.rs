@@ -26,14 +26,14 @@ pub struct Tokenizer {
     inner: Inner,
     /// A token before each text, where the tokenizer's own rules do not put it there.
     bos: Option<u32>,
-    /// The folder it lies in, and what `tokenizer_config.json` says there.
+    /// The folder it lies in, and the `tokenizer_config.json` there.
     beside: Option<(PathBuf, Value)>,
     /// Read when the first messages come: others do not need it.
     template: OnceLock<Option<Template>>,
 }
 
 /// The tokenizer beside a model: `tokenizer.json`, or the `vocab.json` and `merges.txt` of GPT-2's kind of tokenizer, as
-/// OPT has them. `None` when there is neither. Errors when one of the files is none of its kind.
+/// OPT has them. `None` when there is neither. Errors when one of the files cannot be parsed.
 pub fn tokenizer(checkpoint: &Checkpoint) -> Result<Option<Tokenizer>> {
     let Some(dir) = checkpoint.dir() else { return Ok(None) };
     let path = dir.join("tokenizer.json");
@@ -57,7 +57,7 @@ pub fn tokenizer(checkpoint: &Checkpoint) -> Result<Option<Tokenizer>> {
 }
 
 /// A tokenizer from the text of a `tokenizer.json` alone; truncation and padding that it may ask for are switched off.
-/// Errors when `json`, which is `path` in messages, is none.
+/// Errors when `json`, which is `path` in messages, is not a tokenizer.
 pub fn tokenizer_from(json: &[u8], path: &Path) -> Result<Tokenizer> {
     let bad = |reason: String| not_a_tokenizer(path, &reason);
     check_merges(json).map_err(bad)?;

@@ -17,7 +17,7 @@ const MAX_RATIO: u64 = 200;
 /// … or to this many bytes, so that tiny files of repeated words can be read.
 const ALWAYS: u64 = 64 << 20;
 
-/// How a file is packed.
+/// The compression of a file of lines.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Packing {
     None,
@@ -25,7 +25,7 @@ pub(super) enum Packing {
     Zstd,
 }
 
-/// What a file of some size may still unpack to.
+/// The bytes that a file of some size may still unpack to.
 pub(super) struct Allowance {
     left: u64,
     all: u64,
@@ -49,7 +49,7 @@ impl Allowance {
     }
 }
 
-/// What a file unpacks to, with an end to how much that may be.
+/// A reader of unpacked bytes that fails once they exceed its allowance.
 struct Bounded<R> {
     inner: R,
     allowance: Allowance,
@@ -175,7 +175,7 @@ impl<R: BufRead> Read for Zstd<R> {
 
 /// All that `packed` unpacks to, which must be `expected` bytes.
 ///
-/// Nothing is allocated for what is only announced: the result grows with what there is.
+/// Nothing is allocated for a stated size: the result grows with what there is.
 pub(super) fn whole(packed: &[u8], packing: Packing, expected: usize) -> io::Result<Vec<u8>> {
     let mut reader: Box<dyn Read + '_> = match packing {
         Packing::None => Box::new(packed),

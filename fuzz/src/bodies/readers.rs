@@ -5,7 +5,7 @@ use std::sync::{Arc, LazyLock};
 
 use paring::Precision;
 use paring::plan::file::{self as recipe_file, Known};
-use paring_data::hub::{Kind, Listing, Repo};
+use paring_data::hub::{Listing, Repo, RepoKind};
 use paring_data::{Data, Sampling, Tokenizer, tokenizer};
 use paring_format::Checkpoint;
 
@@ -165,7 +165,7 @@ pub fn journal(data: &[u8]) -> bool {
 
 /// A hub's list of the files of a repository.
 pub fn hub_list(data: &[u8]) -> bool {
-    let repo = Repo::new(Kind::Model, "org/name", None).expect("a name");
+    let repo = Repo::new(RepoKind::Model, "org/name", None).expect("a name");
     let Ok(listing) = Listing::parse(&repo, data).inspect_err(super::assert_text) else { return false };
     for file in &listing.files {
         let mut parts = Path::new(&file.path).components();

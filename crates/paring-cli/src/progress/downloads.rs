@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use indicatif::ProgressBar;
 use paring::report::moment;
-use paring_data::hub::Watch;
+use paring_data::hub::DownloadObserver;
 
 use super::screen::{BETWEEN_LINES, bar, styled};
 use crate::show;
@@ -26,7 +26,7 @@ impl Downloads {
     }
 }
 
-impl Watch for Downloads {
+impl DownloadObserver for Downloads {
     fn bytes(&mut self, file: &str, done: u64, of: u64) {
         if let Some(bar) = &self.bar {
             if bar.message() != file {

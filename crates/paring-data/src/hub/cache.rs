@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use hf_hub::{Cache, CacheRepo, Repo as Named, RepoType};
 
 use super::repo::is_commit;
-use super::{Kind, Repo, Watch};
+use super::{DownloadObserver, Repo, RepoKind};
 use crate::{Error, Result};
 
 /// One repository at one revision.
@@ -18,15 +18,15 @@ pub(super) struct Shelf {
     cache: CacheRepo,
     /// The repository's folder.
     folder: PathBuf,
-    /// Where the locks of this repository's files lie, as those of the `huggingface_hub` library do.
+    /// The folder of the locks of this repository's files, as those of the `huggingface_hub` library do.
     locks: PathBuf,
 }
 
 impl Shelf {
     pub fn new(cache: &Path, repo: &Repo) -> Self {
         let kind = match repo.kind() {
-            Kind::Model => RepoType::Model,
-            Kind::Dataset => RepoType::Dataset,
+            RepoKind::Model => RepoType::Model,
+            RepoKind::Dataset => RepoType::Dataset,
         };
         let named = Named::with_revision(repo.id().to_string(), kind, repo.revision().to_string());
         let folder = cache.join(named.folder_name());
@@ -70,7 +70,7 @@ impl Shelf {
         }
     }
 
-    /// Notes what the revision means now.
+    /// Notes the commit that the revision means now.
     pub fn set_commit(&self, commit: &str) -> Result<()> {
         if self.repo.is_commit() || self.commit().is_ok_and(|known| known.as_deref() == Some(commit)) {
             return Ok(());
@@ -94,14 +94,14 @@ impl Shelf {
         &self.folder
     }
 
-    /// Where a file of this etag lies; it need not be there.
+    /// The path of a file of this etag; it need not be there.
     pub fn blob(&self, etag: &str) -> PathBuf {
         self.cache.blob_path(etag)
     }
 
     /// Keeps other programs from fetching the same file at the same time, until the result is dropped. Waits for one
     /// that does, as long as it takes.
-    pub fn lock(&self, etag: &str, watch: &mut dyn Watch) -> Result<File> {
+    pub fn lock(&self, etag: &str, watch: &mut dyn DownloadObserver) -> Result<File> {
         let path = self.locks.join(format!("{etag}.lock"));
         let io = |source| Error::Io { path: path.clone(), source };
         fs::create_dir_all(&self.locks).map_err(io)?;
@@ -146,7 +146,7 @@ impl Shelf {
     }
 }
 
-/// Whether this is a file, and of this size if that is known.
+/// True for a file, of this size if that is known.
 pub(super) fn has_size(path: &Path, size: Option<u64>) -> bool {
     fs::metadata(path).is_ok_and(|meta| meta.is_file() && size.is_none_or(|size| meta.len() == size))
 }

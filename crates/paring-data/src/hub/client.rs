@@ -8,7 +8,7 @@ use ureq::http::header::{AUTHORIZATION, LOCATION, RANGE, RETRY_AFTER};
 use ureq::http::{HeaderMap, Request, Response, StatusCode};
 use ureq::{Agent, Body};
 
-use super::{Settings, Watch};
+use super::{DownloadObserver, Settings};
 
 /// Redirects that are followed before it is taken for a circle.
 const REDIRECTS: usize = 10;
@@ -22,10 +22,10 @@ const PAUSE: Duration = Duration::from_millis(500);
 /// The longest pause that a server may ask for; one that wants more is not worth waiting for.
 const LONGEST_PAUSE: Duration = Duration::from_secs(300);
 
-/// What the hub says of a file that lies elsewhere.
+/// The headers by which the hub describes a file that lies elsewhere.
 const DESCRIPTION: [&str; 3] = ["x-repo-commit", "x-linked-etag", "x-linked-size"];
 
-/// Whether to ask for a file or only what it is like.
+/// A request for a file, or for its metadata only.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum Method {
     Get,
@@ -42,9 +42,9 @@ pub(super) enum Failure {
 
 /// A failure that may pass.
 pub(super) struct Passing {
-    /// What happened.
+    /// The failure.
     pub reason: String,
-    /// How long the server wants to be left alone, if it says so in seconds; the other form, a date, is not read.
+    /// The server's Retry-After, if it is in seconds; the other form, a date, is not read.
     pub pause: Option<Duration>,
 }
 
@@ -54,7 +54,7 @@ impl From<String> for Passing {
     }
 }
 
-/// How many failures there were in a row.
+/// A count of consecutive failures.
 #[derive(Default)]
 pub(super) struct Patience {
     failures: u32,
@@ -67,7 +67,7 @@ impl Patience {
     }
 
     /// Waits before the next try, or says why there will be none.
-    pub fn wait(&mut self, failure: Passing, watch: &mut dyn Watch) -> Result<(), String> {
+    pub fn wait(&mut self, failure: Passing, watch: &mut dyn DownloadObserver) -> Result<(), String> {
         self.failures += 1;
         let Passing { reason, pause } = failure;
         if self.failures >= TRIES {
@@ -89,7 +89,7 @@ pub(super) struct Client {
     agent: Agent,
     endpoint: String,
     token: Option<String>,
-    /// Whether there was ever an answer: until then, an address where nobody is will stay one.
+    /// True after the first answer: until then, an address that refuses connections is not tried again.
     reached: AtomicBool,
 }
 
@@ -110,12 +110,12 @@ impl Client {
         Self { agent: Agent::new_with_config(config), endpoint, token, reached: AtomicBool::new(false) }
     }
 
-    /// Where the hub is.
+    /// The hub's address.
     pub fn endpoint(&self) -> &str {
         &self.endpoint
     }
 
-    /// Whether a token is sent along.
+    /// True where a token is sent along.
     pub fn has_token(&self) -> bool {
         self.token.is_some()
     }
@@ -126,7 +126,7 @@ impl Client {
         &self,
         method: Method,
         path: &str,
-        watch: &mut dyn Watch,
+        watch: &mut dyn DownloadObserver,
         read: impl Fn(&mut Body) -> io::Result<T>,
     ) -> Result<(Response<Body>, T), String> {
         let mut patience = Patience::default();
@@ -190,7 +190,7 @@ impl Client {
         Ok(response)
     }
 
-    /// Sorts what the connection came to.
+    /// Sorts the failures of a connection.
     fn failure(&self, url: &str, error: ureq::Error) -> Failure {
         use io::ErrorKind::{ConnectionRefused, HostUnreachable, NetworkUnreachable, PermissionDenied};
         use ureq::Timeout::{Connect, Resolve};
@@ -230,7 +230,7 @@ fn host(url: &str) -> &str {
     origin.split_once("://").map_or(origin, |(_, host)| host)
 }
 
-/// Where a redirect of `url` leads. Errors when that is no address, or one that others on the way can read while this
+/// The target of a redirect of `url`. Errors when that is no address, or one that others on the way can read while this
 /// one is not.
 pub(super) fn redirected(url: &str, headers: &HeaderMap) -> Result<String, String> {
     let location = text(headers, LOCATION.as_str()).unwrap_or_default();

@@ -10,7 +10,7 @@ use ureq::http::header::{CONTENT_LENGTH, CONTENT_RANGE, ETAG};
 use super::cache::{Shelf, has_size};
 use super::client::{Failure, Method, Patience, text};
 use super::repo::is_commit;
-use super::{Hub, Repo, Watch};
+use super::{DownloadObserver, Hub, Repo};
 use crate::{Error, Result};
 
 /// Bytes that are read at once.
@@ -19,7 +19,7 @@ const CHUNK: usize = 1 << 18;
 /// A connection that brought this many bytes was a good one, and is not counted among the failures.
 const GOOD: u64 = 1 << 20;
 
-/// What the hub says of a file.
+/// The hub's metadata of a file.
 pub(super) struct Facts {
     /// The commit that the revision means.
     pub commit: String,
@@ -53,14 +53,14 @@ impl Part {
 }
 
 impl Hub {
-    /// Asks what a file is like. The size is checked against `listed`, the one in the list of files.
+    /// Requests a file's metadata. The size is checked against `listed`, the one in the list of files.
     pub(super) fn facts(
         &self,
         shelf: &Shelf,
         repo: &Repo,
         path: &str,
         listed: Option<u64>,
-        watch: &mut dyn Watch,
+        watch: &mut dyn DownloadObserver,
     ) -> Result<Facts> {
         let wrong = |reason: String| repo.error(format!("{path}: {reason}"));
         let asked = self.client.ask(Method::Head, &shelf.file_path(path), watch, |_| Ok(()));
@@ -93,14 +93,14 @@ impl Hub {
         Ok(Facts { commit, etag, size })
     }
 
-    /// Fetches what is missing of a file, and puts it into the snapshot of its commit.
+    /// Fetches the missing rest of a file, and puts it into the snapshot of its commit.
     pub(super) fn fetch(
         &self,
         shelf: &Shelf,
         repo: &Repo,
         path: &str,
         facts: &Facts,
-        watch: &mut dyn Watch,
+        watch: &mut dyn DownloadObserver,
     ) -> Result<PathBuf> {
         let Facts { commit, etag, size } = facts;
         let blob = shelf.blob(etag);
@@ -127,7 +127,7 @@ impl Hub {
         path: &str,
         size: u64,
         part: &mut Part,
-        watch: &mut dyn Watch,
+        watch: &mut dyn DownloadObserver,
     ) -> Result<()> {
         if part.have > size {
             part.cut(0).map_err(|source| Error::Io { path: part.path.clone(), source })?;
@@ -151,7 +151,7 @@ impl Hub {
         Ok(())
     }
 
-    /// One request for what is missing.
+    /// One request for the missing rest.
     fn append(
         &self,
         shelf: &Shelf,
@@ -159,7 +159,7 @@ impl Hub {
         path: &str,
         size: u64,
         part: &mut Part,
-        watch: &mut dyn Watch,
+        watch: &mut dyn DownloadObserver,
     ) -> Result<(), Failure> {
         let disk = |path: &Path, error: io::Error| Failure::Final(format!("{}: {error}", path.display()));
         let broke = |have: u64, how: String| {

@@ -1,4 +1,4 @@
-//! What a repository holds, by the hub's own list.
+//! The files of a repository, by the hub's own list.
 
 use std::io::Read;
 
@@ -35,7 +35,7 @@ impl Listing {
         self.files.iter().find(|file| file.path == path)
     }
 
-    /// The hub's answer, of `repo`. Errors when it is none, or names a file that would lie outside the repository.
+    /// The hub's answer, of `repo`. Errors when it cannot be parsed, or names a file that would lie outside the repository.
     pub fn parse(repo: &Repo, bytes: &[u8]) -> Result<Listing> {
         if bytes.len() as u64 > LONGEST {
             return Err(repo.error(format!("its list of files is longer than {LONGEST} bytes")));

@@ -3,9 +3,9 @@
 //! Names, addresses and the layout of the cache are those of the `hf-hub` crate, and the requests go through its light
 //! blocking client, ureq. They are made here, because that crate's own downloads compare no sizes, do not hear when a
 //! busy server says how long to wait, and always ask the network. What other programs fetched into the cache is found,
-//! and the other way round. A file that was broken off lies beside the blobs as `ETAG.paring`, to go on from.
+//! and the other way round. An interrupted download lies beside the blobs as `ETAG.paring`, to be resumed.
 //!
-//! * [`Settings`]: the environment; [`Repo`]: a checked name; [`Hub`]: what can be asked; [`Watch`]: who hears of it.
+//! * [`Settings`]: the environment; [`Repo`]: a checked name; [`Hub`]: the requests; [`DownloadObserver`]: their progress.
 
 mod cache;
 mod client;
@@ -28,23 +28,23 @@ use cache::Shelf;
 use client::{Client, Method, text};
 
 pub use listing::{Entry, Listing};
-pub use repo::{Kind, Repo};
+pub use repo::{Repo, RepoKind};
 pub use settings::Settings;
 
-/// Hears how far a download is. `()` is the one that ignores.
-pub trait Watch {
+/// Receives the progress of downloads. `()` ignores it.
+pub trait DownloadObserver {
     /// So many of a file's `of` bytes are here, those of earlier runs among them.
     fn bytes(&mut self, file: &str, done: u64, of: u64);
     /// Something to know: a failure that may pass, a wait.
     fn note(&mut self, text: &str);
 }
 
-impl Watch for () {
+impl DownloadObserver for () {
     fn bytes(&mut self, _file: &str, _done: u64, _of: u64) {}
     fn note(&mut self, _text: &str) {}
 }
 
-/// The hub, and what of it is in the cache.
+/// The hub and its cache.
 pub struct Hub {
     cache: PathBuf,
     offline: bool,
@@ -66,7 +66,7 @@ impl Hub {
     ///
     /// Errors when there is no such repository or no right to see it, the hub does not answer, or names a file that
     /// would lie outside the repository.
-    pub fn list(&self, repo: &Repo, watch: &mut dyn Watch) -> Result<Listing> {
+    pub fn list(&self, repo: &Repo, watch: &mut dyn DownloadObserver) -> Result<Listing> {
         let shelf = Shelf::new(&self.cache, repo);
         if self.offline {
             let commit = shelf.commit()?.ok_or_else(|| self.not_here(repo, &shelf))?;
@@ -90,9 +90,9 @@ impl Hub {
     /// One file of a repository, fetched if the hub has another one than the cache. Offline, and for a revision that is
     /// a commit, the file in the cache.
     ///
-    /// `path` is the file's path in the repository, with slashes. Errors when it is none, the hub has no such file or
+    /// `path` is the file's path in the repository, with slashes. Errors when it is not one, the hub has no such file or
     /// does not answer, or its size is not what the hub says. Costs two requests, or one if the file is here.
-    pub fn file(&self, repo: &Repo, path: &str, watch: &mut dyn Watch) -> Result<PathBuf> {
+    pub fn file(&self, repo: &Repo, path: &str, watch: &mut dyn DownloadObserver) -> Result<PathBuf> {
         if !repo::is_plain_path(path) {
             return Err(repo.error(format!("{path:?} is not the path of a file in a repository")));
         }
@@ -120,7 +120,7 @@ impl Hub {
     /// Safetensors files are preferred to pickles; nothing else is fetched. Files are links to the blobs of the cache.
     ///
     /// Errors as [`Hub::list`] and [`Hub::file`] do, and when what is there is no model.
-    pub fn model(&self, repo: &Repo, watch: &mut dyn Watch) -> Result<PathBuf> {
+    pub fn model(&self, repo: &Repo, watch: &mut dyn DownloadObserver) -> Result<PathBuf> {
         if self.offline {
             let shelf = Shelf::new(&self.cache, repo);
             let commit = shelf.commit()?.ok_or_else(|| self.not_here(repo, &shelf))?;
@@ -134,7 +134,7 @@ impl Hub {
         // The branch may move on while its files are fetched.
         let fixed = repo.at(&listing.commit);
         let shelf = Shelf::new(&self.cache, &fixed);
-        let get = |path: &str, watch: &mut dyn Watch| -> Result<PathBuf> {
+        let get = |path: &str, watch: &mut dyn DownloadObserver| -> Result<PathBuf> {
             let size = listing.get(path).and_then(|file| file.size);
             if let Some(file) = shelf.file(&listing.commit, path, size) {
                 return Ok(file);
@@ -161,7 +161,7 @@ impl Hub {
         Ok(shelf.snapshot(&listing.commit))
     }
 
-    /// What an answer that is an error means, and what to do.
+    /// The meaning of an answer that is an error, and what to do.
     fn refusal(&self, repo: &Repo, path: Option<&str>, response: &Response<Body>) -> String {
         let status = response.status().as_u16();
         let page = format!("{}{}", self.client.endpoint(), Shelf::new(&self.cache, repo).page_path());

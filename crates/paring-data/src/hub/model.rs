@@ -1,4 +1,4 @@
-//! Which of a repository's files make a model.
+//! The choice of the files of a repository that make a model.
 
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -14,7 +14,7 @@ use crate::Result;
 /// Names of weights, the better ones first: one file, or an index of several.
 const WEIGHTS: [(&str, &str); 2] = [(SINGLE, INDEX), ("pytorch_model.bin", "pytorch_model.bin.index.json")];
 
-/// What to fetch of a repository before its shards are known.
+/// The files of a repository to fetch before its shards are known.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Wanted<'a> {
     /// Config, companions, and the weights if they are one file.
@@ -50,7 +50,7 @@ pub(super) fn wanted(repo: &Repo, listing: &Listing) -> Result<Wanted<'static>> 
     Err(without(&format!("{SINGLE}, {INDEX} or {}", WEIGHTS[1].0)))
 }
 
-/// The files that an index names, sorted. Errors when it cannot be read, or a name is none of a file of a repository.
+/// The files that an index names, sorted. Errors when it cannot be read, or a name cannot be that of a file of a repository.
 pub(super) fn shards(index: &Path) -> Result<BTreeSet<String>> {
     Ok(read_index(index)?.into_values().collect())
 }

@@ -10,21 +10,21 @@ const MAIN: &str = "main";
 /// Longest name of a repository, as on the hub.
 const LONGEST: usize = 96;
 
-/// What a repository holds. The hub keeps models and data sets under paths of their own.
+/// The content of a repository. The hub keeps models and data sets under paths of their own.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Kind {
+pub enum RepoKind {
     /// Config, tokenizer, weights.
     Model,
     /// Files of text.
     Dataset,
 }
 
-impl Kind {
+impl RepoKind {
     /// For people.
     pub(super) fn name(self) -> &'static str {
         match self {
-            Kind::Model => "model",
-            Kind::Dataset => "data set",
+            RepoKind::Model => "model",
+            RepoKind::Dataset => "data set",
         }
     }
 }
@@ -32,7 +32,7 @@ impl Kind {
 /// A repository at a revision, its names checked: none of them can lead out of a folder.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Repo {
-    kind: Kind,
+    kind: RepoKind,
     id: String,
     revision: Option<String>,
 }
@@ -45,12 +45,12 @@ impl Repo {
             Some((id, revision)) => (id, Some(revision)),
             None => (text, None),
         };
-        Repo::new(Kind::Model, id, revision).ok().filter(|repo| repo.id.contains('/'))
+        Repo::new(RepoKind::Model, id, revision).ok().filter(|repo| repo.id.contains('/'))
     }
 
     /// The repository `id`, which is `org/name` or, as some old ones are, `name`, at a branch, a tag or a commit
-    /// (`main` if that is left out). Errors when a name is none that the hub would give.
-    pub fn new(kind: Kind, id: &str, revision: Option<&str>) -> Result<Repo> {
+    /// (`main` if that is left out). Errors when the hub would not give such a name.
+    pub fn new(kind: RepoKind, id: &str, revision: Option<&str>) -> Result<Repo> {
         let wrong = |what: &str, name: &str| Error::Hub { repo: id.to_string(), reason: format!("{what}: {name:?}") };
         let mut parts = id.split('/');
         let good = parts.by_ref().take(2).all(is_repo_name) && parts.next().is_none();
@@ -64,8 +64,8 @@ impl Repo {
         Ok(Repo { kind, id: id.to_string(), revision: revision.map(String::from) })
     }
 
-    /// What it holds.
-    pub fn kind(&self) -> Kind {
+    /// Its content.
+    pub fn kind(&self) -> RepoKind {
         self.kind
     }
 
@@ -93,7 +93,7 @@ impl Repo {
         Repo { revision: Some(commit.to_string()), ..self.clone() }
     }
 
-    /// Whether the revision can never mean anything else.
+    /// True where the revision is a commit, which can never mean anything else.
     pub(super) fn is_commit(&self) -> bool {
         is_commit(self.revision())
     }
@@ -111,7 +111,7 @@ impl fmt::Display for Repo {
     }
 }
 
-/// Whether this is the whole hash of a commit.
+/// True for the whole hash of a commit.
 pub(super) fn is_commit(text: &str) -> bool {
     text.len() == 40 && text.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'))
 }
@@ -130,7 +130,7 @@ fn is_revision(text: &str) -> bool {
     text.len() <= 255 && is_plain_path(text) && text.split('/').all(|part| is_word(part) && !part.starts_with('-'))
 }
 
-/// Whether a path from a listing stays below the folder that it is put into, on any system.
+/// True where a path from a listing stays below the folder that it is put into, on any system.
 pub(super) fn is_plain_path(path: &str) -> bool {
     let plain = |part: &str| !part.is_empty() && part != "." && part != "..";
     path.len() <= 1024 && path.split('/').all(plain) && !path.contains(['\\', ':']) && !path.contains(char::is_control)

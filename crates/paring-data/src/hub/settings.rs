@@ -1,4 +1,4 @@
-//! Where the hub is and what is kept here: the environment variables of the `huggingface_hub` library.
+//! The settings of the hub and its cache: the environment variables of the `huggingface_hub` library.
 
 use std::ffi::OsString;
 use std::fs::File;
@@ -12,7 +12,7 @@ const ENDPOINT: &str = "https://huggingface.co";
 /// Longest token that is read from a file.
 const LONGEST_TOKEN: u64 = 4096;
 
-/// How to reach the hub, and where to keep what it sends.
+/// The hub's address, the token and the folder of the cache.
 #[derive(Clone)]
 pub struct Settings {
     /// `http://` or `https://`, a host, and no slash at the end.

@@ -9,7 +9,7 @@ use super::*;
 const COMMIT: &str = "0123456789abcdef0123456789abcdef01234567";
 
 fn model(id: &str) -> Repo {
-    Repo::new(Kind::Model, id, None).unwrap()
+    Repo::new(RepoKind::Model, id, None).unwrap()
 }
 
 fn listing(paths: &[&str]) -> Listing {
@@ -60,10 +60,10 @@ fn names() {
         assert_eq!(Repo::parse_model(text), None, "{text:?}");
     }
     // Old data sets have no organization, and models that are named by a program need none.
-    assert_eq!(Repo::new(Kind::Dataset, "wikitext", None).unwrap().id(), "wikitext");
-    let error = Repo::new(Kind::Dataset, "wiki text", None).unwrap_err().to_string();
+    assert_eq!(Repo::new(RepoKind::Dataset, "wikitext", None).unwrap().id(), "wikitext");
+    let error = Repo::new(RepoKind::Dataset, "wiki text", None).unwrap_err().to_string();
     assert!(error.contains("wiki text") && error.contains("org/name"), "{error}");
-    let error = Repo::new(Kind::Dataset, "wikitext", Some("a/../b")).unwrap_err().to_string();
+    let error = Repo::new(RepoKind::Dataset, "wikitext", Some("a/../b")).unwrap_err().to_string();
     assert!(error.contains("a/../b"), "{error}");
 }
 
@@ -213,7 +213,7 @@ fn a_cache_that_others_filled() {
         token: None,
         offline: true,
     });
-    let data = Repo::new(Kind::Dataset, "allenai/c4", None).unwrap();
+    let data = Repo::new(RepoKind::Dataset, "allenai/c4", None).unwrap();
     let error = hub.file(&data, "en/a.json.gz", &mut ()).unwrap_err();
     assert!(matches!(&error, Error::NotOnHub { .. }) && error.to_string().contains("HF_HUB_OFFLINE"), "{error}");
     let folder = dir.path().join("datasets--allenai--c4");
@@ -227,7 +227,7 @@ fn a_cache_that_others_filled() {
     assert_eq!(fs::read(&file).unwrap(), b"12345");
     assert_eq!(hub.file(&data, "en/a.json.gz", &mut ()).unwrap(), file);
     assert_eq!(hub.list(&data, &mut ()).unwrap().files, [Entry { path: "en/a.json.gz".into(), size: Some(5) }]);
-    let fixed = Repo::new(Kind::Dataset, "allenai/c4", Some(COMMIT)).unwrap();
+    let fixed = Repo::new(RepoKind::Dataset, "allenai/c4", Some(COMMIT)).unwrap();
     assert_eq!(hub.file(&fixed, "en/a.json.gz", &mut ()).unwrap(), file);
     let error = hub.file(&data, "en/b.json.gz", &mut ()).unwrap_err().to_string();
     assert!(error.contains("en/b.json.gz is not in the cache"), "{error}");

@@ -18,7 +18,7 @@ pub(super) struct Deltas {
     first: bool,
     value: i64,
     smallest: i64,
-    /// Where the bit widths of the block lie, how many of them are used up, and the width of the miniblock.
+    /// The position of the block's bit widths, how many of them are used up, and the width of the miniblock.
     widths: usize,
     used: usize,
     bits: u32,

@@ -9,7 +9,7 @@ pub(super) const DATA: i64 = 0;
 pub(super) const DICTIONARY: i64 = 2;
 pub(super) const DATA_V2: i64 = 3;
 
-/// What a page's header states, as far as text needs it. Nothing of it is checked.
+/// A page's header, as far as text needs it. Nothing of it is checked.
 #[derive(Default)]
 pub(super) struct Header {
     pub kind: i64,

@@ -39,7 +39,7 @@ const BYTE_ARRAY: i64 = 6;
 /// Bytes that a place of a message counts for, beside its text.
 const PLACE: u64 = 16;
 
-/// What a row holds.
+/// The content of a row.
 pub(super) enum Cell<'a> {
     Null,
     Text(&'a [u8]),
@@ -47,7 +47,7 @@ pub(super) enum Cell<'a> {
     Chat(Vec<Value>),
 }
 
-/// An error about what a file holds.
+/// An error about a file's content.
 fn wrong(what: impl Into<String>) -> io::Error {
     io::Error::new(io::ErrorKind::InvalidData, what.into())
 }

@@ -131,7 +131,7 @@ impl Page {
         })
     }
 
-    /// Whether all places were read.
+    /// True after the last place.
     pub fn is_over(&self) -> bool {
         self.left <= 0
     }

@@ -7,7 +7,7 @@ use super::wrong;
 /// Numbers of `bits` bits, run-length encoded or packed in groups of eight, read one by one.
 #[derive(Default)]
 pub(super) struct Runs {
-    /// Where the next byte lies, and where these end.
+    /// The positions of the next byte and of the end.
     at: usize,
     end: usize,
     bits: u32,

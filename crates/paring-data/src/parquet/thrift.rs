@@ -1,5 +1,5 @@
-//! Thrift's compact protocol, as far as Parquet's metadata needs it: structs are visited field by field, and what
-//! nobody asks for is skipped.
+//! Thrift's compact protocol, as far as Parquet's metadata needs it: structs are visited field by field, and the
+//! rest is skipped.
 
 use std::io::{self, Read};
 

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::sync::Arc;
 
-use paring_data::hub::{Hub, Kind, Repo, Watch};
+use paring_data::hub::{DownloadObserver, Hub, Repo, RepoKind};
 use paring_data::named::{self, Files, Protocol, Purpose, Remote};
 use paring_data::{Data, Tokenizer, tokenizer};
 use paring_format::message::Setting;
@@ -38,7 +38,7 @@ pub struct Sources {
     /// Models that the program has built in; their names come before all others.
     pub built_in: &'static [BuiltIn],
     /// Makes what hears the progress of a download.
-    pub downloads: Rc<dyn Fn() -> Box<dyn Watch>>,
+    pub downloads: Rc<dyn Fn() -> Box<dyn DownloadObserver>>,
 }
 
 impl Default for Sources {
@@ -189,7 +189,7 @@ impl Sources {
         }
         let name = name.ok_or_else(no_data)?;
         let fetch = |remote: &Remote| -> paring_data::Result<PathBuf> {
-            let repo = Repo::new(Kind::Dataset, remote.repo, remote.revision)?;
+            let repo = Repo::new(RepoKind::Dataset, remote.repo, remote.revision)?;
             Hub::from_env()?.file(&repo, remote.path, (self.downloads)().as_mut())
         };
         let files = Files { dir: options.data_dir.as_deref(), fetch: &fetch };
