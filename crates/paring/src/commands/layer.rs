@@ -81,19 +81,7 @@ fn compress(
     let dtype = info.dtype;
     let weight = file.read_f32("weight", &[rows, cols])?;
     let hessian = hessian(&file, &name, cols, sequences, device)?;
-    let stats = match (recipe.method.curvature, &hessian) {
-        (Curvature::Flat, _) => None,
-        (_, None) => {
-            let text = format!("{} needs activations or a hessian, and the file has neither", recipe.method);
-            return Err(Error::content(name, text));
-        }
-        // The norms are half of the diagonal: H = (2/n) Σ x xᵀ, s = (1/n) Σ x².
-        (Curvature::Diagonal, Some(h)) => match norms(&file, &name, cols, sequences, device)? {
-            Some(norms) => Some(Stats::Norms(norms)),
-            None => Some(Stats::Norms(h.diagonal()?.into_iter().map(|d| d / 2.0).collect())),
-        },
-        (Curvature::Full, Some(h)) => Some(Stats::Gram(h.clone())),
-    };
+    let stats = stats(recipe, (&file, &name, cols), hessian.as_ref(), sequences, device)?;
     let prepared = recipe.prepare(stats.as_ref(), Some(&weight), &name)?;
     let outcome = recipe.compress(&weight, cols, &prepared, Stored::plain(dtype), &name)?;
     let dense = outcome.compressed.to_dense();
@@ -142,6 +130,29 @@ fn compress(
     let sparsity = zeros as f64 / dense.len() as f64;
     let place = Place::of(device)?;
     Ok(LayerResult { place, rows, cols, loss, error, sparsity, outliers, damp: prepared.damp() })
+}
+
+/// The statistics that a recipe needs of the inputs of a layer, of `cols` features. Errors when the file has none.
+fn stats(
+    recipe: &Recipe,
+    (file, name, cols): (&Checkpoint, &str, usize),
+    hessian: Option<&SquareMatrix>,
+    sequences: Option<usize>,
+    device: &Device,
+) -> Result<Option<Stats>> {
+    Ok(match (recipe.method.curvature, hessian) {
+        (Curvature::Flat, _) => None,
+        (_, None) => {
+            let text = format!("{} needs activations or a hessian, and the file has neither", recipe.method);
+            return Err(Error::content(name, text));
+        }
+        // The norms are half of the diagonal: H = (2/n) Σ x xᵀ, s = (1/n) Σ x².
+        (Curvature::Diagonal, Some(h)) => match norms(file, name, cols, sequences, device)? {
+            Some(norms) => Some(Stats::Norms(norms)),
+            None => Some(Stats::Norms(h.diagonal()?.into_iter().map(|d| d / 2.0).collect())),
+        },
+        (Curvature::Full, Some(h)) => Some(Stats::Gram(h.clone())),
+    })
 }
 
 /// The columns that a recipe corrects but does not round, in the order of the file.

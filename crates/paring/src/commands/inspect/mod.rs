@@ -116,41 +116,14 @@ pub fn inspect(checkpoint: &Checkpoint) -> Result<Summary> {
             None => others.push(name),
         }
     }
-    let mut tensors = Vec::new();
+    let mut totals = Totals::default();
     let mut groups = quant.as_ref().map_or_else(Vec::new, |quant| quant.groups.iter().map(GroupSummary::new).collect());
-    let (mut elements, mut bits, mut zeros, mut weights) = (0f64, 0f64, 0f64, 0f64);
-    // Outliers and weights by kind of linear.
-    let mut kinds: BTreeMap<String, (usize, usize)> = BTreeMap::new();
     for (module, bytes) in modules {
-        let c = checkpoint.read_module(module)?;
-        let format = checkpoint.linear_format(module)?;
         if let Some(group) = group_of(quant.as_ref(), module)?.and_then(|i| groups.get_mut(i)) {
             group.linears += 1;
             group.bytes += bytes;
         }
-        let outliers = match &c.values {
-            Values::Spqr(spqr) => {
-                let (of_kind, total) = kinds.entry(kind(module).to_string()).or_default();
-                *of_kind += spqr.outliers.at.len();
-                *total += c.rows * c.cols;
-                spqr.outliers.at.len()
-            }
-            Values::Dense(_) | Values::Codes { .. } => 0,
-        };
-        let count = (c.rows * c.cols) as f64;
-        let zero = c.to_dense().iter().filter(|&&v| v == 0.0).count() as f64;
-        elements += count;
-        bits += bytes as f64 * 8.0;
-        zeros += zero;
-        weights += count;
-        tensors.push(TensorSummary {
-            name: module.to_string(),
-            shape: vec![c.rows, c.cols],
-            format: words::matrix(&c, &format.describe()),
-            bits_per_weight: bytes as f64 * 8.0 / count,
-            sparsity: zero / count,
-            outliers,
-        });
+        totals.add_module(checkpoint, module, bytes)?;
     }
     // Embeddings and the head are no weights that are pruned. Of a model that no family reads, they are not known.
     let outer = families::outer(checkpoint).ok();
@@ -159,24 +132,9 @@ pub fn inspect(checkpoint: &Checkpoint) -> Result<Summary> {
         outer.as_ref().is_some_and(|outer| outer.embeddings.iter().any(|e| e == name) || of_head(&outer.head))
     };
     for name in others {
-        let Some(info) = checkpoint.info(name) else { continue };
-        let count: usize = info.shape.iter().product();
-        let zero = count_zeros(checkpoint, name)?;
-        elements += count as f64;
-        bits += info.stored_bytes() as f64 * 8.0;
-        if info.shape.len() == 2 && !is_outer(name) {
-            zeros += zero;
-            weights += count as f64;
-        }
-        tensors.push(TensorSummary {
-            name: name.to_string(),
-            shape: info.shape.clone(),
-            format: format!("{} {}", info.sparse().unwrap_or("dense"), info.dtype.name()),
-            bits_per_weight: info.stored_bytes() as f64 * 8.0 / (count.max(1)) as f64,
-            sparsity: zero / (count.max(1)) as f64,
-            outliers: 0,
-        });
+        totals.add_tensor(checkpoint, name, is_outer(name))?;
     }
+    let Totals { mut tensors, elements, bits, zeros, weights, kinds } = totals;
     tensors.sort_by(|a, b| a.name.cmp(&b.name));
     let quantized = quant.as_ref().map_or("dense", |quant| &quant.format);
     let sparse = checkpoint.names().filter_map(|name| checkpoint.info(name)?.sparse());
@@ -196,6 +154,72 @@ pub fn inspect(checkpoint: &Checkpoint) -> Result<Summary> {
         outlier_shares: kinds.into_iter().map(|(kind, (n, of))| (kind, n as f64 / of.max(1) as f64)).collect(),
         bytes: checkpoint.file_bytes(),
     })
+}
+
+/// Sums over the tensors of a checkpoint.
+#[derive(Default)]
+struct Totals {
+    tensors: Vec<TensorSummary>,
+    elements: f64,
+    bits: f64,
+    zeros: f64,
+    weights: f64,
+    /// Outliers and weights by kind of linear.
+    kinds: BTreeMap<String, (usize, usize)>,
+}
+
+impl Totals {
+    /// Adds a compressed matrix that is stored in so many bytes.
+    fn add_module(&mut self, checkpoint: &Checkpoint, module: &str, bytes: u64) -> Result<()> {
+        let c = checkpoint.read_module(module)?;
+        let format = checkpoint.linear_format(module)?;
+        let outliers = match &c.values {
+            Values::Spqr(spqr) => {
+                let (of_kind, total) = self.kinds.entry(kind(module).to_string()).or_default();
+                *of_kind += spqr.outliers.at.len();
+                *total += c.rows * c.cols;
+                spqr.outliers.at.len()
+            }
+            Values::Dense(_) | Values::Codes { .. } => 0,
+        };
+        let count = (c.rows * c.cols) as f64;
+        let zero = c.to_dense().iter().filter(|&&v| v == 0.0).count() as f64;
+        self.elements += count;
+        self.bits += bytes as f64 * 8.0;
+        self.zeros += zero;
+        self.weights += count;
+        self.tensors.push(TensorSummary {
+            name: module.to_string(),
+            shape: vec![c.rows, c.cols],
+            format: words::matrix(&c, &format.describe()),
+            bits_per_weight: bytes as f64 * 8.0 / count,
+            sparsity: zero / count,
+            outliers,
+        });
+        Ok(())
+    }
+
+    /// Adds a tensor of no compressed matrix; `is_outer` says that it is an embedding or the head.
+    fn add_tensor(&mut self, checkpoint: &Checkpoint, name: &str, is_outer: bool) -> Result<()> {
+        let Some(info) = checkpoint.info(name) else { return Ok(()) };
+        let count: usize = info.shape.iter().product();
+        let zero = count_zeros(checkpoint, name)?;
+        self.elements += count as f64;
+        self.bits += info.stored_bytes() as f64 * 8.0;
+        if info.shape.len() == 2 && !is_outer {
+            self.zeros += zero;
+            self.weights += count as f64;
+        }
+        self.tensors.push(TensorSummary {
+            name: name.to_string(),
+            shape: info.shape.clone(),
+            format: format!("{} {}", info.sparse().unwrap_or("dense"), info.dtype.name()),
+            bits_per_weight: info.stored_bytes() as f64 * 8.0 / (count.max(1)) as f64,
+            sparsity: zero / (count.max(1)) as f64,
+            outliers: 0,
+        });
+        Ok(())
+    }
 }
 
 impl GroupSummary {

@@ -99,6 +99,61 @@ impl Bins {
     }
 }
 
+/// The place of the map in the picture.
+struct Frame {
+    x0: f64,
+    y0: f64,
+    x1: f64,
+    y1: f64,
+    wide: f64,
+    high: f64,
+}
+
+impl Axis<'_> {
+    /// Its bars, and their scale.
+    fn histogram(&self, &Frame { x0, y0, x1, y1, wide, high }: &Frame) -> [String; 2] {
+        let (bars, most) = self.bars();
+        let place = match self.across {
+            true => format!("translate({x0} {:.2})scale(1 -1)", y0 - GAP),
+            false => format!("translate({:.2} {y0})matrix(0 1 1 0 0 0)", x1 + GAP),
+        };
+        let (line, label) = match self.across {
+            true => (
+                format!("M{x0} {:.2}h{wide:.2}m0 {:.2}h5", y0 - GAP, -BARS),
+                text(x1 + 8.0, y0 - GAP - BARS + 4.0, "", "start", &format!("{} of a column", percent(most))),
+            ),
+            false => (
+                format!("M{:.2} {y0}v{high:.2}m{BARS:.2} 0v5", x1 + GAP),
+                text(x1 + GAP + BARS, y1 + 18.0, "", "middle", &format!("{} of a row", percent(most))),
+            ),
+        };
+        [
+            format!("<path class=\"b\" transform=\"{place}\" d=\"{bars}\"/>"),
+            format!("<path class=\"f\" d=\"{line}\"/>{label}"),
+        ]
+    }
+
+    /// Ticks with their numbers.
+    fn labels(&self, &Frame { x0, y0, y1, .. }: &Frame) -> Vec<String> {
+        let label = |at: usize| {
+            let offset = self.length * at as f64 / self.sums.len().max(1) as f64;
+            match self.across {
+                true => format!(
+                    "<path class=\"k\" d=\"M{:.2} {y1:.2}v5\"/>{}",
+                    x0 + offset,
+                    text(x0 + offset, y1 + 18.0, "", "middle", &at.to_string())
+                ),
+                false => format!(
+                    "<path class=\"k\" d=\"M{x0} {:.2}h-5\"/>{}",
+                    y0 + offset,
+                    text(x0 - 8.0, y0 + offset + 4.0, "", "end", &at.to_string())
+                ),
+            }
+        };
+        ticks(self.sums.len(), (self.length / TICK) as usize).into_iter().map(label).collect()
+    }
+}
+
 /// An SVG of the outliers of a `[rows, cols]` matrix, `mask` being 1 where there is one, row-major: a map with a
 /// histogram over the columns on top and one over the rows on the right. The file needs nothing else, holds no scripts
 /// and stays below 1 MB, whatever the matrix. Costs a look at each weight.
@@ -116,7 +171,7 @@ pub fn outliers(module: &str, rows: usize, cols: usize, mask: &[u8]) -> String {
     let (x0, y0) = (LEFT, TOP + BARS + GAP);
     let (x1, y1) = (x0 + wide, y0 + high);
     let title = shortened(module, TITLE);
-    // DeviceBudget for letters of the title's size, and for the other lines of text.
+    // Room for letters of the title's size, and for the other lines of text.
     let width = (x1 + GAP + BARS + RIGHT).max(LEFT + 520.0).max(LEFT + LETTER * title.chars().count() as f64);
     let height = y1 + BOTTOM;
 
@@ -154,42 +209,13 @@ pub fn outliers(module: &str, rows: usize, cols: usize, mask: &[u8]) -> String {
     ));
     put(format!("<rect class=\"f\" x=\"{x0}\" y=\"{y0}\" width=\"{wide:.2}\" height=\"{high:.2}\"/>"));
 
+    let frame = Frame { x0, y0, x1, y1, wide, high };
     for axis in [
         Axis { sums: &by_col, per: rows, step: bins.width, length: wide, across: true },
         Axis { sums: &by_row, per: cols, step: bins.height, length: high, across: false },
     ] {
-        let (bars, most) = axis.bars();
-        let place = match axis.across {
-            true => format!("translate({x0} {:.2})scale(1 -1)", y0 - GAP),
-            false => format!("translate({:.2} {y0})matrix(0 1 1 0 0 0)", x1 + GAP),
-        };
-        put(format!("<path class=\"b\" transform=\"{place}\" d=\"{bars}\"/>"));
-        let (line, label) = match axis.across {
-            true => (
-                format!("M{x0} {:.2}h{wide:.2}m0 {:.2}h5", y0 - GAP, -BARS),
-                text(x1 + 8.0, y0 - GAP - BARS + 4.0, "", "start", &format!("{} of a column", percent(most))),
-            ),
-            false => (
-                format!("M{:.2} {y0}v{high:.2}m{BARS:.2} 0v5", x1 + GAP),
-                text(x1 + GAP + BARS, y1 + 18.0, "", "middle", &format!("{} of a row", percent(most))),
-            ),
-        };
-        put(format!("<path class=\"f\" d=\"{line}\"/>{label}"));
-        for at in ticks(axis.sums.len(), (axis.length / TICK) as usize) {
-            let offset = axis.length * at as f64 / axis.sums.len().max(1) as f64;
-            put(match axis.across {
-                true => format!(
-                    "<path class=\"k\" d=\"M{:.2} {y1:.2}v5\"/>{}",
-                    x0 + offset,
-                    text(x0 + offset, y1 + 18.0, "", "middle", &at.to_string())
-                ),
-                false => format!(
-                    "<path class=\"k\" d=\"M{x0} {:.2}h-5\"/>{}",
-                    y0 + offset,
-                    text(x0 - 8.0, y0 + offset + 4.0, "", "end", &at.to_string())
-                ),
-            });
-        }
+        axis.histogram(&frame).into_iter().for_each(&mut put);
+        axis.labels(&frame).into_iter().for_each(&mut put);
     }
     put(text(x0 + wide / 2.0, y1 + 38.0, "", "middle", "input column"));
     put(format!(
