@@ -144,7 +144,7 @@ fn a_full_disk_loses_nothing() {
     );
     let ran = sandbox.shell(&script);
     if ran.code == Some(0) {
-        for words in ["no space left for", "code 1", "journal.jsonl", "model-00002-of-00008", "resumed behind block"] {
+        for words in ["no space left for", "code 1", "journal.jsonl", "model-00002-of-00008", "resumed after block"] {
             assert!(ran.stderr.contains(words), "{words}: {}", ran.stderr);
         }
         assert!(!ran.stderr.contains("config.json\n"), "{}", ran.stderr);
@@ -156,7 +156,7 @@ fn a_full_disk_loses_nothing() {
     let limited = sandbox.shell(&format!("trap '' XFSZ; ulimit -f 100; exec $PARING {run} --out out"));
     sandbox.refuses(&limited, 1, &["out/model-00001-of-00008.safetensors", "too large"]).unwrap();
     let ran = sandbox.ok(&format!("{run} --out out --resume"));
-    assert!(ran.stderr.contains("resumed behind block 0 of 6"), "{}", ran.stderr);
+    assert!(ran.stderr.contains("resumed after block 0 of 6"), "{}", ran.stderr);
     assert!(bytes(&sandbox, "out") == want, "what went on differs from an unbroken run");
 }
 

@@ -114,7 +114,7 @@ fn differences(made: &Outcome, want: &Outcome, layer: &Layer) -> Differs {
 /// tr(ΔW H ΔWᵀ) in f64.
 fn error(outcome: &Outcome, layer: &Layer) -> f64 {
     let change: Vec<f64> =
-        outcome.dense.iter().zip(&layer.weight).map(|(&a, &b)| f64::from(a) - f64::from(b)).collect();
+        outcome.dense().iter().zip(&layer.weight).map(|(&a, &b)| f64::from(a) - f64::from(b)).collect();
     let row = |row: &[f64]| -> f64 {
         let times = |h: &[f32]| row.iter().zip(h).map(|(&v, &h)| v * f64::from(h)).sum::<f64>();
         row.iter().zip(layer.gram.chunks_exact(layer.cols)).map(|(&v, h)| v * times(h)).sum()
@@ -155,7 +155,7 @@ mod tests {
         assert!(differences(&made, &want, &layer).problem.unwrap().contains("rows differ"));
         // The same codes, but an error that is not theirs.
         let mut made = case.compress(&layer, stats).unwrap();
-        made.dense.iter_mut().for_each(|w| *w *= 1.01);
+        made.dense_mut().iter_mut().for_each(|w| *w *= 1.01);
         assert!(differences(&made, &want, &layer).problem.unwrap().starts_with("an error of"));
     }
 }

@@ -11,7 +11,7 @@ use crate::methods::Stored;
 use crate::plan::Opt;
 use crate::{Error, Result};
 
-/// Whether scales of inputs that are quantized like this come from calibration data.
+/// Tells whether scales of inputs that are quantized like this come from calibration data.
 pub(super) fn is_stored(args: &QuantArgs) -> bool {
     args.dynamic != Dynamic::Yes
 }

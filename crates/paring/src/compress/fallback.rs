@@ -1,4 +1,4 @@
-//! Whether a linear came out better than it would have without a look at its inputs.
+//! Compares each linear's error with that of plain rounding or pruning by magnitude, and optionally falls back to it.
 
 use paring_format::message;
 use paring_format::message::Message;
@@ -15,22 +15,22 @@ use crate::{Precision, Result};
 
 /// Rows of a linear that its baseline is measured on at first.
 pub(crate) const ROWS: usize = 256;
-/// By how much of the baseline's loss the sweep's has to be less for that of some rows to be believed.
-const FAR: f64 = 0.25;
-/// The same for sums in the precision of the run, bfloat16 among them, over all rows.
-const CLEAR: f64 = 0.02;
-/// Sums in f32 may be off by this share; losses that are nearer to each other are taken for equal.
-const EQUAL: f64 = 1e-4;
-/// A loss that is a smaller part of the sweep's own, of which the damping's part was subtracted, has lost its digits.
-const CANCELLED: f64 = 1e-3;
+/// The share of the baseline's loss by which the sweep's must be smaller where the baseline was measured on some rows only.
+const SAMPLE_MARGIN: f64 = 0.25;
+/// The same for sums over all rows in the precision of the run, which may be bfloat16.
+const EXACT_MARGIN: f64 = 0.02;
+/// Sums in f32 may be off by this share: losses that are nearer to each other count as equal.
+const TIE: f64 = 1e-4;
+/// A loss that is a smaller share of Σ e², from which the damping's part was subtracted, has lost its digits.
+const CANCELLATION: f64 = 1e-3;
 
-/// What a baseline is thought to lose.
+/// The estimated loss of a baseline.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Expected {
     lost: f64,
     /// Rows that it was measured on.
     pub rows: usize,
-    /// Whether those are all.
+    /// True if those are all.
     all: bool,
 }
 
@@ -40,14 +40,14 @@ pub(super) struct Measure<'a> {
     quadratic: Quadratic<'a>,
 }
 
-/// What a linear lost, by tr(ΔW·H·ΔWᵀ) as shares of tr(W·H·Wᵀ).
+/// The errors of a linear and of its baseline, tr(ΔW·H·ΔWᵀ) as shares of tr(W·H·Wᵀ).
 #[derive(Clone, Debug, Default, PartialEq)]
-pub(super) struct Judged {
+pub(super) struct Judgement {
     pub error: Option<f64>,
     pub baseline: Option<f64>,
-    /// Whether the outcome is the baseline's now.
+    /// True if the outcome is the baseline's now.
     pub fallback: bool,
-    /// What to tell of it.
+    /// A note for the user.
     pub note: Option<Message>,
 }
 
@@ -57,7 +57,7 @@ impl<'a> Measure<'a> {
         Ok(Self { gram, quadratic: Quadratic::new(gram, precision)? })
     }
 
-    /// What a plan measures with; `None` where it does not, or the statistics are no Gram matrix.
+    /// For a plan that measures errors; `None` for others, and where the statistics are no Gram matrix.
     pub fn of(stats: Option<&'a Stats>, plan: &Plan) -> Result<Option<Self>> {
         match stats {
             Some(Stats::Gram(gram)) if !plan.skip_out_loss => Self::new(gram, plan.precision).map(Some),
@@ -71,8 +71,8 @@ impl<'a> Measure<'a> {
         Ok(self.quadratic.trace(&dense)?)
     }
 
-    /// What the baseline of a recipe loses of a matrix of `cols` columns; `None` where there is none. Where rows have nothing
-    /// in common it is measured on up to 256 of them, evenly spread, and taken times the share of Σ w² that is theirs.
+    /// Estimates the loss of a recipe's baseline on a matrix of `cols` columns; `None` where there is none. Where rows have
+    /// nothing in common it is measured on up to 256 of them, evenly spread, and scaled by their share of Σ w².
     pub fn expected(
         &self,
         recipe: &Recipe,
@@ -90,18 +90,18 @@ impl<'a> Measure<'a> {
         let step = pieces.len().div_ceil(ROWS.div_ceil(height));
         let some: Vec<f32> = pieces.step_by(step).flatten().copied().collect();
         // What all rows share is that of all.
-        let amax = matrix.stored.amax.or_else(|| recipe.shares_amax().then(|| largest(matrix.weight)));
-        let part = Matrix { weight: &some, stored: Stored { amax, ..matrix.stored }, module: matrix.module };
+        let amax = matrix.stored.amax.or_else(|| recipe.shares_amax().then(|| largest(&matrix.weight)));
+        let part = Matrix::new(&some, Stored { amax, ..matrix.stored }, matrix.module);
         let lost = self.baseline(recipe, &part, cols, prepared)?;
-        let share = squares(matrix.weight) / squares(&some).max(f64::MIN_POSITIVE);
+        let share = squares(&matrix.weight) / squares(&some).max(f64::MIN_POSITIVE);
         Ok(lost.map(|lost| Expected { lost: lost * share, rows: some.len() / cols, all: false }))
     }
 
-    /// What the baseline of a recipe loses of a matrix of `cols` columns.
+    /// The loss of a recipe's baseline on a matrix of `cols` columns.
     fn baseline(&self, recipe: &Recipe, matrix: &Matrix<'_>, cols: usize, prepared: &Prepared) -> Result<Option<f64>> {
         let made = recipe.compress_baseline(matrix, cols, prepared)?;
         // The codes are gone before the products.
-        made.map(|outcome| outcome.dense).map(|dense| self.loss(matrix.weight, dense)).transpose()
+        made.map(|outcome| self.loss(&matrix.weight, outcome.into_dense())).transpose()
     }
 
     /// tr(W·H·Wᵀ).
@@ -122,16 +122,18 @@ impl<'a> Measure<'a> {
         (expected, total): (Option<Expected>, f64),
         outcome: &mut Outcome,
         replace: bool,
-    ) -> Result<Judged> {
+    ) -> Result<Judgement> {
         let share = |lost: f64| if total > 0.0 { lost / total } else { 0.0 };
-        let Some(lost) = outcome.distortion else { return Ok(Judged::default()) };
+        let Some(lost) = outcome.distortion else { return Ok(Judgement::default()) };
         let (Some(mut expected), Some(words)) = (expected, recipe.baseline()) else {
-            return Ok(Judged { error: Some(share(lost)), ..Judged::default() });
+            return Ok(Judgement { error: Some(share(lost)), ..Judgement::default() });
         };
         let cols = outcome.compressed.cols;
-        // Nothing of this holds for what is no number.
-        let told = lost >= CANCELLED * outcome.loss;
-        let far = |expected: &Expected| told && lost <= (1.0 - if expected.all { CLEAR } else { FAR }) * expected.lost;
+        // All comparisons below are false for NaN.
+        let told = lost >= CANCELLATION * outcome.loss;
+        let far = |expected: &Expected| {
+            told && lost <= (1.0 - if expected.all { EXACT_MARGIN } else { SAMPLE_MARGIN }) * expected.lost
+        };
         if !far(&expected)
             && !expected.all
             && let Some(lost) = self.baseline(recipe, matrix, cols, prepared)?
@@ -140,29 +142,32 @@ impl<'a> Measure<'a> {
         }
         if far(&expected) {
             let baseline = Some(share(expected.lost));
-            return Ok(Judged { error: Some(share(lost)), baseline, ..Judged::default() });
+            return Ok(Judgement { error: Some(share(lost)), baseline, ..Judgement::default() });
         }
         let exact = Measure::new(self.gram, Precision::F32)?;
-        let lost = exact.loss(matrix.weight, outcome.dense.clone())?;
-        let Some(other) = recipe.compress_baseline(matrix, cols, prepared)? else { return Ok(Judged::default()) };
-        let expected = exact.loss(matrix.weight, other.dense.clone())?;
+        let lost = exact.loss(&matrix.weight, outcome.dense().to_vec())?;
+        let Some(mut other) = recipe.compress_baseline(matrix, cols, prepared)? else {
+            return Ok(Judgement::default());
+        };
+        let expected = exact.loss(&matrix.weight, other.dense().to_vec())?;
         let (error, baseline) = (share(lost), share(expected));
-        let judged = Judged { error: Some(error), baseline: Some(baseline), ..Judged::default() };
-        if lost <= (1.0 + EQUAL) * expected || !expected.is_finite() {
+        let judged = Judgement { error: Some(error), baseline: Some(baseline), ..Judgement::default() };
+        if lost <= (1.0 + TIE) * expected || !expected.is_finite() {
             return Ok(judged);
         }
         if !replace {
             let note =
                 format!("{}: its error of {error:.3e} is more than the {baseline:.3e} of {words}; ", matrix.module);
             let note = message![note, Opt::AllowFallback, " stores that instead"];
-            return Ok(Judged { note: Some(note), ..judged });
+            return Ok(Judgement { note: Some(note), ..judged });
         }
         let note = format!(
             "{}: stored as {words} makes it, with an error of {baseline:.3e}; that of {} was {error:.3e}",
             matrix.module, recipe.method
         );
-        *outcome = Outcome { seconds: outcome.seconds, ..other };
-        Ok(Judged { error: Some(baseline), fallback: true, note: Some(note.into()), ..judged })
+        other.seconds = outcome.seconds;
+        *outcome = other;
+        Ok(Judgement { error: Some(baseline), fallback: true, note: Some(note.into()), ..judged })
     }
 }
 
@@ -210,7 +215,7 @@ mod tests {
     }
 
     fn matrix(weight: &[f32]) -> Matrix<'_> {
-        Matrix { weight, stored: Stored::plain(Dtype::F32), module: "layer" }
+        Matrix::new(weight, Stored::plain(Dtype::F32), "layer")
     }
 
     #[test]
@@ -257,24 +262,26 @@ mod tests {
 
         // The baseline's own matrix is not worse than itself, whatever the sweep says that it lost.
         for lost in [0.0, 1e-12, 1e12] {
-            let same = judge(&mut Outcome { distortion: Some(lost), loss: 1.0, ..plain() }, true);
+            let mut same = plain();
+            (same.distortion, same.loss) = (Some(lost), 1.0);
+            let same = judge(&mut same, true);
             assert!(same.error == same.baseline && !same.fallback && same.note.is_none(), "{lost}: {same:?}");
         }
 
         // A sweep that claims to have lost nothing is not believed, nor is one that lost no number.
         let mut broken = [sweep(), sweep()];
-        broken[0].dense.iter_mut().for_each(|w| *w *= 2.0);
+        broken[0].dense_mut().iter_mut().for_each(|w| *w *= 2.0);
         (broken[0].distortion, broken[0].loss) = (Some(0.0), 1.0);
-        broken[1].dense[5] = f32::NAN;
+        broken[1].dense_mut()[5] = f32::NAN;
         broken[1].distortion = Some(f64::NAN);
         for mut broken in broken {
-            let dense = broken.dense.clone();
+            let dense = broken.dense().to_vec();
             let told = judge(&mut broken, false);
             assert!(told.note.unwrap().to_string().starts_with("layer: its error of ") && !told.fallback);
-            assert!(broken.dense.iter().zip(&dense).all(|(a, b)| a.to_bits() == b.to_bits()), "nothing is replaced");
+            assert!(broken.dense().iter().zip(&dense).all(|(a, b)| a.to_bits() == b.to_bits()), "nothing is replaced");
             let replaced = judge(&mut broken, true);
             assert!(replaced.fallback && replaced.error == replaced.baseline && replaced.note.is_some());
-            assert!(broken.dense == plain().dense && broken.compressed == plain().compressed);
+            assert!(broken.dense() == plain().dense() && broken.compressed == plain().compressed);
         }
     }
 }

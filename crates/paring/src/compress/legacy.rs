@@ -49,7 +49,7 @@ pub(super) fn check(layout: &dyn Layout, recipe: &Recipe) -> Result<()> {
     }
 }
 
-/// How such a layout holds weights that are not quantized.
+/// The scheme of weights that such a layout holds unquantized.
 pub(super) fn dense_scheme(layout: &dyn Layout, recipe: &Recipe) -> Option<Scheme> {
     let dense = Scheme { targets: vec!["Linear".into()], format: layout.name().into(), ..Scheme::dense() };
     (layout.instead().is_some() && recipe.rounding.is_none()).then_some(dense)

@@ -1,13 +1,17 @@
 //! A whole compression run: walk, compress, write, reopen and check.
 
 mod activations;
+mod elapsed;
+mod encode;
 mod fallback;
+mod fan;
 mod legacy;
 mod output;
 mod schemes;
 mod select;
 mod snapshots;
 mod start;
+mod summary;
 mod threshold;
 mod visitor;
 mod warnings;
@@ -21,7 +25,6 @@ use paring_format::message::Message;
 use paring_format::{Checkpoint, Dtype, QuantMethod};
 use paring_model::{AttentionInfo, Block, BlockInfo, Decoder, LinearInfo};
 
-use crate::methods::average_bits;
 use crate::output::journal::Line;
 use crate::output::modules::compressed_module;
 use crate::pipeline::activations::{Hidden, Storage};
@@ -33,9 +36,14 @@ use crate::pipeline::vram::Pass;
 use crate::pipeline::walk::{forward_work, walk};
 use crate::plan::{Curvature, Opt, Plan, Recipe};
 use crate::report::progress::{Observer, Step, spelled};
-use crate::report::{self, Clock, Environment, LayerReport, Place, Report, Size, Sizes, Stage, moment, peak_rss_mib};
+use crate::report::{Clock, Report, Stage};
 use crate::{Error, Result};
 use paring_data::Windows;
+
+use elapsed::Elapsed;
+use output::Output;
+use start::Started;
+use visitor::{Compressor, Walked};
 
 pub(crate) use fallback::ROWS;
 pub(crate) use output::outer_shards;
@@ -58,10 +66,10 @@ pub struct Job {
     pub windows: Option<Windows>,
     /// The output folder.
     pub out: PathBuf,
-    /// Whether to go on with what was begun there, if something was.
+    /// Whether a run that was begun there is resumed, if one was.
     pub resume: bool,
-    /// Whether activations are kept on disk now and then, so that going on need not compute them again; `None`: in a run that
-    /// seems to take longer than ten minutes.
+    /// Whether activations are kept on disk now and then, so that a resumed run need not compute them again; `None`: in a run
+    /// that seems to take longer than ten minutes.
     pub resumable: Option<bool>,
     /// Files to put beside the weights: name and content.
     pub companions: Vec<(String, Vec<u8>)>,
@@ -70,7 +78,7 @@ pub struct Job {
 }
 
 impl Plan {
-    /// Whether the choices go together, before a model is opened.
+    /// Checks that the choices go together, before a model is opened.
     pub fn check(&self) -> Result<()> {
         for (_, choice) in self.choices() {
             choice.check()?;
@@ -90,7 +98,7 @@ impl Plan {
     }
 }
 
-/// Hint for a run whose GPU's memory is used up.
+/// The hint appended to out-of-memory errors.
 fn less_memory() -> Message {
     let less = message!["a smaller ", Opt::MaxVram, ", ", Opt::Offload.with("activations"), ", fewer ", Opt::Nsamples];
     less.then(message![", a shorter ", Opt::Seqlen, ", or ", Opt::Device.with("cpu")])
@@ -118,7 +126,7 @@ impl Job {
         }
     }
 
-    /// Where activations wait for the next block.
+    /// The storage of activations between blocks.
     fn storage(&self, windows: &Windows) -> Result<Storage<'_>> {
         let block = largest_block(self.decoder.as_ref());
         let pass = self.pass(&block, windows);
@@ -133,7 +141,7 @@ impl Job {
 
     /// Runs block `i` on all windows as far as the last of the `fans` of which something is needed, and returns the
     /// statistics of those, one entry per fan. A fan is given as what is needed of it and its number of features. On the
-    /// way `ranges` are widened, as far as they are asked for, and `observer` is told how many windows are done.
+    /// way `ranges` are widened, as far as they are asked for, and `observer` hears how many windows are done.
     fn collect(
         &self,
         i: usize,
@@ -175,13 +183,13 @@ impl Job {
         Ok(stats)
     }
 
-    /// What to know before the work of the calibration data: whether there are fewer tokens than the widest Gram matrix
-    /// has rows. Errors on what [`run`] would not begin.
+    /// Notes on the calibration data, before the work: that there are fewer tokens than the widest Gram matrix has rows.
+    /// Errors on what [`run`] would not begin.
     pub fn data_notes(&self) -> Result<Vec<Message>> {
         Ok(self.few_tokens(&self.check()?).into_iter().collect())
     }
 
-    /// What is to be said of too few tokens.
+    /// Warns when there are fewer calibration tokens than features: the Gram matrix is rank-deficient then.
     fn few_tokens(&self, selection: &Selection) -> Option<Message> {
         let tokens = self.windows.as_ref().map(|windows| windows.ids.len())?;
         let full = |linear: &LinearInfo| {
@@ -257,83 +265,74 @@ impl Job {
 /// weights that cannot be read or are not finite, a Gram matrix that stays singular, a full disk. Shards that were
 /// closed stay; without index and config no program takes them for a model.
 pub fn run(mut job: Job, observer: &mut dyn Observer, clock: &mut Clock) -> Result<Report> {
-    let (start, started) = (Instant::now(), moment::now());
+    let mut elapsed = Elapsed::start();
     job.budget = job.budget.with_hint(less_memory());
     let selection = job.check()?;
-    let head = start::head(&job)?;
-    if let Some(report) = start::finished(&job, &head)? {
+    let identity = start::identity(&job)?;
+    if let Some(report) = start::finished(&job, &identity)? {
         observer.note("finished already: nothing was left to do");
         return Ok(report);
     }
-    let mut begin = start::begin(&job, head, clock)?;
-    begin.notes[begin.noted..].iter().for_each(|note| observer.note(note));
-    let legacy: Vec<String> = begin.output.layouts().filter_map(legacy::note).collect();
+    let mut started = start::begin(&job, identity, clock)?;
+    started.notes[started.noted..].iter().for_each(|note| observer.note(note));
+    let legacy: Vec<String> = started.output.encoder().layouts().filter_map(legacy::note).collect();
     let few_tokens = job.few_tokens(&selection).map(|note| spelled(&note, observer));
-    legacy.into_iter().chain(few_tokens).for_each(|note| begin.note(note, observer));
+    legacy.into_iter().chain(few_tokens).for_each(|note| started.note(note, observer));
+    set_thresholds(&mut job, &selection, &mut started, observer, clock)?;
+    elapsed.resume(started.seconds, started.peak_rss_mib);
+    let (output, walked) = compress_blocks(&job, &selection, started, elapsed, observer, clock)?;
+    observer.step(&Step::of(Stage::Write));
+    let written = output.finish(&job, &selection, clock)?;
+    observer.step(&Step::of(Stage::Check));
+    written.check(clock)?;
+    let report = summary::report(&job, walked, &written, clock)?;
+    written.write_report(&job.plan, &report)?;
+    written.close()?;
+    Ok(report)
+}
+
+/// Gives each choice of the plan that asks for a share of outliers the threshold that keeps it: the one in the journal, or
+/// one that is found now.
+fn set_thresholds(
+    job: &mut Job,
+    selection: &Selection,
+    started: &mut Started,
+    observer: &mut dyn Observer,
+    clock: &mut Clock,
+) -> Result<()> {
     for number in selection.used() {
         let Some(share) = job.plan.choice(number).and_then(|choice| choice.outlier_share) else { continue };
-        let threshold = match begin.thresholds.get(&number) {
+        let threshold = match started.thresholds.get(&number) {
             Some(&threshold) => threshold,
             None => {
                 observer.note("looking for the outlier threshold on a sample of the layers");
-                let threshold = threshold::choose(&job, &selection, (number, share), observer, clock)?;
+                let threshold = threshold::choose(job, selection, (number, share), observer, clock)?;
                 let line = Line::Threshold { choice: number, bits: threshold.to_bits() };
-                begin.output.note(move |_| Some(line))?;
+                started.output.note(move |_| Some(line))?;
                 threshold
             }
         };
-        begin.note(format!("outlier threshold {threshold:.4}, for a share of {:.2} %", 100.0 * share), observer);
+        started.note(format!("outlier threshold {threshold:.4}, for a share of {:.2} %", 100.0 * share), observer);
         if let Some(spqr) = job.plan.recipe_mut(number).and_then(|recipe| recipe.spqr.as_mut()) {
             spqr.outlier_threshold = Some(threshold);
         }
     }
-    observer.start(begin.blocks(), job.decoder.blocks(), selection.len());
-    let mut hidden = begin.hidden(&job, &selection, observer, clock)?;
-    let blocks = begin.blocks()..job.decoder.blocks();
-    let (earlier, peak) = (begin.seconds, begin.peak_rss_mib);
-    let mut visitor = visitor::Compressor::new(&job, &selection, begin, start, observer);
-    walk(job.decoder.as_ref(), blocks, hidden.as_mut(), &mut visitor, false, clock)?;
-    drop(hidden);
-    let visitor::Walked { output, layers, notes } = visitor.finish();
-    observer.step(&Step::of(Stage::Write));
-    let made = output.finish(&job, &selection, clock)?;
-    observer.step(&Step::of(Stage::Check));
-    made.check(clock)?;
-    let weights: usize = layers.iter().map(|l| l.rows * l.cols).sum();
-    let over = |f: &dyn Fn(&LayerReport) -> f64| {
-        layers.iter().map(|l| f(l) * (l.rows * l.cols) as f64).sum::<f64>() / (weights.max(1)) as f64
-    };
-    let outlier_share = layers.iter().map(|l| l.outliers).sum::<usize>() as f64 / weights.max(1) as f64;
-    let recipe = &job.plan.recipe;
-    let published = (recipe.rounding.as_ref().filter(|_| job.plan.overrides.is_empty()))
-        .zip(recipe.spqr.as_ref())
-        .map(|(r, s)| average_bits(r, s, outlier_share));
-    let report = Report {
-        version: report::VERSION,
-        out: job.out.display().to_string(),
-        method: job.plan.recipe.method.to_string(),
-        place: Place::of(job.decoder.device())?,
-        started,
-        seconds: earlier + start.elapsed().as_secs_f64(),
-        peak_rss_mib: peak.max(peak_rss_mib()),
-        command: job.command.clone(),
-        environment: Environment::now(),
-        plan: serde_json::to_value(&job.plan).map_err(|e| Error::Plan(format!("cannot write the plan: {e}")))?,
-        bits_before: report::stored_bits(&job.checkpoint, &layers),
-        bits_per_weight: over(&|l| l.bits),
-        formula_bits: published.is_some().then(|| over(&|l| l.formula_bits.unwrap_or(l.bits))),
-        published_bits: published,
-        sparsity: over(&|l| l.sparsity),
-        outlier_share,
-        bytes_in: job.checkpoint.total_bytes(),
-        bytes_out: made.tensor_bytes,
-        size: Size { before: Sizes::of(&job.checkpoint, job.decoder.as_ref()), after: made.sizes(&job)? },
-        perplexity: None,
-        notes,
-        layers,
-        stages: clock.stages(),
-    };
-    made.write_report(&job.plan, &report)?;
-    made.close()?;
-    Ok(report)
+    Ok(())
+}
+
+/// Walks the blocks that are left.
+fn compress_blocks(
+    job: &Job,
+    selection: &Selection,
+    mut started: Started,
+    elapsed: Elapsed,
+    observer: &mut dyn Observer,
+    clock: &mut Clock,
+) -> Result<(Output, Walked)> {
+    let (done, count) = (started.blocks(), job.decoder.blocks());
+    observer.start(done, count, selection.len());
+    let mut hidden = started.hidden(job, selection, observer, clock)?;
+    let mut visitor = Compressor::new(job, selection, started, elapsed, observer);
+    walk(job.decoder.as_ref(), done..count, hidden.as_mut(), &mut visitor, false, clock)?;
+    Ok(visitor.finish())
 }

@@ -1,4 +1,4 @@
-//! Which linears a plan compresses.
+//! The linears that a plan compresses.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -25,43 +25,29 @@ impl Selection {
             return Err(Opt::Layers.unfit(format!("{first}..{end}"), there));
         }
         let names: Vec<String> = (first..end).flat_map(|i| decoder.linears(i)).map(|l| l.name).collect();
-        let outer = decoder.outer_linears();
-        let targets = |texts: &[String], option: Opt, named: &Message| -> Result<Vec<Target>> {
-            let made = texts.iter().map(|t| Target::new(t).map_err(Error::Plan)).collect::<Result<Vec<_>>>()?;
-            for (text, target) in texts.iter().zip(&made) {
-                // Linears outside the blocks are never among a block's; naming them is harmless.
-                if !outer.iter().chain(&names).any(|n| target.matches(n).is_some()) {
-                    let example = names.first().map(String::as_str).unwrap_or_default();
-                    let problem = named.clone().then(format!(" {text}: no linear of this name"));
-                    let hint = format!("they are called like {example}, and a pattern begins with re:");
-                    return Err(option.misfit(problem).hint(hint));
-                }
-            }
-            Ok(made)
-        };
-        let include = targets(&plan.include, Opt::Include, &message![Opt::Include])?;
-        let ignore = targets(&plan.ignore, Opt::Ignore, &message![Opt::Ignore])?;
+        let known = Known { names: &names, outer: decoder.outer_linears() };
+        let include = known.targets(&plan.include, Opt::Include, &message![Opt::Include])?;
+        let ignore = known.targets(&plan.ignore, Opt::Ignore, &message![Opt::Ignore])?;
         let overridden = Message::from("the override of");
-        let of_override = |o: &Override| Ok((targets(&o.targets, Opt::Include, &overridden)?, o.recipe.is_some()));
-        let overrides = plan.overrides.iter().map(of_override).collect::<Result<Vec<_>>>()?;
-        let choice = |name: &str| match overrides.iter().rposition(|(m, _)| m.iter().any(|m| m.matches(name).is_some()))
-        {
+        let overrides = plan.overrides.iter().map(|o| known.targets(&o.targets, Opt::Include, &overridden));
+        let overrides: Vec<Vec<Target>> = overrides.collect::<Result<_>>()?;
+        // The number of a linear's choice; `None` where an override without a recipe leaves it alone.
+        let choice = |name: &str| match overrides.iter().rposition(|targets| matches_any(targets, name)) {
             None => Some(0),
-            Some(i) => overrides[i].1.then_some(i + 1),
+            Some(i) => plan.overrides[i].recipe.as_ref().map(|_| i + 1),
         };
-        let wanted = names.into_iter().filter(|name| {
-            (include.is_empty() || include.iter().any(|m| m.matches(name).is_some()))
-                && !ignore.iter().any(|m| m.matches(name).is_some())
-        });
-        let chosen = wanted.filter_map(|name| choice(&name).map(|number| (name, number)));
+        let chosen = names
+            .iter()
+            .filter(|name| (include.is_empty() || matches_any(&include, name)) && !matches_any(&ignore, name));
+        let chosen = chosen.filter_map(|name| choice(name).map(|number| (name.clone(), number)));
         let selection = Self(chosen.collect());
         let used = selection.used();
-        let idle = |(i, (_, recipe)): &(usize, &(Vec<Target>, bool))| *recipe && !used.contains(&(i + 1));
-        if let Some((i, _)) = overrides.iter().enumerate().find(idle).filter(|_| !used.is_empty()) {
+        let idle = |&(i, o): &(usize, &Override)| o.recipe.is_some() && !used.contains(&(i + 1));
+        if let Some((_, idle)) = plan.overrides.iter().enumerate().find(idle).filter(|_| !used.is_empty()) {
             return Err(Error::Plan(format!(
                 "the override of {}: no linear is compressed by it; those that it names are ignored, or another override \
                  further down names them too",
-                plan.overrides[i].targets.join(", ")
+                idle.targets.join(", ")
             )));
         }
         if selection.0.is_empty() {
@@ -93,4 +79,32 @@ impl Selection {
     pub(crate) fn len(&self) -> usize {
         self.0.len()
     }
+}
+
+/// The names that targets may match.
+struct Known<'a> {
+    /// Linears of the blocks at hand.
+    names: &'a [String],
+    /// Linears outside the blocks. They are never among a block's; naming them is harmless.
+    outer: Vec<String>,
+}
+
+impl Known<'_> {
+    /// The patterns of an option, which messages call `named`. Errors when one is no regular expression or matches nothing.
+    fn targets(&self, texts: &[String], option: Opt, named: &Message) -> Result<Vec<Target>> {
+        let made = texts.iter().map(|t| Target::new(t).map_err(Error::Plan)).collect::<Result<Vec<_>>>()?;
+        for (text, target) in texts.iter().zip(&made) {
+            if !self.outer.iter().chain(self.names).any(|name| target.matches(name).is_some()) {
+                let example = self.names.first().map(String::as_str).unwrap_or_default();
+                let problem = named.clone().then(format!(" {text}: no linear of this name"));
+                let hint = format!("they are called like {example}, and a pattern begins with re:");
+                return Err(option.misfit(problem).hint(hint));
+            }
+        }
+        Ok(made)
+    }
+}
+
+fn matches_any(targets: &[Target], name: &str) -> bool {
+    targets.iter().any(|target| target.matches(name).is_some())
 }

@@ -1,4 +1,4 @@
-//! Where a run begins: anew, or behind the blocks that are done.
+//! The start of a run: anew, or after the blocks that an earlier process finished.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -13,7 +13,7 @@ use paring_model::weight::Dense;
 use super::Job;
 use super::output::Output;
 use super::select::Selection;
-use crate::output::journal::{self, Done, Head, Input, Journal};
+use crate::output::journal::{self, BlockRecord, Input, Journal, RunIdentity};
 use crate::output::side_files::beside;
 use crate::pipeline::activations::Hidden;
 use crate::pipeline::walk::{Visitor, walk};
@@ -22,14 +22,14 @@ use crate::report::progress::Observer;
 use crate::report::{Clock, LayerReport, Report};
 use crate::{Error, Result};
 
-/// A run that begins, and what is done of it.
-pub(super) struct Begin {
+/// A run about to walk its blocks, with what earlier processes did of it.
+pub(super) struct Started {
     pub output: Output,
     /// Outlier thresholds that were found, by number of the choice.
     pub thresholds: BTreeMap<usize, f64>,
     /// Linears of the blocks that are done.
     pub layers: Vec<LayerReport>,
-    /// What was noted, and how much of it is in the journal.
+    /// Notes, and how many of them are in the journal.
     pub notes: Vec<String>,
     pub noted: usize,
     /// Seconds that other processes took, and the most memory of one.
@@ -41,11 +41,11 @@ pub(super) struct Begin {
     kept: Option<(usize, ClosedFile)>,
 }
 
-/// What the run is, before it begins.
-pub(super) fn head(job: &Job) -> Result<Head> {
+/// The identity of the run, for its journal.
+pub(super) fn identity(job: &Job) -> Result<RunIdentity> {
     let plan = serde_json::to_value(&job.plan).map_err(|e| Error::Plan(format!("the plan cannot be noted: {e}")))?;
     let companions = beside(&job.checkpoint, job.companions.clone())?;
-    Ok(Head {
+    Ok(RunIdentity {
         journal: journal::VERSION,
         program: concat!("paring ", env!("CARGO_PKG_VERSION")).to_string(),
         plan,
@@ -54,8 +54,8 @@ pub(super) fn head(job: &Job) -> Result<Head> {
     })
 }
 
-/// The report of the same run, where the job is to go on and all is done. Errors when another run is.
-pub(super) fn finished(job: &Job, head: &Head) -> Result<Option<Report>> {
+/// The report of the same run, where the job may resume it and all is done. Errors when another run is finished there.
+pub(super) fn finished(job: &Job, identity: &RunIdentity) -> Result<Option<Report>> {
     let there = |name: &str| job.out.join(name).is_file();
     if !job.resume || there(JOURNAL) || !there(CONFIG) {
         return Ok(None);
@@ -64,7 +64,7 @@ pub(super) fn finished(job: &Job, head: &Head) -> Result<Option<Report>> {
     let Some(was) = journal::finished(&job.out)? else {
         return Err(different("a model is there that no run of sparsify or quantize left".into()));
     };
-    match journal::difference(&was, head) {
+    match journal::difference(&was, identity) {
         Some(reason) => Err(different(reason)),
         None => {
             // Left by one that was killed between its journal's end and its own.
@@ -76,21 +76,21 @@ pub(super) fn finished(job: &Job, head: &Head) -> Result<Option<Report>> {
     }
 }
 
-/// Prepares the folder. Goes on with what lies there if the job says so and there is something.
-pub(super) fn begin(job: &Job, head: Head, clock: &mut Clock) -> Result<Begin> {
+/// Prepares the folder. Resumes the run that lies there if the job says so and there is one.
+pub(super) fn begin(job: &Job, identity: RunIdentity, clock: &mut Clock) -> Result<Started> {
     if job.resume && job.out.is_dir() {
         let lock = Lock::take(&job.out)?;
         if let Some(read) = journal::read(&job.out)? {
-            return go_on(job, &head, read, lock, clock);
+            return resume(job, &identity, read, lock, clock);
         }
     }
-    let writer = Writer::create(&job.out, head.shards, RUN_FILES, job.plan.overwrite)?;
-    let journal = Journal::begin(&job.out, head)?;
+    let writer = Writer::create(&job.out, identity.shards, RUN_FILES, job.plan.overwrite)?;
+    let journal = Journal::begin(&job.out, identity)?;
     let mut notes = Vec::new();
     if let Some(reason) = writer.lock().unsupported() {
         notes.push(format!("nothing keeps a second run out of {}: {reason}", job.out.display()));
     }
-    Ok(Begin {
+    Ok(Started {
         output: Output::new(job, writer, journal, &[])?,
         thresholds: BTreeMap::new(),
         layers: Vec::new(),
@@ -103,46 +103,47 @@ pub(super) fn begin(job: &Job, head: Head, clock: &mut Clock) -> Result<Begin> {
     })
 }
 
-fn go_on(job: &Job, head: &Head, read: journal::Read, lock: Lock, clock: &mut Clock) -> Result<Begin> {
+fn resume(job: &Job, identity: &RunIdentity, read: journal::Read, lock: Lock, clock: &mut Clock) -> Result<Started> {
     let different = |reason: String| Error::Different { out: job.out.clone(), reason };
-    if let Some(reason) = journal::difference(&read.head, head) {
+    if let Some(reason) = journal::difference(&read.identity, identity) {
         return Err(different(reason));
     }
     let (done, blocks) = (read.blocks.len(), job.decoder.blocks());
     if done > blocks {
         return Err(different(format!("its journal has {done} blocks, and the model {blocks}")));
     }
-    let shards: Vec<ClosedFile> = read.blocks.iter().map(|done| ClosedFile::from(&done.shard)).collect();
-    let kept = |done: &Done| Some((done.block + 1, ClosedFile::from(done.hidden.as_ref()?)));
+    let shards: Vec<ClosedFile> = read.blocks.iter().map(|block| ClosedFile::from(&block.shard)).collect();
+    let kept = |block: &BlockRecord| Some((block.block + 1, ClosedFile::from(block.hidden.as_ref()?)));
     let kept = read.blocks.iter().rev().find_map(kept);
     let kept_name = kept.as_ref().map(|(_, file)| file.name.as_str());
-    let writer = Writer::resume(&job.out, head.shards, &shards, RUN_FILES, kept_name, Arc::new(lock))?;
+    let writer = Writer::resume(&job.out, identity.shards, &shards, RUN_FILES, kept_name, Arc::new(lock))?;
     let journal = Journal::resume(&job.out, &read)?;
     let output = Output::new(job, writer, journal, &read.blocks)?;
-    let mut notes: Vec<String> = read.blocks.iter().flat_map(|done| done.notes.iter().cloned()).collect();
+    let mut notes: Vec<String> = read.blocks.iter().flat_map(|block| block.notes.iter().cloned()).collect();
     let noted = notes.len();
-    notes.push(format!("resumed behind block {done} of {blocks}"));
-    let device = |head: &Head| head.plan.get("device").and_then(|name| name.as_str()).unwrap_or("").to_string();
-    let (was, is) = (device(&read.head), device(head));
+    notes.push(format!("resumed after block {done} of {blocks}"));
+    let device =
+        |identity: &RunIdentity| identity.plan.get("device").and_then(|name| name.as_str()).unwrap_or("").to_string();
+    let (was, is) = (device(&read.identity), device(identity));
     if was != is {
         notes.push(format!("begun on {was}, and resumed on {is}: sums in another order, so not the same bits"));
     }
     let last = read.blocks.last();
-    clock.restore(last.map_or(&[], |done| &done.stages));
-    Ok(Begin {
+    clock.restore(last.map_or(&[], |block| &block.stages));
+    Ok(Started {
         output,
         thresholds: read.thresholds,
         notes,
         noted,
-        seconds: last.map_or(0.0, |done| done.seconds),
-        peak_rss_mib: last.map_or(0.0, |done| done.peak_rss_mib),
+        seconds: last.map_or(0.0, |block| block.seconds),
+        peak_rss_mib: last.map_or(0.0, |block| block.peak_rss_mib),
         kept,
-        layers: read.blocks.iter().flat_map(|done| done.layers.iter().cloned()).collect(),
+        layers: read.blocks.iter().flat_map(|block| block.layers.iter().cloned()).collect(),
         shards,
     })
 }
 
-impl Begin {
+impl Started {
     /// Notes something, unless it was before.
     pub fn note(&mut self, text: String, observer: &mut dyn Observer) {
         if !self.notes.contains(&text) {
@@ -156,9 +157,9 @@ impl Begin {
         self.shards.len()
     }
 
-    /// The activations that enter the first block that is not done; `None` where nobody needs them. Those that were kept, and
-    /// else those of the windows, are passed through the blocks that are done, as they lie in their shards: what a run sees
-    /// and what it writes is the same.
+    /// The activations that enter the first block that is not done; `None` where none are needed. Those that were kept, or
+    /// else those of the windows, pass through the blocks that are done with the weights of their shards: what a run sees and
+    /// what it writes is the same.
     pub fn hidden(
         &mut self,
         job: &Job,
@@ -184,21 +185,21 @@ impl Begin {
             let files: Vec<String> = self.shards.iter().map(|shard| shard.name.clone()).collect();
             let config = self.output.config(job, selection)?;
             let made = Checkpoint::open_unfinished(&job.out, &files, config)?;
-            let mut made = Made { job, selection, made };
-            walk(decoder, at..self.blocks(), Some(&mut hidden), &mut made, true, clock)?;
+            let mut shards = ClosedShards { job, selection, made };
+            walk(decoder, at..self.blocks(), Some(&mut hidden), &mut shards, true, clock)?;
         }
         Ok(Some(hidden))
     }
 }
 
-/// Puts the weights of closed shards into blocks.
-struct Made<'a> {
+/// Puts the weights of closed shards into blocks as the walk reads them.
+struct ClosedShards<'a> {
     job: &'a Job,
     selection: &'a Selection,
     made: Checkpoint,
 }
 
-impl Visitor for Made<'_> {
+impl Visitor for ClosedShards<'_> {
     fn block(&mut self, _: usize, entering: Option<(&mut dyn Block, &Hidden)>, _: &mut Clock) -> Result<()> {
         let Some((block, _)) = entering else { return Ok(()) };
         let device = self.job.decoder.device();

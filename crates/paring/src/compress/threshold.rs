@@ -92,7 +92,7 @@ pub(super) fn choose(
     Ok(f64::from(crossing(&thresholds, &shares, share) as f32))
 }
 
-/// Where the falling `shares` cross `wanted`, between two thresholds on a logarithmic scale.
+/// The threshold at which the falling `shares` cross `wanted`, between two thresholds on a logarithmic scale.
 fn crossing(thresholds: &[f64], shares: &[f64], wanted: f64) -> f64 {
     for (t, s) in thresholds.windows(2).zip(shares.windows(2)) {
         if s[0] >= wanted && s[1] < wanted {

@@ -1,4 +1,4 @@
-//! Which programs will not run what a plan makes, known before the work begins.
+//! Programs that will not run the output of a plan, known before the work begins.
 
 use paring_format::message;
 use paring_format::message::Message;
@@ -15,7 +15,7 @@ use crate::plan::compatibility::{Linears, Loader, Verdict, instead, verdict};
 
 const LOADERS: [(Loader, &str); 2] = [(Loader::Transformers, "transformers 5.17"), (Loader::Vllm, "vLLM 0.33")];
 
-/// What of a plan's output transformers or vLLM will not run, or not everywhere, a line each; empty when both run all.
+/// Parts of a plan's output that transformers or vLLM will not run, or not everywhere, a line each; empty when both run all.
 ///
 /// # Errors
 /// As a run: choices that do not fit each other or the model.
@@ -50,10 +50,10 @@ pub fn concerns(plan: &Plan, checkpoint: &Checkpoint, decoder: &dyn Decoder) -> 
                 None => said.push((vec![name], text)),
             }
         }
-        let line = |(names, text): (Vec<&str>, String)| {
-            message![format!("{place}{what} runs in {} {text}; see ", names.join(" and "))].then(instead(scheme))
-        };
-        lines.extend(said.into_iter().map(line));
+        for (names, text) in said {
+            let line = message![format!("{place}{what} runs in {} {text}; see ", names.join(" and "))];
+            lines.push(line.then(instead(scheme)));
+        }
     }
     // Linears that were not chosen have no scheme, as those whose choice is dense.
     let scheme = |name: &str| selection.choice(name).and_then(|number| kinds[number].as_ref()?.scheme.as_ref());

@@ -55,6 +55,6 @@ impl Recipe {
         // A share of the matrix is ranked at once; all else is the same in slices of any width, for less memory.
         let slice = if matches!(self.pattern, Some(Pattern::Unstructured(_))) { cols } else { self.blocksize };
         let prepared = Prepared::with_curvature(CurvatureData::Flat, self.percdamp);
-        Ok(sweep::compress(&flat, &[*matrix], cols, slice, &prepared)?.pop())
+        Ok(sweep::compress(&flat, vec![matrix.by_ref()], cols, slice, &prepared)?.pop())
     }
 }

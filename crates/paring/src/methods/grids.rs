@@ -1,4 +1,4 @@
-//! A plan's rounding as the sweep has it, and what the sweep made as the file has it.
+//! A plan's rounding as the sweep's grid format, and the sweep's grids as the file's.
 
 use std::collections::BTreeSet;
 
@@ -66,17 +66,16 @@ pub(super) fn values(
     }
 }
 
-/// Has the linears of a block that servers load as one matrix share a global scale, that of the largest weight among them,
-/// where their recipes ask for such scales. `originals` are their weights, in the same order.
-pub(crate) fn share_amax<'a>(
-    linears: impl Iterator<Item = (&'a LinearInfo, &'a Recipe)>,
-    originals: &mut [(Vec<f32>, Stored)],
-) {
-    let wants = |recipe: &Recipe| recipe.rounding.is_some_and(|r| r.scale_type == ScaleType::E4m3);
-    let sets: Vec<Option<usize>> = linears.map(|(linear, recipe)| linear.fused.filter(|_| wants(recipe))).collect();
+/// The largest weight among the linears of a block that servers load as one matrix, for each of them whose recipe asks for a
+/// global scale, which they then share; `None` for the others. Weights are given with their linears and recipes.
+pub(crate) fn shared_amax(linears: &[(&LinearInfo, &Recipe, &[f32])]) -> Vec<Option<f32>> {
+    let sets: Vec<Option<usize>> =
+        linears.iter().map(|(linear, recipe, _)| linear.fused.filter(|_| recipe.shares_amax())).collect();
+    let mut shared = vec![None; linears.len()];
     for number in sets.iter().flatten().copied().collect::<BTreeSet<usize>>() {
         let members: Vec<usize> = (0..sets.len()).filter(|&i| sets[i] == Some(number)).collect();
-        let amax = members.iter().map(|&i| largest(&originals[i].0)).fold(0f32, f32::max);
-        members.into_iter().for_each(|i| originals[i].1.amax = Some(amax));
+        let amax = members.iter().map(|&i| largest(linears[i].2)).fold(0f32, f32::max);
+        members.into_iter().for_each(|i| shared[i] = Some(amax));
     }
+    shared
 }

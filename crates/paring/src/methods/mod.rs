@@ -10,12 +10,13 @@ mod sweep;
 #[cfg(test)]
 mod tests;
 
+use std::borrow::Cow;
 use std::time::Instant;
 
 use paring_format::{Compressed, Dtype, Values};
 use paring_kernels::matmul::Precision;
 
-pub(crate) use grids::share_amax;
+pub(crate) use grids::shared_amax;
 pub(crate) use paring_kernels::sweep::share_of;
 pub use prepare::Prepared;
 pub use spqr::average_bits;
@@ -27,8 +28,8 @@ use crate::plan::Recipe;
 pub struct Outcome {
     /// The matrix, as the file will hold it.
     pub compressed: Compressed,
-    /// The weight as the sweep left it, row-major `[rows, cols]`: `compressed` decodes to it, bit for bit.
-    pub dense: Vec<f32>,
+    /// See [`Outcome::dense`]; `None` where `compressed` holds the weight itself.
+    decoded: Option<Vec<f32>>,
     /// 1 where the weight was zero before rounding, row-major `[rows, cols]`.
     pub dropped: Vec<u8>,
     /// The factors of codes, row-major `[rows, groups]`, repeated where rows share one; empty when nothing is rounded.
@@ -44,6 +45,30 @@ pub struct Outcome {
 }
 
 impl Outcome {
+    /// The weight as the sweep left it, row-major `[rows, cols]`: what `compressed` must decode to, bit for bit.
+    pub fn dense(&self) -> &[f32] {
+        match (&self.decoded, &self.compressed.values) {
+            (Some(decoded), _) | (None, Values::Dense(decoded)) => decoded,
+            (None, Values::Codes { .. } | Values::Spqr(_)) => &[],
+        }
+    }
+
+    /// [`Outcome::dense`] without a copy.
+    pub fn into_dense(self) -> Vec<f32> {
+        match (self.decoded, self.compressed.values) {
+            (Some(decoded), _) | (None, Values::Dense(decoded)) => decoded,
+            (None, Values::Codes { .. } | Values::Spqr(_)) => Vec::new(),
+        }
+    }
+
+    #[cfg(test)]
+    pub(crate) fn dense_mut(&mut self) -> &mut [f32] {
+        match (&mut self.decoded, &mut self.compressed.values) {
+            (Some(decoded), _) | (None, Values::Dense(decoded)) => decoded,
+            (None, Values::Codes { .. } | Values::Spqr(_)) => &mut [],
+        }
+    }
+
     /// Codes 0 ..= 2^bits − 1, or the bits of small floats, row-major `[rows, cols]`; empty when nothing is rounded.
     pub fn codes(&self) -> Vec<u8> {
         let Compressed { cols, values, .. } = &self.compressed;
@@ -95,14 +120,26 @@ impl Stored {
 }
 
 /// A matrix to compress.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct Matrix<'a> {
-    /// Row-major `[rows, cols]`.
-    pub weight: &'a [f32],
+    /// Row-major `[rows, cols]`. One that is owned is swept where it lies, if its own values are not needed after that.
+    pub weight: Cow<'a, [f32]>,
     /// The form in which the file will hold it.
     pub stored: Stored,
     /// Its name, for errors.
     pub module: &'a str,
+}
+
+impl<'a> Matrix<'a> {
+    /// A matrix that stays as it is.
+    pub fn new(weight: &'a [f32], stored: Stored, module: &'a str) -> Self {
+        Self { weight: Cow::Borrowed(weight), stored, module }
+    }
+
+    /// The same matrix, borrowed.
+    pub(crate) fn by_ref(&self) -> Matrix<'_> {
+        Matrix { weight: Cow::Borrowed(&self.weight), ..*self }
+    }
 }
 
 impl Recipe {
@@ -115,7 +152,7 @@ impl Recipe {
         stored: Stored,
         module: &str,
     ) -> Result<Outcome> {
-        let mut made = self.compress_all(&[Matrix { weight, stored, module }], cols, prepared)?;
+        let mut made = self.compress_all(vec![Matrix::new(weight, stored, module)], cols, prepared)?;
         made.pop().ok_or_else(|| crate::Error::Plan(format!("{module}: nothing came out")))
     }
 
@@ -126,18 +163,18 @@ impl Recipe {
     ///
     /// Errors when SpQR's grids would lose the zeros of a model that is already sparse, naming the module, and when the
     /// device does.
-    pub fn compress_all(&self, matrices: &[Matrix<'_>], cols: usize, prepared: &Prepared) -> Result<Vec<Outcome>> {
+    pub fn compress_all(&self, matrices: Vec<Matrix<'_>>, cols: usize, prepared: &Prepared) -> Result<Vec<Outcome>> {
         let start = Instant::now();
+        let rows: Vec<f64> = matrices.iter().map(|matrix| (matrix.weight.len() / cols) as f64).collect();
         let mut outcomes = match (&self.spqr, self.rounding) {
-            (Some(spqr), Some(rounding)) => spqr::compress(self, spqr, rounding, matrices, cols, prepared)?,
+            (Some(spqr), Some(rounding)) => spqr::compress(self, spqr, rounding, &matrices, cols, prepared)?,
             _ => {
                 let slice = self.slice(cols);
                 sweep::compress(self, matrices, cols, slice, prepared)?
             }
         };
-        let rows = |matrix: &Matrix<'_>| (matrix.weight.len() / cols) as f64;
-        let (all, seconds) = (matrices.iter().map(rows).sum::<f64>(), start.elapsed().as_secs_f64());
-        outcomes.iter_mut().zip(matrices).for_each(|(made, matrix)| made.seconds = seconds * rows(matrix) / all);
+        let (all, seconds) = (rows.iter().sum::<f64>(), start.elapsed().as_secs_f64());
+        outcomes.iter_mut().zip(rows).for_each(|(made, rows)| made.seconds = seconds * rows / all);
         Ok(outcomes)
     }
 }

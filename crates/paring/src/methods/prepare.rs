@@ -201,23 +201,43 @@ impl Prepared {
         }
     }
 
-    /// tr(ΔW·H·ΔWᵀ) of a sweep that lost Σ e² = `loss`; `None` without a Gram matrix. `before` and `after` are row-major
-    /// `[rows, cols]` in visiting order.
+    /// Tells whether [`Prepared::distortion`] is known, which compares with the weight as it was.
+    pub(crate) fn needs_original(&self) -> bool {
+        self.lambda.is_some()
+    }
+
+    /// tr(ΔW·H·ΔWᵀ) of a sweep that lost Σ e² = `loss`; `None` without a Gram matrix. `original` is the weight, row-major
+    /// `[rows, cols]` in file order, and `after` what the sweep left, in visiting order.
     ///
     /// Σ e² = tr(ΔW (H + D) ΔWᵀ) with D what was added to the diagonal, because U (H + D) Uᵀ = I.
-    pub(super) fn distortion(&self, loss: f64, before: &[f32], after: &[f32], cols: usize) -> Option<f64> {
+    pub(super) fn distortion(&self, loss: f64, original: &[f32], after: &[f32], cols: usize) -> Option<f64> {
         let lambda = self.lambda?;
-        let square = |(a, b): (&f32, &f32)| f64::from(a - b) * f64::from(a - b);
+        // The column that each place was swept from; those of dead features began as zeros.
+        let is_dead = |column: usize| self.dead.binary_search(&column).is_ok();
+        let sources: Vec<Option<usize>> =
+            (0..cols).map(|k| Some(self.column(k)).filter(|&column| !is_dead(column))).collect();
+        let as_it_was = self.order.is_none() && self.dead.is_empty();
         // Sums of pieces, added in order: the same for any number of threads.
         const PIECE: usize = 1 << 16;
-        let pieces = before.par_chunks(PIECE).zip(after.par_chunks(PIECE));
-        let moved: Vec<f64> = pieces.map(|(before, after)| before.iter().zip(after).map(square).sum()).collect();
+        let moved = |(piece, after): (usize, &[f32])| -> f64 {
+            let first = piece * PIECE;
+            if as_it_was {
+                return original[first..].iter().zip(after).map(|(&a, &b)| square(a, b)).sum();
+            }
+            let (mut row, mut k) = (first / cols * cols, first % cols);
+            let step = |&after: &f32| {
+                let before = sources[k].map_or(0.0, |column| original[row + column]);
+                (row, k) = if k + 1 < cols { (row, k + 1) } else { (row + cols, 0) };
+                square(before, after)
+            };
+            after.iter().map(step).sum()
+        };
+        let moved: Vec<f64> = after.par_chunks(PIECE).enumerate().map(moved).collect();
         let mut added = lambda * moved.iter().sum::<f64>();
-        if let (Some(dead_diagonal), false) = (self.dead_diagonal, self.dead.is_empty()) {
-            let dead = |k: &usize| self.dead.binary_search(&self.column(*k)).is_ok();
-            for k in (0..cols).filter(dead) {
-                let column = before[k..].iter().step_by(cols).zip(after[k..].iter().step_by(cols));
-                added += (dead_diagonal - lambda) * column.map(square).sum::<f64>();
+        if let Some(dead_diagonal) = self.dead_diagonal {
+            for k in (0..cols).filter(|&k| sources[k].is_none()) {
+                let column = after[k..].iter().step_by(cols).map(|&after| square(0.0, after));
+                added += (dead_diagonal - lambda) * column.sum::<f64>();
             }
         }
         Some((loss - added).max(0.0))
@@ -246,25 +266,19 @@ impl Prepared {
         self.order.as_ref().map_or(k, |order| order[k])
     }
 
-    pub(super) fn clear_dead(&self, weight: &mut [f32], cols: usize) {
-        for row in weight.chunks_exact_mut(cols) {
-            self.dead.iter().for_each(|&j| row[j] = 0.0);
+    /// The matrix with the columns of dead features zero.
+    pub(super) fn cleared<'a>(&self, weight: &'a [f32], cols: usize) -> Cow<'a, [f32]> {
+        let mut weight = Cow::Borrowed(weight);
+        if !self.dead.is_empty() {
+            clear(weight.to_mut(), cols, &self.dead);
         }
+        weight
     }
 
-    /// The matrix with its columns in visiting order, those of dead features zero.
-    pub(super) fn visited(&self, weight: &[f32], cols: usize) -> Vec<f32> {
-        let mut out = self.permuted(weight.into(), cols);
-        let dead: Vec<usize> = (0..cols).filter(|&k| self.dead.binary_search(&self.column(k)).is_ok()).collect();
-        if !dead.is_empty() {
-            out.par_chunks_exact_mut(cols).for_each(|row| dead.iter().for_each(|&k| row[k] = 0.0));
-        }
-        out
-    }
-
-    /// The matrix with its columns in visiting order.
-    pub(super) fn permuted(&self, weight: Cow<'_, [f32]>, cols: usize) -> Vec<f32> {
-        match &self.order {
+    /// The matrix with its columns in visiting order, those of dead features zero. Without a copy where it is owned and in
+    /// file order.
+    pub(super) fn visited(&self, weight: Cow<'_, [f32]>, cols: usize) -> Vec<f32> {
+        let mut visited = match &self.order {
             None => weight.into_owned(),
             Some(order) => {
                 let mut out = vec![0f32; weight.len()];
@@ -273,23 +287,42 @@ impl Prepared {
                 });
                 out
             }
+        };
+        if !self.dead.is_empty() {
+            let dead: Vec<usize> = (0..cols).filter(|&k| self.dead.binary_search(&self.column(k)).is_ok()).collect();
+            clear(&mut visited, cols, &dead);
         }
+        visited
     }
 
     /// 1 where the matrix is zero, in visiting order.
     pub(super) fn zeros(&self, weight: &[f32], cols: usize) -> Vec<u8> {
-        self.permuted(weight.into(), cols).iter().map(|&v| u8::from(v == 0.0)).collect()
+        let mut marks = vec![0; weight.len()];
+        marks.par_chunks_exact_mut(cols).zip(weight.par_chunks_exact(cols)).for_each(|(marks, row)| {
+            marks.iter_mut().enumerate().for_each(|(k, mark)| *mark = u8::from(row[self.column(k)] == 0.0));
+        });
+        marks
     }
 
     /// A matrix made in visiting order, back in file order.
-    pub(super) fn restored<T: Copy + Default + Send + Sync>(&self, made: Vec<T>, cols: usize) -> Vec<T> {
+    pub(super) fn restored<T: Copy + Default + Send + Sync>(&self, mut made: Vec<T>, cols: usize) -> Vec<T> {
         let Some(order) = &self.order else { return made };
-        let mut out = vec![T::default(); made.len()];
-        out.par_chunks_exact_mut(cols).zip(made.par_chunks_exact(cols)).for_each(|(to, from)| {
-            order.iter().zip(from).for_each(|(&j, &v)| to[j] = v);
+        let visited = || vec![T::default(); cols];
+        made.par_chunks_exact_mut(cols).for_each_init(visited, |visited, row| {
+            visited.copy_from_slice(row);
+            order.iter().zip(visited).for_each(|(&j, v)| row[j] = *v);
         });
-        out
+        made
     }
+}
+
+fn square(before: f32, after: f32) -> f64 {
+    f64::from(before - after) * f64::from(before - after)
+}
+
+/// Sets columns of a matrix to zero.
+fn clear(weight: &mut [f32], cols: usize, columns: &[usize]) {
+    weight.par_chunks_exact_mut(cols).for_each(|row| columns.iter().for_each(|&j| row[j] = 0.0));
 }
 
 #[cfg(test)]
@@ -346,9 +379,10 @@ mod tests {
         let stats = Stats::Gram(vec![2.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 3.0].into());
         let prepared = sparsegpt(0.01).prepare(Some(&stats), None, "layer").unwrap();
         assert_eq!(prepared.dead(), 1);
-        let mut weight = vec![1.0, 2.0, 3.0, 4.0, 5.0, 6.0];
-        prepared.clear_dead(&mut weight, 3);
-        assert_eq!(weight, [1.0, 0.0, 3.0, 4.0, 0.0, 6.0]);
+        let weight = [1.0, 2.0, 3.0, 4.0, 5.0, 6.0];
+        let want = [1.0, 0.0, 3.0, 4.0, 0.0, 6.0];
+        assert_eq!(prepared.cleared(&weight, 3), want.as_slice());
+        assert_eq!(prepared.visited(weight.as_slice().into(), 3), want);
     }
 
     #[test]

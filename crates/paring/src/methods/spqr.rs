@@ -1,4 +1,4 @@
-//! SpQR of one matrix: the plan's words into the rule of the sweep, and what the sweep made into what the file holds.
+//! SpQR: the plan's words into the rule of its sweep, and the sweep's results into what the file holds.
 
 use paring_format::message;
 use paring_format::{Compressed, Outliers, Spqr, Statistic, Values};
@@ -14,14 +14,6 @@ use crate::{Error, Result};
 /// More zeros than this share are taken for a pruned model's. Dead inputs and rows of zeros don't count.
 const SPARSE: f64 = 0.1;
 
-/// What is known of a matrix before it is swept.
-struct Begun {
-    /// In visiting order, dead columns cleared.
-    visited: Vec<f32>,
-    /// 1 where a zero of a pruned matrix has to stay.
-    marks: Option<Vec<u8>>,
-}
-
 pub(super) fn compress(
     recipe: &Recipe,
     settings: &plan::Spqr,
@@ -34,16 +26,18 @@ pub(super) fn compress(
         let names: Vec<&str> = matrices.iter().map(|matrix| matrix.module).collect();
         return Err(Error::Plan(format!("{}: no calibration statistics for spqr", names.join(", "))));
     };
-    let begun: Vec<Begun> = matrices.iter().map(|matrix| begin(matrix, cols, prepared)).collect();
-    let rules: Vec<Rule<'_>> = (matrices.iter().zip(&begun))
-        .map(|(matrix, begun)| rule(settings, rounding, matrix, begun, cols, &factor.diagonal))
-        .collect::<Result<_>>()?;
-    let parts = begun.iter().zip(&rules).map(|(begun, rule)| (begun.visited.clone(), *rule)).collect();
+    let marks: Vec<Option<Vec<u8>>> =
+        matrices.iter().map(|matrix| zeros_to_keep(&matrix.weight, cols, prepared)).collect();
+    let mut parts = Vec::with_capacity(matrices.len());
+    for (matrix, marks) in matrices.iter().zip(&marks) {
+        let visited = prepared.visited(matrix.weight.as_ref().into(), cols);
+        let rule = rule(settings, rounding, matrix, marks.as_deref(), &visited, cols, &factor.diagonal)?;
+        parts.push((visited, rule));
+    }
+    let rules: Vec<Rule<'_>> = parts.iter().map(|(_, rule)| *rule).collect();
     let swept = spqr::fan(parts, cols, recipe.blocksize, factor)?;
-    let finish = |(((matrix, begun), rule), made): (((&Matrix<'_>, &Begun), &Rule<'_>), Swept)| {
-        finish(settings, rounding, matrix, begun, rule, made, cols, prepared)
-    };
-    Ok(matrices.iter().zip(&begun).zip(&rules).zip(swept).map(finish).collect())
+    let finish = |((matrix, rule), made)| finish(settings, rounding, matrix, rule, made, cols, prepared);
+    Ok(matrices.iter().zip(&rules).zip(swept).map(finish).collect())
 }
 
 /// One matrix on the same grids, both levels of them, without outliers and with errors that move nowhere.
@@ -56,23 +50,21 @@ pub(super) fn compress_flat(
     prepared: &Prepared,
 ) -> Result<Outcome> {
     let settings = &plan::Spqr { outlier_threshold: None, ..settings.clone() };
-    let begun = begin(matrix, cols, prepared);
-    let rule = rule(settings, rounding, matrix, &begun, cols, &[])?;
-    let made = spqr::flat(begun.visited.clone(), cols, recipe.blocksize, &rule);
-    Ok(Outcome { distortion: None, ..finish(settings, rounding, matrix, &begun, &rule, made, cols, prepared) })
+    let visited = prepared.visited(matrix.weight.as_ref().into(), cols);
+    let marks = zeros_to_keep(&matrix.weight, cols, prepared);
+    let rule = rule(settings, rounding, matrix, marks.as_deref(), &visited, cols, &[])?;
+    let made = spqr::flat(visited, cols, recipe.blocksize, &rule);
+    Ok(Outcome { distortion: None, ..finish(settings, rounding, matrix, &rule, made, cols, prepared) })
 }
 
-fn begin(matrix: &Matrix<'_>, cols: usize, prepared: &Prepared) -> Begun {
-    Begun { visited: prepared.visited(matrix.weight, cols), marks: zeros_to_keep(matrix.weight, cols, prepared) }
-}
-
-/// The rule for one matrix; `d` is the diagonal of the factor, for a threshold. Errors when it would lose the zeros of a
-/// pruned one.
+/// The rule for one matrix, whose values in visiting order are `visited` and whose zeros that must stay have `marks`; `d` is
+/// the diagonal of the factor, for a threshold. Errors when it would lose the zeros of a pruned one.
 fn rule<'a>(
     settings: &plan::Spqr,
     rounding: Rounding,
     matrix: &Matrix<'_>,
-    begun: &'a Begun,
+    marks: Option<&'a [u8]>,
+    visited: &[f32],
     cols: usize,
     d: &[f32],
 ) -> Result<Rule<'a>> {
@@ -88,14 +80,14 @@ fn rule<'a>(
             zero_symmetric: settings.zero_symmetric,
             rows: settings.second_rows,
         },
-        threshold: (settings.outlier_threshold).map(|relative| spqr::threshold(relative, &begun.visited, d)),
+        threshold: (settings.outlier_threshold).map(|relative| spqr::threshold(relative, visited, d)),
         simplified: settings.simplified_outliers,
         keep_last: settings.keep_last_columns,
         zeros: None,
         outlier: if matrix.stored.added_outliers { Outlier::Adds } else { Outlier::Replaces },
         stored: matrix.stored.precision(),
     };
-    if let Some(marks) = &begun.marks {
+    if let Some(marks) = marks {
         // Integer zeros, stored as they are, are among the codes: then zero is on the grid of every group that has one.
         if !rule.round_zero || rule.zero_bits().is_some() {
             let share = 100.0 * marks.iter().filter(|&&m| m == 1).count() as f64 / marks.len() as f64;
@@ -116,14 +108,13 @@ fn finish(
     settings: &plan::Spqr,
     rounding: Rounding,
     matrix: &Matrix<'_>,
-    begun: &Begun,
     rule: &Rule<'_>,
     made: Swept,
     cols: usize,
     prepared: &Prepared,
 ) -> Outcome {
     let rows = matrix.weight.len() / cols;
-    let distortion = prepared.distortion(made.loss, &begun.visited, &made.weight, cols);
+    let distortion = prepared.distortion(made.loss, &matrix.weight, &made.weight, cols);
     let order: Vec<u32> = (0..cols).map(|k| prepared.column(k) as u32).collect();
     let kept = made.outliers.par_iter().enumerate().filter(|(_, kept)| **kept == 1);
     let at: Vec<u32> = kept.map(|(i, _)| i as u32).collect();
@@ -159,10 +150,10 @@ fn finish(
         outliers: Outliers { at, values },
     };
     let dropped =
-        begun.marks.clone().map_or_else(|| vec![0; matrix.weight.len()], |marks| prepared.restored(marks, cols));
+        rule.zeros.map_or_else(|| vec![0; matrix.weight.len()], |marks| prepared.restored(marks.to_vec(), cols));
     Outcome {
         compressed: Compressed { rows, cols, dtype: matrix.stored.dtype, values: Values::Spqr(Box::new(spqr)) },
-        dense: prepared.restored(made.weight, cols),
+        decoded: Some(prepared.restored(made.weight, cols)),
         dropped,
         scales: made.scales.values,
         zeros: made.zeros.values,

@@ -1,20 +1,25 @@
-//! All methods but SpQR on some matrices: the plan's words into rules of the sweep, and what the sweep made into what the
-//! file holds.
+//! All methods but SpQR on some matrices: the plan's words into rules of the sweep, and its results into what the file holds.
+
+use std::borrow::Cow;
 
 use paring_format::message;
 use paring_format::{Compressed, Dtype, Values};
+use paring_kernels::matmul::Precision;
 use paring_kernels::sweep::{self, Drop, Fit, GridFormat, Grids, Part, Round, Rule, Swept, fit_tiles, share_of};
 
 use super::{Matrix, Outcome, Prepared, grids};
 use crate::Result;
 use crate::plan::{ActOrder, Opt, Pattern, Recipe};
 
-/// What is known of a matrix before it is swept.
-struct Begun {
-    /// In visiting order.
-    visited: Vec<f32>,
+/// A matrix that is to be swept, apart from its values in visiting order.
+struct SweepInput<'a> {
+    /// The values in file order, where those that the sweep leaves are compared with them.
+    original: Option<Cow<'a, [f32]>>,
+    rows: usize,
     /// The type of the dequantized weights.
     dtype: Dtype,
+    /// The rounding of those that get no grid.
+    stored: Precision,
     format: Option<GridFormat>,
     /// Rows and columns that share a scale.
     tile: [usize; 2],
@@ -29,56 +34,63 @@ struct Begun {
 /// In slices of `slice` columns.
 pub(super) fn compress(
     recipe: &Recipe,
-    matrices: &[Matrix<'_>],
+    matrices: Vec<Matrix<'_>>,
     cols: usize,
     slice: usize,
     prepared: &Prepared,
 ) -> Result<Vec<Outcome>> {
-    let begun: Vec<Begun> = matrices.iter().map(|matrix| begin(recipe, matrix, cols, prepared)).collect();
-    let mut parts = Vec::with_capacity(begun.len());
-    for (begun, matrix) in begun.iter().zip(matrices) {
-        let rule = Rule { drop: drop(recipe, begun, cols), round: begun.round(), stored: matrix.stored.precision() };
+    let (inputs, weights): (Vec<SweepInput<'_>>, Vec<Vec<f32>>) =
+        matrices.into_iter().map(|matrix| input(recipe, matrix, cols, prepared)).unzip();
+    let mut parts = Vec::with_capacity(inputs.len());
+    for (input, weight) in inputs.iter().zip(weights) {
+        let rule = rule(recipe, input, cols);
         let wide = |reason| Opt::Device.misfit(message![format!("{reason}: use "), Opt::Device.with("cpu")]);
         prepared.curvature().check(&rule, slice).map_err(wide)?;
-        parts.push(Part { weight: begun.visited.clone(), rule });
+        parts.push(Part { weight, rule });
     }
     let swept = sweep::fan(parts, cols, slice, prepared.curvature())?;
-    Ok(begun.into_iter().zip(swept).map(|(begun, swept)| finish(recipe, begun, swept, cols, prepared)).collect())
+    Ok(inputs.into_iter().zip(swept).map(|(input, swept)| finish(recipe, input, swept, cols, prepared)).collect())
 }
 
-fn begin(recipe: &Recipe, matrix: &Matrix<'_>, cols: usize, prepared: &Prepared) -> Begun {
-    let &Matrix { weight, stored, .. } = matrix;
+/// The matrix, and its values in visiting order.
+fn input<'a>(recipe: &Recipe, matrix: Matrix<'a>, cols: usize, prepared: &Prepared) -> (SweepInput<'a>, Vec<f32>) {
+    let Matrix { weight, stored, .. } = matrix;
     let rows = weight.len() / cols;
-    let dtype = recipe.rounding.map_or(stored.dtype, |r| r.dequantized(stored.dtype));
-    let format = recipe.rounding.map(|r| grids::format(&r, &stored, weight));
+    let format = recipe.rounding.map(|r| grids::format(&r, &stored, &weight));
     let tile = recipe.rounding.map_or([1, cols], |r| r.tile(rows, cols));
-    // Grids of full rows and more, asked for as such, are fitted before dead columns are cleared (algorithm descriptions
-    // of GPTQ and SparseGPT).
-    let whole = match (format, recipe.rounding) {
-        (Some(format), Some(r)) if r.group_size().is_none() => Some(fit_tiles(weight, cols, tile, &format)),
-        _ => None,
-    };
-    let mut w = weight.to_vec();
-    prepared.clear_dead(&mut w, cols);
-    let beforehand = recipe
-        .rounding
-        .is_some_and(|r| r.static_groups || r.act_order == ActOrder::Static || !recipe.method.needs_data());
-    let before = match (whole, format) {
-        (None, Some(format)) if beforehand => Some(fit_tiles(&w, cols, tile, &format)),
-        (whole, _) => whole,
-    };
-    Begun {
-        visited: prepared.permuted(w.into(), cols),
-        dtype,
+    let input = SweepInput {
+        rows,
+        dtype: recipe.rounding.map_or(stored.dtype, |r| r.dequantized(stored.dtype)),
+        stored: stored.precision(),
         format,
         tile,
-        before,
+        before: grids_before(recipe, &weight, format.as_ref(), tile, (cols, prepared)),
         group_of: (0..cols).map(|k| (prepared.column(k) / tile[1]) as u32).collect(),
-        zeros: (recipe.pattern.is_none() && weight.contains(&0.0)).then(|| prepared.zeros(weight, cols)),
-    }
+        zeros: (recipe.pattern.is_none() && weight.contains(&0.0)).then(|| prepared.zeros(&weight, cols)),
+        original: prepared.needs_original().then(|| weight.clone()),
+    };
+    (input, prepared.visited(weight, cols))
 }
 
-impl Begun {
+/// The grids that are fitted before the sweep; `None` where none are.
+fn grids_before(
+    recipe: &Recipe,
+    weight: &[f32],
+    format: Option<&GridFormat>,
+    tile: [usize; 2],
+    (cols, prepared): (usize, &Prepared),
+) -> Option<Grids> {
+    let (format, rounding) = (format?, recipe.rounding?);
+    // Grids of full rows and more, asked for as such, are fitted before dead columns are cleared (algorithm descriptions
+    // of GPTQ and SparseGPT).
+    if rounding.group_size().is_none() {
+        return Some(fit_tiles(weight, cols, tile, format));
+    }
+    let beforehand = rounding.static_groups || rounding.act_order == ActOrder::Static || !recipe.method.needs_data();
+    beforehand.then(|| fit_tiles(&prepared.cleared(weight, cols), cols, tile, format))
+}
+
+impl SweepInput<'_> {
     fn round(&self) -> Option<Round<'_>> {
         let fit = match &self.before {
             Some(grids) => Fit::Before { grids, group_of: &self.group_of },
@@ -88,9 +100,13 @@ impl Begun {
     }
 }
 
-fn drop<'a>(recipe: &Recipe, begun: &'a Begun, cols: usize) -> Option<Drop<'a>> {
+fn rule<'a>(recipe: &Recipe, input: &'a SweepInput<'_>, cols: usize) -> Rule<'a> {
+    Rule { drop: drop(recipe, input, cols), round: input.round(), stored: input.stored }
+}
+
+fn drop<'a>(recipe: &Recipe, input: &'a SweepInput<'_>, cols: usize) -> Option<Drop<'a>> {
     match recipe.pattern {
-        None => begun.zeros.as_deref().map(Drop::Given),
+        None => input.zeros.as_deref().map(Drop::Given),
         Some(Pattern::NofM { keep, of }) => Some(Drop::NofM { n: of - keep, m: of }),
         Some(Pattern::Unstructured(s)) if recipe.method.share_per_row => {
             Some(Drop::PerRow { count: share_of(s, cols) })
@@ -99,10 +115,9 @@ fn drop<'a>(recipe: &Recipe, begun: &'a Begun, cols: usize) -> Option<Drop<'a>> 
     }
 }
 
-fn finish(recipe: &Recipe, begun: Begun, swept: Swept, cols: usize, prepared: &Prepared) -> Outcome {
-    let Begun { visited, dtype, format, tile, before, .. } = begun;
-    let rows = visited.len() / cols;
-    // Groups that follow the visit leave each column with a group of its own choosing.
+fn finish(recipe: &Recipe, input: SweepInput<'_>, swept: Swept, cols: usize, prepared: &Prepared) -> Outcome {
+    let SweepInput { original, rows, dtype, format, tile, before, .. } = input;
+    // Groups that follow the visit leave each column with a group that no number of columns gives.
     let follows = before.is_none() && prepared.is_permuted() && format.is_some();
     let group_index = follows.then(|| {
         let mut index = vec![0u32; cols];
@@ -110,7 +125,7 @@ fn finish(recipe: &Recipe, begun: Begun, swept: Swept, cols: usize, prepared: &P
         index
     });
     let Swept { weight: made, dropped, codes, grids, loss } = swept;
-    let distortion = prepared.distortion(loss, &visited, &made, cols);
+    let distortion = original.and_then(|original| prepared.distortion(loss, &original, &made, cols));
     let (dropped, codes) = (prepared.restored(dropped, cols), prepared.restored(codes, cols));
     let (scales, zeros) = match (&grids, &format) {
         (Some(grids), Some(format)) => {
@@ -119,10 +134,12 @@ fn finish(recipe: &Recipe, begun: Begun, swept: Swept, cols: usize, prepared: &P
         _ => Default::default(),
     };
     let dense = prepared.restored(made, cols);
-    let values = match (grids, format, recipe.rounding) {
-        (Some(grids), Some(format), Some(r)) => grids::values(codes, grids, r.element, &format, tile, group_index),
-        _ => Values::Dense(dense.clone()),
+    let (values, decoded) = match (grids, format, recipe.rounding) {
+        (Some(grids), Some(format), Some(r)) => {
+            (grids::values(codes, grids, r.element, &format, tile, group_index), Some(dense))
+        }
+        _ => (Values::Dense(dense), None),
     };
     let compressed = Compressed { rows, cols, dtype, values };
-    Outcome { compressed, dense, dropped, scales, zeros, loss, distortion, seconds: 0.0 }
+    Outcome { compressed, decoded, dropped, scales, zeros, loss, distortion, seconds: 0.0 }
 }

@@ -1,4 +1,4 @@
-//! Writing on a thread of its own: a run does not wait for the disk.
+//! A writer on another thread: a run does not wait for the disk.
 
 use std::io;
 use std::panic::resume_unwind;
@@ -11,11 +11,11 @@ use paring_format::writer::{ClosedFile, NamedTensor, PendingFile};
 use crate::output::journal::{Journal, Line};
 use crate::{Error, Result};
 
-/// What is handed over.
+/// One task of the thread.
 enum Task {
     /// A shard's number and its tensors.
     Shard(usize, Vec<NamedTensor>),
-    /// What to note in the journal, now that the shard before, if there is one, is closed.
+    /// A line for the journal, now that the shard before, if there is one, is closed.
     Note(Note),
 }
 
@@ -36,8 +36,8 @@ fn close(writer: &mut Writer, syncing: Option<Syncing>) -> Result<Option<ClosedF
     }
 }
 
-/// A [`Writer`] that writes one shard while the next is made and the one before is synced. Whoever brings the next too
-/// early waits, so that no more than two are in memory.
+/// A [`Writer`] that writes one shard while the next is made and the one before is synced. One that comes too early
+/// waits, so that no more than two are in memory.
 pub(crate) struct BackgroundWriter {
     tasks: Option<SyncSender<Task>>,
     /// `None` once its end was seen.
@@ -47,7 +47,7 @@ pub(crate) struct BackgroundWriter {
 impl BackgroundWriter {
     /// With a journal for what [`BackgroundWriter::note`] is given.
     pub(crate) fn new(mut writer: Writer, mut journal: Option<Journal>) -> Self {
-        // A note waits there while its shard is written, and the shard behind it for the note: never two shards.
+        // A note waits there while its shard is written, and the shard after it for the note: never two shards.
         let (tasks, coming) = sync_channel::<Task>(1);
         let thread = thread::spawn(move || {
             // The shard before this one, which the disk takes meanwhile.
@@ -112,7 +112,7 @@ impl BackgroundWriter {
 }
 
 impl Drop for BackgroundWriter {
-    /// What a run that failed had handed over is written to its end.
+    /// Writes what a run that failed had handed over.
     fn drop(&mut self) {
         self.tasks = None;
         if let Some(Err(error)) = self.thread.take().and_then(|thread| thread.join().ok()) {
@@ -134,11 +134,11 @@ mod tests {
     #[test]
     fn what_was_handed_over_is_written_even_when_nobody_finishes() {
         let dir = tempfile::tempdir().unwrap();
-        let mut behind =
+        let mut writer =
             BackgroundWriter::new(Writer::create(dir.path(), 3, RunFiles::default(), false).unwrap(), None);
-        behind.shard(0, tensor("a")).unwrap();
-        behind.shard(1, tensor("b")).unwrap();
-        drop(behind);
+        writer.shard(0, tensor("a")).unwrap();
+        writer.shard(1, tensor("b")).unwrap();
+        drop(writer);
         let shards = std::fs::read_dir(dir.path()).unwrap().count();
         assert_eq!(shards, 2);
     }
@@ -146,14 +146,14 @@ mod tests {
     #[test]
     fn an_error_comes_with_the_next_shard_or_at_the_end() {
         let dir = tempfile::tempdir().unwrap();
-        let mut behind =
+        let mut writer =
             BackgroundWriter::new(Writer::create(dir.path(), 2, RunFiles::default(), false).unwrap(), None);
-        behind.shard(0, tensor("a")).unwrap();
-        behind.shard(0, tensor("b")).unwrap();
+        writer.shard(0, tensor("a")).unwrap();
+        writer.shard(0, tensor("b")).unwrap();
         // One may wait before anyone looks at it.
-        let refused = (0..2).find_map(|_| behind.shard(1, tensor("c")).err());
+        let refused = (0..2).find_map(|_| writer.shard(1, tensor("c")).err());
         let error = refused.unwrap().to_string();
         assert!(error.contains("written twice"), "{error}");
-        assert!(behind.finish().is_err());
+        assert!(writer.finish().is_err());
     }
 }

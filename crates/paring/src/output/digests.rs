@@ -16,7 +16,7 @@ use crate::{Error, Result};
 /// The key of the digests in [`MANIFEST`].
 pub(crate) const DIGESTS: &str = "digests";
 
-/// What something that was written must read back as.
+/// The digest that something must have when it is read back.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Made {
     /// xxh3, 64 bits: of shape and dense values of a linear ([`paring_format::Compressed::digest`]), of the bytes of another
@@ -108,7 +108,7 @@ pub(crate) mod hexadecimal {
         format!("{digest:016x}")
     }
 
-    /// What was written so.
+    /// Reads [`text`].
     pub fn parse(text: &str) -> Option<u64> {
         Some(text).filter(|text| text.len() == 16).and_then(|text| u64::from_str_radix(text, 16).ok())
     }

@@ -36,7 +36,7 @@ pub(crate) fn compressed_modules(checkpoint: &Checkpoint) -> BTreeSet<String> {
     checkpoint.names().filter_map(|name| compressed_module(checkpoint, name)).map(String::from).collect()
 }
 
-/// Whether the tensor is a scale or zero point of activations or of the attention's cache, in a quantized checkpoint.
+/// Tells whether the tensor is a scale or zero point of activations or of the attention's cache, in a quantized checkpoint.
 pub(crate) fn is_of_activations(checkpoint: &Checkpoint, name: &str) -> bool {
     let local = name.rsplit_once('.').map_or(name, |(_, local)| local);
     checkpoint.quantization().is_some_and(Value::is_object) && ACTIVATION_NAMES.contains(&local)

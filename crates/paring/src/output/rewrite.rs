@@ -89,7 +89,7 @@ pub(crate) struct Rewrite<'a> {
 impl<'a> Rewrite<'a> {
     /// Writes all items into the folder `out`: matrices as `store` makes them, on all threads, everything else byte for
     /// byte. Files of the model's folder such as its tokenizer will come along, and `companions` (name and content) for
-    /// a model that has no folder. `observer` is told of each shard. In memory are at most two shards and a matrix for each thread.
+    /// a model that has no folder. `observer` hears of each shard. In memory are at most two shards and a matrix for each thread.
     pub(crate) fn new(
         checkpoint: &'a Checkpoint,
         out: &Path,

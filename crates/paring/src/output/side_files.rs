@@ -1,4 +1,4 @@
-//! What an output takes over from a model's folder beside its weights, and what it changes in the config.
+//! Files beside the weights that an output takes over from a model's folder, and changes of its config.
 
 use paring_format::names::COMPANIONS;
 use paring_format::{Checkpoint, Dtype, files};

@@ -12,7 +12,7 @@ use super::vram::{self, Pass};
 use crate::Result;
 use crate::plan::Curvature;
 
-/// How the activations of a run go through its blocks and where they wait: on a GPU if they fit, otherwise on the host,
+/// The storage of a run's activations: on a GPU if they fit, otherwise on the host,
 /// and with `disk` (a folder, and the bytes that stay in memory) in a file there. Errors when not even one window fits.
 pub(crate) fn storage<'a>(
     budget: &DeviceBudget,

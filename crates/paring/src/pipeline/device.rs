@@ -9,8 +9,8 @@ use crate::plan::Opt;
 use crate::report::Place;
 use crate::{Error, Result};
 
-/// When nobody says how much may be filled, it is a number of these shares of a GPU's memory, so that runs beside which a
-/// little more or less is in use do the same. One that would be free stays so, for the libraries and for gaps.
+/// The default budget is a number of these shares of a GPU's memory, so that runs beside which a little more or less is in
+/// use do the same. One share that would be free stays so, for the libraries and for gaps.
 const SHARES: u64 = 16;
 
 /// A device and how much of its memory a run may fill.
@@ -105,7 +105,7 @@ impl DeviceBudget {
     }
 }
 
-/// What may be filled by default of a GPU with so many bytes.
+/// The default budget on a GPU with so many bytes.
 fn default_of(free: u64, total: u64) -> u64 {
     let share = (total / SHARES).max(1);
     (free / share).saturating_sub(1) * share

@@ -6,7 +6,7 @@ use paring_model::fan::Tap;
 
 use crate::Precision;
 
-/// Whether products that round to this precision hold each number of `x`, which is looked at where only the rounding may
+/// Tells whether products that round to this precision hold each number of `x`, which is looked at where only the rounding may
 /// lose one: in half precision. A pass over `x`.
 fn held(x: &Tensor, precision: Precision) -> paring_model::Result<bool> {
     if precision != Precision::F16 {
@@ -17,7 +17,7 @@ fn held(x: &Tensor, precision: Precision) -> paring_model::Result<bool> {
 }
 
 /// The tap that passes on what a block's fans see, and notes when products round some of it to infinity: half precision
-/// ends at 65504, and its infinities may be hidden again behind an activation function.
+/// ends at 65504, and its infinities may be hidden again by an activation function.
 pub(crate) struct F16Watch {
     precision: Precision,
     overflowed: bool,
@@ -29,7 +29,7 @@ impl F16Watch {
         Self { precision, overflowed: false }
     }
 
-    /// Whether an input was beyond the precision so far.
+    /// Tells whether an input was beyond the precision so far.
     pub fn overflowed(&self) -> bool {
         self.overflowed
     }

@@ -49,7 +49,7 @@ struct Found {
     value: f32,
 }
 
-/// The tap that looks for the first number that products round to none, and counts its like in the input of that fan.
+/// The tap that looks for the first number that products round to a non-finite one, and counts its like in the input of that fan.
 struct Finder {
     precision: Precision,
     /// The first window of the batch that comes next.
@@ -118,7 +118,7 @@ fn module(decoder: &dyn Decoder, i: usize, fan: usize) -> String {
 }
 
 /// Why the statistics of block `i` cannot be used, of which those of one fan are not finite in this feature: all windows go
-/// through the block again. A number that is none or that products cannot hold, and else sums of numbers that are. `bad` is
+/// through the block again. The reason is an input that is not finite or that products cannot hold, or else sums of finite ones. `bad` is
 /// `None` when only a number beyond the precision was seen.
 pub(crate) fn of_statistics(
     decoder: &dyn Decoder,
@@ -147,7 +147,7 @@ pub(crate) fn of_statistics(
 /// weight. `hidden` holds what entered the block, from the batch on in which that was found.
 pub(crate) fn of_output(error: Error, decoder: &dyn Decoder, block: &mut dyn Block, hidden: &Hidden) -> Error {
     let Error::Hidden { block: i, window, .. } = error else { return error };
-    // What goes wrong meanwhile is told less well than what went wrong before.
+    // An error of this second pass would say less than the one that caused it.
     let inputs = || -> Result<Option<Error>> {
         let mut first = 0;
         for at in 0..hidden.batches() {

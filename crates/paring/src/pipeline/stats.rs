@@ -1,4 +1,4 @@
-//! The collecting tap: what a method needs to know of a fan's inputs.
+//! The tap that collects the statistics of a fan's inputs which methods need.
 
 use std::time::Instant;
 
@@ -40,7 +40,7 @@ enum Sum {
     Gram(Gram),
 }
 
-/// The least and the largest numbers of what scales will be stored for, 0 among them; `None` where nobody asks.
+/// The least and the largest numbers of what scales will be stored for, 0 among them; `None` where they are not needed.
 #[derive(Clone, Debug, Default)]
 pub struct Ranges {
     /// Of each fan's inputs.
@@ -94,7 +94,7 @@ impl<'a> Collector<'a> {
         Ok(Self { sums: fans.iter().map(make).collect::<Result<_>>()?, ranges, watch: F16Watch::new(precision), clock })
     }
 
-    /// Whether products round some of the inputs to infinity.
+    /// Tells whether products round some of the inputs to infinity.
     pub(crate) fn overflowed(&self) -> bool {
         self.watch.overflowed()
     }
@@ -119,7 +119,7 @@ impl Tap for Collector<'_> {
             widen(seen, x)?;
         }
         let Some(Some(sum)) = self.sums.get_mut(fan) else { return Ok(()) };
-        // A GPU works behind: what it still does is not to be counted here, and what it does here is.
+        // A GPU works asynchronously: what it still does is not to be counted here, and what it does here is.
         x.device().synchronize()?;
         let start = Instant::now();
         let operations = match sum {

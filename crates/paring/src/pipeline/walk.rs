@@ -1,4 +1,4 @@
-//! The only loop over blocks.
+//! The walk over a model's blocks: the only loop over them, which prefetches the next one.
 
 use std::ops::Range;
 use std::panic::resume_unwind;
@@ -13,18 +13,18 @@ use crate::report::progress::Step;
 use crate::report::{Clock, Stage};
 use crate::{Error, Result};
 
-/// What happens to a block before the activations pass through it.
+/// Work on each block before the activations pass through it.
 pub trait Visitor {
     /// Sees block `i`, just read, and the activations that enter it; `None` when the run has no windows, and then the
     /// block is not read.
     fn block(&mut self, i: usize, entering: Option<(&mut dyn Block, &Hidden)>, clock: &mut Clock) -> Result<()>;
 
-    /// Sees the activations behind block `i`; `None` where they were not computed. An error ends the walk.
+    /// Sees the activations after block `i`; `None` where they were not computed. An error ends the walk.
     fn after_block(&mut self, _i: usize, _leaving: Option<&Hidden>, _clock: &mut Clock) -> Result<()> {
         Ok(())
     }
 
-    /// Is told what the walk does between two blocks.
+    /// Hears what the walk does between two blocks.
     fn step(&mut self, step: &Step<'_>) {
         let _ = step;
     }
@@ -58,10 +58,10 @@ pub fn walk(
     let budget = hidden.budget().clone();
     let (first, end) = (blocks.start, blocks.end);
     visitor.step(&Step::of(Stage::Read).block(first));
-    let expect = |step: usize| decoder.prefetch(first + step);
-    in_order(
+    let prefetch = |step: usize| decoder.prefetch(first + step);
+    with_lookahead(
         blocks.len(),
-        if decoder.device().is_cpu() { Ahead::Expect(&expect) } else { Ahead::Read },
+        if decoder.device().is_cpu() { Lookahead::Prefetch(&prefetch) } else { Lookahead::Read },
         |step| decoder.block(first + step),
         |step, read, start| {
             let i = first + step;
@@ -95,20 +95,20 @@ pub fn walk(
     )
 }
 
-/// What happens to the next block, on a thread of its own, while one is worked on.
+/// The preparation of the next block, on another thread, while one is worked on.
 #[derive(Clone, Copy)]
-enum Ahead<'a> {
+enum Lookahead<'a> {
     /// It is read: one, so that no more than two are in memory.
     Read,
     /// This is called with its number.
-    Expect(&'a (dyn Fn(usize) + Sync)),
+    Prefetch(&'a (dyn Fn(usize) + Sync)),
 }
 
 /// Calls `work` with each number below `count`, what `read` makes of it, and the moment from which it was waited for. The
 /// first error of `work` ends it.
-fn in_order<T: Send>(
+fn with_lookahead<T: Send>(
     count: usize,
-    ahead: Ahead<'_>,
+    ahead: Lookahead<'_>,
     read: impl Fn(usize) -> T + Sync,
     mut work: impl FnMut(usize, T, Instant) -> Result<()>,
 ) -> Result<()> {
@@ -124,8 +124,8 @@ fn in_order<T: Send>(
             };
             if i + 1 < count {
                 match ahead {
-                    Ahead::Read => coming = Some(scope.spawn(move || read(i + 1))),
-                    Ahead::Expect(expect) => drop(scope.spawn(move || expect(i + 1))),
+                    Lookahead::Read => coming = Some(scope.spawn(move || read(i + 1))),
+                    Lookahead::Prefetch(prefetch) => drop(scope.spawn(move || prefetch(i + 1))),
                 }
             }
             work(i, now, start)?;
@@ -153,12 +153,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_read_ahead_comes_in_order() {
-        let expected = Mutex::new(Vec::new());
-        let expect = |i: usize| expected.lock().unwrap().push(i);
-        for ahead in [Ahead::Expect(&expect), Ahead::Read] {
+    fn blocks_read_ahead_come_in_order() {
+        let fetched = Mutex::new(Vec::new());
+        let prefetch = |i: usize| fetched.lock().unwrap().push(i);
+        for ahead in [Lookahead::Prefetch(&prefetch), Lookahead::Read] {
             let (read, done) = (Mutex::new(Vec::new()), AtomicUsize::new(0));
-            let one = usize::from(matches!(ahead, Ahead::Read));
+            let one = usize::from(matches!(ahead, Lookahead::Read));
             let reading = |i: usize| {
                 // Nothing is read before the one before the last is done with.
                 let done = done.load(Ordering::SeqCst);
@@ -167,7 +167,7 @@ mod tests {
                 10 * i
             };
             let mut seen = Vec::new();
-            in_order(5, ahead, reading, |i, made, _| {
+            with_lookahead(5, ahead, reading, |i, made, _| {
                 seen.push((i, made));
                 done.fetch_add(1, Ordering::SeqCst);
                 Ok(())
@@ -176,9 +176,9 @@ mod tests {
             assert_eq!(seen, [(0, 0), (1, 10), (2, 20), (3, 30), (4, 40)]);
             assert_eq!(*read.lock().unwrap(), [0, 1, 2, 3, 4]);
         }
-        let mut expected = expected.into_inner().unwrap();
-        expected.sort_unstable();
-        assert_eq!(expected, [1, 2, 3, 4]);
+        let mut fetched = fetched.into_inner().unwrap();
+        fetched.sort_unstable();
+        assert_eq!(fetched, [1, 2, 3, 4]);
     }
 
     #[test]
@@ -187,14 +187,14 @@ mod tests {
         let reading = |i: usize| if i == 2 { Err(plan(format!("reading {i}"))) } else { Ok(i) };
         for (bad, want, steps) in [(1, "work 1", 2), (9, "reading 2", 2)] {
             let mut count = 0;
-            let ended = in_order(4, Ahead::Read, reading, |i, read, _| {
+            let ended = with_lookahead(4, Lookahead::Read, reading, |i, read, _| {
                 read?;
                 count += 1;
                 if i == bad { Err(plan(format!("work {i}"))) } else { Ok(()) }
             });
             assert_eq!((ended.unwrap_err().to_string().as_str(), count), (want, steps));
         }
-        let ended = in_order(0, Ahead::Read, reading, |_, _, _| Err(plan("nothing to work on".into())));
+        let ended = with_lookahead(0, Lookahead::Read, reading, |_, _, _| Err(plan("nothing to work on".into())));
         assert!(ended.is_ok());
     }
 }

@@ -139,7 +139,7 @@ fn scales_and_codes_of_the_official_library() {
         recipe.check().unwrap();
         let prepared = recipe.prepare(None, None, name).unwrap();
         let made = recipe.compress(&weight, want.cols, &prepared, Stored::plain(dtype), name).unwrap();
-        assert_eq!(bits(&made.compressed.to_dense()), bits(&made.dense), "{name}");
+        assert_eq!(bits(&made.compressed.to_dense()), bits(made.dense()), "{name}");
         match codes_of(&made.compressed).1.element {
             Element::Int(_) => check_integers(&mut counts, name, &made.compressed, &want, &weight),
             _ => check_floats(&mut counts, name, &made.compressed, &want, &weight, dtype),

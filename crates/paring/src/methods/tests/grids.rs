@@ -7,7 +7,7 @@ use paring_model::LinearInfo;
 use serde_json::json;
 
 use super::golden;
-use crate::methods::{Outcome, Stored, share_amax};
+use crate::methods::{Outcome, Stored, shared_amax};
 use crate::pipeline::stats::Stats;
 use crate::plan::{ActOrder, Grouping, Pattern, Recipe, Rounding};
 
@@ -108,7 +108,7 @@ fn what_is_stored_is_what_the_sweep_left() {
                     let made = recipe.compress(&weight, COLS, &prepared, Stored::plain(dtype), &name).unwrap();
                     check(&name, &made, rounding, dtype);
                     if pattern.is_none() {
-                        let kept = weight.iter().zip(&made.dense).filter(|(w, _)| **w == 0.0);
+                        let kept = weight.iter().zip(made.dense()).filter(|(w, _)| **w == 0.0);
                         assert!(
                             kept.clone().count() > 300 && kept.into_iter().all(|(_, v)| v.to_bits() == 0),
                             "{name}"
@@ -125,17 +125,17 @@ fn what_is_stored_is_what_the_sweep_left() {
 fn check(name: &str, made: &Outcome, rounding: &Rounding, dtype: Dtype) {
     let c = &made.compressed;
     let bits = |values: &[f32]| values.iter().map(|v| v.to_bits()).collect::<Vec<_>>();
-    assert_eq!(bits(&c.to_dense()), bits(&made.dense), "{name}");
+    assert_eq!(bits(&c.to_dense()), bits(made.dense()), "{name}");
     assert_eq!(c.dtype, rounding.dequantized(dtype), "{name}");
     let grid = grid(made);
     assert_eq!(grid.tile, rounding.tile(ROWS, COLS), "{name}");
     assert_eq!(made.scales.len(), ROWS * grid.groups(COLS), "{name}");
-    for (dropped, (code, value)) in made.dropped.iter().zip(made.codes().iter().zip(&made.dense)) {
+    for (dropped, (code, value)) in made.dropped.iter().zip(made.codes().iter().zip(made.dense())) {
         let zero = rounding.element.int_bits().is_some() || *code == 0;
         assert!(*dropped == 0 || (value.to_bits() == 0 && zero), "{name}");
     }
     // No number is lost, and errors are of the size of a step.
-    assert!(made.dense.iter().all(|v| v.is_finite()) && made.dense.iter().any(|v| *v != 0.0), "{name}");
+    assert!(made.dense().iter().all(|v| v.is_finite()) && made.dense().iter().any(|v| *v != 0.0), "{name}");
     if let Some(format) = format_of(rounding) {
         let layout = layout(format).unwrap();
         let scheme = Scheme::of(c, format, vec!["Linear".into()]);
@@ -156,7 +156,8 @@ fn the_sweep_makes_up_for_errors_on_every_grid() {
             let recipe = Recipe { rounding: Some(rounding), ..golden::recipe(&json!({"algo": method})) };
             let prepared = recipe.prepare(Some(&stats), None, "layer").unwrap();
             let made = recipe.compress(&weight, COLS, &prepared, Stored::plain(Dtype::Bf16), "layer").unwrap();
-            let change: Vec<f64> = made.dense.iter().zip(&weight).map(|(a, b)| f64::from(*a) - f64::from(*b)).collect();
+            let change: Vec<f64> =
+                made.dense().iter().zip(&weight).map(|(a, b)| f64::from(*a) - f64::from(*b)).collect();
             golden::loss(&change, &h, COLS)
         };
         let (nearest, swept) = (loss("rtn"), loss("gptq"));
@@ -171,27 +172,25 @@ fn linears_that_run_as_one_share_a_global_scale() {
     let sets = [Some(0), Some(0), Some(0), None, Some(1), Some(1), None];
     let linear = |fused| LinearInfo { name: "a.proj".to_string(), rows: 2, cols: 16, fan: 0, fused };
     let linears = sets.map(linear);
-    let originals = || -> Vec<(Vec<f32>, Stored)> {
-        let weight = |i: usize| [0.5, -1.0 - i as f32, 0.25, 0.0].repeat(8);
-        (0..linears.len()).map(|i| (weight(i), Stored::plain(Dtype::Bf16))).collect()
+    let weights: Vec<Vec<f32>> = (0..sets.len()).map(|i| [0.5, -1.0 - i as f32, 0.25, 0.0].repeat(8)).collect();
+    let shared = |recipe: &Recipe| {
+        let all: Vec<_> = (0..sets.len()).map(|i| (&linears[i], recipe, weights[i].as_slice())).collect();
+        shared_amax(&all)
     };
-    let mut shared = originals();
-    share_amax(linears.iter().map(|linear| (linear, &recipe)), &mut shared);
-    let amax: Vec<Option<f32>> = shared.iter().map(|(_, stored)| stored.amax).collect();
+    let amax = shared(&recipe);
     assert_eq!(amax, [Some(3.0), Some(3.0), Some(3.0), None, Some(6.0), Some(6.0), None]);
     let prepared = recipe.prepare(None, None, "layer").unwrap();
-    let globals: Vec<Option<f32>> = shared
-        .iter()
-        .map(|(weight, stored)| grid(&recipe.compress(weight, 16, &prepared, *stored, "layer").unwrap()).global)
-        .collect();
+    let global = |(weight, amax): (&Vec<f32>, &Option<f32>)| {
+        let stored = Stored { amax: *amax, ..Stored::plain(Dtype::Bf16) };
+        grid(&recipe.compress(weight, 16, &prepared, stored, "layer").unwrap()).global
+    };
+    let globals: Vec<Option<f32>> = weights.iter().zip(&amax).map(global).collect();
     let own = |weight: &[f32]| Some(Dtype::Bf16.round(2688.0 / largest(weight)));
-    let want = [2, 2, 2, 3, 5, 5, 6].map(|i: usize| own(&shared[i].0));
+    let want = [2, 2, 2, 3, 5, 5, 6].map(|i: usize| own(&weights[i]));
     assert_eq!(globals, want);
     // Grids without a global scale have nothing to share.
     let plain = Recipe { rounding: Some(Rounding::int(4, None)), ..recipe };
-    let mut alone = originals();
-    share_amax(linears.iter().map(|linear| (linear, &plain)), &mut alone);
-    assert!(alone.iter().all(|(_, stored)| stored.amax.is_none()));
+    assert!(shared(&plain).iter().all(Option::is_none));
 }
 
 #[test]

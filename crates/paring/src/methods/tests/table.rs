@@ -48,7 +48,7 @@ fn every_row_compresses() {
         assert_eq!(unprepared.is_some_and(|e| e.contains(recipe.method.name)), recipe.method.needs_data(), "{name}");
         let prepared = recipe.prepare(stats.as_ref(), Some(&weight), "layer").unwrap();
         let made = recipe.compress(&weight, COLS, &prepared, Stored::plain(Dtype::F32), "layer").unwrap();
-        assert!(made.dense.iter().all(|w| w.is_finite()), "{name}");
+        assert!(made.dense().iter().all(|w| w.is_finite()), "{name}");
         let dropped = made.dropped.iter().filter(|&&d| d == 1).count();
         // The published codes remove the weight at the threshold too: one more in each slice.
         let more = if matches!(recipe.pattern, Some(Pattern::Unstructured(_))) { COLS / 16 } else { 0 };
@@ -56,8 +56,8 @@ fn every_row_compresses() {
         assert!((half..=half + more).contains(&dropped), "{name}: {dropped}");
         assert_eq!(matches!(made.compressed.values, Values::Dense(_)), recipe.rounding.is_none(), "{name}");
         assert_eq!(matches!(made.compressed.values, Values::Spqr(_)), recipe.method.spqr, "{name}");
-        assert_eq!(made.compressed.to_dense(), made.dense, "{name}");
-        let matrix = Matrix { weight: &weight, stored: Stored::plain(Dtype::F32), module: "layer" };
+        assert_eq!(made.compressed.to_dense(), made.dense(), "{name}");
+        let matrix = Matrix::new(&weight, Stored::plain(Dtype::F32), "layer");
         let baseline = recipe.compress_baseline(&matrix, COLS, &prepared).unwrap();
         assert_eq!(baseline.is_some(), recipe.baseline().is_some(), "{name}");
     }

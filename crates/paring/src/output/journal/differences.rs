@@ -1,4 +1,4 @@
-//! What a run depends on besides its program, and how that of two runs differs.
+//! The inputs that a run depends on, and the first difference between two runs.
 
 use std::time::UNIX_EPOCH;
 
@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use xxhash_rust::xxh3::Xxh3;
 
-use super::Head;
+use super::RunIdentity;
 use crate::output::digests::hexadecimal;
 use crate::{Error, Result};
 use paring_data::Windows;
@@ -21,7 +21,7 @@ const FREE: [&str; 7] = ["model", "dataset", "config", "device", "max_vram", "of
 struct InputFile {
     name: String,
     bytes: u64,
-    /// When it was changed last, in nanoseconds since 1970.
+    /// The time of its last change, in nanoseconds since 1970.
     modified: u64,
 }
 
@@ -105,8 +105,8 @@ impl Input {
     }
 }
 
-/// Why what began as `was` cannot go on as `now`, in words; `None` when it can.
-pub(crate) fn difference(was: &Head, now: &Head) -> Option<String> {
+/// The reason why a run that began as `was` cannot be resumed as `now`, in words; `None` when it can.
+pub(crate) fn difference(was: &RunIdentity, now: &RunIdentity) -> Option<String> {
     if was.program != now.program {
         return Some(format!("it was begun by {}, and this is {}", was.program, now.program));
     }

@@ -1,4 +1,4 @@
-//! What a run has done so far, in its output folder: a line of JSON for each step that is on disk, so that it can go on
+//! The journal of a run, in its output folder: a line of JSON for each step that is on disk, so that the run can be resumed
 //! after whatever ended it.
 //!
 //! The first line says what the run is. A block's line is written once its shard is closed, and is synced before the next.
@@ -32,12 +32,12 @@ pub(crate) use differences::{Input, difference};
 /// The form of journals that this program writes, and the only one that it reads.
 pub(crate) const VERSION: u32 = 1;
 
-/// The key in [`MANIFEST`] of what the run was when it began.
-pub(crate) const BEGUN: &str = "begun";
+/// The key of the run's identity in [`MANIFEST`].
+pub(crate) const RUN_KEY: &str = "begun";
 
-/// What a run is: a run that goes on must be the same.
+/// The choices and inputs of a run: a run that resumes another must have the same.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub(crate) struct Head {
+pub(crate) struct RunIdentity {
     /// [`VERSION`].
     pub journal: u32,
     /// The program and its version.
@@ -55,7 +55,7 @@ pub(crate) struct Head {
 #[serde(tag = "line", rename_all = "snake_case")]
 pub(crate) enum Line {
     /// The first one.
-    Run(Box<Head>),
+    Run(Box<RunIdentity>),
     /// The outlier threshold that was found for a choice of the plan.
     Threshold {
         /// The choice's number.
@@ -65,23 +65,23 @@ pub(crate) enum Line {
         bits: u64,
     },
     /// A block that is done.
-    Block(Box<Done>),
+    Block(Box<BlockRecord>),
 }
 
-/// A block that is done, and all that a run has to know of it to go on behind it.
+/// A block that is done, with all that a run needs of it to resume after it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub(crate) struct Done {
+pub(crate) struct BlockRecord {
     /// Its number, from 0.
     pub block: usize,
     /// The shard, which has the same number.
     pub shard: Kept,
-    /// The activations behind it, where they were kept.
+    /// The activations after it, where they were kept.
     pub hidden: Option<Kept>,
-    /// What the shard holds.
+    /// The contents of the shard.
     pub contents: Contents,
     /// Its linears.
     pub layers: Vec<LayerReport>,
-    /// What was noted since the block before.
+    /// Notes since the block before.
     pub notes: Vec<String>,
     /// Time by stage since the run began, time between two processes left out.
     pub stages: Vec<StageReport>,
@@ -112,7 +112,7 @@ impl From<&Kept> for ClosedFile {
     }
 }
 
-/// What a shard holds, as far as the end of a run has to know.
+/// The contents of a shard, as far as the end of a run needs them.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Contents {
     /// By module path or tensor name.
@@ -132,22 +132,22 @@ impl Contents {
     }
 }
 
-/// What was read of a journal.
+/// A journal as it was read.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Read {
-    pub head: Head,
+    pub identity: RunIdentity,
     pub thresholds: BTreeMap<usize, f64>,
     /// Blocks 0, 1, …
-    pub blocks: Vec<Done>,
+    pub blocks: Vec<BlockRecord>,
     /// Bytes of the lines that are whole.
     pub bytes: u64,
 }
 
-/// The journal of a run that goes on.
+/// The journal of a run at work.
 #[derive(Debug)]
 pub(crate) struct Journal {
-    /// What the run was when it began.
-    pub head: Head,
+    /// The run's identity when it began.
+    pub identity: RunIdentity,
     file: File,
     path: PathBuf,
     /// The file with the latest activations that were kept.
@@ -155,27 +155,27 @@ pub(crate) struct Journal {
 }
 
 impl Journal {
-    /// Begins one. Whoever calls has the folder's lock.
-    pub fn begin(dir: &Path, head: Head) -> Result<Self> {
+    /// Begins one. The caller has the folder's lock.
+    pub fn begin(dir: &Path, identity: RunIdentity) -> Result<Self> {
         let path = dir.join(JOURNAL);
-        let line = text(&Line::Run(Box::new(head.clone())))?;
+        let line = text(&Line::Run(Box::new(identity.clone())))?;
         writer::write_beside(&path, line.len(), |file| file.write_all(&line))?;
-        Self::open(head, path, None)
+        Self::open(identity, path, None)
     }
 
-    /// Goes on with the one in `dir`, of which `read` is known. What follows the last whole line is cut off.
+    /// Continues the one in `dir`, of which `read` is known. Bytes after the last whole line are cut off.
     pub fn resume(dir: &Path, read: &Read) -> Result<Self> {
         let hidden = read.blocks.iter().rev().find_map(|done| done.hidden.as_ref());
-        let journal = Self::open(read.head.clone(), dir.join(JOURNAL), hidden.map(|kept| dir.join(&kept.name)))?;
+        let journal = Self::open(read.identity.clone(), dir.join(JOURNAL), hidden.map(|kept| dir.join(&kept.name)))?;
         let cut = journal.file.set_len(read.bytes).and_then(|()| journal.file.sync_all());
         cut.map_err(|source| journal.failed(source))?;
         (&journal.file).seek(SeekFrom::End(0)).map_err(|source| journal.failed(source))?;
         Ok(journal)
     }
 
-    fn open(head: Head, path: PathBuf, hidden: Option<PathBuf>) -> Result<Self> {
+    fn open(identity: RunIdentity, path: PathBuf, hidden: Option<PathBuf>) -> Result<Self> {
         match OpenOptions::new().append(true).open(&path) {
-            Ok(file) => Ok(Self { head, file, path, hidden }),
+            Ok(file) => Ok(Self { identity, file, path, hidden }),
             Err(source) => Err(Error::Io { path, source }),
         }
     }
@@ -190,7 +190,7 @@ impl Journal {
         let length = self.file.metadata().map_err(|source| self.failed(source))?.len();
         let written = self.file.write_all(&text).and_then(|()| self.file.sync_data());
         if let Err(source) = written {
-            // A part of a line would be cut off by whoever goes on; that this cannot be done now adds nothing.
+            // A resumed run would cut a part of a line off too, so a failure to do it now changes nothing.
             self.file.set_len(length).unwrap_or(());
             return Err(paring_format::Error::write(&self.path, text.len() as u64, source).into());
         }
@@ -238,17 +238,17 @@ pub(crate) fn read(dir: &Path) -> Result<Option<Read>> {
     }
 }
 
-/// What the run was that is finished in a folder; `None` when what is there says nothing about that.
-pub(crate) fn finished(dir: &Path) -> Result<Option<Head>> {
+/// The identity of the run that is finished in a folder; `None` when its manifest does not say.
+pub(crate) fn finished(dir: &Path) -> Result<Option<RunIdentity>> {
     let path = dir.join(MANIFEST);
     if !path.is_file() {
         return Ok(None);
     }
-    let Some(begun) = crate::output::digests::read_json(&path)?.get_mut(BEGUN).map(Value::take) else {
+    let Some(begun) = crate::output::digests::read_json(&path)?.get_mut(RUN_KEY).map(Value::take) else {
         return Ok(None);
     };
-    let head = serde_json::from_value(begun);
-    head.map(Some).map_err(|e| Error::content(path.display().to_string(), format!("{BEGUN}: {e}")))
+    let identity = serde_json::from_value(begun);
+    identity.map(Some).map_err(|e| Error::content(path.display().to_string(), format!("{RUN_KEY}: {e}")))
 }
 
 /// Blocks that the journal with these bytes says are done. Errors, in words, when it is not one that a run leaves; whatever
@@ -277,14 +277,14 @@ pub(crate) fn parse(bytes: &[u8]) -> std::result::Result<Read, Message> {
     let bytes = lines.last().map_or(0, |(end, _)| *end as u64);
     let mut lines = lines.into_iter().enumerate();
     let begin = "it does not begin as the journal of a run does: remove it, or begin anew with ";
-    let head = match lines.next() {
-        Some((_, (_, Ok(Line::Run(head))))) => *head,
+    let identity = match lines.next() {
+        Some((_, (_, Ok(Line::Run(identity))))) => *identity,
         _ => return Err(message![begin, Opt::Overwrite]),
     };
-    if head.journal != VERSION {
-        return Err(format!("a journal of version {}, where this program writes {VERSION}", head.journal).into());
+    if identity.journal != VERSION {
+        return Err(format!("a journal of version {}, where this program writes {VERSION}", identity.journal).into());
     }
-    let mut read = Read { head, thresholds: BTreeMap::new(), blocks: Vec::new(), bytes };
+    let mut read = Read { identity, thresholds: BTreeMap::new(), blocks: Vec::new(), bytes };
     for (number, (_, line)) in lines {
         let number = number + 1;
         match line.map_err(|e| format!("line {number} is damaged: {e}"))? {

@@ -1,13 +1,15 @@
+//! Journals that are written, cut off, damaged and compared.
+
 use std::fs;
 
 use super::*;
 use paring_data::Windows;
 
-fn head() -> Head {
+fn identity() -> RunIdentity {
     let model = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/golden/models/llama");
     let checkpoint = paring_format::Checkpoint::open(&model).unwrap();
     let windows = Windows { ids: vec![1, 2, 3, 4], seqlen: 2, seed: None };
-    Head {
+    RunIdentity {
         journal: VERSION,
         program: "paring 1".into(),
         plan: serde_json::json!({"recipe": {"percdamp": 0.01}, "model": "here", "device": "cpu", "seed": null}),
@@ -24,7 +26,7 @@ fn done(block: usize, hidden: Option<&str>) -> Line {
         kept: vec!["odd".into()],
         lengths: vec![("one".into(), 5)],
     };
-    Line::Block(Box::new(Done {
+    Line::Block(Box::new(BlockRecord {
         block,
         shard: kept("shard"),
         hidden: hidden.map(kept),
@@ -44,14 +46,14 @@ const THRESHOLD: f64 = 0.1 + 0.2;
 fn what_is_written_is_read() {
     let dir = tempfile::tempdir().unwrap();
     assert_eq!(read(dir.path()).unwrap(), None);
-    let mut journal = Journal::begin(dir.path(), head()).unwrap();
+    let mut journal = Journal::begin(dir.path(), identity()).unwrap();
     journal.add(&Line::Threshold { choice: 2, bits: THRESHOLD.to_bits() }).unwrap();
     journal.add(&done(0, None)).unwrap();
     drop(journal);
     let first = read(dir.path()).unwrap().unwrap();
-    assert_eq!((&first.head, first.blocks.len()), (&head(), 1));
+    assert_eq!((&first.identity, first.blocks.len()), (&identity(), 1));
     assert_eq!(first.thresholds, BTreeMap::from([(2, THRESHOLD)]));
-    // The next process goes on where this one ended, and cuts off what is not whole.
+    // The next process continues where this one ended, and cuts off a line that is not whole.
     let path = dir.path().join(JOURNAL);
     let whole = fs::read(&path).unwrap();
     assert_eq!(first.bytes, whole.len() as u64);
@@ -79,7 +81,7 @@ fn the_latest_activations_stay() {
     for name in [".activations-1", ".activations-3", ".activations-2"] {
         fs::write(dir.path().join(name), "abc").unwrap();
     }
-    let mut journal = Journal::begin(dir.path(), head()).unwrap();
+    let mut journal = Journal::begin(dir.path(), identity()).unwrap();
     journal.add(&done(0, Some(".activations-1"))).unwrap();
     journal.add(&done(1, None)).unwrap();
     assert_eq!(there(), [".activations-1", ".activations-2", ".activations-3"]);
@@ -99,12 +101,12 @@ fn the_latest_activations_stay() {
 
 #[test]
 fn only_the_last_line_may_be_damaged() {
-    let lines = [Line::Run(Box::new(head())), done(0, None), done(1, None)].map(|line| text(&line).unwrap());
+    let lines = [Line::Run(Box::new(identity())), done(0, None), done(1, None)].map(|line| text(&line).unwrap());
     let whole = lines.concat();
     let blocks = |bytes: &[u8]| blocks_done(bytes);
     assert_eq!(blocks(&whole), Ok(2));
     let begins = lines[0].len();
-    // Cut off anywhere behind the first line; a line without its end counts as not written.
+    // Cut off anywhere after the first line; a line without its end counts as not written.
     for end in (begins..whole.len()).step_by(7) {
         let want = usize::from(end >= begins + lines[1].len());
         assert_eq!(blocks(&whole[..end]), Ok(want), "{end}");
@@ -128,16 +130,16 @@ fn only_the_last_line_may_be_damaged() {
 
 #[test]
 fn what_differs_is_named() {
-    let was = head();
-    let with = |change: &dyn Fn(&mut Head)| {
-        let mut now = head();
+    let was = identity();
+    let with = |change: &dyn Fn(&mut RunIdentity)| {
+        let mut now = identity();
         change(&mut now);
         difference(&was, &now)
     };
     assert_eq!(with(&|_| ()), None);
     assert_eq!(with(&|now| now.plan["model"] = "there".into()), None);
     assert_eq!(with(&|now| now.plan["device"] = "cuda:0".into()), None);
-    let says = |change: &dyn Fn(&mut Head), words: &str| {
+    let says = |change: &dyn Fn(&mut RunIdentity), words: &str| {
         let text = with(change).unwrap();
         assert!(text.contains(words), "{text}");
     };
@@ -161,8 +163,9 @@ fn what_differs_is_named() {
 /// Shards are read and activations removed by the names that stand in a journal.
 #[test]
 fn names_stay_in_the_folder() {
-    let good =
-        [Line::Run(Box::new(head())), done(0, Some(".activations-00001"))].map(|line| text(&line).unwrap()).concat();
+    let good = [Line::Run(Box::new(identity())), done(0, Some(".activations-00001"))]
+        .map(|line| text(&line).unwrap())
+        .concat();
     let good = String::from_utf8(good).unwrap();
     assert_eq!(blocks_done(good.as_bytes()), Ok(1));
     for (name, other) in [

@@ -25,12 +25,12 @@ pub(crate) fn batch_windows(seqlen: usize) -> usize {
     (BATCH_TOKENS / seqlen).max(1)
 }
 
-/// How activations go through a block, and where they wait for the next.
+/// The batches in which activations go through a block, and the place where they wait for the next.
 #[derive(Clone, Debug)]
 pub struct Storage<'a> {
     /// Windows that go through a block together, 1 or more.
     pub batch: usize,
-    /// Whether they stay on the device that computes. Where that is the CPU it makes no difference.
+    /// True if they stay on the device that computes. Where that is the CPU it makes no difference.
     pub on_device: bool,
     /// As many bytes in host memory as given, the rest in a file in this folder that is gone when the run is; `None`: all
     /// in host memory.
@@ -39,7 +39,7 @@ pub struct Storage<'a> {
     pub budget: DeviceBudget,
 }
 
-/// Where a batch is.
+/// The place of a batch.
 enum Place {
     /// On the device that computes.
     Here(Tensor),
@@ -52,7 +52,7 @@ enum Place {
 /// Activations of all windows, in batches `[b, t, dim]`.
 pub struct Hidden {
     batches: Vec<Place>,
-    /// Where a GPU's batches wait on the host.
+    /// Host memory for a GPU's batches.
     copies: Option<Copies>,
     spill: Option<Spill>,
     budget: DeviceBudget,
@@ -74,7 +74,7 @@ impl Hidden {
         Self::fill(&device, windows, storage, "embedding", embed)
     }
 
-    /// What `make` makes of the token ids of one batch after the other.
+    /// The results of `make` for the token ids of one batch after the other.
     fn fill(
         device: &Device,
         windows: &Windows,

@@ -36,7 +36,7 @@ impl Hidden {
         failed.map_or_else(|| Ok(closed?), Err)
     }
 
-    /// What was kept in `dir`. Errors when the file is not the one that was closed, or holds other windows.
+    /// The activations that were kept in `dir`. Errors when the file is not the one that was closed, or holds other windows.
     pub(crate) fn restore(
         decoder: &dyn Decoder,
         windows: &Windows,

@@ -78,7 +78,7 @@ impl Spill {
 
 impl Drop for Spill {
     fn drop(&mut self) {
-        // Already gone on most systems; a file that stays behind is replaced by the next run.
+        // Already gone on most systems; a file that is left is replaced by the next run.
         let _ = std::fs::remove_file(&self.path);
     }
 }
