@@ -3,10 +3,11 @@
 mod support;
 
 use std::fs;
-use std::process::{Child, Command, Stdio};
-use std::thread::sleep;
-use std::time::{Duration, Instant};
+#[cfg(target_os = "linux")]
+use std::process::Command;
 
+#[cfg(target_os = "linux")]
+use support::stalling::{Stalling, told};
 use support::*;
 
 /// What is killed: pruning with activations kept and computed again, grids, a second level with a threshold that is looked
@@ -45,25 +46,9 @@ fn bytes(sandbox: &Sandbox, dir: &str) -> Vec<(String, Vec<u8>)> {
     names.into_iter().map(|name| (name.clone(), fs::read(sandbox.path(dir).join(&name)).unwrap())).collect()
 }
 
-/// A run that goes on by itself.
-fn begin(sandbox: &Sandbox, arguments: &str) -> Child {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_paring"));
-    command.args(arguments.split_whitespace()).current_dir(sandbox.path(""));
-    command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap()
-}
-
 /// Lines of the journal.
 fn lines(sandbox: &Sandbox, dir: &str) -> usize {
     fs::read(sandbox.path(dir).join("journal.jsonl")).map_or(0, |text| text.iter().filter(|&&b| b == b'\n').count())
-}
-
-/// Waits until the run has noted so much, or is over.
-fn wait_for(run: &mut Child, sandbox: &Sandbox, dir: &str, count: usize) {
-    let start = Instant::now();
-    while lines(sandbox, dir) < count && run.try_wait().unwrap().is_none() {
-        assert!(start.elapsed() < Duration::from_secs(300), "a run that does not go on");
-        sleep(Duration::from_millis(1));
-    }
 }
 
 /// Nothing that is not finished passes for a model.
@@ -75,43 +60,35 @@ fn is_no_model(sandbox: &Sandbox, dir: &str) {
     }
 }
 
+#[cfg(target_os = "linux")]
 #[test]
 fn killed_at_random_moments() {
     let sandbox = Sandbox::empty();
     let mut draws = Draws(SEED);
-    let (mut killed, mut behind, mut between) = (0, [0; 16], 0);
+    let (mut killed, mut after) = (0, [0; 16]);
     let mut whole = Vec::new();
     for (i, run) in RUNS.iter().enumerate() {
-        sandbox.ok(&format!("{run} --quiet --out whole{i}"));
-        whole.push(bytes(&sandbox, &format!("whole{i}")));
+        let length = told(&sandbox, &format!("{run} --quiet --out whole{i}")).len() as u64;
+        whole.push((length, bytes(&sandbox, &format!("whole{i}"))));
     }
     let mut at = 0;
     while killed < KILLS {
-        let (run, want) = (RUNS[at % RUNS.len()], &whole[at % RUNS.len()]);
+        let (run, (length, want)) = (RUNS[at % RUNS.len()], &whole[at % RUNS.len()]);
         at += 1;
         // As many times as it is killed before it is done, at most three.
         let mut resume = "";
         for _ in 0..1 + draws.below(3) {
-            let done = lines(&sandbox, "out");
-            let mut child = begin(&sandbox, &format!("{run} --quiet --out out {resume}"));
-            // Behind some block from the one that it begins with on, and a part of a block's time.
-            wait_for(
-                &mut child,
-                &sandbox,
-                "out",
-                done + draws.below(8_u64.saturating_sub(done as u64).max(1)) as usize,
-            );
-            sleep(Duration::from_micros(draws.below(60_000)));
-            // Fails when it is over.
-            child.kill().unwrap_or(());
-            let ended = child.wait_with_output().unwrap();
-            if ended.status.success() {
+            let room = draws.below(*length) as usize;
+            let mut child = Stalling::begin(&sandbox, &format!("{run} --quiet --out out {resume}"), room);
+            if !child.wait() {
+                let (ended, told) = child.finish();
+                assert!(ended.success(), "{told}");
                 break;
             }
-            assert_eq!(ended.status.code(), None, "{}", String::from_utf8_lossy(&ended.stderr));
+            let (ended, told) = child.kill();
+            assert_eq!(ended.code(), None, "{told}");
             killed += 1;
-            behind[lines(&sandbox, "out")] += 1;
-            between += usize::from(!sandbox.path("out").exists());
+            after[lines(&sandbox, "out")] += 1;
             resume = "--resume";
         }
         is_no_model(&sandbox, "out");
@@ -124,9 +101,9 @@ fn killed_at_random_moments() {
         }
         fs::remove_dir_all(sandbox.path("out")).unwrap();
     }
-    // The moments lie before the first block, between blocks, and behind the last.
-    let places = behind.iter().filter(|&&count| count > 0).count();
-    assert!(places >= 5, "kills by lines of the journal: {behind:?}, {between} before it");
+    // The moments lie before the first block, between blocks, and after the last.
+    let places = after.iter().filter(|&&count| count > 0).count();
+    assert!(places >= 5, "kills by lines of the journal: {after:?}");
 }
 
 #[test]
@@ -160,24 +137,22 @@ fn a_full_disk_loses_nothing() {
     assert!(bytes(&sandbox, "out") == want, "what went on differs from an unbroken run");
 }
 
-#[cfg(unix)]
+#[cfg(target_os = "linux")]
 #[test]
 fn asked_to_stop_it_finishes_the_block() {
     let sandbox = Sandbox::empty();
     let run = "quantize demo demo --wbits 4 --nsamples 64 --seqlen 128 --quiet";
-    sandbox.ok(&format!("{run} --out whole"));
+    let length = told(&sandbox, &format!("{run} --out whole")).len();
     let want = bytes(&sandbox, "whole");
     for (signal, times) in [("INT", 1), ("TERM", 1), ("INT", 2)] {
-        let mut child = begin(&sandbox, &format!("{run} --out out"));
-        wait_for(&mut child, &sandbox, "out", 2);
+        let mut child = Stalling::begin(&sandbox, &format!("{run} --out out"), length / 3);
+        assert!(child.wait(), "the run was over too soon");
         for _ in 0..times {
             let sent = Command::new("kill").args(["-s", signal, &child.id().to_string()]).status().unwrap();
             assert!(sent.success());
-            sleep(Duration::from_millis(5));
         }
-        let ended = child.wait_with_output().unwrap();
-        let stderr = String::from_utf8(ended.stderr).unwrap();
-        assert_eq!(ended.status.code(), Some(1), "{stderr}");
+        let (ended, stderr) = child.finish();
+        assert_eq!(ended.code(), Some(1), "{stderr}");
         let errors = stderr.lines().filter(|line| line.starts_with("error: ")).count();
         assert!(errors == 1 && stderr.contains("--resume"), "{stderr}");
         assert!(stderr.contains("stopping behind this block"), "{stderr}");
@@ -266,15 +241,16 @@ fn what_is_finished_is_not_done_again() {
     assert!(bytes(&sandbox, "out") == before);
 }
 
+#[cfg(target_os = "linux")]
 #[test]
 fn files_of_the_output_that_changed_are_found() {
     let sandbox = Sandbox::empty();
     let run = "quantize demo demo --wbits 4 --nsamples 8 --seqlen 64 --quiet --out out --resumable";
-    let mut child = begin(&sandbox, run);
-    wait_for(&mut child, &sandbox, "out", 4);
-    child.kill().unwrap_or(());
-    child.wait().unwrap();
-    assert!(lines(&sandbox, "out") > 0, "the run was over too soon");
+    let length = told(&sandbox, &run.replace("--out out", "--out first")).len();
+    let mut child = Stalling::begin(&sandbox, run, length * 2 / 3);
+    assert!(child.wait(), "the run was over too soon");
+    child.kill();
+    assert!(lines(&sandbox, "out") > 2);
     let shard = sandbox.path("out/model-00002-of-00008.safetensors");
     let good = fs::read(&shard).unwrap();
     let mut bad = good.clone();
@@ -294,12 +270,14 @@ fn files_of_the_output_that_changed_are_found() {
     assert!(bytes(&sandbox, "out") == bytes(&sandbox, "whole"));
 }
 
+#[cfg(target_os = "linux")]
 #[test]
 fn one_run_in_a_folder() {
     let sandbox = Sandbox::empty();
-    let run = "quantize demo demo --wbits 4 --nsamples 128 --seqlen 256 --quiet --out out";
-    let mut first = begin(&sandbox, run);
-    wait_for(&mut first, &sandbox, "out", 1);
+    let run = "quantize demo demo --wbits 4 --nsamples 8 --seqlen 64 --quiet --out out";
+    let length = told(&sandbox, &run.replace("--out out", "--out first")).len();
+    let mut first = Stalling::begin(&sandbox, run, length / 2);
+    assert!(first.wait(), "the first run was over too soon to be in the way");
     let words = format!("out: another run writes here (process {})", first.id());
     for more in ["--overwrite", "--resume"] {
         let second = sandbox.run(&format!("{run} {more}"));
@@ -307,9 +285,7 @@ fn one_run_in_a_folder() {
     }
     let decompress = sandbox.run("decompress demo --out out --overwrite");
     assert!(decompress.code == Some(1) && decompress.stderr.contains(&words), "{}", decompress.stderr);
-    assert!(first.try_wait().unwrap().is_none(), "the first run was over too soon to be in the way");
-    first.kill().unwrap();
-    first.wait().unwrap();
+    first.kill();
     sandbox.ok(&format!("{run} --resume"));
     assert!(sandbox.holds_model("out") && !sandbox.path("out/.paring.lock").exists());
 }

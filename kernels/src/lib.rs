@@ -38,7 +38,6 @@ mod simd;
 pub mod square_matrix;
 pub mod sweep;
 pub mod swiglu;
-pub mod workspace;
 
 use std::mem::MaybeUninit;
 

@@ -5,6 +5,8 @@
 
 pub mod hub;
 pub mod pickles;
+#[cfg(target_os = "linux")]
+pub mod stalling;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;

@@ -12,7 +12,7 @@ mod tests;
 
 use std::alloc::{GlobalAlloc, Layout, System};
 
-pub use pool::Pool;
+use pool::Pool;
 
 /// The system's allocator below [`LARGE`] bytes, and pooled mappings from there on. Mappings in use and in the pool
 /// together take at most [`POOL_RESERVE`] bytes more than were ever in use at once. On other systems than Linux it is the
@@ -86,7 +86,7 @@ unsafe impl GlobalAlloc for PoolingAllocator {
     }
 }
 
-/// The state of the pool now; empty where the allocator is the system's.
-pub fn pool() -> Pool {
-    large::pool()
+/// Bytes of the freed mappings that the pool holds now; 0 where the allocator is the system's.
+pub fn pooled_bytes() -> usize {
+    large::pooled_bytes()
 }

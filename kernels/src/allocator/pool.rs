@@ -5,10 +5,9 @@ use super::{PAGE, POOL_RESERVE};
 /// More freed mappings than a run has sizes of.
 const SLOTS: usize = 64;
 
-/// The freed mappings of [`PoolingAllocator`](super::PoolingAllocator), and counts of what is in use. It maps nothing
-/// itself, so it can also simulate the allocator.
-#[derive(Clone, Debug)]
-pub struct Pool {
+/// The freed mappings of [`PoolingAllocator`](super::PoolingAllocator), and counts of what is in use.
+#[derive(Debug)]
+pub(super) struct Pool {
     /// Address and bytes of the free mappings, the one freed last at the end.
     slots: [(usize, usize); SLOTS],
     len: usize,
@@ -31,14 +30,9 @@ impl Pool {
         size.checked_next_multiple_of(step).unwrap_or(size)
     }
 
-    /// Bytes of the large blocks in use.
-    pub fn used(&self) -> usize {
-        self.used
-    }
-
-    /// Address and bytes of the free mappings, the one freed last at the end.
-    pub fn free(&self) -> &[(usize, usize)] {
-        &self.slots[..self.len]
+    /// Bytes of the free mappings.
+    pub fn free_bytes(&self) -> usize {
+        self.free
     }
 
     /// Counts a request of `class` bytes, and gives the address of a free mapping of that size if there is one. Without

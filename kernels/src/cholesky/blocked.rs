@@ -20,12 +20,6 @@ const TASK_ROWS: usize = 11 * MR;
 /// Elements between the rows of L beyond its width, so that neighbouring rows do not compete for the same lines of a cache.
 const GAP: usize = 16;
 
-/// Elements of L and of the panels of L⁻¹ for a matrix of `n` rows.
-pub(crate) fn elements(n: usize) -> [usize; 2] {
-    let blocks = n.div_ceil(NR);
-    [blocks * NR * (blocks * NR + GAP), offset(blocks, blocks)]
-}
-
 /// [`super::inverse_factor`] in f32. 6·n² bytes beside `h`, the result among them.
 pub(super) fn inverse_factor(h: &Source<'_>) -> Result<Vec<f32>, NotPositive> {
     let n = h.n();

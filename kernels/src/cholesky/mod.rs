@@ -15,8 +15,6 @@ use faer::linalg::triangular_inverse::invert_lower_triangular;
 use faer::{Mat, MatRef};
 use rayon::prelude::*;
 
-pub(crate) use blocked::elements as blocked_elements;
-
 use crate::parallelism;
 use crate::square_matrix::SquareMatrix;
 
@@ -154,7 +152,7 @@ impl Source<'_> {
 
 /// Up to this size the factor is computed in f64 at once: there it takes next to no time, and it is what the golden
 /// vectors of the published codes, all of small layers, can hold the methods to.
-pub(crate) const SMALL: usize = 512;
+pub const SMALL: usize = 512;
 
 /// U, upper triangular and row-major `[n, n]`, with H⁻¹ = UᵀU, for the symmetric `h` (row-major `[n, n]`).
 ///

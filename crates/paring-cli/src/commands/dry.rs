@@ -7,20 +7,19 @@ use crate::show::size;
 /// The table of what a run will take, and the sentences below it.
 pub(super) fn table(costs: &Costs) -> Vec<String> {
     let mut lines = vec![format!(
-        "{:<10} {:>12} {:>12} {:>10} {:>10} {:>10} {:>10} {:>9}",
-        "stage", "operations", "memory moved", "to GPU", "files read", "written", "held", "seconds"
+        "{:<10} {:>12} {:>12} {:>10} {:>10} {:>10} {:>9}",
+        "stage", "operations", "memory moved", "to GPU", "files read", "written", "seconds"
     )];
     let bytes = |bytes: f64| if bytes > 0.0 { size(bytes as u64) } else { String::new() };
     for stage in costs.stages.iter().filter(|stage| stage.operations + stage.bytes_moved > 0.0) {
         lines.push(format!(
-            "{:<10} {:>12} {:>12} {:>10} {:>10} {:>10} {:>10} {:>9}",
+            "{:<10} {:>12} {:>12} {:>10} {:>10} {:>10} {:>9}",
             stage.stage,
             count(stage.operations),
             bytes(stage.bytes_moved),
             bytes(stage.bytes_carried),
             bytes(stage.bytes_read),
             bytes(stage.bytes_written),
-            mib(stage.rss),
             format!("~{:.1}", stage.seconds),
         ));
     }
@@ -79,7 +78,6 @@ mod tests {
             bytes_carried: 0.0,
             bytes_read: 0.0,
             bytes_written: 0.0,
-            rss: 100 << 20,
             seconds: 1.25,
         };
         let part = |name, mib: u64| Part { name, bytes: mib << 20 };
@@ -100,7 +98,7 @@ mod tests {
         };
         let lines = table(&costs);
         let words: Vec<&str> = lines[1].split_whitespace().collect();
-        assert_eq!(words, ["gram", "2.50", "T", "1.00", "GB", "100", "MiB", "~1.2"]);
+        assert_eq!(words, ["gram", "2.50", "T", "1.00", "GB", "~1.2"]);
         assert_eq!(
             lines[2],
             "GPU memory: 7 MiB at most, at gram: Gram matrices 7 MiB; 3 windows at a time, activations between blocks wait on \

@@ -12,6 +12,8 @@ mod select;
 mod snapshots;
 mod start;
 mod summary;
+#[cfg(test)]
+mod tests;
 mod threshold;
 mod visitor;
 mod warnings;

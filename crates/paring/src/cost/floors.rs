@@ -78,27 +78,21 @@ pub struct Floor {
 
 impl Llama {
     /// A run of `recipe` on `windows` windows of `seqlen` tokens, as [`super::of`] has those of jobs.
-    fn sheet(&self, recipe: &Recipe, windows: usize, seqlen: usize) -> Result<Sheet> {
+    pub(super) fn sheet<'a>(&self, recipe: &'a Recipe, windows: usize, seqlen: usize) -> Result<Sheet<'a>> {
         let kind = Kind::of(&Choice { recipe, outlier_share: None, format: None })?;
         let dtype = Dtype::Bf16;
-        let linear = |info: LinearInfo| -> Result<Linear> {
+        let linear = |info: LinearInfo| -> Result<Linear<'a>> {
             let written = stored::parts(&kind, recipe, [info.rows, info.cols], dtype, 0.0)?;
-            let made = Some(Treatment::of(recipe, &kind, &info));
-            Ok(Linear { read: dtype.size() * info.rows * info.cols, dense: true, written, made, info })
+            let made = Some(Treatment::new(recipe, &kind));
+            Ok(Linear { read: dtype.size() * info.rows * info.cols, written, made, info })
         };
         let tensor = |count: usize| Tensor { read: dtype.size() * count, written: dtype.size() * count };
-        let block = || -> Result<Block> {
-            let info = llama(self.dim, self.keys, self.inner);
-            let linears = info.linears.iter().cloned().map(linear).collect::<Result<_>>()?;
-            Ok(Block { info, linears, rest: vec![tensor(self.dim); 2] })
-        };
-        // All blocks are alike, and the first one is the cheapest to make.
-        let first = block()?;
-        let copy = |_| Block { info: first.info.clone(), linears: first.linears.clone(), rest: first.rest.clone() };
-        let blocks: Vec<Block> = (0..self.blocks).map(copy).collect();
+        let info = llama(self.dim, self.keys, self.inner);
+        let linears = info.linears.iter().cloned().map(linear).collect::<Result<_>>()?;
+        let block = Block { info, linears, rest: vec![tensor(self.dim); 2] };
         let matrix = tensor(self.vocab * self.dim);
         Ok(Sheet {
-            blocks,
+            blocks: vec![block; self.blocks],
             outer: vec![vec![matrix], vec![matrix], vec![tensor(self.dim)]],
             dim: self.dim,
             windows,
@@ -112,7 +106,6 @@ impl Llama {
             resident: usize::MAX,
             built_in: false,
             is_known: true,
-            slab: (0, 0),
         })
     }
 
@@ -144,7 +137,7 @@ impl Llama {
             link: 0.0,
             disk: 0.0,
             seconds: 0.0,
-            host: sheet.beside(&device).iter().map(|part| part.bytes).sum(),
+            host: sheet.beside(0, &device).bytes(),
             output: sheet.written(),
             device,
         };
@@ -164,7 +157,7 @@ impl Llama {
             }
         }
         // A block's weights are read twice, the second time from memory; the output is read back once.
-        floor.disk -= sheet.blocks.iter().flat_map(|b| &b.linears).map(|l| l.read as f64).sum::<f64>() / card.disk;
+        floor.disk -= sheet.linears().map(|l| l.read as f64).sum::<f64>() / card.disk;
         floor.disk += sheet.written() as f64 / card.disk;
         floor.seconds = busy.max(floor.link).max(floor.disk);
         Ok(floor)

@@ -1,15 +1,13 @@
 //! What a run costs, known before it begins: bytes and operations as formulas of the shapes.
 //!
-//! * [`of`]: a run gone through on paper: the bytes of its output, operations and bytes of each part, and about how long
-//!   they take here; the memory at its fullest, on the CPU buffer by buffer under the rules of the program's own allocator.
+//! * [`of`]: the bytes of a run's output, operations and bytes of each part, about how long they take here, and the most
+//!   memory.
 //! * [`device`]: what lies on a GPU at each point of a block, how many windows go through a block together, and where
 //!   activations wait.
 //! * [`Llama::floor`]: what runs of models that are not at hand cannot be faster than on a card.
 
-mod fan;
 mod floors;
-mod host;
-mod ledger;
+mod memory;
 mod rates;
 mod sheet;
 mod stored;
@@ -18,8 +16,9 @@ mod tests;
 mod work;
 
 use paring_format::Writer;
-use paring_kernels::allocator;
 use serde::Serialize;
+
+use paring_kernels::allocator;
 
 use crate::Result;
 use crate::compress::{Job, LONG};
@@ -43,7 +42,7 @@ pub struct Costs {
     /// The most bytes of tensors on the GPU at once.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub peak_vram: Option<u64>,
-    /// The most resident memory of the process, pages of files among it, in bytes.
+    /// The most resident memory of the process, pages of files among it, in bytes: within a quarter.
     pub peak_rss: u64,
     /// When that is, and what is there then.
     pub peak: Point,
@@ -73,8 +72,6 @@ pub struct StageCosts {
     pub bytes_read: f64,
     /// Bytes written to files.
     pub bytes_written: f64,
-    /// The most resident memory of the process meanwhile, in bytes; 0 where it is not looked at.
-    pub rss: u64,
     /// Seconds, about.
     pub seconds: f64,
 }
@@ -89,7 +86,8 @@ pub fn of(job: &Job, measured: Option<&Windows>) -> Result<Costs> {
     let selection = job.check()?;
     Writer::check(&job.out, RUN_FILES, job.plan.overwrite || job.resume)?;
     // Before anything that a run would not do.
-    let ((base, so_far), pool) = (resident(), allocator::pool());
+    let (base, so_far) = resident();
+    let freed = allocator::pooled_bytes();
     let block = largest_block(job.decoder.as_ref());
     let used = match job.budget.bytes().zip(job.windows.as_ref()) {
         None => None,
@@ -99,18 +97,13 @@ pub fn of(job: &Job, measured: Option<&Windows>) -> Result<Costs> {
     if used.as_ref().is_some_and(|used| used.holds_activations) {
         sheet.resident = usize::MAX;
     }
-    let mut held = match &used {
-        None => sheet.held(base, pool),
-        Some(used) => {
-            let mut parts = vec![Part { name: "program and what is open", bytes: base as u64 }];
-            parts.extend(sheet.beside(used));
-            parts.retain(|part| part.bytes > 0);
-            ledger::Held { peak: Point { at: "a block", parts }, by_stage: Default::default() }
-        }
+    let mut peak = match &used {
+        None => sheet.host_peak(base, freed),
+        Some(used) => sheet.beside(base, used),
     };
-    if so_far as u64 > held.peak.bytes() {
+    if so_far as u64 > peak.bytes() {
         // Opening took more than the run will: tokens of a long text, for one.
-        held.peak = Point { at: "open", parts: vec![Part { name: "program and what is open", bytes: so_far as u64 }] };
+        peak = Point { at: "open", parts: vec![Part { name: "program and what is open", bytes: so_far as u64 }] };
     }
     let rates = rates::Rates::of(job, &selection, &sheet)?;
     let stage = |stage: Stage| {
@@ -123,7 +116,6 @@ pub fn of(job: &Job, measured: Option<&Windows>) -> Result<Costs> {
             bytes_carried: work.carried,
             bytes_read: work.read,
             bytes_written: work.written,
-            rss: held.by_stage.get(stage.name()).map_or(0, |&bytes| bytes as u64),
             seconds: rates.seconds(stage, &work, &sheet),
         }
     };
@@ -137,7 +129,6 @@ pub fn of(job: &Job, measured: Option<&Windows>) -> Result<Costs> {
             bytes_carried: 0.0,
             bytes_read: work.read,
             bytes_written: 0.0,
-            rss: 0,
             seconds: rates.seconds(Stage::Forward, &work, &sheet),
         });
     }
@@ -153,8 +144,8 @@ pub fn of(job: &Job, measured: Option<&Windows>) -> Result<Costs> {
         stages,
         peak_vram: used.as_ref().map(Device::bytes),
         device: used,
-        peak_rss: held.peak.bytes(),
-        peak: held.peak,
+        peak_rss: peak.bytes(),
+        peak,
         bytes_out: sheet.written(),
         bytes_out_known: sheet.is_known,
         disk: sheet.written() + sheet.spilled() + kept + sheet.paper() + files as u64,

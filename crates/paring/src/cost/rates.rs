@@ -75,17 +75,17 @@ fn noise(count: usize) -> Vec<f32> {
 
 /// A linear to try things on.
 struct Trial<'a> {
-    linear: &'a Linear,
+    linear: &'a Linear<'a>,
     recipe: &'a Recipe,
     kind: &'a Kind,
 }
 
 impl Rates {
     /// Tries the run's own operations where the run computes.
-    pub fn of(job: &Job, selection: &Selection, sheet: &Sheet) -> Result<Self> {
+    pub fn of(job: &Job, selection: &Selection, sheet: &Sheet<'_>) -> Result<Self> {
         let kinds = kinds(&job.plan)?;
-        let linears: Vec<&Linear> = sheet.blocks.iter().flat_map(|block| &block.linears).collect();
-        let trial = |linear: &&'_ Linear| {
+        let linears: Vec<&Linear<'_>> = sheet.linears().collect();
+        let trial = |linear: &&Linear<'_>| {
             let number = selection.choice(&linear.info.name)?;
             Some((number, job.plan.choice(number)?.recipe, kinds.get(number)?.as_ref()?))
         };
@@ -128,9 +128,9 @@ impl Rates {
     }
 
     /// Seconds that a part of the run takes, about.
-    pub fn seconds(&self, stage: Stage, work: &Work, sheet: &Sheet) -> f64 {
-        let linears = || sheet.blocks.iter().flat_map(|block| &block.linears);
-        let weights = |l: &Linear| l.weights() as f64;
+    pub fn seconds(&self, stage: Stage, work: &Work, sheet: &Sheet<'_>) -> f64 {
+        let linears = || sheet.linears();
+        let weights = |l: &Linear<'_>| l.weights() as f64;
         let made: f64 = linears().filter(|l| l.made.is_some()).map(weights).sum();
         let threads = sheet.threads as f64;
         match stage {
@@ -143,7 +143,7 @@ impl Rates {
             Stage::Gram => work.operations / self.gram,
             Stage::Factor => work.operations / self.factor,
             Stage::Sweep => {
-                let of = |l: &Linear| {
+                let of = |l: &Linear<'_>| {
                     let sweep = self.sweeps.iter().find(|(cols, _)| *cols == l.info.cols);
                     l.info.rows as f64 * sweep.map_or(0.0, |&(_, seconds)| seconds)
                 };
@@ -201,7 +201,7 @@ fn each(trial: &Trial<'_>, device: &Device, precision: Precision) -> Result<[f64
 
 /// Operations a second of a factor, and seconds to sweep a row of the linear: on fewer columns where it has many, as many
 /// as its groups allow.
-fn swept(trial: &Trial<'_>, device: &Device, sheet: &Sheet, rates: &Rates) -> Result<(f64, f64)> {
+fn swept(trial: &Trial<'_>, device: &Device, sheet: &Sheet<'_>, rates: &Rates) -> Result<(f64, f64)> {
     let all = trial.linear.info.cols;
     let group = trial.recipe.rounding.and_then(|r| r.group_size()).unwrap_or(1).max(1);
     let unit = match trial.recipe.pattern {

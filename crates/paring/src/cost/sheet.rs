@@ -4,19 +4,17 @@ use std::collections::BTreeMap;
 
 use paring_format::layouts::part_names;
 use paring_format::{Checkpoint, Dtype, Dynamic, ScaleType};
-use paring_kernels::workspace;
 use paring_model::{BlockInfo, LinearInfo};
 
 use super::stored;
 use crate::compress::{Job, Kind, Selection, kinds};
 use crate::pipeline::activations::batch_windows;
-use crate::plan::Curvature;
-use crate::plan::{ActOrder, Pattern, Permutation, Recipe};
+use crate::plan::{Curvature, Pattern, Recipe};
 use crate::{Precision, Result};
 
 /// A run.
-pub(super) struct Sheet {
-    pub blocks: Vec<Block>,
+pub(super) struct Sheet<'a> {
+    pub blocks: Vec<Block<'a>>,
     /// Tensors outside the blocks, in the shards that they are written in.
     pub outer: Vec<Vec<Tensor>>,
     /// Width of the activations between blocks.
@@ -39,14 +37,12 @@ pub(super) struct Sheet {
     pub built_in: bool,
     /// The bytes of the output do not depend on its numbers.
     pub is_known: bool,
-    /// What faer's products hold for each thread, and how much of that they touch.
-    pub slab: (usize, usize),
 }
 
-pub(super) struct Block {
-    /// Its anatomy.
+#[derive(Clone)]
+pub(super) struct Block<'a> {
     pub info: BlockInfo,
-    pub linears: Vec<Linear>,
+    pub linears: Vec<Linear<'a>>,
     /// Norms and biases.
     pub rest: Vec<Tensor>,
 }
@@ -61,97 +57,65 @@ pub(super) struct Tensor {
 }
 
 #[derive(Clone)]
-pub(super) struct Linear {
+pub(super) struct Linear<'a> {
     pub info: LinearInfo,
     /// Bytes in the input.
     pub read: usize,
-    /// Whether it is stored dense, and not as codes.
-    pub dense: bool,
     /// Bytes of each of its tensors in the output.
     pub written: Vec<usize>,
     /// What is done to it; `None`: it is kept.
-    pub made: Option<Treatment>,
+    pub made: Option<Treatment<'a>>,
 }
 
-/// What a recipe does to a linear, as far as memory and work depend on it.
-#[derive(Clone, Debug, PartialEq)]
-pub(super) struct Treatment {
-    pub need: Curvature,
-    /// Codes are made, and stay codes in the output.
-    pub rounds: bool,
+/// What is done to a linear.
+#[derive(Clone, Debug)]
+pub(super) struct Treatment<'a> {
+    pub recipe: &'a Recipe,
+    /// It becomes codes in the output.
     pub coded: bool,
-    /// SpQR: groups of the second level are coded, scales and zeros.
-    pub spqr: Option<[bool; 2]>,
-    pub spqr_rows: usize,
-    /// Columns are visited in another order than the file's, for each linear its own.
-    pub permuted: bool,
-    pub alone: bool,
-    /// Grids are fitted before the sweep.
-    pub before: bool,
-    /// Scores of a whole slice are ranked.
-    pub ranks: bool,
-    /// Columns of a slice.
-    pub slice: usize,
-    /// Grids, counted as the sweep has them: for each row.
-    pub groups: usize,
-    /// Scales of the inputs come from the data.
-    pub ranges: bool,
-    /// Damping and the like, by which preparations are shared.
-    pub percdamp: f64,
 }
 
-impl Linear {
+impl Linear<'_> {
     pub fn weights(&self) -> usize {
         self.info.rows * self.info.cols
     }
 }
 
-impl Treatment {
-    pub fn of(recipe: &Recipe, kind: &Kind, info: &LinearInfo) -> Self {
-        let need = recipe.info().curvature;
-        let rounding = recipe.rounding;
-        let visits = rounding.is_some_and(|r| r.act_order != ActOrder::None);
-        let permutation = recipe.spqr.as_ref().map(|s| &s.permutation);
-        let tile = rounding.map_or([1, info.cols], |r| r.tile(info.rows, info.cols));
-        let before = |r: crate::plan::Rounding| {
-            r.group_size().is_none() || r.static_groups || r.act_order == ActOrder::Static || need != Curvature::Full
-        };
-        Self {
-            need,
-            rounds: rounding.is_some(),
-            coded: rounding.is_some() && kind.layout.name() != paring_format::layouts::DENSE.name(),
-            spqr: recipe
-                .spqr
-                .as_ref()
-                .zip(rounding)
-                .map(|(s, r)| [s.scale_bits.is_some(), s.zero_bits_used(&r).is_some()]),
-            spqr_rows: recipe.spqr.as_ref().map_or(1, |s| s.second_rows),
-            permuted: visits || permutation.is_some_and(|p| *p != Permutation::Identity),
-            alone: recipe.prepares_each(),
-            before: rounding.is_some_and(before),
-            ranks: matches!(recipe.pattern, Some(Pattern::Unstructured(_))),
-            slice: if need == Curvature::Full { recipe.blocksize } else { info.cols }.min(info.cols),
-            groups: if rounding.is_some() { info.cols.div_ceil(tile[1]) } else { 0 },
-            ranges: recipe.input.as_ref().is_some_and(|input| input.dynamic != Dynamic::Yes),
-            percdamp: recipe.percdamp,
-        }
+impl<'a> Treatment<'a> {
+    pub fn new(recipe: &'a Recipe, kind: &Kind) -> Self {
+        let coded = recipe.rounding.is_some() && kind.layout.name() != paring_format::layouts::DENSE.name();
+        Self { recipe, coded }
+    }
+
+    /// What has to be known of the inputs.
+    pub fn need(&self) -> Curvature {
+        self.recipe.info().curvature
+    }
+
+    /// Columns of a slice of the sweep, out of `cols`.
+    pub fn slice(&self, cols: usize) -> usize {
+        if self.need() == Curvature::Full { self.recipe.blocksize.min(cols) } else { cols }
+    }
+
+    /// Whether scales of the inputs come from the data.
+    pub fn ranges(&self) -> bool {
+        self.recipe.input.as_ref().is_some_and(|input| input.dynamic != Dynamic::Yes)
     }
 }
 
-/// Bytes of a linear in a checkpoint, whether it is dense, and the type of its floats.
-fn stored_as(checkpoint: &Checkpoint, info: &LinearInfo) -> Result<(usize, bool, Dtype)> {
+/// Bytes of a linear in a checkpoint, and the type of its floats.
+fn stored_as(checkpoint: &Checkpoint, info: &LinearInfo) -> (usize, Dtype) {
     let stored: Vec<_> =
         part_names().iter().filter_map(|local| checkpoint.info(&format!("{}.{local}", info.name))).collect();
     let bytes = stored.iter().map(|tensor| tensor.stored_bytes()).sum();
-    let dense = checkpoint.linear_format(&info.name)?.layout == paring_format::layouts::DENSE.name();
     let floats = stored.iter().map(|tensor| tensor.dtype).find(|dtype| dtype.is_weight());
-    Ok((bytes, dense, floats.unwrap_or(Dtype::Bf16)))
+    (bytes, floats.unwrap_or(Dtype::Bf16))
 }
 
-impl Sheet {
+impl<'a> Sheet<'a> {
     /// `batch` is how many windows go through a block together on a GPU. Errors as a run does before its work, and when a
     /// layout cannot hold what the recipe makes.
-    pub fn of(job: &Job, selection: &Selection, batch: Option<usize>) -> Result<Self> {
+    pub fn of(job: &'a Job, selection: &Selection, batch: Option<usize>) -> Result<Self> {
         let kinds = kinds(&job.plan)?;
         let cast = kinds.iter().flatten().find_map(|kind| kind.layout.float_type());
         let (decoder, checkpoint) = (job.decoder.as_ref(), job.checkpoint.as_ref());
@@ -165,13 +129,13 @@ impl Sheet {
         };
         // Linears of one shape and one choice take the same bytes.
         let mut known: BTreeMap<(usize, usize, usize, &str), Vec<usize>> = BTreeMap::new();
-        let mut linear = |info: LinearInfo| -> Result<Linear> {
-            let (read, dense, dtype) = stored_as(checkpoint, &info)?;
+        let mut linear = |info: LinearInfo| -> Result<Linear<'a>> {
+            let (read, dtype) = stored_as(checkpoint, &info);
             let number = selection.choice(&info.name);
             let chosen = number.and_then(|n| Some((n, job.plan.choice(n)?, kinds.get(n)?.as_ref()?)));
             let Some((number, choice, kind)) = chosen else {
                 let written = vec![info.rows * info.cols * cast.unwrap_or(dtype).size()];
-                return Ok(Linear { info, read, dense, written, made: None });
+                return Ok(Linear { info, read, written, made: None });
             };
             let dtype = kind.stored(dtype).dtype;
             let key = (number, info.rows, info.cols, dtype.name());
@@ -185,12 +149,12 @@ impl Sheet {
                 }
             };
             let mut written = written;
-            let made = Treatment::of(choice.recipe, kind, &info);
-            if let Some(input) = choice.recipe.input.as_ref().filter(|_| made.ranges) {
+            let made = Treatment::new(choice.recipe, kind);
+            if let Some(input) = choice.recipe.input.as_ref().filter(|_| made.ranges()) {
                 let is_global = input.scale_type == ScaleType::E4m3;
                 written.push(if is_global { 4 } else { dtype.size() + usize::from(!input.symmetric) });
             }
-            Ok(Linear { info, read, dense, written, made: Some(made) })
+            Ok(Linear { info, read, written, made: Some(made) })
         };
         let mut blocks = Vec::with_capacity(decoder.blocks());
         for i in 0..decoder.blocks() {
@@ -203,7 +167,6 @@ impl Sheet {
             }
             blocks.push(Block { info, linears, rest });
         }
-        let widest = blocks.iter().flat_map(|b: &Block| &b.linears).map(|l| l.info.cols).max().unwrap_or(0);
         let (windows, seqlen) = job.windows.as_ref().map_or((0, 1), |w| (w.count(), w.seqlen));
         let batch = batch.unwrap_or_else(|| batch_windows(seqlen)).max(1);
         Ok(Self {
@@ -226,7 +189,6 @@ impl Sheet {
                     kind.layout.instead().is_some() && !matches!(choice.recipe.pattern, Some(Pattern::NofM { .. }));
                 !outliers && !zeros && choice.outlier_share.is_none()
             }),
-            slab: workspace::slab(widest),
         })
     }
 
@@ -236,19 +198,27 @@ impl Sheet {
 
     /// Bytes of all tensors of the output.
     pub fn written(&self) -> u64 {
-        let linears = self.blocks.iter().flat_map(|b| &b.linears).flat_map(|l| &l.written).sum::<usize>();
-        let copied = self.blocks.iter().flat_map(|b| &b.rest).chain(self.outer.iter().flatten());
-        (linears + copied.map(|t| t.written).sum::<usize>()) as u64
+        let linears = self.linears().flat_map(|l| &l.written).sum::<usize>();
+        (linears + self.copied().map(|t| t.written).sum::<usize>()) as u64
+    }
+
+    /// The linears of all blocks.
+    pub fn linears(&self) -> impl Iterator<Item = &Linear<'a>> {
+        self.blocks.iter().flat_map(|block| &block.linears)
+    }
+
+    /// The tensors that are copied.
+    pub fn copied(&self) -> impl Iterator<Item = &Tensor> {
+        self.blocks.iter().flat_map(|block| &block.rest).chain(self.outer.iter().flatten())
     }
 
     /// Bytes at most of what describes the tensors: headers, the index, the config's list of modules, the report.
     pub fn paper(&self) -> u64 {
         /// Of a tensor beside its name: type, shape, offsets and the name of its shard; and of a linear in the report.
         const EACH: [usize; 2] = [160, 700];
-        let linears = || self.blocks.iter().flat_map(|block| &block.linears);
-        let named = |l: &Linear| (l.written.len() + 2) * (2 * l.info.name.len() + EACH[0]) + EACH[1];
-        let others = self.blocks.iter().map(|b| b.rest.len()).sum::<usize>() + self.outer.iter().flatten().count();
-        (linears().map(named).sum::<usize>() + others * 2 * EACH[0] + (64 << 10)) as u64
+        let named = |l: &Linear<'_>| (l.written.len() + 2) * (2 * l.info.name.len() + EACH[0]) + EACH[1];
+        let others = self.copied().count();
+        (self.linears().map(named).sum::<usize>() + others * 2 * EACH[0] + (64 << 10)) as u64
     }
 
     /// Bytes of activations that wait in a file.
@@ -261,16 +231,5 @@ impl Sheet {
             spilled += if all > self.resident { batch } else { 0 };
         }
         spilled as u64
-    }
-}
-
-impl Treatment {
-    /// Whether linears of a fan with these share a preparation: [`Recipe::prepares_like`].
-    pub fn prepares_like(&self, other: &Treatment) -> bool {
-        self.need == other.need
-            && self.percdamp == other.percdamp
-            && self.permuted == other.permuted
-            && self.spqr.is_some() == other.spqr.is_some()
-            && !self.alone
     }
 }

@@ -1,56 +1,10 @@
 use paring_format::{Dtype, Element, ScaleType};
-use paring_kernels::allocator::{LARGE, POOL_RESERVE, Pool};
+use paring_kernels::allocator::POOL_RESERVE;
 
-use super::ledger::Ledger;
-use super::stored;
+use super::{LLAMAS, stored};
+use crate::Precision;
 use crate::compress::Kind;
 use crate::plan::{Choice, Grouping, MethodInfo, Pattern, Permutation, Recipe, Rounding, Spqr};
-
-const MIB: usize = 1 << 20;
-
-#[test]
-fn what_is_freed_is_held_until_it_is_too_much() {
-    let mut ledger = Ledger::new(10 * MIB, Pool::EMPTY);
-    ledger.at("one");
-    let first = ledger.take("a", POOL_RESERVE);
-    let small = ledger.take("b", LARGE / 2);
-    ledger.free(first);
-    // The same size is given out again, and nothing is added.
-    let again = ledger.take("c", POOL_RESERVE);
-    ledger.free_all(vec![again, small]);
-    ledger.at("two");
-    let other = ledger.take("d", 40 * MIB);
-    ledger.free(other);
-    // What is used now is more than ever was, and beside it 40 MiB more than may be kept: the oldest mapping goes.
-    let last = ledger.take("e", POOL_RESERVE + 64 * MIB);
-    ledger.free(last);
-    let held = ledger.finish();
-    assert_eq!(held.by_stage["one"], 10 * MIB + POOL_RESERVE + LARGE / 2);
-    assert_eq!(held.by_stage["two"], 10 * MIB + 40 * MIB + POOL_RESERVE + 64 * MIB + LARGE / 2);
-    assert_eq!((held.peak.at, held.peak.bytes()), ("two", held.by_stage["two"] as u64));
-    let of = |name: &str| held.peak.parts.iter().find(|part| part.name == name).map(|part| part.bytes as usize);
-    assert_eq!(
-        (of("e"), of("a"), of("program and what is open")),
-        (Some(POOL_RESERVE + 64 * MIB), None, Some(10 * MIB))
-    );
-    assert_eq!(of("kept for the next request"), Some(40 * MIB + LARGE / 2));
-}
-
-#[test]
-fn zeros_that_nobody_touches_take_no_memory_until_they_were_used() {
-    let mut ledger = Ledger::new(0, Pool::EMPTY);
-    ledger.at("fresh");
-    let fresh = ledger.touched("zeros", 64 * MIB, 3 * MIB);
-    ledger.free(fresh);
-    ledger.at("used");
-    let used = ledger.take("numbers", 64 * MIB);
-    ledger.free(used);
-    ledger.file(5 * MIB);
-    ledger.close(5 * MIB);
-    let held = ledger.finish();
-    // Touched pages are huge ones.
-    assert_eq!((held.by_stage["fresh"], held.by_stage["used"]), (4 * MIB, 69 * MIB));
-}
 
 fn recipe(method: &'static str, pattern: Option<Pattern>, rounding: Option<Rounding>, spqr: Option<Spqr>) -> Recipe {
     let method = MethodInfo::named(method).unwrap();
@@ -95,4 +49,61 @@ fn bytes_of_many_rows_follow_from_those_of_few() {
             assert_eq!(parts, direct, "{} {format:?}, {rows} rows", recipe.method);
         }
     }
+}
+
+#[test]
+fn memory_of_a_block_of_seven_billion_is_counted_by_hand() {
+    let four_bits = Rounding { symmetric: true, ..Rounding::int(4, Some(128)) };
+    let recipe = recipe("gptq", None, Some(four_bits), None);
+    let mut sheet = LLAMAS[0].sheet(&recipe, 128, 2048).unwrap();
+    let (base, freed) = (300 << 20, 100 << 20);
+    let peak = sheet.host_peak(base, freed);
+    let (dim, inner) = (4096, 11008);
+    // The last fan is the fullest: its Gram matrix, its factor and the factor's workspace are the largest.
+    let square = 4 * inner * inner;
+    let weights = 4 * dim * dim + 3 * dim * inner;
+    // Four bits each, a scale in bfloat16 for 128 of them, and a shape for each linear.
+    let shard = weights / 2 + 2 * weights / 128 + 7 * 16;
+    let expected = [
+        ("weights of the block", 2 * weights),
+        ("activations of all windows", 4 * 128 * 2048 * dim),
+        ("Gram matrices", square),
+        ("factor", square),
+        ("workspace", square / 2),
+        ("weights of a fan", 10 * dim * inner),
+        ("weights in the sweep", 4 * dim * inner),
+        ("shards", 2 * shard),
+        ("kept for the next request", POOL_RESERVE),
+        ("program and what is open", base - freed),
+    ];
+    assert_eq!(peak.at, "sweep");
+    let parts: Vec<(&str, usize)> = peak.parts.iter().map(|part| (part.name, part.bytes as usize)).collect();
+    assert_eq!(parts, expected);
+    // With longer batches a batch is the fullest: the MLP's part in f32, which in bfloat16 is no more than the attention's.
+    sheet.batches = vec![16; 8];
+    let numbers = (dim + 3 * dim) + 2 * dim + (dim + dim) + dim;
+    let batch = 16 * 2048 * (4 * numbers + 2 * inner);
+    let peak = sheet.host_peak(base, freed);
+    assert_eq!(peak.at, "gram");
+    assert!(peak.parts.iter().any(|part| part.name == "activations of a batch" && part.bytes == batch as u64));
+    sheet.precision = Precision::F32;
+    let numbers = (dim + 2 * inner) + (inner + dim) + dim;
+    let batch = 16 * 2048 * 4 * numbers;
+    let peak = sheet.host_peak(base, freed);
+    assert!(peak.parts.iter().any(|part| part.name == "activations of a batch" && part.bytes == batch as u64));
+}
+
+#[test]
+fn a_run_without_data_holds_a_fan_and_shards() {
+    let recipe = recipe("rtn", None, Some(Rounding::int(4, Some(128))), None);
+    let sheet = LLAMAS[1].sheet(&recipe, 0, 2048).unwrap();
+    let peak = sheet.host_peak(1 << 20, 0);
+    // The embedding or the head, in bfloat16, is more than any block's.
+    assert_eq!(peak.at, "write");
+    let matrix = 2 * 128_256 * 4096;
+    let names = ["pages of files", "shards", "kept for the next request", "program and what is open"];
+    assert_eq!(peak.parts.iter().map(|part| part.name).collect::<Vec<_>>(), names);
+    assert_eq!((peak.parts[0].bytes, peak.parts[1].bytes), (matrix, 2 * matrix));
+    // Gate and up as they were, as swept and as codes, with their masks, and one more of them.
+    assert_eq!(peak.parts[2].bytes, POOL_RESERVE.min((2 * 10 + 4) * 4096 * 14336) as u64);
 }

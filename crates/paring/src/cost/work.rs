@@ -4,7 +4,7 @@ use std::ops::Range;
 
 use super::sheet::{Block, Linear, Sheet};
 use crate::pipeline::shapes::activations;
-use crate::plan::Curvature;
+use crate::plan::{Curvature, Recipe};
 use crate::report::Stage;
 
 /// What a part of a run must do.
@@ -48,7 +48,7 @@ pub(super) const STAGES: [Stage; 9] = [
 
 const F32: f64 = size_of::<f32>() as f64;
 
-impl Sheet {
+impl Sheet<'_> {
     /// The work of a part. `held`: activations of all windows stay where blocks run, and need not be carried there.
     pub(super) fn work(&self, stage: Stage, held: bool) -> Work {
         let mut work = Work::default();
@@ -76,9 +76,9 @@ impl Sheet {
         work
     }
 
-    fn of_block(&self, stage: Stage, block: &Block, is_last: bool, held: bool) -> Work {
+    fn of_block(&self, stage: Stage, block: &Block<'_>, is_last: bool, held: bool) -> Work {
         let linears = &block.linears;
-        let weights = |l: &Linear| l.weights() as f64;
+        let weights = |l: &Linear<'_>| l.weights() as f64;
         let all: f64 = linears.iter().map(weights).sum();
         let made = || linears.iter().filter(|l| l.made.is_some());
         let chosen: f64 = made().map(weights).sum();
@@ -89,7 +89,7 @@ impl Sheet {
         match stage {
             // The weights for products, and those to compress.
             Stage::Read => {
-                let bytes = |l: &Linear| l.read as f64;
+                let bytes = |l: &Linear<'_>| l.read as f64;
                 let stored: f64 = linears.iter().map(bytes).sum();
                 let compressed: f64 = made().map(bytes).sum();
                 let products = if runs { stored + all * (F32 + element) } else { 0.0 };
@@ -133,11 +133,11 @@ impl Sheet {
                 let mut work = Work::default();
                 for (l, t) in linears.iter().filter_map(|l| Some((l, l.made.as_ref()?))) {
                     let (weights, cols) = (weights(l), l.info.cols as f64);
-                    let full = t.need == Curvature::Full;
+                    let full = t.need() == Curvature::Full;
                     // Every slice reads and writes what lies to its right.
-                    let slices = if full { cols / t.slice.max(1) as f64 } else { 1.0 };
+                    let slices = if full { cols / t.slice(l.info.cols).max(1) as f64 } else { 1.0 };
                     // A byte for each mark, and one for each code.
-                    let beside = if t.rounds { 2.0 } else { 1.0 };
+                    let beside = if t.recipe.rounding.is_some() { 2.0 } else { 1.0 };
                     work.add(Work {
                         operations: if full { weights * cols } else { weights },
                         moved: F32 * weights * (1.0 + slices.max(1.0)) + 2.0 * weights,
@@ -148,7 +148,7 @@ impl Sheet {
                 work
             }
             Stage::Error if self.errors => {
-                let full = |l: &&Linear| runs && self.need(linears, l.info.fan) == Curvature::Full;
+                let full = |l: &&Linear<'_>| runs && self.need(linears, l.info.fan) == Curvature::Full;
                 let mut work = Work::default();
                 for l in made().filter(full) {
                     let n = l.info.cols as f64;
@@ -176,7 +176,7 @@ impl Sheet {
     }
 
     /// A block's passes: as far as statistics need, and once more as it was compressed, but for the last block.
-    fn forward(&self, block: &Block, is_last: bool, held: bool) -> Work {
+    fn forward(&self, block: &Block<'_>, is_last: bool, held: bool) -> Work {
         let Block { info, linears, .. } = block;
         let last = self.fans(linears);
         let tokens = self.tokens() as f64;
@@ -231,21 +231,21 @@ impl Sheet {
     }
 
     /// Fans of a block.
-    pub(super) fn fans(&self, linears: &[Linear]) -> usize {
+    pub(super) fn fans(&self, linears: &[Linear<'_>]) -> usize {
         linears.iter().map(|l| l.info.fan + 1).max().unwrap_or(0)
     }
 
     /// What is needed to know of a fan's inputs.
-    pub(super) fn need(&self, linears: &[Linear], f: usize) -> Curvature {
+    pub(super) fn need(&self, linears: &[Linear<'_>], f: usize) -> Curvature {
         let of_fan = linears.iter().filter(|l| l.info.fan == f);
-        of_fan.filter_map(|l| Some(l.made.as_ref()?.need)).max().unwrap_or(Curvature::Flat)
+        of_fan.filter_map(|l| Some(l.made.as_ref()?.need())).max().unwrap_or(Curvature::Flat)
     }
 
     /// The fan of a group whose input a pass has to reach for what is asked of it.
-    pub(super) fn reaches(&self, Block { info, linears, .. }: &Block, group: Range<usize>) -> Option<usize> {
+    fn reaches(&self, Block { info, linears, .. }: &Block<'_>, group: Range<usize>) -> Option<usize> {
         let asks = |f: &usize| {
             let mut of_fan = linears.iter().filter(|l| l.info.fan == *f).filter_map(|l| l.made.as_ref());
-            of_fan.any(|made| made.ranges || made.need != Curvature::Flat)
+            of_fan.any(|made| made.ranges() || made.need() != Curvature::Flat)
         };
         // Keys and values are seen on the way to the fan that reads the attention.
         let output_fan = info.attention.output_fan;
@@ -254,13 +254,13 @@ impl Sheet {
     }
 
     /// Factors that a fan needs.
-    fn preparations(&self, linears: &[Linear], f: usize) -> usize {
-        let mut kinds: Vec<&super::sheet::Treatment> = Vec::new();
+    pub(super) fn preparations(&self, linears: &[Linear<'_>], f: usize) -> usize {
+        let mut recipes: Vec<&Recipe> = Vec::new();
         for made in linears.iter().filter(|l| l.info.fan == f).filter_map(|l| l.made.as_ref()) {
-            if made.need == Curvature::Full && !kinds.iter().any(|kind| kind.prepares_like(made)) {
-                kinds.push(made);
+            if made.need() == Curvature::Full && !recipes.iter().any(|recipe| recipe.prepares_like(made.recipe)) {
+                recipes.push(made.recipe);
             }
         }
-        kinds.len()
+        recipes.len()
     }
 }

@@ -1,4 +1,4 @@
-//! Sums over the linears of a block.
+//! Sizes of a block that several estimates are made of.
 
 use std::collections::BTreeMap;
 
@@ -28,16 +28,6 @@ pub(crate) fn fans(linears: &[LinearInfo]) -> Vec<Fan> {
         *fan = Fan { rows: fan.rows + linear.rows, cols: linear.cols };
     }
     fans.into_values().collect()
-}
-
-/// Whether positions turn what this linear makes into a copy: queries and keys.
-pub(crate) fn is_turned(name: &str) -> bool {
-    ["q_proj", "k_proj"].iter().any(|local| name.ends_with(local))
-}
-
-/// Whether what this linear makes is the gate of another one's.
-pub(crate) fn is_gate(name: &str) -> bool {
-    name.ends_with("gate_proj")
 }
 
 /// Numbers for each token that a block on a GPU holds at most in its forward pass: the input and the outputs of each fan,

@@ -243,3 +243,6 @@ fn digest_finite(checkpoint: &Checkpoint, name: &str) -> Result<u64> {
     }
     Ok(checkpoint.digest(name)?)
 }
+
+#[cfg(test)]
+mod tests;

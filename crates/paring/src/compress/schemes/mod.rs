@@ -240,3 +240,6 @@ fn is_portable(target: &str) -> bool {
     }
     true
 }
+
+#[cfg(test)]
+mod tests;

@@ -108,3 +108,5 @@ impl Known<'_> {
 fn matches_any(targets: &[Target], name: &str) -> bool {
     targets.iter().any(|target| target.matches(name).is_some())
 }
+#[cfg(test)]
+mod tests;

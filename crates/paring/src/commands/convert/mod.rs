@@ -12,7 +12,7 @@ use rayon::prelude::*;
 use serde::Serialize;
 use serde_json::{Value, json};
 
-use super::decompress::{Decompressed, decompress};
+use crate::commands::decompress::{Decompressed, decompress};
 use crate::output::digests::Made;
 use crate::output::modules::group_of;
 use crate::output::modules::{compressed_modules, is_of_activations};
@@ -351,3 +351,6 @@ fn linears(
     let linears = (0..decoder.blocks()).flat_map(|i| decoder.linears(i));
     Ok(linears.map(|linear| (linear.name, (linear.rows, linear.cols))).collect())
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,74 @@
+//! What a plan's layers, names and overrides choose of a model of two blocks.
+
+use super::*;
+use crate::compress::tests::{golden, recipe};
+use crate::plan::Rounding;
+
+/// Blocks, names to include, names to ignore, and overrides: their targets, and whether they compress.
+type Asked =
+    (Option<(usize, usize)>, &'static [&'static str], &'static [&'static str], &'static [(&'static str, bool)]);
+
+fn select((layers, include, ignore, overrides): Asked) -> Result<Selection> {
+    let four = recipe("rtn", None, Some(Rounding::int(4, Some(16))), None);
+    let owned = |names: &[&str]| names.iter().map(|name| name.to_string()).collect::<Vec<_>>();
+    let made = |&(target, compresses): &(&str, bool)| Override {
+        targets: vec![target.to_string()],
+        recipe: compresses.then(|| four.clone()),
+        outlier_share: None,
+        format: None,
+    };
+    let overrides = overrides.iter().map(made).collect();
+    let plan =
+        Plan { layers, include: owned(include), ignore: owned(ignore), overrides, ..Plan::new("", four.clone()) };
+    Selection::new(&plan, golden().as_ref())
+}
+
+#[test]
+fn linears_are_chosen_by_block_name_and_override() {
+    // Linears by choice: that of the run, and those of the overrides.
+    for (asked, expected) in [
+        ((None, &[][..], &[][..], &[][..]), &[14][..]),
+        ((Some((1, 2)), &[], &[], &[]), &[7]),
+        ((None, &["re:.*q_proj"], &[], &[]), &[2]),
+        ((None, &["re:.*q_proj", "model.layers.0.mlp.up_proj"], &[], &[]), &[3]),
+        ((None, &[], &["re:.*mlp.*"], &[]), &[8]),
+        ((None, &["re:.*_proj"], &["re:.*layers.0.*"], &[]), &[7]),
+        // The head is never chosen; to ignore it is harmless.
+        ((None, &[], &["lm_head"], &[]), &[14]),
+        ((None, &[], &[], &[("re:.*down_proj", true)]), &[12, 2]),
+        ((None, &[], &[], &[("re:.*down_proj", false)]), &[12, 0]),
+        // The last override that names a linear decides.
+        ((None, &[], &[], &[("re:.*mlp.*", true), ("re:.*layers.1.*", true)]), &[4, 3, 7]),
+        ((None, &[], &[], &[("re:.*mlp.*", true), ("re:.*down_proj", false)]), &[8, 4, 0]),
+        ((None, &[], &["re:.*layers.1.*"], &[("re:.*down_proj", true)]), &[6, 1]),
+    ] {
+        let selection = select(asked).unwrap();
+        let count = |number: usize| selection.iter().filter(|&(_, of)| of == number).count();
+        let found: Vec<usize> = (0..expected.len()).map(count).collect();
+        assert_eq!(found, expected, "{asked:?}");
+        assert_eq!(selection.len(), expected.iter().sum::<usize>(), "{asked:?}");
+    }
+    let selection = select((Some((0, 1)), &[], &[], &[("re:.*o_proj", true)])).unwrap();
+    assert_eq!(selection.choice("model.layers.0.self_attn.o_proj"), Some(1));
+    assert_eq!(selection.choice("model.layers.0.self_attn.q_proj"), Some(0));
+    assert!(!selection.contains("model.layers.1.self_attn.q_proj") && !selection.contains("lm_head"));
+    assert_eq!(selection.used(), BTreeSet::from([0, 1]));
+}
+
+#[test]
+fn a_choice_of_nothing_is_told_why() {
+    for (asked, words) in [
+        ((Some((1, 1)), &[][..], &[][..], &[][..]), "layers 1..1: the model has blocks 0..2"),
+        ((Some((0, 3)), &[], &[], &[]), "layers 0..3"),
+        ((None, &["q_proj"], &[], &[]), "include q_proj: no linear of this name; they are called like model.layers.0."),
+        ((None, &[], &["re:nothing"], &[]), "ignore re:nothing: no linear"),
+        ((None, &["re:("], &[], &[]), "re:("),
+        ((None, &[], &["re:.*"], &[]), "no linear is left to compress"),
+        ((None, &[], &[], &[("re:nothing", true)]), "the override of re:nothing"),
+        ((None, &[], &["re:.*down_proj"], &[("re:.*down_proj", true)]), "no linear is compressed by it"),
+        ((None, &[], &[], &[("re:.*q_proj", true), ("re:.*self_attn.*", true)]), "the override of re:.*q_proj"),
+    ] {
+        let error = select(asked).err().unwrap_or_else(|| panic!("{asked:?}")).to_string();
+        assert!(error.contains(words), "{error}: not {words}");
+    }
+}

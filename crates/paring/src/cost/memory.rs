@@ -1,0 +1,168 @@
+//! Host memory of a run: a bound by formulas of the shapes, on the CPU within a quarter of what runs take (tests/dry_run.rs).
+//!
+//! Two moments of a block are the fullest: when a batch goes through it for statistics, and when a fan is compressed.
+//! Writing the tensors outside the blocks is the third, for models with a large vocabulary. Buffers that are freed between
+//! them are kept by the program's allocator for the next request, up to [`allocator::POOL_RESERVE`] bytes beyond what was in use.
+
+use std::collections::BTreeMap;
+
+use paring_kernels::device::PAGE_LOCKED;
+use paring_kernels::{allocator, cholesky};
+use paring_model::MlpInfo;
+
+use super::sheet::{Block, Linear, Sheet, Tensor};
+use crate::Precision;
+use crate::pipeline::shapes::{self, Fan};
+use crate::pipeline::vram::{Device, Part, Point};
+use crate::plan::Curvature;
+
+const F32: usize = size_of::<f32>();
+/// Depth of the panels that faer's products pack for each thread.
+const PACKED: usize = 512;
+
+fn part(name: &'static str, bytes: usize) -> Part {
+    Part { name, bytes: bytes as u64 }
+}
+
+impl Sheet<'_> {
+    /// The fullest moment of a run on the CPU, by a process that holds `base` bytes before it, `freed` of them in buffers that
+    /// its allocator keeps.
+    pub(super) fn host_peak(&self, base: usize, freed: usize) -> Point {
+        let mut moments: Vec<Point> = self.blocks.iter().flat_map(|block| self.moments(block)).collect();
+        moments.extend(self.outer.windows(2).map(|pair| self.writing(&pair[0], &pair[1])));
+        // Each buffer once, at its largest.
+        let mut buffers: BTreeMap<&str, u64> = BTreeMap::new();
+        for part in moments.iter().flat_map(|moment| &moment.parts) {
+            let largest = buffers.entry(part.name).or_default();
+            *largest = part.bytes.max(*largest);
+        }
+        let mut peak = moments.into_iter().max_by_key(Point::bytes).unwrap_or(Point { at: "open", parts: Vec::new() });
+        let kept = freed + (buffers.into_values().sum::<u64>() - peak.bytes()) as usize;
+        peak.parts.push(part("kept for the next request", kept.min(allocator::POOL_RESERVE)));
+        // A model that is part of the program leaves its pages with it.
+        let model: usize = self.linears().map(|l| l.read).sum::<usize>() + self.copied().map(|t| t.read).sum::<usize>();
+        let open = base.saturating_sub(freed) + if self.built_in { model } else { 0 };
+        peak.parts.push(part("program and what is open", open));
+        peak.parts.retain(|part| part.bytes > 0);
+        peak
+    }
+
+    /// Bytes of a weight, or of an input, as products have it.
+    fn element(&self) -> usize {
+        if self.precision == Precision::Bf16 { 2 } else { F32 }
+    }
+
+    /// The moments of a block.
+    fn moments(&self, block: &Block<'_>) -> Vec<Point> {
+        let (linears, runs) = (&block.linears, self.windows > 0);
+        let fans = shapes::fans(&block.info.linears);
+        let weights: usize = linears.iter().map(Linear::weights).sum();
+        let written: usize = linears.iter().flat_map(|l| &l.written).sum();
+        let squares = |f: usize| if self.need(linears, f) == Curvature::Full { F32 * fans[f].cols.pow(2) } else { 0 };
+        let always = [
+            part("weights of the block", if runs { self.element() * weights } else { 0 }),
+            part("activations of all windows", (F32 * self.tokens() * self.dim).min(self.resident)),
+        ];
+        let moment = |at, more: Vec<Part>| Point { at, parts: always.iter().cloned().chain(more).collect() };
+        let mut moments = Vec::new();
+        if runs {
+            let tokens = self.seqlen * self.batches.iter().max().unwrap_or(&0);
+            let widest = fans.iter().map(|fan| fan.cols).max().unwrap_or(0);
+            let all: usize = (0..fans.len()).map(squares).sum();
+            let largest = (0..fans.len()).map(squares).max().unwrap_or(0);
+            // A copy of the inputs as products read them; f32 ones are read where they lie.
+            let copy = if self.precision == Precision::F32 { 0 } else { self.element() * widest };
+            moments.push(moment(
+                "gram",
+                vec![
+                    part("Gram matrices", if self.sequential { largest } else { all }),
+                    part("activations of a batch", tokens * (F32 * self.activations(block) + copy)),
+                ],
+            ));
+        }
+        for (f, fan) in fans.iter().enumerate() {
+            let of_fan = || linears.iter().filter(|l| l.info.fan == f);
+            // Fans that were compressed need theirs no more.
+            let grams = if self.sequential { squares(f) } else { (f..fans.len()).map(squares).sum() };
+            let factors = self.preparations(linears, f) * squares(f);
+            moments.push(moment(
+                "sweep",
+                vec![
+                    part("Gram matrices", grams),
+                    part("factor", factors),
+                    part("workspace", if factors > 0 { self.workspace(fan.cols) } else { 0 }),
+                    part("weights of a fan", of_fan().map(swept).sum()),
+                    part("weights in the sweep", of_fan().map(|l| F32 * l.weights()).max().unwrap_or(0)),
+                    // What is made, and what is still being written.
+                    part("shards", 2 * written),
+                ],
+            ));
+        }
+        moments
+    }
+
+    /// Numbers of a token that a block holds at once: where there is a gate, the attention's are gone when the MLP begins.
+    fn activations(&self, block: &Block<'_>) -> usize {
+        let fans = shapes::fans(&block.info.linears);
+        let rotated = block.info.attention.rotated();
+        let sum = |fans: &[Fan]| fans.iter().map(|fan| fan.cols + fan.rows).sum::<usize>();
+        let MlpInfo::Gated { fan: gate, .. } = block.info.mlp else { return sum(&fans) + rotated + self.dim };
+        let (attention, mlp) = (sum(&fans[..gate]) + rotated, sum(&fans[gate..]));
+        // A gate's product in bfloat16 is never stored.
+        let stored = if self.precision == Precision::Bf16 { mlp - fans[gate].rows } else { mlp };
+        attention.max(stored) + self.dim
+    }
+
+    /// Bytes that a factor of `cols` columns takes beside it: up to 512 columns a copy, two triangles in f64 and the panels
+    /// that faer packs, above that a triangle in f32; then a copy of the Gram matrix for the layers' errors.
+    fn workspace(&self, cols: usize) -> usize {
+        let triangles = match cols <= cholesky::SMALL {
+            true => 5 * F32 * cols * cols + self.threads * cols * PACKED.min(cols) * size_of::<f64>(),
+            false => F32 / 2 * cols * cols,
+        };
+        triangles.max(self.element() * cols * cols)
+    }
+
+    /// Tensors that are copied to a shard while the one before is written.
+    fn writing(&self, before: &[Tensor], tensors: &[Tensor]) -> Point {
+        let sum = |of: fn(&Tensor) -> usize, tensors: &[Tensor]| tensors.iter().map(of).sum::<usize>();
+        let largest = before.iter().chain(tensors).map(|t| t.read).max().unwrap_or(0);
+        let pages = if self.built_in { 0 } else { largest };
+        let shards = sum(|t| t.written, before) + sum(|t| t.written, tensors);
+        Point { at: "write", parts: vec![part("pages of files", pages), part("shards", shards)] }
+    }
+
+    /// What lies on the host of a run whose blocks and sweeps are on `device`, for a process that holds `base` bytes
+    /// before it.
+    pub(super) fn beside(&self, base: usize, device: &Device) -> Point {
+        let hidden = if device.holds_activations { 0 } else { F32 * self.tokens() * self.dim };
+        let most = |of_block: &dyn Fn(&[Linear<'_>]) -> usize| {
+            self.blocks.iter().map(|block| of_block(&block.linears)).max().unwrap_or(0)
+        };
+        let of_fan =
+            |linears: &[Linear<'_>], f: usize| -> usize { linears.iter().filter(|l| l.info.fan == f).map(swept).sum() };
+        let fan = most(&|linears| (0..self.fans(linears)).map(|f| of_fan(linears, f)).max().unwrap_or(0));
+        // The next block is read while this one is worked on: one matrix at a time as stored and in f32.
+        let coming = most(&|linears| linears.iter().map(|l| l.read + F32 * l.weights()).max().unwrap_or(0));
+        let shard = most(&|linears| linears.iter().flat_map(|l| &l.written).sum());
+        // Blocks are uploaded through one buffer, and sweeps on the device copy through another one.
+        let sweeps =
+            self.linears().filter_map(|linear| linear.made.as_ref()).any(|made| made.need() == Curvature::Full);
+        let locked = if self.windows == 0 { 0 } else { PAGE_LOCKED * if sweeps { 2 } else { 1 } };
+        let mut parts = vec![
+            part("program and what is open", base),
+            part("activations of all windows", hidden.min(self.resident)),
+            part("weights of a fan", fan),
+            part("weights of the next block", coming),
+            part("shards", 2 * shard),
+            part("page-locked buffers", locked),
+        ];
+        parts.retain(|part| part.bytes > 0);
+        Point { at: "a block", parts }
+    }
+}
+
+/// Bytes of a linear as it was, as the sweep left it, as the file will hold it, and its marks.
+fn swept(linear: &Linear<'_>) -> usize {
+    linear.weights() * if linear.made.as_ref().is_some_and(|made| made.coded) { 10 } else { 13 }
+}
