@@ -1,11 +1,14 @@
 //! The anatomy that families describe, against what their blocks do, and fans that are malformed.
 
 use candle_core::{Device, Tensor};
+use paring_format::{Checkpoint, Dtype, NamedTensor, writer};
+use serde_json::{Value, json};
 
-use super::{Keep, MODELS, flat, golden};
+use super::{Keep, MODELS, flat, folder, golden};
 use crate::anatomy::{AttentionInfo, BlockInfo, LinearInfo, MlpInfo, PositionKind};
 use crate::families::family::{BlockShape, LinearShape};
-use crate::{Dense, Fan, Precision, Result, Tap};
+use crate::families::outer;
+use crate::{Dense, Error, Fan, OuterInfo, Precision, Result, Tap};
 
 /// All kinds of blocks.
 const KINDS: [&str; 12] = [
@@ -120,6 +123,28 @@ fn the_parts_around_the_blocks() {
     let outer = golden("falcon_7b").outer();
     assert_eq!(outer.embeddings, ["transformer.word_embeddings.weight"]);
     assert_eq!(outer.norms, ["transformer.ln_f.weight", "transformer.ln_f.bias"]);
+}
+
+#[test]
+fn the_outer_parts_are_known_from_the_config_alone() {
+    for name in MODELS.into_iter().chain(KINDS) {
+        let checkpoint = Checkpoint::open(&folder(name)).unwrap();
+        assert_eq!(outer(&checkpoint).unwrap(), golden(name).outer(), "{name}");
+    }
+    // Without a prefix, and of an architecture that no family reads.
+    let written = |config: Value| -> Result<OuterInfo> {
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::write(dir.path().join("config.json"), config.to_string()).unwrap();
+        let bytes = vec![0; 64 * 32 * 4];
+        let table = NamedTensor { name: "embed_tokens.weight".into(), dtype: Dtype::F32, shape: vec![64, 32], bytes };
+        writer::write_file(&dir.path().join("model.safetensors"), vec![table]).unwrap();
+        outer(&Checkpoint::open(dir.path()).unwrap())
+    };
+    let mut config = Checkpoint::open(&folder("llama")).unwrap().config().clone();
+    let found = written(config.clone()).unwrap();
+    assert_eq!((found.embeddings, found.norms), (vec!["embed_tokens.weight".into()], vec!["norm.weight".into()]));
+    config["architectures"] = json!(["BertModel"]);
+    assert!(matches!(written(config), Err(Error::UnknownArchitecture { .. })));
 }
 
 /// The error of a forward pass after a change of the block's fans.
