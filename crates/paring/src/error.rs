@@ -114,14 +114,14 @@ pub enum Error {
     )]
     #[allow(missing_docs)]
     Check { file: String, name: String, expected: u64, got: u64 },
-    /// A checkpoint that contradicts itself, or what was noted when it was made.
+    /// A checkpoint that contradicts itself, or its digests.
     #[error("{file}: {name}: expected {expected}, got {got}")]
     #[allow(missing_docs)]
     Verify { file: String, name: String, expected: String, got: String },
 }
 
 impl Error {
-    /// Tells choices that make no sense, whatever the model and the data, from runs that failed.
+    /// Distinguishes choices that make no sense, whatever the model and the data, from runs that failed.
     pub fn is_misuse(&self) -> bool {
         match self {
             Error::Misuse(_) | Error::Data(paring_data::Error::Misuse(_)) => true,

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use paring::bench::{self, Agreement, Bench, Measured, Options, Rates, SHAPES, Shapes, Skipped};
+use paring::bench::{self, Agreement, Bench, BenchOptions, Measurement, Rates, SHAPES, Shapes, Skipped};
 use paring::request::open_device;
 use paring::{Error, Result};
 use paring_kernels::device;
@@ -15,7 +15,7 @@ pub fn bench(args: &BenchArgs) -> Result<()> {
     let start = Instant::now();
     let nothing = args.ops.iter().any(|name| name == "none");
     let budget = Duration::from_secs(u64::from(args.seconds));
-    let options = |shapes| Options {
+    let options = |shapes| BenchOptions {
         operations: args.ops.clone(),
         shapes,
         // What the cases took counts too.
@@ -97,8 +97,8 @@ fn table(bench: &Bench) -> Vec<String> {
         "| operation | shape | ms | floor ms | ratio | rate | at best |".to_string(),
         "| --- | --- | ---: | ---: | ---: | ---: | ---: |".to_string(),
     ];
-    let row = |measured: &Measured| {
-        let Measured { operation, shape: [rows, cols], seconds, floor, ratio, rate, rate_of, .. } = measured;
+    let row = |measured: &Measurement| {
+        let Measurement { operation, shape: [rows, cols], seconds, floor, ratio, rate, rate_of, .. } = measured;
         let (ms, floor, unit) = (seconds * 1e3, floor * 1e3, if *rate_of == "bytes" { "GB/s" } else { "GFLOP/s" });
         let (rate, best) = (rate / 1e9, rate * ratio / 1e9);
         format!("| {operation} | {rows} x {cols} | {ms:.3} | {floor:.3} | {ratio:.1} | {rate:.1} {unit} | {best:.1} |")

@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use paring::commands::compare::{Comparison, Limits};
+use paring::commands::compare::{Comparison, ComparisonLimits};
 use paring::commands::inspect::Summary;
 use paring::report::Clock;
 use paring::report::outlier_map;
@@ -64,7 +64,7 @@ pub fn verify(args: &VerifyArgs, log: &Log) -> Result<()> {
     if let Some(reference) = &args.against.reference {
         let compared = compare(args, &local, reference, &mut progress)?;
         progress.done();
-        let limits = Limits {
+        let limits = ComparisonLimits {
             max_kl: args.against.max_kl,
             min_top1: args.against.min_top1,
             max_perplexity_ratio: args.against.max_perplexity_ratio,

@@ -43,7 +43,7 @@ fn one(args: &ReportArgs, report: &Report) -> Result<()> {
 }
 
 fn two(args: &ReportArgs, first: &Report, second: &Report) -> Result<()> {
-    let difference = Difference::of(first, second);
+    let difference = Difference::between(first, second);
     let mut lines = show::difference(&difference, [&first.out, &second.out]);
     if let Some(path) = &args.html {
         write_page(&page::of_two(first, second, &difference), path)?;

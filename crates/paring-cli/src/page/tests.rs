@@ -210,7 +210,7 @@ fn two_runs_are_one_page() {
     second.layers[0].error = Some(0.0005);
     second.layers[2].error = Some(0.02);
     second.layers.remove(4);
-    let root = parsed(&of_two(&first, &second, &Difference::of(&first, &second)));
+    let root = parsed(&of_two(&first, &second, &Difference::between(&first, &second)));
     assert_eq!(
         headings(&root),
         ["Plan", "Environment", "Numbers", "Error", "Time by stage", "Layers that differ most"]
@@ -231,7 +231,7 @@ fn two_runs_are_one_page() {
     let chart = figure(&root, "Error of B over that of A, by layer");
     let point = titled(chart, "circle", "layers.1.q_proj: 2.000 times the error of A");
     assert_eq!((point.get("cx"), point.get("cy")), (Some("75.00%"), Some("0.00%")));
-    let same = parsed(&of_two(&first, &first, &Difference::of(&first, &first)));
+    let same = parsed(&of_two(&first, &first, &Difference::between(&first, &first)));
     assert!(same.text().contains("No layer that both compressed differs"));
 }
 

@@ -1,7 +1,7 @@
 //! The page of two runs.
 
 use paring::report::Report;
-use paring::report::difference::{Choice, Difference, Layer, Number};
+use paring::report::difference::{Difference, LayerDifference, NumberDifference, ValueDifference};
 
 use super::chart::{Chart, Series};
 use super::markup::{self, Align, Cell, details, list, paragraph, section, table};
@@ -30,16 +30,18 @@ fn name(report: &Report) -> String {
     format!("{} ({}, {}, in {})", report.out, report.method, report.started, time(report.seconds))
 }
 
-fn differing(choices: &[Choice]) -> String {
+fn differing(choices: &[ValueDifference]) -> String {
     if choices.is_empty() {
         return paragraph("The same in both.");
     }
-    let row = |c: &Choice| [c.key.as_str(), &stored::plain(&c.first), &stored::plain(&c.second)].map(Cell::text).into();
+    let row = |c: &ValueDifference| {
+        [c.key.as_str(), &stored::plain(&c.first), &stored::plain(&c.second)].map(Cell::text).into()
+    };
     table(&[("Choice", Align::Left), ("A", Align::Left), ("B", Align::Left)], choices.iter().map(row))
 }
 
-fn numbers(what: &str, numbers: &[Number], words: fn(&str) -> &str) -> String {
-    let row = |n: &Number| {
+fn numbers(what: &str, numbers: &[NumberDifference], words: fn(&str) -> &str) -> String {
+    let row = |n: &NumberDifference| {
         vec![
             Cell::text(words(&n.name)),
             Cell::text(stored::value(n.first, n.unit)),
@@ -65,7 +67,7 @@ fn errors(first: &Report, second: &Report, difference: &Difference) -> String {
     }
     // In the order of the layers, which that of differences is not.
     let order = |name: &str| first.layers.iter().position(|l| l.name == name);
-    let mut layers: Vec<&Layer> = difference.layers.iter().collect();
+    let mut layers: Vec<&LayerDifference> = difference.layers.iter().collect();
     layers.sort_by_key(|l| order(&l.name));
     let values = layers.iter().filter_map(|l| Some((l.kind.as_str(), l.block, l.name.as_str(), l.error.ratio?)));
     let ratios = Series::of(values);
@@ -86,9 +88,9 @@ fn errors(first: &Report, second: &Report, difference: &Difference) -> String {
 
 /// The layers that differ most, and those that only one of the runs compressed.
 fn layers(difference: &Difference) -> String {
-    let differing: Vec<&Layer> =
+    let differing: Vec<&LayerDifference> =
         difference.layers.iter().filter(|l| l.error.first != l.error.second || l.bits.first != l.bits.second).collect();
-    let row = |l: &&Layer| {
+    let row = |l: &&LayerDifference| {
         let (error, bits) = (&l.error, &l.bits);
         let mut cells = vec![Cell::text(&l.name)];
         cells.extend([error.first, error.second].map(|v| Cell::text(stored::value(v, ""))));

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use paring::Result;
 use paring::report::progress::Observer;
-use paring::report::progress::{Measured, Step};
+use paring::report::progress::{EvalProgress, Step};
 use paring::report::{LayerReport, Report, Stage, StageReport};
 use serde_json::{Map, Value, json};
 
@@ -195,8 +195,8 @@ impl Observer for Progress<'_> {
         self.eta = Eta::new(Instant::now(), 0.0);
     }
 
-    fn measured(&mut self, measured: &Measured) {
-        let &Measured { done, of, passed, blocks, round } = measured;
+    fn measured(&mut self, measured: &EvalProgress) {
+        let &EvalProgress { done, of, passed, blocks, round } = measured;
         let (now, share) = (Instant::now(), measured.share());
         self.eta.reached(share, now);
         let whole = done > self.measured;

@@ -54,11 +54,11 @@ mod tests {
 
     #[test]
     fn steps_and_times_are_short() {
-        let gram = Step::of(Stage::Gram).block(3);
+        let gram = Step::new(Stage::Gram).block(3);
         assert_eq!(doing(&gram.count(0, 128)), "statistics, window 1/128");
         assert_eq!(doing(&gram.count(128, 128)), "statistics, window 128/128");
-        assert_eq!(doing(&Step::of(Stage::Sweep).module("model.layers.3.mlp.down_proj")), "sweep of mlp.down_proj");
-        assert_eq!(doing(&Step::of(Stage::Factor).module("lm_head")), "factor of lm_head");
+        assert_eq!(doing(&Step::new(Stage::Sweep).module("model.layers.3.mlp.down_proj")), "sweep of mlp.down_proj");
+        assert_eq!(doing(&Step::new(Stage::Factor).module("lm_head")), "factor of lm_head");
         assert_eq!((cut("sweep", 5), cut("swéeps", 5)), ("sweep".to_string(), "swée…".to_string()));
         for (seconds, want) in
             [(0, "0 s"), (59, "59 s"), (189, "3:09 min"), (3723, "1:02:03 h"), (360_000, "100:00:00 h")]

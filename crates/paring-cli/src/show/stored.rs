@@ -1,6 +1,6 @@
 //! Reports of runs that are done, as text.
 
-use paring::report::difference::{Choice, Difference, Number, leaves, mean};
+use paring::report::difference::{Difference, NumberDifference, ValueDifference, leaves, mean};
 use paring::report::{Report, StageReport, quoted};
 use serde_json::Value;
 
@@ -91,8 +91,8 @@ pub fn difference(difference: &Difference, names: [&str; 2]) -> Vec<String> {
             lines.extend(choices.iter().map(choice));
         }
     }
-    let in_words = |n: &Number| Number { name: words(&n.name).to_string(), ..n.clone() };
-    let named: Vec<Number> = difference.numbers.iter().map(in_words).collect();
+    let in_words = |n: &NumberDifference| NumberDifference { name: words(&n.name).to_string(), ..n.clone() };
+    let named: Vec<NumberDifference> = difference.numbers.iter().map(in_words).collect();
     for (what, numbers) in
         [("", &named), ("seconds by stage", &difference.stages), ("mean error by kind", &difference.kinds)]
     {
@@ -110,7 +110,7 @@ pub fn difference(difference: &Difference, names: [&str; 2]) -> Vec<String> {
         lines.push(String::new());
         lines.push("layers that differ most: error, bits".to_string());
         for layer in most {
-            let arrow = |n: &Number| format!("{} → {}", value(n.first, n.unit), value(n.second, n.unit));
+            let arrow = |n: &NumberDifference| format!("{} → {}", value(n.first, n.unit), value(n.second, n.unit));
             lines.push(format!("  {}  {}, {}", layer.name, arrow(&layer.error), arrow(&layer.bits)));
         }
     }
@@ -123,7 +123,7 @@ pub fn difference(difference: &Difference, names: [&str; 2]) -> Vec<String> {
     lines
 }
 
-fn choice(choice: &Choice) -> String {
+fn choice(choice: &ValueDifference) -> String {
     format!("  {:<40} {} → {}", choice.key, plain(&choice.first), plain(&choice.second))
 }
 
@@ -137,7 +137,7 @@ pub fn plain(value: &Value) -> String {
     }
 }
 
-fn number(n: &Number) -> String {
+fn number(n: &NumberDifference) -> String {
     let ratio = n.ratio.map_or(String::new(), |ratio| format!("{ratio:.3}"));
     let difference = n.difference.map_or(String::new(), |by| signed(by, n.unit));
     format!("{:<22} {:>14} {:>14} {difference:>14} {ratio:>9}", n.name, value(n.first, n.unit), value(n.second, n.unit))

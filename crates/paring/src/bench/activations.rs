@@ -1,4 +1,4 @@
-//! What happens to activations between two layers, and to codes on their way to a file.
+//! Operations on activations between two layers, and on codes on their way to a file.
 
 use candle_core::{Device, Tensor};
 use paring_kernels::attention::{Scores, causal};

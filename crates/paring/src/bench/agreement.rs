@@ -1,4 +1,4 @@
-//! Whether a device computes what the CPU does: every operation's cases, and the layers of the published implementations.
+//! Agreement of a device with the CPU: every operation's cases, and the layers of the published implementations.
 
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -14,25 +14,25 @@ use crate::methods::published::{Case, Folder, Layer};
 use crate::pipeline::stats::Stats;
 use crate::plan::Curvature;
 
-/// What the cases showed.
+/// Results of the cases.
 #[derive(Clone, Debug, Default, Serialize)]
 pub struct Agreement {
     /// Cases of operations that were run.
     pub operations: usize,
-    /// Elements of these that fell the other way than by the definition, as they may.
+    /// Elements of these that differ from the definition within what ties allow.
     pub operation_ties: usize,
     /// Layers that were compressed on the device and on the CPU.
     pub layers: usize,
-    /// Elements of these that fell the other way than on the CPU, as they may: near a tie, or behind one in their row.
+    /// Elements of these that differ from the CPU within what ties allow: near a tie, or after one in their row.
     pub layer_ties: usize,
     /// Elements of all layers.
     pub elements: usize,
-    /// What did not hold: a name and the reason each.
+    /// Failures: a name and the reason each.
     pub failed: Vec<String>,
 }
 
 impl Agreement {
-    /// Takes down the first line of the reason: those that follow say where in the program it was.
+    /// Records the first line of the reason: the others say where in the program it was.
     fn fail(&mut self, name: &str, reason: &str) {
         self.failed.push(format!("{name}: {}", reason.lines().next().unwrap_or_default()));
     }
@@ -40,9 +40,9 @@ impl Agreement {
 
 /// Runs all cases of operations on the device, and those of the folder whose sweep runs on a GPU, if one is given.
 ///
-/// A layer agrees when its error tr(ΔW H ΔWᵀ) is within 1e-4 of that on the CPU and every code and mark is the same. Sums
-/// are rounded in another order on a GPU, so a weight halfway between two codes may fall the other way, and the rest of
-/// its row with it: up to one row in eight may hold such, when the error is within 2 % (as between published
+/// A layer agrees when its error tr(ΔW H ΔWᵀ) is within 1e-4 of that on the CPU and every code and mask is the same. Sums
+/// are rounded in another order on a GPU, so a weight halfway between two codes may be rounded the other way, and the
+/// rest of its row with it: up to one row in eight may hold such, when the error is within 2 % (as between published
 /// implementations).
 ///
 /// Errors when the folder cannot be read.
@@ -68,27 +68,27 @@ pub fn check(device: &Device, folder: Option<&Path>) -> Result<Agreement> {
         found.elements += layer.weight.len();
         match compare(case, &layer, device) {
             Err(error) => found.fail(&case.name, &error.to_string()),
-            Ok(Differs { elements, problem: None }) => found.layer_ties += elements,
-            Ok(Differs { problem: Some(problem), .. }) => found.fail(&case.name, &problem),
+            Ok(OutcomeDifference { elements, problem: None }) => found.layer_ties += elements,
+            Ok(OutcomeDifference { problem: Some(problem), .. }) => found.fail(&case.name, &problem),
         }
     }
     Ok(found)
 }
 
-/// How two outcomes differ.
-struct Differs {
+/// Difference of two outcomes.
+struct OutcomeDifference {
     elements: usize,
-    /// Why that is more than ties.
+    /// Reason that it is more than ties.
     problem: Option<String>,
 }
 
-fn compare(case: &Case, layer: &Layer, device: &Device) -> Result<Differs> {
+fn compare(case: &Case, layer: &Layer, device: &Device) -> Result<OutcomeDifference> {
     let made = case.compress(layer, |h| Ok(Stats::Gram(SquareMatrix::on_device(device, h.to_vec())?)))?;
     let want = case.compress(layer, |h| Ok(Stats::Gram(h.to_vec().into())))?;
     Ok(differences(&made, &want, layer))
 }
 
-fn differences(made: &Outcome, want: &Outcome, layer: &Layer) -> Differs {
+fn differences(made: &Outcome, want: &Outcome, layer: &Layer) -> OutcomeDifference {
     let kept = |outcome: &Outcome| outcome.compressed.outlier_mask().unwrap_or_default();
     let pairs = [(made.codes(), want.codes()), (made.dropped.clone(), want.dropped.clone()), (kept(made), kept(want))];
     let lengths = pairs.iter().all(|(a, b)| a.len() == b.len());
@@ -108,7 +108,7 @@ fn differences(made: &Outcome, want: &Outcome, layer: &Layer) -> Differs {
     } else {
         None
     };
-    Differs { elements: at.len(), problem }
+    OutcomeDifference { elements: at.len(), problem }
 }
 
 /// tr(ΔW H ΔWᵀ) in f64.
@@ -136,7 +136,7 @@ mod tests {
             let found = check(device, Some(&own().file(""))).unwrap();
             assert_eq!((found.layers, found.failed), (205, Vec::<String>::new()), "{device:?}");
             assert!(found.operations > 20 && found.elements > 500_000, "{} {}", found.operations, found.elements);
-            // As in the cases of the sweep, one weight in fifty may be near a tie, or behind one in its row.
+            // As in the cases of the sweep, one weight in fifty may be near a tie, or after one in its row.
             let most = if device.is_cpu() { 0 } else { found.elements / 50 };
             assert!(found.layer_ties <= most, "{device:?}: {} of {} elements differ", found.layer_ties, found.elements);
         }

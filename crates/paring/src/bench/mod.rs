@@ -1,4 +1,4 @@
-//! How fast a device is at each operation, beside what its own bandwidth and matrix rate allow; and whether it is right.
+//! Speed of a device in each operation, beside its own bandwidth and matrix rate; and whether its results are right.
 
 mod activations;
 mod agreement;
@@ -21,7 +21,7 @@ pub use shapes::{SHAPES, Shapes};
 
 use floor::Work;
 
-/// The operations that can be measured, each with a line of help. Names that begin alike are chosen together.
+/// The operations that can be measured, each with a line of help. A common prefix chooses several.
 pub static OPERATIONS: &[(&str, &str)] = &[
     ("gram", "the Gram matrix of a batch"),
     ("factor", "the upper Cholesky factor of the inverse"),
@@ -46,7 +46,7 @@ pub static OPERATIONS: &[(&str, &str)] = &[
     ("mask", "marks of what is not zero"),
 ];
 
-/// In which arithmetic an operation multiplies.
+/// Arithmetic of an operation's products.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Arithmetic {
@@ -56,7 +56,7 @@ pub enum Arithmetic {
     Bf16,
 }
 
-/// What was measured of a device, in this process: bytes and operations per second.
+/// Rates of a device, measured in this process: bytes and operations per second.
 #[derive(Clone, Copy, Debug, Serialize)]
 pub struct Rates {
     /// Bytes read and written by a copy.
@@ -70,39 +70,39 @@ pub struct Rates {
 
 /// One operation at one shape.
 #[derive(Clone, Debug, Serialize)]
-pub struct Measured {
+pub struct Measurement {
     /// A name of [`OPERATIONS`]; packing with its bits.
     pub operation: String,
     /// Rows and columns, or tokens and features.
     pub shape: [usize; 2],
     /// Median of the runs after the first.
     pub seconds: f64,
-    /// Seconds that its bytes or its operations take at the device's rates, whichever are more.
+    /// Seconds that its bytes or its operations take at the device's rates, the larger of the two.
     pub floor: f64,
     /// Seconds over floor.
     pub ratio: f64,
-    /// Operations a second where there are any, otherwise bytes a second.
+    /// Operations a second if there are any, otherwise bytes a second.
     pub rate: f64,
-    /// Which of the two.
+    /// Unit of `rate`.
     pub rate_of: &'static str,
     /// Runs that were timed.
     pub runs: usize,
 }
 
-/// What was not measured, and why.
+/// An operation that was not measured.
 #[derive(Clone, Debug, Serialize)]
 pub struct Skipped {
-    /// As in [`Measured`].
+    /// As in [`Measurement`].
     pub operation: String,
-    /// As in [`Measured`].
+    /// As in [`Measurement`].
     pub shape: [usize; 2],
-    /// One line.
+    /// The reason, one line.
     pub reason: String,
-    /// Whether the operation failed; otherwise there was no time left.
+    /// True if the operation failed; otherwise there was no time left.
     pub failed: bool,
 }
 
-/// What a bench found.
+/// Results of a benchmark.
 #[derive(Clone, Debug, Serialize)]
 pub struct Bench {
     /// [`Shapes::name`].
@@ -110,26 +110,26 @@ pub struct Bench {
     /// The device's own rates.
     pub rates: Rates,
     /// In the order of [`OPERATIONS`].
-    pub measured: Vec<Measured>,
+    pub measured: Vec<Measurement>,
     /// Likewise.
     pub skipped: Vec<Skipped>,
     /// Seconds in all.
     pub seconds: f64,
 }
 
-/// What to measure.
+/// Choice of measurements.
 #[derive(Clone, Debug)]
-pub struct Options {
-    /// Beginnings of names of [`OPERATIONS`]; empty: all.
+pub struct BenchOptions {
+    /// Prefixes of names of [`OPERATIONS`]; empty: all.
     pub operations: Vec<String>,
-    /// At these shapes.
+    /// Shapes to measure at.
     pub shapes: &'static Shapes,
-    /// No operation is begun after this time.
+    /// No operation starts after this time.
     pub budget: Duration,
 }
 
-impl Options {
-    /// Errors on a beginning that no operation has.
+impl BenchOptions {
+    /// Errors on a prefix that no operation has.
     pub fn check(&self) -> Result<()> {
         let unknown = |asked: &&String| !OPERATIONS.iter().any(|(name, _)| name.starts_with(asked.as_str()));
         match self.operations.iter().find(unknown) {
@@ -143,7 +143,7 @@ impl Options {
 }
 
 /// Measures a device. An operation that fails is listed with its error. Errors when the rates cannot be measured.
-pub fn run(device: &Device, options: &Options) -> Result<Bench> {
+pub fn run(device: &Device, options: &BenchOptions) -> Result<Bench> {
     options.check()?;
     let start = Instant::now();
     let rates = rates(device, options.shapes)?;
@@ -155,11 +155,11 @@ pub fn run(device: &Device, options: &Options) -> Result<Bench> {
     Ok(Bench { shapes: options.shapes.name, rates, measured, skipped, seconds })
 }
 
-/// Timed runs of an operation, at most, and the seconds after which there are no more.
+/// Most timed runs of an operation, and the seconds after which there are no more.
 const RUNS: usize = 5;
 const LONG: f64 = 2.0;
 
-/// The median of the times of some runs after a first one that warms up, and their number. What `prepare` does is not
+/// The median time of some runs after a first one that warms up, and their number. The time of `prepare` is not
 /// counted.
 fn time<T>(
     device: &Device,
@@ -230,13 +230,13 @@ fn rates(device: &Device, shapes: &Shapes) -> Result<Rates> {
     Ok(Rates { copy, f32: product(Precision::F32)?, bf16: product(Precision::Bf16)? })
 }
 
-/// Runs what is wanted and writes down what it took.
+/// Runs the chosen operations and records their times.
 struct Bencher<'a> {
     device: &'a Device,
-    options: &'a Options,
+    options: &'a BenchOptions,
     rates: Rates,
     start: Instant,
-    measured: Vec<Measured>,
+    measured: Vec<Measurement>,
     skipped: Vec<Skipped>,
 }
 
@@ -255,7 +255,7 @@ impl Bencher<'_> {
         self.skipped.push(Skipped { operation: operation.to_string(), shape, reason, failed });
     }
 
-    /// Measures an operation if it is wanted and there is time. `begin` makes what it works on, `prepare` what a run uses
+    /// Measures an operation if it is chosen and there is time. `begin` makes what it works on, `prepare` what a run uses
     /// up.
     fn measure<S, T>(
         &mut self,
@@ -282,7 +282,7 @@ impl Bencher<'_> {
                 let operation = operation.to_string();
                 let (amount, rate_of) = work.counted();
                 let (ratio, rate) = (seconds / floor, amount / seconds);
-                self.measured.push(Measured { operation, shape, seconds, floor, ratio, rate, rate_of, runs });
+                self.measured.push(Measurement { operation, shape, seconds, floor, ratio, rate, rate_of, runs });
             }
         }
     }
@@ -294,7 +294,7 @@ mod tests {
 
     fn tiny(operations: &[&str], budget: Duration) -> Bench {
         let operations = operations.iter().map(|name| name.to_string()).collect();
-        run(&Device::Cpu, &Options { operations, shapes: &SHAPES[0], budget }).unwrap()
+        run(&Device::Cpu, &BenchOptions { operations, shapes: &SHAPES[0], budget }).unwrap()
     }
 
     #[test]
@@ -316,7 +316,7 @@ mod tests {
         assert_eq!(names.into_iter().collect::<Vec<_>>(), ["norm", "sweep-gptq-g128", "sweep-gptq-g64"]);
         let bench = tiny(&["norm"], Duration::ZERO);
         assert!(bench.measured.is_empty() && bench.skipped[0].reason == "no time left of 0 s", "{bench:?}");
-        let options = Options { operations: vec!["nrom".into()], shapes: &SHAPES[0], budget: Duration::MAX };
+        let options = BenchOptions { operations: vec!["nrom".into()], shapes: &SHAPES[0], budget: Duration::MAX };
         let error = options.check().unwrap_err().to_string();
         assert!(error.starts_with("ops nrom: no such operation; there are gram, "), "{error}");
     }

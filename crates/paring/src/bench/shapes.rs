@@ -1,6 +1,6 @@
 //! The shapes that operations are measured at.
 
-/// The layers of a model, and how much of each thing to measure with.
+/// The layers of a model, and the sizes to measure with.
 #[derive(Clone, Copy, Debug)]
 pub struct Shapes {
     /// As written on the command line.

@@ -1,4 +1,4 @@
-//! What happens to the weights of a layer: statistics, factor, sweep, error.
+//! Operations on the weights of a layer: statistics, factor, sweep, error.
 
 use std::cell::RefCell;
 
@@ -76,10 +76,10 @@ pub(super) fn all(bencher: &mut Bencher<'_>) {
     }
 }
 
-/// The way of a sweep's weights to the device and of what it makes of them back.
+/// Transfer of a sweep's weights to the device and of its results back.
 fn transfer(bencher: &mut Bencher<'_>, rows: usize, cols: usize) {
     let begin = |device: &Device| {
-        // Codes and marks, a byte each.
+        // Codes and masks, a byte each.
         let marks = Tensor::zeros((rows * cols).div_ceil(2), DType::F32, device)?;
         Ok((device.clone(), random(rows * cols, 2), marks))
     };
@@ -99,7 +99,7 @@ fn transfer(bencher: &mut Bencher<'_>, rows: usize, cols: usize) {
 }
 
 /// Every rule of the column sweep, and SpQR's, of one shape. The time is that of a call with weights in host memory: on
-/// a GPU the way there and back is part of it.
+/// a GPU it includes both transfers.
 fn sweeps(bencher: &mut Bencher<'_>, rows: usize, cols: usize) {
     let shape = [rows, cols];
     let int4 = GridFormat {

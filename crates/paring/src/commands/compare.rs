@@ -1,4 +1,4 @@
-//! Two models on the same tokens: how far what one predicts is from what the other does.
+//! Divergence of two models' predictions on the same tokens.
 
 use paring_format::message;
 use std::time::Instant;
@@ -8,30 +8,30 @@ use paring_model::decoder::Decoder;
 use rayon::prelude::*;
 use serde::Serialize;
 
-use crate::commands::perplexity::Passing;
+use crate::commands::perplexity::RoundObserver;
 use crate::pipeline::activations::Hidden;
 use crate::pipeline::budget;
 use crate::pipeline::device::DeviceBudget;
 use crate::pipeline::walk::walk;
 use crate::plan::Opt;
-use crate::report::progress::Measured;
+use crate::report::progress::EvalProgress;
 use crate::report::progress::Observer;
-use crate::report::{Clock, Place, peak_rss_mib};
+use crate::report::{Clock, DeviceReport, peak_rss_mib};
 use crate::{Error, Result};
 use paring_data::Windows;
 
-/// Bytes of activations of both models that are kept between blocks; more windows go through in several rounds.
+/// Bytes of activations of both models that are kept between blocks; more windows pass through in several rounds.
 const HIDDEN_BYTES: usize = 128 << 20;
-/// Bytes of one model's logits that are looked at together.
+/// Bytes of one model's logits that are processed together.
 const LOGITS_BYTES: usize = 64 << 20;
 
-/// How far a model is from a reference. All means are over the predictions of a window's tokens but the first.
+/// Divergence of a model from a reference. All means are over the predictions of a window's tokens except the first.
 #[derive(Clone, Debug, Serialize)]
 pub struct Comparison {
-    /// Where it was computed.
+    /// Device.
     #[serde(flatten)]
-    pub place: Place,
-    /// The data.
+    pub place: DeviceReport,
+    /// The data set.
     pub dataset: String,
     /// Windows.
     pub windows: usize,
@@ -45,9 +45,9 @@ pub struct Comparison {
     pub max_kl: f64,
     /// Share of predictions whose most likely token is the same.
     pub top1_agreement: f64,
-    /// Of the model: exp of the mean over windows of the mean negative log-likelihood.
+    /// Perplexity of the model: exp of the mean over windows of the mean negative log-likelihood.
     pub perplexity: f64,
-    /// Of the reference.
+    /// Perplexity of the reference.
     pub reference_perplexity: f64,
     /// The first over the second.
     pub perplexity_ratio: f64,
@@ -57,20 +57,20 @@ pub struct Comparison {
     pub peak_rss_mib: f64,
 }
 
-/// What a comparison may come to at most, or at least.
+/// Bounds that a comparison must keep.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct Limits {
-    /// Of [`Comparison::mean_kl`].
+pub struct ComparisonLimits {
+    /// Upper bound of [`Comparison::mean_kl`].
     pub max_kl: Option<f64>,
-    /// Of [`Comparison::top1_agreement`], 0 to 1.
+    /// Lower bound of [`Comparison::top1_agreement`], 0 to 1.
     pub min_top1: Option<f64>,
-    /// Of [`Comparison::perplexity_ratio`].
+    /// Upper bound of [`Comparison::perplexity_ratio`].
     pub max_perplexity_ratio: Option<f64>,
 }
 
 impl Comparison {
-    /// An error that names every limit which is not kept, a number that is none among them.
-    pub fn check(&self, limits: &Limits) -> Result<()> {
+    /// Errors with the name of every limit that is not kept; a NaN keeps none.
+    pub fn check(&self, limits: &ComparisonLimits) -> Result<()> {
         let mut broken = Vec::new();
         if let Some(limit) =
             limits.max_kl.filter(|limit| !matches!(self.mean_kl.partial_cmp(limit), Some(o) if o.is_le()))
@@ -95,10 +95,10 @@ impl Comparison {
 }
 
 /// Runs both models over the same windows, block by block: in memory are one block, the activations of both models for
-/// as many windows as fit, and a piece of the logits. `observer` is told how far it is.
+/// as many windows as fit, and a piece of the logits. `observer` gets the progress.
 ///
-/// Errors when the vocabularies differ, and when a block's output or a logit is not finite. The device of `budget` is that of
-/// both.
+/// Errors when the vocabularies differ, and when a block's output or a logit is not finite. The device of `budget` is that
+/// of both.
 pub fn compare(
     model: &dyn Decoder,
     reference: &dyn Decoder,
@@ -122,10 +122,10 @@ pub fn compare(
     for ids in windows.ids.chunks(per_round * seqlen) {
         let round = Windows { ids: ids.to_vec(), seqlen, seed: None };
         let blocks = model.blocks() + reference.blocks();
-        let at = Measured { done, of: windows.count(), round: round.count(), passed: 0, blocks };
+        let at = EvalProgress { done, of: windows.count(), round: round.count(), passed: 0, blocks };
         let mut through = |decoder: &dyn Decoder, passed: usize| -> Result<Vec<Tensor>> {
             let mut hidden = Hidden::embed(decoder, &round, budget::to_run(budget, decoder, &round)?)?;
-            let mut passing = Passing { at: Measured { passed, ..at }, observer };
+            let mut passing = RoundObserver { at: EvalProgress { passed, ..at }, observer };
             walk(decoder, 0..decoder.blocks(), Some(&mut hidden), &mut passing, true, clock)?;
             each_window(&hidden)
         };
@@ -135,14 +135,14 @@ pub fn compare(
             let seen = total.window((model, ours), (reference, theirs), ids);
             seen.map_err(|e| budget.with_context(e, "the head"))?;
             done += 1;
-            observer.measured(&Measured { done, round: 0, ..at });
+            observer.measured(&EvalProgress { done, round: 0, ..at });
         }
     }
     let count = (windows.count() * (seqlen - 1)).max(1) as f64;
     let of_windows = |sum: f64| (sum / windows.count().max(1) as f64).exp();
     let (perplexity, reference_perplexity) = (of_windows(total.nll), of_windows(total.reference_nll));
     Ok(Comparison {
-        place: Place::of(model.device())?,
+        place: DeviceReport::new(model.device())?,
         dataset: dataset.to_string(),
         windows: windows.count(),
         tokens: windows.ids.len(),
@@ -158,7 +158,7 @@ pub fn compare(
     })
 }
 
-/// The activations of each window, `[1, t, dim]`.
+/// Activations of each window, `[1, t, dim]`.
 fn each_window(hidden: &Hidden) -> Result<Vec<Tensor>> {
     let mut windows = Vec::with_capacity(hidden.windows());
     for i in 0..hidden.batches() {
@@ -219,7 +219,7 @@ impl Totals {
     }
 }
 
-/// What two models say of one token.
+/// Predictions of two models for one token.
 struct Prediction {
     kl: f64,
     same: bool,
@@ -228,7 +228,7 @@ struct Prediction {
 }
 
 impl Prediction {
-    /// From the logits of the reference and of the model.
+    /// Compares the logits of the reference and of the model.
     fn new(p: &[f32], q: &[f32], target: usize) -> Self {
         let ((top_p, log_p), (top_q, log_q)) = (normalizer(p), normalizer(q));
         let divergence = |(&p, &q): (&f32, &f32)| {
@@ -276,7 +276,7 @@ mod tests {
     #[test]
     fn every_limit_that_is_broken_is_named() {
         let comparison = Comparison {
-            place: Place::of(&candle_core::Device::Cpu).unwrap(),
+            place: DeviceReport::new(&candle_core::Device::Cpu).unwrap(),
             dataset: "d".into(),
             windows: 1,
             tokens: 2,
@@ -290,10 +290,13 @@ mod tests {
             seconds: 0.0,
             peak_rss_mib: 0.0,
         };
-        let limits =
-            |kl, top, ratio| Limits { max_kl: Some(kl), min_top1: Some(top), max_perplexity_ratio: Some(ratio) };
+        let limits = |kl, top, ratio| ComparisonLimits {
+            max_kl: Some(kl),
+            min_top1: Some(top),
+            max_perplexity_ratio: Some(ratio),
+        };
         comparison.check(&limits(0.5, 0.5, 1.5)).unwrap();
-        comparison.check(&Limits::default()).unwrap();
+        comparison.check(&ComparisonLimits::default()).unwrap();
         let all = comparison.check(&limits(0.4, 0.6, 1.4)).unwrap_err().to_string();
         assert!(
             ["over max-kl 0.4", "under min-top1 0.6", "over max-perplexity-ratio 1.4"].iter().all(|w| all.contains(w)),

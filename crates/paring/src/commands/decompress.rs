@@ -1,4 +1,4 @@
-//! The plain dense checkpoint behind a compressed one, tensor by tensor.
+//! Decompression to a plain dense checkpoint, tensor by tensor.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
@@ -18,28 +18,28 @@ use crate::output::rewrite::{Rewrite, Stored, items};
 use crate::output::side_files::{name_dtype, named_dtype, torch_name, unquantized};
 use crate::report::progress::Observer;
 
-/// What was written.
+/// Results of a decompression.
 #[derive(Clone, Debug, Serialize)]
 pub struct Decompressed {
     /// The output folder.
     pub out: String,
     /// Matrices that were decoded.
     pub decoded: usize,
-    /// Scales and zero points of activations and caches that were left out: a dense model has no use for them.
+    /// Scales and zero points of activations and caches, which a dense model has no use for and does not get.
     pub left_out: usize,
     /// Bytes of the tensors of the input.
     pub bytes_in: u64,
     /// Bytes of the tensors of the output.
     pub bytes_out: u64,
-    /// What whoever uses the output should know, a sentence each.
+    /// Notes for the output's users, a sentence each.
     pub notes: Vec<String>,
 }
 
 /// Writes the dense checkpoint that any program loads: every compressed matrix as `to_dense` says, in the type that its
-/// scales have (bf16 for the formats of 4-bit floats and of microscaling); everything else byte for byte, scales of
-/// activations and `quantization_config` gone. Files of the model's folder such as its tokenizer come along, and
+/// scales have (bf16 for the formats of 4-bit floats and of microscaling); everything else byte for byte, without scales of
+/// activations and `quantization_config`. Files of the model's folder such as its tokenizer are copied, and
 /// `companions` (name and content) for a model that has no folder. The output is reopened and compared with what was
-/// decoded, and the digests stay beside it for [`crate::commands::verify`]. `observer` is told of each shard.
+/// decoded, and the digests stay beside it for [`crate::commands::verify`]. `observer` gets an event per shard.
 ///
 /// A few matrices and two shards of 128 MiB are in memory. Errors when a matrix cannot be decoded, and when `out` cannot
 /// be written.
@@ -88,14 +88,14 @@ pub fn decompress(
     })
 }
 
-/// Whether the weight of a module is dense beside scales that it is rounded by as the model runs. The official
+/// Tells whether the weight of a module is dense beside scales that it is rounded by as the model runs. The official
 /// decompressor leaves such a weight as it is.
 fn is_frozen(checkpoint: &Checkpoint, module: &str) -> Result<bool> {
     let format = checkpoint.linear_format(module)?;
     Ok(format.layout == DENSE.name() && format.scheme.is_some_and(|scheme| scheme.weights.is_some()))
 }
 
-/// The weight of a module as it lies in the file.
+/// The weight of a module as the file stores it.
 fn stored_weight(checkpoint: &Checkpoint, module: &str) -> Result<Compressed> {
     let name = format!("{module}.weight");
     let info = checkpoint.info(&name).map(|info| (info.dtype, info.shape.clone()));
@@ -104,7 +104,7 @@ fn stored_weight(checkpoint: &Checkpoint, module: &str) -> Result<Compressed> {
             let values = Values::Dense(checkpoint.read_f32(&name, &shape)?);
             Ok(Compressed { rows: shape[0], cols: shape[1], dtype, values })
         }
-        // The error that reading it through its layout gives.
+        // The same error as reading it through its layout.
         _ => Ok(checkpoint.read_module(module)?),
     }
 }
@@ -118,8 +118,8 @@ fn dense(module: &str, c: &Compressed) -> Stored {
     Stored { tensors: vec![tensor], made }
 }
 
-/// The config without its quantization, when these matrices were decoded to so many of these types, and what is to be
-/// said about it.
+/// The config without its quantization, after so many matrices were decoded to each of these types, and notes
+/// about it.
 fn dense_config(
     checkpoint: &Checkpoint,
     modules: &BTreeSet<String>,
@@ -145,7 +145,7 @@ fn dense_config(
     }
     let tied = object.get("tie_word_embeddings").and_then(Value::as_bool).unwrap_or(false);
     if let Some(head) = modules.iter().find(|name| tied && name.rsplit('.').next() == Some("lm_head")) {
-        // Whoever ties them would use the embedding in the place of what the head was rounded to.
+        // A loader that ties them would use the embedding in place of the rounded head.
         object.insert("tie_word_embeddings".into(), false.into());
         notes.push(format!("{head} has a weight of its own now: tie_word_embeddings is false"));
     }

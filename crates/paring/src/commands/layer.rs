@@ -1,4 +1,4 @@
-//! One layer, for experiments: tensors in a safetensors file in, tensors out.
+//! One layer, for experiments: tensors of a safetensors file in, tensors out.
 
 use paring_format::message;
 use std::path::Path;
@@ -15,20 +15,20 @@ use crate::pipeline::stats::Stats;
 use crate::plan::Curvature;
 use crate::plan::Opt;
 use crate::plan::Recipe;
-use crate::report::Place;
+use crate::report::DeviceReport;
 use crate::{Error, Precision, Result};
 
-/// What a run on one layer found.
+/// Results of a run on one layer.
 #[derive(Clone, Debug, serde::Serialize)]
 pub struct LayerResult {
-    /// Where it was computed.
+    /// Device.
     #[serde(flatten)]
-    pub place: Place,
+    pub place: DeviceReport,
     /// Outputs.
     pub rows: usize,
     /// Inputs.
     pub cols: usize,
-    /// tr(ΔW·H·ΔWᵀ), with H as the published codes scale it; `None` when the file holds no inputs.
+    /// tr(ΔW·H·ΔWᵀ), with H scaled as in the published codes; `None` when the file holds no inputs.
     pub loss: Option<f64>,
     /// The loss as a share of tr(W·H·Wᵀ).
     pub error: Option<f64>,
@@ -41,7 +41,7 @@ pub struct LayerResult {
 }
 
 /// Reads `weight` `[R, C]` and `activations` `[n, t, C]` (or `[n·t, C]` with `sequences` = n) or `hessian` `[C, C]` from
-/// `input`, applies the recipe, and writes `dense` `[R, C]` f32 and what the method made to `output`: `mask` u8, `codes`
+/// `input`, applies the recipe, and writes `dense` `[R, C]` f32 and the method's results to `output`: `mask` u8, `codes`
 /// u8, `scales` and `zeros` f32 `[R, groups]`, `group_index` i32 `[C]` (−1 for a column that is not rounded),
 /// `outlier_mask` u8, `loss` f32 `[1]`. Computes on `device`.
 pub fn run(
@@ -128,7 +128,7 @@ fn compress(
     write_file(output, tensors)?;
     let zeros = dense.iter().filter(|&&v| v == 0.0).count();
     let sparsity = zeros as f64 / dense.len() as f64;
-    let place = Place::of(device)?;
+    let place = DeviceReport::new(device)?;
     Ok(LayerResult { place, rows, cols, loss, error, sparsity, outliers, damp: prepared.damp() })
 }
 

@@ -1,4 +1,4 @@
-//! The commands beside compression: one module each.
+//! The commands other than compression: one module each.
 
 pub mod compare;
 pub mod convert;

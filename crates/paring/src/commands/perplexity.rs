@@ -9,27 +9,27 @@ use crate::pipeline::activations::Hidden;
 use crate::pipeline::budget;
 use crate::pipeline::device::DeviceBudget;
 use crate::pipeline::walk::{Visitor, walk};
-use crate::report::progress::Measured;
+use crate::report::progress::EvalProgress;
 use crate::report::progress::Observer;
-use crate::report::{Clock, Place, Stage, peak_rss_mib};
+use crate::report::{Clock, DeviceReport, Stage, peak_rss_mib};
 use crate::{Error, Result};
 use paring_data::Windows;
 
-/// Bytes of activations that are kept between blocks. More windows than fit go through the model in several rounds:
+/// Bytes of activations that are kept between blocks. More windows than fit pass through the model in several rounds:
 /// reading the weights again costs little beside the products of so many tokens.
 const HIDDEN_BYTES: usize = 128 << 20;
 /// The same for a GPU, whose products take less time than its weights take to get there.
 const GPU_HIDDEN_BYTES: usize = 8 << 30;
 
-/// The result of a measurement.
+/// Result of a measurement.
 #[derive(Clone, Debug, Serialize)]
 pub struct Perplexity {
     /// exp of the mean over windows of the mean negative log-likelihood of a window's `seqlen − 1` predictions.
     pub perplexity: f64,
-    /// Where it was computed.
+    /// Device.
     #[serde(flatten)]
-    pub place: Place,
-    /// The data.
+    pub place: DeviceReport,
+    /// The data set.
     pub dataset: String,
     /// Windows.
     pub windows: usize,
@@ -44,7 +44,7 @@ pub struct Perplexity {
 }
 
 /// Measures perplexity over non-overlapping windows, as the published codes do: no context is carried over, and the loss
-/// is in f32. The device of `budget` is the decoder's. `observer` is told how far it is.
+/// is in f32. The device of `budget` is the decoder's. `observer` gets the progress.
 pub fn measure(
     decoder: &dyn Decoder,
     budget: &DeviceBudget,
@@ -64,11 +64,17 @@ pub fn measure(
         let first = means.len();
         let hidden = Hidden::embed(decoder, &round, budget::to_run(budget, decoder, &round)?);
         let mut hidden = hidden.map_err(|e| e.offset_window(first))?;
-        let at =
-            Measured { done: first, of: windows.count(), round: round.count(), passed: 0, blocks: decoder.blocks() };
-        let walked = walk(decoder, 0..decoder.blocks(), Some(&mut hidden), &mut Passing { at, observer }, true, clock);
+        let at = EvalProgress {
+            done: first,
+            of: windows.count(),
+            round: round.count(),
+            passed: 0,
+            blocks: decoder.blocks(),
+        };
+        let walked =
+            walk(decoder, 0..decoder.blocks(), Some(&mut hidden), &mut RoundObserver { at, observer }, true, clock);
         walked.map_err(|e| e.offset_window(first))?;
-        observer.measured(&Measured { passed: at.blocks, ..at });
+        observer.measured(&EvalProgress { passed: at.blocks, ..at });
         let head = Instant::now();
         let mut rest = ids;
         for batch in (0..hidden.batches()).map(|i| hidden.batch(i)) {
@@ -87,11 +93,11 @@ pub fn measure(
         }
         let work = 2.0 * (decoder.hidden_size() * decoder.vocab_size()) as f64 * ids.len() as f64;
         clock.add(Stage::Head, head, work);
-        observer.measured(&Measured { done: means.len(), round: 0, ..at });
+        observer.measured(&EvalProgress { done: means.len(), round: 0, ..at });
     }
     Ok(Perplexity {
         perplexity: (means.iter().sum::<f64>() / means.len() as f64).exp(),
-        place: Place::of(decoder.device())?,
+        place: DeviceReport::new(decoder.device())?,
         dataset: dataset.to_string(),
         windows: windows.count(),
         tokens: windows.ids.len(),
@@ -101,16 +107,16 @@ pub fn measure(
     })
 }
 
-/// Tells how many blocks a round has passed.
-pub(crate) struct Passing<'a> {
-    /// How far the measurement is when the walk begins.
-    pub(crate) at: Measured,
+/// Reports the blocks that a round has passed.
+pub(crate) struct RoundObserver<'a> {
+    /// Progress when the walk begins.
+    pub(crate) at: EvalProgress,
     pub(crate) observer: &'a mut dyn Observer,
 }
 
-impl Visitor for Passing<'_> {
+impl Visitor for RoundObserver<'_> {
     fn block(&mut self, i: usize, _: Option<(&mut dyn Block, &Hidden)>, _: &mut Clock) -> Result<()> {
-        self.observer.measured(&Measured { passed: self.at.passed + i, ..self.at });
+        self.observer.measured(&EvalProgress { passed: self.at.passed + i, ..self.at });
         Ok(())
     }
 }

@@ -164,7 +164,7 @@ impl Job {
         let mut collector = collector.map_err(failed)?;
         let mut done = 0;
         let passed = hidden.each(|batch| {
-            observer.step(&Step::of(Stage::Gram).block(i).count(done, hidden.windows()));
+            observer.step(&Step::new(Stage::Gram).block(i).count(done, hidden.windows()));
             done += batch.dim(0)?;
             Ok(block.tap_only(batch, &mut collector, Some(last))?)
         });
@@ -283,9 +283,9 @@ pub fn run(mut job: Job, observer: &mut dyn Observer, clock: &mut Clock) -> Resu
     set_thresholds(&mut job, &selection, &mut started, observer, clock)?;
     elapsed.resume(started.seconds, started.peak_rss_mib);
     let (output, walked) = compress_blocks(&job, &selection, started, elapsed, observer, clock)?;
-    observer.step(&Step::of(Stage::Write));
+    observer.step(&Step::new(Stage::Write));
     let written = output.finish(&job, &selection, clock)?;
-    observer.step(&Step::of(Stage::Check));
+    observer.step(&Step::new(Stage::Check));
     written.check(clock)?;
     let report = summary::report(&job, walked, &written, clock)?;
     written.write_report(&job.plan, &report)?;

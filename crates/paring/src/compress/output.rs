@@ -190,7 +190,7 @@ impl Written {
 
     /// Bytes of the output by kind.
     pub(super) fn sizes(&self, job: &Job) -> Result<Sizes> {
-        Ok(Sizes::of(&Checkpoint::open(&self.dir)?, job.decoder.as_ref()))
+        Ok(Sizes::of_model(&Checkpoint::open(&self.dir)?, job.decoder.as_ref()))
     }
 
     /// Puts plan and digests beside the checkpoint, and the report.

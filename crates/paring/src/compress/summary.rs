@@ -4,7 +4,7 @@ use super::Job;
 use super::output::Written;
 use super::visitor::Walked;
 use crate::methods::average_bits;
-use crate::report::{self, Clock, Environment, LayerReport, Place, Report, Size, Sizes};
+use crate::report::{self, Clock, DeviceReport, Environment, LayerReport, Report, Size, Sizes};
 use crate::{Error, Result};
 
 /// The report of a run whose output is complete. `walked` is what remains of it apart from its output.
@@ -17,7 +17,7 @@ pub(super) fn report(job: &Job, walked: Walked, written: &Written, clock: &Clock
         version: report::VERSION,
         out: job.out.display().to_string(),
         method: job.plan.recipe.method.to_string(),
-        place: Place::of(job.decoder.device())?,
+        place: DeviceReport::new(job.decoder.device())?,
         seconds: elapsed.seconds(),
         peak_rss_mib: elapsed.peak_rss_mib(),
         started: elapsed.started,
@@ -32,7 +32,7 @@ pub(super) fn report(job: &Job, walked: Walked, written: &Written, clock: &Clock
         outlier_share,
         bytes_in: job.checkpoint.total_bytes(),
         bytes_out: written.tensor_bytes,
-        size: Size { before: Sizes::of(&job.checkpoint, job.decoder.as_ref()), after: written.sizes(job)? },
+        size: Size { before: Sizes::of_model(&job.checkpoint, job.decoder.as_ref()), after: written.sizes(job)? },
         perplexity: None,
         notes,
         layers,

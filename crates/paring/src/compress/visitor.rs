@@ -210,7 +210,7 @@ impl Visitor for Compressor<'_> {
             block: i,
         };
         self.fans(context, &job.decoder.block_info(i), entering, clock)?;
-        self.observer.step(&Step::of(Stage::Write).block(i));
+        self.observer.step(&Step::new(Stage::Write).block(i));
         let start = Instant::now();
         for name in job.decoder.rest_names(i) {
             self.output.copy(&job.checkpoint, &name)?;

@@ -118,7 +118,7 @@ impl<'a> Rewrite<'a> {
         let mut rewrite = Self { checkpoint, out: out.to_path_buf(), companions, writer, made, lengths };
         let count = shards.len();
         for (i, items) in shards.into_iter().enumerate() {
-            observer.step(&Step::of(Stage::Write).count(i, count));
+            observer.step(&Step::new(Stage::Write).count(i, count));
             let stored = items.par_iter().map(|item| match item {
                 Item::Matrix(module) => Ok((module, store(module)?)),
                 Item::Tensor(name) => Ok((name, copy(checkpoint, name)?)),
@@ -149,7 +149,7 @@ impl<'a> Rewrite<'a> {
         let (writer, _) = self.writer.finish()?;
         let _lock = writer.lock();
         let summary = writer.finish(config, &self.companions)?;
-        observer.step(&Step::of(Stage::Check));
+        observer.step(&Step::new(Stage::Check));
         digests::reopen(&self.out, &self.made)?;
         Ok(summary.tensor_bytes)
     }

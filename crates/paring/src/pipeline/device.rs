@@ -6,7 +6,7 @@ use paring_format::message::Message;
 use paring_kernels::device;
 
 use crate::plan::Opt;
-use crate::report::Place;
+use crate::report::DeviceReport;
 use crate::{Error, Result};
 
 /// The default budget is a number of these shares of a GPU's memory, so that runs beside which a little more or less is in
@@ -76,14 +76,14 @@ impl DeviceBudget {
     /// all on the CPU, are as they were.
     pub(crate) fn with_context(&self, error: Error, doing: impl std::fmt::Display) -> Error {
         if matches!(&error, Error::Option { option: Opt::Device, .. }) && self.bytes.is_some() {
-            let place = Place::of(&self.device).map_or(device::label(&self.device), |place| place.words());
+            let place = DeviceReport::new(&self.device).map_or(device::label(&self.device), |place| place.words());
             return error.at(format!("{place}: {doing}"));
         }
         let (Error::Tensor(reason) | Error::Model(paring_model::Error::Tensor(reason))) = &error else { return error };
         let Some(allowed) = self.bytes else { return error };
         let label = device::label(&self.device);
         // A driver that failed may not answer any more.
-        let place = Place::of(&self.device).map_or(label, |place| place.words());
+        let place = DeviceReport::new(&self.device).map_or(label, |place| place.words());
         if !device::is_out_of_memory(reason) {
             // With RUST_BACKTRACE the lines below the first are a backtrace.
             let reason = reason.to_string().lines().next().unwrap_or_default().to_string();

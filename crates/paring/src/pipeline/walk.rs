@@ -57,7 +57,7 @@ pub fn walk(
     };
     let budget = hidden.budget().clone();
     let (first, end) = (blocks.start, blocks.end);
-    visitor.step(&Step::of(Stage::Read).block(first));
+    visitor.step(&Step::new(Stage::Read).block(first));
     let prefetch = |step: usize| decoder.prefetch(first + step);
     with_lookahead(
         blocks.len(),
@@ -76,7 +76,7 @@ pub fn walk(
                 let mut checked = CheckedForward::new(decoder.arithmetic().precision);
                 let (mut done, windows) = (0, hidden.windows());
                 let advanced = hidden.advance(i, |h| {
-                    visitor.step(&Step::of(Stage::Forward).block(i).count(done, windows));
+                    visitor.step(&Step::new(Stage::Forward).block(i).count(done, windows));
                     done += h.dim(0)?;
                     checked.forward(decoder, (i, block.as_ref()), h)
                 });
@@ -88,7 +88,7 @@ pub fn walk(
             drop(block);
             visitor.after_block(i, onward.then_some(&*hidden), clock)?;
             if i + 1 < end {
-                visitor.step(&Step::of(Stage::Read).block(i + 1));
+                visitor.step(&Step::new(Stage::Read).block(i + 1));
             }
             Ok(())
         },

@@ -1,4 +1,4 @@
-//! How two runs differ.
+//! Differences of two runs.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -7,58 +7,58 @@ use serde_json::Value;
 
 use super::{LayerReport, Report};
 
-/// What differs between two runs, of which the first is what the second is held against.
+/// Differences of two runs; the first is the one to compare with.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Difference {
-    /// Choices of the plan that are not the same.
-    pub plan: Vec<Choice>,
-    /// What of program and machine is not the same.
-    pub environment: Vec<Choice>,
-    /// Numbers of the whole runs that either has, and that are not 0 in both.
-    pub numbers: Vec<Number>,
+    /// Choices of the plan that differ.
+    pub plan: Vec<ValueDifference>,
+    /// Properties of program and machine that differ.
+    pub environment: Vec<ValueDifference>,
+    /// Numbers of the whole runs that either has, unless both are 0.
+    pub numbers: Vec<NumberDifference>,
     /// Seconds of each stage.
-    pub stages: Vec<Number>,
-    /// Mean error of the layers of each kind, over the layers that both runs have an error of.
-    pub kinds: Vec<Number>,
-    /// Layers that both have, those whose errors are furthest apart (as a ratio) first, then by bits.
-    pub layers: Vec<Layer>,
+    pub stages: Vec<NumberDifference>,
+    /// Mean error of the layers of each kind, over the layers for which both runs have an error.
+    pub kinds: Vec<NumberDifference>,
+    /// Layers that both have, those with the largest ratio of errors first, then by bits.
+    pub layers: Vec<LayerDifference>,
     /// Layers that only the first run compressed.
     pub only_first: Vec<String>,
     /// Layers that only the second run compressed.
     pub only_second: Vec<String>,
 }
 
-/// A choice that is not the same.
+/// A value that differs.
 #[derive(Clone, Debug, PartialEq, Serialize)]
-pub struct Choice {
+pub struct ValueDifference {
     /// Its path in the report, such as `recipe.rounding.element`.
     pub key: String,
-    /// In the first run; null where it has none.
+    /// In the first run; null if it has none.
     pub first: Value,
-    /// In the second run; null where it has none.
+    /// In the second run; null if it has none.
     pub second: Value,
 }
 
 /// A number of both runs.
 #[derive(Clone, Debug, PartialEq, Serialize)]
-pub struct Number {
-    /// Its name: in the report, of a stage, or of a kind of linear.
+pub struct NumberDifference {
+    /// Its name: a key of the report, a stage, or a kind of linear.
     pub name: String,
-    /// What it counts: `bits`, `bytes`, `s`, `MiB`, `share`; empty where it has no unit.
+    /// Its unit: `bits`, `bytes`, `s`, `MiB`, `share`; empty if it has none.
     pub unit: &'static str,
-    /// Of the first run.
+    /// In the first run.
     pub first: Option<f64>,
-    /// Of the second run.
+    /// In the second run.
     pub second: Option<f64>,
-    /// Second less first, if there are both.
+    /// Second minus first, if there are both.
     pub difference: Option<f64>,
-    /// Second over first, if there are both and the first is not 0.
+    /// Second divided by first, if there are both and the first is not 0.
     pub ratio: Option<f64>,
 }
 
 /// A layer of both runs.
 #[derive(Clone, Debug, PartialEq, Serialize)]
-pub struct Layer {
+pub struct LayerDifference {
     /// Module path.
     pub name: String,
     /// Block, counted from 0.
@@ -66,13 +66,13 @@ pub struct Layer {
     /// Kind of linear.
     pub kind: String,
     /// Its error.
-    pub error: Number,
+    pub error: NumberDifference,
     /// Its bits per weight.
-    pub bits: Number,
+    pub bits: NumberDifference,
 }
 
-impl Number {
-    /// Of two values that may not be there; values that are not finite count as such.
+impl NumberDifference {
+    /// Compares two optional values; non-finite ones count as absent.
     pub fn new(name: &str, unit: &'static str, first: Option<f64>, second: Option<f64>) -> Self {
         let (first, second) = (first.filter(|v| v.is_finite()), second.filter(|v| v.is_finite()));
         let both = first.zip(second);
@@ -86,7 +86,7 @@ impl Number {
         }
     }
 
-    /// How far the two are apart: the logarithm of their ratio, whichever is larger; infinite where only one is 0.
+    /// Absolute logarithm of the ratio; infinite if only one of the two is 0.
     fn distance(&self) -> Option<f64> {
         match (self.first?, self.second?) {
             (a, b) if a == b => Some(0.0),
@@ -97,13 +97,14 @@ impl Number {
 }
 
 impl Difference {
-    /// Of the second run against the first.
-    pub fn of(first: &Report, second: &Report) -> Self {
+    /// Compares the second run with the first.
+    pub fn between(first: &Report, second: &Report) -> Self {
         let by_name = |report: &Report| report.layers.iter().map(|l| (l.name.clone(), l.clone())).collect();
         let (ours, theirs): (BTreeMap<String, LayerReport>, BTreeMap<String, LayerReport>) =
             (by_name(first), by_name(second));
-        let mut layers: Vec<Layer> = ours.values().filter_map(|a| Some(Layer::new(a, theirs.get(&a.name)?))).collect();
-        // By block and name where nothing tells them apart.
+        let mut layers: Vec<LayerDifference> =
+            ours.values().filter_map(|a| Some(LayerDifference::new(a, theirs.get(&a.name)?))).collect();
+        // By block and name if nothing else decides.
         layers.sort_by(|a, b| (a.block, &a.name).cmp(&(b.block, &b.name)));
         layers.sort_by(|a, b| b.distance().total_cmp(&a.distance()).then(b.bits_apart().total_cmp(&a.bits_apart())));
         let missing = |from: &BTreeMap<String, LayerReport>, of: &BTreeMap<String, LayerReport>| {
@@ -122,18 +123,18 @@ impl Difference {
     }
 }
 
-impl Layer {
+impl LayerDifference {
     fn new(a: &LayerReport, b: &LayerReport) -> Self {
         Self {
             name: a.name.clone(),
             block: a.block,
             kind: a.kind.clone(),
-            error: Number::new("error", "", a.error, b.error),
-            bits: Number::new("bits", "bits", Some(a.bits), Some(b.bits)),
+            error: NumberDifference::new("error", "", a.error, b.error),
+            bits: NumberDifference::new("bits", "bits", Some(a.bits), Some(b.bits)),
         }
     }
 
-    /// Layers without errors come last.
+    /// Distance of the errors; layers without errors come last.
     fn distance(&self) -> f64 {
         self.error.distance().unwrap_or(-1.0)
     }
@@ -150,19 +151,20 @@ fn surroundings(report: &Report) -> Value {
     value
 }
 
-/// All that is not the same, in the order of the first, then what only the second has.
-fn choices(first: &Value, second: &Value) -> Vec<Choice> {
+/// All values that differ, in the order of the first, then those that only the second has.
+fn choices(first: &Value, second: &Value) -> Vec<ValueDifference> {
     let (ours, theirs) = (leaves(first), leaves(second));
     let find = |list: &[(String, Value)], key: &str| {
         list.iter().find(|(other, _)| other == key).map_or(Value::Null, |(_, value)| value.clone())
     };
     let known: BTreeSet<&String> = ours.iter().map(|(key, _)| key).collect();
     let keys = ours.iter().chain(theirs.iter().filter(|(key, _)| !known.contains(key))).map(|(key, _)| key);
-    let choice = |key: &String| Choice { key: key.clone(), first: find(&ours, key), second: find(&theirs, key) };
+    let choice =
+        |key: &String| ValueDifference { key: key.clone(), first: find(&ours, key), second: find(&theirs, key) };
     keys.map(choice).filter(|choice| choice.first != choice.second).collect()
 }
 
-/// The values that hold no others, with their paths: `{"a": {"b": [1, 2]}}` is `a.b` and `[1, 2]`. Lists of plain values
+/// The values that contain no others, with their paths: `{"a": {"b": [1, 2]}}` is `a.b` and `[1, 2]`. Lists of plain values
 /// are values; those of objects are taken apart, as `list.0.key`.
 pub fn leaves(value: &Value) -> Vec<(String, Value)> {
     let mut found = Vec::new();
@@ -183,7 +185,7 @@ fn walk(path: String, value: &Value, found: &mut Vec<(String, Value)>) {
     }
 }
 
-fn numbers(first: &Report, second: &Report) -> Vec<Number> {
+fn numbers(first: &Report, second: &Report) -> Vec<NumberDifference> {
     type Get = fn(&Report) -> Option<f64>;
     let rows: [(&str, &'static str, Get); 10] = [
         ("perplexity", "", |r| r.perplexity.as_ref().map(|p| p.after)),
@@ -197,27 +199,32 @@ fn numbers(first: &Report, second: &Report) -> Vec<Number> {
         ("peak_rss_mib", "MiB", |r| Some(r.peak_rss_mib)),
         ("peak_vram_mib", "MiB", |r| r.place.peak_vram_mib),
     ];
-    let number = |(name, unit, get): (&str, &'static str, Get)| Number::new(name, unit, get(first), get(second));
+    let number =
+        |(name, unit, get): (&str, &'static str, Get)| NumberDifference::new(name, unit, get(first), get(second));
     let has = |number: Option<f64>| number.is_some_and(|number| number != 0.0);
-    let told = |n: &Number| has(n.first) || has(n.second);
+    let told = |n: &NumberDifference| has(n.first) || has(n.second);
     rows.into_iter().map(number).filter(told).collect()
 }
 
 /// Seconds by stage, in the order of the first run.
-fn stages(first: &Report, second: &Report) -> Vec<Number> {
+fn stages(first: &Report, second: &Report) -> Vec<NumberDifference> {
     let seconds = |r: &Report, name: &str| r.stages.iter().find(|s| s.stage == name).map(|s| s.seconds);
     let more = second.stages.iter().filter(|s| seconds(first, &s.stage).is_none());
     let names = first.stages.iter().chain(more).map(|s| &s.stage);
-    names.map(|name| Number::new(name, "s", seconds(first, name), seconds(second, name))).collect()
+    names.map(|name| NumberDifference::new(name, "s", seconds(first, name), seconds(second, name))).collect()
 }
 
 /// Mean errors by kind, by name.
-fn kinds(layers: &[Layer]) -> Vec<Number> {
-    let mut order: Vec<&Layer> = layers.iter().filter(|l| l.error.difference.is_some()).collect();
+fn kinds(layers: &[LayerDifference]) -> Vec<NumberDifference> {
+    let mut order: Vec<&LayerDifference> = layers.iter().filter(|l| l.error.difference.is_some()).collect();
     order.sort_by(|a, b| a.kind.cmp(&b.kind));
     let groups = order.chunk_by(|a, b| a.kind == b.kind);
-    let of = |group: &[&Layer], get: fn(&Number) -> Option<f64>| mean(group.iter().filter_map(|l| get(&l.error)));
-    groups.map(|group| Number::new(&group[0].kind, "", of(group, |n| n.first), of(group, |n| n.second))).collect()
+    let of = |group: &[&LayerDifference], get: fn(&NumberDifference) -> Option<f64>| {
+        mean(group.iter().filter_map(|l| get(&l.error)))
+    };
+    groups
+        .map(|group| NumberDifference::new(&group[0].kind, "", of(group, |n| n.first), of(group, |n| n.second)))
+        .collect()
 }
 
 /// The mean; `None` of nothing.

@@ -1,4 +1,4 @@
-//! Where a run took place, and by which command.
+//! Machine, system and command of a run.
 
 use std::fs;
 
@@ -11,20 +11,20 @@ pub struct Environment {
     pub program: String,
     /// The operating system, its kernel and the architecture.
     pub system: String,
-    /// The processor, as it calls itself; empty where the system does not tell.
+    /// The processor, as it calls itself; empty if the system does not say.
     pub cpu: String,
-    /// Extensions of the processor's instructions that the program chooses its code by, as far as it has them.
+    /// Extensions of the processor's instructions that the program chooses its code by, if it has them.
     pub instructions: Vec<String>,
     /// Processors that the system lets the program use.
     pub cores: usize,
     /// Threads that compute.
     pub threads: usize,
-    /// Memory of the machine, in MiB; 0 where the system does not tell.
+    /// Memory of the machine, in MiB; 0 if the system does not say.
     pub memory_mib: f64,
 }
 
 impl Environment {
-    /// Here and now.
+    /// Describes this machine and this process.
     pub fn now() -> Self {
         let memory = line_of("/proc/meminfo", "MemTotal:");
         let kib: Option<f64> = memory.and_then(|text| text.split_whitespace().next()?.parse().ok());
@@ -41,7 +41,7 @@ impl Environment {
     }
 }
 
-/// What follows a key at the start of a line of a file; `None` without such a file or line.
+/// Returns the rest of the line that begins with a key; `None` without such a file or line.
 fn line_of(path: &str, key: &str) -> Option<String> {
     let text = fs::read_to_string(path).ok()?;
     text.lines().find_map(|line| Some(line.strip_prefix(key)?.trim().to_string()))
@@ -82,7 +82,7 @@ fn instructions() -> Vec<&'static str> {
     Vec::new()
 }
 
-/// Words as a POSIX shell takes them, in one line: those that a shell would read in another way are quoted.
+/// Joins words into one line for a POSIX shell, quoting those that it would read in another way.
 pub fn quoted(words: &[String]) -> String {
     let plain = |c: char| c.is_ascii_alphanumeric() || "-_./=:,+@%".contains(c);
     let quote = |word: &String| match !word.is_empty() && word.chars().all(plain) {

@@ -12,12 +12,12 @@ use serde_json::Value;
 use super::{Report, VERSION};
 use crate::{Error, Result};
 
-/// The most bytes that are read of a report: a hundred thousand layers.
+/// Largest report that is read, in bytes: a hundred thousand layers.
 const MOST: u64 = 64 << 20;
 
 impl Report {
-    /// Puts the report into a folder as `report.json`, in the place of an earlier one. Errors when it cannot be written;
-    /// an earlier one is whole then.
+    /// Writes the report into a folder as `report.json`, in place of an earlier one. Errors when it cannot be written; an
+    /// earlier one is intact then.
     pub fn write(&self, dir: &Path) -> Result<()> {
         let text = serde_json::to_string_pretty(self);
         let text = text.map_err(|e| Error::Plan(format!("cannot write the report: {e}")))?;
@@ -67,7 +67,7 @@ fn shortened(value: &Value) -> String {
     if text.chars().count() > 20 { text.chars().take(20).chain(['…']).collect() } else { text }
 }
 
-/// A number, of which JSON holds those that are not finite as null.
+/// Reads a number; JSON holds non-finite ones as null.
 pub(super) fn number<'de, D: Deserializer<'de>>(from: D) -> std::result::Result<f64, D::Error> {
     Ok(Option::<f64>::deserialize(from)?.unwrap_or(f64::NAN))
 }

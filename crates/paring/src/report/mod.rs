@@ -25,24 +25,24 @@ pub use size::{Size, Sizes};
 
 use crate::Result;
 
-/// The version of what a report holds. A reader refuses others.
+/// Version of the report's form. A reader refuses others.
 pub const VERSION: u32 = 1;
 
-/// Where a run computed.
+/// Device of a run.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Place {
+pub struct DeviceReport {
     /// As `--device` takes it: `cpu`, or `cuda:N`.
     pub device: String,
     /// The GPU's name; `cpu` for the CPU.
     pub device_name: String,
-    /// Most that tensors took on the GPU at once, in MiB, since the process began; `None` for the CPU.
+    /// Peak of tensors' memory on the GPU, in MiB, since the process began; `None` for the CPU.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub peak_vram_mib: Option<f64>,
 }
 
-impl Place {
-    /// Of this device, now. Errors when its driver does not say its name.
-    pub fn of(device: &Device) -> Result<Self> {
+impl DeviceReport {
+    /// Describes this device, now. Errors when its driver does not say its name.
+    pub fn new(device: &Device) -> Result<Self> {
         let peak_vram_mib = device::peak(device)?.map(|bytes| bytes as f64 / f64::from(1u32 << 20));
         Ok(Self { device: device::label(device), device_name: device::name(device)?, peak_vram_mib })
     }
@@ -55,14 +55,14 @@ impl Place {
         }
     }
 
-    /// In words: the most memory that was in use, `resident_mib` on the host.
+    /// In words: the peak of memory, `resident_mib` on the host.
     pub fn memory(&self, resident_mib: f64) -> String {
         let gpu = self.peak_vram_mib.map_or(String::new(), |mib| format!(" and {mib:.0} MiB on the GPU"));
         format!("{resident_mib:.0} MiB{gpu}")
     }
 }
 
-/// A part of a run's work.
+/// A stage of a run's work.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Stage {
     /// Reading weights and laying them out for products.
@@ -102,19 +102,19 @@ impl Stage {
 pub struct Clock {
     time: [Duration; STAGES.len()],
     work: [f64; STAGES.len()],
-    /// The most resident bytes seen in each stage, and of the process by the last look.
+    /// Peak of resident bytes seen in each stage, and of the process at the last look.
     resident: [usize; STAGES.len()],
     highest: usize,
 }
 
 impl Clock {
     /// Adds the time since `start` and `operations` (floating-point additions and multiplications) to a stage. Time
-    /// inside another stage is taken off there: [`Clock::shift`]. Looks at the process's memory, some 30 µs.
+    /// inside another stage is subtracted there: [`Clock::shift`]. Reads the process's memory, which takes some 30 µs.
     pub fn add(&mut self, stage: Stage, start: Instant, operations: f64) {
         let stage = stage as usize;
         self.time[stage] += start.elapsed();
         self.work[stage] += operations;
-        // A peak that has risen since the last look was in this stage; otherwise there is the memory that it leaves.
+        // A peak that has risen since the last look was in this stage; otherwise its memory is what is resident at its end.
         let (now, highest) = resident();
         self.resident[stage] = self.resident[stage].max(if highest > self.highest { highest } else { now });
         self.highest = highest;
@@ -125,16 +125,16 @@ impl Clock {
         self.time[stage as usize]
     }
 
-    /// Takes time off a stage that ran around another one.
+    /// Subtracts time from a stage that ran around another one.
     pub fn shift(&mut self, stage: Stage, by: Duration) {
         self.time[stage as usize] = self.time[stage as usize].saturating_sub(by);
     }
 
-    /// Begins with the time that stages took before, in another process.
+    /// Starts from the time that stages took earlier, in another process.
     pub(crate) fn restore(&mut self, stages: &[StageReport]) {
         for stage in stages {
             if let Some(at) = STAGES.iter().position(|name| *name == stage.stage) {
-                // What cannot be a time was changed by hand, and only tells of itself.
+                // A negative or non-finite time was edited by hand and harms nothing but the report.
                 self.time[at] += Duration::try_from_secs_f64(stage.seconds).unwrap_or_default();
                 self.work[at] += stage.gigaflop * 1e9;
                 self.resident[at] = self.resident[at].max((stage.peak_rss_mib * f64::from(1u32 << 20)) as usize);
@@ -169,12 +169,12 @@ pub struct StageReport {
     pub stage: String,
     /// Seconds of the main thread.
     pub seconds: f64,
-    /// Operations the stage must do, in 10⁹; 0 where they are not what costs.
+    /// Operations the stage must do, in 10⁹; 0 if they are not what costs.
     pub gigaflop: f64,
-    /// The rate reached.
+    /// Rate reached, in 10⁹ operations a second.
     pub gigaflop_per_second: Option<f64>,
-    /// The most resident memory seen in it, in MiB: the process's peak where that rose in it, otherwise what was resident
-    /// as a part of it ended.
+    /// Peak of resident memory in it, in MiB: the process's peak if that rose in it, otherwise what was resident
+    /// when a part of it ended.
     pub peak_rss_mib: f64,
 }
 
@@ -189,7 +189,7 @@ pub struct LayerReport {
     pub kind: String,
     /// The method.
     pub method: String,
-    /// The layout that it lies in.
+    /// The layout that stores it.
     pub format: String,
     /// Outputs.
     pub rows: usize,
@@ -199,24 +199,24 @@ pub struct LayerReport {
     pub bits: f64,
     /// Share of weights that are exactly zero.
     pub sparsity: f64,
-    /// Bits per weight by counting what is stored, for SpQR: without paddings and shapes.
+    /// Bits per weight by counting what is stored, for SpQR: without padding and shapes.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub formula_bits: Option<f64>,
     /// Weights kept exact.
     pub outliers: usize,
-    /// tr(ΔW·H·ΔWᵀ)/tr(W·H·Wᵀ); `None` when the method looks at no Gram matrix.
+    /// tr(ΔW·H·ΔWᵀ)/tr(W·H·Wᵀ); `None` when the method uses no Gram matrix.
     pub error: Option<f64>,
-    /// The same for what is made without looking at the inputs: weights rounded to nearest on such grids, the smallest
-    /// ones removed. `None` where there is no error.
+    /// The same for the baseline, which ignores the inputs: weights rounded to nearest on such grids, the smallest
+    /// ones removed. `None` if there is no error.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub baseline_error: Option<f64>,
-    /// Whether the linear is stored as that was, because its error is the smaller one (`--allow-fallback`); `error` is then
+    /// True if the baseline is stored, because its error is the smaller one (`--allow-fallback`); `error` is then
     /// the baseline's too.
     #[serde(default)]
     pub fallback: bool,
     /// The damping that was used, as a share of the mean diagonal; `None` when the method has none.
     pub damp: Option<f64>,
-    /// What had to be done for the factor of the Gram matrix, in words: more damping than asked for, f64 after f32 failed.
+    /// Remedies in the factorization of the Gram matrix, in words: more damping than asked for, f64 after f32 failed.
     #[serde(default)]
     pub repairs: Vec<String>,
     /// Input features that were always zero.
@@ -227,14 +227,14 @@ pub struct LayerReport {
 
 /// Perplexity of the input and of the output, on the same tokens.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Measured {
-    /// Of the input.
+pub struct PerplexityReport {
+    /// That of the input.
     #[serde(deserialize_with = "file::number")]
     pub before: f64,
-    /// Of the output.
+    /// That of the output.
     #[serde(deserialize_with = "file::number")]
     pub after: f64,
-    /// The data.
+    /// The data set.
     pub dataset: String,
     /// Windows.
     pub windows: usize,
@@ -251,16 +251,16 @@ pub struct Report {
     pub out: String,
     /// The method.
     pub method: String,
-    /// Where it was computed.
+    /// Device.
     #[serde(flatten)]
-    pub place: Place,
-    /// When it began, UTC, as RFC 3339 writes it; when it went on, if it was resumed.
+    pub place: DeviceReport,
+    /// Start, UTC, as RFC 3339 writes it; that of the resumed run, if it was resumed.
     pub started: String,
     /// Seconds from opening the model to the checked output.
     pub seconds: f64,
     /// Highest resident memory of the process so far, in MiB.
     pub peak_rss_mib: f64,
-    /// The words of the command that asked for it, or had it go on; none when no command did.
+    /// The words of the command that started it or resumed it; none when no command did.
     pub command: Vec<String>,
     /// Program and machine.
     pub environment: Environment,
@@ -284,12 +284,12 @@ pub struct Report {
     pub bytes_in: u64,
     /// Bytes of the tensors of the output.
     pub bytes_out: u64,
-    /// What takes these bytes.
+    /// Sizes by what the tensors are for.
     pub size: Size,
-    /// Perplexity, where it was measured.
+    /// Perplexity, if it was measured.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub perplexity: Option<Measured>,
-    /// What had to be repaired, in words.
+    pub perplexity: Option<PerplexityReport>,
+    /// Repairs, in words.
     pub notes: Vec<String>,
     /// One entry per compressed linear.
     pub layers: Vec<LayerReport>,
@@ -306,7 +306,7 @@ fn mib(bytes: usize) -> f64 {
     bytes as f64 / f64::from(1u32 << 20)
 }
 
-/// Resident memory of this process now and at its highest so far, in bytes; 0 where the system does not tell.
+/// Resident memory of this process now and at its peak, in bytes; 0 if the system does not say.
 pub(crate) fn resident() -> (usize, usize) {
     (status("VmRSS:"), status("VmHWM:"))
 }

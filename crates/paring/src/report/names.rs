@@ -5,11 +5,11 @@ use paring_format::names::RunFiles;
 /// The file of a run's report.
 pub const REPORT: &str = "report.json";
 
-/// The file of the same as a page.
+/// The same report as a page.
 pub const REPORT_PAGE: &str = "report.html";
 
-/// The beginning of the names of files in which a run keeps activations.
+/// Prefix of the files in which a run keeps activations.
 pub const ACTIVATIONS: &str = ".activations";
 
-/// All of them: what overwrites an output removes.
+/// All of them, which an overwritten output loses.
 pub const RUN_FILES: RunFiles = RunFiles { names: &[REPORT, REPORT_PAGE], prefix: Some(ACTIVATIONS) };

@@ -1,4 +1,4 @@
-//! What takes how much of a checkpoint.
+//! Sizes of a checkpoint by what the tensors are for.
 
 use std::collections::BTreeSet;
 
@@ -9,29 +9,29 @@ use serde::{Deserialize, Serialize};
 
 use super::LayerReport;
 
-/// The parts of input and output.
+/// Sizes of input and output.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Size {
-    /// Of the input.
+    /// Those of the input.
     pub before: Sizes,
-    /// Of the output.
+    /// Those of the output.
     pub after: Sizes,
 }
 
-/// Bytes of tensors by what they are for; together all of a checkpoint.
+/// Bytes of tensors by what they are for; their sum is all of a checkpoint.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Sizes {
     /// Matrices outside the blocks: embeddings, positions, projections and the head.
     pub embeddings: u64,
     /// The linears of the blocks, with their scales, zero points and biases.
     pub linears: u64,
-    /// Norms and all else.
+    /// Norms and everything else.
     pub rest: u64,
 }
 
 impl Sizes {
-    /// Of a checkpoint that holds the decoder's model, in whatever layouts. Looks at the headers alone.
-    pub(crate) fn of(checkpoint: &Checkpoint, decoder: &dyn Decoder) -> Self {
+    /// Adds up a checkpoint of the decoder's model, in any layouts. Reads only the headers.
+    pub(crate) fn of_model(checkpoint: &Checkpoint, decoder: &dyn Decoder) -> Self {
         let outer: BTreeSet<String> = decoder.outer_names().into_iter().collect();
         let linears: BTreeSet<String> =
             (0..decoder.blocks()).flat_map(|i| decoder.linears(i)).map(|linear| linear.name).collect();

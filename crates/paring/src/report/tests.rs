@@ -1,14 +1,14 @@
-//! Reports are read back as they were written, others refused, and two of them told apart.
+//! Reports are read back as they were written, others are refused, and differences of two are found.
 
 use std::fs;
 use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use super::difference::{Choice, Difference, Number, leaves};
+use super::difference::{Difference, NumberDifference, ValueDifference, leaves};
 use super::*;
 
-/// A report of two blocks with two linears each. The numbers are such that JSON holds them without a rest.
+/// A report of two blocks with two linears each. JSON holds its numbers exactly.
 fn report() -> Report {
     let layer = |block: usize, kind: &str, error: f64| LayerReport {
         name: format!("model.layers.{block}.mlp.{kind}"),
@@ -34,7 +34,7 @@ fn report() -> Report {
         version: VERSION,
         out: "out".into(),
         method: "gptq".into(),
-        place: Place { device: "cpu".into(), device_name: "cpu".into(), peak_vram_mib: None },
+        place: DeviceReport { device: "cpu".into(), device_name: "cpu".into(), peak_vram_mib: None },
         started: "2026-01-31T23:59:59Z".into(),
         seconds: 2.5,
         peak_rss_mib: 100.0,
@@ -61,7 +61,7 @@ fn report() -> Report {
             before: Sizes { embeddings: 1024, linears: 2048, rest: 1024 },
             after: Sizes { embeddings: 512, linears: 256, rest: 256 },
         },
-        perplexity: Some(Measured { before: 8.0, after: 10.0, dataset: "demo".into(), windows: 4, seqlen: 32 }),
+        perplexity: Some(PerplexityReport { before: 8.0, after: 10.0, dataset: "demo".into(), windows: 4, seqlen: 32 }),
         notes: vec!["damping was raised".into()],
         layers: vec![
             layer(0, "up_proj", 0.125),
@@ -86,7 +86,7 @@ fn what_is_written_is_read_back() {
     report.write(dir.path()).unwrap();
     assert_eq!(Report::read(dir.path()).unwrap(), report);
     assert_eq!(Report::read(&dir.path().join("report.json")).unwrap(), report);
-    // Written again, in the place of the first; what JSON cannot hold comes back as what it was.
+    // Written again, in place of the first; what JSON cannot hold comes back as what it was.
     report.perplexity.as_mut().unwrap().after = f64::NAN;
     report.place.peak_vram_mib = Some(12.0);
     report.write(dir.path()).unwrap();
@@ -147,8 +147,8 @@ fn differences_are_those_computed_by_hand() {
     second.layers.remove(3);
     second.layers.push(LayerReport { name: "model.layers.1.mlp.gate_proj".into(), ..second.layers[0].clone() });
     second.stages[0].seconds = 0.75;
-    let d = Difference::of(&first, &second);
-    let choice = |key: &str, first: Value, second: Value| Choice { key: key.into(), first, second };
+    let d = Difference::between(&first, &second);
+    let choice = |key: &str, first: Value, second: Value| ValueDifference { key: key.into(), first, second };
     assert_eq!(
         d.plan,
         [
@@ -159,7 +159,7 @@ fn differences_are_those_computed_by_hand() {
     );
     assert_eq!(d.environment, [choice("threads", json!(2), json!(1))]);
     let number = |name: &str| d.numbers.iter().find(|n| n.name == name).unwrap();
-    let values = |n: &Number| [n.first, n.second, n.difference, n.ratio];
+    let values = |n: &NumberDifference| [n.first, n.second, n.difference, n.ratio];
     assert_eq!(values(number("perplexity")), [Some(10.0), None, None, None]);
     assert_eq!(values(number("seconds")), [Some(2.5), Some(5.0), Some(2.5), Some(2.0)]);
     assert_eq!(values(number("bytes_out")), [Some(1024.0), Some(2048.0), Some(1024.0), Some(2.0)]);
@@ -187,7 +187,7 @@ fn differences_are_those_computed_by_hand() {
     );
     assert_eq!(d.only_first, ["model.layers.1.mlp.down_proj"]);
     assert_eq!(d.only_second, ["model.layers.1.mlp.gate_proj"]);
-    let same = Difference::of(&first, &first);
+    let same = Difference::between(&first, &first);
     assert!(same.plan.is_empty() && same.environment.is_empty() && same.only_first.is_empty());
     assert!(same.numbers.iter().chain(&same.kinds).all(|n| n.difference == Some(0.0)));
 }
@@ -206,7 +206,7 @@ fn commands_can_be_pasted_into_a_shell() {
     let line = quoted(&words);
     assert_eq!(line, r#"paring 'a b' 'it'\''s' '' '--out=$HOME' x:1/2.3"#);
     let shell = std::process::Command::new("sh").args(["-c", &format!("printf '%s\\n' {line}")]).output();
-    // Where there is a shell, it agrees.
+    // A shell, if there is one, agrees.
     if let Ok(ran) = shell {
         assert_eq!(String::from_utf8(ran.stdout).unwrap().lines().collect::<Vec<_>>(), words);
     }
@@ -220,7 +220,7 @@ fn stages_know_their_memory() {
     clock.add(Stage::Sweep, Instant::now() - Duration::from_secs(1), 2e9);
     let stages = clock.stages();
     assert_eq!(stages.iter().map(|s| s.stage.as_str()).collect::<Vec<_>>(), ["read", "sweep"]);
-    // Where the system tells, what the second stage holds is seen in it.
+    // Memory of the second stage is seen in it, on systems that say.
     if peak_rss_mib() > 0.0 {
         assert!(stages[1].peak_rss_mib >= 64.0 && stages[0].peak_rss_mib > 0.0, "{stages:?}");
         assert!(stages.iter().all(|s| s.peak_rss_mib <= peak_rss_mib()), "{stages:?}");

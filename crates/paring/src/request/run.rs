@@ -17,7 +17,7 @@ use crate::cost::{self, Costs};
 use crate::pipeline::device::DeviceBudget;
 use crate::plan::{Opt, Pattern, Plan};
 use crate::report::progress::{Observer, tell};
-use crate::report::{Clock, Measured, Report};
+use crate::report::{Clock, PerplexityReport, Report};
 use crate::{Precision, Result};
 
 /// A run whose model and data are open; nothing is written yet.
@@ -206,7 +206,7 @@ impl Prepared {
 
 impl Evaluation {
     /// Measures the dense model, and the one that was written to `out`.
-    fn measure(self, budget: &DeviceBudget, out: &Path, observer: &mut dyn Observer) -> Result<Measured> {
+    fn measure(self, budget: &DeviceBudget, out: &Path, observer: &mut dyn Observer) -> Result<PerplexityReport> {
         let out = out.to_string_lossy();
         let mut of = |what: &'static str, name: &str| -> Result<f64> {
             observer.measuring(what);
@@ -218,7 +218,7 @@ impl Evaluation {
         let before = of("perplexity before", &self.local)?;
         let after = of("perplexity after", &out)?;
         let (windows, seqlen) = (self.windows.count(), self.windows.seqlen);
-        Ok(Measured { before, after, dataset: self.dataset, windows, seqlen })
+        Ok(PerplexityReport { before, after, dataset: self.dataset, windows, seqlen })
     }
 }
 

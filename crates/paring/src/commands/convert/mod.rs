@@ -22,7 +22,7 @@ use crate::plan::Opt;
 use crate::report::progress::Observer;
 use crate::{Error, Result};
 
-/// What was written.
+/// Results of a conversion.
 #[derive(Clone, Debug, Serialize)]
 pub struct Converted {
     /// The output folder.
@@ -35,11 +35,11 @@ pub struct Converted {
     pub bytes_in: u64,
     /// Bytes of the tensors of the output.
     pub bytes_out: u64,
-    /// What whoever uses the output should know, a sentence each.
+    /// Notes for the output's users, a sentence each.
     pub notes: Vec<String>,
 }
 
-/// What to convert, and into what.
+/// Choice of layout and groups.
 #[derive(Clone, Copy, Debug)]
 pub struct Conversion<'a> {
     /// The name of a layout.
@@ -49,8 +49,9 @@ pub struct Conversion<'a> {
 }
 
 /// Writes the checkpoint with its matrices in another layout that holds the same numbers exactly. Everything else is
-/// copied, scales of activations among it; the config says the new layout, group by group. The output is reopened and
-/// compared with the input, and the digests stay beside it for [`crate::commands::verify`]. `observer` is told of each shard.
+/// copied, including scales of activations; the config names the new layout, group by group. The output is reopened and
+/// compared with the input, and the digests stay beside it for [`crate::commands::verify`]. `observer` gets an event per
+/// shard.
 ///
 /// Reads every matrix twice: all are stored anew and read back in memory before the first is written, so that a layout
 /// that cannot hold one is an error that names it, and leaves no output. A few matrices and two shards of 128 MiB are
@@ -72,7 +73,7 @@ pub fn convert(
             decompress(checkpoint, out, companions, overwrite, observer)?;
         return Ok(Converted { out, format: how.format.to_string(), converted, bytes_in, bytes_out, notes });
     }
-    let plan = Plan::new(checkpoint, how)?;
+    let plan = ConversionPlan::new(checkpoint, how)?;
     let wrong = plan.matrices.par_iter().map(|(module, matrix)| plan.check(module, matrix)).find_first(Result::is_err);
     wrong.unwrap_or(Ok(()))?;
     let modules: BTreeSet<String> = plan.matrices.keys().cloned().collect();
@@ -108,33 +109,33 @@ pub fn convert(
 }
 
 /// A matrix to convert.
-struct Matrix {
-    /// Number of its group in [`Plan::groups`].
+struct PlannedMatrix {
+    /// Number of its group in [`ConversionPlan::groups`].
     group: usize,
-    /// Rows and columns, where only the model tells.
+    /// Rows and columns, if only the model knows them.
     shape: Option<(usize, usize)>,
 }
 
 /// A group of the output.
-struct Group {
+struct PlannedGroup {
     name: String,
     scheme: Scheme,
     layout: &'static dyn Layout,
-    /// Whether its matrices are stored anew.
+    /// True if its matrices are converted.
     anew: bool,
 }
 
-/// What becomes of each matrix.
-struct Plan<'a> {
+/// Treatment of each matrix.
+struct ConversionPlan<'a> {
     checkpoint: &'a Checkpoint,
     layout: &'static dyn Layout,
     quant: QuantConfig,
     /// Those of the output, in the order of the input.
-    groups: Vec<Group>,
-    matrices: BTreeMap<String, Matrix>,
+    groups: Vec<PlannedGroup>,
+    matrices: BTreeMap<String, PlannedMatrix>,
 }
 
-impl<'a> Plan<'a> {
+impl<'a> ConversionPlan<'a> {
     fn new(checkpoint: &'a Arc<Checkpoint>, how: Conversion) -> Result<Self> {
         let Some(layout) = layouts::layout(how.format) else {
             return Err(Opt::Format.wrong(how.format, "unknown").hint(format!("known: {}", layouts::known())));
@@ -147,7 +148,7 @@ impl<'a> Plan<'a> {
         }
         let quant = match quant {
             Some(quant) if !quant.groups.is_empty() => quant,
-            // The linears of a dense model are one group, whether they are stored sparse or not.
+            // The linears of a dense model are one group, stored sparse or not.
             other => {
                 let kv_cache = other.and_then(|quant| quant.kv_cache);
                 let ignore = families::open(checkpoint.clone(), crate::Precision::F32)?.outer_linears();
@@ -172,13 +173,18 @@ impl<'a> Plan<'a> {
             let (name, format) = (name.clone(), layout.name().to_string());
             // Words with padding are told by the version of the config, which is not kept.
             let anew = chosen(&name) || scheme.padded;
-            groups.push(Group { name, layout, anew, scheme: Scheme { format, padded: false, ..scheme.clone() } });
+            groups.push(PlannedGroup {
+                name,
+                layout,
+                anew,
+                scheme: Scheme { format, padded: false, ..scheme.clone() },
+            });
         }
         let mut plan = Self { checkpoint, layout, quant, groups, matrices: BTreeMap::new() };
         let mut firsts: Vec<Option<Scheme>> = vec![None; plan.groups.len()];
         for module in modules {
             let Some(group) = group_of(Some(&plan.quant), &module)? else { continue };
-            let matrix = Matrix { group, shape: shapes.get(&module).copied() };
+            let matrix = PlannedMatrix { group, shape: shapes.get(&module).copied() };
             if firsts[group].is_none() && chosen(&plan.groups[group].name) {
                 let c = plan.read(&module, &matrix)?;
                 firsts[group] = Some(plan.scheme(&plan.quant.groups[group].1, &c));
@@ -195,7 +201,7 @@ impl<'a> Plan<'a> {
             return Err(Error::Plan(format!("{from}: no matrix in it that could become {}", how.format)));
         }
         // A config has one method, and only its own layouts.
-        let differs = |group: &&Group| !group.layout.is_dense() && group.layout.method() != layout.method();
+        let differs = |group: &&PlannedGroup| !group.layout.is_dense() && group.layout.method() != layout.method();
         match plan.groups.iter().find(differs).filter(|_| !layout.is_dense()) {
             None => Ok(plan),
             Some(group) => Err(Error::Plan(format!(
@@ -226,15 +232,15 @@ impl<'a> Plan<'a> {
         }
     }
 
-    fn read(&self, module: &str, matrix: &Matrix) -> Result<Compressed> {
+    fn read(&self, module: &str, matrix: &PlannedMatrix) -> Result<Compressed> {
         Ok(match matrix.shape {
             Some((rows, cols)) => self.checkpoint.read_linear(module, rows, cols)?,
             None => self.checkpoint.read_module(module)?,
         })
     }
 
-    fn encode(&self, module: &str, matrix: &Matrix, c: &Compressed) -> Result<LayoutParts> {
-        let Group { scheme, layout, .. } = &self.groups[matrix.group];
+    fn encode(&self, module: &str, matrix: &PlannedMatrix, c: &Compressed) -> Result<LayoutParts> {
+        let PlannedGroup { scheme, layout, .. } = &self.groups[matrix.group];
         let refused = |why: paring_format::Error| {
             // The module is named already.
             let why = why.to_string();
@@ -249,7 +255,7 @@ impl<'a> Plan<'a> {
         layout.encode(scheme, c).map_err(refused)
     }
 
-    /// The tensors of a matrix that stays in its layout.
+    /// The tensors of a matrix that keeps its layout.
     fn as_they_are(&self, module: &str) -> Result<Vec<NamedTensor>> {
         let stored = part_names().iter().filter_map(|part| {
             let name = format!("{module}.{part}");
@@ -261,14 +267,14 @@ impl<'a> Plan<'a> {
             .collect()
     }
 
-    /// Matrices that are stored anew.
+    /// Matrices that are converted.
     fn converted(&self) -> usize {
         self.matrices.values().filter(|matrix| self.groups[matrix.group].anew).count()
     }
 
-    /// Errors unless the matrix means the same when it is stored anew, if it is to be.
-    fn check(&self, module: &str, matrix: &Matrix) -> Result<()> {
-        let Group { scheme, layout, anew, .. } = &self.groups[matrix.group];
+    /// Errors unless the matrix means the same when it is converted, if it is to be.
+    fn check(&self, module: &str, matrix: &PlannedMatrix) -> Result<()> {
+        let PlannedGroup { scheme, layout, anew, .. } = &self.groups[matrix.group];
         if !anew {
             return Ok(());
         }
@@ -299,9 +305,9 @@ impl<'a> Plan<'a> {
         Ok(())
     }
 
-    /// Modules whose matrices are dense from now on.
+    /// Modules whose matrices become dense.
     fn now_dense(&self) -> Vec<&str> {
-        let dense = |matrix: &Matrix| self.groups[matrix.group].layout.is_dense();
+        let dense = |matrix: &PlannedMatrix| self.groups[matrix.group].layout.is_dense();
         self.matrices.iter().filter(|(_, matrix)| dense(matrix)).map(|(module, _)| module.as_str()).collect()
     }
 
@@ -332,8 +338,8 @@ fn stores_dense_anew(layout: &dyn Layout) -> bool {
     layout.holds().dense && !layout.is_dense()
 }
 
-/// Shapes of the linears of the model's blocks, when they are needed: to find the dense ones, and where the layout they
-/// are in does not store them.
+/// Shapes of the linears of the model's blocks, when they are needed: to find the dense ones, and if their layout
+/// does not store them.
 fn linears(
     checkpoint: &Arc<Checkpoint>,
     layout: &dyn Layout,

@@ -1,4 +1,4 @@
-//! What a checkpoint holds, by format and tensor.
+//! Contents of a checkpoint, by format and tensor.
 
 mod words;
 
@@ -17,7 +17,7 @@ use crate::{Error, Result};
 pub struct TensorSummary {
     /// Module path of a linear, or the tensor's name.
     pub name: String,
-    /// Shape of what it stands for.
+    /// Shape of the decoded tensor.
     pub shape: Vec<usize>,
     /// Layout, with bits and group size where there are codes; otherwise the element type.
     pub format: String,
@@ -29,20 +29,20 @@ pub struct TensorSummary {
     pub outliers: usize,
 }
 
-/// A group of linears that are quantized in the same way.
+/// A group of linears with the same quantization.
 #[derive(Clone, Debug, Serialize)]
 pub struct GroupSummary {
     /// Its name in the config.
     pub name: String,
-    /// Which linears: module paths, patterns, a class.
+    /// Targets: module paths, patterns, a class.
     pub targets: Vec<String>,
     /// Layout.
     pub format: String,
     /// The weights, in words; `None` when they are dense.
     pub weights: Option<String>,
-    /// What the linears' inputs are rounded to as the model runs, if they are.
+    /// Quantization of the linears' inputs as the model runs, if any.
     pub inputs: Option<String>,
-    /// The same of their outputs.
+    /// Quantization of their outputs, if any.
     pub outputs: Option<String>,
     /// Linears in it.
     pub linears: usize,
@@ -57,7 +57,7 @@ pub struct Summary {
     pub format: String,
     /// The groups of the quantization, in the order of the config; none for a dense model.
     pub groups: Vec<GroupSummary>,
-    /// How the attention's keys and values are rounded as the model runs, if they are.
+    /// Quantization of the attention's keys and values as the model runs, if any.
     pub kv_cache: Option<String>,
     /// All linears and other tensors, by name.
     pub tensors: Vec<TensorSummary>,
@@ -72,7 +72,7 @@ pub struct Summary {
     pub bytes: u64,
 }
 
-/// Where the outliers of a matrix are.
+/// Positions of a matrix's outliers.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct OutlierMap {
     /// Module path.
@@ -125,7 +125,7 @@ pub fn inspect(checkpoint: &Checkpoint) -> Result<Summary> {
         }
         totals.add_module(checkpoint, module, bytes)?;
     }
-    // Embeddings and the head are no weights that are pruned. Of a model that no family reads, they are not known.
+    // Embeddings and the head are not pruned. Of a model that no family reads, they are not known.
     let outer = families::outer(checkpoint).ok();
     let is_outer = |name: &str| {
         let of_head = |head: &str| name.strip_prefix(head).is_some_and(|rest| rest.starts_with('.'));
@@ -139,7 +139,7 @@ pub fn inspect(checkpoint: &Checkpoint) -> Result<Summary> {
     let quantized = quant.as_ref().map_or("dense", |quant| &quant.format);
     let sparse = checkpoint.names().filter_map(|name| checkpoint.info(name)?.sparse());
     let mut formats: Vec<&str> = sparse.collect::<BTreeSet<_>>().into_iter().collect();
-    // Sparse weights beside nothing else are the format, and not one more.
+    // Sparse weights of a dense model are its format; "dense" is not one more.
     if formats.is_empty() || quantized != "dense" {
         formats.push(quantized);
     }

@@ -2,7 +2,7 @@
 
 use paring_format::{Compressed, Dynamic, QuantArgs, Statistic, Values};
 
-/// Describes how activations are quantized, and that their scales are stored where they are.
+/// Describes how activations are quantized, and that their scales are stored if they are.
 pub(super) fn activations(args: &QuantArgs) -> String {
     match args.dynamic {
         Dynamic::No => format!("{args}, stored scale"),

@@ -1,4 +1,4 @@
-//! Whether a quantization accounts for every linear, and whether everything that it says means something.
+//! Checks that a quantization accounts for every linear, and that all of its entries mean something.
 
 use std::collections::BTreeSet;
 
@@ -10,7 +10,7 @@ use paring_model::decoder::LinearInfo;
 use crate::output::side_files::{named_dtype, torch_name};
 use crate::{Error, Result};
 
-/// Linears by what the quantization says of them.
+/// Linears by their treatment in the quantization.
 #[derive(Default)]
 pub(super) struct Accounts {
     pub(super) covered: usize,
@@ -19,7 +19,7 @@ pub(super) struct Accounts {
     pub(super) notes: Vec<String>,
 }
 
-/// Names of linears in a note.
+/// Most names of linears in a note.
 const NAMED: usize = 3;
 
 /// Counts the linears of the blocks and those outside them. All zero for a model without a quantization.
@@ -75,7 +75,7 @@ fn modules(checkpoint: &Checkpoint) -> BTreeSet<&str> {
     modules
 }
 
-/// Says so where scales are not of the model's type: programs that load the model in its type round them to it.
+/// Notes scales that are not of the model's type: programs that load the model in its type round them to it.
 fn scales_of_another_type(checkpoint: &Checkpoint, linears: &[LinearInfo]) -> Option<String> {
     let model = named_dtype(checkpoint.config())?;
     let other = |linear: &&LinearInfo| {

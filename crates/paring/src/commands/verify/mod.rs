@@ -1,4 +1,4 @@
-//! Whether a checkpoint is complete, readable, what its config says, and what was written when it was made.
+//! Checks of a checkpoint: complete, readable, as its config says, and the same as when it was written.
 
 mod accounts;
 
@@ -18,13 +18,13 @@ use crate::output::digests::{equal, read_digests, wrong};
 use crate::output::modules::compressed_module;
 use crate::{Precision, Result};
 
-/// Bytes of a tensor that are looked at together.
+/// Bytes of a tensor that are checked together.
 const PIECE: usize = 16 << 20;
 
-/// A checkpoint in which nothing was found wrong.
+/// Results of a check that found nothing wrong.
 #[derive(Clone, Debug, Serialize)]
 pub struct Verified {
-    /// Always true: what is wrong is an error.
+    /// Always true: anything wrong is an error.
     pub ok: bool,
     /// Linears of the blocks.
     pub linears: usize,
@@ -38,11 +38,11 @@ pub struct Verified {
     pub ignored: usize,
     /// Those that it neither targets nor ignores, which are dense.
     pub untargeted: usize,
-    /// Linears and other tensors that were compared with their digest; 0 when whoever made the checkpoint left none.
+    /// Linears and other tensors that were compared with their digest; 0 for a checkpoint without digests.
     pub digests_checked: usize,
     /// Bytes of the weight files.
     pub bytes: u64,
-    /// What is no fault and may still surprise, a sentence each.
+    /// Notes on what is no fault and may still surprise, a sentence each.
     pub notes: Vec<String>,
 }
 
@@ -64,7 +64,7 @@ impl Item<'_> {
         }
     }
 
-    /// The names that a digest of it may have: a matrix is digested as such, or as a tensor where it was copied.
+    /// The names that its digest may have: a matrix is digested as such, or as a tensor if it was copied.
     fn keys(&self) -> [String; 2] {
         match self {
             Item::Linear(LinearInfo { name, .. }) => [name.clone(), format!("{name}.weight")],
@@ -73,18 +73,18 @@ impl Item<'_> {
         }
     }
 
-    /// Its digest, under the key that the list of digests has for it.
+    /// Its digest, under its key in the list of digests.
     fn digest<'a>(&self, digests: &'a BTreeMap<String, u64>) -> Option<(&'a str, u64)> {
         self.keys().iter().find_map(|key| digests.get_key_value(key)).map(|(key, &digest)| (key.as_str(), digest))
     }
 }
 
-/// Checks a checkpoint: that the index lists what the files hold, that the model its config describes is all there, that
+/// Checks a checkpoint: that the index lists the tensors of the files, that the model of its config is complete, that
 /// each linear has the parts of its layout and no other, that it decodes and that all floats are finite, and that
 /// everything equals the digests in [`MANIFEST`], where there are any.
 ///
-/// Reads each tensor once; as many matrices are in memory as there are threads. Errors with the first thing that is
-/// wrong.
+/// Reads each tensor once; as many matrices are in memory as there are threads. Errors with the first fault that is
+/// found.
 pub fn verify(checkpoint: Arc<Checkpoint>) -> Result<Verified> {
     check_index(&checkpoint)?;
     let decoder = families::open(checkpoint.clone(), Precision::F32)?;
@@ -149,7 +149,7 @@ fn check_index(checkpoint: &Checkpoint) -> Result<()> {
     }
 }
 
-/// Everything that the checkpoint holds, each tensor in one item. What the model does not have was refused when it was
+/// All contents of the checkpoint, each tensor in one item. A tensor that the model does not have was refused when it was
 /// opened.
 fn items(checkpoint: &Checkpoint, linears: Vec<LinearInfo>) -> Vec<Item<'_>> {
     let paths: BTreeSet<String> = linears.iter().map(|linear| linear.name.clone()).collect();
@@ -205,12 +205,12 @@ fn check_parts(checkpoint: &Checkpoint, module: &str, c: &Compressed) -> Result<
     let name = format.layout;
     let Some(layout) = layouts::layout(name) else { return Ok(()) };
     let wanted: BTreeSet<&str> = match name == layouts::DENSE.name() {
-        // Those that were not compressed after calibration have zero points even where all of them are zero.
+        // Those that were not compressed after calibration have zero points even if all of them are zero.
         true if format.scheme.as_ref().is_some_and(|scheme| scheme.weights.is_some()) => {
             BTreeSet::from(["weight", "weight_scale", "weight_zero_point"])
         }
         true => BTreeSet::from(["weight"]),
-        // What the layout would store: it knows its parts best.
+        // The layout itself knows best which parts it stores.
         false => match format.scheme.map(|scheme| layout.encode(&scheme, c)) {
             Some(Ok(parts)) => parts.into_keys().collect(),
             // A matrix that is read and never written.

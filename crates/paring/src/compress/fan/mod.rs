@@ -200,7 +200,7 @@ fn compress<'a>(
 ) -> Result<Vec<Judged<'a>>> {
     let Some(first) = linears.first() else { return Ok(Vec::new()) };
     let (first, plan, stats) = (first.info.name.clone(), context.plan, stats.as_ref());
-    let step = |stage: Stage| Step::of(stage).block(context.block);
+    let step = |stage: Stage| Step::new(stage).block(context.block);
     let failed = |error: Error, doing: &str| context.budget.with_context(error, format_args!("{first}: {doing}"));
 
     sink.step(&step(Stage::Factor).module(&first));

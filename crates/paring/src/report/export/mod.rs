@@ -1,7 +1,7 @@
 //! A report in the files of other programs: [`tensorboard`] and [`wandb`].
 //!
-//! Both show the same: numbers by block, with the kind of linear behind a slash (`error/q_proj`), the numbers of the whole
-//! run, and the plan. What they are made of is a report that is there; the same report gives the same bytes.
+//! Both show the same: numbers by block, named with the kind of linear after a slash (`error/q_proj`), the numbers of the
+//! whole run, and the plan. They are made of the report alone; the same report gives the same bytes.
 
 mod protobuf;
 pub mod tensorboard;
@@ -18,7 +18,7 @@ use time::UtcDateTime;
 const PROGRAM: &str = concat!("paring ", env!("CARGO_PKG_VERSION"));
 
 /// The numbers of each block, by name, in the order of blocks: means over the linears of a kind, and the seconds of their
-/// sweeps. Numbers that are not finite are left out, as JSON has none.
+/// sweeps. Non-finite numbers are left out, as JSON has none.
 fn by_block(report: &Report) -> BTreeMap<usize, BTreeMap<String, f64>> {
     let mut sums: BTreeMap<usize, BTreeMap<String, (f64, usize)>> = BTreeMap::new();
     for layer in &report.layers {
@@ -46,7 +46,7 @@ fn by_block(report: &Report) -> BTreeMap<usize, BTreeMap<String, f64>> {
     sums.into_iter().map(|(i, block)| (i, means(block))).collect()
 }
 
-/// The numbers of the whole run, by their names in the report. Those that are not finite are left out.
+/// The numbers of the whole run, by their names in the report. Non-finite ones are left out.
 fn of_run(report: &Report) -> Vec<(String, f64)> {
     let mut numbers = vec![
         ("seconds", Some(report.seconds)),
@@ -68,7 +68,7 @@ fn of_run(report: &Report) -> Vec<(String, f64)> {
     numbers.chain(stages).filter(|(_, value)| value.is_finite()).collect()
 }
 
-/// When the run began. Errors when the report does not say so in a way that can be read.
+/// Start of the run. Errors when the report does not give it in a form that can be read.
 fn started(report: &Report) -> Result<UtcDateTime> {
     moment::parse(&report.started).ok_or_else(|| {
         let got = &report.started;
@@ -79,14 +79,14 @@ fn started(report: &Report) -> Result<UtcDateTime> {
     })
 }
 
-/// What the run is called: its output folder, without the path. It becomes a part of paths, and no text of a report may lead
+/// Name of the run: its output folder, without the path. It becomes a part of paths, and no text of a report may lead
 /// out of a folder.
 fn name(report: &Report) -> String {
     let last = Path::new(&report.out).file_name().map(|name| name.to_string_lossy().into_owned());
     last.unwrap_or_else(|| "run".to_string())
 }
 
-/// The plan of the run, one entry a choice, with what made it and how it was called.
+/// The plan of the run, one entry per choice, with the program and the command.
 fn choices(report: &Report) -> BTreeMap<String, serde_json::Value> {
     let plan = report.plan.as_object().into_iter().flatten();
     let mut choices: BTreeMap<String, serde_json::Value> =

@@ -1,6 +1,6 @@
 //! Messages of protocol buffers, as far as they are needed: fields are written in the order of the calls.
 
-/// A message that grows.
+/// A message under construction.
 #[derive(Default)]
 pub(super) struct Message(Vec<u8>);
 
@@ -16,7 +16,7 @@ impl Message {
         self.0
     }
 
-    /// An integer or an enum; also of the types int32 and int64, which are no different where they are not negative.
+    /// An integer or an enum; also int32 and int64, whose encoding is the same unless they are negative.
     pub fn integer(mut self, field: u32, value: u64) -> Self {
         self.key(field, VARINT);
         self.varint(value);

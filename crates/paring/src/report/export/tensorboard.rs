@@ -14,7 +14,7 @@ const VERSION: &str = "brain.Event:2";
 /// `DT_STRING` of TensorFlow.
 const STRING: u64 = 7;
 
-/// Writes the report as `FOLDER/NAME/events.out.tfevents.…`, where NAME is that of the run's output folder, in the place of
+/// Writes the report as `FOLDER/NAME/events.out.tfevents.…`, where NAME is that of the run's output folder, in place of
 /// what an earlier call wrote. Returns the path.
 ///
 /// Numbers by block are scalars whose steps are blocks; those of the run are scalars under `run/`; plan and notes are texts.
@@ -31,7 +31,7 @@ pub fn write(report: &Report, folder: &Path) -> Result<PathBuf> {
     Ok(path)
 }
 
-/// The bytes of an event file.
+/// Encodes the events of a report.
 pub(super) fn events(report: &Report, time: f64) -> Vec<u8> {
     let mut out = Vec::new();
     // step 0 is what a message without one has.
@@ -80,7 +80,7 @@ fn record(out: &mut Vec<u8>, bytes: &[u8]) {
     out.extend(masked(crc32c(bytes)).to_le_bytes());
 }
 
-/// As TFRecord files store a checksum, so that one of bytes that hold checksums is no constant.
+/// Masks a checksum as TFRecord files do, so that one of bytes that hold checksums is no constant.
 fn masked(crc: u32) -> u32 {
     crc.rotate_right(15).wrapping_add(0xa282_ead8)
 }

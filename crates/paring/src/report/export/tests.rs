@@ -6,7 +6,7 @@ fn golden() -> Report {
     Report::read(&PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../tests/golden/report.json")).unwrap()
 }
 
-/// The fields of a message: number, and an integer or the bits of a float, or bytes.
+/// The fields of a message: a number, and an integer, the bits of a float, or bytes.
 #[derive(Debug, PartialEq)]
 enum Field {
     Number(u64),
@@ -92,7 +92,7 @@ fn an_event_file_begins_as_those_of_tensorflow_do() {
     assert_eq!(bytes[..want.len()], want);
 }
 
-/// Of that record at 1.5 s, by TensorBoard's own code.
+/// That record at 1.5 s, as TensorBoard's own code writes it.
 const EVENT_CHECKSUM: [u8; 4] = [42, 40, 100, 108];
 
 #[test]
@@ -150,7 +150,7 @@ fn unlogged(bytes: &[u8]) -> Vec<Vec<u8>> {
         let length = usize::from(u16::from_le_bytes([bytes[at + 4], bytes[at + 5]]));
         assert!(length + 7 <= budget);
         let (kind, data) = (bytes[at + 6], &bytes[at + 7..at + 7 + length]);
-        // CRC-32 as zlib has it, a bit at a time, of the kind and the data.
+        // CRC-32 as in zlib, a bit at a time, of the kind and the data.
         let bit = |crc: u32, _| (crc >> 1) ^ if crc & 1 == 1 { 0xedb8_8320 } else { 0 };
         let byte = |crc: u32, byte: &u8| (0..8).fold(crc ^ u32::from(*byte), bit);
         let crc = !bytes[at + 6..at + 7 + length].iter().fold(!0, byte);

@@ -18,7 +18,7 @@ use crate::report::Report;
 use crate::report::moment::shown;
 use crate::{Error, Result};
 
-/// What a log begins with: a name, a magic number and version 0.
+/// Header of a log: a name, a magic number and version 0.
 pub(super) const HEADER: [u8; 7] = *b":W&B\xe1\xbe\x00";
 /// Bytes of a block.
 const BLOCK: usize = 32_768;
@@ -29,16 +29,16 @@ const FOLDER_TIME: StaticFormatDescription = format_description!("[year][month][
 /// Letters of a run's identifier.
 const LETTERS: &[u8; 36] = b"abcdefghijklmnopqrstuvwxyz0123456789";
 
-/// Where a piece lies in its record.
+/// Position of a piece in its record.
 #[derive(Clone, Copy)]
-enum Kind {
+enum PieceKind {
     Full = 1,
     First = 2,
     Middle = 3,
     Last = 4,
 }
 
-/// Writes the report as `FOLDER/offline-run-TIME-ID/run-ID.wandb`, in the place of what an earlier call wrote, and returns
+/// Writes the report as `FOLDER/offline-run-TIME-ID/run-ID.wandb`, in place of what an earlier call wrote, and returns
 /// the folder of the run. Folders that W&B makes by itself are called `wandb`.
 ///
 /// The configuration is the plan, the summary the numbers of the run, and each block a step of its history. The identifier
@@ -58,7 +58,7 @@ pub fn write(report: &Report, folder: &Path) -> Result<PathBuf> {
     Ok(dir)
 }
 
-/// Eight letters and digits that no other report has.
+/// Derives an identifier of eight letters and digits from the report.
 fn identifier(report: &Report) -> Result<String> {
     let text = serde_json::to_vec(report).map_err(|e| Error::Plan(format!("cannot write the report: {e}")))?;
     let mut digest = xxh3_64(&text);
@@ -106,7 +106,7 @@ pub(super) fn records(report: &Report, id: &str, start: u64) -> Vec<Vec<u8>> {
         .collect()
 }
 
-/// The records as a log.
+/// Encodes the records as a log.
 pub(super) fn log(records: &[Vec<u8>]) -> Vec<u8> {
     let mut out = HEADER.to_vec();
     for record in records {
@@ -120,10 +120,10 @@ pub(super) fn log(records: &[Vec<u8>]) -> Vec<u8> {
             }
             let (now, later) = rest.split_at(rest.len().min(budget - PIECE));
             let kind = match (first, later.is_empty()) {
-                (true, true) => Kind::Full,
-                (true, false) => Kind::First,
-                (false, false) => Kind::Middle,
-                (false, true) => Kind::Last,
+                (true, true) => PieceKind::Full,
+                (true, false) => PieceKind::First,
+                (false, false) => PieceKind::Middle,
+                (false, true) => PieceKind::Last,
             };
             piece(&mut out, kind, now);
             (rest, first) = (later, false);
@@ -135,7 +135,7 @@ pub(super) fn log(records: &[Vec<u8>]) -> Vec<u8> {
     out
 }
 
-fn piece(out: &mut Vec<u8>, kind: Kind, data: &[u8]) {
+fn piece(out: &mut Vec<u8>, kind: PieceKind, data: &[u8]) {
     let mut crc = Crc::new();
     crc.update(&[kind as u8]);
     crc.update(data);

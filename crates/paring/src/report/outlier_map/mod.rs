@@ -1,4 +1,4 @@
-//! A drawing of where the outliers of a matrix lie, as the figure in the SpQR paper (arXiv 2306.03078, "Exploring
+//! A drawing of a matrix's outliers, as the figure in the SpQR paper (arXiv 2306.03078, "Exploring
 //! parameter sensitivity") does it: rows are outputs, columns are inputs.
 
 #[cfg(test)]
@@ -19,7 +19,7 @@ const SHORT: f64 = 128.0;
 /// Height of the histograms and the gap before them.
 const BARS: f64 = 64.0;
 const GAP: f64 = 8.0;
-/// DeviceBudget for the title, for what is left of the map, and right of and below everything.
+/// Space for the title, left of the map, and right of and below everything.
 const TOP: f64 = 84.0;
 const LEFT: f64 = 72.0;
 const RIGHT: f64 = 64.0;
@@ -156,7 +156,7 @@ impl Axis<'_> {
 
 /// An SVG of the outliers of a `[rows, cols]` matrix, `mask` being 1 where there is one, row-major: a map with a
 /// histogram over the columns on top and one over the rows on the right. The file needs nothing else, holds no scripts
-/// and stays below 1 MB, whatever the matrix. Costs a look at each weight.
+/// and stays below 1 MB, whatever the matrix. Visits each weight.
 pub fn outliers(module: &str, rows: usize, cols: usize, mask: &[u8]) -> String {
     let (mut bins, mut steps, mut map) = drawn(rows, cols, mask, CELLS[0]);
     for limit in CELLS.into_iter().skip(1) {
@@ -200,7 +200,7 @@ pub fn outliers(module: &str, rows: usize, cols: usize, mask: &[u8]) -> String {
         put(text(LEFT, 64.0, "", "start", &fullest));
     }
 
-    // A picture in the picture: its unit is a cell, and what a last cell has too much of is cut off.
+    // A nested picture: its unit is a cell, and the excess of a last cell is cut off.
     put(format!(
         "<svg x=\"{x0}\" y=\"{y0}\" width=\"{wide:.2}\" height=\"{high:.2}\" viewBox=\"0 -.5 {:.4} {:.4}\" \
          preserveAspectRatio=\"none\" shape-rendering=\"crispEdges\">{map}</svg>",
@@ -282,7 +282,7 @@ impl Axis<'_> {
     }
 }
 
-/// What the shades mean.
+/// Draws the meaning of the shades.
 fn legend(bins: &Bins, steps: &[u32], y: f64) -> String {
     let most = bins.counts.iter().copied().max().unwrap_or(0);
     let single = bins.width == 1 && bins.height == 1;
@@ -331,7 +331,7 @@ fn text(x: f64, y: f64, class: &str, anchor: &str, content: &str) -> String {
     format!("<text class=\"{class}\" x=\"{x:.2}\" y=\"{y:.2}\" text-anchor=\"{anchor}\">{content}</text>")
 }
 
-/// A name that is too long without its middle.
+/// Shortens a name that is too long by its middle.
 fn shortened(name: &str, limit: usize) -> String {
     let letters: Vec<char> = name.chars().collect();
     if letters.len() <= limit {
@@ -341,7 +341,7 @@ fn shortened(name: &str, limit: usize) -> String {
     letters[..half].iter().chain(&['…']).chain(&letters[letters.len() - half..]).collect()
 }
 
-/// Text that stands for itself in XML; characters that XML cannot hold become U+FFFD.
+/// Escapes text for XML; characters that XML cannot hold become U+FFFD.
 pub fn escaped(text: &str) -> String {
     let mut safe = String::with_capacity(text.len());
     for c in text.chars() {

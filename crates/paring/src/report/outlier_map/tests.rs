@@ -1,6 +1,6 @@
 use super::*;
 
-/// Numbers that look random.
+/// Pseudo-random numbers.
 struct Noise(u64);
 
 impl Noise {
