@@ -15,7 +15,7 @@ use support::*;
 const CALIBRATION: &str = "calib.safetensors --nsamples 4 --seqlen 32 --dtype f32 --quiet";
 const ATTENTION: &str = "model.layers.0.self_attn";
 
-/// The largest magnitudes of the first block: of its first input, of keys and of values.
+/// Largest magnitudes in the first block: of its first input, of keys and of values.
 #[derive(Default)]
 struct Largest {
     input: f32,
@@ -41,7 +41,7 @@ impl Tap for Largest {
     }
 }
 
-/// What the calibration windows give in the first block of the folder `model`.
+/// Returns the largest magnitudes of the calibration windows in the first block of the folder `model`.
 fn first_block(sandbox: &Sandbox) -> Largest {
     let tokens = Checkpoint::open_file(&sandbox.path("calib.safetensors")).unwrap();
     let ids = tensor(&tokens, "input_ids");
@@ -90,7 +90,7 @@ fn static_scales_come_from_the_calibration_data() {
     assert_eq!(quant["kv_cache_scheme"]["num_bits"], 8);
     // 14 linears, 7 other tensors, 14 scales of inputs and 4 of caches.
     assert_eq!(sandbox.json("verify made")["digests_checked"], 39);
-    // A scale that is another one is noticed.
+    // A changed scale is noticed.
     let mut changed = Model::read(&made);
     changed.tensor(&format!("{ATTENTION}.o_proj.input_scale")).bytes[0] ^= 1;
     changed.write(&sandbox.path("changed"));
@@ -121,7 +121,7 @@ fn a_model_runs_as_a_server_runs_it() {
             let options = format!("eval {scheme} eval.safetensors --limit 1 --seqlen 32 {options}");
             assert_eq!(sandbox.json(&options)["quantized"], quantized);
         }
-        // What is quantized again is seen as it is, and loses its scales.
+        // A model that is quantized again is read as it is, and loses its scales.
         sandbox.ok(&format!("quantize {scheme} --method rtn --wbits 8 --out again --overwrite --quiet"));
         assert_eq!(sandbox.json("verify again")["tensors"], 7);
     }

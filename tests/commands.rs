@@ -1,4 +1,4 @@
-//! What the commands print, and the model that is built in.
+//! Output of the commands, and the built-in model.
 
 mod support;
 
@@ -159,7 +159,7 @@ fn the_demo() {
     assert!(sandbox.path("plain/tokenizer.json").is_file());
     sandbox.ok("decompress demo --out copy");
     assert_eq!(sandbox.json("eval copy demo --limit 4 --quiet")["perplexity"], dense["perplexity"]);
-    // The copy goes on from there as any model does.
+    // The copy can be compressed as any model.
     sandbox.ok("sparsify plain demo --method wanda --pattern 2:4 --nsamples 2 --layers 0..1 --quiet --out sparse");
     assert!(sandbox.path("sparse/tokenizer.json").is_file());
 }

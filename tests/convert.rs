@@ -119,7 +119,7 @@ fn spqr_in_both_of_its_layouts() {
     assert_eq!(sandbox.perplexity("again"), sandbox.perplexity("ours"));
 }
 
-/// What cannot be held is an error before anything is written.
+/// A matrix that the layout cannot hold is an error before anything is written.
 #[test]
 fn what_a_layout_cannot_hold() {
     let sandbox = Sandbox::new();

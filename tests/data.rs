@@ -62,7 +62,7 @@ fn every_kind_of_file() {
     }
 }
 
-/// What pyarrow wrote holds the rows that its script says.
+/// Files of pyarrow hold the rows that their script says.
 #[test]
 fn parquet() {
     let sandbox = sandbox();
@@ -113,8 +113,8 @@ fn named_sets_in_a_folder() {
     };
     for set in ["ptb", "c4"] {
         let (drawn, plan) = made(&format!("quantize model {set} --wbits 4"), &format!("{set}-drawn"));
-        let told = ["dataset", "seed", "nsamples", "seqlen"].map(|key| plan[key].clone());
-        assert_eq!(told, [json!(set), json!(0), json!(6), json!(16)]);
+        let chosen = ["dataset", "seed", "nsamples", "seqlen"].map(|key| plan[key].clone());
+        assert_eq!(chosen, [json!(set), json!(0), json!(6), json!(16)]);
         assert!(drawn == made(&format!("quantize model {set} --wbits 4 --seed 0"), &format!("{set}-zero")).0);
         assert!(drawn != made(&format!("quantize model {set} --wbits 4 --seed 1"), &format!("{set}-one")).0);
     }

@@ -1,4 +1,4 @@
-//! `--dry-run`: what a run will take is said before it, holds afterwards, and costs no file.
+//! `--dry-run`: the estimate of a run comes before it, holds afterwards, and costs no file.
 
 mod support;
 
@@ -19,19 +19,19 @@ fn number(value: &Value, key: &str) -> f64 {
     value[key].as_f64().unwrap_or_else(|| panic!("no number {key} in {value}"))
 }
 
-/// Foretells a run, checks that nothing came of it, and runs.
+/// Estimates a run, checks that nothing came of it, and runs.
 fn both(sandbox: &Sandbox, command: &str) -> (Value, Value) {
     let before = names(sandbox);
-    let foretold = sandbox.json(&format!("{command} --out out --dry-run --quiet"));
+    let estimate = sandbox.json(&format!("{command} --out out --dry-run --quiet"));
     assert_eq!(names(sandbox), before, "{command}");
     let run = sandbox.json(&format!("{command} --out out --quiet"));
     fs::remove_dir_all(sandbox.path("out")).unwrap();
-    (foretold, run)
+    (estimate, run)
 }
 
 #[cfg(target_os = "linux")]
 #[test]
-fn memory_is_foretold_to_a_quarter() {
+fn memory_is_estimated_to_a_quarter() {
     let sandbox = Sandbox::empty();
     for family in ["opt", "falcon"] {
         std::os::unix::fs::symlink(golden("trained").join(family), sandbox.path(family)).unwrap();
@@ -48,11 +48,11 @@ fn memory_is_foretold_to_a_quarter() {
             let (verb, options) = method.split_once(' ').unwrap();
             let windows = if calibration.is_empty() { "" } else { "--nsamples 64 --seqlen 256" };
             let command = format!("{verb} {model} {calibration} {options} {windows}");
-            let (foretold, run) = both(&sandbox, &command);
-            let foretold = number(&foretold, "peak_rss") / f64::from(1u32 << 20);
+            let (estimate, run) = both(&sandbox, &command);
+            let estimate = number(&estimate, "peak_rss") / f64::from(1u32 << 20);
             let measured = number(&run, "peak_rss_mib");
-            if !(0.75..1.25).contains(&(foretold / measured)) {
-                wrong.push(format!("{command}: {foretold:.1} MiB foretold, {measured:.1} measured"));
+            if !(0.75..1.25).contains(&(estimate / measured)) {
+                wrong.push(format!("{command}: {estimate:.1} MiB estimated, {measured:.1} measured"));
             }
         }
     }
@@ -60,7 +60,7 @@ fn memory_is_foretold_to_a_quarter() {
 }
 
 #[test]
-fn the_output_is_foretold_to_the_byte() {
+fn the_output_is_estimated_to_the_byte() {
     let sandbox = Sandbox::new();
     for command in [
         "sparsify model calib.safetensors --pattern 2:4",
@@ -78,22 +78,22 @@ fn the_output_is_foretold_to_the_byte() {
         "quantize model calib.safetensors --wbits 3 --groupsize 16 --qq-scale-bits 3 --qq-zero-bits 3 \
         --permutation-order act_order",
     ] {
-        let (foretold, run) = both(&sandbox, command);
-        assert_eq!(foretold["bytes_out"], run["bytes_out"], "{command}");
-        assert_eq!(foretold["bytes_out_known"], true, "{command}");
+        let (estimate, run) = both(&sandbox, command);
+        assert_eq!(estimate["bytes_out"], run["bytes_out"], "{command}");
+        assert_eq!(estimate["bytes_out_known"], true, "{command}");
         // The same parts, in the same order.
         let stages = |value: &Value| -> Vec<String> {
             let all = value["stages"].as_array().unwrap();
             all.iter().map(|stage| stage["stage"].as_str().unwrap().to_string()).collect()
         };
         let done = stages(&run);
-        assert!(done.iter().all(|stage| stages(&foretold).contains(stage)), "{command}: {foretold} {run}");
+        assert!(done.iter().all(|stage| stages(&estimate).contains(stage)), "{command}: {estimate} {run}");
     }
     // Outliers show in the weights alone.
     let outliers = "quantize model calib.safetensors --wbits 3 --groupsize 16 --outlier-threshold 0.2";
-    let (foretold, run) = both(&sandbox, outliers);
-    assert_eq!(foretold["bytes_out_known"], false);
-    assert!(number(&foretold, "bytes_out") < number(&run, "bytes_out"));
+    let (estimate, run) = both(&sandbox, outliers);
+    assert_eq!(estimate["bytes_out_known"], false);
+    assert!(number(&estimate, "bytes_out") < number(&run, "bytes_out"));
 }
 
 #[test]
@@ -103,7 +103,7 @@ fn activations_that_are_kept_need_disk() {
         let costs = sandbox.json(&format!("quantize demo --nsamples 8 --seqlen 64 --wbits 4 --dry-run --quiet {when}"));
         number(&costs, "disk")
     };
-    // Those kept last and the next, in f32; demo is no long run.
+    // The snapshot of the last block and that of the next, in f32; demo is no long run.
     sandbox.ok("decompress demo --out dense");
     let width = number(&json_file(&sandbox.path("dense/config.json")), "hidden_size");
     assert_eq!(disk("--resumable") - disk("--resumable=never"), 2.0 * 4.0 * 8.0 * 64.0 * width);
@@ -113,14 +113,15 @@ fn activations_that_are_kept_need_disk() {
 #[test]
 fn the_work_is_what_the_report_counts() {
     let sandbox = Sandbox::new();
-    let (foretold, run) = both(&sandbox, "quantize model calib.safetensors --wbits 4 --groupsize 16");
-    let of = |value: &Value, stage: &str, key: &str| {
+    let (estimate, run) = both(&sandbox, "quantize model calib.safetensors --wbits 4 --groupsize 16");
+    let stage_value = |value: &Value, stage: &str, key: &str| {
         let all = value["stages"].as_array().unwrap();
         number(all.iter().find(|entry| entry["stage"] == stage).unwrap(), key)
     };
     for stage in ["forward", "gram", "factor", "sweep", "error"] {
-        let (foretold, counted) = (of(&foretold, stage, "operations"), 1e9 * of(&run, stage, "gigaflop"));
-        assert!((foretold / counted - 1.0).abs() < 1e-9, "{stage}: {foretold} {counted}");
+        let (estimate, counted) =
+            (stage_value(&estimate, stage, "operations"), 1e9 * stage_value(&run, stage, "gigaflop"));
+        assert!((estimate / counted - 1.0).abs() < 1e-9, "{stage}: {estimate} {counted}");
     }
 }
 
@@ -144,7 +145,7 @@ fn a_table_for_people_and_the_errors_of_a_run() {
         let command = format!("quantize model calib.safetensors --quiet --dry-run {arguments}");
         sandbox.refused(&command, code, &[words]).unwrap();
     }
-    // What is there is left alone, and no more is asked for than with a run.
+    // What is there stays as it is, and the options are those of a run.
     sandbox.ok("quantize model calib.safetensors --wbits 4 --dry-run --quiet --overwrite --out full");
     assert_eq!(fs::read_to_string(sandbox.path("full/notes.txt")).unwrap(), "mine");
 }

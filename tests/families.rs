@@ -30,7 +30,7 @@ fn sandbox(model: &str) -> Sandbox {
     sandbox
 }
 
-/// Runs a command that makes the folder `out`, and checks that it changed the weights of `linears` linears of the blocks,
+/// Runs a command that writes the folder `out`, and checks that it changed the weights of `linears` linears of the blocks,
 /// that it left each other tensor as it was, and that `verify` finds nothing wrong. Returns the perplexity.
 fn made(sandbox: &Sandbox, name: &str, command: &str, linears: usize, out: &str) -> f64 {
     let report = sandbox.json(&format!("{command} --quiet --out {out}"));

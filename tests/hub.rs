@@ -1,4 +1,4 @@
-//! Models by their names on a hub of this machine: fetched once, gone on with, found again.
+//! Models by their names on a hub of this machine: fetched once, resumed, found again.
 
 mod support;
 
@@ -78,13 +78,13 @@ fn every_command() {
     assert_eq!(tensors, sandbox.ok("inspect model --json").json()["tensors"].as_array().unwrap().len());
 }
 
-/// The name of a cached file whose download was broken off.
+/// The name of a cached file whose download was interrupted.
 fn part_of(sandbox: &Sandbox, bytes: &[u8]) -> PathBuf {
     sandbox.path("hf/hub/models--org--tiny/blobs").join(format!("{}.paring", etag(bytes, true)))
 }
 
 #[test]
-fn a_broken_connection_goes_on_where_it_broke() {
+fn a_broken_download_resumes_where_it_broke() {
     let (sandbox, hub, _) = both();
     let weights = fs::read(sandbox.path("model/model.safetensors")).unwrap();
     hub.fault("GET /store/", 1, Fault::Break(30_000));
@@ -98,7 +98,7 @@ fn a_broken_connection_goes_on_where_it_broke() {
 }
 
 #[test]
-fn a_later_run_goes_on_too() {
+fn a_later_run_resumes_it_too() {
     let (sandbox, hub, _) = both();
     let weights = fs::read(sandbox.path("model/model.safetensors")).unwrap();
     let part = part_of(&sandbox, &weights);
@@ -218,11 +218,11 @@ fn two_at_once() {
     assert_eq!(Hub::from_store(&hub.log()), size);
 }
 
-/// What a watcher heard.
+/// The messages that a watcher got.
 #[derive(Default)]
-struct Heard(Vec<(String, u64, u64)>);
+struct RecordingObserver(Vec<(String, u64, u64)>);
 
-impl DownloadObserver for Heard {
+impl DownloadObserver for RecordingObserver {
     fn bytes(&mut self, file: &str, done: u64, of: u64) {
         self.0.push((file.to_string(), done, of));
     }
@@ -244,13 +244,13 @@ fn files_of_a_data_set() {
     let listing = here.list(&repo, &mut ()).unwrap();
     assert_eq!(listing.get("en/a b.json.gz").unwrap().size, Some(600_000));
     assert_eq!(listing.files.len(), 2);
-    let mut heard = Heard::default();
+    let mut heard = RecordingObserver::default();
     let file = here.file(&repo, "en/a b.json.gz", &mut heard).unwrap();
     assert!(file.ends_with("en/a b.json.gz") && fs::read(&file).unwrap() == content);
     assert_eq!(heard.0.first().unwrap(), &("en/a b.json.gz".to_string(), 0, 600_000));
     assert_eq!(heard.0.last().unwrap(), &("en/a b.json.gz".to_string(), 600_000, 600_000));
     assert!(heard.0.is_sorted());
-    // Only asked for what it is like; at a commit, not even that.
+    // Only the file's metadata is requested; at a commit, not even that.
     hub.log();
     assert_eq!(here.file(&repo, "en/a b.json.gz", &mut ()).unwrap(), file);
     assert_eq!(hub.log().iter().map(|request| &request.method[..]).collect::<Vec<_>>(), ["HEAD"]);

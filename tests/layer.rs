@@ -33,7 +33,7 @@ const CASES: [(&str, &str); 22] = [
     ("d33x80", "gptq_b2_g-1_asym"),
 ];
 
-/// What the settings of a case are called on the command line.
+/// Names a case's settings as the command line does.
 fn options(settings: &Value) -> String {
     let mut options = format!("--method {}", settings["algo"].as_str().unwrap());
     let flag = |key: &str| settings.get(key).and_then(Value::as_bool).unwrap_or(false);
@@ -89,7 +89,7 @@ struct Case<'a> {
     id: &'a str,
     expected: &'a Checkpoint,
     loss: f64,
-    /// Columns whose inputs are all zero: what Wanda picks among them is arbitrary.
+    /// Columns whose inputs are all zero: Wanda's choice among them is arbitrary.
     dead: &'a [bool],
 }
 

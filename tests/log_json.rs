@@ -19,7 +19,7 @@ fn of_kind<'a>(events: &'a [Value], kind: &str) -> Vec<&'a Value> {
 }
 
 #[test]
-fn a_run_tells_each_block_layer_and_stage() {
+fn a_run_reports_each_block_layer_and_stage() {
     let sandbox = Sandbox::new();
     let shown = sandbox.ok(&format!("{PRUNE} --eval eval.safetensors --log-json events --json --quiet"));
     let events = events(&sandbox, "events");
@@ -91,14 +91,14 @@ fn a_failed_run_says_why_and_the_next_one_is_appended() {
     model.write(&sandbox.path("broken"));
     let ran = sandbox.run(&format!("{} --log-json events", PRUNE.replace("model ", "broken ")));
     assert_eq!(ran.code, Some(1), "{}", ran.stderr);
-    let told = events(&sandbox, "events");
-    let last = &told[told.len() - 1];
+    let written = events(&sandbox, "events");
+    let last = &written[written.len() - 1];
     let error = last["error"].as_str().unwrap();
     assert!(last["event"] == "failed" && last["exit_code"] == 1, "{last}");
     assert!(ran.stderr.lines().last().unwrap() == format!("error: {error}"), "{} {error}", ran.stderr);
     sandbox.ok(&format!("{PRUNE} --quiet --log-json events"));
     let both = events(&sandbox, "events");
-    assert_eq!(both[..told.len()], told);
+    assert_eq!(both[..written.len()], written);
     assert_eq!(of_kind(&both, "started").len(), 2);
     assert_eq!(both[both.len() - 1]["event"], "finished");
 }
@@ -126,7 +126,7 @@ fn events_take_the_place_of_progress_on_stderr() {
     assert_eq!(of_kind(&events, "block").len(), 2);
     assert!(ran.stdout.contains("reopened and checked"), "{}", ran.stdout);
     let bytes = model_bytes(&sandbox.path("out"));
-    // What is told changes nothing.
+    // Progress changes nothing in the output.
     sandbox.ok(&format!("{PRUNE} --verbose"));
     assert!(model_bytes(&sandbox.path("out")) == bytes);
 }

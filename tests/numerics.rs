@@ -1,5 +1,4 @@
-//! Numbers that are none, or that a type does not hold, and linears that came out worse than they need: named, and never
-//! passed over.
+//! Non-finite numbers, overflows, and linears that came out worse than they need: named, and never ignored.
 
 mod support;
 
@@ -14,10 +13,10 @@ const Q: &str = "model.layers.0.self_attn.q_proj";
 const DOWN: &str = "model.layers.0.mlp.down_proj";
 /// Windows and their tokens.
 const SHAPE: [usize; 2] = [8, 32];
-/// Where the one token of its kind stands.
+/// Position of the token that occurs once.
 const PLACE: [usize; 2] = [5, 17];
 const FEATURE: usize = 3;
-/// What the norm of a feature that stands alone is made to: √32.
+/// The value that the norm gives to a feature that stands alone: √32.
 const ALONE: f32 = 5.656_854;
 
 /// A model of which one token has one feature and all others have no such feature, which the first norm multiplies by
@@ -40,7 +39,7 @@ fn one_spike(factor: f32) -> Sandbox {
     sandbox
 }
 
-/// What each command that looks at activations is called with, but for the type of its products.
+/// Arguments of each command that uses activations, except the type of its products.
 const COMMANDS: [&str; 4] = [
     "eval model tokens.safetensors --seqlen 32 --quiet",
     "quantize model tokens.safetensors --wbits 4 --groupsize 16 --overwrite --out out --quiet",
@@ -104,14 +103,14 @@ fn what_half_precision_does_not_hold_is_named() {
             sandbox.ok(&format!("{command} --dtype {dtype}"));
         }
     }
-    // A weight is named too, where no input tells.
+    // A weight is named too, if no input is at fault.
     let sandbox = Sandbox::new();
     let mut model = Model::golden("llama");
     model.set(&format!("{DOWN}.weight"), 2 * 48 + 7, 1e5);
     model.write(&sandbox.path("model"));
     let words = [DOWN, "its weight in row 2, column 7", "--dtype"];
     sandbox.refused("eval model eval.safetensors --seqlen 32 --dtype f16", 1, &words).unwrap();
-    // Half precision holds what is a little less.
+    // Half precision holds a slightly smaller one.
     let sandbox = one_spike(65_504.0 / ALONE - 1.0);
     for command in COMMANDS {
         sandbox.ok(&format!("{command} --dtype f16"));
@@ -160,18 +159,18 @@ fn notes(report: &Value) -> Vec<&str> {
 }
 
 #[test]
-fn too_few_tokens_are_told_with_numbers() {
+fn too_few_tokens_are_noted_with_numbers() {
     let sandbox = Sandbox::new();
     let few = "16 calibration tokens for inputs 48 wide (model.layers.0.mlp.down_proj): the Gram matrix has a rank of 16 at most";
     let run = |options: &str| {
         sandbox.ok(&format!("quantize model calib.safetensors --wbits 4 --overwrite --out out {options}"))
     };
-    let told = |options: &str| run(options).stderr.matches(few).count();
-    assert_eq!(told("--nsamples 1 --seqlen 16 --dry-run"), 1);
-    assert_eq!(told("--nsamples 1 --seqlen 16"), 1);
-    assert_eq!(told("--nsamples 3 --seqlen 16"), 0);
+    let warnings = |options: &str| run(options).stderr.matches(few).count();
+    assert_eq!(warnings("--nsamples 1 --seqlen 16 --dry-run"), 1);
+    assert_eq!(warnings("--nsamples 1 --seqlen 16"), 1);
+    assert_eq!(warnings("--nsamples 3 --seqlen 16"), 0);
     // Narrower inputs than those have enough, and rounding to nearest looks at none.
-    assert_eq!(told("--nsamples 1 --seqlen 32 --include re:.*q_proj"), 0);
+    assert_eq!(warnings("--nsamples 1 --seqlen 32 --include re:.*q_proj"), 0);
     assert!(!run("--method rtn").stderr.contains("calibration tokens"));
     let report =
         sandbox.json("quantize model calib.safetensors --wbits 4 --nsamples 1 --seqlen 16 --overwrite --out out");
@@ -198,12 +197,12 @@ fn repairs_are_in_the_report_of_their_layer() {
     assert!(repaired > 0, "16 tokens span no 48 features");
 }
 
-/// Fewer tokens than features and next to no damping: what is left of the columns has to make up for all errors.
+/// Fewer tokens than features and next to no damping: the remaining columns have to compensate all errors.
 const OVERFITTED: &str = "quantize model calib.safetensors --wbits 2 --groupsize 8 --blocksize 8 --nsamples 1 --seqlen 16 \
     --percdamp 1e-8 --overwrite --quiet";
 
 #[test]
-fn a_linear_that_is_worse_than_rounding_to_nearest_is_told_and_kept() {
+fn a_linear_worse_than_rounding_to_nearest_is_noted_and_kept() {
     let sandbox = Sandbox::new();
     let report = sandbox.json(&format!("{OVERFITTED} --out out"));
     let mut worse = 0;
@@ -216,7 +215,7 @@ fn a_linear_that_is_worse_than_rounding_to_nearest_is_told_and_kept() {
         assert_eq!(layer["fallback"], false);
     }
     assert!(worse > 0);
-    // What does not measure says nothing, and makes the same.
+    // A run that does not measure says nothing, and makes the same.
     let bytes = model_bytes(&sandbox.path("out"));
     let report = sandbox.json(&format!("{OVERFITTED} --skip-out-loss --out out"));
     assert!(notes(&report).iter().all(|note| !note.contains("is more than")));
@@ -281,7 +280,7 @@ fn pruning_falls_back_to_magnitude_and_spqr_to_its_own_grids() {
 
 #[test]
 fn layers_of_a_file_are_not_written_where_they_overflow() {
-    // What a model's tensors are checked for, a file of one layer is too.
+    // A file of one layer gets the same checks as a model's tensors.
     let sandbox = Sandbox::empty();
     let x: Vec<f32> = (0..64).map(|i| if i == 5 { 1e30 } else { 0.1 * i as f32 }).collect();
     let tensors = vec![f32_tensor("weight", &[2, 8], &[0.5; 16]), f32_tensor("activations", &[8, 8], &x)];

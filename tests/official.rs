@@ -47,7 +47,7 @@ fn decompressed_as_the_library_does() {
         assert!(dense.config().get("quantization_config").is_none(), "{model}");
         assert!(dense.config()["dtype"].is_string() || dense.config()["torch_dtype"].is_string(), "{model}");
         assert_eq!(made["bytes_out"], dense.total_bytes(), "{model}");
-        // What was written can be checked like what a run writes.
+        // The output can be checked like that of a run.
         let verified = sandbox.json(&format!("verify {model} --quiet"));
         assert_eq!(verified["digests_checked"], want.len(), "{model}");
     }
@@ -119,7 +119,7 @@ fn verified_and_every_linear_accounted_for() {
         assert_eq!(counts, want, "{model}");
         assert_eq!(verified["notes"].as_array().unwrap().len(), 0, "{model}: {}", verified["notes"]);
     }
-    // Targets that mean nothing, linears that nobody mentions, and scales that a reader would round.
+    // Targets that mean nothing, linears that no entry covers, and scales that a reader would round.
     let mut changed =
         Model::read(&paring_format::Checkpoint::open(&golden("ct_models/pack_w4a16_g32_asym_bf16")).unwrap());
     let quant = &mut changed.config["quantization_config"];

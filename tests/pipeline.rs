@@ -16,7 +16,7 @@ const MODELS: [(&str, usize, usize); 6] = [
     ("falcon_alibi", 1, 24_576),
 ];
 
-/// What the driver's settings are called here.
+/// Translates the driver's settings into options.
 fn options(run: &Value) -> String {
     let settings = run["settings"].as_object().unwrap();
     let mut options = String::new();

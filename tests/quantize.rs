@@ -1,4 +1,4 @@
-//! Whole runs: what is written, that it means the same in every form, and what is left alone.
+//! Whole runs: what they write, that it means the same in every form, and what they leave as it was.
 
 mod support;
 
@@ -108,7 +108,7 @@ fn pruning_and_quantizing_in_one_sweep() {
 
 /// A model that is packed already is read as what it stands for.
 #[test]
-fn a_packed_model_goes_on() {
+fn a_packed_model_is_compressed_again() {
     let sandbox = Sandbox::new();
     let first = sandbox.json(&format!("{QUANTIZE} --groupsize 16 --out packed"));
     sandbox.ok("decompress packed --out plain");
@@ -123,7 +123,7 @@ fn a_packed_model_goes_on() {
         let (a, b) = (model_bytes(&sandbox.path(&format!("packed{i}"))), format!("plain{i}"));
         assert!(a == model_bytes(&sandbox.path(&b)), "{command}");
     }
-    // What is left alone is stored dense: there is one scheme a checkpoint.
+    // Linears that are not chosen are stored dense: there is one scheme per checkpoint.
     let run = "quantize packed calib.safetensors --wbits 3 --layers 1..2 --out half";
     let ran = sandbox.ok(&format!("{run} --quiet"));
     let (plain, half) = (weights(&sandbox.open("plain")), sandbox.open("half"));
@@ -256,7 +256,7 @@ fn tied_heads_and_biases() {
     same(sandbox.perplexity("plain"), after, "decompressed");
 }
 
-/// What is in the file is what the report says: bits are counted on disk, and codes stay in their range.
+/// Files agree with the report: bits are counted on disk, and codes stay in their range.
 #[test]
 fn bits_on_disk() {
     let sandbox = Sandbox::new();

@@ -135,7 +135,7 @@ fn a_file_holds_options_and_overrides() {
     sandbox.ok(&format!("{RUN} --config recipe.toml --format dense").replace("--out out", "--out dense"));
     let (packed, dense) = (sandbox.perplexity("out"), sandbox.perplexity("dense"));
     assert!((packed / dense - 1.0).abs() < 1e-9, "{packed} and {dense}");
-    // What is typed wins.
+    // Options override the file.
     sandbox.ok(&format!("{RUN} --config recipe.toml --wbits 5 --sym=false --ignore lm_head"));
     let found = schemes(&sandbox.open("out"));
     assert_eq!(found["model.layers.1.self_attn.o_proj"].0, 5);
@@ -319,9 +319,9 @@ fn the_recipes_that_come_along() {
         let arguments =
             usage.replace("MODEL", "demo").replace("DATASET", "").replace("configs/", &format!("{configs}/"));
         let arguments = arguments.replace("OUT", &name);
-        let told = sandbox.ok(&format!("{arguments} --nsamples 8 --seqlen 64 --layers 0..1")).stderr;
-        // Only SpQR is for nobody else.
-        assert_eq!(told.contains("runs in"), name == "smallest.toml", "{name}: {told}");
+        let stderr = sandbox.ok(&format!("{arguments} --nsamples 8 --seqlen 64 --layers 0..1")).stderr;
+        // Only SpQR's layout comes with a note on who runs it.
+        assert_eq!(stderr.contains("runs in"), name == "smallest.toml", "{name}: {stderr}");
         sandbox.ok(&format!("verify {name}"));
         ran += 1;
     }

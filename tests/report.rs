@@ -1,4 +1,4 @@
-//! What runs leave behind: report.json and report.html, and `paring report`.
+//! Reports of runs: report.json and report.html, and `paring report`.
 
 mod support;
 
@@ -28,7 +28,7 @@ fn a_run_leaves_its_report() {
     assert_eq!((&report["environment"]["threads"], &report["device"]), (&json!(1), &json!("cpu")));
     assert!(report["started"].as_str().unwrap().len() == 20 && report["seconds"].as_f64().unwrap() > 0.0);
 
-    // What is in the files.
+    // The contents of the files.
     let (before, after) = (sandbox.open("model"), sandbox.open("a"));
     assert_eq!(report["bytes_in"], before.total_bytes());
     assert_eq!(report["bytes_out"], after.total_bytes());
@@ -91,7 +91,7 @@ fn a_report_is_shown_and_its_page_rewritten() {
     sandbox.write("a/report.html", "old");
     sandbox.ok(&format!("{} --overwrite", RUNS[0]));
     assert!(fs::read_to_string(sandbox.path("a/report.html")).unwrap().starts_with("<!DOCTYPE html>"));
-    // One that a person holds dear is shown.
+    // Notes of a report are shown.
     let shown = sandbox.ok(&format!("report {} --html golden.html", golden("report.json").display())).stdout;
     assert!(shown.contains("note: layers.1.up_proj: more damping") && shown.contains("8.500"), "{shown}");
 }
@@ -154,7 +154,7 @@ fn what_is_no_report_is_one_line() {
     assert!(!sandbox.path("report.html").exists(), "no page of what is no report");
 }
 
-/// What is in the files is tested beside the code.
+/// The contents of the files are tested beside the code.
 #[test]
 fn other_programs_get_the_numbers_too() {
     let sandbox = Sandbox::new();

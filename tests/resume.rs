@@ -1,4 +1,4 @@
-//! Runs that were ended at any moment go on, and what they write is byte for byte what an unbroken run writes.
+//! Runs that were ended at any moment are resumed, and write byte for byte what an unbroken run writes.
 
 mod support;
 
@@ -10,7 +10,7 @@ use std::process::Command;
 use support::stalling::{Stalling, told};
 use support::*;
 
-/// What is killed: pruning with activations kept and computed again, grids, a second level with a threshold that is looked
+/// Runs to kill: pruning with and without snapshots, grids, a second level with a threshold that is searched
 /// for, statistics in turns, nothing but weights.
 const RUNS: [&str; 6] = [
     "sparsify demo demo --pattern 2:4 --nsamples 8 --seqlen 64 --resumable",
@@ -21,11 +21,11 @@ const RUNS: [&str; 6] = [
     "quantize demo --wbits 4 --groupsize 32 --method rtn",
 ];
 
-/// Times that runs are killed, and the seed of when.
+/// Number of times that runs are killed, and the seed of the moments.
 const KILLS: usize = 50;
 const SEED: u64 = 7;
 
-/// Numbers that look random (splitmix64).
+/// Pseudo-random numbers (splitmix64).
 struct Draws(u64);
 
 impl Draws {
@@ -37,7 +37,7 @@ impl Draws {
     }
 }
 
-/// All files of a folder but those that tell of time.
+/// All files of a folder except those that contain times.
 fn bytes(sandbox: &Sandbox, dir: &str) -> Vec<(String, Vec<u8>)> {
     let entries = fs::read_dir(sandbox.path(dir)).unwrap();
     let mut names: Vec<String> = entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
@@ -166,7 +166,7 @@ fn asked_to_stop_it_finishes_the_block() {
     }
 }
 
-/// A run on the golden model that is ended behind its first block by a weight that is no number.
+/// A run on the golden model that is ended after its first block by a non-finite weight.
 fn broken(sandbox: &Sandbox, run: &str) {
     let mut model = Model::golden("llama");
     model.set("model.layers.1.mlp.down_proj.weight", 0, f32::NAN);
@@ -176,7 +176,7 @@ fn broken(sandbox: &Sandbox, run: &str) {
 }
 
 #[test]
-fn what_is_not_the_same_run_does_not_go_on() {
+fn a_different_run_is_not_resumed() {
     let sandbox = Sandbox::new();
     let run = "quantize model calib.safetensors --wbits 4 --quiet --out out";
     let whole = sandbox.path("model");
@@ -202,7 +202,7 @@ fn what_is_not_the_same_run_does_not_go_on() {
     sandbox.write("model/tokenizer_config.json", "{}");
     refused(&resume, &["a file beside the model's weights changed"]);
     fs::remove_file(sandbox.path("model/tokenizer_config.json")).unwrap();
-    // The weights are written again, and be it with the same bytes.
+    // The weights are written again, even if with the same bytes.
     fs::copy(whole.join("model.safetensors"), sandbox.path("copy")).unwrap();
     fs::rename(sandbox.path("copy"), whole.join("model.safetensors")).unwrap();
     refused(&resume, &["model.safetensors was written again meanwhile"]);
@@ -226,7 +226,7 @@ fn what_is_finished_is_not_done_again() {
     let run = "quantize demo demo --wbits 4 --nsamples 4 --seqlen 64 --out out";
     let first = sandbox.json(&format!("{run} --resume"));
     let before = bytes(&sandbox, "out");
-    // As a run leaves it that is killed when all but this file is done.
+    // As a run leaves it that is killed when all but this file is finished.
     fs::write(sandbox.path("out/.paring.lock"), "4095\n").unwrap();
     let again = sandbox.ok(&format!("{run} --resume --json"));
     assert!(again.stderr.contains("finished already"), "{}", again.stderr);
@@ -259,7 +259,7 @@ fn files_of_the_output_that_changed_are_found() {
     let resume = format!("{run} --resume");
     sandbox.refused(&resume, 1, &["model-00002-of-00008.safetensors", "it was changed since"]).unwrap();
     fs::write(&shard, &good).unwrap();
-    // Activations can be computed again, which is said.
+    // Activations can be computed again, which a note says.
     let journal = fs::read_to_string(sandbox.path("out/journal.jsonl")).unwrap();
     let noted = journal.lines().filter_map(|line| serde_json::from_str::<serde_json::Value>(line).ok());
     let kept = noted.filter_map(|line| Some(line["hidden"]["name"].as_str()?.to_string())).next_back().unwrap();

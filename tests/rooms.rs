@@ -1,4 +1,5 @@
-//! Who may import whom: crates, the rooms of `crates/paring`, and no circles between the top modules of any crate.
+//! Imports that are allowed: between crates, between the rooms of `crates/paring`, and no cycles among the
+//! top modules of any crate.
 //!
 //! ARCHITECTURE.md says what each room is for. An import that the table does not have fails here: either it points the
 //! wrong way, or the table and the map change together.
@@ -58,7 +59,7 @@ fn identifier(text: &str) -> &str {
     &text[..end]
 }
 
-/// What a code names right after `crate::`, groups in braces included.
+/// The names right after `crate::` in a file's code, groups in braces included.
 fn after_crate(code: &str) -> BTreeSet<String> {
     let mut names = BTreeSet::new();
     for (at, found) in code.match_indices("crate::") {
@@ -99,7 +100,7 @@ fn code_without_tests(path: &Path) -> String {
     code(path).split("#[cfg(test)]\nmod tests {").next().unwrap_or_default().to_string()
 }
 
-/// The top modules of a crate, and what each names of the others in what `code` gives of its files.
+/// The top modules of a crate, and those that each imports, in the code that `code` takes from its files.
 fn modules(folder: &str, code: fn(&Path) -> String) -> BTreeMap<String, BTreeSet<String>> {
     let source = root().join(folder).join("src");
     let mut files = Vec::new();

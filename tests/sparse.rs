@@ -1,4 +1,4 @@
-//! Sparse formats of the past: written, read back, and what old checkpoints hold.
+//! Legacy sparse formats: written, read back, and as old checkpoints have them.
 
 mod support;
 
@@ -8,7 +8,7 @@ use serde_json::json;
 
 use support::*;
 
-/// Without calibration data, on the model that the program has built in.
+/// Without calibration data, on the built-in model.
 const PRUNE: &str = "sparsify model --method magnitude --quiet";
 const BOTH: &str = "sparsify model calib.safetensors --quiet";
 
@@ -37,8 +37,8 @@ fn sparse_formats_mean_the_same() {
         let what = format!("{options} --format {format}");
         let (sparse, dense, whole) = (format!("sparse{i}"), format!("dense{i}"), format!("whole{i}"));
         let ran = sandbox.ok(&format!("{command} {what} --out {sparse}"));
-        let told = format!("{format} is a format of the past: of current programs, only paring reads it; instead use");
-        assert_eq!(ran.stderr.matches(&told).count(), 1, "{}", ran.stderr);
+        let note = format!("{format} is a format of the past: of current programs, only paring reads it; instead use");
+        assert_eq!(ran.stderr.matches(&note).count(), 1, "{}", ran.stderr);
         sandbox.ok(&format!("{command} {options} --format dense --out {dense}"));
         assert_eq!(sandbox.perplexity(&sparse), sandbox.perplexity(&dense), "{what}");
         assert_eq!(sandbox.json(&format!("decompress {sparse} --out {whole}"))["decoded"], 14, "{what}");
@@ -95,7 +95,7 @@ fn marlin_holds_what_is_packed_otherwise() {
     assert!(sandbox.json("verify cast")["ok"].as_bool().unwrap());
 }
 
-/// What is pruned already can be stored sparse when it is quantized; what is not is refused.
+/// A pruned model can be stored sparse when it is quantized; any other is refused.
 #[test]
 fn pruned_models_are_quantized_into_sparse_formats() {
     let sandbox = Sandbox::new();

@@ -30,7 +30,7 @@ fn the_demo() {
     let report = sandbox.json(&format!("{DEMO} --out out"));
     let (made, layers) = (sandbox.open("out"), report["layers"].as_array().unwrap());
     assert_eq!((report["method"].as_str(), layers.len()), (Some("spqr"), 42));
-    // What is reported is what lies in the files.
+    // The report says what the files hold.
     let mut outliers = 0;
     for layer in layers {
         let (name, weights) =
@@ -158,7 +158,7 @@ fn odd_sizes_and_statistics() {
         );
         assert_eq!(sandbox.perplexity(&format!("out{i}")), sandbox.perplexity(&format!("plain{i}")), "{options}");
     }
-    // Any method goes on from there, and dense files hold the same weights.
+    // Any method reads it, and dense files hold the same weights.
     sandbox.ok(&format!("{GOLDEN} {SECOND} --format dense --out dense"));
     sandbox.ok(&format!("{GOLDEN} {SECOND} --out coded"));
     assert!(weights(&sandbox.open("dense")) == weights(&sandbox.open("coded")));

@@ -1,4 +1,4 @@
-//! `paring verify`: what is right, and everything that can be wrong with a checkpoint.
+//! `paring verify`: good checkpoints, and everything that can be wrong with one.
 
 mod support;
 
@@ -13,7 +13,7 @@ use support::*;
 const QUANTIZE: &str = "quantize model calib.safetensors --wbits 4 --groupsize 16 --quiet";
 const Q: &str = "model.layers.0.self_attn.q_proj";
 
-/// What verify says of a folder that is wrong.
+/// The error of verify for a broken folder.
 fn check(sandbox: &Sandbox, model: &str, words: &[&str]) {
     sandbox.refused(&format!("verify {model}"), 1, words).unwrap();
 }
@@ -68,7 +68,7 @@ fn every_output_is_right() {
     assert_eq!(sandbox.json("verify packed")["digests_checked"], 0);
 }
 
-/// One bit of a file is another, anywhere in the data: the tensor is named.
+/// One flipped bit in a file, anywhere in the data: the tensor is named.
 #[test]
 fn a_flipped_bit() {
     let sandbox = Sandbox::new();
@@ -128,7 +128,7 @@ fn what_is_missing_and_what_is_left_over() {
         });
         check(&sandbox, "changed", &[&[name.rsplit_once('.').unwrap().0], words].concat());
     }
-    // What others keep beside the weights is no fault where nothing says what there was.
+    // Others' files beside the weights are no fault if nothing says what there was.
     changed(&sandbox, "model", |model| model.tensors.push(extra("model.rotary.inv_freq")));
     assert_eq!(sandbox.json("verify changed")["tensors"], 8);
     // A dense model with parts of a compressed matrix.
@@ -195,7 +195,7 @@ fn files_that_do_not_fit_together() {
     check(&sandbox, "nowhere", &["nowhere: not a folder"]);
 }
 
-/// Numbers that are none, in a tensor that a run copies without looking.
+/// Non-finite numbers, in a tensor that a run copies without looking.
 #[test]
 fn values_that_are_not_finite() {
     let sandbox = Sandbox::new();

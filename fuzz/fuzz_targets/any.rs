@@ -1,4 +1,4 @@
-//! The target that the variable `TARGET` names, on whatever libFuzzer makes up. Without it, prints the names of all
+//! The target that the variable `TARGET` names, on libFuzzer's inputs. Without it, prints the names of all
 //! targets, one a line; with `SEEDS`, writes a folder of inputs there for each target, made of the golden files in `GOLDEN`.
 
 #![no_main]
@@ -15,7 +15,7 @@ static ALLOCATOR: counted::Counted = counted::Counted;
 
 static TARGET: OnceLock<String> = OnceLock::new();
 
-/// What has to be done before the first input.
+/// Setup before the first input.
 fn begin() {
     let known = bodies::targets();
     if let (Some(to), Some(golden)) = (std::env::var_os("SEEDS"), std::env::var_os("GOLDEN")) {

@@ -1,4 +1,4 @@
-//! Fuzz targets of all that reads files: what they do, what they begin with, and how much memory they take.
+//! Fuzz targets of all that reads files: their bodies, their seeds, and a count of the memory they use.
 
 pub mod bodies;
 pub mod counted;

@@ -44,7 +44,7 @@ pub fn write(to: &Path, golden: &Path) -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
-/// Writes what a case of an index is an input of, if no case before it had the same scheme.
+/// Writes the input for a case of an index, if no case before it had the same scheme.
 fn write_case(to: &Path, golden: &Path, case: &Value, seen: &mut BTreeSet<String>) -> Result<(), Box<dyn Error>> {
     let text = |key: &str| case[key].as_str();
     let file = text("file").ok_or("a case without a file")?;
@@ -74,7 +74,7 @@ fn write_case(to: &Path, golden: &Path, case: &Value, seen: &mut BTreeSet<String
     Ok(())
 }
 
-/// The tensors of a file whose names begin so.
+/// Tensors of a file whose names have this prefix.
 fn parts(bytes: &[u8], prefix: &str) -> Result<LayoutParts, Box<dyn Error>> {
     let file = SafeTensors::deserialize(bytes)?;
     let part = |local: &&'static str| {
@@ -89,7 +89,7 @@ fn parts(bytes: &[u8], prefix: &str) -> Result<LayoutParts, Box<dyn Error>> {
     Ok(part_names().iter().filter_map(part).collect())
 }
 
-/// What the target of a layout reads.
+/// Encodes an input for the target of a layout.
 fn input(scheme: &Scheme, shape: (usize, usize), parts: &LayoutParts) -> Vec<u8> {
     let mut out = Vec::new();
     let args = scheme.weights.as_ref();
@@ -143,7 +143,7 @@ fn input(scheme: &Scheme, shape: (usize, usize), parts: &LayoutParts) -> Vec<u8>
     out
 }
 
-/// What the target of folders reads: one linear of a model.
+/// Encodes an input for the target of folders: one linear of a model.
 fn folder(config: &Value, parts: &LayoutParts) -> Result<Vec<u8>, Box<dyn Error>> {
     let config = serde_json::to_vec(config)?;
     let tensors = parts.iter().map(|(name, part)| {
@@ -161,7 +161,7 @@ fn folder(config: &Value, parts: &LayoutParts) -> Result<Vec<u8>, Box<dyn Error>
     Ok(out)
 }
 
-/// As `Input::number` reads it.
+/// Encodes a number for `Input::number`.
 fn number(out: &mut Vec<u8>, number: usize) {
     if number < 240 {
         return out.push(number as u8);

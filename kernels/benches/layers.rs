@@ -43,7 +43,7 @@ fn curvature(n: usize) -> Vec<f32> {
     h
 }
 
-/// The least of as many runs as half a second has, three or more, after a first one.
+/// The least of as many runs as half a second has, three or more, after a warm-up.
 fn seconds(f: &mut dyn FnMut()) -> f64 {
     f();
     let (mut least, begin, mut runs) = (f64::INFINITY, Instant::now(), 0);

@@ -38,7 +38,7 @@ fn errors(x: impl Iterator<Item = f32> + Clone, d: impl Iterator<Item = f32>) ->
     })
 }
 
-/// As the definition says: a grid for every weight that is left out.
+/// The definition: a grid for every weight that is left out.
 fn plain(x: &[f32], d: &[f32], threshold: f32) -> usize {
     let width = d.len();
     fn without(v: &[f32], k: usize) -> impl Iterator<Item = f32> + Clone {

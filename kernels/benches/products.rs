@@ -34,7 +34,7 @@ fn random(shape: &[usize]) -> Tensor {
     Tensor::from_vec(values, shape, &Device::Cpu).unwrap()
 }
 
-/// The least of five runs after a first one.
+/// The least of five runs after a warm-up.
 fn seconds(f: &mut dyn FnMut()) -> f64 {
     f();
     let mut least = f64::INFINITY;

@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 
 use crate::support::pickles::{Entry, View, archive, dict, global, pickle, state, text, zip};
 use crate::support::*;
-use crate::{Kind, MODEL, Table, check};
+use crate::{BadInput, MODEL, Table, check};
 
 const NORM: &str = "model.norm.weight";
 const Q: &str = "model.layers.0.self_attn.q_proj.weight";
@@ -42,7 +42,7 @@ fn saved(tensors: &[NamedTensor]) -> Vec<u8> {
     zip(&entries(tensors, |views| state(&views)))
 }
 
-/// Puts a pickled golden Llama in the place of the one in safetensors: its tensors changed, its pickle made by `body`,
+/// Replaces the golden Llama in safetensors by a pickled one: its tensors changed, its pickle made by `body`,
 /// its entries changed.
 fn broken(
     sandbox: &Sandbox,
@@ -82,7 +82,7 @@ fn with_entry(sandbox: &Sandbox, change: impl Fn(&mut Entry)) {
     broken(sandbox, |_| {}, |views| state(&views), find);
 }
 
-/// A dict of the tensors and one thing more.
+/// A dict of the tensors and one more entry.
 fn beside(views: &[View], name: &str, value: Vec<u8>) -> Vec<u8> {
     let mut items: Vec<(&str, Vec<u8>)> = views.iter().map(|view| (view.name.as_str(), view.pickled())).collect();
     items.push((name, value));
@@ -119,7 +119,7 @@ fn mixed() -> Model {
     model
 }
 
-/// Transposes what lies in the file under a matrix, and says so in its strides.
+/// Transposes a matrix in the file, and says so in its strides.
 fn turn(model: &mut Model, views: &mut [View], name: &str) {
     let view = views.iter_mut().find(|view| view.name == name).unwrap();
     let t = model.tensor(name);
@@ -174,13 +174,13 @@ fn pickled_models_make_the_same_outputs() {
     }
 }
 
-/// Puts a model whose pickle calls something into the place of the one in safetensors.
+/// Replaces the model in safetensors by one whose pickle calls something.
 fn run(sandbox: &Sandbox, module: &str, name: &str) {
     let body = |views: Vec<View>| pickle(&beside(&views, "x", called(module, name, "touch was-run")));
     broken(sandbox, |_| {}, body, |_| {});
 }
 
-const RUN: &[Kind] = &[
+const RUN: &[BadInput] = &[
     ("os.system", |s| put(s, &fs::read(golden("pickles/command.bin")).unwrap()), &["asks for posix.system"]),
     ("os.system, legacy", |s| put(s, &fs::read(golden("pickles/command-legacy.bin")).unwrap()), &["posix.system"]),
     (
@@ -213,7 +213,7 @@ fn files_that_want_to_run_something() {
     check("files that want to run something");
 }
 
-const ZIP_FILES_THAT_LIE: &[Kind] = &[
+const ZIP_FILES_THAT_LIE: &[BadInput] = &[
     (
         "a zip bomb",
         |s| with_entry(s, |e| (e.method, e.stored, e.unpacked) = (8, 4096, 1 << 31)),
@@ -263,7 +263,7 @@ const ZIP_FILES_THAT_LIE: &[Kind] = &[
     ),
 ];
 
-const TENSORS_THAT_LIE: &[Kind] = &[
+const TENSORS_THAT_LIE: &[BadInput] = &[
     ("a larger storage", |s| with_view(s, |v| v.count += 1), &[Q, "should have 1025 x 4 bytes and has 4096"]),
     ("outside its storage", |s| with_view(s, |v| v.offset = 1), &[Q, "from element 1 on does not lie inside"]),
     (
@@ -291,7 +291,7 @@ const TENSORS_THAT_LIE: &[Kind] = &[
     ("integers", |s| with_tensors(s, |m| m.tensor(Q).dtype = Dtype::I32), &["pytorch_model.bin", Q, "I32"]),
 ];
 
-const INDEX: &[Kind] = &[
+const INDEX: &[BadInput] = &[
     (
         "a shard outside the folder",
         |s| shards(s, &Model::golden("llama"), |i| i["weight_map"][Q] = "../../secret.bin".into()),

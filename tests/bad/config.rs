@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use crate::support::*;
-use crate::{Kind, MODEL, Table, check};
+use crate::{BadInput, MODEL, Table, check};
 
 fn config(sandbox: &Sandbox, change: impl Fn(&mut Value)) {
     let mut model = Model::golden("llama");
@@ -11,7 +11,7 @@ fn config(sandbox: &Sandbox, change: impl Fn(&mut Value)) {
     sandbox.write("model/config.json", model.config.to_string());
 }
 
-const CONFIGS: &[Kind] = &[
+const CONFIGS: &[BadInput] = &[
     ("no JSON", |s| s.write("model/config.json", "{\n\"a\": }"), &["model/config.json: not valid JSON", "line 2"]),
     ("a list", |s| s.write("model/config.json", "[]"), &["model/config.json", "not a JSON object"]),
     (
@@ -194,7 +194,7 @@ fn quantized(sandbox: &Sandbox, weights: Value) {
     });
 }
 
-const QUANTIZATIONS: &[Kind] = &[
+const QUANTIZATIONS: &[BadInput] = &[
     ("no bits", |s| quantized(s, json!({"num_bits": 0, "type": "int"})), &["config.json", "num_bits", "0"]),
     ("many bits", |s| quantized(s, json!({"num_bits": 99, "type": "int"})), &["config.json", "num_bits", "99"]),
     ("another type", |s| quantized(s, json!({"num_bits": 4, "type": "posit"})), &["config.json", "posit"]),

@@ -6,7 +6,7 @@ use flate2::Compression;
 use flate2::write::GzEncoder;
 
 use crate::support::*;
-use crate::{Asked, Kind, Questions, Table, check};
+use crate::{BadArguments, BadInput, Questions, Table, check};
 
 fn with_tokenizer(sandbox: &Sandbox, name: &str, content: impl AsRef<[u8]>) {
     tokenizer(sandbox);
@@ -29,7 +29,7 @@ fn chat(sandbox: &Sandbox, template: &str) {
     sandbox.write("model/chat_template.jinja", template);
 }
 
-const TEXTS: &[Kind] = &[
+const TEXTS: &[BadInput] = &[
     ("no file", |s| tokenizer(s), &["text.txt", "No such file"]),
     ("no tokenizer", |s| s.write("text.txt", "one two"), &["text.txt", "tokenizer.json", "token ids"]),
     (
@@ -66,9 +66,9 @@ const TEXTS: &[Kind] = &[
     ),
 ];
 
-const OTHER_DATA: &[Kind] = &[("an unknown kind", |s| s.write("data.csv", "one,two"), &["data.csv", ".jsonl"])];
+const OTHER_DATA: &[BadInput] = &[("an unknown kind", |s| s.write("data.csv", "one,two"), &["data.csv", ".jsonl"])];
 
-const JSON_LINES: &[Kind] = &[
+const JSON_LINES: &[BadInput] = &[
     (
         "a line of noise",
         |s| {
@@ -110,7 +110,7 @@ const JSON_LINES: &[Kind] = &[
     ),
 ];
 
-const GZIP: &[Kind] = &[
+const GZIP: &[BadInput] = &[
     ("no file", |s| tokenizer(s), &["text.jsonl.gz", "No such file"]),
     (
         "no gzip",
@@ -142,13 +142,13 @@ const GZIP: &[Kind] = &[
     ),
 ];
 
-const ZSTANDARD: &[Kind] = &[(
+const ZSTANDARD: &[BadInput] = &[(
     "no Zstandard",
     |s| with_tokenizer(s, "text.jsonl.zst", "{\"text\": \"one\"}\n"),
     &["text.jsonl.zst: line 1: cannot be unpacked as Zstandard"],
 )];
 
-const PARQUET: &[Kind] = &[
+const PARQUET: &[BadInput] = &[
     (
         "no Parquet",
         |s| with_tokenizer(s, "rows.parquet", "one two one two"),
@@ -177,10 +177,10 @@ const PARQUET: &[Kind] = &[
     ("another packing", |s| fixture(s, "lzo.parquet"), &["rows.parquet", "LZO, expected Snappy, gzip"]),
 ];
 
-const PARQUET_OF_NUMBERS: &[Kind] =
+const PARQUET_OF_NUMBERS: &[BadInput] =
     &[("numbers", |s| fixture(s, "plain.parquet"), &["rows.parquet: column \"id\" holds integers, expected text"])];
 
-const MESSAGES: &[Kind] = &[
+const MESSAGES: &[BadInput] = &[
     (
         "no template",
         |s| with_tokenizer(s, "chat.jsonl", r#"{"messages": [{"role": "user", "content": "one"}]}"#),
@@ -225,7 +225,7 @@ const MESSAGES: &[Kind] = &[
     ),
 ];
 
-const NAMED_SETS: &[Kind] = &[
+const NAMED_SETS: &[BadInput] = &[
     ("no such file", |s| tokenizer(s), &["c4: --data-dir . has none of en/c4-", ".json.gz"]),
     (
         "short documents",
@@ -246,7 +246,7 @@ const NAMED_SETS: &[Kind] = &[
     ),
 ];
 
-/// What is only wrong together with the arguments.
+/// Data that are wrong only together with the arguments.
 fn short_data(sandbox: &Sandbox) {
     tokenizer(sandbox);
     sandbox.write("red_pajama_n=1024.pth", "no pickle");
@@ -254,7 +254,7 @@ fn short_data(sandbox: &Sandbox) {
     sandbox.write("short.txt", "one two ".repeat(10));
 }
 
-const NAMES: &[Asked] = &[
+const NAMES: &[BadArguments] = &[
     ("eval model pajama --data-dir .", &["pajama: stored tokens to calibrate on; expected one of wikitext2"]),
     ("quantize model pajama --wbits 4 --out out", &["pajama: ", "data/red_pajama_n=1024.pth", "--data-dir"]),
     ("quantize model pajama --wbits 4 --data-dir . --out out", &["red_pajama_n=1024.pth"]),
@@ -262,7 +262,7 @@ const NAMES: &[Asked] = &[
     ("eval model wikitext2 --data-dir nowhere", &["wikitext2: --data-dir nowhere has none of wikitext-2-raw-v1/test"]),
 ];
 
-const TOO_LITTLE: &[Asked] = &[
+const TOO_LITTLE: &[BadArguments] = &[
     ("calib.safetensors --nsamples 9", &["calib.safetensors", "8 rows", "--nsamples asks for 9"]),
     ("short.txt --seqlen 32 --nsamples 4", &["short.txt", "20 tokens make 0 windows of 32; 4 are asked for"]),
     ("calib.safetensors --eval text.txt --seqlen 32 --nsamples 9", &["calib.safetensors", "8 rows", "asks for 9"]),
@@ -273,7 +273,7 @@ const TOO_LITTLE: &[Asked] = &[
     ("calib.safetensors --eval gone.txt", &["gone.txt", "No such file"]),
 ];
 
-/// What data meet that are to be calibrated on and to be measured with.
+/// The two commands that read a data set, one to measure and one to calibrate.
 macro_rules! both {
     ($file:literal, $options:literal) => {
         &[
@@ -283,7 +283,7 @@ macro_rules! both {
     };
 }
 
-const fn table(name: &'static str, commands: &'static [&'static str], kinds: &'static [Kind]) -> Table {
+const fn table(name: &'static str, commands: &'static [&'static str], kinds: &'static [BadInput]) -> Table {
     Table { name, commands, shell: "", early: true, kinds }
 }
 

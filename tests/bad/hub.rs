@@ -1,4 +1,4 @@
-//! A hub that is busy, refuses, or says what is not to be believed.
+//! A hub that is busy, refuses, or answers with nonsense.
 
 use serde_json::json;
 

@@ -8,7 +8,7 @@ use paring_format::writer::{NamedTensor, write_file};
 use serde_json::{Value, json};
 
 use crate::support::*;
-use crate::{Kind, MODEL, Table, check};
+use crate::{BadInput, MODEL, Table, check};
 
 const Q: &str = "model.layers.0.self_attn.q_proj.weight";
 const DOWN: &str = "model.layers.1.mlp.down_proj.weight";
@@ -45,7 +45,7 @@ fn shards(sandbox: &Sandbox, change: impl Fn(&mut Value)) {
     fs::remove_file(sandbox.path("model/model.safetensors")).unwrap();
 }
 
-const FOLDERS: &[Kind] = &[
+const FOLDERS: &[BadInput] = &[
     ("no folder", |s| fs::remove_dir_all(s.path("model")).unwrap(), &["model: not a folder"]),
     (
         "a file",
@@ -150,7 +150,7 @@ const FOLDERS: &[Kind] = &[
     ),
 ];
 
-const WEIGHT_FILES: &[Kind] = &[
+const WEIGHT_FILES: &[BadInput] = &[
     ("four bytes", |s| s.write("model/model.safetensors", "four"), &["model.safetensors: 4 bytes"]),
     (
         "cut off",
@@ -277,7 +277,7 @@ const WEIGHT_FILES: &[Kind] = &[
     ),
 ];
 
-const VALUES: &[Kind] = &[
+const VALUES: &[BadInput] = &[
     (
         "a NaN",
         |s| weights(s, |m| m.set(DOWN, 2 * 48 + 7, f32::NAN)),
@@ -290,7 +290,7 @@ const VALUES: &[Kind] = &[
         &["model.safetensors: model.layers.1.input_layernorm.weight", "NaN"],
     ),
     (
-        // What overflows is found where it is multiplied next.
+        // An overflow is found at the next product.
         "weights too large to multiply",
         |s| {
             weights(s, |m| {

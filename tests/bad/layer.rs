@@ -4,7 +4,7 @@ use paring_format::Dtype;
 use paring_format::writer::{NamedTensor, write_file};
 
 use crate::support::*;
-use crate::{Asked, Kind, Questions, Table, check};
+use crate::{BadArguments, BadInput, Questions, Table, check};
 
 fn put(sandbox: &Sandbox, tensors: &[NamedTensor]) {
     write_file(&sandbox.path("in.safetensors"), tensors.to_vec()).unwrap();
@@ -29,7 +29,7 @@ fn with(mut tensor: NamedTensor, element: usize, value: f32) -> NamedTensor {
     tensor
 }
 
-const FILES: &[Kind] = &[
+const FILES: &[BadInput] = &[
     ("no file", |_| {}, &["in.safetensors", "No such file"]),
     ("no weight", |s| put(s, &[hessian(1.0)]), &["in.safetensors", "no tensor weight"]),
     (
@@ -65,7 +65,7 @@ const FILES: &[Kind] = &[
     ("a negative hessian", |s| put(s, &[weight(4, 8), hessian(-1.0)]), &["not positive definite", "--percdamp"]),
 ];
 
-const OPTIONS: &[Asked] = &[
+const OPTIONS: &[BadArguments] = &[
     ("in.safetensors --method gptq --wbits 4 --groupsize 3 --out made", &["8 columns", "--groupsize 3"]),
     ("in.safetensors --method magnitude --pattern 3:5 --out made", &["8 columns", "--pattern 3:5"]),
     ("inputs.safetensors --method gptq --wbits 4 --sequences 4 --out made", &["6", "--sequences 4"]),

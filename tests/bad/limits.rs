@@ -1,4 +1,4 @@
-//! Small files that speak of large things, met by a program that may have little memory; and few open files.
+//! Small files that claim large contents, read by a program that may have little memory; and few open files.
 
 use std::fs;
 use std::io::Write;
@@ -10,7 +10,7 @@ use serde_json::json;
 
 use crate::support::pickles::{View, archive, state, zip};
 use crate::support::*;
-use crate::{Kind, Table, check};
+use crate::{BadInput, Table, check};
 
 /// Kilobytes of addresses, most of which stacks and the program take that are never touched. What a file claims below is
 /// more than this, mostly by far. One arena of the C library for all threads: each of its own takes 64 MiB of addresses.
@@ -23,7 +23,7 @@ const MODEL: &[&str] = &[
     "quantize model calib.safetensors --wbits 4 --out out --quiet --threads 1",
 ];
 
-/// A weight file of this header and these bytes behind it.
+/// A weight file of this header and these bytes after it.
 fn header(sandbox: &Sandbox, name: &str, text: &str, data: &[u8]) {
     sandbox.write(name, [&(text.len() as u64).to_le_bytes()[..], text.as_bytes(), data].concat());
 }
@@ -34,7 +34,7 @@ fn config(sandbox: &Sandbox, key: &str, value: u64) {
     sandbox.write("model/config.json", model.config.to_string());
 }
 
-/// A pickled model of one tensor, of which this is said.
+/// A pickled model of one tensor with these properties.
 fn pickled(sandbox: &Sandbox, change: impl Fn(&mut View)) {
     let mut view = View::new("model.norm.weight", "FloatStorage", "0", &[32]);
     change(&mut view);
@@ -57,7 +57,7 @@ fn parquet(sandbox: &Sandbox, at: isize, bytes: [u8; 4]) {
     sandbox.write("rows.parquet", file);
 }
 
-const MODELS: &[Kind] = &[
+const MODELS: &[BadInput] = &[
     (
         "a header of eighty million bytes",
         |s| s.write("model/model.safetensors", [&80_000_000u64.to_le_bytes()[..], b"{}"].concat()),
@@ -119,7 +119,7 @@ const MODELS: &[Kind] = &[
     ),
 ];
 
-const DATA: &[Kind] = &[
+const DATA: &[BadInput] = &[
     (
         "metadata of two gigabytes",
         |s| parquet(s, -8, 0x7fff_ffffu32.to_le_bytes()),
@@ -132,7 +132,7 @@ const DATA: &[Kind] = &[
     ),
 ];
 
-const LINES: &[Kind] = &[
+const LINES: &[BadInput] = &[
     (
         "a line of lists",
         |s| {
@@ -153,7 +153,7 @@ const LINES: &[Kind] = &[
     ),
 ];
 
-const TOKENS: &[Kind] = &[
+const TOKENS: &[BadInput] = &[
     (
         "rows of terabytes",
         |s| {
@@ -224,7 +224,7 @@ fn tokens_of_little_memory() {
     check("tokens of little memory");
 }
 
-/// The limit is one that lets good runs through: what fails above does not fail for want of a stack.
+/// The limit allows good runs: the failures above are not for want of a stack.
 #[test]
 fn little_memory_is_enough() {
     let sandbox = Sandbox::new();

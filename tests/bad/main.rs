@@ -1,4 +1,4 @@
-//! Everything that can be wrong with what people bring or ask for, one kind after the other. Each has a name of its own, is
+//! Everything that can be wrong with inputs and arguments, one kind after the other. Each has a name of its own, is
 //! refused with exit code 1 (2 for misuse) and one line that says where, what was expected and what is there, and leaves
 //! nothing that a program could take for a model.
 
@@ -26,20 +26,20 @@ use std::path::Path;
 
 use support::{Sandbox, golden};
 
-/// A name, what makes the input, and what the error says.
-type Kind = (&'static str, fn(&Sandbox), &'static [&'static str]);
-/// Arguments, and what the error says about them.
-type Asked = (&'static str, &'static [&'static str]);
+/// A name, the function that prepares the input, and the words of the error.
+type BadInput = (&'static str, fn(&Sandbox), &'static [&'static str]);
+/// Arguments, and the words of the error about them.
+type BadArguments = (&'static str, &'static [&'static str]);
 
 /// Inputs that the same commands meet, each in a folder of its own with the golden Llama and its tokens.
 struct Table {
     name: &'static str,
     commands: &'static [&'static str],
-    /// What a shell does first, to limit them.
+    /// Shell commands that limit them, run first.
     shell: &'static str,
-    /// Whether it shows before the work, so that no output folder is made.
+    /// True if it is found before the work, so that no output folder is made.
     early: bool,
-    kinds: &'static [Kind],
+    kinds: &'static [BadInput],
 }
 
 /// Arguments that follow the same command, in a folder that `prepare` has changed.
@@ -49,10 +49,10 @@ struct Questions {
     /// Two braces stand for the arguments.
     command: &'static str,
     code: i32,
-    kinds: &'static [Asked],
+    kinds: &'static [BadArguments],
 }
 
-/// What a model that is to be read meets.
+/// Commands that read a model.
 const MODEL: &[&str] = &[
     "eval model eval.safetensors --seqlen 32 --quiet",
     "quantize model calib.safetensors --wbits 4 --out out --quiet",

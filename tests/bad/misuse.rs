@@ -1,12 +1,12 @@
 //! Options that make no sense (exit code 2), and options that do not fit the model (exit code 1).
 
 use crate::support::*;
-use crate::{Asked, Questions, check};
+use crate::{BadArguments, Questions, check};
 
-/// As it is.
+/// Leaves the sandbox as it is.
 fn plain(_: &Sandbox) {}
 
-const QUANTIZATION: &[Asked] = &[
+const QUANTIZATION: &[BadArguments] = &[
     ("", &["--wbits"]),
     ("--wbits 1", &["--wbits 1", "2 to 8"]),
     ("--wbits 9", &["--wbits 9", "2 to 8"]),
@@ -45,7 +45,7 @@ const QUANTIZATION: &[Asked] = &[
     ("--wbits 4 --fast", &["--fast"]),
 ];
 
-const PRUNING: &[Asked] = &[
+const PRUNING: &[BadArguments] = &[
     ("", &["--pattern"]),
     ("--sparsity 1.0", &["--sparsity 1", "below 1"]),
     ("--sparsity -0.1", &["--sparsity -0.1", "at least 0"]),
@@ -66,7 +66,7 @@ const PRUNING: &[Asked] = &[
     ("--pattern 2:4 --wbits 4 --actorder static", &["--actorder", "pruning"]),
 ];
 
-const MODEL_FIT: &[Asked] = &[
+const MODEL_FIT: &[BadArguments] = &[
     ("--groupsize 12", &["model.layers.0.self_attn.q_proj", "32 columns", "--groupsize 12"]),
     ("--groupsize 32", &["model.layers.0.mlp.down_proj", "48 columns", "--groupsize 32"]),
     ("--include q_proj", &["--include q_proj", "model.layers.0.self_attn.q_proj", "re:"]),
@@ -79,9 +79,10 @@ const MODEL_FIT: &[Asked] = &[
     ("--layers 0..1 --include re:.*layers.1", &["--include re:.*layers.1"]),
 ];
 
-const PATTERNS: &[Asked] = &[("--pattern 2:5", &["model.layers.0.self_attn.q_proj", "32 columns", "--pattern 2:5"])];
+const PATTERNS: &[BadArguments] =
+    &[("--pattern 2:5", &["model.layers.0.self_attn.q_proj", "32 columns", "--pattern 2:5"])];
 
-const COMMANDS: &[Asked] = &[
+const COMMANDS: &[BadArguments] = &[
     ("compress", &["compress"]),
     ("quantize model --wbits 4 --out out", &["DATASET", ".jsonl"]),
     ("eval model", &["DATASET", ".jsonl"]),

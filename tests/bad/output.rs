@@ -1,4 +1,4 @@
-//! Outputs that cannot be written: said before the work where that can be known, and never half a model left behind.
+//! Outputs that cannot be written: found before the work if possible, and half a model never remains.
 
 use std::fs;
 
@@ -36,7 +36,7 @@ fn overwriting_replaces_a_checkpoint_and_nothing_else() {
     sandbox.ok(&format!("{QUANTIZE} --out out"));
     let before = model_bytes(&sandbox.path("out"));
     sandbox.write("out/notes.txt", "mine");
-    // What can be known to be wrong before the work costs nothing.
+    // An output that is known to be wrong before the work costs nothing.
     token_file(&sandbox.path("beyond.safetensors"), &[2, 32], &[64; 64]);
     for arguments in [
         "quantize model calib.safetensors --wbits 4 --groupsize 12",
@@ -49,7 +49,7 @@ fn overwriting_replaces_a_checkpoint_and_nothing_else() {
         assert_eq!(ran.code, Some(1), "{arguments}: {}", ran.stderr);
         assert!(model_bytes(&sandbox.path("out")) == before, "{arguments}: the earlier output was touched");
     }
-    // What goes wrong on the way leaves neither the old model nor a new one.
+    // A failure during the work leaves neither the old model nor a new one.
     let mut broken = Model::golden("llama");
     broken.set("model.layers.1.mlp.down_proj.weight", 0, f32::NAN);
     broken.write(&sandbox.path("broken"));
@@ -74,7 +74,7 @@ fn a_file_that_cannot_grow() {
     ] {
         let ran = limited(&arguments);
         sandbox.refuses(&ran, 1, &["out/model", "File too large"]).unwrap();
-        // A run leaves what it can go on from.
+        // A run leaves what it can be resumed from.
         let left = fs::read_dir(sandbox.path("out")).unwrap().map(|entry| entry.unwrap().file_name());
         let other: Vec<_> = left.filter(|name| name != "journal.jsonl").collect();
         assert!(other.is_empty(), "{arguments}: remains of a shard: {other:?}");

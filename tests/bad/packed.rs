@@ -1,11 +1,11 @@
 //! 4-bit checkpoints that are broken: only reading them makes sense.
 
 use crate::support::*;
-use crate::{Kind, Table, check};
+use crate::{BadInput, Table, check};
 
 const MODULE: &str = "model.layers.0.self_attn.q_proj";
 
-/// Puts a model of 4 bits into the place of the dense one, broken.
+/// Replaces the dense model by a broken one of 4 bits.
 fn packed(sandbox: &Sandbox, change: impl Fn(&mut Model)) {
     sandbox.ok("quantize model calib.safetensors --wbits 4 --groupsize 16 --out packed --quiet");
     let mut model = Model::read(&sandbox.open("packed"));
@@ -15,7 +15,7 @@ fn packed(sandbox: &Sandbox, change: impl Fn(&mut Model)) {
 
 const READ: &[&str] = &["eval model eval.safetensors --seqlen 32 --quiet", "decompress model --out out"];
 
-const PACKED: &[Kind] = &[
+const PACKED: &[BadInput] = &[
     (
         "no scales",
         |s| packed(s, |m| m.tensors.retain(|t| !t.name.ends_with("0.self_attn.q_proj.weight_scale"))),
@@ -64,8 +64,8 @@ const PACKED: &[Kind] = &[
     ),
 ];
 
-/// The shape of a matrix is what decompressing goes by: only a model can contradict it.
-const SHAPE: &[Kind] = &[(
+/// Decompression uses the shape of a matrix: only a model can contradict it.
+const SHAPE: &[BadInput] = &[(
     "another shape",
     |s| packed(s, |m| m.tensor("model.layers.0.self_attn.q_proj.weight_shape").bytes[0] = 31),
     &[MODULE, "[31, 32]", "[32, 32]"],

@@ -5,9 +5,9 @@ use std::os::unix::fs::symlink;
 use std::process::Command;
 
 use crate::support::*;
-use crate::{Asked, Kind, MODEL, Questions, Table, check};
+use crate::{BadArguments, BadInput, MODEL, Questions, Table, check};
 
-/// Puts a link in the place of a file of the sandbox.
+/// Replaces a file of the sandbox by a link.
 fn link(sandbox: &Sandbox, to: &str, name: &str) {
     let path = sandbox.path(name);
     if path.exists() {
@@ -21,7 +21,7 @@ fn pipe(sandbox: &Sandbox, name: &str) {
     assert!(Command::new("mkfifo").arg(sandbox.path(name)).status().unwrap().success());
 }
 
-const MODELS: &[Kind] = &[
+const MODELS: &[BadInput] = &[
     ("a config that leads nowhere", |s| link(s, "gone", "model/config.json"), &["model: no config.json here"]),
     ("a config in a circle", |s| link(s, "config.json", "model/config.json"), &["model: no config.json here"]),
     ("a config that is a folder", |s| link(s, ".", "model/config.json"), &["model: no config.json here"]),
@@ -74,7 +74,7 @@ const MODELS: &[Kind] = &[
     ),
 ];
 
-const ASKED: &[Asked] = &[
+const ASKED: &[BadArguments] = &[
     ("eval model zeros.txt", &["zeros.txt: a device or a pipe, expected a file"]),
     ("eval model zeros.jsonl", &["zeros.jsonl: a device or a pipe, expected a file"]),
     ("eval model pipe.jsonl", &["pipe.jsonl: a device or a pipe, expected a file"]),
@@ -137,7 +137,7 @@ fn links_are_followed_to_files() {
     assert!(model_bytes(&sandbox.path("out")) == model_bytes(&sandbox.path("plain")));
 }
 
-/// Links in an output are replaced, and what they lead to stays as it is.
+/// Links in an output are replaced, and their targets stay as they are.
 #[test]
 fn links_in_an_output_are_not_followed() {
     let sandbox = Sandbox::new();

@@ -4,14 +4,14 @@ use paring_format::Dtype;
 use paring_format::writer::{NamedTensor, write_file};
 
 use crate::support::*;
-use crate::{Kind, Table, check};
+use crate::{BadInput, Table, check};
 
 fn ids(dtype: Dtype, shape: &[usize], bytes: Vec<u8>, name: &str, sandbox: &Sandbox) {
     let tensor = NamedTensor { name: name.into(), dtype, shape: shape.to_vec(), bytes };
     write_file(&sandbox.path("ids.safetensors"), vec![tensor]).unwrap();
 }
 
-const TOKEN_FILES: &[Kind] = &[
+const TOKEN_FILES: &[BadInput] = &[
     ("no file", |_| {}, &["ids.safetensors", "No such file"]),
     ("no safetensors", |s| s.write("ids.safetensors", "1 2 3 4 5 6"), &["ids.safetensors"]),
     (

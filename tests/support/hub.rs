@@ -19,10 +19,10 @@ use serde_json::json;
 
 use super::{Model, Ran, Sandbox, tokenizer};
 
-/// What to do with a model, after its name.
+/// Options of a command with a model, after its name.
 pub const QUANTIZE: &str = "calib.safetensors --wbits 4 --groupsize 16 --quiet";
 
-/// An address where nothing listens.
+/// An address that refuses connections.
 pub const NOBODY: &str = "http://127.0.0.1:9";
 
 /// Variables that say where the hub is and how to get there.
@@ -42,7 +42,7 @@ pub const VARIABLES: [&str; 13] = [
     "NO_PROXY",
 ];
 
-/// What is different about the answer to a request.
+/// A fault in the answer to a request.
 #[derive(Clone)]
 pub enum Fault {
     /// This status and these lines of header.
@@ -139,12 +139,12 @@ impl Hub {
         self.site().faults.push((part.to_string(), times, fault));
     }
 
-    /// What was asked since the last call.
+    /// The requests since the last call.
     pub fn log(&self) -> Vec<Request> {
         std::mem::take(&mut self.site().log)
     }
 
-    /// Bytes of files that were sent from where large ones lie, of a log.
+    /// Bytes of files that were sent from the store of large ones, of a log.
     pub fn from_store(log: &[Request]) -> usize {
         log.iter().filter(|request| request.path.starts_with("/store/")).map(|request| request.sent).sum()
     }
@@ -184,7 +184,7 @@ fn decoded(path: &str) -> String {
     text
 }
 
-/// Whether the hub would keep it elsewhere.
+/// True if the hub would keep it in the store.
 fn is_large(path: &str) -> bool {
     [".safetensors", ".bin", ".parquet", ".gz"].iter().any(|end| path.ends_with(end))
 }
@@ -239,7 +239,7 @@ fn answer(site: &Mutex<Site>, mut stream: TcpStream) -> bool {
     request.sent = body.len();
     site.log.push(request);
     drop(site);
-    // Whoever asked may have heard enough.
+    // The client may have closed the connection.
     let _ = stream.write_all(format!("{head}\r\n").as_bytes()).and_then(|()| stream.write_all(body));
     true
 }
@@ -253,11 +253,12 @@ impl Site {
 
     fn route(&self, path: &str, from: Option<&str>) -> Answer {
         let path = decoded(path.split('?').next().unwrap_or_default());
-        let of = |name: &str| Answer { status: 404, headers: vec![format!("X-Error-Code: {name}")], body: Vec::new() };
+        let missing =
+            |name: &str| Answer { status: 404, headers: vec![format!("X-Error-Code: {name}")], body: Vec::new() };
         let known = |repo: &str| self.repos.keys().any(|key| key.rsplit_once('@').is_some_and(|(id, _)| id == repo));
         if let Some((repo, revision)) = path.strip_prefix("/api/").and_then(|rest| rest.split_once("/revision/")) {
             let Some((commit, files)) = self.repos.get(&format!("{repo}@{revision}")) else {
-                return of(if known(repo) { "RevisionNotFound" } else { "RepoNotFound" });
+                return missing(if known(repo) { "RevisionNotFound" } else { "RepoNotFound" });
             };
             let list = files.iter().map(|(path, bytes)| json!({"rfilename": path, "size": bytes.len()}));
             let body = json!({"sha": commit, "siblings": list.collect::<Vec<_>>()}).to_string().into();
@@ -265,10 +266,10 @@ impl Site {
         }
         if let Some(wanted) = path.strip_prefix("/store/") {
             let mut files = self.repos.values().flat_map(|(_, files)| files.values());
-            let Some(bytes) = files.find(|bytes| etag(bytes, true) == wanted) else { return of("EntryNotFound") };
+            let Some(bytes) = files.find(|bytes| etag(bytes, true) == wanted) else { return missing("EntryNotFound") };
             return part(bytes, from, Vec::new());
         }
-        let Some((repo, rest)) = path.split_once("/resolve/") else { return of("RepoNotFound") };
+        let Some((repo, rest)) = path.split_once("/resolve/") else { return missing("RepoNotFound") };
         let repo = match repo.strip_prefix("/datasets/") {
             Some(id) => format!("datasets/{id}"),
             None => format!("models{repo}"),
@@ -281,7 +282,7 @@ impl Site {
             Some((file, &value.0, value.1.get(file)?))
         });
         let Some((file, commit, bytes)) = found.max_by_key(|(file, _, _)| file.len()) else {
-            return of(if known(&repo) { "EntryNotFound" } else { "RepoNotFound" });
+            return missing(if known(&repo) { "EntryNotFound" } else { "RepoNotFound" });
         };
         let large = is_large(file);
         let (tag, mut headers) = (etag(bytes, large), vec![format!("X-Repo-Commit: {commit}")]);

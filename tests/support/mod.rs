@@ -1,4 +1,4 @@
-//! What the tests of the binary share: a folder to run it in, small checkpoints, readers of what it wrote.
+//! Help for the tests of the binary: a folder to run it in, small checkpoints, readers of its output.
 
 // Each test file uses some of it.
 #![allow(dead_code)]
@@ -101,7 +101,7 @@ impl Sandbox {
         self.run_command(command)
     }
 
-    /// A program that never reaches a hub unless it is told of one: whatever is set outside, the cache lies in this
+    /// A program that never reaches a hub unless the caller names one: whatever is set outside, the cache lies in this
     /// folder, and nobody listens at the address.
     fn command(&self, program: &str) -> Command {
         let mut command = Command::new(program);
@@ -169,7 +169,7 @@ impl Sandbox {
         Checkpoint::open(&self.path(model)).unwrap()
     }
 
-    /// Whether the folder holds something that a program would take for a model.
+    /// True if the folder holds something that a program would take for a model.
     pub fn holds_model(&self, dir: &str) -> bool {
         self.path(dir).join("config.json").exists()
     }
@@ -273,7 +273,7 @@ pub fn model_bytes(dir: &Path) -> BTreeMap<String, Vec<u8>> {
     names.filter(part).map(|name| (name.clone(), fs::read(dir.join(&name)).unwrap())).collect()
 }
 
-/// What breaks a model.
+/// A function that breaks a model.
 pub type Break = fn(&Sandbox);
 
 /// Breaks a model, tries to measure and to quantize it, and expects both to fail with all of `words`.

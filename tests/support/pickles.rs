@@ -12,12 +12,12 @@ pub struct Entry {
     /// 0: stored, 8: deflated.
     pub method: u16,
     pub flags: u16,
-    /// Bytes it is said to have in the file, and unpacked.
+    /// Claimed sizes, in the file and unpacked.
     pub stored: u64,
     pub unpacked: u64,
-    /// Where the directory says that it lies; `None` for where it does.
+    /// Offset that the directory claims; `None` for the true one.
     pub at: Option<u64>,
-    /// Whether sizes and places stand in the fields for files above 4 GiB.
+    /// True to store sizes and offsets in the fields for files above 4 GiB.
     pub wide: bool,
 }
 

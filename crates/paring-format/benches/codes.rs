@@ -43,6 +43,13 @@ fn line(name: &str, bytes: usize, seconds: f64, copy: f64) -> f64 {
     speed
 }
 
+/// GB/s of copying to memory in use and to fresh memory.
+#[derive(Clone, Copy)]
+struct CopyRates {
+    copy: f64,
+    fresh: f64,
+}
+
 fn main() {
     let mut state = 1u64;
     let mut next = || {
@@ -64,7 +71,16 @@ fn main() {
     line(&format!("copy {} MiB at once, to memory in use", bytes.len() >> 20), copied, whole, copy);
     let name = format!("copy {} MiB at once, to fresh memory", bytes.len() >> 20);
     let fresh = line(&name, copied, seconds(|| black_box(&bytes).to_vec()), copy);
+    let rates = CopyRates { copy, fresh };
+    packing(&bytes, &mut into, rates);
+    packing_along_rows(&bytes, rates);
+    decoding(&bytes, rates);
+    floats(&bytes, rates);
+}
 
+/// Packing and unpacking of codes, in every width.
+fn packing(bytes: &[i8], into: &mut [i8], CopyRates { copy, fresh }: CopyRates) {
+    let piece = PIECE * COLS;
     for (bits, padded) in (1..=8).map(|bits| (bits, false)).chain([3, 5, 6, 7].map(|bits| (bits, true))) {
         let packing = Packing::new(bits, padded).expect("a width of 1 to 8");
         let shift = 8 - bits;
@@ -86,8 +102,12 @@ fn main() {
         line(&format!("unpack {bits}{kind}, to memory in use"), total, time, copy);
         let time = seconds(|| packing.unpack(black_box(&words), ROWS, COLS));
         line(&format!("unpack {bits}{kind}, to fresh memory"), total, time, fresh);
-        assert_eq!((words, &into), (packed, &codes), "what is timed is what is tested");
+        assert_eq!((words, &*into), (packed, &codes[..]), "what is timed is what is tested");
     }
+}
+
+/// Packing and unpacking of zero points, whose words run along the rows.
+fn packing_along_rows(bytes: &[i8], CopyRates { fresh, .. }: CopyRates) {
     for bits in [3, 4, 8] {
         let packing = Packing::new(bits, false).expect("a width of 1 to 8");
         let (groups, shift) = (COLS / 16, 8 - bits);
@@ -99,7 +119,11 @@ fn main() {
         let time = seconds(|| packing.unpack_columns(black_box(&packed), ROWS, groups));
         line(&format!("unpack {bits}, [{ROWS}, {groups}] along the rows"), total, time, fresh);
     }
+}
 
+/// Decoding of matrices in pieces, and their digests.
+fn decoding(bytes: &[i8], CopyRates { copy, .. }: CopyRates) {
+    let piece = PIECE * COLS;
     let grid = |element: Element, dtype: Dtype, group: usize| {
         let scales = (0..PIECE * COLS / group).map(|i| dtype.round(0.01 + (i % 97) as f32 * 1e-4)).collect();
         let zeros = element.int_bits().map(|_| vec![1i8; PIECE * COLS / group]);
@@ -124,6 +148,11 @@ fn main() {
             line(&format!("digest {kind}"), ROWS * COLS, time, copy);
         }
     }
+}
+
+/// Floats to bytes and back, and the digest of a dense matrix.
+fn floats(bytes: &[i8], CopyRates { copy, .. }: CopyRates) {
+    let piece = PIECE * COLS;
     let dense: Vec<f32> = bytes.iter().map(|&code| f32::from(code) / 128.0).collect();
     for dtype in [Dtype::F32, Dtype::F16, Dtype::Bf16] {
         let stored = dtype.encode(&dense);

@@ -70,7 +70,7 @@ fn opened(result: paring_format::Result<Checkpoint>) -> Option<Checkpoint> {
     result.inspect_err(assert_text).ok()
 }
 
-/// Reads all tensors of what was opened, of files that have so many bytes. Whether there was anything to read.
+/// Reads all tensors, from files of so many bytes. Returns true if there was anything to read.
 fn read(result: paring_format::Result<Checkpoint>, bytes: usize) -> bool {
     let Some(checkpoint) = opened(result) else { return false };
     read_all(&checkpoint, bytes);

@@ -88,7 +88,7 @@ impl Input<'_> {
     }
 }
 
-/// What decodes is stored again, and the same when it is read back, or refused; and its dense weight is that of its rows.
+/// Decodes, stores again and reads back the same, or refuses; the dense weight is that of its rows.
 pub fn decode(layout: &dyn Layout, data: &[u8]) -> bool {
     let mut input = Input(data);
     let scheme = input.scheme(layout.name());
@@ -125,7 +125,7 @@ pub fn decode(layout: &dyn Layout, data: &[u8]) -> bool {
     good
 }
 
-/// What parses is written, and the same when it is parsed again.
+/// Parses, writes, and parses the same again.
 pub fn config(data: &[u8]) -> bool {
     let Ok(value) = serde_json::from_slice::<Value>(data) else { return false };
     let config = match QuantConfig::parse(&value) {

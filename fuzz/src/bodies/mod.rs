@@ -1,4 +1,4 @@
-//! What every target does with its input. The fuzz targets and an ordinary test, which replays the inputs under
+//! Bodies of the targets. The fuzz targets and an ordinary test, which replays the inputs under
 //! `tests/golden/fuzz`, share these files.
 
 mod files;
@@ -14,7 +14,7 @@ use paring_format::{LAYOUTS, layouts};
 
 const LAYOUT: &str = "layout-";
 
-/// A target: what it does with an input, whether that was a good one, and the memory it may take.
+/// A target: its function, which returns true for a good input, and the memory it may use.
 struct Target {
     name: &'static str,
     run: fn(&[u8]) -> bool,
@@ -133,7 +133,7 @@ fn assert_text(error: &(impl Display + Debug)) {
     assert!(!error.to_string().is_empty(), "{error:?}");
 }
 
-/// Whether it went well; if not, the error has a text.
+/// Returns true for a success; otherwise the error has a text.
 fn is_good<T>(result: Result<T, impl Display + Debug>) -> bool {
     match result {
         Ok(_) => true,

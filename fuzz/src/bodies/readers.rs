@@ -1,4 +1,4 @@
-//! What lies beside the weights, and what people bring: configurations of models, tokenizers, recipes, data.
+//! Targets of files beside the weights and of users' files: configurations of models, tokenizers, recipes, data.
 
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, LazyLock};
@@ -29,7 +29,7 @@ pub fn model_config(data: &[u8]) -> bool {
         Err(error) => return is_good(Err::<(), _>(error)),
     };
     is_good(checkpoint.quant_config());
-    // What is missing of ten thousand blocks takes a second to gather, and teaches nothing.
+    // Listing what is missing of ten thousand blocks takes a second, and teaches nothing.
     if checkpoint.config().get("num_hidden_layers").and_then(serde_json::Value::as_u64).is_some_and(|n| n > 100) {
         return false;
     }
@@ -63,7 +63,7 @@ pub fn tokenizer(data: &[u8]) -> bool {
     is_good(data.evaluation(tokenizer.as_ref(), Some(2), 64, None))
 }
 
-/// What reads text and messages.
+/// Tokenizer and template for text and messages.
 static READS: LazyLock<Tokenizer> = LazyLock::new(|| {
     let folder = folder("reads", &model_files(TEMPLATE));
     tokenizer_of(&folder).expect("files of ours").expect("a tokenizer")
@@ -106,7 +106,7 @@ pub fn jsonl(data: &[u8]) -> bool {
     windows("lines.jsonl", data)
 }
 
-/// Lines of JSON behind gzip, or where the first byte is above 127 behind Zstandard.
+/// Lines of JSON in gzip or, if the first byte is above 127, in Zstandard.
 pub fn packed_lines(data: &[u8]) -> bool {
     let zstd = data.first().is_some_and(|&first| first > 127);
     windows(if zstd { "lines.jsonl.zst" } else { "lines.jsonl.gz" }, data)
@@ -158,7 +158,7 @@ fn recipe(name: &str, data: &[u8]) -> bool {
     is_good(recipe_file::read(&path, &known))
 }
 
-/// What a run noted to go on with.
+/// Records of an interrupted run.
 pub fn journal(data: &[u8]) -> bool {
     is_good(paring::output::journal::blocks_done(data))
 }

@@ -56,7 +56,7 @@ pub(super) fn all(bencher: &mut Bencher<'_>) {
     }
     let shape = [tokens, shapes.dim()];
     let bytes = 4 * tokens * shapes.dim();
-    let two = |device: &Device| Ok([random_tensor(&shape, 1, device)?, random_tensor(&shape, 2, device)?]);
+    let operands = |device: &Device| Ok([random_tensor(&shape, 1, device)?, random_tensor(&shape, 2, device)?]);
     let weighted = |device: &Device| Ok([random_tensor(&shape, 1, device)?, random_tensor(&shape[1..], 2, device)?]);
     bencher.measure(
         "norm",
@@ -70,11 +70,11 @@ pub(super) fn all(bencher: &mut Bencher<'_>) {
         "swiglu",
         shape,
         floor::pass(3 * bytes),
-        two,
+        operands,
         |_| (),
         |[gate, up], ()| Ok(swiglu(gate, up).map(drop)?),
     );
-    bencher.measure("add", shape, floor::pass(3 * bytes), two, |_| (), |[a, b], ()| Ok(add(a, b).map(drop)?));
+    bencher.measure("add", shape, floor::pass(3 * bytes), operands, |_| (), |[a, b], ()| Ok(add(a, b).map(drop)?));
     packing(bencher);
 }
 

@@ -143,7 +143,7 @@ mod tests {
     }
 
     #[test]
-    fn what_differs_by_more_than_ties_is_told() {
+    fn differences_beyond_ties_are_named() {
         let case = own().cases().unwrap().into_iter().find(|case| case.name == "a48x64 gptq_b4_g32_asym").unwrap();
         let layer = case.layer().unwrap();
         let stats = |h: &[f32]| Ok(Stats::Gram(h.to_vec().into()));

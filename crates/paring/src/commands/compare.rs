@@ -235,11 +235,11 @@ impl Prediction {
             let (p, q) = (f64::from(p) - log_p, f64::from(q) - log_q);
             p.exp() * (p - q)
         };
-        let at = |logits: &[f32], log: f64| log - logits.get(target).map_or(f64::NAN, |&logit| f64::from(logit));
+        let log_prob = |logits: &[f32], log: f64| log - logits.get(target).map_or(f64::NAN, |&logit| f64::from(logit));
         // Rounding can take the sum of two equal distributions below zero. A NaN stays one.
         let kl: f64 = p.iter().zip(q).map(divergence).sum();
         let kl = if kl < 0.0 { 0.0 } else { kl };
-        Self { kl, same: top_p == top_q, nll: at(q, log_q), reference_nll: at(p, log_p) }
+        Self { kl, same: top_p == top_q, nll: log_prob(q, log_q), reference_nll: log_prob(p, log_p) }
     }
 }
 

@@ -202,8 +202,8 @@ fn numbers(first: &Report, second: &Report) -> Vec<NumberDifference> {
     let number =
         |(name, unit, get): (&str, &'static str, Get)| NumberDifference::new(name, unit, get(first), get(second));
     let has = |number: Option<f64>| number.is_some_and(|number| number != 0.0);
-    let told = |n: &NumberDifference| has(n.first) || has(n.second);
-    rows.into_iter().map(number).filter(told).collect()
+    let present = |n: &NumberDifference| has(n.first) || has(n.second);
+    rows.into_iter().map(number).filter(present).collect()
 }
 
 /// Seconds by stage, in the order of the first run.
@@ -219,11 +219,13 @@ fn kinds(layers: &[LayerDifference]) -> Vec<NumberDifference> {
     let mut order: Vec<&LayerDifference> = layers.iter().filter(|l| l.error.difference.is_some()).collect();
     order.sort_by(|a, b| a.kind.cmp(&b.kind));
     let groups = order.chunk_by(|a, b| a.kind == b.kind);
-    let of = |group: &[&LayerDifference], get: fn(&NumberDifference) -> Option<f64>| {
+    let mean_of = |group: &[&LayerDifference], get: fn(&NumberDifference) -> Option<f64>| {
         mean(group.iter().filter_map(|l| get(&l.error)))
     };
     groups
-        .map(|group| NumberDifference::new(&group[0].kind, "", of(group, |n| n.first), of(group, |n| n.second)))
+        .map(|group| {
+            NumberDifference::new(&group[0].kind, "", mean_of(group, |n| n.first), mean_of(group, |n| n.second))
+        })
         .collect()
 }
 

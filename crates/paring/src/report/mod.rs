@@ -228,10 +228,10 @@ pub struct LayerReport {
 /// Perplexity of the input and of the output, on the same tokens.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct PerplexityReport {
-    /// That of the input.
+    /// Perplexity of the input.
     #[serde(deserialize_with = "file::number")]
     pub before: f64,
-    /// That of the output.
+    /// Perplexity of the output.
     #[serde(deserialize_with = "file::number")]
     pub after: f64,
     /// The data set.

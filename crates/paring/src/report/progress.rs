@@ -122,8 +122,8 @@ mod tests {
 
     #[test]
     fn a_measurement_is_done_by_rounds_and_blocks() {
-        let at = |done, round, passed| EvalProgress { done, of: 10, round, passed, blocks: 3 }.share();
-        assert_eq!((at(0, 4, 0), at(0, 4, 2), at(4, 4, 1), at(10, 0, 0)), (0.0, 0.2, 0.5, 1.0));
+        let share = |done, round, passed| EvalProgress { done, of: 10, round, passed, blocks: 3 }.share();
+        assert_eq!((share(0, 4, 0), share(0, 4, 2), share(4, 4, 1), share(10, 0, 0)), (0.0, 0.2, 0.5, 1.0));
         assert_eq!(EvalProgress { done: 0, of: 0, round: 0, passed: 0, blocks: 0 }.share(), 0.0);
     }
 }

@@ -12,9 +12,9 @@ use super::LayerReport;
 /// Sizes of input and output.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Size {
-    /// Those of the input.
+    /// Sizes of the input.
     pub before: Sizes,
-    /// Those of the output.
+    /// Sizes of the output.
     pub after: Sizes,
 }
 

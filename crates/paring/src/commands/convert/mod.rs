@@ -171,7 +171,7 @@ impl<'a> ConversionPlan<'a> {
             let unknown = || Error::Plan(format!("{name}: unknown format {}", scheme.format));
             let layout = layout.ok_or_else(unknown)?;
             let (name, format) = (name.clone(), layout.name().to_string());
-            // Words with padding are told by the version of the config, which is not kept.
+            // The version of the config, which is not kept, marks words with padding.
             let anew = chosen(&name) || scheme.padded;
             groups.push(PlannedGroup {
                 name,

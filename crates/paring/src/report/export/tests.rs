@@ -92,7 +92,7 @@ fn an_event_file_begins_as_those_of_tensorflow_do() {
     assert_eq!(bytes[..want.len()], want);
 }
 
-/// That record at 1.5 s, as TensorBoard's own code writes it.
+/// The first record at 1.5 s, as TensorBoard's own code writes it.
 const EVENT_CHECKSUM: [u8; 4] = [42, 40, 100, 108];
 
 #[test]
