@@ -184,7 +184,7 @@ pub enum SpqrZeros {
 /// The outliers of a made-up matrix.
 #[derive(Clone, Copy, Debug)]
 pub enum Kept {
-    /// That many of a thousand weights.
+    /// So many of a thousand weights.
     Share(usize),
     /// The first seven.
     Run,

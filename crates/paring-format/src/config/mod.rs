@@ -35,7 +35,7 @@ pub const MIXED: &str = "mixed-precision";
 /// The quantization of a checkpoint.
 #[derive(Clone, Debug, PartialEq)]
 pub struct QuantConfig {
-    /// Whose form it has.
+    /// The program that its form is of.
     pub method: QuantMethod,
     /// A summary: the one format used, `mixed-precision`, or `dense`. Readers go by the groups.
     pub format: String,

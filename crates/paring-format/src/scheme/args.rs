@@ -32,11 +32,11 @@ pub enum Strategy {
     Tensor,
     /// A row of a weight.
     Channel,
-    /// That many consecutive columns of a row.
+    /// Consecutive columns of a row, so many.
     Group(usize),
     /// The same, with a second scale for the whole tensor.
     TensorGroup(usize),
-    /// That many rows and columns of a weight.
+    /// Rows and columns of a weight, so many.
     Block(usize, usize),
     /// A token of activations.
     Token,

@@ -154,6 +154,7 @@ impl<'a> Machine<'_, 'a> {
         self.push(value)
     }
 
+    /// Follows an instruction, whose arguments the reader has.
     fn step(&mut self, op: u8, reader: &mut Reader<'a>) -> Result<()> {
         let cut = || "a pickle that is cut off".to_string();
         match op {
@@ -197,7 +198,13 @@ impl<'a> Machine<'_, 'a> {
             0x94 => self.memoize(u32::try_from(self.memo.len()).map_err(|_| "a memo without end")?),
             b'h' => self.recall(reader.u8().ok_or_else(cut)?.into()),
             b'j' => self.recall(reader.u32().ok_or_else(cut)?),
+            _ => self.step_on_values(op),
+        }
+    }
 
+    /// An instruction that works on the values of the stack alone.
+    fn step_on_values(&mut self, op: u8) -> Result<()> {
+        match op {
             b'(' if self.marks.len() >= MAX_WAITING => Err(format!("more than {MAX_WAITING} marks are open")),
             b'(' => {
                 self.marks.push(self.stack.len());

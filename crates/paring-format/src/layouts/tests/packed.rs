@@ -131,7 +131,7 @@ fn groups_of_columns_are_checked() {
     grid_of(&mut plain, &|grid| grid.group_index = None);
     assert_eq!(with(&scheme, &[2, 0, 1, 1, 0, 2, 2, 0, 1, 1, 0, -1]).unwrap(), plain);
     assert_eq!(packed.encode(&scheme, &plain).unwrap()["weight_g_idx"], part(&[-1; 12]));
-    // Whoever stored groups meant them, whatever the scheme says; but they are not written unasked.
+    // Stored groups count, whatever the scheme says; but they are not written unasked.
     let silent = Scheme::of(&plain, "pack-quantized", vec![]);
     assert_eq!(packed.decode(&silent, parts.clone()).unwrap(), c);
     assert!(packed.encode(&silent, &c).unwrap_err().to_string().contains("activation order"));

@@ -88,7 +88,7 @@ fn a_group_wider_than_the_matrix_is_a_row() {
     assert_eq!(spqr_layout().decode(&scheme, encode(spqr_layout(), &c).unwrap()).unwrap(), c);
 }
 
-/// Where zeros are whole numbers, but those of one matrix are not all codes, it has them as floats.
+/// Zeros that are whole numbers but not all codes: that matrix stores them as floats.
 #[test]
 fn whole_zeros_that_are_no_codes() {
     let mut rng = Rng(3);
