@@ -183,7 +183,7 @@ fn libraries_leave_it_to_programs_how_options_are_typed() {
     assert_eq!(typed_options("f(\"use --sym, or\\n --pattern 2:4\"); i--; a --> b; \"--\""), ["--sym", "--pattern"]);
 }
 
-/// Modules that reach each other: more than one in a group is a circle.
+/// Modules that reach each other: more than one in a group is a cycle.
 fn circles(graph: &BTreeMap<String, BTreeSet<String>>) -> Vec<Vec<&str>> {
     let reach = |from: &str| {
         let (mut seen, mut open) = (BTreeSet::new(), vec![from.to_string()]);

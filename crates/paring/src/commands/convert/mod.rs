@@ -130,7 +130,7 @@ struct ConversionPlan<'a> {
     checkpoint: &'a Checkpoint,
     layout: &'static dyn Layout,
     quant: QuantConfig,
-    /// Those of the output, in the order of the input.
+    /// Groups of the output, in the order of the input.
     groups: Vec<PlannedGroup>,
     matrices: BTreeMap<String, PlannedMatrix>,
 }

@@ -34,9 +34,9 @@ pub struct Verified {
     pub formats: BTreeMap<String, usize>,
     /// Linears, those outside the blocks among them, that a group of the quantization covers.
     pub covered: usize,
-    /// Those that it ignores.
+    /// Linears that it ignores.
     pub ignored: usize,
-    /// Those that it neither targets nor ignores, which are dense.
+    /// Linears that it neither targets nor ignores, which are dense.
     pub untargeted: usize,
     /// Linears and other tensors that were compared with their digest; 0 for a checkpoint without digests.
     pub digests_checked: usize,
