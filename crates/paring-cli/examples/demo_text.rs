@@ -8,7 +8,7 @@ use std::process::ExitCode;
 #[path = "../src/demo/language/mod.rs"]
 mod language;
 
-/// What the command line asks for.
+/// Arguments of the command line.
 struct Options {
     seed: u64,
     words: usize,

@@ -212,7 +212,7 @@ mod tests {
         assert_eq!(seen, [(1, text("one")), (4, text(""))]);
     }
 
-    /// What is wrong with a document that is not wanted does not matter, as it does not to the published codes.
+    /// A faulty document that is not wanted does not matter, as it does not to the published codes.
     #[test]
     fn only_wanted_documents_are_parsed() {
         let (_dir, documents) = file("a.jsonl", "noise\n{\"text\": \"two\"}\n");

@@ -12,7 +12,7 @@ use crate::{Error, Result};
 /// Names that DATASET may have; a hyphen and an underscore are the same.
 pub const NAMES: [&str; 7] = ["wikitext2", "c4", "ptb", "pajama", "refinedweb", "c4-new", "ptb-new"];
 
-/// Whose published code reads a data set. They join documents differently, and measure on other parts of c4 and ptb.
+/// The published code that reads a data set. They join documents differently, and measure on other parts of c4 and ptb.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Protocol {
     /// GPTQ's and SpQR's. Calibration: an empty line between joined documents; documents of c4 that have `seqlen` tokens

@@ -1,4 +1,4 @@
-//! How the windows of a data set are cut: joined, drawn, from the start, from stored rows.
+//! Windows of a data set: joined, drawn, from the start, from stored rows.
 
 use std::path::{Path, PathBuf};
 
@@ -82,7 +82,7 @@ fn documents_are_joined_and_read_no_further_than_needed() {
     }
 }
 
-/// The same windows whether the file ends where they end or goes on.
+/// The same windows whether the file ends with them or continues.
 #[test]
 fn a_beginning_is_cut_as_the_whole() {
     let folder = Folder::new();

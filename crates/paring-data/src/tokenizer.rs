@@ -96,9 +96,9 @@ enum Merge {
     Words(String),
 }
 
-/// Where a BPE has a prefix for the parts inside a word, the library cuts that many bytes off the second part of every
-/// merge, whatever they are. Errors when one does not begin with the prefix. What is no BPE at all is for the library to
-/// tell.
+/// Errors when a merge of a BPE with a prefix for the parts inside a word does not begin with that prefix: the library
+/// cuts that many bytes off the second part of every merge, whatever they are. Anything that is no BPE is for the library
+/// to refuse.
 fn check_merges(json: &[u8]) -> std::result::Result<(), String> {
     let Ok(Merging { model }) = serde_json::from_slice(json) else { return Ok(()) };
     let Some(prefix) = model.continuing_subword_prefix.filter(|prefix| !prefix.is_empty()) else { return Ok(()) };

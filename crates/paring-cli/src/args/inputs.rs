@@ -21,7 +21,7 @@ pub struct Inputs {
     /// Folder with the files of the named sets, laid out as their repositories or flat
     #[arg(long, value_name = "DIR")]
     pub data_dir: Option<PathBuf>,
-    /// Whose parts and windows of c4 and ptb are measured on (c4-new and ptb-new mean sparsegpt's)
+    /// Published code whose parts and windows of c4 and ptb are measured on (c4-new and ptb-new mean sparsegpt's)
     #[arg(long, value_enum, default_value = "gptq", value_name = "CODE")]
     pub eval_protocol: ProtocolArg,
     /// As --eval-protocol sparsegpt: the name that the scripts of GPTQ and SpQR have for it

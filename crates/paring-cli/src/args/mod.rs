@@ -118,7 +118,7 @@ pub enum Command {
 pub struct SparsifyArgs {
     #[command(flatten)]
     pub inputs: Inputs,
-    /// How weights are chosen, and whether the others make up for them
+    /// Algorithm that chooses weights, and that may update the others
     #[arg(long, default_value = "sparsegpt", value_parser = methods(|m| m.drops))]
     pub method: String,
     #[command(flatten)]

@@ -12,7 +12,7 @@ pub struct ReportArgs {
     /// Another run: say how it differs from the first
     #[arg(value_name = "OTHER")]
     pub other: Option<PathBuf>,
-    /// Where the page goes [default: report.html beside the report; for two runs none is written]
+    /// File for the page [default: report.html beside the report; for two runs none is written]
     #[arg(long, value_name = "FILE")]
     pub html: Option<PathBuf>,
     /// Also write the numbers by block and of the run as an event file of TensorBoard, in a folder below this one

@@ -41,8 +41,8 @@ pub struct Run {
     /// Keep calibration activations beyond 256 MiB in a file in the output folder; those that fit on a GPU stay there
     #[arg(long, value_enum, default_value = "none")]
     pub offload: OffloadArg,
-    /// How a GPU multiplies f32 activations for Gram matrices: f32, bf16x3 (faster, off by 3e-6) or tf32 (5e-5); those of
-    /// 16 bits (--dtype) are exact
+    /// Type in which a GPU multiplies f32 activations for Gram matrices: f32, bf16x3 (faster, off by 3e-6) or tf32
+    /// (5e-5); those of 16 bits (--dtype) are exact
     #[arg(long, value_name = "PRECISION", default_value = "f32")]
     pub gram_precision: GramPrecision,
     /// Don't compute the error of each layer
@@ -62,7 +62,7 @@ pub struct Run {
     #[arg(long, value_name = "A..B", value_parser = range)]
     pub layers: Option<(usize, usize)>,
     /// The layout to write [default: what fits]: pack-quantized, int-quantized, float-quantized, paring-spqr, spqr (what
-    /// spqr_quant reads), dense, …; of the past sparse-bitmask, sparse-24-bitmask, marlin-24
+    /// spqr_quant reads), dense, …; legacy: sparse-bitmask, sparse-24-bitmask, marlin-24
     #[arg(long, value_name = "NAME")]
     pub format: Option<String>,
     /// Store scales for a cache of keys and values in this type, from the calibration data

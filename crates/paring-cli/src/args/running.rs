@@ -8,7 +8,7 @@ use super::LogArg;
 
 #[derive(Args)]
 pub struct Running {
-    /// How products round their inputs; auto is bf16 for bfloat16 checkpoints and f32 for others
+    /// Type that products round their inputs to; auto is bf16 for bfloat16 checkpoints and f32 for others
     #[arg(long, value_enum, default_value = "auto", help_heading = "Running")]
     pub dtype: DtypeArg,
     #[command(flatten)]
@@ -42,7 +42,7 @@ pub enum DtypeArg {
 
 #[derive(Args)]
 pub struct DeviceArg {
-    /// Where to compute: auto (the first GPU if this build has CUDA and one answers), cpu, cuda or cuda:N
+    /// Device to compute on: auto (the first GPU if this build has CUDA and one answers), cpu, cuda or cuda:N
     #[arg(long, value_name = "DEVICE", default_value = "auto", help_heading = "Running")]
     pub device: Choice,
 }

@@ -19,7 +19,7 @@ pub struct Settings {
     pub endpoint: String,
     /// The folder of all repositories (`models--org--name` and the like).
     pub cache: PathBuf,
-    /// Whom to say one is. It is sent to the endpoint alone, not to where that one redirects.
+    /// Token of the account. It is sent to the endpoint alone, not to where that one redirects.
     pub token: Option<String>,
     /// Never to ask the network.
     pub offline: bool,

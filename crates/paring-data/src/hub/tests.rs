@@ -203,7 +203,7 @@ fn shards_of_an_index() {
     }
 }
 
-/// What the Python library leaves: a branch, a snapshot of links, blobs.
+/// A cache as the Python library leaves it: a branch, a snapshot of links, blobs.
 #[test]
 fn a_cache_that_others_filled() {
     let dir = tempfile::tempdir().unwrap();

@@ -122,7 +122,7 @@ fn what_is_no_parquet_file() {
     }
 }
 
-/// What each of the files that the `parquet` crate cannot be kept from reading says here.
+/// Files with claims that the `parquet` crate cannot be kept from reading.
 #[test]
 fn what_a_file_only_states() {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/golden/fuzz/parquet");
@@ -157,7 +157,7 @@ fn a_changed_byte_is_survived() {
             // In place: a file that is cut and written anew goes to the disk each time.
             let mut file = std::fs::OpenOptions::new().write(true).open(&path).unwrap();
             std::io::Write::write_all(&mut file, &bytes).unwrap();
-            // A count that became huge goes on until the caller has enough.
+            // A huge count continues until the caller has enough.
             let see = &mut |row, _: Cell<'_>| Ok(row < 1000);
             match each_row(&path, "text", see) {
                 Ok(()) => read += 1,

@@ -113,7 +113,7 @@ impl Rounding {
         }
     }
 
-    /// Whether the sweep visits columns in another order than the file's.
+    /// Tells whether the sweep visits columns in another order than the file's.
     pub fn reorders(&self) -> bool {
         self.act_order != ActOrder::None
     }

@@ -30,7 +30,7 @@ pub struct DataOptions {
     pub text_field: String,
     /// Folder with the files of the named sets; `None`: the hub's cache, then the hub.
     pub data_dir: Option<PathBuf>,
-    /// Whose parts and windows of c4 and ptb are measured on.
+    /// The published code whose parts and windows of c4 and ptb are measured on.
     pub protocol: Protocol,
 }
 

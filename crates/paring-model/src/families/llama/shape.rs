@@ -18,7 +18,7 @@ pub(super) struct Member {
     pub windows: Windows,
 }
 
-/// Which linears have biases.
+/// Linears that have biases.
 pub(super) enum Biases {
     /// None.
     None,
@@ -30,7 +30,7 @@ pub(super) enum Biases {
     AttentionAndMlp,
 }
 
-/// Which blocks attend in a sliding window.
+/// Blocks that attend in a sliding window.
 pub(super) enum Windows {
     /// None.
     None,

@@ -16,14 +16,14 @@ enum Groups {
 struct Kernel {
     name: &'static str,
     bits: &'static [u32],
-    /// Whether it takes zero points.
+    /// True if it takes zero points.
     zeros: bool,
     groups: Groups,
-    /// Whether it takes f16 and no other.
+    /// True if it takes f16 and no other.
     f16: bool,
-    /// What rows and columns must be multiples of.
+    /// Divisors of rows and columns.
     multiples: (usize, usize),
-    /// Whether everybody with such a device has it.
+    /// True if every such device has it.
     common: bool,
 }
 
@@ -77,7 +77,7 @@ impl Kernel {
     }
 }
 
-/// What runs packed integers with activations in floats.
+/// Verdict on packed integers with activations in floats.
 pub(super) fn packed(weights: &QuantArgs, linears: &Linears) -> Verdict {
     if weights.strategy == Strategy::Tensor {
         return Verdict::Refused("packed integers have a scale a row or a group there".into());

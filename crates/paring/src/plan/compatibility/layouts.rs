@@ -5,7 +5,7 @@ use paring_format::{Dtype, Element, QuantArgs, ScaleType, Scheme, Strategy};
 use super::kernels::packed;
 use super::{Linears, Loader, Verdict};
 
-/// What runs linears of some shapes that are quantized like this.
+/// A loader's verdict on linears of some shapes with this quantization.
 type Answer = fn(&Quantized) -> Verdict;
 
 /// Linears in one layout, as both programs ask about them.
@@ -23,7 +23,7 @@ pub(super) struct Support {
 }
 
 impl Support {
-    /// What `loader` does with linears in this layout.
+    /// The verdict of `loader` on linears in this layout.
     pub(super) fn verdict(&self, loader: Loader, scheme: &Scheme, linears: &Linears) -> Verdict {
         let asked = Quantized { weights: scheme.weights.as_ref(), input: scheme.input.as_ref(), linears };
         match loader {

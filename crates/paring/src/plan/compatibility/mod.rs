@@ -1,4 +1,4 @@
-//! What runs a scheme: transformers 5.17 with compressed-tensors 0.19, and the kernels of vLLM 0.33.
+//! Loaders of a scheme: transformers 5.17 with compressed-tensors 0.19, and the kernels of vLLM 0.33.
 //!
 //! The table was made by running the first and reading the second. It is about formats and kernels, not about models: both
 //! programs must know the architecture too.
@@ -23,7 +23,7 @@ pub enum Loader {
     Vllm,
 }
 
-/// Whether a program runs something.
+/// Verdict of a loader.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Verdict {
     /// It does; on what.
@@ -97,13 +97,13 @@ pub struct Row {
     pub inputs: String,
     /// The layout it is written in.
     pub format: &'static str,
-    /// Where transformers runs it.
+    /// Verdict of transformers, in words.
     pub transformers: String,
-    /// Where vLLM does.
+    /// Verdict of vLLM, in words.
     pub vllm: String,
 }
 
-/// What [`PRESETS`] are and what runs them.
+/// Lists [`PRESETS`] with their loaders.
 pub fn table() -> Vec<Row> {
     let row = |preset: &'static Preset| {
         let weights = preset.weights.as_ref()?;

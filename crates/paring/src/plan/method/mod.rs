@@ -19,7 +19,7 @@ pub struct MethodInfo {
     pub name: &'static str,
     /// A line of help.
     pub help: &'static str,
-    /// Where it was published.
+    /// The publication.
     pub source: &'static str,
     /// The curvature that it sweeps with, and so the statistics that it needs of the inputs.
     pub curvature: Curvature,
