@@ -49,7 +49,7 @@ impl Stalling {
         true
     }
 
-    /// Whether no thread of the process runs, wants to, or waits for a disk.
+    /// Tells whether no thread of the process runs, wants to, or waits for a disk.
     fn sleeps(&self) -> bool {
         let Ok(threads) = fs::read_dir(format!("/proc/{}/task", self.child.id())) else { return false };
         let states = threads.map(|thread| fs::read_to_string(thread.ok()?.path().join("stat")).ok());

@@ -98,7 +98,7 @@ mod tests {
         QuantArgs { strategy: Strategy::Tensor, symmetric, ..QuantArgs::new(element) }
     }
 
-    /// What `calculate_qparams` and `generate_gparam` of compressed-tensors 0.19 return for these extremes.
+    /// Results of `calculate_qparams` and `generate_gparam` of compressed-tensors 0.19 for these extremes.
     #[test]
     fn scales_are_those_of_the_library() {
         let of = |args: &QuantArgs, range, dtype| values(&of_input(args, "m", range, dtype).unwrap())[0].2;

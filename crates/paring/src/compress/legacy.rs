@@ -55,7 +55,7 @@ pub(super) fn dense_scheme(layout: &dyn Layout, recipe: &Recipe) -> Option<Schem
     (layout.instead().is_some() && recipe.rounding.is_none()).then_some(dense)
 }
 
-/// What to tell whoever asks for this layout.
+/// Note for a run that chooses this layout.
 pub(super) fn note(layout: &dyn Layout) -> Option<String> {
     let (name, instead) = (layout.name(), layout.instead()?);
     Some(format!("{name} is a format of the past: of current programs, only paring reads it; instead use {instead}"))

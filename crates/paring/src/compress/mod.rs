@@ -68,9 +68,9 @@ pub struct Job {
     pub windows: Option<Windows>,
     /// The output folder.
     pub out: PathBuf,
-    /// Whether a run that was begun there is resumed, if one was.
+    /// True to resume a run that was started there, if one was.
     pub resume: bool,
-    /// Whether activations are kept on disk now and then, so that a resumed run need not compute them again; `None`: in a run
+    /// True to write snapshots of the activations to disk, from which a resumed run continues; `None`: in a run
     /// that seems to take longer than ten minutes.
     pub resumable: Option<bool>,
     /// Files to put beside the weights: name and content.

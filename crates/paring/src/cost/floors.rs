@@ -1,4 +1,4 @@
-//! What a run of a given size cannot be faster than, and what it holds, on a card of given rates: for models that are not
+//! Lower bounds of a run's time, and its memory, on a card of given rates: for models that are not
 //! at hand.
 
 use paring_format::Dtype;
@@ -18,7 +18,7 @@ use crate::{Precision, Result};
 /// The shapes of a Llama, in bfloat16.
 #[derive(Clone, Copy, Debug)]
 pub struct Llama {
-    /// What it is called.
+    /// Its name.
     pub name: &'static str,
     /// Blocks.
     pub blocks: usize,
@@ -68,7 +68,7 @@ pub struct Floor {
     pub disk: f64,
     /// Seconds of the run: of the card, the link and the disk the one that takes longest, for they work at the same time.
     pub seconds: f64,
-    /// What lies on the card.
+    /// Memory of the card.
     pub device: Device,
     /// Bytes on the host.
     pub host: u64,

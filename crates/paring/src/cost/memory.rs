@@ -132,7 +132,7 @@ impl Sheet<'_> {
         Point { at: "write", parts: vec![part("pages of files", pages), part("shards", shards)] }
     }
 
-    /// What lies on the host of a run whose blocks and sweeps are on `device`, for a process that holds `base` bytes
+    /// Host memory of a run whose blocks and sweeps are on `device`, for a process that holds `base` bytes
     /// before it.
     pub(super) fn beside(&self, base: usize, device: &Device) -> Point {
         let hidden = if device.holds_activations { 0 } else { F32 * self.tokens() * self.dim };

@@ -1,4 +1,4 @@
-//! What a run costs, known before it begins: bytes and operations as formulas of the shapes.
+//! Estimate of a run before it begins: bytes and operations as formulas of the shapes.
 //!
 //! * [`of`]: the bytes of a run's output, operations and bytes of each part, about how long they take here, and the most
 //!   memory.
@@ -31,12 +31,12 @@ use paring_data::Windows;
 
 pub use floors::{Card, Floor, LLAMAS, Llama};
 
-/// What a run will take.
+/// Estimate of a run.
 #[derive(Clone, Debug, Serialize)]
 pub struct Costs {
     /// Parts of the run, in the order of its report.
     pub stages: Vec<StageCosts>,
-    /// What lies on the GPU, when the run has one and runs blocks there.
+    /// Memory of the GPU, when the run has one and runs blocks there.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub device: Option<Device>,
     /// The most bytes of tensors on the GPU at once.
@@ -44,11 +44,11 @@ pub struct Costs {
     pub peak_vram: Option<u64>,
     /// The most resident memory of the process, pages of files among it, in bytes: within a quarter.
     pub peak_rss: u64,
-    /// When that is, and what is there then.
+    /// The moment of the peak, and the memory at it.
     pub peak: Point,
     /// Bytes of the tensors of the output.
     pub bytes_out: u64,
-    /// Whether these bytes are known: how many outliers a threshold keeps, and how many zeros a model has, shows in its
+    /// True if these bytes are known: how many outliers a threshold keeps, and how many zeros a model has, shows in its
     /// weights alone. Without a share that was asked for, none are counted.
     pub bytes_out_known: bool,
     /// Bytes that the run needs on the disk of its output, those of an earlier one not deducted.
@@ -57,7 +57,7 @@ pub struct Costs {
     pub seconds: f64,
 }
 
-/// What a part of a run will take.
+/// Estimate of a part of a run.
 #[derive(Clone, Debug, Serialize)]
 pub struct StageCosts {
     /// Its name, as in the report.
@@ -76,7 +76,7 @@ pub struct StageCosts {
     pub seconds: f64,
 }
 
-/// What `job` will take, if this process runs it next. Writes nothing, and reads no weight; small matrices are tried for
+/// Estimates `job`, if this process runs it next. Writes nothing, and reads no weight; small matrices are tried for
 /// half a second to see how fast the machine is. `measured` are windows whose perplexity is measured before and after: a
 /// part `eval` then says what that takes, in [`Costs::seconds`] too; its memory is not looked at.
 ///

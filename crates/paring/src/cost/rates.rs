@@ -1,4 +1,4 @@
-//! How fast this machine is at the parts of a run: the run's own operations on small matrices, a few hundredths of a second
+//! Speed of this machine in the parts of a run: the run's own operations on small matrices, a few hundredths of a second
 //! each.
 
 use std::time::Instant;

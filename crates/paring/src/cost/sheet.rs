@@ -63,11 +63,11 @@ pub(super) struct Linear<'a> {
     pub read: usize,
     /// Bytes of each of its tensors in the output.
     pub written: Vec<usize>,
-    /// What is done to it; `None`: it is kept.
+    /// Its treatment; `None`: it is copied.
     pub made: Option<Treatment<'a>>,
 }
 
-/// What is done to a linear.
+/// Treatment of a linear.
 #[derive(Clone, Debug)]
 pub(super) struct Treatment<'a> {
     pub recipe: &'a Recipe,
@@ -87,7 +87,7 @@ impl<'a> Treatment<'a> {
         Self { recipe, coded }
     }
 
-    /// What has to be known of the inputs.
+    /// Curvature that it needs.
     pub fn need(&self) -> Curvature {
         self.recipe.info().curvature
     }
@@ -97,7 +97,7 @@ impl<'a> Treatment<'a> {
         if self.need() == Curvature::Full { self.recipe.blocksize.min(cols) } else { cols }
     }
 
-    /// Whether scales of the inputs come from the data.
+    /// True if scales of the inputs come from the data.
     pub fn ranges(&self) -> bool {
         self.recipe.input.as_ref().is_some_and(|input| input.dynamic != Dynamic::Yes)
     }

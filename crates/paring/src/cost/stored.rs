@@ -1,4 +1,4 @@
-//! How many bytes a compressed linear takes on disk: what its layout makes of a matrix of the same shape.
+//! Bytes of a compressed linear on disk: its layout encodes a matrix of the same shape.
 
 use paring_format::{Compressed, Dtype, Grid, Outliers, ScaleType, Spqr, Statistic, Values, Zeros};
 use paring_format::{Scheme, layouts};

@@ -7,7 +7,7 @@ use crate::pipeline::shapes::activations;
 use crate::plan::{Curvature, Recipe};
 use crate::report::Stage;
 
-/// What a part of a run must do.
+/// Work of a part of a run.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub(super) struct Work {
     /// Additions and multiplications.
@@ -85,7 +85,6 @@ impl Sheet<'_> {
         let rest: f64 = block.rest.iter().map(|t| t.read as f64).sum();
         let runs = self.windows > 0;
         let element = if self.precision == crate::Precision::F32 { F32 } else { 2.0 };
-        let tokens = self.tokens() as f64;
         match stage {
             // The weights for products, and those to compress.
             Stage::Read => {
@@ -101,21 +100,7 @@ impl Sheet<'_> {
                 }
             }
             Stage::Forward if runs => self.forward(block, is_last, held),
-            Stage::Gram if runs => {
-                let cols = |f: usize| linears.iter().find(|l| l.info.fan == f).map_or(0.0, |l| l.info.cols as f64);
-                let batches = self.batches.len() as f64;
-                let mut work = Work::default();
-                for f in (0..self.fans(linears)).filter(|&f| self.need(linears, f) != Curvature::Flat) {
-                    let n = cols(f);
-                    let square = if self.need(linears, f) == Curvature::Full { n * n } else { n };
-                    work.add(Work {
-                        operations: square * tokens,
-                        moved: F32 * (n * tokens + 2.0 * square * batches),
-                        ..Work::default()
-                    });
-                }
-                work
-            }
+            Stage::Gram if runs => self.gram(linears),
             Stage::Factor => {
                 let mut work = Work::default();
                 for f in (0..self.fans(linears)).filter(|&f| runs && self.need(linears, f) == Curvature::Full) {
@@ -129,24 +114,7 @@ impl Sheet<'_> {
                 }
                 work
             }
-            Stage::Sweep => {
-                let mut work = Work::default();
-                for (l, t) in linears.iter().filter_map(|l| Some((l, l.made.as_ref()?))) {
-                    let (weights, cols) = (weights(l), l.info.cols as f64);
-                    let full = t.need() == Curvature::Full;
-                    // Every slice reads and writes what lies to its right.
-                    let slices = if full { cols / t.slice(l.info.cols).max(1) as f64 } else { 1.0 };
-                    // A byte for each mark, and one for each code.
-                    let beside = if t.recipe.rounding.is_some() { 2.0 } else { 1.0 };
-                    work.add(Work {
-                        operations: if full { weights * cols } else { weights },
-                        moved: F32 * weights * (1.0 + slices.max(1.0)) + 2.0 * weights,
-                        carried: if full { (2.0 * F32 + beside) * weights } else { 0.0 },
-                        ..Work::default()
-                    });
-                }
-                work
-            }
+            Stage::Sweep => sweep(linears),
             Stage::Error if self.errors => {
                 let full = |l: &&Linear<'_>| runs && self.need(linears, l.info.fan) == Curvature::Full;
                 let mut work = Work::default();
@@ -173,6 +141,24 @@ impl Sheet<'_> {
             }
             _ => Work::default(),
         }
+    }
+
+    /// The Gram matrices of a block's fans, or their diagonals.
+    fn gram(&self, linears: &[Linear<'_>]) -> Work {
+        let tokens = self.tokens() as f64;
+        let cols = |f: usize| linears.iter().find(|l| l.info.fan == f).map_or(0.0, |l| l.info.cols as f64);
+        let batches = self.batches.len() as f64;
+        let mut work = Work::default();
+        for f in (0..self.fans(linears)).filter(|&f| self.need(linears, f) != Curvature::Flat) {
+            let n = cols(f);
+            let square = if self.need(linears, f) == Curvature::Full { n * n } else { n };
+            work.add(Work {
+                operations: square * tokens,
+                moved: F32 * (n * tokens + 2.0 * square * batches),
+                ..Work::default()
+            });
+        }
+        work
     }
 
     /// A block's passes: as far as statistics need, and once more as it was compressed, but for the last block.
@@ -235,7 +221,7 @@ impl Sheet<'_> {
         linears.iter().map(|l| l.info.fan + 1).max().unwrap_or(0)
     }
 
-    /// What is needed to know of a fan's inputs.
+    /// Curvature that the linears of a fan need.
     pub(super) fn need(&self, linears: &[Linear<'_>], f: usize) -> Curvature {
         let of_fan = linears.iter().filter(|l| l.info.fan == f);
         of_fan.filter_map(|l| Some(l.made.as_ref()?.need())).max().unwrap_or(Curvature::Flat)
@@ -263,4 +249,24 @@ impl Sheet<'_> {
         }
         recipes.len()
     }
+}
+
+/// The sweeps of a block's linears.
+fn sweep(linears: &[Linear<'_>]) -> Work {
+    let mut work = Work::default();
+    for (l, t) in linears.iter().filter_map(|l| Some((l, l.made.as_ref()?))) {
+        let (weights, cols) = (l.weights() as f64, l.info.cols as f64);
+        let full = t.need() == Curvature::Full;
+        // Every slice reads and writes what lies to its right.
+        let slices = if full { cols / t.slice(l.info.cols).max(1) as f64 } else { 1.0 };
+        // A byte for each mark, and one for each code.
+        let beside = if t.recipe.rounding.is_some() { 2.0 } else { 1.0 };
+        work.add(Work {
+            operations: if full { weights * cols } else { weights },
+            moved: F32 * weights * (1.0 + slices.max(1.0)) + 2.0 * weights,
+            carried: if full { (2.0 * F32 + beside) * weights } else { 0.0 },
+            ..Work::default()
+        });
+    }
+    work
 }

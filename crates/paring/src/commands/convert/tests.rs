@@ -1,4 +1,4 @@
-//! What becomes of each group of a checkpoint, before a matrix is written.
+//! Treatment of each group of a checkpoint, before a matrix is written.
 
 use super::*;
 
@@ -43,7 +43,7 @@ fn groups_are_converted_or_stay() {
     ] {
         let checkpoint = open(model);
         let groups: Vec<String> = chosen.iter().map(|name: &&str| name.to_string()).collect();
-        let plan = Plan::new(&checkpoint, Conversion { format, groups: &groups }).unwrap();
+        let plan = ConversionPlan::new(&checkpoint, Conversion { format, groups: &groups }).unwrap();
         let found: Vec<(&str, &str, bool)> =
             plan.groups.iter().map(|group| (group.name.as_str(), group.layout.name(), group.anew)).collect();
         let expected: &[Made] = expected;
@@ -76,7 +76,8 @@ fn what_cannot_be_converted_is_told_why() {
     ] {
         let checkpoint = open(model);
         let groups: Vec<String> = groups.iter().map(|name: &&str| name.to_string()).collect();
-        let error = Plan::new(&checkpoint, Conversion { format, groups: &groups }).err().expect(words).to_string();
+        let error =
+            ConversionPlan::new(&checkpoint, Conversion { format, groups: &groups }).err().expect(words).to_string();
         assert!(error.contains(words), "{error}: not {words}");
     }
 }
@@ -90,12 +91,12 @@ fn a_matrix_that_would_read_back_otherwise_is_refused() {
         ("pack_w3a16_g32_asym_f32", "spqr", "cannot become spqr"),
     ] {
         let checkpoint = open(model);
-        let plan = Plan::new(&checkpoint, Conversion { format, groups: &[] }).unwrap();
+        let plan = ConversionPlan::new(&checkpoint, Conversion { format, groups: &[] }).unwrap();
         let (module, matrix) = plan.matrices.iter().next().unwrap();
         let error = plan.check(module, matrix).err().expect(words).to_string();
         assert!(error.starts_with(module.as_str()) && error.contains(words), "{error}: not {words}");
     }
     let checkpoint = open("pack_w4a16_g32_asym_bf16");
-    let plan = Plan::new(&checkpoint, Conversion { format: "int-quantized", groups: &[] }).unwrap();
+    let plan = ConversionPlan::new(&checkpoint, Conversion { format: "int-quantized", groups: &[] }).unwrap();
     plan.matrices.iter().for_each(|(module, matrix)| plan.check(module, matrix).unwrap());
 }

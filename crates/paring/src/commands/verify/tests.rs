@@ -1,4 +1,4 @@
-//! What of a checkpoint is accounted for, and which parts are left over.
+//! Linears that a quantization accounts for, and parts that are left over.
 
 use std::fs;
 use std::path::Path;

@@ -1,4 +1,4 @@
-//! Which layout and scheme each choice of a plan is stored in, and the configuration that says so of every linear.
+//! Layout and scheme of each choice of a plan, and the configuration that names them for every linear.
 
 use paring_format::layouts::{self, Layout};
 use paring_format::message;
@@ -11,11 +11,11 @@ use crate::plan::compatibility::usual_layout;
 use crate::plan::{ActOrder, Choice, Opt, Plan, Recipe, Rounding, Spqr};
 use crate::{Error, Result};
 
-/// How the linears of one choice are stored.
+/// Storage of the linears of one choice.
 pub(crate) struct Kind {
     /// The layout.
     pub(crate) layout: &'static dyn Layout,
-    /// What the config says of them, but for its targets; `None` when they are dense.
+    /// Their entry in the config without its targets; `None` when they are dense.
     pub(crate) scheme: Option<Scheme>,
 }
 
@@ -26,7 +26,7 @@ impl Kind {
         Ok(Self { layout, scheme: scheme_for(choice.recipe, layout) })
     }
 
-    /// How a matrix is held whose floats the input has as `dtype`.
+    /// Storage of a matrix whose floats the input has as `dtype`.
     pub(crate) fn stored(&self, dtype: Dtype) -> Stored {
         let dtype = self.layout.float_type().unwrap_or(dtype);
         Stored { added_outliers: self.layout.adds_outliers(), ..Stored::plain(dtype) }
@@ -224,7 +224,7 @@ pub(super) fn config(
     }
 }
 
-/// Whether a target is a name, or a pattern that other programs' regular expressions read as ours do.
+/// Tells whether a target is a name, or a pattern that other programs' regular expressions read as ours do.
 fn is_portable(target: &str) -> bool {
     let Some(pattern) = target.strip_prefix("re:") else { return true };
     let mut chars = pattern.chars().peekable();

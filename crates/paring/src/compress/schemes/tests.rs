@@ -32,7 +32,7 @@ fn spqr(rounding: Rounding, spqr: Spqr) -> Recipe {
     recipe("spqr", None, Some(rounding), Some(spqr))
 }
 
-/// What the SpQR package reads.
+/// The choice that the SpQR package can read.
 fn package() -> Spqr {
     Spqr { scale_bits: Some(3), zero_bits: Some(3), second_rows: 16, ..Spqr::default() }
 }
@@ -77,7 +77,7 @@ fn a_choice_has_a_layout() {
     ] {
         let kind = Kind::of(&choice(&recipe, format)).unwrap();
         assert_eq!(kind.layout.name(), expected, "{recipe:?} {format:?}");
-        // What is dense has no scheme; the layouts of the past name themselves for dense weights, too.
+        // Dense weights have no scheme; legacy layouts name themselves for dense weights, too.
         assert_eq!(kind.scheme.is_none(), expected == "dense", "{recipe:?} {format:?}");
         if let Some(scheme) = kind.scheme {
             assert_eq!(scheme.format, expected);

@@ -1,4 +1,4 @@
-//! What a plan's layers, names and overrides choose of a model of two blocks.
+//! Selection by a plan's layers, names and overrides, in a model of two blocks.
 
 use super::*;
 use crate::compress::tests::{golden, recipe};

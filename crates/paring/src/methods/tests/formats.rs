@@ -53,7 +53,7 @@ fn bits(values: &[f32]) -> Vec<u32> {
     values.iter().map(|v| v.to_bits()).collect()
 }
 
-/// What kinds of cases there were, and codes that differ in each.
+/// Cases of each kind, their codes, and codes that differ.
 type Counts = BTreeMap<&'static str, (usize, usize, usize)>;
 
 fn count(counts: &mut Counts, kind: &'static str, codes: usize, differ: usize) {

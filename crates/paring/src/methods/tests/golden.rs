@@ -52,7 +52,7 @@ impl Golden {
 pub(super) struct Made {
     pub recipe: Recipe,
     pub outcome: Outcome,
-    /// What the outcome decodes to, `[rows, cols]`.
+    /// The decoded outcome, `[rows, cols]`.
     pub dense: Vec<f32>,
     weight: Vec<f32>,
     /// `[cols, cols]`.
@@ -82,7 +82,7 @@ impl Made {
     }
 }
 
-/// What a case was found to be.
+/// Checks a case.
 fn check(case: &Case) -> Result<(), String> {
     let made = Made::of(case)?;
     let case = &case.entry;

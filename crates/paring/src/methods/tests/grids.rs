@@ -1,4 +1,4 @@
-//! What a file means is what the sweep left, bit for bit, for every element, every way to share scales, every method.
+//! Files decode to the sweep's result, bit for bit, for every element, every way to share scales, every method.
 
 use paring_format::layouts::layout;
 use paring_format::{Dtype, Element, Grid, ScaleType, Scheme, Values};

@@ -11,7 +11,7 @@ use crate::plan::{Curvature, METHODS, Pattern, Recipe, Rounding};
 const ROWS: usize = 8;
 const COLS: usize = 32;
 
-/// What a method may be asked for: a share or a pattern to remove, and bits.
+/// Recipes that a method may get: a share or a pattern to remove, and bits.
 fn recipes() -> Vec<Recipe> {
     let mut all = Vec::new();
     for method in METHODS {

@@ -1,4 +1,4 @@
-//! What lies on a GPU, and what fits there.
+//! GPU memory of a run, and the windows that fit in it.
 
 use paring_format::message;
 use paring_kernels::gram::{self, GramPrecision};
@@ -30,13 +30,13 @@ pub struct Pass<'a> {
     pub windows: usize,
     /// Tokens in a window.
     pub seqlen: usize,
-    /// How products round their inputs: weights lie on the device in that type.
+    /// Type that products round their inputs to: weights lie on the device in that type.
     pub precision: Precision,
-    /// How f32 inputs are multiplied for Gram matrices.
+    /// Precision of products of f32 inputs for Gram matrices.
     pub products: GramPrecision,
     /// The curvature that the method sweeps with; [`Curvature::Flat`] also where a model is only run.
     pub need: Curvature,
-    /// Whether something is compressed. Without Gram matrices that is done on the host.
+    /// True if something is compressed. Without Gram matrices that is done on the host.
     pub sweeps: bool,
     /// Columns of a slice of the sweep.
     pub slice: usize,
@@ -49,7 +49,7 @@ pub struct Pass<'a> {
 /// Something that takes memory.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Part {
-    /// What it is.
+    /// Its name.
     pub name: &'static str,
     /// Its bytes.
     pub bytes: u64,
@@ -58,9 +58,9 @@ pub struct Part {
 /// A moment of a run, and all that lies on the device then.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Point {
-    /// What is being done.
+    /// The work at that moment.
     pub at: &'static str,
-    /// What is there.
+    /// The parts of memory.
     pub parts: Vec<Part>,
 }
 
@@ -71,12 +71,12 @@ impl Point {
     }
 }
 
-/// How a run uses a device.
+/// Use of a device by a run.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Device {
     /// Windows that go through a block together, 1 or more; 0 when there are none.
     pub batch: usize,
-    /// Whether the activations between blocks stay on the device; otherwise they wait on the host.
+    /// True if the activations between blocks stay on the device; otherwise they wait on the host.
     pub holds_activations: bool,
     /// The moments of a block.
     pub points: Vec<Point>,
@@ -94,7 +94,7 @@ impl Device {
     }
 }
 
-/// How `pass` uses a device of which it may fill `budget` bytes: as many windows together as fit, up to 16,384 tokens, with
+/// Plans the use of a device of which `pass` may fill `budget` bytes: as many windows together as fit, up to 16,384 tokens, with
 /// the activations between blocks on the device if 2,048 tokens (or one window) still go through a block together.
 ///
 /// # Errors
@@ -134,7 +134,7 @@ const SWEEP: &str = "sweep";
 const ERROR: &str = "error";
 const HEAD: &str = "head";
 
-/// What lies on the device at each moment of a block, `batch` windows at a time.
+/// Contents of the device at each moment of a block, `batch` windows at a time.
 fn points(pass: &Pass<'_>, batch: usize, holds: bool) -> Vec<Point> {
     let fans = fans(&pass.block.linears);
     let element = if pass.precision == Precision::F32 { 4 } else { 2 };
@@ -192,27 +192,8 @@ fn points(pass: &Pass<'_>, batch: usize, holds: bool) -> Vec<Point> {
         ));
     }
     if pass.sweeps && pass.need == Curvature::Full {
-        let factor = |fan: &Fan| f32s(fan.cols * fan.cols);
-        let swept = |fan: &Fan| {
-            // A scale and a zero for each group, and of SpQR what they are coded with.
-            let grids = if pass.group == 0 { 0 } else { 3 * fan.rows * fan.cols.div_ceil(pass.group) };
-            vec![
-                part("Gram matrices", grams),
-                part("factor", factor(fan)),
-                part("weights of a fan", f32s(fan.weights())),
-                part("errors of a slice", f32s(fan.rows * pass.slice.min(fan.cols))),
-                part("codes and marks", 2 * fan.weights() as u64),
-                part("grids", f32s(grids)),
-            ]
-        };
-        let measured = |fan: &Fan| {
-            let scratch = gram::quadratic_gpu_scratch(fan.rows, fan.cols, pass.precision) as u64;
-            vec![part("Gram matrices", grams), part("factor", factor(fan)), part("weights in pieces", scratch)]
-        };
-        let most = |of: &dyn Fn(&Fan) -> Vec<Part>| {
-            fans.iter().map(of).max_by_key(|parts| parts.iter().map(|p| p.bytes).sum::<u64>()).unwrap_or_default()
-        };
-        points.extend([at(SWEEP, most(&swept)), at(ERROR, most(&measured))]);
+        let [swept, measured] = sweep_parts(pass, &fans, grams);
+        points.extend([at(SWEEP, swept), at(ERROR, measured)]);
     }
     if let Some(vocab) = pass.head {
         let rows = vocab.min(HEAD_ROWS);
@@ -223,6 +204,33 @@ fn points(pass: &Pass<'_>, batch: usize, holds: bool) -> Vec<Point> {
         points.push(Point { at: HEAD, parts: [hidden, piece, logits, of_batch].into() });
     }
     points
+}
+
+/// The largest memory of a fan's sweep and of its error, beside Gram matrices of `grams` bytes.
+fn sweep_parts(pass: &Pass<'_>, fans: &[Fan], grams: u64) -> [Vec<Part>; 2] {
+    let f32s = |count: usize| 4 * count as u64;
+    let part = |name, bytes: u64| Part { name, bytes };
+    let factor = |fan: &Fan| f32s(fan.cols * fan.cols);
+    let swept = |fan: &Fan| {
+        // A scale and a zero for each group, and of SpQR what they are coded with.
+        let grids = if pass.group == 0 { 0 } else { 3 * fan.rows * fan.cols.div_ceil(pass.group) };
+        vec![
+            part("Gram matrices", grams),
+            part("factor", factor(fan)),
+            part("weights of a fan", f32s(fan.weights())),
+            part("errors of a slice", f32s(fan.rows * pass.slice.min(fan.cols))),
+            part("codes and marks", 2 * fan.weights() as u64),
+            part("grids", f32s(grids)),
+        ]
+    };
+    let measured = |fan: &Fan| {
+        let scratch = gram::quadratic_gpu_scratch(fan.rows, fan.cols, pass.precision) as u64;
+        vec![part("Gram matrices", grams), part("factor", factor(fan)), part("weights in pieces", scratch)]
+    };
+    let most = |of: &dyn Fn(&Fan) -> Vec<Part>| {
+        fans.iter().map(of).max_by_key(|parts| parts.iter().map(|p| p.bytes).sum::<u64>()).unwrap_or_default()
+    };
+    [most(&swept), most(&measured)]
 }
 
 #[cfg(test)]
