@@ -3,7 +3,7 @@
 use safetensors::SafeTensors;
 
 use super::{Keep, distance, flat, folder, golden, golden_everywhere, hidden, stored, stored_ids};
-use crate::{Decoder, Error};
+use crate::{Decoder, Error, FAMILIES};
 
 /// Compares logits, the summed loss and the inputs of linears with what is stored of them, on each device that is here.
 pub fn check(name: &str, lengths: &[usize]) {
@@ -54,6 +54,26 @@ fn check_taps(name: &str, model: &dyn Decoder, ids: &[u32], count: usize, expect
         }
     }
     assert_eq!(compared, count, "{name}");
+}
+
+#[test]
+fn every_family_has_a_model_that_transformers_ran() {
+    let folders = std::fs::read_dir(folder("")).unwrap().map(|entry| entry.unwrap().path());
+    let architecture = |folder: std::path::PathBuf| -> String {
+        let config = std::fs::read(folder.join("config.json")).unwrap();
+        let config: serde_json::Value = serde_json::from_slice(&config).unwrap();
+        config["architectures"][0].as_str().unwrap().to_string()
+    };
+    let ran: Vec<String> =
+        folders.filter(|folder| folder.join("expected.safetensors").is_file()).map(architecture).collect();
+    for family in FAMILIES {
+        let has_model = ran.iter().any(|name| family.architectures.contains(&name.as_str()));
+        assert!(has_model, "{} has no folder in tests/golden/models: add one to scripts/fixtures/models", family.name);
+        for name in family.architectures {
+            let readers = FAMILIES.iter().filter(|other| other.architectures.contains(name)).count();
+            assert_eq!(readers, 1, "{name}");
+        }
+    }
 }
 
 #[test]
