@@ -94,8 +94,9 @@ impl Device {
     }
 }
 
-/// Plans the use of a device of which `pass` may fill `budget` bytes: as many windows together as fit, up to 16,384 tokens, with
-/// the activations between blocks on the device if 2,048 tokens (or one window) still go through a block together.
+/// Plans the use of a device of which `pass` may fill `budget` bytes: as many windows together as fit, up to 16,384
+/// tokens, with the activations between blocks on the device if 2,048 tokens (or one window) still go through a block
+/// together.
 ///
 /// # Errors
 /// When not even one window fits with the activations between blocks on the host.
