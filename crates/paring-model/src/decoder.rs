@@ -6,8 +6,7 @@ use candle_core::{Device, Tensor};
 use paring_format::Checkpoint;
 use paring_kernels::attention::{CacheType, KeyValues};
 
-pub use crate::anatomy::LinearInfo;
-use crate::anatomy::{BlockInfo, OuterInfo};
+use crate::anatomy::{BlockInfo, LinearInfo, OuterInfo};
 use crate::pass::{Flow, Pass};
 use crate::{Arithmetic, Error, Fan, Result, Tap};
 

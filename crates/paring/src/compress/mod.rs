@@ -120,7 +120,7 @@ impl Job {
             seqlen: windows.seqlen,
             precision: self.plan.precision,
             products: self.plan.gram_precision,
-            need: recipes().map(|recipe| recipe.info().curvature).max().unwrap_or(Curvature::Flat),
+            need: recipes().map(|recipe| recipe.method.curvature).max().unwrap_or(Curvature::Flat),
             sweeps: true,
             slice: recipes().map(|recipe| recipe.blocksize).max().unwrap_or(0),
             group: recipes().filter_map(Recipe::least_group).min().unwrap_or(0),
@@ -196,7 +196,7 @@ impl Job {
         let tokens = self.windows.as_ref().map(|windows| windows.ids.len())?;
         let full = |linear: &LinearInfo| {
             let choice = selection.choice(&linear.name).and_then(|number| self.plan.choice(number));
-            choice.is_some_and(|choice| choice.recipe.info().curvature == Curvature::Full)
+            choice.is_some_and(|choice| choice.recipe.method.curvature == Curvature::Full)
         };
         let linears = (0..self.decoder.blocks()).flat_map(|i| self.decoder.linears(i)).filter(full);
         // The first of the widest.

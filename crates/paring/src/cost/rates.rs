@@ -211,8 +211,8 @@ fn swept(trial: &Trial<'_>, device: &Device, sheet: &Sheet<'_>, rates: &Rates) -
     let cols = if all > COLS && COLS >= unit { COLS / unit * unit } else { all };
     let rows = (ROWS * sheet.threads).min(trial.linear.info.rows);
     let name = &trial.linear.info.name;
-    let full = trial.recipe.info().curvature == Curvature::Full;
-    let stats = match trial.recipe.info().curvature {
+    let full = trial.recipe.method.curvature == Curvature::Full;
+    let stats = match trial.recipe.method.curvature {
         Curvature::Flat => None,
         Curvature::Diagonal => Some(Stats::Norms(vec![1.0; cols])),
         Curvature::Full => {

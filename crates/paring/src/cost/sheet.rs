@@ -89,7 +89,7 @@ impl<'a> Treatment<'a> {
 
     /// Curvature that it needs.
     pub fn need(&self) -> Curvature {
-        self.recipe.info().curvature
+        self.recipe.method.curvature
     }
 
     /// Columns of a slice of the sweep, out of `cols`.

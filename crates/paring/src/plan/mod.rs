@@ -211,11 +211,6 @@ impl Plan {
 }
 
 impl Recipe {
-    /// The method's row in the table.
-    pub fn info(&self) -> &'static MethodInfo {
-        self.method
-    }
-
     /// The fewest weights of a row that share a grid; `None` where none are rounded, or whole rows or more share one.
     pub fn least_group(&self) -> Option<usize> {
         self.rounding.and_then(|r| r.group_size())

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use paring_format::config::Target;
 use paring_format::layouts::part_names;
 use paring_format::{Checkpoint, Dtype};
-use paring_model::decoder::LinearInfo;
+use paring_model::LinearInfo;
 
 use crate::output::side_files::{named_dtype, torch_name};
 use crate::{Error, Result};

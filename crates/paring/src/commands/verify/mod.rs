@@ -9,7 +9,7 @@ use paring_format::checkpoint::read_index;
 use paring_format::layouts::{self, part_names};
 use paring_format::names::MANIFEST;
 use paring_format::{Checkpoint, Compressed};
-use paring_model::decoder::LinearInfo;
+use paring_model::LinearInfo;
 use paring_model::families;
 use rayon::prelude::*;
 use serde::Serialize;
