@@ -150,7 +150,7 @@ impl Axis<'_> {
                 ),
             }
         };
-        ticks(self.sums.len(), (self.length / TICK) as usize).into_iter().map(label).collect()
+        ticks(self.sums.len(), (self.length / TICK) as usize).map(label).collect()
     }
 }
 
