@@ -50,11 +50,13 @@ fn groups_are_converted_or_stay() {
         assert_eq!((found, plan.converted()), (expected.to_vec(), converted), "{model} to {format}");
         // The config names the layouts of the groups that have codes, and nothing where all are dense.
         let config = plan.config(&[]);
-        let named = config["quantization_config"]["config_groups"].as_object();
+        let quant = &config["quantization_config"];
         for (name, layout, _) in expected.iter().filter(|(_, layout, _)| *layout != "dense") {
-            assert_eq!(named.unwrap()[*name]["format"], *layout, "{model} to {format}: {config}");
+            let sparse = quant["sparsity_config"]["format"].as_str();
+            let named = sparse.or_else(|| quant["config_groups"][*name]["format"].as_str());
+            assert_eq!(named, Some(*layout), "{model} to {format}: {config}");
         }
-        assert_eq!(named.is_none(), expected.iter().all(|(_, layout, _)| *layout == "dense"), "{model} to {format}");
+        assert_eq!(quant.is_null(), expected.iter().all(|(_, layout, _)| *layout == "dense"), "{model} to {format}");
         // What activations are quantized to outlives the weights' layout only beside codes.
         let dense = expected.iter().any(|(_, layout, _)| *layout == "dense");
         assert_eq!(!plan.now_dense().is_empty(), dense, "{model} to {format}");

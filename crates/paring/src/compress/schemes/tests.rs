@@ -43,6 +43,12 @@ fn with_inputs(recipe: Recipe) -> Recipe {
     Recipe { input: Some(input), ..recipe }
 }
 
+/// The same in 8-bit floats.
+fn with_float_inputs(recipe: Recipe) -> Recipe {
+    let input = QuantArgs { strategy: Strategy::Token, symmetric: true, ..QuantArgs::new(Element::E4m3) };
+    Recipe { input: Some(input), ..recipe }
+}
+
 fn choice<'a>(recipe: &'a Recipe, format: Option<&'a str>) -> Choice<'a> {
     Choice { recipe, outlier_share: None, format }
 }
@@ -59,7 +65,8 @@ fn a_choice_has_a_layout() {
         (rtn(symmetric(int(8, 0))), Some("int-quantized"), "int-quantized"),
         (with_inputs(rtn(symmetric(int(8, 0)))), None, "int-quantized"),
         (with_inputs(rtn(symmetric(int(4, 0)))), None, "int-quantized"),
-        (rtn(e4m3), None, "float-quantized"),
+        (rtn(e4m3), None, "naive-quantized"),
+        (with_float_inputs(rtn(e4m3)), None, "float-quantized"),
         (rtn(nvfp4), None, "nvfp4-pack-quantized"),
         (rtn(mxfp4), None, "mxfp4-pack-quantized"),
         (rtn(int(4, 128)), Some("dense"), "dense"),
