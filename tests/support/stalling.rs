@@ -52,10 +52,10 @@ impl Stalling {
     /// Tells whether no thread of the process runs, wants to, or waits for a disk.
     fn sleeps(&self) -> bool {
         let Ok(threads) = fs::read_dir(format!("/proc/{}/task", self.child.id())) else { return false };
-        let states = threads.map(|thread| fs::read_to_string(thread.ok()?.path().join("stat")).ok());
+        let mut states = threads.map(|thread| fs::read_to_string(thread.ok()?.path().join("stat")).ok());
         // The state follows the name, which is in parentheses.
         let sleeps = |stat: String| stat.rsplit_once(") ").is_some_and(|(_, rest)| rest.starts_with('S'));
-        states.fold(true, |all, stat| all && stat.is_some_and(sleeps))
+        states.all(|stat| stat.is_some_and(sleeps))
     }
 
     /// Kills the run if it has not ended, and returns how it ended and its events.

@@ -1,6 +1,6 @@
 //! Text and token files → windows of tokens.
 //!
-//! A data set is a text, a file of documents, or rows of tokens. [`named`] has the sets that papers use.
+//! A data set is a text, a file of documents, or rows of tokens. [`crate::named`] has the sets that papers use.
 
 use std::fs;
 use std::path::Path;

@@ -11,7 +11,7 @@
 //! * [`names`], [`checkpoint`]: open a folder (or a model built into the program), name → bytes; with [`pickle`], the files
 //!   of `torch.save`, as checkpoints and as token ids.
 //! * [`writer`]: shards out, index and config last.
-//! * [`message`]: texts whose options each program spells in its own way.
+//! * [`mod@message`]: texts whose options each program spells in its own way.
 
 pub mod bits;
 pub mod checkpoint;

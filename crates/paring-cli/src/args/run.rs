@@ -14,7 +14,7 @@ pub struct Run {
     /// Options in a file: TOML with the names of these ones and `override` tables, or a YAML recipe of llm-compressor
     #[arg(long, value_name = "FILE")]
     pub config: Option<PathBuf>,
-    /// Options of the file for some of the linears, read by [`parse`].
+    /// Options of the file for some of the linears, read by [`crate::args::parse`].
     #[arg(skip)]
     pub groups: Vec<GroupOptions>,
     /// Names of the options that the file sets, likewise.

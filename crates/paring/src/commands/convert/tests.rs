@@ -95,7 +95,7 @@ fn a_matrix_that_would_read_back_otherwise_is_refused() {
         let checkpoint = open(model);
         let plan = ConversionPlan::new(&checkpoint, Conversion { format, groups: &[] }).unwrap();
         let (module, matrix) = plan.matrices.iter().next().unwrap();
-        let error = plan.check(module, matrix).err().expect(words).to_string();
+        let error = plan.check(module, matrix).expect_err(words).to_string();
         assert!(error.starts_with(module.as_str()) && error.contains(words), "{error}: not {words}");
     }
     let checkpoint = open("pack_w4a16_g32_asym_bf16");
