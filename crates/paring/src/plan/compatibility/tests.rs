@@ -73,6 +73,28 @@ fn every_layout_has_its_row() {
 }
 
 #[test]
+fn a_scheme_that_does_not_run_has_another_instead() {
+    let float = |element| Scheme { weights: Some(QuantArgs::new(element)), ..Scheme::dense() };
+    let inputs = Some(QuantArgs::new(Element::Int(8)));
+    for (scheme, expected) in [
+        (int(3, true, 32), "scheme W4A16, or wbits 4 sym with groupsize 32, 64 or 128"),
+        (int(8, false, 128), "wbits 8 sym with groupsize -1, 32, 64 or 128"),
+        (Scheme { input: inputs, ..int(8, true, 0) }, "scheme W8A8"),
+        (float(Element::E4m3), "scheme FP8_DYNAMIC"),
+        (float(Element::E2m1), "scheme W4A16, or wbits 4 sym with groupsize 32, 64 or 128"),
+        (
+            Scheme { format: "paring-spqr".into(), ..int(3, false, 16) },
+            "`paring decompress`, which makes a plain model",
+        ),
+        (Scheme { format: "spqr".into(), ..int(3, false, 16) }, "`paring decompress`, which makes a plain model"),
+        (Scheme::dense(), "scheme W4A16, or wbits 4 sym with groupsize 32, 64 or 128"),
+    ] {
+        let found = instead(&scheme).to_string();
+        assert!(found.starts_with(expected), "{}, {:?}: {found}", scheme.format, scheme.weights);
+    }
+}
+
+#[test]
 fn what_does_not_run() {
     let preset = |name: &str| Preset::find(name).unwrap().scheme(vec![]);
     let falcon = Linears { model_type: Some("falcon"), ..Linears::ANY };
