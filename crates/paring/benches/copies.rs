@@ -19,7 +19,6 @@ use paring::report::progress::Observer;
 use paring::report::{Clock, LayerReport};
 use paring_data::Windows;
 use paring_format::Checkpoint;
-use paring_kernels::gram::GramPrecision;
 
 /// Counts buffers of this many bytes and more.
 const LARGE: usize = 16 << 10;
@@ -109,31 +108,7 @@ fn job(model: &Path, out: &Path, recipe: Recipe) -> Result<Job, Box<dyn std::err
 }
 
 fn plan(recipe: Recipe) -> Plan {
-    Plan {
-        model: String::new(),
-        dataset: None,
-        recipe,
-        kv_cache: None,
-        outlier_share: None,
-        nsamples: 2,
-        seqlen: 16,
-        seed: None,
-        true_sequential: false,
-        device: "cpu".into(),
-        max_vram: None,
-        precision: Precision::Bf16,
-        gram_precision: GramPrecision::F32,
-        layers: None,
-        include: Vec::new(),
-        ignore: Vec::new(),
-        offload_activations: false,
-        skip_out_loss: false,
-        allow_fallback: false,
-        format: None,
-        overrides: Vec::new(),
-        config: None,
-        overwrite: false,
-    }
+    Plan { nsamples: 2, seqlen: 16, precision: Precision::Bf16, ..Plan::new("opt", recipe) }
 }
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {

@@ -4,7 +4,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use candle_core::{Device, Tensor};
-use paring_kernels::gram::{Gram, GramPrecision};
+use paring_kernels::gram::Gram;
 use paring_model::Decoder;
 
 use super::*;
@@ -30,31 +30,8 @@ impl Small {
         let checkpoint = Arc::new(Checkpoint::open(&dir).unwrap());
         let arithmetic = paring_model::Arithmetic::from(Precision::F32);
         let decoder = paring_model::families::open(Arc::clone(&checkpoint), arithmetic).unwrap();
-        let plan = Plan {
-            model: String::new(),
-            dataset: None,
-            recipe,
-            kv_cache: None,
-            outlier_share: None,
-            nsamples: 0,
-            seqlen: 0,
-            seed: None,
-            true_sequential: false,
-            device: "cpu".into(),
-            max_vram: None,
-            precision: Precision::F32,
-            gram_precision: GramPrecision::F32,
-            layers: None,
-            include: Vec::new(),
-            ignore: ignore.iter().map(|name| name.to_string()).collect(),
-            offload_activations: false,
-            skip_out_loss: false,
-            allow_fallback: false,
-            format: None,
-            overrides: Vec::new(),
-            config: None,
-            overwrite: false,
-        };
+        let ignore = ignore.iter().map(|name| name.to_string()).collect();
+        let plan = Plan { ignore, ..Plan::new("llama", recipe) };
         let selection = Selection::new(&plan, decoder.as_ref()).unwrap();
         let (encoder, budget) = (Encoder::new(&plan).unwrap(), DeviceBudget::new(&Device::Cpu, None).unwrap());
         Self { plan, selection, checkpoint, decoder, encoder, budget }
