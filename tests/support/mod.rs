@@ -101,7 +101,7 @@ impl Sandbox {
         self.run_command(command)
     }
 
-    /// A program that never reaches a hub unless the caller names one: whatever is set outside, the cache lies in this
+    /// A program that never reaches a hub unless the caller names one: outer settings are cleared, the cache lies in this
     /// folder, and nobody listens at the address.
     fn command(&self, program: &str) -> Command {
         let mut command = Command::new(program);

@@ -19,7 +19,7 @@ impl fmt::Display for Strategy {
     }
 }
 
-/// Codes, what shares a scale, and whatever is not usual: `4 bit symmetric, groups of 128`, `fp8 e4m3, tokens, scales
+/// Codes, what shares a scale, and any unusual setting: `4 bit symmetric, groups of 128`, `fp8 e4m3, tokens, scales
 /// found as the model runs`.
 impl fmt::Display for QuantArgs {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
