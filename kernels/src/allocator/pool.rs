@@ -35,18 +35,19 @@ impl Pool {
         self.free
     }
 
-    /// Counts a request of `class` bytes, and gives the address of a free mapping of that size if there is one. Without
-    /// one, [`Pool::evict_excess`] may have more to give than before.
-    pub fn request(&mut self, class: usize) -> Option<usize> {
-        self.used += class;
-        self.peak = self.peak.max(self.used);
+    /// Takes a free mapping of `class` bytes into use and gives its address, if there is one.
+    pub fn reuse(&mut self, class: usize) -> Option<usize> {
         let found = (0..self.len).rev().find(|&i| self.slots[i].1 == class)?;
-        Some(self.remove(found).0)
+        let (address, _) = self.remove(found);
+        self.count(class);
+        Some(address)
     }
 
-    /// Takes back a counted request for which there was no memory.
-    pub fn cancel(&mut self, class: usize) {
-        self.used -= class;
+    /// Counts a mapping of `class` bytes that was made and is in use: a request that the system refused is none.
+    /// [`Pool::evict_excess`] may have more to give then.
+    pub fn count(&mut self, class: usize) {
+        self.used += class;
+        self.peak = self.peak.max(self.used);
     }
 
     /// Takes a mapping (address, bytes) that is no longer in use; without a free slot the oldest one is returned, to be
@@ -62,7 +63,12 @@ impl Pool {
 
     /// Removes the oldest mapping, to be unmapped, while the pool holds too much.
     pub fn evict_excess(&mut self) -> Option<(usize, usize)> {
-        (self.len > 0 && self.free + self.used > POOL_RESERVE + self.peak).then(|| self.remove(0))
+        (self.free + self.used > POOL_RESERVE + self.peak).then(|| self.evict()).flatten()
+    }
+
+    /// Removes the oldest mapping, to be unmapped.
+    pub fn evict(&mut self) -> Option<(usize, usize)> {
+        (self.len > 0).then(|| self.remove(0))
     }
 
     fn remove(&mut self, i: usize) -> (usize, usize) {
