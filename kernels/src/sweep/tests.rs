@@ -159,3 +159,88 @@ fn huge_values_get_a_grid_of_their_size() {
         assert!(scale > 1e29 && scale < 1e31, "{element:?}: {scale}");
     }
 }
+
+/// Among equals the first columns are chosen, in both forms and for every curvature.
+#[test]
+fn ties_in_groups_of_n_and_m_go_to_the_first_columns() {
+    let (rows, cols) = (53, 48);
+    let norms = vec![0.5; cols];
+    let identity: Vec<f32> = (0..cols * cols).map(|i| if i % (cols + 1) == 0 { 2.0 } else { 0.0 }).collect();
+    // In a row all magnitudes are equal, or all but those of the second column of each four, which are larger.
+    let weight: Vec<f32> = (0..rows * cols)
+        .map(|i| {
+            let (row, col) = (i / cols, i % cols);
+            let sign = if (row + col * 3) % 5 < 2 { -1.0 } else { 1.0 };
+            sign * (1 + row) as f32 * if row % 2 == 1 && col % 4 == 1 { 2.0 } else { 1.0 }
+        })
+        .collect();
+    for (n, m, equal, larger) in [
+        (1, 2, [1, 0, 1, 0, 1, 0, 1, 0], [1, 0, 1, 0, 1, 0, 1, 0]),
+        (2, 4, [1, 1, 0, 0, 1, 1, 0, 0], [1, 0, 1, 0, 1, 0, 1, 0]),
+        (3, 4, [1, 1, 1, 0, 1, 1, 1, 0], [1, 0, 1, 1, 1, 0, 1, 1]),
+        (5, 8, [1, 1, 1, 1, 1, 0, 0, 0], [1, 0, 1, 1, 1, 0, 1, 0]),
+    ] {
+        let want: Vec<u8> = (0..rows * cols)
+            .map(|i| if i / cols % 2 == 1 { larger[i % cols % 8] } else { equal[i % cols % 8] })
+            .collect();
+        let rule = Rule { drop: Some(Drop::NofM { n, m }), round: None, stored: Precision::F32 };
+        for curvature in
+            [CurvatureData::Flat, CurvatureData::Diagonal(norms.as_slice()), CurvatureData::Full(identity.as_slice())]
+        {
+            for slice in [cols, 16] {
+                assert_eq!(sweep(weight.clone(), cols, slice, curvature, rule).dropped, want, "{n}:{m} {curvature:?}");
+                assert_eq!(reference::sweep(weight.clone(), cols, slice, curvature, rule).dropped, want);
+            }
+        }
+    }
+}
+
+/// A threshold takes all scores that equal it, and a count per row the first of them.
+#[test]
+fn ties_at_a_threshold_are_all_dropped_and_those_of_a_count_from_the_left() {
+    let (rows, cols) = (3, 8);
+    let weight = [2.0f32, -1.0, 1.0, 1.0, 3.0, -1.0, 0.5, 4.0].repeat(rows);
+    for (drop, want) in [
+        // The twelfth of 24 in order is a 1: ⌊0.5 · 24⌋ counts from 0.
+        (Drop::Threshold { sparsity: 0.5 }, [0, 1, 1, 1, 0, 1, 1, 0]),
+        (Drop::Threshold { sparsity: 0.0 }, [0, 0, 0, 0, 0, 0, 1, 0]),
+        (Drop::PerRow { count: 3 }, [0, 1, 1, 0, 0, 0, 1, 0]),
+        (Drop::PerRow { count: 0 }, [0; 8]),
+        (Drop::PerRow { count: 8 }, [1; 8]),
+    ] {
+        let rule = Rule { drop: Some(drop), round: None, stored: Precision::F32 };
+        for swept in [
+            sweep(weight.clone(), cols, cols, CurvatureData::Flat, rule),
+            reference::sweep(weight.clone(), cols, cols, CurvatureData::Flat, rule),
+        ] {
+            assert_eq!(swept.dropped, want.repeat(rows), "{drop:?}");
+            let kept: f64 = weight.iter().zip(&swept.dropped).map(|(w, &d)| f64::from(w * w) * f64::from(d)).sum();
+            assert_eq!(swept.loss, kept, "{drop:?}");
+        }
+    }
+}
+
+/// Codes and zero points that lie between two integers take the even one.
+#[test]
+fn halves_round_to_the_even_code() {
+    // A range of 2^bits − 1 has the scale 1, and its lower end, turned round, is the zero point before it is rounded.
+    for (x, zero, codes) in [
+        ([-0.5f32, 2.5, 0.5, 1.5], 0.0, [0, 2, 0, 2]),
+        ([-1.5, 1.5, 0.5, -0.5], 2.0, [0, 3, 2, 2]),
+        ([-2.5, 0.5, -1.5, -0.5], 2.0, [0, 2, 0, 2]),
+    ] {
+        for format in [GridFormat::int(2, false, Precision::F32), GridFormat::int(2, false, Precision::Bf16)] {
+            assert_eq!(format.fit(&x), (1.0, zero), "{x:?}");
+            let fit = Fit::AtSlice { group_size: 4 };
+            let rule = Rule { drop: None, round: Some(Round { format, fit }), stored: format.stored };
+            for swept in [
+                sweep(x.to_vec(), 4, 4, CurvatureData::Flat, rule),
+                reference::sweep(x.to_vec(), 4, 4, CurvatureData::Flat, rule),
+            ] {
+                assert_eq!(swept.codes, codes, "{x:?}");
+                assert_eq!(swept.weight, codes.map(|code| f32::from(code) - zero), "{x:?}");
+                assert_eq!(swept.grids, Some(Grids { groups: 1, scales: vec![1.0], zeros: vec![zero] }));
+            }
+        }
+    }
+}

@@ -77,7 +77,7 @@ fn open(path: &Path) -> io::Result<File> {
 
 /// Tells whether the open file is the one of that name.
 #[cfg(unix)]
-fn is_at(file: &File, path: &Path) -> bool {
+pub(super) fn is_at(file: &File, path: &Path) -> bool {
     use std::os::unix::fs::MetadataExt;
     let same = |(a, b): (fs::Metadata, fs::Metadata)| (a.dev(), a.ino()) == (b.dev(), b.ino());
     file.metadata().ok().zip(fs::metadata(path).ok()).is_some_and(same)
@@ -85,6 +85,6 @@ fn is_at(file: &File, path: &Path) -> bool {
 
 /// Elsewhere an open file cannot be removed.
 #[cfg(not(unix))]
-fn is_at(_: &File, _: &Path) -> bool {
+pub(super) fn is_at(_: &File, _: &Path) -> bool {
     true
 }

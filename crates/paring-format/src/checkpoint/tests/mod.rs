@@ -1,5 +1,6 @@
 mod linear;
 mod official;
+mod shard;
 mod sparse;
 
 use std::fs;

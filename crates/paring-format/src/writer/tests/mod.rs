@@ -1,3 +1,4 @@
+mod lock;
 mod resume;
 
 use std::collections::HashMap;
