@@ -5,7 +5,7 @@ mod support;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use paring_data::hub::{DownloadObserver, Repo, RepoKind, Settings};
+use paring_data::hub::{DownloadObserver, Repo, RepoKind, Settings, Timing};
 use serde_json::json;
 
 use support::hub::{Fault, Hub, QUANTIZE, both, etag, files, ok, refused, run, sharded};
@@ -238,7 +238,13 @@ fn files_of_a_data_set() {
     let content: Vec<u8> = (0..600_000u32).map(|i| i as u8).collect();
     let files = [("en/a b.json.gz".to_string(), content.clone()), ("README.md".to_string(), b"text".to_vec())];
     hub.publish("datasets/wikitext", "main", &files);
-    let settings = Settings { endpoint: hub.address(), cache: sandbox.path("cache"), token: None, offline: false };
+    let settings = Settings {
+        endpoint: hub.address(),
+        cache: sandbox.path("cache"),
+        token: None,
+        offline: false,
+        timing: Timing::default(),
+    };
     let here = paring_data::hub::Hub::new(&settings);
     let repo = Repo::new(RepoKind::Dataset, "wikitext", None).unwrap();
     let listing = here.list(&repo, &mut ()).unwrap();

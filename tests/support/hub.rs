@@ -15,6 +15,7 @@ use std::time::Duration;
 
 use paring_format::names::INDEX;
 use paring_format::writer::write_file;
+use ring::digest::{SHA1_FOR_LEGACY_USE_ONLY, SHA256};
 use serde_json::json;
 
 use super::{Model, Ran, Sandbox, tokenizer};
@@ -55,6 +56,12 @@ pub enum Fault {
     Headers(&'static str),
     /// Another body.
     Body(String),
+    /// The file with so many other bytes at its end.
+    Altered(usize),
+    /// Where a part is asked for, the one from this byte on.
+    RangeFrom(usize),
+    /// A hundred bytes a second.
+    Slow,
 }
 
 /// A request that was answered.
@@ -126,7 +133,7 @@ impl Hub {
     /// `datasets/org/name`.
     pub fn publish(&self, repo: &str, revision: &str, files: &[(String, Vec<u8>)]) -> String {
         let files: BTreeMap<String, Vec<u8>> = files.iter().cloned().collect();
-        let commit = digest(&(repo, &files), 40);
+        let commit = commit_of(&(repo, &files));
         let mut site = self.site();
         for name in [revision, &commit] {
             site.repos.insert(format!("{repo}@{name}"), (commit.clone(), files.clone()));
@@ -161,16 +168,22 @@ impl Drop for Hub {
     }
 }
 
-/// The name of a blob: large files have longer ones.
+/// The name of a blob: the SHA-256 of a large file, the hash of a git blob of others.
 pub fn etag(bytes: &[u8], large: bool) -> String {
-    digest(&bytes, if large { 64 } else { 40 })
+    let digest = if large {
+        ring::digest::digest(&SHA256, bytes)
+    } else {
+        let blob = [format!("blob {}\0", bytes.len()).as_bytes(), bytes].concat();
+        ring::digest::digest(&SHA1_FOR_LEGACY_USE_ONLY, &blob)
+    };
+    digest.as_ref().iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
-/// As many hexadecimal digits as a hash of the hub has; the first ones tell contents apart.
-fn digest(value: &impl Hash, digits: usize) -> String {
+/// As many hexadecimal digits as a commit has; the first ones tell contents apart.
+fn commit_of(value: &impl Hash) -> String {
     let mut hasher = DefaultHasher::new();
     value.hash(&mut hasher);
-    format!("{:016x}{:0width$}", hasher.finish(), 0, width = digits - 16)
+    format!("{:016x}{:024}", hasher.finish(), 0)
 }
 
 /// An address without its percent signs.
@@ -213,7 +226,12 @@ fn answer(site: &Mutex<Site>, mut stream: TcpStream) -> bool {
     let mut site = site.lock().unwrap();
     let fault = site.take_fault(&format!("{} {}", request.method, request.path));
     let from = request.range.as_deref().filter(|_| !matches!(fault, Some(Fault::NoRanges)));
-    let mut answer = site.route(&request.path, from.and_then(|range| range.strip_prefix("bytes=")?.strip_suffix('-')));
+    let mut from = from.and_then(|range| range.strip_prefix("bytes=")?.strip_suffix('-')).map(String::from);
+    if let Some(Fault::RangeFrom(other)) = fault {
+        from = from.map(|_| other.to_string());
+    }
+    let slow = matches!(fault, Some(Fault::Slow));
+    let mut answer = site.route(&request.path, from.as_deref());
     let mut end = usize::MAX;
     match fault {
         Some(Fault::Status(status, headers)) => {
@@ -228,7 +246,8 @@ fn answer(site: &Mutex<Site>, mut stream: TcpStream) -> bool {
             }
         }
         Some(Fault::Body(body)) => answer.body = body.into_bytes(),
-        Some(Fault::NoRanges) | None => {}
+        Some(Fault::Altered(bytes)) => answer.body.iter_mut().rev().take(bytes).for_each(|byte| *byte ^= 0x55),
+        Some(Fault::NoRanges | Fault::RangeFrom(_) | Fault::Slow) | None => {}
     }
     let mut head = format!("HTTP/1.1 {} X\r\nConnection: close\r\n", answer.status);
     if !answer.headers.iter().any(|line| line.starts_with("Content-Length")) {
@@ -240,7 +259,15 @@ fn answer(site: &Mutex<Site>, mut stream: TcpStream) -> bool {
     site.log.push(request);
     drop(site);
     // The client may have closed the connection.
-    let _ = stream.write_all(format!("{head}\r\n").as_bytes()).and_then(|()| stream.write_all(body));
+    let _ = stream.write_all(format!("{head}\r\n").as_bytes());
+    for bytes in body.chunks(if slow { 1 } else { body.len().max(1) }) {
+        if slow {
+            thread::sleep(Duration::from_millis(10));
+        }
+        if stream.write_all(bytes).is_err() {
+            break;
+        }
+    }
     true
 }
 

@@ -27,6 +27,10 @@ pub enum Error {
     #[error("{repo}: {reason}")]
     #[allow(missing_docs)]
     NotOnHub { repo: String, reason: String },
+    /// A hub that does not answer, or is down.
+    #[error("{repo}: {reason}")]
+    #[allow(missing_docs)]
+    Unreachable { repo: String, reason: String },
     /// A file that cannot be read or written.
     #[error("{}: {source}", path.display())]
     #[allow(missing_docs)]

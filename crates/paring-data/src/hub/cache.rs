@@ -5,17 +5,13 @@ use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
-use hf_hub::{Cache, CacheRepo, Repo as Named, RepoType};
-
 use super::repo::is_commit;
-use super::{DownloadObserver, Repo, RepoKind};
+use super::{DownloadObserver, Repo};
 use crate::{Error, Result};
 
 /// One repository at one revision.
 pub(super) struct Shelf {
     repo: Repo,
-    named: Named,
-    cache: CacheRepo,
     /// The repository's folder.
     folder: PathBuf,
     /// The folder of the locks of this repository's files, as those of the `huggingface_hub` library do.
@@ -24,30 +20,8 @@ pub(super) struct Shelf {
 
 impl Shelf {
     pub fn new(cache: &Path, repo: &Repo) -> Self {
-        let kind = match repo.kind() {
-            RepoKind::Model => RepoType::Model,
-            RepoKind::Dataset => RepoType::Dataset,
-        };
-        let named = Named::with_revision(repo.id().to_string(), kind, repo.revision().to_string());
-        let folder = cache.join(named.folder_name());
-        let locks = cache.join(".locks").join(named.folder_name());
-        let cache = Cache::new(cache.to_path_buf()).repo(named.clone());
-        Self { repo: repo.clone(), named, cache, folder, locks }
-    }
-
-    /// The path of the hub's API that lists the files.
-    pub fn listing_path(&self) -> String {
-        format!("/api/{}?blobs=true", self.named.api_url())
-    }
-
-    /// The path of the repository's page on the hub.
-    pub fn page_path(&self) -> String {
-        format!("/{}", self.named.url())
-    }
-
-    /// The path of a file on the hub.
-    pub fn file_path(&self, path: &str) -> String {
-        format!("/{}/resolve/{}/{}", self.named.url(), self.named.url_revision(), percent_encoded(path))
+        let name = format!("{}--{}", repo.kind().plural(), repo.id().replace('/', "--"));
+        Self { repo: repo.clone(), folder: cache.join(&name), locks: cache.join(".locks").join(name) }
     }
 
     /// The commit that the revision meant when it was last fetched. Errors when the cache holds something else there.
@@ -75,12 +49,17 @@ impl Shelf {
         if self.repo.is_commit() || self.commit().is_ok_and(|known| known.as_deref() == Some(commit)) {
             return Ok(());
         }
-        self.cache.create_ref(commit).map_err(|source| Error::Io { path: self.reference(), source })
+        let path = self.reference();
+        let io = |source| Error::Io { path: path.clone(), source };
+        if let Some(folder) = path.parent() {
+            fs::create_dir_all(folder).map_err(io)?;
+        }
+        fs::write(&path, commit).map_err(io)
     }
 
     /// The folder of a commit's files.
     pub fn snapshot(&self, commit: &str) -> PathBuf {
-        self.cache.pointer_path(commit)
+        self.folder.join("snapshots").join(commit)
     }
 
     /// A file of a commit, if it is there, and of this size if that is known.
@@ -96,7 +75,7 @@ impl Shelf {
 
     /// The path of a file of this etag; it need not be there.
     pub fn blob(&self, etag: &str) -> PathBuf {
-        self.cache.blob_path(etag)
+        self.folder.join("blobs").join(etag)
     }
 
     /// Keeps other programs from fetching the same file at the same time, until the result is dropped. Waits for one
@@ -161,10 +140,4 @@ fn link_to(_blob: &Path, relative: &str, link: &Path) -> io::Result<()> {
 #[cfg(not(unix))]
 fn link_to(blob: &Path, _relative: &str, link: &Path) -> io::Result<()> {
     fs::hard_link(blob, link)
-}
-
-/// A path as part of an address; slashes stay.
-fn percent_encoded(path: &str) -> String {
-    let plain = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.' | b'~' | b'/');
-    path.bytes().map(|b| if plain(b) { char::from(b).to_string() } else { format!("%{b:02X}") }).collect()
 }

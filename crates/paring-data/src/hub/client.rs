@@ -8,16 +8,16 @@ use ureq::http::header::{AUTHORIZATION, LOCATION, RANGE, RETRY_AFTER};
 use ureq::http::{HeaderMap, Request, Response, StatusCode};
 use ureq::{Agent, Body};
 
+use super::settings::Timing;
 use super::{DownloadObserver, Settings};
 
 /// Redirects that are followed before it is taken for a circle.
 const REDIRECTS: usize = 10;
 
-/// Requests in a row that may fail.
-const TRIES: u32 = 5;
-
-/// The pause after the first failure; the following ones are twice as long each.
-const PAUSE: Duration = Duration::from_millis(500);
+/// Requests in a row that may fail, …
+pub(super) const TRIES: u32 = 5;
+/// … and those where the cache has what is asked for.
+pub(super) const FEW_TRIES: u32 = 2;
 
 /// The longest pause that a server may ask for; one that wants more is not worth waiting for.
 const LONGEST_PAUSE: Duration = Duration::from_secs(300);
@@ -35,9 +35,23 @@ pub(super) enum Method {
 /// Why a request failed.
 pub(super) enum Failure {
     /// It will fail again.
-    Final(String),
+    Final(Trouble),
     /// It may not: the connection broke, or the server is busy.
     Passing(Passing),
+}
+
+impl From<String> for Failure {
+    fn from(reason: String) -> Self {
+        Failure::Final(Trouble { reason, unreachable: false })
+    }
+}
+
+/// A failure that will not pass.
+pub(super) struct Trouble {
+    /// The failure.
+    pub reason: String,
+    /// True where no answer came, or that of a hub that is down: nothing is known of what was asked for.
+    pub unreachable: bool,
 }
 
 /// A failure that may pass.
@@ -55,28 +69,35 @@ impl From<String> for Passing {
 }
 
 /// A count of consecutive failures.
-#[derive(Default)]
 pub(super) struct Patience {
     failures: u32,
+    tries: u32,
+    pause: Duration,
 }
 
 impl Patience {
+    /// Ends with the failure of this number.
+    pub fn new(tries: u32, timing: Timing) -> Self {
+        Self { failures: 0, tries, pause: timing.pause }
+    }
+
     /// Something worked: failures count from none again.
     pub fn restore(&mut self) {
         self.failures = 0;
     }
 
     /// Waits before the next try, or says why there will be none.
-    pub fn wait(&mut self, failure: Passing, watch: &mut dyn DownloadObserver) -> Result<(), String> {
+    pub fn wait(&mut self, failure: Passing, watch: &mut dyn DownloadObserver) -> Result<(), Trouble> {
         self.failures += 1;
         let Passing { reason, pause } = failure;
-        if self.failures >= TRIES {
-            return Err(format!("{reason}; gave up after {TRIES} tries"));
+        let enough = |reason| Err(Trouble { reason, unreachable: true });
+        if self.failures >= self.tries {
+            return enough(format!("{reason}; gave up after {} tries", self.tries));
         }
         // At most 2^3 with the number of tries above.
-        let pause = pause.unwrap_or(PAUSE * (1 << (self.failures - 1)));
+        let pause = pause.unwrap_or(self.pause * (1 << (self.failures - 1)));
         if pause > LONGEST_PAUSE {
-            return Err(format!("{reason}; it asks to come back in {} s", pause.as_secs()));
+            return enough(format!("{reason}; it asks to come back in {} s", pause.as_secs()));
         }
         watch.note(&format!("{reason}; trying again in {:.1} s", pause.as_secs_f64()));
         std::thread::sleep(pause);
@@ -89,13 +110,15 @@ pub(super) struct Client {
     agent: Agent,
     endpoint: String,
     token: Option<String>,
+    timing: Timing,
     /// True after the first answer: until then, an address that refuses connections is not tried again.
     reached: AtomicBool,
 }
 
 impl Client {
     pub fn new(settings: &Settings) -> Self {
-        // No limit on the whole of a body: weights are large. Each read has one, so that nothing hangs.
+        // No limit on the whole of a body: weights are large. Each read has one, and the rate of all of them
+        // (`Paced`), so that nothing hangs.
         let config = Agent::config_builder()
             .http_status_as_error(false)
             .max_redirects(0)
@@ -106,13 +129,18 @@ impl Client {
             .accept_encoding("identity")
             .user_agent(concat!("paring/", env!("CARGO_PKG_VERSION")))
             .build();
-        let (endpoint, token) = (settings.endpoint.clone(), settings.token.clone());
-        Self { agent: Agent::new_with_config(config), endpoint, token, reached: AtomicBool::new(false) }
+        let Settings { endpoint, token, timing, .. } = settings.clone();
+        Self { agent: Agent::new_with_config(config), endpoint, token, timing, reached: AtomicBool::new(false) }
     }
 
     /// The hub's address.
     pub fn endpoint(&self) -> &str {
         &self.endpoint
+    }
+
+    /// The patience with it.
+    pub fn timing(&self) -> Timing {
+        self.timing
     }
 
     /// True where a token is sent along.
@@ -121,15 +149,16 @@ impl Client {
     }
 
     /// As [`Client::once`], with what `read` makes of the answer's body if it is a good one, tried again while failures
-    /// may pass. The error is a reason.
+    /// may pass, `tries` times in all.
     pub fn ask<T: Default>(
         &self,
         method: Method,
         path: &str,
+        tries: u32,
         watch: &mut dyn DownloadObserver,
         read: impl Fn(&mut Body) -> io::Result<T>,
-    ) -> Result<(Response<Body>, T), String> {
-        let mut patience = Patience::default();
+    ) -> Result<(Response<Body>, T), Trouble> {
+        let mut patience = Patience::new(tries, self.timing);
         loop {
             let failure = match self.once(method, path, 0) {
                 Ok(response) if !response.status().is_success() => return Ok((response, T::default())),
@@ -137,7 +166,7 @@ impl Client {
                     Ok(content) => return Ok((response, content)),
                     Err(error) => Passing::from(format!("{}: {error}", host(&self.endpoint))),
                 },
-                Err(Failure::Final(reason)) => return Err(reason),
+                Err(Failure::Final(trouble)) => return Err(trouble),
                 Err(Failure::Passing(failure)) => failure,
             };
             patience.wait(failure, watch)?;
@@ -157,7 +186,7 @@ impl Client {
                 if method == Method::Head && described {
                     return Ok(response);
                 }
-                url = redirected(&url, response.headers()).map_err(Failure::Final)?;
+                url = redirected(&url, response.headers())?;
                 continue;
             }
             let busy = status.is_server_error()
@@ -169,7 +198,7 @@ impl Client {
             }
             return Ok(response);
         }
-        Err(Failure::Final(format!("{} redirects more than {REDIRECTS} times", self.endpoint)))
+        Err(format!("{} redirects more than {REDIRECTS} times", self.endpoint).into())
     }
 
     fn send(&self, method: Method, url: &str, from: u64) -> Result<Response<Body>, Failure> {
@@ -184,7 +213,7 @@ impl Client {
         if let Some(token) = self.token.as_ref().filter(|_| origin(url) == origin(&self.endpoint)) {
             request = request.header(AUTHORIZATION, format!("Bearer {token}"));
         }
-        let request = request.body(()).map_err(|e| Failure::Final(format!("{url}: {e}")))?;
+        let request = request.body(()).map_err(|e| format!("{url}: {e}"))?;
         let response = self.agent.run(request).map_err(|error| self.failure(url, error))?;
         self.reached.store(true, Ordering::Relaxed);
         Ok(response)
@@ -203,10 +232,10 @@ impl Client {
             ureq::Error::HostNotFound | ureq::Error::ConnectionFailed => true,
             ureq::Error::Protocol(_) => false,
             // Certificates, addresses and proxies that are wrong.
-            _ => return Failure::Final(format!("cannot reach {reason}")),
+            _ => return format!("cannot reach {reason}").into(),
         };
         if nobody && !self.reached.load(Ordering::Relaxed) {
-            Failure::Final(format!("cannot reach {reason} (HF_HUB_OFFLINE=1 takes what is in the cache)"))
+            Failure::Final(Trouble { reason: format!("cannot reach {reason}"), unreachable: true })
         } else {
             Failure::Passing(reason.into())
         }

@@ -1,4 +1,4 @@
-//! One file: what it is like, what of it is here, the rest of it.
+//! One file: what it is like, what of it is here, the rest of it, and whether it is the file that was meant.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Seek, SeekFrom, Write};
@@ -8,7 +8,9 @@ use ureq::http::StatusCode;
 use ureq::http::header::{CONTENT_LENGTH, CONTENT_RANGE, ETAG};
 
 use super::cache::{Shelf, has_size};
-use super::client::{Failure, Method, Patience, text};
+use super::client::{Failure, Method, Patience, TRIES, text};
+use super::digest::{Digest, DigestKind};
+use super::pace::Paced;
 use super::repo::is_commit;
 use super::{DownloadObserver, Hub, Repo};
 use crate::{Error, Result};
@@ -29,25 +31,59 @@ pub(super) struct Facts {
     pub size: u64,
 }
 
-/// A file that grows.
+/// A file that grows, and the digest of what is there.
 struct Part {
     path: PathBuf,
     file: File,
     have: u64,
+    size: u64,
+    kind: Option<DigestKind>,
+    digest: Digest,
 }
 
 impl Part {
-    fn open(path: PathBuf) -> Result<Part> {
+    /// A file that will have `size` bytes. What an earlier run left of it is read again: it may not be what was
+    /// written.
+    fn open(path: PathBuf, size: u64, kind: Option<DigestKind>) -> Result<Part> {
         let io = |source| Error::Io { path: path.clone(), source };
-        let file = OpenOptions::new().create(true).truncate(false).write(true).open(&path).map_err(io)?;
+        let file = OpenOptions::new().create(true).truncate(false).read(true).write(true).open(&path).map_err(io)?;
         let have = file.metadata().map_err(io)?.len();
-        Ok(Part { path, file, have })
+        let mut part = Part { path: path.clone(), file, have, size, kind, digest: Digest::new(kind, size) };
+        if have > size {
+            part.clear().map_err(io)?;
+        } else if have > 0 {
+            part.read_again().map_err(io)?;
+        }
+        Ok(part)
     }
 
-    fn cut(&mut self, at: u64) -> std::io::Result<()> {
-        self.file.set_len(at)?;
-        self.file.seek(SeekFrom::Start(at))?;
-        self.have = at;
+    fn read_again(&mut self) -> io::Result<()> {
+        let mut chunk = vec![0; CHUNK];
+        self.have = 0;
+        loop {
+            match self.file.read(&mut chunk) {
+                Ok(0) => return Ok(()),
+                Ok(n) => {
+                    self.digest.update(&chunk[..n]);
+                    self.have += n as u64;
+                }
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
+            }
+        }
+    }
+
+    fn clear(&mut self) -> io::Result<()> {
+        self.file.set_len(0)?;
+        self.file.seek(SeekFrom::Start(0))?;
+        (self.have, self.digest) = (0, Digest::new(self.kind, self.size));
+        Ok(())
+    }
+
+    fn append(&mut self, bytes: &[u8]) -> io::Result<()> {
+        self.file.write_all(bytes)?;
+        self.digest.update(bytes);
+        self.have += bytes.len() as u64;
         Ok(())
     }
 }
@@ -56,15 +92,15 @@ impl Hub {
     /// Requests a file's metadata. The size is checked against `listed`, the one in the list of files.
     pub(super) fn facts(
         &self,
-        shelf: &Shelf,
         repo: &Repo,
         path: &str,
         listed: Option<u64>,
+        tries: u32,
         watch: &mut dyn DownloadObserver,
     ) -> Result<Facts> {
         let wrong = |reason: String| repo.error(format!("{path}: {reason}"));
-        let asked = self.client.ask(Method::Head, &shelf.file_path(path), watch, |_| Ok(()));
-        let (response, ()) = asked.map_err(wrong)?;
+        let asked = self.client.ask(Method::Head, &repo.file_path(path), tries, watch, |_| Ok(()));
+        let (response, ()) = asked.map_err(|trouble| repo.failed(Some(path), trouble))?;
         let status = response.status();
         if !status.is_success() && !status.is_redirection() {
             return Err(repo.error(self.refusal(repo, Some(path), &response)));
@@ -111,40 +147,52 @@ impl Hub {
         let _lock = shelf.lock(etag, watch)?;
         // Another program may have been faster.
         if !has_size(&blob, Some(*size)) {
-            let mut part = Part::open(shelf.blob(&format!("{etag}.paring")))?;
-            self.complete(shelf, repo, path, *size, &mut part, watch)?;
+            let kind = DigestKind::of(etag);
+            if kind.is_none() {
+                watch.note(&format!("{repo}: {path}: its etag {etag:?} is no digest; only its size is checked"));
+            }
+            let mut part = Part::open(shelf.blob(&format!("{etag}.paring")), *size, kind)?;
+            self.complete(repo, path, &mut part, watch)?;
+            self.compare(repo, path, etag, &mut part, watch)?;
             part.file.sync_all().map_err(io)?;
             fs::rename(&part.path, &blob).map_err(io)?;
         }
         shelf.link(commit, path, etag)
     }
 
-    /// Requests the rest of a file until all of it is there.
-    fn complete(
+    /// Compares a whole part's digest with its etag. One that differs is fetched anew, once; then it is removed.
+    fn compare(
         &self,
-        shelf: &Shelf,
         repo: &Repo,
         path: &str,
-        size: u64,
+        etag: &str,
         part: &mut Part,
         watch: &mut dyn DownloadObserver,
     ) -> Result<()> {
-        if part.have > size {
-            part.cut(0).map_err(|source| Error::Io { path: part.path.clone(), source })?;
-        }
-        let wrong = |reason| repo.error(format!("{path}: {reason}"));
-        let mut patience = Patience::default();
-        watch.bytes(path, part.have, size);
-        while part.have < size {
+        let differs = |part: &Part| part.digest.value().filter(|digest| !digest.eq_ignore_ascii_case(etag));
+        let Some(got) = differs(part) else { return Ok(()) };
+        watch.note(&format!("{repo}: {path}: expected the digest {etag}, got {got}; fetching it anew"));
+        part.clear().map_err(|source| Error::Io { path: part.path.clone(), source })?;
+        self.complete(repo, path, part, watch)?;
+        let Some(got) = differs(part) else { return Ok(()) };
+        fs::remove_file(&part.path).map_err(|source| Error::Io { path: part.path.clone(), source })?;
+        Err(repo.error(format!("{path}: expected the digest {etag}, got {got}, twice; try again later, or elsewhere")))
+    }
+
+    /// Requests the rest of a file until all of it is there.
+    fn complete(&self, repo: &Repo, path: &str, part: &mut Part, watch: &mut dyn DownloadObserver) -> Result<()> {
+        let mut patience = Patience::new(TRIES, self.client.timing());
+        watch.bytes(path, part.have, part.size);
+        while part.have < part.size {
             let before = part.have;
-            match self.append(shelf, repo, path, size, part, watch) {
+            match self.append(repo, path, part, watch) {
                 Ok(()) => {}
-                Err(Failure::Final(reason)) => return Err(wrong(reason)),
+                Err(Failure::Final(trouble)) => return Err(repo.failed(Some(path), trouble)),
                 Err(Failure::Passing(passing)) => {
                     if part.have.saturating_sub(before) >= GOOD {
                         patience.restore();
                     }
-                    patience.wait(passing, watch).map_err(wrong)?;
+                    patience.wait(passing, watch).map_err(|trouble| repo.failed(Some(path), trouble))?;
                 }
             }
         }
@@ -154,40 +202,49 @@ impl Hub {
     /// One request for the missing rest.
     fn append(
         &self,
-        shelf: &Shelf,
         repo: &Repo,
         path: &str,
-        size: u64,
         part: &mut Part,
         watch: &mut dyn DownloadObserver,
     ) -> Result<(), Failure> {
-        let disk = |path: &Path, error: io::Error| Failure::Final(format!("{}: {error}", path.display()));
+        let size = part.size;
+        let disk = |path: &Path, error: io::Error| Failure::from(format!("{}: {error}", path.display()));
         let broke = |have: u64, how: String| {
             Failure::Passing(format!("{path}: the connection {how} after {have} of {size} bytes").into())
         };
-        let response = self.client.once(Method::Get, &shelf.file_path(path), part.have)?;
+        let response = self.client.once(Method::Get, &repo.file_path(path), part.have)?;
         let headers = response.headers();
-        let (from, whole) = match response.status() {
-            StatusCode::PARTIAL_CONTENT => text(headers, CONTENT_RANGE.as_str())
-                .and_then(parse_range)
-                .ok_or_else(|| Failure::Final("a part came that does not say which".into()))?,
-            StatusCode::OK => (0, text(headers, CONTENT_LENGTH.as_str()).and_then(|text| text.trim().parse().ok())),
+        let whole = match response.status() {
+            StatusCode::PARTIAL_CONTENT => {
+                let range = text(headers, CONTENT_RANGE.as_str()).unwrap_or("bytes without a name");
+                let (from, to) = (part.have, size - 1);
+                if !is_range(range, from, size) {
+                    let wrong = format!("asked for bytes {from}-{to}/{size}, got {range}");
+                    if from == 0 {
+                        return Err(wrong.into());
+                    }
+                    // A server that cannot be trusted with parts is asked for the whole.
+                    part.clear().map_err(|error| disk(&part.path, error))?;
+                    return Err(Failure::Passing(format!("{path}: {wrong}").into()));
+                }
+                None
+            }
+            StatusCode::OK => {
+                // A server that knows no ranges starts anew.
+                part.clear().map_err(|error| disk(&part.path, error))?;
+                text(headers, CONTENT_LENGTH.as_str()).and_then(|text| text.trim().parse().ok())
+            }
             // What is here may be what is wrong.
             status @ StatusCode::RANGE_NOT_SATISFIABLE if part.have > 0 => {
-                part.cut(0).map_err(|error| disk(&part.path, error))?;
+                part.clear().map_err(|error| disk(&part.path, error))?;
                 return Err(Failure::Passing(format!("{path}: the server answers {status}").into()));
             }
-            _ => return Err(Failure::Final(self.refusal(repo, Some(path), &response))),
+            _ => return Err(self.refusal(repo, Some(path), &response).into()),
         };
-        if let Some(whole) = whole.filter(|&whole| whole != size) {
-            return Err(Failure::Final(format!("expected {size} bytes, got {whole}")));
+        if let Some(whole) = whole.filter(|&whole: &u64| whole != size) {
+            return Err(format!("expected {size} bytes, got {whole}").into());
         }
-        if from > part.have {
-            return Err(Failure::Final(format!("expected the bytes from {} on, got those from {from} on", part.have)));
-        }
-        // A server that knows no ranges starts anew.
-        part.cut(from).map_err(|error| disk(&part.path, error))?;
-        let mut body = response.into_body().into_reader();
+        let mut body = Paced::new(response.into_body().into_reader(), self.client.timing());
         let mut chunk = vec![0; CHUNK];
         loop {
             let n = match body.read(&mut chunk) {
@@ -197,19 +254,20 @@ impl Hub {
                 Err(error) => return Err(broke(part.have, format!("broke ({error})"))),
             };
             if n as u64 > size - part.have {
-                part.cut(0).map_err(|error| disk(&part.path, error))?;
-                return Err(Failure::Final(format!("expected {size} bytes, got more")));
+                part.clear().map_err(|error| disk(&part.path, error))?;
+                return Err(format!("expected {size} bytes, got more").into());
             }
-            part.file.write_all(&chunk[..n]).map_err(|error| disk(&part.path, error))?;
-            part.have += n as u64;
+            part.append(&chunk[..n]).map_err(|error| disk(&part.path, error))?;
             watch.bytes(path, part.have, size);
         }
     }
 }
 
-/// `bytes FROM-TO/ALL` → the first byte and, if it is there, the number of all.
-fn parse_range(text: &str) -> Option<(u64, Option<u64>)> {
-    let (range, all) = text.trim().strip_prefix("bytes ")?.split_once('/')?;
-    let from = range.split_once('-')?.0.parse().ok()?;
-    Some((from, all.parse().ok()))
+/// True where a Content-Range, `bytes FROM-TO/ALL`, has the bytes of a file of this size from `from` to its end. A server
+/// may leave ALL open.
+fn is_range(text: &str, from: u64, size: u64) -> bool {
+    let parts = text.trim().strip_prefix("bytes ").and_then(|rest| rest.split_once('/'));
+    let Some((range, all)) = parts else { return false };
+    let ends = range.split_once('-').map(|(first, last)| (first.trim().parse(), last.trim().parse::<u64>()));
+    ends.is_some_and(|ends| ends == (Ok(from), Ok(size - 1))) && (all == "*" || all.parse() == Ok(size))
 }

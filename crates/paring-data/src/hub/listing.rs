@@ -1,15 +1,21 @@
 //! The files of a repository, by the hub's own list.
 
 use std::io::Read;
+use std::time::Duration;
 
 use serde::Deserialize;
 
 use super::Repo;
+use super::pace::Paced;
 use super::repo::{is_commit, is_plain_path};
+use super::settings::Timing;
 use crate::Result;
 
 /// Longest list that is read: some hundred thousand files.
 const LONGEST: u64 = 128 << 20;
+
+/// The longest time that a list may take.
+const LONGEST_TIME: Duration = Duration::from_secs(600);
 
 /// The files of a repository at a commit.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -68,9 +74,9 @@ struct Sibling {
     size: Option<u64>,
 }
 
-/// A whole answer; an error of reading it is given back as it is.
-pub(super) fn read(body: impl Read) -> std::io::Result<Vec<u8>> {
+/// The whole of an answer, at its pace; an error of reading it is given back as it is.
+pub(super) fn read(body: impl Read, timing: Timing) -> std::io::Result<Vec<u8>> {
     let mut bytes = Vec::new();
-    body.take(LONGEST + 1).read_to_end(&mut bytes)?;
+    Paced::new(body, timing).within(LONGEST_TIME).take(LONGEST + 1).read_to_end(&mut bytes)?;
     Ok(bytes)
 }

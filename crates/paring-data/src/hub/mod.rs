@@ -1,17 +1,19 @@
 //! Names on the hub → files on this machine: the only module that touches the network.
 //!
-//! Names, addresses and the layout of the cache are those of the `hf-hub` crate, and the requests go through its light
-//! blocking client, ureq. They are made here, because that crate's own downloads compare no sizes, do not hear when a
-//! busy server says how long to wait, and always ask the network. What other programs fetched into the cache is found,
-//! and the other way round. An interrupted download lies beside the blobs as `ETAG.paring`, to be resumed.
+//! Names, addresses and the layout of the cache are those of the `huggingface_hub` library, so that what other programs
+//! fetched into the cache is found, and the other way round. An interrupted download lies beside the blobs as
+//! `ETAG.paring`, to be resumed. What is downloaded is compared with the digest that its etag is before it gets its name.
+//! Where the hub does not answer, the cache is used as it is, with a note.
 //!
 //! * [`Settings`]: the environment; [`Repo`]: a checked name; [`Hub`]: the requests; [`DownloadObserver`]: their progress.
 
 mod cache;
 mod client;
+mod digest;
 mod download;
 mod listing;
 mod model;
+mod pace;
 mod repo;
 mod settings;
 #[cfg(test)]
@@ -25,11 +27,11 @@ use ureq::http::Response;
 
 use crate::{Error, Result};
 use cache::Shelf;
-use client::{Client, Method, text};
+use client::{Client, FEW_TRIES, Method, TRIES, text};
 
 pub use listing::{Entry, Listing};
 pub use repo::{Repo, RepoKind};
-pub use settings::Settings;
+pub use settings::{Settings, Timing};
 
 /// Receives the progress of downloads. `()` ignores it.
 pub trait DownloadObserver {
@@ -62,52 +64,73 @@ impl Hub {
         Ok(Hub::new(&Settings::from_env()?))
     }
 
-    /// The files of a repository. Offline, those that are in the cache, sorted.
+    /// The files of a repository. Offline, and where the hub does not answer, those that are in the cache, sorted.
     ///
-    /// Errors when there is no such repository or no right to see it, the hub does not answer, or names a file that
-    /// would lie outside the repository.
+    /// Errors when there is no such repository or no right to see it, the hub does not answer and nothing is here, or
+    /// names a file that would lie outside the repository.
     pub fn list(&self, repo: &Repo, watch: &mut dyn DownloadObserver) -> Result<Listing> {
         let shelf = Shelf::new(&self.cache, repo);
-        if self.offline {
-            let commit = shelf.commit()?.ok_or_else(|| self.not_here(repo, &shelf))?;
-            let mut files = Vec::new();
-            cached_files(&shelf.snapshot(&commit), "", &mut files)?;
-            files.sort_unstable_by(|a: &Entry, b| a.path.cmp(&b.path));
-            return Ok(Listing { commit, files });
-        }
-        let read = |body: &mut Body| listing::read(body.as_reader());
-        let asked = self.client.ask(Method::Get, &shelf.listing_path(), watch, read);
-        let (response, bytes) = asked.map_err(|reason| repo.error(reason))?;
+        let reason = match self.ask_list(repo, TRIES, watch) {
+            Ok(listing) => {
+                shelf.set_commit(&listing.commit)?;
+                return Ok(listing);
+            }
+            Err(error) => self.alone(error)?,
+        };
+        let commit = shelf.commit()?.ok_or_else(|| nothing_cached(repo, &shelf, &reason))?;
+        let mut files = Vec::new();
+        cached_files(&shelf.snapshot(&commit), "", &mut files)?;
+        files.sort_unstable_by(|a: &Entry, b| a.path.cmp(&b.path));
+        reason.note(repo, watch);
+        Ok(Listing { commit, files })
+    }
+
+    /// The hub's list of the files of a repository.
+    fn ask_list(&self, repo: &Repo, tries: u32, watch: &mut dyn DownloadObserver) -> Result<Listing> {
+        self.expect_network(repo)?;
+        let timing = self.client.timing();
+        let read = |body: &mut Body| listing::read(body.as_reader(), timing);
+        let asked = self.client.ask(Method::Get, &repo.listing_path(), tries, watch, read);
+        let (response, bytes) = asked.map_err(|trouble| repo.failed(None, trouble))?;
         if !response.status().is_success() {
             let reason = self.refusal(repo, None, &response);
             return Err(Error::NotOnHub { repo: repo.to_string(), reason });
         }
-        let listing = Listing::parse(repo, &bytes)?;
-        shelf.set_commit(&listing.commit)?;
-        Ok(listing)
+        Listing::parse(repo, &bytes)
     }
 
-    /// One file of a repository, fetched if the hub has another one than the cache. Offline, and for a revision that is
-    /// a commit, the file in the cache.
+    /// One file of a repository, fetched if the hub has another one than the cache. Offline, where the hub does not
+    /// answer, and for a revision that is a commit, the file in the cache.
     ///
     /// `path` is the file's path in the repository, with slashes. Errors when it is not one, the hub has no such file or
-    /// does not answer, or its size is not what the hub says. Costs two requests, or one if the file is here.
+    /// does not answer and the file is not here, or its content is not what the hub says. Costs two requests, or one if
+    /// the file is here.
     pub fn file(&self, repo: &Repo, path: &str, watch: &mut dyn DownloadObserver) -> Result<PathBuf> {
         if !repo::is_plain_path(path) {
             return Err(repo.error(format!("{path:?} is not the path of a file in a repository")));
         }
         let shelf = Shelf::new(&self.cache, repo);
-        if self.offline || repo.is_commit() {
-            let commit = shelf.commit()?;
-            let cached = commit.as_ref().and_then(|commit| shelf.file(commit, path, None));
-            match cached {
-                Some(file) => return Ok(file),
-                None if self.offline && commit.is_some() => return Err(repo.error(not_cached(path))),
-                None if self.offline => return Err(self.not_here(repo, &shelf)),
-                None => {}
-            }
+        let cached =
+            || -> Result<Option<PathBuf>> { Ok(shelf.commit()?.and_then(|commit| shelf.file(&commit, path, None))) };
+        if repo.is_commit()
+            && let Some(file) = cached()?
+        {
+            return Ok(file);
         }
-        let facts = self.facts(&shelf, repo, path, None, watch)?;
+        let tries = if cached().is_ok_and(|file| file.is_some()) { FEW_TRIES } else { TRIES };
+        let facts = self.expect_network(repo).and_then(|()| self.facts(repo, path, None, tries, watch));
+        let facts = match facts {
+            Ok(facts) => facts,
+            Err(error) => {
+                let reason = self.alone(error)?;
+                if let Some(file) = cached()? {
+                    reason.note(repo, watch);
+                    return Ok(file);
+                }
+                shelf.commit()?.ok_or_else(|| nothing_cached(repo, &shelf, &reason))?;
+                return Err(repo.error(not_cached(&[path.to_string()], &reason)));
+            }
+        };
         let file = match shelf.file(&facts.commit, path, Some(facts.size)) {
             Some(file) => file,
             None => self.fetch(&shelf, repo, path, &facts, watch)?,
@@ -118,19 +141,38 @@ impl Hub {
 
     /// The folder of a model: its config, its weights, and what lies beside them such as the tokenizer, of one commit.
     /// Safetensors files are preferred to pickles; nothing else is fetched. Files are links to the blobs of the cache.
+    /// Offline, and where the hub does not answer, the model that is in the cache.
     ///
     /// Errors as [`Hub::list`] and [`Hub::file`] do, and when what is there is no model.
     pub fn model(&self, repo: &Repo, watch: &mut dyn DownloadObserver) -> Result<PathBuf> {
-        if self.offline {
-            let shelf = Shelf::new(&self.cache, repo);
-            let commit = shelf.commit()?.ok_or_else(|| self.not_here(repo, &shelf))?;
-            let folder = shelf.snapshot(&commit);
-            return match model::missing(&folder)? {
-                None => Ok(folder),
-                Some(name) => Err(repo.error(not_cached(&name))),
-            };
+        let shelf = Shelf::new(&self.cache, repo);
+        let here = shelf.commit().ok().flatten().map(|commit| shelf.snapshot(&commit));
+        let whole = here.is_some_and(|folder| model::missing(&folder).is_ok_and(|missing| missing.is_empty()));
+        let listing = match self.ask_list(repo, if whole { FEW_TRIES } else { TRIES }, watch) {
+            Ok(listing) => listing,
+            Err(error) => {
+                let reason = self.alone(error)?;
+                let commit = shelf.commit()?.ok_or_else(|| nothing_cached(repo, &shelf, &reason))?;
+                let folder = shelf.snapshot(&commit);
+                let missing = model::missing(&folder)?;
+                if !missing.is_empty() {
+                    return Err(repo.error(not_cached(&missing, &reason)));
+                }
+                reason.note(repo, watch);
+                return Ok(folder);
+            }
+        };
+        // What is whole stays what the branch means until another commit is: the network may fail at any time.
+        if !whole {
+            shelf.set_commit(&listing.commit)?;
         }
-        let listing = self.list(repo, watch)?;
+        let folder = self.fetch_model(repo, &listing, watch)?;
+        shelf.set_commit(&listing.commit)?;
+        Ok(folder)
+    }
+
+    /// Fetches the files of a list that make a model.
+    fn fetch_model(&self, repo: &Repo, listing: &Listing, watch: &mut dyn DownloadObserver) -> Result<PathBuf> {
         // The branch may move on while its files are fetched.
         let fixed = repo.at(&listing.commit);
         let shelf = Shelf::new(&self.cache, &fixed);
@@ -139,14 +181,14 @@ impl Hub {
             if let Some(file) = shelf.file(&listing.commit, path, size) {
                 return Ok(file);
             }
-            let facts = self.facts(&shelf, repo, path, size, watch)?;
+            let facts = self.facts(repo, path, size, TRIES, watch)?;
             if facts.commit != listing.commit {
                 let (expected, got) = (&listing.commit, &facts.commit);
                 return Err(repo.error(format!("{path}: expected the file of commit {expected}, got {got}")));
             }
             self.fetch(&shelf, repo, path, &facts, watch)
         };
-        let wanted = model::wanted(repo, &listing)?;
+        let wanted = model::wanted(repo, listing)?;
         for path in wanted.files {
             get(path, watch)?;
         }
@@ -161,10 +203,27 @@ impl Hub {
         Ok(shelf.snapshot(&listing.commit))
     }
 
+    /// An error where the network must not be asked.
+    fn expect_network(&self, repo: &Repo) -> Result<()> {
+        if self.offline {
+            return Err(Error::Unreachable { repo: repo.to_string(), reason: String::new() });
+        }
+        Ok(())
+    }
+
+    /// Why the cache has to do alone, if `error` says that the hub did not answer; otherwise that error.
+    fn alone(&self, error: Error) -> Result<Alone> {
+        match error {
+            Error::Unreachable { .. } if self.offline => Ok(Alone::Forbidden),
+            Error::Unreachable { reason, .. } => Ok(Alone::Unreachable(reason)),
+            other => Err(other),
+        }
+    }
+
     /// The meaning of an answer that is an error, and what to do.
     fn refusal(&self, repo: &Repo, path: Option<&str>, response: &Response<Body>) -> String {
         let status = response.status().as_u16();
-        let page = format!("{}{}", self.client.endpoint(), Shelf::new(&self.cache, repo).page_path());
+        let page = format!("{}{}", self.client.endpoint(), repo.page_path());
         let (what, id, revision) = (repo.kind().name(), repo.id(), repo.revision());
         let reason = match (status, text(response.headers(), "x-error-code"), path) {
             (401 | 403, Some("GatedRepo"), _) => {
@@ -184,15 +243,45 @@ impl Hub {
         };
         format!("{reason} (HTTP {status})")
     }
+}
 
-    fn not_here(&self, repo: &Repo, shelf: &Shelf) -> Error {
-        let reason = format!("nothing at {}, and HF_HUB_OFFLINE forbids to ask the hub", shelf.folder().display());
-        Error::NotOnHub { repo: repo.to_string(), reason }
+/// Why the cache has to do alone.
+enum Alone {
+    /// The settings forbid to ask the hub.
+    Forbidden,
+    /// It did not answer, for this reason.
+    Unreachable(String),
+}
+
+impl Alone {
+    /// Says that what the cache has may be old. Nobody who forbade it needs to hear that.
+    fn note(&self, repo: &Repo, watch: &mut dyn DownloadObserver) {
+        if let Alone::Unreachable(reason) = self {
+            watch.note(&format!("{repo}: not checked for updates: no network ({reason})"));
+        }
     }
 }
 
-fn not_cached(path: &str) -> String {
-    format!("{path} is not in the cache, and HF_HUB_OFFLINE forbids to fetch it")
+fn nothing_cached(repo: &Repo, shelf: &Shelf, alone: &Alone) -> Error {
+    let (repo, folder) = (repo.to_string(), shelf.folder().display());
+    match alone {
+        Alone::Forbidden => {
+            Error::NotOnHub { repo, reason: format!("nothing at {folder}, and HF_HUB_OFFLINE forbids to ask the hub") }
+        }
+        Alone::Unreachable(reason) => {
+            Error::Unreachable { repo, reason: format!("{reason}; and nothing of it is in the cache at {folder}") }
+        }
+    }
+}
+
+fn not_cached(paths: &[String], alone: &Alone) -> String {
+    let is = if paths.len() == 1 { "is" } else { "are" };
+    let more = if paths.len() > 8 { format!(" and {} more", paths.len() - 8) } else { String::new() };
+    let names = paths[..paths.len().min(8)].join(", ");
+    match alone {
+        Alone::Forbidden => format!("{names}{more} {is} not in the cache, and HF_HUB_OFFLINE forbids to fetch it"),
+        Alone::Unreachable(reason) => format!("{names}{more} {is} not in the cache, and there is no network: {reason}"),
+    }
 }
 
 /// The files below a folder of the cache, with their paths from there.

@@ -55,19 +55,22 @@ pub(super) fn shards(index: &Path) -> Result<BTreeSet<String>> {
     Ok(read_index(index)?.into_values().collect())
 }
 
-/// A file that a folder lacks to be a model. Errors when an index in it cannot be read.
-pub(super) fn missing(folder: &Path) -> Result<Option<String>> {
+/// The files that a folder lacks to be a model. Errors when an index in it cannot be read.
+pub(super) fn missing(folder: &Path) -> Result<Vec<String>> {
     let there = |name: &str| has_size(&folder.join(name), None);
+    let mut missing = Vec::new();
     if !there(CONFIG) {
-        return Ok(Some(CONFIG.to_string()));
+        missing.push(CONFIG.to_string());
     }
     for (single, index) in WEIGHTS {
         if there(single) {
-            return Ok(None);
+            return Ok(missing);
         }
         if there(index) {
-            return Ok(shards(&folder.join(index))?.into_iter().find(|shard| !there(shard)));
+            missing.extend(shards(&folder.join(index))?.into_iter().filter(|shard| !there(shard)));
+            return Ok(missing);
         }
     }
-    Ok(Some(SINGLE.to_string()))
+    missing.push(SINGLE.to_string());
+    Ok(missing)
 }

@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use super::client::Trouble;
 use crate::{Error, Result};
 
 /// The revision that is meant when none is named.
@@ -20,6 +21,14 @@ pub enum RepoKind {
 }
 
 impl RepoKind {
+    /// Part of addresses, and of the names of folders in the cache.
+    pub(super) fn plural(self) -> &'static str {
+        match self {
+            RepoKind::Model => "models",
+            RepoKind::Dataset => "datasets",
+        }
+    }
+
     /// For people.
     pub(super) fn name(self) -> &'static str {
         match self {
@@ -88,6 +97,25 @@ impl Repo {
         }
     }
 
+    /// The path of the hub's API that lists the files.
+    pub(super) fn listing_path(&self) -> String {
+        format!("/api/{}/{}/revision/{}?blobs=true", self.kind.plural(), self.id, self.revision().replace('/', "%2F"))
+    }
+
+    /// The path of the repository's page on the hub, where models have no folder of their own.
+    pub(super) fn page_path(&self) -> String {
+        match self.kind {
+            RepoKind::Model => format!("/{}", self.id),
+            RepoKind::Dataset => format!("/datasets/{}", self.id),
+        }
+    }
+
+    /// The path of a file on the hub.
+    pub(super) fn file_path(&self, path: &str) -> String {
+        let revision = self.revision().replace('/', "%2F");
+        format!("{}/resolve/{revision}/{}", self.page_path(), percent_encoded(path))
+    }
+
     /// The same repository at a commit.
     pub(super) fn at(&self, commit: &str) -> Repo {
         Repo { revision: Some(commit.to_string()), ..self.clone() }
@@ -96,6 +124,12 @@ impl Repo {
     /// True where the revision is a commit, which can never mean anything else.
     pub(super) fn is_commit(&self) -> bool {
         is_commit(self.revision())
+    }
+
+    /// The error of a request that failed for good, for a file of this repository or its list.
+    pub(super) fn failed(&self, path: Option<&str>, Trouble { reason, unreachable }: Trouble) -> Error {
+        let reason = path.map_or(reason.clone(), |path| format!("{path}: {reason}"));
+        if unreachable { Error::Unreachable { repo: self.to_string(), reason } } else { self.error(reason) }
     }
 
     /// An error of this repository.
@@ -134,4 +168,10 @@ fn is_revision(text: &str) -> bool {
 pub(super) fn is_plain_path(path: &str) -> bool {
     let plain = |part: &str| !part.is_empty() && part != "." && part != "..";
     path.len() <= 1024 && path.split('/').all(plain) && !path.contains(['\\', ':']) && !path.contains(char::is_control)
+}
+
+/// A path as part of an address; slashes stay.
+fn percent_encoded(path: &str) -> String {
+    let plain = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.' | b'~' | b'/');
+    path.bytes().map(|b| if plain(b) { char::from(b).to_string() } else { format!("%{b:02X}") }).collect()
 }

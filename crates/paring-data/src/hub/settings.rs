@@ -4,6 +4,7 @@ use std::ffi::OsString;
 use std::fs::File;
 use std::io::Read;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use crate::{Error, Result};
 
@@ -11,6 +12,22 @@ const ENDPOINT: &str = "https://huggingface.co";
 
 /// Longest token that is read from a file.
 const LONGEST_TOKEN: u64 = 4096;
+
+/// The patience with a hub. Tests, which cannot wait for minutes, have their own.
+#[doc(hidden)]
+#[derive(Clone, Copy, Debug)]
+pub struct Timing {
+    /// The time over which a transfer's rate is measured.
+    pub stretch: Duration,
+    /// The pause after the first failure; the following ones are twice as long each.
+    pub pause: Duration,
+}
+
+impl Default for Timing {
+    fn default() -> Self {
+        Self { stretch: Duration::from_secs(300), pause: Duration::from_millis(500) }
+    }
+}
 
 /// The hub's address, the token and the folder of the cache.
 #[derive(Clone)]
@@ -23,6 +40,8 @@ pub struct Settings {
     pub token: Option<String>,
     /// Never to ask the network.
     pub offline: bool,
+    #[doc(hidden)]
+    pub timing: Timing,
 }
 
 impl Settings {
@@ -74,7 +93,7 @@ impl Settings {
             Some(value) => ["1", "ON", "YES", "TRUE"].contains(&value.to_ascii_uppercase().as_str()),
             None => false,
         };
-        Ok(Settings { endpoint, cache, token, offline })
+        Ok(Settings { endpoint, cache, token, offline, timing: Timing::default() })
     }
 }
 

@@ -195,7 +195,10 @@ fn shards_of_an_index() {
     assert_eq!(model::shards(&index).unwrap().into_iter().collect::<Vec<_>>(), ["one", "two"]);
     fs::write(dir.path().join("config.json"), "{}").unwrap();
     fs::write(dir.path().join("one"), "").unwrap();
-    assert_eq!(model::missing(dir.path()).unwrap().as_deref(), Some("two"));
+    assert_eq!(model::missing(dir.path()).unwrap(), ["two"]);
+    fs::remove_file(dir.path().join("one")).unwrap();
+    fs::remove_file(dir.path().join("config.json")).unwrap();
+    assert_eq!(model::missing(dir.path()).unwrap(), ["config.json", "one", "two"]);
     for (text, word) in [("{", "JSON"), ("{}", "weight_map"), (r#"{"weight_map": {"a": "../x"}}"#, "../x")] {
         fs::write(&index, text).unwrap();
         let error = model::shards(&index).unwrap_err().to_string();
@@ -212,6 +215,7 @@ fn a_cache_that_others_filled() {
         cache: dir.path().to_path_buf(),
         token: None,
         offline: true,
+        timing: Timing::default(),
     });
     let data = Repo::new(RepoKind::Dataset, "allenai/c4", None).unwrap();
     let error = hub.file(&data, "en/a.json.gz", &mut ()).unwrap_err();
