@@ -202,14 +202,26 @@ fn a_different_run_is_not_resumed() {
     sandbox.write("model/tokenizer_config.json", "{}");
     refused(&resume, &["a file beside the model's weights changed"]);
     fs::remove_file(sandbox.path("model/tokenizer_config.json")).unwrap();
-    // The weights are written again, even if with the same bytes.
-    fs::copy(whole.join("model.safetensors"), sandbox.path("copy")).unwrap();
-    fs::rename(sandbox.path("copy"), whole.join("model.safetensors")).unwrap();
-    refused(&resume, &["model.safetensors was written again meanwhile"]);
+    // Other weights of the same length and time: one tensor of them, in its middle.
+    let file = whole.join("model.safetensors");
+    let (good, written) = (fs::read(&file).unwrap(), fs::metadata(&file).unwrap().modified().unwrap());
+    let mut model = Model::golden("llama");
+    let values = model.tensor("model.layers.0.mlp.up_proj.weight").bytes.len() / 4;
+    model.set("model.layers.1.mlp.down_proj.weight", 0, f32::NAN);
+    model.set("model.layers.0.mlp.up_proj.weight", values / 2, 0.25);
+    model.write(&whole);
+    fs::File::open(&file).unwrap().set_modified(written).unwrap();
+    assert_eq!(fs::metadata(&file).unwrap().len(), good.len() as u64);
+    refused(&resume, &["out: cannot go on: model.safetensors holds other weights than it did", "--overwrite"]);
+    // The same bytes written again are the same input: the run continues, to the weight that ended it.
+    fs::write(&file, &good).unwrap();
+    let ran = sandbox.run(&resume);
+    let words = ["resumed after block 1 of 2", "down_proj", "NaN"];
+    assert!(ran.code == Some(1) && words.iter().all(|word| ran.stderr.contains(word)), "{}", ran.stderr);
     // Journals that are not what a run leaves.
     for (text, words) in [
         (String::new(), "does not begin as the journal of a run does"),
-        (text.replacen("\"journal\":1", "\"journal\":2", 1), "a journal of version 2"),
+        (text.replacen("\"journal\":2", "\"journal\":1", 1), "a journal of version 1, where this program writes 2"),
         (text.replacen("paring ", "cutting ", 1), "begun by cutting"),
         (format!("{text}{{\"line\":\"block\"}}\n{{}}\n"), "line 3 is damaged"),
         (format!("{text}{text}"), "line 3: another run begins"),
@@ -218,6 +230,59 @@ fn a_different_run_is_not_resumed() {
         refused(&resume, &["out", words]);
     }
     assert!(wrong.is_empty(), "{}", wrong.join("\n\n"));
+}
+
+/// PARING_ISA makes of this machine one that lacks instructions.
+#[cfg(target_os = "linux")]
+#[test]
+fn arithmetic_is_not_mixed_unless_it_is_allowed() {
+    let sandbox = Sandbox::empty();
+    let run = "quantize demo demo --wbits 3 --groupsize 16 --nsamples 16 --seqlen 64 --quiet --out out --resumable";
+    let plainest = [("PARING_ISA", "portable")];
+    let unknown = sandbox.run_with(run, &[("PARING_ISA", "mmx")]);
+    sandbox.refuses(&unknown, 2, &["PARING_ISA=mmx: expected one of", "portable"]).unwrap();
+    assert!(!sandbox.path("out").exists());
+    let whole = run.replace("--out out", "--out whole");
+    let length = told(&sandbox, &whole).len();
+    let want = bytes(&sandbox, "whole");
+    let alone = sandbox.run_with(&format!("{} --json", run.replace("--out out", "--out alone")), &plainest);
+    let used = |ran: &Ran| ran.json()["environment"]["arithmetic"].as_array().unwrap().clone();
+    let there = used(&alone)[0].as_str().unwrap().to_string();
+    assert!(there.starts_with("portable"), "{there}");
+    let here =
+        json_file(&sandbox.path("whole/report.json"))["environment"]["arithmetic"][0].as_str().unwrap().to_string();
+    if here == there {
+        // This machine has nothing else.
+        return;
+    }
+    let mut child = Stalling::begin(&sandbox, run, length * 2 / 3);
+    assert!(child.wait(), "the run was over too soon");
+    child.kill();
+    assert!(lines(&sandbox, "out") > 2);
+    // The lock of the run that was killed is another matter.
+    let left = || bytes(&sandbox, "out").into_iter().filter(|(name, _)| name != ".paring.lock").collect::<Vec<_>>();
+    let kept = left();
+    let resume = format!("{run} --resume --json");
+    let refused = sandbox.run_with(&resume, &plainest);
+    let words = ["out: cannot be resumed here", &here, &there, "--allow-mixed-arithmetic", "--overwrite"];
+    sandbox.refuses(&refused, 1, &words).unwrap();
+    assert!(left() == kept, "what was refused changed the folder");
+    // Allowed, it is done, noted and reported; from then on either machine may continue.
+    sandbox.shell("cp -r out mixed");
+    let mixed = format!("{} --allow-mixed-arithmetic", resume.replace("--out out", "--out mixed"));
+    let ran = sandbox.run_with(&mixed, &plainest);
+    assert_eq!(ran.code, Some(0), "{}", ran.stderr);
+    let note = format!("computed with {here}, and {there}: sums in other orders, so not the bits of either");
+    assert!(ran.stderr.contains(&note), "{}", ran.stderr);
+    assert_eq!(used(&ran), [here.as_str(), there.as_str()]);
+    assert!(ran.json()["notes"].as_array().unwrap().iter().any(|text| text == note.as_str()));
+    let made = bytes(&sandbox, "mixed");
+    assert!(made != want && made != bytes(&sandbox, "alone"), "the versions have the same bits");
+    // What is done is done, wherever one asks; and the machine that began it finishes its own.
+    sandbox.ok(&resume.replace("--out out", "--out mixed"));
+    let ran = sandbox.ok(&resume);
+    assert_eq!(used(&ran), [here.as_str()]);
+    assert!(bytes(&sandbox, "out") == want);
 }
 
 #[test]

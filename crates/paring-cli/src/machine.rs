@@ -3,12 +3,14 @@
 use paring::pipeline::device::DeviceBudget;
 use paring::request::open_device;
 use paring::{Error, Result};
+use paring_kernels::matmul;
 
 use crate::args::Running;
 
 /// Sets up the threads that a run uses. This one is one of them, so that it does not wait for others to wake up: but not the
 /// only one, for it also waits for threads that may ask for work to be done.
 pub fn threads(running: &Running) -> Result<()> {
+    matmul::arithmetic().map_err(Error::Misuse)?;
     let failed = |e: &dyn std::fmt::Display| Error::Plan(format!("cannot start threads: {e}"));
     let asked = match running.threads {
         Some(n) => usize::from(n),

@@ -32,7 +32,7 @@ pub mod spqr;
 mod testing;
 pub mod writer;
 
-pub use checkpoint::{Checkpoint, TensorInfo, pickle};
+pub use checkpoint::{Checkpoint, FileSample, TensorInfo, pickle};
 pub use compressed::{Compressed, Values};
 pub use config::{PRESETS, Preset, QuantConfig, Sparsity};
 pub use dtype::Dtype;

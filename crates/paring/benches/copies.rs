@@ -101,6 +101,7 @@ fn job(model: &Path, out: &Path, recipe: Recipe) -> Result<Job, Box<dyn std::err
         budget: DeviceBudget::new(&Device::Cpu, None)?,
         out: out.to_path_buf(),
         resume: false,
+        allow_mixed_arithmetic: false,
         resumable: Some(false),
         companions: Vec::new(),
         command: Vec::new(),

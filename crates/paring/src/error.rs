@@ -50,6 +50,10 @@ pub enum Error {
     #[error("{}", different(out, reason))]
     #[allow(missing_docs)]
     Different { out: PathBuf, reason: String },
+    /// A run that was begun where sums are made in another way.
+    #[error("{}", other_arithmetic(out, was, now))]
+    #[allow(missing_docs)]
+    Arithmetic { out: PathBuf, was: String, now: String },
     /// A choice that makes no sense, or that does not fit the model or the data. `problem` is a sentence that also names
     /// the option; `hint` says what to choose instead. `misuse` tells what makes no sense whatever the model.
     #[error("{}", choice(problem, hint.as_ref()))]
@@ -144,6 +148,7 @@ impl Error {
             Error::Content { file, reason } => message![format!("{file}: ")].then(reason.clone()),
             Error::Stopped { out, done, of } => stopped(out, *done, *of),
             Error::Different { out, reason } => different(out, reason),
+            Error::Arithmetic { out, was, now } => other_arithmetic(out, was, now),
             Error::Singular { module, pivot, damp } => singular(module, *pivot, *damp),
             Error::Input { module, value, window, position, feature, count, hint } => {
                 message![input(module, *value, [*window, *position, *feature], *count)].then(hint.clone())
@@ -201,6 +206,15 @@ fn different(out: &Path, reason: &str) -> Message {
     let refused =
         format!("{}: cannot go on: {reason}; give the same options and input, or begin anew with ", out.display());
     message![refused, Opt::Overwrite]
+}
+
+fn other_arithmetic(out: &Path, was: &str, now: &str) -> Message {
+    let refused = format!(
+        "{}: cannot be resumed here: it was computed with {was}, and this is {now}, where sums have other last bits; resume \
+        it on a machine of the first kind, mix both with ",
+        out.display()
+    );
+    message![refused, Opt::AllowMixedArithmetic, ", or begin anew with ", Opt::Overwrite]
 }
 
 fn singular(module: &str, pivot: usize, damp: f64) -> Message {

@@ -11,7 +11,7 @@ use faer::linalg::matmul::matmul;
 use faer::{Accum, MatMut, MatRef};
 use rayon::prelude::*;
 
-pub use tile::Isa;
+pub use tile::{ISA, Isa, arithmetic};
 
 use crate::plain::add;
 use crate::swiglu::swiglu;

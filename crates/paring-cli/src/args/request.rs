@@ -157,6 +157,7 @@ impl Run {
             loader_notes: !running.quiet,
             overwrite: self.overwrite,
             resume: self.resuming.resume,
+            allow_mixed_arithmetic: self.resuming.allow_mixed_arithmetic,
             resumable: self.resuming.resumable.decided(),
             command: std::env::args_os().map(|word| word.to_string_lossy().into_owned()).collect(),
             ..request

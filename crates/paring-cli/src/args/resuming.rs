@@ -7,6 +7,9 @@ pub struct Resuming {
     /// Go on with the run that was begun in the output folder, and begin it where there is none
     #[arg(long, conflicts_with = "overwrite")]
     pub resume: bool,
+    /// Resume also on a processor or device whose sums have other last bits than those that began the run
+    #[arg(long, requires = "resume")]
+    pub allow_mixed_arithmetic: bool,
     /// Keep activations on disk between blocks, so that --resume need not compute them again; auto: in runs of more than ten
     /// minutes
     #[arg(

@@ -25,6 +25,7 @@ use crate::{Error, QuantConfig, Result, files};
 use shard::{Shard, ShardKind};
 use tensor::{Location, ShardExtent};
 
+pub use digest::FileSample;
 pub use linear::LinearFormat;
 pub use listed::read_index;
 pub use tensor::TensorInfo;

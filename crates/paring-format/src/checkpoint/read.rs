@@ -77,11 +77,7 @@ impl Checkpoint {
     /// Prefetches a tensor: the system reads it from the disk into its own memory meanwhile. Nothing happens where there is
     /// none.
     pub fn prefetch(&self, name: &str) {
-        let spots = match self.info(name).map(|info| &info.at) {
-            Some(Location::Plain(spot)) => vec![spot],
-            Some(Location::Sparse(stored)) => stored.spots(),
-            None => Vec::new(),
-        };
+        let spots = self.info(name).map(TensorInfo::spots).unwrap_or_default();
         let shard = |spot: &&ShardExtent| self.shards.get(spot.shard);
         spots.iter().for_each(|spot| shard(spot).into_iter().for_each(|shard| shard.prefetch(&spot.place)));
     }

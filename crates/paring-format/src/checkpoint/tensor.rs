@@ -47,6 +47,14 @@ impl TensorInfo {
         }
     }
 
+    /// Its places in the files: several for one that is stored sparse.
+    pub(super) fn spots(&self) -> Vec<&ShardExtent> {
+        match &self.at {
+            Location::Plain(spot) => vec![spot],
+            Location::Sparse(stored) => stored.spots(),
+        }
+    }
+
     /// The name of the sparse layout that it is stored in; `None` for a plain one.
     pub fn sparse(&self) -> Option<&'static str> {
         match &self.at {

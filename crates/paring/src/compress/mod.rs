@@ -70,6 +70,8 @@ pub struct Job {
     pub out: PathBuf,
     /// True to resume a run that was started there, if one was.
     pub resume: bool,
+    /// True to resume it also where sums have other last bits than where it was started.
+    pub allow_mixed_arithmetic: bool,
     /// True to write snapshots of the activations to disk, from which a resumed run continues; `None`: in a run
     /// that seems to take longer than ten minutes.
     pub resumable: Option<bool>,

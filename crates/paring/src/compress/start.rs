@@ -13,13 +13,13 @@ use paring_model::weight::Dense;
 use super::Job;
 use super::output::Output;
 use super::select::Selection;
-use crate::output::journal::{self, BlockRecord, Input, Journal, RunIdentity};
+use crate::output::journal::{self, BlockRecord, Input, Journal, Line, RunIdentity};
 use crate::output::side_files::beside;
 use crate::pipeline::activations::Hidden;
 use crate::pipeline::walk::{Visitor, walk};
 use crate::report::names::RUN_FILES;
 use crate::report::progress::Observer;
-use crate::report::{Clock, LayerReport, Report};
+use crate::report::{Clock, LayerReport, Report, arithmetic};
 use crate::{Error, Result};
 
 /// A run about to walk its blocks, with what earlier processes did of it.
@@ -27,6 +27,8 @@ pub(super) struct Started {
     pub output: Output,
     /// Outlier thresholds that were found, by number of the choice.
     pub thresholds: BTreeMap<usize, f64>,
+    /// What computed, from the beginning to this process.
+    pub arithmetic: Vec<String>,
     /// Linears of the blocks that are done.
     pub layers: Vec<LayerReport>,
     /// Notes, and how many of them are in the journal.
@@ -48,8 +50,9 @@ pub(super) fn identity(job: &Job) -> Result<RunIdentity> {
     Ok(RunIdentity {
         journal: journal::VERSION,
         program: concat!("paring ", env!("CARGO_PKG_VERSION")).to_string(),
+        arithmetic: arithmetic(job.decoder.device())?,
         plan,
-        input: Input::of(&job.checkpoint, job.windows.as_ref(), &companions)?,
+        input: Input::of(&job.checkpoint, job.windows.as_ref(), &companions),
         shards: Output::shards(job),
     })
 }
@@ -85,6 +88,7 @@ pub(super) fn begin(job: &Job, identity: RunIdentity, clock: &mut Clock) -> Resu
         }
     }
     let writer = Writer::create(&job.out, identity.shards, RUN_FILES, job.plan.overwrite)?;
+    let arithmetic = vec![identity.arithmetic.clone()];
     let journal = Journal::begin(&job.out, identity)?;
     let mut notes = Vec::new();
     if let Some(reason) = writer.lock().unsupported() {
@@ -93,6 +97,7 @@ pub(super) fn begin(job: &Job, identity: RunIdentity, clock: &mut Clock) -> Resu
     Ok(Started {
         output: Output::new(job, writer, journal, &[])?,
         thresholds: BTreeMap::new(),
+        arithmetic,
         layers: Vec::new(),
         notes,
         noted: 0,
@@ -101,6 +106,23 @@ pub(super) fn begin(job: &Job, identity: RunIdentity, clock: &mut Clock) -> Resu
         shards: Vec::new(),
         kept: None,
     })
+}
+
+/// What computed so far, and what does now, if that is something else. Errors where it is, unless the job allows it or nothing
+/// is computed yet.
+fn used_arithmetic(job: &Job, identity: &RunIdentity, read: &journal::Read) -> Result<Vec<String>> {
+    let (mut used, now) = (read.arithmetic.clone(), identity.arithmetic.clone());
+    if used.contains(&now) {
+        return Ok(used);
+    }
+    if !read.is_empty() && !job.allow_mixed_arithmetic {
+        return Err(Error::Arithmetic { out: job.out.clone(), was: used.join(" and "), now });
+    }
+    if read.is_empty() {
+        used.clear();
+    }
+    used.push(now);
+    Ok(used)
 }
 
 fn resume(job: &Job, identity: &RunIdentity, read: journal::Read, lock: Lock, clock: &mut Clock) -> Result<Started> {
@@ -112,27 +134,34 @@ fn resume(job: &Job, identity: &RunIdentity, read: journal::Read, lock: Lock, cl
     if done > blocks {
         return Err(different(format!("its journal has {done} blocks, and the model {blocks}")));
     }
+    let arithmetic = used_arithmetic(job, identity, &read)?;
     let shards: Vec<ClosedFile> = read.blocks.iter().map(|block| ClosedFile::from(&block.shard)).collect();
     let kept = |block: &BlockRecord| Some((block.block + 1, ClosedFile::from(block.hidden.as_ref()?)));
     let kept = read.blocks.iter().rev().find_map(kept);
     let kept_name = kept.as_ref().map(|(_, file)| file.name.as_str());
     let writer = Writer::resume(&job.out, identity.shards, &shards, RUN_FILES, kept_name, Arc::new(lock))?;
-    let journal = Journal::resume(&job.out, &read)?;
+    let mut journal = Journal::resume(&job.out, &read)?;
+    if arithmetic != read.arithmetic {
+        journal.add(&Line::Arithmetic { arithmetic: identity.arithmetic.clone() })?;
+    }
     let output = Output::new(job, writer, journal, &read.blocks)?;
     let mut notes: Vec<String> = read.blocks.iter().flat_map(|block| block.notes.iter().cloned()).collect();
     let noted = notes.len();
     notes.push(format!("resumed after block {done} of {blocks}"));
-    let device =
-        |identity: &RunIdentity| identity.plan.get("device").and_then(|name| name.as_str()).unwrap_or("").to_string();
-    let (was, is) = (device(&read.identity), device(identity));
-    if was != is {
-        notes.push(format!("begun on {was}, and resumed on {is}: sums in another order, so not the same bits"));
+    if arithmetic.len() > 1 {
+        let mixed =
+            format!("computed with {}: sums in other orders, so not the bits of either", arithmetic.join(", and "));
+        // An earlier process may have noted it.
+        if !notes.contains(&mixed) {
+            notes.push(mixed);
+        }
     }
     let last = read.blocks.last();
     clock.restore(last.map_or(&[], |block| &block.stages));
     Ok(Started {
         output,
         thresholds: read.thresholds,
+        arithmetic,
         notes,
         noted,
         seconds: last.map_or(0.0, |block| block.seconds),

@@ -9,7 +9,7 @@ use crate::{Error, Result};
 
 /// The report of a run whose output is complete. `walked` is what remains of it apart from its output.
 pub(super) fn report(job: &Job, walked: Walked, written: &Written, clock: &Clock) -> Result<Report> {
-    let Walked { layers, notes, elapsed } = walked;
+    let Walked { layers, notes, arithmetic, elapsed } = walked;
     let weights = layers.iter().map(|l| l.rows * l.cols).sum::<usize>().max(1) as f64;
     let outlier_share = layers.iter().map(|l| l.outliers).sum::<usize>() as f64 / weights;
     let published_bits = published_bits(job, outlier_share);
@@ -22,7 +22,7 @@ pub(super) fn report(job: &Job, walked: Walked, written: &Written, clock: &Clock
         peak_rss_mib: elapsed.peak_rss_mib(),
         started: elapsed.started,
         command: job.command.clone(),
-        environment: Environment::now(),
+        environment: Environment::now(arithmetic),
         plan: serde_json::to_value(&job.plan).map_err(|e| Error::Plan(format!("cannot write the plan: {e}")))?,
         bits_before: report::stored_bits(&job.checkpoint, &layers),
         bits_per_weight: mean(&layers, |l| l.bits),

@@ -31,6 +31,7 @@ pub(super) struct Compressor<'a> {
     observer: &'a mut dyn Observer,
     layers: Vec<LayerReport>,
     notes: Vec<String>,
+    arithmetic: Vec<String>,
     /// Layers and notes that are in the journal, and blocks that were done before.
     noted: (usize, usize),
     before: usize,
@@ -44,6 +45,8 @@ pub(super) struct Compressor<'a> {
 pub(super) struct Walked {
     pub layers: Vec<LayerReport>,
     pub notes: Vec<String>,
+    /// What computed, from the beginning.
+    pub arithmetic: Vec<String>,
     pub elapsed: Elapsed,
 }
 
@@ -56,7 +59,7 @@ impl<'a> Compressor<'a> {
         observer: &'a mut dyn Observer,
     ) -> Self {
         let before = started.blocks();
-        let Started { output, layers, notes, noted, .. } = started;
+        let Started { output, layers, notes, noted, arithmetic, .. } = started;
         Self {
             job,
             selection,
@@ -65,6 +68,7 @@ impl<'a> Compressor<'a> {
             noted: (layers.len(), noted),
             layers,
             notes,
+            arithmetic,
             before,
             contents: Contents::default(),
             elapsed,
@@ -73,7 +77,8 @@ impl<'a> Compressor<'a> {
     }
 
     pub(super) fn finish(self) -> (Output, Walked) {
-        (self.output, Walked { layers: self.layers, notes: self.notes, elapsed: self.elapsed })
+        let Self { output, layers, notes, arithmetic, elapsed, .. } = self;
+        (output, Walked { layers, notes, arithmetic, elapsed })
     }
 
     /// The statistics and ranges that a block's fans ask for, of which there are `fans`.

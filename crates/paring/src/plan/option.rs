@@ -29,6 +29,7 @@ macro_rules! options {
 options! {
     ActOrder "actorder",
     AllowFallback "allow-fallback",
+    AllowMixedArithmetic "allow-mixed-arithmetic",
     BlockSize "blocksize",
     DataDir "data-dir",
     Device "device",

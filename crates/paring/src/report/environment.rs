@@ -2,7 +2,11 @@
 
 use std::fs;
 
+use candle_core::Device;
+use paring_kernels::{device, matmul};
 use serde::{Deserialize, Serialize};
+
+use crate::{Error, Result};
 
 /// The program and the machine that it ran on.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -15,6 +19,9 @@ pub struct Environment {
     pub cpu: String,
     /// Extensions of the processor's instructions that the program chooses its code by, if it has them.
     pub instructions: Vec<String>,
+    /// What computed, each with bits of its own in sums: one, unless a run was resumed elsewhere and that was allowed.
+    #[serde(default)]
+    pub arithmetic: Vec<String>,
     /// Processors that the system lets the program use.
     pub cores: usize,
     /// Threads that compute.
@@ -24,8 +31,8 @@ pub struct Environment {
 }
 
 impl Environment {
-    /// Describes this machine and this process.
-    pub fn now() -> Self {
+    /// Describes this machine and this process; `arithmetic` is what the run was computed with.
+    pub fn now(arithmetic: Vec<String>) -> Self {
         let memory = line_of("/proc/meminfo", "MemTotal:");
         let kib: Option<f64> = memory.and_then(|text| text.split_whitespace().next()?.parse().ok());
         let cpu = line_of("/proc/cpuinfo", "model name").unwrap_or_default();
@@ -34,10 +41,22 @@ impl Environment {
             system: system(),
             cpu: cpu.trim_start_matches([' ', '\t', ':']).to_string(),
             instructions: instructions().into_iter().map(String::from).collect(),
+            arithmetic,
             cores: std::thread::available_parallelism().map_or(1, usize::from),
             threads: rayon::current_num_threads(),
             memory_mib: kib.unwrap_or(0.0) / 1024.0,
         }
+    }
+}
+
+/// What decides the bits of sums on this device, in words: two runs of one plan on one input that have the same write the same
+/// bytes. Errors when the driver does not say the device's name, and when the environment asks for instructions that the
+/// processor does not have.
+pub fn arithmetic(device: &Device) -> Result<String> {
+    let cpu = matmul::arithmetic().map_err(Error::Misuse)?;
+    match device.is_cpu() {
+        true => Ok(cpu),
+        false => Ok(format!("{} beside {cpu}", device::name(device)?)),
     }
 }
 

@@ -19,7 +19,7 @@ use paring_kernels::device;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-pub use environment::{Environment, quoted};
+pub use environment::{Environment, arithmetic, quoted};
 pub(crate) use size::stored_bits;
 pub use size::{Size, Sizes};
 

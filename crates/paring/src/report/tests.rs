@@ -44,6 +44,7 @@ fn report() -> Report {
             system: "Linux 6.1, x86_64".into(),
             cpu: "a processor".into(),
             instructions: vec!["avx2".into()],
+            arithmetic: vec!["avx2 on x86_64 linux".into()],
             cores: 2,
             threads: 2,
             memory_mib: 4096.0,

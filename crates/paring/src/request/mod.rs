@@ -105,6 +105,8 @@ pub struct Request {
     pub overwrite: bool,
     /// Resume the run that was begun in the output folder, if one was.
     pub resume: bool,
+    /// Resume it also on a processor or device whose sums have other last bits.
+    pub allow_mixed_arithmetic: bool,
     /// Keep activations on disk now and then, for a run that resumes; in runs of more than ten minutes.
     pub resumable: Option<bool>,
     /// The words of the command that asks, for the report.
@@ -145,6 +147,7 @@ impl Request {
             loader_notes: true,
             overwrite: false,
             resume: false,
+            allow_mixed_arithmetic: false,
             resumable: None,
             command: Vec::new(),
         }

@@ -91,6 +91,7 @@ impl Request {
             windows,
             out,
             resume: self.resume,
+            allow_mixed_arithmetic: self.allow_mixed_arithmetic,
             resumable: self.resumable,
             companions: self.sources.companions(&local),
             command: self.command.clone(),

@@ -5,6 +5,7 @@
 //! or one f32 ([`Elements::Singles`]). The right operand lies in panels of 64 rows; of the left one, a tile reads 6 rows at
 //! any stride. The sums run over k in one fixed order, so a result does not depend on the number of threads.
 
+mod available;
 mod lanes;
 #[cfg(target_arch = "aarch64")]
 mod neon;
@@ -16,9 +17,11 @@ mod x86;
 
 use std::cell::Cell;
 use std::mem::MaybeUninit;
-use std::sync::LazyLock;
+
+pub use available::{ISA, arithmetic};
 
 use crate::simd::{self, multiversion};
+use available::AVAILABLE;
 
 /// Rows of the left operand per tile.
 pub(crate) const MR: usize = 6;
@@ -59,45 +62,32 @@ pub enum Isa {
     Portable,
 }
 
-/// Those that the processor has, the fastest first.
-static AVAILABLE: LazyLock<Vec<Isa>> = LazyLock::new(|| {
-    let mut found = Vec::new();
-    #[cfg(target_arch = "x86_64")]
-    {
-        let avx512 = is_x86_feature_detected!("avx512f");
-        if avx512 && is_x86_feature_detected!("avx512bf16") {
-            found.push(Isa::Avx512Bf16);
-        }
-        if avx512 {
-            found.push(Isa::Avx512);
-        }
-        if is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma") {
-            found.push(Isa::Avx2);
-        }
-    }
-    #[cfg(target_arch = "aarch64")]
-    {
-        let neon = std::arch::is_aarch64_feature_detected!("neon");
-        if neon && std::arch::is_aarch64_feature_detected!("bf16") {
-            found.push(Isa::Bf16Mmla);
-        }
-        if neon {
-            found.push(Isa::Neon);
-        }
-    }
-    found.push(Isa::Portable);
-    found
-});
-
 thread_local! {
     /// The version that this thread's products use instead of the fastest one: see [`Isa::used_in`].
     static OVERRIDE: Cell<Option<Isa>> = const { Cell::new(None) };
 }
 
 impl Isa {
-    /// The versions that run on this processor, the fastest first.
+    /// The versions that run on this processor, the fastest first, but for those that [`ISA`] leaves out.
     pub fn available() -> &'static [Isa] {
         &AVAILABLE
+    }
+
+    /// Its name: as [`ISA`] has it.
+    pub fn name(self) -> &'static str {
+        match self {
+            #[cfg(target_arch = "x86_64")]
+            Isa::Avx512Bf16 => "avx512bf16",
+            #[cfg(target_arch = "x86_64")]
+            Isa::Avx512 => "avx512",
+            #[cfg(target_arch = "x86_64")]
+            Isa::Avx2 => "avx2",
+            #[cfg(target_arch = "aarch64")]
+            Isa::Bf16Mmla => "bfmmla",
+            #[cfg(target_arch = "aarch64")]
+            Isa::Neon => "neon",
+            Isa::Portable => "portable",
+        }
     }
 
     /// The version that products begun by this thread use.

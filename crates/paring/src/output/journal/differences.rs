@@ -1,34 +1,32 @@
 //! The inputs that a run depends on, and the first difference between two runs.
 
-use std::time::UNIX_EPOCH;
-
-use paring_format::Checkpoint;
+use paring_format::{Checkpoint, FileSample};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use xxhash_rust::xxh3::Xxh3;
 
 use super::RunIdentity;
 use crate::output::digests::hexadecimal;
-use crate::{Error, Result};
 use paring_data::Windows;
 
 /// Choices of a plan that do not decide what is written: names of what [`Input`] knows better, where things wait, and how a
 /// run treats its folder.
 const FREE: [&str; 7] = ["model", "dataset", "config", "device", "max_vram", "offload_activations", "overwrite"];
 
-/// A file of the input.
+/// A file of the input. When it was written has no bearing: a copy of the same bytes is the same file.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 struct InputFile {
     name: String,
     bytes: u64,
-    /// The time of its last change, in nanoseconds since 1970.
-    modified: u64,
+    /// Of samples of all its tensors.
+    #[serde(with = "hexadecimal")]
+    weights: u64,
 }
 
 /// The checkpoint and the data that a run reads.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Input {
-    /// The weight files; empty for a model that is built in.
+    /// The weight files.
     files: Vec<InputFile>,
     /// Of `config.json`.
     #[serde(with = "hexadecimal")]
@@ -45,16 +43,10 @@ pub(crate) struct Input {
 }
 
 impl Input {
-    /// Looks at the files, and does not read them. Errors when one of them is gone.
-    pub fn of(checkpoint: &Checkpoint, windows: Option<&Windows>, companions: &[(String, Vec<u8>)]) -> Result<Self> {
-        let file = |name: &str| -> Result<Option<InputFile>> {
-            let Some(path) = checkpoint.dir().map(|dir| dir.join(name)) else { return Ok(None) };
-            let failed = |source| Error::Io { path: path.clone(), source };
-            let meta = std::fs::metadata(&path).map_err(failed)?;
-            let modified = meta.modified().map_err(failed)?.duration_since(UNIX_EPOCH).unwrap_or_default();
-            Ok(Some(InputFile { name: name.to_string(), bytes: meta.len(), modified: modified.as_nanos() as u64 }))
-        };
-        let files = checkpoint.files().map(file).filter_map(Result::transpose).collect::<Result<_>>()?;
+    /// Reads samples of the weights: [`Checkpoint::samples`].
+    pub fn of(checkpoint: &Checkpoint, windows: Option<&Windows>, companions: &[(String, Vec<u8>)]) -> Self {
+        let file = |FileSample { name, bytes, digest }| InputFile { name, bytes, weights: digest };
+        let files = checkpoint.samples().into_iter().map(file).collect();
         let mut tensors = Xxh3::new();
         for (name, info) in checkpoint.names().filter_map(|name| Some((name, checkpoint.info(name)?))) {
             tensors.update(format!("{name} {} {:?} {}\n", info.dtype.name(), info.shape, info.file).as_bytes());
@@ -71,35 +63,34 @@ impl Input {
         }
         let mut config = Xxh3::new();
         config.update(checkpoint.config().to_string().as_bytes());
-        Ok(Self {
+        Self {
             files,
             config: config.digest(),
             tensors: tensors.digest(),
             tokens: windows.map_or(0, |_| tokens.digest()),
             companions: beside.digest(),
-        })
+        }
     }
 
     /// The first thing that is not as it was, in words.
     fn difference(&self, now: &Self) -> Option<String> {
         for (was, is) in self.files.iter().zip(&now.files) {
-            let InputFile { name, bytes, modified } = was;
+            let InputFile { name, bytes, .. } = was;
             if *name != is.name {
                 return Some(format!("the model has a file {} where {name} was", is.name));
             }
             if *bytes != is.bytes {
                 return Some(format!("{name} has {} bytes, and had {bytes}", is.bytes));
             }
-            if *modified != is.modified {
-                return Some(format!("{name} was written again meanwhile"));
-            }
         }
         let (was, is) = (self.files.len(), now.files.len());
+        let other_weights = || self.files.iter().zip(&now.files).find(|(was, is)| was.weights != is.weights);
         let other = |same: bool, what: &str| (!same).then(|| format!("{what} changed"));
         (was != is)
             .then(|| format!("the model has {is} files, and had {was}"))
             .or_else(|| other(self.config == now.config, "the model's config.json"))
             .or_else(|| other(self.tensors == now.tensors, "the model's list of tensors"))
+            .or_else(|| Some(format!("{} holds other weights than it did", other_weights()?.0.name)))
             .or_else(|| other(self.tokens == now.tokens, "the calibration tokens"))
             .or_else(|| other(self.companions == now.companions, "a file beside the model's weights"))
     }

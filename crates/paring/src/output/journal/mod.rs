@@ -30,7 +30,7 @@ use crate::{Error, Result};
 pub(crate) use differences::{Input, difference};
 
 /// The form of journals that this program writes, and the only one that it reads.
-pub(crate) const VERSION: u32 = 1;
+pub(crate) const VERSION: u32 = 2;
 
 /// The key of the run's identity in [`MANIFEST`].
 pub(crate) const RUN_KEY: &str = "begun";
@@ -42,6 +42,8 @@ pub(crate) struct RunIdentity {
     pub journal: u32,
     /// The program and its version.
     pub program: String,
+    /// What computes: [`crate::report::arithmetic`].
+    pub arithmetic: String,
     /// The choices.
     pub plan: Value,
     /// The checkpoint and the calibration data.
@@ -63,6 +65,11 @@ pub(crate) enum Line {
         /// Its bits, so that it stays what it is; relative, as in `Spqr`.
         #[serde(with = "crate::output::digests::hexadecimal")]
         bits: u64,
+    },
+    /// From here on another machine or device computes, as it was allowed to.
+    Arithmetic {
+        /// As in [`RunIdentity`].
+        arithmetic: String,
     },
     /// A block that is done.
     Block(Box<BlockRecord>),
@@ -136,11 +143,20 @@ impl Contents {
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Read {
     pub identity: RunIdentity,
+    /// What computed, from the beginning.
+    pub arithmetic: Vec<String>,
     pub thresholds: BTreeMap<usize, f64>,
     /// Blocks 0, 1, …
     pub blocks: Vec<BlockRecord>,
     /// Bytes of the lines that are whole.
     pub bytes: u64,
+}
+
+impl Read {
+    /// Tells whether nothing was computed yet.
+    pub fn is_empty(&self) -> bool {
+        self.blocks.is_empty() && self.thresholds.is_empty()
+    }
 }
 
 /// The journal of a run at work.
@@ -247,8 +263,17 @@ pub(crate) fn finished(dir: &Path) -> Result<Option<RunIdentity>> {
     let Some(begun) = crate::output::digests::read_json(&path)?.get_mut(RUN_KEY).map(Value::take) else {
         return Ok(None);
     };
-    let identity = serde_json::from_value(begun);
-    identity.map(Some).map_err(|e| Error::content(path.display().to_string(), format!("{RUN_KEY}: {e}")))
+    let bad = |reason: String| Error::content(path.display().to_string(), format!("{RUN_KEY}: {reason}"));
+    check_version(&begun).map_err(bad)?;
+    serde_json::from_value(begun).map(Some).map_err(|e| bad(e.to_string()))
+}
+
+/// Errors, in words, when this identity of a run has another version than [`VERSION`]: its other fields may be others too.
+fn check_version(identity: &Value) -> std::result::Result<(), String> {
+    match identity.get("journal").and_then(Value::as_u64).filter(|version| *version != u64::from(VERSION)) {
+        None => Ok(()),
+        Some(version) => Err(format!("a journal of version {version}, where this program writes {VERSION}")),
+    }
 }
 
 /// Blocks that the journal with these bytes says are done. Errors, in words, when it is not one that a run leaves; whatever
@@ -260,6 +285,9 @@ pub fn blocks_done(bytes: &[u8]) -> std::result::Result<usize, String> {
 /// Reads a journal. The last line may be cut off or garbled: the run was ended while it was written. Errors on anything else
 /// that is not what [`Journal`] writes.
 pub(crate) fn parse(bytes: &[u8]) -> std::result::Result<Read, Message> {
+    if let Some(first) = bytes.split(|&b| b == b'\n').next().and_then(|first| serde_json::from_slice(first).ok()) {
+        check_version(&first)?;
+    }
     let mut lines: Vec<(usize, serde_json::Result<Line>)> = Vec::new();
     let mut end = 0;
     for piece in bytes.split_inclusive(|&b| b == b'\n') {
@@ -278,18 +306,22 @@ pub(crate) fn parse(bytes: &[u8]) -> std::result::Result<Read, Message> {
     let mut lines = lines.into_iter().enumerate();
     let begin = "it does not begin as the journal of a run does: remove it, or begin anew with ";
     let identity = match lines.next() {
-        Some((_, (_, Ok(Line::Run(identity))))) => *identity,
+        Some((_, (_, Ok(Line::Run(identity))))) if identity.journal == VERSION => *identity,
         _ => return Err(message![begin, Opt::Overwrite]),
     };
-    if identity.journal != VERSION {
-        return Err(format!("a journal of version {}, where this program writes {VERSION}", identity.journal).into());
-    }
-    let mut read = Read { identity, thresholds: BTreeMap::new(), blocks: Vec::new(), bytes };
+    let arithmetic = vec![identity.arithmetic.clone()];
+    let mut read = Read { identity, arithmetic, thresholds: BTreeMap::new(), blocks: Vec::new(), bytes };
     for (number, (_, line)) in lines {
         let number = number + 1;
         match line.map_err(|e| format!("line {number} is damaged: {e}"))? {
             Line::Run(_) => return Err(format!("line {number}: another run begins").into()),
             Line::Threshold { choice, bits } => drop(read.thresholds.insert(choice, f64::from_bits(bits))),
+            Line::Arithmetic { arithmetic } => {
+                if read.is_empty() {
+                    read.arithmetic.clear();
+                }
+                read.arithmetic.push(arithmetic);
+            }
             Line::Block(done) if done.block == read.blocks.len() => {
                 // Both are read, and the activations are removed in the end.
                 let own = |name: &str| is_plain_name(name) && name.starts_with(ACTIVATIONS);

@@ -12,8 +12,9 @@ fn identity() -> RunIdentity {
     RunIdentity {
         journal: VERSION,
         program: "paring 1".into(),
+        arithmetic: "portable on here".into(),
         plan: serde_json::json!({"recipe": {"percdamp": 0.01}, "model": "here", "device": "cpu", "seed": null}),
-        input: Input::of(&checkpoint, Some(&windows), &[("a".into(), b"b".to_vec())]).unwrap(),
+        input: Input::of(&checkpoint, Some(&windows), &[("a".into(), b"b".to_vec())]),
         shards: 4,
     }
 }
@@ -48,11 +49,17 @@ fn what_is_written_is_read() {
     assert_eq!(read(dir.path()).unwrap(), None);
     let mut journal = Journal::begin(dir.path(), identity()).unwrap();
     journal.add(&Line::Threshold { choice: 2, bits: THRESHOLD.to_bits() }).unwrap();
+    journal.add(&Line::Arithmetic { arithmetic: "avx2 on there".into() }).unwrap();
     journal.add(&done(0, None)).unwrap();
     drop(journal);
     let first = read(dir.path()).unwrap().unwrap();
     assert_eq!((&first.identity, first.blocks.len()), (&identity(), 1));
     assert_eq!(first.thresholds, BTreeMap::from([(2, THRESHOLD)]));
+    assert_eq!(first.arithmetic, ["portable on here", "avx2 on there"]);
+    // Where nothing was computed yet, nothing is mixed.
+    let other = Line::Arithmetic { arithmetic: "avx2 on there".into() };
+    let lines = [Line::Run(Box::new(identity())), other].map(|line| text(&line).unwrap());
+    assert_eq!(parse(&lines.concat()).unwrap().arithmetic, ["avx2 on there"]);
     // The next process continues where this one ended, and cuts off a line that is not whole.
     let path = dir.path().join(JOURNAL);
     let whole = fs::read(&path).unwrap();
@@ -115,6 +122,10 @@ fn only_the_last_line_may_be_damaged() {
     assert_eq!(blocks(&[&whole[..], &[0; 100]].concat()), Ok(2));
     for (bytes, words) in [
         (b"".to_vec(), "does not begin"),
+        (
+            b"{\"line\":\"run\",\"journal\":1,\"old\":true}\n".to_vec(),
+            "a journal of version 1, where this program writes 2",
+        ),
         (whole[..begins - 1].to_vec(), "does not begin"),
         (lines[1].clone(), "does not begin"),
         ([&lines[0][..], b"{}\n", &lines[1]].concat(), "line 2 is damaged"),
@@ -139,6 +150,8 @@ fn what_differs_is_named() {
     assert_eq!(with(&|_| ()), None);
     assert_eq!(with(&|now| now.plan["model"] = "there".into()), None);
     assert_eq!(with(&|now| now.plan["device"] = "cuda:0".into()), None);
+    // Judged by itself: it may be allowed.
+    assert_eq!(with(&|now| now.arithmetic = "avx2 on there".into()), None);
     let says = |change: &dyn Fn(&mut RunIdentity), words: &str| {
         let text = with(change).unwrap();
         assert!(text.contains(words), "{text}");
@@ -150,7 +163,7 @@ fn what_differs_is_named() {
     says(&|now| now.shards = 5, "was to have 4 files, and would have 5");
     let input = |windows: Option<&Windows>, companions: &[(String, Vec<u8>)]| {
         let model = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/golden/models/llama");
-        Input::of(&paring_format::Checkpoint::open(&model).unwrap(), windows, companions).unwrap()
+        Input::of(&paring_format::Checkpoint::open(&model).unwrap(), windows, companions)
     };
     let beside = [("a".to_string(), b"b".to_vec())];
     let windows = |ids: Vec<u32>, seqlen| Windows { ids, seqlen, seed: None };

@@ -1,0 +1,87 @@
+//! The versions that a processor has, their names, and the variable of the environment that leaves the fastest ones out.
+
+use std::ffi::OsStr;
+use std::sync::LazyLock;
+
+use super::Isa;
+
+/// The variable that names the fastest version to use: machines of several kinds compute alike with it.
+pub const ISA: &str = "PARING_ISA";
+
+/// Those that are used, the fastest first.
+pub(super) static AVAILABLE: LazyLock<Vec<Isa>> = LazyLock::new(|| {
+    let mut found = detected();
+    // A name that means nothing is an error of `arithmetic`, before any work.
+    let first = first_of(std::env::var_os(ISA).as_deref(), &found).unwrap_or(0);
+    found.drain(..first);
+    found
+});
+
+/// Those that the processor has, the fastest first.
+fn detected() -> Vec<Isa> {
+    let mut found = Vec::new();
+    #[cfg(target_arch = "x86_64")]
+    {
+        let avx512 = is_x86_feature_detected!("avx512f");
+        if avx512 && is_x86_feature_detected!("avx512bf16") {
+            found.push(Isa::Avx512Bf16);
+        }
+        if avx512 {
+            found.push(Isa::Avx512);
+        }
+        if is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma") {
+            found.push(Isa::Avx2);
+        }
+    }
+    #[cfg(target_arch = "aarch64")]
+    {
+        let neon = std::arch::is_aarch64_feature_detected!("neon");
+        if neon && std::arch::is_aarch64_feature_detected!("bf16") {
+            found.push(Isa::Bf16Mmla);
+        }
+        if neon {
+            found.push(Isa::Neon);
+        }
+    }
+    found.push(Isa::Portable);
+    found
+}
+
+/// The number of the version that [`ISA`] names, of those that were found; 0 where it is unset or empty.
+fn first_of(named: Option<&OsStr>, found: &[Isa]) -> Result<usize, String> {
+    let Some(named) = named.filter(|named| !named.is_empty()) else { return Ok(0) };
+    found.iter().position(|isa| named == isa.name()).ok_or_else(|| {
+        let names: Vec<&str> = found.iter().map(|isa| isa.name()).collect();
+        format!("{ISA}={}: expected one of those that this processor has: {}", named.display(), names.join(", "))
+    })
+}
+
+/// Everything about this machine and process that decides the bits of sums on the CPU, in words: the version of the tile, the
+/// architecture, and the system, whose library computes exponentials. Errors, in words, when [`ISA`] names a version that there
+/// is not.
+pub fn arithmetic() -> Result<String, String> {
+    let found = detected();
+    let first = first_of(std::env::var_os(ISA).as_deref(), &found)?;
+    let used = found[first];
+    // Other libraries choose for themselves. Theirs are two ways: with fused multiply-add, which all but the last has, or without.
+    let fused = if used == Isa::Portable && first > 0 { " beside fused libraries" } else { "" };
+    Ok(format!("{}{fused} on {} {}", used.name(), std::env::consts::ARCH, std::env::consts::OS))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_version_is_named_or_refused() {
+        let found = detected();
+        for (i, isa) in found.iter().enumerate() {
+            assert_eq!(first_of(Some(OsStr::new(isa.name())), &found), Ok(i));
+        }
+        assert_eq!((first_of(None, &found), first_of(Some(OsStr::new("")), &found)), (Ok(0), Ok(0)));
+        let error = first_of(Some(OsStr::new("mmx")), &found).unwrap_err();
+        assert!(error.starts_with("PARING_ISA=mmx: expected one of") && error.ends_with("portable"), "{error}");
+        let here = arithmetic().unwrap();
+        assert!(here.starts_with(Isa::current().name()) && here.contains(std::env::consts::ARCH), "{here}");
+    }
+}
