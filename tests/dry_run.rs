@@ -145,7 +145,16 @@ fn a_table_for_people_and_the_errors_of_a_run() {
         let command = format!("quantize model calib.safetensors --quiet --dry-run {arguments}");
         sandbox.refused(&command, code, &[words]).unwrap();
     }
-    // What is there stays as it is, and the options are those of a run.
-    sandbox.ok("quantize model calib.safetensors --wbits 4 --dry-run --quiet --overwrite --out full");
+    // Nor is it overwritten, as no run wrote it.
+    let command = "quantize model calib.safetensors --wbits 4 --dry-run --quiet --overwrite --out full";
+    sandbox.refused(command, 1, &["full: holds notes.txt, and nothing says that a run of paring wrote it"]).unwrap();
     assert_eq!(fs::read_to_string(sandbox.path("full/notes.txt")).unwrap(), "mine");
+    // An earlier output stays on the disk until the new one is finished.
+    sandbox.ok("quantize model calib.safetensors --wbits 4 --quiet --out out");
+    let ran = sandbox.ok("quantize model calib.safetensors --wbits 4 --quiet --out out --overwrite --dry-run");
+    assert!(
+        ran.stdout.contains("on disk at most, beside the") && ran.stdout.contains("earlier output"),
+        "{}",
+        ran.stdout
+    );
 }

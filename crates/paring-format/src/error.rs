@@ -118,10 +118,15 @@ pub enum Error {
     #[allow(missing_docs)]
     BadParts { module: String, reason: String },
 
-    /// The output folder already holds files.
-    #[error("{}: the output folder is not empty; name another one, or ask to overwrite", path.display())]
+    /// The output folder already holds files. `own` tells that a run wrote some of them.
+    #[error("{}", not_empty(path, *own))]
     #[allow(missing_docs)]
-    OutputNotEmpty { path: PathBuf },
+    OutputNotEmpty { path: PathBuf, own: bool },
+
+    /// Something of a person's that a command would remove or replace.
+    #[error("{}: {reason}", path.display())]
+    #[allow(missing_docs)]
+    Refused { path: PathBuf, reason: Message },
 
     /// The output folder holds a run that was not finished.
     #[error("{}", unfinished(path))]
@@ -156,6 +161,8 @@ impl Error {
         match self {
             Error::NotFinished { path } => not_finished(path),
             Error::Unfinished { path } => unfinished(path),
+            Error::OutputNotEmpty { path, own } => not_empty(path, *own),
+            Error::Refused { path, reason } => message![format!("{}: ", path.display())].then(reason.clone()),
             other => other.to_string().into(),
         }
     }
@@ -173,6 +180,11 @@ impl Error {
             }
             _ => Error::io(path, source),
         }
+    }
+
+    /// A command that would remove or replace what is `path`.
+    pub(crate) fn refused(path: &Path, reason: impl Into<Message>) -> Self {
+        Error::Refused { path: path.to_path_buf(), reason: reason.into() }
     }
 
     /// A file of weights that is not what it should be.
@@ -220,6 +232,11 @@ fn not_finished(path: &Path) -> Message {
 fn unfinished(path: &Path) -> Message {
     let unfinished = format!("{}: holds an unfinished run; go on with it (", path.display());
     message![unfinished, Setting::new("resume"), "), or begin anew (", Setting::new("overwrite"), ")"]
+}
+
+fn not_empty(path: &Path, own: bool) -> Message {
+    let text = message![format!("{}: the output folder is not empty; name another one", path.display())];
+    if own { text.then(message![", or replace what a run left there (", Setting::new("overwrite"), ")"]) } else { text }
 }
 
 /// `file: tensor`, or the tensor alone while the file is not known.

@@ -37,36 +37,53 @@ pub const LOCK: &str = ".paring.lock";
 /// The file that shows whether a folder can be written to.
 pub(crate) const PROBE: &str = ".paring-probe";
 
+/// The file that says of a folder that an output is made in it, beside the one that it will replace.
+pub(crate) const STAGED: &str = ".paring-staged";
+
+/// The file that says of a folder that it was replaced, and which of its files go.
+pub(crate) const REPLACED: &str = ".paring-replaced";
+
+/// The end of the names of files that are not finished.
+const TEMPORARY: &str = ".paring.tmp";
+
+/// The name of a file that is to be called `name`, while it is written. `unique` makes it one that nothing else has.
+pub(crate) fn temporary_name(name: &std::ffi::OsStr, (process, number): (u32, u64)) -> std::ffi::OsString {
+    let mut temporary = std::ffi::OsString::from(".");
+    temporary.push(name);
+    temporary.push(format!(".{process:x}-{number:x}{TEMPORARY}"));
+    temporary
+}
+
+/// The name that the file of a temporary name was to have; `None` for other names.
+pub(crate) fn temporary_of(name: &str) -> Option<&str> {
+    let (of, number) = name.strip_prefix('.')?.strip_suffix(TEMPORARY)?.rsplit_once('.')?;
+    let hexadecimal = |text: &str| !text.is_empty() && text.bytes().all(|b| b.is_ascii_hexdigit());
+    number.split_once('-').is_some_and(|(a, b)| hexadecimal(a) && hexadecimal(b)).then_some(of)
+}
+
 /// The name of shard `i` (from 0) of `n`.
 pub fn shard_name(i: usize, n: usize) -> String {
     if n == 1 { SINGLE.to_string() } else { format!("model-{:05}-of-{n:05}.safetensors", i + 1) }
 }
 
-/// Files that the program which writes a checkpoint leaves in its folder, beside those of the checkpoint itself. What
-/// overwrites a checkpoint removes them too.
+/// Files that the program which writes a checkpoint leaves in its folder, beside those of the checkpoint itself.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct RunFiles {
     /// Their names.
     pub names: &'static [&'static str],
-    /// The beginning of the names of others.
+    /// The beginning of the names of others, which end in a dash and a number.
     pub prefix: Option<&'static str>,
 }
 
 impl RunFiles {
-    /// Tells whether a file of this name is one of these or of a checkpoint's own, finished or not.
-    pub(crate) fn is_own(self, name: &str) -> bool {
-        let name = name.strip_suffix(".tmp").unwrap_or(name);
-        let fixed = [CONFIG, INDEX, MANIFEST, JOURNAL, PROBE];
-        fixed.contains(&name)
-            || COMPANIONS.contains(&name)
-            || is_weights(name)
-            || self.names.contains(&name)
-            || self.prefix.is_some_and(|prefix| name.starts_with(prefix))
-    }
-
-    /// Tells whether a file of this name is the rest of one that was never finished.
-    pub(crate) fn is_leftover(self, name: &str) -> bool {
-        name.ends_with(".tmp") && self.is_own(name)
+    /// Tells whether a run leaves a file of this name beside its checkpoint, finished or not.
+    pub(crate) fn has(self, name: &str) -> bool {
+        let numbered = |prefix: &str| {
+            let rest = name.strip_prefix(prefix).map(|rest| rest.strip_suffix(".tmp").unwrap_or(rest));
+            let number = rest.and_then(|rest| rest.strip_prefix('-'));
+            rest == Some("") || number.is_some_and(|n| n.len() >= 5 && n.bytes().all(|b| b.is_ascii_digit()))
+        };
+        self.names.contains(&name) || self.prefix.is_some_and(numbered)
     }
 }
 

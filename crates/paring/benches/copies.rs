@@ -19,6 +19,7 @@ use paring::report::progress::Observer;
 use paring::report::{Clock, LayerReport};
 use paring_data::Windows;
 use paring_format::Checkpoint;
+use paring_format::writer::InputFiles;
 
 /// Counts buffers of this many bytes and more.
 const LARGE: usize = 16 << 10;
@@ -100,6 +101,7 @@ fn job(model: &Path, out: &Path, recipe: Recipe) -> Result<Job, Box<dyn std::err
         decoder,
         budget: DeviceBudget::new(&Device::Cpu, None)?,
         out: out.to_path_buf(),
+        inputs: InputFiles::default(),
         resume: false,
         allow_mixed_arithmetic: false,
         resumable: Some(false),

@@ -20,4 +20,7 @@ pub struct ManArgs {
     /// Write all pages into this folder, which is made if need be
     #[arg(long, value_name = "DIR")]
     pub out: Option<PathBuf>,
+    /// Replace a page also where another program wrote it
+    #[arg(long, requires = "out")]
+    pub overwrite: bool,
 }

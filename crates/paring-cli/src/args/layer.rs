@@ -27,6 +27,9 @@ pub struct LayerArgs {
     /// Output file
     #[arg(long, alias = "save", value_name = "FILE")]
     pub out: PathBuf,
+    /// Replace the output file also where another program wrote it
+    #[arg(long)]
+    pub overwrite: bool,
     #[command(flatten)]
     pub place: DeviceArg,
     /// Print one JSON object as the last line of stdout

@@ -187,6 +187,9 @@ pub struct InspectArgs {
     /// Draw where the outliers of a matrix lie
     #[arg(long, value_name = "FILE.svg")]
     pub outliers: Option<PathBuf>,
+    /// Replace the file of --outliers also where another program wrote it
+    #[arg(long, requires = "outliers")]
+    pub overwrite: bool,
     /// The matrix to draw, by its exact path [default: the one with the most outliers]
     #[arg(long, value_name = "NAME", requires = "outliers")]
     pub module: Option<String>,
@@ -199,7 +202,7 @@ pub struct DecompressArgs {
     /// Output folder
     #[arg(long, alias = "save", value_name = "DIR")]
     pub out: PathBuf,
-    /// Replace an earlier checkpoint in the output folder
+    /// Replace an earlier output of paring, once this one is complete; other files in the folder stay
     #[arg(long)]
     pub overwrite: bool,
     #[command(flatten)]

@@ -15,6 +15,9 @@ pub struct ReportArgs {
     /// File for the page [default: report.html beside the report; for two runs none is written]
     #[arg(long, value_name = "FILE")]
     pub html: Option<PathBuf>,
+    /// Replace a file also where another program wrote it
+    #[arg(long)]
+    pub overwrite: bool,
     /// Also write the numbers by block and of the run as an event file of TensorBoard, in a folder below this one
     #[arg(long, value_name = "FOLDER", conflicts_with = "other")]
     pub tensorboard: Option<PathBuf>,

@@ -71,7 +71,7 @@ pub struct Run {
     /// Stop before the work when transformers or vLLM would not run the output; otherwise a note says so
     #[arg(long)]
     pub strict: bool,
-    /// Replace an earlier checkpoint in the output folder
+    /// Replace an earlier output of paring, once this one is complete; other files in the folder stay
     #[arg(long)]
     pub overwrite: bool,
     #[command(flatten)]

@@ -19,7 +19,7 @@ pub struct ConvertArgs {
     /// Output folder
     #[arg(long, alias = "save", value_name = "DIR")]
     pub out: PathBuf,
-    /// Replace an earlier checkpoint in the output folder
+    /// Replace an earlier output of paring, once this one is complete; other files in the folder stay
     #[arg(long)]
     pub overwrite: bool,
     #[command(flatten)]

@@ -33,7 +33,12 @@ pub(super) fn table(costs: &Costs) -> Vec<String> {
     }
     lines.push(format!("memory: {}", at_most(&costs.peak)));
     let known = if costs.bytes_out_known { "" } else { ", without what depends on the weights (outliers, zeros)" };
-    lines.push(format!("output: {} of tensors{known}; {} on disk at most", size(costs.bytes_out), size(costs.disk)));
+    let replaced = match costs.replaced {
+        0 => String::new(),
+        bytes => format!(", beside the {} of the earlier output, which stays until this one is finished", size(bytes)),
+    };
+    let (out, disk) = (size(costs.bytes_out), size(costs.disk));
+    lines.push(format!("output: {out} of tensors{known}; {disk} on disk at most{replaced}"));
     lines.push(format!(
         "time: about {:.0} s, an estimate from small matrices tried just now; nothing was written",
         costs.seconds
@@ -94,6 +99,7 @@ mod tests {
             bytes_out: 5_000_000,
             bytes_out_known: false,
             disk: 6_000_000,
+            replaced: 7_000_000,
             seconds: 1.25,
         };
         let lines = table(&costs);
@@ -110,6 +116,11 @@ mod tests {
             "{}",
             lines[4]
         );
-        assert_eq!(lines[4].split("; ").nth(1), Some("6.00 MB on disk at most"));
+        assert_eq!(
+            lines[4].split("; ").nth(1),
+            Some(
+                "6.00 MB on disk at most, beside the 7.00 MB of the earlier output, which stays until this one is finished"
+            )
+        );
     }
 }

@@ -1,6 +1,5 @@
 //! The commands that look at a checkpoint and write no other.
 
-use std::path::Path;
 use std::sync::Arc;
 
 use paring::commands::compare::{Comparison, ComparisonLimits};
@@ -12,6 +11,7 @@ use paring::request::DataOptions;
 use paring::{Error, Result};
 use paring_data::named::{Protocol, Purpose};
 use paring_format::Checkpoint;
+use paring_format::writer::{InputFiles, NamedFile};
 use serde_json::json;
 
 use crate::args::{InspectArgs, SchemesArgs, VerifyArgs, sources};
@@ -25,9 +25,19 @@ pub fn inspect(args: &InspectArgs) -> Result<()> {
     }
     let sources = sources(false);
     let checkpoint = sources.checkpoint(&sources.local(&args.look.model)?)?;
+    let inputs = InputFiles::of(&checkpoint);
+    let file = args.outliers.as_deref().map(|path| NamedFile {
+        path,
+        inputs: &inputs,
+        is_own: &outlier_map::is_own,
+        overwrite: args.overwrite,
+    });
+    if let Some(file) = &file {
+        file.check()?;
+    }
     let summary = paring::commands::inspect::inspect(&checkpoint)?;
-    let drawn = match &args.outliers {
-        Some(path) => Some(draw(&checkpoint, &summary, args.module.as_deref(), path)?),
+    let drawn = match &file {
+        Some(file) => Some(draw(&checkpoint, &summary, args.module.as_deref(), file)?),
         None => None,
     };
     if args.look.json {
@@ -39,13 +49,13 @@ pub fn inspect(args: &InspectArgs) -> Result<()> {
 }
 
 /// Draws the outliers of a module, or of the one that has the most, and says so.
-fn draw(checkpoint: &Checkpoint, summary: &Summary, module: Option<&str>, path: &Path) -> Result<String> {
+fn draw(checkpoint: &Checkpoint, summary: &Summary, module: Option<&str>, file: &NamedFile<'_>) -> Result<String> {
     let none = || Error::Plan(format!("{}: no matrix in it keeps outliers; nothing to draw", checkpoint.describe()));
     let module = module.or_else(|| summary.most_outliers()).ok_or_else(none)?;
     let found = paring::commands::inspect::outliers(checkpoint, module)?;
     let svg = outlier_map::outliers(module, found.rows, found.cols, &found.mask);
-    std::fs::write(path, svg).map_err(|source| Error::Io { path: path.to_path_buf(), source })?;
-    Ok(format!("outliers of {module} drawn in {}", path.display()))
+    file.write(svg.len(), |to| to.write_all(svg.as_bytes()))?;
+    Ok(format!("outliers of {module} drawn in {}", file.path.display()))
 }
 
 pub fn verify(args: &VerifyArgs, log: &Log) -> Result<()> {

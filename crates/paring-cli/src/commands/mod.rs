@@ -55,7 +55,7 @@ fn compress(request: Result<Request>, run: &Run, running: &Running, log: &Log) -
     let out = prepared.out().to_path_buf();
     let report = prepared.run(&mut progress)?;
     progress.done();
-    report::write_page(&page::of(&report), &out.join(REPORT_PAGE))?;
+    report::write_own_page(&page::of(&report), &out.join(REPORT_PAGE))?;
     show::report(&report)?;
     log.result(&show::value(&report)?);
     if running.json { show::json(&report) } else { Ok(()) }
@@ -105,7 +105,8 @@ pub fn layer(args: &LayerArgs) -> Result<()> {
     let recipe = args.recipe()?.recipe()?;
     let out: &PathBuf = &args.out;
     let device = open_device(args.place.device)?;
-    let made = paring::commands::layer::run(&args.file, out, &recipe, args.sequences.map(|n| n as usize), &device)?;
+    let sequences = args.sequences.map(|n| n as usize);
+    let made = paring::commands::layer::run(&args.file, (out, args.overwrite), &recipe, sequences, &device)?;
     let error = made.error.map_or(String::new(), |e| format!(", error {e:.6}"));
     let outliers = if made.outliers > 0 { format!(", {} outliers", made.outliers) } else { String::new() };
     show::lines(&[format!(

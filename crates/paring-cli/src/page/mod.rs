@@ -50,10 +50,19 @@ pub fn of(report: &Report) -> String {
     document(&title, &report.environment.program, &body)
 }
 
+/// What tells a page that is made here from others, near its beginning.
+const GENERATOR: &str = "<meta name=\"generator\" content=\"paring\"/>";
+
+/// Tells whether a file that begins so is a page that is made here.
+pub fn is_own(head: &[u8]) -> bool {
+    head.windows(GENERATOR.len()).any(|part| part == GENERATOR.as_bytes())
+}
+
 /// Everything around the sections. `title` is text, `body` is markup.
 fn document(title: &str, program: &str, body: &str) -> String {
     format!(
         "<!DOCTYPE html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\"/>\n\
+         {GENERATOR}\n\
          <meta name=\"viewport\" content=\"width=device-width, initial-scale=1\"/>\n\
          <meta name=\"color-scheme\" content=\"light dark\"/>\n<title>{}</title>\n<style>\n{STYLE}</style>\n</head>\n<body>\n\
          <main>\n{body}<footer>Written by {} from report.json.</footer>\n</main>\n</body>\n</html>\n",

@@ -3,12 +3,14 @@
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, BufWriter, Write};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use serde_json::{Map, Value, json};
 use xxhash_rust::xxh3::Xxh3;
 
 use super::NamedTensor;
-use crate::names::PROBE;
+use super::disk;
+use crate::names::{PROBE, temporary_name};
 use crate::{Error, Result};
 
 /// A file that has its name: a resumed run has to find it as it is here.
@@ -38,7 +40,7 @@ pub struct PendingFile {
 impl PendingFile {
     /// Waits until the disk has all of it.
     pub fn sync(&self) -> io::Result<()> {
-        self.file.sync_all()
+        disk::sync(&self.file, &self.temporary)
     }
 }
 
@@ -52,11 +54,13 @@ impl Drop for PendingFile {
 }
 
 /// The header of a safetensors file of these tensors, which are put into the order of the safetensors crate: wide types
-/// first, so that every tensor is aligned, then by name. Also returns the bytes of all tensors.
-pub(super) fn header(file: &str, tensors: &mut [NamedTensor]) -> Result<(Vec<u8>, usize)> {
+/// first, so that every tensor is aligned, then by name. `notes` are further pairs of its metadata. Also returns the bytes of
+/// all tensors.
+pub(super) fn header(file: &str, tensors: &mut [NamedTensor], notes: &[(&str, &str)]) -> Result<(Vec<u8>, usize)> {
     tensors.sort_by(|a, b| b.dtype.to_safetensors().cmp(&a.dtype.to_safetensors()).then_with(|| a.name.cmp(&b.name)));
     let mut header = Map::new();
-    header.insert("__metadata__".to_string(), json!({"format": "pt"}));
+    let notes = [("format", "pt")].iter().chain(notes).map(|(key, value)| (key.to_string(), json!(value)));
+    header.insert("__metadata__".to_string(), Value::Object(notes.collect()));
     let mut end = 0usize;
     for NamedTensor { name, dtype, shape, bytes } in &*tensors {
         if dtype.bytes_of(shape) != Some(bytes.len()) {
@@ -84,14 +88,17 @@ pub fn write_beside(
     bytes: usize,
     fill: impl FnOnce(&mut dyn Write) -> io::Result<()>,
 ) -> Result<ClosedFile> {
-    let mut temporary = path.as_os_str().to_owned();
-    temporary.push(".tmp");
-    let temporary = PathBuf::from(temporary);
-    let (file, closed) = write(&temporary, path, bytes as u64, fill)?;
-    let folder = path.parent().filter(|dir| !dir.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    let there = file.sync_all().and_then(|()| fs::rename(&temporary, path)).and_then(|()| sync_folder(folder));
+    let (file, temporary, closed) = write(path, bytes as u64, fill)?;
+    let there = disk::sync(&file, &temporary)
+        .and_then(|()| disk::rename(&temporary, path))
+        .and_then(|()| disk::sync_folder(folder_of(path)));
     there.map_err(|source| failed(&temporary, path, bytes as u64, source))?;
     Ok(closed)
+}
+
+/// The folder that a path lies in.
+pub(super) fn folder_of(path: &Path) -> &Path {
+    path.parent().filter(|dir| !dir.as_os_str().is_empty()).unwrap_or(Path::new("."))
 }
 
 /// Removes what was written of a file of `bytes` bytes, and says why it failed.
@@ -124,56 +131,60 @@ impl Write for Counted {
     }
 }
 
+/// A safetensors file of these tensors as its pieces in order, and its bytes. `notes` are pairs of its metadata. Errors, with
+/// `file` in them, on tensors that contradict their shapes.
+pub fn tensor_file(file: &str, mut tensors: Vec<NamedTensor>, notes: &[(&str, &str)]) -> Result<(Vec<Vec<u8>>, usize)> {
+    let (header, end) = header(file, &mut tensors, notes)?;
+    let bytes = header.len() + end;
+    Ok((std::iter::once(header).chain(tensors.into_iter().map(|tensor| tensor.bytes)).collect(), bytes))
+}
+
 /// Writes tensors into one safetensors file of any name, beside it first, then renamed. Replaces an earlier file.
-pub fn write_file(path: &Path, mut tensors: Vec<NamedTensor>) -> Result<()> {
-    let (header, _) = header(&path.display().to_string(), &mut tensors)?;
-    let bytes = header.len() + tensors.iter().map(|tensor| tensor.bytes.len()).sum::<usize>();
-    let closed = write_beside(path, bytes, |file| {
-        file.write_all(&header)?;
-        tensors.iter().try_for_each(|tensor| file.write_all(&tensor.bytes))
-    });
+pub fn write_file(path: &Path, tensors: Vec<NamedTensor>) -> Result<()> {
+    let (pieces, bytes) = tensor_file(&path.display().to_string(), tensors, &[])?;
+    let closed = write_beside(path, bytes, |file| pieces.iter().try_for_each(|piece| file.write_all(piece)));
     closed.map(drop)
 }
 
-/// Opens a file that must not exist yet: a link that someone left under this name is not followed.
-pub(super) fn create_fresh(path: &Path) -> io::Result<File> {
-    match fs::remove_file(path) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-        _ => {}
+/// Times that a temporary name is tried, should someone else have it.
+const TRIES: usize = 16;
+
+/// Opens a file of a temporary name that nobody has, in the folder of `path`: nothing of anyone's is truncated, and no link
+/// followed.
+fn create_fresh(path: &Path) -> io::Result<(File, PathBuf)> {
+    static NEXT: AtomicU64 = AtomicU64::new(0);
+    let name = path.file_name().unwrap_or_default();
+    let mut tries = 0;
+    loop {
+        let unique = (std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed));
+        let temporary = path.with_file_name(temporary_name(name, unique));
+        match OpenOptions::new().write(true).create_new(true).open(&temporary) {
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists && tries < TRIES => tries += 1,
+            opened => return opened.map(|file| (file, temporary)),
+        }
     }
-    OpenOptions::new().write(true).create_new(true).open(path)
 }
 
 /// Writes what `fill` has, `bytes` bytes as far as errors are concerned, into a new file that will be `path`, and does not sync
 /// it. A failed attempt leaves no file.
 pub(super) fn write(
-    temporary: &Path,
     path: &Path,
     bytes: u64,
     fill: impl FnOnce(&mut dyn Write) -> io::Result<()>,
-) -> Result<(File, ClosedFile)> {
-    let written = create_fresh(temporary).and_then(|file| {
-        let mut counted = Counted { file: BufWriter::with_capacity(BUFFER, file), bytes: 0, hash: Xxh3::new() };
-        fill(&mut counted)?;
-        let Counted { file, bytes, hash } = counted;
-        Ok((file.into_inner().map_err(|error| error.into_error())?, bytes, hash.digest()))
-    });
-    let (file, bytes, digest) = written.map_err(|source| failed(temporary, path, bytes, source))?;
+) -> Result<(File, PathBuf, ClosedFile)> {
+    let (file, temporary) = create_fresh(path).map_err(|source| Error::write(path, bytes, source))?;
+    let mut counted = Counted { file: BufWriter::with_capacity(BUFFER, file), bytes: 0, hash: Xxh3::new() };
+    let filled = fill(&mut counted);
+    let Counted { file, bytes: count, hash } = counted;
+    let flushed = filled.and_then(|()| file.into_inner().map_err(|error| error.into_error()));
+    let file = disk::written(flushed, &temporary).map_err(|source| failed(&temporary, path, bytes, source))?;
     let name = path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
-    Ok((file, ClosedFile { name, bytes, digest }))
-}
-
-/// Makes a rename last: on unix the folder is a file of its own, to be synced as well.
-pub(super) fn sync_folder(dir: &Path) -> io::Result<()> {
-    #[cfg(unix)]
-    File::open(dir)?.sync_all()?;
-    #[cfg(not(unix))]
-    let _ = dir;
-    Ok(())
+    Ok((file, temporary, ClosedFile { name, bytes: count, digest: hash.digest() }))
 }
 
 pub(super) fn probe(dir: &Path) -> io::Result<()> {
-    let path = dir.join(format!("{PROBE}.tmp"));
-    create_fresh(&path)?.write_all(b"x")?;
-    fs::remove_file(&path)
+    let (mut file, path) = create_fresh(&dir.join(PROBE))?;
+    let written = file.write_all(b"x");
+    fs::remove_file(&path)?;
+    written
 }

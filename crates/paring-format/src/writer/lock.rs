@@ -3,6 +3,7 @@
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{self, Read, Seek, Write};
 use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
 
 use crate::names::LOCK;
 use crate::{Error, Result};
@@ -11,8 +12,8 @@ use crate::{Error, Result};
 #[derive(Debug)]
 pub struct Lock {
     /// Locked as long as it is open.
-    _file: File,
-    path: PathBuf,
+    file: File,
+    path: Mutex<PathBuf>,
     unsupported: Option<String>,
 }
 
@@ -43,7 +44,7 @@ impl Lock {
             let said =
                 file.set_len(0).and_then(|()| file.rewind()).and_then(|()| writeln!(file, "{}", std::process::id()));
             said.map_err(|source| Error::write(&path, 16, source))?;
-            return Ok(Lock { _file: file, path, unsupported });
+            return Ok(Lock { file, path: Mutex::new(path), unsupported });
         }
         Err(Error::Locked { path: dir.to_path_buf(), holder: String::new() })
     }
@@ -52,12 +53,20 @@ impl Lock {
     pub fn unsupported(&self) -> Option<&str> {
         self.unsupported.as_deref()
     }
+
+    /// Notes that the folder is now `dir`.
+    pub(super) fn moved(&self, dir: &Path) {
+        *self.path.lock().unwrap_or_else(PoisonError::into_inner) = dir.join(LOCK);
+    }
 }
 
 impl Drop for Lock {
     fn drop(&mut self) {
-        // While it is still locked. A file that is left over hinders nobody.
-        fs::remove_file(&self.path).unwrap_or(());
+        let path = self.path.lock().unwrap_or_else(PoisonError::into_inner);
+        // While it is still locked, and only this one. A file that is left over hinders nobody.
+        if is_at(&self.file, &path) {
+            fs::remove_file(&*path).unwrap_or(());
+        }
     }
 }
 

@@ -1,14 +1,21 @@
 //! Writing a checkpoint so that unfinished output cannot be mistaken for a model: every file is written beside its
 //! final name, synced and renamed, and the index and `config.json` come last.
 
+mod contents;
+mod destination;
+pub mod disk;
 mod files;
+mod inputs;
 mod lock;
+mod mounts;
+mod named;
+mod place;
 mod resume;
+mod staging;
 #[cfg(test)]
 mod tests;
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::ffi::OsString;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -16,12 +23,17 @@ use std::sync::Arc;
 
 use serde_json::{Map, Value, json};
 
-use crate::names::{CONFIG, INDEX, JOURNAL, LOCK, RunFiles, is_plain_name, is_weights, shard_name};
+use crate::names::{CONFIG, INDEX, is_plain_name, is_weights, shard_name};
 use crate::{Dtype, Error, LayoutPart, LayoutParts, Result};
-use files::{header, probe, sync_folder, write};
+use files::{header, write};
 
-pub use files::{ClosedFile, PendingFile, write_beside, write_file};
+pub use contents::{FILES, WRITES, listed};
+pub use destination::{Checked, Destination};
+pub use files::{ClosedFile, PendingFile, tensor_file, write_beside, write_file};
+pub use inputs::{InputFiles, leads_to_same};
 pub use lock::Lock;
+pub use named::NamedFile;
+pub use place::Place;
 
 /// A tensor to store.
 #[derive(Clone, Debug, PartialEq)]
@@ -53,7 +65,7 @@ impl NamedTensor {
 #[derive(Debug)]
 pub struct Writer {
     dir: PathBuf,
-    lock: Arc<Lock>,
+    place: Arc<Place>,
     shards: usize,
     /// Shards that were begun, and those of them that are closed.
     begun: BTreeSet<usize>,
@@ -62,14 +74,14 @@ pub struct Writer {
     tensors: BTreeMap<String, usize>,
     tensor_bytes: u64,
     file_bytes: u64,
-    files: Vec<String>,
+    files: Vec<ClosedFile>,
 }
 
 /// A summary of what was written.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct WriteSummary {
-    /// Names of all files, in the order in which they were closed.
-    pub files: Vec<String>,
+    /// All files, in the order in which they were closed.
+    pub files: Vec<ClosedFile>,
     /// Bytes of all files.
     pub file_bytes: u64,
     /// Number of tensors.
@@ -79,25 +91,19 @@ pub struct WriteSummary {
 }
 
 impl Writer {
-    /// Prepares a folder for a checkpoint of `shards` files, making it and its parents when needed.
+    /// Prepares a folder for a checkpoint, making it and its parents when needed. An output that is to be overwritten stays
+    /// until [`Place::publish`], with everything that no run wrote; one that is not finished is removed.
     ///
-    /// Errors when the folder holds anything, unless `overwrite` is set: then the files of an earlier checkpoint and those of
-    /// `run` are removed, by name, and everything else is left alone. Errors at once when nothing can be written there, and when
-    /// another run writes there.
-    pub fn create(dir: &Path, shards: usize, run: RunFiles, overwrite: bool) -> Result<Writer> {
-        let mut names = Writer::check(dir, run, overwrite)?;
-        let unwritable = |source| Error::Unwritable { path: dir.to_path_buf(), source };
-        fs::create_dir_all(dir).map_err(unwritable)?;
-        let lock = Arc::new(Lock::take(dir)?);
-        probe(dir).map_err(unwritable)?;
-        remove_own(dir, &mut names, run, |_| false)?;
-        Ok(Writer::empty(dir, shards, lock))
+    /// # Errors
+    /// As [`Destination::check`]; when nothing can be written there, and when another run writes there.
+    pub fn create(destination: &Destination) -> Result<Writer> {
+        Ok(Writer::empty(Arc::new(Place::create(destination)?), destination.shards))
     }
 
-    fn empty(dir: &Path, shards: usize, lock: Arc<Lock>) -> Writer {
+    fn empty(place: Arc<Place>, shards: usize) -> Writer {
         Writer {
-            dir: dir.to_path_buf(),
-            lock,
+            dir: place.dir().to_path_buf(),
+            place,
             shards,
             begun: BTreeSet::new(),
             written: BTreeSet::new(),
@@ -108,32 +114,14 @@ impl Writer {
         }
     }
 
-    /// The names in a folder that may not be there yet, and the errors of [`Writer::create`] that show without writing.
-    pub fn check(dir: &Path, run: RunFiles, overwrite: bool) -> Result<Vec<OsString>> {
-        if !dir.exists() {
-            return Ok(Vec::new());
-        }
-        if !dir.is_dir() {
-            return Err(Error::OutputExists { path: dir.to_path_buf() });
-        }
-        let names = names_in(dir)?;
-        // A run that was killed at once leaves no more than that.
-        let is_empty = names.iter().all(|name| name.to_str().is_some_and(|name| run.is_leftover(name)));
-        match is_empty || overwrite {
-            true => Ok(names),
-            false if names.iter().any(|name| name == JOURNAL) => Err(Error::Unfinished { path: dir.to_path_buf() }),
-            false => Err(Error::OutputNotEmpty { path: dir.to_path_buf() }),
-        }
-    }
-
-    /// The folder.
+    /// The folder that is written into.
     pub fn dir(&self) -> &Path {
         &self.dir
     }
 
-    /// The lock that keeps other runs out of the folder, for as long as anyone has it.
-    pub fn lock(&self) -> Arc<Lock> {
-        self.lock.clone()
+    /// The same folder, kept from other runs for as long as anyone has it.
+    pub fn place(&self) -> Arc<Place> {
+        self.place.clone()
     }
 
     /// Writes shard `i`, counted from 0.
@@ -158,7 +146,7 @@ impl Writer {
         if let Some(twice) = tensors.iter().find(|t| self.tensors.contains_key(&t.name)) {
             return Err(Error::shard(&file, format!("a second tensor of the name {}", twice.name)));
         }
-        let (header, end) = header(&file, &mut tensors)?;
+        let (header, end) = header(&file, &mut tensors, &[])?;
         let pieces = std::iter::once(&header[..]).chain(tensors.iter().map(|tensor| &tensor.bytes[..]));
         let mut begun = self.write(&file, pieces)?;
         (begun.shard, begun.tensor_bytes) = (Some(i), end as u64);
@@ -171,7 +159,8 @@ impl Writer {
     /// then, and a shard can be begun again.
     pub fn close(&mut self, mut begun: PendingFile, synced: io::Result<()>) -> Result<ClosedFile> {
         let path = self.dir.join(&begun.made.name);
-        let renamed = synced.and_then(|()| fs::rename(&begun.temporary, &path)).and_then(|()| sync_folder(&self.dir));
+        let renamed =
+            synced.and_then(|()| disk::rename(&begun.temporary, &path)).and_then(|()| disk::sync_folder(&self.dir));
         if let Err(source) = renamed {
             if let Some(i) = begun.shard {
                 self.begun.remove(&i);
@@ -183,7 +172,7 @@ impl Writer {
         self.written.extend(begun.shard);
         self.tensor_bytes += begun.tensor_bytes;
         self.file_bytes += begun.made.bytes;
-        self.files.push(begun.made.name.clone());
+        self.files.push(begun.made.clone());
         Ok(begun.made.clone())
     }
 
@@ -222,7 +211,7 @@ impl Writer {
 
     fn extra(&mut self, name: &str, bytes: &[u8]) -> Result<ClosedFile> {
         let reserved =
-            [CONFIG, INDEX].contains(&name) || is_weights(name) || self.files.iter().any(|file| file == name);
+            [CONFIG, INDEX].contains(&name) || is_weights(name) || self.files.iter().any(|file| file.name == name);
         if !is_plain_name(name) || reserved {
             return Err(Error::shard(name, "cannot be written under this name"));
         }
@@ -244,34 +233,8 @@ impl Writer {
     /// Writes a file beside its name.
     fn write<'a>(&self, name: &str, pieces: impl IntoIterator<Item = &'a [u8]> + Clone) -> Result<PendingFile> {
         let bytes: u64 = pieces.clone().into_iter().map(|piece| piece.len() as u64).sum();
-        let temporary = self.dir.join(format!("{name}.tmp"));
         let fill = |file: &mut dyn io::Write| pieces.into_iter().try_for_each(|piece| file.write_all(piece));
-        let (file, made) = write(&temporary, &self.dir.join(name), bytes, fill)?;
+        let (file, temporary, made) = write(&self.dir.join(name), bytes, fill)?;
         Ok(PendingFile { file, temporary, made, shard: None, tensor_bytes: 0, closed: false })
     }
-}
-
-/// The names in a folder, but for a lock.
-fn names_in(dir: &Path) -> Result<Vec<OsString>> {
-    let mut names = Vec::new();
-    for entry in fs::read_dir(dir).map_err(|source| Error::io(dir, source))? {
-        names.push(entry.map_err(|source| Error::io(dir, source))?.file_name());
-    }
-    names.retain(|name| name != LOCK);
-    Ok(names)
-}
-
-/// Removes the files of an earlier run, but for those that `stays` names.
-fn remove_own(dir: &Path, names: &mut [OsString], run: RunFiles, stays: impl Fn(&str) -> bool) -> Result<()> {
-    // Config and index go first, so that what is left of the old model cannot be loaded either.
-    names.sort_by_key(|name| (name != CONFIG, name != INDEX, name.clone()));
-    for name in names {
-        let path = dir.join(&name);
-        // A link is removed itself; what it points to is not ours. Folders are not ours in any case.
-        let is_file = fs::symlink_metadata(&path).is_ok_and(|meta| !meta.is_dir());
-        if is_file && name.to_str().is_some_and(|name| run.is_own(name) && !stays(name)) {
-            fs::remove_file(&path).map_err(|source| Error::io(&path, source))?;
-        }
-    }
-    Ok(())
 }

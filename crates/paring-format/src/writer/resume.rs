@@ -8,8 +8,8 @@ use std::sync::Arc;
 use xxhash_rust::xxh3::Xxh3;
 
 use super::files::probe;
-use super::{ClosedFile, Lock, Writer, names_in, remove_own};
-use crate::names::{JOURNAL, RunFiles, shard_name};
+use super::{ClosedFile, Place, Writer};
+use crate::names::{JOURNAL, shard_name};
 use crate::{Checkpoint, Error, Result};
 
 /// Bytes of a file that are looked at together.
@@ -44,18 +44,11 @@ impl ClosedFile {
 }
 
 impl Writer {
-    /// Resumes in a folder where shards 0, 1, … are `closed`. All other files of the unfinished checkpoint and of its `run` are
-    /// removed, but for the journal and the file of the name `kept`. Errors when one of those shards is not as it was written (all are
+    /// Resumes in a folder where shards 0, 1, … are `closed`. All other files that the run wrote are removed, but for the journal and the file of the name `kept`. Errors when one of those shards is not as it was written (all are
     /// read), and as [`Writer::create`].
-    pub fn resume(
-        dir: &Path,
-        shards: usize,
-        closed: &[ClosedFile],
-        run: RunFiles,
-        kept: Option<&str>,
-        lock: Arc<Lock>,
-    ) -> Result<Writer> {
-        let mut writer = Writer::empty(dir, shards, lock);
+    pub fn resume(place: Arc<Place>, shards: usize, closed: &[ClosedFile], kept: Option<&str>) -> Result<Writer> {
+        let mut writer = Writer::empty(place, shards);
+        let dir = &writer.dir.clone();
         for (i, file) in closed.iter().enumerate() {
             let wanted = shard_name(i, shards);
             if i >= shards || file.name != wanted {
@@ -70,13 +63,13 @@ impl Writer {
             }
             writer.tensor_bytes += opened.total_bytes();
             writer.file_bytes += file.bytes;
-            writer.files.push(file.name.clone());
+            writer.files.push(file.clone());
             writer.begun.insert(i);
             writer.written.insert(i);
         }
         probe(dir).map_err(|source| Error::Unwritable { path: dir.to_path_buf(), source })?;
         let stays = |name: &str| name == JOURNAL || Some(name) == kept || closed.iter().any(|file| file.name == name);
-        remove_own(dir, &mut names_in(dir)?, run, stays)?;
+        writer.place.remove_all_but(stays)?;
         Ok(writer)
     }
 }

@@ -14,7 +14,7 @@ use serde_json::{Value, json};
 use crate::Result;
 use crate::output::digests::Made;
 use crate::output::modules::{compressed_module, compressed_modules, is_of_activations};
-use crate::output::rewrite::{Rewrite, Stored, items};
+use crate::output::rewrite::{Rewrite, Stored, destination, items};
 use crate::output::side_files::{name_dtype, named_dtype, torch_name, unquantized};
 use crate::report::progress::Observer;
 
@@ -50,6 +50,7 @@ pub fn decompress(
     overwrite: bool,
     observer: &mut dyn Observer,
 ) -> Result<Decompressed> {
+    destination(checkpoint, (out, 0), &companions, overwrite)?;
     // A quantization that cannot be read is an error, whatever its tensors are called.
     checkpoint.quant_config()?;
     let modules = compressed_modules(checkpoint);

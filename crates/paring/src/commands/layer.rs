@@ -4,7 +4,7 @@ use paring_format::message;
 use std::path::Path;
 
 use candle_core::{Device, Tensor as CandleTensor};
-use paring_format::writer::{NamedTensor, write_file};
+use paring_format::writer::{InputFiles, NamedFile, NamedTensor, tensor_file};
 use paring_format::{Checkpoint, Compressed, Dtype, Values};
 use paring_kernels::gram::{Gram, Quadratic, Squares};
 use paring_kernels::square_matrix::SquareMatrix;
@@ -43,21 +43,26 @@ pub struct LayerResult {
 /// Reads `weight` `[R, C]` and `activations` `[n, t, C]` (or `[n·t, C]` with `sequences` = n) or `hessian` `[C, C]` from
 /// `input`, applies the recipe, and writes `dense` `[R, C]` f32 and the method's results to `output`: `mask` u8, `codes`
 /// u8, `scales` and `zeros` f32 `[R, groups]`, `group_index` i32 `[C]` (−1 for a column that is not rounded),
-/// `outlier_mask` u8, `loss` f32 `[1]`. Computes on `device`.
+/// `outlier_mask` u8, `loss` f32 `[1]`. An earlier file is replaced where this wrote it too, others with `overwrite` alone.
+/// Computes on `device`.
 pub fn run(
     input: &Path,
-    output: &Path,
+    (output, overwrite): (&Path, bool),
     recipe: &Recipe,
     sequences: Option<usize>,
     device: &Device,
 ) -> Result<LayerResult> {
+    let mut inputs = InputFiles::default();
+    inputs.add(input);
+    let output = NamedFile { path: output, inputs: &inputs, is_own: &is_own, overwrite };
+    output.check()?;
     let budget = DeviceBudget::new(device, None)?.with_hint(message!["a smaller layer, or ", Opt::Device.with("cpu")]);
-    compress(input, output, recipe, sequences, device).map_err(|e| budget.with_context(e, input.display()))
+    compress(input, &output, recipe, sequences, device).map_err(|e| budget.with_context(e, input.display()))
 }
 
 fn compress(
     input: &Path,
-    output: &Path,
+    output: &NamedFile<'_>,
     recipe: &Recipe,
     sequences: Option<usize>,
     device: &Device,
@@ -125,11 +130,21 @@ fn compress(
         tensors.push(f32s("zeros", vec![rows, groups], &outcome.zeros));
         tensors.push(NamedTensor { name: "group_index".into(), dtype: Dtype::I32, shape: vec![cols], bytes: index });
     }
-    write_file(output, tensors)?;
+    let (pieces, bytes) = tensor_file(&output.path.display().to_string(), tensors, &[NOTE])?;
+    output.write(bytes, |file| pieces.iter().try_for_each(|piece| file.write_all(piece)))?;
     let zeros = dense.iter().filter(|&&v| v == 0.0).count();
     let sparsity = zeros as f64 / dense.len() as f64;
     let place = DeviceReport::new(device)?;
     Ok(LayerResult { place, rows, cols, loss, error, sparsity, outliers, damp: prepared.damp() })
+}
+
+/// The entry of its metadata that tells a file that is made here from others.
+const NOTE: (&str, &str) = ("written_by", "paring layer");
+
+/// Tells whether a file that begins so is one that is made here.
+fn is_own(head: &[u8]) -> bool {
+    let note = format!("\"{}\":\"{}\"", NOTE.0, NOTE.1);
+    head.windows(note.len()).any(|part| part == note.as_bytes())
 }
 
 /// The statistics that a recipe needs of the inputs of a layer, of `cols` features. Errors when the file has none.

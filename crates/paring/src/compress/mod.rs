@@ -18,12 +18,13 @@ mod threshold;
 mod visitor;
 mod warnings;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Instant;
 
 use paring_format::message;
 use paring_format::message::Message;
+use paring_format::writer::InputFiles;
 use paring_format::{Checkpoint, Dtype, QuantMethod};
 use paring_model::{AttentionInfo, Block, BlockInfo, Decoder, LinearInfo};
 
@@ -52,6 +53,7 @@ pub(crate) use output::outer_shards;
 pub(crate) use schemes::{Kind, kinds};
 pub(crate) use select::Selection;
 pub(crate) use snapshots::LONG;
+pub(crate) use start::{can_resume, destination};
 pub use warnings::concerns;
 
 /// Everything a run needs, opened.
@@ -68,6 +70,8 @@ pub struct Job {
     pub windows: Option<Windows>,
     /// The output folder.
     pub out: PathBuf,
+    /// Files that the run reads, which it must not remove.
+    pub inputs: InputFiles,
     /// True to resume a run that was started there, if one was.
     pub resume: bool,
     /// True to resume it also where sums have other last bits than where it was started.
@@ -130,11 +134,11 @@ impl Job {
         }
     }
 
-    /// The storage of activations between blocks.
-    fn storage(&self, windows: &Windows) -> Result<Storage<'_>> {
+    /// The storage of activations between blocks; those on disk lie in `dir`.
+    fn storage<'a>(&'a self, windows: &Windows, dir: &'a Path) -> Result<Storage<'a>> {
         let block = largest_block(self.decoder.as_ref());
         let pass = self.pass(&block, windows);
-        let disk = self.plan.offload_activations.then_some((self.out.as_path(), RESIDENT_ACTIVATIONS));
+        let disk = self.plan.offload_activations.then_some((dir, RESIDENT_ACTIVATIONS));
         budget::storage(&self.budget, &pass, disk)
     }
 
@@ -267,7 +271,8 @@ impl Job {
 /// # Errors
 /// Before the work: choices that do not fit each other or the model, an output folder that cannot be used. During it:
 /// weights that cannot be read or are not finite, a Gram matrix that stays singular, a full disk. Shards that were
-/// closed stay; without index and config no program takes them for a model.
+/// closed stay; without index and config no program takes them for a model. An earlier output that is to be overwritten stays
+/// whole until this one is.
 pub fn run(mut job: Job, observer: &mut dyn Observer, clock: &mut Clock) -> Result<Report> {
     let mut elapsed = Elapsed::start();
     job.budget = job.budget.with_hint(less_memory());
@@ -310,7 +315,8 @@ fn set_thresholds(
             Some(&threshold) => threshold,
             None => {
                 observer.note("looking for the outlier threshold on a sample of the layers");
-                let threshold = threshold::choose(job, selection, (number, share), observer, clock)?;
+                let dir = started.output.dir();
+                let threshold = threshold::choose((job, dir), selection, (number, share), observer, clock)?;
                 let line = Line::Threshold { choice: number, bits: threshold.to_bits() };
                 started.output.note(move |_| Some(line))?;
                 threshold

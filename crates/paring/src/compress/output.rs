@@ -1,13 +1,13 @@
 //! The output of a run as it is written, and its check at the end.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Instant;
 
 use paring_format::names::MANIFEST;
-use paring_format::writer::{ClosedFile, Lock, NamedTensor, write_beside};
-use paring_format::{Checkpoint, QuantConfig, QuantMethod, Writer};
+use paring_format::writer::{self, ClosedFile, NamedTensor, Place, write_beside};
+use paring_format::{Checkpoint, QuantConfig, QuantMethod, WriteSummary, Writer};
 use serde_json::{Value, json};
 use xxhash_rust::xxh3::xxh3_64;
 
@@ -25,6 +25,7 @@ use crate::{Error, Result};
 
 /// The checkpoint being written: the tensors of the open shard, and what was promised so far.
 pub(super) struct Output {
+    place: Arc<Place>,
     writer: BackgroundWriter,
     encoder: Arc<Encoder>,
     shard: Vec<NamedTensor>,
@@ -40,6 +41,7 @@ impl Output {
         let mut contents = Contents::default();
         blocks.iter().for_each(|block| contents.merge(block.contents.clone()));
         Ok(Self {
+            place: writer.place(),
             writer: BackgroundWriter::new(writer, Some(journal)),
             encoder: Arc::new(Encoder::new(&job.plan)?),
             shard: Vec::new(),
@@ -52,6 +54,11 @@ impl Output {
     /// Files that the weights will lie in: a shard per block, one per matrix outside the blocks, one for the rest.
     pub(super) fn shards(job: &Job) -> usize {
         job.decoder.blocks() + outer_shards(job).len()
+    }
+
+    /// The folder that is written into.
+    pub(super) fn dir(&self) -> &Path {
+        self.place.dir()
     }
 
     /// The encoder of its linears.
@@ -148,11 +155,10 @@ impl Output {
         let companions = beside(&job.checkpoint, job.companions.clone())?;
         let config = self.config(job, selection)?;
         let (writer, journal) = self.writer.finish()?;
-        let lock = writer.lock();
         let summary = writer.finish(&config, &companions)?;
         clock.add(Stage::Write, start, 0.0);
-        let (dir, made) = (job.out.clone(), self.contents.made);
-        Ok(Written { dir, tensor_bytes: summary.tensor_bytes, made, journal, _lock: lock })
+        let WriteSummary { files, tensor_bytes, .. } = summary;
+        Ok(Written { place: self.place, files, tensor_bytes, made: self.contents.made, journal })
     }
 }
 
@@ -171,41 +177,45 @@ pub(crate) fn outer_shards(job: &Job) -> Vec<Vec<String>> {
 
 /// A finished output.
 pub(super) struct Written {
-    dir: PathBuf,
+    /// Kept from other runs until all of it is there.
+    place: Arc<Place>,
+    files: Vec<ClosedFile>,
     made: BTreeMap<String, Made>,
     pub(super) tensor_bytes: u64,
     journal: Option<Journal>,
-    /// Until all of it is there.
-    _lock: Arc<Lock>,
 }
 
 impl Written {
     /// Opens the output and compares what it decodes to with what was made.
     pub(super) fn check(&self, clock: &mut Clock) -> Result<()> {
         let start = Instant::now();
-        let checked = digests::reopen(&self.dir, &self.made);
+        let checked = digests::reopen(self.place.dir(), &self.made);
         clock.add(Stage::Check, start, 0.0);
         checked
     }
 
     /// Bytes of the output by kind.
     pub(super) fn sizes(&self, job: &Job) -> Result<Sizes> {
-        Ok(Sizes::of_model(&Checkpoint::open(&self.dir)?, job.decoder.as_ref()))
+        Ok(Sizes::of_model(&Checkpoint::open(self.place.dir())?, job.decoder.as_ref()))
     }
 
-    /// Puts plan and digests beside the checkpoint, and the report.
+    /// Puts plan, list of files and digests beside the checkpoint, and the report.
     pub(super) fn write_report(&self, plan: &Plan, report: &Report) -> Result<()> {
         let (digests, identity) =
             (digests::to_json(&self.made), self.journal.as_ref().map(|journal| &journal.identity));
         let program = &report.environment.program;
-        let value = json!({"version": 1, "program": program, "plan": plan, RUN_KEY: identity, DIGESTS: digests});
+        let files = writer::listed(&self.files);
+        let value = json!({
+            "version": 1, "program": program, "plan": plan, RUN_KEY: identity, writer::FILES: files, DIGESTS: digests
+        });
         let text = format!("{value:#}\n");
-        write_beside(&self.dir.join(MANIFEST), text.len(), |file| file.write_all(text.as_bytes()))?;
-        report.write(&self.dir)
+        write_beside(&self.place.dir().join(MANIFEST), text.len(), |file| file.write_all(text.as_bytes()))?;
+        report.write(self.place.dir())
     }
 
-    /// Nothing is left to do.
+    /// All of it is there: ends the journal, and takes the place of an earlier output.
     pub(super) fn close(self) -> Result<()> {
-        self.journal.map_or(Ok(()), Journal::finish)
+        self.journal.map_or(Ok(()), Journal::finish)?;
+        Ok(self.place.publish()?)
     }
 }

@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use paring_format::names::CONFIG;
-use paring_format::names::{JOURNAL, LOCK};
-use paring_format::writer::{ClosedFile, Lock};
+use paring_format::names::{JOURNAL, LOCK, MANIFEST};
+use paring_format::writer::{ClosedFile, Destination, Lock, Place};
 use paring_format::{Checkpoint, Writer};
 use paring_model::decoder::Block;
 use paring_model::weight::Dense;
@@ -54,25 +54,54 @@ pub(super) fn identity(job: &Job) -> Result<RunIdentity> {
         plan,
         input: Input::of(&job.checkpoint, job.windows.as_ref(), &companions),
         shards: Output::shards(job),
+        writes: destination(job)?.writes(),
     })
 }
 
-/// The report of the same run, where the job may resume it and all is done. Errors when another run is finished there.
-pub(super) fn finished(job: &Job, identity: &RunIdentity) -> Result<Option<Report>> {
+/// The output folder of a run, and how it may be written to.
+pub(crate) fn destination(job: &Job) -> Result<Destination> {
+    let companions = beside(&job.checkpoint, job.companions.clone())?;
+    Ok(Destination {
+        companions: companions.into_iter().map(|(name, _)| name).collect(),
+        run: RUN_FILES,
+        inputs: job.inputs.clone(),
+        overwrite: job.plan.overwrite,
+        has_journal: true,
+        ..Destination::new(&job.out, Output::shards(job))
+    })
+}
+
+/// Tells whether a run that is to resume finds one in its folder, finished or not, or beside it.
+pub(crate) fn can_resume(job: &Job) -> bool {
     let there = |name: &str| job.out.join(name).is_file();
-    if !job.resume || there(JOURNAL) || !there(CONFIG) {
+    job.resume && (Place::is_pending(&job.out) || there(JOURNAL) || there(MANIFEST))
+}
+
+/// The report of the same run, where the job may resume it and all is done; an output that was made beside an earlier one takes
+/// its place then. Errors when another run is finished there.
+pub(super) fn finished(job: &Job, identity: &RunIdentity) -> Result<Option<Report>> {
+    if !job.resume {
+        return Ok(None);
+    }
+    // A finished folder needs no lock, and may be one that cannot be written to.
+    let place = if Place::is_pending(&job.out) { Place::begun(&destination(job)?)? } else { None };
+    let dir = place.as_ref().map_or(job.out.as_path(), Place::dir);
+    let there = |name: &str| dir.join(name).is_file();
+    if there(JOURNAL) || !there(CONFIG) {
         return Ok(None);
     }
     let different = |reason: String| Error::Different { out: job.out.clone(), reason };
-    let Some(was) = journal::finished(&job.out)? else {
+    let Some(was) = journal::finished(dir)? else {
         return Err(different("a model is there that no run of sparsify or quantize left".into()));
     };
     match journal::difference(&was, identity) {
         Some(reason) => Err(different(reason)),
         None => {
-            // Left by one that was killed between its journal's end and its own.
-            if there(LOCK) {
-                drop(Lock::take(&job.out)?);
+            match &place {
+                Some(place) => place.publish()?,
+                // Left by one that was killed between its journal's end and its own.
+                None if there(LOCK) => drop(Lock::take(&job.out)?),
+                None => {}
             }
             Report::read(&job.out).map(Some)
         }
@@ -81,19 +110,20 @@ pub(super) fn finished(job: &Job, identity: &RunIdentity) -> Result<Option<Repor
 
 /// Prepares the folder. Resumes the run that lies there if the job says so and there is one.
 pub(super) fn begin(job: &Job, identity: RunIdentity, clock: &mut Clock) -> Result<Started> {
-    if job.resume && job.out.is_dir() {
-        let lock = Lock::take(&job.out)?;
-        if let Some(read) = journal::read(&job.out)? {
-            return resume(job, &identity, read, lock, clock);
+    let mut destination = destination(job)?;
+    if job.resume
+        && let Some(place) = Place::begun(&destination)?
+    {
+        if let Some(read) = journal::read(place.dir())? {
+            return resume(job, &identity, read, place, clock);
         }
+        // One that was to replace an output, and ended before it had a journal.
+        destination.overwrite |= place.is_staged();
     }
-    let writer = Writer::create(&job.out, identity.shards, RUN_FILES, job.plan.overwrite)?;
+    let writer = Writer::create(&destination)?;
     let arithmetic = vec![identity.arithmetic.clone()];
-    let journal = Journal::begin(&job.out, identity)?;
-    let mut notes = Vec::new();
-    if let Some(reason) = writer.lock().unsupported() {
-        notes.push(format!("nothing keeps a second run out of {}: {reason}", job.out.display()));
-    }
+    let journal = Journal::begin(writer.dir(), identity)?;
+    let notes = writer.place().notes();
     Ok(Started {
         output: Output::new(job, writer, journal, &[])?,
         thresholds: BTreeMap::new(),
@@ -125,7 +155,7 @@ fn used_arithmetic(job: &Job, identity: &RunIdentity, read: &journal::Read) -> R
     Ok(used)
 }
 
-fn resume(job: &Job, identity: &RunIdentity, read: journal::Read, lock: Lock, clock: &mut Clock) -> Result<Started> {
+fn resume(job: &Job, identity: &RunIdentity, read: journal::Read, place: Place, clock: &mut Clock) -> Result<Started> {
     let different = |reason: String| Error::Different { out: job.out.clone(), reason };
     if let Some(reason) = journal::difference(&read.identity, identity) {
         return Err(different(reason));
@@ -139,8 +169,8 @@ fn resume(job: &Job, identity: &RunIdentity, read: journal::Read, lock: Lock, cl
     let kept = |block: &BlockRecord| Some((block.block + 1, ClosedFile::from(block.hidden.as_ref()?)));
     let kept = read.blocks.iter().rev().find_map(kept);
     let kept_name = kept.as_ref().map(|(_, file)| file.name.as_str());
-    let writer = Writer::resume(&job.out, identity.shards, &shards, RUN_FILES, kept_name, Arc::new(lock))?;
-    let mut journal = Journal::resume(&job.out, &read)?;
+    let writer = Writer::resume(Arc::new(place), identity.shards, &shards, kept_name)?;
+    let mut journal = Journal::resume(writer.dir(), &read)?;
     if arithmetic != read.arithmetic {
         journal.add(&Line::Arithmetic { arithmetic: identity.arithmetic.clone() })?;
     }
@@ -198,10 +228,11 @@ impl Started {
     ) -> Result<Option<Hidden>> {
         let decoder = job.decoder.as_ref();
         let Some(windows) = job.windows.as_ref().filter(|_| self.blocks() < decoder.blocks()) else { return Ok(None) };
-        let storage = job.storage(windows)?;
+        let dir = self.output.dir().to_path_buf();
+        let storage = job.storage(windows, &dir)?;
         let mut found = None;
         if let Some((at, file)) = self.kept.take() {
-            match Hidden::restore(decoder, windows, storage.clone(), &job.out, &file) {
+            match Hidden::restore(decoder, windows, storage.clone(), &dir, &file) {
                 Ok(hidden) => found = Some((hidden, at)),
                 Err(error) => self.note(format!("computing activations again: {error}"), observer),
             }
@@ -213,7 +244,7 @@ impl Started {
         if at < self.blocks() {
             let files: Vec<String> = self.shards.iter().map(|shard| shard.name.clone()).collect();
             let config = self.output.config(job, selection)?;
-            let made = Checkpoint::open_unfinished(&job.out, &files, config)?;
+            let made = Checkpoint::open_unfinished(&dir, &files, config)?;
             let mut shards = ClosedShards { job, selection, made };
             walk(decoder, at..self.blocks(), Some(&mut hidden), &mut shards, true, clock)?;
         }

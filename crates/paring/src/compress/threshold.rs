@@ -1,5 +1,7 @@
 //! The outlier threshold that keeps a wanted share of the weights exact, found on a sample of the layers.
 
+use std::path::Path;
+
 use std::collections::BTreeMap;
 
 use paring_model::decoder::Block;
@@ -49,7 +51,7 @@ struct Sampler<'a> {
 /// swept with thresholds in geometric steps, and the threshold is read off between two of them. Costs a part of a
 /// forward pass and about a sweep.
 pub(super) fn choose(
-    job: &Job,
+    (job, dir): (&Job, &Path),
     selection: &Selection,
     (number, share): (usize, f64),
     observer: &mut dyn Observer,
@@ -64,7 +66,7 @@ pub(super) fn choose(
     let count = (TOKENS_PER_FEATURE * widest).div_ceil(windows.seqlen).clamp(1, windows.count());
     let ids = windows.ids[..count * windows.seqlen].to_vec();
     let some = Windows { ids, seqlen: windows.seqlen, seed: windows.seed };
-    let mut hidden = Hidden::embed(decoder, &some, job.storage(&some)?)?;
+    let mut hidden = Hidden::embed(decoder, &some, job.storage(&some, dir)?)?;
     let has_work = |i: &usize| decoder.linears(*i).iter().any(|l| selection.choice(&l.name) == Some(number));
     let candidates: Vec<usize> = (0..blocks).filter(has_work).collect();
     let picks = BLOCKS.min(candidates.len());

@@ -164,7 +164,7 @@ impl<'a> Compressor<'a> {
         let (done, of) = (i + 1 - self.before, self.job.decoder.blocks() - self.before);
         let Some(hidden) = leaving.filter(|_| self.snapshots.is_due(done, of)) else { return Ok(None) };
         let start = Instant::now();
-        let kept = hidden.keep(&self.job.out, i + 1, self.job.decoder.hidden_size())?;
+        let kept = hidden.keep(self.output.dir(), i + 1, self.job.decoder.hidden_size())?;
         self.snapshots.kept(start);
         clock.add(Stage::Write, start, 0.0);
         Ok(Some(Kept::from(kept)))

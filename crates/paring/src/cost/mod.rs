@@ -15,17 +15,15 @@ mod stored;
 mod tests;
 mod work;
 
-use paring_format::Writer;
 use serde::Serialize;
 
 use paring_kernels::allocator;
 
 use crate::Result;
-use crate::compress::{Job, LONG};
+use crate::compress::{Job, LONG, can_resume, destination};
 use crate::output::side_files::beside;
 use crate::pipeline::budget::largest_block;
 pub use crate::pipeline::vram::{Device, Part, Pass, Point, device};
-use crate::report::names::RUN_FILES;
 use crate::report::{Stage, resident};
 use paring_data::Windows;
 
@@ -53,6 +51,8 @@ pub struct Costs {
     pub bytes_out_known: bool,
     /// Bytes that the run needs on the disk of its output, those of an earlier one not deducted.
     pub disk: u64,
+    /// Bytes of an earlier output, which stays on that disk until this one is finished.
+    pub replaced: u64,
     /// Seconds that the run takes, about.
     pub seconds: f64,
 }
@@ -84,7 +84,7 @@ pub struct StageCosts {
 /// As a run before its work.
 pub fn of(job: &Job, measured: Option<&Windows>) -> Result<Costs> {
     let selection = job.check()?;
-    Writer::check(&job.out, RUN_FILES, job.plan.overwrite || job.resume)?;
+    let replaced = if can_resume(job) { 0 } else { destination(job)?.check()?.replaced_bytes };
     // Before anything that a run would not do.
     let (base, so_far) = resident();
     let freed = allocator::pooled_bytes();
@@ -149,5 +149,6 @@ pub fn of(job: &Job, measured: Option<&Windows>) -> Result<Costs> {
         bytes_out: sheet.written(),
         bytes_out_known: sheet.is_known,
         disk: sheet.written() + sheet.spilled() + kept + sheet.paper() + files as u64,
+        replaced,
     })
 }

@@ -125,7 +125,8 @@ impl Drop for BackgroundWriter {
 mod tests {
     use super::*;
     use paring_format::Dtype;
-    use paring_format::names::RunFiles;
+    use paring_format::writer::Destination;
+    use paring_format::writer::disk::recording;
 
     fn tensor(name: &str) -> Vec<NamedTensor> {
         vec![NamedTensor { name: name.into(), dtype: Dtype::U8, shape: vec![2], bytes: vec![1, 2] }]
@@ -134,8 +135,7 @@ mod tests {
     #[test]
     fn what_was_handed_over_is_written_even_when_nobody_finishes() {
         let dir = tempfile::tempdir().unwrap();
-        let mut writer =
-            BackgroundWriter::new(Writer::create(dir.path(), 3, RunFiles::default(), false).unwrap(), None);
+        let mut writer = BackgroundWriter::new(Writer::create(&Destination::new(dir.path(), 3)).unwrap(), None);
         writer.shard(0, tensor("a")).unwrap();
         writer.shard(1, tensor("b")).unwrap();
         drop(writer);
@@ -143,11 +143,32 @@ mod tests {
         assert_eq!(shards, 2);
     }
 
+    /// The order that a resumed run relies on: a shard is on the disk under its name before the journal says so.
+    #[test]
+    fn a_shard_is_on_the_disk_before_its_line() {
+        let dir = tempfile::tempdir().unwrap();
+        let destination = Destination { has_journal: true, ..Destination::new(dir.path(), 1) };
+        let journal = Journal::begin(dir.path(), crate::output::journal::tests::identity()).unwrap();
+        let mut writer = BackgroundWriter::new(Writer::create(&destination).unwrap(), Some(journal));
+        let before = recording::steps(dir.path()).len();
+        writer.shard(0, tensor("a")).unwrap();
+        writer.note(|closed| closed.map(|_| Line::Threshold { choice: 0, bits: 0 })).unwrap();
+        drop(writer.finish().unwrap());
+        let name = "model.safetensors";
+        let shard = [
+            format!("write {name}~"),
+            format!("sync {name}~"),
+            format!("rename {name}~ to {name}"),
+            "sync folder ".to_string(),
+        ];
+        let line = ["sync data of journal.jsonl".to_string()];
+        assert_eq!(recording::steps(dir.path())[before..], [&shard[..], &line].concat());
+    }
+
     #[test]
     fn an_error_comes_with_the_next_shard_or_at_the_end() {
         let dir = tempfile::tempdir().unwrap();
-        let mut writer =
-            BackgroundWriter::new(Writer::create(dir.path(), 2, RunFiles::default(), false).unwrap(), None);
+        let mut writer = BackgroundWriter::new(Writer::create(&Destination::new(dir.path(), 2)).unwrap(), None);
         writer.shard(0, tensor("a")).unwrap();
         writer.shard(0, tensor("b")).unwrap();
         // One may wait before anyone looks at it.

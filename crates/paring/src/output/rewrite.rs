@@ -1,11 +1,12 @@
 //! One checkpoint into another, tensor by tensor: what `decompress` and `convert` share.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::{Path, PathBuf};
+use std::path::Path;
+use std::sync::Arc;
 
 use paring_format::layouts::part_names;
 use paring_format::names::MANIFEST;
-use paring_format::writer::NamedTensor;
+use paring_format::writer::{self, Destination, InputFiles, NamedTensor, Place, write_beside};
 use paring_format::{Checkpoint, TensorInfo, Writer};
 use rayon::prelude::*;
 use serde_json::{Value, json};
@@ -78,12 +79,51 @@ impl Item {
 /// An output that is being written.
 pub(crate) struct Rewrite<'a> {
     checkpoint: &'a Checkpoint,
-    out: PathBuf,
     companions: Vec<(String, Vec<u8>)>,
     writer: BackgroundWriter,
     made: BTreeMap<String, Made>,
     /// Lengths of the one-dimensional tensors of matrices.
     pub(crate) lengths: Vec<(String, usize)>,
+    /// After the writer, whose thread may still write.
+    place: Unfinished,
+}
+
+/// The place of an output that cannot be resumed: nothing of it stays unless it is finished.
+struct Unfinished {
+    place: Arc<Place>,
+    is_finished: bool,
+}
+
+impl Drop for Unfinished {
+    fn drop(&mut self) {
+        if !self.is_finished
+            && let Err(error) = self.place.discard()
+        {
+            tracing::debug!(%error, "an output that was not finished");
+        }
+    }
+}
+
+/// The output folder of a checkpoint that is stored in another way, with so many shards (0 while they are not known), and how
+/// it may be written to.
+///
+/// # Errors
+/// A folder that cannot be used, as far as it shows before the work.
+pub(crate) fn destination(
+    checkpoint: &Checkpoint,
+    (out, shards): (&Path, usize),
+    companions: &[(String, Vec<u8>)],
+    overwrite: bool,
+) -> Result<Destination> {
+    let destination = Destination {
+        companions: companions.iter().map(|(name, _)| name.clone()).collect(),
+        run: RUN_FILES,
+        inputs: InputFiles::of(checkpoint),
+        overwrite,
+        ..Destination::new(out, shards)
+    };
+    destination.check()?;
+    Ok(destination)
 }
 
 impl<'a> Rewrite<'a> {
@@ -113,9 +153,11 @@ impl<'a> Rewrite<'a> {
             filled = filled.saturating_add(bytes);
         }
         shards.push(&items[first..]);
-        let writer = BackgroundWriter::new(Writer::create(out, shards.len(), RUN_FILES, overwrite)?, None);
-        let (made, lengths) = (BTreeMap::new(), Vec::new());
-        let mut rewrite = Self { checkpoint, out: out.to_path_buf(), companions, writer, made, lengths };
+        let writer = Writer::create(&destination(checkpoint, (out, shards.len()), &companions, overwrite)?)?;
+        let place = Unfinished { place: writer.place(), is_finished: false };
+        place.place.notes().iter().for_each(|note| observer.note(note));
+        let (writer, made, lengths) = (BackgroundWriter::new(writer, None), BTreeMap::new(), Vec::new());
+        let mut rewrite = Self { checkpoint, companions, writer, made, lengths, place };
         let count = shards.len();
         for (i, items) in shards.into_iter().enumerate() {
             observer.step(&Step::new(Stage::Write).count(i, count));
@@ -138,19 +180,25 @@ impl<'a> Rewrite<'a> {
         Ok(rewrite)
     }
 
-    /// Writes companions, a report that says what was done, index and config; then reopens the output and compares it
-    /// with what was made. Returns the bytes of all tensors.
+    /// Writes companions, index and config; then reopens the output, compares it with what was made, and leaves a report that
+    /// says what was done. The output takes the place of an earlier one. Returns the bytes of all tensors.
     pub(crate) fn finish(mut self, config: &Value, done: (&str, Value), observer: &mut dyn Observer) -> Result<u64> {
         let program = concat!("paring ", env!("CARGO_PKG_VERSION"));
         let from = self.checkpoint.describe();
         let digests = digests::to_json(&self.made);
-        let report = json!({"version": 1, "program": program, "from": from, done.0: done.1, DIGESTS: digests});
-        self.companions.push((MANIFEST.to_string(), format!("{report:#}\n").into_bytes()));
         let (writer, _) = self.writer.finish()?;
-        let _lock = writer.lock();
         let summary = writer.finish(config, &self.companions)?;
         observer.step(&Step::new(Stage::Check));
-        digests::reopen(&self.out, &self.made)?;
+        let place = &self.place.place;
+        digests::reopen(place.dir(), &self.made)?;
+        let files = writer::listed(&summary.files);
+        let report = json!({
+            "version": 1, "program": program, "from": from, done.0: done.1, writer::FILES: files, DIGESTS: digests
+        });
+        let text = format!("{report:#}\n");
+        write_beside(&place.dir().join(MANIFEST), text.len(), |file| file.write_all(text.as_bytes()))?;
+        self.place.is_finished = true;
+        place.publish()?;
         Ok(summary.tensor_bytes)
     }
 }

@@ -7,6 +7,7 @@ use paring_data::{Data, Sampling, Windows};
 use paring_format::Element;
 use paring_format::message;
 use paring_format::message::Message;
+use paring_format::writer::{Destination, InputFiles, leads_to_same};
 use paring_kernels::device;
 
 use super::sources::{Model, Sources, open_device};
@@ -16,6 +17,7 @@ use crate::compress::{self, Job};
 use crate::cost::{self, Costs};
 use crate::pipeline::device::DeviceBudget;
 use crate::plan::{Opt, Pattern, Plan};
+use crate::report::names::RUN_FILES;
 use crate::report::progress::{Observer, tell};
 use crate::report::{Clock, PerplexityReport, Report};
 use crate::{Precision, Result};
@@ -61,6 +63,14 @@ impl Request {
         let out = self.out.clone().unwrap_or_else(|| usual_out(&choices, &self.sources));
         let local = self.sources.local(&self.model)?;
         refuse_same_folder(&local, &out)?;
+        let inputs = self.inputs(&local);
+        if !self.resume {
+            // What is wrong with the folder shows before anything is fetched; the run looks at it again.
+            let (inputs, overwrite) = (inputs.clone(), self.overwrite);
+            let destination =
+                Destination { inputs, overwrite, run: RUN_FILES, has_journal: true, ..Destination::new(&out, 0) };
+            destination.check()?;
+        }
         let budget = DeviceBudget::new(&open_device(self.device)?, self.max_vram)?;
         let device = budget.device();
         if device.is_cpu() {
@@ -90,6 +100,7 @@ impl Request {
             budget,
             windows,
             out,
+            inputs,
             resume: self.resume,
             allow_mixed_arithmetic: self.allow_mixed_arithmetic,
             resumable: self.resumable,
@@ -97,6 +108,15 @@ impl Request {
             command: self.command.clone(),
         };
         Ok(Prepared { job, notes, evaluation })
+    }
+
+    /// Files that the run reads: the model's and all that options name. Names of what is no file lead to none.
+    fn inputs(&self, local: &str) -> InputFiles {
+        let mut inputs = InputFiles::default();
+        let named = [&self.data, &self.evaluation, &self.config].into_iter().flatten().map(Path::new);
+        let named = named.chain([Path::new(local)]).chain(self.data_options.data_dir.as_deref());
+        named.for_each(|path| inputs.add(path));
+        inputs
     }
 
     /// Notes on what transformers or vLLM would not load; an error where that is refused.
@@ -252,11 +272,8 @@ fn usual_out(plan: &Plan, sources: &Sources) -> PathBuf {
 /// # Errors
 /// Only that.
 pub fn refuse_same_folder(model: &str, out: &Path) -> Result<()> {
-    let real = |path: &Path| path.canonicalize().ok();
-    match (real(Path::new(model)), real(out)) {
-        (Some(a), Some(b)) if a == b => {
-            Err(Opt::Out.wrong(out.display(), "is the model's own folder").hint("name another one"))
-        }
-        _ => Ok(()),
+    match leads_to_same(Path::new(model), out) {
+        true => Err(Opt::Out.wrong(out.display(), "is the model's own folder").hint("name another one")),
+        false => Ok(()),
     }
 }

@@ -1,18 +1,23 @@
 //! Completions and manual pages, made from the table of options.
 
 use std::fs;
+use std::path::PathBuf;
 
 use clap::builder::StyledStr;
 use clap::{Arg, Command, CommandFactory, ValueHint};
 use clap_complete::Shell;
 use clap_mangen::Man;
 use paring::{Error, Result};
+use paring_format::writer::{InputFiles, NamedFile};
 
 use crate::args::{Cli, CompletionsArgs, ManArgs};
 use crate::show;
 
 /// The program.
 const NAME: &str = "paring";
+
+/// The beginning of the title of a page.
+const TITLE: &[u8] = b".TH paring";
 
 /// Text of the program's page beside its options.
 const OF_THE_PROGRAM: &str = r#".SH "EXIT STATUS"
@@ -50,9 +55,14 @@ pub fn man(args: &ManArgs) -> Result<()> {
     let pages = pages()?;
     if let Some(dir) = &args.out {
         fs::create_dir_all(dir).map_err(|source| Error::Io { path: dir.clone(), source })?;
-        return pages.iter().try_for_each(|page| {
-            let path = dir.join(format!("{}.1", page.name));
-            fs::write(&path, &page.text).map_err(|source| Error::Io { path, source })
+        let inputs = InputFiles::default();
+        let paths: Vec<PathBuf> = pages.iter().map(|page| dir.join(format!("{}.1", page.name))).collect();
+        let file = |path| NamedFile { path, inputs: &inputs, is_own: &is_own, overwrite: args.overwrite };
+        // All of them before the first is written.
+        paths.iter().try_for_each(|path| file(path).check())?;
+        return pages.iter().zip(&paths).try_for_each(|(page, path)| {
+            file(path).write(page.text.len(), |to| to.write_all(page.text.as_bytes()))?;
+            Ok(())
         });
     }
     let wanted = args.command.as_deref().map_or(NAME.to_string(), |command| format!("{NAME}-{command}"));
@@ -64,6 +74,11 @@ pub fn man(args: &ManArgs) -> Result<()> {
             Err(Error::Misuse(format!("man {command}: no such command; there are {}", known.join(", "))))
         }
     }
+}
+
+/// Tells whether a file that begins so is a page of the manual of this program.
+fn is_own(head: &[u8]) -> bool {
+    head.windows(TITLE.len()).any(|part| part == TITLE)
 }
 
 fn script(shell: Shell) -> Result<String> {

@@ -1,6 +1,6 @@
 use super::*;
-use crate::names::RunFiles;
 use crate::testing::{Rng, SpqrKind, encode, two_of_four};
+use crate::writer::Destination;
 use crate::{Compressed, Dtype, LAYOUTS, NamedTensor, Scheme, Values, Writer};
 
 /// Writes one linear `m` beside a dense `lm_head`, and returns folder and quantization.
@@ -17,7 +17,7 @@ fn store(c: &Compressed, layout: &str) -> (tempfile::TempDir, QuantConfig) {
         bytes: Dtype::F16.encode(&[1.0, -2.0]),
     });
     let dir = tempfile::tempdir().unwrap();
-    let mut writer = Writer::create(dir.path(), 1, RunFiles::default(), false).unwrap();
+    let mut writer = Writer::create(&Destination::new(dir.path(), 1)).unwrap();
     writer.shard(0, tensors).unwrap();
     let config = serde_json::json!({"model_type": "llama", "quantization_config": quant.to_json()});
     writer.finish(&config, &[]).unwrap();
@@ -150,7 +150,7 @@ fn digests_of_plain_weights_are_those_of_what_is_read() {
         let bytes = c.to_dense_bytes();
         let open = |bytes: Vec<u8>| {
             let dir = tempfile::tempdir().unwrap();
-            let mut writer = Writer::create(dir.path(), 1, RunFiles::default(), false).unwrap();
+            let mut writer = Writer::create(&Destination::new(dir.path(), 1)).unwrap();
             let tensor = NamedTensor { name: "m.weight".into(), dtype, shape: vec![rows, cols], bytes };
             writer.shard(0, vec![tensor]).unwrap();
             writer.finish(&serde_json::json!({}), &[]).unwrap();

@@ -2,8 +2,8 @@ use serde_json::json;
 
 use super::*;
 use crate::layouts::sparse::{MASK, OFFSETS, SHAPE, Sparse, VALUES};
-use crate::names::RunFiles;
 use crate::testing::Rng;
+use crate::writer::Destination;
 use crate::{Dtype, Layout, LayoutPart, LayoutParts, NamedTensor, Values, Writer};
 
 /// A weight whose second half of every four is zero.
@@ -31,7 +31,7 @@ fn tensors(prefix: &str, parts: LayoutParts) -> Vec<NamedTensor> {
 /// A checkpoint of these tensors in as many files.
 fn open(files: Vec<Vec<NamedTensor>>, config: Value) -> Result<Checkpoint> {
     let dir = tempfile::tempdir().unwrap();
-    let mut writer = Writer::create(dir.path(), files.len(), RunFiles::default(), false).unwrap();
+    let mut writer = Writer::create(&Destination::new(dir.path(), files.len())).unwrap();
     for (i, tensors) in files.into_iter().enumerate() {
         writer.shard(i, tensors).unwrap();
     }

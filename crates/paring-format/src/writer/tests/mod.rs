@@ -1,4 +1,7 @@
 mod lock;
+mod named;
+mod order;
+mod overwrite;
 mod resume;
 
 use std::collections::HashMap;
@@ -8,7 +11,7 @@ use xxhash_rust::xxh3::xxh3_64;
 
 use super::*;
 use crate::Checkpoint;
-use crate::names::SINGLE;
+use crate::names::{JOURNAL, LOCK, MANIFEST, RunFiles, SINGLE};
 use crate::testing::Rng;
 
 pub(super) fn tensor(name: &str, dtype: Dtype, shape: &[usize], seed: u64) -> NamedTensor {
@@ -37,10 +40,15 @@ pub(super) fn names(dir: &Path) -> Vec<String> {
     names
 }
 
+/// A writer into an empty folder whose run keeps a journal.
+pub(super) fn create(dir: &Path, shards: usize) -> Result<Writer> {
+    Writer::create(&Destination { has_journal: true, ..Destination::new(dir, shards) })
+}
+
 #[test]
 fn the_same_bytes_as_the_safetensors_crate() {
     let dir = tempfile::tempdir().unwrap();
-    let mut writer = Writer::create(dir.path(), 1, RunFiles::default(), false).unwrap();
+    let mut writer = create(dir.path(), 1).unwrap();
     let mut shuffled = some();
     shuffled.reverse();
     let closed = writer.shard(0, shuffled).unwrap();
@@ -63,7 +71,7 @@ fn shards_come_first_and_the_config_last() {
     fs::write(&tokenizer, b"{}").unwrap();
     let config = json!({"model_type": "opt", "a": [1, 2]});
     let write = |dir: &Path| {
-        let mut writer = Writer::create(dir, 2, RunFiles::default(), false).unwrap();
+        let mut writer = create(dir, 2).unwrap();
         writer.shard(1, vec![tensor("z", Dtype::F32, &[2], 1)]).unwrap();
         assert!(Checkpoint::open(dir).is_err());
         writer.shard(0, some()).unwrap();
@@ -75,7 +83,7 @@ fn shards_come_first_and_the_config_last() {
     let summary = write(&dir);
     let order =
         [&shard_name(1, 2), &shard_name(0, 2), "tokenizer.json", "paring.json", INDEX, CONFIG].map(str::to_string);
-    assert_eq!(summary.files, order);
+    assert_eq!(summary.files.iter().map(|file| file.name.clone()).collect::<Vec<_>>(), order);
     assert_eq!(summary.tensors, 8);
     let sizes = names(&dir).iter().map(|name| fs::metadata(dir.join(name)).unwrap().len()).sum::<u64>();
     assert_eq!(summary.file_bytes, sizes);
@@ -104,81 +112,18 @@ fn refuses_folders_that_hold_something() {
     let parent = tempfile::tempdir().unwrap();
     let file = parent.path().join("file");
     fs::write(&file, b"x").unwrap();
-    assert!(matches!(Writer::create(parent.path(), 1, RunFiles::default(), false), Err(Error::OutputNotEmpty { .. })));
-    assert!(matches!(Writer::create(&file, 1, RunFiles::default(), true), Err(Error::OutputExists { .. })));
-    assert!(matches!(
-        Writer::create(&file.join("below"), 1, RunFiles::default(), false),
-        Err(Error::Unwritable { .. })
-    ));
+    assert!(matches!(create(parent.path(), 1), Err(Error::OutputNotEmpty { .. })));
+    let overwriting = Destination { overwrite: true, ..Destination::new(&file, 1) };
+    assert!(matches!(Writer::create(&overwriting), Err(Error::OutputExists { .. })));
+    assert!(matches!(create(&file.join("below"), 1), Err(Error::Unwritable { .. })));
     assert_eq!(fs::read(&file).unwrap(), b"x");
     assert_eq!(names(parent.path()), ["file"]);
 }
 
 #[test]
-fn overwriting_removes_its_own_files_only() {
-    let parent = tempfile::tempdir().unwrap();
-    let dir = parent.path().join("out");
-    fs::create_dir_all(dir.join("model-00009-of-00009.safetensors")).unwrap();
-    let own = [
-        CONFIG,
-        INDEX,
-        SINGLE,
-        "model-00001-of-00002.safetensors",
-        "model-00002-of-00002.safetensors.tmp",
-        "tokenizer.json",
-        "paring.json",
-        "notes.html",
-        ".state-00001.tmp",
-    ];
-    let run = RunFiles { names: &["notes.html"], prefix: Some(".state") };
-    let others = [
-        "README.md",
-        "notes.txt",
-        "notes.html~",
-        "model-best.safetensors",
-        "other.safetensors",
-        "config.json.bak",
-        "model.safetensors~",
-    ];
-    for name in own.iter().chain(&others) {
-        fs::write(dir.join(name), b"old").unwrap();
-    }
-    let mut writer = Writer::create(&dir, 1, run, true).unwrap();
-    let mut left: Vec<&str> = others.into_iter().chain(["model-00009-of-00009.safetensors"]).collect();
-    left.sort();
-    assert_eq!(names(&dir), left);
-    writer.shard(0, some()).unwrap();
-    writer.finish(&json!({}), &[]).unwrap();
-    assert_eq!(Checkpoint::open(&dir).unwrap().names().count(), 7);
-    assert_eq!(fs::read(dir.join("README.md")).unwrap(), b"old");
-}
-
-#[cfg(unix)]
-#[test]
-fn links_are_not_followed() {
-    use std::os::unix::fs::symlink;
-    let parent = tempfile::tempdir().unwrap();
-    let (dir, outside) = (parent.path().join("out"), parent.path().join("outside"));
-    fs::create_dir(&dir).unwrap();
-    fs::write(&outside, b"mine").unwrap();
-    for name in [CONFIG, "model.safetensors.tmp", ".paring-probe.tmp"] {
-        symlink(&outside, dir.join(name)).unwrap();
-    }
-    let mut writer = Writer::create(&dir, 1, RunFiles::default(), true).unwrap();
-    for name in ["model.safetensors", "model.safetensors.tmp", "paring.json"] {
-        symlink(&outside, dir.join(name)).unwrap();
-    }
-    writer.shard(0, some()).unwrap();
-    writer.finish(&json!({}), &[("paring.json".to_string(), b"new".to_vec())]).unwrap();
-    assert_eq!(fs::read(&outside).unwrap(), b"mine");
-    assert_eq!(fs::read(dir.join("paring.json")).unwrap(), b"new");
-    assert!(!fs::symlink_metadata(dir.join(SINGLE)).unwrap().is_symlink());
-}
-
-#[test]
 fn misuse_is_told() {
     let dir = tempfile::tempdir().unwrap();
-    let mut writer = Writer::create(dir.path(), 3, RunFiles::default(), false).unwrap();
+    let mut writer = create(dir.path(), 3).unwrap();
     let mut check = |i, tensors, part: &str| {
         let text = writer.shard(i, tensors).unwrap_err().to_string();
         assert!(text.contains(part), "{text}");
@@ -210,7 +155,7 @@ fn misuse_is_told() {
 #[test]
 fn a_failed_shard_leaves_the_others() {
     let dir = tempfile::tempdir().unwrap();
-    let mut writer = Writer::create(dir.path(), 2, RunFiles::default(), false).unwrap();
+    let mut writer = create(dir.path(), 2).unwrap();
     writer.shard(0, some()).unwrap();
     // A folder of the shard's name makes the rename fail.
     let blocked = dir.path().join(shard_name(1, 2));
@@ -227,10 +172,11 @@ fn a_failed_shard_leaves_the_others() {
 #[test]
 fn a_shard_gets_its_name_when_it_is_synced() {
     let dir = tempfile::tempdir().unwrap();
-    let mut writer = Writer::create(dir.path(), 2, RunFiles::default(), false).unwrap();
+    let mut writer = create(dir.path(), 2).unwrap();
     let one = || vec![tensor("one", Dtype::F32, &[2], 1)];
     let begun = writer.begin(0, one()).unwrap();
-    assert_eq!(names(dir.path()), [format!("{}.tmp", shard_name(0, 2))]);
+    let left = names(dir.path());
+    assert!(matches!(&left[..], [name] if crate::names::temporary_of(name) == Some(&shard_name(0, 2))), "{left:?}");
     assert!(writer.begin(0, one()).unwrap_err().to_string().contains("written twice"));
     assert!(writer.begin(1, one()).unwrap_err().to_string().contains("second tensor of the name one"));
     let full = io::Error::from(io::ErrorKind::StorageFull);
@@ -241,7 +187,7 @@ fn a_shard_gets_its_name_when_it_is_synced() {
     drop(writer.begin(1, vec![tensor("two", Dtype::F32, &[2], 1)]).unwrap());
     assert!(names(dir.path()).is_empty());
     drop(writer);
-    let mut writer = Writer::create(dir.path(), 2, RunFiles::default(), false).unwrap();
+    let mut writer = create(dir.path(), 2).unwrap();
     let first = writer.begin(0, one()).unwrap();
     let second = writer.begin(1, vec![tensor("two", Dtype::F32, &[3], 2)]).unwrap();
     for begun in [first, second] {

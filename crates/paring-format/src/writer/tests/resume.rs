@@ -4,25 +4,34 @@ use super::*;
 const RUN: RunFiles = RunFiles { names: &["report.json"], prefix: Some(".activations") };
 use crate::Checkpoint;
 
+/// The beginning of a journal of a program that kept no list.
+const BEGUN: &str = "{\"line\": \"run\", \"program\": \"paring 0.1.0\", \"shards\": 3}\n";
+
+fn into(dir: &Path, shards: usize, overwrite: bool) -> Result<Writer> {
+    Writer::create(&Destination { run: RUN, overwrite, has_journal: true, ..Destination::new(dir, shards) })
+}
+
 fn one(name: &str) -> Vec<NamedTensor> {
     vec![tensor(name, Dtype::F32, &[3], name.len() as u64)]
 }
 
 /// A folder with the first two of three shards closed, as a run that was killed leaves it.
 fn killed(dir: &Path) -> Vec<ClosedFile> {
-    let mut writer = Writer::create(dir, 3, RUN, false).unwrap();
+    let mut writer = into(dir, 3, false).unwrap();
     let closed = [("a", 0), ("bb", 1)].map(|(name, i)| writer.shard(i, one(name)).unwrap());
     // Begun, and never closed.
     std::mem::forget(writer.begin(2, one("ccc")).unwrap());
     drop(writer);
     for name in [JOURNAL, ".activations-00002", ".activations-00003", ".activations-00003.tmp", CONFIG, "mine.txt"] {
-        fs::write(dir.join(name), name).unwrap();
+        fs::write(dir.join(name), if name == JOURNAL { BEGUN } else { name }).unwrap();
     }
     closed.to_vec()
 }
 
 fn resume(dir: &Path, closed: &[ClosedFile]) -> Result<Writer> {
-    Writer::resume(dir, 3, closed, RUN, Some(".activations-00002"), Arc::new(Lock::take(dir)?))
+    let destination = Destination { run: RUN, has_journal: true, ..Destination::new(dir, 3) };
+    let place = Place::begun(&destination)?.unwrap();
+    Writer::resume(Arc::new(place), 3, closed, Some(".activations-00002"))
 }
 
 #[test]
@@ -34,7 +43,7 @@ fn what_is_closed_stays_and_the_rest_is_written_again() {
         }
         writer.finish(&json!({"model_type": "opt"}), &[]).unwrap()
     };
-    let summary = finish(Writer::create(whole.path(), 3, RUN, false).unwrap(), 0);
+    let summary = finish(into(whole.path(), 3, false).unwrap(), 0);
     let dir = broken.path();
     let closed = killed(dir);
     let writer = resume(dir, &closed).unwrap();
@@ -44,7 +53,7 @@ fn what_is_closed_stays_and_the_rest_is_written_again() {
     kept.sort();
     assert_eq!(names(dir), kept);
     assert_eq!(finish(writer, 2), summary);
-    for name in &summary.files {
+    for ClosedFile { name, .. } in &summary.files {
         assert_eq!(fs::read(dir.join(name)).unwrap(), fs::read(whole.path().join(name)).unwrap(), "{name}");
     }
 }
@@ -75,10 +84,10 @@ fn shards_that_changed_are_named() {
 fn one_writer_at_a_time() {
     let parent = tempfile::tempdir().unwrap();
     let dir = parent.path().join("out");
-    let writer = Writer::create(&dir, 1, RUN, false).unwrap();
-    let lock = writer.lock();
+    let writer = into(&dir, 1, false).unwrap();
+    let lock = writer.place();
     let refused = |overwrite: bool| {
-        let text = Writer::create(&dir, 1, RUN, overwrite).unwrap_err().to_string();
+        let text = into(&dir, 1, overwrite).unwrap_err().to_string();
         assert!(text.contains(&format!("another run writes here (process {})", std::process::id())), "{text}");
     };
     refused(false);
@@ -89,7 +98,7 @@ fn one_writer_at_a_time() {
     assert_eq!(fs::read_dir(&dir).unwrap().count(), 0);
     // What a killed run left hinders nobody.
     fs::write(dir.join(LOCK), "4095").unwrap();
-    drop(Writer::create(&dir, 1, RUN, false).unwrap());
+    drop(into(&dir, 1, false).unwrap());
     assert_eq!(fs::read_dir(&dir).unwrap().count(), 0);
 }
 
@@ -101,7 +110,7 @@ fn a_lock_is_no_link() {
     fs::create_dir(&dir).unwrap();
     fs::write(&outside, "mine").unwrap();
     std::os::unix::fs::symlink(&outside, dir.join(LOCK)).unwrap();
-    let text = Writer::create(&dir, 1, RUN, true).unwrap_err().to_string();
+    let text = into(&dir, 1, true).unwrap_err().to_string();
     assert!(text.contains("cannot write here"), "{text}");
     assert_eq!(fs::read_to_string(&outside).unwrap(), "mine");
 }
@@ -112,21 +121,22 @@ fn an_unfinished_folder_says_so() {
     killed(dir.path());
     fs::remove_file(dir.path().join(CONFIG)).unwrap();
     assert!(matches!(Checkpoint::open(dir.path()), Err(Error::NotFinished { .. })));
-    assert!(matches!(Writer::create(dir.path(), 3, RUN, false), Err(Error::Unfinished { .. })));
-    drop(Writer::create(dir.path(), 3, RUN, true).unwrap());
-    assert_eq!(names(dir.path()), ["mine.txt"]);
+    assert!(matches!(into(dir.path(), 3, false), Err(Error::Unfinished { .. })));
+    drop(into(dir.path(), 3, true).unwrap());
+    // The journal stays until the next takes its place, so that the folder is still known as a run's.
+    assert_eq!(names(dir.path()), [JOURNAL, "mine.txt"]);
 }
 
 #[test]
 fn what_a_killed_run_left_of_its_first_files_is_nothing() {
     let dir = tempfile::tempdir().unwrap();
-    for name in [".paring-probe.tmp", "journal.jsonl.tmp", LOCK] {
+    for name in [".paring-probe.tmp", ".journal.jsonl.1f-0.paring.tmp", LOCK] {
         fs::write(dir.path().join(name), "").unwrap();
     }
-    drop(Writer::create(dir.path(), 1, RUN, false).unwrap());
+    drop(into(dir.path(), 1, false).unwrap());
     assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 0);
     fs::write(dir.path().join("notes.tmp"), "mine").unwrap();
-    assert!(matches!(Writer::create(dir.path(), 1, RUN, false), Err(Error::OutputNotEmpty { .. })));
+    assert!(matches!(into(dir.path(), 1, false), Err(Error::OutputNotEmpty { .. })));
 }
 
 #[test]

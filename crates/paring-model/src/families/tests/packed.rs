@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use paring_format::names::RunFiles;
+use paring_format::writer::Destination;
 use paring_format::{Checkpoint, Compressed, Dtype, Grid, NamedTensor, QuantConfig, Scheme, Values, Writer, layouts};
 use serde_json::Value;
 
@@ -42,7 +42,7 @@ fn write(dir: &Path) {
     let mut config: Value = original.config().clone();
     config["quantization_config"] =
         QuantConfig::new(vec![("group_0".to_string(), scheme.unwrap())], Vec::new()).to_json();
-    let mut writer = Writer::create(dir, 1, RunFiles::default(), false).unwrap();
+    let mut writer = Writer::create(&Destination::new(dir, 1)).unwrap();
     writer.shard(0, tensors).unwrap();
     writer.finish(&config, &[]).unwrap();
 }

@@ -16,7 +16,7 @@ use crate::commands::decompress::{Decompressed, decompress};
 use crate::output::digests::Made;
 use crate::output::modules::group_of;
 use crate::output::modules::{compressed_modules, is_of_activations};
-use crate::output::rewrite::{Rewrite, Stored, items};
+use crate::output::rewrite::{Rewrite, Stored, destination, items};
 use crate::output::side_files::unquantized;
 use crate::plan::Opt;
 use crate::report::progress::Observer;
@@ -73,6 +73,7 @@ pub fn convert(
             decompress(checkpoint, out, companions, overwrite, observer)?;
         return Ok(Converted { out, format: how.format.to_string(), converted, bytes_in, bytes_out, notes });
     }
+    destination(checkpoint, (out, 0), &companions, overwrite)?;
     let plan = ConversionPlan::new(checkpoint, how)?;
     let wrong = plan.matrices.par_iter().map(|(module, matrix)| plan.check(module, matrix)).find_first(Result::is_err);
     wrong.unwrap_or(Ok(()))?;

@@ -5,7 +5,7 @@
 
 mod differences;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
 use paring_format::message;
 use paring_format::message::Message;
@@ -18,7 +18,7 @@ use crate::report::names::ACTIVATIONS;
 use paring_format::files;
 use paring_format::names::is_plain_name;
 use paring_format::names::{JOURNAL, MANIFEST};
-use paring_format::writer::{self, ClosedFile};
+use paring_format::writer::{self, ClosedFile, disk};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -50,6 +50,9 @@ pub(crate) struct RunIdentity {
     pub input: Input,
     /// Shards that the output will have.
     pub shards: usize,
+    /// Names of the files that the run writes, which tell them from a person's; none in journals of programs that kept no list.
+    #[serde(default)]
+    pub writes: Vec<String>,
 }
 
 /// One line.
@@ -183,7 +186,7 @@ impl Journal {
     pub fn resume(dir: &Path, read: &Read) -> Result<Self> {
         let hidden = read.blocks.iter().rev().find_map(|done| done.hidden.as_ref());
         let journal = Self::open(read.identity.clone(), dir.join(JOURNAL), hidden.map(|kept| dir.join(&kept.name)))?;
-        let cut = journal.file.set_len(read.bytes).and_then(|()| journal.file.sync_all());
+        let cut = journal.file.set_len(read.bytes).and_then(|()| disk::sync(&journal.file, &journal.path));
         cut.map_err(|source| journal.failed(source))?;
         (&journal.file).seek(SeekFrom::End(0)).map_err(|source| journal.failed(source))?;
         Ok(journal)
@@ -204,7 +207,7 @@ impl Journal {
     pub fn add(&mut self, line: &Line) -> Result<()> {
         let text = text(line)?;
         let length = self.file.metadata().map_err(|source| self.failed(source))?.len();
-        let written = self.file.write_all(&text).and_then(|()| self.file.sync_data());
+        let written = self.file.write_all(&text).and_then(|()| disk::sync_data(&self.file, &self.path));
         if let Err(source) = written {
             // A resumed run would cut a part of a line off too, so a failure to do it now changes nothing.
             self.file.set_len(length).unwrap_or(());

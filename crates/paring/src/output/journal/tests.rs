@@ -5,7 +5,7 @@ use std::fs;
 use super::*;
 use paring_data::Windows;
 
-fn identity() -> RunIdentity {
+pub(crate) fn identity() -> RunIdentity {
     let model = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/golden/models/llama");
     let checkpoint = paring_format::Checkpoint::open(&model).unwrap();
     let windows = Windows { ids: vec![1, 2, 3, 4], seqlen: 2, seed: None };
@@ -16,6 +16,7 @@ fn identity() -> RunIdentity {
         plan: serde_json::json!({"recipe": {"percdamp": 0.01}, "model": "here", "device": "cpu", "seed": null}),
         input: Input::of(&checkpoint, Some(&windows), &[("a".into(), b"b".to_vec())]),
         shards: 4,
+        writes: vec!["config.json".into()],
     }
 }
 
@@ -38,6 +39,24 @@ fn done(block: usize, hidden: Option<&str>) -> Line {
         seconds: 1.5,
         peak_rss_mib: 20.0,
     }))
+}
+
+/// A line is on the disk before the run does anything else.
+#[test]
+fn every_line_is_synced() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut journal = Journal::begin(dir.path(), identity()).unwrap();
+    let begun =
+        ["write journal.jsonl~", "sync journal.jsonl~", "rename journal.jsonl~ to journal.jsonl", "sync folder "];
+    assert_eq!(disk::recording::steps(dir.path()), begun);
+    journal.add(&done(0, None)).unwrap();
+    assert_eq!(disk::recording::steps(dir.path())[begun.len()..], ["sync data of journal.jsonl"]);
+    drop(journal);
+    let read = read(dir.path()).unwrap().unwrap();
+    let mut journal = Journal::resume(dir.path(), &read).unwrap();
+    journal.add(&done(1, None)).unwrap();
+    let more = ["sync journal.jsonl", "sync data of journal.jsonl"];
+    assert_eq!(disk::recording::steps(dir.path())[begun.len() + 1..], more);
 }
 
 /// A threshold that decimal digits do not hold unless there are enough of them.

@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use paring_format::writer::write_beside;
+use paring_format::writer::{InputFiles, NamedFile};
 
 use super::protobuf::Message;
 use super::{by_block, choices, name, of_run, started};
@@ -11,6 +11,8 @@ use crate::{Error, Result};
 
 /// The first event of every file.
 const VERSION: &str = "brain.Event:2";
+/// Bytes of its record: length, checksum, time, version, checksum.
+const FIRST: usize = 8 + 4 + (1 + 8) + (2 + VERSION.len()) + 4;
 /// `DT_STRING` of TensorFlow.
 const STRING: u64 = 7;
 
@@ -20,14 +22,19 @@ const STRING: u64 = 7;
 /// Numbers by block are scalars whose steps are blocks; those of the run are scalars under `run/`; plan and notes are texts.
 /// The time of all of them is that at which the run began: a report knows no other.
 ///
+/// `inputs` are files that it must not replace; with `overwrite` others are, also where this did not write them.
+///
 /// Errors when a folder or the file cannot be made, or the report does not say when the run began.
-pub fn write(report: &Report, folder: &Path) -> Result<PathBuf> {
+pub fn write(report: &Report, folder: &Path, (inputs, overwrite): (&InputFiles, bool)) -> Result<PathBuf> {
     let began = started(report)?.unix_timestamp();
     let dir = folder.join(name(report));
     std::fs::create_dir_all(&dir).map_err(|source| Error::Io { path: dir.clone(), source })?;
     let path = dir.join(format!("events.out.tfevents.{:010}.paring", began));
     let events = events(report, began as f64);
-    write_beside(&path, events.len(), |file| file.write_all(&events))?;
+    // The time of the run is in the first event.
+    let is_own = |head: &[u8]| head.starts_with(&events[..FIRST.min(events.len())]);
+    let file = NamedFile { path: &path, inputs, is_own: &is_own, overwrite };
+    file.write(events.len(), |file| file.write_all(&events))?;
     Ok(path)
 }
 

@@ -1,5 +1,7 @@
 use std::path::PathBuf;
 
+use paring_format::writer::InputFiles;
+
 use super::*;
 
 fn golden() -> Report {
@@ -181,8 +183,8 @@ fn a_log_cuts_records_where_blocks_end() {
 #[test]
 fn an_offline_run_holds_the_numbers_of_a_report() {
     let (dir, report) = (tempfile::tempdir().unwrap(), golden());
-    let made = wandb::write(&report, dir.path()).unwrap();
-    assert_eq!(wandb::write(&report, dir.path()).unwrap(), made);
+    let made = wandb::write(&report, dir.path(), (&InputFiles::default(), false)).unwrap();
+    assert_eq!(wandb::write(&report, dir.path(), (&InputFiles::default(), false)).unwrap(), made);
     let folder = made.file_name().unwrap().to_str().unwrap();
     let (front, id) = folder.rsplit_once('-').unwrap();
     assert_eq!((front, id.len()), ("offline-run-20260131_235959", 8));
@@ -225,7 +227,10 @@ fn what_is_no_number_or_no_time_is_not_written_as_one() {
     }
     (report.out, report.started) = ("out & co".into(), "yesterday".into());
     let dir = tempfile::tempdir().unwrap();
-    for error in [tensorboard::write(&report, dir.path()), wandb::write(&report, dir.path())] {
+    for error in [
+        tensorboard::write(&report, dir.path(), (&InputFiles::default(), false)),
+        wandb::write(&report, dir.path(), (&InputFiles::default(), false)),
+    ] {
         let error = error.unwrap_err().to_string();
         assert!(error.contains("out & co") && error.contains("yesterday"), "{error}");
     }

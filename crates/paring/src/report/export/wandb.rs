@@ -6,7 +6,7 @@
 use std::path::{Path, PathBuf};
 
 use flate2::Crc;
-use paring_format::writer::write_beside;
+use paring_format::writer::{InputFiles, NamedFile};
 use serde_json::Value;
 use time::format_description::StaticFormatDescription;
 use time::macros::format_description;
@@ -44,8 +44,10 @@ enum PieceKind {
 /// The configuration is the plan, the summary the numbers of the run, and each block a step of its history. The identifier
 /// is made of the report, so that a second upload is of the same run.
 ///
+/// `inputs` are files that it must not replace; with `overwrite` others are, also where this did not write them.
+///
 /// Errors when a folder or the file cannot be made, or the report does not say when the run began.
-pub fn write(report: &Report, folder: &Path) -> Result<PathBuf> {
+pub fn write(report: &Report, folder: &Path, (inputs, overwrite): (&InputFiles, bool)) -> Result<PathBuf> {
     let began = started(report)?;
     let id = identifier(report)?;
     let dir = folder.join(format!("offline-run-{}-{id}", shown(began, FOLDER_TIME)));
@@ -54,7 +56,9 @@ pub fn write(report: &Report, folder: &Path) -> Result<PathBuf> {
     std::fs::create_dir_all(&files).map_err(|source| Error::Io { path: files, source })?;
     let path = dir.join(format!("run-{id}.wandb"));
     let log = log(&records(report, &id, began.unix_timestamp().unsigned_abs()));
-    write_beside(&path, log.len(), |file| file.write_all(&log))?;
+    // The name is made of the whole report: only the same report gives it.
+    let file = NamedFile { path: &path, inputs, is_own: &|head| head.starts_with(&HEADER), overwrite };
+    file.write(log.len(), |file| file.write_all(&log))?;
     Ok(dir)
 }
 

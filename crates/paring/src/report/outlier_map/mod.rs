@@ -42,6 +42,15 @@ text{fill:#52606d}.t{font-size:15px;font-weight:600;fill:#1b232c}\
 .f,.k{stroke:#55636f}.b{fill:#4a8fd6}\
 .s0{stroke:#2f64a0}.s1{stroke:#4f93da}.s2{stroke:#98c4f2}.s3{stroke:#f0f7ff}}";
 
+/// The beginning of every drawing, and what follows its size.
+const BEGINNING: [&str; 2] = ["<svg xmlns=\"http://www.w3.org/2000/svg\" ", "role=\"img\"><title>Outliers of "];
+
+/// Tells whether a file that begins so is a drawing that is made here.
+pub fn is_own(head: &[u8]) -> bool {
+    let [first, second] = BEGINNING.map(str::as_bytes);
+    head.starts_with(first) && head.windows(second.len()).any(|part| part == second)
+}
+
 /// Outliers counted by cells of `[height, width]` weights.
 struct Bins {
     /// Weights of a cell, down and across; the last cells may have fewer.
@@ -181,9 +190,10 @@ pub fn outliers(module: &str, rows: usize, cols: usize, mask: &[u8]) -> String {
     let name = escaped(module);
     let about = format!("{rows} × {cols} weights, {total} outliers ({})", share(total, rows * cols));
     let mut svg = format!(
-        "<svg xmlns=\"http://www.w3.org/2000/svg\" width=\"{width:.0}\" height=\"{height:.0}\" \
-         viewBox=\"0 0 {width:.0} {height:.0}\" role=\"img\"><title>Outliers of {name}</title><desc>{about}</desc>\
-         <style>{STYLE}</style><rect class=\"p\" width=\"100%\" height=\"100%\"/>\n"
+        "{}width=\"{width:.0}\" height=\"{height:.0}\" viewBox=\"0 0 {width:.0} {height:.0}\" {}{name}</title>\
+         <desc>{about}</desc>\
+         <style>{STYLE}</style><rect class=\"p\" width=\"100%\" height=\"100%\"/>\n",
+        BEGINNING[0], BEGINNING[1]
     );
     let mut put = |text: String| {
         svg.push_str(&text);
