@@ -206,9 +206,9 @@ const MESSAGES: &[BadInput] = &[
         &["chat_template.jinja: not UTF-8"],
     ),
     (
-        "a message without content",
-        |s| with_tokenizer(s, "chat.jsonl", r#"{"messages": [{"role": "user", "content": null}]}"#),
-        &["chat.jsonl: line 1: field \"messages\": message 1 has no text in \"content\""],
+        "a message that is text",
+        |s| with_tokenizer(s, "chat.jsonl", r#"{"messages": [{"role": "user"}, "one"]}"#),
+        &["chat.jsonl: line 1: field \"messages\": message 2 is not an object"],
     ),
     (
         "no messages",

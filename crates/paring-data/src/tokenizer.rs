@@ -21,6 +21,9 @@ use crate::{Error, Result};
 /// Bytes of a `tokenizer.json` that are read at most; those of a quarter million tokens have thirty megabytes.
 const VOCABULARY: u64 = 128 << 20;
 
+const NO_TEMPLATE: &str = "messages need a chat template: a chat_template.jinja or chat_template.json beside the model, \
+    or chat_template in its tokenizer_config.json";
+
 /// Text → tokens, as the model was trained to see it.
 pub struct Tokenizer {
     inner: Inner,
@@ -164,17 +167,14 @@ impl Tokenizer {
         Ok(())
     }
 
-    /// The chat template and the text that begins a text, if the model has them.
-    fn template(&self) -> Result<(Option<&Template>, Option<&str>)> {
-        let Some((dir, config)) = &self.beside else { return Ok((None, None)) };
-        let template = match self.template.get() {
-            Some(template) => template,
-            None => {
-                let read = Template::beside(dir, config)?;
-                self.template.get_or_init(|| read)
-            }
-        };
-        Ok((template.as_ref(), special(config, "bos_token")))
+    /// The chat template, if the model has one.
+    fn template(&self) -> Result<Option<&Template>> {
+        let Some((dir, config)) = &self.beside else { return Ok(None) };
+        if let Some(template) = self.template.get() {
+            return Ok(template.as_ref());
+        }
+        let read = Template::beside(dir, config)?;
+        Ok(self.template.get_or_init(|| read).as_ref())
     }
 
     fn ids(&self, source: &str, text: &str, special: bool) -> Result<Vec<u32>> {
@@ -193,24 +193,16 @@ impl Tokenizer {
         Ok(ids)
     }
 
-    /// The tokens of a document, which has the number `number` in `documents`. Messages go through the chat template; the
-    /// token that begins a text is not put before a template that begins with it.
+    /// The tokens of a document, which has the number `number` in `documents`. Messages go through the chat template,
+    /// which writes all special tokens itself: none is put before or after what it makes, as in transformers.
     pub(super) fn document(&self, documents: &Documents, number: usize, document: &Document) -> Result<Vec<u32>> {
         let place = documents.place(number);
         match document {
             Document::Text(text) => self.text(&place, text),
             Document::Chat(messages) => {
-                let (Some(template), bos) = self.template()? else {
-                    let text = "messages need a chat template: a chat_template.jinja or chat_template.json beside the \
-                        model, or chat_template in its tokenizer_config.json";
-                    return Err(documents.bad(number, text));
-                };
+                let Some(template) = self.template()? else { return Err(documents.bad(number, NO_TEMPLATE)) };
                 let text = template.render(messages).map_err(|reason| documents.bad(number, reason))?;
-                if bos.is_some_and(|bos| !bos.is_empty() && text.starts_with(bos)) {
-                    self.ids(&place, &text, false)
-                } else {
-                    self.text(&place, &text)
-                }
+                self.ids(&place, &text, false)
             }
         }
     }
@@ -276,15 +268,15 @@ mod tests {
     }
 
     #[test]
-    fn a_template_that_writes_the_first_token_has_it_once() {
+    fn a_template_writes_the_first_token_or_nobody_does() {
         let documents = Documents::lines(Path::new("chat.jsonl"));
         let chat = Document::Chat(vec![json!({"role": "user", "content": "one"})]);
         let config = json!({"bos_token": "<s>", "add_bos_token": true});
         let with = "{{ bos_token }}{% for m in messages %}{{ m.content }}{% endfor %}";
         let without = "{% for m in messages %}{{ m['content'].strip() }}{% endfor %}";
-        for template in [with, without] {
+        for (template, ids) in [(with, [0, 5].as_slice()), (without, &[5])] {
             let (_dir, tokenizer) = folder(&config, Some(template));
-            assert_eq!(tokenizer.document(&documents, 1, &chat).unwrap(), [0, 5], "{template}");
+            assert_eq!(tokenizer.document(&documents, 1, &chat).unwrap(), ids, "{template}");
         }
     }
 
