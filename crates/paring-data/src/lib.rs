@@ -11,6 +11,7 @@ mod draw;
 mod error;
 mod guard;
 pub mod hub;
+mod jinja;
 mod line;
 pub mod named;
 mod optional;
@@ -22,6 +23,7 @@ mod tests;
 pub mod tokenizer;
 mod unpack;
 
+pub use chat::Moment;
 pub use dataset::{Data, Sampling, Windows};
 pub use error::{Error, Result};
 pub use tokenizer::Tokenizer;

@@ -12,7 +12,7 @@ use tokenizers::models::bpe::BPE;
 use tokenizers::pre_tokenizers::byte_level::ByteLevel;
 use tokenizers::{AddedToken, Tokenizer as Inner};
 
-use crate::chat::Template;
+use crate::chat::{Moment, Template};
 use crate::documents::{Document, Documents};
 use crate::guard::guarded;
 use crate::optional::{read, special};
@@ -31,6 +31,8 @@ pub struct Tokenizer {
     bos: Option<u32>,
     /// The folder it lies in, and the `tokenizer_config.json` there.
     beside: Option<(PathBuf, Value)>,
+    /// The moment that chat templates may write.
+    moment: Moment,
     /// Read when the first messages come: others do not need it.
     template: OnceLock<Option<Template>>,
 }
@@ -148,7 +150,7 @@ fn pairs(dir: &Path, config: &Value) -> Result<Option<Inner>> {
 
 impl Tokenizer {
     fn new(inner: Inner) -> Self {
-        Self { inner, bos: None, beside: None, template: OnceLock::new() }
+        Self { inner, bos: None, beside: None, moment: Moment::now(), template: OnceLock::new() }
     }
 
     fn configure(&mut self, config: Value, dir: &Path) -> Result<()> {
@@ -201,7 +203,7 @@ impl Tokenizer {
             Document::Text(text) => self.text(&place, text),
             Document::Chat(messages) => {
                 let Some(template) = self.template()? else { return Err(documents.bad(number, NO_TEMPLATE)) };
-                let text = template.render(messages).map_err(|reason| documents.bad(number, reason))?;
+                let text = template.render(messages, self.moment).map_err(|reason| documents.bad(number, reason))?;
                 self.ids(&place, &text, false)
             }
         }
