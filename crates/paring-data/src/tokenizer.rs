@@ -179,6 +179,17 @@ impl Tokenizer {
         Ok(self.template.get_or_init(|| read).as_ref())
     }
 
+    /// Lets chat templates write this moment; by default it is the one at which the tokenizer was made.
+    pub fn set_moment(&mut self, moment: Moment) {
+        self.moment = moment;
+    }
+
+    /// The moment that tokens made so far may depend on: there were messages, and their template asks what day it is.
+    pub fn moment(&self) -> Option<Moment> {
+        let template = self.template.get()?.as_ref()?;
+        template.has_time.then_some(self.moment)
+    }
+
     fn ids(&self, source: &str, text: &str, special: bool) -> Result<Vec<u32>> {
         let failed = |e: &dyn Display| Error::data(source, format!("the tokenizer failed: {e}"));
         let encoding = guarded(|| self.inner.encode_fast(text, special));

@@ -5,6 +5,7 @@ use std::rc::Rc;
 use paring::plan::{ActOrder, Grouping, Opt, Pattern};
 use paring::request::{BuiltIn, GroupChange, GroupOptions, RecipeOptions, Request, Sources};
 use paring::{Error, Result};
+use paring_data::hub::DownloadObserver;
 
 use super::{
     ActOrderArg, Grids, Inputs, OffloadArg, QuantizeArgs, Removal, Run, Running, SparsifyArgs, SpqrArgs, Sweep,
@@ -15,7 +16,8 @@ use crate::progress::Downloads;
 /// Models and data by their names on the command line.
 pub fn sources(quiet: bool) -> Sources {
     const BUILT_IN: &[BuiltIn] = &[demo::BUILT_IN];
-    Sources { built_in: BUILT_IN, downloads: Rc::new(move || Box::new(Downloads::new(quiet))) }
+    let downloads = Rc::new(move || -> Box<dyn DownloadObserver> { Box::new(Downloads::new(quiet)) });
+    Sources { built_in: BUILT_IN, downloads, ..Sources::default() }
 }
 
 impl SparsifyArgs {

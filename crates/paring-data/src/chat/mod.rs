@@ -20,6 +20,8 @@ pub(super) struct Template {
     /// The file it came from.
     file: String,
     tokens: Vec<(String, Value)>,
+    /// True where it may ask what day it is.
+    pub has_time: bool,
 }
 
 impl Template {
@@ -31,7 +33,8 @@ impl Template {
     }
 
     fn new(source: &str, file: String, tokens: Vec<(String, Value)>) -> Self {
-        Self { program: Program::parse(source).map_err(|e| e.to_string()), file, tokens }
+        let program = Program::parse(source).map_err(|e| e.to_string());
+        Self { program, file, tokens, has_time: source.contains("strftime_now") }
     }
 
     /// Renders a conversation at a moment, without a prompt for an answer. The error says what is wrong with the

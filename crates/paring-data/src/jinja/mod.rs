@@ -20,8 +20,6 @@ mod methods;
 mod parser;
 mod probes;
 mod run;
-#[cfg(test)]
-mod tests;
 mod text;
 mod value;
 

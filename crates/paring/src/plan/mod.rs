@@ -127,6 +127,9 @@ pub struct Plan {
     pub seqlen: usize,
     /// Seed of the windows' starts; `None`: one window after the other from the start of the data.
     pub seed: Option<u64>,
+    /// Seconds from 1970 to the moment that the chat template writes; `None` where it asks for none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub moment: Option<i64>,
     /// Statistics of a fan are taken after the fans before it were compressed.
     pub true_sequential: bool,
     /// The device: `cpu`, or `cuda:N`.
@@ -191,6 +194,7 @@ impl Plan {
             nsamples: 0,
             seqlen: 0,
             seed: None,
+            moment: None,
             true_sequential: false,
             device: "cpu".into(),
             max_vram: None,

@@ -11,6 +11,7 @@ mod sources;
 
 use std::path::PathBuf;
 
+use paring_data::Moment;
 use paring_data::named::Protocol;
 use paring_format::QuantArgs;
 use paring_kernels::device::Choice as DeviceChoice;
@@ -71,6 +72,8 @@ pub struct Request {
     pub seqlen: Option<usize>,
     /// Seed of randomly drawn windows; 0 for named sets, while files are read from their start.
     pub seed: Option<u64>,
+    /// The moment that chat templates write where they ask what day it is; that of the run which is resumed, or now.
+    pub moment: Option<Moment>,
     /// Data to measure perplexity on, before and after; none.
     pub evaluation: Option<String>,
     /// Windows of the evaluation; all.
@@ -130,6 +133,7 @@ impl Request {
             nsamples: None,
             seqlen: None,
             seed: None,
+            moment: None,
             evaluation: None,
             limit: None,
             layers: None,
@@ -230,6 +234,11 @@ impl Request {
     /// Writes into this folder, which is made if need be.
     pub fn out(self, folder: impl Into<PathBuf>) -> Self {
         Self { out: Some(folder.into()), ..self }
+    }
+
+    /// Lets chat templates write this moment where they ask what day it is.
+    pub fn moment(self, moment: Moment) -> Self {
+        Self { moment: Some(moment), ..self }
     }
 
     /// Computes there.

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use paring_data::named::Purpose;
-use paring_data::{Data, Sampling, Windows};
+use paring_data::{Data, Moment, Sampling, Tokenizer, Windows};
 use paring_format::Element;
 use paring_format::message;
 use paring_format::message::Message;
@@ -15,6 +15,7 @@ use super::{DataOptions, Request};
 use crate::commands::perplexity;
 use crate::compress::{self, Job};
 use crate::cost::{self, Costs};
+use crate::output::journal;
 use crate::pipeline::device::DeviceBudget;
 use crate::plan::{Opt, Pattern, Plan};
 use crate::report::names::RUN_FILES;
@@ -78,8 +79,11 @@ impl Request {
                 |reason| Opt::GramPrecision.misuse(message![Opt::GramPrecision, format!(" {reason}: leave it out")]);
             self.gram_precision.check_cpu().map_err(refused)?;
         }
+        // A resumed run has the tokens of the day on which it was begun.
+        let begun = if self.resume { journal::moment(&out) } else { None };
+        let sources = Sources { moment: self.moment.or(begun).unwrap_or(self.sources.moment), ..self.sources.clone() };
         // Statistics are of activations as they are, whatever the config of the model says.
-        let model = self.sources.model(&local, self.precision, device, false)?;
+        let model = sources.model(&local, self.precision, device, false)?;
         let choices =
             Plan { device: device::label(device), max_vram: budget.bytes(), precision: model.precision, ..choices };
         let concerns = self.concerns(&choices, &model)?;
@@ -93,6 +97,8 @@ impl Request {
             None => (choices, None),
             Some((data, windows)) => (resolved(choices, data.name, &windows), Some(windows)),
         };
+        let moment = model.tokenizer.as_ref().and_then(Tokenizer::moment).map(Moment::seconds);
+        let plan = Plan { moment, ..plan };
         let job = Job {
             plan,
             checkpoint: model.checkpoint,

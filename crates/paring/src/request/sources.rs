@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use paring_data::hub::{DownloadObserver, Hub, Repo, RepoKind};
 use paring_data::named::{self, Files, Protocol, Purpose, Remote};
-use paring_data::{Data, Tokenizer, tokenizer};
+use paring_data::{Data, Moment, Tokenizer, tokenizer};
 use paring_format::message::Setting;
 use paring_format::{Checkpoint, Dtype, message};
 use paring_kernels::device::{self, Choice, Device, Unavailable};
@@ -39,11 +39,13 @@ pub struct Sources {
     pub built_in: &'static [BuiltIn],
     /// Makes what hears the progress of a download.
     pub downloads: Rc<dyn Fn() -> Box<dyn DownloadObserver>>,
+    /// The moment that chat templates write where they ask what day it is.
+    pub moment: Moment,
 }
 
 impl Default for Sources {
     fn default() -> Self {
-        Self { built_in: &[], downloads: Rc::new(|| Box::new(())) }
+        Self { built_in: &[], downloads: Rc::new(|| Box::new(())), moment: Moment::now() }
     }
 }
 
@@ -156,11 +158,20 @@ impl Sources {
         let arithmetic = Arithmetic { precision, activations, device: device.clone() };
         let decoder = paring_model::families::open(checkpoint.clone(), arithmetic)?;
         let built_in = self.built_in(local);
-        let tokenizer = match built_in {
-            Some(built_in) => Some((built_in.tokenizer)()?),
-            None => tokenizer::tokenizer(&checkpoint)?,
-        };
+        let tokenizer = self.tokenizer(local, &checkpoint)?;
         Ok(Model { checkpoint, precision, decoder, tokenizer, built_in })
+    }
+
+    /// The tokenizer of a model that is here.
+    fn tokenizer(&self, local: &str, checkpoint: &Checkpoint) -> Result<Option<Tokenizer>> {
+        let mut tokenizer = match self.built_in(local) {
+            Some(built_in) => Some((built_in.tokenizer)()?),
+            None => tokenizer::tokenizer(checkpoint)?,
+        };
+        if let Some(tokenizer) = &mut tokenizer {
+            tokenizer.set_moment(self.moment);
+        }
+        Ok(tokenizer)
     }
 
     /// An error when no data is named and the model brings none: known before anything is fetched.

@@ -11,7 +11,8 @@ use paring_data::Windows;
 
 /// Choices of a plan that do not decide what is written: names of what [`Input`] knows better, where things wait, and how a
 /// run treats its folder.
-const FREE: [&str; 7] = ["model", "dataset", "config", "device", "max_vram", "offload_activations", "overwrite"];
+const FREE: [&str; 8] =
+    ["model", "dataset", "config", "device", "max_vram", "moment", "offload_activations", "overwrite"];
 
 /// A file of the input. When it was written has no bearing: a copy of the same bytes is the same file.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

@@ -15,6 +15,7 @@ use std::io::{ErrorKind, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 
 use crate::report::names::ACTIVATIONS;
+use paring_data::Moment;
 use paring_format::files;
 use paring_format::names::is_plain_name;
 use paring_format::names::{JOURNAL, MANIFEST};
@@ -277,6 +278,16 @@ fn check_version(identity: &Value) -> std::result::Result<(), String> {
         None => Ok(()),
         Some(version) => Err(format!("a journal of version {version}, where this program writes {VERSION}")),
     }
+}
+
+/// The moment that the chat template of the run in a folder wrote, whether that is finished or not; `None` when it wrote
+/// none, or the journal cannot be read, which those who resume it find out.
+pub(crate) fn moment(dir: &Path) -> Option<Moment> {
+    let identity = match read(dir).ok()? {
+        Some(read) => read.identity,
+        None => finished(dir).ok()??,
+    };
+    Moment::from_seconds(identity.plan.get("moment")?.as_i64()?)
 }
 
 /// Blocks that the journal with these bytes says are done. Errors, in words, when it is not one that a run leaves; whatever
