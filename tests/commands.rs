@@ -168,7 +168,7 @@ fn the_demo() {
 fn help() {
     let sandbox = Sandbox::empty();
     let text = sandbox.ok("--help").stdout;
-    for command in ["sparsify", "quantize", "eval", "inspect", "verify", "decompress", "layer"] {
+    for command in ["sparsify", "quantize", "eval", "tokens", "inspect", "verify", "decompress", "layer"] {
         assert!(text.contains(command), "{command}");
         let own = sandbox.ok(&format!("{command} --help")).stdout;
         assert!(own.contains("Example") && own.contains("Usage"), "{own}");

@@ -56,6 +56,7 @@ fn run(command: &Command, log: &Log) -> paring::Result<()> {
         Command::Sparsify(args) => commands::sparsify(args, log),
         Command::Quantize(args) => commands::quantize(args, log),
         Command::Eval(args) => commands::eval(args, log),
+        Command::Tokens(args) => commands::tokens(args),
         Command::Inspect(args) => commands::inspect(args),
         Command::Verify(args) => commands::verify(args, log),
         Command::Decompress(args) => commands::decompress(args, log),

@@ -163,7 +163,7 @@ impl Data {
         self.seed.is_some()
     }
 
-    fn tokenizer<'a>(&self, tokenizer: Option<&'a Tokenizer>) -> Result<&'a Tokenizer> {
+    pub(crate) fn tokenizer<'a>(&self, tokenizer: Option<&'a Tokenizer>) -> Result<&'a Tokenizer> {
         tokenizer.ok_or_else(|| {
             Error::data(
                 &self.name,

@@ -18,6 +18,7 @@ mod optional;
 mod parquet;
 mod random;
 mod rows;
+mod shown;
 #[cfg(test)]
 mod tests;
 pub mod tokenizer;
@@ -26,4 +27,5 @@ mod unpack;
 pub use chat::Moment;
 pub use dataset::{Data, Sampling, Windows};
 pub use error::{Error, Result};
+pub use shown::ShownDocument;
 pub use tokenizer::Tokenizer;

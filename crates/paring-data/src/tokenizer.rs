@@ -212,12 +212,48 @@ impl Tokenizer {
         let place = documents.place(number);
         match document {
             Document::Text(text) => self.text(&place, text),
+            Document::Chat(messages) => self.ids(&place, &self.rendered(documents, number, messages)?, false),
+        }
+    }
+
+    /// The text that the chat template makes of the messages of a document.
+    fn rendered(&self, documents: &Documents, number: usize, messages: &[Value]) -> Result<String> {
+        let Some(template) = self.template()? else { return Err(documents.bad(number, NO_TEMPLATE)) };
+        template.render(messages, self.moment).map_err(|reason| documents.bad(number, reason))
+    }
+
+    /// The text of a document with its special tokens, and its tokens.
+    pub(super) fn shown(
+        &self,
+        documents: &Documents,
+        number: usize,
+        document: &Document,
+    ) -> Result<(String, Vec<u32>)> {
+        match document {
+            Document::Text(text) => self.shown_text(&documents.place(number), text),
             Document::Chat(messages) => {
-                let Some(template) = self.template()? else { return Err(documents.bad(number, NO_TEMPLATE)) };
-                let text = template.render(messages, self.moment).map_err(|reason| documents.bad(number, reason))?;
-                self.ids(&place, &text, false)
+                let text = self.rendered(documents, number, messages)?;
+                let ids = self.ids(&documents.place(number), &text, false)?;
+                Ok((text, ids))
             }
         }
+    }
+
+    /// A text, which came from `source`, with the tokens that are put around it, and all tokens.
+    pub(super) fn shown_text(&self, source: &str, text: &str) -> Result<(String, Vec<u32>)> {
+        let (plain, ids) = (self.ids(source, text, false)?, self.text(source, text)?);
+        let added = ids.len().saturating_sub(plain.len());
+        let Some(start) = (0..=added).find(|&start| ids[start..].starts_with(&plain)) else {
+            return Ok((self.decoded(source, &ids)?, ids));
+        };
+        let around = |ids: &[u32]| ids.iter().filter_map(|&id| self.inner.id_to_token(id)).collect::<String>();
+        Ok((format!("{}{text}{}", around(&ids[..start]), around(&ids[start + plain.len()..])), ids))
+    }
+
+    /// The text that tokens, which came from `source`, stand for.
+    pub(super) fn decoded(&self, source: &str, ids: &[u32]) -> Result<String> {
+        let failed = |e: &dyn Display| Error::data(source, format!("the tokenizer failed: {e}"));
+        guarded(|| self.inner.decode(ids, false)).map_err(|e| failed(&e))?.map_err(|e| failed(&e))
     }
 }
 

@@ -75,6 +75,10 @@ pub enum Command {
         after_help = "Examples:\n  paring eval demo\n  paring eval MODEL test.txt --seqlen 2048 --limit 10 --json"
     )]
     Eval(EvalArgs),
+    /// Show the text and the tokens that a model is calibrated on
+    #[command(after_help = "Examples:\n  paring tokens MODEL chats.jsonl --text-field messages\n  \
+        paring tokens MODEL calibration.txt --limit 1 --json")]
+    Tokens(TokensArgs),
     /// Show what a checkpoint holds
     #[command(after_help = "Examples:\n  paring inspect OUT\n  paring inspect OUT --outliers outliers.svg")]
     Inspect(InspectArgs),
@@ -167,6 +171,18 @@ pub struct EvalArgs {
     pub weight_only: bool,
     #[command(flatten)]
     pub running: Running,
+}
+
+#[derive(Args)]
+pub struct TokensArgs {
+    #[command(flatten)]
+    pub inputs: Inputs,
+    /// Documents to show, from the first
+    #[arg(long, default_value_t = 4, value_name = "DOCUMENTS", value_parser = clap::value_parser!(u32).range(1..))]
+    pub limit: u32,
+    /// Print one JSON object as the last line of stdout, with all documents in it: number, text and ids
+    #[arg(long)]
+    pub json: bool,
 }
 
 /// Options of a command that only reads a checkpoint.

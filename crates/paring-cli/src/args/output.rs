@@ -34,6 +34,7 @@ impl Command {
             Command::Decompress(args) => &args.output.log,
             Command::Convert(args) => &args.output.log,
             Command::Inspect(_)
+            | Command::Tokens(_)
             | Command::Schemes(_)
             | Command::Layer(_)
             | Command::Bench(_)

@@ -14,7 +14,7 @@ use paring_format::Checkpoint;
 use paring_format::writer::{InputFiles, NamedFile};
 use serde_json::json;
 
-use crate::args::{InspectArgs, SchemesArgs, VerifyArgs, sources};
+use crate::args::{InspectArgs, SchemesArgs, TokensArgs, VerifyArgs, sources};
 use crate::machine;
 use crate::progress::{Log, Progress};
 use crate::{demo, show};
@@ -46,6 +46,19 @@ pub fn inspect(args: &InspectArgs) -> Result<()> {
     let mut lines = show::summary(&summary);
     lines.extend(drawn);
     show::lines(&lines)
+}
+
+pub fn tokens(args: &TokensArgs) -> Result<()> {
+    let inputs = &args.inputs;
+    let sources = sources(false);
+    sources.expect_data(&inputs.model, inputs.dataset.as_deref())?;
+    let local = sources.local(&inputs.model)?;
+    let limit = args.limit as usize;
+    let (data, documents) = sources.shown(&local, inputs.dataset.as_deref(), &inputs.data_options(), limit)?;
+    if args.json {
+        return show::json(&json!({"model": inputs.model, "data": data, "documents": documents}));
+    }
+    show::lines(&show::tokens(&data, &documents, limit))
 }
 
 /// Draws the outliers of a module, or of the one that has the most, and says so.

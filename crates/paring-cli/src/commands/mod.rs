@@ -25,7 +25,7 @@ use crate::show;
 
 pub use bench::bench;
 pub use generated::{completions, man};
-pub use look::{inspect, schemes, verify};
+pub use look::{inspect, schemes, tokens, verify};
 pub use report::report;
 pub use store::{convert, decompress};
 

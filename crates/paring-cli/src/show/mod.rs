@@ -1,6 +1,7 @@
 //! Results on stdout.
 
 pub mod stored;
+mod tokens;
 
 use std::io::Write;
 
@@ -13,6 +14,7 @@ use serde::Serialize;
 use serde_json::Value;
 
 pub use stored::{difference, run};
+pub use tokens::tokens;
 
 /// Text as it is.
 pub fn out(text: &str) -> Result<()> {

@@ -11,6 +11,12 @@ use crate::{Error, Result};
 /// The tokens that every tokenizer of transformers has a place for.
 const NAMES: [&str; 7] = ["bos_token", "eos_token", "unk_token", "sep_token", "pad_token", "cls_token", "mask_token"];
 
+/// Tokens that classes of transformers have where the files say nothing of them.
+const OF_CLASSES: [(&str, &[&str], &str); 2] = [
+    ("GPT2Tokenizer", &["bos_token", "eos_token", "unk_token"], "<|endoftext|>"),
+    ("Qwen2Tokenizer", &["eos_token", "unk_token", "pad_token"], "<|endoftext|>"),
+];
+
 /// The text of a token, which is a string or an object with `content`.
 fn text(token: &Value) -> Option<&str> {
     token.as_str().or_else(|| token.get("content")?.as_str())
@@ -27,6 +33,13 @@ pub(super) fn tokens(dir: &Path, config: &Value) -> Result<Vec<(String, Value)>>
             let map: Map<String, Value> =
                 serde_json::from_slice(&bytes).map_err(|e| bad(format!("not a JSON object: {e}")))?;
             all.extend(map);
+        }
+    }
+    let class = config.get("tokenizer_class").and_then(Value::as_str).unwrap_or_default();
+    let class = class.strip_suffix("Fast").unwrap_or(class);
+    for (_, names, token) in OF_CLASSES.iter().filter(|(of, ..)| *of == class) {
+        for name in *names {
+            all.entry(*name).or_insert_with(|| Value::from(*token));
         }
     }
     let mut found: Vec<(String, Value)> = Vec::new();

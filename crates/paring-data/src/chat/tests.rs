@@ -105,3 +105,79 @@ fn expressions_as_jinja_has_them() {
     assert!(wrong.is_empty(), "{} of {count}:\n{}", wrong.len(), wrong.join("\n"));
     assert!(count > 250);
 }
+
+/// The conversations of tests/golden/chats through templates as models have them: the text, or an error where
+/// transformers has one.
+#[test]
+fn whole_templates_as_transformers_renders_them() {
+    let folder = Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../../tests/golden/chats"));
+    let golden: Value = serde_json::from_slice(&std::fs::read(folder.join("templates.json")).unwrap()).unwrap();
+    let (mut count, mut wrong) = (0, Vec::new());
+    for (name, case) in golden["templates"].as_object().unwrap() {
+        let source = std::fs::read_to_string(folder.join("templates").join(format!("{name}.jinja"))).unwrap();
+        let tokens = case["tokens"].as_object().unwrap().clone().into_iter().collect();
+        let template = Template::new(&source, name.clone(), tokens);
+        for (conversation, messages) in golden["conversations"].as_object().unwrap() {
+            let got = template.render(messages.as_array().unwrap(), moment());
+            let want = case["rendered"][conversation]["text"].as_str();
+            count += 1;
+            if got.as_deref().ok() != want {
+                wrong.push(format!("{name}, {conversation}\n  got  {got:?}\n  want {want:?}"));
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "{} of {count}:\n{}", wrong.len(), wrong.join("\n"));
+    assert!(count >= 25 * 9);
+}
+
+/// Templates of a few bytes that would take all memory, all time or the stack.
+#[test]
+fn templates_that_multiply() {
+    let doubling = |first: &str, operator: &str| {
+        format!(
+            "{{% set ns = namespace(s={first}) %}}{{% for i in range(60) %}}{{% set ns.s = ns.s {operator} ns.s %}}{{% endfor %}}"
+        )
+    };
+    let named = |argument: &str| format!("{{{{ 'a'|map({})|list }}}}", vec![argument; 5000].join(", "));
+    for source in [
+        doubling("'a'", "+"),
+        doubling("'a'", "~"),
+        doubling("[1]", "+"),
+        doubling("(1,)", "+"),
+        "{{ '%10000000000d' | format(1) }}".into(),
+        "{{ '%*d' % (10000000000, 1) }}".into(),
+        "{{ '%.2000000000f' % 1.5 }}".into(),
+        "{{ '{:>10000000000}'.format(1) }}".into(),
+        "{{ '{:.100000f}'.format(1.5) }}".into(),
+        "{{ 'a' * 10000000000 }}{{ [1] * 10000000000 }}".into(),
+        "{{ 'a\n' | indent(10000000000) }}".into(),
+        "{{ 'a'.center(10000000000) }}".into(),
+        "{{ 'a'.zfill(99999999999999999999999999) }}".into(),
+        "{{ [1, 2] | batch(10000000000, 'x') | list }}".into(),
+        "{{ [1, 2] | slice(10000000000, 'x') | list }}".into(),
+        "{{ range(100000) | join('aaaaaaaaaaaaaaaaaaaaaaa' * 100000) }}".into(),
+        "{{ ('a' * 60000000).split('a') | length }}{{ (' ' * 60000000) | list | length }}".into(),
+        "{{ ('a' * 1000).replace('', 'b' * 1000000) }}".into(),
+        "{% set ns = namespace(s=[1]) %}{% for i in range(100000) %}{% set ns.s = [ns.s] %}{% endfor %}{{ ns.s }}".into(),
+        "{% set ns = namespace(s={}) %}{% for i in range(100000) %}{% set ns.s = {'a': ns.s} %}{% endfor %}".into(),
+        "{% set ns = namespace(s=[]) %}{% for i in range(90) %}{% set ns.s = [ns.s, ns.s] %}{% endfor %}{{ ns.s }}".into(),
+        "{% set ns = namespace(s=()) %}{% for i in range(90) %}{% set ns.s = (ns.s, ns.s) %}{% endfor %}{{ {ns.s: 1} }}".into(),
+        "{% set ns = namespace(s=[]) %}{% for i in range(90) %}{% set ns.s = [ns.s, ns.s] %}{% endfor %}{{ ns.s == [ns.s] or ns.s | tojson }}".into(),
+        "{% for a in [[1]] recursive %}{{ loop([a]) }}{% endfor %}".into(),
+        "{% macro f() %}{% call f() %}{{ caller() }}{% endcall %}{% endmacro %}{{ f() }}".into(),
+        named("'map'"),
+        format!("{{{{ {}1{} }}}}", "(".repeat(100_000), ")".repeat(100_000)),
+        format!("{{{{ {}1 }}}}", "-".repeat(100_000)),
+        format!("{{{{ {}1 }}}}", "not ".repeat(100_000)),
+        format!("{{{{ 1{} }}}}", " + 1".repeat(100_000)),
+        format!("{{{{ x{} }}}}", ".a".repeat(100_000)),
+        format!("{{{{ x{} }}}}", "|trim".repeat(100_000)),
+        "{% if true %}".repeat(100_000),
+    ] {
+        let error = render(&source).unwrap_err();
+        assert!(error.starts_with("the chat template of t: "), "{error}");
+    }
+    // What refers to itself is given back, and an empty list times anything is empty.
+    let circle = "{% set ns = namespace() %}{% set ns.a = [ns] %}{% macro f() %}{% endmacro %}{{ [] * 10000000000 }}";
+    assert_eq!(render(circle).unwrap(), "[]");
+}

@@ -5,8 +5,9 @@ use std::fmt;
 
 /// Steps that a template may take; a message takes some dozens.
 pub(crate) const STEPS: u64 = 2_000_000;
-/// Bytes that a template may make or look through in all, and of one text.
-pub(crate) const BYTES: u64 = 1 << 30;
+/// Bytes of text and lists that a template may make in all, that it may look through, and of one text.
+pub(crate) const BYTES: u64 = 256 << 20;
+const LOOKS: u64 = 2 << 30;
 pub(crate) const TEXT: usize = 64 << 20;
 
 /// The reason why a template, or what it does with messages, is wrong.
@@ -53,6 +54,7 @@ pub(super) fn fault<T>(text: impl Into<String>) -> Made<T> {
 pub(crate) struct Meter {
     steps: Cell<u64>,
     bytes: Cell<u64>,
+    looks: Cell<u64>,
 }
 
 impl Meter {
@@ -63,11 +65,18 @@ impl Meter {
         if steps > STEPS { fault(format!("it does not come to an end in {STEPS} steps")) } else { Ok(()) }
     }
 
-    /// Errors when this many bytes, which are made or looked through next, are too many.
+    /// Errors when this many bytes, which are made next, are too many.
     pub(super) fn bytes(&self, count: usize) -> Made<()> {
         let bytes = self.bytes.get().saturating_add(count as u64);
         self.bytes.set(bytes);
         if bytes > BYTES { fault(format!("it makes more than {} MiB of text and lists", BYTES >> 20)) } else { Ok(()) }
+    }
+
+    /// Errors when this many bytes, which are looked through next, are too many.
+    pub(super) fn looks(&self, count: usize) -> Made<()> {
+        let looks = self.looks.get().saturating_add(count as u64);
+        self.looks.set(looks);
+        if looks > LOOKS { fault(format!("it looks through more than {} MiB of text", LOOKS >> 20)) } else { Ok(()) }
     }
 
     /// Errors when a list of this length is too long, before it is made.

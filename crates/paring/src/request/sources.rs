@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use paring_data::hub::{DownloadObserver, Hub, Repo, RepoKind};
 use paring_data::named::{self, Files, Protocol, Purpose, Remote};
-use paring_data::{Data, Moment, Tokenizer, tokenizer};
+use paring_data::{Data, Moment, ShownDocument, Tokenizer, tokenizer};
 use paring_format::message::Setting;
 use paring_format::{Checkpoint, Dtype, message};
 use paring_kernels::device::{self, Choice, Device, Unavailable};
@@ -194,7 +194,36 @@ impl Sources {
         (purpose, protocol): (Purpose, Protocol),
         options: &DataOptions,
     ) -> Result<Data> {
-        let built_in = name.map_or(model.built_in, |name| self.built_in(name));
+        self.open_data(model.built_in, name, (purpose, protocol), options)
+    }
+
+    /// The first `limit` documents of a data set as calibration has them, with the tokens that the tokenizer of a model
+    /// that is here makes of them. The model's weights are not looked at.
+    ///
+    /// # Errors
+    /// As [`Sources::data`], and when a document cannot be tokenized.
+    pub fn shown(
+        &self,
+        local: &str,
+        name: Option<&str>,
+        options: &DataOptions,
+        limit: usize,
+    ) -> Result<(String, Vec<ShownDocument>)> {
+        let tokenizer = self.tokenizer(local, &self.checkpoint(local)?)?;
+        let reading = (Purpose::Calibration, options.protocol);
+        let data = self.open_data(self.built_in(local), name, reading, options)?;
+        let shown = data.shown(tokenizer.as_ref(), limit)?;
+        Ok((data.name, shown))
+    }
+
+    fn open_data(
+        &self,
+        of_model: Option<&'static BuiltIn>,
+        name: Option<&str>,
+        (purpose, protocol): (Purpose, Protocol),
+        options: &DataOptions,
+    ) -> Result<Data> {
+        let built_in = name.map_or(of_model, |name| self.built_in(name));
         if let Some(built_in) = built_in {
             return Ok((built_in.data)(purpose));
         }

@@ -29,6 +29,11 @@ const OTHERS: [&str; 12] = [
 
 /// Applies a filter to a value.
 pub(super) fn call(run: &Run<'_>, value: &Value, name: &str, given: &Given) -> Made<Value> {
+    // Filters like `map` apply others.
+    run.deeper(|| apply(run, value, name, given))
+}
+
+fn apply(run: &Run<'_>, value: &Value, name: &str, given: &Given) -> Made<Value> {
     let meter = run.meter;
     match name {
         "tojson" => to_json(value, given, meter),

@@ -200,7 +200,7 @@ fn unique(run: &Run<'_>, value: &Value, given: &Given) -> Made<Value> {
     let mut seen = HashSet::new();
     let mut kept = Vec::new();
     for (item, key) in items.into_iter().zip(keys) {
-        if seen.insert(Key::of(&key)?) {
+        if seen.insert(Key::of(&key, run.meter)?) {
             kept.push(item);
         }
     }

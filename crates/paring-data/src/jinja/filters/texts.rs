@@ -8,7 +8,7 @@ use crate::jinja::value::Value;
 
 pub(super) fn call(value: &Value, name: &str, given: &Given, meter: &Meter) -> Made<Value> {
     let of = value.text(meter)?;
-    meter.bytes(of.len())?;
+    meter.looks(of.len())?;
     match name {
         "trim" => {
             let [chars] = given.bind(name, ["chars"])?;

@@ -4,6 +4,8 @@ mod format;
 mod printf;
 mod strings;
 
+use std::rc::Rc;
+
 use super::fault::{Made, Meter, fault};
 use super::given::{Given, required, whole};
 use super::value::{Dict, Value, View, equal};
@@ -82,16 +84,16 @@ fn is_internal(name: &str) -> bool {
 pub(super) fn call(of: &Value, name: &str, given: &Given, meter: &Meter) -> Made<Value> {
     match of {
         Value::Text(text) => strings::call(text, name, given, meter),
-        Value::Dict(dict) => of_dict(of, dict, name, given),
+        Value::Dict(dict) => of_dict(of, dict, name, given, meter),
         Value::List(list) | Value::Tuple(list) => of_list(of, &list.items, name, given, meter),
         other => fault(format!("the method {name} of {} is not known here", other.kind())),
     }
 }
 
-fn of_dict(of: &Value, dict: &std::rc::Rc<Dict>, name: &str, given: &Given) -> Made<Value> {
+fn of_dict(of: &Value, dict: &Rc<Dict>, name: &str, given: &Given, meter: &Meter) -> Made<Value> {
     if name == "get" {
         let [key, default] = given.bind(name, ["", ""])?;
-        let found = dict.get(&required(key, name)?)?.cloned();
+        let found = dict.get(&required(key, name)?, meter)?.cloned();
         return Ok(found.or(default).unwrap_or(Value::None));
     }
     given.none(name)?;

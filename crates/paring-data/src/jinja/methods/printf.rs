@@ -26,7 +26,7 @@ impl Values<'_> {
 
 /// `text % values`.
 pub(in crate::jinja) fn printf(text: &str, given: &Value, meter: &Meter) -> Made<Rc<str>> {
-    meter.bytes(text.len())?;
+    meter.looks(text.len())?;
     let one = [given.clone()];
     let dict = matches!(given, Value::Dict(_)).then_some(given);
     let list = if let Value::Tuple(list) = given { &list.items[..] } else { &one };
@@ -153,7 +153,7 @@ fn size(rest: &mut &str, values: &mut Values<'_>) -> Made<Option<usize>> {
 
 /// `text.format(…)`.
 pub(super) fn braces(text: &str, given: &Given, meter: &Meter) -> Made<Rc<str>> {
-    meter.bytes(text.len())?;
+    meter.looks(text.len())?;
     let mut out = Text::new(meter);
     let mut fields = Fields { given, next: 0, is_numbered: None, meter };
     fields.write(text, &mut out, 2)?;

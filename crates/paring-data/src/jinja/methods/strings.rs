@@ -58,7 +58,7 @@ pub(super) const KNOWN: [&str; 39] = [
 
 /// Calls a method of a text.
 pub(super) fn call(of: &Rc<str>, name: &str, given: &Given, meter: &Meter) -> Made<Value> {
-    meter.bytes(of.len())?;
+    meter.looks(of.len())?;
     let made = |text: String| {
         meter.bytes(text.len())?;
         Ok(Value::from(text))
@@ -91,8 +91,8 @@ pub(super) fn call(of: &Rc<str>, name: &str, given: &Given, meter: &Meter) -> Ma
         }
         "splitlines" => {
             let [with_ends] = given.bind(name, ["keepends"])?;
+            meter.items(of.chars().filter(|c| is_space(*c)).count())?;
             let lines = lines(of, is_true(with_ends));
-            meter.items(lines.len())?;
             Value::list(lines.into_iter().map(Value::from).collect(), meter)
         }
         "partition" | "rpartition" => {
@@ -162,6 +162,12 @@ pub(in crate::jinja) fn stripped<'a>(text: &'a str, chars: Option<&str>, start: 
 
 fn split(of: &str, separator: Option<&str>, most: Option<i128>, from_end: bool, meter: &Meter) -> Made<Value> {
     let most = most.and_then(|most| usize::try_from(most).ok()).unwrap_or(usize::MAX);
+    let cuts = match separator {
+        Some("") => 0,
+        Some(separator) => of.matches(separator).count(),
+        None => of.chars().filter(|c| is_space(*c)).count(),
+    };
+    meter.items(cuts.min(most).saturating_add(1))?;
     let mut parts: Vec<&str> = match separator {
         Some("") => return fault("empty separator"),
         Some(separator) if from_end => of.rsplitn(most.saturating_add(1), separator).collect(),
@@ -171,7 +177,6 @@ fn split(of: &str, separator: Option<&str>, most: Option<i128>, from_end: bool, 
     if from_end {
         parts.reverse();
     }
-    meter.items(parts.len())?;
     Value::list(parts.into_iter().map(Value::from).collect(), meter)
 }
 
@@ -235,7 +240,7 @@ fn aligned(of: &str, name: &str, given: &Given, meter: &Meter) -> Made<Value> {
         return fault(format!("{name}: expected one character to fill with"));
     }
     let len = of.chars().count();
-    let missing = usize::try_from(width).unwrap_or(0).saturating_sub(len);
+    let missing = usize::try_from(width.max(0)).unwrap_or(usize::MAX).saturating_sub(len);
     let before = match name {
         "ljust" => 0,
         // As CPython rounds it.

@@ -96,14 +96,14 @@ fn plain_item(value: &Value, key: &Value, meter: &Meter) -> Made<Option<Value>> 
     };
     Ok(match value {
         Value::Text(text) => {
-            meter.bytes(text.len())?;
+            meter.looks(text.len())?;
             let found = at(text.chars().count()).and_then(|index| text.chars().nth(index));
             found.map(|c| Value::from(&*c.encode_utf8(&mut [0; 4])))
         }
         Value::List(list) | Value::Tuple(list) => at(list.items.len()).map(|index| list.items[index].clone()),
         Value::Range(range) => at(range.len).map(|index| range.get(index)),
         // A key that cannot be one is not found.
-        Value::Dict(dict) => dict.get(key).ok().flatten().cloned(),
+        Value::Dict(dict) => dict.get(key, meter).ok().flatten().cloned(),
         _ => None,
     })
 }
@@ -163,7 +163,7 @@ pub(in crate::jinja) fn slice(value: &Value, parts: [Option<Value>; 3], meter: &
     };
     match value {
         Value::Text(text) => {
-            meter.bytes(text.len())?;
+            meter.looks(text.len())?;
             if step == 1 {
                 return Ok(Value::from(bounds(text, start, stop).map_or("", |bounds| &text[bounds])));
             }

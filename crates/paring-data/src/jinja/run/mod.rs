@@ -103,7 +103,7 @@ pub(super) fn run(
 
 impl Run<'_> {
     /// Runs something one level deeper.
-    fn deeper<T>(&self, part: impl FnOnce() -> Made<T>) -> Made<T> {
+    pub(super) fn deeper<T>(&self, part: impl FnOnce() -> Made<T>) -> Made<T> {
         self.meter.steps(1)?;
         let depth = self.depth.get();
         if depth == DEEPEST {

@@ -59,6 +59,8 @@ fn repeated(of: &Value, times: i128, meter: &Meter) -> Made<Value> {
         return Ok(Value::Text(out.shared()));
     }
     let (Value::List(list) | Value::Tuple(list)) = of else { return fault("only text and lists can be repeated") };
+    // An empty list is not repeated without an end.
+    let times = if list.items.is_empty() { 0 } else { times };
     meter.items(list.items.len().saturating_mul(times))?;
     let items = std::iter::repeat_n(&list.items, times).flatten().cloned().collect();
     if matches!(of, Value::List(_)) { Value::list(items, meter) } else { Value::tuple(items, meter) }
@@ -146,11 +148,11 @@ pub(in crate::jinja) fn contains(value: &Value, item: &Value, meter: &Meter) -> 
             let Value::Text(part) = item else {
                 return fault(format!("'in <string>' requires string as left operand, not {}", item.kind()));
             };
-            meter.bytes(text.len())?;
+            meter.looks(text.len())?;
             Ok(text.contains(&**part))
         }
         Value::List(list) | Value::Tuple(list) => any(&list.items),
-        Value::Dict(dict) | Value::View(View::Keys, dict) => Ok(dict.get(item)?.is_some()),
+        Value::Dict(dict) | Value::View(View::Keys, dict) => Ok(dict.get(item, meter)?.is_some()),
         Value::View(..) | Value::Range(_) => any(&value.items(meter)?),
         Value::Generator(generator) => loop {
             let next = generator.left.borrow_mut().pop_front();

@@ -12,7 +12,7 @@ pub(in crate::jinja) fn equal(a: &Value, b: &Value, meter: &Meter) -> Made<bool>
     Ok(match (a, b) {
         (Value::Undefined(_), Value::Undefined(_)) | (Value::None, Value::None) => true,
         (Value::Text(a), Value::Text(b)) => {
-            meter.bytes(a.len().min(b.len()))?;
+            meter.looks(a.len().min(b.len()))?;
             a == b
         }
         (Value::List(a), Value::List(b)) | (Value::Tuple(a), Value::Tuple(b)) => {
@@ -31,7 +31,7 @@ pub(in crate::jinja) fn equal(a: &Value, b: &Value, meter: &Meter) -> Made<bool>
                 return Ok(false);
             }
             for (key, value) in a.entries() {
-                match b.get(key)? {
+                match b.get(key, meter)? {
                     Some(other) if equal(value, other, meter)? => {}
                     _ => return Ok(false),
                 }
@@ -58,7 +58,7 @@ fn order(a: &Value, b: &Value, sign: &str, meter: &Meter) -> Made<Option<Orderin
     match (a, b) {
         (Value::Undefined(reason), _) | (_, Value::Undefined(reason)) => fault(&**reason),
         (Value::Text(a), Value::Text(b)) => {
-            meter.bytes(a.len().min(b.len()))?;
+            meter.looks(a.len().min(b.len()))?;
             Ok(Some(a.cmp(b)))
         }
         (Value::List(a), Value::List(b)) | (Value::Tuple(a), Value::Tuple(b)) => {

@@ -26,7 +26,7 @@ pub(crate) enum Key {
 
 impl Key {
     /// Errors for values that Python cannot hash.
-    pub(crate) fn of(value: &Value) -> Made<Self> {
+    pub(crate) fn of(value: &Value, meter: &Meter) -> Made<Self> {
         Ok(match value {
             Value::Undefined(_) => Key::Undefined,
             Value::None => Key::None,
@@ -35,7 +35,10 @@ impl Key {
             Value::Float(number) if number.fract() == 0.0 && number.abs() < 1e30 => Key::Int(*number as i128),
             Value::Float(number) => Key::Float(number.to_bits()),
             Value::Text(text) => Key::Text(text.clone()),
-            Value::Tuple(list) => Key::Tuple(list.items.iter().map(Key::of).collect::<Made<_>>()?),
+            Value::Tuple(list) => {
+                meter.items(list.items.len())?;
+                Key::Tuple(list.items.iter().map(|item| Key::of(item, meter)).collect::<Made<_>>()?)
+            }
             other => return fault(format!("unhashable type: '{}'", other.kind())),
         })
     }
@@ -46,7 +49,7 @@ impl Dict {
     pub(crate) fn insert(&mut self, key: Value, value: Value, meter: &Meter) -> Made<()> {
         meter.items(3)?;
         self.depth = self.depth.max(depth_over([&key, &value])?);
-        let hashed = Key::of(&key)?;
+        let hashed = Key::of(&key, meter)?;
         match self.places.get(&hashed) {
             Some(&place) => self.entries[place].1 = value,
             None => {
@@ -58,8 +61,8 @@ impl Dict {
     }
 
     /// The value under a key. Errors for a key that cannot be one.
-    pub(crate) fn get(&self, key: &Value) -> Made<Option<&Value>> {
-        Ok(self.places.get(&Key::of(key)?).map(|&place| &self.entries[place].1))
+    pub(crate) fn get(&self, key: &Value, meter: &Meter) -> Made<Option<&Value>> {
+        Ok(self.places.get(&Key::of(key, meter)?).map(|&place| &self.entries[place].1))
     }
 
     pub(crate) fn named(&self, name: &str) -> Option<&Value> {
