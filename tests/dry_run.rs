@@ -108,6 +108,9 @@ fn activations_that_are_kept_need_disk() {
     let width = number(&json_file(&sandbox.path("dense/config.json")), "hidden_size");
     assert_eq!(disk("--resumable") - disk("--resumable=never"), 2.0 * 4.0 * 8.0 * 64.0 * width);
     assert_eq!(disk(""), disk("--resumable=never"));
+    let ran = sandbox.ok("quantize demo --nsamples 8 --seqlen 64 --wbits 4 --dry-run --quiet --resumable");
+    let words = "of them two snapshots of activations, one of which replaces the other; they are left out where the disk is full";
+    assert!(ran.stdout.contains(words), "{}", ran.stdout);
 }
 
 #[test]

@@ -155,9 +155,9 @@ fn asked_to_stop_it_finishes_the_block() {
         assert_eq!(ended.code(), Some(1), "{stderr}");
         let errors = stderr.lines().filter(|line| line.starts_with("error: ")).count();
         assert!(errors == 1 && stderr.contains("--resume"), "{stderr}");
-        assert!(stderr.contains("stopping behind this block"), "{stderr}");
+        assert!(stderr.contains("stopping after this block"), "{stderr}");
         if times == 1 {
-            assert!(stderr.contains("out: stopped behind block") && stderr.contains("of 6, as asked"), "{stderr}");
+            assert!(stderr.contains("out: stopped after block") && stderr.contains("of 6, as asked"), "{stderr}");
         }
         assert!(!sandbox.holds_model("out"));
         sandbox.ok(&format!("{run} --out out --resume"));

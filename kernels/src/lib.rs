@@ -30,6 +30,7 @@ pub mod minifloat;
 pub mod norm;
 pub mod pack;
 pub mod plain;
+pub(crate) mod products;
 pub mod quantize;
 mod range;
 pub mod rope;
@@ -38,6 +39,7 @@ mod simd;
 pub mod square_matrix;
 pub mod sweep;
 pub mod swiglu;
+pub mod threads;
 
 use std::mem::MaybeUninit;
 
@@ -76,11 +78,6 @@ pub(crate) unsafe fn write_chunks(len: usize, chunk: usize, f: impl Fn(usize, &m
     // SAFETY: the caller promises that all of them were written.
     unsafe { values.set_len(len) };
     values
-}
-
-/// faer's parallelism: the threads of the current rayon pool.
-pub(crate) fn parallelism() -> faer::Par {
-    faer::Par::rayon(0)
 }
 
 #[cfg(test)]

@@ -7,15 +7,19 @@ mod machine;
 mod page;
 mod progress;
 mod show;
+mod stderr;
 
 use std::process::ExitCode;
 
 use args::Command;
+use paring_kernels::allocator::ProgramAllocator;
 use progress::Log;
 
-/// Keeps the peak of a long run where that of a short one is.
+/// Keeps the peak of a long run where that of a short one is, and says so where there is no more memory.
 #[global_allocator]
-static ALLOCATOR: paring_kernels::allocator::PoolingAllocator = paring_kernels::allocator::PoolingAllocator;
+static ALLOCATOR: ProgramAllocator = ProgramAllocator::new(
+    "what is finished stays, and the command of a run continues with --resume; fewer --threads or --offload activations take less",
+);
 
 /// Exit code of a run that failed.
 const FAILED: u8 = 1;
@@ -23,13 +27,14 @@ const FAILED: u8 = 1;
 const MISUSE: u8 = 2;
 
 fn main() -> ExitCode {
+    progress::survive_limits();
     // What the libraries have to tell those who look for a fault: PARING_LOG=debug.
     let filter = tracing_subscriber::EnvFilter::from_env("PARING_LOG");
     tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
     match args::parse(std::env::args_os()).and_then(|cli| logged(&cli.command)) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("error: {}", one_line(&typed(&error)));
+            stderr::line(format_args!("error: {}", one_line(&typed(&error))));
             ExitCode::from(code(&error))
         }
     }

@@ -198,7 +198,7 @@ fn choice(problem: &Message, hint: Option<&Message>) -> Message {
 
 fn stopped(out: &Path, done: usize, of: usize) -> Message {
     let stopped =
-        format!("{}: stopped behind block {done} of {of}, as asked; the same command goes on with ", out.display());
+        format!("{}: stopped after block {done} of {of}, as asked; the same command continues with ", out.display());
     message![stopped, Opt::Resume]
 }
 

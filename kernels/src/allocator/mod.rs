@@ -7,12 +7,15 @@
 
 mod large;
 mod pool;
+mod program;
 #[cfg(test)]
 mod tests;
 
 use std::alloc::{GlobalAlloc, Layout, System};
 
 use pool::Pool;
+
+pub use program::ProgramAllocator;
 
 /// The system's allocator below [`LARGE`] bytes, and pooled mappings from there on. Mappings in use and in the pool
 /// together take at most [`POOL_RESERVE`] bytes more than were ever in use at once. On other systems than Linux it is the

@@ -9,13 +9,10 @@ mod solver;
 #[cfg(test)]
 mod tests;
 
-use faer::dyn_stack::{MemBuffer, MemStack};
-use faer::linalg::cholesky::llt::factor::LltParams;
-use faer::linalg::triangular_inverse::invert_lower_triangular;
 use faer::{Mat, MatRef};
 use rayon::prelude::*;
 
-use crate::parallelism;
+use crate::products;
 use crate::square_matrix::SquareMatrix;
 
 /// A pivot that is not positive: the matrix is not positive definite.
@@ -195,18 +192,9 @@ fn double(h: &[f32], n: usize) -> Result<Vec<f32>, NotPositive> {
             *to = f64::from(full[(j, i)]);
         }
     }
-    let par = parallelism();
-    let params = faer::Spec::<LltParams, f64>::default();
-    let scratch = faer::linalg::cholesky::llt::factor::cholesky_in_place_scratch::<f64>(n, par, params);
-    let mut buffer = MemBuffer::new(scratch);
-    let stack = MemStack::new(&mut buffer);
-    faer::linalg::cholesky::llt::factor::cholesky_in_place(lower.as_mut(), Default::default(), par, stack, params)
-        .map_err(|e| {
-            let faer::linalg::cholesky::llt::factor::LltError::NonPositivePivot { index } = e;
-            NotPositive { index: n - 1 - index.min(n - 1) }
-        })?;
+    products::cholesky(lower.as_mut()).map_err(|pivot| NotPositive { index: n - 1 - pivot.min(n - 1) })?;
     let mut inverse = Mat::<f64>::zeros(n, n);
-    invert_lower_triangular(inverse.as_mut(), lower.as_ref(), par);
+    products::invert_lower(inverse.as_mut(), lower.as_ref());
     // A pivot that is not finite, or so small that its reciprocal is not.
     let bad = |i: usize| ![&lower, &inverse].iter().all(|m| (m[(i, i)] as f32).is_finite());
     if let Some(index) = (0..n).find(|&i| bad(i)) {

@@ -1,11 +1,10 @@
 //! The lower triangle as one product: half the work of the square.
 
-use faer::linalg::matmul::triangular::{self, BlockStructure};
-use faer::{Accum, MatMut, MatRef};
+use faer::{MatMut, MatRef};
 
 use super::pairs::{self, Below};
 use crate::matmul::Precision;
-use crate::parallelism;
+use crate::products;
 
 pub(super) fn add(sums: &mut [f32], x: &[f32], dim: usize, precision: Precision) {
     match precision {
@@ -17,17 +16,7 @@ pub(super) fn add(sums: &mut [f32], x: &[f32], dim: usize, precision: Precision)
 
 fn add_f32(sums: &mut [f32], x: &[f32], dim: usize) {
     let x = MatRef::from_row_major_slice(x, x.len() / dim, dim);
-    triangular::matmul(
-        MatMut::from_row_major_slice_mut(sums, dim, dim),
-        BlockStructure::TriangularLower,
-        Accum::Add,
-        x.transpose(),
-        BlockStructure::Rectangular,
-        x,
-        BlockStructure::Rectangular,
-        1.0,
-        parallelism(),
-    );
+    products::add_lower(MatMut::from_row_major_slice_mut(sums, dim, dim), x.transpose(), x, 1.0);
 }
 
 /// The half of H that tr(W H Wᵀ) is computed with.
@@ -55,16 +44,10 @@ impl Half {
         };
         let mut product = vec![0f32; w.len()];
         let rows = w.len() / n.max(1);
-        triangular::matmul(
+        products::multiply_lower(
             MatMut::from_row_major_slice_mut(&mut product, rows, n),
-            BlockStructure::Rectangular,
-            Accum::Replace,
             MatRef::from_row_major_slice(w, rows, n),
-            BlockStructure::Rectangular,
             MatRef::from_row_major_slice(half, n, n),
-            BlockStructure::TriangularLower,
-            1.0,
-            parallelism(),
         );
         2.0 * product.iter().zip(w).map(|(&a, &b)| f64::from(a) * f64::from(b)).sum::<f64>()
     }

@@ -7,7 +7,6 @@ pub(crate) mod reference;
 pub(crate) mod tile;
 
 use candle_core::{D, Device, Result, Tensor};
-use faer::linalg::matmul::matmul;
 use faer::{Accum, MatMut, MatRef};
 use rayon::prelude::*;
 
@@ -15,7 +14,7 @@ pub use tile::{ISA, Isa, arithmetic};
 
 use crate::plain::add;
 use crate::swiglu::swiglu;
-use crate::{parallelism, simd, with_f32};
+use crate::{products, simd, with_f32};
 use panels::Panels;
 
 /// Rounding of the inputs of a product. Products and sums are f32 in every case.
@@ -216,13 +215,12 @@ impl Matrix {
     fn plain(&self, x: &[f32], w: &[f32]) -> Vec<f32> {
         let tokens = x.len() / self.cols;
         let mut y = vec![0.0; tokens * self.rows];
-        matmul(
+        products::multiply(
             MatMut::from_row_major_slice_mut(&mut y, tokens, self.rows),
             Accum::Replace,
             MatRef::from_row_major_slice(x, tokens, self.cols),
             MatRef::from_row_major_slice(w, self.rows, self.cols).transpose(),
             1.0,
-            parallelism(),
         );
         y
     }

@@ -1,6 +1,7 @@
 //! The command line together with the recipe file that it names.
 
 use std::ffi::OsString;
+use std::io::Write;
 
 use clap::parser::ValueSource;
 use clap::{ArgAction, ArgMatches, CommandFactory, FromArgMatches, Parser};
@@ -9,6 +10,7 @@ use paring::request::GroupOptions;
 use paring::{Error, Result};
 
 use super::{Change, Changed, Cli, Command, Run};
+use crate::stderr;
 
 /// Options that a file cannot set: they say how to look at a run, or name the file.
 const OF_THE_COMMAND_LINE: [&str; 7] = ["config", "help", "json", "log-json", "quiet", "verbose", "version"];
@@ -25,7 +27,7 @@ const EITHER: [&[&str]; 4] = [
 /// line that makes no sense by itself ends the process with its message.
 pub fn parse(args: impl Iterator<Item = OsString>) -> Result<Cli> {
     let args: Vec<OsString> = super::normalized(args).collect();
-    let matches = Cli::command().get_matches_from(&args);
+    let matches = Cli::command().try_get_matches_from(&args).unwrap_or_else(|answer| ended(&answer));
     let cli = typed(&matches)?;
     let Some(path) = running(&cli.command).and_then(|run| run.config.clone()) else { return Ok(cli) };
     let Some((name, matches)) = matches.subcommand() else { return Ok(cli) };
@@ -60,6 +62,20 @@ pub fn parse(args: impl Iterator<Item = OsString>) -> Result<Cli> {
         run.notes = file.notes;
     }
     Ok(cli)
+}
+
+/// Prints what the parser answers itself, a help text or an error of the command line, and ends the process.
+fn ended(answer: &clap::Error) -> ! {
+    let printed = answer.print().and_then(|()| std::io::stdout().flush());
+    let code = match printed {
+        // Nobody reads on, or nobody could be told.
+        Err(error) if !answer.use_stderr() && error.kind() != std::io::ErrorKind::BrokenPipe => {
+            stderr::line(format_args!("error: stdout: {error}"));
+            i32::from(crate::FAILED)
+        }
+        _ => answer.exit_code(),
+    };
+    std::process::exit(code)
 }
 
 fn typed(matches: &ArgMatches) -> Result<Cli> {

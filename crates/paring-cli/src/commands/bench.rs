@@ -9,7 +9,7 @@ use paring_kernels::device;
 use serde_json::json;
 
 use crate::args::BenchArgs;
-use crate::show;
+use crate::{machine, show};
 
 pub fn bench(args: &BenchArgs) -> Result<()> {
     let start = Instant::now();
@@ -21,6 +21,7 @@ pub fn bench(args: &BenchArgs) -> Result<()> {
         // What the cases took counts too.
         budget: budget.saturating_sub(start.elapsed()),
     };
+    machine::threads(None)?;
     if !nothing {
         options(&SHAPES[0]).check()?;
     }

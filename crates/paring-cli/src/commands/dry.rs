@@ -37,8 +37,15 @@ pub(super) fn table(costs: &Costs) -> Vec<String> {
         0 => String::new(),
         bytes => format!(", beside the {} of the earlier output, which stays until this one is finished", size(bytes)),
     };
+    let snapshots = match costs.disk_snapshots {
+        0 => String::new(),
+        bytes => format!(
+            ", {} of them two snapshots of activations, one of which replaces the other; they are left out where the disk is full",
+            size(bytes)
+        ),
+    };
     let (out, disk) = (size(costs.bytes_out), size(costs.disk));
-    lines.push(format!("output: {out} of tensors{known}; {disk} on disk at most{replaced}"));
+    lines.push(format!("output: {out} of tensors{known}; {disk} on disk at most{snapshots}{replaced}"));
     lines.push(format!(
         "time: about {:.0} s, an estimate from small matrices tried just now; nothing was written",
         costs.seconds
@@ -100,6 +107,7 @@ mod tests {
             bytes_out_known: false,
             disk: 6_000_000,
             replaced: 7_000_000,
+            disk_snapshots: 0,
             seconds: 1.25,
         };
         let lines = table(&costs);
@@ -116,11 +124,12 @@ mod tests {
             "{}",
             lines[4]
         );
-        assert_eq!(
-            lines[4].split("; ").nth(1),
-            Some(
-                "6.00 MB on disk at most, beside the 7.00 MB of the earlier output, which stays until this one is finished"
-            )
+        assert_eq!(lines[4].split("; ").nth(1), Some("6.00 MB on disk at most"));
+        let kept = table(&Costs { disk_snapshots: 400_000, ..costs });
+        assert!(
+            kept[4].contains("6.00 MB on disk at most, 400.0 kB of them two snapshots of activations"),
+            "{}",
+            kept[4]
         );
     }
 }

@@ -23,6 +23,7 @@ pub fn inspect(args: &InspectArgs) -> Result<()> {
     if let Some(path) = args.outliers.as_deref().filter(|path| path.is_dir()) {
         return Err(Error::Misuse(format!("--outliers {}: is a folder; name a file", path.display())));
     }
+    machine::threads(None)?;
     let sources = sources(false);
     let checkpoint = sources.checkpoint(&sources.local(&args.look.model)?)?;
     let inputs = InputFiles::of(&checkpoint);
@@ -77,11 +78,11 @@ pub fn verify(args: &VerifyArgs, log: &Log) -> Result<()> {
     if args.against.reference.is_some() {
         sources.expect_data(&args.model, dataset(args))?;
     }
-    machine::threads(running)?;
+    let threads = machine::threads(running.threads)?;
     let local = sources.local(&args.model)?;
     let verified = paring::commands::verify::verify(Arc::new(sources.checkpoint(&local)?))?;
     let mut progress = Progress::new(running.quiet, running.verbose, log);
-    verified.notes.iter().for_each(|note| progress.note(note));
+    threads.iter().chain(&verified.notes).for_each(|note| progress.note(note));
     let mut lines = show::verified(&args.model, &verified);
     let mut value = show::value(&verified)?;
     if let Some(reference) = &args.against.reference {

@@ -41,9 +41,10 @@ pub fn quantize(args: &QuantizeArgs, log: &Log) -> Result<()> {
 fn compress(request: Result<Request>, run: &Run, running: &Running, log: &Log) -> Result<()> {
     let request = request.map_err(|e| run.located(e))?;
     request.plan().map_err(|e| run.located(e))?;
-    machine::threads(running)?;
+    let threads = machine::threads(running.threads)?;
     let prepared = request.prepare()?;
     let mut progress = Progress::new(running.quiet, running.verbose, log);
+    threads.iter().for_each(|note| progress.note(note));
     run.notes.iter().for_each(|note| progress.note(note));
     if run.dry_run {
         let costs = prepared.costs(&mut progress)?;
@@ -65,13 +66,14 @@ pub fn eval(args: &EvalArgs, log: &Log) -> Result<()> {
     let (inputs, running) = (&args.inputs, &args.running);
     let sources = sources(running.quiet);
     sources.expect_data(&inputs.model, inputs.dataset.as_deref())?;
-    machine::threads(running)?;
+    let threads = machine::threads(running.threads)?;
     let local = sources.local(&inputs.model)?;
     let budget = machine::budget(running)?;
     let model = sources.model(&local, running.dtype.precision(), budget.device(), !args.weight_only)?;
     let length = (args.seqlen.map(|n| n as usize), args.limit.map(|n| n as usize));
     let (dataset, windows) = sources.windows(&model, inputs.dataset.as_deref(), &inputs.data_options(), length)?;
     let mut progress = Progress::new(running.quiet, running.verbose, log);
+    threads.iter().for_each(|note| progress.note(note));
     progress.measuring("perplexity");
     model.decoder.notes().iter().for_each(|note| progress.note(note));
     let mut clock = Clock::default();
@@ -102,6 +104,7 @@ pub fn eval(args: &EvalArgs, log: &Log) -> Result<()> {
 }
 
 pub fn layer(args: &LayerArgs) -> Result<()> {
+    machine::threads(None)?;
     let recipe = args.recipe()?.recipe()?;
     let out: &PathBuf = &args.out;
     let device = open_device(args.place.device)?;

@@ -8,10 +8,12 @@ use paring::report::progress::Observer;
 use paring::request::refuse_same_folder;
 
 use crate::args::{ConvertArgs, DecompressArgs, sources};
+use crate::machine;
 use crate::progress::{Log, Progress};
 use crate::show;
 
 pub fn decompress(args: &DecompressArgs, log: &Log) -> Result<()> {
+    machine::threads(None)?;
     let sources = sources(args.output.quiet);
     let local = sources.local(&args.look.model)?;
     refuse_same_folder(&local, &args.out)?;
@@ -42,6 +44,7 @@ pub fn decompress(args: &DecompressArgs, log: &Log) -> Result<()> {
 }
 
 pub fn convert(args: &ConvertArgs, log: &Log) -> Result<()> {
+    machine::threads(None)?;
     let sources = sources(args.output.quiet);
     let local = sources.local(&args.look.model)?;
     refuse_same_folder(&local, &args.out)?;

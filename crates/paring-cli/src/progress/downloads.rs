@@ -8,7 +8,7 @@ use paring::report::moment;
 use paring_data::hub::DownloadObserver;
 
 use super::screen::{BETWEEN_LINES, bar, styled};
-use crate::show;
+use crate::{show, stderr};
 
 /// Shows the progress of a download.
 pub struct Downloads {
@@ -36,7 +36,7 @@ impl DownloadObserver for Downloads {
             bar.set_length(of);
             bar.set_position(done);
         } else if !self.quiet && (done == of || self.last.elapsed() > BETWEEN_LINES) {
-            eprintln!("{} {file}  {} of {}", moment::now(), show::size(done), show::size(of));
+            stderr::line(format_args!("{} {file}  {} of {}", moment::now(), show::size(done), show::size(of)));
             self.last = Instant::now();
         }
     }
@@ -45,7 +45,7 @@ impl DownloadObserver for Downloads {
         match &self.bar {
             Some(bar) => bar.println(format!("note: {text}")),
             None if self.quiet => {}
-            None => eprintln!("{} note: {text}", moment::now()),
+            None => stderr::line(format_args!("{} note: {text}", moment::now())),
         }
     }
 }

@@ -19,6 +19,7 @@ pub use downloads::Downloads;
 pub use log::Log;
 use screen::LinePrinter;
 use stop::Stop;
+pub use stop::survive_limits;
 
 use eta::Eta;
 use screen::Screen;

@@ -2,13 +2,16 @@
 
 use std::io::IsTerminal;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::thread;
 use std::time::{Duration, Instant};
 
 use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressState, ProgressStyle};
 use paring::report::moment;
+use paring_kernels::threads;
 
 use super::eta::Eta;
 use super::words;
+use crate::stderr;
 
 /// Between two lines about the same work.
 pub const BETWEEN_LINES: Duration = Duration::from_secs(10);
@@ -58,9 +61,9 @@ impl Screen {
             Screen::Terminal(bars) => bars.line(text),
             Screen::Lines { last } => {
                 *last = Instant::now();
-                eprintln!("{} {text}", moment::now());
+                stderr::line(format_args!("{} {text}", moment::now()));
             }
-            Screen::Quiet => eprintln!("{text}"),
+            Screen::Quiet => stderr::line(text),
         }
     }
 
@@ -127,9 +130,9 @@ impl LinePrinter {
     /// Prints a line.
     pub fn line(&self, text: &str) {
         match self {
-            LinePrinter::Above(bars) => bars.suspend(|| eprintln!("{text}")),
-            LinePrinter::Timed => eprintln!("{} {text}", moment::now()),
-            LinePrinter::Plain => eprintln!("{text}"),
+            LinePrinter::Above(bars) => bars.suspend(|| stderr::line(text)),
+            LinePrinter::Timed => stderr::line(format_args!("{} {text}", moment::now())),
+            LinePrinter::Plain => stderr::line(text),
         }
     }
 
@@ -139,8 +142,22 @@ impl LinePrinter {
             // A terminal that is gone shows nothing anyway.
             let _ = bars.clear();
         }
-        eprintln!("{text}");
+        stderr::line(text);
     }
+}
+
+/// Draws a bar again every second, as long as there is one. The bar's own way to do so takes it for granted that there is a
+/// thread to be had.
+fn tick(bar: &ProgressBar) {
+    let draw = |bar: indicatif::WeakProgressBar| {
+        while let Some(bar) = bar.upgrade().filter(|bar| !bar.is_finished()) {
+            bar.tick();
+            drop(bar);
+            thread::sleep(Duration::from_secs(1));
+        }
+    };
+    // Without one it is drawn when there is news.
+    drop(threads::spawn(bar.downgrade(), draw));
 }
 
 /// Two lines at the bottom of a terminal.
@@ -188,7 +205,7 @@ impl Bars {
         self.whole.set_position((share * PARTS) as u64);
         if !self.shown {
             // The time that is left runs down by itself.
-            self.whole.enable_steady_tick(Duration::from_secs(1));
+            tick(&self.whole);
             self.shown = true;
         }
     }
@@ -198,7 +215,6 @@ impl Bars {
     }
 
     fn clear(&mut self) {
-        self.whole.disable_steady_tick();
         self.now.finish_and_clear();
         self.whole.finish_and_clear();
         self.shown = false;

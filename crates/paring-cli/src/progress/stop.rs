@@ -27,17 +27,44 @@ impl Stop {
     #[cfg(unix)]
     fn on_signals(self, printer: LinePrinter) -> std::io::Result<()> {
         use signal_hook::consts::{SIGINT, SIGTERM};
-        let mut signals = signal_hook::iterator::Signals::new([SIGINT, SIGTERM])?;
-        std::thread::spawn(move || {
+        let signals = signal_hook::iterator::Signals::new([SIGINT, SIGTERM])?;
+        let flag = self.0.clone();
+        let answer = move |mut signals: signal_hook::iterator::Signals| {
             for _ in signals.forever() {
                 if self.0.swap(true, Ordering::Relaxed) {
                     printer
-                        .last("error: stopped at once, as asked; what is done stays, and --resume goes on behind it");
+                        .last("error: stopped at once, as asked; what is done stays, and --resume continues after it");
                     std::process::exit(i32::from(crate::FAILED));
                 }
-                printer.line("stopping behind this block; once more stops at once");
+                printer.line("stopping after this block; once more stops at once");
             }
-        });
-        Ok(())
+        };
+        match paring_kernels::threads::spawn(signals, answer) {
+            Ok(_) => Ok(()),
+            // Without a thread nobody answers, but both are obeyed.
+            Err(signals) => {
+                drop(signals);
+                [SIGINT, SIGTERM].into_iter().try_for_each(|signal| obey(signal, &flag))
+            }
+        }
     }
 }
+
+/// Sets the flag on the first signal, and ends the process on the next.
+#[cfg(unix)]
+fn obey(signal: i32, flag: &Arc<AtomicBool>) -> std::io::Result<()> {
+    signal_hook::flag::register_conditional_shutdown(signal, i32::from(crate::FAILED), flag.clone())?;
+    signal_hook::flag::register(signal, flag.clone())?;
+    Ok(())
+}
+
+/// Has a write beyond a limit of the size of files be an error of that write, not the end of the process.
+#[cfg(unix)]
+pub fn survive_limits() {
+    // A system that does not allow it ends the process as before.
+    drop(signal_hook::flag::register(signal_hook::consts::SIGXFSZ, Arc::default()));
+}
+
+/// Other systems have no such signal.
+#[cfg(not(unix))]
+pub fn survive_limits() {}

@@ -19,7 +19,8 @@ pub use tokens::tokens;
 /// Text as it is.
 pub fn out(text: &str) -> Result<()> {
     let io = |source| Error::Io { path: "stdout".into(), source };
-    match std::io::stdout().lock().write_all(text.as_bytes()) {
+    let mut stdout = std::io::stdout().lock();
+    match stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()) {
         // A reader that has seen enough, such as head, is no failure.
         Err(e) if e.kind() == std::io::ErrorKind::BrokenPipe => Ok(()),
         result => result.map_err(io),

@@ -150,15 +150,15 @@ pub fn write_file(path: &Path, tensors: Vec<NamedTensor>) -> Result<()> {
 const TRIES: usize = 16;
 
 /// Opens a file of a temporary name that nobody has, in the folder of `path`: nothing of anyone's is truncated, and no link
-/// followed.
-fn create_fresh(path: &Path) -> io::Result<(File, PathBuf)> {
+/// followed. It can be read, too.
+pub fn create_fresh(path: &Path) -> io::Result<(File, PathBuf)> {
     static NEXT: AtomicU64 = AtomicU64::new(0);
     let name = path.file_name().unwrap_or_default();
     let mut tries = 0;
     loop {
         let unique = (std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed));
         let temporary = path.with_file_name(temporary_name(name, unique));
-        match OpenOptions::new().write(true).create_new(true).open(&temporary) {
+        match OpenOptions::new().read(true).write(true).create_new(true).open(&temporary) {
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists && tries < TRIES => tries += 1,
             opened => return opened.map(|file| (file, temporary)),
         }

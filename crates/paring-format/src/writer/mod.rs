@@ -29,7 +29,7 @@ use files::{header, write};
 
 pub use contents::{FILES, WRITES, listed};
 pub use destination::{Checked, Destination};
-pub use files::{ClosedFile, PendingFile, tensor_file, write_beside, write_file};
+pub use files::{ClosedFile, PendingFile, create_fresh, tensor_file, write_beside, write_file};
 pub use inputs::{InputFiles, leads_to_same};
 pub use lock::Lock;
 pub use named::NamedFile;
@@ -129,15 +129,16 @@ impl Writer {
     /// The bytes depend on the tensors alone, not on their order. Errors when the shard or one of the tensor names
     /// was written before, when bytes and shape disagree, and when the disk does not take the file; shards that are
     /// already closed stay as they are.
-    pub fn shard(&mut self, i: usize, tensors: Vec<NamedTensor>) -> Result<ClosedFile> {
-        let begun = self.begin(i, tensors)?;
+    pub fn shard(&mut self, i: usize, mut tensors: Vec<NamedTensor>) -> Result<ClosedFile> {
+        let begun = self.begin(i, &mut tensors)?;
         let synced = begun.sync();
         self.close(begun, synced)
     }
 
     /// The first part of [`Writer::shard`], with its errors: the file is written, and has not got its name. [`PendingFile::sync`]
-    /// may follow on another thread while the next shard is begun, then [`Writer::close`].
-    pub fn begin(&mut self, i: usize, mut tensors: Vec<NamedTensor>) -> Result<PendingFile> {
+    /// may follow on another thread while the next shard is begun, then [`Writer::close`]. The tensors are put into the order of
+    /// the file; when it cannot be written, they may be tried again.
+    pub fn begin(&mut self, i: usize, tensors: &mut [NamedTensor]) -> Result<PendingFile> {
         let file = shard_name(i, self.shards);
         if i >= self.shards || self.begun.contains(&i) {
             let problem = if i >= self.shards { "there is no such shard" } else { "written twice" };
@@ -146,12 +147,12 @@ impl Writer {
         if let Some(twice) = tensors.iter().find(|t| self.tensors.contains_key(&t.name)) {
             return Err(Error::shard(&file, format!("a second tensor of the name {}", twice.name)));
         }
-        let (header, end) = header(&file, &mut tensors, &[])?;
+        let (header, end) = header(&file, tensors, &[])?;
         let pieces = std::iter::once(&header[..]).chain(tensors.iter().map(|tensor| &tensor.bytes[..]));
         let mut begun = self.write(&file, pieces)?;
         (begun.shard, begun.tensor_bytes) = (Some(i), end as u64);
         self.begun.insert(i);
-        self.tensors.extend(tensors.into_iter().map(|tensor| (tensor.name, i)));
+        self.tensors.extend(tensors.iter().map(|tensor| (tensor.name.clone(), i)));
         Ok(begun)
     }
 

@@ -289,9 +289,14 @@ pub fn run(mut job: Job, observer: &mut dyn Observer, clock: &mut Clock) -> Resu
     legacy.into_iter().chain(few_tokens).for_each(|note| started.note(note, observer));
     set_thresholds(&mut job, &selection, &mut started, observer, clock)?;
     elapsed.resume(started.seconds, started.peak_rss_mib);
-    let (output, walked) = compress_blocks(&job, &selection, started, elapsed, observer, clock)?;
+    let (output, mut walked) = compress_blocks(&job, &selection, started, elapsed, observer, clock)?;
     observer.step(&Step::new(Stage::Write));
     let written = output.finish(&job, &selection, clock)?;
+    if written.gave_way {
+        let note = "activations that were kept made room for a shard: the disk was full";
+        observer.note(note);
+        walked.notes.push(note.to_string());
+    }
     observer.step(&Step::new(Stage::Check));
     written.check(clock)?;
     let report = summary::report(&job, walked, &written, clock)?;

@@ -15,7 +15,7 @@ use super::Job;
 use super::encode::{Encoded, Encoder, cast};
 use super::schemes;
 use super::select::Selection;
-use crate::output::background::BackgroundWriter;
+use crate::output::background::{BackgroundWriter, Ended};
 use crate::output::digests::{self, DIGESTS, Made};
 use crate::output::journal::{BlockRecord, Contents, Journal, Line, RUN_KEY};
 use crate::output::side_files::{beside, name_dtype, unquantized};
@@ -146,6 +146,7 @@ impl Output {
     /// Writes what lies outside the blocks, the companions, the index and the config.
     pub(super) fn finish(mut self, job: &Job, selection: &Selection, clock: &mut Clock) -> Result<Written> {
         let start = Instant::now();
+        self.writer.forget_activations()?;
         for names in outer_shards(job) {
             for name in names {
                 self.copy(&job.checkpoint, &name)?;
@@ -154,11 +155,11 @@ impl Output {
         }
         let companions = beside(&job.checkpoint, job.companions.clone())?;
         let config = self.config(job, selection)?;
-        let (writer, journal) = self.writer.finish()?;
+        let Ended { writer, journal, gave_way } = self.writer.finish()?;
         let summary = writer.finish(&config, &companions)?;
         clock.add(Stage::Write, start, 0.0);
         let WriteSummary { files, tensor_bytes, .. } = summary;
-        Ok(Written { place: self.place, files, tensor_bytes, made: self.contents.made, journal })
+        Ok(Written { place: self.place, files, tensor_bytes, made: self.contents.made, journal, gave_way })
     }
 }
 
@@ -183,6 +184,8 @@ pub(super) struct Written {
     made: BTreeMap<String, Made>,
     pub(super) tensor_bytes: u64,
     journal: Option<Journal>,
+    /// Activations had to make room for a shard.
+    pub(super) gave_way: bool,
 }
 
 impl Written {

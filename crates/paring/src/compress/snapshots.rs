@@ -2,6 +2,12 @@
 
 use std::time::{Duration, Instant};
 
+use paring_format::message;
+use paring_format::message::Message;
+
+use crate::Error;
+use crate::plan::Opt;
+
 /// By default, runs that take longer keep them.
 pub(crate) const LONG: Duration = Duration::from_secs(600);
 /// The time between two snapshots, as a multiple of what the last one took: at most a twentieth of a run goes there, and a
@@ -14,18 +20,30 @@ pub(super) struct SnapshotSchedule {
     asked: Option<bool>,
     start: Instant,
     last: Option<(Instant, Duration)>,
+    /// One could not be written: a run does without them rather than end.
+    given_up: bool,
 }
 
 impl SnapshotSchedule {
     pub fn new(asked: Option<bool>) -> Self {
-        Self { asked, start: Instant::now(), last: None }
+        Self { asked, start: Instant::now(), last: None, given_up: false }
     }
 
     /// Tells whether they are kept now, with `done` of `of` blocks done in this process.
     pub fn is_due(&self, done: usize, of: usize) -> bool {
         let gone = self.start.elapsed();
         let since = self.last.map(|(at, took)| (at.elapsed(), took));
-        self.asked.unwrap_or_else(|| is_long(gone, done, of)) && is_time(since)
+        !self.given_up && self.asked.unwrap_or_else(|| is_long(gone, done, of)) && is_time(since)
+    }
+
+    /// Notes that they could not be kept, and are not from here on. Returns what to tell about it.
+    pub fn give_up(&mut self, error: &Error) -> Message {
+        self.given_up = true;
+        let left_out = format!("activations are not kept from here on, and a resumed run computes them again: {error}");
+        match self.asked {
+            Some(true) => message![Opt::Resumable, ": "].then(left_out),
+            _ => left_out.into(),
+        }
     }
 
     /// Notes that they were kept, which took since `start`.
@@ -67,5 +85,11 @@ mod tests {
         assert!(!schedule.is_due(2, 2));
         assert!(!SnapshotSchedule::new(Some(false)).is_due(1, 1_000_000));
         assert!(!SnapshotSchedule::new(None).is_due(1, 1));
+        for (asked, words) in [(Some(true), "resumable: activations are not"), (None, "activations are not")] {
+            let mut schedule = SnapshotSchedule::new(asked);
+            let note = schedule.give_up(&Error::Plan("the disk is full".into())).to_string();
+            assert!(note.starts_with(words) && note.ends_with(": the disk is full"), "{note}");
+            assert!(!schedule.is_due(1, 1_000_000));
+        }
     }
 }

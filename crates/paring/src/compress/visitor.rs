@@ -159,15 +159,26 @@ impl<'a> Compressor<'a> {
         Ok((stats, ranges))
     }
 
-    /// Keeps the activations after block `i` on disk, if it is time.
+    /// Keeps the activations after block `i` on disk, if it is time. Where they do not fit there, a note says so.
     fn keep(&mut self, i: usize, leaving: Option<&Hidden>, clock: &mut Clock) -> Result<Option<Kept>> {
         let (done, of) = (i + 1 - self.before, self.job.decoder.blocks() - self.before);
         let Some(hidden) = leaving.filter(|_| self.snapshots.is_due(done, of)) else { return Ok(None) };
         let start = Instant::now();
-        let kept = hidden.keep(self.output.dir(), i + 1, self.job.decoder.hidden_size())?;
-        self.snapshots.kept(start);
+        let kept = hidden.keep(self.output.dir(), i + 1, self.job.decoder.hidden_size());
         clock.add(Stage::Write, start, 0.0);
-        Ok(Some(Kept::from(kept)))
+        match kept {
+            Ok(kept) => {
+                self.snapshots.kept(start);
+                Ok(Some(Kept::from(kept)))
+            }
+            // They only save time, and nothing of them is left.
+            Err(error @ Error::Format(_)) => {
+                let note = self.snapshots.give_up(&error);
+                Sink::note(self, spelled(&note, self.observer));
+                Ok(None)
+            }
+            Err(error) => Err(error),
+        }
     }
 }
 

@@ -53,6 +53,9 @@ pub struct Costs {
     pub disk: u64,
     /// Bytes of an earlier output, which stays on that disk until this one is finished.
     pub replaced: u64,
+    /// Those of them for activations that a resumed run continues from: two snapshots, while one replaces the other. Where the
+    /// disk is full they are left out.
+    pub disk_snapshots: u64,
     /// Seconds that the run takes, about.
     pub seconds: f64,
 }
@@ -138,7 +141,7 @@ pub fn of(job: &Job, measured: Option<&Windows>) -> Result<Costs> {
     // Those that were kept last stay until the next are there.
     let keeps = job.resumable.unwrap_or(seconds > LONG.as_secs_f64());
     let tokens = job.windows.as_ref().filter(|_| keeps).map_or(0, |windows| windows.ids.len());
-    let kept = 2 * (tokens * job.decoder.hidden_size() * size_of::<f32>()) as u64;
+    let snapshots = 2 * (tokens * job.decoder.hidden_size() * size_of::<f32>()) as u64;
     Ok(Costs {
         seconds,
         stages,
@@ -148,7 +151,8 @@ pub fn of(job: &Job, measured: Option<&Windows>) -> Result<Costs> {
         peak,
         bytes_out: sheet.written(),
         bytes_out_known: sheet.is_known,
-        disk: sheet.written() + sheet.spilled() + kept + sheet.paper() + files as u64,
         replaced,
+        disk_snapshots: snapshots,
+        disk: sheet.written() + sheet.spilled() + snapshots + sheet.paper() + files as u64,
     })
 }

@@ -2,11 +2,12 @@
 
 use std::io;
 use std::panic::resume_unwind;
-use std::sync::mpsc::{SyncSender, sync_channel};
-use std::thread::{self, JoinHandle};
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::thread::JoinHandle;
 
 use paring_format::Writer;
 use paring_format::writer::{ClosedFile, NamedTensor, PendingFile};
+use paring_kernels::threads;
 
 use crate::output::journal::{Journal, Line};
 use crate::{Error, Result};
@@ -17,64 +18,133 @@ enum Task {
     Shard(usize, Vec<NamedTensor>),
     /// A line for the journal, now that the shard before, if there is one, is closed.
     Note(Note),
+    /// No block is left that activations would be kept for.
+    ForgetActivations,
 }
-
-/// The writer and the journal, once all is written.
-type Ended = (Writer, Option<Journal>);
 
 type Note = Box<dyn FnOnce(Option<ClosedFile>) -> Option<Line> + Send>;
 
-/// A file on its way to the disk.
-type Syncing = JoinHandle<(PendingFile, io::Result<()>)>;
+/// The writer and the journal, once all is written.
+pub(crate) struct Ended {
+    pub writer: Writer,
+    pub journal: Option<Journal>,
+    /// Activations that had to make room for a shard.
+    pub gave_way: bool,
+}
 
-/// Waits for the disk to have a shard, and gives it its name.
-fn close(writer: &mut Writer, syncing: Option<Syncing>) -> Result<Option<ClosedFile>> {
-    match syncing.map(JoinHandle::join) {
-        None => Ok(None),
-        Some(Ok((begun, synced))) => Ok(Some(writer.close(begun, synced)?)),
-        Some(Err(panic)) => resume_unwind(panic),
+/// A file on its way to the disk.
+enum Syncing {
+    Beside(JoinHandle<(PendingFile, io::Result<()>)>),
+    Done(PendingFile, io::Result<()>),
+}
+
+impl Syncing {
+    /// Has the disk take a file, if possible on a thread of its own.
+    fn begin(file: PendingFile) -> Self {
+        let sync = |file: PendingFile| {
+            let synced = file.sync();
+            (file, synced)
+        };
+        match threads::spawn(file, sync) {
+            Ok(thread) => Syncing::Beside(thread),
+            Err(file) => {
+                let (file, synced) = sync(file);
+                Syncing::Done(file, synced)
+            }
+        }
     }
+
+    /// Waits until the disk has it.
+    fn end(self) -> (PendingFile, io::Result<()>) {
+        match self {
+            Syncing::Done(file, synced) => (file, synced),
+            Syncing::Beside(thread) => thread.join().unwrap_or_else(|panic| resume_unwind(panic)),
+        }
+    }
+}
+
+/// What carries out the tasks.
+struct Scribe {
+    ended: Ended,
+    /// The shard before this one, which the disk takes meanwhile.
+    before: Option<Syncing>,
+}
+
+impl Scribe {
+    /// Carries out tasks as they come, to the last.
+    fn run(mut self, coming: Receiver<Task>) -> Result<Ended> {
+        coming.into_iter().try_for_each(|task| self.carry_out(task))?;
+        self.finish()
+    }
+
+    fn carry_out(&mut self, task: Task) -> Result<()> {
+        match task {
+            Task::Shard(i, mut tensors) => {
+                let begun = match self.ended.writer.begin(i, &mut tensors) {
+                    Err(paring_format::Error::NoSpace { .. }) if self.give_way()? => {
+                        self.ended.writer.begin(i, &mut tensors)
+                    }
+                    begun => begun,
+                };
+                self.close()?;
+                self.before = Some(Syncing::begin(begun?));
+            }
+            Task::Note(line) => {
+                let closed = self.close()?;
+                if let (Some(line), Some(journal)) = (line(closed), &mut self.ended.journal) {
+                    journal.add(&line)?;
+                }
+            }
+            Task::ForgetActivations => {
+                self.ended.journal.as_mut().map(Journal::forget_activations).transpose()?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Removes the activations that are kept, if there are any: they save time, and shards are what the run is for.
+    fn give_way(&mut self) -> Result<bool> {
+        let gave_way = self.ended.journal.as_mut().map_or(Ok(false), Journal::forget_activations)?;
+        self.ended.gave_way |= gave_way;
+        Ok(gave_way)
+    }
+
+    /// Waits for the disk to have a shard, and gives it its name.
+    fn close(&mut self) -> Result<Option<ClosedFile>> {
+        let Some(syncing) = self.before.take() else { return Ok(None) };
+        let (begun, synced) = syncing.end();
+        Ok(Some(self.ended.writer.close(begun, synced)?))
+    }
+
+    fn finish(mut self) -> Result<Ended> {
+        self.close()?;
+        Ok(self.ended)
+    }
+}
+
+/// The place where tasks are carried out.
+enum Place {
+    Thread(SyncSender<Task>, JoinHandle<Result<Ended>>),
+    /// The system has no thread for them.
+    Here(Box<Scribe>),
+    /// Its end was seen.
+    Nowhere,
 }
 
 /// A [`Writer`] that writes one shard while the next is made and the one before is synced. One that comes too early
 /// waits, so that no more than two are in memory.
-pub(crate) struct BackgroundWriter {
-    tasks: Option<SyncSender<Task>>,
-    /// `None` once its end was seen.
-    thread: Option<JoinHandle<Result<Ended>>>,
-}
+pub(crate) struct BackgroundWriter(Place);
 
 impl BackgroundWriter {
     /// With a journal for what [`BackgroundWriter::note`] is given.
-    pub(crate) fn new(mut writer: Writer, mut journal: Option<Journal>) -> Self {
+    pub(crate) fn new(writer: Writer, journal: Option<Journal>) -> Self {
+        let scribe = Scribe { ended: Ended { writer, journal, gave_way: false }, before: None };
         // A note waits there while its shard is written, and the shard after it for the note: never two shards.
         let (tasks, coming) = sync_channel::<Task>(1);
-        let thread = thread::spawn(move || {
-            // The shard before this one, which the disk takes meanwhile.
-            let mut before: Option<Syncing> = None;
-            for task in coming {
-                match task {
-                    Task::Shard(i, tensors) => {
-                        let begun = writer.begin(i, tensors);
-                        close(&mut writer, before.take())?;
-                        let begun = begun?;
-                        before = Some(thread::spawn(move || {
-                            let synced = begun.sync();
-                            (begun, synced)
-                        }));
-                    }
-                    Task::Note(line) => {
-                        let closed = close(&mut writer, before.take())?;
-                        if let (Some(line), Some(journal)) = (line(closed), &mut journal) {
-                            journal.add(&line)?;
-                        }
-                    }
-                }
-            }
-            close(&mut writer, before)?;
-            Ok((writer, journal))
-        });
-        Self { tasks: Some(tasks), thread: Some(thread) }
+        Self(match threads::spawn((scribe, coming), |(scribe, coming)| scribe.run(coming)) {
+            Ok(thread) => Place::Thread(tasks, thread),
+            Err((scribe, _)) => Place::Here(Box::new(scribe)),
+        })
     }
 
     /// Writes a shard, soon. Errors when an earlier one could not be written.
@@ -91,8 +161,23 @@ impl BackgroundWriter {
         self.hand_over(Task::Note(Box::new(line)))
     }
 
+    /// Removes the activations that the journal names: all blocks are done. Errors as [`BackgroundWriter::shard`].
+    pub(crate) fn forget_activations(&mut self) -> Result<()> {
+        self.hand_over(Task::ForgetActivations)
+    }
+
     fn hand_over(&mut self, task: Task) -> Result<()> {
-        let sent = self.tasks.as_ref().is_some_and(|tasks| tasks.send(task).is_ok());
+        let sent = match &mut self.0 {
+            Place::Thread(tasks, _) => tasks.send(task).is_ok(),
+            Place::Here(scribe) => {
+                let carried_out = scribe.carry_out(task);
+                if carried_out.is_err() {
+                    self.0 = Place::Nowhere;
+                }
+                return carried_out;
+            }
+            Place::Nowhere => false,
+        };
         if sent { Ok(()) } else { self.end().map(drop) }
     }
 
@@ -102,11 +187,13 @@ impl BackgroundWriter {
     }
 
     fn end(&mut self) -> Result<Ended> {
-        self.tasks = None;
-        match self.thread.take().map(JoinHandle::join) {
-            Some(Ok(ended)) => ended,
-            Some(Err(panic)) => resume_unwind(panic),
-            None => Err(Error::Plan("nothing is written any more".into())),
+        match std::mem::replace(&mut self.0, Place::Nowhere) {
+            Place::Thread(tasks, thread) => {
+                drop(tasks);
+                thread.join().unwrap_or_else(|panic| resume_unwind(panic))
+            }
+            Place::Here(scribe) => scribe.finish(),
+            Place::Nowhere => Err(Error::Plan("nothing is written any more".into())),
         }
     }
 }
@@ -114,8 +201,15 @@ impl BackgroundWriter {
 impl Drop for BackgroundWriter {
     /// Writes what a run that failed had handed over.
     fn drop(&mut self) {
-        self.tasks = None;
-        if let Some(Err(error)) = self.thread.take().and_then(|thread| thread.join().ok()) {
+        let ended = match std::mem::replace(&mut self.0, Place::Nowhere) {
+            Place::Thread(tasks, thread) => {
+                drop(tasks);
+                thread.join().ok()
+            }
+            Place::Here(scribe) => Some(scribe.finish()),
+            Place::Nowhere => None,
+        };
+        if let Some(Err(error)) = ended {
             tracing::debug!(%error, "a shard of a run that failed");
         }
     }
@@ -163,6 +257,23 @@ mod tests {
         ];
         let line = ["sync data of journal.jsonl".to_string()];
         assert_eq!(recording::steps(dir.path())[before..], [&shard[..], &line].concat());
+    }
+
+    #[test]
+    fn without_a_thread_it_writes_in_place() {
+        let pool = rayon::ThreadPoolBuilder::new().num_threads(1).build().unwrap();
+        let dir = tempfile::tempdir().unwrap();
+        let create = || Writer::create(&Destination::new(dir.path(), 2)).unwrap();
+        // A thread that is the whole pool must not wait for another one.
+        let ended = pool.install(|| {
+            let mut writer = BackgroundWriter::new(create(), None);
+            assert!(matches!(writer.0, Place::Here(_)));
+            writer.shard(0, tensor("a"))?;
+            writer.shard(1, tensor("b"))?;
+            writer.finish()
+        });
+        assert!(!ended.unwrap().gave_way);
+        assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 2);
     }
 
     #[test]

@@ -186,7 +186,7 @@ impl<'a> Rewrite<'a> {
         let program = concat!("paring ", env!("CARGO_PKG_VERSION"));
         let from = self.checkpoint.describe();
         let digests = digests::to_json(&self.made);
-        let (writer, _) = self.writer.finish()?;
+        let writer = self.writer.finish()?.writer;
         let summary = writer.finish(config, &self.companions)?;
         observer.step(&Step::new(Stage::Check));
         let place = &self.place.place;

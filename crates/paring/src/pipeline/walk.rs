@@ -5,6 +5,7 @@ use std::panic::resume_unwind;
 use std::thread::{self, ScopedJoinHandle};
 use std::time::Instant;
 
+use paring_kernels::threads;
 use paring_model::{Block, BlockInfo, Decoder};
 
 use super::activations::Hidden;
@@ -123,9 +124,10 @@ fn with_lookahead<T: Send>(
                 Some(Err(panic)) => resume_unwind(panic),
             };
             if i + 1 < count {
+                // Without a thread the block is read when its turn comes.
                 match ahead {
-                    Lookahead::Read => coming = Some(scope.spawn(move || read(i + 1))),
-                    Lookahead::Prefetch(prefetch) => drop(scope.spawn(move || prefetch(i + 1))),
+                    Lookahead::Read => coming = threads::spawn_scoped(scope, i + 1, read).ok(),
+                    Lookahead::Prefetch(prefetch) => drop(threads::spawn_scoped(scope, i + 1, prefetch)),
                 }
             }
             work(i, now, start)?;

@@ -63,6 +63,7 @@ options! {
     QqGroupSize "qq-groupsize",
     QqScaleBits "qq-scale-bits",
     QqZeroBits "qq-zero-bits",
+    Resumable "resumable",
     Resume "resume",
     RoundZero "round-zero",
     Scheme "scheme",

@@ -150,7 +150,9 @@ fn on_threads<T: Send>(to: &mut [T], f: impl Fn(usize, &mut [T]) + Sync) {
     thread::scope(|scope| {
         for (i, piece) in to.chunks_mut(each).enumerate() {
             let f = &f;
-            scope.spawn(move || f(i * each, piece));
+            if let Err(piece) = threads::spawn_scoped(scope, piece, move |piece| f(i * each, piece)) {
+                f(i * each, piece);
+            }
         }
     });
 }

@@ -10,6 +10,8 @@ use paring::report::moment;
 use paring::{Error, Result};
 use serde_json::{Map, Value, json};
 
+use crate::stderr;
+
 /// Of the events and their fields; a new one when what is there changes, not when something is added.
 const VERSION: u32 = 1;
 /// The first event of a process.
@@ -66,7 +68,7 @@ impl Log {
     pub fn event(&self, event: &str, fields: Value) {
         if let Err(error) = self.write(event, fields) {
             *self.to() = To::Nowhere;
-            eprintln!("note: {}: {error}; no more events are written", self.path.display());
+            stderr::line(format_args!("note: {}: {error}; no more events are written", self.path.display()));
         }
     }
 

@@ -295,3 +295,26 @@ fn damaged_files_never_panic() {
     }
     assert!(opened > 100, "only {opened} files could be opened: the damage is too great to test anything");
 }
+
+#[test]
+fn samples_follow_the_weights_and_not_the_files() {
+    // Three samples of the first tensor, one of the second.
+    let header = r#"{"a":{"dtype":"F32","shape":[8,1000],"data_offsets":[0,32000]},"b":{"dtype":"I8","shape":[4],"data_offsets":[32000,32004]}}"#;
+    let file = raw(header, 32_004);
+    let sample = |file: &[u8]| open(file).unwrap().samples();
+    let want = sample(&file);
+    assert_eq!(want.len(), 1);
+    assert_eq!((want[0].name.as_str(), want[0].bytes), (SINGLE, file.len() as u64));
+    assert_eq!(sample(&file), want);
+    let data = file.len() - 32_004;
+    for at in [0, 4095, 13_952, 18_047, 27_904, 31_999, 32_000, 32_003] {
+        let mut other = file.clone();
+        other[data + at] ^= 1;
+        assert_ne!(sample(&other)[0].digest, want[0].digest, "byte {at}");
+    }
+    // What lies between them is not read.
+    let mut other = file.clone();
+    other[data + 8000] ^= 1;
+    assert_eq!(sample(&other), want);
+    assert_ne!(sample(&raw(&header.replace("\"b\"", "\"c\""), 32_004))[0].digest, want[0].digest);
+}

@@ -174,22 +174,22 @@ fn a_shard_gets_its_name_when_it_is_synced() {
     let dir = tempfile::tempdir().unwrap();
     let mut writer = create(dir.path(), 2).unwrap();
     let one = || vec![tensor("one", Dtype::F32, &[2], 1)];
-    let begun = writer.begin(0, one()).unwrap();
+    let begun = writer.begin(0, &mut one()).unwrap();
     let left = names(dir.path());
     assert!(matches!(&left[..], [name] if crate::names::temporary_of(name) == Some(&shard_name(0, 2))), "{left:?}");
-    assert!(writer.begin(0, one()).unwrap_err().to_string().contains("written twice"));
-    assert!(writer.begin(1, one()).unwrap_err().to_string().contains("second tensor of the name one"));
+    assert!(writer.begin(0, &mut one()).unwrap_err().to_string().contains("written twice"));
+    assert!(writer.begin(1, &mut one()).unwrap_err().to_string().contains("second tensor of the name one"));
     let full = io::Error::from(io::ErrorKind::StorageFull);
     let text = writer.close(begun, Err(full)).unwrap_err().to_string();
     assert!(text.contains("no space left for"), "{text}");
     assert!(names(dir.path()).is_empty());
     // What was never closed is gone as well, and the next is begun before the one before it is closed.
-    drop(writer.begin(1, vec![tensor("two", Dtype::F32, &[2], 1)]).unwrap());
+    drop(writer.begin(1, &mut vec![tensor("two", Dtype::F32, &[2], 1)]).unwrap());
     assert!(names(dir.path()).is_empty());
     drop(writer);
     let mut writer = create(dir.path(), 2).unwrap();
-    let first = writer.begin(0, one()).unwrap();
-    let second = writer.begin(1, vec![tensor("two", Dtype::F32, &[3], 2)]).unwrap();
+    let first = writer.begin(0, &mut one()).unwrap();
+    let second = writer.begin(1, &mut vec![tensor("two", Dtype::F32, &[3], 2)]).unwrap();
     for begun in [first, second] {
         let synced = begun.sync();
         writer.close(begun, synced).unwrap();

@@ -20,7 +20,7 @@ fn killed(dir: &Path) -> Vec<ClosedFile> {
     let mut writer = into(dir, 3, false).unwrap();
     let closed = [("a", 0), ("bb", 1)].map(|(name, i)| writer.shard(i, one(name)).unwrap());
     // Begun, and never closed.
-    std::mem::forget(writer.begin(2, one("ccc")).unwrap());
+    std::mem::forget(writer.begin(2, &mut one("ccc")).unwrap());
     drop(writer);
     for name in [JOURNAL, ".activations-00002", ".activations-00003", ".activations-00003.tmp", CONFIG, "mine.txt"] {
         fs::write(dir.join(name), if name == JOURNAL { BEGUN } else { name }).unwrap();

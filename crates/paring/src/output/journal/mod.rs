@@ -225,6 +225,15 @@ impl Journal {
         Ok(())
     }
 
+    /// Removes the activations that are kept, of which a run that resumes has no need or can do without; false where there are
+    /// none.
+    pub fn forget_activations(&mut self) -> Result<bool> {
+        match self.hidden.take() {
+            Some(path) => remove(&path).map(|()| true),
+            None => Ok(false),
+        }
+    }
+
     /// The run is finished: removes the journal and the activations.
     pub fn finish(self) -> Result<()> {
         for path in self.hidden.into_iter().chain([self.path]) {

@@ -1,17 +1,18 @@
 //! Batches of activations in a file.
 
-use std::fs::{File, OpenOptions};
+use std::fs::File;
 use std::io::{Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 
 use candle_core::{Device, Tensor};
 use paring_format::Dtype;
+use paring_format::writer::create_fresh;
 use paring_kernels::device::upload;
 
 use crate::{Error, Result};
 
-/// The name of the file while it has one.
-const NAME: &str = ".activations.tmp";
+/// The name of the file, beside a number of its own, while it has one.
+const NAME: &str = "activations";
 
 /// Batches `[b, t, dim]` of f32 in a file, which is removed with this value, or by the system when the process dies.
 pub(super) struct Spill {
@@ -23,11 +24,10 @@ pub(super) struct Spill {
 }
 
 impl Spill {
-    /// A new file in `dir`, in place of one that a dead run left.
+    /// A new file in `dir`.
     pub fn create(dir: &Path) -> Result<Self> {
         let path = dir.join(NAME);
-        let open = || OpenOptions::new().read(true).write(true).create(true).truncate(true).open(&path);
-        let file = open().map_err(|source| Error::Io { path: path.clone(), source })?;
+        let (file, path) = create_fresh(&path).map_err(|source| Error::Io { path, source })?;
         // Where an open file may lose its name it does so now: whatever ends the run then frees its space.
         #[cfg(unix)]
         std::fs::remove_file(&path).map_err(|source| Error::Io { path: path.clone(), source })?;
@@ -72,7 +72,7 @@ impl Spill {
         let bytes = Dtype::F32.encode(&values);
         let mut file = &self.file;
         let written = file.seek(SeekFrom::Start(offset)).and_then(|_| file.write_all(&bytes));
-        written.map_err(|source| Error::Io { path: self.path.clone(), source })
+        Ok(written.map_err(|source| paring_format::Error::write(&self.path, bytes.len() as u64, source))?)
     }
 }
 
