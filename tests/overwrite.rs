@@ -1,4 +1,4 @@
-//! What a person has is not lost: outputs that replace others, files beside them, inputs under any name, single files.
+//! Nothing that a person has is lost: outputs that replace others, files beside them, inputs under any name, single files.
 
 mod support;
 
@@ -10,6 +10,8 @@ mod kills;
 
 use std::collections::BTreeMap;
 use std::fs;
+#[cfg(unix)]
+use std::os::unix::fs::symlink;
 use std::path::Path;
 
 use support::*;
@@ -53,147 +55,149 @@ fn copy(from: &Path, to: &Path) {
     }
 }
 
-/// Folders that are not overwritten, commands, and the words of the line that says why. Everything stays as it is.
+/// A folder that is not overwritten: its name, the function that makes it, a command, and the words of the line that says why.
+#[cfg(unix)]
+type Case = (&'static str, fn(&Sandbox), &'static str, &'static [&'static str]);
+
+/// The command of most cases.
+#[cfg(unix)]
+const OVER: &str = "quantize model calib.safetensors --wbits 4 --out out";
+
+#[cfg(unix)]
+const CASES: &[Case] = &[
+    ("a model", |s| copy(&s.path("model"), &s.path("out")), OVER, &["out: holds a model, and nothing says"]),
+    (
+        "a model, another command",
+        |s| copy(&s.path("model"), &s.path("out")),
+        "sparsify model --method magnitude --pattern 2:4 --out out",
+        &["out: holds a model, and nothing says"],
+    ),
+    ("a model, decompressed over", |s| copy(&s.path("model"), &s.path("out")), "decompress made --out out", &["model"]),
+    (
+        "a model, converted over",
+        |s| copy(&s.path("model"), &s.path("out")),
+        "convert made --format int-quantized --out out",
+        &["out: holds a model, and nothing says"],
+    ),
+    (
+        "a model with the manifest of another program",
+        |s| {
+            copy(&s.path("model"), &s.path("out"));
+            s.write("out/paring.json", r#"{"program": "sparing 1.0"}"#);
+        },
+        OVER,
+        &["out: holds a model"],
+    ),
+    (
+        "a model with somebody's journal",
+        |s| {
+            copy(&s.path("model"), &s.path("out"));
+            s.write("out/journal.jsonl", "{\"day\": 1}\n");
+        },
+        OVER,
+        &["out: holds a model"],
+    ),
+    (
+        "notes",
+        |s| {
+            fs::create_dir(s.path("out")).unwrap();
+            s.write("out/notes.txt", "mine");
+        },
+        OVER,
+        &["out: holds notes.txt, and nothing says"],
+    ),
+    (
+        "a model of links into the output",
+        |s| {
+            copy(&s.path("made"), &s.path("out"));
+            fs::create_dir(s.path("links")).unwrap();
+            for name in model_bytes(&s.path("out")).into_keys() {
+                symlink(format!("../out/{name}"), s.path(&format!("links/{name}"))).unwrap();
+            }
+        },
+        "decompress links --out out",
+        &["would be removed, and is read as links/", "name another output"],
+    ),
+    (
+        "a model with a second name for a shard of the output",
+        |s| {
+            copy(&s.path("made"), &s.path("out"));
+            fs::remove_file(s.path("made/model-00002-of-00005.safetensors")).unwrap();
+            let name = "model-00002-of-00005.safetensors";
+            fs::hard_link(s.path("out").join(name), s.path("made").join(name)).unwrap();
+        },
+        "convert made --format int-quantized --out out",
+        &["out/model-00002-of-00005.safetensors: would be removed, and is read as made/"],
+    ),
+    (
+        "a tokenizer that is the output's",
+        |s| {
+            copy(&s.path("made"), &s.path("out"));
+            fs::remove_file(s.path("model/tokenizer.json")).unwrap();
+            symlink("../out/tokenizer.json", s.path("model/tokenizer.json")).unwrap();
+        },
+        OVER,
+        &["out/tokenizer.json: would be removed, and is read as model/tokenizer.json"],
+    ),
+    (
+        "calibration data in the output",
+        |s| copy(&s.path("made"), &s.path("out")),
+        "quantize model out/report.json --wbits 4 --out out",
+        &["out/report.json: would be removed, and is read as out/report.json"],
+    ),
+    (
+        "data for perplexity in the output",
+        |s| copy(&s.path("made"), &s.path("out")),
+        "quantize model calib.safetensors --wbits 4 --out out --eval out/report.html",
+        &["out/report.html: would be removed, and is read as"],
+    ),
+    (
+        "a recipe in the output",
+        |s| {
+            copy(&s.path("made"), &s.path("out"));
+            s.write("recipe.toml", "wbits = 4\n");
+            fs::remove_file(s.path("out/report.html")).unwrap();
+            fs::hard_link(s.path("recipe.toml"), s.path("out/report.html")).unwrap();
+        },
+        "quantize model calib.safetensors --config recipe.toml --out out",
+        &["out/report.html: would be removed, and is read as recipe.toml"],
+    ),
+    (
+        "a link under a name that is written",
+        |s| {
+            copy(&s.path("made"), &s.path("out"));
+            fs::remove_file(s.path("out/config.json")).unwrap();
+            symlink("../model/config.json", s.path("out/config.json")).unwrap();
+        },
+        OVER,
+        &["out/config.json: no run of paring wrote this", "move it away"],
+    ),
+    (
+        "a folder under a name that is written",
+        |s| {
+            copy(&s.path("made"), &s.path("out"));
+            fs::remove_file(s.path("out/report.html")).unwrap();
+            fs::create_dir(s.path("out/report.html")).unwrap();
+        },
+        OVER,
+        &["out/report.html: no run of paring wrote this"],
+    ),
+    (
+        "a folder of the name for the new output",
+        |s| {
+            copy(&s.path("made"), &s.path("out"));
+            fs::create_dir(s.path(".out.paring-new")).unwrap();
+            s.write(".out.paring-new/mine", "mine");
+        },
+        OVER,
+        &[".out.paring-new: in the way"],
+    ),
+];
+
+/// Everything stays as it is.
 #[cfg(unix)]
 #[test]
-fn what_is_not_a_runs_is_refused_before_the_work() {
-    use std::os::unix::fs::symlink;
-    type Case = (&'static str, fn(&Sandbox), &'static str, &'static [&'static str]);
-    const QUANTIZE: &str = "quantize model calib.safetensors --wbits 4 --out out";
-    const CASES: &[Case] = &[
-        ("a model", |s| copy(&s.path("model"), &s.path("out")), QUANTIZE, &["out: holds a model, and nothing says"]),
-        (
-            "a model, another command",
-            |s| copy(&s.path("model"), &s.path("out")),
-            "sparsify model --method magnitude --pattern 2:4 --out out",
-            &["out: holds a model, and nothing says"],
-        ),
-        (
-            "a model, decompressed over",
-            |s| copy(&s.path("model"), &s.path("out")),
-            "decompress made --out out",
-            &["model"],
-        ),
-        (
-            "a model, converted over",
-            |s| copy(&s.path("model"), &s.path("out")),
-            "convert made --format int-quantized --out out",
-            &["out: holds a model, and nothing says"],
-        ),
-        (
-            "a model with the manifest of another program",
-            |s| {
-                copy(&s.path("model"), &s.path("out"));
-                s.write("out/paring.json", r#"{"program": "sparing 1.0"}"#);
-            },
-            QUANTIZE,
-            &["out: holds a model"],
-        ),
-        (
-            "a model with somebody's journal",
-            |s| {
-                copy(&s.path("model"), &s.path("out"));
-                s.write("out/journal.jsonl", "{\"day\": 1}\n");
-            },
-            QUANTIZE,
-            &["out: holds a model"],
-        ),
-        (
-            "notes",
-            |s| {
-                fs::create_dir(s.path("out")).unwrap();
-                s.write("out/notes.txt", "mine");
-            },
-            QUANTIZE,
-            &["out: holds notes.txt, and nothing says"],
-        ),
-        (
-            "a model of links into the output",
-            |s| {
-                copy(&s.path("made"), &s.path("out"));
-                fs::create_dir(s.path("links")).unwrap();
-                for name in model_bytes(&s.path("out")).into_keys() {
-                    symlink(format!("../out/{name}"), s.path(&format!("links/{name}"))).unwrap();
-                }
-            },
-            "decompress links --out out",
-            &["would be removed, and is read as links/", "name another output"],
-        ),
-        (
-            "a model with a second name for a shard of the output",
-            |s| {
-                copy(&s.path("made"), &s.path("out"));
-                fs::remove_file(s.path("made/model-00002-of-00005.safetensors")).unwrap();
-                let name = "model-00002-of-00005.safetensors";
-                fs::hard_link(s.path("out").join(name), s.path("made").join(name)).unwrap();
-            },
-            "convert made --format int-quantized --out out",
-            &["out/model-00002-of-00005.safetensors: would be removed, and is read as made/"],
-        ),
-        (
-            "a tokenizer that is the output's",
-            |s| {
-                copy(&s.path("made"), &s.path("out"));
-                fs::remove_file(s.path("model/tokenizer.json")).unwrap();
-                symlink("../out/tokenizer.json", s.path("model/tokenizer.json")).unwrap();
-            },
-            QUANTIZE,
-            &["out/tokenizer.json: would be removed, and is read as model/tokenizer.json"],
-        ),
-        (
-            "calibration data in the output",
-            |s| copy(&s.path("made"), &s.path("out")),
-            "quantize model out/report.json --wbits 4 --out out",
-            &["out/report.json: would be removed, and is read as out/report.json"],
-        ),
-        (
-            "data for perplexity in the output",
-            |s| copy(&s.path("made"), &s.path("out")),
-            "quantize model calib.safetensors --wbits 4 --out out --eval out/report.html",
-            &["out/report.html: would be removed, and is read as"],
-        ),
-        (
-            "a recipe in the output",
-            |s| {
-                copy(&s.path("made"), &s.path("out"));
-                s.write("recipe.toml", "wbits = 4\n");
-                fs::remove_file(s.path("out/report.html")).unwrap();
-                fs::hard_link(s.path("recipe.toml"), s.path("out/report.html")).unwrap();
-            },
-            "quantize model calib.safetensors --config recipe.toml --out out",
-            &["out/report.html: would be removed, and is read as recipe.toml"],
-        ),
-        (
-            "a link under a name that is written",
-            |s| {
-                copy(&s.path("made"), &s.path("out"));
-                fs::remove_file(s.path("out/config.json")).unwrap();
-                symlink("../model/config.json", s.path("out/config.json")).unwrap();
-            },
-            QUANTIZE,
-            &["out/config.json: no run of paring wrote this", "move it away"],
-        ),
-        (
-            "a folder under a name that is written",
-            |s| {
-                copy(&s.path("made"), &s.path("out"));
-                fs::remove_file(s.path("out/report.html")).unwrap();
-                fs::create_dir(s.path("out/report.html")).unwrap();
-            },
-            QUANTIZE,
-            &["out/report.html: no run of paring wrote this"],
-        ),
-        (
-            "a folder of the name for the new output",
-            |s| {
-                copy(&s.path("made"), &s.path("out"));
-                fs::create_dir(s.path(".out.paring-new")).unwrap();
-                s.write(".out.paring-new/mine", "mine");
-            },
-            QUANTIZE,
-            &[".out.paring-new: in the way"],
-        ),
-    ];
+fn files_that_no_run_wrote_are_refused_before_the_work() {
     let mut wrong = Vec::new();
     for (what, prepare, command, words) in CASES {
         let sandbox = Sandbox::new();
@@ -232,8 +236,8 @@ fn a_persons_files_stay() {
     fs::create_dir_all(sandbox.path("out/logs/deep")).unwrap();
     sandbox.write("out/logs/deep/1", "mine");
     sandbox.write("out/model.safetensors.tmp", "mine");
-    std::os::unix::fs::symlink("nowhere", sandbox.path("out/link")).unwrap();
-    std::os::unix::fs::symlink("logs", sandbox.path("out/latest")).unwrap();
+    symlink("nowhere", sandbox.path("out/link")).unwrap();
+    symlink("logs", sandbox.path("out/latest")).unwrap();
     let is_theirs = |name: &str| {
         let first = name.split('/').next().unwrap();
         let own = ["config.json", "paring.json", "report.json", "report.html", "tokenizer.json"];
@@ -279,7 +283,7 @@ fn a_run_that_fails_changes_nothing() {
     let ran = sandbox.run(&broken.replace("--overwrite", "--resume"));
     assert!(ran.code == Some(1) && ran.stderr.contains("resumed after block 1 of 2"), "{}", ran.stderr);
     assert!(tree(&sandbox.path("out")) == before);
-    // Without either word the run that was begun there is told of; other options are not resumed.
+    // Other options are not resumed.
     let ran = sandbox.run(&broken.replace("--wbits 3", "--wbits 5").replace("--overwrite", "--resume"));
     assert!(ran.code == Some(1) && ran.stderr.contains("out: cannot"), "{}", ran.stderr);
     let ran = sandbox.run("convert broken --format no-such --out out --overwrite --quiet");
@@ -331,7 +335,7 @@ fn places_that_cannot_be_exchanged() {
     if sandbox.path("ran").exists() && ran.code != Some(77) {
         sandbox_refused(&ran, "out: another disk is mounted here");
     }
-    std::os::unix::fs::symlink("out", sandbox.path("link")).unwrap();
+    symlink("out", sandbox.path("link")).unwrap();
     sandbox.ok(&QUANTIZE.replace("--out out", "--out link --overwrite"));
     assert!(sandbox.path("link").is_symlink() && sandbox.holds_model("out"));
 }

@@ -20,7 +20,7 @@ const RUNS: [&str; 10] = [
     "convert source --format int-quantized",
 ];
 
-/// What is waited for before a kill: files of the new output and of the exchange, from the first step to the last.
+/// Files that are waited for before a kill: those of the new output and of the exchange, from the first step to the last.
 const EVENTS: [&str; 10] = [
     ".out.paring-new",
     ".out.paring-new/.paring-staged",

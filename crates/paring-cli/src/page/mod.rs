@@ -50,7 +50,7 @@ pub fn of(report: &Report) -> String {
     document(&title, &report.environment.program, &body)
 }
 
-/// What tells a page that is made here from others, near its beginning.
+/// The mark that tells a page that is made here from others, near its beginning.
 const GENERATOR: &str = "<meta name=\"generator\" content=\"paring\"/>";
 
 /// Tells whether a file that begins so is a page that is made here.

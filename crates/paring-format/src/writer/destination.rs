@@ -4,6 +4,8 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use super::contents::Contents;
+use super::disk;
+use super::files::folder_of;
 use super::inputs::InputFiles;
 use super::mounts;
 use super::staging::{Mark, is_bare, staged, staging};
@@ -31,7 +33,7 @@ pub struct Destination {
     pub has_journal: bool,
 }
 
-/// What a run does with a folder.
+/// The treatment of a folder by a run.
 #[derive(Debug)]
 pub(super) enum Treatment {
     /// It is empty, or not there.
@@ -105,6 +107,14 @@ impl Destination {
             return checked(Treatment::Again(contents.own));
         }
         self.check_exchange(staging.as_deref())?;
+        // They get another folder above them, which is noted in themselves.
+        let folders = contents.foreign.iter().map(|name| self.dir.join(name));
+        let is_folder = |path: &PathBuf| path.symlink_metadata().is_ok_and(|meta| meta.is_dir());
+        if let Some(fixed) = folders.filter(is_folder).find(|path| !disk::is_writable(path)) {
+            let reason = "a folder that you may not write to, so that it cannot be taken over to the new output; allow it, \
+                or name another output folder";
+            return Err(Error::refused(&fixed, reason));
+        }
         let bytes = |name: &String| fs::metadata(self.dir.join(name)).map_or(0, |meta| meta.len());
         let replaced_bytes = contents.own.iter().map(bytes).sum();
         Ok(Checked { treatment: Treatment::Replaced, replaced_bytes })
@@ -154,6 +164,9 @@ impl Destination {
         if let Some(mount) = mounts::first_below(&real) {
             let at = if mount == real { String::new() } else { format!(" at {}", mount.display()) };
             return refused(&format!("another disk is mounted here{at}, so that a new folder cannot take its place"));
+        }
+        if !disk::is_writable(folder_of(staging)) {
+            return refused("you may not write to the folder above it, where the new output would be made");
         }
         let here = std::env::current_dir().and_then(|dir| dir.canonicalize());
         if here.is_ok_and(|here| here.starts_with(&real)) {

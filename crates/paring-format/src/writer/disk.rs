@@ -60,6 +60,17 @@ pub fn remove(path: &Path) -> io::Result<()> {
     }
 }
 
+/// Tells whether this process may write to a file or folder, as far as the system says without trying.
+#[cfg(any(target_os = "linux", target_os = "macos"))]
+pub(super) fn is_writable(path: &Path) -> bool {
+    rustix::fs::access(path, rustix::fs::Access::WRITE_OK).is_ok()
+}
+
+#[cfg(not(any(target_os = "linux", target_os = "macos")))]
+pub(super) fn is_writable(_: &Path) -> bool {
+    true
+}
+
 /// Notes that a new file has its bytes.
 pub(super) fn written<T>(result: io::Result<T>, path: &Path) -> io::Result<T> {
     noted(result, || Step::Written(path.into()))

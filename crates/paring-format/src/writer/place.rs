@@ -19,7 +19,7 @@ pub struct Place {
     staged: Option<Staged>,
 }
 
-/// What belongs to an output that is made beside the one that it will replace.
+/// The rest of an output that is made beside the one that it will replace.
 #[derive(Debug)]
 struct Staged {
     /// True if the two folders change places in one step.
@@ -109,7 +109,7 @@ impl Place {
         self.staged.is_some()
     }
 
-    /// What a user should know of the folder, a sentence each.
+    /// Notes on the folder for users, a sentence each.
     pub fn notes(&self) -> Vec<String> {
         let out = self.destination.dir.display();
         let lock = self.lock.unsupported().map(|reason| format!("nothing keeps a second run out of {out}: {reason}"));
@@ -128,12 +128,15 @@ impl Place {
     /// When the folders cannot be exchanged, and when a person's file is in the way. The new output stays where it is then.
     pub fn publish(&self) -> Result<()> {
         let Some(staged) = &self.staged else { return Ok(()) };
-        staging::publish(&self.dir, &self.destination, staged.exchanges)?;
-        self.lock.moved(&self.destination.dir);
-        if let Some(lock) = &staged.lock {
-            lock.moved(&self.dir);
+        let published = staging::publish(&self.dir, &self.destination, staged.exchanges);
+        // An error may come after the exchange, from what is left of the earlier output.
+        if staging::staged(&self.destination.dir).is_none() {
+            self.lock.moved(&self.destination.dir);
+            if let Some(lock) = &staged.lock {
+                lock.moved(&self.dir);
+            }
         }
-        Ok(())
+        published
     }
 
     /// Removes all that was written of an output that will not be finished.

@@ -222,6 +222,11 @@ mod tests {
     use paring_format::writer::Destination;
     use paring_format::writer::disk::recording;
 
+    /// A writer of a run that keeps a journal.
+    fn writer(dir: &std::path::Path, shards: usize) -> Writer {
+        Writer::create(&Destination { has_journal: true, ..Destination::new(dir, shards) }).unwrap()
+    }
+
     fn tensor(name: &str) -> Vec<NamedTensor> {
         vec![NamedTensor { name: name.into(), dtype: Dtype::U8, shape: vec![2], bytes: vec![1, 2] }]
     }
@@ -229,7 +234,7 @@ mod tests {
     #[test]
     fn what_was_handed_over_is_written_even_when_nobody_finishes() {
         let dir = tempfile::tempdir().unwrap();
-        let mut writer = BackgroundWriter::new(Writer::create(&Destination::new(dir.path(), 3)).unwrap(), None);
+        let mut writer = BackgroundWriter::new(writer(dir.path(), 3), None);
         writer.shard(0, tensor("a")).unwrap();
         writer.shard(1, tensor("b")).unwrap();
         drop(writer);
@@ -241,9 +246,9 @@ mod tests {
     #[test]
     fn a_shard_is_on_the_disk_before_its_line() {
         let dir = tempfile::tempdir().unwrap();
-        let destination = Destination { has_journal: true, ..Destination::new(dir.path(), 1) };
+        let writer = writer(dir.path(), 1);
         let journal = Journal::begin(dir.path(), crate::output::journal::tests::identity()).unwrap();
-        let mut writer = BackgroundWriter::new(Writer::create(&destination).unwrap(), Some(journal));
+        let mut writer = BackgroundWriter::new(writer, Some(journal));
         let before = recording::steps(dir.path()).len();
         writer.shard(0, tensor("a")).unwrap();
         writer.note(|closed| closed.map(|_| Line::Threshold { choice: 0, bits: 0 })).unwrap();
@@ -279,7 +284,7 @@ mod tests {
     #[test]
     fn an_error_comes_with_the_next_shard_or_at_the_end() {
         let dir = tempfile::tempdir().unwrap();
-        let mut writer = BackgroundWriter::new(Writer::create(&Destination::new(dir.path(), 2)).unwrap(), None);
+        let mut writer = BackgroundWriter::new(writer(dir.path(), 2), None);
         writer.shard(0, tensor("a")).unwrap();
         writer.shard(0, tensor("b")).unwrap();
         // One may wait before anyone looks at it.

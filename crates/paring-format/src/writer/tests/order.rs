@@ -70,7 +70,7 @@ fn folders_change_places_between_syncs() {
     }
 }
 
-/// What is left of a model while its files are removed cannot be loaded, and is known as a run's to the last.
+/// A model whose files are being removed cannot be loaded, and is known as a run's to the last.
 #[test]
 fn the_config_goes_first_and_the_lists_last() {
     let dir = tempfile::tempdir().unwrap();
