@@ -1,10 +1,15 @@
 //! Tests: `value is name(…)`.
 
-use super::ast::Comparison;
+use super::ast::{Binary, Comparison};
 use super::fault::{Made, Meter, fault};
 use super::given::{Given, required};
-use super::run::operators::{compare, contains};
+use super::run::operators::{binary, compare, contains};
 use super::value::{Value, equal};
+
+/// True when a number is a multiple of another.
+fn divides(value: &Value, by: &Value, meter: &Meter) -> Made<bool> {
+    equal(&binary(Binary::Modulo, value, by, meter)?, &Value::Int(0), meter)
+}
 
 /// True when a value passes a test.
 pub(super) fn call(value: &Value, name: &str, given: &Given, meter: &Meter) -> Made<bool> {
@@ -26,10 +31,7 @@ pub(super) fn call(value: &Value, name: &str, given: &Given, meter: &Meter) -> M
     match name {
         "divisibleby" => {
             let [by] = given.bind(name, ["num"])?;
-            return match (value.whole(), required(by, name)?.whole()) {
-                (Some(number), Some(by)) if by != 0 => Ok(number.checked_rem(by) == Some(0)),
-                _ => fault("divisibleby expects integers"),
-            };
+            return divides(value, &required(by, name)?, meter);
         }
         "sameas" => {
             let [other] = given.bind(name, ["other"])?;
@@ -64,10 +66,8 @@ pub(super) fn call(value: &Value, name: &str, given: &Given, meter: &Meter) -> M
         ),
         "callable" => matches!(value, Value::Function(_) | Value::Loop(_) | Value::Undefined(_)),
         "escaped" => false,
-        "even" | "odd" => match value.whole() {
-            Some(number) => (number % 2 == 0) == (name == "even"),
-            None => return fault(format!("{name} expects an integer, got {}", value.kind())),
-        },
+        "even" => divides(value, &Value::Int(2), meter)?,
+        "odd" => equal(&binary(Binary::Modulo, value, &Value::Int(2), meter)?, &Value::Int(1), meter)?,
         "lower" | "upper" => {
             let text = value.text(meter)?;
             let (has, others): (fn(char) -> bool, fn(char) -> bool) = match name {

@@ -172,7 +172,11 @@ fn sorted(run: &Run<'_>, value: &Value, given: &Given) -> Made<Value> {
             let row = |k: usize| Value::list(columns.iter().map(|column| column[k].clone()).collect(), run.meter);
             (0..items.len()).map(row).collect::<Made<_>>()?
         }
-        path => keys(run, &items, path.as_ref(), with_case)?,
+        // As Jinja has it, a list of one: what is equal needs no order.
+        path => {
+            let keys = keys(run, &items, path.as_ref(), with_case)?;
+            keys.into_iter().map(|key| Value::list(vec![key], run.meter)).collect::<Made<_>>()?
+        }
     };
     let sorted = ordered(run, items, keys, is_true(reverse))?;
     Value::list(sorted.into_iter().map(|(_, item)| item).collect(), run.meter)

@@ -37,7 +37,7 @@ pub(super) fn call(value: &Value, name: &str, given: &Given, meter: &Meter) -> M
             }
             indented(&of, &width, is_true(first), is_true(blank), meter)
         }
-        "truncate" => truncated(&of, given, meter),
+        "truncate" => truncated(value, given, meter),
         "center" => {
             let [width] = given.bind(name, ["width"])?;
             let width = Value::Int(whole(width, name)?.unwrap_or(80));
@@ -93,7 +93,7 @@ fn indented(of: &str, width: &str, first: bool, blank: bool, meter: &Meter) -> M
     Ok(Value::Text(out.shared()))
 }
 
-fn truncated(of: &str, given: &Given, meter: &Meter) -> Made<Value> {
+fn truncated(value: &Value, given: &Given, meter: &Meter) -> Made<Value> {
     let [length, killwords, end, leeway] = given.bind("truncate", ["length", "killwords", "end", "leeway"])?;
     let size = |argument: Option<Value>, default: usize| {
         let size = whole(argument, "truncate")?;
@@ -104,10 +104,12 @@ fn truncated(of: &str, given: &Given, meter: &Meter) -> Made<Value> {
     let Some(kept) = length.checked_sub(end.chars().count()) else {
         return fault("truncate: the length is less than that of the end");
     };
-    if of.chars().count() <= length.saturating_add(leeway) {
-        return Ok(Value::from(of));
+    let Some(len) = value.len() else { return fault(format!("object of type '{}' has no len()", value.kind())) };
+    if len <= length.saturating_add(leeway) {
+        return Ok(value.clone());
     }
-    let cut = of.char_indices().nth(kept).map_or(of, |(at, _)| &of[..at]);
+    let Value::Text(of) = value else { return fault(format!("truncate expects text, got {}", value.kind())) };
+    let cut = of.char_indices().nth(kept).map_or(&**of, |(at, _)| &of[..at]);
     let cut = if is_true(killwords) { cut } else { cut.rsplit_once(' ').map_or(cut, |(before, _)| before) };
     let mut out = Text::new(meter);
     out.push(cut)?;

@@ -180,6 +180,6 @@ pub(in crate::jinja) fn slice(value: &Value, parts: [Option<Value>; 3], meter: &
             meter.items(range.len)?;
             Value::list(sliced(range.len).into_iter().map(|at| range.get(at)).collect(), meter)
         }
-        other => Ok(missing(other, "a slice")),
+        other => fault(format!("'{}' object cannot be sliced", other.kind())),
     }
 }

@@ -91,7 +91,11 @@ fn float(operator: Binary, a: f64, b: f64) -> Made<f64> {
     }
     let modulo = || {
         let rest = a % b;
-        if rest != 0.0 && (rest < 0.0) != (b < 0.0) { rest + b } else { rest }
+        match rest {
+            0.0 => 0f64.copysign(b),
+            _ if (rest < 0.0) != (b < 0.0) => rest + b,
+            _ => rest,
+        }
     };
     Ok(match operator {
         Binary::Add => a + b,

@@ -22,6 +22,7 @@ pub(crate) enum Key {
     Float(u64),
     Text(Rc<str>),
     Tuple(Vec<Key>),
+    Range(i128, i128, usize),
 }
 
 impl Key {
@@ -39,6 +40,7 @@ impl Key {
                 meter.items(list.items.len())?;
                 Key::Tuple(list.items.iter().map(|item| Key::of(item, meter)).collect::<Made<_>>()?)
             }
+            Value::Range(range) => Key::Range(range.start, range.step, range.len),
             other => return fault(format!("unhashable type: '{}'", other.kind())),
         })
     }
