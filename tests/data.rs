@@ -62,6 +62,99 @@ fn every_kind_of_file() {
     }
 }
 
+/// What Windows, Python and other programs write holds the same documents as plain lines.
+#[test]
+fn files_as_other_programs_leave_them() {
+    let sandbox = sandbox();
+    let plain = lines("text", &documents());
+    sandbox.write("plain.jsonl", &plain);
+    let want = eval(&sandbox, "plain.jsonl");
+    let objects: Vec<&str> = plain.lines().collect();
+    let pretty: Vec<String> = documents()
+        .iter()
+        .map(|text| serde_json::to_string_pretty(&json!({"n": [1, {}], "text": text})).unwrap())
+        .collect();
+    let mark = |text: &str| format!("\u{feff}{text}");
+    let list = format!("[{}]", objects.join(", "));
+    let pretty_list = format!("[\n  {}\n]\n", pretty.join(",\n  "));
+    let field = format!("{{\"version\": \"1.0\", \"n\": -Infinity, \"data\": {list}, \"m\": [1, 2]}}");
+    let odd = plain.replace("{\"text\"", "{\"a\": NaN, \"b\": [Infinity, {\"c\": -Infinity}], \"text\"");
+    let cases: [(&str, String); 12] = [
+        ("mark", mark(&plain)),
+        ("crlf", plain.replace('\n', "\r\n")),
+        ("no end", plain.trim_end().to_string()),
+        ("blank", format!("\n \r\n{}\n", plain.replace('\n', "\n\n"))),
+        ("nan", odd),
+        ("list", list.clone()),
+        ("list with a mark", mark(&list)),
+        ("pretty list", pretty_list.clone()),
+        ("pretty list of Windows", mark(&pretty_list.replace('\n', "\r\n"))),
+        ("pretty objects", pretty.join("\n")),
+        ("field", field.clone()),
+        ("pretty field", field.replace("[{", "\n[\n{").replace("}, ", "},\n")),
+    ];
+    for (what, text) in cases {
+        for name in ["a.json", "a.jsonl", "a.json.gz", "a.json.zst"] {
+            match name {
+                "a.json.gz" => sandbox.write(name, gzip(&text)),
+                "a.json.zst" => sandbox.write(name, compress_to_vec(text.as_bytes(), CompressionLevel::Fastest)),
+                _ => sandbox.write(name, &text),
+            }
+            let got = eval(&sandbox, name);
+            assert_eq!(
+                (&got["perplexity"], &got["windows"]),
+                (&want["perplexity"], &want["windows"]),
+                "{what}: {name}"
+            );
+        }
+    }
+    // Text, as Python's open() reads it: line ends are one letter, and a mark is a word of its own.
+    sandbox.write("lf.txt", documents().join("\n"));
+    sandbox.write("crlf.txt", documents().join("\r\n"));
+    assert_eq!(eval(&sandbox, "lf.txt")["perplexity"], eval(&sandbox, "crlf.txt")["perplexity"]);
+    sandbox.write("mark.txt", mark(&documents().join("\n")));
+    let ran = sandbox.ok("eval model mark.txt --seqlen 16");
+    assert!(
+        ran.stderr.contains("mark.txt: it begins with a byte order mark, which is part of the text"),
+        "{}",
+        ran.stderr
+    );
+}
+
+/// Documents whose text is null are left out, and counted.
+#[test]
+fn documents_without_text() {
+    let sandbox = sandbox();
+    let plain = lines("text", &documents());
+    sandbox.write("plain.jsonl", &plain);
+    sandbox.write("null.jsonl", format!("{{\"text\": null}}\n{plain}{{\"text\": null}}\n{{\"text\": null, \"a\": 1}}"));
+    let note = "null.jsonl: 3 documents have null for \"text\" and are left out";
+    let ran = sandbox.ok("eval model null.jsonl --seqlen 16 --json");
+    assert_eq!(ran.json()["perplexity"], eval(&sandbox, "plain.jsonl")["perplexity"]);
+    assert!(ran.stderr.contains(note), "{}", ran.stderr);
+    let ran = sandbox.ok("quantize model null.jsonl --wbits 4 --seqlen 16 --out null --eval null.jsonl");
+    assert_eq!(ran.stderr.matches(note).count(), 2, "{}", ran.stderr);
+    sandbox.ok("quantize model plain.jsonl --wbits 4 --seqlen 16 --out plain --quiet");
+    assert!(model_bytes(&sandbox.path("null")) == model_bytes(&sandbox.path("plain")));
+    let ran = sandbox.ok("verify model --reference model --data null.jsonl --tokens 640 --seqlen 16");
+    assert!(ran.stderr.contains(note), "{}", ran.stderr);
+    sandbox.write("rows.parquet", fixture("nulls.parquet"));
+    let ran = sandbox.ok("eval model rows.parquet --seqlen 2");
+    assert!(ran.stderr.contains("rows.parquet: 2 documents have null"), "{}", ran.stderr);
+    // Where documents are drawn, one without text is as one of no letters.
+    let one: String =
+        documents().iter().map(|text| format!("{{\"text\": \"{text}\"}}\n{{\"text\": null}}\n")).collect();
+    let other = one.replace("null", "\"\"");
+    for (name, text) in [("one", one), ("other", other)] {
+        fs::create_dir_all(sandbox.path(name)).unwrap();
+        sandbox.write(&format!("{name}/c4-train.00000-of-01024.json.gz"), gzip(&text));
+        let drawn = format!("quantize model c4 --data-dir {name} --wbits 4 --nsamples 6 --seqlen 16");
+        let ran = sandbox.ok(&format!("{drawn} --out drawn-{name}"));
+        assert_eq!(ran.stderr.contains("documents have null for \"text\""), name == "one", "{}", ran.stderr);
+    }
+    assert!(model_bytes(&sandbox.path("drawn-one")) == model_bytes(&sandbox.path("drawn-other")));
+}
+
 /// Files of pyarrow hold the rows that their script says.
 #[test]
 fn parquet() {

@@ -13,6 +13,7 @@ mod input;
 mod layer;
 #[cfg(unix)]
 mod limits;
+mod lines;
 mod misuse;
 mod output;
 mod packed;
@@ -64,6 +65,7 @@ const TABLES: &[&[Table]] = &[
     packed::TABLES,
     checkpoint::TABLES,
     data::TABLES,
+    lines::TABLES,
     layer::TABLES,
     #[cfg(unix)]
     limits::TABLES,

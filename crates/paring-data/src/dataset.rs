@@ -12,7 +12,7 @@ use crate::documents::{Document, Documents};
 use crate::draw::{self, Draw};
 use crate::error::option;
 use crate::tokenizer::Tokenizer;
-use crate::{Error, Result, rows};
+use crate::{Error, Result, encoding, rows};
 
 /// Default number of calibration windows.
 const WINDOWS: usize = 128;
@@ -121,9 +121,9 @@ impl Data {
         Self { name: name.into(), content: Content::Text(text), reading, seed: None }
     }
 
-    /// Opens a file: `.txt` (one text), `.jsonl`, `.jsonl.gz`, `.jsonl.zst`, `.json.gz`, `.json.zst` (an object a line)
-    /// or `.parquet`, with text or messages in the field or column `text_field`, joined by an empty line, or
-    /// `.safetensors` (a tensor `input_ids` of integers, `[n, t]`) or `.pth` and `.pt` (rows of integers that torch
+    /// Opens a file: `.txt` (one text), `.jsonl` and `.json` (an object a line, or a list of objects), also packed as
+    /// `.gz` or `.zst`, or `.parquet`, with text or messages in the field or column `text_field`, joined by an empty
+    /// line, or `.safetensors` (a tensor `input_ids` of integers, `[n, t]`) or `.pth` and `.pt` (rows of integers that torch
     /// saved, as SpQR's). Errors when the file is none of these or cannot be
     /// read; what is wrong with its documents shows when windows are made.
     pub fn open(path: &Path, text_field: &str) -> Result<Self> {
@@ -134,14 +134,14 @@ impl Data {
         data.content = match (path.extension().and_then(|e| e.to_str()), Documents::of(path, text_field)) {
             (_, Some(documents)) => Content::Documents(documents),
             (Some("txt"), None) => {
-                let text = String::from_utf8(files::read(path, u64::MAX)?);
-                Content::Text(text.map_err(|e| Error::data(&name, format!("not UTF-8: {}", e.utf8_error())))?)
+                let text = encoding::text(files::read(path, u64::MAX)?);
+                Content::Text(text.map_err(|reason| Error::data(&name, reason))?)
             }
             (Some("safetensors"), None) => rows_of(rows::safetensors(path)?),
             (Some("pth" | "pt"), None) => rows_of(rows::pickled(path)?),
             _ => {
                 fs::metadata(path).map_err(io)?;
-                let known = ".txt, .jsonl, .jsonl.gz, .jsonl.zst, .json.gz, .json.zst, .parquet, .safetensors or .pth";
+                let known = ".txt, .jsonl or .json (also .gz or .zst), .parquet, .safetensors or .pth";
                 return Err(Error::data(name, format!("unknown kind of data; expected {known}")));
             }
         };
@@ -156,6 +156,18 @@ impl Data {
     /// A published set, whose windows are drawn with seed 0.
     pub(crate) fn published(name: String, documents: Documents, reading: Reading) -> Self {
         Self { name, content: Content::Documents(documents), reading, seed: Some(0) }
+    }
+
+    /// Things to know about the data, once windows were made of it: what was left out.
+    pub fn notes(&self) -> Vec<String> {
+        let notes = match &self.content {
+            Content::Documents(documents) => documents.notes(),
+            Content::Text(text) if text.starts_with('\u{feff}') => {
+                vec!["it begins with a byte order mark, which is part of the text, as Python's open() reads it".into()]
+            }
+            _ => Vec::new(),
+        };
+        notes.into_iter().map(|note| format!("{}: {note}", self.name)).collect()
     }
 
     /// True where windows are drawn at random by default.
@@ -333,6 +345,11 @@ impl Data {
     }
 
     fn check_any(&self, tokens: &[u32]) -> Result<()> {
-        if tokens.is_empty() { Err(Error::data(&self.name, "no tokens in it")) } else { Ok(()) }
+        if !tokens.is_empty() {
+            return Ok(());
+        }
+        let notes = if let Content::Documents(documents) = &self.content { documents.notes() } else { Vec::new() };
+        let reasons: String = notes.iter().map(|note| format!("; {note}")).collect();
+        Err(Error::data(&self.name, format!("no tokens in it{reasons}")))
     }
 }

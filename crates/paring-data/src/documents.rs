@@ -2,18 +2,23 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use serde_json::Value;
 
+use crate::elements::{self, Element, Form};
 use crate::error::option;
+use crate::json::Wrong;
 use crate::line::{self, Held};
 use crate::parquet::{self, Cell};
-use crate::unpack::{self, Packing};
-use crate::{Error, Result};
+use crate::unpack::{Packing, Unpacked};
+use crate::{Error, Result, encoding};
 
 /// Names of files that hold documents end in one of these.
-const ENDINGS: [(&str, FileFormat); 6] = [
+const ENDINGS: [(&str, FileFormat); 7] = [
     (".jsonl", FileFormat::Json(Packing::None)),
+    (".json", FileFormat::Json(Packing::None)),
     (".jsonl.gz", FileFormat::Json(Packing::Gzip)),
     (".json.gz", FileFormat::Json(Packing::Gzip)),
     (".jsonl.zst", FileFormat::Json(Packing::Zstd)),
@@ -23,7 +28,7 @@ const ENDINGS: [(&str, FileFormat); 6] = [
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum FileFormat {
-    /// An object a line.
+    /// An object a line, or another [`Form`].
     Json(Packing),
     /// A text a line, without the spaces around it.
     Lines,
@@ -31,11 +36,15 @@ enum FileFormat {
 }
 
 /// A file of documents. Nothing of it is held: each use reads it anew.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub struct Documents {
     path: PathBuf,
     field: String,
     format: FileFormat,
+    /// Of JSON, once it is known.
+    form: OnceLock<Form>,
+    /// Documents without text that were left out.
+    left_out: AtomicUsize,
 }
 
 /// The content of a line or row.
@@ -49,6 +58,7 @@ pub(super) enum Document {
 /// A document as it lies in the file.
 enum Raw<'a> {
     Line(&'a [u8]),
+    Element(Element<'a>),
     Cell(Cell<'a>),
 }
 
@@ -56,7 +66,7 @@ impl Raw<'_> {
     /// Bytes it takes, about.
     fn len(&self) -> usize {
         match self {
-            Raw::Line(line) | Raw::Cell(Cell::Text(line)) => line.len(),
+            Raw::Line(bytes) | Raw::Element(Element { bytes, .. }) | Raw::Cell(Cell::Text(bytes)) => bytes.len(),
             Raw::Cell(Cell::Null) => 0,
             Raw::Cell(Cell::Chat(messages)) => {
                 let text = |m: &Value| m.get("content").and_then(Value::as_str).map_or(0, str::len);
@@ -71,17 +81,40 @@ impl Documents {
     pub(super) fn of(path: &Path, field: &str) -> Option<Self> {
         let name = path.file_name()?.to_str()?;
         let (_, format) = ENDINGS.iter().find(|(end, _)| name.ends_with(end))?;
-        Some(Self { path: path.to_path_buf(), field: field.to_owned(), format: *format })
+        Some(Self::new(path, field, *format))
     }
 
     /// The lines of a text file.
     pub(super) fn lines(path: &Path) -> Self {
-        Self { path: path.to_path_buf(), field: String::new(), format: FileFormat::Lines }
+        Self::new(path, "", FileFormat::Lines)
+    }
+
+    fn new(path: &Path, field: &str, format: FileFormat) -> Self {
+        let (form, left_out) = (OnceLock::new(), AtomicUsize::new(0));
+        Self { path: path.to_path_buf(), field: field.to_owned(), format, form, left_out }
+    }
+
+    /// Things to know about the documents that were read last.
+    pub(super) fn notes(&self) -> Vec<String> {
+        let mut notes = Vec::new();
+        if let Some(Form::Field(list)) = self.form.get() {
+            notes.push(format!("one object, whose list {list} holds the documents"));
+        }
+        match self.left_out.load(Ordering::Relaxed) {
+            0 => {}
+            1 => notes.push(format!("1 document has null for {:?} and is left out", self.field)),
+            many => notes.push(format!("{many} documents have null for {:?} and are left out", self.field)),
+        }
+        notes
     }
 
     /// The place of the document of a number, for messages.
     pub(super) fn place(&self, number: usize) -> String {
-        let what = if self.format == FileFormat::Parquet { "row" } else { "line" };
+        let what = match (self.format, self.form.get()) {
+            (FileFormat::Parquet, _) => "row",
+            (_, None | Some(Form::Lines)) => "line",
+            _ => "document",
+        };
         format!("{what} {number}")
     }
 
@@ -95,18 +128,37 @@ impl Documents {
             FileFormat::Parquet => {
                 parquet::each_row(&self.path, &self.field, &mut |row, cell| see(row, Raw::Cell(cell)))
             }
-            FileFormat::Json(packing) => unpack::each_line(&self.path, packing, &mut |number, line| {
-                if line.trim_ascii().is_empty() { Ok(true) } else { see(number, Raw::Line(line)) }
-            }),
+            FileFormat::Json(packing) => match self.form(packing)? {
+                Form::Lines => Unpacked::open(&self.path, packing)?.without_mark()?.each_line(&mut |number, line| {
+                    if line.trim_ascii().is_empty() { Ok(true) } else { see(number, Raw::Line(line)) }
+                }),
+                form => {
+                    elements::each(&self.path, packing, form, &mut |element| see(element.number, Raw::Element(element)))
+                }
+            },
             FileFormat::Lines => {
-                unpack::each_line(&self.path, Packing::None, &mut |number, line| see(number, Raw::Line(line)))
+                Unpacked::open(&self.path, Packing::None)?.each_line(&mut |number, line| see(number, Raw::Line(line)))
             }
         }
     }
 
-    /// Shows each document, with the number of its line or row, to `see`, until that returns `false`.
+    fn form(&self, packing: Packing) -> Result<&Form> {
+        match self.form.get() {
+            Some(form) => Ok(form),
+            None => {
+                let form = elements::form(&self.path, packing, &self.field)?;
+                Ok(self.form.get_or_init(|| form))
+            }
+        }
+    }
+
+    /// Shows each document that has text, with the number of its line or row, to `see`, until that returns `false`.
     pub(super) fn each(&self, see: &mut dyn FnMut(usize, Document) -> Result<bool>) -> Result<()> {
-        self.each_raw(&mut |number, raw| see(number, self.parse(number, raw)?))
+        self.left_out.store(0, Ordering::Relaxed);
+        self.each_raw(&mut |number, raw| match self.parse(number, raw)? {
+            Some(document) => see(number, document),
+            None => Ok(true),
+        })
     }
 
     /// Bytes of each document, about, as far as that fits a number; the documents themselves are not looked at.
@@ -119,13 +171,15 @@ impl Documents {
         Ok(sizes)
     }
 
-    /// The documents of some indices, counted from 0, with the numbers of their lines or rows.
+    /// The documents of some indices, counted from 0, with the numbers of their lines or rows. One without text counts as
+    /// one of no letters: it has its place among the indices, and is too short for any window.
     pub(super) fn pick(&self, wanted: &BTreeSet<usize>) -> Result<BTreeMap<usize, (usize, Document)>> {
         let mut picked = BTreeMap::new();
         let mut index = 0;
         self.each_raw(&mut |number, raw| {
             if wanted.contains(&index) {
-                picked.insert(index, (number, self.parse(number, raw)?));
+                let document = self.parse(number, raw)?.unwrap_or_else(|| Document::Text(String::new()));
+                picked.insert(index, (number, document));
             }
             index += 1;
             Ok(picked.len() < wanted.len())
@@ -133,26 +187,41 @@ impl Documents {
         Ok(picked)
     }
 
-    fn parse(&self, number: usize, raw: Raw<'_>) -> Result<Document> {
-        let field = &self.field;
-        let utf8 = |bytes| std::str::from_utf8(bytes).map_err(|e| self.bad(number, format!("not UTF-8: {e}")));
-        match raw {
-            Raw::Line(line) if self.format == FileFormat::Lines => Ok(Document::Text(utf8(line)?.trim().to_owned())),
-            Raw::Line(line) => {
-                let held = line::field(utf8(line)?, field).map_err(|e| self.bad(number, format!("not JSON: {e}")))?;
-                self.held(number, held)
+    /// The document, `None` where it has null for text.
+    fn parse(&self, number: usize, raw: Raw<'_>) -> Result<Option<Document>> {
+        let utf8 = |bytes| std::str::from_utf8(bytes).map_err(|_| self.bad(number, encoding::not_utf8(bytes)));
+        let held = match raw {
+            Raw::Line(line) if self.format == FileFormat::Lines => Held::Text(utf8(line)?.trim().to_owned()),
+            Raw::Line(bytes) | Raw::Element(Element { bytes, .. }) => {
+                let begin = if let Raw::Element(element) = &raw { element.line } else { 0 };
+                let text = utf8(bytes)?;
+                line::field(text, &self.field).map_err(|wrong| self.no_json(number, begin, text, &wrong))?
             }
-            Raw::Cell(Cell::Text(text)) => Ok(Document::Text(utf8(text)?.to_owned())),
-            Raw::Cell(Cell::Chat(messages)) => self.chat(number, messages),
-            Raw::Cell(Cell::Null) => Err(self.bad(number, format!("column {field:?} is null, expected text"))),
-        }
+            Raw::Cell(Cell::Text(text)) => Held::Text(utf8(text)?.to_owned()),
+            Raw::Cell(Cell::Chat(messages)) => Held::List(messages),
+            Raw::Cell(Cell::Null) => Held::Null,
+        };
+        self.held(number, held)
     }
 
-    fn held(&self, number: usize, held: Held) -> Result<Document> {
+    /// The error that a text is no JSON, which begins in the line `begin` of the file, 0 for a line of its own.
+    fn no_json(&self, number: usize, begin: usize, text: &str, Wrong { at, reason }: &Wrong) -> Error {
+        let place = match begin {
+            0 => format!("column {}", text[..*at].chars().count() + 1),
+            _ => format!("line {}", begin + text[..*at].matches('\n').count()),
+        };
+        self.bad(number, format!("not JSON: {reason} ({place})"))
+    }
+
+    fn held(&self, number: usize, held: Held) -> Result<Option<Document>> {
         let field = &self.field;
         match held {
-            Held::Text(text) => Ok(Document::Text(text)),
-            Held::List(messages) => self.chat(number, messages),
+            Held::Text(text) => Ok(Some(Document::Text(text))),
+            Held::List(messages) => self.chat(number, messages).map(Some),
+            Held::Null => {
+                self.left_out.fetch_add(1, Ordering::Relaxed);
+                Ok(None)
+            }
             Held::Other(what) => {
                 Err(self.bad(number, format!("field {field:?} holds {what}, expected text or a list of messages")))
             }

@@ -1,119 +1,70 @@
-//! A line of JSON → the one field that is wanted. The others are read past: nothing is allocated for them.
+//! A text of JSON → the one field that is wanted. The others are walked past: nothing is allocated for them.
 
-use std::borrow::Cow;
-use std::fmt;
-
-use serde::de::{DeserializeSeed, Deserializer, Error as _, IgnoredAny, MapAccess, SeqAccess, Visitor};
+use serde::de::DeserializeOwned;
 use serde_json::Value;
 
-/// Bytes of a line that holds messages at most: parsed, they take up to thirty times as much.
+use crate::json::{Kind, Scanner, Wrong, is_named};
+
+/// Bytes of a text that holds messages at most: parsed, they take up to thirty times as much.
 const MAX_MESSAGES: usize = 8 << 20;
 
-/// The value of a line's wanted field.
+/// The value of the wanted field.
 #[derive(Debug, PartialEq)]
 pub(super) enum Held {
     Text(String),
     List(Vec<Value>),
+    Null,
     /// Something of this kind.
     Other(&'static str),
     /// Nothing: the object has no such field.
     Absent,
-    /// The line is not an object, but something of this kind.
+    /// The text is not an object, but something of this kind.
     NoObject(&'static str),
 }
 
-/// The value of the line's field of this name, the last one where it has several.
-pub(super) fn field(line: &str, name: &str) -> serde_json::Result<Held> {
-    let mut json = serde_json::Deserializer::from_str(line);
-    let held = Look { name: Some(name), bytes: line.len() }.deserialize(&mut json)?;
-    json.end()?;
-    Ok(held)
-}
-
-/// Of a line (`name` is there) or of the field in it.
-#[derive(Clone, Copy)]
-struct Look<'a> {
-    name: Option<&'a str>,
-    /// Bytes of the line.
-    bytes: usize,
-}
-
-impl Look<'_> {
-    fn other<E>(self, kind: &'static str) -> Result<Held, E> {
-        Ok(if self.name.is_some() { Held::NoObject(kind) } else { Held::Other(kind) })
+/// The value of the field of this name, the last one where an object has several.
+pub(super) fn field(text: &str, name: &str) -> Result<Held, Wrong> {
+    let mut scanner = Scanner::new(text);
+    let mut found = None;
+    if scanner.peek() != Some(b'{') {
+        let kind = scanner.value(0)?;
+        scanner.end()?;
+        return Ok(Held::NoObject(kind.name()));
     }
-}
-
-impl<'de> DeserializeSeed<'de> for Look<'_> {
-    type Value = Held;
-
-    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Held, D::Error> {
-        deserializer.deserialize_any(self)
-    }
-}
-
-impl<'de> Visitor<'de> for Look<'_> {
-    type Value = Held;
-
-    fn expecting(&self, f: &mut fmt::Formatter) -> fmt::Result {
-        f.write_str("JSON")
-    }
-
-    fn visit_unit<E>(self) -> Result<Held, E> {
-        self.other("null")
-    }
-
-    fn visit_bool<E>(self, _: bool) -> Result<Held, E> {
-        self.other("a truth value")
-    }
-
-    fn visit_i64<E>(self, _: i64) -> Result<Held, E> {
-        self.other("a number")
-    }
-
-    fn visit_u64<E>(self, _: u64) -> Result<Held, E> {
-        self.other("a number")
-    }
-
-    fn visit_f64<E>(self, _: f64) -> Result<Held, E> {
-        self.other("a number")
-    }
-
-    fn visit_str<E>(self, text: &str) -> Result<Held, E> {
-        if self.name.is_some() { self.other("text") } else { Ok(Held::Text(text.to_owned())) }
-    }
-
-    fn visit_string<E>(self, text: String) -> Result<Held, E> {
-        if self.name.is_some() { self.other("text") } else { Ok(Held::Text(text)) }
-    }
-
-    fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Held, A::Error> {
-        if self.name.is_some() {
-            while list.next_element::<IgnoredAny>()?.is_some() {}
-            return self.other("a list");
+    scanner.object(0, &mut |scanner, key| {
+        scanner.peek();
+        let start = scanner.at();
+        let kind = scanner.value(1)?;
+        if is_named(key, name) {
+            found = Some((kind, start, scanner.at(), scanner.non_finite_from(start)));
         }
-        if self.bytes > MAX_MESSAGES {
+        Ok(())
+    })?;
+    scanner.end()?;
+    let Some((kind, start, end, non_finite)) = found else { return Ok(Held::Absent) };
+    let value = &text[start..end];
+    match kind {
+        Kind::Text => parsed(value, start).map(Held::Text),
+        Kind::List if text.len() > MAX_MESSAGES => {
             let most = MAX_MESSAGES >> 20;
-            return Err(A::Error::custom(format_args!("a list in a line of more than {most} MiB")));
+            Err(Wrong { at: start, reason: format!("a list in a line of more than {most} MiB") })
         }
-        let mut items = Vec::new();
-        while let Some(item) = list.next_element()? {
-            items.push(item);
-        }
-        Ok(Held::List(items))
+        Kind::List => match non_finite {
+            Some((at, number)) => Err(Wrong { at, reason: format!("{number} in field {name:?}, which is no JSON") }),
+            None => parsed(value, start).map(Held::List),
+        },
+        Kind::Null => Ok(Held::Null),
+        other => Ok(Held::Other(other.name())),
     }
+}
 
-    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Held, A::Error> {
-        let mut held = Held::Absent;
-        while let Some(key) = map.next_key::<Cow<str>>()? {
-            if self.name == Some(&*key) {
-                held = map.next_value_seed(Look { name: None, ..self })?;
-            } else {
-                map.next_value::<IgnoredAny>()?;
-            }
-        }
-        if self.name.is_some() { Ok(held) } else { self.other("an object") }
-    }
+/// A value that was walked through: only an escape of half a character can still be wrong with it.
+fn parsed<T: DeserializeOwned>(value: &str, start: usize) -> Result<T, Wrong> {
+    serde_json::from_str(value).map_err(|error| {
+        let reason = error.to_string();
+        let reason = reason.rsplit_once(" at line ").map_or(reason.as_str(), |(reason, _)| reason);
+        Wrong { at: start, reason: reason.to_string() }
+    })
 }
 
 #[cfg(test)]
@@ -134,7 +85,9 @@ mod tests {
             (r#"{"text": -1}"#, Held::Other("a number")),
             (r#"{"text": 1e3}"#, Held::Other("a number")),
             (r#"{"text": true}"#, Held::Other("a truth value")),
-            (r#"{"text": null}"#, Held::Other("null")),
+            (r#"{"text": null}"#, Held::Null),
+            (r#"{"text": NaN}"#, Held::Other("NaN")),
+            (r#"{"a": NaN, "b": [Infinity, -Infinity], "text": "one"}"#, text("one")),
             (r#"{"body": "one"}"#, Held::Absent),
             (r#"["text"]"#, Held::NoObject("a list")),
             (r#""text""#, Held::NoObject("text")),
@@ -142,7 +95,15 @@ mod tests {
         ] {
             assert_eq!(field(line, "text").unwrap(), expected, "{line}");
         }
-        for line in [r#"{"text": "one"} {}"#, r#"{"text": "one""#, r#"{"text": "\x"}"#, "", &"[".repeat(200)] {
+        for line in [
+            r#"{"text": [{"a": NaN}]}"#,
+            r#"{"text": "\ud800"}"#,
+            r#"{"text": "one"} {}"#,
+            r#"{"text": "one""#,
+            r#"{"text": "\x"}"#,
+            "",
+            &"[".repeat(200),
+        ] {
             assert!(field(line, "text").is_err(), "{line}");
         }
     }
@@ -152,7 +113,7 @@ mod tests {
     fn lists_have_an_end() {
         let line = |items: usize| format!(r#"{{"text": [{}[]]}}"#, "[],".repeat(items));
         assert!(matches!(field(&line(1000), "text"), Ok(Held::List(items)) if items.len() == 1001));
-        let error = field(&line(MAX_MESSAGES / 3), "text").unwrap_err().to_string();
+        let error = field(&line(MAX_MESSAGES / 3), "text").unwrap_err().reason;
         assert!(error.contains("a list in a line of more than 8 MiB"), "{error}");
         // One that is not wanted does not matter.
         assert_eq!(field(&line(MAX_MESSAGES / 3), "body").unwrap(), Held::Absent);

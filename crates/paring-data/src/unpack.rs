@@ -1,6 +1,7 @@
 //! Files of lines, as they are or packed with gzip or Zstandard, read one line at a time.
 
-use std::io::{self, BufRead, BufReader, Read};
+use std::fmt::Display;
+use std::io::{self, BufRead, BufReader, Cursor, Read};
 use std::path::Path;
 
 use flate2::bufread::MultiGzDecoder;
@@ -8,7 +9,7 @@ use paring_format::files;
 use ruzstd::decoding::errors::{FrameDecoderError, ReadFrameHeaderError};
 use ruzstd::decoding::{BlockDecodingStrategy, FrameDecoder};
 
-use crate::{Error, Result};
+use crate::{Error, Result, encoding};
 
 /// Bytes of a line at most. A document of a text collection takes kilobytes; a packed file can hold a line of any size.
 pub(super) const MAX_LINE: usize = 64 << 20;
@@ -63,47 +64,80 @@ impl<R: Read> Read for Bounded<R> {
     }
 }
 
-/// Shows each line of a file, without its end, to `see`, with its number from 1, until `see` returns `false`.
-///
-/// Errors when the file cannot be read or unpacked, or has a line of more than 64 MiB.
-pub(super) fn each_line(
-    path: &Path,
+/// The unpacked bytes of a file.
+pub(super) struct Unpacked<'a> {
+    path: &'a Path,
     packing: Packing,
-    see: &mut dyn FnMut(usize, &[u8]) -> Result<bool>,
-) -> Result<()> {
-    let (file, size) = files::open(path)?;
-    let file = BufReader::with_capacity(1 << 16, file);
-    let inner: Box<dyn Read> = match packing {
-        Packing::None => Box::new(file),
-        Packing::Gzip => Box::new(MultiGzDecoder::new(file)),
-        Packing::Zstd => Box::new(Zstd::new(file)),
-    };
-    let mut reader = BufReader::with_capacity(1 << 16, Bounded { inner, allowance: Allowance::new(size) });
-    let mut line = Vec::new();
-    for number in 1.. {
-        line.clear();
-        let bad = |reason: String| Error::data(path.display().to_string(), format!("line {number}: {reason}"));
-        // One byte more than a line may have, and its end.
-        let read = (&mut reader).take(MAX_LINE as u64 + 2).read_until(b'\n', &mut line);
-        let read = read.map_err(|e| match packing {
-            Packing::None => Error::Io { path: path.to_path_buf(), source: e },
-            Packing::Gzip => bad(format!("cannot be unpacked as gzip: {e}")),
-            Packing::Zstd => bad(format!("cannot be unpacked as Zstandard: {e}")),
-        })?;
-        if read == 0 {
-            break;
+    pub reader: Box<dyn BufRead>,
+}
+
+impl<'a> Unpacked<'a> {
+    /// Opens a file. Errors when it cannot be read.
+    pub fn open(path: &'a Path, packing: Packing) -> Result<Self> {
+        let (file, size) = files::open(path)?;
+        let file = BufReader::with_capacity(1 << 16, file);
+        let inner: Box<dyn Read> = match packing {
+            Packing::None => Box::new(file),
+            Packing::Gzip => Box::new(MultiGzDecoder::new(file)),
+            Packing::Zstd => Box::new(Zstd::new(file)),
+        };
+        let reader = BufReader::with_capacity(1 << 16, Bounded { inner, allowance: Allowance::new(size) });
+        Ok(Self { path, packing, reader: Box::new(reader) })
+    }
+
+    /// The same without the byte order mark that programs of Windows put first. Errors on the mark of another encoding.
+    pub fn without_mark(mut self) -> Result<Self> {
+        let mut start = Vec::new();
+        (&mut self.reader).take(4).read_to_end(&mut start).map_err(|e| self.failed("line 1", &e))?;
+        if let Some(name) = encoding::wider(&start) {
+            return Err(self.bad(encoding::not_utf8_but(name)));
         }
-        if line.last() == Some(&b'\n') {
-            line.pop();
-        }
-        if line.len() > MAX_LINE {
-            return Err(bad(format!("more than {} MiB long; expected one document a line", MAX_LINE >> 20)));
-        }
-        if !see(number, &line)? {
-            break;
+        let text = start.strip_prefix(encoding::MARK).unwrap_or(&start).to_vec();
+        self.reader = Box::new(Cursor::new(text).chain(self.reader));
+        Ok(self)
+    }
+
+    /// An error about the content.
+    pub fn bad(&self, reason: impl Display) -> Error {
+        Error::data(self.path.display().to_string(), reason.to_string())
+    }
+
+    /// The error of a read at a place.
+    pub fn failed(&self, place: &str, error: &io::Error) -> Error {
+        match self.packing {
+            Packing::None => {
+                Error::Io { path: self.path.to_path_buf(), source: io::Error::new(error.kind(), error.to_string()) }
+            }
+            Packing::Gzip => self.bad(format!("{place}: cannot be unpacked as gzip: {error}")),
+            Packing::Zstd => self.bad(format!("{place}: cannot be unpacked as Zstandard: {error}")),
         }
     }
-    Ok(())
+
+    /// Shows each line, without its end, to `see`, with its number from 1, until `see` returns `false`.
+    ///
+    /// Errors when the file cannot be read or unpacked, or has a line of more than 64 MiB.
+    pub fn each_line(mut self, see: &mut dyn FnMut(usize, &[u8]) -> Result<bool>) -> Result<()> {
+        let mut line = Vec::new();
+        for number in 1.. {
+            line.clear();
+            // One byte more than a line may have, and its end.
+            let read = (&mut self.reader).take(MAX_LINE as u64 + 2).read_until(b'\n', &mut line);
+            if read.map_err(|e| self.failed(&format!("line {number}"), &e))? == 0 {
+                break;
+            }
+            if line.last() == Some(&b'\n') {
+                line.pop();
+            }
+            if line.len() > MAX_LINE {
+                let most = MAX_LINE >> 20;
+                return Err(self.bad(format!("line {number}: more than {most} MiB long; expected one document a line")));
+            }
+            if !see(number, &line)? {
+                break;
+            }
+        }
+        Ok(())
+    }
 }
 
 /// The frames of a Zstandard file, one after the other, with their checksums compared.
@@ -211,7 +245,7 @@ mod tests {
         let path = dir.path().join("lines");
         std::fs::write(&path, bytes).unwrap();
         let mut found = Vec::new();
-        each_line(&path, packing, &mut |number, line| {
+        Unpacked::open(&path, packing)?.each_line(&mut |number, line| {
             found.push(format!("{number}:{}", String::from_utf8_lossy(line)));
             Ok(number < 4)
         })?;
@@ -278,7 +312,8 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("lines.gz");
         std::fs::write(&path, short_lines).unwrap();
-        let error = each_line(&path, Packing::Gzip, &mut |_, _| Ok(true)).unwrap_err().to_string();
+        let error =
+            Unpacked::open(&path, Packing::Gzip).unwrap().each_line(&mut |_, _| Ok(true)).unwrap_err().to_string();
         assert!(error.contains("more than 64 MiB, and 200 times its size"), "{error}");
     }
 }

@@ -11,8 +11,8 @@ pub struct Inputs {
     /// A Hugging Face folder, a name on the hub (`org/name` or `org/name@revision`), or `demo`
     #[arg(default_value = "demo", value_parser = clap::builder::NonEmptyStringValueParser::new())]
     pub model: String,
-    /// Text: a .txt, .jsonl(.gz|.zst), .json.gz or .parquet file, a .safetensors file of `input_ids`, one of wikitext2 c4
-    /// ptb pajama refinedweb, or `demo` [default: demo for the model demo]
+    /// Text: a .txt, .jsonl or .json (also .gz, .zst) or .parquet file, a .safetensors file of `input_ids`, one of
+    /// wikitext2 c4 ptb pajama refinedweb, or `demo` [default: demo for the model demo]
     #[arg(value_parser = clap::builder::NonEmptyStringValueParser::new())]
     pub dataset: Option<String>,
     /// Field of a JSON line, or column of a .parquet file, that holds text, or messages for the model's chat template

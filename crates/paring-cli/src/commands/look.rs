@@ -134,6 +134,7 @@ fn compare(args: &VerifyArgs, local: &str, reference: &str, progress: &mut Progr
     let seqlen = (args.against.seqlen as usize).min(tokens).min(positions);
     let windows = data.evaluation(tokenizer, Some(seqlen), positions, Some(tokens / seqlen.max(1)))?;
     windows.check_vocabulary(&data.name, model.decoder.vocab_size())?;
+    data.notes().iter().for_each(|note| progress.note(note));
     progress.measuring("windows");
     let (ours, theirs) = (model.decoder.as_ref(), reference.decoder.as_ref());
     paring::commands::compare::compare(ours, theirs, &budget, &windows, &data.name, &mut Clock::default(), progress)

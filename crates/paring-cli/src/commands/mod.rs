@@ -71,10 +71,12 @@ pub fn eval(args: &EvalArgs, log: &Log) -> Result<()> {
     let budget = machine::budget(running)?;
     let model = sources.model(&local, running.dtype.precision(), budget.device(), !args.weight_only)?;
     let length = (args.seqlen.map(|n| n as usize), args.limit.map(|n| n as usize));
-    let (dataset, windows) = sources.windows(&model, inputs.dataset.as_deref(), &inputs.data_options(), length)?;
+    let (dataset, windows, notes) =
+        sources.windows(&model, inputs.dataset.as_deref(), &inputs.data_options(), length)?;
     let mut progress = Progress::new(running.quiet, running.verbose, log);
     threads.iter().for_each(|note| progress.note(note));
     progress.measuring("perplexity");
+    notes.iter().for_each(|note| progress.note(note));
     model.decoder.notes().iter().for_each(|note| progress.note(note));
     let mut clock = Clock::default();
     let decoder = model.decoder.as_ref();

@@ -33,6 +33,11 @@ pub(super) struct Leaf {
 }
 
 impl Leaf {
+    /// The last name of the path.
+    pub fn last_name(&self) -> &str {
+        self.path.last().map_or("", |name| name)
+    }
+
     /// The path as it is shown.
     pub fn name(&self) -> String {
         self.path.join(".")

@@ -89,9 +89,10 @@ impl Request {
         let concerns = self.concerns(&choices, &model)?;
         // Data is read and cut before anything is written, so that what is wrong with it shows at once.
         let calibration = if needs_data { Some(self.calibration(&choices, &model)?) } else { None };
-        let evaluation = self.evaluation(&model, &local)?;
         let mut notes: Vec<Message> = concerns;
+        let evaluation = self.evaluation(&model, &local, &mut notes)?;
         notes.extend(model.decoder.notes().iter().map(|note| Message::from(note.to_string())));
+        notes.extend(calibration.iter().flat_map(|(data, _)| data.notes()).map(Message::from));
         notes.extend(calibration.as_ref().and_then(|(data, windows)| self.crowded(data, windows)).map(Message::from));
         let (plan, windows) = match calibration {
             None => (choices, None),
@@ -164,17 +165,18 @@ impl Request {
     }
 
     /// The windows to measure perplexity on, if it is asked for.
-    fn evaluation(&self, model: &Model, local: &str) -> Result<Option<Evaluation>> {
+    fn evaluation(&self, model: &Model, local: &str, notes: &mut Vec<Message>) -> Result<Option<Evaluation>> {
         let Some(name) = &self.evaluation else { return Ok(None) };
-        let (dataset, windows) =
+        let (dataset, windows, more) =
             self.sources.windows(model, Some(name), &self.data_options, (self.seqlen, self.limit))?;
+        notes.extend(more.into_iter().map(Message::from));
         let (sources, local) = (self.sources.clone(), local.to_string());
         Ok(Some(Evaluation { dataset, windows, sources, local, precision: model.precision }))
     }
 }
 
 impl Sources {
-    /// The name of a data set and its windows to measure a model on: of `seqlen` tokens, `limit` at most.
+    /// The name of a data set, its windows to measure a model on, of `seqlen` tokens, `limit` at most, and notes on it.
     ///
     /// # Errors
     /// As [`Sources::data`], when the data does not fill one window, and when it has tokens that the model does not know.
@@ -184,11 +186,12 @@ impl Sources {
         name: Option<&str>,
         options: &DataOptions,
         (seqlen, limit): (Option<usize>, Option<usize>),
-    ) -> Result<(String, Windows)> {
+    ) -> Result<(String, Windows, Vec<String>)> {
         let data = self.data(model, name, (Purpose::Evaluation, options.protocol), options)?;
         let windows = data.evaluation(model.tokenizer.as_ref(), seqlen, model.decoder.max_positions(), limit)?;
         windows.check_vocabulary(&data.name, model.decoder.vocab_size())?;
-        Ok((data.name, windows))
+        let notes = data.notes();
+        Ok((data.name, windows, notes))
     }
 }
 
