@@ -33,7 +33,9 @@ pub fn write(to: &Path, golden: &Path) -> Result<(), Box<dyn Error>> {
         let shape = (size.0.parse()?, size.1.parse()?);
         let scheme = Scheme::spqr(vec!["Linear".into()]);
         fs::write(to.join("layout-spqr").join(name), input(&scheme, shape, &parts))?;
-        let Ok(c) = layout("spqr").ok_or("no layout spqr")?.decode_shaped(&scheme, parts.clone(), shape) else { continue };
+        let Ok(c) = layout("spqr").ok_or("no layout spqr")?.decode_shaped(&scheme, parts.clone(), shape) else {
+            continue;
+        };
         let own = Scheme::of(&c, "paring-spqr", vec!["Linear".into()]);
         let parts = layout("paring-spqr").ok_or("no layout paring-spqr")?.encode(&own, &c)?;
         fs::write(to.join("layout-paring-spqr").join(name), input(&own, shape, &parts))?;

@@ -3,6 +3,7 @@
 
 mod files;
 mod formats;
+mod kernels;
 mod readers;
 
 use std::fmt::{Debug, Display};
@@ -48,6 +49,8 @@ const TARGETS: &[Target] = &[
     Target { name: "parquet", run: readers::parquet, memory: (512 * MIB, 200) },
     // Lines are parsed whole, and again as what they hold.
     Target { name: "journal", run: readers::journal, memory: (2 * MIB, 400) },
+    // Operands are small; each thread of products has a workspace of its own.
+    Target { name: "operation", run: kernels::operation, memory: (4096 * MIB, 0) },
     Target { name: "hub-list", run: readers::hub_list, memory: (2 * MIB, 100) },
 ];
 

@@ -26,7 +26,7 @@ impl Lock {
         let path = dir.join(LOCK);
         let unwritable = |source| Error::Unwritable { path: dir.to_path_buf(), source };
         for _ in 0..TRIES {
-            let mut file = open(&path).map_err(unwritable)?;
+            let Some(mut file) = open(&path).map_err(unwritable)? else { continue };
             let unsupported = match file.try_lock() {
                 Ok(()) => None,
                 Err(TryLockError::WouldBlock) => {
@@ -70,18 +70,22 @@ impl Drop for Lock {
     }
 }
 
-/// Opens the file of a lock, or makes it. A link is not followed.
-fn open(path: &Path) -> io::Result<File> {
+/// Opens the file of a lock, or makes it; `None` if its holder removed it in between. A link is not followed.
+fn open(path: &Path) -> io::Result<Option<File>> {
     let mut options = OpenOptions::new();
     options.read(true).write(true);
     match options.clone().create_new(true).open(path) {
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
-        opened => return opened,
+        opened => return opened.map(Some),
     }
-    if !fs::symlink_metadata(path)?.is_file() {
-        return Err(io::Error::new(io::ErrorKind::AlreadyExists, format!("{LOCK} is not a file")));
+    let opened = fs::symlink_metadata(path).and_then(|meta| match meta.is_file() {
+        true => options.open(path),
+        false => Err(io::Error::new(io::ErrorKind::AlreadyExists, format!("{LOCK} is not a file"))),
+    });
+    match opened {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        opened => opened.map(Some),
     }
-    options.open(path)
 }
 
 /// Tells whether the open file is the one of that name.
