@@ -4,6 +4,7 @@
 mod files;
 mod formats;
 mod kernels;
+mod outputs;
 mod readers;
 
 use std::fmt::{Debug, Display};
@@ -48,7 +49,11 @@ const TARGETS: &[Target] = &[
     // A page of 64 MiB in such a buffer, and eight bytes for each text of four.
     Target { name: "parquet", run: readers::parquet, memory: (512 * MIB, 200) },
     // Lines are parsed whole, and again as what they hold.
-    Target { name: "journal", run: readers::journal, memory: (2 * MIB, 400) },
+    Target { name: "journal", run: outputs::journal, memory: (2 * MIB, 400) },
+    // Parsed as any JSON first; compared with itself, each number is there twice.
+    Target { name: "report", run: outputs::report, memory: (4 * MIB, 1000) },
+    // A model of 80 kB is read by several threads.
+    Target { name: "manifest", run: outputs::manifest, memory: (16 * MIB, 1000) },
     // Operands are small; each thread of products has a workspace of its own.
     Target { name: "operation", run: kernels::operation, memory: (4096 * MIB, 0) },
     Target { name: "hub-list", run: readers::hub_list, memory: (2 * MIB, 100) },

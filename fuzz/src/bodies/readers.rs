@@ -12,8 +12,8 @@ use paring_format::Checkpoint;
 use super::{Input, folder, is_good, put};
 
 /// A small model, whose config is not this one's.
-static WEIGHTS: &[u8] = include_bytes!("../../../tests/golden/models/llama/model.safetensors");
-const CONFIG: &[u8] = include_bytes!("../../../tests/golden/models/llama/config.json");
+pub(super) static WEIGHTS: &[u8] = include_bytes!("../../../tests/golden/models/llama/model.safetensors");
+pub(super) const CONFIG: &[u8] = include_bytes!("../../../tests/golden/models/llama/config.json");
 
 /// Words and the letters of others, and a chat template.
 const TOKENIZER: &[u8] = br#"{"version": "1.0", "truncation": null, "padding": null, "added_tokens": [],
@@ -156,11 +156,6 @@ fn recipe(name: &str, data: &[u8]) -> bool {
         of_groups: names("wbits groupsize scheme sym"),
     };
     is_good(recipe_file::read(&path, &known))
-}
-
-/// Records of an interrupted run.
-pub fn journal(data: &[u8]) -> bool {
-    is_good(paring::output::journal::blocks_done(data))
 }
 
 /// A hub's list of the files of a repository.
