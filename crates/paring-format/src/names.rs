@@ -98,3 +98,17 @@ pub(crate) fn is_weights(name: &str) -> bool {
 pub fn is_plain_name(name: &str) -> bool {
     !name.is_empty() && name != "." && name != ".." && !name.contains(['/', '\\', '\0', ':'])
 }
+
+/// Tells whether a name is that of a file beside others, or in folders below theirs: `a/b.json`.
+pub fn is_plain_path(name: &str) -> bool {
+    name.split('/').all(is_plain_name)
+}
+
+/// Tells whether a terminal obeys this character, or shows the text around it in another order than it has: a control
+/// character, a line or paragraph separator, a mark that sets the direction of writing, or a space without a width, which
+/// hides in a name.
+pub fn is_obeyed(c: char) -> bool {
+    let directions =
+        matches!(c, '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
+    c.is_control() || directions || matches!(c, '\u{2028}' | '\u{2029}' | '\u{200b}' | '\u{2060}' | '\u{feff}')
+}

@@ -7,6 +7,7 @@ use memmap2::Mmap;
 use safetensors::tensor::Metadata;
 
 use super::{listed, pickle};
+use crate::names::is_obeyed;
 use crate::{Dtype, Error, Result, files};
 
 /// Longest header that is read: a header is parsed as a whole, and real ones are far below this.
@@ -165,6 +166,9 @@ impl Shard {
         let mut entries = Vec::new();
         for name in metadata.offset_keys() {
             let Some(info) = metadata.info(&name) else { continue };
+            if name.contains(is_obeyed) {
+                return Err(bad(format!("the name {} holds control characters", one_line(&name.escape_debug()))));
+            }
             let Some(dtype) = Dtype::from_safetensors(info.dtype) else {
                 return Err(bad(format!("{name} has the type {}, which is not supported", info.dtype)));
             };
@@ -292,5 +296,5 @@ impl Shard {
 
 /// A message on one line, however hostile the file that it quotes.
 pub(super) fn one_line(message: &dyn Display) -> String {
-    message.to_string().chars().map(|c| if c.is_control() { ' ' } else { c }).take(300).collect()
+    message.to_string().chars().map(|c| if is_obeyed(c) { ' ' } else { c }).take(300).collect()
 }

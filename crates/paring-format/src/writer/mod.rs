@@ -23,7 +23,7 @@ use std::sync::Arc;
 
 use serde_json::{Map, Value, json};
 
-use crate::names::{CONFIG, INDEX, is_plain_name, is_weights, shard_name};
+use crate::names::{CONFIG, INDEX, is_plain_path, is_weights, shard_name};
 use crate::{Dtype, Error, LayoutPart, LayoutParts, Result};
 use files::{header, write};
 
@@ -160,8 +160,9 @@ impl Writer {
     /// then, and a shard can be begun again.
     pub fn close(&mut self, mut begun: PendingFile, synced: io::Result<()>) -> Result<ClosedFile> {
         let path = self.dir.join(&begun.made.name);
-        let renamed =
-            synced.and_then(|()| disk::rename(&begun.temporary, &path)).and_then(|()| disk::sync_folder(&self.dir));
+        let renamed = synced
+            .and_then(|()| disk::rename(&begun.temporary, &path))
+            .and_then(|()| disk::sync_folder(path.parent().unwrap_or(&self.dir)));
         if let Err(source) = renamed {
             if let Some(i) = begun.shard {
                 self.begun.remove(&i);
@@ -177,7 +178,7 @@ impl Writer {
         Ok(begun.made.clone())
     }
 
-    /// Copies a file that belongs to the model, such as its tokenizer, under the plain name `name`.
+    /// Copies a file that belongs to the model, such as its tokenizer, under the plain name `name`, which may have folders in it.
     pub fn copy_file(&mut self, from: &Path, name: &str) -> Result<ClosedFile> {
         let bytes = fs::read(from).map_err(|source| Error::io(from, source))?;
         self.extra(name, &bytes)
@@ -213,10 +214,24 @@ impl Writer {
     fn extra(&mut self, name: &str, bytes: &[u8]) -> Result<ClosedFile> {
         let reserved =
             [CONFIG, INDEX].contains(&name) || is_weights(name) || self.files.iter().any(|file| file.name == name);
-        if !is_plain_name(name) || reserved {
+        if !is_plain_path(name) || reserved {
             return Err(Error::shard(name, "cannot be written under this name"));
         }
+        self.folders_of(name)?;
         self.put(name, [bytes])
+    }
+
+    /// Makes the folders that lead to a file. A link in their place may lead anywhere, and is not followed.
+    fn folders_of(&self, name: &str) -> Result<()> {
+        for (end, _) in name.match_indices('/') {
+            let path = self.dir.join(&name[..end]);
+            match fs::symlink_metadata(&path) {
+                Ok(meta) if meta.is_dir() => {}
+                Ok(_) => return Err(Error::OutputExists { path }),
+                Err(_) => fs::create_dir(&path).map_err(|source| Error::io(&path, source))?,
+            }
+        }
+        Ok(())
     }
 
     fn put_json(&mut self, name: &str, value: &Value) -> Result<ClosedFile> {
@@ -235,7 +250,8 @@ impl Writer {
     fn write<'a>(&self, name: &str, pieces: impl IntoIterator<Item = &'a [u8]> + Clone) -> Result<PendingFile> {
         let bytes: u64 = pieces.clone().into_iter().map(|piece| piece.len() as u64).sum();
         let fill = |file: &mut dyn io::Write| pieces.into_iter().try_for_each(|piece| file.write_all(piece));
-        let (file, temporary, made) = write(&self.dir.join(name), bytes, fill)?;
+        let (file, temporary, mut made) = write(&self.dir.join(name), bytes, fill)?;
+        made.name = name.to_string();
         Ok(PendingFile { file, temporary, made, shard: None, tensor_bytes: 0, closed: false })
     }
 }

@@ -24,6 +24,7 @@ use std::ops::Range;
 use std::path::Path;
 
 use super::shard::{Entry, Extent, Shard, ShardKind, Strides, one_line};
+use crate::names::is_obeyed;
 use crate::{Dtype, Error, Result};
 use machine::Arena;
 use reader::Reader;
@@ -55,7 +56,7 @@ pub(super) fn entries(file: &str, bytes: &[u8]) -> Result<Vec<(String, Entry)>> 
         let Value::Text(name) = name else {
             return Err(pickle.bad(format!("{} for the name of a tensor", name.kind())));
         };
-        if name.chars().any(char::is_control) {
+        if name.contains(is_obeyed) {
             return Err(pickle.bad(format!("the name {} holds control characters", one_line(&name.escape_debug()))));
         }
         let Value::Tensor(tensor) = value else {

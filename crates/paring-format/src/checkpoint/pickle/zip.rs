@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::ops::Range;
 
 use super::reader::Reader;
+use crate::names::is_obeyed;
 
 /// The first bytes of a zip file.
 pub(super) const MAGIC: &[u8] = b"PK\x03\x04";
@@ -39,7 +40,7 @@ pub(super) fn entries(bytes: &[u8]) -> Result<BTreeMap<&str, Range<usize>>, Stri
     for _ in 0..count {
         let listed = listed(&mut reader).ok_or("a zip directory that is cut off or not one")?;
         let name = std::str::from_utf8(listed.name).map_err(|_| "an entry whose name is not UTF-8".to_string())?;
-        if name.chars().any(char::is_control) {
+        if name.contains(is_obeyed) {
             return Err("an entry whose name holds control characters".to_string());
         }
         let data = data(bytes, directory.start, name, &listed)?;

@@ -141,15 +141,32 @@ fn misuse_is_told() {
     };
     check(0, vec![], "written twice");
     check(1, vec![one()], "second tensor of the name one");
-    for name in ["../x", "a/b", "", "..", CONFIG, INDEX, SINGLE, "model-00001-of-00003.safetensors"] {
+    for name in [
+        "../x",
+        "a/../b",
+        "/a",
+        "a//b",
+        "a/",
+        "a/./b",
+        "",
+        "..",
+        CONFIG,
+        INDEX,
+        SINGLE,
+        "model-00001-of-00003.safetensors",
+    ] {
         assert!(writer.copy_file(&dir.path().join("model-00001-of-00003.safetensors"), name).is_err(), "{name}");
     }
+    fs::write(dir.path().join("copy.bin"), "in the way of a folder").unwrap();
+    assert!(writer.extra("copy.bin/x", b"").is_err());
     writer.copy_file(&dir.path().join("model-00001-of-00003.safetensors"), "copy.bin").unwrap();
+    assert_eq!(writer.extra("a/b/c", b"deep").unwrap().name, "a/b/c");
+    assert_eq!(fs::read(dir.path().join("a/b/c")).unwrap(), b"deep");
     assert!(writer.extra("copy.bin", b"").is_err());
     assert!(writer.copy_file(&dir.path().join("none"), "none").is_err());
     let text = writer.finish(&json!({}), &[]).unwrap_err().to_string();
     assert!(text.contains("model-00002-of-00003.safetensors: was not written"), "{text}");
-    assert_eq!(names(dir.path()), ["copy.bin", "model-00001-of-00003.safetensors"]);
+    assert_eq!(names(dir.path()), ["a", "copy.bin", "model-00001-of-00003.safetensors"]);
 }
 
 #[test]
