@@ -17,7 +17,7 @@ use crate::{Error, Result, encoding, rows};
 /// Default number of calibration windows.
 const WINDOWS: usize = 128;
 /// Default number of tokens in a window.
-const SEQLEN: usize = 2048;
+pub const SEQLEN: usize = 2048;
 /// Tokens of a calibration at most: they are held, and windows that overlap can be more than the data.
 const MOST_TOKENS: usize = 1 << 30;
 /// Tokens that are read beyond those wanted from the start of a text: its cut end is tokenized as the whole would be.
@@ -104,7 +104,7 @@ pub struct Sampling {
     /// one window after the other from the start of the data, unless more are wanted than it has, which are drawn with
     /// seed 0.
     pub seed: Option<u64>,
-    /// `max_position_embeddings` of the model.
+    /// Tokens of the longest window.
     pub positions: usize,
 }
 
@@ -251,12 +251,17 @@ impl Data {
     /// is too short for one window, or has not the rows that are asked for, and on more than 2³⁰ tokens.
     pub fn calibration(&self, tokenizer: Option<&Tokenizer>, how: &Sampling) -> Result<Windows> {
         let wanted = how.nsamples.unwrap_or(WINDOWS);
-        let seqlen = how.seqlen.unwrap_or(SEQLEN).min(how.positions);
+        let seqlen = self.length(how.seqlen, how.positions)?;
         if wanted.saturating_mul(seqlen) > MOST_TOKENS {
             let text = format!("{wanted} windows of {seqlen} tokens; expected at most {MOST_TOKENS} tokens in all");
             return Err(Error::Sampling(message![Setting::with(option::NSAMPLES, wanted), ": ", text]));
         }
         if let Content::Rows { ids, len } = &self.content {
+            if let Some(asked) = how.seqlen.filter(|&asked| asked > *len) {
+                let asked = message![Setting::with(option::SEQLEN, asked), format!(": rows of {len} tokens")];
+                let shorter = message![format!("; use at most {len}, or leave "), Setting::new(option::SEQLEN), " out"];
+                return Err(Error::data(&self.name, asked.then(shorter)));
+            }
             return self.first_rows(ids, *len, how.nsamples, seqlen);
         }
         if let (Content::Documents(documents), Reading::Drawn { beyond, .. }) = (&self.content, self.reading) {
@@ -318,7 +323,7 @@ impl Data {
         positions: usize,
         limit: Option<usize>,
     ) -> Result<Windows> {
-        let seqlen = seqlen.unwrap_or(SEQLEN).min(positions);
+        let seqlen = self.length(seqlen, positions)?;
         let limit = limit.unwrap_or(usize::MAX);
         let limit = match self.reading {
             Reading::Joined { windows, .. } => limit.min(windows),
@@ -342,6 +347,13 @@ impl Data {
         }
         ids.truncate(windows * seqlen);
         Ok(Windows { ids, seqlen, seed: None })
+    }
+
+    /// Tokens of a window. Errors when there is nothing after the first.
+    fn length(&self, asked: Option<usize>, positions: usize) -> Result<usize> {
+        let length = asked.unwrap_or(SEQLEN).min(positions);
+        let short = || Error::data(&self.name, format!("windows of {length} tokens, expected 2 or more"));
+        if length < 2 { Err(short()) } else { Ok(length) }
     }
 
     fn check_any(&self, tokens: &[u32]) -> Result<()> {

@@ -28,7 +28,7 @@ pub mod tokenizer;
 mod unpack;
 
 pub use chat::Moment;
-pub use dataset::{Data, Sampling, Windows};
+pub use dataset::{Data, SEQLEN, Sampling, Windows};
 pub use error::{Error, Result};
 pub use shown::ShownDocument;
 pub use tokenizer::Tokenizer;

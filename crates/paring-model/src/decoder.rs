@@ -50,6 +50,12 @@ pub trait Decoder: Send + Sync {
         self.sizes().max_positions
     }
 
+    /// Tokens in the longest sequence that it takes; `None` where there is no such limit: with biases for distances, and
+    /// with rotations that are scaled as a sequence grows.
+    fn longest(&self) -> Option<usize> {
+        Some(self.max_positions())
+    }
+
     /// The input of block 0, `[batch, t, dim]`, for `batch` rows of equal length joined in `ids`. Reads only the
     /// embeddings of the tokens that occur. Errors on a token out of range, rows that do not come out even, and
     /// sequences that are too long for the model.

@@ -126,6 +126,13 @@ impl<F: Family> Decoder for Model<F> {
         self.family.sizes()
     }
 
+    fn longest(&self) -> Option<usize> {
+        match &self.learned {
+            Some(learned) => Some(learned.count()),
+            None => self.family.positions().longest(),
+        }
+    }
+
     fn checkpoint(&self) -> &Checkpoint {
         self.source.checkpoint()
     }

@@ -35,6 +35,14 @@ impl PositionEncoding {
         }
     }
 
+    /// Tokens of the longest sequence that [`PositionEncoding::check_length`] lets pass; `None`: any.
+    pub fn longest(&self) -> Option<usize> {
+        match self {
+            PositionEncoding::Rotary(rope) => rope.longest(),
+            PositionEncoding::Alibi(_) | PositionEncoding::Learned => None,
+        }
+    }
+
     /// The bias of the keys at 0..`t` for scores that are divided by `root`, f32 `[heads, t]`; `None` for an encoding
     /// without one.
     pub fn bias(&self, t: usize, root: f32, device: &Device) -> Result<Option<Tensor>> {

@@ -49,6 +49,11 @@ impl LearnedPositions {
         Ok(add_each(x, &Tensor::from_vec(rows, (x.dim(1)?, self.dim), x.device())?)?)
     }
 
+    /// Positions that it has.
+    pub fn count(&self) -> usize {
+        self.count
+    }
+
     /// The table's full name.
     pub fn name(&self) -> &str {
         &self.name

@@ -120,12 +120,19 @@ impl Rope {
         Self { theta, dim, max_positions, scaling, tables: Mutex::new(None), next: Mutex::new(None) }
     }
 
-    /// Errors when a sequence of `t` tokens is beyond the model's positions. Dynamic scaling has no limit.
-    pub fn check_length(&self, t: usize) -> Result<()> {
+    /// Tokens of the longest sequence that has positions. Dynamic scaling has no limit.
+    pub fn longest(&self) -> Option<usize> {
         match self.scaling {
-            Scaling::Dynamic { .. } => Ok(()),
-            _ if t <= self.max_positions => Ok(()),
-            _ => Err(Error::TooLong { tokens: t, max: self.max_positions }),
+            Scaling::Dynamic { .. } => None,
+            Scaling::Default | Scaling::Linear { .. } | Scaling::Llama3 { .. } => Some(self.max_positions),
+        }
+    }
+
+    /// Errors when a sequence of `t` tokens is beyond the model's positions.
+    pub fn check_length(&self, t: usize) -> Result<()> {
+        match self.longest() {
+            Some(max) if t > max => Err(Error::TooLong { tokens: t, max }),
+            _ => Ok(()),
         }
     }
 

@@ -111,7 +111,10 @@ fn names_with_and_without_their_prefix() {
 fn only_alibi_goes_beyond_the_positions() {
     assert!(matches!(golden("falcon_7b").embed(&[0; 65], 1), Err(Error::TooLong { tokens: 65, max: 64 })));
     let model = golden("falcon_rw");
-    assert_eq!(model.max_positions(), 64);
+    assert_eq!((model.max_positions(), model.longest()), (64, None));
+    let longest = ["falcon_7b", "llama", "opt", "rope_linear", "rope_dynamic"].map(|name| golden(name).longest());
+    assert_eq!(longest[..3], [Some(64); 3]);
+    assert!(longest[3].is_some() && longest[4].is_none(), "{longest:?}");
     let ids: Vec<u32> = (0..80).map(|i| i * 13 % 64).collect();
     let long = flat(&model.logits(&hidden(&*model, &ids, 1)).unwrap());
     let short = flat(&model.logits(&hidden(&*model, &ids[..40], 1)).unwrap());
