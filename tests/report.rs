@@ -188,3 +188,111 @@ fn other_programs_get_the_numbers_too() {
         sandbox.refused(&format!("report a {option} file"), 1, &["file/", "Not a directory"]).unwrap();
     }
 }
+
+/// A golden report as `golden.json`, and the same with a change as `r.json`.
+struct Reports {
+    sandbox: Sandbox,
+    golden: Value,
+}
+
+impl Reports {
+    fn new() -> Self {
+        let (sandbox, golden) = (Sandbox::empty(), json_file(&golden("report.json")));
+        sandbox.write("golden.json", golden.to_string());
+        Self { sandbox, golden }
+    }
+
+    fn change(&self, change: &dyn Fn(&mut Value)) {
+        let mut report = self.golden.clone();
+        change(&mut report);
+        self.sandbox.write("r.json", report.to_string());
+    }
+}
+
+/// All ways to look at one.
+const LOOKS: [&str; 3] = [
+    "report r.json --html r.html",
+    "report r.json --html r.html --tensorboard t --wandb w",
+    "report golden.json r.json --html both.html",
+];
+
+#[test]
+fn numbers_that_no_run_has_are_drawn_all_the_same() {
+    let reports = Reports::new();
+    let looked = |change: &dyn Fn(&mut Value)| {
+        reports.change(change);
+        LOOKS.iter().for_each(|run| drop(reports.sandbox.ok(run)));
+    };
+    for (key, value) in [
+        ("error", "1e-320"),
+        ("error", "1e308"),
+        ("error", "-1.0"),
+        ("error", "0.0"),
+        ("error", "null"),
+        ("baseline_error", "1e308"),
+        ("baseline_error", "1e-320"),
+        ("bits", "1e308"),
+        ("sparsity", "-1e308"),
+        ("rows", "18446744073709551615"),
+        ("cols", "18446744073709551615"),
+        ("outliers", "18446744073709551615"),
+        ("block", "10000"),
+        ("dead", "18446744073709551615"),
+        ("seconds", "1e308"),
+        ("seconds", "-5"),
+        ("damp", "1e308"),
+    ] {
+        looked(&|report| report["layers"][0][key] = serde_json::from_str(value).unwrap());
+        looked(&|report| {
+            for layer in report["layers"].as_array_mut().unwrap() {
+                layer[key] = serde_json::from_str(value).unwrap();
+            }
+        });
+    }
+    for key in ["seconds", "peak_rss_mib", "bits_before", "bits_per_weight", "sparsity", "outlier_share"] {
+        for value in ["1e308", "-1e308", "1e-320", "0"] {
+            looked(&|report| report[key] = serde_json::from_str(value).unwrap());
+        }
+    }
+    looked(&|report| report["layers"] = json!([]));
+}
+
+#[test]
+fn reports_of_no_run_are_refused() {
+    let reports = Reports::new();
+    let (sandbox, golden) = (&reports.sandbox, &reports.golden);
+    let nested = (0..40).fold(json!(1), |inner, _| json!({"a": inner}));
+    let layer = |i: usize| {
+        let mut layer = golden["layers"][0].clone();
+        layer["kind"] = json!(format!("kind{i}"));
+        layer
+    };
+    let kinds: Vec<Value> = (0..1000).map(layer).collect();
+    let stages = vec![golden["stages"][0].clone(); 1000];
+    let many: serde_json::Map<String, Value> = (0..100_001).map(|i| (i.to_string(), json!(1))).collect();
+    let cases: [(&dyn Fn(&mut Value), &str); 7] = [
+        (&|r| r["layers"][0]["block"] = json!(i64::MAX), "block 9223372036854775807, expected at most 10000"),
+        (&|r| r["layers"][0]["block"] = json!(10_001), "block 10001"),
+        (&|r| r["layers"] = json!(kinds), "1000 kinds"),
+        (&|r| r["stages"] = json!(stages), "1000 stages"),
+        (&|r| r["plan"] = json!(many), "a plan of more"),
+        (&|r| r["plan"]["x"] = nested.clone(), "a plan of more"),
+        (&|r| r["plan"] = json!({"k".repeat(1000): 1}), "a plan of more"),
+    ];
+    for (change, words) in cases {
+        reports.change(change);
+        LOOKS.iter().for_each(|run| sandbox.refused(run, 1, &["r.json", words]).unwrap());
+    }
+    for (text, words) in
+        [("[".repeat(100_000), "not valid JSON"), ("".into(), "not valid JSON"), ("{}".into(), "no version")]
+    {
+        sandbox.write("r.json", text);
+        sandbox.refused(LOOKS[0], 1, &["r.json", words]).unwrap();
+    }
+    #[cfg(unix)]
+    {
+        fs::remove_file(sandbox.path("r.json")).unwrap();
+        std::os::unix::fs::symlink("/dev/zero", sandbox.path("r.json")).unwrap();
+        sandbox.refused(LOOKS[0], 1, &["a device or a pipe"]).unwrap();
+    }
+}

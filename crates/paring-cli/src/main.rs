@@ -14,6 +14,7 @@ use std::process::ExitCode;
 use args::Command;
 use paring_kernels::allocator::ProgramAllocator;
 use progress::Log;
+use show::terminal::{Printable, one_line};
 
 /// Keeps the peak of a long run where that of a short one is, and says so where there is no more memory.
 #[global_allocator]
@@ -30,7 +31,7 @@ fn main() -> ExitCode {
     progress::survive_limits();
     // What the libraries have to tell those who look for a fault: PARING_LOG=debug.
     let filter = tracing_subscriber::EnvFilter::from_env("PARING_LOG");
-    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
+    tracing_subscriber::fmt().with_env_filter(filter).with_ansi(false).with_writer(|| Printable).init();
     match args::parse(std::env::args_os()).and_then(|cli| logged(&cli.command)) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
@@ -83,31 +84,4 @@ fn typed(error: &paring::Error) -> String {
 /// An option as it is typed.
 fn option(name: &str) -> String {
     format!("--{name}")
-}
-
-/// Characters of an error that are printed at most: names out of a file can have any length.
-const LONGEST: usize = 4000;
-
-/// Errors of libraries below may span lines; ours is one. Names out of a file may hold what a terminal would obey.
-fn one_line(text: &str) -> String {
-    let line = text.lines().map(str::trim).filter(|line| !line.is_empty()).collect::<Vec<_>>().join(" ");
-    let mut shown = line.chars().map(|c| if c.is_control() { '\u{fffd}' } else { c });
-    let mut short: String = shown.by_ref().take(LONGEST).collect();
-    if shown.next().is_some() {
-        short.push('…');
-    }
-    short
-}
-
-#[cfg(test)]
-mod tests {
-    use super::one_line;
-
-    #[test]
-    fn errors_are_one_line_that_a_terminal_can_show() {
-        assert_eq!(one_line("a:\n  b\r\n\n c\n"), "a: b c");
-        assert_eq!(one_line("a\u{1b}[2Jb\rc\u{9b}d"), "a\u{fffd}[2Jb\u{fffd}c\u{fffd}d");
-        let long = one_line(&"é".repeat(5000));
-        assert_eq!((long.chars().count(), long.ends_with("é…")), (4001, true));
-    }
 }

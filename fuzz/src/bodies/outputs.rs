@@ -7,6 +7,7 @@ use paring::report::Report;
 use paring::report::difference::Difference;
 use paring::report::export::{tensorboard, wandb};
 use paring_format::Checkpoint;
+use paring_format::writer::InputFiles;
 
 use super::readers::{CONFIG, WEIGHTS};
 use super::{folder, is_good, put};
@@ -29,7 +30,9 @@ pub fn report(data: &[u8]) -> bool {
         serde_json::to_string(&difference).expect("a difference is JSON");
     }
     let exports = folder.join("exports");
-    for written in [tensorboard::write(&report, &exports), wandb::write(&report, &exports)] {
+    let inputs = InputFiles::default();
+    let written = [tensorboard::write, wandb::write].map(|write| write(&report, &exports, (&inputs, false)));
+    for written in written {
         if let Ok(path) = written.inspect_err(super::assert_text) {
             let inside = path.canonicalize().expect("what was written just now");
             assert!(inside.starts_with(exports.canonicalize().expect("their folder")), "{}", path.display());

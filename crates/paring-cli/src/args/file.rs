@@ -8,8 +8,10 @@ use clap::{ArgAction, ArgMatches, CommandFactory, FromArgMatches, Parser};
 use paring::plan::file::{self as recipe_file, Known, RecipeFile, Setting};
 use paring::request::GroupOptions;
 use paring::{Error, Result};
+use paring_format::names::is_obeyed;
 
 use super::{Change, Changed, Cli, Command, Run};
+use crate::show::terminal::printable;
 use crate::stderr;
 
 /// Options that a file cannot set: they say how to look at a run, or name the file.
@@ -60,12 +62,21 @@ pub fn parse(args: impl Iterator<Item = OsString>) -> Result<Cli> {
         run.groups = groups;
         run.from_file = set.iter().map(|setting| setting.name.clone()).collect();
         run.notes = file.notes;
+        // What is typed holds for both.
+        let typed = |name: &str| is_typed(name, command, matches);
+        run.alike = file.alike.filter(|_| !typed("include") && !typed("ignore"));
     }
     Ok(cli)
 }
 
 /// Prints what the parser answers itself, a help text or an error of the command line, and ends the process.
 fn ended(answer: &clap::Error) -> ! {
+    let plain = answer.render().to_string();
+    // A terminal must not obey what was typed, nor what a completion put there.
+    if plain.contains(|c| c != '\n' && c != '\t' && is_obeyed(c)) {
+        plain.lines().for_each(|text| stderr::line(printable(text)));
+        std::process::exit(answer.exit_code());
+    }
     let printed = answer.print().and_then(|()| std::io::stdout().flush());
     let code = match printed {
         // Nobody reads on, or nobody could be told.

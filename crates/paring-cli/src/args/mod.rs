@@ -160,7 +160,7 @@ pub struct QuantizeArgs {
 pub struct EvalArgs {
     #[command(flatten)]
     pub inputs: Inputs,
-    /// Tokens in a window [default: 2048, never more than the model's positions]
+    /// Tokens in a window [default: 2048, or as many positions as the model has]
     #[arg(long, value_name = "TOKENS", value_parser = clap::value_parser!(u32).range(2..))]
     pub seqlen: Option<u32>,
     /// Measure the first windows only

@@ -136,6 +136,7 @@ impl Run {
             sources: sources(running.quiet),
             groups: self.groups.clone(),
             config: self.config.as_ref().map(|path| path.display().to_string()),
+            alike: self.alike.clone(),
             kv_cache: self.kv_cache.map(|kind| kind.args()),
             format: self.format.clone(),
             out: self.out.clone(),

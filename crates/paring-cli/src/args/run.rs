@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
+use paring::plan::file::Alike;
 use paring::request::GroupOptions;
 use paring_format::{Element, QuantArgs, Strategy};
 use paring_kernels::gram::GramPrecision;
@@ -20,6 +21,9 @@ pub struct Run {
     /// Names of the options that the file sets, likewise.
     #[arg(skip)]
     pub from_file: Vec<String>,
+    /// Linears that the file names in two ways, likewise.
+    #[arg(skip)]
+    pub alike: Option<Alike>,
     /// Notes on keys of the file without effect, likewise.
     #[arg(skip)]
     pub notes: Vec<String>,
@@ -29,7 +33,7 @@ pub struct Run {
     /// Calibration windows [default: 128, or as many as the data has]; more than it has are drawn at random and overlap
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     pub nsamples: Option<u32>,
-    /// Tokens in a window [default: 2048, never more than the model's positions]
+    /// Tokens in a window [default: 2048, or as many positions as the model has]
     #[arg(long, value_name = "TOKENS", value_parser = clap::value_parser!(u32).range(2..))]
     pub seqlen: Option<u32>,
     /// Draw the windows at random, as Python's random does [default: 0 for named sets; files are taken from their start]
@@ -55,7 +59,7 @@ pub struct Run {
     /// Compress only these modules: exact names or `re:` patterns
     #[arg(long, value_name = "PATTERN")]
     pub include: Vec<String>,
-    /// Leave these modules alone (lm_head always is)
+    /// Leave these modules alone (lm_head always is: only linears of blocks are compressed)
     #[arg(long, value_name = "PATTERN")]
     pub ignore: Vec<String>,
     /// Compress only blocks A up to, not including, B

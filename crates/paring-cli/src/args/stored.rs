@@ -51,10 +51,10 @@ pub struct Against {
     #[arg(long, value_name = "N", default_value_t = 4096, requires = "reference",
         value_parser = clap::value_parser!(u32).range(2..))]
     pub tokens: u32,
-    /// Tokens in a window, never more than the models' positions or --tokens
-    #[arg(long, value_name = "TOKENS", default_value_t = 2048, requires = "reference",
+    /// Tokens in a window [default: 2048, or as many as --tokens or positions of the models]
+    #[arg(long, value_name = "TOKENS", requires = "reference",
         value_parser = clap::value_parser!(u32).range(2..))]
-    pub seqlen: u32,
+    pub seqlen: Option<u32>,
     /// Fail when the mean KL divergence, in nats, is larger
     #[arg(long, value_name = "X", requires = "reference", value_parser = limit)]
     pub max_kl: Option<f64>,

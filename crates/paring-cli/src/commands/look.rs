@@ -7,8 +7,9 @@ use paring::commands::inspect::Summary;
 use paring::report::Clock;
 use paring::report::outlier_map;
 use paring::report::progress::Observer;
-use paring::request::DataOptions;
+use paring::request::{DataOptions, positions};
 use paring::{Error, Result};
+use paring_data::SEQLEN;
 use paring_data::named::{Protocol, Purpose};
 use paring_format::Checkpoint;
 use paring_format::writer::{InputFiles, NamedFile};
@@ -129,9 +130,12 @@ fn compare(args: &VerifyArgs, local: &str, reference: &str, progress: &mut Progr
     };
     let data = sources.data(&model, dataset(args), (Purpose::Evaluation, options.protocol), &options)?;
     let tokenizer = model.tokenizer.as_ref().or(reference.tokenizer.as_ref());
-    let positions = model.decoder.max_positions().min(reference.decoder.max_positions());
-    let tokens = args.against.tokens as usize;
-    let seqlen = (args.against.seqlen as usize).min(tokens).min(positions);
+    let (tokens, asked) = (args.against.tokens as usize, args.against.seqlen.map(|n| n as usize));
+    if let Some(asked) = asked.filter(|&asked| asked > tokens) {
+        return Err(Error::Misuse(format!("--seqlen {asked}: a window is longer than --tokens {tokens}, all of them")));
+    }
+    let positions = positions(&[model.decoder.as_ref(), reference.decoder.as_ref()], asked)?;
+    let seqlen = asked.unwrap_or(SEQLEN).min(tokens).min(positions);
     let windows = data.evaluation(tokenizer, Some(seqlen), positions, Some(tokens / seqlen.max(1)))?;
     windows.check_vocabulary(&data.name, model.decoder.vocab_size())?;
     data.notes().iter().for_each(|note| progress.note(note));

@@ -13,6 +13,9 @@ const COLOURS: usize = 8;
 /// Largest over smallest value from which on the scale is logarithmic.
 const LOGARITHMIC: f64 = 8.0;
 
+/// The smallest and the largest number that a scale tells from 0 and from larger ones: a report may hold any.
+const ENDS: (f64, f64) = (1e-30, 1e30);
+
 /// Title and axes of a chart.
 pub struct Chart<'a> {
     /// Unique in the page.
@@ -74,6 +77,7 @@ pub struct Scale {
 impl Scale {
     /// One that holds all of these: logarithmic where they span enough, otherwise from 0 on.
     pub fn of(values: impl Iterator<Item = f64> + Clone) -> Self {
+        let values = values.map(within);
         let high = values.clone().fold(0.0, f64::max);
         let low = values.filter(|&v| v > 0.0).fold(f64::INFINITY, f64::min);
         match high > 0.0 && high / low >= LOGARITHMIC {
@@ -84,6 +88,7 @@ impl Scale {
 
     /// Position of a value, in per cent of the height from the top; one below the scale lies on its lower edge.
     pub fn at(&self, value: f64) -> f64 {
+        let value = within(value);
         let share = match self.logarithmic {
             true => (value / self.low).ln() / (self.high / self.low).ln(),
             false => (value - self.low) / (self.high - self.low),
@@ -104,6 +109,11 @@ impl Scale {
         let all = (first..=last).flat_map(|exponent| leads.iter().map(move |lead| lead * 10f64.powi(exponent)));
         all.filter(|&v| v > self.low * 0.999 && v < self.high * 1.001).collect()
     }
+}
+
+/// A number as near as a scale has it.
+fn within(value: f64) -> f64 {
+    if value > 0.0 { value.clamp(ENDS.0, ENDS.1) } else { 0.0 }
 }
 
 /// A round number that is not smaller, and even steps up to it.
@@ -142,19 +152,20 @@ impl Blocks {
     /// Those from the first to the last.
     pub fn of(blocks: impl Iterator<Item = usize> + Clone) -> Self {
         let first = blocks.clone().min().unwrap_or(0);
-        Self { first, count: blocks.max().map_or(1, |last| last - first + 1) }
+        Self { first, count: blocks.max().map_or(1, |last| last.saturating_sub(first).saturating_add(1)) }
     }
 
     /// The middle of a block, in per cent of the width.
     pub fn middle(&self, block: usize) -> f64 {
-        100.0 * ((block - self.first) as f64 + 0.5) / self.count as f64
+        100.0 * (block.saturating_sub(self.first) as f64 + 0.5) / self.count as f64
     }
 
     /// Their numbers under the drawing, at most eight.
     pub fn axis(&self) -> String {
         // Round numbers of all blocks, of which those before the first are not shown.
         let step = ticks(self.count, 8).nth(1).unwrap_or(1);
-        let shown = (self.first..self.first + self.count).filter(|block| block % step == 0);
+        let last = self.first.saturating_add(self.count);
+        let shown = (self.first.next_multiple_of(step)..last).step_by(step);
         let label = |block| format!("<span style=\"left:{:.2}%\">{block}</span>", self.middle(block));
         format!("<div class=\"x\">{}</div><div class=\"name\">block</div>", shown.map(label).collect::<String>())
     }
@@ -184,7 +195,8 @@ impl Chart<'_> {
         // A drawing in the drawing, whose unit is a per cent.
         svg += "<svg width=\"100%\" height=\"100%\" viewBox=\"0 0 100 100\" preserveAspectRatio=\"none\">\n";
         for (i, s) in series.iter().enumerate() {
-            for part in s.points.chunk_by(|a, b| b.block == a.block + 1).filter(|part| part.len() > 1) {
+            for part in s.points.chunk_by(|a, b| Some(b.block) == a.block.checked_add(1)).filter(|part| part.len() > 1)
+            {
                 let at = |p: &Point| format!("{:.2},{:.2}", blocks.middle(p.block), scale.at(p.value));
                 let points = part.iter().map(at).collect::<Vec<_>>().join(" ");
                 let style = style(i);

@@ -88,12 +88,14 @@ pub fn outliers(report: &Report) -> String {
     if report.layers.iter().all(|l| l.outliers == 0) {
         return String::new();
     }
-    let share = |l: &LayerReport| l.outliers as f64 / (l.rows * l.cols).max(1) as f64;
+    let share = |l: &LayerReport| l.outliers as f64 / l.weights().max(1.0);
     let of_kind = |kind: &str| {
         let layers = || report.layers.iter().filter(|l| l.kind == kind);
-        let (kept, of) =
-            (layers().map(|l| l.outliers).sum::<usize>(), layers().map(|l| l.rows * l.cols).sum::<usize>());
-        (kept, kept as f64 / of.max(1) as f64)
+        let (kept, of) = (
+            layers().fold(0usize, |sum, l| sum.saturating_add(l.outliers)),
+            layers().map(LayerReport::weights).sum::<f64>(),
+        );
+        (kept, kept as f64 / of.max(1.0))
     };
     let kinds: Vec<String> =
         Series::by_kind(&report.layers, |l| Some(share(l))).into_iter().map(|series| series.kind).collect();

@@ -1,5 +1,7 @@
 //! The page of two runs.
 
+use std::collections::BTreeMap;
+
 use paring::report::Report;
 use paring::report::difference::{Difference, LayerDifference, NumberDifference, ValueDifference};
 
@@ -66,9 +68,9 @@ fn errors(first: &Report, second: &Report, difference: &Difference) -> String {
         return String::new();
     }
     // In the order of the layers, which that of differences is not.
-    let order = |name: &str| first.layers.iter().position(|l| l.name == name);
+    let order: BTreeMap<&str, usize> = first.layers.iter().enumerate().map(|(i, l)| (l.name.as_str(), i)).collect();
     let mut layers: Vec<&LayerDifference> = difference.layers.iter().collect();
-    layers.sort_by_key(|l| order(&l.name));
+    layers.sort_by_key(|l| order.get(l.name.as_str()));
     let values = layers.iter().filter_map(|l| Some((l.kind.as_str(), l.block, l.name.as_str(), l.error.ratio?)));
     let ratios = Series::of(values);
     let chart = Chart {

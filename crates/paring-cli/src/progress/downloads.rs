@@ -8,6 +8,7 @@ use paring::report::moment;
 use paring_data::hub::DownloadObserver;
 
 use super::screen::{BETWEEN_LINES, bar, styled};
+use crate::show::terminal::{one_line, printable};
 use crate::{show, stderr};
 
 /// Shows the progress of a download.
@@ -28,6 +29,7 @@ impl Downloads {
 
 impl DownloadObserver for Downloads {
     fn bytes(&mut self, file: &str, done: u64, of: u64) {
+        let file = &*printable(file);
         if let Some(bar) = &self.bar {
             if bar.message() != file {
                 bar.reset();
@@ -42,6 +44,7 @@ impl DownloadObserver for Downloads {
     }
 
     fn note(&mut self, text: &str) {
+        let text = &one_line(text);
         match &self.bar {
             Some(bar) => bar.println(format!("note: {text}")),
             None if self.quiet => {}

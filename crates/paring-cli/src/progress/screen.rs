@@ -11,6 +11,7 @@ use paring_kernels::threads;
 
 use super::eta::Eta;
 use super::words;
+use crate::show::terminal::{cut, one_line, printable};
 use crate::stderr;
 
 /// Between two lines about the same work.
@@ -55,8 +56,9 @@ impl Screen {
         }
     }
 
-    /// A line that stays.
+    /// A line that stays, whatever names are in its text.
     pub fn line(&mut self, text: &str) {
+        let text = &one_line(text);
         match self {
             Screen::Terminal(bars) => bars.line(text),
             Screen::Lines { last } => {
@@ -211,7 +213,7 @@ impl Bars {
     }
 
     fn doing(&self, text: &str) {
-        self.now.set_message(words::cut(text, MOST_CHARS));
+        self.now.set_message(cut(&printable(text), MOST_CHARS));
     }
 
     fn clear(&mut self) {

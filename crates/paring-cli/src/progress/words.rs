@@ -30,14 +30,6 @@ fn short(name: &str) -> &str {
     name.rmatch_indices('.').nth(1).map_or(name, |(at, _)| &name[at + 1..])
 }
 
-/// A text of `most` characters or fewer, with an ellipsis where something is missing.
-pub fn cut(text: &str, most: usize) -> String {
-    match text.char_indices().nth(most) {
-        None => text.to_string(),
-        Some(_) => text.chars().take(most - 1).chain(['…']).collect(),
-    }
-}
-
 /// `42 s`, `3:09 min`, `1:02:03 h`.
 pub fn time(time: Duration) -> String {
     let seconds = time.as_secs();
@@ -59,7 +51,6 @@ mod tests {
         assert_eq!(doing(&gram.count(128, 128)), "statistics, window 128/128");
         assert_eq!(doing(&Step::new(Stage::Sweep).module("model.layers.3.mlp.down_proj")), "sweep of mlp.down_proj");
         assert_eq!(doing(&Step::new(Stage::Factor).module("lm_head")), "factor of lm_head");
-        assert_eq!((cut("sweep", 5), cut("swéeps", 5)), ("sweep".to_string(), "swée…".to_string()));
         for (seconds, want) in
             [(0, "0 s"), (59, "59 s"), (189, "3:09 min"), (3723, "1:02:03 h"), (360_000, "100:00:00 h")]
         {

@@ -1,6 +1,7 @@
 //! Results on stdout.
 
 pub mod stored;
+pub mod terminal;
 mod tokens;
 
 use std::io::Write;
@@ -14,9 +15,10 @@ use serde::Serialize;
 use serde_json::Value;
 
 pub use stored::{difference, run};
+use terminal::{name, printable};
 pub use tokens::tokens;
 
-/// Text as it is.
+/// Text that the program made itself, as it is.
 pub fn out(text: &str) -> Result<()> {
     let io = |source| Error::Io { path: "stdout".into(), source };
     let mut stdout = std::io::stdout().lock();
@@ -30,7 +32,7 @@ pub fn out(text: &str) -> Result<()> {
 /// One JSON object on a line of its own.
 pub fn json(value: &impl Serialize) -> Result<()> {
     let text = serde_json::to_string(value).map_err(|e| Error::Plan(format!("cannot print the result: {e}")))?;
-    out(&format!("{text}\n"))
+    out(&format!("{}\n", terminal::json(&text)))
 }
 
 /// A result as a JSON value.
@@ -38,9 +40,9 @@ pub fn value(result: &impl Serialize) -> Result<Value> {
     serde_json::to_value(result).map_err(|e| Error::Plan(format!("cannot print the result: {e}")))
 }
 
-/// Lines of text.
+/// Lines of text, with whatever names are in them.
 pub fn lines(lines: &[String]) -> Result<()> {
-    out(&lines.iter().map(|l| format!("{l}\n")).collect::<String>())
+    out(&lines.iter().map(|line| format!("{}\n", printable(line))).collect::<String>())
 }
 
 /// Columns at which the text of an [`entry`] begins, and its lines end.
@@ -99,12 +101,12 @@ const TARGETS: usize = 4;
 
 /// The table of a checkpoint's tensors, its groups and totals.
 pub fn summary(summary: &Summary) -> Vec<String> {
-    let width = summary.tensors.iter().map(|t| t.name.len()).max().unwrap_or(0);
+    let names: Vec<String> = summary.tensors.iter().map(|t| name(&t.name)).collect();
+    let width = names.iter().map(|name| name.chars().count()).max().unwrap_or(0);
     let mut lines: Vec<String> = Vec::new();
-    for t in &summary.tensors {
+    for (t, name) in summary.tensors.iter().zip(&names) {
         lines.push(format!(
-            "{:<width$}  {:<14} {:>7.3} bits {:>6.2} % zero  {}",
-            t.name,
+            "{name:<width$}  {:<14} {:>7.3} bits {:>6.2} % zero  {}",
             format!("{:?}", t.shape),
             t.bits_per_weight,
             100.0 * t.sparsity,

@@ -15,7 +15,7 @@ use crate::Result;
 use crate::output::digests::Made;
 use crate::output::modules::{compressed_module, compressed_modules, is_of_activations};
 use crate::output::rewrite::{Rewrite, Stored, destination, items};
-use crate::output::side_files::{name_dtype, named_dtype, torch_name, unquantized};
+use crate::output::side_files::{left_behind, name_dtype, named_dtype, torch_name, unquantized};
 use crate::report::progress::Observer;
 
 /// Results of a decompression.
@@ -78,6 +78,7 @@ pub fn decompress(
     if let count @ 1.. = frozen.into_inner() {
         notes.push(format!("{count} weights were never compressed (status frozen): they are as stored, not rounded"));
     }
+    notes.extend(left_behind(checkpoint)?);
     let bytes_out = rewrite.finish(&config, ("decompressed", json!({"matrices": decoded})), observer)?;
     Ok(Decompressed {
         out: out.display().to_string(),

@@ -6,6 +6,7 @@ mod encode;
 mod fallback;
 mod fan;
 mod legacy;
+mod losses;
 mod output;
 mod schemes;
 mod select;
@@ -38,7 +39,7 @@ use crate::pipeline::stats::{Collector, Ranges, Stats};
 use crate::pipeline::vram::Pass;
 use crate::pipeline::walk::{forward_work, walk};
 use crate::plan::{Curvature, Opt, Plan, Recipe};
-use crate::report::progress::{Observer, Step, spelled};
+use crate::report::progress::{Observer, Step, spelled, tell};
 use crate::report::{Clock, Report, Stage};
 use crate::{Error, Result};
 use paring_data::Windows;
@@ -51,10 +52,10 @@ use visitor::{Compressor, Walked};
 pub(crate) use fallback::ROWS;
 pub(crate) use output::outer_shards;
 pub(crate) use schemes::{Kind, kinds};
-pub(crate) use select::Selection;
+pub(crate) use select::{Selection, check_alike};
 pub(crate) use snapshots::LONG;
 pub(crate) use start::{can_resume, destination};
-pub use warnings::concerns;
+pub use warnings::{concerns, remarks};
 
 /// Everything a run needs, opened.
 pub struct Job {
@@ -290,6 +291,10 @@ pub fn run(mut job: Job, observer: &mut dyn Observer, clock: &mut Clock) -> Resu
     set_thresholds(&mut job, &selection, &mut started, observer, clock)?;
     elapsed.resume(started.seconds, started.peak_rss_mib);
     let (output, mut walked) = compress_blocks(&job, &selection, started, elapsed, observer, clock)?;
+    for note in losses::notes(&walked.layers, &job.plan, &selection) {
+        tell(&note, observer);
+        walked.notes.push(spelled(&note, observer));
+    }
     observer.step(&Step::new(Stage::Write));
     let written = output.finish(&job, &selection, clock)?;
     if written.gave_way {

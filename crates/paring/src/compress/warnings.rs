@@ -6,12 +6,15 @@ use paring_format::{Checkpoint, Scheme};
 use paring_model::{BlockInfo, Decoder};
 
 use super::schemes;
-use super::select::Selection;
+use super::select::{self, Selection};
 use crate::Result;
 use crate::output::modules::kind;
-use crate::output::side_files::named_dtype;
-use crate::plan::Plan;
+use crate::output::side_files::{left_behind, named_dtype};
 use crate::plan::compatibility::{Linears, Loader, Verdict, instead, verdict};
+use crate::plan::{Opt, Plan};
+
+/// Schemes of a model that is compressed already that are named.
+const KINDS: usize = 4;
 
 const LOADERS: [(Loader, &str); 2] = [(Loader::Transformers, "transformers 5.17"), (Loader::Vllm, "vLLM 0.33")];
 
@@ -38,21 +41,23 @@ pub fn concerns(plan: &Plan, checkpoint: &Checkpoint, decoder: &dyn Decoder) -> 
         };
         let what = what(scheme);
         // What programs say alike is said once.
-        let mut said: Vec<(Vec<&str>, String)> = Vec::new();
+        let mut said: Vec<(Vec<&str>, String, Message)> = Vec::new();
         for (loader, name) in LOADERS {
             let text = match verdict(loader, scheme, &shared) {
                 Verdict::Runs(_) => continue,
                 Verdict::Limited(on) => format!("only on {on}"),
                 Verdict::Refused(why) => format!("not at all ({why})"),
             };
-            match said.iter_mut().find(|(_, other)| *other == text) {
-                Some((names, _)) => names.push(name),
-                None => said.push((vec![name], text)),
+            match said.iter_mut().find(|(_, other, _)| *other == text) {
+                Some((names, ..)) => names.push(name),
+                None => said.push((vec![name], text, instead(loader, scheme))),
             }
         }
-        for (names, text) in said {
+        // What one option mends comes last.
+        said.sort_by_key(|(.., instead)| *instead == Opt::Sym.into());
+        for (names, text, instead) in said {
             let line = message![format!("{place}{what} runs in {} {text}; see ", names.join(" and "))];
-            lines.push(line.then(instead(scheme)));
+            lines.push(line.then(instead));
         }
     }
     // Linears that were not chosen have no scheme, as those whose choice is dense.
@@ -72,6 +77,37 @@ pub fn concerns(plan: &Plan, checkpoint: &Checkpoint, decoder: &dyn Decoder) -> 
                 locals.join(", ")
             )));
         }
+    }
+    Ok(lines)
+}
+
+/// Remarks on a plan for this model before the work: that the model is compressed already, linears that are
+/// asked for and stay, and files that are not copied.
+///
+/// # Errors
+/// A pattern that is no regular expression, and a config or folder of the model that cannot be read.
+pub fn remarks(plan: &Plan, checkpoint: &Checkpoint, decoder: &dyn Decoder) -> Result<Vec<Message>> {
+    let mut lines = select::left(plan, decoder)?;
+    lines.extend(left_behind(checkpoint)?.map(Message::from));
+    let Some(config) = checkpoint.quant_config()? else { return Ok(lines) };
+    let mut kinds: Vec<String> = config.groups.iter().map(|(_, scheme)| what(scheme)).collect();
+    kinds.extend(config.sparsity.as_ref().map(|sparsity| sparsity.format.clone()));
+    if kinds.is_empty() {
+        kinds.push(config.format.clone());
+    }
+    kinds.dedup();
+    let more = kinds.len().saturating_sub(KINDS);
+    let more = if more > 0 { format!(" and {more} more") } else { String::new() };
+    let kinds = kinds[..kinds.len().min(KINDS)].join("; ");
+    lines.push(
+        format!(
+            "the model is compressed already ({kinds}{more}): its decoded weights are what is compressed again, and errors add \
+            up; linears that are left alone become floats"
+        )
+        .into(),
+    );
+    if let Some(which) = config.activations() {
+        lines.push(format!("the model's quantization of its {which} is not carried over").into());
     }
     Ok(lines)
 }

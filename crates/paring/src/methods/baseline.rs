@@ -4,9 +4,9 @@ use paring_format::ScaleType;
 use paring_kernels::sweep::CurvatureData;
 
 use super::{Matrix, Outcome, Prepared, spqr, sweep};
-use crate::Result;
-use crate::plan::method::Baseline;
+use crate::plan::method::{Baseline, MAGNITUDE, RTN};
 use crate::plan::{ActOrder, Pattern, Recipe, Rounding};
+use crate::{Error, Result};
 
 impl Recipe {
     /// The methods that [`Recipe::compress_baseline`] applies, one after the other.
@@ -43,18 +43,27 @@ impl Recipe {
     /// `None` for a method without a baseline. Some 60 operations per weight, on the CPU. Errors as
     /// [`Recipe::compress_all`] does.
     pub fn compress_baseline(&self, matrix: &Matrix<'_>, cols: usize, prepared: &Prepared) -> Result<Option<Outcome>> {
-        let Some(baseline) = self.baselines().next() else { return Ok(None) };
-        if let (Some(settings), Some(rounding)) = (&self.spqr, self.rounding) {
-            return spqr::compress_flat(self, settings, rounding, matrix, cols, prepared).map(Some);
+        match self.baselines().next() {
+            Some(_) => self.compress_plain(matrix, cols, prepared).map(Some),
+            None => Ok(None),
         }
+    }
+
+    /// The same for every recipe: one that is no more than its own baseline makes what it always makes.
+    pub(crate) fn compress_plain(&self, matrix: &Matrix<'_>, cols: usize, prepared: &Prepared) -> Result<Outcome> {
+        if let (Some(settings), Some(rounding)) = (&self.spqr, self.rounding) {
+            return spqr::compress_flat(self, settings, rounding, matrix, cols, prepared);
+        }
+        let own = if self.pattern.is_some() { &MAGNITUDE } else { &RTN };
         let flat = Recipe {
-            method: baseline.method,
+            method: self.baselines().next().map_or(own, |baseline| baseline.method),
             rounding: self.rounding.map(|r| Rounding { act_order: ActOrder::None, ..r }),
             ..self.clone()
         };
         // A share of the matrix is ranked at once; all else is the same in slices of any width, for less memory.
         let slice = if matches!(self.pattern, Some(Pattern::Unstructured(_))) { cols } else { self.blocksize };
         let prepared = Prepared::with_curvature(CurvatureData::Flat, self.percdamp);
-        Ok(sweep::compress(&flat, vec![matrix.by_ref()], cols, slice, &prepared)?.pop())
+        let made = sweep::compress(&flat, vec![matrix.by_ref()], cols, slice, &prepared)?.pop();
+        made.ok_or_else(|| Error::Plan(format!("{}: nothing came out", matrix.module)))
     }
 }

@@ -9,6 +9,7 @@ mod spqr;
 mod sweep;
 #[cfg(test)]
 mod tests;
+mod underflow;
 
 use std::borrow::Cow;
 use std::time::Instant;
@@ -20,6 +21,7 @@ pub(crate) use grids::shared_amax;
 pub(crate) use paring_kernels::sweep::share_of;
 pub use prepare::Prepared;
 pub use spqr::average_bits;
+pub(crate) use underflow::Underflow;
 
 use crate::Result;
 use crate::plan::Recipe;
@@ -167,6 +169,9 @@ impl Recipe {
         let start = Instant::now();
         let rows: Vec<f64> = matrices.iter().map(|matrix| (matrix.weight.len() / cols) as f64).collect();
         let mut outcomes = match (&self.spqr, self.rounding) {
+            _ if prepared.is_idle() => {
+                matrices.iter().map(|matrix| self.compress_plain(matrix, cols, prepared)).collect::<Result<_>>()?
+            }
             (Some(spqr), Some(rounding)) => spqr::compress(self, spqr, rounding, &matrices, cols, prepared)?,
             _ => {
                 let slice = self.slice(cols);

@@ -1,6 +1,6 @@
 //! Differences of two runs.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use serde::Serialize;
 use serde_json::Value;
@@ -154,13 +154,12 @@ fn surroundings(report: &Report) -> Value {
 /// All values that differ, in the order of the first, then those that only the second has.
 fn choices(first: &Value, second: &Value) -> Vec<ValueDifference> {
     let (ours, theirs) = (leaves(first), leaves(second));
-    let find = |list: &[(String, Value)], key: &str| {
-        list.iter().find(|(other, _)| other == key).map_or(Value::Null, |(_, value)| value.clone())
-    };
-    let known: BTreeSet<&String> = ours.iter().map(|(key, _)| key).collect();
-    let keys = ours.iter().chain(theirs.iter().filter(|(key, _)| !known.contains(key))).map(|(key, _)| key);
+    let by_key = |list: &[(String, Value)]| list.iter().cloned().collect::<BTreeMap<String, Value>>();
+    let (known, others) = (by_key(&ours), by_key(&theirs));
+    let keys = ours.iter().chain(theirs.iter().filter(|(key, _)| !known.contains_key(key))).map(|(key, _)| key);
+    let find = |values: &BTreeMap<String, Value>, key: &str| values.get(key).cloned().unwrap_or_default();
     let choice =
-        |key: &String| ValueDifference { key: key.clone(), first: find(&ours, key), second: find(&theirs, key) };
+        |key: &String| ValueDifference { key: key.clone(), first: find(&known, key), second: find(&others, key) };
     keys.map(choice).filter(|choice| choice.first != choice.second).collect()
 }
 

@@ -221,8 +221,29 @@ pub struct LayerReport {
     pub repairs: Vec<String>,
     /// Input features that were always zero.
     pub dead: usize,
+    /// The loss of weights whose scales are too small for the file; `None` where there is none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub underflow: Option<Underflow>,
     /// Seconds in the sweep.
     pub seconds: f64,
+}
+
+/// Weights that are lost because the file cannot hold scales as small as theirs would have to be.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Underflow {
+    /// Share of the weights that became 0 by rounding to nearest, and would not with scales that fit.
+    pub zeros: f64,
+    /// Mean of the relative squared errors of groups of such weights, rounded to nearest.
+    pub error: f64,
+    /// The same with scales that fit.
+    pub usual_error: f64,
+}
+
+impl LayerReport {
+    /// Its weights. As a float: a report may come from anywhere, and the product may be larger than any memory.
+    pub fn weights(&self) -> f64 {
+        self.rows as f64 * self.cols as f64
+    }
 }
 
 /// Perplexity of the input and of the output, on the same tokens.

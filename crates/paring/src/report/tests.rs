@@ -28,6 +28,7 @@ fn report() -> Report {
         damp: Some(0.0078125),
         repairs: vec!["more damping".into()],
         dead: 1,
+        underflow: None,
         seconds: 0.5,
     };
     Report {

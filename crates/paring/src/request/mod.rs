@@ -17,11 +17,12 @@ use paring_format::QuantArgs;
 use paring_kernels::device::Choice as DeviceChoice;
 use paring_kernels::gram::GramPrecision;
 
+use crate::plan::file::Alike;
 use crate::plan::{ActOrder, Choice, Grouping, Pattern, Plan};
 use crate::{Precision, Result};
 
 pub use options::{GroupChange, GroupOptions, RecipeOptions, SpqrOptions};
-pub use run::{Prepared, refuse_same_folder, run};
+pub use run::{Prepared, positions, refuse_same_folder, run};
 pub use sources::{BuiltIn, Model, Sources, open_device};
 
 /// Options of data sets.
@@ -60,6 +61,8 @@ pub struct Request {
     pub groups: Vec<GroupOptions>,
     /// The recipe file that options were read from, for the report.
     pub config: Option<String>,
+    /// Linears that this file names in two ways, which must come to the same; none.
+    pub alike: Option<Alike>,
     /// Quantization of the attention's keys and values as the model runs; none.
     pub kv_cache: Option<QuantArgs>,
     /// The layout to write; the one that suits the recipe.
@@ -68,7 +71,7 @@ pub struct Request {
     pub out: Option<PathBuf>,
     /// Calibration windows; 128, or as many as the data has.
     pub nsamples: Option<usize>,
-    /// Tokens in a window; 2048, never more than the model's positions.
+    /// Tokens in a window; 2048, or as many positions as the model has.
     pub seqlen: Option<usize>,
     /// Seed of randomly drawn windows; 0 for named sets, while files are read from their start.
     pub seed: Option<u64>,
@@ -102,7 +105,7 @@ pub struct Request {
     pub max_vram: Option<u64>,
     /// Refuse a run whose output transformers or vLLM would not load.
     pub strict: bool,
-    /// Note which programs would not load the output; true.
+    /// Note which programs would not load the output, and how long windows are where nobody said; true.
     pub loader_notes: bool,
     /// Replace an earlier checkpoint in the output folder.
     pub overwrite: bool,
@@ -127,6 +130,7 @@ impl Request {
             prunes,
             groups: Vec::new(),
             config: None,
+            alike: None,
             kv_cache: None,
             format: None,
             out: None,
@@ -216,7 +220,7 @@ impl Request {
         self
     }
 
-    /// Calibrates on so many windows of so many tokens, at most the model's positions.
+    /// Calibrates on so many windows of so many tokens, which the model has positions for.
     pub fn windows(self, count: usize, tokens: usize) -> Self {
         Self { nsamples: Some(count), seqlen: Some(tokens), ..self }
     }

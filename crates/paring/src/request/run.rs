@@ -3,12 +3,13 @@
 use std::path::{Path, PathBuf};
 
 use paring_data::named::Purpose;
-use paring_data::{Data, Moment, Sampling, Tokenizer, Windows};
+use paring_data::{Data, Moment, SEQLEN, Sampling, Tokenizer, Windows};
 use paring_format::Element;
 use paring_format::message;
 use paring_format::message::Message;
 use paring_format::writer::{Destination, InputFiles, leads_to_same};
 use paring_kernels::device;
+use paring_model::Decoder;
 
 use super::sources::{Model, Sources, open_device};
 use super::{DataOptions, Request};
@@ -22,6 +23,9 @@ use crate::report::names::RUN_FILES;
 use crate::report::progress::{Observer, tell};
 use crate::report::{Clock, PerplexityReport, Report};
 use crate::{Precision, Result};
+
+/// Tokens of the shortest window: what follows the first one is measured.
+const SHORTEST: usize = 2;
 
 /// A run whose model and data are open; nothing is written yet.
 pub struct Prepared {
@@ -87,13 +91,19 @@ impl Request {
         let choices =
             Plan { device: device::label(device), max_vram: budget.bytes(), precision: model.precision, ..choices };
         let concerns = self.concerns(&choices, &model)?;
+        if let Some(alike) = &self.alike {
+            compress::check_alike(alike, model.decoder.as_ref())?;
+        }
         // Data is read and cut before anything is written, so that what is wrong with it shows at once.
         let calibration = if needs_data { Some(self.calibration(&choices, &model)?) } else { None };
-        let mut notes: Vec<Message> = concerns;
+        let mut notes: Vec<Message> = compress::remarks(&choices, &model.checkpoint, model.decoder.as_ref())?;
+        notes.extend(concerns);
         let evaluation = self.evaluation(&model, &local, &mut notes)?;
         notes.extend(model.decoder.notes().iter().map(|note| Message::from(note.to_string())));
-        notes.extend(calibration.iter().flat_map(|(data, _)| data.notes()).map(Message::from));
-        notes.extend(calibration.as_ref().and_then(|(data, windows)| self.crowded(data, windows)).map(Message::from));
+        if let Some((data, windows)) = &calibration {
+            let short = short(windows, model.decoder.as_ref()).filter(|_| self.seqlen.is_none() && self.loader_notes);
+            notes.extend(data.notes().into_iter().chain(short).chain(self.crowded(data, windows)).map(Message::from));
+        }
         let (plan, windows) = match calibration {
             None => (choices, None),
             Some((data, windows)) => (resolved(choices, data.name, &windows), Some(windows)),
@@ -150,7 +160,7 @@ impl Request {
             nsamples: self.nsamples,
             seqlen: self.seqlen,
             seed: self.seed,
-            positions: model.decoder.max_positions(),
+            positions: positions(&[model.decoder.as_ref()], self.seqlen)?,
         };
         let windows = data.calibration(model.tokenizer.as_ref(), &how)?;
         windows.check_vocabulary(&data.name, model.decoder.vocab_size())?;
@@ -188,7 +198,8 @@ impl Sources {
         (seqlen, limit): (Option<usize>, Option<usize>),
     ) -> Result<(String, Windows, Vec<String>)> {
         let data = self.data(model, name, (Purpose::Evaluation, options.protocol), options)?;
-        let windows = data.evaluation(model.tokenizer.as_ref(), seqlen, model.decoder.max_positions(), limit)?;
+        let positions = positions(&[model.decoder.as_ref()], seqlen)?;
+        let windows = data.evaluation(model.tokenizer.as_ref(), seqlen, positions, limit)?;
         windows.check_vocabulary(&data.name, model.decoder.vocab_size())?;
         let notes = data.notes();
         Ok((data.name, windows, notes))
@@ -237,16 +248,15 @@ impl Prepared {
 impl Evaluation {
     /// Measures the dense model, and the one that was written to `out`.
     fn measure(self, budget: &DeviceBudget, out: &Path, observer: &mut dyn Observer) -> Result<PerplexityReport> {
-        let out = out.to_string_lossy();
-        let mut of = |what: &'static str, name: &str| -> Result<f64> {
+        let mut of = |what: &'static str, name: &Path| -> Result<f64> {
             observer.measuring(what);
             let model = self.sources.model(name, Some(self.precision), budget.device(), true)?;
             let decoder = model.decoder.as_ref();
             let clock = &mut Clock::default();
             Ok(perplexity::measure(decoder, budget, &self.windows, &self.dataset, clock, observer)?.perplexity)
         };
-        let before = of("perplexity before", &self.local)?;
-        let after = of("perplexity after", &out)?;
+        let before = of("perplexity before", Path::new(&self.local))?;
+        let after = of("perplexity after", out)?;
         let (windows, seqlen) = (self.windows.count(), self.windows.seqlen);
         Ok(PerplexityReport { before, after, dataset: self.dataset, windows, seqlen })
     }
@@ -255,6 +265,36 @@ impl Evaluation {
 /// The choices with the data that they were made for.
 fn resolved(choices: Plan, dataset: String, windows: &Windows) -> Plan {
     Plan { dataset: Some(dataset), nsamples: windows.count(), seqlen: windows.seqlen, seed: windows.seed, ..choices }
+}
+
+/// The longest window that fits all of these models: where none is asked for, as long as the models were made for;
+/// otherwise as long as they take.
+///
+/// # Errors
+/// When a longer one is asked for, and when a model has no place for a window of two tokens.
+pub fn positions(decoders: &[&dyn Decoder], asked: Option<usize>) -> Result<usize> {
+    let longest = decoders.iter().filter_map(|decoder| decoder.longest()).min();
+    match (asked, longest) {
+        (_, Some(longest)) if longest < SHORTEST => {
+            let problem = format!("a window has {SHORTEST} tokens at least, and the model has {longest} position");
+            Err(Opt::Seqlen.misfit(problem).hint("check max_position_embeddings of its config.json"))
+        }
+        (Some(asked), Some(longest)) if asked > longest => {
+            let hint = message![format!("use at most {longest}, or leave "), Opt::Seqlen, " out"];
+            Err(Opt::Seqlen.unfit(asked, format!("the model has {longest} positions")).hint(hint))
+        }
+        (Some(asked), _) => Ok(asked),
+        (None, _) => {
+            let usual = decoders.iter().map(|decoder| decoder.max_positions()).min().unwrap_or(usize::MAX);
+            Ok(usual.max(SHORTEST))
+        }
+    }
+}
+
+/// A note on windows that are shorter than usual, because the model has no more positions and nobody asked for a length.
+fn short(windows: &Windows, decoder: &dyn Decoder) -> Option<String> {
+    let seqlen = Some(windows.seqlen).filter(|&seqlen| seqlen < SEQLEN && seqlen == decoder.max_positions())?;
+    Some(format!("windows of {seqlen} tokens, not {SEQLEN}: the model has no more positions"))
 }
 
 /// The output folder where none is named: in the working directory, after the model and what is done to it.

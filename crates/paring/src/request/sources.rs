@@ -95,8 +95,8 @@ fn no_data() -> Error {
 }
 
 impl Sources {
-    fn built_in(&self, name: &str) -> Option<&'static BuiltIn> {
-        self.built_in.iter().find(|built_in| built_in.name == name)
+    fn built_in(&self, name: impl AsRef<Path>) -> Option<&'static BuiltIn> {
+        self.built_in.iter().find(|built_in| Path::new(built_in.name) == name.as_ref())
     }
 
     /// The repository that a model's name stands for: what has the form of one, is no file or folder here, and is not
@@ -133,10 +133,10 @@ impl Sources {
     ///
     /// # Errors
     /// When there is none, or it cannot be read.
-    pub fn checkpoint(&self, local: &str) -> Result<Checkpoint> {
-        match self.built_in(local) {
+    pub fn checkpoint(&self, local: impl AsRef<Path>) -> Result<Checkpoint> {
+        match self.built_in(&local) {
             Some(built_in) => (built_in.checkpoint)(),
-            None => Ok(Checkpoint::open(Path::new(local))?),
+            None => Ok(Checkpoint::open(local.as_ref())?),
         }
     }
 
@@ -151,19 +151,25 @@ impl Sources {
     ///
     /// # Errors
     /// When the checkpoint cannot be read, its config contradicts its tensors, or its family is unknown.
-    pub fn model(&self, local: &str, asked: Option<Precision>, device: &Device, activations: bool) -> Result<Model> {
-        let checkpoint = Arc::new(self.checkpoint(local)?);
+    pub fn model(
+        &self,
+        local: impl AsRef<Path>,
+        asked: Option<Precision>,
+        device: &Device,
+        activations: bool,
+    ) -> Result<Model> {
+        let checkpoint = Arc::new(self.checkpoint(&local)?);
         checkpoint.quant_config()?;
         let precision = precision(asked, named_dtype(checkpoint.config()));
         let arithmetic = Arithmetic { precision, activations, device: device.clone() };
         let decoder = paring_model::families::open(checkpoint.clone(), arithmetic)?;
-        let built_in = self.built_in(local);
-        let tokenizer = self.tokenizer(local, &checkpoint)?;
+        let built_in = self.built_in(&local);
+        let tokenizer = self.tokenizer(local.as_ref(), &checkpoint)?;
         Ok(Model { checkpoint, precision, decoder, tokenizer, built_in })
     }
 
     /// The tokenizer of a model that is here.
-    fn tokenizer(&self, local: &str, checkpoint: &Checkpoint) -> Result<Option<Tokenizer>> {
+    fn tokenizer(&self, local: &Path, checkpoint: &Checkpoint) -> Result<Option<Tokenizer>> {
         let mut tokenizer = match self.built_in(local) {
             Some(built_in) => Some((built_in.tokenizer)()?),
             None => tokenizer::tokenizer(checkpoint)?,
@@ -209,7 +215,7 @@ impl Sources {
         options: &DataOptions,
         limit: usize,
     ) -> Result<(String, Vec<ShownDocument>)> {
-        let tokenizer = self.tokenizer(local, &self.checkpoint(local)?)?;
+        let tokenizer = self.tokenizer(Path::new(local), &self.checkpoint(local)?)?;
         let reading = (Purpose::Calibration, options.protocol);
         let data = self.open_data(self.built_in(local), name, reading, options)?;
         let shown = data.shown(tokenizer.as_ref(), limit)?;

@@ -10,6 +10,7 @@ use paring::report::moment;
 use paring::{Error, Result};
 use serde_json::{Map, Value, json};
 
+use crate::show::terminal;
 use crate::stderr;
 
 /// Of the events and their fields; a new one when what is there changes, not when something is added.
@@ -68,7 +69,8 @@ impl Log {
     pub fn event(&self, event: &str, fields: Value) {
         if let Err(error) = self.write(event, fields) {
             *self.to() = To::Nowhere;
-            stderr::line(format_args!("note: {}: {error}; no more events are written", self.path.display()));
+            let note = format!("{}: {error}; no more events are written", self.path.display());
+            stderr::line(format_args!("note: {}", terminal::one_line(&note)));
         }
     }
 
@@ -108,7 +110,7 @@ impl Log {
             object.extend(fields);
         }
         // One call: readers that follow the file see whole lines.
-        let line = format!("{}\n", Value::Object(object));
+        let line = format!("{}\n", terminal::json(&Value::Object(object).to_string()));
         match &mut *to {
             To::Nowhere => Ok(()),
             To::File(file) => file.write_all(line.as_bytes()),

@@ -17,7 +17,7 @@ use crate::output::digests::Made;
 use crate::output::modules::group_of;
 use crate::output::modules::{compressed_modules, is_of_activations};
 use crate::output::rewrite::{Rewrite, Stored, destination, items};
-use crate::output::side_files::unquantized;
+use crate::output::side_files::{left_behind, unquantized};
 use crate::plan::Opt;
 use crate::report::progress::Observer;
 use crate::{Error, Result};
@@ -105,7 +105,7 @@ pub fn convert(
         converted: plan.converted(),
         bytes_in: checkpoint.total_bytes(),
         bytes_out,
-        notes: Vec::new(),
+        notes: left_behind(checkpoint)?.into_iter().collect(),
     })
 }
 

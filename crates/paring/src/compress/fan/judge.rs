@@ -7,7 +7,7 @@ use super::prepare::Ready;
 use super::read::Loaded;
 use super::sweep::Swept;
 use crate::Result;
-use crate::methods::{Outcome, Prepared};
+use crate::methods::{Outcome, Prepared, Underflow};
 use crate::plan::Recipe;
 
 /// A linear whose outcome is final. Its weight as it was read and the factor are gone.
@@ -25,11 +25,12 @@ pub(super) struct Preparation {
     pub damp: Option<f64>,
     pub repairs: Vec<String>,
     pub dead: usize,
+    pub underflow: Option<Underflow>,
 }
 
 impl Preparation {
-    fn of(prepared: &Prepared) -> Self {
-        Self { damp: prepared.damp(), repairs: prepared.repairs(), dead: prepared.dead() }
+    fn of(prepared: &Prepared, underflow: Option<Underflow>) -> Self {
+        Self { damp: prepared.damp(), repairs: prepared.repairs(), dead: prepared.dead(), underflow }
     }
 }
 
@@ -54,6 +55,6 @@ fn judge_linear<'a>(swept: Swept<'a>, measure: Option<&Measure<'_>>, replace: bo
     };
     // Only experiments with a layer look at the marks.
     outcome.dropped = Vec::new();
-    let Ready { linear: Loaded { info, choice, recipe, .. }, prepared, .. } = ready;
-    Ok(Judged { info, choice, recipe, preparation: Preparation::of(&prepared), outcome, judgement })
+    let Ready { linear: Loaded { info, choice, recipe, .. }, prepared, underflow, .. } = ready;
+    Ok(Judged { info, choice, recipe, preparation: Preparation::of(&prepared, underflow), outcome, judgement })
 }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use super::super::fallback::{Expected, Measure};
 use super::read::Loaded;
 use crate::Result;
-use crate::methods::{Matrix, Prepared};
+use crate::methods::{Matrix, Prepared, Underflow};
 use crate::pipeline::stats::Stats;
 
 /// A linear that can be swept.
@@ -16,6 +16,8 @@ pub(super) struct Ready<'a> {
     pub prepared: Arc<Prepared>,
     /// The estimated loss of its recipe's baseline; `None` where that is not measured.
     pub expected: Option<Expected>,
+    /// The loss of weights whose scales are too small for the file.
+    pub underflow: Option<Underflow>,
 }
 
 impl Ready<'_> {
@@ -55,7 +57,11 @@ pub(super) fn prepare<'a>(linears: Vec<Loaded<'a>>, stats: Option<&Stats>) -> Re
                 Arc::new(linear.recipe.prepare(stats, weight, &linear.info.name)?)
             }
         };
-        ready.push(Ready { linear, prepared, expected: None });
+        ready.push(Ready { linear, prepared, expected: None, underflow: None });
+    }
+    for linear in &mut ready {
+        let Loaded { info, recipe, .. } = &linear.linear;
+        linear.underflow = recipe.underflow(&linear.matrix(), info.cols, &linear.prepared);
     }
     Ok(ready)
 }

@@ -14,9 +14,9 @@ use super::super::activations;
 use super::super::encode::Encoded;
 use super::Context;
 use super::judge::{Judged, Preparation};
-use crate::methods::Outcome;
+use crate::methods::{Outcome, Underflow};
 use crate::output::modules::kind;
-use crate::report::LayerReport;
+use crate::report::{self, LayerReport};
 use crate::{Error, Precision, Result};
 
 /// A linear that is done.
@@ -66,7 +66,7 @@ fn store_linear(
         Some((input, range)) => activations::of_input(input, &judged.info.name, range, outcome.compressed.dtype)?,
         None => Vec::new(),
     };
-    let report = report(context, &judged, zeros, &encoded)?;
+    let report = layer_report(context, &judged, zeros, &encoded)?;
     if let Some(target) = target {
         swap(target, judged.outcome, context.budget.device(), context.plan.precision)?;
     }
@@ -93,9 +93,9 @@ fn swap(target: &mut Linear, outcome: Outcome, device: &Device, precision: Preci
     Ok(())
 }
 
-fn report(context: Context<'_>, judged: &Judged<'_>, zeros: usize, encoded: &Encoded) -> Result<LayerReport> {
+fn layer_report(context: Context<'_>, judged: &Judged<'_>, zeros: usize, encoded: &Encoded) -> Result<LayerReport> {
     let Judged { info, choice, recipe, preparation, outcome, judgement } = judged;
-    let Preparation { damp, repairs, dead } = preparation;
+    let Preparation { damp, repairs, dead, underflow } = preparation;
     let c = &outcome.compressed;
     let (outliers, formula_bits) = match &c.values {
         Values::Spqr(spqr) => (spqr.outliers.at.len(), Some(spqr.formula_bits(c.rows, c.cols, c.dtype))),
@@ -120,6 +120,11 @@ fn report(context: Context<'_>, judged: &Judged<'_>, zeros: usize, encoded: &Enc
         damp: *damp,
         repairs: repairs.clone(),
         dead: *dead,
+        underflow: underflow.map(|Underflow { zeros, error, usual_error }| report::Underflow {
+            zeros,
+            error,
+            usual_error,
+        }),
         seconds: outcome.seconds,
     })
 }

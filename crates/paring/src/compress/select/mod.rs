@@ -7,6 +7,7 @@ use paring_format::message;
 use paring_format::message::Message;
 use paring_model::decoder::Decoder;
 
+use crate::plan::file::Alike;
 use crate::plan::{Opt, Override, Plan};
 use crate::{Error, Result};
 
@@ -25,11 +26,12 @@ impl Selection {
             return Err(Opt::Layers.unfit(format!("{first}..{end}"), there));
         }
         let names: Vec<String> = (first..end).flat_map(|i| decoder.linears(i)).map(|l| l.name).collect();
-        let known = Known { names: &names, outer: decoder.outer_linears() };
-        let include = known.targets(&plan.include, Opt::Include, &message![Opt::Include])?;
-        let ignore = known.targets(&plan.ignore, Opt::Ignore, &message![Opt::Ignore])?;
+        let known = Known { names: &names, outer: decoder.outer_linears(), others: others(decoder) };
+        let include = known.targets(&plan.include, Opt::Include, &message![Opt::Include], true)?;
+        let ignore = known.targets(&plan.ignore, Opt::Ignore, &message![Opt::Ignore], false)?;
         let overridden = Message::from("the override of");
-        let overrides = plan.overrides.iter().map(|o| known.targets(&o.targets, Opt::Include, &overridden));
+        let overrides =
+            plan.overrides.iter().map(|o| known.targets(&o.targets, Opt::Include, &overridden, o.recipe.is_some()));
         let overrides: Vec<Vec<Target>> = overrides.collect::<Result<_>>()?;
         // The number of a linear's choice; `None` where an override without a recipe leaves it alone.
         let choice = |name: &str| match overrides.iter().rposition(|targets| matches_any(targets, name)) {
@@ -85,23 +87,94 @@ impl Selection {
 struct Known<'a> {
     /// Linears of the blocks at hand.
     names: &'a [String],
-    /// Linears outside the blocks. They are never among a block's; naming them is harmless.
+    /// Linears outside the blocks. They are never compressed: to leave them alone is harmless.
     outer: Vec<String>,
+    /// Modules that are no linears.
+    others: Vec<String>,
 }
 
 impl Known<'_> {
-    /// The patterns of an option, which messages call `named`. Errors when one is no regular expression or matches nothing.
-    fn targets(&self, texts: &[String], option: Opt, named: &Message) -> Result<Vec<Target>> {
+    /// The patterns of an option, which messages call `named`. Errors when one is no regular expression or matches nothing,
+    /// and when one that says what to compress matches only what is never compressed.
+    fn targets(&self, texts: &[String], option: Opt, named: &Message, compresses: bool) -> Result<Vec<Target>> {
         let made = texts.iter().map(|t| Target::new(t).map_err(Error::Plan)).collect::<Result<Vec<_>>>()?;
         for (text, target) in texts.iter().zip(&made) {
-            if !self.outer.iter().chain(self.names).any(|name| target.matches(name).is_some()) {
-                let example = self.names.first().map(String::as_str).unwrap_or_default();
-                let problem = named.clone().then(format!(" {text}: no linear of this name"));
-                let hint = format!("they are called like {example}, and a pattern begins with re:");
-                return Err(option.misfit(problem).hint(hint));
+            let matched = |names: &[String]| names.iter().find(|name| target.matches(name).is_some()).cloned();
+            if matched(self.names).is_some() {
+                continue;
+            }
+            let outer = matched(&self.outer);
+            let what = if outer.is_some() { "a linear outside the blocks" } else { "no linear" };
+            match outer.or_else(|| matched(&self.others)) {
+                Some(kept) if compresses => {
+                    let problem = named
+                        .clone()
+                        .then(format!(" {text}: no linear is compressed by it: {kept} is {what}, and stays as it is"));
+                    let hint = "only the linears of blocks can be compressed; leave it out";
+                    return Err(option.misfit(problem).hint(hint));
+                }
+                // To leave alone what is left alone is harmless.
+                Some(_) => {}
+                None => {
+                    let example = self.names.first().map(String::as_str).unwrap_or_default();
+                    let problem = named.clone().then(format!(" {text}: no linear of this name"));
+                    let hint = format!("they are called like {example}, and a pattern begins with re:");
+                    return Err(option.misfit(problem).hint(hint));
+                }
             }
         }
         Ok(made)
+    }
+}
+
+/// The modules of a model that are no linears: embeddings, norms, and what else has tensors.
+fn others(decoder: &dyn Decoder) -> Vec<String> {
+    let blocks = (0..decoder.blocks()).flat_map(|i| decoder.rest_names(i));
+    let module = |name: String| name.rsplit_once('.').map_or(name.clone(), |(module, _)| module.to_string());
+    let linears: BTreeSet<String> = decoder
+        .outer_linears()
+        .into_iter()
+        .chain((0..decoder.blocks()).flat_map(|i| decoder.linears(i)).map(|l| l.name))
+        .collect();
+    decoder.outer_names().into_iter().chain(blocks).map(module).filter(|module| !linears.contains(module)).collect()
+}
+
+/// A note on each linear outside the blocks that a pattern of what to compress matches, beside others: it stays as it is.
+pub(super) fn left(plan: &Plan, decoder: &dyn Decoder) -> Result<Vec<Message>> {
+    let ignore: Vec<Target> = plan.ignore.iter().map(|t| Target::new(t).map_err(Error::Plan)).collect::<Result<_>>()?;
+    let outer: Vec<String> = decoder.outer_linears().into_iter().filter(|name| !matches_any(&ignore, name)).collect();
+    let wishes = plan.overrides.iter().filter(|o| o.recipe.is_some()).flat_map(|o| &o.targets).chain(&plan.include);
+    let mut notes = Vec::new();
+    for text in wishes {
+        let target = Target::new(text).map_err(Error::Plan)?;
+        for name in outer.iter().filter(|name| target.matches(name).is_some()) {
+            let note =
+                format!("{name} stays as it is, although {text} matches it: only the linears of blocks are compressed");
+            notes.push(note.into());
+        }
+    }
+    notes.dedup();
+    Ok(notes)
+}
+
+/// Errors unless both ways to name linears come to the same ones.
+pub(crate) fn check_alike(alike: &Alike, decoder: &dyn Decoder) -> Result<()> {
+    let made =
+        |texts: &[String]| texts.iter().map(|t| Target::new(t).map_err(Error::Misuse)).collect::<Result<Vec<_>>>();
+    let [first, second] = [&alike.first, &alike.second];
+    let targets = [made(&first.targets)?, made(&first.ignore)?, made(&second.targets)?, made(&second.ignore)?];
+    let names = || (0..decoder.blocks()).flat_map(|i| decoder.linears(i)).map(|linear| linear.name);
+    let of =
+        |number: usize, name: &str| matches_any(&targets[number], name) && !matches_any(&targets[number + 1], name);
+    match names().find(|name| of(0, name) != of(2, name)) {
+        None => Ok(()),
+        Some(name) => {
+            let (one, other) = if of(0, &name) { (first, second) } else { (second, first) };
+            Err(Error::Misuse(format!(
+                "{}: {} and {} have different targets ({name} is of {}, and not of {}); one sweep has the same for both",
+                alike.place, second.modifier, first.modifier, one.modifier, other.modifier
+            )))
+        }
     }
 }
 

@@ -3,6 +3,7 @@
 use super::*;
 use crate::compress::tests::{golden, recipe};
 use crate::plan::Rounding;
+use crate::plan::file::Named;
 
 /// Blocks, names to include, names to ignore, and overrides: their targets, and whether they compress.
 type Asked =
@@ -35,6 +36,7 @@ fn linears_are_chosen_by_block_name_and_override() {
         ((None, &["re:.*_proj"], &["re:.*layers.0.*"], &[]), &[7]),
         // The head is never chosen; to ignore it is harmless.
         ((None, &[], &["lm_head"], &[]), &[14]),
+        ((None, &[], &["model.norm", "re:.*embed.*"], &[]), &[14]),
         ((None, &[], &[], &[("re:.*down_proj", true)]), &[12, 2]),
         ((None, &[], &[], &[("re:.*down_proj", false)]), &[12, 0]),
         // The last override that names a linear decides.
@@ -61,6 +63,23 @@ fn a_choice_of_nothing_is_told_why() {
         ((Some((1, 1)), &[][..], &[][..], &[][..]), "layers 1..1: the model has blocks 0..2"),
         ((Some((0, 3)), &[], &[], &[]), "layers 0..3"),
         ((None, &["q_proj"], &[], &[]), "include q_proj: no linear of this name; they are called like model.layers.0."),
+        (
+            (None, &["lm_head"], &[], &[]),
+            "include lm_head: no linear is compressed by it: lm_head is a linear outside the blocks, and stays as it is",
+        ),
+        (
+            (None, &["re:.*_proj", "re:.*head"], &[], &[]),
+            "include re:.*head: no linear is compressed by it: lm_head is a linear outside",
+        ),
+        (
+            (None, &["model.norm"], &[], &[]),
+            "include model.norm: no linear is compressed by it: model.norm is no linear",
+        ),
+        ((None, &["re:.*embed.*"], &[], &[]), "model.embed_tokens is no linear"),
+        (
+            (None, &[], &[], &[("lm_head", true)]),
+            "the override of lm_head: no linear is compressed by it: lm_head is a linear outside",
+        ),
         ((None, &[], &["re:nothing"], &[]), "ignore re:nothing: no linear"),
         ((None, &["re:("], &[], &[]), "re:("),
         ((None, &[], &["re:.*"], &[]), "no linear is left to compress"),
@@ -71,4 +90,39 @@ fn a_choice_of_nothing_is_told_why() {
         let error = select(asked).err().unwrap_or_else(|| panic!("{asked:?}")).to_string();
         assert!(error.contains(words), "{error}: not {words}");
     }
+}
+
+#[test]
+fn a_pattern_that_also_matches_the_head_is_noted() {
+    let notes = |include: &[&str], ignore: &[&str]| {
+        let [include, ignore] = [include, ignore].map(|names| names.iter().map(|name| name.to_string()).collect());
+        let recipe = recipe("rtn", None, Some(Rounding::int(4, Some(16))), None);
+        left(&Plan { include, ignore, ..Plan::new("", recipe) }, golden().as_ref()).unwrap()
+    };
+    assert_eq!(notes(&["re:.*_proj"], &[]).len() + notes(&["re:.*"], &["lm_head"]).len(), 0);
+    let noted = notes(&["re:.*_proj", "re:.*"], &[]);
+    assert!(
+        noted.len() == 1 && noted[0].to_string().starts_with("lm_head stays as it is, although re:.*"),
+        "{noted:?}"
+    );
+}
+
+#[test]
+fn other_words_for_the_same_linears() {
+    let named = |modifier: &str, targets: &[&str], ignore: &[&str]| {
+        let owned = |names: &[&str]| names.iter().map(|name| name.to_string()).collect();
+        Named { modifier: modifier.into(), targets: owned(targets), ignore: owned(ignore) }
+    };
+    let check = |first, second| {
+        check_alike(&Alike { place: "r.yaml, line 3".into(), first, second }, golden().as_ref())
+            .map_err(|e| e.to_string())
+    };
+    let all = || named("B", &["Linear"], &["lm_head"]);
+    for (targets, ignore) in [(&["Linear"][..], &[][..]), (&["re:.*_proj"], &["re:.*lm_head"]), (&["re:.*"], &[])] {
+        assert_eq!(check(named("A", targets, ignore), all()), Ok(()));
+    }
+    let error = check(named("A", &["re:.*mlp.*"], &[]), all()).unwrap_err();
+    let expected = "r.yaml, line 3: B and A have different targets (model.layers.0.self_attn.q_proj is of B, and not of A); \
+        one sweep has the same for both";
+    assert_eq!(error, expected);
 }

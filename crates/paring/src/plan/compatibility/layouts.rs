@@ -93,10 +93,19 @@ fn unpacked(asked: &Quantized) -> Verdict {
     }
 }
 
+/// Tells whether weights in words have zero points, which are packed too.
+pub(super) fn has_packed_zeros(weights: Option<&QuantArgs>) -> bool {
+    weights.is_some_and(|weights| weights.element.int_bits().is_some() && !weights.symmetric)
+}
+
 /// The same of codes that share words or bytes.
 fn unpacked_words(asked: &Quantized) -> Verdict {
     match asked.linears.model_type {
         Some("falcon") => refused("its Falcon sets up weights that packed linears do not have"),
+        _ if has_packed_zeros(asked.weights) => limited(
+            "this release, with compressed-tensors 0.19; 5.24 with compressed-tensors 0.20.1 stops at MISMATCH weight_zero_point, unless it is \
+             loaded with dequantize=True",
+        ),
         _ => unpacked(asked),
     }
 }

@@ -1,6 +1,7 @@
 //! Loaders of a scheme: transformers 5.17 with compressed-tensors 0.19, and the kernels of vLLM 0.33.
 //!
-//! The table was made by running the first and reading the second. It is about formats and kernels, not about models: both
+//! The table was made by running the first and reading the second; where transformers 5.24 with compressed-tensors 0.20.1 does
+//! something else, it says so. It is about formats and kernels, not about models: both
 //! programs must know the architecture too.
 
 mod kernels;
@@ -12,7 +13,7 @@ use paring_format::message::Message;
 use paring_format::{Dtype, Element, Layout, PRESETS, Preset, QuantArgs, Scheme};
 
 use super::Opt;
-use layouts::SUPPORT;
+use layouts::{SUPPORT, has_packed_zeros};
 
 /// A program that loads checkpoints.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -68,8 +69,13 @@ pub fn verdict(loader: Loader, scheme: &Scheme, linears: &Linears) -> Verdict {
     }
 }
 
-/// The options to choose instead.
-pub fn instead(scheme: &Scheme) -> Message {
+/// The options to choose instead, for a program that does not run the scheme everywhere.
+pub fn instead(loader: Loader, scheme: &Scheme) -> Message {
+    // Words that have no zero points are read.
+    if loader == Loader::Transformers && scheme.format == "pack-quantized" && has_packed_zeros(scheme.weights.as_ref())
+    {
+        return Opt::Sym.into();
+    }
     let integers =
         |bits: u32, sizes: &str| message![Opt::Wbits.with(bits), " ", Opt::Sym, " with ", Opt::GroupSize.with(sizes)];
     match &scheme.weights {

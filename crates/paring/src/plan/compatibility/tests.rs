@@ -89,8 +89,21 @@ fn a_scheme_that_does_not_run_has_another_instead() {
         (Scheme { format: "spqr".into(), ..int(3, false, 16) }, "`paring decompress`, which makes a plain model"),
         (Scheme::dense(), "scheme W4A16, or wbits 4 sym with groupsize 32, 64 or 128"),
     ] {
-        let found = instead(&scheme).to_string();
+        let found = instead(Loader::Vllm, &scheme).to_string();
         assert!(found.starts_with(expected), "{}, {:?}: {found}", scheme.format, scheme.weights);
+    }
+}
+
+#[test]
+fn packed_zero_points_are_read_by_some_releases() {
+    for bits in [3, 4, 8] {
+        let (with, without) = (int(bits, false, 32), int(bits, true, 32));
+        let Verdict::Limited(on) = verdict(Loader::Transformers, &with, &Linears::ANY) else { panic!("{with:?}") };
+        assert!(["0.19", "0.20.1", "5.24", "dequantize=True"].iter().all(|word| on.contains(word)), "{on}");
+        assert_eq!(instead(Loader::Transformers, &with).to_string(), "sym");
+        assert!(matches!(verdict(Loader::Transformers, &without, &Linears::ANY), Verdict::Runs(_)));
+        let unpacked = Scheme { format: "int-quantized".into(), ..int(8, false, 32) };
+        assert!(matches!(verdict(Loader::Transformers, &unpacked, &Linears::ANY), Verdict::Runs(_)));
     }
 }
 

@@ -56,6 +56,30 @@ pub struct RecipeFile {
     pub groups: Vec<Group>,
     /// Notes on keys without effect.
     pub notes: Vec<String>,
+    /// Modifiers whose linears are named differently.
+    pub alike: Option<Alike>,
+}
+
+/// The linears of a modifier, as its recipe names them.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Named {
+    /// The modifier.
+    pub modifier: String,
+    /// Names, `re:` patterns or classes.
+    pub targets: Vec<String>,
+    /// Those that it leaves alone.
+    pub ignore: Vec<String>,
+}
+
+/// Two modifiers of one sweep, which must have the same linears; whether they do shows when the model is known.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Alike {
+    /// The file and the line of the second, for messages.
+    pub place: String,
+    /// The one that prunes.
+    pub first: Named,
+    /// The one that rounds, whose names count.
+    pub second: Named,
 }
 
 /// The options that a file may set.

@@ -7,7 +7,7 @@ use std::collections::BTreeSet;
 
 use super::groups::{self, Part};
 use super::yaml::{Node, Tree};
-use super::{Known, RecipeFile, Setting, at, expect_known};
+use super::{Alike, Known, Named, RecipeFile, Setting, at, expect_known};
 use crate::Result;
 use crate::plan::method::{METHODS, MethodInfo, ModifierInfo};
 
@@ -93,7 +93,10 @@ pub(super) fn convert(path: &str, root: &Node, known: &Known) -> Result<RecipeFi
             }
             read
         }
-        (Some((first, pruned)), Some((second, rounded))) => together(path, (first, pruned), (second, rounded))?,
+        (Some((first, pruned)), Some((second, rounded))) => {
+            file.alike = alike(path, (first, &pruned), (second, &rounded));
+            together(path, (first, pruned), (second, rounded))?
+        }
     };
     file.notes.extend(read.notes);
     if read.ignore.iter().all(|name| !name.contains("lm_head")) {
@@ -119,14 +122,6 @@ fn together(path: &str, (first, pruned): (&Modifier, Read), (second, rounded): (
             single_sweeps()
         ));
     }
-    let targets = |read: &Read| read.parts.iter().flat_map(|p| p.targets.clone()).collect::<BTreeSet<String>>();
-    let ignored = |read: &Read| read.ignore.iter().cloned().collect::<BTreeSet<String>>();
-    if targets(&pruned) != targets(&rounded) || ignored(&pruned) != ignored(&rounded) {
-        return fail(format!(
-            "{} and {} have different targets; one sweep has the same for both",
-            second.info.name, first.info.name
-        ));
-    }
     let mut read = Read { settings: vec![first.method()], ..rounded };
     read.settings.extend(pruned.settings);
     for more in rounded.settings {
@@ -147,6 +142,18 @@ fn together(path: &str, (first, pruned): (&Modifier, Read), (second, rounded): (
     }
     read.notes.extend(pruned.notes);
     Ok(read)
+}
+
+/// The linears of both, where they are not named by the same words.
+fn alike(path: &str, first: (&Modifier, &Read), second: (&Modifier, &Read)) -> Option<Alike> {
+    let named = |(modifier, read): (&Modifier, &Read)| {
+        let sorted = |names: Vec<String>| names.into_iter().collect::<BTreeSet<String>>().into_iter().collect();
+        let targets = read.parts.iter().flat_map(|part| part.targets.clone()).collect();
+        Named { modifier: modifier.info.name.into(), targets: sorted(targets), ignore: sorted(read.ignore.clone()) }
+    };
+    let place = format!("{path}, line {}", second.0.line);
+    let (first, second) = (named(first), named(second));
+    ((&first.targets, &first.ignore) != (&second.targets, &second.ignore)).then_some(Alike { place, first, second })
 }
 
 fn names() -> String {

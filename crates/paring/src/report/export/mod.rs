@@ -23,7 +23,7 @@ fn by_block(report: &Report) -> BTreeMap<usize, BTreeMap<String, f64>> {
     let mut sums: BTreeMap<usize, BTreeMap<String, (f64, usize)>> = BTreeMap::new();
     for layer in &report.layers {
         let block = sums.entry(layer.block).or_default();
-        let weights = (layer.rows * layer.cols).max(1) as f64;
+        let weights = layer.weights().max(1.0);
         let numbers = [
             ("error", layer.error),
             ("baseline_error", layer.baseline_error),

@@ -1,5 +1,8 @@
 //! The preparation of a fan, computed once for all its linears: dead columns, order, damping, the factor.
 
+#[cfg(test)]
+mod tests;
+
 use std::borrow::Cow;
 
 use paring_kernels::cholesky::{Arithmetic, Factor, Failed, NotPositive, factor_of};
@@ -8,6 +11,7 @@ use paring_kernels::sweep::CurvatureData;
 use rayon::prelude::*;
 
 use crate::pipeline::stats::Stats;
+use crate::plan::method::MAGNITUDE;
 use crate::plan::{Curvature, Permutation, Recipe, Rounding};
 use crate::{Error, Result};
 
@@ -17,8 +21,12 @@ const RETRIES: usize = 3;
 /// The state of a fan that its linears share: curvature, order of visit and dead columns.
 #[derive(Clone, Debug)]
 pub struct Prepared {
-    /// Features that were always zero; empty when there are none or nothing is known.
+    /// Features that were always zero and whose columns are cleared; empty when there are none or nothing is known.
     pub(super) dead: Vec<usize>,
+    /// Features that were always zero, whatever becomes of their columns.
+    silent: usize,
+    /// The baseline that is stored instead, in words, where all of them were: no input says anything of the weights.
+    idle: Option<String>,
     /// `order[k]` is the column visited at position k; `None` is file order.
     order: Option<Vec<usize>>,
     /// In visiting order.
@@ -48,14 +56,12 @@ impl Recipe {
             (Curvature::Flat, _) => Ok(plain(CurvatureData::Flat)),
             (Curvature::Diagonal, Some(Stats::Norms(s))) => {
                 finite(s.iter().position(|v| !v.is_finite()), module)?;
-                let norms = s.iter().map(|s| s.sqrt()).collect();
-                // Dead columns are not cleared: their scores are all zero, so they go first.
-                Ok(plain(CurvatureData::Diagonal(norms)))
+                Ok(self.prepare_diagonal(s.iter().map(|s| s.sqrt()).collect()))
             }
             // A fan that other linears share whose recipe needs the Gram matrix: Σ x² is in its diagonal, scaled by 2.
             (Curvature::Diagonal, Some(Stats::Gram(h))) => {
                 finite(h.first_bad()?, module)?;
-                Ok(plain(CurvatureData::Diagonal(h.diagonal()?.into_iter().map(|d| (d / 2.0).sqrt()).collect())))
+                Ok(self.prepare_diagonal(h.diagonal()?.into_iter().map(|d| (d / 2.0).sqrt()).collect()))
             }
             (Curvature::Full, Some(Stats::Gram(h))) => self.prepare_full(h, weight, module),
             _ => Err(Error::Plan(format!("{module}: no calibration statistics for {}", self.method))),
@@ -96,10 +102,28 @@ impl Recipe {
         })
     }
 
+    /// From the norms of the inputs. Dead columns are not cleared: their scores are all zero, so they go first.
+    fn prepare_diagonal(&self, norms: Vec<f32>) -> Prepared {
+        let silent = norms.iter().filter(|&&norm| norm == 0.0).count();
+        if silent == norms.len() {
+            return self.prepare_idle(silent);
+        }
+        Prepared { silent, ..Prepared::with_curvature(CurvatureData::Diagonal(norms), self.percdamp) }
+    }
+
+    /// For a fan all of whose inputs, `silent` in number, were always zero.
+    fn prepare_idle(&self, silent: usize) -> Prepared {
+        let idle = Some(self.baseline().unwrap_or_else(|| MAGNITUDE.name.to_string()));
+        Prepared { silent, idle, ..Prepared::with_curvature(CurvatureData::Flat, self.percdamp) }
+    }
+
     fn prepare_full(&self, h: &SquareMatrix, weight: Option<&[f32]>, module: &str) -> Result<Prepared> {
         let (n, diagonal) = (h.n(), h.diagonal()?);
         finite(h.first_bad()?, module)?;
         let dead: Vec<usize> = (0..n).filter(|&j| diagonal[j] == 0.0).collect();
+        if dead.len() == n {
+            return Ok(self.prepare_idle(n));
+        }
         let filled_diagonal: Vec<f32> = diagonal.iter().map(|&d| if d == 0.0 { 1.0 } else { d }).collect();
         let order = self.order(&diagonal, &filled_diagonal, weight)?;
         let column = |k: usize| order.as_ref().map_or(k, |o| o[k]);
@@ -117,7 +141,9 @@ impl Recipe {
         let (factor, damp) = factor_damped(h, order.as_deref(), damped, self.percdamp, module)?;
         let (arithmetic, requested_damp) = (Some(factor.arithmetic), self.percdamp);
         let (curvature, lambda, damp) = (CurvatureData::Full(factor), Some(damp * mean), Some(damp));
-        Ok(Prepared { dead, order, curvature, damp, requested_damp, lambda, dead_diagonal, arithmetic })
+        let silent = dead.len();
+        let idle = None;
+        Ok(Prepared { dead, silent, idle, order, curvature, damp, requested_damp, lambda, dead_diagonal, arithmetic })
     }
 }
 
@@ -160,6 +186,8 @@ impl Prepared {
     pub(super) fn with_curvature(curvature: CurvatureData, requested_damp: f64) -> Self {
         Self {
             dead: Vec::new(),
+            silent: 0,
+            idle: None,
             order: None,
             curvature,
             damp: None,
@@ -181,7 +209,15 @@ impl Prepared {
         let raised = self.damp.filter(|&damp| damp != requested);
         let raised =
             raised.map(|damp| format!("the Gram matrix was singular with damping {requested}; {damp} was used"));
-        raised.into_iter().chain(self.f64_reason()).collect()
+        let idle = self.idle.as_ref().map(|words| {
+            format!("all {} inputs were zero in all calibration tokens: stored as {words} makes it", self.silent)
+        });
+        idle.into_iter().chain(raised).chain(self.f64_reason()).collect()
+    }
+
+    /// True where no input was ever anything but zero.
+    pub(crate) fn is_idle(&self) -> bool {
+        self.idle.is_some()
     }
 
     /// The reason why the factor needed f64, in words; `None` where it did not.
@@ -245,7 +281,7 @@ impl Prepared {
 
     /// Number of features that were always zero.
     pub fn dead(&self) -> usize {
-        self.dead.len()
+        self.silent
     }
 
     pub(super) fn curvature(&self) -> &CurvatureData {
@@ -323,71 +359,4 @@ fn square(before: f32, after: f32) -> f64 {
 /// Sets columns of a matrix to zero.
 fn clear(weight: &mut [f32], cols: usize, columns: &[usize]) {
     weight.par_chunks_exact_mut(cols).for_each(|row| columns.iter().for_each(|&j| row[j] = 0.0));
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::plan::Pattern;
-    use crate::plan::method::SPARSEGPT;
-
-    fn sparsegpt(percdamp: f64) -> Recipe {
-        let pattern = Some(Pattern::NofM { keep: 1, of: 2 });
-        Recipe { method: &SPARSEGPT, pattern, rounding: None, spqr: None, input: None, percdamp, blocksize: 128 }
-    }
-
-    /// Eigenvalues 1 ± `off`: positive definite once more than `off` − 1 is added to the diagonal, whose mean is 1.
-    fn indefinite(off: f32) -> Stats {
-        Stats::Gram(vec![1.0, off, off, 1.0].into())
-    }
-
-    #[test]
-    fn damping_is_raised_tenfold_three_times_and_no_more() {
-        for (off, percdamp, want) in [(0.5, 0.01, 0.01), (1.05, 0.01, 0.1), (1.5, 0.01, 1.0), (9.0, 0.01, 10.0)] {
-            let prepared = sparsegpt(percdamp).prepare(Some(&indefinite(off)), None, "layer").unwrap();
-            assert!((prepared.damp().unwrap() / want - 1.0).abs() < 1e-12, "{off}: {:?}", prepared.damp());
-        }
-        let error = sparsegpt(0.01).prepare(Some(&indefinite(20.0)), None, "model.layers.3.mlp.down_proj").unwrap_err();
-        let text = error.to_string();
-        assert!(text.starts_with("model.layers.3.mlp.down_proj: ") && text.contains("damping 10"), "{text}");
-    }
-
-    #[test]
-    fn no_damping_at_all_is_raised_too() {
-        let prepared = sparsegpt(0.0).prepare(Some(&indefinite(1.0)), None, "layer").unwrap();
-        assert_eq!(prepared.damp(), Some(1e-3));
-    }
-
-    #[test]
-    fn a_factor_that_needed_f64_is_told() {
-        // A 2 × 2 block whose determinant is one unit in the last place, in a matrix beyond those that are f64 at once.
-        let n = 520;
-        let mut gram = vec![0f32; n * n];
-        (0..n).for_each(|i| gram[i * (n + 1)] = 1.0);
-        let (i, j) = (n - 2, n - 1);
-        (gram[i * n + j], gram[j * n + i], gram[j * n + j]) = (1.0, 1.0, 1.0 + f32::EPSILON);
-        let prepared = sparsegpt(0.0).prepare(Some(&Stats::Gram(gram.into())), None, "layer").unwrap();
-        let told = "the Gram matrix was factored in f64 after f32 found pivot 518 not positive";
-        assert_eq!((prepared.damp(), prepared.repairs()), (Some(0.0), vec![told.to_string()]));
-        let repairs = |off| sparsegpt(0.01).prepare(Some(&indefinite(off)), None, "layer").unwrap().repairs();
-        assert!(repairs(0.5).is_empty());
-        assert_eq!(repairs(1.05), ["the Gram matrix was singular with damping 0.01; 0.1 was used"]);
-    }
-
-    #[test]
-    fn dead_columns_are_counted_and_cleared() {
-        let stats = Stats::Gram(vec![2.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 3.0].into());
-        let prepared = sparsegpt(0.01).prepare(Some(&stats), None, "layer").unwrap();
-        assert_eq!(prepared.dead(), 1);
-        let weight = [1.0, 2.0, 3.0, 4.0, 5.0, 6.0];
-        let want = [1.0, 0.0, 3.0, 4.0, 0.0, 6.0];
-        assert_eq!(prepared.cleared(&weight, 3), want.as_slice());
-        assert_eq!(prepared.visited(weight.as_slice().into(), 3), want);
-    }
-
-    #[test]
-    fn statistics_that_are_not_finite_are_an_error() {
-        let error = sparsegpt(0.01).prepare(Some(&indefinite(f32::NAN)), None, "layer").unwrap_err();
-        assert!(error.to_string().starts_with("layer: "), "{error}");
-    }
 }

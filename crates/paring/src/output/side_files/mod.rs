@@ -1,23 +1,36 @@
 //! Files beside the weights that an output takes over from a model's folder, and changes of its config.
 
-use paring_format::names::COMPANIONS;
+mod survey;
+#[cfg(test)]
+mod tests;
+
 use paring_format::{Checkpoint, Dtype, files};
 use serde_json::{Map, Value};
 
 use crate::Result;
+use survey::{MOST_BYTES, Survey};
 
 /// Files to write beside the weights, by name and content: `given` ones, for a model that has no folder, and those of the
-/// model's folder such as its tokenizer.
+/// model's folder that are small and no weights. A name may have folders in it, `a/b.json`. In memory together, 256 MiB at most.
 pub(crate) fn beside(checkpoint: &Checkpoint, mut given: Vec<(String, Vec<u8>)>) -> Result<Vec<(String, Vec<u8>)>> {
     let Some(dir) = checkpoint.dir() else { return Ok(given) };
-    for name in COMPANIONS {
-        let path = dir.join(name);
-        if path.is_file() && !given.iter().any(|(other, _)| other == name) {
-            let bytes = files::read(&path, files::LISTS)?;
-            given.push((name.to_string(), bytes));
+    let mut budget = MOST_BYTES;
+    for name in Survey::of(checkpoint, dir)?.taken {
+        if !given.iter().any(|(other, _)| *other == name) {
+            let bytes = files::read(&dir.join(&name), budget)?;
+            budget = budget.saturating_sub(bytes.len() as u64);
+            given.push((name, bytes));
         }
     }
     Ok(given)
+}
+
+/// A note on the files of the model's folder that an output does not take over, and why; `None` when it takes all.
+///
+/// # Errors
+/// A folder that cannot be read.
+pub(crate) fn left_behind(checkpoint: &Checkpoint) -> Result<Option<String>> {
+    checkpoint.dir().map_or(Ok(None), |dir| Ok(Survey::of(checkpoint, dir)?.note()))
 }
 
 /// Takes the quantization out of a config.
