@@ -19,7 +19,7 @@ const JSON_LINES: &[BadInput] = &[
             tokenizer(s);
             s.write("text.jsonl", "{\"text\": \"one\"}\n{\"body\": \"two\"}\n");
         },
-        &["text.jsonl", "line 2", "\"text\"", "--text-field"],
+        &["text.jsonl: line 2: no field \"text\"; it has body: name another with --text-field"],
     ),
     (
         "a field that is no text",

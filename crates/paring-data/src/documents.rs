@@ -100,6 +100,13 @@ impl Documents {
         if let Some(Form::Field(list)) = self.form.get() {
             notes.push(format!("one object, whose list {list} holds the documents"));
         }
+        if self.format == FileFormat::Parquet {
+            let unread = parquet::unread(&self.path, &self.field);
+            if !unread.is_empty() {
+                let (field, names) = (&self.field, unread.join(", "));
+                notes.push(format!("of the messages in {field:?} only texts are read, but not {names}"));
+            }
+        }
         match self.left_out.load(Ordering::Relaxed) {
             0 => {}
             1 => notes.push(format!("1 document has null for {:?} and is left out", self.field)),
@@ -226,8 +233,9 @@ impl Documents {
                 Err(self.bad(number, format!("field {field:?} holds {what}, expected text or a list of messages")))
             }
             Held::NoObject(what) => Err(self.bad(number, format!("{what}, expected an object"))),
-            Held::Absent => {
-                let absent = self.bad(number, format!("no field {field:?}; name another with "));
+            Held::Absent(names) => {
+                let there = if names.is_empty() { String::new() } else { format!(" it has {}:", names.join(", ")) };
+                let absent = self.bad(number, format!("no field {field:?};{there} name another with "));
                 Err(absent.then_option(option::TEXT_FIELD))
             }
         }

@@ -8,6 +8,9 @@ use crate::json::{Kind, Scanner, Wrong, is_named};
 /// Bytes of a text that holds messages at most: parsed, they take up to thirty times as much.
 const MAX_MESSAGES: usize = 8 << 20;
 
+/// Names of other fields in a message at most.
+const MAX_NAMES: usize = 8;
+
 /// The value of the wanted field.
 #[derive(Debug, PartialEq)]
 pub(super) enum Held {
@@ -16,8 +19,8 @@ pub(super) enum Held {
     Null,
     /// Something of this kind.
     Other(&'static str),
-    /// Nothing: the object has no such field.
-    Absent,
+    /// Nothing: the object has no such field, but others, of which these are some.
+    Absent(Vec<String>),
     /// The text is not an object, but something of this kind.
     NoObject(&'static str),
 }
@@ -41,7 +44,7 @@ pub(super) fn field(text: &str, name: &str) -> Result<Held, Wrong> {
         Ok(())
     })?;
     scanner.end()?;
-    let Some((kind, start, end, non_finite)) = found else { return Ok(Held::Absent) };
+    let Some((kind, start, end, non_finite)) = found else { return Ok(Held::Absent(names(text))) };
     let value = &text[start..end];
     match kind {
         Kind::Text => parsed(value, start).map(Held::Text),
@@ -60,11 +63,24 @@ pub(super) fn field(text: &str, name: &str) -> Result<Held, Wrong> {
 
 /// A value that was walked through: only an escape of half a character can still be wrong with it.
 fn parsed<T: DeserializeOwned>(value: &str, start: usize) -> Result<T, Wrong> {
-    serde_json::from_str(value).map_err(|error| {
-        let reason = error.to_string();
-        let reason = reason.rsplit_once(" at line ").map_or(reason.as_str(), |(reason, _)| reason);
-        Wrong { at: start, reason: reason.to_string() }
-    })
+    let reason = "half a character: an escape such as \\ud83d without its other half";
+    serde_json::from_str(value).map_err(|_| Wrong { at: start, reason: reason.into() })
+}
+
+/// Names of the fields of an object that was walked through, as many as a message takes.
+fn names(text: &str) -> Vec<String> {
+    let (mut scanner, mut names) = (Scanner::new(text), Vec::new());
+    scanner.peek();
+    let end = scanner.object(0, &mut |scanner, key| {
+        scanner.value(1)?;
+        if names.len() < MAX_NAMES {
+            // As it is written: escaped, and of one line.
+            names.push(key.trim_matches('"').chars().take(80).collect());
+        }
+        Ok(())
+    });
+    debug_assert!(end.is_ok());
+    names
 }
 
 #[cfg(test)]
@@ -88,7 +104,8 @@ mod tests {
             (r#"{"text": null}"#, Held::Null),
             (r#"{"text": NaN}"#, Held::Other("NaN")),
             (r#"{"a": NaN, "b": [Infinity, -Infinity], "text": "one"}"#, text("one")),
-            (r#"{"body": "one"}"#, Held::Absent),
+            (r#"{"body": "one", "n": [{"a": 1}]}"#, Held::Absent(vec!["body".into(), "n".into()])),
+            ("{}", Held::Absent(Vec::new())),
             (r#"["text"]"#, Held::NoObject("a list")),
             (r#""text""#, Held::NoObject("text")),
             ("7", Held::NoObject("a number")),
@@ -116,6 +133,6 @@ mod tests {
         let error = field(&line(MAX_MESSAGES / 3), "text").unwrap_err().reason;
         assert!(error.contains("a list in a line of more than 8 MiB"), "{error}");
         // One that is not wanted does not matter.
-        assert_eq!(field(&line(MAX_MESSAGES / 3), "body").unwrap(), Held::Absent);
+        assert_eq!(field(&line(MAX_MESSAGES / 3), "body").unwrap(), Held::Absent(vec!["text".into()]));
     }
 }

@@ -75,6 +75,8 @@ impl<'a> Unpacked<'a> {
     /// Opens a file. Errors when it cannot be read.
     pub fn open(path: &'a Path, packing: Packing) -> Result<Self> {
         let (file, size) = files::open(path)?;
+        // Nothing unpacks to nothing, as in Python.
+        let packing = if size == 0 { Packing::None } else { packing };
         let file = BufReader::with_capacity(1 << 16, file);
         let inner: Box<dyn Read> = match packing {
             Packing::None => Box::new(file),
@@ -270,7 +272,9 @@ mod tests {
         assert_eq!(lines(&gzip(text), Packing::Gzip).unwrap(), want);
         assert_eq!(lines(&zstd(text), Packing::Zstd).unwrap(), want);
         assert_eq!(lines(b"no end", Packing::None).unwrap(), ["1:no end"]);
-        assert!(lines(b"", Packing::None).unwrap().is_empty());
+        for packing in [Packing::None, Packing::Gzip, Packing::Zstd] {
+            assert!(lines(b"", packing).unwrap().is_empty());
+        }
     }
 
     /// Large packed files are often made of pieces that were packed in parallel.

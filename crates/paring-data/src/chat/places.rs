@@ -1,4 +1,4 @@
-//! The files that chat templates lie in.
+//! The files that have chat templates.
 
 use std::path::{Path, PathBuf};
 
@@ -78,7 +78,7 @@ fn names_in(folder: &Path) -> Result<Vec<String>> {
     Ok(names)
 }
 
-/// What `chat_template` says of the default one.
+/// The default one, as `chat_template` has it.
 enum Default {
     Is(String),
     Absent,

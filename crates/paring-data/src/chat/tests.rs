@@ -85,7 +85,7 @@ fn dates() {
     assert!(day.strftime("%Q").is_err());
 }
 
-/// What transformers renders of some hundred expressions and statements, errors included.
+/// The same as transformers renders of some three hundred expressions and statements, errors included.
 #[test]
 fn expressions_as_jinja_has_them() {
     let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../../tests/golden/chats/expressions.json");

@@ -9,7 +9,7 @@ use super::value::{Value, float_text};
 
 /// The options of `json.dumps` that templates may give.
 struct Format {
-    /// What a level is moved in by; `None` for one line.
+    /// The text that moves a level in; `None` for one line.
     indent: Option<String>,
     between: Rc<str>,
     after_key: Rc<str>,

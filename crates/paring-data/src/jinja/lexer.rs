@@ -273,7 +273,7 @@ impl<'a> Lexer<'a> {
             let text = if radix == 10 { text.as_str() } else { &text[2..] };
             i128::from_str_radix(text, radix).ok().map(Token::Int)
         };
-        let Some(token) = token else { return Err(self.wrong(format!("{text} is no number that can be used"))) };
+        let Some(token) = token else { return Err(self.wrong(format!("{text} cannot be used as a number"))) };
         self.at += len;
         self.push(token);
         Ok(())

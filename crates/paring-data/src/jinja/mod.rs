@@ -1,14 +1,14 @@
 //! Jinja as transformers sets it up for chat templates: `ImmutableSandboxedEnvironment` with `trim_blocks`,
 //! `lstrip_blocks`, `break` and `continue`, the tag `generation`, and Python's values underneath.
 //!
-//! One of our own, because tokens depend on the last character that Python would write, and other engines have values of
-//! their own: `minijinja` prints `true`, `none` and `{"a": 1}`, joins floats and lists in its own way with `~`, finds the
-//! key `items` where Jinja finds the method, has no `%` of text, no chained comparisons and no generators that are
-//! always true, and what it does with these cannot be changed from outside. Nor can its memory be bounded: a text that
-//! doubles forty times is a few steps. Here each text and list is paid for before it is made, values have a depth, and
-//! what is not known is an error.
+//! One of our own, because tokens depend on the last character that Python would write, and other engines have values
+//! of their own: `minijinja` prints `true`, `none` and `{"a": 1}`, joins floats and lists in its own way with `~`, finds
+//! the key `items` where Jinja finds the method, has no `%` of text, no chained comparisons and no generators that are
+//! always true, and none of it can be changed from outside. Nor can its memory be bounded: a text that doubles forty
+//! times is a few steps. Here each text and list is paid for before it is made, values have a depth, and what is not
+//! known is an error.
 //!
-//! `tests/golden/chats` holds what Jinja2 makes of some hundred expressions and some thirty templates.
+//! `tests/golden/chats` holds what Jinja2 makes of some three hundred expressions and some thirty templates.
 
 mod ast;
 mod fault;

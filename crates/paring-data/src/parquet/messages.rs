@@ -32,6 +32,20 @@ pub(super) fn parts<'a>(fields: &[&'a Leaf]) -> Option<Vec<&'a Leaf>> {
     Some([*role, *content].into_iter().chain(others.take(MAX_PARTS - 2).copied()).collect())
 }
 
+/// Names of what else lies in the messages, some of them.
+pub(super) fn unread(fields: &[&Leaf]) -> Vec<String> {
+    let Some(parts) = parts(fields) else { return Vec::new() };
+    let depth = parts[0].path.len() - 1;
+    let is_read = |leaf: &Leaf| parts.iter().any(|part| part.path == leaf.path);
+    let others = fields.iter().filter(|leaf| leaf.path[..depth.min(leaf.path.len())] == parts[0].path[..depth]);
+    // Names may have line ends, and a note is one line.
+    let names = others.filter(|leaf| !is_read(leaf)).filter_map(|leaf| leaf.path.get(depth));
+    let mut names: Vec<String> = names.map(|name| name.chars().take(80).collect::<String>()).collect();
+    names.dedup();
+    names.truncate(8);
+    names.iter().map(|name| name.escape_debug().to_string()).collect()
+}
+
 /// Shows the messages whose texts these columns hold. A message without role, or with null for another text, has null
 /// there: what that means is the template's business.
 pub(super) fn each(

@@ -86,6 +86,19 @@ pub(super) fn each_row(path: &Path, field: &str, see: &mut dyn FnMut(usize, Cell
     messages::each(columns.collect::<Result<_>>()?, &mut allowance, &bad, field, see)
 }
 
+/// Names of what the messages in the column `field` hold beside texts, which is not read: lists of tool calls, for
+/// example. None where the column holds no messages, or the file cannot be read.
+pub(super) fn unread(path: &Path, field: &str) -> Vec<String> {
+    let read = || -> Result<Vec<String>> {
+        let (mut file, size) = files::open(path)?;
+        let metadata =
+            Metadata::read(&mut file, size, field).map_err(|source| Error::Io { path: path.into(), source })?;
+        let fields: Vec<&Leaf> = metadata.leaves.iter().filter(|leaf| &*leaf.path[0] == field).collect();
+        Ok(messages::unread(&fields))
+    };
+    read().unwrap_or_default()
+}
+
 /// The message that there is no column `field`, and which there are; the name of the option for it follows.
 fn no_column(field: &str, metadata: &Metadata) -> String {
     let mut names: Vec<&str> = metadata.leaves.iter().map(|leaf| &*leaf.path[0]).collect();

@@ -85,6 +85,14 @@ fn messages() {
 }
 
 #[test]
+fn what_is_not_read_of_messages() {
+    assert_eq!(unread(&fixture("chat_calls"), "messages"), ["tool_calls"]);
+    for (name, field) in [("chat", "messages"), ("snappy", "text"), ("lists", "text"), ("nowhere", "text")] {
+        assert!(unread(&fixture(name), field).is_empty(), "{name}");
+    }
+}
+
+#[test]
 fn columns_that_are_no_text() {
     for (name, field, words) in [
         ("plain", "body", "no column \"body\"; it has id, text, length: name another with text-field"),

@@ -17,7 +17,7 @@ use super::destination::Destination;
 use super::disk;
 use super::files::{folder_of, write_beside};
 use super::inputs::is_same;
-use crate::names::{LOCK, REPLACED, RunFiles, STAGED};
+use crate::names::{LOCK, REPLACED, RunFiles, STAGED, is_plain_name};
 use crate::{Error, Result};
 
 /// Folders that are exchanged to see whether it can be done.
@@ -46,7 +46,11 @@ impl Mark {
     pub fn read(dir: &Path, out: &Path, kind: &str) -> Option<Self> {
         let is_folder = fs::symlink_metadata(dir).is_ok_and(|meta| meta.is_dir());
         let value = contents::manifest(&dir.join(kind)).filter(|_| is_folder)?;
-        serde_json::from_value(value).ok().filter(|mark: &Self| mark.out == name_of(out))
+        let mark: Self = serde_json::from_value(value).ok()?;
+        // Files of these names are removed and renamed.
+        let is_plain = mark.own.iter().all(|name| is_plain_name(name))
+            && mark.kept.iter().all(|(from, to)| is_plain_name(from) && is_plain_name(to));
+        Some(mark).filter(|mark| is_plain && mark.out == name_of(out))
     }
 
     fn write(&self, dir: &Path, kind: &str) -> Result<()> {

@@ -35,7 +35,7 @@ const NUMBERS: [&str; 13] = [
     "to_bytes",
 ];
 
-/// What an attribute's name means for a value, apart from its items.
+/// The meaning of an attribute's name for a value, apart from its items.
 pub(super) enum Attribute {
     Method,
     /// The sandbox forbids it.

@@ -53,31 +53,12 @@ fn directive(rest: &mut &str, values: &mut Values<'_>, out: &mut Text<'_>, meter
         let Some((name, after)) = after.split_once(')') else {
             return fault("a text with % has a name without an end");
         };
-        let Some(dict) = values.dict else { return fault("a text with % and names needs a dict") };
+        let Some(Value::Dict(dict)) = values.dict else { return fault("a text with % and names needs a dict") };
+        let Some(value) = dict.named(name) else { return fault(format!("a text with % lacks {name:?}")) };
         *rest = after;
-        named = Some(match access::item(dict, &name.into(), meter)? {
-            Value::Undefined(_) => return fault(format!("a text with % lacks {name:?}")),
-            value => value,
-        });
+        named = Some(value.clone());
     }
-    let mut spec = Spec::default();
-    let mut is_left = false;
-    let flags = rest.bytes().take_while(|c| b"#0- +".contains(c)).count();
-    for flag in rest[..flags].chars() {
-        match flag {
-            '#' => spec.alternate = true,
-            '0' => (spec.fill, spec.align) = (Some('0'), Some('=')),
-            '-' => is_left = true,
-            sign => spec.sign = if spec.sign == Some('+') { spec.sign } else { Some(sign) },
-        }
-    }
-    *rest = &rest[flags..];
-    spec.width = size(rest, values)?.unwrap_or(0);
-    if let Some(after) = rest.strip_prefix('.') {
-        *rest = after;
-        spec.precision = Some(size(rest, values)?.unwrap_or(0));
-    }
-    *rest = rest.trim_start_matches(['h', 'l', 'L']);
+    let (mut spec, is_left) = specification(rest, values)?;
     let Some(kind) = rest.chars().next() else { return fault("a text ends in the middle of a %") };
     *rest = &rest[kind.len_utf8()..];
     if kind == '%' {
@@ -128,6 +109,29 @@ fn directive(rest: &mut &str, values: &mut Values<'_>, out: &mut Text<'_>, meter
         }
         other => fault(format!("unsupported %{other} in a text")),
     }
+}
+
+/// Flags, width and precision before the letter of a directive, and true for the flag `-`.
+fn specification(rest: &mut &str, values: &mut Values<'_>) -> Made<(Spec, bool)> {
+    let mut spec = Spec::default();
+    let mut is_left = false;
+    let flags = rest.bytes().take_while(|c| b"#0- +".contains(c)).count();
+    for flag in rest[..flags].chars() {
+        match flag {
+            '#' => spec.alternate = true,
+            '0' => (spec.fill, spec.align) = (Some('0'), Some('=')),
+            '-' => is_left = true,
+            sign => spec.sign = if spec.sign == Some('+') { spec.sign } else { Some(sign) },
+        }
+    }
+    *rest = &rest[flags..];
+    spec.width = size(rest, values)?.unwrap_or(0);
+    if let Some(after) = rest.strip_prefix('.') {
+        *rest = after;
+        spec.precision = Some(size(rest, values)?.unwrap_or(0));
+    }
+    *rest = rest.trim_start_matches(['h', 'l', 'L']);
+    Ok((spec, is_left))
 }
 
 fn integer(value: &Value, kind: char) -> Made<i128> {

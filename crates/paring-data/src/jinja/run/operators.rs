@@ -1,4 +1,4 @@
-//! What stands between two values.
+//! Operators between two values.
 
 use std::rc::Rc;
 

@@ -1,4 +1,4 @@
-//! What a loop goes over.
+//! The items of values, as a loop sees them.
 
 use super::{Value, View};
 use crate::jinja::fault::{Made, Meter, fault};

@@ -66,7 +66,7 @@ pub(crate) struct Range {
     pub len: usize,
 }
 
-/// What a body of a loop calls `loop`.
+/// The variable `loop` in the body of one.
 pub(crate) struct Loop {
     pub items: Rc<Vec<Value>>,
     pub index: usize,

@@ -311,3 +311,28 @@ fn an_output_without_a_config_is_replaced_too() {
     made(&out, 1, 2);
     assert_eq!((seed(&out), fs::read(out.join("model.safetensors.kept")).unwrap()), (json!(2), b"mine".to_vec()));
 }
+
+/// Marks and lists lead to no other folder, whoever wrote them.
+#[test]
+fn lists_have_plain_names_alone() {
+    let parent = tempfile::tempdir().unwrap();
+    let (out, new, mine) =
+        (parent.path().join("out"), parent.path().join(".out.paring-new"), parent.path().join("mine.txt"));
+    fs::write(&mine, "mine").unwrap();
+    made(&out, 1, 1);
+    fs::create_dir(&new).unwrap();
+    for kept in [json!([]), json!([["a", "../mine.txt"]])] {
+        let own = if kept == json!([]) { json!(["../mine.txt"]) } else { json!([]) };
+        let mark = json!({"program": "paring 0", "out": "out", "own": own, "kept": kept}).to_string();
+        fs::write(new.join(crate::names::REPLACED), mark).unwrap();
+        fs::write(new.join("a"), "theirs").unwrap();
+        assert!(!Place::is_pending(&out));
+        assert!(Writer::create(&over(&out, 1)).is_err());
+    }
+    fs::remove_dir_all(&new).unwrap();
+    let text = json!({"program": "paring 0", FILES: [{"name": "../mine.txt", "bytes": 4, "digest": "0"}], WRITES: ["../mine.txt"]});
+    fs::write(out.join(MANIFEST), text.to_string()).unwrap();
+    fs::remove_file(out.join(CONFIG)).unwrap();
+    assert!(Writer::create(&over(&out, 2)).is_ok_and(|writer| writer.place().discard().is_ok()));
+    assert_eq!(fs::read(&mine).unwrap(), b"mine");
+}
