@@ -59,7 +59,10 @@ fn reports_with_poison_in_every_field() {
             assert!(text.contains("52;c;cm0="), "{text}");
         }
     }
-    assert_eq!(sandbox.json("report a.json --html a.html"), report, "nothing of a value is lost");
+    let printed = sandbox.json("report a.json --html a.html");
+    for key in ["out", "method", "command", "plan", "layers", "notes"] {
+        assert_eq!(printed[key], report[key], "nothing of a value is lost");
+    }
 }
 
 #[test]

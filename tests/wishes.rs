@@ -324,10 +324,23 @@ fn files_beside_a_model() {
             assert!(ran.stderr.contains(left) == !run.starts_with("decompress"), "{run}: {left}: {}", ran.stderr);
         }
     }
+    // A person's file in such a folder is in the way before the work, and stays.
+    sandbox.write("out/additional_chat_templates/mine.jinja", "mine");
+    let ran = sandbox.run(&format!("{RTN} --wbits 8"));
+    assert_eq!(ran.code, Some(1), "{}", ran.stderr);
+    assert!(ran.stderr.contains("additional_chat_templates") && ran.stderr.contains("move it away"), "{}", ran.stderr);
+    assert_eq!(fs::read_to_string(sandbox.path("out/additional_chat_templates/mine.jinja")).unwrap(), "mine");
+    fs::remove_file(sandbox.path("out/additional_chat_templates/mine.jinja")).unwrap();
+    // Where the model has no such folder any more, the output's goes with the rest of it.
+    fs::remove_dir_all(sandbox.path("model/additional_chat_templates")).unwrap();
+    sandbox.ok(&format!("{RTN} --wbits 8"));
+    assert!(!sandbox.path("out/additional_chat_templates").exists() && sandbox.path("out/tekken.json").exists());
     // A folder in the output that leads elsewhere is not followed.
     #[cfg(unix)]
     {
         fs::create_dir(sandbox.path("elsewhere")).unwrap();
+        fs::create_dir(sandbox.path("model/additional_chat_templates")).unwrap();
+        sandbox.write("model/additional_chat_templates/tool_use.jinja", "x");
         fs::create_dir(sandbox.path("linked")).unwrap();
         std::os::unix::fs::symlink(sandbox.path("elsewhere"), sandbox.path("linked/additional_chat_templates"))
             .unwrap();

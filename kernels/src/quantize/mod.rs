@@ -196,7 +196,8 @@ impl Rounding {
     /// Codes less zero points, each row on its own grid.
     fn rows(&self, x: &[f32], cols: usize, grid: impl Fn(usize) -> (f32, f32) + Sync) -> Vec<f32> {
         let each = (CHUNK / cols.max(1)).max(1);
-        // SAFETY: `round` writes each element of its row.
+        debug_assert!(x.len().is_multiple_of(cols.max(1)));
+        // SAFETY: `round` writes each element of its row, and rows make up the whole.
         unsafe {
             write_chunks(x.len(), each * cols.max(1), |i, out| {
                 let x = &x[i * each * cols..][..out.len()];
@@ -210,6 +211,7 @@ impl Rounding {
     /// The values of each group's codes; with a global scale, times that.
     fn groups(&self, x: &[f32], cols: usize, size: usize, global: Option<f32>) -> Vec<f32> {
         let each = (CHUNK / cols.max(1)).max(1) * cols.max(1);
+        debug_assert!(cols.is_multiple_of(size) && x.len().is_multiple_of(cols.max(1)));
         // SAFETY: `round_groups` writes each element of each group, and groups make up the whole.
         unsafe {
             write_chunks(x.len(), each, |i, out| {

@@ -19,6 +19,10 @@ pub fn sweep(weight: Vec<f32>, cols: usize, slice: usize, curvature: OnHost<'_>,
     let rows = weight.len() / cols;
     assert_eq!(weight.len(), rows * cols);
     assert!(slice > 0);
+    if let Some(Round { fit: Fit::Before { grids, group_of }, .. }) = rule.round {
+        assert!(group_of.len() == cols && group_of.iter().all(|&group| (group as usize) < grids.groups));
+        assert!(grids.scales.len() == rows * grids.groups && grids.zeros.len() == grids.scales.len());
+    }
     let mut out = Swept {
         dropped: vec![0; weight.len()],
         codes: vec![0; if rule.round.is_some() { weight.len() } else { 0 }],

@@ -24,8 +24,9 @@ pub(super) struct TrailingUpdate<'a> {
 }
 
 impl<'a> TrailingUpdate<'a> {
-    /// For the factor `u [cols, cols]`.
+    /// For the factor `u [cols, cols]`, whose length is checked here: panels are written from it without being cleared.
     pub fn new(u: &'a [f32], cols: usize) -> Self {
+        assert_eq!(u.len(), cols * cols, "a factor of {cols} columns");
         Self { isa: Isa::current(), u, cols, panels: Vec::new(), width: 0, end: 0 }
     }
 

@@ -244,3 +244,51 @@ fn halves_round_to_the_even_code() {
         }
     }
 }
+
+/// A rule that rounds.
+fn round(format: GridFormat, fit: Fit<'_>) -> Rule<'_> {
+    Rule { drop: None, round: Some(Round { format, fit }), stored: format.stored }
+}
+
+/// True if a sweep of such lengths ends in a panic.
+fn refused(weight: &[f32], [cols, slice]: [usize; 2], curvature: curvature::OnHost<'_>, rule: Rule<'_>) -> bool {
+    let run = || sweep(weight.to_vec(), cols, slice, curvature, rule);
+    std::panic::catch_unwind(std::panic::AssertUnwindSafe(run)).is_err()
+}
+
+/// Lengths that do not fit end in a panic before anything is read or written beyond them.
+#[test]
+fn lengths_that_do_not_fit_are_refused() {
+    let (rows, cols) = (5, 16);
+    let (w, norms, u) = problem(rows, cols);
+    let stored = Precision::F32;
+    let format = GridFormat::int(4, false, stored);
+    let grids = fit_tiles(&w, cols, [1, 8], &format);
+    let group_of: Vec<u32> = (0..cols as u32).map(|j| j / 8).collect();
+    let nothing = Rule { drop: None, round: None, stored };
+    let dropping = |drop| Rule { drop: Some(drop), ..nothing };
+    let full = CurvatureData::Full(u.as_slice());
+    for slice in [1, 8, 16, 100] {
+        let sides = [cols, slice];
+        assert!(!refused(&w, sides, full, nothing));
+        assert!(!refused(&w, sides, full, round(format, Fit::Before { grids: &grids, group_of: &group_of })));
+        assert!(refused(&w[1..], sides, full, nothing));
+        for u in [&u[1..], &u[cols..], &[u.as_slice(), &[0.0]].concat()] {
+            assert!(refused(&w, sides, CurvatureData::Full(u), nothing));
+        }
+        assert!(refused(&w, sides, CurvatureData::Diagonal(&norms[1..]), nothing));
+        for drop in [Drop::Given(&[0; 79]), Drop::Given(&[0; 81]), Drop::NofM { n: 0, m: 0 }] {
+            assert!(refused(&w, sides, full, dropping(drop)), "{drop:?}");
+        }
+        assert!(refused(&w, sides, full, round(format, Fit::AtSlice { group_size: 0 })));
+        for group_of in [&group_of[1..], &[2; 16]] {
+            assert!(refused(&w, sides, full, round(format, Fit::Before { grids: &grids, group_of })));
+        }
+        let scales = Grids { scales: grids.scales[1..].to_vec(), ..grids.clone() };
+        let zeros = Grids { zeros: grids.zeros[1..].to_vec(), ..grids.clone() };
+        for grids in [&scales, &zeros] {
+            assert!(refused(&w, sides, full, round(format, Fit::Before { grids, group_of: &group_of })));
+        }
+    }
+    assert!(refused(&w, [0, 8], CurvatureData::Flat, nothing) && refused(&w, [cols, 0], CurvatureData::Flat, nothing));
+}

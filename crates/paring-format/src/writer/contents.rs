@@ -1,7 +1,8 @@
 //! The files of a folder that a run wrote, and those that are a person's.
 //!
 //! A run's manifest lists its files with their digests; while they are written, the manifest or the journal lists their names.
-//! Whatever is not on a list is a person's, and so is what is no regular file: no run makes links or folders.
+//! Whatever is not on a list is a person's, and so is what is no regular file: no run makes links. A folder is a run's where all
+//! that is in it is, and a person's otherwise.
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
@@ -13,7 +14,7 @@ use serde_json::{Value, json};
 
 use super::ClosedFile;
 use crate::names::{
-    CONFIG, INDEX, JOURNAL, LOCK, MANIFEST, REPLACED, RunFiles, SINGLE, STAGED, is_plain_name, shard_name, temporary_of,
+    CONFIG, INDEX, JOURNAL, LOCK, MANIFEST, REPLACED, RunFiles, SINGLE, STAGED, is_plain_path, shard_name, temporary_of,
 };
 use crate::{Error, Result, files};
 
@@ -75,9 +76,13 @@ impl Contents {
         let is_finished = manifest.as_ref().is_some_and(|manifest| manifest.get(WRITES).is_none());
         let mut contents = Self { is_output, is_finished, has_journal: journal.is_some(), ..Self::default() };
         for name in names_in(dir)? {
-            let is_file = fs::symlink_metadata(dir.join(&name)).is_ok_and(|meta| meta.is_file());
-            let Some(text) = name.to_str().filter(|_| is_file) else {
-                contents.foreign.push(name);
+            let meta = fs::symlink_metadata(dir.join(&name));
+            let Some(text) = name.to_str().filter(|_| meta.as_ref().is_ok_and(|meta| meta.is_file())) else {
+                let inside = name.to_str().filter(|_| meta.is_ok_and(|meta| meta.is_dir()));
+                match inside.and_then(|text| own_folder(dir, text, &listed, thorough)) {
+                    Some(files) => contents.own.extend(files),
+                    None => contents.foreign.push(name),
+                }
                 continue;
             };
             let list = match listed.get(text) {
@@ -159,7 +164,7 @@ fn journal(path: &Path) -> Option<Value> {
 }
 
 fn names(list: Option<&Value>) -> Option<Vec<String>> {
-    let names = list?.as_array()?.iter().filter_map(Value::as_str).filter(|name| is_plain_name(name));
+    let names = list?.as_array()?.iter().filter_map(Value::as_str).filter(|name| is_plain_path(name));
     Some(names.map(String::from).collect())
 }
 
@@ -180,7 +185,7 @@ fn names_of_journal(line: &Value) -> Vec<String> {
 fn files_of_manifest(manifest: &Value, dir: &Path) -> Vec<(String, Option<ClosedFile>)> {
     if let Some(list) = manifest.get(FILES).and_then(Value::as_array) {
         let file = |entry: &Value| {
-            let name = entry.get("name")?.as_str().filter(|name| is_plain_name(name))?.to_string();
+            let name = entry.get("name")?.as_str().filter(|name| is_plain_path(name))?.to_string();
             let digest = u64::from_str_radix(entry.get("digest")?.as_str()?, 16).ok()?;
             let bytes = entry.get("bytes")?.as_u64()?;
             Some((name.clone(), Some(ClosedFile { name, bytes, digest })))
@@ -197,6 +202,35 @@ fn files_of_manifest(manifest: &Value, dir: &Path) -> Vec<(String, Option<Closed
         shards.chain([SINGLE.to_string()]).chain(earlier()).collect()
     });
     names.into_iter().map(|name| (name, None)).collect()
+}
+
+/// The files of a folder in `dir`, all of which a run wrote and nobody changed, or left when it ended early; `None` where something
+/// else is in it.
+fn own_folder(
+    dir: &Path,
+    name: &str,
+    listed: &BTreeMap<String, Option<ClosedFile>>,
+    thorough: bool,
+) -> Option<Vec<String>> {
+    let inside = format!("{name}/");
+    // Nothing else is looked into.
+    listed.range(inside.clone()..).next().filter(|(path, _)| path.starts_with(&inside))?;
+    let mut files = Vec::new();
+    for entry in fs::read_dir(dir.join(name)).ok()? {
+        let entry = entry.ok()?;
+        let local = entry.file_name().into_string().ok()?;
+        let path = format!("{inside}{local}");
+        let kind = entry.file_type().ok()?;
+        match listed.get(&path) {
+            _ if kind.is_dir() => files.extend(own_folder(dir, &path, listed, thorough)?),
+            _ if !kind.is_file() => return None,
+            Some(Some(file)) if !is_as_written(file, dir, thorough) => return None,
+            Some(_) => files.push(path),
+            None if temporary_of(&local).is_some() => files.push(path),
+            None => return None,
+        }
+    }
+    Some(files)
 }
 
 fn is_as_written(file: &ClosedFile, dir: &Path, thorough: bool) -> bool {

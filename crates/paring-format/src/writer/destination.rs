@@ -134,7 +134,9 @@ impl Destination {
             return Err(Error::refused(&self.dir, reason));
         }
         let writes = self.writes();
-        let in_the_way = |name: &&String| contents.foreign.iter().any(|foreign| foreign == name.as_str());
+        // Where a file lies in a folder, that is.
+        let first = |name: &str| name.split('/').next().unwrap_or_default().to_string();
+        let in_the_way = |name: &&String| contents.foreign.iter().any(|foreign| *foreign == *first(name));
         match writes.iter().find(in_the_way) {
             None => Ok(()),
             Some(name) => Err(Error::refused(

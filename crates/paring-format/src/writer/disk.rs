@@ -71,6 +71,16 @@ pub(super) fn is_writable(_: &Path) -> bool {
     true
 }
 
+/// Removes a file of a folder, and the folders between them that are empty without it.
+pub fn remove_in(dir: &Path, name: &str) -> io::Result<()> {
+    remove(&dir.join(name))?;
+    for (end, _) in name.rmatch_indices('/') {
+        // One that is not empty stays.
+        fs::remove_dir(dir.join(&name[..end])).unwrap_or(());
+    }
+    Ok(())
+}
+
 /// Notes that a new file has its bytes.
 pub(super) fn written<T>(result: io::Result<T>, path: &Path) -> io::Result<T> {
     noted(result, || Step::Written(path.into()))

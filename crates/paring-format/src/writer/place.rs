@@ -166,7 +166,7 @@ impl Place {
         names.into_iter().try_for_each(|name| {
             let path = self.dir.join(name);
             self.destination.check_input(&path)?;
-            disk::remove(&path).map_err(|source| Error::io(&path, source))
+            disk::remove_in(&self.dir, name).map_err(|source| Error::io(&path, source))
         })
     }
 }

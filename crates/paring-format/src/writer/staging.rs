@@ -158,7 +158,9 @@ pub(super) fn clear(dir: &Path, out: &Path, destination: &Destination) -> Result
         }
         gone(name)?;
     }
-    runs.iter().filter(|name| *name != &STAGED).try_for_each(|name| gone(OsStr::new(name)))?;
+    for name in runs.iter().filter(|name| *name != &STAGED) {
+        disk::remove_in(dir, name).map_err(|source| Error::io(&dir.join(name), source))?;
+    }
     for name in [LOCK, STAGED] {
         gone(OsStr::new(name))?;
     }
@@ -303,7 +305,8 @@ fn remove_replaced(old: &Path, real: &Path) -> Result<()> {
     for entry in fs::read_dir(old).map_err(failed)? {
         let name = entry.map_err(failed)?.file_name();
         let text = name.to_string_lossy();
-        let is_run = mark.own.iter().any(|own| *own == text) || crate::names::temporary_of(&text).is_some();
+        let is_run = mark.own.iter().any(|own| own.split('/').next() == Some(&text))
+            || crate::names::temporary_of(&text).is_some();
         if !is_run && ![LOCK, REPLACED, STAGED].contains(&&*text) {
             bring(&old.join(&name), &real.join(mark.name_in_new(&name)), &pointer(old, &name))?;
         }
@@ -313,7 +316,7 @@ fn remove_replaced(old: &Path, real: &Path) -> Result<()> {
     let temporary = temporary.filter_map(|name| name.into_string().ok());
     let temporary = temporary.filter(|name| crate::names::temporary_of(name).is_some());
     for name in mark.own.iter().cloned().chain(temporary) {
-        disk::remove(&old.join(name)).map_err(failed)?;
+        disk::remove_in(old, &name).map_err(failed)?;
     }
     for name in [STAGED, LOCK, REPLACED] {
         disk::remove(&old.join(name)).map_err(failed)?;

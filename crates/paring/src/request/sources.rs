@@ -164,12 +164,12 @@ impl Sources {
         let arithmetic = Arithmetic { precision, activations, device: device.clone() };
         let decoder = paring_model::families::open(checkpoint.clone(), arithmetic)?;
         let built_in = self.built_in(&local);
-        let tokenizer = self.tokenizer(local.as_ref(), &checkpoint)?;
+        let tokenizer = self.tokenizer(&local, &checkpoint)?;
         Ok(Model { checkpoint, precision, decoder, tokenizer, built_in })
     }
 
     /// The tokenizer of a model that is here.
-    fn tokenizer(&self, local: &Path, checkpoint: &Checkpoint) -> Result<Option<Tokenizer>> {
+    fn tokenizer(&self, local: impl AsRef<Path>, checkpoint: &Checkpoint) -> Result<Option<Tokenizer>> {
         let mut tokenizer = match self.built_in(local) {
             Some(built_in) => Some((built_in.tokenizer)()?),
             None => tokenizer::tokenizer(checkpoint)?,
@@ -215,7 +215,7 @@ impl Sources {
         options: &DataOptions,
         limit: usize,
     ) -> Result<(String, Vec<ShownDocument>)> {
-        let tokenizer = self.tokenizer(Path::new(local), &self.checkpoint(local)?)?;
+        let tokenizer = self.tokenizer(local, &self.checkpoint(local)?)?;
         let reading = (Purpose::Calibration, options.protocol);
         let data = self.open_data(self.built_in(local), name, reading, options)?;
         let shown = data.shown(tokenizer.as_ref(), limit)?;

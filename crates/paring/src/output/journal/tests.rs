@@ -16,6 +16,7 @@ pub(crate) fn identity() -> RunIdentity {
         plan: serde_json::json!({"recipe": {"percdamp": 0.01}, "model": "here", "device": "cpu", "seed": null}),
         input: Input::of(&checkpoint, Some(&windows), &[("a".into(), b"b".to_vec())]),
         shards: 4,
+        writes: vec!["config.json".into()],
     }
 }
 
