@@ -140,14 +140,6 @@ const MESSAGES: &[BadInput] = &[
         |s| with_tokenizer(s, "chat.jsonl", r#"{"messages": []}"#),
         &["chat.jsonl: line 1: field \"messages\" is an empty list, expected messages"],
     ),
-    (
-        "a first token that is none",
-        |s| {
-            chat(s, "");
-            s.write("model/tokenizer_config.json", r#"{"add_bos_token": true, "bos_token": "<s>"}"#);
-        },
-        &["tokenizer_config.json: add_bos_token", "<s>", "expected a token of the vocabulary"],
-    ),
 ];
 
 const NAMED_SETS: &[BadInput] = &[

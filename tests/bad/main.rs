@@ -19,6 +19,8 @@ mod output;
 mod packed;
 #[cfg(unix)]
 mod paths;
+#[cfg(unix)]
+mod tokenizers;
 mod tokens;
 
 use std::collections::BTreeSet;
@@ -71,6 +73,8 @@ const TABLES: &[&[Table]] = &[
     limits::TABLES,
     #[cfg(unix)]
     paths::TABLES,
+    #[cfg(unix)]
+    tokenizers::TABLES,
     tokens::TABLES,
 ];
 const QUESTIONS: &[&[Questions]] = &[

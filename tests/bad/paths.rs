@@ -8,7 +8,7 @@ use crate::support::*;
 use crate::{BadArguments, BadInput, MODEL, Questions, Table, check};
 
 /// Replaces a file of the sandbox by a link.
-fn link(sandbox: &Sandbox, to: &str, name: &str) {
+pub fn link(sandbox: &Sandbox, to: &str, name: &str) {
     let path = sandbox.path(name);
     if path.exists() {
         fs::remove_file(&path).unwrap();
@@ -17,7 +17,7 @@ fn link(sandbox: &Sandbox, to: &str, name: &str) {
 }
 
 /// A pipe that nobody writes to.
-fn pipe(sandbox: &Sandbox, name: &str) {
+pub fn pipe(sandbox: &Sandbox, name: &str) {
     assert!(Command::new("mkfifo").arg(sandbox.path(name)).status().unwrap().success());
 }
 
@@ -43,26 +43,6 @@ const MODELS: &[BadInput] = &[
             link(s, "1.safetensors", "model/1.safetensors");
         },
         &["model.safetensors.index.json: names the shard 1.safetensors, which is not in the folder"],
-    ),
-    (
-        "a tokenizer that is a device",
-        |s| link(s, "/dev/zero", "model/tokenizer.json"),
-        &["model/tokenizer.json: a device or a pipe, expected a file"],
-    ),
-    (
-        "a tokenizer that is a pipe",
-        |s| pipe(s, "model/tokenizer.json"),
-        &["model/tokenizer.json: a device or a pipe, expected a file"],
-    ),
-    (
-        "a tokenizer that leads nowhere",
-        |s| link(s, "gone", "model/tokenizer.json"),
-        &["model/tokenizer.json: No such file"],
-    ),
-    (
-        "settings of a tokenizer that are a folder",
-        |s| fs::create_dir(s.path("model/tokenizer_config.json")).unwrap(),
-        &["model/tokenizer_config.json: a folder, expected a file"],
     ),
     (
         "an output that was not finished",

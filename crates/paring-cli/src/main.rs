@@ -12,6 +12,7 @@ mod stderr;
 use std::process::ExitCode;
 
 use args::Command;
+use paring_data::worker;
 use paring_kernels::allocator::ProgramAllocator;
 use progress::Log;
 use show::terminal::{Printable, one_line};
@@ -28,6 +29,9 @@ const FAILED: u8 = 1;
 const MISUSE: u8 = 2;
 
 fn main() -> ExitCode {
+    if std::env::args_os().nth(1).is_some_and(|first| first == worker::ARGUMENT) {
+        worker::main();
+    }
     progress::survive_limits();
     // What the libraries have to tell those who look for a fault: PARING_LOG=debug.
     let filter = tracing_subscriber::EnvFilter::from_env("PARING_LOG");

@@ -11,7 +11,7 @@ use paring_format::{files, message};
 use crate::documents::{Document, Documents};
 use crate::draw::{self, Draw};
 use crate::error::option;
-use crate::tokenizer::Tokenizer;
+use crate::tokenizer::{Conversations, Tokenizer};
 use crate::{Error, Result, encoding, rows};
 
 /// Default number of calibration windows.
@@ -80,16 +80,14 @@ impl Windows {
         self.ids.len() / self.seqlen
     }
 
-    /// Errors when a token, which came from the data set `source`, is outside a model's vocabulary.
-    pub fn check_vocabulary(&self, source: &str, vocab: usize) -> Result<()> {
-        match self.ids.iter().find(|&&id| id as usize >= vocab) {
-            Some(id) => {
-                let reason =
-                    format!("token {id} is outside the model's vocabulary of {vocab}; was it made for another?");
-                Err(Error::data(source, reason))
-            }
-            None => Ok(()),
-        }
+    /// Errors when a token, which came from the data set `source`, is outside a model's vocabulary. `tokenizer` made them
+    /// of text, if one did.
+    pub fn check_vocabulary(&self, source: &str, vocab: usize, tokenizer: Option<&Tokenizer>) -> Result<()> {
+        let Some(&id) = self.ids.iter().find(|&&id| id as usize >= vocab) else { return Ok(()) };
+        let added = tokenizer.and_then(|tokenizer| tokenizer.added(id));
+        let text = added.map_or(String::new(), |(text, file)| format!(" ({text:?}, which {file} adds)"));
+        let reason = format!("token {id}{text} is outside the model's vocabulary of {vocab}; was it made for another?");
+        Err(Error::data(source, reason))
     }
 }
 
@@ -216,26 +214,28 @@ impl Data {
         };
         let (enough, mut bytes) = enough(wanted);
         loop {
-            let (mut text, mut ids, mut count, mut cut) = (String::new(), Vec::new(), 0, false);
-            documents.each(&mut |number, document| {
-                if count == most || text.len() > bytes || ids.len() >= enough {
+            let (mut text, mut count, mut cut) = (String::new(), 0, false);
+            let mut chats = Conversations::new(tokenizer, documents, enough);
+            let read = documents.each(&mut |number, document| {
+                if count == most || text.len() > bytes || chats.are_enough() {
                     cut = count < most;
                     return Ok(false);
                 }
-                match &document {
-                    Document::Text(_) if !ids.is_empty() => return Err(documents.bad(number, "text among messages")),
+                match document {
+                    Document::Text(_) if chats.any() => return Err(documents.bad(number, "text among messages")),
                     Document::Chat(_) if !text.is_empty() => return Err(documents.bad(number, "messages among texts")),
                     Document::Text(more) => {
                         if count > 0 {
                             text.push_str(separator);
                         }
-                        text.push_str(more);
+                        text.push_str(&more);
                     }
-                    Document::Chat(_) => ids.extend(tokenizer.document(documents, number, &document)?),
+                    Document::Chat(messages) => chats.push(number, messages)?,
                 }
                 count += 1;
                 Ok(true)
-            })?;
+            });
+            let mut ids = chats.end(read)?;
             // A tokenizer may put a token before no text at all, which is not a token of the data.
             if !text.is_empty() {
                 ids = tokenizer.text(&self.name, &text)?;

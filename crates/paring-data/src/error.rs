@@ -19,6 +19,9 @@ pub enum Error {
     #[error("{source_name}: {reason}")]
     #[allow(missing_docs)]
     Data { source_name: String, reason: Message },
+    /// A tokenizer or a chat template of a model that cannot be used.
+    #[error("{0}")]
+    Tokenizer(String),
     /// A repository of the hub that cannot be used, or a file of it.
     #[error("{repo}: {reason}")]
     #[allow(missing_docs)]

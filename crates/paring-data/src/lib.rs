@@ -1,7 +1,7 @@
 //! Data sets and the hub: names and files → windows of tokens, and folders of models.
 //!
 //! * [`dataset`]: text, documents and stored tokens → [`dataset::Windows`]; [`named`]: the sets that papers use.
-//! * [`tokenizer`]: text → token ids, chat templates included.
+//! * [`tokenizer`]: text → token ids, chat templates included; [`worker`]: where both run.
 //! * [`hub`]: names on the hub → files on this machine, the only code of the project that touches the network.
 
 mod chat;
@@ -9,6 +9,7 @@ pub mod dataset;
 mod documents;
 mod draw;
 mod elements;
+mod encoder;
 mod encoding;
 mod error;
 mod guard;
@@ -26,9 +27,11 @@ mod shown;
 mod tests;
 pub mod tokenizer;
 mod unpack;
+pub mod worker;
 
 pub use chat::Moment;
 pub use dataset::{Data, SEQLEN, Sampling, Windows};
 pub use error::{Error, Result};
 pub use shown::ShownDocument;
 pub use tokenizer::Tokenizer;
+pub use worker::Isolation;

@@ -1,10 +1,9 @@
-//! Files and entries of a model's folder that may be missing.
+//! Files of a model's folder that may be missing.
 
 use std::fs;
 use std::path::Path;
 
 use paring_format::files;
-use serde_json::Value;
 
 use crate::Result;
 
@@ -20,10 +19,4 @@ pub(crate) fn read(path: &Path, most: u64) -> Result<Option<Vec<u8>>> {
         }
         Err(error) => Err(error.into()),
     }
-}
-
-/// A special token's text in `tokenizer_config.json`, where it is a string or an object.
-pub(crate) fn special<'a>(config: &'a Value, key: &str) -> Option<&'a str> {
-    let value = config.get(key)?;
-    value.as_str().or_else(|| value.get("content")?.as_str())
 }

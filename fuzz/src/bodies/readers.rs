@@ -6,7 +6,7 @@ use std::sync::{Arc, LazyLock};
 use paring::Precision;
 use paring::plan::file::{self as recipe_file, Known};
 use paring_data::hub::{Listing, Repo, RepoKind};
-use paring_data::{Data, Sampling, Tokenizer, tokenizer};
+use paring_data::{Data, Isolation, Sampling, Tokenizer, tokenizer};
 use paring_format::Checkpoint;
 
 use super::{Input, folder, is_good, put};
@@ -42,7 +42,7 @@ pub fn model_config(data: &[u8]) -> bool {
 }
 
 fn tokenizer_of(folder: &Path) -> paring_data::Result<Option<Tokenizer>> {
-    tokenizer::tokenizer(&Checkpoint::open(folder)?)
+    Ok(tokenizer::tokenizer(&Checkpoint::open(folder)?, &Isolation::Thread))
 }
 
 /// Short windows of anything.

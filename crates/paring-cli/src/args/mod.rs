@@ -4,6 +4,7 @@ mod bench;
 mod file;
 mod generated;
 mod inputs;
+mod isolation;
 mod layer;
 mod output;
 mod overrides;

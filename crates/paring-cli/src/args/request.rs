@@ -17,7 +17,7 @@ use crate::progress::Downloads;
 pub fn sources(quiet: bool) -> Sources {
     const BUILT_IN: &[BuiltIn] = &[demo::BUILT_IN];
     let downloads = Rc::new(move || -> Box<dyn DownloadObserver> { Box::new(Downloads::new(quiet)) });
-    Sources { built_in: BUILT_IN, downloads, ..Sources::default() }
+    Sources { built_in: BUILT_IN, downloads, isolation: super::isolation::isolation(), ..Sources::default() }
 }
 
 impl SparsifyArgs {

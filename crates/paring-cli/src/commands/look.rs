@@ -120,9 +120,6 @@ fn compare(args: &VerifyArgs, local: &str, reference: &str, progress: &mut Progr
     let (precision, device) = (running.dtype.precision(), budget.device());
     let model = sources.model(local, precision, device, true)?;
     let reference = sources.model(&sources.local(reference)?, precision, device, true)?;
-    for note in model.decoder.notes().iter().chain(&reference.decoder.notes()) {
-        progress.note(note);
-    }
     let options = DataOptions {
         text_field: args.against.text_field.clone(),
         data_dir: args.against.data_dir.clone(),
@@ -137,8 +134,12 @@ fn compare(args: &VerifyArgs, local: &str, reference: &str, progress: &mut Progr
     let positions = positions(&[model.decoder.as_ref(), reference.decoder.as_ref()], asked)?;
     let seqlen = asked.unwrap_or(SEQLEN).min(tokens).min(positions);
     let windows = data.evaluation(tokenizer, Some(seqlen), positions, Some(tokens / seqlen.max(1)))?;
-    windows.check_vocabulary(&data.name, model.decoder.vocab_size())?;
+    windows.check_vocabulary(&data.name, model.decoder.vocab_size(), tokenizer)?;
+    tokenizer.iter().for_each(|tokenizer| tokenizer.rest());
     data.notes().iter().for_each(|note| progress.note(note));
+    for note in model.notes().chain(reference.notes()) {
+        progress.note(&note);
+    }
     progress.measuring("windows");
     let (ours, theirs) = (model.decoder.as_ref(), reference.decoder.as_ref());
     paring::commands::compare::compare(ours, theirs, &budget, &windows, &data.name, &mut Clock::default(), progress)

@@ -77,7 +77,7 @@ pub fn eval(args: &EvalArgs, log: &Log) -> Result<()> {
     threads.iter().for_each(|note| progress.note(note));
     progress.measuring("perplexity");
     notes.iter().for_each(|note| progress.note(note));
-    model.decoder.notes().iter().for_each(|note| progress.note(note));
+    model.notes().for_each(|note| progress.note(&note));
     let mut clock = Clock::default();
     let decoder = model.decoder.as_ref();
     let result = perplexity::measure(decoder, &budget, &windows, &dataset, &mut clock, &mut progress)?;

@@ -37,6 +37,11 @@ impl Template {
         Self { program, file, tokens, has_time: source.contains("strftime_now") }
     }
 
+    /// The file that it was read from.
+    pub fn file(&self) -> &str {
+        &self.file
+    }
+
     /// Renders a conversation at a moment, without a prompt for an answer. The error says what is wrong with the
     /// template, or what it says is wrong with the messages.
     pub fn render(&self, messages: &[Value], moment: Moment) -> std::result::Result<String, String> {

@@ -99,7 +99,7 @@ impl Request {
         let mut notes: Vec<Message> = compress::remarks(&choices, &model.checkpoint, model.decoder.as_ref())?;
         notes.extend(concerns);
         let evaluation = self.evaluation(&model, &local, &mut notes)?;
-        notes.extend(model.decoder.notes().iter().map(|note| Message::from(note.to_string())));
+        notes.extend(model.notes().map(Message::from));
         if let Some((data, windows)) = &calibration {
             let short = short(windows, model.decoder.as_ref()).filter(|_| self.seqlen.is_none() && self.loader_notes);
             notes.extend(data.notes().into_iter().chain(short).chain(self.crowded(data, windows)).map(Message::from));
@@ -163,7 +163,7 @@ impl Request {
             positions: positions(&[model.decoder.as_ref()], self.seqlen)?,
         };
         let windows = data.calibration(model.tokenizer.as_ref(), &how)?;
-        windows.check_vocabulary(&data.name, model.decoder.vocab_size())?;
+        windows.check_vocabulary(&data.name, model.decoder.vocab_size(), model.tokenizer.as_ref())?;
         Ok((data, windows))
     }
 
@@ -200,7 +200,9 @@ impl Sources {
         let data = self.data(model, name, (Purpose::Evaluation, options.protocol), options)?;
         let positions = positions(&[model.decoder.as_ref()], seqlen)?;
         let windows = data.evaluation(model.tokenizer.as_ref(), seqlen, positions, limit)?;
-        windows.check_vocabulary(&data.name, model.decoder.vocab_size())?;
+        windows.check_vocabulary(&data.name, model.decoder.vocab_size(), model.tokenizer.as_ref())?;
+        // What it takes is needed for the work now.
+        model.tokenizer.iter().for_each(Tokenizer::rest);
         let notes = data.notes();
         Ok((data.name, windows, notes))
     }

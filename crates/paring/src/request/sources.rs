@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use paring_data::hub::{DownloadObserver, Hub, Repo, RepoKind};
 use paring_data::named::{self, Files, Protocol, Purpose, Remote};
-use paring_data::{Data, Moment, ShownDocument, Tokenizer, tokenizer};
+use paring_data::{Data, Isolation, Moment, ShownDocument, Tokenizer, tokenizer};
 use paring_format::message::Setting;
 use paring_format::{Checkpoint, Dtype, message};
 use paring_kernels::device::{self, Choice, Device, Unavailable};
@@ -32,7 +32,8 @@ pub struct BuiltIn {
     pub data: fn(Purpose) -> Data,
 }
 
-/// Models and data by name: by default folders and files, and the hub, without progress of downloads.
+/// Models and data by name: by default folders and files, and the hub, without progress of downloads, and tokenizers in a
+/// thread.
 #[derive(Clone)]
 pub struct Sources {
     /// Models that the program has built in; their names come before all others.
@@ -41,11 +42,14 @@ pub struct Sources {
     pub downloads: Rc<dyn Fn() -> Box<dyn DownloadObserver>>,
     /// The moment that chat templates write where they ask what day it is.
     pub moment: Moment,
+    /// The place where tokenizers and chat templates of models run.
+    pub isolation: Isolation,
 }
 
 impl Default for Sources {
     fn default() -> Self {
-        Self { built_in: &[], downloads: Rc::new(|| Box::new(())), moment: Moment::now() }
+        let (moment, isolation) = (Moment::now(), Isolation::default());
+        Self { built_in: &[], downloads: Rc::new(|| Box::new(())), moment, isolation }
     }
 }
 
@@ -57,9 +61,17 @@ pub struct Model {
     pub precision: Precision,
     /// The model, as something that runs.
     pub decoder: Box<dyn Decoder>,
-    /// The tokenizer beside it, if there is one.
+    /// The tokenizer beside it, if there is one; opened when a text is to be tokenized.
     pub tokenizer: Option<Tokenizer>,
     built_in: Option<&'static BuiltIn>,
+}
+
+impl Model {
+    /// Notes on the model, and on the tokenizer if it was used.
+    pub fn notes(&self) -> impl Iterator<Item = String> {
+        let tokenizer = self.tokenizer.as_ref().map_or(&[][..], Tokenizer::notes);
+        self.decoder.notes().into_iter().map(|note| note.to_string()).chain(tokenizer.iter().cloned())
+    }
 }
 
 /// Opens a device. One that this build cannot have is a misuse.
@@ -172,7 +184,7 @@ impl Sources {
     fn tokenizer(&self, local: impl AsRef<Path>, checkpoint: &Checkpoint) -> Result<Option<Tokenizer>> {
         let mut tokenizer = match self.built_in(local) {
             Some(built_in) => Some((built_in.tokenizer)()?),
-            None => tokenizer::tokenizer(checkpoint)?,
+            None => tokenizer::tokenizer(checkpoint, &self.isolation),
         };
         if let Some(tokenizer) = &mut tokenizer {
             tokenizer.set_moment(self.moment);
