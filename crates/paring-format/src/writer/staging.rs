@@ -17,7 +17,7 @@ use super::destination::Destination;
 use super::disk;
 use super::files::{folder_of, write_beside};
 use super::inputs::is_same;
-use crate::names::{LOCK, REPLACED, RunFiles, STAGED, is_plain_name};
+use crate::names::{LOCK, REPLACED, RunFiles, STAGED, is_plain_name, is_plain_path};
 use crate::{Error, Result};
 
 /// Folders that are exchanged to see whether it can be done.
@@ -48,7 +48,7 @@ impl Mark {
         let value = contents::manifest(&dir.join(kind)).filter(|_| is_folder)?;
         let mark: Self = serde_json::from_value(value).ok()?;
         // Files of these names are removed and renamed.
-        let is_plain = mark.own.iter().all(|name| is_plain_name(name))
+        let is_plain = mark.own.iter().all(|name| is_plain_path(name))
             && mark.kept.iter().all(|(from, to)| is_plain_name(from) && is_plain_name(to));
         Some(mark).filter(|mark| is_plain && mark.out == name_of(out))
     }

@@ -336,3 +336,31 @@ fn lists_have_plain_names_alone() {
     assert!(Writer::create(&over(&out, 2)).is_ok_and(|writer| writer.place().discard().is_ok()));
     assert_eq!(fs::read(&mine).unwrap(), b"mine");
 }
+
+/// Files that a run wrote into folders below go with the rest; a folder with something else in it is a person's.
+#[test]
+fn folders_of_an_output_are_replaced_with_it() {
+    let parent = tempfile::tempdir().unwrap();
+    let out = parent.path().join("out");
+    let with_folder = |text: &str| {
+        let destination = Destination { companions: vec!["templates/a".into()], ..over(&out, 1) };
+        let mut writer = Writer::create(&destination)?;
+        let place = writer.place();
+        writer.shard(0, vec![tensor("t", Dtype::F32, &[4], 1)])?;
+        let summary = writer.finish(&json!({"seed": text}), &[("templates/a".to_string(), text.into())])?;
+        let text = json!({"program": "paring 0.1.0", FILES: listed(&summary.files)}).to_string();
+        write_beside(&place.dir().join(MANIFEST), text.len(), |file| file.write_all(text.as_bytes()))?;
+        place.publish()
+    };
+    for text in ["first", "second"] {
+        with_folder(text).unwrap();
+        assert_eq!(fs::read_to_string(out.join("templates/a")).unwrap(), text);
+        assert_eq!(names(parent.path()), ["out"]);
+    }
+    fs::write(out.join("templates/mine"), "mine").unwrap();
+    let error = with_folder("third").unwrap_err().to_string();
+    assert!(error.contains("templates/a: no run of paring wrote this"), "{error}");
+    made(&out, 1, 3);
+    assert_eq!(fs::read(out.join("templates/mine")).unwrap(), b"mine");
+    assert_eq!((seed(&out), names(parent.path())), (json!(3), vec!["out".to_string()]));
+}
