@@ -1,6 +1,7 @@
 //! Documents and their tokens, for a terminal.
 
 use paring_data::ShownDocument;
+use paring_format::names::is_obeyed;
 
 /// Characters of a document, and tokens, that are printed.
 const CHARACTERS: usize = 8000;
@@ -43,7 +44,7 @@ fn escaped(text: &str) -> Vec<String> {
             '\n' => add("\\n", true),
             '\r' => add("\\r", false),
             '\t' => add("\\t", false),
-            c if c.is_control() || is_format(c) => add(&format!("\\u{{{:x}}}", c as u32), false),
+            c if is_obeyed(c) => add(&format!("\\u{{{:x}}}", c as u32), false),
             c => add(c.encode_utf8(&mut [0; 4]), false),
         }
     }
@@ -55,11 +56,6 @@ fn escaped(text: &str) -> Vec<String> {
         more => lines.push(format!("  … and {more} more characters")),
     }
     lines
-}
-
-/// True for characters that turn the direction of what follows, or that nobody sees.
-fn is_format(c: char) -> bool {
-    matches!(c, '\u{ad}' | '\u{61c}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}')
 }
 
 fn numbers(ids: &[u32]) -> Vec<String> {

@@ -43,8 +43,8 @@ pub(super) enum Node {
         values: Vec<(Target, Expr)>,
         body: Body,
     },
-    /// A body with names of its own: what `generation` marks.
-    Scope(Body),
+    /// A body that is marked as the model's own words: a macro that is called where it stands.
+    Generation(Arc<Macro>),
     Break,
     Continue,
 }

@@ -205,7 +205,10 @@ impl Parser {
             }
             "with" => self.with(),
             // What the model said, for those who train on it. It writes nothing, and is a call block to Jinja.
-            "generation" => Ok(Node::Scope(self.apart(|parser| parser.body_of("endgeneration"))?)),
+            "generation" => {
+                let body = self.macro_body("caller".into(), Vec::new(), "endgeneration")?;
+                Ok(Node::Generation(Arc::new(body)))
+            }
             "print" => Ok(Node::Print(self.expression(true)?)),
             "break" | "continue" if self.loops == 0 => Err(self.wrong(format!("{name} outside of a loop"))),
             "break" => Ok(Node::Break),

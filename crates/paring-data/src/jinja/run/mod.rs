@@ -193,7 +193,10 @@ impl Run<'_> {
                 }
                 return self.body(body, &inner);
             }
-            Node::Scope(body) => return self.body(body, &Scope::within(scope)),
+            Node::Generation(body) => {
+                let text = self.call(&self.macro_in(body, scope), Given::default())?;
+                self.write(&text.text(self.meter)?)?;
+            }
             Node::Break => return Ok(Flow::Break),
             Node::Continue => return Ok(Flow::Continue),
         }
@@ -236,15 +239,13 @@ impl Run<'_> {
             }
             items = kept;
         }
-        if items.is_empty() {
-            return self.body(&node.otherwise, &Scope::within(scope)).map(drop);
-        }
         if node.recursive {
             self.hold(scope);
         }
         let depth = Value::depth_over(&items)?;
         let items = Rc::new(items);
         let changed = Rc::new(RefCell::default());
+        let mut is_through = false;
         for index in 0..items.len() {
             self.meter.steps(1)?;
             let inner = Scope::within(scope);
@@ -252,11 +253,14 @@ impl Run<'_> {
             let recursion = node.recursive.then(|| (node.clone(), scope.clone()));
             let state = Loop { items: items.clone(), index, level, depth, changed: changed.clone(), recursion };
             inner.set("loop", Value::Loop(Rc::new(state)));
-            if self.body(&node.body, &inner)? == Flow::Break {
-                break;
+            match self.body(&node.body, &inner)? {
+                Flow::On => is_through = true,
+                Flow::Continue => {}
+                Flow::Break => break,
             }
         }
-        Ok(())
+        // Jinja takes note of a round at the end of its body: where none came there, it is as if there were no items.
+        if is_through { Ok(()) } else { self.body(&node.otherwise, &Scope::within(scope)).map(drop) }
     }
 
     fn assign(&self, target: &Target, value: Value, scope: &Rc<Scope>) -> Made<()> {
