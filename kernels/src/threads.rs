@@ -1,5 +1,5 @@
-//! Threads beside those of the pool. A system may refuse them, at any moment: whoever asks gets back what the thread was to
-//! work on, and does the work itself.
+//! Threads beside those of the pool. A system may refuse them, at any moment: the caller gets back what the thread was to work
+//! on, and does the work itself.
 
 use std::thread::{Builder, JoinHandle, Scope, ScopedJoinHandle};
 
@@ -60,7 +60,7 @@ mod tests {
         let made =
             std::thread::scope(|scope| spawn_scoped(scope, &text, |text: &String| text.len()).unwrap().join().unwrap());
         assert_eq!(made, 2);
-        // Whoever is the pool does everything itself.
+        // A thread that is the whole pool does everything itself.
         let pool = rayon::ThreadPoolBuilder::new().num_threads(1).build().unwrap();
         let refused = pool.install(|| spawn(7, |n| n).map(drop).unwrap_err());
         assert_eq!(refused, 7);

@@ -11,7 +11,7 @@ use super::PoolingAllocator;
 /// tell them apart: here they end it too.
 #[derive(Debug)]
 pub struct ProgramAllocator {
-    /// What the line says after the number of bytes.
+    /// The end of the line, after the number of bytes.
     hint: &'static str,
 }
 

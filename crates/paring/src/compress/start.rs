@@ -27,7 +27,7 @@ pub(super) struct Started {
     pub output: Output,
     /// Outlier thresholds that were found, by number of the choice.
     pub thresholds: BTreeMap<usize, f64>,
-    /// What computed, from the beginning to this process.
+    /// Each arithmetic that computed, from the beginning to this process.
     pub arithmetic: Vec<String>,
     /// Linears of the blocks that are done.
     pub layers: Vec<LayerReport>,
@@ -138,7 +138,7 @@ pub(super) fn begin(job: &Job, identity: RunIdentity, clock: &mut Clock) -> Resu
     })
 }
 
-/// What computed so far, and what does now, if that is something else. Errors where it is, unless the job allows it or nothing
+/// Each arithmetic that computed so far, and that of this process, if it is another. Errors where it is, unless the job allows it or nothing
 /// is computed yet.
 fn used_arithmetic(job: &Job, identity: &RunIdentity, read: &journal::Read) -> Result<Vec<String>> {
     let (mut used, now) = (read.arithmetic.clone(), identity.arithmetic.clone());

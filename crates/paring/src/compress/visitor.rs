@@ -45,7 +45,7 @@ pub(super) struct Compressor<'a> {
 pub(super) struct Walked {
     pub layers: Vec<LayerReport>,
     pub notes: Vec<String>,
-    /// What computed, from the beginning.
+    /// Each arithmetic that computed, from the beginning.
     pub arithmetic: Vec<String>,
     pub elapsed: Elapsed,
 }

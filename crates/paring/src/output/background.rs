@@ -63,7 +63,7 @@ impl Syncing {
     }
 }
 
-/// What carries out the tasks.
+/// Writer and journal as they carry out the tasks.
 struct Scribe {
     ended: Ended,
     /// The shard before this one, which the disk takes meanwhile.

@@ -76,6 +76,7 @@ options! {
     Sym "sym",
     TargetBits "target-bits",
     TextField "text-field",
+    TrueSequential "true-sequential",
     Wbits "wbits",
 }
 

@@ -19,7 +19,7 @@ pub struct Environment {
     pub cpu: String,
     /// Extensions of the processor's instructions that the program chooses its code by, if it has them.
     pub instructions: Vec<String>,
-    /// What computed, each with bits of its own in sums: one, unless a run was resumed elsewhere and that was allowed.
+    /// The kinds of arithmetic that computed, in words, each with bits of its own in sums: one, unless a run was resumed elsewhere and that was allowed.
     #[serde(default)]
     pub arithmetic: Vec<String>,
     /// Processors that the system lets the program use.
@@ -49,7 +49,7 @@ impl Environment {
     }
 }
 
-/// What decides the bits of sums on this device, in words: two runs of one plan on one input that have the same write the same
+/// Everything that decides the bits of sums on this device, in words: two runs of one plan on one input that have the same write the same
 /// bytes. Errors when the driver does not say the device's name, and when the environment asks for instructions that the
 /// processor does not have.
 pub fn arithmetic(device: &Device) -> Result<String> {

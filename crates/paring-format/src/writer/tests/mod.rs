@@ -201,12 +201,12 @@ fn a_shard_gets_its_name_when_it_is_synced() {
     assert!(text.contains("no space left for"), "{text}");
     assert!(names(dir.path()).is_empty());
     // What was never closed is gone as well, and the next is begun before the one before it is closed.
-    drop(writer.begin(1, &mut vec![tensor("two", Dtype::F32, &[2], 1)]).unwrap());
+    drop(writer.begin(1, &mut [tensor("two", Dtype::F32, &[2], 1)]).unwrap());
     assert!(names(dir.path()).is_empty());
     drop(writer);
     let mut writer = create(dir.path(), 2).unwrap();
     let first = writer.begin(0, &mut one()).unwrap();
-    let second = writer.begin(1, &mut vec![tensor("two", Dtype::F32, &[3], 2)]).unwrap();
+    let second = writer.begin(1, &mut [tensor("two", Dtype::F32, &[3], 2)]).unwrap();
     for begun in [first, second] {
         let synced = begun.sync();
         writer.close(begun, synced).unwrap();

@@ -43,7 +43,7 @@ pub(crate) struct RunIdentity {
     pub journal: u32,
     /// The program and its version.
     pub program: String,
-    /// What computes: [`crate::report::arithmetic`].
+    /// The arithmetic, in words: [`crate::report::arithmetic`].
     pub arithmetic: String,
     /// The choices.
     pub plan: Value,
@@ -147,7 +147,7 @@ impl Contents {
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Read {
     pub identity: RunIdentity,
-    /// What computed, from the beginning.
+    /// Each arithmetic that computed, from the beginning.
     pub arithmetic: Vec<String>,
     pub thresholds: BTreeMap<usize, f64>,
     /// Blocks 0, 1, …
