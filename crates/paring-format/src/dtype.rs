@@ -75,15 +75,23 @@ impl Dtype {
         TABLE[self as usize].2
     }
 
-    /// Tells whether it says what a tensor's numbers are: f64, f32, f16, bf16. The 8-bit float is stored with scales that give
-    /// it its meaning, and does not count.
+    /// The types that say what a tensor's numbers are, which all floats of a model may be stored in. The 8-bit float is stored
+    /// with scales that give it its meaning, and is none of them.
+    pub const FLOATS: [Dtype; 4] = [Dtype::F32, Dtype::F16, Dtype::Bf16, Dtype::F64];
+
+    /// Tells whether it is one of [`Dtype::FLOATS`].
     pub fn is_float(self) -> bool {
-        matches!(self, Dtype::F64 | Dtype::F32 | Dtype::F16 | Dtype::Bf16)
+        Dtype::FLOATS.contains(&self)
     }
 
-    /// Tells whether weights and scales may have it: f32, f16, bf16.
+    /// Tells whether a matrix in memory may have it: f32, f16, bf16; see [`Dtype::in_memory`].
     pub fn is_weight(self) -> bool {
-        matches!(self, Dtype::F32 | Dtype::F16 | Dtype::Bf16)
+        self.is_float() && self.in_memory() == self
+    }
+
+    /// The type of numbers that are read from this one: f64 becomes f32, and is computed with and written as that.
+    pub fn in_memory(self) -> Dtype {
+        if self == Dtype::F64 { Dtype::F32 } else { self }
     }
 
     /// The type of the safetensors crate with the same name, if this crate has it.

@@ -67,6 +67,11 @@ pub enum Error {
     #[allow(missing_docs)]
     BadShard { file: String, reason: String },
 
+    /// Files of a checkpoint that disagree about a tensor, and can be read all the same.
+    #[error("{}", disagreement(file, reason))]
+    #[allow(missing_docs)]
+    Disagreement { file: String, reason: String },
+
     /// The index names a file that is not there.
     #[error("{}: names the shard {shard}, which is not in the folder; download it again", index.display())]
     #[allow(missing_docs)]
@@ -163,6 +168,7 @@ impl Error {
             Error::Unfinished { path } => unfinished(path),
             Error::OutputNotEmpty { path, own } => not_empty(path, *own),
             Error::Refused { path, reason } => message![format!("{}: ", path.display())].then(reason.clone()),
+            Error::Disagreement { file, reason } => disagreement(file, reason),
             other => other.to_string().into(),
         }
     }
@@ -237,6 +243,10 @@ fn unfinished(path: &Path) -> Message {
 fn not_empty(path: &Path, own: bool) -> Message {
     let text = message![format!("{}: the output folder is not empty; name another one", path.display())];
     if own { text.then(message![", or replace what a run left there (", Setting::new("overwrite"), ")"]) } else { text }
+}
+
+fn disagreement(file: &str, reason: &str) -> Message {
+    message![format!("{file}: {reason}; "), Setting::new("lenient"), " reads it as transformers does"]
 }
 
 /// `file: tensor`, or the tensor alone while the file is not known.

@@ -125,6 +125,8 @@ pub struct OuterInfo {
     pub projections: Vec<String>,
     /// Module path of the head. Where it is tied to the token embedding, nothing need be stored there.
     pub head: String,
+    /// True if the config ties the head to the embedding.
+    pub tied: bool,
 }
 
 impl BlockInfo {

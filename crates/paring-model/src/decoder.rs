@@ -109,11 +109,19 @@ pub trait Decoder: Send + Sync {
 
     /// Names of the tensors outside the blocks (embeddings, final norm, head) that the checkpoint holds.
     fn outer_names(&self) -> Vec<String> {
-        let OuterInfo { embeddings, norms, projections, head } = self.outer();
+        let OuterInfo { embeddings, norms, projections, head, tied } = self.outer();
+        let checkpoint = self.checkpoint();
+        // The one name that is stored of two.
+        let shared: Vec<String> = embeddings.iter().filter_map(|name| checkpoint.stored_as(name)).collect();
         let stored = |module: &String| -> Vec<String> {
-            self.checkpoint().names().filter(|name| is_within(name, module)).map(String::from).collect()
+            let within = checkpoint.names().filter(|name| is_within(name, module)).map(String::from);
+            within.filter(|name| !(tied && shared.contains(name))).collect()
         };
-        let linears: Vec<String> = projections.iter().chain([&head]).flat_map(stored).collect();
+        let mut linears: Vec<String> = projections.iter().chain([&head]).flat_map(stored).collect();
+        let weight = format!("{head}.weight");
+        if !tied && checkpoint.stored_as(&weight).is_some() {
+            linears.push(weight);
+        }
         embeddings.into_iter().chain(norms).chain(linears).collect()
     }
 

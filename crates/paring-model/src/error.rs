@@ -77,9 +77,22 @@ pub enum Error {
         /// The tensor's name.
         name: String,
         /// The types that can be used.
-        expected: &'static str,
+        expected: String,
         /// Type in the file.
         got: String,
+    },
+    /// A table of embeddings in codes.
+    #[error(
+        "{file}: embedding {module} is quantized ({part}): paring does not read this; store it dense, which paring decompress \
+        does where the config names the module"
+    )]
+    QuantizedEmbedding {
+        /// The file that holds it.
+        file: String,
+        /// Its module path.
+        module: String,
+        /// The tensor that says so, with its type.
+        part: String,
     },
     /// A scale that nothing can be divided by.
     #[error("{file}: tensor {name} holds {got}; expected numbers above 0")]
@@ -169,4 +182,15 @@ pub enum Error {
         /// Number of rows asked for.
         rows: usize,
     },
+}
+
+impl Error {
+    /// The error's line with the options in it apart, for programs that spell them as they are typed.
+    pub fn message(&self) -> paring_format::message::Message {
+        match self {
+            Error::Format(error) => error.message(),
+            Error::Mismatch(mismatch) => mismatch.message(),
+            other => other.to_string().into(),
+        }
+    }
 }

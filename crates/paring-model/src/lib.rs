@@ -22,6 +22,7 @@ pub mod fan;
 pub mod mismatch;
 pub mod parts;
 pub mod pass;
+mod scales;
 pub mod sequence;
 pub mod source;
 pub mod weight;

@@ -2,6 +2,9 @@
 
 use std::fmt;
 
+use paring_format::message;
+use paring_format::message::{Message, Setting};
+
 use crate::{Error, Result};
 
 /// Most tensors of a kind that are named; the others are counted.
@@ -100,8 +103,9 @@ impl Mismatch {
     }
 }
 
-impl fmt::Display for Mismatch {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+impl Mismatch {
+    /// The text with the options in it apart.
+    pub(crate) fn message(&self) -> Message {
         let hints = self.hints.iter().take(NAMED).cloned().collect::<Vec<_>>().join(" and that ");
         let hint = format!("; check that all files are there and that {hints}");
         let lost = "; nothing would use or copy them: check the architecture and the sizes in the config";
@@ -112,6 +116,16 @@ impl fmt::Display for Mismatch {
             self.extra.describe("that the model does not have", lost),
         ];
         let kinds = kinds.into_iter().flatten().collect::<Vec<_>>().join(", ");
-        write!(f, "{}: config and tensors do not match: {kinds}", self.file)
+        let text = format!("{}: config and tensors do not match: {kinds}", self.file);
+        match self.extra.count == self.count() {
+            true => message![text, "; ", Setting::new("lenient"), " leaves them out"],
+            false => text.into(),
+        }
+    }
+}
+
+impl fmt::Display for Mismatch {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.message().fmt(f)
     }
 }

@@ -4,13 +4,14 @@ use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use candle_core::{Device, Tensor};
-use paring_format::{Checkpoint, Dtype, QuantArgs, Strategy, TensorInfo, layouts};
+use paring_format::checkpoint::few;
+use paring_format::{Checkpoint, Dtype, QuantArgs, TensorInfo, layouts};
 use paring_kernels::device::upload;
 use paring_kernels::matmul::Precision;
 use paring_kernels::quantize::Rounding;
 use rayon::prelude::*;
 
-use crate::activations::{self, Arithmetic, CacheRounding, StoredScales};
+use crate::activations::{self, Arithmetic, StoredScales};
 use crate::weight::QuantizedInput;
 use crate::{Dense, Error, Fan, Linear, LinearInfo, Mismatch, Result, Weight};
 
@@ -23,7 +24,8 @@ pub struct Source {
     prefix: &'static str,
     arithmetic: Arithmetic,
     required: Mutex<Required>,
-    complete: OnceLock<()>,
+    /// A remark about the tensors that no part of the model required, once that is known.
+    complete: OnceLock<Option<String>>,
 }
 
 /// The tensors that a family required so far.
@@ -35,14 +37,8 @@ struct Required {
 }
 
 impl Source {
-    /// Tensors of `checkpoint` under the prefix that [`prefix_of`] finds. `arithmetic` is that of linears and caches.
-    pub fn new(
-        checkpoint: Arc<Checkpoint>,
-        prefixes: &'static [&'static str],
-        marker: &str,
-        arithmetic: Arithmetic,
-    ) -> Self {
-        let prefix = prefix_of(&checkpoint, prefixes, marker);
+    /// Tensors of `checkpoint` under `prefix`. `arithmetic` is that of linears and caches.
+    pub fn new(checkpoint: Arc<Checkpoint>, prefix: &'static str, arithmetic: Arithmetic) -> Self {
         let required = Required { stored: BTreeSet::new(), mismatch: Mismatch::of(config_file(&checkpoint)) };
         Self { checkpoint, prefix, arithmetic, required: Mutex::new(required), complete: OnceLock::new() }
     }
@@ -100,14 +96,14 @@ impl Source {
     }
 
     fn check(&self, name: &str, shape: &[usize], hint: &str) -> Result<()> {
-        self.check_type(name, shape, &FLOAT_TYPES, FLOATS, hint)
+        self.check_type(name, shape, &Dtype::FLOATS, hint)
     }
 
-    /// Errors unless the tensor is stored with this shape and one of these types, which `named` names.
-    fn check_type(&self, name: &str, shape: &[usize], dtypes: &[Dtype], named: &'static str, hint: &str) -> Result<()> {
+    /// Errors unless the tensor is stored with this shape and one of these types.
+    fn check_type(&self, name: &str, shape: &[usize], dtypes: &[Dtype], hint: &str) -> Result<()> {
         let info = self.checkpoint.info(name).ok_or_else(|| self.missing(name, hint))?;
         check_shape(name, &info.file, shape, &info.shape)?;
-        if dtypes.contains(&info.dtype) { Ok(()) } else { Err(wrong_type(name, info, named)) }
+        if dtypes.contains(&info.dtype) { Ok(()) } else { Err(wrong_type(name, info, dtypes)) }
     }
 
     /// Requires that the linear is stored, dense or compressed, with the shape it should have; if not,
@@ -118,20 +114,19 @@ impl Source {
         self.require_weight(module, rows, cols, hint)?;
         let Some(args) = self.input_args(module)? else { return Ok(()) };
         let hint = "input_activations of the quantization_config are right";
-        let require = |local: &str, dtypes: &[Dtype], named: &'static str| {
-            let name = format!("{module}.{local}");
-            self.note(std::slice::from_ref(&name), self.check_type(&name, &[1], dtypes, named, hint))
-        };
-        match activations::stored(&args, cols, module)? {
+        let full = |local: &str| format!("{module}.{local}");
+        let (zero, scales) = (full("input_zero_point"), activations::stored(&args, cols, module)?);
+        match scales {
             StoredScales::Nothing => {}
-            StoredScales::Scale => {
-                require("input_scale", &FLOAT_TYPES, FLOATS)?;
-                if !args.symmetric {
-                    require("input_zero_point", &[Dtype::I8], "I8")?;
-                }
+            StoredScales::Scale => self.require_scales(&full("input_scale"), &[1], hint)?,
+            StoredScales::Global => {
+                self.require_number(&full("input_global_scale"), &[1], &[Dtype::F32, Dtype::F64], hint)?
             }
-            StoredScales::Global => require("input_global_scale", &[Dtype::F32], "F32")?,
         }
+        if scales == StoredScales::Scale && !args.symmetric {
+            return self.require_number(&zero, &[1], &[Dtype::I8], hint);
+        }
+        self.allow(&[zero]);
         Ok(())
     }
 
@@ -148,7 +143,7 @@ impl Source {
         if let Some(info) = self.checkpoint.info(&weight).filter(|info| info.dtype != Dtype::U8) {
             check_shape(&weight, &info.file, &[rows, cols], &info.shape)?;
             let usable = info.dtype.is_float() || format.layout != "dense";
-            return if usable { Ok(()) } else { Err(wrong_type(&weight, info, FLOATS)) };
+            return if usable { Ok(()) } else { Err(wrong_type(&weight, info, &Dtype::FLOATS)) };
         }
         if !self.has_linear(module) {
             return Err(self.missing(module, hint));
@@ -161,34 +156,47 @@ impl Source {
 
     /// Notes that these names belong to the model, and keeps the error about them for [`Source::complete`] if it is
     /// about a tensor and not about the checkpoint as a whole.
-    fn note(&self, names: &[String], checked: Result<()>) -> Result<()> {
+    pub(crate) fn note(&self, names: &[String], checked: Result<()>) -> Result<()> {
         if self.complete.get().is_some() {
             return checked;
         }
+        self.allow(names);
         let mut required = self.required.lock().unwrap_or_else(PoisonError::into_inner);
-        required.stored.extend(names.iter().filter(|name| self.has(name)).cloned());
         checked.or_else(|error| required.mismatch.note(error))
+    }
+
+    /// Notes that these names belong to the model, whether they are stored or not.
+    pub(crate) fn allow(&self, names: &[String]) {
+        let mut required = self.required.lock().unwrap_or_else(PoisonError::into_inner);
+        for name in names.iter().filter(|name| self.has(name)) {
+            required.stored.insert(self.checkpoint.stored_as(name).unwrap_or_else(|| name.clone()));
+        }
     }
 
     /// To be called when everything was required and before anything is read; reading calls it too, if nothing did before.
     ///
     /// Errors when required tensors are missing, misshapen or of a type that cannot be used, or when tensors are stored
     /// that no part of the model required and that mean something: no output would hold them. One error names all of these; a source
-    /// that gave it is of no more use.
-    pub fn complete(&self) -> Result<()> {
-        if self.complete.get().is_some() {
-            return Ok(());
+    /// that gave it is of no more use. Of a checkpoint that is read leniently, such tensors are left out; returns a remark
+    /// about them.
+    pub fn complete(&self) -> Result<Option<&str>> {
+        if let Some(note) = self.complete.get() {
+            return Ok(note.as_deref());
         }
         let mut required = self.required.lock().unwrap_or_else(PoisonError::into_inner);
         let mut mismatch = std::mem::take(&mut required.mismatch);
+        let mut left_out = Vec::new();
         for name in self.checkpoint.names().filter(|&name| !required.stored.contains(name)) {
-            if let Some(info) = self.checkpoint.info(name).filter(|info| !means_nothing(name, info)) {
-                mismatch.extra(name, &info.file);
+            let Some(info) = self.checkpoint.info(name).filter(|info| !means_nothing(name, info)) else { continue };
+            match self.checkpoint.is_lenient() {
+                true => left_out.push(name),
+                false => mismatch.extra(name, &info.file),
             }
         }
         mismatch.into_result()?;
-        self.complete.get_or_init(|| ());
-        Ok(())
+        let (count, names) = (left_out.len(), few(&left_out));
+        let note = format!("{count} tensors that the model does not have are left out: {names}");
+        Ok(self.complete.get_or_init(|| (count > 0).then_some(note)).as_deref())
     }
 
     /// A stored float tensor as f32, on the device. Errors when its shape differs or a value is not finite.
@@ -229,8 +237,12 @@ impl Source {
         if !self.arithmetic.activations {
             return Ok(None);
         }
+        let Some(args) = self.input_args(module)? else { return Ok(None) };
+        let zero = format!("{module}.input_zero_point");
+        // What was not compressed yet is rounded with the zero point that is there, whatever the scheme says of it.
+        let symmetric = args.symmetric && !(self.checkpoint.is_rounded_float(module)? && self.has_offset(&zero)?);
         let read = |local: &str| self.activation_number(&format!("{module}.{local}"));
-        self.input_args(module)?.map(|args| activations::rounding(&args, &read)).transpose()
+        Ok(Some(activations::rounding(&QuantArgs { symmetric, ..args }, &read)?))
     }
 
     /// The quantization of a linear's inputs in the config. Errors when it wants outputs to be quantized.
@@ -242,51 +254,6 @@ impl Source {
             return Err(Error::Format(paring_format::Error::UnsupportedFormat { module, format }));
         }
         Ok(scheme.input)
-    }
-
-    /// The number of a tensor `[1]`: a zero point of bytes, or a scale. Errors on scales that are not above 0.
-    fn activation_number(&self, name: &str) -> Result<f32> {
-        self.complete()?;
-        match self.checkpoint.info(name).map(|info| info.dtype) {
-            Some(Dtype::I8) => {
-                let bytes = self.checkpoint.read(name)?;
-                bytes.first().map(|&byte| f32::from(byte as i8)).ok_or_else(|| self.missing(name, "it is whole"))
-            }
-            _ => Ok(self.scales(name, &[1])?[0]),
-        }
-    }
-
-    /// Scales, each above 0.
-    fn scales(&self, name: &str, shape: &[usize]) -> Result<Vec<f32>> {
-        self.complete()?;
-        let scales = self.checkpoint.read_f32(name, shape)?;
-        match scales.iter().find(|&&scale| scale <= 0.0) {
-            None => Ok(scales),
-            Some(&got) => {
-                let file = self.checkpoint.info(name).map(|info| info.file.clone()).unwrap_or_default();
-                Err(Error::Scale { file, name: name.to_string(), got })
-            }
-        }
-    }
-
-    /// Requires the scales of the keys and values that the attention at this path caches, `groups` heads of them, where
-    /// the config has caches quantized; if they are not there, [`Source::complete`] says so. Errors at once when they are
-    /// quantized in a way that cannot be run.
-    pub fn require_cache(&self, attention: &str, groups: usize) -> Result<()> {
-        let Some(args) = self.checkpoint.quant_config()?.and_then(|quant| quant.kv_cache) else { return Ok(()) };
-        activations::check_cache(&args)?;
-        let names = cache_names(attention);
-        let hint = "kv_cache_scheme of the quantization_config is right";
-        names.iter().try_for_each(|name| self.require(name, &cache_shape(&args, groups), hint))
-    }
-
-    /// The rounding of the keys and values that the attention at this path caches; see [`Source::require_cache`].
-    pub fn cache(&self, attention: &str, groups: usize) -> Result<CacheRounding> {
-        let args = self.checkpoint.quant_config()?.and_then(|quant| quant.kv_cache);
-        let Some(args) = args.filter(|_| self.arithmetic.activations) else { return Ok(CacheRounding::default()) };
-        let [keys, values] = cache_names(attention);
-        let shape = cache_shape(&args, groups);
-        CacheRounding::quantized(&args, [self.scales(&keys, &shape)?, self.scales(&values, &shape)?], self.device())
     }
 
     /// Reads a linear, with its bias if it has one.
@@ -310,18 +277,10 @@ impl Source {
         Ok(())
     }
 
-    fn missing(&self, name: &str, hint: &str) -> Error {
+    pub(crate) fn missing(&self, name: &str, hint: &str) -> Error {
         let file = config_file(&self.checkpoint);
         Error::MissingTensor { file, name: name.to_string(), hint: hint.to_string() }
     }
-}
-
-/// The first of `prefixes` that makes `marker` a stored tensor's name (a model may be saved with or without its head, and
-/// then with or without `model.`); the first of all if none does, so that the missing tensor is reported under its usual
-/// name.
-pub fn prefix_of(checkpoint: &Checkpoint, prefixes: &'static [&'static str], marker: &str) -> &'static str {
-    let found = prefixes.iter().find(|prefix| checkpoint.info(&format!("{prefix}{marker}")).is_some());
-    found.or(prefixes.first()).copied().unwrap_or("")
 }
 
 /// The config's name for messages.
@@ -338,21 +297,14 @@ fn means_nothing(name: &str, info: &TensorInfo) -> bool {
     buffers.iter().any(|buffer| name.ends_with(buffer)) || (mask && info.shape.len() == 4)
 }
 
-/// The types for which [`Dtype::is_float`] holds, and their names for messages.
-const FLOAT_TYPES: [Dtype; 4] = [Dtype::F32, Dtype::F16, Dtype::Bf16, Dtype::F64];
-const FLOATS: &str = "F32, F16, BF16 or F64";
-
-fn wrong_type(name: &str, info: &TensorInfo, expected: &'static str) -> Error {
+/// The error of a tensor of another type than these.
+pub(crate) fn wrong_type(name: &str, info: &TensorInfo, expected: &[Dtype]) -> Error {
+    let names: Vec<&str> = expected.iter().map(|dtype| dtype.name()).collect();
+    let expected = match names.split_last() {
+        Some((last, first)) if !first.is_empty() => format!("{} or {last}", first.join(", ")),
+        _ => names.concat(),
+    };
     Error::TensorType { file: info.file.clone(), name: name.to_string(), expected, got: info.dtype.to_string() }
-}
-
-/// The scales of keys and of values beside an attention.
-fn cache_names(attention: &str) -> [String; 2] {
-    ["k_scale", "v_scale"].map(|local| format!("{attention}.{local}"))
-}
-
-fn cache_shape(args: &QuantArgs, groups: usize) -> Vec<usize> {
-    if args.strategy == Strategy::Head { vec![groups, 1, 1] } else { vec![1] }
 }
 
 fn check_shape(name: &str, file: &str, expected: &[usize], got: &[usize]) -> Result<()> {

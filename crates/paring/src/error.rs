@@ -138,7 +138,8 @@ impl Error {
     /// The error's line with the options in it apart, for programs that spell them as they are typed.
     pub fn message(&self) -> Message {
         match self {
-            Error::Format(error) | Error::Model(paring_model::Error::Format(error)) => error.message(),
+            Error::Format(error) => error.message(),
+            Error::Model(error) => error.message(),
             Error::Data(error) => error.message(),
             Error::Option { problem, hint, .. } => choice(problem, hint.as_ref()),
             Error::At { place, error } => message![format!("{place}: ")].then(error.message()),

@@ -6,6 +6,15 @@ use clap::{Args, ValueEnum};
 use paring::request::DataOptions;
 use paring_data::named::Protocol;
 
+/// The way in which a model is opened.
+#[derive(Args)]
+pub struct OpeningArgs {
+    /// Read a model whose files disagree as transformers does, and leave out tensors that the model does not have, with a
+    /// note, instead of refusing it
+    #[arg(long)]
+    pub lenient: bool,
+}
+
 #[derive(Args)]
 pub struct Inputs {
     /// A Hugging Face folder, a name on the hub (`org/name` or `org/name@revision`), or `demo`
@@ -15,6 +24,8 @@ pub struct Inputs {
     /// wikitext2 c4 ptb pajama refinedweb, or `demo` [default: demo for the model demo]
     #[arg(value_parser = clap::builder::NonEmptyStringValueParser::new())]
     pub dataset: Option<String>,
+    #[command(flatten)]
+    pub opening: OpeningArgs,
     /// Field of a JSON line, or column of a .parquet file, that holds text, or messages for the model's chat template
     #[arg(long, default_value = "text", value_name = "NAME")]
     pub text_field: String,

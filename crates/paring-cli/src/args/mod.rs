@@ -26,7 +26,7 @@ use paring::plan::{METHODS, MethodInfo};
 pub use bench::BenchArgs;
 pub use file::parse;
 pub use generated::{CompletionsArgs, ManArgs};
-pub use inputs::Inputs;
+pub use inputs::{Inputs, OpeningArgs};
 pub use layer::LayerArgs;
 pub use output::{LogArg, OutputArgs};
 pub use overrides::{Change, Changed};
@@ -192,6 +192,8 @@ pub struct Look {
     /// A Hugging Face folder, a name on the hub (`org/name` or `org/name@revision`), or `demo`
     #[arg(value_parser = clap::builder::NonEmptyStringValueParser::new())]
     pub model: String,
+    #[command(flatten)]
+    pub opening: OpeningArgs,
     /// Print one JSON object as the last line of stdout
     #[arg(long)]
     pub json: bool,

@@ -8,16 +8,18 @@ use paring::{Error, Result};
 use paring_data::hub::DownloadObserver;
 
 use super::{
-    ActOrderArg, Grids, Inputs, OffloadArg, QuantizeArgs, Removal, Run, Running, SparsifyArgs, SpqrArgs, Sweep,
+    ActOrderArg, Grids, Inputs, OffloadArg, OpeningArgs, QuantizeArgs, Removal, Run, Running, SparsifyArgs, SpqrArgs,
+    Sweep,
 };
 use crate::demo;
 use crate::progress::Downloads;
 
 /// Models and data by their names on the command line.
-pub fn sources(quiet: bool) -> Sources {
+pub fn sources(quiet: bool, opening: &OpeningArgs) -> Sources {
     const BUILT_IN: &[BuiltIn] = &[demo::BUILT_IN];
     let downloads = Rc::new(move || -> Box<dyn DownloadObserver> { Box::new(Downloads::new(quiet)) });
-    Sources { built_in: BUILT_IN, downloads, isolation: super::isolation::isolation(), ..Sources::default() }
+    let isolation = super::isolation::isolation();
+    Sources { built_in: BUILT_IN, downloads, isolation, lenient: opening.lenient, ..Sources::default() }
 }
 
 impl SparsifyArgs {
@@ -133,7 +135,7 @@ impl Run {
         Request {
             data: inputs.dataset.clone(),
             data_options: inputs.data_options(),
-            sources: sources(running.quiet),
+            sources: sources(running.quiet, &inputs.opening),
             groups: self.groups.clone(),
             config: self.config.as_ref().map(|path| path.display().to_string()),
             alike: self.alike.clone(),

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::Args;
 
-use super::{Look, OutputArgs, Running};
+use super::{Look, OpeningArgs, OutputArgs, Running};
 
 #[derive(Args)]
 pub struct ConvertArgs {
@@ -31,6 +31,8 @@ pub struct VerifyArgs {
     /// A Hugging Face folder, a name on the hub (`org/name` or `org/name@revision`), or `demo`
     #[arg(value_parser = clap::builder::NonEmptyStringValueParser::new())]
     pub model: String,
+    #[command(flatten)]
+    pub opening: OpeningArgs,
     #[command(flatten)]
     pub against: Against,
     #[command(flatten)]

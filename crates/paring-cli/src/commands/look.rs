@@ -25,7 +25,7 @@ pub fn inspect(args: &InspectArgs) -> Result<()> {
         return Err(Error::Misuse(format!("--outliers {}: is a folder; name a file", path.display())));
     }
     machine::threads(None)?;
-    let sources = sources(false);
+    let sources = sources(false, &args.look.opening);
     let checkpoint = sources.checkpoint(&sources.local(&args.look.model)?)?;
     let inputs = InputFiles::of(&checkpoint);
     let file = args.outliers.as_deref().map(|path| NamedFile {
@@ -47,12 +47,13 @@ pub fn inspect(args: &InspectArgs) -> Result<()> {
     }
     let mut lines = show::summary(&summary);
     lines.extend(drawn);
+    lines.extend(summary.notes.iter().map(|note| format!("note: {note}")));
     show::lines(&lines)
 }
 
 pub fn tokens(args: &TokensArgs) -> Result<()> {
     let inputs = &args.inputs;
-    let sources = sources(false);
+    let sources = sources(false, &inputs.opening);
     sources.expect_data(&inputs.model, inputs.dataset.as_deref())?;
     let local = sources.local(&inputs.model)?;
     let limit = args.limit as usize;
@@ -75,7 +76,7 @@ fn draw(checkpoint: &Checkpoint, summary: &Summary, module: Option<&str>, file: 
 
 pub fn verify(args: &VerifyArgs, log: &Log) -> Result<()> {
     let running = &args.running;
-    let sources = sources(running.quiet);
+    let sources = sources(running.quiet, &args.opening);
     if args.against.reference.is_some() {
         sources.expect_data(&args.model, dataset(args))?;
     }
@@ -115,7 +116,7 @@ fn dataset(args: &VerifyArgs) -> Option<&str> {
 /// Runs a model and its reference over the same tokens.
 fn compare(args: &VerifyArgs, local: &str, reference: &str, progress: &mut Progress<'_>) -> Result<Comparison> {
     let running = &args.running;
-    let sources = sources(running.quiet);
+    let sources = sources(running.quiet, &args.opening);
     let budget = machine::budget(running)?;
     let (precision, device) = (running.dtype.precision(), budget.device());
     let model = sources.model(local, precision, device, true)?;

@@ -64,7 +64,7 @@ fn compress(request: Result<Request>, run: &Run, running: &Running, log: &Log) -
 
 pub fn eval(args: &EvalArgs, log: &Log) -> Result<()> {
     let (inputs, running) = (&args.inputs, &args.running);
-    let sources = sources(running.quiet);
+    let sources = sources(running.quiet, &inputs.opening);
     sources.expect_data(&inputs.model, inputs.dataset.as_deref())?;
     let threads = machine::threads(running.threads)?;
     let local = sources.local(&inputs.model)?;

@@ -14,7 +14,7 @@ use crate::show;
 
 pub fn decompress(args: &DecompressArgs, log: &Log) -> Result<()> {
     machine::threads(None)?;
-    let sources = sources(args.output.quiet);
+    let sources = sources(args.output.quiet, &args.look.opening);
     let local = sources.local(&args.look.model)?;
     refuse_same_folder(&local, &args.out)?;
     let checkpoint = sources.checkpoint(&local)?;
@@ -45,7 +45,7 @@ pub fn decompress(args: &DecompressArgs, log: &Log) -> Result<()> {
 
 pub fn convert(args: &ConvertArgs, log: &Log) -> Result<()> {
     machine::threads(None)?;
-    let sources = sources(args.output.quiet);
+    let sources = sources(args.output.quiet, &args.look.opening);
     let local = sources.local(&args.look.model)?;
     refuse_same_folder(&local, &args.out)?;
     let checkpoint = Arc::new(sources.checkpoint(&local)?);

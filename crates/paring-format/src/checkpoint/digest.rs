@@ -63,8 +63,7 @@ impl Checkpoint {
 
     /// The digest of a weight that lies in a file as plain floats of this shape, all of them finite. `None` for any other.
     fn digest_plain(&self, module: &str, rows: usize, cols: usize) -> Result<Option<u64>> {
-        let quant = self.quant()?;
-        let (layout, scheme) = Self::layout_of(quant.as_deref(), module)?;
+        let (layout, scheme) = self.layout_of(module)?;
         if self.plain_weight(layout, scheme, module) != Some((rows, cols)) {
             return Ok(None);
         }

@@ -1,10 +1,8 @@
 //! Reading linears: dense, or through the layout that the quantization asks for.
 
-use std::borrow::Cow;
-
 use super::{Checkpoint, TensorInfo};
 use crate::layouts;
-use crate::{Compressed, Error, Layout, LayoutPart, LayoutParts, QuantConfig, Result, Scheme, Values};
+use crate::{Compressed, Error, Layout, LayoutPart, LayoutParts, Result, Scheme, Values};
 
 /// The layout and scheme of a linear.
 #[derive(Clone, Debug, PartialEq)]
@@ -29,10 +27,10 @@ impl LinearFormat {
 }
 
 impl Checkpoint {
-    /// The layout and scheme of the linear at this module path, going by the configuration, and by the tensors for what is sparse.
+    /// The layout and scheme of the linear at this module path, going by the configuration as the
+    /// tensors settle it.
     pub fn linear_format(&self, module: &str) -> Result<LinearFormat> {
-        let quant = self.quant()?;
-        let (layout, scheme) = Self::layout_of(quant.as_deref(), module)?;
+        let (layout, scheme) = self.layout_of(module)?;
         let sparse = self.info(&format!("{module}.weight")).and_then(TensorInfo::sparse);
         Ok(LinearFormat { layout: layout.name(), scheme: scheme.cloned(), sparse })
     }
@@ -49,8 +47,7 @@ impl Checkpoint {
     /// Rows and columns of the linear at this module path, from what is stored beside its weights; `None` when only
     /// the weights could tell. Errors when what should tell is missing, or is the shape of no matrix.
     pub fn linear_shape(&self, module: &str) -> Result<Option<(usize, usize)>> {
-        let quant = self.quant()?;
-        let (layout, _) = Self::layout_of(quant.as_deref(), module)?;
+        let (layout, _) = self.layout_of(module)?;
         let (parts, file) = self.parts_of(module, |local| layout.shape_name() == Some(local))?;
         layout.shape(&parts).map_err(|error| error.in_module(module, &file))
     }
@@ -81,7 +78,7 @@ impl Checkpoint {
         let rounded = scheme.is_some_and(|scheme| scheme.weights.is_some());
         let info = self.info(&format!("{module}.weight"))?;
         match info.shape[..] {
-            [rows, cols] if layout.name() == layouts::DENSE.name() && !rounded && info.dtype.is_weight() => {
+            [rows, cols] if layout.name() == layouts::DENSE.name() && !rounded && info.dtype.is_float() => {
                 (rows > 0 && cols > 0).then_some((rows, cols))
             }
             _ => None,
@@ -90,13 +87,12 @@ impl Checkpoint {
 
     /// The matrix of a module, `shape` if that is known.
     fn read_compressed(&self, module: &str, shape: Option<(usize, usize)>) -> Result<Compressed> {
-        let quant = self.quant()?;
-        let (layout, scheme) = Self::layout_of(quant.as_deref(), module)?;
+        let (layout, scheme) = self.layout_of(module)?;
         if let Some((rows, cols)) = self.plain_weight(layout, scheme, module) {
             let name = format!("{module}.weight");
             let info = self.need(&name)?;
             let values = Values::Dense(self.floats(&name, info, 0, info.bytes())?);
-            return Ok(Compressed { rows, cols, dtype: info.dtype, values });
+            return Ok(Compressed { rows, cols, dtype: info.dtype.in_memory(), values });
         }
         let (parts, file) = self.parts_of(module, |_| true)?;
         if scheme.is_none() && !parts.contains_key("weight") {
@@ -104,8 +100,8 @@ impl Checkpoint {
             if parts.is_empty() {
                 return Err(self.missing(&name));
             }
-            let near = "other parts of the module are there, but no group of the quantization_config covers it";
-            return Err(self.missing_near(&name, near.to_string()));
+            let near = format!("other parts of the module are there, but no group covers it; {}", self.status());
+            return Err(self.missing_near(&name, near));
         }
         let dense = Scheme::dense();
         let scheme = scheme.unwrap_or(&dense);
@@ -113,7 +109,13 @@ impl Checkpoint {
             Some(shape) => layout.decode_shaped(scheme, parts, shape),
             None => layout.decode(scheme, parts),
         };
-        read.map_err(|error| error.in_module(module, &file))
+        read.map_err(|error| match error.in_module(module, &file) {
+            // The label that led here may be the wrong one.
+            Error::MissingTensor { tensor, file, near } if scheme.weights.is_some() => {
+                Error::MissingTensor { tensor, file, near: format!("{near}; {}", self.status()) }
+            }
+            other => other,
+        })
     }
 
     /// As [`Checkpoint::read_module`], for a linear that must be `[rows, cols]`.
@@ -128,27 +130,5 @@ impl Checkpoint {
             return Err(Error::WrongShape { tensor, file, expected, got });
         }
         Ok(c)
-    }
-
-    /// The quantization, without copying it.
-    pub(super) fn quant(&self) -> Result<Option<Cow<'_, QuantConfig>>> {
-        match &self.quant {
-            Some(quant) => Ok(quant.as_ref().map(Cow::Borrowed)),
-            None => Ok(self.parse_quant()?.map(Cow::Owned)),
-        }
-    }
-
-    pub(super) fn layout_of<'a>(
-        quant: Option<&'a QuantConfig>,
-        module: &str,
-    ) -> Result<(&'static dyn Layout, Option<&'a Scheme>)> {
-        let scheme = match quant {
-            Some(quant) => quant.scheme(module)?,
-            None => None,
-        };
-        let format = scheme.map_or(layouts::DENSE.name(), |scheme| scheme.format.as_str());
-        let unsupported =
-            || Error::UnsupportedFormat { module: module.to_string(), format: format!("the format {format}") };
-        Ok((layouts::layout(format).ok_or_else(unsupported)?, scheme))
     }
 }

@@ -5,9 +5,11 @@
 //! is opened; after that, a tensor that is listed can be read.
 
 mod digest;
+mod gather;
 mod linear;
 mod listed;
 pub mod pickle;
+mod quant;
 mod read;
 mod shard;
 mod sparse;
@@ -17,15 +19,17 @@ mod tests;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
+use std::sync::RwLock;
 
 use serde_json::Value;
 
 use crate::names::{CONFIG, INDEX, JOURNAL, PICKLE, PICKLE_INDEX, SINGLE};
-use crate::{Error, QuantConfig, Result, files};
+use crate::{Error, Result, files};
+use quant::Quant;
 use shard::{Shard, ShardKind};
-use tensor::{Location, ShardExtent};
 
 pub use digest::FileSample;
+pub use gather::OpenOptions;
 pub use linear::LinearFormat;
 pub use listed::read_index;
 pub use tensor::TensorInfo;
@@ -36,13 +40,19 @@ pub struct Checkpoint {
     origin: Origin,
     config: Value,
     /// Absent when the configuration holds one that cannot be read; the error then comes with the first question.
-    quant: Option<Option<QuantConfig>>,
+    quant: Option<Option<Quant>>,
     /// File name of the list of shards, if there is one.
     index: Option<&'static str>,
     shards: Vec<Shard>,
     tensors: BTreeMap<String, TensorInfo>,
     /// Names of the parts of sparse tensors.
     parts: BTreeSet<String>,
+    options: OpenOptions,
+    notes: Vec<String>,
+    /// Names that were not stored and the names of what they share their numbers with, as headers list them.
+    removed: Vec<(String, String)>,
+    /// Other names of stored tensors.
+    other_names: RwLock<BTreeMap<String, String>>,
 }
 
 #[derive(Debug)]
@@ -55,8 +65,13 @@ impl Checkpoint {
     /// Opens the checkpoint in a folder, and checks the headers of all its shards.
     ///
     /// Prefers safetensors over pickles and a single file over an index, as the transformers library does. Errors when
-    /// a file is missing, is cut off, or says things about itself that are not so.
+    /// a file is missing, is cut off, says things about itself that are not so, or disagrees with another one.
     pub fn open(dir: &Path) -> Result<Checkpoint> {
+        Checkpoint::open_with(dir, OpenOptions::default())
+    }
+
+    /// As [`Checkpoint::open`], with choices.
+    pub fn open_with(dir: &Path, options: OpenOptions) -> Result<Checkpoint> {
         if !dir.is_dir() {
             return Err(Error::NotAFolder { path: dir.to_path_buf() });
         }
@@ -68,41 +83,19 @@ impl Checkpoint {
         }
         let config = read_json(&config_path)?;
         let mut checkpoint = Checkpoint::empty(Origin::Folder(dir.to_path_buf()), config)?;
+        checkpoint.options = options;
         let ways = [(SINGLE, INDEX, ShardKind::Safetensors), (PICKLE, PICKLE_INDEX, ShardKind::Pickle)];
         for (single, index, kind) in ways {
             if dir.join(single).is_file() {
-                checkpoint.add(Shard::map(dir, single, kind)?)?;
-                return checkpoint.with_sparse_joined();
+                checkpoint.add(Shard::map(dir, single, kind)?, &BTreeMap::new())?;
+                return checkpoint.completed();
             }
             if dir.join(index).is_file() {
                 checkpoint.add_listed(dir, index, kind)?;
-                return checkpoint.with_sparse_joined();
+                return checkpoint.completed();
             }
         }
         Err(Error::NoWeights { path: dir.to_path_buf(), hint: other_weights(dir) })
-    }
-
-    /// Adds the shards that an index lists.
-    fn add_listed(&mut self, dir: &Path, index: &'static str, kind: ShardKind) -> Result<()> {
-        self.index = Some(index);
-        let index_path = dir.join(index);
-        let weight_map = read_index(&index_path)?;
-        let mut files: Vec<&String> = weight_map.values().collect();
-        files.sort_unstable();
-        files.dedup();
-        for file in files {
-            if !dir.join(file).is_file() {
-                return Err(Error::MissingShard { index: index_path, shard: file.clone() });
-            }
-            self.add(Shard::map(dir, file, kind)?)?;
-        }
-        for (tensor, file) in &weight_map {
-            if self.info(tensor).is_none_or(|info| info.file != *file) {
-                let reason = format!("{index} says that {tensor} is in here, and it is not");
-                return Err(Error::shard(file, reason));
-            }
-        }
-        Ok(())
     }
 
     /// Opens a model built into the program: the text of its `config.json` and its shards, each with a file name.
@@ -111,61 +104,54 @@ impl Checkpoint {
         let config = parse_json(&Path::new(name).join(CONFIG), config_json.as_bytes())?;
         let mut checkpoint = Checkpoint::empty(origin, config)?;
         for &(file, bytes) in shards {
-            checkpoint.add(Shard::built_in(file, bytes))?;
+            checkpoint.add(Shard::built_in(file, bytes), &BTreeMap::new())?;
         }
-        checkpoint.with_sparse_joined()
+        checkpoint.completed()
     }
 
     /// Opens a single safetensors file, of any name, as a checkpoint without a configuration.
     pub fn open_file(path: &Path) -> Result<Checkpoint> {
         let dir = path.parent().unwrap_or(Path::new("")).to_path_buf();
         let mut checkpoint = Checkpoint::empty(Origin::Folder(dir), Value::Object(Default::default()))?;
-        checkpoint.add(Shard::open(path, ShardKind::Safetensors)?)?;
-        checkpoint.with_sparse_joined()
+        checkpoint.add(Shard::open(path, ShardKind::Safetensors)?, &BTreeMap::new())?;
+        checkpoint.completed()
     }
 
     /// Opens some safetensors files of a folder whose index and configuration are not written yet; `config` will be it.
     pub fn open_unfinished(dir: &Path, files: &[String], config: Value) -> Result<Checkpoint> {
         let mut checkpoint = Checkpoint::empty(Origin::Folder(dir.to_path_buf()), config)?;
         for file in files {
-            checkpoint.add(Shard::map(dir, file, ShardKind::Safetensors)?)?;
+            checkpoint.add(Shard::map(dir, file, ShardKind::Safetensors)?, &BTreeMap::new())?;
         }
-        checkpoint.with_sparse_joined()
+        checkpoint.completed()
     }
 
-    /// Replaces sparse parts by the tensors they encode.
-    fn with_sparse_joined(mut self) -> Result<Checkpoint> {
+    /// Replaces sparse parts by the tensors they encode, and reads the quantization, which the tensors settle.
+    fn completed(mut self) -> Result<Checkpoint> {
         self.join_sparse()?;
+        self.add_removed_names();
+        self.quant = self.parse_quant().ok();
         Ok(self)
     }
 
     fn empty(origin: Origin, config: Value) -> Result<Checkpoint> {
-        let (tensors, parts) = (BTreeMap::new(), BTreeSet::new());
-        let mut checkpoint =
-            Checkpoint { origin, config, quant: None, index: None, shards: Vec::new(), tensors, parts };
+        let checkpoint = Checkpoint {
+            origin,
+            config,
+            quant: None,
+            index: None,
+            shards: Vec::new(),
+            tensors: BTreeMap::new(),
+            parts: BTreeSet::new(),
+            options: OpenOptions::default(),
+            notes: Vec::new(),
+            removed: Vec::new(),
+            other_names: RwLock::default(),
+        };
         if !checkpoint.config.is_object() {
             return Err(Error::BadJson { path: checkpoint.config_path(), reason: "not a JSON object".into() });
         }
-        checkpoint.quant = checkpoint.parse_quant().ok();
         Ok(checkpoint)
-    }
-
-    fn add(&mut self, shard: Shard) -> Result<()> {
-        let number = self.shards.len();
-        for (name, entry) in shard.entries()? {
-            if let Some(other) = self.tensors.get(&name) {
-                return Err(Error::shard(&shard.file, format!("holds {name}, and so does {}", other.file)));
-            }
-            let info = TensorInfo {
-                dtype: entry.dtype,
-                shape: entry.shape,
-                file: shard.file.clone(),
-                at: Location::Plain(ShardExtent { shard: number, place: entry.place }),
-            };
-            self.tensors.insert(name, info);
-        }
-        self.shards.push(shard);
-        Ok(())
     }
 
     /// The whole `config.json`.
@@ -212,11 +198,6 @@ impl Checkpoint {
         self.tensors.keys().map(String::as_str)
     }
 
-    /// The description of a tensor.
-    pub fn info(&self, name: &str) -> Option<&TensorInfo> {
-        self.tensors.get(name)
-    }
-
     /// Bytes of all tensors together, as they are stored.
     pub fn total_bytes(&self) -> u64 {
         self.tensors.values().map(|info| info.stored_bytes() as u64).sum()
@@ -225,25 +206,6 @@ impl Checkpoint {
     /// Bytes of all weight files together, headers included.
     pub fn file_bytes(&self) -> u64 {
         self.shards.iter().map(|shard| shard.len() as u64).sum()
-    }
-
-    /// The `quantization_config`; `None` when the model is dense. Errors when it is one that cannot be read.
-    pub fn quant_config(&self) -> Result<Option<QuantConfig>> {
-        match &self.quant {
-            Some(quant) => Ok(quant.clone()),
-            None => self.parse_quant(),
-        }
-    }
-
-    /// The JSON of the quantization, under its name or the one that compressed-tensors had for it first; `None` when the
-    /// model is dense.
-    pub fn quantization(&self) -> Option<&Value> {
-        let named = |key: &str| self.config.get(key).filter(|value| !value.is_null());
-        named("quantization_config").or_else(|| named("compression_config"))
-    }
-
-    fn parse_quant(&self) -> Result<Option<QuantConfig>> {
-        self.quantization().map(QuantConfig::parse).transpose()
     }
 
     fn need(&self, name: &str) -> Result<&TensorInfo> {
@@ -295,4 +257,15 @@ fn other_weights(dir: &Path) -> String {
         Some(name) => format!("; it has {name}: convert it to safetensors first"),
         None => String::new(),
     }
+}
+
+/// The first few names of a list, and the number of the others.
+pub fn few<T: AsRef<str>>(names: &[T]) -> String {
+    /// Names that are shown.
+    const SHOWN: usize = 4;
+    let mut shown: Vec<String> = names.iter().take(SHOWN).map(|name| name.as_ref().to_string()).collect();
+    if names.len() > SHOWN {
+        shown.push(format!("{} more", names.len() - SHOWN));
+    }
+    shown.join("; ")
 }

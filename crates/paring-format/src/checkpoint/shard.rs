@@ -43,6 +43,15 @@ impl std::fmt::Debug for ShardBytes {
     }
 }
 
+/// The contents of a file as its header describes them.
+#[derive(Default)]
+pub(super) struct Entries {
+    pub tensors: Vec<(String, Entry)>,
+    /// Pairs of names in the header's `__metadata__`, sorted. The library `safetensors` leaves there which tensors it did not
+    /// store, because another one shares their numbers.
+    pub metadata: Vec<(String, String)>,
+}
+
 /// A tensor as the header describes it.
 pub(super) struct Entry {
     pub dtype: Dtype,
@@ -116,21 +125,21 @@ impl Shard {
     }
 
     /// The tensors of the file, each checked to lie inside it.
-    pub fn entries(&self) -> Result<Vec<(String, Entry)>> {
+    pub fn entries(&self) -> Result<Entries> {
         match self.kind {
             ShardKind::Safetensors => self.headed(),
             ShardKind::Pickle => {
                 let entries = pickle::entries(&self.file, self.bytes());
                 // The pickle of a large model is small, but it lies between tensors, and all storages were looked at.
                 self.release(0, self.len());
-                entries
+                Ok(Entries { tensors: entries?, ..Entries::default() })
             }
         }
     }
 
     /// The tensors of a safetensors header. Errors unless they lie one after the other, without holes, up to the file's
     /// end.
-    fn headed(&self) -> Result<Vec<(String, Entry)>> {
+    fn headed(&self) -> Result<Entries> {
         let bytes = self.bytes();
         let bad = |reason: String| Error::shard(&self.file, reason);
         let Some((prefix, rest)) = bytes.split_first_chunk::<8>() else {
@@ -181,7 +190,9 @@ impl Shard {
             let entry = Entry { dtype, shape: info.shape.clone(), place };
             entries.push((name, entry));
         }
-        Ok(entries)
+        let mut pairs: Vec<(String, String)> = metadata.metadata().clone().unwrap_or_default().into_iter().collect();
+        pairs.sort_unstable();
+        Ok(Entries { tensors: entries, metadata: pairs })
     }
 
     /// A copy of `len` bytes of a tensor's elements, in row-major order, from byte `offset` of them on; both are

@@ -2,71 +2,19 @@
 
 use serde_json::{Map, Value, json};
 
-use super::{PARING_VERSION, Preset, QuantConfig, Sparsity, Target, sparsity, spqr};
+use super::{PARING_VERSION, Preset, QuantConfig, Sparsity, Targets, sparsity, spqr};
 use crate::{Dynamic, Error, QuantArgs, QuantMethod, Result, Scheme, layouts};
 
 pub(super) const ROOT: &str = "quantization_config";
 
 impl QuantConfig {
-    /// Reads a `quantization_config` object.
+    /// Reads a `quantization_config` object, going by what it says of itself: a status other than `compressed` means that
+    /// weights are dense, and rounded by the scales beside them. [`crate::Checkpoint::quant_config`] goes by the tensors.
     ///
     /// Keys it does not know are ignored on top and refused inside groups, as the library does; what it knows and cannot
     /// honour (transforms, other number types, …) is an error, because weights read without it would be wrong in silence.
     pub fn parse(value: &Value) -> Result<QuantConfig> {
-        let root = object(value, ROOT)?;
-        let method = match root.get("quant_method").and_then(Value::as_str) {
-            Some("compressed-tensors") => QuantMethod::CompressedTensors,
-            Some("paring") => QuantMethod::Paring,
-            Some("spqr") => return spqr::parse(root),
-            Some(other) => return Err(unsupported(ROOT, format!("the quantization method {other}"))),
-            None => return Err(bad(format!("{ROOT}.quant_method"), "missing")),
-        };
-        match root.get("version").and_then(Value::as_str) {
-            Some(PARING_VERSION) => {}
-            _ if method == QuantMethod::CompressedTensors => {}
-            Some(other) => return Err(unsupported(ROOT, format!("the version {other} of the method paring"))),
-            None => return Err(bad(format!("{ROOT}.version"), "missing")),
-        }
-        let sparsity = Sparsity::parse(root.get("sparsity_config"))?;
-        // Sparse weights alone: neither groups nor a status.
-        let no_groups = sparsity.is_some() && is_empty(root.get("config_groups"));
-        let frozen = match root.get("quantization_status").and_then(Value::as_str) {
-            Some("compressed") => false,
-            None if method == QuantMethod::Paring || no_groups => false,
-            // Dense weights with the scales to round them to, as a model is saved that was calibrated and not compressed.
-            Some("frozen") => true,
-            Some(other) => {
-                return Err(unsupported(ROOT, format!("the status {other} (weights that are not compressed)")));
-            }
-            None => return Err(bad(format!("{ROOT}.quantization_status"), "missing; expected \"compressed\"")),
-        };
-        if !is_empty(root.get("transform_config")) {
-            return Err(unsupported(ROOT, "transform_config".to_string()));
-        }
-        let version = root.get("version").and_then(Value::as_str).unwrap_or_default().to_string();
-        let key = format!("{ROOT}.config_groups");
-        let mut groups = Vec::new();
-        let none = Map::new();
-        let listed = if no_groups { &none } else { object(root.get("config_groups").unwrap_or(&Value::Null), &key)? };
-        let on_top = sparsity::on_top(root.get("format"), method, sparsity.as_ref());
-        for (name, group) in listed {
-            let mut scheme = scheme(name, group, method, frozen, on_top, &format!("{key}.{name}"))?;
-            scheme.padded =
-                layouts::layout(&scheme.format).is_some_and(|layout| layout.was_padded()) && is_padded(&version);
-            groups.push((name.clone(), scheme));
-        }
-        let ignore = match root.get("ignore") {
-            None | Some(Value::Null) => Vec::new(),
-            Some(list) => strings(list, &format!("{ROOT}.ignore"))?,
-        };
-        // Without groups nothing is targeted that could be ignored; sparse weights have a list of their own.
-        let ignore = if groups.is_empty() && sparsity.is_some() { Vec::new() } else { ignore };
-        let kv_cache = args(root, "kv_cache_scheme", ROOT)?;
-        let config = QuantConfig { method, version, kv_cache, sparsity, ..QuantConfig::new(groups, ignore) };
-        for target in config.groups.iter().flat_map(|(_, scheme)| &scheme.targets).chain(&config.ignore) {
-            Target::new(target).map_err(|reason| bad(ROOT.to_string(), reason))?;
-        }
-        Ok(config)
+        Stated::parse(value)?.settle(&[])
     }
 
     /// The object to write, with every key that compressed-tensors 0.19.0 writes; in another form with those that it
@@ -112,6 +60,117 @@ impl QuantConfig {
     }
 }
 
+/// The form in which the weights of a group are stored.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Found {
+    /// As codes, in tensors of this local name.
+    Codes(&'static str),
+    /// As floats, beside the scales to round them by.
+    Floats,
+}
+
+/// A configuration as it is written, before the stored tensors decide what its groups hold: `quantization_status` is a
+/// label that many files carry wrongly.
+pub(crate) struct Stated {
+    /// All of it, with the layout of each group that its codes would have.
+    config: QuantConfig,
+    /// Of each group: true if it says that its weights are dense.
+    dense: Vec<bool>,
+    /// Of each group: true if it names a layout of codes.
+    named: Vec<bool>,
+    /// True if the status is that of compressed weights, which are never rounded as the model runs.
+    compressed: bool,
+}
+
+impl Stated {
+    /// Reads the object. Errors as [`QuantConfig::parse`], but for layouts that do not hold what their group says.
+    pub(crate) fn parse(value: &Value) -> Result<Stated> {
+        let root = object(value, ROOT)?;
+        let method = match root.get("quant_method").and_then(Value::as_str) {
+            Some("compressed-tensors") => QuantMethod::CompressedTensors,
+            Some("paring") => QuantMethod::Paring,
+            Some("spqr") => {
+                return Ok(Stated {
+                    config: spqr::parse(root)?,
+                    dense: Vec::new(),
+                    named: Vec::new(),
+                    compressed: true,
+                });
+            }
+            Some(other) => return Err(unsupported(ROOT, format!("the quantization method {other}"))),
+            None => return Err(bad(format!("{ROOT}.quant_method"), "missing")),
+        };
+        match root.get("version").and_then(Value::as_str) {
+            Some(PARING_VERSION) => {}
+            _ if method == QuantMethod::CompressedTensors => {}
+            Some(other) => return Err(unsupported(ROOT, format!("the version {other} of the method paring"))),
+            None => return Err(bad(format!("{ROOT}.version"), "missing")),
+        }
+        let sparsity = Sparsity::parse(root.get("sparsity_config"))?;
+        // Sparse weights alone: neither groups nor a status.
+        let no_groups = sparsity.is_some() && is_empty(root.get("config_groups"));
+        let status = root.get("quantization_status").and_then(Value::as_str);
+        let compressed = status == Some("compressed") || method == QuantMethod::Paring || no_groups;
+        if !is_empty(root.get("transform_config")) {
+            return Err(unsupported(ROOT, "transform_config".to_string()));
+        }
+        let version = root.get("version").and_then(Value::as_str).unwrap_or_default().to_string();
+        let key = format!("{ROOT}.config_groups");
+        let (mut groups, mut dense, mut named) = (Vec::new(), Vec::new(), Vec::new());
+        let none = Map::new();
+        let listed = if no_groups { &none } else { object(root.get("config_groups").unwrap_or(&Value::Null), &key)? };
+        let on_top = sparsity::on_top(root.get("format"), method, sparsity.as_ref());
+        for (name, group) in listed {
+            let (scheme, format) = scheme(name, group, method, compressed, on_top, &format!("{key}.{name}"))?;
+            groups.push((name.clone(), scheme));
+            named.push(format.is_some_and(|name| name != layouts::DENSE.name()));
+            dense.push(format.map_or(!compressed, |name| name == layouts::DENSE.name()));
+        }
+        let ignore = match root.get("ignore") {
+            None | Some(Value::Null) => Vec::new(),
+            Some(list) => strings(list, &format!("{ROOT}.ignore"))?,
+        };
+        // Without groups nothing is targeted that could be ignored; sparse weights have a list of their own.
+        let ignore = if groups.is_empty() && sparsity.is_some() { Vec::new() } else { ignore };
+        let kv_cache = args(root, "kv_cache_scheme", ROOT)?;
+        let config = QuantConfig { method, version, kv_cache, sparsity, ..QuantConfig::new(groups, ignore) };
+        Targets::new(&config)?;
+        Ok(Stated { config, dense, named, compressed })
+    }
+
+    /// Its groups and targets.
+    pub(crate) fn config(&self) -> &QuantConfig {
+        &self.config
+    }
+
+    /// The configuration of groups that were `found` so, by their numbers; of others it is taken at its word. Errors when
+    /// the layout of a group holds nothing that is quantized as its weights are.
+    pub(crate) fn settle(self, found: &[Option<Found>]) -> Result<QuantConfig> {
+        let Stated { config, dense, named, compressed } = self;
+        if config.method == QuantMethod::Spqr {
+            return Ok(config);
+        }
+        let QuantConfig { method, mut groups, ignore, version, kv_cache, sparsity, .. } = config;
+        for (number, (name, scheme)) in groups.iter_mut().enumerate() {
+            let says_dense = dense.get(number) == Some(&true);
+            let found = found.get(number).copied().flatten();
+            let is_dense = found.map_or(says_dense, |found| found == Found::Floats);
+            if let Some(Found::Codes(local)) = found.filter(|_| named.get(number) == Some(&false)) {
+                scheme.format = layouts::holding(local, &scheme.format).to_string();
+            }
+            if is_dense {
+                scheme.format = layouts::DENSE.name().to_string();
+                // Of weights that are said to be dense after compression, nothing is rounded.
+                scheme.weights = scheme.weights.take().filter(|_| !(compressed && says_dense));
+            }
+            scheme.padded =
+                layouts::layout(&scheme.format).is_some_and(|layout| layout.was_padded()) && is_padded(&version);
+            check_held(&scheme.format, scheme.weights.as_ref(), &format!("{ROOT}.config_groups.{name}"))?;
+        }
+        Ok(QuantConfig { method, version, kv_cache, sparsity, ..QuantConfig::new(groups, ignore) })
+    }
+}
+
 impl Scheme {
     fn to_json(&self) -> Value {
         if layouts::layout(&self.format).is_some_and(|layout| layout.method() == QuantMethod::Paring) {
@@ -142,17 +201,17 @@ fn is_padded(version: &str) -> bool {
     matches!((numbers.next(), numbers.next()), (Some(Some(0)), Some(Some(..18))))
 }
 
-fn scheme(
+/// The scheme of a group, with the layout that its codes would have, and the layout that it names.
+fn scheme<'a>(
     name: &str,
-    value: &Value,
+    value: &'a Value,
     method: QuantMethod,
-    frozen: bool,
-    on_top: Option<&str>,
+    compressed: bool,
+    on_top: Option<&'a str>,
     key: &str,
-) -> Result<Scheme> {
+) -> Result<(Scheme, Option<&'a str>)> {
     if let (Some(preset), Value::Array(_), QuantMethod::CompressedTensors) = (Preset::find(name), value, method) {
-        let scheme = preset.scheme(strings(value, key)?);
-        return Ok(if frozen { Scheme { format: layouts::DENSE.name().into(), ..scheme } } else { scheme });
+        return Ok((preset.scheme(strings(value, key)?), None));
     }
     let group = object(value, key)?;
     let known = ["format", "input_activations", "output_activations", "targets", "weights"];
@@ -161,6 +220,34 @@ fn scheme(
     }
     let targets = strings(group.get("targets").unwrap_or(&Value::Null), &format!("{key}.targets"))?;
     let (input, output) = (args(group, "input_activations", key)?, args(group, "output_activations", key)?);
+    let format = format_of(group, method, on_top, key)?;
+    let dense = layouts::DENSE.name();
+    let weights = match group.get("weights").filter(|value| !value.is_null()) {
+        None if format.is_some_and(|name| name != dense) => return Err(bad(format!("{key}.weights"), "missing")),
+        None => None,
+        Some(value) if method == QuantMethod::Paring => Some(QuantArgs::parse_own(value, &format!("{key}.weights"))?),
+        // Weights that are dense need no arguments: whether these make sense matters only if there are codes.
+        Some(value) if format == Some(dense) && compressed => QuantArgs::parse(value, &format!("{key}.weights")).ok(),
+        Some(value) => Some(QuantArgs::parse(value, &format!("{key}.weights"))?),
+    };
+    if let Some(dynamic) = weights.as_ref().filter(|weights| weights.dynamic != Dynamic::No) {
+        return Err(unsupported(key, format!("dynamic quantization of weights ({:?})", dynamic.dynamic)));
+    }
+    let layout = match (format, &weights) {
+        (Some(name), _) if name != dense => name,
+        (_, None) => dense,
+        (_, weights) => layouts::inferred(weights.as_ref(), input.as_ref()).name(),
+    };
+    Ok((Scheme { targets, format: layout.to_string(), weights, input, output, padded: false }, format))
+}
+
+/// The format that a group names, or the one `on_top`. Errors when it is none of the method's.
+fn format_of<'a>(
+    group: &'a Map<String, Value>,
+    method: QuantMethod,
+    on_top: Option<&'a str>,
+    key: &str,
+) -> Result<Option<&'a str>> {
     let format = match group.get("format") {
         None | Some(Value::Null) => on_top,
         Some(Value::String(name)) if sparsity::sparse(name).is_some() => {
@@ -170,34 +257,13 @@ fn scheme(
         Some(_) => return Err(bad(format!("{key}.format"), "not a string")),
     };
     match format.map(|name| (name, layouts::layout(name).map(|layout| layout.method()))) {
-        Some((name, None)) => return Err(unsupported(key, format!("the format {name}"))),
+        Some((name, None)) => Err(unsupported(key, format!("the format {name}"))),
         Some((name, Some(of))) if of != method => {
-            return Err(unsupported(key, format!("the format {name} with the method {}", method.name())));
+            Err(unsupported(key, format!("the format {name} with the method {}", method.name())))
         }
-        None if method == QuantMethod::Paring => return Err(bad(format!("{key}.format"), "missing")),
-        _ => {}
+        None if method == QuantMethod::Paring => Err(bad(format!("{key}.format"), "missing")),
+        _ => Ok(format),
     }
-    let dense = layouts::DENSE.name();
-    if frozen && format.is_some_and(|name| name != dense) {
-        return Err(unsupported(key, "the status frozen with a format that is not dense".to_string()));
-    }
-    let weights = match group.get("weights").filter(|value| !value.is_null()) {
-        None if format.is_some_and(|name| name != dense) => return Err(bad(format!("{key}.weights"), "missing")),
-        None => None,
-        Some(value) if method == QuantMethod::Paring => Some(QuantArgs::parse_own(value, &format!("{key}.weights"))?),
-        Some(_) if format == Some(dense) && !frozen => None,
-        Some(value) => Some(QuantArgs::parse(value, &format!("{key}.weights"))?),
-    };
-    if let Some(dynamic) = weights.as_ref().filter(|weights| weights.dynamic != Dynamic::No) {
-        return Err(unsupported(key, format!("dynamic quantization of weights ({:?})", dynamic.dynamic)));
-    }
-    let format = match (format, &weights) {
-        (Some(name), _) => name,
-        (None, Some(_)) if frozen => dense,
-        (None, weights) => layouts::inferred(weights.as_ref(), input.as_ref()).name(),
-    };
-    check_held(format, weights.as_ref(), key)?;
-    Ok(Scheme { targets, format: format.to_string(), weights, input, output, padded: false })
 }
 
 /// Errors when the layout of a group holds nothing that is quantized as its weights are.

@@ -2,6 +2,7 @@
 
 mod args;
 mod json;
+mod pattern;
 mod presets;
 mod sparsity;
 mod spqr;
@@ -11,11 +12,13 @@ mod tests;
 
 use std::collections::BTreeMap;
 
+pub(crate) use json::{Found, Stated};
 pub use presets::{PRESETS, Preset};
 pub use sparsity::Sparsity;
+pub(crate) use target::Targets;
 pub use target::{Target, TargetMatch};
 
-use crate::{Error, QuantArgs, QuantMethod, Result, Scheme, layouts};
+use crate::{QuantArgs, QuantMethod, Result, Scheme, layouts};
 
 /// The release of compressed-tensors whose form is written.
 pub const VERSION: &str = "0.19.0";
@@ -92,27 +95,9 @@ impl QuantConfig {
     /// The scheme that applies to the linear at this module path; `None` when it is ignored or not targeted.
     ///
     /// Of several targets that match, an exact path wins, then the alphabetically first pattern, then the class name;
-    /// the order of the groups decides between equal targets only. Errors when a pattern is no regular expression.
+    /// the order of the groups decides between equal targets only. Errors when a pattern is no regular expression, or backtracks
+    /// too much. Compiles all targets.
     pub fn scheme(&self, module: &str) -> Result<Option<&Scheme>> {
-        for target in &self.ignore {
-            if matches(target, module)?.is_some() {
-                return Ok(None);
-            }
-        }
-        let mut best: Option<(TargetMatch, &str, &Scheme)> = None;
-        for (_, scheme) in &self.groups {
-            for target in &scheme.targets {
-                let Some(kind) = matches(target, module)? else { continue };
-                if best.is_none_or(|(least, name, _)| (kind, target.as_str()) < (least, name)) {
-                    best = Some((kind, target, scheme));
-                }
-            }
-        }
-        Ok(best.map(|(_, _, scheme)| scheme))
+        Ok(Targets::new(self)?.group(module)?.map(|number| &self.groups[number].1))
     }
-}
-
-fn matches(target: &str, module: &str) -> Result<Option<TargetMatch>> {
-    let bad = |reason| Error::BadConfig { key: json::ROOT.into(), reason };
-    Ok(Target::new(target).map_err(bad)?.matches(module))
 }

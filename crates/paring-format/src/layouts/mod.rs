@@ -30,7 +30,7 @@ use crate::Values;
 use crate::{Compressed, Dtype, Element, QuantArgs, QuantMethod, Result, Scheme};
 use part::{floats, missing, take, typed};
 
-pub use part::{LayoutPart, LayoutParts};
+pub use part::{LayoutPart, LayoutParts, same_numbers};
 
 /// Every layout, by the order in which help and documentation list them.
 pub static LAYOUTS: &[&dyn Layout] = &[
@@ -54,7 +54,7 @@ pub const DENSE: &dyn Layout = &dense::Dense;
 
 /// Local names of the tensors with which activations are quantized as a model runs: beside a linear's weight, or, those of
 /// keys and values, beside an attention's linears.
-pub const ACTIVATION_NAMES: [&str; 8] = [
+pub const ACTIVATION_NAMES: [&str; 12] = [
     "input_scale",
     "input_zero_point",
     "input_global_scale",
@@ -63,6 +63,10 @@ pub const ACTIVATION_NAMES: [&str; 8] = [
     "k_scale",
     "v_scale",
     "q_scale",
+    "kv_scale",
+    "k_zero_point",
+    "v_zero_point",
+    "q_zero_point",
 ];
 
 /// The layout of this name.
@@ -105,6 +109,16 @@ fn distinct(names: impl Iterator<Item = &'static str>) -> Vec<&'static str> {
 pub fn inferred(weights: Option<&QuantArgs>, input: Option<&QuantArgs>) -> &'static dyn Layout {
     let Some(weights) = weights else { return DENSE };
     LAYOUTS.iter().copied().find(|layout| layout.is_inferred(weights, input)).unwrap_or(&naive::NAIVE)
+}
+
+/// The layout of a group that names none, whose codes lie in tensors of this local name: the one that is `inferred`, unless that
+/// has them elsewhere.
+pub(crate) fn holding<'a>(local: &str, inferred: &'a str) -> &'a str {
+    match layout(inferred).is_none_or(|layout| layout.weight_name() == local) {
+        true => inferred,
+        false if local == packed::Packed.weight_name() => packed::Packed.name(),
+        false => naive::NAIVE.name(),
+    }
 }
 
 /// The kinds of matrices that a layout stores.

@@ -98,7 +98,7 @@ impl Layout for Packed {
             _ => {
                 let groups = grid.groups(cols);
                 let part = take(&parts, "weight_zero_point", &[Dtype::I32])?;
-                part.expect_shape("weight_zero_point", &[count(packing, rows)?, groups])?;
+                part.expect_numbers("weight_zero_point", &[count(packing, rows)?, groups])?;
                 Some(Zeros::Codes(packing.unpack_columns(&part.bytes, rows, groups)?))
             }
         };

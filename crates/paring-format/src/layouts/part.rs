@@ -51,6 +51,12 @@ impl LayoutPart {
         Err(Error::WrongShape { tensor: name.to_string(), file: String::new(), expected, got })
     }
 
+    /// Errors unless the shape is `expected` but for dimensions of 1: `[]` and `[1, 1]` are as good as `[1]`, and `[rows]` as
+    /// `[rows, 1]`. For scales and zero points, which programs store in one or the other way; their order is the same.
+    pub(crate) fn expect_numbers(&self, name: &str, expected: &[usize]) -> Result<()> {
+        if same_numbers(&self.shape, expected) { Ok(()) } else { self.expect_shape(name, expected) }
+    }
+
     /// The floats, all of them finite.
     pub(crate) fn finite(&self, name: &str) -> Result<Vec<f32>> {
         let values = self.dtype.decode_f32(&self.bytes);
@@ -58,6 +64,12 @@ impl LayoutPart {
         check_finite(&values, cols, 0, name, "")?;
         Ok(values)
     }
+}
+
+/// Tells whether two shapes differ in dimensions of 1 alone.
+pub fn same_numbers(shape: &[usize], expected: &[usize]) -> bool {
+    let long = |shape: &[usize]| shape.iter().copied().filter(|&dim| dim != 1).collect::<Vec<_>>();
+    long(shape) == long(expected)
 }
 
 /// The error of a part that is not there.

@@ -111,13 +111,13 @@ pub(super) fn encode_zeros(args: &QuantArgs, c: &Compressed, zeros: &Zeros) -> R
 /// The grid of a stored matrix without its zero points, and its float type, checked against `args`.
 pub(super) fn decode(args: &QuantArgs, parts: &LayoutParts, rows: usize, cols: usize) -> Result<(Grid, Dtype)> {
     let dtypes: &[Dtype] = match args.scale_type {
-        ScaleType::Float => &[Dtype::F32, Dtype::F16, Dtype::Bf16],
+        ScaleType::Float => &Dtype::FLOATS,
         ScaleType::E4m3 => &[Dtype::F8E4M3],
         ScaleType::Exponent => &[Dtype::U8],
     };
     let part = take(parts, "weight_scale", dtypes)?;
     let shape = shape(args, rows, cols)?;
-    part.expect_shape("weight_scale", &shape)?;
+    part.expect_numbers("weight_scale", &shape)?;
     let scales = match args.scale_type {
         ScaleType::Float | ScaleType::E4m3 => part.finite("weight_scale")?,
         ScaleType::Exponent => {
@@ -136,13 +136,13 @@ pub(super) fn decode(args: &QuantArgs, parts: &LayoutParts, rows: usize, cols: u
         group_index: None,
     };
     // Readers of the other types make bf16 of them, whatever the model's type was.
-    Ok((grid, if args.scale_type == ScaleType::Float { part.dtype } else { Dtype::Bf16 }))
+    Ok((grid, if args.scale_type == ScaleType::Float { part.dtype.in_memory() } else { Dtype::Bf16 }))
 }
 
 /// The scale of scales.
 fn decode_global(parts: &LayoutParts) -> Result<f32> {
-    let part = take(parts, GLOBAL, &[Dtype::F32])?;
-    part.expect_shape(GLOBAL, &[1])?;
+    let part = take(parts, GLOBAL, &[Dtype::F32, Dtype::F64])?;
+    part.expect_numbers(GLOBAL, &[1])?;
     let global = part.finite(GLOBAL)?[0];
     check_global(global)?;
     Ok(global)
@@ -162,10 +162,10 @@ pub(super) fn decode_zeros(args: &QuantArgs, parts: &LayoutParts, rows: usize, c
     if args.symmetric {
         return Ok(None);
     }
-    let dtypes: &[Dtype] = if args.float_zeros { &[Dtype::F32, Dtype::F16, Dtype::Bf16] } else { &[Dtype::I8] };
+    let dtypes: &[Dtype] = if args.float_zeros { &Dtype::FLOATS } else { &[Dtype::I8] };
     let part = take(parts, "weight_zero_point", dtypes)?;
     let shape = shape(args, rows, cols)?;
-    part.expect_shape("weight_zero_point", &shape)?;
+    part.expect_numbers("weight_zero_point", &shape)?;
     if !args.float_zeros {
         return Ok(Some(Zeros::Codes(part.bytes.iter().map(|&byte| byte as i8).collect())));
     }

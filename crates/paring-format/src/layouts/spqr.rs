@@ -11,8 +11,6 @@ use crate::{
 /// Columns that an order can name.
 const MAX_ORDERED: usize = 1 << 16;
 
-const FLOATS: [Dtype; 3] = [Dtype::F32, Dtype::F16, Dtype::Bf16];
-
 /// `weight` U8 stream and `weight_shape` I64 `[3]`: rows, columns, width of a gap; `weight_scale` `[rows, groups]`
 /// or `scale_codes` U8 stream and `scale_grid` `[2, tiles, groups]`; the same of the zeros, `weight_zero_point` or
 /// `zero_codes` and `zero_grid`, or only `zero_codes` where they are whole; `outlier_values` `[n]` and `outlier_gaps` U8
@@ -111,7 +109,7 @@ impl Layout for ParingSpqr {
             None => StatisticForm::Integers(bits),
         };
         let first = if scale_form == StatisticForm::Plain { SCALES.plain } else { SCALES.grid };
-        let dtype = take(&parts, first, &FLOATS)?.dtype;
+        let dtype = take(&parts, first, &Dtype::FLOATS)?.dtype;
         let mut read = vec!["weight", "weight_shape"];
         let scales = SCALES.get(&parts, scale_form, [rows, groups], dtype, &mut read)?;
         let zeros = ZEROS.get(&parts, zero_form, [rows, groups], dtype, &mut read)?;
@@ -125,7 +123,7 @@ impl Layout for ParingSpqr {
             return Err(Error::parts(format!("{name}: the module has it, but its scheme has no use for it")));
         }
         let spqr = Spqr { bits, group_size, order, codes, scales, zeros, outliers };
-        Ok(Compressed { rows, cols, dtype, values: Values::Spqr(Box::new(spqr)) })
+        Ok(Compressed { rows, cols, dtype: dtype.in_memory(), values: Values::Spqr(Box::new(spqr)) })
     }
 }
 

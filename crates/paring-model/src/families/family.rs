@@ -35,15 +35,17 @@ pub(crate) trait Family: Send + Sync + Sized + 'static {
     }
 }
 
+/// Module path of the head, in all families.
+pub(crate) const HEAD: &str = "lm_head";
+
 /// The parts of a model outside its blocks.
 pub(crate) struct OuterShape {
     /// Prefixes of stored names; the first is the current one.
     pub prefixes: &'static [&'static str],
     /// Module of the list of blocks.
     pub blocks: &'static str,
-    /// Module of the token embedding, and the config keys that give its shape.
+    /// Module of the token embedding.
     pub embedding: &'static str,
-    pub embedding_hint: &'static str,
     /// Width of the embedding and of the head's input.
     pub width: usize,
     /// Module of the table of learned positions, and the rows in it before that of position 0.
@@ -71,7 +73,8 @@ impl OuterShape {
             embeddings: tables.map(table).collect(),
             norms: self.norm.iter().flat_map(|norm| norm.tensors(&name(norm.name))).collect(),
             projections: self.projections.iter().flatten().map(|local| name(local)).collect(),
-            head: "lm_head".to_string(),
+            head: HEAD.to_string(),
+            tied: self.tied,
         }
     }
 }

@@ -5,6 +5,7 @@ mod falcon;
 mod family;
 mod llama;
 mod model;
+mod names;
 mod opt;
 
 use std::sync::Arc;
@@ -14,7 +15,7 @@ use serde_json::Value;
 
 use self::family::Family;
 use self::model::Model;
-use crate::source::{config_file, prefix_of};
+use crate::source::config_file;
 use crate::{Arithmetic, Decoder, Error, OuterInfo, Result, config::Config};
 
 /// A row of [`FAMILIES`].
@@ -82,7 +83,8 @@ fn open_model<F: Family>(
 /// The parts outside the blocks of a model of the family that `read` makes of the config.
 fn outer_info<F: Family>(checkpoint: &Checkpoint, read: impl FnOnce(&Config) -> Result<F>) -> Result<OuterInfo> {
     let outer = read(&Config::new(config_file(checkpoint), checkpoint.config()))?.outer();
-    let prefix = prefix_of(checkpoint, outer.prefixes, &outer.marker());
+    let prefix = names::prefix_of(checkpoint, &outer);
+    names::share_head(checkpoint, &outer, prefix);
     Ok(outer.info(|local| format!("{prefix}{local}")))
 }
 

@@ -10,6 +10,7 @@ use paring_kernels::element::Element;
 
 use super::block::{BlockParts, LoadedBlock};
 use super::family::{BlockShape, Family, LinearShape, OuterShape};
+use super::names;
 use crate::anatomy::{AttentionInfo, BlockInfo, LinearInfo, OuterInfo};
 use crate::config::Config;
 use crate::parts::{embedding, head::Head, norm::Norm, positions::LearnedPositions};
@@ -40,8 +41,12 @@ impl<F: Family> Model<F> {
         let family = read(&Config::new(config_file(&checkpoint), checkpoint.config()))?;
         let (outer, Sizes { blocks, dim, vocab, max_positions }) = (family.outer(), family.sizes());
         let marker = outer.marker();
-        let source = Source::new(Arc::clone(&checkpoint), outer.prefixes, &marker, arithmetic);
-        source.require(&source.name(&marker), &[vocab, outer.width], outer.embedding_hint)?;
+        let prefix = names::prefix_of(&checkpoint, &outer);
+        names::refuse_codes(&checkpoint, &outer, prefix)?;
+        names::share_head(&checkpoint, &outer, prefix);
+        let source = Source::new(Arc::clone(&checkpoint), prefix, arithmetic);
+        let hint = names::embedding_hint(&checkpoint, &outer);
+        source.require(&source.name(&marker), &[vocab, outer.width], hint)?;
         let learned = outer.learned.map(|(module, offset)| {
             let table = source.name(&format!("{module}.weight"));
             LearnedPositions::open(&source, table, offset, max_positions, dim)
@@ -113,6 +118,8 @@ fn require_block(source: &Source, module: &str, shape: &BlockShape) -> Result<()
     source.require_cache(&format!("{module}.{}", shape.attention.module), shape.attention.kv_heads)?;
     for &LinearShape { name, rows, cols, bias, .. } in &shape.linears {
         let name = format!("{module}.{name}");
+        // A head may be dense where a config forgot to say so: it is read as it is. These would be read as codes.
+        source.checkpoint().check_float_weight(&name)?;
         source.require_linear(&name, rows, cols, shape.linears_hint)?;
         if let Some(hint) = bias {
             source.require(&format!("{name}.bias"), &[rows], hint)?;
@@ -205,7 +212,8 @@ impl<F: Family> Decoder for Model<F> {
     }
 
     fn notes(&self) -> Vec<String> {
-        self.family.notes()
+        let left_out = self.source.complete().ok().flatten().map(String::from);
+        self.family.notes().into_iter().chain(self.checkpoint().notes().to_vec()).chain(left_out).collect()
     }
 
     fn outer(&self) -> OuterInfo {

@@ -31,7 +31,11 @@ impl Head {
     /// the embedding or what is meant. Errors when the head is missing or has another shape.
     pub fn open(source: &Source, embedding: &str, vocab: usize, dim: usize, tied: bool) -> Result<Self> {
         let hint = "tie_word_embeddings is right";
-        let own = source.has_linear("lm_head") || !tied;
+        let (shared, weight) = (format!("{embedding}.weight"), "lm_head.weight");
+        // One matrix under either name is the embedding.
+        let one =
+            [source.checkpoint().stored_as(&shared), source.checkpoint().stored_as(weight)].iter().any(Option::is_some);
+        let own = !tied || (source.has_linear("lm_head") && !one);
         let module = if own { "lm_head" } else { embedding };
         match own {
             true => source.require_linear(module, vocab, dim, hint)?,

@@ -5,7 +5,6 @@ use std::path::Path;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
 
-use paring_format::layouts::DENSE;
 use paring_format::writer::NamedTensor;
 use paring_format::{Checkpoint, Compressed, Dtype, Values};
 use serde::Serialize;
@@ -16,6 +15,7 @@ use crate::output::digests::Made;
 use crate::output::modules::{compressed_module, compressed_modules, is_of_activations};
 use crate::output::rewrite::{Rewrite, Stored, destination, items};
 use crate::output::side_files::{left_behind, name_dtype, named_dtype, torch_name, unquantized};
+use crate::output::tied;
 use crate::report::progress::Observer;
 
 /// Results of a decompression.
@@ -63,7 +63,8 @@ pub fn decompress(
     let dtypes: Mutex<BTreeMap<Dtype, usize>> = Mutex::default();
     let frozen = AtomicUsize::new(0);
     let rewrite = Rewrite::new(checkpoint, out, &all, companions, overwrite, observer, |module| {
-        let c = match is_frozen(checkpoint, module)? {
+        // The official decompressor leaves a weight that was not compressed as it is.
+        let c = match checkpoint.is_rounded_float(module)? {
             false => checkpoint.read_module(module)?,
             true => {
                 frozen.fetch_add(1, Ordering::Relaxed);
@@ -74,9 +75,11 @@ pub fn decompress(
         Ok(dense(module, &c))
     })?;
     let dtypes = dtypes.into_inner().unwrap_or_else(PoisonError::into_inner);
-    let (config, mut notes) = dense_config(checkpoint, &modules, &dtypes);
+    let (config, mut notes) = dense_config(checkpoint, &modules, &dtypes)?;
     if let count @ 1.. = frozen.into_inner() {
-        notes.push(format!("{count} weights were never compressed (status frozen): they are as stored, not rounded"));
+        notes.push(format!(
+            "{count} weights were never compressed (frozen, by their scales): they are as stored, not rounded"
+        ));
     }
     notes.extend(left_behind(checkpoint)?);
     let bytes_out = rewrite.finish(&config, ("decompressed", json!({"matrices": decoded})), observer)?;
@@ -90,21 +93,14 @@ pub fn decompress(
     })
 }
 
-/// Tells whether the weight of a module is dense beside scales that it is rounded by as the model runs. The official
-/// decompressor leaves such a weight as it is.
-fn is_frozen(checkpoint: &Checkpoint, module: &str) -> Result<bool> {
-    let format = checkpoint.linear_format(module)?;
-    Ok(format.layout == DENSE.name() && format.scheme.is_some_and(|scheme| scheme.weights.is_some()))
-}
-
 /// The weight of a module as the file stores it.
 fn stored_weight(checkpoint: &Checkpoint, module: &str) -> Result<Compressed> {
     let name = format!("{module}.weight");
     let info = checkpoint.info(&name).map(|info| (info.dtype, info.shape.clone()));
     match info {
-        Some((dtype, shape)) if dtype.is_weight() && shape.len() == 2 => {
+        Some((dtype, shape)) if dtype.is_float() && shape.len() == 2 => {
             let values = Values::Dense(checkpoint.read_f32(&name, &shape)?);
-            Ok(Compressed { rows: shape[0], cols: shape[1], dtype, values })
+            Ok(Compressed { rows: shape[0], cols: shape[1], dtype: dtype.in_memory(), values })
         }
         // The same error as reading it through its layout.
         _ => Ok(checkpoint.read_module(module)?),
@@ -126,10 +122,10 @@ fn dense_config(
     checkpoint: &Checkpoint,
     modules: &BTreeSet<String>,
     dtypes: &BTreeMap<Dtype, usize>,
-) -> (Value, Vec<String>) {
+) -> Result<(Value, Vec<String>)> {
     let mut config = checkpoint.config().clone();
-    let mut notes = Vec::new();
-    let Some(object) = config.as_object_mut() else { return (config, notes) };
+    let mut notes = checkpoint.notes().to_vec();
+    let Some(object) = config.as_object_mut() else { return Ok((config, notes)) };
     unquantized(object);
     match named_dtype(checkpoint.config()) {
         Some(model) => {
@@ -145,11 +141,14 @@ fn dense_config(
             }
         }
     }
-    let tied = object.get("tie_word_embeddings").and_then(Value::as_bool).unwrap_or(false);
-    if let Some(head) = modules.iter().find(|name| tied && name.rsplit('.').next() == Some("lm_head")) {
-        // A loader that ties them would use the embedding in place of the rounded head.
-        object.insert("tie_word_embeddings".into(), false.into());
-        notes.push(format!("{head} has a weight of its own now: tie_word_embeddings is false"));
+    let head = modules.iter().find(|name| name.rsplit('.').next() == Some("lm_head"));
+    if tied::loses_head(checkpoint)? {
+        // A loader that ties them would use the embedding in place of the head.
+        tied::untie(object);
+        notes.push(match head {
+            Some(head) => format!("{head} has a weight of its own now: tie_word_embeddings is false"),
+            None => tied::NOTE.to_string(),
+        });
     }
-    (config, notes)
+    Ok((config, notes))
 }

@@ -31,6 +31,7 @@ use paring_model::{AttentionInfo, Block, BlockInfo, Decoder, LinearInfo};
 
 use crate::output::journal::Line;
 use crate::output::modules::compressed_module;
+use crate::output::tied;
 use crate::pipeline::activations::{Hidden, Storage};
 use crate::pipeline::budget::{self, largest_block};
 use crate::pipeline::device::DeviceBudget;
@@ -285,6 +286,10 @@ pub fn run(mut job: Job, observer: &mut dyn Observer, clock: &mut Clock) -> Resu
     }
     let mut started = start::begin(&job, identity, clock)?;
     started.notes[started.noted..].iter().for_each(|note| observer.note(note));
+    started.keep(job.decoder.notes());
+    if tied::head_differs(&job.checkpoint, &job.decoder.outer())? {
+        started.note(tied::NOTE.to_string(), observer);
+    }
     let legacy: Vec<String> = started.output.encoder().layouts().filter_map(legacy::note).collect();
     let few_tokens = job.few_tokens(&selection).map(|note| spelled(&note, observer));
     legacy.into_iter().chain(few_tokens).for_each(|note| started.note(note, observer));

@@ -19,6 +19,7 @@ use crate::output::background::{BackgroundWriter, Ended};
 use crate::output::digests::{self, DIGESTS, Made};
 use crate::output::journal::{BlockRecord, Contents, Journal, Line, RUN_KEY};
 use crate::output::side_files::{beside, name_dtype, unquantized};
+use crate::output::tied;
 use crate::plan::Plan;
 use crate::report::{Clock, Report, Sizes, Stage};
 use crate::{Error, Result};
@@ -128,6 +129,9 @@ impl Output {
             unquantized(object);
             if let Some(dtype) = self.encoder.float_type() {
                 name_dtype(object, dtype);
+            }
+            if tied::head_differs(&job.checkpoint, &job.decoder.outer())? {
+                tied::untie(object);
             }
             let outer = job.decoder.outer_linears();
             let Contents { kept, lengths, .. } = &self.contents;

@@ -211,6 +211,15 @@ impl Started {
         }
     }
 
+    /// Keeps for the report what was noted before the run, unless it is there.
+    pub fn keep(&mut self, notes: Vec<String>) {
+        for note in notes {
+            if !self.notes.contains(&note) {
+                self.notes.push(note);
+            }
+        }
+    }
+
     /// Blocks that are done.
     pub fn blocks(&self) -> usize {
         self.shards.len()

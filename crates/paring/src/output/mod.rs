@@ -6,5 +6,6 @@ pub mod journal;
 pub(crate) mod modules;
 pub(crate) mod rewrite;
 pub mod side_files;
+pub(crate) mod tied;
 
 pub use modules::compressed_module;

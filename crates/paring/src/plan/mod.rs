@@ -163,6 +163,9 @@ pub struct Plan {
     pub config: Option<String>,
     /// Replace the files of an earlier checkpoint.
     pub overwrite: bool,
+    /// Read a model whose files disagree as transformers does, and leave out what it does not have.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub lenient: bool,
 }
 
 /// As a config says it.
@@ -210,6 +213,7 @@ impl Plan {
             overrides: Vec::new(),
             config: None,
             overwrite: false,
+            lenient: false,
         }
     }
 }

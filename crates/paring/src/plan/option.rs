@@ -43,6 +43,7 @@ options! {
     KeepLastColumns "keep-last-columns",
     KvCache "kv-cache",
     Layers "layers",
+    Lenient "lenient",
     MaxKl "max-kl",
     MaxPerplexityRatio "max-perplexity-ratio",
     MaxVram "max-vram",

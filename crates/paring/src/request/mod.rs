@@ -275,6 +275,7 @@ impl Request {
             skip_out_loss: self.skip_out_loss,
             allow_fallback: self.allow_fallback,
             overwrite: self.overwrite,
+            lenient: self.sources.lenient,
             ..Plan::new(&self.model, recipe)
         };
         plan.check()?;

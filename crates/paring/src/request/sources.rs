@@ -7,6 +7,7 @@ use std::sync::Arc;
 use paring_data::hub::{DownloadObserver, Hub, Repo, RepoKind};
 use paring_data::named::{self, Files, Protocol, Purpose, Remote};
 use paring_data::{Data, Isolation, Moment, ShownDocument, Tokenizer, tokenizer};
+use paring_format::checkpoint::OpenOptions;
 use paring_format::message::Setting;
 use paring_format::{Checkpoint, Dtype, message};
 use paring_kernels::device::{self, Choice, Device, Unavailable};
@@ -44,12 +45,15 @@ pub struct Sources {
     pub moment: Moment,
     /// The place where tokenizers and chat templates of models run.
     pub isolation: Isolation,
+    /// Reads models as transformers does where their files disagree, and leaves out tensors that they do not have, instead of
+    /// errors; false.
+    pub lenient: bool,
 }
 
 impl Default for Sources {
     fn default() -> Self {
         let (moment, isolation) = (Moment::now(), Isolation::default());
-        Self { built_in: &[], downloads: Rc::new(|| Box::new(())), moment, isolation }
+        Self { built_in: &[], downloads: Rc::new(|| Box::new(())), moment, isolation, lenient: false }
     }
 }
 
@@ -148,7 +152,7 @@ impl Sources {
     pub fn checkpoint(&self, local: impl AsRef<Path>) -> Result<Checkpoint> {
         match self.built_in(&local) {
             Some(built_in) => (built_in.checkpoint)(),
-            None => Ok(Checkpoint::open(local.as_ref())?),
+            None => Ok(Checkpoint::open_with(local.as_ref(), OpenOptions { lenient: self.lenient })?),
         }
     }
 

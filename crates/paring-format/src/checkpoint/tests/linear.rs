@@ -1,7 +1,7 @@
 use super::*;
 use crate::testing::{Rng, SpqrKind, encode, two_of_four};
 use crate::writer::Destination;
-use crate::{Compressed, Dtype, LAYOUTS, NamedTensor, Scheme, Values, Writer};
+use crate::{Compressed, Dtype, LAYOUTS, NamedTensor, QuantConfig, Scheme, Values, Writer};
 
 /// Writes one linear `m` beside a dense `lm_head`, and returns folder and quantization.
 fn store(c: &Compressed, layout: &str) -> (tempfile::TempDir, QuantConfig) {
@@ -91,7 +91,7 @@ fn configurations_and_tensors_that_disagree() {
             assert!(text.contains(part), "{text:?} lacks {part:?}");
         }
     };
-    check("{}", &["m.weight", "no group of the quantization_config covers it"]);
+    check("{}", &["m.weight", "no group covers it; no quantization_config"]);
     check(r#"{"quantization_config": {"quant_method": "gptq"}}"#, &["gptq"]);
     check(r#"{"quantization_config": 7}"#, &["quantization_config", "not an object"]);
     let group = |scheme: &str| {

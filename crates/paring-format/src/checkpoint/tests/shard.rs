@@ -6,7 +6,7 @@ use super::{TWO, raw};
 /// Tensors of 24 and of 4 bytes, one after the other, and the first one's place.
 fn two() -> (Shard, Extent) {
     let shard = Shard::built_in("two", raw(TWO, 28).leak());
-    let place = shard.entries().unwrap().into_iter().find(|(name, _)| name == "a.weight").unwrap().1.place;
+    let place = shard.entries().unwrap().tensors.into_iter().find(|(name, _)| name == "a.weight").unwrap().1.place;
     assert_eq!((place.start, place.len), (8 + TWO.len(), 24));
     (shard, place)
 }

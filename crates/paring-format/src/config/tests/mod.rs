@@ -125,8 +125,6 @@ fn refuses_what_it_cannot_honour() {
     };
     check("quant_method", json!("gptq"), "gptq");
     check("quant_method", Value::Null, "quant_method");
-    check("quantization_status", json!("frozen"), "frozen");
-    check("quantization_status", Value::Null, "quantization_status");
     check("kv_cache_scheme", json!({"num_bits": "8"}), "kv_cache_scheme.num_bits");
     check("transform_config", json!({"config_groups": {}}), "transform_config");
     check("sparsity_config", json!({"format": "sparse-48-bitmask"}), "sparse-48-bitmask");

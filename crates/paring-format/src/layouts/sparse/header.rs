@@ -71,6 +71,7 @@ impl SparseHeader {
         match self.dtype.size() {
             1 => pack::expand::<1>(mask, cols, values),
             2 => pack::expand::<2>(mask, cols, values),
+            8 => pack::expand::<8>(mask, cols, values),
             _ => pack::expand::<4>(mask, cols, values),
         }
     }

@@ -23,8 +23,8 @@ pub(crate) const SHAPE: &str = "shape";
 /// See [`VALUES`]; only [`Sparse::NonZero`] has it.
 pub(crate) const OFFSETS: &str = "row_offsets";
 
-/// Types that a sparse tensor can have.
-const DTYPES: [Dtype; 5] = [Dtype::F32, Dtype::F16, Dtype::Bf16, Dtype::I8, Dtype::F8E4M3];
+/// Types that a sparse tensor can have; f64 is read and never written.
+const DTYPES: [Dtype; 6] = [Dtype::F32, Dtype::F16, Dtype::Bf16, Dtype::F64, Dtype::I8, Dtype::F8E4M3];
 
 /// The choice of the weights that are stored.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -47,7 +47,7 @@ impl Sparse {
             [cols] if self == Sparse::NonZero && cols > 0 => (1, cols),
             _ => weight.matrix("weight")?,
         };
-        if !DTYPES.contains(&weight.dtype) {
+        if !DTYPES.contains(&weight.dtype) || weight.dtype == Dtype::F64 {
             return Err(Error::parts(format!("weight: the {} layout has no {}", self.name(), weight.dtype)));
         }
         self.check_shape(rows, cols)?;

@@ -150,6 +150,19 @@ fn frozen_weights_need_scales_to_round_by() {
     for bits in [0, 9, u32::MAX] {
         assert!(DENSE.decode(&wide(Element::Int(bits)), parts.clone()).is_err(), "{bits} bits");
     }
+    // Zero points of a symmetric scheme count before it is compressed: what fake_quantize of compressed-tensors 0.20.1 makes
+    // of this weight, with scales 0.25 and 0.5 and zero points 3 and -2, and with those of 0.
+    let values = [0.5, -1.0, 0.26, 1.9, -0.3, 0.9, 0.0, -2.0];
+    let zeros = |zeros: [i8; 2]| {
+        let weight = LayoutPart { dtype: Dtype::F32, shape: vec![2, 4], bytes: Dtype::F32.encode(&values) };
+        let bytes = zeros.iter().map(|&zero| zero as u8).collect();
+        let zeros = LayoutPart { dtype: Dtype::I8, shape: vec![2, 1], bytes };
+        let scale = scale(&[0.25, 0.5]);
+        let parts = LayoutParts::from([("weight", weight), ("weight_scale", scale), ("weight_zero_point", zeros)]);
+        DENSE.decode(&wide(Element::Int(4)), parts).unwrap().to_dense()
+    };
+    assert_eq!(zeros([3, -2]), [0.5, -1.0, 0.25, 1.0, -0.5, 1.0, 0.0, -2.0]);
+    assert_eq!(zeros([0, 0]), [0.5, -1.0, 0.25, 1.75, -0.5, 1.0, 0.0, -2.0]);
     // Type and sign of what stands there are kept.
     let eight = DENSE.decode(&wide(Element::E4m3), parts.clone()).unwrap();
     assert!(matches!(&eight.values, Values::Codes { grid, .. } if grid.element == Element::E4m3));

@@ -170,7 +170,7 @@ fn damaged_parts_are_named() {
             assert!(text.contains(name), "{text}");
         }
         check(name, "type BOOL", &|part| part.dtype = Dtype::Bool);
-        check(name, "type F64", &|part| part.dtype = Dtype::F64);
+        check(name, "type I16", &|part| part.dtype = Dtype::I16);
         check(name, "bytes do not make", &|part| part.bytes.push(0));
         check(name, "bytes do not make", &|part| part.bytes.truncate(part.bytes.len() - 1));
         check(name, "bytes do not make", &|part| part.shape = vec![usize::MAX, usize::MAX]);
@@ -374,7 +374,7 @@ fn the_config_is_this_programs_own() {
     };
     let group = |key: &str| format!("/config_groups/group_0/{key}");
     let weights = |key: &str| format!("/config_groups/group_0/weights/{key}");
-    check("status", "/quant_method", json!("compressed-tensors"));
+    check("with the method compressed-tensors", "/quant_method", json!("compressed-tensors"));
     check("version 2", "/version", json!("2"));
     check("version", "/version", Value::Null);
     check("pack-quantized with the method paring", &group("format"), json!("pack-quantized"));

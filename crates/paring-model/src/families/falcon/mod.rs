@@ -78,7 +78,6 @@ impl Family for Falcon {
             prefixes: &["transformer.", ""],
             blocks: "h",
             embedding: "word_embeddings",
-            embedding_hint: "vocab_size and the hidden size are right",
             width: self.shape.dim,
             learned: None,
             projections: None,

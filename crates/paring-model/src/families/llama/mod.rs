@@ -98,7 +98,6 @@ impl Family for Llama {
             prefixes: &["model.", ""],
             blocks: "layers",
             embedding: "embed_tokens",
-            embedding_hint: "vocab_size and hidden_size are right",
             width: self.shape.dim,
             learned: None,
             projections: None,

@@ -62,7 +62,6 @@ impl Family for Opt {
             prefixes: &["model.decoder.", "decoder.", ""],
             blocks: "layers",
             embedding: "embed_tokens",
-            embedding_hint: "vocab_size and word_embed_proj_dim are right",
             width: word,
             learned: Some(("embed_positions", OFFSET)),
             projections: (word != dim).then_some(["project_in", "project_out"]),

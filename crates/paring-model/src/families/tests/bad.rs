@@ -135,7 +135,7 @@ fn configs_that_do_not_fit_the_weights() {
          (model.layers.1.input_layernorm.weight in model.safetensors; model.layers.1.mlp.down_proj.weight in \
          model.safetensors; model.layers.1.mlp.gate_proj.weight in model.safetensors; \
          model.layers.1.mlp.up_proj.weight in model.safetensors; 5 more; nothing would use or copy them: check the \
-         architecture and the sizes in the config)",
+         architecture and the sizes in the config); lenient leaves them out",
     );
     let untied = "config.json: the checkpoint has no tensor lm_head; check that all its files are there and that \
                   tie_word_embeddings is right";

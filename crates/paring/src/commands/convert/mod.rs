@@ -18,6 +18,7 @@ use crate::output::modules::group_of;
 use crate::output::modules::{compressed_modules, is_of_activations};
 use crate::output::rewrite::{Rewrite, Stored, destination, items};
 use crate::output::side_files::{left_behind, unquantized};
+use crate::output::tied;
 use crate::plan::Opt;
 use crate::report::progress::Observer;
 use crate::{Error, Result};
@@ -85,6 +86,7 @@ pub fn convert(
     };
     let all = items(checkpoint, &modules, keeps);
     plan.check_floats(how.format)?;
+    let loses_head = tied::loses_head(checkpoint)?;
     let rewrite = Rewrite::new(checkpoint, out, &all, companions, overwrite, observer, |module| {
         let matrix =
             plan.matrices.get(module).ok_or_else(|| Error::Plan(format!("{module} is not to be converted")))?;
@@ -96,7 +98,12 @@ pub fn convert(
         };
         Ok(Stored { tensors, made })
     })?;
-    let config = plan.config(&rewrite.lengths);
+    let mut config = plan.config(&rewrite.lengths);
+    let mut notes = checkpoint.notes().to_vec();
+    if let Some(object) = config.as_object_mut().filter(|_| loses_head) {
+        tied::untie(object);
+        notes.push(tied::NOTE.to_string());
+    }
     let bytes_out =
         rewrite.finish(&config, ("converted", json!({"format": how.format, "groups": how.groups})), observer)?;
     Ok(Converted {
@@ -105,7 +112,7 @@ pub fn convert(
         converted: plan.converted(),
         bytes_in: checkpoint.total_bytes(),
         bytes_out,
-        notes: left_behind(checkpoint)?.into_iter().collect(),
+        notes: left_behind(checkpoint)?.into_iter().chain(notes).collect(),
     })
 }
 

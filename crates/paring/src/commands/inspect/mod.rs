@@ -70,6 +70,9 @@ pub struct Summary {
     pub outlier_shares: BTreeMap<String, f64>,
     /// Bytes of the weight files.
     pub bytes: u64,
+    /// Remarks about files that disagree, a sentence each.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub notes: Vec<String>,
 }
 
 /// Positions of a matrix's outliers.
@@ -153,6 +156,7 @@ pub fn inspect(checkpoint: &Checkpoint) -> Result<Summary> {
         sparsity: zeros / weights.max(1.0),
         outlier_shares: kinds.into_iter().map(|(kind, (n, of))| (kind, n as f64 / of.max(1) as f64)).collect(),
         bytes: checkpoint.file_bytes(),
+        notes: checkpoint.notes().to_vec(),
     })
 }
 

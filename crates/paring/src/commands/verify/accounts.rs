@@ -34,7 +34,7 @@ pub(super) fn accounts(checkpoint: &Checkpoint, linears: &[LinearInfo], outer: &
     for name in all {
         if quant.scheme(name)?.is_some() {
             accounts.covered += 1;
-        } else if ignored.iter().any(|target| target.matches(name).is_some()) {
+        } else if Target::any(&ignored, name).map_err(Error::Plan)? {
             accounts.ignored += 1;
         } else {
             untargeted.push(name.as_str());
@@ -51,7 +51,12 @@ pub(super) fn accounts(checkpoint: &Checkpoint, linears: &[LinearInfo], outer: &
     for (group, scheme) in &quant.groups {
         for text in &scheme.targets {
             let target = target(text)?;
-            if !modules.iter().any(|module| target.matches(module).is_some()) {
+            let target = [target];
+            let mut found = false;
+            for module in &modules {
+                found = found || Target::any(&target, module).map_err(Error::Plan)?;
+            }
+            if !found {
                 accounts.notes.push(format!("the target {text} of {group} matches no module"));
             }
         }

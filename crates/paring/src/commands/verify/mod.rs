@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use paring_format::checkpoint::read_index;
 use paring_format::layouts::{self, part_names};
+use paring_format::message;
 use paring_format::names::MANIFEST;
 use paring_format::{Checkpoint, Compressed};
 use paring_model::LinearInfo;
@@ -16,7 +17,8 @@ use serde::Serialize;
 
 use crate::output::digests::{equal, read_digests, wrong};
 use crate::output::modules::compressed_module;
-use crate::{Precision, Result};
+use crate::plan::Opt;
+use crate::{Error, Precision, Result};
 
 /// Bytes of a tensor that are checked together.
 const PIECE: usize = 16 << 20;
@@ -91,6 +93,7 @@ pub fn verify(checkpoint: Arc<Checkpoint>) -> Result<Verified> {
     let digests = read_digests(&checkpoint)?;
     let linears: Vec<LinearInfo> = (0..decoder.blocks()).flat_map(|i| decoder.linears(i)).collect();
     let outer_linears = decoder.outer_linears();
+    let lenient = if checkpoint.is_lenient() { decoder.notes() } else { Vec::new() };
     drop(decoder);
     let mut formats: BTreeMap<String, usize> = BTreeMap::new();
     for linear in &linears {
@@ -131,20 +134,21 @@ pub fn verify(checkpoint: Arc<Checkpoint>) -> Result<Verified> {
         untargeted: accounts.untargeted,
         digests_checked: digests.map_or(0, |digests| digests.len()),
         bytes: checkpoint.file_bytes(),
-        notes: accounts.notes,
+        notes: lenient.into_iter().chain(accounts.notes).collect(),
     })
 }
 
 /// Errors when a shard holds a tensor that the index doesn't list: programs that go by the index don't see it. That
 /// what is listed is there was checked when the checkpoint was opened.
 fn check_index(checkpoint: &Checkpoint) -> Result<()> {
-    let Some(path) = checkpoint.index_path() else { return Ok(()) };
+    let Some(path) = checkpoint.index_path().filter(|_| !checkpoint.is_lenient()) else { return Ok(()) };
     let listed = read_index(&path)?;
     match checkpoint.stored_names().find(|&name| !listed.contains_key(name)) {
         None => Ok(()),
         Some(name) => {
-            let expected = format!("an entry in {}", path.display());
-            Err(wrong(checkpoint, name, expected, "none"))
+            let expected = format!("{name}: expected an entry in {}, got none; ", path.display());
+            let file = checkpoint.info(name).map_or_else(|| checkpoint.describe(), |info| info.file.clone());
+            Err(Error::content(file, message![expected, Opt::Lenient, " passes over it"]))
         }
     }
 }
@@ -218,13 +222,18 @@ fn check_parts(checkpoint: &Checkpoint, module: &str, c: &Compressed) -> Result<
         },
     };
     let left_over = |part: &&str| !wanted.contains(part) && checkpoint.info(&format!("{module}.{part}")).is_some();
-    match part_names().iter().copied().find(|part| left_over(part)) {
-        None => Ok(()),
-        Some(part) => {
+    // Zero points of symmetric codes, which some releases stored, mean nothing where all are 0.
+    let means_nothing = |part: &str| -> Result<bool> {
+        let zeros = || checkpoint.read(&format!("{module}.{part}"));
+        Ok(part == "weight_zero_point" && zeros()?.iter().all(|&byte| byte == 0))
+    };
+    for part in part_names().iter().copied().filter(left_over) {
+        if !means_nothing(part)? {
             let expected = format!("only the parts of {name} ({})", wanted.into_iter().collect::<Vec<_>>().join(", "));
-            Err(wrong(checkpoint, &format!("{module}.{part}"), expected, "one that is left over"))
+            return Err(wrong(checkpoint, &format!("{module}.{part}"), expected, "one that is left over"));
         }
     }
+    Ok(())
 }
 
 /// The digest of a tensor's bytes. Errors on floats that are not finite; they are read in pieces.

@@ -33,16 +33,21 @@ impl Selection {
         let overrides =
             plan.overrides.iter().map(|o| known.targets(&o.targets, Opt::Include, &overridden, o.recipe.is_some()));
         let overrides: Vec<Vec<Target>> = overrides.collect::<Result<_>>()?;
-        // The number of a linear's choice; `None` where an override without a recipe leaves it alone.
-        let choice = |name: &str| match overrides.iter().rposition(|targets| matches_any(targets, name)) {
-            None => Some(0),
-            Some(i) => plan.overrides[i].recipe.as_ref().map(|_| i + 1),
-        };
-        let chosen = names
-            .iter()
-            .filter(|name| (include.is_empty() || matches_any(&include, name)) && !matches_any(&ignore, name));
-        let chosen = chosen.filter_map(|name| choice(name).map(|number| (name.clone(), number)));
-        let selection = Self(chosen.collect());
+        let mut chosen = BTreeMap::new();
+        for name in &names {
+            if (!include.is_empty() && !matches_any(&include, name)?) || matches_any(&ignore, name)? {
+                continue;
+            }
+            let mut number = Some(0);
+            // Later ones decide; one without a recipe leaves the linear alone.
+            for (i, targets) in overrides.iter().enumerate() {
+                if matches_any(targets, name)? {
+                    number = plan.overrides[i].recipe.as_ref().map(|_| i + 1);
+                }
+            }
+            chosen.extend(number.map(|number| (name.clone(), number)));
+        }
+        let selection = Self(chosen);
         let used = selection.used();
         let idle = |&(i, o): &(usize, &Override)| o.recipe.is_some() && !used.contains(&(i + 1));
         if let Some((_, idle)) = plan.overrides.iter().enumerate().find(idle).filter(|_| !used.is_empty()) {
@@ -99,13 +104,13 @@ impl Known<'_> {
     fn targets(&self, texts: &[String], option: Opt, named: &Message, compresses: bool) -> Result<Vec<Target>> {
         let made = texts.iter().map(|t| Target::new(t).map_err(Error::Plan)).collect::<Result<Vec<_>>>()?;
         for (text, target) in texts.iter().zip(&made) {
-            let matched = |names: &[String]| names.iter().find(|name| target.matches(name).is_some()).cloned();
-            if matched(self.names).is_some() {
+            if first_match(target, self.names)?.is_some() {
                 continue;
             }
-            let outer = matched(&self.outer);
+            let outer = first_match(target, &self.outer)?;
             let what = if outer.is_some() { "a linear outside the blocks" } else { "no linear" };
-            match outer.or_else(|| matched(&self.others)) {
+            let kept = if outer.is_some() { outer } else { first_match(target, &self.others)? };
+            match kept {
                 Some(kept) if compresses => {
                     let problem = named
                         .clone()
@@ -142,15 +147,18 @@ fn others(decoder: &dyn Decoder) -> Vec<String> {
 /// A note on each linear outside the blocks that a pattern of what to compress matches, beside others: it stays as it is.
 pub(super) fn left(plan: &Plan, decoder: &dyn Decoder) -> Result<Vec<Message>> {
     let ignore: Vec<Target> = plan.ignore.iter().map(|t| Target::new(t).map_err(Error::Plan)).collect::<Result<_>>()?;
-    let outer: Vec<String> = decoder.outer_linears().into_iter().filter(|name| !matches_any(&ignore, name)).collect();
+    let outer = decoder.outer_linears();
     let wishes = plan.overrides.iter().filter(|o| o.recipe.is_some()).flat_map(|o| &o.targets).chain(&plan.include);
     let mut notes = Vec::new();
     for text in wishes {
         let target = Target::new(text).map_err(Error::Plan)?;
-        for name in outer.iter().filter(|name| target.matches(name).is_some()) {
-            let note =
-                format!("{name} stays as it is, although {text} matches it: only the linears of blocks are compressed");
-            notes.push(note.into());
+        for name in &outer {
+            if !matches_any(&ignore, name)? && matches_any(std::slice::from_ref(&target), name)? {
+                let note = format!(
+                    "{name} stays as it is, although {text} matches it: only the linears of blocks are compressed"
+                );
+                notes.push(note.into());
+            }
         }
     }
     notes.dedup();
@@ -164,22 +172,36 @@ pub(crate) fn check_alike(alike: &Alike, decoder: &dyn Decoder) -> Result<()> {
     let [first, second] = [&alike.first, &alike.second];
     let targets = [made(&first.targets)?, made(&first.ignore)?, made(&second.targets)?, made(&second.ignore)?];
     let names = || (0..decoder.blocks()).flat_map(|i| decoder.linears(i)).map(|linear| linear.name);
-    let of =
-        |number: usize, name: &str| matches_any(&targets[number], name) && !matches_any(&targets[number + 1], name);
-    match names().find(|name| of(0, name) != of(2, name)) {
-        None => Ok(()),
-        Some(name) => {
-            let (one, other) = if of(0, &name) { (first, second) } else { (second, first) };
-            Err(Error::Misuse(format!(
+    let of = |number: usize, name: &str| -> Result<bool> {
+        Ok(matches_any(&targets[number], name)? && !matches_any(&targets[number + 1], name)?)
+    };
+    for name in names() {
+        let of_first = of(0, &name)?;
+        if of_first != of(2, &name)? {
+            let (one, other) = if of_first { (first, second) } else { (second, first) };
+            return Err(Error::Misuse(format!(
                 "{}: {} and {} have different targets ({name} is of {}, and not of {}); one sweep has the same for both",
                 alike.place, second.modifier, first.modifier, one.modifier, other.modifier
-            )))
+            )));
         }
     }
+    Ok(())
 }
 
-fn matches_any(targets: &[Target], name: &str) -> bool {
-    targets.iter().any(|target| target.matches(name).is_some())
+/// Tells whether one of the targets matches. Errors when a pattern of them takes too many steps to tell.
+fn matches_any(targets: &[Target], name: &str) -> Result<bool> {
+    Target::any(targets, name).map_err(Error::Plan)
 }
+
+/// The first of the names that the target matches. Errors as [`matches_any`].
+fn first_match<'a>(target: &Target, names: &'a [String]) -> Result<Option<&'a String>> {
+    for name in names {
+        if matches_any(std::slice::from_ref(target), name)? {
+            return Ok(Some(name));
+        }
+    }
+    Ok(None)
+}
+
 #[cfg(test)]
 mod tests;
