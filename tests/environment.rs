@@ -33,7 +33,7 @@ fn ended(sandbox: &Sandbox, command: &str, code: i32) -> Ran {
 fn a_log_that_nobody_takes_ends_nothing() {
     let (sandbox, want) = undisturbed();
     for (i, to) in ["2>/dev/full", "2>&-", "2>&- >&-", "</dev/null 2>/dev/full"].iter().enumerate() {
-        for more in ["", "--verbose", "--quiet"] {
+        for more in ["", "--verbose", "--quiet", "--log-json -"] {
             let out = format!("out{i}{}", more.len());
             ended(&sandbox, &format!("exec $PARING {RUN} {more} --out {out} {to}"), 0);
             assert!(model_bytes(&sandbox.path(&out)) == want, "{to} {more}");

@@ -34,7 +34,7 @@ fn main() -> ExitCode {
     }
     progress::survive_limits();
     // What the libraries have to tell those who look for a fault: PARING_LOG=debug.
-    let filter = tracing_subscriber::EnvFilter::from_env("PARING_LOG");
+    let filter = tracing_subscriber::EnvFilter::try_from_env("PARING_LOG").unwrap_or_default();
     tracing_subscriber::fmt().with_env_filter(filter).with_ansi(false).with_writer(|| Printable).init();
     match args::parse(std::env::args_os()).and_then(|cli| logged(&cli.command)) {
         Ok(()) => ExitCode::SUCCESS,

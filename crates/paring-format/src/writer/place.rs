@@ -7,7 +7,7 @@ use super::contents::{self, Contents};
 use super::destination::{Destination, Treatment};
 use super::files::{probe, write_beside};
 use super::{Lock, disk, staging};
-use crate::names::{JOURNAL, MANIFEST, STAGED};
+use crate::names::{JOURNAL, LOCK, MANIFEST, RunFiles, STAGED};
 use crate::{Error, Result};
 
 /// A folder that a run writes into, for as long as anyone has this.
@@ -97,6 +97,20 @@ impl Place {
     /// Tells whether a folder lies beside the output `out` in which one is made that will replace it, or one that was replaced.
     pub fn is_pending(out: &Path) -> bool {
         staging::is_pending(out)
+    }
+
+    /// Removes what a run left in a finished output that ended after that: its lock, and files that it began. Needs no lock, and
+    /// writes nothing, where there is none.
+    pub fn tidy(out: &Path, run: RunFiles) -> Result<()> {
+        let leftovers = Contents::of(out, run, false)?.leftovers;
+        if leftovers.is_empty() && !out.join(LOCK).exists() {
+            return Ok(());
+        }
+        let _lock = Lock::take(out)?;
+        leftovers
+            .iter()
+            .map(|name| out.join(name))
+            .try_for_each(|path| disk::remove(&path).map_err(|source| Error::io(&path, source)))
     }
 
     /// The folder to write into.

@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use paring_format::names::CONFIG;
-use paring_format::names::{JOURNAL, LOCK, MANIFEST};
-use paring_format::writer::{ClosedFile, Destination, Lock, Place};
+use paring_format::names::{JOURNAL, MANIFEST};
+use paring_format::writer::{ClosedFile, Destination, Place};
 use paring_format::{Checkpoint, Writer};
 use paring_model::decoder::Block;
 use paring_model::weight::Dense;
@@ -97,12 +97,9 @@ pub(super) fn finished(job: &Job, identity: &RunIdentity) -> Result<Option<Repor
     match journal::difference(&was, identity) {
         Some(reason) => Err(different(reason)),
         None => {
-            match &place {
-                Some(place) => place.publish()?,
-                // Left by one that was killed between its journal's end and its own.
-                None if there(LOCK) => drop(Lock::take(&job.out)?),
-                None => {}
-            }
+            place.map_or(Ok(()), |place| place.publish())?;
+            // Of one that was killed between its journal's end and its own.
+            Place::tidy(&job.out, RUN_FILES)?;
             Report::read(&job.out).map(Some)
         }
     }

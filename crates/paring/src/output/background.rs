@@ -91,8 +91,8 @@ impl Scribe {
             }
             Task::Note(line) => {
                 let closed = self.close()?;
-                if let (Some(line), Some(journal)) = (line(closed), &mut self.ended.journal) {
-                    journal.add(&line)?;
+                if let Some(line) = line(closed) {
+                    self.note(&line)?;
                 }
             }
             Task::ForgetActivations => {
@@ -100,6 +100,15 @@ impl Scribe {
             }
         }
         Ok(())
+    }
+
+    /// Adds a line to the journal, if there is one.
+    fn note(&mut self, line: &Line) -> Result<()> {
+        let add = |scribe: &mut Self| scribe.ended.journal.as_mut().map_or(Ok(()), |journal| journal.add(line));
+        match add(self) {
+            Err(Error::Format(paring_format::Error::NoSpace { .. })) if self.give_way()? => add(self),
+            added => added,
+        }
     }
 
     /// Removes the activations that are kept, if there are any: they save time, and shards are what the run is for.

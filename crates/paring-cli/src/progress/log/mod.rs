@@ -55,7 +55,10 @@ impl Log {
             "pid": std::process::id(),
             "arguments": arguments,
         });
-        log.write(STARTED, started).map_err(|source| Error::Io { path: log.path.clone(), source })?;
+        match log.is_on_stderr() {
+            true => log.event(STARTED, started),
+            false => log.write(STARTED, started).map_err(|source| Error::Io { path: log.path.clone(), source })?,
+        }
         Ok(log)
     }
 

@@ -329,11 +329,12 @@ fn lists_have_plain_names_alone() {
         assert!(!Place::is_pending(&out));
         assert!(Writer::create(&over(&out, 1)).is_err());
     }
-    fs::remove_dir_all(&new).unwrap();
-    let text = json!({"program": "paring 0", FILES: [{"name": "../mine.txt", "bytes": 4, "digest": "0"}], WRITES: ["../mine.txt"]});
-    fs::write(out.join(MANIFEST), text.to_string()).unwrap();
-    fs::remove_file(out.join(CONFIG)).unwrap();
-    assert!(Writer::create(&over(&out, 2)).is_ok_and(|writer| writer.place().discard().is_ok()));
+    let other = parent.path().join("other");
+    fs::create_dir(&other).unwrap();
+    fs::write(other.join("a"), "of a run").unwrap();
+    fs::write(other.join(MANIFEST), json!({"program": "paring 0", WRITES: ["../mine.txt", "a"]}).to_string()).unwrap();
+    Writer::create(&over(&other, 1)).unwrap().place().discard().unwrap();
+    assert!(names(&other).is_empty());
     assert_eq!(fs::read(&mine).unwrap(), b"mine");
 }
 

@@ -276,16 +276,20 @@ pub(crate) fn finished(dir: &Path) -> Result<Option<RunIdentity>> {
     let Some(begun) = crate::output::digests::read_json(&path)?.get_mut(RUN_KEY).map(Value::take) else {
         return Ok(None);
     };
-    let bad = |reason: String| Error::content(path.display().to_string(), format!("{RUN_KEY}: {reason}"));
+    let bad =
+        |reason: Message| Error::content(path.display().to_string(), message![format!("{RUN_KEY}: ")].then(reason));
     check_version(&begun).map_err(bad)?;
-    serde_json::from_value(begun).map(Some).map_err(|e| bad(e.to_string()))
+    serde_json::from_value(begun).map(Some).map_err(|e| bad(e.to_string().into()))
 }
 
 /// Errors, in words, when this identity of a run has another version than [`VERSION`]: its other fields may be others too.
-fn check_version(identity: &Value) -> std::result::Result<(), String> {
+fn check_version(identity: &Value) -> std::result::Result<(), Message> {
     match identity.get("journal").and_then(Value::as_u64).filter(|version| *version != u64::from(VERSION)) {
         None => Ok(()),
-        Some(version) => Err(format!("a journal of version {version}, where this program writes {VERSION}")),
+        Some(version) => {
+            let other = format!("a journal of version {version}, where this program writes {VERSION}: ");
+            Err(message![other, "resume it with the program that began it, or begin anew with ", Opt::Overwrite])
+        }
     }
 }
 
