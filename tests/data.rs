@@ -62,7 +62,7 @@ fn every_kind_of_file() {
     }
 }
 
-/// What Windows, Python and other programs write holds the same documents as plain lines.
+/// Files of Windows, Python and other programs hold the same documents as plain lines.
 #[test]
 fn files_as_other_programs_leave_them() {
     let sandbox = sandbox();

@@ -34,7 +34,7 @@ fn left_over(sandbox: &Sandbox) -> Vec<String> {
 
 #[test]
 fn other_bytes_of_the_right_length() {
-    let (sandbox, hub, _) = both();
+    let (sandbox, hub, commit) = both();
     let weights = weights(&sandbox);
     let name = etag(&weights, true);
     hub.fault("GET /store/", 1, Fault::Altered(64));
@@ -42,7 +42,11 @@ fn other_bytes_of_the_right_length() {
     let note = format!("model.safetensors: expected the digest {name}, got ");
     assert!(ran.stderr.contains(&note) && ran.stderr.contains("fetching it anew"), "{}", ran.stderr);
     assert_fetched(&sandbox);
-    assert_eq!(Hub::from_store(&hub.log()), 2 * weights.len());
+    let log = hub.log();
+    assert_eq!(Hub::from_store(&log), 2 * weights.len());
+    // All of one commit, wherever the branch moves meanwhile.
+    let mut files = log.iter().filter(|request| request.path.contains("/resolve/"));
+    assert!(files.all(|request| request.path.contains(&format!("/resolve/{commit}/"))), "{log:?}");
     // Where they stay wrong, nothing of them is kept.
     let (sandbox, hub, _) = both();
     hub.fault("GET /store/", 2, Fault::Altered(1));
@@ -109,7 +113,7 @@ fn an_etag_that_is_no_digest() {
     assert!(ran.stderr.contains(note), "{}", ran.stderr);
 }
 
-/// What a client notes.
+/// The notes of a client.
 #[derive(Default)]
 struct Notes(Vec<String>);
 

@@ -58,7 +58,7 @@ pub enum Fault {
     Body(String),
     /// The file with so many other bytes at its end.
     Altered(usize),
-    /// Where a part is asked for, the one from this byte on.
+    /// The part from this byte on, in place of the one that is asked for.
     RangeFrom(usize),
     /// A hundred bytes a second.
     Slow,

@@ -1,6 +1,6 @@
 //! The encoding of text: UTF-8, and the name of what is another.
 
-/// What programs of Windows put before UTF-8.
+/// The byte order mark that programs of Windows put before UTF-8.
 pub(super) const MARK: &[u8] = b"\xef\xbb\xbf";
 
 /// Bytes around the first wrong one that are looked at.
@@ -47,7 +47,7 @@ pub(super) fn not_utf8(bytes: &[u8]) -> String {
     format!("not UTF-8 at byte {}: {}", at + 1, advice(bytes))
 }
 
-/// What bytes that are not UTF-8 look like, and what to do.
+/// The encoding that bytes look like which are not UTF-8, and what to do.
 fn advice(bytes: &[u8]) -> String {
     let error = std::str::from_utf8(bytes).err();
     if error.is_some_and(|error| error.error_len().is_none()) {

@@ -56,7 +56,7 @@ fn wrong<T>(reason: impl Into<String>) -> Result<T, Stop> {
 
 /// The form of a file whose documents have the field `field`.
 ///
-/// A list is told by its bracket. Of an object, all is read: one that lacks the field, has one list of objects in it and
+/// A list has its bracket first. Of an object, all is read: one that lacks the field, has one list of objects in it and
 /// nothing after it holds its documents there, as `{"data": [...]}` does. What is no JSON counts as lines, or as objects
 /// where the first bracket is alone on its line; the reason shows when documents are read.
 pub(super) fn form(path: &Path, packing: Packing, field: &str) -> Result<Form> {

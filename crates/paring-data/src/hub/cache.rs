@@ -24,6 +24,11 @@ impl Shelf {
         Self { repo: repo.clone(), folder: cache.join(&name), locks: cache.join(".locks").join(name) }
     }
 
+    /// The path of a file on the hub, at this revision.
+    pub fn file_path(&self, path: &str) -> String {
+        self.repo.file_path(path)
+    }
+
     /// The commit that the revision meant when it was last fetched. Errors when the cache holds something else there.
     pub fn commit(&self) -> Result<Option<String>> {
         if self.repo.is_commit() {

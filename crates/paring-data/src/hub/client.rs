@@ -22,6 +22,9 @@ pub(super) const FEW_TRIES: u32 = 2;
 /// The longest pause that a server may ask for; one that wants more is not worth waiting for.
 const LONGEST_PAUSE: Duration = Duration::from_secs(300);
 
+/// The beginning of the standard library's errors about names that have no address; they have no kind of their own.
+const NO_ADDRESS: &str = "failed to lookup address";
+
 /// The headers by which the hub describes a file that lies elsewhere.
 const DESCRIPTION: [&str; 3] = ["x-repo-commit", "x-linked-etag", "x-linked-size"];
 
@@ -227,6 +230,7 @@ impl Client {
         let nobody = match &error {
             ureq::Error::Io(e) => {
                 matches!(e.kind(), ConnectionRefused | HostUnreachable | NetworkUnreachable | PermissionDenied)
+                    || e.to_string().starts_with(NO_ADDRESS)
             }
             ureq::Error::Timeout(timeout) => matches!(timeout, Connect | Resolve),
             ureq::Error::HostNotFound | ureq::Error::ConnectionFailed => true,

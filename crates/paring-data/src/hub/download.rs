@@ -92,6 +92,7 @@ impl Hub {
     /// Requests a file's metadata. The size is checked against `listed`, the one in the list of files.
     pub(super) fn facts(
         &self,
+        shelf: &Shelf,
         repo: &Repo,
         path: &str,
         listed: Option<u64>,
@@ -99,7 +100,7 @@ impl Hub {
         watch: &mut dyn DownloadObserver,
     ) -> Result<Facts> {
         let wrong = |reason: String| repo.error(format!("{path}: {reason}"));
-        let asked = self.client.ask(Method::Head, &repo.file_path(path), tries, watch, |_| Ok(()));
+        let asked = self.client.ask(Method::Head, &shelf.file_path(path), tries, watch, |_| Ok(()));
         let (response, ()) = asked.map_err(|trouble| repo.failed(Some(path), trouble))?;
         let status = response.status();
         if !status.is_success() && !status.is_redirection() {
@@ -152,8 +153,8 @@ impl Hub {
                 watch.note(&format!("{repo}: {path}: its etag {etag:?} is no digest; only its size is checked"));
             }
             let mut part = Part::open(shelf.blob(&format!("{etag}.paring")), *size, kind)?;
-            self.complete(repo, path, &mut part, watch)?;
-            self.compare(repo, path, etag, &mut part, watch)?;
+            self.complete(shelf, repo, path, &mut part, watch)?;
+            self.compare(shelf, repo, path, etag, &mut part, watch)?;
             part.file.sync_all().map_err(io)?;
             fs::rename(&part.path, &blob).map_err(io)?;
         }
@@ -163,6 +164,7 @@ impl Hub {
     /// Compares a whole part's digest with its etag. One that differs is fetched anew, once; then it is removed.
     fn compare(
         &self,
+        shelf: &Shelf,
         repo: &Repo,
         path: &str,
         etag: &str,
@@ -173,19 +175,26 @@ impl Hub {
         let Some(got) = differs(part) else { return Ok(()) };
         watch.note(&format!("{repo}: {path}: expected the digest {etag}, got {got}; fetching it anew"));
         part.clear().map_err(|source| Error::Io { path: part.path.clone(), source })?;
-        self.complete(repo, path, part, watch)?;
+        self.complete(shelf, repo, path, part, watch)?;
         let Some(got) = differs(part) else { return Ok(()) };
         fs::remove_file(&part.path).map_err(|source| Error::Io { path: part.path.clone(), source })?;
         Err(repo.error(format!("{path}: expected the digest {etag}, got {got}, twice; try again later, or elsewhere")))
     }
 
     /// Requests the rest of a file until all of it is there.
-    fn complete(&self, repo: &Repo, path: &str, part: &mut Part, watch: &mut dyn DownloadObserver) -> Result<()> {
+    fn complete(
+        &self,
+        shelf: &Shelf,
+        repo: &Repo,
+        path: &str,
+        part: &mut Part,
+        watch: &mut dyn DownloadObserver,
+    ) -> Result<()> {
         let mut patience = Patience::new(TRIES, self.client.timing());
         watch.bytes(path, part.have, part.size);
         while part.have < part.size {
             let before = part.have;
-            match self.append(repo, path, part, watch) {
+            match self.append(shelf, repo, path, part, watch) {
                 Ok(()) => {}
                 Err(Failure::Final(trouble)) => return Err(repo.failed(Some(path), trouble)),
                 Err(Failure::Passing(passing)) => {
@@ -202,6 +211,7 @@ impl Hub {
     /// One request for the missing rest.
     fn append(
         &self,
+        shelf: &Shelf,
         repo: &Repo,
         path: &str,
         part: &mut Part,
@@ -212,7 +222,7 @@ impl Hub {
         let broke = |have: u64, how: String| {
             Failure::Passing(format!("{path}: the connection {how} after {have} of {size} bytes").into())
         };
-        let response = self.client.once(Method::Get, &repo.file_path(path), part.have)?;
+        let response = self.client.once(Method::Get, &shelf.file_path(path), part.have)?;
         let headers = response.headers();
         let whole = match response.status() {
             StatusCode::PARTIAL_CONTENT => {

@@ -118,7 +118,7 @@ impl Hub {
             return Ok(file);
         }
         let tries = if cached().is_ok_and(|file| file.is_some()) { FEW_TRIES } else { TRIES };
-        let facts = self.expect_network(repo).and_then(|()| self.facts(repo, path, None, tries, watch));
+        let facts = self.expect_network(repo).and_then(|()| self.facts(&shelf, repo, path, None, tries, watch));
         let facts = match facts {
             Ok(facts) => facts,
             Err(error) => {
@@ -181,7 +181,7 @@ impl Hub {
             if let Some(file) = shelf.file(&listing.commit, path, size) {
                 return Ok(file);
             }
-            let facts = self.facts(repo, path, size, TRIES, watch)?;
+            let facts = self.facts(&shelf, repo, path, size, TRIES, watch)?;
             if facts.commit != listing.commit {
                 let (expected, got) = (&listing.commit, &facts.commit);
                 return Err(repo.error(format!("{path}: expected the file of commit {expected}, got {got}")));

@@ -9,7 +9,7 @@ fn kind(text: &str) -> Result<Kind, String> {
     Ok(kind)
 }
 
-/// What serde_json reads is read, what it refuses is refused; NaN and infinities are the only difference.
+/// The texts that serde_json reads are read, those that it refuses are refused; NaN and infinities are the only difference.
 #[test]
 fn the_same_as_another_reader() {
     let texts = [
