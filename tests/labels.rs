@@ -148,6 +148,7 @@ fn zero_points_of_symmetric_schemes_mean_nothing() {
             let beside = |end: &str, with: &str| t.name.strip_suffix(end).map(|module| format!("{module}{with}"));
             let names = [
                 beside("input_scale", "input_zero_point"),
+                beside("input_scale", "output_zero_point").filter(|_| fill == 0),
                 beside("weight_scale", "weight_zero_point"),
                 beside("k_scale", "k_zero_point"),
                 beside("v_scale", "v_zero_point"),

@@ -3,7 +3,7 @@
 //! Zero points of symmetric schemes are stored by some releases and read by none: they are part of the model and mean nothing.
 //! A single number may have any shape of one element, and a number for each head any with one long dimension.
 
-use paring_format::layouts::same_numbers;
+use paring_format::layouts::{ACTIVATION_NAMES, same_numbers};
 use paring_format::{Dtype, QuantArgs, Strategy};
 
 use crate::activations::{self, CacheRounding};
@@ -22,6 +22,9 @@ const CACHE_NAMES: [[&str; 2]; 4] = [
 /// Zero points that may be stored beside them. Caches are symmetric.
 const CACHE_ZEROS: [&str; 5] =
     ["k_zero_point", "v_zero_point", "q_zero_point", "k_proj.output_zero_point", "v_proj.output_zero_point"];
+
+/// Most bytes of zero points that are looked at: one number, or one for each head.
+const MOST: usize = 1 << 16;
 
 impl Source {
     /// Requires float scales, as many as this shape has; if they are not there, [`Source::complete`] says so.
@@ -54,6 +57,16 @@ impl Source {
     /// True if a zero point is stored that is not 0.
     pub(crate) fn has_offset(&self, name: &str) -> Result<bool> {
         Ok(self.has(name) && self.checkpoint().read(name)?.iter().any(|&byte| byte != 0))
+    }
+
+    /// True for a tensor of zero points of activations that are all 0: no scheme needs it, and releases stored it for all.
+    pub(crate) fn is_zero_point_of_zeros(&self, name: &str) -> Result<bool> {
+        let local = name.rsplit_once('.').map_or(name, |(_, local)| local);
+        if !local.ends_with("_zero_point") || !ACTIVATION_NAMES.contains(&local) {
+            return Ok(false);
+        }
+        let small = self.checkpoint().info(name).is_some_and(|info| info.bytes() <= MOST);
+        Ok(small && self.checkpoint().read(name)?.iter().all(|&byte| byte == 0))
     }
 
     /// Stored scales, each above 0.

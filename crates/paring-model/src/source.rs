@@ -188,6 +188,9 @@ impl Source {
         let mut left_out = Vec::new();
         for name in self.checkpoint.names().filter(|&name| !required.stored.contains(name)) {
             let Some(info) = self.checkpoint.info(name).filter(|info| !means_nothing(name, info)) else { continue };
+            if self.is_zero_point_of_zeros(name)? {
+                continue;
+            }
             match self.checkpoint.is_lenient() {
                 true => left_out.push(name),
                 false => mismatch.extra(name, &info.file),

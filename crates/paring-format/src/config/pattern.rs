@@ -286,7 +286,7 @@ fn counted(text: &str) -> Option<(usize, String, usize)> {
 mod tests {
     use super::*;
 
-    /// Compared with `re.match(pattern, name) is not None` of Python 3.12, for each of the names.
+    /// Compared with `re.match(pattern, name) is not None` of Python 3.11, for each of the names.
     #[test]
     fn answers_are_those_of_python() {
         let names = ["model.layers.1.mlp.up_proj", "model.layers.11.self_attn.q_proj", "lm_head", "a-b[c]", "aa.b.aa"];

@@ -96,7 +96,7 @@ impl Output {
         let mut bytes = from.read(name)?;
         let info = from.info(name).ok_or_else(|| Error::Plan(format!("{name} is gone from the checkpoint")))?;
         let mut dtype = info.dtype;
-        if let Some(to) = self.encoder.float_type().filter(|&to| to != dtype && dtype.is_weight()) {
+        if let Some(to) = self.encoder.float_type().filter(|&to| to != dtype && dtype.is_float()) {
             bytes = to.encode(&cast(dtype.decode_f32(&bytes), to, name)?);
             dtype = to;
         }

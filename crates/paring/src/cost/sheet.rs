@@ -108,7 +108,7 @@ fn stored_as(checkpoint: &Checkpoint, info: &LinearInfo) -> (usize, Dtype) {
     let stored: Vec<_> =
         part_names().iter().filter_map(|local| checkpoint.info(&format!("{}.{local}", info.name))).collect();
     let bytes = stored.iter().map(|tensor| tensor.stored_bytes()).sum();
-    let floats = stored.iter().map(|tensor| tensor.dtype).find(|dtype| dtype.is_weight());
+    let floats = stored.iter().map(|tensor| tensor.dtype).find(|dtype| dtype.is_float()).map(Dtype::in_memory);
     (bytes, floats.unwrap_or(Dtype::Bf16))
 }
 
@@ -121,7 +121,7 @@ impl<'a> Sheet<'a> {
         let (decoder, checkpoint) = (job.decoder.as_ref(), job.checkpoint.as_ref());
         let tensor = |name: &String| {
             let info = checkpoint.info(name);
-            let of = |info: &paring_format::TensorInfo| match cast.filter(|_| info.dtype.is_weight()) {
+            let of = |info: &paring_format::TensorInfo| match cast.filter(|_| info.dtype.is_float()) {
                 Some(to) => info.bytes() / info.dtype.size() * to.size(),
                 None => info.bytes(),
             };
