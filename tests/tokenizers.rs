@@ -55,7 +55,7 @@ fn tokens_beside_the_vocabulary() {
     }
 }
 
-/// What is not done as the files say is a note; the run is done.
+/// A note says what is not done as the files say; the run is done.
 #[test]
 fn notes() {
     let sandbox = sandbox(json!({"bos_token": "w7", "add_bos_token": true,
@@ -127,7 +127,7 @@ fn a_long_text() {
     assert!(model_bytes(&sandbox.path("one")) == model_bytes(&sandbox.path("two")));
 }
 
-/// Where no process can be started there are no tokens, and one line says so; token ids need none.
+/// Without a process there are no tokens, and one line says so; token ids need none.
 #[cfg(target_os = "linux")]
 #[test]
 fn no_process_to_be_had() {

@@ -139,7 +139,7 @@ const FILES: &[BadInput] = &[
     ),
 ];
 
-/// Where memory is what ends them, however slow the machine is.
+/// Tokenizers that memory ends, however slow the machine is.
 const LARGE: &[BadInput] = &[
     (
         "replacements of replacements",
@@ -167,7 +167,7 @@ const LARGE: &[BadInput] = &[
     ),
 ];
 
-/// What the tokenizer's library does with a text.
+/// Texts with which the tokenizer's library has no end, or nearly so.
 const TEXTS: &[BadInput] = &[
     (
         "prefixes of a megabyte",

@@ -71,7 +71,7 @@ impl Tokenizer {
         self.is_timed.load(Ordering::Relaxed).then_some(self.moment)
     }
 
-    /// What its files say and what is not done; nothing before the first text was tokenized.
+    /// Notes on what its files say and is not done; none before the first text was tokenized.
     pub fn notes(&self) -> &[String] {
         self.about.get().map_or(&[], |about| &about.notes)
     }

@@ -15,7 +15,7 @@ use std::sync::OnceLock;
 use paring_format::files;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
-use tokenizers::Tokenizer as Inner;
+use tokenizers::{ModelWrapper, Tokenizer as Inner};
 
 use crate::chat::{Moment, Template};
 use crate::guard::guarded;
@@ -45,10 +45,10 @@ pub(crate) struct Encoder {
     about: About,
 }
 
-/// What a person or an error should know of a tokenizer that was opened.
+/// Properties of an open tokenizer that a person or an error should know.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub(crate) struct About {
-    /// What its files say and what is not done.
+    /// Notes on what its files say and is not done.
     pub notes: Vec<String>,
     /// Tokens that are in no `tokenizer.json`.
     pub added: Vec<Added>,
@@ -138,6 +138,12 @@ impl Encoder {
             let [first, last] = [0, 1].map(|k| ids[k].filter(|_| ends[k].1 == Some(true)));
             (self.first, self.last) = (first, last);
         }
+        if let ModelWrapper::BPE(bpe) = self.inner.get_model()
+            && bpe.dropout.is_some_and(|dropout| dropout > 0.0)
+        {
+            let note = "tokenizer.json: dropout makes other tokens of the same text each time, as in transformers";
+            self.about.notes.push(note.into());
+        }
         if config.get("split_special_tokens").and_then(Value::as_bool) == Some(true) {
             let note =
                 "tokenizer_config.json: split_special_tokens is not done here: special tokens in a text stay whole";
@@ -146,7 +152,7 @@ impl Encoder {
         Ok(())
     }
 
-    /// What is to be known of it.
+    /// Its notes and added tokens.
     pub fn about(&self) -> &About {
         &self.about
     }

@@ -146,6 +146,11 @@ fn notes() {
         let (about, _) = of(config).unwrap();
         assert!(about.notes.len() == 1 && about.notes[0].contains(words), "{:?}", about.notes);
     }
+    let bpe = json!({"version": "1.0", "added_tokens": [],
+        "model": {"type": "BPE", "dropout": 0.5, "merges": [], "vocab": {"a": 0}}});
+    fs::write(dir.path().join("tokenizer.json"), bpe.to_string()).unwrap();
+    let (about, _) = of(json!({})).unwrap();
+    assert!(about.notes.len() == 1 && about.notes[0].contains("dropout makes other tokens"), "{:?}", about.notes);
     for (config, words) in [
         (json!({"added_tokens_decoder": {"x": {}}}), "added_tokens_decoder: \"x\", expected a token's id"),
         (

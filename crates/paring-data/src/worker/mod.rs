@@ -43,7 +43,7 @@ pub const PATIENCE: Duration = Duration::from_secs(10);
 /// Bytes of the worker's stack.
 const STACK: usize = 16 << 20;
 
-/// What a request may take.
+/// Memory and time that a request may take.
 #[derive(Clone, Copy, Debug)]
 struct Allowance {
     /// Bytes beyond those of a worker that was just started.
