@@ -140,7 +140,7 @@ fn an_output_says_whether_its_head_is_the_embedding() {
                 let told = [&config["tie_word_embeddings"], &config["text_config"]["tie_word_embeddings"]];
                 assert_eq!(told.map(|flag| flag != &json!(false)), [!differs; 2], "{name}: {command}");
                 assert_eq!(ran.stderr.contains("the head that is stored is another matrix"), differs, "{}", ran.stderr);
-                assert_eq!(sandbox.perplexity("out").is_finite(), true);
+                assert!(sandbox.perplexity("out").is_finite());
             }
             let report = sandbox.json("quantize model --method rtn --wbits 8 --out out --overwrite --quiet");
             let notes = report["notes"].as_array().unwrap();
@@ -243,7 +243,7 @@ fn files_that_disagree_are_read_leniently_if_asked() {
             &[buffer, "00001-of-00002", "it is not"][..],
             "1 tensors that model.safetensors.index.json lists",
         ),
-        (&[zeros.clone()], &[], &[norm, "00001-of-00002", "00002-of-00002"], "1 tensors are in two files"),
+        (std::slice::from_ref(&zeros), &[], &[norm, "00001-of-00002", "00002-of-00002"], "1 tensors are in two files"),
         (
             &value_head,
             &[(value_head[0].name.as_str(), 1), (value_head[1].name.as_str(), 1), (value_head[2].name.as_str(), 1)],
@@ -278,7 +278,7 @@ fn files_that_disagree_are_read_leniently_if_asked() {
         sandbox.perplexity("made");
     }
     // Of two, the one that the index names.
-    in_two(&sandbox, &[zeros.clone()], &[(norm, 1)]);
+    in_two(&sandbox, std::slice::from_ref(&zeros), &[(norm, 1)]);
     assert_ne!(sandbox.json("eval model eval.safetensors --seqlen 32 --lenient --quiet")["perplexity"], json!(wanted));
     // What the model needs is needed all the same.
     in_two(&sandbox, &[], &[("model.layers.5.input_layernorm.weight", 1)]);

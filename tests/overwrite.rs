@@ -241,7 +241,7 @@ fn a_persons_files_stay() {
     let is_theirs = |name: &str| {
         let first = name.split('/').next().unwrap();
         let own = ["config.json", "paring.json", "report.json", "report.html", "tokenizer.json"];
-        !own.contains(&first) && !(first.starts_with("model") && !first.ends_with(".tmp"))
+        !own.contains(&first) && (!first.starts_with("model") || first.ends_with(".tmp"))
     };
     let theirs =
         || tree(&sandbox.path("out")).into_iter().filter(|(name, _)| is_theirs(name)).collect::<BTreeMap<_, _>>();

@@ -33,7 +33,7 @@ enum Source {
         /// The file that it is read from.
         file: PathBuf,
         isolation: Isolation,
-        worker: Mutex<Option<Worker>>,
+        worker: Mutex<Option<Box<Worker>>>,
     },
 }
 
@@ -98,7 +98,7 @@ impl Tokenizer {
         let mut worker = worker.lock().unwrap_or_else(PoisonError::into_inner);
         let open = match worker.take() {
             Some(open) => open,
-            None => Worker::open(dir, file, self.moment, isolation)?,
+            None => Box::new(Worker::open(dir, file, self.moment, isolation)?),
         };
         let open = worker.insert(open);
         self.about.get_or_init(|| open.about.clone());

@@ -70,11 +70,8 @@ pub(super) fn call(value: &Value, name: &str, given: &Given, meter: &Meter) -> M
         "odd" => equal(&binary(Binary::Modulo, value, &Value::Int(2), meter)?, &Value::Int(1), meter)?,
         "lower" | "upper" => {
             let text = value.text(meter)?;
-            let (has, others): (fn(char) -> bool, fn(char) -> bool) = match name {
-                "lower" => (char::is_lowercase, char::is_uppercase),
-                _ => (char::is_uppercase, char::is_lowercase),
-            };
-            text.chars().any(has) && !text.chars().any(others)
+            let (lower, upper) = (text.contains(char::is_lowercase), text.contains(char::is_uppercase));
+            if name == "lower" { lower && !upper } else { upper && !lower }
         }
         "filter" | "test" => return fault(format!("the test {name} is not known here")),
         _ => return fault(format!("No test named '{name}'")),

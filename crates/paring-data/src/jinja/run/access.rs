@@ -5,7 +5,7 @@ use std::rc::Rc;
 
 use crate::jinja::fault::{Made, Meter, fault};
 use crate::jinja::methods::{self, Attribute};
-use crate::jinja::value::{Function, Loop, Value};
+use crate::jinja::value::{Function, Loop, Range, Value};
 
 /// `value.name`: Python's attribute, and if there is none the item.
 pub(in crate::jinja) fn attribute(value: &Value, name: &str, meter: &Meter) -> Made<Value> {
@@ -147,14 +147,16 @@ pub(in crate::jinja) fn slice(value: &Value, parts: [Option<Value>; 3], meter: &
     if step == 0 {
         return fault("a slice has step 0");
     }
-    let sliced = |len: usize| -> Vec<usize> {
+    let ends = |len: usize| {
         let len = len as i128;
         let (least, most) = if step > 0 { (0, len) } else { (-1, len - 1) };
         let place = |place: i128| (if place < 0 { place + len } else { place }).clamp(least, most);
         let first = start.map_or(if step > 0 { 0 } else { len - 1 }, place);
-        let end = stop.map_or(if step > 0 { len } else { -1 }, place);
+        (first, stop.map_or(if step > 0 { len } else { -1 }, place))
+    };
+    let sliced = |len: usize| -> Vec<usize> {
+        let (mut at, end) = ends(len);
         let mut taken = Vec::new();
-        let mut at = first;
         while if step > 0 { at < end } else { at > end } {
             taken.extend(usize::try_from(at));
             at = at.saturating_add(step);
@@ -178,7 +180,10 @@ pub(in crate::jinja) fn slice(value: &Value, parts: [Option<Value>; 3], meter: &
         }
         Value::Range(range) => {
             meter.items(range.len)?;
-            Value::list(sliced(range.len).into_iter().map(|at| range.get(at)).collect(), meter)
+            let (first, end) = ends(range.len);
+            let place = |place: i128| range.start + range.step.saturating_mul(place);
+            let (start, stop, len) = (place(first), place(end), sliced(range.len).len());
+            Ok(Value::Range(Rc::new(Range { start, stop, step: range.step.saturating_mul(step), len })))
         }
         other => fault(format!("'{}' object cannot be sliced", other.kind())),
     }
