@@ -104,7 +104,7 @@ impl Request {
             let short = short(windows, model.decoder.as_ref()).filter(|_| self.seqlen.is_none() && self.loader_notes);
             notes.extend(data.notes().into_iter().chain(short).chain(self.crowded(data, windows)).map(Message::from));
         }
-        notes.extend(self.idle(&choices, device.is_cpu(), needs_data).into_iter().filter(|_| self.loader_notes));
+        notes.extend(self.idle(&choices, needs_data).into_iter().filter(|_| self.loader_notes));
         let (plan, windows) = match calibration {
             None => (choices, None),
             Some((data, windows)) => (resolved(choices, data.name, &windows), Some(windows)),
@@ -154,7 +154,7 @@ impl Request {
     }
 
     /// Notes on what is asked for and has no effect.
-    fn idle(&self, plan: &Plan, on_cpu: bool, needs_data: bool) -> Vec<Message> {
+    fn idle(&self, plan: &Plan, needs_data: bool) -> Vec<Message> {
         let mut notes = Vec::new();
         if let Some(data) = self.data.as_ref().filter(|_| !needs_data) {
             notes.push(format!("{data} is not read: {} needs no calibration data", plan.recipe.method).into());
@@ -162,9 +162,6 @@ impl Request {
         let data = [(Opt::Nsamples, self.nsamples.is_some()), (Opt::TrueSequential, self.true_sequential)];
         for (option, _) in data.into_iter().filter(|(_, is_set)| *is_set && !needs_data) {
             notes.push(message![option, format!(" has no effect: {} needs no calibration data", plan.recipe.method)]);
-        }
-        if self.max_vram.is_some() && on_cpu {
-            notes.push(message![Opt::MaxVram, " has no effect: the run is on the CPU"]);
         }
         notes
     }
