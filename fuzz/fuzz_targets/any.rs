@@ -8,6 +8,7 @@ use std::process::exit;
 use std::sync::OnceLock;
 
 use libfuzzer_sys::fuzz_target;
+use paring_data::worker;
 use paring_fuzz::{bodies, counted, seeds};
 
 #[global_allocator]
@@ -17,6 +18,9 @@ static TARGET: OnceLock<String> = OnceLock::new();
 
 /// Setup before the first input.
 fn begin() {
+    if std::env::args_os().nth(1).is_some_and(|first| first == worker::ARGUMENT) {
+        worker::main();
+    }
     let known = bodies::targets();
     if let (Some(to), Some(golden)) = (std::env::var_os("SEEDS"), std::env::var_os("GOLDEN")) {
         seeds::write(Path::new(&to), Path::new(&golden)).expect("inputs made of golden files");

@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, LazyLock};
+use std::time::Duration;
 
 use paring::Precision;
 use paring::plan::file::{self as recipe_file, Known};
@@ -41,14 +42,21 @@ pub fn model_config(data: &[u8]) -> bool {
     true
 }
 
-fn tokenizer_of(folder: &Path) -> paring_data::Result<Option<Tokenizer>> {
-    Ok(tokenizer::tokenizer(&Checkpoint::open(folder)?, &Isolation::Thread))
+fn tokenizer_of(folder: &Path, isolation: &Isolation) -> paring_data::Result<Option<Tokenizer>> {
+    Ok(tokenizer::tokenizer(&Checkpoint::open(folder)?, isolation))
 }
+
+/// This program as a worker: its `main` calls the worker's if it is started so.
+static PROCESS: LazyLock<Isolation> = LazyLock::new(|| Isolation::Process {
+    program: std::env::current_exe().expect("the path of this program"),
+    patience: Duration::from_secs(2),
+});
 
 /// Short windows of anything.
 const SAMPLING: Sampling = Sampling { nsamples: Some(3), seqlen: Some(4), seed: None, positions: 64 };
 
-/// A tokenizer.json is read, and makes tokens of a text.
+/// A tokenizer.json is read, and makes tokens of a text: in a process of its own, as in the program, which ends what takes too
+/// much memory or time.
 pub fn tokenizer(data: &[u8]) -> bool {
     let files: [(&str, &[u8]); 3] = [
         ("config.json", b"{}"),
@@ -57,7 +65,7 @@ pub fn tokenizer(data: &[u8]) -> bool {
     ];
     let folder = folder("tokenizer", &files);
     put(&folder.join("tokenizer.json"), data);
-    let Ok(tokenizer) = tokenizer_of(&folder).inspect_err(super::assert_text) else { return false };
+    let Ok(tokenizer) = tokenizer_of(&folder, &PROCESS).inspect_err(super::assert_text) else { return false };
     let text = "one two  three\n1234 \u{e9}\u{304b}\u{1f600} [UNK]<s></s> two";
     let data = Data::text("text", text.into());
     is_good(data.evaluation(tokenizer.as_ref(), Some(2), 64, None))
@@ -66,7 +74,7 @@ pub fn tokenizer(data: &[u8]) -> bool {
 /// Tokenizer and template for text and messages.
 static READS: LazyLock<Tokenizer> = LazyLock::new(|| {
     let folder = folder("reads", &model_files(TEMPLATE));
-    tokenizer_of(&folder).expect("files of ours").expect("a tokenizer")
+    tokenizer_of(&folder, &Isolation::Thread).expect("files of ours").expect("a tokenizer")
 });
 
 fn model_files(template: &[u8]) -> [(&str, &[u8]); 4] {
@@ -85,7 +93,7 @@ pub fn chat_template(data: &[u8]) -> bool {
     put(&folder.join("chat_template.jinja"), data);
     let messages = folder.join("messages.jsonl");
     put(&messages, br#"{"messages": [{"role": "system", "content": "one"}, {"role": "user", "content": "two one"}]}"#);
-    let Ok(tokenizer) = tokenizer_of(&folder).inspect_err(super::assert_text) else { return false };
+    let Ok(tokenizer) = tokenizer_of(&folder, &Isolation::Thread).inspect_err(super::assert_text) else { return false };
     let Ok(data) = Data::open(&messages, "messages").inspect_err(super::assert_text) else { return false };
     is_good(data.evaluation(tokenizer.as_ref(), Some(2), 64, None))
 }

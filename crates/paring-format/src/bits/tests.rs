@@ -115,6 +115,14 @@ fn refuses_what_does_not_fit() {
         let four = packing(3, padded);
         assert!(four.pack(&[0; 4], 3).is_err() && four.pack(&[], 0).is_err());
         assert!(four.pack_columns(&[0; 4], 3).is_err() && four.pack_columns(&[0; 4], 0).is_err());
+        for code in [-5, 4, i8::MIN, i8::MAX] {
+            for at in 0..4 {
+                let mut codes = [3, -4, 0, 1];
+                codes[at] = code;
+                let error = four.pack_columns(&codes, 2).unwrap_err().to_string();
+                assert!(error.contains(&format!("code {code} (element {at}) is outside -4..=3")), "{error}");
+            }
+        }
         assert!(four.pack_into(&[0; 4], 4, &mut [0; 8]).is_err());
         assert!(four.unpack(&[0; 8], 1, 8).is_err() && four.unpack(&[0; 3], 1, 8).is_err());
         assert!(four.unpack(&[], usize::MAX, 8).is_err() && four.unpack(&[], 1, usize::MAX).is_err());

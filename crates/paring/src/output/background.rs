@@ -277,10 +277,9 @@ mod tests {
     fn without_a_thread_it_writes_in_place() {
         let pool = rayon::ThreadPoolBuilder::new().num_threads(1).build().unwrap();
         let dir = tempfile::tempdir().unwrap();
-        let create = || Writer::create(&Destination::new(dir.path(), 2)).unwrap();
         // A thread that is the whole pool must not wait for another one.
         let ended = pool.install(|| {
-            let mut writer = BackgroundWriter::new(create(), None);
+            let mut writer = BackgroundWriter::new(writer(dir.path(), 2), None);
             assert!(matches!(writer.0, Place::Here(_)));
             writer.shard(0, tensor("a"))?;
             writer.shard(1, tensor("b"))?;

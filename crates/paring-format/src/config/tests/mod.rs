@@ -148,6 +148,7 @@ fn refuses_what_it_cannot_honour() {
     check("group.format", json!("float-quantized"), "the float-quantized layout holds 8-bit floats");
     check("group.weights", Value::Null, "weights");
     check("group.input_activations", json!({"num_bits": 12}), "input_activations");
+    check("group.input_activations", json!({"num_bits": 8, "dynamic": "global"}), "false, true, \"local\"");
     check("group.output_activations", json!([]), "output_activations");
     check("group.kv_cache", json!({}), "the key kv_cache");
 }

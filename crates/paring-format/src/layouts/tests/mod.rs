@@ -2,6 +2,7 @@ mod answers;
 mod floats;
 mod marlin_24;
 mod packed;
+mod properties;
 mod sparse;
 mod spqr;
 mod spqr_hf;
