@@ -270,7 +270,8 @@ fn reports_of_no_run_are_refused() {
     let kinds: Vec<Value> = (0..1000).map(layer).collect();
     let stages = vec![golden["stages"][0].clone(); 1000];
     let many: serde_json::Map<String, Value> = (0..100_001).map(|i| (i.to_string(), json!(1))).collect();
-    let cases: [(&dyn Fn(&mut Value), &str); 7] = [
+    type Case<'a> = (&'a dyn Fn(&mut Value), &'a str);
+    let cases: [Case; 7] = [
         (&|r| r["layers"][0]["block"] = json!(i64::MAX), "block 9223372036854775807, expected at most 10000"),
         (&|r| r["layers"][0]["block"] = json!(10_001), "block 10001"),
         (&|r| r["layers"] = json!(kinds), "1000 kinds"),

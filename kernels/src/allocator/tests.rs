@@ -62,7 +62,7 @@ fn a_mapping_is_at_most_an_eighth_larger_than_asked_for() {
     }
 }
 
-/// What [`PoolingAllocator`] promises, on requests, mappings and releases at random: mappings in use and in the pool
+/// The promise of [`PoolingAllocator`], on requests, mappings and releases at random: mappings in use and in the pool
 /// together take at most the reserve more than were ever in use at once; every mapping is in use, in the pool or unmapped.
 #[test]
 fn the_pool_holds_no_more_than_its_reserve_beyond_the_peak() {

@@ -312,7 +312,7 @@ fn an_output_without_a_config_is_replaced_too() {
     assert_eq!((seed(&out), fs::read(out.join("model.safetensors.kept")).unwrap()), (json!(2), b"mine".to_vec()));
 }
 
-/// Marks and lists lead to no other folder, whoever wrote them.
+/// Marks and lists lead to no other folder, no matter which program wrote them.
 #[test]
 fn lists_have_plain_names_alone() {
     let parent = tempfile::tempdir().unwrap();
