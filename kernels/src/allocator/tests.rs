@@ -68,7 +68,8 @@ fn a_mapping_is_at_most_an_eighth_larger_than_asked_for() {
 fn the_pool_holds_no_more_than_its_reserve_beyond_the_peak() {
     const MIB: usize = 1 << 20;
     let mut pool = Pool::EMPTY;
-    let (mut used, mut pooled): (Vec<(usize, usize)>, Vec<(usize, usize)>) = (Vec::new(), Vec::new());
+    let mut used: Vec<(usize, usize)> = Vec::new();
+    let mut pooled: Vec<(usize, usize)> = Vec::new();
     let (mut peak, mut fresh, mut reused, mut evicted) = (0, 0, 0, 0);
     let bytes = |mappings: &[(usize, usize)]| mappings.iter().map(|mapping| mapping.1).sum::<usize>();
     let mut seed = 1u64;

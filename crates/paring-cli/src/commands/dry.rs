@@ -124,7 +124,12 @@ mod tests {
             "{}",
             lines[4]
         );
-        assert_eq!(lines[4].split("; ").nth(1), Some("6.00 MB on disk at most"));
+        assert_eq!(
+            lines[4].split("; ").nth(1),
+            Some(
+                "6.00 MB on disk at most, beside the 7.00 MB of the earlier output, which stays until this one is finished"
+            )
+        );
         let kept = table(&Costs { disk_snapshots: 400_000, ..costs });
         assert!(
             kept[4].contains("6.00 MB on disk at most, 400.0 kB of them two snapshots of activations"),
