@@ -172,7 +172,7 @@ fn a_folder_goes_before_the_hub() {
     assert!(hub.log().is_empty());
 }
 
-/// Safetensors files are taken where there are any, pickles where there are none, and nothing else.
+/// Safetensors files are taken where there are any, pickles where there are none, and small files that are no weights.
 #[test]
 fn which_files_are_fetched() {
     let (sandbox, hub, _) = both();
@@ -183,23 +183,30 @@ fn which_files_are_fetched() {
         names.join(" ")
     };
     let mut all = files(&sandbox.path("model"));
-    for name in ["README.md", "pytorch_model.bin", "tf_model.h5", "onnx/model.onnx", "chat_template.jinja"] {
+    for name in ["README.md", "pytorch_model.bin", "tf_model.h5", "onnx/model.onnx", "chat_template.jinja", "LICENSE"] {
         all.push((name.to_string(), b"something".to_vec()));
     }
     let commit = hub.publish("models/org/tiny", "main", &all);
     ok(&sandbox, &hub, "inspect org/tiny");
-    assert_eq!(names(&sandbox, &commit), "chat_template.jinja config.json model.safetensors tokenizer.json");
+    assert_eq!(
+        names(&sandbox, &commit),
+        "LICENSE README.md chat_template.jinja config.json model.safetensors tokenizer.json"
+    );
     all.retain(|(name, _)| name != "model.safetensors");
     let commit = hub.publish("models/org/tiny", "main", &all);
     // This pickle is none, which is not the hub's business.
     assert_eq!(run(&sandbox, &hub, "inspect org/tiny").code, Some(1));
-    assert_eq!(names(&sandbox, &commit), "chat_template.jinja config.json pytorch_model.bin tokenizer.json");
+    assert_eq!(
+        names(&sandbox, &commit),
+        "LICENSE README.md chat_template.jinja config.json pytorch_model.bin tokenizer.json"
+    );
     all.retain(|(name, _)| name != "pytorch_model.bin");
     all.push(("pytorch_model.bin.index.json".into(), br#"{"weight_map": {"a": "b.bin", "c": "b.bin"}}"#.to_vec()));
     all.push(("b.bin".into(), b"another".to_vec()));
     let commit = hub.publish("models/org/tiny", "main", &all);
     assert_eq!(run(&sandbox, &hub, "inspect org/tiny").code, Some(1));
-    let expected = "b.bin chat_template.jinja config.json pytorch_model.bin.index.json tokenizer.json";
+    let expected =
+        "LICENSE README.md b.bin chat_template.jinja config.json pytorch_model.bin.index.json tokenizer.json";
     assert_eq!(names(&sandbox, &commit), expected);
 }
 

@@ -13,6 +13,7 @@
 //! * [`writer`]: shards out, index and config last.
 //! * [`mod@message`]: texts whose options each program spells in its own way.
 
+pub mod beside;
 pub mod bits;
 pub mod checkpoint;
 pub mod compressed;

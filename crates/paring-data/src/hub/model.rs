@@ -3,9 +3,9 @@
 use std::collections::BTreeSet;
 use std::path::Path;
 
+use paring_format::beside::{DEPTH, MOST_BYTES, MOST_FILES, MOST_OF_A_FILE, is_index, is_of_tools, is_weights};
 use paring_format::checkpoint::read_index;
-use paring_format::names::{COMPANIONS, MANIFEST};
-use paring_format::names::{CONFIG, INDEX, SINGLE};
+use paring_format::names::{COMPANIONS, CONFIG, INDEX, MANIFEST, SINGLE};
 
 use super::cache::has_size;
 use super::{Listing, Repo};
@@ -23,9 +23,9 @@ pub(super) struct Wanted<'a> {
     pub index: Option<&'a str>,
 }
 
-/// Config and companions as far as they are there, and safetensors files rather than pickles. Errors when there is
-/// no config, or there are no weights of either kind.
-pub(super) fn wanted(repo: &Repo, listing: &Listing) -> Result<Wanted<'static>> {
+/// Config, the small files beside it, and safetensors files rather than pickles. Errors when there is no config, or there are
+/// no weights of either kind.
+pub(super) fn wanted<'a>(repo: &Repo, listing: &'a Listing) -> Result<Wanted<'a>> {
     let there = |name: &str| listing.get(name).is_some();
     let without = |what: &str| {
         let mut names = listing.files.iter().map(|file| file.path.as_str());
@@ -37,7 +37,7 @@ pub(super) fn wanted(repo: &Repo, listing: &Listing) -> Result<Wanted<'static>> 
         return Err(without(CONFIG));
     }
     let mut files = vec![CONFIG];
-    files.extend(COMPANIONS.into_iter().chain([MANIFEST]).filter(|name| there(name)));
+    files.extend(beside(listing));
     for (single, index) in WEIGHTS {
         if there(single) {
             files.push(single);
@@ -48,6 +48,32 @@ pub(super) fn wanted(repo: &Repo, listing: &Listing) -> Result<Wanted<'static>> 
         }
     }
     Err(without(&format!("{SINGLE}, {INDEX} or {}", WEIGHTS[1].0)))
+}
+
+/// The files that belong to a model besides weights and config, within the bounds on what is copied along. Of a list without
+/// sizes those of well-known names.
+fn beside(listing: &Listing) -> Vec<&str> {
+    let (mut files, mut bytes) = (Vec::new(), 0);
+    for file in &listing.files {
+        let (path, name) = (file.path.as_str(), file.path.rsplit('/').next().unwrap_or_default());
+        let hidden = path.split('/').any(|part| part.starts_with('.') || is_of_tools(part));
+        let is_known = COMPANIONS.contains(&path) || path == MANIFEST;
+        let fits = file.size.map_or(is_known, |size| size <= MOST_OF_A_FILE && bytes + size <= MOST_BYTES);
+        let is_deep = path.matches('/').count() > DEPTH;
+        if path == CONFIG
+            || hidden
+            || is_deep
+            || is_weights(name)
+            || is_index(name)
+            || !fits
+            || files.len() >= MOST_FILES
+        {
+            continue;
+        }
+        bytes += file.size.unwrap_or_default();
+        files.push(path);
+    }
+    files
 }
 
 /// The files that an index names, sorted. Errors when it cannot be read, or a name cannot be that of a file of a repository.

@@ -168,19 +168,26 @@ fn lists() {
 #[test]
 fn what_makes_a_model() {
     let repo = model("org/name");
-    let files = |paths: &[&str]| {
+    let files = |paths: &[&str]| -> std::result::Result<(String, Option<String>), String> {
         let listing = listing(paths);
-        model::wanted(&repo, &listing).map(|wanted| (wanted.files.join(" "), wanted.index)).map_err(|e| e.to_string())
+        let wanted = model::wanted(&repo, &listing).map_err(|e| e.to_string())?;
+        Ok((wanted.files.join(" "), wanted.index.map(str::to_owned)))
     };
     let all =
         ["README.md", "config.json", "model.safetensors", "pytorch_model.bin", "tokenizer.json", "onnx/model.onnx"];
     assert_eq!(files(&all), Ok(("config.json tokenizer.json model.safetensors".into(), None)));
+    // Where the list has sizes, every small file that is no weights.
+    let mut sized =
+        listing(&[&all[..], &[".gitattributes", "a/b/c/d/e.txt", "large.dat", "templates/tool.jinja"]].concat());
+    sized.files.iter_mut().for_each(|file| file.size = Some(if file.path == "large.dat" { 65 << 20 } else { 10 }));
+    let wanted = model::wanted(&repo, &sized).unwrap();
+    assert_eq!(wanted.files.join(" "), "config.json README.md tokenizer.json templates/tool.jinja model.safetensors");
     let index =
         ["config.json", "model.safetensors.index.json", "model-00001-of-00001.safetensors", "pytorch_model.bin"];
-    assert_eq!(files(&index), Ok(("config.json".into(), Some("model.safetensors.index.json"))));
+    assert_eq!(files(&index), Ok(("config.json".into(), Some("model.safetensors.index.json".into()))));
     assert_eq!(files(&["config.json", "pytorch_model.bin"]), Ok(("config.json pytorch_model.bin".into(), None)));
     let index = files(&["config.json", "pytorch_model.bin.index.json", "paring.json"]);
-    assert_eq!(index, Ok(("config.json paring.json".into(), Some("pytorch_model.bin.index.json"))));
+    assert_eq!(index, Ok(("config.json paring.json".into(), Some("pytorch_model.bin.index.json".into()))));
     let error = files(&["model.gguf"]).unwrap_err();
     assert!(error.contains("config.json") && error.contains("model.gguf"), "{error}");
     let error = files(&["config.json", "a", "b", "c", "d"]).unwrap_err();

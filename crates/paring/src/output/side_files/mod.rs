@@ -4,11 +4,12 @@ mod survey;
 #[cfg(test)]
 mod tests;
 
+use paring_format::beside::MOST_BYTES;
 use paring_format::{Checkpoint, Dtype, files};
 use serde_json::{Map, Value};
 
 use crate::Result;
-use survey::{MOST_BYTES, Survey};
+use survey::Survey;
 
 /// Files to write beside the weights, by name and content: `given` ones, for a model that has no folder, and those of the
 /// model's folder that are small and no weights. A name may have folders in it, `a/b.json`. In memory together, 256 MiB at most.

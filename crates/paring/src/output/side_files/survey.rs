@@ -4,18 +4,12 @@ use std::fs;
 use std::path::Path;
 
 use paring_format::Checkpoint;
+use paring_format::beside::{DEPTH, MOST_BYTES, MOST_FILES, MOST_OF_A_FILE, is_index, is_of_tools, is_weights};
 use paring_format::names::{self, CONFIG, INDEX, JOURNAL, LOCK, MANIFEST, PICKLE_INDEX};
 
 use crate::report::names::RUN_FILES;
 use crate::{Error, Result};
 
-/// Bytes of a file that is taken over at most: a tokenizer of the largest vocabularies has 40 MB.
-const MOST_OF_A_FILE: u64 = 64 << 20;
-/// Bytes of all of them, which are in memory together for a moment.
-pub(super) const MOST_BYTES: u64 = 256 << 20;
-/// Their number, and the folders that lead to one, at most.
-const MOST_FILES: usize = 1000;
-const DEPTH: usize = 3;
 /// Entries of all folders that are looked at.
 const MOST_ENTRIES: usize = 10_000;
 /// Files of each kind that a note names.
@@ -23,38 +17,6 @@ const NAMED: usize = 6;
 
 /// The reason to leave a file or folder that the system does not let us read.
 const UNREADABLE: &str = "cannot be read";
-
-/// Endings of files of weights, of any program, and of what a training leaves.
-const WEIGHTS: [&str; 25] = [
-    "safetensors",
-    "bin",
-    "pt",
-    "pth",
-    "ckpt",
-    "gguf",
-    "ggml",
-    "onnx",
-    "onnx_data",
-    "msgpack",
-    "h5",
-    "hdf5",
-    "keras",
-    "pb",
-    "tflite",
-    "mlmodel",
-    "npz",
-    "npy",
-    "ot",
-    "params",
-    "pdparams",
-    "engine",
-    "pkl",
-    "pickle",
-    "nemo",
-];
-
-/// Names that every copy of a repository or of a working folder has, and no model needs.
-const OF_TOOLS: [&str; 6] = [".git", ".gitattributes", ".gitignore", ".cache", ".DS_Store", "__pycache__"];
 
 /// The files of a folder.
 #[derive(Debug, Default)]
@@ -105,7 +67,7 @@ impl Survey {
 
     fn entry(&mut self, checkpoint: &Checkpoint, dir: &Path, (prefix, name): (&str, &str), depth: usize) -> Result<()> {
         let full = format!("{prefix}{name}");
-        if OF_TOOLS.contains(&name) || depth == 0 && (is_written(name) || checkpoint.files().any(|file| file == name)) {
+        if is_of_tools(name) || depth == 0 && (is_written(name) || checkpoint.files().any(|file| file == name)) {
             return Ok(());
         }
         let path = dir.join(&full);
@@ -160,14 +122,8 @@ fn shown(prefix: &str) -> String {
 
 /// Tells whether an output has a file of this name of its own, or describes files that it does not have.
 fn is_written(name: &str) -> bool {
-    let index = [".safetensors.index.json", ".bin.index.json"].iter().any(|end| name.ends_with(end));
-    index
+    is_index(name)
         || [CONFIG, INDEX, PICKLE_INDEX, MANIFEST, JOURNAL, LOCK].contains(&name)
         || RUN_FILES.names.contains(&name)
         || RUN_FILES.prefix.is_some_and(|prefix| name.starts_with(prefix))
-}
-
-fn is_weights(name: &str) -> bool {
-    let ending = name.rsplit_once('.').map(|(_, ending)| ending.to_ascii_lowercase());
-    ending.is_some_and(|ending| WEIGHTS.contains(&ending.as_str()))
 }
