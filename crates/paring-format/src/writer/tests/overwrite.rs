@@ -72,6 +72,8 @@ fn what_no_run_wrote_is_not_overwritten() {
     for (name, files, words) in [
         ("model", &[("config.json", "{}"), ("notes.txt", "")][..], "holds a model, and nothing says"),
         ("notes", &[("notes.txt", "")], "holds notes.txt, and nothing says"),
+        // What tells most is named.
+        ("weights", &[("notes.txt", ""), ("a.txt", ""), (SINGLE, "")], "holds a model"),
         ("other", &[(MANIFEST, r#"{"program": "other 1"}"#), (CONFIG, "{}")], "holds a model"),
         ("damaged", &[(MANIFEST, "{"), (CONFIG, "{}")], "holds a model"),
         ("journal", &[(JOURNAL, "today\n"), (CONFIG, "{}")], "holds a model"),
@@ -85,6 +87,21 @@ fn what_no_run_wrote_is_not_overwritten() {
         assert!(files.iter().all(|(file, text)| fs::read_to_string(dir.join(file)).unwrap() == *text), "{name}");
         assert_eq!(names(&dir).len(), files.len(), "{name}");
     }
+}
+
+/// A manifest of ours that a link leads to says nothing of the folder of the link.
+#[cfg(unix)]
+#[test]
+fn a_linked_manifest_is_none() {
+    let parent = tempfile::tempdir().unwrap();
+    let (ours, mine) = (parent.path().join("ours"), parent.path().join("mine"));
+    made(&ours, 1, 1);
+    fs::create_dir(&mine).unwrap();
+    fs::write(mine.join(CONFIG), "{}").unwrap();
+    std::os::unix::fs::symlink(ours.join(MANIFEST), mine.join(MANIFEST)).unwrap();
+    let text = Writer::create(&over(&mine, 1)).unwrap_err().to_string();
+    assert!(text.contains("nothing says"), "{text}");
+    assert_eq!(fs::read_to_string(mine.join(CONFIG)).unwrap(), "{}");
 }
 
 #[cfg(unix)]
@@ -344,11 +361,15 @@ fn folders_of_an_output_are_replaced_with_it() {
     let parent = tempfile::tempdir().unwrap();
     let out = parent.path().join("out");
     let with_folder = |text: &str| {
-        let destination = Destination { companions: vec!["templates/a".into()], ..over(&out, 1) };
+        let destination =
+            Destination { companions: vec!["templates/a".into(), "templates/deep/b".into()], ..over(&out, 1) };
         let mut writer = Writer::create(&destination)?;
         let place = writer.place();
         writer.shard(0, vec![tensor("t", Dtype::F32, &[4], 1)])?;
-        let summary = writer.finish(&json!({"seed": text}), &[("templates/a".to_string(), text.into())])?;
+        let summary = writer.finish(
+            &json!({"seed": text}),
+            &["templates/a", "templates/deep/b"].map(|name| (name.to_string(), text.into())),
+        )?;
         let text = json!({"program": "paring 0.1.0", FILES: listed(&summary.files)}).to_string();
         write_beside(&place.dir().join(MANIFEST), text.len(), |file| file.write_all(text.as_bytes()))?;
         place.publish()
@@ -356,6 +377,7 @@ fn folders_of_an_output_are_replaced_with_it() {
     for text in ["first", "second"] {
         with_folder(text).unwrap();
         assert_eq!(fs::read_to_string(out.join("templates/a")).unwrap(), text);
+        assert_eq!(fs::read_to_string(out.join("templates/deep/b")).unwrap(), text);
         assert_eq!(names(parent.path()), ["out"]);
     }
     fs::write(out.join("templates/mine"), "mine").unwrap();
