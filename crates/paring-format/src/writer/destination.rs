@@ -121,7 +121,9 @@ impl Destination {
     }
 
     fn unfinished(&self) -> Error {
-        Error::Unfinished { path: self.dir.clone() }
+        // One that is to replace an output is made beside it, and may be all that is there.
+        let beside = staged(&self.dir).filter(|_| !self.dir.join(JOURNAL).exists());
+        Error::Unfinished { path: beside.unwrap_or_else(|| self.dir.clone()) }
     }
 
     /// Errors where the files are not a run's, or a person's are in the way of the run's.
