@@ -213,8 +213,12 @@ impl Matrix {
     }
 
     fn plain(&self, x: &[f32], w: &[f32]) -> Vec<f32> {
-        let tokens = x.len() / self.cols;
+        // A matrix without columns has no product; that shows in its shape.
+        let tokens = x.len().checked_div(self.cols).unwrap_or(0);
         let mut y = vec![0.0; tokens * self.rows];
+        if y.is_empty() {
+            return y;
+        }
         products::multiply(
             MatMut::from_row_major_slice_mut(&mut y, tokens, self.rows),
             Accum::Replace,
