@@ -6,6 +6,7 @@ use std::fs;
 #[cfg(target_os = "linux")]
 use std::process::Command;
 
+use support::draws::Draws;
 #[cfg(target_os = "linux")]
 use support::stalling::{Stalling, told};
 use support::*;
@@ -24,18 +25,6 @@ const RUNS: [&str; 6] = [
 /// Number of times that runs are killed, and the seed of the moments.
 const KILLS: usize = 50;
 const SEED: u64 = 7;
-
-/// Pseudo-random numbers (splitmix64).
-struct Draws(u64);
-
-impl Draws {
-    fn below(&mut self, end: u64) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mixed = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        let mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        (mixed ^ (mixed >> 31)) % end
-    }
-}
 
 /// All files of a folder except those that contain times.
 fn bytes(sandbox: &Sandbox, dir: &str) -> Vec<(String, Vec<u8>)> {

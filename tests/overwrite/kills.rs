@@ -4,6 +4,7 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use super::*;
+use crate::support::draws::Draws;
 use crate::support::stalling::{Stalling, told};
 
 /// Kinds of run, the folder aside.
@@ -37,18 +38,6 @@ const EVENTS: [&str; 10] = [
 /// Kills by default; `PARING_KILLS` asks for more.
 const KILLS: usize = 10;
 const SEED: u64 = 11;
-
-/// Pseudo-random numbers (splitmix64).
-struct Draws(u64);
-
-impl Draws {
-    fn below(&mut self, end: u64) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mixed = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        let mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        (mixed ^ (mixed >> 31)) % end
-    }
-}
 
 /// Puts the earlier output into `out`, with files of a person's.
 fn prepare(sandbox: &Sandbox) {

@@ -3,6 +3,7 @@
 // Each test file uses some of it.
 #![allow(dead_code)]
 
+pub mod draws;
 pub mod hub;
 pub mod pickles;
 #[cfg(target_os = "linux")]
