@@ -11,7 +11,8 @@ pub const PICKLE_INDEX: &str = "pytorch_model.bin.index.json";
 /// The file name of the configuration.
 pub const CONFIG: &str = "config.json";
 
-/// Names of the files that belong to a model besides weights and config, and are copied along.
+/// Well-known names of files that belong to a model besides weights and config. Programs whose outputs list no files copied these
+/// along, and no others; [`crate::beside`] has the rule of today.
 pub const COMPANIONS: [&str; 10] = [
     "generation_config.json",
     "tokenizer.json",

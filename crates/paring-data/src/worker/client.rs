@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 use std::time::Duration;
 
+use paring_format::names::COMPANIONS;
 use serde_json::Value;
 
 use super::frame::{self, ask, tell};
@@ -61,28 +62,16 @@ struct Process {
     stderr: Option<std::process::ChildStderr>,
 }
 
-/// Files that a tokenizer is read from.
-const FILES: [&str; 8] = [
-    "tokenizer.json",
-    "tokenizer_config.json",
-    "special_tokens_map.json",
-    "added_tokens.json",
-    "vocab.json",
-    "merges.txt",
-    "chat_template.jinja",
-    "chat_template.json",
-];
-
 /// Documents of one message at most, and the bytes after which one is sent.
 pub(crate) const BATCH: usize = 64;
 pub(crate) const BATCH_BYTES: usize = 64 << 10;
 
 impl Worker {
-    /// Starts a worker and has it open the tokenizer in `dir`, whose main file is `file`; templates write `moment`. Errors when it cannot start,
-    /// the tokenizer cannot be read, and when that takes more than it may.
+    /// Starts a worker and has it open the tokenizer in `dir`, whose main file is `file`; templates write `moment`. Errors when
+    /// it cannot start, the tokenizer cannot be read, and when that takes more than it may.
     pub fn open(dir: &Path, file: &Path, moment: Moment, isolation: &Isolation) -> Result<Self> {
-        let files =
-            FILES.iter().filter_map(|name| dir.join(name).metadata().ok()).map(|meta| meta.len().min(128 << 20)).sum();
+        let there = COMPANIONS.iter().filter_map(|name| dir.join(name).metadata().ok());
+        let files = there.map(|meta| meta.len().min(128 << 20)).sum();
         let tokenizer = file.display().to_string();
         let mut worker = Self::start(isolation, files, tokenizer.clone()).map_err(|error| {
             let text =

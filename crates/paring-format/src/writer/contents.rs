@@ -1,8 +1,8 @@
 //! The files of a folder that a run wrote, and those that are a person's.
 //!
 //! A run's manifest lists its files with their digests; while they are written, the manifest or the journal lists their names.
-//! Whatever is not on a list is a person's, and so is what is no regular file: no run makes links. A folder is a run's where all
-//! that is in it is, and a person's otherwise.
+//! Everything that is on no list belongs to a person, and so do links and devices, which no run makes. A folder belongs to a run
+//! if everything in it does, and to a person otherwise.
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
@@ -14,7 +14,8 @@ use serde_json::{Value, json};
 
 use super::ClosedFile;
 use crate::names::{
-    CONFIG, INDEX, JOURNAL, LOCK, MANIFEST, REPLACED, RunFiles, SINGLE, STAGED, is_plain_path, shard_name, temporary_of,
+    COMPANIONS, CONFIG, INDEX, JOURNAL, LOCK, MANIFEST, REPLACED, RunFiles, SINGLE, STAGED, is_plain_path, shard_name,
+    temporary_of,
 };
 use crate::{Error, Result, files};
 
@@ -27,20 +28,6 @@ pub const WRITES: &str = "writes";
 const PROGRAM: &str = "paring ";
 /// The program that writes, as they name it.
 pub(super) const THIS_PROGRAM: &str = concat!("paring ", env!("CARGO_PKG_VERSION"));
-
-/// Files that were copied along by programs whose manifests list none.
-const EARLIER_COMPANIONS: [&str; 10] = [
-    "generation_config.json",
-    "tokenizer.json",
-    "tokenizer_config.json",
-    "tokenizer.model",
-    "special_tokens_map.json",
-    "added_tokens.json",
-    "vocab.json",
-    "merges.txt",
-    "chat_template.jinja",
-    "chat_template.json",
-];
 
 /// Shards of a journal without a list that are looked for.
 const MOST_SHARDS: u64 = 99_999;
@@ -170,7 +157,7 @@ fn names(list: Option<&Value>) -> Option<Vec<String>> {
 
 /// The files that are written beside shards and index by programs that keep no list.
 fn earlier() -> impl Iterator<Item = String> {
-    [CONFIG, INDEX].into_iter().chain(EARLIER_COMPANIONS).map(String::from)
+    [CONFIG, INDEX].into_iter().chain(COMPANIONS).map(String::from)
 }
 
 fn names_of_journal(line: &Value) -> Vec<String> {
