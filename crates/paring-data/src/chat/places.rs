@@ -87,26 +87,20 @@ enum Default {
     NoText,
 }
 
-/// The text of `chat_template`, or of the one named `default` among several: a list of names and templates, or an object.
+/// The text of `chat_template`, or of the one named `default` among several: a list of names and templates, of which the last
+/// of a name counts, or an object.
 fn default_of(value: &Value) -> Default {
-    let named: Vec<(String, &Value)> = match value.get("chat_template") {
+    let named: Option<Vec<(&str, &Value)>> = match value.get("chat_template") {
         None | Some(Value::Null) => return Default::Absent,
         Some(Value::String(source)) => return Default::Is(source.clone()),
-        Some(Value::Object(map)) => map.iter().map(|(name, template)| (name.clone(), template)).collect(),
+        Some(Value::Object(map)) => Some(map.iter().map(|(name, template)| (name.as_str(), template)).collect()),
         Some(Value::Array(list)) => {
-            let pair = |item: &'_ Value| Some((item.get("name")?.as_str()?.to_owned(), item.get("template")?.clone()));
-            let Some(pairs) = list.iter().map(pair).collect::<Option<Vec<_>>>() else { return Default::NoText };
-            let default = pairs.iter().rev().find(|(name, _)| name == "default");
-            return match default.map(|(_, template)| template.as_str()) {
-                Some(Some(source)) => Default::Is(source.to_owned()),
-                Some(None) => Default::NoText,
-                None if pairs.is_empty() => Default::NoText,
-                None => Default::Lacks(pairs.iter().map(|(name, _)| format!("{name:?}")).collect()),
-            };
+            list.iter().map(|item| Some((item.get("name")?.as_str()?, item.get("template")?))).collect()
         }
-        Some(_) => return Default::NoText,
+        Some(_) => None,
     };
-    match named.iter().find(|(name, _)| name == "default").map(|(_, template)| template.as_str()) {
+    let Some(named) = named.filter(|named| !named.is_empty()) else { return Default::NoText };
+    match named.iter().rev().find(|(name, _)| *name == "default").map(|(_, template)| template.as_str()) {
         Some(Some(source)) => Default::Is(source.to_owned()),
         Some(None) => Default::NoText,
         None => Default::Lacks(named.iter().map(|(name, _)| format!("{name:?}")).collect()),
