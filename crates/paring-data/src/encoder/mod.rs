@@ -70,7 +70,8 @@ impl From<Error> for Failure {
 }
 
 impl Encoder {
-    /// The tokenizer in `dir`, with the moment that its chat template may write. Errors when there is none, or one of its files cannot be parsed.
+    /// The tokenizer in `dir`, with the moment that its chat template may write. Errors when there is none, or one of its files
+    /// cannot be parsed.
     pub fn open(dir: &Path, moment: Moment) -> Result<Self> {
         let path = dir.join("tokenizer_config.json");
         let config: Value = match read(&path, files::SETTINGS)? {

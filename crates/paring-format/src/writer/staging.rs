@@ -90,8 +90,12 @@ fn earlier(out: &Path) -> Option<PathBuf> {
 
 /// The folder beside an output in which a run began to make the one that will replace it, if there is one.
 pub(super) fn staged(out: &Path) -> Option<PathBuf> {
-    let is_marked = |dir: &PathBuf| Mark::read(dir, out, STAGED).is_some() && Mark::read(dir, out, REPLACED).is_none();
-    staging(out).filter(is_marked)
+    staging(out).filter(|dir| is_begun(dir, out))
+}
+
+/// True for a folder in which a run began to make an output for `out`, and that did not take its place.
+fn is_begun(dir: &Path, out: &Path) -> bool {
+    Mark::read(dir, out, STAGED).is_some() && Mark::read(dir, out, REPLACED).is_none()
 }
 
 /// Tells whether an output is made beside this one, or one that it replaced is still there.
@@ -136,8 +140,7 @@ pub(super) fn is_bare(dir: &Path) -> bool {
 
 /// Removes an output that was not finished, with its folder. What a person put there stays, and is an error.
 pub(super) fn clear(dir: &Path, out: &Path, destination: &Destination) -> Result<()> {
-    let is_marked = Mark::read(dir, out, STAGED).is_some() && Mark::read(dir, out, REPLACED).is_none();
-    if !is_marked && !is_bare(dir) {
+    if !is_begun(dir, out) && !is_bare(dir) {
         return Err(Error::refused(dir, "no run of paring made this folder; move it away"));
     }
     let contents = Contents::of(dir, destination.run, false)?;

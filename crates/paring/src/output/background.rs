@@ -131,18 +131,18 @@ impl Scribe {
     }
 }
 
-/// The place where tasks are carried out.
-enum Place {
+/// The thread that carries out the tasks, or the caller's.
+enum Executor {
     Thread(SyncSender<Task>, JoinHandle<Result<Ended>>),
     /// The system has no thread for them.
-    Here(Box<Scribe>),
+    Inline(Box<Scribe>),
     /// Its end was seen.
-    Nowhere,
+    Ended,
 }
 
 /// A [`Writer`] that writes one shard while the next is made and the one before is synced. One that comes too early
 /// waits, so that no more than two are in memory.
-pub(crate) struct BackgroundWriter(Place);
+pub(crate) struct BackgroundWriter(Executor);
 
 impl BackgroundWriter {
     /// With a journal for what [`BackgroundWriter::note`] is given.
@@ -151,8 +151,8 @@ impl BackgroundWriter {
         // A note waits there while its shard is written, and the shard after it for the note: never two shards.
         let (tasks, coming) = sync_channel::<Task>(1);
         Self(match threads::spawn((scribe, coming), |(scribe, coming)| scribe.run(coming)) {
-            Ok(thread) => Place::Thread(tasks, thread),
-            Err((scribe, _)) => Place::Here(Box::new(scribe)),
+            Ok(thread) => Executor::Thread(tasks, thread),
+            Err((scribe, _)) => Executor::Inline(Box::new(scribe)),
         })
     }
 
@@ -177,15 +177,15 @@ impl BackgroundWriter {
 
     fn hand_over(&mut self, task: Task) -> Result<()> {
         let sent = match &mut self.0 {
-            Place::Thread(tasks, _) => tasks.send(task).is_ok(),
-            Place::Here(scribe) => {
+            Executor::Thread(tasks, _) => tasks.send(task).is_ok(),
+            Executor::Inline(scribe) => {
                 let carried_out = scribe.carry_out(task);
                 if carried_out.is_err() {
-                    self.0 = Place::Nowhere;
+                    self.0 = Executor::Ended;
                 }
                 return carried_out;
             }
-            Place::Nowhere => false,
+            Executor::Ended => false,
         };
         if sent { Ok(()) } else { self.end().map(drop) }
     }
@@ -196,13 +196,13 @@ impl BackgroundWriter {
     }
 
     fn end(&mut self) -> Result<Ended> {
-        match std::mem::replace(&mut self.0, Place::Nowhere) {
-            Place::Thread(tasks, thread) => {
+        match std::mem::replace(&mut self.0, Executor::Ended) {
+            Executor::Thread(tasks, thread) => {
                 drop(tasks);
                 thread.join().unwrap_or_else(|panic| resume_unwind(panic))
             }
-            Place::Here(scribe) => scribe.finish(),
-            Place::Nowhere => Err(Error::Plan("nothing is written any more".into())),
+            Executor::Inline(scribe) => scribe.finish(),
+            Executor::Ended => Err(Error::Plan("nothing is written any more".into())),
         }
     }
 }
@@ -210,13 +210,13 @@ impl BackgroundWriter {
 impl Drop for BackgroundWriter {
     /// Writes what a run that failed had handed over.
     fn drop(&mut self) {
-        let ended = match std::mem::replace(&mut self.0, Place::Nowhere) {
-            Place::Thread(tasks, thread) => {
+        let ended = match std::mem::replace(&mut self.0, Executor::Ended) {
+            Executor::Thread(tasks, thread) => {
                 drop(tasks);
                 thread.join().ok()
             }
-            Place::Here(scribe) => Some(scribe.finish()),
-            Place::Nowhere => None,
+            Executor::Inline(scribe) => Some(scribe.finish()),
+            Executor::Ended => None,
         };
         if let Some(Err(error)) = ended {
             tracing::debug!(%error, "a shard of a run that failed");
@@ -280,7 +280,7 @@ mod tests {
         // A thread that is the whole pool must not wait for another one.
         let ended = pool.install(|| {
             let mut writer = BackgroundWriter::new(writer(dir.path(), 2), None);
-            assert!(matches!(writer.0, Place::Here(_)));
+            assert!(matches!(writer.0, Executor::Inline(_)));
             writer.shard(0, tensor("a"))?;
             writer.shard(1, tensor("b"))?;
             writer.finish()
