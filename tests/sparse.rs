@@ -37,7 +37,7 @@ fn sparse_formats_mean_the_same() {
         let what = format!("{options} --format {format}");
         let (sparse, dense, whole) = (format!("sparse{i}"), format!("dense{i}"), format!("whole{i}"));
         let ran = sandbox.ok(&format!("{command} {what} --out {sparse}"));
-        let note = format!("{format} is a format of the past: of current programs, only paring reads it; instead use");
+        let note = format!("{format} is a legacy format, which no current program but paring reads; use");
         assert_eq!(ran.stderr.matches(&note).count(), 1, "{}", ran.stderr);
         sandbox.ok(&format!("{command} {options} --format dense --out {dense}"));
         assert_eq!(sandbox.perplexity(&sparse), sandbox.perplexity(&dense), "{what}");
@@ -77,7 +77,7 @@ fn marlin_holds_what_is_packed_otherwise() {
         let run = format!("{BOTH} --pattern 2:4 {options}");
         let (marlin, packed, whole) = (format!("marlin{i}"), format!("packed{i}"), format!("whole{i}"));
         let ran = sandbox.ok(&format!("{run} --format marlin-24 --out {marlin}"));
-        assert!(ran.stderr.contains("marlin-24 is a format of the past"), "{}", ran.stderr);
+        assert!(ran.stderr.contains("marlin-24 is a legacy format"), "{}", ran.stderr);
         sandbox.ok(&format!("{run} --format pack-quantized --out {packed}"));
         assert_eq!(weights(&sandbox.open(&marlin)), weights(&sandbox.open(&packed)), "{options}");
         assert_eq!(sandbox.perplexity(&marlin), sandbox.perplexity(&packed), "{options}");

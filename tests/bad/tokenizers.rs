@@ -236,7 +236,7 @@ fn repeated(sandbox: &Sandbox, first: &str, times: usize, step: &str) {
     chat(sandbox, &text);
 }
 
-/// Whatever is found first: too much memory, time or text, or an option that nobody has.
+/// The beginning of the error of a template; which of its faults is reported depends on the one that shows first.
 const AT_TEMPLATE: &[&str] = &["chat.jsonl: line 1: the chat template of model/chat_template.jinja: "];
 
 const TEMPLATES: &[BadInput] = &[

@@ -58,5 +58,5 @@ pub(super) fn dense_scheme(layout: &dyn Layout, recipe: &Recipe) -> Option<Schem
 /// Note for a run that chooses this layout.
 pub(super) fn note(layout: &dyn Layout) -> Option<String> {
     let (name, instead) = (layout.name(), layout.instead()?);
-    Some(format!("{name} is a format of the past: of current programs, only paring reads it; instead use {instead}"))
+    Some(format!("{name} is a legacy format, which no current program but paring reads; use {instead} instead"))
 }
