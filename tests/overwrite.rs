@@ -276,6 +276,9 @@ fn a_run_that_fails_changes_nothing() {
     let broken = "quantize broken calib.safetensors --wbits 3 --quiet --out out --overwrite";
     let ran = sandbox.run(broken);
     assert!(ran.code == Some(1) && ran.stderr.contains("NaN"), "{}", ran.stderr);
+    // Where the rest lies, which can be large, is said.
+    let said = "; out is as it was, and what is finished of its successor is in ";
+    assert!(ran.stderr.contains(said) && ran.stderr.trim_end().ends_with(".out.paring-new"), "{}", ran.stderr);
     assert!(tree(&sandbox.path("out")) == before);
     let staging = sandbox.path(".out.paring-new");
     assert!(staging.join("journal.jsonl").exists() && staging.join("model-00001-of-00005.safetensors").exists());
@@ -351,7 +354,9 @@ fn what_changed_since_it_was_written_is_kept() {
     let mut model = Model::read(&sandbox.open("model"));
     model.config["mine"] = true.into();
     sandbox.write("out/config.json", model.config.to_string());
-    sandbox.ok(&format!("{QUANTIZE} --overwrite"));
+    let ran = sandbox.ok(&format!("{QUANTIZE} --overwrite"));
+    let note = "config.json of the earlier output was changed after it was written: it is kept as config.json.kept";
+    assert!(ran.stderr.contains(note), "{}", ran.stderr);
     assert!(fs::read_to_string(sandbox.path("out/config.json.kept")).unwrap().contains("\"mine\":true"));
     assert!(!fs::read_to_string(sandbox.path("out/config.json")).unwrap().contains("mine"));
 }

@@ -63,6 +63,10 @@ pub enum Error {
     #[error("{place}: {error}")]
     #[allow(missing_docs)]
     At { place: String, error: Box<Error> },
+    /// An error of a run whose output was made beside the one that it was to replace.
+    #[error("{error}{}", beside(out, made))]
+    #[allow(missing_docs)]
+    Beside { out: PathBuf, made: PathBuf, error: Box<Error> },
     /// Choices that make no sense, whatever the model.
     #[error("{0}")]
     Misuse(String),
@@ -130,7 +134,7 @@ impl Error {
         match self {
             Error::Misuse(_) | Error::Data(paring_data::Error::Misuse(_)) => true,
             Error::Option { misuse, .. } => *misuse,
-            Error::At { error, .. } => error.is_misuse(),
+            Error::At { error, .. } | Error::Beside { error, .. } => error.is_misuse(),
             _ => false,
         }
     }
@@ -143,6 +147,7 @@ impl Error {
             Error::Data(error) => error.message(),
             Error::Option { problem, hint, .. } => choice(problem, hint.as_ref()),
             Error::At { place, error } => message![format!("{place}: ")].then(error.message()),
+            Error::Beside { out, made, error } => error.message().then(message![beside(out, made)]),
             Error::DeviceMemory { place, doing, state, options } => {
                 message![format!("{place}: {doing}: out of memory: {state}; choose ")].then(options.clone())
             }
@@ -246,6 +251,10 @@ fn overflow(module: &str, [row, column]: [usize; 2], value: f32, dtype: paring_f
     let left = format!("{module}: the sweep left {value} in row {row}, column {column}: more than {dtype} holds; ");
     let damping = message![left, "use a larger ", Opt::Percdamp, ", which keeps weights near what they were, or "];
     damping.then(message![Opt::AllowFallback])
+}
+
+fn beside(out: &Path, made: &Path) -> String {
+    format!("; {} is as it was, and what is finished of its successor is in {}", out.display(), made.display())
 }
 
 #[cfg(test)]

@@ -136,12 +136,13 @@ impl Place {
     }
 
     /// Puts the output, now that all of it is there and checked, in the place of the one that it replaces, and removes that one's
-    /// files. Does nothing for an output that replaces none.
+    /// files. Does nothing for an output that replaces none. Returns notes for users, a sentence each, on files that go by another
+    /// name now.
     ///
     /// # Errors
     /// When the folders cannot be exchanged, and when a person's file is in the way. The new output stays where it is then.
-    pub fn publish(&self) -> Result<()> {
-        let Some(staged) = &self.staged else { return Ok(()) };
+    pub fn publish(&self) -> Result<Vec<String>> {
+        let Some(staged) = &self.staged else { return Ok(Vec::new()) };
         let published = staging::publish(&self.dir, &self.destination, staged.exchanges);
         // An error may come after the exchange, from what is left of the earlier output.
         if staging::staged(&self.destination.dir).is_none() {
@@ -150,7 +151,10 @@ impl Place {
                 lock.moved(&self.dir);
             }
         }
-        published
+        let note = |(name, kept): (String, String)| {
+            format!("{name} of the earlier output was changed after it was written: it is kept as {kept}")
+        };
+        Ok(published?.into_iter().map(note).collect())
     }
 
     /// Removes all that was written of an output that will not be finished.

@@ -188,15 +188,16 @@ fn remove_folder(dir: &Path) -> Result<()> {
     disk::sync_folder(folder_of(dir)).map_err(|source| Error::io(dir, source))
 }
 
-/// Puts the finished output in `dir` in the place of `out`, and removes what it replaces.
-pub(super) fn publish(dir: &Path, destination: &Destination, exchanges: bool) -> Result<()> {
+/// Puts the finished output in `dir` in the place of `out`, and removes what it replaces. Returns the files that someone had
+/// changed, each with the name under which it is kept.
+pub(super) fn publish(dir: &Path, destination: &Destination, exchanges: bool) -> Result<Vec<(String, String)>> {
     let out = &destination.dir;
     let real = real(out);
     let failed = |source| Error::io(&real, source);
     if real.symlink_metadata().is_err() {
         // Someone removed the earlier output meanwhile.
         disk::rename(dir, &real).and_then(|()| disk::sync_folder(folder_of(&real))).map_err(failed)?;
-        return disk::remove(&real.join(STAGED)).map_err(failed);
+        return disk::remove(&real.join(STAGED)).map(|()| Vec::new()).map_err(failed);
     }
     let contents = Contents::of(&real, destination.run, true)?;
     if !contents.is_output && !contents.is_empty() {
@@ -222,7 +223,8 @@ pub(super) fn publish(dir: &Path, destination: &Destination, exchanges: bool) ->
         false => disk::rename(&real, &old).and_then(|()| disk::rename(dir, &real)),
     };
     exchanged.and_then(|()| disk::sync_folder(folder_of(&real))).map_err(failed)?;
-    remove_replaced(&old, &real)
+    remove_replaced(&old, &real)?;
+    Ok(mark.kept)
 }
 
 /// Names for the files that someone changed since a run wrote them, which nothing in either folder has.

@@ -276,32 +276,48 @@ impl Job {
 /// closed stay; without index and config no program takes them for a model. An earlier output that is to be overwritten stays
 /// whole until this one is.
 pub fn run(mut job: Job, observer: &mut dyn Observer, clock: &mut Clock) -> Result<Report> {
-    let mut elapsed = Elapsed::start();
+    let elapsed = Elapsed::start();
     job.budget = job.budget.with_hint(less_memory());
     let selection = job.check()?;
     let identity = start::identity(&job)?;
-    if let Some(report) = start::finished(&job, &identity)? {
+    if let Some(report) = start::finished(&job, &identity, observer)? {
         observer.note("finished already: nothing was left to do");
         return Ok(report);
     }
-    let mut started = start::begin(&job, identity, clock)?;
+    let started = start::begin(&job, identity, clock)?;
+    let (out, beside) = (job.out.clone(), started.output.staged());
+    carry_out(job, &selection, started, elapsed, observer, clock).map_err(|error| match beside {
+        Some(made) if made.exists() => Error::Beside { out, made, error: Box::new(error) },
+        _ => error,
+    })
+}
+
+/// All of a run but its beginning.
+fn carry_out(
+    mut job: Job,
+    selection: &Selection,
+    mut started: Started,
+    mut elapsed: Elapsed,
+    observer: &mut dyn Observer,
+    clock: &mut Clock,
+) -> Result<Report> {
     started.notes[started.noted..].iter().for_each(|note| observer.note(note));
     started.keep(job.decoder.notes());
     if tied::head_differs(&job.checkpoint, &job.decoder.outer())? {
         started.note(tied::NOTE.to_string(), observer);
     }
     let legacy: Vec<String> = started.output.encoder().layouts().filter_map(legacy::note).collect();
-    let few_tokens = job.few_tokens(&selection).map(|note| spelled(&note, observer));
+    let few_tokens = job.few_tokens(selection).map(|note| spelled(&note, observer));
     legacy.into_iter().chain(few_tokens).for_each(|note| started.note(note, observer));
-    set_thresholds(&mut job, &selection, &mut started, observer, clock)?;
+    set_thresholds(&mut job, selection, &mut started, observer, clock)?;
     elapsed.resume(started.seconds, started.peak_rss_mib);
-    let (output, mut walked) = compress_blocks(&job, &selection, started, elapsed, observer, clock)?;
-    for note in losses::notes(&walked.layers, &job.plan, &selection) {
+    let (output, mut walked) = compress_blocks(&job, selection, started, elapsed, observer, clock)?;
+    for note in losses::notes(&walked.layers, &job.plan, selection) {
         tell(&note, observer);
         walked.notes.push(spelled(&note, observer));
     }
     observer.step(&Step::new(Stage::Write));
-    let written = output.finish(&job, &selection, clock)?;
+    let written = output.finish(&job, selection, clock)?;
     if written.gave_way {
         let note = "activations that were kept made room for a shard: the disk was full";
         observer.note(note);
@@ -311,7 +327,7 @@ pub fn run(mut job: Job, observer: &mut dyn Observer, clock: &mut Clock) -> Resu
     written.check(clock)?;
     let report = summary::report(&job, walked, &written, clock)?;
     written.write_report(&job.plan, &report)?;
-    written.close()?;
+    written.close()?.iter().for_each(|note| observer.note(note));
     Ok(report)
 }
 

@@ -1,7 +1,7 @@
 //! The output of a run as it is written, and its check at the end.
 
 use std::collections::BTreeMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -60,6 +60,11 @@ impl Output {
     /// The folder that is written into.
     pub(super) fn dir(&self) -> &Path {
         self.place.dir()
+    }
+
+    /// The folder in which it is made, if that lies beside an output that it is to replace.
+    pub(super) fn staged(&self) -> Option<PathBuf> {
+        self.place.is_staged().then(|| self.dir().to_path_buf())
     }
 
     /// The encoder of its linears.
@@ -220,8 +225,8 @@ impl Written {
         report.write(self.place.dir())
     }
 
-    /// All of it is there: ends the journal, and takes the place of an earlier output.
-    pub(super) fn close(self) -> Result<()> {
+    /// All of it is there: ends the journal, and takes the place of an earlier output. Returns notes on that.
+    pub(super) fn close(self) -> Result<Vec<String>> {
         self.journal.map_or(Ok(()), Journal::finish)?;
         Ok(self.place.publish()?)
     }

@@ -79,7 +79,7 @@ pub(crate) fn can_resume(job: &Job) -> bool {
 
 /// The report of the same run, where the job may resume it and all is done; an output that was made beside an earlier one takes
 /// its place then. Errors when another run is finished there.
-pub(super) fn finished(job: &Job, identity: &RunIdentity) -> Result<Option<Report>> {
+pub(super) fn finished(job: &Job, identity: &RunIdentity, observer: &mut dyn Observer) -> Result<Option<Report>> {
     if !job.resume {
         return Ok(None);
     }
@@ -97,7 +97,8 @@ pub(super) fn finished(job: &Job, identity: &RunIdentity) -> Result<Option<Repor
     match journal::difference(&was, identity) {
         Some(reason) => Err(different(reason)),
         None => {
-            place.map_or(Ok(()), |place| place.publish())?;
+            let published = place.map_or(Ok(Vec::new()), |place| place.publish())?;
+            published.iter().for_each(|note| observer.note(note));
             // Of one that was killed between its journal's end and its own.
             Place::tidy(&job.out, RUN_FILES)?;
             Report::read(&job.out).map(Some)

@@ -198,7 +198,7 @@ impl<'a> Rewrite<'a> {
         let text = format!("{report:#}\n");
         write_beside(&place.dir().join(MANIFEST), text.len(), |file| file.write_all(text.as_bytes()))?;
         self.place.is_finished = true;
-        place.publish()?;
+        place.publish()?.iter().for_each(|note| observer.note(note));
         Ok(summary.tensor_bytes)
     }
 }
