@@ -23,6 +23,7 @@ mod parquet;
 mod random;
 mod rows;
 mod shown;
+mod special;
 #[cfg(test)]
 mod tests;
 pub mod tokenizer;

@@ -2,9 +2,9 @@
 
 mod moment;
 mod places;
-mod special;
 #[cfg(test)]
 mod tests;
+mod tokens;
 
 use std::path::Path;
 
@@ -29,7 +29,7 @@ impl Template {
     /// that is wrong is an error of each [`Template::render`].
     pub fn beside(dir: &Path, config: &Value) -> Result<Option<Self>> {
         let Some((file, source)) = places::find(dir, config)? else { return Ok(None) };
-        Ok(Some(Self::new(&source, file, special::tokens(dir, config)?)))
+        Ok(Some(Self::new(&source, file, tokens::tokens(dir, config)?)))
     }
 
     fn new(source: &str, file: String, tokens: Vec<(String, Value)>) -> Self {

@@ -7,20 +7,14 @@
 use std::collections::{BTreeMap, HashSet};
 use std::path::Path;
 
-use paring_format::files;
 use serde::{Deserialize, Serialize};
-use serde_json::{Map, Value};
+use serde_json::Value;
 use tokenizers::{AddedToken, Tokenizer as Inner};
 
 use crate::guard::guarded;
-use crate::optional::read;
+use crate::special::{self, CONFIG, Key, MAP, NAMES, is_list_of_extra};
 use crate::{Error, Result};
 
-/// The names of special tokens that all tokenizers have, in the order in which they are added.
-const NAMED: [&str; 7] = ["bos_token", "eos_token", "unk_token", "sep_token", "pad_token", "cls_token", "mask_token"];
-
-const CONFIG: &str = "tokenizer_config.json";
-const MAP: &str = "special_tokens_map.json";
 const ADDED: &str = "added_tokens.json";
 
 /// A token that the vocabulary lacks, and the file that has it.
@@ -70,20 +64,11 @@ impl Tokens {
     /// Reads the files in `dir` beside the `tokenizer_config.json` that is `config`. Errors when one is not what it has
     /// to be.
     pub fn read(dir: &Path, config: &Value) -> Result<Self> {
-        let none = Map::new();
-        let config = config.as_object().unwrap_or(&none);
         let mut tokens = Self::default();
-        let mut keys: Vec<(&str, &Value, &'static str)> = config.iter().map(|(k, v)| (k.as_str(), v, CONFIG)).collect();
-        let decoder = config.get("added_tokens_decoder").filter(|value| !value.is_null());
-        let map = if decoder.is_none() { object(dir, MAP)? } else { Map::new() };
-        for (key, value) in &map {
-            keys.retain(|(other, ..)| other != key || is_list_of_extra(key));
-            keys.push((key, value, MAP));
+        for key in special::keys(dir, config)? {
+            tokens.name(dir, &key)?;
         }
-        for (key, value, file) in &keys {
-            tokens.name(dir, key, value, file)?;
-        }
-        match decoder {
+        match special::added_tokens(config) {
             Some(decoder) => {
                 tokens.complete = true;
                 tokens.number(dir, decoder)?;
@@ -100,7 +85,8 @@ impl Tokens {
     }
 
     /// Takes what a key of a config or a map says of special tokens.
-    fn name(&mut self, dir: &Path, key: &str, value: &Value, file: &'static str) -> Result<()> {
+    fn name(&mut self, dir: &Path, Key { name: key, value, file }: &Key) -> Result<()> {
+        let file = *file;
         let bad =
             |expected: &str| Error::data(dir.join(file).display().to_string(), format!("{key}: expected {expected}"));
         let special = (file == MAP).then_some(true);
@@ -128,7 +114,7 @@ impl Tokens {
                 }
                 _ => return Err(bad("a list of tokens")),
             }
-        } else if NAMED.contains(&key) && !value.is_null() {
+        } else if NAMES.contains(&key.as_str()) && !value.is_null() {
             let token = token(value, special).ok_or_else(|| bad("a token's text, or an object with its content"))?;
             self.named.push((key.to_owned(), Told { token, file }));
         } else if key.ends_with("_token")
@@ -166,7 +152,7 @@ impl Tokens {
             .chain(&self.extra)
             .map(|told| told.token.content.as_str())
             .collect();
-        for (content, id) in object(dir, ADDED)? {
+        for (content, id) in special::object(dir, ADDED)? {
             let id = id.as_u64().and_then(|id| u32::try_from(id).ok()).ok_or_else(|| {
                 Error::data(dir.join(ADDED).display().to_string(), format!("{content:?}: {id}, expected a token's id"))
             })?;
@@ -190,7 +176,7 @@ impl Tokens {
     /// Adds what the vocabulary lacks. Returns the tokens that it did not know, and a note where a token has another id
     /// than the files give it: transformers numbers them in their order.
     pub fn add_to(mut self, inner: &mut Inner) -> std::result::Result<(Vec<Added>, Vec<String>), String> {
-        self.named.sort_by_key(|(name, _)| NAMED.iter().position(|known| known == name).unwrap_or(NAMED.len()));
+        self.named.sort_by_key(|(name, _)| NAMES.iter().position(|known| known == name).unwrap_or(NAMES.len()));
         let known = inner.get_added_tokens_decoder();
         let mut numbered = self.numbered;
         if !self.complete {
@@ -225,20 +211,5 @@ impl Tokens {
         });
         let notes = notes.collect();
         Ok((added, notes))
-    }
-}
-
-fn is_list_of_extra(key: &str) -> bool {
-    ["additional_special_tokens", "extra_special_tokens"].contains(&key)
-}
-
-/// The object in a file of `dir`, empty where there is no such file.
-fn object(dir: &Path, name: &str) -> Result<Map<String, Value>> {
-    let path = dir.join(name);
-    let Some(bytes) = read(&path, files::SETTINGS)? else { return Ok(Map::new()) };
-    let bad = |reason: String| Error::data(path.display().to_string(), reason);
-    match serde_json::from_slice(&bytes).map_err(|e| bad(format!("not JSON: {e}")))? {
-        Value::Object(object) => Ok(object),
-        _ => Err(bad("expected an object".into())),
     }
 }

@@ -20,6 +20,7 @@ use tokenizers::{ModelWrapper, Tokenizer as Inner};
 use crate::chat::{Moment, Template};
 use crate::guard::guarded;
 use crate::optional::read;
+use crate::special;
 use crate::{Error, Result};
 
 pub(crate) use added::Added;
@@ -102,10 +103,10 @@ impl Encoder {
     fn configure(&mut self, config: &Value, dir: &Path, whole: bool) -> Result<()> {
         let mut tokens = Tokens::read(dir, config)?;
         if !whole {
-            // The class has these where the files have nothing else.
-            for name in ["bos_token", "eos_token", "unk_token"] {
+            // Where the files have nothing else.
+            for (name, text) in special::of_class(config) {
                 if config.get(name).is_none() && tokens.text(name).is_none() {
-                    tokens.assume(name, "<|endoftext|>");
+                    tokens.assume(name, text);
                 }
             }
         }
