@@ -1,6 +1,8 @@
 //! Threads beside those of the pool. A system may refuse them, at any moment: the caller gets back what the thread was to work
 //! on, and does the work itself.
 
+use std::io;
+use std::sync::mpsc::{Receiver, sync_channel};
 use std::thread::{Builder, JoinHandle, Scope, ScopedJoinHandle};
 
 /// Tells whether the calling thread is all of the pool. While it waits for another thread, nobody would do what that one asks
@@ -14,19 +16,7 @@ pub fn spawn<S: Send + 'static, T: Send + 'static>(
     state: S,
     work: impl FnOnce(S) -> T + Send + 'static,
 ) -> Result<JoinHandle<T>, S> {
-    if is_whole_pool() {
-        return Err(state);
-    }
-    let (sender, receiver) = std::sync::mpsc::sync_channel(1);
-    // The thread only has a way to get the state, which a refusal would lose.
-    let wait = move || work(receiver.recv().expect("a state is sent to every thread"));
-    match Builder::new().spawn(wait) {
-        Ok(thread) => {
-            sender.send(state).unwrap_or(());
-            Ok(thread)
-        }
-        Err(_) => Err(state),
-    }
+    begin(state, |state| Builder::new().spawn(move || work(state.get())))
 }
 
 /// [`spawn`] in a scope.
@@ -35,12 +25,26 @@ pub fn spawn_scoped<'scope, S: Send + 'scope, T: Send + 'scope>(
     state: S,
     work: impl FnOnce(S) -> T + Send + 'scope,
 ) -> Result<ScopedJoinHandle<'scope, T>, S> {
+    begin(state, |state| Builder::new().spawn_scoped(scope, move || work(state.get())))
+}
+
+/// A state on its way to a thread.
+struct StateOf<S>(Receiver<S>);
+
+impl<S> StateOf<S> {
+    fn get(self) -> S {
+        self.0.recv().expect("a state is sent to every thread")
+    }
+}
+
+/// Hands `state` to a thread that `spawn` begins. The thread only has a way to get the
+/// state, which a refusal would lose.
+fn begin<S, H>(state: S, spawn: impl FnOnce(StateOf<S>) -> io::Result<H>) -> Result<H, S> {
     if is_whole_pool() {
         return Err(state);
     }
-    let (sender, receiver) = std::sync::mpsc::sync_channel(1);
-    let wait = move || work(receiver.recv().expect("a state is sent to every thread"));
-    match Builder::new().spawn_scoped(scope, wait) {
+    let (sender, receiver) = sync_channel(1);
+    match spawn(StateOf(receiver)) {
         Ok(thread) => {
             sender.send(state).unwrap_or(());
             Ok(thread)
