@@ -16,8 +16,7 @@ pub(crate) struct Selection(BTreeMap<String, usize>);
 
 impl Selection {
     /// Errors when a pattern is no regular expression or matches nothing, when nothing is left to do, and when an override
-    /// decides about nothing. Overrides choose
-    /// among the linears that are compressed at all; the last one that matches decides.
+    /// decides about nothing. Overrides choose among the linears that are compressed at all; the last one that matches decides.
     pub(crate) fn new(plan: &Plan, decoder: &dyn Decoder) -> Result<Self> {
         let blocks = decoder.blocks();
         let (first, end) = plan.layers.unwrap_or((0, blocks));
@@ -153,7 +152,7 @@ pub(super) fn left(plan: &Plan, decoder: &dyn Decoder) -> Result<Vec<Message>> {
     for text in wishes {
         let target = Target::new(text).map_err(Error::Plan)?;
         for name in &outer {
-            if !matches_any(&ignore, name)? && matches_any(std::slice::from_ref(&target), name)? {
+            if !matches_any(&ignore, name)? && target.matches(name).map_err(Error::Plan)?.is_some() {
                 let note = format!(
                     "{name} stays as it is, although {text} matches it: only the linears of blocks are compressed"
                 );
@@ -196,7 +195,7 @@ fn matches_any(targets: &[Target], name: &str) -> Result<bool> {
 /// The first of the names that the target matches. Errors as [`matches_any`].
 fn first_match<'a>(target: &Target, names: &'a [String]) -> Result<Option<&'a String>> {
     for name in names {
-        if matches_any(std::slice::from_ref(target), name)? {
+        if target.matches(name).map_err(Error::Plan)?.is_some() {
             return Ok(Some(name));
         }
     }
