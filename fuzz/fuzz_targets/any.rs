@@ -21,6 +21,9 @@ fn begin() {
     if std::env::args_os().nth(1).is_some_and(|first| first == worker::ARGUMENT) {
         worker::main();
     }
+    // Rust's own start of a program does so, which libFuzzer's `main` is not: a worker that ended is an error of a write.
+    // SAFETY: nothing else runs yet, and no handler is installed.
+    unsafe { libc::signal(libc::SIGPIPE, libc::SIG_IGN) };
     let known = bodies::targets();
     if let (Some(to), Some(golden)) = (std::env::var_os("SEEDS"), std::env::var_os("GOLDEN")) {
         seeds::write(Path::new(&to), Path::new(&golden)).expect("inputs made of golden files");
