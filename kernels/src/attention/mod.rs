@@ -55,6 +55,9 @@ pub fn causal(q: &Tensor, k: &Tensor, v: &Tensor, scores: &Scores<'_>, precision
         candle_core::bail!("attention of queries {:?} over keys {:?} and values {:?}", q.shape(), k.shape(), v.shape());
     }
     let window = check_scores(scores, heads, t)?;
+    if q.elem_count() == 0 {
+        return q.reshape((b, t, heads * d));
+    }
     let &Scores { scale, bias, .. } = scores;
     let shape = cpu::Shape { batch: b, time: t, heads, groups, dim: d, scale, window, bias: None };
     on_gpu!(q => cuda::causal(&shape, 0, [q, k, v], bias, precision));

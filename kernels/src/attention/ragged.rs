@@ -47,6 +47,9 @@ pub fn ragged(q: &Tensor, spans: &[Span<'_>], scores: &Scores<'_>, precision: Pr
     }
     let longest = spans.iter().map(|span| span.cache.len()).max().unwrap_or(0);
     let window = check_scores(scores, heads, longest)?;
+    if q.elem_count() == 0 {
+        return q.reshape((1, n, heads * d));
+    }
     on_gpu!(q => on_device(q, spans, scores, window, precision));
     let run = |bias: Option<(&[f32], usize)>| {
         let shape = Shape { batch: 1, time: n, heads, groups: 1, dim: d, scale: scores.scale, window, bias };
@@ -71,7 +74,7 @@ fn on_device(
     window: usize,
     precision: Precision,
 ) -> Result<Tensor> {
-    let (_, n, heads, dim) = q.dims4()?;
+    let (_, _, heads, dim) = q.dims4()?;
     let (mut first, mut outputs) = (0, Vec::with_capacity(spans.len()));
     for span in spans.iter().filter(|span| span.queries > 0) {
         let Some([k, v]) = span.cache.tensors()? else {
@@ -84,10 +87,7 @@ fn on_device(
         outputs.push(super::cuda::causal(&shape, past, [&q, &k, &v], scores.bias, precision)?);
         first += time;
     }
-    match outputs.is_empty() {
-        true => q.reshape((1, n, heads * dim)),
-        false => Tensor::cat(&outputs, 1),
-    }
+    Tensor::cat(&outputs, 1)
 }
 
 /// Some queries of one sequence, and one group of heads.

@@ -185,3 +185,23 @@ fn caches_and_batches_of_wrong_shapes_are_errors() {
     let error = run(&[1, 3, 4, 8], 3, Scores { bias: Some(&zeros(&[4, 2])), ..plain }).unwrap_err();
     assert!(error.starts_with("attention of 4 heads over 3 keys with a bias"), "{error}");
 }
+
+#[test]
+fn attention_of_nothing_is_nothing() {
+    for (b, t, groups, many, d) in [(2, 0, 2, 2, 4), (2, 3, 2, 2, 0), (2, 3, 2, 0, 4), (0, 3, 2, 2, 4)] {
+        let (q, k) = (random((b, t, groups * many, d), 1.0, 1), random((b, t, groups, d), 1.0, 2));
+        for precision in [Precision::F32, Precision::Bf16] {
+            let out = causal(&q, &k, &k, &Scores::scaled(SCALE), precision).unwrap();
+            assert_eq!(out.dims(), [b, t, groups * many * d]);
+        }
+    }
+    let mut cache = KeyValues::new(CacheType::F32, 2, 4, [&[], &[]], &Device::Cpu).unwrap();
+    cache
+        .append(&random((1, 3, 2, 4), 1.0, 1).squeeze(0).unwrap(), &random((1, 3, 2, 4), 1.0, 2).squeeze(0).unwrap())
+        .unwrap();
+    for (queries, heads) in [(0, 4), (3, 0)] {
+        let q = random((1, queries, heads, 4), 1.0, 3);
+        let out = ragged(&q, &[Span { queries, cache: &cache }], &Scores::scaled(SCALE), Precision::F32).unwrap();
+        assert_eq!(out.dims(), [1, queries, heads * 4]);
+    }
+}
