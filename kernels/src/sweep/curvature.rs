@@ -40,11 +40,14 @@ impl CurvatureData {
 
     /// Errors for a rule that cannot be swept in slices of `slice` columns where the factor is.
     pub fn check(&self, rule: &Rule<'_>, slice: usize) -> Result<(), WideGroup> {
-        match rule.drop_kind() {
-            DropKind::Groups { m, .. } if self.prefers_many() && slice > GPU_SLICE && m > GPU_SLICE => {
-                Err(WideGroup { m, slice })
-            }
-            _ => Ok(()),
-        }
+        if self.prefers_many() { fits_gpu(rule.drop_kind(), slice) } else { Ok(()) }
+    }
+}
+
+/// A slice that is wider than what a GPU visits at once is visited in pieces, each of which holds whole groups.
+pub(super) fn fits_gpu(drop: DropKind, slice: usize) -> Result<(), WideGroup> {
+    match drop {
+        DropKind::Groups { m, .. } if slice > GPU_SLICE && m > GPU_SLICE => Err(WideGroup { m, slice }),
+        _ => Ok(()),
     }
 }

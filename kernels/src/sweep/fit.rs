@@ -1,5 +1,8 @@
 //! Scales and zero points fitted to weights.
 
+#[cfg(test)]
+mod tests;
+
 use std::borrow::Cow;
 
 use rayon::prelude::*;

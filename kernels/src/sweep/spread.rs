@@ -121,6 +121,9 @@ mod tests {
             let mut got = columns[..ahead].to_vec();
             spread(&mut got, &errors[..count], u, stride);
             assert_eq!(got, want);
+            spread(&mut got, &[], u, stride);
+            spread(&mut [], &errors[..count], &[], stride);
+            assert_eq!(got, want, "nothing to spread, or nothing ahead");
             #[cfg(target_arch = "x86_64")]
             if count == BLOCK && is_x86_feature_detected!("avx2") {
                 let mut got = columns[..ahead].to_vec();

@@ -292,3 +292,76 @@ fn lengths_that_do_not_fit_are_refused() {
     }
     assert!(refused(&w, [0, 8], CurvatureData::Flat, nothing) && refused(&w, [cols, 0], CurvatureData::Flat, nothing));
 }
+
+/// A slice is visited in pieces where errors are not spread, of whole groups, and as a whole where they are.
+#[test]
+fn slices_wider_than_a_piece_are_equal_to_the_definition() {
+    let (rows, cols) = (50, 280);
+    let (w, norms, u) = problem(rows, cols);
+    let stored = Precision::F32;
+    let format = GridFormat::int(3, false, stored);
+    let fitted = Some(Round { format, fit: Fit::AtSlice { group_size: 56 } });
+    for curvature in [CurvatureData::Flat, CurvatureData::Diagonal(norms.as_slice()), CurvatureData::Full(u.as_slice())]
+    {
+        for drop in [
+            None,
+            Some(Drop::Threshold { sparsity: 0.3 }),
+            Some(Drop::NofM { n: 3, m: 7 }),
+            Some(Drop::NofM { n: 70, m: 140 }),
+        ] {
+            for round in [None, fitted] {
+                let rule = Rule { drop, round, stored };
+                let fast = sweep(w.clone(), cols, cols, curvature, rule);
+                let plain = reference::sweep(w.clone(), cols, cols, curvature, rule);
+                assert!(fast.weight == plain.weight && fast.codes == plain.codes, "{curvature:?} {rule:?}");
+                assert!(fast.dropped == plain.dropped && fast.grids == plain.grids, "{curvature:?} {rule:?}");
+                assert!((fast.loss - plain.loss).abs() <= 1e-9 * plain.loss, "{} want {}", fast.loss, plain.loss);
+            }
+        }
+    }
+}
+
+/// A fan is its matrices one by one.
+#[test]
+fn a_fan_is_each_of_its_matrices() {
+    let cols = 40;
+    let (_, norms, u) = problem(1, cols);
+    let factor = crate::square_matrix::SquareMatrix::on_device(&candle_core::Device::Cpu, u.clone()).unwrap();
+    let factor = crate::cholesky::Factor::new(factor, crate::cholesky::Arithmetic::Double).unwrap();
+    let weights = [3, 1, 5].map(|rows| problem(rows, cols).0);
+    let rules = [1, 2, 3].map(|n| Rule { drop: Some(Drop::NofM { n, m: 4 }), round: None, stored: Precision::F32 });
+    for (owned, borrowed) in [
+        (CurvatureData::Flat, CurvatureData::Flat),
+        (CurvatureData::Diagonal(norms.clone()), CurvatureData::Diagonal(norms.as_slice())),
+        (CurvatureData::Full(factor), CurvatureData::Full(u.as_slice())),
+    ] {
+        assert!(!owned.prefers_many(), "one after the other on a CPU");
+        let part = |(weight, rule): (&Vec<f32>, Rule<'static>)| Part { weight: weight.clone(), rule };
+        let swept = fan(weights.iter().zip(rules).map(part).collect(), cols, 16, &owned).unwrap();
+        assert_eq!(swept.len(), 3);
+        for ((swept, weight), rule) in swept.iter().zip(&weights).zip(rules) {
+            let alone = sweep(weight.clone(), cols, 16, borrowed, rule);
+            assert!(swept.weight == alone.weight && swept.dropped == alone.dropped && swept.loss == alone.loss);
+            // No GPU has to take the rule.
+            let wide = Rule { drop: Some(Drop::NofM { n: 1, m: 500 }), ..rule };
+            assert_eq!(owned.check(&wide, 1000), Ok(()));
+        }
+    }
+}
+
+#[test]
+fn groups_fit_a_slice_or_what_a_gpu_visits_at_once() {
+    use rule::DropKind::{Groups, Nothing};
+    for (drop, slice, is_wide) in [
+        (Groups { n: 1, m: 129 }, 129, true),
+        (Groups { n: 1, m: 128 }, 129, false),
+        (Groups { n: 1, m: 127 }, 200, false),
+        (Groups { n: 1, m: 129 }, 128, false),
+        (Groups { n: 1, m: 129 }, 127, false),
+        (Nothing, 1000, false),
+    ] {
+        let want = if is_wide { Err(WideGroup { m: 129, slice }) } else { Ok(()) };
+        assert_eq!(curvature::fits_gpu(drop, slice), want, "{drop:?} {slice}");
+    }
+    assert_eq!((share_of(0.5, 7), share_of(0.0, 7), share_of(0.29, 100)), (3, 0, 28), "as a product of f64");
+}

@@ -1,5 +1,8 @@
 //! Grids without a forced zero, and statistics coded on such grids.
 
+#[cfg(test)]
+mod tests;
+
 use super::{Outlier, Rule};
 use crate::matmul::Precision;
 

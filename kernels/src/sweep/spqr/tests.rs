@@ -186,3 +186,72 @@ fn likely_outliers_are_those_of_the_definition() {
         }
     }
 }
+
+/// The share of the weights' variance, in units of the factor, that the published code calls its threshold: by hand.
+#[test]
+fn the_threshold_is_a_share_of_the_mean_variance() {
+    // Variances 1 and 16 over two rows less one, over the squares of d.
+    let (weight, d) = ([1.0f32, 10.0, 3.0, 14.0, 2.0, 6.0], [0.5f32, 2.0]);
+    assert_eq!(threshold(0.5, &weight, &d), 0.5 * (1.0 / 0.25 + 16.0 / 4.0) / 2.0);
+    // One row has no variance, and is no division by zero.
+    assert_eq!(threshold(0.5, &[1.0, 2.0], &d), 0.0);
+    // More rows than a piece of the sums has: −1 and 1 in turn, of which the second column has twice as much.
+    let rows = 200;
+    let weight: Vec<f32> = (0..rows).flat_map(|r| if r % 2 == 0 { [-1.0, 2.0] } else { [1.0, -2.0] }).collect();
+    let variance = rows as f64 / (rows - 1) as f64;
+    assert_eq!(threshold(1.0, &weight, &[1.0, 1.0]), (variance * 2.5) as f32);
+}
+
+/// Rows that share statistics are one task's, and tasks fill their lanes.
+#[test]
+fn tasks_hold_whole_tiles() {
+    let plain = rules()[0];
+    let tall = |rows, scale_bits, zero_bits| Rule {
+        second: SecondLevel { scale_bits, zero_bits, zero_symmetric: false, rows },
+        ..plain
+    };
+    for (rule, rows) in [
+        (plain, 48),
+        (tall(16, Some(3), None), 48),
+        (tall(16, None, Some(3)), 48),
+        (tall(5, Some(3), Some(3)), 240),
+        (tall(48, Some(3), Some(3)), 48),
+        (tall(32, Some(3), Some(3)), 96),
+        (tall(5, None, None), 48),
+        // A constant zero is not coded.
+        (Rule { symmetric: true, ..tall(5, None, Some(3)) }, 48),
+        // All rows share a range.
+        (Rule { per_channel: false, ..plain }, 1000),
+    ] {
+        assert_eq!(rule.task_rows(1000), rows, "{rule:?}");
+    }
+    assert_eq!(Rule { per_channel: false, ..plain }.task_rows(0), 1);
+    assert_eq!((Rule { bits: 2, ..plain }.max_code(), Rule { bits: 8, ..plain }.max_code()), (3.0, 255.0));
+    for (asked, bits, symmetric, round_zero, want) in [
+        (None, 3, false, false, None),
+        (Some(3), 3, false, false, Some(3)),
+        (Some(3), 3, true, false, None),
+        (Some(3), 3, false, true, None),
+        (Some(4), 3, false, true, None),
+        (Some(2), 3, false, true, Some(2)),
+        (Some(2), 3, true, true, None),
+    ] {
+        assert_eq!(coded_zero_bits(asked, bits, symmetric, round_zero), want, "{asked:?} {bits}");
+    }
+}
+
+/// A fan is its matrices one by one.
+#[test]
+fn a_fan_is_each_of_its_matrices() {
+    let cols = 40;
+    let (_, _, u) = problem(1, cols);
+    let factor = crate::square_matrix::SquareMatrix::on_device(&candle_core::Device::Cpu, u.clone()).unwrap();
+    let factor = Factor::new(factor, crate::cholesky::Arithmetic::Double).unwrap();
+    let parts = [(3, rules()[1]), (7, rules()[2])].map(|(rows, rule)| (problem(rows, cols).0, rule));
+    let swept = fan(parts.to_vec(), cols, 16, &factor).unwrap();
+    assert_eq!(swept.len(), 2);
+    for (swept, (weight, rule)) in swept.iter().zip(parts) {
+        let alone = sweep(weight, cols, 16, &u, &rule);
+        assert!(swept.weight == alone.weight && swept.codes == alone.codes && swept.loss == alone.loss);
+    }
+}
