@@ -3,6 +3,8 @@ mod named;
 mod order;
 mod overwrite;
 mod resume;
+mod staging;
+mod steps;
 
 use std::collections::HashMap;
 

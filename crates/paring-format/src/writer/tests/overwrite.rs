@@ -2,9 +2,9 @@
 
 use super::*;
 
-const RUN: RunFiles = RunFiles { names: &["report.html"], prefix: Some(".state") };
+pub(super) const RUN: RunFiles = RunFiles { names: &["report.html"], prefix: Some(".state") };
 
-fn over(dir: &Path, shards: usize) -> Destination {
+pub(super) fn over(dir: &Path, shards: usize) -> Destination {
     Destination {
         run: RUN,
         overwrite: true,
@@ -14,7 +14,7 @@ fn over(dir: &Path, shards: usize) -> Destination {
 }
 
 /// Writes an output of one tensor that `seed` decides, with a list of its files. Returns its place, unpublished.
-fn write(destination: &Destination, seed: u64) -> Result<Arc<Place>> {
+pub(super) fn write(destination: &Destination, seed: u64) -> Result<Arc<Place>> {
     let mut writer = Writer::create(destination)?;
     let place = writer.place();
     for i in 0..destination.shards {
@@ -27,11 +27,11 @@ fn write(destination: &Destination, seed: u64) -> Result<Arc<Place>> {
     Ok(place)
 }
 
-fn made(dir: &Path, shards: usize, seed: u64) {
+pub(super) fn made(dir: &Path, shards: usize, seed: u64) {
     write(&over(dir, shards), seed).unwrap().publish().unwrap();
 }
 
-fn seed(dir: &Path) -> Value {
+pub(super) fn seed(dir: &Path) -> Value {
     Checkpoint::open(dir).unwrap().config()["seed"].clone()
 }
 
