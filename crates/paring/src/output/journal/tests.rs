@@ -215,3 +215,134 @@ fn names_stay_in_the_folder() {
         assert_eq!(blocks_done(bent.as_bytes()), Err(reason));
     }
 }
+
+/// A run that needs its disk drops what it could do without, once.
+#[test]
+fn kept_activations_are_forgotten_once() {
+    let dir = tempfile::tempdir().unwrap();
+    let kept = dir.path().join(".activations-1");
+    fs::write(&kept, "abc").unwrap();
+    let mut journal = Journal::begin(dir.path(), identity()).unwrap();
+    assert!(!journal.forget_activations().unwrap());
+    journal.add(&done(0, Some(".activations-1"))).unwrap();
+    assert!(journal.forget_activations().unwrap());
+    assert!(!kept.exists() && dir.path().join(JOURNAL).is_file());
+    assert!(!journal.forget_activations().unwrap());
+}
+
+/// A run that was killed may have removed a file already; what cannot be removed is told.
+#[test]
+fn files_that_are_gone_are_removed_already() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut journal = Journal::begin(dir.path(), identity()).unwrap();
+    journal.add(&done(0, Some(".activations-1"))).unwrap();
+    journal.add(&done(1, Some(".activations-2"))).unwrap();
+    let folder = dir.path().join(".activations-2");
+    fs::create_dir(&folder).unwrap();
+    let error = journal.add(&done(2, Some(".activations-3"))).unwrap_err();
+    assert!(matches!(&error, Error::Io { path, .. } if *path == folder), "{error}");
+    fs::remove_dir(&folder).unwrap();
+    fs::remove_file(dir.path().join(JOURNAL)).unwrap();
+    journal.finish().unwrap();
+}
+
+/// A journal that is there and cannot be read is no fresh folder.
+#[test]
+fn a_journal_that_cannot_be_read_is_an_error() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join(JOURNAL);
+    fs::create_dir(&path).unwrap();
+    assert!(read(dir.path()).is_err());
+    fs::remove_dir(&path).unwrap();
+    fs::write(&path, "{}\n").unwrap();
+    let text = read(dir.path()).unwrap_err().to_string();
+    assert!(text.contains(&path.display().to_string()) && text.contains("does not begin"), "{text}");
+}
+
+/// An output without a journal is known by what its manifest says of the run.
+#[test]
+fn a_finished_run_is_known_by_its_manifest() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join(MANIFEST);
+    let write = |manifest: Value| fs::write(&path, manifest.to_string()).unwrap();
+    assert_eq!(finished(dir.path()).unwrap(), None);
+    write(serde_json::json!({"program": "paring 1"}));
+    assert_eq!(finished(dir.path()).unwrap(), None);
+    write(serde_json::json!({"program": "paring 1", RUN_KEY: identity()}));
+    assert_eq!(finished(dir.path()).unwrap(), Some(identity()));
+    for (begun, words) in [
+        (serde_json::json!({"journal": 1}), "a journal of version 1, where this program writes 2"),
+        (serde_json::json!({"journal": VERSION}), "missing field"),
+    ] {
+        write(serde_json::json!({RUN_KEY: begun}));
+        let text = finished(dir.path()).unwrap_err().to_string();
+        assert!(text.contains(&format!("{MANIFEST}: {RUN_KEY}: ")) && text.contains(words), "{text}");
+    }
+    fs::write(&path, "{").unwrap();
+    assert!(finished(dir.path()).is_err());
+}
+
+/// The day that a template wrote stays the day of the run, however often it is resumed.
+#[test]
+fn the_moment_is_that_of_the_run_in_the_folder() {
+    let dir = tempfile::tempdir().unwrap();
+    assert_eq!(moment(dir.path()), None);
+    let at = |seconds: i64| {
+        let mut identity = identity();
+        identity.plan["moment"] = seconds.into();
+        identity
+    };
+    drop(Journal::begin(dir.path(), identity()).unwrap());
+    assert_eq!(moment(dir.path()), None, "it wrote none");
+    // Of the two the journal is that of the run at work.
+    let manifest = serde_json::json!({RUN_KEY: at(86_400)}).to_string();
+    fs::write(dir.path().join(MANIFEST), manifest).unwrap();
+    drop(Journal::begin(dir.path(), at(3_600)).unwrap());
+    assert_eq!(moment(dir.path()), Moment::from_seconds(3_600));
+    fs::write(dir.path().join(JOURNAL), "damaged").unwrap();
+    assert_eq!(moment(dir.path()), None);
+    fs::remove_file(dir.path().join(JOURNAL)).unwrap();
+    assert_eq!(moment(dir.path()), Moment::from_seconds(86_400));
+    assert_ne!(Moment::from_seconds(86_400), Moment::from_seconds(3_600));
+}
+
+/// The end of a run knows the contents of all its shards.
+#[test]
+fn contents_are_joined() {
+    let of = |line: Line| if let Line::Block(done) = line { done.contents } else { Contents::default() };
+    let mut all = of(done(0, None));
+    all.merge(of(done(1, None)));
+    assert_eq!(all.made.keys().collect::<Vec<_>>(), ["layer.0", "layer.1"]);
+    assert_eq!((all.kept, all.lengths), (vec!["odd".to_string(); 2], vec![("one".to_string(), 5); 2]));
+}
+
+/// Every part of the input counts, and the first that differs is named.
+#[test]
+fn each_part_of_the_input_is_compared() {
+    let with = |changes: &[(&str, Value)]| -> RunIdentity {
+        let mut now = serde_json::to_value(identity()).unwrap();
+        changes.iter().for_each(|(place, value)| *now.pointer_mut(place).unwrap() = value.clone());
+        serde_json::from_value(now).unwrap()
+    };
+    let files = serde_json::to_value(identity()).unwrap()["input"]["files"].as_array().unwrap().clone();
+    let name = files[0]["name"].as_str().unwrap();
+    let digest = Value::from("00000000000000ff");
+    for (place, value, words) in [
+        ("/input/files/0/name", "other.safetensors".into(), format!("a file other.safetensors where {name} was")),
+        ("/input/files/0/bytes", 7.into(), format!("{name} has 7 bytes, and had ")),
+        ("/input/files/0/weights", digest.clone(), format!("{name} holds other weights than it did")),
+        ("/input/files", [&files[..], &files[..]].concat().into(), "has 2 files, and had 1".into()),
+        ("/input/config", digest.clone(), "the model's config.json changed".into()),
+        ("/input/tensors", digest.clone(), "the model's list of tensors changed".into()),
+        ("/input/tokens", digest.clone(), "the calibration tokens changed".into()),
+        ("/input/companions", digest.clone(), "a file beside the model's weights changed".into()),
+    ] {
+        let text = difference(&identity(), &with(&[(place, value)])).unwrap();
+        assert!(text.contains(&words), "{words}: {text}");
+    }
+    assert_eq!(difference(&identity(), &with(&[])), None);
+    // An input without data has no tokens at all.
+    let checkpoint = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/golden/models/llama");
+    let without = Input::of(&paring_format::Checkpoint::open(&checkpoint).unwrap(), None, &[]);
+    assert_eq!(serde_json::to_value(without).unwrap()["tokens"], "0000000000000000");
+}
