@@ -1,5 +1,8 @@
 //! The errors of this crate. Each carries the names and numbers involved; its text is one line.
 
+#[cfg(test)]
+mod tests;
+
 use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};

@@ -307,6 +307,8 @@ impl Grid {
 
 #[cfg(test)]
 mod tests {
+    mod checks;
+
     use super::*;
     use crate::testing::Rng;
 

@@ -1,5 +1,8 @@
 //! Names of the files in the folder of a checkpoint.
 
+#[cfg(test)]
+mod tests;
+
 /// The file name of a checkpoint that is not split.
 pub const SINGLE: &str = "model.safetensors";
 /// The file name of the list of shards.

@@ -1,5 +1,8 @@
 //! The numbers of an SpQR matrix (arXiv 2306.03078): small groups, statistics that are coded again, weights kept exact.
 
+#[cfg(test)]
+mod tests;
+
 use crate::{Dtype, Error, Result, bits};
 
 /// Codes on grids with fractional zeros, `weight = scale · (code − zero)`, and outliers that replace some of them.
