@@ -4,6 +4,7 @@ use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 
+use paring_format::writer::disk;
 use ureq::http::StatusCode;
 use ureq::http::header::{CONTENT_LENGTH, CONTENT_RANGE, ETAG};
 
@@ -32,7 +33,7 @@ pub(super) struct Facts {
 }
 
 /// A file that grows, and the digest of what is there.
-struct Part {
+pub(super) struct Part {
     path: PathBuf,
     file: File,
     have: u64,
@@ -44,7 +45,7 @@ struct Part {
 impl Part {
     /// A file that will have `size` bytes. What an earlier run left of it is read again: it may not be what was
     /// written.
-    fn open(path: PathBuf, size: u64, kind: Option<DigestKind>) -> Result<Part> {
+    pub(super) fn open(path: PathBuf, size: u64, kind: Option<DigestKind>) -> Result<Part> {
         let io = |source| Error::Io { path: path.clone(), source };
         let file = OpenOptions::new().create(true).truncate(false).read(true).write(true).open(&path).map_err(io)?;
         let have = file.metadata().map_err(io)?.len();
@@ -80,11 +81,17 @@ impl Part {
         Ok(())
     }
 
-    fn append(&mut self, bytes: &[u8]) -> io::Result<()> {
+    pub(super) fn append(&mut self, bytes: &[u8]) -> io::Result<()> {
         self.file.write_all(bytes)?;
         self.digest.update(bytes);
         self.have += bytes.len() as u64;
         Ok(())
+    }
+
+    /// Gives the whole file its name, once the disk has it: what has a digest for its name is not looked at again.
+    pub(super) fn keep(&self, blob: &Path) -> io::Result<()> {
+        disk::sync(&self.file, &self.path)?;
+        disk::rename(&self.path, blob)
     }
 }
 
@@ -155,8 +162,7 @@ impl Hub {
             let mut part = Part::open(shelf.blob(&format!("{etag}.paring")), *size, kind)?;
             self.complete(shelf, repo, path, &mut part, watch)?;
             self.compare(shelf, repo, path, etag, &mut part, watch)?;
-            part.file.sync_all().map_err(io)?;
-            fs::rename(&part.path, &blob).map_err(io)?;
+            part.keep(&blob).map_err(io)?;
         }
         shelf.link(commit, path, etag)
     }
@@ -218,7 +224,7 @@ impl Hub {
         watch: &mut dyn DownloadObserver,
     ) -> Result<(), Failure> {
         let size = part.size;
-        let disk = |path: &Path, error: io::Error| Failure::from(format!("{}: {error}", path.display()));
+        let stopped = |path: &Path, error: io::Error| Failure::from(format!("{}: {error}", path.display()));
         let broke = |have: u64, how: String| {
             Failure::Passing(format!("{path}: the connection {how} after {have} of {size} bytes").into())
         };
@@ -234,19 +240,19 @@ impl Hub {
                         return Err(wrong.into());
                     }
                     // A server that cannot be trusted with parts is asked for the whole.
-                    part.clear().map_err(|error| disk(&part.path, error))?;
+                    part.clear().map_err(|error| stopped(&part.path, error))?;
                     return Err(Failure::Passing(format!("{path}: {wrong}").into()));
                 }
                 None
             }
             StatusCode::OK => {
                 // A server that knows no ranges starts anew.
-                part.clear().map_err(|error| disk(&part.path, error))?;
+                part.clear().map_err(|error| stopped(&part.path, error))?;
                 text(headers, CONTENT_LENGTH.as_str()).and_then(|text| text.trim().parse().ok())
             }
             // What is here may be what is wrong.
             status @ StatusCode::RANGE_NOT_SATISFIABLE if part.have > 0 => {
-                part.clear().map_err(|error| disk(&part.path, error))?;
+                part.clear().map_err(|error| stopped(&part.path, error))?;
                 return Err(Failure::Passing(format!("{path}: the server answers {status}").into()));
             }
             _ => return Err(self.refusal(repo, Some(path), &response).into()),
@@ -264,10 +270,10 @@ impl Hub {
                 Err(error) => return Err(broke(part.have, format!("broke ({error})"))),
             };
             if n as u64 > size - part.have {
-                part.clear().map_err(|error| disk(&part.path, error))?;
+                part.clear().map_err(|error| stopped(&part.path, error))?;
                 return Err(format!("expected {size} bytes, got more").into());
             }
-            part.append(&chunk[..n]).map_err(|error| disk(&part.path, error))?;
+            part.append(&chunk[..n]).map_err(|error| stopped(&part.path, error))?;
             watch.bytes(path, part.have, size);
         }
     }

@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::ffi::OsString;
 
+use super::download::Part;
 use super::repo::is_plain_path;
 use super::*;
 
@@ -249,4 +250,20 @@ fn a_cache_that_others_filled() {
     fs::write(folder.join("refs/main"), "../../elsewhere").unwrap();
     let error = hub.file(&data, "en/a.json.gz", &mut ()).unwrap_err().to_string();
     assert!(error.contains("refs/main") && error.contains("expected a commit"), "{error}");
+}
+
+/// A power cut after a download must not leave half a file under the name of its digest, which nobody would fetch again.
+#[test]
+fn downloads_are_on_the_disk_before_they_have_their_names() {
+    let dir = tempfile::tempdir().unwrap();
+    let (begun, blob) = (dir.path().join("abc.paring"), dir.path().join("abc"));
+    let mut part = Part::open(begun.clone(), 5, None).unwrap();
+    part.append(b"123").unwrap();
+    drop(part);
+    let mut part = Part::open(begun, 5, None).unwrap();
+    part.append(b"45").unwrap();
+    part.keep(&blob).unwrap();
+    assert_eq!(fs::read(&blob).unwrap(), b"12345");
+    let steps = paring_format::writer::disk::recording::steps(dir.path());
+    assert_eq!(steps, ["sync abc.paring", "rename abc.paring to abc"]);
 }
