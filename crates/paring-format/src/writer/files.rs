@@ -153,16 +153,20 @@ const TRIES: usize = 16;
 /// followed. It can be read, too.
 pub fn create_fresh(path: &Path) -> io::Result<(File, PathBuf)> {
     static NEXT: AtomicU64 = AtomicU64::new(0);
+    create_numbered(path, std::iter::repeat_with(|| NEXT.fetch_add(1, Ordering::Relaxed)))
+}
+
+/// As [`create_fresh`], with the first of these numbers whose name is free.
+pub(super) fn create_numbered(path: &Path, numbers: impl Iterator<Item = u64>) -> io::Result<(File, PathBuf)> {
     let name = path.file_name().unwrap_or_default();
-    let mut tries = 0;
-    loop {
-        let unique = (std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed));
-        let temporary = path.with_file_name(temporary_name(name, unique));
+    for number in numbers.take(TRIES) {
+        let temporary = path.with_file_name(temporary_name(name, (std::process::id(), number)));
         match OpenOptions::new().read(true).write(true).create_new(true).open(&temporary) {
-            Err(error) if error.kind() == io::ErrorKind::AlreadyExists && tries < TRIES => tries += 1,
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
             opened => return opened.map(|file| (file, temporary)),
         }
     }
+    Err(io::ErrorKind::AlreadyExists.into())
 }
 
 /// Writes what `fill` has, `bytes` bytes as far as errors are concerned, into a new file that will be `path`, and does not sync

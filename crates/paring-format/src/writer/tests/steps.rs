@@ -1,6 +1,6 @@
 //! Single steps on files, and the names that are taken for them.
 
-use super::super::files::probe;
+use super::super::files::{create_numbered, probe};
 use super::super::inputs::is_same;
 use super::*;
 
@@ -39,29 +39,23 @@ fn a_probe_leaves_nothing_and_fails_where_nothing_can_be_written() {
 fn names_of_temporary_files_are_fresh() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("state");
-    let number = |path: &Path| {
-        let name = path.file_name().unwrap().to_str().unwrap().strip_suffix(".paring.tmp").unwrap();
-        u64::from_str_radix(name.rsplit_once('-').unwrap().1, 16).unwrap()
-    };
-    let occupy = |count: u64| {
-        // Other tests draw from the same numbers meanwhile.
-        let next = number(&create_fresh(&path).unwrap().1) + 1;
-        for number in next..next + count {
-            let name = crate::names::temporary_name("state".as_ref(), (std::process::id(), number));
-            fs::write(dir.path().join(name), "mine").unwrap();
-        }
-    };
-    occupy(6);
-    let (mut file, fresh) = create_fresh(&path).unwrap();
+    for number in 0..16 {
+        let taken = crate::names::temporary_name("state".as_ref(), (std::process::id(), number));
+        fs::write(dir.path().join(taken), "mine").unwrap();
+    }
+    let (mut file, fresh) = create_numbered(&path, 1..).unwrap();
+    let name = crate::names::temporary_name("state".as_ref(), (std::process::id(), 16));
+    assert_eq!(fresh, dir.path().join(name));
     io::Write::write_all(&mut file, b"new").unwrap();
-    let mine = |path: &Path| fs::read(path).unwrap() == b"mine";
-    assert!(!mine(&fresh));
-    let taken = fs::read_dir(dir.path()).unwrap().filter(|entry| mine(&entry.as_ref().unwrap().path())).count();
-    assert_eq!(taken, 6);
-    occupy(5000);
-    assert_eq!(create_fresh(&path).unwrap_err().kind(), io::ErrorKind::AlreadyExists);
+    let mine = |entry: io::Result<fs::DirEntry>| fs::read(entry.unwrap().path()).unwrap() == b"mine";
+    assert_eq!(fs::read_dir(dir.path()).unwrap().filter_map(|entry| mine(entry).then_some(())).count(), 16);
+    assert_eq!(create_numbered(&path, 0..).unwrap_err().kind(), io::ErrorKind::AlreadyExists);
+    assert_ne!(create_fresh(&path).unwrap().1, create_fresh(&path).unwrap().1);
     // Where there is no folder, nothing is tried again.
-    assert_eq!(create_fresh(&dir.path().join("none/state")).unwrap_err().kind(), io::ErrorKind::NotFound);
+    let mut tried = 0;
+    let numbers = std::iter::repeat_with(|| tried += 1).map(|()| 0);
+    assert_eq!(create_numbered(&dir.path().join("none/state"), numbers).unwrap_err().kind(), io::ErrorKind::NotFound);
+    assert_eq!(tried, 1);
 }
 
 #[cfg(unix)]
