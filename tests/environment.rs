@@ -74,15 +74,19 @@ fn a_result_that_nobody_takes_is_an_error() {
 fn a_limit_of_the_size_of_files_loses_nothing() {
     let (sandbox, want) = undisturbed();
     // In blocks of 512 bytes: some file meets each of these, the page of the report the last.
-    let (mut refused, mut pages) = (0, 0);
-    for blocks in [1, 4, 16, 24, 40, 64, 80] {
+    let (mut refused, mut pages, mut journals) = (0, 0, 0);
+    for blocks in [1, 4, 16, 17, 18, 24, 40, 64, 80] {
         let ran = sandbox.shell(&format!("ulimit -f {blocks}; exec $PARING {RUN} --quiet --out out"));
         if ran.code != Some(0) {
             assert!(ran.code == Some(1) && ran.stderr.lines().count() == 1, "{blocks}: {ran:?}");
             assert!(ran.stderr.starts_with("error: out/") && ran.stderr.contains("File too large"), "{}", ran.stderr);
             refused += 1;
             pages += usize::from(ran.stderr.contains("report.html"));
+            journals += usize::from(ran.stderr.contains("journal.jsonl"));
         }
+        // Of a line that does not fit, nothing is left.
+        let journal = fs::read(sandbox.path("out/journal.jsonl")).unwrap_or_default();
+        assert!(journal.last().is_none_or(|&end| end == b'\n'), "{blocks}");
         // What is missing is made, the page too.
         sandbox.ok(&format!("{RUN} --quiet --out out --resume"));
         assert!(model_bytes(&sandbox.path("out")) == want, "{blocks}");
@@ -90,7 +94,8 @@ fn a_limit_of_the_size_of_files_loses_nothing() {
         assert!(page.contains("</html>") && !sandbox.path("out/report.html.tmp").exists());
         fs::remove_dir_all(sandbox.path("out")).unwrap();
     }
-    assert!(refused > 2 && pages > 0, "{refused} runs met their limit, {pages} at the page");
+    let met = format!("{refused} runs met their limit, {pages} at the page and {journals} at the journal");
+    assert!(refused > 2 && pages > 0 && journals > 0, "{met}");
 }
 
 /// Without the right to start processes as somebody else, or the program for it, the limit counts what the user runs already.
