@@ -11,7 +11,7 @@ mod stderr;
 
 use std::process::ExitCode;
 
-use args::Command;
+use args::{Cli, Command};
 use paring_data::worker;
 use paring_kernels::allocator::ProgramAllocator;
 use progress::Log;
@@ -36,7 +36,7 @@ fn main() -> ExitCode {
     // What the libraries have to tell those who look for a fault: PARING_LOG=debug.
     let filter = tracing_subscriber::EnvFilter::try_from_env("PARING_LOG").unwrap_or_default();
     tracing_subscriber::fmt().with_env_filter(filter).with_ansi(false).with_writer(|| Printable).init();
-    match args::parse(std::env::args_os()).and_then(|cli| logged(&cli.command)) {
+    match args::parse(std::env::args_os()).and_then(|cli| logged(&cli)) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             stderr::line(format_args!("error: {}", one_line(&typed(&error))));
@@ -50,10 +50,10 @@ fn code(error: &paring::Error) -> u8 {
 }
 
 /// Runs a command, with what happens in its log if it has one.
-fn logged(command: &Command) -> paring::Result<()> {
+fn logged(cli: &Cli) -> paring::Result<()> {
     let arguments: Vec<String> = std::env::args_os().map(|text| text.to_string_lossy().into_owned()).collect();
-    let log = Log::open(command.log_json(), &arguments)?;
-    let ended = run(command, &log);
+    let log = Log::open(cli.command.log_json(), &arguments)?;
+    let ended = run(cli, &log);
     match &ended {
         Ok(()) => log.ended(None),
         Err(error) => log.ended(Some((&one_line(&typed(error)), code(error)))),
@@ -61,20 +61,21 @@ fn logged(command: &Command) -> paring::Result<()> {
     ended
 }
 
-fn run(command: &Command, log: &Log) -> paring::Result<()> {
-    match command {
-        Command::Sparsify(args) => commands::sparsify(args, log),
-        Command::Quantize(args) => commands::quantize(args, log),
-        Command::Eval(args) => commands::eval(args, log),
-        Command::Tokens(args) => commands::tokens(args),
-        Command::Inspect(args) => commands::inspect(args),
-        Command::Verify(args) => commands::verify(args, log),
-        Command::Decompress(args) => commands::decompress(args, log),
-        Command::Convert(args) => commands::convert(args, log),
-        Command::Report(args) => commands::report(args),
-        Command::Schemes(args) => commands::schemes(args),
-        Command::Layer(args) => commands::layer(args),
-        Command::Bench(args) => commands::bench(args),
+fn run(cli: &Cli, log: &Log) -> paring::Result<()> {
+    let shared = &cli.shared;
+    match &cli.command {
+        Command::Sparsify(args) => commands::sparsify(args, shared, log),
+        Command::Quantize(args) => commands::quantize(args, shared, log),
+        Command::Eval(args) => commands::eval(args, shared, log),
+        Command::Tokens(args) => commands::tokens(args, shared),
+        Command::Inspect(args) => commands::inspect(args, shared),
+        Command::Verify(args) => commands::verify(args, shared, log),
+        Command::Decompress(args) => commands::decompress(args, shared, log),
+        Command::Convert(args) => commands::convert(args, shared, log),
+        Command::Report(args) => commands::report(args, shared),
+        Command::Schemes(args) => commands::schemes(args, shared),
+        Command::Layer(args) => commands::layer(args, shared),
+        Command::Bench(args) => commands::bench(args, shared),
         Command::Completions(args) => commands::completions(args),
         Command::Man(args) => commands::man(args),
     }

@@ -28,9 +28,6 @@ pub struct BenchArgs {
     /// Begin no operation after so many seconds
     #[arg(long, value_name = "S", default_value = "600", value_parser = clap::value_parser!(u32).range(1..))]
     pub seconds: u32,
-    /// Print one JSON object as the last line of stdout
-    #[arg(long)]
-    pub json: bool,
 }
 
 fn shapes() -> PossibleValuesParser {

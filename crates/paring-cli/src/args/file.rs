@@ -52,8 +52,10 @@ pub fn parse(args: impl Iterator<Item = OsString>) -> Result<Cli> {
         Cli::command().try_get_matches_from(alone).map_err(|e| file.error(setting.line, reason(&e)))?;
         all.extend(options.into_iter().map(OsString::from));
     }
-    // The name of the command comes first: there is no option before it.
-    all.extend(args.into_iter().skip(2));
+    // Options before the name of the command are flags, so that it is the first word that is none.
+    let at = args.iter().skip(1).position(|word| !word.as_encoded_bytes().starts_with(b"-"));
+    let words = args.into_iter().skip(1).enumerate();
+    all.extend(words.filter(|(i, _)| Some(*i) != at).map(|(_, word)| word));
     let together = Cli::command().try_get_matches_from(all);
     let together = together.map_err(|e| Error::Misuse(format!("{}: {}", file.path, reason(&e))))?;
     let mut cli = typed(&together)?;
@@ -90,7 +92,13 @@ fn ended(answer: &clap::Error) -> ! {
 }
 
 fn typed(matches: &ArgMatches) -> Result<Cli> {
-    Cli::from_arg_matches(matches).map_err(|e| Error::Misuse(reason(&e)))
+    let cli = Cli::from_arg_matches(matches).map_err(|e| Error::Misuse(reason(&e)))?;
+    // The parser does not see it where one of them comes before the command.
+    let is_verbose = cli.command.running().is_some_and(|running| running.verbose);
+    match cli.shared.quiet && is_verbose {
+        true => Err(Error::Misuse("--quiet and --verbose contradict each other: leave one out".into())),
+        false => Ok(cli),
+    }
 }
 
 impl Run {

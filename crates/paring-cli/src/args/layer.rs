@@ -32,7 +32,4 @@ pub struct LayerArgs {
     pub overwrite: bool,
     #[command(flatten)]
     pub place: DeviceArg,
-    /// Print one JSON object as the last line of stdout
-    #[arg(long)]
-    pub json: bool,
 }

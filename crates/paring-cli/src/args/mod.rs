@@ -14,6 +14,7 @@ mod request;
 mod resuming;
 mod run;
 mod running;
+mod shared;
 mod stored;
 
 use std::ffi::OsString;
@@ -35,6 +36,7 @@ pub use report::ReportArgs;
 pub use request::sources;
 pub use run::{OffloadArg, Run};
 pub use running::{DeviceArg, Running};
+pub use shared::Shared;
 pub use stored::{ConvertArgs, VerifyArgs};
 
 /// Makes language models smaller: prunes and quantizes Hugging Face checkpoints, one block at a time.
@@ -48,6 +50,8 @@ pub use stored::{ConvertArgs, VerifyArgs};
         paring eval demo-4bit demo\n  paring help quantize"
 )]
 pub struct Cli {
+    #[command(flatten)]
+    pub shared: Shared,
     #[command(subcommand)]
     pub command: Command,
 }
@@ -181,9 +185,6 @@ pub struct TokensArgs {
     /// Documents to show, from the first
     #[arg(long, default_value_t = 4, value_name = "DOCUMENTS", value_parser = clap::value_parser!(u32).range(1..))]
     pub limit: u32,
-    /// Print one JSON object as the last line of stdout, with all documents in it: number, text and ids
-    #[arg(long)]
-    pub json: bool,
 }
 
 /// Options of a command that only reads a checkpoint.
@@ -194,9 +195,6 @@ pub struct Look {
     pub model: String,
     #[command(flatten)]
     pub opening: OpeningArgs,
-    /// Print one JSON object as the last line of stdout
-    #[arg(long)]
-    pub json: bool,
 }
 
 #[derive(Args)]
@@ -229,11 +227,7 @@ pub struct DecompressArgs {
 }
 
 #[derive(Args)]
-pub struct SchemesArgs {
-    /// Print one JSON object as the last line of stdout
-    #[arg(long)]
-    pub json: bool,
-}
+pub struct SchemesArgs {}
 
 /// Long options written with underscores, as the published scripts have them, become the ones with hyphens.
 pub fn normalized(args: impl Iterator<Item = OsString>) -> impl Iterator<Item = OsString> {

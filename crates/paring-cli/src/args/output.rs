@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use clap::Args;
 
-use super::Command;
+use super::{Command, Running};
 
 #[derive(Args)]
 pub struct LogArg {
@@ -16,31 +16,28 @@ pub struct LogArg {
 /// For commands that only read and write.
 #[derive(Args)]
 pub struct OutputArgs {
-    /// No progress
-    #[arg(long, short, help_heading = "Running")]
-    pub quiet: bool,
     #[command(flatten)]
     pub log: LogArg,
 }
 
 impl Command {
+    /// The options of computing, of a command that computes with a model.
+    pub fn running(&self) -> Option<&Running> {
+        match self {
+            Command::Sparsify(args) => Some(&args.running),
+            Command::Quantize(args) => Some(&args.running),
+            Command::Eval(args) => Some(&args.running),
+            Command::Verify(args) => Some(&args.running),
+            _ => None,
+        }
+    }
+
     /// The file of its events, if there is one.
     pub fn log_json(&self) -> Option<&Path> {
         let log = match self {
-            Command::Sparsify(args) => &args.running.log,
-            Command::Quantize(args) => &args.running.log,
-            Command::Eval(args) => &args.running.log,
-            Command::Verify(args) => &args.running.log,
             Command::Decompress(args) => &args.output.log,
             Command::Convert(args) => &args.output.log,
-            Command::Inspect(_)
-            | Command::Tokens(_)
-            | Command::Schemes(_)
-            | Command::Layer(_)
-            | Command::Bench(_)
-            | Command::Report(_)
-            | Command::Completions(_)
-            | Command::Man(_) => return None,
+            _ => &self.running()?.log,
         };
         log.log_json.as_deref()
     }

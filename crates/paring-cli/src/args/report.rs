@@ -24,7 +24,4 @@ pub struct ReportArgs {
     /// Also write them as an offline run of Weights & Biases, in a folder below this one; `wandb sync` uploads it
     #[arg(long, value_name = "FOLDER", conflicts_with = "other")]
     pub wandb: Option<PathBuf>,
-    /// Print one JSON object as the last line of stdout: the report, or the differences
-    #[arg(long)]
-    pub json: bool,
 }

@@ -8,8 +8,8 @@ use paring::{Error, Result};
 use paring_data::hub::DownloadObserver;
 
 use super::{
-    ActOrderArg, Grids, Inputs, OffloadArg, OpeningArgs, QuantizeArgs, Removal, Run, Running, SparsifyArgs, SpqrArgs,
-    Sweep,
+    ActOrderArg, Grids, Inputs, OffloadArg, OpeningArgs, QuantizeArgs, Removal, Run, Running, Shared, SparsifyArgs,
+    SpqrArgs, Sweep,
 };
 use crate::demo;
 use crate::progress::Downloads;
@@ -24,27 +24,27 @@ pub fn sources(quiet: bool, opening: &OpeningArgs) -> Sources {
 
 impl SparsifyArgs {
     /// The run that is asked for.
-    pub fn request(&self) -> Result<Request> {
+    pub fn request(&self, shared: &Shared) -> Result<Request> {
         let recipe = RecipeOptions {
             method: Some(self.method.clone()),
             pattern: self.removal.pattern(),
             ..recipe(&self.grids, &self.sweep)?
         };
         let request = Request { recipe, ..Request::sparsify(&self.inputs.model) };
-        Ok(self.run.request(request, &self.inputs, &self.running))
+        Ok(self.run.request(request, &self.inputs, (&self.running, shared)))
     }
 }
 
 impl QuantizeArgs {
     /// The run that is asked for.
-    pub fn request(&self) -> Result<Request> {
+    pub fn request(&self, shared: &Shared) -> Result<Request> {
         let recipe = RecipeOptions {
             method: self.method.clone(),
             spqr: self.spqr.options(),
             ..recipe(&self.grids, &self.sweep)?
         };
         let request = Request { recipe, ..Request::quantize(&self.inputs.model) };
-        Ok(self.run.request(request, &self.inputs, &self.running))
+        Ok(self.run.request(request, &self.inputs, (&self.running, shared)))
     }
 }
 
@@ -130,12 +130,12 @@ impl SpqrArgs {
 
 impl Run {
     /// A request with what all runs may say.
-    fn request(&self, request: Request, inputs: &Inputs, running: &Running) -> Request {
+    fn request(&self, request: Request, inputs: &Inputs, (running, shared): (&Running, &Shared)) -> Request {
         let count = |n: Option<u32>| n.map(|n| n as usize);
         Request {
             data: inputs.dataset.clone(),
             data_options: inputs.data_options(),
-            sources: sources(running.quiet, &inputs.opening),
+            sources: sources(shared.quiet, &inputs.opening),
             groups: self.groups.clone(),
             config: self.config.as_ref().map(|path| path.display().to_string()),
             alike: self.alike.clone(),
@@ -159,7 +159,7 @@ impl Run {
             device: running.place.device,
             max_vram: running.max_vram,
             strict: self.strict,
-            loader_notes: !running.quiet,
+            loader_notes: !shared.quiet,
             overwrite: self.overwrite,
             resume: self.resuming.resume,
             allow_mixed_arithmetic: self.resuming.allow_mixed_arithmetic,

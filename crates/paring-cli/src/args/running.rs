@@ -19,14 +19,8 @@ pub struct Running {
     /// Threads [default: one per core]; the result does not depend on it
     #[arg(long, value_name = "N", help_heading = "Running", value_parser = clap::value_parser!(u16).range(1..))]
     pub threads: Option<u16>,
-    /// Print one JSON object as the last line of stdout
-    #[arg(long, help_heading = "Running")]
-    pub json: bool,
-    /// No progress, and no word about what runs the output
-    #[arg(long, short, help_heading = "Running")]
-    pub quiet: bool,
     /// Print every layer, and where the time went
-    #[arg(long, short, help_heading = "Running", conflicts_with = "quiet")]
+    #[arg(long, short, help_heading = "Running")]
     pub verbose: bool,
     #[command(flatten)]
     pub log: LogArg,

@@ -8,10 +8,10 @@ use paring::{Error, Result};
 use paring_kernels::device;
 use serde_json::json;
 
-use crate::args::BenchArgs;
+use crate::args::{BenchArgs, Shared};
 use crate::{machine, show};
 
-pub fn bench(args: &BenchArgs) -> Result<()> {
+pub fn bench(args: &BenchArgs, shared: &Shared) -> Result<()> {
     let start = Instant::now();
     let nothing = args.ops.iter().any(|name| name == "none");
     let budget = Duration::from_secs(u64::from(args.seconds));
@@ -35,7 +35,7 @@ pub fn bench(args: &BenchArgs) -> Result<()> {
         value["check"] = json!(found);
         if let Some(first) = found.failed.first() {
             show::lines(&lines)?;
-            if args.json {
+            if shared.json {
                 show::json(&value)?;
             }
             return Err(Error::Plan(format!("{} cases failed, such as {first}", found.failed.len())));
@@ -54,7 +54,7 @@ pub fn bench(args: &BenchArgs) -> Result<()> {
     }
     show::lines(&lines)?;
     let failed: Vec<&Skipped> = benches.iter().flat_map(|made| &made.skipped).filter(|s| s.failed).collect();
-    if args.json {
+    if shared.json {
         value["benches"] = json!(benches);
         show::json(&value)?;
     }

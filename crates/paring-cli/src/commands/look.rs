@@ -15,17 +15,17 @@ use paring_format::Checkpoint;
 use paring_format::writer::{InputFiles, NamedFile};
 use serde_json::json;
 
-use crate::args::{InspectArgs, SchemesArgs, TokensArgs, VerifyArgs, sources};
+use crate::args::{InspectArgs, SchemesArgs, Shared, TokensArgs, VerifyArgs, sources};
 use crate::machine;
 use crate::progress::{Log, Progress};
 use crate::{demo, show};
 
-pub fn inspect(args: &InspectArgs) -> Result<()> {
+pub fn inspect(args: &InspectArgs, shared: &Shared) -> Result<()> {
     if let Some(path) = args.outliers.as_deref().filter(|path| path.is_dir()) {
         return Err(Error::Misuse(format!("--outliers {}: is a folder; name a file", path.display())));
     }
     machine::threads(None)?;
-    let sources = sources(false, &args.look.opening);
+    let sources = sources(shared.quiet, &args.look.opening);
     let checkpoint = sources.checkpoint(&sources.local(&args.look.model)?)?;
     let inputs = InputFiles::of(&checkpoint);
     let file = args.outliers.as_deref().map(|path| NamedFile {
@@ -42,7 +42,7 @@ pub fn inspect(args: &InspectArgs) -> Result<()> {
         Some(file) => Some(draw(&checkpoint, &summary, args.module.as_deref(), file)?),
         None => None,
     };
-    if args.look.json {
+    if shared.json {
         return show::json(&summary);
     }
     let mut lines = show::summary(&summary);
@@ -51,14 +51,14 @@ pub fn inspect(args: &InspectArgs) -> Result<()> {
     show::lines(&lines)
 }
 
-pub fn tokens(args: &TokensArgs) -> Result<()> {
+pub fn tokens(args: &TokensArgs, shared: &Shared) -> Result<()> {
     let inputs = &args.inputs;
-    let sources = sources(false, &inputs.opening);
+    let sources = sources(shared.quiet, &inputs.opening);
     sources.expect_data(&inputs.model, inputs.dataset.as_deref())?;
     let local = sources.local(&inputs.model)?;
     let limit = args.limit as usize;
     let (data, documents) = sources.shown(&local, inputs.dataset.as_deref(), &inputs.data_options(), limit)?;
-    if args.json {
+    if shared.json {
         return show::json(&json!({"model": inputs.model, "data": data, "documents": documents}));
     }
     show::lines(&show::tokens(&data, &documents, limit))
@@ -74,21 +74,21 @@ fn draw(checkpoint: &Checkpoint, summary: &Summary, module: Option<&str>, file: 
     Ok(format!("outliers of {module} drawn in {}", file.path.display()))
 }
 
-pub fn verify(args: &VerifyArgs, log: &Log) -> Result<()> {
+pub fn verify(args: &VerifyArgs, shared: &Shared, log: &Log) -> Result<()> {
     let running = &args.running;
-    let sources = sources(running.quiet, &args.opening);
+    let sources = sources(shared.quiet, &args.opening);
     if args.against.reference.is_some() {
         sources.expect_data(&args.model, dataset(args))?;
     }
     let threads = machine::threads(running.threads)?;
     let local = sources.local(&args.model)?;
     let verified = paring::commands::verify::verify(Arc::new(sources.checkpoint(&local)?))?;
-    let mut progress = Progress::new(running.quiet, running.verbose, log);
+    let mut progress = Progress::new(shared.quiet, running.verbose, log);
     threads.iter().chain(&verified.notes).for_each(|note| progress.note(note));
     let mut lines = show::verified(&args.model, &verified);
     let mut value = show::value(&verified)?;
     if let Some(reference) = &args.against.reference {
-        let compared = compare(args, &local, reference, &mut progress)?;
+        let compared = compare((args, shared), &local, reference, &mut progress)?;
         progress.done();
         let limits = ComparisonLimits {
             max_kl: args.against.max_kl,
@@ -104,7 +104,7 @@ pub fn verify(args: &VerifyArgs, log: &Log) -> Result<()> {
         }
     }
     log.result(&value);
-    if running.json { show::json(&value) } else { show::lines(&lines) }
+    if shared.json { show::json(&value) } else { show::lines(&lines) }
 }
 
 /// The data of a comparison, as other commands take it. The built-in model brings its text, on either side.
@@ -114,9 +114,14 @@ fn dataset(args: &VerifyArgs) -> Option<&str> {
 }
 
 /// Runs a model and its reference over the same tokens.
-fn compare(args: &VerifyArgs, local: &str, reference: &str, progress: &mut Progress<'_>) -> Result<Comparison> {
+fn compare(
+    (args, shared): (&VerifyArgs, &Shared),
+    local: &str,
+    reference: &str,
+    progress: &mut Progress<'_>,
+) -> Result<Comparison> {
     let running = &args.running;
-    let sources = sources(running.quiet, &args.opening);
+    let sources = sources(shared.quiet, &args.opening);
     let budget = machine::budget(running)?;
     let (precision, device) = (running.dtype.precision(), budget.device());
     let model = sources.model(local, precision, device, true)?;
@@ -147,7 +152,7 @@ fn compare(args: &VerifyArgs, local: &str, reference: &str, progress: &mut Progr
 }
 
 /// The table of schemes.
-pub fn schemes(args: &SchemesArgs) -> Result<()> {
+pub fn schemes(_: &SchemesArgs, shared: &Shared) -> Result<()> {
     let table = paring::plan::compatibility::table();
     let mut lines = Vec::new();
     for row in &table {
@@ -163,5 +168,5 @@ pub fn schemes(args: &SchemesArgs) -> Result<()> {
         }
     }
     show::lines(&lines)?;
-    if args.json { show::json(&json!({"schemes": table})) } else { Ok(()) }
+    if shared.json { show::json(&json!({"schemes": table})) } else { Ok(()) }
 }

@@ -29,28 +29,28 @@ pub use look::{inspect, schemes, tokens, verify};
 pub use report::report;
 pub use store::{convert, decompress};
 
-pub fn sparsify(args: &SparsifyArgs, log: &Log) -> Result<()> {
-    compress(args.request(), &args.run, &args.running, log)
+pub fn sparsify(args: &SparsifyArgs, shared: &Shared, log: &Log) -> Result<()> {
+    compress(args.request(shared), &args.run, (&args.running, shared), log)
 }
 
-pub fn quantize(args: &QuantizeArgs, log: &Log) -> Result<()> {
-    compress(args.request(), &args.run, &args.running, log)
+pub fn quantize(args: &QuantizeArgs, shared: &Shared, log: &Log) -> Result<()> {
+    compress(args.request(shared), &args.run, (&args.running, shared), log)
 }
 
 /// Compresses a model as asked, or only says what that will take.
-fn compress(request: Result<Request>, run: &Run, running: &Running, log: &Log) -> Result<()> {
+fn compress(request: Result<Request>, run: &Run, (running, shared): (&Running, &Shared), log: &Log) -> Result<()> {
     let request = request.map_err(|e| run.located(e))?;
     request.plan().map_err(|e| run.located(e))?;
     let threads = machine::threads(running.threads)?;
     let prepared = request.prepare()?;
-    let mut progress = Progress::new(running.quiet, running.verbose, log);
+    let mut progress = Progress::new(shared.quiet, running.verbose, log);
     threads.iter().for_each(|note| progress.note(note));
     run.notes.iter().for_each(|note| progress.note(note));
     if run.dry_run {
         let costs = prepared.costs(&mut progress)?;
         progress.done();
         show::lines(&dry::table(&costs))?;
-        return if running.json { show::json(&costs) } else { Ok(()) };
+        return if shared.json { show::json(&costs) } else { Ok(()) };
     }
     progress.listen()?;
     let out = prepared.out().to_path_buf();
@@ -59,12 +59,12 @@ fn compress(request: Result<Request>, run: &Run, running: &Running, log: &Log) -
     report::write_own_page(&page::of(&report), &out.join(REPORT_PAGE))?;
     show::report(&report)?;
     log.result(&show::value(&report)?);
-    if running.json { show::json(&report) } else { Ok(()) }
+    if shared.json { show::json(&report) } else { Ok(()) }
 }
 
-pub fn eval(args: &EvalArgs, log: &Log) -> Result<()> {
+pub fn eval(args: &EvalArgs, shared: &Shared, log: &Log) -> Result<()> {
     let (inputs, running) = (&args.inputs, &args.running);
-    let sources = sources(running.quiet, &inputs.opening);
+    let sources = sources(shared.quiet, &inputs.opening);
     sources.expect_data(&inputs.model, inputs.dataset.as_deref())?;
     let threads = machine::threads(running.threads)?;
     let local = sources.local(&inputs.model)?;
@@ -73,7 +73,7 @@ pub fn eval(args: &EvalArgs, log: &Log) -> Result<()> {
     let length = (args.seqlen.map(|n| n as usize), args.limit.map(|n| n as usize));
     let (dataset, windows, notes) =
         sources.windows(&model, inputs.dataset.as_deref(), &inputs.data_options(), length)?;
-    let mut progress = Progress::new(running.quiet, running.verbose, log);
+    let mut progress = Progress::new(shared.quiet, running.verbose, log);
     threads.iter().for_each(|note| progress.note(note));
     progress.measuring("perplexity");
     notes.iter().for_each(|note| progress.note(note));
@@ -102,10 +102,10 @@ pub fn eval(args: &EvalArgs, log: &Log) -> Result<()> {
         object.insert("quantized".into(), json!(quantized.filter(|_| !args.weight_only)));
     }
     log.result(&value);
-    if running.json { show::json(&value) } else { Ok(()) }
+    if shared.json { show::json(&value) } else { Ok(()) }
 }
 
-pub fn layer(args: &LayerArgs) -> Result<()> {
+pub fn layer(args: &LayerArgs, shared: &Shared) -> Result<()> {
     machine::threads(None)?;
     let recipe = args.recipe()?.recipe()?;
     let out: &PathBuf = &args.out;
@@ -123,5 +123,5 @@ pub fn layer(args: &LayerArgs) -> Result<()> {
         made.place.words(),
         out.display()
     )])?;
-    if args.json { show::json(&made) } else { Ok(()) }
+    if shared.json { show::json(&made) } else { Ok(()) }
 }

@@ -10,10 +10,10 @@ use paring::{Error, Result};
 use paring_format::names::MANIFEST;
 use paring_format::writer::{InputFiles, NamedFile, write_beside};
 
-use crate::args::ReportArgs;
+use crate::args::{ReportArgs, Shared};
 use crate::{page, show, typed};
 
-pub fn report(args: &ReportArgs) -> Result<()> {
+pub fn report(args: &ReportArgs, shared: &Shared) -> Result<()> {
     if let Some(path) = args.html.as_deref().filter(|path| path.is_dir()) {
         return Err(Error::Misuse(format!("--html {}: is a folder; name a file", path.display())));
     }
@@ -24,12 +24,12 @@ pub fn report(args: &ReportArgs) -> Result<()> {
     }
     let first = Report::read(&args.run)?;
     match &args.other {
-        None => one(args, &inputs, &first),
-        Some(other) => two(args, &inputs, &first, &Report::read(other)?),
+        None => one((args, shared), &inputs, &first),
+        Some(other) => two((args, shared), &inputs, &first, &Report::read(other)?),
     }
 }
 
-fn one(args: &ReportArgs, inputs: &InputFiles, report: &Report) -> Result<()> {
+fn one((args, shared): (&ReportArgs, &Shared), inputs: &InputFiles, report: &Report) -> Result<()> {
     let beside = Report::path(&args.run).with_file_name(REPORT_PAGE);
     let path = args.html.as_deref().unwrap_or(&beside);
     let page = page::of(report);
@@ -49,22 +49,22 @@ fn one(args: &ReportArgs, inputs: &InputFiles, report: &Report) -> Result<()> {
     if let Some(folder) = &args.wandb {
         lines.push(format!("for Weights & Biases: wandb sync {}", wandb::write(report, folder, replace)?.display()));
     }
-    finish(args, &lines, report)
+    finish(shared, &lines, report)
 }
 
-fn two(args: &ReportArgs, inputs: &InputFiles, first: &Report, second: &Report) -> Result<()> {
+fn two((args, shared): (&ReportArgs, &Shared), inputs: &InputFiles, first: &Report, second: &Report) -> Result<()> {
     let difference = Difference::between(first, second);
     let mut lines = show::difference(&difference, [&first.out, &second.out]);
     if let Some(path) = &args.html {
         write(&page::of_two(first, second, &difference), &page_file(path, inputs, args.overwrite))?;
         lines.push(format!("as a page: {}", path.display()));
     }
-    finish(args, &lines, &difference)
+    finish(shared, &lines, &difference)
 }
 
-fn finish(args: &ReportArgs, lines: &[String], value: &impl serde::Serialize) -> Result<()> {
+fn finish(shared: &Shared, lines: &[String], value: &impl serde::Serialize) -> Result<()> {
     show::lines(lines)?;
-    if args.json { show::json(value) } else { Ok(()) }
+    if shared.json { show::json(value) } else { Ok(()) }
 }
 
 /// A page where a person wants it.

@@ -7,18 +7,18 @@ use paring::commands::convert::Conversion;
 use paring::report::progress::Observer;
 use paring::request::refuse_same_folder;
 
-use crate::args::{ConvertArgs, DecompressArgs, sources};
+use crate::args::{ConvertArgs, DecompressArgs, Shared, sources};
 use crate::machine;
 use crate::progress::{Log, Progress};
 use crate::show;
 
-pub fn decompress(args: &DecompressArgs, log: &Log) -> Result<()> {
+pub fn decompress(args: &DecompressArgs, shared: &Shared, log: &Log) -> Result<()> {
     machine::threads(None)?;
-    let sources = sources(args.output.quiet, &args.look.opening);
+    let sources = sources(shared.quiet, &args.look.opening);
     let local = sources.local(&args.look.model)?;
     refuse_same_folder(&local, &args.out)?;
     let checkpoint = sources.checkpoint(&local)?;
-    let mut progress = Progress::new(args.output.quiet, false, log);
+    let mut progress = Progress::new(shared.quiet, false, log);
     let made = paring::commands::decompress::decompress(
         &checkpoint,
         &args.out,
@@ -40,17 +40,17 @@ pub fn decompress(args: &DecompressArgs, log: &Log) -> Result<()> {
         show::size(made.bytes_out),
         made.out
     )])?;
-    if args.look.json { show::json(&made) } else { Ok(()) }
+    if shared.json { show::json(&made) } else { Ok(()) }
 }
 
-pub fn convert(args: &ConvertArgs, log: &Log) -> Result<()> {
+pub fn convert(args: &ConvertArgs, shared: &Shared, log: &Log) -> Result<()> {
     machine::threads(None)?;
-    let sources = sources(args.output.quiet, &args.look.opening);
+    let sources = sources(shared.quiet, &args.look.opening);
     let local = sources.local(&args.look.model)?;
     refuse_same_folder(&local, &args.out)?;
     let checkpoint = Arc::new(sources.checkpoint(&local)?);
     let how = Conversion { format: &args.format, groups: &args.group };
-    let mut progress = Progress::new(args.output.quiet, false, log);
+    let mut progress = Progress::new(shared.quiet, false, log);
     let made = paring::commands::convert::convert(
         &checkpoint,
         how,
@@ -70,5 +70,5 @@ pub fn convert(args: &ConvertArgs, log: &Log) -> Result<()> {
         show::size(made.bytes_out),
         made.out
     )])?;
-    if args.look.json { show::json(&made) } else { Ok(()) }
+    if shared.json { show::json(&made) } else { Ok(()) }
 }
