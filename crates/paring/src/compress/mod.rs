@@ -5,6 +5,7 @@ mod elapsed;
 mod encode;
 mod fallback;
 mod fan;
+mod groups;
 mod legacy;
 mod losses;
 mod output;
@@ -51,6 +52,7 @@ use start::Started;
 use visitor::{Compressor, Walked};
 
 pub(crate) use fallback::ROWS;
+pub use groups::{Fitted, fit_groups};
 pub(crate) use output::outer_shards;
 pub(crate) use schemes::{Kind, kinds};
 pub(crate) use select::{Selection, check_alike};
@@ -251,6 +253,7 @@ impl Job {
             }
         }
         let selection = select::Selection::new(&self.plan, self.decoder.as_ref())?;
+        groups::check(&self.plan, &selection, self.decoder.as_ref())?;
         let kinds = schemes::kinds(&self.plan)?;
         for linear in (0..self.decoder.blocks()).flat_map(|i| self.decoder.linears(i)) {
             let number = selection.choice(&linear.name);

@@ -2,6 +2,7 @@
 
 pub mod compatibility;
 pub mod file;
+pub(crate) mod groups;
 pub mod method;
 mod option;
 mod overrides;
@@ -17,6 +18,7 @@ use serde::Serialize;
 
 use crate::{Error, Precision, Result};
 
+pub use groups::SizedBy;
 use method::names;
 pub use method::{Curvature, METHODS, MethodInfo};
 pub use option::Opt;
@@ -335,18 +337,13 @@ impl Recipe {
             // A short last group is fine.
             return Ok(());
         }
+        self.check_groups(&[(module, cols)])?;
         if let Some(size) = self.rounding.and_then(|r| r.group_size())
             && !cols.is_multiple_of(size)
         {
             let problem = format!("{module}: its {cols} columns are not a multiple of ");
-            return Err(match self.rounding.and_then(|r| r.element.int_bits()) {
-                Some(_) => Opt::GroupSize
-                    .misfit(message![problem, Opt::GroupSize.with(size)])
-                    .hint("choose a divisor, or -1 for whole rows"),
-                None => Opt::Scheme
-                    .misfit(message![problem, format!("{size}, the columns that share a scale")])
-                    .hint(message!["leave it out with ", Opt::Ignore]),
-            });
+            let problem = message![problem, format!("{size}, the columns that share a scale")];
+            return Err(Opt::Scheme.misfit(problem).hint(message!["leave it out with ", Opt::Ignore]));
         }
         Ok(())
     }

@@ -7,7 +7,7 @@ use paring_format::{Dtype, Element, QuantArgs, ScaleType, Strategy};
 use serde::Serialize;
 use serde::ser::SerializeMap;
 
-use super::{ActOrder, Opt};
+use super::{ActOrder, Opt, SizedBy};
 use crate::{Error, Result};
 
 /// The weights of a matrix that share a scale.
@@ -72,6 +72,8 @@ pub struct Rounding {
     pub element: Element,
     /// The weights that share a scale.
     pub grouping: Grouping,
+    /// The origin of its size.
+    pub sized_by: SizedBy,
     /// The type of stored scales.
     pub scale_type: ScaleType,
     /// Zero point fixed in the middle.
@@ -90,6 +92,7 @@ impl Rounding {
         Rounding {
             element: Element::Int(bits),
             grouping: group_size.map_or(Grouping::Row, Grouping::Columns),
+            sized_by: SizedBy::Request,
             scale_type: ScaleType::Float,
             symmetric: false,
             mse: false,

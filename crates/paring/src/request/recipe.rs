@@ -5,25 +5,21 @@ use paring_format::{Element, PRESETS, Preset};
 
 use super::options::{GroupChange, GroupOptions, RecipeOptions};
 use crate::Result;
-use crate::plan::method::{GPTQ, MethodInfo, RTN, SPQR};
-use crate::plan::{ActOrder, Choice, Curvature, Grouping, Opt, Override, Recipe, Rounding, Spqr, for_target_bits};
+use crate::plan::method::{GPTQ, METHODS, MethodInfo, RTN, SPQR};
+use crate::plan::{
+    ActOrder, Choice, Curvature, Grouping, Opt, Override, Recipe, Rounding, SizedBy, Spqr, for_target_bits,
+};
 
 impl RecipeOptions {
     /// The recipe, and the share of outliers where a threshold must be found for it. `removes` where the recipe may do
     /// without rounding.
     pub(super) fn resolve(&self, removes: bool) -> Result<(Recipe, Option<f64>)> {
         let Some(target) = self.spqr.target_bits else {
-            if !removes && self.bits.is_none() && self.scheme.is_none() {
-                let schemes = message![Opt::Wbits.with("B"), ", ", Opt::Scheme.with("NAME"), ", or "];
-                let needed = message!["quantize needs "].then(schemes).then(Opt::TargetBits.with("BITS"));
-                return Err(Opt::Wbits.misuse(needed));
-            }
-            return Ok((self.recipe()?, self.spqr.outlier_share));
+            let usual = self.usual_scheme().filter(|_| !removes);
+            let recipe = usual.map_or_else(|| self.recipe(), |scheme| self.with_scheme(scheme))?;
+            return Ok((recipe, self.spqr.outlier_share));
         };
-        if self.bits.is_some() || self.scheme.is_some() || self.grouping.is_some() {
-            let chosen = message![Opt::TargetBits, " chooses ", Opt::Wbits, " and ", Opt::GroupSize, " itself, and "];
-            return Err(Opt::TargetBits.misuse(chosen.then(message!["takes no ", Opt::Scheme])));
-        }
+        self.check_target(target)?;
         let (rounding, chosen, share) = for_target_bits(target)?;
         let bits = Some(rounding.element.bits());
         let mut recipe = Self { bits, grouping: Some(rounding.grouping), ..self.clone() }.recipe()?;
@@ -35,6 +31,51 @@ impl RecipeOptions {
         }
         recipe.check()?;
         Ok((recipe, Some(share)))
+    }
+
+    /// Errors when an option is given that the choice of bits to reach excludes.
+    fn check_target(&self, target: f64) -> Result<()> {
+        let given = [
+            (Opt::Wbits, self.bits.map(|bits| bits.to_string())),
+            (Opt::Scheme, self.scheme.clone()),
+            (Opt::GroupSize, self.grouping.map(|grouping| grouping.to_string())),
+        ];
+        if let Some((option, value)) = given.into_iter().find_map(|(option, value)| Some((option, value?))) {
+            let both = message![Opt::TargetBits.with(target), " chooses bits and groups itself: leave "];
+            return Err(Opt::TargetBits.misuse(both.then(option.with(value)).then(" out, or use it alone")));
+        }
+        match self.method.as_deref() {
+            Some(method) if method != SPQR.name && METHODS.iter().any(|known| known.name == method) => {
+                let needs = message![Opt::TargetBits, " needs ", Opt::Method.with(&SPQR), format!(", not {method}")];
+                Err(Opt::TargetBits.misuse(needs))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// The scheme of a run that asks for no grids: the one that programs serve best.
+    pub(super) fn usual_scheme(&self) -> Option<&'static str> {
+        let asks = self.bits.is_some() || self.scheme.is_some() || self.spqr.target_bits.is_some();
+        let usual = if self.symmetric == Some(false) { "W4A16_ASYM" } else { "W4A16" };
+        (!asks).then_some(usual)
+    }
+
+    /// The recipe of a run that asks for no grids, with this scheme and the order of visit that goes well with it.
+    fn with_scheme(&self, name: &str) -> Result<Recipe> {
+        let method = self.method.as_deref().map(MethodInfo::named).transpose()?;
+        if self.spqr.any() || method.is_some_and(|method| method.spqr) {
+            let needs = message!["spqr needs ", Opt::Wbits.with("B"), " or ", Opt::TargetBits.with("BITS")];
+            return Err(Opt::Wbits.misuse(needs));
+        }
+        let orders = method.unwrap_or(&GPTQ).curvature == Curvature::Full;
+        let act_order = self.act_order.or(orders.then_some(ActOrder::Static));
+        let mut recipe = Self { scheme: Some(name.into()), act_order, ..self.clone() }.recipe()?;
+        if let Some(rounding) = recipe.rounding.as_mut()
+            && let SizedBy::Scheme(name) = rounding.sized_by
+        {
+            rounding.sized_by = SizedBy::Usual(name);
+        }
+        Ok(recipe)
     }
 
     /// The recipe for all linears. Without a method's name it is gptq, spqr when one of its options is given, or the
@@ -68,8 +109,8 @@ impl RecipeOptions {
             Some(Preset { name, weights: None, .. }) => {
                 return Err(Opt::Scheme.misuse(message![Opt::Scheme.with(name), " leaves the weights as they are"]));
             }
-            Some(preset) => preset.weights.as_ref().map(Rounding::of),
-            None => self.bits.map(|bits| Rounding::int(bits, None)),
+            Some(preset) => sized(preset),
+            None => self.bits.map(from_bits),
         };
         let recipe = Recipe {
             method,
@@ -105,6 +146,7 @@ impl RecipeOptions {
             return Err(Opt::GroupSize.wrong(asked, problem).hint("groups can be chosen for integers"));
         }
         let grouping = self.grouping.unwrap_or(base.grouping);
+        let is_sized = self.grouping.is_some() || self.per_channel == Some(true);
         if self.per_channel == Some(true) && matches!(grouping, Grouping::Matrix | Grouping::Tile(..)) {
             let problem = source("the others").then(" has no grid per row");
             return Err(Opt::PerChannel.misuse(message![Opt::PerChannel, ": "].then(problem)));
@@ -122,6 +164,7 @@ impl RecipeOptions {
         }
         Ok(Rounding {
             grouping,
+            sized_by: if is_sized { SizedBy::Request } else { base.sized_by },
             symmetric: self.symmetric.unwrap_or(base.symmetric),
             mse: self.mse.unwrap_or(base.mse),
             static_groups: self.static_groups.unwrap_or(base.static_groups),
@@ -133,8 +176,7 @@ impl RecipeOptions {
     /// The rounding that a group's options start from, before they refine it.
     fn started(&self, base: &Recipe, scheme: Option<&Preset>) -> Result<Option<Rounding>> {
         match (scheme, self.bits, base.rounding) {
-            (Some(scheme), _, others) => Ok(scheme.weights.as_ref().map(|weights| {
-                let own = Rounding::of(weights);
+            (Some(scheme), _, others) => Ok(sized(scheme).map(|own| {
                 others.map_or(own, |Rounding { mse, static_groups, act_order, .. }| Rounding {
                     mse,
                     static_groups,
@@ -146,7 +188,7 @@ impl RecipeOptions {
                 Err(Opt::Wbits.wrong(bits, "the others are floats").hint(message!["name a ", Opt::Scheme]))
             }
             (None, Some(bits), Some(others)) => Ok(Some(Rounding { element: Element::Int(bits), ..others })),
-            (None, Some(bits), None) => Ok(Some(Rounding::int(bits, None))),
+            (None, Some(bits), None) => Ok(Some(from_bits(bits))),
             (None, None, others) => Ok(others),
         }
     }
@@ -219,6 +261,16 @@ impl GroupChange {
             format: format.as_deref().or(base_format).map(String::from),
         })
     }
+}
+
+/// The rounding of a scheme's weights, whose groups have its size.
+fn sized(preset: &Preset) -> Option<Rounding> {
+    preset.weights.as_ref().map(|weights| Rounding { sized_by: SizedBy::Scheme(preset.name), ..Rounding::of(weights) })
+}
+
+/// The rounding of bits alone.
+fn from_bits(bits: u32) -> Rounding {
+    Rounding { sized_by: SizedBy::Bits, ..Rounding::int(bits, None) }
 }
 
 /// The method that a scheme is made with where none is named: 8-bit floats lose little when they are only rounded, which

@@ -14,11 +14,11 @@ use paring_model::Decoder;
 use super::sources::{Model, Sources, open_device};
 use super::{DataOptions, Request};
 use crate::commands::perplexity;
-use crate::compress::{self, Job};
+use crate::compress::{self, Fitted, Job};
 use crate::cost::{self, Costs};
 use crate::output::journal;
 use crate::pipeline::device::DeviceBudget;
-use crate::plan::{Opt, Pattern, Plan};
+use crate::plan::{Opt, Pattern, Plan, SizedBy};
 use crate::report::names::RUN_FILES;
 use crate::report::progress::{Observer, tell};
 use crate::report::{Clock, PerplexityReport, Report};
@@ -61,20 +61,14 @@ impl Request {
     /// As [`run`] before anything is written.
     pub fn prepare(&self) -> Result<Prepared> {
         let choices = self.plan()?;
-        let needs_data = choices.needs_data();
-        if needs_data {
+        if choices.needs_data() {
             self.sources.expect_data(&self.model, self.data.as_deref())?;
         }
-        let out = self.out.clone().unwrap_or_else(|| usual_out(&choices, &self.sources));
         let local = self.sources.local(&self.model)?;
-        refuse_same_folder(&local, &out)?;
         let inputs = self.inputs(&local);
-        if !self.resume {
-            // What is wrong with the folder shows before anything is fetched; the run looks at it again.
-            let (inputs, overwrite) = (inputs.clone(), self.overwrite);
-            let destination =
-                Destination { inputs, overwrite, run: RUN_FILES, has_journal: true, ..Destination::new(&out, 0) };
-            destination.check()?;
+        if let Some(out) = &self.out {
+            // What is wrong with the folder shows before data is fetched; the run looks at it again.
+            self.check_out(out, &local, &inputs)?;
         }
         let budget = DeviceBudget::new(&open_device(self.device)?, self.max_vram)?;
         let device = budget.device();
@@ -83,20 +77,32 @@ impl Request {
                 |reason| Opt::GramPrecision.misuse(message![Opt::GramPrecision, format!(" {reason}: leave it out")]);
             self.gram_precision.check_cpu().map_err(refused)?;
         }
-        // A resumed run has the tokens of the day on which it was begun.
-        let begun = if self.resume { journal::moment(&out) } else { None };
-        let sources = Sources { moment: self.moment.or(begun).unwrap_or(self.sources.moment), ..self.sources.clone() };
         // Statistics are of activations as they are, whatever the config of the model says.
-        let model = sources.model(&local, self.precision, device, false)?;
+        let mut model = self.sources.model(&local, self.precision, device, false)?;
         let choices =
             Plan { device: device::label(device), max_vram: budget.bytes(), precision: model.precision, ..choices };
+        let (choices, mut notes) = self.fitted(choices, &model)?;
+        let out = match &self.out {
+            Some(out) => out.clone(),
+            None => {
+                let out = usual_out(&choices, &self.sources);
+                self.check_out(&out, &local, &inputs)?;
+                out
+            }
+        };
+        // A resumed run has the tokens of the day on which it was begun.
+        let begun = if self.resume { journal::moment(&out) } else { None };
+        if let (Some(moment), Some(tokenizer)) = (self.moment.or(begun), &mut model.tokenizer) {
+            tokenizer.set_moment(moment);
+        }
+        let needs_data = choices.needs_data();
         let concerns = self.concerns(&choices, &model)?;
         if let Some(alike) = &self.alike {
             compress::check_alike(alike, model.decoder.as_ref())?;
         }
         // Data is read and cut before anything is written, so that what is wrong with it shows at once.
         let calibration = if needs_data { Some(self.calibration(&choices, &model)?) } else { None };
-        let mut notes: Vec<Message> = compress::remarks(&choices, &model.checkpoint, model.decoder.as_ref())?;
+        notes.extend(compress::remarks(&choices, &model.checkpoint, model.decoder.as_ref())?);
         notes.extend(concerns);
         let evaluation = self.evaluation(&model, &local, &mut notes)?;
         notes.extend(model.notes().map(Message::from));
@@ -126,6 +132,31 @@ impl Request {
             command: self.command.clone(),
         };
         Ok(Prepared { job, notes, evaluation })
+    }
+
+    /// Errors when the output cannot be written into this folder.
+    fn check_out(&self, out: &Path, local: &str, inputs: &InputFiles) -> Result<()> {
+        refuse_same_folder(local, out)?;
+        if self.resume {
+            return Ok(());
+        }
+        let (inputs, overwrite) = (inputs.clone(), self.overwrite);
+        let destination =
+            Destination { inputs, overwrite, run: RUN_FILES, has_journal: true, ..Destination::new(out, 0) };
+        destination.check()?;
+        Ok(())
+    }
+
+    /// The choices with groups that fit the model, and notes on those that nobody made.
+    fn fitted(&self, choices: Plan, model: &Model) -> Result<(Plan, Vec<Message>)> {
+        let Fitted { plan, mut changed, mut made } =
+            compress::fit_groups(choices, model.decoder.as_ref(), self.strict)?;
+        // With groups that were asked for nothing was fitted.
+        if plan.recipe.rounding.is_some_and(|rounding| rounding.sized_by == SizedBy::Request) && !self.prunes {
+            made.extend(self.recipe.usual_scheme().map(|name| message!["using ", Opt::Scheme.with(name)]));
+        }
+        changed.extend(made.into_iter().filter(|_| self.loader_notes));
+        Ok((plan, changed))
     }
 
     /// Files that the run reads: the model's and all that options name. Names of what is no file lead to none.

@@ -103,13 +103,6 @@ fn precision(asked: Option<Precision>, stored: Option<Dtype>) -> Precision {
     }
 }
 
-fn no_data() -> Error {
-    let known = named::NAMES.join(", ");
-    Error::Misuse(format!(
-        "DATASET is missing: name a file (.txt, .jsonl, .parquet, .safetensors, …) or one of {known}"
-    ))
-}
-
 impl Sources {
     fn built_in(&self, name: impl AsRef<Path>) -> Option<&'static BuiltIn> {
         self.built_in.iter().find(|built_in| Path::new(built_in.name) == name.as_ref())
@@ -199,9 +192,26 @@ impl Sources {
     /// An error when no data is named and the model brings none: known before anything is fetched.
     ///
     /// # Errors
-    /// Only that.
+    /// That, and for a model that is not on the hub first what is wrong with it: data would not help.
     pub fn expect_data(&self, model: &str, data: Option<&str>) -> Result<()> {
-        if data.is_some() || self.built_in(model).is_some() { Ok(()) } else { Err(no_data()) }
+        if data.is_some() || self.built_in(model).is_some() {
+            return Ok(());
+        }
+        if self.on_hub(model).is_none() {
+            self.checkpoint(model)?;
+        }
+        Err(self.no_data())
+    }
+
+    /// The error that data is missing.
+    fn no_data(&self) -> Error {
+        let named = named::NAMES.iter().copied().chain(self.built_in.iter().map(|built_in| built_in.name));
+        let named: Vec<&str> = named.collect();
+        let (last, others) = named.split_last().map_or(("", &named[..]), |(last, others)| (*last, others));
+        Error::Misuse(format!(
+            "DATASET is missing: after the model, name a file (.txt, .jsonl, .parquet, .safetensors, …), {} or {last}",
+            others.join(", ")
+        ))
     }
 
     /// Opens a data set, or the text of a built-in `model` where none is named. `protocol` says how the named sets are
@@ -249,7 +259,7 @@ impl Sources {
         if let Some(built_in) = built_in {
             return Ok((built_in.data)(purpose));
         }
-        let name = name.ok_or_else(no_data)?;
+        let name = name.ok_or_else(|| self.no_data())?;
         let fetch = |remote: &Remote| -> paring_data::Result<PathBuf> {
             let repo = Repo::new(RepoKind::Dataset, remote.repo, remote.revision)?;
             Hub::from_env()?.file(&repo, remote.path, (self.downloads)().as_mut())

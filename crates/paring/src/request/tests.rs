@@ -1,6 +1,6 @@
 use super::*;
 use crate::Error;
-use crate::plan::{Opt, Permutation};
+use crate::plan::{Opt, Permutation, SizedBy};
 
 fn half() -> Request {
     Request::sparsify("model").pattern(Pattern::Unstructured(0.5))
@@ -17,7 +17,18 @@ fn what_is_not_said_has_a_default() {
     let plan = Request::quantize("model").bits(3).plan().unwrap();
     assert_eq!((plan.recipe.method.name, rounding(&plan).grouping), ("gptq", Grouping::Row));
     assert_eq!((plan.recipe.percdamp, plan.recipe.blocksize), (0.01, 128));
+    let plan = Request::quantize("model").plan().unwrap();
+    assert_eq!((plan.recipe.method.name, rounding(&plan).grouping), ("gptq", Grouping::Columns(128)));
+    assert!(rounding(&plan).symmetric && rounding(&plan).act_order == ActOrder::Static);
+    let plan = Request::quantize("model").method("rtn").group_size(64).plan().unwrap();
+    assert!(rounding(&plan).act_order == ActOrder::None && rounding(&plan).sized_by == SizedBy::Request);
     let mut request = Request::quantize("model");
+    request.recipe.symmetric = Some(false);
+    assert_eq!(
+        request.plan().unwrap().recipe.rounding.map(|r| (r.symmetric, r.sized_by)),
+        Some((false, SizedBy::Usual("W4A16_ASYM")))
+    );
+    request.recipe = RecipeOptions::default();
     request.recipe.spqr.target_bits = Some(4.0);
     let plan = request.plan().unwrap();
     assert!(plan.recipe.method.name == "spqr" && plan.outlier_share.is_some());
@@ -53,7 +64,7 @@ fn errors_of_options_say_which() {
     let mut damped = Request::quantize("model").bits(4);
     damped.recipe.percdamp = Some(-1.0);
     for (request, expected) in [
-        (Request::quantize("model"), Opt::Wbits),
+        (Request::quantize("model").method("spqr"), Opt::Wbits),
         (Request::quantize("model").bits(1), Opt::Wbits),
         (Request::quantize("model").bits(4).group_size(0), Opt::GroupSize),
         (Request::quantize("model").scheme("W4A61"), Opt::Scheme),
@@ -80,7 +91,10 @@ fn names_that_lead_nowhere_are_errors_before_anything_is_written() {
     let out = dir.path().join("out");
     let model = dir.path().to_string_lossy().into_owned();
     let request = Request::quantize(&model).bits(4).out(&out);
+    // No data would help a folder that is no model.
     let error = request.prepare().err().unwrap();
+    assert!(error.to_string().contains("no config.json here") && !error.is_misuse(), "{error}");
+    let error = Request::quantize("org/name").bits(4).prepare().err().unwrap();
     assert!(error.to_string().starts_with("DATASET is missing") && error.is_misuse(), "{error}");
     let error = request.data("text.txt").prepare().err().unwrap();
     assert!(error.to_string().contains("no config.json here") && !error.is_misuse(), "{error}");

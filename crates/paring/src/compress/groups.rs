@@ -1,0 +1,169 @@
+//! Sizes of groups that give way to the widths of a model, before the run.
+
+use paring_format::message;
+use paring_format::message::Message;
+use paring_model::{Decoder, LinearInfo};
+
+use super::select::Selection;
+use crate::Result;
+use crate::plan::groups::misfit;
+use crate::plan::{ActOrder, Grouping, Opt, Plan, SizedBy};
+
+/// A plan whose groups divide all linears that it compresses.
+pub struct Fitted {
+    /// The plan.
+    pub plan: Plan,
+    /// Sizes that are not those of schemes which were asked for.
+    pub changed: Vec<Message>,
+    /// Choices that the run was left to make.
+    pub made: Vec<Message>,
+}
+
+/// Gives the groups of a plan sizes that divide the columns of all linears that it compresses, where their sizes were not
+/// asked for; with `strict` those of schemes that were named stay.
+///
+/// # Errors
+/// Groups that stay and do not fit, and names of linears that lead nowhere.
+pub fn fit_groups(plan: Plan, decoder: &dyn Decoder, strict: bool) -> Result<Fitted> {
+    let selection = Selection::new(&plan, decoder)?;
+    let mut fitted = Fitted { plan, changed: Vec::new(), made: Vec::new() };
+    for number in selection.used() {
+        let linears = linears(decoder, &selection, number);
+        let linears: Vec<(&str, usize)> = linears.iter().map(|l| (l.name.as_str(), l.cols)).collect();
+        fitted.fit(number, &linears, strict)?;
+    }
+    check(&fitted.plan, &selection, decoder)?;
+    Ok(fitted)
+}
+
+/// Errors unless the groups of a plan divide all linears that it compresses.
+pub(super) fn check(plan: &Plan, selection: &Selection, decoder: &dyn Decoder) -> Result<()> {
+    for number in selection.used() {
+        let linears = linears(decoder, selection, number);
+        let linears: Vec<(&str, usize)> = linears.iter().map(|l| (l.name.as_str(), l.cols)).collect();
+        if let Some(choice) = plan.choice(number) {
+            choice.recipe.check_groups(&linears)?;
+        }
+    }
+    Ok(())
+}
+
+/// The linears of a choice.
+fn linears(decoder: &dyn Decoder, selection: &Selection, number: usize) -> Vec<LinearInfo> {
+    let all = (0..decoder.blocks()).flat_map(|i| decoder.linears(i));
+    all.filter(|linear| selection.choice(&linear.name) == Some(number)).collect()
+}
+
+impl Fitted {
+    /// Fits the groups of one choice to its linears.
+    fn fit(&mut self, number: usize, linears: &[(&str, usize)], strict: bool) -> Result<()> {
+        let Some(recipe) = self.plan.choice(number).map(|choice| choice.recipe) else { return Ok(()) };
+        let Some(was) = recipe.rounding else { return Ok(()) };
+        if strict && matches!(was.sized_by, SizedBy::Scheme(_)) {
+            return recipe.check_groups(linears);
+        }
+        let cols: Vec<usize> = linears.iter().map(|(_, cols)| *cols).collect();
+        let size = recipe.fitting(&cols);
+        let sized = size.map(|size| self.sized(number, size));
+        let place = match self.plan.overrides.get(number.wrapping_sub(1)) {
+            Some(over) => format!("{}: ", over.targets.join(", ")),
+            None => String::new(),
+        };
+        let misfit = was.group_size().and_then(|size| Some((size, misfit(size, linears)?)));
+        let instead = misfit.map(|(size, (cols, which))| format!("{size} does not divide {cols} ({which})"));
+        let order =
+            if was.act_order == ActOrder::Static { message![" ", Opt::ActOrder.with("static")] } else { message![] };
+        match (was.sized_by, size, instead) {
+            (SizedBy::Usual(name), size, instead) if number == 0 => {
+                let (group, why) = (size.or(was.group_size()).unwrap_or_default(), instead.filter(|_| size.is_some()));
+                let why = why.map_or(String::new(), |why| format!(": {why}"));
+                let using = message!["using ", Opt::Scheme.with(name)].then(order);
+                self.made.push(using.then(format!(" in groups of {group}{why}")));
+            }
+            (SizedBy::Scheme(name) | SizedBy::Usual(name), Some(size), Some(why)) => {
+                self.changed.push(Message::from(format!("{place}{name} in groups of {size}: {why}")));
+            }
+            // Some layouts hold whole rows only.
+            (SizedBy::Bits, Some(size), _) if sized.as_ref().is_some_and(|plan| plan.check().is_ok()) => {
+                let groups =
+                    message![format!("{place}groups of {size} columns share a scale; "), Opt::GroupSize.with(-1)];
+                self.made.push(groups.then(" has one per row"));
+            }
+            _ => return Ok(()),
+        }
+        if let Some(plan) = sized {
+            self.plan = plan;
+        }
+        Ok(())
+    }
+
+    /// The plan with groups of another size in one choice.
+    fn sized(&self, number: usize, size: usize) -> Plan {
+        let mut plan = self.plan.clone();
+        if let Some(rounding) = plan.recipe_mut(number).and_then(|recipe| recipe.rounding.as_mut()) {
+            rounding.grouping = Grouping::Columns(size);
+        }
+        plan
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::tests::{golden, recipe};
+    use super::*;
+    use crate::plan::{Override, Rounding};
+
+    fn plan(grouping: Grouping, sized_by: SizedBy) -> Plan {
+        let rounding = Rounding { grouping, sized_by, symmetric: true, ..Rounding::int(4, None) };
+        Plan::new("model", recipe("gptq", None, Some(rounding), None))
+    }
+
+    fn size(plan: &Plan) -> Option<usize> {
+        plan.recipe.rounding.unwrap().group_size()
+    }
+
+    /// Widths are 32, and 48 for `down_proj`.
+    #[test]
+    fn groups_fit_the_linears_that_are_compressed() {
+        let decoder = golden();
+        let scheme = plan(Grouping::Columns(128), SizedBy::Scheme("W4A16"));
+        let error = fit_groups(scheme.clone(), decoder.as_ref(), false).err().unwrap().to_string();
+        assert!(error.contains("128 does not divide 32 (model.layers.0.self_attn.q_proj and 13 more)"), "{error}");
+        let some = Plan { ignore: vec!["re:.*down_proj".into()], ..scheme.clone() };
+        let fitted = fit_groups(some.clone(), decoder.as_ref(), false).unwrap();
+        assert_eq!((size(&fitted.plan), fitted.made.len()), (Some(32), 0));
+        assert_eq!(
+            fitted.changed[0].to_string(),
+            "W4A16 in groups of 32: 128 does not divide 32 (model.layers.0.self_attn.q_proj and 11 more)"
+        );
+        let error = fit_groups(some, decoder.as_ref(), true).err().unwrap().to_string();
+        assert!(error.contains("Add groupsize 32: vLLM and transformers run that too."), "{error}");
+        // An override counts by itself.
+        let eight = recipe("rtn", None, Some(Rounding::int(8, Some(16))), None);
+        let own =
+            Override { targets: vec!["re:.*down_proj".into()], recipe: Some(eight), outlier_share: None, format: None };
+        let mixed = Plan { overrides: vec![own], ..scheme };
+        assert_eq!(size(&fit_groups(mixed, decoder.as_ref(), false).unwrap().plan), Some(32));
+    }
+
+    #[test]
+    fn what_a_run_chooses_is_said() {
+        let decoder = golden();
+        let fitted = |plan: Plan| {
+            let plan = Plan { ignore: vec!["re:.*down_proj".into()], ..plan };
+            fit_groups(plan, decoder.as_ref(), true).unwrap()
+        };
+        let mut usual = plan(Grouping::Columns(128), SizedBy::Usual("W4A16"));
+        usual.recipe.rounding.as_mut().unwrap().act_order = ActOrder::Static;
+        let said = fitted(usual).made[0].to_string();
+        assert!(
+            said.starts_with("using scheme W4A16 actorder static in groups of 32: 128 does not divide 32"),
+            "{said}"
+        );
+        let bits = fitted(plan(Grouping::Row, SizedBy::Bits));
+        assert_eq!(size(&bits.plan), Some(32));
+        assert_eq!(bits.made[0].to_string(), "groups of 32 columns share a scale; groupsize -1 has one per row");
+        let rows = fit_groups(plan(Grouping::Row, SizedBy::Bits), decoder.as_ref(), false).unwrap();
+        assert!(size(&rows.plan).is_none() && rows.made.is_empty());
+    }
+}
