@@ -222,7 +222,7 @@ fn a_resumed_run_has_the_moment_of_its_beginning() {
     // In another century its tokens are others, and then they are those of the journal's moment.
     let other = moment - 200 * 365 * 86_400;
     begun_at(other);
-    sandbox.refused(&format!("{run} --resume"), 1, &["cannot go on: the calibration tokens changed"]).unwrap();
+    sandbox.refused(&format!("{run} --resume"), 1, &["cannot be resumed: the calibration tokens changed"]).unwrap();
     // A template that asks for no moment leaves none.
     sandbox.write("model/chat_template.jinja", "{% for m in messages %}{{ m.content }}{% endfor %}");
     sandbox.refused(&format!("{run} --overwrite"), 1, &["down_proj", "NaN"]).unwrap();

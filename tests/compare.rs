@@ -51,5 +51,5 @@ fn what_cannot_be_compared() {
     sandbox.refused(&format!("verify model --reference model {DATA} --max-kl nan"), 2, &["--max-kl"]).unwrap();
     let words = ["vocabulary of", "the reference one of"];
     sandbox.refused(&format!("verify model --reference demo {DATA}"), 1, &words).unwrap();
-    sandbox.refused(&format!("verify model --reference nowhere {DATA}"), 1, &["nowhere: not a folder"]).unwrap();
+    sandbox.refused(&format!("verify model --reference nowhere {DATA}"), 1, &["nowhere: not found"]).unwrap();
 }

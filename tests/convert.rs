@@ -139,7 +139,7 @@ fn what_a_layout_cannot_hold() {
     sandbox.refused("convert model --format pack-quantized --out out", 1, &words).unwrap();
     sandbox.refused("convert model --format zip --out out", 2, &["--format zip", "pack-quantized"]).unwrap();
     sandbox.refused("convert model --format dense --out model", 2, &["model's own folder"]).unwrap();
-    sandbox.refused("convert nowhere --format dense --out out", 1, &["nowhere: not a folder"]).unwrap();
+    sandbox.refused("convert nowhere --format dense --out out", 1, &["nowhere: not found"]).unwrap();
 }
 
 /// Zeros leave the file and come back.

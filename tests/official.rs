@@ -132,10 +132,10 @@ fn verified_and_every_linear_accounted_for() {
     changed.write(&sandbox.path("changed"));
     let ran = sandbox.ok("verify changed");
     for words in [
-        "note: 1 linears are neither targeted nor ignored, and dense: lm_head",
+        "note: 1 layers are dense, though quantization_config does not ignore them: lm_head",
         "note: the target re:.*experts.* of group_0 matches no module",
         "note: the target model.layers.9.mlp.up_proj of group_0 matches no module",
-        "note: the scales of 1 linears are float32 in a bfloat16 model, which others round to its type: \
+        "note: the scales of 1 layers are float32 in a bfloat16 model, and other programs round them to its type: \
          model.layers.1.mlp.up_proj",
     ] {
         assert!(ran.stderr.contains(words), "{words}: {}", ran.stderr);

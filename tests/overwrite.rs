@@ -284,7 +284,7 @@ fn a_run_that_fails_changes_nothing() {
     assert!(staging.join("journal.jsonl").exists() && staging.join("model-00001-of-00005.safetensors").exists());
     // Resumed it fails again; anew, with a good model, it does not, and nothing of it is left.
     let ran = sandbox.run(&broken.replace("--overwrite", "--resume"));
-    assert!(ran.code == Some(1) && ran.stderr.contains("resumed after block 1 of 2"), "{}", ran.stderr);
+    assert!(ran.code == Some(1) && ran.stderr.contains("resuming at block 2 of 2"), "{}", ran.stderr);
     assert!(tree(&sandbox.path("out")) == before);
     // Other options are not resumed.
     let ran = sandbox.run(&broken.replace("--wbits 3", "--wbits 5").replace("--overwrite", "--resume"));

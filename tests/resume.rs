@@ -110,7 +110,7 @@ fn a_full_disk_loses_nothing() {
     );
     let ran = sandbox.shell(&script);
     if ran.code == Some(0) {
-        for words in ["no space left for", "code 1", "journal.jsonl", "model-00002-of-00008", "resumed after block"] {
+        for words in ["no space left for", "code 1", "journal.jsonl", "model-00002-of-00008", "resuming at block"] {
             assert!(ran.stderr.contains(words), "{words}: {}", ran.stderr);
         }
         assert!(!ran.stderr.contains("config.json\n"), "{}", ran.stderr);
@@ -122,7 +122,7 @@ fn a_full_disk_loses_nothing() {
     let limited = sandbox.shell(&format!("trap '' XFSZ; ulimit -f 100; exec $PARING {run} --out out"));
     sandbox.refuses(&limited, 1, &["out/model-00001-of-00008.safetensors", "too large"]).unwrap();
     let ran = sandbox.ok(&format!("{run} --out out --resume"));
-    assert!(ran.stderr.contains("resumed after block 0 of 6"), "{}", ran.stderr);
+    assert!(ran.stderr.contains("resuming at block 1 of 6"), "{}", ran.stderr);
     assert!(bytes(&sandbox, "out") == want, "what went on differs from an unbroken run");
 }
 
@@ -146,7 +146,11 @@ fn asked_to_stop_it_finishes_the_block() {
         assert!(errors == 1 && stderr.contains("--resume"), "{stderr}");
         assert!(stderr.contains("stopping after this block"), "{stderr}");
         if times == 1 {
-            assert!(stderr.contains("out: stopped after block") && stderr.contains("of 6, as asked"), "{stderr}");
+            assert!(
+                stderr.contains("out: stopped after block")
+                    && stderr.contains("of 6; to continue, run the same command with --resume"),
+                "{stderr}"
+            );
         }
         assert!(!sandbox.holds_model("out"));
         sandbox.ok(&format!("{run} --out out --resume"));
@@ -174,20 +178,20 @@ fn a_different_run_is_not_resumed() {
     let text = fs::read_to_string(&journal).unwrap();
     let mut wrong = Vec::new();
     let mut refused = |arguments: &str, words: &[&str]| wrong.extend(sandbox.refused(arguments, 1, words).err());
-    refused(run, &["out: holds an unfinished run", "--resume", "--overwrite"]);
+    refused(run, &["out: contains an unfinished run", "--resume", "--overwrite"]);
     let resume = format!("{run} --resume");
     for (more, words) in [
-        ("--percdamp 0.02", "recipe.percdamp was 0.01 when it was begun, and is 0.02 now"),
-        ("--groupsize 8", "group_size was unset when it was begun, and is 8 now"),
+        ("--percdamp 0.02", "recipe.percdamp was 0.01 at the start, and is 0.02 now"),
+        ("--groupsize 8", "group_size was unset at the start, and is 8 now"),
         ("--ignore re:.*up_proj", "ignore"),
         ("--nsamples 3", "nsamples"),
         ("--dtype bf16", "precision"),
-        ("--true-sequential", "true_sequential was false when it was begun, and is true now"),
+        ("--true-sequential", "true_sequential was false at the start, and is true now"),
     ] {
-        refused(&format!("{resume} {more}"), &["out: cannot go on", words, "--overwrite"]);
+        refused(&format!("{resume} {more}"), &["out: cannot be resumed", words, "--overwrite"]);
     }
     token_file(&sandbox.path("other.safetensors"), &[8, 32], &[5; 256]);
-    refused(&resume.replace("calib", "other"), &["out: cannot go on", "the calibration tokens changed"]);
+    refused(&resume.replace("calib", "other"), &["out: cannot be resumed", "the calibration tokens changed"]);
     sandbox.write("model/tokenizer_config.json", "{}");
     refused(&resume, &["a file beside the model's weights changed"]);
     fs::remove_file(sandbox.path("model/tokenizer_config.json")).unwrap();
@@ -201,18 +205,18 @@ fn a_different_run_is_not_resumed() {
     model.write(&whole);
     fs::File::open(&file).unwrap().set_modified(written).unwrap();
     assert_eq!(fs::metadata(&file).unwrap().len(), good.len() as u64);
-    refused(&resume, &["out: cannot go on: model.safetensors holds other weights than it did", "--overwrite"]);
+    refused(&resume, &["out: cannot be resumed: the weights in model.safetensors changed", "--overwrite"]);
     // The same bytes written again are the same input: the run continues, to the weight that ended it.
     fs::write(&file, &good).unwrap();
     let ran = sandbox.run(&resume);
-    let words = ["resumed after block 1 of 2", "down_proj", "NaN"];
+    let words = ["resuming at block 2 of 2", "down_proj", "NaN"];
     assert!(ran.code == Some(1) && words.iter().all(|word| ran.stderr.contains(word)), "{}", ran.stderr);
     // Journals that are not what a run leaves.
     for (text, words) in [
-        (String::new(), "does not begin as the journal of a run does"),
-        (text.replacen("\"journal\":2", "\"journal\":1", 1), "a journal of version 1, where this program writes 2"),
-        (text.replacen("paring ", "cutting ", 1), "begun by cutting"),
-        (format!("{text}{{\"line\":\"block\"}}\n{{}}\n"), "line 3 is damaged"),
+        (String::new(), "not the journal of a run; remove it"),
+        (text.replacen("\"journal\":2", "\"journal\":1", 1), "a journal of version 1, and this program reads 2"),
+        (text.replacen("paring ", "cutting ", 1), "started by cutting"),
+        (format!("{text}{{\"line\":\"block\"}}\n{{}}\n"), "line 3: damaged"),
         (format!("{text}{text}"), "line 3: another run begins"),
     ] {
         fs::write(&journal, text).unwrap();
@@ -283,15 +287,19 @@ fn what_is_finished_is_not_done_again() {
     // As a run leaves it that is killed when all but this file is finished.
     fs::write(sandbox.path("out/.paring.lock"), "4095\n").unwrap();
     let again = sandbox.ok(&format!("{run} --resume --json"));
-    assert!(again.stderr.contains("finished already"), "{}", again.stderr);
+    assert!(again.stderr.contains("already complete"), "{}", again.stderr);
     assert_eq!(again.json()["layers"], first["layers"]);
     assert!(bytes(&sandbox, "out") == before);
     let other = run.replace("--wbits 4", "--wbits 3");
     let ran = sandbox.run(&format!("{other} --resume"));
-    assert!(ran.code == Some(1) && ran.stderr.contains("out: cannot go on: recipe.rounding."), "{}", ran.stderr);
+    assert!(ran.code == Some(1) && ran.stderr.contains("out: cannot be resumed: recipe.rounding."), "{}", ran.stderr);
     sandbox.ok("decompress out --out dense");
     let ran = sandbox.run(&format!("{} --resume", run.replace("--out out", "--out dense")));
-    assert!(ran.code == Some(1) && ran.stderr.contains("dense: cannot go on: a model is there"), "{}", ran.stderr);
+    assert!(
+        ran.code == Some(1) && ran.stderr.contains("dense: cannot be resumed: the model in it was not written by"),
+        "{}",
+        ran.stderr
+    );
     assert!(bytes(&sandbox, "out") == before);
 }
 

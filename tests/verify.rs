@@ -192,7 +192,7 @@ fn files_that_do_not_fit_together() {
     check(&sandbox, "made", &["made/paring.json", "digests is not an object"]);
     sandbox.write("made/paring.json", "{");
     check(&sandbox, "made", &["made/paring.json", "not valid JSON"]);
-    check(&sandbox, "nowhere", &["nowhere: not a folder"]);
+    check(&sandbox, "nowhere", &["nowhere: not found"]);
 }
 
 /// Non-finite numbers, in a tensor that a run copies without looking.

@@ -107,10 +107,10 @@ fn modules_that_are_never_compressed() {
         ("--include lm_head", &["--include lm_head", "outside the blocks"][..]),
         ("--include re:.*_proj --include lm_head", &["--include lm_head", "outside the blocks"]),
         ("--include re:.*head$", &["re:.*head$", "lm_head"]),
-        ("--include model.embed_tokens", &["model.embed_tokens is no linear"]),
-        ("--include model.norm", &["model.norm is no linear"]),
-        ("--include re:.*layernorm", &["layernorm is no linear"]),
-        ("--include nothing", &["no linear of this name"]),
+        ("--include model.embed_tokens", &["model.embed_tokens is not a matrix"]),
+        ("--include model.norm", &["model.norm is not a matrix"]),
+        ("--include re:.*layernorm", &["layernorm is not a matrix"]),
+        ("--include nothing", &["--include nothing: no layer of this name; names look like model.layers.0."]),
     ] {
         sandbox.refused(&format!("{RTN} --wbits 4 {asked}"), 1, words).unwrap();
     }
@@ -184,7 +184,7 @@ fn some_inputs_that_are_zero() {
     // Twelve dead columns are three whole groups of four: 16 of 32 would be zero, and 22 are.
     let ran = sandbox.ok(prune);
     let dead = "(their weights are 0 now): model.layers.0.mlp.gate_proj, up_proj (12 of 32)";
-    let more = "more zeros than were asked for: model.layers.0.mlp.gate_proj, up_proj (68.8 %, asked 50.0 %)";
+    let more = "more zeros than requested: model.layers.0.mlp.gate_proj, up_proj (68.8 %, requested 50.0 %)";
     assert!(ran.stderr.contains(dead) && ran.stderr.contains(more), "{}", ran.stderr);
     let report = json_file(&sandbox.path("out/report.json"));
     let notes: Vec<&str> = report["notes"].as_array().unwrap().iter().filter_map(Value::as_str).collect();
@@ -259,8 +259,8 @@ fn models_that_are_compressed_already() {
     );
     sandbox.ok("sparsify model --method magnitude --pattern 2:4 --format sparse-24-bitmask --quiet --out sparse");
     for (model, words) in [
-        ("first", &["compressed already", "float-quantized", "inputs and cache is not carried over"][..]),
-        ("sparse", &["compressed already", "decoded weights"]),
+        ("first", &["input is already quantized", "float-quantized", "inputs and cache is dropped"][..]),
+        ("sparse", &["input is already compressed", "errors are relative to it"]),
     ] {
         for run in ["quantize MODEL --method rtn --wbits 8", "sparsify MODEL --method magnitude --sparsity 0.5"] {
             let ran = sandbox.ok(&format!("{} --quiet --out out --overwrite", run.replace("MODEL", model)));

@@ -30,7 +30,7 @@ fn chat(sandbox: &Sandbox, template: &str) {
 }
 
 const TEXTS: &[BadInput] = &[
-    ("no file", |s| tokenizer(s), &["text.txt", "No such file"]),
+    ("no file", |s| tokenizer(s), &["text.txt: no such file or data set; name a file, or one of wikitext2"]),
     ("no tokenizer", |s| s.write("text.txt", "one two"), &["text.txt", "tokenizer.json", "token ids"]),
     (
         "empty",
@@ -71,7 +71,18 @@ const TEXTS: &[BadInput] = &[
     ),
 ];
 
-const OTHER_DATA: &[BadInput] = &[("an unknown kind", |s| s.write("data.csv", "one,two"), &["data.csv", ".jsonl"])];
+const OTHER_DATA: &[BadInput] = &[
+    (
+        "no text",
+        |s| with_tokenizer(s, "data.csv", b"\x93NUMPY\x01\0v\0"),
+        &["data.csv: not UTF-8 at byte 1, line 1", "other data is .txt, .jsonl"],
+    ),
+    (
+        "Latin-1",
+        |s| with_tokenizer(s, "data.csv", b"caf\xe9s"),
+        &["data.csv: not UTF-8 at byte 4, line 1: it looks like Latin-1; convert it with iconv -f LATIN1"],
+    ),
+];
 
 const PARQUET: &[BadInput] = &[
     (
@@ -91,7 +102,7 @@ const PARQUET: &[BadInput] = &[
     (
         "no such column",
         |s| fixture(s, "chat.parquet"),
-        &["rows.parquet: no column \"text\"; it has id, messages: name another with --text-field"],
+        &["rows.parquet: no column \"text\" (it has: id, messages); name another with --text-field"],
     ),
     ("nested", |s| fixture(s, "lists.parquet"), &["rows.parquet: column \"text\" is nested, expected text"]),
     (
@@ -143,7 +154,7 @@ const MESSAGES: &[BadInput] = &[
 ];
 
 const NAMED_SETS: &[BadInput] = &[
-    ("no such file", |s| tokenizer(s), &["c4: --data-dir . has none of en/c4-", ".json.gz"]),
+    ("no such file", |s| tokenizer(s), &["c4: --data-dir . has none of en/c4-", ".json.gz", "(it has: ", "model"]),
     (
         "short documents",
         |s| {
@@ -151,7 +162,7 @@ const NAMED_SETS: &[BadInput] = &[
             with_tokenizer(s, "c4-train.00000-of-01024.json.gz", &lines);
             s.write("c4-validation.00000-of-00008.json.gz", &lines);
         },
-        &["c4: the 7 of its 7 documents", "at most 3 tokens, expected 32 for a window of 32", "--seqlen"],
+        &["c4: no document fills a window of 32 tokens", "the 7 that were tried (of 7) has 3, expected 32", "--seqlen"],
     ),
     (
         "nothing in it",
@@ -172,22 +183,38 @@ fn short_data(sandbox: &Sandbox) {
 }
 
 const NAMES: &[BadArguments] = &[
-    ("eval model pajama --data-dir .", &["pajama: stored tokens to calibrate on; expected one of wikitext2"]),
+    ("eval model pajama --data-dir .", &["pajama: a set of tokens to calibrate on; measure on wikitext2"]),
     ("quantize model pajama --wbits 4 --out out", &["pajama: ", "data/red_pajama_n=1024.pth", "--data-dir"]),
     ("quantize model pajama --wbits 4 --data-dir . --out out", &["red_pajama_n=1024.pth"]),
     ("quantize model refinedweb --wbits 4 --data-dir . --out out", &["refinedweb: ", "refined_web_n=128.pth"]),
-    ("eval model wikitext2 --data-dir nowhere", &["wikitext2: --data-dir nowhere has none of wikitext-2-raw-v1/test"]),
+    (
+        "eval model wikitext2 --data-dir nowhere",
+        &[
+            "wikitext2: --data-dir nowhere: no such folder",
+            "wikitext-2-raw-v1/test-00000-of-00001.parquet",
+            "wiki.test.raw",
+        ],
+    ),
 ];
 
 const TOO_LITTLE: &[BadArguments] = &[
-    ("calib.safetensors --nsamples 9", &["calib.safetensors", "8 rows", "--nsamples asks for 9"]),
-    ("short.txt --seqlen 32 --nsamples 4", &["short.txt", "20 tokens make 0 windows of 32; 4 are asked for"]),
-    ("calib.safetensors --eval text.txt --seqlen 32 --nsamples 9", &["calib.safetensors", "8 rows", "asks for 9"]),
+    (
+        "calib.safetensors --nsamples 9",
+        &["calib.safetensors", "8 rows of tokens, fewer than --nsamples 9; use at most 8"],
+    ),
+    (
+        "short.txt --seqlen 32 --nsamples 4",
+        &["short.txt", "20 tokens do not fill one window of 32; use more text or a smaller --seqlen"],
+    ),
+    (
+        "calib.safetensors --eval text.txt --seqlen 32 --nsamples 9",
+        &["calib.safetensors", "8 rows of tokens, fewer than --nsamples 9"],
+    ),
     (
         "text.txt --seqlen 32 --nsamples 4294967295",
-        &["--nsamples 4294967295: 4294967295 windows of 32 tokens; expected at most 1073741824 tokens"],
+        &["--nsamples 4294967295: 4294967295 windows of 32 tokens are more than 1073741824 tokens in all"],
     ),
-    ("calib.safetensors --eval gone.txt", &["gone.txt", "No such file"]),
+    ("calib.safetensors --eval gone.txt", &["gone.txt: no such file or data set"]),
 ];
 
 /// The two commands that read a data set, one to measure and one to calibrate.

@@ -11,7 +11,7 @@ fn what_the_hub_refuses() {
         &sandbox,
         &hub,
         "org/other",
-        &["org/other: no such folder; and on the hub no such model", "404", "spelling"],
+        &["org/other: no folder of that name here, and no such model on the hub", "404", "spelling"],
     );
     refused(&sandbox, &hub, "org/tiny@v9", &["org/tiny@v9: ", "no branch, tag or commit v9"]);
     hub.fault("GET /api/", 1, Fault::Status(401, ""));
@@ -35,7 +35,17 @@ fn what_the_hub_refuses() {
         assert_eq!(sent, !request.path.starts_with("/store/"), "{request:?}");
     }
     let ran = sandbox.run_with("inspect org/absent", &[("HF_ENDPOINT", NOBODY)]);
-    sandbox.refuses(&ran, 1, &["org/absent: cannot reach 127.0.0.1:9", "nothing of it is in the cache at "]).unwrap();
+    sandbox
+        .refuses(
+            &ran,
+            1,
+            &[
+                "org/absent: cannot reach 127.0.0.1:9 (",
+                "not in the cache (",
+                "hf/hub). There is no folder of that name here either.",
+            ],
+        )
+        .unwrap();
     let ran = sandbox.run_with("inspect org/absent", &[("HF_ENDPOINT", "the hub")]);
     assert!(ran.code == Some(2) && ran.stderr.contains("HF_ENDPOINT"), "{}", ran.stderr);
 }
@@ -50,7 +60,7 @@ fn what_is_not_believed() {
         ("GET /api/", list(r#"{"rfilename": "/tmp/evil.json"}"#), &["evil.json", "no file of a repository"]),
         ("GET /api/", Fault::Body("<html>".into()), &["list of its files"]),
         ("GET /api/", Fault::Body(r#"{"sha": "../evil", "siblings": []}"#.into()), &["expected a commit", "../evil"]),
-        ("GET /api/", list(r#"{"rfilename": "a.gguf"}"#), &["no config.json", "a.gguf"]),
+        ("GET /api/", list(r#"{"rfilename": "a.gguf"}"#), &["no config.json", "a.gguf", "GGUF is not read"]),
         ("GET /api/", Fault::Status(302, "Location: file:///etc/passwd"), &["file:///etc/passwd", "not followed"]),
         ("/", Fault::Status(302, "Location: /again"), &["redirects more than 10 times"]),
         ("resolve", Fault::Headers("X-Repo-Commit: ../../evil"), &["expected a commit", "evil"]),

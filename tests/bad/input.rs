@@ -46,19 +46,23 @@ fn shards(sandbox: &Sandbox, change: impl Fn(&mut Value)) {
 }
 
 const FOLDERS: &[BadInput] = &[
-    ("no folder", |s| fs::remove_dir_all(s.path("model")).unwrap(), &["model: not a folder"]),
+    (
+        "no folder",
+        |s| fs::remove_dir_all(s.path("model")).unwrap(),
+        &["model: not found; a model is a folder with", "org/model"],
+    ),
     (
         "a file",
         |s| {
             fs::remove_dir_all(s.path("model")).unwrap();
             s.write("model", "x");
         },
-        &["model: not a folder"],
+        &["model: a file, not a folder; name the folder of the model"],
     ),
     (
         "no config",
         |s| fs::remove_file(s.path("model/config.json")).unwrap(),
-        &["model: no config.json", "folder of a model?"],
+        &["model: no config.json here; a model is a folder with"],
     ),
     (
         "no weights",

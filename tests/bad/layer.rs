@@ -48,7 +48,7 @@ const FILES: &[BadInput] = &[
         |s| put(s, &[with(weight(4, 8), 10, f32::NAN), hessian(1.0)]),
         &["in.safetensors: weight: NaN at row 1, column 2"],
     ),
-    ("no inputs", |s| put(s, &[weight(4, 8)]), &["in.safetensors", "gptq needs activations or a hessian"]),
+    ("no inputs", |s| put(s, &[weight(4, 8)]), &["in.safetensors", "gptq needs a tensor activations or hessian"]),
     ("inputs of others", |s| put(s, &[weight(4, 8), inputs(&[6, 7])]), &["in.safetensors", "[6, 7]", "[n, t, 8]"]),
     ("flat inputs", |s| put(s, &[weight(4, 8), inputs(&[48])]), &["[48]", "[n, t, 8]"]),
     ("no tokens", |s| put(s, &[weight(4, 8), inputs(&[0, 8])]), &["in.safetensors", "no tokens"]),

@@ -19,7 +19,7 @@ const JSON_LINES: &[BadInput] = &[
             tokenizer(s);
             s.write("text.jsonl", "{\"text\": \"one\"}\n{\"body\": \"two\"}\n");
         },
-        &["text.jsonl: line 2: no field \"text\"; it has body: name another with --text-field"],
+        &["text.jsonl: line 2: no field \"text\" (it has: body); name another with --text-field"],
     ),
     (
         "a field that is no text",
@@ -87,7 +87,7 @@ const JSON_LINES: &[BadInput] = &[
 ];
 
 const GZIP: &[BadInput] = &[
-    ("no file", |s| tokenizer(s), &["text.jsonl.gz", "No such file"]),
+    ("no file", |s| tokenizer(s), &["text.jsonl.gz: no such file or data set"]),
     (
         "no gzip",
         |s| with_tokenizer(s, "text.jsonl.gz", "{\"text\": \"one\"}\n"),

@@ -72,7 +72,7 @@ const MODEL_FIT: &[BadArguments] = &[
     ("--include q_proj", &["--include q_proj", "model.layers.0.self_attn.q_proj", "re:"]),
     ("--ignore re:.*gate_up", &["--ignore re:.*gate_up", "re:"]),
     ("--include re:(", &["re:(", "unclosed group"]),
-    ("--ignore re:.*", &["no linear is left", "--ignore"]),
+    ("--ignore re:.*", &["no layer is left to compress; check --include, --ignore"]),
     ("--layers 1..3", &["--layers 1..3", "0..2"]),
     ("--layers 1..1", &["--layers 1..1", "0..2"]),
     ("--layers 2..1", &["--layers 2..1", "0..2"]),

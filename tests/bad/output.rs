@@ -15,7 +15,7 @@ fn folders_that_cannot_be_used() {
     let mut wrong = Vec::new();
     for command in [QUANTIZE, "decompress model"] {
         for (out, code, words) in [
-            ("full", 1, &["full: the output folder is not empty"][..]),
+            ("full", 1, &["full: the output folder is not empty; choose another --out"][..]),
             ("file", 1, &["file: exists and is not a folder"]),
             ("file/deeper", 1, &["file/deeper: cannot write here", "Not a directory"]),
             ("model", 2, &["--out model", "the model's own folder"]),

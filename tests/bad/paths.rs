@@ -64,7 +64,7 @@ const ASKED: &[BadArguments] = &[
     ("eval model pipe.pth", &["pipe.pth: a device or a pipe, expected a file"]),
     ("eval model folder.safetensors", &["folder.safetensors: a folder, expected a file"]),
     ("eval model circle.txt", &["circle.txt: Too many levels of symbolic links"]),
-    ("eval circle.txt eval.safetensors", &["circle.txt: not a folder"]),
+    ("eval circle.txt eval.safetensors", &["circle.txt: not found"]),
     ("quantize model calib.safetensors --wbits 4 --out /proc/out", &["/proc/out: cannot write here"]),
     ("sparsify model --pattern 2:4 --method magnitude --out /dev/null", &["/dev/null: exists and is not a folder"]),
     ("quantize model calib.safetensors --wbits 4 --out circle.txt", &["circle.txt"]),

@@ -12,7 +12,7 @@ fn ids(dtype: Dtype, shape: &[usize], bytes: Vec<u8>, name: &str, sandbox: &Sand
 }
 
 const TOKEN_FILES: &[BadInput] = &[
-    ("no file", |_| {}, &["ids.safetensors", "No such file"]),
+    ("no file", |_| {}, &["ids.safetensors: no such file or data set"]),
     ("no safetensors", |s| s.write("ids.safetensors", "1 2 3 4 5 6"), &["ids.safetensors"]),
     (
         "another name",

@@ -2,7 +2,6 @@
 //!
 //! A data set is a text, a file of documents, or rows of tokens. [`crate::named`] has the sets that papers use.
 
-use std::fs;
 use std::path::Path;
 
 use paring_format::message::Setting;
@@ -32,7 +31,14 @@ pub struct Data {
     reading: Reading,
     /// Default seed of the windows' starts; `None` takes one window after the other.
     seed: Option<u64>,
+    /// Something to know about the file that was opened.
+    note: Option<String>,
 }
+
+/// Files that data is read from, for messages.
+const KINDS: &str = ".txt, .jsonl or .json (also .gz or .zst), .parquet, .safetensors or .pth";
+/// Extensions of plain texts, beside none at all.
+const TEXTS: [&str; 3] = ["txt", "raw", "text"];
 
 /// The content of a data set.
 pub enum Content {
@@ -86,7 +92,9 @@ impl Windows {
         let Some(&id) = self.ids.iter().find(|&&id| id as usize >= vocab) else { return Ok(()) };
         let added = tokenizer.and_then(|tokenizer| tokenizer.added(id));
         let text = added.map_or(String::new(), |(text, file)| format!(" ({text:?}, which {file} adds)"));
-        let reason = format!("token {id}{text} is outside the model's vocabulary of {vocab}; was it made for another?");
+        let reason = format!(
+            "token {id}{text} is outside the model's vocabulary of {vocab}; use data or a tokenizer made for this model"
+        );
         Err(Error::data(source, reason))
     }
 }
@@ -116,31 +124,28 @@ impl Data {
     /// A text.
     pub fn text(name: impl Into<String>, text: String) -> Self {
         let reading = Reading::Joined { separator: "", documents: usize::MAX, windows: usize::MAX };
-        Self { name: name.into(), content: Content::Text(text), reading, seed: None }
+        Self { name: name.into(), content: Content::Text(text), reading, seed: None, note: None }
     }
 
-    /// Opens a file: `.txt` (one text), `.jsonl` and `.json` (an object a line, or a list of objects), also packed as
-    /// `.gz` or `.zst`, or `.parquet`, with text or messages in the field or column `text_field`, joined by an empty
-    /// line, or `.safetensors` (a tensor `input_ids` of integers, `[n, t]`) or `.pth` and `.pt` (rows of integers that torch
-    /// saved, as SpQR's). Errors when the file is none of these or cannot be
-    /// read; what is wrong with its documents shows when windows are made.
+    /// Opens a file: `.jsonl` and `.json` (an object a line, or a list of objects), also packed as `.gz` or `.zst`, or
+    /// `.parquet`, with text or messages in the field or column `text_field`, joined by an empty line, or `.safetensors`
+    /// (a tensor `input_ids` of integers, `[n, t]`) or `.pth` and `.pt` (rows of integers that torch saved, as SpQR's). Any
+    /// other is one text. Errors when the file cannot be read, or is no text then; what is wrong with its documents shows
+    /// when windows are made.
     pub fn open(path: &Path, text_field: &str) -> Result<Self> {
         let name = path.display().to_string();
-        let io = |source| Error::Io { path: path.to_path_buf(), source };
         let mut data = Self::text(&name, String::new());
         data.reading = Reading::Joined { separator: "\n\n", documents: usize::MAX, windows: usize::MAX };
         data.content = match (path.extension().and_then(|e| e.to_str()), Documents::of(path, text_field)) {
             (_, Some(documents)) => Content::Documents(documents),
-            (Some("txt"), None) => {
-                let text = encoding::text(files::read(path, u64::MAX)?);
-                Content::Text(text.map_err(|reason| Error::data(&name, reason))?)
-            }
             (Some("safetensors"), None) => rows_of(rows::safetensors(path)?),
             (Some("pth" | "pt"), None) => rows_of(rows::pickled(path)?),
-            _ => {
-                fs::metadata(path).map_err(io)?;
-                let known = ".txt, .jsonl or .json (also .gz or .zst), .parquet, .safetensors or .pth";
-                return Err(Error::data(name, format!("unknown kind of data; expected {known}")));
+            (extension, None) => {
+                let is_text = extension.is_none_or(|extension| TEXTS.contains(&extension));
+                data.note = (!is_text).then(|| "unknown kind of file, read as plain text".into());
+                let text = encoding::text(files::read(path, u64::MAX)?);
+                let other = if is_text { String::new() } else { format!("; other data is {KINDS}") };
+                Content::Text(text.map_err(|reason| Error::data(&name, reason + &other))?)
             }
         };
         Ok(data)
@@ -151,9 +156,14 @@ impl Data {
         Self { name: name.to_owned(), ..self }
     }
 
+    /// The same with something to know about its file.
+    pub(crate) fn noted(self, note: Option<String>) -> Self {
+        Self { note, ..self }
+    }
+
     /// A published set, whose windows are drawn with seed 0.
     pub(crate) fn published(name: String, documents: Documents, reading: Reading) -> Self {
-        Self { name, content: Content::Documents(documents), reading, seed: Some(0) }
+        Self { name, content: Content::Documents(documents), reading, seed: Some(0), note: None }
     }
 
     /// Things to know about the data, once windows were made of it: what was left out.
@@ -165,7 +175,7 @@ impl Data {
             }
             _ => Vec::new(),
         };
-        notes.into_iter().map(|note| format!("{}: {note}", self.name)).collect()
+        self.note.iter().cloned().chain(notes).map(|note| format!("{}: {note}", self.name)).collect()
     }
 
     /// True where windows are drawn at random by default.
@@ -177,7 +187,7 @@ impl Data {
         tokenizer.ok_or_else(|| {
             Error::data(
                 &self.name,
-                "text needs a tokenizer.json in the model's folder; or give a safetensors file of token ids",
+                "text needs a tokenizer.json in the model's folder; add it, or use a .safetensors file of token ids",
             )
         })
     }
@@ -222,8 +232,14 @@ impl Data {
                     return Ok(false);
                 }
                 match document {
-                    Document::Text(_) if chats.any() => return Err(documents.bad(number, "text among messages")),
-                    Document::Chat(_) if !text.is_empty() => return Err(documents.bad(number, "messages among texts")),
+                    Document::Text(_) if chats.any() => {
+                        return Err(documents
+                            .bad(number, "text among messages; put texts and messages into files of their own"));
+                    }
+                    Document::Chat(_) if !text.is_empty() => {
+                        return Err(documents
+                            .bad(number, "messages among texts; put texts and messages into files of their own"));
+                    }
                     Document::Text(more) => {
                         if count > 0 {
                             text.push_str(separator);
@@ -253,13 +269,14 @@ impl Data {
         let wanted = how.nsamples.unwrap_or(WINDOWS);
         let seqlen = self.length(how.seqlen, how.positions)?;
         if wanted.saturating_mul(seqlen) > MOST_TOKENS {
-            let text = format!("{wanted} windows of {seqlen} tokens; expected at most {MOST_TOKENS} tokens in all");
+            let text =
+                format!("{wanted} windows of {seqlen} tokens are more than {MOST_TOKENS} tokens in all; use fewer");
             return Err(Error::Sampling(message![Setting::with(option::NSAMPLES, wanted), ": ", text]));
         }
         if let Content::Rows { ids, len } = &self.content {
             if let Some(asked) = how.seqlen.filter(|&asked| asked > *len) {
                 let asked = message![Setting::with(option::SEQLEN, asked), format!(": rows of {len} tokens")];
-                let shorter = message![format!("; use at most {len}, or leave "), Setting::new(option::SEQLEN), " out"];
+                let shorter = message![format!("; use at most {len}, or leave out "), Setting::new(option::SEQLEN)];
                 return Err(Error::data(&self.name, asked.then(shorter)));
             }
             return self.first_rows(ids, *len, how.nsamples, seqlen);
@@ -277,13 +294,8 @@ impl Data {
         let there = tokens.len() / seqlen;
         if there == 0 {
             let tokens = tokens.len();
-            let problem = format!("{tokens} tokens make {there} windows of {seqlen}; {wanted} are asked for: ");
-            let smaller = message![
-                "use more data, or a smaller ",
-                Setting::new(option::NSAMPLES),
-                " or ",
-                Setting::new(option::SEQLEN)
-            ];
+            let problem = format!("{tokens} tokens do not fill one window of {seqlen}; use more text or a smaller ");
+            let smaller = Setting::new(option::SEQLEN);
             return Err(Error::data(&self.name, message![problem].then(smaller)));
         }
         // More windows than fit side by side overlap, as those of the published codes do.
@@ -304,11 +316,15 @@ impl Data {
         let seqlen = seqlen.min(len);
         let rows = ids.len().checked_div(len).unwrap_or(0);
         if let Some(wanted) = nsamples.filter(|&n| n > rows) {
-            let asked = message![Setting::new(option::NSAMPLES), format!(" asks for {wanted}")];
-            return Err(Error::data(&self.name, message![format!("{rows} rows of tokens; ")].then(asked)));
+            let asked =
+                message![Setting::with(option::NSAMPLES, wanted), format!("; use at most {rows}, or another file")];
+            return Err(Error::data(&self.name, message![format!("{rows} rows of tokens, fewer than ")].then(asked)));
         }
         if rows == 0 || seqlen < 2 {
-            return Err(Error::data(&self.name, format!("{rows} rows of {len} tokens; nothing to calibrate on")));
+            return Err(Error::data(
+                &self.name,
+                format!("{rows} rows of {len} tokens; use a file with rows of 2 tokens or more"),
+            ));
         }
         let picked = ids.chunks_exact(len).take(nsamples.unwrap_or(WINDOWS)).flat_map(|row| &row[..seqlen]);
         Ok(Windows { ids: picked.copied().collect(), seqlen, seed: None })
@@ -329,7 +345,10 @@ impl Data {
             Reading::Joined { windows, .. } => limit.min(windows),
             Reading::Drawn { beyond, windows } => {
                 let Content::Documents(documents) = &self.content else {
-                    return Err(Error::data(&self.name, "windows can be drawn from documents only"));
+                    return Err(Error::data(
+                        &self.name,
+                        "windows can be drawn from documents only; use a .jsonl or .parquet file",
+                    ));
                 };
                 // Whatever seed the calibration has, evaluation has this one.
                 let draw = Draw { seqlen, shortest: seqlen + beyond, count: limit.min(windows), seed: 0 };
@@ -342,7 +361,7 @@ impl Data {
         self.check_any(&ids)?;
         let windows = (ids.len() / seqlen).min(limit);
         if windows == 0 {
-            let text = format!("{} tokens do not fill one window of {seqlen}; use more data or ", ids.len());
+            let text = format!("{} tokens do not fill one window of {seqlen}; use more text or a smaller ", ids.len());
             return Err(Error::data(&self.name, message![text, Setting::new(option::SEQLEN)]));
         }
         ids.truncate(windows * seqlen);
@@ -362,6 +381,6 @@ impl Data {
         }
         let notes = if let Content::Documents(documents) = &self.content { documents.notes() } else { Vec::new() };
         let reasons: String = notes.iter().map(|note| format!("; {note}")).collect();
-        Err(Error::data(&self.name, format!("no tokens in it{reasons}")))
+        Err(Error::data(&self.name, format!("no tokens in it{reasons}; use a file with text")))
     }
 }

@@ -32,6 +32,8 @@ enum FileFormat {
     Json(Packing),
     /// A text a line, without the spaces around it.
     Lines,
+    /// A text a line, with its end; blank lines are empty texts. So wikitext's own script cuts its files.
+    WholeLines,
     Parquet,
 }
 
@@ -89,6 +91,11 @@ impl Documents {
         Self::new(path, "", FileFormat::Lines)
     }
 
+    /// The lines of a file of wikitext, as the rows of its Parquet files have them.
+    pub(super) fn whole_lines(path: &Path) -> Self {
+        Self::new(path, "", FileFormat::WholeLines)
+    }
+
     fn new(path: &Path, field: &str, format: FileFormat) -> Self {
         let (form, left_out) = (OnceLock::new(), AtomicUsize::new(0));
         Self { path: path.to_path_buf(), field: field.to_owned(), format, form, left_out }
@@ -98,13 +105,13 @@ impl Documents {
     pub(super) fn notes(&self) -> Vec<String> {
         let mut notes = Vec::new();
         if let Some(Form::Field(list)) = self.form.get() {
-            notes.push(format!("one object, whose list {list} holds the documents"));
+            notes.push(format!("one object: the documents are read from its list {list}"));
         }
         if self.format == FileFormat::Parquet {
             let unread = parquet::unread(&self.path, &self.field);
             if !unread.is_empty() {
                 let (field, names) = (&self.field, unread.join(", "));
-                notes.push(format!("of the messages in {field:?} only texts are read, but not {names}"));
+                notes.push(format!("only texts of the messages in {field:?} are read, not {names}"));
             }
         }
         match self.left_out.load(Ordering::Relaxed) {
@@ -143,7 +150,7 @@ impl Documents {
                     elements::each(&self.path, packing, form, &mut |element| see(element.number, Raw::Element(element)))
                 }
             },
-            FileFormat::Lines => {
+            FileFormat::Lines | FileFormat::WholeLines => {
                 Unpacked::open(&self.path, Packing::None)?.each_line(&mut |number, line| see(number, Raw::Line(line)))
             }
         }
@@ -199,6 +206,10 @@ impl Documents {
         let utf8 = |bytes| std::str::from_utf8(bytes).map_err(|_| self.bad(number, encoding::not_utf8(bytes)));
         let held = match raw {
             Raw::Line(line) if self.format == FileFormat::Lines => Held::Text(utf8(line)?.trim().to_owned()),
+            Raw::Line(line) if self.format == FileFormat::WholeLines => {
+                let line = utf8(line.strip_suffix(b"\r").unwrap_or(line))?;
+                Held::Text(if line.trim().is_empty() { String::new() } else { format!("{line}\n") })
+            }
             Raw::Line(bytes) | Raw::Element(Element { bytes, .. }) => {
                 let begin = if let Raw::Element(element) = &raw { element.line } else { 0 };
                 let text = utf8(bytes)?;
@@ -234,8 +245,8 @@ impl Documents {
             }
             Held::NoObject(what) => Err(self.bad(number, format!("{what}, expected an object"))),
             Held::Absent(names) => {
-                let there = if names.is_empty() { String::new() } else { format!(" it has {}:", names.join(", ")) };
-                let absent = self.bad(number, format!("no field {field:?};{there} name another with "));
+                let there = if names.is_empty() { String::new() } else { format!(" (it has: {})", names.join(", ")) };
+                let absent = self.bad(number, format!("no field {field:?}{there}; name another with "));
                 Err(absent.then_option(option::TEXT_FIELD))
             }
         }
@@ -244,11 +255,19 @@ impl Documents {
     fn chat(&self, number: usize, messages: Vec<Value>) -> Result<Document> {
         let field = &self.field;
         if messages.is_empty() {
-            return Err(self.bad(number, format!("field {field:?} is an empty list, expected messages")));
+            return Err(
+                self.bad(number, format!("field {field:?} is an empty list, expected messages; remove the line"))
+            );
         }
         // What a message holds is the template's business.
         if let Some(k) = messages.iter().position(|message| !message.is_object()) {
-            return Err(self.bad(number, format!("field {field:?}: message {} is not an object", k + 1)));
+            return Err(self.bad(
+                number,
+                format!(
+                    "field {field:?}: message {} is not an object, expected {{\"role\": …, \"content\": …}}",
+                    k + 1
+                ),
+            ));
         }
         Ok(Document::Chat(messages))
     }

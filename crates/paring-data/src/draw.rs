@@ -22,8 +22,8 @@ const AHEAD_BYTES: u64 = 64 << 20;
 /// exactly one window, on which Python raises an error, has its start at 0.
 fn start(random: &mut Random, tokens: usize, seqlen: usize) -> Result<usize> {
     let last = (tokens - seqlen).saturating_sub(1);
-    let last =
-        u32::try_from(last).map_err(|_| Error::Sampling(format!("cannot draw windows from {tokens} tokens").into()))?;
+    let last = u32::try_from(last)
+        .map_err(|_| Error::Sampling(format!("cannot draw windows from {tokens} tokens; use a smaller text").into()))?;
     Ok(random.up_to(last) as usize)
 }
 
@@ -58,9 +58,10 @@ impl Draw {
         take: &mut dyn FnMut(usize, usize, &[u32]),
     ) -> Result<()> {
         let &Self { seqlen, shortest, .. } = self;
-        let last = documents.checked_sub(1).ok_or_else(|| Error::data(source, "no documents in it"))?;
         let last =
-            u32::try_from(last).map_err(|_| Error::data(source, format!("{documents} documents are too many")))?;
+            documents.checked_sub(1).ok_or_else(|| Error::data(source, "no documents in it; use a file with text"))?;
+        let last = u32::try_from(last)
+            .map_err(|_| Error::data(source, format!("{documents} documents are too many; use a smaller file")))?;
         let mut random = Random::new(self.seed);
         let (mut short, mut longest) = (BTreeSet::new(), 0);
         for _ in 0..self.count {
@@ -81,8 +82,8 @@ impl Draw {
                 if short.len() == documents || tries == MAX_TRIES {
                     let seen = short.len();
                     let problem = format!(
-                        "the {seen} of its {documents} documents that were looked at have at most {longest} tokens, \
-                        expected {shortest} for a window of {seqlen}: use a smaller "
+                        "no document fills a window of {seqlen} tokens: the longest of the {seen} that were tried (of \
+                        {documents}) has {longest}, expected {shortest}; use longer documents or a smaller "
                     );
                     return Err(Error::data(source, message![problem, Setting::new(option::SEQLEN)]));
                 }
@@ -116,7 +117,7 @@ impl Draw {
                 near = documents.pick(&wanted)?;
             }
             let Some((number, document)) = near.get(&index) else {
-                return Err(Error::data(name, "the file changed while it was read"));
+                return Err(Error::data(name, "the file changed while it was read; run the command again"));
             };
             tokenizer.document(documents, *number, document)
         };

@@ -66,8 +66,18 @@ const fn part(repo: &'static str, path: &'static str, also: &'static [&'static s
 }
 
 const WIKITEXT: &str = "Salesforce/wikitext";
-const WIKITEXT_TRAIN: Part = part(WIKITEXT, "wikitext-2-raw-v1/train-00000-of-00001.parquet", &[], "text");
-const WIKITEXT_TEST: Part = part(WIKITEXT, "wikitext-2-raw-v1/test-00000-of-00001.parquet", &[], "text");
+const WIKITEXT_TRAIN: Part = part(
+    WIKITEXT,
+    "wikitext-2-raw-v1/train-00000-of-00001.parquet",
+    &["wiki.train.raw", "train.parquet", "train.jsonl", "train.txt"],
+    "text",
+);
+const WIKITEXT_TEST: Part = part(
+    WIKITEXT,
+    "wikitext-2-raw-v1/test-00000-of-00001.parquet",
+    &["wiki.test.raw", "test.parquet", "test.jsonl", "test.txt"],
+    "text",
+);
 const C4_TRAIN: Part = part("allenai/c4", "en/c4-train.00000-of-01024.json.gz", &[], "text");
 const C4_VALIDATION: Part = part("allenai/c4", "en/c4-validation.00000-of-00008.json.gz", &[], "text");
 
@@ -76,12 +86,28 @@ const fn ptb(path: &'static str, also: &'static [&'static str]) -> Part {
     let revision = Some("refs/convert/parquet");
     Part { remote: Remote { repo: "ptb-text-only/ptb_text_only", revision, path }, also, field: "sentence" }
 }
-const PTB_TRAIN: Part =
-    ptb("penn_treebank/train/0000.parquet", &["penn_treebank/train-00000-of-00001.parquet", "ptb.train.txt"]);
-const PTB_VALIDATION: Part =
-    ptb("penn_treebank/validation/0000.parquet", &["penn_treebank/validation-00000-of-00001.parquet", "ptb.valid.txt"]);
+const PTB_TRAIN: Part = ptb(
+    "penn_treebank/train/0000.parquet",
+    &["penn_treebank/train-00000-of-00001.parquet", "ptb.train.txt", "train.txt"],
+);
+const PTB_VALIDATION: Part = ptb(
+    "penn_treebank/validation/0000.parquet",
+    &["penn_treebank/validation-00000-of-00001.parquet", "ptb.valid.txt", "valid.txt", "validation.txt"],
+);
 const PTB_TEST: Part =
-    ptb("penn_treebank/test/0000.parquet", &["penn_treebank/test-00000-of-00001.parquet", "ptb.test.txt"]);
+    ptb("penn_treebank/test/0000.parquet", &["penn_treebank/test-00000-of-00001.parquet", "ptb.test.txt", "test.txt"]);
+
+/// Names of files that do not say which set they are of.
+const SHARED: [&str; 8] = [
+    "train.parquet",
+    "train.jsonl",
+    "train.txt",
+    "test.parquet",
+    "test.jsonl",
+    "test.txt",
+    "valid.txt",
+    "validation.txt",
+];
 
 /// Windows that c4 is measured on.
 const C4_WINDOWS: usize = 256;
@@ -120,22 +146,21 @@ pub fn open(name: &str, purpose: Purpose, protocol: Protocol, files: &Files<'_>)
     // The published name says which of its two parts, or ways to cut it, c4 and ptb were measured by.
     let shown = if !calibrating && newer && set != "wikitext2" { format!("{set}-new") } else { set.to_owned() };
     let path = part.find(&shown, files)?;
-    let documents = Documents::of(&path, part.field).unwrap_or_else(|| Documents::lines(&path));
-    Ok(Some(Data::published(shown, documents, reading)))
+    let lines = if set == "wikitext2" { Documents::whole_lines } else { Documents::lines };
+    let documents = Documents::of(&path, part.field).unwrap_or_else(|| lines(&path));
+    let name = path.file_name().and_then(|name| name.to_str()).filter(|name| SHARED.contains(name));
+    let note = name.map(|name| format!("read from {name}, which any set may have"));
+    Ok(Some(Data::published(shown, documents, reading).noted(note)))
 }
 
 /// The tokens that SpQR's repository holds.
 fn stored(set: &str, purpose: Purpose, files: &Files<'_>) -> Result<Data> {
     let file = if set == "pajama" { "data/red_pajama_n=1024.pth" } else { "data/refined_web_n=128.pth" };
     if purpose == Purpose::Evaluation {
-        return Err(Error::data(
-            set,
-            "stored tokens to calibrate on; expected one of wikitext2, c4, ptb to measure on",
-        ));
+        return Err(Error::data(set, "a set of tokens to calibrate on; measure on wikitext2, c4, ptb or a file"));
     }
     let Some(dir) = files.dir else {
-        let text =
-            format!("it lies in no repository of data sets: get {file} from SpQR's code, and name its folder with ");
+        let text = format!("not on the hub; download {file} from SpQR's repository, and name its folder with ");
         return Err(Error::data(set, text).then_option(option::DATA_DIR));
     };
     let path = in_folder(set, dir, file, &[])?;
@@ -163,7 +188,26 @@ fn in_folder(set: &str, dir: &Path, path: &str, also: &[&str]) -> Result<PathBuf
     }
     let found = tried.iter().map(|name| dir.join(name)).find(|path| path.is_file());
     found.ok_or_else(|| {
-        let none = format!(" has none of {}", tried.join(", "));
+        let none = match files_of(dir) {
+            None => format!(": no such folder; name the one that has {}", tried.join(" or ")),
+            Some(there) if there.is_empty() => format!(" is empty; it needs {}", tried.join(" or ")),
+            Some(there) => format!(" has none of {} (it has: {})", tried.join(", "), there.join(", ")),
+        };
         Error::data(set, message![Setting::with(option::DATA_DIR, dir.display()), none])
     })
+}
+
+/// Some names of what a folder holds, sorted; `None` where it cannot be read.
+fn files_of(dir: &Path) -> Option<Vec<String>> {
+    /// Entries that are looked at, and those that are named.
+    const LOOKED_AT: usize = 10_000;
+    const NAMED: usize = 8;
+    let entries = std::fs::read_dir(dir).ok()?.take(LOOKED_AT).flatten();
+    let mut names: Vec<String> = entries.filter_map(|entry| entry.file_name().into_string().ok()).collect();
+    names.sort_unstable();
+    if names.len() > NAMED {
+        names.truncate(NAMED);
+        names.push("…".into());
+    }
+    Some(names)
 }

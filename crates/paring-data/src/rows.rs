@@ -13,7 +13,7 @@ pub(super) fn safetensors(path: &Path) -> Result<(Vec<u32>, usize)> {
     let name = path.display().to_string();
     let file = Checkpoint::open_file(path)?;
     let Some(info) = file.info(TENSOR) else {
-        return Err(Error::data(name, "no tensor input_ids; a token file holds one of integers, [n, t]"));
+        return Err(Error::data(name, "no tensor input_ids; a file of tokens has one of integers, [n, t]"));
     };
     let (shape, dtype) = (info.shape.clone(), info.dtype);
     let [_, len] = shape[..] else {
@@ -31,7 +31,9 @@ pub(super) fn safetensors(path: &Path) -> Result<(Vec<u32>, usize)> {
         }
     };
     let ids = wide.iter().enumerate().map(|(i, &v)| {
-        u32::try_from(v).map_err(|_| Error::data(&name, format!("{TENSOR}: {v} at element {i} is no token id")))
+        u32::try_from(v).map_err(|_| {
+            Error::data(&name, format!("{TENSOR}: {v} at element {i} is no token id, expected 0 to {}", u32::MAX))
+        })
     });
     Ok((ids.collect::<Result<_>>()?, len))
 }
@@ -44,10 +46,17 @@ pub(super) fn pickled(path: &Path) -> Result<(Vec<u32>, usize)> {
     let mut ids = Vec::new();
     for (k, row) in rows.iter().enumerate() {
         if row.len() != len {
-            return Err(bad(format!("row {k} has {} tokens, expected {len} as in row 0", row.len())));
+            return Err(bad(format!(
+                "row {k} has {} tokens, expected {len} as in row 0; all rows need the same length",
+                row.len()
+            )));
         }
         for (i, &v) in row.iter().enumerate() {
-            ids.push(u32::try_from(v).map_err(|_| bad(format!("row {k}: {v} at element {i} is no token id")))?);
+            ids.push(
+                u32::try_from(v).map_err(|_| {
+                    bad(format!("row {k}: {v} at element {i} is no token id, expected 0 to {}", u32::MAX))
+                })?,
+            );
         }
     }
     Ok((ids, len))

@@ -46,6 +46,10 @@ impl Data {
                 })?;
             }
         }
-        if shown.is_empty() { Err(Error::data(&self.name, "no documents in it")) } else { Ok(shown) }
+        if shown.is_empty() {
+            Err(Error::data(&self.name, "no documents in it; use a file with text"))
+        } else {
+            Ok(shown)
+        }
     }
 }

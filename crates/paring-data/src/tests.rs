@@ -133,6 +133,59 @@ fn joined_sets_and_their_two_protocols() {
     assert_eq!(newer.evaluation(Some(&words), Some(10), 64, Some(1)).unwrap().ids[0], 400);
 }
 
+/// The file of lines that wikitext's own script reads gives the rows of its Parquet file, blank lines and all.
+#[test]
+fn wikitext_as_lines_is_wikitext_as_rows() {
+    let folder = Folder::new();
+    let rows = ["".into(), format!(" = {} = \n", text(1, 2)), "".into(), format!(" {} \n", text(3, 40)), "".into()];
+    let lines: String = rows.iter().map(|row| if row.is_empty() { " \n" } else { row }).collect();
+    let read = |purpose, protocol| {
+        let data = folder.named("wikitext2", purpose, protocol).unwrap().unwrap();
+        let windows = match purpose {
+            Purpose::Calibration => data.calibration(Some(&words()), &sampling(Some(4), 10, None)),
+            Purpose::Evaluation => data.evaluation(Some(&words()), Some(10), 64, None),
+        };
+        (windows.unwrap(), data.notes())
+    };
+    let all = || {
+        let protocols = [Protocol::Gptq, Protocol::SparseGpt];
+        protocols.map(|protocol| [Purpose::Calibration, Purpose::Evaluation].map(|purpose| read(purpose, protocol)))
+    };
+    for name in ["train", "test"] {
+        folder.write(&format!("{name}.txt"), &lines);
+    }
+    let generic = all();
+    assert_eq!(generic[0][1].1, ["wikitext2: read from test.txt, which any set may have"]);
+    for name in ["train", "test"] {
+        folder.write(&format!("wiki.{name}.raw"), lines.replace('\n', "\r\n"));
+    }
+    let raw = all();
+    assert!(raw.iter().flatten().all(|(_, notes)| notes.is_empty()));
+    for name in ["train", "test"] {
+        std::fs::remove_file(folder.0.path().join(format!("wiki.{name}.raw"))).unwrap();
+        folder.write(&format!("{name}.jsonl"), json_lines("text", &rows));
+    }
+    let rows = all();
+    for ((rows, raw), generic) in rows.iter().flatten().zip(raw.iter().flatten()).zip(generic.iter().flatten()) {
+        assert_eq!((&rows.0, &rows.0), (&raw.0, &generic.0));
+    }
+}
+
+#[test]
+fn files_of_any_name_are_text_if_they_are_utf8() {
+    let folder = Folder::new();
+    for (name, notes) in [("wiki.test.raw", 0), ("README", 0), ("a.text", 0), ("a.md", 1)] {
+        let data = Data::open(&folder.write(name, text(1, 20)), "text").unwrap();
+        assert_eq!(data.evaluation(Some(&words()), Some(10), 64, None).unwrap().ids, (1..=20).collect::<Vec<u32>>());
+        assert_eq!(data.notes().len(), notes, "{name}");
+        assert!(data.notes().iter().all(|note| note.ends_with("a.md: unknown kind of file, read as plain text")));
+    }
+    let error = Data::open(&folder.write("wiki.test.raw", b"caf\xe9s"), "text").err().unwrap().to_string();
+    assert!(error.ends_with("it looks like Latin-1; convert it with iconv -f LATIN1 -t UTF-8"), "{error}");
+    let error = Data::open(&folder.write("a.npy", b"\x93NUMPY\x01"), "text").err().unwrap().to_string();
+    assert!(error.contains("a.npy: not UTF-8") && error.contains("; other data is .txt, .jsonl"), "{error}");
+}
+
 #[test]
 fn c4_draws_documents() {
     let folder = Folder::new();
@@ -187,11 +240,17 @@ fn sets_that_are_not_there() {
     let folder = Folder::new();
     let error = |name: &str, purpose| folder.named(name, purpose, Protocol::Gptq).err().unwrap().to_string();
     let wikitext = error("wikitext2", Purpose::Calibration);
-    assert!(wikitext.starts_with("wikitext2: data-dir ") && wikitext.contains("has none of wikitext-2-raw-v1/train-"));
+    assert!(wikitext.starts_with("wikitext2: data-dir "), "{wikitext}");
+    assert!(wikitext.contains("is empty; it needs wikitext-2-raw-v1/train-00000-of-00001.parquet or "), "{wikitext}");
+    folder.write("valid.txt", "one");
+    let wikitext = error("wikitext2", Purpose::Calibration);
+    assert!(wikitext.contains("has none of wikitext-2-raw-v1/train-"), "{wikitext}");
+    assert!(wikitext.contains("wiki.train.raw") && wikitext.ends_with("(it has: valid.txt)"), "{wikitext}");
+    std::fs::remove_file(folder.0.path().join("valid.txt")).unwrap();
     let ptb = error("ptb", Purpose::Evaluation);
     assert!(ptb.contains("ptb.valid.txt") && !ptb.contains(", 0000.parquet"), "{ptb}");
     assert!(error("pajama", Purpose::Calibration).contains("red_pajama_n=1024.pth"));
-    assert!(error("refinedweb", Purpose::Evaluation).contains("expected one of wikitext2, c4, ptb"));
+    assert!(error("refinedweb", Purpose::Evaluation).contains("measure on wikitext2, c4, ptb"));
     assert!(folder.named("wikitext103", Purpose::Evaluation, Protocol::Gptq).unwrap().is_none());
 
     // Without a folder the hub is asked, for the file that the repository has.
@@ -208,5 +267,5 @@ fn documents_too_short_to_draw_from() {
     folder.gzip("c4-train.00000-of-01024.json.gz", &json_lines("text", &[text(1, 5), text(1, 19)]));
     let data = folder.named("c4", Purpose::Calibration, Protocol::Gptq).unwrap().unwrap();
     let error = data.calibration(Some(&words()), &sampling(None, 20, None)).unwrap_err().to_string();
-    assert!(error.contains("2 of its 2 documents") && error.contains("at most 19 tokens, expected 20"), "{error}");
+    assert!(error.contains("the 2 that were tried (of 2) has 19, expected 20"), "{error}");
 }

@@ -37,14 +37,14 @@ pub enum Error {
     LargeFile { path: PathBuf, got: u64, most: u64 },
 
     /// A checkpoint is a folder; this is something else, or nothing.
-    #[error("{}: not a folder; a checkpoint is a folder with config.json and weights", path.display())]
+    #[error("{}: {reason}", path.display())]
     #[allow(missing_docs)]
-    NotAFolder { path: PathBuf },
+    NotAFolder { path: PathBuf, reason: String },
 
     /// The folder has no `config.json`.
-    #[error("{}: no config.json here; is this the folder of a model?", path.display())]
+    #[error("{}: no config.json here; {hint}", path.display())]
     #[allow(missing_docs)]
-    MissingConfig { path: PathBuf },
+    MissingConfig { path: PathBuf, hint: String },
 
     /// The folder has no `config.json` because what writes there is not finished.
     #[error("{}", not_finished(path))]
@@ -54,7 +54,7 @@ pub enum Error {
     /// The folder has no weights under a name that is looked for.
     #[error(
         "{}: neither model.safetensors nor model.safetensors.index.json is here, and no pytorch_model.bin or its \
-        index{hint}",
+        index; {hint}",
         path.display()
     )]
     #[allow(missing_docs)]
@@ -148,7 +148,7 @@ pub enum Error {
     Locked { path: PathBuf, holder: String },
 
     /// The output path exists and is no folder.
-    #[error("{}: exists and is not a folder; name another output", path.display())]
+    #[error("{}: exists and is not a folder; choose another name for the output", path.display())]
     #[allow(missing_docs)]
     OutputExists { path: PathBuf },
 
@@ -233,19 +233,23 @@ impl Error {
 }
 
 fn not_finished(path: &Path) -> Message {
-    let unfinished =
-        format!("{}: an unfinished run, not a model yet; the command that began it goes on with ", path.display());
-    message![unfinished, Setting::new("resume")]
+    let unfinished = format!("{}: an unfinished run, not a model yet; rerun its command with ", path.display());
+    message![unfinished, Setting::new("resume"), " to complete it"]
 }
 
 fn unfinished(path: &Path) -> Message {
-    let unfinished = format!("{}: holds an unfinished run; go on with it (", path.display());
-    message![unfinished, Setting::new("resume"), "), or begin anew (", Setting::new("overwrite"), ")"]
+    let contains = format!("{}: contains an unfinished run; ", path.display());
+    message![contains, Setting::new("resume"), " continues it, ", Setting::new("overwrite"), " starts over"]
 }
 
 fn not_empty(path: &Path, own: bool) -> Message {
-    let text = message![format!("{}: the output folder is not empty; name another one", path.display())];
-    if own { text.then(message![", or replace what a run left there (", Setting::new("overwrite"), ")"]) } else { text }
+    let text = message![format!("{}: the output folder is not empty; choose another ", path.display())];
+    let text = text.then(Setting::new("out"));
+    if own {
+        text.then(message![", or add ", Setting::new("overwrite"), " to replace the earlier output"])
+    } else {
+        text
+    }
 }
 
 fn disagreement(file: &str, reason: &str) -> Message {

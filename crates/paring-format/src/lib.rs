@@ -11,7 +11,7 @@
 //! * [`names`], [`checkpoint`]: open a folder (or a model built into the program), name → bytes; with [`pickle`], the files
 //!   of `torch.save`, as checkpoints and as token ids.
 //! * [`writer`]: shards out, index and config last.
-//! * [`mod@message`]: texts whose options each program spells in its own way.
+//! * [`mod@message`], [`near`]: texts whose options each program spells in its own way, and names that a wrong one may mean.
 
 pub mod beside;
 pub mod bits;
@@ -27,6 +27,7 @@ pub mod grid;
 pub mod layouts;
 pub mod message;
 pub mod names;
+pub mod near;
 pub mod scheme;
 pub mod spqr;
 #[cfg(test)]

@@ -78,13 +78,16 @@ pub enum Error {
     #[allow(missing_docs)]
     Singular { module: String, pivot: usize, damp: f64 },
     /// Activations that are not finite, between two blocks.
-    #[error("block {block}: its output holds {value} (window {window}, position {position}, feature {feature})")]
+    #[error(
+        "block {block}: its output holds {value} (window {window}, position {position}, feature {feature}); its weights are damaged \
+        or too large"
+    )]
     #[allow(missing_docs)]
     Hidden { block: usize, window: usize, position: usize, feature: usize, value: f32 },
     /// Embeddings that are not finite.
     #[error(
         "the embedding of token {token} holds {value} in feature {feature} (window {window}, position {position}); the \
-        tables it is read from are damaged"
+        model's embedding tables are damaged; download it again"
     )]
     #[allow(missing_docs)]
     Embedding { token: u32, window: usize, position: usize, feature: usize, value: f32 },
@@ -95,8 +98,8 @@ pub enum Error {
     /// Inputs of linears that are finite, and whose sums of squares are not.
     #[error(
         "{module}: its inputs are finite, but not the sum of their squares in feature {feature}: {value} is the largest \
-        (window {window}, position {position}); the weights before it are damaged or too large, or use a method that needs \
-        no calibration data"
+        (window {window}, position {position}); the weights before it are damaged or too large; use a method that needs no \
+        calibration data, or download the model again"
     )]
     #[allow(missing_docs)]
     Sums { module: String, feature: usize, value: f32, window: usize, position: usize },
@@ -109,7 +112,10 @@ pub enum Error {
     #[allow(missing_docs)]
     Loss { window: usize, position: usize, value: f32 },
     /// Statistics that are not finite.
-    #[error("{module}: the calibration inputs hold NaN or infinite values from feature {feature} on")]
+    #[error(
+        "{module}: the calibration inputs hold NaN or infinite values from feature {feature} on; the weights before it are \
+        damaged or too large"
+    )]
     #[allow(missing_docs)]
     Activations { module: String, feature: usize },
     /// A weight that grew beyond its type in a sweep.
@@ -118,7 +124,8 @@ pub enum Error {
     Overflow { module: String, row: usize, column: usize, value: f32, dtype: paring_format::Dtype },
     /// Written weights that do not read back as they were made: a digest differs.
     #[error(
-        "{file}: {name} reads back differently from what was computed (digest {got:016x}, expected {expected:016x})"
+        "{file}: {name} reads back differently from what was computed (digest {got:016x}, expected {expected:016x}); check the \
+        disk, and run the command again"
     )]
     #[allow(missing_docs)]
     Check { file: String, name: String, expected: u64, got: u64 },
@@ -204,23 +211,23 @@ fn choice(problem: &Message, hint: Option<&Message>) -> Message {
 
 fn stopped(out: &Path, done: usize, of: usize) -> Message {
     let stopped =
-        format!("{}: stopped after block {done} of {of}, as asked; the same command continues with ", out.display());
+        format!("{}: stopped after block {done} of {of}; to continue, run the same command with ", out.display());
     message![stopped, Opt::Resume]
 }
 
 fn different(out: &Path, reason: &str) -> Message {
     let refused =
-        format!("{}: cannot go on: {reason}; give the same options and input, or begin anew with ", out.display());
+        format!("{}: cannot be resumed: {reason}; give the same options and input, or start over with ", out.display());
     message![refused, Opt::Overwrite]
 }
 
 fn other_arithmetic(out: &Path, was: &str, now: &str) -> Message {
     let refused = format!(
-        "{}: cannot be resumed here: it was computed with {was}, and this is {now}, where sums have other last bits; resume \
-        it on a machine of the first kind, mix both with ",
+        "{}: cannot be resumed here: it was computed with {was}, and this machine uses {now}, whose sums differ in their last \
+        bits; resume it on a machine of the first kind, mix both with ",
         out.display()
     );
-    message![refused, Opt::AllowMixedArithmetic, ", or begin anew with ", Opt::Overwrite]
+    message![refused, Opt::AllowMixedArithmetic, ", or start over with ", Opt::Overwrite]
 }
 
 fn singular(module: &str, pivot: usize, damp: f64) -> Message {
@@ -232,13 +239,13 @@ fn singular(module: &str, pivot: usize, damp: f64) -> Message {
 fn input(module: &str, value: f32, [window, position, feature]: [usize; 3], count: usize) -> String {
     format!(
         "{module}: its input holds {value} in window {window}, position {position}, feature {feature} ({count} such \
-        values in what was looked at); "
+        values so far); "
     )
 }
 
 fn weight(module: &str, row: usize, column: usize) -> Message {
     let place = format!("{module}: its weight in row {row}, column {column}");
-    message![place, " is more than products of this precision hold; choose another ", Opt::Dtype]
+    message![place, " is too large for products of this precision; choose another ", Opt::Dtype]
 }
 
 fn loss(window: usize, position: usize, value: f32) -> Message {
@@ -248,13 +255,14 @@ fn loss(window: usize, position: usize, value: f32) -> Message {
 }
 
 fn overflow(module: &str, [row, column]: [usize; 2], value: f32, dtype: paring_format::Dtype) -> Message {
-    let left = format!("{module}: the sweep left {value} in row {row}, column {column}: more than {dtype} holds; ");
-    let damping = message![left, "use a larger ", Opt::Percdamp, ", which keeps weights near what they were, or "];
+    let left =
+        format!("{module}: {value} in row {row}, column {column} is beyond the range of {dtype} after the sweep; ");
+    let damping = message![left, "use a larger ", Opt::Percdamp, ", which changes weights less, or "];
     damping.then(message![Opt::AllowFallback])
 }
 
 fn beside(out: &Path, made: &Path) -> String {
-    format!("; {} is as it was, and what is finished of its successor is in {}", out.display(), made.display())
+    format!("; {} is unchanged, and the finished blocks of the new output are in {}", out.display(), made.display())
 }
 
 #[cfg(test)]
@@ -272,17 +280,17 @@ mod tests {
         let input =
             |hint| Error::Input { module: "m".into(), value: 1e9, window: 1, position: 2, feature: 3, count: 4, hint };
         let typed = input(hint).message().spelled(|name| format!("--{name}"));
-        assert!(
-            typed.starts_with("m: its input holds") && typed.ends_with("looked at); choose --dtype f32"),
-            "{typed}"
-        );
+        assert!(typed.starts_with("m: its input holds") && typed.ends_with("so far); choose --dtype f32"), "{typed}");
     }
 
     #[test]
     fn windows_are_counted_from_the_first_of_all() {
         let hidden = Error::Hidden { block: 1, window: 2, position: 3, feature: 4, value: f32::NAN };
         let told = hidden.offset_window(40).to_string();
-        assert_eq!(told, "block 1: its output holds NaN (window 42, position 3, feature 4)");
+        assert_eq!(
+            told,
+            "block 1: its output holds NaN (window 42, position 3, feature 4); its weights are damaged or too large"
+        );
         assert_eq!(Error::Plan("window 2".into()).offset_window(40).to_string(), "window 2");
     }
 }

@@ -45,7 +45,9 @@ impl Shelf {
         file.take(100).read_to_string(&mut text).map_err(io)?;
         match text.trim() {
             commit if is_commit(commit) => Ok(Some(commit.to_string())),
-            other => Err(self.repo.error(format!("{}: expected a commit, got {other:?}", path.display()))),
+            other => {
+                Err(self.repo.error(format!("{}: expected a commit, got {other:?}; remove the file", path.display())))
+            }
         }
     }
 
@@ -73,9 +75,9 @@ impl Shelf {
         has_size(&file, size).then_some(file)
     }
 
-    /// The repository's folder, which need not be there.
-    pub fn folder(&self) -> &Path {
-        &self.folder
+    /// The cache, which need not be there.
+    pub fn cache(&self) -> &Path {
+        self.folder.parent().unwrap_or(&self.folder)
     }
 
     /// The path of a file of this etag; it need not be there.
@@ -93,7 +95,7 @@ impl Shelf {
         match file.try_lock() {
             Ok(()) => return Ok(file),
             Err(TryLockError::WouldBlock) => {
-                watch.note(&format!("{}: waiting for another program that fetches the same file", self.repo));
+                watch.note(&format!("{}: waiting for another program that downloads the same file", self.repo));
             }
             Err(TryLockError::Error(error)) => return Err(io(error)),
         }

@@ -100,7 +100,7 @@ impl Patience {
         // At most 2^3 with the number of tries above.
         let pause = pause.unwrap_or(self.pause * (1 << (self.failures - 1)));
         if pause > LONGEST_PAUSE {
-            return enough(format!("{reason}; it asks to come back in {} s", pause.as_secs()));
+            return enough(format!("{reason}; the server asks to wait for {} s; try again then", pause.as_secs()));
         }
         watch.note(&format!("{reason}; trying again in {:.1} s", pause.as_secs_f64()));
         std::thread::sleep(pause);
@@ -201,7 +201,7 @@ impl Client {
             }
             return Ok(response);
         }
-        Err(format!("{} redirects more than {REDIRECTS} times", self.endpoint).into())
+        Err(format!("{} redirects more than {REDIRECTS} times; check HF_ENDPOINT", self.endpoint).into())
     }
 
     fn send(&self, method: Method, url: &str, from: u64) -> Result<Response<Body>, Failure> {
@@ -226,22 +226,32 @@ impl Client {
     fn failure(&self, url: &str, error: ureq::Error) -> Failure {
         use io::ErrorKind::{ConnectionRefused, HostUnreachable, NetworkUnreachable, PermissionDenied};
         use ureq::Timeout::{Connect, Resolve};
-        let reason = format!("{}: {error}", host(url));
+        let host = host(url);
+        // A name without an address mostly means that there is no network; else the cause tells more.
+        let mut cause = match &error {
+            ureq::Error::Io(e) => e.to_string(),
+            other => other.to_string(),
+        };
         let nobody = match &error {
+            ureq::Error::Io(_) if cause.starts_with(NO_ADDRESS) => {
+                cause = "no network?".into();
+                true
+            }
             ureq::Error::Io(e) => {
                 matches!(e.kind(), ConnectionRefused | HostUnreachable | NetworkUnreachable | PermissionDenied)
-                    || e.to_string().starts_with(NO_ADDRESS)
             }
             ureq::Error::Timeout(timeout) => matches!(timeout, Connect | Resolve),
-            ureq::Error::HostNotFound | ureq::Error::ConnectionFailed => true,
+            ureq::Error::HostNotFound | ureq::Error::ConnectionFailed | ureq::Error::ConnectProxyFailed(_) => true,
             ureq::Error::Protocol(_) => false,
-            // Certificates, addresses and proxies that are wrong.
-            _ => return format!("cannot reach {reason}").into(),
+            // Certificates and addresses that are wrong.
+            _ => {
+                return format!("cannot reach {host} ({cause}); check HF_ENDPOINT, certificates and proxies").into();
+            }
         };
         if nobody && !self.reached.load(Ordering::Relaxed) {
-            Failure::Final(Trouble { reason: format!("cannot reach {reason}"), unreachable: true })
+            Failure::Final(Trouble { reason: format!("cannot reach {host} ({cause})"), unreachable: true })
         } else {
-            Failure::Passing(reason.into())
+            Failure::Passing(format!("{host}: {cause}").into())
         }
     }
 }
@@ -276,5 +286,9 @@ pub(super) fn redirected(url: &str, headers: &HeaderMap) -> Result<String, Strin
         location.to_string()
     };
     let safe = to.starts_with("https://") || (scheme == "http" && to.starts_with("http://"));
-    if safe { Ok(to) } else { Err(format!("{} redirects to {location:?}, which is not followed", host(url))) }
+    if safe {
+        Ok(to)
+    } else {
+        Err(format!("{} redirects to {location:?}, which is not followed; check HF_ENDPOINT", host(url)))
+    }
 }

@@ -106,7 +106,7 @@ impl Hub {
         tries: u32,
         watch: &mut dyn DownloadObserver,
     ) -> Result<Facts> {
-        let wrong = |reason: String| repo.error(format!("{path}: {reason}"));
+        let wrong = |reason: String| repo.error(format!("{path}: {reason}; check HF_ENDPOINT"));
         let asked = self.client.ask(Method::Head, &shelf.file_path(path), tries, watch, |_| Ok(()));
         let (response, ()) = asked.map_err(|trouble| repo.failed(Some(path), trouble))?;
         let status = response.status();
@@ -115,7 +115,7 @@ impl Hub {
         }
         let headers = response.headers();
         let need = |names: [&str; 2]| {
-            let missing = || wrong(format!("{} says no {}", self.client.endpoint(), names[1]));
+            let missing = || wrong(format!("{} sends no {}", self.client.endpoint(), names[1]));
             names.iter().find_map(|name| text(headers, name)).ok_or_else(missing)
         };
         let commit = need(["x-repo-commit", "x-repo-commit"])?.to_string();
@@ -157,7 +157,7 @@ impl Hub {
         if !has_size(&blob, Some(*size)) {
             let kind = DigestKind::of(etag);
             if kind.is_none() {
-                watch.note(&format!("{repo}: {path}: its etag {etag:?} is no digest; only its size is checked"));
+                watch.note(&format!("{repo}: {path}: its etag {etag:?} is not a digest; only its size is checked"));
             }
             let mut part = Part::open(shelf.blob(&format!("{etag}.paring")), *size, kind)?;
             self.complete(shelf, repo, path, &mut part, watch)?;
@@ -179,12 +179,12 @@ impl Hub {
     ) -> Result<()> {
         let differs = |part: &Part| part.digest.value().filter(|digest| !digest.eq_ignore_ascii_case(etag));
         let Some(got) = differs(part) else { return Ok(()) };
-        watch.note(&format!("{repo}: {path}: expected the digest {etag}, got {got}; fetching it anew"));
+        watch.note(&format!("{repo}: {path}: expected the digest {etag}, got {got}; fetching it again"));
         part.clear().map_err(|source| Error::Io { path: part.path.clone(), source })?;
         self.complete(shelf, repo, path, part, watch)?;
         let Some(got) = differs(part) else { return Ok(()) };
         fs::remove_file(&part.path).map_err(|source| Error::Io { path: part.path.clone(), source })?;
-        Err(repo.error(format!("{path}: expected the digest {etag}, got {got}, twice; try again later, or elsewhere")))
+        Err(repo.error(format!("{path}: expected the digest {etag}, got {got}, twice; try again later, or set HF_ENDPOINT to another mirror")))
     }
 
     /// Requests the rest of a file until all of it is there.

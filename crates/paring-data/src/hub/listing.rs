@@ -44,12 +44,14 @@ impl Listing {
     /// The hub's answer, of `repo`. Errors when it cannot be parsed, or names a file that would lie outside the repository.
     pub fn parse(repo: &Repo, bytes: &[u8]) -> Result<Listing> {
         if bytes.len() as u64 > LONGEST {
-            return Err(repo.error(format!("its list of files is longer than {LONGEST} bytes")));
+            return Err(repo.error(format!("its list of files is longer than {LONGEST} bytes; download the model by other means, and name its folder")));
         }
         let info: Info = serde_json::from_slice(bytes)
-            .map_err(|e| repo.error(format!("the hub's list of its files is not what it should be: {e}")))?;
+            .map_err(|e| repo.error(format!("the hub's list of its files cannot be read: {e}; check HF_ENDPOINT")))?;
         if !is_commit(&info.sha) {
-            return Err(repo.error(format!("its list of files: expected a commit, got {:?}", info.sha)));
+            return Err(
+                repo.error(format!("its list of files: expected a commit, got {:?}; check HF_ENDPOINT", info.sha))
+            );
         }
         if let Some(bad) = info.siblings.iter().find(|file| !is_plain_path(&file.rfilename)) {
             let name = &bad.rfilename;

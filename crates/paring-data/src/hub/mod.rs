@@ -107,7 +107,9 @@ impl Hub {
     /// the file is here.
     pub fn file(&self, repo: &Repo, path: &str, watch: &mut dyn DownloadObserver) -> Result<PathBuf> {
         if !repo::is_plain_path(path) {
-            return Err(repo.error(format!("{path:?} is not the path of a file in a repository")));
+            return Err(
+                repo.error(format!("{path:?} is not the path of a file in a repository, such as en/train.parquet"))
+            );
         }
         let shelf = Shelf::new(&self.cache, repo);
         let cached =
@@ -184,7 +186,9 @@ impl Hub {
             let facts = self.facts(&shelf, repo, path, size, TRIES, watch)?;
             if facts.commit != listing.commit {
                 let (expected, got) = (&listing.commit, &facts.commit);
-                return Err(repo.error(format!("{path}: expected the file of commit {expected}, got {got}")));
+                return Err(repo.error(format!(
+                    "{path}: expected the file of commit {expected}, got {got}; run the command again"
+                )));
             }
             self.fetch(&shelf, repo, path, &facts, watch)
         };
@@ -195,7 +199,7 @@ impl Hub {
         if let Some(index) = wanted.index {
             for shard in model::shards(&get(index, watch)?)? {
                 if listing.get(&shard).is_none() {
-                    return Err(repo.error(format!("{index} names the shard {shard}, which is not in the repository")));
+                    return Err(repo.error(format!("{index} names the shard {shard}, which is not in the repository; tell its owner, or use another revision")));
                 }
                 get(&shard, watch)?;
             }
@@ -227,19 +231,25 @@ impl Hub {
         let (what, id, revision) = (repo.kind().name(), repo.id(), repo.revision());
         let reason = match (status, text(response.headers(), "x-error-code"), path) {
             (401 | 403, Some("GatedRepo"), _) => {
-                format!("a gated {what}: ask for access at {page}, and set HF_TOKEN to a token of that account")
+                format!(
+                    "this is a gated {what}: ask for access at {page}, then set HF_TOKEN to a token of that account"
+                )
             }
-            (401, _, _) if self.client.has_token() => "the hub does not accept the token: set HF_TOKEN anew".into(),
+            (401, _, _) if self.client.has_token() => {
+                "the hub does not accept the token: set HF_TOKEN to a valid one".into()
+            }
             (401, _, _) => format!(
                 "no public {what} has this name: check the spelling, or set HF_TOKEN to a token that may read it"
             ),
-            (403, _, _) => format!("the token may not read this {what}: its rights, or a licence at {page}"),
+            (403, _, _) => {
+                format!("the token may not read this {what}: check its permissions, and the licence at {page}")
+            }
             (404, Some("RevisionNotFound"), _) => {
                 format!("{id} has no branch, tag or commit {revision}: check the revision")
             }
-            (404, _, Some(path)) => format!("no file {path} at {revision}"),
-            (404, _, None) => format!("no such {what}, or none at {revision}: check the spelling and the revision"),
-            _ => format!("{} refuses", self.client.endpoint()),
+            (404, _, Some(path)) => format!("no file {path} at {revision}: check the revision"),
+            (404, _, None) => format!("no such {what} on the hub at {revision}: check the spelling and the revision"),
+            _ => format!("{} refuses: try again later", self.client.endpoint()),
         };
         format!("{reason} (HTTP {status})")
     }
@@ -257,20 +267,20 @@ impl Alone {
     /// Says that what the cache has may be old. Nobody who forbade it needs to hear that.
     fn note(&self, repo: &Repo, watch: &mut dyn DownloadObserver) {
         if let Alone::Unreachable(reason) = self {
-            watch.note(&format!("{repo}: not checked for updates: no network ({reason})"));
+            watch.note(&format!("{repo}: using the copy in the cache, not checked for updates: {reason}"));
         }
     }
 }
 
 fn nothing_cached(repo: &Repo, shelf: &Shelf, alone: &Alone) -> Error {
-    let (repo, folder) = (repo.to_string(), shelf.folder().display());
+    let repo = repo.to_string();
+    let absent = format!("not in the cache ({})", shelf.cache().display());
     match alone {
-        Alone::Forbidden => {
-            Error::NotOnHub { repo, reason: format!("nothing at {folder}, and HF_HUB_OFFLINE forbids to ask the hub") }
-        }
-        Alone::Unreachable(reason) => {
-            Error::Unreachable { repo, reason: format!("{reason}; and nothing of it is in the cache at {folder}") }
-        }
+        Alone::Forbidden => Error::NotOnHub {
+            repo,
+            reason: format!("{absent} while HF_HUB_OFFLINE is set; unset it to download the files"),
+        },
+        Alone::Unreachable(reason) => Error::Unreachable { repo, reason: format!("{reason}, and it is {absent}") },
     }
 }
 
@@ -279,8 +289,12 @@ fn not_cached(paths: &[String], alone: &Alone) -> String {
     let more = if paths.len() > 8 { format!(" and {} more", paths.len() - 8) } else { String::new() };
     let names = paths[..paths.len().min(8)].join(", ");
     match alone {
-        Alone::Forbidden => format!("{names}{more} {is} not in the cache, and HF_HUB_OFFLINE forbids to fetch it"),
-        Alone::Unreachable(reason) => format!("{names}{more} {is} not in the cache, and there is no network: {reason}"),
+        Alone::Forbidden => {
+            format!("{names}{more} {is} not in the cache, and HF_HUB_OFFLINE is set; unset it to download the rest")
+        }
+        Alone::Unreachable(reason) => {
+            format!("{names}{more} {is} not in the cache: {reason}; run the command again with a network")
+        }
     }
 }
 

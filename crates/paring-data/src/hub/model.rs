@@ -31,7 +31,11 @@ pub(super) fn wanted<'a>(repo: &Repo, listing: &'a Listing) -> Result<Wanted<'a>
         let mut names = listing.files.iter().map(|file| file.path.as_str());
         let some: Vec<&str> = names.by_ref().take(4).collect();
         let more = if names.next().is_some() { " and more" } else { "" };
-        repo.error(format!("no {what} in it (it has {}{more}); is it a model of transformers?", some.join(", ")))
+        let instead = match listing.files.iter().any(|file| file.path.ends_with(".gguf")) {
+            true => "GGUF is not read; use the repository that it was made from",
+            false => "use a repository of a transformers model",
+        };
+        repo.error(format!("no {what} in it (it has {}{more}); {instead}", some.join(", ")))
     };
     if !there(CONFIG) {
         return Err(without(CONFIG));

@@ -69,7 +69,8 @@ impl Settings {
         let home = || -> Result<PathBuf> {
             let in_home = || path("HOME").or_else(|| path("USERPROFILE")).map(|home| home.join(".cache"));
             let cache = || path("XDG_CACHE_HOME").or_else(in_home).map(|cache| cache.join("huggingface"));
-            let none = || Error::Misuse("HF_HOME: not set, and there is no HOME; where is the cache?".to_string());
+            let none =
+                || Error::Misuse("no folder for the cache: neither HF_HOME nor HOME is set; set HF_HOME".to_string());
             path("HF_HOME").or_else(cache).ok_or_else(none)
         };
         let cache = match path("HF_HUB_CACHE") {
@@ -87,7 +88,9 @@ impl Settings {
         let token = token.map(|token| token.trim().to_string()).filter(|token| !token.is_empty());
         // It becomes a line of a request.
         if token.as_ref().is_some_and(|token| !token.bytes().all(|b| b.is_ascii_graphic())) {
-            return Err(Error::Misuse(format!("{source}: holds what no token does: blanks, or letters beyond ASCII")));
+            return Err(Error::Misuse(format!(
+                "{source}: not a token, which has no blanks and only ASCII letters; set HF_TOKEN to a valid one"
+            )));
         }
         let offline = match text("HF_HUB_OFFLINE")? {
             Some(value) => ["1", "ON", "YES", "TRUE"].contains(&value.to_ascii_uppercase().as_str()),

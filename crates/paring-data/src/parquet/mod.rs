@@ -106,7 +106,7 @@ fn no_column(field: &str, metadata: &Metadata) -> String {
     let more = if names.len() > 8 { ", …" } else { "" };
     // Names may have line ends, and an error is one line.
     let names: Vec<String> = names.into_iter().take(8).map(|name| name.escape_debug().to_string()).collect();
-    format!("no column {field:?}; it has {}{more}: name another with ", names.join(", "))
+    format!("no column {field:?} (it has: {}{more}); name another with ", names.join(", "))
 }
 
 fn physical_type(kind: i64) -> &'static str {

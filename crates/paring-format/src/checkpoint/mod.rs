@@ -73,13 +73,14 @@ impl Checkpoint {
     /// As [`Checkpoint::open`], with choices.
     pub fn open_with(dir: &Path, options: OpenOptions) -> Result<Checkpoint> {
         if !dir.is_dir() {
-            return Err(Error::NotAFolder { path: dir.to_path_buf() });
+            return Err(Error::NotAFolder { path: dir.to_path_buf(), reason: not_a_folder(dir) });
         }
         let config_path = dir.join(CONFIG);
         if !config_path.is_file() {
             let path = dir.to_path_buf();
             let begun = dir.join(JOURNAL).is_file();
-            return Err(if begun { Error::NotFinished { path } } else { Error::MissingConfig { path } });
+            let missing = |path| Error::MissingConfig { path, hint: advice(dir, A_MODEL) };
+            return Err(if begun { Error::NotFinished { path } } else { missing(path) });
         }
         let config = read_json(&config_path)?;
         let mut checkpoint = Checkpoint::empty(Origin::Folder(dir.to_path_buf()), config)?;
@@ -95,7 +96,7 @@ impl Checkpoint {
                 return checkpoint.completed();
             }
         }
-        Err(Error::NoWeights { path: dir.to_path_buf(), hint: other_weights(dir) })
+        Err(Error::NoWeights { path: dir.to_path_buf(), hint: advice(dir, "download the model again") })
     }
 
     /// Opens a model built into the program: the text of its `config.json` and its shards, each with a file name.
@@ -250,12 +251,40 @@ fn parse_json(path: &Path, bytes: &[u8]) -> Result<Value> {
         .map_err(|error| Error::BadJson { path: path.to_path_buf(), reason: format!("not valid JSON: {error}") })
 }
 
-/// A hint at the weights that a folder holds instead of ones that can be read.
-fn other_weights(dir: &Path) -> String {
+/// What to do where only a GGUF file is there.
+const NO_GGUF: &str = "GGUF is not read; use the original Hugging Face folder";
+const A_MODEL: &str = "a model is a folder with config.json and weights";
+
+/// The reason why a path that is no folder is no checkpoint, and what to name instead.
+fn not_a_folder(path: &Path) -> String {
+    if is_gguf(path) && path.is_file() {
+        NO_GGUF.into()
+    } else if path.is_file() {
+        "a file, not a folder; name the folder of the model, which has config.json and weights".into()
+    } else {
+        format!("not found; {A_MODEL}, or a hub name such as org/model")
+    }
+}
+
+fn is_gguf(path: &Path) -> bool {
+    path.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("gguf"))
+}
+
+/// Advice about the weights that a folder holds instead of ones that can be read; `otherwise` if there are none.
+fn advice(dir: &Path, otherwise: &str) -> String {
+    /// Files of a folder that are looked at.
+    const LOOKED_AT: usize = 1000;
     let other = ["tf_model.h5", "flax_model.msgpack", "consolidated.00.pth"];
-    match other.iter().find(|name| dir.join(name).is_file()) {
-        Some(name) => format!("; it has {name}: convert it to safetensors first"),
-        None => String::new(),
+    if let Some(name) = other.iter().find(|name| dir.join(name).is_file()) {
+        return format!("it has {name}: convert it to safetensors first");
+    }
+    let files = std::fs::read_dir(dir).into_iter().flatten().take(LOOKED_AT).flatten();
+    match files.map(|entry| entry.path()).find(|path| is_gguf(path)) {
+        Some(path) => {
+            let name = path.file_name().unwrap_or_default().display().to_string();
+            format!("it has {name}: {NO_GGUF}")
+        }
+        None => otherwise.into(),
     }
 }
 

@@ -74,9 +74,9 @@ pub fn layout(name: &str) -> Option<&'static dyn Layout> {
     LAYOUTS.iter().copied().find(|layout| layout.name() == name)
 }
 
-/// Names of all layouts for an error, in the order of [`LAYOUTS`].
-pub fn known() -> String {
-    LAYOUTS.iter().map(|layout| layout.name()).collect::<Vec<_>>().join(", ")
+/// Names of all layouts, in the order of [`LAYOUTS`].
+pub fn names() -> impl Iterator<Item = &'static str> {
+    LAYOUTS.iter().map(|layout| layout.name())
 }
 
 /// Local names of all tensors that layouts read: what to collect of a module before decoding it.

@@ -112,7 +112,9 @@ pub fn compare(
     let vocab = model.vocab_size();
     if vocab != reference.vocab_size() {
         let other = reference.vocab_size();
-        return Err(Error::Plan(format!("the model has a vocabulary of {vocab} tokens, the reference one of {other}")));
+        return Err(Error::Plan(format!(
+            "the model has a vocabulary of {vocab} tokens, but the reference has {other}; compare models with the same tokenizer"
+        )));
     }
     let seqlen = windows.seqlen;
     let window_bytes = seqlen * (model.hidden_size() + reference.hidden_size()) * size_of::<f32>();
@@ -204,7 +206,9 @@ impl Totals {
             for (i, seen) in seen.iter().enumerate() {
                 if !seen.kl.is_finite() {
                     let position = first + i;
-                    return Err(Error::Plan(format!("the logits at position {position} of a window are not finite")));
+                    return Err(Error::Plan(format!(
+                        "the logits at position {position} of a window are NaN or infinite; one of the models is damaged"
+                    )));
                 }
                 self.kl += seen.kl;
                 self.max_kl = self.max_kl.max(seen.kl);

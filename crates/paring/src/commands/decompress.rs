@@ -77,9 +77,7 @@ pub fn decompress(
     let dtypes = dtypes.into_inner().unwrap_or_else(PoisonError::into_inner);
     let (config, mut notes) = dense_config(checkpoint, &modules, &dtypes)?;
     if let count @ 1.. = frozen.into_inner() {
-        notes.push(format!(
-            "{count} weights were never compressed (frozen, by their scales): they are as stored, not rounded"
-        ));
+        notes.push(format!("{count} matrices were never compressed, only calibrated: they are written as stored"));
     }
     notes.extend(left_behind(checkpoint)?);
     let bytes_out = rewrite.finish(&config, ("decompressed", json!({"matrices": decoded})), observer)?;
@@ -131,8 +129,9 @@ fn dense_config(
         Some(model) => {
             for (&dtype, count) in dtypes.iter().filter(|(dtype, _)| **dtype != model) {
                 let (name, model) = (torch_name(dtype), torch_name(model));
-                notes
-                    .push(format!("{count} weights are {name} in a {model} model: it is the type that they decode to"));
+                notes.push(format!(
+                    "{count} matrices are written as {name}, the type that they decode to, in a {model} model"
+                ));
             }
         }
         None => {
@@ -146,7 +145,7 @@ fn dense_config(
         // A loader that ties them would use the embedding in place of the head.
         tied::untie(object);
         notes.push(match head {
-            Some(head) => format!("{head} has a weight of its own now: tie_word_embeddings is false"),
+            Some(head) => format!("{head} is stored separately now: tie_word_embeddings is false"),
             None => tied::NOTE.to_string(),
         });
     }

@@ -80,7 +80,10 @@ fn compress(
         return Err(Error::content(name, format!("weight has shape {:?}, expected [R, C]", info.shape)));
     };
     if rows == 0 || cols == 0 {
-        return Err(Error::content(name, format!("weight has shape [{rows}, {cols}], which holds nothing")));
+        return Err(Error::content(
+            name,
+            format!("weight has shape [{rows}, {cols}], which is empty; expected at least one row and column"),
+        ));
     }
     recipe.check_cols(&name, cols)?;
     let dtype = info.dtype;
@@ -158,7 +161,8 @@ fn stats(
     Ok(match (recipe.method.curvature, hessian) {
         (Curvature::Flat, _) => None,
         (_, None) => {
-            let text = format!("{} needs activations or a hessian, and the file has neither", recipe.method);
+            let text =
+                format!("{} needs a tensor activations or hessian, and the file has neither; add one", recipe.method);
             return Err(Error::content(name, text));
         }
         // The norms are half of the diagonal: H = (2/n) Σ x xᵀ, s = (1/n) Σ x².
@@ -214,10 +218,10 @@ fn activations(
         }
     };
     if tokens == 0 || sequences == 0 {
-        return Err(Error::content(name, "activations of no tokens; nothing to calibrate on"));
+        return Err(Error::content(name, "the tensor activations is empty; expected at least one token"));
     }
     if !tokens.is_multiple_of(sequences) {
-        let tokens = format!("{tokens} tokens of activations do not make ");
+        let tokens = format!("{tokens} tokens of activations cannot be divided into ");
         return Err(Error::content(name, message![tokens, Opt::Sequences.with(sequences), " of equal length"]));
     }
     let shape = info.shape.clone();

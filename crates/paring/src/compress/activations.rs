@@ -23,7 +23,7 @@ pub(super) fn check_cache(args: &QuantArgs) -> Result<()> {
     match *args == known {
         true => Ok(()),
         false => {
-            let only = ": only fp8 with a scale for each layer can be stored";
+            let only = ": caches can be stored as fp8 with a scale for each layer only";
             Err(Opt::KvCache.misuse(message![Opt::KvCache, only]))
         }
     }
@@ -76,7 +76,7 @@ fn grid(args: &QuantArgs, range: [f32; 2], dtype: Dtype) -> (f32, f32) {
 fn number(name: String, dtype: Dtype, value: f32) -> Result<NamedTensor> {
     if !value.is_finite() || value <= 0.0 {
         return Err(Error::Plan(format!(
-            "{name}: the calibration data ask for a scale of {value}, which {dtype} lacks"
+            "{name}: the calibration data need a scale of {value}, which is beyond the range of {dtype}; use other data"
         )));
     }
     Ok(NamedTensor { name, dtype, shape: vec![1], bytes: dtype.encode(&[value]) })
@@ -135,7 +135,7 @@ mod tests {
     fn what_cannot_be_a_scale_is_refused() {
         let fp8 = fixed(Element::E4m3, true);
         let error = of_input(&fp8, "m", [0.0, f32::INFINITY], Dtype::F32).unwrap_err().to_string();
-        assert!(error.contains("m.input_scale: the calibration data ask for a scale of inf"), "{error}");
+        assert!(error.contains("m.input_scale: the calibration data need a scale of inf"), "{error}");
         assert!(check_cache(&fp8).is_ok());
         for args in [fixed(Element::Int(8), true), QuantArgs { dynamic: Dynamic::Yes, ..fp8 }] {
             assert!(check_cache(&args).unwrap_err().to_string().contains("kv-cache: "));

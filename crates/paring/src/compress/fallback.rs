@@ -157,12 +157,12 @@ impl<'a> Measure<'a> {
         }
         if !replace {
             let note =
-                format!("{}: its error of {error:.3e} is more than the {baseline:.3e} of {words}; ", matrix.module);
-            let note = message![note, Opt::AllowFallback, " stores that instead"];
+                format!("{}: its error, {error:.3e}, is larger than that of {words}, {baseline:.3e}; ", matrix.module);
+            let note = message![note, Opt::AllowFallback, " stores the better one"];
             return Ok(Judgement { note: Some(note), ..judged });
         }
         let note = format!(
-            "{}: stored as {words} makes it, with an error of {baseline:.3e}; that of {} was {error:.3e}",
+            "{}: stored by {words} (error {baseline:.3e}), because the error of {} was larger ({error:.3e})",
             matrix.module, recipe.method
         );
         other.seconds = outcome.seconds;
@@ -277,7 +277,7 @@ mod tests {
         for mut broken in broken {
             let dense = broken.dense().to_vec();
             let told = judge(&mut broken, false);
-            assert!(told.note.unwrap().to_string().starts_with("layer: its error of ") && !told.fallback);
+            assert!(told.note.unwrap().to_string().starts_with("layer: its error, ") && !told.fallback);
             assert!(broken.dense().iter().zip(&dense).all(|(a, b)| a.to_bits() == b.to_bits()), "nothing is replaced");
             let replaced = judge(&mut broken, true);
             assert!(replaced.fallback && replaced.error == replaced.baseline && replaced.note.is_some());

@@ -22,7 +22,7 @@ pub(super) fn check(layout: &dyn Layout, recipe: &Recipe) -> Result<()> {
         None => true,
     };
     if layout.needs_two_of_four() && !two_of_four {
-        return fail(message!["holds two weights of every four; prune with ", Opt::Pattern.with("2:4")]);
+        return fail(message!["keeps two of every four weights; prune with ", Opt::Pattern.with("2:4")]);
     }
     let holds_dense = layout.holds().dense;
     let Some(rounding) = &recipe.rounding else {
@@ -30,22 +30,26 @@ pub(super) fn check(layout: &dyn Layout, recipe: &Recipe) -> Result<()> {
             true => Ok(()),
             false => {
                 let [four, eight] = [4, 8].map(|bits| message![Opt::Wbits.with(bits), " ", Opt::Sym]);
-                fail(message!["holds codes; add "].then(four).then(" or ").then(eight))
+                fail(message!["holds integers; add "].then(four).then(" or ").then(eight))
             }
         };
     };
     if !rounding.symmetric {
-        return fail(message!["finds zeros by their code; add ", Opt::Sym, ", whose code of zero is 0"]);
+        return fail(message!["needs zeros to be stored as 0; add ", Opt::Sym]);
     }
     if rounding.act_order == ActOrder::Group && rounding.group_size().is_some() {
-        return fail(message!["has no group number for every column; use ", Opt::ActOrder.with("static")]);
+        return fail(message!["cannot store a group for each column; use ", Opt::ActOrder.with("static")]);
     }
     // Narrower codes than the layout has room for would make the output larger, not smaller.
     let fits = layout.code_bits(rounding.element) == rounding.element.bits();
     match (fits && layout.check_args(&rounding.args()).is_ok(), holds_dense) {
         (true, _) => Ok(()),
-        (false, false) => fail("holds codes of 4 or 8 bits, in groups of 128 or whole rows".into()),
-        (false, true) => fail("holds codes of 8 bits, or weights that are not quantized".into()),
+        (false, false) => {
+            fail("holds integers of 4 or 8 bits in groups of 128 or whole rows; choose these, or another format".into())
+        }
+        (false, true) => {
+            fail("holds integers of 8 bits or unquantized weights; choose these, or another format".into())
+        }
     }
 }
 
@@ -58,5 +62,5 @@ pub(super) fn dense_scheme(layout: &dyn Layout, recipe: &Recipe) -> Option<Schem
 /// Note for a run that chooses this layout.
 pub(super) fn note(layout: &dyn Layout) -> Option<String> {
     let (name, instead) = (layout.name(), layout.instead()?);
-    Some(format!("{name} is a legacy format, which no current program but paring reads; use {instead} instead"))
+    Some(format!("{name} is a legacy format that no other current program reads; use {instead} instead"))
 }

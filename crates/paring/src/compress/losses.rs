@@ -19,23 +19,22 @@ pub(super) fn notes(layers: &[LayerReport], plan: &Plan, selection: &Selection) 
     let recipe = |layer: &LayerReport| Some(plan.choice(selection.choice(&layer.name)?)?.recipe);
     let chosen: Vec<(&LayerReport, &Recipe)> = layers.iter().filter_map(|l| Some((l, recipe(l)?))).collect();
     let mut notes = Vec::new();
-    for (curvature, what) in [
-        (Curvature::Full, "their weights are 0 now"),
-        (Curvature::Diagonal, "their weights were the first to be removed"),
-    ] {
+    for (curvature, what) in
+        [(Curvature::Full, "their weights are 0 now"), (Curvature::Diagonal, "their weights were removed first")]
+    {
         // Where all were, the linear has a note of its own.
         let dead = chosen.iter().filter(|(l, r)| r.method.curvature == curvature && (1..l.cols).contains(&l.dead));
         let dead = dead.map(|(l, _)| (l.name.as_str(), format!("{} of {}", l.dead, l.cols)));
         if let Some(list) = list(dead.collect()) {
-            notes.push(format!("inputs that were zero in all calibration tokens ({what}): {list}").into());
+            notes.push(format!("inputs that were zero in all calibration tokens ({what}; other calibration data may use them): {list}").into());
         }
     }
     let more = chosen.iter().filter_map(|(l, r)| {
         let asked = asked(l, r).filter(|asked| l.sparsity > asked + MORE)?;
-        Some((l.name.as_str(), format!("{:.1} %, asked {:.1} %", 100.0 * l.sparsity, 100.0 * asked)))
+        Some((l.name.as_str(), format!("{:.1} %, requested {:.1} %", 100.0 * l.sparsity, 100.0 * asked)))
     });
     if let Some(list) = list(more.collect()) {
-        notes.push(format!("more zeros than were asked for: {list}").into());
+        notes.push(format!("more zeros than requested: {list}").into());
     }
     let lost = chosen.iter().filter_map(|(l, _)| {
         let lost = l.underflow?;
@@ -45,7 +44,7 @@ pub(super) fn notes(layers: &[LayerReport], plan: &Plan, selection: &Selection) 
     if let Some(list) = list(lost.collect()) {
         let problem = format!("weights too small for the scales that the file can hold: {list}; ");
         let remedy =
-            message![problem, "use a model whose floats have a wider range, or leave them alone with ", Opt::Ignore];
+            message![problem, "use a copy of the model in bfloat16 or float32, or leave them out with ", Opt::Ignore];
         notes.push(remedy);
     }
     notes

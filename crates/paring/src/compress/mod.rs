@@ -102,7 +102,7 @@ impl Plan {
         match kinds.iter().flatten().find(foreign) {
             None => Ok(()),
             Some(kind) => {
-                let problem = format!(": {} has no place for the scales of caches", kind.layout.name());
+                let problem = format!(": {} cannot store the scales of caches", kind.layout.name());
                 let hint = message!["leave it out, or choose another ", Opt::Format];
                 Err(Opt::KvCache.misuse(message![Opt::KvCache, problem]).hint(hint))
             }
@@ -213,8 +213,7 @@ impl Job {
         let widest = linears.reduce(|widest, linear| if linear.cols > widest.cols { linear } else { widest })?;
         (tokens < widest.cols).then(|| {
             let problem = format!(
-                "{tokens} calibration tokens for inputs {} wide ({}): the Gram matrix has a rank of {tokens} at most, and \
-                damping decides the rest; use more ",
+                "too little calibration data: {tokens} tokens for {} inputs ({}); use more ",
                 widest.cols, widest.name
             );
             message![problem, Opt::Nsamples, " or a longer ", Opt::Seqlen]
@@ -233,22 +232,21 @@ impl Job {
         self.plan.check()?;
         if self.plan.needs_data() && self.windows.is_none() {
             return Err(Error::Plan(format!(
-                "{} needs calibration data, or scales of activations do that are stored",
+                "{} needs calibration data, or the scales of its activations do; name a data set",
                 self.plan.recipe.method
             )));
         }
         let compressed = |name: &String| compressed_module(&self.checkpoint, name).map(String::from);
         if let Some(module) = self.decoder.outer_names().iter().find_map(compressed) {
             return Err(Error::Plan(format!(
-                "{module}: compressed, and no linear of a block, so that it would neither stay nor be as the new \
-                config says; use paring decompress first"
+                "{module}: compressed, but not one of the layers in a block, which are all that a run compresses; use \
+                `paring decompress` first"
             )));
         }
         if self.plan.kv_cache.is_some() {
             let mut attentions = (0..self.decoder.blocks()).map(|i| self.decoder.block_info(i).attention);
             if let Some(AttentionInfo { module, .. }) = attentions.find(|attention| attention.cache_module.is_none()) {
-                let problem =
-                    format!("{module}: readers look for the scales of caches beside a k_proj, and here is none");
+                let problem = format!("{module}: no k_proj, whose scales readers of a quantized cache need");
                 return Err(Opt::KvCache.misfit(problem).hint(message!["leave ", Opt::KvCache, " out"]));
             }
         }
@@ -284,7 +282,7 @@ pub fn run(mut job: Job, observer: &mut dyn Observer, clock: &mut Clock) -> Resu
     let selection = job.check()?;
     let identity = start::identity(&job)?;
     if let Some(report) = start::finished(&job, &identity, observer)? {
-        observer.note("finished already: nothing was left to do");
+        observer.note("already complete");
         return Ok(report);
     }
     let started = start::begin(&job, identity, clock)?;
@@ -322,7 +320,7 @@ fn carry_out(
     observer.step(&Step::new(Stage::Write));
     let written = output.finish(&job, selection, clock)?;
     if written.gave_way {
-        let note = "activations that were kept made room for a shard: the disk was full";
+        let note = "the disk was full: saved activations were removed to make room for a shard";
         observer.note(note);
         walked.notes.push(note.to_string());
     }
@@ -348,7 +346,7 @@ fn set_thresholds(
         let threshold = match started.thresholds.get(&number) {
             Some(&threshold) => threshold,
             None => {
-                observer.note("looking for the outlier threshold on a sample of the layers");
+                observer.note("searching for the outlier threshold");
                 let dir = started.output.dir();
                 let threshold = threshold::choose((job, dir), selection, (number, share), observer, clock)?;
                 let line = Line::Threshold { choice: number, bits: threshold.to_bits() };
@@ -356,7 +354,7 @@ fn set_thresholds(
                 threshold
             }
         };
-        started.note(format!("outlier threshold {threshold:.4}, for a share of {:.2} %", 100.0 * share), observer);
+        started.note(format!("outlier threshold {threshold:.4} (keeps {:.2} % of weights)", 100.0 * share), observer);
         if let Some(spqr) = job.plan.recipe_mut(number).and_then(|recipe| recipe.spqr.as_mut()) {
             spqr.outlier_threshold = Some(threshold);
         }

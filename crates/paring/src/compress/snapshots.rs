@@ -39,7 +39,7 @@ impl SnapshotSchedule {
     /// Notes that they could not be kept, and are not from here on. Returns what to tell about it.
     pub fn give_up(&mut self, error: &Error) -> Message {
         self.given_up = true;
-        let left_out = format!("activations are not kept from here on, and a resumed run computes them again: {error}");
+        let left_out = format!("activations are no longer saved, so a resumed run computes them again: {error}");
         match self.asked {
             Some(true) => message![Opt::Resumable, ": "].then(left_out),
             _ => left_out.into(),
@@ -85,7 +85,9 @@ mod tests {
         assert!(!schedule.is_due(2, 2));
         assert!(!SnapshotSchedule::new(Some(false)).is_due(1, 1_000_000));
         assert!(!SnapshotSchedule::new(None).is_due(1, 1));
-        for (asked, words) in [(Some(true), "resumable: activations are not"), (None, "activations are not")] {
+        for (asked, words) in
+            [(Some(true), "resumable: activations are no longer"), (None, "activations are no longer")]
+        {
             let mut schedule = SnapshotSchedule::new(asked);
             let note = schedule.give_up(&Error::Plan("the disk is full".into())).to_string();
             assert!(note.starts_with(words) && note.ends_with(": the disk is full"), "{note}");

@@ -92,7 +92,7 @@ pub(super) fn finished(job: &Job, identity: &RunIdentity, observer: &mut dyn Obs
     }
     let different = |reason: String| Error::Different { out: job.out.clone(), reason };
     let Some(was) = journal::finished(dir)? else {
-        return Err(different("a model is there that no run of sparsify or quantize left".into()));
+        return Err(different("the model in it was not written by sparsify or quantize".into()));
     };
     match journal::difference(&was, identity) {
         Some(reason) => Err(different(reason)),
@@ -160,7 +160,7 @@ fn resume(job: &Job, identity: &RunIdentity, read: journal::Read, place: Place, 
     }
     let (done, blocks) = (read.blocks.len(), job.decoder.blocks());
     if done > blocks {
-        return Err(different(format!("its journal has {done} blocks, and the model {blocks}")));
+        return Err(different(format!("its journal has {done} blocks, but the model has {blocks}")));
     }
     let arithmetic = used_arithmetic(job, identity, &read)?;
     let shards: Vec<ClosedFile> = read.blocks.iter().map(|block| ClosedFile::from(&block.shard)).collect();
@@ -175,10 +175,12 @@ fn resume(job: &Job, identity: &RunIdentity, read: journal::Read, place: Place, 
     let output = Output::new(job, writer, journal, &read.blocks)?;
     let mut notes: Vec<String> = read.blocks.iter().flat_map(|block| block.notes.iter().cloned()).collect();
     let noted = notes.len();
-    notes.push(format!("resumed after block {done} of {blocks}"));
+    notes.push(match done < blocks {
+        true => format!("resuming at block {} of {blocks}", done + 1),
+        false => format!("resuming after all {blocks} blocks"),
+    });
     if arithmetic.len() > 1 {
-        let mixed =
-            format!("computed with {}: sums in other orders, so not the bits of either", arithmetic.join(", and "));
+        let mixed = format!("computed with {}, whose sums differ in their last bits", arithmetic.join(", and "));
         // An earlier process may have noted it.
         if !notes.contains(&mixed) {
             notes.push(mixed);
@@ -241,7 +243,9 @@ impl Started {
         if let Some((at, file)) = self.kept.take() {
             match Hidden::restore(decoder, windows, storage.clone(), &dir, &file) {
                 Ok(hidden) => found = Some((hidden, at)),
-                Err(error) => self.note(format!("computing activations again: {error}"), observer),
+                Err(error) => {
+                    self.note(format!("saved activations cannot be used, computing them again: {error}"), observer)
+                }
             }
         }
         let (mut hidden, at) = match found {

@@ -24,7 +24,10 @@ pub(super) fn report(job: &Job, walked: Walked, written: &Written, clock: &Clock
         command: job.command.clone(),
         environment: Environment::now(arithmetic),
         plan: serde_json::to_value(&job.plan).map_err(|e| Error::Plan(format!("cannot write the plan: {e}")))?,
-        bits_before: report::stored_bits(&job.checkpoint, &layers),
+        bits_before: report::stored_bits(
+            &job.checkpoint,
+            layers.iter().map(|layer| (layer.name.as_str(), layer.rows * layer.cols)),
+        ),
         bits_per_weight: mean(&layers, |l| l.bits),
         formula_bits: published_bits.map(|_| mean(&layers, |l| l.formula_bits.unwrap_or(l.bits))),
         published_bits,

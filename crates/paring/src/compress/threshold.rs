@@ -57,7 +57,7 @@ pub(super) fn choose(
     observer: &mut dyn Observer,
     clock: &mut Clock,
 ) -> Result<f64> {
-    let none = || Error::Plan("an outlier share is for spqr, with calibration data".into());
+    let none = || Error::Plan("a share of outliers needs spqr and calibration data; name a data set".into());
     let choice = job.plan.choice(number).ok_or_else(none)?;
     let (Some(windows), Some(spqr)) = (&job.windows, &choice.recipe.spqr) else { return Err(none()) };
     let decoder = job.decoder.as_ref();

@@ -12,6 +12,7 @@ use crate::output::modules::kind;
 use crate::output::side_files::{left_behind, named_dtype};
 use crate::plan::compatibility::{Linears, Loader, Verdict, instead, verdict};
 use crate::plan::{Opt, Plan};
+use crate::report::stored_bits;
 
 /// Schemes of a model that is compressed already that are named.
 const KINDS: usize = 4;
@@ -99,15 +100,18 @@ pub fn remarks(plan: &Plan, checkpoint: &Checkpoint, decoder: &dyn Decoder) -> R
     let more = kinds.len().saturating_sub(KINDS);
     let more = if more > 0 { format!(" and {more} more") } else { String::new() };
     let kinds = kinds[..kinds.len().min(KINDS)].join("; ");
+    let linears: Vec<_> = (0..decoder.blocks()).flat_map(|i| decoder.linears(i)).collect();
+    let bits = stored_bits(checkpoint, linears.iter().map(|linear| (linear.name.as_str(), linear.rows * linear.cols)));
+    let already = if config.groups.is_empty() { "compressed" } else { "quantized" };
     lines.push(
         format!(
-            "the model is compressed already ({kinds}{more}): its decoded weights are what is compressed again, and errors add \
-            up; linears that are left alone become floats"
+            "input is already {already} ({kinds}{more}, {bits:.1} bits): errors are relative to it, and layers that are not \
+            compressed again become floats"
         )
         .into(),
     );
     if let Some(which) = config.activations() {
-        lines.push(format!("the model's quantization of its {which} is not carried over").into());
+        lines.push(format!("the input's quantization of its {which} is dropped").into());
     }
     Ok(lines)
 }

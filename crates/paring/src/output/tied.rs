@@ -11,8 +11,8 @@ use crate::output::modules::compressed_module;
 const KEY: &str = "tie_word_embeddings";
 
 /// A remark on an output that says otherwise than its input.
-pub(crate) const NOTE: &str = "the config ties the head to the embedding, and the head that is stored is another matrix: it is \
-    the one that counts, and tie_word_embeddings is false in the output";
+pub(crate) const NOTE: &str = "the config ties the head to the embedding, but a different head is stored: \
+    the stored one is used, and tie_word_embeddings is false in the output";
 
 /// Bytes that are compared at once.
 const PIECE: usize = 16 << 20;

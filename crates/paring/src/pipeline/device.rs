@@ -38,7 +38,7 @@ impl DeviceBudget {
             (None, None) => None,
             (None, Some(_)) => {
                 let hint = message!["leave it out, or choose a ", Opt::Device.with("cuda:N")];
-                return Err(Opt::MaxVram.misuse(message![Opt::MaxVram, ": this run is on the CPU"]).hint(hint));
+                return Err(Opt::MaxVram.misuse(message![Opt::MaxVram, ": this run uses the CPU"]).hint(hint));
             }
             (Some(memory), None) => Some(default_of(memory.free as u64, memory.total as u64)),
             (Some(memory), Some(asked)) if asked > memory.free as u64 => {

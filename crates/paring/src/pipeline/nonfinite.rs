@@ -76,7 +76,7 @@ impl Finder {
                 "the weights before it are damaged, or too large for float16, which ends at 65504: choose ",
                 Opt::Dtype.with("f32")
             ],
-            (false, _) => "the weights before it are damaged or too large".into(),
+            (false, _) => "the weights before it are damaged or too large; download the model again".into(),
         };
         let module = module(decoder, i, fan);
         Some(Error::Input { module, value, window, position, feature, count: self.count, hint })
@@ -139,7 +139,11 @@ pub(crate) fn of_statistics(
         return Ok(Error::Sums { module: module(decoder, i, fan), feature, value, window, position });
     }
     let module = module(decoder, i, bad.map_or(0, |(fan, _)| fan));
-    let unknown = || Error::Plan(format!("{module}: its statistics are not finite, and a second pass finds no reason"));
+    let unknown = || {
+        Error::Plan(format!(
+            "{module}: its statistics are NaN or infinite, though its inputs are not; use other calibration data"
+        ))
+    };
     Ok(finder.error(decoder, i).unwrap_or_else(unknown))
 }
 

@@ -57,7 +57,7 @@ impl Pattern {
                 Err(Opt::Sparsity.wrong(share, "must be at least 0 and below 1"))
             }
             Pattern::NofM { keep, of } if keep > of || of == 0 || of > 1024 => {
-                Err(Opt::Pattern.wrong(self, "keeps N of every M weights, 0 <= N <= M <= 1024"))
+                Err(Opt::Pattern.wrong(self, "expected N:M that keeps N of every M weights, 0 <= N <= M <= 1024"))
             }
             _ => Ok(()),
         }
@@ -257,7 +257,7 @@ impl Recipe {
         }
         if self.rounding.is_some() && !method.rounds {
             let both = names(|m| m.drops && m.rounds);
-            return fail(format!("{method} does not quantize; for both at once use {both}"));
+            return fail(format!("{method} does not quantize; use {both} to prune and quantize in one run"));
         }
         if self.rounding.is_none() && method.rounds && !method.drops {
             let needs = message![format!("{method} needs "), Opt::Wbits, " or ", Opt::Scheme];
@@ -266,9 +266,9 @@ impl Recipe {
         match &self.spqr {
             Some(_) if !method.spqr => {
                 let spqr = names(|m| m.spqr);
-                fail(format!("{method} knows no second level, outliers or permutation; use {spqr}"))
+                fail(format!("{method} has no options of SpQR (outliers, second level, permutation); use {spqr}"))
             }
-            None if method.spqr => fail(format!("{method} needs its settings")),
+            None if method.spqr => fail(format!("{method} needs its settings; give a recipe with them")),
             Some(spqr) => spqr.check(self.rounding.as_ref()),
             None => Ok(()),
         }
@@ -295,16 +295,18 @@ impl Recipe {
             let rows_of_integers = r.element.int_bits().is_some() && r.in_rows();
             if self.spqr.is_some() && !rows_of_integers {
                 return Err(Error::Misuse(format!(
-                    "{method} rounds to integers in groups of a row or whole rows, not to {}",
+                    "{method} rounds to integers with a scale for each row or group of columns, not to {}; use another method",
                     r.args()
                 )));
             }
             if r.reorders() && method.curvature != Curvature::Full {
-                let problem = format!(" has no meaning for {method}: it does not move errors");
+                let problem = format!(" has no effect on {method}; leave it out");
                 return Err(Opt::ActOrder.misuse(message![Opt::ActOrder, problem]));
             }
             if r.reorders() && self.pattern.is_some() {
-                return Err(Opt::ActOrder.misuse(message![Opt::ActOrder, " cannot be combined with pruning"]));
+                return Err(
+                    Opt::ActOrder.misuse(message![Opt::ActOrder, " cannot be combined with pruning; leave it out"])
+                );
             }
         }
         Ok(())
@@ -317,12 +319,14 @@ impl Recipe {
             && !cols.is_multiple_of(of)
         {
             let problem = format!("{module}: its {cols} columns are not a multiple of {of}, as ");
-            return Err(Opt::Pattern.misfit(message![problem, Opt::Pattern.with(pattern), " needs"]));
+            let needs = message![problem, Opt::Pattern.with(pattern), " needs"];
+            let hint = message!["choose another pattern, or leave the layer out with ", Opt::Ignore];
+            return Err(Opt::Pattern.misfit(needs).hint(hint));
         }
         if let Some(spqr) = &self.spqr {
             if spqr.keep_last_columns >= cols {
                 let keep = Opt::KeepLastColumns.with(spqr.keep_last_columns);
-                let none = format!(" leaves none of its {cols} columns");
+                let none = format!(" leaves none of its {cols} columns to round; use a smaller number");
                 return Err(Opt::KeepLastColumns.misfit(message![format!("{module}: "), keep, none]));
             }
             if let Permutation::Given(order) = &spqr.permutation {
@@ -330,7 +334,7 @@ impl Recipe {
                 sorted.sort_unstable();
                 if sorted.len() != cols || sorted.iter().enumerate().any(|(k, &column)| column as usize != k) {
                     return Err(Error::Plan(format!(
-                        "{module}: the given order is no permutation of its {cols} columns"
+                        "{module}: the given order is not a permutation of its {cols} columns; name each once, from 0"
                     )));
                 }
             }

@@ -164,7 +164,7 @@ impl Rounding {
         if let Grouping::Tile(height, width) = self.grouping
             && (height == 0 || width == 0)
         {
-            return fail(format!("a block of {height} rows and {width} columns holds no weight"));
+            return fail(format!("a block of {height} rows and {width} columns holds no weight; use at least 1 by 1"));
         }
         let name = self.element;
         let known = matches!(
@@ -184,7 +184,7 @@ impl Rounding {
             return fail(format!("{name} have scales {ways}; got {}", self.args()));
         }
         if integers.is_none() && !self.symmetric {
-            return fail(format!("{name} have no zero points: choose a symmetric grid"));
+            return fail(format!("{name} have no zero points; choose a symmetric grid"));
         }
         let ordered = integers.is_some() && self.in_rows();
         if self.act_order == ActOrder::Group && !ordered {

@@ -93,7 +93,7 @@ impl Spqr {
         if let Some(r) = rounding {
             if r.mse || r.static_groups || r.act_order != ActOrder::None {
                 let refused = message![Opt::Mse, ", ", Opt::StaticGroups, " and ", Opt::ActOrder, " are not for spqr"];
-                return Err(Opt::Mse.misuse(refused).hint(message!["see ", Opt::PermutationOrder]));
+                return Err(Opt::Mse.misuse(refused).hint(message!["leave them out, or use ", Opt::PermutationOrder]));
             }
             if (self.scale_bits.is_some() || self.zero_bits.is_some()) && r.group_size().is_none() {
                 let needs = message![Opt::QqScaleBits, " and ", Opt::QqZeroBits, " need ", Opt::GroupSize];

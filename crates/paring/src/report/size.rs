@@ -7,8 +7,6 @@ use paring_format::layouts::part_names;
 use paring_model::decoder::Decoder;
 use serde::{Deserialize, Serialize};
 
-use super::LayerReport;
-
 /// Sizes of input and output.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Size {
@@ -48,12 +46,13 @@ impl Sizes {
     }
 }
 
-/// Bits on disk per weight of these layers as the checkpoint stores them; 0 when there are none.
-pub(crate) fn stored_bits(checkpoint: &Checkpoint, layers: &[LayerReport]) -> f64 {
+/// Bits on disk per weight of these linears, by name with the number of their weights, as the checkpoint stores them; 0 when
+/// there are none.
+pub(crate) fn stored_bits<'a>(checkpoint: &Checkpoint, linears: impl Iterator<Item = (&'a str, usize)>) -> f64 {
     let (mut bytes, mut weights) = (0, 0);
-    for layer in layers {
-        weights += layer.rows * layer.cols;
-        let parts = part_names().iter().filter_map(|local| checkpoint.info(&format!("{}.{local}", layer.name)));
+    for (name, count) in linears {
+        weights += count;
+        let parts = part_names().iter().filter_map(|local| checkpoint.info(&format!("{name}.{local}")));
         bytes += parts.map(|info| info.bytes()).sum::<usize>();
     }
     bytes as f64 * 8.0 / weights.max(1) as f64

@@ -1,6 +1,7 @@
 //! Options → a [`Recipe`], for all linears or for some.
 
 use paring_format::message;
+use paring_format::near;
 use paring_format::{Element, PRESETS, Preset};
 
 use super::options::{GroupChange, GroupOptions, RecipeOptions};
@@ -107,7 +108,8 @@ impl RecipeOptions {
         }
         let weights = match preset {
             Some(Preset { name, weights: None, .. }) => {
-                return Err(Opt::Scheme.misuse(message![Opt::Scheme.with(name), " leaves the weights as they are"]));
+                return Err(Opt::Scheme
+                    .misuse(message![Opt::Scheme.with(name), " leaves the weights as they are; choose another"]));
             }
             Some(preset) => sized(preset),
             None => self.bits.map(from_bits),
@@ -127,7 +129,7 @@ impl RecipeOptions {
 
     fn check_per_channel(&self, method: &MethodInfo) -> Result<()> {
         if !method.spqr && self.per_channel == Some(false) {
-            let problem = format!(": {method} always has a grid per row");
+            let problem = format!(": {method} always has a grid per row; leave it out");
             return Err(Opt::PerChannel.misuse(message![Opt::PerChannel.switched(false), problem]));
         }
         Ok(())
@@ -143,22 +145,26 @@ impl RecipeOptions {
         let integers = base.element.int_bits().is_some();
         if let Some(asked) = self.grouping.filter(|_| !integers) {
             let problem = source("floats").then(" has its own scales");
-            return Err(Opt::GroupSize.wrong(asked, problem).hint("groups can be chosen for integers"));
+            return Err(Opt::GroupSize
+                .wrong(asked, problem)
+                .hint("leave it out: groups can be chosen for integers only"));
         }
         let grouping = self.grouping.unwrap_or(base.grouping);
         let is_sized = self.grouping.is_some() || self.per_channel == Some(true);
         if self.per_channel == Some(true) && matches!(grouping, Grouping::Matrix | Grouping::Tile(..)) {
-            let problem = source("the others").then(" has no grid per row");
+            let problem = source("the others").then(" has no grid per row; leave it out");
             return Err(Opt::PerChannel.misuse(message![Opt::PerChannel, ": "].then(problem)));
         }
         match (self.symmetric, name) {
             (Some(symmetric), Some(name)) if symmetric != base.symmetric => {
-                let is = if symmetric { " is asymmetric" } else { " is symmetric" };
+                let is = if symmetric { " is asymmetric; leave it out" } else { " is symmetric; leave it out" };
                 let scheme = message![": ", Opt::Scheme.with(name), is];
                 return Err(Opt::Sym.misuse(message![Opt::Sym.switched(symmetric)].then(scheme)));
             }
             (Some(false), None) if !integers => {
-                return Err(Opt::Sym.misuse(message![Opt::Sym.switched(false), ": floats have no zero points"]));
+                return Err(
+                    Opt::Sym.misuse(message![Opt::Sym.switched(false), ": floats have no zero points; leave it out"])
+                );
             }
             _ => {}
         }
@@ -184,9 +190,9 @@ impl RecipeOptions {
                     ..own
                 })
             })),
-            (None, Some(bits), Some(others)) if others.element.int_bits().is_none() => {
-                Err(Opt::Wbits.wrong(bits, "the others are floats").hint(message!["name a ", Opt::Scheme]))
-            }
+            (None, Some(bits), Some(others)) if others.element.int_bits().is_none() => Err(Opt::Wbits
+                .wrong(bits, "the other layers have floats")
+                .hint(message!["name a ", Opt::Scheme, " for these"])),
             (None, Some(bits), Some(others)) => Ok(Some(Rounding { element: Element::Int(bits), ..others })),
             (None, Some(bits), None) => Ok(Some(from_bits(bits))),
             (None, None, others) => Ok(others),
@@ -220,12 +226,12 @@ impl GroupChange {
     fn over(&self, base: Choice, targets: Vec<String>) -> Result<Override> {
         let Self { recipe: options, format } = self;
         if options.spqr.target_bits.is_some() {
-            return Err(Opt::TargetBits.misuse(message![Opt::TargetBits, " is for all linears"]));
+            return Err(Opt::TargetBits.misuse(message![Opt::TargetBits, " is for all linears, not for an override"]));
         }
         let scheme = options.scheme.as_deref().map(preset).transpose()?;
         let method = options.method_over(base.recipe, scheme)?;
         if let Some(scheme) = scheme.filter(|_| method.spqr) {
-            return Err(Opt::Scheme.wrong(scheme.name, "spqr rounds to no scheme"));
+            return Err(Opt::Scheme.wrong(scheme.name, "spqr has no schemes; choose bits and groups"));
         }
         options.check_per_channel(method)?;
         let pattern = options.pattern.or(base.recipe.pattern);
@@ -284,23 +290,12 @@ fn usual_method(preset: &Preset) -> &'static MethodInfo {
 
 fn preset(name: &str) -> Result<&'static Preset> {
     Preset::find(name).ok_or_else(|| {
-        let near = near(name, PRESETS.iter().map(|preset| preset.name));
-        let near = if near.is_empty() { String::new() } else { format!("; near it: {}", near.join(", ")) };
-        Opt::Scheme.wrong(name, format!("unknown{near}")).hint("`paring schemes` lists them")
+        let hint = match near::did_you_mean(name, PRESETS.iter().map(|preset| preset.name)) {
+            Some(near) => format!("{near} `paring schemes` lists all"),
+            None => "`paring schemes` lists all".to_string(),
+        };
+        Opt::Scheme.wrong(name, "no such scheme").hint(hint)
     })
-}
-
-/// Edits from which on a name is another one, not a slip.
-const FAR: usize = 3;
-
-/// Those of `names` that are nearest to an unknown one, if they are near enough to be meant.
-fn near<'a>(name: &str, names: impl Iterator<Item = &'a str>) -> Vec<&'a str> {
-    // No name is that long, and distances take the time of both lengths.
-    let plain = |name: &str| name.chars().take(32).filter(char::is_ascii_alphanumeric).collect::<String>();
-    let typed = plain(name).to_ascii_uppercase();
-    let apart: Vec<(usize, &str)> = names.map(|known| (strsim::osa_distance(&typed, &plain(known)), known)).collect();
-    let least = apart.iter().map(|(apart, _)| *apart).min().filter(|&least| least < FAR);
-    apart.into_iter().filter(|(apart, _)| Some(*apart) == least).map(|(_, known)| known).collect()
 }
 
 #[cfg(test)]
@@ -310,17 +305,17 @@ mod tests {
     #[test]
     fn names_that_are_nearly_those_of_schemes_are_told() {
         for (typed, expected) in [
-            ("W4A61", "near it: W4A16;"),
-            ("w4-a16", "near it: W4A16;"),
-            ("FP8-DYNAMC", "near it: FP8_DYNAMIC;"),
-            ("NVPF4", "near it: NVFP4;"),
-            ("int9", "near it: INT8;"),
+            ("W4A61", "did you mean W4A16? "),
+            ("w4-a16", "did you mean W4A16? "),
+            ("FP8-DYNAMC", "did you mean FP8_DYNAMIC? "),
+            ("NVPF4", "did you mean NVFP4? "),
+            ("int9", "did you mean INT8? "),
         ] {
             let error = preset(typed).unwrap_err().to_string();
             assert!(error.contains(expected) && error.contains("`paring schemes`"), "{error}");
         }
         let error = preset("something else").unwrap_err().to_string();
-        assert_eq!(error, "scheme something else: unknown; `paring schemes` lists them");
+        assert_eq!(error, "scheme something else: no such scheme; `paring schemes` lists all");
         assert!(preset(&"W".repeat(100_000)).is_err());
         assert_eq!(preset("w4a16").unwrap().name, "W4A16");
     }

@@ -176,8 +176,8 @@ impl Request {
             return Err(Opt::Strict.misuse(match concerns.len() - 1 {
                 0 => refused,
                 more => {
-                    let more = format!(" (and {more} more, without ");
-                    refused.then(message![more, Opt::Strict, " told as notes)"])
+                    let more = format!(" (and {more} more, which are notes without ");
+                    refused.then(message![more, Opt::Strict, ")"])
                 }
             }));
         }
@@ -188,7 +188,7 @@ impl Request {
     fn idle(&self, plan: &Plan, needs_data: bool) -> Vec<Message> {
         let mut notes = Vec::new();
         if let Some(data) = self.data.as_ref().filter(|_| !needs_data) {
-            notes.push(format!("{data} is not read: {} needs no calibration data", plan.recipe.method).into());
+            notes.push(format!("{data} is not used: {} needs no calibration data", plan.recipe.method).into());
         }
         let data = [(Opt::Nsamples, self.nsamples.is_some()), (Opt::TrueSequential, self.true_sequential)];
         for (option, _) in data.into_iter().filter(|(_, is_set)| *is_set && !needs_data) {
@@ -216,7 +216,7 @@ impl Request {
     fn crowded(&self, data: &Data, windows: &Windows) -> Option<String> {
         let seed = windows.seed.filter(|_| self.seed.is_none() && !data.is_drawn())?;
         let count = windows.count();
-        Some(format!("{count} windows do not fit side by side: drawn at random with seed {seed}, they overlap"))
+        Some(format!("the text is too short for {count} separate windows; sampling overlapping ones (seed {seed})"))
     }
 
     /// The windows to measure perplexity on, if it is asked for.
@@ -323,7 +323,7 @@ pub fn positions(decoders: &[&dyn Decoder], asked: Option<usize>) -> Result<usiz
     let longest = decoders.iter().filter_map(|decoder| decoder.longest()).min();
     match (asked, longest) {
         (_, Some(longest)) if longest < SHORTEST => {
-            let problem = format!("a window has {SHORTEST} tokens at least, and the model has {longest} position");
+            let problem = format!("the model has {longest} position, and a window needs {SHORTEST}");
             Err(Opt::Seqlen.misfit(problem).hint("check max_position_embeddings of its config.json"))
         }
         (Some(asked), Some(longest)) if asked > longest => {
@@ -341,7 +341,7 @@ pub fn positions(decoders: &[&dyn Decoder], asked: Option<usize>) -> Result<usiz
 /// A note on windows that are shorter than usual, because the model has no more positions and nobody asked for a length.
 fn short(windows: &Windows, decoder: &dyn Decoder) -> Option<String> {
     let seqlen = Some(windows.seqlen).filter(|&seqlen| seqlen < SEQLEN && seqlen == decoder.max_positions())?;
-    Some(format!("windows of {seqlen} tokens, not {SEQLEN}: the model has no more positions"))
+    Some(format!("windows have {seqlen} tokens instead of {SEQLEN}: the model has no more positions"))
 }
 
 /// The output folder where none is named: in the working directory, after the model and what is done to it.
@@ -369,7 +369,7 @@ fn usual_out(plan: &Plan, sources: &Sources) -> PathBuf {
 /// Only that.
 pub fn refuse_same_folder(model: &str, out: &Path) -> Result<()> {
     match leads_to_same(Path::new(model), out) {
-        true => Err(Opt::Out.wrong(out.display(), "is the model's own folder").hint("name another one")),
+        true => Err(Opt::Out.wrong(out.display(), "is the model's own folder").hint("choose another")),
         false => Ok(()),
     }
 }

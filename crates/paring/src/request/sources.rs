@@ -9,7 +9,7 @@ use paring_data::named::{self, Files, Protocol, Purpose, Remote};
 use paring_data::{Data, Isolation, Moment, ShownDocument, Tokenizer, tokenizer};
 use paring_format::checkpoint::OpenOptions;
 use paring_format::message::Setting;
-use paring_format::{Checkpoint, Dtype, message};
+use paring_format::{Checkpoint, Dtype, message, near};
 use paring_kernels::device::{self, Choice, Device, Unavailable};
 use paring_model::{Arithmetic, Decoder};
 
@@ -87,8 +87,7 @@ pub fn open_device(asked: Choice) -> Result<Device> {
             Opt::Device.misuse(message![Opt::Device.with(error)]).hint(build.then(Opt::Device.with("cpu")))
         }
         Unavailable::Driver { .. } => {
-            let others =
-                message!["nvidia-smi lists the GPUs that there are, and ", Opt::Device.with("cpu"), " needs none"];
+            let others = message!["nvidia-smi lists the GPUs; ", Opt::Device.with("cpu"), " needs none"];
             Opt::Device.misfit(message![Opt::Device.with(error)]).hint(others)
         }
     })
@@ -101,6 +100,11 @@ fn precision(asked: Option<Precision>, stored: Option<Dtype>) -> Precision {
         None if stored == Some(Dtype::Bf16) => Precision::Bf16,
         None => Precision::F32,
     }
+}
+
+/// Tells whether there is no file of this name.
+fn is_missing(name: &str) -> bool {
+    std::fs::symlink_metadata(name).is_err_and(|error| error.kind() == std::io::ErrorKind::NotFound)
 }
 
 impl Sources {
@@ -124,12 +128,21 @@ impl Sources {
         let folder = Hub::from_env()?.model(&repo, (self.downloads)().as_mut()).map_err(|error| match error {
             // Perhaps it was meant as a path.
             paring_data::Error::NotOnHub { repo, reason } => {
-                paring_data::Error::NotOnHub { repo, reason: format!("no such folder; and on the hub {reason}") }
+                paring_data::Error::NotOnHub { repo, reason: format!("no folder of that name here, and {reason}") }
+            }
+            paring_data::Error::Unreachable { repo, reason } => {
+                let reason = format!("{reason}. There is no folder of that name here either.");
+                paring_data::Error::Unreachable { repo, reason }
             }
             other => other,
         })?;
         let text = folder.into_os_string().into_string();
-        text.map_err(|path| Error::Misuse(format!("{}: the path of the cache is not UTF-8", path.display())))
+        text.map_err(|path| {
+            Error::Misuse(format!(
+                "{}: the path of the cache is not UTF-8; set HF_HUB_CACHE to another folder",
+                path.display()
+            ))
+        })
     }
 
     /// The last part of a model's name, which an output is named after.
@@ -197,21 +210,11 @@ impl Sources {
         if data.is_some() || self.built_in(model).is_some() {
             return Ok(());
         }
+        // A model that is not there comes first.
         if self.on_hub(model).is_none() {
             self.checkpoint(model)?;
         }
         Err(self.no_data())
-    }
-
-    /// The error that data is missing.
-    fn no_data(&self) -> Error {
-        let named = named::NAMES.iter().copied().chain(self.built_in.iter().map(|built_in| built_in.name));
-        let named: Vec<&str> = named.collect();
-        let (last, others) = named.split_last().map_or(("", &named[..]), |(last, others)| (*last, others));
-        Error::Misuse(format!(
-            "DATASET is missing: after the model, name a file (.txt, .jsonl, .parquet, .safetensors, …), {} or {last}",
-            others.join(", ")
-        ))
     }
 
     /// Opens a data set, or the text of a built-in `model` where none is named. `protocol` says how the named sets are
@@ -248,6 +251,29 @@ impl Sources {
         Ok((data.name, shown))
     }
 
+    /// The error of a data set that is neither a file nor a name.
+    fn unknown_data(&self, name: &str) -> Error {
+        let known = self.built_in.iter().map(|built_in| built_in.name).chain(named::NAMES);
+        let instead =
+            near::did_you_mean(name, known).unwrap_or_else(|| format!("name a file, or one of {}", self.data_sets()));
+        Error::content(name, format!("no such file or data set; {instead}"))
+    }
+
+    /// The names of the data sets that there are.
+    fn data_sets(&self) -> String {
+        let known: Vec<&str> =
+            named::NAMES.into_iter().chain(self.built_in.iter().map(|built_in| built_in.name)).collect();
+        known.join(", ")
+    }
+
+    /// The error that no data is named.
+    fn no_data(&self) -> Error {
+        let known = self.data_sets();
+        Error::Misuse(format!(
+            "DATASET is missing: name a file (.txt, .jsonl, .parquet, .safetensors, …) or one of {known}"
+        ))
+    }
+
     fn open_data(
         &self,
         of_model: Option<&'static BuiltIn>,
@@ -262,11 +288,19 @@ impl Sources {
         let name = name.ok_or_else(|| self.no_data())?;
         let fetch = |remote: &Remote| -> paring_data::Result<PathBuf> {
             let repo = Repo::new(RepoKind::Dataset, remote.repo, remote.revision)?;
-            Hub::from_env()?.file(&repo, remote.path, (self.downloads)().as_mut())
+            let file = Hub::from_env()?.file(&repo, remote.path, (self.downloads)().as_mut());
+            file.map_err(|error| match error {
+                paring_data::Error::Unreachable { repo, reason } | paring_data::Error::NotOnHub { repo, reason } => {
+                    let elsewhere = message![reason, "; or name a folder that has it with ", Opt::DataDir];
+                    paring_data::Error::Data { source_name: repo, reason: elsewhere }
+                }
+                other => other,
+            })
         };
         let files = Files { dir: options.data_dir.as_deref(), fetch: &fetch };
         match named::open(name, purpose, protocol, &files)? {
             Some(data) => Ok(data),
+            None if is_missing(name) => Err(self.unknown_data(name)),
             None => Ok(Data::open(Path::new(name), &options.text_field)?),
         }
     }

@@ -113,12 +113,18 @@ fn a_built_in_model_reads_the_same() {
 #[test]
 fn a_folder_without_a_model() {
     let dir = folder(&[]);
-    check_error(Checkpoint::open(&dir.path().join("nowhere")), &["nowhere", "not a folder"]);
+    check_error(Checkpoint::open(&dir.path().join("nowhere")), &["nowhere", "not found", "org/model"]);
     check_error(Checkpoint::open(dir.path()), &["no config.json"]);
     let dir = folder(&[(CONFIG, b"{}")]);
     check_error(Checkpoint::open(&dir.path().join(CONFIG)), &["not a folder"]);
     check_error(Checkpoint::open(dir.path()), &["neither model.safetensors nor model.safetensors.index.json"]);
     check_error(Checkpoint::open(dir.path()), &["no pytorch_model.bin or its index"]);
+    let dir = folder(&[("model-Q4.gguf", b"GGUF")]);
+    let instead = "GGUF is not read; use the original Hugging Face folder";
+    check_error(Checkpoint::open(dir.path()), &["no config.json", "it has model-Q4.gguf", instead]);
+    check_error(Checkpoint::open(&dir.path().join("model-Q4.gguf")), &["model-Q4.gguf: ", instead]);
+    let dir = folder(&[(CONFIG, b"{}"), ("model.GGUF", b"GGUF")]);
+    check_error(Checkpoint::open(dir.path()), &["neither model.safetensors", "it has model.GGUF", instead]);
     let dir = folder(&[(CONFIG, b"{}"), ("tf_model.h5", b"")]);
     check_error(Checkpoint::open(dir.path()), &["tf_model.h5", "convert"]);
     let dir = folder(&[(CONFIG, b"{}"), ("pytorch_model.bin", b"")]);

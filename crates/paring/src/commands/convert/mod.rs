@@ -5,6 +5,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use paring_format::layouts::{self, Layout, part_names};
+use paring_format::near;
 use paring_format::writer::NamedTensor;
 use paring_format::{Checkpoint, Compressed, LayoutParts, QuantConfig, QuantMethod, Scheme, Values};
 use paring_model::families;
@@ -20,6 +21,7 @@ use crate::output::rewrite::{Rewrite, Stored, destination, items};
 use crate::output::side_files::{left_behind, unquantized};
 use crate::output::tied;
 use crate::plan::Opt;
+use crate::plan::compatibility::named_layout;
 use crate::report::progress::Observer;
 use crate::{Error, Result};
 
@@ -145,9 +147,7 @@ struct ConversionPlan<'a> {
 
 impl<'a> ConversionPlan<'a> {
     fn new(checkpoint: &'a Arc<Checkpoint>, how: Conversion) -> Result<Self> {
-        let Some(layout) = layouts::layout(how.format) else {
-            return Err(Opt::Format.wrong(how.format, "unknown").hint(format!("known: {}", layouts::known())));
-        };
+        let layout = named_layout(how.format)?;
         let quant = checkpoint.quant_config()?;
         let mut modules = compressed_modules(checkpoint);
         let shapes = linears(checkpoint, layout, &modules)?;
@@ -164,19 +164,20 @@ impl<'a> ConversionPlan<'a> {
             }
         };
         if let Some(unknown) = how.groups.iter().find(|name| quant.groups.iter().all(|(group, _)| group != *name)) {
-            let known = quant.groups.iter().map(|(name, _)| name.as_str()).collect::<Vec<_>>().join(", ");
-            return Err(Opt::Group.wrong(unknown, format!("the config has {known}")));
+            let names = quant.groups.iter().map(|(name, _)| name.as_str());
+            return Err(Opt::Group.wrong(unknown, "no such group").hint(near::suggestion(unknown, names)));
         }
         let chosen = |name: &String| how.groups.is_empty() || how.groups.contains(name);
         let mut groups = Vec::new();
         for (name, scheme) in &quant.groups {
             if scheme.format == layouts::DENSE.name() && scheme.weights.is_some() && !chosen(name) {
                 return Err(Error::Plan(format!(
-                    "{name} was never compressed (status frozen), which a config says of all groups: convert all groups"
+                    "{name} was never compressed (status frozen), and a config has one status for all groups; convert all of them"
                 )));
             }
             let layout = if chosen(name) { Some(layout) } else { layouts::layout(&scheme.format) };
-            let unknown = || Error::Plan(format!("{name}: unknown format {}", scheme.format));
+            let unknown =
+                || Error::Plan(format!("{name}: unknown format {}; check quantization_config", scheme.format));
             let layout = layout.ok_or_else(unknown)?;
             let (name, format) = (name.clone(), layout.name().to_string());
             // The version of the config, which is not kept, marks words with padding.
@@ -206,14 +207,17 @@ impl<'a> ConversionPlan<'a> {
         }
         if plan.converted() == 0 {
             let from = checkpoint.describe();
-            return Err(Error::Plan(format!("{from}: no matrix in it that could become {}", how.format)));
+            return Err(Error::Plan(format!(
+                "{from}: it has no matrix that can become {}; see `paring inspect`",
+                how.format
+            )));
         }
         // A config has one method, and only its own layouts.
         let differs = |group: &&PlannedGroup| !group.layout.is_dense() && group.layout.method() != layout.method();
         match plan.groups.iter().find(differs).filter(|_| !layout.is_dense()) {
             None => Ok(plan),
             Some(group) => Err(Error::Plan(format!(
-                "{} stays {}, which no config can name beside {}: convert all groups",
+                "{} would stay {}, and no config can name that together with {}; convert all groups",
                 group.name,
                 group.layout.name(),
                 layout.name()
@@ -292,7 +296,10 @@ impl<'a> ConversionPlan<'a> {
         if back.digest() == c.digest() {
             return Ok(());
         }
-        Err(Error::Plan(format!("{module}: cannot become {}: it would read back as other numbers", scheme.format)))
+        Err(Error::Plan(format!(
+            "{module}: cannot become {} without a change of its values; choose another format",
+            scheme.format
+        )))
     }
 
     /// Errors when the layout wants one float type for the whole model and a tensor that is copied has another.
@@ -305,7 +312,7 @@ impl<'a> ConversionPlan<'a> {
             };
             if info.dtype.is_float() && info.dtype != wanted {
                 return Err(Error::Plan(format!(
-                    "{name}: cannot become {format}: it is {}, and all floats of such a model are {wanted}",
+                    "{name}: {} in a model that is to become {format}, where all floats are {wanted}; choose another format",
                     info.dtype
                 )));
             }

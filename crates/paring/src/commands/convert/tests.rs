@@ -66,14 +66,19 @@ fn groups_are_converted_or_stay() {
 #[test]
 fn what_cannot_be_converted_is_told_why() {
     for (model, format, groups, words) in [
-        ("pack_w4a16_g32_sym_bf16", "nothing", &[][..], "nothing: unknown; known: "),
-        ("pack_w4a16_g32_sym_bf16", "dense", &["group_1"], "group_1: the config has group_0"),
-        ("mixed_w4_fp8_bf16", "dense", &["group_0", "group_9"], "group_9: the config has group_0, group_1"),
+        ("pack_w4a16_g32_sym_bf16", "nothing", &[][..], "nothing: no such format; known: "),
+        ("pack_w4a16_g32_sym_bf16", "dense", &["group_1"], "group_1: no such group; did you mean group_0?"),
+        (
+            "mixed_w4_fp8_bf16",
+            "dense",
+            &["group_0", "group_9"],
+            "group_9: no such group; did you mean group_0 or group_1?",
+        ),
         (
             "mixed_w4_fp8_bf16",
             "spqr",
             &["group_1"],
-            "group_0 stays float-quantized, which no config can name beside spqr",
+            "group_0 would stay float-quantized, and no config can name that together with spqr; convert all groups",
         ),
     ] {
         let checkpoint = open(model);

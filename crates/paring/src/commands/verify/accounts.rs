@@ -45,7 +45,9 @@ pub(super) fn accounts(checkpoint: &Checkpoint, linears: &[LinearInfo], outer: &
         let count = untargeted.len();
         let more = if count > NAMED { ", …" } else { "" };
         let names = untargeted[..count.min(NAMED)].join(", ");
-        accounts.notes.push(format!("{count} linears are neither targeted nor ignored, and dense: {names}{more}"));
+        accounts
+            .notes
+            .push(format!("{count} layers are dense, though quantization_config does not ignore them: {names}{more}"));
     }
     let modules = modules(checkpoint);
     for (group, scheme) in &quant.groups {
@@ -91,7 +93,7 @@ fn scales_of_another_type(checkpoint: &Checkpoint, linears: &[LinearInfo]) -> Op
     let count = linears.iter().filter(other).count();
     let dtype = checkpoint.info(&format!("{}.weight_scale", first.name)).map_or(Dtype::F32, |info| info.dtype);
     Some(format!(
-        "the scales of {count} linears are {} in a {} model, which others round to its type: {}",
+        "the scales of {count} layers are {} in a {} model, and other programs round them to its type: {}",
         torch_name(dtype),
         torch_name(model),
         first.name

@@ -108,8 +108,8 @@ pub fn verify(checkpoint: Arc<Checkpoint>) -> Result<Verified> {
             return Err(wrong(&checkpoint, gone, expected, "no such tensor or linear"));
         }
         if let Some(more) = items.iter().find(|item| item.digest(digests).is_none()).map(Item::name) {
-            let got = "one that was not there when the checkpoint was made";
-            return Err(wrong(&checkpoint, more, format!("only what {MANIFEST} lists"), got));
+            let got = "one that was added later";
+            return Err(wrong(&checkpoint, more, format!("only the tensors that {MANIFEST} lists"), got));
         }
     }
     items.par_iter().try_for_each(|item| {
@@ -148,7 +148,7 @@ fn check_index(checkpoint: &Checkpoint) -> Result<()> {
         Some(name) => {
             let expected = format!("{name}: expected an entry in {}, got none; ", path.display());
             let file = checkpoint.info(name).map_or_else(|| checkpoint.describe(), |info| info.file.clone());
-            Err(Error::content(file, message![expected, Opt::Lenient, " passes over it"]))
+            Err(Error::content(file, message![expected, Opt::Lenient, " ignores this"]))
         }
     }
 }
@@ -230,7 +230,7 @@ fn check_parts(checkpoint: &Checkpoint, module: &str, c: &Compressed) -> Result<
     for part in part_names().iter().copied().filter(left_over) {
         if !means_nothing(part)? {
             let expected = format!("only the parts of {name} ({})", wanted.into_iter().collect::<Vec<_>>().join(", "));
-            return Err(wrong(checkpoint, &format!("{module}.{part}"), expected, "one that is left over"));
+            return Err(wrong(checkpoint, &format!("{module}.{part}"), expected, "one more"));
         }
     }
     Ok(())

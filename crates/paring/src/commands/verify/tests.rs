@@ -56,7 +56,7 @@ fn every_linear_is_accounted_for() {
             PACKED,
             |q| q["config_groups"]["group_0"]["targets"] = json!(["re:.*mlp.*"]),
             [6, 1, 8],
-            &["8 linears are neither targeted nor ignored, and dense: model.layers.0.self_attn.", ", …"],
+            &["8 layers are dense, though quantization_config does not ignore them: model.layers.0.self_attn.", ", …"],
         ),
         (
             PACKED,

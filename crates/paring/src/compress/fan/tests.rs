@@ -130,7 +130,7 @@ fn a_repair_is_told_once_with_all_linears_that_it_concerns() {
     assert_eq!(
         prepare::repairs(&ready),
         [format!(
-            "{attention}.q_proj, {attention}.k_proj, {attention}.v_proj: the Gram matrix was singular with damping 0.01; \
+            "{attention}.q_proj, {attention}.k_proj, {attention}.v_proj: the Gram matrix was singular with damping 0.01, so \
             0.1 was used"
         )]
     );
@@ -183,7 +183,7 @@ fn outcomes_are_judged_by_what_their_baselines_lose() {
         assert_eq!((linear.preparation.damp, linear.preparation.dead), (Some(0.01), 0));
     }
     let told = &judge(false, true)[0].judgement;
-    assert!(!told.fallback && told.note.as_ref().unwrap().to_string().contains("stores that instead"), "{told:?}");
+    assert!(!told.fallback && told.note.as_ref().unwrap().to_string().contains("stores the better one"), "{told:?}");
     let replaced = judge(true, true);
     assert!(replaced[0].judgement.fallback && !replaced[1].judgement.fallback);
     assert_eq!(replaced[0].outcome.dense(), replaced[0].outcome.compressed.to_dense());

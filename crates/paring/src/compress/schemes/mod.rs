@@ -7,7 +7,7 @@ use paring_format::{Dtype, QuantArgs, QuantConfig, QuantMethod, Scheme, SecondLe
 use super::legacy;
 use super::select::Selection;
 use crate::methods::Stored;
-use crate::plan::compatibility::usual_layout;
+use crate::plan::compatibility::{named_layout, usual_layout};
 use crate::plan::{ActOrder, Choice, Opt, Plan, Recipe, Rounding, Spqr};
 use crate::{Error, Result};
 
@@ -42,7 +42,7 @@ pub(crate) fn kinds(plan: &Plan) -> Result<Vec<Option<Kind>>> {
         && let Some(other) = coded.find(|kind| kind.layout.method() != first.layout.method())
     {
         return Err(Error::Misuse(format!(
-            "{} and {} cannot lie in one checkpoint: no program reads both",
+            "{} and {} cannot be in one checkpoint: no program reads both; choose one format",
             first.layout.name(),
             other.layout.name()
         )));
@@ -53,13 +53,13 @@ pub(crate) fn kinds(plan: &Plan) -> Result<Vec<Option<Kind>>> {
         && let Some(other) = kinds.iter().flatten().find(|kind| kind.layout.name() != legacy.layout.name())
     {
         let (legacy, other) = (legacy.layout.name(), other.layout.name());
-        let alone = message![Opt::Format.with(legacy), " is for all linears of a checkpoint"];
-        return Err(Opt::Format.misuse(alone).hint(format!("{other} is there too")));
+        let alone = message![Opt::Format.with(legacy), " is for all layers of a checkpoint"];
+        return Err(Opt::Format.misuse(alone).hint(format!("leave out {other}")));
     }
     if let Some(first) = all.next()
         && let Some(other) = all.find(|kind| kind.layout.float_type() != first.layout.float_type())
     {
-        let apart = " cannot lie in one checkpoint: one has all floats in a type of its own";
+        let apart = " cannot be in one checkpoint: one of them needs all floats in its own type; choose one format";
         let other = format!(" and {}{apart}", other.layout.name());
         return Err(Opt::Format.misuse(message![Opt::Format.with(first.layout.name()), other]));
     }
@@ -76,9 +76,7 @@ fn layout_for(choice: &Choice) -> Result<&'static dyn Layout> {
         (None, None) => layouts::DENSE.name(),
     };
     let name = choice.format.unwrap_or(usual);
-    let Some(layout) = layouts::layout(name) else {
-        return Err(Opt::Format.wrong(name, "unknown").hint(format!("known: {}", layouts::known())));
-    };
+    let layout = named_layout(name)?;
     let holds = layout.holds();
     if layout.instead().is_some() {
         return legacy::check(layout, recipe).map(|()| layout);
@@ -101,9 +99,11 @@ fn layout_for(choice: &Choice) -> Result<&'static dyn Layout> {
             let misplaced = message![Opt::Format.with(name), " is for ", Opt::Method.with("spqr")];
             Err(Opt::Format.misuse(misplaced))
         }
-        None if !holds.dense => fail("holds codes; pruning alone writes dense weights".into()),
+        None if !holds.dense => {
+            fail("holds integers, and pruning alone makes none; add bits or leave the format out".into())
+        }
         Some(_) if layout.is_dense() && recipe.input.is_some() => {
-            fail("cannot say that activations are quantized; leave it out".into())
+            fail("cannot store quantized activations; leave it out".into())
         }
         Some(r) if name == "int-quantized" && r.element.bits() != 8 && recipe.input.is_none() => {
             let bytes = message![Opt::Format.with(name), " stores a byte for every weight"];
@@ -111,10 +111,10 @@ fn layout_for(choice: &Choice) -> Result<&'static dyn Layout> {
             Err(Opt::Format.misuse(bytes).hint(packed))
         }
         Some(r) if recipe.spqr.is_none() && layout.check_args(&r.args()).is_err() => {
-            fail(format!("cannot hold {} ({}); {usual} does", r.element, r.args().strategy))
+            fail(format!("cannot hold {} ({}); use {usual}", r.element, r.args().strategy))
         }
         Some(r) if !layout.is_dense() && r.act_order == ActOrder::Group && r.group_size().is_some() => {
-            let problem = format!(" needs a group number for every column, which readers of {name} no longer know");
+            let problem = format!(" needs a group for each column, which current readers of {name} do not support");
             let hint = message!["use ", Opt::ActOrder.with("static"), ", or ", Opt::Format.with("dense")];
             Err(Opt::ActOrder.misuse(message![Opt::ActOrder.with("group"), problem]).hint(hint))
         }

@@ -96,19 +96,19 @@ fn a_choice_has_a_layout() {
 #[test]
 fn a_choice_for_no_layout_is_told_why() {
     for (recipe, format, words) in [
-        (rtn(int(4, 128)), "nothing", "format nothing: unknown; known: "),
+        (rtn(int(4, 128)), "nothing", "format nothing: no such format; known: "),
         (rtn(int(4, 128)), "paring-spqr", "is for method spqr"),
         (rtn(int(4, 128)), "int-quantized", "stores a byte for every weight; wbits 4 is for pack-quantized"),
-        (rtn(int(4, 128)), "float-quantized", "pack-quantized does"),
-        (with_inputs(rtn(symmetric(int(8, 0)))), "dense", "cannot say that activations are quantized"),
-        (rtn(ordered(ActOrder::Group)), "pack-quantized", "actorder group needs a group number"),
-        (pruned(HALF.unwrap(), None), "pack-quantized", "pruning alone writes dense weights"),
+        (rtn(int(4, 128)), "float-quantized", "; use pack-quantized"),
+        (with_inputs(rtn(symmetric(int(8, 0)))), "dense", "cannot store quantized activations; leave it out"),
+        (rtn(ordered(ActOrder::Group)), "pack-quantized", "actorder group needs a group for each column"),
+        (pruned(HALF.unwrap(), None), "pack-quantized", "pruning alone makes none; add bits"),
         (pruned(Pattern::NofM { keep: 4, of: 8 }, None), "sparse-24-bitmask", "prune with pattern 2:4"),
         (pruned(Pattern::Unstructured(0.5), None), "sparse-24-bitmask", "prune with pattern 2:4"),
         (pruned(HALF.unwrap(), None), "marlin-24", "add wbits 4 sym"),
         (pruned(HALF.unwrap(), Some(int(4, 128))), "marlin-24", "add sym"),
-        (pruned(HALF.unwrap(), Some(symmetric(int(3, 128)))), "marlin-24", "holds codes of 4 or 8 bits"),
-        (pruned(HALF.unwrap(), Some(symmetric(int(4, 128)))), "sparse-bitmask", "holds codes of 8 bits"),
+        (pruned(HALF.unwrap(), Some(symmetric(int(3, 128)))), "marlin-24", "holds integers of 4 or 8 bits"),
+        (pruned(HALF.unwrap(), Some(symmetric(int(4, 128)))), "sparse-bitmask", "holds integers of 8 bits"),
         (pruned(HALF.unwrap(), Some(ordered(ActOrder::Group))), "marlin-24", "use actorder static"),
         (spqr(int(3, 16), Spqr::default()), "pack-quantized", "cannot hold SpQR's fractional zeros"),
         (spqr(int(3, 16), Spqr::default()), "marlin-24", "cannot hold SpQR's fractional zeros"),
@@ -140,11 +140,11 @@ fn what_one_checkpoint_cannot_hold_is_refused() {
         (mixed((four(), None), &[("a", Some(package()), Some("spqr"))]), "no program reads both"),
         (
             mixed((pruned(HALF.unwrap(), None), Some("sparse-24-bitmask")), &[("a", Some(four()), None)]),
-            "format sparse-24-bitmask is for all linears",
+            "format sparse-24-bitmask is for all layers",
         ),
         (
             mixed((pruned(HALF.unwrap(), None), None), &[("a", Some(package()), Some("spqr"))]),
-            "one has all floats in a type of its own",
+            "one of them needs all floats in its own type",
         ),
     ] {
         let error = kinds(&plan).err().expect(words).to_string();

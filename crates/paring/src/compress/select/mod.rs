@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use paring_format::config::Target;
 use paring_format::message;
 use paring_format::message::Message;
+use paring_format::near;
 use paring_model::decoder::Decoder;
 
 use crate::plan::file::Alike;
@@ -21,7 +22,7 @@ impl Selection {
         let blocks = decoder.blocks();
         let (first, end) = plan.layers.unwrap_or((0, blocks));
         if first >= end || end > blocks {
-            let there = format!("the model has blocks 0..{blocks}");
+            let there = format!("the model has the blocks 0..{blocks}");
             return Err(Opt::Layers.unfit(format!("{first}..{end}"), there));
         }
         let names: Vec<String> = (first..end).flat_map(|i| decoder.linears(i)).map(|l| l.name).collect();
@@ -51,14 +52,14 @@ impl Selection {
         let idle = |&(i, o): &(usize, &Override)| o.recipe.is_some() && !used.contains(&(i + 1));
         if let Some((_, idle)) = plan.overrides.iter().enumerate().find(idle).filter(|_| !used.is_empty()) {
             return Err(Error::Plan(format!(
-                "the override of {}: no linear is compressed by it; those that it names are ignored, or another override \
-                 further down names them too",
+                "the override of {} has no effect: the layers that it names are ignored, or a later override names them too; \
+                remove it",
                 idle.targets.join(", ")
             )));
         }
         if selection.0.is_empty() {
-            let see = message!["see ", Opt::Include, ", ", Opt::Ignore, ", ", Opt::Layers, " and overrides"];
-            return Err(Opt::Include.misfit("no linear is left to compress").hint(see));
+            let see = message!["check ", Opt::Include, ", ", Opt::Ignore, ", ", Opt::Layers, " and overrides"];
+            return Err(Opt::Include.misfit("no layer is left to compress").hint(see));
         }
         Ok(selection)
     }
@@ -107,23 +108,26 @@ impl Known<'_> {
                 continue;
             }
             let outer = first_match(target, &self.outer)?;
-            let what = if outer.is_some() { "a linear outside the blocks" } else { "no linear" };
+            let what = if outer.is_some() { "a layer outside the blocks" } else { "not a matrix" };
             let kept = if outer.is_some() { outer } else { first_match(target, &self.others)? };
             match kept {
                 Some(kept) if compresses => {
                     let problem = named
                         .clone()
-                        .then(format!(" {text}: no linear is compressed by it: {kept} is {what}, and stays as it is"));
-                    let hint = "only the linears of blocks can be compressed; leave it out";
+                        .then(format!(" {text} matches nothing to compress: {kept} is {what}, and stays as it is"));
+                    let hint = "only the layers in blocks can be compressed; leave it out";
                     return Err(option.misfit(problem).hint(hint));
                 }
                 // To leave alone what is left alone is harmless.
                 Some(_) => {}
                 None => {
-                    let example = self.names.first().map(String::as_str).unwrap_or_default();
-                    let problem = named.clone().then(format!(" {text}: no linear of this name"));
-                    let hint = format!("they are called like {example}, and a pattern begins with re:");
-                    return Err(option.misfit(problem).hint(hint));
+                    let problem = named.clone().then(format!(" {text}: no layer of this name"));
+                    let known = self.names.iter().chain(&self.outer).map(String::as_str);
+                    let example = || {
+                        let example = self.names.first().map(String::as_str).unwrap_or_default();
+                        format!("names look like {example}, and patterns begin with re:")
+                    };
+                    return Err(option.misfit(problem).hint(near::did_you_mean(text, known).unwrap_or_else(example)));
                 }
             }
         }
@@ -154,7 +158,7 @@ pub(super) fn left(plan: &Plan, decoder: &dyn Decoder) -> Result<Vec<Message>> {
         for name in &outer {
             if !matches_any(&ignore, name)? && target.matches(name).map_err(Error::Plan)?.is_some() {
                 let note = format!(
-                    "{name} stays as it is, although {text} matches it: only the linears of blocks are compressed"
+                    "{name} stays as it is, although {text} matches it: only the layers in blocks are compressed"
                 );
                 notes.push(note.into());
             }
@@ -179,7 +183,7 @@ pub(crate) fn check_alike(alike: &Alike, decoder: &dyn Decoder) -> Result<()> {
         if of_first != of(2, &name)? {
             let (one, other) = if of_first { (first, second) } else { (second, first) };
             return Err(Error::Misuse(format!(
-                "{}: {} and {} have different targets ({name} is of {}, and not of {}); one sweep has the same for both",
+                "{}: {} and {} have different targets ({name} belongs to {}, but not to {}); give both the same",
                 alike.place, second.modifier, first.modifier, one.modifier, other.modifier
             )));
         }

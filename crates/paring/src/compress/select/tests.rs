@@ -60,31 +60,31 @@ fn linears_are_chosen_by_block_name_and_override() {
 #[test]
 fn a_choice_of_nothing_is_told_why() {
     for (asked, words) in [
-        ((Some((1, 1)), &[][..], &[][..], &[][..]), "layers 1..1: the model has blocks 0..2"),
+        ((Some((1, 1)), &[][..], &[][..], &[][..]), "layers 1..1: the model has the blocks 0..2"),
         ((Some((0, 3)), &[], &[], &[]), "layers 0..3"),
-        ((None, &["q_proj"], &[], &[]), "include q_proj: no linear of this name; they are called like model.layers.0."),
+        ((None, &["q_proj"], &[], &[]), "include q_proj: no layer of this name; names look like model.layers.0."),
         (
             (None, &["lm_head"], &[], &[]),
-            "include lm_head: no linear is compressed by it: lm_head is a linear outside the blocks, and stays as it is",
+            "include lm_head matches nothing to compress: lm_head is a layer outside the blocks, and stays as it is",
         ),
         (
             (None, &["re:.*_proj", "re:.*head"], &[], &[]),
-            "include re:.*head: no linear is compressed by it: lm_head is a linear outside",
+            "include re:.*head matches nothing to compress: lm_head is a layer outside",
         ),
         (
             (None, &["model.norm"], &[], &[]),
-            "include model.norm: no linear is compressed by it: model.norm is no linear",
+            "include model.norm matches nothing to compress: model.norm is not a matrix",
         ),
-        ((None, &["re:.*embed.*"], &[], &[]), "model.embed_tokens is no linear"),
+        ((None, &["re:.*embed.*"], &[], &[]), "model.embed_tokens is not a matrix"),
         (
             (None, &[], &[], &[("lm_head", true)]),
-            "the override of lm_head: no linear is compressed by it: lm_head is a linear outside",
+            "the override of lm_head matches nothing to compress: lm_head is a layer outside",
         ),
-        ((None, &[], &["re:nothing"], &[]), "ignore re:nothing: no linear"),
+        ((None, &[], &["re:nothing"], &[]), "ignore re:nothing: no layer"),
         ((None, &["re:("], &[], &[]), "re:("),
-        ((None, &[], &["re:.*"], &[]), "no linear is left to compress"),
+        ((None, &[], &["re:.*"], &[]), "no layer is left to compress"),
         ((None, &[], &[], &[("re:nothing", true)]), "the override of re:nothing"),
-        ((None, &[], &["re:.*down_proj"], &[("re:.*down_proj", true)]), "no linear is compressed by it"),
+        ((None, &[], &["re:.*down_proj"], &[("re:.*down_proj", true)]), "no layer is left to compress"),
         ((None, &[], &[], &[("re:.*q_proj", true), ("re:.*self_attn.*", true)]), "the override of re:.*q_proj"),
     ] {
         let error = select(asked).err().unwrap_or_else(|| panic!("{asked:?}")).to_string();
@@ -122,7 +122,7 @@ fn other_words_for_the_same_linears() {
         assert_eq!(check(named("A", targets, ignore), all()), Ok(()));
     }
     let error = check(named("A", &["re:.*mlp.*"], &[]), all()).unwrap_err();
-    let expected = "r.yaml, line 3: B and A have different targets (model.layers.0.self_attn.q_proj is of B, and not of A); \
-        one sweep has the same for both";
+    let expected = "r.yaml, line 3: B and A have different targets (model.layers.0.self_attn.q_proj belongs to B, but not to \
+        A); give both the same";
     assert_eq!(error, expected);
 }

@@ -208,9 +208,9 @@ impl Prepared {
         let requested = self.requested_damp;
         let raised = self.damp.filter(|&damp| damp != requested);
         let raised =
-            raised.map(|damp| format!("the Gram matrix was singular with damping {requested}; {damp} was used"));
+            raised.map(|damp| format!("the Gram matrix was singular with damping {requested}, so {damp} was used"));
         let idle = self.idle.as_ref().map(|words| {
-            format!("all {} inputs were zero in all calibration tokens: stored as {words} makes it", self.silent)
+            format!("all {} inputs were zero in all calibration tokens, so it is stored by {words}", self.silent)
         });
         idle.into_iter().chain(raised).chain(self.f64_reason()).collect()
     }
@@ -224,7 +224,7 @@ impl Prepared {
     fn f64_reason(&self) -> Option<String> {
         let after = |pivot: NotPositive| {
             format!(
-                "the Gram matrix was factored in f64 after f32 found pivot {} not positive",
+                "the Gram matrix was factored in f64, because in f32 pivot {} was not positive",
                 self.column(pivot.index)
             )
         };
@@ -232,7 +232,7 @@ impl Prepared {
             Arithmetic::Single | Arithmetic::Double => None,
             Arithmetic::DoubleAfter(pivot) => Some(after(pivot)),
             Arithmetic::DoubleOnHost(pivot) => {
-                Some(format!("{}, by the CPU because the GPU's memory does not hold it", after(pivot)))
+                Some(format!("{}, on the CPU because the GPU's memory is too small", after(pivot)))
             }
         }
     }

@@ -40,11 +40,11 @@ fn a_factor_that_needed_f64_is_told() {
     let (i, j) = (n - 2, n - 1);
     (gram[i * n + j], gram[j * n + i], gram[j * n + j]) = (1.0, 1.0, 1.0 + f32::EPSILON);
     let prepared = sparsegpt(0.0).prepare(Some(&Stats::Gram(gram.into())), None, "layer").unwrap();
-    let told = "the Gram matrix was factored in f64 after f32 found pivot 518 not positive";
+    let told = "the Gram matrix was factored in f64, because in f32 pivot 518 was not positive";
     assert_eq!((prepared.damp(), prepared.repairs()), (Some(0.0), vec![told.to_string()]));
     let repairs = |off| sparsegpt(0.01).prepare(Some(&indefinite(off)), None, "layer").unwrap().repairs();
     assert!(repairs(0.5).is_empty());
-    assert_eq!(repairs(1.05), ["the Gram matrix was singular with damping 0.01; 0.1 was used"]);
+    assert_eq!(repairs(1.05), ["the Gram matrix was singular with damping 0.01, so 0.1 was used"]);
 }
 
 #[test]

@@ -78,29 +78,29 @@ impl Input {
         for (was, is) in self.files.iter().zip(&now.files) {
             let InputFile { name, bytes, .. } = was;
             if *name != is.name {
-                return Some(format!("the model has a file {} where {name} was", is.name));
+                return Some(format!("the model has a file {} in place of {name}", is.name));
             }
             if *bytes != is.bytes {
-                return Some(format!("{name} has {} bytes, and had {bytes}", is.bytes));
+                return Some(format!("{name} has {} bytes now, and had {bytes}", is.bytes));
             }
         }
         let (was, is) = (self.files.len(), now.files.len());
         let other_weights = || self.files.iter().zip(&now.files).find(|(was, is)| was.weights != is.weights);
         let other = |same: bool, what: &str| (!same).then(|| format!("{what} changed"));
         (was != is)
-            .then(|| format!("the model has {is} files, and had {was}"))
+            .then(|| format!("the model has {is} files now, and had {was}"))
             .or_else(|| other(self.config == now.config, "the model's config.json"))
             .or_else(|| other(self.tensors == now.tensors, "the model's list of tensors"))
-            .or_else(|| Some(format!("{} holds other weights than it did", other_weights()?.0.name)))
+            .or_else(|| Some(format!("the weights in {} changed", other_weights()?.0.name)))
             .or_else(|| other(self.tokens == now.tokens, "the calibration tokens"))
-            .or_else(|| other(self.companions == now.companions, "a file beside the model's weights"))
+            .or_else(|| other(self.companions == now.companions, "a file next to the model's weights"))
     }
 }
 
 /// The reason why a run that began as `was` cannot be resumed as `now`, in words; `None` when it can.
 pub(crate) fn difference(was: &RunIdentity, now: &RunIdentity) -> Option<String> {
     if was.program != now.program {
-        return Some(format!("it was begun by {}, and this is {}", was.program, now.program));
+        return Some(format!("it was started by {}, and this is {}", was.program, now.program));
     }
     let choices = |plan: &Value| {
         let mut plan = plan.clone();
@@ -110,11 +110,11 @@ pub(crate) fn difference(was: &RunIdentity, now: &RunIdentity) -> Option<String>
         plan
     };
     if let Some((path, [was, now])) = first("", &choices(&was.plan), &choices(&now.plan)) {
-        return Some(format!("{path} was {was} when it was begun, and is {now} now"));
+        return Some(format!("{path} was {was} at the start, and is {now} now"));
     }
     was.input.difference(&now.input).or_else(|| {
         let (was, now) = (was.shards, now.shards);
-        (was != now).then(|| format!("it was to have {was} files, and would have {now}"))
+        (was != now).then(|| format!("it would have {now} files now, and was to have {was}"))
     })
 }
 

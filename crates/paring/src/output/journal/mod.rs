@@ -287,8 +287,8 @@ fn check_version(identity: &Value) -> std::result::Result<(), Message> {
     match identity.get("journal").and_then(Value::as_u64).filter(|version| *version != u64::from(VERSION)) {
         None => Ok(()),
         Some(version) => {
-            let other = format!("a journal of version {version}, where this program writes {VERSION}: ");
-            Err(message![other, "resume it with the program that began it, or begin anew with ", Opt::Overwrite])
+            let other = format!("a journal of version {version}, and this program reads {VERSION}; ");
+            Err(message![other, "resume it with the version that started it, or start over with ", Opt::Overwrite])
         }
     }
 }
@@ -331,7 +331,7 @@ pub(crate) fn parse(bytes: &[u8]) -> std::result::Result<Read, Message> {
     }
     let bytes = lines.last().map_or(0, |(end, _)| *end as u64);
     let mut lines = lines.into_iter().enumerate();
-    let begin = "it does not begin as the journal of a run does: remove it, or begin anew with ";
+    let begin = "not the journal of a run; remove it, or start over with ";
     let identity = match lines.next() {
         Some((_, (_, Ok(Line::Run(identity))))) if identity.journal == VERSION => *identity,
         _ => return Err(message![begin, Opt::Overwrite]),
@@ -340,8 +340,9 @@ pub(crate) fn parse(bytes: &[u8]) -> std::result::Result<Read, Message> {
     let mut read = Read { identity, arithmetic, thresholds: BTreeMap::new(), blocks: Vec::new(), bytes };
     for (number, (_, line)) in lines {
         let number = number + 1;
-        match line.map_err(|e| format!("line {number} is damaged: {e}"))? {
-            Line::Run(_) => return Err(format!("line {number}: another run begins").into()),
+        let bad = |reason: String| message![format!("line {number}: {reason}; start over with "), Opt::Overwrite];
+        match line.map_err(|e| bad(format!("damaged: {e}")))? {
+            Line::Run(_) => return Err(bad("another run begins".into())),
             Line::Threshold { choice, bits } => drop(read.thresholds.insert(choice, f64::from_bits(bits))),
             Line::Arithmetic { arithmetic } => {
                 if read.is_empty() {
@@ -354,16 +355,12 @@ pub(crate) fn parse(bytes: &[u8]) -> std::result::Result<Read, Message> {
                 let own = |name: &str| is_plain_name(name) && name.starts_with(ACTIVATIONS);
                 let foreign = done.hidden.as_ref().filter(|kept| !own(&kept.name));
                 if let Some(Kept { name, .. }) = foreign.or((!is_plain_name(&done.shard.name)).then_some(&done.shard)) {
-                    return Err(
-                        format!("line {number}: {name:?} is not the name of a file of a run in this folder").into()
-                    );
+                    return Err(bad(format!("{name:?} is not the name of a file of a run in this folder")));
                 }
                 read.blocks.push(*done);
             }
             Line::Block(done) => {
-                return Err(
-                    format!("line {number}: block {}, where {} comes next", done.block, read.blocks.len()).into()
-                );
+                return Err(bad(format!("block {}, where {} comes next", done.block, read.blocks.len())));
             }
         }
     }

@@ -140,18 +140,18 @@ fn only_the_last_line_may_be_damaged() {
     // Zeros, as some file systems leave them.
     assert_eq!(blocks(&[&whole[..], &[0; 100]].concat()), Ok(2));
     for (bytes, words) in [
-        (b"".to_vec(), "does not begin"),
+        (b"".to_vec(), "not the journal of a run"),
         (
             b"{\"line\":\"run\",\"journal\":1,\"old\":true}\n".to_vec(),
-            "a journal of version 1, where this program writes 2",
+            "a journal of version 1, and this program reads 2",
         ),
-        (whole[..begins - 1].to_vec(), "does not begin"),
-        (lines[1].clone(), "does not begin"),
-        ([&lines[0][..], b"{}\n", &lines[1]].concat(), "line 2 is damaged"),
-        ([&lines[0][..], b"\n\n"].concat(), "line 2 is damaged"),
+        (whole[..begins - 1].to_vec(), "not the journal of a run"),
+        (lines[1].clone(), "not the journal of a run"),
+        ([&lines[0][..], b"{}\n", &lines[1]].concat(), "line 2: damaged"),
+        ([&lines[0][..], b"\n\n"].concat(), "line 2: damaged"),
         ([&lines[0][..], &lines[2]].concat(), "block 1, where 0 comes next"),
         ([&lines[0][..], &lines[0]].concat(), "another run"),
-        (whole.iter().map(|&b| if b == b':' { b';' } else { b }).collect(), "does not begin"),
+        (whole.iter().map(|&b| if b == b':' { b';' } else { b }).collect(), "not the journal of a run"),
     ] {
         let error = blocks(&bytes).unwrap_err();
         assert!(error.contains(words), "{words}: {error}");
@@ -175,11 +175,11 @@ fn what_differs_is_named() {
         let text = with(change).unwrap();
         assert!(text.contains(words), "{text}");
     };
-    says(&|now| now.program = "paring 2".into(), "begun by paring 1, and this is paring 2");
-    says(&|now| now.plan["recipe"]["percdamp"] = 0.5.into(), "recipe.percdamp was 0.01 when it was begun, and is 0.5");
-    says(&|now| now.plan["seed"] = 3.into(), "seed was unset when it was begun, and is 3 now");
+    says(&|now| now.program = "paring 2".into(), "started by paring 1, and this is paring 2");
+    says(&|now| now.plan["recipe"]["percdamp"] = 0.5.into(), "recipe.percdamp was 0.01 at the start, and is 0.5");
+    says(&|now| now.plan["seed"] = 3.into(), "seed was unset at the start, and is 3 now");
     says(&|now| now.plan["new"] = true.into(), "new was unset");
-    says(&|now| now.shards = 5, "was to have 4 files, and would have 5");
+    says(&|now| now.shards = 5, "have 5 files now, and was to have 4");
     let input = |windows: Option<&Windows>, companions: &[(String, Vec<u8>)]| {
         let model = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/golden/models/llama");
         Input::of(&paring_format::Checkpoint::open(&model).unwrap(), windows, companions)
@@ -189,7 +189,7 @@ fn what_differs_is_named() {
     says(&|now| now.input = input(Some(&windows(vec![1, 2, 3, 5], 2)), &beside), "the calibration tokens changed");
     says(&|now| now.input = input(Some(&windows(vec![1, 2, 3, 4], 4)), &beside), "the calibration tokens changed");
     says(&|now| now.input = input(None, &beside), "the calibration tokens changed");
-    says(&|now| now.input = input(Some(&windows(vec![1, 2, 3, 4], 2)), &[]), "a file beside the model's weights");
+    says(&|now| now.input = input(Some(&windows(vec![1, 2, 3, 4], 2)), &[]), "a file next to the model's weights");
 }
 
 /// Shards are read and activations removed by the names that stand in a journal.

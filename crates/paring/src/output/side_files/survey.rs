@@ -111,7 +111,7 @@ impl Survey {
             format!("{}{more} ({reason})", names[..names.len().min(NAMED)].join(", "))
         };
         let all: Vec<String> = reasons.iter().map(|reason| of(reason)).collect();
-        (!all.is_empty()).then(|| format!("beside the model, and not copied: {}", all.join("; ")))
+        (!all.is_empty()).then(|| format!("not copied from the model's folder: {}", all.join("; ")))
     }
 }
 

@@ -77,7 +77,7 @@ fn what_is_taken_is_bounded() {
     });
     assert_eq!(
         left_behind(&checkpoint).unwrap().unwrap(),
-        "beside the model, and not copied: f4 (more than 256 MiB together)"
+        "not copied from the model's folder: f4 (more than 256 MiB together)"
     );
     let (_dir, checkpoint) = model(|_| {});
     assert_eq!(left_behind(&checkpoint).unwrap(), None);

@@ -276,7 +276,7 @@ mod tests {
             }
             let fewer = Windows { ids: windows.ids[..32].to_vec(), ..windows };
             let error = restore(&fewer, storage(64, true, None)).err().unwrap().to_string();
-            assert!(error.contains("655360 bytes of activations, where these windows have 4096"), "{error}");
+            assert!(error.contains("655360 bytes of activations, expected 4096 for these windows"), "{error}");
             let path = dir.path().join(&kept.name);
             std::fs::write(&path, &std::fs::read(&path).unwrap()[1..]).unwrap();
             let (_, windows) = golden(&device);

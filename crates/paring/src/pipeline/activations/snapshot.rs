@@ -49,13 +49,13 @@ impl Hidden {
         let dim = decoder.hidden_size();
         let expected = (windows.ids.len() * dim * size_of::<f32>()) as u64;
         if kept.bytes != expected {
-            let reason = format!("{} bytes of activations, where these windows have {expected}", kept.bytes);
+            let reason = format!("{} bytes of activations, expected {expected} for these windows", kept.bytes);
             return Err(Error::content(path.display().to_string(), reason));
         }
         let failed = |source| Error::Io { path: path.clone(), source };
         let mut file = BufReader::new(File::open(&path).map_err(failed)?);
         let device = decoder.device().clone();
-        Self::fill(&device, windows, storage, "activations that were kept", |ids| {
+        Self::fill(&device, windows, storage, "saved activations", |ids| {
             let mut bytes = vec![0u8; ids.len() * dim * size_of::<f32>()];
             file.read_exact(&mut bytes).map_err(failed)?;
             Ok(upload(Dtype::F32.decode_f32(&bytes), (ids.len() / windows.seqlen, windows.seqlen, dim), &device)?)

@@ -1,10 +1,11 @@
 //! Schemes and config groups of llm-compressor's modifiers → settings, for all linears or for some.
 
+use paring_format::near;
 use paring_format::{Element, PRESETS, Preset, QuantArgs, Strategy};
 
 use super::modifiers::setting;
 use super::yaml::{Node, Tree};
-use super::{Group, Known, RecipeFile, Setting, at};
+use super::{Group, Known, RecipeFile, Setting, at, unknown_key};
 use crate::{Error, Result};
 
 /// The class that covers all linears.
@@ -37,7 +38,7 @@ pub(super) fn strings(path: &str, node: &Node) -> Result<Vec<String>> {
 /// The names of linears that something is for: a list of strings, or one, and not nothing, which would be all of them.
 pub(super) fn names(path: &str, node: &Node) -> Result<Vec<String>> {
     match strings(path, node)? {
-        none if none.is_empty() => Err(at(path, node.line, "expected a name at least, such as Linear")),
+        none if none.is_empty() => Err(at(path, node.line, "expected at least one name, such as Linear")),
         targets => Ok(targets),
     }
 }
@@ -47,13 +48,13 @@ pub(super) fn schemes(path: &str, node: &Node, targets: Vec<String>) -> Result<V
     let named = |name: &str, line: usize| match Preset::find(name) {
         Some(preset) => Ok(vec![setting("scheme", preset.name, line)]),
         None => {
-            let known = PRESETS.iter().map(|p| p.name).collect::<Vec<_>>().join(", ");
-            Err(at(path, line, format!("scheme: {name} is unknown; known: {known}")))
+            let instead = near::suggestion(name, PRESETS.iter().map(|preset| preset.name));
+            Err(at(path, line, format!("scheme: no scheme {name}; {instead}")))
         }
     };
     match &node.tree {
         Tree::Scalar(name, _) => Ok(vec![Part { targets, settings: named(name, node.line)? }]),
-        Tree::Map(entries) if entries.is_empty() => Err(at(path, node.line, "scheme: expected a name")),
+        Tree::Map(entries) if entries.is_empty() => Err(at(path, node.line, "scheme: expected a name, such as W4A16")),
         Tree::Map(entries) => {
             let part = |(name, node): &(String, Node)| {
                 Ok(Part { targets: names(path, node)?, settings: named(name, node.line)? })
@@ -70,7 +71,7 @@ pub(super) fn config_groups(path: &str, node: &Node) -> Result<Vec<Part>> {
         Tree::Map(groups) if !groups.is_empty() => {
             groups.iter().map(|(name, group)| config_group(path, name, group)).collect()
         }
-        _ => Err(at(path, node.line, "config_groups: expected groups")),
+        _ => Err(at(path, node.line, "config_groups: expected groups, NAME: {targets, weights}")),
     }
 }
 
@@ -79,7 +80,9 @@ fn config_group(path: &str, name: &str, group: &Node) -> Result<Part> {
         let settings = vec![setting("scheme", preset.name, group.line)];
         return Ok(Part { targets: names(path, group)?, settings });
     }
-    let Tree::Map(keys) = &group.tree else { return Err(at(path, group.line, format!("{name}: expected its keys"))) };
+    let Tree::Map(keys) = &group.tree else {
+        return Err(at(path, group.line, format!("{name}: expected its settings, key: value")));
+    };
     let (mut targets, mut weights, mut input) = (None, None, None);
     for (key, node) in keys.iter().filter(|(_, node)| !node.is_null()) {
         match key.as_str() {
@@ -87,15 +90,21 @@ fn config_group(path: &str, name: &str, group: &Node) -> Result<Part> {
             "weights" => weights = Some((args(path, key, node)?, node)),
             "input_activations" => input = Some(args(path, key, node)?),
             _ => {
-                let known = "targets, weights, input_activations";
-                return Err(at(path, node.line, format!("{name}: the key {key} is not known here; known: {known}")));
+                let problem = unknown_key(key, ["targets", "weights", "input_activations"]);
+                return Err(at(path, node.line, format!("{name}: {problem}")));
             }
         }
     }
-    let targets = targets.ok_or_else(|| at(path, group.line, format!("{name}: has no targets")))?;
-    let (weights, node) = weights.ok_or_else(|| at(path, group.line, format!("{name}: has no weights")))?;
-    let mut settings = quantization(&weights, input.as_ref(), node.line)
-        .ok_or_else(|| at(path, node.line, format!("{name}: no scheme has these weights and inputs together")))?;
+    let targets = targets.ok_or_else(|| at(path, group.line, format!("{name}: no targets; add targets: [Linear]")))?;
+    let (weights, node) =
+        weights.ok_or_else(|| at(path, group.line, format!("{name}: no weights; add weights: {{num_bits: 4, …}}")))?;
+    let mut settings = quantization(&weights, input.as_ref(), node.line).ok_or_else(|| {
+        at(
+            path,
+            node.line,
+            format!("{name}: paring has no scheme with these weights and inputs; `paring schemes` lists all"),
+        )
+    })?;
     if let Some(order) = &weights.actorder {
         settings.push(order_setting(order, node.line));
     }

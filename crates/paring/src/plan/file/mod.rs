@@ -14,6 +14,7 @@ use std::io::Read;
 use std::path::Path;
 
 use paring_format::message;
+use paring_format::near;
 
 use crate::plan::Opt;
 use crate::{Error, Result};
@@ -109,9 +110,13 @@ pub fn read(path: &Path, known: &Known) -> Result<RecipeFile> {
     // One byte more than may be there tells that there is more.
     std::fs::File::open(path).map_err(io)?.take(MOST + 1).read_to_end(&mut bytes).map_err(io)?;
     if bytes.len() as u64 > MOST {
-        return Err(Error::Misuse(format!("{name}: larger than the {MOST} bytes that a recipe may have")));
+        return Err(Error::Misuse(format!(
+            "{name}: larger than the {MOST} bytes that a recipe may have; is it a recipe?"
+        )));
     }
-    let text = String::from_utf8(bytes).map_err(|_| Error::Misuse(format!("{name}: not UTF-8 text")))?;
+    let text = String::from_utf8(bytes).map_err(|_| {
+        Error::Misuse(format!("{name}: not UTF-8 text; a recipe is TOML, or YAML in a file that ends in .yaml"))
+    })?;
     let is_yaml = path.extension().is_some_and(|e| e.eq_ignore_ascii_case("yaml") || e.eq_ignore_ascii_case("yml"));
     if !is_yaml {
         return toml::parse(&name, &text, known);
@@ -119,17 +124,7 @@ pub fn read(path: &Path, known: &Known) -> Result<RecipeFile> {
     let file = modifiers::convert(&name, &yaml::parse(&name, &text)?, known)?;
     match file.settings.iter().find(|setting| !known.options.contains(&setting.name)) {
         None => Ok(file),
-        Some(Setting { name, line, .. }) => {
-            let place = format!("{}, line {line}", file.path);
-            let missing = "which the command does not have";
-            Err(match Opt::named(name) {
-                Some(option) => option
-                    .misuse(message!["this asks for ", option, ", ", missing])
-                    .hint("see paring sparsify")
-                    .at(place),
-                None => file.error(*line, format!("this asks for {name}, {missing}")),
-            })
-        }
+        Some(Setting { name, line, .. }) => Err(absent(&file.path, *line, name, known)),
     }
 }
 
@@ -137,13 +132,29 @@ fn at(path: &str, line: usize, text: impl std::fmt::Display) -> Error {
     Error::Misuse(format!("{path}, line {line}: {text}"))
 }
 
+/// The error that a command does not have this option, nor a file this key.
+fn absent(path: &str, line: usize, name: &str, known: &Known) -> Error {
+    match Opt::named(name) {
+        Some(option @ (Opt::Pattern | Opt::Sparsity)) => {
+            let belongs = message![option, " belongs to `paring sparsify`, which also quantizes with "];
+            option.misuse(belongs.then(message![Opt::Wbits, " or ", Opt::Scheme])).at(format!("{path}, line {line}"))
+        }
+        _ => at(path, line, unknown_key(name, known.options.iter().map(String::as_str))),
+    }
+}
+
 /// Errors unless the key is one of those that are known.
 fn expect_known<'a>(path: &str, line: usize, key: &str, known: impl Iterator<Item = &'a str>) -> Result<()> {
     let known: Vec<&str> = known.collect();
     match known.contains(&key) {
         true => Ok(()),
-        false => Err(at(path, line, format!("the key {key} is unknown; known: {}", known.join(", ")))),
+        false => Err(at(path, line, unknown_key(key, known))),
     }
+}
+
+/// The problem with a key that none of these is.
+fn unknown_key<'a>(key: &str, known: impl IntoIterator<Item = &'a str>) -> String {
+    format!("unknown key {key}; {}", near::suggestion(key, known))
 }
 
 /// The line of a byte, from 1.

@@ -7,7 +7,7 @@ use std::collections::BTreeSet;
 
 use super::groups::{self, Part};
 use super::yaml::{Node, Tree};
-use super::{Alike, Known, Named, RecipeFile, Setting, at, expect_known};
+use super::{Alike, Known, Named, RecipeFile, Setting, at, expect_known, unknown_key};
 use crate::Result;
 use crate::plan::method::{METHODS, MethodInfo, ModifierInfo};
 
@@ -63,7 +63,7 @@ pub(super) fn convert(path: &str, root: &Node, known: &Known) -> Result<RecipeFi
     for modifier in &modifiers {
         let read = modifier.read(path, known)?;
         let Some(method) = modifier.method else {
-            file.notes.push(format!("{}: zeros of a model that is sparse always stay", modifier.info.name));
+            file.notes.push(format!("{}: zeros of a sparse model are always kept", modifier.info.name));
             continue;
         };
         let (slot, order) = match method.drops {
@@ -73,14 +73,14 @@ pub(super) fn convert(path: &str, root: &Node, known: &Known) -> Result<RecipeFi
         let before = order.or(slot.as_ref().map(|(m, _)| m.info.name));
         if let Some(before) = before {
             let text = format!(
-                "{} after {before} is no single sweep; write two recipes and run one after the other",
+                "{} after {before} takes two runs; write two recipes and run one after the other",
                 modifier.info.name
             );
             return Err(at(path, modifier.line, text));
         }
         *slot = Some((modifier, read));
     }
-    let none = || at(path, root.line, format!("no modifier that prunes or quantizes; known: {}", names()));
+    let none = || at(path, root.line, format!("no modifier that prunes or quantizes; add one of {}", names()));
     let read = match (prune, quantize) {
         (None, None) => return Err(none()),
         (Some((modifier, read)), None) | (None, Some((modifier, read))) => {
@@ -100,7 +100,7 @@ pub(super) fn convert(path: &str, root: &Node, known: &Known) -> Result<RecipeFi
     };
     file.notes.extend(read.notes);
     if read.ignore.iter().all(|name| !name.contains("lm_head")) {
-        file.notes.push("lm_head is left as it is, although the recipe does not ignore it".into());
+        file.notes.push("lm_head is not compressed, although the recipe does not ignore it".into());
     }
     let line = modifiers.first().map_or(1, |m| m.line);
     file.settings = read.settings;
@@ -116,7 +116,7 @@ fn together(path: &str, (first, pruned): (&Modifier, Read), (second, rounded): (
     let fail = |text: String| Err(at(path, second.line, text));
     if !first.sweeps_with(second) {
         return fail(format!(
-            "{} after {} is no single sweep ({} are); write two recipes and run one after the other",
+            "{} after {} takes two runs (one run does {}); write two recipes and run one after the other",
             second.info.name,
             first.info.name,
             single_sweeps()
@@ -130,7 +130,7 @@ fn together(path: &str, (first, pruned): (&Modifier, Read), (second, rounded): (
             Some(same) if same.values == more.values => {}
             Some(other) => {
                 let text = format!(
-                    "{} is {} here and {} on line {}; one sweep has one",
+                    "{} is {} here and {} on line {}; one run has one; use the same for both",
                     more.name,
                     more.values.join(", "),
                     other.values.join(", "),
@@ -181,24 +181,24 @@ fn find<'a>(path: &str, node: &'a Node, found: &mut Vec<Modifier<'a>>) -> Result
     let entries = match &node.tree {
         Tree::List(list) => return list.iter().try_for_each(|node| find(path, node, found)),
         Tree::Map(entries) => entries,
-        Tree::Scalar(..) => return Err(at(path, node.line, "expected stages and modifiers")),
+        Tree::Scalar(..) => return Err(at(path, node.line, "expected stages and modifiers, such as GPTQModifier")),
     };
     for (key, value) in entries {
         if let Some((info, method)) = known_modifiers().find(|(info, _)| info.name == key) {
             let keys = match &value.tree {
                 Tree::Map(keys) => keys.as_slice(),
                 _ if value.is_null() => &[],
-                _ => return Err(at(path, value.line, format!("{}: expected its keys", info.name))),
+                _ => return Err(at(path, value.line, format!("{}: expected its settings, key: value", info.name))),
             };
             found.push(Modifier { info, method, line: value.line, keys });
         } else if key.ends_with("Modifier") {
-            return Err(at(path, value.line, format!("{key}: has no method here; known: {}", names())));
+            return Err(at(path, value.line, format!("{key}: paring has no such method; use one of {}", names())));
         } else if key == "modifiers" || key.ends_with("_modifiers") || key.ends_with("_stage") {
             find(path, value, found)?;
         } else if key != "run_type" || value.text() != Some("oneshot") {
-            let text =
-                format!("the key {key} is unknown; known: NAME_stage, NAME_modifiers, run_type: oneshot, {}", names());
-            return Err(at(path, value.line, text));
+            let others = ["NAME_stage", "NAME_modifiers", "run_type: oneshot"];
+            let known = others.into_iter().chain(known_modifiers().map(|(info, _)| info.name));
+            return Err(at(path, value.line, unknown_key(key, known)));
         }
     }
     Ok(())
@@ -225,16 +225,14 @@ impl Modifier<'_> {
             }
             let keys = self.info.keys.iter().copied().chain(WITHOUT_EFFECT.iter().map(|(name, _)| *name));
             expect_known(path, node.line, key, keys).map_err(|_| {
-                at(
-                    path,
-                    node.line,
-                    format!("{}: the key {key} is unknown; known: {}", self.info.name, self.info.keys.join(", ")),
-                )
+                let problem = unknown_key(key, self.info.keys.iter().copied());
+                at(path, node.line, format!("{}: {problem}", self.info.name))
             })?;
         }
         let text = |key: &str| -> Result<Option<(String, usize)>> {
             let Some(node) = get(key) else { return Ok(None) };
-            let text = node.text().ok_or_else(|| at(path, node.line, format!("{key}: expected one value")))?;
+            let text =
+                node.text().ok_or_else(|| at(path, node.line, format!("{key}: expected one value, not a list")))?;
             Ok(Some((text.to_string(), node.line)))
         };
         for (key, option) in [("block_size", "blocksize"), ("dampening_frac", "percdamp")] {
@@ -262,11 +260,17 @@ impl Modifier<'_> {
         let targets = targets.unwrap_or_else(|| vec![groups::CLASS.into()]);
         read.ignore = get("ignore").map(|node| groups::strings(path, node)).transpose()?.unwrap_or_default();
         read.parts = match (get("scheme"), get("config_groups")) {
-            (Some(node), Some(_)) => return Err(at(path, node.line, "scheme: of no use beside config_groups")),
+            (Some(node), Some(_)) => {
+                return Err(at(path, node.line, "scheme has no effect with config_groups; remove one of them"));
+            }
             (Some(node), None) => groups::schemes(path, node, targets)?,
             (None, Some(node)) => groups::config_groups(path, node)?,
             (None, None) if self.method.is_some_and(|method| !method.drops) => {
-                return Err(at(path, self.line, format!("{}: needs scheme or config_groups", self.info.name)));
+                return Err(at(
+                    path,
+                    self.line,
+                    format!("{}: no scheme or config_groups; add one of them", self.info.name),
+                ));
             }
             (None, None) => vec![Part { targets, settings: Vec::new() }],
         };
@@ -281,9 +285,11 @@ impl Modifier<'_> {
         let unstructured = |mask: &str| ["0:0", "unstructured"].contains(&mask.to_lowercase().as_str());
         match (mask.filter(|(mask, _)| !unstructured(mask)), share) {
             (None, Some((share, line))) => Ok(setting("sparsity", share, line)),
-            (None, None) => {
-                Err(at(path, self.line, format!("{}: needs a sparsity or a mask_structure N:M", self.info.name)))
-            }
+            (None, None) => Err(at(
+                path,
+                self.line,
+                format!("{}: no sparsity or mask_structure N:M; add one of them", self.info.name),
+            )),
             (Some((mask, line)), share) => {
                 let numbers =
                     mask.split_once(':').and_then(|(n, m)| Some((n.parse::<u32>().ok()?, m.parse::<u32>().ok()?)));
@@ -293,9 +299,11 @@ impl Modifier<'_> {
                 let agrees =
                     |share: &str| share.parse::<f64>().is_ok_and(|s| (s - f64::from(n) / f64::from(m)).abs() < 1e-6);
                 match share.filter(|(share, _)| !agrees(share)) {
-                    Some((share, line)) => {
-                        Err(at(path, line, format!("sparsity: {share} is not that of mask_structure {mask}")))
-                    }
+                    Some((share, line)) => Err(at(
+                        path,
+                        line,
+                        format!("sparsity: {share} contradicts mask_structure {mask}; remove one of them"),
+                    )),
                     None => Ok(setting("pattern", format!("{}:{m}", m - n), line)),
                 }
             }

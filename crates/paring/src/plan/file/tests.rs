@@ -85,15 +85,15 @@ fn what_would_be_another_model_is_an_error() {
     let fp8 = "{num_bits: 8, type: float, strategy: channel}";
     for (text, words) in [
         ("", &["line 1", "empty"] as &[&str]),
-        ("a: 1", &["line 1", "the key a", "GPTQModifier"]),
+        ("a: 1", &["line 1", "unknown key a;", "GPTQModifier"]),
         ("- 4", &["line 1", "modifiers"]),
         ("a_stage:\n  run_type: train", &["line 2", "run_type"]),
         ("a_stage: {}", &["no modifier"]),
-        ("AWQModifier: {scheme: W4A16}", &["AWQModifier", "has no method"]),
+        ("AWQModifier: {scheme: W4A16}", &["AWQModifier", "no such method", "GPTQModifier"]),
         ("GPTQModifier: {}", &["GPTQModifier", "scheme or config_groups"]),
-        ("GPTQModifier: 4", &["GPTQModifier", "its keys"]),
+        ("GPTQModifier: 4", &["GPTQModifier", "its settings"]),
         ("GPTQModifier:\n  scheme: W4A16\n  sparsity: 0.5", &["line 3", "sparsity", "known", "dampening_frac"]),
-        ("GPTQModifier: {scheme: W4}", &["W4 is unknown", "W4A16"]),
+        ("GPTQModifier: {scheme: W4}", &["no scheme W4;", "W4A16"]),
         ("GPTQModifier: {scheme: [W4A16]}", &["scheme: expected a name"]),
         ("GPTQModifier: {scheme: W4A16, config_groups: {}}", &["scheme", "config_groups"]),
         ("GPTQModifier: {scheme: W4A16, actorder: sideways}", &["actorder: sideways"]),
@@ -104,9 +104,9 @@ fn what_would_be_another_model_is_an_error() {
         ("GPTQModifier: {config_groups: {}}", &["config_groups: expected groups"]),
         ("GPTQModifier: {config_groups: {W4A16: []}}", &["a name at least"]),
         ("GPTQModifier: {config_groups: {g: {targets: [Linear], weights: {bits: 4}}}}", &["line 1", "weights", "bits"]),
-        ("GPTQModifier: {config_groups: {g: {weights: {num_bits: 4, group_size: 8}}}}", &["g: has no targets"]),
-        ("GPTQModifier: {config_groups: {g: {targets: [Linear]}}}", &["g: has no weights"]),
-        ("GPTQModifier: {config_groups: {g: {targets: [Linear], weights: {num_bits: 4}}}}", &["no scheme has"]),
+        ("GPTQModifier: {config_groups: {g: {weights: {num_bits: 4, group_size: 8}}}}", &["g: no targets; add"]),
+        ("GPTQModifier: {config_groups: {g: {targets: [Linear]}}}", &["g: no weights; add"]),
+        ("GPTQModifier: {config_groups: {g: {targets: [Linear], weights: {num_bits: 4}}}}", &["no scheme with these"]),
         (
             "GPTQModifier: {config_groups: {g: {targets: [Linear], weights: {num_bits: 4, group_size: 8, observer: x}}}}",
             &["observer: x"],
@@ -126,7 +126,7 @@ fn what_would_be_another_model_is_an_error() {
         ("SparseGPTModifier: {sparsity: 0.5, owl_m: 5}", &["owl_m", "mask_structure"]),
         (
             "WandaPruningModifier: {sparsity: 0.5}\nGPTQModifier: {scheme: W4A16}",
-            &["line 2", "no single sweep", "two recipes"],
+            &["line 2", "takes two runs", "two recipes"],
         ),
         (
             "GPTQModifier: {scheme: W4A16}\nSparseGPTModifier: {sparsity: 0.5}",
@@ -144,8 +144,8 @@ fn what_would_be_another_model_is_an_error() {
         ("GPTQModifier: !!str x", &["the tag"]),
         ("a: *b", &["line 1"]),
         ("a: 1\n---\nb: 2", &["more than one document"]),
-        ("a: [1", &["no YAML"]),
-        ("? [1]\n: 2", &["a key is no text"]),
+        ("a: [1", &["not YAML"]),
+        ("? [1]\n: 2", &["a key is not text"]),
     ] {
         let error = parse(text).unwrap_err().to_string();
         let missing: Vec<_> = words.iter().filter(|word| !error.contains(**word)).collect();

@@ -3,7 +3,7 @@
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
-use super::{Group, Known, RecipeFile, Setting, at, expect_known, line_of};
+use super::{Group, Known, RecipeFile, Setting, absent, at, expect_known, line_of};
 use crate::Result;
 
 /// The key of the tables for some linears.
@@ -21,7 +21,7 @@ pub(super) fn parse(path: &str, text: &str, known: &Known) -> Result<RecipeFile>
     let source = Source { path, text, known };
     let table = DeTable::parse(text).map_err(|error| {
         let line = error.span().map_or(1, |span| line_of(text, span.start));
-        at(path, line, format!("no TOML: {}", error.message()))
+        at(path, line, format!("not TOML: {}", error.message()))
     })?;
     let mut file = RecipeFile { path: path.to_string(), ..RecipeFile::default() };
     // Of tables the parser keeps no order; people expect that of the file.
@@ -32,8 +32,9 @@ pub(super) fn parse(path: &str, text: &str, known: &Known) -> Result<RecipeFile>
                 file.groups.push(source.group(table)?);
             }
         } else {
-            let options = known.options.iter().map(String::as_str).chain([OVERRIDE]);
-            expect_known(path, line, &key, options)?;
+            if !known.options.contains(&key) {
+                return Err(absent(path, line, &key, known));
+            }
             file.settings.push(source.setting(key, value, line)?);
         }
     }
@@ -72,7 +73,10 @@ impl Source<'_> {
 
     fn group(&self, table: &Spanned<DeValue>) -> Result<Group> {
         let line = line_of(self.text, table.span().start);
-        let fields = table.get_ref().as_table().ok_or_else(|| at(self.path, line, "override: not a table"))?;
+        let fields = table
+            .get_ref()
+            .as_table()
+            .ok_or_else(|| at(self.path, line, "override: not a table; write [[override]]"))?;
         let (mut targets, mut skip, mut settings) = (None, false, Vec::new());
         for (key, value, line) in self.entries(fields) {
             match key.as_str() {
@@ -96,9 +100,15 @@ impl Source<'_> {
                 }
             }
         }
-        let targets = targets.ok_or_else(|| at(self.path, line, "the override has no targets"))?;
+        let targets = targets.ok_or_else(|| {
+            at(self.path, line, "the override has no targets; add targets = [\"NAME or re:PATTERN\"]")
+        })?;
         match settings.first().filter(|_| skip) {
-            Some(other) => Err(at(self.path, other.line, format!("{}: of no use beside skip = true", other.name))),
+            Some(other) => Err(at(
+                self.path,
+                other.line,
+                format!("{}: has no effect with skip = true; remove one of them", other.name),
+            )),
             None => Ok(Group { targets, skip, settings, line }),
         }
     }

@@ -40,12 +40,18 @@ pub(super) fn parse(path: &str, text: &str) -> Result<Node> {
     loop {
         match reader.next()? {
             Event::StreamStart | Event::DocumentStart(_) | Event::Nothing => {}
-            Event::StreamEnd => return Err(at(path, reader.line, "the file is empty")),
+            Event::StreamEnd => {
+                return Err(at(
+                    path,
+                    reader.line,
+                    "the file is empty; expected stages and modifiers, such as GPTQModifier",
+                ));
+            }
             event => {
                 let node = reader.node(event, 0)?;
                 return match (reader.next()?, reader.next()?) {
                     (Event::DocumentEnd, Event::StreamEnd) => Ok(node),
-                    _ => Err(at(path, reader.line, "more than one document")),
+                    _ => Err(at(path, reader.line, "more than one document; put the others into files of their own")),
                 };
             }
         }
@@ -54,7 +60,7 @@ pub(super) fn parse(path: &str, text: &str) -> Result<Node> {
 
 impl<'a> Reader<'a> {
     fn next(&mut self) -> Result<Event<'a>> {
-        let bad = |e: &ScanError| at(self.path, e.marker().line(), format!("no YAML: {}", e.info()));
+        let bad = |e: &ScanError| at(self.path, e.marker().line(), format!("not YAML: {}", e.info()));
         match self.parser.next_event() {
             None => Ok(Event::StreamEnd),
             Some(Err(error)) => Err(bad(&error)),
@@ -70,19 +76,19 @@ impl<'a> Reader<'a> {
         let line = self.line;
         let fail = |text: String| Err(at(self.path, line, text));
         if depth > DEEPEST {
-            return fail(format!("lists and mappings lie more than {DEEPEST} deep in each other"));
+            return fail(format!("lists and mappings are nested more than {DEEPEST} deep; recipes need no more"));
         }
         let (anchor, tag) = match &event {
             Event::Scalar(_, _, anchor, tag) => (*anchor, tag),
             Event::SequenceStart(anchor, tag) | Event::MappingStart(anchor, tag) => (*anchor, tag),
             Event::Alias(_) => return fail("aliases are not read; write it out".into()),
-            _ => return fail("a value is missing".into()),
+            _ => return fail("a value is missing after the key".into()),
         };
         if anchor != 0 {
             return fail("anchors are not read; write it out".into());
         }
         if let Some(tag) = tag {
-            return fail(format!("the tag {tag} is not read"));
+            return fail(format!("the tag {tag} is not read; remove it"));
         }
         let tree = match event {
             Event::Scalar(text, style, ..) => Tree::Scalar(text.into_owned(), style == ScalarStyle::Plain),
@@ -110,9 +116,11 @@ impl<'a> Reader<'a> {
                 Event::MappingEnd => return Ok(map),
                 event => self.node(event, depth + 1)?,
             };
-            let Tree::Scalar(name, _) = key.tree else { return Err(at(self.path, key.line, "a key is no text")) };
+            let Tree::Scalar(name, _) = key.tree else {
+                return Err(at(self.path, key.line, "a key is not text; expected key: value"));
+            };
             if !seen.insert(name.clone()) {
-                return Err(at(self.path, key.line, format!("the key {name} is there twice")));
+                return Err(at(self.path, key.line, format!("the key {name} occurs twice; remove one")));
             }
             let event = self.next()?;
             let value = self.node(event, depth + 1)?;

@@ -7,6 +7,7 @@ mod tests;
 use std::fmt;
 
 use paring_data::named::Protocol;
+use paring_format::near;
 use serde::{Serialize, Serializer};
 
 use crate::{Error, Result};
@@ -202,7 +203,8 @@ pub static METHODS: &[&MethodInfo] = &[&MAGNITUDE, &WANDA, &SPARSEGPT, &RTN, &GP
 impl MethodInfo {
     /// The method of this name. Errors when there is none, with the names of all.
     pub fn named(name: &str) -> Result<&'static Self> {
-        let unknown = || Error::Misuse(format!("unknown method {name}; known: {}", names(|_| true)));
+        let instead = || near::suggestion(name, METHODS.iter().map(|method| method.name));
+        let unknown = || Error::Misuse(format!("unknown method {name}; {}", instead()));
         METHODS.iter().copied().find(|method| method.name == name).ok_or_else(unknown)
     }
 
