@@ -345,7 +345,7 @@ fn embeddings_in_codes_are_refused_by_name() {
             changed.tensors.push(NamedTensor { name: t.name.replace("lm_head", "model.embed_tokens"), ..t });
         }
         changed.write(&sandbox.path("changed"));
-        let words = ["embedding model.embed_tokens is quantized (weight_packed I32): paring does not read this"];
+        let words = ["embedding model.embed_tokens is quantized (weight_packed I32), which paring does not read"];
         sandbox.refused("eval changed eval.safetensors --quiet", 1, &words).unwrap();
         sandbox.refused("quantize changed calib.safetensors --wbits 4 --out out --quiet", 1, &words).unwrap();
         // What the message advises.

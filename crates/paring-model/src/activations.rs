@@ -57,7 +57,7 @@ pub(crate) type Lookup<'a> = dyn Fn(&str) -> Result<f32> + 'a;
 /// cannot be run; `module` is for the message.
 pub fn stored(args: &QuantArgs, cols: usize, module: &str) -> Result<StoredScales> {
     let fail = |what: String| {
-        let format = format!("inputs quantized by {what}");
+        let format = format!("the quantization of its inputs ({what})");
         Err(Error::Format(paring_format::Error::UnsupportedFormat { module: module.to_string(), format }))
     };
     let groups = |size: usize| match size > 0 && cols.is_multiple_of(size) {
@@ -72,7 +72,7 @@ pub fn stored(args: &QuantArgs, cols: usize, module: &str) -> Result<StoredScale
         (Dynamic::Local, Strategy::TensorGroup(size), ScaleType::E4m3) if args.element == Element::E2m1 => {
             groups(size).map(|_| StoredScales::Global)
         }
-        (dynamic, strategy, scales) => fail(format!("{strategy:?} with scales {scales:?}, dynamic {dynamic:?}")),
+        _ => fail(args.to_string()),
     }
 }
 
@@ -100,10 +100,7 @@ pub fn check_cache(args: &QuantArgs) -> Result<()> {
     }
     Err(Error::Format(paring_format::Error::UnsupportedFormat {
         module: "config.json: quantization_config.kv_cache_scheme".to_string(),
-        format: format!(
-            "{:?}, dynamic {:?}, symmetric {}; expected tensor or attn_head, false and true",
-            args.strategy, args.dynamic, args.symmetric
-        ),
+        format: format!("{args} (expected symmetric codes with one stored scale, or one for each head)"),
     }))
 }
 

@@ -16,13 +16,13 @@ pub enum Error {
     #[error("{0}")]
     Tap(Box<dyn std::error::Error + Send + Sync>),
     /// The config names no model family that this program has.
-    #[error("{file}: architecture {got} is not supported; use a model of one of: {known}")]
+    #[error("{file}: architecture {got} is not supported; {known}")]
     UnknownArchitecture {
         /// The config file.
         file: String,
         /// The name found.
         got: String,
-        /// The supported names, comma-separated.
+        /// The supported names, or the one that was meant, in words.
         known: String,
     },
     /// A value of the config is of the wrong type, out of range, or at odds with another one.
@@ -57,7 +57,7 @@ pub enum Error {
     },
     /// A stored tensor does not have the shape that the config implies.
     #[error(
-        "{file}: tensor {name} has shape {got:?} but the config implies {expected:?}; config and weights do not match"
+        "{file}: tensor {name} has shape {got:?} but the config implies {expected:?}; use the config.json that belongs to these weights"
     )]
     TensorShape {
         /// The file that holds the tensor.
@@ -70,7 +70,7 @@ pub enum Error {
         got: Vec<usize>,
     },
     /// A stored tensor is not of a type that can be used here.
-    #[error("{file}: tensor {name} is of type {got}; expected {expected}")]
+    #[error("{file}: tensor {name} has type {got}, expected {expected}; convert it")]
     TensorType {
         /// The file that holds the tensor.
         file: String,
@@ -83,8 +83,8 @@ pub enum Error {
     },
     /// A table of embeddings in codes.
     #[error(
-        "{file}: embedding {module} is quantized ({part}): paring does not read this; store it dense, which paring decompress \
-        does where the config names the module"
+        "{file}: embedding {module} is quantized ({part}), which paring does not read; store it dense (`paring decompress` \
+        does where the config names the module)"
     )]
     QuantizedEmbedding {
         /// The file that holds it.
@@ -95,7 +95,7 @@ pub enum Error {
         part: String,
     },
     /// A scale that nothing can be divided by.
-    #[error("{file}: tensor {name} holds {got}; expected numbers above 0")]
+    #[error("{file}: tensor {name} holds {got}, expected numbers above 0; download the file again")]
     Scale {
         /// The file that holds the tensor.
         file: String,

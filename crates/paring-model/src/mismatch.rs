@@ -108,17 +108,17 @@ impl Mismatch {
     pub(crate) fn message(&self) -> Message {
         let hints = self.hints.iter().take(NAMED).cloned().collect::<Vec<_>>().join(" and that ");
         let hint = format!("; check that all files are there and that {hints}");
-        let lost = "; nothing would use or copy them: check the architecture and the sizes in the config";
+        let lost = "; they would be lost: check the architecture and the sizes in the config";
         let kinds = [
             self.missing.describe("missing", &hint),
-            self.misshapen.describe("of another shape", ""),
+            self.misshapen.describe("of another shape", "; use the config.json that belongs to these weights"),
             self.mistyped.describe("of a type that cannot be used", ""),
             self.extra.describe("that the model does not have", lost),
         ];
         let kinds = kinds.into_iter().flatten().collect::<Vec<_>>().join(", ");
         let text = format!("{}: config and tensors do not match: {kinds}", self.file);
         match self.extra.count == self.count() {
-            true => message![text, "; ", Setting::new("lenient"), " leaves them out"],
+            true => message![text, "; ", Setting::new("lenient"), " ignores them"],
             false => text.into(),
         }
     }

@@ -1,5 +1,6 @@
 //! The commands that look at a checkpoint and write no other.
 
+use std::path::Path;
 use std::sync::Arc;
 
 use paring::commands::compare::{Comparison, ComparisonLimits};
@@ -23,6 +24,10 @@ use crate::{demo, show};
 pub fn inspect(args: &InspectArgs, shared: &Shared) -> Result<()> {
     if let Some(path) = args.outliers.as_deref().filter(|path| path.is_dir()) {
         return Err(Error::Misuse(format!("--outliers {}: is a folder; name a file", path.display())));
+    }
+    let other = |path: &&Path| path.extension().is_some_and(|extension| !extension.eq_ignore_ascii_case("svg"));
+    if let Some(path) = args.outliers.as_deref().filter(other) {
+        return Err(Error::Misuse(format!("--outliers {}: the map is an SVG; name a file .svg", path.display())));
     }
     machine::threads(None)?;
     let sources = sources(shared.quiet, &args.look.opening);
@@ -66,7 +71,9 @@ pub fn tokens(args: &TokensArgs, shared: &Shared) -> Result<()> {
 
 /// Draws the outliers of a module, or of the one that has the most, and says so.
 fn draw(checkpoint: &Checkpoint, summary: &Summary, module: Option<&str>, file: &NamedFile<'_>) -> Result<String> {
-    let none = || Error::Plan(format!("{}: no matrix in it keeps outliers; nothing to draw", checkpoint.describe()));
+    let none = || {
+        Error::Plan(format!("{}: no matrix in it keeps outliers; use a model made with spqr", checkpoint.describe()))
+    };
     let module = module.or_else(|| summary.most_outliers()).ok_or_else(none)?;
     let found = paring::commands::inspect::outliers(checkpoint, module)?;
     let svg = outlier_map::outliers(module, found.rows, found.cols, &found.mask);

@@ -66,8 +66,13 @@ fn entry(checkpoint: &Checkpoint) -> Result<&'static FamilyEntry> {
         names.contains(&got.as_str())
     };
     FAMILIES.iter().find(knows).ok_or_else(|| {
-        let known: Vec<&str> = FAMILIES.iter().filter_map(|family| family.architectures.first().copied()).collect();
-        Error::UnknownArchitecture { file, got, known: known.join(", ") }
+        let names = || FAMILIES.iter().filter_map(|family| family.architectures.first().copied());
+        // Models of similar names differ: only letters in another case mean the same one.
+        let known = match names().find(|known| known.eq_ignore_ascii_case(&got)) {
+            Some(known) => format!("did you mean {known}?"),
+            None => format!("use a model of one of: {}", names().collect::<Vec<_>>().join(", ")),
+        };
+        Error::UnknownArchitecture { file, got, known }
     })
 }
 

@@ -106,14 +106,15 @@ fn configs_that_do_not_fit_the_weights() {
         json!({"vocab_size": 65}),
         "config.json: config and tensors do not match: 2 of another shape (model.embed_tokens.weight in \
          model.safetensors is [64, 32], expected [65, 32]; lm_head.weight in model.safetensors is [64, 32], expected \
-         [65, 32])",
+         [65, 32]; use the config.json that belongs to these weights)",
     );
     check(
         json!({"intermediate_size": 50}),
         "config.json: config and tensors do not match: 6 of another shape (model.layers.0.mlp.gate_proj.weight in \
          model.safetensors is [48, 32], expected [50, 32]; model.layers.0.mlp.up_proj.weight in model.safetensors is \
          [48, 32], expected [50, 32]; model.layers.0.mlp.down_proj.weight in model.safetensors is [32, 48], expected \
-         [32, 50]; model.layers.1.mlp.gate_proj.weight in model.safetensors is [48, 32], expected [50, 32]; 2 more)",
+         [32, 50]; model.layers.1.mlp.gate_proj.weight in model.safetensors is [48, 32], expected [50, 32]; 2 more; \
+         use the config.json that belongs to these weights)",
     );
     check(
         json!({"num_hidden_layers": 3}),
@@ -134,8 +135,8 @@ fn configs_that_do_not_fit_the_weights() {
         "config.json: config and tensors do not match: 9 that the model does not have \
          (model.layers.1.input_layernorm.weight in model.safetensors; model.layers.1.mlp.down_proj.weight in \
          model.safetensors; model.layers.1.mlp.gate_proj.weight in model.safetensors; \
-         model.layers.1.mlp.up_proj.weight in model.safetensors; 5 more; nothing would use or copy them: check the \
-         architecture and the sizes in the config); lenient leaves them out",
+         model.layers.1.mlp.up_proj.weight in model.safetensors; 5 more; they would be lost: check the \
+         architecture and the sizes in the config); lenient ignores them",
     );
     let untied = "config.json: the checkpoint has no tensor lm_head; check that all its files are there and that \
                   tie_word_embeddings is right";

@@ -34,10 +34,11 @@ fn everything_that_is_wrong_in_one_line() {
     });
     let expected = "config.json: config and tensors do not match: 2 missing (model.layers.0.input_layernorm.weight; \
          model.layers.0.post_attention_layernorm.weight; check that all files are there and that num_hidden_layers is \
-         right), 1 of another shape (model.norm.weight in model.safetensors is [8, 4], expected [32]), 1 of a type \
-         that cannot be used (model.layers.1.self_attn.q_proj.weight in model.safetensors is I32, expected F32, F16, \
-         BF16 or F64), 1 that the model does not have (model.layers.0.self_attn.q_proj.bias in model.safetensors; nothing \
-         would use or copy them: check the architecture and the sizes in the config)";
+         right), 1 of another shape (model.norm.weight in model.safetensors is [8, 4], expected [32]; use \
+         the config.json that belongs to these weights), 1 of a type that \
+         cannot be used (model.layers.1.self_attn.q_proj.weight in model.safetensors is I32, expected F32, F16, \
+         BF16 or F64), 1 that the model does not have (model.layers.0.self_attn.q_proj.bias in model.safetensors; they \
+         would be lost: check the architecture and the sizes in the config)";
     assert_eq!(text.err().as_deref(), Some(expected));
 }
 

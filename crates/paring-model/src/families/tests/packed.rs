@@ -87,6 +87,7 @@ fn a_packed_linear_of_another_shape_is_found_at_once() {
         "config.json: config and tensors do not match: 6 of another shape (model.layers.0.mlp.gate_proj in \
          model.safetensors is [48, 32], expected [40, 32]; model.layers.0.mlp.up_proj in model.safetensors is \
          [48, 32], expected [40, 32]; model.layers.0.mlp.down_proj in model.safetensors is [32, 48], expected [32, 40]; \
-         model.layers.1.mlp.gate_proj in model.safetensors is [48, 32], expected [40, 32]; 2 more)"
+         model.layers.1.mlp.gate_proj in model.safetensors is [48, 32], expected [40, 32]; 2 more; use the config.json \
+         that belongs to these weights)"
     );
 }

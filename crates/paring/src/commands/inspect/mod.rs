@@ -4,7 +4,7 @@ mod words;
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use paring_format::{Checkpoint, Scheme, Values};
+use paring_format::{Checkpoint, Scheme, Values, near};
 use paring_model::families;
 use serde::Serialize;
 
@@ -98,11 +98,32 @@ impl Summary {
 
 /// The outliers of the matrix at this module path. Errors when there is no such matrix, or it keeps no weight exact.
 pub fn outliers(checkpoint: &Checkpoint, module: &str) -> Result<OutlierMap> {
+    if !matrices(checkpoint).any(|known| known == module) {
+        return Err(no_matrix(checkpoint, module));
+    }
     let c = checkpoint.read_module(module)?;
     match c.outlier_mask().filter(|mask| mask.contains(&1)) {
         Some(mask) => Ok(OutlierMap { module: module.to_string(), rows: c.rows, cols: c.cols, mask }),
-        None => Err(Error::Plan(format!("{module}: no outliers in it; nothing to draw"))),
+        None => Err(Error::Plan(format!("{module}: this matrix keeps no outliers; choose another"))),
     }
+}
+
+/// Paths of the matrices of a checkpoint, compressed or not, by tensors: those of several come several times.
+fn matrices(checkpoint: &Checkpoint) -> impl Iterator<Item = &str> {
+    checkpoint.names().filter_map(|name| {
+        let plain =
+            || name.strip_suffix(".weight").filter(|_| checkpoint.info(name).is_some_and(|i| i.shape.len() == 2));
+        compressed_module(checkpoint, name).or_else(plain)
+    })
+}
+
+/// The error that there is no matrix of this name, with one that there is: the nearest, or the first below that name.
+fn no_matrix(checkpoint: &Checkpoint, module: &str) -> Error {
+    let near = near::did_you_mean(module, matrices(checkpoint).collect::<BTreeSet<_>>());
+    let below = |name: &&str| name.strip_prefix(module).is_some_and(|rest| rest.starts_with('.'));
+    let example = || matrices(checkpoint).find(below).or_else(|| matrices(checkpoint).next());
+    let instead = near.or_else(|| Some(format!("names look like {}", example()?)));
+    Error::Plan(format!("no matrix {module}; {}", instead.unwrap_or_else(|| "the model has none".into())))
 }
 
 /// Reads every tensor once, one at a time.
