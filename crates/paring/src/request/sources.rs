@@ -102,11 +102,6 @@ fn precision(asked: Option<Precision>, stored: Option<Dtype>) -> Precision {
     }
 }
 
-/// Tells whether there is no file of this name.
-fn is_missing(name: &str) -> bool {
-    std::fs::symlink_metadata(name).is_err_and(|error| error.kind() == std::io::ErrorKind::NotFound)
-}
-
 impl Sources {
     fn built_in(&self, name: impl AsRef<Path>) -> Option<&'static BuiltIn> {
         self.built_in.iter().find(|built_in| Path::new(built_in.name) == name.as_ref())
@@ -210,11 +205,21 @@ impl Sources {
         if data.is_some() || self.built_in(model).is_some() {
             return Ok(());
         }
-        // A model that is not there comes first.
         if self.on_hub(model).is_none() {
             self.checkpoint(model)?;
         }
         Err(self.no_data())
+    }
+
+    /// The error that data is missing.
+    fn no_data(&self) -> Error {
+        let named = named::NAMES.iter().copied().chain(self.built_in.iter().map(|built_in| built_in.name));
+        let named: Vec<&str> = named.collect();
+        let (last, others) = named.split_last().map_or(("", &named[..]), |(last, others)| (*last, others));
+        Error::Misuse(format!(
+            "DATASET is missing: after the model, name a file (.txt, .jsonl, .parquet, .safetensors, …), {} or {last}",
+            others.join(", ")
+        ))
     }
 
     /// Opens a data set, or the text of a built-in `model` where none is named. `protocol` says how the named sets are
@@ -253,25 +258,10 @@ impl Sources {
 
     /// The error of a data set that is neither a file nor a name.
     fn unknown_data(&self, name: &str) -> Error {
-        let known = self.built_in.iter().map(|built_in| built_in.name).chain(named::NAMES);
-        let instead =
-            near::did_you_mean(name, known).unwrap_or_else(|| format!("name a file, or one of {}", self.data_sets()));
+        let known = || named::NAMES.into_iter().chain(self.built_in.iter().map(|built_in| built_in.name));
+        let all = || format!("name a file, or one of {}", known().collect::<Vec<_>>().join(", "));
+        let instead = near::did_you_mean(name, known()).unwrap_or_else(all);
         Error::content(name, format!("no such file or data set; {instead}"))
-    }
-
-    /// The names of the data sets that there are.
-    fn data_sets(&self) -> String {
-        let known: Vec<&str> =
-            named::NAMES.into_iter().chain(self.built_in.iter().map(|built_in| built_in.name)).collect();
-        known.join(", ")
-    }
-
-    /// The error that no data is named.
-    fn no_data(&self) -> Error {
-        let known = self.data_sets();
-        Error::Misuse(format!(
-            "DATASET is missing: name a file (.txt, .jsonl, .parquet, .safetensors, …) or one of {known}"
-        ))
     }
 
     fn open_data(
@@ -304,4 +294,9 @@ impl Sources {
             None => Ok(Data::open(Path::new(name), &options.text_field)?),
         }
     }
+}
+
+/// Tells whether there is no file of this name.
+fn is_missing(name: &str) -> bool {
+    std::fs::symlink_metadata(name).is_err_and(|error| error.kind() == std::io::ErrorKind::NotFound)
 }
