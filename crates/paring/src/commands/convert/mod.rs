@@ -20,8 +20,7 @@ use crate::output::modules::{compressed_modules, is_of_activations};
 use crate::output::rewrite::{Rewrite, Stored, destination, items};
 use crate::output::side_files::{left_behind, unquantized};
 use crate::output::tied;
-use crate::plan::Opt;
-use crate::plan::compatibility::named_layout;
+use crate::plan::{Opt, named_layout};
 use crate::report::progress::Observer;
 use crate::{Error, Result};
 

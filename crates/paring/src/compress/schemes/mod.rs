@@ -7,8 +7,8 @@ use paring_format::{Dtype, QuantArgs, QuantConfig, QuantMethod, Scheme, SecondLe
 use super::legacy;
 use super::select::Selection;
 use crate::methods::Stored;
-use crate::plan::compatibility::{named_layout, usual_layout};
-use crate::plan::{ActOrder, Choice, Opt, Plan, Recipe, Rounding, Spqr};
+use crate::plan::compatibility::usual_layout;
+use crate::plan::{ActOrder, Choice, Opt, Plan, Recipe, Rounding, Spqr, named_layout};
 use crate::{Error, Result};
 
 /// Storage of the linears of one choice.

@@ -7,14 +7,12 @@
 mod kernels;
 mod layouts;
 
-use paring_format::layouts::{inferred, layout, names};
+use paring_format::layouts::{inferred, layout};
 use paring_format::message;
 use paring_format::message::Message;
-use paring_format::near;
 use paring_format::{Dtype, Element, Layout, PRESETS, Preset, QuantArgs, Scheme};
 
 use super::Opt;
-use crate::Result;
 use layouts::{SUPPORT, has_packed_zeros};
 
 /// A program that loads checkpoints.
@@ -61,12 +59,6 @@ pub fn usual_layout(weights: &QuantArgs, input: Option<&QuantArgs>) -> &'static 
         (Element::Int(_), _) => inferred(Some(weights), None),
         _ => inferred(Some(weights), input),
     }
-}
-
-/// The layout of this name. Errors when there is none.
-pub fn named_layout(name: &str) -> Result<&'static dyn Layout> {
-    let unknown = || Opt::Format.wrong(name, "no such format").hint(near::suggestion(name, names()));
-    layout(name).ok_or_else(unknown)
 }
 
 /// Tells whether a program runs linears with this scheme.
