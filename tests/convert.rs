@@ -191,5 +191,5 @@ fn padded_words_become_those_of_today() {
     assert_ne!(tensors(&sandbox.open("old")), tensors(&today));
     sandbox.ok("convert old --format pack-quantized --out new");
     assert_eq!(tensors(&sandbox.open("new")), tensors(&today));
-    assert_eq!(sandbox.open("new").config()["quantization_config"]["version"], "0.19.0");
+    assert_eq!(sandbox.open("new").config()["quantization_config"]["version"], "0.20.1");
 }

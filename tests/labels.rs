@@ -119,7 +119,13 @@ fn a_weight_that_cannot_be_what_the_label_says_is_named_with_the_label() {
         dense.config["quantization_config"] = quantized.config["quantization_config"].clone();
         quant(&mut dense)["quantization_status"] = status.map_or(Value::Null, Value::from);
         dense.write(&sandbox.path("dense"));
-        let words = ["model.layers.0.self_attn.q_proj", "F32 without scales", "4 bit asymmetric", words, "ignore"];
+        let words = [
+            "model.layers.0.self_attn.q_proj",
+            "F32 without scales",
+            "4-bit, groups of 16, asymmetric",
+            words,
+            "ignore",
+        ];
         sandbox.refused("eval dense eval.safetensors --seqlen 32 --quiet", 1, &words).unwrap();
         let command = "quantize dense calib.safetensors --wbits 4 --out out --quiet";
         sandbox.refused(command, 1, &words).unwrap();

@@ -5,7 +5,7 @@ use serde_json::{Map, Value, json};
 use super::json::{bad, object, unsupported};
 use crate::{Dynamic, Element, QuantArgs, Result, ScaleType, SecondLevel, Strategy};
 
-/// Every key that compressed-tensors writes.
+/// Every key that some release of compressed-tensors writes; any may be missing.
 const KEYS: [&str; 12] = [
     "actorder",
     "block_structure",
@@ -22,7 +22,7 @@ const KEYS: [&str; 12] = [
 ];
 
 impl QuantArgs {
-    /// The object that compressed-tensors 0.19 writes, with its full set of keys.
+    /// The object that compressed-tensors [`super::VERSION`] writes, which leaves out what is not set. Earlier releases read it too.
     pub fn to_json(&self) -> Value {
         let (group_size, block) = self.sizes();
         let scale = match self.scale_type {
@@ -30,10 +30,7 @@ impl QuantArgs {
             ScaleType::E4m3 => Some("torch.float8_e4m3fn"),
             ScaleType::Exponent => Some("torch.uint8"),
         };
-        let zero = if self.float_zeros { "torch.float32" } else { "torch.int8" };
-        json!({
-            "actorder": self.actorder,
-            "block_structure": block,
+        let mut args = json!({
             "dynamic": match self.dynamic {
                 Dynamic::No => json!(false),
                 Dynamic::Yes => json!(true),
@@ -41,14 +38,23 @@ impl QuantArgs {
             },
             "group_size": group_size,
             "num_bits": self.element.bits(),
-            "observer": null,
-            "observer_kwargs": {},
-            "scale_dtype": scale,
             "strategy": self.strategy_name(),
             "symmetric": self.symmetric,
             "type": if self.element.int_bits().is_some() { "int" } else { "float" },
-            "zp_dtype": (!self.symmetric).then_some(zero),
-        })
+        });
+        let zero = (!self.symmetric && self.float_zeros).then_some("torch.float32");
+        let set = [
+            ("actorder", self.actorder.as_ref().map(|order| json!(order))),
+            ("block_structure", block.map(|block| json!(block))),
+            ("scale_dtype", scale.map(|scale| json!(scale))),
+            ("zp_dtype", zero.map(|zero| json!(zero))),
+        ];
+        for (key, value) in set {
+            if let Some(value) = value {
+                args[key] = value;
+            }
+        }
+        args
     }
 
     /// The same in this program's own form.

@@ -1,8 +1,8 @@
-//! The JSON of a [`QuantConfig`]: read with care, written with the full set of keys, sorted.
+//! The JSON of a [`QuantConfig`]: read with care, written as compressed-tensors writes it, keys sorted.
 
 use serde_json::{Map, Value, json};
 
-use super::{PARING_VERSION, Preset, QuantConfig, Sparsity, Targets, sparsity, spqr};
+use super::{PARING_VERSION, Preset, QuantConfig, Sparsity, Targets, moe, sparsity, spqr};
 use crate::{Dynamic, Error, QuantArgs, QuantMethod, Result, Scheme, layouts};
 
 pub(super) const ROOT: &str = "quantization_config";
@@ -17,8 +17,8 @@ impl QuantConfig {
         Stated::parse(value)?.settle(&[])
     }
 
-    /// The object to write, with every key that compressed-tensors 0.19.0 writes; in another form with those that it
-    /// has.
+    /// The object to write, with the keys that compressed-tensors [`super::VERSION`] writes; in another form with those that
+    /// it has.
     pub fn to_json(&self) -> Value {
         if self.method == QuantMethod::Spqr {
             return spqr::to_json(self);
@@ -51,6 +51,7 @@ impl QuantConfig {
             "global_compression_ratio": null,
             "ignore": self.ignore,
             "kv_cache_scheme": self.kv_cache.as_ref().map(QuantArgs::to_json),
+            "moe_sparsity_config": null,
             "quant_method": self.method.name(),
             "quantization_status": if frozen { "frozen" } else { "compressed" },
             "sparsity_config": sparsity,
@@ -114,6 +115,7 @@ impl Stated {
         if !is_empty(root.get("transform_config")) {
             return Err(unsupported(ROOT, "transform_config".to_string()));
         }
+        moe::check(root.get("moe_sparsity_config"))?;
         let version = root.get("version").and_then(Value::as_str).unwrap_or_default().to_string();
         let key = format!("{ROOT}.config_groups");
         let (mut groups, mut dense, mut named) = (Vec::new(), Vec::new(), Vec::new());

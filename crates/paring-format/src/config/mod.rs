@@ -2,6 +2,7 @@
 
 mod args;
 mod json;
+mod moe;
 mod pattern;
 mod presets;
 mod sparsity;
@@ -21,7 +22,7 @@ pub use target::{Target, TargetMatch};
 use crate::{QuantArgs, QuantMethod, Result, Scheme, layouts};
 
 /// The release of compressed-tensors whose form is written.
-pub const VERSION: &str = "0.19.0";
+pub const VERSION: &str = "0.20.1";
 
 /// The release whose form is written of layouts that later ones dropped: the last that had them.
 pub const LEGACY_VERSION: &str = "0.14.0.1";

@@ -1,8 +1,8 @@
 //! Programs that will not run the output of a plan, known before the work begins.
 
+use paring_format::Checkpoint;
 use paring_format::message;
 use paring_format::message::Message;
-use paring_format::{Checkpoint, Scheme};
 use paring_model::{BlockInfo, Decoder};
 
 use super::schemes;
@@ -10,14 +10,12 @@ use super::select::{self, Selection};
 use crate::Result;
 use crate::output::modules::kind;
 use crate::output::side_files::{left_behind, named_dtype};
-use crate::plan::compatibility::{Linears, Loader, Verdict, instead, verdict};
-use crate::plan::{Opt, Plan};
+use crate::plan::compatibility::{Linears, VLLM, notes, words};
+use crate::plan::Plan;
 use crate::report::stored_bits;
 
 /// Schemes of a model that is compressed already that are named.
 const KINDS: usize = 4;
-
-const LOADERS: [(Loader, &str); 2] = [(Loader::Transformers, "transformers 5.17"), (Loader::Vllm, "vLLM 0.33")];
 
 /// Parts of a plan's output that transformers or vLLM will not run, or not everywhere, a line each; empty when both run all.
 ///
@@ -40,26 +38,7 @@ pub fn concerns(plan: &Plan, checkpoint: &Checkpoint, decoder: &dyn Decoder) -> 
             Some(over) => format!("{}: ", over.targets.join(", ")),
             None => String::new(),
         };
-        let what = what(scheme);
-        // What programs say alike is said once.
-        let mut said: Vec<(Vec<&str>, String, Message)> = Vec::new();
-        for (loader, name) in LOADERS {
-            let text = match verdict(loader, scheme, &shared) {
-                Verdict::Runs(_) => continue,
-                Verdict::Limited(on) => format!("only on {on}"),
-                Verdict::Refused(why) => format!("not at all ({why})"),
-            };
-            match said.iter_mut().find(|(_, other, _)| *other == text) {
-                Some((names, ..)) => names.push(name),
-                None => said.push((vec![name], text, instead(loader, scheme))),
-            }
-        }
-        // What one option mends comes last.
-        said.sort_by_key(|(.., instead)| *instead == Opt::Sym.into());
-        for (names, text, instead) in said {
-            let line = message![format!("{place}{what} runs in {} {text}; see ", names.join(" and "))];
-            lines.push(line.then(instead));
-        }
+        lines.extend(notes(scheme, &shared).into_iter().map(|note| message![place.clone()].then(note)));
     }
     // Linears that were not chosen have no scheme, as those whose choice is dense.
     let scheme = |name: &str| selection.choice(name).and_then(|number| kinds[number].as_ref()?.scheme.as_ref());
@@ -74,7 +53,7 @@ pub fn concerns(plan: &Plan, checkpoint: &Checkpoint, decoder: &dyn Decoder) -> 
             let module = names[0].rsplit_once('.').map_or("", |(module, _)| module);
             let locals: Vec<&str> = names.iter().map(|name| kind(name)).collect();
             lines.push(Message::from(format!(
-                "vLLM 0.33 keeps {} of {module} in one linear: they need the same scheme, or none",
+                "{VLLM} keeps {} of {module} in one linear: they need the same scheme, or none",
                 locals.join(", ")
             )));
         }
@@ -91,7 +70,8 @@ pub fn remarks(plan: &Plan, checkpoint: &Checkpoint, decoder: &dyn Decoder) -> R
     let mut lines = select::left(plan, decoder)?;
     lines.extend(left_behind(checkpoint)?.map(Message::from));
     let Some(config) = checkpoint.quant_config()? else { return Ok(lines) };
-    let mut kinds: Vec<String> = config.groups.iter().map(|(_, scheme)| what(scheme)).collect();
+    let mut kinds: Vec<String> =
+        config.groups.iter().map(|(_, scheme)| format!("{} ({})", words(scheme), scheme.format)).collect();
     kinds.extend(config.sparsity.as_ref().map(|sparsity| sparsity.format.clone()));
     if kinds.is_empty() {
         kinds.push(config.format.clone());
@@ -114,11 +94,4 @@ pub fn remarks(plan: &Plan, checkpoint: &Checkpoint, decoder: &dyn Decoder) -> R
         lines.push(format!("the input's quantization of its {which} is dropped").into());
     }
     Ok(lines)
-}
-
-/// A scheme in words.
-fn what(scheme: &Scheme) -> String {
-    let weights = scheme.weights.as_ref().map(ToString::to_string).unwrap_or_default();
-    let input = scheme.input.as_ref().map(|input| format!(" with inputs in {input}")).unwrap_or_default();
-    format!("{weights}{input} ({})", scheme.format)
 }

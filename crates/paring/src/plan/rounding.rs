@@ -240,11 +240,11 @@ mod tests {
         }
         for (bad, words) in [
             (Rounding { grouping: Grouping::Tile(0, 4), ..int }, "0 rows"),
-            (Rounding { scale_type: power, ..int }, "powers of two"),
+            (Rounding { scale_type: power, ..int }, "power-of-two"),
             (Rounding { symmetric: false, ..eight }, "symmetric"),
             (Rounding { scale_type: double, grouping: Grouping::Columns(16), ..eight }, "8-bit floats have scales"),
             (four, "4-bit floats have scales"),
-            (Rounding { grouping: Grouping::Columns(32), ..nv }, "got fp4 e2m1, groups of 32 under one scale"),
+            (Rounding { grouping: Grouping::Columns(32), ..nv }, "got fp4 e2m1, groups of 32 with two-level scales"),
             (Rounding { grouping: Grouping::Columns(16), ..mx }, "got fp4 e2m1, groups of 16"),
             (Rounding { act_order: ActOrder::Group, ..mx }, "use actorder static"),
             (Rounding { act_order: ActOrder::Group, grouping: Grouping::Matrix, ..int }, "use actorder static"),

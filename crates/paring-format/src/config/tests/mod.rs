@@ -15,21 +15,19 @@ fn packed(targets: &[&str], bits: u32, symmetric: bool, strategy: Strategy) -> S
     }
 }
 
-/// The object that compressed-tensors 0.19.0 writes for one group, with its observer left out.
+/// The object that compressed-tensors 0.20.1 writes for one group.
 fn official(bits: u32, symmetric: bool, strategy: &str, group_size: Option<usize>, ignore: &[&str]) -> Value {
     json!({
         "config_groups": {"group_0": {
             "format": "pack-quantized", "input_activations": null, "output_activations": null, "targets": ["Linear"],
             "weights": {
-                "actorder": null, "block_structure": null, "dynamic": false, "group_size": group_size,
-                "num_bits": bits, "observer": null, "observer_kwargs": {}, "scale_dtype": null, "strategy": strategy,
-                "symmetric": symmetric, "type": "int",
-                "zp_dtype": if symmetric { Value::Null } else { json!("torch.int8") },
+                "dynamic": false, "group_size": group_size, "num_bits": bits, "strategy": strategy, "symmetric": symmetric,
+                "type": "int",
             },
         }},
         "format": "pack-quantized", "global_compression_ratio": null, "ignore": ignore, "kv_cache_scheme": null,
-        "quant_method": "compressed-tensors", "quantization_status": "compressed", "sparsity_config": {},
-        "transform_config": {}, "version": "0.19.0",
+        "moe_sparsity_config": null, "quant_method": "compressed-tensors", "quantization_status": "compressed", "sparsity_config": {},
+        "transform_config": {}, "version": "0.20.1",
     })
 }
 
@@ -48,6 +46,65 @@ fn writes_what_the_official_writer_writes() {
     check(4, true, Strategy::Group(32), "group", &["lm_head"]);
     check(8, true, Strategy::Channel, "channel", &[]);
     check(2, false, Strategy::Tensor, "tensor", &["re:.*head"]);
+}
+
+/// Releases up to 0.19 write keys that are not set too.
+#[test]
+fn what_is_not_set_may_be_written_or_left_out() {
+    for (symmetric, zero) in [(true, Value::Null), (false, json!("torch.int8"))] {
+        let short = official(4, symmetric, "group", Some(32), &["lm_head"]);
+        let mut long = short.clone();
+        long.as_object_mut().unwrap().remove("moe_sparsity_config");
+        let weights = long["config_groups"]["group_0"]["weights"].as_object_mut().unwrap();
+        for key in ["actorder", "block_structure", "observer", "scale_dtype"] {
+            weights.insert(key.into(), Value::Null);
+        }
+        weights.insert("observer_kwargs".into(), json!({}));
+        weights.insert("zp_dtype".into(), zero);
+        let parsed = QuantConfig::parse(&long).unwrap();
+        assert_eq!(parsed, QuantConfig::parse(&short).unwrap());
+        assert_eq!(parsed.to_json(), short);
+    }
+}
+
+#[test]
+fn what_is_set_is_written() {
+    let check = |args: QuantArgs, expected: Value| {
+        let written = args.to_json();
+        let set: Vec<(&String, &Value)> = expected.as_object().unwrap().iter().collect();
+        let keys = ["actorder", "block_structure", "scale_dtype", "zp_dtype"];
+        let found: Vec<(&String, &Value)> =
+            written.as_object().unwrap().iter().filter(|(key, _)| keys.contains(&key.as_str())).collect();
+        assert_eq!(found, set, "{args}");
+        assert_eq!(QuantArgs::parse(&written, "weights").unwrap(), args);
+    };
+    let int = QuantArgs::new(Element::Int(4));
+    check(int.clone(), json!({}));
+    check(QuantArgs { actorder: Some("static".into()), ..int.clone() }, json!({"actorder": "static"}));
+    check(QuantArgs { symmetric: false, float_zeros: true, ..int.clone() }, json!({"zp_dtype": "torch.float32"}));
+    check(QuantArgs { strategy: Strategy::Block(128, 64), ..int }, json!({"block_structure": [128, 64]}));
+    let mx =
+        QuantArgs { strategy: Strategy::Group(32), scale_type: ScaleType::Exponent, ..QuantArgs::new(Element::E2m1) };
+    check(mx, json!({"scale_dtype": "torch.uint8"}));
+}
+
+#[test]
+fn experts_that_were_removed_are_refused_and_nothing_else() {
+    let parse = |moe: Value| {
+        let mut config = official(4, true, "group", Some(32), &[]);
+        config["moe_sparsity_config"] = moe;
+        QuantConfig::parse(&config).map_err(|error| error.to_string())
+    };
+    for nothing in [Value::Null, json!({}), json!({"method": "prune", "num_experts": [null, null]})] {
+        assert!(parse(nothing.clone()).is_ok(), "{nothing}");
+    }
+    let error = parse(json!({"method": "prune", "num_experts": [null, 96]})).unwrap_err();
+    assert!(error.contains("moe_sparsity_config (method prune: experts removed") && !error.contains('\n'), "{error}");
+    for other in
+        [json!({"method": "novice"}), json!({"method": "prune", "num_experts": 96}), json!("prune"), json!([1])]
+    {
+        assert!(parse(other.clone()).unwrap_err().contains("moe_sparsity_config"), "{other}");
+    }
 }
 
 #[test]
@@ -143,7 +200,7 @@ fn refuses_what_it_cannot_honour() {
     check("group.format", json!("sparse-bitmask"), "in a group");
     check("group.format", json!(4), "format");
     let message = "config.json: quantization_config.config_groups.group_0: the nvfp4-pack-quantized layout holds 4-bit \
-        floats in groups with 8-bit floats as scales, and one for all, not 4 bit symmetric, groups of 32";
+        floats in groups with 8-bit floats as scales, and one for all, not 4-bit, groups of 32, symmetric";
     check("group.format", json!("nvfp4-pack-quantized"), message);
     check("group.format", json!("float-quantized"), "the float-quantized layout holds 8-bit floats");
     check("group.weights", Value::Null, "weights");

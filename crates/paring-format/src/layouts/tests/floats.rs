@@ -84,7 +84,7 @@ fn what_a_small_type_cannot_hold_is_refused() {
     check(with(4, &|_, _, grid| grid.scales[0] = 0.0), "0e0 (element 0) is no power of two");
     check(with(3, &|c, _, _| c.dtype = Dtype::F16), "makes BF16 matrices, not F16");
     check(with(4, &|_, _, grid| grid.element = Element::E2m1), "holds 8-bit floats in groups with powers of two");
-    check(with(0, &|_, _, grid| grid.element = Element::Int(8)), "not 8 bit symmetric, blocks of 4 by 48");
+    check(with(0, &|_, _, grid| grid.element = Element::Int(8)), "not 8-bit, blocks of 4 by 48, symmetric");
     check(with(1, &|_, _, grid| grid.group_index = Some(vec![0; 64])), "activation order");
     // Bytes have two codes.
     let odd = Rng(1).tiled([2, 9], Dtype::Bf16, Element::E2m1, [1, 3], ScaleType::Exponent);

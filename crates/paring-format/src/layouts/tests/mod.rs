@@ -248,7 +248,7 @@ fn encoding_refuses_what_the_format_cannot_say() {
     check(&with(&|_, codes, _| codes.truncate(1)), "1 codes, 4 scales");
     check(&with(&|_, _, grid| grid.scales.truncate(1)), "1 scales and 4 zero points");
     check(&with(&|_, _, grid| grid.zeros = Some(Zeros::Codes(vec![]))), "0 zero points");
-    check(&with(&|_, _, grid| grid.element = Element::Int(9)), "9 bit asymmetric");
+    check(&with(&|_, _, grid| grid.element = Element::Int(9)), "9-bit, ");
     check(&with(&|_, _, grid| grid.tile = [1, 0]), "do not fit");
     check(&with(&|c, _, _| c.dtype = Dtype::I8), "no weight");
     check(&with(&|_, _, grid| grid.tile = [1, 5]), "multiple of the group size 5");

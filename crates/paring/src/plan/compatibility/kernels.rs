@@ -4,16 +4,29 @@ use paring_format::{Dtype, QuantArgs, Strategy};
 
 use super::{Linears, Verdict};
 
+/// Hardware that vLLM runs on, in the order in which it is listed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Platform {
+    Nvidia,
+    Amd,
+    Intel,
+    Cpu,
+}
+
 /// Sizes of groups, 0 for whole rows.
 enum Groups {
     Of(&'static [usize]),
     MultiplesOf(usize),
-    /// These multiples, but not whole rows.
-    Only(usize),
+    /// Whole rows, and groups of at least so many columns.
+    AtLeast(usize),
+    /// Groups of any size, but not whole rows.
+    Any,
 }
 
 /// A kernel of vLLM for packed integers with activations in floats.
 struct Kernel {
+    platform: Platform,
+    /// Its name, where a platform has several.
     name: &'static str,
     bits: &'static [u32],
     /// True if it takes zero points.
@@ -23,51 +36,75 @@ struct Kernel {
     f16: bool,
     /// Divisors of rows and columns.
     multiples: (usize, usize),
-    /// True if every such device has it.
+    /// True if it is in every build for its platform, and runs on all devices from sm75 on.
     common: bool,
 }
 
-const fn kernel(name: &'static str, bits: &'static [u32], zeros: bool, groups: Groups) -> Kernel {
-    Kernel { name, bits, zeros, groups, f16: false, multiples: (1, 1), common: true }
+const fn kernel(
+    platform: Platform,
+    name: &'static str,
+    bits: &'static [u32],
+    zeros: bool,
+    groups: Groups,
+    multiples: (usize, usize),
+) -> Kernel {
+    Kernel { platform, name, bits, zeros, groups, f16: false, multiples, common: false }
 }
 
+const TRITON: Groups = Groups::Of(&[0, 32, 64, 128, 256]);
+const MARLIN: Groups = Groups::Of(&[0, 32, 64, 128]);
+
+/// Every kernel that comes with vLLM. The package Conch, which does not, has none of their groups that these lack.
 const KERNELS: [Kernel; 10] = [
-    kernel("Marlin (sm75+)", &[4], true, Groups::Of(&[0, 32, 64, 128])),
-    kernel("Marlin (sm75+)", &[8], false, Groups::Of(&[0, 32, 64, 128])),
-    Kernel {
-        multiples: (128, 64),
-        common: false,
-        ..kernel("Machete (sm90)", &[4, 8], true, Groups::Of(&[0, 64, 128]))
-    },
-    Kernel { multiples: (8, 1), ..kernel("Triton", &[4], true, Groups::Of(&[0, 32, 64, 128, 256])) },
-    Kernel {
-        multiples: (8, 1),
-        f16: true,
-        common: false,
-        ..kernel("Exllama (f16)", &[4, 8], false, Groups::MultiplesOf(1))
-    },
-    Kernel { common: false, ..kernel("ROCm", &[4], true, Groups::Only(32)) },
-    Kernel { multiples: (32, 32), common: false, ..kernel("CPU", &[4], true, Groups::MultiplesOf(2)) },
-    Kernel { common: false, ..kernel("XPU", &[4], true, Groups::MultiplesOf(32)) },
-    Kernel { common: false, ..kernel("Conch (a package)", &[4, 8], true, Groups::Of(&[0, 128])) },
-    Kernel {
-        common: false,
-        ..kernel("Humming (a package, sm75+)", &[2, 3, 4, 5, 6, 7, 8], true, Groups::MultiplesOf(1))
-    },
+    Kernel { common: true, ..kernel(Platform::Nvidia, "Marlin", &[4], true, MARLIN, (1, 1)) },
+    Kernel { common: true, ..kernel(Platform::Nvidia, "Marlin", &[8], false, MARLIN, (1, 1)) },
+    kernel(Platform::Nvidia, "Machete on sm90", &[4, 8], true, Groups::Of(&[0, 64, 128]), (128, 64)),
+    Kernel { common: true, ..kernel(Platform::Nvidia, "Triton", &[4], true, TRITON, (8, 1)) },
+    Kernel { f16: true, ..kernel(Platform::Nvidia, "Exllama for f16", &[4, 8], false, Groups::Any, (8, 1)) },
+    kernel(Platform::Nvidia, HUMMING, &[2, 3, 4, 5, 6, 7, 8], true, Groups::AtLeast(16), (1, 1)),
+    kernel(Platform::Amd, "Triton", &[4], true, TRITON, (8, 1)),
+    Kernel { f16: true, ..kernel(Platform::Amd, "Exllama", &[4, 8], false, Groups::Any, (8, 1)) },
+    kernel(Platform::Intel, "", &[4], true, Groups::MultiplesOf(32), (1, 32)),
+    kernel(Platform::Cpu, "", &[4], true, Groups::MultiplesOf(2), (32, 32)),
 ];
+
+/// The kernel that a vLLM for CUDA 13 always has, and others do not.
+const HUMMING: &str = "Humming with CUDA 13";
+
+/// The places where Humming alone runs a scheme.
+pub(super) const HUMMING_ALONE: &str = "NVIDIA GPUs from sm75 (Humming with CUDA 13)";
+
+/// Tells whether Humming multiplies inputs of so many bits with integers that share scales like this.
+pub(super) fn humming_takes(weights: &QuantArgs, input_bits: u32) -> bool {
+    let least = match input_bits {
+        16.. => 16,
+        8.. => 32,
+        _ => 64,
+    };
+    // Zero points need codes of another width than the inputs.
+    let zeros = weights.symmetric || weights.element.bits() != input_bits;
+    let bits = weights.element.int_bits().is_some_and(|bits| (2..=8).contains(&bits));
+    bits && zeros && group(weights).is_some_and(|size| size == 0 || size >= least)
+}
+
+/// Columns that share a scale, 0 for whole rows; `None` where weights are not grouped by columns.
+fn group(weights: &QuantArgs) -> Option<usize> {
+    match weights.strategy {
+        Strategy::Channel => Some(0),
+        Strategy::Group(size) => Some(size),
+        _ => None,
+    }
+}
 
 impl Kernel {
     fn takes(&self, weights: &QuantArgs, linears: &Linears) -> bool {
-        let size = match weights.strategy {
-            Strategy::Channel => 0,
-            Strategy::Group(size) => size,
-            _ => return false,
-        };
+        let Some(size) = group(weights) else { return false };
         let (rows, cols) = self.multiples;
         let group = match self.groups {
             Groups::Of(sizes) => sizes.contains(&size),
             Groups::MultiplesOf(step) => size.is_multiple_of(step),
-            Groups::Only(step) => size > 0 && size.is_multiple_of(step),
+            Groups::AtLeast(least) => size == 0 || size >= least,
+            Groups::Any => size > 0,
         };
         weights.element.int_bits().is_some_and(|bits| self.bits.contains(&bits))
             && (weights.symmetric || self.zeros)
@@ -77,15 +114,30 @@ impl Kernel {
     }
 }
 
-/// Verdict on packed integers with activations in floats.
+/// A platform with its kernels, of which the first has several.
+fn place(platform: Platform, taking: &[&Kernel]) -> String {
+    let names: Vec<&str> = taking.iter().filter(|k| k.platform == platform).map(|kernel| kernel.name).collect();
+    match platform {
+        Platform::Nvidia => format!("NVIDIA GPUs from sm75 ({})", names.join(", ")),
+        Platform::Amd => "AMD GPUs".into(),
+        Platform::Intel => "Intel GPUs".into(),
+        Platform::Cpu => "CPUs".into(),
+    }
+}
+
+/// Verdict on packed integers with activations in floats: run where all builds for NVIDIA GPUs have a kernel, or several
+/// kinds of hardware do.
 pub(super) fn packed(weights: &QuantArgs, linears: &Linears) -> Verdict {
-    if weights.strategy == Strategy::Tensor {
-        return Verdict::Refused("packed integers have a scale a row or a group there".into());
+    if group(weights).is_none() {
+        return Verdict::Refused("packed integers need a scale for each row or group".into());
     }
     let taking: Vec<&Kernel> = KERNELS.iter().filter(|kernel| kernel.takes(weights, linears)).collect();
-    let names = taking.iter().map(|kernel| kernel.name).collect::<Vec<_>>().join(", ");
-    match taking.iter().any(|kernel| kernel.common) {
-        true => Verdict::Runs(names),
-        false => Verdict::Limited(names),
+    let mut platforms: Vec<Platform> = taking.iter().map(|kernel| kernel.platform).collect();
+    platforms.dedup();
+    let on = platforms.iter().map(|&platform| place(platform, &taking)).collect::<Vec<_>>().join(", ");
+    match platforms.len() {
+        0 => Verdict::Refused(format!("it has no kernel for {} in {}", weights.element, weights.strategy)),
+        1 if !taking.iter().any(|kernel| kernel.common) => Verdict::Limited(format!("on {on}")),
+        _ => Verdict::Runs(on),
     }
 }

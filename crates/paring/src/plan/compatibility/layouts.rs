@@ -2,7 +2,7 @@
 
 use paring_format::{Dtype, Element, QuantArgs, ScaleType, Scheme, Strategy};
 
-use super::kernels::packed;
+use super::kernels::{HUMMING_ALONE, humming_takes, packed};
 use super::{Linears, Loader, Verdict};
 
 /// A loader's verdict on linears of some shapes with this quantization.
@@ -25,6 +25,9 @@ pub(super) struct Support {
 impl Support {
     /// The verdict of `loader` on linears in this layout.
     pub(super) fn verdict(&self, loader: Loader, scheme: &Scheme, linears: &Linears) -> Verdict {
+        if scheme.weights.as_ref().is_some_and(QuantArgs::has_group_index) {
+            return refused("groups in the order of visit were dropped by both programs");
+        }
         let asked = Quantized { weights: scheme.weights.as_ref(), input: scheme.input.as_ref(), linears };
         match loader {
             Loader::Transformers => (self.transformers)(&asked),
@@ -36,15 +39,15 @@ impl Support {
 /// Every layout of [`paring_format::LAYOUTS`], in its order.
 pub(super) const SUPPORT: [Support; 13] = [
     Support { layout: "dense", transformers: plain, vllm: plain },
-    Support { layout: "int-quantized", transformers: unpacked, vllm: vllm_integers },
-    Support { layout: "float-quantized", transformers: unpacked, vllm: vllm_floats },
-    Support { layout: "naive-quantized", transformers: unpacked, vllm: vllm_naive },
-    Support { layout: "pack-quantized", transformers: unpacked_words, vllm: vllm_packed },
-    Support { layout: "nvfp4-pack-quantized", transformers: unpacked_words, vllm: vllm_nvfp4 },
-    Support { layout: "mxfp4-pack-quantized", transformers: unpacked_words, vllm: vllm_mxfp4 },
-    Support { layout: "mxfp8-quantized", transformers: unpacked, vllm: vllm_mxfp8 },
+    Support { layout: "int-quantized", transformers: decompressed, vllm: vllm_integers },
+    Support { layout: "float-quantized", transformers: decompressed, vllm: vllm_floats },
+    Support { layout: "naive-quantized", transformers: decompressed, vllm: vllm_naive },
+    Support { layout: "pack-quantized", transformers: decompressed_words, vllm: vllm_packed },
+    Support { layout: "nvfp4-pack-quantized", transformers: decompressed_words, vllm: vllm_nvfp4 },
+    Support { layout: "mxfp4-pack-quantized", transformers: decompressed_words, vllm: vllm_mxfp4 },
+    Support { layout: "mxfp8-quantized", transformers: decompressed, vllm: vllm_mxfp8 },
     Support { layout: "paring-spqr", transformers: no_spqr, vllm: no_spqr },
-    Support { layout: "spqr", transformers: transformers_spqr, vllm: no_spqr },
+    Support { layout: "spqr", transformers: no_spqr, vllm: no_spqr },
     Support { layout: "sparse-bitmask", transformers: transformers_dropped, vllm: vllm_dropped },
     Support { layout: "sparse-24-bitmask", transformers: transformers_dropped, vllm: vllm_dropped },
     Support { layout: "marlin-24", transformers: transformers_dropped, vllm: vllm_dropped },
@@ -63,33 +66,32 @@ fn refused(why: &str) -> Verdict {
 }
 
 fn plain(_: &Quantized) -> Verdict {
-    runs("as plain weights")
+    runs("as ordinary weights")
 }
+
+/// The verdict of every program but this one: the releases of transformers that ran the package spqr_quant are old.
+pub(super) const NO_SPQR: &str = "only paring can run SpQR files";
 
 fn no_spqr(_: &Quantized) -> Verdict {
-    refused("no kernel for SpQR")
-}
-
-fn transformers_spqr(_: &Quantized) -> Verdict {
-    limited("releases that still run spqr_quant, on CUDA; 5.17 does not")
+    refused(NO_SPQR)
 }
 
 fn transformers_dropped(_: &Quantized) -> Verdict {
-    refused("compressed-tensors dropped this layout in its release 0.15")
+    refused("compressed-tensors dropped this layout in release 0.15")
 }
 
 fn vllm_dropped(_: &Quantized) -> Verdict {
-    refused("it dropped this layout")
+    refused("vLLM dropped this layout")
 }
 
-/// transformers decompresses weights when it loads them.
-fn unpacked(asked: &Quantized) -> Verdict {
+/// transformers decompresses weights before it first runs them.
+fn decompressed(asked: &Quantized) -> Verdict {
     match (asked.weights, asked.linears.dtype) {
         (Some(weights), dtype) if weights.scale_type != ScaleType::Float => match dtype {
-            None | Some(Dtype::Bf16) => runs("bfloat16 models, unpacked to floats"),
-            Some(dtype) => refused(&format!("it unpacks such weights to BF16, and the model is {dtype}")),
+            None | Some(Dtype::Bf16) => runs("bfloat16 models, decompressed to floats"),
+            Some(dtype) => refused(&format!("it decompresses these weights to BF16, but the model is {dtype}")),
         },
-        _ => runs("unpacked to floats"),
+        _ => runs("decompressed to floats"),
     }
 }
 
@@ -99,30 +101,28 @@ pub(super) fn has_packed_zeros(weights: Option<&QuantArgs>) -> bool {
 }
 
 /// The same of codes that share words or bytes.
-fn unpacked_words(asked: &Quantized) -> Verdict {
+fn decompressed_words(asked: &Quantized) -> Verdict {
     match asked.linears.model_type {
-        Some("falcon") => refused("its Falcon sets up weights that packed linears do not have"),
-        _ if has_packed_zeros(asked.weights) => limited(
-            "this release, with compressed-tensors 0.19; 5.24 with compressed-tensors 0.20.1 stops at MISMATCH weight_zero_point, unless it is \
-             loaded with dequantize=True",
-        ),
-        _ => unpacked(asked),
+        Some("falcon") => refused("its Falcon cannot set up packed linears"),
+        _ if has_packed_zeros(asked.weights) => limited("with dequantize=True"),
+        _ => decompressed(asked),
     }
 }
 
 fn vllm_integers(asked: &Quantized) -> Verdict {
     let (Some(weights), Some(input)) = (asked.weights, asked.input) else {
-        return refused("it reads integers without quantized inputs in pack-quantized only");
+        return refused("integers without quantized inputs must be pack-quantized");
     };
     if weights.element == Element::Int(8) && input.element == Element::Int(8) {
         return match (weights.symmetric, weights.strategy) {
             (false, _) => refused("8-bit weights with 8-bit inputs must be symmetric"),
-            (true, Strategy::Channel | Strategy::Tensor) => runs("sm75+ (Cutlass, Triton), CPU"),
-            (true, _) => refused("8-bit weights with 8-bit inputs have one scale a row or tensor"),
+            (true, Strategy::Channel | Strategy::Tensor) => runs("NVIDIA GPUs from sm75, AMD GPUs, Intel GPUs, CPUs"),
+            (true, _) => refused("8-bit weights with 8-bit inputs need one scale for each row or tensor"),
         };
     }
     match weights.symmetric && weights.element == Element::Int(4) {
-        true => limited("CPU and XPU; on CUDA Humming (a package)"),
+        true if humming_takes(weights, 8) => runs(&format!("{HUMMING_ALONE}, Intel GPUs, CPUs")),
+        true => limited("on CPUs"),
         false => refused("it has no kernel for such integers with quantized inputs"),
     }
 }
@@ -130,12 +130,14 @@ fn vllm_integers(asked: &Quantized) -> Verdict {
 fn vllm_floats(asked: &Quantized) -> Verdict {
     let Some(weights) = asked.weights else { return vllm_dropped(asked) };
     match (weights.strategy, asked.input) {
-        (Strategy::Group(_), _) => refused("8-bit floats in groups are for the MX formats"),
-        (Strategy::Block(128, 128) | Strategy::Tensor | Strategy::Channel, None) => runs("sm75+ (Marlin)"),
-        (Strategy::Block(128, 128) | Strategy::Tensor | Strategy::Channel, Some(_)) => {
-            runs("sm89+; without quantized inputs sm75+ (Marlin)")
+        (Strategy::Group(_), _) => refused("8-bit floats in groups must have the scales of MXFP8"),
+        (Strategy::Block(128, 128) | Strategy::Tensor | Strategy::Channel, None) => {
+            runs("NVIDIA GPUs from sm75 (Marlin), Intel GPUs")
         }
-        _ => limited("blocks of 128 by 128 are what its kernels have"),
+        (Strategy::Block(128, 128) | Strategy::Tensor | Strategy::Channel, Some(_)) => {
+            runs("NVIDIA GPUs from sm89 (from sm75 with inputs in floats), AMD GPUs, Intel GPUs, CPUs")
+        }
+        _ => refused("its kernels need blocks of 128 by 128"),
     }
 }
 
@@ -154,33 +156,34 @@ fn vllm_packed(asked: &Quantized) -> Verdict {
             let fits = asked.linears.shapes.iter().all(|(r, c)| r.is_multiple_of(128) && c.is_multiple_of(128));
             let bf16 = asked.linears.dtype.is_none_or(|dtype| dtype == Dtype::Bf16);
             match group && fits && bf16 {
-                true => limited("sm90"),
+                true => limited("on NVIDIA GPUs with sm90"),
                 false => refused(
                     "4-bit integers with 8-bit floats need symmetric groups of 128, sizes in multiples of 128 and BF16",
                 ),
             }
         }
-        Some(_) => limited("Humming (a package, sm75+)"),
+        Some(input) if humming_takes(weights, input.element.bits()) => limited(&format!("on {HUMMING_ALONE}")),
+        Some(_) => refused("Humming needs groups of at least 32 with 8-bit inputs, and of at least 64 with 4-bit ones"),
     }
 }
 
 fn vllm_nvfp4(asked: &Quantized) -> Verdict {
     match asked.input {
-        None => runs("sm75+ (Marlin)"),
-        Some(_) => runs("sm100+; without quantized inputs sm75+ (Marlin)"),
+        None => runs("NVIDIA GPUs from sm75 (Marlin)"),
+        Some(_) => runs("NVIDIA GPUs from sm100 (from sm75 with inputs in floats)"),
     }
 }
 
 fn vllm_mxfp4(asked: &Quantized) -> Verdict {
     match asked.input {
-        None => runs("sm80+"),
-        Some(_) => runs("sm100+; without quantized inputs sm80+"),
+        None => runs("NVIDIA GPUs from sm80, AMD GPUs, Intel GPUs"),
+        Some(_) => runs("NVIDIA GPUs from sm100 (from sm80 with inputs in floats), AMD GPUs, Intel GPUs"),
     }
 }
 
 fn vllm_mxfp8(asked: &Quantized) -> Verdict {
     match asked.input {
-        None => runs("sm75+ (Marlin or emulation)"),
-        Some(_) => runs("sm100+; emulation sm75+"),
+        None => runs("NVIDIA GPUs from sm75, AMD GPUs, Intel GPUs"),
+        Some(_) => runs("NVIDIA GPUs from sm100 (from sm75 emulated), AMD GPUs, Intel GPUs"),
     }
 }

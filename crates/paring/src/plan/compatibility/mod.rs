@@ -1,7 +1,6 @@
-//! Loaders of a scheme: transformers 5.17 with compressed-tensors 0.19, and the kernels of vLLM 0.33.
+//! Loaders of a scheme: transformers with compressed-tensors, and the kernels of vLLM.
 //!
-//! The table was made by running the first and reading the second; where transformers 5.24 with compressed-tensors 0.20.1 does
-//! something else, it says so. It is about formats and kernels, not about models: both
+//! The table was made by running the first and reading the second. It is about formats and kernels, not about models: both
 //! programs must know the architecture too.
 
 mod kernels;
@@ -13,15 +12,34 @@ use paring_format::message::Message;
 use paring_format::{Dtype, Element, Layout, PRESETS, Preset, QuantArgs, Scheme};
 
 use super::Opt;
-use layouts::{SUPPORT, has_packed_zeros};
+use layouts::{NO_SPQR, SUPPORT, has_packed_zeros};
+
+/// The release of transformers that the table is about, with compressed-tensors [`paring_format::config::VERSION`].
+pub const TRANSFORMERS: &str = "transformers 5.24";
+
+/// The release of vLLM that the table is about.
+pub const VLLM: &str = "vLLM 0.33";
 
 /// A program that loads checkpoints.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Loader {
-    /// transformers 5.17 with compressed-tensors 0.19.
+    /// [`TRANSFORMERS`].
     Transformers,
-    /// vLLM 0.33.
+    /// [`VLLM`].
     Vllm,
+}
+
+impl Loader {
+    /// All of them.
+    pub const ALL: [Loader; 2] = [Loader::Transformers, Loader::Vllm];
+
+    /// The program with the release that was looked at.
+    pub fn name(self) -> &'static str {
+        match self {
+            Loader::Transformers => TRANSFORMERS,
+            Loader::Vllm => VLLM,
+        }
+    }
 }
 
 /// Verdict of a loader.
@@ -29,7 +47,7 @@ pub enum Loader {
 pub enum Verdict {
     /// It does; on what.
     Runs(String),
-    /// Only in some places; in which.
+    /// Only somewhere or somehow, in words that follow "only".
     Limited(String),
     /// It does not; why.
     Refused(String),
@@ -69,26 +87,63 @@ pub fn verdict(loader: Loader, scheme: &Scheme, linears: &Linears) -> Verdict {
     }
 }
 
+/// Notes on programs that do not run linears with this scheme, or not everywhere; none when both run all of them.
+pub fn notes(scheme: &Scheme, linears: &Linears) -> Vec<Message> {
+    if layout(&scheme.format).is_some_and(|layout| layout.holds().spqr) {
+        return vec![format!("{NO_SPQR}; `paring decompress` turns the result into a normal model").into()];
+    }
+    // What both say alike is said once.
+    let mut said: Vec<(Vec<&str>, Verdict, Message)> = Vec::new();
+    for loader in Loader::ALL {
+        let verdict = verdict(loader, scheme, linears);
+        match said.iter_mut().find(|(_, other, _)| *other == verdict) {
+            _ if matches!(verdict, Verdict::Runs(_)) => {}
+            Some((names, ..)) => names.push(loader.name()),
+            None => said.push((vec![loader.name()], verdict, instead(loader, scheme))),
+        }
+    }
+    // What one option mends comes last.
+    said.sort_by_key(|(.., instead)| *instead == mended());
+    let line = |(names, verdict, instead): (Vec<&str>, Verdict, Message)| {
+        let (programs, format) = (names.join(" and "), words(scheme));
+        let text = match verdict {
+            Verdict::Runs(_) => return None,
+            Verdict::Limited(only) if names.len() == 1 => {
+                format!("{programs} runs this format ({format}) only {only}. ")
+            }
+            Verdict::Limited(only) => format!("{programs} run this format ({format}) only {only}. "),
+            Verdict::Refused(why) => format!("{programs} cannot run this format ({format}): {why}. "),
+        };
+        Some(message![text].then(instead))
+    };
+    said.into_iter().filter_map(line).collect()
+}
+
+/// A scheme in words, with its inputs if these are quantized.
+pub fn words(scheme: &Scheme) -> String {
+    let weights = scheme.weights.as_ref().map_or_else(|| scheme.format.clone(), ToString::to_string);
+    let input = scheme.input.as_ref().map(|input| format!("; inputs {input}")).unwrap_or_default();
+    format!("{weights}{input}")
+}
+
+/// The advice where zero points are the only hindrance.
+fn mended() -> Message {
+    message!["To avoid this: ", Opt::Sym]
+}
+
 /// The options to choose instead, for a program that does not run the scheme everywhere.
-pub fn instead(loader: Loader, scheme: &Scheme) -> Message {
+fn instead(loader: Loader, scheme: &Scheme) -> Message {
     // Words that have no zero points are read.
     if loader == Loader::Transformers && scheme.format == "pack-quantized" && has_packed_zeros(scheme.weights.as_ref())
     {
-        return Opt::Sym.into();
+        return mended();
     }
-    let integers =
-        |bits: u32, sizes: &str| message![Opt::Wbits.with(bits), " ", Opt::Sym, " with ", Opt::GroupSize.with(sizes)];
+    let named = |name: &str| message!["For wide support: ", Opt::Scheme.with(name)];
     match &scheme.weights {
-        _ if layout(&scheme.format).is_some_and(|layout| layout.holds().spqr) => {
-            "`paring decompress`, which makes a plain model of the output".into()
-        }
-        Some(weights) if weights.element == Element::Int(8) && scheme.input.is_some() => {
-            Opt::Scheme.with("W8A8").into()
-        }
-        Some(weights) if weights.element == Element::Int(8) => integers(8, "-1, 32, 64 or 128"),
-        Some(weights) if weights.element == Element::E4m3 => Opt::Scheme.with("FP8_DYNAMIC").into(),
-        // Loads everywhere.
-        _ => message![Opt::Scheme.with("W4A16"), ", or "].then(integers(4, "32, 64 or 128")),
+        Some(weights) if weights.element == Element::Int(8) && scheme.input.is_some() => named("W8A8"),
+        Some(weights) if weights.element == Element::Int(8) => named("W8A16"),
+        Some(weights) if weights.element == Element::E4m3 => named("FP8_DYNAMIC"),
+        _ => named("W4A16"),
     }
 }
 
@@ -117,7 +172,7 @@ pub fn table() -> Vec<Row> {
         let scheme = Scheme { format: format.into(), ..preset.scheme(vec!["Linear".into()]) };
         let words = |loader| match verdict(loader, &scheme, &Linears::ANY) {
             Verdict::Runs(on) => on,
-            Verdict::Limited(on) => format!("only {on}"),
+            Verdict::Limited(only) => format!("only {only}"),
             Verdict::Refused(why) => format!("no: {why}"),
         };
         Some(Row {

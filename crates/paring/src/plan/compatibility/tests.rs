@@ -14,7 +14,7 @@ fn int(bits: u32, symmetric: bool, group: usize) -> Scheme {
 fn kernels(scheme: &Scheme, linears: &Linears) -> String {
     match verdict(Loader::Vllm, scheme, linears) {
         Verdict::Runs(on) => format!("yes: {on}"),
-        Verdict::Limited(on) => format!("only: {on}"),
+        Verdict::Limited(only) => format!("only {only}"),
         Verdict::Refused(why) => format!("no: {why}"),
     }
 }
@@ -24,33 +24,68 @@ fn kernels_for_packed_integers() {
     let shapes = [(4096, 4096), (11008, 4096)];
     let f16 = Linears { dtype: Some(Dtype::F16), model_type: Some("llama"), shapes: &shapes };
     let bf16 = Linears { dtype: Some(Dtype::Bf16), ..f16 };
+    let humming = "only on NVIDIA GPUs from sm75 (Humming with CUDA 13)";
     for (scheme, linears, expected) in [
         (
             int(4, true, 128),
             &bf16,
-            "yes: Marlin (sm75+), Machete (sm90), Triton, ROCm, CPU, XPU, Conch (a package), Humming",
+            "yes: NVIDIA GPUs from sm75 (Marlin, Machete on sm90, Triton, Humming with CUDA 13), AMD GPUs, Intel GPUs, CPUs",
         ),
-        (int(4, true, 32), &f16, "yes: Marlin (sm75+), Triton, Exllama (f16), ROCm, CPU, XPU, Humming"),
-        (int(4, true, 16), &f16, "only: Exllama (f16), CPU, Humming"),
-        (int(4, true, 16), &bf16, "only: CPU, Humming"),
-        (int(4, false, 0), &bf16, "yes: Marlin (sm75+), Machete (sm90), Triton, CPU, XPU, Conch (a package), Humming"),
-        (int(4, false, 16), &f16, "only: CPU, Humming"),
-        (int(8, true, 128), &bf16, "yes: Marlin (sm75+), Machete (sm90), Conch (a package), Humming"),
-        (int(8, false, 128), &bf16, "only: Machete (sm90), Conch (a package), Humming"),
-        (int(3, true, 32), &bf16, "only: Humming"),
-        (int(2, false, 64), &f16, "only: Humming"),
+        (
+            int(4, true, 32),
+            &f16,
+            "yes: NVIDIA GPUs from sm75 (Marlin, Triton, Exllama for f16, Humming with CUDA 13), AMD GPUs, Intel GPUs, CPUs",
+        ),
+        (int(4, true, 16), &f16, "yes: NVIDIA GPUs from sm75 (Exllama for f16, Humming with CUDA 13), AMD GPUs, CPUs"),
+        (int(4, true, 16), &bf16, "yes: NVIDIA GPUs from sm75 (Humming with CUDA 13), CPUs"),
+        (int(4, true, 8), &bf16, "only on CPUs"),
+        (int(4, true, 5), &bf16, "no: it has no kernel for 4-bit integers in groups of 5"),
+        (
+            int(4, false, 0),
+            &bf16,
+            "yes: NVIDIA GPUs from sm75 (Marlin, Machete on sm90, Triton, Humming with CUDA 13), AMD GPUs, Intel GPUs, CPUs",
+        ),
+        (int(8, true, 128), &bf16, "yes: NVIDIA GPUs from sm75 (Marlin, Machete on sm90, Humming with CUDA 13)"),
+        (int(8, false, 128), &bf16, "only on NVIDIA GPUs from sm75 (Machete on sm90, Humming with CUDA 13)"),
+        (int(3, true, 32), &bf16, humming),
+        (int(3, false, 16), &bf16, humming),
+        (int(2, false, 64), &f16, humming),
+        (int(3, true, 8), &bf16, "no: it has no kernel for 3-bit integers in groups of 8"),
     ] {
-        let found = kernels(&scheme, linears);
-        assert!(found.starts_with(expected), "{}: {found}", scheme.weights.as_ref().unwrap());
+        assert_eq!(kernels(&scheme, linears), expected, "{}", scheme.weights.as_ref().unwrap());
     }
-    // Rows that are no multiple of 128, columns that are none of 64.
+    // Rows that are no multiple of 128, columns that are none of 64; and neither of 32, where CPUs have no kernel.
     let odd = Linears { shapes: &[(4096 + 8, 96)], ..bf16 };
     assert!(!kernels(&int(4, true, 0), &odd).contains("Machete"));
+    assert_eq!(kernels(&int(4, true, 16), &Linears { shapes: &[(4096 + 8, 48)], ..bf16 }), humming);
     let tensor = QuantArgs { strategy: Strategy::Tensor, ..QuantArgs::new(Element::Int(4)) };
     let tensor = Scheme { weights: Some(tensor), ..int(4, true, 0) };
     assert!(kernels(&tensor, &bf16).starts_with("no: "));
     let unpacked = Scheme { format: "int-quantized".into(), ..int(8, true, 0) };
     assert!(kernels(&unpacked, &bf16).starts_with("no: "));
+}
+
+#[test]
+fn humming_needs_larger_groups_for_quantized_inputs() {
+    let with = |bits, symmetric, group, inputs| {
+        let input = QuantArgs { strategy: Strategy::Token, ..QuantArgs::new(Element::Int(inputs)) };
+        let scheme = Scheme { format: "pack-quantized".into(), input: Some(input), ..int(bits, symmetric, group) };
+        kernels(&scheme, &Linears::ANY)
+    };
+    let runs = "only on NVIDIA GPUs from sm75 (Humming with CUDA 13)";
+    for (bits, symmetric, group, inputs, fits) in [
+        (3, true, 32, 8, true),
+        (3, true, 16, 8, false),
+        (3, true, 0, 8, true),
+        (3, false, 64, 4, true),
+        (3, true, 32, 4, false),
+        (4, false, 64, 4, false),
+        (4, false, 64, 8, true),
+    ] {
+        let found = with(bits, symmetric, group, inputs);
+        assert_eq!(found == runs, fits, "{bits} {symmetric} {group} {inputs}: {found}");
+        assert!(fits || found.starts_with("no: Humming needs"), "{found}");
+    }
 }
 
 #[test]
@@ -72,35 +107,61 @@ fn every_layout_has_its_row() {
     assert_eq!(verdict, Verdict::Refused("it does not know the layout marlin-48".into()));
 }
 
-#[test]
-fn a_scheme_that_does_not_run_has_another_instead() {
-    let float = |element| Scheme { weights: Some(QuantArgs::new(element)), ..Scheme::dense() };
-    let inputs = Some(QuantArgs::new(Element::Int(8)));
-    for (scheme, expected) in [
-        (int(3, true, 32), "scheme W4A16, or wbits 4 sym with groupsize 32, 64 or 128"),
-        (int(8, false, 128), "wbits 8 sym with groupsize -1, 32, 64 or 128"),
-        (Scheme { input: inputs, ..int(8, true, 0) }, "scheme W8A8"),
-        (float(Element::E4m3), "scheme FP8_DYNAMIC"),
-        (float(Element::E2m1), "scheme W4A16, or wbits 4 sym with groupsize 32, 64 or 128"),
-        (
-            Scheme { format: "paring-spqr".into(), ..int(3, false, 16) },
-            "`paring decompress`, which makes a plain model",
-        ),
-        (Scheme { format: "spqr".into(), ..int(3, false, 16) }, "`paring decompress`, which makes a plain model"),
-        (Scheme::dense(), "scheme W4A16, or wbits 4 sym with groupsize 32, 64 or 128"),
-    ] {
-        let found = instead(Loader::Vllm, &scheme).to_string();
-        assert!(found.starts_with(expected), "{}, {:?}: {found}", scheme.format, scheme.weights);
-    }
+fn said(scheme: &Scheme) -> Vec<String> {
+    notes(scheme, &Linears::ANY).iter().map(ToString::to_string).collect()
 }
 
 #[test]
-fn packed_zero_points_are_read_by_some_releases() {
+fn a_note_says_where_a_format_runs_and_what_to_use_instead() {
+    let preset = |name: &str| Preset::find(name).unwrap().scheme(vec![]);
+    let spqr = "only paring can run SpQR files; `paring decompress` turns the result into a normal model";
+    for (scheme, expected) in [
+        (
+            int(3, true, 32),
+            vec![
+                "vLLM 0.33 runs this format (3-bit, groups of 32, symmetric) only on NVIDIA GPUs from sm75 (Humming with \
+                 CUDA 13). For wide support: scheme W4A16",
+            ],
+        ),
+        (
+            int(8, false, 128),
+            vec![
+                "vLLM 0.33 runs this format (8-bit, groups of 128, asymmetric) only on NVIDIA GPUs from sm75 (Machete on \
+                 sm90, Humming with CUDA 13). For wide support: scheme W8A16",
+                "transformers 5.24 runs this format (8-bit, groups of 128, asymmetric) only with dequantize=True. To avoid \
+                 this: sym",
+            ],
+        ),
+        (
+            Scheme { format: "marlin-24".into(), ..int(4, true, 128) },
+            vec![
+                "transformers 5.24 cannot run this format (4-bit, groups of 128, symmetric): compressed-tensors dropped \
+                 this layout in release 0.15. For wide support: scheme W4A16",
+                "vLLM 0.33 cannot run this format (4-bit, groups of 128, symmetric): vLLM dropped this layout. For wide \
+                 support: scheme W4A16",
+            ],
+        ),
+        (Scheme { format: "paring-spqr".into(), ..int(3, false, 16) }, vec![spqr]),
+        (Scheme { format: "spqr".into(), ..int(3, false, 16) }, vec![spqr]),
+        (preset("W4A16"), vec![]),
+        (preset("FP8_DYNAMIC"), vec![]),
+        (Scheme::dense(), vec![]),
+    ] {
+        assert_eq!(said(&scheme), expected, "{}", scheme.format);
+    }
+    let ordered = QuantArgs { actorder: Some("group".into()), ..preset("W4A16").weights.unwrap() };
+    let ordered = Scheme { weights: Some(ordered), ..preset("W4A16") };
+    let both = "transformers 5.24 and vLLM 0.33 cannot run this format (4-bit, groups of 128, symmetric, groups in activation \
+        order): ";
+    assert!(said(&ordered)[0].starts_with(both) && said(&ordered).len() == 1, "{:?}", said(&ordered));
+}
+
+#[test]
+fn packed_zero_points_are_not_read_by_default() {
     for bits in [3, 4, 8] {
         let (with, without) = (int(bits, false, 32), int(bits, true, 32));
-        let Verdict::Limited(on) = verdict(Loader::Transformers, &with, &Linears::ANY) else { panic!("{with:?}") };
-        assert!(["0.19", "0.20.1", "5.24", "dequantize=True"].iter().all(|word| on.contains(word)), "{on}");
-        assert_eq!(instead(Loader::Transformers, &with).to_string(), "sym");
+        let limited = Verdict::Limited("with dequantize=True".into());
+        assert_eq!(verdict(Loader::Transformers, &with, &Linears::ANY), limited);
         assert!(matches!(verdict(Loader::Transformers, &without, &Linears::ANY), Verdict::Runs(_)));
         let unpacked = Scheme { format: "int-quantized".into(), ..int(8, false, 32) };
         assert!(matches!(verdict(Loader::Transformers, &unpacked, &Linears::ANY), Verdict::Runs(_)));
@@ -145,7 +206,7 @@ fn what_does_not_run() {
 #[test]
 fn the_table_in_the_documentation() {
     let mut lines = vec![
-        "| scheme | weights | inputs | layout | transformers 5.17 | vLLM 0.33 |".to_string(),
+        format!("| scheme | weights | inputs | layout | {TRANSFORMERS} | {VLLM} |"),
         "| --- | --- | --- | --- | --- | --- |".to_string(),
     ];
     lines.extend(table().iter().map(|row| {
