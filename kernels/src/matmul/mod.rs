@@ -116,7 +116,8 @@ impl Matrix {
     /// If the length is not rows · cols.
     pub fn new(rows: usize, cols: usize, mut values: Vec<f32>, precision: Precision) -> Self {
         assert_eq!(values.len(), rows * cols, "a matrix of {rows} rows and {cols} columns");
-        let store = if precision == Precision::Bf16 {
+        // Panels have at least one row and one column.
+        let store = if precision == Precision::Bf16 && !values.is_empty() {
             Store::Panels(Panels::pack(&values, rows, cols))
         } else {
             values.iter_mut().for_each(|v| *v = precision.round(*v));
@@ -287,6 +288,19 @@ mod tests {
                 let dense = flat(&Matrix::new(rows, cols, w.clone(), precision).dense().unwrap()).unwrap();
                 assert!(dense.iter().zip(&w).all(|(d, w)| *d == precision.round(*w)));
             }
+        }
+    }
+
+    #[test]
+    fn a_matrix_without_rows_gives_products_without_columns() {
+        let x = Tensor::zeros((3, 4), candle_core::DType::F32, &Device::Cpu).unwrap();
+        for precision in [Precision::F32, Precision::Bf16, Precision::F16] {
+            let none = || Matrix::new(0, 4, vec![], precision);
+            let each = matmul_each(&[&none(), &Matrix::new(2, 4, vec![1.0; 8], precision)], &x).unwrap();
+            assert_eq!((each[0].dims(), each[1].dims()), (&[3, 0][..], &[3, 2][..]), "{precision:?}");
+            assert_eq!(gated(&none(), &none(), &x).unwrap().dims(), [3, 0], "{precision:?}");
+            let onto = Tensor::zeros((3, 0), candle_core::DType::F32, &Device::Cpu).unwrap();
+            assert_eq!(none().matmul_onto(&x, &onto).unwrap().dims(), [3, 0], "{precision:?}");
         }
     }
 

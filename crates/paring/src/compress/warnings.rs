@@ -10,8 +10,8 @@ use super::select::{self, Selection};
 use crate::Result;
 use crate::output::modules::kind;
 use crate::output::side_files::{left_behind, named_dtype};
-use crate::plan::compatibility::{Linears, VLLM, notes, words};
 use crate::plan::Plan;
+use crate::plan::compatibility::{Linears, VLLM, notes, words};
 use crate::report::stored_bits;
 
 /// Schemes of a model that is compressed already that are named.
