@@ -320,4 +320,24 @@ mod tests {
         assert_eq!(Dtype::F32.bytes_of(&[]), Some(4));
         assert_eq!(Dtype::F32.bytes_of(&[usize::MAX / 2, 3]), None);
     }
+
+    #[test]
+    fn kinds_of_types() {
+        for (dtype, float, weight) in [
+            (Dtype::F64, true, false),
+            (Dtype::F32, true, true),
+            (Dtype::F16, true, true),
+            (Dtype::Bf16, true, true),
+            (Dtype::F8E4M3, false, false),
+            (Dtype::I8, false, false),
+        ] {
+            assert_eq!((dtype.is_float(), dtype.is_weight()), (float, weight), "{dtype}");
+        }
+        assert_eq!([Dtype::F64, Dtype::F16].map(Dtype::in_memory), [Dtype::F32, Dtype::F16]);
+        assert!(Dtype::Bf16.holds(1.5) && !Dtype::Bf16.holds(1.001) && Dtype::F32.holds(1.001));
+        assert!(Dtype::F16.holds(-0.0) && !Dtype::F16.holds(65536.0));
+        assert!(![f32::NAN, f32::INFINITY].iter().any(|&value| Dtype::F32.holds(value)));
+        // What is no float is left as it is.
+        assert_eq!((Dtype::I8.round(0.3), Dtype::F8E4M3.round(500.0)), (0.3, 448.0));
+    }
 }

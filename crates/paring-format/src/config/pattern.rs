@@ -364,4 +364,20 @@ mod tests {
         assert!(reason.contains("more than 50000 steps on aaa"), "{reason}");
         assert!(nested.is_match(&"a".repeat(5000)).unwrap_err().contains("too long"));
     }
+
+    #[test]
+    fn bounds_are_met_exactly() {
+        let ahead = |rest: &str| Pattern::new(&format!("(?!x){rest}"));
+        let name = |length: usize| "a".repeat(length);
+        assert!(ahead(&name(MAX_LENGTH - 5)).is_ok() && ahead(&name(MAX_LENGTH - 4)).is_err());
+        assert!(
+            ahead("a{1000}b{2,100}").is_ok() && ahead("a{1000}b{101}").is_err() && ahead("a{1001}b{,100}").is_err()
+        );
+        // Zero times is once, and none of it bounds what is linear.
+        assert!(ahead("c{0}a{1000}b{100}").is_ok() && Pattern::new("a{1000}(b{101}){0,3}").is_ok());
+        let pattern = ahead("a*").unwrap();
+        assert_eq!(pattern.is_match(&name(MAX_LENGTH)), Ok(true));
+        assert!(pattern.is_match(&name(MAX_LENGTH + 1)).unwrap_err().contains("4097 bytes"));
+        assert_eq!(Pattern::new("a*").unwrap().is_match(&name(MAX_LENGTH + 1)), Ok(true));
+    }
 }

@@ -1,3 +1,5 @@
+mod labels;
+mod lenient;
 mod linear;
 mod official;
 mod shard;

@@ -112,3 +112,58 @@ fn damaged_bytes_never_panic() {
         }
     }
 }
+
+/// Groups of 128 columns whose scales a kernel reads by eights, in an order of its own; two groups have the order of rows.
+#[test]
+fn scales_lie_as_a_kernel_reads_them() {
+    for (cols, order) in [(256, [0, 1, 2, 3, 4, 5, 6, 7]), (384, [0, 4, 1, 5, 2, 6, 3, 7])] {
+        let mut c = two_of_four(Rng(25).codes(64, cols, Dtype::F16, 4, 128, true));
+        let groups = cols / 128;
+        let Values::Codes { grid, .. } = &mut c.values else { unreachable!() };
+        // The row and the group of a scale are its value.
+        grid.scales = (0..64 * groups).map(|i| (i / groups + 64 * (i % groups)) as f32 + 1.0).collect();
+        let parts = encode(&Marlin24, &c).unwrap();
+        let packed = Dtype::F16.decode_f32(&parts["scale_packed"].bytes);
+        let expected: Vec<f32> = (0..64 * groups).map(|i| (i - i % 8 + order[i % 8]) as f32 + 1.0).collect();
+        assert_eq!(packed, expected, "{cols} columns");
+    }
+}
+
+#[test]
+fn shapes_and_arguments_that_do_not_fit_are_refused() {
+    for (rows, cols, fits) in [
+        (64, 32, true),
+        (128, 96, true),
+        (0, 32, false),
+        (64, 0, false),
+        (32, 32, false),
+        (64, 16, false),
+        (64, 1 << 33, false),
+        (usize::MAX - 63, 1 << 31, false),
+    ] {
+        assert_eq!(Marlin24.check_shape(rows, cols).is_ok(), fits, "[{rows}, {cols}]");
+    }
+    let c = two_of_four(Rng(26).codes(64, 256, Dtype::F16, 4, 128, true));
+    let scheme = Scheme::of(&c, "marlin-24", vec![]);
+    let args = scheme.codes().unwrap();
+    assert!(Marlin24.check_args(args).is_ok());
+    for (other, words) in [
+        (QuantArgs { scale_type: ScaleType::Exponent, ..args.clone() }, "integers of 4 or 8 bits"),
+        (QuantArgs { element: Element::E4m3, ..args.clone() }, "integers of 4 or 8 bits"),
+        (QuantArgs { symmetric: false, ..args.clone() }, "integers of 4 or 8 bits"),
+        (QuantArgs { strategy: Strategy::Group(64), ..args.clone() }, "integers of 4 or 8 bits"),
+        (QuantArgs { actorder: Some("group".into()), ..args.clone() }, "groups in file order"),
+    ] {
+        let text = Marlin24.check_args(&other).unwrap_err().to_string();
+        assert!(text.contains(words), "{words}: {text}");
+    }
+    let mut moved = c.clone();
+    let Values::Codes { grid, .. } = &mut moved.values else { unreachable!() };
+    grid.group_index = Some((0..256).map(|col| col % 2).collect());
+    let text = Marlin24.encode(&scheme, &moved).unwrap_err().to_string();
+    assert!(text.contains("group") && !text.contains('\n'), "{text}");
+    // An odd width is no two numbers a row.
+    let mut parts = encode(&Marlin24, &c).unwrap();
+    parts.get_mut("meta").unwrap().shape = vec![8, 129];
+    assert!(Marlin24.shape(&parts).unwrap_err().to_string().contains("meta: shape [8, 129]"));
+}
