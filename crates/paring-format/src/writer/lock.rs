@@ -5,6 +5,7 @@ use std::io::{self, Read, Seek, Write};
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
+use super::files::folder_of;
 use crate::names::LOCK;
 use crate::{Error, Result};
 
@@ -24,29 +25,34 @@ impl Lock {
     /// The lock of a folder that exists. Errors when another run has it.
     pub fn take(dir: &Path) -> Result<Lock> {
         let path = dir.join(LOCK);
-        let unwritable = |source| Error::Unwritable { path: dir.to_path_buf(), source };
         for _ in 0..TRIES {
-            let Some(mut file) = open(&path).map_err(unwritable)? else { continue };
-            let unsupported = match file.try_lock() {
-                Ok(()) => None,
-                Err(TryLockError::WouldBlock) => {
-                    let mut holder = String::new();
-                    // The run that holds it may not have said yet who it is.
-                    file.take(32).read_to_string(&mut holder).unwrap_or(0);
-                    return Err(Error::Locked { path: dir.to_path_buf(), holder: holder.trim().to_string() });
-                }
-                Err(TryLockError::Error(error)) => Some(error.to_string()),
-            };
-            if !is_at(&file, &path) {
-                // Its last holder removed it in between, and someone else may have made a new one.
-                continue;
+            let opened = open(&path).map_err(|source| Error::Unwritable { path: dir.to_path_buf(), source })?;
+            if let Some(lock) = opened.map(|file| Lock::of(file, &path)).transpose()?.flatten() {
+                return Ok(lock);
             }
-            let said =
-                file.set_len(0).and_then(|()| file.rewind()).and_then(|()| writeln!(file, "{}", std::process::id()));
-            said.map_err(|source| Error::write(&path, 16, source))?;
-            return Ok(Lock { file, path: Mutex::new(path), unsupported });
         }
         Err(Error::Locked { path: dir.to_path_buf(), holder: String::new() })
+    }
+
+    /// The lock whose file was opened under this path; `None` if its last holder removed it in between, for someone else may
+    /// have made a new one. Errors as [`Lock::take`].
+    pub(super) fn of(mut file: File, path: &Path) -> Result<Option<Lock>> {
+        let unsupported = match file.try_lock() {
+            Ok(()) => None,
+            Err(TryLockError::WouldBlock) => {
+                let mut holder = String::new();
+                // The run that holds it may not have said yet who it is.
+                file.take(32).read_to_string(&mut holder).unwrap_or(0);
+                return Err(Error::Locked { path: folder_of(path).to_path_buf(), holder: holder.trim().to_string() });
+            }
+            Err(TryLockError::Error(error)) => Some(error.to_string()),
+        };
+        if !is_at(&file, path) {
+            return Ok(None);
+        }
+        let said = file.set_len(0).and_then(|()| file.rewind()).and_then(|()| writeln!(file, "{}", std::process::id()));
+        said.map_err(|source| Error::write(path, 16, source))?;
+        Ok(Some(Lock { file, path: Mutex::new(path.to_path_buf()), unsupported }))
     }
 
     /// Why the file system does not lock files, where it does not.

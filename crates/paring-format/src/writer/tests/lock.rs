@@ -42,6 +42,25 @@ fn a_file_that_was_exchanged_is_not_the_one_of_the_name() {
     assert!(is_at(&second, &dir.path().join("beside")));
 }
 
+/// A lock on a file that has lost its name keeps nobody out: another run locks the one that has it now.
+#[test]
+fn a_file_that_was_exchanged_while_it_was_taken_is_no_lock() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join(LOCK);
+    let opened = || File::options().read(true).write(true).create(true).truncate(false).open(&path).unwrap();
+    let first = opened();
+    fs::remove_file(&path).unwrap();
+    assert!(Lock::of(first, &path).unwrap().is_none(), "gone");
+    let first = opened();
+    fs::rename(&path, dir.path().join("elsewhere")).unwrap();
+    let lock = Lock::take(dir.path()).unwrap();
+    assert!(Lock::of(first, &path).unwrap().is_none(), "another one has the name");
+    drop(lock);
+    let lock = Lock::of(opened(), &path).unwrap().unwrap();
+    assert!(matches!(Lock::of(opened(), &path), Err(Error::Locked { path, .. }) if path == dir.path()));
+    drop(lock);
+}
+
 /// A file of a lock that its holder removes between another's opening and locking it keeps nobody out.
 #[test]
 fn nobody_holds_what_another_holds() {
