@@ -34,6 +34,23 @@ fn a_probe_leaves_nothing_and_fails_where_nothing_can_be_written() {
     assert!(disk::is_writable(dir.path()) && !disk::is_writable(&dir.path().join("none")));
 }
 
+/// Small pieces are gathered; one who flushes them, to look at the file, finds them there.
+#[test]
+fn what_is_flushed_is_in_the_file() {
+    let dir = tempfile::tempdir().unwrap();
+    let there = || fs::read_dir(dir.path()).unwrap().map(|entry| fs::read(entry.unwrap().path()).unwrap()).collect();
+    let mut seen: Vec<Vec<Vec<u8>>> = Vec::new();
+    let made = write_beside(&dir.path().join("state"), 6, |file| {
+        file.write_all(b"one")?;
+        seen.push(there());
+        file.flush()?;
+        seen.push(there());
+        file.write_all(b"two")
+    });
+    assert_eq!(seen, [[b"".to_vec()], [b"one".to_vec()]]);
+    assert_eq!((there(), made.unwrap().digest), (vec![b"onetwo".to_vec()], xxh3_64(b"onetwo")));
+}
+
 /// A temporary file never takes a name that is taken, and whoever holds all of them cannot keep a run busy for ever.
 #[test]
 fn names_of_temporary_files_are_fresh() {
