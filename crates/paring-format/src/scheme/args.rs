@@ -1,5 +1,8 @@
 //! The arguments of a quantization, those of weights, activations and caches alike.
 
+#[cfg(test)]
+mod tests;
+
 use crate::{Compressed, Element, Grid, ScaleType, Spqr, Statistic, Values, Zeros};
 
 /// Element, scales and zero points of a quantization.
