@@ -107,6 +107,7 @@ fn input(scheme: &Scheme, shape: (usize, usize), parts: &LayoutParts) -> Vec<u8>
     out.push(match args.map(|args| args.element) {
         Some(Element::E4m3) => 16,
         Some(Element::E2m1) => 17,
+        Some(Element::E2m3) => 18,
         Some(Element::Int(bits)) => bits as u8,
         None => 0,
     });

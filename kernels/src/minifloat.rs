@@ -1,7 +1,9 @@
-//! Small floats as numbers: f32 rounded to those that an 8-bit or a 4-bit float has (OCP FP8 and MX).
+//! Small floats as numbers: f32 rounded to those that a float of 8, 6 or 4 bits has (OCP FP8 and MX).
 
 /// The largest `e4m3` number.
 pub const E4M3_MAX: f32 = 448.0;
+/// The largest `e2m3` number.
+pub const E2M3_MAX: f32 = 7.5;
 /// The largest `e2m1` number.
 pub const E2M1_MAX: f32 = 6.0;
 
@@ -40,6 +42,22 @@ pub(crate) fn e4m3_number(byte: u8) -> f32 {
     if byte & 0x80 == 0 { magnitude } else { -magnitude }
 }
 
+/// `x` as `e2m3`: multiples of 0.125 up to 2, of 0.25 up to 4, of 0.5 up to 7.5, and their negatives. Beyond ±[`E2M3_MAX`] it is
+/// that; NaN stays NaN.
+#[inline(always)]
+pub fn e2m3(x: f32) -> f32 {
+    nearest::<3, 0>(x.clamp(-E2M3_MAX, E2M3_MAX))
+}
+
+/// The six bits of a number that [`e2m3`] gives.
+#[inline(always)]
+pub(crate) fn e2m3_bits(number: f32) -> u8 {
+    let magnitude = number.to_bits() & 0x7fff_ffff;
+    // From 1 on exponent and mantissa are those of the f32, but for the bias; below, numbers are multiples of 2^-3.
+    let code = if magnitude < 127 << 23 { (number.abs() * 8.0) as u32 } else { (magnitude >> 20) - (126 << 3) };
+    code as u8 | ((number.to_bits() >> 26) as u8 & 0x20)
+}
+
 /// `x` as `e2m1`: 0, 0.5, 1, 1.5, 2, 3, 4, 6 and their negatives. Beyond ±[`E2M1_MAX`] it is that; NaN stays NaN.
 #[inline(always)]
 pub fn e2m1(x: f32) -> f32 {
@@ -68,9 +86,16 @@ mod tests {
             })
             .collect();
         let four = [0.0, 0.5, 1.0, 1.5, 2.0, 3.0, 4.0, 6.0];
-        assert_eq!((eight[126], four[7]), (E4M3_MAX, E2M1_MAX));
+        let six: Vec<f32> = (0..32u32)
+            .map(|code| match (code >> 3, (code & 7) as f32) {
+                (0, mantissa) => mantissa / 8.0,
+                (exponent, mantissa) => (1.0 + mantissa / 8.0) * 2f32.powi(exponent as i32 - 1),
+            })
+            .collect();
+        assert_eq!((eight[126], six[31], four[7]), (E4M3_MAX, E2M3_MAX, E2M1_MAX));
         // All halves between neighbours, their neighbours in f32, and values of every size.
-        let halves = eight.windows(2).chain(four.windows(2)).map(|pair| (pair[0] + pair[1]) / 2.0);
+        let halves =
+            eight.windows(2).chain(six.windows(2)).chain(four.windows(2)).map(|pair| (pair[0] + pair[1]) / 2.0);
         let mut values: Vec<f32> =
             halves.flat_map(|half| [half.next_down(), half, half.next_up()]).chain(eight.clone()).collect();
         values.extend(crate::test_values(10_000, 1.0, 1).iter().map(|&v| v.abs() * 2f32.powf(20.0 * v - 5.0)));
@@ -78,6 +103,7 @@ mod tests {
             for signed in [x, -x] {
                 let (of_eight, of_four) = (e4m3(signed), e2m1(signed));
                 assert_eq!(of_eight, search(&eight, x).copysign(signed), "e4m3 {signed}");
+                assert_eq!(e2m3(signed), search(&six, x).copysign(signed), "e2m3 {signed}");
                 assert_eq!(of_four, search(&four, x).copysign(signed), "e2m1 {signed}");
             }
         }
@@ -86,8 +112,12 @@ mod tests {
                 assert_eq!((e4m3_byte(signed), e4m3_number(byte).to_bits()), (byte, signed.to_bits()));
             }
         }
-        assert!(e4m3(f32::NAN).is_nan() && e2m1(f32::NAN).is_nan());
+        for (code, &number) in six.iter().enumerate() {
+            assert_eq!([e2m3_bits(number), e2m3_bits(-number)], [code as u8, code as u8 | 0x20]);
+        }
+        assert!([e4m3, e2m3, e2m1].iter().all(|round| round(f32::NAN).is_nan()));
         assert_eq!((e4m3(f32::INFINITY), e2m1(f32::NEG_INFINITY)), (E4M3_MAX, -E2M1_MAX));
+        assert_eq!([e2m3(f32::INFINITY), e2m3(f32::NEG_INFINITY)], [E2M3_MAX, -E2M3_MAX]);
         assert!(e4m3(-1e-9).is_sign_negative());
     }
 }

@@ -129,7 +129,9 @@ fn decoding(bytes: &[i8], CopyRates { copy, .. }: CopyRates) {
         let zeros = element.int_bits().map(|_| vec![1i8; PIECE * COLS / group]);
         Grid { element, scale_type: ScaleType::Float, ..Grid::int(8, group, scales, zeros) }
     };
-    for (element, shift) in [(Element::Int(4), 4), (Element::Int(8), 0), (Element::E4m3, 0), (Element::E2m1, 4)] {
+    for (element, shift) in
+        [(Element::Int(4), 4), (Element::Int(8), 0), (Element::E4m3, 0), (Element::E2m3, 2), (Element::E2m1, 4)]
+    {
         for (dtype, group) in [(Dtype::F32, GROUP), (Dtype::F16, GROUP), (Dtype::Bf16, GROUP), (Dtype::Bf16, 16)] {
             let grid = grid(element, dtype, group);
             let matrices: Vec<Compressed> = (bytes.chunks(piece))

@@ -105,6 +105,7 @@ impl Compressed {
             Values::Codes { codes, grid } => {
                 let is_signed = |code: i8| match grid.element {
                     Element::E4m3 => code == i8::MIN,
+                    Element::E2m3 => code & 63 == 32,
                     Element::E2m1 => code & 15 == 8,
                     Element::Int(_) => false,
                 };

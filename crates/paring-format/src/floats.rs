@@ -1,4 +1,4 @@
-//! Floats of 8 and 4 bits and powers of two: numbers ↔ codes, and two 4-bit codes in a byte.
+//! Floats of 8, 6 and 4 bits and powers of two: numbers ↔ codes, two 4-bit codes in a byte and four 6-bit ones in three.
 
 /// The largest number of `float8_e4m3fn` (OCP FP8): sign, 4 bits of exponent with bias 7, 3 of mantissa. There are no
 /// infinities, and 0x7F and 0xFF are NaN.
@@ -7,6 +7,10 @@ pub const E4M3_MAX: f32 = 448.0;
 /// The largest number of the 4-bit float (OCP MX, section 5.3.3): sign, 2 bits of exponent with bias 1, 1 of mantissa,
 /// which are 0, 0.5, 1, 1.5, 2, 3, 4, 6 and their negatives.
 pub const E2M1_MAX: f32 = 6.0;
+
+/// The largest number of the 6-bit float that is called E2M3 (OCP MX, section 5.3.2): sign, 2 bits of exponent with bias 1, 3 of
+/// mantissa, which are multiples of 0.125 up to 2, of 0.25 up to 4 and of 0.5 from there on, and their negatives.
+pub const E2M3_MAX: f32 = 7.5;
 
 /// The number of a `float8_e4m3fn` byte.
 #[inline]
@@ -19,6 +23,12 @@ pub fn from_e4m3(code: u8) -> f32 {
 #[inline]
 pub fn from_e2m1(code: u8) -> f32 {
     f32::from_bits(number::<1, 1>(code & 7).to_bits() | u32::from(code & 8) << 28)
+}
+
+/// The number of a 6-bit float; higher bits of the byte are not looked at.
+#[inline]
+pub fn from_e2m3(code: u8) -> f32 {
+    f32::from_bits(number::<3, 1>(code & 31).to_bits() | u32::from(code & 32) << 26)
 }
 
 /// The number with this code among floats of this mantissa and bias. As in [`nearest`], nothing branches.
@@ -44,6 +54,14 @@ pub fn to_e4m3(x: f32) -> u8 {
 #[inline]
 pub fn to_e2m1(x: f32) -> u8 {
     let code = nearest::<1, 1>(x, E2M1_MAX) as u8 | (u8::from(x < 0.0) << 3);
+    if x.is_nan() { 0 } else { code }
+}
+
+/// The 6 bits of the nearest number of the 6-bit float, ties to even. What is larger than 7.5 becomes 7.5, and NaN 0. Zeros keep
+/// their sign, as in compressed-tensors.
+#[inline]
+pub fn to_e2m3(x: f32) -> u8 {
+    let code = nearest::<3, 1>(x, E2M3_MAX) as u8 | ((x.to_bits() >> 26) as u8 & 32);
     if x.is_nan() { 0 } else { code }
 }
 
@@ -112,6 +130,29 @@ pub fn unpack_pairs(bytes: &[u8]) -> Vec<i8> {
     codes
 }
 
+/// Four codes in three bytes, the first one in the lowest bits. Of each code the lower 6 bits count; what is left of the last bytes
+/// is 0.
+pub fn pack_quads(codes: &[i8]) -> Vec<u8> {
+    let mut bytes = Vec::with_capacity((codes.len() * 6).div_ceil(8));
+    let word = |codes: &[i8]| codes.iter().rev().fold(0u32, |word, &code| word << 6 | u32::from(code as u8 & 63));
+    let (quads, rest) = codes.as_chunks::<4>();
+    for quad in quads {
+        bytes.extend_from_slice(&word(quad).to_le_bytes()[..3]);
+    }
+    bytes.extend_from_slice(&word(rest).to_le_bytes()[..(rest.len() * 6).div_ceil(8)]);
+    bytes
+}
+
+/// The codes of [`pack_quads`], 0 to 63, four for every three bytes; what is left of the last bytes makes none.
+pub fn unpack_quads(bytes: &[u8]) -> Vec<i8> {
+    let mut codes = vec![0; bytes.len() / 3 * 4];
+    for (quad, &[a, b, c]) in codes.as_chunks_mut::<4>().0.iter_mut().zip(bytes.as_chunks::<3>().0) {
+        let word = u32::from_le_bytes([a, b, c, 0]);
+        *quad = [0, 6, 12, 18].map(|shift| (word >> shift & 63) as i8);
+    }
+    codes
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -123,6 +164,10 @@ mod tests {
 
     fn e2m1() -> Vec<f32> {
         (0..16).map(from_e2m1).collect()
+    }
+
+    fn e2m3() -> Vec<f32> {
+        (0..64).map(from_e2m3).collect()
     }
 
     /// The nearest number by search: the definition.
@@ -148,7 +193,11 @@ mod tests {
 
     #[test]
     fn the_nearest_code_is_found() {
-        let (eight, four) = (e4m3(), e2m1());
+        let (eight, six, four) = (e4m3(), e2m3(), e2m1());
+        for x in numbers(&six[..32]) {
+            let expected = by_search(&six[..32], x) as u8 | if x.is_sign_negative() { 32 } else { 0 };
+            assert_eq!(to_e2m3(x), expected, "{x:e}");
+        }
         for x in numbers(&eight[..127]) {
             let expected = by_search(&eight[..127], x) as u8 | if x.is_sign_negative() { 0x80 } else { 0 };
             assert_eq!(to_e4m3(x), expected, "{x:e}");
@@ -157,7 +206,8 @@ mod tests {
             let expected = by_search(&four[..8], x) as u8 | if x < 0.0 { 8 } else { 0 };
             assert_eq!(to_e2m1(x), expected, "{x:e}");
         }
-        assert_eq!((to_e4m3(f32::NAN), to_e4m3(-f32::NAN), to_e2m1(f32::NAN)), (0x7f, 0x7f, 0));
+        assert_eq!((to_e4m3(f32::NAN), to_e4m3(-f32::NAN)), (0x7f, 0x7f));
+        assert_eq!((to_e2m1(f32::NAN), to_e2m3(f32::NAN), to_e2m3(-f32::NAN)), (0, 0, 0));
     }
 
     #[test]
@@ -177,7 +227,18 @@ mod tests {
         let four = [0.0, 0.5, 1.0, 1.5, 2.0, 3.0, 4.0, 6.0f32];
         let both: Vec<u32> = four.iter().chain(four.map(|x| -x).iter()).map(|x| x.to_bits()).collect();
         assert_eq!(e2m1().iter().map(|x| x.to_bits()).collect::<Vec<_>>(), both);
-        assert_eq!((from_e4m3(0x7e), from_e2m1(0xf7)), (E4M3_MAX, E2M1_MAX));
+        let six: Vec<f32> = (0..32u8)
+            .map(|code| match (code >> 3, f32::from(code & 7)) {
+                (0, mantissa) => mantissa / 8.0,
+                (exponent, mantissa) => (1.0 + mantissa / 8.0) * 2f32.powi(i32::from(exponent) - 1),
+            })
+            .collect();
+        let both: Vec<u32> = six.iter().copied().chain(six.iter().map(|x| -x)).map(f32::to_bits).collect();
+        assert_eq!(e2m3().iter().map(|x| x.to_bits()).collect::<Vec<_>>(), both);
+        for code in 0..64u8 {
+            assert_eq!(to_e2m3(from_e2m3(code)), code);
+        }
+        assert_eq!((from_e4m3(0x7e), from_e2m3(0xdf), from_e2m1(0xf7)), (E4M3_MAX, E2M3_MAX, E2M1_MAX));
         for code in (0..=255u8).filter(|code| code & 0x7f != 0x7f) {
             assert_eq!(to_e4m3(from_e4m3(code)), code);
         }
@@ -215,5 +276,16 @@ mod tests {
         assert_eq!(pack_pairs(&[-1, 2, 3]), [0x2f, 0x03]);
         assert_eq!(pack_pairs(&codes[..15]), [0x10, 0x32, 0x54, 0x76, 0x98, 0xba, 0xdc, 0x0e]);
         assert!(unpack_pairs(&[]).is_empty());
+    }
+    #[test]
+    fn quads() {
+        let codes: Vec<i8> = (0..64).collect();
+        let packed = pack_quads(&codes);
+        // 0 | 1 << 6 | 2 << 12 | 3 << 18, and the next four.
+        assert_eq!(packed[..6], [0x40, 0x20, 0x0c, 0x44, 0x61, 0x1c]);
+        assert_eq!((packed.len(), unpack_quads(&packed)), (48, codes.clone()));
+        assert_eq!(pack_quads(&[-1, 64]), [0x3f, 0x00]);
+        assert_eq!(pack_quads(&codes[..5]), [0x40, 0x20, 0x0c, 0x04]);
+        assert_eq!(unpack_quads(&[0x40, 0x20, 0x0c, 0x04]), [0, 1, 2, 3]);
     }
 }

@@ -12,6 +12,8 @@ pub enum Element {
     Int(u32),
     /// An 8-bit float: sign, 4 bits of exponent, 3 of mantissa, no infinities (OCP FP8, `float8_e4m3fn`).
     E4m3,
+    /// A 6-bit float: sign, 2 bits of exponent, 3 of mantissa, no infinities and no NaN (OCP MX, section 5.3.2).
+    E2m3,
     /// A 4-bit float: 0, 0.5, 1, 1.5, 2, 3, 4, 6 and their negatives (OCP MX, section 5.3.3).
     E2m1,
 }
@@ -22,6 +24,7 @@ impl Element {
         match self {
             Element::Int(bits) => bits,
             Element::E4m3 => 8,
+            Element::E2m3 => 6,
             Element::E2m1 => 4,
         }
     }
@@ -30,7 +33,7 @@ impl Element {
     pub fn int_bits(self) -> Option<u32> {
         match self {
             Element::Int(bits) => Some(bits),
-            Element::E4m3 | Element::E2m1 => None,
+            Element::E4m3 | Element::E2m3 | Element::E2m1 => None,
         }
     }
 
@@ -45,23 +48,25 @@ impl Element {
                 (f32::from(low), f32::from(high))
             }
             Element::E4m3 => (-floats::E4M3_MAX, floats::E4M3_MAX),
+            Element::E2m3 => (-floats::E2M3_MAX, floats::E2M3_MAX),
             Element::E2m1 => (-floats::E2M1_MAX, floats::E2M1_MAX),
         }
     }
 
-    /// The number that a code stands for before scale and zero point. An `E4m3` code is the float's byte, an `E2m1` code
-    /// has its sign in bit 3; higher bits are not looked at.
+    /// The number that a code stands for before scale and zero point. An `E4m3` code is the float's byte; an `E2m3` code
+    /// has its sign in bit 5, an `E2m1` code in bit 3, and higher bits are not looked at.
     #[inline]
     pub fn value(self, code: i8) -> f32 {
         match self {
             Element::Int(_) => f32::from(code),
             Element::E4m3 => floats::from_e4m3(code as u8),
+            Element::E2m3 => floats::from_e2m3(code as u8),
             Element::E2m1 => floats::from_e2m1(code as u8),
         }
     }
 
     /// The code of the number nearest to `value`, ties to even; numbers out of range get the code of the range's end. For
-    /// signs of zero and for NaN see [`floats::to_e4m3`] and [`floats::to_e2m1`]; the integer of NaN is 0.
+    /// signs of zero and for NaN see [`floats::to_e4m3`], [`floats::to_e2m3`] and [`floats::to_e2m1`]; the integer of NaN is 0.
     ///
     /// # Panics
     /// If the integer has no bits or more than 8.
@@ -75,6 +80,7 @@ impl Element {
                 (value.clamp(low, high) + whole - whole) as i8
             }
             Element::E4m3 => floats::to_e4m3(value) as i8,
+            Element::E2m3 => floats::to_e2m3(value) as i8,
             Element::E2m1 => floats::to_e2m1(value) as i8,
         }
     }
@@ -86,6 +92,7 @@ impl Element {
         match self {
             Element::Int(_) => each.for_each(|(value, &code)| *value = f32::from(code)),
             Element::E4m3 => each.for_each(|(value, &code)| *value = Element::E4m3.value(code)),
+            Element::E2m3 => each.for_each(|(value, &code)| *value = Element::E2m3.value(code)),
             Element::E2m1 => each.for_each(|(value, &code)| *value = Element::E2m1.value(code)),
         }
     }
@@ -333,7 +340,7 @@ mod tests {
         let (rows, cols) = (5, 48);
         let tiles = [[1, 1], [1, 3], [1, 16], [1, 48], [5, 48], [2, 32], [5, 5]];
         for (tile, element, dtype) in tiles.into_iter().flat_map(|tile| {
-            let elements = [Element::Int(2), Element::Int(8), Element::E4m3, Element::E2m1];
+            let elements = [Element::Int(2), Element::Int(8), Element::E4m3, Element::E2m3, Element::E2m1];
             let dtypes = [Dtype::F32, Dtype::F16, Dtype::Bf16];
             elements.into_iter().flat_map(move |element| dtypes.map(|dtype| (tile, element, dtype)))
         }) {

@@ -103,6 +103,7 @@ impl Rng {
         match element {
             Element::Int(bits) => self.code(bits),
             Element::E4m3 => (self.below(127) | (self.below(2) << 7)) as u8 as i8,
+            Element::E2m3 => self.below(64) as i8,
             Element::E2m1 => self.below(16) as i8,
         }
     }

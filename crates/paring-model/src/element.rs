@@ -8,6 +8,7 @@ pub fn kernel_element(element: Element) -> element::Element {
     match element {
         Element::Int(bits) => element::Element::Int(bits),
         Element::E4m3 => element::Element::E4m3,
+        Element::E2m3 => element::Element::E2m3,
         Element::E2m1 => element::Element::E2m1,
     }
 }

@@ -31,6 +31,7 @@ impl Input<'_> {
         let element = match self.byte() {
             16 => Element::E4m3,
             17 => Element::E2m1,
+            18 => Element::E2m3,
             bits => Element::Int(u32::from(bits)),
         };
         let strategy = match self.byte() {

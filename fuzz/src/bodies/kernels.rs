@@ -135,9 +135,10 @@ impl Operands<'_> {
     }
 
     fn rounding(&mut self) -> Rounding {
-        let element = match self.input.byte() % 10 {
+        let element = match self.input.byte() % 11 {
             0 => Element::E4m3,
             1 => Element::E2m1,
+            10 => Element::E2m3,
             bits => Element::Int(u32::from(bits) - 1),
         };
         let symmetric = self.input.byte().is_multiple_of(2);

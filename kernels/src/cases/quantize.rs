@@ -37,7 +37,7 @@ const SCALES: [Scales; 8] = [
 
 /// All combinations that mean something.
 pub(crate) fn all() -> impl Iterator<Item = Rounding> {
-    let elements = [Element::Int(8), Element::Int(4), Element::Int(2), Element::E4m3, Element::E2m1];
+    let elements = [Element::Int(8), Element::Int(4), Element::Int(2), Element::E4m3, Element::E2m3, Element::E2m1];
     let kinds = elements.into_iter().flat_map(|element| SCALES.map(|scales| (element, scales)));
     kinds.flat_map(|(element, scales)| [true, false].map(|symmetric| Rounding { element, symmetric, scales })).filter(
         |how| {

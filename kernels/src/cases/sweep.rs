@@ -59,6 +59,7 @@ pub(crate) fn formats() -> Vec<GridFormat> {
         GridFormat { scales: Scales::Exponent, stored: Precision::Bf16, ..eight },
         GridFormat { scales: Scales::Exponent, ..four },
         GridFormat { scales: Scales::E4m3 { global: 2688.0 }, ..four },
+        GridFormat { element: Element::E2m3, scales: Scales::Exponent, ..four },
     ]
 }
 

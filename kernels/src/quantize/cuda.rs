@@ -43,6 +43,7 @@ impl QuantizeParams {
                 Element::Int(_) => 0,
                 Element::E4m3 => 1,
                 Element::E2m1 => 2,
+                Element::E2m3 => 3,
             },
             symmetric: i32::from(rounding.symmetric),
             kind,

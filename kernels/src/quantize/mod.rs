@@ -14,7 +14,7 @@ use rayon::prelude::*;
 
 use crate::element::Element;
 use crate::matmul::Precision;
-use crate::minifloat::{e2m1, e4m3};
+use crate::minifloat::{e2m1, e2m3, e4m3};
 use crate::range::{extremes, joined, least_and_most};
 use crate::simd::multiversion;
 use crate::{Fresh, with_f32, write_chunks};
@@ -76,6 +76,11 @@ fn codes(element: Element, x: &[f32], (scale, zero): (f32, f32), after: f32, out
                 o.write((e4m3(x / scale + zero) - zero) * after);
             }
         }
+        Element::E2m3 => {
+            for (o, &x) in out.iter_mut().zip(x) {
+                o.write((e2m3(x / scale + zero) - zero) * after);
+            }
+        }
         Element::E2m1 => {
             for (o, &x) in out.iter_mut().zip(x) {
                 o.write((e2m1(x / scale + zero) - zero) * after);
@@ -112,13 +117,6 @@ multiversion! {
     }
 }
 
-/// The exponent of OCP MX that numbers up to `most` ≥ 0 get, plus 127: that of `most` with a quarter of its leading bit
-/// added, less the element's own exponent.
-fn exponent(element: Element, most: f32) -> u32 {
-    let own = if element == Element::E2m1 { 2 } else { 8 };
-    (most.to_bits().wrapping_add(1 << 21) >> 23).saturating_sub(own)
-}
-
 /// 2^(exponent − 127).
 fn power(exponent: u32) -> f32 {
     // The least is below the normal numbers.
@@ -147,7 +145,7 @@ impl Rounding {
         let above = most.max(-least);
         match self.scales {
             Scales::Given(scale, zero) => (scale, zero),
-            Scales::Exponent(_) => (power(exponent(self.element, above)), 0.0),
+            Scales::Exponent(_) => (power(self.element.scale_exponent(above)), 0.0),
             Scales::Local(_, global) => {
                 let scale = e4m3(global * (above / self.element.half_range()));
                 (if scale == 0.0 { 0.125 } else { scale }, 0.0)

@@ -3,7 +3,7 @@
 
 namespace {
 
-enum Element : int { INTEGER = 0, E4M3 = 1, E2M1 = 2 };
+enum Element : int { INTEGER = 0, E4M3 = 1, E2M1 = 2, E2M3 = 3 };
 enum Kind : int { FLOAT = 0, EXPONENT = 1, LOCAL = 2 };
 
 // The type of codes and the source of scales: `QuantizeParams` in cuda.rs.
@@ -38,6 +38,7 @@ DEVICE float nearest(float x, int mantissa, int lowest) {
 }
 
 DEVICE float e4m3(float x) { return nearest(within(x, -448.0f, 448.0f), 3, 121); }
+DEVICE float e2m3(float x) { return nearest(within(x, -7.5f, 7.5f), 3, 127); }
 DEVICE float e2m1(float x) { return nearest(within(x, -6.0f, 6.0f), 1, 127); }
 
 // The code less the zero point.
@@ -45,6 +46,7 @@ DEVICE float code(const QuantizeParams& params, float x, Grid grid) {
     const float at = __fadd_rn(__fdiv_rn(x, grid.scale), grid.zero);
     if (params.element == E4M3) return __fsub_rn(e4m3(at), grid.zero);
     if (params.element == E2M1) return __fsub_rn(e2m1(at), grid.zero);
+    if (params.element == E2M3) return __fsub_rn(e2m3(at), grid.zero);
     const float round = 12582912.0f;
     return __fsub_rn(__fsub_rn(__fadd_rn(within(at, params.least, params.largest), round), round), grid.zero);
 }
@@ -53,7 +55,9 @@ DEVICE Grid grid_for(const QuantizeParams& params, Extremes seen) {
     // The sign of zero counts: the bits of `above` are read.
     const float below = -seen.least, above = below > seen.most ? below : seen.most;
     if (params.kind == EXPONENT) {
-        const unsigned own = params.element == E2M1 ? 2 : 8, raw = (__float_as_uint(above) + (1u << 21)) >> 23;
+        // See element.rs.
+        const unsigned own = params.element == E4M3 ? 8 : 2, added = params.element == E2M3 ? 1u << 19 : 1u << 21;
+        const unsigned raw = (__float_as_uint(above) + added) >> 23;
         const unsigned exponent = raw > own ? raw - own : 0;
         return {__uint_as_float(exponent == 0 ? 1u << 22 : exponent << 23), 0.0f};
     }

@@ -13,6 +13,12 @@ fn numbers(code: Element) -> Vec<f32> {
                 (exponent, mantissa) => (1.0 + mantissa / 8.0) * 2f32.powi(exponent - 7),
             })
             .collect(),
+        Element::E2m3 => (0..32)
+            .map(|code| match (code >> 3, (code & 7) as f32) {
+                (0, mantissa) => mantissa / 8.0,
+                (exponent, mantissa) => (1.0 + mantissa / 8.0) * 2f32.powi(exponent - 1),
+            })
+            .collect(),
         Element::E2m1 => vec![0.0, 0.5, 1.0, 1.5, 2.0, 3.0, 4.0, 6.0],
     };
     let negative = positive[1..].iter().rev().map(|v| -v);
@@ -51,10 +57,14 @@ pub(crate) fn apply(how: &Rounding, x: &[f32], cols: usize) -> Vec<f32> {
         };
         match how.scales {
             Scales::Exponent(_) => {
-                // 1.75 · 2^k and more count as 2^(k+1).
+                // From this much times 2^k on it counts as 2^(k+1).
+                let (own, limit) = match how.element {
+                    Element::E2m1 => (2, 1.75),
+                    Element::E2m3 => (2, 1.9375),
+                    _ => (8, 1.75),
+                };
                 let mut k = if above == 0.0 { -1000 } else { f64::from(above).log2().floor() as i32 };
-                k += i32::from(f64::from(above) >= 1.75 * 2f64.powi(k));
-                let own = if how.element == Element::E2m1 { 2 } else { 8 };
+                k += i32::from(f64::from(above) >= limit * 2f64.powi(k));
                 scale = 2f64.powi((127 + k - own).clamp(0, 255) - 127) as f32;
             }
             Scales::Local(_, global) => {

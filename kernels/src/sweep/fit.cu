@@ -47,7 +47,8 @@ DEVICE float scale_for(const Format& f, float amax, float global) {
         return scale == 0.0f ? 0.125f : scale;
     }
     if (amax == 0.0f && f.computed == F16) return 1.0f;
-    const unsigned largest = f.element == E2M1 ? 2 : 8, exponent = (__float_as_uint(amax) + (1u << 21)) >> 23;
+    const unsigned largest = f.element == E4M3 ? 8 : 2, added = f.element == E2M3 ? 1u << 19 : 1u << 21;
+    const unsigned exponent = (__float_as_uint(amax) + added) >> 23;
     return __uint_as_float(max((exponent > largest ? exponent - largest : 0u) << 23, 1u << 22));
 }
 

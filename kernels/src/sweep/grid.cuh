@@ -4,7 +4,7 @@
 
 namespace {
 
-enum Element : int { INT = 0, E4M3 = 1, E2M1 = 2 };
+enum Element : int { INT = 0, E4M3 = 1, E2M1 = 2, E2M3 = 3 };
 enum Scales : int { FLOAT = 0, GLOBAL = 1, EXPONENT = 2 };
 
 }  // namespace
@@ -38,6 +38,7 @@ DEVICE float nearest(float x, int mantissa, int lowest) {
 }
 
 DEVICE float e4m3(float x) { return nearest(clamped(x, -448.0f, 448.0f), 3, -6); }
+DEVICE float e2m3(float x) { return nearest(clamped(x, -7.5f, 7.5f), 3, 0); }
 DEVICE float e2m1(float x) { return nearest(clamped(x, -6.0f, 6.0f), 1, 0); }
 
 DEVICE float applied(const Format& f, float scale, float global) {
@@ -48,6 +49,7 @@ DEVICE float applied(const Format& f, float scale, float global) {
 DEVICE float encode(const Format& f, float x, Grid grid) {
     const float ratio = __fdiv_rn(x, grid.scale);
     if (f.element == INT) return clamped(__fadd_rn(rintf(ratio), grid.zero), 0.0f, f.max_code);
+    if (f.element == E2M3) return e2m3(ratio);
     return f.element == E4M3 ? e4m3(ratio) : e2m1(ratio);
 }
 
@@ -63,6 +65,10 @@ DEVICE unsigned char code_of(const Format& f, float number) {
     if (f.element == E4M3) {
         const unsigned code = magnitude < 121u << 23 ? (unsigned)(fabsf(number) * 512.0f) : (magnitude >> 20) - (120u << 3);
         return (unsigned char)(code | (bits >> 24 & 0x80u));
+    }
+    if (f.element == E2M3) {
+        const unsigned code = magnitude < 127u << 23 ? (unsigned)(fabsf(number) * 8.0f) : (magnitude >> 20) - (126u << 3);
+        return (unsigned char)(code | (bits >> 26 & 0x20u));
     }
     const unsigned code = magnitude < 127u << 23 ? (unsigned)(fabsf(number) * 2.0f) : (magnitude >> 22) - (126u << 1);
     return (unsigned char)(code | (bits >> 28 & 8u));

@@ -3,7 +3,7 @@
 
 pub use crate::element::Element;
 use crate::matmul::Precision;
-use crate::minifloat::{E2M1_MAX, E4M3_MAX, e2m1, e4m3, e4m3_byte};
+use crate::minifloat::{E2M1_MAX, E2M3_MAX, E4M3_MAX, e2m1, e2m3, e2m3_bits, e4m3, e4m3_byte};
 
 /// Storage of scales.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -68,6 +68,7 @@ impl GridFormat {
         match self.element {
             Element::Int(bits) => ((1u32 << bits) - 1) as f32,
             Element::E4m3 => E4M3_MAX,
+            Element::E2m3 => E2M3_MAX,
             Element::E2m1 => E2M1_MAX,
         }
     }
@@ -79,6 +80,7 @@ impl GridFormat {
         match self.element {
             Element::Int(_) => ((x / scale).round_ties_even() + zero).clamp(0.0, self.max_code()),
             Element::E4m3 => e4m3(x / scale),
+            Element::E2m3 => e2m3(x / scale),
             Element::E2m1 => e2m1(x / scale),
         }
     }
@@ -95,6 +97,7 @@ impl GridFormat {
         match self.element {
             Element::Int(_) => number as u8,
             Element::E4m3 => e4m3_byte(number),
+            Element::E2m3 => e2m3_bits(number),
             Element::E2m1 => e2m1_bits(number),
         }
     }
@@ -139,12 +142,8 @@ impl GridFormat {
             Scales::E4m3 { global } => or(e4m3(global * plain), 0.125),
             // In half precision the least power of two is none any more.
             Scales::Exponent if amax == 0.0 && self.computed == Precision::F16 => 1.0,
-            Scales::Exponent => {
-                let largest = if self.element == Element::E2m1 { 2 } else { 8 };
-                // A quarter of a mantissa more, so that from 1.75 · 2^k on it is 2^(k+1). 2^-127 is no normal number.
-                let exponent = ((amax.to_bits() + (1 << 21)) >> 23).saturating_sub(largest);
-                f32::from_bits((exponent << 23).max(1 << 22))
-            }
+            // 2^-127 is no normal number.
+            Scales::Exponent => f32::from_bits((self.element.scale_exponent(amax) << 23).max(1 << 22)),
         }
     }
 }
@@ -178,6 +177,17 @@ mod tests {
         }
     }
 
+    #[test]
+    fn six_bits_have_their_codes_too() {
+        let six = floats(Element::E2m3, Scales::Exponent, Precision::F32);
+        for code in 0..32u8 {
+            let (exponent, mantissa) = (i32::from(code >> 3), f32::from(code & 7));
+            let number = if exponent == 0 { mantissa / 8.0 } else { (1.0 + mantissa / 8.0) * 2f32.powi(exponent - 1) };
+            assert_eq!((six.encode(number, 1.0, 0.0), six.code(number)), (number, code));
+            assert_eq!((six.encode(-number, 1.0, 0.0), six.code(-number)), (-number, code | 0x20));
+        }
+    }
+
     /// The published text's own examples, and the edges of each rule.
     #[test]
     fn scales_of_floats_are_those_of_compressed_tensors() {
@@ -196,9 +206,11 @@ mod tests {
         assert_eq!([1.0, 2.0, 0.0, 1e-9].map(|amax| nv.scale_for(amax)), [448.0, 448.0, 0.125, 0.125]);
         assert_eq!(nv.applied(448.0), 448.0 / 2688.0);
 
-        for (element, largest) in [(Element::E2m1, 2), (Element::E4m3, 8)] {
+        for (element, largest, turn) in [(Element::E2m1, 2, 1.75), (Element::E2m3, 2, 1.9375), (Element::E4m3, 8, 1.75)]
+        {
             let mx = floats(element, Scales::Exponent, Precision::Bf16);
-            for (amax, exponent) in [(1.0, 0), (1.7421875, 0), (1.75, 1), (2.0, 1), (0.4375, -1), (0.435, -2)] {
+            let below = turn - 2f32.powi(-7);
+            for (amax, exponent) in [(1.0, 0), (below, 0), (turn, 1), (2.0, 1), (turn / 4.0, -1), (below / 4.0, -2)] {
                 assert_eq!(mx.scale_for(amax), 2f32.powi(exponent - largest), "{element:?} {amax}");
             }
             assert_eq!([0.0, 1e-40].map(|amax| mx.scale_for(amax)), [2f32.powi(-127); 2]);

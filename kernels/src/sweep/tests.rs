@@ -153,7 +153,7 @@ fn large_and_ragged_tiles_are_fitted_to_all_their_values() {
 #[test]
 fn huge_values_get_a_grid_of_their_size() {
     let x = [3e30f32, -1e30, 2e30, 0.0];
-    for element in [Element::Int(3), Element::E2m1] {
+    for element in [Element::Int(3), Element::E2m3, Element::E2m1] {
         let format = GridFormat { element, symmetric: true, mse: true, ..GridFormat::int(3, true, Precision::F32) };
         let (scale, _) = format.fit(&x);
         assert!(scale > 1e29 && scale < 1e31, "{element:?}: {scale}");

@@ -165,7 +165,7 @@ fn encode(format: &GridFormat, q: &Lane, grids: &ColumnGrids, code: &mut Lane) {
                 code[l] = format.encode(q[l], grids.scale[l], grids.zero[l]);
             }
         }
-        Element::E4m3 | Element::E2m1 => {
+        Element::E4m3 | Element::E2m3 | Element::E2m1 => {
             for l in 0..LANES {
                 code[l] = format.encode(q[l], grids.scale[l], grids.zero[l]);
             }

@@ -110,8 +110,11 @@ impl QuantArgs {
             (Some("int"), 1..=8) => Element::Int(bits as u32),
             (Some("int"), _) => return Err(unsupported(key, format!("num_bits {bits} (outside 1 to 8)"))),
             (Some("float"), 8) => Element::E4m3,
+            (Some("float"), 6) => Element::E2m3,
             (Some("float"), 4) => Element::E2m1,
-            (Some("float"), _) => return Err(unsupported(key, format!("floats of {bits} bits (4 and 8 are known)"))),
+            (Some("float"), _) => {
+                return Err(unsupported(key, format!("floats of {bits} bits (4, 6 and 8 are known)")));
+            }
             (Some(other), _) => return Err(unsupported(key, format!("the type {other}"))),
             (None, _) => return Err(bad(at("type"), "not a string")),
         };
@@ -189,12 +192,12 @@ impl QuantArgs {
     }
 }
 
-/// The type of scales where the config says none: 4-bit floats have theirs in bytes, and releases of compressed-tensors
+/// The type of scales where the config says none: floats of 4 and 6 bits have theirs in bytes, and releases of compressed-tensors
 /// that knew no other did not say so.
 fn usual_scales(element: Element, strategy: Strategy) -> ScaleType {
     match (element, strategy) {
         (Element::E2m1, Strategy::TensorGroup(_)) => ScaleType::E4m3,
-        (Element::E2m1, Strategy::Group(_)) => ScaleType::Exponent,
+        (Element::E2m1 | Element::E2m3, Strategy::Group(_)) => ScaleType::Exponent,
         _ => ScaleType::Float,
     }
 }

@@ -69,7 +69,7 @@ const ASYMMETRIC: QuantArgs = QuantArgs {
     second: None,
 };
 
-/// Every name that compressed-tensors 0.19 knows, with its meaning there.
+/// Every name that compressed-tensors 0.20.1 knows, with its meaning there.
 pub static PRESETS: &[Preset] = &[
     int("W4A16", 4, 16),
     preset("W4A16_ASYM", Some(ASYMMETRIC), None),
@@ -98,6 +98,9 @@ pub static PRESETS: &[Preset] = &[
     preset("NVFP4", nv(Dynamic::No), nv(Dynamic::Local)),
     preset("MXFP4A16", mx(Element::E2m1, Dynamic::No), None),
     preset("MXFP4", mx(Element::E2m1, Dynamic::No), mx(Element::E2m1, Dynamic::Yes)),
+    preset("MXFP4XFP8", mx(Element::E2m1, Dynamic::No), dynamic(Element::E4m3, Strategy::Group(128))),
+    preset("MXFP6A16", mx(Element::E2m3, Dynamic::No), None),
+    preset("MXFP6A8", mx(Element::E2m3, Dynamic::No), mx(Element::E4m3, Dynamic::Yes)),
     preset("MXFP8A16", mx(Element::E4m3, Dynamic::No), None),
     preset("MXFP8", mx(Element::E4m3, Dynamic::No), mx(Element::E4m3, Dynamic::Yes)),
     preset("UNQUANTIZED", None, None),

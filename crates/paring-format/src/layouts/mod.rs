@@ -8,14 +8,15 @@ mod float;
 mod int;
 mod marlin_24;
 mod mxfp4;
+mod mxfp6;
 mod mxfp8;
 mod naive;
 mod nvfp4;
 mod order;
 mod packed;
-mod pairs;
 mod part;
 mod scales;
+mod small_floats;
 pub(crate) mod sparse;
 mod spqr;
 pub(crate) mod spqr_hf;
@@ -41,6 +42,7 @@ pub static LAYOUTS: &[&dyn Layout] = &[
     &packed::Packed,
     &nvfp4::NVFP4,
     &mxfp4::MXFP4,
+    &mxfp6::MXFP6,
     &mxfp8::MXFP8,
     &spqr::ParingSpqr,
     &spqr_hf::SpqrHf,
@@ -104,7 +106,7 @@ fn distinct(names: impl Iterator<Item = &'static str>) -> Vec<&'static str> {
     found
 }
 
-/// The layout of a group that names none: what compressed-tensors 0.19 infers, which never looks at the format on top.
+/// The layout of a group that names none: what compressed-tensors 0.20 infers, which never looks at the format on top.
 /// Codes that no layout is inferred for are `naive-quantized`.
 pub fn inferred(weights: Option<&QuantArgs>, input: Option<&QuantArgs>) -> &'static dyn Layout {
     let Some(weights) = weights else { return DENSE };
@@ -167,7 +169,7 @@ pub trait Layout: Sync {
     fn method(&self) -> QuantMethod {
         QuantMethod::CompressedTensors
     }
-    /// Tells whether compressed-tensors 0.19 means this layout by a group that names none; at most one layout says so.
+    /// Tells whether compressed-tensors 0.20 means this layout by a group that names none; at most one layout says so.
     fn is_inferred(&self, _weights: &QuantArgs, _input: Option<&QuantArgs>) -> bool {
         false
     }

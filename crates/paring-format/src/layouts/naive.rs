@@ -12,7 +12,7 @@ pub(super) const NAIVE: Unpacked = Unpacked {
         let kind = match args.element {
             Element::Int(bits) => (1..=8).contains(&bits),
             Element::E4m3 => args.symmetric,
-            Element::E2m1 => false,
+            Element::E2m3 | Element::E2m1 => false,
         };
         kind && are_floats(args)
     },

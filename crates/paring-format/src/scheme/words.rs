@@ -25,6 +25,7 @@ impl fmt::Display for QuantArgs {
         match self.element {
             Element::Int(bits) => write!(f, "{bits}-bit, {}", self.strategy)?,
             Element::E4m3 => write!(f, "fp8 e4m3, {}", self.strategy)?,
+            Element::E2m3 => write!(f, "fp6 e2m3, {}", self.strategy)?,
             Element::E2m1 => write!(f, "fp4 e2m1, {}", self.strategy)?,
         }
         if self.element.int_bits().is_some() {
@@ -90,6 +91,10 @@ mod tests {
                 "fp4 e2m1, groups of 32, power-of-two scales",
             ),
             (
+                QuantArgs { scale_type: ScaleType::Exponent, ..args(Element::E2m3, Strategy::Group(32)) },
+                "fp6 e2m3, groups of 32, power-of-two scales",
+            ),
+            (
                 QuantArgs { dynamic: Dynamic::Yes, ..args(Element::E4m3, Strategy::Token) },
                 "fp8 e4m3, per token, dynamic",
             ),
@@ -104,7 +109,7 @@ mod tests {
 
     #[test]
     fn elements_have_names_for_sentences() {
-        let names = [Element::Int(4), Element::E4m3, Element::E2m1].map(|element| element.to_string());
-        assert_eq!(names, ["4-bit integers", "8-bit floats", "4-bit floats"]);
+        let names = [Element::Int(4), Element::E4m3, Element::E2m3, Element::E2m1].map(|e| e.to_string());
+        assert_eq!(names, ["4-bit integers", "8-bit floats", "6-bit floats", "4-bit floats"]);
     }
 }

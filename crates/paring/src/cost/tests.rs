@@ -34,6 +34,7 @@ fn bytes_of_many_rows_follow_from_those_of_few() {
         (recipe("rtn", None, Some(e4m3), None), None),
         (recipe("rtn", None, Some(nv), None), None),
         (recipe("rtn", None, Some(mx), None), None),
+        (recipe("rtn", None, Some(Rounding { element: Element::E2m3, ..mx }), None), None),
         (recipe("rtn", None, Some(sym(int(4, Some(64)))), None), Some("dense")),
         (recipe("spqr", None, Some(int(3, Some(16))), Some(coded)), None),
         (recipe("spqr", None, Some(int(3, Some(16))), Some(tall)), None),

@@ -128,7 +128,11 @@ impl Rounding {
 
     /// The float type of dequantized weights, where the model has `dtype`: what compressed-tensors decompresses to.
     pub fn dequantized(&self, dtype: Dtype) -> Dtype {
-        if self.element == Element::E2m1 || self.scale_type != ScaleType::Float { Dtype::Bf16 } else { dtype }
+        if matches!(self.element, Element::E2m1 | Element::E2m3) || self.scale_type != ScaleType::Float {
+            Dtype::Bf16
+        } else {
+            dtype
+        }
     }
 
     /// The same as a config says it.
@@ -170,7 +174,7 @@ impl Rounding {
         let known = matches!(
             (self.element, self.scale_type, self.grouping),
             (Element::Int(_) | Element::E4m3, ScaleType::Float, _)
-                | (Element::E4m3 | Element::E2m1, ScaleType::Exponent, Grouping::Columns(32))
+                | (Element::E4m3 | Element::E2m3 | Element::E2m1, ScaleType::Exponent, Grouping::Columns(32))
                 | (Element::E2m1, ScaleType::E4m3, Grouping::Columns(16))
         );
         if !known {
@@ -179,6 +183,7 @@ impl Rounding {
                 Element::E4m3 => {
                     "as floats of the model for a matrix, a row, a group or a block, or as powers of two for 32 columns"
                 }
+                Element::E2m3 => "as powers of two for 32 columns",
                 Element::E2m1 => "as 8-bit floats for 16 columns and one for all, or as powers of two for 32 columns",
             };
             return fail(format!("{name} have scales {ways}; got {}", self.args()));
@@ -235,6 +240,7 @@ mod tests {
             Rounding { scale_type: power, ..eight },
             nv,
             mx,
+            Rounding { element: Element::E2m3, ..mx },
         ] {
             good.check().unwrap();
         }
@@ -244,6 +250,10 @@ mod tests {
             (Rounding { symmetric: false, ..eight }, "symmetric"),
             (Rounding { scale_type: double, grouping: Grouping::Columns(16), ..eight }, "8-bit floats have scales"),
             (four, "4-bit floats have scales"),
+            (
+                Rounding { element: Element::E2m3, ..nv },
+                "6-bit floats have scales as powers of two for 32 columns; got",
+            ),
             (Rounding { grouping: Grouping::Columns(32), ..nv }, "got fp4 e2m1, groups of 32 with two-level scales"),
             (Rounding { grouping: Grouping::Columns(16), ..mx }, "got fp4 e2m1, groups of 16"),
             (Rounding { act_order: ActOrder::Group, ..mx }, "use actorder static"),

@@ -356,6 +356,7 @@ fn usual_out(plan: &Plan, sources: &Sources) -> PathBuf {
         name += &match rounding.element {
             Element::Int(bits) => format!("-w{bits}"),
             Element::E4m3 => "-fp8".to_string(),
+            Element::E2m3 => "-fp6".to_string(),
             Element::E2m1 => "-fp4".to_string(),
         };
         name += &rounding.group_size().map_or(String::new(), |size| format!("g{size}"));

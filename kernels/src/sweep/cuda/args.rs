@@ -69,6 +69,7 @@ impl Format {
                 Element::Int(_) => 0,
                 Element::E4m3 => 1,
                 Element::E2m1 => 2,
+                Element::E2m3 => 3,
             },
             symmetric: i32::from(format.symmetric),
             mse: i32::from(format.mse),

@@ -122,14 +122,16 @@ fn the_smallest_config_and_its_defaults() {
     assert_eq!(parse(json!({})).unwrap(), packed(&["Linear"], 8, true, Strategy::Tensor));
     assert_eq!(parse(Value::Null).unwrap(), Scheme::dense());
     // Releases that knew one type of scales for 4-bit floats did not say which.
-    let fp4 = |strategy: &str, group_size| {
-        let args = json!({"type": "float", "num_bits": 4, "strategy": strategy, "group_size": group_size});
+    let small = |bits: u32, strategy: &str, group_size| {
+        let args = json!({"type": "float", "num_bits": bits, "strategy": strategy, "group_size": group_size});
         let scheme = parse(args).unwrap();
         (scheme.format.clone(), scheme.codes().unwrap().scale_type)
     };
-    assert_eq!(fp4("tensor_group", 16), ("nvfp4-pack-quantized".to_string(), ScaleType::E4m3));
-    assert_eq!(fp4("group", 32), ("mxfp4-pack-quantized".to_string(), ScaleType::Exponent));
+    assert_eq!(small(4, "tensor_group", 16), ("nvfp4-pack-quantized".to_string(), ScaleType::E4m3));
+    assert_eq!(small(4, "group", 32), ("mxfp4-pack-quantized".to_string(), ScaleType::Exponent));
+    assert_eq!(small(6, "group", 32), ("mxfp6-pack-quantized".to_string(), ScaleType::Exponent));
     for weights in [
+        json!({"type": "float", "num_bits": 5}),
         json!({"type": "float", "num_bits": 6}),
         json!({"type": "float", "symmetric": false}),
         json!({"type": "complex"}),

@@ -24,6 +24,9 @@ fn every_preset_is_the_librarys() {
             (args("weights"), args("input_activations")),
             "{name}"
         );
+        for (args, key) in [(&preset.weights, "weights"), (&preset.input, "input_activations")] {
+            assert_eq!(args.as_ref().map_or(Value::Null, QuantArgs::to_json), expected[key], "{name}");
+        }
         assert_eq!(expected["format"], preset.scheme(vec![]).format.as_str(), "{name}");
     }
     assert_eq!(Preset::find("W9A16"), None);

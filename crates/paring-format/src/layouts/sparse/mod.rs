@@ -142,7 +142,9 @@ impl Sparse {
             None => Ok(DENSE),
             Some(Element::Int(_)) => Ok(&int::INT),
             Some(Element::E4m3) => Ok(&float::FLOAT),
-            Some(Element::E2m1) => Err(Error::parts(format!("the {} layout holds no packed codes", self.name()))),
+            Some(Element::E2m3 | Element::E2m1) => {
+                Err(Error::parts(format!("the {} layout holds no packed codes", self.name())))
+            }
         }
     }
 }

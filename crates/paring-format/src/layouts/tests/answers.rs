@@ -23,6 +23,7 @@ fn samples() -> Vec<Compressed> {
         rng.tiled(shape, Dtype::Bf16, Element::E4m3, [1, 32], ScaleType::Exponent),
         rng.tiled(shape, Dtype::Bf16, Element::E2m1, [1, 16], ScaleType::E4m3),
         rng.tiled(shape, Dtype::Bf16, Element::E2m1, [1, 32], ScaleType::Exponent),
+        rng.tiled(shape, Dtype::Bf16, Element::E2m3, [1, 32], ScaleType::Exponent),
     ];
     for (bits, symmetric) in [(4, true), (4, false), (8, true), (8, false)] {
         halved.push(rng.codes(rows, cols, Dtype::F16, bits, 128, symmetric));
@@ -149,10 +150,10 @@ fn limits_are_those_of_what_is_refused() {
     }
 }
 
-/// The choice of compressed-tensors 0.19 as one list; no two layouts may claim the same arguments.
+/// The choice of compressed-tensors 0.20 as one list; no two layouts may claim the same arguments.
 #[test]
 fn at_most_one_layout_is_inferred() {
-    let elements = [Element::Int(4), Element::Int(8), Element::E4m3, Element::E2m1];
+    let elements = [Element::Int(4), Element::Int(8), Element::E4m3, Element::E2m3, Element::E2m1];
     let strategies = [
         Strategy::Tensor,
         Strategy::Channel,
@@ -170,12 +171,13 @@ fn at_most_one_layout_is_inferred() {
                 let claims = LAYOUTS.iter().filter(|layout| layout.is_inferred(&args, input)).count();
                 let expected = match (element, strategy, scale_type, input) {
                     (Element::E2m1, Strategy::Group(32), ..) => "mxfp4-pack-quantized",
+                    (Element::E2m3, Strategy::Group(32), ..) => "mxfp6-pack-quantized",
                     (Element::E4m3, Strategy::Group(32), ScaleType::Exponent, _) => "mxfp8-quantized",
                     (Element::E2m1, Strategy::TensorGroup(16), ..) => "nvfp4-pack-quantized",
                     (Element::Int(_), _, _, Some(_)) => "int-quantized",
                     (Element::Int(_), _, _, None) => "pack-quantized",
                     (Element::E4m3, _, _, Some(_)) => "float-quantized",
-                    (Element::E4m3 | Element::E2m1, ..) => "naive-quantized",
+                    (Element::E4m3 | Element::E2m3 | Element::E2m1, ..) => "naive-quantized",
                 };
                 assert_eq!(inferred(Some(&args), input).name(), expected, "{args}");
                 assert_eq!(claims, usize::from(expected != "naive-quantized"), "{args}");

@@ -13,6 +13,7 @@ fn matrices() -> Vec<(&'static str, Compressed)> {
         ("nvfp4-pack-quantized", rng.tiled([6, 64], Dtype::Bf16, Element::E2m1, [1, 16], ScaleType::E4m3)),
         ("mxfp4-pack-quantized", rng.tiled([6, 64], Dtype::Bf16, Element::E2m1, [1, 32], ScaleType::Exponent)),
         ("mxfp8-quantized", rng.tiled([6, 64], Dtype::Bf16, Element::E4m3, [1, 32], ScaleType::Exponent)),
+        ("mxfp6-pack-quantized", rng.tiled([6, 64], Dtype::Bf16, Element::E2m3, [1, 32], ScaleType::Exponent)),
     ]
 }
 
@@ -45,7 +46,9 @@ fn what_is_no_number_is_named() {
         }
         let scale = match name {
             "nvfp4-pack-quantized" => changed(name, &c, byte("weight_scale", 6, 0xff)),
-            "mxfp4-pack-quantized" | "mxfp8-quantized" => changed(name, &c, byte("weight_scale", 3, 0xff)),
+            "mxfp4-pack-quantized" | "mxfp6-pack-quantized" | "mxfp8-quantized" => {
+                changed(name, &c, byte("weight_scale", 3, 0xff))
+            }
             _ => continue,
         };
         let (col, at) = if name.starts_with("nvfp4") { (2, 6) } else { (1, 3) };
@@ -76,6 +79,8 @@ fn what_a_small_type_cannot_hold_is_refused() {
     check(with(0, &|_, codes, _| codes[70] = 0x7f), "weight: NaN at row 1, column 6");
     check(with(2, &|_, codes, _| codes[70] = 16), "code 16 (element 70) is outside 0..=15");
     check(with(3, &|_, codes, _| codes[383] = -1), "code -1 (element 383)");
+    check(with(5, &|_, codes, _| codes[70] = 64), "code 64 (element 70) is outside 0..=63");
+    check(with(5, &|_, _, grid| grid.element = Element::E2m1), "holds 6-bit floats in groups with powers of two");
     check(with(2, &|_, _, grid| grid.scales[3] = 0.3), "weight_scale: 0.3 (element 3) is not a number of F8_E4M3");
     check(with(2, &|_, _, grid| grid.scales[3] = 480.0), "480 (element 3)");
     check(with(2, &|_, _, grid| grid.global = Some(0.0)), "0e0 is no number to divide");
@@ -88,7 +93,16 @@ fn what_a_small_type_cannot_hold_is_refused() {
     check(with(1, &|_, _, grid| grid.group_index = Some(vec![0; 64])), "activation order");
     // Bytes have two codes.
     let odd = Rng(1).tiled([2, 9], Dtype::Bf16, Element::E2m1, [1, 3], ScaleType::Exponent);
-    check(encode(layout("mxfp4-pack-quantized").unwrap(), &odd).unwrap_err().to_string(), "9 columns");
+    check(encode(layout("mxfp4-pack-quantized").unwrap(), &odd).unwrap_err().to_string(), "multiples of 2, not 9");
+    let odd = Rng(1).tiled([2, 18], Dtype::Bf16, Element::E2m3, [1, 3], ScaleType::Exponent);
+    check(encode(layout("mxfp6-pack-quantized").unwrap(), &odd).unwrap_err().to_string(), "multiples of 4, not 18");
+    let (name, c) = matrices().swap_remove(5);
+    let text = changed(name, &c, |parts| {
+        let packed = parts.get_mut("weight_packed").unwrap();
+        packed.shape[1] -= 1;
+        packed.bytes.truncate(6 * 47);
+    });
+    assert_eq!(text, "model.fc1: weight_packed: rows of 47 bytes, expected a multiple of 3 (4 codes)");
 }
 
 #[test]
@@ -106,6 +120,8 @@ fn layouts_say_before_a_run_what_they_hold() {
     let group = Strategy::Group(32);
     assert_eq!(accepts(&floats(Element::E4m3, group, ScaleType::Exponent)), ["mxfp8-quantized"]);
     assert_eq!(accepts(&floats(Element::E2m1, group, ScaleType::Exponent)), ["mxfp4-pack-quantized"]);
+    assert_eq!(accepts(&floats(Element::E2m3, group, ScaleType::Exponent)), ["mxfp6-pack-quantized"]);
+    assert!(accepts(&floats(Element::E2m3, group, ScaleType::Float)).is_empty());
     let both = Strategy::TensorGroup(16);
     assert_eq!(accepts(&floats(Element::E2m1, both, ScaleType::E4m3)), ["nvfp4-pack-quantized"]);
     assert!(accepts(&floats(Element::E2m1, group, ScaleType::Float)).is_empty());
@@ -121,7 +137,7 @@ fn shapes_come_from_headers() {
         let mut parts = encode(layout, &c).unwrap();
         parts.values_mut().for_each(|part| part.bytes.clear());
         assert_eq!(layout.shape(&parts).unwrap(), Some((6, 64)), "{name}");
-        let weight = if name.contains("4") { "weight_packed" } else { "weight" };
+        let weight = if name.contains("-pack-") { "weight_packed" } else { "weight" };
         parts.get_mut(weight).unwrap().shape = vec![2, usize::MAX / 2 + 1];
         let lies = layout.shape(&parts).map(|_| layout.decode(&Scheme::of(&c, name, vec![]), parts.clone()));
         assert!(lies.is_err() || lies.is_ok_and(|read| read.is_err()), "{name}");

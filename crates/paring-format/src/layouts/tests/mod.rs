@@ -14,7 +14,6 @@ use safetensors::SafeTensors;
 use serde_json::{Value, json};
 
 use super::*;
-use crate::floats::from_e2m1;
 use crate::testing::{Kept, Rng, SpqrKind, encode, two_of_four};
 use crate::{Element, Error, Grid, QuantArgs, QuantConfig, ScaleType, Strategy, Values, Zeros};
 
@@ -53,12 +52,12 @@ fn golden_matrix(file: &SafeTensors, scheme: &Scheme, rows: usize, cols: usize) 
     };
     let met = if input.dtype == scale.dtype && global.is_none() { input.dtype } else { Dtype::F32 };
     let dtype = if args.scale_type == ScaleType::Float { scale.dtype } else { Dtype::Bf16 };
-    // Codes of 4-bit floats stand there as numbers; of old releases there are none.
-    let pair_code = |x: f32| (0..16).find(|&code| from_e2m1(code).to_bits() == x.to_bits()).unwrap() as i8;
+    // Codes of packed floats are there as numbers; of old releases there are none.
+    let code_of = |x: f32| (0..64).find(|&code| args.element.value(code).to_bits() == x.to_bits()).unwrap();
     let codes = match part(file, "quantized") {
         None => grid.quantize(&input.dtype.decode_f32(&input.bytes), cols, met).unwrap(),
         Some(codes) if codes.dtype == Dtype::F32 => {
-            codes.dtype.decode_f32(&codes.bytes).into_iter().map(pair_code).collect()
+            codes.dtype.decode_f32(&codes.bytes).into_iter().map(code_of).collect()
         }
         Some(codes) => signed(codes),
     };
@@ -117,6 +116,7 @@ fn official_files_byte_for_byte() {
         ("float-quantized", 10),
         ("int-quantized", 11),
         ("mxfp4-pack-quantized", 6),
+        ("mxfp6-pack-quantized", 6),
         ("mxfp8-quantized", 6),
         ("naive-quantized", 5),
         ("nvfp4-pack-quantized", 7),
@@ -160,6 +160,7 @@ fn samples() -> Vec<Compressed> {
     for [rows, cols] in [[3, 64], [1, 32], [5, 96]] {
         all.push(rng.tiled([rows, cols], Dtype::Bf16, Element::E2m1, [1, 16], ScaleType::E4m3));
         all.push(rng.tiled([rows, cols], Dtype::Bf16, Element::E2m1, [1, 32], ScaleType::Exponent));
+        all.push(rng.tiled([rows, cols], Dtype::Bf16, Element::E2m3, [1, 32], ScaleType::Exponent));
         all.push(rng.tiled([rows, cols], Dtype::Bf16, Element::E4m3, [1, 32], ScaleType::Exponent));
     }
     all

@@ -9,7 +9,9 @@ fn layouts_state_what_they_need() {
         let name = layout.name();
         let float_type = match name {
             "marlin-24" | "spqr" => Some(Dtype::F16),
-            "mxfp4-pack-quantized" | "mxfp8-quantized" | "nvfp4-pack-quantized" => Some(Dtype::Bf16),
+            "mxfp4-pack-quantized" | "mxfp6-pack-quantized" | "mxfp8-quantized" | "nvfp4-pack-quantized" => {
+                Some(Dtype::Bf16)
+            }
             _ => None,
         };
         assert_eq!(layout.float_type(), float_type, "{name}");

@@ -69,6 +69,7 @@ fn a_choice_has_a_layout() {
         (with_float_inputs(rtn(e4m3)), None, "float-quantized"),
         (rtn(nvfp4), None, "nvfp4-pack-quantized"),
         (rtn(mxfp4), None, "mxfp4-pack-quantized"),
+        (rtn(Rounding { element: Element::E2m3, ..mxfp4 }), None, "mxfp6-pack-quantized"),
         (rtn(int(4, 128)), Some("dense"), "dense"),
         (rtn(ordered(ActOrder::Static)), None, "pack-quantized"),
         (rtn(ordered(ActOrder::Group)), Some("dense"), "dense"),

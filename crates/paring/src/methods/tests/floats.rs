@@ -21,7 +21,7 @@ fn format(element: Element) -> GridFormat {
 
 #[test]
 fn all_codes_stand_for_the_same_numbers() {
-    for (element, codes) in [(Element::E4m3, 256), (Element::E2m1, 16)] {
+    for (element, codes) in [(Element::E4m3, 256), (Element::E2m3, 64), (Element::E2m1, 16)] {
         let format = format(element);
         for code in 0..codes {
             let number = element.value(code as u8 as i8);
@@ -33,15 +33,17 @@ fn all_codes_stand_for_the_same_numbers() {
             assert_eq!(u16::from(format.code(number)), code, "{element:?}");
         }
     }
-    assert_eq!((minifloat::E4M3_MAX, minifloat::E2M1_MAX), (floats::E4M3_MAX, floats::E2M1_MAX));
+    let largest = [minifloat::E4M3_MAX, minifloat::E2M3_MAX, minifloat::E2M1_MAX];
+    assert_eq!(largest, [floats::E4M3_MAX, floats::E2M3_MAX, floats::E2M1_MAX]);
 }
 
 #[test]
 fn all_numbers_get_the_same_codes() {
-    let (eight, four) = (format(Element::E4m3), format(Element::E2m1));
+    let (eight, six, four) = (format(Element::E4m3), format(Element::E2m3), format(Element::E2m1));
     assert_eq!((eight.element, four.element), (sweep::Element::E4m3, sweep::Element::E2m1));
     for x in numbers() {
         assert_eq!(eight.code(minifloat::e4m3(x)), floats::to_e4m3(x), "{x:e}");
+        assert_eq!(six.code(minifloat::e2m3(x)), floats::to_e2m3(x), "{x:e}");
         // Nothing but a zero differs: files have none with the sign of the weight -0.
         let expected = if x == 0.0 { u8::from(x.is_sign_negative()) << 3 } else { floats::to_e2m1(x) };
         assert_eq!(four.code(minifloat::e2m1(x)), expected, "{x:e}");

@@ -46,7 +46,7 @@ fn roundings() -> Vec<Rounding> {
             }
         }
     }
-    for element in [Element::E4m3, Element::E2m1] {
+    for element in [Element::E4m3, Element::E2m3, Element::E2m1] {
         all.push(Rounding { element, scale_type: ScaleType::Exponent, symmetric: true, ..Rounding::int(8, Some(32)) });
     }
     let (grouping, scale_type) = (Grouping::Columns(16), ScaleType::E4m3);
@@ -62,6 +62,7 @@ fn format_of(r: &Rounding) -> Option<&'static str> {
         (Element::Int(_), ..) => Some("pack-quantized"),
         (_, ScaleType::Float, _) => Some("float-quantized"),
         (Element::E4m3, ..) => Some("mxfp8-quantized"),
+        (Element::E2m3, ..) => Some("mxfp6-pack-quantized"),
         (_, ScaleType::Exponent, _) => Some("mxfp4-pack-quantized"),
         (_, ScaleType::E4m3, _) => Some("nvfp4-pack-quantized"),
     }

@@ -37,7 +37,7 @@ impl Support {
 }
 
 /// Every layout of [`paring_format::LAYOUTS`], in its order.
-pub(super) const SUPPORT: [Support; 13] = [
+pub(super) const SUPPORT: [Support; 14] = [
     Support { layout: "dense", transformers: plain, vllm: plain },
     Support { layout: "int-quantized", transformers: decompressed, vllm: vllm_integers },
     Support { layout: "float-quantized", transformers: decompressed, vllm: vllm_floats },
@@ -45,6 +45,7 @@ pub(super) const SUPPORT: [Support; 13] = [
     Support { layout: "pack-quantized", transformers: decompressed_words, vllm: vllm_packed },
     Support { layout: "nvfp4-pack-quantized", transformers: decompressed_words, vllm: vllm_nvfp4 },
     Support { layout: "mxfp4-pack-quantized", transformers: decompressed_words, vllm: vllm_mxfp4 },
+    Support { layout: "mxfp6-pack-quantized", transformers: decompressed_words, vllm: no_mxfp6 },
     Support { layout: "mxfp8-quantized", transformers: decompressed, vllm: vllm_mxfp8 },
     Support { layout: "paring-spqr", transformers: no_spqr, vllm: no_spqr },
     Support { layout: "spqr", transformers: no_spqr, vllm: no_spqr },
@@ -179,6 +180,10 @@ fn vllm_mxfp4(asked: &Quantized) -> Verdict {
         None => runs("NVIDIA GPUs from sm80, AMD GPUs, Intel GPUs"),
         Some(_) => runs("NVIDIA GPUs from sm100 (from sm80 with inputs in floats), AMD GPUs, Intel GPUs"),
     }
+}
+
+fn no_mxfp6(_: &Quantized) -> Verdict {
+    refused("the compressed-tensors that it pins, 0.17.0, does not know 6-bit floats")
 }
 
 fn vllm_mxfp8(asked: &Quantized) -> Verdict {
