@@ -244,7 +244,7 @@ impl Grid {
         let mut codes = vec![0; dense.len()];
         self.check(&codes, rows, cols, dtype)?;
         if let Some(at) = self.scales.iter().position(|&scale| scale == 0.0) {
-            return Err(Error::parts(format!("weight_scale: 0 (element {at}) is no number to divide weights by")));
+            return Err(Error::parts(format!("weight_scale: 0 (element {at}); weights cannot be divided by it")));
         }
         let step = self.step();
         for (row, (codes, dense)) in codes.chunks_exact_mut(cols).zip(dense.chunks_exact(cols)).enumerate() {
@@ -281,11 +281,14 @@ impl Grid {
     pub(crate) fn check(&self, codes: &[i8], rows: usize, cols: usize, dtype: Dtype) -> Result<()> {
         let fail = |text: String| Err(Error::parts(text));
         let Some(count) = rows.checked_mul(cols).filter(|&count| count > 0 && dtype.is_weight()) else {
-            return fail(format!("{dtype} [{rows}, {cols}] is no weight"));
+            return fail(format!("{dtype} [{rows}, {cols}] is not the type and shape of a weight"));
         };
         let [height, width] = self.tile;
         if !(1..=rows).contains(&height) || !(1..=cols).contains(&width) || !(1..=8).contains(&self.element.bits()) {
-            return fail(format!("{} in tiles of [{height}, {width}] do not fit [{rows}, {cols}]", self.element));
+            return fail(format!(
+                "{} with a scale for each {height} by {width} weights do not fit [{rows}, {cols}]",
+                self.element
+            ));
         }
         let tiles = self.tiles(rows, cols).iter().product::<usize>();
         let zeros = match &self.zeros {
@@ -301,7 +304,7 @@ impl Grid {
             ));
         }
         if self.global.is_some() != (self.scale_type == ScaleType::E4m3) {
-            return fail("a global scale belongs to scales of 8-bit floats, and to no other".to_string());
+            return fail("only scales of 8-bit floats have a global scale, and they need one".to_string());
         }
         match &self.group_index {
             Some(index) if index.len() != cols || index.iter().any(|&group| group as usize >= self.groups(cols)) => {

@@ -156,7 +156,7 @@ impl Spqr {
     pub fn check(&self, rows: usize, cols: usize, dtype: Dtype) -> Result<()> {
         let fail = |text: String| Err(Error::parts(text));
         let Some(count) = rows.checked_mul(cols).filter(|&count| count > 0 && dtype.is_weight()) else {
-            return fail(format!("{dtype} [{rows}, {cols}] is no weight"));
+            return fail(format!("{dtype} [{rows}, {cols}] is not the type and shape of a weight"));
         };
         if !(2..=8).contains(&self.bits) {
             return fail(format!("codes of {} bits; they have 2 to 8", self.bits));

@@ -71,7 +71,7 @@ impl Packing {
     fn pack_by(self, version: Version, codes: &[i8], cols: usize, packed: &mut [u8]) -> Result<()> {
         let width = self.row_bytes(cols)?;
         if !codes.len().is_multiple_of(cols) {
-            return Err(Error::parts(format!("{} codes are no whole number of rows of {cols}", codes.len())));
+            return Err(Error::parts(format!("{} codes do not make whole rows of {cols}", codes.len())));
         }
         check_bytes(packed.len(), codes.len() / cols, width)?;
         let seen = version.pack(self.rows_at_once(cols, width, codes.len(), packed.len()), codes, packed);
@@ -99,7 +99,7 @@ impl Packing {
     fn unpack_by(self, version: Version, packed: &[u8], cols: usize, codes: &mut [i8]) -> Result<()> {
         let width = self.row_bytes(cols)?;
         if !codes.len().is_multiple_of(cols) {
-            return Err(Error::parts(format!("{} codes are no whole number of rows of {cols}", codes.len())));
+            return Err(Error::parts(format!("{} codes do not make whole rows of {cols}", codes.len())));
         }
         check_bytes(packed.len(), codes.len() / cols, width)?;
         version.unpack(self.rows_at_once(cols, width, codes.len(), packed.len()), packed, codes);
@@ -112,7 +112,7 @@ impl Packing {
     /// Errors as [`Packing::pack`].
     pub fn pack_columns(self, codes: &[i8], cols: usize) -> Result<Vec<u8>> {
         if cols == 0 || !codes.len().is_multiple_of(cols) {
-            return Err(Error::parts(format!("{} codes are no whole number of rows of {cols}", codes.len())));
+            return Err(Error::parts(format!("{} codes do not make whole rows of {cols}", codes.len())));
         }
         let rows = codes.len() / cols;
         let height = self.row_bytes(rows)? / 4;

@@ -129,7 +129,7 @@ impl QuantArgs {
             None | Some(Value::Bool(false)) => Dynamic::No,
             Some(Value::Bool(true)) => Dynamic::Yes,
             Some(Value::String(local)) if local == "local" => Dynamic::Local,
-            Some(other) => return Err(bad(at("dynamic"), format!("{other} is none of false, true, \"local\""))),
+            Some(other) => return Err(bad(at("dynamic"), format!("{other}; expected false, true, \"local\""))),
         };
         let actorder = match get("actorder") {
             None | Some(Value::Bool(false)) => None,
@@ -213,7 +213,12 @@ fn strategy<'a>(get: &dyn Fn(&str) -> Option<&'a Value>, at: &dyn Fn(&str) -> St
         Some((value, Some(size @ 1..))) => {
             Some(usize::try_from(size).map_err(|_| bad(at("group_size"), format!("{value} is too large")))?)
         }
-        Some((value, _)) => return Err(bad(at("group_size"), format!("{value} is no group size"))),
+        Some((value, _)) => {
+            return Err(bad(
+                at("group_size"),
+                format!("{value} is not a group size; expected a number above 0, or -1 for whole rows"),
+            ));
+        }
     };
     let name = match get("strategy") {
         Some(value) => Some(value.as_str().ok_or_else(|| bad(at("strategy"), "not a string"))?),
@@ -251,6 +256,6 @@ fn block(value: &Value, key: &str) -> Result<(usize, usize)> {
     };
     match numbers.as_deref() {
         Some(&[rows, cols]) if rows > 0 && cols > 0 => Ok((rows, cols)),
-        _ => Err(bad(key.to_string(), format!("{value} is no number of rows and columns"))),
+        _ => Err(bad(key.to_string(), format!("{value}; expected numbers of rows and columns such as [128, 128]"))),
     }
 }

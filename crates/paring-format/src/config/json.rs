@@ -233,7 +233,7 @@ fn scheme<'a>(
         Some(value) => Some(QuantArgs::parse(value, &format!("{key}.weights"))?),
     };
     if let Some(dynamic) = weights.as_ref().filter(|weights| weights.dynamic != Dynamic::No) {
-        return Err(unsupported(key, format!("dynamic quantization of weights ({:?})", dynamic.dynamic)));
+        return Err(unsupported(key, format!("weights with dynamic scales ({dynamic})")));
     }
     let layout = match (format, &weights) {
         (Some(name), _) if name != dense => name,

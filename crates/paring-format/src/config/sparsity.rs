@@ -45,7 +45,7 @@ impl Sparsity {
         let structure = match get("sparsity_structure").map(|value| value.as_str().map(str::to_ascii_lowercase)) {
             None => "unstructured".to_string(),
             Some(Some(name)) if ["unstructured", "2:4", "0:0"].contains(&name.as_str()) => name,
-            Some(_) => return Err(bad(at("sparsity_structure"), "none of \"unstructured\", \"2:4\", \"0:0\"")),
+            Some(_) => return Err(bad(at("sparsity_structure"), "expected \"unstructured\", \"2:4\" or \"0:0\"")),
         };
         Ok(Some(Sparsity { format, targets: list("targets")?, ignore: list("ignore")?, global, structure }))
     }

@@ -56,7 +56,7 @@ fn rounded(
     values: &[f32],
 ) -> Result<Compressed> {
     if args.scale_type != ScaleType::Float {
-        let format = format!("a weight that was not compressed, with scales stored as {:?},", args.scale_type);
+        let format = format!("a weight that was not compressed yet ({args}); compress it first: this");
         return Err(Error::UnsupportedFormat { module: String::new(), format });
     }
     let (mut grid, scale_dtype) = scales::decode(args, parts, rows, cols)?;

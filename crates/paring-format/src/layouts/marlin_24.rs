@@ -70,7 +70,7 @@ impl Layout for Marlin24 {
         }
         let zero = 1i16 << (bits - 1);
         if let Some(at) = codes.iter().position(|&code| !(-zero..zero).contains(&i16::from(code))) {
-            return Err(Error::parts(format!("the code {} (element {at}) has no {bits} bits", codes[at])));
+            return Err(Error::parts(format!("the code {} (element {at}) does not fit in {bits} bits", codes[at])));
         }
         // Kept codes, unsigned, `[rows, cols / 2]`, and their positions, four bits for each four weights.
         let mut kept = Vec::with_capacity(codes.len() / 2);

@@ -31,9 +31,10 @@ pub(super) fn codes<'a>(format: &str, args: &QuantArgs, c: &'a Compressed) -> Re
     grid.check(codes, c.rows, c.cols, c.dtype)?;
     let expected = tile(args, c.rows, c.cols)?;
     if grid.element != args.element || grid.tile != expected || grid.scale_type != args.scale_type {
+        let ([height, width], [rows, cols]) = (grid.tile, expected);
         return Err(Error::parts(format!(
-            "{} in tiles of {:?}, expected {} in tiles of {expected:?}",
-            grid.element, grid.tile, args.element
+            "{} with a scale for each {height} by {width} weights, where the scheme has {} and {rows} by {cols}",
+            grid.element, args.element
         )));
     }
     if let Some(global) = grid.global {
@@ -43,7 +44,7 @@ pub(super) fn codes<'a>(format: &str, args: &QuantArgs, c: &'a Compressed) -> Re
         return Err(Error::parts(format!("the {format} layout makes BF16 matrices, not {}", c.dtype)));
     }
     if args.symmetric != grid.zeros.is_none() {
-        return Err(Error::parts("zero points belong to asymmetric grids, and to no other"));
+        return Err(Error::parts("asymmetric schemes need zero points, and symmetric ones have none"));
     }
     Ok((codes, grid))
 }
@@ -82,7 +83,7 @@ pub(super) fn encode(args: &QuantArgs, c: &Compressed, grid: &Grid) -> Result<La
         ScaleType::E4m3 => floats(name, Dtype::F8E4M3, shape, &grid.scales),
         ScaleType::Exponent => {
             let code = |(at, &scale): (usize, &f32)| {
-                let reason = || format!("{name}: {scale:e} (element {at}) is no power of two from 2^-127 to 2^127");
+                let reason = || format!("{name}: {scale:e} (element {at}) is not a power of two from 2^-127 to 2^127");
                 to_exponent(scale).ok_or_else(|| Error::parts(reason()))
             };
             let bytes = grid.scales.iter().enumerate().map(code).collect::<Result<_>>()?;
@@ -154,7 +155,7 @@ fn check_global(global: f32) -> Result<()> {
     if global.is_finite() && global.abs() >= f32::MIN_POSITIVE * 512.0 {
         return Ok(());
     }
-    Err(Error::parts(format!("{GLOBAL}: {global:e} is no number to divide scales by")))
+    Err(Error::parts(format!("{GLOBAL}: scales cannot be divided by {global:e}")))
 }
 
 /// Zero points that are not packed; `None` for a symmetric grid.

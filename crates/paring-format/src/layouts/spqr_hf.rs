@@ -234,7 +234,7 @@ fn shapes(words: usize, offsets: usize, pairs: usize) -> Result<Vec<ShapeReading
     let shapes: Vec<ShapeReading> = [1, TILE].into_iter().filter_map(fits).collect();
     if shapes.is_empty() {
         let found = format!("dense_weights [{words}], row_offsets [{offsets}] and in_perm [{pairs}]");
-        return Err(Error::parts(format!("{found} are those of no matrix")));
+        return Err(Error::parts(format!("{found} do not fit together as a matrix")));
     }
     Ok(shapes)
 }

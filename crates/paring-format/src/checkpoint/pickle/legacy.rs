@@ -36,7 +36,7 @@ pub(super) fn read<'a>(
             return Err(format!("the storage {} has two types or sizes", storage.key));
         }
     }
-    let Some(listed) = arena.sequence(keys) else { return Err("no list of storages behind the tensors".to_string()) };
+    let Some(listed) = arena.sequence(keys) else { return Err("no list of storages after the tensors".to_string()) };
     let mut places = BTreeMap::new();
     for &key in listed {
         let Value::Text(key) = key else { return Err(format!("{} for the key of a storage", key.kind())) };

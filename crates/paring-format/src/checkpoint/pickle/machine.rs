@@ -190,7 +190,7 @@ impl<'a> Machine<'_, 'a> {
             }
             0x93 => match self.pop_many(2)?[..] {
                 [Value::Text(module), Value::Text(name)] => self.global(module, name),
-                _ => Err("a name that is no string".to_string()),
+                _ => Err("a name that is not a string".to_string()),
             },
 
             b'q' => self.memoize(reader.u8().ok_or_else(cut)?.into()),

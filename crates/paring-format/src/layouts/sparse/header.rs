@@ -98,7 +98,7 @@ impl<'a> Scan<'a> {
         for bits in mask.chunks_exact(self.header.mask_row()) {
             let row = self.row;
             if !cols.is_multiple_of(8) && bits.last().is_some_and(|last| last >> (cols % 8) != 0) {
-                return Err(Error::parts(format!("{MASK}: row {row} has bits behind its {cols} columns")));
+                return Err(Error::parts(format!("{MASK}: row {row} has bits set after its {cols} columns")));
             }
             if let Some(offsets) = &mut offsets {
                 let got = offsets.next().map(|&bytes| i64::from_le_bytes(bytes));

@@ -71,7 +71,7 @@ fn other_matrices_are_refused() {
     check(&c, "row 3, columns 8 to 11: more than two weights");
     let Values::Codes { codes, .. } = &mut c.values else { unreachable!() };
     codes[3 * 64 + 8..3 * 64 + 12].copy_from_slice(&[0, 9, 0, 0]);
-    check(&c, "the code 9 (element 201) has no 4 bits");
+    check(&c, "the code 9 (element 201) does not fit in 4 bits");
 }
 
 #[test]

@@ -251,7 +251,7 @@ fn encoding_refuses_what_the_format_cannot_say() {
     check(&with(&|_, _, grid| grid.zeros = Some(Zeros::Codes(vec![]))), "0 zero points");
     check(&with(&|_, _, grid| grid.element = Element::Int(9)), "9-bit, ");
     check(&with(&|_, _, grid| grid.tile = [1, 0]), "do not fit");
-    check(&with(&|c, _, _| c.dtype = Dtype::I8), "no weight");
+    check(&with(&|c, _, _| c.dtype = Dtype::I8), "of a weight");
     check(&with(&|_, _, grid| grid.tile = [1, 5]), "multiple of the group size 5");
     check(&with(&|_, _, grid| grid.scales[1] = 0.1), "not a number of BF16");
     check(&with(&|c, _, grid| (c.dtype, grid.scales[1]) = (Dtype::F32, f32::NAN)), "row 0, column 1");

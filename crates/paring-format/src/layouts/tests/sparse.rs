@@ -233,7 +233,11 @@ fn parts_that_contradict_each_other_are_refused() {
             &|parts| parts.get_mut(SHAPE).unwrap().bytes = shape(5, 42),
             "bitmask: shape [5, 5], expected [5, 6]",
         );
-        check(sparse, &|parts| parts.get_mut(MASK).unwrap().bytes[4] |= 0x10, "row 0 has bits behind its 36 columns");
+        check(
+            sparse,
+            &|parts| parts.get_mut(MASK).unwrap().bytes[4] |= 0x10,
+            "row 0 has bits set after its 36 columns",
+        );
         check(sparse, &|parts| parts.get_mut(VALUES).unwrap().dtype = Dtype::I16, "compressed: type I16");
         check(sparse, &|parts| parts.get_mut(MASK).unwrap().dtype = Dtype::I8, "bitmask: type I8");
     }

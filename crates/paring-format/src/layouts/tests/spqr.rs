@@ -253,7 +253,7 @@ fn schemes_of_other_matrices_are_refused() {
     check("zero_grid: the module has it", &|args| {
         (args.second, args.float_zeros) = (second(Some(3), None, 4), false);
     });
-    check("no use for it", &|args| (args.second, args.symmetric) = (second(Some(3), None, 4), true));
+    check("does not use it", &|args| (args.second, args.symmetric) = (second(Some(3), None, 4), true));
 }
 
 #[test]

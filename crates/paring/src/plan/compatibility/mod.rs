@@ -33,6 +33,14 @@ impl Loader {
     /// All of them.
     pub const ALL: [Loader; 2] = [Loader::Transformers, Loader::Vllm];
 
+    /// Its release, and that of what it needs.
+    pub fn releases(self) -> &'static str {
+        match self {
+            Loader::Transformers => "transformers 5.24 with compressed-tensors 0.20.1",
+            Loader::Vllm => VLLM,
+        }
+    }
+
     /// The program with the release that was looked at.
     pub fn name(self) -> &'static str {
         match self {
