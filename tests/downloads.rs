@@ -40,7 +40,7 @@ fn other_bytes_of_the_right_length() {
     hub.fault("GET /store/", 1, Fault::Altered(64));
     let ran = ok(&sandbox, &hub, "inspect org/tiny");
     let note = format!("model.safetensors: expected the digest {name}, got ");
-    assert!(ran.stderr.contains(&note) && ran.stderr.contains("fetching it anew"), "{}", ran.stderr);
+    assert!(ran.stderr.contains(&note) && ran.stderr.contains("fetching it again"), "{}", ran.stderr);
     assert_fetched(&sandbox);
     let log = hub.log();
     assert_eq!(Hub::from_store(&log), 2 * weights.len());
@@ -80,7 +80,7 @@ fn a_damaged_part_is_fetched_anew() {
         let part = [&weights[..good], &vec![0; zeros]].concat();
         fs::write(blobs(&sandbox).join(format!("{}.paring", etag(&weights, true))), &part).unwrap();
         let ran = ok(&sandbox, &hub, "inspect org/tiny");
-        assert!(ran.stderr.contains("fetching it anew"), "{}", ran.stderr);
+        assert!(ran.stderr.contains("fetching it again"), "{}", ran.stderr);
         assert_fetched(&sandbox);
         let from: Vec<Option<String>> =
             hub.log().into_iter().filter(|r| r.path.starts_with("/store/")).map(|r| r.range).collect();
@@ -109,7 +109,7 @@ fn an_etag_that_is_no_digest() {
     hub.fault("/model.safetensors", 99, Fault::Headers("X-Linked-Etag: \"d41d8cd98f00b204e9800998ecf8427e\""));
     let ran = ok(&sandbox, &hub, "inspect org/tiny");
     let note =
-        "model.safetensors: its etag \"d41d8cd98f00b204e9800998ecf8427e\" is no digest; only its size is checked";
+        "model.safetensors: its etag \"d41d8cd98f00b204e9800998ecf8427e\" is not a digest; only its size is checked";
     assert!(ran.stderr.contains(note), "{}", ran.stderr);
 }
 

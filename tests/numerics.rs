@@ -210,7 +210,8 @@ fn a_linear_worse_than_rounding_to_nearest_is_noted_and_kept() {
     for layer in report["layers"].as_array().unwrap() {
         let (error, baseline) = (layer["error"].as_f64().unwrap(), layer["baseline_error"].as_f64().unwrap());
         let name = layer["name"].as_str().unwrap();
-        let note = format!("{name}: its error of {error:.3e} is more than the {baseline:.3e} of rounding to nearest");
+        let note =
+            format!("{name}: its error, {error:.3e}, is larger than that of rounding to nearest, {baseline:.3e}");
         assert_eq!(notes(&report).iter().any(|text| text.starts_with(&note)), error > 1.0001 * baseline, "{name}");
         worse += usize::from(error > 1.0001 * baseline);
         assert_eq!(layer["fallback"], false);

@@ -56,8 +56,8 @@ fn what_is_not_believed() {
     let commit = "0123456789abcdef0123456789abcdef01234567";
     let list = |files: &str| Fault::Body(format!(r#"{{"sha": "{commit}", "siblings": [{files}]}}"#));
     let cases: [(&str, Fault, &[&str]); 16] = [
-        ("GET /api/", list(r#"{"rfilename": "../../../../evil.json"}"#), &["evil.json", "no file of a repository"]),
-        ("GET /api/", list(r#"{"rfilename": "/tmp/evil.json"}"#), &["evil.json", "no file of a repository"]),
+        ("GET /api/", list(r#"{"rfilename": "../../../../evil.json"}"#), &["evil.json", "not a path in a repository"]),
+        ("GET /api/", list(r#"{"rfilename": "/tmp/evil.json"}"#), &["evil.json", "not a path in a repository"]),
         ("GET /api/", Fault::Body("<html>".into()), &["list of its files"]),
         ("GET /api/", Fault::Body(r#"{"sha": "../evil", "siblings": []}"#.into()), &["expected a commit", "../evil"]),
         ("GET /api/", list(r#"{"rfilename": "a.gguf"}"#), &["no config.json", "a.gguf", "GGUF is not read"]),

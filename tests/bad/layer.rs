@@ -51,7 +51,7 @@ const FILES: &[BadInput] = &[
     ("no inputs", |s| put(s, &[weight(4, 8)]), &["in.safetensors", "gptq needs a tensor activations or hessian"]),
     ("inputs of others", |s| put(s, &[weight(4, 8), inputs(&[6, 7])]), &["in.safetensors", "[6, 7]", "[n, t, 8]"]),
     ("flat inputs", |s| put(s, &[weight(4, 8), inputs(&[48])]), &["[48]", "[n, t, 8]"]),
-    ("no tokens", |s| put(s, &[weight(4, 8), inputs(&[0, 8])]), &["in.safetensors", "no tokens"]),
+    ("no tokens", |s| put(s, &[weight(4, 8), inputs(&[0, 8])]), &["in.safetensors", "the tensor activations is empty"]),
     (
         "infinite inputs",
         |s| put(s, &[weight(4, 8), with(inputs(&[6, 8]), 0, f32::INFINITY)]),

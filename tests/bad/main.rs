@@ -27,7 +27,7 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::path::Path;
 
-use support::{Sandbox, golden};
+use support::{Ran, Sandbox, golden, wording};
 
 /// A name, the function that prepares the input, and the words of the error.
 type BadInput = (&'static str, fn(&Sandbox), &'static [&'static str]);
@@ -60,6 +60,9 @@ const MODEL: &[&str] = &[
     "eval model eval.safetensors --seqlen 32 --quiet",
     "quantize model calib.safetensors --wbits 4 --out out --quiet",
 ];
+
+/// Kinds whose error leaves open what to do, by table: the file is damaged, or the system's own words say it.
+const NO_STEP: &[(&str, &str)] = &[];
 
 const TABLES: &[&[Table]] = &[
     input::TABLES,
@@ -97,7 +100,8 @@ fn check(name: &str) {
                     "" => sandbox.run(command),
                     limit => sandbox.shell(&format!("{limit}exec \"$PARING\" {command}")),
                 };
-                wrong.extend(sandbox.refuses(&ran, 1, words).err().map(|text| format!("{what}: {command}: {text}")));
+                let refused = sandbox.refuses(&ran, 1, words).and_then(|()| says_what_to_do(name, what, &ran));
+                wrong.extend(refused.err().map(|text| format!("{what}: {command}: {text}")));
             }
             if table.early && sandbox.path("out").exists() {
                 wrong.push(format!("{what}: an output folder was made"));
@@ -107,7 +111,11 @@ fn check(name: &str) {
         let sandbox = Sandbox::new();
         (table.prepare)(&sandbox);
         for (arguments, words) in table.kinds {
-            wrong.extend(sandbox.refused(&table.command.replace("{}", arguments), table.code, words).err());
+            let command = table.command.replace("{}", arguments);
+            let ran = sandbox.run(&command);
+            let refused =
+                sandbox.refuses(&ran, table.code, words).and_then(|()| says_what_to_do(name, arguments, &ran));
+            wrong.extend(refused.err().map(|text| format!("paring {command}\n{text}")));
         }
         if sandbox.path("out").exists() {
             wrong.push("an output folder was made".to_string());
@@ -116,6 +124,15 @@ fn check(name: &str) {
         panic!("no table {name}");
     }
     assert!(wrong.is_empty(), "{}", wrong.join("\n\n"));
+}
+
+/// Errors unless the error says what to do next, but for what nothing can be done about.
+fn says_what_to_do(table: &str, kind: &str, ran: &Ran) -> Result<(), String> {
+    match (wording::says_what_to_do(&ran.stderr), NO_STEP.contains(&(table, kind))) {
+        (false, false) => Err(format!("it does not say what to do: {}", ran.stderr)),
+        (true, true) => Err(format!("it says what to do, and is among those that do not: {}", ran.stderr)),
+        _ => Ok(()),
+    }
 }
 
 /// The number that the documents give is the number of kinds, and no two are the same.

@@ -40,7 +40,7 @@ const QUANTIZATION: &[BadArguments] = &[
     ("--wbits 4 --max-vram 8parsecs", &["--max-vram", "8parsecs", "8GiB"]),
     ("--wbits 4 --gram-precision f16", &["--gram-precision", "f16", "bf16x3"]),
     ("--wbits 4 --device cpu --gram-precision tf32", &["--gram-precision tf32", "for a GPU", "leave it out"]),
-    ("--wbits 4 --device cpu --max-vram 8GiB", &["--max-vram", "on the CPU", "--device cuda:N"]),
+    ("--wbits 4 --device cpu --max-vram 8GiB", &["--max-vram", "uses the CPU", "--device cuda:N"]),
     ("--wbits 4 --verbose", &["--verbose", "--quiet"]),
     ("--wbits 4 --fast", &["--fast"]),
 ];
@@ -62,7 +62,7 @@ const PRUNING: &[BadArguments] = &[
     ("--pattern 2:4 --method wanda --wbits 4", &["wanda", "sparsegpt"]),
     ("--pattern 2:4 --groupsize 16", &["--groupsize", "--wbits"]),
     ("--pattern 2:4 --sym", &["--sym", "--wbits"]),
-    ("--pattern 2:4 --format pack-quantized", &["--format pack-quantized", "dense"]),
+    ("--pattern 2:4 --format pack-quantized", &["--format pack-quantized", "pruning alone makes none; add bits"]),
     ("--pattern 2:4 --wbits 4 --actorder static", &["--actorder", "pruning"]),
 ];
 

@@ -8,6 +8,7 @@ pub mod hub;
 pub mod pickles;
 #[cfg(target_os = "linux")]
 pub mod stalling;
+pub mod wording;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -123,6 +124,7 @@ impl Sandbox {
     pub fn ok(&self, arguments: &str) -> Ran {
         let ran = self.run(arguments);
         assert_eq!(ran.code, Some(0), "paring {arguments}\n{}", ran.stderr);
+        assert_eq!(wording::debug_text(&ran.stderr), None, "paring {arguments}\n{}", ran.stderr);
         ran
     }
 
@@ -145,8 +147,10 @@ impl Sandbox {
             "expected one line of error".to_string()
         } else if !missing.is_empty() {
             format!("the error does not say {missing:?}")
-        } else if !ran.stdout.is_empty() || ["panicked", "RUST_BACKTRACE"].iter().any(|word| stderr.contains(word)) {
-            "a result, or a crash".to_string()
+        } else if !ran.stdout.is_empty() {
+            "a result".to_string()
+        } else if let Some(found) = wording::debug_text(stderr) {
+            format!("text for programmers, {found}")
         } else if self.holds_model("out") {
             "it left a config.json".to_string()
         } else {

@@ -13,7 +13,7 @@ pub(super) fn safetensors(path: &Path) -> Result<(Vec<u32>, usize)> {
     let name = path.display().to_string();
     let file = Checkpoint::open_file(path)?;
     let Some(info) = file.info(TENSOR) else {
-        return Err(Error::data(name, "no tensor input_ids; a file of tokens has one of integers, [n, t]"));
+        return Err(Error::data(name, "no tensor input_ids, expected integers [n, t]"));
     };
     let (shape, dtype) = (info.shape.clone(), info.dtype);
     let [_, len] = shape[..] else {

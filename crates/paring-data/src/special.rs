@@ -70,8 +70,8 @@ pub(crate) fn object(dir: &Path, name: &str) -> Result<Map<String, Value>> {
     let path = dir.join(name);
     let Some(bytes) = read(&path, files::SETTINGS)? else { return Ok(Map::new()) };
     let bad = |reason: String| Error::data(path.display().to_string(), reason);
-    match serde_json::from_slice(&bytes).map_err(|e| bad(format!("not JSON: {e}")))? {
+    match serde_json::from_slice(&bytes).map_err(|e| bad(format!("not JSON: {e}; download it again")))? {
         Value::Object(object) => Ok(object),
-        _ => Err(bad("expected an object".into())),
+        _ => Err(bad("expected a JSON object".into())),
     }
 }

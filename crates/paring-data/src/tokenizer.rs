@@ -116,7 +116,7 @@ impl Tokenizer {
         match (answers.pop(), failure) {
             (Some(answer), _) => Ok(answer),
             (None, Some(failure)) => Err(failed(failure, bad)),
-            (None, None) => Err(bad("the tokenizer gave no answer".into())),
+            (None, None) => Err(bad("the tokenizer gave no answer; use token ids".into())),
         }
     }
 

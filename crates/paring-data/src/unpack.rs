@@ -43,7 +43,7 @@ impl Allowance {
         self.left = self.left.checked_sub(bytes).ok_or_else(|| {
             let mib = self.all >> 20;
             io::Error::other(format!(
-                "it unpacks to more than {mib} MiB, and {MAX_RATIO} times its size, which no text does"
+                "it unpacks to more than {mib} MiB and {MAX_RATIO} times its size; unpack it first if this is right"
             ))
         })?;
         Ok(())
@@ -110,8 +110,12 @@ impl<'a> Unpacked<'a> {
             Packing::None => {
                 Error::Io { path: self.path.to_path_buf(), source: io::Error::new(error.kind(), error.to_string()) }
             }
-            Packing::Gzip => self.bad(format!("{place}: cannot be unpacked as gzip: {error}")),
-            Packing::Zstd => self.bad(format!("{place}: cannot be unpacked as Zstandard: {error}")),
+            Packing::Gzip => {
+                self.bad(format!("{place}: cannot be unpacked as gzip: {error}; pack or download it again"))
+            }
+            Packing::Zstd => {
+                self.bad(format!("{place}: cannot be unpacked as Zstandard: {error}; pack or download it again"))
+            }
         }
     }
 
@@ -176,7 +180,7 @@ impl<R: BufRead> Zstd<R> {
                         return Err(io::ErrorKind::UnexpectedEof.into());
                     }
                 }
-                Err(e) => return Err(io::Error::other(e)),
+                Err(e) => return Err(damaged(e)),
             }
         }
         Ok(false)
@@ -194,7 +198,7 @@ impl<R: BufRead> Read for Zstd<R> {
             }
             while self.decoder.can_collect() == 0 && !self.decoder.is_finished() {
                 let some = BlockDecodingStrategy::UptoBlocks(1);
-                self.decoder.decode_blocks(&mut self.source, some).map_err(io::Error::other)?;
+                self.decoder.decode_blocks(&mut self.source, some).map_err(damaged)?;
             }
             let read = self.decoder.read(buffer)?;
             if read > 0 {
@@ -206,6 +210,16 @@ impl<R: BufRead> Read for Zstd<R> {
             }
             self.inside = false;
         }
+    }
+}
+
+/// The error of a damaged frame, without the names of types around its words.
+fn damaged(error: FrameDecoderError) -> io::Error {
+    use FrameDecoderError::{FailedToInitialize, FrameHeaderError, ReadFrameHeaderError};
+    match error {
+        ReadFrameHeaderError(reason) => io::Error::other(reason),
+        FrameHeaderError(reason) | FailedToInitialize(reason) => io::Error::other(reason),
+        reason => io::Error::other(reason),
     }
 }
 

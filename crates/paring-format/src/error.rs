@@ -61,7 +61,7 @@ pub enum Error {
     NoWeights { path: PathBuf, hint: String },
 
     /// A file that should hold JSON of a known form does not.
-    #[error("{}: {reason}", path.display())]
+    #[error("{}: {reason}; correct it or download it again", path.display())]
     #[allow(missing_docs)]
     BadJson { path: PathBuf, reason: String },
 
@@ -81,7 +81,7 @@ pub enum Error {
     MissingShard { index: PathBuf, shard: String },
 
     /// A tensor that is needed is not in the checkpoint. `near` says what is there instead.
-    #[error("{file}: no tensor {tensor}; {near}")]
+    #[error("{file}: no tensor {tensor}; {near}; download the model again")]
     #[allow(missing_docs)]
     MissingTensor { tensor: String, file: String, near: String },
 
@@ -97,7 +97,8 @@ pub enum Error {
 
     /// A NaN or an infinity where only numbers make sense. `index` counts elements in row-major order, and `cols` is
     /// the length of a row.
-    #[error("{}: {value} at row {}, column {} (element {index})", TensorInFile(tensor, file),
+    #[error("{}: {value} at row {}, column {} (element {index}); the file is damaged, download it again",
+        TensorInFile(tensor, file),
         index / (*cols).max(1), index % (*cols).max(1))]
     #[allow(missing_docs)]
     NotFinite { tensor: String, file: String, index: usize, cols: usize, value: f32 },
@@ -108,7 +109,7 @@ pub enum Error {
     UnsupportedFormat { module: String, format: String },
 
     /// A value of the configuration that makes no sense.
-    #[error("config.json: {key}: {reason}")]
+    #[error("config.json: {key}: {reason}; correct it")]
     #[allow(missing_docs)]
     BadConfig { key: String, reason: String },
 

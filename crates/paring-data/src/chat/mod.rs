@@ -57,7 +57,7 @@ impl Template {
         made.map_err(|reason| {
             // An error is one line, whatever the template raises.
             let reason = reason.split_whitespace().collect::<Vec<_>>().join(" ");
-            format!("the chat template of {}: {reason}", self.file)
+            format!("the chat template of {}: {reason}; correct the template or the messages", self.file)
         })
     }
 }

@@ -17,7 +17,7 @@ fn bad(path: &Path, reason: impl Into<String>) -> Error {
 
 fn text(path: &Path) -> Result<Option<String>> {
     let Some(bytes) = read(path, files::SETTINGS)? else { return Ok(None) };
-    let text = String::from_utf8(bytes).map_err(|e| bad(path, format!("not UTF-8: {}", e.utf8_error())))?;
+    let text = String::from_utf8(bytes).map_err(|e| bad(path, format!("not UTF-8: {}; convert it", e.utf8_error())))?;
     Ok(Some(text))
 }
 
@@ -34,11 +34,12 @@ pub(super) fn find(dir: &Path, config: &Value) -> Result<Option<(String, String)
     }
     let json = dir.join("chat_template.json");
     if let Some(source) = text(&json)? {
-        let value: Value = serde_json::from_str(&source).map_err(|e| bad(&json, format!("not JSON: {e}")))?;
+        let value: Value =
+            serde_json::from_str(&source).map_err(|e| bad(&json, format!("not JSON: {e}; download it again")))?;
         return match default_of(&value) {
             Default::Is(source) => found(json, source),
             Default::Lacks(names) => Err(bad(&json, no_default(&names))),
-            Default::Absent | Default::NoText => Err(bad(&json, "no text in chat_template")),
+            Default::Absent | Default::NoText => Err(bad(&json, "chat_template holds no text; expected a template")),
         };
     }
     // Where there are files, transformers does not look into the config.

@@ -28,8 +28,7 @@ pub(crate) use vocabulary::file;
 
 use added::Tokens;
 
-const NO_TEMPLATE: &str = "messages need a chat template: a chat_template.jinja or chat_template.json beside the model, \
-    or chat_template in its tokenizer_config.json";
+const NO_TEMPLATE: &str = "messages need a chat template; add a chat_template.jinja to the model's folder, or use text";
 
 /// A tokenizer with what lies beside it: the tokens that are added, and how messages become text.
 pub(crate) struct Encoder {
@@ -77,7 +76,7 @@ impl Encoder {
         let path = dir.join("tokenizer_config.json");
         let config: Value = match read(&path, files::SETTINGS)? {
             Some(bytes) => {
-                let bad = |e| Error::data(path.display().to_string(), format!("not JSON: {e}"));
+                let bad = |e| Error::data(path.display().to_string(), format!("not JSON: {e}; download it again"));
                 serde_json::from_slice(&bytes).map_err(bad)?
             }
             None => Value::Null,
@@ -117,7 +116,10 @@ impl Encoder {
         });
         let failed = |reason: String| {
             let path = file(dir).unwrap_or_else(|| dir.to_path_buf());
-            Error::data(path.display().to_string(), format!("tokens cannot be added: {reason}"))
+            Error::data(
+                path.display().to_string(),
+                format!("its tokens cannot be added: {reason}; check the files beside it"),
+            )
         };
         let (added, notes) = tokens.add_to(&mut self.inner).map_err(failed)?;
         self.about = About { notes, added };
@@ -130,8 +132,8 @@ impl Encoder {
                 if let (Some(wanted), Some(text)) = (wanted.filter(|&wanted| wanted != has), text) {
                     let does = if has { "adds" } else { "does not add" };
                     let note = format!(
-                        "tokenizer_config.json: {key} is {wanted}, but tokenizer.json {does} {text:?}: it decides, as in \
-                        transformers 5"
+                        "tokenizer_config.json: {key} is {wanted}, but tokenizer.json {does} {text:?}: this one is followed, \
+                        as in transformers 5"
                     );
                     self.about.notes.push(note);
                 }
@@ -143,7 +145,8 @@ impl Encoder {
         if let ModelWrapper::BPE(bpe) = self.inner.get_model()
             && bpe.dropout.is_some_and(|dropout| dropout > 0.0)
         {
-            let note = "tokenizer.json: dropout makes other tokens of the same text each time, as in transformers";
+            let note =
+                "tokenizer.json: because of its dropout, the same text gets other tokens each time, as in transformers";
             self.about.notes.push(note.into());
         }
         if config.get("split_special_tokens").and_then(Value::as_bool) == Some(true) {
@@ -187,7 +190,8 @@ impl Encoder {
 
     /// The tokens of a text; `special` has the tokenizer's own rules put tokens around it.
     pub fn ids(&self, text: &str, special: bool) -> Result<Vec<u32>, Failure> {
-        let failed = |e: &dyn Display| Failure::Document(format!("the tokenizer failed: {e}"));
+        let failed =
+            |e: &dyn Display| Failure::Document(format!("the tokenizer failed: {e}; use other text, or token ids"));
         let encoding = guarded(|| self.inner.encode_fast(text, special));
         let encoding = encoding.map_err(|e| failed(&e))?.map_err(|e| failed(&e))?;
         Ok(encoding.get_ids().to_vec())
@@ -206,7 +210,8 @@ impl Encoder {
 
     /// The text that tokens stand for.
     pub fn decoded(&self, ids: &[u32]) -> Result<String, Failure> {
-        let failed = |e: &dyn Display| Failure::Document(format!("the tokenizer failed: {e}"));
+        let failed =
+            |e: &dyn Display| Failure::Document(format!("the tokenizer failed: {e}; use other text, or token ids"));
         guarded(|| self.inner.decode(ids, false)).map_err(|e| failed(&e))?.map_err(|e| failed(&e))
     }
 }

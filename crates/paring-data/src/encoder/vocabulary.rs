@@ -61,7 +61,9 @@ pub(super) fn parse(json: &[u8], path: &Path) -> Result<Inner> {
 }
 
 fn not_a_tokenizer(path: &Path, e: &dyn Display) -> Error {
-    Error::data(path.display().to_string(), format!("not a tokenizer: {e}"))
+    // The library wraps some reasons in the names of its types.
+    let reason = e.to_string().replace("Error(\"", "").replace("\", line: 0, column: 0)", "");
+    Error::data(path.display().to_string(), format!("not a tokenizer: {reason}; download the file again"))
 }
 
 /// The parts of a `tokenizer.json` that the library takes at their word.

@@ -56,7 +56,7 @@ impl Listing {
         if let Some(bad) = info.siblings.iter().find(|file| !is_plain_path(&file.rfilename)) {
             let name = &bad.rfilename;
             return Err(
-                repo.error(format!("its list names {name:?}, which is no file of a repository; nothing is fetched"))
+                repo.error(format!("its list names {name:?}, which is not a path in a repository, so nothing is downloaded; check HF_ENDPOINT"))
             );
         }
         let files = info.siblings.into_iter().map(|file| Entry { path: file.rfilename, size: file.size });

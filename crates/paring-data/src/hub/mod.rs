@@ -293,6 +293,7 @@ fn not_cached(paths: &[String], alone: &Alone) -> String {
             format!("{names}{more} {is} not in the cache, and HF_HUB_OFFLINE is set; unset it to download the rest")
         }
         Alone::Unreachable(reason) => {
+            let reason = paths.first().and_then(|path| reason.strip_prefix(&format!("{path}: "))).unwrap_or(reason);
             format!("{names}{more} {is} not in the cache: {reason}; run the command again with a network")
         }
     }

@@ -45,7 +45,7 @@ impl<R: Read> Read for Paced<R> {
             (self.since, self.bytes) = (Instant::now(), 0);
         }
         if self.deadline.is_some_and(|deadline| Instant::now() > deadline) {
-            return slow("it takes too long as a whole".into());
+            return slow("it takes too long; try again later".into());
         }
         Ok(read)
     }

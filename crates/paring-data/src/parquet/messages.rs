@@ -59,7 +59,7 @@ pub(super) fn each(
     let in_list = columns.first().map_or(0, |(_, column)| column.in_list);
     loop {
         let known = row.max(1);
-        let broken = |e: io::Error| bad(format!("row {known}: column {field:?}: {e}"));
+        let broken = |e: io::Error| bad(format!("row {known}: column {field:?}: {e}; download or write it again"));
         // Places without a message take nothing in the file, and a page may announce any number of them.
         allowance.spend(PLACE).map_err(broken)?;
         let Some((repetition, definition, message)) = place(&mut columns, in_list).map_err(broken)? else { break };
@@ -84,7 +84,8 @@ pub(super) fn each(
         let mut object = Map::new();
         for (name, text) in message {
             let text = text.map(String::from_utf8).transpose();
-            let text = text.map_err(|_| bad(format!("row {row}: column {field:?}: a {name} is not UTF-8")))?;
+            let text =
+                text.map_err(|_| bad(format!("row {row}: column {field:?}: a {name} is not UTF-8; convert it")))?;
             object.insert(name, text.map_or(Value::Null, Value::String));
         }
         messages.push(Value::Object(object));

@@ -56,7 +56,7 @@ fn wrong(what: impl Into<String>) -> io::Error {
 /// in a form that is not read.
 pub(super) fn each_row(path: &Path, field: &str, see: &mut dyn FnMut(usize, Cell<'_>) -> Result<bool>) -> Result<()> {
     let bad = |reason: String| Error::data(path.display().to_string(), reason);
-    let damaged = |e: io::Error| bad(format!("not a Parquet file that can be read: {e}"));
+    let damaged = |e: io::Error| bad(format!("not a Parquet file that can be read: {e}; download or write it again"));
     let (mut file, size) = files::open(path)?;
     let metadata = Metadata::read(&mut file, size, field).map_err(damaged)?;
     let open = |leaf: &Leaf| -> Result<Column> {
@@ -65,7 +65,7 @@ pub(super) fn each_row(path: &Path, field: &str, see: &mut dyn FnMut(usize, Cell
             return Err(bad(format!("column {:?} holds {what}, expected text", leaf.name())));
         }
         let column = Column::open(path, size, leaf, &metadata.groups);
-        column.map_err(|e| bad(format!("column {:?}: {e}", leaf.name())))
+        column.map_err(|e| bad(format!("column {:?}: {e}; download or write it again", leaf.name())))
     };
     let mut allowance = Allowance::new(size);
     let fields: Vec<&Leaf> = metadata.leaves.iter().filter(|leaf| &*leaf.path[0] == field).collect();
@@ -130,7 +130,7 @@ fn each_text(
     see: &mut dyn FnMut(usize, Cell<'_>) -> Result<bool>,
 ) -> Result<()> {
     for row in 1.. {
-        let broken = |e: io::Error| bad(format!("row {row}: column {field:?}: {e}"));
+        let broken = |e: io::Error| bad(format!("row {row}: column {field:?}: {e}; download or write it again"));
         let Some(slot) = column.next().map_err(broken)? else { break };
         let cell = slot.value.map_or(Cell::Null, Cell::Text);
         allowance.spend(slot.value.map_or(0, <[u8]>::len) as u64 + 1).map_err(broken)?;

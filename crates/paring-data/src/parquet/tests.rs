@@ -95,7 +95,7 @@ fn what_is_not_read_of_messages() {
 #[test]
 fn columns_that_are_no_text() {
     for (name, field, words) in [
-        ("plain", "body", "no column \"body\"; it has id, text, length: name another with text-field"),
+        ("plain", "body", "no column \"body\" (it has: id, text, length); name another with text-field"),
         ("plain", "id", "column \"id\" holds integers, expected text"),
         ("plain", "length", "column \"length\" holds floats, expected text"),
         ("lists", "text", "column \"text\" is nested, expected text or a list of {role, content}"),

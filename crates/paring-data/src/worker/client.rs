@@ -74,8 +74,9 @@ impl Worker {
         let files = there.map(|meta| meta.len().min(128 << 20)).sum();
         let tokenizer = file.display().to_string();
         let mut worker = Self::start(isolation, files, tokenizer.clone()).map_err(|error| {
-            let text =
-                format!("no process to tokenize in can be started: {error}; see the limits on processes and files");
+            let text = format!(
+                "no process can be started to tokenize in: {error}; check the limits on processes and files (ulimit)"
+            );
             Error::Tokenizer(format!("{tokenizer}: {text}"))
         })?;
         let path = [&moment.seconds().to_le_bytes()[..], &path_bytes(dir)].concat();
@@ -90,7 +91,9 @@ impl Worker {
             Ok((_, line)) => Err(Error::Tokenizer(String::from_utf8_lossy(&line).into_owned())),
             Err(error) => {
                 let reason = worker.ended(&error);
-                Err(Error::Tokenizer(format!("{tokenizer}: it cannot be opened: {reason}")))
+                Err(Error::Tokenizer(format!(
+                    "{tokenizer}: it cannot be opened: {reason}; use another tokenizer.json, or token ids"
+                )))
             }
         }
     }
@@ -176,7 +179,10 @@ impl Worker {
                 let what = if at == self.tokenizer { "the tokenizer of" } else { "the chat template of" };
                 let reason = self.ended(&error);
                 self.input = None;
-                (answers, Some(Failure::Document(format!("{what} {at}: {reason}"))))
+                (
+                    answers,
+                    Some(Failure::Document(format!("{what} {at}: {reason}; use shorter documents, or token ids"))),
+                )
             }
         }
     }

@@ -73,7 +73,7 @@ fn files_that_cannot_be_used() {
         .err()
         .unwrap()
         .to_string();
-    assert!(error.contains("no process to tokenize in can be started") && error.lines().count() == 1, "{error}");
+    assert!(error.contains("no process can be started to tokenize in") && error.lines().count() == 1, "{error}");
 }
 
 /// A program that is no worker ends with what it says.

@@ -141,7 +141,7 @@ impl Shard {
     /// end.
     fn headed(&self) -> Result<Entries> {
         let bytes = self.bytes();
-        let bad = |reason: String| Error::shard(&self.file, reason);
+        let bad = |reason: String| Error::shard(&self.file, format!("{reason}; download it again"));
         let Some((prefix, rest)) = bytes.split_first_chunk::<8>() else {
             return Err(bad(format!("{} bytes are no safetensors file", bytes.len())));
         };

@@ -71,10 +71,7 @@ fn compress(
     let file = Checkpoint::open_file(input)?;
     let name = input.display().to_string();
     let Some(info) = file.info("weight") else {
-        return Err(Error::content(
-            name,
-            "no tensor weight; a layer file holds weight [R, C] and activations or hessian",
-        ));
+        return Err(Error::content(name, "no tensor weight, expected weight [R, C] and activations or hessian"));
     };
     let &[rows, cols] = info.shape.as_slice() else {
         return Err(Error::content(name, format!("weight has shape {:?}, expected [R, C]", info.shape)));

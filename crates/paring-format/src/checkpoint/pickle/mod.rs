@@ -124,9 +124,12 @@ pub fn tokens(path: &Path) -> Result<Vec<Vec<i64>>> {
     Ok(rows)
 }
 
+/// What to do about a pickle that is not read.
+const INSTEAD: &str = "; download it again, or convert it to safetensors";
+
 impl<'a> Pickle<'a> {
     fn parse(file: &'a str, bytes: &'a [u8]) -> Result<Self> {
-        let bad = |reason: String| Error::shard(file, reason);
+        let bad = |reason: String| Error::shard(file, reason + INSTEAD);
         let mut arena = Arena::new(bytes.len().saturating_add(SMALL));
         let (root, places) = if bytes.starts_with(zip::MAGIC) {
             zipped(bytes, &mut arena).map_err(bad)?
@@ -134,13 +137,13 @@ impl<'a> Pickle<'a> {
             legacy::read(bytes, &mut arena).map_err(bad)?
         } else {
             let len = bytes.len();
-            return Err(bad(format!("{len} bytes that torch.save did not write; download it again, or convert it")));
+            return Err(bad(format!("{len} bytes that torch.save did not write")));
         };
         Ok(Pickle { file, arena, root, places })
     }
 
     fn bad(&self, reason: String) -> Error {
-        Error::shard(self.file, reason)
+        Error::shard(self.file, reason + INSTEAD)
     }
 
     /// The dict of tensors.

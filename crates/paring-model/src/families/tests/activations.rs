@@ -167,7 +167,7 @@ fn scales_that_are_not_there_or_are_none() {
         ),
         (
             message(CACHED, |config, _| config["quantization_config"]["kv_cache_scheme"]["dynamic"] = json!(true)),
-            "kv_cache_scheme: Tensor, dynamic Yes, symmetric true",
+            "kv_cache_scheme: fp8 e4m3, one scale, scales found as the model runs (expected symmetric codes",
         ),
     ];
     for (text, part) in &cases {

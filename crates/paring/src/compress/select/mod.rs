@@ -102,7 +102,7 @@ impl Known<'_> {
     /// The patterns of an option, which messages call `named`. Errors when one is no regular expression or matches nothing,
     /// and when one that says what to compress matches only what is never compressed.
     fn targets(&self, texts: &[String], option: Opt, named: &Message, compresses: bool) -> Result<Vec<Target>> {
-        let made = texts.iter().map(|t| Target::new(t).map_err(Error::Plan)).collect::<Result<Vec<_>>>()?;
+        let made = texts.iter().map(|text| target(text)).collect::<Result<Vec<_>>>()?;
         for (text, target) in texts.iter().zip(&made) {
             if first_match(target, self.names)?.is_some() {
                 continue;
@@ -149,12 +149,12 @@ fn others(decoder: &dyn Decoder) -> Vec<String> {
 
 /// A note on each linear outside the blocks that a pattern of what to compress matches, beside others: it stays as it is.
 pub(super) fn left(plan: &Plan, decoder: &dyn Decoder) -> Result<Vec<Message>> {
-    let ignore: Vec<Target> = plan.ignore.iter().map(|t| Target::new(t).map_err(Error::Plan)).collect::<Result<_>>()?;
+    let ignore: Vec<Target> = plan.ignore.iter().map(|text| target(text)).collect::<Result<_>>()?;
     let outer = decoder.outer_linears();
     let wishes = plan.overrides.iter().filter(|o| o.recipe.is_some()).flat_map(|o| &o.targets).chain(&plan.include);
     let mut notes = Vec::new();
     for text in wishes {
-        let target = Target::new(text).map_err(Error::Plan)?;
+        let target = target(text)?;
         for name in &outer {
             if !matches_any(&ignore, name)? && target.matches(name).map_err(Error::Plan)?.is_some() {
                 let note = format!(
@@ -189,6 +189,11 @@ pub(crate) fn check_alike(alike: &Alike, decoder: &dyn Decoder) -> Result<()> {
         }
     }
     Ok(())
+}
+
+/// The target that a text names. Errors when it is a pattern that is no regular expression.
+fn target(text: &str) -> Result<Target> {
+    Target::new(text).map_err(|reason| Error::Plan(format!("{reason}; correct the pattern")))
 }
 
 /// Tells whether one of the targets matches. Errors when a pattern of them takes too many steps to tell.

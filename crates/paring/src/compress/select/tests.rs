@@ -84,7 +84,7 @@ fn a_choice_of_nothing_is_told_why() {
         ((None, &["re:("], &[], &[]), "re:("),
         ((None, &[], &["re:.*"], &[]), "no layer is left to compress"),
         ((None, &[], &[], &[("re:nothing", true)]), "the override of re:nothing"),
-        ((None, &[], &["re:.*down_proj"], &[("re:.*down_proj", true)]), "no layer is left to compress"),
+        ((None, &[], &["re:.*down_proj"], &[("re:.*down_proj", true)]), "the override of re:.*down_proj has no effect"),
         ((None, &[], &[], &[("re:.*q_proj", true), ("re:.*self_attn.*", true)]), "the override of re:.*q_proj"),
     ] {
         let error = select(asked).err().unwrap_or_else(|| panic!("{asked:?}")).to_string();

@@ -211,7 +211,8 @@ fn names_stay_in_the_folder() {
         let from = format!("\"name\":\"{name}\"");
         assert_eq!(good.matches(&from).count(), 1, "{good}");
         let bent = good.replace(&from, &format!("\"name\":\"{other}\""));
-        let reason = format!("line 2: {other:?} is not the name of a file of a run in this folder");
+        let reason =
+            format!("line 2: {other:?} is not the name of a file of a run in this folder; start over with overwrite");
         assert_eq!(blocks_done(bent.as_bytes()), Err(reason));
     }
 }
