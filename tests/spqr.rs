@@ -275,7 +275,11 @@ fn pictures() {
     );
     let mut wrong = Vec::new();
     for (arguments, words) in [
-        ("inspect model --outliers x.svg", &["model: no matrix in it keeps outliers"][..]),
+        (
+            "inspect made --outliers x.svg --module model.layers.0",
+            &["error: no matrix model.layers.0; names look like model.layers.0."][..],
+        ),
+        ("inspect model --outliers x.svg", &["model: no matrix in it keeps outliers"]),
         (
             "inspect made --outliers x.svg --module model.layers.1.mlp.down_proj",
             &["layers.1.mlp.down_proj", "no outliers"],

@@ -183,6 +183,7 @@ fn short_data(sandbox: &Sandbox) {
 }
 
 const NAMES: &[BadArguments] = &[
+    ("eval model wikitxt2", &["wikitxt2: no such file or data set; did you mean wikitext2?"]),
     ("eval model pajama --data-dir .", &["pajama: a set of tokens to calibrate on; measure on wikitext2"]),
     ("quantize model pajama --wbits 4 --out out", &["pajama: ", "data/red_pajama_n=1024.pth", "--data-dir"]),
     ("quantize model pajama --wbits 4 --data-dir . --out out", &["red_pajama_n=1024.pth"]),

@@ -65,6 +65,14 @@ const FOLDERS: &[BadInput] = &[
         &["model: no config.json here; a model is a folder with"],
     ),
     (
+        "GGUF alone",
+        |s| {
+            fs::remove_file(s.path("model/config.json")).unwrap();
+            fs::rename(s.path("model/model.safetensors"), s.path("model/model-Q4_0.gguf")).unwrap();
+        },
+        &["model: no config.json here; it has model-Q4_0.gguf: GGUF is not read; use the original Hugging Face folder"],
+    ),
+    (
         "no weights",
         |s| fs::remove_file(s.path("model/model.safetensors")).unwrap(),
         &["model: neither model.safetensors nor"],

@@ -292,3 +292,6 @@ pub(super) fn redirected(url: &str, headers: &HeaderMap) -> Result<String, Strin
         Err(format!("{} redirects to {location:?}, which is not followed; check HF_ENDPOINT", host(url)))
     }
 }
+
+#[cfg(test)]
+mod tests;
