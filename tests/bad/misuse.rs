@@ -91,7 +91,7 @@ const COMMANDS: &[BadArguments] = &[
     ("quantize model --wbits 4 --out out", &["DATASET", ".jsonl"]),
     ("eval model", &["DATASET", ".jsonl"]),
     ("eval '' eval.safetensors", &["MODEL"]),
-    ("inspect model --outliers map.png", &["--outliers map.png: the map is an SVG; name a file .svg"]),
+    ("inspect model --outliers map.png", &["--outliers map.png: the map is an SVG; name a file that ends in .svg"]),
     ("eval model ''", &["DATASET"]),
     ("inspect ''", &["MODEL"]),
     ("decompress '' --out out", &["MODEL"]),

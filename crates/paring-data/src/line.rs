@@ -53,7 +53,7 @@ pub(super) fn field(text: &str, name: &str) -> Result<Held, Wrong> {
             Err(Wrong { at: start, reason: format!("a list in a line of more than {most} MiB") })
         }
         Kind::List => match non_finite {
-            Some((at, number)) => Err(Wrong { at, reason: format!("{number} in field {name:?}, which is no JSON") }),
+            Some((at, number)) => Err(Wrong { at, reason: format!("{number} in field {name:?}, which is not JSON") }),
             None => parsed(value, start).map(Held::List),
         },
         Kind::Null => Ok(Held::Null),

@@ -191,7 +191,10 @@ fn in_folder(set: &str, dir: &Path, path: &str, also: &[&str]) -> Result<PathBuf
         let none = match files_of(dir) {
             None => format!(": no such folder; name the one that has {}", tried.join(" or ")),
             Some(there) if there.is_empty() => format!(" is empty; it needs {}", tried.join(" or ")),
-            Some(there) => format!(" has none of {} (it has: {})", tried.join(", "), there.join(", ")),
+            Some(there) => {
+                let (tried, there) = (tried.join(", "), there.join(", "));
+                format!(" has none of {tried} (it has: {there}); name a file instead of {set}")
+            }
         };
         Error::data(set, message![Setting::with(option::DATA_DIR, dir.display()), none])
     })

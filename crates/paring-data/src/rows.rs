@@ -32,7 +32,7 @@ pub(super) fn safetensors(path: &Path) -> Result<(Vec<u32>, usize)> {
     };
     let ids = wide.iter().enumerate().map(|(i, &v)| {
         u32::try_from(v).map_err(|_| {
-            Error::data(&name, format!("{TENSOR}: {v} at element {i} is no token id, expected 0 to {}", u32::MAX))
+            Error::data(&name, format!("{TENSOR}: {v} at element {i} is not a token id, expected 0 to {}", u32::MAX))
         })
     });
     Ok((ids.collect::<Result<_>>()?, len))
@@ -52,11 +52,9 @@ pub(super) fn pickled(path: &Path) -> Result<(Vec<u32>, usize)> {
             )));
         }
         for (i, &v) in row.iter().enumerate() {
-            ids.push(
-                u32::try_from(v).map_err(|_| {
-                    bad(format!("row {k}: {v} at element {i} is no token id, expected 0 to {}", u32::MAX))
-                })?,
-            );
+            ids.push(u32::try_from(v).map_err(|_| {
+                bad(format!("row {k}: {v} at element {i} is not a token id, expected 0 to {}", u32::MAX))
+            })?);
         }
     }
     Ok((ids, len))

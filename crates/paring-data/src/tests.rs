@@ -245,7 +245,11 @@ fn sets_that_are_not_there() {
     folder.write("valid.txt", "one");
     let wikitext = error("wikitext2", Purpose::Calibration);
     assert!(wikitext.contains("has none of wikitext-2-raw-v1/train-"), "{wikitext}");
-    assert!(wikitext.contains("wiki.train.raw") && wikitext.ends_with("(it has: valid.txt)"), "{wikitext}");
+    assert!(
+        wikitext.contains("wiki.train.raw")
+            && wikitext.ends_with("(it has: valid.txt); name a file instead of wikitext2"),
+        "{wikitext}"
+    );
     std::fs::remove_file(folder.0.path().join("valid.txt")).unwrap();
     let ptb = error("ptb", Purpose::Evaluation);
     assert!(ptb.contains("ptb.valid.txt") && !ptb.contains(", 0000.parquet"), "{ptb}");

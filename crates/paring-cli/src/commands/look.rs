@@ -27,7 +27,10 @@ pub fn inspect(args: &InspectArgs, shared: &Shared) -> Result<()> {
     }
     let other = |path: &&Path| path.extension().is_some_and(|extension| !extension.eq_ignore_ascii_case("svg"));
     if let Some(path) = args.outliers.as_deref().filter(other) {
-        return Err(Error::Misuse(format!("--outliers {}: the map is an SVG; name a file .svg", path.display())));
+        return Err(Error::Misuse(format!(
+            "--outliers {}: the map is an SVG; name a file that ends in .svg",
+            path.display()
+        )));
     }
     machine::threads(None)?;
     let sources = sources(shared.quiet, &args.look.opening);

@@ -162,7 +162,7 @@ impl Chunk {
             _ => t.skip(wire),
         })?;
         if elsewhere {
-            return Err(wrong("its columns lie in other files"));
+            return Err(wrong("its columns are in other files"));
         }
         if path.is_empty() {
             return Ok(None);
@@ -188,7 +188,9 @@ fn leaves(elements: &[Element]) -> io::Result<Vec<Leaf>> {
             open.pop();
             path.pop();
         }
-        let Some((children, levels, in_list)) = open.last_mut() else { return Err(wrong("a schema that is no tree")) };
+        let Some((children, levels, in_list)) = open.last_mut() else {
+            return Err(wrong("a schema that is not a tree"));
+        };
         *children -= 1;
         let (mut levels, mut in_list) = (*levels, *in_list);
         levels.definition += u32::from(element.repetition > 0);

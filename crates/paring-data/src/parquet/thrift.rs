@@ -43,7 +43,7 @@ impl<R: Read> Thrift<R> {
     }
 
     fn take(&mut self, count: u64) -> io::Result<()> {
-        self.left = self.left.checked_sub(count).ok_or_else(|| wrong("metadata that goes on beyond its end"))?;
+        self.left = self.left.checked_sub(count).ok_or_else(|| wrong("metadata that continues past its end"))?;
         Ok(())
     }
 

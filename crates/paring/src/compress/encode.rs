@@ -101,8 +101,8 @@ pub(super) fn cast(mut values: Vec<f32>, dtype: Dtype, tensor: &str) -> Result<V
     for (at, value) in values.iter_mut().enumerate() {
         let from = std::mem::replace(value, dtype.round(*value));
         if from.is_finite() && !value.is_finite() {
-            let problem = format!("{tensor}: {from} (element {at}) is no number of {dtype}, which ");
-            return Err(Opt::Format.misfit(message![problem, Opt::Format, " asks for"]));
+            let problem = format!("{tensor}: {from} (element {at}) is beyond the range of {dtype}, which ");
+            return Err(Opt::Format.misfit(message![problem, Opt::Format, " needs; choose another format"]));
         }
     }
     Ok(values)

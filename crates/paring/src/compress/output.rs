@@ -99,7 +99,9 @@ impl Output {
     /// Adds a tensor of the input, byte for byte unless the layout asks for a float type that it does not have.
     pub(super) fn copy(&mut self, from: &Checkpoint, name: &str) -> Result<()> {
         let mut bytes = from.read(name)?;
-        let info = from.info(name).ok_or_else(|| Error::Plan(format!("{name} is gone from the checkpoint")))?;
+        let info = from
+            .info(name)
+            .ok_or_else(|| Error::Plan(format!("{name} is no longer in the checkpoint; run the command again")))?;
         let mut dtype = info.dtype;
         if let Some(to) = self.encoder.float_type().filter(|&to| to != dtype && dtype.is_float()) {
             bytes = to.encode(&cast(dtype.decode_f32(&bytes), to, name)?);

@@ -207,7 +207,9 @@ impl<'a> Rewrite<'a> {
 fn copy(checkpoint: &Checkpoint, name: &str) -> Result<Stored> {
     let bytes = checkpoint.read(name)?;
     let made = Made { digest: xxh3_64(&bytes), shape: None };
-    let info = checkpoint.info(name).ok_or_else(|| Error::Plan(format!("{name} is gone from the checkpoint")))?;
+    let info = checkpoint
+        .info(name)
+        .ok_or_else(|| Error::Plan(format!("{name} is no longer in the checkpoint; run the command again")))?;
     let tensor = NamedTensor { name: name.to_string(), dtype: info.dtype, shape: info.shape.clone(), bytes };
     Ok(Stored { tensors: vec![tensor], made })
 }

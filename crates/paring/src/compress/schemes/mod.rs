@@ -88,7 +88,7 @@ fn layout_for(choice: &Choice) -> Result<&'static dyn Layout> {
             fail("cannot hold SpQR's fractional zeros and outliers; use paring-spqr, spqr or dense".into())
         }
         Some(r) if holds.spqr && recipe.spqr.as_ref().is_some_and(|s| !fits_spqr(layout, &r, s)) => {
-            let bits = message![" holds one configuration: ", Opt::Wbits.with(3), " ", Opt::GroupSize.with(16), " "];
+            let bits = message![" can hold only ", Opt::Wbits.with(3), " ", Opt::GroupSize.with(16), " "];
             let second = [Opt::QqScaleBits.with(3), Opt::QqZeroBits.with(3), Opt::QqGroupSize.with(16)];
             let [scales, zeros, rows] = second;
             let without = message![", without ", Opt::Sym, ", ", Opt::RoundZero, " and ", Opt::KeepLastColumns];
@@ -96,7 +96,7 @@ fn layout_for(choice: &Choice) -> Result<&'static dyn Layout> {
             Err(Opt::Format.misuse(message![Opt::Format.with(name)].then(one)))
         }
         Some(_) if recipe.spqr.is_none() && holds.spqr => {
-            let misplaced = message![Opt::Format.with(name), " is for ", Opt::Method.with("spqr")];
+            let misplaced = message![Opt::Format.with(name), " needs ", Opt::Method.with("spqr")];
             Err(Opt::Format.misuse(misplaced))
         }
         None if !holds.dense => {
@@ -220,7 +220,7 @@ pub(super) fn config(
     let long = with(&names);
     match right(&long)? {
         true => Ok(Some(long)),
-        false => Err(Error::Plan("the schemes of the linears cannot be told apart in a config".into())),
+        false => Err(Error::Plan("a config cannot say which layer has which scheme; use fewer overrides".into())),
     }
 }
 

@@ -98,7 +98,7 @@ fn a_choice_has_a_layout() {
 fn a_choice_for_no_layout_is_told_why() {
     for (recipe, format, words) in [
         (rtn(int(4, 128)), "nothing", "format nothing: no such format; known: "),
-        (rtn(int(4, 128)), "paring-spqr", "is for method spqr"),
+        (rtn(int(4, 128)), "paring-spqr", "needs method spqr"),
         (rtn(int(4, 128)), "int-quantized", "stores a byte for every weight; wbits 4 is for pack-quantized"),
         (rtn(int(4, 128)), "float-quantized", "; use pack-quantized"),
         (with_inputs(rtn(symmetric(int(8, 0)))), "dense", "cannot store quantized activations; leave it out"),
@@ -113,8 +113,8 @@ fn a_choice_for_no_layout_is_told_why() {
         (pruned(HALF.unwrap(), Some(ordered(ActOrder::Group))), "marlin-24", "use actorder static"),
         (spqr(int(3, 16), Spqr::default()), "pack-quantized", "cannot hold SpQR's fractional zeros"),
         (spqr(int(3, 16), Spqr::default()), "marlin-24", "cannot hold SpQR's fractional zeros"),
-        (spqr(int(4, 16), package()), "spqr", "holds one configuration"),
-        (spqr(int(3, 16), Spqr { keep_last_columns: 1, ..package() }), "spqr", "holds one configuration"),
+        (spqr(int(4, 16), package()), "spqr", "can hold only wbits 3 groupsize 16"),
+        (spqr(int(3, 16), Spqr { keep_last_columns: 1, ..package() }), "spqr", "can hold only wbits 3 groupsize 16"),
     ] {
         let error = Kind::of(&choice(&recipe, Some(format))).err().unwrap_or_else(|| panic!("{format} {recipe:?}"));
         let text = error.to_string();

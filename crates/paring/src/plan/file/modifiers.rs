@@ -28,12 +28,12 @@ const WITHOUT_EFFECT: [(&str, &str); 9] = [
     ("sequential_targets", "blocks are compressed one after another"),
     ("sequential_update", "blocks are compressed one after another"),
     ("offload_hessians", "statistics of one block are in memory at a time"),
-    ("init_sparsity", "weights are removed at once"),
-    ("start", "weights are removed at once"),
-    ("end", "weights are removed at once"),
-    ("update_frequency", "weights are removed at once"),
-    ("update_scheduler", "weights are removed at once"),
-    ("leave_enabled", "weights are removed at once"),
+    ("init_sparsity", "weights are removed in one step"),
+    ("start", "weights are removed in one step"),
+    ("end", "weights are removed in one step"),
+    ("update_frequency", "weights are removed in one step"),
+    ("update_scheduler", "weights are removed in one step"),
+    ("leave_enabled", "weights are removed in one step"),
 ];
 
 /// A modifier with its keys.

@@ -111,7 +111,7 @@ pub static WANDA: MethodInfo = MethodInfo {
 /// Removes weights, rounds the others if asked to, and corrects later columns for the error.
 pub static SPARSEGPT: MethodInfo = MethodInfo {
     name: "sparsegpt",
-    help: "remove weights column by column and let the others make up for it; quantizes too",
+    help: "prune column by column and adjust the remaining weights to compensate; quantizes too",
     source: "Frantar and Alistarh, arXiv 2301.00774",
     curvature: Curvature::Full,
     drops: true,
@@ -157,7 +157,7 @@ pub static RTN: MethodInfo = MethodInfo {
 /// Rounds, and corrects later columns for the error.
 pub static GPTQ: MethodInfo = MethodInfo {
     name: "gptq",
-    help: "round column by column and let the later columns make up for the error",
+    help: "round column by column; later columns compensate for the error",
     source: "Frantar et al., arXiv 2210.17323",
     curvature: Curvature::Full,
     drops: false,
@@ -185,7 +185,7 @@ pub static GPTQ: MethodInfo = MethodInfo {
 /// GPTQ with scales and zeros that are rounded too, and outliers that are not rounded.
 pub static SPQR: MethodInfo = MethodInfo {
     name: "spqr",
-    help: "gptq with small groups, scales and zeros quantized again, and outliers kept exact",
+    help: "gptq with small groups, quantized scales and zero points, and exact outliers",
     source: "Dettmers et al., arXiv 2306.03078",
     curvature: Curvature::Full,
     drops: false,
