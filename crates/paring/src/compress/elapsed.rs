@@ -1,6 +1,6 @@
 //! Time and memory of a run, with those of the processes that it was resumed from.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use crate::report::{moment, peak_rss_mib};
 
@@ -15,6 +15,11 @@ pub(super) struct Elapsed {
 impl Elapsed {
     pub fn start() -> Self {
         Self { started: moment::now(), since: Instant::now(), earlier: (0.0, 0.0) }
+    }
+
+    /// Leaves out a time that belongs to something else.
+    pub fn leave_out(&mut self, time: Duration) {
+        self.since += time;
     }
 
     /// Counts what earlier processes took.

@@ -7,6 +7,7 @@ mod fallback;
 mod fan;
 mod groups;
 mod legacy;
+mod loaders;
 mod losses;
 mod output;
 mod schemes;
@@ -53,6 +54,7 @@ use visitor::{Compressor, Walked};
 
 pub(crate) use fallback::ROWS;
 pub use groups::{Fitted, fit_groups};
+pub use loaders::loaders;
 pub(crate) use output::outer_shards;
 pub(crate) use schemes::{Kind, kinds};
 pub(crate) use select::{Selection, check_alike};
@@ -276,18 +278,37 @@ impl Job {
 /// weights that cannot be read or are not finite, a Gram matrix that stays singular, a full disk. Shards that were
 /// closed stay; without index and config no program takes them for a model. An earlier output that is to be overwritten stays
 /// whole until this one is.
-pub fn run(mut job: Job, observer: &mut dyn Observer, clock: &mut Clock) -> Result<Report> {
-    let elapsed = Elapsed::start();
+pub fn run(job: Job, observer: &mut dyn Observer, clock: &mut Clock) -> Result<Report> {
+    run_after(job, |_| Ok(()), observer, clock).map(|(report, ())| report)
+}
+
+/// As [`run`], and returns what `first` does too, which is called before the work once the output folder is the run's. It
+/// takes no time of the run.
+///
+/// # Errors
+/// Those of `first` too.
+pub fn run_after<T>(
+    mut job: Job,
+    first: impl FnOnce(&mut dyn Observer) -> Result<T>,
+    observer: &mut dyn Observer,
+    clock: &mut Clock,
+) -> Result<(Report, T)> {
+    let mut elapsed = Elapsed::start();
     job.budget = job.budget.with_hint(less_memory());
     let selection = job.check()?;
     let identity = start::identity(&job)?;
     if let Some(report) = start::finished(&job, &identity, observer)? {
         observer.note("already complete");
-        return Ok(report);
+        return Ok((report, first(observer)?));
     }
     let started = start::begin(&job, identity, clock)?;
     let (out, beside) = (job.out.clone(), started.output.staged());
-    carry_out(job, &selection, started, elapsed, observer, clock).map_err(|error| match beside {
+    let start = Instant::now();
+    let done = first(observer).and_then(|measured| {
+        elapsed.leave_out(start.elapsed());
+        Ok((carry_out(job, &selection, started, elapsed, observer, clock)?, measured))
+    });
+    done.map_err(|error| match beside {
         Some(made) if made.exists() => Error::Beside { out, made, error: Box::new(error) },
         _ => error,
     })

@@ -16,8 +16,7 @@ use crate::pipeline::walk::{Visitor, walk};
 use crate::plan::Curvature;
 use crate::plan::Recipe;
 use crate::report::Clock;
-use crate::report::progress::Observer;
-use crate::report::progress::Step;
+use crate::report::progress::{EvalProgress, Observer, Step};
 use crate::{Error, Result};
 use paring_data::Windows;
 
@@ -87,6 +86,7 @@ pub(super) fn choose(
         outliers: vec![0.0; tries],
         weights: 0.0,
     };
+    sampler.observer.measuring("outlier threshold");
     walk(decoder, 0..blocks, Some(&mut hidden), &mut sampler, false, clock)?;
     let shares: Vec<f64> = sampler.outliers.iter().map(|o| o / sampler.weights.max(1.0)).collect();
     tracing::debug!(?thresholds, ?shares, "outliers by threshold");
@@ -111,6 +111,10 @@ fn crossing(thresholds: &[f64], shares: &[f64], wanted: f64) -> f64 {
 
 impl Visitor for Sampler<'_> {
     fn block(&mut self, i: usize, entering: Option<(&mut dyn Block, &Hidden)>, clock: &mut Clock) -> Result<()> {
+        if let Some((_, hidden)) = &entering {
+            let (round, blocks) = (hidden.windows(), self.job.decoder.blocks());
+            self.observer.measured(&EvalProgress { done: 0, of: round, round, passed: i, blocks });
+        }
         let Some((block, hidden)) = entering.filter(|_| self.blocks.contains(&i)) else { return Ok(()) };
         let mut fans: BTreeMap<usize, Vec<_>> = BTreeMap::new();
         for linear in

@@ -18,6 +18,7 @@ use crate::compress::{self, Fitted, Job};
 use crate::cost::{self, Costs};
 use crate::output::journal;
 use crate::pipeline::device::DeviceBudget;
+use crate::plan::compatibility::{Loader, Verdict};
 use crate::plan::{Opt, Pattern, Plan, SizedBy};
 use crate::report::names::RUN_FILES;
 use crate::report::progress::{Observer, tell};
@@ -259,6 +260,22 @@ impl Prepared {
         &self.job.plan
     }
 
+    /// The verdicts of the programs that load checkpoints on the output.
+    ///
+    /// # Errors
+    /// As [`compress::loaders`].
+    pub fn loaders(&self) -> Result<[(Loader, Verdict); 2]> {
+        compress::loaders(&self.job.plan, &self.job.checkpoint, self.job.decoder.as_ref())
+    }
+
+    /// True if the model is quantized already.
+    ///
+    /// # Errors
+    /// A config that cannot be read.
+    pub fn is_quantized(&self) -> Result<bool> {
+        Ok(self.job.checkpoint.quant_config()?.is_some_and(|config| !config.groups.is_empty()))
+    }
+
     /// The output folder.
     pub fn out(&self) -> &Path {
         &self.job.out
@@ -282,10 +299,16 @@ impl Prepared {
         let Self { job, notes, evaluation } = self;
         notes.iter().for_each(|note| tell(note, observer));
         let (budget, out) = (job.budget.clone(), job.out.clone());
-        let mut report = compress::run(job, observer, &mut Clock::default())?;
+        let before = |observer: &mut dyn Observer| -> Result<Option<f64>> {
+            evaluation.as_ref().map(|evaluation| evaluation.before(&budget, observer)).transpose()
+        };
+        let (mut report, before) = compress::run_after(job, before, observer, &mut Clock::default())?;
         observer.compressed(&report);
-        if let Some(evaluation) = evaluation {
-            report.perplexity = Some(evaluation.measure(&budget, &out, observer)?);
+        if let Some((evaluation, before)) = evaluation.as_ref().zip(before) {
+            let after = evaluation.after(&budget, &out, observer)?;
+            let Evaluation { dataset, windows, .. } = evaluation;
+            let (windows, seqlen) = (windows.count(), windows.seqlen);
+            report.perplexity = Some(PerplexityReport { before, after, dataset: dataset.clone(), windows, seqlen });
             report.write(&out)?;
         }
         Ok(report)
@@ -293,19 +316,28 @@ impl Prepared {
 }
 
 impl Evaluation {
-    /// Measures the dense model, and the one that was written to `out`.
-    fn measure(self, budget: &DeviceBudget, out: &Path, observer: &mut dyn Observer) -> Result<PerplexityReport> {
-        let mut of = |what: &'static str, name: &Path| -> Result<f64> {
-            observer.measuring(what);
-            let model = self.sources.model(name, Some(self.precision), budget.device(), true)?;
-            let decoder = model.decoder.as_ref();
-            let clock = &mut Clock::default();
-            Ok(perplexity::measure(decoder, budget, &self.windows, &self.dataset, clock, observer)?.perplexity)
-        };
-        let before = of("perplexity before", Path::new(&self.local))?;
-        let after = of("perplexity after", out)?;
-        let (windows, seqlen) = (self.windows.count(), self.windows.seqlen);
-        Ok(PerplexityReport { before, after, dataset: self.dataset, windows, seqlen })
+    /// Measures the dense model, which shows before the work that data and model belong together.
+    fn before(&self, budget: &DeviceBudget, observer: &mut dyn Observer) -> Result<f64> {
+        self.measure("perplexity before", Path::new(&self.local), budget, observer)
+    }
+
+    /// Measures the one that was written to `out`.
+    fn after(&self, budget: &DeviceBudget, out: &Path, observer: &mut dyn Observer) -> Result<f64> {
+        self.measure("perplexity after", out, budget, observer)
+    }
+
+    fn measure(
+        &self,
+        what: &'static str,
+        model: &Path,
+        budget: &DeviceBudget,
+        observer: &mut dyn Observer,
+    ) -> Result<f64> {
+        observer.measuring(what);
+        let model = self.sources.model(model, Some(self.precision), budget.device(), true)?;
+        let decoder = model.decoder.as_ref();
+        let clock = &mut Clock::default();
+        Ok(perplexity::measure(decoder, budget, &self.windows, &self.dataset, clock, observer)?.perplexity)
     }
 }
 

@@ -48,6 +48,30 @@ pub struct Verified {
     pub notes: Vec<String>,
 }
 
+/// Linears by their treatment in a quantization.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Coverage {
+    /// Those that a group of the quantization covers.
+    pub covered: usize,
+    /// Those that it ignores.
+    pub ignored: usize,
+    /// Those that it neither targets nor ignores, which are dense.
+    pub untargeted: usize,
+}
+
+/// Counts the linears of a quantized model; `None` for a dense one, and for one that no family reads.
+///
+/// # Errors
+/// A quantization that names what is no pattern.
+pub fn coverage(checkpoint: &Arc<Checkpoint>) -> Result<Option<Coverage>> {
+    let Ok(decoder) = families::open(Arc::clone(checkpoint), Precision::F32) else { return Ok(None) };
+    let linears: Vec<LinearInfo> = (0..decoder.blocks()).flat_map(|i| decoder.linears(i)).collect();
+    let accounts = accounts::accounts(checkpoint, &linears, &decoder.outer_linears())?;
+    let coverage = Coverage { covered: accounts.covered, ignored: accounts.ignored, untargeted: accounts.untargeted };
+    let count = coverage.covered + coverage.ignored + coverage.untargeted;
+    Ok((count > 0).then_some(coverage))
+}
+
 /// One thing to read back.
 enum Item<'a> {
     /// A linear of a block.
