@@ -56,7 +56,10 @@ fn compression_as_json() {
     }
     let verbose = sandbox.ok("quantize model calib.safetensors --wbits 4 --overwrite --out out --verbose");
     assert!(verbose.stderr.contains("model.layers.1.mlp.down_proj") && verbose.stderr.contains("GFLOP"));
-    assert!(verbose.stdout.contains("bits per weight"), "{}", verbose.stdout);
+    assert!(verbose.stdout.starts_with("4-bit gptq of 14 linears: "), "{}", verbose.stdout);
+    for words in ["  model    out/", "  report   out/report.html", "  try it   "] {
+        assert!(verbose.stdout.contains(words), "{words}: {}", verbose.stdout);
+    }
 }
 
 #[test]
@@ -83,6 +86,9 @@ fn inspect_as_json() {
         assert!(if model == "sparse" { share == 0.5 } else { share < 0.2 }, "{model}: {share}");
     }
     let text = sandbox.ok("inspect packed").stdout;
+    assert!(text.starts_with("pack-quantized, ") && text.contains("7 linears quantized, 8 ignored"), "{text}");
+    assert!(text.contains("model.layers.*.mlp.down_proj"), "{text}");
+    let text = sandbox.ok("inspect packed --verbose").stdout;
     assert!(text.contains("groups of 16") && text.contains("model.norm.weight"), "{text}");
 }
 

@@ -109,7 +109,7 @@ fn activations_that_are_kept_need_disk() {
     assert_eq!(disk("--resumable") - disk("--resumable=never"), 2.0 * 4.0 * 8.0 * 64.0 * width);
     assert_eq!(disk(""), disk("--resumable=never"));
     let ran = sandbox.ok("quantize demo --nsamples 8 --seqlen 64 --wbits 4 --dry-run --quiet --resumable");
-    let words = "of them two snapshots of activations, one of which replaces the other; they are left out where the disk is full";
+    let words = "for two snapshots of activations, which are left out where the disk is full";
     assert!(ran.stdout.contains(words), "{}", ran.stdout);
 }
 
@@ -133,10 +133,14 @@ fn a_table_for_people_and_the_errors_of_a_run() {
     let sandbox = Sandbox::new();
     let ran = sandbox.ok("quantize model calib.safetensors --wbits 4 --dry-run --quiet");
     let lines: Vec<&str> = ran.stdout.lines().collect();
-    assert!(lines[0].starts_with("stage") && lines.iter().any(|line| line.starts_with("sweep")), "{}", ran.stdout);
-    assert!(lines.iter().any(|line| line.starts_with("memory: ") && line.contains(" MiB at most, at ")));
-    assert!(lines.last().unwrap().ends_with("nothing was written"), "{}", ran.stdout);
+    let [time, memory, disk] = lines[..] else { panic!("{}", ran.stdout) };
+    assert!(time.starts_with("time      about ") && memory.starts_with("memory    at most "), "{}", ran.stdout);
+    assert!(disk.starts_with("disk      at most ") && disk.ends_with("; nothing was written"), "{}", ran.stdout);
     assert_eq!(ran.stderr, "");
+    let every = sandbox.ok("quantize model calib.safetensors --wbits 4 --dry-run --verbose").stdout;
+    let table: Vec<&str> = every.lines().take_while(|line| !line.is_empty()).collect();
+    assert!(table[0].starts_with("stage") && table.iter().any(|line| line.starts_with("sweep")), "{every}");
+    assert!(table.iter().all(|line| line.chars().count() <= 80), "{every}");
     fs::create_dir(sandbox.path("full")).unwrap();
     sandbox.write("full/notes.txt", "mine");
     for (arguments, code, words) in [
@@ -156,7 +160,7 @@ fn a_table_for_people_and_the_errors_of_a_run() {
     sandbox.ok("quantize model calib.safetensors --wbits 4 --quiet --out out");
     let ran = sandbox.ok("quantize model calib.safetensors --wbits 4 --quiet --out out --overwrite --dry-run");
     assert!(
-        ran.stdout.contains("on disk at most, beside the") && ran.stdout.contains("earlier output"),
+        ran.stdout.contains("), and the ") && ran.stdout.contains(" of the earlier output until"),
         "{}",
         ran.stdout
     );

@@ -59,7 +59,7 @@ fn a_log_that_nobody_takes_ends_nothing() {
 fn a_result_that_nobody_takes_is_an_error() {
     let sandbox = Sandbox::new();
     for arguments in
-        ["inspect model", "inspect model --json", "schemes", "--help", "quantize --help", "--version", "man"]
+        ["inspect model", "inspect model --json --quiet", "schemes", "--help", "quantize --help", "--version", "man"]
     {
         let ran = ended(&sandbox, &format!("exec $PARING {arguments} >/dev/full"), 1);
         assert_eq!(ran.stderr, "error: stdout: No space left on device (os error 28)\n", "{arguments}");

@@ -137,7 +137,7 @@ fn verified_and_every_linear_accounted_for() {
     ] {
         assert!(ran.stderr.contains(words), "{words}: {}", ran.stderr);
     }
-    assert!(ran.stdout.contains("14 linears covered, 0 ignored, 1 neither"), "{}", ran.stdout);
+    assert!(ran.stdout.contains("14 linears quantized, 0 ignored, 1 unmatched"), "{}", ran.stdout);
 }
 
 #[test]

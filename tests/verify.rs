@@ -57,9 +57,9 @@ fn every_output_is_right() {
         assert_eq!(result["tensors"], if model == "demo" { 14 } else { 7 }, "{model}");
     }
     let text = sandbox.ok("verify packed").stdout;
-    assert!(text.contains("14 (14 pack-quantized)") && text.contains("21 digests equal"), "{text}");
+    assert!(text.contains("14 (14 pack-quantized)") && text.contains("21 match those of the run"), "{text}");
     let text = sandbox.ok("verify model").stdout;
-    assert!(text.contains("no digests") && text.contains("model: complete"), "{text}");
+    assert!(text.contains("none to compare with") && text.contains("model is complete"), "{text}");
     let digests = json_file(&sandbox.path("packed/paring.json"))["digests"].clone();
     let names: Vec<&String> = digests.as_object().unwrap().keys().collect();
     assert!(names.is_sorted() && digests[Q].as_str().unwrap().len() == 16, "{digests}");

@@ -11,11 +11,12 @@ mod stderr;
 
 use std::process::ExitCode;
 
-use args::{Cli, Command};
+use args::{Cli, Command, Shared};
 use paring_data::worker;
 use paring_kernels::allocator::ProgramAllocator;
 use progress::Log;
-use show::terminal::{Printable, one_line};
+use show::terminal::Printable;
+use show::{Answer, Failure};
 
 /// Keeps the peak of a long run where that of a short one is, and says so where there is no more memory.
 #[global_allocator]
@@ -36,32 +37,38 @@ fn main() -> ExitCode {
     // What the libraries have to tell those who look for a fault: PARING_LOG=debug.
     let filter = tracing_subscriber::EnvFilter::try_from_env("PARING_LOG").unwrap_or_default();
     tracing_subscriber::fmt().with_env_filter(filter).with_ansi(false).with_writer(|| Printable).init();
-    match args::parse(std::env::args_os()).and_then(|cli| logged(&cli)) {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            stderr::line(format_args!("error: {}", one_line(&typed(&error))));
-            ExitCode::from(code(&error))
-        }
+    match args::parse(std::env::args_os()) {
+        Ok(cli) => logged(&cli),
+        Err(error) => ended(error.into(), &Shared::of_words(std::env::args_os()), &Log::nowhere()),
     }
 }
 
-fn code(error: &paring::Error) -> u8 {
-    if error.is_misuse() { MISUSE } else { FAILED }
-}
-
-/// Runs a command, with what happens in its log if it has one.
-fn logged(cli: &Cli) -> paring::Result<()> {
+/// Runs a command, with what happens in its log if it has one, and prints its result.
+fn logged(cli: &Cli) -> ExitCode {
     let arguments: Vec<String> = std::env::args_os().map(|text| text.to_string_lossy().into_owned()).collect();
-    let log = Log::open(cli.command.log_json(), &arguments)?;
-    let ended = run(cli, &log);
-    match &ended {
-        Ok(()) => log.ended(None),
-        Err(error) => log.ended(Some((&one_line(&typed(error)), code(error)))),
+    let log = match Log::open(cli.command.log_json(), &arguments) {
+        Ok(log) => log,
+        Err(error) => return ended(error.into(), &cli.shared, &Log::nowhere()),
+    };
+    let printed = run(cli, &log).and_then(|answer| Ok(answer.print(&cli.shared, log.is_on_stderr())?));
+    match printed {
+        Ok(()) => {
+            log.ended(None);
+            ExitCode::SUCCESS
+        }
+        Err(failure) => ended(failure, &cli.shared, &log),
     }
-    ended
 }
 
-fn run(cli: &Cli, log: &Log) -> paring::Result<()> {
+/// Ends a command that failed.
+fn ended(mut failure: Failure, shared: &Shared, log: &Log) -> ExitCode {
+    failure.print_results(shared, log.is_on_stderr());
+    log.ended(Some((&failure.text(), failure.code)));
+    failure.print_error();
+    ExitCode::from(failure.code)
+}
+
+fn run(cli: &Cli, log: &Log) -> Result<Answer, Failure> {
     let shared = &cli.shared;
     match &cli.command {
         Command::Sparsify(args) => commands::sparsify(args, shared, log),
@@ -72,10 +79,10 @@ fn run(cli: &Cli, log: &Log) -> paring::Result<()> {
         Command::Verify(args) => commands::verify(args, shared, log),
         Command::Decompress(args) => commands::decompress(args, shared, log),
         Command::Convert(args) => commands::convert(args, shared, log),
-        Command::Report(args) => commands::report(args, shared),
-        Command::Schemes(args) => commands::schemes(args, shared),
-        Command::Layer(args) => commands::layer(args, shared),
-        Command::Bench(args) => commands::bench(args, shared),
+        Command::Report(args) => commands::report(args),
+        Command::Schemes(args) => commands::schemes(args),
+        Command::Layer(args) => commands::layer(args),
+        Command::Bench(args) => commands::bench(args),
         Command::Completions(args) => commands::completions(args),
         Command::Man(args) => commands::man(args),
     }

@@ -10,7 +10,8 @@ use paring::request::GroupOptions;
 use paring::{Error, Result};
 use paring_format::names::is_obeyed;
 
-use super::{Change, Changed, Cli, Command, Run};
+use super::{Change, Changed, Cli, Command, Run, Shared};
+use crate::show::Failure;
 use crate::show::terminal::printable;
 use crate::stderr;
 
@@ -29,7 +30,7 @@ const EITHER: [&[&str]; 4] = [
 /// line that makes no sense by itself ends the process with its message.
 pub fn parse(args: impl Iterator<Item = OsString>) -> Result<Cli> {
     let args: Vec<OsString> = super::normalized(args).collect();
-    let matches = Cli::command().try_get_matches_from(&args).unwrap_or_else(|answer| ended(&answer));
+    let matches = Cli::command().try_get_matches_from(&args).unwrap_or_else(|answer| ended(&answer, &args));
     let cli = typed(&matches)?;
     let Some(path) = running(&cli.command).and_then(|run| run.config.clone()) else { return Ok(cli) };
     let Some((name, matches)) = matches.subcommand() else { return Ok(cli) };
@@ -72,7 +73,11 @@ pub fn parse(args: impl Iterator<Item = OsString>) -> Result<Cli> {
 }
 
 /// Prints what the parser answers itself, a help text or an error of the command line, and ends the process.
-fn ended(answer: &clap::Error) -> ! {
+fn ended(answer: &clap::Error, args: &[OsString]) -> ! {
+    if answer.use_stderr() {
+        let mut failure = Failure::new(&reason(answer), crate::MISUSE);
+        failure.print_results(&Shared::of_words(args.iter().cloned()), false);
+    }
     let plain = answer.render().to_string();
     // A terminal must not obey what was typed, nor what a completion put there.
     if plain.contains(|c| c != '\n' && c != '\t' && is_obeyed(c)) {
@@ -83,7 +88,7 @@ fn ended(answer: &clap::Error) -> ! {
     let code = match printed {
         // Nobody reads on, or nobody could be told.
         Err(error) if !answer.use_stderr() && error.kind() != std::io::ErrorKind::BrokenPipe => {
-            stderr::line(format_args!("error: stdout: {error}"));
+            stderr::error(&format!("stdout: {error}"), None);
             i32::from(crate::FAILED)
         }
         _ => answer.exit_code(),

@@ -201,6 +201,9 @@ pub struct Look {
 pub struct InspectArgs {
     #[command(flatten)]
     pub look: Look,
+    /// List every tensor, not only every kind
+    #[arg(long, short)]
+    pub verbose: bool,
     /// Draw where the outliers of a matrix lie
     #[arg(long, value_name = "FILE.svg")]
     pub outliers: Option<PathBuf>,

@@ -1,5 +1,7 @@
 //! Options of every command, before its name or after it.
 
+use std::ffi::OsString;
+
 use clap::Args;
 
 #[derive(Args, Clone, Copy, Default)]
@@ -11,4 +13,12 @@ pub struct Shared {
     /// Print the result as one JSON object on stdout, and text for people on stderr
     #[arg(long, global = true)]
     pub json: bool,
+}
+
+impl Shared {
+    /// The options of a command line that may make no sense otherwise.
+    pub fn of_words(words: impl IntoIterator<Item = OsString>) -> Self {
+        let mut options = words.into_iter().skip(1).take_while(|word| word != "--");
+        Self { json: options.any(|word| word == "--json"), quiet: false }
+    }
 }

@@ -4,14 +4,15 @@ use std::time::{Duration, Instant};
 
 use paring::bench::{self, Agreement, Bench, BenchOptions, Measurement, Rates, SHAPES, Shapes, Skipped};
 use paring::request::open_device;
-use paring::{Error, Result};
 use paring_kernels::device;
 use serde_json::json;
 
-use crate::args::{BenchArgs, Shared};
-use crate::{machine, show};
+use crate::args::BenchArgs;
+use crate::machine;
+use crate::show::amounts::plural;
+use crate::show::{Answer, Failure};
 
-pub fn bench(args: &BenchArgs, shared: &Shared) -> Result<()> {
+pub fn bench(args: &BenchArgs) -> Result<Answer, Failure> {
     let start = Instant::now();
     let nothing = args.ops.iter().any(|name| name == "none");
     let budget = Duration::from_secs(u64::from(args.seconds));
@@ -34,11 +35,8 @@ pub fn bench(args: &BenchArgs, shared: &Shared) -> Result<()> {
         lines.extend(checked(&found));
         value["check"] = json!(found);
         if let Some(first) = found.failed.first() {
-            show::lines(&lines)?;
-            if shared.json {
-                show::json(&value)?;
-            }
-            return Err(Error::Plan(format!("{} cases failed, such as {first}", found.failed.len())));
+            let text = format!("{} failed, such as {first}", plural(found.failed.len(), "case"));
+            return Err(Failure::new(&text, crate::FAILED).after(Answer::new(&value)?.whole_lines(lines)));
         }
     }
     let usual: &[&str] = if device.is_cpu() { &["small"] } else { &["llama-7b", "llama-3-8b"] };
@@ -52,18 +50,15 @@ pub fn bench(args: &BenchArgs, shared: &Shared) -> Result<()> {
         lines.extend(table(&made));
         benches.push(made);
     }
-    show::lines(&lines)?;
     let failed: Vec<&Skipped> = benches.iter().flat_map(|made| &made.skipped).filter(|s| s.failed).collect();
-    if shared.json {
-        value["benches"] = json!(benches);
-        show::json(&value)?;
-    }
+    value["benches"] = json!(benches);
+    let answer = Answer::new(&value)?.whole_lines(lines);
     match failed.first() {
-        None => Ok(()),
-        Some(first) => {
-            let Skipped { operation, shape: [rows, cols], reason, .. } = first;
-            let text = format!("{} operations failed, such as {operation} {rows} x {cols}: {reason}", failed.len());
-            Err(Error::Plan(text))
+        None => Ok(answer),
+        Some(Skipped { operation, shape: [rows, cols], reason, .. }) => {
+            let count = plural(failed.len(), "operation");
+            let text = format!("{count} failed, such as {operation} {rows} x {cols}: {reason}");
+            Err(Failure::new(&text, crate::FAILED).after(answer))
         }
     }
 }

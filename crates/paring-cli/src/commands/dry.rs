@@ -1,69 +1,65 @@
 //! The output of `--dry-run`.
 
-use paring::cost::{Costs, Point};
+use paring::cost::Costs;
 
-use crate::show::size;
+use crate::show::amounts::{mib, plural, seconds, size};
 
-/// The table of what a run will take, and the sentences below it.
-pub(super) fn table(costs: &Costs) -> Vec<String> {
-    let mut lines = vec![format!(
-        "{:<10} {:>12} {:>12} {:>10} {:>10} {:>10} {:>9}",
-        "stage", "operations", "memory moved", "to GPU", "files read", "written", "seconds"
-    )];
-    let bytes = |bytes: f64| if bytes > 0.0 { size(bytes as u64) } else { String::new() };
-    for stage in costs.stages.iter().filter(|stage| stage.operations + stage.bytes_moved > 0.0) {
-        lines.push(format!(
-            "{:<10} {:>12} {:>12} {:>10} {:>10} {:>10} {:>9}",
-            stage.stage,
-            count(stage.operations),
-            bytes(stage.bytes_moved),
-            bytes(stage.bytes_carried),
-            bytes(stage.bytes_read),
-            bytes(stage.bytes_written),
-            format!("~{:.1}", stage.seconds),
-        ));
-    }
-    if let Some((point, device)) = costs.device.as_ref().and_then(|device| Some((device.peak()?, device))) {
-        let place = if device.holds_activations { "on the GPU" } else { "on the host" };
-        lines.push(format!(
-            "GPU memory: {}; {} windows at a time, activations between blocks wait {place}",
-            at_most(point),
-            device.batch
-        ));
-    }
-    lines.push(format!("memory: {}", at_most(&costs.peak)));
-    let known = if costs.bytes_out_known { "" } else { ", without what depends on the weights (outliers, zeros)" };
-    let replaced = match costs.replaced {
-        0 => String::new(),
-        bytes => format!(", beside the {} of the earlier output, which stays until this one is finished", size(bytes)),
-    };
-    let snapshots = match costs.disk_snapshots {
-        0 => String::new(),
-        bytes => format!(
-            ", {} of them two snapshots of activations, one of which replaces the other; they are left out where the disk is full",
-            size(bytes)
-        ),
-    };
-    let (out, disk) = (size(costs.bytes_out), size(costs.disk));
-    lines.push(format!("output: {out} of tensors{known}; {disk} on disk at most{snapshots}{replaced}"));
+/// The time, memory and disk that a run will take; above them, if every stage is asked for, a table.
+pub(super) fn lines(costs: &Costs, every_stage: bool) -> Vec<String> {
+    let mut lines = if every_stage { table(costs) } else { Vec::new() };
     lines.push(format!(
-        "time: about {:.0} s, an estimate from small matrices tried just now; nothing was written",
-        costs.seconds
+        "time      about {}, from small matrices tried on this machine just now",
+        seconds(costs.seconds)
     ));
+    lines.push(format!("memory    at most {}", mib(costs.peak_rss)));
+    if let Some(device) = &costs.device {
+        let place = if device.holds_activations { "on the GPU" } else { "in memory" };
+        let windows = plural(device.batch, "window");
+        lines.push(format!(
+            "GPU       at most {}: {windows} at a time; activations between blocks stay {place}",
+            mib(costs.peak_vram.unwrap_or_default())
+        ));
+    }
+    lines.push(format!("disk      at most {}; nothing was written", disk(costs)));
     lines
 }
 
-/// A moment with the most memory, and what is there.
-fn at_most(point: &Point) -> String {
-    let mut parts = point.parts.clone();
-    parts.sort_by_key(|part| std::cmp::Reverse(part.bytes));
-    let parts: Vec<String> = parts.iter().map(|part| format!("{} {}", part.name, mib(part.bytes))).collect();
-    format!("{} at most, at {}: {}", mib(point.bytes()), point.at, parts.join(", "))
+fn disk(costs: &Costs) -> String {
+    let known = if costs.bytes_out_known { "" } else { ", outliers and zeros not counted" };
+    let mut parts = vec![format!("{} for the tensors{known}", size(costs.bytes_out))];
+    if costs.disk_snapshots > 0 {
+        let snapshots = size(costs.disk_snapshots);
+        parts.push(format!("{snapshots} for two snapshots of activations, which are left out where the disk is full"));
+    }
+    let earlier = match costs.replaced {
+        0 => String::new(),
+        bytes => format!(", and the {} of the earlier output until this one is finished", size(bytes)),
+    };
+    format!("{} ({}){earlier}", size(costs.disk), parts.join(", "))
 }
 
-/// Bytes in MiB, as the report of a run has them.
-fn mib(bytes: u64) -> String {
-    if bytes == 0 { String::new() } else { format!("{:.0} MiB", bytes as f64 / f64::from(1u32 << 20)) }
+/// The stages, in 80 columns.
+fn table(costs: &Costs) -> Vec<String> {
+    let has_gpu = costs.device.is_some();
+    let row = |[stage, operations, moved, carried, read, written, seconds]: [&str; 7]| {
+        let carried = if has_gpu { format!(" {carried:>10}") } else { String::new() };
+        format!("{stage:<8} {operations:>10} {moved:>11}{carried} {read:>10} {written:>10} {seconds:>9}")
+    };
+    let bytes = |bytes: f64| if bytes > 0.0 { size(bytes as u64) } else { String::new() };
+    let mut lines = vec![row(["stage", "operations", "moved", "to GPU", "files read", "written", "time"])];
+    for stage in costs.stages.iter().filter(|stage| stage.operations + stage.bytes_moved > 0.0) {
+        lines.push(row([
+            stage.stage,
+            &count(stage.operations),
+            &bytes(stage.bytes_moved),
+            &bytes(stage.bytes_carried),
+            &bytes(stage.bytes_read),
+            &bytes(stage.bytes_written),
+            &seconds(stage.seconds),
+        ]));
+    }
+    lines.push(String::new());
+    lines
 }
 
 /// Operations as people read them.
@@ -77,7 +73,7 @@ fn count(operations: f64) -> String {
 
 #[cfg(test)]
 mod tests {
-    use paring::cost::{Device, Part, StageCosts};
+    use paring::cost::{Device, Part, Point, StageCosts};
 
     use super::*;
 
@@ -110,31 +106,28 @@ mod tests {
             disk_snapshots: 0,
             seconds: 1.25,
         };
-        let lines = table(&costs);
-        let words: Vec<&str> = lines[1].split_whitespace().collect();
-        assert_eq!(words, ["gram", "2.50", "T", "1.00", "GB", "~1.2"]);
+        let all = lines(&costs, true);
+        let words: Vec<&str> = all[1].split_whitespace().collect();
+        assert_eq!(words, ["gram", "2.50", "T", "1.00", "GB", "1.2", "s"]);
+        assert!(all[..2].iter().all(|line| line.chars().count() <= 80), "{all:#?}");
+        let short = lines(&costs, false);
+        assert_eq!(short, all[3..]);
         assert_eq!(
-            lines[2],
-            "GPU memory: 7 MiB at most, at gram: Gram matrices 7 MiB; 3 windows at a time, activations between blocks wait on \
-            the host"
+            short,
+            [
+                "time      about 1.2 s, from small matrices tried on this machine just now",
+                "memory    at most 120 MiB",
+                "GPU       at most 7 MiB: 3 windows at a time; activations between blocks stay in memory",
+                "disk      at most 6.00 MB (5.00 MB for the tensors, outliers and zeros not counted), and the 7.00 MB of the \
+                 earlier output until this one is finished; nothing was written",
+            ]
         );
-        assert_eq!(lines[3], "memory: 120 MiB at most, at sweep: weights of a fan 100 MiB, codes 20 MiB");
+        let kept =
+            lines(&Costs { disk_snapshots: 400_000, replaced: 0, bytes_out_known: true, device: None, ..costs }, false);
         assert!(
-            lines[4].starts_with("output: 5.00 MB of tensors, without what depends on the weights"),
+            kept[2].contains("(5.00 MB for the tensors, 400.0 kB for two snapshots of activations, which"),
             "{}",
-            lines[4]
-        );
-        assert_eq!(
-            lines[4].split("; ").nth(1),
-            Some(
-                "6.00 MB on disk at most, beside the 7.00 MB of the earlier output, which stays until this one is finished"
-            )
-        );
-        let kept = table(&Costs { disk_snapshots: 400_000, ..costs });
-        assert!(
-            kept[4].contains("6.00 MB on disk at most, 400.0 kB of them two snapshots of activations"),
-            "{}",
-            kept[4]
+            kept[2]
         );
     }
 }

@@ -19,22 +19,24 @@ use serde_json::json;
 use crate::args::{InspectArgs, SchemesArgs, Shared, TokensArgs, VerifyArgs, sources};
 use crate::machine;
 use crate::progress::{Log, Progress};
+use crate::show::{Answer, Failure};
 use crate::{demo, show};
 
-pub fn inspect(args: &InspectArgs, shared: &Shared) -> Result<()> {
+pub fn inspect(args: &InspectArgs, shared: &Shared) -> Result<Answer, Failure> {
     if let Some(path) = args.outliers.as_deref().filter(|path| path.is_dir()) {
-        return Err(Error::Misuse(format!("--outliers {}: is a folder; name a file", path.display())));
+        return Err(Error::Misuse(format!("--outliers {}: is a folder; name a file", path.display())).into());
     }
     let other = |path: &&Path| path.extension().is_some_and(|extension| !extension.eq_ignore_ascii_case("svg"));
     if let Some(path) = args.outliers.as_deref().filter(other) {
         return Err(Error::Misuse(format!(
             "--outliers {}: the map is an SVG; name a file that ends in .svg",
             path.display()
-        )));
+        ))
+        .into());
     }
     machine::threads(None)?;
     let sources = sources(shared.quiet, &args.look.opening);
-    let checkpoint = sources.checkpoint(&sources.local(&args.look.model)?)?;
+    let checkpoint = Arc::new(sources.checkpoint(&sources.local(&args.look.model)?)?);
     let inputs = InputFiles::of(&checkpoint);
     let file = args.outliers.as_deref().map(|path| NamedFile {
         path,
@@ -50,26 +52,21 @@ pub fn inspect(args: &InspectArgs, shared: &Shared) -> Result<()> {
         Some(file) => Some(draw(&checkpoint, &summary, args.module.as_deref(), file)?),
         None => None,
     };
-    if shared.json {
-        return show::json(&summary);
-    }
-    let mut lines = show::summary(&summary);
-    lines.extend(drawn);
-    lines.extend(summary.notes.iter().map(|note| format!("note: {note}")));
-    show::lines(&lines)
+    let notes = summary.notes.iter().map(|note| format!("note: {note}"));
+    let coverage = paring::commands::verify::coverage(&checkpoint)?;
+    let lines = show::inspected(&summary, checkpoint.files().count(), coverage, args.verbose);
+    Ok(Answer::new(&summary)?.lines(lines).lines(drawn).lines(notes))
 }
 
-pub fn tokens(args: &TokensArgs, shared: &Shared) -> Result<()> {
+pub fn tokens(args: &TokensArgs, shared: &Shared) -> Result<Answer, Failure> {
     let inputs = &args.inputs;
     let sources = sources(shared.quiet, &inputs.opening);
     sources.expect_data(&inputs.model, inputs.dataset.as_deref())?;
     let local = sources.local(&inputs.model)?;
     let limit = args.limit as usize;
     let (data, documents) = sources.shown(&local, inputs.dataset.as_deref(), &inputs.data_options(), limit)?;
-    if shared.json {
-        return show::json(&json!({"model": inputs.model, "data": data, "documents": documents}));
-    }
-    show::lines(&show::tokens(&data, &documents, limit))
+    let answer = Answer::new(&json!({"model": inputs.model, "data": data, "documents": documents}))?;
+    Ok(answer.whole_lines(show::tokens(&data, &documents, limit)))
 }
 
 /// Draws the outliers of a module, or of the one that has the most, and says so.
@@ -84,7 +81,7 @@ fn draw(checkpoint: &Checkpoint, summary: &Summary, module: Option<&str>, file: 
     Ok(format!("outliers of {module} drawn in {}", file.path.display()))
 }
 
-pub fn verify(args: &VerifyArgs, shared: &Shared, log: &Log) -> Result<()> {
+pub fn verify(args: &VerifyArgs, shared: &Shared, log: &Log) -> Result<Answer, Failure> {
     let running = &args.running;
     let sources = sources(shared.quiet, &args.opening);
     if args.against.reference.is_some() {
@@ -93,10 +90,11 @@ pub fn verify(args: &VerifyArgs, shared: &Shared, log: &Log) -> Result<()> {
     let threads = machine::threads(running.threads)?;
     let local = sources.local(&args.model)?;
     let verified = paring::commands::verify::verify(Arc::new(sources.checkpoint(&local)?))?;
-    let mut progress = Progress::new(shared.quiet, running.verbose, log);
+    let mut progress = Progress::new(shared, running.verbose, log);
+    progress.end_on_signals()?;
     threads.iter().chain(&verified.notes).for_each(|note| progress.note(note));
     let mut lines = show::verified(&args.model, &verified);
-    let mut value = show::value(&verified)?;
+    let mut value = json!(verified);
     if let Some(reference) = &args.against.reference {
         let compared = compare((args, shared), &local, reference, &mut progress)?;
         progress.done();
@@ -114,7 +112,7 @@ pub fn verify(args: &VerifyArgs, shared: &Shared, log: &Log) -> Result<()> {
         }
     }
     log.result(&value);
-    if shared.json { show::json(&value) } else { show::lines(&lines) }
+    Ok(Answer::new(&value)?.lines(lines))
 }
 
 /// The data of a comparison, as other commands take it. The built-in model brings its text, on either side.
@@ -162,7 +160,7 @@ fn compare(
 }
 
 /// The table of schemes.
-pub fn schemes(_: &SchemesArgs, shared: &Shared) -> Result<()> {
+pub fn schemes(_: &SchemesArgs) -> Result<Answer, Failure> {
     let table = paring::plan::compatibility::table();
     let mut lines = Vec::new();
     for row in &table {
@@ -174,9 +172,8 @@ pub fn schemes(_: &SchemesArgs, shared: &Shared) -> Result<()> {
             ("transformers", &row.transformers),
             ("vLLM", &row.vllm),
         ] {
-            lines.extend(show::entry(name, text));
+            lines.push(show::entry(name, text));
         }
     }
-    show::lines(&lines)?;
-    if shared.json { show::json(&json!({"schemes": table})) } else { Ok(()) }
+    Ok(Answer::new(&json!({"schemes": table}))?.lines(lines))
 }

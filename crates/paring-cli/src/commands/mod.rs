@@ -21,7 +21,8 @@ use crate::args::*;
 use crate::machine;
 use crate::page;
 use crate::progress::{Log, Progress};
-use crate::show;
+use crate::show::amounts::{self, plural};
+use crate::show::{self, Answer, Failure, Made};
 
 pub use bench::bench;
 pub use generated::{completions, man};
@@ -29,40 +30,45 @@ pub use look::{inspect, schemes, tokens, verify};
 pub use report::report;
 pub use store::{convert, decompress};
 
-pub fn sparsify(args: &SparsifyArgs, shared: &Shared, log: &Log) -> Result<()> {
+pub fn sparsify(args: &SparsifyArgs, shared: &Shared, log: &Log) -> Result<Answer, Failure> {
     compress(args.request(shared), &args.run, (&args.running, shared), log)
 }
 
-pub fn quantize(args: &QuantizeArgs, shared: &Shared, log: &Log) -> Result<()> {
+pub fn quantize(args: &QuantizeArgs, shared: &Shared, log: &Log) -> Result<Answer, Failure> {
     compress(args.request(shared), &args.run, (&args.running, shared), log)
 }
 
 /// Compresses a model as asked, or only says what that will take.
-fn compress(request: Result<Request>, run: &Run, (running, shared): (&Running, &Shared), log: &Log) -> Result<()> {
+fn compress(
+    request: Result<Request>,
+    run: &Run,
+    (running, shared): (&Running, &Shared),
+    log: &Log,
+) -> Result<Answer, Failure> {
     let request = request.map_err(|e| run.located(e))?;
     request.plan().map_err(|e| run.located(e))?;
     let threads = machine::threads(running.threads)?;
     let prepared = request.prepare()?;
-    let mut progress = Progress::new(shared.quiet, running.verbose, log);
+    let mut progress = Progress::new(shared, running.verbose, log);
     threads.iter().for_each(|note| progress.note(note));
     run.notes.iter().for_each(|note| progress.note(note));
     if run.dry_run {
         let costs = prepared.costs(&mut progress)?;
         progress.done();
-        show::lines(&dry::table(&costs))?;
-        return if shared.json { show::json(&costs) } else { Ok(()) };
+        return Ok(Answer::new(&costs)?.lines(dry::lines(&costs, running.verbose)));
     }
-    progress.listen()?;
+    progress.stop_on_signals()?;
     let out = prepared.out().to_path_buf();
-    let report = prepared.run(&mut progress)?;
+    let made = Made { loaders: prepared.loaders()?, from_quantized: prepared.is_quantized()? };
+    let report = prepared.run(&mut progress).map_err(|error| progress.failure(error))?;
     progress.done();
     report::write_own_page(&page::of(&report), &out.join(REPORT_PAGE))?;
-    show::report(&report)?;
-    log.result(&show::value(&report)?);
-    if shared.json { show::json(&report) } else { Ok(()) }
+    let answer = Answer::new(&report)?.lines(show::outcome(&report, &made));
+    log.result(answer.value());
+    Ok(answer)
 }
 
-pub fn eval(args: &EvalArgs, shared: &Shared, log: &Log) -> Result<()> {
+pub fn eval(args: &EvalArgs, shared: &Shared, log: &Log) -> Result<Answer, Failure> {
     let (inputs, running) = (&args.inputs, &args.running);
     let sources = sources(shared.quiet, &inputs.opening);
     sources.expect_data(&inputs.model, inputs.dataset.as_deref())?;
@@ -73,8 +79,9 @@ pub fn eval(args: &EvalArgs, shared: &Shared, log: &Log) -> Result<()> {
     let length = (args.seqlen.map(|n| n as usize), args.limit.map(|n| n as usize));
     let (dataset, windows, notes) =
         sources.windows(&model, inputs.dataset.as_deref(), &inputs.data_options(), length)?;
-    let mut progress = Progress::new(shared.quiet, running.verbose, log);
+    let mut progress = Progress::new(shared, running.verbose, log);
     threads.iter().for_each(|note| progress.note(note));
+    progress.end_on_signals()?;
     progress.measuring("perplexity");
     notes.iter().for_each(|note| progress.note(note));
     model.notes().for_each(|note| progress.note(&note));
@@ -90,22 +97,21 @@ pub fn eval(args: &EvalArgs, shared: &Shared, log: &Log) -> Result<()> {
         Some(_) if args.weight_only => ", activations as they are".to_string(),
         Some(what) => format!(", {what} quantized"),
     };
-    show::lines(&[format!(
-        "perplexity {perplexity:.4}  ({windows} windows of {seqlen} tokens of {}{activations}, {seconds:.1} s on {}, \
-        {})",
+    let line = format!(
+        "perplexity {perplexity:.4}  ({} of {seqlen} tokens of {}{activations}, {} on {}, {})",
+        plural(*windows, "window"),
         result.dataset,
+        amounts::seconds(*seconds),
         place.words(),
         place.memory(*peak_rss_mib)
-    )])?;
-    let mut value = show::value(&result)?;
-    if let Some(object) = value.as_object_mut() {
-        object.insert("quantized".into(), json!(quantized.filter(|_| !args.weight_only)));
-    }
+    );
+    let mut value = json!(result);
+    value["quantized"] = json!(quantized.filter(|_| !args.weight_only));
     log.result(&value);
-    if shared.json { show::json(&value) } else { Ok(()) }
+    Ok(Answer::new(&value)?.lines([line]))
 }
 
-pub fn layer(args: &LayerArgs, shared: &Shared) -> Result<()> {
+pub fn layer(args: &LayerArgs) -> Result<Answer, Failure> {
     machine::threads(None)?;
     let recipe = args.recipe()?.recipe()?;
     let out: &PathBuf = &args.out;
@@ -114,7 +120,7 @@ pub fn layer(args: &LayerArgs, shared: &Shared) -> Result<()> {
     let made = paring::commands::layer::run(&args.file, (out, args.overwrite), &recipe, sequences, &device)?;
     let error = made.error.map_or(String::new(), |e| format!(", error {e:.6}"));
     let outliers = if made.outliers > 0 { format!(", {} outliers", made.outliers) } else { String::new() };
-    show::lines(&[format!(
+    let line = format!(
         "{} on [{}, {}]: {:.2} % zero{outliers}{error}; computed on {}, written to {}",
         recipe.method,
         made.rows,
@@ -122,6 +128,6 @@ pub fn layer(args: &LayerArgs, shared: &Shared) -> Result<()> {
         100.0 * made.sparsity,
         made.place.words(),
         out.display()
-    )])?;
-    if shared.json { show::json(&made) } else { Ok(()) }
+    );
+    Ok(Answer::new(&made)?.lines([line]))
 }

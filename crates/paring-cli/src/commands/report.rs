@@ -10,12 +10,13 @@ use paring::{Error, Result};
 use paring_format::names::MANIFEST;
 use paring_format::writer::{InputFiles, NamedFile, write_beside};
 
-use crate::args::{ReportArgs, Shared};
+use crate::args::ReportArgs;
+use crate::show::{Answer, Failure};
 use crate::{page, show, typed};
 
-pub fn report(args: &ReportArgs, shared: &Shared) -> Result<()> {
+pub fn report(args: &ReportArgs) -> Result<Answer, Failure> {
     if let Some(path) = args.html.as_deref().filter(|path| path.is_dir()) {
-        return Err(Error::Misuse(format!("--html {}: is a folder; name a file", path.display())));
+        return Err(Error::Misuse(format!("--html {}: is a folder; name a file", path.display())).into());
     }
     let mut inputs = InputFiles::default();
     [Some(&args.run), args.other.as_ref()].into_iter().flatten().for_each(|run| inputs.add(&Report::path(run)));
@@ -24,12 +25,12 @@ pub fn report(args: &ReportArgs, shared: &Shared) -> Result<()> {
     }
     let first = Report::read(&args.run)?;
     match &args.other {
-        None => one((args, shared), &inputs, &first),
-        Some(other) => two((args, shared), &inputs, &first, &Report::read(other)?),
+        None => one(args, &inputs, &first),
+        Some(other) => two(args, &inputs, &first, &Report::read(other)?),
     }
 }
 
-fn one((args, shared): (&ReportArgs, &Shared), inputs: &InputFiles, report: &Report) -> Result<()> {
+fn one(args: &ReportArgs, inputs: &InputFiles, report: &Report) -> Result<Answer, Failure> {
     let beside = Report::path(&args.run).with_file_name(REPORT_PAGE);
     let path = args.html.as_deref().unwrap_or(&beside);
     let page = page::of(report);
@@ -42,6 +43,7 @@ fn one((args, shared): (&ReportArgs, &Shared), inputs: &InputFiles, report: &Rep
     })?;
     let replace = (inputs, args.overwrite);
     let mut lines = show::run(report);
+    let command = show::stored::command(report);
     lines.push(format!("as a page: {}", path.display()));
     if let Some(folder) = &args.tensorboard {
         lines.push(format!("for TensorBoard: {}", tensorboard::write(report, folder, replace)?.display()));
@@ -49,22 +51,17 @@ fn one((args, shared): (&ReportArgs, &Shared), inputs: &InputFiles, report: &Rep
     if let Some(folder) = &args.wandb {
         lines.push(format!("for Weights & Biases: wandb sync {}", wandb::write(report, folder, replace)?.display()));
     }
-    finish(shared, &lines, report)
+    Ok(Answer::new(report)?.whole_lines(command).lines(lines))
 }
 
-fn two((args, shared): (&ReportArgs, &Shared), inputs: &InputFiles, first: &Report, second: &Report) -> Result<()> {
+fn two(args: &ReportArgs, inputs: &InputFiles, first: &Report, second: &Report) -> Result<Answer, Failure> {
     let difference = Difference::between(first, second);
     let mut lines = show::difference(&difference, [&first.out, &second.out]);
     if let Some(path) = &args.html {
         write(&page::of_two(first, second, &difference), &page_file(path, inputs, args.overwrite))?;
         lines.push(format!("as a page: {}", path.display()));
     }
-    finish(shared, &lines, &difference)
-}
-
-fn finish(shared: &Shared, lines: &[String], value: &impl serde::Serialize) -> Result<()> {
-    show::lines(lines)?;
-    if shared.json { show::json(value) } else { Ok(()) }
+    Ok(Answer::new(&difference)?.lines(lines))
 }
 
 /// A page where a person wants it.

@@ -10,15 +10,17 @@ use paring::request::refuse_same_folder;
 use crate::args::{ConvertArgs, DecompressArgs, Shared, sources};
 use crate::machine;
 use crate::progress::{Log, Progress};
-use crate::show;
+use crate::show::amounts::plural;
+use crate::show::{self, Answer, Failure};
 
-pub fn decompress(args: &DecompressArgs, shared: &Shared, log: &Log) -> Result<()> {
+pub fn decompress(args: &DecompressArgs, shared: &Shared, log: &Log) -> Result<Answer, Failure> {
     machine::threads(None)?;
     let sources = sources(shared.quiet, &args.look.opening);
     let local = sources.local(&args.look.model)?;
     refuse_same_folder(&local, &args.out)?;
     let checkpoint = sources.checkpoint(&local)?;
-    let mut progress = Progress::new(shared.quiet, false, log);
+    let mut progress = Progress::new(shared, false, log);
+    progress.end_on_signals()?;
     let made = paring::commands::decompress::decompress(
         &checkpoint,
         &args.out,
@@ -28,29 +30,31 @@ pub fn decompress(args: &DecompressArgs, shared: &Shared, log: &Log) -> Result<(
     )?;
     progress.done();
     made.notes.iter().for_each(|note| progress.note(note));
-    log.result(&show::value(&made)?);
+    let answer = Answer::new(&made)?;
+    log.result(answer.value());
     let left_out = match made.left_out {
         0 => String::new(),
-        n => format!(", {n} scales of activations left out"),
+        n => format!(", {} of activations left out", plural(n, "scale")),
     };
-    show::lines(&[format!(
-        "{} matrices decoded{left_out}, {} became {}; written to {}",
-        made.decoded,
+    let line = format!(
+        "{} decoded{left_out}: {} → {}, written to {}",
+        matrices(made.decoded),
         show::size(made.bytes_in),
         show::size(made.bytes_out),
         made.out
-    )])?;
-    if shared.json { show::json(&made) } else { Ok(()) }
+    );
+    Ok(answer.lines([line]))
 }
 
-pub fn convert(args: &ConvertArgs, shared: &Shared, log: &Log) -> Result<()> {
+pub fn convert(args: &ConvertArgs, shared: &Shared, log: &Log) -> Result<Answer, Failure> {
     machine::threads(None)?;
     let sources = sources(shared.quiet, &args.look.opening);
     let local = sources.local(&args.look.model)?;
     refuse_same_folder(&local, &args.out)?;
     let checkpoint = Arc::new(sources.checkpoint(&local)?);
     let how = Conversion { format: &args.format, groups: &args.group };
-    let mut progress = Progress::new(shared.quiet, false, log);
+    let mut progress = Progress::new(shared, false, log);
+    progress.end_on_signals()?;
     let made = paring::commands::convert::convert(
         &checkpoint,
         how,
@@ -61,14 +65,19 @@ pub fn convert(args: &ConvertArgs, shared: &Shared, log: &Log) -> Result<()> {
     )?;
     progress.done();
     made.notes.iter().for_each(|note| progress.note(note));
-    log.result(&show::value(&made)?);
-    show::lines(&[format!(
-        "{} matrices are {} now, {} became {}; written to {}",
-        made.converted,
+    let answer = Answer::new(&made)?;
+    log.result(answer.value());
+    let line = format!(
+        "{} converted to {}: {} → {}, written to {}",
+        matrices(made.converted),
         made.format,
         show::size(made.bytes_in),
         show::size(made.bytes_out),
         made.out
-    )])?;
-    if shared.json { show::json(&made) } else { Ok(()) }
+    );
+    Ok(answer.lines([line]))
+}
+
+fn matrices(count: usize) -> String {
+    format!("{count} {}", if count == 1 { "matrix" } else { "matrices" })
 }

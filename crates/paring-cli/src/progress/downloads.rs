@@ -8,7 +8,8 @@ use paring::report::moment;
 use paring_data::hub::DownloadObserver;
 
 use super::screen::{BETWEEN_LINES, bar, styled};
-use crate::show::terminal::{one_line, printable};
+use crate::show::paint::Label;
+use crate::show::terminal::printable;
 use crate::{show, stderr};
 
 /// Shows the progress of a download.
@@ -37,18 +38,17 @@ impl DownloadObserver for Downloads {
             }
             bar.set_length(of);
             bar.set_position(done);
-        } else if !self.quiet && (done == of || self.last.elapsed() > BETWEEN_LINES) {
+        } else if !self.quiet && (done == of || self.last.elapsed() >= BETWEEN_LINES) {
             stderr::line(format_args!("{} {file}  {} of {}", moment::now(), show::size(done), show::size(of)));
             self.last = Instant::now();
         }
     }
 
     fn note(&mut self, text: &str) {
-        let text = &one_line(text);
         match &self.bar {
-            Some(bar) => bar.println(format!("note: {text}")),
+            Some(bar) => bar.suspend(|| stderr::line(stderr::labelled(Label::Note, text))),
             None if self.quiet => {}
-            None => stderr::line(format_args!("{} note: {text}", moment::now())),
+            None => stderr::line(format_args!("{} {}", moment::now(), stderr::labelled(Label::Note, text))),
         }
     }
 }

@@ -5,77 +5,129 @@ mod eta;
 mod log;
 mod screen;
 mod stop;
+mod within;
 mod words;
 
 use std::time::{Duration, Instant};
 
-use paring::Result;
 use paring::report::progress::Observer;
 use paring::report::progress::{EvalProgress, Step};
-use paring::report::{LayerReport, Report, Stage, StageReport};
+use paring::report::{LayerReport, Report, Stage, StageReport, quoted};
+use paring::{Error, Result};
 use serde_json::{Map, Value, json};
+
+use crate::args::Shared;
+use crate::show::Failure;
+use crate::show::amounts::plural;
 
 pub use downloads::Downloads;
 pub use log::Log;
-use screen::LinePrinter;
-use stop::Stop;
 pub use stop::survive_limits;
 
 use eta::Eta;
 use screen::Screen;
+use stop::{Ending, Stop};
+use within::BlockProgress;
 
 /// Between two events about the same step.
 const BETWEEN_EVENTS: Duration = Duration::from_secs(1);
+
+/// Time after which the first block's parts are trusted to say how long the rest takes.
+const BEFORE_GUESSES: Duration = Duration::from_secs(10);
+/// The share of work that is not done yet, at most.
+const ALMOST: f64 = 0.999;
 
 /// Shows the progress of a run.
 pub struct Progress<'a> {
     screen: Screen,
     log: &'a Log,
+    shared: Shared,
     verbose: bool,
     /// Blocks of a model that is compressed, and those of them that were done before.
     blocks: usize,
     first: usize,
+    /// Blocks that are done, and the progress inside the one at work.
+    done: usize,
+    within: BlockProgress,
     stop: Stop,
     /// The name of the measurement.
     what: &'static str,
     eta: Eta,
     /// Windows that were measured when this was last told.
     measured: usize,
+    /// True once the header of the table of layers is printed.
+    has_header: bool,
     /// The kind and the place of the last step in the log, and when it was written.
     logged: Option<(Stage, Option<usize>, Instant)>,
 }
 
 impl<'a> Progress<'a> {
     /// As quiet or verbose as asked for.
-    pub fn new(quiet: bool, verbose: bool, log: &'a Log) -> Self {
+    pub fn new(shared: &Shared, verbose: bool, log: &'a Log) -> Self {
         Self {
-            screen: Screen::new(quiet || log.is_on_stderr()),
+            screen: Screen::new(shared.quiet || log.is_on_stderr()),
             log,
+            shared: *shared,
             verbose,
             blocks: 0,
             first: 0,
+            done: 0,
+            within: BlockProgress::new(1.0),
             stop: Stop::default(),
             what: "windows",
             eta: Eta::new(Instant::now(), 0.0),
             measured: 0,
+            has_header: false,
             logged: None,
         }
     }
 
-    /// Ends the run when the user asks for it.
-    pub fn listen(&mut self) -> Result<()> {
-        self.stop = Stop::listen(self.screen.printer())?;
+    /// Ends a command that has nothing to continue as soon as the user asks for it.
+    pub fn end_on_signals(&mut self) -> Result<()> {
+        self.listen(None)
+    }
+
+    /// Ends a run after the block at work when the user asks for it.
+    pub fn stop_on_signals(&mut self) -> Result<()> {
+        self.listen(Some(resuming_command()))
+    }
+
+    fn listen(&mut self, continued_by: Option<String>) -> Result<()> {
+        let ending = Ending { continued_by, shared: self.shared };
+        self.stop = Stop::listen(self.screen.printer(), ending)?;
         Ok(())
     }
 
-    /// The part of the blocks that `done` are.
-    fn share(&self, done: usize) -> f64 {
-        done as f64 / self.blocks.max(1) as f64
+    /// The failure of a run, which may have ended because it was asked to.
+    pub fn failure(&self, error: Error) -> Failure {
+        let (cause, staged) = match &error {
+            Error::Beside { error, .. } => (error.as_ref(), true),
+            error => (error, false),
+        };
+        let &Error::Stopped { done, of, .. } = cause else { return error.into() };
+        let earlier = if staged { "; the earlier output stays as it is" } else { "" };
+        let text = format!("stopped after block {done} of {of}{earlier}");
+        Failure::new(&text, self.stop.code()).continued_by(resuming_command())
+    }
+
+    /// The share of all blocks that is done.
+    fn share(&self) -> f64 {
+        (self.done as f64 + self.within.share()) / self.blocks.max(1) as f64
     }
 
     /// From now on blocks are compressed.
     fn begin(&mut self) {
-        self.eta = Eta::new(Instant::now(), self.share(self.first));
+        self.eta = Eta::new(Instant::now(), self.share());
+    }
+
+    /// Shows progress inside a block.
+    fn moved(&mut self, block: usize, now: Instant) {
+        let share = self.share();
+        // Where no block tells how long one takes, its parts do, once they took a while.
+        if self.done == self.first && self.eta.elapsed(now) >= BEFORE_GUESSES {
+            self.eta.reached(share, now);
+        }
+        self.screen.reached(&format!("block {}/{}", block + 1, self.blocks), share.min(ALMOST), &self.eta);
     }
 
     fn line(&mut self, text: &str) {
@@ -106,7 +158,8 @@ impl<'a> Progress<'a> {
 
 impl Observer for Progress<'_> {
     fn start(&mut self, done: usize, blocks: usize, linears: usize) {
-        (self.first, self.blocks) = (done, blocks);
+        (self.first, self.done, self.blocks) = (done, done, blocks);
+        self.within = BlockProgress::new(linears as f64 / blocks.max(1) as f64);
         let event = if done > 0 { "resumed" } else { "work" };
         self.log.event(event, json!({"block": done, "blocks": blocks, "linears": linears}));
         self.begin();
@@ -114,42 +167,38 @@ impl Observer for Progress<'_> {
             self.line(&format!("{linears} linears in {blocks} blocks"));
         }
         let first = (done + 1).min(blocks);
-        self.screen.reached(&format!("block {first}/{blocks}"), self.share(done), &self.eta, false);
+        self.screen.reached(&format!("block {first}/{blocks}"), self.share().min(ALMOST), &self.eta);
     }
 
     fn linear(&mut self, layer: &LayerReport) {
         self.log.event("layer", json!({"layer": layer}));
+        let now = Instant::now();
+        self.within.linear(now);
+        self.moved(layer.block, now);
         if self.verbose {
-            let error = layer.error.map_or(String::new(), |e| format!("  error {e:.5}"));
-            self.line(&format!(
-                "{}  [{}, {}]  {:.3} bits  {:.1} % zero{error}  {:.3} s",
-                layer.name,
-                layer.rows,
-                layer.cols,
-                layer.bits,
-                100.0 * layer.sparsity,
-                layer.seconds
-            ));
+            if !std::mem::replace(&mut self.has_header, true) {
+                self.line(&words::layer_header());
+            }
+            self.line(&words::layer(layer));
         }
     }
 
     fn block(&mut self, i: usize) {
-        let (done, now) = (i + 1, Instant::now());
-        let share = self.share(done);
+        let now = Instant::now();
+        self.done = i + 1;
+        self.within.block(now);
+        let share = self.share();
         self.eta.reached(share, now);
         let left = self.eta.at(now).map(|left| left.as_secs_f64());
         self.log.event("block", json!({"block": i, "blocks": self.blocks, "seconds_left": left}));
-        let head = match &self.screen {
-            // A bar names the block at work, a line the one that is done.
-            Screen::Terminal(_) => (done + 1).min(self.blocks),
-            Screen::Lines { .. } | Screen::Quiet => done,
-        };
-        self.screen.reached(&format!("block {head}/{}", self.blocks), share, &self.eta, true);
+        self.screen.reached(&format!("block {}/{}", self.done, self.blocks), share, &self.eta);
     }
 
     fn note(&mut self, text: &str) {
         self.log.event("note", json!({"text": text}));
-        self.line(&format!("note: {text}"));
+        if !self.log.is_on_stderr() {
+            self.screen.note(text);
+        }
     }
 
     fn spell(&self, name: &str) -> String {
@@ -164,7 +213,7 @@ impl Observer for Progress<'_> {
         let now = Instant::now();
         let at = (step.stage, step.block);
         let again = |(stage, block, then): (_, _, Instant)| (stage, block) == at && now - then < BETWEEN_EVENTS;
-        // Windows are many; that another linear begins is always told.
+        // Windows are many; another linear is always an event.
         if step.count.is_none() || !self.logged.is_some_and(again) {
             self.logged = Some((at.0, at.1, now));
             self.log.event("stage", fields(step));
@@ -178,10 +227,16 @@ impl Observer for Progress<'_> {
             Some((done, of)) if step.stage == Stage::Write => {
                 let share = done as f64 / of.max(1) as f64;
                 self.eta.reached(share, now);
-                self.screen.reached(&format!("shard {}/{of}", done + 1), share, &self.eta, false);
+                self.screen.reached(&format!("shard {}/{of}", (done + 1).min(of)), share.min(ALMOST), &self.eta);
             }
             _ => {
-                let place = step.block.map_or(String::new(), |i| format!("block {}/{}: ", i + 1, self.blocks));
+                // Before the work on blocks begins, some of them may be looked at.
+                let block = step.block.filter(|_| self.blocks > 0);
+                if let Some(i) = block {
+                    self.within.step(step, now);
+                    self.moved(i, now);
+                }
+                let place = block.map_or(String::new(), |i| format!("block {}/{}: ", i + 1, self.blocks));
                 self.screen.doing(&place, &words::doing(step));
             }
         }
@@ -200,18 +255,27 @@ impl Observer for Progress<'_> {
         let &EvalProgress { done, of, passed, blocks, round } = measured;
         let (now, share) = (Instant::now(), measured.share());
         self.eta.reached(share, now);
-        let whole = done > self.measured;
-        if whole {
+        if done > self.measured {
             let left = self.eta.at(now).map(|left| left.as_secs_f64());
             self.log.event("window", json!({"what": self.what, "done": done, "of": of, "seconds_left": left}));
         }
         self.measured = done;
-        self.screen.reached(&format!("{} {done}/{of}", self.what), share, &self.eta, whole);
+        let percent = (100.0 * share).floor();
+        self.screen.reached(&format!("{}, {percent} %", self.what), share, &self.eta);
         if round > 0 {
-            let text = format!("{round} windows at once, block {}/{blocks}", (passed + 1).min(blocks));
+            let text = format!("{}, block {}/{blocks}", plural(round, "window"), (passed + 1).min(blocks));
             self.screen.doing("", &text);
         }
     }
+}
+
+/// The command line that continues this run.
+fn resuming_command() -> String {
+    let mut words: Vec<String> = std::env::args_os().map(|word| word.to_string_lossy().into_owned()).collect();
+    if !words.iter().any(|word| word == "--resume") {
+        words.push("--resume".to_string());
+    }
+    quoted(&words)
 }
 
 /// A step as the fields of an event; those that it does not have are left out.

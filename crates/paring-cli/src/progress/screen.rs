@@ -10,8 +10,10 @@ use paring::report::moment;
 use paring_kernels::threads;
 
 use super::eta::Eta;
-use super::words;
+use crate::show::amounts::{seconds, time};
+use crate::show::paint::Label;
 use crate::show::terminal::{cut, one_line, printable};
+use crate::show::wrap::{of_stderr, wrapped};
 use crate::stderr;
 
 /// Between two lines about the same work.
@@ -58,29 +60,27 @@ impl Screen {
 
     /// A line that stays, whatever names are in its text.
     pub fn line(&mut self, text: &str) {
-        let text = &one_line(text);
-        match self {
-            Screen::Terminal(bars) => bars.line(text),
-            Screen::Lines { last } => {
-                *last = Instant::now();
-                stderr::line(format_args!("{} {text}", moment::now()));
-            }
-            Screen::Quiet => stderr::line(text),
+        if let Screen::Lines { last } = self {
+            *last = Instant::now();
         }
+        self.printer().line(text);
     }
 
-    /// Shows how much of the work is done: in words, as a part of 1, and the time that remains. `whole` says that a
-    /// piece is done that is worth a line.
-    pub fn reached(&mut self, head: &str, share: f64, eta: &Eta, whole: bool) {
+    /// A note that stays.
+    pub fn note(&mut self, text: &str) {
+        self.printer().note(text);
+    }
+
+    /// Shows how much of the work is done: in words, as a part of 1, and the time that remains. Without a terminal that is
+    /// a line now and then, and one at the end.
+    pub fn reached(&mut self, head: &str, share: f64, eta: &Eta) {
         match self {
             Screen::Terminal(bars) => bars.reached(head, share, eta),
-            Screen::Lines { last } if whole || last.elapsed() >= BETWEEN_LINES => {
+            Screen::Lines { last } if share >= 1.0 || last.elapsed() >= BETWEEN_LINES => {
                 let now = Instant::now();
-                let rest = eta
-                    .at(now)
-                    .filter(|_| share < 1.0)
-                    .map_or(String::new(), |rest| format!(", {} left", words::time(rest)));
-                self.line(&format!("{head}, {:.1} s{rest}", eta.elapsed(now).as_secs_f64()));
+                let rest = remaining(eta, now).filter(|_| share < 1.0);
+                let rest = rest.map_or(String::new(), |rest| format!(", {rest} left"));
+                self.line(&format!("{head}, {}{rest}", seconds(eta.elapsed(now).as_secs_f64())));
             }
             Screen::Lines { .. } | Screen::Quiet => {}
         }
@@ -95,7 +95,7 @@ impl Screen {
         }
     }
 
-    /// A printer for another thread.
+    /// A printer, also for another thread.
     pub fn printer(&self) -> LinePrinter {
         match self {
             Screen::Terminal(bars) => LinePrinter::Above(bars.all.clone()),
@@ -118,7 +118,7 @@ impl Drop for Screen {
     }
 }
 
-/// Prints lines from another thread while progress is shown.
+/// Prints lines while progress is shown.
 pub enum LinePrinter {
     /// Above bars.
     Above(MultiProgress),
@@ -131,6 +131,15 @@ pub enum LinePrinter {
 impl LinePrinter {
     /// Prints a line.
     pub fn line(&self, text: &str) {
+        self.print(wrapped(&one_line(text), of_stderr()).join("\n"));
+    }
+
+    /// Prints a note.
+    pub fn note(&self, text: &str) {
+        self.print(stderr::labelled(Label::Note, text));
+    }
+
+    fn print(&self, text: String) {
         match self {
             LinePrinter::Above(bars) => bars.suspend(|| stderr::line(text)),
             LinePrinter::Timed => stderr::line(format_args!("{} {text}", moment::now())),
@@ -138,13 +147,27 @@ impl LinePrinter {
         }
     }
 
-    /// Prints the last line before the process ends.
-    pub fn last(&self, text: &str) {
+    /// Takes bars away, before the process ends.
+    pub fn clear(&self) {
         if let LinePrinter::Above(bars) = self {
             // A terminal that is gone shows nothing anyway.
             let _ = bars.clear();
+            bars.set_draw_target(ProgressDrawTarget::hidden());
         }
-        stderr::line(text);
+    }
+}
+
+/// The time that remains; `None` where it is not known, or a second is more than it.
+fn remaining(eta: &Eta, now: Instant) -> Option<String> {
+    eta.at(now).filter(|left| left.as_secs_f64() >= 0.5).map(time)
+}
+
+/// The time for the end of a bar.
+fn clock(eta: &Eta, now: Instant) -> String {
+    match remaining(eta, now) {
+        Some(left) => format!("{left} left"),
+        None if eta.elapsed(now).as_secs() > 0 => format!("{} so far", time(eta.elapsed(now))),
+        None => String::new(),
     }
 }
 
@@ -180,11 +203,7 @@ impl Bars {
         let time = move |_: &ProgressState, out: &mut dyn std::fmt::Write| {
             let now = Instant::now();
             let eta = seen.lock().unwrap_or_else(PoisonError::into_inner);
-            let text = match eta.as_ref().map(|eta| (eta.at(now), eta.elapsed(now))) {
-                Some((Some(left), _)) => format!("{} left", words::time(left)),
-                Some((None, gone)) => format!("{} gone", words::time(gone)),
-                None => String::new(),
-            };
+            let text = eta.as_ref().map_or(String::new(), |eta| clock(eta, now));
             // Nobody would see an error of a buffer in memory.
             let _ = out.write_str(&text);
         };
@@ -194,11 +213,6 @@ impl Bars {
         // As long as its text: the ^C that a terminal appends must not begin another line.
         let now = add(styled("  {msg}"));
         Self { all, whole, now, eta, shown: false }
-    }
-
-    fn line(&self, text: &str) {
-        // A terminal that is gone has no use for it.
-        let _ = self.all.println(text);
     }
 
     fn reached(&mut self, head: &str, share: f64, eta: &Eta) {
@@ -220,5 +234,23 @@ impl Bars {
         self.now.finish_and_clear();
         self.whole.finish_and_clear();
         self.shown = false;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_time_of_no_seconds_is_shown() {
+        let start = Instant::now();
+        let after = |millis| start + Duration::from_millis(millis);
+        let mut eta = Eta::new(start, 0.0);
+        assert_eq!(clock(&eta, after(900)), "");
+        assert_eq!(clock(&eta, after(7200)), "7 s so far");
+        eta.reached(0.5, after(61_000));
+        assert_eq!(clock(&eta, after(61_000)), "1 min 1 s left");
+        assert_eq!(clock(&eta, after(121_400)), "1 s left");
+        assert_eq!(clock(&eta, after(121_600)), "2 min 2 s so far");
     }
 }

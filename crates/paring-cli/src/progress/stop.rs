@@ -1,42 +1,89 @@
-//! Ctrl-C: the first (or SIGTERM) ends a run after the block at work, the second at once.
+//! Ctrl-C and SIGTERM: the first ends a run after the block at work, the second immediately. Commands that have nothing to
+//! continue end at the first.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use paring::{Error, Result};
 
-use super::LinePrinter;
+use super::screen::LinePrinter;
+use crate::args::Shared;
+use crate::show::Failure;
+
+/// Exit codes of processes that end by a signal are its number and this, as shells have it.
+const SIGNALLED: usize = 128;
+/// The number of the signal that ctrl-C sends.
+const INTERRUPTED: usize = 2;
+
+/// The end of a command that is asked to stop.
+pub struct Ending {
+    /// The command line that continues the work, of a run that finishes the block at work first; `None` for commands that
+    /// end immediately.
+    pub continued_by: Option<String>,
+    /// How to print it.
+    pub shared: Shared,
+}
+
+impl Ending {
+    fn failure(&self, code: u8) -> Failure {
+        match &self.continued_by {
+            None => Failure::new("stopped", code),
+            Some(command) => Failure::new("stopped; finished blocks are kept", code).continued_by(command.clone()),
+        }
+    }
+
+    /// Ends the process.
+    #[cfg(unix)]
+    fn now(&self, printer: &LinePrinter, code: u8) -> ! {
+        printer.clear();
+        let mut failure = self.failure(code);
+        failure.print_results(&self.shared, false);
+        failure.print_error();
+        std::process::exit(i32::from(code))
+    }
+}
 
 /// A flag that ctrl-C sets.
 #[derive(Clone, Debug, Default)]
-pub struct Stop(Arc<AtomicBool>);
+pub struct Stop {
+    asked: Arc<AtomicBool>,
+    signal: Arc<AtomicUsize>,
+}
 
 impl Stop {
     /// Listens until the process ends, and answers on this printer. Errors when the system does not allow it.
-    pub fn listen(printer: LinePrinter) -> Result<Self> {
+    pub fn listen(printer: LinePrinter, ending: Ending) -> Result<Self> {
         let stop = Self::default();
         #[cfg(unix)]
-        stop.clone().on_signals(printer).map_err(|e| Error::Plan(format!("cannot listen for ctrl-C: {e}")))?;
+        stop.clone().on_signals(printer, ending).map_err(|e| Error::Plan(format!("cannot listen for ctrl-C: {e}")))?;
         Ok(stop)
     }
 
     pub fn is_asked(&self) -> bool {
-        self.0.load(Ordering::Relaxed)
+        self.asked.load(Ordering::Relaxed)
+    }
+
+    /// The exit code of a process that was asked to stop.
+    pub fn code(&self) -> u8 {
+        let signal = match self.signal.load(Ordering::Relaxed) {
+            0 => INTERRUPTED,
+            signal => signal,
+        };
+        u8::try_from(SIGNALLED + signal).unwrap_or(crate::FAILED)
     }
 
     #[cfg(unix)]
-    fn on_signals(self, printer: LinePrinter) -> std::io::Result<()> {
+    fn on_signals(self, printer: LinePrinter, ending: Ending) -> std::io::Result<()> {
         use signal_hook::consts::{SIGINT, SIGTERM};
         let signals = signal_hook::iterator::Signals::new([SIGINT, SIGTERM])?;
-        let flag = self.0.clone();
+        let (flags, has_more) = (self.clone(), ending.continued_by.is_some());
         let answer = move |mut signals: signal_hook::iterator::Signals| {
-            for _ in signals.forever() {
-                if self.0.swap(true, Ordering::Relaxed) {
-                    printer
-                        .last("error: stopped at once, as asked; what is done stays, and --resume continues after it");
-                    std::process::exit(i32::from(crate::FAILED));
+            for signal in signals.forever() {
+                self.signal.store(signal as usize, Ordering::Relaxed);
+                if self.asked.swap(true, Ordering::Relaxed) || !has_more {
+                    ending.now(&printer, self.code());
                 }
-                printer.line("stopping after this block; once more stops at once");
+                printer.line("finishing this block; press ctrl-C again to stop now");
             }
         };
         match paring_kernels::threads::spawn(signals, answer) {
@@ -44,18 +91,21 @@ impl Stop {
             // Without a thread nobody answers, but both are obeyed.
             Err(signals) => {
                 drop(signals);
-                [SIGINT, SIGTERM].into_iter().try_for_each(|signal| obey(signal, &flag))
+                [SIGINT, SIGTERM].into_iter().filter(|_| has_more).try_for_each(|signal| flags.obey(signal))
             }
         }
     }
-}
 
-/// Sets the flag on the first signal, and ends the process on the next.
-#[cfg(unix)]
-fn obey(signal: i32, flag: &Arc<AtomicBool>) -> std::io::Result<()> {
-    signal_hook::flag::register_conditional_shutdown(signal, i32::from(crate::FAILED), flag.clone())?;
-    signal_hook::flag::register(signal, flag.clone())?;
-    Ok(())
+    /// Sets the flag on the first signal, and ends the process on the next.
+    #[cfg(unix)]
+    fn obey(&self, signal: i32) -> std::io::Result<()> {
+        use signal_hook::flag;
+        let number = signal as usize;
+        flag::register_conditional_shutdown(signal, (SIGNALLED + number) as i32, self.asked.clone())?;
+        flag::register_usize(signal, self.signal.clone(), number)?;
+        flag::register(signal, self.asked.clone())?;
+        Ok(())
+    }
 }
 
 /// Has a write beyond a limit of the size of files be an error of that write, not the end of the process.
@@ -68,3 +118,20 @@ pub fn survive_limits() {
 /// Other systems have no such signal.
 #[cfg(not(unix))]
 pub fn survive_limits() {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn exit_codes_are_those_of_shells() {
+        let code = |signal| Stop { signal: Arc::new(AtomicUsize::new(signal)), ..Stop::default() }.code();
+        assert_eq!((code(0), code(2), code(15)), (130, 130, 143));
+        let failure = |continued_by: Option<&str>| {
+            let continued_by = continued_by.map(String::from);
+            Ending { continued_by, shared: Shared::default() }.failure(130).text()
+        };
+        assert_eq!(failure(None), "stopped");
+        assert_eq!(failure(Some("a --resume")), "stopped; finished blocks are kept. To continue: a --resume");
+    }
+}

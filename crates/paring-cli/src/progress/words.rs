@@ -1,9 +1,7 @@
-//! Steps and times in a few words.
+//! Steps in a few words.
 
-use std::time::Duration;
-
-use paring::report::Stage;
 use paring::report::progress::Step;
+use paring::report::{LayerReport, Stage};
 
 /// A step in words, without the number of its block.
 pub fn doing(step: &Step<'_>) -> String {
@@ -25,19 +23,22 @@ pub fn doing(step: &Step<'_>) -> String {
     format!("{what}{module}{count}")
 }
 
+/// The columns of [`layer`].
+pub fn layer_header() -> String {
+    format!("{:<34} {:>11} {:>6} {:>6} {:>9} {:>7}", "linear", "shape", "bits", "zeros", "error", "seconds")
+}
+
+/// A linear that was compressed, in a row of 80 columns or fewer for names of the usual length.
+pub fn layer(layer: &LayerReport) -> String {
+    let shape = format!("{}x{}", layer.rows, layer.cols);
+    let error = layer.error.map_or(String::new(), |error| format!("{error:.6}"));
+    let LayerReport { name, bits, sparsity, seconds, .. } = layer;
+    format!("{name:<34} {shape:>11} {bits:>6.3} {:>4.1} % {error:>9} {seconds:>7.3}", 100.0 * sparsity)
+}
+
 /// The last two parts of a module path: `mlp.down_proj`.
 fn short(name: &str) -> &str {
     name.rmatch_indices('.').nth(1).map_or(name, |(at, _)| &name[at + 1..])
-}
-
-/// `42 s`, `3:09 min`, `1:02:03 h`.
-pub fn time(time: Duration) -> String {
-    let seconds = time.as_secs();
-    match (seconds / 3600, seconds / 60 % 60, seconds % 60) {
-        (0, 0, s) => format!("{s} s"),
-        (0, m, s) => format!("{m}:{s:02} min"),
-        (h, m, s) => format!("{h}:{m:02}:{s:02} h"),
-    }
 }
 
 #[cfg(test)]
@@ -45,16 +46,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn steps_and_times_are_short() {
+    fn steps_are_short() {
         let gram = Step::new(Stage::Gram).block(3);
         assert_eq!(doing(&gram.count(0, 128)), "statistics, window 1/128");
         assert_eq!(doing(&gram.count(128, 128)), "statistics, window 128/128");
         assert_eq!(doing(&Step::new(Stage::Sweep).module("model.layers.3.mlp.down_proj")), "sweep of mlp.down_proj");
         assert_eq!(doing(&Step::new(Stage::Factor).module("lm_head")), "factor of lm_head");
-        for (seconds, want) in
-            [(0, "0 s"), (59, "59 s"), (189, "3:09 min"), (3723, "1:02:03 h"), (360_000, "100:00:00 h")]
-        {
-            assert_eq!(time(Duration::from_secs(seconds)), want);
-        }
     }
 }

@@ -4,21 +4,40 @@ use paring::report::difference::{Difference, NumberDifference, ValueDifference, 
 use paring::report::{Report, StageReport, quoted};
 use serde_json::Value;
 
-use super::{outcome, size};
+use super::amounts;
+use super::inspected::PRUNED;
+use super::outcome::{sentence, table};
+use super::size;
 
 /// Layers that are named: those with the largest errors, and those that differ most.
 const LAYERS: usize = 10;
 
-/// A run: what it was asked for, where it ran, what came of it.
+/// True if weights were removed, by the run or before it.
+pub fn is_pruned(report: &Report) -> bool {
+    let removes = |recipe: &Value| !recipe["pattern"].is_null();
+    let overrides = report.plan["overrides"].as_array().into_iter().flatten();
+    removes(&report.plan["recipe"]) || overrides.map(|over| &over["recipe"]).any(removes) || report.sparsity >= PRUNED
+}
+
+/// A relative change, with its sign.
+pub fn change(share: f64) -> String {
+    let sign = if share < 0.0 { "−" } else { "+" };
+    format!("{sign}{:.1} %", 100.0 * share.abs())
+}
+
+/// The command of a run.
+pub fn command(report: &Report) -> Option<String> {
+    (!report.command.is_empty()).then(|| format!("{:<12} {}", "command", quoted(&report.command)))
+}
+
+/// A run: where it ran, what came of it.
 pub fn run(report: &Report) -> Vec<String> {
     let mut lines = Vec::new();
-    if !report.command.is_empty() {
-        lines.push(format!("{:<12} {}", "command", quoted(&report.command)));
-    }
     lines.push(format!("{:<12} {}", "started", report.started));
     lines.extend(environment(report).into_iter().map(|(name, value)| format!("{name:<12} {value}")));
     lines.push(String::new());
-    lines.extend(outcome(report));
+    lines.extend(table(report));
+    lines.push(sentence(report));
     if !report.stages.is_empty() {
         lines.push(String::new());
         lines.push(format!("{:<22} {:>10} {:>10} {:>12}", "stage", "seconds", "GFLOP/s", "memory"));
@@ -66,11 +85,11 @@ fn errors(report: &Report) -> Vec<String> {
     kinds.dedup();
     let of = |kind: &str| mean(layers.iter().filter(|(other, _, _)| *other == kind).map(|(_, _, error)| *error));
     let rounded = |kind: &str| mean(report.layers.iter().filter(|l| l.kind == kind).filter_map(|l| l.baseline_error));
-    let plain = if report.layers.iter().any(|l| l.baseline_error.is_some()) { "of rounding" } else { "" };
-    let mut lines = vec![String::new(), format!("{:<23} {:>10} {plain:>12}", "error by kind of linear", "mean")];
+    let plain = if report.layers.iter().any(|l| l.baseline_error.is_some()) { "plain rounding" } else { "" };
+    let mut lines = vec![String::new(), format!("{:<23} {:>10} {plain:>14}", "error by kind of linear", "mean")];
     lines.extend(kinds.iter().map(|kind| {
         let number = |value: Option<f64>| value.map_or(String::new(), digits);
-        format!("  {kind:<21} {:>10} {:>12}", number(of(kind)), number(rounded(kind))).trim_end().to_string()
+        format!("  {kind:<21} {:>10} {:>14}", number(of(kind)), number(rounded(kind))).trim_end().to_string()
     }));
     layers.sort_by(|a, b| b.2.total_cmp(&a.2));
     lines.push("largest errors".to_string());
@@ -165,6 +184,7 @@ pub fn value(number: Option<f64>, unit: &str) -> String {
     match unit {
         "bytes" => size(number as u64),
         "share" => format!("{:.2} %", 100.0 * number),
+        "s" if number >= 60.0 => amounts::seconds(number),
         "s" => format!("{} s", seconds(number)),
         "MiB" if number < 100.0 => format!("{number:.1} MiB"),
         "MiB" => format!("{number:.0} MiB"),

@@ -3,6 +3,8 @@
 use paring_data::ShownDocument;
 use paring_format::names::is_obeyed;
 
+use super::amounts::plural;
+
 /// Characters of a document, and tokens, that are printed.
 const CHARACTERS: usize = 8000;
 const TOKENS: usize = 2000;
@@ -13,10 +15,10 @@ const WIDTH: usize = 100;
 pub fn tokens(data: &str, documents: &[ShownDocument], limit: usize) -> Vec<String> {
     let mut lines = Vec::new();
     for ShownDocument { document, text, ids } in documents {
-        lines.push(format!("document {document}: {} tokens", ids.len()));
+        lines.push(format!("document {document}: {}", plural(ids.len(), "token")));
         match text {
             Some(text) => lines.extend(escaped(text)),
-            None => lines.push("  no tokenizer.json beside the model says what they mean".into()),
+            None => lines.push("  the model has no tokenizer.json: its text is not known".into()),
         }
         lines.extend(numbers(ids));
         lines.push(String::new());

@@ -9,9 +9,10 @@ use clap_complete::Shell;
 use clap_mangen::Man;
 use paring::{Error, Result};
 use paring_format::writer::{InputFiles, NamedFile};
+use serde_json::json;
 
 use crate::args::{Cli, CompletionsArgs, ManArgs};
-use crate::show;
+use crate::show::{Answer, Failure};
 
 /// The program.
 const NAME: &str = "paring";
@@ -29,29 +30,34 @@ Done.
 Failed: one line on standard error says what, where, and what to do.
 .TP
 2
-The command line makes no sense.
+Misuse: the command line makes no sense.
+.TP
+130, 143
+Stopped by ctrl-C (SIGINT) or by SIGTERM.
 .SH ENVIRONMENT
 .TP
 \fBHF_HOME\fR, \fBHF_HUB_CACHE\fR
-Where models and data of the hub are kept, as for other programs.
+The cache of models and data from the hub, shared with other programs.
 .TP
 \fBHF_TOKEN\fR, \fBHF_TOKEN_PATH\fR
-Whom the hub lets see what is not public.
+The token for private and gated repositories, or its file.
 .TP
 \fBHF_ENDPOINT\fR, \fBHF_HUB_OFFLINE\fR
-Another hub, or none.
+The address of another hub; 1: use nothing but the cache.
 .TP
 \fBPARING_LOG\fR
-What the program tells those who look for a fault, such as \fBdebug\fR.
+The level of messages for finding faults, such as \fBdebug\fR.
 "#;
 
 /// Prints the script that teaches a shell the commands and options.
-pub fn completions(args: &CompletionsArgs) -> Result<()> {
-    show::out(&script(args.shell)?)
+pub fn completions(args: &CompletionsArgs) -> Result<Answer, Failure> {
+    let script = script(args.shell)?;
+    let answer = Answer::new(&json!({"shell": args.shell.to_string(), "script": script}))?;
+    Ok(answer.own_text(script))
 }
 
 /// Prints a manual page, or writes all of them.
-pub fn man(args: &ManArgs) -> Result<()> {
+pub fn man(args: &ManArgs) -> Result<Answer, Failure> {
     let pages = pages()?;
     if let Some(dir) = &args.out {
         fs::create_dir_all(dir).map_err(|source| Error::Io { path: dir.clone(), source })?;
@@ -60,18 +66,19 @@ pub fn man(args: &ManArgs) -> Result<()> {
         let file = |path| NamedFile { path, inputs: &inputs, is_own: &is_own, overwrite: args.overwrite };
         // All of them before the first is written.
         paths.iter().try_for_each(|path| file(path).check())?;
-        return pages.iter().zip(&paths).try_for_each(|(page, path)| {
-            file(path).write(page.text.len(), |to| to.write_all(page.text.as_bytes()))?;
-            Ok(())
-        });
+        for (page, path) in pages.iter().zip(&paths) {
+            file(path).write(page.text.len(), |to| to.write_all(page.text.as_bytes())).map_err(Error::from)?;
+        }
+        return Ok(Answer::new(&json!({"written": paths}))?);
     }
     let wanted = args.command.as_deref().map_or(NAME.to_string(), |command| format!("{NAME}-{command}"));
-    match pages.iter().find(|page| page.name == wanted) {
-        Some(page) => show::out(&page.text),
+    let known: Vec<String> =
+        pages.iter().filter_map(|page| page.name.strip_prefix("paring-")).map(String::from).collect();
+    match pages.into_iter().find(|page| page.name == wanted) {
+        Some(Page { name, text }) => Ok(Answer::new(&json!({"name": name, "page": text}))?.own_text(text)),
         None => {
-            let known: Vec<&str> = pages.iter().filter_map(|page| page.name.strip_prefix("paring-")).collect();
             let command = args.command.as_deref().unwrap_or_default();
-            Err(Error::Misuse(format!("man {command}: no such command; there are {}", known.join(", "))))
+            Err(Error::Misuse(format!("man {command}: no such command; there are {}", known.join(", "))).into())
         }
     }
 }

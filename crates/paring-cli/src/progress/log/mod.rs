@@ -10,6 +10,7 @@ use paring::report::moment;
 use paring::{Error, Result};
 use serde_json::{Map, Value, json};
 
+use crate::show::paint::Label;
 use crate::show::terminal;
 use crate::stderr;
 
@@ -38,6 +39,11 @@ enum To {
 }
 
 impl Log {
+    /// No log.
+    pub fn nowhere() -> Self {
+        Self { to: Mutex::new(To::Nowhere), path: PathBuf::new(), start: Instant::now(), result: Mutex::default() }
+    }
+
     /// Begins to append to the file, if there is one, and says with what `arguments` the program was called.
     ///
     /// Errors when it cannot be written, and when it is a file that holds something else.
@@ -48,7 +54,7 @@ impl Log {
             Some(path) => To::File(append(path)?),
         };
         let path = path.unwrap_or(Path::new("")).to_path_buf();
-        let log = Self { to: Mutex::new(to), path, start: Instant::now(), result: Mutex::default() };
+        let log = Self { to: Mutex::new(to), path, ..Self::nowhere() };
         let started = json!({
             "version": VERSION,
             "program": concat!("paring ", env!("CARGO_PKG_VERSION")),
@@ -73,7 +79,7 @@ impl Log {
         if let Err(error) = self.write(event, fields) {
             *self.to() = To::Nowhere;
             let note = format!("{}: {error}; no more events are written", self.path.display());
-            stderr::line(format_args!("note: {}", terminal::one_line(&note)));
+            stderr::line(stderr::labelled(Label::Note, &note));
         }
     }
 

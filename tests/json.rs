@@ -1,0 +1,152 @@
+//! `--json`: stdout holds one object and nothing else, whatever the command and however it ends.
+
+mod support;
+
+use std::collections::BTreeSet;
+
+use serde_json::Value;
+use support::*;
+
+/// A command, arguments with which it succeeds, and others with which it fails, with exit codes.
+type Case = (&'static str, &'static str, &'static [(&'static str, i32)]);
+
+const CASES: [Case; 14] = [
+    (
+        "quantize",
+        "model calib.safetensors --wbits 4 --out quantized",
+        &[
+            ("model calib.safetensors --wbits 99", 2),
+            ("model none.txt --wbits 4 --out out", 1),
+            ("model calib.safetensors --wbits 4 --nonsense", 2),
+        ],
+    ),
+    (
+        "sparsify",
+        "model calib.safetensors --pattern 2:4 --eval eval.safetensors --out pruned",
+        &[("none calib.safetensors --pattern 2:4 --out out", 1), ("model calib.safetensors", 2)],
+    ),
+    (
+        "eval",
+        "w4 eval.safetensors --seqlen 32",
+        &[("none eval.safetensors", 1), ("model eval.safetensors --limit 0", 2)],
+    ),
+    ("tokens", "model calib.safetensors", &[("model none.txt", 1)]),
+    ("inspect", "w4", &[("none", 1), ("w4 --outliers model", 2)]),
+    (
+        "verify",
+        "w4 --reference model --data eval.safetensors --seqlen 32",
+        &[("none", 1), ("w4 --reference model --data eval.safetensors --seqlen 32 --max-kl 0", 1)],
+    ),
+    ("decompress", "w4 --out dense", &[("w4 --out w4", 2), ("none --out out", 1)]),
+    ("convert", "w4 --format dense --out converted", &[("w4 --format none --out out", 2)]),
+    ("report", "w4", &[("model", 1), ("w4 sparse none", 2)]),
+    ("schemes", "", &[("--nonsense", 2)]),
+    (
+        "layer",
+        "layer.safetensors --method rtn --wbits 4 --out made",
+        &[("none --method rtn --wbits 4 --out out", 1), ("layer.safetensors --method none --out out", 2)],
+    ),
+    ("bench", "--ops none", &[("--ops nonsense", 2)]),
+    ("completions", "bash", &[("tcsh", 2)]),
+    ("man", "quantize", &[("nonsense", 2)]),
+];
+
+/// The text as one object on one line.
+fn object(ran: &Ran, what: &str) -> Value {
+    let value: Value = serde_json::from_str(&ran.stdout).unwrap_or_else(|e| panic!("{what}: {e}: {}", ran.stdout));
+    assert!(value.is_object() && ran.stdout.lines().count() == 1, "{what}: {}", ran.stdout);
+    value
+}
+
+fn sandbox() -> Sandbox {
+    let sandbox = Sandbox::new();
+    let weight = f32_tensor("weight", &[2, 4], &[0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8]);
+    paring_format::writer::write_file(&sandbox.path("layer.safetensors"), vec![weight]).unwrap();
+    for (name, command) in [("w4", "quantize --wbits 4"), ("sparse", "sparsify --pattern 2:4")] {
+        let (command, options) = command.split_once(' ').unwrap();
+        sandbox.ok(&format!("{command} model calib.safetensors {options} --quiet --out {name}"));
+    }
+    sandbox
+}
+
+#[test]
+fn every_command_prints_one_object() {
+    let sandbox = sandbox();
+    for (command, good, bad) in CASES {
+        let run = format!("{command} {good} --json");
+        let ran = sandbox.ok(&run);
+        let value = object(&ran, &run);
+        assert!(value.get("error").is_none() && value.as_object().is_some_and(|all| !all.is_empty()), "{run}: {value}");
+        for (arguments, code) in bad {
+            // The option may come first too.
+            for run in [format!("{command} {arguments} --json"), format!("--json {command} {arguments}")] {
+                let ran = sandbox.run(&run);
+                assert_eq!(ran.code, Some(*code), "{run}: {}", ran.stderr);
+                let error = object(&ran, &run)["error"].clone();
+                assert_eq!(error["code"], *code, "{run}: {error}");
+                let message = error["message"].as_str().unwrap_or_else(|| panic!("{run}: {error}"));
+                let line = ran.stderr.lines().find(|line| line.starts_with("error: "));
+                let line = line.unwrap_or_else(|| panic!("{run}: {}", ran.stderr));
+                assert!(message.starts_with(line.trim_start_matches("error: ").trim_end()), "{run}: {message}");
+                assert!(!sandbox.holds_model("out"), "{run}");
+            }
+        }
+    }
+    // What the program has is what is tried.
+    let help = sandbox.ok("--help").stdout;
+    let commands = help.split("Commands:").nth(1).expect(&help).lines().skip(1);
+    let commands = commands.take_while(|line| !line.starts_with(|c: char| c.is_alphabetic()) || line.ends_with(':'));
+    let names = commands.filter(|line| line.starts_with("  ") && !line.starts_with("   "));
+    let names: BTreeSet<&str> = names.filter_map(|line| line.split_whitespace().next()).collect();
+    let tried = CASES.iter().map(|(command, ..)| *command).chain(["help"]).collect();
+    assert!(names.is_subset(&tried) && names.len() > 10, "{names:?} {tried:?}");
+}
+
+#[test]
+fn text_for_people_moves_to_stderr() {
+    let sandbox = sandbox();
+    for run in ["inspect w4", "schemes", "verify w4", "report w4", "eval w4 eval.safetensors --seqlen 32"] {
+        let plain = sandbox.ok(run).stdout;
+        let json = sandbox.ok(&format!("{run} --json"));
+        let first = plain.lines().next().unwrap();
+        if !run.starts_with("eval") {
+            assert!(json.stderr.contains(first), "{run}: {first}\n{}", json.stderr);
+        }
+        assert!(!json.stderr.is_empty(), "{run}");
+        assert_eq!(sandbox.ok(&format!("{run} --json --quiet")).stderr, "", "{run}");
+    }
+}
+
+#[test]
+fn a_misuse_before_the_command_is_known() {
+    let sandbox = Sandbox::empty();
+    for run in ["--json", "--json nonsense", "nonsense --json"] {
+        let ran = sandbox.run(run);
+        assert_eq!(ran.code, Some(2), "{run}");
+        assert_eq!(object(&ran, run)["error"]["code"], 2, "{run}");
+    }
+    // After two dashes it is a name.
+    assert_eq!(sandbox.run("inspect -- --json").stdout, "");
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn a_stdout_that_takes_nothing() {
+    let sandbox = sandbox();
+    for (command, good, bad) in CASES {
+        for json in ["", "--json"] {
+            let out = |name: &str| good.replace("--out ", &format!("--out {name}{}", json.len()));
+            let run = format!("$PARING {command} {} --quiet {json}", out("full"));
+            let full = sandbox.shell(&format!("exec {run} >/dev/full"));
+            let lines = full.stderr.lines().filter(|line| line.starts_with("error: stdout: ")).count();
+            assert!(full.code == Some(1) && lines == 1 && !full.stderr.contains("panicked"), "{run}: {full:?}");
+            let (arguments, code) = bad[0];
+            let failed = sandbox.shell(&format!("exec $PARING {command} {arguments} {json} >/dev/full"));
+            assert!(failed.code == Some(code) && !failed.stderr.contains("panicked"), "{run}: {failed:?}");
+            // One that has seen enough is none.
+            let run = format!("$PARING {command} {} --quiet {json}", out("gone"));
+            let gone = sandbox.shell(&format!("{{ {run}; echo $? >&2; }} | head -c 1"));
+            assert_eq!(gone.stderr, "0\n", "{run}: {gone:?}");
+        }
+    }
+}
