@@ -14,12 +14,12 @@ fn the_cases_hold_and_operations_are_measured() {
         format!("bench --device cpu --check --golden {} --shapes tiny --ops gram,sweep-gptq --json", layers.display());
     let ran = sandbox.run(&command);
     assert_eq!(ran.code, Some(0), "{ran:?}");
-    let lines: Vec<&str> = ran.stdout.lines().collect();
+    let lines: Vec<&str> = ran.stderr.lines().collect();
     assert_eq!(lines[0], "cpu");
     assert!(lines[1].contains(" cases hold: ") && lines[1].contains("205 layers"), "{}", lines[1]);
     assert!(lines.contains(&"| operation | shape | ms | floor ms | ratio | rate | at best |"), "{ran:?}");
     assert!(lines.iter().any(|line| line.starts_with("| sweep-gptq-g64 | 64 x 160 | ")), "{ran:?}");
-    let value: Value = serde_json::from_str(lines[lines.len() - 1]).unwrap();
+    let value: Value = serde_json::from_str(&ran.stdout).unwrap();
     assert_eq!(value["check"]["failed"].as_array().map(Vec::len), Some(0));
     assert_eq!(value["check"]["layer_ties"], 0);
     let measured = value["benches"][0]["measured"].as_array().unwrap();

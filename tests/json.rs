@@ -4,7 +4,7 @@ mod support;
 
 use std::collections::BTreeSet;
 
-use serde_json::Value;
+use serde_json::{Value, json};
 use support::*;
 
 /// A command, arguments with which it succeeds, and others with which it fails, with exit codes.
@@ -76,7 +76,10 @@ fn every_command_prints_one_object() {
         let run = format!("{command} {good} --json");
         let ran = sandbox.ok(&run);
         let value = object(&ran, &run);
-        assert!(value.get("error").is_none() && value.as_object().is_some_and(|all| !all.is_empty()), "{run}: {value}");
+        assert!(
+            value["error"]["message"].is_null() && value.as_object().is_some_and(|all| !all.is_empty()),
+            "{run}: {value}"
+        );
         for (arguments, code) in bad {
             // The option may come first too.
             for run in [format!("{command} {arguments} --json"), format!("--json {command} {arguments}")] {
@@ -148,5 +151,44 @@ fn a_stdout_that_takes_nothing() {
             let gone = sandbox.shell(&format!("{{ {run}; echo $? >&2; }} | head -c 1"));
             assert_eq!(gone.stderr, "0\n", "{run}: {gone:?}");
         }
+    }
+}
+
+/// Bits of SIGINT and SIGTERM in a mask.
+#[cfg(target_os = "linux")]
+const SIGNALS: u64 = 1 << 1 | 1 << 14;
+
+/// True once the process answers both itself.
+#[cfg(target_os = "linux")]
+fn listens(process: u32) -> bool {
+    let status = std::fs::read_to_string(format!("/proc/{process}/status")).unwrap_or_default();
+    let caught = status.lines().find_map(|line| line.strip_prefix("SigCgt:"));
+    caught.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok()).is_some_and(|mask| mask & SIGNALS == SIGNALS)
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn a_measurement_that_is_stopped() {
+    use std::process::{Command, Stdio};
+    use std::{thread, time::Duration};
+
+    let sandbox = Sandbox::new();
+    // Far more than is measured before the signal comes.
+    token_file(&sandbox.path("long.safetensors"), &[8, 1 << 20], &vec![1; 8 << 20]);
+    for (signal, code) in [("INT", 130), ("TERM", 143)] {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_paring"));
+        command.args(["eval", "model", "long.safetensors", "--seqlen", "64", "--json"]).current_dir(sandbox.path(""));
+        let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        while !listens(child.id()) {
+            assert!(child.try_wait().unwrap().is_none(), "the measurement was over too soon");
+            thread::sleep(Duration::from_millis(1));
+        }
+        assert!(Command::new("kill").args(["-s", signal, &child.id().to_string()]).status().unwrap().success());
+        let ended = child.wait_with_output().unwrap();
+        let (stdout, stderr) = (String::from_utf8(ended.stdout).unwrap(), String::from_utf8(ended.stderr).unwrap());
+        assert_eq!(ended.status.code(), Some(code), "{stderr}");
+        assert_eq!(stderr.lines().last(), Some("error: stopped"), "{stderr}");
+        let object: Value = serde_json::from_str(&stdout).unwrap();
+        assert_eq!(object["error"], json!({"message": "stopped", "code": code}));
     }
 }

@@ -73,13 +73,13 @@ fn scales_of_activations_are_left_out_and_frozen_weights_left_alone() {
 fn inspected_in_words() {
     let sandbox = Sandbox::empty();
     for (model, words) in [
-        ("base_dense_bf16", &["dense: 16.000 bits per weight"][..]),
+        ("base_dense_bf16", &["dense, ", " 16.000 bits per weight"][..]),
         ("float_fp8_block32_bf16", &["group_0: 14 linears", "weights fp8 e4m3, blocks of 32 by 32"]),
         ("float_fp8_dynamic_bf16", &["weights fp8 e4m3, per row; inputs fp8 e4m3, per token, dynamic"]),
         ("float_fp8_static_f16", &["weights fp8 e4m3, one scale; inputs fp8 e4m3, one scale, stored scale"]),
         ("fp8_kvcache_bf16", &["keys and values: fp8 e4m3, one scale, stored scale"]),
         ("int_w8a8_static_asym_f32", &["weights 8-bit, per row, symmetric; inputs 8-bit, one scale, asymmetric"]),
-        ("mixed_w4_fp8_bf16", &["mixed-precision:", "weights 4-bit, groups of 32, symmetric; for re:"]),
+        ("mixed_w4_fp8_bf16", &["mixed-precision, ", "weights 4-bit, groups of 32, symmetric; for re:"]),
         ("mxfp4a16_bf16", &["weights fp4 e2m1, groups of 32, power-of-two scales"]),
         ("mxfp8_bf16", &["mxfp8-quantized", "inputs fp8 e4m3, groups of 32, power-of-two scales"]),
         ("nvfp4_w4a4_bf16", &["weights fp4 e2m1, groups of 16 with two-level scales; inputs fp4"]),

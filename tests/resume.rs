@@ -153,7 +153,10 @@ fn asked_to_stop_it_finishes_the_block() {
         }
         // The command to paste.
         let command = stderr.lines().last().unwrap().trim_start();
-        assert!(command.ends_with(" --quiet --out out --resume") && command.contains("quantize demo"), "{stderr}");
+        assert!(
+            command.ends_with(" --quiet --out out --log-json - --resume") && command.contains("quantize demo"),
+            "{stderr}"
+        );
         assert!(!sandbox.holds_model("out"));
         sandbox.ok(&format!("{run} --out out --resume"));
         assert!(bytes(&sandbox, "out") == want, "{signal} {times}: what went on differs from an unbroken run");

@@ -147,7 +147,7 @@ impl Sandbox {
             "expected one line of error".to_string()
         } else if !missing.is_empty() {
             format!("the error does not say {missing:?}")
-        } else if !ran.stdout.is_empty() {
+        } else if !(ran.stdout.is_empty() || ran.is_json_error()) {
             "a result".to_string()
         } else if let Some(found) = wording::debug_text(stderr) {
             format!("text for programmers, {found}")
@@ -181,6 +181,12 @@ impl Sandbox {
 }
 
 impl Ran {
+    /// True if stdout holds the object that a failed command prints for programs, and nothing else.
+    fn is_json_error(&self) -> bool {
+        serde_json::from_str::<Value>(&self.stdout)
+            .is_ok_and(|object| object["error"]["code"] == self.code.unwrap_or(0))
+    }
+
     /// The object on the last line of stdout.
     pub fn json(&self) -> Value {
         let last = self.stdout.lines().last().unwrap_or_default();

@@ -125,7 +125,7 @@ mod tests {
         let kept =
             lines(&Costs { disk_snapshots: 400_000, replaced: 0, bytes_out_known: true, device: None, ..costs }, false);
         assert!(
-            kept[2].contains("(5.00 MB for the tensors, 400.0 kB for two snapshots of activations, which"),
+            kept[2].contains("(5.00 MB for the tensors, 400 kB for two snapshots of activations, which"),
             "{}",
             kept[2]
         );

@@ -103,7 +103,7 @@ fn a_page_has_all_sections() {
         "All 5 layers",
         "q_proj30.003670.01000.0140",
         "up_proj20.07500.1000.100",
-        "Linears of the blocks2.90 MB400.0 kB14 %",
+        "Linears of the blocks2.90 MB400 kB14 %",
     ] {
         assert!(text.contains(part), "{part}");
     }

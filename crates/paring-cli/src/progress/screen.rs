@@ -1,6 +1,7 @@
 //! Progress on stderr: bars on a terminal, lines elsewhere, or nothing.
 
 use std::io::IsTerminal;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -98,7 +99,7 @@ impl Screen {
     /// A printer, also for another thread.
     pub fn printer(&self) -> LinePrinter {
         match self {
-            Screen::Terminal(bars) => LinePrinter::Above(bars.all.clone()),
+            Screen::Terminal(bars) => LinePrinter::Above { bars: bars.all.clone(), shown: bars.shown.clone() },
             Screen::Lines { .. } => LinePrinter::Timed,
             Screen::Quiet => LinePrinter::Plain,
         }
@@ -120,8 +121,13 @@ impl Drop for Screen {
 
 /// Prints lines while progress is shown.
 pub enum LinePrinter {
-    /// Above bars.
-    Above(MultiProgress),
+    /// Above bars, where there are some.
+    Above {
+        /// The bars.
+        bars: MultiProgress,
+        /// True while they are drawn.
+        shown: Arc<AtomicBool>,
+    },
     /// With the time.
     Timed,
     /// Just so.
@@ -141,15 +147,26 @@ impl LinePrinter {
 
     fn print(&self, text: String) {
         match self {
-            LinePrinter::Above(bars) => bars.suspend(|| stderr::line(text)),
+            LinePrinter::Above { bars, .. } => bars.suspend(|| stderr::line(text)),
             LinePrinter::Timed => stderr::line(format_args!("{} {text}", moment::now())),
             LinePrinter::Plain => stderr::line(text),
         }
     }
 
+    /// Takes back the `^C` that a terminal prints where ctrl-C is pressed. Bars end at the last column, so that it began a
+    /// line, where the bars would not be found again.
+    pub fn unprint_key(&self) {
+        if let LinePrinter::Above { shown, .. } = self
+            && shown.load(Ordering::Relaxed)
+        {
+            // A space begins that line where the terminal printed nothing.
+            stderr::text(" \r\u{1b}[2K\u{1b}[1A");
+        }
+    }
+
     /// Takes bars away, before the process ends.
     pub fn clear(&self) {
-        if let LinePrinter::Above(bars) = self {
+        if let LinePrinter::Above { bars, .. } = self {
             // A terminal that is gone shows nothing anyway.
             let _ = bars.clear();
             bars.set_draw_target(ProgressDrawTarget::hidden());
@@ -193,7 +210,7 @@ pub struct Bars {
     /// The estimate, shared with the thread that draws.
     eta: Arc<Mutex<Option<Eta>>>,
     /// True once there is something to draw.
-    shown: bool,
+    shown: Arc<AtomicBool>,
 }
 
 impl Bars {
@@ -210,19 +227,17 @@ impl Bars {
         let all = MultiProgress::with_draw_target(ProgressDrawTarget::stderr());
         let add = |style: ProgressStyle| all.add(ProgressBar::new(PARTS as u64).with_style(style));
         let whole = add(styled("{prefix} {wide_bar} {time}").with_key("time", time));
-        // As long as its text: the ^C that a terminal appends must not begin another line.
         let now = add(styled("  {msg}"));
-        Self { all, whole, now, eta, shown: false }
+        Self { all, whole, now, eta, shown: Arc::default() }
     }
 
     fn reached(&mut self, head: &str, share: f64, eta: &Eta) {
         *self.eta.lock().unwrap_or_else(PoisonError::into_inner) = Some(*eta);
         self.whole.set_prefix(head.to_string());
         self.whole.set_position((share * PARTS) as u64);
-        if !self.shown {
+        if !self.shown.swap(true, Ordering::Relaxed) {
             // The time that is left runs down by itself.
             tick(&self.whole);
-            self.shown = true;
         }
     }
 
@@ -233,7 +248,7 @@ impl Bars {
     fn clear(&mut self) {
         self.now.finish_and_clear();
         self.whole.finish_and_clear();
-        self.shown = false;
+        self.shown.store(false, Ordering::Relaxed);
     }
 }
 

@@ -80,6 +80,9 @@ impl Stop {
         let answer = move |mut signals: signal_hook::iterator::Signals| {
             for signal in signals.forever() {
                 self.signal.store(signal as usize, Ordering::Relaxed);
+                if signal == SIGINT {
+                    printer.unprint_key();
+                }
                 if self.asked.swap(true, Ordering::Relaxed) || !has_more {
                     ending.now(&printer, self.code());
                 }

@@ -20,6 +20,7 @@ pub struct BlockProgress {
     /// Linears of a block.
     linears: f64,
     done: [f64; PARTS],
+    begun: [bool; PARTS],
     /// Parts that this block turned out not to have.
     skipped: [bool; PARTS],
     time: [Duration; PARTS],
@@ -35,6 +36,7 @@ impl BlockProgress {
             weights: USUAL,
             linears: linears.max(1.0),
             done: [0.0; PARTS],
+            begun: [false; PARTS],
             skipped: [false; PARTS],
             time: [Duration::ZERO; PARTS],
             at: None,
@@ -88,15 +90,15 @@ impl BlockProgress {
     fn enter(&mut self, part: usize, now: Instant) {
         self.count_time(now);
         self.at = Some((part, now));
+        self.begun[part] = true;
         for before in 0..part {
-            self.skipped[before] |= self.done[before] == 0.0;
+            self.skipped[before] |= !self.begun[before];
             self.done[before] = 1.0;
         }
     }
 
     fn reached(&mut self, part: usize, done: f64) {
-        // One more than none shows that a part is at work.
-        self.done[part] = self.done[part].max(done).clamp(f64::MIN_POSITIVE, 1.0);
+        self.done[part] = self.done[part].max(done).min(1.0);
         let counts = |&part: &usize| !self.skipped[part];
         let all: f64 = (0..PARTS).filter(counts).map(|part| self.weights[part]).sum();
         let reached: f64 = (0..PARTS).filter(counts).map(|part| self.weights[part] * self.done[part]).sum();

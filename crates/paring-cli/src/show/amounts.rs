@@ -2,15 +2,20 @@
 
 use std::time::Duration;
 
-/// Bytes.
+/// Bytes, to three digits that count.
 pub fn size(bytes: u64) -> String {
-    let bytes = bytes as f64;
-    match bytes {
-        b if b < 1e3 => format!("{b} B"),
-        b if b < 1e6 => format!("{:.1} kB", b / 1e3),
-        b if b < 1e9 => format!("{:.2} MB", b / 1e6),
-        b => format!("{:.2} GB", b / 1e9),
-    }
+    let (number, unit) = match bytes as f64 {
+        b if b < 1e3 => return format!("{b} B"),
+        b if b < 999.5e3 => (b / 1e3, "kB"),
+        b if b < 999.5e6 => (b / 1e6, "MB"),
+        b => (b / 1e9, "GB"),
+    };
+    let decimals = match number {
+        n if n < 9.995 => 2,
+        n if n < 99.95 => 1,
+        _ => 0,
+    };
+    format!("{number:.decimals$} {unit}")
 }
 
 /// A time in its two largest units: `42 s`, `3 min 9 s`, `1 h 38 min`.
@@ -62,7 +67,15 @@ mod tests {
         }
         assert_eq!((seconds(-1.0), seconds(f64::NAN)), ("-1 s".into(), "NaN s".into()));
         assert_eq!(time(Duration::from_millis(4400)), "4 s");
-        let sizes = [(999, "999 B"), (1500, "1.5 kB"), (269_000_000, "269.00 MB"), (14_500_000_000, "14.50 GB")];
+        let sizes = [
+            (999, "999 B"),
+            (1500, "1.50 kB"),
+            (99_960, "100 kB"),
+            (999_700, "1.00 MB"),
+            (269_030_000, "269 MB"),
+            (14_500_000_000, "14.5 GB"),
+            (1_234_500_000_000, "1234 GB"),
+        ];
         for (given, want) in sizes {
             assert_eq!(size(given), want);
         }

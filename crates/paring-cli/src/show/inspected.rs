@@ -25,7 +25,8 @@ pub fn inspected(summary: &Summary, shards: usize, coverage: Option<Coverage>, e
     if let Some(cache) = &summary.kv_cache {
         lines.push(format!("keys and values: {cache}"));
     }
-    if summary.groups.is_empty() || summary.sparsity >= PRUNED {
+    let is_pruned = (summary.groups.is_empty() && summary.sparsity > 0.0) || summary.sparsity >= PRUNED;
+    if is_pruned {
         lines.push(format!("zeros in the linears: {:.2} %", 100.0 * summary.sparsity));
     }
     if summary.most_outliers().is_some() {
@@ -36,7 +37,7 @@ pub fn inspected(summary: &Summary, shards: usize, coverage: Option<Coverage>, e
     let mut tensors: Vec<&TensorSummary> = summary.tensors.iter().collect();
     tensors.sort_by(|a, b| natural(&a.name, &b.name));
     let rows = if every_tensor { tensors.into_iter().map(Row::of).collect() } else { kinds(&tensors) };
-    lines.extend(table(&rows));
+    lines.extend(table(&rows, is_pruned || every_tensor));
     lines
 }
 
@@ -66,6 +67,9 @@ struct Row {
 
 impl Row {
     fn of(tensor: &TensorSummary) -> Self {
+        // The number of outliers has a column.
+        let outliers = format!(", {} outliers", tensor.outliers);
+        let format = tensor.format.strip_suffix(&outliers).filter(|_| tensor.outliers > 0);
         Self {
             name: tensor.name.clone(),
             count: 1,
@@ -73,20 +77,15 @@ impl Row {
             bits: tensor.bits_per_weight,
             zeros: tensor.sparsity,
             outliers: tensor.outliers,
-            format: tensor.format.clone(),
+            format: format.unwrap_or(&tensor.format).to_string(),
         }
     }
 
     /// The same kind in any block.
     fn kind(tensor: &TensorSummary) -> Self {
         let of_block = |part: &str| !part.is_empty() && part.bytes().all(|byte| byte.is_ascii_digit());
-        let parts = tensor.name.split('.').map(|part| if of_block(part) { "*" } else { part });
-        // The number of outliers is each matrix's own.
-        let format = match tensor.outliers {
-            0 => tensor.format.clone(),
-            _ => tensor.format.rsplit_once(", ").map_or(tensor.format.clone(), |(format, _)| format.to_string()),
-        };
-        Self { name: parts.collect::<Vec<_>>().join("."), format, ..Self::of(tensor) }
+        let parts: Vec<&str> = tensor.name.split('.').map(|part| if of_block(part) { "*" } else { part }).collect();
+        Self { name: parts.join("."), ..Self::of(tensor) }
     }
 
     fn is_like(&self, other: &Self) -> bool {
@@ -116,23 +115,30 @@ fn kinds(tensors: &[&TensorSummary]) -> Vec<Row> {
     rows
 }
 
-/// Rows in columns, the widest text last.
-fn table(rows: &[Row]) -> Vec<String> {
+/// Rows in columns, below the format that they share.
+fn table(rows: &[Row], has_zeros: bool) -> Vec<String> {
     let names: Vec<String> = rows.iter().map(|row| name(&row.name)).collect();
     let width = |texts: &mut dyn Iterator<Item = usize>| texts.max().unwrap_or(0);
     let name_width = width(&mut names.iter().map(|name| name.chars().count()));
     let shape_width = width(&mut rows.iter().map(|row| row.shape.len()));
-    let has_outliers = rows.iter().any(|row| row.outliers > 0);
     let line = |(row, name): (&Row, &String)| {
-        let count = if row.count > 1 { format!("{} x", row.count) } else { String::new() };
-        let outliers = if has_outliers { format!(" {:>8} outliers", row.outliers) } else { String::new() };
-        let Row { shape, bits, zeros, format, .. } = row;
-        let zeros = 100.0 * zeros;
-        format!(
-            "{count:>5} {name:<name_width$} {shape:>shape_width$} {bits:>7.3} bits {zeros:>5.1} % zero{outliers}  {format}"
-        )
+        let Row { count, shape, bits, outliers, .. } = row;
+        let count = if *count > 1 { format!("{count} x") } else { String::new() };
+        let zeros = if has_zeros { format!("  {:>5.1} % zero", 100.0 * row.zeros) } else { String::new() };
+        let outliers = if *outliers > 0 { format!("  {}", plural(*outliers, "outlier")) } else { String::new() };
+        format!("{count:>6} {name:<name_width$} {shape:>shape_width$} {bits:>7.3} bits{zeros}{outliers}")
     };
-    rows.iter().zip(&names).map(line).collect()
+    let mut formats: Vec<&str> = Vec::new();
+    rows.iter().map(|row| row.format.as_str()).for_each(|format| {
+        if !formats.contains(&format) {
+            formats.push(format);
+        }
+    });
+    let of_format = |format: &str| {
+        let of_it = rows.iter().zip(&names).filter(|(row, _)| row.format == format).map(line);
+        std::iter::once(format.to_string()).chain(of_it).collect::<Vec<_>>()
+    };
+    formats.into_iter().flat_map(of_format).collect()
 }
 
 /// The order in which people count: numbers in names by their value.
@@ -182,7 +188,7 @@ mod tests {
 
     #[test]
     fn a_summary_comes_first_and_rows_that_are_alike_are_one() {
-        let tensors = vec![tensor("layers.10.q", 4.0, 0), tensor("layers.2.q", 5.0, 0), tensor("norm", 16.0, 0)];
+        let tensors = vec![tensor("layers.10.q", 4.0, 0), tensor("layers.2.q", 5.0, 0), tensor("norm", 4.0, 0)];
         let coverage = Coverage { covered: 2, ignored: 1, untargeted: 0 };
         let lines = inspected(&summary(tensors.clone(), 0.25), 1, Some(coverage), false);
         assert_eq!(lines[0], "dense, 1.50 MB in 1 weight file, 4.250 bits per weight");
@@ -191,11 +197,12 @@ mod tests {
         assert_eq!(
             lines[4..],
             [
-                "  2 x layers.*.q 8x16   4.500 bits  10.0 % zero  int4",
-                "      norm       8x16  16.000 bits  10.0 % zero  int4"
+                "int4",
+                "   2 x layers.*.q 8x16   4.500 bits   10.0 % zero",
+                "       norm       8x16   4.000 bits   10.0 % zero",
             ]
         );
-        let all = inspected(&summary(tensors, 0.25), 3, None, true);
+        let all = inspected(&summary(tensors, 0.0), 3, None, true);
         assert!(all[0].contains("3 weight files") && all.len() == 6, "{all:?}");
         assert!(all[3].contains(" layers.2.q ") && all[4].contains(" layers.10.q "), "{all:?}");
     }

@@ -55,8 +55,7 @@ fn headline(report: &Report) -> String {
     let place = if report.place.device == "cpu" { String::new() } else { format!(" on {}", report.place.words()) };
     parts.push(format!("{}{place}", seconds(report.seconds)));
     parts.push(report.place.memory(report.peak_rss_mib));
-    let linears = plural(report.layers.len(), "linear");
-    format!("{} of {linears}: {}", treatment(report), parts.join(", "))
+    format!("{}: {}", treatment(report), parts.join(", "))
 }
 
 /// Bits, size and perplexity before and after.
