@@ -16,7 +16,7 @@ use paring_data::worker;
 use paring_kernels::allocator::ProgramAllocator;
 use progress::Log;
 use show::terminal::Printable;
-use show::{Answer, Failure};
+use show::{Answer, Channels, Failure};
 
 /// Keeps the peak of a long run where that of a short one is, and says so where there is no more memory.
 #[global_allocator]
@@ -39,30 +39,31 @@ fn main() -> ExitCode {
     tracing_subscriber::fmt().with_env_filter(filter).with_ansi(false).with_writer(|| Printable).init();
     match args::parse(std::env::args_os()) {
         Ok(cli) => logged(&cli),
-        Err(error) => ended(error.into(), &Shared::of_words(std::env::args_os()), &Log::nowhere()),
+        Err(error) => ended(error.into(), Shared::of_words(std::env::args_os()).channels(), &Log::nowhere()),
     }
 }
 
 /// Runs a command, with what happens in its log if it has one, and prints its result.
 fn logged(cli: &Cli) -> ExitCode {
     let arguments: Vec<String> = std::env::args_os().map(|text| text.to_string_lossy().into_owned()).collect();
+    let channels = cli.shared.channels();
     let log = match Log::open(cli.command.log_json(), &arguments) {
         Ok(log) => log,
-        Err(error) => return ended(error.into(), &cli.shared, &Log::nowhere()),
+        Err(error) => return ended(error.into(), channels, &Log::nowhere()),
     };
-    let printed = run(cli, &log).and_then(|answer| Ok(answer.print(&cli.shared, log.is_on_stderr())?));
+    let printed = run(cli, &log).and_then(|answer| Ok(answer.print(channels, log.is_on_stderr())?));
     match printed {
         Ok(()) => {
             log.ended(None);
             ExitCode::SUCCESS
         }
-        Err(failure) => ended(failure, &cli.shared, &log),
+        Err(failure) => ended(failure, channels, &log),
     }
 }
 
 /// Ends a command that failed.
-fn ended(mut failure: Failure, shared: &Shared, log: &Log) -> ExitCode {
-    failure.print_results(shared, log.is_on_stderr());
+fn ended(mut failure: Failure, channels: Channels, log: &Log) -> ExitCode {
+    failure.print_results(channels, log.is_on_stderr());
     log.ended(Some((&failure.text(), failure.code)));
     failure.print_error();
     ExitCode::from(failure.code)

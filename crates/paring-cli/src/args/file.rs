@@ -11,8 +11,8 @@ use paring::{Error, Result};
 use paring_format::names::is_obeyed;
 
 use super::{Change, Changed, Cli, Command, Run, Shared};
-use crate::show::Failure;
 use crate::show::terminal::printable;
+use crate::show::{Failure, paint};
 use crate::stderr;
 
 /// Options that a file cannot set: they say how to look at a run, or name the file.
@@ -76,7 +76,7 @@ pub fn parse(args: impl Iterator<Item = OsString>) -> Result<Cli> {
 fn ended(answer: &clap::Error, args: &[OsString]) -> ! {
     if answer.use_stderr() {
         let mut failure = Failure::new(&reason(answer), crate::MISUSE);
-        failure.print_results(&Shared::of_words(args.iter().cloned()), false);
+        failure.print_results(Shared::of_words(args.iter().cloned()).channels(), false);
     }
     let plain = answer.render().to_string();
     // A terminal must not obey what was typed, nor what a completion put there.
@@ -88,7 +88,7 @@ fn ended(answer: &clap::Error, args: &[OsString]) -> ! {
     let code = match printed {
         // Nobody reads on, or nobody could be told.
         Err(error) if !answer.use_stderr() && error.kind() != std::io::ErrorKind::BrokenPipe => {
-            stderr::error(&format!("stdout: {error}"), None);
+            paint::error(&format!("stdout: {error}"), None);
             i32::from(crate::FAILED)
         }
         _ => answer.exit_code(),

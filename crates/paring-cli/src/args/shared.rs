@@ -4,6 +4,8 @@ use std::ffi::OsString;
 
 use clap::Args;
 
+use crate::show::Channels;
+
 #[derive(Args, Clone, Copy, Default)]
 #[command(next_help_heading = "Global options")]
 pub struct Shared {
@@ -16,6 +18,11 @@ pub struct Shared {
 }
 
 impl Shared {
+    /// The channels of the command's output.
+    pub fn channels(&self) -> Channels {
+        Channels { json: self.json, quiet: self.quiet }
+    }
+
     /// The options of a command line that may make no sense otherwise.
     pub fn of_words(words: impl IntoIterator<Item = OsString>) -> Self {
         let mut options = words.into_iter().skip(1).take_while(|word| word != "--");

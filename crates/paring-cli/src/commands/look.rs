@@ -90,7 +90,7 @@ pub fn verify(args: &VerifyArgs, shared: &Shared, log: &Log) -> Result<Answer, F
     let threads = machine::threads(running.threads)?;
     let local = sources.local(&args.model)?;
     let verified = paring::commands::verify::verify(Arc::new(sources.checkpoint(&local)?))?;
-    let mut progress = Progress::new(shared, running.verbose, log);
+    let mut progress = Progress::new(shared.channels(), running.verbose, log);
     progress.end_on_signals()?;
     threads.iter().chain(&verified.notes).for_each(|note| progress.note(note));
     let mut lines = show::verified(&args.model, &verified);

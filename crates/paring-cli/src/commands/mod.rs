@@ -49,7 +49,7 @@ fn compress(
     request.plan().map_err(|e| run.located(e))?;
     let threads = machine::threads(running.threads)?;
     let prepared = request.prepare()?;
-    let mut progress = Progress::new(shared, running.verbose, log);
+    let mut progress = Progress::new(shared.channels(), running.verbose, log);
     threads.iter().for_each(|note| progress.note(note));
     run.notes.iter().for_each(|note| progress.note(note));
     if run.dry_run {
@@ -79,7 +79,7 @@ pub fn eval(args: &EvalArgs, shared: &Shared, log: &Log) -> Result<Answer, Failu
     let length = (args.seqlen.map(|n| n as usize), args.limit.map(|n| n as usize));
     let (dataset, windows, notes) =
         sources.windows(&model, inputs.dataset.as_deref(), &inputs.data_options(), length)?;
-    let mut progress = Progress::new(shared, running.verbose, log);
+    let mut progress = Progress::new(shared.channels(), running.verbose, log);
     threads.iter().for_each(|note| progress.note(note));
     progress.end_on_signals()?;
     progress.measuring("perplexity");

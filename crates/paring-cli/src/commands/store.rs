@@ -19,7 +19,7 @@ pub fn decompress(args: &DecompressArgs, shared: &Shared, log: &Log) -> Result<A
     let local = sources.local(&args.look.model)?;
     refuse_same_folder(&local, &args.out)?;
     let checkpoint = sources.checkpoint(&local)?;
-    let mut progress = Progress::new(shared, false, log);
+    let mut progress = Progress::new(shared.channels(), false, log);
     progress.end_on_signals()?;
     let made = paring::commands::decompress::decompress(
         &checkpoint,
@@ -53,7 +53,7 @@ pub fn convert(args: &ConvertArgs, shared: &Shared, log: &Log) -> Result<Answer,
     refuse_same_folder(&local, &args.out)?;
     let checkpoint = Arc::new(sources.checkpoint(&local)?);
     let how = Conversion { format: &args.format, groups: &args.group };
-    let mut progress = Progress::new(shared, false, log);
+    let mut progress = Progress::new(shared.channels(), false, log);
     progress.end_on_signals()?;
     let made = paring::commands::convert::convert(
         &checkpoint,

@@ -8,7 +8,7 @@ use paring::report::moment;
 use paring_data::hub::DownloadObserver;
 
 use super::screen::{BETWEEN_LINES, bar, styled};
-use crate::show::paint::Label;
+use crate::show::paint::{self, Label};
 use crate::show::terminal::printable;
 use crate::{show, stderr};
 
@@ -46,9 +46,9 @@ impl DownloadObserver for Downloads {
 
     fn note(&mut self, text: &str) {
         match &self.bar {
-            Some(bar) => bar.suspend(|| stderr::line(stderr::labelled(Label::Note, text))),
+            Some(bar) => bar.suspend(|| stderr::line(paint::labelled(Label::Note, text))),
             None if self.quiet => {}
-            None => stderr::line(format_args!("{} {}", moment::now(), stderr::labelled(Label::Note, text))),
+            None => stderr::line(format_args!("{} {}", moment::now(), paint::labelled(Label::Note, text))),
         }
     }
 }

@@ -16,9 +16,8 @@ use paring::report::{LayerReport, Report, Stage, StageReport, quoted};
 use paring::{Error, Result};
 use serde_json::{Map, Value, json};
 
-use crate::args::Shared;
-use crate::show::Failure;
 use crate::show::amounts::plural;
+use crate::show::{Channels, Failure};
 
 pub use downloads::Downloads;
 pub use log::Log;
@@ -41,7 +40,7 @@ const ALMOST: f64 = 0.999;
 pub struct Progress<'a> {
     screen: Screen,
     log: &'a Log,
-    shared: Shared,
+    channels: Channels,
     verbose: bool,
     /// Blocks of a model that is compressed, and those of them that were done before.
     blocks: usize,
@@ -63,11 +62,11 @@ pub struct Progress<'a> {
 
 impl<'a> Progress<'a> {
     /// As quiet or verbose as asked for.
-    pub fn new(shared: &Shared, verbose: bool, log: &'a Log) -> Self {
+    pub fn new(channels: Channels, verbose: bool, log: &'a Log) -> Self {
         Self {
-            screen: Screen::new(shared.quiet || log.is_on_stderr()),
+            screen: Screen::new(channels.quiet || log.is_on_stderr()),
             log,
-            shared: *shared,
+            channels,
             verbose,
             blocks: 0,
             first: 0,
@@ -93,7 +92,7 @@ impl<'a> Progress<'a> {
     }
 
     fn listen(&mut self, continued_by: Option<String>) -> Result<()> {
-        let ending = Ending { continued_by, shared: self.shared };
+        let ending = Ending { continued_by, channels: self.channels };
         self.stop = Stop::listen(self.screen.printer(), ending)?;
         Ok(())
     }

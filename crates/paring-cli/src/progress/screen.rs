@@ -12,7 +12,7 @@ use paring_kernels::threads;
 
 use super::eta::Eta;
 use crate::show::amounts::{seconds, time};
-use crate::show::paint::Label;
+use crate::show::paint::{self, Label};
 use crate::show::terminal::{cut, one_line, printable};
 use crate::show::wrap::{of_stderr, wrapped};
 use crate::stderr;
@@ -142,7 +142,7 @@ impl LinePrinter {
 
     /// Prints a note.
     pub fn note(&self, text: &str) {
-        self.print(stderr::labelled(Label::Note, text));
+        self.print(paint::labelled(Label::Note, text));
     }
 
     fn print(&self, text: String) {

@@ -7,8 +7,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use paring::{Error, Result};
 
 use super::screen::LinePrinter;
-use crate::args::Shared;
-use crate::show::Failure;
+use crate::show::{Channels, Failure};
 
 /// Exit codes of processes that end by a signal are its number and this, as shells have it.
 const SIGNALLED: usize = 128;
@@ -20,8 +19,8 @@ pub struct Ending {
     /// The command line that continues the work, of a run that finishes the block at work first; `None` for commands that
     /// end immediately.
     pub continued_by: Option<String>,
-    /// How to print it.
-    pub shared: Shared,
+    /// The way to print it.
+    pub channels: Channels,
 }
 
 impl Ending {
@@ -37,7 +36,7 @@ impl Ending {
     fn now(&self, printer: &LinePrinter, code: u8) -> ! {
         printer.clear();
         let mut failure = self.failure(code);
-        failure.print_results(&self.shared, false);
+        failure.print_results(self.channels, false);
         failure.print_error();
         std::process::exit(i32::from(code))
     }
@@ -132,7 +131,7 @@ mod tests {
         assert_eq!((code(0), code(2), code(15)), (130, 130, 143));
         let failure = |continued_by: Option<&str>| {
             let continued_by = continued_by.map(String::from);
-            Ending { continued_by, shared: Shared::default() }.failure(130).text()
+            Ending { continued_by, channels: Channels::default() }.failure(130).text()
         };
         assert_eq!(failure(None), "stopped");
         assert_eq!(failure(Some("a --resume")), "stopped; finished blocks are kept. To continue: a --resume");

@@ -86,7 +86,7 @@ impl BlockProgress {
         }
     }
 
-    /// What comes before a part is done, or is not done in this block.
+    /// A part begins: those before it are done, or not done in this block.
     fn enter(&mut self, part: usize, now: Instant) {
         self.count_time(now);
         self.at = Some((part, now));

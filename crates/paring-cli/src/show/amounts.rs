@@ -59,8 +59,16 @@ mod tests {
 
     #[test]
     fn amounts_have_the_units_that_fit() {
-        let times =
-            [(0.0, "0.0 s"), (0.349, "0.3 s"), (9.94, "9.9 s"), (9.96, "10 s"), (59.4, "59 s"), (59.6, "1 min 0 s")];
+        let times = [
+            (0.0, "0.000 s"),
+            (0.349, "0.35 s"),
+            (0.06, "0.060 s"),
+            (4.04, "4.0 s"),
+            (9.94, "9.9 s"),
+            (9.96, "10 s"),
+            (59.4, "59 s"),
+            (59.6, "1 min 0 s"),
+        ];
         let long = [(189.0, "3 min 9 s"), (3599.7, "1 h 0 min"), (5852.0, "1 h 38 min"), (360_029.0, "100 h 0 min")];
         for (given, want) in times.into_iter().chain(long) {
             assert_eq!(seconds(given), want, "{given}");

@@ -6,9 +6,9 @@ use paring::{Error, Result};
 use serde::Serialize;
 use serde_json::{Value, json};
 
+use super::paint;
 use super::terminal::{self, one_line, printable};
 use super::wrap::{self, wrapped};
-use crate::args::Shared;
 use crate::stderr;
 
 /// Prints on stdout.
@@ -30,6 +30,15 @@ enum Line {
     Whole(String),
     /// Lines of the program's own, printed as they are.
     Own(String),
+}
+
+/// The parts of a command's output, and where they go.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Channels {
+    /// Stdout gets the result as one JSON object, and stderr the text for people.
+    pub json: bool,
+    /// Stderr gets neither that text nor progress.
+    pub quiet: bool,
 }
 
 /// The result of a command.
@@ -84,11 +93,11 @@ impl Answer {
 
     /// Prints the object on stdout and the lines on stderr, if JSON is asked for; otherwise the lines on stdout. Errors when
     /// stdout takes nothing.
-    pub fn print(&self, shared: &Shared, events_on_stderr: bool) -> Result<()> {
-        if !shared.json {
+    pub fn print(&self, channels: Channels, events_on_stderr: bool) -> Result<()> {
+        if !channels.json {
             return out(&self.text(wrap::of_stdout()));
         }
-        if !shared.quiet && !events_on_stderr && !self.lines.is_empty() {
+        if !channels.quiet && !events_on_stderr && !self.lines.is_empty() {
             stderr::text(&self.text(wrap::of_stderr()));
         }
         // What a terminal would obey is escaped.
@@ -131,7 +140,7 @@ impl Failure {
 
     /// Prints the results, as far as there are any, and for programs the error in the same object. A stdout that takes
     /// nothing is no second failure.
-    pub fn print_results(&mut self, shared: &Shared, events_on_stderr: bool) {
+    pub fn print_results(&mut self, channels: Channels, events_on_stderr: bool) {
         let mut answer = std::mem::take(&mut self.until_then);
         let mut error = json!({"message": self.text, "code": self.code});
         if let Some(command) = &self.command {
@@ -141,14 +150,14 @@ impl Failure {
             answer.value = json!({});
         }
         answer.value["error"] = error;
-        if shared.json || !answer.lines.is_empty() {
-            answer.print(shared, events_on_stderr).unwrap_or(());
+        if channels.json || !answer.lines.is_empty() {
+            answer.print(channels, events_on_stderr).unwrap_or(());
         }
     }
 
     /// Prints the error on stderr.
     pub fn print_error(&self) {
-        stderr::error(&self.text, self.command.as_deref());
+        paint::error(&self.text, self.command.as_deref());
     }
 }
 

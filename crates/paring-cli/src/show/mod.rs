@@ -15,7 +15,7 @@ use paring::commands::verify::Verified;
 
 use amounts::plural;
 pub use amounts::size;
-pub use answer::{Answer, Failure};
+pub use answer::{Answer, Channels, Failure};
 pub use inspected::inspected;
 pub use outcome::{Made, outcome};
 pub use stored::{difference, run};

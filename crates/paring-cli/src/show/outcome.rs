@@ -111,7 +111,7 @@ fn treatment(report: &Report) -> String {
     }
 }
 
-/// How to run the output, in the programs that do.
+/// Commands that run the output, for the programs that do.
 fn trial(report: &Report, made: &Made) -> Vec<String> {
     let folder = quoted(&[report.out.clone()]);
     let command = |loader: Loader| match loader {

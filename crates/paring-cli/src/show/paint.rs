@@ -1,7 +1,11 @@
-//! Labels in colour, as the parser of the command line prints its own.
+//! Messages with a label in colour, as the parser of the command line prints its own.
 
 use std::ffi::OsString;
 use std::io::IsTerminal;
+
+use super::terminal::one_line;
+use super::wrap::{of_stderr, wrapped};
+use crate::stderr;
 
 /// The first word of a line on stderr.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -19,7 +23,7 @@ const RESET: &str = "\u{1b}[0m";
 
 impl Label {
     /// The label with its colon, in colour or plain.
-    pub fn painted(self, colour: bool) -> String {
+    fn painted(self, colour: bool) -> String {
         let (word, start) = match self {
             Label::Error => ("error:", RED),
             Label::Note => ("note:", CYAN),
@@ -28,8 +32,30 @@ impl Label {
     }
 }
 
+/// Prints the error of a command, and below it the command line that continues the work, if there is one.
+pub fn error(message: &str, command: Option<&str>) {
+    let Some(command) = command else { return stderr::line(labelled(Label::Error, message)) };
+    let message = labelled(Label::Error, &format!("{message}. To continue:"));
+    // It is pasted: it stays on one line.
+    stderr::line(format_args!("{message}\n  {}", one_line(command)));
+}
+
+/// A message for stderr, in one line unless the terminal is narrower, with its label in colour where there are colours.
+pub fn labelled(label: Label, message: &str) -> String {
+    styled(label, message, of_stderr(), stderr_has_colour())
+}
+
+fn styled(label: Label, message: &str, width: Option<usize>, colour: bool) -> String {
+    let plain = label.painted(false);
+    let lines = wrapped(&format!("{plain} {}", one_line(message)), width).join("\n");
+    match lines.strip_prefix(&plain) {
+        Some(rest) => label.painted(colour) + rest,
+        None => lines,
+    }
+}
+
 /// True if stderr gets colours: terminals do, unless the environment says otherwise.
-pub fn stderr_has_colour() -> bool {
+fn stderr_has_colour() -> bool {
     has_colour(std::io::stderr().is_terminal(), |name| std::env::var_os(name))
 }
 
@@ -49,6 +75,15 @@ fn has_colour(is_terminal: bool, variable: impl Fn(&str) -> Option<OsString>) ->
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn messages_are_labelled_and_broken() {
+        assert_eq!(styled(Label::Note, "some words\nof more", None, false), "note: some words of more");
+        assert_eq!(
+            styled(Label::Error, "some words that are too many", Some(20), true),
+            "\u{1b}[1m\u{1b}[31merror:\u{1b}[0m some words\n  that are too many"
+        );
+    }
 
     #[test]
     fn the_environment_decides_over_colours() {

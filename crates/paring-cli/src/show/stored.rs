@@ -85,11 +85,11 @@ fn errors(report: &Report) -> Vec<String> {
     kinds.dedup();
     let of = |kind: &str| mean(layers.iter().filter(|(other, _, _)| *other == kind).map(|(_, _, error)| *error));
     let rounded = |kind: &str| mean(report.layers.iter().filter(|l| l.kind == kind).filter_map(|l| l.baseline_error));
-    let plain = if report.layers.iter().any(|l| l.baseline_error.is_some()) { "plain rounding" } else { "" };
-    let mut lines = vec![String::new(), format!("{:<23} {:>10} {plain:>14}", "error by kind of linear", "mean")];
+    let plain = if report.layers.iter().any(|l| l.baseline_error.is_some()) { "baseline" } else { "" };
+    let mut lines = vec![String::new(), format!("{:<23} {:>10} {plain:>12}", "error by kind of linear", "mean")];
     lines.extend(kinds.iter().map(|kind| {
         let number = |value: Option<f64>| value.map_or(String::new(), digits);
-        format!("  {kind:<21} {:>10} {:>14}", number(of(kind)), number(rounded(kind))).trim_end().to_string()
+        format!("  {kind:<21} {:>10} {:>12}", number(of(kind)), number(rounded(kind))).trim_end().to_string()
     }));
     layers.sort_by(|a, b| b.2.total_cmp(&a.2));
     lines.push("largest errors".to_string());

@@ -10,7 +10,7 @@ use paring::report::moment;
 use paring::{Error, Result};
 use serde_json::{Map, Value, json};
 
-use crate::show::paint::Label;
+use crate::show::paint::{self, Label};
 use crate::show::terminal;
 use crate::stderr;
 
@@ -79,7 +79,7 @@ impl Log {
         if let Err(error) = self.write(event, fields) {
             *self.to() = To::Nowhere;
             let note = format!("{}: {error}; no more events are written", self.path.display());
-            stderr::line(stderr::labelled(Label::Note, &note));
+            stderr::line(paint::labelled(Label::Note, &note));
         }
     }
 
