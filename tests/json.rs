@@ -127,6 +127,7 @@ fn a_misuse_before_the_command_is_known() {
         assert_eq!(ran.code, Some(2), "{run}");
         assert_eq!(object(&ran, run)["error"]["code"], 2, "{run}");
     }
+    assert_eq!(object(&sandbox.run("--json"), "--json")["error"]["message"], "no command is given");
     // After two dashes it is a name.
     assert_eq!(sandbox.run("inspect -- --json").stdout, "");
 }

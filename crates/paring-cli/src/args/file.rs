@@ -3,6 +3,7 @@
 use std::ffi::OsString;
 use std::io::Write;
 
+use clap::error::ErrorKind;
 use clap::parser::ValueSource;
 use clap::{ArgAction, ArgMatches, CommandFactory, FromArgMatches, Parser};
 use paring::plan::file::{self as recipe_file, Known, RecipeFile, Setting};
@@ -75,7 +76,12 @@ pub fn parse(args: impl Iterator<Item = OsString>) -> Result<Cli> {
 /// Prints what the parser answers itself, a help text or an error of the command line, and ends the process.
 fn ended(answer: &clap::Error, args: &[OsString]) -> ! {
     if answer.use_stderr() {
-        let mut failure = Failure::new(&reason(answer), crate::MISUSE);
+        let text = match answer.kind() {
+            // Its text is the help.
+            ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand => "no command is given".to_string(),
+            _ => reason(answer),
+        };
+        let mut failure = Failure::new(&text, crate::MISUSE);
         failure.print_results(Shared::of_words(args.iter().cloned()).channels(), false);
     }
     let plain = answer.render().to_string();

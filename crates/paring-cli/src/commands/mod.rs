@@ -119,13 +119,13 @@ pub fn layer(args: &LayerArgs) -> Result<Answer, Failure> {
     let sequences = args.sequences.map(|n| n as usize);
     let made = paring::commands::layer::run(&args.file, (out, args.overwrite), &recipe, sequences, &device)?;
     let error = made.error.map_or(String::new(), |e| format!(", error {e:.6}"));
-    let outliers = if made.outliers > 0 { format!(", {} outliers", made.outliers) } else { String::new() };
+    let outliers = if made.outliers > 0 { format!(", {}", plural(made.outliers, "outlier")) } else { String::new() };
+    let zeros = recipe.pattern.map_or(String::new(), |_| format!(", {:.2} % zeros", 100.0 * made.sparsity));
     let line = format!(
-        "{} on [{}, {}]: {:.2} % zero{outliers}{error}; computed on {}, written to {}",
+        "{} on [{}, {}]{zeros}{outliers}{error}; computed on {}, written to {}",
         recipe.method,
         made.rows,
         made.cols,
-        100.0 * made.sparsity,
         made.place.words(),
         out.display()
     );

@@ -34,5 +34,5 @@ pub fn loaders(plan: &Plan, checkpoint: &Checkpoint, decoder: &dyn Decoder) -> R
         };
         verdicts.max_by_key(rank).unwrap_or_else(|| Verdict::Runs("as plain weights".into()))
     };
-    Ok([Loader::Transformers, Loader::Vllm].map(|loader| (loader, worst(loader))))
+    Ok(Loader::ALL.map(|loader| (loader, worst(loader))))
 }
