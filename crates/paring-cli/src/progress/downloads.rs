@@ -1,13 +1,14 @@
 //! Progress of downloads.
 
 use std::io::IsTerminal;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
-use indicatif::ProgressBar;
+use indicatif::{ProgressBar, ProgressState};
 use paring::report::moment;
 use paring_data::hub::DownloadObserver;
 
 use super::screen::{BETWEEN_LINES, bar, styled};
+use crate::show::amounts::time;
 use crate::show::paint::{self, Label};
 use crate::show::terminal::printable;
 use crate::{show, stderr};
@@ -23,9 +24,19 @@ impl Downloads {
     /// Says nothing at all if `quiet`.
     pub fn new(quiet: bool) -> Self {
         let terminal = std::io::stderr().is_terminal();
-        let template = "{msg} {wide_bar} {bytes}/{total_bytes}  {bytes_per_sec}, {eta} left";
-        Self { bar: (terminal && !quiet).then(|| bar(styled(template))), quiet, last: Instant::now() }
+        let template = "{msg} {wide_bar} {bytes}/{total_bytes}  {bytes_per_sec}{left}";
+        let left = |state: &ProgressState, out: &mut dyn std::fmt::Write| {
+            // Nobody would see an error of a buffer in memory.
+            let _ = out.write_str(&left(state.eta()));
+        };
+        let style = || styled(template).with_key("left", left);
+        Self { bar: (terminal && !quiet).then(|| bar(style())), quiet, last: Instant::now() }
     }
+}
+
+/// The time that a download still takes, where that is a second or more.
+fn left(eta: Duration) -> String {
+    if eta.as_secs_f64() < 0.5 { String::new() } else { format!(", {} left", time(eta)) }
 }
 
 impl DownloadObserver for Downloads {
@@ -58,5 +69,16 @@ impl Drop for Downloads {
         if let Some(bar) = &self.bar {
             bar.finish_and_clear();
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_time_of_no_seconds_is_left() {
+        let of = |millis| left(Duration::from_millis(millis));
+        assert_eq!((of(400), of(600), of(65_000)), (String::new(), ", 1 s left".into(), ", 1 min 5 s left".into()));
     }
 }
