@@ -4,7 +4,9 @@ use std::sync::Arc;
 
 use paring::commands::verify::verify;
 use paring::report::Report;
+use paring::report::comparison::Comparison;
 use paring::report::difference::Difference;
+use paring::report::drawing::error_svg;
 use paring::report::export::{tensorboard, wandb};
 use paring_format::Checkpoint;
 use paring_format::writer::InputFiles;
@@ -17,7 +19,7 @@ pub fn journal(data: &[u8]) -> bool {
     is_good(paring::output::journal::blocks_done(data))
 }
 
-/// The report of a run, compared with itself and with a good one, and written for other programs.
+/// The report of a run, compared with itself and with good ones, drawn, and written for other programs.
 pub fn report(data: &[u8]) -> bool {
     const GOOD: &[u8] = include_bytes!("../../../tests/golden/report.json");
     let folder = folder("report", &[("good.json", GOOD)]);
@@ -29,6 +31,11 @@ pub fn report(data: &[u8]) -> bool {
         let difference = Difference::between(a, b);
         serde_json::to_string(&difference).expect("a difference is JSON");
     }
+    if let Some(svg) = error_svg(&report) {
+        assert!(svg.matches("<svg").count() == 1 && svg.ends_with("</svg>\n"), "one picture");
+    }
+    let comparison = Comparison::of(&[report.clone(), good.clone(), good]);
+    serde_json::to_string(&comparison).expect("a comparison is JSON");
     let exports = folder.join("exports");
     let inputs = InputFiles::default();
     let written = [tensorboard::write, wandb::write].map(|write| write(&report, &exports, (&inputs, false)));

@@ -1,6 +1,9 @@
 //! The numbers of a run: `report.json`, described in `docs/report.md`.
 
+pub mod choices;
+pub mod comparison;
 pub mod difference;
+pub mod drawing;
 mod environment;
 pub mod export;
 mod file;
@@ -11,6 +14,7 @@ pub mod progress;
 mod size;
 #[cfg(test)]
 mod tests;
+pub mod words;
 
 use std::time::{Duration, Instant};
 

@@ -10,6 +10,10 @@ const TO_THE_SECOND: StaticFormatDescription = format_description!("[year]-[mont
 const TO_THE_MILLISECOND: StaticFormatDescription =
     format_description!("[year]-[month]-[day]T[hour]:[minute]:[second].[subsecond digits:3]Z");
 
+/// As people read it.
+const IN_WORDS: StaticFormatDescription =
+    format_description!("[day padding:none] [month repr:short] [year], [hour]:[minute] UTC");
+
 /// This moment in ISO 8601, to the second: `2026-01-31T23:59:59Z`.
 pub fn now() -> String {
     shown(UtcDateTime::now(), TO_THE_SECOND)
@@ -18,6 +22,11 @@ pub fn now() -> String {
 /// This moment in ISO 8601, to the millisecond: `2026-01-31T23:59:59.123Z`.
 pub fn now_to_the_millisecond() -> String {
     shown(UtcDateTime::now(), TO_THE_MILLISECOND)
+}
+
+/// What [`now`] writes as people read it, `31 Jan 2026, 23:59 UTC`; another text as it is.
+pub fn in_words(text: &str) -> String {
+    parse(text).map_or_else(|| text.to_string(), |moment| shown(moment, IN_WORDS))
 }
 
 /// Reads what [`now`] writes, from 1970 on. `None` for anything else, and for days and times that no calendar or clock has.
@@ -71,6 +80,8 @@ mod tests {
         ] {
             assert_eq!(parse(bad), None, "{bad}");
         }
+        assert_eq!(in_words("2026-01-09T03:05:59Z"), "9 Jan 2026, 03:05 UTC");
+        assert_eq!(in_words("yesterday"), "yesterday");
         assert!(parse(&now()).is_some());
         assert_eq!(now_to_the_millisecond().len(), "2026-01-31T23:59:59.123Z".len());
     }

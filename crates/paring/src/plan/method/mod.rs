@@ -34,6 +34,8 @@ pub struct MethodInfo {
     pub spqr: bool,
     /// The way in which its published code draws calibration windows.
     pub protocol: Protocol,
+    /// As papers and titles write it.
+    pub title: &'static str,
     /// The modifiers of llm-compressor that mean this method.
     pub modifiers: &'static [ModifierInfo],
     /// The baselines of its error, one for what it removes, one for what it rounds. Empty for methods that move no errors.
@@ -74,6 +76,7 @@ pub static MAGNITUDE: MethodInfo = MethodInfo {
     share_per_row: false,
     spqr: false,
     protocol: Protocol::Gptq,
+    title: "magnitude pruning",
     modifiers: &[
         ModifierInfo {
             name: "MagnitudePruningModifier",
@@ -100,6 +103,7 @@ pub static WANDA: MethodInfo = MethodInfo {
     share_per_row: true,
     spqr: false,
     protocol: Protocol::SparseGpt,
+    title: "Wanda",
     modifiers: &[ModifierInfo {
         name: "WandaPruningModifier",
         keys: &["targets", "ignore", "sparsity", "mask_structure"],
@@ -119,6 +123,7 @@ pub static SPARSEGPT: MethodInfo = MethodInfo {
     share_per_row: false,
     spqr: false,
     protocol: Protocol::SparseGpt,
+    title: "SparseGPT",
     modifiers: &[ModifierInfo {
         name: "SparseGPTModifier",
         keys: &[
@@ -146,6 +151,7 @@ pub static RTN: MethodInfo = MethodInfo {
     share_per_row: false,
     spqr: false,
     protocol: Protocol::Gptq,
+    title: "RTN",
     modifiers: &[ModifierInfo {
         name: "QuantizationModifier",
         keys: &["targets", "ignore", "scheme", "config_groups", "kv_cache_scheme"],
@@ -165,6 +171,7 @@ pub static GPTQ: MethodInfo = MethodInfo {
     share_per_row: false,
     spqr: false,
     protocol: Protocol::Gptq,
+    title: "GPTQ",
     modifiers: &[ModifierInfo {
         name: "GPTQModifier",
         keys: &[
@@ -193,6 +200,7 @@ pub static SPQR: MethodInfo = MethodInfo {
     share_per_row: false,
     spqr: true,
     protocol: Protocol::Gptq,
+    title: "SpQR",
     modifiers: &[],
     baselines: &[TO_NEAREST],
 };

@@ -342,7 +342,7 @@ fn text(x: f64, y: f64, class: &str, anchor: &str, content: &str) -> String {
 }
 
 /// Shortens a name that is too long by its middle.
-fn shortened(name: &str, limit: usize) -> String {
+pub(super) fn shortened(name: &str, limit: usize) -> String {
     let letters: Vec<char> = name.chars().collect();
     if letters.len() <= limit {
         return name.to_string();
