@@ -34,7 +34,7 @@ pub fn best_width(at: &[u32]) -> u32 {
 /// The stream of the ascending positions `at`.
 pub fn encode(at: &[u32], width: u32) -> Vec<u8> {
     let skip = (1u32 << width) - 1;
-    let mut sink = Sink::new((bits(at, width) / 8) as usize + 8);
+    let mut sink = Sink::new(bits(at, width).div_ceil(8) as usize);
     for gap in gaps(at) {
         (0..gap / skip).for_each(|_| sink.push(skip, width));
         sink.push(gap % skip, width);

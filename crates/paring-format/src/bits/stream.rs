@@ -13,7 +13,7 @@ pub fn bytes(count: usize, bits: u32) -> Option<usize> {
 /// Errors when `bits` is not 1 to 16 or a value is wider.
 pub fn pack<T: Copy + Into<u32>>(values: &[T], bits: u32) -> Result<Vec<u8>> {
     check_width(bits)?;
-    let mut sink = Sink::new(values.len() * bits as usize / 8 + 8);
+    let mut sink = Sink::new((values.len() * bits as usize).div_ceil(8));
     let mut seen = 0u32;
     for &value in values {
         let value = value.into();
