@@ -52,7 +52,7 @@ fn what_cannot_be_compared() {
     sandbox.refused("verify model --max-kl 0.1", 2, &["--reference"]).unwrap();
     sandbox.refused("verify model --reference model", 2, &["DATASET is missing"]).unwrap();
     sandbox.refused(&format!("verify model --reference model {DATA} --max-kl nan"), 2, &["--max-kl"]).unwrap();
-    let words = ["vocabulary of", "the reference one of"];
+    let words = ["vocabulary of", "but the reference has "];
     sandbox.refused(&format!("verify model --reference demo {DATA}"), 1, &words).unwrap();
     sandbox.refused(&format!("verify model --reference nowhere {DATA}"), 1, &["nowhere: not found"]).unwrap();
 }

@@ -277,7 +277,7 @@ fn a_run_that_fails_changes_nothing() {
     let ran = sandbox.run(broken);
     assert!(ran.code == Some(1) && ran.stderr.contains("NaN"), "{}", ran.stderr);
     // Where the rest lies, which can be large, is said.
-    let said = "; out is as it was, and what is finished of its successor is in ";
+    let said = "; out is unchanged, and the finished blocks of the new output are in ";
     assert!(ran.stderr.contains(said) && ran.stderr.trim_end().ends_with(".out.paring-new"), "{}", ran.stderr);
     assert!(tree(&sandbox.path("out")) == before);
     let staging = sandbox.path(".out.paring-new");

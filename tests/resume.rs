@@ -198,7 +198,7 @@ fn a_different_run_is_not_resumed() {
     token_file(&sandbox.path("other.safetensors"), &[8, 32], &[5; 256]);
     refused(&resume.replace("calib", "other"), &["out: cannot be resumed", "the calibration tokens changed"]);
     sandbox.write("model/tokenizer_config.json", "{}");
-    refused(&resume, &["a file beside the model's weights changed"]);
+    refused(&resume, &["a file next to the model's weights changed"]);
     fs::remove_file(sandbox.path("model/tokenizer_config.json")).unwrap();
     // Other weights of the same length and time: one tensor of them, in its middle.
     let file = whole.join("model.safetensors");
@@ -270,7 +270,7 @@ fn arithmetic_is_not_mixed_unless_it_is_allowed() {
     let mixed = format!("{} --allow-mixed-arithmetic", resume.replace("--out out", "--out mixed"));
     let ran = sandbox.run_with(&mixed, &plainest);
     assert_eq!(ran.code, Some(0), "{}", ran.stderr);
-    let note = format!("computed with {here}, and {there}: sums in other orders, so not the bits of either");
+    let note = format!("computed with {here}, and {there}, whose sums differ in their last bits");
     assert!(ran.stderr.contains(&note), "{}", ran.stderr);
     assert_eq!(used(&ran), [here.as_str(), there.as_str()]);
     assert!(ran.json()["notes"].as_array().unwrap().iter().any(|text| text == note.as_str()));
@@ -332,7 +332,12 @@ fn files_of_the_output_that_changed_are_found() {
     let kept = noted.filter_map(|line| Some(line["hidden"]["name"].as_str()?.to_string())).next_back().unwrap();
     fs::write(sandbox.path("out").join(kept), b"nothing").unwrap();
     let ran = sandbox.ok(&resume);
-    assert!(ran.stderr.contains("computing activations again: ") && ran.stderr.contains("7 bytes"), "{}", ran.stderr);
+    assert!(
+        ran.stderr.contains("saved activations cannot be used, computing them again: ")
+            && ran.stderr.contains("7 bytes"),
+        "{}",
+        ran.stderr
+    );
     sandbox.ok(&format!("{} --resumable=never", run.replace("--out out --resumable", "--out whole")));
     assert!(bytes(&sandbox, "out") == bytes(&sandbox, "whole"));
 }

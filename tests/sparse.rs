@@ -37,7 +37,7 @@ fn sparse_formats_mean_the_same() {
         let what = format!("{options} --format {format}");
         let (sparse, dense, whole) = (format!("sparse{i}"), format!("dense{i}"), format!("whole{i}"));
         let ran = sandbox.ok(&format!("{command} {what} --out {sparse}"));
-        let note = format!("{format} is a legacy format, which no current program but paring reads; use");
+        let note = format!("{format} is a legacy format that no other current program reads; use");
         assert_eq!(ran.stderr.matches(&note).count(), 1, "{}", ran.stderr);
         sandbox.ok(&format!("{command} {options} --format dense --out {dense}"));
         assert_eq!(sandbox.perplexity(&sparse), sandbox.perplexity(&dense), "{what}");
@@ -126,7 +126,7 @@ fn what_does_not_fit_is_refused_before_the_work() {
         ("--sparsity 0.5 --format sparse-24-bitmask", "prune with --pattern 2:4"),
         ("--pattern 3:4 --format sparse-24-bitmask", "prune with --pattern 2:4"),
         ("--pattern 2:4 --wbits 8 --format sparse-24-bitmask", "add --sym"),
-        ("--pattern 2:4 --wbits 4 --sym --format sparse-bitmask", "codes of 8 bits, or weights that are not quantized"),
+        ("--pattern 2:4 --wbits 4 --sym --format sparse-bitmask", "integers of 8 bits or unquantized weights"),
     ] {
         if let Err(text) = sandbox.refused(&format!("{BOTH} {options} --out out"), 2, &[words]) {
             wrong.push(text);

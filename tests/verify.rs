@@ -120,7 +120,7 @@ fn what_is_missing_and_what_is_left_over() {
             "model.layers.2.self_attn.q_proj.weight_packed",
             &["model.layers.2.self_attn.q_proj.weight_packed in model.safetensors", "that the model does not have"],
         ),
-        ("made", "model.rotary.inv_freq", &["only what paring.json lists"]),
+        ("made", "model.rotary.inv_freq", &["only the tensors that paring.json lists"]),
     ] {
         changed(&sandbox, folder, |model| {
             model.tensors.retain(|t| t.name != name);

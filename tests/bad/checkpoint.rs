@@ -340,7 +340,8 @@ fn everything_at_once() {
              model.layers.1.mlp.up_proj; model.layers.1.mlp.down_proj; check that all files are there"
                 .to_string(),
             format!(
-                "1 of another shape ({NORM} in {file} is [4, 8], expected [32]; use the config.json that belongs to these \
+                "1 of another shape ({NORM} in {file} is [4, 8], expected [32]; use the config.json that belongs \
+                to these \
                  weights)"
             ),
             format!("1 that the model does not have (model.layers.1.mlp.experts.0.weight in {file};"),

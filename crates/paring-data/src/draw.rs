@@ -200,7 +200,8 @@ mod tests {
         let error = drawn(&[3, 16, 9], &draw).unwrap_err().to_string();
         assert_eq!(
             error,
-            "set: no document fills a window of 16 tokens: the longest of the 3 that were tried (of 3) has 16, expected \
+            "set: no document fills a window of 16 tokens: the longest of the 3 that were tried (of 3) has 16, \
+            expected \
             17; use longer documents or a smaller seqlen"
         );
         let error = drawn(&[1; 100_000], &draw).unwrap_err().to_string();

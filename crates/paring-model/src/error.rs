@@ -57,7 +57,8 @@ pub enum Error {
     },
     /// A stored tensor does not have the shape that the config implies.
     #[error(
-        "{file}: tensor {name} has shape {got:?} but the config implies {expected:?}; use the config.json that belongs to these weights"
+        "{file}: tensor {name} has shape {got:?} but the config implies {expected:?}; use the config.json that \
+        belongs to these weights"
     )]
     TensorShape {
         /// The file that holds the tensor.
@@ -83,7 +84,8 @@ pub enum Error {
     },
     /// A table of embeddings in codes.
     #[error(
-        "{file}: embedding {module} is quantized ({part}), which paring does not read; store it dense (`paring decompress` \
+        "{file}: embedding {module} is quantized ({part}), which paring does not read; store it dense (`paring \
+        decompress` \
         does where the config names the module)"
     )]
     QuantizedEmbedding {

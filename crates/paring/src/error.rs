@@ -79,7 +79,8 @@ pub enum Error {
     Singular { module: String, pivot: usize, damp: f64 },
     /// Activations that are not finite, between two blocks.
     #[error(
-        "block {block}: its output holds {value} (window {window}, position {position}, feature {feature}); its weights are damaged \
+        "block {block}: its output holds {value} (window {window}, position {position}, feature {feature}); its \
+        weights are damaged \
         or too large"
     )]
     #[allow(missing_docs)]
@@ -113,7 +114,8 @@ pub enum Error {
     Loss { window: usize, position: usize, value: f32 },
     /// Statistics that are not finite.
     #[error(
-        "{module}: the calibration inputs hold NaN or infinite values from feature {feature} on; the weights before it are \
+        "{module}: the calibration inputs hold NaN or infinite values from feature {feature} on; the weights \
+        before it are \
         damaged or too large"
     )]
     #[allow(missing_docs)]
@@ -124,7 +126,8 @@ pub enum Error {
     Overflow { module: String, row: usize, column: usize, value: f32, dtype: paring_format::Dtype },
     /// Written weights that do not read back as they were made: a digest differs.
     #[error(
-        "{file}: {name} reads back differently from what was computed (digest {got:016x}, expected {expected:016x}); check the \
+        "{file}: {name} reads back differently from what was computed (digest {got:016x}, expected \
+        {expected:016x}); check the \
         disk, and run the command again"
     )]
     #[allow(missing_docs)]
@@ -223,7 +226,8 @@ fn different(out: &Path, reason: &str) -> Message {
 
 fn other_arithmetic(out: &Path, was: &str, now: &str) -> Message {
     let refused = format!(
-        "{}: cannot be resumed here: it was computed with {was}, and this machine uses {now}, whose sums differ in their last \
+        "{}: cannot be resumed here: it was computed with {was}, and this machine uses {now}, whose sums differ \
+        in their last \
         bits; resume it on a machine of the first kind, mix both with ",
         out.display()
     );

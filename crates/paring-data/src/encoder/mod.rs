@@ -132,7 +132,8 @@ impl Encoder {
                 if let (Some(wanted), Some(text)) = (wanted.filter(|&wanted| wanted != has), text) {
                     let does = if has { "adds" } else { "does not add" };
                     let note = format!(
-                        "tokenizer_config.json: {key} is {wanted}, but tokenizer.json {does} {text:?}: this one is followed, \
+                        "tokenizer_config.json: {key} is {wanted}, but tokenizer.json {does} {text:?}: this one \
+                        is followed, \
                         as in transformers 5"
                     );
                     self.about.notes.push(note);

@@ -184,7 +184,10 @@ impl Hub {
         self.complete(shelf, repo, path, part, watch)?;
         let Some(got) = differs(part) else { return Ok(()) };
         fs::remove_file(&part.path).map_err(|source| Error::Io { path: part.path.clone(), source })?;
-        Err(repo.error(format!("{path}: expected the digest {etag}, got {got}, twice; try again later, or set HF_ENDPOINT to another mirror")))
+        Err(repo.error(format!(
+            "{path}: expected the digest {etag}, got {got}, twice; try again later, or set \
+            HF_ENDPOINT to another mirror"
+        )))
     }
 
     /// Requests the rest of a file until all of it is there.

@@ -44,7 +44,10 @@ impl Listing {
     /// The hub's answer, of `repo`. Errors when it cannot be parsed, or names a file that would lie outside the repository.
     pub fn parse(repo: &Repo, bytes: &[u8]) -> Result<Listing> {
         if bytes.len() as u64 > LONGEST {
-            return Err(repo.error(format!("its list of files is longer than {LONGEST} bytes; download the model by other means, and name its folder")));
+            return Err(repo.error(format!(
+                "its list of files is longer than {LONGEST} bytes; download the model \
+                by other means, and name its folder"
+            )));
         }
         let info: Info = serde_json::from_slice(bytes)
             .map_err(|e| repo.error(format!("the hub's list of its files cannot be read: {e}; check HF_ENDPOINT")))?;
@@ -55,9 +58,10 @@ impl Listing {
         }
         if let Some(bad) = info.siblings.iter().find(|file| !is_plain_path(&file.rfilename)) {
             let name = &bad.rfilename;
-            return Err(
-                repo.error(format!("its list names {name:?}, which is not a path in a repository, so nothing is downloaded; check HF_ENDPOINT"))
-            );
+            return Err(repo.error(format!(
+                "its list names {name:?}, which is not a path in a repository, so nothing is \
+                    downloaded; check HF_ENDPOINT"
+            )));
         }
         let files = info.siblings.into_iter().map(|file| Entry { path: file.rfilename, size: file.size });
         Ok(Listing { commit: info.sha, files: files.collect() })

@@ -199,7 +199,10 @@ impl Hub {
         if let Some(index) = wanted.index {
             for shard in model::shards(&get(index, watch)?)? {
                 if listing.get(&shard).is_none() {
-                    return Err(repo.error(format!("{index} names the shard {shard}, which is not in the repository; tell its owner, or use another revision")));
+                    return Err(repo.error(format!(
+                        "{index} names the shard {shard}, which is not in the \
+                        repository; tell its owner, or use another revision"
+                    )));
                 }
                 get(&shard, watch)?;
             }

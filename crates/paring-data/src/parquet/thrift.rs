@@ -209,10 +209,10 @@ mod tests {
     fn what_is_no_metadata() {
         let skip = |bytes: &[u8]| Thrift::new(bytes, bytes.len() as u64).skip(Wire::Struct).unwrap_err().to_string();
         assert!(skip(&[0x1d, 0]).contains("unknown type"));
-        assert!(skip(&[0x18, 100, b'a', 0]).contains("beyond its end"), "a string longer than the file");
-        assert!(skip(&[0x19, 0xfc, 0xff, 0xff, 0xff, 0xff, 0x0f]).contains("beyond its end"), "four billion structs");
+        assert!(skip(&[0x18, 100, b'a', 0]).contains("past its end"), "a string longer than the file");
+        assert!(skip(&[0x19, 0xfc, 0xff, 0xff, 0xff, 0xff, 0x0f]).contains("past its end"), "four billion structs");
         assert!(skip(&[0x1c; 100]).contains("nested too deeply"));
         assert!(skip(&[0x15, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff]).contains("64 bits"));
-        assert!(skip(&[]).contains("beyond its end"));
+        assert!(skip(&[]).contains("past its end"));
     }
 }

@@ -113,7 +113,8 @@ pub fn compare(
     if vocab != reference.vocab_size() {
         let other = reference.vocab_size();
         return Err(Error::Plan(format!(
-            "the model has a vocabulary of {vocab} tokens, but the reference has {other}; compare models with the same tokenizer"
+            "the model has a vocabulary of {vocab} tokens, but the reference has {other}; compare models with \
+            the same tokenizer"
         )));
     }
     let seqlen = windows.seqlen;
@@ -207,7 +208,8 @@ impl Totals {
                 if !seen.kl.is_finite() {
                     let position = first + i;
                     return Err(Error::Plan(format!(
-                        "the logits at position {position} of a window are NaN or infinite; one of the models is damaged"
+                        "the logits at position {position} of a window are NaN or infinite; one of the models is \
+                        damaged"
                     )));
                 }
                 self.kl += seen.kl;

@@ -85,7 +85,8 @@ pub fn remarks(plan: &Plan, checkpoint: &Checkpoint, decoder: &dyn Decoder) -> R
     let already = if config.groups.is_empty() { "compressed" } else { "quantized" };
     lines.push(
         format!(
-            "input is already {already} ({kinds}{more}, {bits:.1} bits): errors are relative to it, and layers that are not \
+            "input is already {already} ({kinds}{more}, {bits:.1} bits): errors are relative to it, and layers \
+            that are not \
             compressed again become floats"
         )
         .into(),

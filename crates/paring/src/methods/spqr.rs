@@ -92,7 +92,8 @@ fn rule<'a>(
         if !rule.round_zero || rule.zero_bits().is_some() {
             let share = 100.0 * marks.iter().filter(|&&m| m == 1).count() as f64 / marks.len() as f64;
             let problem = format!(
-                "{}: {share:.0} % of its weights are zero, and fractional zero points would change them; use another method",
+                "{}: {share:.0} % of its weights are zero, and fractional zero points would change them; use \
+                another method",
                 matrix.module
             );
             let whole = message!["use ", Opt::RoundZero, " without ", Opt::QqZeroBits, ", or "];

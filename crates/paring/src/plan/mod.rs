@@ -297,7 +297,8 @@ impl Recipe {
             let rows_of_integers = r.element.int_bits().is_some() && r.in_rows();
             if self.spqr.is_some() && !rows_of_integers {
                 return Err(Error::Misuse(format!(
-                    "{method} rounds to integers with a scale for each row or group of columns, not to {}; use another method",
+                    "{method} rounds to integers with a scale for each row or group of columns, not to {}; use \
+                    another method",
                     r.args()
                 )));
             }

@@ -307,7 +307,11 @@ fn decoding_survives_lies() {
     let mut infinite = parts.clone();
     infinite.get_mut("weight_scale").unwrap().bytes[20..24].copy_from_slice(&f32::INFINITY.to_le_bytes());
     let error = packed.decode(&scheme, infinite.clone()).unwrap_err().in_module("model.fc1", "model.safetensors");
-    assert_eq!(error.to_string(), "model.safetensors: model.fc1.weight_scale: inf at row 1, column 1 (element 5)");
+    assert_eq!(
+        error.to_string(),
+        "model.safetensors: model.fc1.weight_scale: inf at row 1, column 1 (element 5); the file is damaged, \
+        download it again"
+    );
     // A symmetric scheme has no use for zero points; the official reader leaves them alone too.
     assert!(packed.decode(&with(&|args| args.symmetric = true), parts.clone()).is_ok());
 }

@@ -167,7 +167,7 @@ fn scales_that_are_not_there_or_are_none() {
         ),
         (
             message(CACHED, |config, _| config["quantization_config"]["kv_cache_scheme"]["dynamic"] = json!(true)),
-            "kv_cache_scheme: fp8 e4m3, one scale, scales found as the model runs (expected symmetric codes",
+            "kv_cache_scheme: fp8 e4m3, one scale, dynamic (expected symmetric codes",
         ),
     ];
     for (text, part) in &cases {
@@ -188,11 +188,11 @@ fn ways_of_quantizing_that_cannot_be_run() {
         (with("output_activations", args("tensor", false, None)), "output_activations"),
         (
             with("input_activations", args("channel", false, None)),
-            "the quantization of its inputs (8 bit symmetric, rows) is not supported",
+            "the quantization of its inputs (8-bit, per row, symmetric) is not supported",
         ),
         (
             with("input_activations", args("token", false, None)),
-            "the quantization of its inputs (8 bit symmetric, tokens) is not supported",
+            "the quantization of its inputs (8-bit, per token, symmetric) is not supported",
         ),
         (with("input_activations", args("group", true, Some(48))), "groups of 48, which do not divide 64 features"),
     ];

@@ -171,7 +171,8 @@ impl<'a> ConversionPlan<'a> {
         for (name, scheme) in &quant.groups {
             if scheme.format == layouts::DENSE.name() && scheme.weights.is_some() && !chosen(name) {
                 return Err(Error::Plan(format!(
-                    "{name} was never compressed (status frozen), and a config has one status for all groups; convert all of them"
+                    "{name} was never compressed (status frozen), and a config has one status for all groups; \
+                    convert all of them"
                 )));
             }
             let layout = if chosen(name) { Some(layout) } else { layouts::layout(&scheme.format) };
@@ -311,7 +312,8 @@ impl<'a> ConversionPlan<'a> {
             };
             if info.dtype.is_float() && info.dtype != wanted {
                 return Err(Error::Plan(format!(
-                    "{name}: {} in a model that is to become {format}, where all floats are {wanted}; choose another format",
+                    "{name}: {} in a model that is to become {format}, where all floats are {wanted}; choose \
+                    another format",
                     info.dtype
                 )));
             }

@@ -130,7 +130,8 @@ fn a_repair_is_told_once_with_all_linears_that_it_concerns() {
     assert_eq!(
         prepare::repairs(&ready),
         [format!(
-            "{attention}.q_proj, {attention}.k_proj, {attention}.v_proj: the Gram matrix was singular with damping 0.01, so \
+            "{attention}.q_proj, {attention}.k_proj, {attention}.v_proj: the Gram matrix was singular with \
+            damping 0.01, so \
             0.1 was used"
         )]
     );

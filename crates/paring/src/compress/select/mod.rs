@@ -52,7 +52,8 @@ impl Selection {
         let idle = |&(i, o): &(usize, &Override)| o.recipe.is_some() && !used.contains(&(i + 1));
         if let Some((_, idle)) = plan.overrides.iter().enumerate().find(idle).filter(|_| !used.is_empty()) {
             return Err(Error::Plan(format!(
-                "the override of {} has no effect: the layers that it names are ignored, or a later override names them too; \
+                "the override of {} has no effect: the layers that it names are ignored, or a later override \
+                names them too; \
                 remove it",
                 idle.targets.join(", ")
             )));

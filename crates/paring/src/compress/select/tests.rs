@@ -122,7 +122,8 @@ fn other_words_for_the_same_linears() {
         assert_eq!(check(named("A", targets, ignore), all()), Ok(()));
     }
     let error = check(named("A", &["re:.*mlp.*"], &[]), all()).unwrap_err();
-    let expected = "r.yaml, line 3: B and A have different targets (model.layers.0.self_attn.q_proj belongs to B, but not to \
+    let expected = "r.yaml, line 3: B and A have different targets (model.layers.0.self_attn.q_proj belongs to \
+        B, but not to \
         A); give both the same";
     assert_eq!(error, expected);
 }

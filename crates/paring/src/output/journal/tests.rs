@@ -272,7 +272,7 @@ fn a_finished_run_is_known_by_its_manifest() {
     write(serde_json::json!({"program": "paring 1", RUN_KEY: identity()}));
     assert_eq!(finished(dir.path()).unwrap(), Some(identity()));
     for (begun, words) in [
-        (serde_json::json!({"journal": 1}), "a journal of version 1, where this program writes 2"),
+        (serde_json::json!({"journal": 1}), "a journal of version 1, and this program reads 2"),
         (serde_json::json!({"journal": VERSION}), "missing field"),
     ] {
         write(serde_json::json!({RUN_KEY: begun}));
@@ -329,14 +329,14 @@ fn each_part_of_the_input_is_compared() {
     let name = files[0]["name"].as_str().unwrap();
     let digest = Value::from("00000000000000ff");
     for (place, value, words) in [
-        ("/input/files/0/name", "other.safetensors".into(), format!("a file other.safetensors where {name} was")),
-        ("/input/files/0/bytes", 7.into(), format!("{name} has 7 bytes, and had ")),
-        ("/input/files/0/weights", digest.clone(), format!("{name} holds other weights than it did")),
-        ("/input/files", [&files[..], &files[..]].concat().into(), "has 2 files, and had 1".into()),
+        ("/input/files/0/name", "other.safetensors".into(), format!("a file other.safetensors in place of {name}")),
+        ("/input/files/0/bytes", 7.into(), format!("{name} has 7 bytes now, and had ")),
+        ("/input/files/0/weights", digest.clone(), format!("the weights in {name} changed")),
+        ("/input/files", [&files[..], &files[..]].concat().into(), "has 2 files now, and had 1".into()),
         ("/input/config", digest.clone(), "the model's config.json changed".into()),
         ("/input/tensors", digest.clone(), "the model's list of tensors changed".into()),
         ("/input/tokens", digest.clone(), "the calibration tokens changed".into()),
-        ("/input/companions", digest.clone(), "a file beside the model's weights changed".into()),
+        ("/input/companions", digest.clone(), "a file next to the model's weights changed".into()),
     ] {
         let text = difference(&identity(), &with(&[(place, value)])).unwrap();
         assert!(text.contains(&words), "{words}: {text}");

@@ -118,7 +118,7 @@ fn what_would_be_another_model_is_an_error() {
             &["output_activations"],
         ),
         ("GPTQModifier: {scheme: W4A16, kv_cache_scheme: {num_bits: 8}}", &["kv_cache_scheme"]),
-        ("SparseGPTModifier: {targets: [Linear]}", &["needs a sparsity"]),
+        ("SparseGPTModifier: {targets: [Linear]}", &["no sparsity or mask_structure"]),
         ("SparseGPTModifier: {sparsity: [0.5, 0.6]}", &["sparsity: expected one value"]),
         ("SparseGPTModifier: {sparsity: 0.6, mask_structure: '2:4'}", &["0.6", "2:4"]),
         ("SparseGPTModifier: {mask_structure: '5:4'}", &["5:4"]),
