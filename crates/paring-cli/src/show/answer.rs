@@ -168,3 +168,26 @@ impl<E: Into<Error>> From<E> for Failure {
         Self::new(&crate::typed(&error), code)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lines_are_broken_unless_they_are_whole() {
+        let line = || "some words of a sentence".to_string();
+        let answer = Answer::new(&json!({})).unwrap().lines([line()]).whole_lines([line()]).own_text("a\tb\n".into());
+        assert_eq!(answer.text(Some(20)), format!("some words of a\n  sentence\n{0}\na\tb\n", line()));
+        assert_eq!(answer.text(None), format!("{0}\n{0}\na\tb\n", line()));
+        let poisoned = Answer::default().lines(["a\u{1b}[2J".to_string()]);
+        assert_eq!(poisoned.text(None), "a\u{fffd}[2J\n");
+    }
+
+    #[test]
+    fn failures_are_one_line_with_a_code() {
+        let failure: Failure = Error::Misuse("a\nb".into()).into();
+        assert_eq!((failure.text().as_str(), failure.code), ("a b", crate::MISUSE));
+        let failure = Failure::from(Error::Plan("c".into())).continued_by("d --resume".into());
+        assert_eq!((failure.text().as_str(), failure.code), ("c. To continue: d --resume", crate::FAILED));
+    }
+}
