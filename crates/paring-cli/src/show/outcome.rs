@@ -19,7 +19,7 @@ pub struct Made {
 
 /// A run that is done, in a few lines.
 pub fn outcome(report: &Report, made: &Made) -> Vec<String> {
-    let mut lines = vec![headline(report)];
+    let mut lines = vec![headline(report), bits(report)];
     let out = Path::new(&report.out);
     let shell = |path: &Path| quoted(&[path.display().to_string()]);
     let folder = format!("{}/", shell(out).trim_end_matches('/'));
@@ -56,6 +56,17 @@ fn headline(report: &Report) -> String {
     parts.push(format!("{}{place}", seconds(report.seconds)));
     parts.push(report.place.memory(report.peak_rss_mib));
     format!("{}: {}", treatment(report), parts.join(", "))
+}
+
+/// The bits that are stored for a weight of the compressed linears.
+fn bits(report: &Report) -> String {
+    let outliers = match report.outlier_share {
+        0.0 => String::new(),
+        share => format!(", {:.2} % outliers", 100.0 * share),
+    };
+    let (before, after) = (report.bits_before, report.bits_per_weight);
+    let linears = plural(report.layers.len(), "linear");
+    format!("  bits     {before:.2} → {after:.2} per weight in {linears}{outliers}")
 }
 
 /// Bits, size and perplexity before and after.
@@ -163,6 +174,7 @@ mod tests {
         assert_eq!(
             lines[1..],
             [
+                "  bits     16.00 → 4.50 per weight in 5 linears, 1.56 % outliers",
                 "  model    w4/  (checked: every tensor reads back as computed)",
                 "  report   w4/report.html",
                 "  try it   vllm serve w4  or  AutoModelForCausalLM.from_pretrained(\"w4\")",
@@ -170,13 +182,13 @@ mod tests {
         );
         let limited = outcome(&report, &loaders(runs(), Verdict::Limited("on Mars".into())));
         assert_eq!(
-            limited[3..],
+            limited[4..],
             ["  try it   AutoModelForCausalLM.from_pretrained(\"w4\")", "           vllm serve w4  (only on Mars)"]
         );
         let refused = || Verdict::Refused("too small".into());
         let alone = outcome(&Report { out: "my w4".into(), ..report.clone() }, &loaders(refused(), refused()));
         assert_eq!(
-            alone[1..],
+            alone[2..],
             [
                 "  model    'my w4'/  (checked: every tensor reads back as computed)",
                 "  report   'my w4/report.html'",
@@ -193,12 +205,12 @@ mod tests {
         assert!(!outcome(&report, &loaders(runs(), runs())).join("").contains("zeros"));
         report.plan["recipe"]["pattern"] = "2:4".into();
         let smaller = outcome(&report, &loaders(runs(), runs()));
-        assert!(smaller[0].contains("12.5 % zeros") && smaller.len() == 4, "{smaller:?}");
+        assert!(smaller[0].contains("12.5 % zeros") && smaller.len() == 5, "{smaller:?}");
         report.bytes_out = report.bytes_in;
         let as_large = outcome(&report, &loaders(runs(), runs()));
-        assert!(as_large[4].starts_with("note: zeros are stored like other weights"), "{as_large:?}");
+        assert!(as_large[5].starts_with("note: zeros are stored like other weights"), "{as_large:?}");
         let again = outcome(&report, &Made { from_quantized: true, ..loaders(runs(), runs()) });
-        assert!(again[4].starts_with("note: the input is quantized already"), "{again:?}");
+        assert!(again[5].starts_with("note: the input is quantized already"), "{again:?}");
     }
 
     #[test]
