@@ -56,7 +56,7 @@ fn compression_as_json() {
     }
     let verbose = sandbox.ok("quantize model calib.safetensors --wbits 4 --overwrite --out out --verbose");
     assert!(verbose.stderr.contains("model.layers.1.mlp.down_proj") && verbose.stderr.contains("GFLOP"));
-    assert!(verbose.stdout.starts_with("4-bit gptq: "), "{}", verbose.stdout);
+    assert!(verbose.stdout.starts_with("4-bit GPTQ per row: "), "{}", verbose.stdout);
     for words in ["  model    out/", "  report   out/report.html", "  try it   "] {
         assert!(verbose.stdout.contains(words), "{words}: {}", verbose.stdout);
     }

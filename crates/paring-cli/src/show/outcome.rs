@@ -4,7 +4,7 @@ use std::path::Path;
 
 use paring::plan::compatibility::{Loader, Verdict};
 use paring::report::names::REPORT_PAGE;
-use paring::report::{Report, quoted};
+use paring::report::{Report, quoted, words};
 
 use super::amounts::{plural, seconds, size};
 use super::stored::is_pruned;
@@ -55,7 +55,7 @@ fn headline(report: &Report) -> String {
     let place = if report.place.device == "cpu" { String::new() } else { format!(" on {}", report.place.words()) };
     parts.push(format!("{}{place}", seconds(report.seconds)));
     parts.push(report.place.memory(report.peak_rss_mib));
-    format!("{}: {}", treatment(report), parts.join(", "))
+    format!("{}: {}", words::scheme(report), parts.join(", "))
 }
 
 /// The bits that are stored for a weight of the compressed linears.
@@ -109,16 +109,6 @@ pub fn perplexity(number: f64) -> String {
         n if n < 100.0 => format!("{n:.1}"),
         n if n < 1e6 => format!("{n:.0}"),
         n => format!("{n:.1e}"),
-    }
-}
-
-/// The method, and the bits of the weights where there are some.
-fn treatment(report: &Report) -> String {
-    let weights = &report.plan["recipe"]["rounding"]["weights"];
-    let overridden = report.plan["overrides"].as_array().is_some_and(|list| !list.is_empty());
-    match weights["num_bits"].as_u64().filter(|_| !overridden) {
-        Some(bits) => format!("{bits}-bit {}", report.method),
-        None => report.method.clone(),
     }
 }
 
