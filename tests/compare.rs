@@ -50,7 +50,7 @@ fn how_far_a_compressed_model_is() {
 fn what_cannot_be_compared() {
     let sandbox = Sandbox::new();
     sandbox.refused("verify model --max-kl 0.1", 2, &["--reference"]).unwrap();
-    sandbox.refused("verify model --reference model", 2, &["DATASET is missing"]).unwrap();
+    sandbox.refused("verify model --reference model", 2, &["--reference needs text", "--data"]).unwrap();
     sandbox.refused(&format!("verify model --reference model {DATA} --max-kl nan"), 2, &["--max-kl"]).unwrap();
     let words = ["vocabulary of", "but the reference has "];
     sandbox.refused(&format!("verify model --reference demo {DATA}"), 1, &words).unwrap();

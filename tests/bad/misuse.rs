@@ -7,7 +7,7 @@ use crate::{BadArguments, Questions, check};
 fn plain(_: &Sandbox) {}
 
 const QUANTIZATION: &[BadArguments] = &[
-    ("", &["--wbits"]),
+    ("--method spqr", &["spqr", "--wbits", "--target-bits"]),
     ("--wbits 1", &["--wbits 1", "2 to 8"]),
     ("--wbits 9", &["--wbits 9", "2 to 8"]),
     ("--wbits 0", &["--wbits 0", "2 to 8"]),
@@ -15,7 +15,7 @@ const QUANTIZATION: &[BadArguments] = &[
     ("--wbits four", &["--wbits", "four"]),
     ("--wbits 4 --groupsize 0", &["--groupsize 0", "-1"]),
     ("--wbits 4 --groupsize -2", &["--groupsize -2", "-1"]),
-    ("--groupsize 16", &["--wbits"]),
+    ("--target-bits 4 --method gptq", &["--target-bits needs --method spqr"]),
     ("--wbits 4 --blocksize 0", &["--blocksize 0", "at least 1"]),
     ("--wbits 4 --blocksize -1", &["--blocksize", "-1"]),
     ("--wbits 4 --percdamp -1", &["--percdamp -1", "0 to 1e6"]),
@@ -29,7 +29,7 @@ const QUANTIZATION: &[BadArguments] = &[
     ("--wbits 4 --method rtn --actorder static", &["--actorder", "rtn"]),
     ("--wbits 4 --actorder sideways", &["--actorder", "sideways", "static"]),
     ("--wbits 4 --method magic", &["--method", "magic", "gptq"]),
-    ("--wbits 4 --method wanda", &["--method", "wanda"]),
+    ("--wbits 4 --method wanda", &["--method wanda belongs to paring prune"]),
     ("--wbits 4 --threads 0", &["--threads", "0"]),
     ("--wbits 4 --nsamples 0", &["--nsamples", "0"]),
     ("--wbits 4 --seqlen 1", &["--seqlen", "1"]),
@@ -44,7 +44,7 @@ const QUANTIZATION: &[BadArguments] = &[
     ("--wbits 4 --device cpu --gram-precision tf32", &["--gram-precision tf32", "for a GPU", "leave it out"]),
     ("--wbits 4 --device cpu --max-vram 8GiB", &["--max-vram", "uses the CPU", "--device cuda:N"]),
     ("--wbits 4 --verbose", &["--verbose", "--quiet"]),
-    ("--wbits 4 --fast", &["--fast"]),
+    ("--wbits 4 --fast", &["--fast is unknown; see `paring quantize --help`"]),
 ];
 
 const PRUNING: &[BadArguments] = &[
@@ -59,7 +59,7 @@ const PRUNING: &[BadArguments] = &[
     ("--pattern 2:4:8", &["--pattern", "2:4:8"]),
     ("--pattern 2:4 --sparsity 0.5", &["--pattern", "--sparsity"]),
     ("--pattern 1:3", &["--pattern 1:3", "--blocksize"]),
-    ("--pattern 2:4 --method gptq", &["--method", "gptq", "sparsegpt"]),
+    ("--pattern 2:4 --method gptq", &["--method gptq belongs to paring quantize", "--method sparsegpt with --wbits"]),
     ("--pattern 2:4 --method magnitude --wbits 4", &["magnitude", "sparsegpt"]),
     ("--pattern 2:4 --method wanda --wbits 4", &["wanda", "sparsegpt"]),
     ("--pattern 2:4 --groupsize 16", &["--groupsize", "--wbits"]),

@@ -11,6 +11,7 @@ use paring::request::GroupOptions;
 use paring::{Error, Result};
 use paring_format::names::is_obeyed;
 
+use super::errors::said;
 use super::{Change, Changed, Cli, Command, Run, Shared};
 use crate::show::terminal::printable;
 use crate::show::{Failure, paint};
@@ -27,15 +28,26 @@ const EITHER: [&[&str]; 4] = [
     &["eval-protocol", "new-eval"],
 ];
 
+/// The answer to a command line without a command: the help, on stderr.
+const NOTHING: ErrorKind = ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand;
+
 /// Reads what was typed, and the recipe file that it names: options that are typed win over those in the file. A command
-/// line that makes no sense by itself ends the process with its message.
+/// line that asks for help ends the process with it.
 pub fn parse(args: impl Iterator<Item = OsString>) -> Result<Cli> {
     let args: Vec<OsString> = super::normalized(args).collect();
-    let matches = Cli::command().try_get_matches_from(&args).unwrap_or_else(|answer| ended(&answer, &args));
+    let named = named(&args);
+    let at = named.as_ref().map(|(at, _)| *at);
+    let command = canonical(named.as_ref().map(|(_, name)| name.as_str()));
+    let said = |e: &clap::Error| said(e, command.as_deref());
+    let matches = match super::command().try_get_matches_from(&args) {
+        Ok(matches) => matches,
+        Err(answer) if answer.use_stderr() && answer.kind() != NOTHING => return Err(Error::Misuse(said(&answer))),
+        Err(answer) => ended(&answer, &args),
+    };
     let cli = typed(&matches)?;
     let Some(path) = running(&cli.command).and_then(|run| run.config.clone()) else { return Ok(cli) };
     let Some((name, matches)) = matches.subcommand() else { return Ok(cli) };
-    let commands = Cli::command();
+    let commands = super::command();
     let command = commands.find_subcommand(name).ok_or_else(|| Error::Misuse(format!("unknown command {name}")))?;
     let change = Change::command();
     let longs = |command: &clap::Command| -> Vec<String> {
@@ -50,16 +62,15 @@ pub fn parse(args: impl Iterator<Item = OsString>) -> Result<Cli> {
     let mut all: Vec<OsString> = start.to_vec();
     for setting in &set {
         let options = as_options(&file, setting, command)?;
-        let alone = start.iter().cloned().chain(options.iter().map(OsString::from));
-        Cli::command().try_get_matches_from(alone).map_err(|e| file.error(setting.line, reason(&e)))?;
+        // Any model will do.
+        let alone = start.iter().cloned().chain(["MODEL".into()]).chain(options.iter().map(OsString::from));
+        super::command().try_get_matches_from(alone).map_err(|e| file.error(setting.line, said(&e)))?;
         all.extend(options.into_iter().map(OsString::from));
     }
-    // Options before the name of the command are flags, so that it is the first word that is none.
-    let at = args.iter().skip(1).position(|word| !word.as_encoded_bytes().starts_with(b"-"));
-    let words = args.into_iter().skip(1).enumerate();
+    let words = args.into_iter().enumerate().skip(1);
     all.extend(words.filter(|(i, _)| Some(*i) != at).map(|(_, word)| word));
-    let together = Cli::command().try_get_matches_from(all);
-    let together = together.map_err(|e| Error::Misuse(format!("{}: {}", file.path, reason(&e))))?;
+    let together = super::command().try_get_matches_from(all);
+    let together = together.map_err(|e| Error::Misuse(format!("{}: {}", file.path, said(&e))))?;
     let mut cli = typed(&together)?;
     let groups = file.groups.iter().map(|group| changed(&file, group, &change)).collect::<Result<Vec<_>>>()?;
     if let Some(run) = running_mut(&mut cli.command) {
@@ -73,15 +84,23 @@ pub fn parse(args: impl Iterator<Item = OsString>) -> Result<Cli> {
     Ok(cli)
 }
 
-/// Prints what the parser answers itself, a help text or an error of the command line, and ends the process.
+/// The place and the name of the command that was typed. Options before it are flags, so that it is the first word that is none.
+fn named(args: &[OsString]) -> Option<(usize, String)> {
+    let mut words = args.iter().enumerate().skip(1);
+    let (at, name) = words.find(|(_, word)| !word.as_encoded_bytes().starts_with(b"-"))?;
+    Some((at, name.to_str()?.to_string()))
+}
+
+/// The first name of a command that may have another; `None` where there is no such command.
+pub fn canonical(name: Option<&str>) -> Option<String> {
+    super::command().find_subcommand(name?).map(|command| command.get_name().to_string())
+}
+
+/// Prints what the parser answers itself, a help text or the version, and ends the process.
 fn ended(answer: &clap::Error, args: &[OsString]) -> ! {
     if answer.use_stderr() {
-        let text = match answer.kind() {
-            // Its text is the help.
-            ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand => "no command is given".to_string(),
-            _ => reason(answer),
-        };
-        let mut failure = Failure::new(&text, crate::MISUSE);
+        // Its text is the help.
+        let mut failure = Failure::new("no command is given", crate::MISUSE);
         failure.print_results(Shared::of_words(args.iter().cloned()).channels(), false);
     }
     let plain = answer.render().to_string();
@@ -103,7 +122,7 @@ fn ended(answer: &clap::Error, args: &[OsString]) -> ! {
 }
 
 fn typed(matches: &ArgMatches) -> Result<Cli> {
-    let cli = Cli::from_arg_matches(matches).map_err(|e| Error::Misuse(reason(&e)))?;
+    let cli = Cli::from_arg_matches(matches).map_err(|e| Error::Misuse(said(&e, None)))?;
     // The parser does not see it where one of them comes before the command.
     let is_verbose = cli.command.running().is_some_and(|running| running.verbose);
     match cli.shared.quiet && is_verbose {
@@ -171,23 +190,14 @@ fn changed(file: &RecipeFile, group: &recipe_file::Group, command: &clap::Comman
     let mut options = Vec::new();
     for setting in &group.settings {
         let made = as_options(file, setting, command)?;
-        Change::try_parse_from(&made).map_err(|e| file.error(setting.line, reason(&e)))?;
+        Change::try_parse_from(&made).map_err(|e| file.error(setting.line, said(&e, None)))?;
         options.extend(made);
     }
-    let change = Change::try_parse_from(options).map_err(|e| file.error(group.line, reason(&e)))?;
+    let change = Change::try_parse_from(options).map_err(|e| file.error(group.line, said(&e, None)))?;
     let changed = Changed {
         targets: group.targets.clone(),
         change: (!group.skip).then_some(change),
         place: format!("{}, line {}", file.path, group.line),
     };
     changed.options()
-}
-
-/// The text of an error of the parser, without its hints.
-fn reason(error: &clap::Error) -> String {
-    let text = error.to_string();
-    let lines =
-        text.lines().map(str::trim).take_while(|line| !line.starts_with("Usage") && !line.starts_with("For more"));
-    let text = lines.filter(|line| !line.is_empty()).collect::<Vec<_>>().join(" ");
-    text.trim_start_matches("error: ").to_string()
 }

@@ -5,22 +5,24 @@ use std::path::PathBuf;
 use clap::Args;
 use clap_complete::Shell;
 
+use super::headings::OUTPUT;
+
 #[derive(Args)]
 pub struct CompletionsArgs {
-    /// The shell
+    /// Shell
     #[arg(value_enum)]
     pub shell: Shell,
 }
 
 #[derive(Args)]
 pub struct ManArgs {
-    /// The command whose page to print [default: that of paring itself]
+    /// Command whose page to print [default: the page of paring itself]
     #[arg(conflicts_with = "out")]
     pub command: Option<String>,
     /// Write all pages into this folder, which is made if need be
-    #[arg(long, value_name = "DIR")]
+    #[arg(long, short, value_name = "DIR", help_heading = OUTPUT)]
     pub out: Option<PathBuf>,
     /// Replace a page also where another program wrote it
-    #[arg(long, requires = "out")]
+    #[arg(long, requires = "out", help_heading = OUTPUT)]
     pub overwrite: bool,
 }

@@ -2,41 +2,49 @@
 
 use std::path::PathBuf;
 
+use clap::builder::NonEmptyStringValueParser;
 use clap::{Args, ValueEnum};
 use paring::request::DataOptions;
 use paring_data::named::Protocol;
 
+use super::headings::{DATA, EVALUATION, MODEL};
+
 /// The way in which a model is opened.
 #[derive(Args)]
 pub struct OpeningArgs {
-    /// Read a model whose files disagree as transformers does, and leave out tensors that the model does not have, with a
-    /// note, instead of refusing it
-    #[arg(long)]
+    /// Read a model whose files disagree as transformers does, with a note, instead of refusing it
+    ///
+    /// Tensors that the model does not have are left out.
+    #[arg(long, hide_short_help = true, help_heading = MODEL)]
     pub lenient: bool,
 }
 
 #[derive(Args)]
 pub struct Inputs {
-    /// A Hugging Face folder, a name on the hub (`org/name` or `org/name@revision`), or `demo`
-    #[arg(default_value = "demo", value_parser = clap::builder::NonEmptyStringValueParser::new())]
+    /// Hugging Face folder, hub name (org/name or org/name@revision), or `demo`
+    #[arg(value_parser = NonEmptyStringValueParser::new(), help_heading = None::<&str>)]
     pub model: String,
-    /// Text: a .txt, .jsonl or .json (also .gz, .zst) or .parquet file, a .safetensors file of `input_ids`, one of
-    /// wikitext2 c4 ptb pajama refinedweb, or `demo` [default: demo for the model demo]
-    #[arg(value_parser = clap::builder::NonEmptyStringValueParser::new())]
+    /// Text file (.txt .jsonl .json .parquet) or named set (wikitext2 c4 ptb, ...)
+    ///
+    /// Text: .txt, .jsonl, .json (each also .gz or .zst) or .parquet. Token ids: a .safetensors file with `input_ids`.
+    /// Named sets: wikitext2, c4, ptb, pajama, refinedweb, demo. The model `demo` brings its own text.
+    #[arg(value_parser = NonEmptyStringValueParser::new(), help_heading = None::<&str>)]
     pub dataset: Option<String>,
     #[command(flatten)]
     pub opening: OpeningArgs,
-    /// Field of a JSON line, or column of a .parquet file, that holds text, or messages for the model's chat template
-    #[arg(long, default_value = "text", value_name = "NAME")]
+    /// JSON field or Parquet column with the text, or with messages for the model's chat template
+    #[arg(long, default_value = "text", value_name = "NAME", hide_short_help = true, help_heading = DATA)]
     pub text_field: String,
-    /// Folder with the files of the named sets, laid out as their repositories or flat
-    #[arg(long, value_name = "DIR")]
+    /// Folder that holds wikitext2, c4 or ptb: as downloaded from the hub, or flat
+    #[arg(long, value_name = "DIR", hide_short_help = true, help_heading = DATA)]
     pub data_dir: Option<PathBuf>,
-    /// Published code whose parts and windows of c4 and ptb are measured on (c4-new and ptb-new mean sparsegpt's)
-    #[arg(long, value_enum, default_value = "gptq", value_name = "CODE")]
+    /// Paper whose parts and windows of c4 and ptb are measured on
+    #[arg(
+        long, value_enum, default_value = "gptq", value_name = "CODE", hide_short_help = true, help_heading = EVALUATION
+    )]
     pub eval_protocol: ProtocolArg,
-    /// As --eval-protocol sparsegpt: the name that the scripts of GPTQ and SpQR have for it
-    #[arg(long, conflicts_with = "eval_protocol")]
+    /// Same as --eval-protocol sparsegpt, as the scripts of GPTQ and SpQR call it
+    #[arg(long, conflicts_with = "eval_protocol", hide = true, help_heading = EVALUATION)]
     pub new_eval: bool,
 }
 
@@ -55,7 +63,7 @@ impl Inputs {
 pub enum ProtocolArg {
     /// GPTQ and SpQR: 256 drawn windows of c4, ptb's validation set
     Gptq,
-    /// SparseGPT and Wanda: the first 256 windows of c4, ptb's test set
+    /// SparseGPT and Wanda: the first 256 windows of c4, ptb's test set (c4-new and ptb-new mean these too)
     #[value(alias = "new")]
     Sparsegpt,
 }

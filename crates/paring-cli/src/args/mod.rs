@@ -1,8 +1,11 @@
 //! The command line. Every option is a field, with its help.
 
 mod bench;
+mod errors;
 mod file;
 mod generated;
+mod headings;
+mod help;
 mod inputs;
 mod isolation;
 mod layer;
@@ -17,21 +20,24 @@ mod running;
 mod shared;
 mod stored;
 
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::path::PathBuf;
 
 use clap::builder::{PossibleValue, PossibleValuesParser};
-use clap::{Args, Parser, Subcommand};
+use clap::{Arg, Args, Parser, Subcommand};
 use paring::plan::{METHODS, MethodInfo};
 
 pub use bench::BenchArgs;
-pub use file::parse;
+pub use file::{canonical, parse};
+use headings::{DATA, EVALUATION, OUTPUT, WHAT};
+
 pub use generated::{CompletionsArgs, ManArgs};
+pub use help::command;
 pub use inputs::{Inputs, OpeningArgs};
 pub use layer::LayerArgs;
 pub use output::{LogArg, OutputArgs};
 pub use overrides::{Change, Changed};
-pub use recipe::{ActOrderArg, Grids, Removal, SpqrArgs, Sweep};
+pub use recipe::{ActOrderArg, Grids, Removal, SpqrArgs, Sweep, Target};
 pub use report::ReportArgs;
 pub use request::sources;
 pub use run::{OffloadArg, Run};
@@ -39,16 +45,11 @@ pub use running::{DeviceArg, Running};
 pub use shared::Shared;
 pub use stored::{ConvertArgs, VerifyArgs};
 
-/// Makes language models smaller: prunes and quantizes Hugging Face checkpoints, one block at a time.
+/// Prune and quantize Hugging Face language models on a laptop.
+///
+/// Writes checkpoints for vLLM and transformers. One block of the model is in memory at a time.
 #[derive(Parser)]
-#[command(
-    name = "paring",
-    version,
-    propagate_version = true,
-    max_term_width = 100,
-    after_help = "Examples:\n  paring quantize demo --wbits 4 --groupsize 32 --out demo-4bit\n  \
-        paring eval demo-4bit demo\n  paring help quantize"
-)]
+#[command(name = "paring", disable_help_flag = true, disable_version_flag = true, max_term_width = 100)]
 pub struct Cli {
     #[command(flatten)]
     pub shared: Shared,
@@ -58,86 +59,55 @@ pub struct Cli {
 
 #[derive(Subcommand)]
 pub enum Command {
-    /// Prune a model; with --wbits or --scheme also quantize it in the same sweep
-    #[command(after_help = "Examples:\n  paring sparsify demo --method sparsegpt --pattern 2:4 --out demo-2of4\n  \
-        paring sparsify MODEL calibration.txt --method wanda --sparsity 0.5 --out OUT\n  \
-        paring sparsify MODEL calibration.txt --pattern 2:4 \\\n      --wbits 4 --groupsize 64 --out OUT")]
-    Sparsify(SparsifyArgs),
-    /// Quantize a model; zeros of a pruned model stay zeros
-    #[command(
-        after_help = "Examples:\n  paring quantize demo --wbits 3 --groupsize 32 --out demo-3bit --eval demo\n  \
-        paring quantize MODEL calibration.txt --wbits 4 --groupsize 128 \\\n      --actorder static --out OUT\n  \
-        paring quantize MODEL calibration.txt --scheme W4A16 --strict --out OUT\n  \
-        paring quantize MODEL calibration.txt --config recipe.toml --out OUT\n  \
-        paring quantize MODEL --method rtn --wbits 8 --groupsize -1 --out OUT\n  \
-        paring quantize MODEL calibration.txt --wbits 3 --groupsize 16 \\\n      \
-        --qq-scale-bits 3 --qq-zero-bits 3 --outlier-share 0.01 \\\n      --permutation-order act_order\n  \
-        paring quantize MODEL calibration.txt --target-bits 4"
-    )]
+    /// Quantize a model's weights (pruned weights stay zero)
     Quantize(QuantizeArgs),
+    /// Prune a model, optionally quantizing it in the same pass
+    #[command(name = "prune", visible_alias = "sparsify")]
+    Sparsify(SparsifyArgs),
     /// Measure perplexity
-    #[command(
-        after_help = "Examples:\n  paring eval demo\n  paring eval MODEL test.txt --seqlen 2048 --limit 10 --json"
-    )]
+    #[command(mut_args = of_evaluation)]
     Eval(EvalArgs),
-    /// Show the text and the tokens that a model is calibrated on
-    #[command(after_help = "Examples:\n  paring tokens MODEL chats.jsonl --text-field messages\n  \
-        paring tokens MODEL calibration.txt --limit 1 --json")]
-    Tokens(TokensArgs),
-    /// Show what a checkpoint holds
-    #[command(after_help = "Examples:\n  paring inspect OUT\n  paring inspect OUT --outliers outliers.svg")]
-    Inspect(InspectArgs),
-    /// Check that a checkpoint is complete, readable, and what was written when it was made
-    #[command(after_help = "Examples:\n  paring verify OUT\n  \
-        paring verify OUT --reference MODEL --data test.txt --tokens 8192 --max-kl 0.1")]
-    Verify(VerifyArgs),
-    /// Write the plain dense checkpoint behind a compressed one
-    #[command(after_help = "Example:\n  paring decompress OUT --out DENSE")]
-    Decompress(DecompressArgs),
-    /// Store the same numbers in another layout, without rounding anything
-    #[command(after_help = "Examples:\n  paring convert MODEL --format int-quantized --out OUT\n  \
-        paring convert OUT --format pack-quantized --group group_0 --out PACKED")]
-    Convert(ConvertArgs),
-    /// Show the report of a run, or how two runs differ
-    #[command(after_help = "Examples:\n  paring report OUT\n  paring report OUT-A OUT-B --html differences.html\n  \
-        paring report OUT --tensorboard runs --wandb wandb")]
+    /// Show the report of a run, or compare two runs
     Report(ReportArgs),
-    /// List the schemes that --scheme knows, and what runs them
-    #[command(after_help = "Example:\n  paring schemes --json")]
+    /// Show what a checkpoint holds: formats, bits, sparsity, outliers
+    Inspect(InspectArgs),
+    /// Check a checkpoint for missing, corrupt or changed data
+    ///
+    /// With --reference, also compare its predictions with those of another model.
+    Verify(VerifyArgs),
+    /// Show the text and tokens that a model is calibrated on
+    Tokens(TokensArgs),
+    /// Change the storage format; no weight changes its value
+    Convert(ConvertArgs),
+    /// Convert a compressed checkpoint back to plain weights
+    Decompress(DecompressArgs),
+    /// List the presets of --scheme, and which programs run them
     Schemes(SchemesArgs),
-    /// Compress one layer from a safetensors file, for experiments
-    #[command(after_help = "Example:\n  paring layer layer.safetensors --method gptq --wbits 4 --out made.safetensors")]
+    /// Tool: compress one layer from a safetensors file
     Layer(LayerArgs),
-    /// Measure how fast this machine is at each operation; with --check also whether a GPU computes what the CPU does
-    #[command(after_help = "Examples:\n  paring bench\n  paring bench --device cuda:0 --check --ops sweep,factor")]
+    /// Tool: benchmark this machine; --check also compares GPU results with the CPU
     Bench(BenchArgs),
-    /// Print the script that completes commands and options in a shell
-    #[command(
-        after_help = "Examples:\n  paring completions bash > ~/.local/share/bash-completion/completions/paring\n  \
-        paring completions zsh > \"${fpath[1]}/_paring\"\n  \
-        paring completions fish > ~/.config/fish/completions/paring.fish"
-    )]
+    /// Tool: print the completion script of a shell
     Completions(CompletionsArgs),
-    /// Print a manual page, or write all of them
-    #[command(after_help = "Examples:\n  paring man quantize | man -l -\n  paring man --out ~/.local/share/man/man1")]
+    /// Tool: print a manual page, or write all of them
     Man(ManArgs),
 }
 
 #[derive(Args)]
 pub struct SparsifyArgs {
     #[command(flatten)]
-    pub inputs: Inputs,
-    /// Algorithm that chooses weights, and that may update the others
-    #[arg(long, default_value = "sparsegpt", value_parser = methods(|m| m.drops))]
-    pub method: String,
-    #[command(flatten)]
     pub removal: Removal,
+    /// Pruning method
+    #[arg(long, default_value = "sparsegpt", value_parser = methods(|m| m.drops), help_heading = WHAT)]
+    pub method: String,
     #[command(flatten)]
     pub grids: Grids,
     #[command(flatten)]
+    pub run: Run,
+    #[command(flatten)]
     pub sweep: Sweep,
     #[command(flatten)]
-    pub run: Run,
+    pub inputs: Inputs,
     #[command(flatten)]
     pub running: Running,
 }
@@ -145,82 +115,100 @@ pub struct SparsifyArgs {
 #[derive(Args)]
 pub struct QuantizeArgs {
     #[command(flatten)]
-    pub inputs: Inputs,
-    /// Algorithm [default: gptq; spqr when one of its options is given; rtn for the schemes FP8* and MXFP8*]
-    #[arg(long, value_parser = methods(|m| m.rounds && !m.drops))]
+    pub grids: Grids,
+    /// Quantization method [default: gptq]
+    ///
+    /// For FP8 and MXFP8 schemes the default is rtn, and with an option of SpQR it is spqr.
+    #[arg(long, value_parser = methods(|m| m.rounds && !m.drops), help_heading = WHAT)]
     pub method: Option<String>,
     #[command(flatten)]
-    pub grids: Grids,
+    pub target: Target,
+    #[command(flatten)]
+    pub run: Run,
     #[command(flatten)]
     pub sweep: Sweep,
     #[command(flatten)]
     pub spqr: SpqrArgs,
     #[command(flatten)]
-    pub run: Run,
+    pub inputs: Inputs,
     #[command(flatten)]
     pub running: Running,
 }
 
 #[derive(Args)]
+#[command(next_help_heading = EVALUATION)]
 pub struct EvalArgs {
     #[command(flatten)]
     pub inputs: Inputs,
-    /// Tokens in a window [default: 2048, or as many positions as the model has]
+    /// Tokens per window [default: 2048, or the model's context]
     #[arg(long, value_name = "TOKENS", value_parser = clap::value_parser!(u32).range(2..))]
     pub seqlen: Option<u32>,
-    /// Measure the first windows only
+    /// Measure only the first windows
     #[arg(long, value_name = "WINDOWS", value_parser = clap::value_parser!(u32).range(1..))]
     pub limit: Option<u32>,
-    /// Leave activations and caches as they are where the model's config has them quantized
+    /// Ignore quantization of activations and KV cache in the model's config
     #[arg(long)]
     pub weight_only: bool,
     #[command(flatten)]
     pub running: Running,
 }
 
+/// The options of data in the help of a command that only measures.
+fn of_evaluation(arg: Arg) -> Arg {
+    match arg.get_help_heading() {
+        Some(DATA) => arg.help_heading(EVALUATION),
+        _ => arg,
+    }
+}
+
 #[derive(Args)]
 pub struct TokensArgs {
+    /// Documents to show, from the first
+    #[arg(
+        long, default_value_t = 4, value_name = "DOCUMENTS", value_parser = clap::value_parser!(u32).range(1..),
+        help_heading = DATA
+    )]
+    pub limit: u32,
     #[command(flatten)]
     pub inputs: Inputs,
-    /// Documents to show, from the first
-    #[arg(long, default_value_t = 4, value_name = "DOCUMENTS", value_parser = clap::value_parser!(u32).range(1..))]
-    pub limit: u32,
 }
 
 /// Options of a command that only reads a checkpoint.
 #[derive(Args)]
 pub struct Look {
-    /// A Hugging Face folder, a name on the hub (`org/name` or `org/name@revision`), or `demo`
-    #[arg(value_parser = clap::builder::NonEmptyStringValueParser::new())]
+    /// Hugging Face folder, hub name (org/name or org/name@revision), or `demo`
+    #[arg(value_parser = clap::builder::NonEmptyStringValueParser::new(), help_heading = None::<&str>)]
     pub model: String,
     #[command(flatten)]
     pub opening: OpeningArgs,
 }
 
 #[derive(Args)]
+#[command(next_help_heading = OUTPUT)]
 pub struct InspectArgs {
     #[command(flatten)]
     pub look: Look,
     /// List every tensor, not only every kind
     #[arg(long, short)]
     pub verbose: bool,
-    /// Draw where the outliers of a matrix lie
-    #[arg(long, value_name = "FILE.svg")]
+    /// Plot where the outliers of a matrix are, as SVG
+    #[arg(long, value_name = "FILE.svg", value_parser = svg)]
     pub outliers: Option<PathBuf>,
+    /// Matrix to plot, such as model.layers.0.mlp.down_proj [default: the one with the most outliers]
+    #[arg(long, value_name = "NAME", requires = "outliers")]
+    pub module: Option<String>,
     /// Replace the file of --outliers also where another program wrote it
     #[arg(long, requires = "outliers")]
     pub overwrite: bool,
-    /// The matrix to draw, by its exact path [default: the one with the most outliers]
-    #[arg(long, value_name = "NAME", requires = "outliers")]
-    pub module: Option<String>,
 }
 
 #[derive(Args)]
+#[command(next_help_heading = OUTPUT)]
 pub struct DecompressArgs {
     #[command(flatten)]
     pub look: Look,
     /// Output folder
-    #[arg(long, alias = "save", value_name = "DIR")]
+    #[arg(long, short, alias = "save", value_name = "DIR")]
     pub out: PathBuf,
     /// Replace an earlier output of paring, once this one is complete; other files in the folder stay
     #[arg(long)]
@@ -230,7 +218,24 @@ pub struct DecompressArgs {
 }
 
 #[derive(Args)]
-pub struct SchemesArgs {}
+pub struct SchemesArgs {
+    /// Only schemes whose names contain this, such as W4A16 or fp8
+    #[arg(value_name = "NAME")]
+    pub name: Option<String>,
+}
+
+/// A file for a picture, which is SVG whatever it is called.
+fn svg(text: &str) -> Result<PathBuf, String> {
+    const OTHERS: [&str; 7] = ["png", "jpg", "jpeg", "gif", "webp", "pdf", "html"];
+    let path = PathBuf::from(text);
+    let extension = path.extension().map(|extension| extension.to_ascii_lowercase());
+    match OTHERS.iter().find(|other| extension.as_deref() == Some(OsStr::new(other))) {
+        Some(other) => {
+            Err(format!("the plot is an SVG, not a .{other} file; name it {}", path.with_extension("svg").display()))
+        }
+        None => Ok(path),
+    }
+}
 
 /// Long options written with underscores, as the published scripts have them, become the ones with hyphens.
 pub fn normalized(args: impl Iterator<Item = OsString>) -> impl Iterator<Item = OsString> {

@@ -4,12 +4,14 @@ use std::path::{Path, PathBuf};
 
 use clap::Args;
 
+use super::headings::GLOBAL;
 use super::{Command, Running};
 
 #[derive(Args)]
+#[command(next_help_heading = GLOBAL)]
 pub struct LogArg {
-    /// Append what happens to this file, as JSON, an event a line (docs/log-json.md); `-`: to stderr, instead of progress
-    #[arg(long, value_name = "FILE", help_heading = "Running")]
+    /// Append JSON events to FILE, one per line; `-`: to stderr instead of progress
+    #[arg(long, value_name = "FILE", hide_short_help = true)]
     pub log_json: Option<PathBuf>,
 }
 

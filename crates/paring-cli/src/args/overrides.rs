@@ -2,7 +2,7 @@
 
 use clap::Parser;
 
-use super::{Grids, Removal, SpqrArgs, Sweep};
+use super::{Grids, Removal, SpqrArgs, Sweep, Target};
 
 /// The options that may differ between linears.
 #[derive(Parser)]
@@ -16,11 +16,13 @@ pub struct Change {
     #[command(flatten)]
     pub grids: Grids,
     #[command(flatten)]
+    pub target: Target,
+    #[command(flatten)]
     pub sweep: Sweep,
     #[command(flatten)]
     pub spqr: SpqrArgs,
     /// The layout
-    #[arg(long)]
+    #[arg(long, value_parser = super::run::layout)]
     pub format: Option<String>,
 }
 

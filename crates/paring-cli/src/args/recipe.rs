@@ -3,87 +3,47 @@
 use clap::{Args, ValueEnum};
 use paring::plan::{Pattern, Permutation};
 
+use super::headings::{GPTQ, SPQR, WHAT};
+
 #[derive(Clone, Copy, ValueEnum)]
 pub enum ActOrderArg {
+    /// Visit columns as they are stored
     None,
+    /// Groups stay of neighbouring columns: every program loads that
     Static,
+    /// Groups follow the order of visit: needs --format dense
     Group,
 }
 
 #[derive(Args, Clone)]
-#[command(next_help_heading = "Rounding")]
+#[command(next_help_heading = WHAT)]
 pub struct Grids {
-    /// A scheme by its name (`paring schemes` lists them): element, groups, symmetry and quantized inputs at once
+    /// Preset such as W4A16, FP8_DYNAMIC or NVFP4; `paring schemes` lists all
     #[arg(long, value_name = "NAME", conflicts_with = "wbits")]
     pub scheme: Option<String>,
-    /// Bits of a weight, 2 to 8
+    /// Bits per weight, 2 to 8
     #[arg(long, value_name = "B", allow_negative_numbers = true)]
     pub wbits: Option<u32>,
-    /// Columns that share a scale; -1: the whole row [default: -1, or what the scheme says]
+    /// Weights per scale, such as 128; -1: one scale per row
+    ///
+    /// Default: what the scheme says, or 64 or 32 where that does not divide all layers. For --wbits alone: 128, 64 or 32 for
+    /// up to 4 bits, otherwise one scale per row; so for `paring layer`.
     #[arg(long, value_name = "G", allow_negative_numbers = true)]
     pub groupsize: Option<i64>,
-    /// Symmetric grids, without zero points
-    #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
+    /// Symmetric quantization, without zero points
+    #[arg(
+        long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true",
+        hide_short_help = true
+    )]
     pub sym: Option<bool>,
-    /// One grid per row; `--perchannel=false`, for spqr, has one for all rows
-    #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
-    pub perchannel: Option<bool>,
-    /// Shrink each grid's range to the one with the least error
-    #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
-    pub mse: Option<bool>,
-    /// Visit columns by falling Gram diagonal: `static` keeps groups in file order [default: none]
-    #[arg(long, value_enum, value_name = "ORDER")]
-    pub actorder: Option<ActOrderArg>,
-    /// Fit the grids of all groups before the sweep
-    #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
-    pub static_groups: Option<bool>,
 }
 
 #[derive(Args)]
-#[command(next_help_heading = "Pruning")]
-pub struct Removal {
-    /// Keep N of every M consecutive weights of a row
-    #[arg(long, value_name = "N:M", value_parser = pattern)]
-    pub pattern: Option<Pattern>,
-    /// Share of the weights to remove
-    #[arg(long, value_name = "S", conflicts_with = "pattern", allow_negative_numbers = true)]
-    pub sparsity: Option<f64>,
-}
-
-#[derive(Args)]
-#[command(next_help_heading = "Sweep")]
-pub struct Sweep {
-    /// Damping of the Gram matrix, as a share of its mean diagonal [default: 0.01]
-    #[arg(long, value_name = "SHARE", allow_negative_numbers = true)]
-    pub percdamp: Option<f64>,
-    /// Columns of a slice of the sweep [default: 128]
-    #[arg(long, value_name = "COLUMNS", allow_negative_numbers = true)]
-    pub blocksize: Option<usize>,
-}
-
-/// SpQR's options, as its published script spells them (with hyphens or underscores).
-#[derive(Args)]
-#[command(next_help_heading = "SpQR (any of these selects --method spqr)")]
-pub struct SpqrArgs {
-    /// Quantize the scales again, to B bits
-    #[arg(long, value_name = "B", allow_negative_numbers = true)]
-    pub qq_scale_bits: Option<u32>,
-    /// Quantize the zeros again, to B bits
-    #[arg(long, value_name = "B", allow_negative_numbers = true)]
-    pub qq_zero_bits: Option<u32>,
-    /// Rows whose scales and zeros share a grid [default: 16]
-    #[arg(long, value_name = "ROWS", allow_negative_numbers = true)]
-    pub qq_groupsize: Option<usize>,
-    /// Symmetric grids for the zeros
-    #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
-    pub qq_zero_sym: Option<bool>,
-    /// Keep a weight exact when its squared error is over this share of the weights' mean variance; inf keeps none
-    #[arg(long, value_name = "SHARE", allow_negative_numbers = true)]
-    pub outlier_threshold: Option<f64>,
-    /// Find the threshold that keeps this share of the weights exact, on a sample of the layers
-    #[arg(long, value_name = "SHARE", conflicts_with = "outlier_threshold", allow_negative_numbers = true)]
-    pub outlier_share: Option<f64>,
-    /// Choose bits, groups and outliers for this many bits per weight on disk
+#[command(next_help_heading = WHAT)]
+pub struct Target {
+    /// Bits per weight to reach on disk, with SpQR
+    ///
+    /// Chooses bits, groups and outliers.
     #[arg(
         long,
         value_name = "BITS",
@@ -91,28 +51,110 @@ pub struct SpqrArgs {
         allow_negative_numbers = true
     )]
     pub target_bits: Option<f64>,
-    /// The order in which columns are visited [default: identity]
-    #[arg(long, value_enum, value_name = "ORDER")]
+}
+
+#[derive(Args)]
+#[command(next_help_heading = WHAT)]
+pub struct Removal {
+    /// Keep N of every M consecutive weights of a row, such as 2:4
+    #[arg(long, value_name = "N:M", value_parser = pattern)]
+    pub pattern: Option<Pattern>,
+    /// Share of the weights to remove, such as 0.5
+    #[arg(long, value_name = "S", conflicts_with = "pattern", allow_negative_numbers = true)]
+    pub sparsity: Option<f64>,
+}
+
+#[derive(Args)]
+#[command(next_help_heading = GPTQ)]
+pub struct Sweep {
+    /// Quantize important columns first
+    #[arg(long, value_enum, value_name = "ORDER", hide_short_help = true)]
+    pub actorder: Option<ActOrderArg>,
+    /// Hessian dampening, as a share of its mean diagonal [default: 0.01]
+    #[arg(long, value_name = "SHARE", allow_negative_numbers = true, hide_short_help = true)]
+    pub percdamp: Option<f64>,
+    /// Columns processed per step [default: 128]
+    #[arg(long, value_name = "COLUMNS", allow_negative_numbers = true, hide_short_help = true)]
+    pub blocksize: Option<usize>,
+    /// Search for the clipping range with the least error
+    #[arg(
+        long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true",
+        hide_short_help = true
+    )]
+    pub mse: Option<bool>,
+    /// Fit the grids of all groups before the first column is quantized
+    #[arg(
+        long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true",
+        hide_short_help = true
+    )]
+    pub static_groups: Option<bool>,
+    /// One scale per row; for SpQR, `--perchannel=false` shares one across rows
+    #[arg(
+        long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true",
+        hide_short_help = true
+    )]
+    pub perchannel: Option<bool>,
+}
+
+/// SpQR's options, as its published script spells them (with hyphens or underscores). Any of them selects its method.
+#[derive(Args)]
+#[command(next_help_heading = SPQR)]
+pub struct SpqrArgs {
+    /// Bits for the scales themselves: they are quantized too
+    #[arg(long, value_name = "B", allow_negative_numbers = true, hide_short_help = true)]
+    pub qq_scale_bits: Option<u32>,
+    /// Bits for the zero points themselves
+    #[arg(long, value_name = "B", allow_negative_numbers = true, hide_short_help = true)]
+    pub qq_zero_bits: Option<u32>,
+    /// Rows whose scales and zero points are quantized together [default: 16]
+    #[arg(long, value_name = "ROWS", allow_negative_numbers = true, hide_short_help = true)]
+    pub qq_groupsize: Option<usize>,
+    /// Quantize the zero points symmetrically
+    #[arg(
+        long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true",
+        hide_short_help = true
+    )]
+    pub qq_zero_sym: Option<bool>,
+    /// Keep weights whose error exceeds this in full precision (the paper's tau, such as 0.2); inf: none
+    #[arg(long, value_name = "SHARE", allow_negative_numbers = true, hide_short_help = true)]
+    pub outlier_threshold: Option<f64>,
+    /// Share of the weights to keep in full precision; the threshold is found on a sample of the layers
+    #[arg(
+        long,
+        value_name = "SHARE",
+        conflicts_with = "outlier_threshold",
+        allow_negative_numbers = true,
+        hide_short_help = true
+    )]
+    pub outlier_share: Option<f64>,
+    /// Order in which columns are quantized [default: identity; act_order with --target-bits]
+    #[arg(long, value_enum, value_name = "ORDER", hide_short_help = true)]
     pub permutation_order: Option<PermutationArg>,
-    /// Fit grids to all weights of a group, without looking for likely outliers first
-    #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
+    /// Fit grids to all weights of a group, likely outliers among them (faster)
+    #[arg(
+        long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true",
+        hide_short_help = true
+    )]
     pub simplified_outliers: Option<bool>,
-    /// Round zeros to whole numbers
-    #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
+    /// Round zero points to whole numbers
+    #[arg(
+        long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true",
+        hide_short_help = true
+    )]
     pub round_zero: Option<bool>,
-    /// Correct but don't round the last N columns visited
-    #[arg(long, value_name = "N", allow_negative_numbers = true)]
+    /// Leave the last N columns unquantized, but correct them
+    #[arg(long, value_name = "N", allow_negative_numbers = true, hide_short_help = true)]
     pub keep_last_columns: Option<usize>,
 }
 
 #[derive(Clone, Copy, ValueEnum)]
 pub enum PermutationArg {
-    /// As in the file
+    /// As stored
     Identity,
-    /// By falling Gram diagonal
+    /// Important columns first
     #[value(name = "act_order", alias = "act-order")]
     ActOrder,
-    /// Columns whose weights rank alike side by side
+    /// Columns with similar rankings side by side
     Spearman,
 }
 

@@ -4,24 +4,27 @@ use std::path::PathBuf;
 
 use clap::Args;
 
+use super::headings::OUTPUT;
+
 #[derive(Args)]
+#[command(next_help_heading = OUTPUT)]
 pub struct ReportArgs {
-    /// The output folder of a run, or its report.json
-    #[arg(value_name = "RUN")]
+    /// Output folder of a run, or its report.json
+    #[arg(value_name = "RUN", help_heading = None::<&str>)]
     pub run: PathBuf,
-    /// Another run: say how it differs from the first
-    #[arg(value_name = "OTHER")]
+    /// Another run to compare it with
+    #[arg(value_name = "OTHER", help_heading = None::<&str>)]
     pub other: Option<PathBuf>,
-    /// File for the page [default: report.html beside the report; for two runs none is written]
+    /// Write the page here [default: report.html beside the report; none for two runs]
     #[arg(long, value_name = "FILE")]
     pub html: Option<PathBuf>,
     /// Replace a file also where another program wrote it
     #[arg(long)]
     pub overwrite: bool,
-    /// Also write the numbers by block and of the run as an event file of TensorBoard, in a folder below this one
+    /// Also write an event file for TensorBoard, in a folder below this one
     #[arg(long, value_name = "FOLDER", conflicts_with = "other")]
     pub tensorboard: Option<PathBuf>,
-    /// Also write them as an offline run of Weights & Biases, in a folder below this one; `wandb sync` uploads it
+    /// Also write an offline run of Weights & Biases, in a folder below this one; `wandb sync` uploads it
     #[arg(long, value_name = "FOLDER", conflicts_with = "other")]
     pub wandb: Option<PathBuf>,
 }

@@ -9,7 +9,7 @@ use paring_data::hub::DownloadObserver;
 
 use super::{
     ActOrderArg, Grids, Inputs, OffloadArg, OpeningArgs, QuantizeArgs, Removal, Run, Running, Shared, SparsifyArgs,
-    SpqrArgs, Sweep,
+    SpqrArgs, Sweep, Target,
 };
 use crate::demo;
 use crate::progress::Downloads;
@@ -40,7 +40,7 @@ impl QuantizeArgs {
     pub fn request(&self, shared: &Shared) -> Result<Request> {
         let recipe = RecipeOptions {
             method: self.method.clone(),
-            spqr: self.spqr.options(),
+            spqr: self.spqr.options(&self.target),
             ..recipe(&self.grids, &self.sweep)?
         };
         let request = Request { recipe, ..Request::quantize(&self.inputs.model) };
@@ -54,7 +54,7 @@ impl super::LayerArgs {
         Ok(RecipeOptions {
             method: Some(self.method.clone()),
             pattern: self.removal.pattern(),
-            spqr: self.spqr.options(),
+            spqr: self.spqr.options(&self.target),
             ..recipe(&self.grids, &self.sweep)?
         })
     }
@@ -65,7 +65,7 @@ impl super::Change {
         let recipe = RecipeOptions {
             method: self.method.clone(),
             pattern: self.removal.pattern(),
-            spqr: self.spqr.options(),
+            spqr: self.spqr.options(&self.target),
             ..recipe(&self.grids, &self.sweep)?
         };
         Ok(GroupChange { recipe, format: self.format.clone() })
@@ -96,14 +96,14 @@ fn recipe(grids: &Grids, sweep: &Sweep) -> Result<RecipeOptions> {
         bits: grids.wbits,
         grouping: grids.groupsize.map(grouping).transpose()?,
         symmetric: grids.sym,
-        per_channel: grids.perchannel,
-        mse: grids.mse,
-        act_order: grids.actorder.map(|order| match order {
+        per_channel: sweep.perchannel,
+        mse: sweep.mse,
+        act_order: sweep.actorder.map(|order| match order {
             ActOrderArg::None => ActOrder::None,
             ActOrderArg::Static => ActOrder::Static,
             ActOrderArg::Group => ActOrder::Group,
         }),
-        static_groups: grids.static_groups,
+        static_groups: sweep.static_groups,
         percdamp: sweep.percdamp,
         blocksize: sweep.blocksize,
         ..RecipeOptions::default()
@@ -111,7 +111,7 @@ fn recipe(grids: &Grids, sweep: &Sweep) -> Result<RecipeOptions> {
 }
 
 impl SpqrArgs {
-    fn options(&self) -> paring::request::SpqrOptions {
+    fn options(&self, target: &Target) -> paring::request::SpqrOptions {
         paring::request::SpqrOptions {
             scale_bits: self.qq_scale_bits,
             zero_bits: self.qq_zero_bits,
@@ -119,7 +119,7 @@ impl SpqrArgs {
             zero_symmetric: self.qq_zero_sym,
             outlier_threshold: self.outlier_threshold,
             outlier_share: self.outlier_share,
-            target_bits: self.target_bits,
+            target_bits: target.target_bits,
             permutation: self.permutation_order.map(super::recipe::PermutationArg::permutation),
             simplified_outliers: self.simplified_outliers,
             round_zero: self.round_zero,
@@ -160,6 +160,7 @@ impl Run {
             max_vram: running.max_vram,
             strict: self.strict,
             loader_notes: !shared.quiet,
+            estimate: !shared.quiet,
             overwrite: self.overwrite,
             resume: self.resuming.resume,
             allow_mixed_arithmetic: self.resuming.allow_mixed_arithmetic,

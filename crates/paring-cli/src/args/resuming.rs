@@ -2,18 +2,20 @@
 
 use clap::{Args, ValueEnum};
 
+use super::headings::OUTPUT;
+
 #[derive(Args)]
+#[command(next_help_heading = OUTPUT)]
 pub struct Resuming {
-    /// Go on with the run that was begun in the output folder, and begin it where there is none
+    /// Continue an interrupted run in the output folder, or start one
     #[arg(long, conflicts_with = "overwrite")]
     pub resume: bool,
-    /// Resume also on a processor or device whose sums have other last bits than those that began the run
-    #[arg(long, requires = "resume")]
+    /// Resume also on another kind of processor or device, whose sums differ in the last bits
+    #[arg(long, requires = "resume", hide_short_help = true)]
     pub allow_mixed_arithmetic: bool,
-    /// Keep activations on disk between blocks, so that --resume need not compute them again; auto: in runs of more than ten
-    /// minutes
+    /// Save activations between blocks, so that --resume is instant [auto: in runs over 10 minutes]
     #[arg(
-        long, value_name = "WHEN", value_enum, default_value = "auto",
+        long, value_name = "WHEN", value_enum, default_value = "auto", hide_short_help = true,
         num_args = 0..=1, require_equals = true, default_missing_value = "always"
     )]
     pub resumable: When,
@@ -21,8 +23,11 @@ pub struct Resuming {
 
 #[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum When {
+    /// In runs over 10 minutes
     Auto,
+    /// In every run
     Always,
+    /// Compute them again
     Never,
 }
 

@@ -8,12 +8,15 @@ use paring::request::GroupOptions;
 use paring_format::{Element, QuantArgs, Strategy};
 use paring_kernels::gram::GramPrecision;
 
+use super::headings::{DATA, EVALUATION, GPTQ, LAYERS, OUTPUT, SPEED, WHAT};
 use super::resuming::Resuming;
 
 #[derive(Args)]
 pub struct Run {
-    /// Options in a file: TOML with the names of these ones and `override` tables, or a YAML recipe of llm-compressor
-    #[arg(long, value_name = "FILE")]
+    /// Read options from FILE: TOML, or a YAML recipe of llm-compressor
+    ///
+    /// TOML has these options by their names, and `override` tables for some of the layers. Options that are typed win.
+    #[arg(long, value_name = "FILE", help_heading = WHAT)]
     pub config: Option<PathBuf>,
     /// Options of the file for some of the linears, read by [`crate::args::parse`].
     #[arg(skip)]
@@ -27,73 +30,92 @@ pub struct Run {
     /// Notes on keys of the file without effect, likewise.
     #[arg(skip)]
     pub notes: Vec<String>,
-    /// Output folder [default: the model's name with what is done to it, here]
-    #[arg(long, alias = "save", value_name = "DIR")]
-    pub out: Option<PathBuf>,
-    /// Calibration windows [default: 128, or as many as the data has]; more than it has are drawn at random and overlap
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
-    pub nsamples: Option<u32>,
-    /// Tokens in a window [default: 2048, or as many positions as the model has]
-    #[arg(long, value_name = "TOKENS", value_parser = clap::value_parser!(u32).range(2..))]
-    pub seqlen: Option<u32>,
-    /// Draw the windows at random, as Python's random does [default: 0 for named sets; files are taken from their start]
-    #[arg(long, value_name = "SEED", allow_negative_numbers = true)]
-    pub seed: Option<u64>,
-    /// Take each fan's statistics after the fans before it were compressed
-    #[arg(long)]
-    pub true_sequential: bool,
-    /// Keep calibration activations beyond 256 MiB in a file in the output folder; those that fit on a GPU stay there
-    #[arg(long, value_enum, default_value = "none")]
-    pub offload: OffloadArg,
-    /// Type in which a GPU multiplies f32 activations for Gram matrices: f32, bf16x3 (faster, off by 3e-6) or tf32
-    /// (5e-5); those of 16 bits (--dtype) are exact
-    #[arg(long, value_name = "PRECISION", default_value = "f32")]
-    pub gram_precision: GramPrecision,
-    /// Don't compute the error of each layer
-    #[arg(long)]
-    pub skip_out_loss: bool,
-    /// Store a linear rounded to nearest (pruned by magnitude) where that has the smaller error on the calibration data;
-    /// without this the report only says so
-    #[arg(long, conflicts_with = "skip_out_loss")]
-    pub allow_fallback: bool,
-    /// Compress only these modules: exact names or `re:` patterns
-    #[arg(long, value_name = "PATTERN")]
-    pub include: Vec<String>,
-    /// Leave these modules alone (lm_head always is: only linears of blocks are compressed)
-    #[arg(long, value_name = "PATTERN")]
-    pub ignore: Vec<String>,
-    /// Compress only blocks A up to, not including, B
-    #[arg(long, value_name = "A..B", value_parser = range)]
-    pub layers: Option<(usize, usize)>,
-    /// The layout to write [default: what fits]: pack-quantized, int-quantized, float-quantized, paring-spqr, spqr (what
-    /// spqr_quant reads), dense, …; legacy: sparse-bitmask, sparse-24-bitmask, marlin-24
-    #[arg(long, value_name = "NAME")]
-    pub format: Option<String>,
-    /// Store scales for a cache of keys and values in this type, from the calibration data
-    #[arg(long, value_enum, value_name = "TYPE")]
+    /// Calibrate scales for a quantized KV cache
+    #[arg(long, value_enum, value_name = "TYPE", hide_short_help = true, help_heading = WHAT)]
     pub kv_cache: Option<KvCacheArg>,
-    /// Stop before the work when transformers or vLLM would not run the output; otherwise a note says so
-    #[arg(long)]
-    pub strict: bool,
-    /// Replace an earlier output of paring, once this one is complete; other files in the folder stay
-    #[arg(long)]
+    /// Output folder [default: such as ./demo-gptq-w4g128]
+    ///
+    /// The default is named after the model and what is done to it.
+    #[arg(long, short, alias = "save", value_name = "DIR", help_heading = OUTPUT)]
+    pub out: Option<PathBuf>,
+    /// Replace an earlier output of paring, once this one is complete
+    ///
+    /// Other files in the folder stay.
+    #[arg(long, help_heading = OUTPUT)]
     pub overwrite: bool,
     #[command(flatten)]
     pub resuming: Resuming,
-    /// Check everything, print what the run will take, and stop before the work: nothing is written
-    #[arg(long)]
+    /// Check everything and estimate time, memory and disk; write nothing
+    #[arg(long, help_heading = OUTPUT)]
     pub dry_run: bool,
+    /// Fail before starting if transformers or vLLM cannot load the result
+    ///
+    /// Without it a note says so. With it, groups of a scheme that do not fit the model are an error too.
+    #[arg(long, hide_short_help = true, help_heading = OUTPUT)]
+    pub strict: bool,
+    /// Storage format [default: chosen from the scheme]
+    ///
+    /// One of pack-quantized, int-quantized, float-quantized, paring-spqr, spqr (what spqr_quant reads), dense, ...; legacy:
+    /// sparse-bitmask, sparse-24-bitmask, marlin-24. docs/formats.md says who reads them.
+    #[arg(long, value_name = "NAME", value_parser = layout, hide_short_help = true, help_heading = OUTPUT)]
+    pub format: Option<String>,
+    /// Calibration windows [default: 128, or as many as fit]; 16 are enough to try
+    ///
+    /// More than the data has are drawn at random, and overlap.
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..), help_heading = DATA)]
+    pub nsamples: Option<u32>,
+    /// Tokens per window [default: 2048, or the model's context]
+    #[arg(long, value_name = "TOKENS", value_parser = clap::value_parser!(u32).range(2..), help_heading = DATA)]
+    pub seqlen: Option<u32>,
+    /// Pick windows at random with this seed [default: 0 for named sets; files are read from their start]
+    #[arg(long, value_name = "SEED", allow_negative_numbers = true, hide_short_help = true, help_heading = DATA)]
+    pub seed: Option<u64>,
+    /// Compress only these modules: exact names, or patterns such as re:.*mlp.*
+    #[arg(long, value_name = "PATTERN", hide_short_help = true, help_heading = LAYERS)]
+    pub include: Vec<String>,
+    /// Don't compress these modules; lm_head is never compressed
+    #[arg(long, value_name = "PATTERN", help_heading = LAYERS)]
+    pub ignore: Vec<String>,
+    /// Compress only blocks A to B-1, such as 0..12
+    #[arg(long, value_name = "A..B", value_parser = range, hide_short_help = true, help_heading = LAYERS)]
+    pub layers: Option<(usize, usize)>,
     /// Measure perplexity on this data before and after
-    #[arg(long, value_name = "DATASET")]
+    #[arg(long, value_name = "DATASET", hide_short_help = true, help_heading = EVALUATION)]
     pub eval: Option<String>,
-    /// Windows of --eval [default: all; 64 for demo]
-    #[arg(long, value_name = "WINDOWS", value_parser = clap::value_parser!(u32).range(1..))]
+    /// Number of windows for --eval [default: all; 64 for demo]
+    #[arg(
+        long, value_name = "WINDOWS", value_parser = clap::value_parser!(u32).range(1..), hide_short_help = true,
+        help_heading = EVALUATION
+    )]
     pub limit: Option<u32>,
+    /// Keep calibration activations beyond 256 MiB in a file in the output folder
+    ///
+    /// Those that fit on a GPU stay there.
+    #[arg(
+        long, value_enum, value_name = "WHAT", default_value = "none", hide_short_help = true, help_heading = SPEED
+    )]
+    pub offload: OffloadArg,
+    /// GPU only: precision of calibration statistics for f32 models
+    ///
+    /// f32, bf16x3 (faster, off by 3e-6) or tf32 (5e-5). Statistics of 16-bit types (--dtype) are exact.
+    #[arg(long, value_name = "PRECISION", default_value = "f32", hide_short_help = true, help_heading = SPEED)]
+    pub gram_precision: GramPrecision,
+    /// Skip the error of each layer (faster)
+    #[arg(long, hide_short_help = true, help_heading = SPEED)]
+    pub skip_out_loss: bool,
+    /// Collect statistics again after each projection of a block (slower, often better)
+    #[arg(long, hide_short_help = true, help_heading = GPTQ)]
+    pub true_sequential: bool,
+    /// Where plain rounding or pruning has the smaller error on a layer, store that instead of only reporting it
+    #[arg(long, conflicts_with = "skip_out_loss", hide_short_help = true, help_heading = GPTQ)]
+    pub allow_fallback: bool,
 }
 
 #[derive(Clone, Copy, ValueEnum)]
 pub enum OffloadArg {
+    /// All in memory
     None,
+    /// Those beyond 256 MiB on disk
     Activations,
 }
 
@@ -111,6 +133,11 @@ impl KvCacheArg {
             KvCacheArg::Fp8 => QuantArgs { strategy: Strategy::Tensor, ..QuantArgs::new(Element::E4m3) },
         }
     }
+}
+
+/// The name of a layout, as files have it: with hyphens.
+pub fn layout(text: &str) -> std::result::Result<String, String> {
+    Ok(text.replace('_', "-"))
 }
 
 fn range(text: &str) -> std::result::Result<(usize, usize), String> {

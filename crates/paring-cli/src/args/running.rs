@@ -5,22 +5,24 @@ use paring::Precision;
 use paring_kernels::device::Choice;
 
 use super::LogArg;
+use super::headings::{GLOBAL, SPEED};
 
 #[derive(Args)]
+#[command(next_help_heading = SPEED)]
 pub struct Running {
-    /// Type that products round their inputs to; auto is bf16 for bfloat16 checkpoints and f32 for others
-    #[arg(long, value_enum, default_value = "auto", help_heading = "Running")]
-    pub dtype: DtypeArg,
     #[command(flatten)]
     pub place: DeviceArg,
-    /// Memory of the GPU that may be filled, such as 8GiB or 8000MB [default: what is free, less a sixteenth of it all]
-    #[arg(long, value_name = "SIZE", value_parser = size, help_heading = "Running")]
-    pub max_vram: Option<u64>,
-    /// Threads [default: one per core]; the result does not depend on it
-    #[arg(long, value_name = "N", help_heading = "Running", value_parser = clap::value_parser!(u16).range(1..))]
+    /// Threads [default: one per core]; results do not depend on it
+    #[arg(long, display_order = 2, value_name = "N", hide_short_help = true, value_parser = clap::value_parser!(u16).range(1..))]
     pub threads: Option<u16>,
-    /// Print every layer, and where the time went
-    #[arg(long, short, help_heading = "Running")]
+    /// Compute type: products round their inputs to it
+    #[arg(long, display_order = 3, value_enum, default_value = "auto", hide_short_help = true)]
+    pub dtype: DtypeArg,
+    /// GPU memory to use at most, such as 8GiB or 8000MB [default: what is free, less a sixteenth of all]
+    #[arg(long, display_order = 4, value_name = "SIZE", hide_short_help = true, value_parser = size)]
+    pub max_vram: Option<u64>,
+    /// Print each layer and a time breakdown
+    #[arg(long, short, hide_short_help = true, help_heading = GLOBAL)]
     pub verbose: bool,
     #[command(flatten)]
     pub log: LogArg,
@@ -28,6 +30,7 @@ pub struct Running {
 
 #[derive(Clone, Copy, ValueEnum)]
 pub enum DtypeArg {
+    /// bf16 for bfloat16 checkpoints, f32 for others
     Auto,
     F32,
     Bf16,
@@ -35,9 +38,10 @@ pub enum DtypeArg {
 }
 
 #[derive(Args)]
+#[command(next_help_heading = SPEED)]
 pub struct DeviceArg {
-    /// Device to compute on: auto (the first GPU if this build has CUDA and one answers), cpu, cuda or cuda:N
-    #[arg(long, value_name = "DEVICE", default_value = "auto", help_heading = "Running")]
+    /// auto, cpu, cuda or cuda:N; auto is the first GPU if this build has CUDA and one answers
+    #[arg(long, display_order = 1, value_name = "DEVICE", default_value = "auto", hide_short_help = true)]
     pub device: Choice,
 }
 

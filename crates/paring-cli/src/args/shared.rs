@@ -2,19 +2,26 @@
 
 use std::ffi::OsString;
 
-use clap::Args;
+use clap::{ArgAction, Args};
 
+use super::headings::GLOBAL;
 use crate::show::Channels;
 
 #[derive(Args, Clone, Copy, Default)]
-#[command(next_help_heading = "Global options")]
+#[command(next_help_heading = GLOBAL)]
 pub struct Shared {
-    /// Print no progress, notes or estimates
+    /// No progress bar, notes or estimates
     #[arg(long, short, global = true)]
     pub quiet: bool,
-    /// Print the result as one JSON object on stdout, and text for people on stderr
+    /// Print the result as one JSON object on stdout; text for people goes to stderr
     #[arg(long, global = true)]
     pub json: bool,
+    /// Print help: a page with -h, everything with --help
+    #[arg(long, short, global = true, action = ArgAction::Help)]
+    help: Option<bool>,
+    /// Print the version, what it was built with, and the instructions it uses
+    #[arg(long, short = 'V', global = true, action = ArgAction::Version, hide_short_help = true)]
+    version: Option<bool>,
 }
 
 impl Shared {
@@ -26,6 +33,6 @@ impl Shared {
     /// The options of a command line that may make no sense otherwise.
     pub fn of_words(words: impl IntoIterator<Item = OsString>) -> Self {
         let mut options = words.into_iter().skip(1).take_while(|word| word != "--");
-        Self { json: options.any(|word| word == "--json"), quiet: false }
+        Self { json: options.any(|word| word == "--json"), ..Self::default() }
     }
 }

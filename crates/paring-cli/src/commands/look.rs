@@ -85,7 +85,12 @@ pub fn verify(args: &VerifyArgs, shared: &Shared, log: &Log) -> Result<Answer, F
     let running = &args.running;
     let sources = sources(shared.quiet, &args.opening);
     if args.against.reference.is_some() {
-        sources.expect_data(&args.model, dataset(args))?;
+        let needs =
+            "--reference needs text to compare on: add --data, with a file or the name of a set as `paring eval` takes";
+        sources.expect_data(&args.model, dataset(args)).map_err(|error| match error {
+            Error::Misuse(_) => Error::Misuse(needs.into()),
+            other => other,
+        })?;
     }
     let threads = machine::threads(running.threads)?;
     let local = sources.local(&args.model)?;
@@ -159,9 +164,16 @@ fn compare(
     paring::commands::compare::compare(ours, theirs, &budget, &windows, &data.name, &mut Clock::default(), progress)
 }
 
-/// The table of schemes.
-pub fn schemes(_: &SchemesArgs) -> Result<Answer, Failure> {
-    let table = paring::plan::compatibility::table();
+/// The table of schemes, or those whose names contain what was typed.
+pub fn schemes(args: &SchemesArgs) -> Result<Answer, Failure> {
+    let mut table = paring::plan::compatibility::table();
+    if let Some(name) = &args.name {
+        let wanted = name.to_ascii_uppercase();
+        table.retain(|row| row.scheme.contains(&wanted));
+        if table.is_empty() {
+            return Err(Error::Misuse(format!("no scheme has {name} in its name; `paring schemes` lists all")).into());
+        }
+    }
     let mut lines = Vec::new();
     for row in &table {
         lines.push(row.scheme.to_string());

@@ -1,6 +1,7 @@
 //! Progress of a command: for people on stderr, for programs in a file of events.
 
 mod downloads;
+mod estimate;
 mod eta;
 mod log;
 mod screen;
@@ -11,7 +12,7 @@ mod words;
 use std::time::{Duration, Instant};
 
 use paring::report::progress::Observer;
-use paring::report::progress::{EvalProgress, Step};
+use paring::report::progress::{Estimate, EvalProgress, Step};
 use paring::report::{LayerReport, Report, Stage, StageReport, quoted};
 use paring::{Error, Result};
 use serde_json::{Map, Value, json};
@@ -156,6 +157,11 @@ impl<'a> Progress<'a> {
 }
 
 impl Observer for Progress<'_> {
+    fn estimated(&mut self, estimate: &Estimate) {
+        self.log.event("estimate", json!(estimate));
+        self.line(&estimate::sentence(estimate, crate::option));
+    }
+
     fn start(&mut self, done: usize, blocks: usize, linears: usize) {
         (self.first, self.done, self.blocks) = (done, done, blocks);
         self.within = BlockProgress::new(linears as f64 / blocks.max(1) as f64);

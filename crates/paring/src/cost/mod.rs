@@ -24,8 +24,13 @@ use crate::compress::{Job, LONG, can_resume, destination};
 use crate::output::side_files::beside;
 use crate::pipeline::budget::largest_block;
 pub use crate::pipeline::vram::{Device, Part, Pass, Point, device};
+use crate::report::progress::{Estimate, SmallerData};
 use crate::report::{Stage, resident};
 use paring_data::Windows;
+
+use rates::Rates;
+use sheet::Sheet;
+use work::Work;
 
 pub use floors::{Card, Floor, LLAMAS, Llama};
 
@@ -86,6 +91,40 @@ pub struct StageCosts {
 /// # Errors
 /// As a run before its work.
 pub fn of(job: &Job, measured: Option<&Windows>) -> Result<Costs> {
+    Ok(assess(job, measured)?.0)
+}
+
+/// As [`of`], in short, and with less calibration data where a run takes long.
+///
+/// # Errors
+/// As [`of`].
+pub fn estimate(job: &Job, measured: Option<&Windows>) -> Result<Estimate> {
+    let (Costs { seconds, peak_rss, peak_vram, disk, .. }, smaller) = assess(job, measured)?;
+    Ok(Estimate { seconds, memory: peak_rss, vram: peak_vram, disk, smaller })
+}
+
+/// Numbers of windows of [`SHORT`] tokens that a run may do with, from the best.
+const FEW: [usize; 3] = [64, 32, 16];
+/// Tokens of their windows, at most.
+const SHORT: usize = 512;
+/// Seconds that a run with less data should take at most.
+const MINUTE: f64 = 90.0;
+
+/// The most calibration data with which a run of `seconds` takes about a minute, or the least that is of use; `None` where
+/// the run is no longer than [`LONG`], or would still take more than half as long.
+fn smaller(seconds: f64, sheet: &Sheet<'_>, takes: impl Fn(&Sheet<'_>) -> f64) -> Option<SmallerData> {
+    if sheet.windows == 0 || seconds <= LONG.as_secs_f64() {
+        return None;
+    }
+    let seqlen = sheet.seqlen.min(SHORT);
+    let of =
+        |&nsamples: &usize| SmallerData { nsamples, seqlen, seconds: takes(&sheet.with_windows(nsamples, seqlen)) };
+    let all: Vec<SmallerData> = FEW.iter().filter(|&&few| few < sheet.windows).map(of).collect();
+    let best = all.iter().find(|data| data.seconds <= MINUTE).or(all.last())?;
+    Some(best.clone()).filter(|data| data.seconds < seconds / 2.0)
+}
+
+fn assess(job: &Job, measured: Option<&Windows>) -> Result<(Costs, Option<SmallerData>)> {
     let selection = job.check()?;
     let replaced = if can_resume(job) { 0 } else { destination(job)?.check()?.replaced_bytes };
     // Before anything that a run would not do.
@@ -96,7 +135,7 @@ pub fn of(job: &Job, measured: Option<&Windows>) -> Result<Costs> {
         None => None,
         Some((bytes, windows)) => Some(device(&job.pass(&block, windows), bytes)?),
     };
-    let mut sheet = sheet::Sheet::of(job, &selection, used.as_ref().map(|used| used.batch))?;
+    let mut sheet = Sheet::of(job, &selection, used.as_ref().map(|used| used.batch))?;
     if used.as_ref().is_some_and(|used| used.holds_activations) {
         sheet.resident = usize::MAX;
     }
@@ -108,41 +147,21 @@ pub fn of(job: &Job, measured: Option<&Windows>) -> Result<Costs> {
         // Opening took more than the run will: tokens of a long text, for one.
         peak = Point { at: "open", parts: vec![Part { name: "program and what is open", bytes: so_far as u64 }] };
     }
-    let rates = rates::Rates::of(job, &selection, &sheet)?;
-    let stage = |stage: Stage| {
-        let mut work = sheet.work(stage, used.as_ref().is_none_or(|used| used.holds_activations));
-        work.carried *= f64::from(u8::from(used.is_some()));
-        StageCosts {
-            stage: stage.name(),
-            operations: work.operations,
-            bytes_moved: work.moved,
-            bytes_carried: work.carried,
-            bytes_read: work.read,
-            bytes_written: work.written,
-            seconds: rates.seconds(stage, &work, &sheet),
-        }
-    };
-    let mut stages: Vec<StageCosts> = work::STAGES.into_iter().map(stage).collect();
-    if let Some(windows) = measured {
-        let work = sheet.measuring(windows.ids.len(), windows.seqlen, job.decoder.vocab_size());
-        stages.push(StageCosts {
-            stage: "eval",
-            operations: work.operations,
-            bytes_moved: work.moved,
-            bytes_carried: 0.0,
-            bytes_read: work.read,
-            bytes_written: 0.0,
-            seconds: rates.seconds(Stage::Forward, &work, &sheet),
-        });
-    }
+    // What is tried takes no more memory than the run.
+    let room = peak.bytes().saturating_sub(so_far as u64) / 2;
+    let rates = Rates::of(job, &selection, &sheet, room)?;
+    let parts =
+        |sheet: &Sheet<'_>| parts(sheet, &rates, used.as_ref(), measured.map(|w| (w, job.decoder.vocab_size())));
+    let stages = parts(&sheet);
+    let seconds = total(&stages);
+    let smaller = smaller(seconds, &sheet, |sheet| total(&parts(sheet)));
     let companions = beside(&job.checkpoint, job.companions.clone())?;
     let files: usize = companions.iter().map(|(_, bytes)| bytes.len()).sum();
-    let seconds: f64 = stages.iter().map(|stage| stage.seconds).sum();
     // Those that were kept last stay until the next are there.
     let keeps = job.resumable.unwrap_or(seconds > LONG.as_secs_f64());
     let tokens = job.windows.as_ref().filter(|_| keeps).map_or(0, |windows| windows.ids.len());
     let snapshots = 2 * (tokens * job.decoder.hidden_size() * size_of::<f32>()) as u64;
-    Ok(Costs {
+    let costs = Costs {
         seconds,
         stages,
         peak_vram: used.as_ref().map(Device::bytes),
@@ -154,5 +173,40 @@ pub fn of(job: &Job, measured: Option<&Windows>) -> Result<Costs> {
         replaced,
         disk_snapshots: snapshots,
         disk: sheet.written() + sheet.spilled() + snapshots + sheet.paper() + files as u64,
-    })
+    };
+    Ok((costs, smaller))
+}
+
+/// The seconds of all parts.
+fn total(stages: &[StageCosts]) -> f64 {
+    stages.iter().map(|stage| stage.seconds).sum()
+}
+
+/// The parts of a run; `measured` are windows of an evaluation, and the words that the model knows.
+fn parts(
+    sheet: &Sheet<'_>,
+    rates: &Rates,
+    used: Option<&Device>,
+    measured: Option<(&Windows, usize)>,
+) -> Vec<StageCosts> {
+    let stage = |stage: Stage| {
+        let mut work = sheet.work(stage, used.is_none_or(|used| used.holds_activations));
+        work.carried *= f64::from(u8::from(used.is_some()));
+        (stage.name(), work, rates.seconds(stage, &work, sheet))
+    };
+    let mut stages: Vec<_> = work::STAGES.into_iter().map(stage).collect();
+    if let Some((windows, vocabulary)) = measured {
+        let work = sheet.measuring(windows.ids.len(), windows.seqlen, vocabulary);
+        stages.push(("eval", work, rates.seconds(Stage::Forward, &work, sheet)));
+    }
+    let costs = |(stage, work, seconds): (&'static str, Work, f64)| StageCosts {
+        stage,
+        operations: work.operations,
+        bytes_moved: work.moved,
+        bytes_carried: work.carried,
+        bytes_read: work.read,
+        bytes_written: work.written,
+        seconds,
+    };
+    stages.into_iter().map(costs).collect()
 }

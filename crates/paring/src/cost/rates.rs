@@ -29,8 +29,9 @@ const ROWS: usize = 64;
 const TOKENS: usize = 512;
 /// Seconds that an operation is repeated for, at least twice.
 const LONG: f64 = 0.02;
-/// Numbers of a tensor large enough to leave every cache.
+/// Numbers of a tensor large enough to leave every cache, and of one that is tried at least.
 const LARGE: usize = 8 << 20;
+const SMALL: usize = 64 << 10;
 
 /// Operations and bytes a second.
 pub(super) struct Rates {
@@ -81,8 +82,8 @@ struct Trial<'a> {
 }
 
 impl Rates {
-    /// Tries the run's own operations where the run computes.
-    pub fn of(job: &Job, selection: &Selection, sheet: &Sheet<'_>) -> Result<Self> {
+    /// Tries the run's own operations where the run computes, in at most `room` bytes of memory.
+    pub fn of(job: &Job, selection: &Selection, sheet: &Sheet<'_>, room: u64) -> Result<Self> {
         let kinds = kinds(&job.plan)?;
         let linears: Vec<&Linear<'_>> = sheet.linears().collect();
         let trial = |linear: &&Linear<'_>| {
@@ -102,9 +103,11 @@ impl Rates {
         let widest = widest.ok_or_else(|| Error::Plan("no linear is left to compress".into()))?;
         let precision = sheet.precision;
         let device = job.budget.device();
+        // A tensor and its copy.
+        let large = (room as usize / (2 * size_of::<f32>())).clamp(SMALL, LARGE);
         let memory = {
-            let one = Tensor::zeros(LARGE, DType::F32, device)?;
-            12.0 * LARGE as f64 / shortest(device, || Ok(add(&one, &one).map(drop)?))?
+            let one = Tensor::zeros(large, DType::F32, device)?;
+            12.0 * large as f64 / shortest(device, || Ok(add(&one, &one).map(drop)?))?
         };
         let link = match device.is_cpu() {
             true => f64::INFINITY,

@@ -13,6 +13,7 @@ use crate::plan::{Curvature, Pattern, Recipe};
 use crate::{Precision, Result};
 
 /// A run.
+#[derive(Clone)]
 pub(super) struct Sheet<'a> {
     pub blocks: Vec<Block<'a>>,
     /// Tensors outside the blocks, in the shards that they are written in.
@@ -112,6 +113,12 @@ fn stored_as(checkpoint: &Checkpoint, info: &LinearInfo) -> (usize, Dtype) {
     (bytes, floats.unwrap_or(Dtype::Bf16))
 }
 
+/// The windows of each batch, `batch` at most.
+fn batches(windows: usize, batch: usize) -> Vec<usize> {
+    let batch = batch.max(1);
+    (0..windows).step_by(batch).map(|first| batch.min(windows - first)).collect()
+}
+
 impl<'a> Sheet<'a> {
     /// `batch` is how many windows go through a block together on a GPU. Errors as a run does before its work, and when a
     /// layout cannot hold what the recipe makes.
@@ -168,14 +175,14 @@ impl<'a> Sheet<'a> {
             blocks.push(Block { info, linears, rest });
         }
         let (windows, seqlen) = job.windows.as_ref().map_or((0, 1), |w| (w.count(), w.seqlen));
-        let batch = batch.unwrap_or_else(|| batch_windows(seqlen)).max(1);
+        let batch = batch.unwrap_or_else(|| batch_windows(seqlen));
         Ok(Self {
             blocks,
             outer: crate::compress::outer_shards(job).iter().map(|names| names.iter().map(tensor).collect()).collect(),
             dim: decoder.hidden_size(),
             windows,
             seqlen,
-            batches: (0..windows).step_by(batch).map(|first| batch.min(windows - first)).collect(),
+            batches: batches(windows, batch),
             precision: job.plan.precision,
             threads: rayon::current_num_threads(),
             sequential: job.plan.true_sequential,
@@ -190,6 +197,11 @@ impl<'a> Sheet<'a> {
                 !outliers && !zeros && choice.outlier_share.is_none()
             }),
         })
+    }
+
+    /// The same run over other calibration data.
+    pub fn with_windows(&self, windows: usize, seqlen: usize) -> Self {
+        Self { windows, seqlen, batches: batches(windows, batch_windows(seqlen)), ..self.clone() }
     }
 
     pub fn tokens(&self) -> usize {

@@ -62,6 +62,34 @@ impl EvalProgress {
     }
 }
 
+/// What a run will take, about.
+#[derive(Clone, Debug, PartialEq, serde::Serialize)]
+pub struct Estimate {
+    /// Seconds.
+    pub seconds: f64,
+    /// The most resident memory of the process, in bytes.
+    pub memory: u64,
+    /// The most bytes of tensors on a GPU, where the run has one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub vram: Option<u64>,
+    /// Bytes on the disk of the output.
+    pub disk: u64,
+    /// Calibration data that takes about a minute, where the run takes long.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub smaller: Option<SmallerData>,
+}
+
+/// Less calibration data, and what a run with it takes.
+#[derive(Clone, Debug, PartialEq, serde::Serialize)]
+pub struct SmallerData {
+    /// Windows.
+    pub nsamples: usize,
+    /// Tokens in a window.
+    pub seqlen: usize,
+    /// Seconds.
+    pub seconds: f64,
+}
+
 /// The text of a message in the spelling of `observer`.
 pub(crate) fn spelled(message: &Message, observer: &dyn Observer) -> String {
     message.spelled(|option| observer.spell(option))
@@ -75,6 +103,10 @@ pub(crate) fn tell(message: &Message, observer: &mut dyn Observer) {
 
 /// Receiver of a run's progress events. `()` ignores them.
 pub trait Observer {
+    /// What the run will take, before it begins, where it was asked to say so.
+    fn estimated(&mut self, estimate: &Estimate) {
+        let _ = estimate;
+    }
     /// The run begins: so many blocks, of which an earlier process wrote the first `done`, and linears to compress.
     fn start(&mut self, done: usize, blocks: usize, linears: usize);
     /// A linear was compressed.

@@ -13,7 +13,8 @@ pub struct RecipeOptions {
     pub scheme: Option<String>,
     /// Bits of a weight, 2 to 8; instead of a scheme.
     pub bits: Option<u32>,
-    /// Columns that share a scale: by default a row, or what the scheme says.
+    /// Columns that share a scale: by default what the scheme says, or less where that does not divide all linears; for bits
+    /// alone a row, or for few bits the largest of 128, 64 and 32 that divides all linears.
     pub grouping: Option<Grouping>,
     /// Symmetric grids, without zero points.
     pub symmetric: Option<bool>,

@@ -33,6 +33,7 @@ pub struct Prepared {
     job: Job,
     notes: Vec<Message>,
     evaluation: Option<Evaluation>,
+    estimate: bool,
 }
 
 /// The windows that perplexity is measured on, and the model for it.
@@ -132,7 +133,9 @@ impl Request {
             companions: self.sources.companions(&local),
             command: self.command.clone(),
         };
-        Ok(Prepared { job, notes, evaluation })
+        // Of one that is resumed a part is done already.
+        let estimate = self.estimate && !compress::can_resume(&job);
+        Ok(Prepared { job, notes, evaluation, estimate })
     }
 
     /// Errors when the output cannot be written into this folder.
@@ -296,8 +299,11 @@ impl Prepared {
     /// # Errors
     /// As [`compress::run`] and [`perplexity::measure`].
     pub fn run(self, observer: &mut dyn Observer) -> Result<Report> {
-        let Self { job, notes, evaluation } = self;
+        let Self { job, notes, evaluation, estimate } = self;
         notes.iter().for_each(|note| tell(note, observer));
+        if estimate {
+            observer.estimated(&cost::estimate(&job, evaluation.as_ref().map(|evaluation| &evaluation.windows))?);
+        }
         let (budget, out) = (job.budget.clone(), job.out.clone());
         let before = |observer: &mut dyn Observer| -> Result<Option<f64>> {
             evaluation.as_ref().map(|evaluation| evaluation.before(&budget, observer)).transpose()

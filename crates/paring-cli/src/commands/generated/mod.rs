@@ -4,14 +4,14 @@ use std::fs;
 use std::path::PathBuf;
 
 use clap::builder::StyledStr;
-use clap::{Arg, Command, CommandFactory, ValueHint};
+use clap::{Arg, Command, ValueHint};
 use clap_complete::Shell;
 use clap_mangen::Man;
 use paring::{Error, Result};
 use paring_format::writer::{InputFiles, NamedFile};
 use serde_json::json;
 
-use crate::args::{Cli, CompletionsArgs, ManArgs};
+use crate::args::{CompletionsArgs, ManArgs, canonical, command};
 use crate::show::{Answer, Failure};
 
 /// The program.
@@ -71,7 +71,8 @@ pub fn man(args: &ManArgs) -> Result<Answer, Failure> {
         }
         return Ok(Answer::new(&json!({"written": paths}))?);
     }
-    let wanted = args.command.as_deref().map_or(NAME.to_string(), |command| format!("{NAME}-{command}"));
+    let named = |name: &str| canonical(Some(name)).unwrap_or_else(|| name.to_string());
+    let wanted = args.command.as_deref().map_or(NAME.to_string(), |name| format!("{NAME}-{}", named(name)));
     let known: Vec<String> =
         pages.iter().filter_map(|page| page.name.strip_prefix("paring-")).map(String::from).collect();
     match pages.into_iter().find(|page| page.name == wanted) {
@@ -89,7 +90,7 @@ fn is_own(head: &[u8]) -> bool {
 }
 
 fn script(shell: Shell) -> Result<String> {
-    let mut command = Cli::command().mut_subcommands(|command| command.mut_args(hinted));
+    let mut command = command().mut_subcommands(|command| command.mut_args(hinted));
     let mut script = Vec::new();
     clap_complete::generate(shell, &mut command, NAME, &mut script);
     text(script)
@@ -125,7 +126,9 @@ impl Page {
         let name = command.get_display_name().unwrap_or(NAME).to_string();
         // The options have a section; all of them in one line are no summary.
         let usage = command.render_usage().to_string();
-        let examples = command.get_after_help().map(examples).unwrap_or_default();
+        // A page describes what the short help leaves out too.
+        command = command.mut_args(|arg| arg.hide_short_help(false));
+        let examples = command.get_after_long_help().map(examples).unwrap_or_default();
         let has_commands = command.has_subcommands();
         let command = command.override_usage(usage.trim_start_matches("Usage: ").to_string());
         let source = concat!("paring ", env!("CARGO_PKG_VERSION"));
@@ -159,7 +162,7 @@ fn examples(help: &StyledStr) -> String {
 
 /// The page of the program and one for each of its commands.
 fn pages() -> Result<Vec<Page>> {
-    let mut all = Cli::command().disable_help_subcommand(true);
+    let mut all = command().disable_help_subcommand(true);
     all.build();
     let commands: Vec<Command> = all.get_subcommands().cloned().collect();
     std::iter::once(all).chain(commands).map(Page::new).collect()

@@ -1,10 +1,8 @@
-use clap::CommandFactory;
-
 use super::*;
 
 /// The visible options of each command.
 fn options() -> Vec<(String, Vec<String>)> {
-    let mut all = Cli::command();
+    let mut all = command();
     all.build();
     let longs = |command: &Command| {
         let shown = command.get_arguments().filter(|arg| !arg.is_hide_set());
@@ -75,7 +73,7 @@ fn a_page_that_is_not_there_is_named() {
 
 #[test]
 fn help_says_all_and_fits_80_columns() {
-    let mut all = Cli::command().term_width(80);
+    let mut all = command().term_width(80);
     all.build();
     for command in std::iter::once(&all).chain(all.get_subcommands()) {
         let (name, text) = (command.get_name(), command.clone().render_long_help().to_string());
@@ -89,7 +87,7 @@ fn help_says_all_and_fits_80_columns() {
             assert!(arg.get_help().is_some(), "{name}: {} says nothing", arg.get_id());
         }
         // Wrapped examples could not be pasted.
-        let examples = command.get_after_help().unwrap_or_else(|| panic!("{name} has no examples")).to_string();
+        let examples = command.get_after_long_help().unwrap_or_else(|| panic!("{name} has no examples")).to_string();
         for line in examples.lines() {
             assert!(line.chars().count() <= 80, "{name}: {line}");
             assert!(text.lines().any(|shown| shown == line), "{name}: {line} is wrapped in {text}");

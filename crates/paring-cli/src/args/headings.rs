@@ -1,0 +1,13 @@
+//! Headings of the help, in the order in which people need them.
+
+pub const WHAT: &str = "What to do";
+pub const OUTPUT: &str = "Output";
+pub const DATA: &str = "Calibration data";
+pub const MODEL: &str = "Model";
+pub const LAYERS: &str = "Which layers";
+pub const EVALUATION: &str = "Evaluation";
+pub const COMPARISON: &str = "Comparison";
+pub const SPEED: &str = "Speed and memory";
+pub const GPTQ: &str = "Advanced: GPTQ";
+pub const SPQR: &str = "Advanced: SpQR";
+pub const GLOBAL: &str = "Global options";

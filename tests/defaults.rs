@@ -1,0 +1,115 @@
+//! What a command does where options are left out, and the ways in which options may be typed.
+
+mod support;
+
+use paring_format::{Checkpoint, Strategy};
+use serde_json::Value;
+
+use support::*;
+
+/// Bits, group (0: whole rows), symmetry and order of the first scheme of an output.
+fn weights(checkpoint: &Checkpoint) -> (u32, usize, bool, Option<String>) {
+    let config = checkpoint.quant_config().unwrap().unwrap();
+    let weights = config.groups[0].1.weights.clone().unwrap();
+    let group = if let Strategy::Group(size) = weights.strategy { size } else { 0 };
+    (weights.element.bits(), group, weights.symmetric, weights.actorder)
+}
+
+const FEW: &str = "--nsamples 2 --seqlen 32 --layers 0..1";
+
+#[test]
+fn a_run_without_options_is_the_one_that_programs_serve_best() {
+    let sandbox = Sandbox::empty();
+    let said = sandbox.ok(&format!("quantize demo {FEW}")).stderr;
+    assert!(said.contains("using --scheme W4A16 --actorder static in groups of 128"), "{said}");
+    assert_eq!(weights(&sandbox.open("demo-gptq-w4g128")), (4, 128, true, Some("static".into())));
+    let said = sandbox.ok(&format!("quantize demo --groupsize 64 --actorder none {FEW} --out own")).stderr;
+    assert!(said.contains("using --scheme W4A16\n"), "{said}");
+    assert_eq!(weights(&sandbox.open("own")), (4, 64, true, None));
+    sandbox.ok(&format!("quantize demo --method rtn --layers 0..1 --quiet --out rtn"));
+    assert_eq!(weights(&sandbox.open("rtn")), (4, 128, true, None));
+    // Bits alone: zero points, and groups where some fit.
+    let said = sandbox.ok(&format!("quantize demo --wbits 4 {FEW} --out bits")).stderr;
+    assert!(said.contains("groups of 128 columns share a scale; --groupsize -1 has one per row"), "{said}");
+    assert_eq!(weights(&sandbox.open("bits")), (4, 128, false, None));
+    for rows in ["--groupsize -1", "--perchannel"] {
+        sandbox.ok(&format!("quantize demo --wbits 4 {rows} {FEW} --quiet --overwrite --out rows"));
+        assert_eq!(weights(&sandbox.open("rows")).1, 0, "{rows}");
+    }
+    sandbox.ok(&format!("quantize demo --wbits 8 {FEW} --quiet --out eight"));
+    assert_eq!(weights(&sandbox.open("eight")).1, 0);
+}
+
+/// Inputs of the golden model are 32 wide, those of `down_proj` 48.
+#[test]
+fn groups_of_a_scheme_fit_the_model() {
+    let sandbox = Sandbox::new();
+    let all = "quantize model calib.safetensors --scheme W4A16 --nsamples 4";
+    let words =
+        ["W4A16 uses groups of 128 columns, and 128 does not divide 32", "and 13 more", "Add --groupsize 16, or"];
+    sandbox.refused(&format!("{all} --quiet --out out"), 1, &words).unwrap();
+    let run = format!("{all} --ignore re:.*down_proj");
+    let strict = ["and 11 more", "Add --groupsize 32: vLLM and transformers run that too."];
+    sandbox.refused(&format!("{run} --quiet --strict --out out"), 1, &strict).unwrap();
+    let ran = sandbox.ok(&format!("{run} --out out"));
+    assert!(
+        ran.stderr.contains("note: W4A16 in groups of 32: 128 does not divide 32 (model.layers.0."),
+        "{}",
+        ran.stderr
+    );
+    assert_eq!(weights(&sandbox.open("out")).1, 32);
+    let plan = json_file(&sandbox.path("out/report.json"))["plan"].clone();
+    assert_eq!(plan["recipe"]["rounding"]["weights"]["group_size"], 32);
+    // What was chosen is what a resumed run is compared with.
+    sandbox.ok(&format!("{run} --groupsize 32 --resume --out out"));
+    let other = sandbox.run(&format!("{run} --groupsize 16 --quiet --resume --out out"));
+    assert!(other.code == Some(1) && other.stderr.contains("group_size was 32"), "{}", other.stderr);
+    sandbox.ok(&format!("{run} --quiet"));
+    assert!(sandbox.holds_model("model-gptq-w4g32"));
+    sandbox.write("scheme.toml", "scheme = 'W4A16'\nignore = ['re:.*down_proj']\n");
+    sandbox.ok("--quiet quantize model calib.safetensors --config scheme.toml --out recipe");
+    assert_eq!(weights(&sandbox.open("recipe")).1, 32);
+    sandbox.write("own.toml", "scheme = 'W4A16'\ngroupsize = 128\nignore = ['re:.*down_proj']\n");
+    let own = ["--groupsize 128 does not divide 32 columns", "Use --groupsize 32"];
+    sandbox.refused("quantize model calib.safetensors --quiet --config own.toml --out own", 1, &own).unwrap();
+}
+
+#[test]
+fn options_are_typed_as_people_type_them() {
+    let sandbox = Sandbox::new();
+    sandbox.ok("prune model --method magnitude --pattern 2:4 --quiet --out pruned");
+    sandbox.ok("-q sparsify model --method magnitude --pattern 2:4 -o sparse");
+    assert!(model_bytes(&sandbox.path("pruned")) == model_bytes(&sandbox.path("sparse")));
+    let rows: Value = serde_json::from_str(sandbox.ok("--json schemes w4a16").stdout.lines().last().unwrap()).unwrap();
+    let names: Vec<&str> =
+        rows["schemes"].as_array().unwrap().iter().map(|row| row["scheme"].as_str().unwrap()).collect();
+    assert_eq!(names, ["W4A16", "W4A16_ASYM"]);
+    sandbox.refused("schemes W9", 2, &["W9", "`paring schemes` lists all"]).unwrap();
+    sandbox.ok("quantize model --method rtn --wbits 4 --format pack_quantized --quiet --out packed");
+    sandbox.ok("convert packed --format int_quantized --quiet -o bytes");
+    for command in ["eval", "quantize", "prune", "tokens"] {
+        sandbox.refused(command, 2, &["MODEL is missing", "or demo"]).unwrap();
+    }
+    sandbox.refused("-q eval model eval.safetensors --verbose", 2, &["--quiet", "--verbose"]).unwrap();
+    sandbox.refused("quantize nowhere --wbits 4", 1, &["nowhere"]).unwrap();
+    let version = sandbox.ok("-V").stdout;
+    assert!(
+        version.starts_with("paring ") && version.contains(" (c") && version.trim_end().ends_with(')'),
+        "{version}"
+    );
+}
+
+#[test]
+fn a_run_says_first_what_it_takes() {
+    let sandbox = Sandbox::new();
+    let run = "quantize model calib.safetensors --wbits 4";
+    let said = sandbox.ok(&format!("{run} --out out")).stderr;
+    let line = said.lines().find(|line| line.contains("this takes ")).unwrap_or_else(|| panic!("{said}"));
+    assert!(
+        line.contains(" MiB of memory and ") && line.contains(" of disk") && !line.contains("--nsamples"),
+        "{line}"
+    );
+    assert!(!sandbox.ok(&format!("{run} --quiet --out quiet")).stderr.contains("takes"));
+    // What is done already takes no time.
+    assert!(!sandbox.ok(&format!("{run} --resume --out out")).stderr.contains("this takes"));
+}
