@@ -281,7 +281,7 @@ impl Sources {
             let file = Hub::from_env()?.file(&repo, remote.path, (self.downloads)().as_mut());
             file.map_err(|error| match error {
                 paring_data::Error::Unreachable { repo, reason } | paring_data::Error::NotOnHub { repo, reason } => {
-                    let elsewhere = message![reason, "; or name a folder that has it with ", Opt::DataDir];
+                    let elsewhere = message![reason, "; name a folder that has it with ", Opt::DataDir];
                     paring_data::Error::Data { source_name: repo, reason: elsewhere }
                 }
                 other => other,
