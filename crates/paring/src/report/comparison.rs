@@ -113,7 +113,7 @@ impl Run {
         }
     }
 
-    /// What the measure says of it.
+    /// Its number of this kind.
     pub fn quality(&self, measure: Measure) -> Option<f64> {
         match measure {
             Measure::Perplexity => self.perplexity,
@@ -154,7 +154,7 @@ fn label(number: usize) -> String {
     }
 }
 
-/// Perplexity where the runs that have one measured the same tokens; the error where more runs of one model have that.
+/// Perplexity where half of the runs have one, of the same tokens; otherwise the error, where all have the same model.
 fn measure(reports: &[Report], runs: &[Run]) -> Option<Measure> {
     let same = |a: &PerplexityReport, b: &PerplexityReport| {
         (&a.dataset, a.windows, a.seqlen) == (&b.dataset, b.windows, b.seqlen)
@@ -167,9 +167,9 @@ fn measure(reports: &[Report], runs: &[Run]) -> Option<Measure> {
     let one_model = reports.iter().all(|report| model(report) == model(&reports[0]));
     let errors = if one_model { runs.iter().filter(|run| run.error.is_some()).count() } else { 0 };
     match (perplexities, errors) {
-        (0 | 1, 0 | 1) => None,
-        (perplexities, errors) if perplexities >= errors => Some(Measure::Perplexity),
-        _ => Some(Measure::Error),
+        (perplexities, errors) if perplexities > 1 && 2 * perplexities >= errors => Some(Measure::Perplexity),
+        (_, errors) if errors > 1 => Some(Measure::Error),
+        _ => None,
     }
 }
 

@@ -24,7 +24,7 @@ pub fn now_to_the_millisecond() -> String {
     shown(UtcDateTime::now(), TO_THE_MILLISECOND)
 }
 
-/// What [`now`] writes as people read it, `31 Jan 2026, 23:59 UTC`; another text as it is.
+/// A moment that [`now`] wrote, as people read it: `31 Jan 2026, 23:59 UTC`. Another text stays as it is.
 pub fn in_words(text: &str) -> String {
     parse(text).map_or_else(|| text.to_string(), |moment| shown(moment, IN_WORDS))
 }

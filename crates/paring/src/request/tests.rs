@@ -2,6 +2,8 @@ use super::*;
 use crate::Error;
 use crate::plan::{Opt, Permutation, SizedBy};
 
+mod choices;
+
 fn half() -> Request {
     Request::sparsify("model").pattern(Pattern::Unstructured(0.5))
 }

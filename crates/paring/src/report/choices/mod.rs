@@ -2,8 +2,6 @@
 //! as a plan of ours has it is shown by its path.
 
 mod read;
-#[cfg(test)]
-mod tests;
 
 use serde_json::Value;
 
@@ -124,6 +122,16 @@ impl Choices {
         let removes =
             |choices: &[Choice]| choices.iter().any(|c| [Some(Opt::Pattern), Some(Opt::Sparsity)].contains(&c.option));
         removes(&self.recipe) || self.overrides.iter().any(|other| other.recipe.as_deref().is_some_and(removes))
+    }
+
+    /// The treatment that errors are compared with, which ignores the inputs.
+    pub fn baseline(&self) -> &'static str {
+        let rounds = [Opt::Wbits, Opt::Scheme].iter().any(|option| self.value(*option).is_some());
+        match (self.prunes(), rounds) {
+            (true, true) => "magnitude pruning and plain rounding",
+            (true, false) => "magnitude pruning",
+            (false, _) => "plain rounding",
+        }
     }
 
     /// The treatment of the weights in a few words: `3-bit GPTQ in groups of 32`. Empty where the plan has none.

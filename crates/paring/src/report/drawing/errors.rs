@@ -19,10 +19,7 @@ const ROW: f64 = 20.0;
 const ENTRY: usize = 28;
 const LETTER: f64 = 8.0;
 
-const STYLE: &str = "\
-svg{font:13px system-ui,-apple-system,'Segoe UI',Roboto,sans-serif;background:var(--bg)}\
-text{fill:var(--dim)}.t{font-size:16px;font-weight:600;fill:var(--text)}.e{text-anchor:end}.m{text-anchor:middle}\
-.p{fill:var(--bg)}.g{stroke:var(--line)}.l{fill:none;stroke-width:1.75;stroke-linejoin:round}";
+const STYLE: &str = include_str!("errors.css");
 
 /// An SVG of the error of each layer over depth, a line for each kind of linear; `None` where no errors were computed. It
 /// needs no other file, holds no scripts, brings its own background, and follows the reader's light or dark theme.
@@ -64,18 +61,18 @@ pub fn error_svg(report: &Report) -> Option<String> {
     let _ = writeln!(svg, "<text class=\"m\" x=\"{middle}\" y=\"{bottom}\">block</text>");
     let radius = if blocks.count > 40 { 2.0 } else { 3.0 };
     for (i, s) in series.iter().enumerate() {
-        let style = stroke(i);
+        let stroke = stroke(i);
         for line in s.lines() {
             let at = |p: &Point| format!("{:.1},{:.1}", x(p.block), y(p.value));
             let points = line.iter().map(at).collect::<Vec<_>>().join(" ");
-            let _ = writeln!(svg, "<polyline class=\"l\" style=\"{style}\" points=\"{points}\"/>");
+            let _ = writeln!(svg, "<polyline class=\"l {stroke}\" points=\"{points}\"/>");
         }
         let colour = i % super::COLOURS;
         for p in &s.points {
             let (x, y, title) = (x(p.block), y(p.value), escaped(&format!("{}: {}", p.name, digits(p.value))));
             let _ = writeln!(
                 svg,
-                "<circle style=\"fill:var(--k{colour})\" cx=\"{x:.1}\" cy=\"{y:.1}\" r=\"{radius}\"><title>{title}</title></circle>"
+                "<circle class=\"f{colour}\" cx=\"{x:.1}\" cy=\"{y:.1}\" r=\"{radius}\"><title>{title}</title></circle>"
             );
         }
     }
@@ -95,7 +92,7 @@ fn legend(series: &[Series]) -> (String, usize) {
         let y = TITLE + ROW * row as f64 + 12.0;
         let _ = writeln!(
             svg,
-            "<path class=\"l\" style=\"{}\" d=\"M{x} {:.1}h18\"/><text x=\"{}\" y=\"{y}\">{}</text>",
+            "<path class=\"l {}\" d=\"M{x} {:.1}h18\"/><text x=\"{}\" y=\"{y}\">{}</text>",
             stroke(i),
             y - 4.5,
             x + 24.0,

@@ -11,10 +11,10 @@ pub use scale::Scale;
 use super::LayerReport;
 use super::words::digits;
 
-/// Colours of drawings and pages, as custom properties of a style sheet, for light and dark.
+/// Colours of drawings and pages for light and dark, as a style sheet: properties, and classes of strokes and fills.
 pub const PALETTE: &str = include_str!("palette.css");
 
-/// Lines that have a colour of their own, `--k0` and so on; more repeat them, dashed.
+/// Lines that have a colour of their own; more repeat them, dashed.
 pub const COLOURS: usize = 8;
 
 /// A value of a layer.
@@ -70,10 +70,9 @@ impl Series {
     }
 }
 
-/// The stroke of the line with this number: a colour, and dashes where colours repeat.
+/// Classes of the line with this number: a stroke's colour, and dashes where colours repeat.
 pub fn stroke(line: usize) -> String {
-    let dashes = if line >= COLOURS { ";stroke-dasharray:4 3" } else { "" };
-    format!("stroke:var(--k{}){dashes}", line % COLOURS)
+    format!("s{}{}", line % COLOURS, if line >= COLOURS { " again" } else { "" })
 }
 
 /// Blocks along the width: the first one and their number.

@@ -2,8 +2,8 @@
 
 use serde_json::{Value, json};
 
-use super::Choices;
 use crate::plan::{Grouping, Pattern};
+use crate::report::choices::Choices;
 use crate::request::RecipeOptions;
 
 /// A plan with this recipe, as a report has it.
@@ -107,9 +107,9 @@ fn runs_and_overrides_are_said_too() {
     assert_eq!((others[0].0, changed), ("re:.*down_proj", vec!["wbits 8".to_string()]));
     assert_eq!(others[1], ("x y", None));
     assert_eq!(choices.words(), "4-bit GPTQ per row, mixed");
-    assert!(!choices.prunes());
+    assert_eq!((choices.prunes(), choices.baseline()), (false, "plain rounding"));
     plan["overrides"][0]["recipe"]["pattern"] = json!({"nof_m": {"keep": 2, "of": 4}});
-    assert!(Choices::of(&plan).prunes());
+    assert_eq!(Choices::of(&plan).baseline(), "magnitude pruning and plain rounding");
 }
 
 #[test]
