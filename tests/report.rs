@@ -113,14 +113,69 @@ fn runs_are_held_against_each_other() {
     assert!((bytes["ratio"].as_f64().unwrap() - of_b / of_a).abs() < 1e-12);
     assert_eq!(difference["layers"].as_array().unwrap().len(), a["layers"].as_array().unwrap().len());
     let shown = sandbox.ok("report a b").stdout;
-    for part in
-        ["A  a\n", "B  b\n", "recipe.rounding.weights.num_bits", "4 → 3", "the same environment", "mean error by kind"]
-    {
+    for part in [
+        "B: mean error +",
+        "A  a    4-bit GPTQ in groups of 16",
+        "B  b    3-bit GPTQ in groups of 8",
+        "--wbits              4   3",
+        "the same environment",
+        "mean error by kind",
+        "errors that differ most",
+    ] {
         assert!(shown.contains(part), "{part}\n{shown}");
     }
     let page = fs::read_to_string(sandbox.path("both.html")).unwrap();
-    assert!(page.contains("<h1>How two runs differ</h1>") && page.contains("Error of B over that of A"));
-    assert!(!sandbox.ok("report a a").stdout.contains("layers that differ most"));
+    assert!(page.contains("<h1>Comparison of a, b</h1>") && page.contains("Error of B relative to A"));
+    assert!(!sandbox.ok("report a a").stdout.contains("differ most"));
+}
+
+#[test]
+fn any_number_of_runs_is_compared() {
+    let sandbox = Sandbox::empty();
+    let mut report = json_file(&golden("report.json"));
+    for (name, bits, perplexity) in [("a", 4.5, 8.5), ("b", 3.5, 9.25), ("c", 5.0, 8.75), ("d", 8.0, 8.25)] {
+        report["out"] = json!(name);
+        report["bits_per_weight"] = json!(bits);
+        report["perplexity"]["after"] = json!(perplexity);
+        report["plan"]["nsamples"] = json!(16.0 * bits);
+        sandbox.write(&format!("{name}.json"), report.to_string());
+    }
+    let all = "report a.json b.json c.json d.json";
+    let shown = sandbox.ok(all).stdout;
+    for part in [
+        "B: perplexity +0.75, the same size\n",
+        "Best trade-offs of bits and perplexity: B (3.50 bits, 9.250), A (4.50 bits, 8.500), D (8.00 bits, 8.250)",
+        "C  c    SpQR    5.00  1.00 MB       8.750      0.0322  1 h 06 min  512 MiB",
+        "--nsamples           72  56  80  128",
+    ] {
+        assert!(shown.contains(part), "{part}\n{shown}");
+    }
+    assert!(!sandbox.path("report.html").exists(), "a page only where one is asked for");
+    let compared = sandbox.json(&format!("{all} --html all.html"));
+    let runs = compared["runs"].as_array().unwrap();
+    let best: Vec<&Value> = runs.iter().filter(|run| run["best"] == true).map(|run| &run["label"]).collect();
+    assert_eq!((runs.len(), best), (4, vec![&json!("A"), &json!("B"), &json!("D")]));
+    assert_eq!(
+        (&runs[1]["out"], &runs[1]["perplexity"], &compared["measure"]),
+        (&json!("b"), &json!(9.25), &json!("perplexity"))
+    );
+    assert_eq!(compared["options"], json!([{"option": "nsamples", "values": ["72", "56", "80", "128"]}]));
+    assert_eq!(compared["layers"], json!([]), "all errors are the same");
+    let page = fs::read_to_string(sandbox.path("all.html")).unwrap();
+    assert!(
+        page.contains("<h1>Comparison of 4 runs</h1>") && page.contains("<title id=\"runs-title\">Bits and perplexity")
+    );
+    // Perplexities of other tokens are not compared; errors of the same model are.
+    report["perplexity"]["seqlen"] = json!(7);
+    sandbox.write("d.json", report.to_string());
+    assert_eq!(sandbox.json(all)["measure"], json!("error"));
+    report["plan"]["model"] = json!("another");
+    sandbox.write("d.json", report.to_string());
+    assert_eq!(sandbox.json(all)["measure"], Value::Null);
+    assert!(sandbox.ok(all).stdout.contains("The runs had different inputs"));
+    // Some number is too large.
+    let many = format!("report{}", " a.json".repeat(65));
+    sandbox.refused(&many, 2, &["65 runs, expected at most 64"]).unwrap();
 }
 
 #[test]
@@ -146,7 +201,7 @@ fn what_is_no_report_is_one_line() {
         ("report good.json --html empty", 2, &["--html empty: is a folder"]),
         ("report good.json --html empty/no/page.html", 1, &["empty/no/page.html"]),
         ("report", 2, &["RUN"]),
-        ("report good.json good.json good.json", 2, &["unexpected argument"]),
+        ("report good.json good.json damaged.json", 1, &["damaged.json: not valid JSON"]),
     ] {
         wrong.extend(sandbox.refused(arguments, code, words).err());
     }
@@ -210,10 +265,11 @@ impl Reports {
 }
 
 /// All ways to look at one.
-const LOOKS: [&str; 3] = [
+const LOOKS: [&str; 4] = [
     "report r.json --html r.html",
     "report r.json --html r.html --tensorboard t --wandb w",
     "report golden.json r.json --html both.html",
+    "report golden.json r.json golden.json r.json --html many.html",
 ];
 
 #[test]

@@ -12,19 +12,19 @@ pub struct ReportArgs {
     /// Output folder of a run, or its report.json
     #[arg(value_name = "RUN", help_heading = None::<&str>)]
     pub run: PathBuf,
-    /// Another run to compare it with
+    /// Other runs to compare it with, and with each other
     #[arg(value_name = "OTHER", help_heading = None::<&str>)]
-    pub other: Option<PathBuf>,
-    /// Write the page here [default: report.html beside the report; none for two runs]
+    pub others: Vec<PathBuf>,
+    /// Write the page here [default: report.html beside the report; none for several runs]
     #[arg(long, value_name = "FILE")]
     pub html: Option<PathBuf>,
     /// Replace a file also where another program wrote it
     #[arg(long)]
     pub overwrite: bool,
     /// Also write an event file for TensorBoard, in a folder below this one
-    #[arg(long, value_name = "FOLDER", conflicts_with = "other")]
+    #[arg(long, value_name = "FOLDER", conflicts_with = "others")]
     pub tensorboard: Option<PathBuf>,
     /// Also write an offline run of Weights & Biases, in a folder below this one; `wandb sync` uploads it
-    #[arg(long, value_name = "FOLDER", conflicts_with = "other")]
+    #[arg(long, value_name = "FOLDER", conflicts_with = "others")]
     pub wandb: Option<PathBuf>,
 }

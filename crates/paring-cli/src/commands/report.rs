@@ -1,8 +1,9 @@
-//! The report of a run that is done, and how two runs differ.
+//! The report of a run that is done, and runs side by side.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use paring::report::Report;
+use paring::report::comparison::{self, Comparison};
 use paring::report::difference::Difference;
 use paring::report::export::{tensorboard, wandb};
 use paring::report::names::REPORT_PAGE;
@@ -19,14 +20,18 @@ pub fn report(args: &ReportArgs) -> Result<Answer, Failure> {
         return Err(Error::Misuse(format!("--html {}: is a folder; name a file", path.display())).into());
     }
     let mut inputs = InputFiles::default();
-    [Some(&args.run), args.other.as_ref()].into_iter().flatten().for_each(|run| inputs.add(&Report::path(run)));
+    let runs: Vec<&PathBuf> = std::iter::once(&args.run).chain(&args.others).collect();
+    if runs.len() > comparison::MOST {
+        return Err(Error::Misuse(format!("{} runs, expected at most {}", runs.len(), comparison::MOST)).into());
+    }
+    runs.iter().for_each(|run| inputs.add(&Report::path(run)));
     if let Some(path) = &args.html {
         page_file(path, &inputs, args.overwrite).check()?;
     }
-    let first = Report::read(&args.run)?;
-    match &args.other {
-        None => one(args, &inputs, &first),
-        Some(other) => two(args, &inputs, &first, &Report::read(other)?),
+    let reports = runs.into_iter().map(|run| Report::read(run)).collect::<Result<Vec<_>>>()?;
+    match &reports[..] {
+        [report] => one(args, &inputs, report),
+        reports => many(args, &inputs, reports),
     }
 }
 
@@ -54,14 +59,26 @@ fn one(args: &ReportArgs, inputs: &InputFiles, report: &Report) -> Result<Answer
     Ok(Answer::new(report)?.whole_lines(command).lines(lines))
 }
 
-fn two(args: &ReportArgs, inputs: &InputFiles, first: &Report, second: &Report) -> Result<Answer, Failure> {
-    let difference = Difference::between(first, second);
-    let mut lines = show::difference(&difference, [&first.out, &second.out]);
+fn many(args: &ReportArgs, inputs: &InputFiles, reports: &[Report]) -> Result<Answer, Failure> {
+    let comparison = Comparison::of(reports);
+    let two = match reports {
+        [first, second] => Some(Difference::between(first, second)),
+        _ => None,
+    };
+    let mut lines = show::comparison::lines(&comparison);
+    if let Some(difference) = &two {
+        lines.extend(show::difference(difference, &show::comparison::numbers(&comparison, difference)));
+    }
     if let Some(path) = &args.html {
-        write(&page::of_two(first, second, &difference), &page_file(path, inputs, args.overwrite))?;
+        let page = page::of_many(reports, &comparison, two.as_ref());
+        write(&page, &page_file(path, inputs, args.overwrite))?;
         lines.push(format!("as a page: {}", path.display()));
     }
-    Ok(Answer::new(&difference)?.lines(lines))
+    let answer = match &two {
+        Some(difference) => Answer::new(difference)?,
+        None => Answer::new(&comparison)?,
+    };
+    Ok(answer.lines(lines))
 }
 
 /// A page where a person wants it.

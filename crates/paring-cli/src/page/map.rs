@@ -3,9 +3,11 @@
 use std::fmt::Write;
 
 use paring::report::LayerReport;
+use paring::report::drawing::{Blocks, Point, Series};
 use paring::report::outlier_map::escaped;
 
-use super::chart::{Blocks, Point, Series};
+use super::chart::block_axis;
+use super::markup;
 
 /// Pixels of a row.
 const ROW: usize = 22;
@@ -15,6 +17,10 @@ const WRITTEN: usize = 8;
 const FAINT: f64 = 0.16;
 const READABLE: f64 = 0.5;
 const FULL: f64 = 1.0;
+/// Letters of a kind that are shown.
+const LETTERS: usize = 22;
+/// Share of the least span within which values are as good as the same.
+const ALIKE: f64 = 0.05;
 /// Shades that the key shows.
 const STEPS: usize = 5;
 
@@ -33,21 +39,22 @@ pub struct Map<'a> {
 }
 
 impl Map<'_> {
-    /// The figure for these layers.
+    /// The figure for these layers; a sentence where all have about the same value.
     pub fn draw(&self, layers: &[LayerReport], value: impl Fn(&LayerReport) -> f64) -> String {
         let rows = Series::by_kind(layers, |l| Some(value(l)));
         let blocks = Blocks::of(layers.iter().map(|l| l.block));
         let values = || rows.iter().flat_map(|row| &row.points).map(|p| p.value);
         let (low, high) = (values().fold(f64::INFINITY, f64::min), values().fold(0.0, f64::max));
         let (from, to) = self.ends(low, high);
+        let (least, most) = ((self.words)(low), (self.words)(high));
+        if high - low <= ALIKE * self.span {
+            let range = if least == most { least } else { format!("{least} to {most}") };
+            return markup::paragraph(&format!("{}: {range} in all layers.", self.title));
+        }
         let written = blocks.count <= WRITTEN;
         let darkest = if written { READABLE } else { FULL };
         let shade = |v: f64| FAINT + (darkest - FAINT) * ((v - from) / (to - from)).clamp(0.0, 1.0);
-        let same = (self.words)(low) == (self.words)(high);
-        let about = match same {
-            true => format!("{}: {} in all layers.", self.title, (self.words)(low)),
-            false => format!("{}: from {} to {}.", self.title, (self.words)(low), (self.words)(high)),
-        };
+        let about = format!("{}: from {least} to {most}.", self.title);
         let height = ROW * rows.len();
         let mut svg = format!(
             "<svg class=\"area\" height=\"{height}\" role=\"img\" aria-labelledby=\"{0}-title {0}-about\">\
@@ -79,14 +86,14 @@ impl Map<'_> {
         let label = |(i, row): (usize, &Series)| {
             format!("<span style=\"top:{}px\">{}</span>", i * ROW + ROW / 2, escaped(&row.kind))
         };
-        let width = rows.iter().map(|row| row.kind.chars().count()).max().unwrap_or(1) + 2;
-        let key = if same { String::new() } else { self.key(low, high, shade) };
+        let width = rows.iter().map(|row| row.kind.chars().count()).max().unwrap_or(1).min(LETTERS) + 2;
+        let key = self.key(low, high, shade);
         format!(
             "<figure class=\"map\">\n<figcaption>{}</figcaption>\n<div class=\"plot\" style=\"--label:{width}ch\">\
              <div class=\"y\">{}</div>{svg}{}</div>\n{key}</figure>\n",
             escaped(&about),
             rows.iter().enumerate().map(label).collect::<String>(),
-            blocks.axis()
+            block_axis(&blocks)
         )
     }
 

@@ -1,10 +1,14 @@
 //! The parts of a page that all sections are made of. Names that end in `html` hold markup; everything else is text and is
 //! escaped here.
 
+use paring::report::choices::Choice;
 use paring::report::outlier_map::escaped;
 use paring::report::quoted;
 
-/// On which side of a column its entries are.
+/// Letters of a name that is not broken.
+const SHORT: usize = 20;
+
+/// The side of a column that its entries are on.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub enum Align {
     Left,
@@ -24,6 +28,27 @@ impl Cell {
     /// Of text.
     pub fn text(text: impl AsRef<str>) -> Self {
         Self { html: escaped(text.as_ref()) }
+    }
+
+    /// Of a path, which may be broken after its dots and underscores.
+    pub fn path(path: &str) -> Self {
+        Self { html: escaped(path).replace('.', ".<wbr/>").replace('_', "_<wbr/>") }
+    }
+
+    /// Of a label and what it stands for.
+    pub fn named(label: &str, name: &str) -> Self {
+        let name = match name.chars().count() <= SHORT {
+            true => format!("<span class=\"whole\">{}</span>", escaped(name)),
+            false => Self::path(name).html,
+        };
+        Self { html: format!("<b>{}</b> {name}", escaped(label)) }
+    }
+
+    /// Of text with words in code under it, each of which stays in one line.
+    pub fn with_note(text: &str, words: &[String]) -> Self {
+        let word = |word: &String| format!("<span>{}</span>", escaped(word));
+        let note = words.iter().map(word).collect::<Vec<_>>().join(" ");
+        Self { html: format!("{}<small><code>{note}</code></small>", escaped(text)) }
     }
 
     /// Of bars, one under the other, with their shares of the whole width; `old` is the first of two.
@@ -53,38 +78,43 @@ impl Align {
 
 /// A table with a header; the first entry of each row names it. Wide ones scroll by themselves.
 pub fn table(columns: &[(&str, Align)], rows: impl Iterator<Item = Vec<Cell>>) -> String {
+    framed("", columns, rows.map(|cells| (String::new(), cells)))
+}
+
+/// A table that a script lets people sort and filter; each row has an identifier.
+pub fn sortable(columns: &[(&str, Align)], rows: impl Iterator<Item = (String, Vec<Cell>)>) -> String {
+    framed(" class=\"sort\"", columns, rows.map(|(id, cells)| (format!(" id=\"{id}\""), cells)))
+}
+
+/// A table with these attributes, of rows with theirs.
+fn framed(attributes: &str, columns: &[(&str, Align)], rows: impl Iterator<Item = (String, Vec<Cell>)>) -> String {
     let head = columns.iter().map(|(name, align)| format!("<th scope=\"col\"{}>{}</th>", align.class(), escaped(name)));
-    let row = |cells: Vec<Cell>| {
+    let row = |(attributes, cells): (String, Vec<Cell>)| {
         let cells = cells.iter().zip(columns).enumerate().map(|(i, (cell, (_, align)))| match i {
             0 => format!("<th scope=\"row\"{}>{}</th>", align.class(), cell.html),
             _ => format!("<td{}>{}</td>", align.class(), cell.html),
         });
-        format!("<tr>{}</tr>\n", cells.collect::<String>())
+        format!("<tr{attributes}>{}</tr>\n", cells.collect::<String>())
     };
     format!(
-        "<div class=\"wide\" tabindex=\"0\" role=\"group\" aria-label=\"Table: {}\"><table>\n<thead><tr>{}</tr></thead>\n\
-         <tbody>\n{}</tbody>\n</table></div>\n",
+        "<div class=\"wide\" tabindex=\"0\" role=\"group\" aria-label=\"Table: {}\"><table{attributes}>\n\
+         <thead><tr>{}</tr></thead>\n<tbody>\n{}</tbody>\n</table></div>\n",
         escaped(columns.first().map_or("", |(name, _)| name)),
         head.collect::<String>(),
         rows.map(row).collect::<String>()
     )
 }
 
-/// A path that may be broken after its dots and underscores.
-fn breakable(path: &str) -> String {
-    escaped(path).replace('.', ".<wbr/>").replace('_', "_<wbr/>")
-}
-
-/// Names and what they are.
-pub fn facts(what: &str, entries: &[(String, String)]) -> String {
-    let row = |(name, value): &(String, String)| {
-        format!("<tr><th scope=\"row\">{}</th><td>{}</td></tr>\n", breakable(name), escaped(value))
+/// Names and their values.
+pub fn facts(what: &str, entries: impl Iterator<Item = (String, String)>) -> String {
+    let row = |(name, value): (String, String)| {
+        format!("<tr><th scope=\"row\">{}</th><td>{}</td></tr>\n", Cell::path(&name).html, escaped(&value))
     };
     format!(
         "<table class=\"facts\">\n<thead><tr><th scope=\"col\">{}</th><th scope=\"col\">Value</th></tr></thead>\n\
          <tbody>\n{}</tbody>\n</table>\n",
         escaped(what),
-        entries.iter().map(row).collect::<String>()
+        entries.map(row).collect::<String>()
     )
 }
 
@@ -107,6 +137,13 @@ pub fn paragraph(text: &str) -> String {
 /// A part that is folded until it is opened.
 pub fn details(summary: &str, html: &str) -> String {
     format!("<details>\n<summary>{}</summary>\n{html}</details>\n", escaped(summary))
+}
+
+/// A choice as it is typed, and its value.
+pub fn typed(choice: &Choice) -> (String, String) {
+    let name = if choice.option.is_some() { crate::option(&choice.name) } else { choice.name.clone() };
+    let value = if choice.value.is_empty() { "on" } else { &choice.value };
+    (name, value.to_string())
 }
 
 /// So many layers, in words.

@@ -1,23 +1,23 @@
 //! The sections of a run's page. Each is empty where there is nothing to show.
 
+use paring::report::choices::{Choices, Exception};
+use paring::report::drawing::Series;
 use paring::report::outlier_map::percent;
+use paring::report::words::digits;
 use paring::report::{LayerReport, Report, Sizes, StageReport};
 use paring_format::layouts;
 
-use super::chart::Series;
 use super::map::Map;
-use super::markup::{self, Align, Cell, details, list, paragraph, section, table};
+use super::markup::{self, Align, Cell, command, details, facts, list, paragraph, section, table};
+use crate::option;
 use crate::show::{size, stored};
 
-/// Least share of zeros that is worth a map.
-const ZEROS: f64 = 0.005;
 /// Notes that are shown at once.
 const NOTES: usize = 12;
 
 /// Time and memory by stage.
 pub fn stages(report: &Report) -> String {
     let longest = report.stages.iter().map(|s| s.seconds).fold(0.0, f64::max);
-    let fullest = report.stages.iter().map(|s| s.peak_rss_mib).fold(0.0, f64::max);
     if longest <= 0.0 {
         return String::new();
     }
@@ -29,7 +29,6 @@ pub fn stages(report: &Report) -> String {
             Cell::text(stored::seconds(s.seconds)),
             Cell::text(percent(s.seconds / sum)),
             Cell::text(s.gigaflop_per_second.map_or(String::new(), |rate| format!("{rate:.0}"))),
-            Cell::bars(&[s.peak_rss_mib / fullest.max(1.0)]),
             Cell::text(format!("{:.0}", s.peak_rss_mib)),
         ]
     };
@@ -39,16 +38,14 @@ pub fn stages(report: &Report) -> String {
         ("Seconds", Align::Right),
         ("Share", Align::Wide),
         ("GFLOP/s", Align::Wide),
-        ("Memory", Align::Bar),
-        ("MiB", Align::Right),
+        ("Memory, MiB", Align::Right),
     ];
-    let about = "Seconds of the main thread, and the most resident memory seen in each stage. What reads and writes \
-                 beside the computation takes no time here.";
+    let about = "Time and peak memory per stage. Background I/O is not counted.";
     section("Time and memory", &(paragraph(about) + &table(&columns, report.stages.iter().map(row))))
 }
 
-/// Maps of zeros and bits over blocks and kinds.
-pub fn maps(report: &Report) -> String {
+/// Maps of bits and zeros over blocks and kinds; a sentence where all layers have the same.
+pub fn maps(report: &Report, prunes: bool) -> String {
     let mut maps = String::new();
     let packed = report.layers.iter().any(|l| l.format != layouts::DENSE.name());
     if packed {
@@ -62,7 +59,7 @@ pub fn maps(report: &Report) -> String {
         };
         maps += &bits.draw(&report.layers, |l| l.bits);
     }
-    let zeros = report.layers.iter().any(|l| l.sparsity >= ZEROS);
+    let zeros = prunes && !report.layers.is_empty();
     if zeros {
         let map = Map {
             id: "zeros",
@@ -75,9 +72,9 @@ pub fn maps(report: &Report) -> String {
         maps += &map.draw(&report.layers, |l| l.sparsity);
     }
     let heading = match (packed, zeros) {
-        (true, true) => "Bits and zeros",
-        (true, false) => "Bits",
-        (false, true) => "Zeros",
+        (true, true) => "Bits and zeros by layer",
+        (true, false) => "Bits by layer",
+        (false, true) => "Zeros by layer",
         (false, false) => return String::new(),
     };
     section(heading, &maps)
@@ -143,13 +140,13 @@ pub fn sizes(report: &Report) -> String {
     };
     let (before, after) = (&report.size.before, &report.size.after);
     let mut rows: Vec<Vec<Cell>> = parts.iter().map(|(name, get)| of(name, get(before), get(after))).collect();
-    rows.push(of("Everything", report.bytes_in, report.bytes_out));
+    rows.push(of("Total", report.bytes_in, report.bytes_out));
     let columns = [
         ("Tensors", Align::Left),
         ("Before and after", Align::Bar),
         ("Before", Align::Right),
         ("After", Align::Right),
-        ("Left", Align::Wide),
+        ("Remaining", Align::Wide),
     ];
     section("Size", &table(&columns, rows.into_iter()))
 }
@@ -157,22 +154,50 @@ pub fn sizes(report: &Report) -> String {
 /// Perplexity, where it was measured.
 pub fn perplexity(report: &Report) -> String {
     let Some(measured) = &report.perplexity else { return String::new() };
-    let rows = [("Before", measured.before), ("After", measured.after)];
-    let most = measured.before.max(measured.after);
-    let row = |(name, value): (&str, f64)| {
-        vec![
-            Cell::text(name),
-            Cell::bars(&[if most > 0.0 { value / most } else { 0.0 }]),
-            Cell::text(stored::digits(value)),
-        ]
+    let change = measured.after - measured.before;
+    let percent = if measured.before > 0.0 {
+        format!(", {}", stored::signed_percent(change / measured.before))
+    } else {
+        String::new()
     };
-    let about = format!("Of {} windows of {} tokens of {}.", measured.windows, measured.seqlen, measured.dataset);
-    let columns = [("Model", Align::Left), ("Compared", Align::Bar), ("Perplexity", Align::Right)];
-    section("Perplexity", &(paragraph(&about) + &table(&columns, rows.into_iter().map(row))))
+    let windows = if measured.windows == 1 { "window" } else { "windows" };
+    let about = format!(
+        "{} before and {} after ({}{percent}), on {} {windows} of {} tokens of {}.",
+        digits(measured.before),
+        digits(measured.after),
+        stored::signed(change, ""),
+        measured.windows,
+        measured.seqlen,
+        measured.dataset
+    );
+    section("Perplexity", &paragraph(&about))
 }
 
-/// Notes, repairs, and layers that were rounded to nearest instead.
-pub fn notes(report: &Report) -> String {
+/// The choices of the run, by the options that make them.
+pub fn plan(report: &Report, choices: &Choices) -> String {
+    let mut html = String::new();
+    if !report.command.is_empty() {
+        html += &command(&report.command);
+    }
+    let choice = |exception: &Exception| {
+        let line = exception.recipe.as_ref().map(|recipe| {
+            let typed = recipe.iter().map(|choice| choice.spelled(option)).collect::<Vec<_>>().join(" ");
+            if typed.is_empty() { "as the others".to_string() } else { typed }
+        });
+        (format!("linears {}", exception.targets), line.unwrap_or_else(|| "not compressed".into()))
+    };
+    let others = choices.overrides.iter().map(choice);
+    html += &facts("Option", choices.all().map(markup::typed).chain(others));
+    section("Plan", &html)
+}
+
+/// Program and machine.
+pub fn environment(report: &Report) -> String {
+    section("Environment", &facts("", stored::environment(report).into_iter()))
+}
+
+/// Notes, repairs, and layers that are stored as the baseline has them.
+pub fn notes(report: &Report, baseline: &str) -> String {
     let mut html = String::new();
     let (first, more) = report.notes.split_at(report.notes.len().min(NOTES));
     if !first.is_empty() {
@@ -183,52 +208,14 @@ pub fn notes(report: &Report) -> String {
     }
     let fallback: Vec<&str> = report.layers.iter().filter(|l| l.fallback).map(|l| l.name.as_str()).collect();
     if !fallback.is_empty() {
-        html += &details(&format!("{} rounded to nearest instead", markup::layers(fallback.len())), &list(&fallback));
+        html += &details(&format!("{} stored with {baseline}", markup::layers(fallback.len())), &list(&fallback));
     }
     let repaired: Vec<&LayerReport> = report.layers.iter().filter(|l| !l.repairs.is_empty()).collect();
     if !repaired.is_empty() {
         let row = |l: &&LayerReport| vec![Cell::text(&l.name), Cell::text(l.repairs.join("; "))];
-        let columns = [("Layer", Align::Left), ("What was done", Align::Left)];
+        let columns = [("Layer", Align::Left), ("Repair", Align::Left)];
         let rows = table(&columns, repaired.iter().map(row));
         html += &details(&format!("{} repaired", markup::layers(repaired.len())), &rows);
     }
-    if html.is_empty() { html } else { section("Notes and repairs", &html) }
-}
-
-/// All layers, folded away.
-pub fn layers(report: &Report) -> String {
-    if report.layers.is_empty() {
-        return String::new();
-    }
-    let any = |has: fn(&LayerReport) -> bool| report.layers.iter().any(has);
-    let number = |value: Option<f64>| Cell::text(value.map_or(String::new(), stored::digits));
-    type Get = Box<dyn Fn(&LayerReport) -> Cell>;
-    let mut columns: Vec<(&str, Align, Get)> = vec![
-        ("Layer", Align::Left, Box::new(|l| Cell::text(&l.name))),
-        ("Method", Align::Left, Box::new(|l| Cell::text(if l.fallback { "rounded instead" } else { &l.method }))),
-        ("Layout", Align::Left, Box::new(|l| Cell::text(&l.format))),
-        ("Outputs × inputs", Align::Right, Box::new(|l| Cell::text(format!("{} × {}", l.rows, l.cols)))),
-        ("Bits", Align::Right, Box::new(|l| Cell::text(format!("{:.3}", l.bits)))),
-        ("Zeros", Align::Right, Box::new(|l| Cell::text(format!("{:.2} %", 100.0 * l.sparsity)))),
-    ];
-    if any(|l| l.outliers > 0) {
-        columns.push(("Outliers", Align::Right, Box::new(|l| Cell::text(l.outliers.to_string()))));
-    }
-    if any(|l| l.error.is_some()) {
-        columns.push(("Error", Align::Right, Box::new(move |l| number(l.error))));
-    }
-    if any(|l| l.baseline_error.is_some()) {
-        columns.push(("Error of rounding", Align::Right, Box::new(move |l| number(l.baseline_error))));
-    }
-    if any(|l| l.damp.is_some()) {
-        columns.push(("Damping", Align::Right, Box::new(move |l| number(l.damp))));
-    }
-    if any(|l| l.dead > 0) {
-        columns.push(("Dead inputs", Align::Right, Box::new(|l| Cell::text(l.dead.to_string()))));
-    }
-    columns.push(("Seconds", Align::Right, Box::new(|l| Cell::text(format!("{:.3}", l.seconds)))));
-    let heads: Vec<(&str, Align)> = columns.iter().map(|(name, align, _)| (*name, *align)).collect();
-    let rows = report.layers.iter().map(|l| columns.iter().map(|(_, _, get)| get(l)).collect());
-    let count = markup::layers(report.layers.len());
-    section("Layers", &details(&format!("All {count}"), &table(&heads, rows)))
+    if html.is_empty() { html } else { section("Notes", &html) }
 }

@@ -23,8 +23,8 @@ impl Element {
             let fail = |what: &str| Err(format!("{what}: {}", rest.chars().take(80).collect::<String>()));
             let Some(at) = rest.find('<') else { return fail("text after the root") };
             let top = open.last_mut().ok_or("no root")?;
-            // Style sheets hold no tags, and their text is not escaped.
-            top.nodes.push(Node::Text(if top.name == "style" {
+            // Style sheets and scripts hold no tags, and their text is not escaped.
+            top.nodes.push(Node::Text(if ["style", "script"].contains(&top.name.as_str()) {
                 rest[..at].to_string()
             } else {
                 unescaped(&rest[..at])?

@@ -2,6 +2,7 @@
 
 pub mod amounts;
 mod answer;
+pub mod comparison;
 mod inspected;
 mod outcome;
 pub mod paint;

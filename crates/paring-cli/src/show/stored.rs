@@ -1,15 +1,16 @@
 //! Reports of runs that are done, as text.
 
-use paring::report::difference::{Difference, NumberDifference, ValueDifference, leaves, mean};
+pub use paring::report::choices::plain;
+use paring::report::difference::{Difference, NumberDifference, ValueDifference, mean};
+pub use paring::report::words::digits;
 use paring::report::{Report, StageReport, quoted};
-use serde_json::Value;
 
 use super::amounts;
 use super::inspected::PRUNED;
 use super::outcome::{sentence, table};
 use super::size;
 
-/// Layers that are named: those with the largest errors, and those that differ most.
+/// Layers with the largest errors that are named.
 const LAYERS: usize = 10;
 
 /// True if weights were removed, by the run or before it.
@@ -97,21 +98,17 @@ fn errors(report: &Report) -> Vec<String> {
     lines
 }
 
-/// The differences of two runs; `names` are what they are called.
-pub fn difference(difference: &Difference, names: [&str; 2]) -> Vec<String> {
-    let [first, second] = names;
-    let mut lines = vec![format!("A  {first}"), format!("B  {second}")];
-    for (what, choices) in [("plan", &difference.plan), ("environment", &difference.environment)] {
-        lines.push(String::new());
-        if choices.is_empty() {
-            lines.push(format!("the same {what}"));
-        } else {
-            lines.push(format!("{what}: what differs"));
-            lines.extend(choices.iter().map(choice));
-        }
+/// All numbers in which the second of two runs differs from the first; `numbers` are those of the whole runs to show.
+pub fn difference(difference: &Difference, numbers: &[NumberDifference]) -> Vec<String> {
+    let mut lines = vec![String::new()];
+    if difference.environment.is_empty() {
+        lines.push("the same environment".to_string());
+    } else {
+        lines.push("environment".to_string());
+        lines.extend(difference.environment.iter().map(choice));
     }
     let in_words = |n: &NumberDifference| NumberDifference { name: words(&n.name).to_string(), ..n.clone() };
-    let named: Vec<NumberDifference> = difference.numbers.iter().map(in_words).collect();
+    let named: Vec<NumberDifference> = numbers.iter().map(in_words).collect();
     for (what, numbers) in
         [("", &named), ("seconds by stage", &difference.stages), ("mean error by kind", &difference.kinds)]
     {
@@ -121,17 +118,6 @@ pub fn difference(difference: &Difference, names: [&str; 2]) -> Vec<String> {
         lines.push(String::new());
         lines.push(format!("{what:<22} {:>14} {:>14} {:>14} {:>9}", "A", "B", "B - A", "B / A"));
         lines.extend(numbers.iter().map(number));
-    }
-    let differing =
-        difference.layers.iter().filter(|l| l.error.first != l.error.second || l.bits.first != l.bits.second);
-    let most: Vec<_> = differing.take(LAYERS).collect();
-    if !most.is_empty() {
-        lines.push(String::new());
-        lines.push("layers that differ most: error, bits".to_string());
-        for layer in most {
-            let arrow = |n: &NumberDifference| format!("{} → {}", value(n.first, n.unit), value(n.second, n.unit));
-            lines.push(format!("  {}  {}, {}", layer.name, arrow(&layer.error), arrow(&layer.bits)));
-        }
     }
     for (run, only) in [("A", &difference.only_first), ("B", &difference.only_second)] {
         if let Some(one) = only.first() {
@@ -144,16 +130,6 @@ pub fn difference(difference: &Difference, names: [&str; 2]) -> Vec<String> {
 
 fn choice(choice: &ValueDifference) -> String {
     format!("  {:<40} {} → {}", choice.key, plain(&choice.first), plain(&choice.second))
-}
-
-/// A value as it would be typed.
-pub fn plain(value: &Value) -> String {
-    match value {
-        Value::Null => "none".to_string(),
-        Value::String(text) => text.clone(),
-        Value::Array(list) if !list.is_empty() => list.iter().map(plain).collect::<Vec<_>>().join(" "),
-        other => other.to_string(),
-    }
 }
 
 fn number(n: &NumberDifference) -> String {
@@ -198,17 +174,6 @@ pub fn seconds(number: f64) -> String {
     if number < 1.0 { format!("{number:.3}") } else { format!("{number:.2}") }
 }
 
-/// A number, to three digits that count or more.
-pub fn digits(number: f64) -> String {
-    match number.abs() {
-        0.0 => "0".to_string(),
-        small if small < 1e-5 => format!("{number:.2e}"),
-        below if below < 1.0 => format!("{number:.0$}", (2.0 - below.log10().floor()) as usize),
-        below if below < 1e4 => format!("{number:.3}"),
-        _ => format!("{number:.4e}"),
-    }
-}
-
 /// A difference, with its sign.
 pub fn signed(difference: f64, unit: &str) -> String {
     let sign = if difference > 0.0 {
@@ -221,13 +186,10 @@ pub fn signed(difference: f64, unit: &str) -> String {
     format!("{sign}{}", value(Some(difference.abs()), unit))
 }
 
-/// Choices that were made: those of the plan that are not empty, with their paths.
-pub fn chosen(plan: &Value) -> Vec<(String, String)> {
-    let nothing = |value: &Value| match value {
-        Value::Null | Value::Bool(false) => true,
-        Value::Array(list) => list.is_empty(),
-        Value::Object(object) => object.is_empty(),
-        _ => false,
-    };
-    leaves(plan).into_iter().filter(|(_, v)| !nothing(v)).map(|(key, v)| (key, plain(&v))).collect()
+/// A change as a share, with its sign.
+pub fn signed_percent(share: f64) -> String {
+    let percent = 100.0 * share.abs();
+    let digits = if percent < 9.95 { 1 } else { 0 };
+    let sign = if share < 0.0 { "−" } else { "+" };
+    format!("{sign}{percent:.digits$} %")
 }
