@@ -186,12 +186,12 @@ fn a_different_run_is_not_resumed() {
     refused(run, &["out: contains an unfinished run", "--resume", "--overwrite"]);
     let resume = format!("{run} --resume");
     for (more, words) in [
-        ("--percdamp 0.02", "recipe.percdamp was 0.01 at the start, and is 0.02 now"),
-        ("--groupsize 8", "group_size was unset at the start, and is 8 now"),
+        ("--percdamp 0.02", "--percdamp was 0.01 at the start, and is 0.02 now"),
+        ("--groupsize 8", "at the start, and is 8 now"),
         ("--ignore re:.*up_proj", "ignore"),
         ("--nsamples 3", "nsamples"),
-        ("--dtype bf16", "precision"),
-        ("--true-sequential", "true_sequential was false at the start, and is true now"),
+        ("--dtype bf16", "--dtype was f32 at the start"),
+        ("--true-sequential", "--true-sequential was unset at the start, and is set now"),
     ] {
         refused(&format!("{resume} {more}"), &["out: cannot be resumed", words, "--overwrite"]);
     }
@@ -297,7 +297,11 @@ fn what_is_finished_is_not_done_again() {
     assert!(bytes(&sandbox, "out") == before);
     let other = run.replace("--wbits 4", "--wbits 3");
     let ran = sandbox.run(&format!("{other} --resume"));
-    assert!(ran.code == Some(1) && ran.stderr.contains("out: cannot be resumed: recipe.rounding."), "{}", ran.stderr);
+    assert!(
+        ran.code == Some(1) && ran.stderr.contains("out: cannot be resumed: --wbits was 4 at the start, and is 3 now"),
+        "{}",
+        ran.stderr
+    );
     sandbox.ok("decompress out --out dense");
     let ran = sandbox.run(&format!("{} --resume", run.replace("--out out", "--out dense")));
     assert!(

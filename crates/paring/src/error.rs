@@ -49,7 +49,7 @@ pub enum Error {
     /// A run that is not what was begun in its folder.
     #[error("{}", different(out, reason))]
     #[allow(missing_docs)]
-    Different { out: PathBuf, reason: String },
+    Different { out: PathBuf, reason: Message },
     /// A run that was begun where sums are made in another way.
     #[error("{}", other_arithmetic(out, was, now))]
     #[allow(missing_docs)]
@@ -218,10 +218,9 @@ fn stopped(out: &Path, done: usize, of: usize) -> Message {
     message![stopped, Opt::Resume]
 }
 
-fn different(out: &Path, reason: &str) -> Message {
-    let refused =
-        format!("{}: cannot be resumed: {reason}; give the same options and input, or start over with ", out.display());
-    message![refused, Opt::Overwrite]
+fn different(out: &Path, reason: &Message) -> Message {
+    let refused = message![format!("{}: cannot be resumed: ", out.display())].then(reason.clone());
+    refused.then(message!["; give the same options and input, or start over with ", Opt::Overwrite])
 }
 
 fn other_arithmetic(out: &Path, was: &str, now: &str) -> Message {

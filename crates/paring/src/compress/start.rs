@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use paring_format::message::Message;
 use paring_format::names::CONFIG;
 use paring_format::names::{JOURNAL, MANIFEST};
 use paring_format::writer::{ClosedFile, Destination, Place};
@@ -90,7 +91,7 @@ pub(super) fn finished(job: &Job, identity: &RunIdentity, observer: &mut dyn Obs
     if there(JOURNAL) || !there(CONFIG) {
         return Ok(None);
     }
-    let different = |reason: String| Error::Different { out: job.out.clone(), reason };
+    let different = |reason: Message| Error::Different { out: job.out.clone(), reason };
     let Some(was) = journal::finished(dir)? else {
         return Err(different("the model in it was not written by sparsify or quantize".into()));
     };
@@ -154,13 +155,13 @@ fn used_arithmetic(job: &Job, identity: &RunIdentity, read: &journal::Read) -> R
 }
 
 fn resume(job: &Job, identity: &RunIdentity, read: journal::Read, place: Place, clock: &mut Clock) -> Result<Started> {
-    let different = |reason: String| Error::Different { out: job.out.clone(), reason };
+    let different = |reason: Message| Error::Different { out: job.out.clone(), reason };
     if let Some(reason) = journal::difference(&read.identity, identity) {
         return Err(different(reason));
     }
     let (done, blocks) = (read.blocks.len(), job.decoder.blocks());
     if done > blocks {
-        return Err(different(format!("its journal has {done} blocks, but the model has {blocks}")));
+        return Err(different(format!("its journal has {done} blocks, but the model has {blocks}").into()));
     }
     let arithmetic = used_arithmetic(job, identity, &read)?;
     let shards: Vec<ClosedFile> = read.blocks.iter().map(|block| ClosedFile::from(&block.shard)).collect();

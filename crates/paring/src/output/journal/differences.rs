@@ -1,5 +1,7 @@
 //! The inputs that a run depends on, and the first difference between two runs.
 
+use paring_format::message;
+use paring_format::message::Message;
 use paring_format::{Checkpoint, FileSample};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -7,6 +9,8 @@ use xxhash_rust::xxh3::Xxh3;
 
 use super::RunIdentity;
 use crate::output::digests::hexadecimal;
+use crate::plan::Opt;
+use crate::report::choices::Choices;
 use paring_data::Windows;
 
 /// Choices of a plan that do not decide what is written: names of what [`Input`] knows better, where things wait, and how a
@@ -98,9 +102,9 @@ impl Input {
 }
 
 /// The reason why a run that began as `was` cannot be resumed as `now`, in words; `None` when it can.
-pub(crate) fn difference(was: &RunIdentity, now: &RunIdentity) -> Option<String> {
+pub(crate) fn difference(was: &RunIdentity, now: &RunIdentity) -> Option<Message> {
     if was.program != now.program {
-        return Some(format!("it was started by {}, and this is {}", was.program, now.program));
+        return Some(format!("it was started by {}, and this is {}", was.program, now.program).into());
     }
     let choices = |plan: &Value| {
         let mut plan = plan.clone();
@@ -109,13 +113,34 @@ pub(crate) fn difference(was: &RunIdentity, now: &RunIdentity) -> Option<String>
         }
         plan
     };
-    if let Some((path, [was, now])) = first("", &choices(&was.plan), &choices(&now.plan)) {
-        return Some(format!("{path} was {was} at the start, and is {now} now"));
+    let plans = [&was.plan, &now.plan].map(choices);
+    if let Some(changed) = choice(&plans) {
+        return Some(changed);
     }
-    was.input.difference(&now.input).or_else(|| {
+    if let Some((path, [was, now])) = first("", &plans[0], &plans[1]) {
+        return Some(format!("{path} was {was} at the start, and is {now} now").into());
+    }
+    was.input.difference(&now.input).map(Message::from).or_else(|| {
         let (was, now) = (was.shards, now.shards);
-        (was != now).then(|| format!("it would have {now} files now, and was to have {was}"))
+        (was != now).then(|| format!("it would have {now} files now, and was to have {was}").into())
     })
+}
+
+/// The first choice of two plans that differs, where an option makes it.
+fn choice(plans: &[Value; 2]) -> Option<Message> {
+    let choices = plans.each_ref().map(Choices::of);
+    let value = |choices: &Choices, option: Opt| {
+        let of_option = choices.all().filter(|choice| choice.option == Some(option));
+        match of_option.map(|choice| choice.value.as_str()).collect::<Vec<_>>()[..] {
+            [] => "unset".to_string(),
+            [""] => "set".to_string(),
+            ref values => values.join(", "),
+        }
+    };
+    let options = choices.iter().flat_map(Choices::all).filter_map(|choice| choice.option);
+    let changed = |option| Some((option, choices.each_ref().map(|choices| value(choices, option))));
+    let (option, [was, now]) = options.filter_map(changed).find(|(_, [was, now])| was != now)?;
+    Some(message![option, format!(" was {was} at the start, and is {now} now")])
 }
 
 /// The first place where two values differ, and what they are there.

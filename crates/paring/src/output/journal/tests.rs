@@ -172,12 +172,14 @@ fn what_differs_is_named() {
     // Judged by itself: it may be allowed.
     assert_eq!(with(&|now| now.arithmetic = "avx2 on there".into()), None);
     let says = |change: &dyn Fn(&mut RunIdentity), words: &str| {
-        let text = with(change).unwrap();
+        let text = with(change).unwrap().to_string();
         assert!(text.contains(words), "{text}");
     };
     says(&|now| now.program = "paring 2".into(), "started by paring 1, and this is paring 2");
     says(&|now| now.plan["recipe"]["percdamp"] = 0.5.into(), "recipe.percdamp was 0.01 at the start, and is 0.5");
     says(&|now| now.plan["seed"] = 3.into(), "seed was unset at the start, and is 3 now");
+    says(&|now| now.plan["true_sequential"] = true.into(), "true-sequential was unset at the start, and is set now");
+    says(&|now| now.plan["ignore"] = vec!["a", "b"].into(), "ignore was unset at the start, and is a, b now");
     says(&|now| now.plan["new"] = true.into(), "new was unset");
     says(&|now| now.shards = 5, "have 5 files now, and was to have 4");
     let input = |windows: Option<&Windows>, companions: &[(String, Vec<u8>)]| {
@@ -338,7 +340,7 @@ fn each_part_of_the_input_is_compared() {
         ("/input/tokens", digest.clone(), "the calibration tokens changed".into()),
         ("/input/companions", digest.clone(), "a file next to the model's weights changed".into()),
     ] {
-        let text = difference(&identity(), &with(&[(place, value)])).unwrap();
+        let text = difference(&identity(), &with(&[(place, value)])).unwrap().to_string();
         assert!(text.contains(&words), "{words}: {text}");
     }
     assert_eq!(difference(&identity(), &with(&[])), None);
