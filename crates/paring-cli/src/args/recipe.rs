@@ -19,6 +19,8 @@ pub enum ActOrderArg {
 #[command(next_help_heading = WHAT)]
 pub struct Grids {
     /// Preset such as W4A16, FP8_DYNAMIC or NVFP4; `paring schemes` lists all
+    ///
+    /// `paring quantize` takes W4A16 with --actorder static where neither a scheme nor bits are given.
     #[arg(long, value_name = "NAME", conflicts_with = "wbits")]
     pub scheme: Option<String>,
     /// Bits per weight, 2 to 8
@@ -26,8 +28,8 @@ pub struct Grids {
     pub wbits: Option<u32>,
     /// Weights per scale, such as 128; -1: one scale per row
     ///
-    /// Default: what the scheme says, or 64 or 32 where that does not divide all layers. For --wbits alone: 128, 64 or 32 for
-    /// up to 4 bits, otherwise one scale per row; so for `paring layer`.
+    /// Default: what the scheme says, or 64 or 32 where that does not divide the inputs of all layers. For --wbits alone, up to 4
+    /// bits: 128, 64 or 32, whichever fits first; otherwise, and for `paring layer`: one scale per row.
     #[arg(long, value_name = "G", allow_negative_numbers = true)]
     pub groupsize: Option<i64>,
     /// Symmetric quantization, without zero points

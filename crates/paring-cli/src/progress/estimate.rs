@@ -19,7 +19,7 @@ pub fn sentence(estimate: &Estimate, spell: impl Fn(&str) -> String) -> String {
 fn about(seconds: f64) -> String {
     let minutes = (seconds / 60.0).round() as u64;
     match minutes {
-        _ if seconds < 2.0 => "a second or two".into(),
+        _ if seconds < 5.0 => "a few seconds".into(),
         _ if seconds < 10.0 => format!("about {seconds:.0} s"),
         _ if seconds < 55.0 => format!("about {:.0} s", (seconds / 5.0).round() * 5.0),
         ..60 => format!("about {} min", minutes.max(1)),
@@ -49,10 +49,10 @@ mod tests {
         let short = Estimate { seconds: 1.2, vram: Some(7 << 30), smaller: None, ..long };
         assert_eq!(
             sentence(&short, str::to_string),
-            "this takes a second or two, 829 MiB of memory, 7168 MiB on the GPU and 113.00 MB of disk"
+            "this takes a few seconds, 829 MiB of memory, 7168 MiB on the GPU and 113.00 MB of disk"
         );
         for (seconds, expected) in [
-            (4.4, "about 4 s"),
+            (6.4, "about 6 s"),
             (43.0, "about 45 s"),
             (54.9, "about 55 s"),
             (56.0, "about 1 min"),

@@ -7,7 +7,7 @@ use paring_model::{Decoder, LinearInfo};
 use super::select::Selection;
 use crate::Result;
 use crate::plan::groups::misfit;
-use crate::plan::{ActOrder, Grouping, Opt, Plan, SizedBy};
+use crate::plan::{ActOrder, Grouping, Opt, Plan, Rounding, SizedBy};
 
 /// A plan whose groups divide all linears that it compresses.
 pub struct Fitted {
@@ -54,6 +54,19 @@ fn linears(decoder: &dyn Decoder, selection: &Selection, number: usize) -> Vec<L
     all.filter(|linear| selection.choice(&linear.name) == Some(number)).collect()
 }
 
+/// The scheme of a run that was left to choose one, with what it sets.
+pub fn using(scheme: &str, rounding: &Rounding) -> Message {
+    let using = message!["using ", Opt::Scheme.with(scheme)];
+    let using = match rounding.act_order {
+        ActOrder::Static => using.then(message![" ", Opt::ActOrder.with("static")]),
+        _ => using,
+    };
+    using.then(match rounding.group_size() {
+        Some(size) => format!(" in groups of {size}"),
+        None => " with one scale per row".into(),
+    })
+}
+
 impl Fitted {
     /// Fits the groups of one choice to its linears.
     fn fit(&mut self, number: usize, linears: &[(&str, usize)], strict: bool) -> Result<()> {
@@ -71,14 +84,11 @@ impl Fitted {
         };
         let misfit = was.group_size().and_then(|size| Some((size, misfit(size, linears)?)));
         let instead = misfit.map(|(size, (cols, which))| format!("{size} does not divide {cols} ({which})"));
-        let order =
-            if was.act_order == ActOrder::Static { message![" ", Opt::ActOrder.with("static")] } else { message![] };
         match (was.sized_by, size, instead) {
             (SizedBy::Usual(name), size, instead) if number == 0 => {
-                let (group, why) = (size.or(was.group_size()).unwrap_or_default(), instead.filter(|_| size.is_some()));
-                let why = why.map_or(String::new(), |why| format!(": {why}"));
-                let using = message!["using ", Opt::Scheme.with(name)].then(order);
-                self.made.push(using.then(format!(" in groups of {group}{why}")));
+                let grouping = size.map_or(was.grouping, Grouping::Columns);
+                let why = instead.filter(|_| size.is_some()).map_or(String::new(), |why| format!(": {why}"));
+                self.made.push(using(name, &Rounding { grouping, ..was }).then(why));
             }
             (SizedBy::Scheme(name) | SizedBy::Usual(name), Some(size), Some(why)) => {
                 self.changed.push(Message::from(format!("{place}{name} in groups of {size}: {why}")));
@@ -111,7 +121,7 @@ impl Fitted {
 mod tests {
     use super::super::tests::{golden, recipe};
     use super::*;
-    use crate::plan::{Override, Rounding};
+    use crate::plan::Override;
 
     fn plan(grouping: Grouping, sized_by: SizedBy) -> Plan {
         let rounding = Rounding { grouping, sized_by, symmetric: true, ..Rounding::int(4, None) };

@@ -53,7 +53,7 @@ use start::Started;
 use visitor::{Compressor, Walked};
 
 pub(crate) use fallback::ROWS;
-pub use groups::{Fitted, fit_groups};
+pub use groups::{Fitted, fit_groups, using};
 pub use loaders::loaders;
 pub(crate) use output::outer_shards;
 pub(crate) use schemes::{Kind, kinds};

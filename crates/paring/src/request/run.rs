@@ -156,9 +156,8 @@ impl Request {
         let Fitted { plan, mut changed, mut made } =
             compress::fit_groups(choices, model.decoder.as_ref(), self.strict)?;
         // With groups that were asked for nothing was fitted.
-        if plan.recipe.rounding.is_some_and(|rounding| rounding.sized_by == SizedBy::Request) && !self.prunes {
-            made.extend(self.recipe.usual_scheme().map(|name| message!["using ", Opt::Scheme.with(name)]));
-        }
+        let asked = plan.recipe.rounding.filter(|rounding| rounding.sized_by == SizedBy::Request && !self.prunes);
+        made.extend(asked.and_then(|rounding| Some(compress::using(self.recipe.usual_scheme()?, &rounding))));
         changed.extend(made.into_iter().filter(|_| self.loader_notes));
         Ok((plan, changed))
     }
