@@ -7,7 +7,7 @@ fn filled(error: Error) -> String {
     error.in_module("model.fc1", "a.safetensors").to_string()
 }
 
-/// What a layout does not know is added where it is read, once.
+/// A layout does not know files and modules: they are added where it is read, once.
 #[test]
 fn names_are_filled_in_where_they_are_missing() {
     let tensor = || "weight_scale".to_string();

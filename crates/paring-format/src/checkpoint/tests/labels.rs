@@ -1,4 +1,4 @@
-//! What a configuration says of its weights, and what is stored.
+//! The statements of a configuration about its weights, and what is stored.
 
 use super::*;
 

@@ -14,7 +14,7 @@ fn a_run_writes_these_files() {
     assert_eq!(Destination::new(dir, 0).writes(), [INDEX, CONFIG, MANIFEST]);
 }
 
-/// What was begun beside a folder counts as begun, whatever became of the folder.
+/// An output that was begun beside a folder counts as begun, no matter what became of the folder.
 #[test]
 fn an_output_that_is_made_beside_is_not_begun_again_unasked() {
     let parent = tempfile::tempdir().unwrap();
@@ -39,7 +39,7 @@ fn an_output_that_is_made_beside_is_not_begun_again_unasked() {
     fs::remove_dir(&out).unwrap();
     unfinished(&new);
     assert!(asked(true).check().is_ok() && Place::is_pending(&out));
-    // Whoever put a journal there will look for it there.
+    // A person who put a journal there will look for it there.
     fs::create_dir(&out).unwrap();
     fs::write(out.join(JOURNAL), "of another program").unwrap();
     unfinished(&out);
@@ -58,7 +58,7 @@ fn what_is_in_the_way_of_a_probe_is_an_error() {
     assert!(matches!(exchanges(parent.path()), Err(Error::Unwritable { .. })));
 }
 
-/// What an earlier attempt left of an exchange goes, and what a person put there stays.
+/// Leftovers of an earlier exchange are removed, and a person's files stay.
 #[test]
 fn an_unfinished_folder_is_cleared_of_what_runs_made() {
     let parent = tempfile::tempdir().unwrap();
@@ -155,9 +155,9 @@ fn what_took_the_place_of_the_earlier_output_meanwhile_stays() {
     assert!(!out.join(".paring-staged").exists());
 }
 
-/// Files that were changed get another name, of which a person is told.
+/// Files that were changed get another name, and a note says so.
 #[test]
-fn renamed_files_are_told() {
+fn renamed_files_are_noted() {
     let parent = tempfile::tempdir().unwrap();
     let out = parent.path().join("out");
     made(&out, 1, 1);
@@ -203,7 +203,7 @@ fn a_folder_beside_stays_marked_when_it_is_resumed() {
     assert!(!out.join(".paring-staged").exists());
 }
 
-/// What a run left in an output that is finished: a lock, and files that it began.
+/// A run leaves its lock and files that it began in an output that is finished.
 #[test]
 fn a_finished_output_is_tidied() {
     let parent = tempfile::tempdir().unwrap();

@@ -51,7 +51,7 @@ fn what_is_flushed_is_in_the_file() {
     assert_eq!((there(), made.unwrap().digest), (vec![b"onetwo".to_vec()], xxh3_64(b"onetwo")));
 }
 
-/// A temporary file never takes a name that is taken, and whoever holds all of them cannot keep a run busy for ever.
+/// A temporary file never gets a name that is taken, and names that are all taken do not keep a run busy for ever.
 #[test]
 fn names_of_temporary_files_are_fresh() {
     let dir = tempfile::tempdir().unwrap();

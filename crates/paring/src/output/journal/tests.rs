@@ -233,7 +233,7 @@ fn kept_activations_are_forgotten_once() {
     assert!(!journal.forget_activations().unwrap());
 }
 
-/// A run that was killed may have removed a file already; what cannot be removed is told.
+/// A run that was killed may have removed a file already; a file that cannot be removed is an error.
 #[test]
 fn files_that_are_gone_are_removed_already() {
     let dir = tempfile::tempdir().unwrap();
