@@ -333,7 +333,8 @@ pub(crate) fn parse(bytes: &[u8]) -> std::result::Result<Read, Message> {
     let mut lines = lines.into_iter().enumerate();
     let begin = "not the journal of a run; remove it, or start over with ";
     let identity = match lines.next() {
-        Some((_, (_, Ok(Line::Run(identity))))) if identity.journal == VERSION => *identity,
+        // Another version is an error above.
+        Some((_, (_, Ok(Line::Run(identity))))) => *identity,
         _ => return Err(message![begin, Opt::Overwrite]),
     };
     let arithmetic = vec![identity.arithmetic.clone()];

@@ -257,6 +257,9 @@ fn a_journal_that_cannot_be_read_is_an_error() {
     fs::create_dir(&path).unwrap();
     assert!(read(dir.path()).is_err());
     fs::remove_dir(&path).unwrap();
+    // Neither is a path that leads through a file.
+    fs::write(dir.path().join("file"), "x").unwrap();
+    assert!(matches!(read(&dir.path().join("file")), Err(Error::Format(_))));
     fs::write(&path, "{}\n").unwrap();
     let text = read(dir.path()).unwrap_err().to_string();
     assert!(text.contains(&path.display().to_string()) && text.contains("does not begin"), "{text}");
