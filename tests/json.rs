@@ -21,7 +21,7 @@ const CASES: [Case; 14] = [
         ],
     ),
     (
-        "sparsify",
+        "prune",
         "model calib.safetensors --pattern 2:4 --eval eval.safetensors --out pruned",
         &[("none calib.safetensors --pattern 2:4 --out out", 1), ("model calib.safetensors", 2)],
     ),

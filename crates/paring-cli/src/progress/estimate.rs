@@ -2,12 +2,11 @@
 
 use paring::report::progress::{Estimate, SmallerData};
 
-use crate::show::size;
+use crate::show::amounts::{mib, size};
 
 /// About how long, how much memory and disk; and what takes less time, where it is long.
 pub fn sentence(estimate: &Estimate, spell: impl Fn(&str) -> String) -> String {
     let Estimate { seconds, memory, vram, disk, smaller } = estimate;
-    let mib = |bytes: u64| format!("{:.0} MiB", bytes as f64 / f64::from(1u32 << 20));
     let vram = vram.map_or(String::new(), |vram| format!(", {} on the GPU", mib(vram)));
     let smaller = smaller.as_ref().map_or(String::new(), |SmallerData { nsamples, seqlen, seconds }| {
         format!("; {} {nsamples} {} {seqlen} takes {}", spell("nsamples"), spell("seqlen"), about(*seconds))
@@ -44,12 +43,12 @@ mod tests {
         };
         assert_eq!(
             sentence(&long, |name| format!("--{name}")),
-            "this takes about 1 h 38 min, 829 MiB of memory and 113.00 MB of disk; --nsamples 16 --seqlen 512 takes about 1 min"
+            "this takes about 1 h 38 min, 829 MiB of memory and 113 MB of disk; --nsamples 16 --seqlen 512 takes about 1 min"
         );
         let short = Estimate { seconds: 1.2, vram: Some(7 << 30), smaller: None, ..long };
         assert_eq!(
             sentence(&short, str::to_string),
-            "this takes a few seconds, 829 MiB of memory, 7168 MiB on the GPU and 113.00 MB of disk"
+            "this takes a second or two, 829 MiB of memory, 7168 MiB on the GPU and 113 MB of disk"
         );
         for (seconds, expected) in [
             (6.4, "about 6 s"),
