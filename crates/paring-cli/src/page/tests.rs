@@ -108,7 +108,7 @@ fn a_page_has_all_sections() {
         "1.6 %of these weights, kept exact",
         "8.500from 8.000 (+0.500)",
         "0.0322largest 0.100",
-        "1 h 06 minon cuda:0 (A \"card\" of 80 GB)",
+        "1 h 7 minon cuda:0 (A \"card\" of 80 GB)",
         "512 MiBpeak, and 20.0 GiB on the GPU",
     ];
     assert_eq!(cards, want);
@@ -116,7 +116,7 @@ fn a_page_has_all_sections() {
     assert_eq!(cards, Some("--across:4"), "two full rows");
     let text = root.text();
     for part in [
-        "31 Jan 2026, 23:59 UTC · 1 h 06 min · out & co/",
+        "31 Jan 2026, 23:59 UTC · 1 h 7 min · out & co/",
         "--methodspqr",
         "--pattern2:4",
         "--percdamp0.01",

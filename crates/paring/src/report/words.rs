@@ -1,5 +1,7 @@
 //! Numbers and names of a report in words.
 
+use std::time::Duration;
+
 use super::Report;
 use super::choices::Choices;
 
@@ -16,13 +18,29 @@ pub fn scheme(report: &Report) -> String {
     Some(Choices::of(&report.plan).words()).filter(|words| !words.is_empty()).unwrap_or_else(|| report.method.clone())
 }
 
-/// Seconds as people read them.
+/// A time that was measured or estimated, in seconds: as [`whole_time`], and finer where it is short.
 pub fn time(seconds: f64) -> String {
-    let (minutes, hours) = ((seconds / 60.0).floor(), (seconds / 3600.0).floor());
-    match seconds {
-        s if s < 100.0 => format!("{s:.1} s"),
-        s if s < 3600.0 => format!("{minutes} min {:02.0} s", (s % 60.0).floor()),
-        _ => format!("{hours} h {:02.0} min", minutes - 60.0 * hours),
+    match Duration::try_from_secs_f64(seconds) {
+        Ok(_) if seconds < 0.095 => format!("{seconds:.3} s"),
+        Ok(_) if seconds < 0.95 => format!("{seconds:.2} s"),
+        Ok(_) if seconds < 9.95 => format!("{seconds:.1} s"),
+        Ok(long) => whole_time(long),
+        // A report may come from anywhere.
+        Err(_) => format!("{seconds} s"),
+    }
+}
+
+/// A time in its two largest units: `42 s`, `3 min 9 s`, `1 h 38 min`.
+pub fn whole_time(time: Duration) -> String {
+    let seconds = time.as_secs_f64().round() as u64;
+    match (seconds / 3600, seconds / 60 % 60, seconds % 60) {
+        (0, 0, s) => format!("{s} s"),
+        (0, m, s) => format!("{m} min {s} s"),
+        // Seconds of hours are noise, and round the minutes.
+        _ => {
+            let minutes = (seconds + 30) / 60;
+            format!("{} h {} min", minutes / 60, minutes % 60)
+        }
     }
 }
 
@@ -39,5 +57,32 @@ pub fn digits(number: f64) -> String {
         below if below < 1.0 => format!("{number:.0$}", (2.0 - below.log10().floor()) as usize),
         below if below < 1e4 => format!("{number:.3}"),
         _ => format!("{number:.4e}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn times_are_finer_where_they_are_short() {
+        for (seconds, want) in [
+            (0.0, "0.000 s"),
+            (0.06, "0.060 s"),
+            (0.349, "0.35 s"),
+            (4.04, "4.0 s"),
+            (9.96, "10 s"),
+            (59.4, "59 s"),
+            (59.6, "1 min 0 s"),
+            (189.0, "3 min 9 s"),
+            (3599.7, "1 h 0 min"),
+            (5852.0, "1 h 38 min"),
+            (360_029.0, "100 h 0 min"),
+            (-1.0, "-1 s"),
+            (f64::NAN, "NaN s"),
+        ] {
+            assert_eq!(time(seconds), want, "{seconds}");
+        }
+        assert_eq!(whole_time(Duration::from_millis(4400)), "4 s");
     }
 }
