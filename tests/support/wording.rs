@@ -1,7 +1,7 @@
 //! The wording of messages: no text that Rust prints for programmers, and a next step.
 
 /// Words by which an error says what to do, or what is expected instead.
-const STEPS: [&str; 47] = [
+const STEPS: [&str; 49] = [
     " add ",
     " allow ",
     " ask ",
@@ -13,6 +13,7 @@ const STEPS: [&str; 47] = [
     " did you mean ",
     " download ",
     " expected ",
+    " for wide support",
     " free some",
     " give ",
     " ignores ",
@@ -39,6 +40,7 @@ const STEPS: [&str; 47] = [
     " start over ",
     " store it ",
     " such as ",
+    " to avoid this",
     " try ",
     " unset ",
     " use ",
@@ -46,7 +48,7 @@ const STEPS: [&str; 47] = [
     " was it cut off?",
     " which must ",
     "a model is a folder with ",
-    "not JSON: ",
+    "not json: ",
     "not both",
     "--help",
 ];
@@ -84,6 +86,7 @@ fn is_type(name: &str) -> bool {
 
 /// Tells whether an error says what to do next, or what was expected. What the system says of a file needs no more words.
 pub fn says_what_to_do(error: &str) -> bool {
+    let error = error.to_lowercase();
     error.contains("(os error ") || STEPS.iter().any(|step| error.contains(step))
 }
 

@@ -104,7 +104,7 @@ pub enum Error {
     NotFinite { tensor: String, file: String, index: usize, cols: usize, value: f32 },
 
     /// A layout, scheme or quantization method that this crate cannot read.
-    #[error("{}: {format} is not supported", module_or(module, "the matrix"))]
+    #[error("{}: {format} is not supported; use the original model", module_or(module, "the matrix"))]
     #[allow(missing_docs)]
     UnsupportedFormat { module: String, format: String },
 

@@ -62,8 +62,8 @@ fn messages_are_the_lines_of_errors() {
     for (error, options) in [
         (Error::NotFinished { path: path() }, vec!["resume"]),
         (Error::Unfinished { path: path() }, vec!["resume", "overwrite"]),
-        (Error::OutputNotEmpty { path: path(), own: true }, vec!["overwrite"]),
-        (Error::OutputNotEmpty { path: path(), own: false }, vec![]),
+        (Error::OutputNotEmpty { path: path(), own: true }, vec!["out", "overwrite"]),
+        (Error::OutputNotEmpty { path: path(), own: false }, vec!["out"]),
         (Error::Disagreement { file: "a".into(), reason: "b".into() }, vec!["lenient"]),
         (Error::refused(Path::new("out"), message!["see ", Setting::new("resume")]), vec!["resume"]),
         (Error::shard("a", "b"), vec![]),
@@ -81,7 +81,7 @@ fn the_first_number_that_is_not_finite_is_named() {
     for bad in [f32::NAN, f32::INFINITY, f32::NEG_INFINITY] {
         assert!(!all_finite(&[1.0, bad, 2.0]));
         let text = check_finite(&[1.0, 2.0, bad, f32::NAN], 3, 6, "t", "f").unwrap_err().to_string();
-        assert_eq!(text, format!("f: t: {bad} at row 2, column 2 (element 8)"));
+        assert!(text.starts_with(&format!("f: t: {bad} at row 2, column 2 (element 8); ")), "{text}");
     }
     assert!(check_finite(&[1.0, 2.0], 3, 6, "t", "f").is_ok());
 }

@@ -22,7 +22,7 @@ impl Selection {
         let blocks = decoder.blocks();
         let (first, end) = plan.layers.unwrap_or((0, blocks));
         if first >= end || end > blocks {
-            let there = format!("the model has the blocks 0..{blocks}");
+            let there = format!("the model has the blocks 0..{blocks}; choose some of them");
             return Err(Opt::Layers.unfit(format!("{first}..{end}"), there));
         }
         let names: Vec<String> = (first..end).flat_map(|i| decoder.linears(i)).map(|l| l.name).collect();
