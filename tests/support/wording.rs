@@ -1,10 +1,11 @@
 //! The wording of messages: no text that Rust prints for programmers, and a next step.
 
 /// Words by which an error says what to do, or what is expected instead.
-const STEPS: [&str; 49] = [
+const STEPS: [&str; 53] = [
     " add ",
     " allow ",
     " ask ",
+    " belongs to ",
     " check ",
     " choose ",
     " continues it",
@@ -26,8 +27,11 @@ const STEPS: [&str; 49] = [
     " must not ",
     " name ",
     " names look like ",
+    " more than once",
     " need ",
     " needs ",
+    " not in ",
+    " not one of ",
     " prune ",
     " put ",
     " reads it as ",
