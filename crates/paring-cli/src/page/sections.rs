@@ -155,11 +155,8 @@ pub fn sizes(report: &Report) -> String {
 pub fn perplexity(report: &Report) -> String {
     let Some(measured) = &report.perplexity else { return String::new() };
     let change = measured.after - measured.before;
-    let percent = if measured.before > 0.0 {
-        format!(", {}", stored::signed_percent(change / measured.before))
-    } else {
-        String::new()
-    };
+    let percent =
+        if measured.before > 0.0 { format!(", {}", stored::change(change / measured.before)) } else { String::new() };
     let windows = if measured.windows == 1 { "window" } else { "windows" };
     let about = format!(
         "{} before and {} after ({}{percent}), on {} {windows} of {} tokens of {}.",

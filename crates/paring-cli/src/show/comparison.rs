@@ -59,14 +59,14 @@ fn against(first: &Run, run: &Run, measured: Option<Measure>) -> String {
         parts.push(match (first.quality(measured), run.quality(measured)) {
             (Some(a), Some(b)) if a == b => format!("the same {}", measure(measured)),
             (Some(a), Some(b)) if measured == Measure::Perplexity => format!("perplexity {}", change(b - a)),
-            (Some(a), Some(b)) if a > 0.0 => format!("{} {}", measure(measured), stored::signed_percent(b / a - 1.0)),
+            (Some(a), Some(b)) if a > 0.0 => format!("{} {}", measure(measured), stored::change(b / a - 1.0)),
             _ => format!("no {} to compare", measure(measured)),
         });
     }
     let growth = 100.0 * (run.bytes_out as f64 / first.bytes_out.max(1) as f64 - 1.0);
     parts.push(match growth {
         growth if growth.abs() < SIZE => "the same size".to_string(),
-        growth => format!("{} size", stored::signed_percent(growth / 100.0)),
+        growth => format!("{} size", stored::change(growth / 100.0)),
     });
     parts.extend(pace(first.seconds / run.seconds));
     format!("{}: {}", run.label, parts.join(", "))

@@ -1,5 +1,6 @@
 //! Reports of runs that are done, as text.
 
+use paring::report::choices::Choices;
 pub use paring::report::choices::plain;
 use paring::report::difference::{Difference, NumberDifference, ValueDifference, mean};
 pub use paring::report::words::digits;
@@ -16,15 +17,15 @@ const LAYERS: usize = 10;
 
 /// True if weights were removed, by the run or before it.
 pub fn is_pruned(report: &Report) -> bool {
-    let removes = |recipe: &Value| !recipe["pattern"].is_null();
-    let overrides = report.plan["overrides"].as_array().into_iter().flatten();
-    removes(&report.plan["recipe"]) || overrides.map(|over| &over["recipe"]).any(removes) || report.sparsity >= PRUNED
+    Choices::of(&report.plan).prunes() || report.sparsity >= PRUNED
 }
 
 /// A relative change, with its sign.
 pub fn change(share: f64) -> String {
+    let percent = 100.0 * share.abs();
+    let digits = if percent < 9.95 { 1 } else { 0 };
     let sign = if share < 0.0 { "−" } else { "+" };
-    format!("{sign}{:.1} %", 100.0 * share.abs())
+    format!("{sign}{percent:.digits$} %")
 }
 
 /// The command of a run.
@@ -185,12 +186,4 @@ pub fn signed(difference: f64, unit: &str) -> String {
         ""
     };
     format!("{sign}{}", value(Some(difference.abs()), unit))
-}
-
-/// A change as a share, with its sign.
-pub fn signed_percent(share: f64) -> String {
-    let percent = 100.0 * share.abs();
-    let digits = if percent < 9.95 { 1 } else { 0 };
-    let sign = if share < 0.0 { "−" } else { "+" };
-    format!("{sign}{percent:.digits$} %")
 }
