@@ -65,10 +65,8 @@ fn many(args: &ReportArgs, inputs: &InputFiles, reports: &[Report]) -> Result<An
         [first, second] => Some(Difference::between(first, second)),
         _ => None,
     };
-    let mut lines = show::comparison::lines(&comparison);
-    if let Some(difference) = &two {
-        lines.extend(show::difference(difference, &show::comparison::numbers(&comparison, difference)));
-    }
+    let detail = |two: &Difference| show::difference(two, &show::comparison::numbers(&comparison, two));
+    let mut lines = two.as_ref().map(detail).unwrap_or_default();
     if let Some(path) = &args.html {
         let page = page::of_many(reports, &comparison, two.as_ref());
         write(&page, &page_file(path, inputs, args.overwrite))?;
@@ -78,7 +76,8 @@ fn many(args: &ReportArgs, inputs: &InputFiles, reports: &[Report]) -> Result<An
         Some(difference) => Answer::new(difference)?,
         None => Answer::new(&comparison)?,
     };
-    Ok(answer.lines(lines))
+    let headline = show::comparison::headline(&comparison);
+    Ok(answer.lines(headline).whole_lines(show::comparison::tables(&comparison)).lines(lines))
 }
 
 /// A page where a person wants it.

@@ -112,26 +112,19 @@ pub fn value(value: Option<&str>) -> String {
 }
 
 /// Runs as a table, the options in which they differ, and the layers that differ most.
-pub fn lines(comparison: &Comparison) -> Vec<String> {
-    let mut lines = headline(comparison);
-    lines.push(String::new());
-    let head = ["", "run", "scheme", "bits", "size", "perplexity", "mean error", "time", "memory"].map(String::from);
+pub fn tables(comparison: &Comparison) -> Vec<String> {
+    let measured = comparison.measure;
     let row = |run: &Run| {
-        let number = |value: Option<f64>| value.map_or("–".to_string(), digits);
-        [
-            run.label.clone(),
-            run.out.clone(),
-            run.scheme.clone(),
-            format!("{:.2}", run.bits_per_weight),
-            size(run.bytes_out),
-            number(run.perplexity),
-            number(run.error),
-            time(run.seconds),
-            memory(run.peak_rss_mib),
-        ]
-        .into()
+        let mut row = vec![run.label.clone(), run.out.clone(), run.scheme.clone()];
+        row.extend([format!("{:.2}", run.bits_per_weight), size(run.bytes_out)]);
+        row.extend(measured.map(|measured| quality(run, measured)));
+        row.extend([time(run.seconds), memory(run.peak_rss_mib)]);
+        row
     };
-    lines.extend(table(std::iter::once(head.into()).chain(comparison.runs.iter().map(row)).collect(), 3));
+    let names = ["", "run", "scheme", "bits", "size"].into_iter();
+    let head = names.chain(measured.map(measure)).chain(["time", "memory"]).map(String::from).collect();
+    let mut lines = vec![String::new()];
+    lines.extend(table(std::iter::once(head).chain(comparison.runs.iter().map(row)).collect(), 3));
     let labels = || comparison.runs.iter().map(|run| run.label.clone());
     if !comparison.options.is_empty() {
         lines.push(String::new());

@@ -5,7 +5,6 @@ pub use paring::report::choices::plain;
 use paring::report::difference::{Difference, NumberDifference, ValueDifference, mean};
 pub use paring::report::words::digits;
 use paring::report::{Report, StageReport, quoted};
-use serde_json::Value;
 
 use super::amounts;
 use super::inspected::PRUNED;
