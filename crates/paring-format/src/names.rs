@@ -70,6 +70,17 @@ pub fn shard_name(i: usize, n: usize) -> String {
     if n == 1 { SINGLE.to_string() } else { format!("model-{:05}-of-{n:05}.safetensors", i + 1) }
 }
 
+/// The name of the file in which shards are merged until it is called `name`.
+pub(crate) fn merging_name(name: &str) -> String {
+    format!(".{name}.paring-merging")
+}
+
+/// Tells whether a file of this name may come of merging `shards` shards.
+pub(crate) fn is_merged(name: &str, shards: usize) -> bool {
+    let count = name.strip_suffix(".safetensors").and_then(|name| name.rsplit_once("-of-")?.1.parse::<usize>().ok());
+    is_weights(name) && shards > 1 && count.unwrap_or(1) < shards
+}
+
 /// Files that the program which writes a checkpoint leaves in its folder, beside those of the checkpoint itself.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct RunFiles {

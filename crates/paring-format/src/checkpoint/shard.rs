@@ -15,7 +15,7 @@ const MAX_HEADER: usize = 100_000_000;
 
 /// One file of weights.
 #[derive(Debug)]
-pub(super) struct Shard {
+pub(crate) struct Shard {
     /// Its name.
     pub file: String,
     kind: ShardKind,
@@ -24,7 +24,7 @@ pub(super) struct Shard {
 
 /// The kinds of files of weights.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum ShardKind {
+pub(crate) enum ShardKind {
     Safetensors,
     Pickle,
 }
@@ -45,7 +45,7 @@ impl std::fmt::Debug for ShardBytes {
 
 /// The contents of a file as its header describes them.
 #[derive(Default)]
-pub(super) struct Entries {
+pub(crate) struct Entries {
     pub tensors: Vec<(String, Entry)>,
     /// Pairs of names in the header's `__metadata__`, sorted. The library `safetensors` leaves there which tensors it did not
     /// store, because another one shares their numbers.
@@ -53,7 +53,7 @@ pub(super) struct Entries {
 }
 
 /// A tensor as the header describes it.
-pub(super) struct Entry {
+pub(crate) struct Entry {
     pub dtype: Dtype,
     pub shape: Vec<usize>,
     pub place: Extent,
@@ -61,7 +61,7 @@ pub(super) struct Entry {
 
 /// The place of the elements of a tensor in the file.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Extent {
+pub(crate) struct Extent {
     /// The first one, from the beginning of the file.
     pub start: usize,
     /// Bytes of all of them.
@@ -72,7 +72,7 @@ pub(super) struct Extent {
 
 /// The way through the elements of a tensor that does not lie in row-major order.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Strides {
+pub(crate) struct Strides {
     /// Bytes of an element.
     pub size: usize,
     /// For each dimension its length, and the elements from one index to the next.
@@ -135,6 +135,12 @@ impl Shard {
                 Ok(Entries { tensors: entries?, ..Entries::default() })
             }
         }
+    }
+
+    /// The beginning of a safetensors file that has these tensors, up to the first of them.
+    pub fn header(&self, tensors: &[(String, Entry)]) -> &[u8] {
+        let end = tensors.first().map_or(self.len(), |(_, first)| first.place.start);
+        self.bytes().get(..end).unwrap_or_default()
     }
 
     /// The tensors of a safetensors header. Errors unless they lie one after the other, without holes, up to the file's

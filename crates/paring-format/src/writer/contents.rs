@@ -24,6 +24,9 @@ pub const FILES: &str = "files";
 /// The key of the names that a run writes, in a journal and in the manifest of an output that is not finished.
 pub const WRITES: &str = "writes";
 
+/// The key of the numbers of the shards that each file is merged of, in a manifest.
+pub const MERGES: &str = "merges";
+
 /// Beginning of the name of the program and its version, in manifests, journals and marks.
 const PROGRAM: &str = "paring ";
 /// The program that writes, as they name it.
@@ -124,6 +127,11 @@ pub fn listed(files: &[ClosedFile]) -> Value {
 /// The manifest of an output that is not finished.
 pub(super) fn unfinished(writes: &[String]) -> Value {
     json!({"version": 1, "program": THIS_PROGRAM, WRITES: writes})
+}
+
+/// The manifest of an output whose shards are being merged.
+pub(super) fn merging(writes: &[String], merges: &[Vec<usize>]) -> Value {
+    json!({"version": 1, "program": THIS_PROGRAM, WRITES: writes, MERGES: merges})
 }
 
 /// True if a program of this name wrote the JSON.

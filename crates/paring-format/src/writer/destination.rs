@@ -11,7 +11,7 @@ use super::mounts;
 use super::staging::{Mark, is_bare, staged, staging};
 use crate::message;
 use crate::message::Setting;
-use crate::names::{CONFIG, INDEX, JOURNAL, MANIFEST, REPLACED, RunFiles, STAGED, shard_name};
+use crate::names::{CONFIG, INDEX, JOURNAL, MANIFEST, REPLACED, RunFiles, STAGED, is_merged, shard_name};
 use crate::{Error, Result};
 
 /// A folder to write a checkpoint into, and how.
@@ -139,12 +139,13 @@ impl Destination {
         // Where a file lies in a folder, that is.
         let first = |name: &str| name.split('/').next().unwrap_or_default().to_string();
         let in_the_way = |name: &&String| contents.foreign.iter().any(|foreign| *foreign == *first(name));
-        match writes.iter().find(in_the_way) {
+        let merged = || {
+            let foreign = contents.foreign.iter().filter_map(|name| name.to_str());
+            foreign.into_iter().find(|name| is_merged(name, self.shards))
+        };
+        match writes.iter().find(in_the_way).map(String::as_str).or_else(merged) {
             None => Ok(()),
-            Some(name) => Err(Error::refused(
-                &self.dir.join(name),
-                "no run of paring wrote this, and one is to write a file of this name; move it away, or name another folder",
-            )),
+            Some(name) => Err(not_a_runs(&self.dir.join(name))),
         }
     }
 
@@ -198,4 +199,11 @@ impl Destination {
         let reason = message![finished];
         Error::refused(path, if self.has_journal { reason.then(resume) } else { reason })
     }
+}
+
+/// The error for a file of a person's under a name that a run writes.
+pub(super) fn not_a_runs(path: &Path) -> Error {
+    let reason =
+        "no run of paring wrote this, and one is to write a file of this name; move it away, or name another folder";
+    Error::refused(path, reason)
 }

@@ -25,39 +25,37 @@ pub enum Step {
 
 /// Waits until the disk has the file that is open as `path`.
 pub fn sync(file: &File, path: &Path) -> io::Result<()> {
-    noted(file.sync_all(), || Step::Synced(path.into()))
+    noted(|| file.sync_all(), || Step::Synced(path.into()))
 }
 
 /// As [`sync`], without metadata that reading does not need.
 pub fn sync_data(file: &File, path: &Path) -> io::Result<()> {
-    noted(file.sync_data(), || Step::DataSynced(path.into()))
+    noted(|| file.sync_data(), || Step::DataSynced(path.into()))
 }
 
 /// Makes names in a folder last: on unix a folder is a file of its own, to be synced as well.
 pub fn sync_folder(dir: &Path) -> io::Result<()> {
-    #[cfg(unix)]
-    let synced = File::open(dir).and_then(|dir| dir.sync_all());
-    #[cfg(not(unix))]
-    let synced = Ok(());
-    noted(synced, || Step::FolderSynced(dir.into()))
+    let sync = || if cfg!(unix) { File::open(dir)?.sync_all() } else { Ok(()) };
+    noted(sync, || Step::FolderSynced(dir.into()))
 }
 
 /// Renames, in place of an earlier file.
 pub fn rename(from: &Path, to: &Path) -> io::Result<()> {
-    noted(fs::rename(from, to), || Step::Renamed(from.into(), to.into()))
+    noted(|| fs::rename(from, to), || Step::Renamed(from.into(), to.into()))
 }
 
 /// Has two paths change places in one step. Errors where the file system or the system cannot do that.
 pub fn exchange(a: &Path, b: &Path) -> io::Result<()> {
-    noted(exchanged(a, b), || Step::Exchanged(a.into(), b.into()))
+    noted(|| exchanged(a, b), || Step::Exchanged(a.into(), b.into()))
 }
 
 /// Removes a file. One that is gone already is no error.
 pub fn remove(path: &Path) -> io::Result<()> {
-    match fs::remove_file(path) {
+    let gone = || match fs::remove_file(path) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
-        _ => noted(Ok(()), || Step::Removed(path.into())),
-    }
+        _ => Ok(()),
+    };
+    noted(gone, || Step::Removed(path.into()))
 }
 
 /// Tells whether this process may write to a file or folder, as far as the system says without trying.
@@ -83,7 +81,7 @@ pub fn remove_in(dir: &Path, name: &str) -> io::Result<()> {
 
 /// Notes that a new file has its bytes.
 pub(super) fn written<T>(result: io::Result<T>, path: &Path) -> io::Result<T> {
-    noted(result, || Step::Written(path.into()))
+    noted(|| result, || Step::Written(path.into()))
 }
 
 #[cfg(any(target_os = "linux", target_os = "macos"))]
@@ -97,15 +95,19 @@ fn exchanged(_: &Path, _: &Path) -> io::Result<()> {
     Err(io::ErrorKind::Unsupported.into())
 }
 
+/// Takes a step.
 #[cfg(not(any(test, feature = "recording")))]
-fn noted<T>(result: io::Result<T>, _: impl FnOnce() -> Step) -> io::Result<T> {
-    result
+fn noted<T>(act: impl FnOnce() -> io::Result<T>, _: impl FnOnce() -> Step) -> io::Result<T> {
+    act()
 }
 
 #[cfg(any(test, feature = "recording"))]
-fn noted<T>(result: io::Result<T>, step: impl FnOnce() -> Step) -> io::Result<T> {
+fn noted<T>(act: impl FnOnce() -> io::Result<T>, step: impl FnOnce() -> Step) -> io::Result<T> {
+    let step = step();
+    recording::allow(&step)?;
+    let result = act();
     if result.is_ok() {
-        recording::add(step());
+        recording::add(step);
     }
     result
 }
@@ -113,12 +115,29 @@ fn noted<T>(result: io::Result<T>, step: impl FnOnce() -> Step) -> io::Result<T>
 /// The steps of this process, for tests: each looks at those in a folder of its own.
 #[cfg(any(test, feature = "recording"))]
 pub mod recording {
-    use std::path::Path;
+    use std::io;
+    use std::path::{Path, PathBuf};
     use std::sync::{Mutex, PoisonError};
 
     use super::Step;
 
     static STEPS: Mutex<Vec<Step>> = Mutex::new(Vec::new());
+    /// Folders, and how many steps are taken in each.
+    static LIMITS: Mutex<Vec<(PathBuf, usize)>> = Mutex::new(Vec::new());
+
+    /// Lets no step in `dir` and below succeed after the first `count`: what a kill leaves there is what is left then.
+    pub fn end_after(dir: &Path, count: usize) {
+        let mut limits = LIMITS.lock().unwrap_or_else(PoisonError::into_inner);
+        limits.retain(|(other, _)| other != dir);
+        limits.push((dir.to_path_buf(), count));
+    }
+
+    /// Errors when a step comes after the end.
+    pub(super) fn allow(step: &Step) -> io::Result<()> {
+        let limits = LIMITS.lock().unwrap_or_else(PoisonError::into_inner);
+        let is_over = |(dir, count): &&(PathBuf, usize)| line(step, dir).is_some() && steps(dir).len() >= *count;
+        limits.iter().find(is_over).map_or(Ok(()), |_| Err(io::Error::other("ended here")))
+    }
 
     pub(super) fn add(step: Step) {
         STEPS.lock().unwrap_or_else(PoisonError::into_inner).push(step);

@@ -11,7 +11,7 @@ use xxhash_rust::xxh3::Xxh3;
 use super::NamedTensor;
 use super::disk;
 use crate::names::{PROBE, temporary_name};
-use crate::{Error, Result};
+use crate::{Dtype, Error, Result};
 
 /// A file that has its name: a resumed run has to find it as it is here.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -58,21 +58,43 @@ impl Drop for PendingFile {
 /// all tensors.
 pub(super) fn header(file: &str, tensors: &mut [NamedTensor], notes: &[(&str, &str)]) -> Result<(Vec<u8>, usize)> {
     tensors.sort_by(|a, b| b.dtype.to_safetensors().cmp(&a.dtype.to_safetensors()).then_with(|| a.name.cmp(&b.name)));
+    let described = |tensor: &NamedTensor| {
+        let NamedTensor { name, dtype, shape, bytes } = tensor;
+        Described { name: name.clone(), dtype: *dtype, shape: shape.clone(), bytes: bytes.len() }
+    };
+    header_of(file, tensors.iter().map(described), notes)
+}
+
+/// A tensor in a header.
+pub(super) struct Described {
+    pub name: String,
+    pub dtype: Dtype,
+    pub shape: Vec<usize>,
+    /// Their number.
+    pub bytes: usize,
+}
+
+/// As [`header`], of tensors that are in order.
+pub(super) fn header_of(
+    file: &str,
+    tensors: impl IntoIterator<Item = Described>,
+    notes: &[(&str, &str)],
+) -> Result<(Vec<u8>, usize)> {
     let mut header = Map::new();
     let notes = [("format", "pt")].iter().chain(notes).map(|(key, value)| (key.to_string(), json!(value)));
     header.insert("__metadata__".to_string(), Value::Object(notes.collect()));
     let mut end = 0usize;
-    for NamedTensor { name, dtype, shape, bytes } in &*tensors {
-        if dtype.bytes_of(shape) != Some(bytes.len()) {
-            return Err(Error::shard(file, format!("{name}: {} bytes do not make {dtype} {shape:?}", bytes.len())));
+    for Described { name, dtype, shape, bytes } in tensors {
+        if dtype.bytes_of(&shape) != Some(bytes) {
+            return Err(Error::shard(file, format!("{name}: {bytes} bytes do not make {dtype} {shape:?}")));
         }
-        if header.contains_key(name) {
+        if header.contains_key(&name) {
             return Err(Error::shard(file, format!("a second tensor of the name {name}")));
         }
         let start = end;
-        end += bytes.len();
+        end += bytes;
         let info = json!({"dtype": dtype.name(), "shape": shape, "data_offsets": [start, end]});
-        header.insert(name.clone(), info);
+        header.insert(name, info);
     }
     let mut text = Value::Object(header).to_string().into_bytes();
     text.resize(text.len().next_multiple_of(8), b' ');

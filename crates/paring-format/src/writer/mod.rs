@@ -7,6 +7,7 @@ pub mod disk;
 mod files;
 mod inputs;
 mod lock;
+mod merge;
 mod mounts;
 mod named;
 mod place;
@@ -27,11 +28,12 @@ use crate::names::{CONFIG, INDEX, is_plain_path, is_weights, shard_name};
 use crate::{Dtype, Error, LayoutPart, LayoutParts, Result};
 use files::{header, write};
 
-pub use contents::{FILES, WRITES, listed};
+pub use contents::{FILES, MERGES, WRITES, listed};
 pub use destination::{Checked, Destination};
 pub use files::{ClosedFile, PendingFile, create_fresh, tensor_file, write_beside, write_file};
 pub use inputs::{InputFiles, leads_to_same};
 pub use lock::Lock;
+pub use merge::{Groups, LARGEST_FILE};
 pub use named::NamedFile;
 pub use place::Place;
 
@@ -70,6 +72,11 @@ pub struct Writer {
     /// Shards that were begun, and those of them that are closed.
     begun: BTreeSet<usize>,
     written: BTreeSet<usize>,
+    /// The files that an earlier process began to merge shards into, and the shards that it merged.
+    merging: Option<Groups>,
+    gone: BTreeSet<usize>,
+    /// The shards of each file, once they are merged.
+    merged: Groups,
     /// Tensor name → number of its shard.
     tensors: BTreeMap<String, usize>,
     tensor_bytes: u64,
@@ -88,6 +95,9 @@ pub struct WriteSummary {
     pub tensors: usize,
     /// Bytes of all tensors.
     pub tensor_bytes: u64,
+    /// The shards of each file that was merged, for [`MERGES`]; none where none was. While a journal is there, a resumed run
+    /// must know them.
+    pub merged: Groups,
 }
 
 impl Writer {
@@ -107,6 +117,9 @@ impl Writer {
             shards,
             begun: BTreeSet::new(),
             written: BTreeSet::new(),
+            merging: None,
+            gone: BTreeSet::new(),
+            merged: Groups::new(),
             tensors: BTreeMap::new(),
             tensor_bytes: 0,
             file_bytes: 0,
@@ -187,8 +200,9 @@ impl Writer {
     /// Completes the checkpoint: extra files, then the index of shards (none when there is a single file), and
     /// `config.json` last. Errors when a shard was not written.
     pub fn finish(mut self, config: &Value, extra: &[(String, Vec<u8>)]) -> Result<WriteSummary> {
-        if let Some(missing) = (0..self.shards).find(|i| !self.written.contains(i)) {
-            return Err(Error::shard(&shard_name(missing, self.shards), "was not written; the checkpoint has a hole"));
+        self.check_complete()?;
+        if self.merging.is_some() {
+            return Err(Error::shard(&shard_name(0, self.shards), "was merged in part"));
         }
         for (name, bytes) in extra {
             self.extra(name, bytes)?;
@@ -208,7 +222,18 @@ impl Writer {
             file_bytes: self.file_bytes,
             tensors: self.tensors.len(),
             tensor_bytes: self.tensor_bytes,
+            merged: self.merged,
         })
+    }
+
+    /// Errors when a shard was not written.
+    fn check_complete(&self) -> Result<()> {
+        match (0..self.shards).find(|i| !self.written.contains(i)) {
+            None => Ok(()),
+            Some(missing) => {
+                Err(Error::shard(&shard_name(missing, self.shards), "was not written; the checkpoint has a hole"))
+            }
+        }
     }
 
     fn extra(&mut self, name: &str, bytes: &[u8]) -> Result<ClosedFile> {

@@ -118,6 +118,11 @@ impl Place {
         &self.dir
     }
 
+    /// Names of all files that the run writes, but for those that are merged.
+    pub(super) fn writes(&self) -> Vec<String> {
+        self.destination.writes()
+    }
+
     /// True if the output is made beside an earlier one.
     pub fn is_staged(&self) -> bool {
         self.staged.is_some()
