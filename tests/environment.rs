@@ -202,7 +202,7 @@ fn activations_that_do_not_fit_are_left_out() {
     // Disks that hold the shards, and none, one or two of them. Not everyone may make one.
     fs::create_dir(sandbox.path("disk")).unwrap();
     for (kilobytes, without, makes_room) in
-        [(1000, true, false), (2500, true, false), (4500, true, true), (12_000, false, false)]
+        [(1200, true, false), (2500, true, false), (4500, true, true), (12_000, false, false)]
     {
         let script = format!(
             "exec unshare -rm sh -c 'mount -t tmpfs -o size={kilobytes}k tmpfs disk || exit 77; \

@@ -119,15 +119,15 @@ const CASES: &[Case] = &[
         &["would be removed, and is read as links/", "name another output"],
     ),
     (
-        "a model with a second name for a shard of the output",
+        "a model with a second name for the weights of the output",
         |s| {
             copy(&s.path("made"), &s.path("out"));
-            fs::remove_file(s.path("made/model-00002-of-00005.safetensors")).unwrap();
-            let name = "model-00002-of-00005.safetensors";
+            let name = "model.safetensors";
+            fs::remove_file(s.path("made").join(name)).unwrap();
             fs::hard_link(s.path("out").join(name), s.path("made").join(name)).unwrap();
         },
         "convert made --format int-quantized --out out",
-        &["out/model-00002-of-00005.safetensors: would be removed, and is read as made/"],
+        &["out/model.safetensors: would be removed, and is read as made/"],
     ),
     (
         "a tokenizer that is the output's",
@@ -240,7 +240,15 @@ fn a_persons_files_stay() {
     symlink("logs", sandbox.path("out/latest")).unwrap();
     let is_theirs = |name: &str| {
         let first = name.split('/').next().unwrap();
-        let own = ["config.json", "paring.json", "report.json", "report.html", "tokenizer.json"];
+        let own = [
+            "README.md",
+            "config.json",
+            "layer-errors.svg",
+            "paring.json",
+            "report.html",
+            "report.json",
+            "tokenizer.json",
+        ];
         !own.contains(&first) && (!first.starts_with("model") || first.ends_with(".tmp"))
     };
     let theirs =

@@ -353,3 +353,38 @@ fn reports_of_no_run_are_refused() {
         sandbox.refused(LOOKS[0], 1, &["a device or a pipe"]).unwrap();
     }
 }
+
+/// What a hub shows of an output: its card, which nobody who changed it loses.
+#[test]
+fn a_model_card() {
+    let sandbox = Sandbox::new();
+    sandbox.write("model/README.md", "---\nlicense: apache-2.0\nlanguage: en\ntags: [chat]\n---\n# Base\n");
+    let place = sandbox.path("").display().to_string();
+    let run = format!("quantize {place}/model calib.safetensors --wbits 4 --groupsize 16 --sym --quiet --out out");
+    sandbox.ok(&format!("{run} --eval eval.safetensors --seqlen 32 --limit 4"));
+    let read = |name: &str| fs::read_to_string(sandbox.path("out").join(name)).unwrap();
+    let card = read("README.md");
+    let front = "---\nlibrary_name: transformers\npipeline_tag: text-generation\nlicense: apache-2.0\nlanguage:\n- en\ntags:\n\
+        - paring\n- compressed-tensors\n- W4A16\n---\n\n# model, W4A16\n";
+    assert!(card.starts_with(front), "{card}");
+    let report = json_file(&sandbox.path("out/report.json"));
+    let [before, after] = ["before", "after"].map(|when| report["perplexity"][when].as_f64().unwrap());
+    for part in [
+        format!("| perplexity, eval.safetensors, 4 windows of 32 tokens | {before:.3} | {after:.3} |"),
+        "    paring quantize model calib.safetensors --wbits 4".to_string(),
+        "![Error of each block](layer-errors.svg)".to_string(),
+        "AutoModelForCausalLM.from_pretrained".to_string(),
+        "vllm serve".to_string(),
+    ] {
+        assert!(card.contains(&part), "{part}: {card}");
+    }
+    assert!(!card.contains(&place) && read("layer-errors.svg").contains("block 1: "), "{card}");
+    sandbox.ok("verify out --quiet");
+    // As it was written it is replaced, changed it is kept.
+    sandbox.ok(&format!("{run} --overwrite"));
+    assert!(!sandbox.path("out/README.md.kept").exists() && read("README.md").contains("was not measured"));
+    sandbox.write("out/README.md", "mine");
+    let ran = sandbox.ok(&format!("{run} --overwrite"));
+    assert!(ran.stderr.contains("it is kept as README.md.kept"), "{}", ran.stderr);
+    assert!(read("README.md.kept") == "mine" && read("README.md").starts_with(front));
+}

@@ -166,12 +166,16 @@ fn files_that_do_not_fit_together() {
         sandbox.ok(&format!("{QUANTIZE} --overwrite --out made"));
     };
     fresh();
+    split(&sandbox.path("made"));
     let file = sandbox.open("made").info(&format!("{Q}.weight_packed")).unwrap().file.clone();
     edit_json(&sandbox, "made/model.safetensors.index.json", |index| {
         index["weight_map"].as_object_mut().unwrap().remove(&format!("{Q}.weight_packed"));
     });
     check(&sandbox, "made", &[&file, &format!("{Q}.weight_packed"), "an entry in made/model.safetensors.index.json"]);
+    fs::remove_dir_all(sandbox.path("made")).unwrap();
     fresh();
+    let file = sandbox.open("made").info(&format!("{Q}.weight_packed")).unwrap().file.clone();
+    assert_eq!(file, "model.safetensors");
     let bytes = fs::read(sandbox.path("made").join(&file)).unwrap();
     sandbox.write(&format!("made/{file}"), &bytes[..bytes.len() - 1]);
     check(&sandbox, "made", &[&file, "cut off"]);

@@ -292,15 +292,9 @@ fn files_beside_a_model() {
     let sandbox = Sandbox::new();
     fs::create_dir_all(sandbox.path("model/additional_chat_templates")).unwrap();
     fs::create_dir_all(sandbox.path("model/onnx")).unwrap();
-    let small = [
-        "additional_chat_templates/tool_use.jinja",
-        "tekken.json",
-        "vocab.txt",
-        "modeling_x.py",
-        "LICENSE",
-        "README.md",
-    ];
+    let small = ["additional_chat_templates/tool_use.jinja", "tekken.json", "vocab.txt", "modeling_x.py", "LICENSE"];
     small.iter().for_each(|name| sandbox.write(&format!("model/{name}"), *name));
+    sandbox.write("model/README.md", "---\nlicense: mit\n---\n# Base\n");
     for left in ["model/model.gguf", "model/onnx/model.onnx", "model/.hidden"] {
         sandbox.write(left, "x");
     }
@@ -315,6 +309,9 @@ fn files_beside_a_model() {
         for name in small {
             assert_eq!(fs::read_to_string(sandbox.path(out).join(name)).unwrap(), name, "{run}");
         }
+        // The output has a card of its own, with the licence of the base.
+        let card = fs::read_to_string(sandbox.path(out).join("README.md")).unwrap();
+        assert!(card.contains("\nlicense: mit\n") && card.contains("by paring") && !card.contains("# Base"), "{card}");
         for left in ["model.gguf", "onnx", ".hidden"] {
             assert!(!sandbox.path(out).join(left).exists(), "{run}: {left}");
             assert!(ran.stderr.contains(left) != run.starts_with("decompress"), "{run}: {left}: {}", ran.stderr);

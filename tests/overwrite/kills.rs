@@ -22,12 +22,15 @@ const RUNS: [&str; 10] = [
 ];
 
 /// Files that are waited for before a kill: those of the new output and of the exchange, from the first step to the last.
-const EVENTS: [&str; 10] = [
+const EVENTS: [&str; 13] = [
     ".out.paring-new",
     ".out.paring-new/.paring-staged",
     ".out.paring-new/journal.jsonl",
     ".out.paring-new/model-00003-of-00008.safetensors",
+    ".out.paring-new/.model.safetensors.paring-merging",
+    ".out.paring-new/model.safetensors",
     ".out.paring-new/config.json",
+    ".out.paring-new/README.md",
     ".out.paring-new/report.json",
     "out/.paring-replaced",
     "out/.paring-staged",

@@ -284,6 +284,21 @@ pub fn model_bytes(dir: &Path) -> BTreeMap<String, Vec<u8>> {
     names.filter(part).map(|name| (name.clone(), fs::read(dir.join(&name)).unwrap())).collect()
 }
 
+/// Splits the single file of a model into two shards with an index.
+pub fn split(dir: &Path) {
+    let checkpoint = Checkpoint::open(dir).unwrap();
+    let tensors: Vec<NamedTensor> = checkpoint.names().map(|name| tensor(&checkpoint, name)).collect();
+    let mut map = serde_json::Map::new();
+    for (number, part) in tensors.chunks(tensors.len().div_ceil(2)).enumerate() {
+        let file = format!("model-{:05}-of-00002.safetensors", number + 1);
+        map.extend(part.iter().map(|tensor| (tensor.name.clone(), Value::from(file.as_str()))));
+        write_file(&dir.join(file), part.to_vec()).unwrap();
+    }
+    fs::remove_file(dir.join("model.safetensors")).unwrap();
+    let index = serde_json::json!({"metadata": {}, "weight_map": map});
+    fs::write(dir.join("model.safetensors.index.json"), index.to_string()).unwrap();
+}
+
 /// A function that breaks a model.
 pub type Break = fn(&Sandbox);
 

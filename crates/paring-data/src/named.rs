@@ -114,6 +114,17 @@ const C4_WINDOWS: usize = 256;
 /// Documents of c4 that SparseGPT joins to measure on.
 const C4_DOCUMENTS: usize = 1100;
 
+/// The repository on the hub of a named set; `None` for other names, and for sets that lie in no repository.
+pub fn repository(name: &str) -> Option<&'static str> {
+    let name = name.replace('_', "-");
+    match name.strip_suffix("-new").unwrap_or(&name) {
+        "wikitext2" => Some(WIKITEXT_TRAIN.remote.repo),
+        "ptb" => Some(PTB_TRAIN.remote.repo),
+        "c4" => Some(C4_TRAIN.remote.repo),
+        _ => None,
+    }
+}
+
 /// Opens a named set; `None` when `name` is the name of none.
 ///
 /// `protocol` is that of the method that calibrates, or the one chosen to measure with. A name with `-new`, as GPTQ and

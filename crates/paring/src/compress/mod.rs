@@ -31,6 +31,7 @@ use paring_format::writer::InputFiles;
 use paring_format::{Checkpoint, Dtype, QuantMethod};
 use paring_model::{AttentionInfo, Block, BlockInfo, Decoder, LinearInfo};
 
+use crate::output::card::Front;
 use crate::output::journal::Line;
 use crate::output::modules::compressed_module;
 use crate::output::tied;
@@ -339,7 +340,7 @@ fn carry_out(
         walked.notes.push(spelled(&note, observer));
     }
     observer.step(&Step::new(Stage::Write));
-    let written = output.finish(&job, selection, clock)?;
+    let written = output.finish(&job, selection, observer, clock)?;
     if written.gave_way {
         let note = "the disk was full: saved activations were removed to make room for a shard";
         observer.note(note);
@@ -348,7 +349,9 @@ fn carry_out(
     observer.step(&Step::new(Stage::Check));
     written.check(clock)?;
     let report = summary::report(&job, walked, &written, clock)?;
-    written.write_report(&job.plan, &report)?;
+    let (front, note) = Front::of_base(&job.checkpoint, &job.plan.model);
+    note.iter().for_each(|note| observer.note(note));
+    written.write_report(&job.plan, &front.with_data(&job.plan), &report)?;
     written.close()?.iter().for_each(|note| observer.note(note));
     Ok(report)
 }

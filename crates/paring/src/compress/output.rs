@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use paring_format::names::MANIFEST;
-use paring_format::writer::{self, ClosedFile, NamedTensor, Place, write_beside};
+use paring_format::writer::{self, ClosedFile, Groups, LARGEST_FILE, NamedTensor, Place, write_beside};
 use paring_format::{Checkpoint, QuantConfig, QuantMethod, WriteSummary, Writer};
 use serde_json::{Value, json};
 use xxhash_rust::xxh3::xxh3_64;
@@ -16,11 +16,13 @@ use super::encode::{Encoded, Encoder, cast};
 use super::schemes;
 use super::select::Selection;
 use crate::output::background::{BackgroundWriter, Ended};
+use crate::output::card::{self, Front};
 use crate::output::digests::{self, DIGESTS, Made};
 use crate::output::journal::{BlockRecord, Contents, Journal, Line, RUN_KEY};
 use crate::output::side_files::{beside, name_dtype, unquantized};
 use crate::output::tied;
 use crate::plan::Plan;
+use crate::report::progress::{Observer, Step};
 use crate::report::{Clock, Report, Sizes, Stage};
 use crate::{Error, Result};
 
@@ -154,8 +156,14 @@ impl Output {
         Ok(config)
     }
 
-    /// Writes what lies outside the blocks, the companions, the index and the config.
-    pub(super) fn finish(mut self, job: &Job, selection: &Selection, clock: &mut Clock) -> Result<Written> {
+    /// Writes what lies outside the blocks, merges the shards, and adds the companions, the index and the config.
+    pub(super) fn finish(
+        mut self,
+        job: &Job,
+        selection: &Selection,
+        observer: &mut dyn Observer,
+        clock: &mut Clock,
+    ) -> Result<Written> {
         let start = Instant::now();
         self.writer.forget_activations()?;
         for names in outer_shards(job) {
@@ -166,11 +174,13 @@ impl Output {
         }
         let companions = beside(&job.checkpoint, job.companions.clone())?;
         let config = self.config(job, selection)?;
-        let Ended { writer, journal, gave_way } = self.writer.finish()?;
+        let Ended { mut writer, journal, gave_way } = self.writer.finish()?;
+        let mut progress = |done, count| observer.step(&Step::new(Stage::Write).count(done, count));
+        writer.merge(&model_order(job), LARGEST_FILE, &mut progress)?;
         let summary = writer.finish(&config, &companions)?;
         clock.add(Stage::Write, start, 0.0);
-        let WriteSummary { files, tensor_bytes, .. } = summary;
-        Ok(Written { place: self.place, files, tensor_bytes, made: self.contents.made, journal, gave_way })
+        let WriteSummary { files, tensor_bytes, merged, .. } = summary;
+        Ok(Written { place: self.place, files, merged, tensor_bytes, made: self.contents.made, journal, gave_way })
     }
 }
 
@@ -187,11 +197,21 @@ pub(crate) fn outer_shards(job: &Job) -> Vec<Vec<String>> {
     shards
 }
 
+/// The numbers of all shards in the order of the model: embeddings, blocks, and what follows these.
+fn model_order(job: &Job) -> Vec<usize> {
+    let (blocks, outer) = (job.decoder.blocks(), outer_shards(job));
+    let embeddings = job.decoder.outer().embeddings;
+    let is_first = |shard: &usize| outer[shard - blocks].iter().any(|name| embeddings.contains(name));
+    let (first, last): (Vec<usize>, Vec<usize>) = (blocks..blocks + outer.len()).partition(is_first);
+    first.into_iter().chain(0..blocks).chain(last).collect()
+}
+
 /// A finished output.
 pub(super) struct Written {
     /// Kept from other runs until all of it is there.
     place: Arc<Place>,
     files: Vec<ClosedFile>,
+    merged: Groups,
     made: BTreeMap<String, Made>,
     pub(super) tensor_bytes: u64,
     journal: Option<Journal>,
@@ -213,14 +233,16 @@ impl Written {
         Ok(Sizes::of_model(&Checkpoint::open(self.place.dir())?, job.decoder.as_ref()))
     }
 
-    /// Puts plan, list of files and digests beside the checkpoint, and the report.
-    pub(super) fn write_report(&self, plan: &Plan, report: &Report) -> Result<()> {
+    /// Puts the card beside the checkpoint, then plan, list of files and digests, and the report.
+    pub(super) fn write_report(&self, plan: &Plan, front: &Front, report: &Report) -> Result<()> {
         let (digests, identity) =
             (digests::to_json(&self.made), self.journal.as_ref().map(|journal| &journal.identity));
         let program = &report.environment.program;
-        let files = writer::listed(&self.files);
+        let card = card::write(self.place.dir(), front, &card::Origin::Run(report))?;
+        let files = writer::listed(&[&self.files[..], &card].concat());
         let value = json!({
-            "version": 1, "program": program, "plan": plan, RUN_KEY: identity, writer::FILES: files, DIGESTS: digests
+            "version": 1, "program": program, "plan": plan, RUN_KEY: identity, writer::MERGES: self.merged, writer::FILES: files,
+            DIGESTS: digests
         });
         let text = format!("{value:#}\n");
         write_beside(&self.place.dir().join(MANIFEST), text.len(), |file| file.write_all(text.as_bytes()))?;

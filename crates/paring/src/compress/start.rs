@@ -15,7 +15,7 @@ use super::Job;
 use super::output::Output;
 use super::select::Selection;
 use crate::output::journal::{self, BlockRecord, Input, Journal, Line, RunIdentity};
-use crate::output::side_files::beside;
+use crate::output::side_files::{beside, names_beside};
 use crate::pipeline::activations::Hidden;
 use crate::pipeline::walk::{Visitor, walk};
 use crate::report::names::RUN_FILES;
@@ -63,7 +63,7 @@ pub(super) fn identity(job: &Job) -> Result<RunIdentity> {
 pub(crate) fn destination(job: &Job) -> Result<Destination> {
     let companions = beside(&job.checkpoint, job.companions.clone())?;
     Ok(Destination {
-        companions: companions.into_iter().map(|(name, _)| name).collect(),
+        companions: names_beside(&companions),
         run: RUN_FILES,
         inputs: job.inputs.clone(),
         overwrite: job.plan.overwrite,

@@ -172,7 +172,8 @@ fn assess(job: &Job, measured: Option<&Windows>) -> Result<(Costs, Option<Smalle
         bytes_out_known: sheet.is_known,
         replaced,
         disk_snapshots: snapshots,
-        disk: sheet.written() + sheet.spilled() + snapshots + sheet.paper() + files as u64,
+        // While shards are merged, one of them is there twice.
+        disk: sheet.written() + sheet.largest_shard() + sheet.spilled() + snapshots + sheet.paper() + files as u64,
     };
     Ok((costs, smaller))
 }

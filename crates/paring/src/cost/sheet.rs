@@ -214,6 +214,16 @@ impl<'a> Sheet<'a> {
         (linears + self.copied().map(|t| t.written).sum::<usize>()) as u64
     }
 
+    /// Bytes of the tensors in the largest shard.
+    pub fn largest_shard(&self) -> u64 {
+        let block = |block: &Block<'_>| {
+            let linears = block.linears.iter().flat_map(|l| &l.written).sum::<usize>();
+            linears + block.rest.iter().map(|t| t.written).sum::<usize>()
+        };
+        let outer = self.outer.iter().map(|shard| shard.iter().map(|t| t.written).sum());
+        self.blocks.iter().map(block).chain(outer).max().unwrap_or(0) as u64
+    }
+
     /// The linears of all blocks.
     pub fn linears(&self) -> impl Iterator<Item = &Linear<'a>> {
         self.blocks.iter().flat_map(|block| &block.linears)

@@ -79,6 +79,7 @@ impl Scribe {
 
     fn carry_out(&mut self, task: Task) -> Result<()> {
         match task {
+            Task::Shard(i, _) if self.ended.writer.is_merged(i) => {}
             Task::Shard(i, mut tensors) => {
                 let begun = match self.ended.writer.begin(i, &mut tensors) {
                     Err(paring_format::Error::NoSpace { .. }) if self.give_way()? => {

@@ -1,6 +1,7 @@
 //! Files of an output: written in the background, noted in a journal, reopened and compared.
 
 pub(crate) mod background;
+pub(crate) mod card;
 pub(crate) mod digests;
 pub mod journal;
 pub(crate) mod modules;

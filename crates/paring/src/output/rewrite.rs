@@ -6,15 +6,16 @@ use std::sync::Arc;
 
 use paring_format::layouts::part_names;
 use paring_format::names::MANIFEST;
-use paring_format::writer::{self, Destination, InputFiles, NamedTensor, Place, write_beside};
+use paring_format::writer::{self, Destination, InputFiles, LARGEST_FILE, NamedTensor, Place, write_beside};
 use paring_format::{Checkpoint, TensorInfo, Writer};
 use rayon::prelude::*;
 use serde_json::{Value, json};
 use xxhash_rust::xxh3::xxh3_64;
 
 use crate::output::background::BackgroundWriter;
+use crate::output::card::{self, Front};
 use crate::output::digests::{self, DIGESTS, Made};
-use crate::output::side_files::beside;
+use crate::output::side_files::{beside, names_beside};
 use crate::report::Stage;
 use crate::report::names::RUN_FILES;
 use crate::report::progress::Observer;
@@ -43,7 +44,7 @@ pub(crate) struct Stored {
 }
 
 /// Everything that a checkpoint holds: modules for which `rewrites` says so as matrices, other tensors for which `keeps`
-/// says so, the rest not at all. In the order of names.
+/// says so, the rest not at all. In the order of names, blocks as they are counted.
 pub(crate) fn items(checkpoint: &Checkpoint, rewrites: &BTreeSet<String>, keeps: impl Fn(&str) -> bool) -> Vec<Item> {
     let mut seen = BTreeSet::new();
     let mut items = Vec::new();
@@ -56,6 +57,11 @@ pub(crate) fn items(checkpoint: &Checkpoint, rewrites: &BTreeSet<String>, keeps:
             None => {}
         }
     }
+    items.sort_by_cached_key(|item| {
+        let (Item::Matrix(name) | Item::Tensor(name)) = item;
+        let part = |part: &str| part.parse().map_or_else(|_| (u64::MAX, part.to_string()), |n: u64| (n, String::new()));
+        name.split('.').map(part).collect::<Vec<_>>()
+    });
     items
 }
 
@@ -116,7 +122,7 @@ pub(crate) fn destination(
     overwrite: bool,
 ) -> Result<Destination> {
     let destination = Destination {
-        companions: companions.iter().map(|(name, _)| name.clone()).collect(),
+        companions: names_beside(companions),
         run: RUN_FILES,
         inputs: InputFiles::of(checkpoint),
         overwrite,
@@ -186,12 +192,17 @@ impl<'a> Rewrite<'a> {
         let program = concat!("paring ", env!("CARGO_PKG_VERSION"));
         let from = self.checkpoint.describe();
         let digests = digests::to_json(&self.made);
-        let writer = self.writer.finish()?.writer;
+        let mut writer = self.writer.finish()?.writer;
+        let mut progress = |done, count| observer.step(&Step::new(Stage::Write).count(done, count));
+        writer.merge(&[], LARGEST_FILE, &mut progress)?;
         let summary = writer.finish(config, &self.companions)?;
         observer.step(&Step::new(Stage::Check));
         let place = &self.place.place;
         digests::reopen(place.dir(), &self.made)?;
-        let files = writer::listed(&summary.files);
+        let (front, note) = Front::of_base(self.checkpoint, &from);
+        note.iter().for_each(|note| observer.note(note));
+        let card = card::write(place.dir(), &front, &card::Origin::Command(done.0, &from))?;
+        let files = writer::listed(&[&summary.files[..], &card].concat());
         let report = json!({
             "version": 1, "program": program, "from": from, done.0: done.1, writer::FILES: files, DIGESTS: digests
         });

@@ -19,6 +19,7 @@ use serde::Serialize;
 
 use crate::{Error, Precision, Result};
 
+pub(crate) use file::yaml_value;
 pub use groups::SizedBy;
 use method::names;
 pub use method::{Curvature, METHODS, MethodInfo};

@@ -13,7 +13,7 @@ pub mod outlier_map;
 pub mod progress;
 mod size;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 pub mod words;
 
 use std::time::{Duration, Instant};

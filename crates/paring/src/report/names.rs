@@ -8,6 +8,11 @@ pub const REPORT: &str = "report.json";
 /// The same report as a page.
 pub const REPORT_PAGE: &str = "report.html";
 
+/// The model card of an output, and the chart in it.
+pub const CARD: &str = "README.md";
+/// The chart of the card.
+pub const CARD_CHART: &str = "layer-errors.svg";
+
 /// Prefix of the files in which a run keeps activations.
 pub const ACTIVATIONS: &str = ".activations";
 

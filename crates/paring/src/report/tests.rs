@@ -9,7 +9,7 @@ use super::difference::{Difference, NumberDifference, ValueDifference, leaves};
 use super::*;
 
 /// A report of two blocks with two linears each. JSON holds its numbers exactly.
-fn report() -> Report {
+pub(crate) fn report() -> Report {
     let layer = |block: usize, kind: &str, error: f64| LayerReport {
         name: format!("model.layers.{block}.mlp.{kind}"),
         block,

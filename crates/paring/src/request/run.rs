@@ -16,7 +16,7 @@ use super::{DataOptions, Request};
 use crate::commands::perplexity;
 use crate::compress::{self, Fitted, Job};
 use crate::cost::{self, Costs};
-use crate::output::journal;
+use crate::output::{card, journal};
 use crate::pipeline::device::DeviceBudget;
 use crate::plan::compatibility::{Loader, Verdict};
 use crate::plan::{Opt, Pattern, Plan, SizedBy};
@@ -315,6 +315,7 @@ impl Prepared {
             let (windows, seqlen) = (windows.count(), windows.seqlen);
             report.perplexity = Some(PerplexityReport { before, after, dataset: dataset.clone(), windows, seqlen });
             report.write(&out)?;
+            card::refresh(&out, &report)?;
         }
         Ok(report)
     }

@@ -9,6 +9,7 @@ use paring_format::{Checkpoint, Dtype, files};
 use serde_json::{Map, Value};
 
 use crate::Result;
+use crate::report::names::{CARD, CARD_CHART};
 use survey::Survey;
 
 /// Files to write beside the weights, by name and content: `given` ones, for a model that has no folder, and those of the
@@ -24,6 +25,12 @@ pub(crate) fn beside(checkpoint: &Checkpoint, mut given: Vec<(String, Vec<u8>)>)
         }
     }
     Ok(given)
+}
+
+/// Names of all files that an output has beside its weights: companions and the card.
+pub(crate) fn names_beside(companions: &[(String, Vec<u8>)]) -> Vec<String> {
+    let card = [CARD, CARD_CHART].into_iter().map(String::from);
+    companions.iter().map(|(name, _)| name.clone()).chain(card).collect()
 }
 
 /// A note on the files of the model's folder that an output does not take over, and why; `None` when it takes all.

@@ -7,7 +7,7 @@ use paring_format::Checkpoint;
 use paring_format::beside::{DEPTH, MOST_BYTES, MOST_FILES, MOST_OF_A_FILE, is_index, is_of_tools, is_weights};
 use paring_format::names::{self, CONFIG, INDEX, JOURNAL, LOCK, MANIFEST, PICKLE_INDEX};
 
-use crate::report::names::RUN_FILES;
+use crate::report::names::{CARD, CARD_CHART, RUN_FILES};
 use crate::{Error, Result};
 
 /// Entries of all folders that are looked at.
@@ -124,6 +124,7 @@ fn shown(prefix: &str) -> String {
 fn is_written(name: &str) -> bool {
     is_index(name)
         || [CONFIG, INDEX, PICKLE_INDEX, MANIFEST, JOURNAL, LOCK].contains(&name)
+        || [CARD, CARD_CHART].contains(&name)
         || RUN_FILES.names.contains(&name)
         || RUN_FILES.prefix.is_some_and(|prefix| name.starts_with(prefix))
 }

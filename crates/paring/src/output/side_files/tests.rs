@@ -25,6 +25,15 @@ fn small_files_come_along_and_others_are_named() {
         for name in ["tekken.json", "LICENSE", "a/b/c.txt", "templates/tool_use.jinja", "vocab.txt", "code.py"] {
             write(name, name);
         }
+        for name in [
+            "NOTICE",
+            "USE_POLICY.md",
+            "additional_chat_templates/rag.jinja",
+            "preprocessor_config.json",
+            "spiece.model",
+        ] {
+            write(name, name);
+        }
         for name in ["old.gguf", "pytorch_model.bin", "onnx/model.onnx", "onnx/config.txt", "checkpoint-5/config.json"]
         {
             write(name, "x");
@@ -32,7 +41,15 @@ fn small_files_come_along_and_others_are_named() {
         for name in [".git/HEAD", ".secret", "model.safetensors.index.json.bak", "a/b/c/d/e/f"] {
             write(name, "x");
         }
-        for name in ["report.json", "report.html", "paring.json", "journal.jsonl", ".activations-00001"] {
+        for name in [
+            "report.json",
+            "report.html",
+            "paring.json",
+            "journal.jsonl",
+            ".activations-00001",
+            "README.md",
+            "layer-errors.svg",
+        ] {
             write(name, "of a run");
         }
         fs::File::create(dir.join("huge.txt")).unwrap().set_len((64 << 20) + 1).unwrap();
@@ -41,15 +58,20 @@ fn small_files_come_along_and_others_are_named() {
     let names: Vec<&str> = taken.iter().map(|(name, _)| name.as_str()).collect();
     let expected = [
         "LICENSE",
+        "NOTICE",
+        "USE_POLICY.md",
         "a/b/c.txt",
+        "additional_chat_templates/rag.jinja",
         "code.py",
         "model.safetensors.index.json.bak",
+        "preprocessor_config.json",
+        "spiece.model",
         "tekken.json",
         "templates/tool_use.jinja",
         "vocab.txt",
     ];
     assert_eq!(names, expected);
-    assert_eq!((&taken[0].1[..], &taken[1].1[..]), (&b"given"[..], &b"a/b/c.txt"[..]));
+    assert_eq!((&taken[0].1[..], &taken[3].1[..]), (&b"given"[..], &b"a/b/c.txt"[..]));
     let note = left_behind(&checkpoint).unwrap().unwrap();
     for part in [
         "old.gguf, pytorch_model.bin (weights that the model does not use)",
@@ -60,7 +82,7 @@ fn small_files_come_along_and_others_are_named() {
     ] {
         assert!(note.contains(part), "{part}: {note}");
     }
-    assert!(!note.contains(".git") && !note.contains("report") && !note.contains("LICENSE"), "{note}");
+    assert!(![".git", "report", "LICENSE", "README"].iter().any(|name| note.contains(name)), "{note}");
 }
 
 #[test]

@@ -22,6 +22,12 @@ use crate::{Error, Result};
 /// The largest file that is read, in bytes: a recipe is short.
 const MOST: u64 = 1 << 20;
 
+/// YAML text, which is called `name` in errors, as JSON: numbers and bools as its core schema has them, a key twice, anchors, tags
+/// and nesting beyond 16 levels are errors.
+pub(crate) fn yaml_value(name: &str, text: &str) -> Result<serde_json::Value> {
+    Ok(yaml::parse(name, text)?.json())
+}
+
 /// An option of a recipe file.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Setting {
