@@ -126,6 +126,33 @@ fn a_full_disk_loses_nothing() {
     assert!(bytes(&sandbox, "out") == want, "what went on differs from an unbroken run");
 }
 
+/// A disk that holds the shards, and not the largest of them a second time: the run ends while they are merged.
+#[cfg(target_os = "linux")]
+#[test]
+fn a_disk_without_room_for_merging_loses_nothing() {
+    let sandbox = Sandbox::empty();
+    let run = "quantize demo --wbits 4 --groupsize 32 --method rtn --quiet";
+    sandbox.ok(&format!("{run} --out whole"));
+    fs::create_dir(sandbox.path("disk")).unwrap();
+    let script = format!(
+        "unshare -rm sh -c 'mount -t tmpfs -o size=960k tmpfs disk || exit 77; \
+        $PARING {run} --out disk/out; echo code $? >&2; ls -A disk/out >&2; \
+        mount -o remount,size=16m disk; $PARING {run} --out disk/out --resume >&2 && cp -r disk/out out'"
+    );
+    let ran = sandbox.shell(&script);
+    if ran.code == Some(0) {
+        let words = [
+            "out/model.safetensors: no space left for",
+            "code 1",
+            ".model.safetensors.paring-merging",
+            "journal.jsonl",
+        ];
+        assert!(words.iter().all(|word| ran.stderr.contains(word)), "{}", ran.stderr);
+        assert_eq!(ran.stderr.lines().filter(|line| line.starts_with("error: ")).count(), 1, "{}", ran.stderr);
+        assert!(bytes(&sandbox, "out") == bytes(&sandbox, "whole"), "other bytes than those of an unbroken run");
+    }
+}
+
 #[cfg(target_os = "linux")]
 #[test]
 fn asked_to_stop_it_finishes_the_block() {

@@ -200,7 +200,7 @@ impl MergedFile<'_> {
 fn layout(path: &Path) -> Result<Layout> {
     let is_file = fs::symlink_metadata(path).map_err(|source| Error::io(path, source))?.is_file();
     if !is_file {
-        return Err(Error::OutputExists { path: path.to_path_buf() });
+        return Err(Error::NotAFile { path: path.to_path_buf(), got: "a link or a device" });
     }
     let shard = Shard::open(path, ShardKind::Safetensors)?;
     let entries = shard.entries()?.tensors;
