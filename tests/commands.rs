@@ -230,7 +230,7 @@ fn options_without_an_effect() {
     let sandbox = Sandbox::new();
     let run = "quantize model calib.safetensors --method rtn --wbits 8 --nsamples 4 --true-sequential";
     let said = sandbox.ok(&format!("{run} --out out")).stderr;
-    for part in ["calib.safetensors is not read", "--nsamples has no effect", "--true-sequential has no"] {
+    for part in ["calib.safetensors is not used", "--nsamples has no effect", "--true-sequential has no"] {
         assert!(said.contains(part), "{part}: {said}");
     }
     assert_eq!(sandbox.ok(&format!("{run} --out quiet --quiet")).stderr, "");

@@ -63,7 +63,7 @@ fn groups_of_a_scheme_fit_the_model() {
     // What was chosen is what a resumed run is compared with.
     sandbox.ok(&format!("{run} --groupsize 32 --resume --out out"));
     let other = sandbox.run(&format!("{run} --groupsize 16 --quiet --resume --out out"));
-    assert!(other.code == Some(1) && other.stderr.contains("group_size was 32"), "{}", other.stderr);
+    assert!(other.code == Some(1) && other.stderr.contains("--groupsize was 32 at the start"), "{}", other.stderr);
     sandbox.ok(&format!("{run} --quiet"));
     assert!(sandbox.holds_model("model-gptq-w4g32"));
     sandbox.write("scheme.toml", "scheme = 'W4A16'\nignore = ['re:.*down_proj']\n");

@@ -61,7 +61,7 @@ fn scales_of_activations_are_left_out_and_frozen_weights_left_alone() {
         ("float_fp8_static_f16", 14, &[]),
         ("int_w8a8_static_asym_f32", 28, &[]),
         ("nvfp4_w4a4_bf16", 14, &[]),
-        ("dense_frozen_w8a16_f32", 0, &["14 weights", "frozen"]),
+        ("dense_frozen_w8a16_f32", 0, &["14 matrices", "never compressed"]),
     ] {
         let ran = sandbox.ok(&format!("decompress {} --out {model} --json", path(model)));
         assert_eq!(ran.json()["left_out"], left_out, "{model}");

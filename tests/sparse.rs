@@ -120,7 +120,7 @@ fn what_does_not_fit_is_refused_before_the_work() {
     for (options, words) in [
         ("--pattern 2:4 --format marlin-24", "add --wbits 4 --sym"),
         ("--pattern 2:4 --wbits 4 --format marlin-24", "add --sym"),
-        ("--pattern 2:4 --wbits 3 --sym --format marlin-24", "codes of 4 or 8 bits, in groups of 128"),
+        ("--pattern 2:4 --wbits 3 --sym --format marlin-24", "integers of 4 or 8 bits in groups of 128"),
         ("--pattern 2:4 --wbits 4 --sym --groupsize 16 --format marlin-24", "in groups of 128 or whole rows"),
         ("--pattern 4:8 --wbits 4 --sym --format marlin-24", "prune with --pattern 2:4"),
         ("--sparsity 0.5 --format sparse-24-bitmask", "prune with --pattern 2:4"),

@@ -60,8 +60,12 @@ fn windows_longer_than_the_model() {
     rows.unwrap();
     // The default is as long as the model, and a run says so.
     let said = sandbox.ok("quantize model long.safetensors --wbits 4 --out out");
-    assert!(said.stderr.contains("windows of 64 tokens, not 2048: the model has no more positions"), "{}", said.stderr);
-    assert!(!sandbox.ok(&format!("{QUANTIZE} --wbits 4")).stderr.contains("windows of"));
+    assert!(
+        said.stderr.contains("windows have 64 tokens instead of 2048: the model has no more positions"),
+        "{}",
+        said.stderr
+    );
+    assert!(!sandbox.ok(&format!("{QUANTIZE} --wbits 4")).stderr.contains("windows have"));
     // Scaling that grows with a sequence has no limit; the value is transformers 5.24's.
     configure(&sandbox, |c| {
         c["rope_scaling"] = json!({"rope_type": "dynamic", "factor": 2.0});

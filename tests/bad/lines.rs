@@ -114,7 +114,7 @@ const GZIP: &[BadInput] = &[
     (
         "a bomb of empty lines",
         |s| with_tokenizer(s, "text.jsonl.gz", gzip(&vec![b'\n'; (64 << 20) + 1])),
-        &["text.jsonl.gz: line ", "more than 64 MiB, and 200 times its size"],
+        &["text.jsonl.gz: line ", "more than 64 MiB and 200 times its size"],
     ),
 ];
 

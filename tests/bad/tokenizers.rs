@@ -108,7 +108,7 @@ const FILES: &[BadInput] = &[
     (
         "a map of special tokens that is none",
         |s| beside(s, "special_tokens_map.json", "[]"),
-        &["model/special_tokens_map.json: expected an object"],
+        &["model/special_tokens_map.json: expected a JSON object"],
     ),
     (
         "added tokens without content",

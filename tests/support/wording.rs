@@ -1,7 +1,7 @@
 //! The wording of messages: no text that Rust prints for programmers, and a next step.
 
 /// Words by which an error says what to do, or what is expected instead.
-const STEPS: [&str; 53] = [
+const STEPS: [&str; 54] = [
     " add ",
     " allow ",
     " ask ",
@@ -38,6 +38,7 @@ const STEPS: [&str; 53] = [
     " remove ",
     " rename ",
     " replace ",
+    " rerun ",
     " run ",
     " set ",
     " should be ",

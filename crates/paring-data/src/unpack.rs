@@ -332,6 +332,6 @@ mod tests {
         std::fs::write(&path, short_lines).unwrap();
         let error =
             Unpacked::open(&path, Packing::Gzip).unwrap().each_line(&mut |_, _| Ok(true)).unwrap_err().to_string();
-        assert!(error.contains("more than 64 MiB, and 200 times its size"), "{error}");
+        assert!(error.contains("more than 64 MiB and 200 times its size"), "{error}");
     }
 }

@@ -7,7 +7,7 @@ const FARTHEST: usize = 3;
 /// Names that are suggested at most.
 const MOST: usize = 3;
 
-/// What to do about an unknown name: take the nearest known ones, if any are near enough to be meant, or else one of all.
+/// Advice on an unknown name: the nearest known ones, if any are near enough to be meant, or else all of them.
 /// Letters are compared without case, hyphens, underscores and dots.
 pub fn suggestion<'a>(name: &str, known: impl IntoIterator<Item = &'a str>) -> String {
     let known: Vec<&str> = known.into_iter().collect();

@@ -1,6 +1,5 @@
 //! The commands that look at a checkpoint and write no other.
 
-use std::path::Path;
 use std::sync::Arc;
 
 use paring::commands::compare::{Comparison, ComparisonLimits};
@@ -25,14 +24,6 @@ use crate::{demo, show};
 pub fn inspect(args: &InspectArgs, shared: &Shared) -> Result<Answer, Failure> {
     if let Some(path) = args.outliers.as_deref().filter(|path| path.is_dir()) {
         return Err(Error::Misuse(format!("--outliers {}: is a folder; name a file", path.display())).into());
-    }
-    let other = |path: &&Path| path.extension().is_some_and(|extension| !extension.eq_ignore_ascii_case("svg"));
-    if let Some(path) = args.outliers.as_deref().filter(other) {
-        return Err(Error::Misuse(format!(
-            "--outliers {}: the map is an SVG; name a file that ends in .svg",
-            path.display()
-        ))
-        .into());
     }
     machine::threads(None)?;
     let sources = sources(shared.quiet, &args.look.opening);

@@ -251,7 +251,7 @@ fn parse_json(path: &Path, bytes: &[u8]) -> Result<Value> {
         .map_err(|error| Error::BadJson { path: path.to_path_buf(), reason: format!("not valid JSON: {error}") })
 }
 
-/// What to do where only a GGUF file is there.
+/// Advice where only a GGUF file is there.
 const NO_GGUF: &str = "GGUF is not read; use the original Hugging Face folder";
 const A_MODEL: &str = "a model is a folder with config.json and weights";
 

@@ -219,7 +219,10 @@ fn activations(
     }
     if !tokens.is_multiple_of(sequences) {
         let tokens = format!("{tokens} tokens of activations cannot be divided into ");
-        return Err(Error::content(name, message![tokens, Opt::Sequences.with(sequences), " of equal length"]));
+        return Err(Error::content(
+            name,
+            message![tokens, Opt::Sequences.with(sequences), " of equal length; use a divisor of the tokens"],
+        ));
     }
     let shape = info.shape.clone();
     let x = CandleTensor::from_vec(file.read_f32("activations", &shape)?, (tokens, cols), device)?;

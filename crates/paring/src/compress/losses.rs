@@ -26,13 +26,7 @@ pub(super) fn notes(layers: &[LayerReport], plan: &Plan, selection: &Selection) 
         let dead = chosen.iter().filter(|(l, r)| r.method.curvature == curvature && (1..l.cols).contains(&l.dead));
         let dead = dead.map(|(l, _)| (l.name.as_str(), format!("{} of {}", l.dead, l.cols)));
         if let Some(list) = list(dead.collect()) {
-            notes.push(
-                format!(
-                    "inputs that were zero in all calibration tokens ({what}; other calibration data \
-                may use them): {list}"
-                )
-                .into(),
-            );
+            notes.push(format!("inputs that were zero in all calibration tokens ({what}): {list}").into());
         }
     }
     let more = chosen.iter().filter_map(|(l, r)| {

@@ -7,7 +7,7 @@ fn client() -> Client {
     Client::new(&Settings { endpoint, cache: PathBuf::new(), token: None, offline: false, timing: Timing::default() })
 }
 
-/// Where nobody can be reached, waiting would not help: the first failure is the last, until there was an answer.
+/// Waiting would not help where nobody can be reached: the first failure is the last, until there was an answer.
 #[test]
 fn a_network_that_is_not_there_is_not_tried_again() {
     let no_name = "failed to lookup address information: Name or service not known";

@@ -124,7 +124,7 @@ pub fn tokens(path: &Path) -> Result<Vec<Vec<i64>>> {
     Ok(rows)
 }
 
-/// What to do about a pickle that is not read.
+/// Advice on a pickle that is not read.
 const INSTEAD: &str = "; download it again, or convert it to safetensors";
 
 impl<'a> Pickle<'a> {

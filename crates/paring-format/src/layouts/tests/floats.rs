@@ -36,12 +36,12 @@ fn global(value: f32) -> impl Fn(&mut LayoutParts) {
 
 #[test]
 fn what_is_no_number_is_named() {
-    let nan = "NaN at row 1, column";
+    let (nan, damaged) = ("NaN at row 1, column", "; the file is damaged, download it again");
     for (name, c) in matrices() {
         if name.starts_with("float") || name.starts_with("naive") || name.starts_with("mxfp8") {
             for code in [0x7f, 0xff] {
                 let text = changed(name, &c, byte("weight", 67, code));
-                assert_eq!(text, format!("a.safetensors: model.fc1.weight: {nan} 3 (element 67)"), "{name}");
+                assert_eq!(text, format!("a.safetensors: model.fc1.weight: {nan} 3 (element 67){damaged}"), "{name}");
             }
         }
         let scale = match name {
@@ -52,11 +52,13 @@ fn what_is_no_number_is_named() {
             _ => continue,
         };
         let (col, at) = if name.starts_with("nvfp4") { (2, 6) } else { (1, 3) };
-        assert_eq!(scale, format!("a.safetensors: model.fc1.weight_scale: {nan} {col} (element {at})"), "{name}");
+        let expected = format!("a.safetensors: model.fc1.weight_scale: {nan} {col} (element {at}){damaged}");
+        assert_eq!(scale, expected, "{name}");
     }
     let (name, c) = &matrices()[2];
     let text = changed(name, c, global(f32::NAN));
-    assert_eq!(text, "a.safetensors: model.fc1.weight_global_scale: NaN at row 0, column 0 (element 0)");
+    let place = "a.safetensors: model.fc1.weight_global_scale: NaN at row 0, column 0 (element 0)";
+    assert_eq!(text, format!("{place}{damaged}"));
     for value in [0.0, -0.0, 1e-40, 1e-36] {
         let text = changed(name, c, global(value));
         let expected = format!("model.fc1: weight_global_scale: scales cannot be divided by {value:e}");

@@ -262,7 +262,7 @@ fn a_journal_that_cannot_be_read_is_an_error() {
     assert!(matches!(read(&dir.path().join("file")), Err(Error::Format(_))));
     fs::write(&path, "{}\n").unwrap();
     let text = read(dir.path()).unwrap_err().to_string();
-    assert!(text.contains(&path.display().to_string()) && text.contains("does not begin"), "{text}");
+    assert!(text.contains(&path.display().to_string()) && text.contains("not the journal of a run"), "{text}");
 }
 
 /// An output without a journal is known by what its manifest says of the run.
