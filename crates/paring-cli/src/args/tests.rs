@@ -30,7 +30,7 @@ const HEADINGS: [(&str, &[&str]); 14] = [
     (WHAT, &["sequences", "format", "group", "check", "golden", "ops", "shapes", "seconds"]),
     (OUTPUT, &["out", "overwrite", "format", "resume", "allow-mixed-arithmetic", "resumable", "dry-run", "strict"]),
     // Of inspect and report.
-    (OUTPUT, &["outliers", "module", "html", "tensorboard", "wandb"]),
+    (OUTPUT, &["outliers", "module", "verbose", "html", "tensorboard", "wandb"]),
     (DATA, &["nsamples", "seqlen", "seed", "text-field", "data-dir"]),
     // Of tokens.
     (DATA, &["limit"]),
