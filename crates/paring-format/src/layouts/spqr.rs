@@ -120,7 +120,7 @@ impl Layout for ParingSpqr {
         };
         // A part that the scheme has no use for says that the scheme is another matrix's.
         if let Some(name) = parts.keys().find(|name| !read.contains(*name)) {
-            return Err(Error::parts(format!("{name}: is stored, but the scheme of this module does not use it")));
+            return Err(Error::parts(format!("{name}: stored, but the scheme of this module does not use it")));
         }
         let spqr = Spqr { bits, group_size, order, codes, scales, zeros, outliers };
         Ok(Compressed { rows, cols, dtype: dtype.in_memory(), values: Values::Spqr(Box::new(spqr)) })

@@ -104,7 +104,7 @@ fn whole_zeros_that_are_no_codes() {
     let mut both = encode(spqr_layout(), &whole).unwrap();
     both.extend(encode(spqr_layout(), &floats).unwrap().remove_entry("weight_zero_point"));
     let text = spqr_layout().decode(&scheme, both.clone()).unwrap_err().to_string();
-    assert!(text.contains("zero_codes: the module has it"), "{text}");
+    assert!(text.contains("zero_codes: stored, but the scheme"), "{text}");
 }
 
 #[test]
@@ -250,7 +250,7 @@ fn schemes_of_other_matrices_are_refused() {
     check("scale_grid", &|args| args.second = second(Some(3), Some(3), 2));
     check("scale_codes: 3 bits for 0 rows", &|args| args.second = second(Some(3), Some(3), 0));
     check("scale_codes: 9 bits", &|args| args.second = second(Some(9), Some(3), 4));
-    check("zero_grid: the module has it", &|args| {
+    check("zero_grid: stored, but the scheme", &|args| {
         (args.second, args.float_zeros) = (second(Some(3), None, 4), false);
     });
     check("does not use it", &|args| (args.second, args.symmetric) = (second(Some(3), None, 4), true));

@@ -244,7 +244,7 @@ fn damaged_parts_are_named() {
     check("dense_weights", "statistics of tile 0", &|part| {
         (0..16).for_each(|k| part.bytes[8 * k + 6..8 * k + 8].fill(0xff));
     });
-    check("dense_weights", "no matrix", &|part| (part.shape, part.bytes) = (vec![0], vec![]));
+    check("dense_weights", "do not fit together as a matrix", &|part| (part.shape, part.bytes) = (vec![0], vec![]));
     check("row_offsets", "ascend", &|part| part.bytes[..4].fill(1));
     check("row_offsets", "ascend", &|part| part.bytes[4..8].copy_from_slice(&(-1i32).to_le_bytes()));
     check("row_offsets", "ascend", &|part| part.bytes[4..8].copy_from_slice(&9i32.to_le_bytes()));
