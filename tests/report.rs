@@ -145,7 +145,7 @@ fn any_number_of_runs_is_compared() {
     for part in [
         "B: perplexity +0.75, the same size\n",
         "Best trade-offs of bits and perplexity: B (3.50 bits, 9.250), A (4.50 bits, 8.500), D (8.00 bits, 8.250)",
-        "C  c    SpQR    5.00  1.00 MB       8.750      0.0322  1 h 7 min  512 MiB",
+        "C  c    SpQR    5.00  1.00 MB       8.750  1 h 7 min  512 MiB",
         "--nsamples           72  56  80  128",
     ] {
         assert!(shown.contains(part), "{part}\n{shown}");

@@ -136,7 +136,7 @@ fn a_page_has_all_sections() {
     ] {
         assert!(text.contains(part), "{part}\n{text}");
     }
-    assert!(!text.contains("true-sequential") && !text.contains("include"), "what was not chosen is not shown");
+    assert!(!text.contains("--true-sequential") && !text.contains("--include"), "what was not chosen is not shown");
 }
 
 #[test]

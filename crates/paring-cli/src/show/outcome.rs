@@ -193,7 +193,7 @@ mod tests {
         let runs = || Verdict::Runs("there".into());
         let mut report = report();
         assert!(!outcome(&report, &loaders(runs(), runs())).join("").contains("zeros"));
-        report.plan["recipe"]["pattern"] = "2:4".into();
+        report.plan["recipe"]["pattern"] = serde_json::json!({"nof_m": {"keep": 2, "of": 4}});
         let smaller = outcome(&report, &loaders(runs(), runs()));
         assert!(smaller[0].contains("12.5 % zeros") && smaller.len() == 5, "{smaller:?}");
         report.bytes_out = report.bytes_in;
