@@ -28,13 +28,10 @@ fn a_run_without_options_is_the_one_that_programs_serve_best() {
     assert_eq!(weights(&sandbox.open("own")), (4, 64, true, None));
     sandbox.ok(&format!("quantize demo --method rtn --layers 0..1 --quiet --out rtn"));
     assert_eq!(weights(&sandbox.open("rtn")), (4, 128, true, None));
-    // Bits alone: zero points, and groups where some fit.
-    let said = sandbox.ok(&format!("quantize demo --wbits 4 {FEW} --out bits")).stderr;
-    assert!(said.contains("groups of 128 columns share a scale; --groupsize -1 has one per row"), "{said}");
-    assert_eq!(weights(&sandbox.open("bits")), (4, 128, false, None));
-    for rows in ["--groupsize -1", "--perchannel"] {
+    // Bits alone are what the published script makes of them: zero points, and a scale per row.
+    for rows in ["", "--groupsize -1", "--perchannel"] {
         sandbox.ok(&format!("quantize demo --wbits 4 {rows} {FEW} --quiet --overwrite --out rows"));
-        assert_eq!(weights(&sandbox.open("rows")).1, 0, "{rows}");
+        assert_eq!(weights(&sandbox.open("rows")), (4, 0, false, None), "{rows}");
     }
     sandbox.ok(&format!("quantize demo --wbits 8 {FEW} --quiet --out eight"));
     assert_eq!(weights(&sandbox.open("eight")).1, 0);

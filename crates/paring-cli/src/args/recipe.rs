@@ -28,8 +28,8 @@ pub struct Grids {
     pub wbits: Option<u32>,
     /// Weights per scale, such as 128; -1: one scale per row
     ///
-    /// Default: what the scheme says, or 64 or 32 where that does not divide the inputs of all layers. For --wbits alone, up to 4
-    /// bits: 128, 64 or 32, whichever fits first; otherwise, and for `paring layer`: one scale per row.
+    /// Default: what the scheme says, or 64 or 32 where that does not divide the inputs of all layers; without a scheme, one
+    /// scale per row.
     #[arg(long, value_name = "G", allow_negative_numbers = true)]
     pub groupsize: Option<i64>,
     /// Symmetric quantization, without zero points

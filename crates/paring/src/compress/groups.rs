@@ -93,12 +93,6 @@ impl Fitted {
             (SizedBy::Scheme(name) | SizedBy::Usual(name), Some(size), Some(why)) => {
                 self.changed.push(Message::from(format!("{place}{name} in groups of {size}: {why}")));
             }
-            // Some layouts hold whole rows only.
-            (SizedBy::Bits, Some(size), _) if sized.as_ref().is_some_and(|plan| plan.check().is_ok()) => {
-                let groups =
-                    message![format!("{place}groups of {size} columns share a scale; "), Opt::GroupSize.with(-1)];
-                self.made.push(groups.then(" has one per row"));
-            }
             _ => return Ok(()),
         }
         if let Some(plan) = sized {
@@ -170,10 +164,7 @@ mod tests {
             said.starts_with("using scheme W4A16 actorder static in groups of 32: 128 does not divide 32"),
             "{said}"
         );
-        let bits = fitted(plan(Grouping::Row, SizedBy::Bits));
-        assert_eq!(size(&bits.plan), Some(32));
-        assert_eq!(bits.made[0].to_string(), "groups of 32 columns share a scale; groupsize -1 has one per row");
-        let rows = fit_groups(plan(Grouping::Row, SizedBy::Bits), decoder.as_ref(), false).unwrap();
+        let rows = fit_groups(plan(Grouping::Row, SizedBy::Request), decoder.as_ref(), false).unwrap();
         assert!(size(&rows.plan).is_none() && rows.made.is_empty());
     }
 }

@@ -11,9 +11,6 @@ use crate::Result;
 /// Sizes of groups that loaders have kernels for, the usual one first.
 const SERVED: [usize; 3] = [128, 64, 32];
 
-/// Bits up to which a row of a usual model needs more than one scale.
-const FEW_BITS: u32 = 4;
-
 /// The fewest columns of a group that is still worth its scale.
 const SMALLEST: usize = 8;
 
@@ -26,8 +23,6 @@ pub enum SizedBy {
     Scheme(&'static str),
     /// This scheme, of a run that asks for no grids, likewise.
     Usual(&'static str),
-    /// Nothing: bits alone were asked for, and few bits take groups where some fit.
-    Bits,
 }
 
 impl SizedBy {
@@ -35,7 +30,7 @@ impl SizedBy {
     pub fn scheme(self) -> Option<&'static str> {
         match self {
             SizedBy::Scheme(name) | SizedBy::Usual(name) => Some(name),
-            SizedBy::Request | SizedBy::Bits => None,
+            SizedBy::Request => None,
         }
     }
 }
@@ -52,7 +47,6 @@ impl Recipe {
         let rounding = self.groups()?;
         let divides = |size: &usize| cols.iter().all(|cols| cols.is_multiple_of(*size));
         match (rounding.sized_by, rounding.grouping) {
-            (SizedBy::Bits, Grouping::Row) if rounding.element.bits() <= FEW_BITS => SERVED.into_iter().find(divides),
             (SizedBy::Scheme(_) | SizedBy::Usual(_), Grouping::Columns(size)) if !divides(&size) => {
                 SERVED.into_iter().filter(|served| *served < size).find(divides)
             }
@@ -148,13 +142,12 @@ mod tests {
             (columns, SizedBy::Usual("W4A16"), &[1536, 96], Some(32)),
             (columns, SizedBy::Usual("W4A16"), &[32, 48], None),
             (columns, SizedBy::Request, &[576], None),
-            (Grouping::Row, SizedBy::Bits, &[576, 1536], Some(64)),
-            (Grouping::Row, SizedBy::Bits, &[32, 48], None),
+            (Grouping::Row, SizedBy::Request, &[576, 1536], None),
             (Grouping::Row, SizedBy::Request, &[128], None),
         ] {
             assert_eq!(recipe(grouping, sized_by).fitting(cols), expected, "{sized_by:?} {cols:?}");
         }
-        let mut eight = recipe(Grouping::Row, SizedBy::Bits);
+        let mut eight = recipe(Grouping::Row, SizedBy::Request);
         eight.rounding =
             eight.rounding.map(|rounding| Rounding { element: paring_format::Element::Int(8), ..rounding });
         assert_eq!(eight.fitting(&[128]), None);
@@ -187,6 +180,6 @@ mod tests {
             transformers run that."
         );
         assert!(recipe(Grouping::Columns(16), SizedBy::Request).check_groups(&[("a", 48), ("b", 32)]).is_ok());
-        assert!(recipe(Grouping::Row, SizedBy::Bits).check_groups(&[("a", 49)]).is_ok());
+        assert!(recipe(Grouping::Row, SizedBy::Request).check_groups(&[("a", 49)]).is_ok());
     }
 }

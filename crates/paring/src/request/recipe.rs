@@ -112,7 +112,7 @@ impl RecipeOptions {
                     .misuse(message![Opt::Scheme.with(name), " leaves the weights as they are; choose another"]));
             }
             Some(preset) => sized(preset),
-            None => self.bits.map(from_bits),
+            None => self.bits.map(|bits| Rounding::int(bits, None)),
         };
         let recipe = Recipe {
             method,
@@ -194,7 +194,7 @@ impl RecipeOptions {
                 .wrong(bits, "the other layers have floats")
                 .hint(message!["name a ", Opt::Scheme, " for these"])),
             (None, Some(bits), Some(others)) => Ok(Some(Rounding { element: Element::Int(bits), ..others })),
-            (None, Some(bits), None) => Ok(Some(from_bits(bits))),
+            (None, Some(bits), None) => Ok(Some(Rounding::int(bits, None))),
             (None, None, others) => Ok(others),
         }
     }
@@ -272,11 +272,6 @@ impl GroupChange {
 /// The rounding of a scheme's weights, whose groups have its size.
 fn sized(preset: &Preset) -> Option<Rounding> {
     preset.weights.as_ref().map(|weights| Rounding { sized_by: SizedBy::Scheme(preset.name), ..Rounding::of(weights) })
-}
-
-/// The rounding of bits alone.
-fn from_bits(bits: u32) -> Rounding {
-    Rounding { sized_by: SizedBy::Bits, ..Rounding::int(bits, None) }
 }
 
 /// The method that a scheme is made with where none is named: 8-bit floats lose little when they are only rounded, which
