@@ -73,9 +73,9 @@ fn a_result_that_nobody_takes_is_an_error() {
 #[test]
 fn a_limit_of_the_size_of_files_loses_nothing() {
     let (sandbox, want) = undisturbed();
-    // In blocks of 512 bytes: some file meets each of these, the page of the report the last.
+    // In blocks of 512 bytes: some file meets each of these, the merged weights and then the page of the report the last.
     let (mut refused, mut pages, mut journals) = (0, 0, 0);
-    for blocks in [1, 4, 16, 17, 18, 24, 40, 64, 80] {
+    for blocks in [1, 4, 16, 17, 18, 24, 40, 64, 68, 80] {
         let ran = sandbox.shell(&format!("ulimit -f {blocks}; exec $PARING {RUN} --quiet --out out"));
         if ran.code != Some(0) {
             assert!(ran.code == Some(1) && ran.stderr.lines().count() == 1, "{blocks}: {ran:?}");

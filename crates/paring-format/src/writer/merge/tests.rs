@@ -107,7 +107,7 @@ fn merged_files_hold_what_the_shards_held() {
     }
 }
 
-/// What is read by the crate that others read with.
+/// The crate that others read with opens it.
 #[test]
 fn the_safetensors_crate_reads_it() {
     let dir = tempfile::tempdir().unwrap();

@@ -9,7 +9,7 @@ use super::Origin;
 use super::front::{Front, scheme_name};
 use super::text::{last_part, markdown, without_place};
 use crate::output::side_files::named_dtype;
-use crate::plan::compatibility::{Linears, Loader, Verdict, verdict};
+use crate::plan::compatibility::{DEQUANTIZED, Linears, Loader, Verdict, verdict};
 use crate::report::names::{CARD_CHART, REPORT};
 use crate::report::{Report, quoted, words};
 
@@ -59,7 +59,7 @@ impl fmt::Display for Body<'_> {
 }
 
 impl Body<'_> {
-    /// What distinguishes the model from its base, for the title.
+    /// Words for the title that tell the model from its base.
     fn done(&self) -> String {
         let mut names: Vec<String> = Vec::new();
         for scheme in self.schemes {
@@ -125,7 +125,9 @@ impl Body<'_> {
         writeln!(f, "| {PROGRAM} | yes |\n")?;
         let runs = |at: usize| !matches!(verdicts[at].1, Verdict::Refused(_));
         if runs(0) {
-            writeln!(f, "{TRANSFORMERS}")?;
+            let is_dequantized = matches!(&verdicts[0].1, Verdict::Limited(on) if on == DEQUANTIZED);
+            let (import, option) = if is_dequantized { DEQUANTIZING } else { ("", "") };
+            writeln!(f, "{}", TRANSFORMERS.replace("{import}", import).replace("{option}", option))?;
         }
         if runs(1) {
             writeln!(f, "{VLLM}")?;
@@ -156,7 +158,7 @@ impl Body<'_> {
             Verdict::Limited(_) => 1,
             Verdict::Refused(_) => 2,
         };
-        verdicts.max_by_key(rank).unwrap_or(Verdict::Runs("as plain weights".into()))
+        verdicts.max_by_key(rank).unwrap_or(Verdict::Runs("as ordinary weights".into()))
     }
 
     fn limits(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -183,15 +185,19 @@ impl Body<'_> {
 }
 
 const TRANSFORMERS: &str = r#"```python
-from transformers import AutoModelForCausalLM, AutoTokenizer
+from transformers import AutoModelForCausalLM, AutoTokenizer{import}
 
 folder = "."  # this folder, or its name on the hub
-model = AutoModelForCausalLM.from_pretrained(folder)
+model = AutoModelForCausalLM.from_pretrained(folder{option})
 tokenizer = AutoTokenizer.from_pretrained(folder)
 inputs = tokenizer("The capital of France is", return_tensors="pt")
 print(tokenizer.decode(model.generate(**inputs, max_new_tokens=16)[0]))
 ```
 "#;
+
+/// The import and the option that make plain weights of the codes.
+const DEQUANTIZING: (&str, &str) =
+    (", CompressedTensorsConfig", ", quantization_config=CompressedTensorsConfig(dequantize=True)");
 
 const VLLM: &str = "```sh
 vllm serve .  # this folder, or its name on the hub
@@ -200,7 +206,10 @@ vllm serve .  # this folder, or its name on the hub
 
 /// The words of a command for a shell, without places on this machine.
 fn command(words: &[String]) -> String {
-    let words: Vec<String> = words.iter().map(|word| without_place(word)).collect();
+    let mut words: Vec<String> = words.iter().map(|word| without_place(word)).collect();
+    if let Some(program) = words.first_mut() {
+        *program = last_part(program).to_string();
+    }
     quoted(&words).chars().map(|c| if paring_format::names::is_obeyed(c) { ' ' } else { c }).collect()
 }
 

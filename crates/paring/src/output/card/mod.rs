@@ -22,7 +22,7 @@ use crate::report::names::{CARD, CARD_CHART};
 
 pub(crate) use front::Front;
 
-/// How an output came about.
+/// The work that an output comes from.
 pub(crate) enum Origin<'a> {
     /// By a run with this report.
     Run(&'a Report),

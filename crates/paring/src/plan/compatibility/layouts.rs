@@ -105,7 +105,7 @@ pub(super) fn has_packed_zeros(weights: Option<&QuantArgs>) -> bool {
 fn decompressed_words(asked: &Quantized) -> Verdict {
     match asked.linears.model_type {
         Some("falcon") => refused("its Falcon cannot set up packed linears"),
-        _ if has_packed_zeros(asked.weights) => limited("with dequantize=True"),
+        _ if has_packed_zeros(asked.weights) => limited(super::DEQUANTIZED),
         _ => decompressed(asked),
     }
 }

@@ -29,6 +29,9 @@ pub enum Loader {
     Vllm,
 }
 
+/// The condition under which transformers runs what its kernels do not: it makes plain weights of the codes as it loads them.
+pub const DEQUANTIZED: &str = "with dequantize=True";
+
 impl Loader {
     /// All of them.
     pub const ALL: [Loader; 2] = [Loader::Transformers, Loader::Vllm];
