@@ -68,7 +68,7 @@ fn inspect_as_json() {
     sandbox.ok("sparsify model calib.safetensors --pattern 2:4 --quiet --out sparse");
     sandbox.ok("quantize model calib.safetensors --wbits 4 --groupsize 16 --layers 0..1 --quiet --out packed");
     for (model, format, linear) in
-        [("model", "dense", "dense F32"), ("sparse", "dense", "dense F32"), ("packed", "pack-quantized", "4 bit")]
+        [("model", "dense", "dense F32"), ("sparse", "dense", "dense F32"), ("packed", "pack-quantized", "4-bit")]
     {
         let summary = sandbox.json(&format!("inspect {model}"));
         has_keys(&summary, "format tensors bits_per_weight sparsity bytes");

@@ -26,7 +26,7 @@ fn a_run_without_options_is_the_one_that_programs_serve_best() {
     let said = sandbox.ok(&format!("quantize demo --groupsize 64 --actorder none {FEW} --out own")).stderr;
     assert!(said.contains("using --scheme W4A16 in groups of 64"), "{said}");
     assert_eq!(weights(&sandbox.open("own")), (4, 64, true, None));
-    sandbox.ok(&format!("quantize demo --method rtn --layers 0..1 --quiet --out rtn"));
+    sandbox.ok("quantize demo --method rtn --layers 0..1 --quiet --out rtn");
     assert_eq!(weights(&sandbox.open("rtn")), (4, 128, true, None));
     // Bits alone are what the published script makes of them: zero points, and a scale per row.
     for rows in ["", "--groupsize -1", "--perchannel"] {
@@ -67,6 +67,7 @@ fn groups_of_a_scheme_fit_the_model() {
     sandbox.ok("--quiet quantize model calib.safetensors --config scheme.toml --out recipe");
     assert_eq!(weights(&sandbox.open("recipe")).1, 32);
     sandbox.write("own.toml", "scheme = 'W4A16'\ngroupsize = 128\nignore = ['re:.*down_proj']\n");
+    std::fs::remove_dir_all(sandbox.path("out")).unwrap();
     let own = ["--groupsize 128 does not divide 32 columns", "Use --groupsize 32"];
     sandbox.refused("quantize model calib.safetensors --quiet --config own.toml --out own", 1, &own).unwrap();
 }

@@ -48,7 +48,7 @@ mod tests {
         let short = Estimate { seconds: 1.2, vram: Some(7 << 30), smaller: None, ..long };
         assert_eq!(
             sentence(&short, str::to_string),
-            "this takes a second or two, 829 MiB of memory, 7168 MiB on the GPU and 113 MB of disk"
+            "this takes a few seconds, 829 MiB of memory, 7168 MiB on the GPU and 113 MB of disk"
         );
         for (seconds, expected) in [
             (6.4, "about 6 s"),

@@ -58,7 +58,7 @@ pub struct Failure {
     command: Option<String>,
     /// Exit code of the process.
     pub code: u8,
-    until_then: Answer,
+    until_then: Box<Answer>,
 }
 
 impl Answer {
@@ -117,7 +117,7 @@ impl Answer {
 impl Failure {
     /// A failure whose message is `text`, which becomes one line.
     pub fn new(text: &str, code: u8) -> Self {
-        Self { text: one_line(text), command: None, code, until_then: Answer::default() }
+        Self { text: one_line(text), command: None, code, until_then: Box::default() }
     }
 
     /// With the command line that continues the work.
@@ -127,7 +127,7 @@ impl Failure {
 
     /// With the results that there were.
     pub fn after(self, until_then: Answer) -> Self {
-        Self { until_then, ..self }
+        Self { until_then: Box::new(until_then), ..self }
     }
 
     /// The message in one line.
@@ -141,7 +141,7 @@ impl Failure {
     /// Prints the results, as far as there are any, and for programs the error in the same object. A stdout that takes
     /// nothing is no second failure.
     pub fn print_results(&mut self, channels: Channels, events_on_stderr: bool) {
-        let mut answer = std::mem::take(&mut self.until_then);
+        let mut answer = std::mem::take(&mut *self.until_then);
         let mut error = json!({"message": self.text, "code": self.code});
         if let Some(command) = &self.command {
             error["continue"] = json!(command);

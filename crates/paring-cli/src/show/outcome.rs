@@ -114,7 +114,7 @@ pub fn perplexity(number: f64) -> String {
 
 /// Commands that run the output, for the programs that do.
 fn trial(report: &Report, made: &Made) -> Vec<String> {
-    let folder = quoted(&[report.out.clone()]);
+    let folder = quoted(std::slice::from_ref(&report.out));
     let command = |loader: Loader| match loader {
         Loader::Vllm => format!("vllm serve {folder}"),
         Loader::Transformers => format!("AutoModelForCausalLM.from_pretrained({:?})", report.out),

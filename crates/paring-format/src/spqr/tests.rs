@@ -52,6 +52,9 @@ fn bits_are_counted() {
     assert_eq!([1, 2, 3, 4, 5, 256, 257].map(order_bits), [1, 1, 2, 2, 3, 8, 9]);
 }
 
+/// A change that makes a matrix wrong.
+type Change<'a> = &'a dyn Fn(&mut Spqr);
+
 #[test]
 fn contradictions_are_named() {
     let check = |change: &dyn Fn(&mut Spqr)| {
@@ -71,7 +74,7 @@ fn contradictions_are_named() {
     };
     assert_eq!(check(&|spqr| spqr.scales = coded(1, 2, 4, 2, 2)), Ok(()));
     assert_eq!(check(&|spqr| spqr.scales = coded(8, 1, 4, 4, 4)), Ok(()));
-    let fails: [(&dyn Fn(&mut Spqr), &str); 22] = [
+    let fails: [(Change<'_>, &str); 22] = [
         (&|spqr| spqr.bits = 1, "codes of 1 bits; they have 2 to 8"),
         (&|spqr| spqr.bits = 9, "codes of 9 bits"),
         (&|spqr| spqr.group_size = 0, "groups of 0 columns in rows of 3"),

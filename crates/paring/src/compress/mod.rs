@@ -32,7 +32,6 @@ use paring_format::{Checkpoint, Dtype, QuantMethod};
 use paring_model::{AttentionInfo, Block, BlockInfo, Decoder, LinearInfo};
 
 use crate::output::card::Front;
-use crate::output::journal::Line;
 use crate::output::modules::compressed_module;
 use crate::output::tied;
 use crate::pipeline::activations::{Hidden, Storage};
@@ -332,7 +331,7 @@ fn carry_out(
     let legacy: Vec<String> = started.output.encoder().layouts().filter_map(legacy::note).collect();
     let few_tokens = job.few_tokens(selection).map(|note| spelled(&note, observer));
     legacy.into_iter().chain(few_tokens).for_each(|note| started.note(note, observer));
-    set_thresholds(&mut job, selection, &mut started, observer, clock)?;
+    threshold::set_all(&mut job, selection, &mut started, observer, clock)?;
     elapsed.resume(started.seconds, started.peak_rss_mib);
     let (output, mut walked) = compress_blocks(&job, selection, started, elapsed, observer, clock)?;
     for note in losses::notes(&walked.layers, &job.plan, selection) {
@@ -354,36 +353,6 @@ fn carry_out(
     written.write_report(&job.plan, &front.with_data(&job.plan), &report)?;
     written.close()?.iter().for_each(|note| observer.note(note));
     Ok(report)
-}
-
-/// Gives each choice of the plan that asks for a share of outliers the threshold that keeps it: the one in the journal, or
-/// one that is found now.
-fn set_thresholds(
-    job: &mut Job,
-    selection: &Selection,
-    started: &mut Started,
-    observer: &mut dyn Observer,
-    clock: &mut Clock,
-) -> Result<()> {
-    for number in selection.used() {
-        let Some(share) = job.plan.choice(number).and_then(|choice| choice.outlier_share) else { continue };
-        let threshold = match started.thresholds.get(&number) {
-            Some(&threshold) => threshold,
-            None => {
-                observer.note("searching for the outlier threshold");
-                let dir = started.output.dir();
-                let threshold = threshold::choose((job, dir), selection, (number, share), observer, clock)?;
-                let line = Line::Threshold { choice: number, bits: threshold.to_bits() };
-                started.output.note(move |_| Some(line))?;
-                threshold
-            }
-        };
-        started.note(format!("outlier threshold {threshold:.4} (keeps {:.2} % of weights)", 100.0 * share), observer);
-        if let Some(spqr) = job.plan.recipe_mut(number).and_then(|recipe| recipe.spqr.as_mut()) {
-            spqr.outlier_threshold = Some(threshold);
-        }
-    }
-    Ok(())
 }
 
 /// Walks the blocks that are left.

@@ -9,7 +9,9 @@ use paring_model::decoder::Block;
 use super::Job;
 use super::schemes::Kind;
 use super::select::Selection;
+use super::start::Started;
 use crate::methods::Stored;
+use crate::output::journal::Line;
 use crate::pipeline::activations::Hidden;
 use crate::pipeline::stats::{Ranges, Stats};
 use crate::pipeline::walk::{Visitor, walk};
@@ -159,6 +161,36 @@ impl Sampler<'_> {
         self.weights += weight.len() as f64;
         Ok(())
     }
+}
+
+/// Gives each choice of the plan that asks for a share of outliers the threshold that keeps it: the one in the journal, or
+/// one that is found now.
+pub(super) fn set_all(
+    job: &mut Job,
+    selection: &Selection,
+    started: &mut Started,
+    observer: &mut dyn Observer,
+    clock: &mut Clock,
+) -> Result<()> {
+    for number in selection.used() {
+        let Some(share) = job.plan.choice(number).and_then(|choice| choice.outlier_share) else { continue };
+        let threshold = match started.thresholds.get(&number) {
+            Some(&threshold) => threshold,
+            None => {
+                observer.note("searching for the outlier threshold");
+                let dir = started.output.dir();
+                let threshold = choose((job, dir), selection, (number, share), observer, clock)?;
+                let line = Line::Threshold { choice: number, bits: threshold.to_bits() };
+                started.output.note(move |_| Some(line))?;
+                threshold
+            }
+        };
+        started.note(format!("outlier threshold {threshold:.4} (keeps {:.2} % of weights)", 100.0 * share), observer);
+        if let Some(spqr) = job.plan.recipe_mut(number).and_then(|recipe| recipe.spqr.as_mut()) {
+            spqr.outlier_threshold = Some(threshold);
+        }
+    }
+    Ok(())
 }
 
 #[cfg(test)]

@@ -5,6 +5,7 @@
 //! the work. [`run`] is all of it.
 
 mod options;
+mod place;
 mod recipe;
 mod run;
 mod sources;
@@ -22,7 +23,8 @@ use crate::plan::{ActOrder, Choice, Grouping, Pattern, Plan};
 use crate::{Precision, Result};
 
 pub use options::{GroupChange, GroupOptions, RecipeOptions, SpqrOptions};
-pub use run::{Prepared, positions, refuse_same_folder, run};
+pub use place::refuse_same_folder;
+pub use run::{Prepared, positions, run};
 pub use sources::{BuiltIn, Model, Sources, open_device};
 
 /// Options of data sets.

@@ -1,16 +1,16 @@
 //! A request carried out: inputs are opened, the run is done, and its perplexity measured.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use paring_data::named::Purpose;
 use paring_data::{Data, Moment, SEQLEN, Sampling, Tokenizer, Windows};
-use paring_format::Element;
 use paring_format::message;
 use paring_format::message::Message;
-use paring_format::writer::{Destination, InputFiles, leads_to_same};
+use paring_format::writer::{Destination, InputFiles};
 use paring_kernels::device;
 use paring_model::Decoder;
 
+use super::place::{refuse_same_folder, usual_out};
 use super::sources::{Model, Sources, open_device};
 use super::{DataOptions, Request};
 use crate::commands::perplexity;
@@ -19,7 +19,7 @@ use crate::cost::{self, Costs};
 use crate::output::{card, journal};
 use crate::pipeline::device::DeviceBudget;
 use crate::plan::compatibility::{Loader, Verdict};
-use crate::plan::{Opt, Pattern, Plan, SizedBy};
+use crate::plan::{Opt, Plan, SizedBy};
 use crate::report::names::RUN_FILES;
 use crate::report::progress::{Observer, tell};
 use crate::report::{Clock, PerplexityReport, Report};
@@ -380,35 +380,4 @@ pub fn positions(decoders: &[&dyn Decoder], asked: Option<usize>) -> Result<usiz
 fn short(windows: &Windows, decoder: &dyn Decoder) -> Option<String> {
     let seqlen = Some(windows.seqlen).filter(|&seqlen| seqlen < SEQLEN && seqlen == decoder.max_positions())?;
     Some(format!("windows have {seqlen} tokens instead of {SEQLEN}: the model has no more positions"))
-}
-
-/// The output folder where none is named: in the working directory, after the model and what is done to it.
-fn usual_out(plan: &Plan, sources: &Sources) -> PathBuf {
-    let mut name = format!("{}-{}", sources.short_name(&plan.model), plan.recipe.method);
-    match plan.recipe.pattern {
-        Some(Pattern::NofM { keep, of }) => name += &format!("-{keep}of{of}"),
-        Some(Pattern::Unstructured(share)) => name += &format!("-{share}"),
-        None => {}
-    }
-    if let Some(rounding) = plan.recipe.rounding {
-        name += &match rounding.element {
-            Element::Int(bits) => format!("-w{bits}"),
-            Element::E4m3 => "-fp8".to_string(),
-            Element::E2m3 => "-fp6".to_string(),
-            Element::E2m1 => "-fp4".to_string(),
-        };
-        name += &rounding.group_size().map_or(String::new(), |size| format!("g{size}"));
-    }
-    name.into()
-}
-
-/// An error where the output would lie in the model's own folder.
-///
-/// # Errors
-/// Only that.
-pub fn refuse_same_folder(model: &str, out: &Path) -> Result<()> {
-    match leads_to_same(Path::new(model), out) {
-        true => Err(Opt::Out.wrong(out.display(), "is the model's own folder").hint("choose another")),
-        false => Ok(()),
-    }
 }

@@ -20,7 +20,7 @@ fn pages_describe_every_option_of_every_command() {
         let page = pages.iter().find(|page| page.name == format!("paring-{name}")).expect(&name);
         let lines: Vec<&str> = page.text.lines().collect();
         for long in longs {
-            // BackgroundWriter .TP comes the heading of an entry, then its text.
+            // After .TP comes the heading of an entry, then its text.
             let heading = format!("\\fB{}\\fR", long.replace('-', "\\-"));
             let entry = lines.windows(3).find(|lines| lines[0] == ".TP" && lines[1].contains(&heading));
             let text = entry.unwrap_or_else(|| panic!("{name}: no {long} in {}", page.text))[2];
@@ -31,7 +31,7 @@ fn pages_describe_every_option_of_every_command() {
         assert!(pages[0].text.contains(&format!("paring\\-{name}(1)")), "{name} is not in the page of paring");
     }
     assert!(pages[0].text.contains("EXIT STATUS"));
-    assert!(pages.iter().all(|page| page.text.is_ascii()) && pages.iter().any(|page| page.text.contains("\\[u2026]")));
+    assert!(pages.iter().all(|page| page.text.is_ascii()));
 }
 
 #[test]

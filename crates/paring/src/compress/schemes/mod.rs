@@ -107,7 +107,7 @@ fn layout_for(choice: &Choice) -> Result<&'static dyn Layout> {
         }
         Some(r) if name == "int-quantized" && r.element.bits() != 8 && recipe.input.is_none() => {
             let bytes = message![Opt::Format.with(name), " stores a byte for every weight"];
-            let packed = message![Opt::Wbits.with(r.element.bits()), " is for pack-quantized"];
+            let packed = message!["use pack-quantized for ", Opt::Wbits.with(r.element.bits())];
             Err(Opt::Format.misuse(bytes).hint(packed))
         }
         Some(r) if recipe.spqr.is_none() && layout.check_args(&r.args()).is_err() => {

@@ -99,7 +99,7 @@ fn a_choice_for_no_layout_is_told_why() {
     for (recipe, format, words) in [
         (rtn(int(4, 128)), "nothing", "format nothing: no such format; known: "),
         (rtn(int(4, 128)), "paring-spqr", "needs method spqr"),
-        (rtn(int(4, 128)), "int-quantized", "stores a byte for every weight; wbits 4 is for pack-quantized"),
+        (rtn(int(4, 128)), "int-quantized", "stores a byte for every weight; use pack-quantized for wbits 4"),
         (rtn(int(4, 128)), "float-quantized", "; use pack-quantized"),
         (with_inputs(rtn(symmetric(int(8, 0)))), "dense", "cannot store quantized activations; leave it out"),
         (rtn(ordered(ActOrder::Group)), "pack-quantized", "actorder group needs a group for each column"),
