@@ -1,4 +1,4 @@
-//! What a command does where options are left out, and the ways in which options may be typed.
+//! Defaults where options are left out, and the ways in which options may be typed.
 
 mod support;
 

@@ -136,8 +136,8 @@ fn odd_sizes_and_statistics() {
             "--wbits 4 --groupsize 5 --permutation-order spearman",
             "groups of 5, scales F32, zeros F32, columns in another",
         ),
-        ("--wbits 4 --groupsize 1000 --qq-zero-sym --qq-zero-bits 3", "rows, scales F32, zeros 3 bit by 16 rows"),
-        ("--wbits 4 --round-zero", "rows, scales F32, zeros whole"),
+        ("--wbits 4 --groupsize 1000 --qq-zero-sym --qq-zero-bits 3", "per row, scales F32, zeros 3 bit by 16 rows"),
+        ("--wbits 4 --round-zero", "per row, scales F32, zeros whole"),
         ("--wbits 4 --groupsize 16 --sym --outlier-threshold 0.1", "scales F32, no zeros"),
         (
             "--wbits 2 --groupsize 16 --method spqr",

@@ -206,7 +206,7 @@ fn some_inputs_that_are_zero() {
     weight.bytes = Dtype::F32.encode(&vec![0.5; weight.bytes.len() / 4]);
     same.write(&sandbox.path("model"));
     let ran = sandbox.ok("sparsify model --method magnitude --sparsity 0.3 --quiet --out out --overwrite");
-    assert!(ran.stderr.contains("model.layers.1.mlp.up_proj (100.0 %, asked 30."), "{}", ran.stderr);
+    assert!(ran.stderr.contains("model.layers.1.mlp.up_proj (100.0 %, requested 30."), "{}", ran.stderr);
 }
 
 /// The golden model with one linear, or one row of it, times a factor.

@@ -106,7 +106,7 @@ pub struct Run {
     /// Collect statistics again after each projection of a block (slower, often better)
     #[arg(long, hide_short_help = true, help_heading = GPTQ)]
     pub true_sequential: bool,
-    /// Where plain rounding or pruning has the smaller error on a layer, store that instead of only reporting it
+    /// Store plain rounding or pruning where it has the smaller error on a layer, instead of only reporting it
     #[arg(long, conflicts_with = "skip_out_loss", hide_short_help = true, help_heading = GPTQ)]
     pub allow_fallback: bool,
 }

@@ -1,4 +1,4 @@
-//! What a run will take, in a line.
+//! The estimate of a run, in a line.
 
 use paring::report::progress::{Estimate, SmallerData};
 

@@ -62,7 +62,7 @@ impl EvalProgress {
     }
 }
 
-/// What a run will take, about.
+/// Estimate of what a run takes.
 #[derive(Clone, Debug, PartialEq, serde::Serialize)]
 pub struct Estimate {
     /// Seconds.
@@ -103,7 +103,7 @@ pub(crate) fn tell(message: &Message, observer: &mut dyn Observer) {
 
 /// Receiver of a run's progress events. `()` ignores them.
 pub trait Observer {
-    /// What the run will take, before it begins, where it was asked to say so.
+    /// The estimate of what the run takes, before it begins, where the request asks for one.
     fn estimated(&mut self, estimate: &Estimate) {
         let _ = estimate;
     }

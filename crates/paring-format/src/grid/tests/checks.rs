@@ -55,9 +55,9 @@ fn grids_that_do_not_fit_are_named() {
         grid
     };
     for (grid, rows, cols, dtype, words) in [
-        (good.clone(), 0, 4, Dtype::F32, "F32 [0, 4] is no weight"),
-        (good.clone(), usize::MAX, 4, Dtype::F32, "is no weight"),
-        (good.clone(), 3, 4, Dtype::I8, "I8 [3, 4] is no weight"),
+        (good.clone(), 0, 4, Dtype::F32, "F32 [0, 4] is not the type and shape of a weight"),
+        (good.clone(), usize::MAX, 4, Dtype::F32, "is not the type and shape of a weight"),
+        (good.clone(), 3, 4, Dtype::I8, "I8 [3, 4] is not the type and shape of a weight"),
         (good.clone(), 3, 5, Dtype::F32, "15 codes, 6 scales and 6 zero points, expected 15 and 9"),
         (with(|grid| grid.tile = [0, 2]), 3, 4, Dtype::F32, "tiles of [0, 2] do not fit [3, 4]"),
         (with(|grid| grid.tile = [4, 2]), 3, 4, Dtype::F32, "tiles of [4, 2] do not fit [3, 4]"),

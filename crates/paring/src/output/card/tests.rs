@@ -127,7 +127,7 @@ fn the_card_of_a_command_and_of_a_pruned_model() {
     assert_eq!((files.len(), files[0].bytes), (1, text.len() as u64));
     files[0].check(dir.path()).unwrap();
     for part in
-        ["# tiny\n", "tiny, decompressed by paring", "tags:\n- paring\n---\n", "| as plain weights |", "my: licence"]
+        ["# tiny\n", "tiny, decompressed by paring", "tags:\n- paring\n---\n", "| as ordinary weights |", "my: licence"]
     {
         assert!(text.contains(part), "{part}: {text}");
     }
