@@ -85,6 +85,9 @@ impl Gram {
         if x.dim(D::Minus1)? != self.dim {
             candle_core::bail!("a Gram matrix of {} features was given an input of shape {:?}", self.dim, x.shape());
         }
+        if x.elem_count() == 0 {
+            return Ok(());
+        }
         let (dim, precision) = (self.dim, self.precision);
         match &mut self.sums {
             Sums::Host(sums) => with_f32(x, |x| {
@@ -94,7 +97,7 @@ impl Gram {
             #[cfg(feature = "cuda")]
             Sums::Gpu(sums) => sums.add(x, dim, precision)?,
         }
-        self.tokens += x.elem_count() / dim.max(1);
+        self.tokens += x.elem_count() / dim;
         Ok(())
     }
 

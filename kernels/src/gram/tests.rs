@@ -108,3 +108,16 @@ fn what_a_gpu_needs_is_bounded() {
     assert_eq!(quadratic_gpu_scratch(100_000, 4096, Precision::F16), 128 << 20);
     assert_eq!(quadratic_gpu_scratch(100_000, 4096, Precision::Bf16), (160 << 20) + 2 * 4096 * 4096 + 4 * 4096);
 }
+
+#[test]
+fn inputs_without_a_number_change_nothing() {
+    for (tokens, dim) in [(0, 4), (3, 0), (0, 0)] {
+        let x = Tensor::zeros((tokens, dim), candle_core::DType::F32, &Device::Cpu).unwrap();
+        for precision in [Precision::F32, Precision::Bf16, Precision::F16] {
+            let mut gram = Gram::new(dim, precision);
+            gram.add(&x).unwrap();
+            assert_eq!(gram.tokens(), 0);
+            assert!(gram.finish(1.0).unwrap().to_host().unwrap().iter().all(|&sum| sum == 0.0));
+        }
+    }
+}
