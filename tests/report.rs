@@ -190,13 +190,13 @@ fn what_is_no_report_is_one_line() {
     fs::create_dir(sandbox.path("empty")).unwrap();
     let mut wrong = Vec::new();
     for (arguments, code, words) in [
-        ("report nowhere", 1, &["nowhere: no such file"][..]),
-        ("report empty", 1, &["empty/report.json: no such file", "when they are done"]),
+        ("report nowhere", 1, &["nowhere: not found"][..]),
+        ("report empty", 1, &["empty/report.json: not found", "finished run"]),
         ("report damaged.json", 1, &["damaged.json: not valid JSON", "line"]),
         ("report next.json", 1, &["next.json: a report of version 2, expected 1"]),
         ("report other.json", 1, &["other.json: has no version"]),
         ("report worse.json", 1, &["worse.json: not a report of version 1", "string \"4000\""]),
-        ("report good.json nowhere", 1, &["nowhere: no such file"]),
+        ("report good.json nowhere", 1, &["nowhere: not found"]),
         ("report good.json damaged.json", 1, &["damaged.json: not valid JSON"]),
         ("report good.json --html empty", 2, &["--html empty: is a folder"]),
         ("report good.json --html empty/no/page.html", 1, &["empty/no/page.html"]),

@@ -9,7 +9,7 @@
 mod cuda;
 pub(crate) mod reference;
 
-use candle_core::{DType, Result, Tensor};
+use candle_core::{DType, Result, Tensor, WithDType};
 
 /// Up to what a row of bits is filled with zeros.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -37,7 +37,7 @@ pub fn pack(codes: &Tensor, bits: u32, fill: Fill) -> Result<Tensor> {
     let (rows, cols) = check(codes, DType::U8, bits)?;
     let width = fill.row_bytes(cols, bits);
     on_gpu!(codes => cuda::pack(codes, bits, width));
-    let codes = codes.flatten_all()?.to_vec1::<u8>()?;
+    let codes = on_host::<u8>(codes)?;
     Tensor::from_vec(reference::pack(&codes, cols, bits, width), (rows, width), &candle_core::Device::Cpu)
 }
 
@@ -49,7 +49,7 @@ pub fn unpack(packed: &Tensor, bits: u32, cols: usize) -> Result<Tensor> {
         candle_core::bail!("{cols} codes of {bits} bits in rows of {width} bytes");
     }
     on_gpu!(packed => cuda::unpack(packed, bits, cols));
-    let packed = packed.flatten_all()?.to_vec1::<u8>()?;
+    let packed = on_host::<u8>(packed)?;
     Tensor::from_vec(reference::unpack(&packed, width, bits, cols), (rows, cols), &candle_core::Device::Cpu)
 }
 
@@ -58,9 +58,14 @@ pub fn unpack(packed: &Tensor, bits: u32, cols: usize) -> Result<Tensor> {
 pub fn mask(x: &Tensor) -> Result<Tensor> {
     let (rows, cols) = check(x, DType::F32, 1)?;
     on_gpu!(x => cuda::mask(x));
-    let marks: Vec<u8> = x.flatten_all()?.to_vec1::<f32>()?.iter().map(|&v| u8::from(v != 0.0)).collect();
+    let marks: Vec<u8> = on_host::<f32>(x)?.iter().map(|&v| u8::from(v != 0.0)).collect();
     let width = Fill::Bytes.row_bytes(cols, 1);
     Tensor::from_vec(reference::pack(&marks, cols, 1, width), (rows, width), &candle_core::Device::Cpu)
+}
+
+/// The elements in host memory. candle cannot read a part of nothing that begins beyond it.
+fn on_host<T: WithDType>(x: &Tensor) -> Result<Vec<T>> {
+    if x.elem_count() == 0 { Ok(Vec::new()) } else { x.flatten_all()?.to_vec1() }
 }
 
 /// Rows and columns of what is to be packed or unpacked.

@@ -40,7 +40,7 @@ impl Report {
         let bad = |reason: String| Error::content(path.display().to_string(), reason);
         let bytes = files::read(&path, MOST).map_err(|error| match error {
             paring_format::Error::Io { source, .. } if source.kind() == std::io::ErrorKind::NotFound => {
-                bad("no such file; runs of paring leave it in their output folder when they are done".to_string())
+                bad("not found; give the output folder of a finished run".to_string())
             }
             paring_format::Error::LargeFile { .. } => {
                 bad(format!("larger than {} MiB; no run leaves such a report", MOST >> 20))

@@ -104,7 +104,7 @@ fn what_is_no_report_is_refused() {
     let dir = tempfile::tempdir().unwrap();
     let file = dir.path().join("report.json");
     let error = || Report::read(dir.path()).unwrap_err().to_string();
-    assert!(error().contains("report.json: no such file; runs of paring leave it"), "{}", error());
+    assert!(error().contains("report.json: not found; give the output folder"), "{}", error());
     let good = json!(report());
     let changed = |key: &str, to: Value| {
         let mut value = good.clone();
