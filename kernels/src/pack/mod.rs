@@ -23,7 +23,7 @@ pub enum Fill {
 impl Fill {
     /// Bytes of a row of `cols` codes of `bits` bits.
     pub fn row_bytes(self, cols: usize, bits: u32) -> usize {
-        let all = cols * bits as usize;
+        let all = cols.saturating_mul(bits as usize);
         match self {
             Fill::Bytes => all.div_ceil(8),
             Fill::Words => all.div_ceil(32) * 4,
