@@ -70,7 +70,7 @@ impl Likelihood {
     /// `first` on. Each entry comes once for each position, in any order of pieces. Errors on positions that are not there.
     pub fn add(&mut self, position: usize, first: usize, logits: &Tensor) -> Result<()> {
         let (count, width) = logits.dims2()?;
-        if count == 0 || width == 0 || position + count > self.count {
+        if count == 0 || width == 0 || position.saturating_add(count) > self.count {
             candle_core::bail!("logits {:?} for the positions from {position} on of {}", logits.shape(), self.count);
         }
         match &mut self.state {
