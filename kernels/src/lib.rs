@@ -43,21 +43,26 @@ pub mod threads;
 
 use std::mem::MaybeUninit;
 
-use candle_core::{Result, Tensor};
+use candle_core::{Result, Tensor, WithDType};
 use rayon::prelude::*;
 
 /// Bytes of page-locked host memory that weights go through on their way to a GPU, and as many again for the copies of
 /// sweeps. Each is taken when it is needed first, and kept. Tensors in [`device::Copies`] come on top.
 pub const PAGE_LOCKED: usize = 32 << 20;
 
-/// The values of an f32 tensor on the CPU, copied only if the tensor is not contiguous.
+/// [`with_values`] of an f32 tensor.
 pub(crate) fn with_f32<T>(x: &Tensor, f: impl FnOnce(&[f32]) -> Result<T>) -> Result<T> {
-    let x = x.contiguous()?;
+    with_values(x, f)
+}
+
+/// The values of a tensor on the CPU, copied only if the tensor is not contiguous.
+pub(crate) fn with_values<V: WithDType, T>(x: &Tensor, f: impl FnOnce(&[V]) -> Result<T>) -> Result<T> {
+    // A part of nothing may begin beyond it, and candle reads from there.
+    let x = if x.elem_count() == 0 { x.clone() } else { x.contiguous()? };
     let (storage, layout) = x.storage_and_layout();
     match &*storage {
         candle_core::Storage::Cpu(cpu) => {
-            let values = cpu.as_slice::<f32>()?;
-            // A part of nothing may begin beyond it.
+            let values = cpu.as_slice::<V>()?;
             let start = layout.start_offset().min(values.len());
             f(&values[start..start + layout.shape().elem_count()])
         }

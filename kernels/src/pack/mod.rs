@@ -1,7 +1,7 @@
 //! Codes of 1 to 8 bits ↔ rows of bits, least significant first, and the marks of what is not zero.
 //!
-//! It is what the files hold: integers of 2 to 8 bits in rows of whole 32-bit words (`pack-quantized`), small floats of 8
-//! bits and pairs of those of 4 bits (rows of whole bytes), marks of 1 bit (`sparse-bitmask`). Codes are unsigned here.
+//! It is what the files hold: integers of 2 to 8 bits in rows of whole 32-bit words (`pack-quantized`), small floats of
+//! 4, 6 and 8 bits (rows of whole bytes), marks of 1 bit (`sparse-bitmask`). Codes are unsigned here.
 //! On the CPU these are plain loops, the definition that a GPU is held to: files are written from host memory by the
 //! fast form in `paring-format`.
 
@@ -9,7 +9,9 @@
 mod cuda;
 pub(crate) mod reference;
 
-use candle_core::{DType, Result, Tensor, WithDType};
+use candle_core::{DType, Result, Tensor};
+
+use crate::{with_f32, with_values};
 
 /// Up to what a row of bits is filled with zeros.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -37,8 +39,8 @@ pub fn pack(codes: &Tensor, bits: u32, fill: Fill) -> Result<Tensor> {
     let (rows, cols) = check(codes, DType::U8, bits)?;
     let width = fill.row_bytes(cols, bits);
     on_gpu!(codes => cuda::pack(codes, bits, width));
-    let codes = on_host::<u8>(codes)?;
-    Tensor::from_vec(reference::pack(&codes, cols, bits, width), (rows, width), &candle_core::Device::Cpu)
+    let packed = with_values(codes, |codes| Ok(reference::pack(codes, cols, bits, width)))?;
+    Tensor::from_vec(packed, (rows, width), &candle_core::Device::Cpu)
 }
 
 /// The codes, u8 `[rows, cols]`, that [`pack`] packed as u8 `[rows, width]`. Errors when `bits` is not 1 to 8, when
@@ -49,8 +51,8 @@ pub fn unpack(packed: &Tensor, bits: u32, cols: usize) -> Result<Tensor> {
         candle_core::bail!("{cols} codes of {bits} bits in rows of {width} bytes");
     }
     on_gpu!(packed => cuda::unpack(packed, bits, cols));
-    let packed = on_host::<u8>(packed)?;
-    Tensor::from_vec(reference::unpack(&packed, width, bits, cols), (rows, cols), &candle_core::Device::Cpu)
+    let codes = with_values(packed, |packed| Ok(reference::unpack(packed, width, bits, cols)))?;
+    Tensor::from_vec(codes, (rows, cols), &candle_core::Device::Cpu)
 }
 
 /// A bit for each element of `x`, f32 `[rows, cols]`: 1 where it is not zero (NaN is not). u8 `[rows, ⌈cols / 8⌉]`, the
@@ -58,14 +60,9 @@ pub fn unpack(packed: &Tensor, bits: u32, cols: usize) -> Result<Tensor> {
 pub fn mask(x: &Tensor) -> Result<Tensor> {
     let (rows, cols) = check(x, DType::F32, 1)?;
     on_gpu!(x => cuda::mask(x));
-    let marks: Vec<u8> = on_host::<f32>(x)?.iter().map(|&v| u8::from(v != 0.0)).collect();
+    let marks: Vec<u8> = with_f32(x, |x| Ok(x.iter().map(|&v| u8::from(v != 0.0)).collect()))?;
     let width = Fill::Bytes.row_bytes(cols, 1);
     Tensor::from_vec(reference::pack(&marks, cols, 1, width), (rows, width), &candle_core::Device::Cpu)
-}
-
-/// The elements in host memory. candle cannot read a part of nothing that begins beyond it.
-fn on_host<T: WithDType>(x: &Tensor) -> Result<Vec<T>> {
-    if x.elem_count() == 0 { Ok(Vec::new()) } else { x.flatten_all()?.to_vec1() }
 }
 
 /// Rows and columns of what is to be packed or unpacked.
