@@ -52,12 +52,12 @@ pub fn operation(data: &[u8]) -> bool {
 }
 
 fn bits(x: &Tensor) -> Vec<u32> {
-    // candle cannot read a part of nothing.
-    if x.elem_count() == 0 {
-        return Vec::new();
-    }
-    let x = x.flatten_all().and_then(|x| x.to_dtype(DType::F32)).expect("a result on the CPU");
-    x.to_vec1::<f32>().expect("floats").into_iter().map(f32::to_bits).collect()
+    floats(x).expect("a result on the CPU").into_iter().map(f32::to_bits).collect()
+}
+
+/// The elements as floats. candle cannot read a part of nothing.
+fn floats(x: &Tensor) -> Result<Vec<f32>> {
+    if x.elem_count() == 0 { Ok(Vec::new()) } else { x.flatten_all()?.to_dtype(DType::F32)?.to_vec1() }
 }
 
 impl Operands<'_> {
@@ -131,11 +131,9 @@ impl Operands<'_> {
 
     /// A weight of that many rows and columns.
     fn matrix(&mut self, rows: usize, cols: usize, precision: Precision) -> Result<Matrix> {
-        let values = self.tensor(&[rows, cols])?.to_dtype(DType::F32)?;
+        let values = self.tensor(&[rows, cols])?;
         let (rows, cols) = values.dims2()?;
-        // candle cannot read a part of nothing.
-        let values = if rows * cols == 0 { vec![] } else { values.flatten_all()?.to_vec1()? };
-        Ok(Matrix::new(rows, cols, values, precision))
+        Ok(Matrix::new(rows, cols, floats(&values)?, precision))
     }
 
     fn rounding(&mut self) -> Rounding {

@@ -39,8 +39,8 @@ const TARGETS: &[Target] = &[
     // Names of ten thousand blocks, and what is missing of them.
     Target { name: "model-config", run: readers::model_config, memory: (64 * MIB, 100) },
     Target { name: "tokenizer", run: readers::tokenizer, memory: (64 * MIB, 1000) },
-    // Text and lists of 256 MiB, some of them in buffers that grow to twice their size; then the tokens of a text of megabytes, which take
-    // hundreds of bytes for each of its own until the time is up, here in a thread that no limit of the system holds.
+    // Text and lists of 256 MiB, some of them in buffers that grow to twice their size. Tokenizing a text of megabytes takes
+    // hundreds of bytes for each of its bytes until the time is up: the worker is a thread here, whose memory no limit bounds.
     Target { name: "chat-template", run: readers::chat_template, memory: (1536 * MIB, 1000) },
     Target { name: "recipe-toml", run: readers::recipe_toml, memory: (2 * MIB, 1000) },
     Target { name: "recipe-yaml", run: readers::recipe_yaml, memory: (2 * MIB, 1000) },
