@@ -56,7 +56,7 @@ fn the_demo() {
         let (seen, kept) = (tensors[name], layer["outliers"].as_u64().unwrap());
         assert_eq!((&seen["bits_per_weight"], seen["outliers"].as_u64()), (&layer["bits"], Some(kept)), "{name}");
         let format = seen["format"].as_str().unwrap();
-        let words = ["paring-spqr 3 bit, groups of 16", "scales 3 bit by 16 rows", "zeros 3 bit by 16 rows"];
+        let words = ["paring-spqr 3-bit, groups of 16", "scales 3-bit by 16 rows", "zeros 3-bit by 16 rows"];
         assert!(words.iter().all(|word| format.contains(word)), "{format}");
         assert!(format.ends_with(&format!("columns in another order, {kept} outliers")), "{format}");
         let of = kinds.entry(name.rsplit_once('.').unwrap().1).or_default();
@@ -124,10 +124,10 @@ fn odd_sizes_and_statistics() {
     for (i, (options, words)) in [
         (
             "--wbits 4 --groupsize 16 --qq-scale-bits 3 --qq-zero-bits 2 --qq-groupsize 7",
-            "scales 3 bit by 7 rows, zeros 2 bit",
+            "scales 3-bit by 7 rows, zeros 2-bit",
         ),
-        ("--wbits 4 --groupsize 16 --qq-scale-bits 8 --qq-groupsize 24", "scales 8 bit by 24 rows, zeros F32"),
-        ("--wbits 4 --groupsize 16 --qq-zero-bits 1 --qq-groupsize 1000", "scales F32, zeros 1 bit by 1000 rows"),
+        ("--wbits 4 --groupsize 16 --qq-scale-bits 8 --qq-groupsize 24", "scales 8-bit by 24 rows, zeros F32"),
+        ("--wbits 4 --groupsize 16 --qq-zero-bits 1 --qq-groupsize 1000", "scales F32, zeros 1-bit by 1000 rows"),
         (
             "--wbits 4 --groupsize 20 --outlier-threshold 0.2",
             "groups of 20, scales F32, zeros F32, columns in file order",
@@ -136,12 +136,12 @@ fn odd_sizes_and_statistics() {
             "--wbits 4 --groupsize 5 --permutation-order spearman",
             "groups of 5, scales F32, zeros F32, columns in another",
         ),
-        ("--wbits 4 --groupsize 1000 --qq-zero-sym --qq-zero-bits 3", "per row, scales F32, zeros 3 bit by 16 rows"),
+        ("--wbits 4 --groupsize 1000 --qq-zero-sym --qq-zero-bits 3", "per row, scales F32, zeros 3-bit by 16 rows"),
         ("--wbits 4 --round-zero", "per row, scales F32, zeros whole"),
         ("--wbits 4 --groupsize 16 --sym --outlier-threshold 0.1", "scales F32, no zeros"),
         (
             "--wbits 2 --groupsize 16 --method spqr",
-            "2 bit, groups of 16, scales F32, zeros F32, columns in file order, 0",
+            "2-bit, groups of 16, scales F32, zeros F32, columns in file order, 0",
         ),
     ]
     .into_iter()
@@ -181,7 +181,7 @@ fn the_layout_of_spqr_quant() {
     assert_eq!(verified["formats"], serde_json::json!({"dense": 35, "spqr": 7}));
     assert_eq!(verified["digests_checked"], 56);
     let text = sandbox.ok("inspect made --outliers made.svg").stdout;
-    assert!(text.contains("spqr 3 bit, groups of 16") && sandbox.path("made.svg").is_file(), "{text}");
+    assert!(text.contains("spqr 3-bit, groups of 16") && sandbox.path("made.svg").is_file(), "{text}");
     sandbox.ok("decompress made --out plain");
     assert!(weights(&made) == weights(&sandbox.open("plain")));
 }

@@ -20,11 +20,11 @@ pub(super) fn matrix(c: &Compressed, layout: &str) -> String {
                 Statistic::Plain(_) => format!("{name} {}", c.dtype),
                 Statistic::Constant(_) => format!("no {name}"),
                 Statistic::Integers(_) => format!("{name} whole"),
-                Statistic::Coded { bits, rows, .. } => format!("{name} {bits} bit by {rows} rows"),
+                Statistic::Coded { bits, rows, .. } => format!("{name} {bits}-bit by {rows} rows"),
             };
             let order = if spqr.order.is_some() { "columns in another order" } else { "columns in file order" };
             format!(
-                "{layout} {} bit, {}, {}, {}, {order}, {} outliers",
+                "{layout} {}-bit, {}, {}, {}, {order}, {} outliers",
                 spqr.bits,
                 args.strategy,
                 statistic("scales", &spqr.scales),
