@@ -140,8 +140,8 @@ impl Destination {
         let first = |name: &str| name.split('/').next().unwrap_or_default().to_string();
         let in_the_way = |name: &&String| contents.foreign.iter().any(|foreign| *foreign == *first(name));
         let merged = || {
-            let foreign = contents.foreign.iter().filter_map(|name| name.to_str());
-            foreign.into_iter().find(|name| is_merged(name, self.shards))
+            let mut foreign = contents.foreign.iter().filter_map(|name| name.to_str());
+            foreign.find(|name| is_merged(name, self.shards))
         };
         match writes.iter().find(in_the_way).map(String::as_str).or_else(merged) {
             None => Ok(()),

@@ -20,7 +20,7 @@ pub struct ClosedFile {
     pub name: String,
     /// Its length.
     pub bytes: u64,
-    /// xxh3 of its bytes, 64 bits.
+    /// xxh3 of its bytes, 64 bits; of a file that shards were merged into, of its header and the digests of its tensors.
     pub digest: u64,
 }
 
@@ -70,7 +70,7 @@ pub(super) struct Described {
     pub name: String,
     pub dtype: Dtype,
     pub shape: Vec<usize>,
-    /// Their number.
+    /// The number of its bytes.
     pub bytes: usize,
 }
 
@@ -111,11 +111,15 @@ pub fn write_beside(
     fill: impl FnOnce(&mut dyn Write) -> io::Result<()>,
 ) -> Result<ClosedFile> {
     let (file, temporary, closed) = write(path, bytes as u64, fill)?;
-    let there = disk::sync(&file, &temporary)
-        .and_then(|()| disk::rename(&temporary, path))
-        .and_then(|()| disk::sync_folder(folder_of(path)));
-    there.map_err(|source| failed(&temporary, path, bytes as u64, source))?;
+    give_name(&file, &temporary, path).map_err(|source| failed(&temporary, path, bytes as u64, source))?;
     Ok(closed)
+}
+
+/// Gives a file that was written beside its name that name, once the disk has it.
+pub(super) fn give_name(file: &File, temporary: &Path, path: &Path) -> io::Result<()> {
+    disk::sync(file, temporary)?;
+    disk::rename(temporary, path)?;
+    disk::sync_folder(folder_of(path))
 }
 
 /// The folder that a path lies in.
@@ -124,7 +128,7 @@ pub(super) fn folder_of(path: &Path) -> &Path {
 }
 
 /// Removes what was written of a file of `bytes` bytes, and says why it failed.
-fn failed(temporary: &Path, path: &Path, bytes: u64, source: io::Error) -> Error {
+pub(super) fn failed(temporary: &Path, path: &Path, bytes: u64, source: io::Error) -> Error {
     // The first error is the one to report; that the rest cannot be removed either adds nothing.
     fs::remove_file(temporary).unwrap_or(());
     Error::write(path, bytes, source)

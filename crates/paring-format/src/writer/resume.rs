@@ -21,7 +21,7 @@ impl ClosedFile {
     /// Errors when the file in `dir` is not the one that was closed. Reads all of it.
     pub fn check(&self, dir: &Path) -> Result<()> {
         let path = dir.join(&self.name);
-        // Of a merged file the digest is that of its tensors'.
+        // The digest of a merged file is made of those of its tensors.
         if is_weights(&self.name)
             && let Ok(digests) = digest::of_weights(&path)
             && [digests.bytes, digests.merged].contains(&self.digest)

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Seek, SeekFrom, Write};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use xxhash_rust::xxh3::Xxh3;
 
@@ -11,7 +11,7 @@ use super::digest::{of_merged, of_tensor, of_weights};
 use super::{ClosedFile, disk};
 use crate::checkpoint::{Entry, Shard, ShardKind};
 use crate::names::merging_name;
-use crate::writer::files::{Described, header_of, write};
+use crate::writer::files::{Described, failed, give_name, header_of, write};
 use crate::{Error, Result};
 
 /// A file and the shards that it is made of.
@@ -37,7 +37,7 @@ struct Layout {
 impl MergedFile<'_> {
     /// Makes the file, and removes its shards. `next` is called before each. Returns the file and its tensors.
     pub fn make(&self, next: &mut dyn FnMut()) -> Result<(ClosedFile, Tensors)> {
-        let path = self.dir.join(&self.name);
+        let path = self.path();
         let digest = match (path.symlink_metadata().is_ok(), &self.sources[..]) {
             // An earlier process made it; the system may have kept shards that it removed.
             (true, sources) => {
@@ -58,15 +58,18 @@ impl MergedFile<'_> {
         Ok((ClosedFile { name: self.name.clone(), bytes, digest }, tensors))
     }
 
+    fn path(&self) -> PathBuf {
+        self.dir.join(&self.name)
+    }
+
     /// The digest of the file that is there.
     fn digest(&self) -> Result<u64> {
-        let digests = of_weights(&self.dir.join(&self.name))?;
+        let digests = of_weights(&self.path())?;
         Ok(if self.sources.len() == 1 { digests.bytes } else { digests.merged })
     }
 
     fn rename(&self, from: &Path) -> Result<()> {
-        let path = self.dir.join(&self.name);
-        let renamed = disk::rename(from, &path).and_then(|()| disk::sync_folder(self.dir));
+        let renamed = disk::rename(from, &self.path()).and_then(|()| disk::sync_folder(self.dir));
         renamed.map_err(|source| Error::io(from, source))
     }
 
@@ -126,7 +129,7 @@ impl MergedFile<'_> {
 
     /// The error of a disk that does not take so many bytes.
     fn unwritten(&self, bytes: u64, source: io::Error) -> Error {
-        Error::write(&self.dir.join(&self.name), bytes, source)
+        Error::write(&self.path(), bytes, source)
     }
 
     /// Makes the file that the shards are copied into: the header, then a hole for the tensors.
@@ -146,16 +149,8 @@ impl MergedFile<'_> {
         let (header, end) = header_of(&self.name, tensors, &[])?;
         let bytes = (header.len() + end) as u64;
         let (file, unnamed, _) = write(temporary, header.len() as u64, |file| file.write_all(&header))?;
-        let named = file
-            .set_len(bytes)
-            .and_then(|()| disk::sync(&file, &unnamed))
-            .and_then(|()| disk::rename(&unnamed, temporary))
-            .and_then(|()| disk::sync_folder(self.dir));
-        named.map_err(|source| {
-            // The first error is the one to report; that the rest cannot be removed either adds nothing.
-            fs::remove_file(&unnamed).unwrap_or(());
-            self.unwritten(bytes, source)
-        })
+        let named = file.set_len(bytes).and_then(|()| give_name(&file, &unnamed, temporary));
+        named.map_err(|source| failed(&unnamed, &self.path(), bytes, source))
     }
 
     /// Copies the tensors of a shard to their places. Errors, in the first place, when the shard is not as it was written, and in
