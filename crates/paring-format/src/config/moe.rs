@@ -11,13 +11,11 @@ pub(super) fn check(value: Option<&Value>) -> Result<()> {
     let Some(value) = value.filter(|value| !is_empty(Some(value))) else { return Ok(()) };
     let key = format!("{ROOT}.moe_sparsity_config");
     let map = object(value, &key)?;
-    let layers = match map.get("num_experts") {
-        None | Some(Value::Null) => &[][..],
-        Some(Value::Array(layers)) => layers,
+    match map.get("num_experts") {
+        Some(Value::Null) => return Ok(()),
+        Some(Value::Array(layers)) if layers.iter().all(Value::is_null) => return Ok(()),
+        None | Some(Value::Array(_)) => {}
         Some(_) => return Err(bad(format!("{key}.num_experts"), "not a list with a number or null for each layer")),
-    };
-    if map.contains_key("num_experts") && layers.iter().all(Value::is_null) {
-        return Ok(());
     }
     let method = map.get("method").and_then(Value::as_str).unwrap_or("unknown");
     let text = format!("moe_sparsity_config (method {method}: experts removed from layers of a mixture of experts)");
