@@ -1,6 +1,9 @@
 //! The files beside a model's weights that belong to it and are copied along: small ones that are no weights. A list of names
 //! would always lack the next one.
 
+#[cfg(test)]
+mod tests;
+
 /// Bytes of a file that is taken over at most: a tokenizer of the largest vocabularies has 40 MB.
 pub const MOST_OF_A_FILE: u64 = 64 << 20;
 /// Bytes of all of them, which are in memory together for a moment.

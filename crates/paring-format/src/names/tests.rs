@@ -95,18 +95,3 @@ fn what_a_terminal_obeys_is_seen() {
         assert!(!is_obeyed(c), "{c:?}");
     }
 }
-
-#[test]
-fn files_beside_a_model_are_no_weights_and_of_no_tool() {
-    use crate::beside;
-    for name in ["model.safetensors", "a.GGUF", "x.tar.pt", "weights.Onnx_Data", ".npz"] {
-        assert!(beside::is_weights(name), "{name}");
-    }
-    for name in ["tokenizer.json", "safetensors", "bin", "merges.txt", "model.safetensors.index.json", "a.pt.txt"] {
-        assert!(!beside::is_weights(name), "{name}");
-    }
-    assert!(beside::is_of_tools(".git") && beside::is_of_tools("__pycache__"));
-    assert!(!beside::is_of_tools("git") && !beside::is_of_tools(CONFIG));
-    assert!(beside::is_index(INDEX) && beside::is_index(PICKLE_INDEX) && !beside::is_index(CONFIG));
-    assert!(beside::is_index("other.safetensors.index.json") && !beside::is_index("index.json"));
-}
