@@ -231,15 +231,11 @@ impl Data {
                     cut = count < most;
                     return Ok(false);
                 }
+                let mixed =
+                    |what| documents.bad(number, format!("{what}; put texts and messages into files of their own"));
                 match document {
-                    Document::Text(_) if chats.any() => {
-                        return Err(documents
-                            .bad(number, "text among messages; put texts and messages into files of their own"));
-                    }
-                    Document::Chat(_) if !text.is_empty() => {
-                        return Err(documents
-                            .bad(number, "messages among texts; put texts and messages into files of their own"));
-                    }
+                    Document::Text(_) if chats.any() => return Err(mixed("text among messages")),
+                    Document::Chat(_) if !text.is_empty() => return Err(mixed("messages among texts")),
                     Document::Text(more) => {
                         if count > 0 {
                             text.push_str(separator);

@@ -69,6 +69,11 @@ impl From<Error> for Failure {
     }
 }
 
+/// The failure of a tokenizer at what it was given.
+fn failed(e: &dyn Display) -> Failure {
+    Failure::Document(format!("the tokenizer failed: {e}; use other text, or token ids"))
+}
+
 impl Encoder {
     /// The tokenizer in `dir`, with the moment that its chat template may write. Errors when there is none, or one of its files
     /// cannot be parsed.
@@ -133,8 +138,7 @@ impl Encoder {
                     let does = if has { "adds" } else { "does not add" };
                     let note = format!(
                         "tokenizer_config.json: {key} is {wanted}, but tokenizer.json {does} {text:?}: this one \
-                        is followed, \
-                        as in transformers 5"
+                        is followed, as in transformers 5"
                     );
                     self.about.notes.push(note);
                 }
@@ -191,8 +195,6 @@ impl Encoder {
 
     /// The tokens of a text; `special` has the tokenizer's own rules put tokens around it.
     pub fn ids(&self, text: &str, special: bool) -> Result<Vec<u32>, Failure> {
-        let failed =
-            |e: &dyn Display| Failure::Document(format!("the tokenizer failed: {e}; use other text, or token ids"));
         let encoding = guarded(|| self.inner.encode_fast(text, special));
         let encoding = encoding.map_err(|e| failed(&e))?.map_err(|e| failed(&e))?;
         Ok(encoding.get_ids().to_vec())
@@ -211,8 +213,6 @@ impl Encoder {
 
     /// The text that tokens stand for.
     pub fn decoded(&self, ids: &[u32]) -> Result<String, Failure> {
-        let failed =
-            |e: &dyn Display| Failure::Document(format!("the tokenizer failed: {e}; use other text, or token ids"));
         guarded(|| self.inner.decode(ids, false)).map_err(|e| failed(&e))?.map_err(|e| failed(&e))
     }
 }
