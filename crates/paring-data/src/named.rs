@@ -97,17 +97,8 @@ const PTB_VALIDATION: Part = ptb(
 const PTB_TEST: Part =
     ptb("penn_treebank/test/0000.parquet", &["penn_treebank/test-00000-of-00001.parquet", "ptb.test.txt", "test.txt"]);
 
-/// Names of files that do not say which set they are of.
-const SHARED: [&str; 8] = [
-    "train.parquet",
-    "train.jsonl",
-    "train.txt",
-    "test.parquet",
-    "test.jsonl",
-    "test.txt",
-    "valid.txt",
-    "validation.txt",
-];
+/// Names of files, without their endings, that do not say which set they are of.
+const SHARED: [&str; 4] = ["train", "test", "valid", "validation"];
 
 /// Windows that c4 is measured on.
 const C4_WINDOWS: usize = 256;
@@ -159,8 +150,9 @@ pub fn open(name: &str, purpose: Purpose, protocol: Protocol, files: &Files<'_>)
     let path = part.find(&shown, files)?;
     let lines = if set == "wikitext2" { Documents::whole_lines } else { Documents::lines };
     let documents = Documents::of(&path, part.field).unwrap_or_else(|| lines(&path));
-    let name = path.file_name().and_then(|name| name.to_str()).filter(|name| SHARED.contains(name));
-    let note = name.map(|name| format!("read from {name}, which any set may have"));
+    let is_shared = path.file_stem().and_then(|stem| stem.to_str()).is_some_and(|stem| SHARED.contains(&stem));
+    let name = path.file_name().unwrap_or_default().display();
+    let note = is_shared.then(|| format!("read from {name}, which any set may have"));
     Ok(Some(Data::published(shown, documents, reading).noted(note)))
 }
 
