@@ -277,6 +277,7 @@ mod tests {
         assert_eq!(pack_pairs(&codes[..15]), [0x10, 0x32, 0x54, 0x76, 0x98, 0xba, 0xdc, 0x0e]);
         assert!(unpack_pairs(&[]).is_empty());
     }
+
     #[test]
     fn quads() {
         let codes: Vec<i8> = (0..64).collect();

@@ -30,7 +30,7 @@ fn grids_of_integers_span_the_range_and_zero() {
     assert_eq!((largest(&[-7.0, 3.0]), largest(&[2.0, 3.0]), largest(&[])), (7.0, 3.0, 0.0));
 }
 
-/// The scale that is stored is never zero, for a division by it would be no number.
+/// The scale that is stored is never zero, for what is divided by zero is not finite.
 #[test]
 fn scales_below_the_stored_type_become_its_least() {
     let x = [1e-9f32, -1e-9];

@@ -49,7 +49,7 @@ fn the_stored_tensors_say_what_a_weight_is() {
             checkpoint.check_float_weight("head").unwrap();
             assert_eq!(checkpoint.linear_format("head").unwrap().layout, "dense");
         }
-        // Of a float weight without scales nobody knows what it is rounded to.
+        // Without scales it is unknown what a float weight is rounded to.
         let bare = stored(config, &[FLOAT, HEAD]);
         let says = match &status {
             Value::Null => "quantization_config has no quantization_status".to_string(),
@@ -116,7 +116,7 @@ fn objects_of_earlier_releases_are_read() {
     }
 }
 
-/// Beside a nested object, what is said of sparse weights lies in the outer one.
+/// Beside a nested object, the outer one has what is said of sparse weights.
 #[test]
 fn sparsity_is_taken_from_the_object_around() {
     let sparsity = |format: &str| json!({"format": format, "sparsity_structure": "2:4"});

@@ -93,7 +93,7 @@ fn merged_files_hold_what_the_shards_held() {
         for tensor in (0..SHARDS).flat_map(tensors) {
             assert_eq!(checkpoint.read(&tensor.name).unwrap(), tensor.bytes, "{}", tensor.name);
         }
-        // The embedding lies in the first of several, blocks lie in their order.
+        // The embedding is in the first of several, and blocks are in their order.
         let file = |i: usize| checkpoint.info(&format!("{i}.norm")).unwrap().file.clone();
         if count == 2 {
             assert_eq!([4, 0, 3, 5].map(file), [0, 0, 1, 1].map(|k| shard_name(k, 2)));

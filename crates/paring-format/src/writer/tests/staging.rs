@@ -45,7 +45,7 @@ fn an_output_that_is_made_beside_is_not_begun_again_unasked() {
     unfinished(&out);
 }
 
-/// Folders that change places, to see whether they do, are made anew each time.
+/// Folders that change places, to see whether they do, are made each time.
 #[test]
 fn what_is_in_the_way_of_a_probe_is_an_error() {
     let parent = tempfile::tempdir().unwrap();

@@ -146,7 +146,8 @@ fn constant_rows_do_not_widen_the_range_of_the_others() {
     assert_eq!(range(&values, &[Some(0.1); 4]), (-5.0, 9.0));
 }
 
-/// All pairs that the second level can say for a constant row, in the order in which they are tried.
+/// The definition that [`settle`] is held to: all pairs that the second level can say for a constant row, in the order in which
+/// they are tried.
 fn pairs(
     rule: &Rule<'_>,
     value: f32,
@@ -253,7 +254,8 @@ fn dead_groups_have_the_published_codes() {
     assert_eq!(held.decode(held.encode(0.0)), 0.0);
 }
 
-/// Without a second level the statistics stay as they are, and scales that alone are coded are nobody's zeros.
+/// Without a second level the statistics stay as they are, and so do zeros where
+/// scales alone are coded.
 #[test]
 fn what_is_not_coded_stays() {
     let second = SecondLevel { scale_bits: Some(3), zero_bits: None, zero_symmetric: false, rows: 2 };
