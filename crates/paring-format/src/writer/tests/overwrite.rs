@@ -15,12 +15,18 @@ pub(super) fn over(dir: &Path, shards: usize) -> Destination {
 
 /// Writes an output of one tensor that `seed` decides, with a list of its files. Returns its place, unpublished.
 pub(super) fn write(destination: &Destination, seed: u64) -> Result<Arc<Place>> {
+    write_with(destination, seed, "{}")
+}
+
+/// As [`write`], with this text in the files beside the weights.
+pub(super) fn write_with(destination: &Destination, seed: u64, text: &str) -> Result<Arc<Place>> {
     let mut writer = Writer::create(destination)?;
     let place = writer.place();
     for i in 0..destination.shards {
         writer.shard(i, vec![tensor(&format!("t{i}"), Dtype::F32, &[4], seed)])?;
     }
-    let summary = writer.finish(&json!({"seed": seed}), &[("tokenizer.json".to_string(), b"{}".to_vec())])?;
+    let companions: Vec<_> = destination.companions.iter().map(|name| (name.clone(), text.into())).collect();
+    let summary = writer.finish(&json!({"seed": seed}), &companions)?;
     let text = json!({"program": "paring 0.1.0", FILES: listed(&summary.files)}).to_string();
     write_beside(&place.dir().join(MANIFEST), text.len(), |file| file.write_all(text.as_bytes()))?;
     fs::write(place.dir().join("report.html"), format!("{seed}")).unwrap();
@@ -363,16 +369,7 @@ fn folders_of_an_output_are_replaced_with_it() {
     let with_folder = |text: &str| {
         let destination =
             Destination { companions: vec!["templates/a".into(), "templates/deep/b".into()], ..over(&out, 1) };
-        let mut writer = Writer::create(&destination)?;
-        let place = writer.place();
-        writer.shard(0, vec![tensor("t", Dtype::F32, &[4], 1)])?;
-        let summary = writer.finish(
-            &json!({"seed": text}),
-            &["templates/a", "templates/deep/b"].map(|name| (name.to_string(), text.into())),
-        )?;
-        let text = json!({"program": "paring 0.1.0", FILES: listed(&summary.files)}).to_string();
-        write_beside(&place.dir().join(MANIFEST), text.len(), |file| file.write_all(text.as_bytes()))?;
-        place.publish()
+        write_with(&destination, 1, text)?.publish()
     };
     for text in ["first", "second"] {
         with_folder(text).unwrap();

@@ -1,7 +1,7 @@
 //! The folder beside an output, and what is found there or in its place.
 
 use super::super::staging::{exchanges, publish};
-use super::overwrite::{RUN, made, over, seed, write};
+use super::overwrite::{RUN, made, over, seed, write, write_with};
 use super::*;
 
 #[test]
@@ -59,6 +59,7 @@ fn what_is_in_the_way_of_a_probe_is_an_error() {
 }
 
 /// Leftovers of an earlier exchange are removed, and a person's files stay.
+#[cfg(unix)]
 #[test]
 fn an_unfinished_folder_is_cleared_of_what_runs_made() {
     let parent = tempfile::tempdir().unwrap();
@@ -71,7 +72,6 @@ fn an_unfinished_folder_is_cleared_of_what_runs_made() {
         fs::create_dir(new.join(".paring-probe-a")).unwrap();
         fs::create_dir(new.join(".paring-probe-b")).unwrap();
         fs::hard_link(out.join("notes.txt"), new.join("notes.txt")).unwrap();
-        #[cfg(unix)]
         for (to, name) in [(".out.paring-new", "logs"), (".out.paring-old", "was-there")] {
             std::os::unix::fs::symlink(Path::new("..").join(to).join(name), new.join(name)).unwrap();
         }
@@ -233,16 +233,7 @@ fn folders_with_changed_files_are_a_persons() {
     let parent = tempfile::tempdir().unwrap();
     let out = parent.path().join("out");
     let destination = Destination { companions: vec!["a/b".into(), "a/c".into()], ..over(&out, 1) };
-    let make = || {
-        let mut writer = Writer::create(&destination)?;
-        let place = writer.place();
-        writer.shard(0, vec![tensor("t", Dtype::F32, &[4], 1)])?;
-        let beside = ["a/b", "a/c"].map(|name| (name.to_string(), b"made".to_vec()));
-        let summary = writer.finish(&json!({"seed": 1}), &beside)?;
-        let text = json!({"program": "paring 0.1.0", FILES: listed(&summary.files)}).to_string();
-        write_beside(&place.dir().join(MANIFEST), text.len(), |file| file.write_all(text.as_bytes()))?;
-        place.publish()
-    };
+    let make = || write_with(&destination, 1, "made")?.publish();
     make().unwrap();
     // A file that a run began there, and did not finish, is nobody's.
     fs::write(out.join("a/.b.1f-0.paring.tmp"), "").unwrap();
