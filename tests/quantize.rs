@@ -91,6 +91,22 @@ fn a_pruned_model_stays_sparse() {
     }
 }
 
+/// Terminal, page and card say the same: zeros are those of the run or of its input, and not the codes that happen to be 0.
+#[test]
+fn only_what_was_removed_is_called_pruned() {
+    let sandbox = Sandbox::new();
+    sandbox.ok("prune model --method magnitude --pattern 2:4 --quiet --out sparse");
+    for (model, zeros) in [("model", false), ("sparse", true)] {
+        let run = format!("quantize {model} --method rtn --wbits 2 --sym --quiet --overwrite --out out");
+        let shown = sandbox.ok(&run).stdout;
+        assert!(json_file(&sandbox.path("out/report.json"))["sparsity"].as_f64().unwrap() > 0.45);
+        let file = |name: &str| std::fs::read_to_string(sandbox.path("out").join(name)).unwrap();
+        assert_eq!(shown.contains("% zeros"), zeros, "{shown}");
+        assert_eq!(file("report.html").contains("<dt>Zeros</dt>"), zeros, "{model}");
+        assert_eq!(file("README.md").contains("% pruned"), zeros, "{model}");
+    }
+}
+
 /// Both at once is one sweep: the pattern holds, and codes say zero where it dropped.
 #[test]
 fn pruning_and_quantizing_in_one_sweep() {

@@ -46,7 +46,7 @@ pub fn section(report: &Report, order: &Order, choices: &Choices) -> String {
     if sorted.is_empty() {
         return String::new();
     }
-    let columns = columns(report, choices);
+    let columns = columns(report);
     let heads: Vec<(&str, Align)> = columns.iter().map(|(name, align, _)| (*name, *align)).collect();
     let row = |l: &&LayerReport| columns.iter().map(|(_, _, get)| get(l)).collect::<Vec<_>>();
     let rows = sorted.iter().enumerate().map(|(i, layer)| (row_id(i), row(layer)));
@@ -84,7 +84,7 @@ fn cost(report: &Report, sorted: &[&LayerReport]) -> String {
     ))
 }
 
-fn columns(report: &Report, choices: &Choices) -> Vec<(&'static str, Align, Get)> {
+fn columns(report: &Report) -> Vec<(&'static str, Align, Get)> {
     let any = |has: fn(&LayerReport) -> bool| report.layers.iter().any(has);
     let differs = |get: fn(&LayerReport) -> &str| report.layers.iter().any(|l| get(l) != get(&report.layers[0]));
     let number = |value: Option<f64>| Cell::text(value.map_or(String::new(), digits));
@@ -99,7 +99,7 @@ fn columns(report: &Report, choices: &Choices) -> Vec<(&'static str, Align, Get)
     if any(|l| l.outliers > 0) {
         columns.push(("Outliers", Align::Right, Box::new(|l| Cell::text(l.outliers.to_string()))));
     }
-    if choices.prunes() {
+    if report.is_pruned() {
         columns.push(("Zeros", Align::Right, Box::new(|l| Cell::text(format!("{:.2} %", 100.0 * l.sparsity)))));
     }
     columns.push(("Outputs × inputs", Align::Right, Box::new(|l| Cell::text(format!("{} × {}", l.rows, l.cols)))));

@@ -34,17 +34,16 @@ const SCRIPT: &str = include_str!("script.js");
 /// The page of a run.
 pub fn of(report: &Report) -> String {
     let choices = Choices::of(&report.plan);
-    let prunes = choices.prunes();
     let order = Order::worst_first(&report.layers);
     let title = title(report);
     let folder = format!("{}/", report.out.trim_end_matches('/'));
     let mut body = header(&title, &[moment::in_words(&report.started), time(report.seconds), folder].join(" · "));
-    body += &cards(report, prunes);
+    body += &cards(report);
     body += &sections::notes(report, choices.baseline());
     body += &sections::sizes(report);
     body += &sections::perplexity(report);
     body += &errors::section(report, &order, choices.baseline());
-    body += &sections::maps(report, prunes);
+    body += &sections::maps(report);
     body += &sections::outliers(report);
     body += &layers::section(report, &order, &choices);
     body += &sections::plan(report, &choices);
@@ -82,13 +81,13 @@ fn header(title: &str, about: &str) -> String {
 }
 
 /// The numbers that people ask for first.
-fn cards(report: &Report, prunes: bool) -> String {
+fn cards(report: &Report) -> String {
     let mut cards: Vec<(&str, String, String)> = Vec::new();
     let share = report.bytes_out as f64 / report.bytes_in.max(1) as f64;
     cards.push(("Size", size(report.bytes_out), format!("{} of {}", percent(share), size(report.bytes_in))));
     let before = format!("from {:.2}, in {}", report.bits_before, markup::layers(report.layers.len()));
     cards.push(("Bits per weight", format!("{:.2}", report.bits_per_weight), before));
-    if prunes {
+    if report.is_pruned() {
         cards.push(("Zeros", format!("{:.1} %", 100.0 * report.sparsity), "of these weights".into()));
     }
     if report.outlier_share > 0.0 {

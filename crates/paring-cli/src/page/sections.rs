@@ -45,7 +45,7 @@ pub fn stages(report: &Report) -> String {
 }
 
 /// Maps of bits and zeros over blocks and kinds; a sentence where all layers have the same.
-pub fn maps(report: &Report, prunes: bool) -> String {
+pub fn maps(report: &Report) -> String {
     let mut maps = String::new();
     let packed = report.layers.iter().any(|l| l.format != layouts::DENSE.name());
     if packed {
@@ -59,7 +59,7 @@ pub fn maps(report: &Report, prunes: bool) -> String {
         };
         maps += &bits.draw(&report.layers, |l| l.bits);
     }
-    let zeros = prunes && !report.layers.is_empty();
+    let zeros = report.is_pruned() && !report.layers.is_empty();
     if zeros {
         let map = Map {
             id: "zeros",

@@ -91,10 +91,10 @@ fn pace(ratio: f64) -> Option<String> {
     }
 }
 
-/// The numbers of two runs; zeros only where one of them prunes.
+/// The numbers of two runs; zeros only where weights of one were removed.
 pub fn numbers(comparison: &Comparison, difference: &Difference) -> Vec<NumberDifference> {
-    let prunes = comparison.runs.iter().any(|run| run.prunes);
-    difference.numbers.iter().filter(|number| prunes || number.name != "sparsity").cloned().collect()
+    let is_pruned = comparison.runs.iter().any(|run| run.is_pruned);
+    difference.numbers.iter().filter(|number| is_pruned || number.name != "sparsity").cloned().collect()
 }
 
 /// An option's name as it is typed.

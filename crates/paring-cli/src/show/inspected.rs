@@ -4,14 +4,13 @@ use std::cmp::Ordering;
 
 use paring::commands::inspect::{GroupSummary, Summary, TensorSummary};
 use paring::commands::verify::Coverage;
+use paring::report::PRUNED;
 
 use super::amounts::{plural, size};
 use super::terminal::name;
 
 /// Targets of a group that are named.
 const TARGETS: usize = 4;
-/// The share of zeros from which a quantized model was pruned. Rounding to three bits or more makes fewer.
-pub const PRUNED: f64 = 0.45;
 
 /// The summary, and below it a row for each kind of tensor, or for each tensor.
 pub fn inspected(summary: &Summary, shards: usize, coverage: Option<Coverage>, every_tensor: bool) -> Vec<String> {

@@ -7,7 +7,6 @@ use paring::report::names::REPORT_PAGE;
 use paring::report::{Report, quoted, words};
 
 use super::amounts::{plural, seconds, size};
-use super::stored::is_pruned;
 
 /// Facts about a run's input and output that its report does not have.
 pub struct Made {
@@ -33,7 +32,7 @@ pub fn outcome(report: &Report, made: &Made) -> Vec<String> {
         );
     }
     // A share below one in a hundred is norms and files.
-    if is_pruned(report) && report.bytes_out as f64 > 0.99 * report.bytes_in as f64 {
+    if report.is_pruned() && report.bytes_out as f64 > 0.99 * report.bytes_in as f64 {
         lines.push(
             "note: zeros are stored like other weights, so the size is unchanged, and vLLM and transformers run the model \
              no faster. For a smaller model add --wbits 4, or run paring quantize on the result"
@@ -46,7 +45,7 @@ pub fn outcome(report: &Report, made: &Made) -> Vec<String> {
 /// `4-bit GPTQ: 269 MB → 113 MB, perplexity 17.8 → 23.2, 39 s, 252 MiB`.
 fn headline(report: &Report) -> String {
     let mut parts = vec![format!("{} → {}", size(report.bytes_in), size(report.bytes_out))];
-    if is_pruned(report) {
+    if report.is_pruned() {
         parts.push(format!("{:.1} % zeros", 100.0 * report.sparsity));
     }
     if let Some(change) = &report.perplexity {
@@ -80,7 +79,7 @@ pub fn table(report: &Report) -> Vec<String> {
         rows.push(format!("{:<22} {:>10} {:>10.2}", "  by SpQR's formula", "", published));
         rows.push(format!("{:<22} {:>10} {:>9.2}%", "outliers", "", 100.0 * report.outlier_share));
     }
-    if is_pruned(report) {
+    if report.is_pruned() {
         rows.push(format!("{:<22} {:>10} {:>9.1}%", "zeros", "", 100.0 * report.sparsity));
     }
     rows.push(format!("{:<22} {:>10} {:>10}", "size", size(report.bytes_in), size(report.bytes_out)));

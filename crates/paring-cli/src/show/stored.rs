@@ -1,23 +1,16 @@
 //! Reports of runs that are done, as text.
 
-use paring::report::choices::Choices;
 pub use paring::report::choices::plain;
 use paring::report::difference::{Difference, NumberDifference, ValueDifference, mean};
 pub use paring::report::words::digits;
 use paring::report::{Report, StageReport, quoted};
 
 use super::amounts;
-use super::inspected::PRUNED;
 use super::outcome::{sentence, table};
 use super::size;
 
 /// Layers with the largest errors that are named.
 const LAYERS: usize = 10;
-
-/// True if weights were removed, by the run or before it.
-pub fn is_pruned(report: &Report) -> bool {
-    Choices::of(&report.plan).prunes() || report.sparsity >= PRUNED
-}
 
 /// A relative change, with its sign.
 pub fn change(share: f64) -> String {

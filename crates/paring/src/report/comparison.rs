@@ -61,9 +61,9 @@ pub struct Run {
     pub peak_rss_mib: f64,
     /// True if no other run has fewer bits and is as good, or is better with as many.
     pub best: bool,
-    /// True if some of its weights were removed.
+    /// True if some of its weights were removed, by the run or before it.
     #[serde(skip)]
-    pub prunes: bool,
+    pub is_pruned: bool,
     /// The choices that `options` lists.
     #[serde(skip)]
     pub choices: Vec<Choice>,
@@ -108,7 +108,7 @@ impl Run {
             seconds: report.seconds,
             peak_rss_mib: report.peak_rss_mib,
             best: false,
-            prunes: choices.prunes(),
+            is_pruned: report.is_pruned(),
             choices: scheme,
         }
     }

@@ -28,9 +28,12 @@ pub(crate) use size::stored_bits;
 pub use size::{Size, Sizes};
 
 use crate::Result;
+use choices::Choices;
 
 /// Version of the report's form. A reader refuses others.
 pub const VERSION: u32 = 1;
+/// The share of zeros from which on a model counts as pruned. Rounding to three bits or more makes fewer.
+pub const PRUNED: f64 = 0.45;
 
 /// Device of a run.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -201,6 +204,9 @@ pub struct LayerReport {
     pub cols: usize,
     /// Bits on disk per weight, scales and zero points included.
     pub bits: f64,
+    /// Share of weights that were exactly zero in the input; 0 in reports of versions that did not count them.
+    #[serde(default)]
+    pub sparsity_before: f64,
     /// Share of weights that are exactly zero.
     pub sparsity: f64,
     /// Bits per weight by counting what is stored, for SpQR: without padding and shapes.
@@ -320,6 +326,15 @@ pub struct Report {
     pub layers: Vec<LayerReport>,
     /// Time by stage.
     pub stages: Vec<StageReport>,
+}
+
+impl Report {
+    /// True if weights were removed, by the run or before it. Zeros that come of rounding do not count.
+    pub fn is_pruned(&self) -> bool {
+        let zeros: f64 = self.layers.iter().map(|layer| layer.sparsity_before * layer.weights()).sum();
+        let weights: f64 = self.layers.iter().map(LayerReport::weights).sum();
+        Choices::of(&self.plan).prunes() || zeros >= PRUNED * weights.max(1.0)
+    }
 }
 
 /// Highest resident memory of this process in MiB, from the system's own accounting; 0 where there is none.

@@ -19,6 +19,7 @@ pub(crate) fn report() -> Report {
         rows: 8,
         cols: 16,
         bits: 4.5,
+        sparsity_before: 0.0,
         sparsity: 0.25,
         formula_bits: None,
         outliers: 0,
@@ -97,6 +98,21 @@ fn what_is_written_is_read_back() {
     assert_eq!(back.place.peak_vram_mib, Some(12.0));
     let files: Vec<_> = fs::read_dir(dir.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
     assert_eq!(files, ["report.json"]);
+}
+
+#[test]
+fn zeros_of_rounding_are_no_pruning() {
+    let mut report = report();
+    report.layers.iter_mut().for_each(|layer| layer.sparsity = 0.6);
+    assert!(!report.is_pruned());
+    report.layers[0].sparsity_before = 0.7;
+    assert!(!report.is_pruned());
+    report.layers.iter_mut().for_each(|layer| layer.sparsity_before = 0.5);
+    assert!(report.is_pruned());
+    report.layers.clear();
+    assert!(!report.is_pruned());
+    report.plan["recipe"]["pattern"] = json!({"nof_m": {"keep": 2, "of": 4}});
+    assert!(report.is_pruned());
 }
 
 #[test]

@@ -15,6 +15,8 @@ pub(super) struct Judged<'a> {
     pub info: LinearInfo,
     pub choice: usize,
     pub recipe: &'a Recipe,
+    /// Weights that were zero in the input.
+    pub zeros_before: usize,
     pub preparation: Preparation,
     pub outcome: Outcome,
     pub judgement: Judgement,
@@ -55,6 +57,7 @@ fn judge_linear<'a>(swept: Swept<'a>, measure: Option<&Measure<'_>>, replace: bo
     };
     // Only experiments with a layer look at the marks.
     outcome.dropped = Vec::new();
-    let Ready { linear: Loaded { info, choice, recipe, .. }, prepared, underflow, .. } = ready;
-    Ok(Judged { info, choice, recipe, preparation: Preparation::of(&prepared, underflow), outcome, judgement })
+    let Ready { linear: Loaded { info, choice, recipe, zeros: zeros_before, .. }, prepared, underflow, .. } = ready;
+    let preparation = Preparation::of(&prepared, underflow);
+    Ok(Judged { info, choice, recipe, zeros_before, preparation, outcome, judgement })
 }

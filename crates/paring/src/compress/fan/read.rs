@@ -25,6 +25,8 @@ pub(in crate::compress) struct Loaded<'a> {
     pub recipe: &'a Recipe,
     /// Row-major `[rows, cols]`.
     pub weight: Vec<f32>,
+    /// Weights that are exactly zero.
+    pub zeros: usize,
     pub stored: Stored,
 }
 
@@ -59,11 +61,19 @@ fn keep(context: Context<'_>, linear: &LinearInfo) -> Result<Encoded> {
 fn load<'a>(context: Context<'a>, linear: &LinearInfo) -> Result<Loaded<'a>> {
     let (choice, recipe) = context.choice(&linear.name)?;
     let stored = context.checkpoint.read_linear(&linear.name, linear.rows, linear.cols)?;
+    let dtype = stored.dtype;
+    let weight = stored.into_dense();
     Ok(Loaded {
         info: linear.clone(),
         choice,
         recipe,
-        stored: context.encoder.kind(choice)?.stored(stored.dtype),
-        weight: stored.into_dense(),
+        stored: context.encoder.kind(choice)?.stored(dtype),
+        zeros: zeros(&weight),
+        weight,
     })
+}
+
+/// Weights that are exactly zero.
+pub(super) fn zeros(weight: &[f32]) -> usize {
+    weight.iter().filter(|&&v| v == 0.0).count()
 }

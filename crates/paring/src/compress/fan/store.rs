@@ -14,6 +14,7 @@ use super::super::activations;
 use super::super::encode::Encoded;
 use super::Context;
 use super::judge::{Judged, Preparation};
+use super::read::zeros;
 use crate::methods::{Outcome, Underflow};
 use crate::output::modules::kind;
 use crate::report::{self, LayerReport};
@@ -59,7 +60,7 @@ fn store_linear(
 ) -> Result<Finished> {
     let Judged { outcome, .. } = &judged;
     check_finite(&judged)?;
-    let zeros = outcome.dense().iter().filter(|&&v| v == 0.0).count();
+    let zeros = zeros(outcome.dense());
     let encoded = context.encoder.compressed(judged.choice, &judged.info.name, &outcome.compressed, outcome.dense())?;
     let input = judged.recipe.input.as_ref().zip(range);
     let scales = match input {
@@ -94,7 +95,7 @@ fn swap(target: &mut Linear, outcome: Outcome, device: &Device, precision: Preci
 }
 
 fn layer_report(context: Context<'_>, judged: &Judged<'_>, zeros: usize, encoded: &Encoded) -> Result<LayerReport> {
-    let Judged { info, choice, recipe, preparation, outcome, judgement } = judged;
+    let Judged { info, choice, recipe, zeros_before, preparation, outcome, judgement } = judged;
     let Preparation { damp, repairs, dead, underflow } = preparation;
     let c = &outcome.compressed;
     let (outliers, formula_bits) = match &c.values {
@@ -111,6 +112,7 @@ fn layer_report(context: Context<'_>, judged: &Judged<'_>, zeros: usize, encoded
         rows: info.rows,
         cols: info.cols,
         bits: encoded.bytes() as f64 * 8.0 / count,
+        sparsity_before: *zeros_before as f64 / count,
         sparsity: zeros as f64 / count,
         outliers,
         formula_bits,

@@ -70,15 +70,11 @@ impl Body<'_> {
             }
         }
         if let Origin::Run(report) = self.origin
-            && self.is_pruned(report)
+            && report.is_pruned()
         {
             names.push(format!("{:.0} % pruned", 100.0 * report.sparsity));
         }
         names.iter().map(|name| format!(", {name}")).collect()
-    }
-
-    fn is_pruned(&self, report: &Report) -> bool {
-        report.plan.get("recipe").and_then(|recipe| recipe.get("pattern")).is_some_and(|pattern| !pattern.is_null())
     }
 
     fn numbers(&self, report: &Report, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -87,7 +83,7 @@ impl Body<'_> {
         let linears = report.layers.len();
         let (before, after) = (report.bits_before, report.bits_per_weight);
         writeln!(f, "| bits per weight, in the {linears} compressed linears | {before:.2} | {after:.2} |")?;
-        if self.is_pruned(report) {
+        if report.is_pruned() {
             writeln!(f, "| zeros in them | | {:.1} % |", 100.0 * report.sparsity)?;
         }
         if let Some(measured) = report.perplexity.as_ref().filter(|p| p.before.is_finite() && p.after.is_finite()) {
@@ -173,7 +169,7 @@ impl Body<'_> {
             let unmeasured = "Its quality was not measured when this was written.";
             let measured = "Perplexity is a rough measure: check the tasks that matter to you.";
             writeln!(f, "- {}", if report.perplexity.is_some() { measured } else { unmeasured })?;
-            if self.is_pruned(report) && self.schemes.is_empty() {
+            if report.is_pruned() && self.schemes.is_empty() {
                 writeln!(
                     f,
                     "- Zeros are stored like other weights, so that the files are as large as the base model's."
