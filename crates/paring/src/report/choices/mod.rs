@@ -174,7 +174,7 @@ fn recipe(plan: &mut Value, path: &str) -> Vec<Choice> {
         forget(plan, &format!("{path}.rounding.weights"));
         forget(plan, &format!("{path}.input"));
     }
-    // It stands beside the recipe.
+    // The share of outliers is a field of the choice, not of its recipe.
     if let Some(share) =
         path.strip_suffix("recipe").and_then(|front| at(plan, &format!("{front}outlier_share"))).cloned()
         && let Some(recipe) = at_mut(plan, path).and_then(Value::as_object_mut)
