@@ -6,7 +6,6 @@ use paring_model::{Decoder, LinearInfo};
 
 use super::select::Selection;
 use crate::Result;
-use crate::plan::groups::misfit;
 use crate::plan::{ActOrder, Grouping, Opt, Plan, Rounding, SizedBy};
 
 /// A plan whose groups divide all linears that it compresses.
@@ -28,9 +27,7 @@ pub fn fit_groups(plan: Plan, decoder: &dyn Decoder, strict: bool) -> Result<Fit
     let selection = Selection::new(&plan, decoder)?;
     let mut fitted = Fitted { plan, changed: Vec::new(), made: Vec::new() };
     for number in selection.used() {
-        let linears = linears(decoder, &selection, number);
-        let linears: Vec<(&str, usize)> = linears.iter().map(|l| (l.name.as_str(), l.cols)).collect();
-        fitted.fit(number, &linears, strict)?;
+        fitted.fit(number, &columns(&selection.linears(decoder, number)), strict);
     }
     check(&fitted.plan, &selection, decoder)?;
     Ok(fitted)
@@ -39,19 +36,16 @@ pub fn fit_groups(plan: Plan, decoder: &dyn Decoder, strict: bool) -> Result<Fit
 /// Errors unless the groups of a plan divide all linears that it compresses.
 pub(super) fn check(plan: &Plan, selection: &Selection, decoder: &dyn Decoder) -> Result<()> {
     for number in selection.used() {
-        let linears = linears(decoder, selection, number);
-        let linears: Vec<(&str, usize)> = linears.iter().map(|l| (l.name.as_str(), l.cols)).collect();
         if let Some(choice) = plan.choice(number) {
-            choice.recipe.check_groups(&linears)?;
+            choice.recipe.check_groups(&columns(&selection.linears(decoder, number)))?;
         }
     }
     Ok(())
 }
 
-/// The linears of a choice.
-fn linears(decoder: &dyn Decoder, selection: &Selection, number: usize) -> Vec<LinearInfo> {
-    let all = (0..decoder.blocks()).flat_map(|i| decoder.linears(i));
-    all.filter(|linear| selection.choice(&linear.name) == Some(number)).collect()
+/// The names of linears, and their columns.
+fn columns(linears: &[LinearInfo]) -> Vec<(&str, usize)> {
+    linears.iter().map(|linear| (linear.name.as_str(), linear.cols)).collect()
 }
 
 /// The scheme of a run that was left to choose one, with what it sets.
@@ -61,53 +55,38 @@ pub fn using(scheme: &str, rounding: &Rounding) -> Message {
         ActOrder::Static => using.then(message![" ", Opt::ActOrder.with("static")]),
         _ => using,
     };
-    using.then(match rounding.group_size() {
+    using.then(grouped(rounding))
+}
+
+/// The weights that share a scale, in words.
+fn grouped(rounding: &Rounding) -> String {
+    match rounding.group_size() {
         Some(size) => format!(" in groups of {size}"),
         None => " with one scale per row".into(),
-    })
+    }
 }
 
 impl Fitted {
-    /// Fits the groups of one choice to its linears.
-    fn fit(&mut self, number: usize, linears: &[(&str, usize)], strict: bool) -> Result<()> {
-        let Some(recipe) = self.plan.choice(number).map(|choice| choice.recipe) else { return Ok(()) };
-        let Some(was) = recipe.rounding else { return Ok(()) };
-        if strict && matches!(was.sized_by, SizedBy::Scheme(_)) {
-            return recipe.check_groups(linears);
-        }
-        let cols: Vec<usize> = linears.iter().map(|(_, cols)| *cols).collect();
-        let size = recipe.fitting(&cols);
-        let sized = size.map(|size| self.sized(number, size));
-        let place = match self.plan.overrides.get(number.wrapping_sub(1)) {
-            Some(over) => format!("{}: ", over.targets.join(", ")),
-            None => String::new(),
+    /// Fits the groups of one choice to its linears, unless they stay.
+    fn fit(&mut self, number: usize, linears: &[(&str, usize)], strict: bool) {
+        let place = self.plan.place(number);
+        let Some(recipe) = self.plan.recipe_mut(number) else { return };
+        let size = recipe.fitting(linears);
+        let Some(rounding) = recipe.rounding.as_mut() else { return };
+        let (scheme, is_usual) = match rounding.sized_by {
+            SizedBy::Usual(scheme) => (scheme, number == 0),
+            SizedBy::Scheme(scheme) if !strict => (scheme, false),
+            SizedBy::Scheme(_) | SizedBy::Request => return,
         };
-        let misfit = was.group_size().and_then(|size| Some((size, misfit(size, linears)?)));
-        let instead = misfit.map(|(size, (cols, which))| format!("{size} does not divide {cols} ({which})"));
-        match (was.sized_by, size, instead) {
-            (SizedBy::Usual(name), size, instead) if number == 0 => {
-                let grouping = size.map_or(was.grouping, Grouping::Columns);
-                let why = instead.filter(|_| size.is_some()).map_or(String::new(), |why| format!(": {why}"));
-                self.made.push(using(name, &Rounding { grouping, ..was }).then(why));
-            }
-            (SizedBy::Scheme(name) | SizedBy::Usual(name), Some(size), Some(why)) => {
-                self.changed.push(Message::from(format!("{place}{name} in groups of {size}: {why}")));
-            }
-            _ => return Ok(()),
-        }
-        if let Some(plan) = sized {
-            self.plan = plan;
-        }
-        Ok(())
-    }
-
-    /// The plan with groups of another size in one choice.
-    fn sized(&self, number: usize, size: usize) -> Plan {
-        let mut plan = self.plan.clone();
-        if let Some(rounding) = plan.recipe_mut(number).and_then(|recipe| recipe.rounding.as_mut()) {
+        let why = size.map(|(size, why)| {
             rounding.grouping = Grouping::Columns(size);
+            format!(": {why}")
+        });
+        match (is_usual, why) {
+            (true, why) => self.made.push(using(scheme, rounding).then(why.unwrap_or_default())),
+            (false, Some(why)) => self.changed.push(format!("{place}{scheme}{}{why}", grouped(rounding)).into()),
+            (false, None) => {}
         }
-        plan
     }
 }
 

@@ -42,16 +42,14 @@ impl Recipe {
         self.rounding.filter(|rounding| self.spqr.is_none() && rounding.element.int_bits().is_some())
     }
 
-    /// The size of groups that linears of these columns should have instead of the recipe's; `None` where that stays.
-    pub(crate) fn fitting(&self, cols: &[usize]) -> Option<usize> {
-        let rounding = self.groups()?;
-        let divides = |size: &usize| cols.iter().all(|cols| cols.is_multiple_of(*size));
-        match (rounding.sized_by, rounding.grouping) {
-            (SizedBy::Scheme(_) | SizedBy::Usual(_), Grouping::Columns(size)) if !divides(&size) => {
-                SERVED.into_iter().filter(|served| *served < size).find(divides)
-            }
-            _ => None,
-        }
+    /// The size of groups that these linears, given with their columns, should have instead of the recipe's, and why; `None`
+    /// where that stays.
+    pub(crate) fn fitting(&self, linears: &[(&str, usize)]) -> Option<(usize, String)> {
+        let rounding = self.groups().filter(|rounding| rounding.sized_by != SizedBy::Request)?;
+        let was = rounding.group_size()?;
+        let (cols, place) = misfit(was, linears)?;
+        let size = SERVED.into_iter().filter(|served| *served < was).find(|size| misfit(*size, linears).is_none())?;
+        Some((size, format!("{was} does not divide {cols} ({place})")))
     }
 
     /// Errors unless groups of the recipe's size divide all of these linears, given with their columns.
@@ -74,8 +72,7 @@ impl Recipe {
     /// The size to choose instead, and who runs it.
     fn better(&self, rounding: &Rounding, linears: &[(&str, usize)]) -> Message {
         let sized = |grouping| Rounding { grouping, ..*rounding };
-        let fits = |size: &usize| linears.iter().all(|(_, cols)| cols.is_multiple_of(*size));
-        if let Some(size) = SERVED.into_iter().find(fits) {
+        if let Some(size) = SERVED.into_iter().find(|size| misfit(*size, linears).is_none()) {
             let runs = self.runs(&sized(Grouping::Columns(size)));
             let runs = if runs.is_empty() { runs } else { format!(": {runs} that too") };
             return message![Opt::GroupSize.with(size), runs];
@@ -105,7 +102,7 @@ impl Recipe {
 }
 
 /// The first columns that groups of `size` do not divide, and which linears have such columns, if some have.
-pub(crate) fn misfit(size: usize, linears: &[(&str, usize)]) -> Option<(usize, String)> {
+fn misfit(size: usize, linears: &[(&str, usize)]) -> Option<(usize, String)> {
     let mut unfit = linears.iter().filter(|(_, cols)| !cols.is_multiple_of(size));
     let (first, cols) = unfit.next()?;
     let more = match unfit.count() {
@@ -145,12 +142,14 @@ mod tests {
             (Grouping::Row, SizedBy::Request, &[576, 1536], None),
             (Grouping::Row, SizedBy::Request, &[128], None),
         ] {
-            assert_eq!(recipe(grouping, sized_by).fitting(cols), expected, "{sized_by:?} {cols:?}");
+            let linears: Vec<(&str, usize)> = cols.iter().map(|cols| ("a", *cols)).collect();
+            let size = recipe(grouping, sized_by).fitting(&linears).map(|(size, _)| size);
+            assert_eq!(size, expected, "{sized_by:?} {cols:?}");
         }
         let mut eight = recipe(Grouping::Row, SizedBy::Request);
         eight.rounding =
             eight.rounding.map(|rounding| Rounding { element: paring_format::Element::Int(8), ..rounding });
-        assert_eq!(eight.fitting(&[128]), None);
+        assert_eq!(eight.fitting(&[("a", 128)]), None);
     }
 
     #[test]

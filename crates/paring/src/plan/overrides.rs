@@ -48,7 +48,13 @@ impl Plan {
         (0..=self.overrides.len()).filter_map(|number| Some((number, self.choice(number)?)))
     }
 
-    /// True if a choice needs calibration data: for its method, or for for scales that are not found as the model runs.
+    /// The targets of a choice's override, for the beginning of a message; empty for the choice of all other linears.
+    pub(crate) fn place(&self, number: usize) -> String {
+        let targets = number.checked_sub(1).and_then(|index| self.overrides.get(index)).map(|over| &over.targets);
+        targets.map_or(String::new(), |targets| format!("{}: ", targets.join(", ")))
+    }
+
+    /// True if a choice needs calibration data: for its method, or for scales that are not found as the model runs.
     pub fn needs_data(&self) -> bool {
         let stored = |args: &QuantArgs| args.dynamic != Dynamic::Yes;
         let needs = |recipe: &Recipe| recipe.method.needs_data() || recipe.input.as_ref().is_some_and(stored);

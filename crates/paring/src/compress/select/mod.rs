@@ -6,6 +6,7 @@ use paring_format::config::Target;
 use paring_format::message;
 use paring_format::message::Message;
 use paring_format::near;
+use paring_model::LinearInfo;
 use paring_model::decoder::Decoder;
 
 use crate::plan::file::Alike;
@@ -77,6 +78,12 @@ impl Selection {
     /// The numbers of the choices that some linear has.
     pub(crate) fn used(&self) -> BTreeSet<usize> {
         self.0.values().copied().collect()
+    }
+
+    /// The linears of a choice.
+    pub(crate) fn linears(&self, decoder: &dyn Decoder, number: usize) -> Vec<LinearInfo> {
+        let all = (0..decoder.blocks()).flat_map(|i| decoder.linears(i));
+        all.filter(|linear| self.choice(&linear.name) == Some(number)).collect()
     }
 
     /// All linears with the numbers of their choices.
