@@ -7,7 +7,6 @@ mod fallback;
 mod fan;
 mod groups;
 mod legacy;
-mod loaders;
 mod losses;
 mod output;
 mod schemes;
@@ -54,13 +53,12 @@ use visitor::{Compressor, Walked};
 
 pub(crate) use fallback::ROWS;
 pub use groups::{Fitted, fit_groups, using};
-pub use loaders::loaders;
 pub(crate) use output::outer_shards;
 pub(crate) use schemes::{Kind, kinds};
 pub(crate) use select::{Selection, check_alike};
 pub(crate) use snapshots::LONG;
 pub(crate) use start::{can_resume, destination};
-pub use warnings::{concerns, remarks};
+pub use warnings::{concerns, loaders, remarks};
 
 /// Everything a run needs, opened.
 pub struct Job {

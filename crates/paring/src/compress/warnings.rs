@@ -1,17 +1,17 @@
-//! Programs that will not run the output of a plan, known before the work begins.
+//! Programs that run the output of a plan, and those that do not, known before the work begins.
 
-use paring_format::Checkpoint;
 use paring_format::message;
 use paring_format::message::Message;
+use paring_format::{Checkpoint, Scheme};
 use paring_model::{BlockInfo, Decoder};
 
-use super::schemes;
+use super::schemes::{self, Kind};
 use super::select::{self, Selection};
 use crate::Result;
 use crate::output::modules::kind;
 use crate::output::side_files::{left_behind, named_dtype};
 use crate::plan::Plan;
-use crate::plan::compatibility::{Linears, VLLM, notes, words};
+use crate::plan::compatibility::{Linears, Loader, VLLM, Verdict, notes, verdict, words};
 use crate::report::stored_bits;
 
 /// Schemes of a model that is compressed already that are named.
@@ -24,22 +24,11 @@ const KINDS: usize = 4;
 pub fn concerns(plan: &Plan, checkpoint: &Checkpoint, decoder: &dyn Decoder) -> Result<Vec<Message>> {
     let selection = Selection::new(plan, decoder)?;
     let kinds = schemes::kinds(plan)?;
-    let config = checkpoint.config();
-    let dtype = named_dtype(config);
-    let model_type = config.get("model_type").and_then(|name| name.as_str());
-    let linears: Vec<_> = (0..decoder.blocks()).flat_map(|i| decoder.linears(i)).collect();
-    let mut lines = Vec::new();
-    for number in selection.used() {
-        let Some(scheme) = kinds.get(number).and_then(|kind| kind.as_ref()?.scheme.as_ref()) else { continue };
-        let of_choice = linears.iter().filter(|l| selection.choice(&l.name) == Some(number));
-        let shapes: Vec<(usize, usize)> = of_choice.map(|l| (l.rows, l.cols)).collect();
-        let shared = Linears { dtype, model_type, shapes: &shapes };
-        let place = match plan.overrides.get(number.wrapping_sub(1)) {
-            Some(over) => format!("{}: ", over.targets.join(", ")),
-            None => String::new(),
-        };
-        lines.extend(notes(scheme, &shared).into_iter().map(|note| message![place.clone()].then(note)));
-    }
+    let lines = schemed(&selection, &kinds, checkpoint, decoder, |number, scheme, linears| {
+        let place = plan.place(number);
+        notes(scheme, linears).into_iter().map(move |note| message![place.clone()].then(note))
+    });
+    let mut lines: Vec<Message> = lines.into_iter().flatten().collect();
     // Linears that were not chosen have no scheme, as those whose choice is dense.
     let scheme = |name: &str| selection.choice(name).and_then(|number| kinds[number].as_ref()?.scheme.as_ref());
     let blocks: Vec<BlockInfo> = (0..decoder.blocks()).map(|i| decoder.block_info(i)).collect();
@@ -59,6 +48,38 @@ pub fn concerns(plan: &Plan, checkpoint: &Checkpoint, decoder: &dyn Decoder) -> 
         }
     }
     Ok(lines)
+}
+
+/// The verdicts of transformers and vLLM on the linears that they like least. Those that stay as they are run everywhere.
+///
+/// # Errors
+/// As a run: choices that do not fit each other or the model.
+pub fn loaders(plan: &Plan, checkpoint: &Checkpoint, decoder: &dyn Decoder) -> Result<[(Loader, Verdict); 2]> {
+    let (selection, kinds) = (Selection::new(plan, decoder)?, schemes::kinds(plan)?);
+    let worst = |loader| {
+        let verdict = |_, scheme: &Scheme, linears: &Linears<'_>| verdict(loader, scheme, linears);
+        let verdicts = schemed(&selection, &kinds, checkpoint, decoder, verdict);
+        Verdict::worst(verdicts.into_iter()).unwrap_or_else(|| Verdict::Runs("as plain weights".into()))
+    };
+    Ok(Loader::ALL.map(|loader| (loader, worst(loader))))
+}
+
+/// The results of `visit` for each choice that has a scheme: with its number, the scheme, and its linears as kernels see them.
+fn schemed<T>(
+    selection: &Selection,
+    kinds: &[Option<Kind>],
+    checkpoint: &Checkpoint,
+    decoder: &dyn Decoder,
+    visit: impl Fn(usize, &Scheme, &Linears<'_>) -> T,
+) -> Vec<T> {
+    let config = checkpoint.config();
+    let (dtype, model_type) = (named_dtype(config), config.get("model_type").and_then(|name| name.as_str()));
+    let of_choice = |number: usize| {
+        let scheme = kinds.get(number)?.as_ref()?.scheme.as_ref()?;
+        let shapes: Vec<_> = selection.linears(decoder, number).iter().map(|l| (l.rows, l.cols)).collect();
+        Some(visit(number, scheme, &Linears { dtype, model_type, shapes: &shapes }))
+    };
+    selection.used().into_iter().filter_map(of_choice).collect()
 }
 
 /// Remarks on a plan for this model before the work: that the model is compressed already, linears that are

@@ -109,14 +109,9 @@ impl Body<'_> {
     /// The programs that open it, each with its verdict.
     fn opening(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(f, "## Use\n\n| program | runs these weights |\n| --- | --- |")?;
-        let verdicts = [Loader::Transformers, Loader::Vllm].map(|loader| (loader, self.verdict(loader)));
+        let verdicts = Loader::ALL.map(|loader| (loader, self.verdict(loader)));
         for (loader, verdict) in &verdicts {
-            let words = match verdict {
-                Verdict::Runs(on) => on.clone(),
-                Verdict::Limited(on) => format!("only {on}"),
-                Verdict::Refused(why) => format!("no: {why}"),
-            };
-            writeln!(f, "| {} | {} |", loader.releases(), markdown(&words))?;
+            writeln!(f, "| {} | {} |", loader.releases(), markdown(&verdict.to_string()))?;
         }
         writeln!(f, "| {PROGRAM} | yes |\n")?;
         let runs = |at: usize| !matches!(verdicts[at].1, Verdict::Refused(_));
@@ -138,9 +133,7 @@ impl Body<'_> {
     fn verdict(&self, loader: Loader) -> Verdict {
         let dtype = named_dtype(self.config);
         let model_type = self.config.get("model_type").and_then(Value::as_str);
-        let dense = Scheme::dense();
-        let schemes = if self.schemes.is_empty() { vec![&dense] } else { self.schemes.to_vec() };
-        let verdicts = schemes.into_iter().map(|scheme| {
+        let of = |scheme: &Scheme| {
             let layers = match self.origin {
                 Origin::Run(report) => &report.layers[..],
                 Origin::Command(..) => &[],
@@ -148,13 +141,8 @@ impl Body<'_> {
             let of_scheme = layers.iter().filter(|layer| layer.format == scheme.format);
             let shapes: Vec<(usize, usize)> = of_scheme.map(|layer| (layer.rows, layer.cols)).collect();
             verdict(loader, scheme, &Linears { dtype, model_type, shapes: &shapes })
-        });
-        let rank = |verdict: &Verdict| match verdict {
-            Verdict::Runs(_) => 0,
-            Verdict::Limited(_) => 1,
-            Verdict::Refused(_) => 2,
         };
-        verdicts.max_by_key(rank).unwrap_or(Verdict::Runs("as ordinary weights".into()))
+        Verdict::worst(self.schemes.iter().map(|scheme| of(scheme))).unwrap_or_else(|| of(&Scheme::dense()))
     }
 
     fn limits(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -6,6 +6,8 @@
 mod kernels;
 mod layouts;
 
+use std::fmt;
+
 use paring_format::layouts::{inferred, layout};
 use paring_format::message;
 use paring_format::message::Message;
@@ -62,6 +64,28 @@ pub enum Verdict {
     Limited(String),
     /// It does not; why.
     Refused(String),
+}
+
+impl Verdict {
+    /// The one of these that limits most.
+    pub(crate) fn worst(verdicts: impl Iterator<Item = Verdict>) -> Option<Verdict> {
+        verdicts.max_by_key(|verdict| match verdict {
+            Verdict::Runs(_) => 0,
+            Verdict::Limited(_) => 1,
+            Verdict::Refused(_) => 2,
+        })
+    }
+}
+
+/// In a cell of a table.
+impl fmt::Display for Verdict {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Verdict::Runs(on) => write!(f, "{on}"),
+            Verdict::Limited(only) => write!(f, "only {only}"),
+            Verdict::Refused(why) => write!(f, "no: {why}"),
+        }
+    }
 }
 
 /// Linears that share a scheme, as far as kernels must know.
@@ -181,11 +205,7 @@ pub fn table() -> Vec<Row> {
         let weights = preset.weights.as_ref()?;
         let format = usual_layout(weights, preset.input.as_ref()).name();
         let scheme = Scheme { format: format.into(), ..preset.scheme(vec!["Linear".into()]) };
-        let words = |loader| match verdict(loader, &scheme, &Linears::ANY) {
-            Verdict::Runs(on) => on,
-            Verdict::Limited(only) => format!("only {only}"),
-            Verdict::Refused(why) => format!("no: {why}"),
-        };
+        let words = |loader| verdict(loader, &scheme, &Linears::ANY).to_string();
         Some(Row {
             scheme: preset.name,
             weights: weights.to_string(),
