@@ -28,10 +28,12 @@ fn a_run_without_options_is_the_one_that_programs_serve_best() {
     assert_eq!(weights(&sandbox.open("own")), (4, 64, true, None));
     sandbox.ok("quantize demo --method rtn --layers 0..1 --quiet --out rtn");
     assert_eq!(weights(&sandbox.open("rtn")), (4, 128, true, None));
-    // Bits alone are what the published script makes of them: zero points, and a scale per row.
+    // Bits alone have the grids of the published script, zero points and a scale per row; its order of visit is asked for.
     for rows in ["", "--groupsize -1", "--perchannel"] {
-        sandbox.ok(&format!("quantize demo --wbits 4 {rows} {FEW} --quiet --overwrite --out rows"));
-        assert_eq!(weights(&sandbox.open("rows")), (4, 0, false, None), "{rows}");
+        for (published, order) in [("", Some("static".to_string())), ("--published", None)] {
+            sandbox.ok(&format!("quantize demo --wbits 4 {rows} {published} {FEW} --quiet --overwrite --out rows"));
+            assert_eq!(weights(&sandbox.open("rows")), (4, 0, false, order), "{rows} {published}");
+        }
     }
     sandbox.ok(&format!("quantize demo --wbits 8 {FEW} --quiet --out eight"));
     assert_eq!(weights(&sandbox.open("eight")).1, 0);

@@ -49,7 +49,7 @@ fn difference(sandbox: &Sandbox, model: &str, weights: usize, run: &Value, seqle
     let command = if ["gptq", "spqr"].contains(&method) { "quantize" } else { "sparsify" };
     let options = options(run);
     sandbox.ok(&format!(
-        "{command} model calib.safetensors --method {method} --nsamples 8 --seqlen {seqlen} --quiet --out {id}{options}"
+        "{command} model calib.safetensors --method {method} --published --nsamples 8 --seqlen {seqlen} --quiet --out {id}{options}"
     ));
     let expected = paring_format::Checkpoint::open_file(&golden(&format!("models/{model}/{id}.safetensors"))).unwrap();
     let got = sandbox.open(id);

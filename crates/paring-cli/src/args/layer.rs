@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use clap::Args;
 
 use super::headings::{OUTPUT, WHAT};
-use super::{DeviceArg, Grids, Removal, SpqrArgs, Sweep, Target, methods};
+use super::{DeviceArg, Grids, Published, Removal, SpqrArgs, Sweep, Target, methods};
 
 #[derive(Args)]
 pub struct LayerArgs {
@@ -20,6 +20,8 @@ pub struct LayerArgs {
     pub grids: Grids,
     #[command(flatten)]
     pub target: Target,
+    #[command(flatten)]
+    pub published: Published,
     /// Number of sequences in activations of shape [n*t, C]
     #[arg(
         long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..), hide_short_help = true,

@@ -37,7 +37,7 @@ pub use inputs::{Inputs, OpeningArgs};
 pub use layer::LayerArgs;
 pub use output::{LogArg, OutputArgs};
 pub use overrides::{Change, Changed};
-pub use recipe::{ActOrderArg, Grids, Removal, SpqrArgs, Sweep, Target};
+pub use recipe::{ActOrderArg, Grids, Published, Removal, SpqrArgs, Sweep, Target};
 pub use report::ReportArgs;
 pub use request::sources;
 pub use run::{OffloadArg, Run};
@@ -103,6 +103,8 @@ pub struct SparsifyArgs {
     #[command(flatten)]
     pub grids: Grids,
     #[command(flatten)]
+    pub published: Published,
+    #[command(flatten)]
     pub run: Run,
     #[command(flatten)]
     pub sweep: Sweep,
@@ -123,6 +125,8 @@ pub struct QuantizeArgs {
     pub method: Option<String>,
     #[command(flatten)]
     pub target: Target,
+    #[command(flatten)]
+    pub published: Published,
     #[command(flatten)]
     pub run: Run,
     #[command(flatten)]

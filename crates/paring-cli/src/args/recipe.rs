@@ -20,7 +20,7 @@ pub enum ActOrderArg {
 pub struct Grids {
     /// Preset such as W4A16, FP8_DYNAMIC or NVFP4; `paring schemes` lists all
     ///
-    /// `paring quantize` takes W4A16 with --actorder static where neither a scheme nor bits are given.
+    /// `paring quantize` takes W4A16 where neither a scheme nor bits are given.
     #[arg(long, value_name = "NAME", conflicts_with = "wbits")]
     pub scheme: Option<String>,
     /// Bits per weight, 2 to 8
@@ -67,9 +67,20 @@ pub struct Removal {
 }
 
 #[derive(Args)]
+#[command(next_help_heading = WHAT)]
+pub struct Published {
+    /// Do exactly what the published code does with these options
+    ///
+    /// Without it, `paring quantize` visits important columns first (--actorder static). `paring layer`, which is for comparisons
+    /// with such code, does this in any case.
+    #[arg(long, hide_short_help = true)]
+    pub published: bool,
+}
+
+#[derive(Args)]
 #[command(next_help_heading = GPTQ)]
 pub struct Sweep {
-    /// Quantize important columns first
+    /// Quantize important columns first [default: static in `paring quantize`]
     #[arg(long, value_enum, value_name = "ORDER", hide_short_help = true)]
     pub actorder: Option<ActOrderArg>,
     /// Hessian dampening, as a share of its mean diagonal [default: 0.01]

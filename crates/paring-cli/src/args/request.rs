@@ -28,6 +28,7 @@ impl SparsifyArgs {
         let recipe = RecipeOptions {
             method: Some(self.method.clone()),
             pattern: self.removal.pattern(),
+            published: self.published.published,
             ..recipe(&self.grids, &self.sweep)?
         };
         let request = Request { recipe, ..Request::sparsify(&self.inputs.model) };
@@ -41,6 +42,7 @@ impl QuantizeArgs {
         let recipe = RecipeOptions {
             method: self.method.clone(),
             spqr: self.spqr.options(&self.target),
+            published: self.published.published,
             ..recipe(&self.grids, &self.sweep)?
         };
         let request = Request { recipe, ..Request::quantize(&self.inputs.model) };
@@ -55,6 +57,7 @@ impl super::LayerArgs {
             method: Some(self.method.clone()),
             pattern: self.removal.pattern(),
             spqr: self.spqr.options(&self.target),
+            published: self.published.published,
             ..recipe(&self.grids, &self.sweep)?
         })
     }

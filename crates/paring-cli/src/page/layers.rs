@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use paring::report::choices::Choices;
 use paring::report::words::digits;
-use paring::report::{LayerReport, Report};
+use paring::report::{Change, LayerReport, Report};
 
 use super::chart::row_id;
 use super::markup::{self, Align, Cell, details, paragraph, section as titled, sortable};
@@ -116,6 +116,15 @@ fn columns(report: &Report) -> Vec<(&'static str, Align, Get)> {
     if any(|l| l.dead > 0) {
         columns.push(("Dead inputs", Align::Right, Box::new(|l| Cell::text(l.dead.to_string()))));
     }
+    if any(|l| !l.changes.is_empty()) {
+        columns.push(("Steps: error before → after", Align::Right, Box::new(|l| Cell::text(steps(l)))));
+    }
     columns.push(("Seconds", Align::Right, Box::new(|l| Cell::text(format!("{:.3}", l.seconds)))));
     columns
+}
+
+/// The steps beyond the published sweep, each with the error before and after it.
+fn steps(layer: &LayerReport) -> String {
+    let step = |Change { step, before, after }: &Change| format!("{step} {} → {}", digits(*before), digits(*after));
+    layer.changes.iter().map(step).collect::<Vec<_>>().join(", ")
 }

@@ -42,8 +42,21 @@ pub struct Outcome {
     pub loss: f64,
     /// tr(ΔW·H·ΔWᵀ), from the sweep's own errors; `None` without a Gram matrix.
     pub distortion: Option<f64>,
+    /// Steps beyond the published sweep, in their order, and what each changed.
+    pub changes: Vec<Change>,
     /// Seconds it took; of matrices that were swept together, its share by rows.
     pub seconds: f64,
+}
+
+/// The error of a matrix before and after one step, as a share of tr(W·H·Wᵀ) or of what the step minimises.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Change {
+    /// The step, as the report names it.
+    pub step: &'static str,
+    /// The error without it.
+    pub before: f64,
+    /// The error with it.
+    pub after: f64,
 }
 
 impl Outcome {

@@ -160,6 +160,7 @@ fn finish(
         zeros: made.zeros.values,
         loss: made.loss,
         distortion,
+        changes: Vec::new(),
         seconds: 0.0,
     }
 }

@@ -141,5 +141,5 @@ fn finish(recipe: &Recipe, input: SweepInput<'_>, swept: Swept, cols: usize, pre
         _ => (Values::Dense(dense), None),
     };
     let compressed = Compressed { rows, cols, dtype, values };
-    Outcome { compressed, decoded, dropped, scales, zeros, loss, distortion, seconds: 0.0 }
+    Outcome { compressed, decoded, dropped, scales, zeros, loss, distortion, changes: Vec::new(), seconds: 0.0 }
 }

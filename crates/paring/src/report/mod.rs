@@ -234,8 +234,23 @@ pub struct LayerReport {
     /// The loss of weights whose scales are too small for the file; `None` where there is none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub underflow: Option<Underflow>,
+    /// Steps beyond the published sweep, in their order, and what each changed.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub changes: Vec<Change>,
     /// Seconds in the sweep.
     pub seconds: f64,
+}
+
+/// The error of a linear before and after one step, such as a search of scales or of masks.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Change {
+    /// The step.
+    pub step: String,
+    /// The error without it, as a share: of tr(W·H·Wᵀ), or for scales of the weights' own squares weighted as the search
+    /// weights them.
+    pub before: f64,
+    /// The error with it.
+    pub after: f64,
 }
 
 /// Weights that are lost because the file cannot hold scales as small as theirs would have to be.

@@ -30,6 +30,7 @@ pub(crate) fn report() -> Report {
         repairs: vec!["more damping".into()],
         dead: 1,
         underflow: None,
+        changes: vec![Change { step: "mask".into(), before: 0.5, after: 0.25 }],
         seconds: 0.5,
     };
     Report {

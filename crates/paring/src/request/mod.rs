@@ -263,7 +263,7 @@ impl Request {
     pub fn plan(&self) -> Result<Plan> {
         let (recipe, outlier_share) = self.recipe.resolve(self.prunes)?;
         let base = Choice { recipe: &recipe, outlier_share, format: self.format.as_deref() };
-        let overrides = self.groups.iter().map(|group| group.over(base)).collect::<Result<_>>()?;
+        let overrides = self.groups.iter().map(|group| group.over(base, &self.recipe)).collect::<Result<_>>()?;
         let plan = Plan {
             kv_cache: self.kv_cache.clone(),
             outlier_share,

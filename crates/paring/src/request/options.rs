@@ -30,6 +30,8 @@ pub struct RecipeOptions {
     pub percdamp: Option<f64>,
     /// Columns of a slice of the sweep; 128.
     pub blocksize: Option<usize>,
+    /// Defaults of the published code, in place of those that lose less.
+    pub published: bool,
     /// SpQR's options.
     pub spqr: SpqrOptions,
 }

@@ -17,7 +17,9 @@ impl RecipeOptions {
     pub(super) fn resolve(&self, removes: bool) -> Result<(Recipe, Option<f64>)> {
         let Some(target) = self.spqr.target_bits else {
             let usual = self.usual_scheme().filter(|_| !removes);
-            let recipe = usual.map_or_else(|| self.recipe(), |scheme| self.with_scheme(scheme))?;
+            let mut recipe = usual.map_or_else(|| self.recipe(), |scheme| self.with_scheme(scheme))?;
+            self.improve(&mut recipe);
+            recipe.check()?;
             return Ok((recipe, self.spqr.outlier_share));
         };
         self.check_target(target)?;
@@ -61,16 +63,14 @@ impl RecipeOptions {
         (!asks).then_some(usual)
     }
 
-    /// The recipe of a run that asks for no grids, with this scheme and the order of visit that goes well with it.
+    /// The recipe of a run that asks for no grids, with this scheme.
     fn with_scheme(&self, name: &str) -> Result<Recipe> {
         let method = self.method.as_deref().map(MethodInfo::named).transpose()?;
         if self.spqr.any() || method.is_some_and(|method| method.spqr) {
             let needs = message!["spqr needs ", Opt::Wbits.with("B"), " or ", Opt::TargetBits.with("BITS")];
             return Err(Opt::Wbits.misuse(needs));
         }
-        let orders = method.unwrap_or(&GPTQ).curvature == Curvature::Full;
-        let act_order = self.act_order.or(orders.then_some(ActOrder::Static));
-        let mut recipe = Self { scheme: Some(name.into()), act_order, ..self.clone() }.recipe()?;
+        let mut recipe = Self { scheme: Some(name.into()), ..self.clone() }.recipe()?;
         if let Some(rounding) = recipe.rounding.as_mut()
             && let SizedBy::Scheme(name) = rounding.sized_by
         {
@@ -79,7 +79,18 @@ impl RecipeOptions {
         Ok(recipe)
     }
 
-    /// The recipe for all linears. Without a method's name it is gptq, spqr when one of its options is given, or the
+    /// Sets what was not asked for to what loses least, unless the published code's defaults are wanted: columns are visited
+    /// by falling curvature.
+    fn improve(&self, recipe: &mut Recipe) {
+        let Recipe { method, pattern, rounding, .. } = recipe;
+        let Some(rounding) = rounding.as_mut().filter(|_| moves_errors(method) && !self.published) else { return };
+        // Groups of a pattern are of neighbours, which another order would part.
+        if self.act_order.is_none() && pattern.is_none() {
+            rounding.act_order = ActOrder::Static;
+        }
+    }
+
+    /// The recipe for all linears, as the published code would have it. Without a method's name it is gptq, spqr when one of its options is given, or the
     /// usual one of the scheme.
     ///
     /// # Errors
@@ -212,18 +223,18 @@ impl RecipeOptions {
 }
 
 impl GroupOptions {
-    /// The override for linears that would otherwise be treated as `base` says.
-    pub(super) fn over(&self, base: Choice) -> Result<Override> {
+    /// The override for linears that would otherwise be treated as `base` says, which `asked` led to.
+    pub(super) fn over(&self, base: Choice, asked: &RecipeOptions) -> Result<Override> {
         let targets = self.targets.clone();
         let Some(change) = &self.change else {
             return Ok(Override { targets, recipe: None, outlier_share: None, format: None });
         };
-        change.over(base, targets).map_err(|error| error.at(&self.place))
+        change.over(base, asked, targets).map_err(|error| error.at(&self.place))
     }
 }
 
 impl GroupChange {
-    fn over(&self, base: Choice, targets: Vec<String>) -> Result<Override> {
+    fn over(&self, base: Choice, asked: &RecipeOptions, targets: Vec<String>) -> Result<Override> {
         let Self { recipe: options, format } = self;
         if options.spqr.target_bits.is_some() {
             return Err(Opt::TargetBits.misuse(message![Opt::TargetBits, " is for all linears, not for an override"]));
@@ -239,7 +250,7 @@ impl GroupChange {
             return Ok(Override { targets, recipe: None, outlier_share: None, format: None });
         }
         // An order of visit has no meaning for methods that move no errors.
-        let visits = method.curvature == Curvature::Full || options.act_order.is_some();
+        let visits = moves_errors(method) || options.act_order.is_some();
         let order = |r: Rounding| if visits { r } else { Rounding { act_order: ActOrder::None, ..r } };
         let started = options.started(base.recipe, scheme)?;
         let rounding = started.map(|started| options.refined(order(started), scheme)).transpose()?;
@@ -248,7 +259,7 @@ impl GroupChange {
             Some(scheme) => (scheme.input.clone(), None, None),
             None => (base.recipe.input.clone(), base.outlier_share, base.format),
         };
-        let recipe = Recipe {
+        let mut recipe = Recipe {
             method,
             pattern,
             rounding,
@@ -257,6 +268,11 @@ impl GroupChange {
             percdamp: options.percdamp.unwrap_or(base.recipe.percdamp),
             blocksize: options.blocksize.unwrap_or(base.recipe.blocksize),
         };
+        // What other linears inherit has these defaults already.
+        if !moves_errors(base.recipe.method) || base.recipe.rounding.is_none() {
+            let act_order = options.act_order.or(asked.act_order);
+            RecipeOptions { act_order, published: asked.published, ..RecipeOptions::default() }.improve(&mut recipe);
+        }
         recipe.check()?;
         // A threshold that is given takes the place of one that would be found.
         let finds = method.spqr && options.spqr.outlier_threshold.is_none();
@@ -267,6 +283,11 @@ impl GroupChange {
             format: format.as_deref().or(base_format).map(String::from),
         })
     }
+}
+
+/// Tells whether a method's order of visit and grids are a rounding's. SpQR has its own.
+fn moves_errors(method: &MethodInfo) -> bool {
+    method.curvature == Curvature::Full && !method.spqr
 }
 
 /// The rounding of a scheme's weights, whose groups have its size.

@@ -15,7 +15,7 @@ use super::super::encode::Encoded;
 use super::Context;
 use super::judge::{Judged, Preparation};
 use super::read::zeros;
-use crate::methods::{Outcome, Underflow};
+use crate::methods::{self, Outcome, Underflow};
 use crate::output::modules::kind;
 use crate::report::{self, LayerReport};
 use crate::{Error, Precision, Result};
@@ -127,6 +127,9 @@ fn layer_report(context: Context<'_>, judged: &Judged<'_>, zeros: usize, encoded
             error,
             usual_error,
         }),
+        changes: (outcome.changes.iter())
+            .map(|&methods::Change { step, before, after }| report::Change { step: step.to_string(), before, after })
+            .collect(),
         seconds: outcome.seconds,
     })
 }
