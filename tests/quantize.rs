@@ -25,7 +25,7 @@ fn every_format_means_the_same() {
     for (i, (model, options)) in [
         ("model", "--wbits 4"),
         ("model", "--wbits 3 --groupsize 16 --sym"),
-        ("model", "--wbits 2 --groupsize 16 --actorder static --mse"),
+        ("model", "--wbits 2 --groupsize 16 --actorder static --scales mse"),
         ("model", "--wbits 4 --actorder group"),
         ("model", "--wbits 8 --format int-quantized"),
         ("model", "--wbits 8 --groupsize 16 --sym --format int-quantized"),

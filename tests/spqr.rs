@@ -240,7 +240,8 @@ fn misuse() {
         ("--qq-scale-bits 3 --format pack-quantized", &["--format pack-quantized", "paring-spqr"]),
         ("--outlier-threshold 0.2 --format int-quantized", &["--format int-quantized", "paring-spqr"]),
         ("--format paring-spqr", &["--format paring-spqr", "--method spqr"]),
-        ("--outlier-threshold 0.2 --mse", &["--mse", "spqr"]),
+        ("--outlier-threshold 0.2 --mse", &["--scales", "spqr"]),
+        ("--outlier-threshold 0.2 --scales mse --mse=false", &["--scales", "--mse=false", "disagree"]),
         ("--outlier-threshold 0.2 --actorder static", &["--actorder", "--permutation-order"]),
         ("--outlier-threshold 0.2 --perchannel=false", &["--perchannel=false", "--simplified-outliers"]),
     ] {

@@ -12,8 +12,9 @@ import sys
 import tempfile
 import time
 
-# Seconds from start to end, peak resident memory in MiB, cores that others used meanwhile, and what was printed.
-Run = collections.namedtuple("Run", "seconds mib others output")
+# Seconds from start to end, peak resident memory in MiB, cores that others used meanwhile, what was printed, and seconds
+# of all processors together.
+Run = collections.namedtuple("Run", "seconds mib others output processor")
 # Cores that others may use during a run before it is said that they did: PyTorch's threads wait for each other by
 # spinning, and a compiler that runs meanwhile can make them ten times slower.
 QUIET = 0.1
@@ -45,7 +46,7 @@ def measure(command):
     if seconds > 1 and others > QUIET:
         print(f"note: others used {others:.1f} cores during {os.path.basename(command[0])}: its time says little",
               file=sys.stderr)
-    return Run(seconds, usage.ru_maxrss / 1024, others, texts[0])
+    return Run(seconds, usage.ru_maxrss / 1024, others, texts[0], usage.ru_utime + usage.ru_stime)
 
 
 def last_object(run):
@@ -63,10 +64,15 @@ def median(runs, field):
     return statistics.median(getattr(run, field) for run in runs)
 
 
+def line(cells):
+    """Prints a line of a Markdown table."""
+    print("| " + " | ".join(cells) + " |", flush=True)
+
+
 def table(head, rows):
     """Prints a Markdown table."""
     for row in (head, ["---"] * len(head), *rows):
-        print("| " + " | ".join(row) + " |", flush=True)
+        line(row)
 
 
 def rounds(text):

@@ -9,7 +9,7 @@ use super::{Case, Deviation};
 use crate::cholesky::{Arithmetic, Factor, inverse_factor};
 use crate::matmul::Precision;
 use crate::square_matrix::SquareMatrix;
-use crate::sweep::{CurvatureData, Drop, Element, Fit, GridFormat, Grids, Part, Round, Rule, Scales, Swept};
+use crate::sweep::{CurvatureData, Drop, Element, Fit, GridFormat, Grids, Part, Round, Rule, Scales, Search, Swept};
 use crate::sweep::{fan, fit_tiles, reference};
 
 /// Pseudo-random numbers from −1 to 1.
@@ -51,11 +51,11 @@ pub(crate) fn formats() -> Vec<GridFormat> {
     vec![
         plain,
         GridFormat::int(3, true, Precision::F32),
-        GridFormat { mse: true, ..GridFormat::int(2, false, Precision::F32) },
+        GridFormat { search: Search::Mse, ..GridFormat::int(2, false, Precision::F32) },
         GridFormat::int(8, false, Precision::Bf16),
         GridFormat::int(4, true, Precision::F16),
         eight,
-        GridFormat { stored: Precision::F16, computed: Precision::F16, mse: true, ..eight },
+        GridFormat { stored: Precision::F16, computed: Precision::F16, search: Search::Mse, ..eight },
         GridFormat { scales: Scales::Exponent, stored: Precision::Bf16, ..eight },
         GridFormat { scales: Scales::Exponent, ..four },
         GridFormat { scales: Scales::E4m3 { global: 2688.0 }, ..four },
@@ -199,7 +199,7 @@ fn check(
     let curvature =
         CurvatureData::Full(Factor::new(SquareMatrix::on_device(device, inputs.u.clone())?, Arithmetic::Double)?);
     let swept = fan(parts, cols, slice, &curvature)?;
-    let exact = slice >= cols && !format.is_some_and(|format| format.mse);
+    let exact = slice >= cols && !format.is_some_and(|format| format.search == Search::Mse);
     let mut off = Deviation::ratio(0.0);
     for ((got, weight), rule) in swept.iter().zip(&inputs.weights).zip(rules) {
         let want = reference::sweep(weight.clone(), cols, slice, CurvatureData::Full(&inputs.u), rule);
@@ -225,10 +225,10 @@ type Layers = Rc<[(Layer, OnceCell<Problem>)]>;
 fn case(layers: &Layers, drop: Dropping, format: Option<GridFormat>, groups: Groups, stored: Precision) -> Case {
     let layers = layers.clone();
     let what = match format {
-        Some(GridFormat { element, symmetric, mse, scales, stored, .. }) => format!(
+        Some(GridFormat { element, symmetric, search, scales, stored, .. }) => format!(
             "{element:?}{}{} {scales:?} {stored:?} {groups:?}",
             if symmetric { " symmetric" } else { "" },
-            if mse { " mse" } else { "" }
+            if search == Search::Mse { " mse" } else { "" }
         ),
         None => format!("{stored:?}"),
     };

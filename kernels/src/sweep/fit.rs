@@ -7,7 +7,7 @@ use std::borrow::Cow;
 
 use rayon::prelude::*;
 
-use super::{Element, GridFormat};
+use super::{Element, GridFormat, Search};
 use crate::matmul::Precision;
 use crate::range::{extremes, joined};
 use crate::simd::multiversion;
@@ -33,7 +33,7 @@ impl GridFormat {
         let (mut lo, mut hi) = range(x);
         if !matches!(self.element, Element::Int(_)) {
             let amax = hi.max(-lo);
-            if self.mse && amax > 0.0 {
+            if self.search == Search::Mse && amax > 0.0 {
                 return self.best(x, 2.4, shrunk().map(|p| (self.scale_for(p * amax), 0.0)));
             }
             return (self.scale_for(amax), 0.0);
@@ -48,7 +48,7 @@ impl GridFormat {
         if lo == 0.0 && hi == 0.0 {
             (lo, hi) = (-1.0, 1.0);
         }
-        if self.mse {
+        if self.search == Search::Mse {
             return self.best(x, 2.4, shrunk().map(|p| self.scale_and_zero(p * lo, p * hi, Precision::round)));
         }
         if self.stored == Precision::F32 {

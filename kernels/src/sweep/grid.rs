@@ -19,6 +19,26 @@ pub enum Scales {
     Exponent,
 }
 
+/// The way in which the scales and zero points of a grid are chosen for its weights.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Search {
+    /// The grid spans the weights.
+    #[default]
+    MinMax,
+    /// The range is shrunk while that lowers Σ|error|^2.4 (GPTQ's `mse`).
+    Mse,
+}
+
+impl Search {
+    /// Its name, as options have it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Search::MinMax => "minmax",
+            Search::Mse => "mse",
+        }
+    }
+}
+
 /// The format of a matrix's grids.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct GridFormat {
@@ -26,8 +46,8 @@ pub struct GridFormat {
     pub element: Element,
     /// Zero point fixed in the middle. Floats have none, and are symmetric.
     pub symmetric: bool,
-    /// Shrink the range while that lowers Σ|error|^2.4 (GPTQ's `mse`).
-    pub mse: bool,
+    /// The choice of scales.
+    pub search: Search,
     /// Storage of the scales.
     pub scales: Scales,
     /// The float type in which compressed-tensors computes the scales of floats: that of the input.
@@ -59,7 +79,7 @@ impl GridFormat {
     /// Integers of `bits` bits, with scales of the type that dequantized weights have.
     pub fn int(bits: u32, symmetric: bool, stored: Precision) -> GridFormat {
         let element = Element::Int(bits);
-        GridFormat { element, symmetric, mse: false, scales: Scales::Float, computed: stored, stored }
+        GridFormat { element, symmetric, search: Search::MinMax, scales: Scales::Float, computed: stored, stored }
     }
 
     /// The largest number of the element, on the side where integers have no half more.
@@ -154,7 +174,7 @@ mod tests {
 
     fn floats(element: Element, scales: Scales, computed: Precision) -> GridFormat {
         let stored = if scales == Scales::Float { computed } else { Precision::Bf16 };
-        GridFormat { element, symmetric: true, mse: false, scales, computed, stored }
+        GridFormat { element, symmetric: true, search: Search::MinMax, scales, computed, stored }
     }
 
     /// The codes of all numbers, in order: the definition.

@@ -26,7 +26,7 @@ mod visit;
 pub use cpu::sweep;
 pub use curvature::{Curvature, CurvatureData};
 pub use fit::{Grids, fit_tiles, largest};
-pub use grid::{Element, GridFormat, Scales, global_scale};
+pub use grid::{Element, GridFormat, Scales, Search, global_scale};
 pub use rule::{Drop, Fit, Round, Rule};
 
 /// The result of a sweep, in the order in which the columns were given.

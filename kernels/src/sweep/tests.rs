@@ -115,7 +115,7 @@ fn the_mse_grid_has_a_lower_error_than_the_full_range() {
         (GridFormat { scales: Scales::E4m3 { global: 300.0 }, ..four }, 16),
         (GridFormat { scales: Scales::Exponent, ..four }, 256),
     ] {
-        let (shrunk, whole) = (error(GridFormat { mse: true, ..plain }, size), error(plain, size));
+        let (shrunk, whole) = (error(GridFormat { search: Search::Mse, ..plain }, size), error(plain, size));
         assert!(shrunk < whole, "{shrunk} {whole} {plain:?}");
     }
 }
@@ -154,7 +154,8 @@ fn large_and_ragged_tiles_are_fitted_to_all_their_values() {
 fn huge_values_get_a_grid_of_their_size() {
     let x = [3e30f32, -1e30, 2e30, 0.0];
     for element in [Element::Int(3), Element::E2m3, Element::E2m1] {
-        let format = GridFormat { element, symmetric: true, mse: true, ..GridFormat::int(3, true, Precision::F32) };
+        let format =
+            GridFormat { element, symmetric: true, search: Search::Mse, ..GridFormat::int(3, true, Precision::F32) };
         let (scale, _) = format.fit(&x);
         assert!(scale > 1e29 && scale < 1e31, "{element:?}: {scale}");
     }

@@ -21,9 +21,10 @@ use crate::stderr;
 const OF_THE_COMMAND_LINE: [&str; 7] = ["config", "help", "json", "log-json", "quiet", "verbose", "version"];
 
 /// Options of which a command takes one: where one is typed, the others that stand in the file do not count.
-const EITHER: [&[&str]; 4] = [
+const EITHER: [&[&str]; 5] = [
     &["wbits", "scheme", "target-bits"],
     &["pattern", "sparsity"],
+    &["scales", "mse"],
     &["outlier-threshold", "outlier-share", "target-bits"],
     &["eval-protocol", "new-eval"],
 ];

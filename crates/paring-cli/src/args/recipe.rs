@@ -1,7 +1,7 @@
 //! Options of a recipe.
 
 use clap::{Args, ValueEnum};
-use paring::plan::{Pattern, Permutation};
+use paring::plan::{Pattern, Permutation, Search};
 
 use super::headings::{GPTQ, SPQR, WHAT};
 
@@ -13,6 +13,24 @@ pub enum ActOrderArg {
     Static,
     /// Groups follow the order of visit: needs --format dense
     Group,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+pub enum ScalesArg {
+    /// The grid spans its weights
+    Minmax,
+    /// The clipping range whose errors have the least sum of powers of 2.4, as in the GPTQ code
+    Mse,
+}
+
+impl ScalesArg {
+    /// The same as a recipe has it.
+    pub fn search(self) -> Search {
+        match self {
+            ScalesArg::Minmax => Search::MinMax,
+            ScalesArg::Mse => Search::Mse,
+        }
+    }
 }
 
 #[derive(Args, Clone)]
@@ -89,7 +107,10 @@ pub struct Sweep {
     /// Columns processed per step [default: 128]
     #[arg(long, value_name = "COLUMNS", allow_negative_numbers = true, hide_short_help = true)]
     pub blocksize: Option<usize>,
-    /// Search for the clipping range with the least error
+    /// Choice of each grid's scale [default: minmax]
+    #[arg(long, value_enum, value_name = "SEARCH", hide_short_help = true)]
+    pub scales: Option<ScalesArg>,
+    /// The same as `--scales mse`
     #[arg(
         long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true",
         hide_short_help = true

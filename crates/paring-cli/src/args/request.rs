@@ -2,14 +2,15 @@
 
 use std::rc::Rc;
 
-use paring::plan::{ActOrder, Grouping, Opt, Pattern};
+use paring::plan::{ActOrder, Grouping, Opt, Pattern, Search};
 use paring::request::{BuiltIn, GroupChange, GroupOptions, RecipeOptions, Request, Sources};
 use paring::{Error, Result};
 use paring_data::hub::DownloadObserver;
+use paring_format::message;
 
 use super::{
-    ActOrderArg, Grids, Inputs, OffloadArg, OpeningArgs, QuantizeArgs, Removal, Run, Running, Shared, SparsifyArgs,
-    SpqrArgs, Sweep, Target,
+    ActOrderArg, Grids, Inputs, OffloadArg, OpeningArgs, QuantizeArgs, Removal, Run, Running, ScalesArg, Shared,
+    SparsifyArgs, SpqrArgs, Sweep, Target,
 };
 use crate::demo;
 use crate::progress::Downloads;
@@ -100,7 +101,7 @@ fn recipe(grids: &Grids, sweep: &Sweep) -> Result<RecipeOptions> {
         grouping: grids.groupsize.map(grouping).transpose()?,
         symmetric: grids.sym,
         per_channel: sweep.perchannel,
-        mse: sweep.mse,
+        search: search(sweep)?,
         act_order: sweep.actorder.map(|order| match order {
             ActOrderArg::None => ActOrder::None,
             ActOrderArg::Static => ActOrder::Static,
@@ -111,6 +112,20 @@ fn recipe(grids: &Grids, sweep: &Sweep) -> Result<RecipeOptions> {
         blocksize: sweep.blocksize,
         ..RecipeOptions::default()
     })
+}
+
+/// The choice of scales, of the two options that say it.
+fn search(sweep: &Sweep) -> Result<Option<Search>> {
+    let named = sweep.scales.map(ScalesArg::search);
+    match (named, sweep.mse) {
+        (Some(named), Some(mse)) if mse != (named == Search::Mse) => {
+            let other = message![Opt::Scales, " and ", Opt::Mse.switched(mse), " disagree; leave one of them out"];
+            Err(Opt::Scales.misuse(other))
+        }
+        (None, Some(true)) => Ok(Some(Search::Mse)),
+        (None, Some(false)) => Ok(Some(Search::MinMax)),
+        (named, _) => Ok(named),
+    }
 }
 
 impl SpqrArgs {

@@ -58,6 +58,7 @@ const HEADINGS: [(&str, &[&str]); 14] = [
             "actorder",
             "percdamp",
             "blocksize",
+            "scales",
             "mse",
             "static-groups",
             "perchannel",

@@ -155,7 +155,7 @@ fn stats(
     sequences: Option<usize>,
     device: &Device,
 ) -> Result<Option<Stats>> {
-    Ok(match (recipe.method.curvature, hessian) {
+    Ok(match (recipe.statistics(), hessian) {
         (Curvature::Flat, _) => None,
         (_, None) => {
             let text =

@@ -130,7 +130,7 @@ impl Job {
             seqlen: windows.seqlen,
             precision: self.plan.precision,
             products: self.plan.gram_precision,
-            need: recipes().map(|recipe| recipe.method.curvature).max().unwrap_or(Curvature::Flat),
+            need: recipes().map(Recipe::statistics).max().unwrap_or(Curvature::Flat),
             sweeps: true,
             slice: recipes().map(|recipe| recipe.blocksize).max().unwrap_or(0),
             group: recipes().filter_map(Recipe::least_group).min().unwrap_or(0),

@@ -125,7 +125,7 @@ impl Visitor for Sampler<'_> {
             fans.entry(linear.fan).or_default().push(linear);
         }
         let Some(last) = fans.keys().max().copied() else { return Ok(()) };
-        let need = self.recipes[0].method.curvature;
+        let need = self.recipes[0].statistics();
         let shown: Vec<Option<(Curvature, usize)>> =
             (0..=last).map(|f| fans.get(&f).map(|linears| (need, linears[0].cols))).collect();
         let stats = self.job.collect(i, (&*block, hidden), &shown, &mut Ranges::default(), self.observer, clock)?;

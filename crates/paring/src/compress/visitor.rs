@@ -86,7 +86,7 @@ impl<'a> Compressor<'a> {
         let mut wanted = Wanted { stats: vec![None; fans], ranges: vec![false; fans] };
         for linear in linears.iter().filter(|l| self.selection.contains(&l.name)) {
             let (_, recipe) = context.choice(&linear.name)?;
-            let need = recipe.method.curvature;
+            let need = recipe.statistics();
             let stats = &mut wanted.stats[linear.fan];
             if need != Curvature::Flat && stats.is_none_or(|(before, _)| before < need) {
                 *stats = Some((need, linear.cols));

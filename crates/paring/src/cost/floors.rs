@@ -123,7 +123,7 @@ impl Llama {
             seqlen,
             precision: sheet.precision,
             products: GramPrecision::F32,
-            need: recipe.method.curvature,
+            need: recipe.statistics(),
             sweeps: true,
             slice: recipe.blocksize,
             group: recipe.least_group().unwrap_or(0),

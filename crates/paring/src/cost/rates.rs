@@ -215,7 +215,7 @@ fn swept(trial: &Trial<'_>, device: &Device, sheet: &Sheet<'_>, rates: &Rates) -
     let rows = (ROWS * sheet.threads).min(trial.linear.info.rows);
     let name = &trial.linear.info.name;
     let full = trial.recipe.method.curvature == Curvature::Full;
-    let stats = match trial.recipe.method.curvature {
+    let stats = match trial.recipe.statistics() {
         Curvature::Flat => None,
         Curvature::Diagonal => Some(Stats::Norms(vec![1.0; cols])),
         Curvature::Full => {

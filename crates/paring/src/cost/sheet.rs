@@ -88,14 +88,19 @@ impl<'a> Treatment<'a> {
         Self { recipe, coded }
     }
 
-    /// Curvature that it needs.
+    /// The statistics that it needs.
     pub fn need(&self) -> Curvature {
-        self.recipe.method.curvature
+        self.recipe.statistics()
+    }
+
+    /// True if its sweep moves errors to later columns.
+    pub fn moves(&self) -> bool {
+        self.recipe.method.curvature == Curvature::Full
     }
 
     /// Columns of a slice of the sweep, out of `cols`.
     pub fn slice(&self, cols: usize) -> usize {
-        if self.need() == Curvature::Full { self.recipe.blocksize.min(cols) } else { cols }
+        if self.moves() { self.recipe.blocksize.min(cols) } else { cols }
     }
 
     /// True if scales of the inputs come from the data.

@@ -256,7 +256,7 @@ fn sweep(linears: &[Linear<'_>]) -> Work {
     let mut work = Work::default();
     for (l, t) in linears.iter().filter_map(|l| Some((l, l.made.as_ref()?))) {
         let (weights, cols) = (l.weights() as f64, l.info.cols as f64);
-        let full = t.need() == Curvature::Full;
+        let full = t.moves();
         // Every slice reads and writes what lies to its right.
         let slices = if full { cols / t.slice(l.info.cols).max(1) as f64 } else { 1.0 };
         // A byte for each mark, and one for each code.

@@ -16,7 +16,7 @@ pub(super) fn format(rounding: &Rounding, stored: &Stored, weight: &[f32]) -> Gr
     GridFormat {
         element: kernel_element(rounding.element),
         symmetric: rounding.symmetric,
-        mse: rounding.mse,
+        search: rounding.search,
         scales: match rounding.scale_type {
             ScaleType::Float => Scales::Float,
             ScaleType::Exponent => Scales::Exponent,

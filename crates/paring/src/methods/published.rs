@@ -8,7 +8,7 @@ use serde_json::Value;
 
 use super::{Outcome, Stored};
 use crate::pipeline::stats::Stats;
-use crate::plan::{ActOrder, Curvature, METHODS, Pattern, Permutation, Recipe, Rounding, Spqr};
+use crate::plan::{ActOrder, Curvature, METHODS, Pattern, Permutation, Recipe, Rounding, Search, Spqr};
 use crate::{Error, Result};
 
 /// A folder of cases.
@@ -119,7 +119,7 @@ pub(crate) fn recipe(settings: &Value) -> Result<Recipe, String> {
     };
     let rounding = number("bits").map(|bits| Rounding {
         symmetric: flag("sym"),
-        mse: flag("mse"),
+        search: if flag("mse") { Search::Mse } else { Search::MinMax },
         static_groups: flag("static_groups"),
         act_order: match (flag("actorder"), flag("static_groups")) {
             (false, _) => ActOrder::None,

@@ -26,7 +26,7 @@ pub use method::{Curvature, METHODS, MethodInfo};
 pub(crate) use named::named_layout;
 pub use option::Opt;
 pub use overrides::{Choice, Override};
-pub use rounding::{Grouping, Rounding};
+pub use rounding::{Grouping, Rounding, Search};
 pub use spqr::{Permutation, Spqr, for_target_bits};
 
 /// The weights that are removed.
@@ -227,6 +227,11 @@ impl Recipe {
     /// The fewest weights of a row that share a grid; `None` where none are rounded, or whole rows or more share one.
     pub fn least_group(&self) -> Option<usize> {
         self.rounding.and_then(|r| r.group_size())
+    }
+
+    /// The statistics of a linear's inputs that it needs.
+    pub fn statistics(&self) -> Curvature {
+        self.method.curvature
     }
 
     /// Columns of a slice of the sweep over a matrix of `cols`: only a full curvature moves errors between slices.

@@ -69,6 +69,7 @@ options! {
     Resumable "resumable",
     Resume "resume",
     RoundZero "round-zero",
+    Scales "scales",
     Scheme "scheme",
     Seed "seed",
     Seqlen "seqlen",

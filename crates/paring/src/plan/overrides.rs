@@ -4,7 +4,7 @@ use paring_format::message;
 use paring_format::{Dynamic, QuantArgs};
 use serde::Serialize;
 
-use super::{Opt, Plan, Recipe};
+use super::{Curvature, Opt, Plan, Recipe};
 use crate::Result;
 
 /// The treatment of some linears, instead of that of the others.
@@ -57,7 +57,8 @@ impl Plan {
     /// True if a choice needs calibration data: for its method, or for scales that are not found as the model runs.
     pub fn needs_data(&self) -> bool {
         let stored = |args: &QuantArgs| args.dynamic != Dynamic::Yes;
-        let needs = |recipe: &Recipe| recipe.method.needs_data() || recipe.input.as_ref().is_some_and(stored);
+        let needs =
+            |recipe: &Recipe| recipe.statistics() != Curvature::Flat || recipe.input.as_ref().is_some_and(stored);
         self.kv_cache.is_some() || self.choices().any(|(_, choice)| needs(choice.recipe))
     }
 

@@ -9,6 +9,7 @@ use serde::ser::SerializeMap;
 
 use super::{ActOrder, Opt, SizedBy};
 use crate::{Error, Result};
+pub use paring_kernels::sweep::Search;
 
 /// The weights of a matrix that share a scale.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -78,8 +79,8 @@ pub struct Rounding {
     pub scale_type: ScaleType,
     /// Zero point fixed in the middle.
     pub symmetric: bool,
-    /// Search for the range with the least error.
-    pub mse: bool,
+    /// The choice of scales.
+    pub search: Search,
     /// Fit the grids of all groups before the sweep.
     pub static_groups: bool,
     /// Visiting order.
@@ -95,7 +96,7 @@ impl Rounding {
             sized_by: SizedBy::Request,
             scale_type: ScaleType::Float,
             symmetric: false,
-            mse: false,
+            search: Search::MinMax,
             static_groups: false,
             act_order: ActOrder::None,
         }
@@ -208,10 +209,10 @@ impl Rounding {
 
 impl Serialize for Rounding {
     fn serialize<S: serde::Serializer>(&self, s: S) -> std::result::Result<S::Ok, S::Error> {
-        let Rounding { mse, static_groups, act_order, .. } = self;
+        let Rounding { search, static_groups, act_order, .. } = self;
         let mut map = s.serialize_map(Some(4))?;
         map.serialize_entry("weights", &self.args().to_json())?;
-        map.serialize_entry("mse", mse)?;
+        map.serialize_entry("search", search.name())?;
         map.serialize_entry("static_groups", static_groups)?;
         map.serialize_entry("act_order", act_order)?;
         map.end()

@@ -4,7 +4,7 @@ use paring_format::message;
 use paring_kernels::sweep::spqr::coded_zero_bits;
 use serde::Serialize;
 
-use super::{ActOrder, Opt, Rounding};
+use super::{ActOrder, Opt, Rounding, Search};
 use crate::Result;
 
 /// The order in which SpQR visits columns.
@@ -91,9 +91,12 @@ impl Spqr {
             }
         }
         if let Some(r) = rounding {
-            if r.mse || r.static_groups || r.act_order != ActOrder::None {
-                let refused = message![Opt::Mse, ", ", Opt::StaticGroups, " and ", Opt::ActOrder, " are not for spqr"];
-                return Err(Opt::Mse.misuse(refused).hint(message!["leave them out, or use ", Opt::PermutationOrder]));
+            if r.search != Search::MinMax || r.static_groups || r.act_order != ActOrder::None {
+                let refused =
+                    message![Opt::Scales, ", ", Opt::StaticGroups, " and ", Opt::ActOrder, " are not for spqr"];
+                return Err(Opt::Scales
+                    .misuse(refused)
+                    .hint(message!["leave them out, or use ", Opt::PermutationOrder]));
             }
             if (self.scale_bits.is_some() || self.zero_bits.is_some()) && r.group_size().is_none() {
                 let needs = message![Opt::QqScaleBits, " and ", Opt::QqZeroBits, " need ", Opt::GroupSize];

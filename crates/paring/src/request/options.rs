@@ -1,6 +1,6 @@
 //! Options of a recipe; what is not given has a default.
 
-use crate::plan::{ActOrder, Grouping, Pattern, Permutation, Spqr};
+use crate::plan::{ActOrder, Grouping, Pattern, Permutation, Search, Spqr};
 
 /// Options of a recipe: for all linears, or for those that a group names.
 #[derive(Clone, Debug, Default)]
@@ -20,8 +20,8 @@ pub struct RecipeOptions {
     pub symmetric: Option<bool>,
     /// A grid per row, not one for all rows; only spqr can do without.
     pub per_channel: Option<bool>,
-    /// Shrink each grid's range to the one with the least error.
-    pub mse: Option<bool>,
+    /// The choice of scales.
+    pub search: Option<Search>,
     /// The order in which columns are visited.
     pub act_order: Option<ActOrder>,
     /// Fit the grids of all groups before the sweep.

@@ -8,7 +8,7 @@ use super::options::{GroupChange, GroupOptions, RecipeOptions};
 use crate::Result;
 use crate::plan::method::{GPTQ, METHODS, MethodInfo, RTN, SPQR};
 use crate::plan::{
-    ActOrder, Choice, Curvature, Grouping, Opt, Override, Recipe, Rounding, SizedBy, Spqr, for_target_bits,
+    ActOrder, Choice, Curvature, Grouping, Opt, Override, Recipe, Rounding, Search, SizedBy, Spqr, for_target_bits,
 };
 
 impl RecipeOptions {
@@ -105,9 +105,10 @@ impl RecipeOptions {
         };
         let method = self.method.as_deref().map_or(Ok(usual), MethodInfo::named)?;
         let quantizes = self.bits.is_some() || preset.is_some();
-        let refines = [self.symmetric, self.mse, self.static_groups].contains(&Some(true));
+        let searches = self.search.is_some_and(|search| search != Search::MinMax);
+        let refines = searches || [self.symmetric, self.static_groups].contains(&Some(true));
         if !quantizes && (self.grouping.is_some() || refines) {
-            let refining = message![Opt::GroupSize, ", ", Opt::Sym, ", ", Opt::Mse, " and ", Opt::StaticGroups];
+            let refining = message![Opt::GroupSize, ", ", Opt::Sym, ", ", Opt::Scales, " and ", Opt::StaticGroups];
             let needs = message![" need ", Opt::Wbits, " or ", Opt::Scheme];
             return Err(Opt::GroupSize.misuse(refining.then(needs)));
         }
@@ -183,7 +184,7 @@ impl RecipeOptions {
             grouping,
             sized_by: if is_sized { SizedBy::Request } else { base.sized_by },
             symmetric: self.symmetric.unwrap_or(base.symmetric),
-            mse: self.mse.unwrap_or(base.mse),
+            search: self.search.unwrap_or(base.search),
             static_groups: self.static_groups.unwrap_or(base.static_groups),
             act_order: self.act_order.unwrap_or(base.act_order),
             ..base
@@ -194,8 +195,8 @@ impl RecipeOptions {
     fn started(&self, base: &Recipe, scheme: Option<&Preset>) -> Result<Option<Rounding>> {
         match (scheme, self.bits, base.rounding) {
             (Some(scheme), _, others) => Ok(sized(scheme).map(|own| {
-                others.map_or(own, |Rounding { mse, static_groups, act_order, .. }| Rounding {
-                    mse,
+                others.map_or(own, |Rounding { search, static_groups, act_order, .. }| Rounding {
+                    search,
                     static_groups,
                     act_order,
                     ..own

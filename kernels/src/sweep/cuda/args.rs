@@ -4,7 +4,7 @@ use candle_core::Result;
 use candle_core::cuda_backend::cudarc::driver::DeviceRepr;
 
 use crate::matmul::Precision;
-use crate::sweep::{Element, GridFormat, Scales};
+use crate::sweep::{Element, GridFormat, Scales, Search};
 
 /// `Format` of the kernels.
 #[repr(C)]
@@ -72,7 +72,7 @@ impl Format {
                 Element::E2m3 => 3,
             },
             symmetric: i32::from(format.symmetric),
-            mse: i32::from(format.mse),
+            mse: i32::from(format.search == Search::Mse),
             scales: match format.scales {
                 Scales::Float => 0,
                 Scales::E4m3 { .. } => 1,

@@ -47,9 +47,9 @@ fn tried(format: &GridFormat, x: &[f32]) -> (f32, Vec<(f32, f32)>) {
     let amax = hi.max(-lo);
     let parts = (0..80).map(|i| 1.0 - i as f32 / 100.0);
     if !matches!(format.element, Element::Int(_)) {
-        return match format.mse {
-            true => (2.4, parts.map(|p| (format.scale_for(p * amax), 0.0)).collect()),
-            false => (2.4, vec![(format.scale_for(amax), 0.0)]),
+        return match format.search {
+            Search::Mse => (2.4, parts.map(|p| (format.scale_for(p * amax), 0.0)).collect()),
+            Search::MinMax => (2.4, vec![(format.scale_for(amax), 0.0)]),
         };
     }
     if format.symmetric {
@@ -59,10 +59,10 @@ fn tried(format: &GridFormat, x: &[f32]) -> (f32, Vec<(f32, f32)>) {
         (lo, hi) = (-1.0, 1.0);
     }
     let rounds: [fn(Precision, f32) -> f32; 3] = [Precision::round, Precision::round_down, Precision::round_up];
-    match (format.mse, format.stored) {
-        (true, _) => (2.4, parts.map(|p| format.scale_and_zero(p * lo, p * hi, rounds[0])).collect()),
-        (false, Precision::F32) => (2.0, vec![format.scale_and_zero(lo, hi, rounds[0])]),
-        (false, _) => (2.0, rounds[1..].iter().map(|round| format.scale_and_zero(lo, hi, *round)).collect()),
+    match (format.search, format.stored) {
+        (Search::Mse, _) => (2.4, parts.map(|p| format.scale_and_zero(p * lo, p * hi, rounds[0])).collect()),
+        (Search::MinMax, Precision::F32) => (2.0, vec![format.scale_and_zero(lo, hi, rounds[0])]),
+        (Search::MinMax, _) => (2.0, rounds[1..].iter().map(|round| format.scale_and_zero(lo, hi, *round)).collect()),
     }
 }
 
@@ -84,8 +84,8 @@ fn the_best_of_the_grids_that_are_tried_is_taken() {
     tiles.push(values(PIECE + 900, 0.0));
     let mut shrunk = 0;
     for plain in formats() {
-        for mse in [false, true] {
-            let format = GridFormat { mse, ..plain };
+        for search in [Search::MinMax, Search::Mse] {
+            let format = GridFormat { search, ..plain };
             for x in tiles.iter().filter(|x| x.len() < PIECE || matches!(format.element, Element::Int(3 | 8))) {
                 let got = format.fit(x);
                 let (power, grids) = tried(&format, x);
@@ -96,7 +96,7 @@ fn the_best_of_the_grids_that_are_tried_is_taken() {
                     // Sums of f32 may take for the least what is so but for their rounding.
                     assert!(made <= theirs * (1.0 + 1e-3), "{made} {theirs} {other:?} {format:?}");
                 }
-                shrunk += usize::from(mse && got != grids[0]);
+                shrunk += usize::from(search == Search::Mse && got != grids[0]);
             }
         }
     }
@@ -106,7 +106,7 @@ fn the_best_of_the_grids_that_are_tried_is_taken() {
 /// Of equally good grids the first, which has the widest range, is that of the published codes.
 #[test]
 fn among_equals_the_first_grid_is_taken() {
-    let format = GridFormat { mse: true, ..symmetric(2) };
+    let format = GridFormat { search: Search::Mse, ..symmetric(2) };
     let x = [-1.5f32, 1.5, 0.0, 0.0];
     let best = |grids: &[(f32, f32)]| format.best(&x, 2.0, grids.iter().copied());
     assert_eq!(best(&[(1.0, 2.0), (1.0, 1.0), (0.5, 2.0)]), (1.0, 2.0));

@@ -9,7 +9,7 @@ use serde_json::json;
 use super::golden;
 use crate::methods::{Outcome, Stored, shared_amax};
 use crate::pipeline::stats::Stats;
-use crate::plan::{ActOrder, Grouping, Pattern, Recipe, Rounding};
+use crate::plan::{ActOrder, Grouping, Pattern, Recipe, Rounding, Search};
 
 const ROWS: usize = 11;
 const COLS: usize = 96;
@@ -79,7 +79,7 @@ fn what_is_stored_is_what_the_sweep_left() {
     let base = |method: &str| golden::recipe(&json!({"algo": method, "blocksize": 32}));
     let mut count = 0;
     for rounding in roundings() {
-        let mut variants = vec![rounding, Rounding { mse: true, static_groups: true, ..rounding }];
+        let mut variants = vec![rounding, Rounding { search: Search::Mse, static_groups: true, ..rounding }];
         variants.push(Rounding { act_order: ActOrder::Static, ..rounding });
         variants.push(Rounding { act_order: ActOrder::Group, ..rounding });
         for (method, pattern) in [

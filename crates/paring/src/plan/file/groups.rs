@@ -112,7 +112,7 @@ fn config_group(path: &str, name: &str, group: &Node) -> Result<Part> {
         && let Some((_, observer)) = keys.iter().find(|(key, node)| key == "observer" && !node.is_null())
     {
         match observer.text() {
-            Some("mse" | "memoryless_mse") => settings.push(setting("mse", true, observer.line)),
+            Some("mse" | "memoryless_mse") => settings.push(setting("scales", "mse", observer.line)),
             Some("minmax" | "memoryless_minmax" | "static_minmax") => {}
             other => {
                 let text = format!("observer: {}: expected minmax or mse", other.unwrap_or("a list"));

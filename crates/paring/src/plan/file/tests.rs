@@ -6,7 +6,7 @@ use super::*;
 
 fn known() -> Known {
     let names =
-        "method wbits groupsize sym scheme mse actorder pattern sparsity percdamp blocksize include ignore kv-cache";
+        "method wbits groupsize sym scheme scales actorder pattern sparsity percdamp blocksize include ignore kv-cache";
     let all: Vec<String> = names.split(' ').map(String::from).collect();
     Known { options: all.clone(), of_groups: all }
 }
@@ -58,7 +58,7 @@ fn modifiers_become_options() {
         (
             "GPTQModifier:\n  actorder: false\n  config_groups:\n    group_0:\n      targets: [Linear]\n      weights: {num_bits: 3, \
              symmetric: false, group_size: 64, strategy: group, observer: mse}\n",
-            "method=gptq actorder=none wbits=3 groupsize=64 sym=false mse=true",
+            "method=gptq actorder=none wbits=3 groupsize=64 sym=false scales=mse",
         ),
         (
             "GPTQModifier:\n  config_groups:\n    a:\n      targets: ['re:.*b$', 're:.*a$', model.x]\n      weights: {num_bits: 8, \

@@ -21,7 +21,7 @@ pub const RECIPE: [Place; 17] = [
     ("pattern", Opt::Pattern, pattern),
     ("rounding.act_order", Opt::ActOrder, name),
     ("rounding.static_groups", Opt::StaticGroups, switch),
-    ("rounding.mse", Opt::Mse, switch),
+    ("rounding.search", Opt::Scales, name),
     ("spqr.scale_bits", Opt::QqScaleBits, number),
     ("spqr.zero_bits", Opt::QqZeroBits, number),
     ("spqr.second_rows", Opt::QqGroupSize, number),
@@ -137,7 +137,10 @@ fn count(option: Opt, value: &Value) -> Option<Vec<Choice>> {
 /// A name; those of defaults say nothing.
 fn name(option: Opt, value: &Value) -> Option<Vec<Choice>> {
     match (option, value.as_str()?) {
-        (Opt::ActOrder, "none") | (Opt::PermutationOrder, "identity") | (Opt::GramPrecision, "f32") => Some(Vec::new()),
+        (Opt::ActOrder, "none")
+        | (Opt::PermutationOrder, "identity")
+        | (Opt::GramPrecision, "f32")
+        | (Opt::Scales, "minmax") => Some(Vec::new()),
         (_, name) => Some(vec![Choice::new(option, name.to_string())]),
     }
 }

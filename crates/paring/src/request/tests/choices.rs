@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use crate::plan::{Grouping, Pattern};
+use crate::plan::{Grouping, Pattern, Search};
 use crate::report::choices::Choices;
 use crate::request::RecipeOptions;
 
@@ -38,8 +38,14 @@ fn recipes_are_said_in_options() {
             "3-bit GPTQ in groups of 32",
         ),
         (
-            RecipeOptions { bits: Some(4), symmetric: Some(true), percdamp: Some(0.1), mse: Some(true), ..base() },
-            "--method gptq --wbits 4 --groupsize -1 --sym --mse --percdamp 0.1",
+            RecipeOptions {
+                bits: Some(4),
+                symmetric: Some(true),
+                percdamp: Some(0.1),
+                search: Some(Search::Mse),
+                ..base()
+            },
+            "--method gptq --wbits 4 --groupsize -1 --sym --scales mse --percdamp 0.1",
             "4-bit GPTQ per row",
         ),
         (scheme("W4A16"), "--method gptq --wbits 4 --groupsize 128 --sym", "4-bit GPTQ in groups of 128"),
