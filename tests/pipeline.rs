@@ -95,3 +95,29 @@ fn the_published_drivers() {
     }
     assert!(different.is_empty(), "{}", different.join("\n"));
 }
+
+/// Passes that hand on what they computed, and passes that begin anew at each fan, give the same bytes. Offloaded activations
+/// are not handed on.
+#[test]
+fn passes_that_hand_on_what_they_computed_change_nothing() {
+    for (model, ..) in MODELS {
+        let sandbox = Sandbox::with(model);
+        for (name, run) in [
+            ("pruned", "sparsify model calib.safetensors --pattern 2:4"),
+            ("rounded", "quantize model calib.safetensors --wbits 4"),
+        ] {
+            let all = format!("{run} --nsamples 8 --seqlen 32 --true-sequential --quiet");
+            sandbox.ok(&format!("{all} --out {name}"));
+            sandbox.ok(&format!("{all} --offload activations --out {name}-anew"));
+            let (held, anew) = (sandbox.open(name), sandbox.open(&format!("{name}-anew")));
+            let names: Vec<&str> = held.names().collect();
+            assert!(names.len() > 10, "{model} {name}");
+            for module in names {
+                assert!(
+                    support::tensor(&held, module).bytes == support::tensor(&anew, module).bytes,
+                    "{model} {name}: {module}"
+                );
+            }
+        }
+    }
+}

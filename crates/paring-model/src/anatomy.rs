@@ -103,6 +103,16 @@ pub enum MlpInfo {
     },
 }
 
+impl MlpInfo {
+    /// The fans of its first and of its last linear.
+    pub fn fans(&self) -> (usize, usize) {
+        match *self {
+            MlpInfo::Gated { fan, down } => (fan, down),
+            MlpInfo::Plain { up, down } => (up, down),
+        }
+    }
+}
+
 /// A norm of a block.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NormInfo {

@@ -67,7 +67,7 @@ impl Fan {
         self.linears.as_slice().try_into().map_err(|_| self.misshapen(N))
     }
 
-    fn misshapen(&self, expected: usize) -> Error {
+    pub(crate) fn misshapen(&self, expected: usize) -> Error {
         let linears = self.linears.iter().map(|linear| linear.name.clone()).collect();
         Error::FanShape { fan: self.name, expected, linears }
     }

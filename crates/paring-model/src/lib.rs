@@ -3,7 +3,7 @@
 //! * [`decoder`]: the traits [`Decoder`] and [`Block`].
 //! * [`anatomy`]: linears, attention, MLP and norms of blocks, and the parts around them.
 //! * [`fan`]: [`Fan`], [`Linear`] and the [`Tap`] that watches inputs; [`pass`]: which tokens go through a block, and how
-//!   far.
+//!   far; [`held`]: what passes that stop on the way hand on.
 //! * [`sequence`]: sequences that grow token by token.
 //! * [`weight`]: the right-hand side of a linear's product; [`activations`]: rounding of activations as a model runs.
 //! * [`source`]: checkpoint → checked tensors; [`mismatch`]: all that is wrong with them, in one line.
@@ -19,6 +19,7 @@ pub mod element;
 pub mod error;
 pub mod families;
 pub mod fan;
+pub mod held;
 pub mod mismatch;
 pub mod parts;
 pub mod pass;
@@ -33,6 +34,7 @@ pub use decoder::{Block, Decoder, Sizes};
 pub use error::{Error, Result};
 pub use families::{FAMILIES, FamilyEntry, open};
 pub use fan::{Fan, Linear, Tap};
+pub use held::Held;
 pub use mismatch::Mismatch;
 pub use paring_kernels::attention::{CacheType, KeyValues};
 pub use paring_kernels::matmul::Precision;

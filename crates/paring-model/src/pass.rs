@@ -4,7 +4,7 @@ use std::ops::Range;
 
 use paring_kernels::attention::KeyValues;
 
-use crate::{Error, Result, Tap};
+use crate::{Error, Held, Result, Tap};
 
 /// The outcome of a step of a pass.
 #[derive(Debug)]
@@ -23,6 +23,8 @@ pub struct Pass<'a> {
     pub stop: Option<usize>,
     /// The tokens in the pass.
     pub tokens: Tokens<'a>,
+    /// Results of an earlier pass of the same tokens, which stopped sooner, for whole sequences; `None` computes all of them.
+    pub held: Option<&'a mut Held>,
 }
 
 /// The tokens in a pass.
@@ -46,17 +48,22 @@ pub struct Piece<'a> {
 impl<'a> Pass<'a> {
     /// A pass of whole sequences to the block's output.
     pub fn whole(tap: &'a mut dyn Tap) -> Self {
-        Self { tap, stop: None, tokens: Tokens::Whole }
+        Self { tap, stop: None, tokens: Tokens::Whole, held: None }
     }
 
     /// A pass of whole sequences to the input of fan `stop`.
     pub fn up_to(stop: usize, tap: &'a mut dyn Tap) -> Self {
-        Self { tap, stop: Some(stop), tokens: Tokens::Whole }
+        Self { tap, stop: Some(stop), tokens: Tokens::Whole, held: None }
+    }
+
+    /// The same pass, which takes up where an earlier one of these tokens stopped.
+    pub fn holding(self, held: Option<&'a mut Held>) -> Self {
+        Self { held, ..self }
     }
 
     /// A pass of the next tokens of several sequences to the block's output.
     pub fn next(pieces: Vec<Piece<'a>>, tap: &'a mut dyn Tap) -> Self {
-        Self { tap, stop: None, tokens: Tokens::Next(pieces) }
+        Self { tap, stop: None, tokens: Tokens::Next(pieces), held: None }
     }
 }
 

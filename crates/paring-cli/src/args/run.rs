@@ -103,9 +103,15 @@ pub struct Run {
     /// Skip the error of each layer (faster)
     #[arg(long, hide_short_help = true, help_heading = SPEED)]
     pub skip_out_loss: bool,
-    /// Collect statistics again after each projection of a block (slower, often better)
-    #[arg(long, hide_short_help = true, help_heading = GPTQ)]
-    pub true_sequential: bool,
+    /// Take each projection's statistics when those before it in the block are compressed [default: on a CPU, true]
+    ///
+    /// There the activations inside a block are kept between two projections, so that this saves time. Published code takes all
+    /// statistics of a block from its original weights.
+    #[arg(
+        long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true",
+        hide_short_help = true, help_heading = GPTQ
+    )]
+    pub true_sequential: Option<bool>,
     /// Store plain rounding or pruning where it has the smaller error on a layer, instead of only reporting it
     #[arg(long, conflicts_with = "skip_out_loss", hide_short_help = true, help_heading = GPTQ)]
     pub allow_fallback: bool,

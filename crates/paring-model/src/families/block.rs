@@ -9,7 +9,8 @@ use paring_kernels::matmul::Precision;
 
 use super::family::Family;
 use crate::activations::CacheRounding;
-use crate::anatomy::AttentionInfo;
+use crate::anatomy::{AttentionInfo, MlpInfo};
+use crate::held::{Operation, unread};
 use crate::parts::{encoding::PositionEncoding, norm::Norm};
 use crate::pass::{Flow, Pass, Piece, Tokens, check_tokens};
 use crate::{Block, Fan, Result, Tap};
@@ -20,6 +21,7 @@ pub(super) struct BlockParts {
     pub fans: Vec<Fan>,
     pub norms: Vec<Norm>,
     pub attention: AttentionInfo,
+    pub mlp: MlpInfo,
     pub rounding: CacheRounding,
     /// Rounding of the inputs of the attention's products.
     pub precision: Precision,
@@ -33,7 +35,13 @@ pub(super) struct LoadedBlock<F> {
 
 impl<F: Family> Block for LoadedBlock<F> {
     fn run(&self, h: &Tensor, pass: &mut Pass<'_>) -> Result<Flow<Tensor>> {
-        self.family.run(&mut Step { parts: &self.parts, positions: self.family.positions(), pass }, h)
+        let BlockParts { attention, mlp, .. } = &self.parts;
+        let flow = self.family.run(&mut Step { parts: &self.parts, positions: self.family.positions(), pass }, h)?;
+        if let Some(held) = &mut pass.held {
+            let stop = pass.stop.filter(|_| matches!(flow, Flow::Stopped));
+            held.end(stop, attention, mlp);
+        }
+        Ok(flow)
     }
 
     fn fans(&mut self) -> Vec<&mut Fan> {
@@ -62,32 +70,60 @@ impl Step<'_, '_> {
     /// The outputs `[b, t, rows]` of the `N` linears of fan `i` for the input `x [b, t, cols]`. Errors when the fan does
     /// not hold `N` linears.
     pub fn fan<const N: usize>(&mut self, i: usize, x: &Tensor) -> Result<Flow<[Tensor; N]>> {
-        match self.stops_at(i, x)? {
-            true => Ok(Flow::Stopped),
-            false => self.parts.fans[i].forward(x).map(Flow::Out),
-        }
+        let flow = self.apply(i, x, |fan| Ok(fan.forward::<N>(x)?.to_vec()))?;
+        let Flow::Out(outputs) = flow else { return Ok(Flow::Stopped) };
+        outputs.try_into().map(Flow::Out).map_err(|_| self.parts.fans[i].misshapen(N))
     }
 
     /// `onto [b, t, rows]` plus the output of the only linear of fan `i`.
     pub fn onto(&mut self, i: usize, x: &Tensor, onto: &Tensor) -> Result<Flow<Tensor>> {
-        match self.stops_at(i, x)? {
-            true => Ok(Flow::Stopped),
-            false => self.parts.fans[i].forward_onto(x, onto).map(Flow::Out),
-        }
+        self.apply_one(i, x, |fan| fan.forward_onto(x, onto))
     }
 
     /// silu of the first output of fan `i` times the second one. Errors when the fan does not hold two linears.
     pub fn gated(&mut self, i: usize, x: &Tensor) -> Result<Flow<Tensor>> {
-        match self.stops_at(i, x)? {
-            true => Ok(Flow::Stopped),
-            false => self.parts.fans[i].forward_gated(x).map(Flow::Out),
+        self.apply_one(i, x, |fan| fan.forward_gated(x))
+    }
+
+    fn apply_one(&mut self, i: usize, x: &Tensor, of: impl FnOnce(&Fan) -> Result<Tensor>) -> Result<Flow<Tensor>> {
+        match self.apply(i, x, |fan| Ok(vec![of(fan)?]))? {
+            Flow::Out(mut outputs) => outputs.pop().map(Flow::Out).ok_or_else(|| self.parts.fans[i].misshapen(1)),
+            Flow::Stopped => Ok(Flow::Stopped),
         }
     }
 
-    /// Shows a fan's input to the tap, and tells whether the pass ends there.
-    fn stops_at(&mut self, i: usize, x: &Tensor) -> Result<bool> {
-        self.pass.tap.see(i, x)?;
-        Ok(self.pass.stop == Some(i))
+    /// What `of` makes of fan `i`, whose input `x` is shown to the tap before, unless the pass ends there or the result is held.
+    fn apply(
+        &mut self,
+        i: usize,
+        x: &Tensor,
+        of: impl FnOnce(&Fan) -> Result<Vec<Tensor>>,
+    ) -> Result<Flow<Vec<Tensor>>> {
+        let BlockParts { fans, attention, mlp, .. } = self.parts;
+        match self.pass.held.as_deref().filter(|held| held.has_applied(i)) {
+            Some(held) => {
+                if let Some(outputs) = held.of(Operation::Fan(i)) {
+                    return Ok(Flow::Out(outputs.to_vec()));
+                }
+                // Only the attention reads these, and its result is known.
+                if i == attention.after_fan && i != mlp.fans().0 {
+                    let (b, t, _) = x.dims3()?;
+                    let outputs = fans[i].linears.iter().map(|linear| unread((b, t, linear.rows), x.device()));
+                    return outputs.collect::<Result<_>>().map(Flow::Out);
+                }
+            }
+            None => {
+                self.pass.tap.see(i, x)?;
+                if self.pass.stop == Some(i) {
+                    return Ok(Flow::Stopped);
+                }
+            }
+        }
+        let outputs = of(&fans[i])?;
+        if let Some(held) = &mut self.pass.held {
+            held.take(Operation::Fan(i), &outputs);
+        }
+        Ok(Flow::Out(outputs))
     }
 
     /// `x [b, t, n · head_dim]` as heads, `[b, t, n, head_dim]`.
@@ -101,9 +137,25 @@ impl Step<'_, '_> {
     /// any position is applied → `[b, t, heads · head_dim]`.
     pub fn attend(&mut self, q: Tensor, k: Tensor, v: Tensor) -> Result<Tensor> {
         match &mut self.pass.tokens {
-            Tokens::Whole => self.attend_whole(q, k, v),
+            Tokens::Whole => self.attend_once(q, k, v),
             Tokens::Next(pieces) => attend_next(self.parts, self.positions, pieces, self.pass.tap, [q, k, v]),
         }
+    }
+
+    /// Every row a sequence from position 0, unless an earlier pass has computed that.
+    fn attend_once(&mut self, q: Tensor, k: Tensor, v: Tensor) -> Result<Tensor> {
+        if let Some(held) = self.pass.held.as_deref().filter(|held| held.has_attended()) {
+            let (b, t, heads, head_dim) = q.dims4()?;
+            return match held.of(Operation::Attention) {
+                Some([x]) => Ok(x.clone()),
+                _ => unread((b, t, heads * head_dim), q.device()),
+            };
+        }
+        let x = self.attend_whole(q, k, v)?;
+        if let Some(held) = &mut self.pass.held {
+            held.take(Operation::Attention, std::slice::from_ref(&x));
+        }
+        Ok(x)
     }
 
     /// Every row a sequence from position 0.

@@ -188,7 +188,7 @@ impl<F: Family> Decoder for Model<F> {
         let read = shape.norms.iter().map(|norm| norm.read(&self.source, &format!("{module}.{}", norm.name)));
         let norms = read.collect::<Result<_>>()?;
         let rounding = self.source.cache(&attention.module, attention.kv_heads)?;
-        let parts = BlockParts { fans, norms, attention, rounding, precision: self.source.precision() };
+        let parts = BlockParts { fans, norms, attention, mlp: shape.mlp, rounding, precision: self.source.precision() };
         Ok(Box::new(LoadedBlock { family: Arc::clone(&self.family), parts }))
     }
 

@@ -28,7 +28,7 @@ use paring_format::message;
 use paring_format::message::Message;
 use paring_format::writer::InputFiles;
 use paring_format::{Checkpoint, Dtype, QuantMethod};
-use paring_model::{AttentionInfo, Block, BlockInfo, Decoder, LinearInfo};
+use paring_model::{AttentionInfo, Block, BlockInfo, Decoder, Held, LinearInfo};
 
 use crate::output::card::Front;
 use crate::output::modules::compressed_module;
@@ -119,6 +119,30 @@ fn less_memory() -> Message {
 /// Activations that stay in memory although they are offloaded, in bytes.
 const RESIDENT_ACTIVATIONS: usize = 256 << 20;
 
+/// Bytes up to which the activations inside an MLP are held between two passes through a block.
+const WIDEST_HELD: usize = 256 << 20;
+
+/// True if the widest activations of a block, those inside its MLP, are computed again for so many tokens rather than held.
+pub(crate) fn is_lean(info: &BlockInfo, tokens: usize) -> bool {
+    tokens.saturating_mul(mlp_width(info)).saturating_mul(size_of::<f32>()) > WIDEST_HELD
+}
+
+/// Features inside a block's MLP.
+fn mlp_width(info: &BlockInfo) -> usize {
+    let (_, down) = info.mlp.fans();
+    info.linears.iter().find(|linear| linear.fan == down).map_or(0, |linear| linear.cols)
+}
+
+/// Numbers of a token that passes through a block hold at most between two of them, with so many tokens in all.
+pub(crate) fn held_width(info: &BlockInfo, tokens: usize) -> usize {
+    let output = |linear: &&LinearInfo| linear.fan == info.attention.output_fan;
+    let Some(LinearInfo { rows, cols, .. }) = info.linears.iter().find(output) else { return 0 };
+    let mlp = if is_lean(info, tokens) { 0 } else { mlp_width(info) };
+    // What the attention gave goes when its output is there; a fan of both holds the MLP's part from the beginning.
+    let early = if info.attention.after_fan == info.mlp.fans().0 { mlp } else { 0 };
+    (cols + early).max(rows + mlp)
+}
+
 impl Job {
     /// The run as far as the memory of its device depends on it. `block` is the largest.
     pub(crate) fn pass<'a>(&self, block: &'a BlockInfo, windows: &Windows) -> Pass<'a> {
@@ -151,13 +175,30 @@ impl Job {
         if self.plan.offload_activations { RESIDENT_ACTIVATIONS } else { usize::MAX }
     }
 
+    /// True if passes through a block hand on what they computed: where statistics are collected fan by fan, in host memory,
+    /// which nobody asked to spare.
+    pub(crate) fn holds(&self) -> bool {
+        let Plan { true_sequential, offload_activations, .. } = self.plan;
+        true_sequential && !offload_activations && self.decoder.device().is_cpu()
+    }
+
+    /// What passes through block `i` hand on, for each batch: nothing yet. Empty where they do not.
+    fn holding(&self, i: usize, hidden: &Hidden) -> Vec<Held> {
+        if !self.holds() {
+            return Vec::new();
+        }
+        let lean = is_lean(&self.decoder.block_info(i), hidden.tokens());
+        (0..hidden.batches()).map(|_| Held::new(lean)).collect()
+    }
+
     /// Runs block `i` on all windows as far as the last of the `fans` of which something is needed, and returns the
     /// statistics of those, one entry per fan. A fan is given as what is needed of it and its number of features. On the
-    /// way `ranges` are widened, as far as they are asked for, and `observer` hears how many windows are done.
+    /// way `ranges` are widened, as far as they are asked for, and `observer` hears how many windows are done. What is `held`
+    /// of each batch is not computed again.
     fn collect(
         &self,
         i: usize,
-        (block, hidden): (&dyn Block, &Hidden),
+        (block, hidden, held): (&dyn Block, &Hidden, &mut [Held]),
         fans: &[Option<(Curvature, usize)>],
         ranges: &mut Ranges,
         observer: &mut dyn Observer,
@@ -173,10 +214,13 @@ impl Job {
         let collector = Collector::new(fans, ranges, products, self.decoder.device(), clock);
         let mut collector = collector.map_err(failed)?;
         let mut done = 0;
+        let from = held.first().map_or(0, Held::next_fan);
+        let mut batches = held.iter_mut();
         let passed = hidden.each(|batch| {
             observer.step(&Step::new(Stage::Gram).block(i).count(done, hidden.windows()));
             done += batch.dim(0)?;
-            Ok(block.tap_only(batch, &mut collector, Some(last))?)
+            block.run(batch, &mut paring_model::Pass::up_to(last, &mut collector).holding(batches.next()))?;
+            Ok(())
         });
         passed.map_err(failed)?;
         let overflowed = collector.overflowed();
@@ -190,7 +234,7 @@ impl Job {
             let decoder = self.decoder.as_ref();
             return Err(nonfinite::of_statistics(decoder, (i, block), hidden, self.plan.precision, bad)?);
         }
-        clock.add(Stage::Forward, start, forward_work(self.decoder.as_ref(), i, hidden, 0..last));
+        clock.add(Stage::Forward, start, forward_work(self.decoder.as_ref(), i, hidden, from..last));
         clock.shift(Stage::Forward, clock.time(Stage::Gram) - gram_before);
         Ok(stats)
     }

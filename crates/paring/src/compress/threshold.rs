@@ -128,7 +128,8 @@ impl Visitor for Sampler<'_> {
         let need = self.recipes[0].statistics();
         let shown: Vec<Option<(Curvature, usize)>> =
             (0..=last).map(|f| fans.get(&f).map(|linears| (need, linears[0].cols))).collect();
-        let stats = self.job.collect(i, (&*block, hidden), &shown, &mut Ranges::default(), self.observer, clock)?;
+        let stats =
+            self.job.collect(i, (&*block, hidden, &mut []), &shown, &mut Ranges::default(), self.observer, clock)?;
         for (fan, linears) in fans {
             for linear in linears {
                 let original = self.job.checkpoint.read_linear(&linear.name, linear.rows, linear.cols)?;

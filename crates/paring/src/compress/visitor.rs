@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use paring_model::fan::Fan;
-use paring_model::{AttentionInfo, Block, BlockInfo, LinearInfo};
+use paring_model::{AttentionInfo, Block, BlockInfo, Held, LinearInfo};
 
 use super::elapsed::Elapsed;
 use super::encode::Encoded;
@@ -39,6 +39,8 @@ pub(super) struct Compressor<'a> {
     contents: Contents,
     elapsed: Elapsed,
     snapshots: SnapshotSchedule,
+    /// What passes through the block at hand have left, for each batch.
+    held: Vec<Held>,
 }
 
 /// The results of a walk apart from its output.
@@ -73,6 +75,7 @@ impl<'a> Compressor<'a> {
             contents: Contents::default(),
             elapsed,
             snapshots: SnapshotSchedule::new(job.resumable),
+            held: Vec::new(),
         }
     }
 
@@ -110,6 +113,7 @@ impl<'a> Compressor<'a> {
         let wanted = self.wanted(&context, linears, count)?;
         let mut stages = Stages::new(context);
         let step = if self.job.plan.true_sequential { 1 } else { count.max(1) };
+        self.held = entering.as_ref().map_or_else(Vec::new, |(_, hidden)| self.job.holding(context.block, hidden));
         for first in (0..count).step_by(step) {
             let group = first..(first + step).min(count);
             let (mut stats, ranges) = self.collect((context.block, attention), &wanted, &group, &entering, clock)?;
@@ -151,7 +155,8 @@ impl<'a> Compressor<'a> {
         if let Some((block, hidden)) = entering {
             let shown: Vec<Option<(Curvature, usize)>> =
                 wanted.stats.iter().enumerate().map(|(f, fan)| fan.filter(|_| of_group(f))).collect();
-            stats = self.job.collect(i, (&**block, hidden), &shown, &mut ranges, self.observer, clock)?;
+            let entering = (&**block, *hidden, &mut self.held[..]);
+            stats = self.job.collect(i, entering, &shown, &mut ranges, self.observer, clock)?;
         }
         if let Some((args, seen)) = self.job.plan.kv_cache.as_ref().zip(ranges.cache) {
             self.output.add(activations::of_cache(args, module, seen, self.job.float_type())?);
@@ -235,6 +240,10 @@ impl Visitor for Compressor<'_> {
         clock.add(Stage::Write, start, 0.0);
         self.observer.block(i);
         Ok(())
+    }
+
+    fn held(&mut self) -> Vec<Held> {
+        std::mem::take(&mut self.held)
     }
 
     fn after_block(&mut self, i: usize, leaving: Option<&Hidden>, clock: &mut Clock) -> Result<()> {

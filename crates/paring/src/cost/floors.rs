@@ -101,6 +101,7 @@ impl Llama {
             precision: Precision::Bf16,
             threads: 1,
             sequential: false,
+            holds: false,
             cache: false,
             errors: true,
             resident: usize::MAX,

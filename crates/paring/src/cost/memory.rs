@@ -12,6 +12,7 @@ use paring_model::MlpInfo;
 
 use super::sheet::{Block, Linear, Sheet, Tensor};
 use crate::Precision;
+use crate::compress;
 use crate::pipeline::shapes::{self, Fan};
 use crate::pipeline::vram::{Device, Part, Point};
 use crate::plan::Curvature;
@@ -59,7 +60,9 @@ impl Sheet<'_> {
         let weights: usize = linears.iter().map(Linear::weights).sum();
         let written: usize = linears.iter().flat_map(|l| &l.written).sum();
         let squares = |f: usize| if self.need(linears, f) == Curvature::Full { F32 * fans[f].cols.pow(2) } else { 0 };
+        let held = if self.holds && runs { compress::held_width(&block.info, self.tokens()) } else { 0 };
         let always = [
+            part("activations inside the block", F32 * self.tokens() * held),
             part("weights of the block", if runs { self.element() * weights } else { 0 }),
             part("activations of all windows", (F32 * self.tokens() * self.dim).min(self.resident)),
         ];

@@ -28,6 +28,8 @@ pub(super) struct Sheet<'a> {
     pub threads: usize,
     /// Statistics are taken fan by fan.
     pub sequential: bool,
+    /// Passes through a block hand on what they computed.
+    pub holds: bool,
     /// Scales of the cache of keys and values come from the data.
     pub cache: bool,
     /// The error of each layer is computed.
@@ -191,6 +193,7 @@ impl<'a> Sheet<'a> {
             precision: job.plan.precision,
             threads: rayon::current_num_threads(),
             sequential: job.plan.true_sequential,
+            holds: job.holds(),
             cache: job.plan.kv_cache.is_some(),
             errors: !job.plan.skip_out_loss,
             resident: job.resident_activations(),

@@ -172,11 +172,13 @@ impl Sheet<'_> {
         let activations = activations(info, self.dim) as f64;
         // Keys that a query sees: half of the window.
         let attention = 2.0 * tokens * self.seqlen as f64 * info.attention.width() as f64;
-        let pass = |upto: usize| {
-            let weights: f64 = linears.iter().filter(|l| l.info.fan < upto).map(|l| l.weights() as f64).sum();
-            let share = upto as f64 / last.max(1) as f64;
+        let pass = |fans: Range<usize>| {
+            let of_pass = linears.iter().filter(|l| fans.contains(&l.info.fan));
+            let weights: f64 = of_pass.map(|l| l.weights() as f64).sum();
+            let share = fans.len() as f64 / last.max(1) as f64;
+            let attends = fans.contains(&info.attention.after_fan);
             Work {
-                operations: 2.0 * weights * tokens + if upto > info.attention.after_fan { attention } else { 0.0 },
+                operations: 2.0 * weights * tokens + if attends { attention } else { 0.0 },
                 // Each of them is written by one operation and read by the next.
                 moved: batches * element * weights + 2.0 * F32 * activations * tokens * share,
                 carried: if held { 0.0 } else { hidden },
@@ -185,12 +187,17 @@ impl Sheet<'_> {
         };
         let mut work = Work::default();
         let step = if self.sequential { 1 } else { last.max(1) };
+        let (first_of_mlp, down) = info.mlp.fans();
+        let mut from = 0;
         for first in (0..last).step_by(step) {
-            let stop = self.reaches(block, first..(first + step).min(last));
-            work.add(stop.map_or(Work::default(), pass));
+            let Some(stop) = self.reaches(block, first..(first + step).min(last)) else { continue };
+            work.add(pass(from..stop));
+            if self.holds {
+                from = if stop == down && crate::compress::is_lean(info, self.tokens()) { first_of_mlp } else { stop };
+            }
         }
         if !is_last {
-            work.add(pass(last));
+            work.add(pass(from..last));
             // What the block makes of them goes back, too.
             work.carried += if held { 0.0 } else { hidden };
         }

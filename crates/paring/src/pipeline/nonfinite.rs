@@ -4,6 +4,7 @@ use candle_core::Tensor;
 use paring_format::message;
 use paring_model::decoder::{Block, Decoder};
 use paring_model::fan::Tap;
+use paring_model::{Flow, Held, Pass};
 
 use super::activations::Hidden;
 use super::f16_watch::F16Watch;
@@ -24,9 +25,17 @@ impl CheckedForward {
         Self { watch: F16Watch::new(precision), precision, window: 0 }
     }
 
-    /// The output of block number `i` for the next batch `h`.
-    pub fn forward(&mut self, decoder: &dyn Decoder, (i, block): (usize, &dyn Block), h: &Tensor) -> Result<Tensor> {
-        let made = block.forward(h, &mut self.watch)?;
+    /// The output of block number `i` for the next batch `h`, of which some may be `held`.
+    pub fn forward(
+        &mut self,
+        decoder: &dyn Decoder,
+        (i, block): (usize, &dyn Block),
+        h: &Tensor,
+        held: Option<&mut Held>,
+    ) -> Result<Tensor> {
+        let Flow::Out(made) = block.run(h, &mut Pass::whole(&mut self.watch).holding(held))? else {
+            return Err(paring_model::Error::StoppedEarly.into());
+        };
         if self.watch.overflowed() {
             let mut finder = Finder::new(self.precision, self.window, None);
             block.tap_only(h, &mut finder, None)?;

@@ -6,7 +6,7 @@ use std::thread::{self, ScopedJoinHandle};
 use std::time::Instant;
 
 use paring_kernels::threads;
-use paring_model::{Block, BlockInfo, Decoder};
+use paring_model::{Block, BlockInfo, Decoder, Held};
 
 use super::activations::Hidden;
 use super::nonfinite::{self, CheckedForward};
@@ -19,6 +19,11 @@ pub trait Visitor {
     /// Sees block `i`, just read, and the activations that enter it; `None` when the run has no windows, and then the
     /// block is not read.
     fn block(&mut self, i: usize, entering: Option<(&mut dyn Block, &Hidden)>, clock: &mut Clock) -> Result<()>;
+
+    /// Hands over what passes through the block have left, for the one to its output: one for each batch, or none.
+    fn held(&mut self) -> Vec<Held> {
+        Vec::new()
+    }
 
     /// Sees the activations after block `i`; `None` where they were not computed. An error ends the walk.
     fn after_block(&mut self, _i: usize, _leaving: Option<&Hidden>, _clock: &mut Clock) -> Result<()> {
@@ -76,14 +81,17 @@ pub fn walk(
                 let start = Instant::now();
                 let mut checked = CheckedForward::new(decoder.arithmetic().precision);
                 let (mut done, windows) = (0, hidden.windows());
+                let mut held = visitor.held();
+                let from = held.first().map_or(0, Held::next_fan);
+                let mut batches = held.iter_mut();
                 let advanced = hidden.advance(i, |h| {
                     visitor.step(&Step::new(Stage::Forward).block(i).count(done, windows));
                     done += h.dim(0)?;
-                    checked.forward(decoder, (i, block.as_ref()), h)
+                    checked.forward(decoder, (i, block.as_ref()), h, batches.next())
                 });
                 let advanced = advanced.map_err(|e| nonfinite::of_output(e, decoder, block.as_mut(), hidden));
                 advanced.map_err(|e| failed(e, "forward pass"))?;
-                clock.add(Stage::Forward, start, forward_work(decoder, i, hidden, 0..usize::MAX));
+                clock.add(Stage::Forward, start, forward_work(decoder, i, hidden, from..usize::MAX));
             }
             // The block goes before its activations are kept: nothing needs it any more.
             drop(block);
@@ -142,7 +150,7 @@ pub(crate) fn forward_work(decoder: &dyn Decoder, i: usize, hidden: &Hidden, fan
     let BlockInfo { linears, attention, .. } = decoder.block_info(i);
     let products: usize = linears.iter().filter(|l| fans.contains(&l.fan)).map(|l| l.rows * l.cols).sum();
     // Scores and their products with values, for half of all pairs of tokens.
-    let attends = !fans.is_empty() && fans.end > attention.after_fan;
+    let attends = !fans.is_empty() && fans.contains(&attention.after_fan);
     let width = if attends { attention.width() } else { 0 };
     2.0 * hidden.tokens() as f64 * (products + hidden.seqlen() * width) as f64
 }

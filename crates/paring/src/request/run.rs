@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use candle_core::Device;
 use paring_data::named::Purpose;
 use paring_data::{Data, Moment, SEQLEN, Sampling, Tokenizer, Windows};
 use paring_format::message;
@@ -83,6 +84,7 @@ impl Request {
         let mut model = self.sources.model(&local, self.precision, device, false)?;
         let choices =
             Plan { device: device::label(device), max_vram: budget.bytes(), precision: model.precision, ..choices };
+        let choices = Plan { true_sequential: self.is_sequential(&choices, device), ..choices };
         let (choices, mut notes) = self.fitted(choices, &model)?;
         let out = match &self.out {
             Some(out) => out.clone(),
@@ -136,6 +138,12 @@ impl Request {
         // Of one that is resumed a part is done already.
         let estimate = self.estimate && !compress::can_resume(&job);
         Ok(Prepared { job, notes, evaluation, estimate })
+    }
+
+    /// True if the fans of a block are compressed one after the other: asked for, or where that saves passes.
+    fn is_sequential(&self, choices: &Plan, device: &Device) -> bool {
+        let saves = device.is_cpu() && !self.offload_activations && choices.needs_data();
+        self.true_sequential.unwrap_or(saves && !self.recipe.published)
     }
 
     /// Errors when the output cannot be written into this folder.
@@ -193,7 +201,8 @@ impl Request {
         if let Some(data) = self.data.as_ref().filter(|_| !needs_data) {
             notes.push(format!("{data} is not used: {} needs no calibration data", plan.recipe.method).into());
         }
-        let data = [(Opt::Nsamples, self.nsamples.is_some()), (Opt::TrueSequential, self.true_sequential)];
+        let data =
+            [(Opt::Nsamples, self.nsamples.is_some()), (Opt::TrueSequential, self.true_sequential == Some(true))];
         for (option, _) in data.into_iter().filter(|(_, is_set)| *is_set && !needs_data) {
             notes.push(message![option, format!(" has no effect: {} needs no calibration data", plan.recipe.method)]);
         }
