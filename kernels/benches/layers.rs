@@ -77,7 +77,7 @@ fn main() {
         let operations = (rows * cols * cols) as f64;
         let stored = Precision::Bf16;
         let format = GridFormat::int(4, false, stored);
-        let fit = Fit::AtSlice { group_size: 64 };
+        let fit = Fit::AtSlice { group_size: 64, importance: None };
         for (what, rule) in [
             ("SparseGPT 2:4", Rule { drop: Some(Drop::NofM { n: 2, m: 4 }), round: None, stored }),
             ("SparseGPT 50 %", Rule { drop: Some(Drop::Threshold { sparsity: 0.5 }), round: None, stored }),

@@ -140,7 +140,7 @@ impl Inputs {
             Groups::Before(size) => (size, true),
         };
         let fitted = |(w, format): (&Vec<f32>, &Option<GridFormat>)| match format {
-            Some(format) if before => Some(fit_tiles(w, cols, [1, size], format)),
+            Some(format) if before => Some(fit_tiles(w, cols, [1, size], format, None)),
             _ => None,
         };
         Self {
@@ -156,7 +156,9 @@ impl Inputs {
     fn rule(&self, part: usize, drop: Dropping, groups: Groups, stored: Precision) -> Rule<'_> {
         let fit = match (&self.grids[part], groups) {
             (Some(grids), _) => Fit::Before { grids, group_of: &self.group_of },
-            (None, Groups::AtSlice(group_size) | Groups::Before(group_size)) => Fit::AtSlice { group_size },
+            (None, Groups::AtSlice(group_size) | Groups::Before(group_size)) => {
+                Fit::AtSlice { group_size, importance: None }
+            }
         };
         Rule {
             drop: match drop {
@@ -254,7 +256,7 @@ fn twice(layers: &Layers) -> Case {
         let (layer, made) = &layers[SINGLE.len()];
         let (w, _, u) = made.get_or_init(|| problem(layer.rows.iter().sum(), layer.cols));
         let format = GridFormat::int(4, false, Precision::Bf16);
-        let round = Some(Round { format, fit: Fit::AtSlice { group_size: 32 } });
+        let round = Some(Round { format, fit: Fit::AtSlice { group_size: 32, importance: None } });
         let rule = Rule { drop: Some(Drop::Threshold { sparsity: 0.5 }), round, stored: Precision::Bf16 };
         let curvature =
             CurvatureData::Full(Factor::new(SquareMatrix::on_device(device, u.clone())?, Arithmetic::Double)?);

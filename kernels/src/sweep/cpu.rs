@@ -132,8 +132,18 @@ impl Strip<'_> {
     /// Fits the grids of groups that begin in the slice, to the weights as they were when it began.
     fn fit_groups(&mut self, slice: &Slice<'_>) {
         let Some(Round { format, fit }) = slice.rule.round else { return };
-        let Some(group_size) = fit.kind().fitted_size() else { return };
+        let Fit::AtSlice { group_size, importance } = fit else { return };
         let begin = slice.first.next_multiple_of(group_size);
+        if format.search == Search::Weighted {
+            for j in (begin..slice.first + slice.width).step_by(group_size) {
+                let columns = j..(j + group_size).min(slice.cols);
+                weighted::fit_rows(&format, self.weight, slice.cols, columns, importance, |r, scale, zero| {
+                    let at = r * slice.groups + j / group_size;
+                    (self.scales[at], self.zeros[at]) = (scale, zero);
+                });
+            }
+            return;
+        }
         for (r, row) in self.weight.chunks_exact(slice.cols).enumerate() {
             for j in (begin..slice.first + slice.width).step_by(group_size) {
                 let at = r * slice.groups + j / group_size;

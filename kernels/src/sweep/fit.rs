@@ -7,7 +7,7 @@ use std::borrow::Cow;
 
 use rayon::prelude::*;
 
-use super::{Element, GridFormat, Search};
+use super::{Element, GridFormat, Search, weighted};
 use crate::matmul::Precision;
 use crate::range::{extremes, joined};
 use crate::simd::multiversion;
@@ -24,7 +24,8 @@ pub struct Grids {
 }
 
 impl GridFormat {
-    /// Scale, as it is stored, and zero point for the values `x` of one tile.
+    /// Scale, as it is stored, and zero point for the values `x` of one tile; [`Search::Weighted`] is answered as
+    /// [`Search::MinMax`], for want of an importance.
     ///
     /// Symmetric grids of integers are those of the published GPTQ and SparseGPT codes. Where no value is negative these take
     /// half the scale that compressed-tensors takes, so that values above half of the largest are cut off; tiles with a
@@ -154,11 +155,21 @@ fn squares_of(format: &GridFormat, x: &[f32], scale: f32, zero: f32, squares: &m
 }
 
 /// Fits a grid to each tile of `[height, width]` rows and columns of `weight`, row-major `[rows, cols]`; the last tiles of
-/// a row or column may be cut off.
+/// a row or column may be cut off. `importance` is that of each column, for [`Search::Weighted`]; without it all count the
+/// same.
 ///
 /// # Panics
 /// If a side of the tile is 0.
-pub fn fit_tiles(weight: &[f32], cols: usize, [height, width]: [usize; 2], format: &GridFormat) -> Grids {
+pub fn fit_tiles(
+    weight: &[f32],
+    cols: usize,
+    [height, width]: [usize; 2],
+    format: &GridFormat,
+    importance: Option<&[f32]>,
+) -> Grids {
+    if format.search == Search::Weighted {
+        return weighted::fit_tiles(weight, cols, [height.min(weight.len() / cols), width], format, importance);
+    }
     let rows = weight.len() / cols;
     let groups = cols.div_ceil(width);
     let tile = |at: usize| -> Cow<'_, [f32]> {

@@ -1,6 +1,7 @@
 //! The grids of weights: integers or small floats, times a scale that tiles of weights share. Zero is always among
 //! the values of integers (the quantizer of the GPTQ and SparseGPT codes), and of floats.
 
+use super::weighted::least_scale;
 pub use crate::element::Element;
 use crate::matmul::Precision;
 use crate::minifloat::{E2M1_MAX, E2M3_MAX, E4M3_MAX, e2m1, e2m3, e2m3_bits, e4m3, e4m3_byte};
@@ -27,6 +28,8 @@ pub enum Search {
     MinMax,
     /// The range is shrunk while that lowers Σ|error|^2.4 (GPTQ's `mse`).
     Mse,
+    /// The least Σ h·error² of many scales and zero points, with the importance h of each column.
+    Weighted,
 }
 
 impl Search {
@@ -35,6 +38,7 @@ impl Search {
         match self {
             Search::MinMax => "minmax",
             Search::Mse => "mse",
+            Search::Weighted => "weighted",
         }
     }
 }
@@ -143,7 +147,7 @@ impl GridFormat {
         let mut scale = round(self.stored, (hi - lo) / self.max_code());
         if scale == 0.0 {
             // The range is below the smallest number of the stored type (or of f32).
-            scale = if self.stored == Precision::F16 { 2f32.powi(-24) } else { f32::MIN_POSITIVE };
+            scale = least_scale(self.stored);
         }
         let zero = if self.symmetric {
             (self.max_code() + 1.0) / 2.0

@@ -22,6 +22,7 @@ mod strips;
 mod tests;
 mod transpose;
 mod visit;
+mod weighted;
 
 pub use cpu::sweep;
 pub use curvature::{Curvature, CurvatureData};

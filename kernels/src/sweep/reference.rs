@@ -76,11 +76,18 @@ fn mask_slice(
 
 /// Fits the grids of a row's groups that begin in the slice.
 fn fit_groups(out: &mut Swept, r: usize, cols: usize, columns: &Range<usize>, rule: Rule<'_>) {
-    let Some(Round { format, fit: Fit::AtSlice { group_size } }) = rule.round else { return };
+    let Some(Round { format, fit: Fit::AtSlice { group_size, importance } }) = rule.round else { return };
     let (row, Some(grids)) = (&out.weight[r * cols..][..cols], &mut out.grids) else { return };
     for j in columns.clone().filter(|j| j % group_size == 0) {
         let at = r * grids.groups + j / group_size;
-        (grids.scales[at], grids.zeros[at]) = format.fit(&row[j..(j + group_size).min(cols)]);
+        let group = j..(j + group_size).min(cols);
+        (grids.scales[at], grids.zeros[at]) = match format.search {
+            Search::Weighted => {
+                let h = importance.map_or_else(|| vec![1.0; group.len()], |h| h[group.clone()].to_vec());
+                weighted::reference::fit(&format, &row[group], &h)
+            }
+            Search::MinMax | Search::Mse => format.fit(&row[group]),
+        };
     }
 }
 

@@ -97,6 +97,8 @@ pub enum Fit<'a> {
     AtSlice {
         /// Columns that share a grid.
         group_size: usize,
+        /// The importance of each column, for [`Search::Weighted`](super::Search); `None`: all count the same.
+        importance: Option<&'a [f32]>,
     },
 }
 
@@ -112,7 +114,7 @@ impl<'a> Fit<'a> {
     pub(super) fn kind(self) -> FitKind<'a> {
         match self {
             Self::Before { grids, group_of } => FitKind::Before { groups: grids.groups, group_of },
-            Self::AtSlice { group_size } => FitKind::AtSlice { group_size },
+            Self::AtSlice { group_size, .. } => FitKind::AtSlice { group_size },
         }
     }
 
@@ -147,6 +149,7 @@ impl<'a> FitKind<'a> {
     }
 
     /// Columns of the groups that are fitted as slices begin; `None` where all were fitted before.
+    #[cfg_attr(not(feature = "cuda"), allow(dead_code))]
     pub fn fitted_size(self) -> Option<usize> {
         if let Self::AtSlice { group_size } = self { Some(group_size) } else { None }
     }

@@ -23,13 +23,14 @@ fn one_slice_is_equal_to_the_definition_bit_for_bit() {
             ] {
                 for format in std::iter::once(None).chain(formats().into_iter().map(Some)) {
                     let group_size = 16;
-                    let before = format.map(|f| fit_tiles(&w, cols, [1, group_size], &f));
+                    let before = format.map(|f| fit_tiles(&w, cols, [1, group_size], &f, None));
                     let group_of: Vec<u32> = (0..cols as u32).map(|j| j / group_size as u32).collect();
                     let mut rules = [Precision::F32, Precision::Bf16, Precision::F16]
                         .map(|stored| Rule { drop, round: None, stored })
                         .to_vec();
                     if let (Some(format), Some(grids)) = (format, &before) {
-                        let fits = [Fit::AtSlice { group_size }, Fit::Before { grids, group_of: &group_of }];
+                        let fits =
+                            [Fit::AtSlice { group_size, importance: None }, Fit::Before { grids, group_of: &group_of }];
                         rules = fits
                             .map(|fit| Rule { drop, round: Some(Round { format, fit }), stored: format.stored })
                             .to_vec();
@@ -60,10 +61,14 @@ fn several_slices_agree_with_the_definition() {
         for rule in [
             Rule { drop: Some(Drop::Threshold { sparsity: 0.5 }), round: None, stored },
             Rule { drop: Some(Drop::NofM { n: 2, m: 4 }), round: None, stored },
-            Rule { drop: None, round: Some(Round { format, fit: Fit::AtSlice { group_size: 24 } }), stored },
+            Rule {
+                drop: None,
+                round: Some(Round { format, fit: Fit::AtSlice { group_size: 24, importance: None } }),
+                stored,
+            },
             Rule {
                 drop: Some(Drop::NofM { n: 1, m: 8 }),
-                round: Some(Round { format, fit: Fit::AtSlice { group_size: 100 } }),
+                round: Some(Round { format, fit: Fit::AtSlice { group_size: 100, importance: None } }),
                 stored,
             },
         ] {
@@ -82,7 +87,7 @@ fn the_result_does_not_depend_on_the_number_of_threads() {
     let format = GridFormat::int(4, true, Precision::Bf16);
     let rule = Rule {
         drop: Some(Drop::Threshold { sparsity: 0.3 }),
-        round: Some(Round { format, fit: Fit::AtSlice { group_size: 32 } }),
+        round: Some(Round { format, fit: Fit::AtSlice { group_size: 32, importance: None } }),
         stored: Precision::Bf16,
     };
     let run = |threads: usize| {
@@ -128,10 +133,10 @@ fn large_and_ragged_tiles_are_fitted_to_all_their_values() {
     let mut weight: Vec<f32> = (0..rows * cols).map(|_| next()).collect();
     (weight[3], weight[rows * cols - 2]) = (3.0, -7.0);
     let format = GridFormat { element: Element::E4m3, symmetric: true, ..GridFormat::int(8, true, Precision::F32) };
-    let whole = fit_tiles(&weight, cols, [rows, cols], &format);
+    let whole = fit_tiles(&weight, cols, [rows, cols], &format, None);
     assert_eq!((whole.groups, whole.scales), (1, vec![7.0 / 448.0; rows]));
     assert_eq!(largest(&weight), 7.0);
-    let tiles = fit_tiles(&weight, cols, [128, 100], &format);
+    let tiles = fit_tiles(&weight, cols, [128, 100], &format, None);
     assert_eq!((tiles.groups, tiles.scales.len(), &tiles.zeros), (4, rows * 4, &vec![0.0; rows * 4]));
     for (row, scales) in tiles.scales.chunks_exact(4).enumerate() {
         for (group, &scale) in scales.iter().enumerate() {
@@ -232,7 +237,7 @@ fn halves_round_to_the_even_code() {
     ] {
         for format in [GridFormat::int(2, false, Precision::F32), GridFormat::int(2, false, Precision::Bf16)] {
             assert_eq!(format.fit(&x), (1.0, zero), "{x:?}");
-            let fit = Fit::AtSlice { group_size: 4 };
+            let fit = Fit::AtSlice { group_size: 4, importance: None };
             let rule = Rule { drop: None, round: Some(Round { format, fit }), stored: format.stored };
             for swept in [
                 sweep(x.to_vec(), 4, 4, CurvatureData::Flat, rule),
@@ -264,7 +269,7 @@ fn lengths_that_do_not_fit_are_refused() {
     let (w, norms, u) = problem(rows, cols);
     let stored = Precision::F32;
     let format = GridFormat::int(4, false, stored);
-    let grids = fit_tiles(&w, cols, [1, 8], &format);
+    let grids = fit_tiles(&w, cols, [1, 8], &format, None);
     let group_of: Vec<u32> = (0..cols as u32).map(|j| j / 8).collect();
     let nothing = Rule { drop: None, round: None, stored };
     let dropping = |drop| Rule { drop: Some(drop), ..nothing };
@@ -281,7 +286,7 @@ fn lengths_that_do_not_fit_are_refused() {
         for drop in [Drop::Given(&[0; 79]), Drop::Given(&[0; 81]), Drop::NofM { n: 0, m: 0 }] {
             assert!(refused(&w, sides, full, dropping(drop)), "{drop:?}");
         }
-        assert!(refused(&w, sides, full, round(format, Fit::AtSlice { group_size: 0 })));
+        assert!(refused(&w, sides, full, round(format, Fit::AtSlice { group_size: 0, importance: None })));
         for group_of in [&group_of[1..], &[2; 16]] {
             assert!(refused(&w, sides, full, round(format, Fit::Before { grids: &grids, group_of })));
         }
@@ -301,7 +306,7 @@ fn slices_wider_than_a_piece_are_equal_to_the_definition() {
     let (w, norms, u) = problem(rows, cols);
     let stored = Precision::F32;
     let format = GridFormat::int(3, false, stored);
-    let fitted = Some(Round { format, fit: Fit::AtSlice { group_size: 56 } });
+    let fitted = Some(Round { format, fit: Fit::AtSlice { group_size: 56, importance: None } });
     for curvature in [CurvatureData::Flat, CurvatureData::Diagonal(norms.as_slice()), CurvatureData::Full(u.as_slice())]
     {
         for drop in [

@@ -183,7 +183,7 @@ fn decode(stored: Precision, code: &Lane, grids: &ColumnGrids, q: &mut Lane) {
 
 /// Rounds to the type that is stored.
 #[inline(always)]
-fn store(stored: Precision, q: &mut Lane) {
+pub(super) fn store(stored: Precision, q: &mut Lane) {
     match stored {
         Precision::F32 => {}
         Precision::Bf16 => {

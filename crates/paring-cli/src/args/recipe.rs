@@ -21,6 +21,8 @@ pub enum ScalesArg {
     Minmax,
     /// The clipping range whose errors have the least sum of powers of 2.4, as in the GPTQ code
     Mse,
+    /// The scale and zero point with the least errors, each column weighted by its inputs: needs calibration data
+    Weighted,
 }
 
 impl ScalesArg {
@@ -29,6 +31,7 @@ impl ScalesArg {
         match self {
             ScalesArg::Minmax => Search::MinMax,
             ScalesArg::Mse => Search::Mse,
+            ScalesArg::Weighted => Search::Weighted,
         }
     }
 }

@@ -114,7 +114,7 @@ fn sweeps(bencher: &mut Bencher<'_>, rows: usize, cols: usize) {
     };
     let half = Drop::Threshold { sparsity: 0.5 };
     let two_of_four = Drop::NofM { n: 2, m: 4 };
-    let grouped = |group_size| Round { format: int4, fit: Fit::AtSlice { group_size } };
+    let grouped = |group_size| Round { format: int4, fit: Fit::AtSlice { group_size, importance: None } };
     let rules: [(&str, Option<Drop<'_>>, Option<Round<'_>>); 5] = [
         ("sweep-sparsegpt-50", Some(half), None),
         ("sweep-sparsegpt-2of4", Some(two_of_four), None),

@@ -1,7 +1,6 @@
 //! The baseline of a method that knows the inputs: the same rule with a flat curvature.
 
 use paring_format::ScaleType;
-use paring_kernels::sweep::CurvatureData;
 
 use super::{Matrix, Outcome, Prepared, spqr, sweep};
 use crate::plan::method::{Baseline, MAGNITUDE, RTN};
@@ -62,7 +61,7 @@ impl Recipe {
         };
         // A share of the matrix is ranked at once; all else is the same in slices of any width, for less memory.
         let slice = if matches!(self.pattern, Some(Pattern::Unstructured(_))) { cols } else { self.blocksize };
-        let prepared = Prepared::with_curvature(CurvatureData::Flat, self.percdamp);
+        let prepared = prepared.flattened();
         let made = sweep::compress(&flat, vec![matrix.by_ref()], cols, slice, &prepared)?.pop();
         made.ok_or_else(|| Error::Plan(format!("{}: nothing came out", matrix.module)))
     }

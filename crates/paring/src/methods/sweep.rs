@@ -9,7 +9,7 @@ use paring_kernels::sweep::{self, Drop, Fit, GridFormat, Grids, Part, Round, Rul
 
 use super::{Matrix, Outcome, Prepared, grids};
 use crate::Result;
-use crate::plan::{ActOrder, Opt, Pattern, Recipe};
+use crate::plan::{ActOrder, Opt, Pattern, Recipe, Search};
 
 /// A matrix that is to be swept, apart from its values in visiting order.
 struct SweepInput<'a> {
@@ -25,6 +25,8 @@ struct SweepInput<'a> {
     tile: [usize; 2],
     /// Grids that are fitted before the sweep.
     before: Option<Grids>,
+    /// The importance of each column in visiting order, for those that are fitted in the sweep.
+    importance: Option<Vec<f32>>,
     /// The group of each column in visiting order, for those grids.
     group_of: Vec<u32>,
     /// 1 where a zero has to stay.
@@ -65,6 +67,7 @@ fn input<'a>(recipe: &Recipe, matrix: Matrix<'a>, cols: usize, prepared: &Prepar
         format,
         tile,
         before: grids_before(recipe, &weight, format.as_ref(), tile, (cols, prepared)),
+        importance: prepared.importance_visited(),
         group_of: (0..cols).map(|k| (prepared.column(k) / tile[1]) as u32).collect(),
         zeros: (recipe.pattern.is_none() && weight.contains(&0.0)).then(|| prepared.zeros(&weight, cols)),
         original: prepared.needs_original().then(|| weight.clone()),
@@ -83,18 +86,21 @@ fn grids_before(
     let (format, rounding) = (format?, recipe.rounding?);
     // Grids of full rows and more, asked for as such, are fitted before dead columns are cleared (algorithm descriptions
     // of GPTQ and SparseGPT).
-    if rounding.group_size().is_none() {
-        return Some(fit_tiles(weight, cols, tile, format));
+    if rounding.group_size().is_none() && rounding.search != Search::Weighted {
+        return Some(fit_tiles(weight, cols, tile, format, None));
     }
-    let beforehand = rounding.static_groups || rounding.act_order == ActOrder::Static || !recipe.method.needs_data();
-    beforehand.then(|| fit_tiles(&prepared.cleared(weight, cols), cols, tile, format))
+    let beforehand = rounding.group_size().is_none()
+        || rounding.static_groups
+        || rounding.act_order == ActOrder::Static
+        || !recipe.method.needs_data();
+    beforehand.then(|| fit_tiles(&prepared.cleared(weight, cols), cols, tile, format, prepared.importance()))
 }
 
 impl SweepInput<'_> {
     fn round(&self) -> Option<Round<'_>> {
         let fit = match &self.before {
             Some(grids) => Fit::Before { grids, group_of: &self.group_of },
-            None => Fit::AtSlice { group_size: self.tile[1] },
+            None => Fit::AtSlice { group_size: self.tile[1], importance: self.importance.as_deref() },
         };
         self.format.map(|format| Round { format, fit })
     }

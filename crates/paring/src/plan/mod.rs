@@ -231,7 +231,8 @@ impl Recipe {
 
     /// The statistics of a linear's inputs that it needs.
     pub fn statistics(&self) -> Curvature {
-        self.method.curvature
+        let weighted = self.rounding.is_some_and(|rounding| rounding.search == Search::Weighted);
+        self.method.curvature.max(if weighted { Curvature::Diagonal } else { Curvature::Flat })
     }
 
     /// Columns of a slice of the sweep over a matrix of `cols`: only a full curvature moves errors between slices.

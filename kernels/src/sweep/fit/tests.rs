@@ -49,7 +49,7 @@ fn tried(format: &GridFormat, x: &[f32]) -> (f32, Vec<(f32, f32)>) {
     if !matches!(format.element, Element::Int(_)) {
         return match format.search {
             Search::Mse => (2.4, parts.map(|p| (format.scale_for(p * amax), 0.0)).collect()),
-            Search::MinMax => (2.4, vec![(format.scale_for(amax), 0.0)]),
+            _ => (2.4, vec![(format.scale_for(amax), 0.0)]),
         };
     }
     if format.symmetric {
@@ -61,8 +61,8 @@ fn tried(format: &GridFormat, x: &[f32]) -> (f32, Vec<(f32, f32)>) {
     let rounds: [fn(Precision, f32) -> f32; 3] = [Precision::round, Precision::round_down, Precision::round_up];
     match (format.search, format.stored) {
         (Search::Mse, _) => (2.4, parts.map(|p| format.scale_and_zero(p * lo, p * hi, rounds[0])).collect()),
-        (Search::MinMax, Precision::F32) => (2.0, vec![format.scale_and_zero(lo, hi, rounds[0])]),
-        (Search::MinMax, _) => (2.0, rounds[1..].iter().map(|round| format.scale_and_zero(lo, hi, *round)).collect()),
+        (_, Precision::F32) => (2.0, vec![format.scale_and_zero(lo, hi, rounds[0])]),
+        (_, _) => (2.0, rounds[1..].iter().map(|round| format.scale_and_zero(lo, hi, *round)).collect()),
     }
 }
 
@@ -126,7 +126,7 @@ fn tiles_are_fitted_one_by_one() {
     let weight: Vec<f32> = (0..rows * cols).map(|_| next()).collect();
     let format = GridFormat { scales: Scales::Float, ..GridFormat::int(4, false, Precision::F32) };
     for [height, width] in [[1, 1], [1, 8], [1, 26], [1, 40], [2, 26], [4, 8], [3, 40], [10, 13], [40, 5]] {
-        let made = fit_tiles(&weight, cols, [height, width], &format);
+        let made = fit_tiles(&weight, cols, [height, width], &format, None);
         assert_eq!(made.groups, cols.div_ceil(width));
         for row in 0..rows {
             for group in 0..made.groups {

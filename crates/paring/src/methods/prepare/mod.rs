@@ -31,6 +31,8 @@ pub struct Prepared {
     order: Option<Vec<usize>>,
     /// In visiting order.
     curvature: CurvatureData,
+    /// The importance of each column in file order, for scales that are searched by it; `None` without statistics.
+    importance: Option<Vec<f32>>,
     damp: Option<f64>,
     /// The damping that the recipe asks for.
     requested_damp: f64,
@@ -53,7 +55,20 @@ impl Recipe {
     pub fn prepare(&self, stats: Option<&Stats>, weight: Option<&[f32]>, module: &str) -> Result<Prepared> {
         let plain = |curvature| Prepared::with_curvature(curvature, self.percdamp);
         match (self.method.curvature, stats) {
-            (Curvature::Flat, _) => Ok(plain(CurvatureData::Flat)),
+            (Curvature::Flat, None) if self.statistics() == Curvature::Flat => Ok(plain(CurvatureData::Flat)),
+            (Curvature::Flat, Some(stats)) => {
+                let squares = match stats {
+                    Stats::Norms(s) => {
+                        finite(s.iter().position(|v| !v.is_finite()), module)?;
+                        s.clone()
+                    }
+                    Stats::Gram(h) => {
+                        finite(h.first_bad()?, module)?;
+                        h.diagonal()?
+                    }
+                };
+                Ok(Prepared { importance: Some(self.importance(&squares)), ..plain(CurvatureData::Flat) })
+            }
             (Curvature::Diagonal, Some(Stats::Norms(s))) => {
                 finite(s.iter().position(|v| !v.is_finite()), module)?;
                 Ok(self.prepare_diagonal(s.iter().map(|s| s.sqrt()).collect()))
@@ -102,13 +117,22 @@ impl Recipe {
         })
     }
 
+    /// The importance of columns whose inputs have these sums of squares: the damped ones; none for inputs that were always
+    /// zero.
+    fn importance(&self, squares: &[f32]) -> Vec<f32> {
+        let mean = squares.iter().map(|&square| f64::from(square)).sum::<f64>() / squares.len().max(1) as f64;
+        let added = (self.percdamp * mean) as f32;
+        squares.iter().map(|&square| if square == 0.0 { 0.0 } else { square + added }).collect()
+    }
+
     /// From the norms of the inputs. Dead columns are not cleared: their scores are all zero, so they go first.
     fn prepare_diagonal(&self, norms: Vec<f32>) -> Prepared {
         let silent = norms.iter().filter(|&&norm| norm == 0.0).count();
         if silent == norms.len() {
             return self.prepare_idle(silent);
         }
-        Prepared { silent, ..Prepared::with_curvature(CurvatureData::Diagonal(norms), self.percdamp) }
+        let importance = Some(self.importance(&norms.iter().map(|norm| norm * norm).collect::<Vec<f32>>()));
+        Prepared { silent, importance, ..Prepared::with_curvature(CurvatureData::Diagonal(norms), self.percdamp) }
     }
 
     /// For a fan all of whose inputs, `silent` in number, were always zero.
@@ -143,7 +167,20 @@ impl Recipe {
         let (curvature, lambda, damp) = (CurvatureData::Full(factor), Some(damp * mean), Some(damp));
         let silent = dead.len();
         let idle = None;
-        Ok(Prepared { dead, silent, idle, order, curvature, damp, requested_damp, lambda, dead_diagonal, arithmetic })
+        let importance = Some(self.importance(&diagonal));
+        Ok(Prepared {
+            dead,
+            silent,
+            idle,
+            order,
+            curvature,
+            importance,
+            damp,
+            requested_damp,
+            lambda,
+            dead_diagonal,
+            arithmetic,
+        })
     }
 }
 
@@ -190,6 +227,7 @@ impl Prepared {
             idle: None,
             order: None,
             curvature,
+            importance: None,
             damp: None,
             requested_damp,
             lambda: None,
@@ -291,6 +329,22 @@ impl Prepared {
     /// Tells whether several matrices are better given to [`Recipe::compress_all`] than one after the other.
     pub fn prefers_many(&self) -> bool {
         self.curvature.prefers_many()
+    }
+
+    /// The importance of each column, in file order.
+    pub(super) fn importance(&self) -> Option<&[f32]> {
+        self.importance.as_deref()
+    }
+
+    /// The importance of each column, in visiting order.
+    pub(super) fn importance_visited(&self) -> Option<Vec<f32>> {
+        self.importance.as_ref().map(|h| (0..h.len()).map(|k| h[self.column(k)]).collect())
+    }
+
+    /// A flat curvature in file order for the same inputs: rounding to nearest on grids of the same search.
+    pub(super) fn flattened(&self) -> Self {
+        let flat = Self::with_curvature(CurvatureData::Flat, self.requested_damp);
+        Self { importance: self.importance.clone(), ..flat }
     }
 
     pub(super) fn is_permuted(&self) -> bool {
