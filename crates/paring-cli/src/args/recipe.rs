@@ -92,7 +92,8 @@ pub struct Removal {
 pub struct Published {
     /// Do exactly what the published code does with these options
     ///
-    /// Without it, `paring quantize` visits important columns first (--actorder static). `paring layer`, which is for comparisons
+    /// Without it, `paring quantize` visits important columns first and searches scales (--actorder static, --scales weighted), and
+    /// statistics are --true-sequential. `paring layer`, which is for comparisons
     /// with such code, does this in any case.
     #[arg(long, hide_short_help = true)]
     pub published: bool,

@@ -80,10 +80,13 @@ impl RecipeOptions {
     }
 
     /// Sets what was not asked for to what loses least, unless the published code's defaults are wanted: columns are visited
-    /// by falling curvature.
+    /// by falling curvature, and scales are searched by errors that the inputs weigh.
     fn improve(&self, recipe: &mut Recipe) {
         let Recipe { method, pattern, rounding, .. } = recipe;
         let Some(rounding) = rounding.as_mut().filter(|_| moves_errors(method) && !self.published) else { return };
+        if self.search.is_none() {
+            rounding.search = Search::Weighted;
+        }
         // Groups of a pattern are of neighbours, which another order would part.
         if self.act_order.is_none() && pattern.is_none() {
             rounding.act_order = ActOrder::Static;
@@ -271,8 +274,9 @@ impl GroupChange {
         };
         // What other linears inherit has these defaults already.
         if !moves_errors(base.recipe.method) || base.recipe.rounding.is_none() {
-            let act_order = options.act_order.or(asked.act_order);
-            RecipeOptions { act_order, published: asked.published, ..RecipeOptions::default() }.improve(&mut recipe);
+            let (act_order, search) = (options.act_order.or(asked.act_order), options.search.or(asked.search));
+            let published = asked.published;
+            RecipeOptions { act_order, search, published, ..RecipeOptions::default() }.improve(&mut recipe);
         }
         recipe.check()?;
         // A threshold that is given takes the place of one that would be found.
