@@ -12,14 +12,16 @@ use support::stalling::{Stalling, told};
 use support::*;
 
 /// Runs to kill: pruning with and without snapshots, grids, a second level with a threshold that is searched
-/// for, statistics in turns, nothing but weights.
-const RUNS: [&str; 6] = [
+/// for, statistics in turns, nothing but weights, settings of each linear that are measured.
+const RUNS: [&str; 8] = [
     "sparsify demo demo --pattern 2:4 --nsamples 8 --seqlen 64 --resumable",
     "sparsify demo demo --sparsity 0.5 --nsamples 8 --seqlen 64 --resumable=never",
     "quantize demo demo --wbits 3 --groupsize 32 --nsamples 8 --seqlen 64 --resumable",
     "quantize demo demo --wbits 3 --groupsize 16 --outlier-share 0.01 --nsamples 8 --seqlen 64",
     "quantize demo demo --wbits 4 --nsamples 8 --seqlen 64 --true-sequential --offload activations --resumable",
     "quantize demo --wbits 4 --groupsize 32 --method rtn",
+    "quantize demo demo --target-bits 3.3 --method gptq --nsamples 8 --seqlen 64 --resumable",
+    "sparsify demo demo --sparsity 0.6 --allocate owl --nsamples 8 --seqlen 64",
 ];
 
 /// Number of times that runs are killed, and the seed of the moments.

@@ -9,13 +9,14 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// The rooms of `crates/paring`, from the lowest, and those that each may import.
-const ROOMS: [(&str, &[&str]); 10] = [
+const ROOMS: [(&str, &[&str]); 11] = [
     ("plan", &[]),
     ("report", &["plan"]),
     ("pipeline", &["plan", "report"]),
     ("methods", &["plan", "pipeline"]),
+    ("allocate", &["plan"]),
     ("output", &["plan", "report"]),
-    ("compress", &["plan", "report", "pipeline", "methods", "output"]),
+    ("compress", &["plan", "report", "pipeline", "methods", "allocate", "output"]),
     ("commands", &["plan", "report", "pipeline", "methods", "output", "compress"]),
     ("cost", &["plan", "report", "pipeline", "methods", "output", "compress"]),
     ("bench", &["plan", "report", "pipeline", "methods"]),

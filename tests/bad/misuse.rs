@@ -15,7 +15,7 @@ const QUANTIZATION: &[BadArguments] = &[
     ("--wbits four", &["--wbits", "four"]),
     ("--wbits 4 --groupsize 0", &["--groupsize 0", "-1"]),
     ("--wbits 4 --groupsize -2", &["--groupsize -2", "-1"]),
-    ("--target-bits 4 --method gptq", &["--target-bits needs --method spqr"]),
+    ("--target-bits 1 --method gptq", &["--target-bits 1: must be 3.", "for this model"]),
     ("--wbits 4 --blocksize 0", &["--blocksize 0", "at least 1"]),
     ("--wbits 4 --blocksize -1", &["--blocksize", "-1"]),
     ("--wbits 4 --percdamp -1", &["--percdamp -1", "0 to 1e6"]),

@@ -15,12 +15,14 @@
 //! * [`report`]: the numbers of a run, its progress, and the same for other programs.
 //! * [`pipeline`]: the loop over blocks, the activations between them, and statistics of their inputs.
 //! * [`methods`]: a method applied to the linears of one input.
+//! * [`allocate`]: settings for each linear under a budget for all.
 //! * [`output`]: files that a run writes, its journal, and the check of what was written.
 //! * [`compress`]: a whole run: walk, compress, write, reopen and check.
 //! * [`commands`]: perplexity, comparison, inspection and the others.
 //! * [`cost`]: what a run will take, before it begins; [`mod@bench`]: how fast a device is, and whether it is right.
 //! * [`request`]: names and options with defaults → a whole run, in one call.
 
+pub mod allocate;
 pub mod bench;
 pub mod commands;
 pub mod compress;

@@ -37,7 +37,7 @@ pub use inputs::{Inputs, OpeningArgs};
 pub use layer::LayerArgs;
 pub use output::{LogArg, OutputArgs};
 pub use overrides::{Change, Changed};
-pub use recipe::{ActOrderArg, Grids, Published, Removal, ScalesArg, SpqrArgs, Sweep, Target};
+pub use recipe::{ActOrderArg, Allocate, Grids, Published, Removal, ScalesArg, SpqrArgs, Sweep, Target};
 pub use report::ReportArgs;
 pub use request::sources;
 pub use run::{OffloadArg, Run};
@@ -97,6 +97,8 @@ pub enum Command {
 pub struct SparsifyArgs {
     #[command(flatten)]
     pub removal: Removal,
+    #[command(flatten)]
+    pub allocate: Allocate,
     /// Pruning method
     #[arg(long, default_value = "sparsegpt", value_parser = methods(|m| m.drops), help_heading = WHAT)]
     pub method: String,

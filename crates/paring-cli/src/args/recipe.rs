@@ -1,6 +1,7 @@
 //! Options of a recipe.
 
 use clap::{Args, ValueEnum};
+use paring::plan::allocation::SparsityBy;
 use paring::plan::{Pattern, Permutation, Search};
 
 use super::headings::{GPTQ, SPQR, WHAT};
@@ -64,9 +65,9 @@ pub struct Grids {
 #[derive(Args)]
 #[command(next_help_heading = WHAT)]
 pub struct Target {
-    /// Bits per weight to reach on disk, with SpQR
+    /// Bits per weight to reach on disk
     ///
-    /// Chooses bits, groups and outliers.
+    /// Chooses bits, groups and outliers of SpQR; with --method gptq or rtn, by measuring, the bits and groups of each layer.
     #[arg(
         long,
         value_name = "BITS",
@@ -85,6 +86,15 @@ pub struct Removal {
     /// Share of the weights to remove, such as 0.5
     #[arg(long, value_name = "S", conflicts_with = "pattern", allow_negative_numbers = true)]
     pub sparsity: Option<f64>,
+}
+
+#[derive(Args)]
+#[command(next_help_heading = WHAT)]
+pub struct Allocate {
+    /// Let --sparsity be the mean, and choose the share of each layer: owl, by outliers of its block's scores; error, by what
+    /// its error does to the predictions
+    #[arg(long, value_name = "BY", value_parser = allocation, hide_short_help = true)]
+    pub allocate: Option<SparsityBy>,
 }
 
 #[derive(Args)]
@@ -205,6 +215,10 @@ impl PermutationArg {
             PermutationArg::Spearman => Permutation::Spearman,
         }
     }
+}
+
+fn allocation(text: &str) -> std::result::Result<SparsityBy, String> {
+    SparsityBy::named(text).map_err(|error| error.to_string())
 }
 
 fn pattern(text: &str) -> std::result::Result<Pattern, String> {

@@ -29,6 +29,7 @@ impl SparsifyArgs {
         let recipe = RecipeOptions {
             method: Some(self.method.clone()),
             pattern: self.removal.pattern(),
+            allocate: self.allocate.allocate,
             published: self.published.published,
             ..recipe(&self.grids, &self.sweep)?
         };

@@ -16,6 +16,7 @@ pub fn doing(step: &Step<'_>) -> String {
         Stage::Write => "writing",
         Stage::Check => "checking the output",
         Stage::Head => "head",
+        Stage::Allocate => "measuring layers",
     };
     let module = step.module.map_or(String::new(), |name| format!(" of {}", short(name)));
     // The batch of windows that is at work now.

@@ -1,6 +1,7 @@
 //! A whole compression run: walk, compress, write, reopen and check.
 
 mod activations;
+mod allocation;
 mod elapsed;
 mod encode;
 mod fallback;
@@ -13,6 +14,7 @@ mod schemes;
 mod select;
 mod snapshots;
 mod start;
+pub(crate) mod stored;
 mod summary;
 #[cfg(test)]
 mod tests;
@@ -51,6 +53,8 @@ use output::Output;
 use start::Started;
 use visitor::{Compressor, Walked};
 
+pub(crate) use allocation::check as check_allocation;
+pub(crate) use allocation::{effort, windows as measuring_windows};
 pub(crate) use fallback::ROWS;
 pub use groups::{Fitted, fit_groups, using};
 pub(crate) use output::outer_shards;
@@ -338,6 +342,7 @@ pub fn run_after<T>(
     let mut elapsed = Elapsed::start();
     job.budget = job.budget.with_hint(less_memory());
     let selection = job.check()?;
+    allocation::check(&job, &selection)?;
     let identity = start::identity(&job)?;
     if let Some(report) = start::finished(&job, &identity, observer)? {
         observer.note("already complete");
@@ -348,7 +353,7 @@ pub fn run_after<T>(
     let start = Instant::now();
     let done = first(observer).and_then(|measured| {
         elapsed.leave_out(start.elapsed());
-        Ok((carry_out(job, &selection, started, elapsed, observer, clock)?, measured))
+        Ok((carry_out(job, selection, started, elapsed, observer, clock)?, measured))
     });
     done.map_err(|error| match beside {
         Some(made) if made.exists() => Error::Beside { out, made, error: Box::new(error) },
@@ -359,7 +364,7 @@ pub fn run_after<T>(
 /// All of a run but its beginning.
 fn carry_out(
     mut job: Job,
-    selection: &Selection,
+    selection: Selection,
     mut started: Started,
     mut elapsed: Elapsed,
     observer: &mut dyn Observer,
@@ -370,6 +375,7 @@ fn carry_out(
     if tied::head_differs(&job.checkpoint, &job.decoder.outer())? {
         started.note(tied::NOTE.to_string(), observer);
     }
+    let selection = &allocation::set(&mut job, selection, &mut started, observer, clock)?;
     let legacy: Vec<String> = started.output.encoder().layouts().filter_map(legacy::note).collect();
     let few_tokens = job.few_tokens(selection).map(|note| spelled(&note, observer));
     legacy.into_iter().chain(few_tokens).for_each(|note| started.note(note, observer));

@@ -74,6 +74,12 @@ impl Output {
         &self.encoder
     }
 
+    /// From here on encodes linears as this plan has them.
+    pub(super) fn encode_as(&mut self, plan: &Plan) -> Result<()> {
+        self.encoder = Arc::new(Encoder::new(plan)?);
+        Ok(())
+    }
+
     /// Adds a compressed linear to the open shard.
     pub(super) fn put(&mut self, encoded: Encoded) {
         if self.encoder.lists_lengths() {

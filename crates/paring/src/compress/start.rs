@@ -14,7 +14,7 @@ use paring_model::weight::Dense;
 use super::Job;
 use super::output::Output;
 use super::select::Selection;
-use crate::output::journal::{self, BlockRecord, Input, Journal, Line, RunIdentity};
+use crate::output::journal::{self, BlockRecord, Found, Input, Journal, Line, RunIdentity};
 use crate::output::side_files::{beside, names_beside};
 use crate::pipeline::activations::Hidden;
 use crate::pipeline::walk::{Visitor, walk};
@@ -28,6 +28,8 @@ pub(super) struct Started {
     pub output: Output,
     /// Outlier thresholds that were found, by number of the choice.
     pub thresholds: BTreeMap<usize, f64>,
+    /// Settings of linears that were found.
+    pub allotted: Option<Found>,
     /// Each arithmetic that computed, from the beginning to this process.
     pub arithmetic: Vec<String>,
     /// Linears of the blocks that are done.
@@ -126,6 +128,7 @@ pub(super) fn begin(job: &Job, identity: RunIdentity, clock: &mut Clock) -> Resu
     Ok(Started {
         output: Output::new(job, writer, journal, &[])?,
         thresholds: BTreeMap::new(),
+        allotted: None,
         arithmetic,
         layers: Vec::new(),
         notes,
@@ -192,6 +195,7 @@ fn resume(job: &Job, identity: &RunIdentity, read: journal::Read, place: Place, 
     Ok(Started {
         output,
         thresholds: read.thresholds,
+        allotted: read.allotted,
         arithmetic,
         notes,
         noted,

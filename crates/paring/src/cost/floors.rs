@@ -7,8 +7,9 @@ use paring_model::LinearInfo;
 use serde::Serialize;
 
 use super::sheet::{Block, Linear, Sheet, Tensor, Treatment};
-use super::{stored, work};
+use super::work;
 use crate::compress::Kind;
+use crate::compress::stored;
 use crate::pipeline::shapes::llama;
 use crate::pipeline::vram::{Device, Pass, device};
 use crate::plan::{Choice, Recipe};
@@ -107,6 +108,7 @@ impl Llama {
             resident: usize::MAX,
             built_in: false,
             is_known: true,
+            measures: None,
         })
     }
 

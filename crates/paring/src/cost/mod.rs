@@ -6,11 +6,11 @@
 //!   activations wait.
 //! * [`Llama::floor`]: what runs of models that are not at hand cannot be faster than on a card.
 
+mod allocation;
 mod floors;
 mod memory;
 mod rates;
 mod sheet;
-mod stored;
 #[cfg(test)]
 mod tests;
 mod work;
@@ -20,7 +20,7 @@ use serde::Serialize;
 use paring_kernels::allocator;
 
 use crate::Result;
-use crate::compress::{Job, LONG, can_resume, destination};
+use crate::compress::{Job, LONG, can_resume, check_allocation, destination};
 use crate::output::side_files::beside;
 use crate::pipeline::budget::largest_block;
 pub use crate::pipeline::vram::{Device, Part, Pass, Point, device};
@@ -126,6 +126,7 @@ fn smaller(seconds: f64, sheet: &Sheet<'_>, takes: impl Fn(&Sheet<'_>) -> f64) -
 
 fn assess(job: &Job, measured: Option<&Windows>) -> Result<(Costs, Option<SmallerData>)> {
     let selection = job.check()?;
+    check_allocation(job, &selection)?;
     let replaced = if can_resume(job) { 0 } else { destination(job)?.check()?.replaced_bytes };
     // Before anything that a run would not do.
     let (base, so_far) = resident();
@@ -196,6 +197,15 @@ fn parts(
         (stage.name(), work, rates.seconds(stage, &work, sheet))
     };
     let mut stages: Vec<_> = work::STAGES.into_iter().map(stage).collect();
+    stages.extend(sheet.allocating().map(|[forward, gram, sweep]| {
+        let seconds = rates.seconds(Stage::Forward, &forward, sheet)
+            + rates.seconds(Stage::Gram, &gram, sheet)
+            + rates.seconds(Stage::Sweep, &sweep, sheet);
+        let mut work = forward;
+        work.add(gram);
+        work.add(sweep);
+        (Stage::Allocate.name(), work, seconds)
+    }));
     if let Some((windows, vocabulary)) = measured {
         let work = sheet.measuring(windows.ids.len(), windows.seqlen, vocabulary);
         stages.push(("eval", work, rates.seconds(Stage::Forward, &work, sheet)));

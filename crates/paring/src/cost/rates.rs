@@ -11,8 +11,8 @@ use paring_kernels::matmul::Matrix;
 use paring_kernels::plain::add;
 
 use super::sheet::{Linear, Sheet};
-use super::stored::{encoded, sample};
 use super::work::Work;
+use crate::compress::stored::{encoded, sample};
 use crate::compress::{Job, Kind, Selection, kinds};
 use crate::methods::Stored;
 use crate::pipeline::stats::Stats;
@@ -160,7 +160,7 @@ impl Rates {
                 2.0 * outer / self.memory
             }
             Stage::Check => self.each[2] * made / threads + (work.moved - made).max(0.0) / self.memory,
-            Stage::Head => 0.0,
+            Stage::Head | Stage::Allocate => 0.0,
         }
     }
 }

@@ -6,10 +6,10 @@ use paring_format::layouts::part_names;
 use paring_format::{Checkpoint, Dtype, Dynamic, ScaleType};
 use paring_model::{BlockInfo, LinearInfo};
 
-use super::stored;
-use crate::compress::{Job, Kind, Selection, kinds};
+use super::allocation::Measures;
+use crate::compress::{Job, Kind, Selection, kinds, stored};
 use crate::pipeline::activations::batch_windows;
-use crate::plan::{Curvature, Pattern, Recipe};
+use crate::plan::{Allocation, Curvature, Pattern, Plan, Recipe};
 use crate::{Precision, Result};
 
 /// A run.
@@ -40,6 +40,8 @@ pub(super) struct Sheet<'a> {
     pub built_in: bool,
     /// The bytes of the output do not depend on its numbers.
     pub is_known: bool,
+    /// Measurements before the run that choose settings of linears; `None` where none are.
+    pub measures: Option<Measures>,
 }
 
 #[derive(Clone)]
@@ -120,6 +122,21 @@ fn stored_as(checkpoint: &Checkpoint, info: &LinearInfo) -> (usize, Dtype) {
     (bytes, floats.unwrap_or(Dtype::Bf16))
 }
 
+/// Bytes of a linear of so many bits per weight: those of one are not known before it is measured, but those of all are.
+fn on_average(info: &LinearInfo, bits: f64) -> usize {
+    ((info.rows * info.cols) as f64 * bits / 8.0) as usize
+}
+
+/// Tells whether the bytes of a plan's output do not depend on its numbers.
+fn is_known(plan: &Plan, kinds: &[Option<Kind>]) -> bool {
+    !matches!(plan.allocation, Some(Allocation::Bits { .. }))
+        && kinds.iter().flatten().zip(plan.choices()).all(|(kind, (_, choice))| {
+            let outliers = choice.recipe.spqr.as_ref().is_some_and(|s| s.outlier_threshold.is_some());
+            let zeros = kind.layout.instead().is_some() && !matches!(choice.recipe.pattern, Some(Pattern::NofM { .. }));
+            !outliers && !zeros && choice.outlier_share.is_none()
+        })
+}
+
 /// The windows of each batch, `batch` at most.
 fn batches(windows: usize, batch: usize) -> Vec<usize> {
     let batch = batch.max(1);
@@ -157,7 +174,10 @@ impl<'a> Sheet<'a> {
                 Some(parts) => parts.clone(),
                 None => {
                     let share = choice.outlier_share.unwrap_or(0.0);
-                    let parts = stored::parts(kind, choice.recipe, [info.rows, info.cols], dtype, share)?;
+                    let parts = match job.plan.allocation {
+                        Some(Allocation::Bits { target, .. }) => vec![on_average(&info, target)],
+                        _ => stored::parts(kind, choice.recipe, [info.rows, info.cols], dtype, share)?,
+                    };
                     known.insert(key, parts.clone());
                     parts
                 }
@@ -198,12 +218,8 @@ impl<'a> Sheet<'a> {
             errors: !job.plan.skip_out_loss,
             resident: job.resident_activations(),
             built_in: checkpoint.dir().is_none(),
-            is_known: kinds.iter().flatten().zip(job.plan.choices()).all(|(kind, (_, choice))| {
-                let outliers = choice.recipe.spqr.as_ref().is_some_and(|s| s.outlier_threshold.is_some());
-                let zeros =
-                    kind.layout.instead().is_some() && !matches!(choice.recipe.pattern, Some(Pattern::NofM { .. }));
-                !outliers && !zeros && choice.outlier_share.is_none()
-            }),
+            measures: Measures::of(job),
+            is_known: is_known(&job.plan, &kinds),
         })
     }
 

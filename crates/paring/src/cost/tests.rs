@@ -1,9 +1,9 @@
 use paring_format::{Dtype, Element, ScaleType};
 use paring_kernels::allocator::POOL_RESERVE;
 
-use super::{LLAMAS, stored};
+use super::LLAMAS;
 use crate::Precision;
-use crate::compress::Kind;
+use crate::compress::{Kind, stored};
 use crate::plan::{Choice, Grouping, MethodInfo, Pattern, Permutation, Recipe, Rounding, Spqr};
 
 fn recipe(method: &'static str, pattern: Option<Pattern>, rounding: Option<Rounding>, spqr: Option<Spqr>) -> Recipe {

@@ -5,6 +5,7 @@ pub(crate) mod budget;
 pub mod device;
 mod f16_watch;
 pub(crate) mod nonfinite;
+pub(crate) mod prediction;
 pub(crate) mod shapes;
 pub mod stats;
 pub mod vram;

@@ -1,5 +1,6 @@
 //! All of a run's choices. A plan is printed, and stored beside the checkpoint it made.
 
+pub mod allocation;
 pub mod compatibility;
 pub mod file;
 pub(crate) mod groups;
@@ -19,6 +20,7 @@ use serde::Serialize;
 
 use crate::{Error, Precision, Result};
 
+pub use allocation::Allocation;
 pub(crate) use file::yaml_value;
 pub use groups::SizedBy;
 use method::names;
@@ -164,6 +166,9 @@ pub struct Plan {
     pub format: Option<String>,
     /// Linears that are treated in another way; the last one that names a linear decides.
     pub overrides: Vec<Override>,
+    /// Settings that are chosen for each linear by measuring, before the run; `None`: all have those of their recipe.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub allocation: Option<Allocation>,
     /// The recipe file that choices were read from.
     pub config: Option<String>,
     /// Replace the files of an earlier checkpoint.
@@ -216,6 +221,7 @@ impl Plan {
             allow_fallback: false,
             format: None,
             overrides: Vec::new(),
+            allocation: None,
             config: None,
             overwrite: false,
             lenient: false,

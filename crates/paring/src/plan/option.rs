@@ -28,6 +28,7 @@ macro_rules! options {
 
 options! {
     ActOrder "actorder",
+    Allocate "allocate",
     AllowFallback "allow-fallback",
     AllowMixedArithmetic "allow-mixed-arithmetic",
     BlockSize "blocksize",

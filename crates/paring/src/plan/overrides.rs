@@ -7,6 +7,9 @@ use serde::Serialize;
 use super::{Curvature, Opt, Plan, Recipe};
 use crate::Result;
 
+/// Targets of an override that a message names.
+const NAMED: usize = 4;
+
 /// The treatment of some linears, instead of that of the others.
 #[derive(Clone, Debug, Serialize)]
 pub struct Override {
@@ -51,7 +54,11 @@ impl Plan {
     /// The targets of a choice's override, for the beginning of a message; empty for the choice of all other linears.
     pub(crate) fn place(&self, number: usize) -> String {
         let targets = number.checked_sub(1).and_then(|index| self.overrides.get(index)).map(|over| &over.targets);
-        targets.map_or(String::new(), |targets| format!("{}: ", targets.join(", ")))
+        // Those that were chosen by measuring are many.
+        targets.map_or(String::new(), |targets| match targets.get(NAMED..).map_or(0, <[String]>::len) {
+            0 => format!("{}: ", targets.join(", ")),
+            more => format!("{} and {more} more: ", targets[..NAMED].join(", ")),
+        })
     }
 
     /// True if a choice needs calibration data: for its method, or for scales that are not found as the model runs.
@@ -59,7 +66,7 @@ impl Plan {
         let stored = |args: &QuantArgs| args.dynamic != Dynamic::Yes;
         let needs =
             |recipe: &Recipe| recipe.statistics() != Curvature::Flat || recipe.input.as_ref().is_some_and(stored);
-        self.kv_cache.is_some() || self.choices().any(|(_, choice)| needs(choice.recipe))
+        self.kv_cache.is_some() || self.allocation.is_some() || self.choices().any(|(_, choice)| needs(choice.recipe))
     }
 
     /// The recipe of a choice, to be changed.

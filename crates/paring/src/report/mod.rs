@@ -92,10 +92,13 @@ pub enum Stage {
     Check,
     /// Final norm and head.
     Head,
+    /// Measuring which setting each linear gets.
+    Allocate,
 }
 
 /// Names of the stages, in the order of [`Stage`].
-const STAGES: [&str; 10] = ["read", "forward", "gram", "factor", "sweep", "error", "pack", "write", "check", "head"];
+const STAGES: [&str; 11] =
+    ["read", "forward", "gram", "factor", "sweep", "error", "pack", "write", "check", "head", "allocate"];
 
 impl Stage {
     /// Its name in reports.

@@ -276,6 +276,7 @@ impl Request {
             ignore: self.ignore.clone(),
             format: self.format.clone(),
             overrides,
+            allocation: self.recipe.allocation(),
             config: self.config.clone(),
             offload_activations: self.offload_activations,
             skip_out_loss: self.skip_out_loss,
@@ -284,6 +285,7 @@ impl Request {
             lenient: self.sources.lenient,
             ..Plan::new(&self.model, recipe)
         };
+        plan.check_allocation()?;
         plan.check()?;
         Ok(plan)
     }

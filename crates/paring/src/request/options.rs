@@ -1,5 +1,6 @@
 //! Options of a recipe; what is not given has a default.
 
+use crate::plan::allocation::SparsityBy;
 use crate::plan::{ActOrder, Grouping, Pattern, Permutation, Search, Spqr};
 
 /// Options of a recipe: for all linears, or for those that a group names.
@@ -9,6 +10,8 @@ pub struct RecipeOptions {
     pub method: Option<String>,
     /// The weights to remove.
     pub pattern: Option<Pattern>,
+    /// Choose the share of weights that each linear loses by measuring; all lose the same.
+    pub allocate: Option<SparsityBy>,
     /// A scheme by its name: element, groups, symmetry and quantized inputs at once.
     pub scheme: Option<String>,
     /// Bits of a weight, 2 to 8; instead of a scheme.
@@ -51,7 +54,8 @@ pub struct SpqrOptions {
     pub outlier_threshold: Option<f64>,
     /// Share of the weights to keep exact: the threshold that does is found on a sample of the layers.
     pub outlier_share: Option<f64>,
-    /// Bits per weight on disk that bits, groups and outliers are chosen for.
+    /// Bits per weight on disk that bits, groups and outliers are chosen for; with gptq and rtn bits and groups of each linear,
+    /// by measuring.
     pub target_bits: Option<f64>,
     /// The order in which columns are visited.
     pub permutation: Option<Permutation>,

@@ -7,7 +7,7 @@ use paring_format::writer::leads_to_same;
 
 use super::sources::Sources;
 use crate::Result;
-use crate::plan::{Opt, Pattern, Plan};
+use crate::plan::{Allocation, Opt, Pattern, Plan};
 
 /// The output folder where none is named: in the working directory, after the model and what is done to it.
 pub(super) fn usual_out(plan: &Plan, sources: &Sources) -> PathBuf {
@@ -16,6 +16,9 @@ pub(super) fn usual_out(plan: &Plan, sources: &Sources) -> PathBuf {
         Some(Pattern::NofM { keep, of }) => name += &format!("-{keep}of{of}"),
         Some(Pattern::Unstructured(share)) => name += &format!("-{share}"),
         None => {}
+    }
+    if let Some(Allocation::Bits { target, .. }) = plan.allocation {
+        return format!("{name}-{target}bits").into();
     }
     if let Some(rounding) = plan.recipe.rounding {
         name += &match rounding.element {

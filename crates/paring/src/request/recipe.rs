@@ -4,8 +4,9 @@ use paring_format::message;
 use paring_format::near;
 use paring_format::{Element, PRESETS, Preset};
 
-use super::options::{GroupChange, GroupOptions, RecipeOptions};
+use super::options::{GroupChange, GroupOptions, RecipeOptions, SpqrOptions};
 use crate::Result;
+use crate::plan::allocation::{Allocation, BITS};
 use crate::plan::method::{GPTQ, METHODS, MethodInfo, RTN, SPQR};
 use crate::plan::{
     ActOrder, Choice, Curvature, Grouping, Opt, Override, Recipe, Rounding, Search, SizedBy, Spqr, for_target_bits,
@@ -22,6 +23,9 @@ impl RecipeOptions {
             recipe.check()?;
             return Ok((recipe, self.spqr.outlier_share));
         };
+        if self.allots() {
+            return self.to_allot(target);
+        }
         self.check_target(target)?;
         let (rounding, chosen, share) = for_target_bits(target)?;
         let bits = Some(rounding.element.bits());
@@ -36,23 +40,52 @@ impl RecipeOptions {
         Ok((recipe, Some(share)))
     }
 
+    /// The choices that the run makes for each linear by measuring.
+    pub(super) fn allocation(&self) -> Option<Allocation> {
+        let free_groups = self.grouping.is_none();
+        let bits = self.spqr.target_bits.filter(|_| self.allots());
+        let bits = bits.map(|target| Allocation::Bits { target, free_groups });
+        self.allocate.map(Allocation::Sparsity).or(bits)
+    }
+
+    /// True if bits to reach would be reached by bits of each linear.
+    fn allots(&self) -> bool {
+        let method = self.method.as_deref().and_then(|name| MethodInfo::named(name).ok());
+        method.is_some_and(|method| method.rounds && !method.drops && !method.spqr)
+    }
+
+    /// The recipe of a run that chooses bits of each linear, for those that get no others.
+    fn to_allot(&self, target: f64) -> Result<(Recipe, Option<f64>)> {
+        self.check_alone(target, &[])?;
+        let within = BITS.into_iter().rev().find(|bits| f64::from(*bits) <= target);
+        let spqr = SpqrOptions { target_bits: None, ..self.spqr.clone() };
+        let mut recipe = Self { bits: within.or(Some(BITS[0])), spqr, ..self.clone() }.recipe()?;
+        self.improve(&mut recipe);
+        recipe.check()?;
+        Ok((recipe, None))
+    }
+
     /// Errors when an option is given that the choice of bits to reach excludes.
     fn check_target(&self, target: f64) -> Result<()> {
-        let given = [
-            (Opt::Wbits, self.bits.map(|bits| bits.to_string())),
-            (Opt::Scheme, self.scheme.clone()),
-            (Opt::GroupSize, self.grouping.map(|grouping| grouping.to_string())),
-        ];
-        if let Some((option, value)) = given.into_iter().find_map(|(option, value)| Some((option, value?))) {
-            let both = message![Opt::TargetBits.with(target), " chooses bits and groups itself: leave "];
-            return Err(Opt::TargetBits.misuse(both.then(option.with(value)).then(" out, or use it alone")));
-        }
+        self.check_alone(target, &[(Opt::GroupSize, self.grouping.map(|grouping| grouping.to_string()))])?;
         match self.method.as_deref() {
             Some(method) if method != SPQR.name && METHODS.iter().any(|known| known.name == method) => {
-                let needs = message![Opt::TargetBits, " needs ", Opt::Method.with(&SPQR), format!(", not {method}")];
+                let needs = message![Opt::TargetBits, format!(" is for methods that only quantize, not for {method}")];
                 Err(Opt::TargetBits.misuse(needs))
             }
             _ => Ok(()),
+        }
+    }
+
+    /// Errors when bits are given beside those to reach, or one of these options.
+    fn check_alone(&self, target: f64, others: &[(Opt, Option<String>)]) -> Result<()> {
+        let bits = [(Opt::Wbits, self.bits.map(|bits| bits.to_string())), (Opt::Scheme, self.scheme.clone())];
+        match bits.iter().chain(others).find_map(|(option, value)| Some((*option, value.as_ref()?))) {
+            None => Ok(()),
+            Some((option, value)) => {
+                let both = message![Opt::TargetBits.with(target), " chooses bits and groups itself: leave "];
+                Err(Opt::TargetBits.misuse(both.then(option.with(value)).then(" out, or use it alone")))
+            }
         }
     }
 

@@ -20,7 +20,7 @@ use crate::cost::{self, Costs};
 use crate::output::{card, journal};
 use crate::pipeline::device::DeviceBudget;
 use crate::plan::compatibility::{Loader, Verdict};
-use crate::plan::{Opt, Plan, SizedBy};
+use crate::plan::{Allocation, Opt, Plan, SizedBy};
 use crate::report::names::RUN_FILES;
 use crate::report::progress::{Observer, tell};
 use crate::report::{Clock, PerplexityReport, Report};
@@ -181,6 +181,18 @@ impl Request {
 
     /// Notes on what transformers or vLLM would not load; an error where that is refused.
     fn concerns(&self, plan: &Plan, model: &Model) -> Result<Vec<Message>> {
+        if let Some(Allocation::Bits { .. }) = plan.allocation {
+            // Known when bits are chosen, and noted then.
+            return match self.strict {
+                true => Err(Opt::Strict.misuse(message![
+                    Opt::Strict,
+                    " promises what is not known before: ",
+                    Opt::TargetBits,
+                    " chooses formats by measuring; leave one of them out"
+                ])),
+                false => Ok(Vec::new()),
+            };
+        }
         let concerns = compress::concerns(plan, &model.checkpoint, model.decoder.as_ref())?;
         if let Some(first) = concerns.first().filter(|_| self.strict) {
             let refused = message![Opt::Strict, ": "].then(first.clone());

@@ -25,6 +25,7 @@ use serde_json::Value;
 
 use crate::output::digests::Made;
 use crate::plan::Opt;
+use crate::plan::allocation::Allotted;
 use crate::report::{LayerReport, StageReport};
 use crate::{Error, Result};
 
@@ -70,6 +71,8 @@ pub(crate) enum Line {
         #[serde(with = "crate::output::digests::hexadecimal")]
         bits: u64,
     },
+    /// The settings that were found for linears.
+    Allocation(Found),
     /// From here on another machine or device computes, as it was allowed to.
     Arithmetic {
         /// As in [`RunIdentity`].
@@ -77,6 +80,15 @@ pub(crate) enum Line {
     },
     /// A block that is done.
     Block(Box<BlockRecord>),
+}
+
+/// Settings of linears that were found by measuring.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Found {
+    /// The settings.
+    pub settings: Vec<Allotted>,
+    /// The same in words, with what was gained.
+    pub summary: String,
 }
 
 /// A block that is done, with all that a run needs of it to resume after it.
@@ -150,6 +162,7 @@ pub(crate) struct Read {
     /// Each arithmetic that computed, from the beginning.
     pub arithmetic: Vec<String>,
     pub thresholds: BTreeMap<usize, f64>,
+    pub allotted: Option<Found>,
     /// Blocks 0, 1, …
     pub blocks: Vec<BlockRecord>,
     /// Bytes of the lines that are whole.
@@ -159,7 +172,7 @@ pub(crate) struct Read {
 impl Read {
     /// Tells whether nothing was computed yet.
     pub fn is_empty(&self) -> bool {
-        self.blocks.is_empty() && self.thresholds.is_empty()
+        self.blocks.is_empty() && self.thresholds.is_empty() && self.allotted.is_none()
     }
 }
 
@@ -338,13 +351,15 @@ pub(crate) fn parse(bytes: &[u8]) -> std::result::Result<Read, Message> {
         _ => return Err(message![begin, Opt::Overwrite]),
     };
     let arithmetic = vec![identity.arithmetic.clone()];
-    let mut read = Read { identity, arithmetic, thresholds: BTreeMap::new(), blocks: Vec::new(), bytes };
+    let (thresholds, allotted) = (BTreeMap::new(), None);
+    let mut read = Read { identity, arithmetic, thresholds, allotted, blocks: Vec::new(), bytes };
     for (number, (_, line)) in lines {
         let number = number + 1;
         let bad = |reason: String| message![format!("line {number}: {reason}; start over with "), Opt::Overwrite];
         match line.map_err(|e| bad(format!("damaged: {e}")))? {
             Line::Run(_) => return Err(bad("another run begins".into())),
             Line::Threshold { choice, bits } => drop(read.thresholds.insert(choice, f64::from_bits(bits))),
+            Line::Allocation(found) => read.allotted = Some(found),
             Line::Arithmetic { arithmetic } => {
                 if read.is_empty() {
                     read.arithmetic.clear();

@@ -38,7 +38,11 @@ pub const RECIPE: [Place; 17] = [
 ];
 
 /// Options of a run, by their paths in a plan.
-pub const RUN: [Place; 18] = [
+pub const RUN: [Place; 21] = [
+    ("allocation.bits.target", Opt::TargetBits, number),
+    ("allocation.sparsity", Opt::Allocate, name),
+    // Said by a size of groups, or by none.
+    ("allocation.bits.free_groups", Opt::TargetBits, |_, value| value.is_boolean().then(Vec::new)),
     ("kv_cache", Opt::KvCache, cache),
     ("nsamples", Opt::Nsamples, count),
     ("seqlen", Opt::Seqlen, count),

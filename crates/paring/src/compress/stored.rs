@@ -3,8 +3,8 @@
 use paring_format::{Compressed, Dtype, Grid, Outliers, ScaleType, Spqr, Statistic, Values, Zeros};
 use paring_format::{Scheme, layouts};
 
+use super::Kind;
 use crate::Result;
-use crate::compress::Kind;
 use crate::plan::{ActOrder, Pattern, Permutation, Recipe};
 
 /// Rows after which all layouts repeat themselves, with blocks and second levels that divide it.
@@ -12,7 +12,7 @@ const PERIOD: usize = 256;
 
 /// Bytes of the tensors of a linear `[rows, cols]`, one by one. `dtype` is the type of its floats, `outliers` the share of
 /// weights that SpQR keeps exact.
-pub(super) fn parts(
+pub(crate) fn parts(
     kind: &Kind,
     recipe: &Recipe,
     [rows, cols]: [usize; 2],
@@ -33,7 +33,7 @@ pub(super) fn parts(
     Ok(one.iter().zip(&two).map(|(one, two)| one + times * two.saturating_sub(*one)).collect())
 }
 
-pub(super) fn encoded(
+pub(crate) fn encoded(
     kind: &Kind,
     recipe: &Recipe,
     shape: [usize; 2],
@@ -47,7 +47,7 @@ pub(super) fn encoded(
 }
 
 /// A matrix as the recipe makes them, with numbers that every type has.
-pub(super) fn sample(
+pub(crate) fn sample(
     recipe: &Recipe,
     [rows, cols]: [usize; 2],
     dtype: Dtype,
