@@ -25,6 +25,7 @@ pub mod element;
 pub mod gelu;
 pub mod gram;
 pub mod likelihood;
+pub mod masks;
 pub mod matmul;
 pub mod minifloat;
 pub mod norm;

@@ -16,11 +16,11 @@ mod mask;
 pub(crate) mod reference;
 mod rule;
 pub mod spqr;
-mod spread;
-mod strips;
+pub(crate) mod spread;
+pub(crate) mod strips;
 #[cfg(test)]
 mod tests;
-mod transpose;
+pub(crate) mod transpose;
 mod visit;
 mod weighted;
 

@@ -6,12 +6,12 @@
 use super::strips::{LANES, Lane};
 
 /// Columns whose errors are spread together: as many as fit the registers of every processor beside what they are spread over.
-pub(super) const BLOCK: usize = 8;
+pub(crate) const BLOCK: usize = 8;
 
 /// `column -= e · u` for each column ahead and one error after the other; row i of the factor, which belongs to error i, has
 /// its elements for the columns ahead at `u[i · stride ..]`.
 #[inline]
-pub(super) fn spread(columns: &mut [Lane], errors: &[Lane], u: &[f32], stride: usize) {
+pub(crate) fn spread(columns: &mut [Lane], errors: &[Lane], u: &[f32], stride: usize) {
     if columns.is_empty() || errors.is_empty() {
         return;
     }

@@ -5,14 +5,14 @@ use crate::matmul::tile::{Elements, Isa, Left, MR, NR, Target, as_uninit, as_wor
 
 /// Rows of a strip: whole vectors of every processor, and whole tiles of products. Loops over so many are left to the
 /// compiler, which takes shorter ones apart before it looks for vectors.
-pub(super) const LANES: usize = 48;
+pub(crate) const LANES: usize = 48;
 const _: () = assert!(LANES.is_multiple_of(MR));
 
 /// One column of a strip.
-pub(super) type Lane = [f32; LANES];
+pub(crate) type Lane = [f32; LANES];
 
 /// The update of the trailing columns by the errors of a slice: rows of the factor as a right operand.
-pub(super) struct TrailingUpdate<'a> {
+pub(crate) struct TrailingUpdate<'a> {
     isa: Isa,
     pub u: &'a [f32],
     cols: usize,

@@ -10,7 +10,7 @@ const _: () = assert!(LANES.is_multiple_of(SIDE));
 multiversion! {
     /// Row r of up to [`LANES`] rows of `stride` elements goes to lane r of `columns`: as many elements as there are columns. Other
     /// lanes stay as they are.
-    pub(super) fn to_lanes(rows: &[f32], stride: usize, columns: &mut [Lane]) {
+    pub(crate) fn to_lanes(rows: &[f32], stride: usize, columns: &mut [Lane]) {
         let width = columns.len();
         let count = if width == 0 { 0 } else { (rows.len() + stride - width) / stride };
         for top in (0..count).step_by(SIDE) {
@@ -42,7 +42,7 @@ multiversion! {
 
 multiversion! {
     /// The way back: lane r of `columns` goes to row r of `rows`, which has room for so many elements of some rows.
-    pub(super) fn to_rows(columns: &[Lane], rows: &mut [f32], stride: usize) {
+    pub(crate) fn to_rows(columns: &[Lane], rows: &mut [f32], stride: usize) {
         let width = columns.len();
         let count = if width == 0 { 0 } else { (rows.len() + stride - width) / stride };
         for top in (0..count).step_by(SIDE) {
@@ -91,7 +91,7 @@ fn swap<const STEP: usize>(square: &mut [[f32; SIDE]; SIDE]) {
 
 multiversion! {
     /// Bytes as numbers.
-    pub(super) fn numbers(to: &mut [f32], from: &[u8]) {
+    pub(crate) fn numbers(to: &mut [f32], from: &[u8]) {
         for (to, from) in to.iter_mut().zip(from) {
             *to = f32::from(*from);
         }
@@ -100,7 +100,7 @@ multiversion! {
 
 multiversion! {
     /// Whole numbers from 0 to 255 as bytes.
-    pub(super) fn bytes(to: &mut [u8], from: &[f32]) {
+    pub(crate) fn bytes(to: &mut [u8], from: &[f32]) {
         for (to, from) in to.iter_mut().zip(from) {
             // Beside 2^23 the last bits of the mantissa are whole numbers.
             *to = (*from + 8_388_608.0).to_bits() as u8;
