@@ -25,6 +25,8 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         rounding,
         spqr: None,
         input: None,
+        mask: Default::default(),
+        refit: false,
         percdamp: 0.01,
         blocksize: 128,
     };

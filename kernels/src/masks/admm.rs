@@ -50,7 +50,7 @@ pub enum Failed {
     /// H is not positive definite.
     #[error(transparent)]
     NotPositive(#[from] NotPositive),
-    /// What the tensor library says.
+    /// The reasons for which there is no mask.
     #[error(transparent)]
     Tensor(#[from] candle_core::Error),
 }

@@ -1,10 +1,7 @@
 //! Block descent: the groups of a row, one after the other, get the best pattern while all other columns stand still.
 
-use rayon::prelude::*;
-
 use super::exact::Tables;
-use super::{Errors, Objective, swaps};
-use crate::matmul::Precision;
+use super::{Objective, swaps};
 use crate::sweep::spread::spread;
 use crate::sweep::strips::{LANES, Lane};
 use crate::sweep::transpose::{to_lanes, to_rows};
@@ -38,66 +35,36 @@ impl Choice {
     }
 }
 
-/// Lowers the error of `weight` against `target`, both row-major `[rows, n]`, by choosing anew which columns of each group
-/// stay, with their best values given all other columns; `passes` times over all groups. `dropped` has 1 for those that are
-/// removed, before and after: a weight that stays may be 0 all the same. Rounded to the type that it is stored in. A row that
-/// is not better for it stays as it was.
+/// Block descent, as all strips share it.
 ///
 /// With G = (T − D) H, b = G_J + d_J H_JJ is the linear term of the group J without its own weights, and a pattern S with its
 /// best values H_SS⁻¹ b_S gains b_S H_SS⁻¹ b_Sᵀ. Changes reach the columns of a slice at once and all others after it, as
 /// in the sweep.
-///
-/// rows · n² · (passes + 2) multiplications beside the comparisons, and rows · n · 16 bytes for the 48 rows at hand of each
-/// thread; n/m times the patterns for tables.
-///
-/// # Panics
-/// If lengths differ, or groups of [`Choice::Keep`] do not divide n.
-pub fn descend(
-    objective: &Objective,
-    target: &[f32],
-    (weight, dropped): (&mut [f32], &mut [u8]),
-    choice: Choice,
-    passes: usize,
-    stored: Precision,
-) -> Errors {
-    assert!(target.len() == weight.len() && weight.len() == dropped.len());
-    let tables = match choice {
-        Choice::Keep { keep, of } => {
-            assert!(objective.n().is_multiple_of(of), "groups of {of} in {} columns", objective.n());
-            Tables::new(objective, keep, of)
-        }
-        Choice::AsMany { .. } => None,
-    };
-    let inverse = objective.inverse_diagonal();
-    let descent = Descent { objective, tables: tables.as_ref(), group: choice.group(), inverse: &inverse };
-    let strip = LANES * objective.n();
-    let strips = weight.par_chunks_mut(strip).zip(dropped.par_chunks_mut(strip)).zip(target.par_chunks(strip));
-    let errors: Vec<Errors> = strips
-        .with_max_len(1)
-        .map(|((weight, dropped), target)| {
-            let (start, marks) = (weight.to_vec(), dropped.to_vec());
-            let mut residual = Vec::new();
-            let before = objective.errors(target, weight, &mut residual);
-            for _ in 0..passes {
-                descent.pass(weight, dropped, &mut residual);
-            }
-            objective.settle(target, stored, (weight, dropped), (&start, &marks), &before)
-        })
-        .collect();
-    errors.into_iter().sum()
-}
-
-/// The data that all strips share.
-struct Descent<'a> {
+pub(super) struct Descent<'a> {
     objective: &'a Objective,
-    tables: Option<&'a Tables>,
+    tables: Option<Tables>,
     group: usize,
     inverse: &'a [f32],
 }
 
-impl Descent<'_> {
+impl<'a> Descent<'a> {
+    /// With the reciprocals of H's diagonal.
+    ///
+    /// # Panics
+    /// If groups of [`Choice::Keep`] do not divide H's columns.
+    pub fn new(objective: &'a Objective, inverse: &'a [f32], choice: Choice) -> Self {
+        let tables = match choice {
+            Choice::Keep { keep, of } => {
+                assert!(objective.n().is_multiple_of(of), "groups of {of} in {} columns", objective.n());
+                Tables::new(objective, keep, of)
+            }
+            Choice::AsMany { .. } => None,
+        };
+        Self { objective, tables, group: choice.group(), inverse }
+    }
+
     /// Once over all groups of a strip. `residual` is (T − D) H, row-major.
-    fn pass(&self, weight: &mut [f32], dropped: &mut [u8], residual: &mut [f32]) {
+    pub fn pass(&self, weight: &mut [f32], dropped: &mut [u8], residual: &mut [f32]) {
         let n = self.objective.n();
         let slice = (SLICE / self.group).max(1) * self.group;
         for first in (0..n).step_by(slice) {
@@ -130,7 +97,7 @@ impl Descent<'_> {
         // H of the group, row-major.
         let block: Vec<f32> =
             (begin..first + at.end).flat_map(|j| &self.objective.h[j * n + begin..][..at.len()]).copied().collect();
-        match self.tables {
+        match &self.tables {
             Some(tables) => tables.choose(begin / self.group, &block, g, d, kept),
             None => swaps::exchange(&block, &self.inverse[begin..][..at.len()], &mut g.to_vec(), d, kept),
         }

@@ -9,6 +9,7 @@ use crate::simd::multiversion;
 use crate::sweep::strips::{LANES, Lane};
 
 /// A symmetric H `[n, n]`, damping included, for the error (T − D) H (T − D)ᵀ of a row.
+#[derive(Debug)]
 pub struct Objective {
     isa: Isa,
     n: usize,
@@ -90,27 +91,35 @@ impl Objective {
         difference.chunks_exact(self.n).zip(residual.chunks_exact(self.n)).map(|(a, b)| dot(a, b)).collect()
     }
 
+    /// The same where the residual is known.
+    pub(super) fn errors_of(&self, target: &[f32], weight: &[f32], residual: &[f32]) -> Vec<f64> {
+        let rows = target.chunks_exact(self.n).zip(weight.chunks_exact(self.n)).zip(residual.chunks_exact(self.n));
+        let difference = |t: &[f32], w: &[f32]| t.iter().zip(w).map(|(t, w)| t - w).collect::<Vec<f32>>();
+        rows.map(|((t, w), r)| dot(&difference(t, w), r)).collect()
+    }
+
     /// Rounds the weights to the type that they are stored in, and puts back the rows of `start` that lose no more.
-    /// `before` are their errors; `dropped` goes with the weights.
+    /// Their errors were `before`, and `between` on the way; `dropped` goes with the weights.
     pub(super) fn settle(
         &self,
         target: &[f32],
         stored: Precision,
         (weight, dropped): (&mut [f32], &mut [u8]),
         (start, marks): (&[f32], &[u8]),
-        before: &[f64],
+        [before, between]: [&[f64]; 2],
     ) -> super::Errors {
         let n = self.n;
         weight.iter_mut().for_each(|w| *w = stored.round(*w));
         let after = self.errors(target, weight, &mut Vec::new());
         let mut sums = super::Errors::default();
-        for (r, (&before, &after)) in before.iter().zip(&after).enumerate() {
+        for (r, ((&before, &between), &after)) in before.iter().zip(between).zip(&after).enumerate() {
             let better = after < before;
             if !better {
                 weight[r * n..][..n].copy_from_slice(&start[r * n..][..n]);
                 dropped[r * n..][..n].copy_from_slice(&marks[r * n..][..n]);
             }
             sums.before += before;
+            sums.between += if better { between } else { before };
             sums.after += if better { after } else { before };
         }
         sums

@@ -1,48 +1,19 @@
 //! Least squares on a fixed mask, by conjugate gradients on all rows at once.
 
-use rayon::prelude::*;
-
+use super::Objective;
 use super::objective::dot;
-use super::{Errors, Objective};
-use crate::matmul::Precision;
 use crate::simd::multiversion;
-use crate::sweep::strips::LANES;
 
-/// Changes the weights that are not `dropped`, row-major `[rows, n]`, towards those with the least error against `target`:
-/// `steps` steps of conjugate gradients with H's diagonal as preconditioner (ALPS, arXiv 2406.07831, section 3.3). The
-/// result is rounded to the type that it is stored in. A row that is not better for it stays as it was.
-///
-/// rows · n² · (steps + 2) multiplications, and rows · n · 24 bytes for the rows at hand, 48 a thread.
-///
-/// # Panics
-/// If lengths differ.
-pub fn least_squares(
+/// `steps` steps of conjugate gradients with H's diagonal as preconditioner, on the weights of a strip that are not dropped
+/// (ALPS, arXiv 2406.07831, section 3.3), from `residual` = (T − X) H.
+pub(super) fn solve(
     objective: &Objective,
-    target: &[f32],
-    weight: &mut [f32],
+    x: &mut [f32],
     dropped: &[u8],
+    inverse: &[f32],
+    mut residual: Vec<f32>,
     steps: usize,
-    stored: Precision,
-) -> Errors {
-    assert!(target.len() == weight.len() && weight.len() == dropped.len());
-    let (strip, inverse) = (LANES * objective.n(), objective.inverse_diagonal());
-    let strips = weight.par_chunks_mut(strip).zip(target.par_chunks(strip)).zip(dropped.par_chunks(strip));
-    let errors: Vec<Errors> = strips
-        .with_max_len(1)
-        .map(|((weight, target), dropped)| {
-            let start = weight.to_vec();
-            let mut residual = Vec::new();
-            let before = objective.errors(target, weight, &mut residual);
-            solve(objective, weight, dropped, &inverse, residual, steps);
-            let mut marks = dropped.to_vec();
-            objective.settle(target, stored, (weight, &mut marks), (&start, dropped), &before)
-        })
-        .collect();
-    errors.into_iter().sum()
-}
-
-/// The steps, from `residual` = (T − X) H.
-fn solve(objective: &Objective, x: &mut [f32], dropped: &[u8], inverse: &[f32], mut residual: Vec<f32>, steps: usize) {
+) {
     let n = objective.n();
     let (mut direction, mut product) = (vec![0f32; x.len()], vec![0f32; x.len()]);
     let mut norms = Vec::with_capacity(x.len() / n);

@@ -28,6 +28,24 @@ fn by_magnitude(target: &[f32], keep: usize, of: usize) -> (Vec<f32>, Vec<u8>) {
     (weight, dropped)
 }
 
+fn least_squares(o: &Objective, target: &[f32], w: &mut [f32], dropped: &[u8], steps: usize, to: Precision) -> Errors {
+    let mut marks = dropped.to_vec();
+    let errors = refine(o, target, (w, &mut marks), Refine { steps, ..Refine::default() }, to);
+    assert_eq!(marks, dropped);
+    errors
+}
+
+fn descend(
+    objective: &Objective,
+    target: &[f32],
+    made: (&mut [f32], &mut [u8]),
+    choice: Choice,
+    passes: usize,
+    stored: Precision,
+) -> Errors {
+    refine(objective, target, made, Refine { descent: Some((choice, passes)), steps: 0 }, stored)
+}
+
 fn wide(weight: &[f32]) -> Vec<f64> {
     weight.iter().map(|&w| f64::from(w)).collect()
 }
@@ -159,6 +177,20 @@ fn patterns_that_are_too_many_are_exchanged() {
         (weight, marks)
     });
     assert_eq!(made[0], made[1]);
+}
+
+#[test]
+fn descent_and_steps_together_lose_less_than_descent_alone() {
+    let (rows, n) = (60, 64);
+    let (h, target) = problem(rows, n);
+    let objective = Objective::new(h);
+    let (mut weight, mut dropped) = by_magnitude(&target, 2, 4);
+    let work = Refine { descent: Some((Choice::Keep { keep: 2, of: 4 }, 2)), steps: 6 };
+    let errors = refine(&objective, &target, (&mut weight, &mut dropped), work, Precision::F32);
+    assert!(errors.after < errors.between && errors.between < errors.before, "{errors:?}");
+    assert!(near(errors.after, objective.error(&target, &weight), 1e-5));
+    assert!(weight.iter().zip(&dropped).all(|(w, d)| *d == 0 || *w == 0.0));
+    assert!(dropped.chunks(4).all(|d| d.iter().filter(|&&d| d == 1).count() == 2));
 }
 
 #[test]

@@ -37,7 +37,7 @@ pub use inputs::{Inputs, OpeningArgs};
 pub use layer::LayerArgs;
 pub use output::{LogArg, OutputArgs};
 pub use overrides::{Change, Changed};
-pub use recipe::{ActOrderArg, Allocate, Grids, Published, Removal, ScalesArg, SpqrArgs, Sweep, Target};
+pub use recipe::{ActOrderArg, Allocate, Grids, MaskArg, Published, Removal, ScalesArg, SpqrArgs, Sweep, Target};
 pub use report::ReportArgs;
 pub use request::sources;
 pub use run::{OffloadArg, Run};

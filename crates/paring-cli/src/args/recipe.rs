@@ -2,7 +2,7 @@
 
 use clap::{Args, ValueEnum};
 use paring::plan::allocation::SparsityBy;
-use paring::plan::{Pattern, Permutation, Search};
+use paring::plan::{MaskSearch, Pattern, Permutation, Search};
 
 use super::headings::{GPTQ, SPQR, WHAT};
 
@@ -86,6 +86,38 @@ pub struct Removal {
     /// Share of the weights to remove, such as 0.5
     #[arg(long, value_name = "S", conflicts_with = "pattern", allow_negative_numbers = true)]
     pub sparsity: Option<f64>,
+    /// Choice of the weights that sparsegpt removes [default in `paring prune`: descent for N:M, admm for a share]
+    #[arg(long, value_enum, value_name = "SEARCH", hide_short_help = true)]
+    pub mask: Option<MaskArg>,
+    /// Fit the weights that stay once more when it is known which [default: with sparsegpt in `paring prune`]
+    ///
+    /// For any method that prunes. It needs calibration data, and the Gram matrix of each linear's inputs.
+    #[arg(
+        long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true",
+        hide_short_help = true
+    )]
+    pub refit: Option<bool>,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+pub enum MaskArg {
+    /// As the sweep of SparseGPT comes upon them
+    Sparsegpt,
+    /// Then every group of columns chooses anew, given all others
+    Descent,
+    /// By alternating between weights that fit and weights under a mask (ADMM)
+    Admm,
+}
+
+impl MaskArg {
+    /// The same as a recipe has it.
+    pub fn search(self) -> MaskSearch {
+        match self {
+            MaskArg::Sparsegpt => MaskSearch::SparseGpt,
+            MaskArg::Descent => MaskSearch::Descent,
+            MaskArg::Admm => MaskSearch::Admm,
+        }
+    }
 }
 
 #[derive(Args)]
@@ -102,9 +134,9 @@ pub struct Allocate {
 pub struct Published {
     /// Do exactly what the published code does with these options
     ///
-    /// Without it, `paring quantize` visits important columns first and searches scales (--actorder static, --scales weighted), and
-    /// statistics are --true-sequential. `paring layer`, which is for comparisons
-    /// with such code, does this in any case.
+    /// Without it, `paring quantize` visits important columns first and searches scales (--actorder static, --scales weighted),
+    /// `paring prune` searches the masks of sparsegpt and fits what stays (--mask and --refit), and statistics are
+    /// --true-sequential. `paring layer`, which is for comparisons with such code, does this in any case.
     #[arg(long, hide_short_help = true)]
     pub published: bool,
 }

@@ -9,8 +9,8 @@ use paring_data::hub::DownloadObserver;
 use paring_format::message;
 
 use super::{
-    ActOrderArg, Grids, Inputs, OffloadArg, OpeningArgs, QuantizeArgs, Removal, Run, Running, ScalesArg, Shared,
-    SparsifyArgs, SpqrArgs, Sweep, Target,
+    ActOrderArg, Grids, Inputs, MaskArg, OffloadArg, OpeningArgs, QuantizeArgs, Removal, Run, Running, ScalesArg,
+    Shared, SparsifyArgs, SpqrArgs, Sweep, Target,
 };
 use crate::demo;
 use crate::progress::Downloads;
@@ -30,6 +30,8 @@ impl SparsifyArgs {
             method: Some(self.method.clone()),
             pattern: self.removal.pattern(),
             allocate: self.allocate.allocate,
+            mask: self.removal.mask.map(MaskArg::search),
+            refit: self.removal.refit,
             published: self.published.published,
             ..recipe(&self.grids, &self.sweep)?
         };
@@ -58,6 +60,8 @@ impl super::LayerArgs {
         Ok(RecipeOptions {
             method: Some(self.method.clone()),
             pattern: self.removal.pattern(),
+            mask: self.removal.mask.map(MaskArg::search),
+            refit: self.removal.refit,
             spqr: self.spqr.options(&self.target),
             published: self.published.published,
             ..recipe(&self.grids, &self.sweep)?
@@ -70,6 +74,8 @@ impl super::Change {
         let recipe = RecipeOptions {
             method: self.method.clone(),
             pattern: self.removal.pattern(),
+            mask: self.removal.mask.map(MaskArg::search),
+            refit: self.removal.refit,
             spqr: self.spqr.options(&self.target),
             ..recipe(&self.grids, &self.sweep)?
         };

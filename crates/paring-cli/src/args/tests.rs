@@ -27,7 +27,10 @@ const HEADINGS: [(&str, &[&str]); 14] = [
         &["scheme", "wbits", "groupsize", "sym", "method", "target-bits", "pattern", "sparsity", "config", "kv-cache"],
     ),
     // Of layer, convert and bench.
-    (WHAT, &["published", "sequences", "format", "group", "check", "golden", "ops", "shapes", "seconds"]),
+    (
+        WHAT,
+        &["published", "mask", "refit", "sequences", "format", "group", "check", "golden", "ops", "shapes", "seconds"],
+    ),
     (OUTPUT, &["out", "overwrite", "format", "resume", "allow-mixed-arithmetic", "resumable", "dry-run", "strict"]),
     // Of inspect and report.
     (OUTPUT, &["outliers", "module", "verbose", "html", "tensorboard", "wandb"]),

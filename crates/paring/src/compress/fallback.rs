@@ -195,7 +195,17 @@ mod tests {
             Some(_) => (&SPARSEGPT, None),
             None => (&GPTQ, Some(Rounding::int(3, Some(16)))),
         };
-        Recipe { method, pattern, rounding, spqr: None, input: None, percdamp: 0.01, blocksize: 16 }
+        Recipe {
+            method,
+            pattern,
+            rounding,
+            spqr: None,
+            input: None,
+            mask: Default::default(),
+            refit: false,
+            percdamp: 0.01,
+            blocksize: 16,
+        }
     }
 
     fn values(count: usize, seed: u32) -> Vec<f32> {

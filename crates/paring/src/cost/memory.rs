@@ -15,7 +15,7 @@ use crate::Precision;
 use crate::compress;
 use crate::pipeline::shapes::{self, Fan};
 use crate::pipeline::vram::{Device, Part, Point};
-use crate::plan::Curvature;
+use crate::plan::{Curvature, MaskSearch};
 
 const F32: usize = size_of::<f32>();
 /// Depth of the panels that faer's products pack for each thread.
@@ -94,6 +94,8 @@ impl Sheet<'_> {
                     part("Gram matrices", grams),
                     part("factor", factors),
                     part("workspace", if factors > 0 { self.workspace(fan.cols) } else { 0 }),
+                    part("matrix of the search for masks", if self.refines(linears, f) { 2 * squares(f) } else { 0 }),
+                    part("search for masks", of_fan().map(searched).max().unwrap_or(0)),
                     part("weights of a fan", of_fan().map(swept).sum()),
                     part("weights in the sweep", of_fan().map(|l| F32 * l.weights()).max().unwrap_or(0)),
                     // What is made, and what is still being written.
@@ -151,11 +153,21 @@ impl Sheet<'_> {
         // Blocks are uploaded through one buffer, and sweeps on the device copy through another one.
         let sweeps =
             self.linears().filter_map(|linear| linear.made.as_ref()).any(|made| made.need() == Curvature::Full);
+        // Masks are searched on the CPU, of the linears that the device sweeps together.
+        let search = most(&|linears| {
+            let of_fan = |f: usize| {
+                let searched: usize = linears.iter().filter(|l| l.info.fan == f).map(searched).sum();
+                let cols = linears.iter().find(|l| l.info.fan == f).map_or(0, |l| l.info.cols);
+                searched + if self.refines(linears, f) { 2 * F32 * cols * cols } else { 0 }
+            };
+            (0..self.fans(linears)).map(of_fan).max().unwrap_or(0)
+        });
         let locked = if self.windows == 0 { 0 } else { PAGE_LOCKED * if sweeps { 2 } else { 1 } };
         let mut parts = vec![
             part("program and what is open", base),
             part("activations of all windows", hidden.min(self.resident)),
             part("weights of a fan", fan),
+            part("search for masks", search),
             part("weights of the next block", coming),
             part("shards", 2 * shard),
             part("page-locked buffers", locked),
@@ -163,6 +175,12 @@ impl Sheet<'_> {
         parts.retain(|part| part.bytes > 0);
         Point { at: "a block", parts }
     }
+}
+
+/// Bytes that a search for masks has of a linear: as the sweep left it, a zero for each weight, and for ADMM its three sets.
+fn searched(linear: &Linear<'_>) -> usize {
+    let recipe = linear.made.as_ref().map(|made| made.recipe).filter(|recipe| recipe.refines());
+    recipe.map_or(0, |recipe| linear.weights() * if recipe.mask == MaskSearch::Admm { 6 * F32 } else { 2 * F32 + 1 })
 }
 
 /// Bytes of a linear as it was, as the sweep left it, as the file will hold it, and its marks.

@@ -234,6 +234,12 @@ impl Sheet<'_> {
         of_fan.filter_map(|l| Some(l.made.as_ref()?.need())).max().unwrap_or(Curvature::Flat)
     }
 
+    /// True if masks or weights of a fan are searched after the sweep.
+    pub(super) fn refines(&self, linears: &[Linear<'_>], f: usize) -> bool {
+        let mut of_fan = linears.iter().filter(|l| l.info.fan == f).filter_map(|l| l.made.as_ref());
+        of_fan.any(|made| made.recipe.refines())
+    }
+
     /// The fan of a group whose input a pass has to reach for what is asked of it.
     fn reaches(&self, Block { info, linears, .. }: &Block<'_>, group: Range<usize>) -> Option<usize> {
         let asks = |f: &usize| {
@@ -268,8 +274,10 @@ fn sweep(linears: &[Linear<'_>]) -> Work {
         let slices = if full { cols / t.slice(l.info.cols).max(1) as f64 } else { 1.0 };
         // A byte for each mark, and one for each code.
         let beside = if t.recipe.rounding.is_some() { 2.0 } else { 1.0 };
+        // Products of the matrix with the Gram matrix, two operations an element.
+        let refining = 2.0 * weights * cols * crate::methods::refining_products(t.recipe) as f64;
         work.add(Work {
-            operations: if full { weights * cols } else { weights },
+            operations: refining + if full { weights * cols } else { weights },
             moved: F32 * weights * (1.0 + slices.max(1.0)) + 2.0 * weights,
             carried: if full { (2.0 * F32 + beside) * weights } else { 0.0 },
             ..Work::default()

@@ -2,6 +2,7 @@
 
 mod baseline;
 mod grids;
+mod masks;
 mod prepare;
 pub mod published;
 mod spearman;
@@ -18,6 +19,7 @@ use paring_format::{Compressed, Dtype, Values};
 use paring_kernels::matmul::Precision;
 
 pub(crate) use grids::shared_amax;
+pub(crate) use masks::refining_products;
 pub(crate) use paring_kernels::sweep::share_of;
 pub use prepare::Prepared;
 pub use spqr::average_bits;
@@ -186,6 +188,7 @@ impl Recipe {
                 matrices.iter().map(|matrix| self.compress_plain(matrix, cols, prepared)).collect::<Result<_>>()?
             }
             (Some(spqr), Some(rounding)) => spqr::compress(self, spqr, rounding, &matrices, cols, prepared)?,
+            _ if self.refines() => masks::compress(self, matrices, cols, prepared)?,
             _ => {
                 let slice = self.slice(cols);
                 sweep::compress(self, matrices, cols, slice, prepared)?

@@ -136,6 +136,8 @@ pub(crate) fn recipe(settings: &Value) -> Result<Recipe, String> {
         rounding,
         spqr: if method.spqr { Some(spqr(settings)?) } else { None },
         input: None,
+        mask: Default::default(),
+        refit: false,
         percdamp: number("percdamp").unwrap_or(0.01),
         blocksize: count("blocksize").unwrap_or(128),
     })

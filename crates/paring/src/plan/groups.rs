@@ -125,6 +125,8 @@ mod tests {
             rounding: Some(rounding),
             spqr: None,
             input: None,
+            mask: Default::default(),
+            refit: false,
             percdamp: 0.01,
             blocksize: 128,
         }

@@ -4,6 +4,7 @@ pub mod allocation;
 pub mod compatibility;
 pub mod file;
 pub(crate) mod groups;
+mod mask;
 pub mod method;
 mod named;
 mod option;
@@ -23,6 +24,7 @@ use crate::{Error, Precision, Result};
 pub use allocation::Allocation;
 pub(crate) use file::yaml_value;
 pub use groups::SizedBy;
+pub use mask::MaskSearch;
 use method::names;
 pub use method::{Curvature, METHODS, MethodInfo};
 pub(crate) use named::named_layout;
@@ -107,6 +109,12 @@ pub struct Recipe {
     /// it runs come from the calibration data.
     #[serde(serialize_with = "args_json", skip_serializing_if = "Option::is_none")]
     pub input: Option<QuantArgs>,
+    /// The choice of the weights that SparseGPT removes.
+    #[serde(skip_serializing_if = "MaskSearch::is_published")]
+    pub mask: MaskSearch,
+    /// The weights that stay are fitted once more when the mask is known.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub refit: bool,
     /// Damping, as a share of the mean of the Gram diagonal.
     pub percdamp: f64,
     /// Columns of a slice.
@@ -237,6 +245,9 @@ impl Recipe {
 
     /// The statistics of a linear's inputs that it needs.
     pub fn statistics(&self) -> Curvature {
+        if self.refines() {
+            return Curvature::Full;
+        }
         let weighted = self.rounding.is_some_and(|rounding| rounding.search == Search::Weighted);
         self.method.curvature.max(if weighted { Curvature::Diagonal } else { Curvature::Flat })
     }
@@ -256,6 +267,7 @@ impl Recipe {
             return Err(Opt::BlockSize.wrong(0, "must be at least 1"));
         }
         self.check_pattern()?;
+        self.check_mask()?;
         self.check_rounding()
     }
 
@@ -319,10 +331,10 @@ impl Recipe {
                 let problem = format!(" has no effect on {method}; leave it out");
                 return Err(Opt::ActOrder.misuse(message![Opt::ActOrder, problem]));
             }
-            if r.reorders() && self.pattern.is_some() {
-                return Err(
-                    Opt::ActOrder.misuse(message![Opt::ActOrder, " cannot be combined with pruning; leave it out"])
-                );
+            if r.act_order == ActOrder::Group && self.pattern.is_some() {
+                let order = Opt::ActOrder.with("group");
+                let hint = message!["use ", Opt::ActOrder.with("static"), ", or leave it out"];
+                return Err(Opt::ActOrder.misuse(message![order, " cannot be combined with pruning"]).hint(hint));
             }
         }
         Ok(())

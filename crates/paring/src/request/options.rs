@@ -1,7 +1,7 @@
 //! Options of a recipe; what is not given has a default.
 
 use crate::plan::allocation::SparsityBy;
-use crate::plan::{ActOrder, Grouping, Pattern, Permutation, Search, Spqr};
+use crate::plan::{ActOrder, Grouping, MaskSearch, Pattern, Permutation, Search, Spqr};
 
 /// Options of a recipe: for all linears, or for those that a group names.
 #[derive(Clone, Debug, Default)]
@@ -12,6 +12,10 @@ pub struct RecipeOptions {
     pub pattern: Option<Pattern>,
     /// Choose the share of weights that each linear loses by measuring; all lose the same.
     pub allocate: Option<SparsityBy>,
+    /// The choice of the weights to remove.
+    pub mask: Option<MaskSearch>,
+    /// Fit the weights that stay once more when the mask is known.
+    pub refit: Option<bool>,
     /// A scheme by its name: element, groups, symmetry and quantized inputs at once.
     pub scheme: Option<String>,
     /// Bits of a weight, 2 to 8; instead of a scheme.

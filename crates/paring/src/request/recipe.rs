@@ -9,7 +9,8 @@ use crate::Result;
 use crate::plan::allocation::{Allocation, BITS};
 use crate::plan::method::{GPTQ, METHODS, MethodInfo, RTN, SPQR};
 use crate::plan::{
-    ActOrder, Choice, Curvature, Grouping, Opt, Override, Recipe, Rounding, Search, SizedBy, Spqr, for_target_bits,
+    ActOrder, Choice, Curvature, Grouping, MaskSearch, Opt, Override, Pattern, Recipe, Rounding, Search, SizedBy, Spqr,
+    for_target_bits,
 };
 
 impl RecipeOptions {
@@ -113,15 +114,24 @@ impl RecipeOptions {
     }
 
     /// Sets what was not asked for to what loses least, unless the published code's defaults are wanted: columns are visited
-    /// by falling curvature, and scales are searched by errors that the inputs weigh.
+    /// by falling curvature, scales are searched by errors that the inputs weigh; masks of SparseGPT are searched, and its
+    /// weights fitted once more.
     fn improve(&self, recipe: &mut Recipe) {
-        let Recipe { method, pattern, rounding, .. } = recipe;
+        let Recipe { method, pattern, rounding, mask, refit, .. } = recipe;
+        if pattern.is_some() && searches_masks(method) && !self.published {
+            // Exchanges of single columns gain next to nothing after a refit; ADMM does.
+            let searched = match pattern {
+                Some(Pattern::NofM { .. }) | None => MaskSearch::Descent,
+                Some(Pattern::Unstructured(_)) => MaskSearch::Admm,
+            };
+            *mask = self.mask.unwrap_or(searched);
+            *refit = self.refit.unwrap_or(true);
+        }
         let Some(rounding) = rounding.as_mut().filter(|_| moves_errors(method) && !self.published) else { return };
         if self.search.is_none() {
             rounding.search = Search::Weighted;
         }
-        // Groups of a pattern are of neighbours, which another order would part.
-        if self.act_order.is_none() && pattern.is_none() {
+        if self.act_order.is_none() {
             rounding.act_order = ActOrder::Static;
         }
     }
@@ -168,6 +178,8 @@ impl RecipeOptions {
             rounding: weights.map(|weights| self.refined(weights, preset)).transpose()?,
             spqr: (spqr || method.spqr).then(|| self.spqr.settings(self.per_channel, Spqr::default())),
             input: preset.and_then(|preset| preset.input.clone()),
+            mask: self.mask.unwrap_or_default(),
+            refit: self.refit.unwrap_or(false),
             percdamp: self.percdamp.unwrap_or(0.01),
             blocksize: self.blocksize.unwrap_or(128),
         };
@@ -302,14 +314,21 @@ impl GroupChange {
             rounding,
             spqr: method.spqr.then(|| options.spqr.settings(options.per_channel, known)),
             input,
+            // Other methods have masks of their own.
+            mask: options.mask.unwrap_or(if searches_masks(method) { base.recipe.mask } else { MaskSearch::SparseGpt }),
+            refit: options
+                .refit
+                .unwrap_or(pattern.is_some() && asked.refit.unwrap_or(base.recipe.refit && searches_masks(method))),
             percdamp: options.percdamp.unwrap_or(base.recipe.percdamp),
             blocksize: options.blocksize.unwrap_or(base.recipe.blocksize),
         };
         // What other linears inherit has these defaults already.
         if !moves_errors(base.recipe.method) || base.recipe.rounding.is_none() {
             let (act_order, search) = (options.act_order.or(asked.act_order), options.search.or(asked.search));
+            let (mask, refit) = (options.mask.or(asked.mask), options.refit.or(asked.refit));
             let published = asked.published;
-            RecipeOptions { act_order, search, published, ..RecipeOptions::default() }.improve(&mut recipe);
+            RecipeOptions { act_order, search, mask, refit, published, ..RecipeOptions::default() }
+                .improve(&mut recipe);
         }
         recipe.check()?;
         // A threshold that is given takes the place of one that would be found.
@@ -321,6 +340,11 @@ impl GroupChange {
             format: format.as_deref().or(base_format).map(String::from),
         })
     }
+}
+
+/// Tells whether a method's masks can be searched: its sweep moves errors, so it has the Gram matrix.
+fn searches_masks(method: &MethodInfo) -> bool {
+    method.drops && method.curvature == Curvature::Full
 }
 
 /// Tells whether a method's order of visit and grids are a rounding's. SpQR has its own.

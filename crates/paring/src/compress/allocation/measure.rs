@@ -87,7 +87,8 @@ impl Visitor for Measurer<'_> {
         let fans = shown.keys().max().map_or(0, |last| last + 1);
         let shown: Vec<Option<(Curvature, usize)>> =
             (0..fans).map(|f| shown.get(&f).map(|&cols| (Curvature::Full, cols))).collect();
-        let stats = self.job.collect(i, (&*block, hidden), &shown, &mut Ranges::default(), self.observer, clock)?;
+        let stats =
+            self.job.collect(i, (&*block, hidden, &mut []), &shown, &mut Ranges::default(), self.observer, clock)?;
         let mut made = Vec::with_capacity(end - first);
         for number in first..end {
             let fan = units.units[number].linears[0].fan;

@@ -60,7 +60,8 @@ impl Visitor for Counter<'_> {
         let Some(last) = fans.keys().max().copied() else { return Ok(()) };
         let shown: Vec<Option<(Curvature, usize)>> =
             (0..=last).map(|f| fans.get(&f).map(|&cols| (Curvature::Diagonal, cols))).collect();
-        let stats = self.job.collect(i, (&*block, hidden), &shown, &mut Ranges::default(), self.observer, clock)?;
+        let stats =
+            self.job.collect(i, (&*block, hidden, &mut []), &shown, &mut Ranges::default(), self.observer, clock)?;
         let norms = |linear: &LinearInfo| match &stats[linear.fan] {
             Some(Stats::Norms(squares)) => Ok(squares.iter().map(|square| square.sqrt()).collect::<Vec<f32>>()),
             _ => Err(Error::Plan(format!("{}: no statistics", linear.name))),

@@ -96,7 +96,7 @@ impl<'a> Streams<'a> {
     /// The output of block number `i` as it is now, for the dense stream.
     pub fn branch(&self, (i, block): (usize, &dyn Block)) -> Result<Tensor> {
         let input = self.hidden.batch(0)?;
-        CheckedForward::new(self.decoder.arithmetic().precision).forward(self.decoder, (i, block), &input)
+        CheckedForward::new(self.decoder.arithmetic().precision).forward(self.decoder, (i, block), &input, None)
     }
 
     /// Passes all open streams through block number `i`, and opens those that have the outputs `made`.
@@ -109,7 +109,7 @@ impl<'a> Streams<'a> {
             let stream = number;
             number += 1;
             match stream.checked_sub(open) {
-                None => checked.forward(decoder, (i, block), h),
+                None => checked.forward(decoder, (i, block), h, None),
                 Some(new) => Ok(made.get(new).unwrap_or(h).clone()),
             }
         })

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::prepare::Ready;
 use crate::Result;
-use crate::methods::{Matrix, Outcome};
+use crate::methods::{Matrix, Outcome, refining_products};
 
 /// A linear after its sweep.
 pub(super) struct Swept<'a> {
@@ -25,8 +25,12 @@ pub(super) fn sweep<'a>(mut ready: Vec<Ready<'a>>, mut begins: impl FnMut(&str))
     Ok(ready.into_iter().zip(outcomes).map(|(ready, outcome)| Swept { ready, outcome }).collect())
 }
 
-/// Operations of [`sweep`]: those that spread errors.
+/// Operations of [`sweep`]: those that spread errors, and products with the Gram matrix after that.
 pub(super) fn work(ready: &[Ready<'_>]) -> f64 {
-    let spreads = ready.iter().filter(|linear| linear.prepared.damp().is_some()).map(|linear| &linear.linear.info);
-    spreads.map(|info| (info.rows * info.cols * info.cols) as f64).sum()
+    let work = |linear: &Ready<'_>| {
+        let products = 2 * refining_products(linear.linear.recipe) + usize::from(linear.prepared.damp().is_some());
+        let info = &linear.linear.info;
+        (products * info.rows * info.cols * info.cols) as f64
+    };
+    ready.iter().map(work).sum()
 }

@@ -4,12 +4,14 @@
 mod tests;
 
 use std::borrow::Cow;
+use std::sync::Arc;
 
 use paring_kernels::cholesky::{Arithmetic, Factor, Failed, NotPositive, factor_of};
 use paring_kernels::square_matrix::SquareMatrix;
 use paring_kernels::sweep::CurvatureData;
 use rayon::prelude::*;
 
+use super::masks::Refinement;
 use crate::pipeline::stats::Stats;
 use crate::plan::method::MAGNITUDE;
 use crate::plan::{Curvature, Permutation, Recipe, Rounding};
@@ -42,6 +44,8 @@ pub struct Prepared {
     dead_diagonal: Option<f64>,
     /// The arithmetic of the factor; its pivots are places in visiting order.
     arithmetic: Option<Arithmetic>,
+    /// The matrix of the error that a search lowers after the sweep.
+    refinement: Option<Arc<Refinement>>,
 }
 
 impl Recipe {
@@ -54,8 +58,9 @@ impl Recipe {
     /// `weight`, row-major `[rows, cols]`, is needed when [`Recipe::prepares_each`].
     pub fn prepare(&self, stats: Option<&Stats>, weight: Option<&[f32]>, module: &str) -> Result<Prepared> {
         let plain = |curvature| Prepared::with_curvature(curvature, self.percdamp);
-        match (self.method.curvature, stats) {
-            (Curvature::Flat, None) if self.statistics() == Curvature::Flat => Ok(plain(CurvatureData::Flat)),
+        let missing = || Err(Error::Plan(format!("{module}: no calibration statistics for {}", self.method)));
+        let mut prepared = match (self.method.curvature, stats) {
+            (Curvature::Flat, None) if self.statistics() == Curvature::Flat => plain(CurvatureData::Flat),
             (Curvature::Flat, Some(stats)) => {
                 let squares = match stats {
                     Stats::Norms(s) => {
@@ -67,20 +72,26 @@ impl Recipe {
                         h.diagonal()?
                     }
                 };
-                Ok(Prepared { importance: Some(self.importance(&squares)), ..plain(CurvatureData::Flat) })
+                Prepared { importance: Some(self.importance(&squares)), ..plain(CurvatureData::Flat) }
             }
             (Curvature::Diagonal, Some(Stats::Norms(s))) => {
                 finite(s.iter().position(|v| !v.is_finite()), module)?;
-                Ok(self.prepare_diagonal(s.iter().map(|s| s.sqrt()).collect()))
+                self.prepare_diagonal(s.iter().map(|s| s.sqrt()).collect())
             }
             // A fan that other linears share whose recipe needs the Gram matrix: Σ x² is in its diagonal, scaled by 2.
             (Curvature::Diagonal, Some(Stats::Gram(h))) => {
                 finite(h.first_bad()?, module)?;
-                Ok(self.prepare_diagonal(h.diagonal()?.into_iter().map(|d| (d / 2.0).sqrt()).collect()))
+                self.prepare_diagonal(h.diagonal()?.into_iter().map(|d| (d / 2.0).sqrt()).collect())
             }
-            (Curvature::Full, Some(Stats::Gram(h))) => self.prepare_full(h, weight, module),
-            _ => Err(Error::Plan(format!("{module}: no calibration statistics for {}", self.method))),
+            (Curvature::Full, Some(Stats::Gram(h))) => self.prepare_full(h, weight, module)?,
+            _ => return missing(),
+        };
+        if self.refines() && !prepared.is_idle() {
+            let Some(Stats::Gram(h)) = stats else { return missing() };
+            finite(h.first_bad()?, module)?;
+            prepared.refinement = Some(Arc::new(Refinement::new(h, prepared.damp.unwrap_or(self.percdamp))?));
         }
+        Ok(prepared)
     }
 
     /// Tells whether the linears of a fan need a preparation each: their order depends on their weights.
@@ -94,6 +105,8 @@ impl Recipe {
         let permutation = |recipe: &Recipe| recipe.spqr.as_ref().map(|s| s.permutation.clone());
         self.method.curvature == other.method.curvature
             && self.percdamp == other.percdamp
+            && self.refines() == other.refines()
+            && self.visited_groups() == other.visited_groups()
             && visits(self) == visits(other)
             && permutation(self) == permutation(other)
             && !self.prepares_each()
@@ -101,10 +114,13 @@ impl Recipe {
 
     /// The order in which columns are visited, for a Gram diagonal `[cols]`; `None` is file order.
     fn order(&self, diagonal: &[f32], filled_diagonal: &[f32], weight: Option<&[f32]>) -> Result<Option<Vec<usize>>> {
+        let group = self.visited_groups();
+        // The columns of a pattern stay together, so that the sweep can choose among them.
         let falling = |by: &[f32]| {
-            let mut order: Vec<usize> = (0..by.len()).collect();
-            order.sort_by(|&a, &b| by[b].total_cmp(&by[a]));
-            order
+            let sums: Vec<f32> = by.chunks(group).map(|group| group.iter().sum()).collect();
+            let mut order: Vec<usize> = (0..sums.len()).collect();
+            order.sort_by(|&a, &b| sums[b].total_cmp(&sums[a]));
+            order.iter().flat_map(|g| g * group..by.len().min((g + 1) * group)).collect::<Vec<usize>>()
         };
         Ok(match self.spqr.as_ref().map(|s| &s.permutation) {
             None => self.rounding.filter(Rounding::reorders).map(|_| falling(filled_diagonal)),
@@ -180,6 +196,7 @@ impl Recipe {
             lambda,
             dead_diagonal,
             arithmetic,
+            refinement: None,
         })
     }
 }
@@ -233,6 +250,7 @@ impl Prepared {
             lambda: None,
             dead_diagonal: None,
             arithmetic: None,
+            refinement: None,
         }
     }
 
@@ -277,7 +295,12 @@ impl Prepared {
 
     /// Tells whether [`Prepared::distortion`] is known, which compares with the weight as it was.
     pub(crate) fn needs_original(&self) -> bool {
-        self.lambda.is_some()
+        self.lambda.is_some() || self.refinement.is_some()
+    }
+
+    /// The error that a search lowers after the sweep; `None` where the recipe asks for none.
+    pub(super) fn refinement(&self) -> Option<&Refinement> {
+        self.refinement.as_deref()
     }
 
     /// tr(ΔW·H·ΔWᵀ) of a sweep that lost Σ e² = `loss`; `None` without a Gram matrix. `original` is the weight, row-major

@@ -4,5 +4,6 @@ mod floats;
 mod formats;
 mod golden;
 mod grids;
+mod masks;
 mod spqr;
 mod table;

@@ -15,6 +15,8 @@ fn recipe(method: &'static MethodInfo) -> Recipe {
         rounding: (!method.drops).then(|| Rounding::int(4, Some(16))),
         spqr: method.spqr.then(Spqr::default),
         input: None,
+        mask: Default::default(),
+        refit: false,
         percdamp: 0.01,
         blocksize: 128,
     }

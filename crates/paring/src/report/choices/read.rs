@@ -17,8 +17,10 @@ pub type Place = (&'static str, Opt, Read);
 pub const FORMAT: Place = ("format", Opt::Format, name);
 
 /// Options of a recipe, by their paths in it.
-pub const RECIPE: [Place; 17] = [
+pub const RECIPE: [Place; 19] = [
     ("pattern", Opt::Pattern, pattern),
+    ("mask", Opt::Mask, name),
+    ("refit", Opt::Refit, switch),
     ("rounding.act_order", Opt::ActOrder, name),
     ("rounding.static_groups", Opt::StaticGroups, switch),
     ("rounding.search", Opt::Scales, name),
