@@ -239,7 +239,7 @@ fn parts(checkpoint: &Checkpoint, module: &str) -> Vec<NamedTensor> {
 #[test]
 fn a_fallback_is_what_rounding_to_nearest_writes() {
     let sandbox = Sandbox::new();
-    let report = sandbox.json(&format!("{OVERFITTED} --allow-fallback --out out"));
+    let report = sandbox.json(&format!("{OVERFITTED} --published --allow-fallback --out out"));
     sandbox.ok("quantize model --method rtn --wbits 2 --groupsize 8 --out rtn --quiet");
     let (made, rtn) = (sandbox.open("out"), sandbox.open("rtn"));
     let fallen = fallbacks(&report);

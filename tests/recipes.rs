@@ -216,7 +216,7 @@ fn bad_files() {
         ("a.toml", "wbits = 'four'", 2, &["a.toml, line 1", "four", "--wbits"]),
         ("a.toml", "wbits = [4, 5]", 2, &["a.toml, line 1", "wbits", "one value"]),
         ("a.toml", "wbits = {a = 1}", 2, &["a.toml, line 1", "wbits"]),
-        ("a.toml", "true-sequential = 1", 2, &["a.toml, line 1", "true-sequential", "true or false"]),
+        ("a.toml", "skip-out-loss = 1", 2, &["a.toml, line 1", "skip-out-loss", "true or false"]),
         ("a.toml", "quiet = true", 2, &["unknown key quiet; known: "]),
         (
             "a.toml",

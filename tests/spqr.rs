@@ -260,7 +260,7 @@ fn misuse() {
 #[test]
 fn pictures() {
     let sandbox = Sandbox::new();
-    sandbox.ok(&format!("{GOLDEN} --outlier-threshold 0.1 --layers 0..1 --out made"));
+    sandbox.ok(&format!("{GOLDEN} --outlier-threshold 0.1 --layers 0..1 --true-sequential=false --out made"));
     let summary = sandbox.json("inspect made --outliers most.svg");
     let tensors = summary["tensors"].as_array().unwrap();
     let most = tensors.iter().max_by_key(|t| t["outliers"].as_u64()).unwrap();

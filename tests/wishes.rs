@@ -148,9 +148,12 @@ fn inputs_that_are_never_anything_but_zero() {
     let prune = "sparsify model calib.safetensors --nsamples 4 --seqlen 32 --quiet --out out --overwrite";
     let plain_prune = "sparsify model --method magnitude --quiet --out plain --overwrite";
     for (run, plain) in [
-        (format!("{QUANTIZE} --wbits 4 --groupsize 16"), format!("{RTN} --wbits 4 --groupsize 16")),
-        (format!("{QUANTIZE} --scheme FP8_DYNAMIC --method gptq"), format!("{RTN} --scheme FP8_DYNAMIC")),
-        (format!("{QUANTIZE} --wbits 4 --groupsize 16 --actorder static"), format!("{RTN} --wbits 4 --groupsize 16")),
+        (format!("{QUANTIZE} --published --wbits 4 --groupsize 16"), format!("{RTN} --wbits 4 --groupsize 16")),
+        (format!("{QUANTIZE} --scheme FP8_DYNAMIC --method gptq --published"), format!("{RTN} --scheme FP8_DYNAMIC")),
+        (
+            format!("{QUANTIZE} --published --wbits 4 --groupsize 16 --actorder static"),
+            format!("{RTN} --wbits 4 --groupsize 16"),
+        ),
         (format!("{prune} --pattern 2:4"), format!("{plain_prune} --pattern 2:4")),
         (format!("{prune} --sparsity 0.5"), format!("{plain_prune} --sparsity 0.5")),
         (format!("{prune} --method wanda --pattern 2:4"), format!("{plain_prune} --pattern 2:4")),

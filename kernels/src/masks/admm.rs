@@ -50,7 +50,7 @@ pub enum Failed {
     /// H is not positive definite.
     #[error(transparent)]
     NotPositive(#[from] NotPositive),
-    /// The reasons for which there is no mask.
+    /// The error of the tensor library.
     #[error(transparent)]
     Tensor(#[from] candle_core::Error),
 }

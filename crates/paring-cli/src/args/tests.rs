@@ -29,7 +29,20 @@ const HEADINGS: [(&str, &[&str]); 14] = [
     // Of layer, convert and bench.
     (
         WHAT,
-        &["published", "mask", "refit", "sequences", "format", "group", "check", "golden", "ops", "shapes", "seconds"],
+        &[
+            "published",
+            "allocate",
+            "mask",
+            "refit",
+            "sequences",
+            "format",
+            "group",
+            "check",
+            "golden",
+            "ops",
+            "shapes",
+            "seconds",
+        ],
     ),
     (OUTPUT, &["out", "overwrite", "format", "resume", "allow-mixed-arithmetic", "resumable", "dry-run", "strict"]),
     // Of inspect and report.

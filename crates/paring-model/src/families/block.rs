@@ -92,7 +92,7 @@ impl Step<'_, '_> {
         }
     }
 
-    /// What `of` makes of fan `i`, whose input `x` is shown to the tap before, unless the pass ends there or the result is held.
+    /// The results of `of` for fan `i`, whose input `x` is shown to the tap before, unless the pass ends there or the result is held.
     fn apply(
         &mut self,
         i: usize,

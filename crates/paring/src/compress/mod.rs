@@ -7,6 +7,7 @@ mod encode;
 mod fallback;
 mod fan;
 mod groups;
+mod held;
 mod legacy;
 mod losses;
 mod output;
@@ -57,6 +58,7 @@ pub(crate) use allocation::check as check_allocation;
 pub(crate) use allocation::{effort, windows as measuring_windows};
 pub(crate) use fallback::ROWS;
 pub use groups::{Fitted, fit_groups, using};
+pub(crate) use held::{held_width, is_lean};
 pub(crate) use output::outer_shards;
 pub(crate) use schemes::{Kind, kinds};
 pub(crate) use select::{Selection, check_alike};
@@ -123,30 +125,6 @@ fn less_memory() -> Message {
 /// Activations that stay in memory although they are offloaded, in bytes.
 const RESIDENT_ACTIVATIONS: usize = 256 << 20;
 
-/// Bytes up to which the activations inside an MLP are held between two passes through a block.
-const WIDEST_HELD: usize = 256 << 20;
-
-/// True if the widest activations of a block, those inside its MLP, are computed again for so many tokens rather than held.
-pub(crate) fn is_lean(info: &BlockInfo, tokens: usize) -> bool {
-    tokens.saturating_mul(mlp_width(info)).saturating_mul(size_of::<f32>()) > WIDEST_HELD
-}
-
-/// Features inside a block's MLP.
-fn mlp_width(info: &BlockInfo) -> usize {
-    let (_, down) = info.mlp.fans();
-    info.linears.iter().find(|linear| linear.fan == down).map_or(0, |linear| linear.cols)
-}
-
-/// Numbers of a token that passes through a block hold at most between two of them, with so many tokens in all.
-pub(crate) fn held_width(info: &BlockInfo, tokens: usize) -> usize {
-    let output = |linear: &&LinearInfo| linear.fan == info.attention.output_fan;
-    let Some(LinearInfo { rows, cols, .. }) = info.linears.iter().find(output) else { return 0 };
-    let mlp = if is_lean(info, tokens) { 0 } else { mlp_width(info) };
-    // What the attention gave goes when its output is there; a fan of both holds the MLP's part from the beginning.
-    let early = if info.attention.after_fan == info.mlp.fans().0 { mlp } else { 0 };
-    (cols + early).max(rows + mlp)
-}
-
 impl Job {
     /// The run as far as the memory of its device depends on it. `block` is the largest.
     pub(crate) fn pass<'a>(&self, block: &'a BlockInfo, windows: &Windows) -> Pass<'a> {
@@ -177,22 +155,6 @@ impl Job {
     /// Bytes of activations that stay in memory, however many there are.
     pub(crate) fn resident_activations(&self) -> usize {
         if self.plan.offload_activations { RESIDENT_ACTIVATIONS } else { usize::MAX }
-    }
-
-    /// True if passes through a block hand on what they computed: where statistics are collected fan by fan, in host memory,
-    /// which nobody asked to spare.
-    pub(crate) fn holds(&self) -> bool {
-        let Plan { true_sequential, offload_activations, .. } = self.plan;
-        true_sequential && !offload_activations && self.decoder.device().is_cpu()
-    }
-
-    /// What passes through block `i` hand on, for each batch: nothing yet. Empty where they do not.
-    fn holding(&self, i: usize, hidden: &Hidden) -> Vec<Held> {
-        if !self.holds() {
-            return Vec::new();
-        }
-        let lean = is_lean(&self.decoder.block_info(i), hidden.tokens());
-        (0..hidden.batches()).map(|_| Held::new(lean)).collect()
     }
 
     /// Runs block `i` on all windows as far as the last of the `fans` of which something is needed, and returns the

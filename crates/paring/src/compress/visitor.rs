@@ -39,7 +39,7 @@ pub(super) struct Compressor<'a> {
     contents: Contents,
     elapsed: Elapsed,
     snapshots: SnapshotSchedule,
-    /// What passes through the block at hand have left, for each batch.
+    /// Results that passes through the block at hand have left, for each batch.
     held: Vec<Held>,
 }
 

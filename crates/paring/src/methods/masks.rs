@@ -209,7 +209,8 @@ impl Search<'_> {
         Ok(())
     }
 
-    /// Finds a mask with as many zeros as the sweep's, and takes it where it loses less after as many steps as are made later.
+    /// Finds a mask with as many zeros as the sweep's, and takes it where it loses less before anything is fitted: the sweep's
+    /// weights compensate for what is gone, so a mask that would be the better one after a refit may be passed over.
     fn alternate(&mut self, pattern: Pattern, module: &str) -> Result<()> {
         let removal = match pattern {
             Pattern::NofM { keep, of } => Removal::Groups { n: of - keep, of },

@@ -289,6 +289,12 @@ impl Request {
         plan.check()?;
         Ok(plan)
     }
+
+    /// True if the fans of a block are compressed one after the other: asked for, or where that saves passes.
+    fn is_sequential(&self, choices: &Plan, on_cpu: bool) -> bool {
+        let saves = on_cpu && !self.offload_activations && choices.needs_data();
+        self.true_sequential.unwrap_or(saves && !self.recipe.published)
+    }
 }
 
 #[cfg(test)]

@@ -300,7 +300,8 @@ impl GroupChange {
         }
         // An order of visit has no meaning for methods that move no errors.
         let visits = moves_errors(method) || options.act_order.is_some();
-        let order = |r: Rounding| if visits { r } else { Rounding { act_order: ActOrder::None, ..r } };
+        let plain = |r: Rounding| Rounding { act_order: ActOrder::None, search: Search::MinMax, ..r };
+        let order = |r: Rounding| if visits { r } else { plain(r) };
         let started = options.started(base.recipe, scheme)?;
         let rounding = started.map(|started| options.refined(order(started), scheme)).transpose()?;
         let known = base.recipe.spqr.clone().unwrap_or_default();

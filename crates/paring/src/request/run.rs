@@ -2,7 +2,6 @@
 
 use std::path::Path;
 
-use candle_core::Device;
 use paring_data::named::Purpose;
 use paring_data::{Data, Moment, SEQLEN, Sampling, Tokenizer, Windows};
 use paring_format::message;
@@ -84,7 +83,7 @@ impl Request {
         let mut model = self.sources.model(&local, self.precision, device, false)?;
         let choices =
             Plan { device: device::label(device), max_vram: budget.bytes(), precision: model.precision, ..choices };
-        let choices = Plan { true_sequential: self.is_sequential(&choices, device), ..choices };
+        let choices = Plan { true_sequential: self.is_sequential(&choices, device.is_cpu()), ..choices };
         let (choices, mut notes) = self.fitted(choices, &model)?;
         let out = match &self.out {
             Some(out) => out.clone(),
@@ -138,12 +137,6 @@ impl Request {
         // Of one that is resumed a part is done already.
         let estimate = self.estimate && !compress::can_resume(&job);
         Ok(Prepared { job, notes, evaluation, estimate })
-    }
-
-    /// True if the fans of a block are compressed one after the other: asked for, or where that saves passes.
-    fn is_sequential(&self, choices: &Plan, device: &Device) -> bool {
-        let saves = device.is_cpu() && !self.offload_activations && choices.needs_data();
-        self.true_sequential.unwrap_or(saves && !self.recipe.published)
     }
 
     /// Errors when the output cannot be written into this folder.

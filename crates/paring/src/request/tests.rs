@@ -72,7 +72,7 @@ fn errors_of_options_say_which() {
         (Request::quantize("model").scheme("W4A61"), Opt::Scheme),
         (Request::quantize("model").scheme("FP8").group_size(32), Opt::GroupSize),
         (Request::sparsify("model"), Opt::Pattern),
-        (half().act_order(ActOrder::Static).bits(4), Opt::ActOrder),
+        (half().act_order(ActOrder::Group).bits(4), Opt::ActOrder),
         (too_many, Opt::TargetBits),
         (damped, Opt::Percdamp),
         (Request { format: Some("gguf".into()), ..half() }, Opt::Format),

@@ -1,7 +1,8 @@
 //! The definition: one tile, one grid and one weight after the other.
 
 use super::super::{Element, GridFormat, Scales};
-use super::{FEW, LEAST, NEAR, REFITS, STEPS, float_scale, least_scale};
+use super::trials::{FEW, LEAST, NEAR, STEPS, float_scale};
+use super::{REFITS, least_scale};
 
 /// Scale and zero point for a tile of rows, each as long as `h`, the importance of the columns.
 pub(in crate::sweep) fn fit(format: &GridFormat, x: &[f32], h: &[f32]) -> (f32, f32) {

@@ -1,24 +1,24 @@
 //! The preparation of a fan, computed once for all its linears: dead columns, order, damping, the factor.
 
+mod columns;
+mod damping;
 #[cfg(test)]
 mod tests;
 
 use std::borrow::Cow;
 use std::sync::Arc;
 
-use paring_kernels::cholesky::{Arithmetic, Factor, Failed, NotPositive, factor_of};
+use paring_kernels::cholesky::{Arithmetic, NotPositive};
 use paring_kernels::square_matrix::SquareMatrix;
 use paring_kernels::sweep::CurvatureData;
 use rayon::prelude::*;
 
+use self::{columns::clear, damping::factor_damped, damping::finite};
 use super::masks::Refinement;
 use crate::pipeline::stats::Stats;
 use crate::plan::method::MAGNITUDE;
 use crate::plan::{Curvature, Permutation, Recipe, Rounding};
 use crate::{Error, Result};
-
-/// Attempts at a factorization with more damping, after the first.
-const RETRIES: usize = 3;
 
 /// The state of a fan that its linears share: curvature, order of visit and dead columns.
 #[derive(Clone, Debug)]
@@ -198,40 +198,6 @@ impl Recipe {
             arithmetic,
             refinement: None,
         })
-    }
-}
-
-/// The factor of `h` with the diagonal that `damped` makes of a damping, in visiting order; and that damping: `percdamp`
-/// or, where the matrix is not positive definite with it, ten times as much, up to [`RETRIES`] times.
-fn factor_damped(
-    h: &SquareMatrix,
-    order: Option<&[usize]>,
-    damped: impl Fn(f64) -> Vec<f32>,
-    percdamp: f64,
-    module: &str,
-) -> Result<(Factor, f64)> {
-    let (mut damp, mut retries) = (percdamp, RETRIES);
-    loop {
-        let NotPositive { index, .. } = match factor_of(h, order, &damped(damp)) {
-            Ok(factor) => return Ok((factor, damp)),
-            Err(Failed::Device(e)) => return Err(e.into()),
-            Err(Failed::NotPositive(e)) => e,
-        };
-        let pivot = order.map_or(index, |order| order[index]);
-        if retries == 0 {
-            return Err(Error::Singular { module: module.to_string(), pivot, damp });
-        }
-        tracing::debug!(module, damp, pivot, "not positive definite");
-        retries -= 1;
-        damp = if damp == 0.0 { 1e-3 } else { damp * 10.0 };
-    }
-}
-
-/// An error when there is a feature whose statistics are not finite.
-fn finite(bad: Option<usize>, module: &str) -> Result<()> {
-    match bad {
-        Some(feature) => Err(Error::Activations { module: module.to_string(), feature }),
-        None => Ok(()),
     }
 }
 
@@ -431,9 +397,4 @@ impl Prepared {
 
 fn square(before: f32, after: f32) -> f64 {
     f64::from(before - after) * f64::from(before - after)
-}
-
-/// Sets columns of a matrix to zero.
-fn clear(weight: &mut [f32], cols: usize, columns: &[usize]) {
-    weight.par_chunks_exact_mut(cols).for_each(|row| columns.iter().for_each(|&j| row[j] = 0.0));
 }
