@@ -258,7 +258,7 @@ fn a_fallback_is_what_rounding_to_nearest_writes() {
     sandbox.ok("verify out --json");
     // Twice the same.
     let bytes = model_bytes(&sandbox.path("out"));
-    sandbox.ok(&format!("{OVERFITTED} --allow-fallback --out out --threads 1"));
+    sandbox.ok(&format!("{OVERFITTED} --published --allow-fallback --out out --threads 1"));
     assert!(model_bytes(&sandbox.path("out")) == bytes);
 }
 

@@ -65,7 +65,7 @@ const PRUNING: &[BadArguments] = &[
     ("--pattern 2:4 --groupsize 16", &["--groupsize", "--wbits"]),
     ("--pattern 2:4 --sym", &["--sym", "--wbits"]),
     ("--pattern 2:4 --format pack-quantized", &["--format pack-quantized", "pruning alone makes none; add bits"]),
-    ("--pattern 2:4 --wbits 4 --actorder group", &["--actorder", "--pattern"]),
+    ("--pattern 2:4 --wbits 4 --actorder group", &["--actorder", "pruning"]),
 ];
 
 const MODEL_FIT: &[BadArguments] = &[

@@ -120,10 +120,8 @@ impl RecipeOptions {
         let Recipe { method, pattern, rounding, mask, refit, .. } = recipe;
         if pattern.is_some() && searches_masks(method) && !self.published {
             // Exchanges of single columns gain next to nothing after a refit; ADMM does.
-            let searched = match pattern {
-                Some(Pattern::NofM { .. }) | None => MaskSearch::Descent,
-                Some(Pattern::Unstructured(_)) => MaskSearch::Admm,
-            };
+            let is_share = matches!(pattern, Some(Pattern::Unstructured(_)));
+            let searched = if is_share { MaskSearch::Admm } else { MaskSearch::Descent };
             *mask = self.mask.unwrap_or(searched);
             *refit = self.refit.unwrap_or(true);
         }
@@ -301,9 +299,10 @@ impl GroupChange {
         // An order of visit has no meaning for methods that move no errors.
         let visits = moves_errors(method) || options.act_order.is_some();
         let plain = |r: Rounding| Rounding { act_order: ActOrder::None, search: Search::MinMax, ..r };
-        let order = |r: Rounding| if visits { r } else { plain(r) };
         let started = options.started(base.recipe, scheme)?;
-        let rounding = started.map(|started| options.refined(order(started), scheme)).transpose()?;
+        let rounding = started
+            .map(|started| options.refined(if visits { started } else { plain(started) }, scheme))
+            .transpose()?;
         let known = base.recipe.spqr.clone().unwrap_or_default();
         let (input, share, base_format) = match scheme {
             Some(scheme) => (scheme.input.clone(), None, None),

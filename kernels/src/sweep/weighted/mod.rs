@@ -282,7 +282,7 @@ multiversion! {
 fn relative(h: Option<&[f32]>, columns: std::ops::Range<usize>) -> Vec<f32> {
     let Some(h) = h.map(|h| &h[columns.clone()]) else { return vec![1.0; columns.len()] };
     let most = h.iter().copied().fold(0f32, f32::max);
-    let is_known = most >= f32::MIN_POSITIVE && most < f32::INFINITY;
+    let is_known = (f32::MIN_POSITIVE..f32::INFINITY).contains(&most);
     if is_known { h.iter().map(|h| h / most).collect() } else { vec![1.0; h.len()] }
 }
 

@@ -7,7 +7,7 @@ use super::{REFITS, least_scale};
 /// Scale and zero point for a tile of rows, each as long as `h`, the importance of the columns.
 pub(in crate::sweep) fn fit(format: &GridFormat, x: &[f32], h: &[f32]) -> (f32, f32) {
     let most = h.iter().copied().fold(0f32, f32::max);
-    let is_known = most >= f32::MIN_POSITIVE && most < f32::INFINITY;
+    let is_known = (f32::MIN_POSITIVE..f32::INFINITY).contains(&most);
     let h: Vec<f32> = h.iter().map(|h| if is_known { h / most } else { 1.0 }).collect();
     let grids = tried(format, x);
     let (mut best, mut least) = (grids[0], f32::INFINITY);
