@@ -230,7 +230,11 @@ fn case(layers: &Layers, drop: Dropping, format: Option<GridFormat>, groups: Gro
         Some(GridFormat { element, symmetric, search, scales, stored, .. }) => format!(
             "{element:?}{}{} {scales:?} {stored:?} {groups:?}",
             if symmetric { " symmetric" } else { "" },
-            if search == Search::Mse { " mse" } else { "" }
+            match search {
+                Search::MinMax => "",
+                Search::Mse => " mse",
+                Search::Weighted => " weighted",
+            }
         ),
         None => format!("{stored:?}"),
     };

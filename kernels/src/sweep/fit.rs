@@ -168,7 +168,7 @@ pub fn fit_tiles(
     importance: Option<&[f32]>,
 ) -> Grids {
     if format.search == Search::Weighted {
-        return weighted::fit_tiles(weight, cols, [height.min(weight.len() / cols), width], format, importance);
+        return weighted::fit_weighted(weight, cols, [height, width], format, importance).0;
     }
     let rows = weight.len() / cols;
     let groups = cols.div_ceil(width);

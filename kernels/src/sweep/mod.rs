@@ -29,6 +29,7 @@ pub use curvature::{Curvature, CurvatureData};
 pub use fit::{Grids, fit_tiles, largest};
 pub use grid::{Element, GridFormat, Scales, Search, global_scale};
 pub use rule::{Drop, Fit, Round, Rule};
+pub use weighted::{Errors, fit_weighted, weighted_squares};
 
 /// The result of a sweep, in the order in which the columns were given.
 #[derive(Clone, Debug)]

@@ -100,6 +100,7 @@ impl Plan {
     pub fn check(&self) -> Result<()> {
         for (_, choice) in self.choices() {
             choice.check()?;
+            choice.check_device(&self.device)?;
         }
         let kinds = schemes::kinds(self)?;
         let Some(cache) = &self.kv_cache else { return Ok(()) };

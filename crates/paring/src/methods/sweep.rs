@@ -5,11 +5,12 @@ use std::borrow::Cow;
 use paring_format::message;
 use paring_format::{Compressed, Dtype, Values};
 use paring_kernels::matmul::Precision;
-use paring_kernels::sweep::{self, Drop, Fit, GridFormat, Grids, Part, Round, Rule, Swept, fit_tiles, share_of};
+use paring_kernels::sweep::{self, Drop, Fit, GridFormat, Grids, Part, Round, Rule, Swept};
+use paring_kernels::sweep::{fit_tiles, fit_weighted, share_of, weighted_squares};
 
-use super::{Matrix, Outcome, Prepared, grids};
+use super::{Change, Matrix, Outcome, Prepared, grids};
 use crate::Result;
-use crate::plan::{ActOrder, Opt, Pattern, Recipe, Search};
+use crate::plan::{Opt, Pattern, Recipe, Search};
 
 /// A matrix that is to be swept, apart from its values in visiting order.
 struct SweepInput<'a> {
@@ -25,6 +26,8 @@ struct SweepInput<'a> {
     tile: [usize; 2],
     /// Grids that are fitted before the sweep.
     before: Option<Grids>,
+    /// What their search changed.
+    change: Option<Change>,
     /// The importance of each column in visiting order, for those that are fitted in the sweep.
     importance: Option<Vec<f32>>,
     /// The group of each column in visiting order, for those grids.
@@ -60,13 +63,16 @@ fn input<'a>(recipe: &Recipe, matrix: Matrix<'a>, cols: usize, prepared: &Prepar
     let rows = weight.len() / cols;
     let format = recipe.rounding.map(|r| grids::format(&r, &stored, &weight));
     let tile = recipe.rounding.map_or([1, cols], |r| r.tile(rows, cols));
+    let before = grids_before(recipe, &weight, format.as_ref(), tile, (cols, prepared));
+    let (before, change) = before.map_or((None, None), |(grids, change)| (Some(grids), change));
     let input = SweepInput {
         rows,
         dtype: recipe.rounding.map_or(stored.dtype, |r| r.dequantized(stored.dtype)),
         stored: stored.precision(),
         format,
         tile,
-        before: grids_before(recipe, &weight, format.as_ref(), tile, (cols, prepared)),
+        before,
+        change,
         importance: prepared.importance_visited(),
         group_of: (0..cols).map(|k| (prepared.column(k) / tile[1]) as u32).collect(),
         zeros: (recipe.pattern.is_none() && weight.contains(&0.0)).then(|| prepared.zeros(&weight, cols)),
@@ -75,25 +81,28 @@ fn input<'a>(recipe: &Recipe, matrix: Matrix<'a>, cols: usize, prepared: &Prepar
     (input, prepared.visited(weight, cols))
 }
 
-/// The grids that are fitted before the sweep; `None` where none are.
+/// The grids that are fitted before the sweep, and what their search changed; `None` where none are.
 fn grids_before(
     recipe: &Recipe,
     weight: &[f32],
     format: Option<&GridFormat>,
     tile: [usize; 2],
     (cols, prepared): (usize, &Prepared),
-) -> Option<Grids> {
-    let (format, rounding) = (format?, recipe.rounding?);
-    // Grids of full rows and more, asked for as such, are fitted before dead columns are cleared (algorithm descriptions
-    // of GPTQ and SparseGPT).
-    if rounding.group_size().is_none() && rounding.search != Search::Weighted {
-        return Some(fit_tiles(weight, cols, tile, format, None));
+) -> Option<(Grids, Option<Change>)> {
+    let format = format.filter(|_| recipe.fits_before())?;
+    let weight = match (recipe.rounding?.group_size(), format.search) {
+        // Grids of full rows and more, asked for as such, are fitted before dead columns are cleared (algorithm descriptions
+        // of GPTQ and SparseGPT).
+        (None, Search::MinMax | Search::Mse) => Cow::Borrowed(weight),
+        _ => prepared.cleared(weight, cols),
+    };
+    if format.search != Search::Weighted {
+        return Some((fit_tiles(&weight, cols, tile, format, None), None));
     }
-    let beforehand = rounding.group_size().is_none()
-        || rounding.static_groups
-        || rounding.act_order == ActOrder::Static
-        || !recipe.method.needs_data();
-    beforehand.then(|| fit_tiles(&prepared.cleared(weight, cols), cols, tile, format, prepared.importance()))
+    let (grids, errors) = fit_weighted(&weight, cols, tile, format, prepared.importance());
+    let all = weighted_squares(&weight, cols, prepared.importance());
+    let change = Change { step: "scales", before: errors.usual / all, after: errors.found / all };
+    Some((grids, Some(change).filter(|change| change.before.is_finite() && change.after.is_finite())))
 }
 
 impl SweepInput<'_> {
@@ -122,7 +131,7 @@ fn drop<'a>(recipe: &Recipe, input: &'a SweepInput<'_>, cols: usize) -> Option<D
 }
 
 fn finish(recipe: &Recipe, input: SweepInput<'_>, swept: Swept, cols: usize, prepared: &Prepared) -> Outcome {
-    let SweepInput { original, rows, dtype, format, tile, before, .. } = input;
+    let SweepInput { original, rows, dtype, format, tile, before, change, .. } = input;
     // Groups that follow the visit leave each column with a group that no number of columns gives.
     let follows = before.is_none() && prepared.is_permuted() && format.is_some();
     let group_index = follows.then(|| {
@@ -147,5 +156,15 @@ fn finish(recipe: &Recipe, input: SweepInput<'_>, swept: Swept, cols: usize, pre
         _ => (Values::Dense(dense), None),
     };
     let compressed = Compressed { rows, cols, dtype, values };
-    Outcome { compressed, decoded, dropped, scales, zeros, loss, distortion, changes: Vec::new(), seconds: 0.0 }
+    Outcome {
+        compressed,
+        decoded,
+        dropped,
+        scales,
+        zeros,
+        loss,
+        distortion,
+        changes: change.into_iter().collect(),
+        seconds: 0.0,
+    }
 }

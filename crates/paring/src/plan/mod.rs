@@ -252,6 +252,12 @@ impl Recipe {
         self.method.curvature.max(if weighted { Curvature::Diagonal } else { Curvature::Flat })
     }
 
+    /// Tells whether the grids of all groups are fitted before the sweep.
+    pub(crate) fn fits_before(&self) -> bool {
+        let before = |r: Rounding| r.group_size().is_none() || r.static_groups || r.act_order == ActOrder::Static;
+        self.rounding.is_some_and(before) || !self.method.needs_data()
+    }
+
     /// Columns of a slice of the sweep over a matrix of `cols`: only a full curvature moves errors between slices.
     pub(crate) fn slice(&self, cols: usize) -> usize {
         if self.method.curvature == Curvature::Full { self.blocksize } else { cols }

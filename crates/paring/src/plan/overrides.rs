@@ -4,7 +4,7 @@ use paring_format::message;
 use paring_format::{Dynamic, QuantArgs};
 use serde::Serialize;
 
-use super::{Curvature, Opt, Plan, Recipe};
+use super::{Curvature, Opt, Plan, Recipe, Search};
 use crate::Result;
 
 /// Targets of an override that a message names.
@@ -90,5 +90,17 @@ impl Choice<'_> {
             return Err(Opt::OutlierShare.misuse(misplaced));
         }
         Ok(())
+    }
+
+    /// Errors where the device cannot do what the recipe asks for.
+    pub(crate) fn check_device(&self, device: &str) -> Result<()> {
+        let is_weighted = self.recipe.rounding.is_some_and(|rounding| rounding.search == Search::Weighted);
+        if device == "cpu" || !is_weighted || self.recipe.fits_before() {
+            return Ok(());
+        }
+        let problem = " needs groups that are fitted before the sweep on ";
+        let misfit = message![Opt::Scales.with(Search::Weighted.name()), problem, Opt::Device.with(device)];
+        let hint = message!["use ", Opt::ActOrder.with("static"), " or ", Opt::StaticGroups];
+        Err(Opt::Scales.misfit(misfit).hint(hint))
     }
 }

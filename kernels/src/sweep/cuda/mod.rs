@@ -19,6 +19,13 @@ pub(super) fn fan(parts: Vec<Part<'_>>, cols: usize, slice: usize, factor: &Fact
     if u.dims() != [cols, cols] {
         candle_core::bail!("a factor of {:?} for {cols} columns", u.shape());
     }
+    let is_searched = |part: &Part<'_>| {
+        let at_slice = |round: &Round<'_>| matches!(round.fit, Fit::AtSlice { .. });
+        part.rule.round.is_some_and(|round| at_slice(&round) && round.format.search == Search::Weighted)
+    };
+    if parts.iter().any(is_searched) {
+        candle_core::bail!("weighted scales of groups that begin in a slice are searched on the CPU only");
+    }
     let mut rest: Vec<_> = parts.into_iter().enumerate().map(|(at, part)| (at, Kind::new(part.rule), part)).collect();
     let mut done: Vec<(usize, Swept)> = Vec::with_capacity(rest.len());
     while let Some(&(_, kind, _)) = rest.first() {

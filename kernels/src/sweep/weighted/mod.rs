@@ -244,11 +244,14 @@ impl Best {
 }
 
 multiversion! {
-    /// The scale, as it is stored, and the zero point of each row, or of all.
-    fn search(format: &GridFormat, tile: Tile<'_>) -> [Lane; 2] {
+    /// The scale, as it is stored, and the zero point of each row, or of all; and the error on the grid of the whole range and
+    /// on theirs.
+    fn search(format: &GridFormat, tile: Tile<'_>) -> [Lane; 4] {
         let range = Range::of(format, tile.strips, tile.shared);
         let (trials, mut trial) = (Trials::of(format), Trial::new());
         let mut best = Best { error: [f32::INFINITY; LANES], scale: [1.0; LANES], zero: [0.0; LANES] };
+        let (mut near, mut usual) = ([0f32; LANES], [f32::INFINITY; LANES]);
+        zeros_at(format, &range, 0, 1, &mut near);
         for at in 0..trials.scales {
             scales_at(format, &range, at, &mut trial.scale);
             trial.apply(format);
@@ -260,6 +263,12 @@ multiversion! {
                 }
                 let errors = tile.errors(format, &trial);
                 best.offer(&trial, &errors);
+                if at == 0 {
+                    for l in 0..LANES {
+                        let is_usual = trial.zero[l] == near[l] && usual[l] == f32::INFINITY;
+                        usual[l] = if is_usual { errors[l] } else { usual[l] };
+                    }
+                }
             }
         }
         if format.scales == Scales::Float && matches!(format.element, Element::Int(_)) {
@@ -273,17 +282,33 @@ multiversion! {
                 best.offer(&trial, &errors);
             }
         }
-        [best.scale, best.zero]
+        [best.scale, best.zero, usual, best.error]
     }
 }
 
-/// The importance of a group's columns in parts of the largest, so that no product of it overflows; all count the same where
-/// none does, or none is known.
-fn relative(h: Option<&[f32]>, columns: std::ops::Range<usize>) -> Vec<f32> {
-    let Some(h) = h.map(|h| &h[columns.clone()]) else { return vec![1.0; columns.len()] };
+/// The importance of a group's columns in parts of the largest, so that no product of it overflows, and that; all count the
+/// same where none does, or none is known.
+fn relative(h: Option<&[f32]>, columns: std::ops::Range<usize>) -> (Vec<f32>, f32) {
+    let Some(h) = h.map(|h| &h[columns.clone()]) else { return (vec![1.0; columns.len()], 1.0) };
     let most = h.iter().copied().fold(0f32, f32::max);
     let is_known = (f32::MIN_POSITIVE..f32::INFINITY).contains(&most);
-    if is_known { h.iter().map(|h| h / most).collect() } else { vec![1.0; h.len()] }
+    if is_known { (h.iter().map(|h| h / most).collect(), most) } else { (vec![1.0; h.len()], 0.0) }
+}
+
+/// Σ h (q − w)² of tiles on the grids of their whole ranges, and on those that were found.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Errors {
+    /// On grids that span their weights.
+    pub usual: f64,
+    /// On those of the search.
+    pub found: f64,
+}
+
+impl Errors {
+    fn add(&mut self, unit: f32, usual: f32, found: f32) {
+        self.usual += f64::from(unit) * f64::from(usual);
+        self.found += f64::from(unit) * f64::from(found);
+    }
 }
 
 /// Fits a grid to each of some rows of `x`, whose rows have `stride` elements: the columns from `columns.start` on, with
@@ -295,27 +320,30 @@ pub(super) fn fit_rows(
     columns: std::ops::Range<usize>,
     h: Option<&[f32]>,
     mut into: impl FnMut(usize, f32, f32),
-) {
-    let h = relative(h, columns.clone());
+) -> Errors {
+    let mut errors = Errors::default();
+    let (h, unit) = relative(h, columns.clone());
     let mut lanes = vec![[0f32; LANES]; columns.len()];
     for (strip, rows) in x.chunks(LANES * stride).enumerate() {
         to_lanes(&rows[columns.start..], stride, &mut lanes);
-        let [scales, zeros] = search(format, Tile { strips: &[&lanes], h: &h, shared: false });
+        let [scales, zeros, usual, found] = search(format, Tile { strips: &[&lanes], h: &h, shared: false });
         for r in 0..rows.len() / stride {
             into(strip * LANES + r, scales[r], zeros[r]);
+            errors.add(unit, usual[r], found[r]);
         }
     }
+    errors
 }
 
-/// As [`super::fit_tiles`], for tiles of more rows than one.
+/// The grid of a tile of some rows, and its errors.
 fn fit_shared(
     x: &[f32],
     cols: usize,
     columns: std::ops::Range<usize>,
     format: &GridFormat,
     h: Option<&[f32]>,
-) -> [f32; 2] {
-    let h = relative(h, columns.clone());
+) -> ([f32; 2], Errors) {
+    let (h, unit) = relative(h, columns.clone());
     let strips: Vec<Vec<Lane>> = x
         .par_chunks(LANES * cols)
         .map(|rows| {
@@ -325,35 +353,64 @@ fn fit_shared(
         })
         .collect();
     let strips: Vec<&[Lane]> = strips.iter().map(Vec::as_slice).collect();
-    search(format, Tile { strips: &strips, h: &h, shared: true }).map(|lane| lane[0])
+    let [scale, zero, usual, found] = search(format, Tile { strips: &strips, h: &h, shared: true }).map(|lane| lane[0]);
+    let mut errors = Errors::default();
+    errors.add(unit, usual, found);
+    ([scale, zero], errors)
 }
 
-/// Fits grids to tiles as [`super::fit_tiles`] does. About 250 operations per weight, some 2000 where all zero points of
-/// three bits are tried.
-pub(super) fn fit_tiles(
+/// Fits grids to tiles as [`super::fit_tiles`] does, by the importance `h` of each column; without it all count the same.
+/// About 250 operations per weight, some 2000 where all zero points of three bits are tried.
+///
+/// # Panics
+/// If a side of the tile is 0.
+pub fn fit_weighted(
     weight: &[f32],
     cols: usize,
     [height, width]: [usize; 2],
     format: &GridFormat,
     h: Option<&[f32]>,
-) -> Grids {
+) -> (Grids, Errors) {
     let (rows, groups) = (weight.len() / cols, cols.div_ceil(width));
+    let height = height.min(rows.max(1));
     let columns = |group: usize| group * width..(group * width + width).min(cols);
     let (mut scales, mut zeros) = (vec![0f32; rows * groups], vec![0f32; rows * groups]);
     let chunk = if height == 1 { LANES } else { height };
     let bands = scales.par_chunks_mut(chunk * groups).zip(zeros.par_chunks_mut(chunk * groups));
-    bands.zip(weight.par_chunks(chunk * cols)).for_each(|((scales, zeros), rows)| {
+    let fit = |((scales, zeros), rows): ((&mut [f32], &mut [f32]), &[f32])| {
+        let mut errors = Vec::with_capacity(groups);
         for group in 0..groups {
             if height == 1 {
-                fit_rows(format, rows, cols, columns(group), h, |r, scale, zero| {
+                errors.push(fit_rows(format, rows, cols, columns(group), h, |r, scale, zero| {
                     (scales[r * groups + group], zeros[r * groups + group]) = (scale, zero);
-                });
+                }));
                 continue;
             }
-            let [scale, zero] = fit_shared(rows, cols, columns(group), format, h);
+            let ([scale, zero], of_tile) = fit_shared(rows, cols, columns(group), format, h);
+            errors.push(of_tile);
             scales.iter_mut().skip(group).step_by(groups).for_each(|s| *s = scale);
             zeros.iter_mut().skip(group).step_by(groups).for_each(|z| *z = zero);
         }
-    });
-    Grids { groups, scales, zeros }
+        errors
+    };
+    // Added up in order: the same for any number of threads.
+    let errors: Vec<Vec<Errors>> = bands.zip(weight.par_chunks(chunk * cols)).map(fit).collect();
+    let all = errors
+        .iter()
+        .flatten()
+        .fold(Errors::default(), |all, one| Errors { usual: all.usual + one.usual, found: all.found + one.found });
+    (Grids { groups, scales, zeros }, all)
+}
+
+/// Σ h·w², in which the share of an error is told; without an importance all columns count the same.
+pub fn weighted_squares(weight: &[f32], cols: usize, h: Option<&[f32]>) -> f64 {
+    let of_row = |row: &[f32]| -> f64 {
+        let square = |&w: &f32| f64::from(w) * f64::from(w);
+        match h {
+            Some(h) => row.iter().zip(h).map(|(w, &h)| f64::from(h) * square(w)).sum(),
+            None => row.iter().map(square).sum(),
+        }
+    };
+    let rows: Vec<f64> = weight.par_chunks(cols).map(of_row).collect();
+    rows.iter().sum()
 }

@@ -69,6 +69,8 @@ fn the_weighted_error_falls() {
             Element::Int(4) => 0.9,
             _ => 1.001,
         };
+        let (_, errors) = fit_weighted(&weight, cols, [1, cols], &format, Some(&importance));
+        assert!(errors.found <= errors.usual, "{format:?}: {errors:?}");
         assert!(after <= most * before, "{format:?}: {before} {after}");
     }
 }
