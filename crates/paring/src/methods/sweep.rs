@@ -26,7 +26,7 @@ struct SweepInput<'a> {
     tile: [usize; 2],
     /// Grids that are fitted before the sweep.
     before: Option<Grids>,
-    /// What their search changed.
+    /// The change that their search made.
     change: Option<Change>,
     /// The importance of each column in visiting order, for those that are fitted in the sweep.
     importance: Option<Vec<f32>>,

@@ -402,7 +402,7 @@ pub fn fit_weighted(
     (Grids { groups, scales, zeros }, all)
 }
 
-/// Σ h·w², in which the share of an error is told; without an importance all columns count the same.
+/// Σ h·w², of which an error is a share; without an importance all columns count the same.
 pub fn weighted_squares(weight: &[f32], cols: usize, h: Option<&[f32]>) -> f64 {
     let of_row = |row: &[f32]| -> f64 {
         let square = |&w: &f32| f64::from(w) * f64::from(w);
