@@ -7,6 +7,7 @@
 // Several arrays are walked in step by lane, and the compiler vectorises plain indices best.
 #![allow(clippy::needless_range_loop)]
 
+mod errors;
 pub(super) mod reference;
 #[cfg(test)]
 mod tests;
@@ -14,6 +15,7 @@ mod trials;
 
 use rayon::prelude::*;
 
+pub use self::errors::{Errors, weighted_squares};
 use self::trials::{Trials, float_scale, part, zero_point};
 use super::strips::{LANES, Lane};
 use super::transpose::to_lanes;
@@ -295,22 +297,6 @@ fn relative(h: Option<&[f32]>, columns: std::ops::Range<usize>) -> (Vec<f32>, f3
     if is_known { (h.iter().map(|h| h / most).collect(), most) } else { (vec![1.0; h.len()], 0.0) }
 }
 
-/// Σ h (q − w)² of tiles on the grids of their whole ranges, and on those that were found.
-#[derive(Clone, Copy, Debug, Default, PartialEq)]
-pub struct Errors {
-    /// On grids that span their weights.
-    pub usual: f64,
-    /// On those of the search.
-    pub found: f64,
-}
-
-impl Errors {
-    fn add(&mut self, unit: f32, usual: f32, found: f32) {
-        self.usual += f64::from(unit) * f64::from(usual);
-        self.found += f64::from(unit) * f64::from(found);
-    }
-}
-
 /// Fits a grid to each of some rows of `x`, whose rows have `stride` elements: the columns from `columns.start` on, with
 /// the importance `h` of all columns. Puts scale and zero point of the row into `into`.
 pub(super) fn fit_rows(
@@ -400,17 +386,4 @@ pub fn fit_weighted(
         .flatten()
         .fold(Errors::default(), |all, one| Errors { usual: all.usual + one.usual, found: all.found + one.found });
     (Grids { groups, scales, zeros }, all)
-}
-
-/// Σ h·w², of which an error is a share; without an importance all columns count the same.
-pub fn weighted_squares(weight: &[f32], cols: usize, h: Option<&[f32]>) -> f64 {
-    let of_row = |row: &[f32]| -> f64 {
-        let square = |&w: &f32| f64::from(w) * f64::from(w);
-        match h {
-            Some(h) => row.iter().zip(h).map(|(w, &h)| f64::from(h) * square(w)).sum(),
-            None => row.iter().map(square).sum(),
-        }
-    };
-    let rows: Vec<f64> = weight.par_chunks(cols).map(of_row).collect();
-    rows.iter().sum()
 }
