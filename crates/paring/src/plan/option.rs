@@ -63,6 +63,7 @@ options! {
     Pattern "pattern",
     PerChannel "perchannel",
     Percdamp "percdamp",
+    Published "published",
     PermutationOrder "permutation-order",
     QqGroupSize "qq-groupsize",
     QqScaleBits "qq-scale-bits",

@@ -79,6 +79,11 @@ impl Choices {
                 forget(&mut rest, path);
             }
         }
+        let at_once = at(&rest, "true_sequential") == Some(&Value::Bool(false));
+        let calibrates = at(&rest, "nsamples").and_then(Value::as_u64).is_some_and(|windows| windows > 0);
+        if at_once && calibrates && choices.value(Opt::Published).is_none() {
+            choices.run.push(Choice::new(Opt::TrueSequential, "false".into()));
+        }
         choices.run.extend(taken(&mut rest, "", &[FORMAT]));
         choices.run.extend(taken(&mut rest, "", &RUN));
         for i in 0..at(&rest, "overrides").and_then(Value::as_array).map_or(0, Vec::len) {
@@ -183,11 +188,32 @@ fn recipe(plan: &mut Value, path: &str) -> Vec<Choice> {
         forget(plan, &format!("{}outlier_share", path.trim_end_matches("recipe")));
     }
     found.extend(taken(plan, path, &RECIPE));
-    let moves = |method: &str| METHODS.iter().any(|m| m.name == method && m.curvature == Curvature::Full);
-    if !method.is_some_and(|method| moves(&method)) {
-        found.retain(|choice| ![Some(Opt::Percdamp), Some(Opt::BlockSize)].contains(&choice.option));
+    let method = method.and_then(|method| METHODS.iter().find(|known| known.name == method));
+    match method.filter(|method| method.curvature == Curvature::Full) {
+        Some(method) if !method.spqr => found.extend(left_as_published(&found)),
+        Some(_) => {}
+        None => found.retain(|choice| ![Some(Opt::Percdamp), Some(Opt::BlockSize)].contains(&choice.option)),
     }
     found
+}
+
+/// The options that keep the published code's way where the defaults of a recipe with these choices are others: one for all
+/// of them, or those that this recipe needs.
+fn left_as_published(choices: &[Choice]) -> Vec<Choice> {
+    let has =
+        |options: &[Opt]| options.iter().any(|option| choices.iter().any(|choice| choice.option == Some(*option)));
+    let mut improved: Vec<(Opt, &str)> = Vec::new();
+    if has(&[Opt::Wbits, Opt::Scheme]) {
+        improved.extend([(Opt::ActOrder, "none"), (Opt::Scales, "minmax")]);
+    }
+    if has(&[Opt::Pattern, Opt::Sparsity]) {
+        improved.extend([(Opt::Mask, "sparsegpt"), (Opt::Refit, "false")]);
+    }
+    let left: Vec<&(Opt, &str)> = improved.iter().filter(|(option, _)| !has(&[*option])).collect();
+    if left.len() == improved.len() {
+        return vec![Choice::new(Opt::Published, String::new())];
+    }
+    left.into_iter().map(|(option, value)| Choice::new(*option, value.to_string())).collect()
 }
 
 /// The override at this path, with the choices that differ from `usual` ones. `None` where it is none of ours.
@@ -199,7 +225,8 @@ fn exception(plan: &mut Value, path: &str, usual: &[Choice]) -> Option<Exception
     let recipe = compressed.then(|| {
         let mut choices = recipe(plan, &format!("{path}.recipe"));
         choices.extend(taken(plan, path, &[FORMAT]));
-        choices.retain(|choice| !usual.contains(choice));
+        // That is said for all linears.
+        choices.retain(|choice| !usual.contains(choice) && choice.option != Some(Opt::Published));
         choices
     });
     Some(Exception { targets, recipe })

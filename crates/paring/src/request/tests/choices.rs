@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use crate::plan::{Grouping, Pattern, Search};
+use crate::plan::{ActOrder, Grouping, MaskSearch, Pattern, Search};
 use crate::report::choices::Choices;
 use crate::request::RecipeOptions;
 
@@ -34,7 +34,7 @@ fn recipes_are_said_in_options() {
     for (options, line, words) in [
         (
             RecipeOptions { bits: Some(3), grouping: columns(32), ..base() },
-            "--method gptq --wbits 3 --groupsize 32",
+            "--method gptq --wbits 3 --groupsize 32 --published",
             "3-bit GPTQ in groups of 32",
         ),
         (
@@ -45,15 +45,15 @@ fn recipes_are_said_in_options() {
                 search: Some(Search::Mse),
                 ..base()
             },
-            "--method gptq --wbits 4 --groupsize -1 --sym --scales mse --percdamp 0.1",
+            "--method gptq --wbits 4 --groupsize -1 --sym --scales mse --percdamp 0.1 --actorder none",
             "4-bit GPTQ per row",
         ),
-        (scheme("W4A16"), "--method gptq --wbits 4 --groupsize 128 --sym", "4-bit GPTQ in groups of 128"),
+        (scheme("W4A16"), "--method gptq --wbits 4 --groupsize 128 --sym --published", "4-bit GPTQ in groups of 128"),
         (scheme("FP8_DYNAMIC"), "--method rtn --scheme FP8_DYNAMIC", "FP8_DYNAMIC RTN"),
-        (scheme("NVFP4"), "--method gptq --scheme NVFP4", "NVFP4 GPTQ"),
+        (scheme("NVFP4"), "--method gptq --scheme NVFP4 --published", "NVFP4 GPTQ"),
         (
             RecipeOptions { grouping: columns(64), ..scheme("W4A8") },
-            "--method gptq --scheme W4A8 --groupsize 64",
+            "--method gptq --scheme W4A8 --groupsize 64 --published",
             "W4A8 GPTQ in groups of 64",
         ),
         (
@@ -63,8 +63,19 @@ fn recipes_are_said_in_options() {
         ),
         (
             RecipeOptions { method: method("sparsegpt"), pattern: two, bits: Some(4), grouping: columns(64), ..base() },
-            "--method sparsegpt --wbits 4 --groupsize 64 --pattern 2:4",
+            "--method sparsegpt --wbits 4 --groupsize 64 --pattern 2:4 --published",
             "2:4 SparseGPT, 4-bit in groups of 64",
+        ),
+        (
+            RecipeOptions {
+                method: method("sparsegpt"),
+                pattern: two,
+                mask: Some(MaskSearch::Descent),
+                ..RecipeOptions { bits: Some(4), act_order: Some(ActOrder::Static), ..base() }
+            },
+            "--method sparsegpt --wbits 4 --groupsize -1 --pattern 2:4 --mask descent --actorder static --scales minmax \
+             --refit=false",
+            "2:4 SparseGPT, 4-bit per row",
         ),
         (
             outliers,
