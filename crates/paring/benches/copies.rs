@@ -86,17 +86,7 @@ impl Observer for Silent {
 }
 
 fn recipe(method: &'static MethodInfo, pattern: Option<Pattern>, rounding: Option<Rounding>) -> Recipe {
-    Recipe {
-        method,
-        pattern,
-        rounding,
-        spqr: None,
-        input: None,
-        mask: Default::default(),
-        refit: false,
-        percdamp: 0.01,
-        blocksize: 128,
-    }
+    Recipe { pattern, rounding, ..Recipe::new(method) }
 }
 
 fn job(model: &Path, out: &Path, recipe: Recipe) -> Result<Job, Box<dyn std::error::Error>> {

@@ -19,17 +19,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     };
     let gib = f64::from(1u32 << 30);
     let card = Card { memory: (memory * gib) as u64, bandwidth, products, singles, link, disk };
-    let recipe = |method, pattern, rounding| Recipe {
-        method,
-        pattern,
-        rounding,
-        spqr: None,
-        input: None,
-        mask: Default::default(),
-        refit: false,
-        percdamp: 0.01,
-        blocksize: 128,
-    };
+    let recipe = |method, pattern, rounding| Recipe { pattern, rounding, ..Recipe::new(method) };
     let four_bits = Rounding { symmetric: true, ..Rounding::int(4, Some(128)) };
     let runs = [
         ("SparseGPT 2:4", recipe(&SPARSEGPT, Some(Pattern::NofM { keep: 2, of: 4 }), None)),

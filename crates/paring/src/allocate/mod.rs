@@ -82,7 +82,7 @@ fn sparsities(mean: f64, step: u32) -> impl Iterator<Item = u32> {
 }
 
 /// A share in whole [`PARTS`].
-fn parts(share: f64) -> u32 {
+pub fn parts(share: f64) -> u32 {
     (share * PARTS).round() as u32
 }
 

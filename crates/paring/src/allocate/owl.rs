@@ -2,6 +2,8 @@
 
 use rayon::prelude::*;
 
+use super::parts;
+#[cfg(doc)]
 use crate::plan::allocation::PARTS;
 
 /// A score that is so many times the mean of its block is an outlier: M of the paper.
@@ -37,5 +39,5 @@ pub fn sparsities(blocks: &[(f64, u64)], mean: f64) -> Vec<u32> {
     let total: f64 = kept.iter().zip(blocks).map(|(kept, (_, weights))| kept * *weights as f64).sum();
     let centre = total / all.max(1) as f64;
     let of = |kept: &f64| (mean + centre - kept).clamp(0.0, MOST);
-    kept.iter().map(|kept| (of(kept) * PARTS).round() as u32).collect()
+    kept.iter().map(|kept| parts(of(kept))).collect()
 }

@@ -21,8 +21,6 @@ const SAMPLE_MARGIN: f64 = 0.25;
 const EXACT_MARGIN: f64 = 0.02;
 /// Sums in f32 may be off by this share: losses that are nearer to each other count as equal.
 const TIE: f64 = 1e-4;
-/// A loss that is a smaller share of Σ e², from which the damping's part was subtracted, has lost its digits.
-const CANCELLATION: f64 = 1e-3;
 
 /// The estimated loss of a baseline.
 #[derive(Clone, Copy, Debug)]
@@ -130,7 +128,7 @@ impl<'a> Measure<'a> {
         };
         let cols = outcome.compressed.cols;
         // All comparisons below are false for NaN.
-        let told = lost >= CANCELLATION * outcome.loss;
+        let told = outcome.told_distortion().is_some();
         let far = |expected: &Expected| {
             told && lost <= (1.0 - if expected.all { EXACT_MARGIN } else { SAMPLE_MARGIN }) * expected.lost
         };
@@ -195,17 +193,7 @@ mod tests {
             Some(_) => (&SPARSEGPT, None),
             None => (&GPTQ, Some(Rounding::int(3, Some(16)))),
         };
-        Recipe {
-            method,
-            pattern,
-            rounding,
-            spqr: None,
-            input: None,
-            mask: Default::default(),
-            refit: false,
-            percdamp: 0.01,
-            blocksize: 16,
-        }
+        Recipe { pattern, rounding, blocksize: 16, ..Recipe::new(method) }
     }
 
     fn values(count: usize, seed: u32) -> Vec<f32> {

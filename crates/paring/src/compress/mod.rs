@@ -158,6 +158,21 @@ impl Job {
         if self.plan.offload_activations { RESIDENT_ACTIVATIONS } else { usize::MAX }
     }
 
+    /// The statistics of the inputs of some of block `i`'s linears, as [`Job::collect`] has them.
+    fn statistics(
+        &self,
+        i: usize,
+        (block, hidden): (&dyn Block, &Hidden),
+        (linears, need): (&[LinearInfo], Curvature),
+        observer: &mut dyn Observer,
+        clock: &mut Clock,
+    ) -> Result<Vec<Option<Stats>>> {
+        let fans = linears.iter().map(|linear| linear.fan + 1).max().unwrap_or(0);
+        let mut shown = vec![None; fans];
+        linears.iter().for_each(|linear| shown[linear.fan] = Some((need, linear.cols)));
+        self.collect(i, (block, hidden, &mut []), &shown, &mut Ranges::default(), observer, clock)
+    }
+
     /// Runs block `i` on all windows as far as the last of the `fans` of which something is needed, and returns the
     /// statistics of those, one entry per fan. A fan is given as what is needed of it and its number of features. On the
     /// way `ranges` are widened, as far as they are asked for, and `observer` hears how many windows are done. What is `held`

@@ -18,15 +18,5 @@ pub(super) fn golden() -> Box<dyn Decoder> {
 
 pub(super) fn recipe(method: &str, pattern: Option<Pattern>, rounding: Option<Rounding>, spqr: Option<Spqr>) -> Recipe {
     let method = MethodInfo::named(method).unwrap();
-    Recipe {
-        method,
-        pattern,
-        rounding,
-        spqr,
-        input: None,
-        mask: Default::default(),
-        refit: false,
-        percdamp: 0.01,
-        blocksize: 128,
-    }
+    Recipe { pattern, rounding, spqr, ..Recipe::new(method) }
 }

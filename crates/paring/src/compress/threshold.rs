@@ -1,10 +1,8 @@
 //! The outlier threshold that keeps a wanted share of the weights exact, found on a sample of the layers.
 
-use std::path::Path;
-
-use std::collections::BTreeMap;
-
+use paring_model::LinearInfo;
 use paring_model::decoder::Block;
+use std::path::Path;
 
 use super::Job;
 use super::schemes::Kind;
@@ -13,9 +11,8 @@ use super::start::Started;
 use crate::methods::Stored;
 use crate::output::journal::Line;
 use crate::pipeline::activations::Hidden;
-use crate::pipeline::stats::{Ranges, Stats};
+use crate::pipeline::stats::Stats;
 use crate::pipeline::walk::{Visitor, walk};
-use crate::plan::Curvature;
 use crate::plan::Recipe;
 use crate::report::Clock;
 use crate::report::progress::{EvalProgress, Observer, Step};
@@ -118,24 +115,14 @@ impl Visitor for Sampler<'_> {
             self.observer.measured(&EvalProgress { done: 0, of: round, round, passed: i, blocks });
         }
         let Some((block, hidden)) = entering.filter(|_| self.blocks.contains(&i)) else { return Ok(()) };
-        let mut fans: BTreeMap<usize, Vec<_>> = BTreeMap::new();
-        for linear in
-            self.job.decoder.linears(i).into_iter().filter(|l| self.selection.choice(&l.name) == Some(self.number))
-        {
-            fans.entry(linear.fan).or_default().push(linear);
-        }
-        let Some(last) = fans.keys().max().copied() else { return Ok(()) };
-        let need = self.recipes[0].statistics();
-        let shown: Vec<Option<(Curvature, usize)>> =
-            (0..=last).map(|f| fans.get(&f).map(|linears| (need, linears[0].cols))).collect();
-        let stats =
-            self.job.collect(i, (&*block, hidden, &mut []), &shown, &mut Ranges::default(), self.observer, clock)?;
-        for (fan, linears) in fans {
-            for linear in linears {
-                let original = self.job.checkpoint.read_linear(&linear.name, linear.rows, linear.cols)?;
-                let stored = self.kind.stored(original.dtype);
-                self.count(&linear.name, &original.into_dense(), linear.cols, stored, stats[fan].as_ref())?;
-            }
+        let chosen = |linear: &LinearInfo| self.selection.choice(&linear.name) == Some(self.number);
+        let linears: Vec<LinearInfo> = self.job.decoder.linears(i).into_iter().filter(chosen).collect();
+        let wanted = (&linears[..], self.recipes[0].statistics());
+        let stats = self.job.statistics(i, (&*block, hidden), wanted, self.observer, clock)?;
+        for linear in linears {
+            let original = self.job.checkpoint.read_linear(&linear.name, linear.rows, linear.cols)?;
+            let stored = self.kind.stored(original.dtype);
+            self.count(&linear.name, &original.into_dense(), linear.cols, stored, stats[linear.fan].as_ref())?;
         }
         Ok(())
     }

@@ -179,17 +179,7 @@ mod tests {
 
     fn recipe(method: &'static str, pattern: Option<Pattern>, rounding: Option<Rounding>) -> Recipe {
         let method = MethodInfo::named(method).unwrap();
-        Recipe {
-            method,
-            pattern,
-            rounding,
-            spqr: None,
-            input: None,
-            mask: Default::default(),
-            refit: false,
-            percdamp: 0.01,
-            blocksize: 128,
-        }
+        Recipe { pattern, rounding, ..Recipe::new(method) }
     }
 
     #[test]

@@ -8,17 +8,7 @@ use crate::plan::{Choice, Grouping, MethodInfo, Pattern, Permutation, Recipe, Ro
 
 fn recipe(method: &'static str, pattern: Option<Pattern>, rounding: Option<Rounding>, spqr: Option<Spqr>) -> Recipe {
     let method = MethodInfo::named(method).unwrap();
-    Recipe {
-        method,
-        pattern,
-        rounding,
-        spqr,
-        input: None,
-        mask: Default::default(),
-        refit: false,
-        percdamp: 0.01,
-        blocksize: 128,
-    }
+    Recipe { pattern, rounding, spqr, ..Recipe::new(method) }
 }
 
 #[test]

@@ -28,6 +28,9 @@ pub(crate) use underflow::Underflow;
 use crate::Result;
 use crate::plan::Recipe;
 
+/// A distortion that is a smaller share of Σ e², from which the damping's part was subtracted, has lost its digits.
+const CANCELLATION: f64 = 1e-3;
+
 /// The result for one matrix.
 pub struct Outcome {
     /// The matrix, as the file will hold it.
@@ -68,6 +71,12 @@ impl Outcome {
             (Some(decoded), _) | (None, Values::Dense(decoded)) => decoded,
             (None, Values::Codes { .. } | Values::Spqr(_)) => &[],
         }
+    }
+
+    /// [`Outcome::distortion`] where the sweep's sums tell it: they hold the damping's part too, and where that is nearly all of
+    /// them the rest has lost its digits.
+    pub(crate) fn told_distortion(&self) -> Option<f64> {
+        self.distortion.filter(|&distortion| distortion >= CANCELLATION * self.loss)
     }
 
     /// [`Outcome::dense`] without a copy.

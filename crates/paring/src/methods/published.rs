@@ -131,15 +131,12 @@ pub(crate) fn recipe(settings: &Value) -> Result<Recipe, String> {
     let known = METHODS.iter().copied().find(|method| settings["algo"] == method.name);
     let method = known.ok_or_else(|| format!("{settings}: no method"))?;
     Ok(Recipe {
-        method,
         pattern,
         rounding,
         spqr: if method.spqr { Some(spqr(settings)?) } else { None },
-        input: None,
-        mask: Default::default(),
-        refit: false,
         percdamp: number("percdamp").unwrap_or(0.01),
         blocksize: count("blocksize").unwrap_or(128),
+        ..Recipe::new(method)
     })
 }
 

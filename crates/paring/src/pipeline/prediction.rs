@@ -32,7 +32,7 @@ impl Prediction {
 }
 
 /// The index of the largest logit, the first among equals, and the logarithm of the sum of exponentials.
-fn normalizer(logits: &[f32]) -> (usize, f64) {
+pub(crate) fn normalizer(logits: &[f32]) -> (usize, f64) {
     let mut top = 0;
     for (i, &logit) in logits.iter().enumerate() {
         if logit > logits[top] {

@@ -47,11 +47,10 @@ impl SparsityBy {
     }
 }
 
-/// Bits of a weight that are chosen among. Codes of 6 and 7 bits take the words of 8 in no layout, but no kernel has them
-/// alone either.
+/// Bits of a weight that are chosen among.
 pub const BITS: [u32; 5] = [2, 3, 4, 5, 8];
 
-/// Sizes of groups that are chosen among where they are free: those that kernels have, and one smaller.
+/// Sizes of groups that are chosen among where they are free: those that kernels have, and a smaller one.
 pub const GROUP_SIZES: [usize; 4] = [16, 32, 64, 128];
 
 /// Parts of a share of sparsity, which is a whole number of them.

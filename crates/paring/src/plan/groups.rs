@@ -119,17 +119,7 @@ mod tests {
 
     fn recipe(grouping: Grouping, sized_by: SizedBy) -> Recipe {
         let rounding = Rounding { grouping, sized_by, symmetric: true, ..Rounding::int(4, None) };
-        Recipe {
-            method: &GPTQ,
-            pattern: None,
-            rounding: Some(rounding),
-            spqr: None,
-            input: None,
-            mask: Default::default(),
-            refit: false,
-            percdamp: 0.01,
-            blocksize: 128,
-        }
+        Recipe { rounding: Some(rounding), ..Recipe::new(&GPTQ) }
     }
 
     #[test]

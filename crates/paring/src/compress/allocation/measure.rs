@@ -1,6 +1,5 @@
 //! The walk that measures: errors of options on the Gram matrices of the dense model, and effects of units on its predictions.
 
-use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -10,10 +9,10 @@ use paring_model::decoder::Block;
 use paring_model::weight::{Dense, Weight};
 
 use super::streams::Streams;
-use super::{Candidate, Job, Units, windows};
+use super::{Candidate, Job, Units, no_data, windows};
 use crate::methods::{Outcome, Prepared};
 use crate::pipeline::activations::Hidden;
-use crate::pipeline::stats::{Ranges, Stats};
+use crate::pipeline::stats::Stats;
 use crate::pipeline::walk::{Visitor, walk};
 use crate::plan::{Curvature, Recipe};
 use crate::report::Clock;
@@ -22,8 +21,6 @@ use crate::{Error, Result};
 
 /// Rows of a linear that an option is tried on, about.
 pub(super) const ROWS: usize = 128;
-/// A loss that is a smaller share of Σ e², from which the damping's part was subtracted, has lost its digits.
-const CANCELLATION: f64 = 1e-3;
 
 /// Errors and effects of units.
 pub(super) struct Measured {
@@ -45,8 +42,7 @@ impl Measured {
 /// Measures all options of all units. Costs a forward pass over some of the windows, a sweep of some rows for each option and
 /// of all for one, and for each unit a pass of a few tokens from its block to the end and through the head.
 pub(super) fn measure((job, dir): (&Job, &Path), units: &Units, observer: &mut dyn Observer) -> Result<Measured> {
-    let none = || Error::Plan("settings for each layer are chosen with calibration data; name a data set".into());
-    let some = windows(job).ok_or_else(none)?;
+    let some = windows(job).ok_or_else(no_data)?;
     let decoder = job.decoder.as_ref();
     let mut hidden = Hidden::embed(decoder, &some, job.storage(&some, dir)?)?;
     let streams = Streams::new((job, dir), units.units.len())?;
@@ -82,13 +78,9 @@ impl Visitor for Measurer<'_> {
         self.observer.measured(&EvalProgress { done: 0, of: round, round, passed: i, blocks });
         let (units, first) = (self.units, self.errors.len());
         let end = first + units.units[first..].iter().take_while(|unit| unit.block == i).count();
-        let mut shown: BTreeMap<usize, usize> = BTreeMap::new();
-        shown.extend(units.units[first..end].iter().flat_map(|unit| &unit.linears).map(|l| (l.fan, l.cols)));
-        let fans = shown.keys().max().map_or(0, |last| last + 1);
-        let shown: Vec<Option<(Curvature, usize)>> =
-            (0..fans).map(|f| shown.get(&f).map(|&cols| (Curvature::Full, cols))).collect();
-        let stats =
-            self.job.collect(i, (&*block, hidden, &mut []), &shown, &mut Ranges::default(), self.observer, clock)?;
+        let linears: Vec<LinearInfo> = units.units[first..end].iter().flat_map(|unit| &unit.linears).cloned().collect();
+        let wanted = (&linears[..], Curvature::Full);
+        let stats = self.job.statistics(i, (&*block, hidden), wanted, self.observer, clock)?;
         let mut made = Vec::with_capacity(end - first);
         for number in first..end {
             let fan = units.units[number].linears[0].fan;
@@ -181,7 +173,7 @@ impl<'a> Inputs<'a> {
 
     /// tr(ΔW·H·ΔWᵀ) of an outcome: the sweep's own sum where that says it, for rows·cols² operations elsewhere.
     fn error(&self, weight: &[f32], outcome: Outcome) -> Result<f64> {
-        if let Some(error) = outcome.distortion.filter(|error| *error >= CANCELLATION * outcome.loss) {
+        if let Some(error) = outcome.told_distortion() {
             return Ok(error);
         }
         let mut difference = outcome.into_dense();

@@ -20,7 +20,7 @@ use super::schemes::Kind;
 use super::select::Selection;
 use super::start::Started;
 use super::{Job, stored, warnings};
-use crate::allocate::{Priced, Unit, allotted, measured_sparsities, solve, sparsity_options};
+use crate::allocate::{Priced, Unit, allotted, measured_sparsities, parts, solve, sparsity_options};
 use crate::output::journal::{Found, Line};
 use crate::plan::allocation::{Allotted, PARTS, Setting, SparsityBy};
 use crate::plan::{Allocation, Choice, Opt, Pattern, Plan, Recipe};
@@ -83,9 +83,8 @@ impl Units {
         made.usual = match allocation {
             Allocation::Bits { target, .. } => made.usual_grids(job, target)?,
             Allocation::Sparsity(_) => {
-                let at = |i: &usize| {
-                    made.candidates[*i].setting == Setting::Sparsity((mean_sparsity(&job.plan) * PARTS).round() as u32)
-                };
+                let mean = Setting::Sparsity(parts(mean_sparsity(&job.plan)));
+                let at = |i: &usize| made.candidates[*i].setting == mean;
                 let place = made.options.first().and_then(|options| options.iter().position(at));
                 vec![place.unwrap_or(0); made.units.len()]
             }
@@ -154,9 +153,14 @@ impl Candidate {
     /// Bytes on disk of a linear of this shape, in a model of such floats.
     fn bytes(&self, shape: [usize; 2], dtype: Dtype) -> Result<u64> {
         let dtype = self.kind.stored(dtype).dtype;
-        let parts = stored::parts(&self.kind, &self.recipe, shape, dtype, 0.0)?;
-        Ok(parts.iter().sum::<usize>() as u64)
+        let stored = stored::parts(&self.kind, &self.recipe, shape, dtype, 0.0)?;
+        Ok(stored.iter().sum::<usize>() as u64)
     }
+}
+
+/// The error of a run without calibration data.
+fn no_data() -> Error {
+    Error::Plan("settings for each layer are chosen with calibration data; name a data set".into())
 }
 
 /// The share of all weights that a plan removes.
@@ -172,9 +176,7 @@ pub(crate) fn check(job: &Job, selection: &Selection) -> Result<()> {
     job.plan.check_allocation()?;
     match job.plan.allocation {
         None => Ok(()),
-        Some(_) if job.windows.is_none() => {
-            Err(Error::Plan("settings for each layer are chosen with calibration data; name a data set".into()))
-        }
+        Some(_) if job.windows.is_none() => Err(no_data()),
         Some(allocation) => Units::of(job, selection, allocation).map(drop),
     }
 }
@@ -260,7 +262,7 @@ fn find(
         }
         Allocation::Sparsity(_) => {
             let mean = mean_sparsity(&job.plan);
-            let kept = u64::from(PARTS as u32 - (mean * PARTS).round() as u32);
+            let kept = u64::from(PARTS as u32 - parts(mean));
             (units.sparsity_choices(mean, &measured), kept * units.weights())
         }
     };

@@ -1,15 +1,14 @@
 //! Sparsities of blocks by the outliers of their scores.
 
-use std::collections::BTreeMap;
 use std::path::Path;
 
 use paring_model::LinearInfo;
 use paring_model::decoder::Block;
 
-use super::{Found, Job, Selection, mean_sparsity, summary, windows};
+use super::{Found, Job, Selection, mean_sparsity, no_data, summary, windows};
 use crate::allocate::{Unit, allotted, owl};
 use crate::pipeline::activations::Hidden;
-use crate::pipeline::stats::{Ranges, Stats};
+use crate::pipeline::stats::Stats;
 use crate::pipeline::walk::{Visitor, walk};
 use crate::plan::Curvature;
 use crate::plan::allocation::{PARTS, Setting};
@@ -19,8 +18,7 @@ use crate::{Error, Result};
 
 /// The sparsity of each block. Costs a forward pass over some of the windows.
 pub(super) fn find(job: &Job, dir: &Path, selection: &Selection, observer: &mut dyn Observer) -> Result<Found> {
-    let none = || Error::Plan("outliers are counted with calibration data; name a data set".into());
-    let some = windows(job).ok_or_else(none)?;
+    let some = windows(job).ok_or_else(no_data)?;
     let decoder = job.decoder.as_ref();
     let mut hidden = Hidden::embed(decoder, &some, job.storage(&some, dir)?)?;
     let mut counter = Counter { job, selection, observer, blocks: Vec::new(), units: Vec::new() };
@@ -56,12 +54,11 @@ impl Visitor for Counter<'_> {
         self.observer.measured(&EvalProgress { done: 0, of: round, round, passed: i, blocks });
         let chosen = |linear: &LinearInfo| self.selection.contains(&linear.name);
         let linears: Vec<LinearInfo> = self.job.decoder.linears(i).into_iter().filter(chosen).collect();
-        let fans: BTreeMap<usize, usize> = linears.iter().map(|linear| (linear.fan, linear.cols)).collect();
-        let Some(last) = fans.keys().max().copied() else { return Ok(()) };
-        let shown: Vec<Option<(Curvature, usize)>> =
-            (0..=last).map(|f| fans.get(&f).map(|&cols| (Curvature::Diagonal, cols))).collect();
-        let stats =
-            self.job.collect(i, (&*block, hidden, &mut []), &shown, &mut Ranges::default(), self.observer, clock)?;
+        if linears.is_empty() {
+            return Ok(());
+        }
+        let wanted = (&linears[..], Curvature::Diagonal);
+        let stats = self.job.statistics(i, (&*block, hidden), wanted, self.observer, clock)?;
         let norms = |linear: &LinearInfo| match &stats[linear.fan] {
             Some(Stats::Norms(squares)) => Ok(squares.iter().map(|square| square.sqrt()).collect::<Vec<f32>>()),
             _ => Err(Error::Plan(format!("{}: no statistics", linear.name))),

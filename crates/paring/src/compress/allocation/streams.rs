@@ -8,11 +8,11 @@ use paring_model::Decoder;
 use paring_model::decoder::Block;
 use rayon::prelude::*;
 
-use super::Job;
+use super::{Job, no_data};
 use crate::pipeline::activations::{Hidden, Storage};
 use crate::pipeline::device::DeviceBudget;
 use crate::pipeline::nonfinite::CheckedForward;
-use crate::pipeline::prediction::LOGITS_BYTES;
+use crate::pipeline::prediction::{LOGITS_BYTES, normalizer};
 use crate::{Error, Result};
 use paring_data::Windows;
 
@@ -23,11 +23,8 @@ const BYTES: usize = 512 << 20;
 
 /// The probabilities that logits stand for.
 fn softmax(logits: &[f32]) -> Vec<f32> {
-    let most = logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);
-    let mut shares: Vec<f32> = logits.iter().map(|logit| (logit - most).exp()).collect();
-    let sum: f64 = shares.iter().map(|&share| f64::from(share)).sum();
-    shares.iter_mut().for_each(|share| *share = (f64::from(*share) / sum) as f32);
-    shares
+    let (_, log) = normalizer(logits);
+    logits.iter().map(|&logit| (f64::from(logit) - log).exp() as f32).collect()
 }
 
 /// KL(before ‖ after) of logits to second order, half the variance of their differences under the probabilities `shares` of
@@ -75,8 +72,7 @@ impl<'a> Streams<'a> {
     /// The streams of so many units, at the input of the first block.
     pub fn new((job, dir): (&'a Job, &'a Path), units: usize) -> Result<Self> {
         let decoder = job.decoder.as_ref();
-        let none = || Error::Plan("effects on predictions are measured with calibration data; name a data set".into());
-        let windows = job.windows.as_ref().ok_or_else(none)?;
+        let windows = job.windows.as_ref().ok_or_else(no_data)?;
         let wanted = tokens(units, windows.ids.len(), decoder.hidden_size());
         let seqlen = wanted.min(windows.seqlen);
         let count = (wanted / seqlen).clamp(1, windows.count());

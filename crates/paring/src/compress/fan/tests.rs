@@ -62,17 +62,7 @@ impl Small {
 
 fn gptq() -> Recipe {
     let rounding = Some(Rounding::int(3, Some(16)));
-    Recipe {
-        method: &GPTQ,
-        pattern: None,
-        rounding,
-        spqr: None,
-        input: None,
-        mask: Default::default(),
-        refit: false,
-        percdamp: 0.01,
-        blocksize: 16,
-    }
+    Recipe { rounding, blocksize: 16, ..Recipe::new(&GPTQ) }
 }
 
 fn sparsegpt() -> Recipe {

@@ -62,15 +62,10 @@ impl Recipe {
         let mut prepared = match (self.method.curvature, stats) {
             (Curvature::Flat, None) if self.statistics() == Curvature::Flat => plain(CurvatureData::Flat),
             (Curvature::Flat, Some(stats)) => {
+                finite(stats.first_bad()?, module)?;
                 let squares = match stats {
-                    Stats::Norms(s) => {
-                        finite(s.iter().position(|v| !v.is_finite()), module)?;
-                        s.clone()
-                    }
-                    Stats::Gram(h) => {
-                        finite(h.first_bad()?, module)?;
-                        h.diagonal()?
-                    }
+                    Stats::Norms(s) => s.clone(),
+                    Stats::Gram(h) => h.diagonal()?,
                 };
                 Prepared { importance: Some(self.importance(&squares)), ..plain(CurvatureData::Flat) }
             }

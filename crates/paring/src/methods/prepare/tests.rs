@@ -6,17 +6,7 @@ use crate::plan::method::SPARSEGPT;
 
 fn sparsegpt(percdamp: f64) -> Recipe {
     let pattern = Some(Pattern::NofM { keep: 1, of: 2 });
-    Recipe {
-        method: &SPARSEGPT,
-        pattern,
-        rounding: None,
-        spqr: None,
-        input: None,
-        mask: Default::default(),
-        refit: false,
-        percdamp,
-        blocksize: 128,
-    }
+    Recipe { pattern, percdamp, ..Recipe::new(&SPARSEGPT) }
 }
 
 /// Eigenvalues 1 ± `off`: positive definite once more than `off` − 1 is added to the diagonal, whose mean is 1.

@@ -10,15 +10,10 @@ use crate::plan::{Pattern, Recipe, Rounding, Spqr};
 /// The least that a recipe of the method can be.
 fn recipe(method: &'static MethodInfo) -> Recipe {
     Recipe {
-        method,
         pattern: method.drops.then_some(Pattern::NofM { keep: 2, of: 4 }),
         rounding: (!method.drops).then(|| Rounding::int(4, Some(16))),
         spqr: method.spqr.then(Spqr::default),
-        input: None,
-        mask: Default::default(),
-        refit: false,
-        percdamp: 0.01,
-        blocksize: 128,
+        ..Recipe::new(method)
     }
 }
 
