@@ -220,7 +220,7 @@ fn a_different_run_is_not_resumed() {
         ("--ignore re:.*up_proj", "ignore"),
         ("--nsamples 3", "nsamples"),
         ("--dtype bf16", "--dtype was f32 at the start"),
-        ("--true-sequential=false", "--true-sequential was set at the start, and is unset now"),
+        ("--true-sequential=false", "--true-sequential was set at the start, and is false now"),
     ] {
         refused(&format!("{resume} {more}"), &["out: cannot be resumed", words, "--overwrite"]);
     }

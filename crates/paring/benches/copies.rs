@@ -107,6 +107,7 @@ fn job(model: &Path, out: &Path, recipe: Recipe) -> Result<Job, Box<dyn std::err
         resumable: Some(false),
         companions: Vec::new(),
         command: Vec::new(),
+        notes: Vec::new(),
     })
 }
 

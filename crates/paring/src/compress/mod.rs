@@ -15,6 +15,7 @@ mod schemes;
 mod select;
 mod snapshots;
 mod start;
+mod statistics;
 pub(crate) mod stored;
 mod summary;
 #[cfg(test)]
@@ -31,18 +32,16 @@ use paring_format::message;
 use paring_format::message::Message;
 use paring_format::writer::InputFiles;
 use paring_format::{Checkpoint, Dtype, QuantMethod};
-use paring_model::{AttentionInfo, Block, BlockInfo, Decoder, Held, LinearInfo};
+use paring_model::{AttentionInfo, BlockInfo, Decoder, LinearInfo};
 
 use crate::output::card::Front;
 use crate::output::modules::compressed_module;
 use crate::output::tied;
-use crate::pipeline::activations::{Hidden, Storage};
+use crate::pipeline::activations::Storage;
 use crate::pipeline::budget::{self, largest_block};
 use crate::pipeline::device::DeviceBudget;
-use crate::pipeline::nonfinite;
-use crate::pipeline::stats::{Collector, Ranges, Stats};
 use crate::pipeline::vram::Pass;
-use crate::pipeline::walk::{forward_work, walk};
+use crate::pipeline::walk::walk;
 use crate::plan::{Curvature, Opt, Plan, Recipe};
 use crate::report::progress::{Observer, Step, spelled, tell};
 use crate::report::{Clock, Report, Stage};
@@ -93,6 +92,8 @@ pub struct Job {
     pub companions: Vec<(String, Vec<u8>)>,
     /// The words of the command that asks for the run, for its report.
     pub command: Vec<String>,
+    /// Notes from before the run, for its report.
+    pub notes: Vec<String>,
 }
 
 impl Plan {
@@ -156,69 +157,6 @@ impl Job {
     /// Bytes of activations that stay in memory, however many there are.
     pub(crate) fn resident_activations(&self) -> usize {
         if self.plan.offload_activations { RESIDENT_ACTIVATIONS } else { usize::MAX }
-    }
-
-    /// The statistics of the inputs of some of block `i`'s linears, as [`Job::collect`] has them.
-    fn statistics(
-        &self,
-        i: usize,
-        (block, hidden): (&dyn Block, &Hidden),
-        (linears, need): (&[LinearInfo], Curvature),
-        observer: &mut dyn Observer,
-        clock: &mut Clock,
-    ) -> Result<Vec<Option<Stats>>> {
-        let fans = linears.iter().map(|linear| linear.fan + 1).max().unwrap_or(0);
-        let mut shown = vec![None; fans];
-        linears.iter().for_each(|linear| shown[linear.fan] = Some((need, linear.cols)));
-        self.collect(i, (block, hidden, &mut []), &shown, &mut Ranges::default(), observer, clock)
-    }
-
-    /// Runs block `i` on all windows as far as the last of the `fans` of which something is needed, and returns the
-    /// statistics of those, one entry per fan. A fan is given as what is needed of it and its number of features. On the
-    /// way `ranges` are widened, as far as they are asked for, and `observer` hears how many windows are done. What is `held`
-    /// of each batch is not computed again.
-    fn collect(
-        &self,
-        i: usize,
-        (block, hidden, held): (&dyn Block, &Hidden, &mut [Held]),
-        fans: &[Option<(Curvature, usize)>],
-        ranges: &mut Ranges,
-        observer: &mut dyn Observer,
-        clock: &mut Clock,
-    ) -> Result<Vec<Option<Stats>>> {
-        let Some(last) = fans.iter().rposition(Option::is_some).max(ranges.last()) else {
-            return Ok(vec![None; fans.len()]);
-        };
-        let (start, gram_before) = (Instant::now(), clock.time(Stage::Gram));
-        let failed =
-            |error: Error| self.budget.with_context(error, format_args!("block {i}: forward pass and statistics"));
-        let products = (self.plan.precision, self.plan.gram_precision);
-        let collector = Collector::new(fans, ranges, products, self.decoder.device(), clock);
-        let mut collector = collector.map_err(failed)?;
-        let mut done = 0;
-        let from = held.first().map_or(0, Held::next_fan);
-        let mut batches = held.iter_mut();
-        let passed = hidden.each(|batch| {
-            observer.step(&Step::new(Stage::Gram).block(i).count(done, hidden.windows()));
-            done += batch.dim(0)?;
-            block.run(batch, &mut paring_model::Pass::up_to(last, &mut collector).holding(batches.next()))?;
-            Ok(())
-        });
-        passed.map_err(failed)?;
-        let overflowed = collector.overflowed();
-        let stats = collector.finish(hidden.windows()).map_err(failed)?;
-        let mut bad = None;
-        for (fan, stats) in stats.iter().enumerate().filter(|_| !overflowed) {
-            let feature = stats.as_ref().map(Stats::first_bad).transpose()?.flatten();
-            bad = bad.or(feature.map(|feature| (fan, feature)));
-        }
-        if overflowed || bad.is_some() {
-            let decoder = self.decoder.as_ref();
-            return Err(nonfinite::of_statistics(decoder, (i, block), hidden, self.plan.precision, bad)?);
-        }
-        clock.add(Stage::Forward, start, forward_work(self.decoder.as_ref(), i, hidden, from..last));
-        clock.shift(Stage::Forward, clock.time(Stage::Gram) - gram_before);
-        Ok(stats)
     }
 
     /// Notes on the calibration data, before the work: that there are fewer tokens than the widest Gram matrix has rows.
@@ -349,6 +287,7 @@ fn carry_out(
     clock: &mut Clock,
 ) -> Result<Report> {
     started.notes[started.noted..].iter().for_each(|note| observer.note(note));
+    started.keep(std::mem::take(&mut job.notes));
     started.keep(job.decoder.notes());
     if tied::head_differs(&job.checkpoint, &job.decoder.outer())? {
         started.note(tied::NOTE.to_string(), observer);

@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 
-use paring_format::{Compressed, Dtype, Values};
+use paring_format::Dtype;
 use paring_kernels::masks::{self, Admm, Choice, Objective, Refine, Removal};
 use paring_kernels::matmul::Precision;
 use paring_kernels::square_matrix::SquareMatrix;
@@ -85,13 +85,11 @@ struct Search<'a> {
     objective: &'a Objective,
     /// Without the weights of dead features, as the sweep saw it.
     target: &'a [f32],
-    weight: Vec<f32>,
-    dropped: Vec<u8>,
+    weight: &'a mut [f32],
+    dropped: &'a mut [u8],
     stored: Precision,
     /// tr(W·H·Wᵀ), damped, as all errors of a search are.
     total: f64,
-    /// The error now.
-    error: f64,
     changes: Vec<Change>,
 }
 
@@ -102,69 +100,54 @@ pub(super) fn compress(
     cols: usize,
     prepared: &Prepared,
 ) -> Result<Vec<Outcome>> {
-    let Some(refinement) = prepared.refinement() else {
-        let names: Vec<&str> = matrices.iter().map(|matrix| matrix.module).collect();
-        return Err(Error::Plan(format!("{}: no Gram matrix to fit weights with", names.join(", "))));
-    };
     let pruning = Recipe { rounding: None, ..recipe.clone() };
-    // Weights that are rounded to grids later are not rounded before.
-    let stored = |matrix: &Matrix<'_>| match recipe.rounding {
-        Some(_) => Stored::plain(Dtype::F32),
-        None => matrix.stored,
-    };
-    let pruned = matrices.iter().map(|matrix| Matrix { stored: stored(matrix), ..matrix.by_ref() }).collect();
+    let pruned = matrices.iter().map(|matrix| Matrix { stored: stored(recipe, matrix), ..matrix.by_ref() }).collect();
     let swept = sweep::compress(&pruning, pruned, cols, recipe.slice(cols), prepared)?;
-    let mut outcomes = Vec::with_capacity(matrices.len());
-    for (matrix, outcome) in matrices.into_iter().zip(swept) {
-        let target = prepared.cleared(&matrix.weight, cols);
-        let total = refinement.objective.error(&target, &vec![0.0; target.len()]);
-        let dropped = outcome.dropped.clone();
-        let mut search = Search {
-            recipe,
-            objective: &refinement.objective,
-            target: &target,
-            stored: stored(&matrix).precision(),
-            weight: outcome.into_dense(),
-            dropped,
-            total,
-            error: 0.0,
-            changes: Vec::new(),
-        };
-        search.run(matrix.module)?;
-        let Search { weight, dropped, changes, error, .. } = search;
-        let made = match recipe.rounding {
-            None => {
-                let compressed = Compressed {
-                    rows: weight.len() / cols,
-                    cols,
-                    dtype: matrix.stored.dtype,
-                    values: Values::Dense(weight),
-                };
-                Outcome {
-                    compressed,
-                    decoded: None,
-                    dropped,
-                    scales: Vec::new(),
-                    zeros: Vec::new(),
-                    loss: 0.0,
-                    distortion: None,
-                    changes,
-                    seconds: 0.0,
-                }
-            }
-            Some(_) => {
-                let masked = Matrix { weight: Cow::Owned(weight), ..matrix };
-                Outcome { dropped, changes, ..round(recipe, masked, cols, prepared)? }
-            }
-        };
-        let loss = match recipe.rounding {
-            None => error,
-            Some(_) => refinement.objective.error(&target, made.dense()),
-        };
-        let distortion = Some((loss - refinement.damping(&target, made.dense())).max(0.0));
-        outcomes.push(Outcome { loss, distortion, ..made });
-    }
-    Ok(outcomes)
+    let all = matrices.into_iter().zip(swept);
+    all.map(|(matrix, outcome)| searched(recipe, matrix, outcome, (cols, prepared))).collect()
+}
+
+/// The form of a pruned matrix: weights that are rounded to grids later are not rounded before.
+fn stored(recipe: &Recipe, matrix: &Matrix<'_>) -> Stored {
+    if recipe.rounding.is_some() { Stored::plain(Dtype::F32) } else { matrix.stored }
+}
+
+/// The outcome for a matrix of which a sweep left `outcome`.
+fn searched(
+    recipe: &Recipe,
+    matrix: Matrix<'_>,
+    mut outcome: Outcome,
+    (cols, prepared): (usize, &Prepared),
+) -> Result<Outcome> {
+    let Some(refinement) = prepared.refinement() else {
+        return Err(Error::Plan(format!("{}: no Gram matrix to fit weights with", matrix.module)));
+    };
+    let objective = &refinement.objective;
+    let target = prepared.cleared(&matrix.weight, cols);
+    let mut dropped = std::mem::take(&mut outcome.dropped);
+    let mut search = Search {
+        recipe,
+        objective,
+        target: &target,
+        weight: outcome.dense_mut(),
+        dropped: &mut dropped,
+        stored: stored(recipe, &matrix).precision(),
+        total: objective.error(&target, &vec![0.0; target.len()]),
+        changes: Vec::new(),
+    };
+    let error = search.run(matrix.module)?;
+    let mut changes = search.changes;
+    let (loss, made) = match recipe.rounding {
+        None => (error, outcome),
+        Some(_) => {
+            let masked = Matrix { weight: Cow::Owned(outcome.into_dense()), ..matrix };
+            let mut rounded = round(recipe, masked, cols, prepared)?;
+            changes.append(&mut rounded.changes);
+            (objective.error(&target, rounded.dense()), rounded)
+        }
+    };
+    let distortion = Some((loss - refinement.damping(&target, made.dense())).max(0.0));
+    Ok(Outcome { dropped, changes, loss, distortion, ..made })
 }
 
 /// Rounds a matrix whose zeros stay.
@@ -180,8 +163,8 @@ impl Search<'_> {
         self.changes.push(Change { step, before: share(before), after: share(after) });
     }
 
-    /// Searches the mask, and fits the weights that stay.
-    fn run(&mut self, module: &str) -> Result<()> {
+    /// Searches the mask, and fits the weights that stay: the error that is left.
+    fn run(&mut self, module: &str) -> Result<f64> {
         let (mask, pattern) = (self.recipe.mask, self.recipe.pattern);
         if let (MaskSearch::Admm, Some(pattern)) = (mask, pattern) {
             self.alternate(pattern, module)?;
@@ -196,7 +179,7 @@ impl Search<'_> {
         };
         let steps = if self.recipe.refit { STEPS } else { 0 };
         let work = Refine { descent: descent.map(|choice| (choice, PASSES)), steps };
-        let made = (self.weight.as_mut_slice(), self.dropped.as_mut_slice());
+        let made = (&mut *self.weight, &mut *self.dropped);
         let errors = masks::refine(self.objective, self.target, made, work, self.stored);
         if descent.is_some() {
             // Without a refit, what comes out is the mask's.
@@ -205,8 +188,7 @@ impl Search<'_> {
         if self.recipe.refit {
             self.add("refit", errors.between, errors.after);
         }
-        self.error = errors.after;
-        Ok(())
+        Ok(errors.after)
     }
 
     /// Finds a mask with as many zeros as the sweep's, and takes it where it loses less before anything is fitted: the sweep's
@@ -219,10 +201,11 @@ impl Search<'_> {
         let made = masks::alternate(self.objective, self.target, removal, Admm::default());
         let (mut weight, dropped) = made.map_err(|e| Error::Plan(format!("{module}: no mask by ADMM: {e}")))?;
         weight.par_iter_mut().for_each(|w| *w = self.stored.round(*w));
-        let before = self.objective.error(self.target, &self.weight);
+        let before = self.objective.error(self.target, self.weight);
         let after = self.objective.error(self.target, &weight);
         if after < before {
-            (self.weight, self.dropped) = (weight, dropped);
+            self.weight.copy_from_slice(&weight);
+            self.dropped.copy_from_slice(&dropped);
         }
         self.add("admm", before, after.min(before));
         Ok(())

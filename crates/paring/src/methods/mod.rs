@@ -87,7 +87,7 @@ impl Outcome {
         }
     }
 
-    #[cfg(test)]
+    /// [`Outcome::dense`], to be changed.
     pub(crate) fn dense_mut(&mut self) -> &mut [f32] {
         match (&mut self.decoded, &mut self.compressed.values) {
             (Some(decoded), _) | (None, Values::Dense(decoded)) => decoded,

@@ -21,7 +21,7 @@ use crate::pipeline::device::DeviceBudget;
 use crate::plan::compatibility::{Loader, Verdict};
 use crate::plan::{Allocation, Opt, Plan, SizedBy};
 use crate::report::names::RUN_FILES;
-use crate::report::progress::{Observer, tell};
+use crate::report::progress::{Observer, spelled, tell};
 use crate::report::{Clock, PerplexityReport, Report};
 use crate::{Precision, Result};
 
@@ -133,6 +133,7 @@ impl Request {
             resumable: self.resumable,
             companions: self.sources.companions(&local),
             command: self.command.clone(),
+            notes: Vec::new(),
         };
         // Of one that is resumed a part is done already.
         let estimate = self.estimate && !compress::can_resume(&job);
@@ -312,8 +313,9 @@ impl Prepared {
     /// # Errors
     /// As [`compress::run`] and [`perplexity::measure`].
     pub fn run(self, observer: &mut dyn Observer) -> Result<Report> {
-        let Self { job, notes, evaluation, estimate } = self;
+        let Self { mut job, notes, evaluation, estimate } = self;
         notes.iter().for_each(|note| tell(note, observer));
+        job.notes = notes.iter().map(|note| spelled(note, observer)).collect();
         if estimate {
             observer.estimated(&cost::estimate(&job, evaluation.as_ref().map(|evaluation| &evaluation.windows))?);
         }

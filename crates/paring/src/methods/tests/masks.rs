@@ -7,7 +7,7 @@ use serde_json::json;
 use super::super::published::recipe as published;
 use crate::methods::{Outcome, Stored};
 use crate::pipeline::stats::Stats;
-use crate::plan::{ActOrder, MaskSearch, Pattern, Recipe, Rounding};
+use crate::plan::{ActOrder, MaskSearch, Pattern, Recipe, Rounding, Search};
 
 const ROWS: usize = 50;
 const COLS: usize = 64;
@@ -109,7 +109,8 @@ fn masks_are_searched_before_weights_are_rounded() {
         let base = published(&json!({"algo": "sparsegpt"})).unwrap();
         let base = Recipe { pattern: Some(pattern()), rounding, blocksize: 32, ..base };
         let plain = made(&base, &weight, Dtype::F32);
-        let searched = made(&Recipe { mask: MaskSearch::Descent, refit: true, ..base }, &weight, Dtype::F32);
+        let recipe = Recipe { mask: MaskSearch::Descent, refit: true, ..base };
+        let searched = made(&recipe, &weight, Dtype::F32);
         let (before, after) = (error(&weight, plain.dense()), error(&weight, searched.dense()));
         assert!(after < before, "{before} became {after}");
         assert!((searched.distortion.unwrap() / after - 1.0).abs() < 1e-2);
@@ -118,6 +119,11 @@ fn masks_are_searched_before_weights_are_rounded() {
             assert!(made.dense().chunks(4).all(|group| zeros(group) >= 2), "{act_order:?}");
             assert_eq!(made.codes().len(), weight.len());
         }
+        // What the search of scales changed is said beside that of the mask.
+        let weighted = rounding.map(|rounding| Rounding { search: Search::Weighted, static_groups: true, ..rounding });
+        let weighted = made(&Recipe { rounding: weighted, ..recipe }, &weight, Dtype::F32);
+        let steps: Vec<&str> = weighted.changes.iter().map(|change| change.step).collect();
+        assert_eq!(steps, ["descent", "refit", "scales"]);
     }
 }
 

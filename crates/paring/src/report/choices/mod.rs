@@ -210,10 +210,10 @@ fn left_as_published(choices: &[Choice]) -> Vec<Choice> {
         improved.extend([(Opt::Mask, "sparsegpt"), (Opt::Refit, "false")]);
     }
     let left: Vec<&(Opt, &str)> = improved.iter().filter(|(option, _)| !has(&[*option])).collect();
-    if left.len() == improved.len() {
-        return vec![Choice::new(Opt::Published, String::new())];
+    match left.len() == improved.len() && !left.is_empty() {
+        true => vec![Choice::new(Opt::Published, String::new())],
+        false => left.into_iter().map(|(option, value)| Choice::new(*option, value.to_string())).collect(),
     }
-    left.into_iter().map(|(option, value)| Choice::new(*option, value.to_string())).collect()
 }
 
 /// The override at this path, with the choices that differ from `usual` ones. `None` where it is none of ours.

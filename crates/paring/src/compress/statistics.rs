@@ -1,0 +1,80 @@
+//! The pass through a block that collects statistics of its inputs.
+
+use std::time::Instant;
+
+use paring_model::{Block, Held, LinearInfo, Pass};
+
+use super::Job;
+use crate::pipeline::activations::Hidden;
+use crate::pipeline::nonfinite;
+use crate::pipeline::stats::{Collector, Ranges, Stats};
+use crate::pipeline::walk::forward_work;
+use crate::plan::Curvature;
+use crate::report::progress::{Observer, Step};
+use crate::report::{Clock, Stage};
+use crate::{Error, Result};
+
+impl Job {
+    /// The statistics of the inputs of some of block `i`'s linears, as [`Job::collect`] has them.
+    pub(super) fn statistics(
+        &self,
+        i: usize,
+        (block, hidden): (&dyn Block, &Hidden),
+        (linears, need): (&[LinearInfo], Curvature),
+        observer: &mut dyn Observer,
+        clock: &mut Clock,
+    ) -> Result<Vec<Option<Stats>>> {
+        let fans = linears.iter().map(|linear| linear.fan + 1).max().unwrap_or(0);
+        let mut shown = vec![None; fans];
+        linears.iter().for_each(|linear| shown[linear.fan] = Some((need, linear.cols)));
+        self.collect(i, (block, hidden, &mut []), &shown, &mut Ranges::default(), observer, clock)
+    }
+
+    /// Runs block `i` on all windows as far as the last of the `fans` of which something is needed, and returns the
+    /// statistics of those, one entry per fan. A fan is given as what is needed of it and its number of features. On the
+    /// way `ranges` are widened, as far as they are asked for, and `observer` hears how many windows are done. What is `held`
+    /// of each batch is not computed again.
+    pub(super) fn collect(
+        &self,
+        i: usize,
+        (block, hidden, held): (&dyn Block, &Hidden, &mut [Held]),
+        fans: &[Option<(Curvature, usize)>],
+        ranges: &mut Ranges,
+        observer: &mut dyn Observer,
+        clock: &mut Clock,
+    ) -> Result<Vec<Option<Stats>>> {
+        let Some(last) = fans.iter().rposition(Option::is_some).max(ranges.last()) else {
+            return Ok(vec![None; fans.len()]);
+        };
+        let (start, gram_before) = (Instant::now(), clock.time(Stage::Gram));
+        let failed =
+            |error: Error| self.budget.with_context(error, format_args!("block {i}: forward pass and statistics"));
+        let products = (self.plan.precision, self.plan.gram_precision);
+        let collector = Collector::new(fans, ranges, products, self.decoder.device(), clock);
+        let mut collector = collector.map_err(failed)?;
+        let mut done = 0;
+        let from = held.first().map_or(0, Held::next_fan);
+        let mut batches = held.iter_mut();
+        let passed = hidden.each(|batch| {
+            observer.step(&Step::new(Stage::Gram).block(i).count(done, hidden.windows()));
+            done += batch.dim(0)?;
+            block.run(batch, &mut Pass::up_to(last, &mut collector).holding(batches.next()))?;
+            Ok(())
+        });
+        passed.map_err(failed)?;
+        let overflowed = collector.overflowed();
+        let stats = collector.finish(hidden.windows()).map_err(failed)?;
+        let mut bad = None;
+        for (fan, stats) in stats.iter().enumerate().filter(|_| !overflowed) {
+            let feature = stats.as_ref().map(Stats::first_bad).transpose()?.flatten();
+            bad = bad.or(feature.map(|feature| (fan, feature)));
+        }
+        if overflowed || bad.is_some() {
+            let decoder = self.decoder.as_ref();
+            return Err(nonfinite::of_statistics(decoder, (i, block), hidden, self.plan.precision, bad)?);
+        }
+        clock.add(Stage::Forward, start, forward_work(self.decoder.as_ref(), i, hidden, from..last));
+        clock.shift(Stage::Forward, clock.time(Stage::Gram) - gram_before);
+        Ok(stats)
+    }
+}
