@@ -126,7 +126,8 @@ fn search(sweep: &Sweep) -> Result<Option<Search>> {
     let named = sweep.scales.map(ScalesArg::search);
     match (named, sweep.mse) {
         (Some(named), Some(mse)) if mse != (named == Search::Mse) => {
-            let other = message![Opt::Scales, " and ", Opt::Mse.switched(mse), " disagree; leave one of them out"];
+            let mse = if mse { message![Opt::Mse] } else { message![Opt::Mse.switched(false)] };
+            let other = message![Opt::Scales, " and "].then(mse).then(" disagree; leave one of them out");
             Err(Opt::Scales.misuse(other))
         }
         (None, Some(true)) => Ok(Some(Search::Mse)),

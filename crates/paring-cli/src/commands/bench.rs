@@ -9,8 +9,8 @@ use serde_json::json;
 
 use crate::args::BenchArgs;
 use crate::machine;
-use crate::show::amounts::plural;
 use crate::show::{Answer, Failure};
+use paring::report::words::plural;
 
 pub fn bench(args: &BenchArgs) -> Result<Answer, Failure> {
     let start = Instant::now();

@@ -2,7 +2,8 @@
 
 use paring::cost::Costs;
 
-use crate::show::amounts::{mib, plural, seconds, size};
+use crate::show::amounts::{mib, seconds, size};
+use paring::report::words::plural;
 
 /// The time, memory and disk that a run will take; above them, if every stage is asked for, a table.
 pub(super) fn lines(costs: &Costs, every_stage: bool) -> Vec<String> {

@@ -21,8 +21,9 @@ use crate::args::*;
 use crate::machine;
 use crate::page;
 use crate::progress::{Log, Progress};
-use crate::show::amounts::{self, plural};
+use crate::show::amounts;
 use crate::show::{self, Answer, Failure, Made};
+use paring::report::words::plural;
 
 pub use bench::bench;
 pub use generated::{completions, man};

@@ -10,8 +10,8 @@ use paring::request::refuse_same_folder;
 use crate::args::{ConvertArgs, DecompressArgs, Shared, sources};
 use crate::machine;
 use crate::progress::{Log, Progress};
-use crate::show::amounts::plural;
 use crate::show::{self, Answer, Failure};
+use paring::report::words::plural;
 
 pub fn decompress(args: &DecompressArgs, shared: &Shared, log: &Log) -> Result<Answer, Failure> {
     machine::threads(None)?;

@@ -6,10 +6,10 @@ use paring::report::Report;
 use paring::report::comparison::{Comparison, Differing, Run};
 use paring::report::difference::{Difference, LayerDifference, NumberDifference, ValueDifference};
 use paring::report::drawing::Series;
-use paring::report::words::{digits, memory, time};
+use paring::report::words::{digits, memory, plural, time};
 
 use super::chart::Chart;
-use super::markup::{self, Align, Cell, details, facts, list, paragraph, section, table};
+use super::markup::{Align, Cell, details, facts, list, paragraph, section, table};
 use super::{document, header, scatter};
 use crate::option;
 use crate::show::{comparison as words, size, stored};
@@ -210,11 +210,11 @@ fn differing_layers(difference: &Difference) -> String {
         _ => table(&columns, most.iter().map(row)),
     };
     if !more.is_empty() {
-        html += &details(&format!("{} more", markup::layers(more.len())), &table(&columns, more.iter().map(row)));
+        html += &details(&format!("{} more", plural(more.len(), "layer")), &table(&columns, more.iter().map(row)));
     }
     for (run, only) in [("A", &difference.only_first), ("B", &difference.only_second)] {
         if !only.is_empty() {
-            html += &details(&format!("{} that only {run} compressed", markup::layers(only.len())), &list(only));
+            html += &details(&format!("{} that only {run} compressed", plural(only.len(), "layer")), &list(only));
         }
     }
     section("Layers that differ most", &html)

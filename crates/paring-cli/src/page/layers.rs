@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use paring::report::choices::Choices;
-use paring::report::words::digits;
+use paring::report::words::{digits, plural};
 use paring::report::{Change, LayerReport, Report};
 
 use super::chart::row_id;
@@ -57,7 +57,7 @@ pub fn section(report: &Report, order: &Order, choices: &Choices) -> String {
         html += &paragraph(&format!("The baseline is {}.", choices.baseline()));
     }
     let which = if measured { ", worst first" } else { "" };
-    let count = markup::layers(sorted.len());
+    let count = plural(sorted.len(), "layer");
     if sorted.len() > FEW {
         if measured {
             html += &markup::table(&heads, sorted.iter().take(WORST).map(row));

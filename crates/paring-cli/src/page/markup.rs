@@ -146,11 +146,6 @@ pub fn typed(choice: &Choice) -> (String, String) {
     (name, value.to_string())
 }
 
-/// So many layers, in words.
-pub fn layers(count: usize) -> String {
-    if count == 1 { "1 layer".to_string() } else { format!("{count} layers") }
-}
-
 /// A list.
 pub fn list<T: AsRef<str>>(entries: impl IntoIterator<Item = T>) -> String {
     let entry = |text: T| format!("<li>{}</li>\n", escaped(text.as_ref()));

@@ -19,7 +19,7 @@ use paring::report::difference::mean;
 use paring::report::drawing::PALETTE;
 use paring::report::moment;
 use paring::report::outlier_map::{escaped, percent};
-use paring::report::words::{digits, memory, time, title};
+use paring::report::words::{digits, memory, plural, time, title};
 use paring::report::{LayerReport, Report};
 
 use crate::show::{size, stored};
@@ -85,7 +85,7 @@ fn cards(report: &Report) -> String {
     let mut cards: Vec<(&str, String, String)> = Vec::new();
     let share = report.bytes_out as f64 / report.bytes_in.max(1) as f64;
     cards.push(("Size", size(report.bytes_out), format!("{} of {}", percent(share), size(report.bytes_in))));
-    let before = format!("from {:.2}, in {}", report.bits_before, markup::layers(report.layers.len()));
+    let before = format!("from {:.2}, in {}", report.bits_before, plural(report.layers.len(), "layer"));
     cards.push(("Bits per weight", format!("{:.2}", report.bits_per_weight), before));
     if report.is_pruned() {
         cards.push(("Zeros", format!("{:.1} %", 100.0 * report.sparsity), "of these weights".into()));

@@ -3,7 +3,7 @@
 use paring::report::choices::{Choices, Exception};
 use paring::report::drawing::Series;
 use paring::report::outlier_map::percent;
-use paring::report::words::digits;
+use paring::report::words::{digits, plural};
 use paring::report::{LayerReport, Report, Sizes, StageReport};
 use paring_format::layouts;
 
@@ -205,14 +205,14 @@ pub fn notes(report: &Report, baseline: &str) -> String {
     }
     let fallback: Vec<&str> = report.layers.iter().filter(|l| l.fallback).map(|l| l.name.as_str()).collect();
     if !fallback.is_empty() {
-        html += &details(&format!("{} stored with {baseline}", markup::layers(fallback.len())), &list(&fallback));
+        html += &details(&format!("{} stored with {baseline}", plural(fallback.len(), "layer")), &list(&fallback));
     }
     let repaired: Vec<&LayerReport> = report.layers.iter().filter(|l| !l.repairs.is_empty()).collect();
     if !repaired.is_empty() {
         let row = |l: &&LayerReport| vec![Cell::text(&l.name), Cell::text(l.repairs.join("; "))];
         let columns = [("Layer", Align::Left), ("Repair", Align::Left)];
         let rows = table(&columns, repaired.iter().map(row));
-        html += &details(&format!("{} repaired", markup::layers(repaired.len())), &rows);
+        html += &details(&format!("{} repaired", plural(repaired.len(), "layer")), &rows);
     }
     if html.is_empty() { html } else { section("Notes", &html) }
 }

@@ -17,8 +17,8 @@ use paring::report::{LayerReport, Report, Stage, StageReport, quoted};
 use paring::{Error, Result};
 use serde_json::{Map, Value, json};
 
-use crate::show::amounts::plural;
 use crate::show::{Channels, Failure};
+use paring::report::words::plural;
 
 pub use downloads::Downloads;
 pub use log::Log;

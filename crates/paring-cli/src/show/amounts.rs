@@ -18,12 +18,6 @@ pub fn size(bytes: u64) -> String {
     format!("{number:.decimals$} {unit}")
 }
 
-/// A count and its noun, in the singular or with an s.
-pub fn plural(count: usize, noun: &str) -> String {
-    let s = if count == 1 { "" } else { "s" };
-    format!("{count} {noun}{s}")
-}
-
 /// MiB, without digits that nobody needs.
 pub fn mib(bytes: u64) -> String {
     format!("{:.0} MiB", bytes as f64 / f64::from(1u32 << 20))
@@ -32,6 +26,7 @@ pub fn mib(bytes: u64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use paring::report::words::plural;
 
     #[test]
     fn amounts_have_the_units_that_fit() {

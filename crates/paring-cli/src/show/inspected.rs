@@ -6,8 +6,9 @@ use paring::commands::inspect::{GroupSummary, Summary, TensorSummary};
 use paring::commands::verify::Coverage;
 use paring::report::PRUNED;
 
-use super::amounts::{plural, size};
+use super::amounts::size;
 use super::terminal::name;
+use paring::report::words::plural;
 
 /// Targets of a group that are named.
 const TARGETS: usize = 4;

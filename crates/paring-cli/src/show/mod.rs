@@ -14,11 +14,11 @@ pub mod wrap;
 use paring::commands::compare::Comparison;
 use paring::commands::verify::Verified;
 
-use amounts::plural;
 pub use amounts::size;
 pub use answer::{Answer, Channels, Failure};
 pub use inspected::inspected;
 pub use outcome::{Made, outcome};
+use paring::report::words::plural;
 pub use stored::{difference, run};
 pub use tokens::tokens;
 

@@ -6,7 +6,8 @@ use paring::plan::compatibility::{Loader, Verdict};
 use paring::report::names::REPORT_PAGE;
 use paring::report::{Report, quoted, words};
 
-use super::amounts::{plural, seconds, size};
+use super::amounts::{seconds, size};
+use paring::report::words::plural;
 
 /// Facts about a run's input and output that its report does not have.
 pub struct Made {

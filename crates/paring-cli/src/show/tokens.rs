@@ -3,7 +3,7 @@
 use paring_data::ShownDocument;
 use paring_format::names::is_obeyed;
 
-use super::amounts::plural;
+use paring::report::words::plural;
 
 /// Characters of a document, and tokens, that are printed.
 const CHARACTERS: usize = 8000;

@@ -5,6 +5,12 @@ use std::time::Duration;
 use super::Report;
 use super::choices::Choices;
 
+/// A count and its noun, in the singular or with an s.
+pub fn plural(count: usize, noun: &str) -> String {
+    let s = if count == 1 { "" } else { "s" };
+    format!("{count} {noun}{s}")
+}
+
 /// The model and its treatment, `demo, 3-bit GPTQ in groups of 32`; of a model in a folder, the folder's name.
 pub fn title(report: &Report) -> String {
     let model = report.plan.get("model").and_then(|model| model.as_str()).unwrap_or("a model");

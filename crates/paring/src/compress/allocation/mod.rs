@@ -25,6 +25,7 @@ use crate::output::journal::{Found, Line};
 use crate::plan::allocation::{Allotted, PARTS, Setting, SparsityBy};
 use crate::plan::{Allocation, Choice, Opt, Pattern, Plan, Recipe};
 use crate::report::progress::{Observer, spelled};
+use crate::report::words::plural;
 use crate::report::{Clock, Stage};
 use crate::{Error, Result};
 use paring_data::Windows;
@@ -341,11 +342,13 @@ fn summary(reached: &str, settings: &[Allotted], units: &[Unit], loss: Option<[f
         }
     }
     let rest = named.split_off(named.len().min(NAMED));
-    let mut named: Vec<String> =
-        named.iter().map(|(words, count, share)| format!("{words}: {count} layers ({share:.0} %)")).collect();
+    let mut named: Vec<String> = named
+        .iter()
+        .map(|(words, count, share)| format!("{words}: {} ({share:.0} %)", plural(*count, "layer")))
+        .collect();
     if !rest.is_empty() {
         let layers: usize = rest.iter().map(|(_, count, _)| count).sum();
-        named.push(format!("{} more settings: {layers} layers", rest.len()));
+        named.push(format!("{}: {}", plural(rest.len(), "more setting"), plural(layers, "layer")));
     }
     let gain = loss.map_or(String::new(), |[chosen, alike]| {
         format!("; predicted divergence {chosen:.4}, {alike:.4} if all were alike")
