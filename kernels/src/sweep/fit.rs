@@ -30,7 +30,7 @@ impl GridFormat {
     /// Symmetric grids of integers are those of the published GPTQ and SparseGPT codes. Where no value is negative these take
     /// half the scale that compressed-tensors takes, so that values above half of the largest are cut off; tiles with a
     /// negative value get the same grid from both.
-    pub fn fit(&self, x: &[f32]) -> (f32, f32) {
+    pub(crate) fn fit(&self, x: &[f32]) -> (f32, f32) {
         let (mut lo, mut hi) = range(x);
         if !matches!(self.element, Element::Int(_)) {
             let amax = hi.max(-lo);
