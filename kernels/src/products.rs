@@ -8,7 +8,7 @@ use faer::linalg::cholesky::llt::factor::{self, LltError, LltParams};
 use faer::linalg::matmul::matmul;
 use faer::linalg::matmul::triangular::{self, BlockStructure};
 use faer::linalg::triangular_inverse::invert_lower_triangular;
-use faer::linalg::triangular_solve::solve_lower_triangular_in_place;
+use faer::linalg::triangular_solve::{solve_lower_triangular_in_place, solve_upper_triangular_in_place};
 use faer::prelude::ReborrowMut;
 use faer::traits::ComplexField;
 use faer::{Accum, Mat, MatMut, MatRef, Par};
@@ -127,6 +127,21 @@ fn solve(l: MatRef<'_, f64>, rows: MatMut<'_, f64>) {
         Some(at) => {
             let (top, bottom) = rows.split_at_row_mut(at);
             rayon::join(|| solve(l, top), || solve(l, bottom));
+        }
+    }
+}
+
+/// Replaces each row r of `rows` by the solution of x L Lᵀ = r, a row vector.
+pub(crate) fn solve_right(l: MatRef<'_, f64>, rows: MatMut<'_, f64>) {
+    match half(rows.nrows()).filter(|_| rows.nrows() * l.nrows() * l.nrows() > WORK) {
+        None => {
+            let mut columns = rows.transpose_mut();
+            solve_lower_triangular_in_place(l, columns.rb_mut(), Par::Seq);
+            solve_upper_triangular_in_place(l.transpose(), columns, Par::Seq);
+        }
+        Some(at) => {
+            let (top, bottom) = rows.split_at_row_mut(at);
+            rayon::join(|| solve_right(l, top), || solve_right(l, bottom));
         }
     }
 }

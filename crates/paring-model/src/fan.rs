@@ -14,6 +14,13 @@ pub trait Tap {
     /// linears of that fan are about to be multiplied with exactly this tensor. An error ends the pass.
     fn see(&mut self, fan: usize, x: &Tensor) -> Result<()>;
 
+    /// `sum [b, t, rows]` f32 is what the output of fan number `fan` is about to be added to: the activations between blocks, as
+    /// far as they are known there. It comes before [`Tap::see`] of the same fan, for fans with one linear whose output goes
+    /// there. Ignored by default.
+    fn adds_to(&mut self, _fan: usize, _sum: &Tensor) -> Result<()> {
+        Ok(())
+    }
+
     /// The keys (after rotation) and values that the block's attention caches, f32 `[b, t, kv_heads, head_dim]`, before
     /// they are rounded. They come between the attention's fans ([`crate::AttentionInfo`]). Ignored by default.
     fn cache(&mut self, _keys: &Tensor, _values: &Tensor) -> Result<()> {

@@ -1,9 +1,10 @@
-//! The upper Cholesky factor of an inverse.
+//! The upper Cholesky factor of an inverse, and equations with a symmetric matrix.
 
 mod blocked;
 #[cfg(feature = "cuda")]
 mod cuda;
 pub(crate) mod reference;
+mod solve;
 #[cfg(feature = "cuda")]
 mod solver;
 #[cfg(test)]
@@ -14,6 +15,8 @@ use rayon::prelude::*;
 
 use crate::products;
 use crate::square_matrix::SquareMatrix;
+
+pub use solve::{Solver, product};
 
 /// A pivot that is not positive: the matrix is not positive definite.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]

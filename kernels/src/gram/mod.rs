@@ -1,8 +1,9 @@
-//! Gram matrices: sums of x xᵀ and of x² over tokens.
+//! Gram matrices: sums of x xᵀ and of x² over tokens, and of y xᵀ for two inputs.
 //!
 //! A Gram matrix is symmetric, so only the part on and below the diagonal is summed; [`Gram::finish`] mirrors it.
 
 mod cpu;
+mod cross;
 #[cfg(feature = "cuda")]
 mod cuda;
 mod pairs;
@@ -19,6 +20,7 @@ use crate::matmul::Precision;
 use crate::square_matrix::SquareMatrix;
 use crate::with_f32;
 
+pub use cross::Cross;
 pub use precision::GramPrecision;
 pub use squares::Squares;
 

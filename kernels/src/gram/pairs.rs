@@ -30,6 +30,25 @@ pub(super) fn add(sums: &mut [f32], x: &[f32], dim: usize) {
     });
 }
 
+/// Adds Σ y xᵀ over the tokens of `y [tokens, rows]` and `x [tokens, cols]` to `sums [rows, cols]`.
+pub(super) fn add_cross(sums: &mut [f32], (y, rows): (&[f32], usize), (x, cols): (&[f32], usize)) {
+    let isa = Isa::current();
+    let pairs = (x.len() / cols).div_ceil(2);
+    let packed = |v: &[f32], dim: usize| {
+        // SAFETY: `pack_columns` writes all of a panel.
+        unsafe {
+            write_panels(dim.div_ceil(NR), pairs, |n, panel| pack_columns(panel, v, dim, n * NR, NR.min(dim - n * NR)))
+        }
+    };
+    let (left, right) = (packed(y, rows), packed(x, cols));
+    as_uninit(sums).par_chunks_mut(NR * cols).enumerate().with_max_len(1).for_each(|(task, sums)| {
+        let mut room = Vec::new();
+        let left = isa.left_of_panel(&left[task * pairs * NR..][..pairs * NR], &mut room);
+        let target = Target { rows: sums.len() / cols, cols, stride: cols, fresh: false };
+        multiply((isa, Elements::Pairs), &left, &right, pairs, &target, sums);
+    });
+}
+
 multiversion! {
     /// Σ w · (2 · product + w · diagonal), in sixteen sums: a fixed order that vectorises.
     fn weigh(product: &[f32], w: &[f32], diagonal: &[f32]) -> f64 {

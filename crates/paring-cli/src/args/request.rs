@@ -177,6 +177,7 @@ impl Run {
             include: self.include.clone(),
             ignore: self.ignore.clone(),
             true_sequential: self.true_sequential,
+            dense_stream: self.dense_stream,
             gram_precision: self.gram_precision,
             skip_out_loss: self.skip_out_loss,
             allow_fallback: self.allow_fallback,

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
+use paring::plan::DenseStream;
 use paring::plan::file::Alike;
 use paring::request::GroupOptions;
 use paring_format::{Element, QuantArgs, Strategy};
@@ -112,6 +113,12 @@ pub struct Run {
         hide_short_help = true, help_heading = GPTQ
     )]
     pub true_sequential: Option<bool>,
+    /// Run the dense model beside, and shift weights by this share of the way to what it computes
+    ///
+    /// Above 0 and up to 1, or qronos. Makes up for what was lost before a projection, for any method; takes memory for a second set of
+    /// activations. With few tokens the shift fits their noise: try 0.5.
+    #[arg(long, value_name = "SHARE", hide_short_help = true, help_heading = GPTQ)]
+    pub dense_stream: Option<DenseStream>,
     /// Store plain rounding or pruning where it has the smaller error on a layer, instead of only reporting it
     #[arg(long, conflicts_with = "skip_out_loss", hide_short_help = true, help_heading = GPTQ)]
     pub allow_fallback: bool,

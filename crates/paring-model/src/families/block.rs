@@ -77,6 +77,9 @@ impl Step<'_, '_> {
 
     /// `onto [b, t, rows]` plus the output of the only linear of fan `i`.
     pub fn onto(&mut self, i: usize, x: &Tensor, onto: &Tensor) -> Result<Flow<Tensor>> {
+        if self.pass.held.as_deref().is_none_or(|held| !held.has_applied(i)) {
+            self.pass.tap.adds_to(i, onto)?;
+        }
         self.apply_one(i, x, |fan| fan.forward_onto(x, onto))
     }
 

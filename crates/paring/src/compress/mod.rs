@@ -2,6 +2,7 @@
 
 mod activations;
 mod allocation;
+mod dense;
 mod elapsed;
 mod encode;
 mod fallback;
@@ -103,6 +104,7 @@ impl Plan {
             choice.check()?;
             choice.check_device(&self.device)?;
         }
+        self.check_dense_stream()?;
         let kinds = schemes::kinds(self)?;
         let Some(cache) = &self.kv_cache else { return Ok(()) };
         activations::check_cache(cache)?;
@@ -170,7 +172,7 @@ impl Job {
         let tokens = self.windows.as_ref().map(|windows| windows.ids.len())?;
         let full = |linear: &LinearInfo| {
             let choice = selection.choice(&linear.name).and_then(|number| self.plan.choice(number));
-            choice.is_some_and(|choice| choice.recipe.method.curvature == Curvature::Full)
+            choice.is_some_and(|choice| self.plan.need(choice.recipe) == Curvature::Full)
         };
         let linears = (0..self.decoder.blocks()).flat_map(|i| self.decoder.linears(i)).filter(full);
         // The first of the widest.
@@ -331,8 +333,9 @@ fn compress_blocks(
 ) -> Result<(Output, Walked)> {
     let (done, count) = (started.blocks(), job.decoder.blocks());
     observer.start(done, count, selection.len());
-    let mut hidden = started.hidden(job, selection, observer, clock)?;
-    let mut visitor = Compressor::new(job, selection, started, elapsed, observer);
+    let streams = started.hidden(job, selection, observer, clock)?;
+    let (mut hidden, dense) = streams.map_or((None, None), |(hidden, dense)| (Some(hidden), dense));
+    let mut visitor = Compressor::new(job, selection, (started, dense), elapsed, observer);
     walk(job.decoder.as_ref(), done..count, hidden.as_mut(), &mut visitor, false, clock)?;
     Ok(visitor.finish())
 }

@@ -12,6 +12,7 @@ use paring_model::decoder::Block;
 use paring_model::weight::Dense;
 
 use super::Job;
+use super::dense::DensePath;
 use super::output::Output;
 use super::select::Selection;
 use crate::output::journal::{self, BlockRecord, Found, Input, Journal, Line, RunIdentity};
@@ -230,41 +231,47 @@ impl Started {
         self.shards.len()
     }
 
-    /// The activations that enter the first block that is not done; `None` where none are needed. Those that were kept, or
-    /// else those of the windows, pass through the blocks that are done with the weights of their shards: what a run sees and
-    /// what it writes is the same.
+    /// The activations that enter the first block that is not done, and those of the dense model where it runs beside; `None` where
+    /// none are needed. Those that were kept, or else those of the windows, pass through the blocks that are done with the weights
+    /// of their shards: what a run sees and what it writes is the same.
     pub fn hidden(
         &mut self,
         job: &Job,
         selection: &Selection,
         observer: &mut dyn Observer,
         clock: &mut Clock,
-    ) -> Result<Option<Hidden>> {
+    ) -> Result<Option<(Hidden, Option<DensePath>)>> {
         let decoder = job.decoder.as_ref();
         let Some(windows) = job.windows.as_ref().filter(|_| self.blocks() < decoder.blocks()) else { return Ok(None) };
         let dir = self.output.dir().to_path_buf();
         let storage = job.storage(windows, &dir)?;
-        let mut found = None;
+        let (mut found, count) = (None, 1 + usize::from(job.plan.dense_stream.is_some()));
         if let Some((at, file)) = self.kept.take() {
-            match Hidden::restore(decoder, windows, storage.clone(), &dir, &file) {
-                Ok(hidden) => found = Some((hidden, at)),
+            match Hidden::restore(decoder, windows, storage.clone(), (&dir, &file), count) {
+                Ok(streams) => found = Some((streams, at)),
                 Err(error) => {
                     self.note(format!("saved activations cannot be used, computing them again: {error}"), observer)
                 }
             }
         }
-        let (mut hidden, at) = match found {
+        let embed = |_| Hidden::embed(decoder, windows, storage.clone());
+        let (streams, at) = match found {
             Some(found) => found,
-            None => (Hidden::embed(decoder, windows, storage)?, 0),
+            None => ((0..count).map(embed).collect::<Result<Vec<Hidden>>>()?, 0),
         };
+        let mut streams = streams.into_iter();
+        let (Some(mut hidden), mut dense) = (streams.next(), streams.next()) else { return Ok(None) };
         if at < self.blocks() {
             let files: Vec<String> = self.shards.iter().map(|shard| shard.name.clone()).collect();
             let config = self.output.config(job, selection)?;
             let made = Checkpoint::open_unfinished(&dir, &files, config)?;
             let mut shards = ClosedShards { job, selection, made };
             walk(decoder, at..self.blocks(), Some(&mut hidden), &mut shards, true, clock)?;
+            if let Some(dense) = &mut dense {
+                walk(decoder, at..self.blocks(), Some(dense), &mut (), true, clock)?;
+            }
         }
-        Ok(Some(hidden))
+        Ok(Some((hidden, dense.map(DensePath::new))))
     }
 }
 

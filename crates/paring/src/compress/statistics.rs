@@ -5,6 +5,7 @@ use std::time::Instant;
 use paring_model::{Block, Held, LinearInfo, Pass};
 
 use super::Job;
+use super::dense::Beside;
 use crate::pipeline::activations::Hidden;
 use crate::pipeline::nonfinite;
 use crate::pipeline::stats::{Collector, Ranges, Stats};
@@ -27,18 +28,18 @@ impl Job {
         let fans = linears.iter().map(|linear| linear.fan + 1).max().unwrap_or(0);
         let mut shown = vec![None; fans];
         linears.iter().for_each(|linear| shown[linear.fan] = Some((need, linear.cols)));
-        self.collect(i, (block, hidden, &mut []), &shown, &mut Ranges::default(), observer, clock)
+        self.collect(i, (block, hidden, &mut []), (&shown, None), &mut Ranges::default(), observer, clock)
     }
 
     /// Runs block `i` on all windows as far as the last of the `fans` of which something is needed, and returns the
     /// statistics of those, one entry per fan. A fan is given as what is needed of it and its number of features. On the
     /// way `ranges` are widened, as far as they are asked for, and `observer` hears how many windows are done. What is `held`
-    /// of each batch is not computed again.
+    /// of each batch is not computed again. The dense model may run `beside`.
     pub(super) fn collect(
         &self,
         i: usize,
         (block, hidden, held): (&dyn Block, &Hidden, &mut [Held]),
-        fans: &[Option<(Curvature, usize)>],
+        (fans, mut beside): (&[Option<(Curvature, usize)>], Option<&mut Beside<'_>>),
         ranges: &mut Ranges,
         observer: &mut dyn Observer,
         clock: &mut Clock,
@@ -58,8 +59,13 @@ impl Job {
         let passed = hidden.each(|batch| {
             observer.step(&Step::new(Stage::Gram).block(i).count(done, hidden.windows()));
             done += batch.dim(0)?;
-            block.run(batch, &mut Pass::up_to(last, &mut collector).holding(batches.next()))?;
-            Ok(())
+            match &mut beside {
+                Some(beside) => beside.run((block, batch), last, &mut collector, batches.next()),
+                None => {
+                    block.run(batch, &mut Pass::up_to(last, &mut collector).holding(batches.next()))?;
+                    Ok(())
+                }
+            }
         });
         passed.map_err(failed)?;
         let overflowed = collector.overflowed();
@@ -73,8 +79,13 @@ impl Job {
             let decoder = self.decoder.as_ref();
             return Err(nonfinite::of_statistics(decoder, (i, block), hidden, self.plan.precision, bad)?);
         }
-        clock.add(Stage::Forward, start, forward_work(self.decoder.as_ref(), i, hidden, from..last));
+        let work = |from: usize| forward_work(self.decoder.as_ref(), i, hidden, from..last);
+        clock.add(Stage::Forward, start, work(from) + beside.as_ref().map_or(0.0, |beside| work(beside.from)));
         clock.shift(Stage::Forward, clock.time(Stage::Gram) - gram_before);
+        if let Some(beside) = beside {
+            clock.shift(Stage::Forward, beside.sums);
+            clock.put(Stage::Gram, beside.sums);
+        }
         Ok(stats)
     }
 }

@@ -7,6 +7,7 @@ use std::time::Instant;
 use paring_model::fan::Fan;
 use paring_model::{AttentionInfo, Block, BlockInfo, Held, LinearInfo};
 
+use super::dense::{Beside, DensePath};
 use super::elapsed::Elapsed;
 use super::encode::Encoded;
 use super::fan::{Context, Finished, Sink, Stages, Waiting};
@@ -17,6 +18,7 @@ use super::start::Started;
 use super::{Job, activations};
 use crate::output::journal::{BlockRecord, Contents, Kept, Line};
 use crate::pipeline::activations::Hidden;
+use crate::pipeline::drift::Drift;
 use crate::pipeline::stats::{Ranges, Stats};
 use crate::pipeline::walk::Visitor;
 use crate::plan::Curvature;
@@ -41,6 +43,8 @@ pub(super) struct Compressor<'a> {
     snapshots: SnapshotSchedule,
     /// Results that passes through the block at hand have left, for each batch.
     held: Vec<Held>,
+    /// The dense model's activations, where it runs beside.
+    dense: Option<DensePath>,
 }
 
 /// The results of a walk apart from its output.
@@ -56,7 +60,7 @@ impl<'a> Compressor<'a> {
     pub(super) fn new(
         job: &'a Job,
         selection: &'a Selection,
-        started: Started,
+        (started, dense): (Started, Option<DensePath>),
         elapsed: Elapsed,
         observer: &'a mut dyn Observer,
     ) -> Self {
@@ -76,6 +80,7 @@ impl<'a> Compressor<'a> {
             elapsed,
             snapshots: SnapshotSchedule::new(job.resumable),
             held: Vec::new(),
+            dense,
         }
     }
 
@@ -89,7 +94,7 @@ impl<'a> Compressor<'a> {
         let mut wanted = Wanted { stats: vec![None; fans], ranges: vec![false; fans] };
         for linear in linears.iter().filter(|l| self.selection.contains(&l.name)) {
             let (_, recipe) = context.choice(&linear.name)?;
-            let need = recipe.statistics();
+            let need = self.job.plan.need(recipe);
             let stats = &mut wanted.stats[linear.fan];
             if need != Curvature::Flat && stats.is_none_or(|(before, _)| before < need) {
                 *stats = Some((need, linear.cols));
@@ -116,7 +121,8 @@ impl<'a> Compressor<'a> {
         self.held = entering.as_ref().map_or_else(Vec::new, |(_, hidden)| self.job.holding(context.block, hidden));
         for first in (0..count).step_by(step) {
             let group = first..(first + step).min(count);
-            let (mut stats, ranges) = self.collect((context.block, attention), &wanted, &group, &entering, clock)?;
+            let Collected { mut stats, ranges, mut drift } =
+                self.collect((context.block, attention), &wanted, &group, &entering, clock)?;
             let mut targets: Vec<Option<&mut Fan>> = match &mut entering {
                 Some((block, _)) => block.fans().into_iter().map(Some).collect(),
                 None => (0..count).map(|_| None).collect(),
@@ -124,6 +130,7 @@ impl<'a> Compressor<'a> {
             let mut waiting = |f: usize| Waiting {
                 linears: of_fan(f),
                 stats: stats[f].take(),
+                drift: drift.get_mut(f).and_then(Option::take),
                 range: ranges.fans[f].filter(|_| targets[f].is_some()),
                 target: targets[f].take(),
             };
@@ -143,7 +150,7 @@ impl<'a> Compressor<'a> {
         group: &Range<usize>,
         entering: &Option<(&mut dyn Block, &Hidden)>,
         clock: &mut Clock,
-    ) -> Result<(Vec<Option<Stats>>, Ranges)> {
+    ) -> Result<Collected> {
         let (of_group, output_fan) = (|f: usize| group.contains(&f), *output_fan);
         let fans = wanted.ranges.len();
         let mut ranges = Ranges {
@@ -151,17 +158,21 @@ impl<'a> Compressor<'a> {
             cache: self.job.plan.kv_cache.as_ref().filter(|_| of_group(output_fan)).map(|_| [[0.0; 2]; 2]),
             output_fan,
         };
-        let mut stats = vec![None; fans];
+        let (mut stats, mut drift) = (vec![None; fans], Vec::new());
         if let Some((block, hidden)) = entering {
             let shown: Vec<Option<(Curvature, usize)>> =
                 wanted.stats.iter().enumerate().map(|(f, fan)| fan.filter(|_| of_group(f))).collect();
+            let compared = || shown.iter().map(Option::is_some).collect();
+            let beside = self.dense.as_mut().map(|dense| dense.beside(self.job, i, compared()));
+            let mut beside = beside.transpose()?;
             let entering = (&**block, *hidden, &mut self.held[..]);
-            stats = self.job.collect(i, entering, &shown, &mut ranges, self.observer, clock)?;
+            stats = self.job.collect(i, entering, (&shown, beside.as_mut()), &mut ranges, self.observer, clock)?;
+            drift = beside.map_or_else(Vec::new, Beside::finish);
         }
         if let Some((args, seen)) = self.job.plan.kv_cache.as_ref().zip(ranges.cache) {
             self.output.add(activations::of_cache(args, module, seen, self.job.float_type())?);
         }
-        Ok((stats, ranges))
+        Ok(Collected { stats, ranges, drift })
     }
 
     /// Keeps the activations after block `i` on disk, if it is time. Where they do not fit there, a note says so.
@@ -169,7 +180,8 @@ impl<'a> Compressor<'a> {
         let (done, of) = (i + 1 - self.before, self.job.decoder.blocks() - self.before);
         let Some(hidden) = leaving.filter(|_| self.snapshots.is_due(done, of)) else { return Ok(None) };
         let start = Instant::now();
-        let kept = hidden.keep(self.output.dir(), i + 1, self.job.decoder.hidden_size());
+        let streams: Vec<&Hidden> = [hidden].into_iter().chain(self.dense.as_ref().map(DensePath::hidden)).collect();
+        let kept = Hidden::keep(&streams, self.output.dir(), i + 1, self.job.decoder.hidden_size());
         clock.add(Stage::Write, start, 0.0);
         match kept {
             Ok(kept) => {
@@ -185,6 +197,14 @@ impl<'a> Compressor<'a> {
             Err(error) => Err(error),
         }
     }
+}
+
+/// What passes through a block have collected, by number of the fan.
+struct Collected {
+    stats: Vec<Option<Stats>>,
+    ranges: Ranges,
+    /// Empty where no dense model runs beside.
+    drift: Vec<Option<Drift>>,
 }
 
 /// The numbers to collect of the inputs of a block's fans, by number of the fan.
@@ -230,7 +250,14 @@ impl Visitor for Compressor<'_> {
             budget: &job.budget,
             block: i,
         };
+        if let Some(dense) = &mut self.dense {
+            dense.enter(job, i, clock)?;
+        }
         self.fans(context, &job.decoder.block_info(i), entering, clock)?;
+        if let Some(dense) = &mut self.dense {
+            // Nobody asks what the last block makes.
+            if i + 1 < job.decoder.blocks() { dense.leave(job, i, clock)? } else { dense.close() }
+        }
         self.observer.step(&Step::new(Stage::Write).block(i));
         let start = Instant::now();
         for name in job.decoder.rest_names(i) {

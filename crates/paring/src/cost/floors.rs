@@ -84,7 +84,7 @@ impl Llama {
         let dtype = Dtype::Bf16;
         let linear = |info: LinearInfo| -> Result<Linear<'a>> {
             let written = stored::parts(&kind, recipe, [info.rows, info.cols], dtype, 0.0)?;
-            let made = Some(Treatment::new(recipe, &kind));
+            let made = Some(Treatment::new(recipe, recipe.statistics(), &kind));
             Ok(Linear { read: dtype.size() * info.rows * info.cols, written, made, info })
         };
         let tensor = |count: usize| Tensor { read: dtype.size() * count, written: dtype.size() * count };
@@ -103,6 +103,7 @@ impl Llama {
             threads: 1,
             sequential: false,
             holds: false,
+            dense: false,
             cache: false,
             errors: true,
             resident: usize::MAX,

@@ -60,11 +60,12 @@ impl Sheet<'_> {
         let weights: usize = linears.iter().map(Linear::weights).sum();
         let written: usize = linears.iter().flat_map(|l| &l.written).sum();
         let squares = |f: usize| if self.need(linears, f) == Curvature::Full { F32 * fans[f].cols.pow(2) } else { 0 };
+        let models = if self.dense { 2 } else { 1 };
         let held = if self.holds && runs { compress::held_width(&block.info, self.tokens()) } else { 0 };
         let always = [
-            part("activations inside the block", F32 * self.tokens() * held),
-            part("weights of the block", if runs { self.element() * weights } else { 0 }),
-            part("activations of all windows", (F32 * self.tokens() * self.dim).min(self.resident)),
+            part("activations inside the block", models * F32 * self.tokens() * held),
+            part("weights of the block", if runs { models * self.element() * weights } else { 0 }),
+            part("activations of all windows", models * (F32 * self.tokens() * self.dim).min(self.resident)),
         ];
         let moment = |at, more: Vec<Part>| Point { at, parts: always.iter().cloned().chain(more).collect() };
         let mut moments = Vec::new();
@@ -74,12 +75,16 @@ impl Sheet<'_> {
             let all: usize = (0..fans.len()).map(squares).sum();
             let largest = (0..fans.len()).map(squares).max().unwrap_or(0);
             // A copy of the inputs as products read them; f32 ones are read where they lie.
+            let drift = |f| if self.dense { self.drift(block, &fans[f], f) } else { 0 };
+            let drifts: usize = (0..fans.len()).map(drift).sum();
+            let widest_drift = (0..fans.len()).map(drift).max().unwrap_or(0);
             let copy = if self.precision == Precision::F32 { 0 } else { self.element() * widest };
             moments.push(moment(
                 "gram",
                 vec![
                     part("Gram matrices", if self.sequential { largest } else { all }),
-                    part("activations of a batch", tokens * (F32 * self.activations(block) + copy)),
+                    part("drift of inputs", if self.sequential { widest_drift } else { drifts }),
+                    part("activations of a batch", models * tokens * (F32 * self.activations(block) + copy)),
                 ],
             ));
         }
@@ -88,6 +93,11 @@ impl Sheet<'_> {
             // Fans that were compressed need theirs no more.
             let grams = if self.sequential { squares(f) } else { (f..fans.len()).map(squares).sum() };
             let factors = self.preparations(linears, f) * squares(f);
+            moments.extend(
+                self.dense
+                    .then(|| self.shifting(block, (f, fan), (grams, factors)))
+                    .map(|parts| moment("shift", parts)),
+            );
             moments.push(moment(
                 "sweep",
                 vec![
@@ -104,6 +114,24 @@ impl Sheet<'_> {
             ));
         }
         moments
+    }
+
+    /// Bytes of a fan's drift.
+    fn drift(&self, block: &Block<'_>, fan: &Fan, f: usize) -> usize {
+        F32 * fan.cols * (fan.cols + self.joined_rows(block, f))
+    }
+
+    /// What is there as the weights of a fan are shifted: a factor in f64, and of one linear at a time its products in f32 and f64.
+    fn shifting(&self, block: &Block<'_>, (f, fan): (usize, &Fan), (grams, factors): (usize, usize)) -> Vec<Part> {
+        let of_fan = || block.linears.iter().filter(|l| l.info.fan == f && l.made.is_some()).map(Linear::weights);
+        vec![
+            part("Gram matrices", grams),
+            part("factor", factors),
+            part("drift of inputs", self.drift(block, fan, f)),
+            part("matrix of the shift", 3 * F32 * fan.cols * fan.cols),
+            part("weights of a fan", F32 * of_fan().sum::<usize>()),
+            part("weights that are shifted", 5 * F32 * of_fan().max().unwrap_or(0)),
+        ]
     }
 
     /// Numbers of a token that a block holds at once: where there is a gate, the attention's are gone when the MLP begins.

@@ -30,6 +30,8 @@ pub(super) struct Sheet<'a> {
     pub sequential: bool,
     /// Passes through a block hand on what they computed.
     pub holds: bool,
+    /// The dense model runs beside.
+    pub dense: bool,
     /// Scales of the cache of keys and values come from the data.
     pub cache: bool,
     /// The error of each layer is computed.
@@ -76,6 +78,7 @@ pub(super) struct Linear<'a> {
 #[derive(Clone, Debug)]
 pub(super) struct Treatment<'a> {
     pub recipe: &'a Recipe,
+    need: Curvature,
     /// It becomes codes in the output.
     pub coded: bool,
 }
@@ -87,14 +90,15 @@ impl Linear<'_> {
 }
 
 impl<'a> Treatment<'a> {
-    pub fn new(recipe: &'a Recipe, kind: &Kind) -> Self {
+    /// `need` are the statistics of inputs that its run collects.
+    pub fn new(recipe: &'a Recipe, need: Curvature, kind: &Kind) -> Self {
         let coded = recipe.rounding.is_some() && kind.layout.name() != paring_format::layouts::DENSE.name();
-        Self { recipe, coded }
+        Self { recipe, need, coded }
     }
 
     /// The statistics that it needs.
     pub fn need(&self) -> Curvature {
-        self.recipe.statistics()
+        self.need
     }
 
     /// True if its sweep moves errors to later columns.
@@ -183,7 +187,7 @@ impl<'a> Sheet<'a> {
                 }
             };
             let mut written = written;
-            let made = Treatment::new(choice.recipe, kind);
+            let made = Treatment::new(choice.recipe, job.plan.need(choice.recipe), kind);
             if let Some(input) = choice.recipe.input.as_ref().filter(|_| made.ranges()) {
                 let is_global = input.scale_type == ScaleType::E4m3;
                 written.push(if is_global { 4 } else { dtype.size() + usize::from(!input.symmetric) });
@@ -214,6 +218,7 @@ impl<'a> Sheet<'a> {
             threads: rayon::current_num_threads(),
             sequential: job.plan.true_sequential,
             holds: job.holds(),
+            dense: job.plan.dense_stream.is_some(),
             cache: job.plan.kv_cache.is_some(),
             errors: !job.plan.skip_out_loss,
             resident: job.resident_activations(),

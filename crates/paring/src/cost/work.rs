@@ -91,26 +91,33 @@ impl Sheet<'_> {
                 let bytes = |l: &Linear<'_>| l.read as f64;
                 let stored: f64 = linears.iter().map(bytes).sum();
                 let compressed: f64 = made().map(bytes).sum();
-                let products = if runs { stored + all * (F32 + element) } else { 0.0 };
+                let models = if self.dense { 2.0 } else { 1.0 };
+                let products = if runs { models * (stored + all * (F32 + element)) } else { 0.0 };
                 Work {
-                    read: rest + compressed + if runs { stored } else { 0.0 },
+                    read: rest + compressed + if runs { models * stored } else { 0.0 },
                     moved: rest + compressed + F32 * chosen + products,
                     carried: if runs { element * all } else { 0.0 },
                     ..Work::default()
                 }
             }
             Stage::Forward if runs => self.forward(block, is_last, held),
-            Stage::Gram if runs => self.gram(linears),
+            Stage::Gram if runs => self.gram(block),
             Stage::Factor => {
                 let mut work = Work::default();
                 for f in (0..self.fans(linears)).filter(|&f| runs && self.need(linears, f) == Curvature::Full) {
-                    let n = linears.iter().find(|l| l.info.fan == f).map_or(0.0, |l| l.info.cols as f64);
+                    let of_fan = || linears.iter().filter(|l| l.info.fan == f);
+                    let n = of_fan().next().map_or(0.0, |l| l.info.cols as f64);
                     let times = self.preparations(linears, f) as f64;
                     work.add(Work {
                         operations: times * 2.0 / 3.0 * n * n * n,
                         moved: times * 3.0 * F32 * n * n,
                         ..Work::default()
                     });
+                    if self.dense {
+                        let shifted: f64 = of_fan().filter(|l| l.made.is_some()).map(weights).sum();
+                        work.operations += n * n * n / 3.0 + 4.0 * shifted * n;
+                        work.moved += 2.0 * F32 * (n * n + 3.0 * shifted);
+                    }
                 }
                 work
             }
@@ -144,7 +151,8 @@ impl Sheet<'_> {
     }
 
     /// The Gram matrices of a block's fans, or their diagonals.
-    fn gram(&self, linears: &[Linear<'_>]) -> Work {
+    fn gram(&self, block: &Block<'_>) -> Work {
+        let linears = &block.linears;
         let tokens = self.tokens() as f64;
         let cols = |f: usize| linears.iter().find(|l| l.info.fan == f).map_or(0.0, |l| l.info.cols as f64);
         let batches = self.batches.len() as f64;
@@ -152,9 +160,10 @@ impl Sheet<'_> {
         for f in (0..self.fans(linears)).filter(|&f| self.need(linears, f) != Curvature::Flat) {
             let n = cols(f);
             let square = if self.need(linears, f) == Curvature::Full { n * n } else { n };
+            let drift = if self.dense { n * (n + self.joined_rows(block, f) as f64) } else { 0.0 };
             work.add(Work {
-                operations: square * tokens,
-                moved: F32 * (n * tokens + 2.0 * square * batches),
+                operations: (square + 2.0 * drift) * tokens,
+                moved: F32 * (n * tokens + 2.0 * (square + drift) * batches),
                 ..Work::default()
             });
         }
@@ -186,18 +195,19 @@ impl Sheet<'_> {
             }
         };
         let mut work = Work::default();
+        let models = if self.dense { 2 } else { 1 };
         let step = if self.sequential { 1 } else { last.max(1) };
         let (first_of_mlp, down) = info.mlp.fans();
         let mut from = 0;
         for first in (0..last).step_by(step) {
             let Some(stop) = self.reaches(block, first..(first + step).min(last)) else { continue };
-            work.add(pass(from..stop));
+            (0..models).for_each(|_| work.add(pass(from..stop)));
             if self.holds {
                 from = if stop == down && crate::compress::is_lean(info, self.tokens()) { first_of_mlp } else { stop };
             }
         }
         if !is_last {
-            work.add(pass(from..last));
+            (0..models).for_each(|_| work.add(pass(from..last)));
             // What the block makes of them goes back, too.
             work.carried += if held { 0.0 } else { hidden };
         }
@@ -221,6 +231,12 @@ impl Sheet<'_> {
         let once = work;
         work.add(once);
         work
+    }
+
+    /// Rows of a fan's output where it joins the activations between blocks, else 0.
+    pub(super) fn joined_rows(&self, block: &Block<'_>, f: usize) -> usize {
+        let joins = [block.info.attention.output_fan, block.info.mlp.fans().1].contains(&f);
+        if joins { self.dim } else { 0 }
     }
 
     /// Fans of a block.

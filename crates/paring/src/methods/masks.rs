@@ -15,7 +15,7 @@ use crate::{Error, Result};
 /// Passes of descent over all groups: a fourth lowers errors by less than a hundredth of what the first does.
 const PASSES: usize = 3;
 /// Steps of conjugate gradients.
-const STEPS: usize = 8;
+pub(super) const STEPS: usize = 8;
 /// Columns among which descent exchanges where a share of each matrix is removed.
 const GROUP: usize = 64;
 

@@ -5,6 +5,7 @@ mod grids;
 mod masks;
 mod prepare;
 pub mod published;
+mod shift;
 mod spearman;
 mod spqr;
 mod sweep;
@@ -22,6 +23,7 @@ pub(crate) use grids::shared_amax;
 pub(crate) use masks::refining_products;
 pub(crate) use paring_kernels::sweep::share_of;
 pub use prepare::Prepared;
+pub(crate) use shift::Shift;
 pub use spqr::average_bits;
 pub(crate) use underflow::Underflow;
 

@@ -3,6 +3,7 @@
 pub mod activations;
 pub(crate) mod budget;
 pub mod device;
+pub(crate) mod drift;
 mod f16_watch;
 pub(crate) mod nonfinite;
 pub(crate) mod prediction;

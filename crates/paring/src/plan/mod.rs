@@ -2,6 +2,7 @@
 
 pub mod allocation;
 pub mod compatibility;
+mod dense_stream;
 pub mod file;
 pub(crate) mod groups;
 mod mask;
@@ -22,6 +23,7 @@ use serde::Serialize;
 use crate::{Precision, Result};
 
 pub use allocation::Allocation;
+pub use dense_stream::DenseStream;
 pub(crate) use file::yaml_value;
 pub use groups::SizedBy;
 pub use mask::MaskSearch;
@@ -120,6 +122,9 @@ pub struct Plan {
     pub moment: Option<i64>,
     /// Statistics of a fan are taken after the fans before it were compressed.
     pub true_sequential: bool,
+    /// The dense model runs beside, and weights are shifted towards what it computes; `None`: they are not.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub dense_stream: Option<DenseStream>,
     /// The device: `cpu`, or `cuda:N`.
     pub device: String,
     /// Bytes of a GPU's memory that it may fill; `None` on the CPU.
@@ -190,6 +195,7 @@ impl Plan {
             seed: None,
             moment: None,
             true_sequential: false,
+            dense_stream: None,
             device: "cpu".into(),
             max_vram: None,
             precision: Precision::F32,

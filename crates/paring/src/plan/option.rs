@@ -34,6 +34,7 @@ options! {
     BlockSize "blocksize",
     Config "config",
     DataDir "data-dir",
+    DenseStream "dense-stream",
     Device "device",
     Dtype "dtype",
     Format "format",

@@ -66,7 +66,10 @@ impl Plan {
         let stored = |args: &QuantArgs| args.dynamic != Dynamic::Yes;
         let needs =
             |recipe: &Recipe| recipe.statistics() != Curvature::Flat || recipe.input.as_ref().is_some_and(stored);
-        self.kv_cache.is_some() || self.allocation.is_some() || self.choices().any(|(_, choice)| needs(choice.recipe))
+        self.kv_cache.is_some()
+            || self.allocation.is_some()
+            || self.dense_stream.is_some()
+            || self.choices().any(|(_, choice)| needs(choice.recipe))
     }
 
     /// The recipe of a choice, to be changed.

@@ -140,6 +140,11 @@ impl Clock {
         self.time[stage as usize] = self.time[stage as usize].saturating_sub(by);
     }
 
+    /// Adds time to a stage that ran inside another one.
+    pub fn put(&mut self, stage: Stage, by: Duration) {
+        self.time[stage as usize] += by;
+    }
+
     /// Starts from the time that stages took earlier, in another process.
     pub(crate) fn restore(&mut self, stages: &[StageReport]) {
         for stage in stages {

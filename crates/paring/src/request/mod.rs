@@ -19,7 +19,7 @@ use paring_kernels::device::Choice as DeviceChoice;
 use paring_kernels::gram::GramPrecision;
 
 use crate::plan::file::Alike;
-use crate::plan::{ActOrder, Choice, Grouping, Pattern, Plan};
+use crate::plan::{ActOrder, Choice, DenseStream, Grouping, Pattern, Plan};
 use crate::{Precision, Result};
 
 pub use options::{GroupChange, GroupOptions, RecipeOptions, SpqrOptions};
@@ -92,6 +92,8 @@ pub struct Request {
     /// Take each fan's statistics after the fans before it were compressed. By default so on the CPU, where it saves half of
     /// the forward passes, unless the published way is asked for or activations are offloaded.
     pub true_sequential: Option<bool>,
+    /// Runs the dense model beside, and shifts weights towards what it computes.
+    pub dense_stream: Option<DenseStream>,
     /// Arithmetic of a GPU's Gram matrices of f32 activations; f32.
     pub gram_precision: GramPrecision,
     /// Do not compute the error of each layer.
@@ -149,6 +151,7 @@ impl Request {
             include: Vec::new(),
             ignore: Vec::new(),
             true_sequential: None,
+            dense_stream: None,
             gram_precision: GramPrecision::F32,
             skip_out_loss: false,
             allow_fallback: false,
@@ -270,6 +273,7 @@ impl Request {
             outlier_share,
             seed: self.seed,
             true_sequential: self.true_sequential.unwrap_or(false),
+            dense_stream: self.dense_stream,
             gram_precision: self.gram_precision,
             layers: self.layers,
             include: self.include.clone(),

@@ -264,3 +264,53 @@ fn weights_of_any_kind_go_through_fused_products() {
         }
     }
 }
+
+/// Keeps what the outputs of fans are added to, and inputs.
+#[derive(Default)]
+struct Sums {
+    inputs: Vec<(usize, Tensor)>,
+    sums: Vec<(usize, Tensor)>,
+}
+
+impl Tap for Sums {
+    fn see(&mut self, fan: usize, x: &Tensor) -> Result<()> {
+        self.inputs.push((fan, x.clone()));
+        Ok(())
+    }
+
+    fn adds_to(&mut self, fan: usize, sum: &Tensor) -> Result<()> {
+        assert!(self.inputs.iter().all(|(seen, _)| *seen != fan), "before its input");
+        self.sums.push((fan, sum.clone()));
+        Ok(())
+    }
+}
+
+/// The attention's output joins the block's input, and the MLP's what that became: the sums that a block is made of.
+#[test]
+fn taps_see_what_outputs_are_added_to() {
+    for name in KINDS {
+        let model = golden(name);
+        let h = model.embed(&[5, 3, 60, 7, 7, 1], 2).unwrap();
+        let mut block = model.block(0).unwrap();
+        let info = model.block_info(0);
+        let (mut seen, output_fan, down) = (Sums::default(), info.attention.output_fan, info.mlp.fans().1);
+        let made = block.forward(&h, &mut seen).unwrap();
+        let fans: Vec<usize> = seen.sums.iter().map(|(fan, _)| *fan).collect();
+        assert_eq!(fans, [output_fan, down], "{name}");
+        assert_eq!(flat(&seen.sums[0].1), flat(&h), "{name}");
+        let mut fans = block.fans();
+        let mut plus = |fan: usize| {
+            let x = seen.inputs.iter().find(|(of, _)| *of == fan).map(|(_, x)| x).unwrap();
+            let sum = seen.sums.iter().find(|(of, _)| *of == fan).map(|(_, sum)| sum).unwrap();
+            flat(&(sum + fans[fan].linears.iter_mut().next_back().unwrap().forward(x).unwrap()).unwrap())
+        };
+        // Norms after the sum are part of opt-350m alone.
+        if name != "opt_350m" {
+            assert!(super::distance(&plus(output_fan), &flat(&seen.sums[1].1)) < 1e-5, "{name}");
+            assert!(super::distance(&plus(down), &flat(&made)) < 1e-5, "{name}");
+        }
+        let mut stopped = Sums::default();
+        block.tap_only(&h, &mut stopped, Some(output_fan)).unwrap();
+        assert_eq!(stopped.sums.len(), 1, "{name}");
+    }
+}

@@ -7,7 +7,7 @@ use super::prepare::Ready;
 use super::read::Loaded;
 use super::sweep::Swept;
 use crate::Result;
-use crate::methods::{Outcome, Prepared, Underflow};
+use crate::methods::{Change, Outcome, Prepared, Underflow};
 use crate::plan::Recipe;
 
 /// A linear whose outcome is final. Its weight as it was read and the factor are gone.
@@ -50,6 +50,9 @@ fn judge_linear<'a>(swept: Swept<'a>, measure: Option<&Measure<'_>>, replace: bo
     let judgement = match measure {
         Some(measure) if outcome.distortion.is_some() => {
             let total = measure.total(&ready.linear.weight)?;
+            if let Some(removed) = ready.shifted.filter(|_| total > 0.0) {
+                outcome.changes.insert(0, Change { step: "shift", before: removed / total, after: 0.0 });
+            }
             let (recipe, matrix) = (ready.linear.recipe, ready.matrix());
             measure.judge(recipe, &matrix, &ready.prepared, (ready.expected, total), &mut outcome, replace)?
         }

@@ -7,6 +7,7 @@
 mod judge;
 mod prepare;
 mod read;
+mod shift;
 mod store;
 mod sweep;
 #[cfg(test)]
@@ -22,6 +23,7 @@ use super::encode::{Encoded, Encoder};
 use super::fallback::Measure;
 use super::select::Selection;
 use crate::pipeline::device::DeviceBudget;
+use crate::pipeline::drift::Drift;
 use crate::pipeline::stats::Stats;
 use crate::plan::{Plan, Recipe};
 use crate::report::progress::Step;
@@ -57,6 +59,8 @@ pub(super) struct Waiting<'f> {
     pub linears: Vec<LinearInfo>,
     /// Statistics of its inputs.
     pub stats: Option<Stats>,
+    /// Their distance from the dense model's, where that runs beside.
+    pub drift: Option<Drift>,
     /// The least and the largest of its inputs, where scales are stored for them.
     pub range: Option<[f32; 2]>,
     /// The same fan in the block; `None` where no block was read.
@@ -113,7 +117,7 @@ impl<'a> Stages<'a> {
         let context = self.context;
         let mut leaving: Option<Leaving<'_, '_>> = None;
         let mut fans = fans.into_iter().peekable();
-        while let Some(Waiting { linears, stats, range, target }) = fans.next() {
+        while let Some(Waiting { linears, stats, drift, range, target }) = fans.next() {
             let Read { kept, linears } = match self.arrive(&linears, clock) {
                 Ok(read) => read,
                 Err(error) => {
@@ -128,7 +132,7 @@ impl<'a> Stages<'a> {
                 coming.map(|linears| move || read::read(context, linears)),
                 before.map(|fan| move || fan.store(context)),
                 || {
-                    let judged = compress(context, linears, stats, &mut notes, sink, clock);
+                    let judged = compress(context, linears, (stats, drift), &mut notes, sink, clock);
                     worked = Instant::now();
                     judged
                 },
@@ -193,7 +197,7 @@ fn overlap<N: Send, S: Send, W>(
 fn compress<'a>(
     context: Context<'a>,
     linears: Vec<Loaded<'a>>,
-    stats: Option<Stats>,
+    (stats, drift): (Option<Stats>, Option<Drift>),
     notes: &mut Vec<String>,
     sink: &mut dyn Sink,
     clock: &mut Clock,
@@ -206,7 +210,12 @@ fn compress<'a>(
     sink.step(&step(Stage::Factor).module(&first));
     let start = Instant::now();
     let mut ready = prepare::prepare(linears, stats).map_err(|e| failed(e, "factor"))?;
-    clock.add(Stage::Factor, start, prepare::work(&ready, stats));
+    if let Some((drift, how)) = drift.as_ref().zip(plan.dense_stream) {
+        shift::shift(&mut ready, stats, drift, how).map_err(|e| failed(e, "shift"))?;
+    }
+    drop(drift);
+    prepare::foresee_underflow(&mut ready);
+    clock.add(Stage::Factor, start, prepare::work(&ready, stats) + shift::work(&ready));
     notes.extend(prepare::repairs(&ready));
 
     let start = Instant::now();

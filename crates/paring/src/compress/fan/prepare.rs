@@ -16,6 +16,8 @@ pub(super) struct Ready<'a> {
     pub prepared: Arc<Prepared>,
     /// The estimated loss of its recipe's baseline; `None` where that is not measured.
     pub expected: Option<Expected>,
+    /// The error that a shift of its weights takes back, as tr(ΔW·H·ΔWᵀ); `None` where they were not shifted.
+    pub shifted: Option<f64>,
     /// The loss of weights whose scales are too small for the file.
     pub underflow: Option<Underflow>,
 }
@@ -57,13 +59,17 @@ pub(super) fn prepare<'a>(linears: Vec<Loaded<'a>>, stats: Option<&Stats>) -> Re
                 Arc::new(linear.recipe.prepare(stats, weight, &linear.info.name)?)
             }
         };
-        ready.push(Ready { linear, prepared, expected: None, underflow: None });
+        ready.push(Ready { linear, prepared, expected: None, shifted: None, underflow: None });
     }
-    for linear in &mut ready {
+    Ok(ready)
+}
+
+/// Looks for weights whose scales are too small for the file.
+pub(super) fn foresee_underflow(ready: &mut [Ready<'_>]) {
+    for linear in ready {
         let Loaded { info, recipe, .. } = &linear.linear;
         linear.underflow = recipe.underflow(&linear.matrix(), info.cols, &linear.prepared);
     }
-    Ok(ready)
 }
 
 /// Measures what the baselines lose. Before the sweep, which takes more memory.

@@ -331,6 +331,11 @@ impl Prepared {
         Self { importance: self.importance.clone(), ..flat }
     }
 
+    /// The column that is visited first.
+    pub(crate) fn first_column(&self) -> usize {
+        self.column(0)
+    }
+
     pub(super) fn is_permuted(&self) -> bool {
         self.order.is_some()
     }

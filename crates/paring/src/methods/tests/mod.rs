@@ -5,5 +5,6 @@ mod formats;
 mod golden;
 mod grids;
 mod masks;
+mod shift;
 mod spqr;
 mod table;

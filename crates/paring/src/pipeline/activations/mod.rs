@@ -263,20 +263,23 @@ mod tests {
                 Storage { batch: windows_together, on_device, disk, budget }
             };
             let hidden = Hidden::embed(decoder.as_ref(), &windows, storage(64, true, None)).unwrap();
-            let kept = hidden.keep(dir.path(), 3, 32).unwrap();
-            assert_eq!((kept.name.as_str(), kept.bytes), (".activations-00003", 160 * 32 * 32 * 4));
+            let kept = Hidden::keep(&[&hidden, &hidden], dir.path(), 3, 32).unwrap();
+            assert_eq!((kept.name.as_str(), kept.bytes), (".activations-00003", 2 * 160 * 32 * 32 * 4));
             let restore = |windows: &Windows, storage: Storage<'_>| {
-                Hidden::restore(decoder.as_ref(), windows, storage, dir.path(), &kept)
+                Hidden::restore(decoder.as_ref(), windows, storage, (dir.path(), &kept), 2)
             };
             // In batches of another size, and waiting elsewhere.
             for (together, on_device) in [(64, true), (7, false), (1000, true)] {
                 let back = restore(&windows, storage(together, on_device, None)).unwrap();
-                assert_eq!(back.batches(), 160_usize.div_ceil(together));
-                assert_eq!(values(&back), values(&hidden));
+                assert_eq!(back.len(), 2);
+                for back in back {
+                    assert_eq!(back.batches(), 160_usize.div_ceil(together));
+                    assert_eq!(values(&back), values(&hidden));
+                }
             }
             let fewer = Windows { ids: windows.ids[..32].to_vec(), ..windows };
             let error = restore(&fewer, storage(64, true, None)).err().unwrap().to_string();
-            assert!(error.contains("655360 bytes of activations, expected 4096 for these windows"), "{error}");
+            assert!(error.contains("1310720 bytes of activations, expected 8192 for these windows"), "{error}");
             let path = dir.path().join(&kept.name);
             std::fs::write(&path, &std::fs::read(&path).unwrap()[1..]).unwrap();
             let (_, windows) = golden(&device);

@@ -40,7 +40,7 @@ pub const RECIPE: [Place; 19] = [
 ];
 
 /// Options of a run, by their paths in a plan.
-pub const RUN: [Place; 21] = [
+pub const RUN: [Place; 22] = [
     ("allocation.bits.target", Opt::TargetBits, number),
     ("allocation.sparsity", Opt::Allocate, name),
     // Said by a size of groups, or by none.
@@ -50,6 +50,7 @@ pub const RUN: [Place; 21] = [
     ("seqlen", Opt::Seqlen, count),
     ("seed", Opt::Seed, number),
     ("true_sequential", Opt::TrueSequential, switch),
+    ("dense_stream", Opt::DenseStream, share_or_name),
     ("layers", Opt::Layers, range),
     ("include", Opt::Include, list),
     ("ignore", Opt::Ignore, list),
@@ -149,6 +150,11 @@ fn name(option: Opt, value: &Value) -> Option<Vec<Choice>> {
         | (Opt::Scales, "minmax") => Some(Vec::new()),
         (_, name) => Some(vec![Choice::new(option, name.to_string())]),
     }
+}
+
+/// A number, or a name.
+fn share_or_name(option: Opt, value: &Value) -> Option<Vec<Choice>> {
+    number(option, value).or_else(|| name(option, value))
 }
 
 fn switch(option: Opt, value: &Value) -> Option<Vec<Choice>> {

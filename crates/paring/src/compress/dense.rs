@@ -1,0 +1,132 @@
+//! The dense path: the activations of the model as it was, which pass through each block beside those of the compressed one.
+
+use std::time::{Duration, Instant};
+
+use candle_core::Tensor;
+use paring_model::fan::Tap;
+use paring_model::{Block, Held, Pass};
+
+use super::Job;
+use crate::pipeline::activations::Hidden;
+use crate::pipeline::drift::{Drift, DriftCollector, Record};
+use crate::pipeline::nonfinite::{self, CheckedForward};
+use crate::pipeline::walk::forward_work;
+use crate::report::{Clock, Stage};
+use crate::{Error, Result};
+
+/// The activations of the dense model, and the block that they are in.
+pub(super) struct DensePath {
+    hidden: Hidden,
+    /// As the checkpoint has it; `None` between two blocks.
+    block: Option<Box<dyn Block>>,
+    /// Results that passes through it hand on, for each batch.
+    held: Vec<Held>,
+}
+
+impl DensePath {
+    /// The path of these activations, which enter the next block.
+    pub fn new(hidden: Hidden) -> Self {
+        Self { hidden, block: None, held: Vec::new() }
+    }
+
+    /// Its activations between two blocks.
+    pub fn hidden(&self) -> &Hidden {
+        &self.hidden
+    }
+
+    /// Reads block `i`, which the path is about to enter.
+    pub fn enter(&mut self, job: &Job, i: usize, clock: &mut Clock) -> Result<()> {
+        let start = Instant::now();
+        self.block = Some(job.decoder.block(i)?);
+        self.held = job.holding(i, &self.hidden);
+        clock.add(Stage::Read, start, 0.0);
+        Ok(())
+    }
+
+    /// Passes the activations through block `i`, where they are, to its output, and lets go of it.
+    pub fn leave(&mut self, job: &Job, i: usize, clock: &mut Clock) -> Result<()> {
+        let (start, decoder) = (Instant::now(), job.decoder.as_ref());
+        let mut block = self.block.take().ok_or_else(|| outside(i))?;
+        let mut checked = CheckedForward::new(decoder.arithmetic().precision);
+        let from = self.held.first().map_or(0, Held::next_fan);
+        let mut held = self.held.iter_mut();
+        let advanced = self.hidden.advance(i, |h| checked.forward(decoder, (i, block.as_ref()), h, held.next()));
+        let failed = |e| nonfinite::of_output(e, decoder, block.as_mut(), &self.hidden);
+        advanced.map_err(failed).map_err(|e| job.budget.with_context(e, format_args!("block {i}: the dense path")))?;
+        self.held = Vec::new();
+        clock.add(Stage::Forward, start, forward_work(decoder, i, &self.hidden, from..usize::MAX));
+        Ok(())
+    }
+
+    /// Passes the activations to the block's output is not needed after the last one: lets go of it.
+    pub fn close(&mut self) {
+        (self.block, self.held) = (None, Vec::new());
+    }
+
+    /// What passes of both models through block `i` are to be compared in: the `wanted` fans, by number.
+    pub fn beside(&mut self, job: &Job, i: usize, wanted: Vec<bool>) -> Result<Beside<'_>> {
+        let block = self.block.as_deref().ok_or_else(|| outside(i))?;
+        let collector = DriftCollector::new(wanted.len(), job.plan.precision);
+        let from = self.held.first().map_or(0, Held::next_fan);
+        Ok(Beside {
+            block,
+            hidden: &self.hidden,
+            held: &mut self.held,
+            wanted,
+            collector,
+            from,
+            number: 0,
+            sums: Duration::ZERO,
+        })
+    }
+}
+
+fn outside(i: usize) -> Error {
+    Error::Plan(format!("block {i}: the dense path is not in it"))
+}
+
+/// Passes of both models through a block, as far as the inputs of some fans.
+pub(super) struct Beside<'a> {
+    block: &'a dyn Block,
+    hidden: &'a Hidden,
+    held: &'a mut [Held],
+    wanted: Vec<bool>,
+    collector: DriftCollector,
+    /// The first fan that the dense model multiplies with.
+    pub from: usize,
+    /// The batch that comes next.
+    number: usize,
+    /// Time that sums took.
+    pub sums: Duration,
+}
+
+impl Beside<'_> {
+    /// Passes the next batch, `h`, through `block` as far as fan `stop`, for `tap`, and the dense model's activations of the same windows
+    /// through the dense block.
+    pub fn run(
+        &mut self,
+        (block, h): (&dyn Block, &Tensor),
+        stop: usize,
+        tap: &mut dyn Tap,
+        held: Option<&mut Held>,
+    ) -> Result<()> {
+        let mut ours = Record::new(tap, &self.wanted);
+        block.run(h, &mut Pass::up_to(stop, &mut ours).holding(held))?;
+        let ours = ours.finish();
+        let mut ignored = ();
+        let mut theirs = Record::new(&mut ignored, &self.wanted);
+        let dense = self.hidden.batch(self.number)?;
+        self.block.run(&dense, &mut Pass::up_to(stop, &mut theirs).holding(self.held.get_mut(self.number)))?;
+        let theirs = theirs.finish();
+        self.number += 1;
+        let start = Instant::now();
+        self.collector.add(ours, theirs)?;
+        self.sums += start.elapsed();
+        Ok(())
+    }
+
+    /// The drift of each fan.
+    pub fn finish(self) -> Vec<Option<Drift>> {
+        self.collector.finish(self.hidden.windows())
+    }
+}

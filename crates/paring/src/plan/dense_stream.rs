@@ -1,0 +1,105 @@
+//! The dense model beside the one that is being compressed.
+
+use std::fmt;
+use std::str::FromStr;
+
+use serde::{Serialize, Serializer};
+
+use super::{Curvature, Opt, Plan, Recipe};
+use crate::Result;
+use paring_format::message;
+
+/// The shift of weights, before they are compressed, towards what the dense model computes from its own activations.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum DenseStream {
+    /// By this share of the whole shift, above 0 and up to 1.
+    Share(f64),
+    /// By the whole shift for inputs alone, and by what the first column to be visited adds to it: Qronos.
+    Qronos,
+}
+
+impl DenseStream {
+    /// The name of [`DenseStream::Qronos`].
+    const QRONOS: &'static str = "qronos";
+
+    /// The share of the shift for inputs, and that for the sum that a fan's output joins.
+    pub(crate) fn shares(self) -> [f64; 2] {
+        match self {
+            Self::Share(share) => [share; 2],
+            Self::Qronos => [1.0, 0.0],
+        }
+    }
+}
+
+impl fmt::Display for DenseStream {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Share(share) => share.fmt(f),
+            Self::Qronos => f.write_str(Self::QRONOS),
+        }
+    }
+}
+
+impl FromStr for DenseStream {
+    type Err = String;
+
+    fn from_str(text: &str) -> std::result::Result<Self, String> {
+        let share = text.parse().ok().filter(|share| *share > 0.0 && *share <= 1.0);
+        match text.eq_ignore_ascii_case(Self::QRONOS) {
+            true => Ok(Self::Qronos),
+            false => {
+                share.map(Self::Share).ok_or_else(|| "expected a share above 0 and up to 1, or qronos".to_string())
+            }
+        }
+    }
+}
+
+impl Serialize for DenseStream {
+    fn serialize<S: Serializer>(&self, s: S) -> std::result::Result<S::Ok, S::Error> {
+        match self {
+            Self::Share(share) => s.serialize_f64(*share),
+            Self::Qronos => s.serialize_str(Self::QRONOS),
+        }
+    }
+}
+
+impl Plan {
+    /// The statistics of a linear's inputs that its recipe needs, or the shift of its weights.
+    pub(crate) fn need(&self, recipe: &Recipe) -> Curvature {
+        if self.dense_stream.is_some() { Curvature::Full } else { recipe.statistics() }
+    }
+
+    /// Errors where the dense model cannot run beside the other one.
+    pub(crate) fn check_dense_stream(&self) -> Result<()> {
+        let Some(stream) = self.dense_stream else { return Ok(()) };
+        match stream {
+            DenseStream::Share(share) if !(share > 0.0 && share <= 1.0) => {
+                Err(Opt::DenseStream.wrong(share, "must be above 0, and 1 at most"))
+            }
+            _ if self.device != "cpu" => {
+                let problem = message![Opt::DenseStream, format!(": not on {}", self.device)];
+                Err(Opt::DenseStream.misfit(problem).hint(message![
+                    "use ",
+                    Opt::Device.with("cpu"),
+                    ", or leave it out"
+                ]))
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn shares_and_qronos_are_read_as_they_are_written() {
+        for stream in [DenseStream::Share(0.5), DenseStream::Share(1.0), DenseStream::Qronos] {
+            assert_eq!(stream.to_string().parse(), Ok(stream));
+        }
+        for text in ["", "0", "1.5", "-0.5", "nan", "inf", "gptaq"] {
+            assert!(text.parse::<DenseStream>().is_err(), "{text}");
+        }
+    }
+}
