@@ -113,3 +113,64 @@ fn a_run_says_first_what_it_takes() {
     // What is done already takes no time.
     assert!(!sandbox.ok(&format!("{run} --resume --out out")).stderr.contains("this takes"));
 }
+
+/// The share of the shift in the plan of an output.
+fn stream(sandbox: &Sandbox, out: &str) -> Value {
+    json_file(&sandbox.path(&format!("{out}/report.json")))["plan"]["dense_stream"].clone()
+}
+
+#[test]
+fn the_dense_model_runs_beside_where_errors_are_moved() {
+    let sandbox = Sandbox::empty();
+    for (run, share) in [
+        ("quantize demo --wbits 3 --groupsize 32", Value::from(0.5)),
+        ("quantize demo --wbits 3 --groupsize 32 --dense-stream 0.25", Value::from(0.25)),
+        ("quantize demo --wbits 3 --groupsize 32 --dense-stream qronos", Value::from("qronos")),
+        ("quantize demo --wbits 3 --groupsize 32 --dense-stream none", Value::Null),
+        ("quantize demo --wbits 3 --groupsize 32 --published", Value::Null),
+        ("quantize demo --wbits 3 --groupsize 32 --published --dense-stream 1", Value::from(1.0)),
+        ("quantize demo --wbits 3 --groupsize 32 --offload activations", Value::Null),
+        ("prune demo --pattern 2:4", Value::from(0.5)),
+        ("prune demo --method wanda --pattern 2:4", Value::Null),
+        ("prune demo --method wanda --pattern 2:4 --dense-stream 0.5", Value::from(0.5)),
+    ] {
+        sandbox.ok(&format!("{run} {FEW} --quiet --overwrite --out out"));
+        assert_eq!(stream(&sandbox, "out"), share, "{run}");
+        // The command that a report prints asks for the same.
+        let again = sandbox.ok("report out").stdout;
+        let says = again.contains("--dense-stream");
+        assert!(says || run.contains("--published") || run.contains("wanda --pattern 2:4"), "{run}: {again}");
+    }
+    let refused = ["--dense-stream", "expected a share up to 1, none, or qronos"];
+    sandbox.refused("quantize demo --wbits 3 --dense-stream 2", 2, &refused).unwrap();
+}
+
+/// Nothing has drifted before the first linears, and everything after them has.
+#[test]
+fn what_comes_first_is_not_shifted() {
+    let sandbox = Sandbox::empty();
+    for share in ["0.5", "none"] {
+        sandbox.ok(&format!(
+            "quantize demo --wbits 3 --nsamples 8 --seqlen 64 --quiet --dense-stream {share} --out {share}"
+        ));
+    }
+    let changes = |out: &str| {
+        let report = json_file(&sandbox.path(&format!("{out}/report.json")));
+        let layers = report["layers"].as_array().unwrap().iter();
+        let shifts = layers.map(|layer| {
+            let steps = layer["changes"].as_array().unwrap();
+            steps.iter().find(|step| step["step"] == "shift").map(|step| step["before"].as_f64().unwrap())
+        });
+        shifts.collect::<Vec<Option<f64>>>()
+    };
+    let shifted = changes("0.5");
+    assert!(shifted[..3].iter().all(|share| *share == Some(0.0)), "{shifted:?}");
+    assert!(shifted[3..].iter().all(|share| share.unwrap() > 1e-6 && share.unwrap() < 1.0), "{shifted:?}");
+    assert!(changes("none").iter().all(Option::is_none));
+    let first = |out: &str| {
+        let tensors = sandbox.open(out);
+        let names = ["q_proj", "k_proj", "v_proj"].map(|name| format!("model.layers.0.self_attn.{name}.weight_packed"));
+        names.map(|name| tensors.read(&name).unwrap())
+    };
+    assert_eq!(first("0.5"), first("none"));
+}

@@ -13,7 +13,7 @@ use support::*;
 
 /// Runs to kill: pruning with and without snapshots, grids, a second level with a threshold that is searched
 /// for, statistics in turns, nothing but weights, settings of each linear that are measured.
-const RUNS: [&str; 8] = [
+const RUNS: [&str; 9] = [
     "sparsify demo demo --pattern 2:4 --nsamples 8 --seqlen 64 --resumable",
     "sparsify demo demo --sparsity 0.5 --nsamples 8 --seqlen 64 --resumable=never",
     "quantize demo demo --wbits 3 --groupsize 32 --nsamples 8 --seqlen 64 --resumable",
@@ -22,6 +22,7 @@ const RUNS: [&str; 8] = [
     "quantize demo --wbits 4 --groupsize 32 --method rtn",
     "quantize demo demo --target-bits 3.3 --method gptq --nsamples 8 --seqlen 64 --resumable",
     "sparsify demo demo --sparsity 0.6 --allocate owl --nsamples 8 --seqlen 64",
+    "quantize demo demo --wbits 3 --published --dense-stream qronos --offload activations --nsamples 8 --seqlen 64",
 ];
 
 /// Number of times that runs are killed, and the seed of the moments.

@@ -113,10 +113,10 @@ pub struct Run {
         hide_short_help = true, help_heading = GPTQ
     )]
     pub true_sequential: Option<bool>,
-    /// Run the dense model beside, and shift weights by this share of the way to what it computes
+    /// Run the dense model beside, and shift weights by this share of the way to what it computes [default: on a CPU, 0.5]
     ///
-    /// Above 0 and up to 1, or qronos. Makes up for what was lost before a projection, for any method; takes memory for a second set of
-    /// activations. With few tokens the shift fits their noise: try 0.5.
+    /// Up to 1, none, or qronos. Makes up for what was lost before a projection, for any method. Takes up to twice the time, and memory for a
+    /// second set of activations. With few tokens a large share fits their noise.
     #[arg(long, value_name = "SHARE", hide_short_help = true, help_heading = GPTQ)]
     pub dense_stream: Option<DenseStream>,
     /// Store plain rounding or pruning where it has the smaller error on a layer, instead of only reporting it

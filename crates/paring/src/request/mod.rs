@@ -19,7 +19,7 @@ use paring_kernels::device::Choice as DeviceChoice;
 use paring_kernels::gram::GramPrecision;
 
 use crate::plan::file::Alike;
-use crate::plan::{ActOrder, Choice, DenseStream, Grouping, Pattern, Plan};
+use crate::plan::{ActOrder, Choice, Curvature, DenseStream, Grouping, Pattern, Plan};
 use crate::{Precision, Result};
 
 pub use options::{GroupChange, GroupOptions, RecipeOptions, SpqrOptions};
@@ -273,7 +273,7 @@ impl Request {
             outlier_share,
             seed: self.seed,
             true_sequential: self.true_sequential.unwrap_or(false),
-            dense_stream: self.dense_stream,
+            dense_stream: self.dense_stream.filter(|stream| *stream != DenseStream::NONE),
             gram_precision: self.gram_precision,
             layers: self.layers,
             include: self.include.clone(),
@@ -292,6 +292,14 @@ impl Request {
         plan.check_allocation()?;
         plan.check()?;
         Ok(plan)
+    }
+
+    /// The dense model beside: as asked for, or on a CPU where errors are moved anyway and memory is not to be spared.
+    fn dense_stream(&self, choices: &Plan, on_cpu: bool) -> Option<DenseStream> {
+        let moves = choices.recipe.statistics() == Curvature::Full;
+        let usual = on_cpu && moves && !self.offload_activations && !self.recipe.published;
+        let asked = self.dense_stream.or(usual.then_some(DenseStream::USUAL));
+        asked.filter(|stream| *stream != DenseStream::NONE)
     }
 
     /// True if the fans of a block are compressed one after the other: asked for, or where that saves passes.

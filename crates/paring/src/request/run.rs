@@ -83,7 +83,8 @@ impl Request {
         let mut model = self.sources.model(&local, self.precision, device, false)?;
         let choices =
             Plan { device: device::label(device), max_vram: budget.bytes(), precision: model.precision, ..choices };
-        let choices = Plan { true_sequential: self.is_sequential(&choices, device.is_cpu()), ..choices };
+        let dense_stream = self.dense_stream(&choices, device.is_cpu());
+        let choices = Plan { true_sequential: self.is_sequential(&choices, device.is_cpu()), dense_stream, ..choices };
         let (choices, mut notes) = self.fitted(choices, &model)?;
         let out = match &self.out {
             Some(out) => out.clone(),

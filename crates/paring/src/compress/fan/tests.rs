@@ -237,7 +237,7 @@ fn waiting(small: &Small, bad: Option<usize>) -> Vec<Waiting<'static>> {
     let fan = |f: usize| {
         let linears = small.fan(f);
         let stats = (bad != Some(f)).then(|| stats(linears[0].cols));
-        Waiting { linears, stats, range: None, target: None }
+        Waiting { linears, stats, drift: None, range: None, target: None }
     };
     (0..4).map(fan).collect()
 }

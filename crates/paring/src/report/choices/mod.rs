@@ -84,6 +84,14 @@ impl Choices {
         if at_once && calibrates && choices.value(Opt::Published).is_none() {
             choices.run.push(Choice::new(Opt::TrueSequential, "false".into()));
         }
+        let has_stream = at(&rest, "dense_stream").is_some_and(|stream| !stream.is_null());
+        let moves = choices.method().is_some_and(|method| method.curvature == Curvature::Full)
+            || [Opt::Refit, Opt::Mask]
+                .iter()
+                .any(|option| choices.value(*option).is_some_and(|value| value != "false"));
+        if !has_stream && calibrates && moves && choices.value(Opt::Published).is_none() {
+            choices.run.push(Choice::new(Opt::DenseStream, "none".into()));
+        }
         choices.run.extend(taken(&mut rest, "", &[FORMAT]));
         choices.run.extend(taken(&mut rest, "", &RUN));
         for i in 0..at(&rest, "overrides").and_then(Value::as_array).map_or(0, Vec::len) {
