@@ -10,7 +10,7 @@ use paring_kernels::cholesky::inverse_factor;
 use paring_kernels::gram::Gram;
 use paring_kernels::matmul::{Isa, Precision};
 use paring_kernels::sweep::spqr::{self, Outlier, SecondLevel};
-use paring_kernels::sweep::{CurvatureData, Drop, Fit, GridFormat, Round, Rule, sweep};
+use paring_kernels::sweep::{CurvatureData, Drop, Fit, GridFormat, Round, Rule, Search, sweep};
 
 /// As in the program.
 #[global_allocator]
@@ -100,6 +100,8 @@ fn main() {
             keep_last: 0,
             zeros: None,
             outlier: Outlier::Replaces,
+            search: Search::MinMax,
+            importance: None,
             stored,
         };
         print(format!("SpQR [{rows}, {cols}]"), operations, &mut || {

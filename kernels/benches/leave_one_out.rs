@@ -5,6 +5,7 @@ use std::hint::black_box;
 use std::time::Instant;
 
 use paring_kernels::matmul::Precision;
+use paring_kernels::sweep::Search;
 use paring_kernels::sweep::spqr::{Outlier, Rule, SecondLevel, likely_outliers, sweep};
 
 const ROWS: usize = 1536;
@@ -23,6 +24,8 @@ fn rule() -> Rule<'static> {
         keep_last: 0,
         zeros: None,
         outlier: Outlier::Replaces,
+        search: Search::MinMax,
+        importance: None,
         stored: Precision::Bf16,
     }
 }

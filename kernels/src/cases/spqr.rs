@@ -6,6 +6,7 @@ use super::{Case, Deviation};
 use crate::cholesky::{Arithmetic, Factor};
 use crate::matmul::Precision;
 use crate::square_matrix::SquareMatrix;
+use crate::sweep::Search;
 use crate::sweep::spqr::{Outlier, Rule, SecondLevel, Swept, fan, sweep};
 
 /// Columns that a launch on a GPU holds.
@@ -34,6 +35,8 @@ pub(crate) fn rules() -> Vec<Rule<'static>> {
         zeros: None,
         outlier: Outlier::Replaces,
         stored: Precision::F32,
+        search: Search::MinMax,
+        importance: None,
     };
     let outliers = Rule { threshold: Some(0.01), ..plain };
     vec![

@@ -153,7 +153,7 @@ pub struct Sweep {
     /// Columns processed per step [default: 128]
     #[arg(long, value_name = "COLUMNS", allow_negative_numbers = true, hide_short_help = true)]
     pub blocksize: Option<usize>,
-    /// Choice of each grid's scale [default: minmax]
+    /// Choice of each grid's scale [default: weighted in `paring quantize` with gptq and spqr]
     #[arg(long, value_enum, value_name = "SEARCH", hide_short_help = true)]
     pub scales: Option<ScalesArg>,
     /// The same as `--scales mse`

@@ -9,7 +9,7 @@ use paring_kernels::gram::{Gram, Quadratic};
 use paring_kernels::select::nth_smallest_of;
 use paring_kernels::square_matrix::SquareMatrix;
 use paring_kernels::sweep::{
-    CurvatureData, Drop, Element, Fit, GridFormat, Part, Round, Rule, Scales, Search, fan, spqr,
+    CurvatureData, Drop, Element, Fit, GridFormat, Part, Round, Rule, Scales, fan, spqr,
 };
 
 use super::floor::{self, SLICE};
@@ -107,7 +107,7 @@ fn sweeps(bencher: &mut Bencher<'_>, rows: usize, cols: usize) {
     let int4 = GridFormat {
         element: Element::Int(4),
         symmetric: false,
-        search: Search::MinMax,
+        search: Default::default(),
         scales: Scales::Float,
         computed: STORED,
         stored: STORED,
@@ -163,6 +163,8 @@ fn published(threshold: f32) -> spqr::Rule<'static> {
         zeros: None,
         outlier: spqr::Outlier::Replaces,
         stored: STORED,
+        search: Default::default(),
+        importance: None,
     }
 }
 

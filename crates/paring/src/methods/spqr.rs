@@ -29,9 +29,11 @@ pub(super) fn compress(
     let marks: Vec<Option<Vec<u8>>> =
         matrices.iter().map(|matrix| zeros_to_keep(&matrix.weight, cols, prepared)).collect();
     let mut parts = Vec::with_capacity(matrices.len());
+    let importance = prepared.importance_visited();
     for (matrix, marks) in matrices.iter().zip(&marks) {
         let visited = prepared.visited(matrix.weight.as_ref().into(), cols);
-        let rule = rule(settings, rounding, matrix, marks.as_deref(), &visited, cols, &factor.diagonal)?;
+        let mut rule = rule(settings, rounding, matrix, marks.as_deref(), &visited, cols, &factor.diagonal)?;
+        rule.importance = importance.as_deref();
         parts.push((visited, rule));
     }
     let rules: Vec<Rule<'_>> = parts.iter().map(|(_, rule)| *rule).collect();
@@ -52,7 +54,9 @@ pub(super) fn compress_flat(
     let settings = &plan::Spqr { outlier_threshold: None, ..settings.clone() };
     let visited = prepared.visited(matrix.weight.as_ref().into(), cols);
     let marks = zeros_to_keep(&matrix.weight, cols, prepared);
-    let rule = rule(settings, rounding, matrix, marks.as_deref(), &visited, cols, &[])?;
+    let importance = prepared.importance_visited();
+    let mut rule = rule(settings, rounding, matrix, marks.as_deref(), &visited, cols, &[])?;
+    rule.importance = importance.as_deref();
     let made = spqr::flat(visited, cols, recipe.blocksize, &rule);
     Ok(Outcome { distortion: None, ..finish(settings, rounding, matrix, &rule, made, cols, prepared) })
 }
@@ -86,6 +90,8 @@ fn rule<'a>(
         zeros: None,
         outlier: if matrix.stored.added_outliers { Outlier::Adds } else { Outlier::Replaces },
         stored: matrix.stored.precision(),
+        search: rounding.search,
+        importance: None,
     };
     if let Some(marks) = marks {
         // Integer zeros, stored as they are, are among the codes: then zero is on the grid of every group that has one.

@@ -71,6 +71,21 @@ impl Spqr {
         coded_zero_bits(self.zero_bits, rounding.element.bits(), rounding.symmetric, self.round_zero)
     }
 
+    fn check_search(&self, search: Search) -> Result<()> {
+        let asked = Opt::Scales.with(search.name());
+        match search {
+            Search::Mse => {
+                let hint = message!["use ", Opt::Scales.with(Search::Weighted.name())];
+                Err(Opt::Scales.misuse(message![asked, " is not for spqr"]).hint(hint))
+            }
+            Search::Weighted if !self.per_channel => {
+                let shared = message![asked, " needs a grid per row; leave out "];
+                Err(Opt::Scales.misuse(shared.then(Opt::PerChannel.switched(false))))
+            }
+            _ => Ok(()),
+        }
+    }
+
     pub(super) fn check(&self, rounding: Option<&Rounding>) -> Result<()> {
         for (option, bits) in [(Opt::QqScaleBits, self.scale_bits), (Opt::QqZeroBits, self.zero_bits)] {
             if let Some(bits) = bits.filter(|bits| !(1..=8).contains(bits)) {
@@ -91,13 +106,13 @@ impl Spqr {
             }
         }
         if let Some(r) = rounding {
-            if r.search != Search::MinMax || r.static_groups || r.act_order != ActOrder::None {
-                let refused =
-                    message![Opt::Scales, ", ", Opt::StaticGroups, " and ", Opt::ActOrder, " are not for spqr"];
-                return Err(Opt::Scales
+            if r.static_groups || r.act_order != ActOrder::None {
+                let refused = message![Opt::StaticGroups, " and ", Opt::ActOrder, " are not for spqr"];
+                return Err(Opt::ActOrder
                     .misuse(refused)
                     .hint(message!["leave them out, or use ", Opt::PermutationOrder]));
             }
+            self.check_search(r.search)?;
             if (self.scale_bits.is_some() || self.zero_bits.is_some()) && r.group_size().is_none() {
                 let needs = message![Opt::QqScaleBits, " and ", Opt::QqZeroBits, " need ", Opt::GroupSize];
                 return Err(Opt::QqScaleBits.misuse(needs));
@@ -107,9 +122,16 @@ impl Spqr {
     }
 }
 
-/// Shapes of the paper's configurations: group size, and rows of a second-level group. Both have three bits for a scale
-/// and for a zero; the first is that of its near-lossless rows, the second that of its rows of about four bits.
-const SHAPES: [(usize, usize); 2] = [(16, 16), (8, 64)];
+/// The size of groups and of their statistics: columns of a group, rows of a second-level group, bits of a scale's code and of a
+/// zero's.
+type Shape = (usize, usize, u32, u32);
+
+/// Those of the paper's configurations: of its near-lossless rows, and of its rows of about four bits.
+const SHAPES: [Shape; 2] = [(16, 16, 3, 3), (8, 64, 3, 3)];
+
+/// Those with which searched grids lose least. A search makes more of codes than of second-level grids for fewer rows; rows are
+/// whole tiles of the sweep.
+const SEARCHED_SHAPES: [Shape; 3] = [(16, 192, 3, 3), (12, 192, 3, 4), (8, 192, 3, 4)];
 
 /// Fewest and most outliers that are worth their bits.
 const SHARES: (f64, f64) = (0.002, 0.1);
@@ -119,28 +141,32 @@ fn outlier_bits(share: f64) -> f64 {
     16.0 + (1.0 / share).log2() + 1.2
 }
 
-/// The configuration of the paper with the most bits that leaves room for outliers within `target` bits per weight, and
-/// the share of outliers that fills the budget. Errors below the smallest and above 8 bits.
-pub fn for_target_bits(target: f64) -> Result<(Rounding, Spqr, f64)> {
-    let shapes = (2..=8u32).flat_map(|bits| SHAPES.map(|shape| (bits, shape)));
-    let of = |(bits, (group_size, second_rows)): (u32, (usize, usize))| {
-        f64::from(bits) + 6.0 / group_size as f64 + 64.0 / (group_size * second_rows) as f64
+/// The configuration with the most bits that leaves room for outliers within `target` bits per weight, and the share of
+/// outliers that fills the budget: of the paper's configurations, or, where grids are `searched`, of those that are best then.
+/// Errors below the smallest and above 8 bits.
+pub fn for_target_bits(target: f64, searched: bool) -> Result<(Rounding, Spqr, f64)> {
+    let shapes: &[Shape] = if searched { &SEARCHED_SHAPES } else { &SHAPES };
+    let all = (2..=8u32).flat_map(|bits| shapes.iter().map(move |&shape| (bits, shape)));
+    let of = |(bits, (group_size, second_rows, scale_bits, zero_bits)): (u32, Shape)| {
+        let codes = f64::from(scale_bits + zero_bits) / group_size as f64;
+        f64::from(bits) + codes + 64.0 / (group_size * second_rows) as f64
     };
     let least = SHARES.0 * outlier_bits(SHARES.0);
-    let chosen = shapes.filter(|&c| of(c) + least <= target).max_by(|&a, &b| of(a).total_cmp(&of(b)));
-    let Some((bits, (group_size, second_rows))) = chosen.filter(|_| target <= 8.0) else {
-        let smallest = of((2, SHAPES[0])) + least;
+    let chosen = all.filter(|&c| of(c) + least <= target).max_by(|&a, &b| of(a).total_cmp(&of(b)));
+    let Some((bits, shape)) = chosen.filter(|_| target <= 8.0) else {
+        let smallest = of((2, shapes[0])) + least;
         return Err(Opt::TargetBits.wrong(target, format!("must be {smallest:.2} to 8")));
     };
-    let budget = target - of((bits, (group_size, second_rows)));
+    let budget = target - of((bits, shape));
     let mut share = SHARES.0;
     for _ in 0..20 {
         share = (budget / outlier_bits(share)).clamp(SHARES.0, SHARES.1);
     }
+    let (group_size, second_rows, scale_bits, zero_bits) = shape;
     let rounding = Rounding::int(bits, Some(group_size));
     let spqr = Spqr {
-        scale_bits: Some(3),
-        zero_bits: Some(3),
+        scale_bits: Some(scale_bits),
+        zero_bits: Some(zero_bits),
         second_rows,
         permutation: Permutation::ActOrder,
         ..Spqr::default()
@@ -154,15 +180,29 @@ mod tests {
 
     #[test]
     fn targets_are_filled_with_outliers() {
-        for (target, bits, group_size) in
-            [(2.7, 2, 16), (3.0, 2, 8), (3.7, 3, 16), (4.0, 3, 8), (4.7, 4, 16), (5.0, 4, 8)]
-        {
-            let (rounding, spqr, share) = for_target_bits(target).unwrap();
+        for (target, searched, bits, group_size) in [
+            (2.7, false, 2, 16),
+            (3.0, false, 2, 8),
+            (3.7, false, 3, 16),
+            (4.0, false, 3, 8),
+            (4.7, false, 4, 16),
+            (5.0, false, 4, 8),
+            (2.5, true, 2, 16),
+            (3.0, true, 2, 8),
+            (3.5, true, 3, 16),
+            (4.0, true, 3, 8),
+        ] {
+            let (rounding, spqr, share) = for_target_bits(target, searched).unwrap();
             assert_eq!((rounding.element.bits(), rounding.group_size()), (bits, Some(group_size)), "{target}");
+            let codes = f64::from(spqr.scale_bits.unwrap() + spqr.zero_bits.unwrap()) / group_size as f64;
             let second = 64.0 / (group_size * spqr.second_rows) as f64;
-            let sum = f64::from(bits) + 6.0 / group_size as f64 + second + share * outlier_bits(share);
+            let sum = f64::from(bits) + codes + second + share * outlier_bits(share);
             assert!((sum - target).abs() < 0.001, "{target}: {sum}");
         }
-        assert!(for_target_bits(2.5).is_err() && for_target_bits(8.5).is_err() && for_target_bits(f64::NAN).is_err());
+        for searched in [false, true] {
+            for target in [2.4, 8.5, f64::NAN] {
+                assert!(for_target_bits(target, searched).is_err());
+            }
+        }
     }
 }

@@ -14,12 +14,12 @@ use std::path::PathBuf;
 
 use paring_data::Moment;
 use paring_data::named::Protocol;
-use paring_format::QuantArgs;
+use paring_format::{QuantArgs, message};
 use paring_kernels::device::Choice as DeviceChoice;
 use paring_kernels::gram::GramPrecision;
 
 use crate::plan::file::Alike;
-use crate::plan::{ActOrder, Choice, Curvature, DenseStream, Grouping, Pattern, Plan};
+use crate::plan::{ActOrder, Choice, Curvature, DenseStream, Grouping, Opt, Pattern, Plan, Search};
 use crate::{Precision, Result};
 
 pub use options::{GroupChange, GroupOptions, RecipeOptions, SpqrOptions};
@@ -300,6 +300,28 @@ impl Request {
         let usual = on_cpu && moves && !self.offload_activations && !self.recipe.published;
         let asked = self.dense_stream.or(usual.then_some(DenseStream::USUAL));
         asked.filter(|stream| *stream != DenseStream::NONE)
+    }
+
+    /// The choices for the device. A GPU does not search SpQR's grids: unless that was asked for, they span their weights there,
+    /// in the groups that are best then.
+    fn for_device(&self, mut choices: Plan, on_cpu: bool) -> Result<Plan> {
+        let of_groups = self.groups.iter().map(|group| group.change.as_ref().and_then(|change| change.recipe.search));
+        let own = std::iter::once(None).chain(of_groups);
+        for (number, asked) in own.map(|own| own.or(self.recipe.search).is_some()).enumerate().filter(|_| !on_cpu) {
+            let recipe = choices.recipe_mut(number).filter(|recipe| recipe.spqr.is_some());
+            let Some(rounding) = recipe.and_then(|recipe| recipe.rounding.as_mut()) else { continue };
+            if rounding.search == Search::Weighted && asked {
+                let searched = message![Opt::Scales.with(Search::Weighted.name()), " of spqr is searched on the CPU only"];
+                let hint = message!["use ", Opt::Device.with("cpu"), ", or ", Opt::Scales.with(Search::MinMax.name())];
+                return Err(Opt::Scales.misuse(searched).hint(hint));
+            }
+            rounding.search = Search::MinMax;
+            if number == 0 {
+                let spanning = RecipeOptions { search: Some(Search::MinMax), ..self.recipe.clone() };
+                (choices.recipe, choices.outlier_share) = spanning.resolve(self.prunes)?;
+            }
+        }
+        Ok(choices)
     }
 
     /// True if the fans of a block are compressed one after the other: asked for, or where that saves passes.

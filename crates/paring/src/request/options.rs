@@ -71,6 +71,13 @@ pub struct SpqrOptions {
     pub keep_last_columns: Option<usize>,
 }
 
+impl RecipeOptions {
+    /// True if the grids of SpQR are searched.
+    pub(super) fn searches_spqr(&self) -> bool {
+        self.per_channel != Some(false) && self.search.map_or(!self.published, |search| search == Search::Weighted)
+    }
+}
+
 impl SpqrOptions {
     /// True if one of them is given.
     pub(super) fn any(&self) -> bool {

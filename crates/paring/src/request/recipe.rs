@@ -28,15 +28,15 @@ impl RecipeOptions {
             return self.to_allot(target);
         }
         self.check_target(target)?;
-        let (rounding, chosen, share) = for_target_bits(target)?;
+        let (rounding, chosen, share) = for_target_bits(target, self.searches_spqr())?;
         let bits = Some(rounding.element.bits());
         let mut recipe = Self { bits, grouping: Some(rounding.grouping), ..self.clone() }.recipe()?;
         if let Some(spqr) = &mut recipe.spqr {
-            let order = self.spqr.permutation.clone();
             let Spqr { scale_bits, zero_bits, second_rows, permutation, .. } = chosen;
-            let permutation = order.unwrap_or(permutation);
+            let permutation = self.spqr.permutation.clone().unwrap_or(permutation);
             *spqr = Spqr { scale_bits, zero_bits, second_rows, permutation, ..spqr.clone() };
         }
+        self.improve(&mut recipe);
         recipe.check()?;
         Ok((recipe, Some(share)))
     }
@@ -114,10 +114,10 @@ impl RecipeOptions {
     }
 
     /// Sets what was not asked for to what loses least, unless the published code's defaults are wanted: columns are visited
-    /// by falling curvature, scales are searched by errors that the inputs weigh; masks of SparseGPT are searched, and its
-    /// weights fitted once more.
+    /// by falling curvature (SpQR's in its own order), scales are searched by weighted errors; masks of SparseGPT are
+    /// searched, and its weights fitted once more.
     fn improve(&self, recipe: &mut Recipe) {
-        let Recipe { method, pattern, rounding, mask, refit, .. } = recipe;
+        let Recipe { method, pattern, rounding, spqr, mask, refit, .. } = recipe;
         if pattern.is_some() && searches_masks(method) && !self.published {
             // Exchanges of single columns gain next to nothing after a refit; ADMM does.
             let is_share = matches!(pattern, Some(Pattern::Unstructured(_)));
@@ -125,17 +125,17 @@ impl RecipeOptions {
             *mask = self.mask.unwrap_or(searched);
             *refit = self.refit.unwrap_or(true);
         }
-        let Some(rounding) = rounding.as_mut().filter(|_| moves_errors(method) && !self.published) else { return };
-        if self.search.is_none() {
+        let Some(rounding) = rounding.as_mut().filter(|_| !self.published) else { return };
+        if self.search.is_none() && spqr.as_ref().map_or(moves_errors(method), |spqr| spqr.per_channel) {
             rounding.search = Search::Weighted;
         }
-        if self.act_order.is_none() {
+        if self.act_order.is_none() && moves_errors(method) {
             rounding.act_order = ActOrder::Static;
         }
     }
 
-    /// The recipe for all linears, as the published code would have it. Without a method's name it is gptq, spqr when one of its options is given, or the
-    /// usual one of the scheme.
+    /// The recipe for all linears, as the published code would have it. Without a method's name it is gptq, spqr when one of
+    /// its options is given, or the usual one of the scheme.
     ///
     /// # Errors
     /// Options that do not go together, and names of methods or schemes that there are not.
@@ -323,7 +323,7 @@ impl GroupChange {
             blocksize: options.blocksize.unwrap_or(base.recipe.blocksize),
         };
         // What other linears inherit has these defaults already.
-        if !moves_errors(base.recipe.method) || base.recipe.rounding.is_none() {
+        if !moves_errors(base.recipe.method) || base.recipe.rounding.is_none() || method.spqr {
             let (act_order, search) = (options.act_order.or(asked.act_order), options.search.or(asked.search));
             let (mask, refit) = (options.mask.or(asked.mask), options.refit.or(asked.refit));
             let published = asked.published;

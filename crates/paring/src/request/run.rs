@@ -85,7 +85,7 @@ impl Request {
             Plan { device: device::label(device), max_vram: budget.bytes(), precision: model.precision, ..choices };
         let dense_stream = self.dense_stream(&choices, device.is_cpu());
         let choices = Plan { true_sequential: self.is_sequential(&choices, device.is_cpu()), dense_stream, ..choices };
-        let (choices, mut notes) = self.fitted(choices, &model)?;
+        let (choices, mut notes) = self.fitted(self.for_device(choices, device.is_cpu())?, &model)?;
         let out = match &self.out {
             Some(out) => out.clone(),
             None => {

@@ -1,6 +1,6 @@
 use super::*;
 use crate::Error;
-use crate::plan::{Opt, Permutation, SizedBy};
+use crate::plan::{Permutation, Recipe, SizedBy};
 
 mod choices;
 
@@ -34,7 +34,10 @@ fn what_is_not_said_has_a_default() {
     request.recipe.spqr.target_bits = Some(4.0);
     let plan = request.plan().unwrap();
     assert!(plan.recipe.method.name == "spqr" && plan.outlier_share.is_some());
-    assert_eq!(plan.recipe.spqr.unwrap().permutation, Permutation::ActOrder);
+    assert_eq!(plan.recipe.spqr.as_ref().unwrap().permutation, Permutation::ActOrder);
+    assert_eq!((rounding(&plan).search, rounding(&plan).act_order), (Search::Weighted, ActOrder::None));
+    request.recipe.published = true;
+    assert_eq!(rounding(&request.plan().unwrap()).search, Search::MinMax);
     let plan = half().plan().unwrap();
     assert!(plan.recipe.method.name == "sparsegpt" && plan.recipe.rounding.is_none());
 }
@@ -57,6 +60,56 @@ fn groups_change_what_they_name() {
     let error = Request { groups: vec![group(Some(nine))], ..request }.plan().unwrap_err();
     assert_eq!(error.to_string(), "recipe.toml, line 3: wbits 9: must be 2 to 8");
     assert!(error.is_misuse());
+}
+
+/// SpQR's grids are searched unless rows share them, in groups of other layers too.
+#[test]
+fn grids_of_spqr_are_searched() {
+    let searches = |recipe: &Recipe| recipe.rounding.unwrap().search;
+    let mut request = Request::quantize("model").bits(3).group_size(16).method("spqr");
+    assert_eq!(searches(&request.plan().unwrap().recipe), Search::Weighted);
+    request.recipe.per_channel = Some(false);
+    assert_eq!(searches(&request.plan().unwrap().recipe), Search::MinMax);
+    request.recipe.search = Some(Search::Weighted);
+    assert!(request.plan().unwrap_err().to_string().contains("needs a grid per row"));
+    (request.recipe.per_channel, request.recipe.search) = (None, Some(Search::Mse));
+    let error = request.plan().unwrap_err().to_string();
+    assert_eq!(error, "scales mse is not for spqr; use scales weighted");
+    let spqr = RecipeOptions { method: Some("spqr".into()), ..RecipeOptions::default() };
+    let group = GroupOptions {
+        targets: vec!["re:.*down_proj".into()],
+        change: Some(Box::new(GroupChange { recipe: spqr, format: None })),
+        place: "recipe.toml, line 3".into(),
+    };
+    let mut others = Request { groups: vec![group], ..Request::quantize("model").bits(4).group_size(32) };
+    for (published, want) in [(false, Search::Weighted), (true, Search::MinMax)] {
+        others.recipe.published = published;
+        let plan = others.plan().unwrap();
+        assert_eq!(searches(plan.overrides[0].recipe.as_ref().unwrap()), want);
+        // A GPU searches none of them, and the others where they are fitted before the sweep.
+        let plan = others.for_device(plan, false).unwrap();
+        assert_eq!(searches(plan.overrides[0].recipe.as_ref().unwrap()), Search::MinMax);
+        assert_eq!(searches(&plan.recipe), want);
+    }
+}
+
+#[test]
+fn a_gpu_does_not_search_grids_of_spqr() {
+    let mut request = Request::quantize("model").bits(3).group_size(16).method("spqr");
+    let search = |plan: Plan| plan.recipe.rounding.unwrap().search;
+    assert_eq!(search(request.for_device(request.plan().unwrap(), true).unwrap()), Search::Weighted);
+    assert_eq!(search(request.for_device(request.plan().unwrap(), false).unwrap()), Search::MinMax);
+    request.recipe.search = Some(Search::Weighted);
+    assert_eq!(search(request.for_device(request.plan().unwrap(), true).unwrap()), Search::Weighted);
+    let error = request.for_device(request.plan().unwrap(), false).unwrap_err().to_string();
+    assert_eq!(error, "scales weighted of spqr is searched on the CPU only; use device cpu, or scales minmax");
+    // Bits to reach are reached in other groups then.
+    let mut request = Request::quantize("model");
+    request.recipe.spqr.target_bits = Some(4.0);
+    let rows = |plan: &Plan| plan.recipe.spqr.as_ref().unwrap().second_rows;
+    let plan = request.plan().unwrap();
+    let on_gpu = request.for_device(plan.clone(), false).unwrap();
+    assert!(rows(&on_gpu) == 64 && rows(&plan) > 64 && on_gpu.outlier_share > plan.outlier_share);
 }
 
 #[test]

@@ -19,6 +19,9 @@ type Part<'a> = (Vec<f32>, Rule<'a>);
 
 /// As [`super::fan`], for a factor on a GPU. Matrices whose rules differ in the threshold alone are swept as one.
 pub(super) fn fan(parts: Vec<Part<'_>>, cols: usize, slice: usize, factor: &Factor) -> Result<Vec<Swept>> {
+    if parts.iter().any(|(_, rule)| rule.is_searched()) {
+        candle_core::bail!("weighted scales of spqr are searched on the CPU only");
+    }
     let mut made = Vec::with_capacity(parts.len());
     let mut stack: Vec<Part<'_>> = Vec::new();
     for part in parts {

@@ -34,7 +34,7 @@ impl AffineGrid {
 
     /// The grid from `lo` to `hi` with codes of `bits` bits. Where all values are the same it holds that value exactly,
     /// other than the published codes, whose grid then goes from −1 to 1 and misses it.
-    fn spanning(lo: f32, hi: f32, bits: u32, symmetric: bool, stored: Precision) -> AffineGrid {
+    pub(super) fn spanning(lo: f32, hi: f32, bits: u32, symmetric: bool, stored: Precision) -> AffineGrid {
         let max_code = ((1u32 << bits) - 1) as f32;
         let middle = (max_code + 1.0) / 2.0;
         if let Some(value) = constant(lo, hi, stored) {
@@ -94,10 +94,15 @@ pub(super) struct Place {
     pub group: usize,
 }
 
-/// Replaces the statistics of one group by what their codes say, and writes the codes down.
+/// The grids for the scales and for the zeros of a tile, where they are known; `None`: they span their values.
+pub(super) type SecondGrids = [Option<AffineGrid>; 2];
+
+/// Replaces the statistics of one group by what their codes say, and writes the codes down. `tiles` has the grids that were
+/// searched for each tile.
 pub(super) fn second_level(
     rule: &Rule<'_>,
     first: &mut FirstLevel<'_>,
+    tiles: &[SecondGrids],
     mut scale_codes: Option<&mut CodedPart<'_>>,
     mut zero_codes: Option<&mut CodedPart<'_>>,
     at: Place,
@@ -118,13 +123,18 @@ pub(super) fn second_level(
             scales.fill(rule.stored.round(2.0 / rule.max_code()));
             zeros.fill(1.0);
         }
-        let code = |part: &mut CodedPart<'_>, values: &mut [f32], bits: Option<u32>, symmetric: bool| {
+        let [scale_grid, zero_grid] = tiles.get(chunk).copied().unwrap_or_default();
+        let code = |part: &mut CodedPart<'_>,
+                    values: &mut [f32],
+                    known: Option<AffineGrid>,
+                    bits: Option<u32>,
+                    symmetric: bool| {
             let bits = bits.unwrap_or(8);
             let grid = match dead {
-                false => {
+                false => known.unwrap_or_else(|| {
                     let (lo, hi) = range(values, constant);
                     AffineGrid::spanning(lo, hi, bits, symmetric, rule.stored)
-                }
+                }),
                 true if values[0] != 1.0 => AffineGrid::spanning(-1.0, 1.0, bits, symmetric, rule.stored),
                 true => {
                     let max_code = ((1u32 << bits) - 1) as f32;
@@ -140,9 +150,10 @@ pub(super) fn second_level(
             }
             grid
         };
-        let scale_grid = scale_codes.as_deref_mut().map(|part| code(part, scales, rule.second.scale_bits, false));
-        let zero_grid =
-            zero_codes.as_deref_mut().map(|part| code(part, zeros, rule.zero_bits(), rule.second.zero_symmetric));
+        let scale_grid = scale_codes.as_deref_mut().map(|part| code(part, scales, scale_grid, rule.second.scale_bits, false));
+        let zero_grid = zero_codes
+            .as_deref_mut()
+            .map(|part| code(part, zeros, zero_grid, rule.zero_bits(), rule.second.zero_symmetric));
         for (r, value) in constant.iter().enumerate().filter_map(|(r, c)| c.map(|c| (r, c))) {
             let Some((scale, zero)) = settle(rule, value, scale_grid, zero_grid, (scales[r], zeros[r])) else {
                 continue;

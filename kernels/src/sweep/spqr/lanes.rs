@@ -4,7 +4,7 @@
 #![allow(clippy::needless_range_loop)]
 
 use super::grid::{self, AffineGrid, CodedPart, FirstLevel, LEAST_SCALE, Place};
-use super::{Outlier, Rule};
+use super::{Outlier, Rule, search};
 use crate::simd::multiversion;
 use crate::sweep::spread::{BLOCK, spread};
 use crate::sweep::strips::TrailingUpdate;
@@ -132,6 +132,7 @@ impl Task<'_> {
         let mut ranges: Vec<(f32, f32, bool)> = Vec::with_capacity(rows);
         let mut x = vec![[0f32; LANES]; end - position];
         let mut scratch = vec![[0f32; LANES]; end - position];
+        let mut searched: Vec<Vec<Lane>> = Vec::new();
         for (t, tile) in tiles.iter().enumerate() {
             let inside = (end - first).min(width) - j;
             x[..inside].copy_from_slice(&tile.columns[j..j + inside]);
@@ -147,6 +148,9 @@ impl Task<'_> {
                 for r in 0..tile.rows {
                     x[r] = self.weight[(t * LANES + r) * cols + position + k];
                 }
+            }
+            if rule.is_searched() {
+                searched.push(x.clone());
             }
             let (mut lo, mut hi, mut same) = ([0f32; LANES], [0f32; LANES], [false; LANES]);
             let threshold = rule.threshold.filter(|_| !rule.simplified && rule.per_channel);
@@ -164,8 +168,14 @@ impl Task<'_> {
         let mut zeros: Vec<f32> = fitted.iter().map(|f| f.1).collect();
         let constant: Vec<Option<f32>> = fitted.iter().map(|f| f.2).collect();
         let mut level = FirstLevel { scales: &mut scales, zeros: &mut zeros, constant: &constant };
+        let mut tiles = Vec::new();
+        if rule.is_searched() {
+            let h = rule.costs(position, &d, u.is_none());
+            let costs = search::Costs { h: &h, limit: rule.threshold.unwrap_or(f32::INFINITY) };
+            tiles = search::fit(rule, &searched, &costs, &mut level);
+        }
         let at = Place { groups, group };
-        grid::second_level(rule, &mut level, self.scale_codes.as_mut(), self.zero_codes.as_mut(), at);
+        grid::second_level(rule, &mut level, &tiles, self.scale_codes.as_mut(), self.zero_codes.as_mut(), at);
         for (r, (scale, zero)) in scales.into_iter().zip(zeros).enumerate() {
             self.scales[r * groups + group] = scale;
             self.zeros[r * groups + group] = zero;

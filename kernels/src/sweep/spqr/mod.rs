@@ -7,6 +7,7 @@ mod grid;
 mod lanes;
 #[cfg(test)]
 mod reference;
+mod search;
 #[cfg(test)]
 mod tests;
 
@@ -15,6 +16,7 @@ use rayon::prelude::*;
 
 use crate::cholesky::Factor;
 use crate::matmul::Precision;
+use crate::sweep::Search;
 use crate::sweep::strips::TrailingUpdate;
 
 /// SpQR's treatment of a column: round it to a grid, but keep a weight exact when its error e² is over the threshold.
@@ -44,6 +46,12 @@ pub struct Rule<'a> {
     pub outlier: Outlier,
     /// The float type of weights, scales and zeros: every operation of decoding is rounded to it.
     pub stored: Precision,
+    /// The choice of grids: those that span their weights, or, with a grid per row, those that a search by weighted errors
+    /// finds.
+    pub search: Search,
+    /// The importance of each column for that search in [`flat`], `[cols]`, where nothing else tells what an error costs;
+    /// without it all count the same.
+    pub importance: Option<&'a [f32]>,
 }
 
 /// The value that a reader gives an outlier.
@@ -78,6 +86,19 @@ impl Rule<'_> {
     /// As [`coded_zero_bits`] says for this rule.
     pub fn zero_bits(&self) -> Option<u32> {
         coded_zero_bits(self.second.zero_bits, self.bits, self.symmetric, self.round_zero)
+    }
+
+    /// True if grids are searched.
+    fn is_searched(&self) -> bool {
+        self.search == Search::Weighted && self.per_channel
+    }
+
+    /// The cost of an error of 1 in each of some columns from `first` on, whose diagonal of the factor is `d`.
+    fn costs(&self, first: usize, d: &[f32], is_flat: bool) -> Vec<f32> {
+        match self.importance.filter(|_| is_flat) {
+            Some(importance) => importance[first..first + d.len()].to_vec(),
+            None => d.iter().map(|d| 1.0 / (d * d)).collect(),
+        }
     }
 
     /// True if there is a second level.

@@ -1,6 +1,7 @@
 //! The definition: plain loops over rows, the weights left out one by one.
 
 use super::grid::{self, AffineGrid, CodedPart, FirstLevel, Place};
+use super::search::{self, Costs};
 use super::{Outlier, Rule, Statistic, Swept};
 use crate::matmul::Precision;
 
@@ -86,8 +87,8 @@ fn fit_group(out: &mut Swept, cols: usize, j: usize, last: usize, u: &[f32], rul
     let to = (j + rule.group_size).min(cols);
     let d: Vec<f32> = (j..to).map(|k| u[k * cols + k]).collect();
     let value = |at: usize, k: usize| if k < last && is_marked(rule, at) { 0.0 } else { out.weight[at] };
-    let mut ranges: Vec<_> =
-        (0..rows).map(|r| range((j..to).map(|k| value(r * cols + k, k)).collect(), &d, rule)).collect();
+    let x: Vec<Vec<f32>> = (0..rows).map(|r| (j..to).map(|k| value(r * cols + k, k)).collect()).collect();
+    let mut ranges: Vec<_> = x.iter().map(|x| range(x.clone(), &d, rule)).collect();
     if !rule.per_channel {
         let all = ranges.iter().fold((f32::INFINITY, f32::NEG_INFINITY), |a, r| (a.0.min(r.0), a.1.max(r.1)));
         ranges.fill((all.0, all.1, all.0 == all.1));
@@ -97,8 +98,14 @@ fn fit_group(out: &mut Swept, cols: usize, j: usize, last: usize, u: &[f32], rul
     let mut zeros: Vec<f32> = fitted.iter().map(|f| f.1).collect();
     let constant: Vec<Option<f32>> = fitted.iter().map(|f| f.2).collect();
     let mut level = FirstLevel { scales: &mut scales, zeros: &mut zeros, constant: &constant };
+    let mut tiles = Vec::new();
+    if rule.is_searched() {
+        let h: Vec<f32> = d.iter().map(|d| 1.0 / (d * d)).collect();
+        let costs = Costs { h: &h, limit: rule.threshold.unwrap_or(f32::INFINITY) };
+        tiles = search::reference::fit(rule, &x, &costs, &mut level);
+    }
     let (mut scale_codes, mut zero_codes) = (part(&mut out.scales), part(&mut out.zeros));
-    grid::second_level(rule, &mut level, scale_codes.as_mut(), zero_codes.as_mut(), Place { groups, group });
+    grid::second_level(rule, &mut level, &tiles, scale_codes.as_mut(), zero_codes.as_mut(), Place { groups, group });
     for r in 0..rows {
         out.scales.values[r * groups + group] = scales[r];
         out.zeros.values[r * groups + group] = zeros[r];

@@ -1,8 +1,14 @@
 //! The fast sweep against the plain one.
 
 use super::*;
-use crate::cases::spqr::rules;
+use crate::cases::spqr::rules as published;
 use crate::sweep::tests::problem;
+
+/// One rule of each kind, and the same with searched grids where there is a grid per row.
+pub(super) fn rules() -> Vec<Rule<'static>> {
+    let searched = |rule: Rule<'static>| Rule { search: Search::Weighted, ..rule };
+    published().into_iter().chain(published().into_iter().filter(|rule| rule.per_channel).map(searched)).collect()
+}
 
 /// Inside one slice both sweeps do the same operations in the same order, but for the sums of the search.
 #[test]
@@ -155,11 +161,19 @@ fn given_zeros_stay_zeros_on_integer_grids() {
     let (w, _, u) = problem(rows, cols);
     let marks: Vec<u8> = (0..rows * cols).map(|i| u8::from(i * 7 % 3 != 0)).collect();
     let rule = Rule { zeros: Some(&marks), round_zero: true, threshold: None, ..rules()[1] };
-    let made = sweep(w.clone(), cols, 32, &u, &rule);
-    let plain = reference::sweep(w, cols, 32, &u, &rule);
-    assert!(made.weight.iter().zip(&marks).all(|(&w, &m)| m == 0 || w == 0.0));
-    let differ = made.codes.iter().zip(&plain.codes).filter(|(a, b)| a != b).count();
-    assert!(differ * 100 <= rows * cols, "{differ} codes differ");
+    let scales = SecondLevel { scale_bits: Some(3), ..rule.second };
+    for rule in [rule, Rule { second: scales, ..rule }, Rule { threshold: Some(0.01), ..rule }] {
+        for search in [Search::MinMax, Search::Weighted] {
+            let rule = Rule { search, ..rule };
+            let made = sweep(w.clone(), cols, 32, &u, &rule);
+            let plain = reference::sweep(w.clone(), cols, 32, &u, &rule);
+            assert!(made.weight.iter().zip(&marks).all(|(&w, &m)| m == 0 || w == 0.0));
+            let differ = made.codes.iter().zip(&plain.codes).filter(|(a, b)| a != b).count();
+            assert!(differ * 50 <= rows * cols, "{differ} codes differ");
+            let flat = flat(w.clone(), cols, 32, &rule);
+            assert!(flat.weight.iter().zip(&marks).all(|(&w, &m)| m == 0 || w == 0.0));
+        }
+    }
 }
 
 /// Three grids a row find what leaving out every weight in turn finds.

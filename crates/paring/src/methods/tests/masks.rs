@@ -9,10 +9,10 @@ use crate::methods::{Outcome, Stored};
 use crate::pipeline::stats::Stats;
 use crate::plan::{ActOrder, MaskSearch, Pattern, Recipe, Rounding, Search};
 
-const ROWS: usize = 50;
-const COLS: usize = 64;
+pub(super) const ROWS: usize = 50;
+pub(super) const COLS: usize = 64;
 
-fn values(count: usize, seed: u32) -> Vec<f32> {
+pub(super) fn values(count: usize, seed: u32) -> Vec<f32> {
     let mut state = seed;
     let next = || {
         state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
@@ -33,7 +33,7 @@ fn gram() -> Vec<f32> {
     (0..COLS * COLS).map(|k| sum(k / COLS, k % COLS)).collect()
 }
 
-fn made(recipe: &Recipe, weight: &[f32], stored: Dtype) -> Outcome {
+pub(super) fn made(recipe: &Recipe, weight: &[f32], stored: Dtype) -> Outcome {
     recipe.check().unwrap();
     let stats = Stats::Gram(gram().into());
     let prepared = recipe.prepare(Some(&stats), Some(weight), "module").unwrap();
@@ -41,7 +41,7 @@ fn made(recipe: &Recipe, weight: &[f32], stored: Dtype) -> Outcome {
 }
 
 /// tr(ΔW·H·ΔWᵀ) by its definition.
-fn error(weight: &[f32], made: &[f32]) -> f64 {
+pub(super) fn error(weight: &[f32], made: &[f32]) -> f64 {
     let h = gram();
     let row = |(a, b): (&[f32], &[f32])| -> f64 {
         let d: Vec<f64> = a.iter().zip(b).map(|(a, b)| f64::from(a - b)).collect();

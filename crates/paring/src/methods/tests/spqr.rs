@@ -2,13 +2,15 @@
 //! outliers, order, weights, loss; and its formula of average bits.
 
 use candle_core::Device;
-use paring_format::{Statistic, Values};
+use paring_format::{Dtype, Statistic, Values};
 use paring_kernels::device::{Choice, open};
 use serde_json::Value;
 
 use super::golden::{Golden, Made};
+use super::masks::{COLS, ROWS, error, made, values};
 use crate::methods::published::{Case, own};
-use crate::plan::Spqr;
+use crate::plan::method::SPQR;
+use crate::plan::{Recipe, Rounding, Search, Spqr};
 
 /// Errors unless the two are close: statistics are computed in f32 from weights that differ by some 1e-6, and a zero is
 /// such a weight over a scale of some 0.01.
@@ -132,7 +134,7 @@ fn average_bits_are_those_that_the_published_driver_prints() {
     for case in &cases {
         let count = |key: &str| case[key].as_u64();
         let group_size = count("groupsize").map(|g| g as usize);
-        let rounding = crate::plan::Rounding::int(count("wbits").unwrap() as u32, group_size);
+        let rounding = Rounding::int(count("wbits").unwrap() as u32, group_size);
         let spqr = Spqr {
             scale_bits: count("qq_scale_bits").map(|b| b as u32),
             zero_bits: count("qq_zero_bits").map(|b| b as u32),
@@ -143,5 +145,46 @@ fn average_bits_are_those_that_the_published_driver_prints() {
         let bits = crate::methods::average_bits(&rounding, &spqr, case["global_ol_n_share"].as_f64().unwrap());
         // The driver rounds to two decimals, a half to the even one; so does the formatting of numbers.
         assert_eq!(format!("{bits:.2}"), format!("{:.2}", case["average_bits"].as_f64().unwrap()), "{case}");
+    }
+}
+
+fn recipe(search: Search, spqr: Spqr) -> Recipe {
+    let rounding = Some(Rounding { search, ..Rounding::int(3, Some(8)) });
+    Recipe { rounding, spqr: Some(spqr), blocksize: 32, ..Recipe::new(&SPQR) }
+}
+
+/// With two levels, as the paper has them, and with free scales and zeros; with outliers and without.
+#[test]
+fn searched_grids_lose_less() {
+    let weight = values(ROWS * COLS, 3);
+    let coded = Spqr { scale_bits: Some(3), zero_bits: Some(3), ..Spqr::default() };
+    let outliers = Spqr { outlier_threshold: Some(0.05), ..coded.clone() };
+    for (spqr, most) in [(coded, 0.85), (outliers, 0.9), (Spqr::default(), 0.95)] {
+        let lost = |search| {
+            let outcome = made(&recipe(search, spqr.clone()), &weight, Dtype::Bf16);
+            let (lost, told) = (error(&weight, outcome.dense()), outcome.distortion.unwrap());
+            assert!((told / lost - 1.0).abs() < 1e-3, "the sweep says {told}, the definition {lost}");
+            let Values::Spqr(spqr) = &outcome.compressed.values else { panic!("no SpQR matrix") };
+            (lost, spqr.outliers.at.len())
+        };
+        let ((searched, kept), (usual, usually_kept)) = (lost(Search::Weighted), lost(Search::MinMax));
+        assert!(searched < most * usual && kept <= usually_kept, "{searched} of {usual}, {kept} outliers: {spqr:?}");
+    }
+}
+
+#[test]
+fn zeros_of_a_pruned_model_stay_on_searched_grids() {
+    let mut weight = values(ROWS * COLS, 9);
+    weight.iter_mut().skip(1).step_by(2).for_each(|w| *w = 0.0);
+    for scale_bits in [None, Some(3)] {
+        for outlier_threshold in [None, Some(0.05)] {
+            let spqr = Spqr { scale_bits, outlier_threshold, round_zero: true, ..Spqr::default() };
+            let searched = made(&recipe(Search::Weighted, spqr.clone()), &weight, Dtype::Bf16);
+            let usual = made(&recipe(Search::MinMax, spqr), &weight, Dtype::Bf16);
+            for outcome in [&searched, &usual] {
+                assert!(outcome.dense().iter().zip(&weight).all(|(made, w)| *w != 0.0 || *made == 0.0));
+            }
+            assert!(error(&weight, searched.dense()) < error(&weight, usual.dense()));
+        }
     }
 }

@@ -234,7 +234,7 @@ fn dead_groups_have_the_published_codes() {
     let mut first = FirstLevel { scales: &mut scales, zeros: &mut zeros, constant: &constant };
     let mut scale_part = CodedPart { codes: &mut scale_codes, scales: scale_scales, zeros: scale_zeros };
     let mut zero_part = CodedPart { codes: &mut zero_codes, scales: zero_scales, zeros: zero_zeros };
-    second_level(&rule, &mut first, Some(&mut scale_part), Some(&mut zero_part), Place { groups, group });
+    second_level(&rule, &mut first, &[], Some(&mut scale_part), Some(&mut zero_part), Place { groups, group });
     // Of the second tile the one row that counts is held exactly, and the row of zeros by a scale or a zero of it.
     let (wide, middle) = (2.0 / 7.0f32, 1.0 / (2.0 / 7.0f32));
     assert_eq!(tiles[0], [9.0, wide, 9.0, 9.0, 0.25, 9.0]);
@@ -262,10 +262,10 @@ fn what_is_not_coded_stays() {
     let rule = Rule { second, ..rules()[0] };
     let (mut scales, mut zeros) = ([0.25, 0.25], [1.0, 2.0]);
     let mut first = FirstLevel { scales: &mut scales, zeros: &mut zeros, constant: &[Some(0.0), Some(0.0)] };
-    second_level(&rules()[0], &mut first, None, None, Place { groups: 1, group: 0 });
+    second_level(&rules()[0], &mut first, &[], None, None, Place { groups: 1, group: 0 });
     let (mut codes, mut tile_scales, mut tile_zeros) = ([9; 2], [9.0], [9.0]);
     let mut part = CodedPart { codes: &mut codes, scales: &mut tile_scales, zeros: &mut tile_zeros };
-    second_level(&rule, &mut first, Some(&mut part), None, Place { groups: 1, group: 0 });
+    second_level(&rule, &mut first, &[], Some(&mut part), None, Place { groups: 1, group: 0 });
     assert_eq!((scales, zeros), ([0.25, 0.25], [1.0, 2.0]));
     assert_eq!((codes, tile_scales, tile_zeros), ([1, 1], [0.25], [0.0]));
 }
