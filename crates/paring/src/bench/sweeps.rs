@@ -8,9 +8,7 @@ use paring_kernels::device::{download, upload};
 use paring_kernels::gram::{Gram, Quadratic};
 use paring_kernels::select::nth_smallest_of;
 use paring_kernels::square_matrix::SquareMatrix;
-use paring_kernels::sweep::{
-    CurvatureData, Drop, Element, Fit, GridFormat, Part, Round, Rule, Scales, fan, spqr,
-};
+use paring_kernels::sweep::{CurvatureData, Drop, Element, Fit, GridFormat, Part, Round, Rule, Scales, fan, spqr};
 
 use super::floor::{self, SLICE};
 use super::{Bencher, random, random_tensor};

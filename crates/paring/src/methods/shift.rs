@@ -17,6 +17,9 @@ use crate::pipeline::drift::Drift;
 use crate::plan::DenseStream;
 use crate::{Error, Result};
 
+/// Damping of a shift by a share, as a multiple of the sweep's: what the drift of the smallest inputs seems to say is mostly noise. Ten times
+/// is better than once in all that docs/dev/lab-notes.md compares.
+pub(crate) const RIDGE: f64 = 10.0;
 /// Attempts to factor a Gram matrix, each with ten times the damping of the one before.
 const ATTEMPTS: usize = 4;
 
@@ -40,8 +43,8 @@ pub(crate) struct Shifted {
 }
 
 impl<'a> Shift<'a> {
-    /// For the Gram matrix `h` of a fan's inputs, damped by a share `damp` of its mean diagonal; inputs that were always zero count as
-    /// 1 before that. cols³/3 operations and 20·cols² bytes. Errors, naming `module`, where it cannot be factored with a thousand
+    /// For the Gram matrix `h` of a fan's inputs, damped by a share `damp` of its mean diagonal, for shares of the shift by [`RIDGE`]
+    /// times that; inputs that were always zero count as 1 before that. cols³/3 operations and 20·cols² bytes. Errors, naming `module`, where it cannot be factored with a thousand
     /// times the damping either.
     pub fn new(h: &SquareMatrix, drift: &'a Drift, how: DenseStream, damp: f64, module: &str) -> Result<Self> {
         let h = h.to_host()?.into_owned();
@@ -49,6 +52,8 @@ impl<'a> Shift<'a> {
         let filled: Vec<f64> = h.iter().step_by(n + 1).map(|&d| if d == 0.0 { 1.0 } else { f64::from(d) }).collect();
         let mean = filled.iter().sum::<f64>() / n.max(1) as f64;
         let mut failed = None;
+        // Qronos solves the equations of the sweep after it.
+        let damp = if how == DenseStream::Qronos { damp } else { RIDGE * damp };
         for attempt in 0..ATTEMPTS {
             let added = damp * 10f64.powi(attempt as i32) * mean;
             let damped: Vec<f64> = filled.iter().map(|d| d + added).collect();

@@ -311,7 +311,8 @@ impl Request {
             let recipe = choices.recipe_mut(number).filter(|recipe| recipe.spqr.is_some());
             let Some(rounding) = recipe.and_then(|recipe| recipe.rounding.as_mut()) else { continue };
             if rounding.search == Search::Weighted && asked {
-                let searched = message![Opt::Scales.with(Search::Weighted.name()), " of spqr is searched on the CPU only"];
+                let searched =
+                    message![Opt::Scales.with(Search::Weighted.name()), " of spqr is searched on the CPU only"];
                 let hint = message!["use ", Opt::Device.with("cpu"), ", or ", Opt::Scales.with(Search::MinMax.name())];
                 return Err(Opt::Scales.misuse(searched).hint(hint));
             }

@@ -150,7 +150,8 @@ pub(super) fn second_level(
             }
             grid
         };
-        let scale_grid = scale_codes.as_deref_mut().map(|part| code(part, scales, scale_grid, rule.second.scale_bits, false));
+        let scale_grid =
+            scale_codes.as_deref_mut().map(|part| code(part, scales, scale_grid, rule.second.scale_bits, false));
         let zero_grid = zero_codes
             .as_deref_mut()
             .map(|part| code(part, zeros, zero_grid, rule.zero_bits(), rule.second.zero_symmetric));

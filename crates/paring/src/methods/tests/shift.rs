@@ -4,6 +4,7 @@ use paring_format::Dtype;
 use serde_json::json;
 
 use super::super::published::recipe as published;
+use crate::methods::shift::RIDGE;
 use crate::methods::{Shift, Stored};
 use crate::pipeline::drift::Drift;
 use crate::pipeline::stats::Stats;
@@ -68,8 +69,9 @@ impl Paths {
         shift.apply(&self.weight, first, true).weight
     }
 
-    fn lambda(&self) -> f64 {
-        DAMP * (0..COLS).map(|j| f64::from(self.gram()[j * COLS + j])).sum::<f64>() / COLS as f64
+    /// The number added to the diagonal.
+    fn lambda(&self, damp: f64) -> f64 {
+        damp * (0..COLS).map(|j| f64::from(self.gram()[j * COLS + j])).sum::<f64>() / COLS as f64
     }
 }
 
@@ -78,7 +80,7 @@ impl Paths {
 fn the_whole_shift_is_nearest_to_the_dense_model() {
     let paths = Paths::new(1.0);
     let shifted = paths.shifted(DenseStream::Share(1.0), 0);
-    let lambda = paths.lambda();
+    let lambda = paths.lambda(RIDGE * DAMP);
     let distance = |weight: &[f32]| -> f64 {
         let mut total = 0.0;
         for (t, row) in (0..TOKENS).flat_map(|t| (0..ROWS).map(move |row| (t, row))) {
@@ -132,7 +134,7 @@ fn zeros_of_a_pruned_matrix_stay() {
     let drift = paths.drift();
     let shift = Shift::new(&paths.gram().into(), &drift, DenseStream::Share(1.0), DAMP, "module").unwrap();
     let target = shift.apply(&paths.weight, 0, false).weight;
-    let (h, lambda) = (paths.gram(), paths.lambda());
+    let (h, lambda) = (paths.gram(), paths.lambda(RIDGE * DAMP));
     let error = |made: &[f32]| -> f64 {
         let row = |row: usize| -> f64 {
             let d = |j: usize| f64::from(made[row * COLS + j] - target[row * COLS + j]);
@@ -235,7 +237,7 @@ fn gptq_on_shifted_weights_is_qronos() {
             let (scale, zero) = (f64::from(ours.scales[row]), f64::from(ours.zeros[row]));
             let round = |_: usize, v: f64| scale * ((v / scale + zero).round().clamp(0.0, 7.0) - zero);
             let w = wide(&paths.weight[row * COLS..][..COLS]);
-            let want = qronos(&w, &g, &h, paths.lambda(), &order, round);
+            let want = qronos(&w, &g, &h, paths.lambda(DAMP), &order, round);
             for (j, (want, got)) in want.iter().zip(&ours.dense()[row * COLS..]).enumerate() {
                 assert!(
                     (want - f64::from(*got)).abs() < 1e-5,
