@@ -72,7 +72,9 @@ fn has_path(word: &str) -> bool {
 
 /// A name of a variant before what it holds, `Int(3)`.
 fn has_variant(word: &str) -> bool {
-    word.match_indices('(').any(|(at, _)| is_type(last_name(&word[..at])))
+    // Names of processors have marks.
+    let is_mark = |rest: &str| ["(R)", "(TM)"].iter().any(|mark| rest.starts_with(mark));
+    word.match_indices('(').any(|(at, _)| !is_mark(&word[at..]) && is_type(last_name(&word[..at])))
 }
 
 /// A name of a type before its fields, `Os { code`.
@@ -113,6 +115,7 @@ fn debug_text_is_told_from_words() {
         "AutoTokenizer.from_pretrained(…).save_pretrained(…) of transformers",
         "cannot reach [::1]:9 (Connection refused)",
         "{{ messages }} in the template",
+        "processor    Intel(R) Xeon(TM) Processor",
     ] {
         assert_eq!(debug_text(text), None, "{text}");
     }

@@ -2,6 +2,7 @@
 
 use candle_core::{D, Result, Tensor};
 use faer::{Accum, MatMut, MatRef};
+use rayon::prelude::*;
 
 use super::pairs;
 use crate::matmul::Precision;
@@ -9,8 +10,8 @@ use crate::{products, with_f32};
 
 /// The running sum Σ y xᵀ over tokens, on the CPU.
 ///
-/// Inputs are rounded as those of a [`super::Gram`] are, so that both see the same x. A difference that y stands for must be taken
-/// before: that of two rounded inputs, or of two sums, has lost its digits.
+/// Inputs are rounded as those of a [`super::Gram`] are, so that both see the same x. [`Cross::add_difference`] takes a difference before
+/// that: one of two rounded inputs, or of two sums, would have lost its digits.
 pub struct Cross {
     rows: usize,
     cols: usize,
@@ -39,11 +40,27 @@ impl Cross {
         with_f32(y, |y| with_f32(x, |x| add(sums, (y, rows), (x, cols), precision)))
     }
 
+    /// [`Cross::add`] for y = a − b, which is taken in f32.
+    pub fn add_difference(&mut self, a: &Tensor, b: &Tensor, x: &Tensor) -> Result<()> {
+        if a.dims() != b.dims() {
+            candle_core::bail!("a difference of {:?} and {:?}", a.shape(), b.shape());
+        }
+        let y = with_f32(a, |a| with_f32(b, |b| Ok(difference(a, b))))?;
+        self.add(&Tensor::from_vec(y, a.shape(), a.device())?, x)
+    }
+
     /// The sum, row-major `[rows, cols]`, every element multiplied by `factor`.
     pub fn finish(mut self, factor: f32) -> Vec<f32> {
         self.sums.iter_mut().for_each(|sum| *sum *= factor);
         self.sums
     }
+}
+
+fn difference(a: &[f32], b: &[f32]) -> Vec<f32> {
+    const PIECE: usize = 1 << 16;
+    let mut y = a.to_vec();
+    y.par_chunks_mut(PIECE).zip(b.par_chunks(PIECE)).for_each(|(y, b)| y.iter_mut().zip(b).for_each(|(y, b)| *y -= b));
+    y
 }
 
 fn add(sums: &mut [f32], y: (&[f32], usize), x: (&[f32], usize), precision: Precision) -> Result<()> {
@@ -77,7 +94,9 @@ mod tests {
             for precision in [Precision::F32, Precision::Bf16, Precision::F16] {
                 let mut cross = Cross::new(rows, cols, precision);
                 cross.add(&tensor(&y, rows), &tensor(&x, cols)).unwrap();
-                cross.add(&tensor(&y[..rows], rows), &tensor(&x[..cols], cols)).unwrap();
+                // Of one token, whose y is a difference: both halves and their difference are exact.
+                let (twice, once) = (tensor(&y[..rows], rows).affine(2.0, 0.0).unwrap(), tensor(&y[..rows], rows));
+                cross.add_difference(&twice, &once, &tensor(&x[..cols], cols)).unwrap();
                 let got = cross.finish(0.5);
                 let want = reference::cross((&y, rows), (&x, cols), precision);
                 let first = reference::cross((&y[..rows], rows), (&x[..cols], cols), precision);

@@ -79,6 +79,7 @@ const HEADINGS: [(&str, &[&str]); 14] = [
             "static-groups",
             "perchannel",
             "true-sequential",
+            "dense-stream",
             "allow-fallback",
         ],
     ),

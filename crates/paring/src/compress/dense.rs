@@ -58,12 +58,12 @@ impl DensePath {
         Ok(())
     }
 
-    /// Passes the activations to the block's output is not needed after the last one: lets go of it.
+    /// Lets go of the last block, whose output nobody needs.
     pub fn close(&mut self) {
         (self.block, self.held) = (None, Vec::new());
     }
 
-    /// What passes of both models through block `i` are to be compared in: the `wanted` fans, by number.
+    /// A comparison of both models in block `i`, at the `wanted` fans, by number.
     pub fn beside(&mut self, job: &Job, i: usize, wanted: Vec<bool>) -> Result<Beside<'_>> {
         let block = self.block.as_deref().ok_or_else(|| outside(i))?;
         let collector = DriftCollector::new(wanted.len(), job.plan.precision);
@@ -77,6 +77,7 @@ impl DensePath {
             from,
             number: 0,
             sums: Duration::ZERO,
+            operations: 0.0,
         })
     }
 }
@@ -96,8 +97,9 @@ pub(super) struct Beside<'a> {
     pub from: usize,
     /// The batch that comes next.
     number: usize,
-    /// Time that sums took.
+    /// Time that sums took, and their operations.
     pub sums: Duration,
+    pub operations: f64,
 }
 
 impl Beside<'_> {
@@ -120,7 +122,7 @@ impl Beside<'_> {
         let theirs = theirs.finish();
         self.number += 1;
         let start = Instant::now();
-        self.collector.add(ours, theirs)?;
+        self.operations += self.collector.add(ours, theirs)?;
         self.sums += start.elapsed();
         Ok(())
     }

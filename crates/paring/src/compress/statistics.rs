@@ -84,7 +84,7 @@ impl Job {
         clock.shift(Stage::Forward, clock.time(Stage::Gram) - gram_before);
         if let Some(beside) = beside {
             clock.shift(Stage::Forward, beside.sums);
-            clock.put(Stage::Gram, beside.sums);
+            clock.put(Stage::Gram, beside.sums, beside.operations);
         }
         Ok(stats)
     }

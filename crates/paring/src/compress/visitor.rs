@@ -199,7 +199,7 @@ impl<'a> Compressor<'a> {
     }
 }
 
-/// What passes through a block have collected, by number of the fan.
+/// The numbers that passes through a block have collected, by number of the fan.
 struct Collected {
     stats: Vec<Option<Stats>>,
     ranges: Ranges,

@@ -121,7 +121,8 @@ impl Sheet<'_> {
         F32 * fan.cols * (fan.cols + self.joined_rows(block, f))
     }
 
-    /// What is there as the weights of a fan are shifted: a factor in f64, and of one linear at a time its products in f32 and f64.
+    /// The buffers that are there as the weights of a fan are shifted: a factor in f64, and of one linear at a time its products in f32
+    /// and f64.
     fn shifting(&self, block: &Block<'_>, (f, fan): (usize, &Fan), (grams, factors): (usize, usize)) -> Vec<Part> {
         let of_fan = || block.linears.iter().filter(|l| l.info.fan == f && l.made.is_some()).map(Linear::weights);
         vec![

@@ -40,6 +40,8 @@ pub(crate) struct Shifted {
     pub weight: Vec<f32>,
     /// tr((W* − W) (H + λ) (W* − W)ᵀ) of the shift without regard to zeros: the error that it takes back.
     pub removed: f64,
+    /// Rows that stay as they are, because their shift is beyond the range of f32.
+    pub beyond: usize,
 }
 
 impl<'a> Shift<'a> {
@@ -86,8 +88,17 @@ impl<'a> Shift<'a> {
         if self.how == DenseStream::Qronos {
             self.first_column(weight, &moved, first, &mut shifted);
         }
+        let beyond = |(shifted, weight): (&mut [f32], &[f32])| {
+            let beyond = !shifted.iter().all(|w| w.is_finite());
+            if beyond {
+                shifted.copy_from_slice(weight);
+            }
+            usize::from(beyond)
+        };
+        let beyond = shifted.par_chunks_exact_mut(cols).zip(weight.par_chunks_exact(cols)).map(beyond).sum();
         let shifted = if keep_zeros && weight.contains(&0.0) { self.masked(weight, &shifted) } else { shifted };
-        Shifted { weight: shifted, removed: removed.into_iter().sum() }
+        let removed = removed.into_iter().filter(|removed| removed.is_finite()).sum();
+        Shifted { weight: shifted, removed, beyond }
     }
 
     /// Moves the column that is visited first to where it serves best while the others are not compressed, and those to where

@@ -1,6 +1,6 @@
 //! The distance of the compressed path's activations from the dense path's, where linears see it.
 
-use candle_core::Tensor;
+use candle_core::{D, Tensor};
 use paring_kernels::gram::Cross;
 use paring_kernels::matmul::Precision;
 use paring_model::fan::Tap;
@@ -35,7 +35,7 @@ impl<'a> Record<'a> {
         Self { inner, fans: wanted.iter().map(|wanted| wanted.then(Seen::default)).collect() }
     }
 
-    /// What was seen, one entry per fan.
+    /// The tensors that were seen, one entry per fan.
     pub fn finish(self) -> Vec<Option<Seen>> {
         self.fans
     }
@@ -81,27 +81,32 @@ impl DriftCollector {
     }
 
     /// Adds what passes of the same windows through both models saw. 2·cols² operations a token, and 2·rows·cols for sums.
-    pub fn add(&mut self, compressed: Vec<Option<Seen>>, dense: Vec<Option<Seen>>) -> Result<()> {
+    /// Returns their number.
+    pub fn add(&mut self, compressed: Vec<Option<Seen>>, dense: Vec<Option<Seen>>) -> Result<f64> {
+        let mut operations = 0.0;
         for ((sums, ours), theirs) in self.fans.iter_mut().zip(compressed).zip(dense) {
             let (Some(ours), Some(theirs)) = (ours, theirs) else { continue };
             let (Some(x), Some(dense)) = (ours.input, theirs.input) else { continue };
             let ends = ours.sum.zip(theirs.sum);
-            let cols = x.dim(candle_core::D::Minus1)?;
+            let cols = x.dim(D::Minus1)?;
             let sums = match sums {
                 Some(sums) => sums,
                 None => {
-                    let rows = ends.as_ref().map(|(sum, _)| sum.dim(candle_core::D::Minus1)).transpose()?;
+                    let rows = ends.as_ref().map(|(sum, _)| sum.dim(D::Minus1)).transpose()?;
                     let cross = |rows| Cross::new(rows, cols, self.precision);
                     sums.insert(Sums { inputs: cross(cols), sums: rows.map(cross) })
                 }
             };
             // Differences in f32 of what neither side has rounded yet: they are small beside both.
-            sums.inputs.add(&(dense - &x)?, &x)?;
+            sums.inputs.add_difference(&dense, &x, &x)?;
+            operations += 2.0 * x.elem_count() as f64 * cols as f64;
             if let Some((cross, (sum, dense))) = sums.sums.as_mut().zip(ends) {
-                cross.add(&(dense - sum)?, &x)?;
+                let rows = sum.dim(D::Minus1)? as f64;
+                cross.add_difference(&dense, &sum, &x)?;
+                operations += 2.0 * x.elem_count() as f64 * rows;
             }
         }
-        Ok(())
+        Ok(operations)
     }
 
     /// The drift over `windows` windows, one entry per fan.

@@ -140,9 +140,10 @@ impl Clock {
         self.time[stage as usize] = self.time[stage as usize].saturating_sub(by);
     }
 
-    /// Adds time to a stage that ran inside another one.
-    pub fn put(&mut self, stage: Stage, by: Duration) {
+    /// Adds time and operations to a stage that ran inside another one.
+    pub fn put(&mut self, stage: Stage, by: Duration, operations: f64) {
         self.time[stage as usize] += by;
+        self.work[stage as usize] += operations;
     }
 
     /// Starts from the time that stages took earlier, in another process.

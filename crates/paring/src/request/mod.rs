@@ -294,10 +294,10 @@ impl Request {
         Ok(plan)
     }
 
-    /// The dense model beside: as asked for, or on a CPU where errors are moved anyway and memory is not to be spared.
+    /// The dense model beside: as asked for, or on a CPU where errors are moved anyway.
     fn dense_stream(&self, choices: &Plan, on_cpu: bool) -> Option<DenseStream> {
         let moves = choices.recipe.statistics() == Curvature::Full;
-        let usual = on_cpu && moves && !self.offload_activations && !self.recipe.published;
+        let usual = on_cpu && moves && !self.recipe.published;
         let asked = self.dense_stream.or(usual.then_some(DenseStream::USUAL));
         asked.filter(|stream| *stream != DenseStream::NONE)
     }

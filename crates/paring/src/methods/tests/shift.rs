@@ -126,6 +126,17 @@ fn a_share_goes_a_part_of_the_way_and_without_drift_nothing_moves() {
 }
 
 #[test]
+fn rows_that_f32_cannot_hold_stay() {
+    let mut paths = Paths::new(1.0);
+    paths.weight[..COLS].iter_mut().for_each(|w| *w *= 3e38);
+    let drift = paths.drift();
+    let shift = Shift::new(&paths.gram().into(), &drift, DenseStream::Share(1.0), DAMP, "module").unwrap();
+    let made = shift.apply(&paths.weight, 0, false);
+    assert_eq!((made.beyond, &made.weight[..COLS]), (1, &paths.weight[..COLS]));
+    assert!(made.weight[COLS..] != paths.weight[COLS..] && made.removed.is_finite());
+}
+
+#[test]
 fn zeros_of_a_pruned_matrix_stay() {
     let mut paths = Paths::new(1.0);
     paths.weight.iter_mut().step_by(3).for_each(|w| *w = 0.0);
