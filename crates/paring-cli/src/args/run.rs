@@ -115,7 +115,7 @@ pub struct Run {
     pub true_sequential: Option<bool>,
     /// Run the dense model beside, and shift weights by this share of the way to what it computes [default: on a CPU, 0.5]
     ///
-    /// Up to 1, none, or qronos. Makes up for what was lost before a projection, for any method. Takes up to twice the time, and memory for a
+    /// Up to 1, none, or qronos. Corrects for what was lost before a projection, for any method. Takes up to twice the time, and memory for a
     /// second set of activations. With few tokens a large share fits their noise.
     #[arg(long, value_name = "SHARE", hide_short_help = true, help_heading = GPTQ)]
     pub dense_stream: Option<DenseStream>,
