@@ -157,6 +157,11 @@ impl Task<'_> {
             extremes(&mut x, &d, rule, threshold, &mut scratch, &mut lo, &mut hi, &mut same);
             ranges.extend(lo.into_iter().zip(hi).zip(same).map(|((lo, hi), same)| (lo, hi, same)).take(tile.rows));
         }
+        if rule.is_searched() {
+            for (r, range) in ranges.iter_mut().enumerate() {
+                rule.hold_zeros((self.first_row + r) * cols + position..(self.first_row + r) * cols + end, range);
+            }
+        }
         if !rule.per_channel {
             let all = ranges.iter().fold((f32::INFINITY, f32::NEG_INFINITY), |a, r| (a.0.min(r.0), a.1.max(r.1)));
             ranges.fill((all.0, all.1, all.0 == all.1));

@@ -93,6 +93,13 @@ impl Rule<'_> {
         self.search == Search::Weighted && self.per_channel
     }
 
+    /// Widens the range of a group to zero where weights at these places must become zero, likely outliers or not.
+    fn hold_zeros(&self, places: std::ops::Range<usize>, (lo, hi, _): &mut (f32, f32, bool)) {
+        if self.zeros.is_some_and(|zeros| zeros[places].contains(&1)) {
+            (*lo, *hi) = (lo.min(0.0), hi.max(0.0));
+        }
+    }
+
     /// The cost of an error of 1 in each of some columns from `first` on, whose diagonal of the factor is `d`.
     fn costs(&self, first: usize, d: &[f32], is_flat: bool) -> Vec<f32> {
         match self.importance.filter(|_| is_flat) {

@@ -89,6 +89,9 @@ fn fit_group(out: &mut Swept, cols: usize, j: usize, last: usize, u: &[f32], rul
     let value = |at: usize, k: usize| if k < last && is_marked(rule, at) { 0.0 } else { out.weight[at] };
     let x: Vec<Vec<f32>> = (0..rows).map(|r| (j..to).map(|k| value(r * cols + k, k)).collect()).collect();
     let mut ranges: Vec<_> = x.iter().map(|x| range(x.clone(), &d, rule)).collect();
+    if rule.is_searched() {
+        ranges.iter_mut().enumerate().for_each(|(r, range)| rule.hold_zeros(r * cols + j..r * cols + to, range));
+    }
     if !rule.per_channel {
         let all = ranges.iter().fold((f32::INFINITY, f32::NEG_INFINITY), |a, r| (a.0.min(r.0), a.1.max(r.1)));
         ranges.fill((all.0, all.1, all.0 == all.1));

@@ -229,7 +229,8 @@ fn second_grids(rule: &Rule<'_>, first: &FirstLevel<'_>) -> Vec<SecondGrids> {
         let grid = |values: &[f32], spread: f64, bits: Option<u32>, symmetric: bool| {
             let is_used = |row: &usize| first.constant[*row].is_none();
             let used: Vec<f32> = rows.clone().filter(is_used).map(|row| values[row]).collect();
-            let (lo, hi) = most_of(&used, spread)?;
+            // A symmetric grid of values that lie on one side of zero has no codes to spare.
+            let (lo, hi) = most_of(&used, if symmetric { f64::INFINITY } else { spread })?;
             Some(AffineGrid::spanning(lo, hi, bits?, symmetric, rule.stored))
         };
         let zeros = grid(first.zeros, SPREADS[1], rule.zero_bits(), rule.second.zero_symmetric);
