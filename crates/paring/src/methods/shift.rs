@@ -40,8 +40,6 @@ pub(crate) struct Shifted {
     pub weight: Vec<f32>,
     /// tr((W* − W) (H + λ) (W* − W)ᵀ) of the shift without regard to zeros: the error that it takes back.
     pub removed: f64,
-    /// Rows that stay as they are, because their shift is beyond the range of f32.
-    pub beyond: usize,
 }
 
 impl<'a> Shift<'a> {
@@ -71,7 +69,7 @@ impl<'a> Shift<'a> {
     }
 
     /// `weight` shifted, row-major `[rows, cols]`; `first` is the column that is visited first. With `keep_zeros` weights that are
-    /// zero stay so, and the others are fitted to the shifted ones. 4·rows·cols² operations.
+    /// zero stay so, and the others are fitted to the shifted ones. A row whose shift f32 cannot hold stays as it is. 4·rows·cols² operations.
     pub fn apply(&self, weight: &[f32], first: usize, keep_zeros: bool) -> Shifted {
         let cols = self.damped.len();
         let [of_inputs, of_sums] = self.how.shares();
@@ -88,17 +86,16 @@ impl<'a> Shift<'a> {
         if self.how == DenseStream::Qronos {
             self.first_column(weight, &moved, first, &mut shifted);
         }
-        let beyond = |(shifted, weight): (&mut [f32], &[f32])| {
-            let beyond = !shifted.iter().all(|w| w.is_finite());
-            if beyond {
+        // What is beyond the range of f32 is an error of the linear's own, or of the next product.
+        let hold = |(shifted, weight): (&mut [f32], &[f32])| {
+            if !shifted.iter().all(|w| w.is_finite()) {
                 shifted.copy_from_slice(weight);
             }
-            usize::from(beyond)
         };
-        let beyond = shifted.par_chunks_exact_mut(cols).zip(weight.par_chunks_exact(cols)).map(beyond).sum();
+        shifted.par_chunks_exact_mut(cols).zip(weight.par_chunks_exact(cols)).for_each(hold);
         let shifted = if keep_zeros && weight.contains(&0.0) { self.masked(weight, &shifted) } else { shifted };
         let removed = removed.into_iter().filter(|removed| removed.is_finite()).sum();
-        Shifted { weight: shifted, removed, beyond }
+        Shifted { weight: shifted, removed }
     }
 
     /// Moves the column that is visited first to where it serves best while the others are not compressed, and those to where

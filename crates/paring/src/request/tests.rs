@@ -81,7 +81,8 @@ fn grids_of_spqr_are_searched() {
         change: Some(Box::new(GroupChange { recipe: spqr, format: None })),
         place: "recipe.toml, line 3".into(),
     };
-    let mut others = Request { groups: vec![group], ..Request::quantize("model").bits(4).group_size(32) };
+    let format = Some("dense".to_string());
+    let mut others = Request { groups: vec![group], format, ..Request::quantize("model").bits(4).group_size(32) };
     for (published, want) in [(false, Search::Weighted), (true, Search::MinMax)] {
         others.recipe.published = published;
         let plan = others.plan().unwrap();

@@ -211,7 +211,7 @@ fn compress<'a>(
     let start = Instant::now();
     let mut ready = prepare::prepare(linears, stats).map_err(|e| failed(e, "factor"))?;
     if let Some((drift, how)) = drift.as_ref().zip(plan.dense_stream) {
-        notes.extend(shift::shift(&mut ready, stats, drift, how).map_err(|e| failed(e, "shift"))?);
+        shift::shift(&mut ready, stats, drift, how).map_err(|e| failed(e, "shift"))?;
     }
     drop(drift);
     prepare::foresee_underflow(&mut ready);

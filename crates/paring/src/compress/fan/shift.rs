@@ -8,15 +8,9 @@ use crate::pipeline::stats::Stats;
 use crate::plan::{DenseStream, Recipe};
 use paring_model::LinearInfo;
 
-/// Shifts the weights of a fan's linears, in place of those that were read. Returns notes on those that could not be.
-pub(super) fn shift(
-    ready: &mut [Ready<'_>],
-    stats: Option<&Stats>,
-    drift: &Drift,
-    how: DenseStream,
-) -> Result<Vec<String>> {
-    let Some(Stats::Gram(gram)) = stats else { return Ok(Vec::new()) };
-    let mut notes = Vec::new();
+/// Shifts the weights of a fan's linears, in place of those that were read.
+pub(super) fn shift(ready: &mut [Ready<'_>], stats: Option<&Stats>, drift: &Drift, how: DenseStream) -> Result<()> {
+    let Some(Stats::Gram(gram)) = stats else { return Ok(()) };
     let mut shifts: Vec<(f64, Shift<'_>)> = Vec::new();
     for linear in ready.iter_mut().filter(|linear| !linear.prepared.is_idle()) {
         let (name, recipe) = (&linear.linear.info.name, linear.linear.recipe);
@@ -34,15 +28,12 @@ pub(super) fn shift(
         let shifted = shifts[at].1.apply(&linear.linear.weight, linear.prepared.first_column(), keep_zeros);
         linear.linear.weight = shifted.weight;
         linear.shifted = Some(shifted.removed);
-        if shifted.beyond > 0 {
-            notes.push(format!("{name}: {} rows are too large to be shifted, and stay as they are", shifted.beyond));
-        }
     }
     let weights: Vec<(&LinearInfo, &Recipe, &[f32])> =
         ready.iter().map(|ready| (&ready.linear.info, ready.linear.recipe, ready.linear.weight.as_slice())).collect();
     let shared = shared_amax(&weights);
     ready.iter_mut().zip(shared).for_each(|(ready, amax)| ready.linear.stored.amax = amax);
-    Ok(notes)
+    Ok(())
 }
 
 /// Operations of [`shift`].
