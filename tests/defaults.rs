@@ -122,6 +122,8 @@ fn stream(sandbox: &Sandbox, out: &str) -> Value {
 #[test]
 fn the_dense_model_runs_beside_where_errors_are_moved() {
     let sandbox = Sandbox::empty();
+    let refused = ["--dense-stream", "expected a share up to 1, none, or qronos"];
+    sandbox.refused("quantize demo --wbits 3 --dense-stream 2", 2, &refused).unwrap();
     for (run, share) in [
         ("quantize demo --wbits 3 --groupsize 32", Value::from(0.5)),
         ("quantize demo --wbits 3 --groupsize 32 --dense-stream 0.25", Value::from(0.25)),
@@ -137,8 +139,6 @@ fn the_dense_model_runs_beside_where_errors_are_moved() {
         sandbox.ok(&format!("{run} {FEW} --quiet --overwrite --out out"));
         assert_eq!(stream(&sandbox, "out"), share, "{run}");
     }
-    let refused = ["--dense-stream", "expected a share up to 1, none, or qronos"];
-    sandbox.refused("quantize demo --wbits 3 --dense-stream 2", 2, &refused).unwrap();
 }
 
 /// Nothing has drifted before the first linears, and everything after them has.
