@@ -275,7 +275,7 @@ fn pruning_falls_back_to_magnitude_and_spqr_to_its_own_grids() {
     assert!(!fallen.is_empty());
     fallen.iter().for_each(|name| assert!(made[name] == plain[name], "{name}"));
     let spqr = "--qq-scale-bits 3 --qq-zero-bits 3 --qq-groupsize 16 --permutation-order act_order";
-    let report = sandbox.json(&format!("{OVERFITTED} --allow-fallback {spqr} --out spqr"));
+    let report = sandbox.json(&format!("{OVERFITTED} --published --allow-fallback {spqr} --out spqr"));
     assert!(!fallbacks(&report).is_empty(), "{}", report["notes"]);
     for layer in report["layers"].as_array().unwrap() {
         assert!(layer["error"].as_f64().unwrap() <= 1.0001 * layer["baseline_error"].as_f64().unwrap(), "{layer}");

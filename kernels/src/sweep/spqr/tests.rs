@@ -173,9 +173,12 @@ fn given_zeros_stay_zeros_on_integer_grids() {
         for weight in [&made.weight, &plain.weight, &flat.weight] {
             assert!(weight.iter().zip(&marks).all(|(&w, &m)| m == 0 || w == 0.0), "{rule:?}");
         }
+        assert!((made.loss / plain.loss - 1.0).abs() < 0.05, "{} want {}: {rule:?}", made.loss, plain.loss);
+        // In one slice, where sums have one order: many grids lose the same where most weights stay exact.
+        let made = sweep(w.clone(), cols, cols, &u, &rule);
+        let plain = reference::sweep(w.clone(), cols, cols, &u, &rule);
         let differ = made.codes.iter().zip(&plain.codes).filter(|(a, b)| a != b).count();
-        let bound = if rule.second.scale_bits.is_some() { 8 } else { 50 };
-        assert!(differ * bound <= rows * cols, "{differ} codes differ: {rule:?}");
+        assert!(differ * 50 <= rows * cols, "{differ} codes differ: {rule:?}");
     }
 }
 

@@ -44,7 +44,7 @@ fn tried(rule: &Rule<'_>, [scales, zeros]: SecondGrids, (scale, zero): (f32, f32
     scales.into_iter().flat_map(of_scale).collect()
 }
 
-/// What the codes around the one for `wanted` decode to.
+/// The values of the codes around the one for `wanted`.
 fn beside(grid: AffineGrid, wanted: f32) -> Vec<f32> {
     let count = CODES.min(grid.max_code as usize + 1);
     let last = grid.max_code + 1.0 - count as f32;

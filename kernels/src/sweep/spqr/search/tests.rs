@@ -1,4 +1,4 @@
-//! What the search is for.
+//! The purpose of the search: a lower weighted error.
 
 use crate::sweep::Search;
 use crate::sweep::spqr::tests::rules;
