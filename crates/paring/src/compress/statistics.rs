@@ -15,6 +15,9 @@ use crate::report::progress::{Observer, Step};
 use crate::report::{Clock, Stage};
 use crate::{Error, Result};
 
+/// The statistics that are needed of a fan's inputs, and their number of features; `None`: nothing.
+type Need = Option<(Curvature, usize)>;
+
 impl Job {
     /// The statistics of the inputs of some of block `i`'s linears, as [`Job::collect`] has them.
     pub(super) fn statistics(
@@ -39,7 +42,7 @@ impl Job {
         &self,
         i: usize,
         (block, hidden, held): (&dyn Block, &Hidden, &mut [Held]),
-        (fans, mut beside): (&[Option<(Curvature, usize)>], Option<&mut Beside<'_>>),
+        (fans, mut beside): (&[Need], Option<&mut Beside<'_>>),
         ranges: &mut Ranges,
         observer: &mut dyn Observer,
         clock: &mut Clock,
