@@ -113,7 +113,8 @@ pub struct Run {
         hide_short_help = true, help_heading = GPTQ
     )]
     pub true_sequential: Option<bool>,
-    /// Run the dense model beside, and shift weights by this share of the way to what it computes [default: on a CPU, 0.5]
+    /// Run the dense model beside, and shift weights by this share of the way to what it computes [default: 0.5 for gptq, spqr and
+    /// sparsegpt on a CPU]
     ///
     /// Up to 1, none, or qronos. Corrects for what was lost before a projection, for any method. Takes up to twice the time, and memory for a
     /// second set of activations. With few tokens a large share fits their noise.
