@@ -116,8 +116,8 @@ pub struct Run {
     /// Run the dense model beside, and shift weights by this share of the way to what it computes [default: 0.5 for gptq, spqr and
     /// sparsegpt on a CPU]
     ///
-    /// Up to 1, none, or qronos. Corrects for what was lost before a projection, for any method. Takes up to twice the time, and memory for a
-    /// second set of activations. With few tokens a large share fits their noise.
+    /// Up to 1, none, or qronos. Corrects for what was lost before a projection, for any method. Takes about two and a half times as
+    /// long, and memory for a second set of activations. With few tokens a large share fits their noise.
     #[arg(long, value_name = "SHARE", hide_short_help = true, help_heading = GPTQ)]
     pub dense_stream: Option<DenseStream>,
     /// Store plain rounding or pruning where it has the smaller error on a layer, instead of only reporting it
