@@ -35,9 +35,10 @@ impl Held {
         Self { lean, ..Self::default() }
     }
 
-    /// The first fan that the next pass multiplies with.
-    pub fn next_fan(&self) -> usize {
-        self.next
+    /// The first fan that the next pass multiplies with, where these are what each batch holds: the first of all where they hold
+    /// nothing.
+    pub fn next_fan(batches: &[Self]) -> usize {
+        batches.first().map_or(0, |held| held.next)
     }
 
     /// True if fan `i` was applied by an earlier pass, or earlier in this one.

@@ -16,7 +16,7 @@ use rayon::prelude::*;
 use crate::products;
 use crate::square_matrix::SquareMatrix;
 
-pub use solve::{Solver, product};
+pub use solve::Solver;
 
 /// A pivot that is not positive: the matrix is not positive definite.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]

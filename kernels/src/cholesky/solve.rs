@@ -1,6 +1,6 @@
 //! Equations with a symmetric matrix.
 
-use faer::{Accum, Mat, MatMut, MatRef};
+use faer::{Mat, MatMut};
 
 use super::NotPositive;
 use crate::products;
@@ -47,8 +47,7 @@ impl Solver {
         let n = self.n();
         assert!(b.len().is_multiple_of(n.max(1)), "{} numbers in rows of {n}", b.len());
         let rows = b.len() / n.max(1);
-        let wide: Vec<f64> = b.iter().map(|&v| f64::from(v)).collect();
-        let mut x = wide;
+        let mut x: Vec<f64> = b.iter().map(|&v| f64::from(v)).collect();
         products::solve_right(self.lower.as_ref(), MatMut::from_row_major_slice_mut(&mut x, rows, n));
         x.into_iter().map(|v| v as f32).collect()
     }
@@ -61,23 +60,6 @@ impl Solver {
         products::solve_right(self.lower.as_ref(), MatMut::from_row_major_slice_mut(&mut unit, 1, n));
         unit
     }
-}
-
-/// W M for `w`, row-major `[rows, n]`, and `m [n, n]`, in f32; 2·rows·n² operations.
-///
-/// # Panics
-/// If `w` has no whole number of rows of `n`, or `m` is not `[n, n]`.
-pub fn product(w: &[f32], m: &[f32], n: usize) -> Vec<f32> {
-    assert!(w.len().is_multiple_of(n.max(1)) && m.len() == n * n);
-    let (rows, mut made) = (w.len() / n.max(1), vec![0f32; w.len()]);
-    products::multiply(
-        MatMut::from_row_major_slice_mut(&mut made, rows, n),
-        Accum::Replace,
-        MatRef::from_row_major_slice(w, rows, n),
-        MatRef::from_row_major_slice(m, n, n),
-        1.0,
-    );
-    made
 }
 
 #[cfg(test)]

@@ -255,6 +255,23 @@ pub fn matmul_each(matrices: &[&Matrix], x: &Tensor) -> Result<Vec<Tensor>> {
     matrices.iter().zip(made).map(|(matrix, values)| matrix.tensor(x, values)).collect()
 }
 
+/// W M for `w`, row-major `[rows, n]`, and `m [n, n]`, in f32; 2·rows·n² operations.
+///
+/// # Panics
+/// If `w` has no whole number of rows of `n`, or `m` is not `[n, n]`.
+pub fn product(w: &[f32], m: &[f32], n: usize) -> Vec<f32> {
+    assert!(w.len().is_multiple_of(n.max(1)) && m.len() == n * n);
+    let (rows, mut made) = (w.len() / n.max(1), vec![0f32; w.len()]);
+    products::multiply(
+        MatMut::from_row_major_slice_mut(&mut made, rows, n),
+        Accum::Replace,
+        MatRef::from_row_major_slice(w, rows, n),
+        MatRef::from_row_major_slice(m, n, n),
+        1.0,
+    );
+    made
+}
+
 /// silu(x Wᵀ) · (x Vᵀ) for the weights `gate` W and `up` V of one shape. bfloat16 products on the CPU are not stored in
 /// between.
 pub fn gated(gate: &Matrix, up: &Matrix, x: &Tensor) -> Result<Tensor> {

@@ -9,8 +9,7 @@ use paring_model::{Block, Held, Pass};
 use super::Job;
 use crate::pipeline::activations::Hidden;
 use crate::pipeline::drift::{Drift, DriftCollector, Record};
-use crate::pipeline::nonfinite::{self, CheckedForward};
-use crate::pipeline::walk::forward_work;
+use crate::pipeline::walk::pass_to_output;
 use crate::report::{Clock, Stage};
 use crate::{Error, Result};
 
@@ -45,17 +44,11 @@ impl DensePath {
 
     /// Passes the activations through block `i`, where they are, to its output, and lets go of it.
     pub fn leave(&mut self, job: &Job, i: usize, clock: &mut Clock) -> Result<()> {
-        let (start, decoder) = (Instant::now(), job.decoder.as_ref());
         let mut block = self.block.take().ok_or_else(|| outside(i))?;
-        let mut checked = CheckedForward::new(decoder.arithmetic().precision);
-        let from = self.held.first().map_or(0, Held::next_fan);
-        let mut held = self.held.iter_mut();
-        let advanced = self.hidden.advance(i, |h| checked.forward(decoder, (i, block.as_ref()), h, held.next()));
-        let failed = |e| nonfinite::of_output(e, decoder, block.as_mut(), &self.hidden);
-        advanced.map_err(failed).map_err(|e| job.budget.with_context(e, format_args!("block {i}: the dense path")))?;
-        self.held = Vec::new();
-        clock.add(Stage::Forward, start, forward_work(decoder, i, &self.hidden, from..usize::MAX));
-        Ok(())
+        let mut held = std::mem::take(&mut self.held);
+        let along = (&mut self.hidden, &mut held[..]);
+        let passed = pass_to_output(job.decoder.as_ref(), (i, block.as_mut()), along, |_| (), clock);
+        passed.map_err(|e| job.budget.with_context(e, format_args!("block {i}: the dense path")))
     }
 
     /// Lets go of the last block, whose output nobody needs.
@@ -67,7 +60,7 @@ impl DensePath {
     pub fn beside(&mut self, job: &Job, i: usize, wanted: Vec<bool>) -> Result<Beside<'_>> {
         let block = self.block.as_deref().ok_or_else(|| outside(i))?;
         let collector = DriftCollector::new(wanted.len(), job.plan.precision);
-        let from = self.held.first().map_or(0, Held::next_fan);
+        let from = Held::next_fan(&self.held);
         Ok(Beside {
             block,
             hidden: &self.hidden,

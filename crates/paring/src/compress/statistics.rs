@@ -57,7 +57,7 @@ impl Job {
         let collector = Collector::new(fans, ranges, products, self.decoder.device(), clock);
         let mut collector = collector.map_err(failed)?;
         let mut done = 0;
-        let from = held.first().map_or(0, Held::next_fan);
+        let from = Held::next_fan(held);
         let mut batches = held.iter_mut();
         let passed = hidden.each(|batch| {
             observer.step(&Step::new(Stage::Gram).block(i).count(done, hidden.windows()));

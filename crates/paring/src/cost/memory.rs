@@ -1,7 +1,7 @@
 //! Host memory of a run: a bound by formulas of the shapes, on the CPU within a quarter of what runs take (tests/dry_run.rs).
 //!
-//! Two moments of a block are the fullest: when a batch goes through it for statistics, and when a fan is compressed.
-//! Writing the tensors outside the blocks is the third, for models with a large vocabulary. Buffers that are freed between
+//! Three moments of a block are the fullest: when a batch goes through it for statistics, when a fan is shifted, and when it is compressed.
+//! Writing the tensors outside the blocks is the fourth, for models with a large vocabulary. Buffers that are freed between
 //! them are kept by the program's allocator for the next request, up to [`allocator::POOL_RESERVE`] bytes beyond what was in use.
 
 use std::collections::BTreeMap;
@@ -60,7 +60,7 @@ impl Sheet<'_> {
         let weights: usize = linears.iter().map(Linear::weights).sum();
         let written: usize = linears.iter().flat_map(|l| &l.written).sum();
         let squares = |f: usize| if self.need(linears, f) == Curvature::Full { F32 * fans[f].cols.pow(2) } else { 0 };
-        let models = if self.dense { 2 } else { 1 };
+        let models = self.models();
         let held = if self.holds && runs { compress::held_width(&block.info, self.tokens()) } else { 0 };
         let always = [
             part("activations inside the block", models * F32 * self.tokens() * held),

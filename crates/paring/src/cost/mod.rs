@@ -161,7 +161,7 @@ fn assess(job: &Job, measured: Option<&Windows>) -> Result<(Costs, Option<Smalle
     // Those that were kept last stay until the next are there.
     let keeps = job.resumable.unwrap_or(seconds > LONG.as_secs_f64());
     let tokens = job.windows.as_ref().filter(|_| keeps).map_or(0, |windows| windows.ids.len());
-    let snapshots = 2 * (tokens * job.decoder.hidden_size() * size_of::<f32>()) as u64;
+    let snapshots = 2 * (sheet.models() * tokens * job.decoder.hidden_size() * size_of::<f32>()) as u64;
     let costs = Costs {
         seconds,
         stages,

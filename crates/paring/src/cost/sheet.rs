@@ -233,6 +233,11 @@ impl<'a> Sheet<'a> {
         Self { windows, seqlen, batches: batches(windows, batch_windows(seqlen)), ..self.clone() }
     }
 
+    /// Models that activations pass through: the dense one may run beside.
+    pub fn models(&self) -> usize {
+        1 + usize::from(self.dense)
+    }
+
     pub fn tokens(&self) -> usize {
         self.windows * self.seqlen
     }
@@ -281,6 +286,6 @@ impl<'a> Sheet<'a> {
             all += batch;
             spilled += if all > self.resident { batch } else { 0 };
         }
-        spilled as u64
+        (self.models() * spilled) as u64
     }
 }

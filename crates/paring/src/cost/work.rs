@@ -91,7 +91,7 @@ impl Sheet<'_> {
                 let bytes = |l: &Linear<'_>| l.read as f64;
                 let stored: f64 = linears.iter().map(bytes).sum();
                 let compressed: f64 = made().map(bytes).sum();
-                let models = if self.dense { 2.0 } else { 1.0 };
+                let models = self.models() as f64;
                 let products = if runs { models * (stored + all * (F32 + element)) } else { 0.0 };
                 Work {
                     read: rest + compressed + if runs { models * stored } else { 0.0 },
@@ -195,7 +195,7 @@ impl Sheet<'_> {
             }
         };
         let mut work = Work::default();
-        let models = if self.dense { 2 } else { 1 };
+        let models = self.models();
         let step = if self.sequential { 1 } else { last.max(1) };
         let (first_of_mlp, down) = info.mlp.fans();
         let mut from = 0;

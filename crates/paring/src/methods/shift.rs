@@ -6,9 +6,9 @@
 //! them is tr((Q − W*) H (Q − W*)ᵀ) but for a constant, every method compresses W* as it would W, without a change. A share of the
 //! shift is QEP (arXiv 2504.09629) where S is left out; all of it, and one more step for the first column, is Qronos (arXiv 2505.11695).
 
-use paring_kernels::cholesky::{Solver, product};
+use paring_kernels::cholesky::Solver;
 use paring_kernels::masks::{self, Objective, Refine};
-use paring_kernels::matmul::Precision;
+use paring_kernels::matmul::{Precision, product};
 use paring_kernels::square_matrix::SquareMatrix;
 use rayon::prelude::*;
 

@@ -78,20 +78,10 @@ pub fn walk(
             visitor.block(i, Some((block.as_mut(), hidden)), clock).map_err(|e| failed(e, "compressing it"))?;
             let onward = to_the_end || i + 1 < end;
             if onward {
-                let start = Instant::now();
-                let mut checked = CheckedForward::new(decoder.arithmetic().precision);
-                let (mut done, windows) = (0, hidden.windows());
-                let mut held = visitor.held();
-                let from = held.first().map_or(0, Held::next_fan);
-                let mut batches = held.iter_mut();
-                let advanced = hidden.advance(i, |h| {
-                    visitor.step(&Step::new(Stage::Forward).block(i).count(done, windows));
-                    done += h.dim(0)?;
-                    checked.forward(decoder, (i, block.as_ref()), h, batches.next())
-                });
-                let advanced = advanced.map_err(|e| nonfinite::of_output(e, decoder, block.as_mut(), hidden));
-                advanced.map_err(|e| failed(e, "forward pass"))?;
-                clock.add(Stage::Forward, start, forward_work(decoder, i, hidden, from..usize::MAX));
+                let (mut held, windows) = (visitor.held(), hidden.windows());
+                let step = |done| visitor.step(&Step::new(Stage::Forward).block(i).count(done, windows));
+                let passed = pass_to_output(decoder, (i, block.as_mut()), (hidden, &mut held), step, clock);
+                passed.map_err(|e| failed(e, "forward pass"))?;
             }
             // The block goes before its activations are kept: nothing needs it any more.
             drop(block);
@@ -102,6 +92,28 @@ pub fn walk(
             Ok(())
         },
     )
+}
+
+/// Replaces the activations that enter block `i` by its output, without what of each batch is `held`. `begins` hears before each batch
+/// how many windows are done.
+pub(crate) fn pass_to_output(
+    decoder: &dyn Decoder,
+    (i, block): (usize, &mut dyn Block),
+    (hidden, held): (&mut Hidden, &mut [Held]),
+    mut begins: impl FnMut(usize),
+    clock: &mut Clock,
+) -> Result<()> {
+    let (start, from) = (Instant::now(), Held::next_fan(held));
+    let mut checked = CheckedForward::new(decoder.arithmetic().precision);
+    let (mut done, mut batches) = (0, held.iter_mut());
+    let advanced = hidden.advance(i, |h| {
+        begins(done);
+        done += h.dim(0)?;
+        checked.forward(decoder, (i, &*block), h, batches.next())
+    });
+    advanced.map_err(|e| nonfinite::of_output(e, decoder, block, hidden))?;
+    clock.add(Stage::Forward, start, forward_work(decoder, i, hidden, from..usize::MAX));
+    Ok(())
 }
 
 /// The preparation of the next block, on another thread, while one is worked on.

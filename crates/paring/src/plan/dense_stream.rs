@@ -19,8 +19,7 @@ pub enum DenseStream {
 }
 
 impl DenseStream {
-    /// The share of runs that ask for none: of shares of an eighth and more, on four draws of 8,192 tokens, the best at 3 bits and for
-    /// 2:4.
+    /// The share of runs that ask for none: with 8,192 tokens better than the whole shift, at 3 bits and for 2:4 (docs/dev/lab-notes.md).
     pub const USUAL: Self = Self::Share(0.5);
     /// No shift: the dense model does not run.
     pub const NONE: Self = Self::Share(0.0);

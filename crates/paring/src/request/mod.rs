@@ -92,7 +92,8 @@ pub struct Request {
     /// Take each fan's statistics after the fans before it were compressed. By default so on the CPU, where it saves half of
     /// the forward passes, unless the published way is asked for or activations are offloaded.
     pub true_sequential: Option<bool>,
-    /// Runs the dense model beside, and shifts weights towards what it computes.
+    /// Runs the dense model beside, and shifts weights towards what it computes. By default by half of the way, on the CPU, where the
+    /// method has the Gram matrix, unless the published way is asked for.
     pub dense_stream: Option<DenseStream>,
     /// Arithmetic of a GPU's Gram matrices of f32 activations; f32.
     pub gram_precision: GramPrecision,

@@ -198,8 +198,7 @@ fn recipe(plan: &mut Value, path: &str) -> Vec<Choice> {
     found.extend(taken(plan, path, &RECIPE));
     let method = method.and_then(|method| METHODS.iter().find(|known| known.name == method));
     match method.filter(|method| method.curvature == Curvature::Full) {
-        Some(method) if !method.spqr => found.extend(left_as_published(&found)),
-        Some(_) => {}
+        Some(method) => found.extend(left_as_published(&found, method.spqr)),
         None => found.retain(|choice| ![Some(Opt::Percdamp), Some(Opt::BlockSize)].contains(&choice.option)),
     }
     found
@@ -207,12 +206,14 @@ fn recipe(plan: &mut Value, path: &str) -> Vec<Choice> {
 
 /// The options that keep the published code's way where the defaults of a recipe with these choices are others: one for all
 /// of them, or those that this recipe needs.
-fn left_as_published(choices: &[Choice]) -> Vec<Choice> {
+fn left_as_published(choices: &[Choice], spqr: bool) -> Vec<Choice> {
     let has =
         |options: &[Opt]| options.iter().any(|option| choices.iter().any(|choice| choice.option == Some(*option)));
     let mut improved: Vec<(Opt, &str)> = Vec::new();
     if has(&[Opt::Wbits, Opt::Scheme]) {
-        improved.extend([(Opt::ActOrder, "none"), (Opt::Scales, "minmax")]);
+        // SpQR has an order of its own, and no search of grids that all rows share.
+        improved.extend((!spqr).then_some((Opt::ActOrder, "none")));
+        improved.extend((!spqr || !has(&[Opt::PerChannel])).then_some((Opt::Scales, "minmax")));
     }
     if has(&[Opt::Pattern, Opt::Sparsity]) {
         improved.extend([(Opt::Mask, "sparsegpt"), (Opt::Refit, "false")]);

@@ -79,7 +79,8 @@ fn recipes_are_said_in_options() {
         ),
         (
             outliers,
-            "--method spqr --wbits 3 --groupsize 16 --qq-scale-bits 3 --qq-groupsize 16 --outlier-threshold 0.2",
+            "--method spqr --wbits 3 --groupsize 16 --qq-scale-bits 3 --qq-groupsize 16 --outlier-threshold 0.2 \
+             --published",
             "3-bit SpQR in groups of 16",
         ),
     ] {
