@@ -103,10 +103,13 @@ fn activations_that_are_kept_need_disk() {
         let costs = sandbox.json(&format!("quantize demo --nsamples 8 --seqlen 64 --wbits 4 --dry-run --quiet {when}"));
         number(&costs, "disk")
     };
-    // The snapshot of the last block and that of the next, in f32; demo is no long run.
+    // The snapshot of the last block and that of the next, in f32, of the dense model too where it runs beside; demo is no long run.
     sandbox.ok("decompress demo --out dense");
     let width = number(&json_file(&sandbox.path("dense/config.json")), "hidden_size");
-    assert_eq!(disk("--resumable") - disk("--resumable=never"), 2.0 * 4.0 * 8.0 * 64.0 * width);
+    for (stream, models) in [("", 2.0), ("--dense-stream none", 1.0)] {
+        let kept = disk(&format!("--resumable {stream}")) - disk(&format!("--resumable=never {stream}"));
+        assert_eq!(kept, models * 2.0 * 4.0 * 8.0 * 64.0 * width, "{stream}");
+    }
     assert_eq!(disk(""), disk("--resumable=never"));
     let ran = sandbox.ok("quantize demo --nsamples 8 --seqlen 64 --wbits 4 --dry-run --quiet --resumable");
     let words = "for two snapshots of activations, which are left out where the disk is full";

@@ -8,7 +8,9 @@ use paring_kernels::device::{download, upload};
 use paring_kernels::gram::{Gram, Quadratic};
 use paring_kernels::select::nth_smallest_of;
 use paring_kernels::square_matrix::SquareMatrix;
-use paring_kernels::sweep::{CurvatureData, Drop, Element, Fit, GridFormat, Part, Round, Rule, Scales, fan, spqr};
+use paring_kernels::sweep::{
+    CurvatureData, Drop, Element, Fit, GridFormat, Part, Round, Rule, Scales, Search, fan, spqr,
+};
 
 use super::floor::{self, SLICE};
 use super::{Bencher, random, random_tensor};
@@ -105,7 +107,7 @@ fn sweeps(bencher: &mut Bencher<'_>, rows: usize, cols: usize) {
     let int4 = GridFormat {
         element: Element::Int(4),
         symmetric: false,
-        search: Default::default(),
+        search: Search::MinMax,
         scales: Scales::Float,
         computed: STORED,
         stored: STORED,
@@ -161,7 +163,7 @@ fn published(threshold: f32) -> spqr::Rule<'static> {
         zeros: None,
         outlier: spqr::Outlier::Replaces,
         stored: STORED,
-        search: Default::default(),
+        search: Search::MinMax,
         importance: None,
     }
 }
