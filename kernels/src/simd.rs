@@ -78,6 +78,31 @@ pub(crate) fn round_bf16(x: f32) -> f32 {
     f32::from_bits(bf16_bits(x) << 16)
 }
 
+/// Rows and columns that are transposed at once.
+pub(crate) const SIDE: usize = 16;
+
+/// Transposes a square: four times, rows whose numbers differ in one bit exchange halves of their blocks of that size.
+#[inline(always)]
+pub(crate) fn transpose<T: Copy>(square: &mut [[T; SIDE]; SIDE]) {
+    swap::<8, T>(square);
+    swap::<4, T>(square);
+    swap::<2, T>(square);
+    swap::<1, T>(square);
+}
+
+#[inline(always)]
+fn swap<const STEP: usize, T: Copy>(square: &mut [[T; SIDE]; SIDE]) {
+    for upper in (0..SIDE).filter(|row| row & STEP == 0) {
+        let (a, b) = (square[upper], square[upper + STEP]);
+        let (mut above, mut below) = (a, b);
+        for i in 0..SIDE {
+            above[i] = if i & STEP == 0 { a[i] } else { b[i ^ STEP] };
+            below[i] = if i & STEP == 0 { a[i ^ STEP] } else { b[i] };
+        }
+        (square[upper], square[upper + STEP]) = (above, below);
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -9,14 +9,14 @@ use rayon::prelude::*;
 
 use super::cpu::{Shape, TILE, Task, divide, tasks};
 use crate::matmul::panels::{pack_columns, write_panels};
-use crate::matmul::tile::{Elements, Isa, Left, NR, Target, as_uninit, multiply};
+use crate::matmul::tile::{Elements, Isa, Left, Lines, NR, Target, as_uninit, multiply};
 
 /// Keys and values of one group of one sequence, laid out as right operands.
 struct Packed {
     /// Panels of 64 keys, over the elements of a head.
-    keys: Vec<u32>,
+    keys: Lines,
     /// Panels of 64 elements of a head, over pairs of tokens.
-    values: Vec<u32>,
+    values: Lines,
 }
 
 impl Packed {

@@ -4,8 +4,8 @@ use std::mem::MaybeUninit;
 
 use rayon::prelude::*;
 
-use crate::matmul::panels::{TASK_ROWS, pack_columns, write_panels};
-use crate::matmul::tile::{Elements, Isa, Left, NR, Target, as_uninit, multiply};
+use crate::matmul::panels::{pack_columns, write_panels};
+use crate::matmul::tile::{Elements, Isa, Left, Lines, NR, Target, as_uninit, multiply};
 use crate::simd::multiversion;
 
 /// Adds Σ x xᵀ over the tokens of `x [tokens, dim]` to the part of `sums [dim, dim]` on and below the diagonal (a few
@@ -21,7 +21,7 @@ pub(super) fn add(sums: &mut [f32], x: &[f32], dim: usize) {
     // the last task is a short one.
     let tasks: Vec<(usize, &mut [MaybeUninit<f32>])> = as_uninit(sums).chunks_mut(NR * dim).enumerate().collect();
     tasks.into_par_iter().rev().with_max_len(1).for_each(|(task, sums)| {
-        let mut room = Vec::new();
+        let mut room = Lines::default();
         let left = isa.left_of_panel(&right[task * pairs * NR..][..pairs * NR], &mut room);
         let rows = sums.len() / dim;
         let right = &right[..(task + 1) * pairs * NR];
@@ -42,7 +42,7 @@ pub(super) fn add_cross(sums: &mut [f32], (y, rows): (&[f32], usize), (x, cols):
     };
     let (left, right) = (packed(y, rows), packed(x, cols));
     as_uninit(sums).par_chunks_mut(NR * cols).enumerate().with_max_len(1).for_each(|(task, sums)| {
-        let mut room = Vec::new();
+        let mut room = Lines::default();
         let left = isa.left_of_panel(&left[task * pairs * NR..][..pairs * NR], &mut room);
         let target = Target { rows: sums.len() / cols, cols, stride: cols, fresh: false };
         multiply((isa, Elements::Pairs), &left, &right, pairs, &target, sums);
@@ -66,7 +66,7 @@ multiversion! {
 pub(super) struct Below {
     n: usize,
     /// Panel i holds the columns of H from i · NR on, and of them the pairs of rows from the diagonal down.
-    panels: Vec<u32>,
+    panels: Lines,
     diagonal: Vec<f32>,
 }
 
@@ -101,7 +101,7 @@ impl Below {
     /// tr(W H Wᵀ) for `w [rows, n]`. A task does a share of the rows of `w`.
     pub(super) fn quadratic(&self, w: &[f32]) -> f64 {
         let (isa, n, pairs) = (Isa::current(), self.n, self.n.div_ceil(2));
-        let parts: Vec<f64> = (w.par_chunks(TASK_ROWS * n).with_max_len(1))
+        let parts: Vec<f64> = (w.par_chunks(isa.task_rows(pairs) * n).with_max_len(1))
             .map(|w| {
                 let rows = w.len() / n;
                 let words = isa.rounded(w, n);

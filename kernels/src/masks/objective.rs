@@ -4,7 +4,7 @@ use rayon::prelude::*;
 
 use crate::matmul::Precision;
 use crate::matmul::panels::write_panels;
-use crate::matmul::tile::{Elements, Isa, Left, NR, Target, as_uninit, as_words, multiply};
+use crate::matmul::tile::{Elements, Isa, Left, Lines, NR, Target, as_uninit, as_words, multiply};
 use crate::simd::multiversion;
 use crate::sweep::strips::{LANES, Lane};
 
@@ -16,7 +16,7 @@ pub struct Objective {
     /// Row-major.
     pub(super) h: Vec<f32>,
     /// The same as a right operand of f32: panels of 64 columns.
-    panels: Vec<u32>,
+    panels: Lines,
 }
 
 impl Objective {

@@ -4,19 +4,16 @@ use std::mem::MaybeUninit;
 
 use rayon::prelude::*;
 
-use super::tile::{Elements, Isa, Left, MR, NR, Target, as_uninit, multiply};
+use super::tile::{Elements, Isa, Left, Lines, NR, Target, as_uninit, multiply};
 use crate::simd::{self, multiversion};
 use crate::{Fresh, swiglu};
-
-/// Left rows per task: a multiple of [`MR`] whose words fit the second-level cache.
-pub(crate) const TASK_ROWS: usize = 22 * MR;
 
 /// A matrix `[rows, cols]` in panels of [`NR`] rows: word `(panel · pairs + pair) · NR + row` holds columns 2·pair and
 /// 2·pair + 1. Missing rows and the missing second half of an odd column are zero.
 pub(crate) struct Panels {
     rows: usize,
     cols: usize,
-    words: Vec<u32>,
+    words: Lines,
 }
 
 /// Words of a right operand that are about to be written.
@@ -26,8 +23,8 @@ pub(crate) type Words = [MaybeUninit<u32>];
 ///
 /// # Safety
 /// `f` writes every word it is given.
-pub(crate) unsafe fn write_panels(count: usize, steps: usize, f: impl Fn(usize, &mut Words) + Sync) -> Vec<u32> {
-    let mut words = Vec::new();
+pub(crate) unsafe fn write_panels(count: usize, steps: usize, f: impl Fn(usize, &mut Words) + Sync) -> Lines {
+    let mut words = Lines::default();
     // SAFETY: the caller's promise.
     unsafe { write_panels_to(&mut words, count, steps, f) };
     words
@@ -38,18 +35,15 @@ pub(crate) unsafe fn write_panels(count: usize, steps: usize, f: impl Fn(usize, 
 /// # Safety
 /// `f` writes every word it is given.
 pub(crate) unsafe fn write_panels_to(
-    words: &mut Vec<u32>,
+    words: &mut Lines,
     count: usize,
     steps: usize,
     f: impl Fn(usize, &mut Words) + Sync,
 ) {
-    let len = count * steps * NR;
-    words.clear();
-    words.reserve_exact(len);
     let each = (steps * NR).max(1);
-    words.spare_capacity_mut()[..len].par_chunks_exact_mut(each).enumerate().for_each(|(i, panel)| f(i, panel));
-    // SAFETY: the caller promises that all of them were written.
-    unsafe { words.set_len(len) };
+    let write = |words: &mut Words| words.par_chunks_exact_mut(each).enumerate().for_each(|(i, panel)| f(i, panel));
+    // SAFETY: the caller promises that all of them are written.
+    unsafe { words.fill(count * steps * NR, write) };
 }
 
 multiversion! {
@@ -128,12 +122,13 @@ impl Panels {
     /// `x [tokens, cols] · Wᵀ`, `[tokens, rows]`, added to `onto` of that shape if there is one.
     pub(crate) fn apply(&self, x: &[f32], onto: Option<&[f32]>) -> Vec<f32> {
         let isa = Isa::current();
+        let rows = isa.task_rows(self.pairs());
         let len = x.len() / self.cols * self.rows;
         let mut y: Vec<f32> = Vec::with_capacity(len);
-        let out = y.spare_capacity_mut()[..len].par_chunks_mut(TASK_ROWS * self.rows);
-        let tasks = out.zip(x.par_chunks(TASK_ROWS * self.cols)).enumerate().with_max_len(1);
+        let out = y.spare_capacity_mut()[..len].par_chunks_mut(rows * self.rows);
+        let tasks = out.zip(x.par_chunks(rows * self.cols)).enumerate().with_max_len(1);
         tasks.for_each(|(task, (out, x))| {
-            let onto = onto.map(|onto| &onto[task * TASK_ROWS * self.rows..][..out.len()]);
+            let onto = onto.map(|onto| &onto[task * rows * self.rows..][..out.len()]);
             self.apply_to(out, isa, &isa.rounded(x, self.cols), onto);
         });
         // SAFETY: each chunk was written.
@@ -150,8 +145,9 @@ impl Panels {
         for (y, panels) in made.iter_mut().zip(all) {
             rest.push(&mut y.spare_capacity_mut()[..tokens * panels.rows]);
         }
-        let mut tasks = Vec::with_capacity(tokens.div_ceil(TASK_ROWS));
-        for x in x.chunks(TASK_ROWS * cols) {
+        let rows = isa.task_rows(cols.div_ceil(2));
+        let mut tasks = Vec::with_capacity(tokens.div_ceil(rows));
+        for x in x.chunks(rows * cols) {
             let mut outs: Vec<&mut Fresh> = Vec::with_capacity(all.len());
             for (rest, panels) in rest.iter_mut().zip(all) {
                 outs.push(rest.split_off_mut(..x.len() / cols * panels.rows).unwrap_or_default());
@@ -187,26 +183,25 @@ impl Panels {
         let mut y: Vec<f32> = Vec::with_capacity(x.len() / cols * width);
         let len = x.len() / cols * width;
         let out = &mut y.spare_capacity_mut()[..len];
-        out.par_chunks_mut(TASK_ROWS * width).zip(x.par_chunks(TASK_ROWS * cols)).with_max_len(1).for_each(
-            |(out, x)| {
-                let rows = x.len() / cols;
-                let words = isa.rounded(x, cols);
-                let left = Left::rows(isa, Elements::Pairs, &words, pairs);
-                let mut sums = [vec![0f32; rows * NR], vec![0f32; rows * NR]];
-                for first in (0..width).step_by(NR) {
-                    let cols = NR.min(width - first);
-                    for (panels, sums) in [gate, up].into_iter().zip(&mut sums) {
-                        let panel = &panels.words[first * pairs..][..pairs * NR];
-                        let target = Target { rows, cols, stride: NR, fresh: true };
-                        multiply((isa, Elements::Pairs), &left, panel, pairs, &target, as_uninit(sums));
-                    }
-                    let [gate, up] = &sums;
-                    for ((gate, up), out) in gate.chunks(NR).zip(up.chunks(NR)).zip(out.chunks_mut(width)) {
-                        swiglu::apply(&gate[..cols], &up[..cols], &mut out[first..][..cols]);
-                    }
+        let rows = isa.task_rows(pairs);
+        out.par_chunks_mut(rows * width).zip(x.par_chunks(rows * cols)).with_max_len(1).for_each(|(out, x)| {
+            let rows = x.len() / cols;
+            let words = isa.rounded(x, cols);
+            let left = Left::rows(isa, Elements::Pairs, &words, pairs);
+            let mut sums = [vec![0f32; rows * NR], vec![0f32; rows * NR]];
+            for first in (0..width).step_by(NR) {
+                let cols = NR.min(width - first);
+                for (panels, sums) in [gate, up].into_iter().zip(&mut sums) {
+                    let panel = &panels.words[first * pairs..][..pairs * NR];
+                    let target = Target { rows, cols, stride: NR, fresh: true };
+                    multiply((isa, Elements::Pairs), &left, panel, pairs, &target, as_uninit(sums));
                 }
-            },
-        );
+                let [gate, up] = &sums;
+                for ((gate, up), out) in gate.chunks(NR).zip(up.chunks(NR)).zip(out.chunks_mut(width)) {
+                    swiglu::apply(&gate[..cols], &up[..cols], &mut out[first..][..cols]);
+                }
+            }
+        });
         // SAFETY: each column of each row was written.
         unsafe { y.set_len(len) };
         y

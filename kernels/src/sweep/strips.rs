@@ -1,7 +1,7 @@
 //! Strips of rows, one row in each lane: shared by the sweeps on the CPU.
 
 use crate::matmul::panels::write_panels_to;
-use crate::matmul::tile::{Elements, Isa, Left, MR, NR, Target, as_uninit, as_words, multiply};
+use crate::matmul::tile::{Elements, Isa, Left, Lines, MR, NR, Target, as_uninit, as_words, multiply};
 
 /// Rows of a strip: whole vectors of every processor, and whole tiles of products. Loops over so many are left to the
 /// compiler, which takes shorter ones apart before it looks for vectors.
@@ -17,7 +17,7 @@ pub(crate) struct TrailingUpdate<'a> {
     pub u: &'a [f32],
     cols: usize,
     /// Panels of 64 columns, negated, for the slice at hand.
-    panels: Vec<u32>,
+    panels: Lines,
     width: usize,
     /// The first trailing column.
     end: usize,
@@ -27,7 +27,7 @@ impl<'a> TrailingUpdate<'a> {
     /// For the factor `u [cols, cols]`, whose length is checked here: panels are written from it without being cleared.
     pub fn new(u: &'a [f32], cols: usize) -> Self {
         assert_eq!(u.len(), cols * cols, "a factor of {cols} columns");
-        Self { isa: Isa::current(), u, cols, panels: Vec::new(), width: 0, end: 0 }
+        Self { isa: Isa::current(), u, cols, panels: Lines::default(), width: 0, end: 0 }
     }
 
     /// Packs the factor's rows for the slice of `width` columns from `first` on.

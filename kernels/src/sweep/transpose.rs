@@ -1,10 +1,8 @@
 //! Rows in memory, and the same numbers with a row in each lane.
 
 use super::strips::{LANES, Lane};
-use crate::simd::multiversion;
+use crate::simd::{SIDE, multiversion, transpose};
 
-/// Rows and columns that are turned at once where the processor can.
-const SIDE: usize = 16;
 const _: () = assert!(LANES.is_multiple_of(SIDE));
 
 multiversion! {
@@ -64,28 +62,6 @@ multiversion! {
                 }
             }
         }
-    }
-}
-
-/// Transposes a square: four times, rows whose numbers differ in one bit exchange halves of their blocks of that size.
-#[inline(always)]
-fn transpose(square: &mut [[f32; SIDE]; SIDE]) {
-    swap::<8>(square);
-    swap::<4>(square);
-    swap::<2>(square);
-    swap::<1>(square);
-}
-
-#[inline(always)]
-fn swap<const STEP: usize>(square: &mut [[f32; SIDE]; SIDE]) {
-    for upper in (0..SIDE).filter(|row| row & STEP == 0) {
-        let (a, b) = (square[upper], square[upper + STEP]);
-        let (mut above, mut below) = (a, b);
-        for i in 0..SIDE {
-            above[i] = if i & STEP == 0 { a[i] } else { b[i ^ STEP] };
-            below[i] = if i & STEP == 0 { a[i ^ STEP] } else { b[i] };
-        }
-        (square[upper], square[upper + STEP]) = (above, below);
     }
 }
 

@@ -1,12 +1,15 @@
-//! The innermost part of products: tiles of 6 by 64 sums in registers, in versions for several instruction sets of which
-//! the fastest that the processor has is chosen at run time.
+//! The innermost part of products: tiles of 6 by 64 sums in registers, or of 32 by 32 where the processor has a unit for them, in
+//! versions for several instruction sets of which the fastest that the processor has is chosen at run time.
 //!
 //! An operand's elements lie in 32-bit words: two neighbours along k as bfloat16 ([`Elements::Pairs`], the lower half first),
 //! or one f32 ([`Elements::Singles`]). The right operand lies in panels of 64 rows; of the left one, a tile reads 6 rows at
-//! any stride. The sums run over k in one fixed order, so a result does not depend on the number of threads.
+//! any stride, and a unit whole tiles ([`blocks`]). The sums run over k in one fixed order, so a result does not depend on the
+//! number of threads.
 
 mod available;
+mod blocks;
 mod lanes;
+mod lines;
 #[cfg(target_arch = "aarch64")]
 mod neon;
 mod peak;
@@ -19,6 +22,7 @@ use std::cell::Cell;
 use std::mem::MaybeUninit;
 
 pub use available::{ISA, arithmetic};
+pub(crate) use lines::{LINE, Lines};
 
 use crate::simd::{self, multiversion};
 use available::AVAILABLE;
@@ -42,6 +46,10 @@ pub(crate) enum Elements {
 /// A version of the tile.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Isa {
+    /// AMX, which multiplies tiles of 16 by 32 with 32 by 16 bfloat16. It takes subnormal numbers as zero. What is no product of
+    /// pairs is as with [`Isa::Avx512`].
+    #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
+    Amx,
     /// AVX-512 with `vdpbf16ps`, which multiplies 16 pairs at once. It takes subnormal numbers as zero.
     #[cfg(target_arch = "x86_64")]
     Avx512Bf16,
@@ -60,6 +68,8 @@ pub enum Isa {
     Neon,
     /// Loops that the compiler makes vectors of as the target's baseline allows, likewise.
     Portable,
+    /// The tiles of AMX in plain loops: slow on every machine, and what AMX is held to. Used only where [`ISA`] names it.
+    Blocks,
 }
 
 thread_local! {
@@ -76,6 +86,8 @@ impl Isa {
     /// Its name: as [`ISA`] has it.
     pub fn name(self) -> &'static str {
         match self {
+            #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
+            Isa::Amx => "amx",
             #[cfg(target_arch = "x86_64")]
             Isa::Avx512Bf16 => "avx512bf16",
             #[cfg(target_arch = "x86_64")]
@@ -87,6 +99,7 @@ impl Isa {
             #[cfg(target_arch = "aarch64")]
             Isa::Neon => "neon",
             Isa::Portable => "portable",
+            Isa::Blocks => "blocks",
         }
     }
 
@@ -122,8 +135,33 @@ impl Isa {
         if elements == Elements::Pairs && self.widens() { 2 } else { 1 }
     }
 
+    /// Whether pairs are multiplied in [`blocks`].
+    fn has_blocks(self) -> bool {
+        match self {
+            #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
+            Isa::Amx => true,
+            Isa::Blocks => true,
+            _ => false,
+        }
+    }
+
+    /// Rows of the left operand that are read at once.
+    pub(crate) fn rows(self, elements: Elements) -> usize {
+        if elements == Elements::Pairs && self.has_blocks() { blocks::BLOCK } else { MR }
+    }
+
+    /// Rows of a left operand of so many pairs that a task takes: whole tiles whose words fit the second-level cache.
+    pub(crate) fn task_rows(self, pairs: usize) -> usize {
+        if !self.has_blocks() {
+            return 22 * MR;
+        }
+        const WORDS: usize = 1 << 18;
+        (WORDS / pairs.max(1) / blocks::BLOCK).clamp(1, 6) * blocks::BLOCK
+    }
+
     fn widens(self) -> bool {
         match self {
+            _ if self.has_blocks() => false,
             #[cfg(target_arch = "x86_64")]
             Isa::Avx512Bf16 => false,
             #[cfg(target_arch = "aarch64")]
@@ -133,18 +171,20 @@ impl Isa {
     }
 
     /// Rows `[.., cols]` of a left operand rounded to bfloat16, one after the other: as many words as [`Isa::left_words`] says
-    /// for each pair. The missing second half of an odd row is zero. Where pairs are multiplied as they are, subnormal numbers
-    /// count as zero.
-    pub(crate) fn rounded(self, x: &[f32], cols: usize) -> Vec<u32> {
-        let each = cols.div_ceil(2) * self.left_words(Elements::Pairs);
-        let len = x.len() / cols * each;
-        let mut words: Vec<u32> = Vec::with_capacity(len);
-        for (words, x) in words.spare_capacity_mut()[..len].chunks_exact_mut(each).zip(x.chunks_exact(cols)) {
-            self.round(words, x);
+    /// for each pair; or in tiles. The missing second half of an odd row is zero. Where pairs are multiplied as they are,
+    /// subnormal numbers count as zero.
+    pub(crate) fn rounded(self, x: &[f32], cols: usize) -> Lines {
+        if self.has_blocks() {
+            return blocks::rounded(self, x, cols);
         }
-        // SAFETY: each row was written, and there are as many as the length says.
-        unsafe { words.set_len(len) };
-        words
+        let each = cols.div_ceil(2) * self.left_words(Elements::Pairs);
+        let mut lines = Lines::default();
+        let write = |words: &mut [MaybeUninit<u32>]| {
+            words.chunks_exact_mut(each).zip(x.chunks_exact(cols)).for_each(|(words, x)| self.round(words, x));
+        };
+        // SAFETY: each row is written, and there are as many as the length says.
+        unsafe { lines.fill(x.len() / cols * each, write) };
+        lines
     }
 
     /// Writes the words of one row.
@@ -160,16 +200,24 @@ impl Isa {
         }
     }
 
-    /// A panel of pairs `[pairs, NR]` as a left operand, `[pairs, NR]` or `[pairs, 2, NR]`.
-    pub(crate) fn left_of_panel<'a>(self, panel: &'a [u32], room: &'a mut Vec<u32>) -> Left<'a> {
+    /// A panel of pairs `[pairs, NR]` as a left operand: `[pairs, NR]`, `[pairs, 2, NR]`, or in tiles.
+    pub(crate) fn left_of_panel<'a>(self, panel: &'a [u32], room: &'a mut Lines) -> Left<'a> {
+        if self.has_blocks() {
+            blocks::turned(panel, room);
+            return Left::rows(self, Elements::Pairs, room, panel.len() / NR);
+        }
         if !self.widens() {
             return Left { words: panel, row: 1, step: NR };
         }
-        room.clear();
-        for pairs in panel.chunks_exact(NR) {
-            room.extend(pairs.iter().map(|word| word << 16));
-            room.extend(pairs.iter().map(|word| word & 0xffff_0000));
-        }
+        let write = |words: &mut [MaybeUninit<u32>]| {
+            for (words, pairs) in words.chunks_exact_mut(2 * NR).zip(panel.chunks_exact(NR)) {
+                let (low, high) = words.split_at_mut(NR);
+                low.iter_mut().zip(pairs).for_each(|(low, word)| _ = low.write(word << 16));
+                high.iter_mut().zip(pairs).for_each(|(high, word)| _ = high.write(word & 0xffff_0000));
+            }
+        };
+        // SAFETY: all words are written.
+        unsafe { room.fill(2 * panel.len(), write) };
         Left { words: room, row: 1, step: 2 * NR }
     }
 }
@@ -188,7 +236,7 @@ multiversion! {
 }
 
 /// The left operand: the word of `row` and step k is at `row · self.row + k · self.step`, and where there are two words for
-/// a step, the second lies `step / 2` after it.
+/// a step, the second lies `step / 2` after it. In tiles that holds of rows and steps which are multiples of 16.
 #[derive(Clone, Copy)]
 pub(crate) struct Left<'a> {
     pub words: &'a [u32],
@@ -199,6 +247,9 @@ pub(crate) struct Left<'a> {
 impl<'a> Left<'a> {
     /// Rows of `steps` steps, one after the other, as [`Isa::rounded`] makes them.
     pub fn rows(isa: Isa, elements: Elements, words: &'a [u32], steps: usize) -> Self {
+        if elements == Elements::Pairs && isa.has_blocks() {
+            return Self { words, row: blocks::pad(steps), step: blocks::SIDE };
+        }
         let each = isa.left_words(elements);
         Self { words, row: each * steps, step: each }
     }
@@ -229,6 +280,9 @@ pub(crate) fn multiply(
     out: &Target,
     y: &mut [MaybeUninit<f32>],
 ) {
+    if elements == Elements::Pairs && isa.has_blocks() {
+        return blocks::multiply(isa, left, right, steps, out, y);
+    }
     let passes = steps.div_ceil(KC).max(1);
     let depth = steps.div_ceil(passes).max(1);
     for (n, b) in right.chunks_exact(steps * NR).enumerate() {
@@ -261,9 +315,6 @@ fn next_share(len: usize, rows: usize) -> usize {
 /// Bytes of a right operand that the second-level cache is sure to hold.
 const NEAR: usize = 1 << 18;
 
-/// Words of a line of a cache.
-const LINE: usize = 16;
-
 /// Asks for these words in the second-level cache.
 #[inline(always)]
 fn fetch(words: &[u32]) {
@@ -290,6 +341,8 @@ fn tile((isa, elements): (Isa, Elements), a: &Left<'_>, b: &[u32], y: &mut [Mayb
             (Isa::Avx512Bf16, Elements::Pairs) => x86::dot(a, b, y, out),
             #[cfg(target_arch = "x86_64")]
             (Isa::Avx512, Elements::Pairs) => x86::avx512_pairs(a, b, y, out),
+            #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
+            (Isa::Amx, _) => x86::avx512_singles(a, b, y, out),
             #[cfg(target_arch = "x86_64")]
             (Isa::Avx512Bf16 | Isa::Avx512, Elements::Singles) => x86::avx512_singles(a, b, y, out),
             #[cfg(target_arch = "x86_64")]
@@ -302,10 +355,10 @@ fn tile((isa, elements): (Isa, Elements), a: &Left<'_>, b: &[u32], y: &mut [Mayb
             (Isa::Neon, Elements::Pairs) => neon::pairs(a, b, y, out),
             #[cfg(target_arch = "aarch64")]
             (Isa::Bf16Mmla | Isa::Neon, Elements::Singles) => neon::singles(a, b, y, out),
-            (Isa::Portable, Elements::Pairs) => {
+            (Isa::Portable | Isa::Blocks, Elements::Pairs) => {
                 lanes::tile::<lanes::Loops, lanes::Pairs, { lanes::LOOPS }>(a, b, y, out)
             }
-            (Isa::Portable, Elements::Singles) => {
+            (Isa::Portable | Isa::Blocks, Elements::Singles) => {
                 lanes::tile::<lanes::Loops, lanes::Whole, { lanes::LOOPS }>(a, b, y, out)
             }
         }

@@ -188,15 +188,46 @@ version!(avx2_singles, "avx2,fma", F256, 2, Whole);
 #[target_feature(enable = "avx512f,avx512bf16")]
 pub(super) unsafe fn pair_up(words: &mut [MaybeUninit<u32>], x: &[f32]) {
     for at in (0..x.len()).step_by(32) {
-        let left = x.len() - at;
-        let some = |count: usize| ((1u32 << count.min(16)) - 1) as __mmask16;
-        // SAFETY: the masks keep the accesses inside `x` and inside the words of its pairs.
+        // SAFETY: the mask keeps the access inside the words of the pairs.
         unsafe {
-            let from = x.as_ptr().add(at);
-            let low = _mm512_maskz_loadu_ps(some(left), from);
-            let high = _mm512_maskz_loadu_ps(some(left.saturating_sub(16)), from.wrapping_add(16));
-            let pairs: __m512i = transmute(_mm512_cvtne2ps_pbh(high, low));
-            _mm512_mask_storeu_epi32(words.as_mut_ptr().add(at / 2).cast(), some(left.div_ceil(2)), pairs);
+            let (pairs, count) = pairs(x, at);
+            _mm512_mask_storeu_epi32(words.as_mut_ptr().add(at / 2).cast(), first(count), pairs);
         }
     }
+}
+
+/// 16 words of every 256: a word for each pair of `x`, rounded to bfloat16, and zeros after them.
+///
+/// # Safety
+/// Needs AVX-512 F and BF16.
+#[cfg(target_os = "linux")]
+#[target_feature(enable = "avx512f,avx512bf16")]
+pub(super) unsafe fn pair_up_spread(words: &mut [MaybeUninit<u32>], x: &[f32]) {
+    assert!(x.is_empty() || words.len() >= (x.len() - 1) / 32 * 256 + 16);
+    for at in (0..x.len()).step_by(32) {
+        // SAFETY: the assertion is about the last of these.
+        unsafe { _mm512_storeu_si512(words.as_mut_ptr().add(at * 8).cast(), pairs(x, at).0) };
+    }
+}
+
+/// Up to 16 pairs of `x` from there on, and their number.
+///
+/// # Safety
+/// Needs AVX-512 F and BF16, and at < x.len().
+#[inline]
+#[target_feature(enable = "avx512f,avx512bf16")]
+unsafe fn pairs(x: &[f32], at: usize) -> (__m512i, usize) {
+    let left = x.len() - at;
+    // SAFETY: the masks keep the accesses inside `x`; the same 512 bits as a number of another kind.
+    unsafe {
+        let from = x.as_ptr().add(at);
+        let low = _mm512_maskz_loadu_ps(first(left), from);
+        let high = _mm512_maskz_loadu_ps(first(left.saturating_sub(16)), from.wrapping_add(16));
+        (transmute::<__m512bh, __m512i>(_mm512_cvtne2ps_pbh(high, low)), left.div_ceil(2))
+    }
+}
+
+/// The first so many of 16 lanes.
+fn first(count: usize) -> __mmask16 {
+    ((1u32 << count.min(16)) - 1) as __mmask16
 }
