@@ -34,11 +34,12 @@ fn random(shape: &[usize]) -> Tensor {
     Tensor::from_vec(values, shape, &Device::Cpu).unwrap()
 }
 
-/// The least of five runs after a warm-up.
+/// The least of as many runs as half a second has, and of five, after a warm-up: others may use the processor too.
 fn seconds(f: &mut dyn FnMut()) -> f64 {
     f();
-    let mut least = f64::INFINITY;
-    for _ in 0..5 {
+    let (begun, mut runs, mut least) = (Instant::now(), 0, f64::INFINITY);
+    while runs < 5 || begun.elapsed().as_secs_f64() < 0.5 {
+        runs += 1;
         let start = Instant::now();
         f();
         least = least.min(start.elapsed().as_secs_f64());

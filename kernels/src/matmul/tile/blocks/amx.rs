@@ -4,7 +4,7 @@ use std::arch::asm;
 use std::arch::x86_64::{__cpuid_count, _xgetbv};
 use std::sync::LazyLock;
 
-use super::{Operands, SIDE, TILE};
+use super::{From, Operands, SIDE, TILE};
 
 /// Whether the processor multiplies tiles of bfloat16, and the system lets this process do it.
 pub(in super::super) fn permitted() -> bool {
@@ -90,7 +90,7 @@ impl Configured {
     ///
     /// # Safety
     /// All tiles lie inside the operands, and there is room for the sums: 32 columns of 16 rows, or of 32.
-    pub unsafe fn block(&self, operands: &Operands<'_>, sums: *mut f32, stride: usize) {
+    pub unsafe fn block(&self, operands: &Operands<'_>, sums: *mut f32, stride: usize, from: From) {
         let Operands { top, bottom, right, tail } = operands;
         let whole = operands.whole();
         let tail = tail.map_or(std::ptr::null(), <[u32]>::as_ptr);
@@ -99,8 +99,8 @@ impl Configured {
         // SAFETY: the caller's promise.
         unsafe {
             match bottom {
-                Some(bottom) => four([top.as_ptr(), bottom.as_ptr()], right, count, tail, (sums, stride)),
-                None => two(top.as_ptr(), right, count, tail, (sums, stride)),
+                Some(bottom) => four([top.as_ptr(), bottom.as_ptr()], right, count, tail, (sums, stride, from)),
+                None => two(top.as_ptr(), right, count, tail, (sums, stride, from)),
             }
         }
     }
@@ -127,11 +127,19 @@ unsafe fn four(
     right: *const u32,
     count: usize,
     tail: *const u32,
-    (sums, stride): (*mut f32, usize),
+    (sums, stride, from): (*mut f32, usize, From),
 ) {
     // SAFETY: the caller's promise. The flags and these registers are all that changes beside the sums.
     unsafe {
         asm!(
+            "test {there:e}, {there:e}",
+            "jz 4f",
+            "tileloadd tmm0, [{out} + {out_stride}]",
+            "tileloadd tmm1, [{out} + {out_stride} + 64]",
+            "tileloadd tmm2, [{below} + {out_stride}]",
+            "tileloadd tmm3, [{below} + {out_stride} + 64]",
+            "jmp 2f",
+            "4:",
             "tilezero tmm0", "tilezero tmm1", "tilezero tmm2", "tilezero tmm3",
             "2:",
             "tileloadd tmm6, [{right} + {right_stride}]",
@@ -169,6 +177,7 @@ unsafe fn four(
             left_stride = in(reg) LEFT,
             right_stride = in(reg) RIGHT,
             out_stride = in(reg) 4 * stride,
+            there = in(reg) u32::from(from == From::There),
             left_tile = const 4 * TILE,
             right_tile = const RIGHT * SIDE,
             options(nostack),
@@ -180,10 +189,22 @@ unsafe fn four(
 ///
 /// # Safety
 /// As of [`four`], with one part of the left operand.
-unsafe fn two(top: *const u32, right: *const u32, count: usize, tail: *const u32, (sums, stride): (*mut f32, usize)) {
+unsafe fn two(
+    top: *const u32,
+    right: *const u32,
+    count: usize,
+    tail: *const u32,
+    (sums, stride, from): (*mut f32, usize, From),
+) {
     // SAFETY: as in `four`.
     unsafe {
         asm!(
+            "test {there:e}, {there:e}",
+            "jz 4f",
+            "tileloadd tmm0, [{out} + {out_stride}]",
+            "tileloadd tmm1, [{out} + {out_stride} + 64]",
+            "jmp 2f",
+            "4:",
             "tilezero tmm0", "tilezero tmm1",
             "2:",
             "tileloadd tmm6, [{right} + {right_stride}]",
@@ -212,6 +233,7 @@ unsafe fn two(top: *const u32, right: *const u32, count: usize, tail: *const u32
             left_stride = in(reg) LEFT,
             right_stride = in(reg) RIGHT,
             out_stride = in(reg) 4 * stride,
+            there = in(reg) u32::from(from == From::There),
             left_tile = const 4 * TILE,
             right_tile = const RIGHT * SIDE,
             options(nostack),

@@ -89,17 +89,16 @@ pub(super) fn multiply(
             let tail = (whole < count).then_some(&tail.0[..]);
             let part = &b[first * NR..][..whole * NR];
             let mut next = right[(n * steps + first + count) * NR..].chunks(share(depth * NR, out.rows));
-            for m in (0..out.rows).step_by(BLOCK) {
-                fetch(next.next().unwrap_or_default());
-                let rows = BLOCK.min(out.rows - m);
-                let top = &left.words[m * left.row + first * left.step..];
-                let bottom = (rows > SIDE).then(|| &left.words[(m + SIDE) * left.row + first * left.step..]);
-                for at in (0..cols).step_by(BLOCK) {
-                    let operands =
-                        Operands { top, bottom, right: &part[at.min(part.len())..], tail: tail.map(|t| &t[at..]) };
-                    let target =
-                        Target { rows, cols: BLOCK.min(cols - at), stride: out.stride, fresh: out.fresh && first == 0 };
-                    unit.block(&operands, &mut y[m * out.stride + n * NR + at..], &target, &mut sums);
+            for at in (0..cols).step_by(BLOCK) {
+                let (right, tail) = (&part[at.min(part.len())..], tail.map(|tail| &tail[at..]));
+                for m in (0..out.rows).step_by(BLOCK) {
+                    fetch(next.next().unwrap_or_default());
+                    let rows = BLOCK.min(out.rows - m);
+                    let top = &left.words[m * left.row + first * left.step..];
+                    let bottom = (rows > SIDE).then(|| &left.words[(m + SIDE) * left.row + first * left.step..]);
+                    let target = Target { rows, cols: BLOCK.min(cols - at), ..*out };
+                    let y = &mut y[m * out.stride + n * NR + at..];
+                    unit.block(&Operands { top, bottom, right, tail }, y, &target, first == 0, &mut sums);
                 }
             }
         }
@@ -131,26 +130,41 @@ impl Unit {
         }
     }
 
-    /// Stores the sums of a block, or adds them to what is there.
-    fn block(&self, operands: &Operands<'_>, y: &mut [MaybeUninit<f32>], out: &Target, sums: &mut Sums) {
+    /// Stores the sums of a block, or adds them to what is there. Those of a fresh target continue from pass to pass, others are
+    /// of one pass each.
+    fn block(&self, operands: &Operands<'_>, y: &mut [MaybeUninit<f32>], out: &Target, first: bool, sums: &mut Sums) {
         assert!(operands.fit() && y.len() >= (out.rows - 1) * out.stride + out.cols);
+        let from = if out.fresh && !first { From::There } else { From::Zero };
         // Whole tiles need no room of their own.
         if out.fresh && out.rows.is_multiple_of(SIDE) && out.cols == BLOCK {
-            return self.whole(operands, y, out.stride);
+            return self.whole(operands, y, out.stride, from);
         }
-        self.whole(operands, &mut sums.0, BLOCK);
+        if from == From::There {
+            for (sums, y) in sums.0.chunks_exact_mut(BLOCK).zip(y.chunks(out.stride)).take(out.rows) {
+                sums[..out.cols].copy_from_slice(&y[..out.cols]);
+            }
+        }
+        self.whole(operands, &mut sums.0, BLOCK, from);
         add(&sums.0, y, out);
     }
 
     /// The sums of a block in place of what is there, in rows of `stride`. Of a left operand without a second part there are 16 rows.
-    fn whole(&self, operands: &Operands<'_>, sums: &mut [MaybeUninit<f32>], stride: usize) {
+    fn whole(&self, operands: &Operands<'_>, sums: &mut [MaybeUninit<f32>], stride: usize, from: From) {
         match self {
             #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
             // SAFETY: all tiles lie inside the operands and the sums, as the caller has found.
-            Unit::Amx(unit) => unsafe { unit.block(operands, sums.as_mut_ptr().cast(), stride) },
-            Unit::Plain => plain::block(operands, sums, stride),
+            Unit::Amx(unit) => unsafe { unit.block(operands, sums.as_mut_ptr().cast(), stride, from) },
+            Unit::Plain => plain::block(operands, sums, stride, from),
         }
     }
+}
+
+/// Where the sums of a block begin.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum From {
+    Zero,
+    /// With what is there, which is initialised.
+    There,
 }
 
 multiversion! {

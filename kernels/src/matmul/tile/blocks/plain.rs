@@ -2,15 +2,19 @@
 
 use std::mem::MaybeUninit;
 
-use super::{BLOCK, NR, Operands, SIDE, TILE};
+use super::{BLOCK, From, NR, Operands, SIDE, TILE};
 
 /// The sums of a block, in rows of `stride`.
-pub(super) fn block(operands: &Operands<'_>, sums: &mut [MaybeUninit<f32>], stride: usize) {
+pub(super) fn block(operands: &Operands<'_>, sums: &mut [MaybeUninit<f32>], stride: usize, from: From) {
     let whole = operands.whole();
     for (half, left) in [Some(operands.top), operands.bottom].into_iter().enumerate() {
         let Some(left) = left else { continue };
         for (row, to) in sums[half * SIDE * stride..].chunks_mut(stride).take(SIDE).enumerate() {
             let mut sums = [0f32; BLOCK];
+            if from == From::There {
+                // SAFETY: what is there is initialised.
+                sums.iter_mut().zip(&to[..BLOCK]).for_each(|(sum, to)| *sum = unsafe { to.assume_init() });
+            }
             for tile in 0..whole {
                 add(&mut sums, &left[tile * TILE + row * SIDE..], &operands.right[tile * SIDE * NR..]);
             }
