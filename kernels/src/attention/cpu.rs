@@ -1,11 +1,7 @@
-//! Tiles of 64 queries, each a task: two matrix products and a vectorised softmax over the keys up to the diagonal.
-//! Keys that no query of the tile can see are left out, in whole tiles.
+//! The shape of attention on the CPU, its tasks of 64 queries each, and a vectorised softmax over the keys that a query sees. Keys that
+//! no query of a task can see are left out, in whole tiles.
 
 use std::ops::Range;
-
-use faer::linalg::matmul::matmul;
-use faer::{Accum, MatMut, MatRef, Par};
-use rayon::prelude::*;
 
 use crate::simd::{self, multiversion};
 
@@ -47,9 +43,51 @@ impl Shape<'_> {
         shift(&mut scores[seen.clone()], &bias[head * width..][first..=position], self.scale);
         softmax(scores, seen, 1.0)
     }
+
+    /// [`Shape::weigh`] for some keys from `start` on, after those that `running` has seen: exponentials are of scores less the
+    /// largest of all. Returns the factor that makes earlier exponentials so too.
+    pub(super) fn weigh_next(
+        &self,
+        head: usize,
+        position: usize,
+        start: usize,
+        scores: &mut [f32],
+        running: &mut Running,
+    ) -> f32 {
+        let first = self.first_key(position).max(start);
+        let end = (position + 1).min(start + scores.len());
+        if first >= end {
+            scores.fill(0.0);
+            return 1.0;
+        }
+        let (seen, scale) = match self.bias {
+            None => (first - start..end - start, self.scale),
+            Some((bias, width)) => {
+                let seen = first - start..end - start;
+                shift(&mut scores[seen.clone()], &bias[head * width..][first..end], self.scale);
+                (seen, 1.0)
+            }
+        };
+        softmax_next(scores, seen, scale, running)
+    }
 }
 
-/// The output rows of one tile of queries of one sequence, which a task computes head by head.
+/// The softmax of one query so far.
+#[derive(Clone, Copy)]
+pub(super) struct Running {
+    /// The largest score, as a power of 2.
+    pub top: f32,
+    /// The sum of exponentials of scores less the largest.
+    pub sum: f32,
+}
+
+impl Default for Running {
+    fn default() -> Self {
+        Self { top: f32::NEG_INFINITY, sum: 0.0 }
+    }
+}
+
+/// The output rows of one tile of queries of one sequence, which a task computes group by group.
 pub(super) struct Task<'a> {
     pub sequence: usize,
     /// Position of the first query.
@@ -82,69 +120,77 @@ multiversion! {
 
 multiversion! {
     /// Turns the scores of one query into e^((score − the largest) · scale) over the elements `seen` and 0 elsewhere,
-    /// and returns their sum.
+    /// and returns their sum. Exponentials are powers of 2, which have a cheaper way to the exponent of a float.
     fn softmax(scores: &mut [f32], seen: Range<usize>, scale: f32) -> f32 {
-        let (scores, after) = scores.split_at_mut(seen.end);
-        let (before, seen) = scores.split_at_mut(seen.start);
-        before.fill(0.0);
-        after.fill(0.0);
-        // Sixteen running maxima and sums: a fixed order that vectorises.
-        let (chunks, rest) = seen.as_chunks_mut::<16>();
-        let mut top = [f32::NEG_INFINITY; 16];
-        // Plain loops: a closure would be compiled without the vectors that this function is compiled for.
-        for chunk in &*chunks {
-            for (top, s) in top.iter_mut().zip(chunk) {
-                *top = if s * scale > *top { s * scale } else { *top };
-            }
-        }
-        let mut max = f32::NEG_INFINITY;
-        for s in rest.iter().map(|s| s * scale).chain(top) {
-            max = if s > max { s } else { max };
-        }
-        let mut totals = [0f32; 16];
-        for chunk in chunks {
-            for (s, total) in chunk.iter_mut().zip(&mut totals) {
-                *s = simd::exp(*s * scale - max);
-                *total += *s;
-            }
-        }
-        for s in &mut *rest {
-            *s = simd::exp(*s * scale - max);
-        }
-        rest.iter().chain(&totals).sum()
+        let (seen, scale) = (only(scores, seen), scale * std::f32::consts::LOG2_E);
+        let max = largest(seen, scale);
+        powers(seen, scale, max)
     }
 }
 
-pub(super) fn causal(shape: &Shape<'_>, q: &[f32], k: &[f32], v: &[f32]) -> Vec<f32> {
-    let &Shape { batch, time, heads, groups, dim, .. } = shape;
-    let mut out = vec![0.0; batch * time * heads * dim];
-    tasks(shape, &mut out).into_par_iter().rev().with_max_len(1).for_each(|Task { sequence, first, rows, out }| {
-        let start = shape.start(first);
-        let keys = first + rows - start;
-        let mut scores = vec![0f32; rows * keys];
-        let mut sums = vec![0f32; rows];
-        for head in 0..heads {
-            let group = head / (heads / groups);
-            let view = |x, at: usize, rows: usize, width: usize| {
-                let from: &[f32] = x;
-                let from = &from[(sequence * time + at) * width * dim..][..rows * width * dim];
-                MatRef::from_row_major_slice(from, rows, width * dim)
-            };
-            let queries = view(q, first, rows, heads).subcols(head * dim, dim);
-            let key = view(k, start, keys, groups).subcols(group * dim, dim);
-            let value = view(v, start, keys, groups).subcols(group * dim, dim);
-            let target = MatMut::from_row_major_slice_mut(&mut scores, rows, keys);
-            matmul(target, Accum::Replace, queries, key.transpose(), 1.0, Par::Seq);
-            for (row, (scores, sum)) in scores.chunks_exact_mut(keys).zip(&mut sums).enumerate() {
-                *sum = shape.weigh(head, first + row, start, scores);
-            }
-            let target = MatMut::from_row_major_slice_mut(&mut *out, rows, heads * dim).subcols_mut(head * dim, dim);
-            let scores = MatRef::from_row_major_slice(&scores, rows, keys);
-            matmul(target, Accum::Replace, scores, value, 1.0, Par::Seq);
-            divide(&mut out[head * dim..], heads * dim, dim, &sums);
+multiversion! {
+    /// [`softmax`] of some more scores: the largest is that of all so far. Returns the factor of earlier exponentials.
+    fn softmax_next(scores: &mut [f32], seen: Range<usize>, scale: f32, running: &mut Running) -> f32 {
+        let (seen, scale) = (only(scores, seen), scale * std::f32::consts::LOG2_E);
+        let max = largest(seen, scale);
+        let top = if max > running.top { max } else { running.top };
+        let factor = if top > running.top { simd::exp2(running.top - top) } else { 1.0 };
+        *running = Running { top, sum: running.sum * factor + powers(seen, scale, top) };
+        factor
+    }
+}
+
+/// The elements `seen`; others become 0.
+#[inline(always)]
+fn only(scores: &mut [f32], seen: Range<usize>) -> &mut [f32] {
+    let (scores, after) = scores.split_at_mut(seen.end);
+    let (before, seen) = scores.split_at_mut(seen.start);
+    before.fill(0.0);
+    after.fill(0.0);
+    seen
+}
+
+/// The largest of scores times `scale`. Sixteen running maxima: a fixed order that vectorises.
+#[inline(always)]
+fn largest(scores: &[f32], scale: f32) -> f32 {
+    let (chunks, rest) = scores.as_chunks::<16>();
+    let mut top = [f32::NEG_INFINITY; 16];
+    // Plain loops: a closure would be compiled without the vectors that its caller is compiled for.
+    for chunk in chunks {
+        for (top, s) in top.iter_mut().zip(chunk) {
+            *top = if s * scale > *top { s * scale } else { *top };
         }
-    });
-    out
+    }
+    let mut max = f32::NEG_INFINITY;
+    for s in rest {
+        max = if s * scale > max { s * scale } else { max };
+    }
+    for s in top {
+        max = if s > max { s } else { max };
+    }
+    max
+}
+
+/// Turns scores into 2^(score · scale − max), and returns their sum. Sixteen running sums.
+#[inline(always)]
+fn powers(scores: &mut [f32], scale: f32, max: f32) -> f32 {
+    let (chunks, rest) = scores.as_chunks_mut::<16>();
+    let mut totals = [0f32; 16];
+    for chunk in chunks {
+        for (s, total) in chunk.iter_mut().zip(&mut totals) {
+            *s = simd::exp2(*s * scale - max);
+            *total += *s;
+        }
+    }
+    let mut sum = 0.0;
+    for s in rest {
+        *s = simd::exp2(*s * scale - max);
+        sum += *s;
+    }
+    for total in totals {
+        sum += total;
+    }
+    sum
 }
 
 /// Divides the first `dim` elements of each row of `out [rows, width]` by the row's sum.

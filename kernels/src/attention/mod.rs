@@ -1,13 +1,13 @@
 //! Causal attention with grouped queries: of whole sequences ([`causal`]), and of the last positions of sequences whose
 //! earlier keys and values lie in a cache ([`ragged`]).
 
-mod bf16;
 mod cache;
 mod cpu;
 #[cfg(feature = "cuda")]
 mod cuda;
 mod ragged;
 pub(crate) mod reference;
+mod tiles;
 
 pub use cache::{CacheType, KeyValues};
 pub use ragged::{Span, ragged};
@@ -40,8 +40,8 @@ impl Scores<'_> {
 ///
 /// `q` is `[b, t, heads, d]`, `k` and `v` are `[b, t, groups, d]` (f32, `groups` divides `heads`; query head `h` reads
 /// group `h / (heads / groups)`). Returns `[b, t, heads · d]`; errors on other shapes and on a window of 0. No `[t, t]`
-/// matrix is stored: a task holds the scores of 64 queries, and a window saves the products outside it, but for parts
-/// of tiles. With [`Precision::Bf16`] values and the exponentials of the softmax are rounded to bfloat16 before they are
+/// matrix is stored: a task holds the scores of 64 queries of a group's heads with at most 256 keys, and a window saves the
+/// products outside it, but for parts of tiles. With [`Precision::Bf16`] values and the exponentials of the softmax are rounded to bfloat16 before they are
 /// multiplied; scores are f32.
 ///
 /// On a GPU [`Precision::Bf16`] means that too, with scores within some 2^-16 of f32, and other precisions f32. There a tile
@@ -61,10 +61,9 @@ pub fn causal(q: &Tensor, k: &Tensor, v: &Tensor, scores: &Scores<'_>, precision
     let &Scores { scale, bias, .. } = scores;
     let shape = cpu::Shape { batch: b, time: t, heads, groups, dim: d, scale, window, bias: None };
     on_gpu!(q => cuda::causal(&shape, 0, [q, k, v], bias, precision));
-    let causal = if precision == Precision::Bf16 { bf16::causal } else { cpu::causal };
     let run = |bias: Option<(&[f32], usize)>| {
         let shape = cpu::Shape { bias, ..shape };
-        with_f32(q, |q| with_f32(k, |k| with_f32(v, |v| Ok(causal(&shape, q, k, v)))))
+        with_f32(q, |q| with_f32(k, |k| with_f32(v, |v| Ok(tiles::causal(&shape, q, [k, v], precision)))))
     };
     let out = match bias {
         None => run(None)?,
