@@ -6,7 +6,7 @@ use paring_kernels::sweep::CurvatureData;
 use paring_kernels::sweep::spqr::{self, Outlier, Rule, SecondLevel, Swept};
 use rayon::prelude::*;
 
-use super::{Matrix, Outcome, Prepared};
+use super::{Change, Matrix, Outcome, Prepared};
 use crate::plan::Opt;
 use crate::plan::{self, Recipe, Rounding};
 use crate::{Error, Result};
@@ -166,9 +166,15 @@ fn finish(
         zeros: made.zeros.values,
         loss: made.loss,
         distortion,
-        changes: Vec::new(),
+        changes: changes(made.searched),
         seconds: 0.0,
     }
+}
+
+/// What the search for grids changed, as shares of the weighted squares of the weights that it saw.
+fn changes(searched: Option<spqr::Searched>) -> Vec<Change> {
+    let change = searched.map(|s| Change { step: "scales", before: s.usual / s.all, after: s.found / s.all });
+    change.filter(|change| change.before.is_finite() && change.after.is_finite()).into_iter().collect()
 }
 
 /// Bits per weight as the published driver counts them, with a share of `outliers` (arXiv 2306.03078, section on the

@@ -182,6 +182,7 @@ impl Memory {
                 outliers: fetch(device, &self.kept, &rows, cols)?,
                 scales: statistic(&self.scales)?,
                 zeros: statistic(&self.zeros)?,
+                searched: None,
                 loss: fetch(device, &self.loss, &rows, 1)?.iter().sum(),
             };
             swept.keep_last(cols, &rule);

@@ -4,7 +4,7 @@
 #![allow(clippy::needless_range_loop)]
 
 use super::grid::{self, AffineGrid, CodedPart, FirstLevel, LEAST_SCALE, Place};
-use super::{Outlier, Rule, search};
+use super::{Outlier, Rule, Searched, search};
 use crate::simd::multiversion;
 use crate::sweep::spread::{BLOCK, spread};
 use crate::sweep::strips::TrailingUpdate;
@@ -23,6 +23,7 @@ pub(super) struct Task<'a> {
     pub scale_codes: Option<CodedPart<'a>>,
     pub zero_codes: Option<CodedPart<'a>>,
     pub loss: f64,
+    pub searched: Searched,
 }
 
 /// The data that all tasks of a slice share.
@@ -177,7 +178,9 @@ impl Task<'_> {
         if rule.is_searched() {
             let h = rule.costs(position, &d, u.is_none());
             let costs = search::Costs { h: &h, limit: rule.threshold.unwrap_or(f32::INFINITY) };
-            tiles = search::fit(rule, &searched, &costs, &mut level);
+            let (grids, searched) = search::fit(rule, &searched, &costs, &mut level);
+            tiles = grids;
+            self.searched += searched;
         }
         let at = Place { groups, group };
         grid::second_level(rule, &mut level, &tiles, self.scale_codes.as_mut(), self.zero_codes.as_mut(), at);

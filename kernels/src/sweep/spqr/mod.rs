@@ -11,6 +11,8 @@ mod search;
 #[cfg(test)]
 mod tests;
 
+pub use search::Searched;
+
 use candle_core::Result;
 use rayon::prelude::*;
 
@@ -170,6 +172,8 @@ pub struct Swept {
     pub zeros: Statistic,
     /// Σ e².
     pub loss: f64,
+    /// What the search for grids changed; `None` where there was none, or on a GPU.
+    pub searched: Option<Searched>,
 }
 
 impl Statistic {
@@ -191,6 +195,7 @@ impl Swept {
             zeros: Statistic::new(rows, groups, rule.zero_bits(), rule.second.rows),
             weight,
             loss: 0.0,
+            searched: None,
         }
     }
 
@@ -301,7 +306,12 @@ fn swept(weight: Vec<f32>, cols: usize, slice: usize, u: Option<&[f32]>, rule: &
         let view = lanes::Slice { cols, first, width, groups, trailing: trailing.as_ref(), rule };
         let mut tasks = tasks(&mut out, rows, &view);
         tasks.par_iter_mut().with_max_len(1).for_each(|task| task.run(&view));
-        out.loss += tasks.iter().map(|task| task.loss).sum::<f64>();
+        let parts: Vec<(f64, Searched)> = tasks.iter().map(|task| (task.loss, task.searched)).collect();
+        out.loss += parts.iter().map(|(loss, _)| loss).sum::<f64>();
+        if rule.is_searched() {
+            let sum = out.searched.get_or_insert_default();
+            parts.into_iter().for_each(|(_, searched)| *sum += searched);
+        }
     }
     out.keep_last(cols, rule);
     out
@@ -329,6 +339,7 @@ fn tasks<'a>(out: &'a mut Swept, rows: usize, slice: &lanes::Slice<'_>) -> Vec<l
             scale_codes: scale_codes.next(),
             zero_codes: zero_codes.next(),
             loss: 0.0,
+            searched: Searched::default(),
         })
         .collect()
 }

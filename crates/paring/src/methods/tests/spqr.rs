@@ -164,6 +164,9 @@ fn searched_grids_lose_less() {
             let outcome = made(&recipe(search, spqr.clone()), &weight, Dtype::Bf16);
             let (lost, told) = (error(&weight, outcome.dense()), outcome.distortion.unwrap());
             assert!((told / lost - 1.0).abs() < 1e-3, "the sweep says {told}, the definition {lost}");
+            let steps: Vec<&str> = outcome.changes.iter().map(|change| change.step).collect();
+            assert_eq!(steps, if search == Search::Weighted { vec!["scales"] } else { vec![] });
+            assert!(outcome.changes.iter().all(|c| 0.0 < c.after && c.after < c.before && c.before < 1.0));
             let Values::Spqr(spqr) = &outcome.compressed.values else { panic!("no SpQR matrix") };
             (lost, spqr.outliers.at.len())
         };

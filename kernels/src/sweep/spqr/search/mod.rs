@@ -28,6 +28,25 @@ const CODES: usize = 8;
 /// Standard deviations on each side of the mean of a tile's scales, and of its zeros, that its grids for them span at most.
 const SPREADS: [f64; 2] = [2.3, 1.4];
 
+/// What a search changed, summed over the grids that it chose.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Searched {
+    /// The weighted errors of grids that span their weights, on the same second level.
+    pub usual: f64,
+    /// Those of the grids that were found.
+    pub found: f64,
+    /// Those of no weight at all.
+    pub all: f64,
+}
+
+impl std::ops::AddAssign for Searched {
+    fn add_assign(&mut self, other: Self) {
+        self.usual += other.usual;
+        self.found += other.found;
+        self.all += other.all;
+    }
+}
+
 /// The cost of errors in the columns of a group.
 pub(super) struct Costs<'a> {
     /// Of each column, for an error of 1.
@@ -80,6 +99,7 @@ impl Second {
 }
 
 /// The grid of each lane.
+#[derive(Clone, Copy)]
 struct Grids {
     scale: Lane,
     zero: Lane,
@@ -152,7 +172,8 @@ fn errors(x: &[Lane], costs: &Costs<'_>, max_code: f32, grids: &Grids) -> Lane {
 multiversion! {
     /// Replaces the grid of each lane by the first of those that lose least: of parts of its range where statistics are free,
     /// of codes beside it where they have a second level.
-    fn search(rule: &Rule<'_>, x: &[Lane], costs: &Costs<'_>, second: &[Option<Second>; 2], best: &mut Grids) {
+    /// Returns the errors of that range and those of the grid that was chosen.
+    fn search(rule: &Rule<'_>, x: &[Lane], costs: &Costs<'_>, second: &[Option<Second>; 2], best: &mut Grids) -> [Lane; 2] {
         let [scales, zeros] = second;
         let scale_count = scales.as_ref().map_or(PARTS.len(), Second::count);
         let zero_count = match zeros {
@@ -160,8 +181,8 @@ multiversion! {
             Some(zeros) => zeros.count(),
             None => SHIFTS.len(),
         };
-        let start = Grids { scale: best.scale, zero: best.zero };
-        let (mut trial, mut least) = (Grids { scale: start.scale, zero: start.zero }, [f32::INFINITY; LANES]);
+        let start = *best;
+        let (mut trial, mut least) = (start, [f32::INFINITY; LANES]);
         for part in 0..scale_count {
             match scales {
                 Some(scales) => scales.at(&start.scale, part, scale_count, rule, &mut trial.scale),
@@ -189,19 +210,35 @@ multiversion! {
                 }
             }
         }
+        trial = start;
+        if let Some(scales) = scales {
+            let wanted = trial.scale;
+            scales.at(&wanted, 0, 1, rule, &mut trial.scale);
+        }
+        if let Some(zeros) = zeros.as_ref().filter(|_| !rule.symmetric) {
+            let wanted = trial.zero;
+            zeros.at(&wanted, 0, 1, rule, &mut trial.zero);
+        }
+        [errors(x, costs, rule.max_code(), &trial), least]
     }
 }
 
+/// Σ h·x² of lane `l`.
+fn squares(x: &[Lane], h: &[f32], l: usize) -> f64 {
+    x.iter().zip(h).map(|(x, &h)| f64::from(h) * f64::from(x[l]) * f64::from(x[l])).sum()
+}
+
 /// Replaces the grids of rows that are not constant by those that the search finds; their values are in `strips`, a row in
-/// each lane. Returns the second-level grids of each tile, on which scales and zeros of these rows then lie. About 700
-/// operations per weight with a second level of three bits.
+/// each lane. Returns the second-level grids of each tile, on which scales and zeros of these rows then lie, and what the search
+/// changed. About 700 operations per weight with a second level of three bits.
 pub(super) fn fit(
     rule: &Rule<'_>,
     strips: &[Vec<Lane>],
     costs: &Costs<'_>,
     first: &mut FirstLevel<'_>,
-) -> Vec<SecondGrids> {
+) -> (Vec<SecondGrids>, Searched) {
     let (tiles, height) = (second_grids(rule, first), rule.tile_rows());
+    let mut searched = Searched::default();
     for (strip, x) in strips.iter().enumerate() {
         let begin = strip * LANES;
         let rows = begin..(begin + LANES).min(first.scales.len());
@@ -209,12 +246,14 @@ pub(super) fn fit(
         best.scale[..rows.len()].copy_from_slice(&first.scales[rows.clone()]);
         best.zero[..rows.len()].copy_from_slice(&first.zeros[rows.clone()]);
         let second = [0, 1].map(|which| Second::of(&tiles, height, begin, which));
-        search(rule, x, costs, &second, &mut best);
+        let [usual, found] = search(rule, x, costs, &second, &mut best);
         for (l, row) in rows.enumerate().filter(|(_, row)| first.constant[*row].is_none()) {
             (first.scales[row], first.zeros[row]) = (best.scale[l], best.zero[l]);
+            let (usual, found) = (f64::from(usual[l]), f64::from(found[l]));
+            searched += Searched { usual, found, all: squares(x, costs.h, l) };
         }
     }
-    tiles
+    (tiles, searched)
 }
 
 /// The grids for the statistics of each tile, none for a tile whose rows are all constant: they span most of what rows would
