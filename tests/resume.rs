@@ -269,6 +269,8 @@ fn arithmetic_is_not_mixed_unless_it_is_allowed() {
     let plainest = [("PARING_ISA", "portable")];
     let unknown = sandbox.run_with(run, &[("PARING_ISA", "mmx")]);
     sandbox.refuses(&unknown, 2, &["PARING_ISA=mmx: expected one of", "portable"]).unwrap();
+    let unknown = sandbox.run_with(&format!("{run} --isa mmx"), &plainest);
+    sandbox.refuses(&unknown, 2, &["--isa mmx: expected one of", "portable"]).unwrap();
     assert!(!sandbox.path("out").exists());
     let whole = run.replace("--out out", "--out whole");
     let length = told(&sandbox, &whole).len();
@@ -277,6 +279,8 @@ fn arithmetic_is_not_mixed_unless_it_is_allowed() {
     let used = |ran: &Ran| ran.json()["environment"]["arithmetic"].as_array().unwrap().clone();
     let there = used(&alone)[0].as_str().unwrap().to_string();
     assert!(there.starts_with("portable"), "{there}");
+    sandbox.ok(&format!("{} --isa portable", run.replace("--out out", "--out asked")));
+    assert!(bytes(&sandbox, "asked") == bytes(&sandbox, "alone"), "the option and the variable differ");
     let here =
         json_file(&sandbox.path("whole/report.json"))["environment"]["arithmetic"][0].as_str().unwrap().to_string();
     if here == there {

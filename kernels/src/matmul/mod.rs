@@ -10,7 +10,7 @@ use candle_core::{D, Device, Result, Tensor};
 use faer::{Accum, MatMut, MatRef};
 use rayon::prelude::*;
 
-pub use tile::{ISA, Isa, arithmetic};
+pub use tile::{ISA, Isa, arithmetic, choose};
 
 use crate::plain::add;
 use crate::swiglu::swiglu;

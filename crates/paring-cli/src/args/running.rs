@@ -1,5 +1,7 @@
 //! Options of all commands that compute: where, how, and what they tell meanwhile.
 
+use std::ffi::OsString;
+
 use clap::{Args, ValueEnum};
 use paring::Precision;
 use paring_kernels::device::Choice;
@@ -43,6 +45,9 @@ pub struct DeviceArg {
     /// auto, cpu, cuda or cuda:N; auto is the first GPU if this build has CUDA and one answers
     #[arg(long, display_order = 1, value_name = "DEVICE", default_value = "auto", hide_short_help = true)]
     pub device: Choice,
+    /// Fastest instructions to use on the CPU, such as avx512 [default: $PARING_ISA, or the best; --version says which]
+    #[arg(long, display_order = 2, value_name = "NAME", hide_short_help = true)]
+    pub isa: Option<OsString>,
 }
 
 impl DtypeArg {

@@ -67,7 +67,7 @@ const HEADINGS: [(&str, &[&str]); 14] = [
             "data-dir",
         ],
     ),
-    (SPEED, &["device", "threads", "dtype", "max-vram", "offload", "gram-precision", "skip-out-loss"]),
+    (SPEED, &["device", "isa", "threads", "dtype", "max-vram", "offload", "gram-precision", "skip-out-loss"]),
     (
         GPTQ,
         &[

@@ -25,7 +25,7 @@ pub fn inspect(args: &InspectArgs, shared: &Shared) -> Result<Answer, Failure> {
     if let Some(path) = args.outliers.as_deref().filter(|path| path.is_dir()) {
         return Err(Error::Misuse(format!("--outliers {}: is a folder; name a file", path.display())).into());
     }
-    machine::threads(None)?;
+    machine::threads(None, None)?;
     let sources = sources(shared.quiet, &args.look.opening);
     let checkpoint = Arc::new(sources.checkpoint(&sources.local(&args.look.model)?)?);
     let inputs = InputFiles::of(&checkpoint);
@@ -83,7 +83,7 @@ pub fn verify(args: &VerifyArgs, shared: &Shared, log: &Log) -> Result<Answer, F
             other => other,
         })?;
     }
-    let threads = machine::threads(running.threads)?;
+    let threads = machine::threads(running.threads, running.place.isa.as_ref())?;
     let local = sources.local(&args.model)?;
     let verified = paring::commands::verify::verify(Arc::new(sources.checkpoint(&local)?))?;
     let mut progress = Progress::new(shared.channels(), running.verbose, log);

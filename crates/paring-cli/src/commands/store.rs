@@ -14,7 +14,7 @@ use crate::show::{self, Answer, Failure};
 use paring::report::words::plural;
 
 pub fn decompress(args: &DecompressArgs, shared: &Shared, log: &Log) -> Result<Answer, Failure> {
-    machine::threads(None)?;
+    machine::threads(None, None)?;
     let sources = sources(shared.quiet, &args.look.opening);
     let local = sources.local(&args.look.model)?;
     refuse_same_folder(&local, &args.out)?;
@@ -47,7 +47,7 @@ pub fn decompress(args: &DecompressArgs, shared: &Shared, log: &Log) -> Result<A
 }
 
 pub fn convert(args: &ConvertArgs, shared: &Shared, log: &Log) -> Result<Answer, Failure> {
-    machine::threads(None)?;
+    machine::threads(None, None)?;
     let sources = sources(shared.quiet, &args.look.opening);
     let local = sources.local(&args.look.model)?;
     refuse_same_folder(&local, &args.out)?;

@@ -1,21 +1,45 @@
 //! The versions that a processor has, their names, and the variable of the environment that leaves the fastest ones out.
 
-use std::ffi::OsStr;
-use std::sync::LazyLock;
+use std::ffi::OsString;
+use std::sync::OnceLock;
 
 use super::Isa;
 
 /// The variable that names the fastest version to use: machines of several kinds compute alike with it.
 pub const ISA: &str = "PARING_ISA";
 
+/// The name that the program was given instead of the variable's.
+static CHOSEN: OnceLock<OsString> = OnceLock::new();
+
+static AVAILABLE: OnceLock<Vec<Isa>> = OnceLock::new();
+
 /// Those that are used, the fastest first.
-pub(super) static AVAILABLE: LazyLock<Vec<Isa>> = LazyLock::new(|| {
-    let mut found = detected();
-    // A name that means nothing is an error of `arithmetic`, before any work.
-    let first = first_of(std::env::var_os(ISA).as_deref(), &found).unwrap_or(0);
-    found.drain(..first);
-    found
-});
+pub(super) fn available() -> &'static [Isa] {
+    AVAILABLE.get_or_init(|| {
+        let mut found = detected();
+        // A name that means nothing is an error of `arithmetic`, before any work.
+        let first = first_of(&named(), &found).unwrap_or(0);
+        found.drain(..first);
+        found
+    })
+}
+
+/// Makes the version of that name the fastest one that is used, whatever [`ISA`] says: before the first product, and once.
+/// [`arithmetic`] says whether there is such a version. Errors, in words, after that.
+pub fn choose(name: OsString) -> Result<(), String> {
+    if AVAILABLE.get().is_some() || CHOSEN.get_or_init(|| name.clone()) != &name {
+        return Err(format!("instructions were chosen before {} was asked for", name.display()));
+    }
+    Ok(())
+}
+
+/// What was asked for: where, and the name.
+fn named() -> (&'static str, Option<OsString>) {
+    match CHOSEN.get() {
+        Some(name) => ("--isa ", Some(name.clone())),
+        None => ("PARING_ISA=", std::env::var_os(ISA)),
+    }
+}
 
 /// Those that the processor has, the fastest first.
 fn detected() -> Vec<Isa> {
@@ -62,21 +86,21 @@ fn is_intel() -> bool {
     [who.ebx, who.edx, who.ecx].map(u32::to_le_bytes).as_flattened() == b"GenuineIntel"
 }
 
-/// The number of the version that [`ISA`] names, of those that were found; 0 where it is unset or empty.
-fn first_of(named: Option<&OsStr>, found: &[Isa]) -> Result<usize, String> {
-    let Some(named) = named.filter(|named| !named.is_empty()) else { return Ok(0) };
+/// The number of the version that is named, of those that were found; 0 where none is.
+fn first_of((place, named): &(&str, Option<OsString>), found: &[Isa]) -> Result<usize, String> {
+    let Some(named) = named.as_ref().filter(|named| !named.is_empty()) else { return Ok(0) };
     found.iter().position(|isa| named == isa.name()).ok_or_else(|| {
         let names: Vec<&str> = found.iter().map(|isa| isa.name()).collect();
-        format!("{ISA}={}: expected one of those that this processor has: {}", named.display(), names.join(", "))
+        format!("{place}{}: expected one of those that this processor has: {}", named.display(), names.join(", "))
     })
 }
 
 /// Everything about this machine and process that decides the bits of sums on the CPU, in words: the version of the tile, the
-/// architecture, and the system, whose library computes exponentials. Errors, in words, when [`ISA`] names a version that there
-/// is not.
+/// architecture, and the system, whose library computes exponentials. Errors, in words, when [`ISA`] or [`choose`] names a version
+/// that there is not.
 pub fn arithmetic() -> Result<String, String> {
     let found = detected();
-    let first = first_of(std::env::var_os(ISA).as_deref(), &found)?;
+    let first = first_of(&named(), &found)?;
     let used = found[first];
     // Other libraries choose for themselves. Theirs are two ways: with fused multiply-add, which all but the last have, or without.
     let plain = |isa| matches!(isa, Isa::Portable | Isa::Blocks);
@@ -91,11 +115,12 @@ mod tests {
     #[test]
     fn a_version_is_named_or_refused() {
         let found = detected();
+        let first = |name: Option<&str>| first_of(&("PARING_ISA=", name.map(OsString::from)), &found);
         for (i, isa) in found.iter().enumerate() {
-            assert_eq!(first_of(Some(OsStr::new(isa.name())), &found), Ok(i));
+            assert_eq!(first(Some(isa.name())), Ok(i));
         }
-        assert_eq!((first_of(None, &found), first_of(Some(OsStr::new("")), &found)), (Ok(0), Ok(0)));
-        let error = first_of(Some(OsStr::new("mmx")), &found).unwrap_err();
+        assert_eq!((first(None), first(Some(""))), (Ok(0), Ok(0)));
+        let error = first(Some("mmx")).unwrap_err();
         assert!(error.starts_with("PARING_ISA=mmx: expected one of") && error.ends_with("portable, blocks"), "{error}");
         let here = arithmetic().unwrap();
         assert!(here.starts_with(Isa::current().name()) && here.contains(std::env::consts::ARCH), "{here}");

@@ -21,11 +21,11 @@ mod x86;
 use std::cell::Cell;
 use std::mem::MaybeUninit;
 
-pub use available::{ISA, arithmetic};
+pub use available::{ISA, arithmetic, choose};
 pub(crate) use lines::{LINE, Lines};
 
 use crate::simd::{self, multiversion};
-use available::AVAILABLE;
+use available::available;
 
 /// Rows of the left operand per tile.
 pub(crate) const MR: usize = 6;
@@ -80,7 +80,7 @@ thread_local! {
 impl Isa {
     /// The versions that run on this processor, the fastest first, but for those that [`ISA`] leaves out.
     pub fn available() -> &'static [Isa] {
-        &AVAILABLE
+        available()
     }
 
     /// Its name: as [`ISA`] has it.
@@ -105,7 +105,7 @@ impl Isa {
 
     /// The version that products begun by this thread use.
     pub fn current() -> Isa {
-        OVERRIDE.get().unwrap_or(AVAILABLE[0])
+        OVERRIDE.get().unwrap_or_else(|| available()[0])
     }
 
     /// Runs `f` with this version in the products that it begins on this thread: to compare versions.
@@ -113,7 +113,7 @@ impl Isa {
     /// # Panics
     /// If the processor does not have it.
     pub fn used_in<T>(self, f: impl FnOnce() -> T) -> T {
-        assert!(AVAILABLE.contains(&self), "{self:?} on a processor that has {AVAILABLE:?}");
+        assert!(available().contains(&self), "{self:?} on a processor that has {:?}", available());
         struct Restore(Option<Isa>);
         impl Drop for Restore {
             fn drop(&mut self) {
