@@ -171,7 +171,7 @@ fn finish(
     }
 }
 
-/// What the search for grids changed, as shares of the weighted squares of the weights that it saw.
+/// The change that the search for grids made, in shares of the weighted squares of the weights that it saw.
 fn changes(searched: Option<spqr::Searched>) -> Vec<Change> {
     let change = searched.map(|s| Change { step: "scales", before: s.usual / s.all, after: s.found / s.all });
     change.filter(|change| change.before.is_finite() && change.after.is_finite()).into_iter().collect()

@@ -9,7 +9,7 @@ use super::Isa;
 pub const ISA: &str = "PARING_ISA";
 
 /// The name that the program was given instead of the variable's.
-static CHOSEN: OnceLock<OsString> = OnceLock::new();
+static CHOSEN: OnceLock<(&'static str, OsString)> = OnceLock::new();
 
 static AVAILABLE: OnceLock<Vec<Isa>> = OnceLock::new();
 
@@ -24,19 +24,20 @@ pub(super) fn available() -> &'static [Isa] {
     })
 }
 
-/// Makes the version of that name the fastest one that is used, whatever [`ISA`] says: before the first product, and once.
-/// [`arithmetic`] says whether there is such a version. Errors, in words, after that.
-pub fn choose(name: OsString) -> Result<(), String> {
-    if AVAILABLE.get().is_some() || CHOSEN.get_or_init(|| name.clone()) != &name {
-        return Err(format!("instructions were chosen before {} was asked for", name.display()));
+/// Makes the version of that name the fastest one that is used, whatever [`ISA`] says: before the first product, and once. `place` comes
+/// before the name where [`arithmetic`] finds that there is no such version. Errors, in words, when another was chosen before.
+pub fn choose(place: &'static str, name: OsString) -> Result<(), String> {
+    let asked = (place, name);
+    if AVAILABLE.get().is_some() || CHOSEN.get_or_init(|| asked.clone()) != &asked {
+        return Err(format!("instructions were chosen before {place}{} was asked for", asked.1.display()));
     }
     Ok(())
 }
 
-/// What was asked for: where, and the name.
+/// The name that was asked for, and the words before it.
 fn named() -> (&'static str, Option<OsString>) {
     match CHOSEN.get() {
-        Some(name) => ("--isa ", Some(name.clone())),
+        Some((place, name)) => (*place, Some(name.clone())),
         None => ("PARING_ISA=", std::env::var_os(ISA)),
     }
 }
@@ -79,7 +80,7 @@ fn detected() -> Vec<Isa> {
     found
 }
 
-/// Whether Intel made the processor, as it says itself.
+/// True if Intel made the processor, as it says itself.
 #[cfg(target_arch = "x86_64")]
 fn is_intel() -> bool {
     let who = std::arch::x86_64::__cpuid(0);

@@ -135,7 +135,7 @@ impl Isa {
         if elements == Elements::Pairs && self.widens() { 2 } else { 1 }
     }
 
-    /// Whether pairs are multiplied in [`blocks`].
+    /// True if pairs are multiplied in [`blocks`].
     fn has_blocks(self) -> bool {
         match self {
             #[cfg(all(target_arch = "x86_64", target_os = "linux"))]

@@ -127,7 +127,7 @@ fn every_version_rounds_rows_to_nearest_even() {
     }
 }
 
-/// What the words of one row stand for.
+/// The numbers that the words of one row stand for.
 fn numbers(isa: Isa, words: &[u32], row: usize, cols: usize) -> Vec<f32> {
     let pairs = cols.div_ceil(2);
     if isa.has_blocks() {

@@ -172,7 +172,7 @@ pub struct Swept {
     pub zeros: Statistic,
     /// Σ e².
     pub loss: f64,
-    /// What the search for grids changed; `None` where there was none, or on a GPU.
+    /// The change that the search for grids made; `None` where there was none, or on a GPU.
     pub searched: Option<Searched>,
 }
 

@@ -6,13 +6,13 @@ use std::sync::LazyLock;
 
 use super::{From, Operands, SIDE, TILE};
 
-/// Whether the processor multiplies tiles of bfloat16, and the system lets this process do it.
+/// True if the processor multiplies tiles of bfloat16, and the system lets this process do it.
 pub(in super::super) fn permitted() -> bool {
     static PERMITTED: LazyLock<bool> = LazyLock::new(|| supported() && asked());
     *PERMITTED
 }
 
-/// Whether the processor has the instructions, and the system keeps their registers for each thread.
+/// True if the processor has the instructions, and the system keeps their registers for each thread.
 fn supported() -> bool {
     /// Bits of EDX of leaf 7: tiles, and their products of bfloat16.
     const INSTRUCTIONS: u32 = 1 << 24 | 1 << 22;
@@ -45,7 +45,7 @@ unsafe fn kept() -> u64 {
 /// Asks the system for room for the registers, once for all threads of this process: Linux keeps none unless asked.
 fn asked() -> bool {
     const ARCH_REQ_XCOMP_PERM: libc::c_long = 0x1023;
-    /// What tiles hold, as a number of the state.
+    /// The number of the state of tiles.
     const XTILEDATA: libc::c_long = 18;
     // SAFETY: this call takes two numbers and touches no memory of this process.
     unsafe { libc::syscall(libc::SYS_arch_prctl, ARCH_REQ_XCOMP_PERM, XTILEDATA) == 0 }
@@ -78,7 +78,7 @@ pub(super) struct Configured {
 
 impl Configured {
     /// # Panics
-    /// Where AMX may not be used.
+    /// If AMX may not be used.
     pub fn begin() -> Self {
         assert!(permitted(), "AMX, which this process may not use");
         // SAFETY: the instruction is there, and reads 64 bytes. No compiler keeps anything in these registers.

@@ -42,7 +42,7 @@ pub(super) struct Operands<'a> {
 }
 
 impl Operands<'_> {
-    /// Whether every tile lies inside.
+    /// True if every tile lies inside.
     fn fit(&self) -> bool {
         let words = |from: Option<&[u32]>, tiles: usize| from.is_none_or(|from| from.len() >= tiles * TILE);
         // Of the last line 32 words are read.
@@ -132,7 +132,7 @@ fn own(y: &[MaybeUninit<f32>], from: usize, rows: usize, stride: usize) {
 #[repr(C, align(64))]
 struct Tail([u32; SIDE * NR]);
 
-/// What multiplies tiles.
+/// The unit that multiplies tiles.
 enum Unit {
     #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
     Amx(amx::Configured),
@@ -177,7 +177,7 @@ impl Unit {
     }
 }
 
-/// Where the sums of a block begin.
+/// The values that the sums of a block begin with.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum From {
     Zero,

@@ -28,7 +28,7 @@ const CODES: usize = 8;
 /// Standard deviations on each side of the mean of a tile's scales, and of its zeros, that its grids for them span at most.
 const SPREADS: [f64; 2] = [2.3, 1.4];
 
-/// What a search changed, summed over the grids that it chose.
+/// The change that a search made, summed over the grids that it chose.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Searched {
     /// The weighted errors of grids that span their weights, on the same second level.
