@@ -1,15 +1,14 @@
-//! Operations on activations between two layers, and on codes on their way to a file.
+//! Operations on activations between two layers.
 
-use candle_core::{Device, Tensor};
+use candle_core::Device;
 use paring_kernels::attention::{Scores, causal};
 use paring_kernels::matmul::Matrix;
 use paring_kernels::norm::rms;
-use paring_kernels::pack::{self, Fill};
 use paring_kernels::plain::add;
 use paring_kernels::swiglu::swiglu;
 
 use super::{Arithmetic, Bencher, floor, random, random_tensor};
-use crate::{Precision, Result};
+use crate::Precision;
 
 const PRECISIONS: [(&str, Precision, Arithmetic, usize); 2] =
     [("f32", Precision::F32, Arithmetic::F32, 4), ("bf16", Precision::Bf16, Arithmetic::Bf16, 2)];
@@ -75,39 +74,4 @@ pub(super) fn all(bencher: &mut Bencher<'_>) {
         |[gate, up], ()| Ok(swiglu(gate, up).map(drop)?),
     );
     bencher.measure("add", shape, floor::pass(3 * bytes), operands, |_| (), |[a, b], ()| Ok(add(a, b).map(drop)?));
-    packing(bencher);
-}
-
-/// Codes of the first layer's shape.
-fn packing(bencher: &mut Bencher<'_>) {
-    let (rows, cols) = bencher.shapes().layers[0];
-    let codes = |device: &Device, most: f32| -> Result<Tensor> {
-        let codes: Vec<u8> = random(rows * cols, 4).iter().map(|v| ((v + 0.5) * most) as u8).collect();
-        Ok(Tensor::from_vec(codes, (rows, cols), device)?)
-    };
-    for bits in 2..=8u32 {
-        let most = (1u32 << bits) as f32 - 0.01;
-        let work = floor::pass(rows * cols + rows * Fill::Words.row_bytes(cols, bits));
-        let begin = |device: &Device| codes(device, most);
-        bencher.measure(
-            &format!("pack-{bits}"),
-            [rows, cols],
-            work,
-            begin,
-            |_| (),
-            |codes, ()| Ok(pack::pack(codes, bits, Fill::Words).map(drop)?),
-        );
-        let begin = |device: &Device| Ok(pack::pack(&codes(device, most)?, bits, Fill::Words)?);
-        bencher.measure(
-            &format!("unpack-{bits}"),
-            [rows, cols],
-            work,
-            begin,
-            |_| (),
-            |packed, ()| Ok(pack::unpack(packed, bits, cols).map(drop)?),
-        );
-    }
-    let begin = |device: &Device| random_tensor(&[rows, cols], 5, device);
-    let work = floor::pass(rows * cols * 4 + rows * cols.div_ceil(8));
-    bencher.measure("mask", [rows, cols], work, begin, |_| (), |x, ()| Ok(pack::mask(x).map(drop)?));
 }

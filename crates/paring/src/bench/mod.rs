@@ -2,6 +2,7 @@
 
 mod activations;
 mod agreement;
+mod codes;
 mod floor;
 mod shapes;
 mod sweeps;
@@ -43,6 +44,7 @@ pub static OPERATIONS: &[(&str, &str)] = &[
     ("add", "a sum of activations"),
     ("pack", "codes of 2 to 8 bits into words"),
     ("unpack", "and back"),
+    ("decode", "codes of 4 and 8 bits to f32, on a CPU"),
     ("mask", "marks of what is not zero"),
 ];
 
@@ -150,6 +152,7 @@ pub fn run(device: &Device, options: &BenchOptions) -> Result<Bench> {
     let mut bencher = Bencher { device, options, rates, start, measured: Vec::new(), skipped: Vec::new() };
     sweeps::all(&mut bencher);
     activations::all(&mut bencher);
+    codes::all(&mut bencher);
     let Bencher { measured, skipped, .. } = bencher;
     let seconds = start.elapsed().as_secs_f64();
     Ok(Bench { shapes: options.shapes.name, rates, measured, skipped, seconds })
