@@ -34,19 +34,10 @@ impl Shape<'_> {
         self.first_key(first) / TILE * TILE
     }
 
-    /// Turns products of the query at `position` with the keys from `start` on into exponentials, those of keys that it
-    /// does not see into 0, and returns their sum.
-    pub(super) fn weigh(&self, head: usize, position: usize, start: usize, scores: &mut [f32]) -> f32 {
-        let first = self.first_key(position);
-        let seen = first - start..position + 1 - start;
-        let Some((bias, width)) = self.bias else { return softmax(scores, seen, self.scale) };
-        shift(&mut scores[seen.clone()], &bias[head * width..][first..=position], self.scale);
-        softmax(scores, seen, 1.0)
-    }
-
-    /// [`Shape::weigh`] for some keys from `start` on, after those that `running` has seen: exponentials are of scores less the
-    /// largest of all. Returns the factor that makes earlier exponentials so too.
-    pub(super) fn weigh_next(
+    /// Turns products of the query at `position` with some keys from `start` on into exponentials of scores less the largest so far, those
+    /// of keys that it does not see into 0, and adds them to what `running` has of earlier keys. Returns the factor that corrects earlier
+    /// exponentials for a larger score.
+    pub(super) fn weigh(
         &self,
         head: usize,
         position: usize,
@@ -68,7 +59,7 @@ impl Shape<'_> {
                 (seen, 1.0)
             }
         };
-        softmax_next(scores, seen, scale, running)
+        softmax(scores, seen, scale, running)
     }
 }
 
@@ -119,18 +110,10 @@ multiversion! {
 }
 
 multiversion! {
-    /// Turns the scores of one query into e^((score − the largest) · scale) over the elements `seen` and 0 elsewhere,
-    /// and returns their sum. Exponentials are powers of 2, which have a cheaper way to the exponent of a float.
-    fn softmax(scores: &mut [f32], seen: Range<usize>, scale: f32) -> f32 {
-        let (seen, scale) = (only(scores, seen), scale * std::f32::consts::LOG2_E);
-        let max = largest(seen, scale);
-        powers(seen, scale, max)
-    }
-}
-
-multiversion! {
-    /// [`softmax`] of some more scores: the largest is that of all so far. Returns the factor of earlier exponentials.
-    fn softmax_next(scores: &mut [f32], seen: Range<usize>, scale: f32, running: &mut Running) -> f32 {
+    /// Turns the scores of one query over the elements `seen` into e^(score · scale − the largest so far), others into 0, and adds
+    /// them to `running`. Returns the factor of earlier exponentials. They are powers of 2, which have a cheaper way to the exponent of
+    /// a float.
+    fn softmax(scores: &mut [f32], seen: Range<usize>, scale: f32, running: &mut Running) -> f32 {
         let (seen, scale) = (only(scores, seen), scale * std::f32::consts::LOG2_E);
         let max = largest(seen, scale);
         let top = if max > running.top { max } else { running.top };

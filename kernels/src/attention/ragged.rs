@@ -7,7 +7,7 @@ use faer::{Accum, MatMut, MatRef, Par};
 use rayon::prelude::*;
 
 use super::cache::KeyValues;
-use super::cpu::{Shape, TILE, divide};
+use super::cpu::{Running, Shape, TILE, divide};
 use super::{Scores, check_scores};
 use crate::matmul::Precision;
 use crate::simd::multiversion;
@@ -146,7 +146,9 @@ fn attend(shape: &Shape<'_>, task: &Task<'_>, q: &[f32], precision: Precision) -
     }
     let mut sums = Vec::with_capacity(rows);
     for (row, scores) in scores.chunks_exact_mut(keys).enumerate() {
-        sums.push(shape.weigh(task.group * each + row % each, task.position + row / each, start, scores));
+        let mut running = Running::default();
+        shape.weigh(task.group * each + row % each, task.position + row / each, start, scores, &mut running);
+        sums.push(running.sum);
     }
     if precision == Precision::Bf16 {
         scores.iter_mut().for_each(|weight| *weight = precision.round(*weight));

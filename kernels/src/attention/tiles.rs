@@ -15,7 +15,7 @@ use crate::matmul::Precision;
 use crate::matmul::panels::{pack_columns, write_panels};
 use crate::matmul::tile::{Elements, Isa, Left, Lines, NR, Target, as_uninit, as_words, multiply};
 
-/// Scores of a task at a time, at most (unless it has more than a thousand rows of 64): they stay in the second-level cache.
+/// Scores of a task at a time, or those of 64 keys where they are more: they stay in the second-level cache.
 const SCORES: usize = 1 << 16;
 /// Keys of a tile at most.
 const KEYS: usize = 256;
@@ -145,7 +145,7 @@ fn attend(
         let lines = scores.chunks_exact_mut(keys).zip(&mut *running).zip(out.chunks_exact_mut(dim)).enumerate();
         for (row, ((scores, running), out)) in lines {
             let (head, query) = (group * each + row / task.rows, task.first + row % task.rows);
-            let factor = shape.weigh_next(head, query, start, scores, running);
+            let factor = shape.weigh(head, query, start, scores, running);
             if factor != 1.0 {
                 out.iter_mut().for_each(|out| *out *= factor);
             }

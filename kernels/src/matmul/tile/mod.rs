@@ -294,7 +294,7 @@ pub(crate) fn multiply(
             let count = depth.min(steps - first);
             // While this part of a panel is used, what comes next is fetched, a share with every tile, unless all of it is near.
             let next = if size_of_val(right) > NEAR { &right[(n * steps + first + count) * NR..] } else { &[] };
-            let mut next = next[..next.len().min(depth * NR)].chunks(next_share(depth * NR, out.rows));
+            let mut next = next[..next.len().min(depth * NR)].chunks(next_share(depth * NR, out.rows.div_ceil(MR)));
             let b = &b[first * NR..][..count * NR];
             for m in (0..out.rows).step_by(MR) {
                 fetch(next.next().unwrap_or_default());
@@ -307,9 +307,9 @@ pub(crate) fn multiply(
     }
 }
 
-/// Words of `len` that are fetched with each tile of so many rows: whole lines of a cache.
-fn next_share(len: usize, rows: usize) -> usize {
-    len.div_ceil(rows.div_ceil(MR).max(1)).next_multiple_of(LINE)
+/// Words of `len` that are fetched with each of so many tiles: whole lines of a cache.
+fn next_share(len: usize, tiles: usize) -> usize {
+    len.div_ceil(tiles.max(1)).next_multiple_of(LINE)
 }
 
 /// Bytes of a right operand that the second-level cache is sure to hold.

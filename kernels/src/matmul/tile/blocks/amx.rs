@@ -18,20 +18,14 @@ fn supported() -> bool {
     const INSTRUCTIONS: u32 = 1 << 24 | 1 << 22;
     /// Bits of the first control register: the shape of tiles, and what they hold.
     const STATE: u64 = 1 << 17 | 1 << 18;
-    if !["xsave", "avx512f", "avx512bf16"].into_iter().all(has) || __cpuid_count(0, 0).eax < 7 {
+    let vectors = is_x86_feature_detected!("avx512f") && is_x86_feature_detected!("avx512bf16");
+    if !vectors || !is_x86_feature_detected!("xsave") {
         return false;
     }
+    // What has AVX-512 has leaf 7.
     let instructions = __cpuid_count(7, 0).edx & INSTRUCTIONS == INSTRUCTIONS;
     // SAFETY: the processor has `xsave`, and a system that enables AVX-512 has enabled this instruction too.
     instructions && unsafe { kept() } & STATE == STATE
-}
-
-fn has(feature: &str) -> bool {
-    match feature {
-        "xsave" => is_x86_feature_detected!("xsave"),
-        "avx512f" => is_x86_feature_detected!("avx512f"),
-        _ => is_x86_feature_detected!("avx512bf16"),
-    }
 }
 
 /// # Safety
@@ -50,6 +44,10 @@ fn asked() -> bool {
     // SAFETY: this call takes two numbers and touches no memory of this process.
     unsafe { libc::syscall(libc::SYS_arch_prctl, ARCH_REQ_XCOMP_PERM, XTILEDATA) == 0 }
 }
+
+/// Bytes between the rows of a tile of the left operand, and of the right one.
+const LEFT: usize = 4 * SIDE;
+const RIGHT: usize = 4 * super::NR;
 
 /// The operand of `ldtilecfg`: the shapes of eight registers.
 #[repr(C, align(64))]
@@ -86,22 +84,69 @@ impl Configured {
         Self { _here: std::marker::PhantomData }
     }
 
-    /// The sums of a block at `sums`, in rows of `stride`.
+    /// The sums of a block at `sums`, in rows of `stride`: four tiles, of which each step along k reads two of both operands.
     ///
     /// # Safety
-    /// All tiles lie inside the operands, and there is room for the sums: 32 columns of 16 rows, or of 32.
+    /// All tiles lie inside the operands, and there is room for the sums: 32 columns of 32 rows.
     pub unsafe fn block(&self, operands: &Operands<'_>, sums: *mut f32, stride: usize, from: From) {
         let Operands { top, bottom, right, tail } = operands;
         let whole = operands.whole();
         let tail = tail.map_or(std::ptr::null(), <[u32]>::as_ptr);
         // Without whole tiles the last one is the first.
         let (right, count, tail) = if whole > 0 { (right.as_ptr(), whole, tail) } else { (tail, 1, std::ptr::null()) };
-        // SAFETY: the caller's promise.
+        // SAFETY: the caller's promise. The flags and these registers are all that changes beside the sums.
         unsafe {
-            match bottom {
-                Some(bottom) => four([top.as_ptr(), bottom.as_ptr()], right, count, tail, (sums, stride, from)),
-                None => two(top.as_ptr(), right, count, tail, (sums, stride, from)),
-            }
+            asm!(
+                "test {there:e}, {there:e}",
+                "jz 4f",
+                "tileloadd tmm0, [{out} + {out_stride}]",
+                "tileloadd tmm1, [{out} + {out_stride} + 64]",
+                "tileloadd tmm2, [{below} + {out_stride}]",
+                "tileloadd tmm3, [{below} + {out_stride} + 64]",
+                "jmp 2f",
+                "4:",
+                "tilezero tmm0", "tilezero tmm1", "tilezero tmm2", "tilezero tmm3",
+                "2:",
+                "tileloadd tmm6, [{right} + {right_stride}]",
+                "tileloadd tmm4, [{top} + {left_stride}]",
+                "tdpbf16ps tmm0, tmm4, tmm6",
+                "tileloadd tmm5, [{bottom} + {left_stride}]",
+                "tdpbf16ps tmm2, tmm5, tmm6",
+                "tileloadd tmm7, [{right} + {right_stride} + 64]",
+                "tdpbf16ps tmm1, tmm4, tmm7",
+                "tdpbf16ps tmm3, tmm5, tmm7",
+                "add {top}, {left_tile}",
+                "add {bottom}, {left_tile}",
+                "add {right}, {right_tile}",
+                "dec {count}",
+                "jnz 2b",
+                // The last words along k, once.
+                "test {tail}, {tail}",
+                "jz 3f",
+                "mov {right}, {tail}",
+                "xor {tail}, {tail}",
+                "inc {count}",
+                "jmp 2b",
+                "3:",
+                "tilestored [{out} + {out_stride}], tmm0",
+                "tilestored [{out} + {out_stride} + 64], tmm1",
+                "tilestored [{below} + {out_stride}], tmm2",
+                "tilestored [{below} + {out_stride} + 64], tmm3",
+                top = inout(reg) top.as_ptr() => _,
+                bottom = inout(reg) bottom.as_ptr() => _,
+                right = inout(reg) right => _,
+                count = inout(reg) count => _,
+                tail = inout(reg) tail => _,
+                out = in(reg) sums,
+                below = in(reg) sums.wrapping_add(SIDE * stride),
+                left_stride = in(reg) LEFT,
+                right_stride = in(reg) RIGHT,
+                out_stride = in(reg) 4 * stride,
+                there = in(reg) u32::from(from == From::There),
+                left_tile = const 4 * TILE,
+                right_tile = const RIGHT * SIDE,
+                options(nostack),
+            );
         }
     }
 }
@@ -110,133 +155,5 @@ impl Drop for Configured {
     fn drop(&mut self) {
         // SAFETY: the instruction is there.
         unsafe { asm!("tilerelease", options(nomem, nostack, preserves_flags)) };
-    }
-}
-
-/// Bytes between the rows of a tile of the left operand, and of the right one.
-const LEFT: usize = 4 * SIDE;
-const RIGHT: usize = 4 * super::NR;
-
-/// Four tiles of sums, of which each step along k reads two of both operands.
-///
-/// # Safety
-/// Tiles are configured; `left` has `count` tiles in each part and one more if `tail` is not null, `right` `count`, of two beside each
-/// other, and `tail` one. `sums` has room.
-unsafe fn four(
-    left: [*const u32; 2],
-    right: *const u32,
-    count: usize,
-    tail: *const u32,
-    (sums, stride, from): (*mut f32, usize, From),
-) {
-    // SAFETY: the caller's promise. The flags and these registers are all that changes beside the sums.
-    unsafe {
-        asm!(
-            "test {there:e}, {there:e}",
-            "jz 4f",
-            "tileloadd tmm0, [{out} + {out_stride}]",
-            "tileloadd tmm1, [{out} + {out_stride} + 64]",
-            "tileloadd tmm2, [{below} + {out_stride}]",
-            "tileloadd tmm3, [{below} + {out_stride} + 64]",
-            "jmp 2f",
-            "4:",
-            "tilezero tmm0", "tilezero tmm1", "tilezero tmm2", "tilezero tmm3",
-            "2:",
-            "tileloadd tmm6, [{right} + {right_stride}]",
-            "tileloadd tmm4, [{top} + {left_stride}]",
-            "tdpbf16ps tmm0, tmm4, tmm6",
-            "tileloadd tmm5, [{bottom} + {left_stride}]",
-            "tdpbf16ps tmm2, tmm5, tmm6",
-            "tileloadd tmm7, [{right} + {right_stride} + 64]",
-            "tdpbf16ps tmm1, tmm4, tmm7",
-            "tdpbf16ps tmm3, tmm5, tmm7",
-            "add {top}, {left_tile}",
-            "add {bottom}, {left_tile}",
-            "add {right}, {right_tile}",
-            "dec {count}",
-            "jnz 2b",
-            // The last words along k, once.
-            "test {tail}, {tail}",
-            "jz 3f",
-            "mov {right}, {tail}",
-            "xor {tail}, {tail}",
-            "inc {count}",
-            "jmp 2b",
-            "3:",
-            "tilestored [{out} + {out_stride}], tmm0",
-            "tilestored [{out} + {out_stride} + 64], tmm1",
-            "tilestored [{below} + {out_stride}], tmm2",
-            "tilestored [{below} + {out_stride} + 64], tmm3",
-            top = inout(reg) left[0] => _,
-            bottom = inout(reg) left[1] => _,
-            right = inout(reg) right => _,
-            count = inout(reg) count => _,
-            tail = inout(reg) tail => _,
-            out = in(reg) sums,
-            below = in(reg) sums.wrapping_add(SIDE * stride),
-            left_stride = in(reg) LEFT,
-            right_stride = in(reg) RIGHT,
-            out_stride = in(reg) 4 * stride,
-            there = in(reg) u32::from(from == From::There),
-            left_tile = const 4 * TILE,
-            right_tile = const RIGHT * SIDE,
-            options(nostack),
-        );
-    }
-}
-
-/// The upper two of [`four`].
-///
-/// # Safety
-/// As of [`four`], with one part of the left operand.
-unsafe fn two(
-    top: *const u32,
-    right: *const u32,
-    count: usize,
-    tail: *const u32,
-    (sums, stride, from): (*mut f32, usize, From),
-) {
-    // SAFETY: as in `four`.
-    unsafe {
-        asm!(
-            "test {there:e}, {there:e}",
-            "jz 4f",
-            "tileloadd tmm0, [{out} + {out_stride}]",
-            "tileloadd tmm1, [{out} + {out_stride} + 64]",
-            "jmp 2f",
-            "4:",
-            "tilezero tmm0", "tilezero tmm1",
-            "2:",
-            "tileloadd tmm6, [{right} + {right_stride}]",
-            "tileloadd tmm4, [{top} + {left_stride}]",
-            "tdpbf16ps tmm0, tmm4, tmm6",
-            "tileloadd tmm7, [{right} + {right_stride} + 64]",
-            "tdpbf16ps tmm1, tmm4, tmm7",
-            "add {top}, {left_tile}",
-            "add {right}, {right_tile}",
-            "dec {count}",
-            "jnz 2b",
-            "test {tail}, {tail}",
-            "jz 3f",
-            "mov {right}, {tail}",
-            "xor {tail}, {tail}",
-            "inc {count}",
-            "jmp 2b",
-            "3:",
-            "tilestored [{out} + {out_stride}], tmm0",
-            "tilestored [{out} + {out_stride} + 64], tmm1",
-            top = inout(reg) top => _,
-            right = inout(reg) right => _,
-            count = inout(reg) count => _,
-            tail = inout(reg) tail => _,
-            out = in(reg) sums,
-            left_stride = in(reg) LEFT,
-            right_stride = in(reg) RIGHT,
-            out_stride = in(reg) 4 * stride,
-            there = in(reg) u32::from(from == From::There),
-            left_tile = const 4 * TILE,
-            right_tile = const RIGHT * SIDE,
-            options(nostack),
-        );
     }
 }

@@ -12,7 +12,7 @@ use std::mem::MaybeUninit;
 
 pub(super) use pack::{pad, rounded, turned};
 
-use super::{Isa, Left, NR, Target, fetch};
+use super::{Isa, Left, NR, Target, fetch, next_share};
 use crate::simd::multiversion;
 
 /// Rows, columns and words along k of a tile.
@@ -29,12 +29,12 @@ pub(super) const DEPTH: usize = 512;
 #[repr(C, align(64))]
 struct Sums([MaybeUninit<f32>; BLOCK * BLOCK]);
 
-/// Operands of a block: of the left one 16 rows or 32, of the right one 32 columns.
+/// Operands of a block: 32 rows of the left one, 32 columns of the right one.
 pub(super) struct Operands<'a> {
     /// Whole tiles of the first 16 rows, as many as there are in `right` and one for `tail`.
     pub top: &'a [u32],
-    /// Those of the next 16, if there are some.
-    pub bottom: Option<&'a [u32]>,
+    /// Those of the next 16; of the first again where there are no more.
+    pub bottom: &'a [u32],
     /// Whole tiles: lines of panels, of which 32 words are read.
     pub right: &'a [u32],
     /// One tile more, if there is one.
@@ -44,14 +44,12 @@ pub(super) struct Operands<'a> {
 impl Operands<'_> {
     /// True if every tile lies inside.
     fn fit(&self) -> bool {
-        let words = |from: Option<&[u32]>, tiles: usize| from.is_none_or(|from| from.len() >= tiles * TILE);
         // Of the last line 32 words are read.
         let lines = |from: &[u32], tiles: usize| tiles == 0 || from.len() >= (tiles * SIDE - 1) * NR + BLOCK;
         let whole = self.whole();
         let tiles = whole + usize::from(self.tail.is_some());
         tiles > 0
-            && words(Some(self.top), tiles)
-            && words(self.bottom, tiles)
+            && self.top.len().min(self.bottom.len()) >= tiles * TILE
             && lines(self.right, whole)
             && self.tail.is_none_or(|tail| lines(tail, 1))
     }
@@ -81,21 +79,22 @@ pub(super) fn multiply(
         if cols == 0 {
             break;
         }
-        let rest = steps % SIDE;
+        let (rest, blocks) = (steps % SIDE, out.rows.div_ceil(BLOCK) * cols.div_ceil(BLOCK));
         tail.0[..rest * NR].copy_from_slice(&b[(steps - rest) * NR..]);
         for first in (0..steps).step_by(depth) {
             let count = depth.min(steps - first);
             let whole = count / SIDE * SIDE;
             let tail = (whole < count).then_some(&tail.0[..]);
             let part = &b[first * NR..][..whole * NR];
-            let mut next = right[(n * steps + first + count) * NR..].chunks(share(depth * NR, out.rows));
+            let mut next = right[(n * steps + first + count) * NR..].chunks(next_share(depth * NR, blocks));
             for at in (0..cols).step_by(BLOCK) {
                 let (right, tail) = (&part[at.min(part.len())..], tail.map(|tail| &tail[at..]));
                 for m in (0..out.rows).step_by(BLOCK) {
                     fetch(next.next().unwrap_or_default());
                     let rows = BLOCK.min(out.rows - m);
                     let top = &left.words[m * left.row + first * left.step..];
-                    let bottom = (rows > SIDE).then(|| &left.words[(m + SIDE) * left.row + first * left.step..]);
+                    let below = if rows > SIDE { m + SIDE } else { m };
+                    let bottom = &left.words[below * left.row + first * left.step..];
                     let target = Target { rows, cols: BLOCK.min(cols - at), ..*out };
                     let y = &mut y[m * out.stride + n * NR + at..];
                     own(y, BLOCK * out.stride, BLOCK.min(out.rows.saturating_sub(m + BLOCK)), out.stride);
@@ -106,13 +105,8 @@ pub(super) fn multiply(
     }
 }
 
-/// Words of `len` that are fetched with each block of so many rows: whole lines.
-fn share(len: usize, rows: usize) -> usize {
-    len.div_ceil(rows.div_ceil(BLOCK).max(1)).next_multiple_of(super::LINE)
-}
-
 /// Asks for the lines of the next block's sums, which are about to be written: `rows` of them from there on. Without it products with
-/// few columns wait for the memory of their results: 830 instead of 1,200 GFLOP/s for [8192, 576] × [576, 1536].
+/// few columns wait for the memory of their results (docs/dev/lab-notes.md).
 #[inline(always)]
 fn own(y: &[MaybeUninit<f32>], from: usize, rows: usize, stride: usize) {
     #[cfg(target_arch = "x86_64")]
@@ -153,8 +147,8 @@ impl Unit {
     fn block(&self, operands: &Operands<'_>, y: &mut [MaybeUninit<f32>], out: &Target, first: bool, sums: &mut Sums) {
         assert!(operands.fit() && y.len() >= (out.rows - 1) * out.stride + out.cols);
         let from = if out.fresh && !first { From::There } else { From::Zero };
-        // Whole tiles need no room of their own.
-        if out.fresh && out.rows.is_multiple_of(SIDE) && out.cols == BLOCK {
+        // Whole blocks need no room of their own.
+        if out.fresh && (out.rows, out.cols) == (BLOCK, BLOCK) {
             return self.whole(operands, y, out.stride, from);
         }
         if from == From::There {
@@ -166,7 +160,7 @@ impl Unit {
         add(&sums.0, y, out);
     }
 
-    /// The sums of a block in place of what is there, in rows of `stride`. Of a left operand without a second part there are 16 rows.
+    /// The sums of a block in place of what is there, in rows of `stride`.
     fn whole(&self, operands: &Operands<'_>, sums: &mut [MaybeUninit<f32>], stride: usize, from: From) {
         match self {
             #[cfg(all(target_arch = "x86_64", target_os = "linux"))]

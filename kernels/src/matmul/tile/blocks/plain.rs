@@ -7,8 +7,7 @@ use super::{BLOCK, From, NR, Operands, SIDE, TILE};
 /// The sums of a block, in rows of `stride`.
 pub(super) fn block(operands: &Operands<'_>, sums: &mut [MaybeUninit<f32>], stride: usize, from: From) {
     let whole = operands.whole();
-    for (half, left) in [Some(operands.top), operands.bottom].into_iter().enumerate() {
-        let Some(left) = left else { continue };
+    for (half, left) in [operands.top, operands.bottom].into_iter().enumerate() {
         for (row, to) in sums[half * SIDE * stride..].chunks_mut(stride).take(SIDE).enumerate() {
             let mut sums = [0f32; BLOCK];
             if from == From::There {
