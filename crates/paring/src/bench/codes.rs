@@ -18,10 +18,9 @@ const GROUP: usize = 64;
 pub(super) fn all(bencher: &mut Bencher<'_>) {
     let (rows, cols) = bencher.shapes().layers[0];
     for bits in 2..=8u32 {
-        let work = floor::pass(rows * cols + rows * Fill::Words.row_bytes(cols, bits));
         match bencher.device.is_cpu() {
-            true => files(bencher, bits, [rows, cols], work),
-            false => kernels(bencher, bits, [rows, cols], work),
+            true => files(bencher, bits, [rows, cols]),
+            false => kernels(bencher, bits, [rows, cols]),
         }
     }
     if bencher.device.is_cpu() {
@@ -40,53 +39,39 @@ fn signed(bits: u32, count: usize) -> Vec<i8> {
     random(count, 4).iter().map(|v| (v * 2.0 * half).floor().clamp(-half, half - 1.0) as i8).collect()
 }
 
-fn files(bencher: &mut Bencher<'_>, bits: u32, [rows, cols]: [usize; 2], work: floor::Work) {
-    let begin = |_: &Device| Ok((Packing::new(bits, false)?, signed(bits, rows * cols)));
-    bencher.measure(
-        &format!("pack-{bits}"),
-        [rows, cols],
-        work,
-        begin,
-        |_| (),
-        |(packing, codes), ()| Ok(packing.pack(codes, cols).map(drop)?),
-    );
-    let begin = |_: &Device| {
-        let packing = Packing::new(bits, false)?;
-        Ok((packing, packing.pack(&signed(bits, rows * cols), cols)?))
-    };
-    bencher.measure(
-        &format!("unpack-{bits}"),
-        [rows, cols],
-        work,
-        begin,
-        |_| (),
-        |(packing, packed), ()| Ok(packing.unpack(packed, rows, cols).map(drop)?),
-    );
+fn files(bencher: &mut Bencher<'_>, bits: u32, [rows, cols]: [usize; 2]) {
+    let packing = move || Packing::new(bits, false);
+    let codes = |_: &Device| Ok(signed(bits, rows * cols));
+    let pack = |codes: &Vec<i8>| Ok(packing()?.pack(codes, cols)?);
+    let unpack = |packed: &Vec<u8>| Ok(packing()?.unpack(packed, rows, cols)?);
+    there_and_back(bencher, bits, [rows, cols], codes, pack, unpack);
 }
 
-fn kernels(bencher: &mut Bencher<'_>, bits: u32, [rows, cols]: [usize; 2], work: floor::Work) {
-    let codes = |device: &Device| -> Result<Tensor> {
-        let most = (1u32 << bits) as f32 - 0.01;
-        let codes: Vec<u8> = random(rows * cols, 4).iter().map(|v| ((v + 0.5) * most) as u8).collect();
+fn kernels(bencher: &mut Bencher<'_>, bits: u32, [rows, cols]: [usize; 2]) {
+    let codes = |device: &Device| {
+        let codes: Vec<u8> =
+            signed(bits, rows * cols).iter().map(|&code| (i32::from(code) + (1 << (bits - 1))) as u8).collect();
         Ok(Tensor::from_vec(codes, (rows, cols), device)?)
     };
-    bencher.measure(
-        &format!("pack-{bits}"),
-        [rows, cols],
-        work,
-        codes,
-        |_| (),
-        |codes, ()| Ok(pack::pack(codes, bits, Fill::Words).map(drop)?),
-    );
-    let begin = |device: &Device| Ok(pack::pack(&codes(device)?, bits, Fill::Words)?);
-    bencher.measure(
-        &format!("unpack-{bits}"),
-        [rows, cols],
-        work,
-        begin,
-        |_| (),
-        |packed, ()| Ok(pack::unpack(packed, bits, cols).map(drop)?),
-    );
+    let pack = |codes: &Tensor| Ok(pack::pack(codes, bits, Fill::Words)?);
+    let unpack = |packed: &Tensor| Ok(pack::unpack(packed, bits, cols)?);
+    there_and_back(bencher, bits, [rows, cols], codes, pack, unpack);
+}
+
+/// Measures packing of codes, and unpacking of what that makes.
+fn there_and_back<C, P, U>(
+    bencher: &mut Bencher<'_>,
+    bits: u32,
+    [rows, cols]: [usize; 2],
+    codes: impl Fn(&Device) -> Result<C>,
+    pack: impl Fn(&C) -> Result<P>,
+    unpack: impl Fn(&P) -> Result<U>,
+) {
+    let work = floor::pass(rows * cols + rows * Fill::Words.row_bytes(cols, bits));
+    let [there, back] = ["pack", "unpack"].map(|name| format!("{name}-{bits}"));
+    bencher.measure(&there, [rows, cols], work, &codes, |_| (), |codes, ()| pack(codes).map(drop));
+    let begin = |device: &Device| pack(&codes(device)?);
+    bencher.measure(&back, [rows, cols], work, begin, |_| (), |packed, ()| unpack(packed).map(drop));
 }
 
 /// Codes to the f32 that products are made of.
