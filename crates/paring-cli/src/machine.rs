@@ -1,6 +1,5 @@
 //! Threads and devices that the command line asks for.
 
-use std::ffi::OsString;
 use std::io;
 use std::sync::mpsc::{Sender, channel};
 use std::thread;
@@ -18,8 +17,8 @@ const EACH: usize = 8;
 
 /// Sets up the threads that a command uses: as many as asked for, or one per processor. Returns notes on what is not as asked.
 /// Errors when `isa`, or the environment, asks for instructions that the processor does not have.
-pub fn threads(asked: Option<u16>, isa: Option<&OsString>) -> Result<Vec<String>> {
-    isa.map_or(Ok(()), |name| matmul::choose("--isa ", name.clone())).map_err(Error::Misuse)?;
+pub fn threads(asked: Option<u16>, isa: Option<&str>) -> Result<Vec<String>> {
+    isa.map_or(Ok(()), |name| matmul::choose("--isa ", name.into())).map_err(Error::Misuse)?;
     matmul::arithmetic().map_err(Error::Misuse)?;
     let processors = thread::available_parallelism().map_or(1, usize::from);
     let wanted = asked.map_or(processors, usize::from);

@@ -1,7 +1,6 @@
 //! Options of all commands that compute: where, how, and what they tell meanwhile.
 
-use std::ffi::OsString;
-
+use clap::builder::NonEmptyStringValueParser;
 use clap::{Args, ValueEnum};
 use paring::Precision;
 use paring_kernels::device::Choice;
@@ -46,8 +45,8 @@ pub struct DeviceArg {
     #[arg(long, display_order = 1, value_name = "DEVICE", default_value = "auto", hide_short_help = true)]
     pub device: Choice,
     /// Fastest instructions to use on the CPU, such as avx512 [default: $PARING_ISA, or the best; --version says which]
-    #[arg(long, display_order = 2, value_name = "NAME", hide_short_help = true)]
-    pub isa: Option<OsString>,
+    #[arg(long, display_order = 2, value_name = "NAME", hide_short_help = true, value_parser = NonEmptyStringValueParser::new())]
+    pub isa: Option<String>,
 }
 
 impl DtypeArg {

@@ -22,7 +22,7 @@ pub fn bench(args: &BenchArgs) -> Result<Answer, Failure> {
         // What the cases took counts too.
         budget: budget.saturating_sub(start.elapsed()),
     };
-    machine::threads(None, args.place.isa.as_ref())?;
+    machine::threads(None, args.place.isa.as_deref())?;
     if !nothing {
         options(&SHAPES[0]).check()?;
     }

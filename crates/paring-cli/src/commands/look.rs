@@ -83,7 +83,7 @@ pub fn verify(args: &VerifyArgs, shared: &Shared, log: &Log) -> Result<Answer, F
             other => other,
         })?;
     }
-    let threads = machine::threads(running.threads, running.place.isa.as_ref())?;
+    let threads = machine::threads(running.threads, running.place.isa.as_deref())?;
     let local = sources.local(&args.model)?;
     let verified = paring::commands::verify::verify(Arc::new(sources.checkpoint(&local)?))?;
     let mut progress = Progress::new(shared.channels(), running.verbose, log);

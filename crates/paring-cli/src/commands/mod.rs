@@ -48,7 +48,7 @@ fn compress(
 ) -> Result<Answer, Failure> {
     let request = request.map_err(|e| run.located(e))?;
     request.plan().map_err(|e| run.located(e))?;
-    let threads = machine::threads(running.threads, running.place.isa.as_ref())?;
+    let threads = machine::threads(running.threads, running.place.isa.as_deref())?;
     let prepared = request.prepare()?;
     let mut progress = Progress::new(shared.channels(), running.verbose, log);
     threads.iter().for_each(|note| progress.note(note));
@@ -73,7 +73,7 @@ pub fn eval(args: &EvalArgs, shared: &Shared, log: &Log) -> Result<Answer, Failu
     let (inputs, running) = (&args.inputs, &args.running);
     let sources = sources(shared.quiet, &inputs.opening);
     sources.expect_data(&inputs.model, inputs.dataset.as_deref())?;
-    let threads = machine::threads(running.threads, running.place.isa.as_ref())?;
+    let threads = machine::threads(running.threads, running.place.isa.as_deref())?;
     let local = sources.local(&inputs.model)?;
     let budget = machine::budget(running)?;
     let model = sources.model(&local, running.dtype.precision(), budget.device(), !args.weight_only)?;
@@ -113,7 +113,7 @@ pub fn eval(args: &EvalArgs, shared: &Shared, log: &Log) -> Result<Answer, Failu
 }
 
 pub fn layer(args: &LayerArgs) -> Result<Answer, Failure> {
-    machine::threads(None, args.place.isa.as_ref())?;
+    machine::threads(None, args.place.isa.as_deref())?;
     let recipe = args.recipe()?.recipe()?;
     let out: &PathBuf = &args.out;
     let device = open_device(args.place.device)?;
