@@ -123,7 +123,8 @@ impl<'a> Shift<'a> {
         self.damped.iter().enumerate().for_each(|(j, &d)| h[j * cols + j] = d as f32);
         let mut dropped: Vec<u8> = weight.iter().map(|&w| u8::from(w == 0.0)).collect();
         let mut made: Vec<f32> = target.iter().zip(&dropped).map(|(&t, &d)| if d == 1 { 0.0 } else { t }).collect();
-        // Two steps are enough for the few zeros of a dense model; those of a pruned one need as many as a refit.
+        // Two steps did what eight did for the zeros of a dense model (docs/dev/lab-notes.md). A pruned one has as many as a refit: fewer
+        // were not tried there.
         let zeros = dropped.iter().filter(|&&d| d == 1).count();
         let steps = if zeros * 4 > dropped.len() { STEPS } else { STEPS / 4 };
         let work = Refine { descent: None, steps };
