@@ -30,6 +30,7 @@ pub mod matmul;
 pub mod minifloat;
 pub mod norm;
 pub mod pack;
+pub mod packed;
 pub mod plain;
 pub(crate) mod products;
 pub mod quantize;

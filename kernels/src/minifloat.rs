@@ -58,6 +58,20 @@ pub(crate) fn e2m3_bits(number: f32) -> u8 {
     code as u8 | ((number.to_bits() >> 26) as u8 & 0x20)
 }
 
+/// The number of a code of `e2m3`, whose sign is bit 5.
+pub(crate) const fn e2m3_number(code: u8) -> f32 {
+    let magnitude = code & 31;
+    let number =
+        if magnitude < 8 { magnitude as f32 / 8.0 } else { f32::from_bits((magnitude as u32 + (126 << 3)) << 20) };
+    if code & 32 == 0 { number } else { -number }
+}
+
+/// The number of a code of `e2m1`, whose sign is bit 3.
+pub(crate) const fn e2m1_number(code: u8) -> f32 {
+    let number = [0.0, 0.5, 1.0, 1.5, 2.0, 3.0, 4.0, 6.0][(code & 7) as usize];
+    if code & 8 == 0 { number } else { -number }
+}
+
 /// `x` as `e2m1`: 0, 0.5, 1, 1.5, 2, 3, 4, 6 and their negatives. Beyond ±[`E2M1_MAX`] it is that; NaN stays NaN.
 #[inline(always)]
 pub fn e2m1(x: f32) -> f32 {
@@ -114,6 +128,11 @@ mod tests {
         }
         for (code, &number) in six.iter().enumerate() {
             assert_eq!([e2m3_bits(number), e2m3_bits(-number)], [code as u8, code as u8 | 0x20]);
+            let both = [code as u8, code as u8 | 0x20].map(|code| e2m3_number(code).to_bits());
+            assert_eq!(both, [number.to_bits(), (-number).to_bits()]);
+        }
+        for (code, &number) in four.iter().enumerate() {
+            assert_eq!([e2m1_number(code as u8), e2m1_number(code as u8 | 8)], [number, -number]);
         }
         assert!([e4m3, e2m3, e2m1].iter().all(|round| round(f32::NAN).is_nan()));
         assert_eq!((e4m3(f32::INFINITY), e2m1(f32::NEG_INFINITY)), (E4M3_MAX, -E2M1_MAX));

@@ -100,6 +100,32 @@ impl Panels {
         Self { rows, cols, words }
     }
 
+    /// Panels of rows that `decode` writes, as f32, from a row on: 64 of them at a time, on all threads.
+    pub(crate) fn decoded(rows: usize, cols: usize, decode: impl Fn(usize, &mut [f32]) + Sync) -> Self {
+        // SAFETY: `pack_rows` writes all of a panel.
+        let words = unsafe {
+            write_panels(rows.div_ceil(NR), cols.div_ceil(2), |n, panel| {
+                let mut values = vec![0f32; NR.min(rows - n * NR) * cols];
+                decode(n * NR, &mut values);
+                pack_rows(panel, &values, cols);
+            })
+        };
+        Self { rows, cols, words }
+    }
+
+    /// Writes the products of `x [tokens, cols]` to columns `first ..` of `y [tokens, stride]`.
+    pub(crate) fn apply_columns(&self, x: &[f32], y: &mut [f32], first: usize, stride: usize) {
+        let isa = Isa::current();
+        let rows = isa.task_rows(self.pairs());
+        let tasks = y.par_chunks_mut(rows * stride).zip(x.par_chunks(rows * self.cols)).with_max_len(1);
+        tasks.for_each(|(y, x)| {
+            let words = isa.rounded(x, self.cols);
+            let left = Left::rows(isa, Elements::Pairs, &words, self.pairs());
+            let target = Target { rows: y.len() / stride, cols: self.rows, stride, fresh: true };
+            multiply((isa, Elements::Pairs), &left, &self.words, self.pairs(), &target, as_uninit(&mut y[first..]));
+        });
+    }
+
     /// Words of k.
     fn pairs(&self) -> usize {
         self.cols.div_ceil(2)

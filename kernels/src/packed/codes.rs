@@ -1,0 +1,343 @@
+//! Codes on grids: integers of 2 to 8 bits and small floats, with scales and zero points of groups of columns.
+//!
+//! A block of 64 columns takes 8 bytes for each bit of a code. Lane i of it holds columns i, 16 + i, 32 + i and 48 + i, the
+//! first lowest, in 4 · bits bits.
+
+use std::marker::PhantomData;
+
+use super::kind::{BLOCK, Kind, Scratch};
+use super::numbers::LANES;
+use super::strip::Strip;
+use super::wide::Wide;
+use crate::matmul::Precision;
+use crate::minifloat::e2m1_number;
+
+/// Bytes after the last block that may be read with it.
+const SLACK: usize = 64;
+
+/// A code's type.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Code {
+    /// Two's complement of that many bits, 1 to 8.
+    Signed(u32),
+    /// `0 ..= 2^bits − 1`.
+    Unsigned(u32),
+    /// The byte of an 8-bit float ([`crate::minifloat::e4m3`]).
+    E4m3,
+    /// A 6-bit float ([`crate::minifloat::e2m3`]) with its sign in bit 5.
+    E2m3,
+    /// A 4-bit float ([`crate::minifloat::e2m1`]) with its sign in bit 3.
+    E2m1,
+}
+
+impl Code {
+    /// Bits that a code is stored in: two at least.
+    pub(super) fn width(self) -> u32 {
+        match self {
+            Code::Signed(bits) | Code::Unsigned(bits) => bits.clamp(2, 8),
+            Code::E4m3 => 8,
+            Code::E2m3 => 6,
+            Code::E2m1 => 4,
+        }
+    }
+
+    /// What is subtracted from the stored bits of an integer.
+    fn offset(self) -> u32 {
+        if let Code::Signed(_) = self { 1 << (self.width() - 1) } else { 0 }
+    }
+
+    /// The bits that are stored for a code.
+    fn stored(self, code: u8) -> u8 {
+        let mask = (1u32 << self.width()) - 1;
+        // A signed code of one bit is −1 or 0, which two bits hold as well.
+        let code = match self {
+            Code::Signed(1) if code & 1 == 1 => 0xff,
+            Code::Signed(1) => 0,
+            _ => code,
+        };
+        ((u32::from(code) + self.offset()) & mask) as u8
+    }
+
+    /// The numbers of the lowest four bits, whatever bits beyond a code's width are.
+    fn levels(self) -> [f32; LANES] {
+        let mut levels = [0f32; LANES];
+        for (bits, level) in levels.iter_mut().enumerate() {
+            let own = (bits & ((1 << self.width().min(4)) - 1)) as u8;
+            *level = if self == Code::E2m1 { e2m1_number(own) } else { f32::from(own) - self.offset() as f32 };
+        }
+        levels
+    }
+}
+
+/// Packed codes and their statistics.
+#[derive(Clone, Debug)]
+pub(super) struct Codes {
+    pub code: Code,
+    pub cols: usize,
+    /// `[rows, blocks, 8 · width]`, and some more.
+    pub packed: Vec<u8>,
+    /// Columns of a group: a multiple of [`LANES`], or all.
+    pub group: usize,
+    pub scales: Strip,
+    pub zeros: Option<Strip>,
+    pub rounding: Rounding,
+}
+
+/// Rounding of `(code − zero) · scale`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Rounding {
+    /// Differences are rounded as well, since they may not be exact.
+    pub difference: bool,
+    /// The type of the weight.
+    pub weight: Precision,
+    /// The type that products take.
+    pub product: Precision,
+}
+
+impl Rounding {
+    /// The weight of a code, in plain numbers: what every other form of it is held to.
+    pub(super) fn weight(self, number: f32, scale: f32, zero: f32) -> f32 {
+        let difference = number - zero;
+        let difference = if self.difference { self.weight.round(difference) } else { difference };
+        self.product.round(self.weight.round(difference * scale))
+    }
+
+    #[inline(always)]
+    unsafe fn wide<W: Wide>(self, numbers: W, scale: W, zero: W) -> W {
+        // SAFETY: the caller's promise about instructions.
+        unsafe {
+            let difference = numbers.subtract(zero);
+            let difference = if self.difference { difference.rounded(self.weight) } else { difference };
+            let weight = difference.multiply(scale).rounded(self.weight);
+            if self.weight == self.product { weight } else { weight.rounded(self.product) }
+        }
+    }
+}
+
+/// Packs codes, row-major `[rows, cols]`.
+pub(super) fn pack(code: Code, codes: &[u8], cols: usize) -> Vec<u8> {
+    let (width, blocks) = (code.width() as usize, cols.div_ceil(BLOCK));
+    let rows = codes.len().checked_div(cols).unwrap_or(0);
+    let mut packed = vec![0u8; rows * blocks * 8 * width + SLACK];
+    let out = packed.chunks_exact_mut(blocks * 8 * width);
+    for (codes, out) in codes.chunks_exact(cols).zip(out) {
+        for (codes, out) in codes.chunks(BLOCK).zip(out.chunks_exact_mut(8 * width)) {
+            for lane in 0..LANES.min(codes.len()) {
+                let bits = codes[lane..].iter().step_by(LANES).enumerate();
+                let lane_bits = bits.fold(0u32, |all, (i, &each)| all | u32::from(code.stored(each)) << (i * width));
+                let first = 4 * width * lane;
+                let bytes = (u64::from(lane_bits) << (first % 8)).to_le_bytes();
+                for (out, byte) in out[first / 8..].iter_mut().zip(bytes) {
+                    *out |= byte;
+                }
+            }
+        }
+    }
+    packed
+}
+
+impl Codes {
+    /// Bytes that they take.
+    pub(super) fn bytes(&self) -> usize {
+        self.packed.len() + self.scales.bytes() + self.zeros.as_ref().map_or(0, Strip::bytes)
+    }
+
+    /// Bytes of a row.
+    fn stride(&self) -> usize {
+        self.cols.div_ceil(BLOCK) * 8 * self.code.width() as usize
+    }
+
+    /// The code at a place, as a number.
+    pub(super) fn number(&self, row: usize, col: usize) -> f32 {
+        let width = self.code.width() as usize;
+        let block = &self.packed[row * self.stride() + col / BLOCK * 8 * width..];
+        let first = 4 * width * (col % LANES) + width * (col % BLOCK / LANES);
+        let both = u32::from(block[first / 8]) | u32::from(block[first / 8 + 1]) << 8;
+        let bits = (both >> (first % 8)) & ((1 << width) - 1);
+        match self.code {
+            Code::E4m3 => crate::minifloat::e4m3_number(bits as u8),
+            Code::E2m3 => crate::minifloat::e2m3_number(bits as u8),
+            Code::E2m1 => e2m1_number(bits as u8),
+            Code::Signed(_) | Code::Unsigned(_) => bits as f32 - self.code.offset() as f32,
+        }
+    }
+
+    /// The group of a column.
+    pub(super) fn group_of(&self, col: usize) -> usize {
+        col / self.group
+    }
+}
+
+/// A way from bits to numbers.
+pub(super) trait Field: Send + Sync + 'static {
+    const WIDTH: u32;
+    /// A table of the weights of a group, which the bits choose from, takes less than computing each weight.
+    const TABLE: bool;
+    /// # Safety
+    /// Needs the instructions of `W`.
+    unsafe fn numbers<W: Wide>(bits: W::Bits, offset: W) -> W;
+}
+
+/// Codes of at most four bits.
+pub(super) struct Level<const WIDTH: u32>;
+/// Integers of more.
+pub(super) struct Whole<const WIDTH: u32>;
+pub(super) struct E4m3;
+pub(super) struct E2m3;
+
+impl<const WIDTH: u32> Field for Level<WIDTH> {
+    const WIDTH: u32 = WIDTH;
+    const TABLE: bool = true;
+
+    #[inline(always)]
+    unsafe fn numbers<W: Wide>(bits: W::Bits, table: W) -> W {
+        // SAFETY: the caller's promise.
+        unsafe { W::pick(table, bits) }
+    }
+}
+
+impl<const WIDTH: u32> Field for Whole<WIDTH> {
+    const WIDTH: u32 = WIDTH;
+    const TABLE: bool = false;
+
+    #[inline(always)]
+    unsafe fn numbers<W: Wide>(bits: W::Bits, offset: W) -> W {
+        // SAFETY: the caller's promise.
+        unsafe { W::whole(WIDTH, bits).subtract(offset) }
+    }
+}
+
+impl Field for E4m3 {
+    const WIDTH: u32 = 8;
+    const TABLE: bool = false;
+
+    #[inline(always)]
+    unsafe fn numbers<W: Wide>(bits: W::Bits, _: W) -> W {
+        // SAFETY: the caller's promise.
+        unsafe { W::e4m3(bits) }
+    }
+}
+
+impl Field for E2m3 {
+    const WIDTH: u32 = 6;
+    const TABLE: bool = false;
+
+    #[inline(always)]
+    unsafe fn numbers<W: Wide>(bits: W::Bits, _: W) -> W {
+        // SAFETY: the caller's promise.
+        unsafe { W::e2m3(bits) }
+    }
+}
+
+/// Codes with the way to read them.
+pub(super) struct Of<'a, F>(&'a Codes, PhantomData<F>);
+
+impl<'a, F: Field> Of<'a, F> {
+    pub(super) fn new(codes: &'a Codes) -> Self {
+        assert_eq!(F::WIDTH, codes.code.width());
+        Self(codes, PhantomData)
+    }
+}
+
+/// A row of codes on its way.
+#[derive(Clone, Copy)]
+pub(super) struct Row<W> {
+    bits: *const u8,
+    /// Where its scales and zeros begin in the scratch.
+    scales: usize,
+    zeros: usize,
+    group: usize,
+    /// Steps of [`LANES`] columns until the next group.
+    left: usize,
+    /// [`Code::levels`], or the offset of integers.
+    numbers: W,
+    /// The weights of a group, or its zero point.
+    table: W,
+    scale: W,
+}
+
+impl<F: Field> Of<'_, F> {
+    /// Begins the next group of a row.
+    ///
+    /// # Safety
+    /// Needs the instructions of `W`.
+    #[inline(always)]
+    unsafe fn next_group<W: Wide>(&self, row: &mut Row<W>, scratch: &Scratch) {
+        let codes = self.0;
+        // Columns beyond the last one have the last group.
+        let group = row.group.min(codes.cols.div_ceil(codes.group) - 1);
+        let scale = scratch.scales.values[row.scales + group];
+        let zero = if codes.zeros.is_some() { scratch.zeros.values[row.zeros + group] } else { 0.0 };
+        // SAFETY: the caller's promise.
+        unsafe {
+            let (scale, zero) = (W::splat(scale), W::splat(zero));
+            row.table = if F::TABLE { codes.rounding.wide(row.numbers, scale, zero) } else { zero };
+            row.scale = scale;
+        }
+        row.group += 1;
+        row.left = codes.group.div_ceil(LANES);
+    }
+}
+
+impl<F: Field> Kind for Of<'_, F> {
+    type Row<W: Wide> = Row<W>;
+
+    #[inline(always)]
+    fn prepare(&self, first: usize, count: usize, scratch: &mut Scratch) {
+        self.0.scales.widen(first, count, &mut scratch.scales);
+        if let Some(zeros) = &self.0.zeros {
+            zeros.widen(first, count, &mut scratch.zeros);
+        }
+    }
+
+    #[inline(always)]
+    unsafe fn row<W: Wide>(&self, first: usize, i: usize, _: &Scratch) -> Row<W> {
+        let codes = self.0;
+        // SAFETY: the caller's promise.
+        let numbers = unsafe {
+            match F::TABLE {
+                true => W::load(codes.code.levels().as_ptr()),
+                false => W::splat(codes.code.offset() as f32),
+            }
+        };
+        Row {
+            bits: codes.packed[(first + i) * codes.stride()..].as_ptr(),
+            scales: i * codes.scales.stride,
+            zeros: i * codes.zeros.as_ref().map_or(0, |zeros| zeros.stride),
+            group: 0,
+            left: 0,
+            numbers,
+            // SAFETY: the caller's promise.
+            table: unsafe { W::zero() },
+            // SAFETY: the caller's promise.
+            scale: unsafe { W::zero() },
+        }
+    }
+
+    #[inline(always)]
+    unsafe fn block<W: Wide>(&self, row: &mut Row<W>, block: usize, scratch: &Scratch) -> [W; 4] {
+        let (codes, whole) = (self.0, self.0.group.is_multiple_of(BLOCK) || self.0.group >= self.0.cols);
+        // SAFETY: the caller's promise; after the last block there are as many bytes as a block can have.
+        unsafe {
+            let bits = W::fields(F::WIDTH, row.bits.add(block * 8 * F::WIDTH as usize));
+            let mut weights = [W::zero(); 4];
+            for (step, weights) in weights.iter_mut().enumerate() {
+                if (step == 0 || !whole) && row.left == 0 {
+                    self.next_group(row, scratch);
+                }
+                let bits = W::shifted(bits, step as u32 * F::WIDTH);
+                *weights = match F::TABLE {
+                    true => F::numbers(bits, row.table),
+                    false => codes.rounding.wide(F::numbers(bits, row.numbers), row.scale, row.table),
+                };
+                if !whole {
+                    row.left -= 1;
+                }
+            }
+            if whole {
+                row.left = row.left.saturating_sub(4);
+            }
+            weights
+        }
+    }
+}

@@ -1,0 +1,160 @@
+//! Weights stored as floats: all of them, or those that a bitmask says.
+
+use super::kind::{BLOCK, Kind, Scratch};
+use super::numbers::{LANES, Numbers, padded};
+use super::wide::Wide;
+use crate::matmul::Precision;
+
+/// A type of floats.
+pub(super) trait Float: Send + Sync + 'static {
+    type Stored: Copy + Send + Sync + Default;
+    /// # Safety
+    /// Needs the instructions of `W`, and sixteen numbers at `from`.
+    unsafe fn load<W: Wide>(from: *const Self::Stored) -> W;
+}
+
+pub(super) struct Bf16;
+pub(super) struct F16;
+pub(super) struct F32;
+
+impl Float for Bf16 {
+    type Stored = u16;
+
+    #[inline(always)]
+    unsafe fn load<W: Wide>(from: *const u16) -> W {
+        // SAFETY: the caller's promise.
+        unsafe { W::bf16(from) }
+    }
+}
+
+impl Float for F16 {
+    type Stored = u16;
+
+    #[inline(always)]
+    unsafe fn load<W: Wide>(from: *const u16) -> W {
+        // SAFETY: the caller's promise.
+        unsafe { W::f16(from) }
+    }
+}
+
+impl Float for F32 {
+    type Stored = f32;
+
+    #[inline(always)]
+    unsafe fn load<W: Wide>(from: *const f32) -> W {
+        // SAFETY: the caller's promise.
+        unsafe { W::load(from) }
+    }
+}
+
+/// All weights, row-major, with a block's length of zeros after the last.
+pub(super) struct Dense<'a, F: Float> {
+    pub cols: usize,
+    pub values: &'a [F::Stored],
+    /// The type that products take, where it is a narrower one.
+    pub product: Precision,
+}
+
+/// The numbers of dense rows, with what [`Dense`] needs after them.
+pub(super) fn dense_numbers(values: &[f32], precision: Precision) -> Numbers {
+    let numbers = values.iter().copied().chain(std::iter::repeat_n(0.0, BLOCK));
+    Numbers::floats(&numbers.collect::<Vec<f32>>(), precision)
+}
+
+impl<F: Float> Kind for Dense<'_, F> {
+    type Row<W: Wide> = usize;
+
+    #[inline(always)]
+    fn prepare(&self, _: usize, _: usize, _: &mut Scratch) {}
+
+    #[inline(always)]
+    unsafe fn row<W: Wide>(&self, first: usize, i: usize, _: &Scratch) -> usize {
+        (first + i) * self.cols
+    }
+
+    #[inline(always)]
+    unsafe fn block<W: Wide>(&self, row: &mut usize, block: usize, _: &Scratch) -> [W; 4] {
+        let first = *row + block * BLOCK;
+        debug_assert!(first + BLOCK <= self.values.len());
+        // SAFETY: the caller's promise; there is a block's length after the last number.
+        unsafe {
+            let at = self.values.as_ptr().add(first);
+            let load = |step: usize| F::load::<W>(at.add(step * LANES)).rounded(self.product);
+            [load(0), load(1), load(2), load(3)]
+        }
+    }
+}
+
+/// Weights that are not zero, row by row, and a word for each block of a row that says which these are.
+#[derive(Clone, Debug)]
+pub(super) struct Bitmask {
+    pub masks: Vec<u64>,
+    /// The number of the first value of each row.
+    first: Vec<u32>,
+    pub values: Numbers,
+}
+
+impl Bitmask {
+    /// Takes `values`, row-major `[rows, cols]`. Nothing where they are too many for the numbers of rows.
+    pub(super) fn new(values: &[f32], cols: usize, precision: Precision) -> Option<Self> {
+        let (mut masks, mut first, mut kept) = (Vec::new(), Vec::new(), Vec::new());
+        for row in values.chunks_exact(cols.max(1)) {
+            first.push(u32::try_from(kept.len()).ok()?);
+            for block in row.chunks(BLOCK) {
+                let is_kept = |all: u64, (i, v): (usize, &f32)| all | u64::from(*v != 0.0) << i;
+                masks.push(block.iter().enumerate().fold(0, is_kept));
+                kept.extend(block.iter().filter(|v| **v != 0.0));
+            }
+        }
+        let values = Numbers::floats(&padded(kept.into_iter()), precision);
+        Some(Self { masks, first, values })
+    }
+
+    /// Bytes that it takes.
+    pub(super) fn bytes(&self) -> usize {
+        size_of_val(&self.masks[..]) + size_of_val(&self.first[..]) + self.values.bytes()
+    }
+}
+
+/// A [`Bitmask`] with the type of its values.
+pub(super) struct Masked<'a, F: Float> {
+    pub cols: usize,
+    pub mask: &'a Bitmask,
+    pub values: &'a [F::Stored],
+    pub product: Precision,
+}
+
+/// A row on its way: its number of the first block, and of the next value.
+#[derive(Clone, Copy)]
+pub(super) struct MaskedRow {
+    blocks: usize,
+    next: usize,
+}
+
+impl<F: Float> Kind for Masked<'_, F> {
+    type Row<W: Wide> = MaskedRow;
+
+    #[inline(always)]
+    fn prepare(&self, _: usize, _: usize, _: &mut Scratch) {}
+
+    #[inline(always)]
+    unsafe fn row<W: Wide>(&self, first: usize, i: usize, _: &Scratch) -> MaskedRow {
+        MaskedRow { blocks: (first + i) * self.cols.div_ceil(BLOCK), next: self.mask.first[first + i] as usize }
+    }
+
+    #[inline(always)]
+    unsafe fn block<W: Wide>(&self, row: &mut MaskedRow, block: usize, _: &Scratch) -> [W; 4] {
+        let mask = self.mask.masks[row.blocks + block];
+        // SAFETY: the caller's promise; there are as many values as bits, and sixteen more.
+        unsafe {
+            let mut weights = [W::zero(); 4];
+            for (step, weights) in weights.iter_mut().enumerate() {
+                let mask = (mask >> (step * LANES)) as u16;
+                debug_assert!(row.next + LANES <= self.values.len());
+                *weights = F::load::<W>(self.values.as_ptr().add(row.next)).rounded(self.product).expand(mask);
+                row.next += mask.count_ones() as usize;
+            }
+            weights
+        }
+    }
+}

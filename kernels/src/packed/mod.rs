@@ -1,0 +1,322 @@
+//! Products with weights that stay packed: codes, small floats, bitmasks and halves are decoded in registers, on their way
+//! into sums (a few rows of inputs), or into panels for the tiles (many rows).
+//!
+//! A weight is what its grid says it is, with every rounding of it: products differ from those of the dense weight by the
+//! order of sums alone.
+
+mod codes;
+mod few;
+mod floats;
+mod grid;
+mod kind;
+mod many;
+mod numbers;
+mod outliers;
+pub mod reference;
+mod strip;
+#[cfg(test)]
+mod tests;
+mod uneven;
+mod wide;
+#[cfg(target_arch = "x86_64")]
+mod x86;
+
+use std::ops::Range;
+
+use candle_core::{D, Device, Result, Tensor, bail};
+use rayon::prelude::*;
+
+pub use codes::Code;
+pub use grid::{Grid, Statistic};
+
+use crate::matmul::Precision;
+use crate::with_f32;
+use codes::{Codes, E2m3, E4m3, Level, Of, Whole};
+use few::{FEW, Inputs, Instructions};
+use floats::{Bf16, Bitmask, Dense, F16, F32, Masked};
+use numbers::Numbers;
+use outliers::Outliers;
+use uneven::Uneven;
+
+/// Bytes of weights below which another thread costs more than it saves.
+const TASK: usize = 16 << 10;
+
+/// A weight `[rows, cols]` = `[out, in]` in packed form, in host memory.
+pub struct Packed {
+    rows: usize,
+    cols: usize,
+    product: Precision,
+    store: Stored,
+    /// The column at each place.
+    order: Option<Vec<u32>>,
+    outliers: Option<Outliers>,
+}
+
+enum Stored {
+    Dense(Numbers),
+    Masked(Bitmask),
+    Codes(Codes),
+    /// Codes of uneven groups, and the group of each column where there is an index.
+    Uneven(Codes, Option<Vec<u32>>),
+}
+
+/// Calls a function that is generic over [`Kind`] with the kind of a packed weight.
+macro_rules! with_kind {
+    ($packed:expr, |$kind:ident| $call:expr) => {{
+        let packed: &Packed = $packed;
+        let (cols, product) = (packed.cols, packed.product);
+        match &packed.store {
+            Stored::Dense(Numbers::Bf16(values)) => {
+                let $kind = &Dense::<Bf16> { cols, values, product };
+                $call
+            }
+            Stored::Dense(Numbers::F16(values)) => {
+                let $kind = &Dense::<F16> { cols, values, product };
+                $call
+            }
+            Stored::Dense(Numbers::F32(values)) => {
+                let $kind = &Dense::<F32> { cols, values, product };
+                $call
+            }
+            Stored::Masked(mask) => match &mask.values {
+                Numbers::Bf16(values) => {
+                    let $kind = &Masked::<Bf16> { cols, mask, values, product };
+                    $call
+                }
+                Numbers::F16(values) => {
+                    let $kind = &Masked::<F16> { cols, mask, values, product };
+                    $call
+                }
+                Numbers::F32(values) => {
+                    let $kind = &Masked::<F32> { cols, mask, values, product };
+                    $call
+                }
+                _ => unreachable!("floats are stored as floats"),
+            },
+            Stored::Dense(_) => unreachable!("floats are stored as floats"),
+            Stored::Uneven(codes, index) => {
+                let $kind = &Uneven { codes, index: index.as_deref() };
+                $call
+            }
+            Stored::Codes(codes) => match (codes.code, codes.code.width()) {
+                (Code::E4m3, _) => {
+                    let $kind = &Of::<E4m3>::new(codes);
+                    $call
+                }
+                (Code::E2m3, _) => {
+                    let $kind = &Of::<E2m3>::new(codes);
+                    $call
+                }
+                (_, 2) => {
+                    let $kind = &Of::<Level<2>>::new(codes);
+                    $call
+                }
+                (_, 3) => {
+                    let $kind = &Of::<Level<3>>::new(codes);
+                    $call
+                }
+                (_, 4) => {
+                    let $kind = &Of::<Level<4>>::new(codes);
+                    $call
+                }
+                (_, 5) => {
+                    let $kind = &Of::<Whole<5>>::new(codes);
+                    $call
+                }
+                (_, 6) => {
+                    let $kind = &Of::<Whole<6>>::new(codes);
+                    $call
+                }
+                (_, 7) => {
+                    let $kind = &Of::<Whole<7>>::new(codes);
+                    $call
+                }
+                _ => {
+                    let $kind = &Of::<Whole<8>>::new(codes);
+                    $call
+                }
+            },
+        }
+    }};
+}
+
+impl Packed {
+    /// Takes dense weights, row-major `[rows, cols]`, that `weight` holds exactly; products round them to `product`. Weights of
+    /// which a quarter or more are zero are stored without these. Errors on another number of weights.
+    pub fn dense(rows: usize, cols: usize, values: &[f32], weight: Precision, product: Precision) -> Result<Self> {
+        if values.len() != rows * cols || values.is_empty() {
+            bail!("{} weights for [{rows}, {cols}]", values.len());
+        }
+        let zeros = values.iter().filter(|value| **value == 0.0).count();
+        let mask = if zeros >= values.len() / 4 { Bitmask::new(values, cols, weight) } else { None };
+        let store = match mask {
+            Some(mask) => Stored::Masked(mask),
+            None => Stored::Dense(floats::dense_numbers(values, weight)),
+        };
+        Ok(Self { rows, cols, product, store, order: None, outliers: None })
+    }
+
+    /// Takes codes on a grid. Errors when its parts are not those of a `[rows, cols]` matrix.
+    pub fn codes(rows: usize, cols: usize, grid: &Grid<'_>, product: Precision) -> Result<Self> {
+        grid.check(rows, cols)?;
+        let is_even = grid.is_even(cols);
+        let grouped = if is_even && grid.order.is_none() { grid.grouped(cols) } else { None };
+        let codes = grid.codes(cols, grouped.as_deref(), product);
+        let store = match is_even && (grid.index.is_none() || grouped.is_some()) {
+            true => Stored::Codes(codes),
+            false => Stored::Uneven(codes, grid.index.map(<[u32]>::to_vec)),
+        };
+        let order = grid.order.map(<[u32]>::to_vec).or(grouped);
+        let mut packed = Self { rows, cols, product, store, order, outliers: None };
+        if !grid.outliers.0.is_empty() {
+            // A grid with both has its places in its order already: there was none to find.
+            let mut coded = vec![0f32; grid.outliers.0.len()];
+            let mut row_weights = vec![0f32; cols];
+            let mut at = usize::MAX;
+            for (coded, &place) in coded.iter_mut().zip(grid.outliers.0) {
+                if at != place as usize / cols {
+                    at = place as usize / cols;
+                    packed.decode(Instructions::current(), at, &mut row_weights);
+                }
+                *coded = row_weights[place as usize % cols];
+            }
+            packed.outliers = Some(Outliers::new(grid.outliers, &coded, (rows, cols), product));
+        }
+        Ok(packed)
+    }
+
+    /// Rows and columns.
+    pub fn shape(&self) -> (usize, usize) {
+        (self.rows, self.cols)
+    }
+
+    /// Bytes of memory that the weight takes.
+    pub fn bytes(&self) -> usize {
+        let store = match &self.store {
+            Stored::Dense(numbers) => numbers.bytes(),
+            Stored::Masked(mask) => mask.bytes(),
+            Stored::Codes(codes) => codes.bytes(),
+            Stored::Uneven(codes, index) => codes.bytes() + index.as_ref().map_or(0, |index| 4 * index.len()),
+        };
+        store
+            + self.order.as_ref().map_or(0, |order| 4 * order.len())
+            + self.outliers.as_ref().map_or(0, Outliers::bytes)
+    }
+
+    /// The weight as products see it, f32 `[rows, cols]`.
+    pub fn to_dense(&self) -> Result<Tensor> {
+        let mut values = vec![0f32; self.rows * self.cols];
+        let on = Instructions::current();
+        values.par_chunks_exact_mut(self.cols).enumerate().for_each(|(row, out)| {
+            self.decode(on, row, out);
+            if let Some(order) = &self.order {
+                let by_place = out.to_vec();
+                order.iter().zip(by_place).for_each(|(&col, weight)| out[col as usize] = weight);
+            }
+        });
+        Tensor::from_vec(values, (self.rows, self.cols), &Device::Cpu)
+    }
+
+    /// `x [.., cols]` f32 in host memory → `x Wᵀ [.., rows]` f32; 2 · tokens · rows · cols operations.
+    pub fn matmul(&self, x: &Tensor) -> Result<Tensor> {
+        let mut made = matmul_each(&[self], x)?;
+        match made.pop() {
+            Some(made) => Ok(made),
+            None => bail!("a product of no weight"),
+        }
+    }
+
+    /// The weights of rows `first ..` by places, outliers among them: `[.., cols]`.
+    fn decode(&self, on: Instructions, first: usize, out: &mut [f32]) {
+        with_kind!(self, |kind| few::decode(on, kind, first, self.cols, out));
+        if let Some(outliers) = &self.outliers {
+            out.chunks_exact_mut(self.cols).enumerate().for_each(|(i, row)| outliers.put(first + i, row));
+        }
+    }
+
+    /// The products of some rows with inputs: `[rows, inputs]`.
+    fn few(&self, on: Instructions, rows: Range<usize>, x: &Inputs, out: &mut [f32]) {
+        with_kind!(self, |kind| few::multiply(on, kind, rows.clone(), x, out));
+        if let Some(outliers) = &self.outliers {
+            for (row, sums) in rows.zip(out.chunks_exact_mut(x.count)) {
+                outliers.add_to(row, &x.values, x.width, sums);
+            }
+        }
+    }
+
+    /// Rows of the weight that a task works on.
+    fn task_rows(&self) -> usize {
+        let row = (self.bytes() / self.rows).max(1);
+        // Each thread has some tasks, of rows that are multiplied together.
+        let most = self.rows.div_ceil(4 * rayon::current_num_threads());
+        (TASK / row).max(most).next_multiple_of(4)
+    }
+}
+
+/// [`Packed::matmul`] of one input with several weights of as many columns, in one go. Errors when the last dimension of `x` is
+/// not that.
+pub fn matmul_each(weights: &[&Packed], x: &Tensor) -> Result<Vec<Tensor>> {
+    let cols = x.dim(D::Minus1)?;
+    if let Some(weight) = weights.iter().find(|weight| weight.cols != cols) {
+        bail!("a weight of {} columns was given an input of shape {:?}", weight.cols, x.shape());
+    }
+    let tokens = x.elem_count() / cols;
+    let made: Vec<Vec<f32>> = with_f32(x, |x| {
+        Ok(match tokens {
+            0..=FEW => few_each(weights, x, tokens),
+            _ => weights.iter().map(|weight| many::multiply(weight, x, tokens)).collect(),
+        })
+    })?;
+    let shape = |rows: usize| {
+        let mut shape = x.dims().to_vec();
+        if let Some(last) = shape.last_mut() {
+            *last = rows;
+        }
+        shape
+    };
+    weights.iter().zip(made).map(|(weight, made)| Tensor::from_vec(made, shape(weight.rows), x.device())).collect()
+}
+
+/// The products of at most [`FEW`] rows, each `[tokens, rows]`.
+fn few_each(weights: &[&Packed], x: &[f32], tokens: usize) -> Vec<Vec<f32>> {
+    if tokens == 0 {
+        return weights.iter().map(|_| Vec::new()).collect();
+    }
+    let on = Instructions::current();
+    let mut inputs: Vec<Inputs> = Vec::with_capacity(weights.len());
+    let mut input_of = Vec::with_capacity(weights.len());
+    for (i, weight) in weights.iter().enumerate() {
+        let same = |other: &&Packed| other.order == weight.order && other.product == weight.product;
+        match weights[..i].iter().position(|other| same(&other)) {
+            Some(at) => input_of.push(input_of[at]),
+            None => {
+                input_of.push(inputs.len());
+                let round = |x: f32| weight.product.round(x);
+                inputs.push(Inputs::new(x, weight.cols, weight.order.as_deref(), round));
+            }
+        }
+    }
+    let count = inputs.first().map_or(1, |inputs| inputs.count);
+    let mut sums: Vec<Vec<f32>> = weights.iter().map(|weight| vec![0f32; weight.rows * count]).collect();
+    let mut tasks = Vec::new();
+    for ((weight, sums), &input) in weights.iter().zip(&mut sums).zip(&input_of) {
+        let rows = weight.task_rows();
+        tasks
+            .extend(sums.chunks_mut(rows * count).enumerate().map(|(i, out)| (*weight, i * rows, &inputs[input], out)));
+    }
+    let run = |(weight, first, x, out): (&Packed, usize, &Inputs, &mut [f32])| {
+        weight.few(on, first..first + out.len() / count, x, out);
+    };
+    if tasks.len() == 1 {
+        tasks.into_iter().for_each(run);
+    } else {
+        tasks.into_par_iter().with_max_len(1).for_each(run);
+    }
+    if count == 1 {
+        return sums;
+    }
+    let turned = |sums: Vec<f32>| -> Vec<f32> {
+        (0..tokens).flat_map(|m| sums.iter().skip(m).step_by(count).copied()).collect()
+    };
+    sums.into_iter().map(turned).collect()
+}

@@ -1,0 +1,142 @@
+//! Small arrays of numbers in the types that files store them in, widened sixteen at a time.
+
+use half::f16;
+
+use crate::matmul::Precision;
+use crate::minifloat::e4m3_number;
+
+/// Numbers that are widened together. Stored arrays end in as many more, so that the last ones need no loop of their own.
+pub(super) const LANES: usize = 16;
+
+/// An array of numbers.
+#[derive(Clone, Debug)]
+pub(super) enum Numbers {
+    /// The upper halves of f32.
+    Bf16(Vec<u16>),
+    /// IEEE half precision.
+    F16(Vec<u16>),
+    F32(Vec<f32>),
+    /// Bytes of `e4m3`, divided by a global scale.
+    E4m3(Vec<u8>, f32),
+    /// Powers of two: exponents + 127.
+    Exponents(Vec<u8>),
+    /// Integers of 4 bits above an offset, the lower half of a byte first.
+    Nibbles(Vec<u8>, i32),
+    /// Integers of 8 bits above an offset.
+    Bytes(Vec<u8>, i32),
+}
+
+/// 2^(byte − 127).
+#[inline(always)]
+pub(super) fn power(byte: u8) -> f32 {
+    // The smallest one is subnormal.
+    if byte == 0 { f32::from_bits(1 << 22) } else { f32::from_bits(u32::from(byte) << 23) }
+}
+
+impl Numbers {
+    /// Floats that `precision` holds, in its type.
+    pub(super) fn floats(values: &[f32], precision: Precision) -> Self {
+        match precision {
+            Precision::F32 => Numbers::F32(padded(values.iter().copied())),
+            Precision::Bf16 => Numbers::Bf16(padded(values.iter().map(|v| (v.to_bits() >> 16) as u16))),
+            Precision::F16 => Numbers::F16(padded(values.iter().map(|&v| f16::from_f32(v).to_bits()))),
+        }
+    }
+
+    /// Integers, in 4 bits where they span no more than that. Rows of `row` numbers begin at whole bytes if `row` is even.
+    pub(super) fn integers(values: impl Iterator<Item = i32> + Clone) -> Self {
+        let low = values.clone().min().unwrap_or(0);
+        let high = values.clone().max().unwrap_or(0);
+        let bytes: Vec<u8> = values.map(|v| (v - low) as u8).collect();
+        if high - low > 15 {
+            return Numbers::Bytes(padded(bytes.into_iter()), low);
+        }
+        let pair = |pair: &[u8]| pair[0] | pair.get(1).map_or(0, |high| high << 4);
+        Numbers::Nibbles(padded(bytes.chunks(2).map(pair)), low)
+    }
+
+    /// Bytes that they take.
+    pub(super) fn bytes(&self) -> usize {
+        match self {
+            Numbers::Bf16(values) | Numbers::F16(values) => size_of_val(&values[..]),
+            Numbers::F32(values) => size_of_val(&values[..]),
+            Numbers::E4m3(values, _)
+            | Numbers::Exponents(values)
+            | Numbers::Nibbles(values, _)
+            | Numbers::Bytes(values, _) => values.len(),
+        }
+    }
+
+    /// One number.
+    pub(super) fn at(&self, at: usize) -> f32 {
+        let mut out = [0f32; LANES];
+        self.widen(at & !1, &mut out);
+        out[at & 1]
+    }
+
+    /// The numbers from `first` on, which is even for [`Numbers::Nibbles`]. `out` has whole [`LANES`]; what is beyond the
+    /// end means nothing.
+    ///
+    /// # Panics
+    /// If `first` is beyond the end by more than `LANES`.
+    #[inline(always)]
+    pub(super) fn widen(&self, first: usize, out: &mut [f32]) {
+        let (out, _) = out.as_chunks_mut::<LANES>();
+        match self {
+            Numbers::Bf16(values) => each(&values[first..], out, |v| f32::from_bits(u32::from(v) << 16)),
+            Numbers::F16(values) => each(&values[first..], out, |v| f16::from_bits(v).to_f32()),
+            Numbers::F32(values) => each(&values[first..], out, |v| v),
+            Numbers::E4m3(values, global) => each(&values[first..], out, |v| e4m3_number(v) / global),
+            Numbers::Exponents(values) => each(&values[first..], out, power),
+            Numbers::Bytes(values, low) => each(&values[first..], out, |v| (i32::from(v) + low) as f32),
+            Numbers::Nibbles(values, low) => {
+                let values = values[first / 2..].chunks_exact(LANES / 2);
+                for (out, values) in out.iter_mut().zip(values) {
+                    for (pair, &byte) in out.chunks_exact_mut(2).zip(values) {
+                        pair[0] = (i32::from(byte & 15) + low) as f32;
+                        pair[1] = (i32::from(byte >> 4) + low) as f32;
+                    }
+                }
+            }
+        }
+    }
+}
+
+#[inline(always)]
+fn each<T: Copy>(values: &[T], out: &mut [[f32; LANES]], f: impl Fn(T) -> f32) {
+    let (values, _) = values.as_chunks::<LANES>();
+    for (out, values) in out.iter_mut().zip(values) {
+        for (out, &value) in out.iter_mut().zip(values) {
+            *out = f(value);
+        }
+    }
+}
+
+/// The values and some more.
+pub(super) fn padded<T: Copy + Default>(values: impl Iterator<Item = T>) -> Vec<T> {
+    values.chain(std::iter::repeat_n(T::default(), LANES)).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_are_widened_from_any_place() {
+        let floats = [0.5, -2.0, 1.5, 0.0, 3.0, -0.25, 8.0, 7.0, 6.0];
+        for precision in [Precision::F32, Precision::Bf16, Precision::F16] {
+            let numbers = Numbers::floats(&floats, precision);
+            let mut out = [0f32; LANES];
+            numbers.widen(3, &mut out);
+            assert_eq!(out[..6], floats[3..]);
+        }
+        for (values, bytes) in [(vec![-3, 5, 12, 0, 7, -1, 9], 4 + LANES), (vec![-128, 127, 0, 3, 4], 5 + LANES)] {
+            let numbers = Numbers::integers(values.iter().copied());
+            let mut out = [0f32; LANES];
+            numbers.widen(2, &mut out);
+            let want: Vec<f32> = values[2..].iter().map(|&v| v as f32).collect();
+            assert_eq!((&out[..want.len()], numbers.bytes()), (&want[..], bytes));
+        }
+        assert_eq!((power(0), power(127), power(255)), (2f32.powi(-127), 1.0, f32::INFINITY));
+    }
+}
