@@ -18,12 +18,19 @@ pub struct Arithmetic {
     pub activations: bool,
     /// Device of weights and activations.
     pub device: Device,
+    /// True if weights stay packed in memory, and the head is kept there: for a model that runs many times. On the CPU only.
+    pub packed: bool,
 }
 
 impl Arithmetic {
     /// Arithmetic that leaves activations as they are: the one of calibration and of `--weight-only`.
     pub fn weights_only(precision: Precision) -> Self {
         Self { activations: false, ..precision.into() }
+    }
+
+    /// The same with weights that stay packed.
+    pub fn packed(self) -> Self {
+        Self { packed: true, ..self }
     }
 
     /// The same on another device.
@@ -35,7 +42,7 @@ impl Arithmetic {
 /// As the config says it, on the CPU.
 impl From<Precision> for Arithmetic {
     fn from(precision: Precision) -> Self {
-        Self { precision, activations: true, device: Device::Cpu }
+        Self { precision, activations: true, device: Device::Cpu, packed: false }
     }
 }
 

@@ -13,7 +13,7 @@ use rayon::prelude::*;
 
 use crate::activations::{self, Arithmetic, StoredScales};
 use crate::weight::QuantizedInput;
-use crate::{Dense, Error, Fan, Linear, LinearInfo, Mismatch, Result, Weight};
+use crate::{Dense, Error, Fan, Linear, LinearInfo, Mismatch, Packed, Result, Weight};
 
 /// Tensors by name, each checked against what the config implies before it is used.
 ///
@@ -228,11 +228,25 @@ impl Source {
     /// The weight of a linear stored in any layout: its matrix `[rows, cols]`, and the rounding of its inputs where
     /// the config has one and activations are rounded at all.
     pub fn weight(&self, module: &str, rows: usize, cols: usize) -> Result<Arc<dyn Weight>> {
-        let dense = Dense::on(self.device(), rows, cols, self.dense(module, rows, cols)?, self.precision())?;
+        let weight: Arc<dyn Weight> = match self.keeps_packed() {
+            true => {
+                self.complete()?;
+                Arc::new(Packed::new(&self.checkpoint.read_linear(module, rows, cols)?, self.precision())?)
+            }
+            false => {
+                let values = self.dense(module, rows, cols)?;
+                Arc::new(Dense::on(self.device(), rows, cols, values, self.precision())?)
+            }
+        };
         Ok(match self.input(module)? {
-            Some(input) => Arc::new(QuantizedInput::new(Arc::new(dense), input)),
-            None => Arc::new(dense),
+            Some(input) => Arc::new(QuantizedInput::new(weight, input)),
+            None => weight,
         })
+    }
+
+    /// True if weights stay packed in memory.
+    pub fn keeps_packed(&self) -> bool {
+        self.arithmetic.packed && self.device().is_cpu()
     }
 
     /// The rounding of a linear's inputs as the model runs; `None` where there is none.

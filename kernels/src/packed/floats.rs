@@ -55,11 +55,8 @@ pub(super) struct Dense<'a, F: Float> {
     pub product: Precision,
 }
 
-/// The numbers of dense rows, with what [`Dense`] needs after them.
-pub(super) fn dense_numbers(values: &[f32], precision: Precision) -> Numbers {
-    let numbers = values.iter().copied().chain(std::iter::repeat_n(0.0, BLOCK));
-    Numbers::floats(&numbers.collect::<Vec<f32>>(), precision)
-}
+/// What [`Dense`] needs after the last weight.
+pub(super) const AFTER: [f32; BLOCK] = [0.0; BLOCK];
 
 impl<F: Float> Kind for Dense<'_, F> {
     type Row<W: Wide> = usize;

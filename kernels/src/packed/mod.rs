@@ -149,11 +149,32 @@ impl Packed {
         }
         let zeros = values.iter().filter(|value| **value == 0.0).count();
         let mask = if zeros >= values.len() / 4 { Bitmask::new(values, cols, weight) } else { None };
-        let store = match mask {
-            Some(mask) => Stored::Masked(mask),
-            None => Stored::Dense(floats::dense_numbers(values, weight)),
-        };
-        Ok(Self { rows, cols, product, store, order: None, outliers: None })
+        match mask {
+            Some(mask) => Ok(Self { rows, cols, product, store: Stored::Masked(mask), order: None, outliers: None }),
+            None => Self::pieces((rows, cols), [Result::Ok(values)], weight, product),
+        }
+    }
+
+    /// Takes dense weights as [`Packed::dense`] does, in pieces of whole rows, and stores all of them. Errors on another number
+    /// of weights, and with the first error of the pieces.
+    pub fn pieces<V: AsRef<[f32]>, E: From<candle_core::Error>>(
+        (rows, cols): (usize, usize),
+        pieces: impl IntoIterator<Item = std::result::Result<V, E>>,
+        weight: Precision,
+        product: Precision,
+    ) -> std::result::Result<Self, E> {
+        let mut numbers = Numbers::with_capacity(rows * cols + floats::AFTER.len() + numbers::LANES, weight);
+        let mut count = 0;
+        for piece in pieces {
+            let piece = piece?;
+            count += piece.as_ref().len();
+            numbers.extend(piece.as_ref());
+        }
+        if count != rows * cols || count == 0 {
+            return Err(candle_core::Error::msg(format!("{count} weights for [{rows}, {cols}]")).into());
+        }
+        numbers.extend(&floats::AFTER);
+        Ok(Self { rows, cols, product, store: Stored::Dense(numbers), order: None, outliers: None })
     }
 
     /// Takes codes on a grid. Errors when its parts are not those of a `[rows, cols]` matrix.

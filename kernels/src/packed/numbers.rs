@@ -43,6 +43,25 @@ impl Numbers {
         }
     }
 
+    /// Appends floats to an array of them.
+    pub(super) fn extend(&mut self, more: &[f32]) {
+        match self {
+            Numbers::F32(values) => values.extend_from_slice(more),
+            Numbers::Bf16(values) => values.extend(more.iter().map(|v| (v.to_bits() >> 16) as u16)),
+            Numbers::F16(values) => values.extend(more.iter().map(|&v| f16::from_f32(v).to_bits())),
+            _ => unreachable!("codes are not appended"),
+        }
+    }
+
+    /// An array of this precision's floats, empty, with memory for `count` of them.
+    pub(super) fn with_capacity(count: usize, precision: Precision) -> Self {
+        match precision {
+            Precision::F32 => Numbers::F32(Vec::with_capacity(count)),
+            Precision::Bf16 => Numbers::Bf16(Vec::with_capacity(count)),
+            Precision::F16 => Numbers::F16(Vec::with_capacity(count)),
+        }
+    }
+
     /// Integers, in 4 bits where they span no more than that. Rows of `row` numbers begin at whole bytes if `row` is even.
     pub(super) fn integers(values: impl Iterator<Item = i32> + Clone) -> Self {
         let low = values.clone().min().unwrap_or(0);

@@ -1,10 +1,12 @@
 //! The output head: activations → logits and likelihoods, with the head's rows read and multiplied in pieces.
 
+use std::sync::OnceLock;
+
 use candle_core::{Device, Tensor};
 use paring_kernels::likelihood::Likelihood;
 use paring_kernels::matmul::Matrix;
 
-use crate::{Error, Result, parts::embedding::row_length, source::Source};
+use crate::{Error, Packed, Result, Weight, parts::embedding::row_length, source::Source};
 
 /// Rows of the head (vocabulary entries) in memory at a time.
 const VOCAB_CHUNK: usize = 4096;
@@ -23,6 +25,8 @@ pub struct Head {
     own: bool,
     vocab: usize,
     dim: usize,
+    /// The matrix, once it was asked for, of a model whose weights stay packed.
+    packed: OnceLock<Packed>,
 }
 
 impl Head {
@@ -41,7 +45,7 @@ impl Head {
             true => source.require_linear(module, vocab, dim, hint)?,
             false => source.require_weight(module, vocab, dim, hint)?,
         }
-        Ok(Self { module: module.to_string(), own, vocab, dim })
+        Ok(Self { module: module.to_string(), own, vocab, dim, packed: OnceLock::new() })
     }
 
     /// The last block's output `h [b, t, hidden]` → logits `[b, t, vocab]`. `norm` is what comes before the head:
@@ -49,6 +53,9 @@ impl Head {
     pub fn logits(&self, source: &Source, h: &Tensor, norm: impl Fn(&Tensor) -> Result<Tensor>) -> Result<Tensor> {
         let (b, t, dim) = h.dims3()?;
         let x = self.input(source, norm(&h.reshape((b * t, dim))?)?)?;
+        if source.keeps_packed() {
+            return Ok(self.packed(source)?.matmul(&x)?.reshape((b, t, self.vocab))?);
+        }
         let mut pieces = Vec::new();
         self.pieces(source, x.device(), |_, matrix| {
             pieces.push(matrix.matmul(&x)?);
@@ -90,6 +97,25 @@ impl Head {
             out.extend(self.group(source, &x, &targets[first..last])?);
         }
         Ok(out)
+    }
+
+    /// The matrix in memory. Two threads may read it at once, the first time; one of the two is kept.
+    fn packed(&self, source: &Source) -> Result<&Packed> {
+        if let Some(packed) = self.packed.get() {
+            return Ok(packed);
+        }
+        let weight = format!("{}.weight", self.module);
+        let packed = match source.checkpoint().info(&weight).map(|info| info.dtype) {
+            Some(dtype) if source.holds(&weight, &[self.vocab, self.dim]) => {
+                let piece = |first| source.rows(&weight, first, VOCAB_CHUNK.min(self.vocab - first), self.dim);
+                let pieces = (0..self.vocab).step_by(VOCAB_CHUNK).map(piece);
+                Packed::pieces((self.vocab, self.dim), pieces, dtype, source.precision())?
+            }
+            _ => {
+                Packed::new(&source.checkpoint().read_linear(&self.module, self.vocab, self.dim)?, source.precision())?
+            }
+        };
+        Ok(self.packed.get_or_init(|| packed))
     }
 
     /// The head's input `x [n, dim]`, rounded where the config says so.

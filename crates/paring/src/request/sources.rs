@@ -178,7 +178,7 @@ impl Sources {
         let checkpoint = Arc::new(self.checkpoint(&local)?);
         checkpoint.quant_config()?;
         let precision = precision(asked, named_dtype(checkpoint.config()));
-        let arithmetic = Arithmetic { precision, activations, device: device.clone() };
+        let arithmetic = Arithmetic { precision, activations, device: device.clone(), packed: false };
         let decoder = paring_model::families::open(checkpoint.clone(), arithmetic)?;
         let built_in = self.built_in(&local);
         let tokenizer = self.tokenizer(&local, &checkpoint)?;
