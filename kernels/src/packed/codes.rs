@@ -3,9 +3,7 @@
 //! A block of 64 columns takes 8 bytes for each bit of a code. Lane i of it holds columns i, 16 + i, 32 + i and 48 + i, the
 //! first lowest, in 4 · bits bits.
 
-use std::marker::PhantomData;
-
-use super::kind::{BLOCK, Kind, Scratch};
+use super::kind::BLOCK;
 use super::numbers::LANES;
 use super::strip::Strip;
 use super::wide::Wide;
@@ -42,7 +40,7 @@ impl Code {
     }
 
     /// What is subtracted from the stored bits of an integer.
-    fn offset(self) -> u32 {
+    pub(super) fn offset(self) -> u32 {
         if let Code::Signed(_) = self { 1 << (self.width() - 1) } else { 0 }
     }
 
@@ -59,7 +57,7 @@ impl Code {
     }
 
     /// The numbers of the lowest four bits, whatever bits beyond a code's width are.
-    fn levels(self) -> [f32; LANES] {
+    pub(super) fn levels(self) -> [f32; LANES] {
         let mut levels = [0f32; LANES];
         for (bits, level) in levels.iter_mut().enumerate() {
             let own = (bits & ((1 << self.width().min(4)) - 1)) as u8;
@@ -73,11 +71,14 @@ impl Code {
 #[derive(Clone, Debug)]
 pub(super) struct Codes {
     pub code: Code,
+    /// [`Code::levels`] of it.
+    pub levels: [f32; LANES],
     pub cols: usize,
     /// `[rows, blocks, 8 · width]`, and some more.
     pub packed: Vec<u8>,
-    /// Columns of a group: a multiple of [`LANES`], or all.
+    /// Columns of a group, and groups of a row.
     pub group: usize,
+    pub groups: usize,
     pub scales: Strip,
     pub zeros: Option<Strip>,
     pub rounding: Rounding,
@@ -102,11 +103,24 @@ impl Rounding {
         self.product.round(self.weight.round(difference * scale))
     }
 
+    /// True if all that there is to do is one rounding to bfloat16.
+    pub(super) fn is_plain(self) -> bool {
+        let last = [self.weight, self.product];
+        !self.difference && matches!(last, [Precision::Bf16, _] | [Precision::F32, Precision::Bf16])
+    }
+
+    /// [`Rounding::weight`] of sixteen numbers; `PLAIN` where [`Rounding::is_plain`] is known.
+    ///
+    /// # Safety
+    /// Needs the instructions of `W`.
     #[inline(always)]
-    unsafe fn wide<W: Wide>(self, numbers: W, scale: W, zero: W) -> W {
-        // SAFETY: the caller's promise about instructions.
+    pub(super) unsafe fn wide<W: Wide, const PLAIN: bool>(self, numbers: W, scale: W, zero: W) -> W {
+        // SAFETY: the caller's promise.
         unsafe {
             let difference = numbers.subtract(zero);
+            if PLAIN {
+                return difference.multiply(scale).rounded(Precision::Bf16);
+            }
             let difference = if self.difference { difference.rounded(self.weight) } else { difference };
             let weight = difference.multiply(scale).rounded(self.weight);
             if self.weight == self.product { weight } else { weight.rounded(self.product) }
@@ -143,7 +157,7 @@ impl Codes {
     }
 
     /// Bytes of a row.
-    fn stride(&self) -> usize {
+    pub(super) fn stride(&self) -> usize {
         self.cols.div_ceil(BLOCK) * 8 * self.code.width() as usize
     }
 
@@ -165,179 +179,5 @@ impl Codes {
     /// The group of a column.
     pub(super) fn group_of(&self, col: usize) -> usize {
         col / self.group
-    }
-}
-
-/// A way from bits to numbers.
-pub(super) trait Field: Send + Sync + 'static {
-    const WIDTH: u32;
-    /// A table of the weights of a group, which the bits choose from, takes less than computing each weight.
-    const TABLE: bool;
-    /// # Safety
-    /// Needs the instructions of `W`.
-    unsafe fn numbers<W: Wide>(bits: W::Bits, offset: W) -> W;
-}
-
-/// Codes of at most four bits.
-pub(super) struct Level<const WIDTH: u32>;
-/// Integers of more.
-pub(super) struct Whole<const WIDTH: u32>;
-pub(super) struct E4m3;
-pub(super) struct E2m3;
-
-impl<const WIDTH: u32> Field for Level<WIDTH> {
-    const WIDTH: u32 = WIDTH;
-    const TABLE: bool = true;
-
-    #[inline(always)]
-    unsafe fn numbers<W: Wide>(bits: W::Bits, table: W) -> W {
-        // SAFETY: the caller's promise.
-        unsafe { W::pick(table, bits) }
-    }
-}
-
-impl<const WIDTH: u32> Field for Whole<WIDTH> {
-    const WIDTH: u32 = WIDTH;
-    const TABLE: bool = false;
-
-    #[inline(always)]
-    unsafe fn numbers<W: Wide>(bits: W::Bits, offset: W) -> W {
-        // SAFETY: the caller's promise.
-        unsafe { W::whole(WIDTH, bits).subtract(offset) }
-    }
-}
-
-impl Field for E4m3 {
-    const WIDTH: u32 = 8;
-    const TABLE: bool = false;
-
-    #[inline(always)]
-    unsafe fn numbers<W: Wide>(bits: W::Bits, _: W) -> W {
-        // SAFETY: the caller's promise.
-        unsafe { W::e4m3(bits) }
-    }
-}
-
-impl Field for E2m3 {
-    const WIDTH: u32 = 6;
-    const TABLE: bool = false;
-
-    #[inline(always)]
-    unsafe fn numbers<W: Wide>(bits: W::Bits, _: W) -> W {
-        // SAFETY: the caller's promise.
-        unsafe { W::e2m3(bits) }
-    }
-}
-
-/// Codes with the way to read them.
-pub(super) struct Of<'a, F>(&'a Codes, PhantomData<F>);
-
-impl<'a, F: Field> Of<'a, F> {
-    pub(super) fn new(codes: &'a Codes) -> Self {
-        assert_eq!(F::WIDTH, codes.code.width());
-        Self(codes, PhantomData)
-    }
-}
-
-/// A row of codes on its way.
-#[derive(Clone, Copy)]
-pub(super) struct Row<W> {
-    bits: *const u8,
-    /// Where its scales and zeros begin in the scratch.
-    scales: usize,
-    zeros: usize,
-    group: usize,
-    /// Steps of [`LANES`] columns until the next group.
-    left: usize,
-    /// [`Code::levels`], or the offset of integers.
-    numbers: W,
-    /// The weights of a group, or its zero point.
-    table: W,
-    scale: W,
-}
-
-impl<F: Field> Of<'_, F> {
-    /// Begins the next group of a row.
-    ///
-    /// # Safety
-    /// Needs the instructions of `W`.
-    #[inline(always)]
-    unsafe fn next_group<W: Wide>(&self, row: &mut Row<W>, scratch: &Scratch) {
-        let codes = self.0;
-        // Columns beyond the last one have the last group.
-        let group = row.group.min(codes.cols.div_ceil(codes.group) - 1);
-        let scale = scratch.scales.values[row.scales + group];
-        let zero = if codes.zeros.is_some() { scratch.zeros.values[row.zeros + group] } else { 0.0 };
-        // SAFETY: the caller's promise.
-        unsafe {
-            let (scale, zero) = (W::splat(scale), W::splat(zero));
-            row.table = if F::TABLE { codes.rounding.wide(row.numbers, scale, zero) } else { zero };
-            row.scale = scale;
-        }
-        row.group += 1;
-        row.left = codes.group.div_ceil(LANES);
-    }
-}
-
-impl<F: Field> Kind for Of<'_, F> {
-    type Row<W: Wide> = Row<W>;
-
-    #[inline(always)]
-    fn prepare(&self, first: usize, count: usize, scratch: &mut Scratch) {
-        self.0.scales.widen(first, count, &mut scratch.scales);
-        if let Some(zeros) = &self.0.zeros {
-            zeros.widen(first, count, &mut scratch.zeros);
-        }
-    }
-
-    #[inline(always)]
-    unsafe fn row<W: Wide>(&self, first: usize, i: usize, _: &Scratch) -> Row<W> {
-        let codes = self.0;
-        // SAFETY: the caller's promise.
-        let numbers = unsafe {
-            match F::TABLE {
-                true => W::load(codes.code.levels().as_ptr()),
-                false => W::splat(codes.code.offset() as f32),
-            }
-        };
-        Row {
-            bits: codes.packed[(first + i) * codes.stride()..].as_ptr(),
-            scales: i * codes.scales.stride,
-            zeros: i * codes.zeros.as_ref().map_or(0, |zeros| zeros.stride),
-            group: 0,
-            left: 0,
-            numbers,
-            // SAFETY: the caller's promise.
-            table: unsafe { W::zero() },
-            // SAFETY: the caller's promise.
-            scale: unsafe { W::zero() },
-        }
-    }
-
-    #[inline(always)]
-    unsafe fn block<W: Wide>(&self, row: &mut Row<W>, block: usize, scratch: &Scratch) -> [W; 4] {
-        let (codes, whole) = (self.0, self.0.group.is_multiple_of(BLOCK) || self.0.group >= self.0.cols);
-        // SAFETY: the caller's promise; after the last block there are as many bytes as a block can have.
-        unsafe {
-            let bits = W::fields(F::WIDTH, row.bits.add(block * 8 * F::WIDTH as usize));
-            let mut weights = [W::zero(); 4];
-            for (step, weights) in weights.iter_mut().enumerate() {
-                if (step == 0 || !whole) && row.left == 0 {
-                    self.next_group(row, scratch);
-                }
-                let bits = W::shifted(bits, step as u32 * F::WIDTH);
-                *weights = match F::TABLE {
-                    true => F::numbers(bits, row.table),
-                    false => codes.rounding.wide(F::numbers(bits, row.numbers), row.scale, row.table),
-                };
-                if !whole {
-                    row.left -= 1;
-                }
-            }
-            if whole {
-                row.left = row.left.saturating_sub(4);
-            }
-            weights
-        }
     }
 }

@@ -2,26 +2,29 @@
 
 use std::ops::Range;
 
-use super::kind::{BLOCK, Kind, Scratch};
+use super::kind::{Arrangement, BLOCK, Kind, Scratch};
 use super::numbers::LANES;
-use super::wide::{Loops, Wide};
+use super::wide::{Loops, Pairs, Wide};
 use crate::matmul::Isa;
 
 /// Rows of inputs that are multiplied at once.
-pub(super) const FEW: usize = 8;
+pub(super) const FEW: usize = 4;
 
-/// Inputs `[count, blocks · BLOCK]`, with zeros after the last column and for rows that fill `count` up to a power of two.
+/// Inputs `[count, blocks · BLOCK]`, with zeros after the last column, and for rows that fill `count` up to [`FEW`] unless it is one.
 pub(super) struct Inputs {
     pub values: Vec<f32>,
     pub count: usize,
     pub width: usize,
+    /// The same as bfloat16, blocks arranged, where pairs are multiplied.
+    pairs: Vec<u16>,
+    arrangement: Option<Arrangement>,
 }
 
 impl Inputs {
     /// Takes rows of `cols` columns, at most [`FEW`]; column k of an input is what `order` says it is.
     pub(super) fn new(x: &[f32], cols: usize, order: Option<&[u32]>, round: impl Fn(f32) -> f32) -> Self {
         let (rows, width) = (x.len() / cols, cols.next_multiple_of(BLOCK));
-        let count = rows.next_power_of_two();
+        let count = if rows == 1 { 1 } else { FEW };
         let mut values = vec![0f32; count * width];
         for (x, out) in x.chunks_exact(cols).zip(values.chunks_exact_mut(width)) {
             match order {
@@ -29,13 +32,40 @@ impl Inputs {
                 Some(order) => out.iter_mut().zip(order).for_each(|(out, &col)| *out = round(x[col as usize])),
             }
         }
-        Self { values, count, width }
+        Self { values, count, width, pairs: Vec::new(), arrangement: None }
+    }
+
+    /// The same with pairs of bfloat16 in an arrangement.
+    pub(super) fn arranged(self, arrangement: Option<Arrangement>) -> Self {
+        let Some(order) = arrangement else { return self };
+        let mut pairs = vec![0u16; self.values.len()];
+        for (pairs, values) in pairs.chunks_exact_mut(BLOCK).zip(self.values.chunks_exact(BLOCK)) {
+            for (place, pair) in pairs.iter_mut().enumerate() {
+                *pair = (values[order.column(place)].to_bits() >> 16) as u16;
+            }
+        }
+        Self { pairs, arrangement, ..self }
+    }
+
+    /// Half a block of an input.
+    ///
+    /// # Safety
+    /// Needs the instructions of `W`; the inputs are arranged, and have that block.
+    #[inline(always)]
+    pub(super) unsafe fn pairs<W: Pairs>(&self, m: usize, block: usize, half: usize) -> W::Bits {
+        let at = m * self.width + block * BLOCK + half * 2 * LANES;
+        debug_assert!(at + 2 * LANES <= self.pairs.len());
+        // SAFETY: the caller's promise.
+        unsafe { W::load_words(self.pairs.as_ptr().add(at)) }
     }
 }
 
 /// The instructions of a product.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Instructions {
+    /// With products of pairs of bfloat16.
+    #[cfg(target_arch = "x86_64")]
+    Avx512Bf16,
     #[cfg(target_arch = "x86_64")]
     Avx512,
     #[cfg(target_arch = "x86_64")]
@@ -48,12 +78,26 @@ impl Instructions {
     pub(super) fn current() -> Self {
         match Isa::current() {
             #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
-            Isa::Amx if super::x86::detected() => Self::Avx512,
+            Isa::Amx if super::x86::detected() => match is_x86_feature_detected!("avx512bf16") {
+                true => Self::Avx512Bf16,
+                false => Self::Avx512,
+            },
             #[cfg(target_arch = "x86_64")]
-            Isa::Avx512 | Isa::Avx512Bf16 if super::x86::detected() => Self::Avx512,
+            Isa::Avx512Bf16 if super::x86::detected() => Self::Avx512Bf16,
+            #[cfg(target_arch = "x86_64")]
+            Isa::Avx512 if super::x86::detected() => Self::Avx512,
             #[cfg(target_arch = "x86_64")]
             Isa::Avx512 | Isa::Avx512Bf16 | Isa::Avx2 if is_x86_feature_detected!("f16c") => Self::Avx2,
             _ => Self::Loops,
+        }
+    }
+
+    /// The arrangement that inputs of a weight of this kind need.
+    pub(super) fn arrangement<K: Kind>(self, kind: &K) -> Option<Arrangement> {
+        match self {
+            #[cfg(target_arch = "x86_64")]
+            Self::Avx512Bf16 => kind.arrangement(),
+            _ => None,
         }
     }
 }
@@ -64,12 +108,18 @@ pub(super) fn multiply<K: Kind>(on: Instructions, kind: &K, rows: Range<usize>, 
     let done = match on {
         // SAFETY: the processor has these instructions, or they would not be chosen.
         #[cfg(target_arch = "x86_64")]
-        Instructions::Avx512 if K::IN_REGISTERS => unsafe {
+        Instructions::Avx512Bf16 if x.arrangement.is_some() && x.arrangement == kind.arrangement() => unsafe {
+            match x.count {
+                1 => avx512::in_pairs::<K, 1, 4>(kind, rows.start, x, out),
+                _ => avx512::in_pairs::<K, FEW, 2>(kind, rows.start, x, out),
+            }
+        },
+        // SAFETY: likewise.
+        #[cfg(target_arch = "x86_64")]
+        Instructions::Avx512 | Instructions::Avx512Bf16 if K::IN_REGISTERS => unsafe {
             match x.count {
                 1 => avx512::together::<K, 1, 4>(kind, rows.start, x, out),
-                2 => avx512::together::<K, 2, 4>(kind, rows.start, x, out),
-                4 => avx512::together::<K, 4, 2>(kind, rows.start, x, out),
-                _ => avx512::together::<K, FEW, 1>(kind, rows.start, x, out),
+                _ => avx512::together::<K, FEW, 2>(kind, rows.start, x, out),
             }
         },
         _ => 0,
@@ -81,7 +131,7 @@ pub(super) fn multiply<K: Kind>(on: Instructions, kind: &K, rows: Range<usize>, 
         match on {
             // SAFETY: as above.
             #[cfg(target_arch = "x86_64")]
-            Instructions::Avx512 => unsafe { avx512::products(&weights, x, sums) },
+            Instructions::Avx512 | Instructions::Avx512Bf16 => unsafe { avx512::products(&weights, x, sums) },
             // SAFETY: as above.
             #[cfg(target_arch = "x86_64")]
             Instructions::Avx2 => unsafe { avx2::products(&weights, x, sums) },
@@ -106,6 +156,18 @@ mod avx512 {
     ) -> usize {
         // SAFETY: the instructions are those of this function.
         unsafe { super::together::<K, Zmm, M, R>(kind, first, x, out) }
+    }
+
+    /// [`super::in_pairs`] with these instructions.
+    #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512bf16")]
+    pub(super) unsafe fn in_pairs<K: Kind, const M: usize, const R: usize>(
+        kind: &K,
+        first: usize,
+        x: &Inputs,
+        out: &mut [f32],
+    ) -> usize {
+        // SAFETY: the instructions are those of this function.
+        unsafe { super::in_pairs::<K, Zmm, M, R>(kind, first, x, out) }
     }
 
     /// [`super::products`] with these instructions.
@@ -159,49 +221,114 @@ unsafe fn together<K: Kind, W: Wide, const M: usize, const R: usize>(
     for (i, sums) in together.iter_mut().enumerate() {
         kind.prepare(first + i * R, R, &mut scratch);
         // SAFETY: the caller's promise.
-        *sums = unsafe { dots::<K, W, M, R>(kind, first + i * R, x, &scratch) };
+        *sums = unsafe {
+            let rows = prepared::<K, W, R>(kind, first + i * R, &scratch);
+            summed(kind.dots::<W, M, R>(rows, x, &scratch))
+        };
     }
     together.len() * R
 }
 
-/// The products of `R` rows, which were prepared, with `M` inputs. Each is two running sums of sixteen lanes, whatever `M` and `R`
-/// are.
+/// [`together`] in pairs.
 ///
 /// # Safety
-/// Needs the instructions of `W`; `x` has `M` rows.
+/// Needs the instructions of `W`; the inputs are arranged for the kind.
 #[inline(always)]
-unsafe fn dots<K: Kind, W: Wide, const M: usize, const R: usize>(
+unsafe fn in_pairs<K: Kind, W: Pairs, const M: usize, const R: usize>(
     kind: &K,
     first: usize,
     x: &Inputs,
-    scratch: &Scratch,
-) -> [[f32; M]; R] {
-    // SAFETY: the caller's promise; rows of `x` are whole blocks, which `multiply` asserts.
+    out: &mut [f32],
+) -> usize {
+    assert!(x.count == M && x.pairs.len() == x.values.len());
+    let mut scratch = Scratch::default();
+    let (together, _) = out.as_chunks_mut::<M>().0.as_chunks_mut::<R>();
+    for (i, made) in together.iter_mut().enumerate() {
+        kind.prepare(first + i * R, R, &mut scratch);
+        // SAFETY: the caller's promise.
+        *made = unsafe {
+            let rows = prepared::<K, W, R>(kind, first + i * R, &scratch);
+            summed(kind.pair_dots::<W, M, R>(rows, x, &scratch))
+        };
+    }
+    together.len() * R
+}
+
+/// Rows that were prepared, at their beginning.
+///
+/// # Safety
+/// Needs the instructions of `W`.
+#[allow(clippy::needless_range_loop)]
+#[inline(always)]
+unsafe fn prepared<K: Kind, W: Wide, const R: usize>(kind: &K, first: usize, scratch: &Scratch) -> [K::Row<W>; R] {
+    // A loop over numbers: closures have no instructions of their own, and long chains of iterators are not unrolled.
+    // SAFETY: the caller's promise.
     unsafe {
-        let mut rows: [K::Row<W>; R] = std::array::from_fn(|i| kind.row::<W>(first, i, scratch));
-        let mut sums = [[[W::zero(); 2]; M]; R];
-        for block in 0..x.width / BLOCK {
-            for (row, sums) in rows.iter_mut().zip(&mut sums) {
-                add_block(kind.block(row, block, scratch), x, block, sums);
-            }
+        let mut rows = [kind.row::<W>(first, 0, scratch); R];
+        for i in 1..R {
+            rows[i] = kind.row::<W>(first, i, scratch);
         }
-        sums.map(|row| row.map(|[even, odd]| even.add(odd).sum()))
+        rows
     }
 }
 
-/// Adds the products of a block's weights with `M` inputs.
+/// The products that running sums end in.
+///
+/// # Safety
+/// Needs the instructions of `W`.
+#[inline(always)]
+unsafe fn summed<W: Wide, const M: usize, const R: usize>(sums: [[[W; 2]; M]; R]) -> [[f32; M]; R] {
+    let mut made = [[0f32; M]; R];
+    for (made, sums) in made.as_flattened_mut().iter_mut().zip(sums.as_flattened()) {
+        // SAFETY: the caller's promise.
+        *made = unsafe { sums[0].add(sums[1]).sum() };
+    }
+    made
+}
+
+/// [`Kind::dots`] of any kind.
+///
+/// # Safety
+/// As there.
+#[inline(always)]
+pub(super) unsafe fn by_blocks<K: Kind, W: Wide, const M: usize, const R: usize>(
+    kind: &K,
+    mut rows: [K::Row<W>; R],
+    x: &Inputs,
+    scratch: &Scratch,
+) -> [[[W; 2]; M]; R] {
+    // SAFETY: the caller's promise.
+    unsafe {
+        let mut sums = [[[W::zero(); 2]; M]; R];
+        for block in 0..x.width / BLOCK {
+            for (row, sums) in rows.iter_mut().zip(&mut sums) {
+                let weights = kind.block(row, block, scratch);
+                for (step, weights) in weights.into_iter().enumerate() {
+                    add_step(weights, x, block, step, sums);
+                }
+            }
+        }
+        sums
+    }
+}
+
+/// Adds the products of sixteen weights with `M` inputs.
 ///
 /// # Safety
 /// Needs the instructions of `W`; `x` has `M` rows of that many blocks.
 #[inline(always)]
-unsafe fn add_block<W: Wide, const M: usize>(weights: [W; 4], x: &Inputs, block: usize, sums: &mut [[W; 2]; M]) {
-    for (step, weights) in weights.into_iter().enumerate() {
-        for (m, sums) in sums.iter_mut().enumerate() {
-            // SAFETY: the caller's promise.
-            unsafe {
-                let x = W::load(x.values.as_ptr().add(m * x.width + block * BLOCK + step * LANES));
-                sums[step % 2] = sums[step % 2].multiply_add(weights, x);
-            }
+pub(super) unsafe fn add_step<W: Wide, const M: usize>(
+    weights: W,
+    x: &Inputs,
+    block: usize,
+    step: usize,
+    sums: &mut [[W; 2]; M],
+) {
+    for (m, sums) in sums.iter_mut().enumerate() {
+        // SAFETY: the caller's promise.
+        unsafe {
+            let x = W::load(x.values.as_ptr().add(m * x.width + block * BLOCK + step * LANES));
+            sums[step % 2] = sums[step % 2].multiply_add(weights, x);
         }
     }
 }
@@ -232,7 +359,7 @@ pub(super) fn decode<K: Kind>(on: Instructions, kind: &K, first: usize, cols: us
     match on {
         // SAFETY: the processor has these instructions, or they would not be chosen.
         #[cfg(target_arch = "x86_64")]
-        Instructions::Avx512 => unsafe { avx512::decode(kind, first, cols, out) },
+        Instructions::Avx512 | Instructions::Avx512Bf16 => unsafe { avx512::decode(kind, first, cols, out) },
         // SAFETY: likewise.
         #[cfg(target_arch = "x86_64")]
         Instructions::Avx2 => unsafe { avx2::decode(kind, first, cols, out) },

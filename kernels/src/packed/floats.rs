@@ -1,13 +1,20 @@
 //! Weights stored as floats: all of them, or those that a bitmask says.
 
-use super::kind::{BLOCK, Kind, Scratch};
+use super::few::Inputs;
+use super::kind::{Arrangement, BLOCK, Kind, Scratch};
 use super::numbers::{LANES, Numbers, padded};
-use super::wide::Wide;
+use super::wide::{Pairs, Wide};
 use crate::matmul::Precision;
 
 /// A type of floats.
 pub(super) trait Float: Send + Sync + 'static {
     type Stored: Copy + Send + Sync + Default;
+    /// True if a product may take a narrower type.
+    const WIDER: bool;
+    /// Where its numbers are bfloat16: their words.
+    fn words(_: &[Self::Stored]) -> Option<&[u16]> {
+        None
+    }
     /// # Safety
     /// Needs the instructions of `W`, and sixteen numbers at `from`.
     unsafe fn load<W: Wide>(from: *const Self::Stored) -> W;
@@ -19,6 +26,11 @@ pub(super) struct F32;
 
 impl Float for Bf16 {
     type Stored = u16;
+    const WIDER: bool = false;
+
+    fn words(values: &[u16]) -> Option<&[u16]> {
+        Some(values)
+    }
 
     #[inline(always)]
     unsafe fn load<W: Wide>(from: *const u16) -> W {
@@ -29,6 +41,7 @@ impl Float for Bf16 {
 
 impl Float for F16 {
     type Stored = u16;
+    const WIDER: bool = true;
 
     #[inline(always)]
     unsafe fn load<W: Wide>(from: *const u16) -> W {
@@ -39,6 +52,7 @@ impl Float for F16 {
 
 impl Float for F32 {
     type Stored = f32;
+    const WIDER: bool = true;
 
     #[inline(always)]
     unsafe fn load<W: Wide>(from: *const f32) -> W {
@@ -76,8 +90,48 @@ impl<F: Float> Kind for Dense<'_, F> {
         // SAFETY: the caller's promise; there is a block's length after the last number.
         unsafe {
             let at = self.values.as_ptr().add(first);
-            let load = |step: usize| F::load::<W>(at.add(step * LANES)).rounded(self.product);
-            [load(0), load(1), load(2), load(3)]
+            let mut weights = [W::zero(); 4];
+            for (step, weights) in weights.iter_mut().enumerate() {
+                *weights = F::load::<W>(at.add(step * LANES));
+                // Bfloat16 is all that the narrowest product takes.
+                if F::WIDER {
+                    *weights = weights.rounded(self.product);
+                }
+            }
+            weights
+        }
+    }
+
+    fn arrangement(&self) -> Option<Arrangement> {
+        let is_narrow = self.product == Precision::Bf16 && F::words(self.values).is_some();
+        is_narrow.then_some(Arrangement::Natural)
+    }
+
+    #[allow(clippy::needless_range_loop)]
+    #[inline(always)]
+    unsafe fn pair_dots<W: Pairs, const M: usize, const R: usize>(
+        &self,
+        rows: [usize; R],
+        x: &Inputs,
+        _: &Scratch,
+    ) -> [[[W; 2]; M]; R] {
+        // SAFETY: the caller's promise; there is a block's length after the last number.
+        unsafe {
+            let mut sums = [[[W::zero(); 2]; M]; R];
+            let Some(words) = F::words(self.values) else { return sums };
+            for block in 0..x.width / BLOCK {
+                for half in 0..2 {
+                    for i in 0..R {
+                        let at = rows[i] + block * BLOCK + half * 2 * LANES;
+                        debug_assert!(at + 2 * LANES <= words.len());
+                        let weights = W::load_words(words.as_ptr().add(at));
+                        for m in 0..M {
+                            sums[i][m][half] = sums[i][m][half].dot(weights, x.pairs::<W>(m, block, half));
+                        }
+                    }
+                }
+            }
+            sums
         }
     }
 }
@@ -148,7 +202,8 @@ impl<F: Float> Kind for Masked<'_, F> {
             for (step, weights) in weights.iter_mut().enumerate() {
                 let mask = (mask >> (step * LANES)) as u16;
                 debug_assert!(row.next + LANES <= self.values.len());
-                *weights = F::load::<W>(self.values.as_ptr().add(row.next)).rounded(self.product).expand(mask);
+                let values = F::load::<W>(self.values.as_ptr().add(row.next));
+                *weights = if F::WIDER { values.rounded(self.product) } else { values }.expand(mask);
                 row.next += mask.count_ones() as usize;
             }
             weights

@@ -108,9 +108,11 @@ impl Grid<'_> {
         let strip = |statistic: &Statistic| statistic.strip(groups, self.height, self.weight);
         Codes {
             code: self.code,
+            levels: self.code.levels(),
             cols,
             packed: pack(self.code, codes, cols),
             group: if self.group >= cols { cols } else { self.group },
+            groups,
             scales: strip(&self.scales),
             zeros: self.zeros.as_ref().map(strip),
             rounding: Rounding { difference: self.fractional, weight: self.weight, product },

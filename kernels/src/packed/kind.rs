@@ -1,10 +1,30 @@
 //! Kinds of stored weights, and the way in which all of them are multiplied and decoded.
 
+use super::few::{Inputs, by_blocks};
 use super::strip::Widened;
-use super::wide::Wide;
+use super::wide::{Pairs, Wide};
 
 /// Columns of a block: four times the lanes of a [`Wide`].
 pub(super) const BLOCK: usize = 64;
+
+/// The order in which a block's inputs lie where pairs of them are multiplied at once.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Arrangement {
+    /// As they come.
+    Natural,
+    /// Pair i of the first half is of inputs i and 32 + i, of the second of 16 + i and 48 + i.
+    Halves,
+}
+
+impl Arrangement {
+    /// The input at a place of a block.
+    pub(super) fn column(self, place: usize) -> usize {
+        match self {
+            Arrangement::Natural => place,
+            Arrangement::Halves => place / 32 * 16 + place % 32 / 2 + place % 2 * 32,
+        }
+    }
+}
 
 /// Statistics of the rows at hand.
 #[derive(Default)]
@@ -36,4 +56,43 @@ pub(super) trait Kind: Send + Sync {
     /// # Safety
     /// Needs the instructions of `W`; the row is one of [`Kind::row`] with the same scratch, and the block is one of it.
     unsafe fn block<W: Wide>(&self, row: &mut Self::Row<W>, block: usize, scratch: &Scratch) -> [W; 4];
+
+    /// The running sums of `R` rows, which were prepared, with `M` inputs: two of sixteen lanes for each product, whatever `M` and `R`
+    /// are.
+    ///
+    /// # Safety
+    /// Needs the instructions of `W`; `x` has `M` rows of whole blocks.
+    #[inline(always)]
+    unsafe fn dots<W: Wide, const M: usize, const R: usize>(
+        &self,
+        rows: [Self::Row<W>; R],
+        x: &Inputs,
+        scratch: &Scratch,
+    ) -> [[[W; 2]; M]; R]
+    where
+        Self: Sized,
+    {
+        // SAFETY: the caller's promise.
+        unsafe { by_blocks(self, rows, x, scratch) }
+    }
+
+    /// The arrangement of inputs for [`Kind::pair_dots`]; none where weights are not multiplied in pairs.
+    fn arrangement(&self) -> Option<Arrangement> {
+        None
+    }
+
+    /// [`Kind::dots`] in pairs of bfloat16, for kinds that have an [`Kind::arrangement`]. Others have sums of zero.
+    ///
+    /// # Safety
+    /// As [`Kind::dots`]; the inputs have pairs in that arrangement.
+    #[inline(always)]
+    unsafe fn pair_dots<W: Pairs, const M: usize, const R: usize>(
+        &self,
+        _rows: [Self::Row<W>; R],
+        _x: &Inputs,
+        _scratch: &Scratch,
+    ) -> [[[W; 2]; M]; R] {
+        // SAFETY: the caller's promise.
+        [[[unsafe { W::zero() }; 2]; M]; R]
+    }
 }

@@ -6,6 +6,7 @@
 
 mod codes;
 mod few;
+mod field;
 mod floats;
 mod grid;
 mod kind;
@@ -31,8 +32,9 @@ pub use grid::{Grid, Statistic};
 
 use crate::matmul::Precision;
 use crate::with_f32;
-use codes::{Codes, E2m3, E4m3, Level, Of, Whole};
+use codes::Codes;
 use few::{FEW, Inputs, Instructions};
+use field::{E2m3, E4m3, Level, Of, Whole};
 use floats::{Bf16, Bitmask, Dense, F16, F32, Masked};
 use numbers::Numbers;
 use outliers::Outliers;
@@ -40,6 +42,9 @@ use uneven::Uneven;
 
 /// Bytes of weights below which another thread costs more than it saves.
 const TASK: usize = 16 << 10;
+
+/// Rows of inputs up to which weights are decoded on their way into sums.
+const MOST: usize = 2 * FEW;
 
 /// A weight `[rows, cols]` = `[out, in]` in packed form, in host memory.
 pub struct Packed {
@@ -284,7 +289,7 @@ pub fn matmul_each(weights: &[&Packed], x: &Tensor) -> Result<Vec<Tensor>> {
     let tokens = x.elem_count() / cols;
     let made: Vec<Vec<f32>> = with_f32(x, |x| {
         Ok(match tokens {
-            0..=FEW => few_each(weights, x, tokens),
+            0..=MOST => few_each(weights, x, tokens),
             _ => weights.iter().map(|weight| many::multiply(weight, x, tokens)).collect(),
         })
     })?;
@@ -298,46 +303,62 @@ pub fn matmul_each(weights: &[&Packed], x: &Tensor) -> Result<Vec<Tensor>> {
     weights.iter().zip(made).map(|(weight, made)| Tensor::from_vec(made, shape(weight.rows), x.device())).collect()
 }
 
-/// The products of at most [`FEW`] rows, each `[tokens, rows]`.
+/// The products of at most [`MOST`] rows, each `[tokens, rows]`.
 fn few_each(weights: &[&Packed], x: &[f32], tokens: usize) -> Vec<Vec<f32>> {
-    if tokens == 0 {
+    let Some(cols) = weights.first().map(|weight| weight.cols).filter(|_| tokens > 0) else {
         return weights.iter().map(|_| Vec::new()).collect();
-    }
+    };
     let on = Instructions::current();
-    let mut inputs: Vec<Inputs> = Vec::with_capacity(weights.len());
+    // The inputs of each weight, [`FEW`] at a time; weights that see them alike share them.
+    let mut inputs: Vec<Vec<Inputs>> = Vec::with_capacity(weights.len());
     let mut input_of = Vec::with_capacity(weights.len());
     for (i, weight) in weights.iter().enumerate() {
-        let same = |other: &&Packed| other.order == weight.order && other.product == weight.product;
-        match weights[..i].iter().position(|other| same(&other)) {
-            Some(at) => input_of.push(input_of[at]),
-            None => {
-                input_of.push(inputs.len());
-                let round = |x: f32| weight.product.round(x);
-                inputs.push(Inputs::new(x, weight.cols, weight.order.as_deref(), round));
-            }
+        let arrangement = |weight: &Packed| with_kind!(weight, |kind| on.arrangement(kind));
+        let same = |other: &&Packed| {
+            other.order == weight.order && other.product == weight.product && arrangement(other) == arrangement(weight)
+        };
+        if let Some(at) = weights[..i].iter().position(same) {
+            input_of.push(input_of[at]);
+            continue;
         }
+        input_of.push(inputs.len());
+        let part = |x: &[f32]| {
+            let inputs = Inputs::new(x, cols, weight.order.as_deref(), |x| weight.product.round(x));
+            inputs.arranged(arrangement(weight))
+        };
+        inputs.push(x.chunks(FEW * cols).map(part).collect());
     }
-    let count = inputs.first().map_or(1, |inputs| inputs.count);
-    let mut sums: Vec<Vec<f32>> = weights.iter().map(|weight| vec![0f32; weight.rows * count]).collect();
+    let counts: Vec<usize> = inputs[0].iter().map(|part| part.count).collect();
+    let buffers = |weight: &&Packed| counts.iter().map(|count| vec![0f32; weight.rows * count]).collect();
+    let mut sums: Vec<Vec<Vec<f32>>> = weights.iter().map(buffers).collect();
     let mut tasks = Vec::new();
     for ((weight, sums), &input) in weights.iter().zip(&mut sums).zip(&input_of) {
-        let rows = weight.task_rows();
-        tasks
-            .extend(sums.chunks_mut(rows * count).enumerate().map(|(i, out)| (*weight, i * rows, &inputs[input], out)));
+        let each = weight.task_rows();
+        let mut rest: Vec<&mut [f32]> = sums.iter_mut().map(|part| &mut part[..]).collect();
+        for first in (0..weight.rows).step_by(each) {
+            let rows = first..weight.rows.min(first + each);
+            let mut outs = Vec::with_capacity(counts.len());
+            for (rest, count) in rest.iter_mut().zip(&counts) {
+                outs.push(rest.split_off_mut(..rows.len() * count).unwrap_or_default());
+            }
+            tasks.push((*weight, rows, &inputs[input], outs));
+        }
     }
-    let run = |(weight, first, x, out): (&Packed, usize, &Inputs, &mut [f32])| {
-        weight.few(on, first..first + out.len() / count, x, out);
+    let run = |(weight, rows, inputs, outs): (&Packed, Range<usize>, &Vec<Inputs>, Vec<&mut [f32]>)| {
+        outs.into_iter().zip(inputs).for_each(|(out, x)| weight.few(on, rows.clone(), x, out));
     };
-    if tasks.len() == 1 {
-        tasks.into_iter().for_each(run);
-    } else {
-        tasks.into_par_iter().with_max_len(1).for_each(run);
+    match tasks.len() {
+        1 => tasks.into_iter().for_each(run),
+        _ => tasks.into_par_iter().with_max_len(1).for_each(run),
     }
-    if count == 1 {
-        return sums;
+    sums.into_iter().map(|parts| turned(parts, &counts, tokens)).collect()
+}
+
+/// `[rows, count]` in parts of so many inputs → `[tokens, rows]`.
+fn turned(mut parts: Vec<Vec<f32>>, counts: &[usize], tokens: usize) -> Vec<f32> {
+    if counts == [1] {
+        return parts.pop().unwrap_or_default();
     }
-    let turned = |sums: Vec<f32>| -> Vec<f32> {
-        (0..tokens).flat_map(|m| sums.iter().skip(m).step_by(count).copied()).collect()
-    };
-    sums.into_iter().map(turned).collect()
+    let columns = parts.iter().zip(counts).flat_map(|(part, &count)| (0..count).map(move |m| (part, m, count)));
+    columns.take(tokens).flat_map(|(part, m, count)| part.iter().skip(m).step_by(count).copied()).collect()
 }

@@ -56,8 +56,11 @@ impl Strip {
             to.resize(len, 0.0);
             strip.plain(first, count, to);
         }
-        for ((value, &scale), &zero) in values.iter_mut().zip(&*their_scales).zip(&*their_zeros) {
-            *value = round.round(scale * round.round(*value - zero));
+        // A loop for each precision, in which nothing is asked.
+        match round {
+            Precision::F32 => decoded(Precision::F32, values, their_scales, their_zeros),
+            Precision::Bf16 => decoded(Precision::Bf16, values, their_scales, their_zeros),
+            Precision::F16 => decoded(Precision::F16, values, their_scales, their_zeros),
         }
     }
 
@@ -79,5 +82,12 @@ impl Strip {
             }
             Store::Coded { .. } => unreachable!("statistics are coded once"),
         }
+    }
+}
+
+#[inline(always)]
+fn decoded(round: Precision, codes: &mut [f32], scales: &[f32], zeros: &[f32]) {
+    for ((value, &scale), &zero) in codes.iter_mut().zip(scales).zip(zeros) {
+        *value = round.round(scale * round.round(*value - zero));
     }
 }

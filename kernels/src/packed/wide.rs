@@ -47,6 +47,28 @@ pub(super) trait Wide: Copy {
     unsafe fn e2m3(bits: Self::Bits) -> Self;
 }
 
+/// Sixteen sums of pairs of bfloat16, which are multiplied at once.
+///
+/// # Safety
+/// As of [`Wide`].
+pub(super) trait Pairs: Wide {
+    /// 32 words of 16 bits: two codes in the lowest bits of each, the first lowest. Even words have the columns that lanes of
+    /// [`Wide::fields`] have first and second, odd ones the third and fourth.
+    unsafe fn words(width: u32, from: *const u8) -> Self::Bits;
+    /// All words shifted right.
+    unsafe fn shifted_words(bits: Self::Bits, by: u32) -> Self::Bits;
+    /// The lowest four bits of each word, and the fifth in odd ones.
+    unsafe fn marked(bits: Self::Bits) -> Self::Bits;
+    /// Two times sixteen numbers rounded to bfloat16.
+    unsafe fn narrowed(low: Self, high: Self) -> Self::Bits;
+    /// The bfloat16 of `table` that the lowest five bits of each word say.
+    unsafe fn pick_words(table: Self::Bits, bits: Self::Bits) -> Self::Bits;
+    /// 32 bfloat16.
+    unsafe fn load_words(from: *const u16) -> Self::Bits;
+    /// `self` plus the products of pairs.
+    unsafe fn dot(self, weights: Self::Bits, x: Self::Bits) -> Self;
+}
+
 /// Lanes in an array: loops that the compiler makes vectors of as it can.
 #[derive(Clone, Copy)]
 pub(super) struct Loops([f32; LANES]);
