@@ -22,6 +22,8 @@ pub mod processors;
 pub mod random;
 pub mod sampler;
 pub mod settings;
+#[cfg(test)]
+mod tests;
 pub mod text;
 pub mod timing;
 

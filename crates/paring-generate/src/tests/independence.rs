@@ -1,0 +1,1 @@
+//! A request gets the same answer whatever else is in the batch.
