@@ -196,16 +196,14 @@ impl Batch {
         for ((mut job, rows), take) in std::mem::take(&mut self.running).into_iter().zip(rows).zip(takes) {
             job.passed(take, elapsed);
             let (event, ended) = job.event(rows, self.tokenizer.as_deref());
-            let event = event.map(|event| match ended {
-                Some(reason) => {
-                    Event { finished: Some(Finished { reason, timing: job.timing, sequence: job.sequence }), ..event }
-                }
+            let finished = match ended {
+                Some(reason) => Some(Finished { reason, timing: job.timing, sequence: job.sequence }),
                 None => {
                     running.push(job);
-                    event
+                    None
                 }
-            });
-            events.extend(event);
+            };
+            events.extend(event.map(|event| Event { finished, ..event }));
         }
         self.running = running;
         Ok(events)
