@@ -11,8 +11,8 @@ use super::terminal::{self, one_line, printable};
 use super::wrap::{self, wrapped};
 use crate::stderr;
 
-/// Prints on stdout.
-fn out(text: &str) -> Result<()> {
+/// Prints on stdout, at once.
+pub fn out(text: &str) -> Result<()> {
     let mut stdout = std::io::stdout().lock();
     match stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()) {
         // A reader that has seen enough, such as head, is no failure.
@@ -45,7 +45,7 @@ pub struct Channels {
 #[derive(Debug, Default)]
 pub struct Answer {
     lines: Vec<Line>,
-    /// An object.
+    /// An object, or null where the command has printed its results.
     value: Value,
 }
 
@@ -99,6 +99,9 @@ impl Answer {
         }
         if !channels.quiet && !events_on_stderr && !self.lines.is_empty() {
             stderr::text(&self.text(wrap::of_stderr()));
+        }
+        if self.value.is_null() {
+            return Ok(());
         }
         // What a terminal would obey is escaped.
         out(&format!("{}\n", terminal::json(&self.value.to_string())))
