@@ -128,7 +128,7 @@ impl Tokenizer {
     /// A conversation that is to be answered, as the chat template writes it with the header of the answer, and its tokens.
     /// Errors when there is no template, or it refuses the messages.
     pub fn prompt(&self, messages: &[Value]) -> Result<(String, Vec<u32>)> {
-        let bad = |reason| Error::data("the messages", reason);
+        let bad = |reason| Error::data("the conversation", reason);
         let Answer { ids, text } = self.one(Question::Prompt(messages), true, &bad)?;
         Ok((text, ids))
     }

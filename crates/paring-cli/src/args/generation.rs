@@ -13,8 +13,9 @@ use super::{OpeningArgs, Running};
 #[derive(Args)]
 #[command(group = ArgGroup::new("what to continue").required(true).args(["prompt", "prompt_file"]))]
 pub struct GenerateArgs {
-    #[command(flatten)]
-    pub model: GeneratingArgs,
+    /// Hugging Face folder, hub name (org/name or org/name@revision), or `demo`; compressed or not
+    #[arg(value_parser = NonEmptyStringValueParser::new(), help_heading = None::<&str>)]
+    pub model: String,
     /// Text to continue; `-`: what stdin has
     #[arg(long, short, value_name = "TEXT", allow_hyphen_values = true, help_heading = PROMPT)]
     pub prompt: Option<String>,
@@ -36,15 +37,14 @@ pub struct GenerateArgs {
     #[command(flatten)]
     pub beams: BeamArgs,
     #[command(flatten)]
-    pub cache: CacheArg,
-    #[command(flatten)]
-    pub running: Running,
+    pub memory: InMemoryArgs,
 }
 
 #[derive(Args)]
 pub struct ChatArgs {
-    #[command(flatten)]
-    pub model: GeneratingArgs,
+    /// Hugging Face folder, hub name (org/name or org/name@revision), or `demo`; compressed or not
+    #[arg(value_parser = NonEmptyStringValueParser::new(), help_heading = None::<&str>)]
+    pub model: String,
     /// Instructions before the conversation
     #[arg(long, value_name = "TEXT", help_heading = PROMPT)]
     pub system: Option<String>,
@@ -54,19 +54,7 @@ pub struct ChatArgs {
     #[command(flatten)]
     pub settings: SettingsArgs,
     #[command(flatten)]
-    pub cache: CacheArg,
-    #[command(flatten)]
-    pub running: Running,
-}
-
-/// The model that generates.
-#[derive(Args)]
-pub struct GeneratingArgs {
-    /// Hugging Face folder, hub name (org/name or org/name@revision), or `demo`; compressed or not
-    #[arg(value_parser = NonEmptyStringValueParser::new(), help_heading = None::<&str>)]
-    pub model: String,
-    #[command(flatten)]
-    pub opening: OpeningArgs,
+    pub memory: InMemoryArgs,
 }
 
 /// Settings of a text. What is not typed is as `generation_config.json` of the model says.
@@ -119,15 +107,20 @@ pub struct BeamArgs {
     #[arg(long, value_name = "X", allow_negative_numbers = true, hide_short_help = true)]
     pub length_penalty: Option<f32>,
     /// End as soon as there are as many texts as beams; `never`: when none can become better [default: false]
-    #[arg(long, value_enum, value_name = "WHEN", num_args = 0..=1, require_equals = true, default_missing_value = "true", hide_short_help = true)]
+    #[arg(long, value_enum, value_name = "WHEN", num_args = 0..=1, default_missing_value = "true", hide_short_help = true)]
     pub early_stopping: Option<EarlyStoppingArg>,
 }
 
+/// The way in which a model is held in memory and runs.
 #[derive(Args)]
-pub struct CacheArg {
+pub struct InMemoryArgs {
     /// Type of cached keys and values [default: bf16 with --dtype bf16, or f32]
     #[arg(long, value_enum, value_name = "TYPE", hide_short_help = true, help_heading = SPEED)]
     pub kv_cache: Option<CacheTypeArg>,
+    #[command(flatten)]
+    pub opening: OpeningArgs,
+    #[command(flatten)]
+    pub running: Running,
 }
 
 #[derive(Clone, Copy, ValueEnum)]
@@ -150,7 +143,7 @@ fn count(least: u64) -> RangedU64ValueParser<usize> {
     RangedU64ValueParser::new().range(least..=u64::from(u32::MAX))
 }
 
-impl CacheArg {
+impl InMemoryArgs {
     /// The type; `None` where the arithmetic decides.
     pub fn cache_type(&self) -> Option<CacheType> {
         self.kv_cache.map(|kind| match kind {

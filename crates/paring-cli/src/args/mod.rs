@@ -33,7 +33,7 @@ pub use file::{canonical, parse};
 use headings::{DATA, EVALUATION, OUTPUT, WHAT};
 
 pub use generated::{CompletionsArgs, ManArgs};
-pub use generation::{ChatArgs, GenerateArgs, GeneratingArgs};
+pub use generation::{ChatArgs, GenerateArgs, InMemoryArgs};
 pub use help::command;
 pub use inputs::{Inputs, OpeningArgs};
 pub use layer::LayerArgs;

@@ -32,14 +32,14 @@ struct Talk<'a> {
 pub fn chat(args: &ChatArgs, shared: &Shared, log: &Log) -> Result<Answer, Failure> {
     let asked = args.settings.choices(None);
     Settings::resolve(&asked, &Default::default())?;
-    let opened = open((&args.model, &args.running), args.cache.cache_type(), shared, log)?;
+    let opened = open(&args.model, &args.memory, (shared, log))?;
     let settings = opened.settings(&asked, true)?;
     opened.note(opened.notes.iter().cloned());
     opened.note(args.settings.without_effect(None, (settings.do_sample, false)));
     let (engine, tokenizer) = (opened.generator.engine.clone(), Arc::clone(opened.generator.tokenizer()?));
     let conversation = Conversation::new(engine, tokenizer, args.system.as_deref(), args.context_shift);
     let is_terminal = std::io::stdin().is_terminal();
-    let is_verbose = args.running.verbose;
+    let is_verbose = args.memory.running.verbose;
     let mut talk = Talk { opened: &opened, settings, conversation, is_terminal, is_verbose, json: shared.json };
     if is_terminal && opened.is_loud {
         stderr::line(format!("{EXIT} ends the conversation, {CLEAR} begins another one, ctrl-C stops an answer"));

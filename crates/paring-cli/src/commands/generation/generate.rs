@@ -32,7 +32,7 @@ pub fn generate(args: &GenerateArgs, shared: &Shared, log: &Log) -> Result<Answe
     let asked = args.settings.choices(Some(&args.beams));
     Settings::resolve(&asked, &Default::default())?;
     let (prompts, is_file) = prompts::read(args)?;
-    let opened = open((&args.model, &args.running), args.cache.cache_type(), shared, log)?;
+    let opened = open(&args.model, &args.memory, (shared, log))?;
     let settings = opened.settings(&asked, args.chat)?;
     opened.note(opened.notes.iter().cloned());
     opened.note(args.settings.without_effect(Some(&args.beams), (settings.do_sample, settings.num_beams > 1)));

@@ -17,7 +17,7 @@ use paring_generate::{Choices, Finish, Settings, Timing};
 use paring_model::CacheType;
 use serde_json::{Value, json};
 
-use crate::args::{GeneratingArgs, Running, Shared, sources};
+use crate::args::{InMemoryArgs, Shared, sources};
 use crate::machine;
 use crate::progress::{Interrupt, Log, Progress};
 use crate::show::{amounts, out, terminal};
@@ -36,20 +36,16 @@ struct Opened {
 }
 
 /// Reads the model into memory.
-fn open(
-    (model, running): (&GeneratingArgs, &Running),
-    cache: Option<CacheType>,
-    shared: &Shared,
-    log: &Log,
-) -> Result<Opened> {
+fn open(model: &str, memory: &InMemoryArgs, (shared, log): (&Shared, &Log)) -> Result<Opened> {
+    let running = &memory.running;
     let threads = machine::threads(running.threads, running.place.isa.as_deref())?;
-    let sources = sources(shared.quiet, &model.opening);
-    let local = sources.local(&model.model)?;
+    let sources = sources(shared.quiet, &memory.opening);
+    let local = sources.local(model)?;
     let budget = machine::budget(running)?;
     let mut progress = Progress::new(shared.channels(), running.verbose, log);
     let interrupt = progress.interrupts()?;
     let read = &mut |done, of| progress.reading(done, of);
-    let generator = sources.generator(&local, running.dtype.precision(), budget.device(), cache, read)?;
+    let generator = sources.generator(&local, running.dtype.precision(), budget.device(), memory.cache_type(), read)?;
     progress.done();
     let notes = threads.into_iter().chain(generator.notes.clone()).collect();
     Ok(Opened { generator, interrupt, is_loud: !shared.quiet && !log.is_on_stderr(), notes })
@@ -70,7 +66,9 @@ impl Opened {
         let mut settings = Settings::resolve(asked, model)?;
         let says = |choices: &Choices| choices.max_new_tokens.or(choices.max_length).is_some();
         if is_chat && !says(asked) && !says(model) {
-            settings.length = Length::Context;
+            // Where nothing limits it, as far as the model was made for.
+            let usual = self.generator.engine.decoder().max_positions();
+            settings.length = self.generator.engine.longest().map_or(Length::Total(usual), |_| Length::Context);
         }
         if settings.num_beams > 1 {
             settings.do_sample = false;

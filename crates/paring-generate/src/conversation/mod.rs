@@ -115,3 +115,6 @@ impl Conversation {
 fn message(role: &str, text: &str) -> Value {
     json!({"role": role, "content": text})
 }
+
+#[cfg(test)]
+mod tests;
