@@ -120,6 +120,40 @@ impl Tokenizer {
         }
     }
 
+    /// The tokens of a text, with those that the tokenizer puts around every text. Errors when it fails.
+    pub fn tokens(&self, text: &str) -> Result<Vec<u32>> {
+        self.text("the text", text)
+    }
+
+    /// A conversation that is to be answered, as the chat template writes it with the header of the answer, and its tokens.
+    /// Errors when there is no template, or it refuses the messages.
+    pub fn prompt(&self, messages: &[Value]) -> Result<(String, Vec<u32>)> {
+        let bad = |reason| Error::data("the conversation", reason);
+        let Answer { ids, text } = self.one(Question::Prompt(messages), true, &bad)?;
+        Ok((text, ids))
+    }
+
+    /// The text that tokens stand for; `plain`: without special tokens. Bytes that are no whole character become U+FFFD.
+    /// Errors when the tokenizer fails.
+    pub fn decode(&self, ids: &[u32], plain: bool) -> Result<String> {
+        Ok(self.texts(&[ids], plain)?.pop().unwrap_or_default())
+    }
+
+    /// The same of several sequences of tokens, each by itself.
+    pub fn texts(&self, all: &[&[u32]], plain: bool) -> Result<Vec<String>> {
+        let mut texts = Vec::with_capacity(all.len());
+        for some in all.chunks(BATCH) {
+            let form = if plain { Question::Plain } else { Question::Ids };
+            let questions: Vec<Question<'_>> = some.iter().map(|ids| form(ids)).collect();
+            let (answers, failure) = self.encode(&questions, true)?;
+            if let Some(failure) = failure {
+                return Err(failed(failure, &|reason| Error::data("the tokens", reason)));
+            }
+            texts.extend(answers.into_iter().map(|answer| answer.text));
+        }
+        Ok(texts)
+    }
+
     /// The tokens of a text, which came from `source`, with those that the tokenizer puts around every text.
     pub(super) fn text(&self, source: &str, text: &str) -> Result<Vec<u32>> {
         Ok(self.one(Question::Text(text), false, &|reason| Error::data(source, reason))?.ids)
@@ -176,11 +210,13 @@ fn here(encoder: &Encoder, documents: &[Question<'_>], show: bool) -> (Vec<Answe
     let one = |document: &Question<'_>| match document {
         Question::Text(text) if show => encoder.shown(text),
         Question::Text(text) => encoder.text(text).map(|ids| (String::new(), ids)),
-        Question::Chat(messages) => {
-            let text = encoder.render(encoder.template()?, messages)?;
+        Question::Chat(messages) | Question::Prompt(messages) => {
+            let is_prompt = matches!(document, Question::Prompt(_));
+            let text = encoder.render(encoder.template()?, messages, is_prompt)?;
             encoder.ids(&text, false).map(|ids| (text, ids))
         }
-        Question::Ids(ids) => encoder.decoded(ids).map(|text| (text, Vec::new())),
+        Question::Ids(ids) => encoder.decoded(ids, false).map(|text| (text, Vec::new())),
+        Question::Plain(ids) => encoder.decoded(ids, true).map(|text| (text, Vec::new())),
     };
     let mut answers = Vec::new();
     for document in documents {

@@ -153,7 +153,7 @@ pub struct Sizes {
 }
 
 /// One block in memory: norms, an attention and a few fans.
-pub trait Block: Send {
+pub trait Block: Send + Sync {
     /// Takes `h [b, t, dim]` as far as `pass` says: to the next block's input, of the same shape, or to the input of a
     /// fan. Each fan on the way shows its input to the pass's tap. Errors when a fan does not hold the linears that the
     /// block multiplies with, and when `h` is not of the tokens in the pass.

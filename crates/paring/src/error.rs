@@ -34,6 +34,9 @@ pub enum Error {
     /// A data set or a repository of the hub that cannot be used.
     #[error(transparent)]
     Data(#[from] paring_data::Error),
+    /// Text that cannot be generated.
+    #[error(transparent)]
+    Generate(Box<paring_generate::Error>),
     /// A file whose content cannot be used.
     #[error("{file}: {reason}")]
     #[allow(missing_docs)]
@@ -138,12 +141,19 @@ pub enum Error {
     Verify { file: String, name: String, expected: String, got: String },
 }
 
+impl From<paring_generate::Error> for Error {
+    fn from(error: paring_generate::Error) -> Self {
+        Error::Generate(Box::new(error))
+    }
+}
+
 impl Error {
     /// Distinguishes choices that make no sense, whatever the model and the data, from runs that failed.
     pub fn is_misuse(&self) -> bool {
         match self {
             Error::Misuse(_) | Error::Data(paring_data::Error::Misuse(_)) => true,
             Error::Option { misuse, .. } => *misuse,
+            Error::Generate(error) => error.is_misuse(),
             Error::At { error, .. } | Error::Beside { error, .. } => error.is_misuse(),
             _ => false,
         }
@@ -155,6 +165,7 @@ impl Error {
             Error::Format(error) => error.message(),
             Error::Model(error) => error.message(),
             Error::Data(error) => error.message(),
+            Error::Generate(error) => error.message(),
             Error::Option { problem, hint, .. } => choice(problem, hint.as_ref()),
             Error::At { place, error } => message![format!("{place}: ")].then(error.message()),
             Error::Beside { out, made, error } => error.message().then(message![beside(out, made)]),

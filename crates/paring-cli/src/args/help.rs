@@ -8,7 +8,7 @@ use paring_kernels::matmul;
 use super::Cli;
 
 /// Examples of each command, from the most usual one.
-const EXAMPLES: [(&str, &[&str]); 15] = [
+const EXAMPLES: [(&str, &[&str]); 17] = [
     (
         "paring",
         &[
@@ -39,6 +39,16 @@ const EXAMPLES: [(&str, &[&str]); 15] = [
         ],
     ),
     ("eval", &["paring eval demo", "paring eval ./llama test.txt --seqlen 2048 --limit 10 --json"]),
+    (
+        "generate",
+        &[
+            "paring generate demo --prompt \"a man\"",
+            "paring generate out --prompt \"The capital of France is\" --temperature 0 -n 30",
+            "paring generate out --chat --prompt \"Why is the sky blue?\" --temperature 0.7",
+            "paring generate out --prompt-file questions.jsonl --chat > answers.jsonl",
+        ],
+    ),
+    ("chat", &["paring chat out", "paring chat out --system \"Be brief.\" --context-shift"]),
     (
         "report",
         &[

@@ -4,6 +4,7 @@ mod bench;
 mod errors;
 mod file;
 mod generated;
+mod generation;
 mod headings;
 mod help;
 mod inputs;
@@ -32,6 +33,7 @@ pub use file::{canonical, parse};
 use headings::{DATA, EVALUATION, OUTPUT, WHAT};
 
 pub use generated::{CompletionsArgs, ManArgs};
+pub use generation::{ChatArgs, GenerateArgs, InMemoryArgs};
 pub use help::command;
 pub use inputs::{Inputs, OpeningArgs};
 pub use layer::LayerArgs;
@@ -67,6 +69,10 @@ pub enum Command {
     /// Measure perplexity
     #[command(mut_args = of_evaluation)]
     Eval(EvalArgs),
+    /// Continue a text, or many
+    Generate(Box<GenerateArgs>),
+    /// Talk with a model in the terminal
+    Chat(Box<ChatArgs>),
     /// Show the report of a run, or compare two runs
     Report(ReportArgs),
     /// Show what a checkpoint holds: formats, bits, sparsity, outliers

@@ -30,6 +30,8 @@ impl Command {
             Command::Quantize(args) => Some(&args.running),
             Command::Eval(args) => Some(&args.running),
             Command::Verify(args) => Some(&args.running),
+            Command::Generate(args) => Some(&args.memory.running),
+            Command::Chat(args) => Some(&args.memory.running),
             _ => None,
         }
     }

@@ -21,7 +21,7 @@ fn options_that_libraries_name_can_be_typed() {
 }
 
 /// The heading of each option; options of several commands may have several.
-const HEADINGS: [(&str, &[&str]); 14] = [
+const HEADINGS: [(&str, &[&str]); 18] = [
     (
         WHAT,
         &["scheme", "wbits", "groupsize", "sym", "method", "target-bits", "pattern", "sparsity", "config", "kv-cache"],
@@ -67,7 +67,15 @@ const HEADINGS: [(&str, &[&str]); 14] = [
             "data-dir",
         ],
     ),
-    (SPEED, &["device", "isa", "threads", "dtype", "max-vram", "offload", "gram-precision", "skip-out-loss"]),
+    // Of generate and chat.
+    (PROMPT, &["prompt", "prompt-file", "chat", "system", "context-shift"]),
+    (ANSWER, &["max-new-tokens", "min-new-tokens", "stop"]),
+    (SAMPLING, &["temperature", "top-k", "top-p", "min-p", "seed", "repetition-penalty", "no-repeat-ngram-size"]),
+    (BEAMS, &["num-beams", "length-penalty", "early-stopping"]),
+    (
+        SPEED,
+        &["device", "isa", "threads", "dtype", "max-vram", "offload", "gram-precision", "skip-out-loss", "kv-cache"],
+    ),
     (
         GPTQ,
         &[

@@ -3,6 +3,7 @@
 mod bench;
 mod dry;
 mod generated;
+mod generation;
 mod look;
 mod report;
 mod store;
@@ -27,6 +28,7 @@ use paring::report::words::plural;
 
 pub use bench::bench;
 pub use generated::{completions, man};
+pub use generation::{chat, generate};
 pub use look::{inspect, schemes, tokens, verify};
 pub use report::report;
 pub use store::{convert, decompress};

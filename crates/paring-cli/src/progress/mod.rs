@@ -22,7 +22,7 @@ use paring::report::words::plural;
 
 pub use downloads::Downloads;
 pub use log::Log;
-pub use stop::survive_limits;
+pub use stop::{Interrupt, survive_limits};
 
 use eta::Eta;
 use screen::Screen;
@@ -82,6 +82,16 @@ impl<'a> Progress<'a> {
         }
     }
 
+    /// Shows how many blocks of a model were read.
+    pub fn reading(&mut self, done: usize, of: usize) {
+        let (now, share) = (Instant::now(), done as f64 / of.max(1) as f64);
+        if done == 0 {
+            self.eta = Eta::new(now, 0.0);
+        }
+        self.eta.reached(share, now);
+        self.screen.reached(&format!("reading block {}/{of}", (done + 1).min(of)), share.min(ALMOST), &self.eta);
+    }
+
     /// Ends a command that has nothing to continue as soon as the user asks for it.
     pub fn end_on_signals(&mut self) -> Result<()> {
         self.listen(None)
@@ -90,6 +100,11 @@ impl<'a> Progress<'a> {
     /// Ends a run after the block at work when the user asks for it.
     pub fn stop_on_signals(&mut self) -> Result<()> {
         self.listen(Some(resuming_command()))
+    }
+
+    /// Lets ctrl-C end pieces of work one by one.
+    pub fn interrupts(&self) -> Result<Interrupt> {
+        Interrupt::listen(self.screen.printer(), self.channels)
     }
 
     fn listen(&mut self, continued_by: Option<String>) -> Result<()> {

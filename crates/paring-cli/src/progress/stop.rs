@@ -110,6 +110,61 @@ impl Stop {
     }
 }
 
+/// Ctrl-C that ends one piece of work after the other, and the process where there is none, or it is pressed again.
+#[derive(Clone, Debug, Default)]
+pub struct Interrupt {
+    is_busy: Arc<AtomicBool>,
+    asked: Arc<AtomicBool>,
+}
+
+impl Interrupt {
+    /// Listens until the process ends. Errors when the system does not allow it.
+    pub fn listen(printer: LinePrinter, channels: Channels) -> Result<Self> {
+        let interrupt = Self::default();
+        #[cfg(unix)]
+        interrupt
+            .clone()
+            .on_signals(printer, channels)
+            .map_err(|e| Error::Plan(format!("cannot listen for ctrl-C: {e}")))?;
+        Ok(interrupt)
+    }
+
+    /// From now on ctrl-C ends this piece of work alone.
+    pub fn begin(&self) {
+        self.asked.store(false, Ordering::Relaxed);
+        self.is_busy.store(true, Ordering::Relaxed);
+    }
+
+    /// Ends the piece of work; true if it was interrupted.
+    pub fn end(&self) -> bool {
+        self.is_busy.store(false, Ordering::Relaxed);
+        self.asked.swap(false, Ordering::Relaxed)
+    }
+
+    pub fn is_asked(&self) -> bool {
+        self.asked.load(Ordering::Relaxed)
+    }
+
+    #[cfg(unix)]
+    fn on_signals(self, printer: LinePrinter, channels: Channels) -> std::io::Result<()> {
+        use signal_hook::consts::{SIGINT, SIGTERM};
+        let signals = signal_hook::iterator::Signals::new([SIGINT, SIGTERM])?;
+        let answer = move |mut signals: signal_hook::iterator::Signals| {
+            for signal in signals.forever() {
+                let is_first = !self.asked.swap(true, Ordering::Relaxed);
+                if signal == SIGINT && is_first && self.is_busy.load(Ordering::Relaxed) {
+                    continue;
+                }
+                let code = u8::try_from(SIGNALLED + signal as usize).unwrap_or(crate::FAILED);
+                Ending { continued_by: None, channels }.now(&printer, code);
+            }
+        };
+        // Without a thread a signal ends the process, as it would have.
+        drop(paring_kernels::threads::spawn(signals, answer));
+        Ok(())
+    }
+}
+
 /// Has a write beyond a limit of the size of files be an error of that write, not the end of the process.
 #[cfg(unix)]
 pub fn survive_limits() {

@@ -11,8 +11,8 @@ use super::terminal::{self, one_line, printable};
 use super::wrap::{self, wrapped};
 use crate::stderr;
 
-/// Prints on stdout.
-fn out(text: &str) -> Result<()> {
+/// Prints on stdout, at once.
+pub fn out(text: &str) -> Result<()> {
     let mut stdout = std::io::stdout().lock();
     match stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()) {
         // A reader that has seen enough, such as head, is no failure.

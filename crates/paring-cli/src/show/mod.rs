@@ -15,7 +15,7 @@ use paring::commands::compare::Comparison;
 use paring::commands::verify::Verified;
 
 pub use amounts::size;
-pub use answer::{Answer, Channels, Failure};
+pub use answer::{Answer, Channels, Failure, out};
 pub use inspected::inspected;
 pub use outcome::{Made, outcome};
 use paring::report::words::plural;

@@ -19,6 +19,15 @@ pub fn printable(text: &str) -> Cow<'_, str> {
     }
 }
 
+/// A text of lines as a terminal can show it: other characters that it would obey are replaced.
+pub fn printable_lines(text: &str) -> Cow<'_, str> {
+    let is_bad = |c: char| is_obeyed(c) && c != '\n' && c != '\t';
+    match text.contains(is_bad) {
+        true => text.chars().map(|c| if is_bad(c) { char::REPLACEMENT_CHARACTER } else { c }).collect(),
+        false => text.into(),
+    }
+}
+
 /// A text for stderr, whatever it holds, in one line that is not too long.
 pub fn one_line(text: &str) -> String {
     // Errors of libraries below may span lines; ours is one.
@@ -91,6 +100,7 @@ mod tests {
         let bad = format!("é{marks}漢");
         assert_eq!(printable(&bad), format!("é{}漢", "\u{fffd}".repeat(marks.chars().count())));
         assert_eq!(printable("plain é 漢 –"), "plain é 漢 –");
+        assert_eq!(printable_lines("a\n\tb\u{1b}[2J\r"), "a\n\tb\u{fffd}[2J\u{fffd}");
         let text = serde_json::to_string(&bad).unwrap();
         let shown = json(&text);
         assert!(!shown.contains(is_obeyed), "{shown:?}");

@@ -42,13 +42,13 @@ impl Template {
         &self.file
     }
 
-    /// Renders a conversation at a moment, without a prompt for an answer. The error says what is wrong with the
-    /// template, or what it says is wrong with the messages.
-    pub fn render(&self, messages: &[Value], moment: Moment) -> std::result::Result<String, String> {
+    /// Renders a conversation at a moment, with the header of an answer where it is a `prompt`. The error says what is wrong
+    /// with the template, or what it says is wrong with the messages.
+    pub fn render(&self, messages: &[Value], moment: Moment, prompt: bool) -> std::result::Result<String, String> {
         let messages = Value::from(messages.iter().map(given).collect::<Vec<_>>());
-        let (none, no) = (Value::Null, Value::Bool(false));
+        let (none, prompt) = (Value::Null, Value::Bool(prompt));
         let mut names: Vec<(&str, &Value)> =
-            vec![("messages", &messages), ("tools", &none), ("documents", &none), ("add_generation_prompt", &no)];
+            vec![("messages", &messages), ("tools", &none), ("documents", &none), ("add_generation_prompt", &prompt)];
         names.extend(self.tokens.iter().map(|(name, token)| (name.as_str(), token)));
         let program = self.program.as_ref().map_err(Clone::clone);
         let made = program.and_then(|program| {

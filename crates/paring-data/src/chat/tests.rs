@@ -13,7 +13,7 @@ fn moment() -> Moment {
 
 fn render(source: &str) -> Result<String, String> {
     let messages = [json!({"role": "user", "content": " Hi <b> "}), json!({"role": "assistant", "content": "Yes."})];
-    template(source).render(&messages, moment())
+    template(source).render(&messages, moment(), false)
 }
 
 /// The lines of a block tag vanish, Python's methods work, and a template can ask what it was not given.
@@ -96,7 +96,7 @@ fn expressions_as_jinja_has_them() {
     let (mut count, mut wrong) = (0, Vec::new());
     for case in golden["expressions"].as_array().unwrap() {
         let template = Template::new(case["template"].as_str().unwrap(), "t".into(), tokens.clone());
-        let got = template.render(messages, moment());
+        let got = template.render(messages, moment(), false);
         count += 1;
         if got.as_deref().ok() != case["text"].as_str() {
             wrong.push(format!("{}\n  got  {got:?}\n  want {:?}", case["template"], case["text"]));
@@ -118,7 +118,7 @@ fn whole_templates_as_transformers_renders_them() {
         let tokens = case["tokens"].as_object().unwrap().clone().into_iter().collect();
         let template = Template::new(&source, name.clone(), tokens);
         for (conversation, messages) in golden["conversations"].as_object().unwrap() {
-            let got = template.render(messages.as_array().unwrap(), moment());
+            let got = template.render(messages.as_array().unwrap(), moment(), false);
             let want = case["rendered"][conversation]["text"].as_str();
             count += 1;
             if got.as_deref().ok() != want {

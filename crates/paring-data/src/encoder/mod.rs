@@ -178,9 +178,9 @@ impl Encoder {
         self.template.get().and_then(Option::as_ref).ok_or_else(none)
     }
 
-    /// The text that a template makes of messages.
-    pub fn render(&self, template: &Template, messages: &[Value]) -> Result<String, Failure> {
-        template.render(messages, self.moment).map_err(Failure::Document)
+    /// The text that a template makes of messages, with the header of an answer where it is a `prompt`.
+    pub fn render(&self, template: &Template, messages: &[Value], prompt: bool) -> Result<String, Failure> {
+        template.render(messages, self.moment, prompt).map_err(Failure::Document)
     }
 
     /// The tokens of a text, with those that the tokenizer puts around every text.
@@ -205,14 +205,14 @@ impl Encoder {
         let (plain, ids) = (self.ids(text, false)?, self.text(text)?);
         let added = ids.len().saturating_sub(plain.len());
         let Some(start) = (0..=added).find(|&start| ids[start..].starts_with(&plain)) else {
-            return Ok((self.decoded(&ids)?, ids));
+            return Ok((self.decoded(&ids, false)?, ids));
         };
         let around = |ids: &[u32]| ids.iter().filter_map(|&id| self.inner.id_to_token(id)).collect::<String>();
         Ok((format!("{}{text}{}", around(&ids[..start]), around(&ids[start + plain.len()..])), ids))
     }
 
-    /// The text that tokens stand for.
-    pub fn decoded(&self, ids: &[u32]) -> Result<String, Failure> {
-        guarded(|| self.inner.decode(ids, false)).map_err(|e| failed(&e))?.map_err(|e| failed(&e))
+    /// The text that tokens stand for; `plain`: without special tokens.
+    pub fn decoded(&self, ids: &[u32], plain: bool) -> Result<String, Failure> {
+        guarded(|| self.inner.decode(ids, plain)).map_err(|e| failed(&e))?.map_err(|e| failed(&e))
     }
 }

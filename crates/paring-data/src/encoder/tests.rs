@@ -56,7 +56,7 @@ fn a_template_writes_the_first_token_or_nobody_does() {
     for (template, want) in [(with, [0, 5].as_slice()), (without, &[5])] {
         let (_dir, encoder) = folder(&config, Some(template));
         let messages = [json!({"role": "user", "content": "one"})];
-        let text = encoder.render(encoder.template().unwrap(), &messages).unwrap();
+        let text = encoder.render(encoder.template().unwrap(), &messages, false).unwrap();
         assert_eq!(encoder.ids(&text, false).unwrap(), want, "{template}");
     }
     let (_dir, encoder) = folder(&config, None);

@@ -24,8 +24,12 @@ use crate::{Error, Result};
 pub(crate) enum Question<'a> {
     Text(&'a str),
     Chat(&'a [Value]),
+    /// Messages that are to be answered.
+    Prompt(&'a [Value]),
     /// Tokens that text is to be made of.
     Ids(&'a [u32]),
+    /// The same, without special tokens.
+    Plain(&'a [u32]),
 }
 
 /// The tokens of a document.
@@ -202,7 +206,9 @@ impl Worker {
         let contents = documents.iter().zip(&made).map(|(document, made)| match document {
             Question::Text(text) => (ask::TEXT, text.as_bytes()),
             Question::Chat(_) => (ask::CHAT, &made[..]),
+            Question::Prompt(_) => (ask::PROMPT, &made[..]),
             Question::Ids(_) => (ask::IDS, &made[..]),
+            Question::Plain(_) => (ask::PLAIN, &made[..]),
         });
         let contents: Vec<(u8, &[u8])> = contents.collect();
         let bytes: u64 = contents.iter().map(|(_, content)| content.len() as u64).sum();
@@ -310,8 +316,8 @@ fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
 fn made(document: &Question<'_>) -> io::Result<Vec<u8>> {
     match document {
         Question::Text(_) => Ok(Vec::new()),
-        Question::Chat(messages) => Ok(serde_json::to_vec(messages)?),
-        Question::Ids(ids) => Ok(ids.iter().flat_map(|id| id.to_le_bytes()).collect()),
+        Question::Chat(messages) | Question::Prompt(messages) => Ok(serde_json::to_vec(messages)?),
+        Question::Ids(ids) | Question::Plain(ids) => Ok(ids.iter().flat_map(|id| id.to_le_bytes()).collect()),
     }
 }
 

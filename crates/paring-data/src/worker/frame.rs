@@ -6,7 +6,7 @@ use std::io::{self, Read, Write};
 pub(super) mod ask {
     /// Open the tokenizer in the folder of this path, which follows the moment that templates may write, in seconds.
     pub const OPEN: u8 = b'o';
-    /// Tokens of documents, which follow each other as [`TEXT`], [`CHAT`] and [`IDS`].
+    /// Tokens of documents, which follow each other as [`TEXT`], [`CHAT`], [`PROMPT`], [`IDS`] and [`PLAIN`].
     pub const ENCODE: u8 = b'e';
     /// The same, with the text that the tokens stand for.
     pub const SHOW: u8 = b's';
@@ -14,8 +14,12 @@ pub(super) mod ask {
     pub const TEXT: u8 = b't';
     /// A document: a list of messages as JSON.
     pub const CHAT: u8 = b'c';
+    /// A document: the same, to be answered.
+    pub const PROMPT: u8 = b'p';
     /// A document: tokens, whose text is asked for.
     pub const IDS: u8 = b'i';
+    /// A document: the same, without special tokens.
+    pub const PLAIN: u8 = b'j';
     /// The allowance of memory for the next message.
     pub const MEMORY: u8 = b'm';
 }

@@ -64,10 +64,10 @@ fn path(bytes: &[u8]) -> std::path::PathBuf {
 /// Writes the tokens of a document, or why it has none.
 fn answer(encoder: &Encoder, form: u8, document: &[u8], show: bool, output: &mut impl Write) -> io::Result<()> {
     let made = match form {
-        ask::CHAT => chat(encoder, document, output)?,
-        ask::IDS => {
+        ask::CHAT | ask::PROMPT => chat(encoder, document, form == ask::PROMPT, output)?,
+        ask::IDS | ask::PLAIN => {
             begin_tokenizer(output)?;
-            encoder.decoded(&ids(document)).map(|text| (text, Vec::new()))
+            encoder.decoded(&ids(document), form == ask::PLAIN).map(|text| (text, Vec::new()))
         }
         _ => {
             begin_tokenizer(output)?;
@@ -107,6 +107,7 @@ fn begin_tokenizer(output: &mut impl Write) -> io::Result<()> {
 fn chat(
     encoder: &Encoder,
     document: &[u8],
+    prompt: bool,
     output: &mut impl Write,
 ) -> io::Result<Result<(String, Vec<u32>), Failure>> {
     let template = match encoder.template() {
@@ -117,7 +118,7 @@ fn chat(
     let kind = if template.has_time { tell::TIMED_TEMPLATE } else { tell::TEMPLATE };
     frame::write(output, kind, template.file().as_bytes())?;
     output.flush()?;
-    let text = match encoder.render(template, &messages) {
+    let text = match encoder.render(template, &messages, prompt) {
         Ok(text) => text,
         Err(failure) => return Ok(Err(failure)),
     };

@@ -4,6 +4,7 @@
 //! [`Request::prepare`] opens model and data, and checks all that can be known before the work; [`Prepared::run`] does
 //! the work. [`run`] is all of it.
 
+mod generation;
 mod options;
 mod place;
 mod recipe;
@@ -22,6 +23,7 @@ use crate::plan::file::Alike;
 use crate::plan::{ActOrder, Choice, Curvature, DenseStream, Grouping, Opt, Pattern, Plan, Search};
 use crate::{Precision, Result};
 
+pub use generation::Generator;
 pub use options::{GroupChange, GroupOptions, RecipeOptions, SpqrOptions};
 pub use place::refuse_same_folder;
 pub use run::{Prepared, positions, run};

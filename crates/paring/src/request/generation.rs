@@ -1,0 +1,95 @@
+//! Models that generate text, by name.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use paring_data::Tokenizer;
+use paring_format::{Checkpoint, files};
+use paring_generate::{Choices, Engine};
+use paring_kernels::device::Device;
+use paring_model::CacheType;
+use serde_json::Value;
+
+use super::sources::{Model, Sources};
+use crate::{Error, Precision, Result};
+
+/// The file of a model's own settings.
+const GENERATION_CONFIG: &str = "generation_config.json";
+
+/// A model in memory that generates text, its tokenizer, and what its files say about both.
+pub struct Generator {
+    /// The model.
+    pub engine: Arc<Engine>,
+    /// Type that its products round to.
+    pub precision: Precision,
+    /// Its tokenizer, if it has one.
+    pub tokenizer: Option<Arc<Tokenizer>>,
+    /// The settings of its files.
+    pub choices: Choices,
+    /// Notes on the model.
+    pub notes: Vec<String>,
+}
+
+impl Generator {
+    /// The tokenizer.
+    ///
+    /// # Errors
+    /// When the model has none.
+    pub fn tokenizer(&self) -> Result<&Arc<Tokenizer>> {
+        self.tokenizer.as_ref().ok_or_else(|| paring_generate::Error::NoTokenizer { name: "text" }.into())
+    }
+}
+
+impl Sources {
+    /// Reads a model that is here into memory. It computes on `device`; products round to `precision`, or to what suits its
+    /// type, and keys and values are kept in `cache`: bfloat16 where products round to it, f32 otherwise. `read` hears how
+    /// many blocks of how many were read.
+    ///
+    /// # Errors
+    /// As [`Sources::model`], when `generation_config.json` cannot be read, and when weights cannot.
+    pub fn generator(
+        &self,
+        local: impl AsRef<Path>,
+        asked: Option<Precision>,
+        device: &Device,
+        cache: Option<CacheType>,
+        read: &mut dyn FnMut(usize, usize),
+    ) -> Result<Generator> {
+        let model = self.model(&local, asked, device, true)?;
+        let notes = model.notes().collect();
+        let Model { checkpoint, precision, decoder, tokenizer, .. } = model;
+        let generation = match self.generation_config(local.as_ref(), &checkpoint)? {
+            Some((path, bytes)) => Some((path.display().to_string(), parsed(&path, &bytes)?)),
+            None => None,
+        };
+        let generation = generation.as_ref().map(|(file, value)| (file.as_str(), value));
+        let choices = Choices::of_model(generation, checkpoint.config())?;
+        let usual = if precision == Precision::Bf16 { CacheType::Bf16 } else { CacheType::F32 };
+        let blocks = decoder.blocks();
+        let engine = Engine::read(Arc::from(decoder), cache.unwrap_or(usual), &mut |done| read(done, blocks))?;
+        Ok(Generator { engine: Arc::new(engine), precision, tokenizer: tokenizer.map(Arc::new), choices, notes })
+    }
+
+    /// The file with a model's settings of generation, and its path; `None` if it has none.
+    fn generation_config(&self, local: &Path, checkpoint: &Checkpoint) -> Result<Option<(PathBuf, Vec<u8>)>> {
+        let Some(dir) = checkpoint.dir() else {
+            let name = local.to_string_lossy();
+            let mut companions = self.companions(&name).into_iter();
+            let found = companions.find(|(file, _)| file == GENERATION_CONFIG);
+            return Ok(found.map(|(file, bytes)| (local.join(file), bytes)));
+        };
+        let path = dir.join(GENERATION_CONFIG);
+        // A link that leads nowhere is an error.
+        if path.symlink_metadata().is_err() {
+            return Ok(None);
+        }
+        let bytes = files::read(&path, files::SETTINGS)?;
+        Ok(Some((path, bytes)))
+    }
+}
+
+fn parsed(path: &Path, bytes: &[u8]) -> Result<Value> {
+    let bad = |reason: String| Error::content(path.display().to_string(), reason);
+    let value: Value = serde_json::from_slice(bytes).map_err(|e| bad(format!("not JSON: {e}; download it again")))?;
+    if value.is_object() { Ok(value) } else { Err(bad("expected a JSON object; download it again".into())) }
+}
