@@ -188,7 +188,8 @@ impl Engine {
                 nexts.push(Next { sequence: &mut step.sequence.cache, ids: &step.tokens[done..done + count] });
             }
         }
-        let h = extend(self.decoder(), &self.blocks, &mut nexts)?;
+        // On a thread of the pool: from outside, each of the many small products would be handed over.
+        let h = rayon::scope(|_| extend(self.decoder(), &self.blocks, &mut nexts))?;
         let (mut rows, mut first) = (Vec::new(), 0);
         for (i, step) in steps.iter_mut().enumerate() {
             let (before, count) = (step.sequence.len(), counts[i]);

@@ -219,9 +219,9 @@ unsafe fn together<K: Kind, W: Wide, const M: usize, const R: usize>(
     let mut scratch = Scratch::default();
     let (together, _) = out.as_chunks_mut::<M>().0.as_chunks_mut::<R>();
     for (i, sums) in together.iter_mut().enumerate() {
-        kind.prepare(first + i * R, R, &mut scratch);
         // SAFETY: the caller's promise.
         *sums = unsafe {
+            kind.prepare::<W>(first + i * R, R, &mut scratch);
             let rows = prepared::<K, W, R>(kind, first + i * R, &scratch);
             summed(kind.dots::<W, M, R>(rows, x, &scratch))
         };
@@ -244,9 +244,9 @@ unsafe fn in_pairs<K: Kind, W: Pairs, const M: usize, const R: usize>(
     let mut scratch = Scratch::default();
     let (together, _) = out.as_chunks_mut::<M>().0.as_chunks_mut::<R>();
     for (i, made) in together.iter_mut().enumerate() {
-        kind.prepare(first + i * R, R, &mut scratch);
         // SAFETY: the caller's promise.
         *made = unsafe {
+            kind.prepare::<W>(first + i * R, R, &mut scratch);
             let rows = prepared::<K, W, R>(kind, first + i * R, &scratch);
             summed(kind.pair_dots::<W, M, R>(rows, x, &scratch))
         };
@@ -375,9 +375,11 @@ unsafe fn decode_rows<K: Kind, W: Wide>(kind: &K, first: usize, cols: usize, out
     let mut scratch = Scratch::default();
     let mut whole = [0f32; BLOCK];
     for (i, out) in out.chunks_exact_mut(cols).enumerate() {
-        kind.prepare(first + i, 1, &mut scratch);
         // SAFETY: the caller's promise.
-        let mut row = unsafe { kind.row::<W>(first + i, 0, &scratch) };
+        let mut row = unsafe {
+            kind.prepare::<W>(first + i, 1, &mut scratch);
+            kind.row::<W>(first + i, 0, &scratch)
+        };
         for (block, out) in out.chunks_mut(BLOCK).enumerate() {
             // SAFETY: the caller's promise; a block has room for four times sixteen numbers.
             unsafe {

@@ -73,7 +73,7 @@ impl Field for E4m3 {
 impl Field for E2m3 {
     const WIDTH: u32 = 6;
     const TABLE: bool = false;
-    const OFTEN: bool = false;
+    const OFTEN: bool = true;
 
     #[inline(always)]
     unsafe fn numbers<W: Wide>(bits: W::Bits, _: W) -> W {
@@ -83,17 +83,17 @@ impl Field for E2m3 {
 }
 
 /// Codes with the way to read them.
-pub(super) struct Of<'a, F>(&'a Codes, PhantomData<F>);
+pub(super) struct Of<'a, F>(pub(super) &'a Codes, PhantomData<F>);
 
 /// A row of codes.
 #[derive(Clone, Copy)]
 pub(super) struct Row<W> {
-    bits: *const u8,
+    pub bits: *const u8,
     /// Where its scales and zeros begin in the scratch.
-    scales: usize,
-    zeros: usize,
+    pub scales: usize,
+    pub zeros: usize,
     /// The numbers of codes before scale and zero point, or the offset of integers.
-    numbers: W,
+    pub numbers: W,
 }
 
 /// What a group of a row has.
@@ -111,7 +111,7 @@ impl<'a, F: Field> Of<'a, F> {
     }
 
     /// Steps of [`LANES`] columns in a group.
-    fn steps(&self) -> usize {
+    pub(super) fn steps(&self) -> usize {
         self.0.group.div_ceil(LANES)
     }
 
@@ -168,7 +168,7 @@ impl<'a, F: Field> Of<'a, F> {
     /// # Safety
     /// Needs the instructions of `W`, and a block of the row; after the last one there are as many bytes as a block can have.
     #[inline(always)]
-    unsafe fn bits<W: Wide>(row: &Row<W>, block: usize) -> W::Bits {
+    pub(super) unsafe fn bits<W: Wide>(row: &Row<W>, block: usize) -> W::Bits {
         // SAFETY: the caller's promise.
         unsafe { W::fields(F::WIDTH, row.bits.add(block * 8 * F::WIDTH as usize)) }
     }
@@ -185,149 +185,57 @@ impl<'a, F: Field> Of<'a, F> {
         x: &Inputs,
         scratch: &Scratch,
     ) -> [[[W; 2]; M]; R] {
-        let blocks = x.width / BLOCK;
         // SAFETY: the caller's promise.
         unsafe {
             let mut sums = [[[W::zero(); 2]; M]; R];
             let mut groups = [Group { table: W::zero(), scale: W::zero() }; R];
             let (each, mut next) = ((self.steps() / 4).max(1), 0);
-            for block in 0..blocks {
+            for block in 0..x.width / BLOCK {
+                if SPAN == 4 && block == next * each {
+                    for i in 0..R {
+                        groups[i] = self.group::<W, PLAIN>(&rows[i], next, scratch);
+                    }
+                    next += 1;
+                }
                 let mut bits = [Self::bits(&rows[0], block); R];
                 for i in 1..R {
                     bits[i] = Self::bits(&rows[i], block);
                 }
-                for part in 0..4 / SPAN {
-                    let number = if SPAN == 4 { next } else { block * (4 / SPAN) + part };
-                    if SPAN < 4 || block == next * each {
-                        for i in 0..R {
-                            groups[i] = self.group::<W, PLAIN>(&rows[i], number, scratch);
-                        }
-                        next += 1;
-                    }
-                    for step in part * SPAN..(part + 1) * SPAN {
-                        for i in 0..R {
-                            let weights = self.weights::<W, PLAIN>(&rows[i], &groups[i], bits[i], step);
-                            add_step(weights, x, block, step, &mut sums[i]);
-                        }
-                    }
-                }
-            }
-            sums
-        }
-    }
-}
-
-/// Products in pairs of bfloat16.
-impl<F: Field> Of<'_, F> {
-    /// The numbers of a group that its table is rounded from.
-    ///
-    /// # Safety
-    /// As [`Of::group`].
-    #[inline(always)]
-    unsafe fn unrounded<W: Wide>(&self, row: &Row<W>, numbers: W, group: usize, scratch: &Scratch) -> W {
-        let group = group.min(self.0.groups - 1);
-        debug_assert!(row.scales + group < scratch.scales.values.len());
-        // SAFETY: the caller's promise: there are numbers for every group of the rows that were prepared.
-        unsafe {
-            let scale = W::splat(*scratch.scales.values.as_ptr().add(row.scales + group));
-            let zero = W::splat(*scratch.zeros.values.as_ptr().add(row.zeros + group));
-            let difference = numbers.subtract(zero);
-            let is_rounded = self.0.rounding.difference && self.0.rounding.weight == Precision::Bf16;
-            let difference = if is_rounded { difference.rounded(Precision::Bf16) } else { difference };
-            difference.multiply(scale)
-        }
-    }
-
-    /// [`Kind::pair_dots`] with tables, of groups of `SPAN` steps, or of whole blocks if that is 4.
-    ///
-    /// # Safety
-    /// As there.
-    #[allow(clippy::needless_range_loop)]
-    #[inline(always)]
-    unsafe fn pair_tables<W: Pairs, const SPAN: usize, const M: usize, const R: usize>(
-        &self,
-        rows: &[Row<W>; R],
-        x: &Inputs,
-        scratch: &Scratch,
-    ) -> [[[W; 2]; M]; R] {
-        // SAFETY: the caller's promise.
-        unsafe {
-            let mut sums = [[[W::zero(); 2]; M]; R];
-            let mut tables = [W::narrowed(W::zero(), W::zero()); R];
-            let (each, mut next) = ((self.steps() / 4).max(1), 0);
-            for block in 0..x.width / BLOCK {
-                let mut bits = [W::words(F::WIDTH, rows[0].bits.add(block * 8 * F::WIDTH as usize)); R];
-                for i in 1..R {
-                    bits[i] = W::words(F::WIDTH, rows[i].bits.add(block * 8 * F::WIDTH as usize));
-                }
-                if SPAN == 4 && block == next * each {
-                    for i in 0..R {
-                        let table = self.unrounded(&rows[i], rows[i].numbers, next, scratch);
-                        tables[i] = W::narrowed(table, table);
-                    }
-                    next += 1;
-                }
-                for half in 0..2 {
-                    if SPAN < 4 && (SPAN == 1 || half == 0) {
-                        let first = if SPAN == 1 { 4 * block + half } else { 2 * block };
-                        for i in 0..R {
-                            let low = self.unrounded(&rows[i], rows[i].numbers, first, scratch);
-                            let high = self.unrounded(&rows[i], rows[i].numbers, first + 2 / SPAN, scratch);
-                            tables[i] = W::narrowed(low, high);
-                        }
-                    }
-                    for i in 0..R {
-                        let bits = W::shifted_words(bits[i], half as u32 * F::WIDTH);
-                        let bits = if SPAN == 4 { bits } else { W::marked(bits) };
-                        let weights = W::pick_words(tables[i], bits);
-                        for m in 0..M {
-                            sums[i][m][half] = sums[i][m][half].dot(weights, x.pairs::<W>(m, block, half));
-                        }
-                    }
-                }
+                // No loop, which is not always unrolled.
+                self.step::<W, SPAN, PLAIN, 0, M, R>(rows, (&bits, &mut groups), (x, block), scratch, &mut sums);
+                self.step::<W, SPAN, PLAIN, 1, M, R>(rows, (&bits, &mut groups), (x, block), scratch, &mut sums);
+                self.step::<W, SPAN, PLAIN, 2, M, R>(rows, (&bits, &mut groups), (x, block), scratch, &mut sums);
+                self.step::<W, SPAN, PLAIN, 3, M, R>(rows, (&bits, &mut groups), (x, block), scratch, &mut sums);
             }
             sums
         }
     }
 
-    /// [`Kind::pair_dots`] with each weight computed.
+    /// A step of [`Of::spans`], which begins a group where `SPAN` says so.
     ///
     /// # Safety
     /// As there.
     #[allow(clippy::needless_range_loop)]
     #[inline(always)]
-    unsafe fn pair_numbers<W: Pairs, const M: usize, const R: usize>(
+    unsafe fn step<W: Wide, const SPAN: usize, const PLAIN: bool, const STEP: usize, const M: usize, const R: usize>(
         &self,
         rows: &[Row<W>; R],
-        x: &Inputs,
+        (bits, groups): (&[W::Bits; R], &mut [Group<W>; R]),
+        (x, block): (&Inputs, usize),
         scratch: &Scratch,
-    ) -> [[[W; 2]; M]; R] {
-        let steps = self.steps();
+        sums: &mut [[[W; 2]; M]; R],
+    ) {
         // SAFETY: the caller's promise.
         unsafe {
-            let mut sums = [[[W::zero(); 2]; M]; R];
-            for block in 0..x.width / BLOCK {
-                // All groups but those of uneven lengths are of runs of whole lanes.
-                let of_step = |step: usize| if self.0.groups == 1 { 0 } else { (4 * block + step) / steps };
-                let groups = [of_step(0), of_step(1), of_step(2), of_step(3)];
+            if SPAN < 4 && STEP % SPAN == 0 {
                 for i in 0..R {
-                    let bits = Self::bits(&rows[i], block);
-                    for half in 0..2 {
-                        let mut numbers = [W::zero(); 2];
-                        for (part, numbers) in numbers.iter_mut().enumerate() {
-                            let step = 2 * half + part;
-                            let bits = W::shifted(bits, step as u32 * F::WIDTH);
-                            *numbers = F::numbers(bits, rows[i].numbers);
-                            *numbers = self.unrounded(&rows[i], *numbers, groups[step], scratch);
-                        }
-                        let weights = W::narrowed(numbers[0], numbers[1]);
-                        for m in 0..M {
-                            sums[i][m][half] = sums[i][m][half].dot(weights, x.pairs::<W>(m, block, half));
-                        }
-                    }
+                    groups[i] = self.group::<W, PLAIN>(&rows[i], (4 * block + STEP) / SPAN, scratch);
                 }
             }
-            sums
+            for i in 0..R {
+                let weights = self.weights::<W, PLAIN>(&rows[i], &groups[i], bits[i], STEP);
+                add_step(weights, x, block, STEP, &mut sums[i]);
+            }
         }
     }
 }
@@ -337,10 +245,12 @@ impl<F: Field> Kind for Of<'_, F> {
     type Row<W: Wide> = Row<W>;
 
     #[inline(always)]
-    fn prepare(&self, first: usize, count: usize, scratch: &mut Scratch) {
-        self.0.scales.widen(first, count, &mut scratch.scales);
+    unsafe fn prepare<W: Wide>(&self, first: usize, count: usize, scratch: &mut Scratch) {
+        // SAFETY: the caller's promise.
+        unsafe { self.0.scales.widen::<W>(first, count, &mut scratch.scales) };
         match &self.0.zeros {
-            Some(zeros) => zeros.widen(first, count, &mut scratch.zeros),
+            // SAFETY: the caller's promise.
+            Some(zeros) => unsafe { zeros.widen::<W>(first, count, &mut scratch.zeros) },
             // One row of zeros is that of all.
             None => scratch.zeros.values.resize(self.0.groups, 0.0),
         }
@@ -419,13 +329,21 @@ impl<F: Field> Kind for Of<'_, F> {
         x: &Inputs,
         scratch: &Scratch,
     ) -> [[[W; 2]; M]; R] {
+        let rounding = self.0.rounding;
+        // Others that are rounded are of f32, and stay as they are.
+        let difference = rounding.difference && rounding.weight == Precision::Bf16;
+        let steps = if self.0.groups == 1 { 4 } else { self.steps() };
         // SAFETY: the caller's promise.
         unsafe {
-            match self.steps() {
-                _ if !F::TABLE => self.pair_numbers(&rows, x, scratch),
-                1 if self.0.groups > 1 => self.pair_tables::<W, 1, M, R>(&rows, x, scratch),
-                2 if self.0.groups > 1 => self.pair_tables::<W, 2, M, R>(&rows, x, scratch),
-                _ => self.pair_tables::<W, 4, M, R>(&rows, x, scratch),
+            match (steps, difference) {
+                (_, false) if !F::TABLE => self.pair_numbers::<W, false, M, R>(&rows, x, scratch),
+                (_, true) if !F::TABLE => self.pair_numbers::<W, true, M, R>(&rows, x, scratch),
+                (1, false) => self.pair_tables::<W, 1, false, M, R>(&rows, x, scratch),
+                (1, true) => self.pair_tables::<W, 1, true, M, R>(&rows, x, scratch),
+                (2, false) => self.pair_tables::<W, 2, false, M, R>(&rows, x, scratch),
+                (2, true) => self.pair_tables::<W, 2, true, M, R>(&rows, x, scratch),
+                (_, false) => self.pair_tables::<W, 4, false, M, R>(&rows, x, scratch),
+                (_, true) => self.pair_tables::<W, 4, true, M, R>(&rows, x, scratch),
             }
         }
     }

@@ -76,7 +76,7 @@ impl<F: Float> Kind for Dense<'_, F> {
     type Row<W: Wide> = usize;
 
     #[inline(always)]
-    fn prepare(&self, _: usize, _: usize, _: &mut Scratch) {}
+    unsafe fn prepare<W: Wide>(&self, _: usize, _: usize, _: &mut Scratch) {}
 
     #[inline(always)]
     unsafe fn row<W: Wide>(&self, first: usize, i: usize, _: &Scratch) -> usize {
@@ -186,7 +186,7 @@ impl<F: Float> Kind for Masked<'_, F> {
     type Row<W: Wide> = MaskedRow;
 
     #[inline(always)]
-    fn prepare(&self, _: usize, _: usize, _: &mut Scratch) {}
+    unsafe fn prepare<W: Wide>(&self, _: usize, _: usize, _: &mut Scratch) {}
 
     #[inline(always)]
     unsafe fn row<W: Wide>(&self, first: usize, i: usize, _: &Scratch) -> MaskedRow {

@@ -43,7 +43,10 @@ pub(super) trait Kind: Send + Sync {
     type Row<W: Wide>: Copy;
 
     /// Widens the statistics of rows `first .. first + count`.
-    fn prepare(&self, first: usize, count: usize, scratch: &mut Scratch);
+    ///
+    /// # Safety
+    /// Needs the instructions of `W`.
+    unsafe fn prepare<W: Wide>(&self, first: usize, count: usize, scratch: &mut Scratch);
 
     /// Row `first + i` of those that were prepared.
     ///

@@ -13,6 +13,7 @@ mod kind;
 mod many;
 mod numbers;
 mod outliers;
+mod pairs;
 pub mod reference;
 mod strip;
 #[cfg(test)]

@@ -2,8 +2,8 @@
 
 use half::f16;
 
+use super::wide::{Loops, Wide};
 use crate::matmul::Precision;
-use crate::minifloat::e4m3_number;
 
 /// Numbers that are widened together. Stored arrays end in as many more, so that the last ones need no loop of their own.
 pub(super) const LANES: usize = 16;
@@ -89,7 +89,8 @@ impl Numbers {
     /// One number.
     pub(super) fn at(&self, at: usize) -> f32 {
         let mut out = [0f32; LANES];
-        self.widen(at & !1, &mut out);
+        // SAFETY: loops need no instructions.
+        unsafe { self.widen::<Loops>(at & !1, &mut out) };
         out[at & 1]
     }
 
@@ -97,23 +98,56 @@ impl Numbers {
     /// end means nothing.
     ///
     /// # Panics
-    /// If `first` is beyond the end by more than `LANES`.
+    /// If `first` and `out` reach beyond the end by more than `LANES`.
+    ///
+    /// # Safety
+    /// Needs the instructions of `W`.
     #[inline(always)]
-    pub(super) fn widen(&self, first: usize, out: &mut [f32]) {
-        let (out, _) = out.as_chunks_mut::<LANES>();
-        match self {
-            Numbers::Bf16(values) => each(&values[first..], out, |v| f32::from_bits(u32::from(v) << 16)),
-            Numbers::F16(values) => each(&values[first..], out, |v| f16::from_bits(v).to_f32()),
-            Numbers::F32(values) => each(&values[first..], out, |v| v),
-            Numbers::E4m3(values, global) => each(&values[first..], out, |v| e4m3_number(v) / global),
-            Numbers::Exponents(values) => each(&values[first..], out, power),
-            Numbers::Bytes(values, low) => each(&values[first..], out, |v| (i32::from(v) + low) as f32),
-            Numbers::Nibbles(values, low) => {
-                let values = values[first / 2..].chunks_exact(LANES / 2);
-                for (out, values) in out.iter_mut().zip(values) {
-                    for (pair, &byte) in out.chunks_exact_mut(2).zip(values) {
-                        pair[0] = (i32::from(byte & 15) + low) as f32;
-                        pair[1] = (i32::from(byte >> 4) + low) as f32;
+    pub(super) unsafe fn widen<W: Wide>(&self, first: usize, out: &mut [f32]) {
+        // SAFETY: the caller's promise; `from` checks that there are as many numbers.
+        unsafe {
+            match self {
+                Numbers::Bf16(values) => {
+                    let at = from(values, first, out.len());
+                    for i in (0..out.len()).step_by(LANES) {
+                        W::bf16(at.add(i)).store(out.as_mut_ptr().add(i));
+                    }
+                }
+                Numbers::F16(values) => {
+                    let at = from(values, first, out.len());
+                    for i in (0..out.len()).step_by(LANES) {
+                        W::f16(at.add(i)).store(out.as_mut_ptr().add(i));
+                    }
+                }
+                Numbers::F32(values) => {
+                    let at = from(values, first, out.len());
+                    for i in (0..out.len()).step_by(LANES) {
+                        W::load(at.add(i)).store(out.as_mut_ptr().add(i));
+                    }
+                }
+                Numbers::E4m3(values, global) => {
+                    let at = from(values, first, out.len());
+                    let global = W::splat(*global);
+                    for i in (0..out.len()).step_by(LANES) {
+                        W::e4m3(W::bytes(at.add(i))).divide(global).store(out.as_mut_ptr().add(i));
+                    }
+                }
+                Numbers::Exponents(values) => {
+                    let at = from(values, first, out.len());
+                    for i in (0..out.len()).step_by(LANES) {
+                        W::power(W::bytes(at.add(i))).store(out.as_mut_ptr().add(i));
+                    }
+                }
+                Numbers::Bytes(values, low) => {
+                    let (at, low) = (from(values, first, out.len()), W::splat(*low as f32));
+                    for i in (0..out.len()).step_by(LANES) {
+                        W::whole(8, W::bytes(at.add(i))).add(low).store(out.as_mut_ptr().add(i));
+                    }
+                }
+                Numbers::Nibbles(values, low) => {
+                    let (at, low) = (from(values, first / 2, out.len() / 2), W::splat(*low as f32));
+                    for i in (0..out.len()).step_by(LANES) {
+                        W::whole(4, W::nibbles(at.add(i / 2))).add(low).store(out.as_mut_ptr().add(i));
                     }
                 }
             }
@@ -121,14 +155,13 @@ impl Numbers {
     }
 }
 
+/// A place from which there are `len` values.
+///
+/// # Panics
+/// If there are not so many.
 #[inline(always)]
-fn each<T: Copy>(values: &[T], out: &mut [[f32; LANES]], f: impl Fn(T) -> f32) {
-    let (values, _) = values.as_chunks::<LANES>();
-    for (out, values) in out.iter_mut().zip(values) {
-        for (out, &value) in out.iter_mut().zip(values) {
-            *out = f(value);
-        }
-    }
+fn from<T>(values: &[T], first: usize, len: usize) -> *const T {
+    values[first..first + len].as_ptr()
 }
 
 /// The values and some more.
@@ -146,13 +179,13 @@ mod tests {
         for precision in [Precision::F32, Precision::Bf16, Precision::F16] {
             let numbers = Numbers::floats(&floats, precision);
             let mut out = [0f32; LANES];
-            numbers.widen(3, &mut out);
+            unsafe { numbers.widen::<Loops>(3, &mut out) };
             assert_eq!(out[..6], floats[3..]);
         }
         for (values, bytes) in [(vec![-3, 5, 12, 0, 7, -1, 9], 4 + LANES), (vec![-128, 127, 0, 3, 4], 5 + LANES)] {
             let numbers = Numbers::integers(values.iter().copied());
             let mut out = [0f32; LANES];
-            numbers.widen(2, &mut out);
+            unsafe { numbers.widen::<Loops>(2, &mut out) };
             let want: Vec<f32> = values[2..].iter().map(|&v| v as f32).collect();
             assert_eq!((&out[..want.len()], numbers.bytes()), (&want[..], bytes));
         }

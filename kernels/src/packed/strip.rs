@@ -1,6 +1,7 @@
 //! Scales and zero points: a number for each row, or some rows, and group of columns.
 
 use super::numbers::{LANES, Numbers};
+use super::wide::Wide;
 use crate::matmul::Precision;
 
 /// A number for each group of each row, stored once for `height` rows.
@@ -43,51 +44,56 @@ impl Strip {
     }
 
     /// Widens the numbers of rows `first .. first + count`.
+    ///
+    /// # Safety
+    /// Needs the instructions of `W`.
     #[inline(always)]
-    pub(super) fn widen(&self, first: usize, count: usize, into: &mut Widened) {
+    pub(super) unsafe fn widen<W: Wide>(&self, first: usize, count: usize, into: &mut Widened) {
         let Widened { values, scales: their_scales, zeros: their_zeros } = into;
         let len = (count * self.stride + LANES).next_multiple_of(LANES);
         values.resize(len, 0.0);
         let Store::Coded { codes, scales, zeros, round } = &self.store else {
-            return self.plain(first, count, values);
+            // SAFETY: the caller's promise.
+            return unsafe { self.plain::<W>(first, count, values) };
         };
-        codes.widen(first * self.stride, &mut values[..len - LANES]);
-        for (strip, to) in [(scales, &mut *their_scales), (zeros, &mut *their_zeros)] {
-            to.resize(len, 0.0);
-            strip.plain(first, count, to);
-        }
-        // A loop for each precision, in which nothing is asked.
-        match round {
-            Precision::F32 => decoded(Precision::F32, values, their_scales, their_zeros),
-            Precision::Bf16 => decoded(Precision::Bf16, values, their_scales, their_zeros),
-            Precision::F16 => decoded(Precision::F16, values, their_scales, their_zeros),
+        // SAFETY: the caller's promise; all buffers have the same length, of whole lanes.
+        unsafe {
+            codes.widen::<W>(first * self.stride, &mut values[..len - LANES]);
+            for (strip, to) in [(scales, &mut *their_scales), (zeros, &mut *their_zeros)] {
+                to.resize(len, 0.0);
+                strip.plain::<W>(first, count, to);
+            }
+            for at in (0..len).step_by(LANES) {
+                let zero = W::load(their_zeros.as_ptr().add(at));
+                let difference = W::load(values.as_ptr().add(at)).subtract(zero).rounded(*round);
+                let scale = W::load(their_scales.as_ptr().add(at));
+                scale.multiply(difference).rounded(*round).store(values.as_mut_ptr().add(at));
+            }
         }
     }
 
     /// [`Strip::widen`] of numbers that are not coded. `out` has [`LANES`] more than needed.
+    ///
+    /// # Safety
+    /// Needs the instructions of `W`.
     #[inline(always)]
-    fn plain(&self, first: usize, count: usize, out: &mut [f32]) {
+    unsafe fn plain<W: Wide>(&self, first: usize, count: usize, out: &mut [f32]) {
         match &self.store {
             Store::Constant(value) => out.fill(*value),
             Store::Plain(numbers) if self.height == 1 => {
                 let len = out.len() - LANES;
-                numbers.widen(first * self.stride, &mut out[..len]);
+                // SAFETY: the caller's promise.
+                unsafe { numbers.widen::<W>(first * self.stride, &mut out[..len]) };
             }
             Store::Plain(numbers) => {
                 for row in 0..count {
                     // What is beyond the row's end is overwritten with the next row.
                     let out = &mut out[row * self.stride..][..self.stride.next_multiple_of(LANES)];
-                    numbers.widen((first + row) / self.height * self.stride, out);
+                    // SAFETY: the caller's promise.
+                    unsafe { numbers.widen::<W>((first + row) / self.height * self.stride, out) };
                 }
             }
             Store::Coded { .. } => unreachable!("statistics are coded once"),
         }
-    }
-}
-
-#[inline(always)]
-fn decoded(round: Precision, codes: &mut [f32], scales: &[f32], zeros: &[f32]) {
-    for ((value, &scale), &zero) in codes.iter_mut().zip(scales).zip(zeros) {
-        *value = round.round(scale * round.round(*value - zero));
     }
 }

@@ -35,10 +35,12 @@ impl Kind for Uneven<'_> {
     const IN_REGISTERS: bool = false;
     type Row<W: Wide> = Row;
 
-    fn prepare(&self, first: usize, count: usize, scratch: &mut Scratch) {
-        self.codes.scales.widen(first, count, &mut scratch.scales);
+    unsafe fn prepare<W: Wide>(&self, first: usize, count: usize, scratch: &mut Scratch) {
+        // SAFETY: the caller's promise.
+        unsafe { self.codes.scales.widen::<W>(first, count, &mut scratch.scales) };
         if let Some(zeros) = &self.codes.zeros {
-            zeros.widen(first, count, &mut scratch.zeros);
+            // SAFETY: the caller's promise.
+            unsafe { zeros.widen::<W>(first, count, &mut scratch.zeros) };
         }
     }
 

@@ -2,7 +2,7 @@
 
 use half::f16;
 
-use super::numbers::LANES;
+use super::numbers::{LANES, power};
 use crate::matmul::Precision;
 use crate::minifloat::{e2m3_number, e4m3_number};
 
@@ -26,6 +26,7 @@ pub(super) trait Wide: Copy {
     unsafe fn add(self, other: Self) -> Self;
     unsafe fn subtract(self, other: Self) -> Self;
     unsafe fn multiply(self, other: Self) -> Self;
+    unsafe fn divide(self, other: Self) -> Self;
     /// All rounded to this precision.
     unsafe fn rounded(self, precision: Precision) -> Self;
     /// The sum of all lanes, in one order for every type.
@@ -33,6 +34,10 @@ pub(super) trait Wide: Copy {
     /// The lanes of `mask`, in order, from the first numbers; zero elsewhere.
     unsafe fn expand(self, mask: u16) -> Self;
 
+    /// Lane i gets byte i of sixteen.
+    unsafe fn bytes(from: *const u8) -> Self::Bits;
+    /// Lane i gets half a byte of eight, the lower half of each first.
+    unsafe fn nibbles(from: *const u8) -> Self::Bits;
     /// Lane i gets the 4 · `width` bits that begin at bit 4 · `width` · i, and any bits above them.
     unsafe fn fields(width: u32, from: *const u8) -> Self::Bits;
     /// All shifted right.
@@ -45,6 +50,8 @@ pub(super) trait Wide: Copy {
     unsafe fn e4m3(bits: Self::Bits) -> Self;
     /// The lowest 6 bits as `e2m3`.
     unsafe fn e2m3(bits: Self::Bits) -> Self;
+    /// 2^(bits − 127), of no more than 8 bits.
+    unsafe fn power(bits: Self::Bits) -> Self;
 }
 
 /// Sixteen sums of pairs of bfloat16, which are multiplied at once.
@@ -148,6 +155,11 @@ impl Wide for Loops {
     }
 
     #[inline(always)]
+    unsafe fn divide(self, other: Self) -> Self {
+        self.each(|i, lane| lane / other.0[i])
+    }
+
+    #[inline(always)]
     unsafe fn rounded(self, precision: Precision) -> Self {
         match precision {
             Precision::F32 => self,
@@ -177,6 +189,23 @@ impl Wide for Loops {
             }
         }
         Self(out)
+    }
+
+    #[inline(always)]
+    unsafe fn bytes(from: *const u8) -> Self::Bits {
+        // SAFETY: the caller's promise.
+        unsafe { from.cast::<[u8; LANES]>().read_unaligned() }.map(u32::from)
+    }
+
+    #[inline(always)]
+    unsafe fn nibbles(from: *const u8) -> Self::Bits {
+        // SAFETY: the caller's promise.
+        let bytes = unsafe { from.cast::<[u8; LANES / 2]>().read_unaligned() };
+        let mut lanes = [0u32; LANES];
+        for (i, lane) in lanes.iter_mut().enumerate() {
+            *lane = u32::from(bytes[i / 2] >> (i % 2 * 4) & 15);
+        }
+        lanes
     }
 
     #[inline(always)]
@@ -221,5 +250,10 @@ impl Wide for Loops {
     #[inline(always)]
     unsafe fn e2m3(bits: Self::Bits) -> Self {
         Self::of(bits, |lane| e2m3_number(lane as u8))
+    }
+
+    #[inline(always)]
+    unsafe fn power(bits: Self::Bits) -> Self {
+        Self::of(bits, |lane| power(lane as u8))
     }
 }

@@ -125,6 +125,12 @@ impl Wide for Zmm {
     }
 
     #[inline(always)]
+    unsafe fn divide(self, other: Self) -> Self {
+        // SAFETY: see above.
+        Self(unsafe { _mm512_div_ps(self.0, other.0) })
+    }
+
+    #[inline(always)]
     unsafe fn rounded(self, precision: Precision) -> Self {
         // SAFETY: see above.
         unsafe {
@@ -157,6 +163,22 @@ impl Wide for Zmm {
     unsafe fn expand(self, mask: u16) -> Self {
         // SAFETY: see above.
         Self(unsafe { _mm512_maskz_expand_ps(mask, self.0) })
+    }
+
+    #[inline(always)]
+    unsafe fn bytes(from: *const u8) -> __m512i {
+        // SAFETY: see above.
+        unsafe { _mm512_cvtepu8_epi32(_mm_loadu_si128(from.cast())) }
+    }
+
+    #[inline(always)]
+    unsafe fn nibbles(from: *const u8) -> __m512i {
+        // SAFETY: see above.
+        unsafe {
+            let (both, low) = (_mm_loadl_epi64(from.cast()), _mm_set1_epi8(15));
+            let high = _mm_and_si128(_mm_srli_epi16::<4>(both), low);
+            _mm512_cvtepu8_epi32(_mm_unpacklo_epi8(_mm_and_si128(both, low), high))
+        }
     }
 
     #[inline(always)]
@@ -215,6 +237,16 @@ impl Wide for Zmm {
             Self(_mm512_castsi512_ps(_mm512_or_si512(magnitude, sign)))
         }
     }
+
+    #[inline(always)]
+    unsafe fn power(bits: __m512i) -> Self {
+        // SAFETY: see above.
+        unsafe {
+            // The smallest power is subnormal.
+            let least = _mm512_set1_epi32(1 << 22);
+            Self(_mm512_castsi512_ps(_mm512_max_epi32(_mm512_slli_epi32::<23>(bits), least)))
+        }
+    }
 }
 
 /// Bit 4 of odd words.
@@ -230,7 +262,7 @@ impl Pairs for Zmm {
                 return _mm512_cvtepu8_epi16(_mm256_loadu_si256(from.cast()));
             }
             // The third and fourth code of a lane in the upper half of it too; what lies above a word's codes is not looked at.
-            let bits = Zmm::fields(width, from);
+            let bits = _mm512_and_si512(Zmm::fields(width, from), _mm512_set1_epi32(0xffff));
             let up = _mm512_set1_epi32(16 - 2 * width as i32);
             _mm512_or_si512(bits, _mm512_sllv_epi32(bits, up))
         }

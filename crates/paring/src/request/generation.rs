@@ -7,7 +7,7 @@ use paring_data::Tokenizer;
 use paring_format::{Checkpoint, files};
 use paring_generate::{Choices, Engine};
 use paring_kernels::device::Device;
-use paring_model::CacheType;
+use paring_model::{Arithmetic, CacheType};
 use serde_json::Value;
 
 use super::sources::{Model, Sources};
@@ -41,7 +41,7 @@ impl Generator {
 }
 
 impl Sources {
-    /// Reads a model that is here into memory. It computes on `device`; products round to `precision`, or to what suits its
+    /// Reads a model that is here into memory, where its weights stay as packed as the files have them on the CPU. It computes on `device`; products round to `precision`, or to what suits its
     /// type, and keys and values are kept in `cache`: bfloat16 where products round to it, f32 otherwise. `read` hears how
     /// many blocks of how many were read.
     ///
@@ -55,7 +55,7 @@ impl Sources {
         cache: Option<CacheType>,
         read: &mut dyn FnMut(usize, usize),
     ) -> Result<Generator> {
-        let model = self.model(&local, asked, device, true)?;
+        let model = self.opened(&local, asked, |precision| Arithmetic::from(precision).on(device).packed())?;
         let notes = model.notes().collect();
         let Model { checkpoint, precision, decoder, tokenizer, .. } = model;
         let generation = match self.generation_config(local.as_ref(), &checkpoint)? {

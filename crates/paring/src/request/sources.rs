@@ -175,10 +175,25 @@ impl Sources {
         device: &Device,
         activations: bool,
     ) -> Result<Model> {
+        self.opened(&local, asked, |precision| Arithmetic {
+            precision,
+            activations,
+            device: device.clone(),
+            packed: false,
+        })
+    }
+
+    /// [`Sources::model`] with the arithmetic that its precision leads to.
+    pub(super) fn opened(
+        &self,
+        local: impl AsRef<Path>,
+        asked: Option<Precision>,
+        arithmetic: impl FnOnce(Precision) -> Arithmetic,
+    ) -> Result<Model> {
         let checkpoint = Arc::new(self.checkpoint(&local)?);
         checkpoint.quant_config()?;
         let precision = precision(asked, named_dtype(checkpoint.config()));
-        let arithmetic = Arithmetic { precision, activations, device: device.clone(), packed: false };
+        let arithmetic = arithmetic(precision);
         let decoder = paring_model::families::open(checkpoint.clone(), arithmetic)?;
         let built_in = self.built_in(&local);
         let tokenizer = self.tokenizer(&local, &checkpoint)?;

@@ -1,0 +1,161 @@
+//! Products of codes in pairs of bfloat16: tables of 32 weights, from which words of 16 bits choose, and numbers that are narrowed
+//! together.
+
+use super::few::Inputs;
+use super::field::{Field, Of, Row};
+use super::kind::{BLOCK, Scratch};
+use super::wide::{Pairs, Wide};
+use crate::matmul::Precision;
+
+impl<F: Field> Of<'_, F> {
+    /// The numbers of a group that its table is rounded from; `DIFFERENCE` where their differences from zero are rounded.
+    ///
+    /// # Safety
+    /// As [`Of::group`].
+    #[inline(always)]
+    unsafe fn unrounded<W: Wide, const DIFFERENCE: bool>(
+        &self,
+        row: &Row<W>,
+        numbers: W,
+        group: usize,
+        scratch: &Scratch,
+    ) -> W {
+        let group = group.min(self.0.groups - 1);
+        debug_assert!(row.scales + group < scratch.scales.values.len());
+        // SAFETY: the caller's promise: there are numbers for every group of the rows that were prepared.
+        unsafe {
+            let scale = W::splat(*scratch.scales.values.as_ptr().add(row.scales + group));
+            let zero = W::splat(*scratch.zeros.values.as_ptr().add(row.zeros + group));
+            let difference = numbers.subtract(zero);
+            let difference = if DIFFERENCE { difference.rounded(Precision::Bf16) } else { difference };
+            difference.multiply(scale)
+        }
+    }
+
+    /// [`Kind::pair_dots`] with tables, of groups of `SPAN` steps, or of whole blocks if that is 4.
+    ///
+    /// # Safety
+    /// As there.
+    #[allow(clippy::needless_range_loop)]
+    #[inline(always)]
+    pub(super) unsafe fn pair_tables<
+        W: Pairs,
+        const SPAN: usize,
+        const DIFFERENCE: bool,
+        const M: usize,
+        const R: usize,
+    >(
+        &self,
+        rows: &[Row<W>; R],
+        x: &Inputs,
+        scratch: &Scratch,
+    ) -> [[[W; 2]; M]; R] {
+        // SAFETY: the caller's promise.
+        unsafe {
+            let mut sums = [[[W::zero(); 2]; M]; R];
+            let mut tables = [W::narrowed(W::zero(), W::zero()); R];
+            let (each, mut next) = ((self.steps() / 4).max(1), 0);
+            for block in 0..x.width / BLOCK {
+                let at = block * 8 * F::WIDTH as usize;
+                let mut bits = [W::words(F::WIDTH, rows[0].bits.add(at)); R];
+                for i in 1..R {
+                    bits[i] = W::words(F::WIDTH, rows[i].bits.add(at));
+                }
+                if SPAN == 4 && block == next * each {
+                    for i in 0..R {
+                        let table = self.unrounded::<W, DIFFERENCE>(&rows[i], rows[i].numbers, next, scratch);
+                        tables[i] = W::narrowed(table, table);
+                    }
+                    next += 1;
+                }
+                // No loop, which is not always unrolled.
+                self.half::<W, SPAN, DIFFERENCE, 0, M, R>(rows, (&bits, &mut tables), (x, block), scratch, &mut sums);
+                self.half::<W, SPAN, DIFFERENCE, 1, M, R>(rows, (&bits, &mut tables), (x, block), scratch, &mut sums);
+            }
+            sums
+        }
+    }
+
+    /// Half a block of [`Of::pair_tables`].
+    ///
+    /// # Safety
+    /// As there.
+    #[allow(clippy::needless_range_loop)]
+    #[inline(always)]
+    unsafe fn half<
+        W: Pairs,
+        const SPAN: usize,
+        const DIFFERENCE: bool,
+        const HALF: usize,
+        const M: usize,
+        const R: usize,
+    >(
+        &self,
+        rows: &[Row<W>; R],
+        (bits, tables): (&[W::Bits; R], &mut [W::Bits; R]),
+        (x, block): (&Inputs, usize),
+        scratch: &Scratch,
+        sums: &mut [[[W; 2]; M]; R],
+    ) {
+        // SAFETY: the caller's promise.
+        unsafe {
+            if SPAN == 1 || (SPAN == 2 && HALF == 0) {
+                let first = if SPAN == 1 { 4 * block + HALF } else { 2 * block };
+                for i in 0..R {
+                    let low = self.unrounded::<W, DIFFERENCE>(&rows[i], rows[i].numbers, first, scratch);
+                    let high = self.unrounded::<W, DIFFERENCE>(&rows[i], rows[i].numbers, first + 2 / SPAN, scratch);
+                    tables[i] = W::narrowed(low, high);
+                }
+            }
+            for i in 0..R {
+                let bits = W::shifted_words(bits[i], HALF as u32 * F::WIDTH);
+                let bits = if SPAN == 4 { bits } else { W::marked(bits) };
+                let weights = W::pick_words(tables[i], bits);
+                for m in 0..M {
+                    sums[i][m][HALF] = sums[i][m][HALF].dot(weights, x.pairs::<W>(m, block, HALF));
+                }
+            }
+        }
+    }
+
+    /// [`Kind::pair_dots`] with each weight computed.
+    ///
+    /// # Safety
+    /// As there.
+    #[allow(clippy::needless_range_loop)]
+    #[inline(always)]
+    pub(super) unsafe fn pair_numbers<W: Pairs, const DIFFERENCE: bool, const M: usize, const R: usize>(
+        &self,
+        rows: &[Row<W>; R],
+        x: &Inputs,
+        scratch: &Scratch,
+    ) -> [[[W; 2]; M]; R] {
+        let steps = self.steps();
+        // SAFETY: the caller's promise.
+        unsafe {
+            let mut sums = [[[W::zero(); 2]; M]; R];
+            for block in 0..x.width / BLOCK {
+                // All groups but those of uneven lengths are of runs of whole lanes.
+                let of_step = |step: usize| if self.0.groups == 1 { 0 } else { (4 * block + step) / steps };
+                let groups = [of_step(0), of_step(1), of_step(2), of_step(3)];
+                for i in 0..R {
+                    let bits = Self::bits(&rows[i], block);
+                    for half in 0..2 {
+                        let mut numbers = [W::zero(); 2];
+                        for (part, numbers) in numbers.iter_mut().enumerate() {
+                            let step = 2 * half + part;
+                            let bits = W::shifted(bits, step as u32 * F::WIDTH);
+                            *numbers = F::numbers(bits, rows[i].numbers);
+                            *numbers = self.unrounded::<W, DIFFERENCE>(&rows[i], *numbers, groups[step], scratch);
+                        }
+                        let weights = W::narrowed(numbers[0], numbers[1]);
+                        for m in 0..M {
+                            sums[i][m][half] = sums[i][m][half].dot(weights, x.pairs::<W>(m, block, half));
+                        }
+                    }
+                }
+            }
+            sums
+        }
+    }
+}
