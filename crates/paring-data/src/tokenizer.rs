@@ -140,16 +140,20 @@ impl Tokenizer {
         Ok(self.one(question, true, &|reason| Error::data("the tokens", reason))?.text)
     }
 
-    /// The text of each of some tokens by itself, special ones too. Errors when the tokenizer fails.
-    pub fn pieces(&self, ids: &[u32]) -> Result<Vec<String>> {
+    /// The text of each of some tokens where it comes after `before`, special ones too: some tokenizers write a token
+    /// otherwise where a text begins. Errors when the tokenizer fails.
+    pub fn pieces(&self, before: &[u32], ids: &[u32]) -> Result<Vec<String>> {
+        let start = self.decode(before, false)?;
         let mut pieces = Vec::with_capacity(ids.len());
         for ids in ids.chunks(BATCH) {
-            let questions: Vec<Question<'_>> = ids.chunks(1).map(Question::Ids).collect();
+            let texts: Vec<Vec<u32>> = ids.iter().map(|&id| [before, &[id]].concat()).collect();
+            let questions: Vec<Question<'_>> = texts.iter().map(|ids| Question::Ids(ids)).collect();
             let (answers, failure) = self.encode(&questions, true)?;
             if let Some(failure) = failure {
                 return Err(failed(failure, &|reason| Error::data("the tokens", reason)));
             }
-            pieces.extend(answers.into_iter().map(|answer| answer.text));
+            let piece = |text: String| text.strip_prefix(&start).map(String::from).unwrap_or(text);
+            pieces.extend(answers.into_iter().map(|answer| piece(answer.text)));
         }
         Ok(pieces)
     }
