@@ -10,7 +10,7 @@ use support::*;
 /// A command, arguments with which it succeeds, and others with which it fails, with exit codes.
 type Case = (&'static str, &'static str, &'static [(&'static str, i32)]);
 
-const CASES: [Case; 14] = [
+const CASES: [Case; 16] = [
     (
         "quantize",
         "model calib.safetensors --wbits 4 --out quantized",
@@ -37,6 +37,19 @@ const CASES: [Case; 14] = [
         "w4 --reference model --data eval.safetensors --seqlen 32",
         &[("none", 1), ("w4 --reference model --data eval.safetensors --seqlen 32 --max-kl 0", 1)],
     ),
+    (
+        "generate",
+        "demo --prompt sesnir --max-new-tokens 3",
+        &[
+            ("demo --prompt sesnir --temperature -1", 2),
+            ("demo", 2),
+            ("none --prompt sesnir", 1),
+            ("model --prompt one", 1),
+            ("demo --prompt-file none.jsonl", 1),
+        ],
+    ),
+    // Stdin is empty.
+    ("chat", "demo", &[("none", 1), ("model", 1), ("demo --top-p 2", 2)]),
     ("decompress", "w4 --out dense", &[("w4 --out w4", 2), ("none --out out", 1)]),
     ("convert", "w4 --format dense --out converted", &[("w4 --format none --out out", 2)]),
     ("report", "w4", &[("model", 1), ("w4 sparse none", 1)]),
@@ -137,7 +150,8 @@ fn a_misuse_before_the_command_is_known() {
 #[test]
 fn a_stdout_that_takes_nothing() {
     let sandbox = sandbox();
-    for (command, good, bad) in CASES {
+    // Without a turn a conversation prints nothing.
+    for (command, good, bad) in CASES.into_iter().filter(|(command, ..)| *command != "chat") {
         for json in ["", "--json"] {
             let out = |name: &str| good.replace("--out ", &format!("--out {name}{}", json.len()));
             let run = format!("$PARING {command} {} --quiet {json}", out("full"));

@@ -57,8 +57,6 @@ pub enum Error {
 
 /// The name of the option for the number of new tokens.
 pub(crate) const NEW_TOKENS: &str = "max-new-tokens";
-/// The name of the option that lets the oldest turns go.
-pub(crate) const SHIFT: &str = "context-shift";
 
 impl Error {
     /// The error's line with the options in it apart, for programs that spell them as they are typed.
@@ -89,11 +87,8 @@ fn setting(name: &'static str, got: &str, allowed: &str) -> Message {
 }
 
 fn too_long(tokens: usize, limit: usize) -> Message {
-    let problem = format!(
-        "the prompt has {tokens} tokens, and the model's context is {limit}, the answer included; use a shorter prompt, \
-        or in a conversation "
-    );
-    message![problem, Setting::new(SHIFT)]
+    let problem = "tokens, and the model's context is";
+    format!("the prompt has {tokens} {problem} {limit}, the answer included; use a shorter prompt").into()
 }
 
 fn overflow(prompt: usize, new: usize, limit: usize) -> Message {

@@ -22,8 +22,8 @@ pub struct GenerateArgs {
     /// File with the text; of a .jsonl file each line is a prompt of its own
     ///
     /// The field `prompt` or `text` of a line is continued, and with --chat also a list of `messages`. Each line of the
-    /// output is the answer to a line, as JSON with the field `text`, and with --json all about it. Answers are computed
-    /// together.
+    /// output is an object with the `text` of an answer, in the order of the file; with --json there is one object with a
+    /// list of `answers`. They are computed together.
     #[arg(long, value_name = "FILE", help_heading = PROMPT)]
     pub prompt_file: Option<PathBuf>,
     /// Answer the prompt as a message, by the model's chat template
@@ -155,7 +155,7 @@ impl InMemoryArgs {
 }
 
 impl SettingsArgs {
-    /// What is asked for, with beams or without.
+    /// The settings that are asked for, with beams or without.
     pub fn choices(&self, beams: Option<&BeamArgs>) -> Choices {
         let greedy = self.temperature == Some(0.0) || beams.is_some_and(BeamArgs::are_searched);
         let draws = self.temperature.is_some() || self.top_k.is_some() || self.top_p.is_some() || self.min_p.is_some();

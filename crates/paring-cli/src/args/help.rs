@@ -45,10 +45,10 @@ const EXAMPLES: [(&str, &[&str]); 17] = [
             "paring generate demo --prompt \"a man\"",
             "paring generate out --prompt \"The capital of France is\" --temperature 0 -n 30",
             "paring generate out --chat --prompt \"Why is the sky blue?\" --temperature 0.7",
-            "paring generate out --prompt-file questions.jsonl --chat -n 200 --json > answers.jsonl",
+            "paring generate out --prompt-file questions.jsonl --chat > answers.jsonl",
         ],
     ),
-    ("chat", &["paring chat out", "paring chat out --system \"Answer briefly.\" --temperature 0.7 --context-shift"]),
+    ("chat", &["paring chat out", "paring chat out --system \"Be brief.\" --context-shift"]),
     (
         "report",
         &[

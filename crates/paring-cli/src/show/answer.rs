@@ -45,7 +45,7 @@ pub struct Channels {
 #[derive(Debug, Default)]
 pub struct Answer {
     lines: Vec<Line>,
-    /// An object, or null where the command has printed its results.
+    /// An object.
     value: Value,
 }
 
@@ -99,9 +99,6 @@ impl Answer {
         }
         if !channels.quiet && !events_on_stderr && !self.lines.is_empty() {
             stderr::text(&self.text(wrap::of_stderr()));
-        }
-        if self.value.is_null() {
-            return Ok(());
         }
         // What a terminal would obey is escaped.
         out(&format!("{}\n", terminal::json(&self.value.to_string())))

@@ -257,7 +257,7 @@ impl Batch {
     }
 }
 
-/// What a step found out about a request.
+/// The results of a step about a request.
 #[derive(Default)]
 struct Rows {
     prompt: Vec<Scored>,

@@ -16,14 +16,14 @@ pub const TOP_K: usize = 50;
 /// Beams at most: more would take the memory of as many sequences.
 const MOST_BEAMS: usize = 1024;
 
-/// When beam search ends.
+/// The end of a beam search.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum EarlyStopping {
-    /// When no running sequence is better than the worst finished one, at its present length.
+    /// Ends when no running sequence is better than the worst finished one, at its present length.
     No,
-    /// As soon as there are as many finished sequences as beams.
+    /// Ends as soon as there are as many finished sequences as beams.
     Yes,
-    /// When none can become better than the worst finished one, at any length.
+    /// Ends when none can become better than the worst finished one, at any length.
     Never,
 }
 
@@ -109,7 +109,7 @@ pub struct Settings {
     pub no_repeat_ngram_size: usize,
     /// Exponent of the length that a beam's score is divided by.
     pub length_penalty: f32,
-    /// When beam search ends.
+    /// The end of a beam search.
     pub early_stopping: EarlyStopping,
     /// Taken off the scores of tokens that occur in the output.
     pub presence_penalty: f32,
@@ -159,11 +159,11 @@ impl Default for Settings {
 }
 
 impl Settings {
-    /// What is `asked`, and for what is not, what the `model`'s files say ([`Choices::of_model`]), and then the defaults
+    /// Takes what is `asked`, and for what is not, what the `model`'s files say ([`Choices::of_model`]), and then the defaults
     /// of transformers.
     ///
     /// # Errors
-    /// On a value out of its range, whoever says it.
+    /// On a value out of its range, from either.
     pub fn resolve(asked: &Choices, model: &Choices) -> Result<Self> {
         macro_rules! pick {
             ($field:ident) => {

@@ -106,7 +106,7 @@ impl Stop {
         std::mem::replace(&mut self.held, rest)
     }
 
-    /// What was held back, since nothing follows.
+    /// The text that was held back, since nothing follows.
     fn finish(&mut self) -> String {
         std::mem::take(&mut self.held)
     }

@@ -52,7 +52,7 @@ fn pieces() -> Tokenizer {
     tokenizer_from(text.to_string().as_bytes(), Path::new("pieces")).unwrap()
 }
 
-/// What comes with each token, and at the end.
+/// The text that comes with each token, and at the end.
 fn streamed(tokenizer: &Tokenizer, mut text: Text, ids: &[u32]) -> Vec<String> {
     let mut pieces: Vec<String> = ids.iter().map(|&id| text.push(tokenizer, id).unwrap()).collect();
     pieces.push(text.finish(tokenizer).unwrap());

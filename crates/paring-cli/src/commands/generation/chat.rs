@@ -6,9 +6,9 @@ use std::sync::Arc;
 use paring::{Error, Result};
 use paring_generate::conversation::Turn;
 use paring_generate::{Batch, Conversation, Limits, Sequence, Settings};
-use serde_json::json;
+use serde_json::{Value, json};
 
-use super::{Made, Opened, open, print, print_json};
+use super::{Made, Opened, open};
 use crate::args::{ChatArgs, Shared};
 use crate::progress::Log;
 use crate::show::paint;
@@ -26,7 +26,9 @@ struct Talk<'a> {
     conversation: Conversation,
     is_terminal: bool,
     is_verbose: bool,
-    json: bool,
+    shifts: bool,
+    /// The answers so far, for programs.
+    turns: Vec<Value>,
 }
 
 pub fn chat(args: &ChatArgs, shared: &Shared, log: &Log) -> Result<Answer, Failure> {
@@ -39,16 +41,33 @@ pub fn chat(args: &ChatArgs, shared: &Shared, log: &Log) -> Result<Answer, Failu
     let (engine, tokenizer) = (opened.generator.engine.clone(), Arc::clone(opened.generator.tokenizer()?));
     let conversation = Conversation::new(engine, tokenizer, args.system.as_deref(), args.context_shift);
     let is_terminal = std::io::stdin().is_terminal();
-    let is_verbose = args.memory.running.verbose;
-    let mut talk = Talk { opened: &opened, settings, conversation, is_terminal, is_verbose, json: shared.json };
+    let (is_verbose, shifts) = (args.memory.running.verbose, args.context_shift);
+    let mut talk = Talk { opened: &opened, settings, conversation, is_terminal, is_verbose, shifts, turns: Vec::new() };
     if is_terminal && opened.is_loud {
         stderr::line(format!("{EXIT} ends the conversation, {CLEAR} begins another one, ctrl-C stops an answer"));
     }
-    talk.run()?;
-    Ok(Answer::default())
+    let ended = talk.run();
+    let value = json!({"turns": talk.turns});
+    log.result(&value);
+    let answer = Answer::new(&value)?;
+    match ended {
+        Ok(()) => Ok(answer),
+        Err(error) => Err(talk.failure(error).after(answer)),
+    }
 }
 
 impl Talk<'_> {
+    /// The failure of a turn, with what to do where the context is full.
+    fn failure(&self, error: Error) -> Failure {
+        match &error {
+            Error::Generate(full) if full.is_context() && !self.shifts => {
+                let text = format!("{}; --context-shift forgets the oldest turns", crate::typed(&error));
+                Failure::new(&text, crate::FAILED)
+            }
+            _ => error.into(),
+        }
+    }
+
     fn run(&mut self) -> Result<()> {
         let mut line = Vec::new();
         let mut stdin = std::io::stdin().lock();
@@ -105,9 +124,7 @@ impl Talk<'_> {
                 break;
             }
             for mut event in batch.step()? {
-                if !self.json {
-                    print(&event.text)?;
-                }
+                self.opened.print(&event.text)?;
                 let finished = event.finished.take();
                 made.take(event)?;
                 if let Some(finished) = finished {
@@ -118,13 +135,10 @@ impl Talk<'_> {
             }
         }
         self.opened.interrupt.end();
-        if self.json {
-            let mut value = made.value(&self.settings);
-            value["cached_tokens"] = json!(prompt_tokens - made.timing.prompt_tokens.min(prompt_tokens));
-            print_json(&value)?;
-        } else {
-            print("\n")?;
-        }
+        self.opened.print("\n")?;
+        let mut value = made.value(&self.settings);
+        value["cached_tokens"] = json!(prompt_tokens - made.timing.prompt_tokens.min(prompt_tokens));
+        self.turns.push(value);
         if self.is_verbose && self.opened.is_loud {
             stderr::line(self.opened.rates(&made.timing, made.tokens.len()));
         }

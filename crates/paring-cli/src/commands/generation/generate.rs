@@ -9,23 +9,22 @@ use paring_generate::{Batch, Event, Id, Limits, Request, Settings, Timing, beam}
 use serde_json::{Value, json};
 
 use super::prompts::{self, Prompt};
-use super::{Made, Opened, open, print, print_json, reason};
+use super::{Made, Opened, open, reason};
 use crate::args::{GenerateArgs, Shared};
 use crate::progress::Log;
-use crate::show::{Answer, Failure};
+use crate::show::{Answer, Failure, terminal};
 use crate::stderr;
 
 /// Exit code of a process that ctrl-C ended.
 const STOPPED: u8 = 130;
 
-/// What is done with prompts, and where answers go.
+/// The work on prompts, and where answers go.
 struct Work<'a> {
     opened: &'a Opened,
     settings: &'a Settings,
     prompts: Vec<Vec<u32>>,
     /// True if there may be several: each answer is a line.
     is_file: bool,
-    json: bool,
 }
 
 pub fn generate(args: &GenerateArgs, shared: &Shared, log: &Log) -> Result<Answer, Failure> {
@@ -37,7 +36,7 @@ pub fn generate(args: &GenerateArgs, shared: &Shared, log: &Log) -> Result<Answe
     opened.note(opened.notes.iter().cloned());
     opened.note(args.settings.without_effect(Some(&args.beams), (settings.do_sample, settings.num_beams > 1)));
     let tokens = prompts.iter().map(|prompt| tokens(prompt, &opened, &settings)).collect::<Result<_>>()?;
-    let work = Work { opened: &opened, settings: &settings, prompts: tokens, is_file, json: shared.json };
+    let work = Work { opened: &opened, settings: &settings, prompts: tokens, is_file };
     opened.interrupt.begin();
     let (made, timing) = if settings.num_beams > 1 { work.with_beams()? } else { work.in_a_batch()? };
     let is_stopped = opened.interrupt.end();
@@ -61,38 +60,28 @@ fn tokens(prompt: &Prompt, opened: &Opened, settings: &Settings) -> Result<Vec<u
 }
 
 impl Work<'_> {
-    /// Prints the answer to a prompt, or the next piece of it.
-    fn print(&self, number: usize, made: &Made, piece: &str, is_over: bool) -> Result<()> {
-        match (self.is_file, self.json) {
-            (false, true) => Ok(()),
-            (false, false) => print(&if is_over { format!("{piece}\n") } else { piece.to_string() }),
-            (true, _) if !is_over => Ok(()),
-            (true, false) => print_json(&json!({"text": made.text})),
-            (true, true) => print_json(&self.value(number, made)),
+    /// Prints the next piece of the only answer, or one of several answers when it is over.
+    fn print(&self, made: &Made, piece: &str, is_over: bool) -> Result<()> {
+        match (self.is_file, is_over) {
+            (false, true) => self.opened.print(&format!("{piece}\n")),
+            (false, false) => self.opened.print(piece),
+            (true, true) => {
+                let line = json!({"text": made.text}).to_string();
+                self.opened.print(&format!("{}\n", terminal::json(&line)))
+            }
+            (true, false) => Ok(()),
         }
     }
 
-    fn value(&self, number: usize, made: &Made) -> Value {
-        let mut value = made.value(self.settings);
-        if self.is_file {
-            value["index"] = json!(number);
-        }
-        value
-    }
-
-    /// The answer of the command: what it has not printed.
+    /// The result of the command.
     fn answer(&self, made: &[Made], log: &Log) -> Result<Answer> {
-        let values: Vec<Value> = made.iter().enumerate().map(|(number, made)| self.value(number, made)).collect();
-        match values.as_slice() {
-            [value] if !self.is_file => {
-                log.result(value);
-                Answer::new(value)
-            }
-            values => {
-                log.result(&json!({"answers": values}));
-                Ok(Answer::default())
-            }
-        }
+        let values: Vec<Value> = made.iter().map(|made| made.value(self.settings)).collect();
+        let value = match values.as_slice() {
+            [value] if !self.is_file => value.clone(),
+            values => json!({"answers": values}),
+        };
+        log.result(&value);
+        Answer::new(&value)
     }
 
     /// Answers all prompts together. They are printed in their order.
@@ -114,16 +103,16 @@ impl Work<'_> {
                 let piece = event.text.clone();
                 let is_over = all[number].take(event)?;
                 if !self.is_file {
-                    self.print(number, &all[number], &piece, is_over)?;
+                    self.print(&all[number], &piece, is_over)?;
                 }
             }
             while let Some(made) = all.get(printed).filter(|made| self.is_file && !made.reason.is_empty()) {
-                self.print(printed, made, "", true)?;
+                self.print(made, "", true)?;
                 printed += 1;
             }
         }
-        if !self.is_file && !self.json && all.iter().any(|made| made.reason.is_empty()) {
-            print("\n")?;
+        if !self.is_file && all.iter().any(|made| made.reason.is_empty()) {
+            self.opened.print("\n")?;
         }
         all.iter_mut().filter(|made| made.reason.is_empty()).for_each(|made| made.reason = "interrupted");
         let mut timing = Timing::default();
@@ -140,7 +129,7 @@ impl Work<'_> {
         let generator = &self.opened.generator;
         let tokenizer = generator.tokenizer()?;
         let (mut all, mut timing) = (Vec::new(), Timing::default());
-        for (number, prompt) in self.prompts.iter().enumerate() {
+        for prompt in &self.prompts {
             let stop = &mut || self.opened.interrupt.is_asked();
             let found = beam::search(&generator.engine, prompt, self.settings, stop)?;
             timing.add(&found.timing);
@@ -155,7 +144,7 @@ impl Work<'_> {
             if self.opened.interrupt.is_asked() {
                 made.reason = "interrupted";
             }
-            self.print(number, &made, &made.text, true)?;
+            self.print(&made, &made.text, true)?;
             all.push(made);
         }
         Ok((all, timing))

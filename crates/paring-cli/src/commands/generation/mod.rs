@@ -20,7 +20,7 @@ use serde_json::{Value, json};
 use crate::args::{InMemoryArgs, Shared, sources};
 use crate::machine;
 use crate::progress::{Interrupt, Log, Progress};
-use crate::show::{amounts, out, terminal};
+use crate::show::{Channels, amounts, out, terminal};
 use crate::stderr;
 
 pub use chat::chat;
@@ -30,6 +30,7 @@ pub use generate::generate;
 struct Opened {
     generator: Generator,
     interrupt: Interrupt,
+    channels: Channels,
     /// True if stderr gets rates and notes.
     is_loud: bool,
     notes: Vec<String>,
@@ -48,7 +49,8 @@ fn open(model: &str, memory: &InMemoryArgs, (shared, log): (&Shared, &Log)) -> R
     let generator = sources.generator(&local, running.dtype.precision(), budget.device(), memory.cache_type(), read)?;
     progress.done();
     let notes = threads.into_iter().chain(generator.notes.clone()).collect();
-    Ok(Opened { generator, interrupt, is_loud: !shared.quiet && !log.is_on_stderr(), notes })
+    let channels = shared.channels();
+    Ok(Opened { generator, interrupt, channels, is_loud: !channels.quiet && !log.is_on_stderr(), notes })
 }
 
 impl Opened {
@@ -77,6 +79,18 @@ impl Opened {
             settings.seed = RandomState::new().build_hasher().finish() >> 32;
         }
         Ok(settings)
+    }
+
+    /// Prints a piece of an answer: on stdout as it is into a file, and so that it can do no harm on a terminal; on stderr where
+    /// stdout gets an object.
+    fn print(&self, piece: &str) -> Result<()> {
+        match self.channels.json {
+            true if self.is_loud => stderr::text(&terminal::printable_lines(piece)),
+            true => {}
+            false if std::io::stdout().is_terminal() => out(&terminal::printable_lines(piece))?,
+            false => out(piece)?,
+        }
+        Ok(())
     }
 
     /// A line of rates.
@@ -134,17 +148,4 @@ fn reason(finish: Finish) -> Result<&'static str> {
         Finish::Length => Ok("length"),
         Finish::Failed(error) => Err(Error::from(error)),
     }
-}
-
-/// Prints a piece of text on stdout: as it is into a file, and so that it can do no harm on a terminal.
-fn print(piece: &str) -> Result<()> {
-    match std::io::stdout().is_terminal() {
-        true => out(&terminal::printable_lines(piece)),
-        false => out(piece),
-    }
-}
-
-/// Prints an object on stdout, in a line.
-fn print_json(value: &Value) -> Result<()> {
-    out(&format!("{}\n", terminal::json(&value.to_string())))
 }
