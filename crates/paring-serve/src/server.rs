@@ -104,7 +104,11 @@ impl Server {
     /// # Errors
     /// When it cannot start, and when the thread that computes ends early.
     pub fn run(self, model: Model, ready: impl FnOnce()) -> Result<()> {
-        let metrics = Arc::new(Metrics::default());
+        self.run_counted(model, Arc::default(), ready)
+    }
+
+    /// The same, with counts that others see too.
+    pub(crate) fn run_counted(self, model: Model, metrics: Arc<Metrics>, ready: impl FnOnce()) -> Result<()> {
         let (scheduler, thread) = Scheduler::start(&model, self.limits, metrics.clone()).map_err(Error::Start)?;
         let state = State {
             context: model.context(),

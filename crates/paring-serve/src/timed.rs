@@ -72,3 +72,30 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Timed<S> {
         self.stream.is_write_vectored()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::future::poll_fn;
+    use std::net::Ipv4Addr;
+
+    use super::*;
+
+    #[test]
+    fn a_client_that_takes_nothing_is_given_up() {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        let error = runtime.block_on(async {
+            let listener = tokio::net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
+            let client = tokio::net::TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+            let mut stream = Timed::new(listener.accept().await.unwrap().0, Duration::from_millis(50));
+            let write = &mut async || poll_fn(|cx| Pin::new(&mut stream).poll_write(cx, &[0; 1 << 16])).await;
+            let error = loop {
+                if let Err(error) = write().await {
+                    break error;
+                }
+            };
+            drop(client);
+            error
+        });
+        assert_eq!(error.kind(), io::ErrorKind::TimedOut);
+    }
+}

@@ -63,7 +63,9 @@ fn message(number: usize, value: Value) -> Result<Value, Problem> {
     let calls = message.get("tool_calls").is_some_and(|calls| !calls.is_null());
     let content = match message.remove("content") {
         Some(Value::String(text)) => text,
-        Some(Value::Array(parts)) => parts.iter().map(|part| text(&field, part)).collect::<Result<Vec<_>, _>>()?.join("\n"),
+        Some(Value::Array(parts)) => {
+            parts.iter().map(|part| text(&field, part)).collect::<Result<Vec<_>, _>>()?.join("\n")
+        }
         None | Some(Value::Null) if calls => return Ok(Value::Object(message)),
         other => return Err(wrong(&field, "a string, or a list of parts", &other.unwrap_or(Value::Null))),
     };

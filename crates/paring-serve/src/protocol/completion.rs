@@ -39,9 +39,7 @@ fn prompts(value: &Value) -> Result<Vec<Prompt>, Problem> {
     let all: Option<Vec<Prompt>> = match list.first() {
         None => return Err(Problem::field("prompt", "the list is empty")),
         Some(Value::Number(_)) => ids(value).map(|ids| vec![Prompt::Ids(ids)]),
-        Some(Value::String(_)) => {
-            list.iter().map(|text| text.as_str().map(|text| Prompt::Text(text.into()))).collect()
-        }
+        Some(Value::String(_)) => list.iter().map(|text| text.as_str().map(|text| Prompt::Text(text.into()))).collect(),
         Some(_) => list.iter().map(|value| ids(value).map(Prompt::Ids)).collect(),
     };
     all.ok_or_else(bad)

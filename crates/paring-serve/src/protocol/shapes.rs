@@ -147,7 +147,8 @@ impl ChatLogs {
     /// Adds tokens, with the texts of [`ids`].
     pub fn extend(&mut self, scored: &[Scored], texts: &[Arc<str>]) {
         let mut texts: Texts<'_> = texts.iter();
-        let one = |text: &str, logprob: f32| json!({"token": text, "logprob": number(logprob), "bytes": text.as_bytes()});
+        let one =
+            |text: &str, logprob: f32| json!({"token": text, "logprob": number(logprob), "bytes": text.as_bytes()});
         for token in scored {
             let mut value = one(texts.next().map_or("", |text| text), token.logprob);
             let top: Vec<Value> =

@@ -135,11 +135,7 @@ fn tokens(state: &State, prompt: Prompt, echo: bool, tokenizer: &Tokenizer) -> R
 }
 
 /// The texts that a request asks for, each with the number of tokens that it may become.
-fn requests(
-    state: &State,
-    ask: &Ask,
-    prompts: &[Tokens],
-) -> Result<Vec<(paring_generate::Request, usize)>, Problem> {
+fn requests(state: &State, ask: &Ask, prompts: &[Tokens]) -> Result<Vec<(paring_generate::Request, usize)>, Problem> {
     let name = if ask.kind == Kind::Chat { "messages" } else { "prompt" };
     let context = state.context.min(state.limits.cached_tokens);
     let limit = state.limits.new_tokens.unwrap_or(usize::MAX);
