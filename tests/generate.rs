@@ -118,7 +118,7 @@ fn prompts_come_from_options_files_and_stdin() {
     for (answer, text) in all["answers"].as_array().unwrap().iter().zip(&texts) {
         assert_eq!(answer["text"], text["text"]);
     }
-    let beams = sandbox.json(&format!("generate chatty --prompt-file some.jsonl --num-beams 3 --max-new-tokens 5"));
+    let beams = sandbox.json("generate chatty --prompt-file some.jsonl --num-beams 3 --max-new-tokens 5");
     assert_eq!(beams["answers"].as_array().unwrap().len(), 3);
     sandbox.write(
         "chats.jsonl",

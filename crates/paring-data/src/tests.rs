@@ -22,6 +22,20 @@ fn words() -> Tokenizer {
     tokenizer_from(json.as_bytes(), Path::new("tokenizer.json")).unwrap()
 }
 
+#[test]
+fn tokens_and_their_text() {
+    let words = words();
+    assert_eq!(words.tokens("w3 w7 other").unwrap(), [3, 7, 0]);
+    assert_eq!(words.decode(&[3, 7], true).unwrap(), "w3 w7");
+    // More than one message to a worker would have.
+    let all: Vec<u32> = (1..200).collect();
+    let each: Vec<&[u32]> = all.chunks(1).collect();
+    let texts = words.texts(&each, false).unwrap();
+    assert_eq!(texts, all.iter().map(|id| format!("w{id}")).collect::<Vec<_>>());
+    let error = words.prompt(&[]).unwrap_err().to_string();
+    assert!(error.starts_with("the conversation: messages need a chat template"), "{error}");
+}
+
 fn sampling(nsamples: Option<usize>, seqlen: usize, seed: Option<u64>) -> Sampling {
     Sampling { nsamples, seqlen: Some(seqlen), seed, positions: 64 }
 }

@@ -149,26 +149,22 @@ impl Tokenizer {
     /// The text that tokens stand for; `plain`: without special tokens. Bytes that are no whole character become U+FFFD.
     /// Errors when the tokenizer fails.
     pub fn decode(&self, ids: &[u32], plain: bool) -> Result<String> {
-        let question = if plain { Question::Plain(ids) } else { Question::Ids(ids) };
-        Ok(self.one(question, true, &|reason| Error::data("the tokens", reason))?.text)
+        Ok(self.texts(&[ids], plain)?.pop().unwrap_or_default())
     }
 
-    /// The text of each of some tokens where it comes after `before`, special ones too: some tokenizers write a token
-    /// otherwise where a text begins. Errors when the tokenizer fails.
-    pub fn pieces(&self, before: &[u32], ids: &[u32]) -> Result<Vec<String>> {
-        let start = self.decode(before, false)?;
-        let mut pieces = Vec::with_capacity(ids.len());
-        for ids in ids.chunks(BATCH) {
-            let texts: Vec<Vec<u32>> = ids.iter().map(|&id| [before, &[id]].concat()).collect();
-            let questions: Vec<Question<'_>> = texts.iter().map(|ids| Question::Ids(ids)).collect();
+    /// The same of several sequences of tokens, each by itself.
+    pub fn texts(&self, all: &[&[u32]], plain: bool) -> Result<Vec<String>> {
+        let mut texts = Vec::with_capacity(all.len());
+        for some in all.chunks(BATCH) {
+            let form = if plain { Question::Plain } else { Question::Ids };
+            let questions: Vec<Question<'_>> = some.iter().map(|ids| form(ids)).collect();
             let (answers, failure) = self.encode(&questions, true)?;
             if let Some(failure) = failure {
                 return Err(failed(failure, &|reason| Error::data("the tokens", reason)));
             }
-            let piece = |text: String| text.strip_prefix(&start).map(String::from).unwrap_or(text);
-            pieces.extend(answers.into_iter().map(|answer| piece(answer.text)));
+            texts.extend(answers.into_iter().map(|answer| answer.text));
         }
-        Ok(pieces)
+        Ok(texts)
     }
 
     /// The tokens of a text, which came from `source`, with those that the tokenizer puts around every text.

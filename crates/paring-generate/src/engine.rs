@@ -38,6 +38,10 @@ pub enum Want {
     All,
 }
 
+/// Takes logits, a row at a time: the number of the step, the position of the token in its sequence, and the logits
+/// after it, `[vocab]`.
+pub type SeeLogits<'a> = dyn FnMut(usize, usize, &[f32]) -> Result<()> + 'a;
+
 /// The next tokens of a sequence.
 pub struct Step<'a> {
     /// The sequence, which grows by them.
@@ -152,16 +156,11 @@ impl Engine {
         Ok(logits)
     }
 
-    /// The same, a row at a time: `see` gets the number of the step, the position of the token in its sequence, and the
-    /// logits after it. Rows of a step come in order. Memory is bounded whatever the number of tokens.
+    /// The same, a row at a time. Rows of a step come in order. Memory is bounded whatever the number of tokens.
     ///
     /// # Errors
     /// As [`Engine::advance`], and those of `see`.
-    pub fn advance_with(
-        &self,
-        steps: &mut [Step<'_>],
-        see: &mut dyn FnMut(usize, usize, &[f32]) -> Result<()>,
-    ) -> Result<()> {
+    pub fn advance_with(&self, steps: &mut [Step<'_>], see: &mut SeeLogits<'_>) -> Result<()> {
         let mut done = vec![0; steps.len()];
         loop {
             let counts: Vec<usize> = steps
@@ -181,7 +180,7 @@ impl Engine {
         &self,
         steps: &mut [Step<'_>],
         (done, counts): (&mut [usize], &[usize]),
-        see: &mut dyn FnMut(usize, usize, &[f32]) -> Result<()>,
+        see: &mut SeeLogits<'_>,
     ) -> Result<()> {
         let mut nexts = Vec::new();
         for ((step, &done), &count) in steps.iter_mut().zip(&*done).zip(counts) {
@@ -208,7 +207,7 @@ impl Engine {
     }
 
     /// Shows the logits of some rows of `h [1, n, dim]`.
-    fn show(&self, h: &Tensor, rows: &[Row], see: &mut dyn FnMut(usize, usize, &[f32]) -> Result<()>) -> Result<()> {
+    fn show(&self, h: &Tensor, rows: &[Row], see: &mut SeeLogits<'_>) -> Result<()> {
         let parts: Vec<Tensor> = rows.iter().map(|row| h.narrow(1, row.at, 1)).collect::<candle_core::Result<_>>()?;
         let logits = self.logits(&Tensor::cat(&parts, 1)?)?;
         for (row, logits) in rows.iter().zip(logits.chunks_exact(self.vocab())) {

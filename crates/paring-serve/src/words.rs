@@ -78,9 +78,13 @@ fn learn(pieces: &Mutex<Pieces>, tokenizer: &Tokenizer, ids: &[u32]) -> paring_d
         Some(before) => before,
         None => tokenizer.tokens("a")?.into_iter().last().into_iter().collect(),
     };
-    let texts = tokenizer.pieces(&before, &unknown)?;
+    let all: Vec<Vec<u32>> = unknown.iter().map(|&id| [before.as_slice(), &[id]].concat()).collect();
+    let all: Vec<&[u32]> = std::iter::once(before.as_slice()).chain(all.iter().map(Vec::as_slice)).collect();
+    let mut texts = tokenizer.texts(&all, false)?.into_iter();
+    let start = texts.next().unwrap_or_default();
+    let texts = texts.map(|text| Arc::from(text.strip_prefix(&start).unwrap_or(&text)));
     let mut pieces = pieces.lock().unwrap_or_else(PoisonError::into_inner);
     pieces.before = Some(before);
-    pieces.known.extend(unknown.into_iter().zip(texts.into_iter().map(Arc::from)));
+    pieces.known.extend(unknown.into_iter().zip(texts));
     Ok(())
 }

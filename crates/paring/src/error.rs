@@ -36,7 +36,7 @@ pub enum Error {
     Data(#[from] paring_data::Error),
     /// Text that cannot be generated.
     #[error(transparent)]
-    Generate(#[from] paring_generate::Error),
+    Generate(Box<paring_generate::Error>),
     /// A file whose content cannot be used.
     #[error("{file}: {reason}")]
     #[allow(missing_docs)]
@@ -139,6 +139,12 @@ pub enum Error {
     #[error("{file}: {name}: expected {expected}, got {got}")]
     #[allow(missing_docs)]
     Verify { file: String, name: String, expected: String, got: String },
+}
+
+impl From<paring_generate::Error> for Error {
+    fn from(error: paring_generate::Error) -> Self {
+        Error::Generate(Box::new(error))
+    }
 }
 
 impl Error {

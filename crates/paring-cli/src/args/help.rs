@@ -53,7 +53,7 @@ const EXAMPLES: [(&str, &[&str]); 18] = [
         "serve",
         &[
             "paring serve out --port 8080",
-            "curl localhost:8080/v1/completions -H 'Content-Type: application/json' -d '{\"prompt\": \"The capital of France is\"}'",
+            "PARING_API_KEY=secret paring serve out --host 0.0.0.0 --max-batch 16",
         ],
     ),
     (

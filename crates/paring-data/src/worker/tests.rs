@@ -46,6 +46,27 @@ fn documents_in_their_order() {
 }
 
 #[test]
+fn prompts_have_the_header_of_an_answer_and_tokens_become_text() {
+    let template = "{% for m in messages %}{{ m.content }} {% endfor %}{% if add_generation_prompt %}two{% endif %}";
+    let dir = folder(template);
+    let special = json!({"additional_special_tokens": ["<end>"]});
+    fs::write(dir.path().join("tokenizer_config.json"), special.to_string()).unwrap();
+    let messages = [json!({"role": "user", "content": "one"})];
+    let mut worker = open(dir.path()).unwrap();
+    let documents = [
+        Question::Chat(&messages),
+        Question::Prompt(&messages),
+        Question::Ids(&[1, 3, 2]),
+        Question::Plain(&[1, 3, 2]),
+    ];
+    let (answers, failure) = worker.encode(&documents, true);
+    assert!(failure.is_none());
+    let texts: Vec<&str> = answers.iter().map(|answer| answer.text.as_str()).collect();
+    assert_eq!(texts, ["one ", "one two", "one <end> two", "one two"]);
+    assert_eq!((answers[0].ids.as_slice(), answers[1].ids.as_slice()), (&[1][..], &[1, 2][..]));
+}
+
+#[test]
 fn documents_up_to_the_first_that_fails() {
     let dir = folder("{% if messages|length > 1 %}{{ raise_exception('one at a time') }}{% endif %}one");
     let mut worker = open(dir.path()).unwrap();

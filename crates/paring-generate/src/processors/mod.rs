@@ -24,7 +24,7 @@ pub struct History<'a> {
 
 impl History<'_> {
     /// New tokens.
-    fn new(&self) -> &[u32] {
+    fn output(&self) -> &[u32] {
         &self.ids[self.prompt.min(self.ids.len())..]
     }
 }
@@ -37,10 +37,10 @@ pub fn process(scores: &mut [f32], history: History<'_>, settings: &Settings) {
             *score += bias;
         }
     }
-    penalize_output(scores, history.new(), settings);
+    penalize_output(scores, history.output(), settings);
     penalize_repetition(scores, history.ids, settings.repetition_penalty);
     forbid_runs(scores, history.ids, settings.no_repeat_ngram_size);
-    let (len, new) = (history.ids.len(), history.new().len());
+    let (len, new) = (history.ids.len(), history.output().len());
     if len < settings.min_length || new < settings.min_new_tokens {
         settings.eos.iter().for_each(|&id| remove(scores, id));
     }

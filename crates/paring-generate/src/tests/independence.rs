@@ -58,7 +58,7 @@ fn answers_do_not_depend_on_company() {
     let engine = engine("crates/paring-cli/demo", Precision::Bf16, CacheType::F32);
     let request = |i: u32| {
         let settings = Settings {
-            do_sample: i % 2 == 0,
+            do_sample: i.is_multiple_of(2),
             seed: u64::from(i),
             length: Length::Exactly(10 + i as usize),
             repetition_penalty: 1.0 + i as f32 / 50.0,

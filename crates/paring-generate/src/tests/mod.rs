@@ -45,3 +45,14 @@ pub(crate) fn answers(engine: &Arc<Engine>, requests: Vec<Request>, limits: Limi
     }
     answers
 }
+
+/// A server passes them between its threads.
+#[test]
+fn engines_are_shared_and_batches_are_sent() {
+    fn shared<T: Send + Sync>() {}
+    fn sent<T: Send>() {}
+    shared::<Engine>();
+    sent::<Batch>();
+    sent::<crate::Conversation>();
+    sent::<crate::Event>();
+}

@@ -65,8 +65,9 @@ impl Text {
 
     /// The text of the tokens that are not known, if it is whole, or has to be.
     fn decoded(&mut self, tokenizer: &Tokenizer, whole: bool) -> Result<String> {
-        let before = tokenizer.decode(&self.ids[self.context..self.known], true)?;
-        let all = tokenizer.decode(&self.ids[self.context..], true)?;
+        let (before, all) = (&self.ids[self.context..self.known], &self.ids[self.context..]);
+        let mut texts = tokenizer.texts(&[before, all], true)?;
+        let (all, before) = (texts.pop().unwrap_or_default(), texts.pop().unwrap_or_default());
         let waits = self.ids.len() - self.known < LONGEST && !whole;
         if (all.ends_with(char::REPLACEMENT_CHARACTER) && waits) || !all.is_char_boundary(before.len().min(all.len())) {
             return Ok(String::new());

@@ -63,7 +63,7 @@ impl Running {
         std::fs::write(dir.path().join("chat_template.jinja"), TEMPLATE).unwrap();
         let checkpoint = Arc::new(Checkpoint::open(dir.path()).unwrap());
         let prompts = Arc::new(tokenizer::tokenizer(&checkpoint, &Isolation::default()).unwrap());
-        let decoder = open(checkpoint, Arithmetic::from(Precision::F32)).unwrap();
+        let decoder = open(checkpoint, Arithmetic::from(Precision::Bf16)).unwrap();
         let engine = Arc::new(Engine::new(Arc::from(decoder), CacheType::F32).unwrap());
         let (name, answers) = ("org/demo".into(), prompts.another());
         let model = Model { name, engine: engine.clone(), prompts, answers, eos: Vec::new() };

@@ -21,7 +21,7 @@ const CLEAR: &str = "/clear";
 
 /// A conversation at work.
 struct Talk<'a> {
-    opened: &'a Opened,
+    opened: &'a Opened<'a>,
     settings: Settings,
     conversation: Conversation,
     is_terminal: bool,

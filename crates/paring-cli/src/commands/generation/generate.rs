@@ -20,7 +20,7 @@ const STOPPED: u8 = 130;
 
 /// The work on prompts, and where answers go.
 struct Work<'a> {
-    opened: &'a Opened,
+    opened: &'a Opened<'a>,
     settings: &'a Settings,
     prompts: Vec<Vec<u32>>,
     /// True if there may be several: each answer is a line.
@@ -52,7 +52,7 @@ pub fn generate(args: &GenerateArgs, shared: &Shared, log: &Log) -> Result<Answe
 }
 
 /// The tokens of a prompt that the context has place for.
-fn tokens(prompt: &Prompt, opened: &Opened, settings: &Settings) -> Result<Vec<u32>> {
+fn tokens(prompt: &Prompt, opened: &Opened<'_>, settings: &Settings) -> Result<Vec<u32>> {
     let generator = &opened.generator;
     let tokens = prompt.tokens(generator.tokenizer()?).map_err(|error| prompt.located(error))?;
     settings.new_tokens(tokens.len(), generator.engine.longest()).map_err(|error| prompt.located(error))?;

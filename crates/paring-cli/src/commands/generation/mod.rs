@@ -21,6 +21,7 @@ use serde_json::{Value, json};
 use crate::args::{InMemoryArgs, Shared, sources};
 use crate::machine;
 use crate::progress::{Interrupt, Log, Progress};
+use crate::show::paint::{self, Label};
 use crate::show::{Channels, amounts, out, terminal};
 use crate::stderr;
 
@@ -29,7 +30,8 @@ pub use generate::generate;
 pub use serve::serve;
 
 /// A model that is ready to generate.
-struct Opened {
+struct Opened<'a> {
+    log: &'a Log,
     generator: Generator,
     interrupt: Interrupt,
     channels: Channels,
@@ -39,7 +41,7 @@ struct Opened {
 }
 
 /// Reads the model into memory.
-fn open(model: &str, memory: &InMemoryArgs, (shared, log): (&Shared, &Log)) -> Result<Opened> {
+fn open<'a>(model: &str, memory: &InMemoryArgs, (shared, log): (&Shared, &'a Log)) -> Result<Opened<'a>> {
     let running = &memory.running;
     let threads = machine::threads(running.threads, running.place.isa.as_deref())?;
     let sources = sources(shared.quiet, &memory.opening);
@@ -52,14 +54,17 @@ fn open(model: &str, memory: &InMemoryArgs, (shared, log): (&Shared, &Log)) -> R
     progress.done();
     let notes = threads.into_iter().chain(generator.notes.clone()).collect();
     let channels = shared.channels();
-    Ok(Opened { generator, interrupt, channels, is_loud: !channels.quiet && !log.is_on_stderr(), notes })
+    Ok(Opened { log, generator, interrupt, channels, is_loud: !channels.quiet && !log.is_on_stderr(), notes })
 }
 
-impl Opened {
-    /// Prints notes.
+impl Opened<'_> {
+    /// Tells notes, on stderr and in the log.
     fn note(&self, notes: impl IntoIterator<Item = String>) {
-        for note in notes.into_iter().filter(|_| self.is_loud) {
-            stderr::line(crate::show::paint::labelled(crate::show::paint::Label::Note, &note));
+        for note in notes {
+            self.log.event("note", json!({"text": note}));
+            if self.is_loud {
+                stderr::line(paint::labelled(Label::Note, &note));
+            }
         }
     }
 
