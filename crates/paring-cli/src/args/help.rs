@@ -51,10 +51,7 @@ const EXAMPLES: [(&str, &[&str]); 18] = [
     ("chat", &["paring chat out", "paring chat out --system \"Be brief.\" --context-shift"]),
     (
         "serve",
-        &[
-            "paring serve out --port 8080",
-            "PARING_API_KEY=secret paring serve out --host 0.0.0.0 --max-batch 16",
-        ],
+        &["paring serve out --port 8080", "PARING_API_KEY=secret paring serve out --host 0.0.0.0 --max-batch 16"],
     ),
     (
         "report",
