@@ -142,7 +142,15 @@ impl Thread {
             self.admit();
             self.count();
             match self.batch.step() {
-                Ok(events) => events.into_iter().for_each(|event| self.tell(event)),
+                Ok(events) => {
+                    let told: Vec<_> = events.into_iter().filter_map(|event| self.told(event)).collect();
+                    // Who hears of an end finds its place free.
+                    self.count();
+                    for (news, note) in told {
+                        // A client that is gone is dropped before the next step.
+                        let _ = news.send(note);
+                    }
+                }
                 Err(error) => self.fail(&error),
             }
         }
@@ -184,8 +192,8 @@ impl Thread {
         }
     }
 
-    /// Tells a client its news.
-    fn tell(&mut self, event: Event) {
+    /// News for a client.
+    fn told(&mut self, event: Event) -> Option<(mpsc::UnboundedSender<Note>, Note)> {
         let Event { id, prompt, token, text, finished } = event;
         self.metrics.new_tokens.fetch_add(u64::from(token.is_some()), Relaxed);
         let end = finished.map(|finished| {
@@ -197,13 +205,12 @@ impl Thread {
             }
         });
         let is_over = end.is_some();
-        if let Some(client) = self.running.get(&id) {
-            // One that is gone is dropped before the next step.
-            let _ = client.news.send(Note { choice: client.choice, prompt, token, text, end });
-        }
+        let client = self.running.get(&id)?;
+        let told = (client.news.clone(), Note { choice: client.choice, prompt, token, text, end });
         if is_over {
             self.running.remove(&id);
         }
+        Some(told)
     }
 
     /// Ends all texts at work, which the model has failed.
@@ -223,8 +230,9 @@ impl Thread {
 
 impl Client {
     fn end(self, end: End) {
-        let note = Note { choice: self.choice, prompt: Vec::new(), token: None, text: String::new(), end: Some(end) };
-        let _ = self.news.send(note);
+        let Self { choice, news, .. } = self;
+        let note = Note { choice, prompt: Vec::new(), token: None, text: String::new(), end: Some(end) };
+        let _ = news.send(note);
     }
 }
 

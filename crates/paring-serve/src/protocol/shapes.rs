@@ -7,7 +7,7 @@ use serde_json::{Map, Value, json};
 
 use super::Kind;
 
-/// What all parts of an answer have in common.
+/// The fields that all parts of an answer have.
 pub struct Shape {
     pub kind: Kind,
     pub id: String,
@@ -131,7 +131,7 @@ impl CompletionLogs {
         self.offset += text.chars().count();
     }
 
-    /// What was added since this was last asked.
+    /// The tokens that were added since this was last asked.
     pub fn take(&mut self) -> Value {
         let [tokens, logprobs, top, offsets] =
             [&mut self.tokens, &mut self.logprobs, &mut self.top, &mut self.offsets].map(std::mem::take);
@@ -158,7 +158,7 @@ impl ChatLogs {
         }
     }
 
-    /// What was added since this was last asked.
+    /// The tokens that were added since this was last asked.
     pub fn take(&mut self) -> Value {
         json!({"content": std::mem::take(&mut self.0), "refusal": null})
     }

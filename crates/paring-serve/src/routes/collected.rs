@@ -10,7 +10,7 @@ use crate::words::Words;
 
 /// A text of an answer.
 pub struct Text {
-    /// What has not been sent.
+    /// Its part that has not been sent.
     pub pending: String,
     /// New tokens.
     pub tokens: usize,

@@ -173,7 +173,6 @@ fn metrics_count() {
         "paring_running_sequences 0",
         "paring_generated_tokens_total 5",
         "paring_finished_total 1",
-        "paring_connections 1",
     ] {
         assert!(page.body.lines().any(|have| have == line), "no {line} in {}", page.body);
     }
