@@ -6,7 +6,7 @@ use axum::response::{IntoResponse, Response};
 use serde_json::{Value, json};
 
 /// Seconds after which a client that found no place may ask again.
-const AGAIN: HeaderValue = HeaderValue::from_static("1");
+const AGAIN: (&str, &str) = ("retry-after", "1");
 /// The type of most errors.
 const INVALID: &str = "invalid_request_error";
 
@@ -18,7 +18,7 @@ pub struct Problem {
     message: String,
     param: Option<String>,
     code: Option<&'static str>,
-    header: Option<(header::HeaderName, HeaderValue)>,
+    header: Option<(&'static str, &'static str)>,
     /// True if nothing more is read from the connection.
     closes: bool,
 }
@@ -47,7 +47,7 @@ impl Problem {
     /// A request without the key.
     pub fn unauthorized() -> Self {
         let message = "the request needs the server's API key in its header: Authorization: Bearer KEY";
-        let header = Some((header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer")));
+        let header = Some(("www-authenticate", "Bearer"));
         Self { code: Some("invalid_api_key"), header, ..Self::new(StatusCode::UNAUTHORIZED, INVALID, message) }
     }
 
@@ -66,7 +66,7 @@ impl Problem {
     /// A method that a path does not have.
     pub fn no_method(allowed: &'static str) -> Self {
         let message = format!("this path takes {allowed} alone");
-        let header = Some((header::ALLOW, HeaderValue::from_static(allowed)));
+        let header = Some(("allow", allowed));
         Self { header, ..Self::new(StatusCode::METHOD_NOT_ALLOWED, INVALID, message) }
     }
 
@@ -91,13 +91,13 @@ impl Problem {
     /// A queue without a place.
     pub fn queue_is_full() -> Self {
         let message = "too many requests wait already; try again later";
-        let (code, header) = (Some("queue_full"), Some((header::RETRY_AFTER, AGAIN)));
+        let (code, header) = (Some("queue_full"), Some(AGAIN));
         Self { code, header, ..Self::new(StatusCode::TOO_MANY_REQUESTS, "rate_limit_error", message) }
     }
 
     /// A server that cannot answer now.
     pub fn unavailable(message: &str) -> Self {
-        let header = Some((header::RETRY_AFTER, AGAIN));
+        let header = Some(AGAIN);
         Self { header, closes: true, ..Self::new(StatusCode::SERVICE_UNAVAILABLE, "server_error", message) }
     }
 
@@ -116,7 +116,9 @@ impl IntoResponse for Problem {
     fn into_response(self) -> Response {
         let mut response = json(self.status, &self.value());
         let headers = response.headers_mut();
-        headers.extend(self.header);
+        if let Some((name, value)) = self.header {
+            headers.insert(name, HeaderValue::from_static(value));
+        }
         if self.closes {
             headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
         }
