@@ -77,6 +77,7 @@ fn run(cli: &Cli, log: &Log) -> Result<Answer, Failure> {
         Command::Eval(args) => commands::eval(args, shared, log),
         Command::Generate(args) => commands::generate(args, shared, log),
         Command::Chat(args) => commands::chat(args, shared, log),
+        Command::Serve(args) => commands::serve(args, shared, log),
         Command::Tokens(args) => commands::tokens(args, shared),
         Command::Inspect(args) => commands::inspect(args, shared),
         Command::Verify(args) => commands::verify(args, shared, log),

@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use paring_format::Checkpoint;
 use serde_json::Value;
@@ -58,6 +58,19 @@ pub fn tokenizer_from(json: &[u8], path: &Path) -> Result<Tokenizer> {
 impl Tokenizer {
     fn new(source: Source, about: OnceLock<About>) -> Self {
         Self { source, about, moment: Moment::now(), is_timed: AtomicBool::new(false) }
+    }
+
+    /// One more of the same files, which does not wait for this one: each runs one text at a time. Where texts run in the
+    /// caller's thread there is no need of another.
+    pub fn another(self: &Arc<Self>) -> Arc<Self> {
+        match &self.source {
+            Source::Here(_) => self.clone(),
+            Source::Folder { dir, file, isolation, .. } => {
+                let (dir, file, isolation) = (dir.clone(), file.clone(), isolation.clone());
+                let source = Source::Folder { dir, file, isolation, worker: Mutex::new(None) };
+                Arc::new(Self { moment: self.moment, ..Self::new(source, OnceLock::new()) })
+            }
+        }
     }
 
     /// Lets chat templates write this moment; by default it is the one at which the tokenizer was made.

@@ -8,7 +8,7 @@ use paring_kernels::matmul;
 use super::Cli;
 
 /// Examples of each command, from the most usual one.
-const EXAMPLES: [(&str, &[&str]); 17] = [
+const EXAMPLES: [(&str, &[&str]); 18] = [
     (
         "paring",
         &[
@@ -49,6 +49,10 @@ const EXAMPLES: [(&str, &[&str]); 17] = [
         ],
     ),
     ("chat", &["paring chat out", "paring chat out --system \"Be brief.\" --context-shift"]),
+    (
+        "serve",
+        &["paring serve out --port 8080", "PARING_API_KEY=secret paring serve out --host 0.0.0.0 --max-batch 16"],
+    ),
     (
         "report",
         &[

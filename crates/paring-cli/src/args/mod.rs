@@ -18,6 +18,7 @@ mod request;
 mod resuming;
 mod run;
 mod running;
+mod serve;
 mod shared;
 mod stored;
 
@@ -44,6 +45,7 @@ pub use report::ReportArgs;
 pub use request::sources;
 pub use run::{OffloadArg, Run};
 pub use running::{DeviceArg, Running};
+pub use serve::ServeArgs;
 pub use shared::Shared;
 pub use stored::{ConvertArgs, VerifyArgs};
 
@@ -73,6 +75,8 @@ pub enum Command {
     Generate(Box<GenerateArgs>),
     /// Talk with a model in the terminal
     Chat(Box<ChatArgs>),
+    /// Serve a model to programs, by OpenAI's protocol
+    Serve(Box<ServeArgs>),
     /// Show the report of a run, or compare two runs
     Report(ReportArgs),
     /// Show what a checkpoint holds: formats, bits, sparsity, outliers

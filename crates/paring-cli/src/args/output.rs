@@ -32,6 +32,7 @@ impl Command {
             Command::Verify(args) => Some(&args.running),
             Command::Generate(args) => Some(&args.memory.running),
             Command::Chat(args) => Some(&args.memory.running),
+            Command::Serve(args) => Some(&args.memory.running),
             _ => None,
         }
     }

@@ -21,7 +21,7 @@ fn options_that_libraries_name_can_be_typed() {
 }
 
 /// The heading of each option; options of several commands may have several.
-const HEADINGS: [(&str, &[&str]); 18] = [
+const HEADINGS: [(&str, &[&str]); 20] = [
     (
         WHAT,
         &["scheme", "wbits", "groupsize", "sym", "method", "target-bits", "pattern", "sparsity", "config", "kv-cache"],
@@ -71,6 +71,8 @@ const HEADINGS: [(&str, &[&str]); 18] = [
     (PROMPT, &["prompt", "prompt-file", "chat", "system", "context-shift"]),
     (ANSWER, &["max-new-tokens", "min-new-tokens", "stop"]),
     (SAMPLING, &["temperature", "top-k", "top-p", "min-p", "seed", "repetition-penalty", "no-repeat-ngram-size"]),
+    (SERVER, &["port", "host", "allow-open", "name"]),
+    (LIMITS, &["max-batch", "max-queue", "max-new-tokens", "max-cached-tokens", "max-connections", "max-body"]),
     (BEAMS, &["num-beams", "length-penalty", "early-stopping"]),
     (
         SPEED,

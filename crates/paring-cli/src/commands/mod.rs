@@ -28,7 +28,7 @@ use paring::report::words::plural;
 
 pub use bench::bench;
 pub use generated::{completions, man};
-pub use generation::{chat, generate};
+pub use generation::{chat, generate, serve};
 pub use look::{inspect, schemes, tokens, verify};
 pub use report::report;
 pub use store::{convert, decompress};

@@ -1,8 +1,8 @@
 //! Ctrl-C and SIGTERM: the first ends a run after the block at work, the second immediately. Commands that have nothing to
 //! continue end at the first.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, OnceLock};
 
 use paring::{Error, Result};
 
@@ -115,6 +115,16 @@ impl Stop {
 pub struct Interrupt {
     is_busy: Arc<AtomicBool>,
     asked: Arc<AtomicBool>,
+    server: Arc<OnceLock<EndOfServer>>,
+}
+
+/// The way to end a server that answers what it has begun.
+struct EndOfServer(Box<dyn Fn() + Send + Sync>);
+
+impl std::fmt::Debug for EndOfServer {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("EndOfServer")
+    }
 }
 
 impl Interrupt {
@@ -135,6 +145,13 @@ impl Interrupt {
         self.is_busy.store(true, Ordering::Relaxed);
     }
 
+    /// From now on ctrl-C and SIGTERM have a server end in order, and a second one ends the process.
+    pub fn serve(&self, stop: impl Fn() + Send + Sync + 'static) {
+        self.asked.store(false, Ordering::Relaxed);
+        // There is one server in a process.
+        let _ = self.server.set(EndOfServer(Box::new(stop)));
+    }
+
     /// Ends the piece of work; true if it was interrupted.
     pub fn end(&self) -> bool {
         self.is_busy.store(false, Ordering::Relaxed);
@@ -153,6 +170,16 @@ impl Interrupt {
             for signal in signals.forever() {
                 let is_first = !self.asked.swap(true, Ordering::Relaxed);
                 if signal == SIGINT && is_first && self.is_busy.load(Ordering::Relaxed) {
+                    continue;
+                }
+                if let Some(EndOfServer(stop)) = self.server.get().filter(|_| is_first) {
+                    if signal == SIGINT {
+                        printer.unprint_key();
+                    }
+                    if !channels.quiet {
+                        printer.line("finishing what has begun; press ctrl-C again to stop now");
+                    }
+                    stop();
                     continue;
                 }
                 let code = u8::try_from(SIGNALLED + signal as usize).unwrap_or(crate::FAILED);

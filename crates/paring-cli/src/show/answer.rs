@@ -100,6 +100,10 @@ impl Answer {
         if !channels.quiet && !events_on_stderr && !self.lines.is_empty() {
             stderr::text(&self.text(wrap::of_stderr()));
         }
+        // A server has printed its object when it began.
+        if self.value.is_null() {
+            return Ok(());
+        }
         // What a terminal would obey is escaped.
         out(&format!("{}\n", terminal::json(&self.value.to_string())))
     }

@@ -167,6 +167,11 @@ impl Batch {
         (self.running.len(), self.waiting.len())
     }
 
+    /// Bytes of keys and values of the requests at work.
+    pub fn cache_bytes(&self) -> usize {
+        self.running.iter().map(|job| job.sequence.bytes()).sum()
+    }
+
     /// Ends a request, of which nothing more is heard. Returns its text as the model has seen it; `None` if there is no such
     /// request.
     pub fn cancel(&mut self, id: Id) -> Option<Sequence> {

@@ -3,6 +3,7 @@
 mod chat;
 mod generate;
 mod prompts;
+mod serve;
 
 use std::collections::hash_map::RandomState;
 use std::hash::{BuildHasher, Hasher};
@@ -26,6 +27,7 @@ use crate::stderr;
 
 pub use chat::chat;
 pub use generate::generate;
+pub use serve::serve;
 
 /// A model that is ready to generate.
 struct Opened<'a> {
