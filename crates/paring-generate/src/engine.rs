@@ -108,6 +108,7 @@ impl Engine {
             }
             blocks.push(decoder.block(i)?);
         }
+        decoder.load_head()?;
         let engine = Self { decoder, blocks, cache_type };
         engine.sequence()?;
         Ok(engine)

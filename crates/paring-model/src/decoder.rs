@@ -99,6 +99,9 @@ pub trait Decoder: Send + Sync {
     /// The last block's output `h [b, t, dim]` → logits `[b, t, vocab]` of every position, all in memory.
     fn logits(&self, h: &Tensor) -> Result<Tensor>;
 
+    /// Reads now what [`Decoder::logits`] needs, where it stays in memory ([`Arithmetic::packed`]); nothing otherwise.
+    fn load_head(&self) -> Result<()>;
+
     /// Remarks about how the model is read, a sentence each; none for most models.
     fn notes(&self) -> Vec<String> {
         Vec::new()

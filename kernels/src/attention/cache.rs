@@ -5,6 +5,7 @@ use std::ops::Range;
 use candle_core::{DType, Device, Result, Tensor};
 
 use crate::minifloat::{e4m3, e4m3_byte, e4m3_number};
+use crate::simd::{self, multiversion};
 use crate::with_f32;
 use half::bf16;
 
@@ -72,13 +73,46 @@ impl Plane {
 
     /// Some of the numbers, in `space` where they are not stored as they are.
     pub(super) fn read<'a>(&'a self, range: Range<usize>, space: &'a mut Vec<f32>) -> &'a [f32] {
-        space.clear();
+        let len = range.len();
+        if space.len() < len {
+            space.resize(len, 0.0);
+        }
         match self {
             Plane::F32(all) => return &all[range],
-            Plane::Bf16(all) => space.extend(all[range].iter().map(|v| v.to_f32())),
-            Plane::E4m3 { codes, scale } => space.extend(codes[range].iter().map(|&code| e4m3_number(code) * scale)),
+            Plane::Bf16(all) => widen_bf16(&all[range], &mut space[..len]),
+            Plane::E4m3 { codes, scale } => widen_e4m3(&codes[range], *scale, &mut space[..len]),
         }
-        space
+        &space[..len]
+    }
+
+    /// True if bfloat16 has all numbers that it holds.
+    pub(super) fn is_bf16(&self) -> bool {
+        matches!(self, Plane::Bf16(_))
+    }
+}
+
+multiversion! {
+    fn widen_bf16(numbers: &[bf16], out: &mut [f32]) {
+        for (out, number) in out.iter_mut().zip(numbers) {
+            *out = f32::from_bits(u32::from(number.to_bits()) << 16);
+        }
+    }
+}
+
+multiversion! {
+    fn widen_e4m3(codes: &[u8], scale: f32, out: &mut [f32]) {
+        for (out, &code) in out.iter_mut().zip(codes) {
+            *out = e4m3_number(code) * scale;
+        }
+    }
+}
+
+multiversion! {
+    /// Each number rounded to bfloat16.
+    pub(super) fn round_bf16(numbers: &[f32], out: &mut [f32]) {
+        for (out, &number) in out.iter_mut().zip(numbers) {
+            *out = simd::round_bf16(number);
+        }
     }
 }
 

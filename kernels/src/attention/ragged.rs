@@ -6,7 +6,7 @@ use faer::linalg::matmul::matmul;
 use faer::{Accum, MatMut, MatRef, Par};
 use rayon::prelude::*;
 
-use super::cache::KeyValues;
+use super::cache::{KeyValues, round_bf16};
 use super::cpu::{Running, Shape, TILE, divide};
 use super::{Scores, check_scores};
 use crate::matmul::Precision;
@@ -156,9 +156,9 @@ fn attend(shape: &Shape<'_>, task: &Task<'_>, q: &[f32], precision: Precision) -
     let (mut out, mut rounded) = (vec![0f32; rows * dim], Vec::new());
     for at in (0..keys).step_by(PIECE) {
         let mut v = value_plane.read(range(at), &mut space);
-        if precision == Precision::Bf16 {
-            rounded.clear();
-            rounded.extend(v.iter().map(|&v| precision.round(v)));
+        if precision == Precision::Bf16 && !value_plane.is_bf16() {
+            rounded.resize(v.len(), 0.0);
+            round_bf16(v, &mut rounded);
             v = &rounded;
         }
         add_weighted(&scores, v, dim, &mut out, (at, keys));

@@ -5,7 +5,7 @@ use std::marker::PhantomData;
 
 use super::codes::Codes;
 use super::few::{Inputs, add_step};
-use super::kind::{Arrangement, BLOCK, Kind, Scratch};
+use super::kind::{Arrangement, BLOCK, Kind, Scratch, ahead};
 use super::numbers::LANES;
 use super::wide::{Pairs, Wide};
 use crate::matmul::Precision;
@@ -189,8 +189,11 @@ impl<'a, F: Field> Of<'a, F> {
         unsafe {
             let mut sums = [[[W::zero(); 2]; M]; R];
             let mut groups = [Group { table: W::zero(), scale: W::zero() }; R];
-            let (each, mut next) = ((self.steps() / 4).max(1), 0);
+            let (each, mut next, ahead) = ((self.steps() / 4).max(1), 0, ahead(self.0.stride(), R));
             for block in 0..x.width / BLOCK {
+                for row in rows {
+                    W::prefetch(row.bits.wrapping_add(block * 8 * F::WIDTH as usize + ahead));
+                }
                 if SPAN == 4 && block == next * each {
                     for i in 0..R {
                         groups[i] = self.group::<W, PLAIN>(&rows[i], next, scratch);

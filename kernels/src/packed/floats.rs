@@ -1,7 +1,7 @@
 //! Weights stored as floats: all of them, or those that a bitmask says.
 
 use super::few::Inputs;
-use super::kind::{Arrangement, BLOCK, Kind, Scratch};
+use super::kind::{Arrangement, BLOCK, Kind, Scratch, ahead};
 use super::numbers::{LANES, Numbers, padded};
 use super::wide::{Pairs, Wide};
 use crate::matmul::Precision;
@@ -119,10 +119,12 @@ impl<F: Float> Kind for Dense<'_, F> {
         unsafe {
             let mut sums = [[[W::zero(); 2]; M]; R];
             let Some(words) = F::words(self.values) else { return sums };
+            let ahead = ahead(2 * self.cols, R) / 2;
             for block in 0..x.width / BLOCK {
                 for half in 0..2 {
                     for i in 0..R {
                         let at = rows[i] + block * BLOCK + half * 2 * LANES;
+                        W::prefetch(words.as_ptr().wrapping_add(at + ahead).cast());
                         debug_assert!(at + 2 * LANES <= words.len());
                         let weights = W::load_words(words.as_ptr().add(at));
                         for m in 0..M {

@@ -275,7 +275,7 @@ impl Packed {
     fn task_rows(&self) -> usize {
         let row = (self.bytes() / self.rows).max(1);
         // Each thread has some tasks, of rows that are multiplied together.
-        let most = self.rows.div_ceil(4 * rayon::current_num_threads());
+        let most = self.rows.div_ceil(2 * rayon::current_num_threads());
         (TASK / row).max(most).next_multiple_of(4)
     }
 }

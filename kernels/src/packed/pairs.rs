@@ -3,7 +3,7 @@
 
 use super::few::Inputs;
 use super::field::{Field, Of, Row};
-use super::kind::{BLOCK, Scratch};
+use super::kind::{BLOCK, Scratch, ahead};
 use super::wide::{Pairs, Wide};
 use crate::matmul::Precision;
 
@@ -54,9 +54,12 @@ impl<F: Field> Of<'_, F> {
         unsafe {
             let mut sums = [[[W::zero(); 2]; M]; R];
             let mut tables = [W::narrowed(W::zero(), W::zero()); R];
-            let (each, mut next) = ((self.steps() / 4).max(1), 0);
+            let (each, mut next, ahead) = ((self.steps() / 4).max(1), 0, ahead(self.0.stride(), R));
             for block in 0..x.width / BLOCK {
                 let at = block * 8 * F::WIDTH as usize;
+                for row in rows {
+                    W::prefetch(row.bits.wrapping_add(at + ahead));
+                }
                 let mut bits = [W::words(F::WIDTH, rows[0].bits.add(at)); R];
                 for i in 1..R {
                     bits[i] = W::words(F::WIDTH, rows[i].bits.add(at));
@@ -130,7 +133,7 @@ impl<F: Field> Of<'_, F> {
         x: &Inputs,
         scratch: &Scratch,
     ) -> [[[W; 2]; M]; R] {
-        let steps = self.steps();
+        let (steps, ahead) = (self.steps(), ahead(self.0.stride(), R));
         // SAFETY: the caller's promise.
         unsafe {
             let mut sums = [[[W::zero(); 2]; M]; R];
@@ -139,6 +142,7 @@ impl<F: Field> Of<'_, F> {
                 let of_step = |step: usize| if self.0.groups == 1 { 0 } else { (4 * block + step) / steps };
                 let groups = [of_step(0), of_step(1), of_step(2), of_step(3)];
                 for i in 0..R {
+                    W::prefetch(rows[i].bits.wrapping_add(block * 8 * F::WIDTH as usize + ahead));
                     let bits = Self::bits(&rows[i], block);
                     for half in 0..2 {
                         let mut numbers = [W::zero(); 2];

@@ -21,6 +21,8 @@ pub(super) trait Wide: Copy {
     /// Widened half precision.
     unsafe fn f16(from: *const u16) -> Self;
     unsafe fn store(self, to: *mut f32);
+    /// Asks for the line of a cache at a place, which need not exist.
+    unsafe fn prefetch(place: *const u8);
     /// `self` plus the products of `a` and `b`.
     unsafe fn multiply_add(self, a: Self, b: Self) -> Self;
     unsafe fn add(self, other: Self) -> Self;
@@ -133,6 +135,9 @@ impl Wide for Loops {
         // SAFETY: the caller's promise.
         unsafe { to.cast::<[f32; LANES]>().write_unaligned(self.0) }
     }
+
+    #[inline(always)]
+    unsafe fn prefetch(_: *const u8) {}
 
     #[inline(always)]
     unsafe fn multiply_add(self, a: Self, b: Self) -> Self {

@@ -101,6 +101,12 @@ impl Wide for Zmm {
     }
 
     #[inline(always)]
+    unsafe fn prefetch(place: *const u8) {
+        // SAFETY: see above; nothing is read.
+        unsafe { _mm_prefetch::<_MM_HINT_T0>(place.cast()) }
+    }
+
+    #[inline(always)]
     unsafe fn multiply_add(self, a: Self, b: Self) -> Self {
         // SAFETY: see above.
         Self(unsafe { _mm512_fmadd_ps(a.0, b.0, self.0) })

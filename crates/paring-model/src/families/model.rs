@@ -211,6 +211,10 @@ impl<F: Family> Decoder for Model<F> {
         self.head.logits(&self.source, h, |x| self.before_head(x))
     }
 
+    fn load_head(&self) -> Result<()> {
+        self.head.load(&self.source)
+    }
+
     fn notes(&self) -> Vec<String> {
         let left_out = self.source.complete().ok().flatten().map(String::from);
         self.family.notes().into_iter().chain(self.checkpoint().notes().to_vec()).chain(left_out).collect()

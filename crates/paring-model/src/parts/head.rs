@@ -99,6 +99,11 @@ impl Head {
         Ok(out)
     }
 
+    /// Reads the matrix where it stays in memory.
+    pub fn load(&self, source: &Source) -> Result<()> {
+        if source.keeps_packed() { self.packed(source).map(drop) } else { Ok(()) }
+    }
+
     /// The matrix in memory. Two threads may read it at once, the first time; one of the two is kept.
     fn packed(&self, source: &Source) -> Result<&Packed> {
         if let Some(packed) = self.packed.get() {
