@@ -2,7 +2,8 @@
 //!
 //! Three moments of a block are the fullest: when a batch goes through it for statistics, when a fan is shifted, and when it is compressed.
 //! Writing the tensors outside the blocks is the fourth, for models with a large vocabulary. Buffers that are freed between
-//! them are kept by the program's allocator for the next request, up to [`allocator::POOL_RESERVE`] bytes beyond what was in use.
+//! them are kept by the program's allocator for the next request, up to [`allocator::POOL_RESERVE`] bytes beyond what was in use:
+//! also while the tensors outside the blocks are written at the end, so that the pages of their files come to the fullest moment's buffers.
 
 use std::collections::BTreeMap;
 
@@ -20,6 +21,10 @@ use crate::plan::{Curvature, MaskSearch};
 const F32: usize = size_of::<f32>();
 /// Depth of the panels that faer's products pack for each thread.
 const PACKED: usize = 512;
+/// Bytes of small buffers, which the system's heap has, of each thread that works on blocks.
+pub(super) const SMALL: usize = 2 << 20;
+/// Bytes that come to a program after it has opened everything: its code that has not run yet.
+pub(super) const UNSEEN: usize = 3 << 20;
 
 fn part(name: &'static str, bytes: usize) -> Part {
     Part { name, bytes: bytes as u64 }
@@ -30,7 +35,7 @@ impl Sheet<'_> {
     /// its allocator keeps.
     pub(super) fn host_peak(&self, base: usize, freed: usize) -> Point {
         let mut moments: Vec<Point> = self.blocks.iter().flat_map(|block| self.moments(block)).collect();
-        moments.extend(self.outer.windows(2).map(|pair| self.writing(&pair[0], &pair[1])));
+        moments.extend(self.outer.windows(2).map(|pair| Self::writing(&pair[0], &pair[1])));
         // Each buffer once, at its largest.
         let mut buffers: BTreeMap<&str, u64> = BTreeMap::new();
         for part in moments.iter().flat_map(|moment| &moment.parts) {
@@ -40,9 +45,11 @@ impl Sheet<'_> {
         let mut peak = moments.into_iter().max_by_key(Point::bytes).unwrap_or(Point { at: "open", parts: Vec::new() });
         let kept = freed + (buffers.into_values().sum::<u64>() - peak.bytes()) as usize;
         peak.parts.push(part("kept for the next request", kept.min(allocator::POOL_RESERVE)));
+        peak.parts.push(part("pages of files", self.pages()));
+        peak.parts.push(part("buffers of threads", self.threads * self.of_thread()));
         // A model that is part of the program leaves its pages with it.
         let model: usize = self.linears().map(|l| l.read).sum::<usize>() + self.copied().map(|t| t.read).sum::<usize>();
-        let open = base.saturating_sub(freed) + if self.built_in { model } else { 0 };
+        let open = base.saturating_sub(freed) + UNSEEN + if self.built_in { model } else { 0 };
         peak.parts.push(part("program and what is open", open));
         peak.parts.retain(|part| part.bytes > 0);
         peak
@@ -122,16 +129,23 @@ impl Sheet<'_> {
     }
 
     /// The buffers that are there as the weights of a fan are shifted: a factor in f64, and of one linear at a time its products in f32
-    /// and f64.
+    /// and f64. Where zeros of the input are to stay, which only its weights show, the matrix that others are fitted by, twice; what of
+    /// the linear is there then is no more than before.
     fn shifting(&self, block: &Block<'_>, (f, fan): (usize, &Fan), (grams, factors): (usize, usize)) -> Vec<Part> {
-        let of_fan = || block.linears.iter().filter(|l| l.info.fan == f && l.made.is_some()).map(Linear::weights);
+        let made = || block.linears.iter().filter(|l| l.info.fan == f).filter_map(|l| Some((l, l.made.as_ref()?)));
+        let of_fan = || made().map(|(l, _)| l.weights());
+        let square = F32 * fan.cols * fan.cols;
+        let written: usize = block.linears.iter().flat_map(|l| &l.written).sum();
+        let keeps_zeros = made().any(|(_, made)| made.recipe.pattern.is_none());
         vec![
             part("Gram matrices", grams),
             part("factor", factors),
+            part("matrix of the search for masks", if self.refines(&block.linears, f) { 2 * square } else { 0 }),
             part("drift of inputs", self.drift(block, fan, f)),
-            part("matrix of the shift", 3 * F32 * fan.cols * fan.cols),
+            part("matrix of the shift", square * if keeps_zeros { 5 } else { 3 }),
             part("weights of a fan", F32 * of_fan().sum::<usize>()),
             part("weights that are shifted", 5 * F32 * of_fan().max().unwrap_or(0)),
+            part("shards", 2 * written),
         ]
     }
 
@@ -158,12 +172,26 @@ impl Sheet<'_> {
     }
 
     /// Tensors that are copied to a shard while the one before is written.
-    fn writing(&self, before: &[Tensor], tensors: &[Tensor]) -> Point {
-        let sum = |of: fn(&Tensor) -> usize, tensors: &[Tensor]| tensors.iter().map(of).sum::<usize>();
-        let largest = before.iter().chain(tensors).map(|t| t.read).max().unwrap_or(0);
-        let pages = if self.built_in { 0 } else { largest };
-        let shards = sum(|t| t.written, before) + sum(|t| t.written, tensors);
-        Point { at: "write", parts: vec![part("pages of files", pages), part("shards", shards)] }
+    fn writing(before: &[Tensor], tensors: &[Tensor]) -> Point {
+        let shards = before.iter().chain(tensors).map(|t| t.written).sum();
+        Point { at: "write", parts: vec![part("shards", shards)] }
+    }
+
+    /// Bytes of the largest tensor outside the blocks, whose pages are there while it is copied; those of a model that is part of the
+    /// program are counted with it.
+    fn pages(&self) -> usize {
+        let largest = self.outer.iter().flatten().map(|t| t.read).max().unwrap_or(0);
+        if self.built_in { 0 } else { largest }
+    }
+
+    /// Bytes that a thread keeps to the end: small buffers, and the panels that faer packed for it.
+    fn of_thread(&self) -> usize {
+        if self.windows == 0 {
+            return 0;
+        }
+        let full = |linear: &&Linear<'_>| linear.made.as_ref().is_some_and(|made| made.need() == Curvature::Full);
+        let cols = self.linears().filter(full).map(|linear| linear.info.cols).max().unwrap_or(0);
+        SMALL + size_of::<f64>() * cols * PACKED.min(cols)
     }
 
     /// Host memory of a run whose blocks and sweeps are on `device`, for a process that holds `base` bytes

@@ -140,8 +140,11 @@ fn assess(job: &Job, measured: Option<&Windows>) -> Result<(Costs, Option<Smalle
     if used.as_ref().is_some_and(|used| used.holds_activations) {
         sheet.resident = usize::MAX;
     }
+    // A run reads them before its work.
+    let companions = beside(&job.checkpoint, job.companions.clone())?;
+    let files: usize = companions.iter().map(|(_, bytes)| bytes.len()).sum();
     let mut peak = match &used {
-        None => sheet.host_peak(base, freed),
+        None => sheet.host_peak(base + files, freed),
         Some(used) => sheet.beside(base, used),
     };
     if so_far as u64 > peak.bytes() {
@@ -156,8 +159,6 @@ fn assess(job: &Job, measured: Option<&Windows>) -> Result<(Costs, Option<Smalle
     let stages = parts(&sheet);
     let seconds = total(&stages);
     let smaller = smaller(seconds, &sheet, |sheet| total(&parts(sheet)));
-    let companions = beside(&job.checkpoint, job.companions.clone())?;
-    let files: usize = companions.iter().map(|(_, bytes)| bytes.len()).sum();
     // Those that were kept last stay until the next are there.
     let keeps = job.resumable.unwrap_or(seconds > LONG.as_secs_f64());
     let tokens = job.windows.as_ref().filter(|_| keeps).map_or(0, |windows| windows.ids.len());

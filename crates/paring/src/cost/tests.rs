@@ -2,6 +2,7 @@ use paring_format::{Dtype, Element, ScaleType};
 use paring_kernels::allocator::POOL_RESERVE;
 
 use super::LLAMAS;
+use super::memory::{SMALL, UNSEEN};
 use crate::Precision;
 use crate::compress::{Kind, stored};
 use crate::plan::{Choice, Grouping, MethodInfo, Pattern, Permutation, Recipe, Rounding, Spqr};
@@ -75,7 +76,10 @@ fn memory_of_a_block_of_seven_billion_is_counted_by_hand() {
         ("weights in the sweep", 4 * dim * inner),
         ("shards", 2 * shard),
         ("kept for the next request", POOL_RESERVE),
-        ("program and what is open", base - freed),
+        // The embedding or the head, which is copied at the end.
+        ("pages of files", 2 * 32000 * dim),
+        ("buffers of threads", SMALL + 8 * inner * 512),
+        ("program and what is open", base - freed + UNSEEN),
     ];
     assert_eq!(peak.at, "sweep");
     let parts: Vec<(&str, usize)> = peak.parts.iter().map(|part| (part.name, part.bytes as usize)).collect();
@@ -102,9 +106,25 @@ fn a_run_without_data_holds_a_fan_and_shards() {
     // The embedding or the head, in bfloat16, is more than any block's.
     assert_eq!(peak.at, "write");
     let matrix = 2 * 128_256 * 4096;
-    let names = ["pages of files", "shards", "kept for the next request", "program and what is open"];
+    let names = ["shards", "kept for the next request", "pages of files", "program and what is open"];
     assert_eq!(peak.parts.iter().map(|part| part.name).collect::<Vec<_>>(), names);
-    assert_eq!((peak.parts[0].bytes, peak.parts[1].bytes), (matrix, 2 * matrix));
+    assert_eq!((peak.parts[0].bytes, peak.parts[2].bytes), (2 * matrix, matrix));
     // Gate and up as they were, as swept and as codes, with their masks, and one more of them.
-    assert_eq!(peak.parts[2].bytes, POOL_RESERVE.min((2 * 10 + 4) * 4096 * 14336) as u64);
+    assert_eq!(peak.parts[1].bytes, POOL_RESERVE.min((2 * 10 + 4) * 4096 * 14336) as u64);
+}
+
+#[test]
+fn a_shift_that_keeps_zeros_holds_two_more_matrices() {
+    let four_bits = Rounding { symmetric: true, ..Rounding::int(4, Some(128)) };
+    let matrix = |recipe: Recipe| {
+        let mut sheet = LLAMAS[0].sheet(&recipe, 1, 128).unwrap();
+        (sheet.dense, sheet.sequential) = (true, true);
+        let peak = sheet.host_peak(1 << 20, 0);
+        assert_eq!(peak.at, "shift");
+        peak.parts.iter().find(|part| part.name == "matrix of the shift").unwrap().bytes
+    };
+    let half = Some(Pattern::NofM { keep: 2, of: 4 });
+    // A factor in f64 and the matrix as it was; where nothing is pruned, the matrix that weights beside zeros are fitted by too, twice.
+    assert_eq!(matrix(recipe("gptq", None, Some(four_bits), None)), 5 * 4 * 11008 * 11008);
+    assert_eq!(matrix(recipe("sparsegpt", half, None, None)), 3 * 4 * 11008 * 11008);
 }
