@@ -114,7 +114,9 @@ fn every_command_prints_one_object() {
     let pages = pages.map(|entry| entry.unwrap().file_name().into_string().unwrap());
     let names: BTreeSet<String> =
         pages.filter_map(|page| Some(page.strip_prefix("paring-")?.strip_suffix(".1")?.to_string())).collect();
-    assert_eq!(names, CASES.iter().map(|(command, ..)| command.to_string()).collect());
+    // A server does not end by itself: tests/serve.rs has its object.
+    let known = CASES.iter().map(|(command, ..)| *command).chain(["serve"]);
+    assert_eq!(names, known.map(String::from).collect());
 }
 
 #[test]

@@ -39,7 +39,7 @@ impl Code {
         }
     }
 
-    /// What is subtracted from the stored bits of an integer.
+    /// The number that is subtracted from the stored bits of an integer.
     pub(super) fn offset(self) -> u32 {
         if let Code::Signed(_) = self { 1 << (self.width() - 1) } else { 0 }
     }

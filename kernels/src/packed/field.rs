@@ -89,14 +89,14 @@ pub(super) struct Of<'a, F>(pub(super) &'a Codes, PhantomData<F>);
 #[derive(Clone, Copy)]
 pub(super) struct Row<W> {
     pub bits: *const u8,
-    /// Where its scales and zeros begin in the scratch.
+    /// The places of its scales and zeros in the scratch.
     pub scales: usize,
     pub zeros: usize,
     /// The numbers of codes before scale and zero point, or the offset of integers.
     pub numbers: W,
 }
 
-/// What a group of a row has.
+/// The numbers of a group of a row.
 #[derive(Clone, Copy)]
 struct Group<W> {
     /// Its weights, or its zero point.
@@ -230,7 +230,7 @@ impl<'a, F: Field> Of<'a, F> {
     ) {
         // SAFETY: the caller's promise.
         unsafe {
-            if SPAN < 4 && STEP % SPAN == 0 {
+            if SPAN < 4 && STEP.is_multiple_of(SPAN) {
                 for i in 0..R {
                     groups[i] = self.group::<W, PLAIN>(&rows[i], (4 * block + STEP) / SPAN, scratch);
                 }
@@ -318,7 +318,7 @@ impl<F: Field> Kind for Of<'_, F> {
     fn arrangement(&self) -> Option<Arrangement> {
         let rounding = self.0.rounding;
         let is_narrow = rounding.product == Precision::Bf16 && rounding.weight != Precision::F16;
-        let spans = self.0.groups == 1 || self.steps() <= 2 || self.steps() % 4 == 0;
+        let spans = self.0.groups == 1 || self.steps() <= 2 || self.steps().is_multiple_of(4);
         match F::TABLE {
             true => (F::OFTEN && is_narrow && spans).then_some(Arrangement::Halves),
             false => (F::OFTEN && is_narrow).then_some(Arrangement::Natural),

@@ -11,7 +11,7 @@ pub(super) trait Float: Send + Sync + 'static {
     type Stored: Copy + Send + Sync + Default;
     /// True if a product may take a narrower type.
     const WIDER: bool;
-    /// Where its numbers are bfloat16: their words.
+    /// The words of numbers that are bfloat16.
     fn words(_: &[Self::Stored]) -> Option<&[u16]> {
         None
     }
@@ -69,7 +69,7 @@ pub(super) struct Dense<'a, F: Float> {
     pub product: Precision,
 }
 
-/// What [`Dense`] needs after the last weight.
+/// The zeros that [`Dense`] needs after the last weight.
 pub(super) const AFTER: [f32; BLOCK] = [0.0; BLOCK];
 
 impl<F: Float> Kind for Dense<'_, F> {

@@ -179,12 +179,14 @@ mod tests {
         for precision in [Precision::F32, Precision::Bf16, Precision::F16] {
             let numbers = Numbers::floats(&floats, precision);
             let mut out = [0f32; LANES];
+            // SAFETY: loops need no instructions.
             unsafe { numbers.widen::<Loops>(3, &mut out) };
             assert_eq!(out[..6], floats[3..]);
         }
         for (values, bytes) in [(vec![-3, 5, 12, 0, 7, -1, 9], 4 + LANES), (vec![-128, 127, 0, 3, 4], 5 + LANES)] {
             let numbers = Numbers::integers(values.iter().copied());
             let mut out = [0f32; LANES];
+            // SAFETY: loops need no instructions.
             unsafe { numbers.widen::<Loops>(2, &mut out) };
             let want: Vec<f32> = values[2..].iter().map(|&v| v as f32).collect();
             assert_eq!((&out[..want.len()], numbers.bytes()), (&want[..], bytes));

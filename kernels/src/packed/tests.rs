@@ -35,7 +35,7 @@ fn shuffled(count: usize) -> Vec<u32> {
 impl Parts {
     fn new(code: Code, (rows, cols): (usize, usize), group: usize, height: usize, weight: Precision) -> Self {
         let limit = 1 << code.width();
-        // The last code of e4m3 is no number.
+        // The last code of e4m3 is a NaN.
         let codes = integers(rows * cols, limit, 3).into_iter().map(|v| v as u8);
         let codes = codes.map(|v| if code == Code::E4m3 && v & 0x7f == 0x7f { 1 } else { v }).collect();
         let count = rows.div_ceil(height) * cols.div_ceil(group);

@@ -218,15 +218,14 @@ impl Wide for Loops {
         let mut lanes = [0u32; LANES];
         for (i, lane) in lanes.iter_mut().enumerate() {
             let first = 4 * width as usize * i;
-            // SAFETY: the caller's promise: 64 bytes.
-            let bytes = |at: usize| u64::from(unsafe { from.add(at).read() });
             let at = first / 8;
-            // Four codes of at most eight bits that begin at a half of a byte.
-            let wide = match at + 4 < 64 {
-                // SAFETY: as above.
-                true => u64::from(unsafe { from.add(at).cast::<u32>().read_unaligned() }.to_le()) | bytes(at + 4) << 32,
-                false => u64::from(unsafe { from.add(at).cast::<u32>().read_unaligned() }.to_le()),
-            };
+            // Four codes of at most eight bits, which begin at a half of a byte.
+            let mut bytes = [0u8; 8];
+            for (i, byte) in bytes.iter_mut().enumerate().take(5.min(64 - at)) {
+                // SAFETY: the caller's promise: 64 bytes.
+                *byte = unsafe { from.add(at + i).read() };
+            }
+            let wide = u64::from_le_bytes(bytes);
             *lane = (wide >> (first % 8)) as u32;
         }
         lanes

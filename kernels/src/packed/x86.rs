@@ -17,7 +17,7 @@ pub(super) fn detected() -> bool {
 #[derive(Clone, Copy)]
 pub(super) struct Zmm(__m512);
 
-/// Where the bits of lanes begin that are [`Wide::fields`] of 4 · `WIDTH` bits: the word of 32 bits, and the bit in it.
+/// The first bits of lanes that are [`Wide::fields`] of 4 · `WIDTH` bits: the word of 32 bits, and the bit in it.
 const fn begin<const WIDTH: usize>() -> ([i32; 16], [i32; 16]) {
     let (mut words, mut bits) = ([0; 16], [0; 16]);
     let mut lane = 0;
