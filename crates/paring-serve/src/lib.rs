@@ -1,11 +1,11 @@
 //! A server of one model by OpenAI's protocol, over HTTP/1.1.
 //!
-//! * [`server`]: connections, and their end; [`limits`]: bounds on what clients can take; [`timed`]: on their patience.
-//! * [`routes`]: paths → answers; [`events`]: answers that come in pieces.
-//! * [`protocol`]: bodies of requests → checked types, and the shapes of answers.
-//! * [`scheduler`]: the thread that owns the model; requests join its batch between steps.
-//! * [`model`]: the model that is served; [`words`]: texts → tokens and tokens → texts, away from connections.
-//! * [`metrics`]: counts for Prometheus; [`problem`]: errors as clients get them.
+//! * [`server`]: connections, and their end; [`limits`]: bounds on what clients can take; `timed`: on their patience.
+//! * `routes`: paths → answers; `events`: answers that come in pieces.
+//! * `protocol`: bodies of requests → checked types, and the shapes of answers.
+//! * `scheduler`: the thread that owns the model; requests join its batch between steps.
+//! * [`model`]: the model that is served; `words`: texts → tokens and tokens → texts, away from connections.
+//! * `metrics`: counts for Prometheus; `problem`: errors as clients get them.
 
 mod error;
 mod events;
