@@ -1,7 +1,7 @@
 //! Weights stored as floats: all of them, or those that a bitmask says.
 
 use super::few::Inputs;
-use super::kind::{Arrangement, BLOCK, Kind, Scratch, ahead};
+use super::kind::{Arrangement, BLOCK, FAR, Kind, Scratch, ahead};
 use super::numbers::{LANES, Numbers, padded};
 use super::wide::{Pairs, Wide};
 use crate::matmul::Precision;
@@ -204,7 +204,9 @@ impl<F: Float> Kind for Masked<'_, F> {
             for (step, weights) in weights.iter_mut().enumerate() {
                 let mask = (mask >> (step * LANES)) as u16;
                 debug_assert!(row.next + LANES <= self.values.len());
-                let values = F::load::<W>(self.values.as_ptr().add(row.next));
+                let at = self.values.as_ptr().add(row.next);
+                W::prefetch(at.cast::<u8>().wrapping_add(FAR));
+                let values = F::load::<W>(at);
                 *weights = if F::WIDER { values.rounded(self.product) } else { values }.expand(mask);
                 row.next += mask.count_ones() as usize;
             }

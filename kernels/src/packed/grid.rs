@@ -86,6 +86,9 @@ impl Grid<'_> {
             bail!("an order or groups of columns that are not those of {cols} columns");
         }
         let (places, values) = self.outliers;
+        if self.index.is_some() && !places.is_empty() {
+            bail!("weights beside codes whose groups come by an index");
+        }
         let ascending = places.windows(2).all(|pair| pair[0] < pair[1]);
         if places.len() != values.len() || !ascending || places.last().is_some_and(|&at| at as usize >= rows * cols) {
             bail!("{} weights beside codes at {} places of [{rows}, {cols}]", values.len(), places.len());
