@@ -1,7 +1,7 @@
 //! Weights stored as floats: all of them, or those that a bitmask says.
 
 use super::few::Inputs;
-use super::kind::{Arrangement, BLOCK, FAR, Kind, Scratch, ahead};
+use super::kind::{Arrangement, BLOCK, Kind, Scratch, ahead};
 use super::numbers::{LANES, Numbers, padded};
 use super::wide::{Pairs, Wide};
 use crate::matmul::Precision;
@@ -169,6 +169,9 @@ impl Bitmask {
     }
 }
 
+/// Rows that are mostly read together.
+const TOGETHER: usize = 4;
+
 /// A [`Bitmask`] with the type of its values.
 pub(super) struct Masked<'a, F: Float> {
     pub cols: usize,
@@ -182,6 +185,8 @@ pub(super) struct Masked<'a, F: Float> {
 pub(super) struct MaskedRow {
     blocks: usize,
     next: usize,
+    /// Bytes to what is asked for with a value: that of a row some rows on, by their mean length.
+    ahead: usize,
 }
 
 impl<F: Float> Kind for Masked<'_, F> {
@@ -192,7 +197,12 @@ impl<F: Float> Kind for Masked<'_, F> {
 
     #[inline(always)]
     unsafe fn row<W: Wide>(&self, first: usize, i: usize, _: &Scratch) -> MaskedRow {
-        MaskedRow { blocks: (first + i) * self.cols.div_ceil(BLOCK), next: self.mask.first[first + i] as usize }
+        let mean = size_of_val(self.values) / self.mask.first.len();
+        MaskedRow {
+            blocks: (first + i) * self.cols.div_ceil(BLOCK),
+            next: self.mask.first[first + i] as usize,
+            ahead: ahead(mean, TOGETHER),
+        }
     }
 
     #[inline(always)]
@@ -205,7 +215,7 @@ impl<F: Float> Kind for Masked<'_, F> {
                 let mask = (mask >> (step * LANES)) as u16;
                 debug_assert!(row.next + LANES <= self.values.len());
                 let at = self.values.as_ptr().add(row.next);
-                W::prefetch(at.cast::<u8>().wrapping_add(FAR));
+                W::prefetch(at.cast::<u8>().wrapping_add(row.ahead));
                 let values = F::load::<W>(at);
                 *weights = if F::WIDER { values.rounded(self.product) } else { values }.expand(mask);
                 row.next += mask.count_ones() as usize;

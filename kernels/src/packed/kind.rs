@@ -8,7 +8,7 @@ use super::wide::{Pairs, Wide};
 pub(super) const BLOCK: usize = 64;
 
 /// Bytes that are asked for in advance: those of a tenth of a microsecond.
-pub(super) const FAR: usize = 4096;
+const FAR: usize = 4096;
 
 /// Bytes from a place in rows of `stride` bytes, of which so many are read together, to what is asked for then: whole sets of
 /// rows, since processors see no pattern in short ones.
