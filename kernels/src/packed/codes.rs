@@ -103,10 +103,10 @@ impl Rounding {
         self.product.round(self.weight.round(difference * scale))
     }
 
-    /// True if all that there is to do is one rounding to bfloat16.
+    /// True if all that there is to do is one rounding to bfloat16. Half precision does not hold all of its numbers.
     pub(super) fn is_plain(self) -> bool {
-        let last = [self.weight, self.product];
-        !self.difference && matches!(last, [Precision::Bf16, _] | [Precision::F32, Precision::Bf16])
+        use Precision::{Bf16, F32};
+        !self.difference && matches!([self.weight, self.product], [Bf16, Bf16 | F32] | [F32, Bf16])
     }
 
     /// [`Rounding::weight`] of sixteen numbers; `PLAIN` where [`Rounding::is_plain`] is known.

@@ -354,7 +354,8 @@ unsafe fn products<W: Wide>(weights: &[f32], x: &Inputs, sums: &mut [f32]) {
     }
 }
 
-/// Rows `first ..` of a weight, `[.., cols]`; or of a width of whole blocks, with whatever is beyond the last column.
+/// Decodes rows of a weight from `first` on to `[.., cols]`. Where `cols` is rounded up to whole blocks, the numbers after the last
+/// column mean nothing.
 pub(super) fn decode<K: Kind>(on: Instructions, kind: &K, first: usize, cols: usize, out: &mut [f32]) {
     match on {
         // SAFETY: the processor has these instructions, or they would not be chosen.

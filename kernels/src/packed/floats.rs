@@ -9,8 +9,8 @@ use crate::matmul::Precision;
 /// A type of floats.
 pub(super) trait Float: Send + Sync + 'static {
     type Stored: Copy + Send + Sync + Default;
-    /// True if a product may take a narrower type.
-    const WIDER: bool;
+    /// The type itself.
+    const PRECISION: Precision;
     /// The words of numbers that are bfloat16.
     fn words(_: &[Self::Stored]) -> Option<&[u16]> {
         None
@@ -26,7 +26,7 @@ pub(super) struct F32;
 
 impl Float for Bf16 {
     type Stored = u16;
-    const WIDER: bool = false;
+    const PRECISION: Precision = Precision::Bf16;
 
     fn words(values: &[u16]) -> Option<&[u16]> {
         Some(values)
@@ -41,7 +41,7 @@ impl Float for Bf16 {
 
 impl Float for F16 {
     type Stored = u16;
-    const WIDER: bool = true;
+    const PRECISION: Precision = Precision::F16;
 
     #[inline(always)]
     unsafe fn load<W: Wide>(from: *const u16) -> W {
@@ -52,7 +52,7 @@ impl Float for F16 {
 
 impl Float for F32 {
     type Stored = f32;
-    const WIDER: bool = true;
+    const PRECISION: Precision = Precision::F32;
 
     #[inline(always)]
     unsafe fn load<W: Wide>(from: *const f32) -> W {
@@ -65,7 +65,7 @@ impl Float for F32 {
 pub(super) struct Dense<'a, F: Float> {
     pub cols: usize,
     pub values: &'a [F::Stored],
-    /// The type that products take, where it is a narrower one.
+    /// The type that products take.
     pub product: Precision,
 }
 
@@ -93,8 +93,7 @@ impl<F: Float> Kind for Dense<'_, F> {
             let mut weights = [W::zero(); 4];
             for (step, weights) in weights.iter_mut().enumerate() {
                 *weights = F::load::<W>(at.add(step * LANES));
-                // Bfloat16 is all that the narrowest product takes.
-                if F::WIDER {
+                if F::PRECISION != self.product {
                     *weights = weights.rounded(self.product);
                 }
             }
@@ -217,7 +216,8 @@ impl<F: Float> Kind for Masked<'_, F> {
                 let at = self.values.as_ptr().add(row.next);
                 W::prefetch(at.cast::<u8>().wrapping_add(row.ahead));
                 let values = F::load::<W>(at);
-                *weights = if F::WIDER { values.rounded(self.product) } else { values }.expand(mask);
+                let values = if F::PRECISION == self.product { values } else { values.rounded(self.product) };
+                *weights = values.expand(mask);
                 row.next += mask.count_ones() as usize;
             }
             weights

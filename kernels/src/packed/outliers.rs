@@ -1,4 +1,4 @@
-//! Weights that stand beside the codes at their places.
+//! Weights that are stored apart and replace what the codes at their places say: outliers.
 
 use super::numbers::Numbers;
 use crate::matmul::Precision;

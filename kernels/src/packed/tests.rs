@@ -225,6 +225,28 @@ fn other_statistics_are_what_they_stand_for() {
     });
 }
 
+/// A factor for some numbers, with which half precision has fewer bits for them than bfloat16.
+fn tiny(v: f32) -> f32 {
+    if v > 0.5 { 2f32.powi(-20) } else { 1.0 }
+}
+
+/// Types of weights and of products.
+const TYPES: [Precision; 3] = [Precision::Bf16, Precision::F16, Precision::F32];
+
+#[test]
+fn products_in_another_type_than_the_weights_round_them_once_more() {
+    on_all(|isa| {
+        for (weight, product) in TYPES.into_iter().flat_map(|weight| TYPES.map(|product| (weight, product))) {
+            for code in [Code::Signed(4), Code::Signed(8), Code::E4m3] {
+                let shape = (6, 128);
+                let mut parts = Parts::new(code, shape, 64, 1, weight);
+                parts.scales.iter_mut().for_each(|scale| *scale = weight.round(*scale * tiny(20.0 * *scale - 1.0)));
+                check(&parts, shape, product, &format!("{code:?}, {weight:?} in {product:?}, {isa}"));
+            }
+        }
+    });
+}
+
 #[test]
 fn floats_are_multiplied_as_they_are_with_and_without_zeros() {
     on_all(|isa| {
@@ -234,10 +256,13 @@ fn floats_are_multiplied_as_they_are_with_and_without_zeros() {
             (Precision::F32, Precision::F32),
             (Precision::F32, Precision::Bf16),
             (Precision::Bf16, Precision::F32),
+            (Precision::Bf16, Precision::F16),
+            (Precision::F16, Precision::Bf16),
         ] {
             for (rows, cols) in [(5, 64), (1, 1), (6, 70), (9, 200)] {
                 for zeros in [false, true] {
-                    let mut w: Vec<f32> = values(rows * cols, 1.0, 1).iter().map(|v| weight.round(*v)).collect();
+                    let mut w: Vec<f32> =
+                        values(rows * cols, 1.0, 1).iter().map(|v| weight.round(*v * tiny(*v))).collect();
                     if zeros {
                         w.iter_mut().enumerate().filter(|(i, _)| i * 7919 % 13 < 7).for_each(|(_, v)| *v = 0.0);
                     }
