@@ -1,9 +1,10 @@
 //! Factors and sweeps of a layer, as shares of what the tile of f32 products reaches with operands in the first-level caches.
 //! `cargo bench -p paring-kernels --bench layers`, with parts of the wanted names after `--`.
 
+mod measure;
+
 use std::cell::LazyCell;
 use std::hint::black_box;
-use std::time::Instant;
 
 use candle_core::{Device, Tensor};
 use paring_kernels::cholesky::inverse_factor;
@@ -11,6 +12,8 @@ use paring_kernels::gram::Gram;
 use paring_kernels::matmul::{Isa, Precision};
 use paring_kernels::sweep::spqr::{self, Outlier, SecondLevel};
 use paring_kernels::sweep::{CurvatureData, Drop, Fit, GridFormat, Round, Rule, Search, sweep};
+
+use measure::{random, seconds, wanted};
 
 /// As in the program.
 #[global_allocator]
@@ -25,39 +28,17 @@ const LINEARS: [[usize; 2]; 5] = [[192, 576], [1536, 576], [576, 1536], [2048, 2
 /// Columns of a slice.
 const SLICE: usize = 128;
 
-fn random(count: usize) -> Vec<f32> {
-    let mut state = 1u64;
-    let mut next = || {
-        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-        (state >> 40) as f32 / (1u64 << 24) as f32 - 0.5
-    };
-    (0..count).map(|_| next()).collect()
-}
-
 /// A damped Gram matrix of as many tokens as features.
 fn curvature(n: usize) -> Vec<f32> {
     let mut gram = Gram::new(n, Precision::Bf16);
-    gram.add(&Tensor::from_vec(random(n * n), (n, n), &Device::Cpu).unwrap()).unwrap();
+    gram.add(&Tensor::from_vec(random(n * n, 1), (n, n), &Device::Cpu).unwrap()).unwrap();
     let mut h = gram.finish(1.0 / n as f32).unwrap().to_host().unwrap().into_owned();
     (0..n).for_each(|i| h[i * n + i] += 0.01);
     h
 }
 
-/// The least of as many runs as half a second has, three or more, after a warm-up.
-fn seconds(f: &mut dyn FnMut()) -> f64 {
-    f();
-    let (mut least, begin, mut runs) = (f64::INFINITY, Instant::now(), 0);
-    while runs < 3 || begin.elapsed().as_secs_f64() < 0.5 {
-        let start = Instant::now();
-        f();
-        least = least.min(start.elapsed().as_secs_f64());
-        runs += 1;
-    }
-    least
-}
-
 fn main() {
-    let wanted: Vec<String> = std::env::args().skip(1).filter(|arg| !arg.starts_with("--")).collect();
+    let wanted = wanted();
     let peak = Isa::current().peaks()[1] / 1e9;
     println!("{} threads, {peak:.0}e9 operations a second in f32 at best", rayon::current_num_threads());
     let print = |name: String, operations: f64, run: &mut dyn FnMut()| {
@@ -73,7 +54,7 @@ fn main() {
     }
     for [rows, cols] in LINEARS {
         let u = LazyCell::new(|| inverse_factor(&curvature(cols), cols).unwrap());
-        let weight = random(rows * cols);
+        let weight = random(rows * cols, 1);
         let operations = (rows * cols * cols) as f64;
         let stored = Precision::Bf16;
         let format = GridFormat::int(4, false, stored);

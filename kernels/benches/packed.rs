@@ -1,13 +1,16 @@
 //! Products of one input with weights that stay packed, as rates of bytes of weights beside a read of as many bytes by the same
 //! threads. `cargo bench -p paring-kernels --bench packed`, with parts of the wanted names after `--`.
 
+mod measure;
+
 use std::hint::black_box;
-use std::time::Instant;
 
 use candle_core::{Device, Tensor};
 use paring_kernels::matmul::Precision;
 use paring_kernels::packed::{Code, Grid, Packed, Statistic};
 use rayon::prelude::*;
+
+use measure::{random, seconds, wanted};
 
 /// As in the program.
 #[global_allocator]
@@ -16,28 +19,6 @@ static ALLOCATOR: paring_kernels::allocator::PoolingAllocator = paring_kernels::
 /// Rows, columns, and number of matrices that are gone through in turn: small ones within the caches of a processor, and ones that no
 /// cache holds.
 const SETS: [[usize; 3]; 3] = [[1536, 576, 16], [1536, 576, 120], [5632, 2048, 24]];
-
-fn numbers(count: usize, seed: u64) -> Vec<f32> {
-    let mut state = seed;
-    let mut next = || {
-        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-        (state >> 40) as f32 / (1u64 << 24) as f32 - 0.5
-    };
-    (0..count).map(|_| next()).collect()
-}
-
-/// The least of as many runs as half a second has, and of five, after a warm-up: others may use the processor too.
-fn seconds(f: &mut dyn FnMut()) -> f64 {
-    f();
-    let (begun, mut runs, mut least) = (Instant::now(), 0, f64::INFINITY);
-    while runs < 5 || begun.elapsed().as_secs_f64() < 0.5 {
-        runs += 1;
-        let start = Instant::now();
-        f();
-        least = least.min(start.elapsed().as_secs_f64());
-    }
-    least
-}
 
 /// The wrapping sum of all words, on all threads.
 fn read(words: &[u64]) -> u64 {
@@ -54,9 +35,9 @@ fn codes(rows: usize, cols: usize, code: Code, group: usize, kind: &str) -> Pack
         Code::E2m1 => 4,
     };
     let mask = if bits == 8 { 0x77 } else { (1u8 << bits) - 1 };
-    let codes: Vec<u8> = numbers(rows * cols, 3).iter().map(|v| (v.to_bits() >> 8) as u8 & mask).collect();
+    let codes: Vec<u8> = random(rows * cols, 3).iter().map(|v| (v.to_bits() >> 8) as u8 & mask).collect();
     let count = rows * cols.div_ceil(group);
-    let scales: Vec<f32> = numbers(count, 5).iter().map(|v| Precision::Bf16.round(v.abs() + 0.01)).collect();
+    let scales: Vec<f32> = random(count, 5).iter().map(|v| Precision::Bf16.round(v.abs() + 0.01)).collect();
     let small: Vec<u8> = scales.iter().map(|v| (v.to_bits() >> 12) as u8 & 7).collect();
     let tiles = rows.div_ceil(16) * cols.div_ceil(group);
     let coded = || Statistic::Coded { codes: &small, height: 16, scales: &scales[..tiles], zeros: &scales[..tiles] };
@@ -94,11 +75,11 @@ fn codes(rows: usize, cols: usize, code: Code, group: usize, kind: &str) -> Pack
 
 fn main() {
     // On a thread of the pool, as in the program: others take microseconds to hand work over.
-    rayon::scope(|_| measure());
+    rayon::scope(|_| print_all());
 }
 
-fn measure() {
-    let wanted: Vec<String> = std::env::args().skip(1).filter(|arg| !arg.starts_with("--")).collect();
+fn print_all() {
+    let wanted = wanted();
     println!("{} threads; 1e9 bytes of weights a second, and the share of a read", rayon::current_num_threads());
     for [rows, cols, count] in SETS {
         let print = |name: &str, make: &dyn Fn() -> Packed| {
@@ -110,13 +91,13 @@ fn measure() {
             let bytes: usize = weights.iter().map(Packed::bytes).sum();
             let words = vec![1u64; bytes / 8];
             let reading = bytes as f64 / seconds(&mut || _ = black_box(read(black_box(&words)))) / 1e9;
-            let x = Tensor::from_vec(numbers(cols, 7), (1, cols), &Device::Cpu).unwrap();
+            let x = Tensor::from_vec(random(cols, 7), (1, cols), &Device::Cpu).unwrap();
             let pass = &mut || weights.iter().for_each(|weight| drop(black_box(weight.matmul(&x).unwrap())));
             let rate = bytes as f64 / seconds(pass) / 1e9;
             let bits = bytes as f64 * 8.0 / (count * rows * cols) as f64;
             println!("  {name}, {bits:.2} bits: {rate:.1} of {reading:.1}, {:.2}", rate / reading);
         };
-        let values = numbers(rows * cols, 1).iter().map(|&v| Precision::Bf16.round(v)).collect::<Vec<f32>>();
+        let values = random(rows * cols, 1).iter().map(|&v| Precision::Bf16.round(v)).collect::<Vec<f32>>();
         print("bfloat16", &|| Packed::dense(rows, cols, &values, Precision::Bf16, Precision::Bf16).unwrap());
         let half: Vec<f32> = values.iter().enumerate().map(|(i, &v)| if i % 4 < 2 { v } else { 0.0 }).collect();
         print("bfloat16, half of them zero", &|| {

@@ -3,7 +3,7 @@
 //! A block of 64 columns takes 8 bytes for each bit of a code. Lane i of it holds columns i, 16 + i, 32 + i and 48 + i, the
 //! first lowest, in 4 · bits bits.
 
-use super::kind::BLOCK;
+use super::kind::{BLOCK, Scratch};
 use super::numbers::LANES;
 use super::strip::Strip;
 use super::wide::Wide;
@@ -80,7 +80,7 @@ pub(super) struct Codes {
     pub group: usize,
     pub groups: usize,
     pub scales: Strip,
-    pub zeros: Option<Strip>,
+    pub zeros: Strip,
     pub rounding: Rounding,
 }
 
@@ -153,12 +153,25 @@ pub(super) fn pack(code: Code, codes: &[u8], cols: usize) -> Vec<u8> {
 impl Codes {
     /// Bytes that they take.
     pub(super) fn bytes(&self) -> usize {
-        self.packed.len() + self.scales.bytes() + self.zeros.as_ref().map_or(0, Strip::bytes)
+        self.packed.len() + self.scales.bytes() + self.zeros.bytes()
     }
 
     /// Bytes of a row.
     pub(super) fn stride(&self) -> usize {
         self.cols.div_ceil(BLOCK) * 8 * self.code.width() as usize
+    }
+
+    /// Widens the statistics of rows `first .. first + count`.
+    ///
+    /// # Safety
+    /// Needs the instructions of `W`.
+    #[inline(always)]
+    pub(super) unsafe fn prepare<W: Wide>(&self, first: usize, count: usize, scratch: &mut Scratch) {
+        // SAFETY: the caller's promise.
+        unsafe {
+            self.scales.widen::<W>(first, count, self.groups, &mut scratch.scales);
+            self.zeros.widen::<W>(first, count, self.groups, &mut scratch.zeros);
+        }
     }
 
     /// The code at a place, as a number.
@@ -174,10 +187,5 @@ impl Codes {
             Code::E2m1 => e2m1_number(bits as u8),
             Code::Signed(_) | Code::Unsigned(_) => bits as f32 - self.code.offset() as f32,
         }
-    }
-
-    /// The group of a column.
-    pub(super) fn group_of(&self, col: usize) -> usize {
-        col / self.group
     }
 }

@@ -9,6 +9,8 @@ use crate::matmul::Isa;
 
 /// Rows of inputs that are multiplied at once.
 pub(super) const FEW: usize = 4;
+/// Rows of a weight that one input is multiplied with at once.
+pub(super) const TOGETHER: usize = 4;
 
 /// Inputs `[count, blocks · BLOCK]`, with zeros after the last column, and for rows that fill `count` up to [`FEW`] unless it is one.
 pub(super) struct Inputs {
@@ -110,7 +112,7 @@ pub(super) fn multiply<K: Kind>(on: Instructions, kind: &K, rows: Range<usize>, 
         #[cfg(target_arch = "x86_64")]
         Instructions::Avx512Bf16 if x.arrangement.is_some() && x.arrangement == kind.arrangement() => unsafe {
             match x.count {
-                1 => avx512::in_pairs::<K, 1, 4>(kind, rows.start, x, out),
+                1 => avx512::in_pairs::<K, 1, TOGETHER>(kind, rows.start, x, out),
                 _ => avx512::in_pairs::<K, FEW, 2>(kind, rows.start, x, out),
             }
         },
@@ -118,7 +120,7 @@ pub(super) fn multiply<K: Kind>(on: Instructions, kind: &K, rows: Range<usize>, 
         #[cfg(target_arch = "x86_64")]
         Instructions::Avx512 | Instructions::Avx512Bf16 if K::IN_REGISTERS => unsafe {
             match x.count {
-                1 => avx512::together::<K, 1, 4>(kind, rows.start, x, out),
+                1 => avx512::together::<K, 1, TOGETHER>(kind, rows.start, x, out),
                 _ => avx512::together::<K, FEW, 2>(kind, rows.start, x, out),
             }
         },

@@ -96,7 +96,7 @@ pub(super) struct Row<W> {
     pub numbers: W,
 }
 
-/// The numbers of a group of a row.
+/// A group of a row.
 #[derive(Clone, Copy)]
 struct Group<W> {
     /// Its weights, or its zero point.
@@ -115,21 +115,32 @@ impl<'a, F: Field> Of<'a, F> {
         self.0.group.div_ceil(LANES)
     }
 
-    /// A group of a row; columns beyond the last one have the last group.
+    /// Scale and zero point of a group of a row; columns beyond the last one have the last group.
+    ///
+    /// # Safety
+    /// Needs the instructions of `W`, and the scratch of [`Kind::prepare`] for the row.
+    #[inline(always)]
+    pub(super) unsafe fn statistics<W: Wide>(&self, row: &Row<W>, group: usize, scratch: &Scratch) -> (W, W) {
+        let group = group.min(self.0.groups - 1);
+        debug_assert!(row.scales + group < scratch.scales.values.len());
+        // SAFETY: the caller's promise: there are numbers for every group of the rows that were prepared.
+        unsafe {
+            let scale = W::splat(*scratch.scales.values.as_ptr().add(row.scales + group));
+            (scale, W::splat(*scratch.zeros.values.as_ptr().add(row.zeros + group)))
+        }
+    }
+
+    /// The numbers of a group of a row.
     ///
     /// # Safety
     /// Needs the instructions of `W`, and the scratch of [`Kind::prepare`] for the row.
     #[inline(always)]
     unsafe fn group<W: Wide, const PLAIN: bool>(&self, row: &Row<W>, group: usize, scratch: &Scratch) -> Group<W> {
-        let codes = self.0;
-        let group = group.min(codes.groups - 1);
-        debug_assert!(row.scales + group < scratch.scales.values.len());
-        // SAFETY: the caller's promise: there are numbers for every group of the rows that were prepared.
+        // SAFETY: the caller's promise.
         unsafe {
-            let scale = W::splat(*scratch.scales.values.as_ptr().add(row.scales + group));
-            let zero = W::splat(*scratch.zeros.values.as_ptr().add(row.zeros + group));
+            let (scale, zero) = self.statistics(row, group, scratch);
             let table = match F::TABLE {
-                true => codes.rounding.wide::<W, PLAIN>(row.numbers, scale, zero),
+                true => self.0.rounding.wide::<W, PLAIN>(row.numbers, scale, zero),
                 // Without roundings of differences these are integers, and the order of subtractions does not matter.
                 false if PLAIN && F::OFFSET => zero.add(row.numbers),
                 false => zero,
@@ -250,13 +261,7 @@ impl<F: Field> Kind for Of<'_, F> {
     #[inline(always)]
     unsafe fn prepare<W: Wide>(&self, first: usize, count: usize, scratch: &mut Scratch) {
         // SAFETY: the caller's promise.
-        unsafe { self.0.scales.widen::<W>(first, count, &mut scratch.scales) };
-        match &self.0.zeros {
-            // SAFETY: the caller's promise.
-            Some(zeros) => unsafe { zeros.widen::<W>(first, count, &mut scratch.zeros) },
-            // One row of zeros is that of all.
-            None => scratch.zeros.values.resize(self.0.groups, 0.0),
-        }
+        unsafe { self.0.prepare::<W>(first, count, scratch) }
     }
 
     #[inline(always)]
@@ -271,8 +276,8 @@ impl<F: Field> Kind for Of<'_, F> {
         };
         Row {
             bits: codes.packed[(first + i) * codes.stride()..].as_ptr(),
-            scales: i * codes.scales.stride,
-            zeros: i * codes.zeros.as_ref().map_or(0, |zeros| zeros.stride),
+            scales: i * codes.scales.stride(),
+            zeros: i * codes.zeros.stride(),
             numbers,
         }
     }

@@ -1,8 +1,9 @@
 //! Weights stored as floats: all of them, or those that a bitmask says.
 
 use super::few::Inputs;
+use super::few::TOGETHER;
 use super::kind::{Arrangement, BLOCK, Kind, Scratch, ahead};
-use super::numbers::{LANES, Numbers, padded};
+use super::numbers::{Floats, LANES};
 use super::wide::{Pairs, Wide};
 use crate::matmul::Precision;
 
@@ -143,7 +144,7 @@ pub(super) struct Bitmask {
     pub masks: Vec<u64>,
     /// The number of the first value of each row.
     first: Vec<u32>,
-    pub values: Numbers,
+    pub values: Floats,
 }
 
 impl Bitmask {
@@ -158,7 +159,7 @@ impl Bitmask {
                 kept.extend(block.iter().filter(|v| **v != 0.0));
             }
         }
-        let values = Numbers::floats(&padded(kept.into_iter()), precision);
+        let values = Floats::new(&kept, precision);
         Some(Self { masks, first, values })
     }
 
@@ -167,9 +168,6 @@ impl Bitmask {
         size_of_val(&self.masks[..]) + size_of_val(&self.first[..]) + self.values.bytes()
     }
 }
-
-/// Rows that are mostly read together.
-const TOGETHER: usize = 4;
 
 /// A [`Bitmask`] with the type of its values.
 pub(super) struct Masked<'a, F: Float> {

@@ -3,8 +3,8 @@
 use candle_core::{Result, bail};
 
 use super::codes::{Code, Codes, Rounding, pack};
-use super::numbers::{LANES, Numbers};
-use super::strip::{Store, Strip};
+use super::numbers::{Floats, LANES, Numbers, padded};
+use super::strip::{Plain, Strip};
 use crate::matmul::Precision;
 use crate::minifloat::e4m3_byte;
 
@@ -46,7 +46,7 @@ pub enum Statistic<'a> {
     E4m3(&'a [f32], f32),
     /// Powers of two from 2^-127 on.
     Powers(&'a [f32]),
-    /// Integers that a signed byte holds, or an unsigned one.
+    /// Integers that span no more than 8 bits.
     Integers(Vec<i32>),
     /// The same number everywhere.
     Constant(f32),
@@ -75,10 +75,12 @@ impl Grid<'_> {
         if !(1..=cols).contains(&self.group) || !(1..=rows).contains(&self.height) || self.codes.len() != rows * cols {
             bail!("{} codes in groups of {} by {} for [{rows}, {cols}]", self.codes.len(), self.height, self.group);
         }
-        let count = rows.div_ceil(self.height) * groups;
         for statistic in std::iter::once(&self.scales).chain(&self.zeros) {
-            if statistic.len(rows).is_some_and(|len| len != count) || !statistic.fits(rows, groups, self.height) {
-                bail!("{:?} numbers for {count} groups of [{rows}, {cols}]", statistic.len(rows));
+            if !statistic.fits(rows, groups, self.height, self.weight) {
+                bail!(
+                    "scales or zero points that are not those of {groups} groups of [{rows}, {cols}], or no {:?}",
+                    self.weight
+                );
             }
         }
         let ordered = |list: &[u32], limit: usize| list.len() == cols && list.iter().all(|&v| (v as usize) < limit);
@@ -114,10 +116,10 @@ impl Grid<'_> {
             levels: self.code.levels(),
             cols,
             packed: pack(self.code, codes, cols),
-            group: if self.group >= cols { cols } else { self.group },
+            group: self.group,
             groups,
             scales: strip(&self.scales),
-            zeros: self.zeros.as_ref().map(strip),
+            zeros: self.zeros.as_ref().map_or(Strip::Constant(0.0), strip),
             rounding: Rounding { difference: self.fractional, weight: self.weight, product },
         }
     }
@@ -138,43 +140,45 @@ impl Grid<'_> {
 }
 
 impl Statistic<'_> {
-    /// Numbers that are given, one for each group of each so many rows; nothing where there is one for all.
-    fn len(&self, rows: usize) -> Option<usize> {
+    /// True if there are as many numbers as there must be, and floats are of the weight's type.
+    fn fits(&self, rows: usize, groups: usize, height: usize, weight: Precision) -> bool {
+        let are_floats = |values: &[f32]| values.iter().all(|&value| weight.round(value) == value);
+        let count = rows.div_ceil(height) * groups;
         match self {
-            Statistic::Floats(values) | Statistic::E4m3(values, _) | Statistic::Powers(values) => Some(values.len()),
-            Statistic::Integers(values) => Some(values.len()),
-            Statistic::Constant(_) => None,
-            Statistic::Coded { codes, .. } => Some(codes.len()).filter(|_| rows > 0),
+            Statistic::Constant(_) => true,
+            Statistic::Floats(values) => values.len() == count && are_floats(values),
+            Statistic::E4m3(values, _) | Statistic::Powers(values) => values.len() == count,
+            Statistic::Integers(values) => values.len() == count,
+            Statistic::Coded { codes, height: own, scales, zeros } => {
+                let tiles = rows.div_ceil((*own).max(1)) * groups;
+                let fits = |values: &[f32]| values.len() == tiles && are_floats(values);
+                height == 1 && *own > 0 && codes.len() == rows * groups && fits(scales) && fits(zeros)
+            }
         }
-    }
-
-    /// True unless it is coded and its own statistics are not as many as there must be.
-    fn fits(&self, rows: usize, groups: usize, matrix_height: usize) -> bool {
-        let Statistic::Coded { height, scales, zeros, .. } = self else { return true };
-        let count = rows.div_ceil((*height).max(1)) * groups;
-        matrix_height == 1 && *height > 0 && scales.len() == count && zeros.len() == count
     }
 
     fn strip(&self, groups: usize, height: usize, precision: Precision) -> Strip {
         let stride = groups.next_multiple_of(2);
-        let floats = |values: &[f32]| Numbers::floats(&filled(values, groups, stride), precision);
-        let bytes = |values: &[f32], f: fn(f32) -> u8| {
-            super::numbers::padded(filled(values, groups, stride).into_iter().map(f))
-        };
-        let store = match self {
-            Statistic::Constant(value) => Store::Constant(*value),
-            Statistic::Floats(values) => Store::Plain(floats(values)),
-            Statistic::E4m3(values, global) => Store::Plain(Numbers::E4m3(bytes(values, e4m3_byte), *global)),
-            Statistic::Powers(values) => Store::Plain(Numbers::Exponents(bytes(values, |v| (v.to_bits() >> 23) as u8))),
-            Statistic::Integers(values) => Store::Plain(Numbers::integers(filled(values, groups, stride).into_iter())),
+        let plain = |height, numbers| Plain { stride, height, numbers };
+        let floats = |values| Numbers::Floats(Floats::new(&filled(values, groups, stride), precision));
+        let bytes = |values, f: fn(f32) -> u8| padded(filled(values, groups, stride).into_iter().map(f));
+        let numbers = match self {
+            Statistic::Constant(value) => return Strip::Constant(*value),
+            Statistic::Floats(values) => floats(values),
+            Statistic::E4m3(values, global) => Numbers::E4m3(bytes(values, e4m3_byte), *global),
+            Statistic::Powers(values) => Numbers::Exponents(bytes(values, |v| (v.to_bits() >> 23) as u8)),
+            Statistic::Integers(values) => Numbers::integers(&filled(values, groups, stride)),
             Statistic::Coded { codes, height, scales, zeros } => {
-                let strip = |values| Box::new(Strip { stride, height: *height, store: Store::Plain(floats(values)) });
-                let codes = filled(codes, groups, stride).into_iter().map(i32::from);
-                let codes = Numbers::integers(codes.collect::<Vec<i32>>().into_iter());
-                Store::Coded { codes, scales: strip(scales), zeros: strip(zeros), round: precision }
+                let codes: Vec<i32> = codes.iter().map(|&code| i32::from(code)).collect();
+                return Strip::Coded {
+                    codes: plain(1, Numbers::integers(&filled(&codes, groups, stride))),
+                    scales: plain(*height, floats(scales)),
+                    zeros: plain(*height, floats(zeros)),
+                    round: precision,
+                };
             }
         };
-        Strip { stride, height, store }
+        Strip::Plain(plain(height, numbers))
     }
 }
 

@@ -34,10 +34,10 @@ pub use grid::{Grid, Statistic};
 use crate::matmul::Precision;
 use crate::with_f32;
 use codes::Codes;
-use few::{FEW, Inputs, Instructions};
+use few::{FEW, Inputs, Instructions, TOGETHER};
 use field::{E2m3, E4m3, Level, Of, Whole};
 use floats::{Bf16, Bitmask, Dense, F16, F32, Masked};
-use numbers::Numbers;
+use numbers::Floats;
 use outliers::Outliers;
 use uneven::Uneven;
 
@@ -59,88 +59,45 @@ pub struct Packed {
 }
 
 enum Stored {
-    Dense(Numbers),
+    Dense(Floats),
     Masked(Bitmask),
     Codes(Codes),
     /// Codes of uneven groups, and the group of each column where there is an index.
     Uneven(Codes, Option<Vec<u32>>),
 }
 
-/// Calls a function that is generic over [`Kind`] with the kind of a packed weight.
+/// Calls a function that is generic over [`kind::Kind`] with the kind of a packed weight.
 macro_rules! with_kind {
+    (@ $kind:ident = $value:expr, $call:expr) => {{
+        let $kind = &$value;
+        $call
+    }};
     ($packed:expr, |$kind:ident| $call:expr) => {{
-        let packed: &Packed = $packed;
-        let (cols, product) = (packed.cols, packed.product);
-        match &packed.store {
-            Stored::Dense(Numbers::Bf16(values)) => {
-                let $kind = &Dense::<Bf16> { cols, values, product };
-                $call
+        let &Packed { cols, product, ref store, .. } = $packed;
+        match store {
+            Stored::Dense(Floats::Bf16(values)) => {
+                with_kind!(@ $kind = Dense::<Bf16> { cols, values, product }, $call)
             }
-            Stored::Dense(Numbers::F16(values)) => {
-                let $kind = &Dense::<F16> { cols, values, product };
-                $call
-            }
-            Stored::Dense(Numbers::F32(values)) => {
-                let $kind = &Dense::<F32> { cols, values, product };
-                $call
-            }
+            Stored::Dense(Floats::F16(values)) => with_kind!(@ $kind = Dense::<F16> { cols, values, product }, $call),
+            Stored::Dense(Floats::F32(values)) => with_kind!(@ $kind = Dense::<F32> { cols, values, product }, $call),
             Stored::Masked(mask) => match &mask.values {
-                Numbers::Bf16(values) => {
-                    let $kind = &Masked::<Bf16> { cols, mask, values, product };
-                    $call
+                Floats::Bf16(values) => {
+                    with_kind!(@ $kind = Masked::<Bf16> { cols, mask, values, product }, $call)
                 }
-                Numbers::F16(values) => {
-                    let $kind = &Masked::<F16> { cols, mask, values, product };
-                    $call
-                }
-                Numbers::F32(values) => {
-                    let $kind = &Masked::<F32> { cols, mask, values, product };
-                    $call
-                }
-                _ => unreachable!("floats are stored as floats"),
+                Floats::F16(values) => with_kind!(@ $kind = Masked::<F16> { cols, mask, values, product }, $call),
+                Floats::F32(values) => with_kind!(@ $kind = Masked::<F32> { cols, mask, values, product }, $call),
             },
-            Stored::Dense(_) => unreachable!("floats are stored as floats"),
-            Stored::Uneven(codes, index) => {
-                let $kind = &Uneven { codes, index: index.as_deref() };
-                $call
-            }
+            Stored::Uneven(codes, index) => with_kind!(@ $kind = Uneven { codes, index: index.as_deref() }, $call),
             Stored::Codes(codes) => match (codes.code, codes.code.width()) {
-                (Code::E4m3, _) => {
-                    let $kind = &Of::<E4m3>::new(codes);
-                    $call
-                }
-                (Code::E2m3, _) => {
-                    let $kind = &Of::<E2m3>::new(codes);
-                    $call
-                }
-                (_, 2) => {
-                    let $kind = &Of::<Level<2>>::new(codes);
-                    $call
-                }
-                (_, 3) => {
-                    let $kind = &Of::<Level<3>>::new(codes);
-                    $call
-                }
-                (_, 4) => {
-                    let $kind = &Of::<Level<4>>::new(codes);
-                    $call
-                }
-                (_, 5) => {
-                    let $kind = &Of::<Whole<5>>::new(codes);
-                    $call
-                }
-                (_, 6) => {
-                    let $kind = &Of::<Whole<6>>::new(codes);
-                    $call
-                }
-                (_, 7) => {
-                    let $kind = &Of::<Whole<7>>::new(codes);
-                    $call
-                }
-                _ => {
-                    let $kind = &Of::<Whole<8>>::new(codes);
-                    $call
-                }
+                (Code::E4m3, _) => with_kind!(@ $kind = Of::<E4m3>::new(codes), $call),
+                (Code::E2m3, _) => with_kind!(@ $kind = Of::<E2m3>::new(codes), $call),
+                (_, 2) => with_kind!(@ $kind = Of::<Level<2>>::new(codes), $call),
+                (_, 3) => with_kind!(@ $kind = Of::<Level<3>>::new(codes), $call),
+                (_, 4) => with_kind!(@ $kind = Of::<Level<4>>::new(codes), $call),
+                (_, 5) => with_kind!(@ $kind = Of::<Whole<5>>::new(codes), $call),
+                (_, 6) => with_kind!(@ $kind = Of::<Whole<6>>::new(codes), $call),
+                (_, 7) => with_kind!(@ $kind = Of::<Whole<7>>::new(codes), $call),
+                _ => with_kind!(@ $kind = Of::<Whole<8>>::new(codes), $call),
             },
         }
     }};
@@ -169,7 +126,7 @@ impl Packed {
         weight: Precision,
         product: Precision,
     ) -> std::result::Result<Self, E> {
-        let mut numbers = Numbers::with_capacity(rows * cols + floats::AFTER.len() + numbers::LANES, weight);
+        let mut numbers = Floats::with_capacity(rows * cols + floats::AFTER.len(), weight);
         let mut count = 0;
         for piece in pieces {
             let piece = piece?;
@@ -196,7 +153,6 @@ impl Packed {
         let order = grid.order.map(<[u32]>::to_vec).or(grouped);
         let mut packed = Self { rows, cols, product, store, order, outliers: None };
         if !grid.outliers.0.is_empty() {
-            // A grid with both has its places in its order already: there was none to find.
             let mut coded = vec![0f32; grid.outliers.0.len()];
             let mut row_weights = vec![0f32; cols];
             let mut at = usize::MAX;
@@ -276,7 +232,7 @@ impl Packed {
         let row = (self.bytes() / self.rows).max(1);
         // Each thread has some tasks, of rows that are multiplied together.
         let most = self.rows.div_ceil(2 * rayon::current_num_threads());
-        (TASK / row).max(most).next_multiple_of(4)
+        (TASK / row).max(most).next_multiple_of(TOGETHER)
     }
 }
 

@@ -2,20 +2,26 @@
 
 use half::f16;
 
-use super::wide::{Loops, Wide};
+use super::wide::Wide;
 use crate::matmul::Precision;
 
 /// Numbers that are widened together. Stored arrays end in as many more, so that the last ones need no loop of their own.
 pub(super) const LANES: usize = 16;
 
-/// An array of numbers.
+/// An array of floats.
 #[derive(Clone, Debug)]
-pub(super) enum Numbers {
+pub(super) enum Floats {
     /// The upper halves of f32.
     Bf16(Vec<u16>),
     /// IEEE half precision.
     F16(Vec<u16>),
     F32(Vec<f32>),
+}
+
+/// An array of numbers.
+#[derive(Clone, Debug)]
+pub(super) enum Numbers {
+    Floats(Floats),
     /// Bytes of `e4m3`, divided by a global scale.
     E4m3(Vec<u8>, f32),
     /// Powers of two: exponents + 127.
@@ -33,41 +39,57 @@ pub(super) fn power(byte: u8) -> f32 {
     if byte == 0 { f32::from_bits(1 << 22) } else { f32::from_bits(u32::from(byte) << 23) }
 }
 
-impl Numbers {
+impl Floats {
     /// Floats that `precision` holds, in its type.
-    pub(super) fn floats(values: &[f32], precision: Precision) -> Self {
-        match precision {
-            Precision::F32 => Numbers::F32(padded(values.iter().copied())),
-            Precision::Bf16 => Numbers::Bf16(padded(values.iter().map(|v| (v.to_bits() >> 16) as u16))),
-            Precision::F16 => Numbers::F16(padded(values.iter().map(|&v| f16::from_f32(v).to_bits()))),
-        }
-    }
-
-    /// Appends floats to an array of them.
-    pub(super) fn extend(&mut self, more: &[f32]) {
-        match self {
-            Numbers::F32(values) => values.extend_from_slice(more),
-            Numbers::Bf16(values) => values.extend(more.iter().map(|v| (v.to_bits() >> 16) as u16)),
-            Numbers::F16(values) => values.extend(more.iter().map(|&v| f16::from_f32(v).to_bits())),
-            _ => unreachable!("codes are not appended"),
-        }
+    pub(super) fn new(values: &[f32], precision: Precision) -> Self {
+        let mut floats = Self::with_capacity(values.len() + LANES, precision);
+        floats.extend(values);
+        floats.extend(&[0.0; LANES]);
+        floats
     }
 
     /// An array of this precision's floats, empty, with memory for `count` of them.
     pub(super) fn with_capacity(count: usize, precision: Precision) -> Self {
         match precision {
-            Precision::F32 => Numbers::F32(Vec::with_capacity(count)),
-            Precision::Bf16 => Numbers::Bf16(Vec::with_capacity(count)),
-            Precision::F16 => Numbers::F16(Vec::with_capacity(count)),
+            Precision::F32 => Floats::F32(Vec::with_capacity(count)),
+            Precision::Bf16 => Floats::Bf16(Vec::with_capacity(count)),
+            Precision::F16 => Floats::F16(Vec::with_capacity(count)),
         }
     }
 
-    /// Integers, in 4 bits where they span no more than that. Rows of `row` numbers begin at whole bytes if `row` is even.
-    pub(super) fn integers(values: impl Iterator<Item = i32> + Clone) -> Self {
-        let low = values.clone().min().unwrap_or(0);
-        let high = values.clone().max().unwrap_or(0);
-        let bytes: Vec<u8> = values.map(|v| (v - low) as u8).collect();
-        if high - low > 15 {
+    /// Appends floats of its type.
+    pub(super) fn extend(&mut self, more: &[f32]) {
+        match self {
+            Floats::F32(values) => values.extend_from_slice(more),
+            Floats::Bf16(values) => values.extend(more.iter().map(|v| (v.to_bits() >> 16) as u16)),
+            Floats::F16(values) => values.extend(more.iter().map(|&v| f16::from_f32(v).to_bits())),
+        }
+    }
+
+    /// Bytes that they take.
+    pub(super) fn bytes(&self) -> usize {
+        match self {
+            Floats::Bf16(values) | Floats::F16(values) => size_of_val(&values[..]),
+            Floats::F32(values) => size_of_val(&values[..]),
+        }
+    }
+
+    /// One number.
+    pub(super) fn at(&self, at: usize) -> f32 {
+        match self {
+            Floats::Bf16(values) => f32::from_bits(u32::from(values[at]) << 16),
+            Floats::F16(values) => f16::from_bits(values[at]).to_f32(),
+            Floats::F32(values) => values[at],
+        }
+    }
+}
+
+impl Numbers {
+    /// Integers that span no more than 8 bits, in 4 bits where those suffice. A row of an even number of them begins at a whole byte.
+    pub(super) fn integers(values: &[i32]) -> Self {
+        let low = values.iter().copied().min().unwrap_or(0);
+        let bytes: Vec<u8> = values.iter().map(|v| (v - low) as u8).collect();
+        if bytes.iter().any(|&byte| byte > 15) {
             return Numbers::Bytes(padded(bytes.into_iter()), low);
         }
         let pair = |pair: &[u8]| pair[0] | pair.get(1).map_or(0, |high| high << 4);
@@ -77,21 +99,12 @@ impl Numbers {
     /// Bytes that they take.
     pub(super) fn bytes(&self) -> usize {
         match self {
-            Numbers::Bf16(values) | Numbers::F16(values) => size_of_val(&values[..]),
-            Numbers::F32(values) => size_of_val(&values[..]),
+            Numbers::Floats(floats) => floats.bytes(),
             Numbers::E4m3(values, _)
             | Numbers::Exponents(values)
             | Numbers::Nibbles(values, _)
             | Numbers::Bytes(values, _) => values.len(),
         }
-    }
-
-    /// One number.
-    pub(super) fn at(&self, at: usize) -> f32 {
-        let mut out = [0f32; LANES];
-        // SAFETY: loops need no instructions.
-        unsafe { self.widen::<Loops>(at & !1, &mut out) };
-        out[at & 1]
     }
 
     /// The numbers from `first` on, which is even for [`Numbers::Nibbles`]. `out` has whole [`LANES`]; what is beyond the
@@ -107,19 +120,19 @@ impl Numbers {
         // SAFETY: the caller's promise; `from` checks that there are as many numbers.
         unsafe {
             match self {
-                Numbers::Bf16(values) => {
+                Numbers::Floats(Floats::Bf16(values)) => {
                     let at = from(values, first, out.len());
                     for i in (0..out.len()).step_by(LANES) {
                         W::bf16(at.add(i)).store(out.as_mut_ptr().add(i));
                     }
                 }
-                Numbers::F16(values) => {
+                Numbers::Floats(Floats::F16(values)) => {
                     let at = from(values, first, out.len());
                     for i in (0..out.len()).step_by(LANES) {
                         W::f16(at.add(i)).store(out.as_mut_ptr().add(i));
                     }
                 }
-                Numbers::F32(values) => {
+                Numbers::Floats(Floats::F32(values)) => {
                     let at = from(values, first, out.len());
                     for i in (0..out.len()).step_by(LANES) {
                         W::load(at.add(i)).store(out.as_mut_ptr().add(i));
@@ -171,20 +184,22 @@ pub(super) fn padded<T: Copy + Default>(values: impl Iterator<Item = T>) -> Vec<
 
 #[cfg(test)]
 mod tests {
+    use super::super::wide::Loops;
     use super::*;
 
     #[test]
     fn numbers_are_widened_from_any_place() {
         let floats = [0.5, -2.0, 1.5, 0.0, 3.0, -0.25, 8.0, 7.0, 6.0];
         for precision in [Precision::F32, Precision::Bf16, Precision::F16] {
-            let numbers = Numbers::floats(&floats, precision);
+            let numbers = Numbers::Floats(Floats::new(&floats, precision));
             let mut out = [0f32; LANES];
             // SAFETY: loops need no instructions.
             unsafe { numbers.widen::<Loops>(3, &mut out) };
             assert_eq!(out[..6], floats[3..]);
+            assert_eq!(Floats::new(&floats, precision).at(5), -0.25);
         }
         for (values, bytes) in [(vec![-3, 5, 12, 0, 7, -1, 9], 4 + LANES), (vec![-128, 127, 0, 3, 4], 5 + LANES)] {
-            let numbers = Numbers::integers(values.iter().copied());
+            let numbers = Numbers::integers(&values);
             let mut out = [0f32; LANES];
             // SAFETY: loops need no instructions.
             unsafe { numbers.widen::<Loops>(2, &mut out) };

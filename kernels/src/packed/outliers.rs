@@ -1,6 +1,6 @@
 //! Weights that are stored apart and replace what the codes at their places say: outliers.
 
-use super::numbers::Numbers;
+use super::numbers::Floats;
 use crate::matmul::Precision;
 
 /// Weights by rows.
@@ -13,7 +13,7 @@ pub(super) struct Outliers {
     /// The difference from the weight of the code at the place.
     differences: Vec<f32>,
     /// The weights themselves, where code and difference do not give them exactly.
-    exact: Option<Numbers>,
+    exact: Option<Floats>,
     product: Precision,
 }
 
@@ -47,7 +47,7 @@ impl Outliers {
         let differences: Vec<f32> = rounded.iter().zip(coded).map(|(weight, coded)| weight - coded).collect();
         let mut both = differences.iter().zip(coded).zip(&rounded);
         let exact = both.any(|((difference, coded), weight)| product.round(difference + coded) != *weight);
-        let exact = exact.then(|| Numbers::floats(&rounded, product));
+        let exact = exact.then(|| Floats::new(&rounded, product));
         Self { first, cols: columns, differences, exact, product }
     }
 
@@ -57,7 +57,7 @@ impl Outliers {
             Columns::Narrow(cols) => size_of_val(&cols[..]),
             Columns::Wide(cols) => size_of_val(&cols[..]),
         };
-        columns + 4 * (self.first.len() + self.differences.len()) + self.exact.as_ref().map_or(0, Numbers::bytes)
+        columns + 4 * (self.first.len() + self.differences.len()) + self.exact.as_ref().map_or(0, Floats::bytes)
     }
 
     fn col(&self, at: usize) -> usize {

@@ -20,12 +20,9 @@ impl<F: Field> Of<'_, F> {
         group: usize,
         scratch: &Scratch,
     ) -> W {
-        let group = group.min(self.0.groups - 1);
-        debug_assert!(row.scales + group < scratch.scales.values.len());
-        // SAFETY: the caller's promise: there are numbers for every group of the rows that were prepared.
+        // SAFETY: the caller's promise.
         unsafe {
-            let scale = W::splat(*scratch.scales.values.as_ptr().add(row.scales + group));
-            let zero = W::splat(*scratch.zeros.values.as_ptr().add(row.zeros + group));
+            let (scale, zero) = self.statistics(row, group, scratch);
             let difference = numbers.subtract(zero);
             let difference = if DIFFERENCE { difference.rounded(Precision::Bf16) } else { difference };
             difference.multiply(scale)

@@ -4,25 +4,29 @@ use super::numbers::{LANES, Numbers};
 use super::wide::Wide;
 use crate::matmul::Precision;
 
-/// A number for each group of each row, stored once for `height` rows.
+/// A number for each group of each row.
 #[derive(Clone, Debug)]
-pub(super) struct Strip {
+pub(super) enum Strip {
+    /// The same everywhere.
+    Constant(f32),
+    Plain(Plain),
+    /// `scale · (code − zero)`, every operation rounded; a code for each row.
+    Coded {
+        codes: Plain,
+        scales: Plain,
+        zeros: Plain,
+        round: Precision,
+    },
+}
+
+/// Numbers as they are, `[rows / height, stride]`.
+#[derive(Clone, Debug)]
+pub(super) struct Plain {
     /// Numbers of a row, those that only fill it up to an even number among them.
     pub stride: usize,
     /// Rows that share their numbers.
     pub height: usize,
-    pub store: Store,
-}
-
-/// The numbers of a [`Strip`].
-#[derive(Clone, Debug)]
-pub(super) enum Store {
-    /// The same everywhere.
-    Constant(f32),
-    /// `[rows / height, stride]`.
-    Plain(Numbers),
-    /// `scale · (code − zero)`, every operation rounded; a code for each row.
-    Coded { codes: Numbers, scales: Box<Strip>, zeros: Box<Strip>, round: Precision },
+    pub numbers: Numbers,
 }
 
 /// Numbers of some rows, widened: `[rows, stride]`.
@@ -36,64 +40,71 @@ pub(super) struct Widened {
 impl Strip {
     /// Bytes that it takes.
     pub(super) fn bytes(&self) -> usize {
-        match &self.store {
-            Store::Constant(_) => 0,
-            Store::Plain(numbers) => numbers.bytes(),
-            Store::Coded { codes, scales, zeros, .. } => codes.bytes() + scales.bytes() + zeros.bytes(),
+        match self {
+            Strip::Constant(_) => 0,
+            Strip::Plain(plain) => plain.numbers.bytes(),
+            Strip::Coded { codes, scales, zeros, .. } => {
+                [codes, scales, zeros].map(|plain| plain.numbers.bytes()).iter().sum()
+            }
         }
     }
 
-    /// Widens the numbers of rows `first .. first + count`.
+    /// Numbers from a row to the next, once they are widened: those of a constant are one row's for all.
+    pub(super) fn stride(&self) -> usize {
+        match self {
+            Strip::Constant(_) => 0,
+            Strip::Plain(plain) | Strip::Coded { codes: plain, .. } => plain.stride,
+        }
+    }
+
+    /// Widens the numbers of rows `first .. first + count`, which have so many groups.
     ///
     /// # Safety
     /// Needs the instructions of `W`.
     #[inline(always)]
-    pub(super) unsafe fn widen<W: Wide>(&self, first: usize, count: usize, into: &mut Widened) {
-        let Widened { values, scales: their_scales, zeros: their_zeros } = into;
-        let len = (count * self.stride + LANES).next_multiple_of(LANES);
-        values.resize(len, 0.0);
-        let Store::Coded { codes, scales, zeros, round } = &self.store else {
-            // SAFETY: the caller's promise.
-            return unsafe { self.plain::<W>(first, count, values) };
-        };
+    pub(super) unsafe fn widen<W: Wide>(&self, first: usize, count: usize, groups: usize, into: &mut Widened) {
         // SAFETY: the caller's promise; all buffers have the same length, of whole lanes.
         unsafe {
-            codes.widen::<W>(first * self.stride, &mut values[..len - LANES]);
-            for (strip, to) in [(scales, &mut *their_scales), (zeros, &mut *their_zeros)] {
-                to.resize(len, 0.0);
-                strip.plain::<W>(first, count, to);
-            }
-            for at in (0..len).step_by(LANES) {
-                let zero = W::load(their_zeros.as_ptr().add(at));
-                let difference = W::load(values.as_ptr().add(at)).subtract(zero).rounded(*round);
-                let scale = W::load(their_scales.as_ptr().add(at));
-                scale.multiply(difference).rounded(*round).store(values.as_mut_ptr().add(at));
+            match self {
+                Strip::Constant(value) => {
+                    into.values.clear();
+                    into.values.resize(groups, *value);
+                }
+                Strip::Plain(plain) => plain.widen::<W>(first, count, &mut into.values),
+                Strip::Coded { codes, scales, zeros, round } => {
+                    codes.widen::<W>(first, count, &mut into.values);
+                    scales.widen::<W>(first, count, &mut into.scales);
+                    zeros.widen::<W>(first, count, &mut into.zeros);
+                    for at in (0..into.values.len()).step_by(LANES) {
+                        let zero = W::load(into.zeros.as_ptr().add(at));
+                        let difference = W::load(into.values.as_ptr().add(at)).subtract(zero).rounded(*round);
+                        let scale = W::load(into.scales.as_ptr().add(at));
+                        scale.multiply(difference).rounded(*round).store(into.values.as_mut_ptr().add(at));
+                    }
+                }
             }
         }
     }
+}
 
-    /// [`Strip::widen`] of numbers that are not coded. `out` has [`LANES`] more than needed.
+impl Plain {
+    /// Widens the numbers of some rows, and up to [`LANES`] more.
     ///
     /// # Safety
     /// Needs the instructions of `W`.
     #[inline(always)]
-    unsafe fn plain<W: Wide>(&self, first: usize, count: usize, out: &mut [f32]) {
-        match &self.store {
-            Store::Constant(value) => out.fill(*value),
-            Store::Plain(numbers) if self.height == 1 => {
-                let len = out.len() - LANES;
-                // SAFETY: the caller's promise.
-                unsafe { numbers.widen::<W>(first * self.stride, &mut out[..len]) };
-            }
-            Store::Plain(numbers) => {
-                for row in 0..count {
-                    // What is beyond the row's end is overwritten with the next row.
-                    let out = &mut out[row * self.stride..][..self.stride.next_multiple_of(LANES)];
-                    // SAFETY: the caller's promise.
-                    unsafe { numbers.widen::<W>((first + row) / self.height * self.stride, out) };
-                }
-            }
-            Store::Coded { .. } => unreachable!("statistics are coded once"),
+    unsafe fn widen<W: Wide>(&self, first: usize, count: usize, out: &mut Vec<f32>) {
+        let len = (count * self.stride).next_multiple_of(LANES);
+        out.resize(len + LANES, 0.0);
+        if self.height == 1 {
+            // SAFETY: the caller's promise.
+            return unsafe { self.numbers.widen::<W>(first * self.stride, &mut out[..len]) };
+        }
+        for row in 0..count {
+            // What is beyond the row's end is overwritten with the next row.
+            let out = &mut out[row * self.stride..][..self.stride.next_multiple_of(LANES)];
+            // SAFETY: the caller's promise.
+            unsafe { self.numbers.widen::<W>((first + row) / self.height * self.stride, out) };
         }
     }
 }

@@ -25,9 +25,9 @@ impl Uneven<'_> {
         if col >= codes.cols {
             return 0.0;
         }
-        let group = self.index.map_or_else(|| codes.group_of(col), |index| index[col] as usize);
-        let zero = if codes.zeros.is_some() { scratch.zeros.values[row.zeros + group] } else { 0.0 };
-        codes.rounding.weight(codes.number(row.row, col), scratch.scales.values[row.scales + group], zero)
+        let group = self.index.map_or_else(|| col / codes.group, |index| index[col] as usize);
+        let (scale, zero) = (scratch.scales.values[row.scales + group], scratch.zeros.values[row.zeros + group]);
+        codes.rounding.weight(codes.number(row.row, col), scale, zero)
     }
 }
 
@@ -37,16 +37,11 @@ impl Kind for Uneven<'_> {
 
     unsafe fn prepare<W: Wide>(&self, first: usize, count: usize, scratch: &mut Scratch) {
         // SAFETY: the caller's promise.
-        unsafe { self.codes.scales.widen::<W>(first, count, &mut scratch.scales) };
-        if let Some(zeros) = &self.codes.zeros {
-            // SAFETY: the caller's promise.
-            unsafe { zeros.widen::<W>(first, count, &mut scratch.zeros) };
-        }
+        unsafe { self.codes.prepare::<W>(first, count, scratch) }
     }
 
     unsafe fn row<W: Wide>(&self, first: usize, i: usize, _: &Scratch) -> Row {
-        let zeros = self.codes.zeros.as_ref().map_or(0, |zeros| zeros.stride);
-        Row { row: first + i, scales: i * self.codes.scales.stride, zeros: i * zeros }
+        Row { row: first + i, scales: i * self.codes.scales.stride(), zeros: i * self.codes.zeros.stride() }
     }
 
     unsafe fn block<W: Wide>(&self, row: &mut Row, block: usize, scratch: &Scratch) -> [W; 4] {
