@@ -215,7 +215,7 @@ impl<'a, F: Field> Of<'a, F> {
                 for i in 1..R {
                     bits[i] = Self::bits(&rows[i], block);
                 }
-                // No loop, which is not always unrolled.
+                // Written out, since a loop is not always unrolled.
                 self.step::<W, SPAN, PLAIN, 0, M, R>(rows, (&bits, &mut groups), (x, block), scratch, &mut sums);
                 self.step::<W, SPAN, PLAIN, 1, M, R>(rows, (&bits, &mut groups), (x, block), scratch, &mut sums);
                 self.step::<W, SPAN, PLAIN, 2, M, R>(rows, (&bits, &mut groups), (x, block), scratch, &mut sums);

@@ -1,7 +1,6 @@
 //! Weights stored as floats: all of them, or those that a bitmask says.
 
-use super::few::Inputs;
-use super::few::TOGETHER;
+use super::few::{Inputs, TOGETHER, by_blocks};
 use super::kind::{Arrangement, BLOCK, Kind, Scratch, ahead};
 use super::numbers::{Floats, LANES};
 use super::wide::{Pairs, Wide};
@@ -113,12 +112,12 @@ impl<F: Float> Kind for Dense<'_, F> {
         &self,
         rows: [usize; R],
         x: &Inputs,
-        _: &Scratch,
+        scratch: &Scratch,
     ) -> [[[W; 2]; M]; R] {
         // SAFETY: the caller's promise; there is a block's length after the last number.
         unsafe {
+            let Some(words) = F::words(self.values) else { return by_blocks(self, rows, x, scratch) };
             let mut sums = [[[W::zero(); 2]; M]; R];
-            let Some(words) = F::words(self.values) else { return sums };
             let ahead = ahead(2 * self.cols, R) / 2;
             for block in 0..x.width / BLOCK {
                 for half in 0..2 {

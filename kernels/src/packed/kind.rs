@@ -95,18 +95,21 @@ pub(super) trait Kind: Send + Sync {
         None
     }
 
-    /// [`Kind::dots`] in pairs of bfloat16, for kinds that have an [`Kind::arrangement`]. Others have sums of zero.
+    /// [`Kind::dots`] in pairs of bfloat16, for kinds that have an [`Kind::arrangement`]; the same as it for others.
     ///
     /// # Safety
     /// As [`Kind::dots`]; the inputs have pairs in that arrangement.
     #[inline(always)]
     unsafe fn pair_dots<W: Pairs, const M: usize, const R: usize>(
         &self,
-        _rows: [Self::Row<W>; R],
-        _x: &Inputs,
-        _scratch: &Scratch,
-    ) -> [[[W; 2]; M]; R] {
+        rows: [Self::Row<W>; R],
+        x: &Inputs,
+        scratch: &Scratch,
+    ) -> [[[W; 2]; M]; R]
+    where
+        Self: Sized,
+    {
         // SAFETY: the caller's promise.
-        [[[unsafe { W::zero() }; 2]; M]; R]
+        unsafe { by_blocks(self, rows, x, scratch) }
     }
 }

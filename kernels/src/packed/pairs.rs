@@ -68,7 +68,7 @@ impl<F: Field> Of<'_, F> {
                     }
                     next += 1;
                 }
-                // No loop, which is not always unrolled.
+                // Written out, since a loop is not always unrolled.
                 self.half::<W, SPAN, DIFFERENCE, 0, M, R>(rows, (&bits, &mut tables), (x, block), scratch, &mut sums);
                 self.half::<W, SPAN, DIFFERENCE, 1, M, R>(rows, (&bits, &mut tables), (x, block), scratch, &mut sums);
             }
