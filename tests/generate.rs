@@ -179,6 +179,14 @@ fn an_answer_ends_before_a_stop_string() {
     }
     let cut = sandbox.json(&format!("generate chatty {options} --stop {word} --num-beams 2"));
     assert!(!cut["text"].as_str().unwrap().contains(word), "{cut}");
+    // Tokens end with the one that completed the stop string, in a search too.
+    let best = sandbox.json(&format!("generate chatty {options} --num-beams 2"));
+    let word = best["text"].as_str().unwrap().split_whitespace().nth(2).unwrap();
+    let cut = sandbox.json(&format!("generate chatty {options} --stop {word} --num-beams 2"));
+    assert_eq!(ids(&cut["tokens"]), ids(&best["tokens"])[..3]);
+    assert_eq!(cut["finish_reason"], "stop");
+    let nothing = sandbox.json("generate chatty --prompt sesnir --num-beams 2 --max-new-tokens 0");
+    assert_eq!((&nothing["tokens"], &nothing["finish_reason"]), (&json!([]), &json!("length")));
 }
 
 #[test]

@@ -119,13 +119,5 @@ fn overlap(text: &str, stop: &str) -> usize {
     (1..=most).rev().find(|&n| stop.is_char_boundary(n) && text.ends_with(&stop[..n])).unwrap_or(0)
 }
 
-/// A text up to the first of some strings, and true if there is one.
-pub fn cut<'a>(text: &'a str, stop: &[String]) -> (&'a str, bool) {
-    match stop.iter().filter(|stop| !stop.is_empty()).filter_map(|stop| text.find(stop.as_str())).min() {
-        Some(at) => (&text[..at], true),
-        None => (text, false),
-    }
-}
-
 #[cfg(test)]
 mod tests;

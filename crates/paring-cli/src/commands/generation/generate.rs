@@ -4,8 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use paring::Result;
-use paring_generate::text::cut;
-use paring_generate::{Batch, Event, Id, Limits, Request, Settings, Timing, beam};
+use paring_generate::{Batch, Event, Id, Limits, Request, Settings, Text, Timing, beam};
 use serde_json::{Value, json};
 
 use super::prompts::{self, Prompt};
@@ -124,30 +123,49 @@ impl Work<'_> {
         Ok((all, timing))
     }
 
-    /// Searches the best answer to each prompt.
+    /// Searches the best answer to each prompt, until it is interrupted.
     fn with_beams(&self) -> Result<(Vec<Made>, Timing)> {
-        let generator = &self.opened.generator;
-        let tokenizer = generator.tokenizer()?;
         let (mut all, mut timing) = (Vec::new(), Timing::default());
         for prompt in &self.prompts {
-            let stop = &mut || self.opened.interrupt.is_asked();
-            let found = beam::search(&generator.engine, prompt, self.settings, stop)?;
-            timing.add(&found.timing);
-            let mut made = Made { prompt_tokens: prompt.len(), timing: found.timing, ..Made::default() };
-            if let Some(best) = found.beams.into_iter().next() {
-                let before = tokenizer.decode(prompt, true)?;
-                let text = tokenizer.decode(&[prompt.as_slice(), &best.tokens].concat(), true)?;
-                let (text, is_cut) = cut(text.get(before.len()..).unwrap_or_default(), &self.settings.stop);
-                made.reason = if best.ended || is_cut { "stop" } else { "length" };
-                (made.text, made.tokens) = (text.to_string(), best.tokens);
-            }
-            if self.opened.interrupt.is_asked() {
-                made.reason = "interrupted";
-            }
-            self.print(&made, &made.text, true)?;
+            let made = match self.opened.interrupt.is_asked() {
+                true => Made { reason: "interrupted", prompt_tokens: prompt.len(), ..Made::default() },
+                false => {
+                    let made = self.searched(prompt)?;
+                    self.print(&made, &made.text, true)?;
+                    made
+                }
+            };
+            timing.add(&made.timing);
             all.push(made);
         }
         Ok((all, timing))
+    }
+
+    /// The best answer to a prompt, up to a stop string.
+    fn searched(&self, prompt: &[u32]) -> Result<Made> {
+        let (generator, interrupt) = (&self.opened.generator, &self.opened.interrupt);
+        let found = beam::search(&generator.engine, prompt, self.settings, &mut || interrupt.is_asked())?;
+        let mut made = Made { prompt_tokens: prompt.len(), timing: found.timing, reason: "length", ..Made::default() };
+        // None where no token was asked for.
+        if let Some(best) = found.beams.into_iter().next() {
+            let tokenizer = generator.tokenizer()?;
+            let mut text = Text::after(prompt, &self.settings.stop);
+            for token in best.tokens {
+                made.tokens.push(token);
+                made.text.push_str(&text.push(tokenizer, token)?);
+                if text.is_stopped() {
+                    break;
+                }
+            }
+            made.text.push_str(&text.finish(tokenizer)?);
+            if best.ended || text.is_stopped() {
+                made.reason = "stop";
+            }
+        }
+        if interrupt.is_asked() {
+            made.reason = "interrupted";
+        }
+        Ok(made)
     }
 }
 
