@@ -261,6 +261,9 @@ fn what_cannot_be_generated() {
     ] {
         sandbox.refused(arguments, code, &[words]).unwrap();
     }
+    sandbox.write("mute/generation_config.json", "{\"do_sample\": true, \"top_p\": 0}");
+    let words = "generation_config.json: top_p should be above 0 and at most 1, got 0";
+    sandbox.refused("generate mute --prompt sesnir", 1, &[words]).unwrap();
     sandbox.write("mute/generation_config.json", "{}");
     sandbox.refused("generate mute --prompt sesnir", 1, &["the model has none; add its tokenizer.json"]).unwrap();
 }

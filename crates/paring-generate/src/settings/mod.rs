@@ -179,14 +179,17 @@ impl Settings {
             _ => usual.length,
         };
         let eos = pick!(eos_token_id).unwrap_or_default();
+        let num_beams = pick!(num_beams).unwrap_or(usual.num_beams);
+        // A file may ask for several drawn texts, of which there is one here.
+        let of_file = model.num_return_sequences.map(|sequences| sequences.min(num_beams));
         let settings = Self {
             length,
             min_new_tokens: pick!(min_new_tokens).unwrap_or(usual.min_new_tokens),
             // The number of new tokens counts where both are given.
             min_length: pick!(min_length).filter(|_| pick!(min_new_tokens).is_none()).unwrap_or(usual.min_length),
             do_sample: pick!(do_sample).unwrap_or(usual.do_sample),
-            num_beams: pick!(num_beams).unwrap_or(usual.num_beams),
-            num_return_sequences: pick!(num_return_sequences).unwrap_or(usual.num_return_sequences),
+            num_beams,
+            num_return_sequences: asked.num_return_sequences.or(of_file).unwrap_or(usual.num_return_sequences),
             temperature: pick!(temperature).unwrap_or(usual.temperature),
             top_k: pick!(top_k).unwrap_or(usual.top_k),
             top_p: pick!(top_p).unwrap_or(usual.top_p),
