@@ -123,15 +123,9 @@ impl Talk<'_> {
                 seen = batch.cancel(id);
                 break;
             }
-            for mut event in batch.step()? {
+            for event in batch.step()? {
                 self.opened.print(&event.text)?;
-                let finished = event.finished.take();
-                made.take(event)?;
-                if let Some(finished) = finished {
-                    made.timing = finished.timing;
-                    made.reason = super::reason(finished.reason)?;
-                    seen = Some(finished.sequence);
-                }
+                seen = made.take(event)?;
             }
         }
         self.opened.interrupt.end();

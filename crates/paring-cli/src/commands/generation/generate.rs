@@ -4,11 +4,11 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use paring::Result;
-use paring_generate::{Batch, Event, Id, Limits, Request, Settings, Text, Timing, beam};
+use paring_generate::{Batch, Id, Limits, Request, Settings, Text, Timing, beam};
 use serde_json::{Value, json};
 
 use super::prompts::{self, Prompt};
-use super::{Made, Opened, open, reason};
+use super::{Made, Opened, open};
 use crate::args::{GenerateArgs, Shared};
 use crate::progress::Log;
 use crate::show::{Answer, Failure, terminal};
@@ -100,7 +100,7 @@ impl Work<'_> {
             for event in batch.step()? {
                 let Some(&number) = numbers.get(&event.id) else { continue };
                 let piece = event.text.clone();
-                let is_over = all[number].take(event)?;
+                let is_over = all[number].take(event)?.is_some();
                 if !self.is_file {
                     self.print(&all[number], &piece, is_over)?;
                 }
@@ -166,17 +166,5 @@ impl Work<'_> {
             made.reason = "interrupted";
         }
         Ok(made)
-    }
-}
-
-impl Made {
-    /// Takes the news of a request; true if they are the last.
-    pub fn take(&mut self, event: Event) -> Result<bool> {
-        self.text.push_str(&event.text);
-        self.tokens.extend(event.token.map(|chosen| chosen.token));
-        let Some(finished) = event.finished else { return Ok(false) };
-        self.timing = finished.timing;
-        self.reason = reason(finished.reason)?;
-        Ok(true)
     }
 }

@@ -13,8 +13,9 @@ use paring::report::peak_rss_mib;
 use paring::report::words::plural;
 use paring::request::Generator;
 use paring::{Error, Result};
+use paring_generate::batch::Finished;
 use paring_generate::settings::Length;
-use paring_generate::{Choices, Finish, Settings, Timing};
+use paring_generate::{Choices, Event, Finish, Sequence, Settings, Timing};
 use paring_model::CacheType;
 use serde_json::{Value, json};
 
@@ -131,6 +132,16 @@ struct Made {
 }
 
 impl Made {
+    /// Takes the news of a request. Returns the text as the model has seen it if they are the last.
+    fn take(&mut self, event: Event) -> Result<Option<Sequence>> {
+        self.text.push_str(&event.text);
+        self.tokens.extend(event.token.map(|chosen| chosen.token));
+        let Some(Finished { reason: finish, timing, sequence }) = event.finished else { return Ok(None) };
+        self.timing = timing;
+        self.reason = reason(finish)?;
+        Ok(Some(sequence))
+    }
+
     /// As programs get it.
     fn value(&self, settings: &Settings) -> Value {
         let mut value = json!({
