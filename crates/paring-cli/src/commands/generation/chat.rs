@@ -38,7 +38,7 @@ pub fn chat(args: &ChatArgs, shared: &Shared, log: &Log) -> Result<Answer, Failu
     let settings = opened.settings(&asked, true)?;
     opened.note(opened.notes.iter().cloned());
     opened.note(args.settings.without_effect(None, (settings.do_sample, false)));
-    let (engine, tokenizer) = (opened.generator.engine.clone(), Arc::clone(opened.generator.tokenizer()?));
+    let (engine, tokenizer) = (opened.generator.engine.clone(), Arc::clone(&opened.generator.tokenizer));
     let conversation = Conversation::new(engine, tokenizer, args.system.as_deref(), args.context_shift);
     let is_terminal = std::io::stdin().is_terminal();
     let (is_verbose, shifts) = (args.memory.running.verbose, args.context_shift);
@@ -112,7 +112,7 @@ impl Talk<'_> {
         self.opened.note((dropped > 0).then_some(dropped_note));
         let prompt_tokens = request.prompt.len();
         let generator = &self.opened.generator;
-        let mut batch = Batch::new(generator.engine.clone(), generator.tokenizer.clone(), Limits::default());
+        let mut batch = Batch::new(generator.engine.clone(), Some(generator.tokenizer.clone()), Limits::default());
         let id = batch.add(request)?;
         let mut made = Made { prompt_tokens, ..Made::default() };
         let mut seen: Option<Sequence> = None;

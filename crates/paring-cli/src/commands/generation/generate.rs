@@ -53,7 +53,7 @@ pub fn generate(args: &GenerateArgs, shared: &Shared, log: &Log) -> Result<Answe
 /// The tokens of a prompt that the context has place for.
 fn tokens(prompt: &Prompt, opened: &Opened<'_>, settings: &Settings) -> Result<Vec<u32>> {
     let generator = &opened.generator;
-    let tokens = prompt.tokens(generator.tokenizer()?).map_err(|error| prompt.located(error))?;
+    let tokens = prompt.tokens(&generator.tokenizer).map_err(|error| prompt.located(error))?;
     settings.new_tokens(tokens.len(), generator.engine.longest()).map_err(|error| prompt.located(error))?;
     Ok(tokens)
 }
@@ -86,7 +86,7 @@ impl Work<'_> {
     /// Answers all prompts together. They are printed in their order.
     fn in_a_batch(&self) -> Result<(Vec<Made>, Timing)> {
         let generator = &self.opened.generator;
-        let tokenizer = Some(Arc::clone(generator.tokenizer()?));
+        let tokenizer = Some(Arc::clone(&generator.tokenizer));
         let mut batch = Batch::new(generator.engine.clone(), tokenizer, Limits::default());
         let mut numbers: BTreeMap<Id, usize> = BTreeMap::new();
         let mut all: Vec<Made> = Vec::new();
@@ -148,7 +148,7 @@ impl Work<'_> {
         let mut made = Made { prompt_tokens: prompt.len(), timing: found.timing, reason: "length", ..Made::default() };
         // None where no token was asked for.
         if let Some(best) = found.beams.into_iter().next() {
-            let tokenizer = generator.tokenizer()?;
+            let tokenizer = &generator.tokenizer;
             let mut text = Text::after(prompt, &self.settings.stop);
             for token in best.tokens {
                 made.tokens.push(token);

@@ -26,7 +26,7 @@ pub fn serve(args: &ServeArgs, shared: &Shared, log: &Log) -> Result<Answer, Fai
     let opened = open(&args.model, &args.memory, (shared, log))?;
     opened.note(opened.notes.iter().cloned());
     let generator = &opened.generator;
-    let prompts = Arc::clone(generator.tokenizer()?);
+    let prompts = Arc::clone(&generator.tokenizer);
     // Files that are wrong are found now, not by a client.
     prompts.tokens("a").map_err(Error::from)?;
     let model = Model {
