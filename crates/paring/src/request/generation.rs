@@ -20,8 +20,6 @@ const GENERATION_CONFIG: &str = "generation_config.json";
 pub struct Generator {
     /// The model.
     pub engine: Arc<Engine>,
-    /// Type that its products round to.
-    pub precision: Precision,
     /// Its tokenizer.
     pub tokenizer: Arc<Tokenizer>,
     /// The settings of its files.
@@ -61,7 +59,7 @@ impl Sources {
         let usual = if precision == Precision::Bf16 { CacheType::Bf16 } else { CacheType::F32 };
         let blocks = decoder.blocks();
         let engine = Engine::read(Arc::from(decoder), cache.unwrap_or(usual), &mut |done| read(done, blocks))?;
-        Ok(Generator { engine: Arc::new(engine), precision, tokenizer: Arc::new(tokenizer), choices, notes })
+        Ok(Generator { engine: Arc::new(engine), tokenizer: Arc::new(tokenizer), choices, notes })
     }
 
     /// The file with a model's settings of generation, and its path; `None` if it has none.

@@ -36,7 +36,6 @@ pub fn chat(args: &ChatArgs, shared: &Shared, log: &Log) -> Result<Answer, Failu
     Settings::resolve(&asked, &Default::default())?;
     let opened = open(&args.model, &args.memory, (shared, log))?;
     let settings = opened.settings(&asked, true)?;
-    opened.note(opened.notes.iter().cloned());
     opened.note(args.settings.without_effect(None, (settings.do_sample, false)));
     let (engine, tokenizer) = (opened.generator.engine.clone(), Arc::clone(&opened.generator.tokenizer));
     let conversation = Conversation::new(engine, tokenizer, args.system.as_deref(), args.context_shift);

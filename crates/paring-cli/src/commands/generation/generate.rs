@@ -32,7 +32,6 @@ pub fn generate(args: &GenerateArgs, shared: &Shared, log: &Log) -> Result<Answe
     let (prompts, is_file) = prompts::read(args)?;
     let opened = open(&args.model, &args.memory, (shared, log))?;
     let settings = opened.settings(&asked, args.chat)?;
-    opened.note(opened.notes.iter().cloned());
     opened.note(args.settings.without_effect(Some(&args.beams), (settings.do_sample, settings.num_beams > 1)));
     let tokens = prompts.iter().map(|prompt| tokens(prompt, &opened, &settings)).collect::<Result<_>>()?;
     let work = Work { opened: &opened, settings: &settings, prompts: tokens, is_file };

@@ -38,10 +38,9 @@ struct Opened<'a> {
     channels: Channels,
     /// True if stderr gets rates and notes.
     is_loud: bool,
-    notes: Vec<String>,
 }
 
-/// Reads the model into memory.
+/// Reads the model into memory, and tells the notes on it.
 fn open<'a>(model: &str, memory: &InMemoryArgs, (shared, log): (&Shared, &'a Log)) -> Result<Opened<'a>> {
     let running = &memory.running;
     let threads = machine::threads(running.threads, running.place.isa.as_deref())?;
@@ -53,9 +52,10 @@ fn open<'a>(model: &str, memory: &InMemoryArgs, (shared, log): (&Shared, &'a Log
     let read = &mut |done, of| progress.reading(done, of);
     let generator = sources.generator(&local, running.dtype.precision(), budget.device(), memory.cache_type(), read)?;
     progress.done();
-    let notes = threads.into_iter().chain(generator.notes.clone()).collect();
     let channels = shared.channels();
-    Ok(Opened { log, generator, interrupt, channels, is_loud: !channels.quiet && !log.is_on_stderr(), notes })
+    let opened = Opened { log, generator, interrupt, channels, is_loud: !channels.quiet && !log.is_on_stderr() };
+    opened.note(threads.into_iter().chain(opened.generator.notes.iter().cloned()));
+    Ok(opened)
 }
 
 impl Opened<'_> {
