@@ -8,7 +8,7 @@ use paring_generate::conversation::Turn;
 use paring_generate::{Batch, Conversation, Limits, Sequence, Settings};
 use serde_json::{Value, json};
 
-use super::{Made, Opened, open};
+use super::{Made, Opened, open, prompts};
 use crate::args::{ChatArgs, Shared};
 use crate::progress::Log;
 use crate::show::paint;
@@ -74,14 +74,12 @@ impl Talk<'_> {
             if self.is_terminal {
                 stderr::text("> ");
             }
-            line.clear();
             let read =
                 stdin.read_until(b'\n', &mut line).map_err(|source| Error::Io { path: "stdin".into(), source })?;
             if read == 0 {
                 break;
             }
-            let text = std::str::from_utf8(&line)
-                .map_err(|e| Error::Plan(format!("stdin: not UTF-8 at byte {} of a line", e.valid_up_to() + 1)))?;
+            let text = prompts::utf8(std::mem::take(&mut line), "a line of stdin")?;
             match text.trim() {
                 "" => {}
                 EXIT => return Ok(()),
