@@ -6,7 +6,9 @@ use candle_core::Tensor;
 use paring_format::{Compressed, Dtype, Element, Grid, ScaleType, Spqr, Statistic, Values, Zeros};
 use paring_kernels::matmul::Precision;
 use paring_kernels::packed::{self, Code, matmul_each};
+use paring_kernels::swiglu::swiglu;
 
+use crate::weight::one_by_one;
 use crate::{Result, Weight};
 
 /// A weight that takes as much memory as its codes, and is decoded as it is multiplied.
@@ -59,15 +61,13 @@ impl Weight for Packed {
         let others_packed: Option<Vec<_>> = others.iter().map(|&other| Self::of(other)).collect();
         match others_packed {
             Some(rest) => Ok(matmul_each(&[vec![&self.0], rest].concat(), x)?),
-            None => std::iter::once(self.matmul(x)).chain(others.iter().map(|other| other.matmul(x))).collect(),
+            None => one_by_one(self, others, x),
         }
     }
 
     fn matmul_gated(&self, up: &dyn Weight, x: &Tensor) -> Result<Tensor> {
-        match self.matmul_each(&[up], x)?.as_slice() {
-            [gate, up] => Ok(paring_kernels::swiglu::swiglu(gate, up)?),
-            _ => Ok(paring_kernels::swiglu::swiglu(&self.matmul(x)?, &up.matmul(x)?)?),
-        }
+        let both = self.matmul_each(&[up], x)?;
+        Ok(swiglu(&both[0], &both[1])?)
     }
 }
 

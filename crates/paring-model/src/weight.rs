@@ -24,8 +24,7 @@ pub trait Weight: Any + Send + Sync {
 
     /// The products of `x [.., cols]` with this weight and with `others`, which have as many columns, in this order.
     fn matmul_each(&self, others: &[&dyn Weight], x: &Tensor) -> Result<Vec<Tensor>> {
-        let first = self.matmul(x)?;
-        std::iter::once(Ok(first)).chain(others.iter().map(|other| other.matmul(x))).collect()
+        one_by_one(self, others, x)
     }
 
     /// `silu(x Wᵀ) · (x Uᵀ)` for this weight W and `up` U of the same shape.
@@ -37,6 +36,11 @@ pub trait Weight: Any + Send + Sync {
     fn matmul_onto(&self, x: &Tensor, bias: Option<&Tensor>, onto: &Tensor) -> Result<Tensor> {
         Ok(add(onto, &biased(self.matmul(x)?, bias)?)?)
     }
+}
+
+/// The products of `x [.., cols]` with a weight and with `others`, each by itself.
+pub(crate) fn one_by_one<W: Weight + ?Sized>(weight: &W, others: &[&dyn Weight], x: &Tensor) -> Result<Vec<Tensor>> {
+    std::iter::once(weight.matmul(x)).chain(others.iter().map(|other| other.matmul(x))).collect()
 }
 
 /// `y [.., rows]` plus a linear's bias `[rows]`, if it has one.
@@ -79,7 +83,7 @@ impl Weight for Dense {
         let others_dense: Option<Vec<&Matrix>> = others.iter().map(|&other| Self::matrix_of(other)).collect();
         match others_dense {
             Some(rest) => Ok(matmul_each(&[vec![&self.0], rest].concat(), x)?),
-            None => std::iter::once(self.matmul(x)).chain(others.iter().map(|other| other.matmul(x))).collect(),
+            None => one_by_one(self, others, x),
         }
     }
 
