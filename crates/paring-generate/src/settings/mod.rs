@@ -210,7 +210,13 @@ impl Settings {
             seed: pick!(seed).unwrap_or(usual.seed),
         };
         settings.check()?;
-        Ok(settings)
+        match (asked.min_new_tokens, asked.max_new_tokens) {
+            (Some(least), Some(most)) if least > most => {
+                let got = least.to_string();
+                Err(Error::Setting { name: "min-new-tokens", got, allowed: "at most the number of new tokens" })
+            }
+            _ => Ok(settings),
+        }
     }
 
     /// Errors on a value out of its range.

@@ -63,6 +63,10 @@ fn values_of_wrong_types_and_ranges_are_named() {
         (Choices { top_p: Some(1.5), ..Choices::default() }, "top-p 1.5"),
         (Choices { min_p: Some(-0.1), ..Choices::default() }, "min-p -0.1: must be between 0 and 1"),
         (Choices { repetition_penalty: Some(-1.0), ..Choices::default() }, "repetition-penalty -1"),
+        (
+            Choices { min_new_tokens: Some(3), max_new_tokens: Some(2), ..Choices::default() },
+            "min-new-tokens 3: must be at most the number of new tokens",
+        ),
         (Choices { num_beams: Some(0), ..Choices::default() }, "num-beams 0: must be from 1"),
         (Choices { num_return_sequences: Some(2), ..Choices::default() }, "num-return-sequences 2"),
         (Choices { presence_penalty: Some(3.0), ..Choices::default() }, "presence-penalty 3"),
