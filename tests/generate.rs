@@ -219,6 +219,11 @@ fn options_without_effect_are_noted() {
     assert_eq!(ran.stderr.lines().next(), Some(note), "{}", ran.stderr);
     let ran = sandbox.ok("generate demo --prompt sesnir -n 2 --num_beams 2 --top-p 0.5");
     assert!(ran.stderr.starts_with("note: --top-p has no effect: beam search draws no tokens"), "{}", ran.stderr);
+    let chatty = chatty();
+    chatty.write("chatty/generation_config.json", "{\"max_length\": 1}");
+    let ran = chatty.ok("generate chatty --prompt sesnir");
+    let note = "note: the prompt has 1 token, and the model's files allow 1 with the answer, which is empty; use --max-new-tokens";
+    assert_eq!((ran.stdout.as_str(), ran.stderr.lines().next()), ("\n", Some(note)));
     let ran = sandbox.ok("generate demo --prompt sesnir -n 2 --temperature 0.5 --seed 3 --early-stopping never");
     assert!(ran.stderr.starts_with("note: --early-stopping has no effect: there are no beams"), "{}", ran.stderr);
 }

@@ -4,6 +4,8 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use paring::Result;
+use paring::report::words::plural;
+use paring_generate::settings::Length;
 use paring_generate::{Batch, Id, Limits, Request, Settings, Text, Timing, beam};
 use serde_json::{Value, json};
 
@@ -53,7 +55,15 @@ pub fn generate(args: &GenerateArgs, shared: &Shared, log: &Log) -> Result<Answe
 fn tokens(prompt: &Prompt, opened: &Opened<'_>, settings: &Settings) -> Result<Vec<u32>> {
     let generator = &opened.generator;
     let tokens = prompt.tokens(&generator.tokenizer).map_err(|error| prompt.located(error))?;
-    settings.new_tokens(tokens.len(), generator.engine.longest()).map_err(|error| prompt.located(error))?;
+    let new = settings.new_tokens(tokens.len(), generator.engine.longest()).map_err(|error| prompt.located(error))?;
+    if let (Length::Total(most), 0) = (settings.length, new) {
+        let place = prompt.place.as_ref().map_or(String::new(), |place| format!("{place}: "));
+        let problem = format!(
+            "the prompt has {}, and the model's files allow {most} with the answer",
+            plural(tokens.len(), "token")
+        );
+        opened.note([format!("{place}{problem}, which is empty; use --max-new-tokens")]);
+    }
     Ok(tokens)
 }
 
