@@ -29,7 +29,7 @@ impl History<'_> {
     }
 }
 
-/// Changes the scores `[vocab]` of the token after `history`, by all that is asked for also without sampling: biases and
+/// Changes the scores `[vocab]` of the token after `history` by everything that applies with and without sampling: biases,
 /// penalties, runs that may not occur twice, and the least length.
 pub fn process(scores: &mut [f32], history: History<'_>, settings: &Settings) {
     for &(id, bias) in &settings.logit_bias {

@@ -55,8 +55,9 @@ impl Reader<'_> {
 }
 
 impl Choices {
-    /// The settings in a model's `generation_config.json`, if it has one, which is `file` in messages. The end of a text is
-    /// what `config.json`, which is `config`, says where that does not: in older checkpoints.
+    /// Reads the settings in a model's `generation_config.json`, if it has one: `generation` is the file's name, for messages,
+    /// and its content. In older checkpoints the tokens that end and pad texts stand in `config.json`, whose content is
+    /// `config`.
     ///
     /// # Errors
     /// On a value of a wrong type or out of its range, except those of drawing in a file that does not draw: as transformers
@@ -71,7 +72,7 @@ impl Choices {
         let reader = Reader { file, object: &of_generation };
         let eos_token_id = match reader.ids("eos_token_id")? {
             Some(ids) => Some(ids),
-            // What is no id there is left alone, as a model runs without it.
+            // Anything else there is ignored, since a model runs without it.
             None => of_config.ids("eos_token_id").unwrap_or_default(),
         };
         let pad_token_id = match reader.id("pad_token_id")? {
