@@ -179,6 +179,14 @@ fn an_answer_ends_before_a_stop_string() {
     }
     let cut = sandbox.json(&format!("generate chatty {options} --stop {word} --num-beams 2"));
     assert!(!cut["text"].as_str().unwrap().contains(word), "{cut}");
+    // Tokens end with the one that completed the stop string, in a search too.
+    let best = sandbox.json(&format!("generate chatty {options} --num-beams 2"));
+    let word = best["text"].as_str().unwrap().split_whitespace().nth(2).unwrap();
+    let cut = sandbox.json(&format!("generate chatty {options} --stop {word} --num-beams 2"));
+    assert_eq!(ids(&cut["tokens"]), ids(&best["tokens"])[..3]);
+    assert_eq!(cut["finish_reason"], "stop");
+    let nothing = sandbox.json("generate chatty --prompt sesnir --num-beams 2 --max-new-tokens 0");
+    assert_eq!((&nothing["tokens"], &nothing["finish_reason"]), (&json!([]), &json!("length")));
 }
 
 #[test]
@@ -211,6 +219,11 @@ fn options_without_effect_are_noted() {
     assert_eq!(ran.stderr.lines().next(), Some(note), "{}", ran.stderr);
     let ran = sandbox.ok("generate demo --prompt sesnir -n 2 --num_beams 2 --top-p 0.5");
     assert!(ran.stderr.starts_with("note: --top-p has no effect: beam search draws no tokens"), "{}", ran.stderr);
+    let chatty = chatty();
+    chatty.write("chatty/generation_config.json", "{\"max_length\": 1}");
+    let ran = chatty.ok("generate chatty --prompt sesnir");
+    let note = "note: the prompt has 1 token, and the model's files allow 1 with the answer, which is empty; use --max-new-tokens";
+    assert_eq!((ran.stdout.as_str(), ran.stderr.lines().next()), ("\n", Some(note)));
     let ran = sandbox.ok("generate demo --prompt sesnir -n 2 --temperature 0.5 --seed 3 --early-stopping never");
     assert!(ran.stderr.starts_with("note: --early-stopping has no effect: there are no beams"), "{}", ran.stderr);
 }
@@ -253,6 +266,9 @@ fn what_cannot_be_generated() {
     ] {
         sandbox.refused(arguments, code, &[words]).unwrap();
     }
+    sandbox.write("mute/generation_config.json", "{\"do_sample\": true, \"top_p\": 0}");
+    let words = "generation_config.json: top_p should be above 0 and at most 1, got 0";
+    sandbox.refused("generate mute --prompt sesnir", 1, &[words]).unwrap();
     sandbox.write("mute/generation_config.json", "{}");
     sandbox.refused("generate mute --prompt sesnir", 1, &["the model has none; add its tokenizer.json"]).unwrap();
 }

@@ -34,8 +34,8 @@ pub struct Found {
 
 /// A sequence that is followed.
 struct Running {
-    /// The model has seen all of its tokens but the last.
     sequence: Sequence,
+    /// Its last token, which a step adds to the sequence.
     last: u32,
     sum: f32,
     /// The logits after its last token.
@@ -118,8 +118,8 @@ impl Search<'_> {
         let mut all: Vec<(f32, usize, u32)> = Vec::new();
         for (parent, running) in self.running.iter().enumerate() {
             let mut scores = log_softmax(&running.logits);
-            let ids = self.ids(running, n);
-            process(&mut scores, History { ids: &ids, prompt: self.prompt.len() }, self.settings);
+            let history = History { ids: running.sequence.ids(), prompt: self.prompt.len() };
+            process(&mut scores, history, self.settings);
             if *do_sample {
                 Filters::of_beams(self.settings).apply(&mut scores);
             }
@@ -135,16 +135,6 @@ impl Search<'_> {
             Candidate { parent, token, sum, over: ended || n == self.limit, ended }
         };
         Ok(chosen.into_iter().map(candidate).collect())
-    }
-
-    /// The tokens of a running sequence before its `n`-th new one.
-    fn ids(&self, running: &Running, n: usize) -> Vec<u32> {
-        let mut ids = running.sequence.ids().to_vec();
-        if n > 1 {
-            ids.push(running.last);
-        }
-        ids.truncate(self.prompt.len() + n - 1);
-        ids
     }
 
     /// So many continuations, drawn without replacement by their sums: those with the largest sums after noise of Gumbel's
@@ -170,8 +160,8 @@ impl Search<'_> {
             return;
         }
         for candidate in first.iter().filter(|candidate| candidate.over) {
-            let mut tokens = self.ids(&self.running[candidate.parent], n)[self.prompt.len()..].to_vec();
-            tokens.push(candidate.token);
+            let before = &self.running[candidate.parent].sequence.ids()[self.prompt.len()..];
+            let tokens = [before, &[candidate.token]].concat();
             let score = normalized(candidate.sum, n, length_penalty);
             self.finished.push(Beam { tokens, score, ended: candidate.ended });
         }

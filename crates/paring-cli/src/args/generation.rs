@@ -16,17 +16,17 @@ pub struct GenerateArgs {
     /// Hugging Face folder, hub name (org/name or org/name@revision), or `demo`; compressed or not
     #[arg(value_parser = NonEmptyStringValueParser::new(), help_heading = None::<&str>)]
     pub model: String,
-    /// Text to continue; `-`: what stdin has
+    /// Text to continue, or `-` to read it from stdin
     #[arg(long, short, value_name = "TEXT", allow_hyphen_values = true, help_heading = PROMPT)]
     pub prompt: Option<String>,
-    /// File with the text; of a .jsonl file each line is a prompt of its own
+    /// File with the text; each line of a .jsonl file is a prompt of its own
     ///
-    /// The field `prompt` or `text` of a line is continued, and with --chat also a list of `messages`. Each line of the
-    /// output is an object with the `text` of an answer, in the order of the file; with --json there is one object with a
-    /// list of `answers`. They are computed together.
+    /// Each line is an object with the field `prompt` or `text`, or with --chat a list of `messages`. Each line of the output
+    /// is an object with the `text` of an answer, in the order of the file; with --json there is one object with a list of
+    /// `answers`. All prompts are computed together.
     #[arg(long, value_name = "FILE", help_heading = PROMPT)]
     pub prompt_file: Option<PathBuf>,
-    /// Answer the prompt as a message, by the model's chat template
+    /// Answer the prompt as a message, using the model's chat template
     #[arg(long, help_heading = PROMPT)]
     pub chat: bool,
     /// Instructions before the message
@@ -57,41 +57,41 @@ pub struct ChatArgs {
     pub memory: InMemoryArgs,
 }
 
-/// Settings of a text. What is not typed is as `generation_config.json` of the model says.
+/// Settings of a text. Those left out are taken from the `generation_config.json` of the model.
 #[derive(Args)]
 #[command(next_help_heading = SAMPLING)]
 pub struct SettingsArgs {
-    /// New tokens at most [default: the model's; or 20, in a chat what the context has place for]
+    /// Most new tokens [default: the model's; or 20, in a chat as many as fit the context]
     #[arg(long, short = 'n', value_name = "N", value_parser = count(0), help_heading = ANSWER)]
     pub max_new_tokens: Option<usize>,
-    /// New tokens before which the text does not end
+    /// Fewest new tokens before the text may end
     #[arg(long, value_name = "N", value_parser = count(0), hide_short_help = true, help_heading = ANSWER)]
     pub min_new_tokens: Option<usize>,
-    /// Text before which the answer ends; may be repeated
+    /// Text that ends the answer, and is left out of it; may be repeated
     #[arg(long, value_name = "TEXT", value_parser = NonEmptyStringValueParser::new(), allow_hyphen_values = true, help_heading = ANSWER)]
     pub stop: Vec<String>,
-    /// Draw tokens; less than 1 prefers likely ones, and 0 takes the best
+    /// Draw tokens at random; values below 1 favour likely ones, and 0 always takes the likeliest
     ///
-    /// Without options of sampling, the model's files say whether tokens are drawn; the best ones are taken where they do
-    /// not.
+    /// Without a sampling option, the model's files say whether tokens are drawn; if they say nothing, the likeliest are
+    /// taken.
     #[arg(long, value_name = "T", allow_negative_numbers = true)]
     pub temperature: Option<f32>,
-    /// Draw from so many of the best tokens; 0: from all [default: the model's, or 50]
+    /// Draw from the K likeliest tokens; 0: from all [default: the model's, or 50]
     #[arg(long, value_name = "K", value_parser = count(0))]
     pub top_k: Option<usize>,
-    /// Draw from the best tokens that have this probability together
+    /// Draw from the likeliest tokens whose probabilities add up to P
     #[arg(long, value_name = "P", allow_negative_numbers = true)]
     pub top_p: Option<f32>,
-    /// Draw from tokens with at least this share of the best one's probability
+    /// Draw from tokens at least P times as likely as the likeliest
     #[arg(long, value_name = "P", allow_negative_numbers = true)]
     pub min_p: Option<f32>,
-    /// Seed of what is drawn [default: another each time]
+    /// Seed of the draws [default: a new one each time]
     #[arg(long, value_name = "N")]
     pub seed: Option<u64>,
-    /// Divide the scores of tokens that were there by this
+    /// Make tokens that have occurred less likely: their scores are divided by this
     #[arg(long, value_name = "X", allow_negative_numbers = true, hide_short_help = true)]
     pub repetition_penalty: Option<f32>,
-    /// Let no run of so many tokens occur twice; 0: any
+    /// Let no run of N tokens occur twice; 0: no limit
     #[arg(long, value_name = "N", value_parser = count(0), hide_short_help = true)]
     pub no_repeat_ngram_size: Option<usize>,
 }
@@ -100,13 +100,13 @@ pub struct SettingsArgs {
 #[derive(Args)]
 #[command(next_help_heading = BEAMS)]
 pub struct BeamArgs {
-    /// Search the best text with so many beams, instead of token by token
+    /// Search for the best text with N beams, instead of choosing token by token
     #[arg(long, value_name = "N", value_parser = count(1), hide_short_help = true)]
     pub num_beams: Option<usize>,
-    /// Exponent of the length that scores are divided by: above 0 for long texts, below for short ones [default: 1]
+    /// Exponent of the length that scores are divided by: above 0 favours long texts, below 0 short ones [default: 1]
     #[arg(long, value_name = "X", allow_negative_numbers = true, hide_short_help = true)]
     pub length_penalty: Option<f32>,
-    /// End as soon as there are as many texts as beams; `never`: when none can become better [default: false]
+    /// End as soon as there are as many finished texts as beams; `never`: only when none can improve [default: false]
     #[arg(long, value_enum, value_name = "WHEN", num_args = 0..=1, default_missing_value = "true", hide_short_help = true)]
     pub early_stopping: Option<EarlyStoppingArg>,
 }
@@ -134,7 +134,7 @@ pub enum EarlyStoppingArg {
 pub enum CacheTypeArg {
     F32,
     Bf16,
-    /// Half of bf16; on CPUs
+    /// Half the size of bf16; on CPUs only
     Fp8,
 }
 
@@ -155,7 +155,7 @@ impl InMemoryArgs {
 }
 
 impl SettingsArgs {
-    /// The settings that are asked for, with beams or without.
+    /// The settings that are asked for, with or without beams.
     pub fn choices(&self, beams: Option<&BeamArgs>) -> Choices {
         let greedy = self.temperature == Some(0.0) || beams.is_some_and(BeamArgs::are_searched);
         let draws = self.temperature.is_some() || self.top_k.is_some() || self.top_p.is_some() || self.min_p.is_some();
@@ -182,7 +182,7 @@ impl SettingsArgs {
         }
     }
 
-    /// A note on options that have no effect beside others; `draws` tells if tokens are drawn.
+    /// A note on options that have no effect beside others; `draws` and `is_search` tell how tokens are chosen.
     pub fn without_effect(&self, beams: Option<&BeamArgs>, (draws, is_search): (bool, bool)) -> Option<String> {
         let of_drawing = [
             ("--temperature", self.temperature.is_some_and(|temperature| temperature != 0.0)),

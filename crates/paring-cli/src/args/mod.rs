@@ -71,9 +71,9 @@ pub enum Command {
     /// Measure perplexity
     #[command(mut_args = of_evaluation)]
     Eval(EvalArgs),
-    /// Continue a text, or many
+    /// Continue one text or many
     Generate(Box<GenerateArgs>),
-    /// Talk with a model in the terminal
+    /// Chat with a model in the terminal
     Chat(Box<ChatArgs>),
     /// Serve a model to programs, by OpenAI's protocol
     Serve(Box<ServeArgs>),

@@ -111,21 +111,15 @@ impl Stop {
 }
 
 /// Ctrl-C that ends one piece of work after the other, and the process where there is none, or it is pressed again.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Default)]
 pub struct Interrupt {
     is_busy: Arc<AtomicBool>,
     asked: Arc<AtomicBool>,
+    /// The way to end a server that answers what it has begun.
     server: Arc<OnceLock<EndOfServer>>,
 }
 
-/// The way to end a server that answers what it has begun.
-struct EndOfServer(Box<dyn Fn() + Send + Sync>);
-
-impl std::fmt::Debug for EndOfServer {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("EndOfServer")
-    }
-}
+type EndOfServer = Box<dyn Fn() + Send + Sync>;
 
 impl Interrupt {
     /// Listens until the process ends. Errors when the system does not allow it.
@@ -149,7 +143,7 @@ impl Interrupt {
     pub fn serve(&self, stop: impl Fn() + Send + Sync + 'static) {
         self.asked.store(false, Ordering::Relaxed);
         // There is one server in a process.
-        let _ = self.server.set(EndOfServer(Box::new(stop)));
+        let _ = self.server.set(Box::new(stop));
     }
 
     /// Ends the piece of work; true if it was interrupted.
@@ -172,7 +166,7 @@ impl Interrupt {
                 if signal == SIGINT && is_first && self.is_busy.load(Ordering::Relaxed) {
                     continue;
                 }
-                if let Some(EndOfServer(stop)) = self.server.get().filter(|_| is_first) {
+                if let Some(stop) = self.server.get().filter(|_| is_first) {
                     if signal == SIGINT {
                         printer.unprint_key();
                     }

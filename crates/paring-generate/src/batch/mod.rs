@@ -32,11 +32,11 @@ pub struct Request {
     pub settings: Settings,
     /// The number of this request among those that share a seed: each draws numbers of its own.
     pub stream: u64,
-    /// Asks for the logarithm of each new token's probability, and those of so many of the best tokens.
+    /// Asks for the logarithm of each new token's probability, and of those of this many of the best tokens.
     pub logprobs: Option<usize>,
     /// Asks for the same of the prompt's tokens, without the first, whose probability no model says.
     pub prompt_logprobs: Option<usize>,
-    /// A sequence that the model has seen: its tokens are not computed again as far as the prompt begins with them.
+    /// A sequence that the model has seen: the tokens that the prompt begins with in common with it are not computed again.
     pub seen: Option<Sequence>,
 }
 

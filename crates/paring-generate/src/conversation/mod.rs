@@ -58,12 +58,11 @@ impl Conversation {
     /// When the model has no chat template, or it refuses the messages, and when the context is full. The question is not part
     /// of the conversation then.
     pub fn ask(&mut self, text: &str, settings: &Settings) -> Result<Turn> {
-        self.messages.push(message("user", text));
         let before = self.messages.clone();
+        self.messages.push(message("user", text));
         let turn = self.turn(settings);
         if turn.is_err() {
             self.messages = before;
-            self.messages.pop();
         }
         turn
     }
@@ -79,7 +78,7 @@ impl Conversation {
                     return Ok(Turn { request, dropped });
                 }
                 // A question and its answer go together.
-                Err(error) if error.is_context() && self.shifts && self.messages.len() > self.fixed + 2 => {
+                Err(error) if error.is_context() && self.can_shift() => {
                     self.messages.drain(self.fixed..self.fixed + 2);
                     dropped += 2;
                 }
@@ -88,21 +87,23 @@ impl Conversation {
         }
     }
 
-    /// Errors where a prompt leaves no place for an answer; where turns can go, for one that is worth it.
+    /// True if there is an old turn that may be forgotten.
+    fn can_shift(&self) -> bool {
+        self.shifts && self.messages.len() > self.fixed + 2
+    }
+
+    /// Checks that a prompt leaves space for an answer, and as long as turns can be forgotten for a long one.
     fn fits(&self, prompt: usize, settings: &Settings) -> Result<()> {
         let context = self.engine.longest();
         let new = settings.new_tokens(prompt, context)?;
-        match (context, settings.length) {
-            (Some(limit), Length::AtMost(_) | Length::Total(_) | Length::Context)
-                if self.shifts && new < limit / ANSWER && self.messages.len() > self.fixed + 2 =>
-            {
-                match settings.length {
-                    Length::AtMost(asked) if new >= asked => Ok(()),
-                    _ => Err(Error::Context { prompt, new: limit / ANSWER, limit }),
-                }
-            }
-            _ => Ok(()),
-        }
+        let Some(limit) = context.filter(|_| self.can_shift()) else { return Ok(()) };
+        let long = limit / ANSWER;
+        let least = match settings.length {
+            Length::Exactly(asked) => asked,
+            Length::AtMost(asked) => asked.min(long),
+            Length::Total(_) | Length::Context => long,
+        };
+        if new < least { Err(Error::Context { prompt, new: least, limit }) } else { Ok(()) }
     }
 
     /// Adds the answer, and keeps the text as the model has seen it for the next turn.

@@ -34,7 +34,7 @@ impl<'a> Filters<'a> {
             self.top_p(scores, top_p);
         }
         if min_p > 0.0 {
-            self.min_p(scores, min_p);
+            self.cut(scores, |all| f64::from(min_p) * all.iter().copied().fold(0.0, f64::max));
         }
         if typical_p < 1.0 {
             self.typical(scores, typical_p);
@@ -44,7 +44,7 @@ impl<'a> Filters<'a> {
         }
         if eta_cutoff > 0.0 {
             let eta = f64::from(eta_cutoff);
-            self.cut(scores, |entropy| eta.min(eta.sqrt() * (-entropy).exp()));
+            self.cut(scores, |all| eta.min(eta.sqrt() * (-entropy(all)).exp()));
         }
     }
 
@@ -74,18 +74,6 @@ impl<'a> Filters<'a> {
         }
     }
 
-    /// Removes what is less likely than a share of the largest probability.
-    fn min_p(&self, scores: &mut [f32], share: f32) {
-        let probabilities = softmax(scores);
-        let border = f64::from(share) * probabilities.iter().copied().fold(0.0, f64::max);
-        let always = kth_largest(scores, self.least.min(scores.len()));
-        for (score, p) in scores.iter_mut().zip(probabilities) {
-            if p < border && *score < always {
-                *score = f32::NEG_INFINITY;
-            }
-        }
-    }
-
     /// Keeps tokens whose information is near the entropy, up to a mass (Meister et al., Locally Typical Sampling,
     /// section 4).
     fn typical(&self, scores: &mut [f32], mass: f32) {
@@ -110,11 +98,11 @@ impl<'a> Filters<'a> {
         }
     }
 
-    /// Removes what is less likely than a border that depends on the entropy (Hewitt et al., Truncation Sampling as
-    /// Language Model Desmoothing, section 4).
-    fn cut(&self, scores: &mut [f32], border: impl Fn(f64) -> f64) {
+    /// Removes what is less likely than a border that depends on all probabilities (for one on their entropy Hewitt et al.,
+    /// Truncation Sampling as Language Model Desmoothing, section 4).
+    fn cut(&self, scores: &mut [f32], border: impl Fn(&[f64]) -> f64) {
         let probabilities = softmax(scores);
-        let border = border(entropy(&probabilities));
+        let border = border(&probabilities);
         let always = kth_largest(scores, self.least.min(scores.len()));
         for (score, p) in scores.iter_mut().zip(probabilities) {
             if p < border && *score < always {

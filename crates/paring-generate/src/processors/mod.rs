@@ -29,7 +29,7 @@ impl History<'_> {
     }
 }
 
-/// Changes the scores `[vocab]` of the token after `history`, by all that is asked for also without sampling: biases and
+/// Changes the scores `[vocab]` of the token after `history` by everything that applies with and without sampling: biases,
 /// penalties, runs that may not occur twice, and the least length.
 pub fn process(scores: &mut [f32], history: History<'_>, settings: &Settings) {
     for &(id, bias) in &settings.logit_bias {
@@ -86,8 +86,7 @@ fn forbid_runs(scores: &mut [f32], ids: &[u32], n: usize) {
     }
     let tail = &ids[ids.len() + 1 - n..];
     for run in ids.windows(n) {
-        if let Some((&last, begin)) = run.split_last().filter(|(_, begin)| *begin == tail) {
-            debug_assert_eq!(begin.len(), n - 1);
+        if let Some((&last, _)) = run.split_last().filter(|(_, begin)| *begin == tail) {
             remove(scores, last);
         }
     }

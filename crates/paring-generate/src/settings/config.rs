@@ -2,7 +2,7 @@
 
 use serde_json::{Map, Value};
 
-use super::{Choices, EarlyStopping};
+use super::{Choices, EarlyStopping, Settings};
 use crate::{Error, Result};
 
 /// A file's values by their keys.
@@ -55,11 +55,13 @@ impl Reader<'_> {
 }
 
 impl Choices {
-    /// The settings in a model's `generation_config.json`, if it has one, which is `file` in messages. The end of a text is
-    /// what `config.json`, which is `config`, says where that does not: in older checkpoints.
+    /// Reads the settings in a model's `generation_config.json`, if it has one: `generation` is the file's name, for messages,
+    /// and its content. In older checkpoints the tokens that end and pad texts stand in `config.json`, whose content is
+    /// `config`.
     ///
     /// # Errors
-    /// On a value of a wrong type. Ranges are checked where settings are resolved.
+    /// On a value of a wrong type or out of its range, except those of drawing in a file that does not draw: as transformers
+    /// does, a model runs without them.
     pub fn of_model(generation: Option<(&str, &Value)>, config: &Value) -> Result<Self> {
         let nothing = Map::new();
         let object = |value: Option<&Value>| value.and_then(Value::as_object).unwrap_or(&nothing).clone();
@@ -70,14 +72,14 @@ impl Choices {
         let reader = Reader { file, object: &of_generation };
         let eos_token_id = match reader.ids("eos_token_id")? {
             Some(ids) => Some(ids),
-            // What is no id there is left alone, as a model runs without it.
+            // Anything else there is ignored, since a model runs without it.
             None => of_config.ids("eos_token_id").unwrap_or_default(),
         };
         let pad_token_id = match reader.id("pad_token_id")? {
             Some(id) => Some(id),
             None => of_config.id("pad_token_id").unwrap_or_default(),
         };
-        Ok(Self {
+        let mut choices = Self {
             max_new_tokens: reader.count("max_new_tokens")?,
             max_length: reader.count("max_length")?,
             min_new_tokens: reader.count("min_new_tokens")?,
@@ -100,7 +102,31 @@ impl Choices {
             pad_token_id,
             stop: reader.get("stop_strings", "a text, or a list of them", texts)?.unwrap_or_default(),
             ..Self::default()
-        })
+        };
+        let check = |choices: &Self| Settings::resolve(&Self::default(), choices);
+        if choices.do_sample != Some(true) && check(&choices).is_err() {
+            choices = choices.without_drawing();
+        }
+        match check(&choices) {
+            Err(Error::Setting { name, got, allowed }) => {
+                Err(Error::Config { file: file.into(), key: name.replace('-', "_"), expected: allowed, got })
+            }
+            Err(error) => Err(error),
+            Ok(_) => Ok(choices),
+        }
+    }
+
+    fn without_drawing(self) -> Self {
+        Self {
+            temperature: None,
+            top_k: None,
+            top_p: None,
+            min_p: None,
+            typical_p: None,
+            epsilon_cutoff: None,
+            eta_cutoff: None,
+            ..self
+        }
     }
 }
 
@@ -114,9 +140,9 @@ fn early_stopping(value: &Value) -> Option<EarlyStopping> {
 }
 
 fn texts(value: &Value) -> Option<Vec<String>> {
+    let text = |value: &Value| value.as_str().filter(|text| !text.is_empty()).map(String::from);
     match value {
-        Value::String(text) => Some(vec![text.clone()]),
-        Value::Array(list) => list.iter().map(|text| text.as_str().map(String::from)).collect(),
-        _ => None,
+        Value::Array(list) => list.iter().map(text).collect(),
+        value => Some(vec![text(value)?]),
     }
 }

@@ -1,7 +1,6 @@
 //! The settings of generation, by the names that `generation_config.json` has for them.
 //!
-//! [`Choices`] are what somebody says, each of them perhaps; [`Settings`] are what is done, with a default for all that
-//! nobody says.
+//! [`Choices`] may each be given or left out; [`Settings`] are complete, with a default for each that was left out.
 
 mod config;
 #[cfg(test)]
@@ -9,9 +8,9 @@ mod tests;
 
 use crate::{Error, Result};
 
-/// New tokens where nobody says how many.
+/// New tokens where no number is given.
 pub const NEW_TOKENS: usize = 20;
-/// Scores that are kept in sampling where nobody says how many.
+/// Scores that sampling keeps where no number is given.
 pub const TOP_K: usize = 50;
 /// Beams at most: more would take the memory of as many sequences.
 const MOST_BEAMS: usize = 1024;
@@ -27,7 +26,7 @@ pub enum EarlyStopping {
     Never,
 }
 
-/// Settings as far as somebody says them. The names are those of transformers.
+/// Settings that may be given or left out. The names are those of transformers.
 #[derive(Clone, Debug, Default, PartialEq)]
 #[allow(missing_docs)]
 pub struct Choices {
@@ -64,13 +63,13 @@ pub struct Choices {
 /// The number of new tokens.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Length {
-    /// So many; a context that has no place for them is an error.
+    /// This many; it is an error if they do not fit the context.
     Exactly(usize),
-    /// So many, or as many as the context has place for.
+    /// This many, or as many as fit the context.
     AtMost(usize),
-    /// So many with the prompt, or as many as the context has place for.
+    /// This many together with the prompt, or as many as fit the context.
     Total(usize),
-    /// As many as the context has place for.
+    /// As many as fit the context.
     Context,
 }
 
@@ -89,7 +88,7 @@ pub struct Settings {
     pub num_beams: usize,
     /// Sequences that it returns.
     pub num_return_sequences: usize,
-    /// Divides scores; only in sampling, as the six that follow.
+    /// Divides scores; like the six that follow, in sampling only.
     pub temperature: f32,
     /// Scores that are kept; 0 for all.
     pub top_k: usize,
@@ -159,8 +158,8 @@ impl Default for Settings {
 }
 
 impl Settings {
-    /// Takes what is `asked`, and for what is not, what the `model`'s files say ([`Choices::of_model`]), and then the defaults
-    /// of transformers.
+    /// Completes what is `asked` with what the `model`'s files say ([`Choices::of_model`]), and then with the defaults of
+    /// transformers.
     ///
     /// # Errors
     /// On a value out of its range, from either.
@@ -179,14 +178,17 @@ impl Settings {
             _ => usual.length,
         };
         let eos = pick!(eos_token_id).unwrap_or_default();
+        let num_beams = pick!(num_beams).unwrap_or(usual.num_beams);
+        // A file may ask for several drawn texts, of which there is one here.
+        let of_file = model.num_return_sequences.map(|sequences| sequences.min(num_beams));
         let settings = Self {
             length,
             min_new_tokens: pick!(min_new_tokens).unwrap_or(usual.min_new_tokens),
             // The number of new tokens counts where both are given.
             min_length: pick!(min_length).filter(|_| pick!(min_new_tokens).is_none()).unwrap_or(usual.min_length),
             do_sample: pick!(do_sample).unwrap_or(usual.do_sample),
-            num_beams: pick!(num_beams).unwrap_or(usual.num_beams),
-            num_return_sequences: pick!(num_return_sequences).unwrap_or(usual.num_return_sequences),
+            num_beams,
+            num_return_sequences: asked.num_return_sequences.or(of_file).unwrap_or(usual.num_return_sequences),
             temperature: pick!(temperature).unwrap_or(usual.temperature),
             top_k: pick!(top_k).unwrap_or(usual.top_k),
             top_p: pick!(top_p).unwrap_or(usual.top_p),
@@ -207,13 +209,19 @@ impl Settings {
             seed: pick!(seed).unwrap_or(usual.seed),
         };
         settings.check()?;
-        Ok(settings)
+        match (asked.min_new_tokens, asked.max_new_tokens) {
+            (Some(least), Some(most)) if least > most => {
+                let got = least.to_string();
+                Err(Error::Setting { name: "min-new-tokens", got, allowed: "at most the number of new tokens" })
+            }
+            _ => Ok(settings),
+        }
     }
 
-    /// Errors on a value out of its range.
+    /// Checks the ranges of all values.
     ///
     /// # Errors
-    /// That, with the name of the setting, the value and what is allowed.
+    /// On the first value out of its range, with its name and the range.
     pub fn check(&self) -> Result<()> {
         let positive = |v: f32| v.is_finite() && v > 0.0;
         let finite = |v: f32| v.is_finite();
@@ -258,7 +266,7 @@ impl Settings {
         Ok(())
     }
 
-    /// New tokens after a prompt of so many, in a context of so many at most.
+    /// New tokens after a prompt of `prompt` tokens, where a sequence has at most `context`.
     ///
     /// # Errors
     /// On a prompt without tokens, one that fills the context, and where the number that was asked for does not fit.

@@ -49,6 +49,9 @@ fn values_of_wrong_types_and_ranges_are_named() {
         (json!({"eos_token_id": [1, "2"]}), "eos_token_id should be a token id, or a list"),
         (json!({"early_stopping": 1}), "early_stopping should be true, false or"),
         (json!({"stop_strings": [1]}), "stop_strings should be"),
+        (json!({"stop_strings": ""}), "g.json: stop_strings should be a text, or a list of them, got"),
+        (json!({"do_sample": true, "temperature": 0}), "g.json: temperature should be above 0, got 0"),
+        (json!({"repetition_penalty": -1}), "g.json: repetition_penalty should be above 0, got -1"),
     ] {
         let error = of(value).unwrap_err().to_string();
         assert!(error.contains(words), "{error}");
@@ -60,6 +63,10 @@ fn values_of_wrong_types_and_ranges_are_named() {
         (Choices { top_p: Some(1.5), ..Choices::default() }, "top-p 1.5"),
         (Choices { min_p: Some(-0.1), ..Choices::default() }, "min-p -0.1: must be between 0 and 1"),
         (Choices { repetition_penalty: Some(-1.0), ..Choices::default() }, "repetition-penalty -1"),
+        (
+            Choices { min_new_tokens: Some(3), max_new_tokens: Some(2), ..Choices::default() },
+            "min-new-tokens 3: must be at most the number of new tokens",
+        ),
         (Choices { num_beams: Some(0), ..Choices::default() }, "num-beams 0: must be from 1"),
         (Choices { num_return_sequences: Some(2), ..Choices::default() }, "num-return-sequences 2"),
         (Choices { presence_penalty: Some(3.0), ..Choices::default() }, "presence-penalty 3"),
@@ -69,6 +76,15 @@ fn values_of_wrong_types_and_ranges_are_named() {
         let error = Settings::resolve(&asked, &Choices::default()).unwrap_err();
         assert!(error.is_misuse() && error.to_string().contains(words), "{error}");
     }
+}
+
+#[test]
+fn what_a_file_says_of_drawing_counts_where_it_draws() {
+    let model = of(json!({"temperature": 0, "top_p": 0.5, "repetition_penalty": 2})).unwrap();
+    let settings = Settings::resolve(&Choices::default(), &model).unwrap();
+    assert_eq!((settings.temperature, settings.top_p, settings.repetition_penalty), (1.0, 1.0, 2.0));
+    let model = of(json!({"do_sample": true, "num_return_sequences": 3})).unwrap();
+    assert_eq!(Settings::resolve(&Choices::default(), &model).unwrap().num_return_sequences, 1);
 }
 
 #[test]

@@ -4,8 +4,7 @@ use paring_data::Tokenizer;
 
 use crate::Result;
 
-/// Tokens that are decoded together although they end in no whole character: more is no character, but bytes that are no
-/// text.
+/// Tokens that may wait for the rest of a character: after more of them the bytes are taken for no text.
 const LONGEST: usize = 16;
 
 /// The text of a sequence of tokens that grows.
@@ -13,8 +12,9 @@ const LONGEST: usize = 16;
 pub struct Text {
     stop: Stop,
     ids: Vec<u32>,
-    /// The tokens whose text gives the next ones their context begin here, and end where what is known of the text ends.
+    /// Start of the tokens that are decoded again with the next ones, which may be written otherwise without them.
     context: usize,
+    /// Number of tokens whose text was returned.
     known: usize,
 }
 
@@ -24,7 +24,7 @@ impl Text {
         Self { stop: Stop::new(stop), ..Self::default() }
     }
 
-    /// A text that follows `before`, tokens of a prompt: some tokenizers write a token otherwise where a text begins.
+    /// The text after `before`, the tokens of a prompt: some tokenizers write a token differently at the start of a text.
     pub fn after(before: &[u32], stop: &[String]) -> Self {
         let ids = before[before.len().saturating_sub(LONGEST)..].to_vec();
         Self { stop: Stop::new(stop), context: 0, known: ids.len(), ids }
@@ -117,14 +117,6 @@ impl Stop {
 fn overlap(text: &str, stop: &str) -> usize {
     let most = text.len().min(stop.len() - 1);
     (1..=most).rev().find(|&n| stop.is_char_boundary(n) && text.ends_with(&stop[..n])).unwrap_or(0)
-}
-
-/// A text up to the first of some strings, and true if there is one.
-pub fn cut<'a>(text: &'a str, stop: &[String]) -> (&'a str, bool) {
-    match stop.iter().filter(|stop| !stop.is_empty()).filter_map(|stop| text.find(stop.as_str())).min() {
-        Some(at) => (&text[..at], true),
-        None => (text, false),
-    }
 }
 
 #[cfg(test)]

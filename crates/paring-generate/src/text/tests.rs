@@ -112,6 +112,6 @@ fn text_ends_before_a_stop_string() {
     assert!(!text.is_stopped());
     of_bytes("abc").iter().for_each(|&id| _ = text.push(&tokenizer, id).unwrap());
     assert!(text.is_stopped());
-    assert_eq!(cut("a stop b", &stop(&["b", "stop"])), ("a ", true));
-    assert_eq!(cut("abc", &stop(&["", "d"])), ("abc", false));
+    assert_eq!(run(&["b", "stop"], "a stop b").concat(), "a ");
+    assert_eq!(run(&["", "d"], "abc").concat(), "abc");
 }

@@ -20,33 +20,23 @@ const GENERATION_CONFIG: &str = "generation_config.json";
 pub struct Generator {
     /// The model.
     pub engine: Arc<Engine>,
-    /// Type that its products round to.
-    pub precision: Precision,
-    /// Its tokenizer, if it has one.
-    pub tokenizer: Option<Arc<Tokenizer>>,
+    /// Its tokenizer.
+    pub tokenizer: Arc<Tokenizer>,
     /// The settings of its files.
     pub choices: Choices,
     /// Notes on the model.
     pub notes: Vec<String>,
 }
 
-impl Generator {
-    /// The tokenizer.
-    ///
-    /// # Errors
-    /// When the model has none.
-    pub fn tokenizer(&self) -> Result<&Arc<Tokenizer>> {
-        self.tokenizer.as_ref().ok_or_else(|| paring_generate::Error::NoTokenizer { name: "text" }.into())
-    }
-}
-
 impl Sources {
-    /// Reads a model that is here into memory, where its weights stay as packed as the files have them on the CPU. It computes on `device`; products round to `precision`, or to what suits its
-    /// type, and keys and values are kept in `cache`: bfloat16 where products round to it, f32 otherwise. `read` hears how
-    /// many blocks of how many were read.
+    /// Reads a model that is here into memory; on the CPU its weights stay as packed as the files have them. It computes on
+    /// `device`; products round to the precision `asked` for, or to one that suits its type, and keys and values are kept in
+    /// `cache`, or else in bfloat16 where products round to it, and in f32 otherwise. `read` hears how many blocks of how many
+    /// were read.
     ///
     /// # Errors
-    /// As [`Sources::model`], when `generation_config.json` cannot be read, and when weights cannot.
+    /// As [`Sources::model`], when `generation_config.json` cannot be read, without a tokenizer, and when weights cannot be
+    /// read.
     pub fn generator(
         &self,
         local: impl AsRef<Path>,
@@ -64,10 +54,12 @@ impl Sources {
         };
         let generation = generation.as_ref().map(|(file, value)| (file.as_str(), value));
         let choices = Choices::of_model(generation, checkpoint.config())?;
+        // Before weights are read, which takes a while.
+        let tokenizer = tokenizer.ok_or(paring_generate::Error::NoTokenizer { name: "text" })?;
         let usual = if precision == Precision::Bf16 { CacheType::Bf16 } else { CacheType::F32 };
         let blocks = decoder.blocks();
         let engine = Engine::read(Arc::from(decoder), cache.unwrap_or(usual), &mut |done| read(done, blocks))?;
-        Ok(Generator { engine: Arc::new(engine), precision, tokenizer: tokenizer.map(Arc::new), choices, notes })
+        Ok(Generator { engine: Arc::new(engine), tokenizer: Arc::new(tokenizer), choices, notes })
     }
 
     /// The file with a model's settings of generation, and its path; `None` if it has none.

@@ -8,7 +8,7 @@ use paring_generate::conversation::Turn;
 use paring_generate::{Batch, Conversation, Limits, Sequence, Settings};
 use serde_json::{Value, json};
 
-use super::{Made, Opened, open};
+use super::{Made, Opened, open, prompts};
 use crate::args::{ChatArgs, Shared};
 use crate::progress::Log;
 use crate::show::paint;
@@ -36,9 +36,8 @@ pub fn chat(args: &ChatArgs, shared: &Shared, log: &Log) -> Result<Answer, Failu
     Settings::resolve(&asked, &Default::default())?;
     let opened = open(&args.model, &args.memory, (shared, log))?;
     let settings = opened.settings(&asked, true)?;
-    opened.note(opened.notes.iter().cloned());
     opened.note(args.settings.without_effect(None, (settings.do_sample, false)));
-    let (engine, tokenizer) = (opened.generator.engine.clone(), Arc::clone(opened.generator.tokenizer()?));
+    let (engine, tokenizer) = (opened.generator.engine.clone(), Arc::clone(&opened.generator.tokenizer));
     let conversation = Conversation::new(engine, tokenizer, args.system.as_deref(), args.context_shift);
     let is_terminal = std::io::stdin().is_terminal();
     let (is_verbose, shifts) = (args.memory.running.verbose, args.context_shift);
@@ -75,14 +74,12 @@ impl Talk<'_> {
             if self.is_terminal {
                 stderr::text("> ");
             }
-            line.clear();
             let read =
                 stdin.read_until(b'\n', &mut line).map_err(|source| Error::Io { path: "stdin".into(), source })?;
             if read == 0 {
                 break;
             }
-            let text = std::str::from_utf8(&line)
-                .map_err(|e| Error::Plan(format!("stdin: not UTF-8 at byte {} of a line", e.valid_up_to() + 1)))?;
+            let text = prompts::utf8(std::mem::take(&mut line), "a line of stdin")?;
             match text.trim() {
                 "" => {}
                 EXIT => return Ok(()),
@@ -112,7 +109,7 @@ impl Talk<'_> {
         self.opened.note((dropped > 0).then_some(dropped_note));
         let prompt_tokens = request.prompt.len();
         let generator = &self.opened.generator;
-        let mut batch = Batch::new(generator.engine.clone(), generator.tokenizer.clone(), Limits::default());
+        let mut batch = Batch::new(generator.engine.clone(), Some(generator.tokenizer.clone()), Limits::default());
         let id = batch.add(request)?;
         let mut made = Made { prompt_tokens, ..Made::default() };
         let mut seen: Option<Sequence> = None;
@@ -123,15 +120,9 @@ impl Talk<'_> {
                 seen = batch.cancel(id);
                 break;
             }
-            for mut event in batch.step()? {
+            for event in batch.step()? {
                 self.opened.print(&event.text)?;
-                let finished = event.finished.take();
-                made.take(event)?;
-                if let Some(finished) = finished {
-                    made.timing = finished.timing;
-                    made.reason = super::reason(finished.reason)?;
-                    seen = Some(finished.sequence);
-                }
+                seen = made.take(event)?;
             }
         }
         self.opened.interrupt.end();

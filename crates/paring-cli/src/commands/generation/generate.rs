@@ -4,12 +4,13 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use paring::Result;
-use paring_generate::text::cut;
-use paring_generate::{Batch, Event, Id, Limits, Request, Settings, Timing, beam};
+use paring::report::words::plural;
+use paring_generate::settings::Length;
+use paring_generate::{Batch, Id, Limits, Request, Settings, Text, Timing, beam};
 use serde_json::{Value, json};
 
 use super::prompts::{self, Prompt};
-use super::{Made, Opened, open, reason};
+use super::{Made, Opened, open};
 use crate::args::{GenerateArgs, Shared};
 use crate::progress::Log;
 use crate::show::{Answer, Failure, terminal};
@@ -33,7 +34,6 @@ pub fn generate(args: &GenerateArgs, shared: &Shared, log: &Log) -> Result<Answe
     let (prompts, is_file) = prompts::read(args)?;
     let opened = open(&args.model, &args.memory, (shared, log))?;
     let settings = opened.settings(&asked, args.chat)?;
-    opened.note(opened.notes.iter().cloned());
     opened.note(args.settings.without_effect(Some(&args.beams), (settings.do_sample, settings.num_beams > 1)));
     let tokens = prompts.iter().map(|prompt| tokens(prompt, &opened, &settings)).collect::<Result<_>>()?;
     let work = Work { opened: &opened, settings: &settings, prompts: tokens, is_file };
@@ -54,8 +54,16 @@ pub fn generate(args: &GenerateArgs, shared: &Shared, log: &Log) -> Result<Answe
 /// The tokens of a prompt that the context has place for.
 fn tokens(prompt: &Prompt, opened: &Opened<'_>, settings: &Settings) -> Result<Vec<u32>> {
     let generator = &opened.generator;
-    let tokens = prompt.tokens(generator.tokenizer()?).map_err(|error| prompt.located(error))?;
-    settings.new_tokens(tokens.len(), generator.engine.longest()).map_err(|error| prompt.located(error))?;
+    let tokens = prompt.tokens(&generator.tokenizer).map_err(|error| prompt.located(error))?;
+    let new = settings.new_tokens(tokens.len(), generator.engine.longest()).map_err(|error| prompt.located(error))?;
+    if let (Length::Total(most), 0) = (settings.length, new) {
+        let place = prompt.place.as_ref().map_or(String::new(), |place| format!("{place}: "));
+        let problem = format!(
+            "the prompt has {}, and the model's files allow {most} with the answer",
+            plural(tokens.len(), "token")
+        );
+        opened.note([format!("{place}{problem}, which is empty; use --max-new-tokens")]);
+    }
     Ok(tokens)
 }
 
@@ -87,7 +95,7 @@ impl Work<'_> {
     /// Answers all prompts together. They are printed in their order.
     fn in_a_batch(&self) -> Result<(Vec<Made>, Timing)> {
         let generator = &self.opened.generator;
-        let tokenizer = Some(Arc::clone(generator.tokenizer()?));
+        let tokenizer = Some(Arc::clone(&generator.tokenizer));
         let mut batch = Batch::new(generator.engine.clone(), tokenizer, Limits::default());
         let mut numbers: BTreeMap<Id, usize> = BTreeMap::new();
         let mut all: Vec<Made> = Vec::new();
@@ -101,7 +109,7 @@ impl Work<'_> {
             for event in batch.step()? {
                 let Some(&number) = numbers.get(&event.id) else { continue };
                 let piece = event.text.clone();
-                let is_over = all[number].take(event)?;
+                let is_over = all[number].take(event)?.is_some();
                 if !self.is_file {
                     self.print(&all[number], &piece, is_over)?;
                 }
@@ -124,41 +132,48 @@ impl Work<'_> {
         Ok((all, timing))
     }
 
-    /// Searches the best answer to each prompt.
+    /// Searches the best answer to each prompt, until it is interrupted.
     fn with_beams(&self) -> Result<(Vec<Made>, Timing)> {
-        let generator = &self.opened.generator;
-        let tokenizer = generator.tokenizer()?;
         let (mut all, mut timing) = (Vec::new(), Timing::default());
         for prompt in &self.prompts {
-            let stop = &mut || self.opened.interrupt.is_asked();
-            let found = beam::search(&generator.engine, prompt, self.settings, stop)?;
-            timing.add(&found.timing);
-            let mut made = Made { prompt_tokens: prompt.len(), timing: found.timing, ..Made::default() };
-            if let Some(best) = found.beams.into_iter().next() {
-                let before = tokenizer.decode(prompt, true)?;
-                let text = tokenizer.decode(&[prompt.as_slice(), &best.tokens].concat(), true)?;
-                let (text, is_cut) = cut(text.get(before.len()..).unwrap_or_default(), &self.settings.stop);
-                made.reason = if best.ended || is_cut { "stop" } else { "length" };
-                (made.text, made.tokens) = (text.to_string(), best.tokens);
-            }
-            if self.opened.interrupt.is_asked() {
-                made.reason = "interrupted";
-            }
-            self.print(&made, &made.text, true)?;
+            let made = match self.opened.interrupt.is_asked() {
+                true => Made { reason: "interrupted", prompt_tokens: prompt.len(), ..Made::default() },
+                false => {
+                    let made = self.searched(prompt)?;
+                    self.print(&made, &made.text, true)?;
+                    made
+                }
+            };
+            timing.add(&made.timing);
             all.push(made);
         }
         Ok((all, timing))
     }
-}
 
-impl Made {
-    /// Takes the news of a request; true if they are the last.
-    pub fn take(&mut self, event: Event) -> Result<bool> {
-        self.text.push_str(&event.text);
-        self.tokens.extend(event.token.map(|chosen| chosen.token));
-        let Some(finished) = event.finished else { return Ok(false) };
-        self.timing = finished.timing;
-        self.reason = reason(finished.reason)?;
-        Ok(true)
+    /// The best answer to a prompt, up to a stop string.
+    fn searched(&self, prompt: &[u32]) -> Result<Made> {
+        let (generator, interrupt) = (&self.opened.generator, &self.opened.interrupt);
+        let found = beam::search(&generator.engine, prompt, self.settings, &mut || interrupt.is_asked())?;
+        let mut made = Made { prompt_tokens: prompt.len(), timing: found.timing, reason: "length", ..Made::default() };
+        // None where no token was asked for.
+        if let Some(best) = found.beams.into_iter().next() {
+            let tokenizer = &generator.tokenizer;
+            let mut text = Text::after(prompt, &self.settings.stop);
+            for token in best.tokens {
+                made.tokens.push(token);
+                made.text.push_str(&text.push(tokenizer, token)?);
+                if text.is_stopped() {
+                    break;
+                }
+            }
+            made.text.push_str(&text.finish(tokenizer)?);
+            if best.ended || text.is_stopped() {
+                made.reason = "stop";
+            }
+        }
+        if interrupt.is_asked() {
+            made.reason = "interrupted";
+        }
+        Ok(made)
     }
 }

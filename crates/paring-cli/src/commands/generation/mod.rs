@@ -13,8 +13,9 @@ use paring::report::peak_rss_mib;
 use paring::report::words::plural;
 use paring::request::Generator;
 use paring::{Error, Result};
+use paring_generate::batch::Finished;
 use paring_generate::settings::Length;
-use paring_generate::{Choices, Finish, Settings, Timing};
+use paring_generate::{Choices, Event, Finish, Sequence, Settings, Timing};
 use paring_model::CacheType;
 use serde_json::{Value, json};
 
@@ -37,10 +38,9 @@ struct Opened<'a> {
     channels: Channels,
     /// True if stderr gets rates and notes.
     is_loud: bool,
-    notes: Vec<String>,
 }
 
-/// Reads the model into memory.
+/// Reads the model into memory, and tells the notes on it.
 fn open<'a>(model: &str, memory: &InMemoryArgs, (shared, log): (&Shared, &'a Log)) -> Result<Opened<'a>> {
     let running = &memory.running;
     let threads = machine::threads(running.threads, running.place.isa.as_deref())?;
@@ -52,9 +52,10 @@ fn open<'a>(model: &str, memory: &InMemoryArgs, (shared, log): (&Shared, &'a Log
     let read = &mut |done, of| progress.reading(done, of);
     let generator = sources.generator(&local, running.dtype.precision(), budget.device(), memory.cache_type(), read)?;
     progress.done();
-    let notes = threads.into_iter().chain(generator.notes.clone()).collect();
     let channels = shared.channels();
-    Ok(Opened { log, generator, interrupt, channels, is_loud: !channels.quiet && !log.is_on_stderr(), notes })
+    let opened = Opened { log, generator, interrupt, channels, is_loud: !channels.quiet && !log.is_on_stderr() };
+    opened.note(threads.into_iter().chain(opened.generator.notes.iter().cloned()));
+    Ok(opened)
 }
 
 impl Opened<'_> {
@@ -131,6 +132,16 @@ struct Made {
 }
 
 impl Made {
+    /// Takes the news of a request. Returns the text as the model has seen it if they are the last.
+    fn take(&mut self, event: Event) -> Result<Option<Sequence>> {
+        self.text.push_str(&event.text);
+        self.tokens.extend(event.token.map(|chosen| chosen.token));
+        let Some(Finished { reason: finish, timing, sequence }) = event.finished else { return Ok(None) };
+        self.timing = timing;
+        self.reason = reason(finish)?;
+        Ok(Some(sequence))
+    }
+
     /// As programs get it.
     fn value(&self, settings: &Settings) -> Value {
         let mut value = json!({

@@ -34,8 +34,11 @@ pub fn read(args: &GenerateArgs) -> Result<(Vec<Prompt>, bool)> {
         (_, Some(path)) => whole(utf8(files::read(path, LARGEST)?, &path.display().to_string())?),
         (Some(text), _) if text == "-" => {
             let mut bytes = Vec::new();
-            let read = std::io::stdin().lock().take(LARGEST).read_to_end(&mut bytes);
+            let read = std::io::stdin().lock().take(LARGEST + 1).read_to_end(&mut bytes);
             read.map_err(|source| Error::Io { path: "stdin".into(), source })?;
+            if bytes.len() as u64 > LARGEST {
+                return Err(Error::Plan(format!("stdin: more than {LARGEST} bytes; use a shorter prompt")));
+            }
             whole(utf8(bytes, "stdin")?)
         }
         (text, _) => text.clone().unwrap_or_default(),
@@ -43,7 +46,8 @@ pub fn read(args: &GenerateArgs) -> Result<(Vec<Prompt>, bool)> {
     Ok((vec![Prompt { content: content(text, args), place: None }], false))
 }
 
-fn utf8(bytes: Vec<u8>, name: &str) -> Result<String> {
+/// The text in bytes of `name`.
+pub fn utf8(bytes: Vec<u8>, name: &str) -> Result<String> {
     String::from_utf8(bytes)
         .map_err(|e| Error::Plan(format!("{name}: not UTF-8 at byte {}; convert it", e.utf8_error().valid_up_to() + 1)))
 }

@@ -24,9 +24,8 @@ pub fn serve(args: &ServeArgs, shared: &Shared, log: &Log) -> Result<Answer, Fai
     let server = Server::bind(access, args.limits.limits()).map_err(refused)?;
     let address = server.address().map_err(refused)?;
     let opened = open(&args.model, &args.memory, (shared, log))?;
-    opened.note(opened.notes.iter().cloned());
     let generator = &opened.generator;
-    let prompts = Arc::clone(generator.tokenizer()?);
+    let prompts = Arc::clone(&generator.tokenizer);
     // Files that are wrong are found now, not by a client.
     prompts.tokens("a").map_err(Error::from)?;
     let model = Model {
