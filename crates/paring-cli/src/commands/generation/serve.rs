@@ -51,7 +51,10 @@ pub fn serve(args: &ServeArgs, shared: &Shared, log: &Log) -> Result<Answer, Fai
         }
     };
     server.run(model, ready).map_err(refused)?;
-    Ok(Answer::default())
+    match opened.interrupt.code() {
+        Some(code) => Err(Failure::new("stopped", code)),
+        None => Ok(Answer::default()),
+    }
 }
 
 /// The key of the environment, if there is one.
