@@ -11,6 +11,8 @@ use crate::problem::Problem;
 const STOPS: usize = 4;
 /// Temperatures below are as good as 0, which takes the best token.
 const COLD: f32 = 1e-5;
+/// Fields for tools, all of which would change the answer.
+const TOOLS: [&str; 2] = ["tools", "functions"];
 
 /// A request to which its own fields are still to be added.
 pub fn ask(kind: Kind, prompts: Vec<Prompt>, fields: &mut Fields, choices: usize) -> Result<Ask, Problem> {
@@ -25,14 +27,22 @@ pub fn ask(kind: Kind, prompts: Vec<Prompt>, fields: &mut Fields, choices: usize
         Some(mut options) => options.flag("include_usage")? && stream,
         None => false,
     };
+    for name in TOOLS {
+        fields.refuse(name, |value| value.as_array().is_some_and(Vec::is_empty), "this server calls no tools")?;
+    }
+    let plain = |value: &Value| value.get("type").and_then(Value::as_str) == Some("text");
+    fields.refuse("response_format", plain, "only {\"type\": \"text\"} is possible here")?;
+    fields.refuse("suffix", |value| value == "", "texts are continued at their end alone")?;
+    let older = fields.count("max_tokens", 0..=usize::MAX)?;
+    let newer = fields.count("max_completion_tokens", 0..=usize::MAX)?;
     let (settings, seed) = settings(fields)?;
     Ok(Ask {
         kind,
         model: fields.text("model")?,
         prompts,
         n,
-        most: None,
-        most_name: "max_tokens",
+        most: newer.or(older),
+        most_name: if newer.is_some() { "max_completion_tokens" } else { "max_tokens" },
         settings,
         seed,
         ignores_eos: fields.flag("ignore_eos")?,

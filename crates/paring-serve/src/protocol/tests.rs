@@ -46,6 +46,24 @@ fn messages_become_what_templates_know() {
 }
 
 #[test]
+fn both_kinds_know_both_names_of_the_length() {
+    for (body, want) in [
+        (json!({"max_tokens": 3}), (Some(3), "max_tokens")),
+        (json!({"max_completion_tokens": 4}), (Some(4), "max_completion_tokens")),
+    ] {
+        for (kind, name, prompt) in [
+            (Kind::Completion, "prompt", json!("a")),
+            (Kind::Chat, "messages", json!([{"role": "user", "content": "a"}])),
+        ] {
+            let mut body = body.clone();
+            body[name] = prompt;
+            let ask = parsed(kind, body);
+            assert_eq!((ask.most, ask.most_name), want);
+        }
+    }
+}
+
+#[test]
 fn seeds_may_have_any_sign_and_usage_needs_a_stream() {
     let ask = |more: Value| {
         let mut body = json!({"prompt": "a"});
