@@ -144,6 +144,10 @@ fn requests(state: &State, ask: &Ask, prompts: &[Tokens]) -> Result<Vec<(paring_
     }
     let usual = if ask.kind == Kind::Chat { usize::MAX } else { NEW_TOKENS };
     let most = ask.most.unwrap_or(usual).min(limit);
+    if ask.settings.min_new_tokens > most {
+        let message = format!("{} is more than the {most} new tokens of an answer", ask.settings.min_new_tokens);
+        return Err(Problem::field("min_tokens", message));
+    }
     let eos = if ask.ignores_eos { Vec::new() } else { state.eos.clone() };
     let seed = ask.seed.unwrap_or_else(drawn);
     let mut all = Vec::with_capacity(prompts.len() * ask.n);

@@ -70,6 +70,8 @@ fn completions() -> Vec<Value> {
         json!({"prompt": "a", "stream_options": {"include_usage": 1}}),
         json!({"prompt": "a", "suffix": "b"}),
         json!({"prompt": "a", "max_completion_tokens": -1}),
+        json!({"prompt": "a", "min_tokens": 17}),
+        json!({"prompt": "a", "max_tokens": 3, "min_tokens": 4}),
         json!({"prompt": "a", "top_logprobs": 2}),
         json!({"prompt": "a", "tools": [{"type": "function"}]}),
         json!({"prompt": "a", "response_format": {"type": "json_object"}}),
