@@ -1,3 +1,4 @@
+use paring_generate::Scored;
 use serde_json::json;
 
 use super::*;
@@ -75,4 +76,13 @@ fn seeds_may_have_any_sign_and_usage_needs_a_stream() {
     let options = json!({"include_usage": true});
     assert!(!ask(json!({"stream_options": options})).with_usage);
     assert!(ask(json!({"stream": true, "stream_options": options})).with_usage);
+}
+
+#[test]
+fn bytes_of_parts_of_characters_are_not_made_up() {
+    let scored = [5, 6].map(|token| Scored { token, logprob: -1.0, top: Vec::new() });
+    let mut logs = ChatLogs::default();
+    logs.extend(&scored, &["é".into(), "\u{fffd}".into()]);
+    let logs = logs.take();
+    assert_eq!((&logs["content"][0]["bytes"], &logs["content"][1]["bytes"]), (&json!([195, 169]), &Value::Null));
 }
