@@ -3,10 +3,11 @@
 use std::net::{IpAddr, Ipv4Addr};
 
 use clap::Args;
-use clap::builder::{NonEmptyStringValueParser, RangedU64ValueParser};
+use clap::builder::NonEmptyStringValueParser;
 use paring_serve::Limits;
 
 use super::InMemoryArgs;
+use super::generation::count;
 use super::headings::{LIMITS, SERVER};
 
 /// Bytes of a MiB.
@@ -60,11 +61,6 @@ pub struct LimitsArgs {
     /// MiB in the body of a request; a longer one is answered with status 413
     #[arg(long, value_name = "MIB", default_value_t = Limits::default().body / MIB, value_parser = count(1), hide_short_help = true)]
     pub max_body: usize,
-}
-
-/// Counts from `least`.
-fn count(least: u64) -> RangedU64ValueParser<usize> {
-    RangedU64ValueParser::new().range(least..=u64::from(u16::MAX) << 12)
 }
 
 impl LimitsArgs {

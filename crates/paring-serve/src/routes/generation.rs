@@ -3,7 +3,6 @@
 use std::collections::hash_map::RandomState;
 use std::hash::{BuildHasher, Hasher};
 use std::sync::Arc;
-use std::time::{SystemTime, UNIX_EPOCH};
 
 use axum::extract::Request;
 use axum::http::StatusCode;
@@ -19,7 +18,7 @@ use crate::events::{Events, Gone};
 use crate::problem::{Problem, json};
 use crate::protocol::{self, Ask, Kind, Prompt, Shape, usage};
 use crate::scheduler::{Note, refused};
-use crate::state::State;
+use crate::state::{State, now};
 
 /// New tokens of a text where the request does not say how many.
 const NEW_TOKENS: usize = 16;
@@ -78,9 +77,8 @@ async fn answered(state: Arc<State>, kind: Kind, request: Request) -> Result<Res
     };
     let texts = prompts.iter().flat_map(|prompt| (0..ask.n).map(move |_| text(prompt))).collect();
     let prefix = if kind == Kind::Chat { "chatcmpl" } else { "cmpl" };
-    let created = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |time| time.as_secs());
     let id = format!("{prefix}-{:016x}{:016x}", drawn(), drawn());
-    let shape = Shape { kind, id, created, model: state.name.clone() };
+    let shape = Shape { kind, id, created: now(), model: state.name.clone() };
     let work = Work { state, shape, with_usage: ask.with_usage, prompt_tokens, texts, notes };
     if !ask.stream {
         return work.whole().await;
