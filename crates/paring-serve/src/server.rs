@@ -63,10 +63,10 @@ impl Stopper {
 }
 
 impl Access {
-    /// Errors where anybody could use the server, and that is not wanted.
+    /// Checks that strangers cannot use the server, unless it is open to them.
     ///
     /// # Errors
-    /// That.
+    /// [`Error::Open`] where they can.
     pub fn check(&self) -> Result<()> {
         let is_safe = self.address.ip().is_loopback() || self.key.is_some() || self.open;
         if is_safe { Ok(()) } else { Err(Error::Open { address: self.address }) }

@@ -67,5 +67,5 @@ fn message(number: usize, value: Value) -> Result<Value, Problem> {
 fn text(field: &str, part: &Value) -> Result<String, Problem> {
     let is_text = part.get("type").and_then(Value::as_str) == Some("text");
     let text = part.get("text").and_then(Value::as_str).filter(|_| is_text);
-    text.map(String::from).ok_or_else(|| wrong(field, "parts {\"type\": \"text\", \"text\": \"…\"} alone", part))
+    text.map(String::from).ok_or_else(|| wrong(field, "only parts {\"type\": \"text\", \"text\": \"…\"}", part))
 }

@@ -16,7 +16,7 @@ pub fn ask(fields: &mut Fields, choices: usize) -> Result<Ask, Problem> {
     if prompts.len() > choices {
         return Err(Problem::field("prompt", format!("a request may have {choices} prompts at most")));
     }
-    fields.refuse("top_logprobs", |value| *value == 0, "in a completion, logprobs is the number")?;
+    fields.refuse("top_logprobs", |value| *value == 0, "a completion has the number in logprobs")?;
     let ask = sampling::ask(Kind::Completion, prompts, fields, choices)?;
     let echo = fields.flag("echo")?;
     Ok(Ask { echo, logprobs: fields.count("logprobs", 0..=LOGPROBS)?, ..ask })

@@ -21,7 +21,7 @@ pub fn ask(kind: Kind, prompts: Vec<Prompt>, fields: &mut Fields, choices: usize
         let asked = format!("{} prompts with {n} answers each are more than {choices} in a request", prompts.len());
         return Err(Problem::field("n", asked));
     }
-    fields.refuse("best_of", |value| value.as_u64() == Some(n as u64), "only as many as n can be made here")?;
+    fields.refuse("best_of", |value| value.as_u64() == Some(n as u64), "has to be equal to n here")?;
     let stream = fields.flag("stream")?;
     let with_usage = match fields.object("stream_options")? {
         Some(mut options) => options.flag("include_usage")? && stream,
@@ -32,7 +32,7 @@ pub fn ask(kind: Kind, prompts: Vec<Prompt>, fields: &mut Fields, choices: usize
     }
     let plain = |value: &Value| value.get("type").and_then(Value::as_str) == Some("text");
     fields.refuse("response_format", plain, "only {\"type\": \"text\"} is possible here")?;
-    fields.refuse("suffix", |value| value == "", "texts are continued at their end alone")?;
+    fields.refuse("suffix", |value| value == "", "a text can only be continued at its end")?;
     let older = fields.count("max_tokens", 0..=usize::MAX)?;
     let newer = fields.count("max_completion_tokens", 0..=usize::MAX)?;
     let (settings, seed) = settings(fields)?;

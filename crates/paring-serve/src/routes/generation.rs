@@ -100,7 +100,7 @@ fn prepared(state: &State, kind: Kind, body: &[u8], tokenizer: &Tokenizer) -> Re
         return Err(Problem::no_model(model, &state.name));
     }
     if let Some((id, _)) = ask.settings.logit_bias.iter().find(|(id, _)| *id as usize >= state.vocab) {
-        return Err(Problem::field("logit_bias", format!("the model has no token {id}, but {}", state.vocab)));
+        return Err(Problem::field("logit_bias", format!("there is no token {id}: the model has {}", state.vocab)));
     }
     let prompts = std::mem::take(&mut ask.prompts);
     let prompts = prompts.into_iter().map(|prompt| tokens(state, prompt, ask.echo, tokenizer));
@@ -120,7 +120,7 @@ fn tokens(state: &State, prompt: Prompt, echo: bool, tokenizer: &Tokenizer) -> R
         }
         Prompt::Ids(ids) => {
             if let Some(id) = ids.iter().find(|&&id| id as usize >= state.vocab) {
-                return Err(Problem::field("prompt", format!("the model has no token {id}, but {}", state.vocab)));
+                return Err(Problem::field("prompt", format!("there is no token {id}: the model has {}", state.vocab)));
             }
             let text = if echo { tokenizer.decode(&ids, true).map_err(failed)? } else { String::new() };
             Ok(Tokens { ids, text })

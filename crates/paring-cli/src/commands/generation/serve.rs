@@ -41,7 +41,7 @@ pub fn serve(args: &ServeArgs, shared: &Shared, log: &Log) -> Result<Answer, Fai
     let (name, is_loud, is_json) = (model.name.clone(), opened.is_loud, shared.json);
     let ready = move || {
         if is_loud {
-            let who = if has_key { format!(", for clients that know ${KEY}") } else { String::new() };
+            let who = if has_key { format!(", for clients with the key in ${KEY}") } else { String::new() };
             stderr::line(format!("serving {name} on http://{address}/v1{who}"));
         }
         if is_json {
