@@ -62,6 +62,18 @@ fn a_server_answers_and_ends_in_order() {
     }
 }
 
+#[cfg(unix)]
+#[test]
+fn a_server_that_ctrl_c_ends_says_so() {
+    let (mut child, mut stdout, port) = server(None);
+    assert!(ask(port, "").starts_with("HTTP/1.1 200"));
+    assert!(Command::new("kill").args(["-s", "INT", &child.id().to_string()]).status().unwrap().success());
+    assert_eq!(child.wait().unwrap().code(), Some(130));
+    let mut rest = String::new();
+    stdout.read_to_string(&mut rest).unwrap();
+    assert_eq!(rest, "{\"error\":\"stopped\"}\n");
+}
+
 #[test]
 fn the_key_is_that_of_the_environment() {
     let (mut child, _stdout, port) = server(Some("a-key"));

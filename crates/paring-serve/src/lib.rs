@@ -1,6 +1,6 @@
 //! A server of one model by OpenAI's protocol, over HTTP/1.1.
 //!
-//! * [`server`]: connections, and their end; [`limits`]: bounds on what clients can take; `timed`: on their patience.
+//! * [`server`]: connections, and their end; [`limits`]: bounds on what clients can take; `timed`: the time in which they have to.
 //! * `routes`: paths → answers; `events`: answers that come in pieces.
 //! * `protocol`: bodies of requests → checked types, and the shapes of answers.
 //! * `scheduler`: the thread that owns the model; requests join its batch between steps.

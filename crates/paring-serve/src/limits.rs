@@ -11,13 +11,14 @@ pub struct Limits {
     pub body: usize,
     /// Texts that are continued together.
     pub sequences: usize,
-    /// Texts that wait besides. One more is answered with 429.
+    /// Texts that wait for their turn. One more is answered with 429.
     pub queue: usize,
     /// Texts that one request may ask for: its prompts times the answers to each.
     pub choices: usize,
     /// New tokens that a text may get; `None`: what the context has place for.
     pub new_tokens: Option<usize>,
-    /// Tokens in the cache at a time: a text waits until all that it may become has place. Also the longest text.
+    /// Tokens in the cache at a time, with those that texts at work may still get: a text that does not fit waits. Also the
+    /// longest text.
     pub cached_tokens: usize,
     /// Time that a client has to send the head of a request, or to begin another one.
     pub head_time: Duration,

@@ -65,7 +65,7 @@ impl Problem {
 
     /// A method that a path does not have.
     pub fn no_method(allowed: &'static str) -> Self {
-        let message = format!("this path takes {allowed} alone");
+        let message = format!("this path takes only {allowed}");
         let header = Some(("allow", allowed));
         Self { header, ..Self::new(StatusCode::METHOD_NOT_ALLOWED, INVALID, message) }
     }

@@ -177,7 +177,7 @@ impl Thread {
         let mut tokens: usize = self.running.values().map(|client| client.tokens).sum();
         while self.running.len() < self.limits.sequences.max(1) {
             let fits = |next: &Waiting| tokens + next.tokens <= self.limits.cached_tokens;
-            // One alone has been checked before.
+            // One that runs alone fits: that was checked before.
             if !self.waiting.front().is_some_and(|next| fits(next) || self.running.is_empty()) {
                 return;
             }

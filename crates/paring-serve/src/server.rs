@@ -3,7 +3,7 @@
 use std::net::{SocketAddr, TcpListener};
 use std::pin::pin;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use axum::Router;
 use hyper::server::conn::http1;
@@ -16,7 +16,7 @@ use crate::limits::Limits;
 use crate::metrics::{Connected, Metrics};
 use crate::model::Model;
 use crate::scheduler::Scheduler;
-use crate::state::State;
+use crate::state::{self, State};
 use crate::timed::Timed;
 use crate::words::Words;
 use crate::{Error, Result, routes};
@@ -63,10 +63,10 @@ impl Stopper {
 }
 
 impl Access {
-    /// Errors where anybody could use the server, and that is not wanted.
+    /// Checks that strangers cannot use the server, unless it is open to them.
     ///
     /// # Errors
-    /// That.
+    /// [`Error::Open`] where they can.
     pub fn check(&self) -> Result<()> {
         let is_safe = self.address.ip().is_loopback() || self.key.is_some() || self.open;
         if is_safe { Ok(()) } else { Err(Error::Open { address: self.address }) }
@@ -113,7 +113,7 @@ impl Server {
         let state = State {
             context: model.context(),
             vocab: model.engine.vocab(),
-            created: SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |time| time.as_secs()),
+            created: state::now(),
             name: model.name,
             eos: model.eos,
             key: self.key,

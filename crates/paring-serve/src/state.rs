@@ -1,6 +1,7 @@
 //! All that the answers to requests need.
 
 use std::sync::Arc;
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use tokio::sync::watch;
 
@@ -29,4 +30,9 @@ pub struct State {
     pub metrics: Arc<Metrics>,
     /// True once the server is stopping.
     pub stopping: watch::Receiver<bool>,
+}
+
+/// The time in seconds since 1970.
+pub fn now() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |time| time.as_secs())
 }

@@ -65,7 +65,7 @@ fn of(pieces: &Mutex<Pieces>, ids: &[u32]) -> Option<Vec<Arc<str>>> {
     ids.iter().map(|id| pieces.known.get(id).cloned()).collect()
 }
 
-/// Gets to know the pieces of tokens.
+/// Learns the pieces of tokens.
 fn learn(pieces: &Mutex<Pieces>, tokenizer: &Tokenizer, ids: &[u32]) -> paring_data::Result<()> {
     let (before, unknown) = {
         let pieces = pieces.lock().unwrap_or_else(PoisonError::into_inner);

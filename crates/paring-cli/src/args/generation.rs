@@ -139,7 +139,7 @@ pub enum CacheTypeArg {
 }
 
 /// Counts from `least`.
-fn count(least: u64) -> RangedU64ValueParser<usize> {
+pub fn count(least: u64) -> RangedU64ValueParser<usize> {
     RangedU64ValueParser::new().range(least..=u64::from(u32::MAX))
 }
 

@@ -3,10 +3,11 @@
 use std::net::{IpAddr, Ipv4Addr};
 
 use clap::Args;
-use clap::builder::{NonEmptyStringValueParser, RangedU64ValueParser};
+use clap::builder::NonEmptyStringValueParser;
 use paring_serve::Limits;
 
 use super::InMemoryArgs;
+use super::generation::count;
 use super::headings::{LIMITS, SERVER};
 
 /// Bytes of a MiB.
@@ -17,19 +18,18 @@ pub struct ServeArgs {
     /// Hugging Face folder, hub name (org/name or org/name@revision), or `demo`; compressed or not
     #[arg(value_parser = NonEmptyStringValueParser::new(), help_heading = None::<&str>)]
     pub model: String,
-    /// Port; 0: a free one
+    /// Port to listen on; 0: any free one
     #[arg(long, short, default_value_t = 8080, value_name = "P", help_heading = SERVER)]
     pub port: u16,
     /// Address to listen on
     ///
-    /// Other machines reach addresses other than those of this one, so these need the key $PARING_API_KEY, or
-    /// --allow-open.
+    /// An address that other machines can reach needs a key in $PARING_API_KEY, or --allow-open.
     #[arg(long, value_name = "ADDRESS", default_value_t = IpAddr::V4(Ipv4Addr::LOCALHOST), help_heading = SERVER)]
     pub host: IpAddr,
-    /// Be reached from other machines without a key: anybody there can use the model
+    /// Serve other machines without a key: anybody who reaches the server can use the model
     #[arg(long, help_heading = SERVER)]
     pub allow_open: bool,
-    /// Name of the model for clients [default: its name on the hub, or that of its folder]
+    /// Name that clients call the model by [default: its name on the hub, or that of its folder]
     #[arg(long, value_name = "NAME", value_parser = NonEmptyStringValueParser::new(), help_heading = SERVER)]
     pub name: Option<String>,
     #[command(flatten)]
@@ -45,26 +45,21 @@ pub struct LimitsArgs {
     /// Texts that are computed together
     #[arg(long, value_name = "N", default_value_t = Limits::default().sequences, value_parser = count(1))]
     pub max_batch: usize,
-    /// Texts that wait besides; one more is answered with status 429
+    /// Texts that wait for their turn; one more is answered with status 429
     #[arg(long, value_name = "N", default_value_t = Limits::default().queue, value_parser = count(0))]
     pub max_queue: usize,
-    /// New tokens that an answer may have [default: what the context has place for]
+    /// Most new tokens of an answer [default: as many as fit the context]
     #[arg(long, short = 'n', value_name = "N", value_parser = count(1))]
     pub max_new_tokens: Option<usize>,
-    /// Tokens of all texts at work, with those that they may get; also the longest text
+    /// Tokens of all texts that are computed together, with those that they may still get; also the longest text
     #[arg(long, value_name = "N", default_value_t = Limits::default().cached_tokens, value_parser = count(2), hide_short_help = true)]
     pub max_cached_tokens: usize,
     /// Open connections; one more is answered with status 503
     #[arg(long, value_name = "N", default_value_t = Limits::default().connections, value_parser = count(1), hide_short_help = true)]
     pub max_connections: usize,
-    /// MiB in the body of a request; a longer one is answered with status 413
+    /// Largest body of a request, in MiB; a larger one is answered with status 413
     #[arg(long, value_name = "MIB", default_value_t = Limits::default().body / MIB, value_parser = count(1), hide_short_help = true)]
     pub max_body: usize,
-}
-
-/// Counts from `least`.
-fn count(least: u64) -> RangedU64ValueParser<usize> {
-    RangedU64ValueParser::new().range(least..=u64::from(u16::MAX) << 12)
 }
 
 impl LimitsArgs {

@@ -14,6 +14,11 @@ const SIGNALLED: usize = 128;
 /// The number of the signal that ctrl-C sends.
 const INTERRUPTED: usize = 2;
 
+/// The exit code of a process that a signal ended.
+fn signalled(signal: usize) -> u8 {
+    u8::try_from(SIGNALLED + signal).unwrap_or(crate::FAILED)
+}
+
 /// The end of a command that is asked to stop.
 pub struct Ending {
     /// The command line that continues the work, of a run that finishes the block at work first; `None` for commands that
@@ -64,11 +69,10 @@ impl Stop {
 
     /// The exit code of a process that was asked to stop.
     pub fn code(&self) -> u8 {
-        let signal = match self.signal.load(Ordering::Relaxed) {
-            0 => INTERRUPTED,
-            signal => signal,
-        };
-        u8::try_from(SIGNALLED + signal).unwrap_or(crate::FAILED)
+        match self.signal.load(Ordering::Relaxed) {
+            0 => signalled(INTERRUPTED),
+            signal => signalled(signal),
+        }
     }
 
     #[cfg(unix)]
@@ -114,6 +118,8 @@ impl Stop {
 #[derive(Clone, Default)]
 pub struct Interrupt {
     is_busy: Arc<AtomicBool>,
+    /// True if it was ctrl-C that ended a server, not SIGTERM.
+    by_key: Arc<AtomicBool>,
     asked: Arc<AtomicBool>,
     /// The way to end a server that answers what it has begun.
     server: Arc<OnceLock<EndOfServer>>,
@@ -156,6 +162,11 @@ impl Interrupt {
         self.asked.load(Ordering::Relaxed)
     }
 
+    /// The exit code of a server that ctrl-C ended; `None` after SIGTERM, by which service managers end what runs well.
+    pub fn code(&self) -> Option<u8> {
+        self.by_key.load(Ordering::Relaxed).then(|| signalled(INTERRUPTED))
+    }
+
     #[cfg(unix)]
     fn on_signals(self, printer: LinePrinter, channels: Channels) -> std::io::Result<()> {
         use signal_hook::consts::{SIGINT, SIGTERM};
@@ -168,6 +179,7 @@ impl Interrupt {
                 }
                 if let Some(stop) = self.server.get().filter(|_| is_first) {
                     if signal == SIGINT {
+                        self.by_key.store(true, Ordering::Relaxed);
                         printer.unprint_key();
                     }
                     if !channels.quiet {
@@ -176,8 +188,7 @@ impl Interrupt {
                     stop();
                     continue;
                 }
-                let code = u8::try_from(SIGNALLED + signal as usize).unwrap_or(crate::FAILED);
-                Ending { continued_by: None, channels }.now(&printer, code);
+                Ending { continued_by: None, channels }.now(&printer, signalled(signal as usize));
             }
         };
         // Without a thread a signal ends the process, as it would have.

@@ -8,8 +8,6 @@ use crate::problem::Problem;
 
 /// Best tokens whose probabilities a request may ask for.
 const LOGPROBS: usize = 20;
-/// Fields that ask for what is not done here: each would change the answer.
-const TOOLS: [&str; 2] = ["tools", "functions"];
 
 pub fn ask(fields: &mut Fields, choices: usize) -> Result<Ask, Problem> {
     let messages = fields.take("messages").ok_or_else(|| Problem::field("messages", "is missing"))?;
@@ -18,26 +16,14 @@ pub fn ask(fields: &mut Fields, choices: usize) -> Result<Ask, Problem> {
         return Err(Problem::field("messages", "the list is empty"));
     }
     let messages = messages.into_iter().enumerate().map(|(i, value)| message(i, value)).collect::<Result<_, _>>()?;
-    for name in TOOLS {
-        let nothing = |value: &Value| value.as_array().is_some_and(Vec::is_empty);
-        fields.refuse(name, nothing, "this server calls no tools")?;
-    }
-    let plain = |value: &Value| value.get("type").and_then(Value::as_str) == Some("text");
-    fields.refuse("response_format", plain, "only {\"type\": \"text\"} is possible here")?;
+    fields.refuse("echo", |value| *value == false, "only completions repeat their prompt")?;
     let ask = sampling::ask(Kind::Chat, vec![Prompt::Messages(messages)], fields, choices)?;
-    let older = fields.count("max_tokens", 0..=usize::MAX)?;
-    let newer = fields.count("max_completion_tokens", 0..=usize::MAX)?;
     let is_asked = fields.flag("logprobs")?;
     let top = fields.count("top_logprobs", 0..=LOGPROBS)?;
     if top.is_some_and(|top| top > 0) && !is_asked {
         return Err(Problem::field("top_logprobs", "needs logprobs to be true"));
     }
-    Ok(Ask {
-        most: newer.or(older),
-        most_name: if newer.is_some() { "max_completion_tokens" } else { "max_tokens" },
-        logprobs: is_asked.then_some(top.unwrap_or(0)),
-        ..ask
-    })
+    Ok(Ask { logprobs: is_asked.then_some(top.unwrap_or(0)), ..ask })
 }
 
 /// A message as templates know it: its content is a string.
@@ -81,5 +67,5 @@ fn message(number: usize, value: Value) -> Result<Value, Problem> {
 fn text(field: &str, part: &Value) -> Result<String, Problem> {
     let is_text = part.get("type").and_then(Value::as_str) == Some("text");
     let text = part.get("text").and_then(Value::as_str).filter(|_| is_text);
-    text.map(String::from).ok_or_else(|| wrong(field, "parts {\"type\": \"text\", \"text\": \"…\"} alone", part))
+    text.map(String::from).ok_or_else(|| wrong(field, "only parts {\"type\": \"text\", \"text\": \"…\"}", part))
 }

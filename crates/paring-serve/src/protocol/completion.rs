@@ -16,15 +16,10 @@ pub fn ask(fields: &mut Fields, choices: usize) -> Result<Ask, Problem> {
     if prompts.len() > choices {
         return Err(Problem::field("prompt", format!("a request may have {choices} prompts at most")));
     }
-    let nothing = |value: &Value| value.as_str() == Some("");
-    fields.refuse("suffix", nothing, "texts are continued at their end alone")?;
+    fields.refuse("top_logprobs", |value| *value == 0, "a completion has the number in logprobs")?;
     let ask = sampling::ask(Kind::Completion, prompts, fields, choices)?;
-    Ok(Ask {
-        most: fields.count("max_tokens", 0..=usize::MAX)?,
-        echo: fields.flag("echo")?,
-        logprobs: fields.count("logprobs", 0..=LOGPROBS)?,
-        ..ask
-    })
+    let echo = fields.flag("echo")?;
+    Ok(Ask { echo, logprobs: fields.count("logprobs", 0..=LOGPROBS)?, ..ask })
 }
 
 /// A text, several, the ids of one, or those of several.

@@ -11,6 +11,8 @@ use crate::problem::Problem;
 const STOPS: usize = 4;
 /// Temperatures below are as good as 0, which takes the best token.
 const COLD: f32 = 1e-5;
+/// Fields for tools, all of which would change the answer.
+const TOOLS: [&str; 2] = ["tools", "functions"];
 
 /// A request to which its own fields are still to be added.
 pub fn ask(kind: Kind, prompts: Vec<Prompt>, fields: &mut Fields, choices: usize) -> Result<Ask, Problem> {
@@ -19,20 +21,28 @@ pub fn ask(kind: Kind, prompts: Vec<Prompt>, fields: &mut Fields, choices: usize
         let asked = format!("{} prompts with {n} answers each are more than {choices} in a request", prompts.len());
         return Err(Problem::field("n", asked));
     }
-    fields.refuse("best_of", |value| value.as_u64() == Some(n as u64), "only as many as n can be made here")?;
+    fields.refuse("best_of", |value| value.as_u64() == Some(n as u64), "has to be equal to n here")?;
     let stream = fields.flag("stream")?;
     let with_usage = match fields.object("stream_options")? {
         Some(mut options) => options.flag("include_usage")? && stream,
         None => false,
     };
+    for name in TOOLS {
+        fields.refuse(name, |value| value.as_array().is_some_and(Vec::is_empty), "this server calls no tools")?;
+    }
+    let plain = |value: &Value| value.get("type").and_then(Value::as_str) == Some("text");
+    fields.refuse("response_format", plain, "only {\"type\": \"text\"} is possible here")?;
+    fields.refuse("suffix", |value| value == "", "a text can only be continued at its end")?;
+    let older = fields.count("max_tokens", 0..=usize::MAX)?;
+    let newer = fields.count("max_completion_tokens", 0..=usize::MAX)?;
     let (settings, seed) = settings(fields)?;
     Ok(Ask {
         kind,
         model: fields.text("model")?,
         prompts,
         n,
-        most: None,
-        most_name: "max_tokens",
+        most: newer.or(older),
+        most_name: if newer.is_some() { "max_completion_tokens" } else { "max_tokens" },
         settings,
         seed,
         ignores_eos: fields.flag("ignore_eos")?,

@@ -147,8 +147,7 @@ impl ChatLogs {
     /// Adds tokens, with the texts of [`ids`].
     pub fn extend(&mut self, scored: &[Scored], texts: &[Arc<str>]) {
         let mut texts: Texts<'_> = texts.iter();
-        let one =
-            |text: &str, logprob: f32| json!({"token": text, "logprob": number(logprob), "bytes": text.as_bytes()});
+        let one = |text: &str, logprob: f32| json!({"token": text, "logprob": number(logprob), "bytes": bytes(text)});
         for token in scored {
             let mut value = one(texts.next().map_or("", |text| text), token.logprob);
             let top: Vec<Value> =
@@ -162,6 +161,11 @@ impl ChatLogs {
     pub fn take(&mut self) -> Value {
         json!({"content": std::mem::take(&mut self.0), "refusal": null})
     }
+}
+
+/// The bytes of a token; `None`, which is null, of one that is part of a character: its text does not tell them.
+fn bytes(text: &str) -> Option<&[u8]> {
+    (!text.contains(char::REPLACEMENT_CHARACTER)).then_some(text.as_bytes())
 }
 
 /// A logarithm, which JSON has no infinity for.

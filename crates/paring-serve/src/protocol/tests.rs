@@ -1,3 +1,4 @@
+use paring_generate::Scored;
 use serde_json::json;
 
 use super::*;
@@ -46,6 +47,24 @@ fn messages_become_what_templates_know() {
 }
 
 #[test]
+fn both_kinds_know_both_names_of_the_length() {
+    for (body, want) in [
+        (json!({"max_tokens": 3}), (Some(3), "max_tokens")),
+        (json!({"max_completion_tokens": 4}), (Some(4), "max_completion_tokens")),
+    ] {
+        for (kind, name, prompt) in [
+            (Kind::Completion, "prompt", json!("a")),
+            (Kind::Chat, "messages", json!([{"role": "user", "content": "a"}])),
+        ] {
+            let mut body = body.clone();
+            body[name] = prompt;
+            let ask = parsed(kind, body);
+            assert_eq!((ask.most, ask.most_name), want);
+        }
+    }
+}
+
+#[test]
 fn seeds_may_have_any_sign_and_usage_needs_a_stream() {
     let ask = |more: Value| {
         let mut body = json!({"prompt": "a"});
@@ -57,4 +76,13 @@ fn seeds_may_have_any_sign_and_usage_needs_a_stream() {
     let options = json!({"include_usage": true});
     assert!(!ask(json!({"stream_options": options})).with_usage);
     assert!(ask(json!({"stream": true, "stream_options": options})).with_usage);
+}
+
+#[test]
+fn bytes_of_parts_of_characters_are_not_made_up() {
+    let scored = [5, 6].map(|token| Scored { token, logprob: -1.0, top: Vec::new() });
+    let mut logs = ChatLogs::default();
+    logs.extend(&scored, &["é".into(), "\u{fffd}".into()]);
+    let logs = logs.take();
+    assert_eq!((&logs["content"][0]["bytes"], &logs["content"][1]["bytes"]), (&json!([195, 169]), &Value::Null));
 }

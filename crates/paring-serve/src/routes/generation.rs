@@ -3,7 +3,6 @@
 use std::collections::hash_map::RandomState;
 use std::hash::{BuildHasher, Hasher};
 use std::sync::Arc;
-use std::time::{SystemTime, UNIX_EPOCH};
 
 use axum::extract::Request;
 use axum::http::StatusCode;
@@ -19,7 +18,7 @@ use crate::events::{Events, Gone};
 use crate::problem::{Problem, json};
 use crate::protocol::{self, Ask, Kind, Prompt, Shape, usage};
 use crate::scheduler::{Note, refused};
-use crate::state::State;
+use crate::state::{State, now};
 
 /// New tokens of a text where the request does not say how many.
 const NEW_TOKENS: usize = 16;
@@ -78,9 +77,8 @@ async fn answered(state: Arc<State>, kind: Kind, request: Request) -> Result<Res
     };
     let texts = prompts.iter().flat_map(|prompt| (0..ask.n).map(move |_| text(prompt))).collect();
     let prefix = if kind == Kind::Chat { "chatcmpl" } else { "cmpl" };
-    let created = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |time| time.as_secs());
     let id = format!("{prefix}-{:016x}{:016x}", drawn(), drawn());
-    let shape = Shape { kind, id, created, model: state.name.clone() };
+    let shape = Shape { kind, id, created: now(), model: state.name.clone() };
     let work = Work { state, shape, with_usage: ask.with_usage, prompt_tokens, texts, notes };
     if !ask.stream {
         return work.whole().await;
@@ -102,7 +100,7 @@ fn prepared(state: &State, kind: Kind, body: &[u8], tokenizer: &Tokenizer) -> Re
         return Err(Problem::no_model(model, &state.name));
     }
     if let Some((id, _)) = ask.settings.logit_bias.iter().find(|(id, _)| *id as usize >= state.vocab) {
-        return Err(Problem::field("logit_bias", format!("the model has no token {id}, but {}", state.vocab)));
+        return Err(Problem::field("logit_bias", format!("there is no token {id}: the model has {}", state.vocab)));
     }
     let prompts = std::mem::take(&mut ask.prompts);
     let prompts = prompts.into_iter().map(|prompt| tokens(state, prompt, ask.echo, tokenizer));
@@ -122,7 +120,7 @@ fn tokens(state: &State, prompt: Prompt, echo: bool, tokenizer: &Tokenizer) -> R
         }
         Prompt::Ids(ids) => {
             if let Some(id) = ids.iter().find(|&&id| id as usize >= state.vocab) {
-                return Err(Problem::field("prompt", format!("the model has no token {id}, but {}", state.vocab)));
+                return Err(Problem::field("prompt", format!("there is no token {id}: the model has {}", state.vocab)));
             }
             let text = if echo { tokenizer.decode(&ids, true).map_err(failed)? } else { String::new() };
             Ok(Tokens { ids, text })
@@ -144,6 +142,10 @@ fn requests(state: &State, ask: &Ask, prompts: &[Tokens]) -> Result<Vec<(paring_
     }
     let usual = if ask.kind == Kind::Chat { usize::MAX } else { NEW_TOKENS };
     let most = ask.most.unwrap_or(usual).min(limit);
+    if ask.settings.min_new_tokens > most {
+        let message = format!("{} is more than the {most} new tokens of an answer", ask.settings.min_new_tokens);
+        return Err(Problem::field("min_tokens", message));
+    }
     let eos = if ask.ignores_eos { Vec::new() } else { state.eos.clone() };
     let seed = ask.seed.unwrap_or_else(drawn);
     let mut all = Vec::with_capacity(prompts.len() * ask.n);

@@ -69,6 +69,12 @@ fn completions() -> Vec<Value> {
         json!({"prompt": "a", "stream_options": true}),
         json!({"prompt": "a", "stream_options": {"include_usage": 1}}),
         json!({"prompt": "a", "suffix": "b"}),
+        json!({"prompt": "a", "max_completion_tokens": -1}),
+        json!({"prompt": "a", "min_tokens": 17}),
+        json!({"prompt": "a", "max_tokens": 3, "min_tokens": 4}),
+        json!({"prompt": "a", "top_logprobs": 2}),
+        json!({"prompt": "a", "tools": [{"type": "function"}]}),
+        json!({"prompt": "a", "response_format": {"type": "json_object"}}),
         json!({"prompt": "a", "model": 5}),
         json!({"prompt": "a", "ignore_eos": 1}),
     ]
@@ -103,7 +109,11 @@ fn chats() -> Vec<Value> {
         json!({"messages": question(), "top_logprobs": 5}),
         json!({"messages": question(), "logprobs": true, "top_logprobs": 21}),
         json!({"messages": question(), "tools": [{"type": "function"}]}),
+        json!({"messages": question(), "functions": [{"name": "f"}]}),
         json!({"messages": question(), "response_format": {"type": "json_object"}}),
+        json!({"messages": question(), "echo": true}),
+        json!({"messages": question(), "suffix": "b"}),
+        json!({"messages": question(), "best_of": 2}),
     ]
 }
 

@@ -40,7 +40,7 @@ pub fn serve(args: &ServeArgs, shared: &Shared, log: &Log) -> Result<Answer, Fai
     let (name, is_loud, is_json) = (model.name.clone(), opened.is_loud, shared.json);
     let ready = move || {
         if is_loud {
-            let who = if has_key { format!(", for clients that know ${KEY}") } else { String::new() };
+            let who = if has_key { format!(", for clients with the key in ${KEY}") } else { String::new() };
             stderr::line(format!("serving {name} on http://{address}/v1{who}"));
         }
         if is_json {
@@ -50,7 +50,10 @@ pub fn serve(args: &ServeArgs, shared: &Shared, log: &Log) -> Result<Answer, Fai
         }
     };
     server.run(model, ready).map_err(refused)?;
-    Ok(Answer::default())
+    match opened.interrupt.code() {
+        Some(code) => Err(Failure::new("stopped", code)),
+        None => Ok(Answer::default()),
+    }
 }
 
 /// The key of the environment, if there is one.
