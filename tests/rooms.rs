@@ -24,14 +24,19 @@ const ROOMS: [(&str, &[&str]); 11] = [
 ];
 
 /// The crates, from the lowest, and those of the workspace that each may depend on.
-const CRATES: [(&str, &str, &[&str]); 8] = [
+const CRATES: [(&str, &str, &[&str]); 9] = [
     ("paring_format", "crates/paring-format", &[]),
     ("paring_kernels", "kernels", &[]),
     ("paring_data", "crates/paring-data", &["paring_format"]),
     ("paring_model", "crates/paring-model", &["paring_format", "paring_kernels"]),
     ("paring_generate", "crates/paring-generate", &["paring_format", "paring_data", "paring_model"]),
     ("paring_serve", "crates/paring-serve", &["paring_data", "paring_generate"]),
-    ("paring", "crates/paring", &["paring_format", "paring_kernels", "paring_data", "paring_model", "paring_generate"]),
+    ("paring_tasks", "crates/paring-tasks", &["paring_data"]),
+    (
+        "paring",
+        "crates/paring",
+        &["paring_format", "paring_kernels", "paring_data", "paring_model", "paring_generate", "paring_tasks"],
+    ),
     (
         "paring_cli",
         "crates/paring-cli",
@@ -42,6 +47,7 @@ const CRATES: [(&str, &str, &[&str]); 8] = [
             "paring_model",
             "paring_generate",
             "paring_serve",
+            "paring_tasks",
             "paring",
         ],
     ),
