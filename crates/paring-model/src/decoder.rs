@@ -5,6 +5,7 @@ use std::ops::Range;
 use candle_core::{Device, Tensor};
 use paring_format::Checkpoint;
 use paring_kernels::attention::{CacheType, KeyValues};
+use paring_kernels::likelihood::Likely;
 
 use crate::anatomy::{BlockInfo, LinearInfo, OuterInfo};
 use crate::pass::{Flow, Pass};
@@ -95,6 +96,10 @@ pub trait Decoder: Send + Sync {
     /// for each row, rows joined. `ids` has b·t entries. The head is read and multiplied in pieces, so memory stays
     /// far below `[t, vocab]` and below the head itself.
     fn nll(&self, h: &Tensor, ids: &[u32]) -> Result<Vec<f32>>;
+
+    /// The likelihood of the target after each row of the last block's output, `h [n, dim]` for n `targets`. The head is read
+    /// once for each call, in pieces; the normalised rows are in memory together.
+    fn likelihoods(&self, h: &Tensor, targets: &[u32]) -> Result<Vec<Likely>>;
 
     /// The last block's output `h [b, t, dim]` → logits `[b, t, vocab]` of every position, all in memory.
     fn logits(&self, h: &Tensor) -> Result<Tensor>;

@@ -39,6 +39,7 @@ pub use held::Held;
 pub use mismatch::Mismatch;
 pub use packed::Packed;
 pub use paring_kernels::attention::{CacheType, KeyValues};
+pub use paring_kernels::likelihood::Likely;
 pub use paring_kernels::matmul::Precision;
 pub use pass::{Flow, Pass, Piece, Tokens};
 pub use sequence::{Next, Sequence, extend};

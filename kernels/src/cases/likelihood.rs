@@ -13,9 +13,17 @@ pub(super) fn cases() -> Vec<Case> {
     let case = |(count, vocab, piece, together): (usize, usize, usize, usize)| {
         Case::new(format!("likelihood: {count} positions, {piece} of {vocab} entries at a time"), move |device| {
             // Rows that rise: each piece brings a new largest logit.
-            let logits: Vec<f32> =
+            let mut logits: Vec<f32> =
                 values(count * vocab, 4.0, 1).iter().enumerate().map(|(i, v)| v + (i % vocab) as f32 * 0.01).collect();
-            let targets: Vec<u32> = (0..count).map(|i| (i * 7919 % vocab) as u32).collect();
+            let largest_of = |row: &[f32]| row.iter().copied().fold(f32::NEG_INFINITY, f32::max);
+            let first_of = |row: &[f32]| row.iter().position(|&v| v == largest_of(row)).unwrap_or(0);
+            // Each third target is the likeliest, and a later entry has the same logit.
+            for row in logits.chunks_exact_mut(vocab) {
+                row[vocab - 1] = largest_of(row);
+            }
+            let firsts: Vec<usize> = logits.chunks_exact(vocab).map(first_of).collect();
+            let target = |i: usize| if i % 3 == 0 { firsts[i] } else { (i * 7919) % vocab };
+            let targets: Vec<u32> = (0..count).map(|i| target(i) as u32).collect();
             let mut likelihood = Likelihood::new(device, &targets)?;
             let whole = Tensor::from_slice(&logits, (count, vocab), device)?;
             for first in (0..vocab).step_by(piece) {
@@ -33,7 +41,12 @@ pub(super) fn cases() -> Vec<Case> {
                 })
                 .collect();
             // Differences of some tens are rounded (2e-6) before the exponential, and so is the result.
-            Ok(Deviation::ratio(largest(&likelihood.finish()?, &want, |_, want| 3e-6 + 1e-7 * want.abs())))
+            let found = likelihood.finish()?;
+            if found.iter().enumerate().any(|(i, found)| found.is_likeliest != (target(i) == firsts[i])) {
+                candle_core::bail!("the likeliest entries are others");
+            }
+            let nll: Vec<f32> = found.iter().map(|found| found.nll).collect();
+            Ok(Deviation::ratio(largest(&nll, &want, |_, want| 3e-6 + 1e-7 * want.abs())))
         })
     };
     SHAPES.into_iter().map(case).collect()

@@ -12,6 +12,7 @@ pub(super) struct State {
     device: CudaDevice,
     targets: CudaSlice<u32>,
     tops: CudaSlice<f32>,
+    likeliest: CudaSlice<u32>,
     sums: CudaSlice<f64>,
     found: CudaSlice<f32>,
 }
@@ -23,6 +24,7 @@ impl State {
             device: device.clone(),
             targets: device.clone_htod(targets)?,
             tops: device.clone_htod(&vec![f32::NEG_INFINITY; count])?,
+            likeliest: device.clone_htod(&vec![u32::MAX; count])?,
             sums: device.alloc_zeros(count)?,
             found: device.alloc_zeros(count)?,
         })
@@ -36,9 +38,11 @@ impl State {
             let cols = width as i32;
             let (targets, mut tops) = (self.targets.slice(own.clone()), self.tops.slice_mut(own.clone()));
             let (mut sums, mut found) = (self.sums.slice_mut(own.clone()), self.found.slice_mut(own.clone()));
+            let mut likeliest = self.likeliest.slice_mut(own.clone());
             let kernel = function(device, Source::Likelihood, "likelihood_add")?;
             let mut launch = kernel.builder();
-            launch.arg(&values).arg(&targets).arg(&mut tops).arg(&mut sums).arg(&mut found).arg(&cols).arg(&first);
+            launch.arg(&values).arg(&targets).arg(&mut tops).arg(&mut likeliest).arg(&mut sums).arg(&mut found);
+            launch.arg(&cols).arg(&first);
             // SAFETY: a block reads its row of `width` logits and writes the state of its position.
             unsafe { launch.launch(rows_of_blocks(count, width)).w()? };
             Ok(())
@@ -49,8 +53,8 @@ impl State {
     pub fn download(&self) -> Result<Vec<Running>> {
         let device = &self.device;
         let (tops, sums) = (device.clone_dtoh(&self.tops)?, device.clone_dtoh(&self.sums)?);
-        let found = device.clone_dtoh(&self.found)?;
-        let all = tops.into_iter().zip(sums).zip(found);
-        Ok(all.map(|((top, sum), target)| Running { top, sum, target }).collect())
+        let (found, likeliest) = (device.clone_dtoh(&self.found)?, device.clone_dtoh(&self.likeliest)?);
+        let all = tops.into_iter().zip(sums).zip(found).zip(likeliest);
+        Ok(all.map(|(((top, sum), target), likeliest)| Running { top, sum, likeliest, target }).collect())
     }
 }

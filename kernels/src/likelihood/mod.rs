@@ -1,4 +1,5 @@
-//! The negative log-likelihood of given tokens under logits that come in pieces of the vocabulary: −log softmax(logits)\[target\].
+//! The negative log-likelihood of given tokens under logits that come in pieces of the vocabulary: −log softmax(logits)\[target\];
+//! and whether they are the likeliest.
 
 #[cfg(feature = "cuda")]
 mod cuda;
@@ -15,16 +16,25 @@ struct Running {
     top: f32,
     /// Of exp(logit − top), in f64 across pieces so that the number of pieces leaves no trace.
     sum: f64,
+    /// The first entry whose logit is `top`.
+    likeliest: u32,
     target: f32,
 }
 
 impl Running {
-    /// Takes in the logits of one piece.
-    fn add(&mut self, row: &[f32]) {
-        let top = max(row).max(self.top);
-        if top > self.top {
-            self.sum *= (f64::from(self.top) - f64::from(top)).exp();
-            self.top = top;
+    const NONE: Self = Self { top: f32::NEG_INFINITY, sum: 0.0, likeliest: u32::MAX, target: 0.0 };
+
+    /// Takes in the logits of one piece, those from entry `first` on.
+    fn add(&mut self, row: &[f32], first: usize) {
+        let top = max(row);
+        if top > self.top || top == self.top && first < self.likeliest as usize {
+            if let Some(at) = row.iter().position(|&logit| logit == top) {
+                self.likeliest = (first + at) as u32;
+            }
+            if top > self.top {
+                self.sum *= (f64::from(self.top) - f64::from(top)).exp();
+                self.top = top;
+            }
         }
         self.sum += sum_exp(row, self.top);
     }
@@ -35,18 +45,24 @@ impl Running {
     }
 }
 
+/// A target's likelihood.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Likely {
+    /// −log p(target), natural logarithm.
+    pub nll: f32,
+    /// True if the target is the likeliest entry; of several, the first one is.
+    pub is_likeliest: bool,
+}
+
 /// The likelihoods of one target for each position, while the logits come.
 pub struct Likelihood {
-    count: usize,
+    targets: Vec<u32>,
     state: State,
 }
 
 /// The state, on the device of the logits.
 enum State {
-    Host {
-        targets: Vec<u32>,
-        running: Vec<Running>,
-    },
+    Host(Vec<Running>),
     #[cfg(feature = "cuda")]
     Gpu(Box<cuda::State>),
 }
@@ -55,29 +71,27 @@ impl Likelihood {
     /// For logits on `device` and positions with these targets. Errors when the device does.
     pub fn new(device: &Device, targets: &[u32]) -> Result<Self> {
         let state = match device {
-            Device::Cpu => {
-                let running = vec![Running { top: f32::NEG_INFINITY, sum: 0.0, target: 0.0 }; targets.len()];
-                State::Host { targets: targets.to_vec(), running }
-            }
+            Device::Cpu => State::Host(vec![Running::NONE; targets.len()]),
             #[cfg(feature = "cuda")]
             Device::Cuda(device) => State::Gpu(Box::new(cuda::State::new(device, targets)?)),
             _ => candle_core::bail!("likelihoods on {device:?}, which this build cannot compute on"),
         };
-        Ok(Self { count: targets.len(), state })
+        Ok(Self { targets: targets.to_vec(), state })
     }
 
     /// Takes in `logits [n, width]` f32 of the `n` positions from `position` on: those of the vocabulary's entries from
     /// `first` on. Each entry comes once for each position, in any order of pieces. Errors on positions that are not there.
     pub fn add(&mut self, position: usize, first: usize, logits: &Tensor) -> Result<()> {
         let (count, width) = logits.dims2()?;
-        if count == 0 || width == 0 || position.saturating_add(count) > self.count {
-            candle_core::bail!("logits {:?} for the positions from {position} on of {}", logits.shape(), self.count);
+        if count == 0 || width == 0 || position.saturating_add(count) > self.targets.len() {
+            let all = self.targets.len();
+            candle_core::bail!("logits {:?} for the positions from {position} on of {all}", logits.shape());
         }
         match &mut self.state {
-            State::Host { targets, running } => with_f32(logits, |logits| {
-                let rows = logits.par_chunks_exact(width).zip(&targets[position..]);
+            State::Host(running) => with_f32(logits, |logits| {
+                let rows = logits.par_chunks_exact(width).zip(&self.targets[position..]);
                 running[position..].par_iter_mut().zip(rows).for_each(|(state, (row, &target))| {
-                    state.add(row);
+                    state.add(row, first);
                     if let Some(&logit) = (target as usize).checked_sub(first).and_then(|at| row.get(at)) {
                         state.target = logit;
                     }
@@ -89,14 +103,18 @@ impl Likelihood {
         }
     }
 
-    /// −log p(target) of each position, natural logarithm.
-    pub fn finish(self) -> Result<Vec<f32>> {
+    /// The likelihood of each position's target.
+    pub fn finish(self) -> Result<Vec<Likely>> {
         let running = match self.state {
-            State::Host { running, .. } => running,
+            State::Host(running) => running,
             #[cfg(feature = "cuda")]
             State::Gpu(state) => state.download()?,
         };
-        Ok(running.iter().map(Running::nll).collect())
+        let likely = |(running, &target): (&Running, &u32)| Likely {
+            nll: running.nll(),
+            is_likeliest: running.likeliest == target,
+        };
+        Ok(running.iter().zip(&self.targets).map(likely).collect())
     }
 }
 
@@ -112,6 +130,9 @@ mod tests {
         let error = likelihood.add(1, 0, &logits(2)).unwrap_err().to_string();
         assert!(error.starts_with("logits [2, 2] for the positions from 1 on of 2"), "{error}");
         let half = f32::ln(2.0);
-        assert!(likelihood.finish().unwrap().iter().all(|nll| (nll - half).abs() < 1e-6));
+        let found = likelihood.finish().unwrap();
+        assert!(found.iter().all(|likely| (likely.nll - half).abs() < 1e-6));
+        // Of equal entries the first is the likeliest.
+        assert_eq!(found.iter().map(|likely| likely.is_likeliest).collect::<Vec<_>>(), [true, false]);
     }
 }

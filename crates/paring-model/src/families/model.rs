@@ -7,6 +7,7 @@ use candle_core::Tensor;
 use paring_format::Checkpoint;
 use paring_kernels::attention::{CacheType, KeyValues};
 use paring_kernels::element::Element;
+use paring_kernels::likelihood::Likely;
 
 use super::block::{BlockParts, LoadedBlock};
 use super::family::{BlockShape, Family, LinearShape, OuterShape};
@@ -205,6 +206,10 @@ impl<F: Family> Decoder for Model<F> {
 
     fn nll(&self, h: &Tensor, ids: &[u32]) -> Result<Vec<f32>> {
         self.head.nll(&self.source, h, ids, |x| self.before_head(x))
+    }
+
+    fn likelihoods(&self, h: &Tensor, targets: &[u32]) -> Result<Vec<Likely>> {
+        self.head.likelihoods(&self.source, h, targets, |x| self.before_head(x))
     }
 
     fn logits(&self, h: &Tensor) -> Result<Tensor> {

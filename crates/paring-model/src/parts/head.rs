@@ -3,7 +3,7 @@
 use std::sync::OnceLock;
 
 use candle_core::{Device, Tensor};
-use paring_kernels::likelihood::Likelihood;
+use paring_kernels::likelihood::{Likelihood, Likely};
 use paring_kernels::matmul::Matrix;
 
 use crate::{Error, Packed, Result, Weight, parts::embedding::row_length, source::Source};
@@ -78,9 +78,6 @@ impl Head {
         if row_length(ids, b)? != t {
             return Err(Error::UnevenRows { tokens: ids.len(), rows: b });
         }
-        if let Some(&token) = ids.iter().find(|&&token| token as usize >= self.vocab) {
-            return Err(Error::TokenOutOfRange { token, vocab: self.vocab });
-        }
         let (each, mut out) = (t - 1, Vec::with_capacity(b * (t - 1)));
         let targets: Vec<u32> = ids.chunks_exact(t).flat_map(|row| &row[1..]).copied().collect();
         for first in (0..targets.len()).step_by(POSITION_GROUP) {
@@ -93,10 +90,42 @@ impl Head {
                 parts.push(h.get(row)?.narrow(0, start, count)?);
                 at += count;
             }
-            let x = self.input(source, norm(&Tensor::cat(&parts, 0)?)?)?;
-            out.extend(self.group(source, &x, &targets[first..last])?);
+            let found = self.likelihoods(source, &Tensor::cat(&parts, 0)?, &targets[first..last], &norm)?;
+            out.extend(found.iter().map(|likely| likely.nll));
         }
         Ok(out)
+    }
+
+    /// The likelihood of a target after each row of the last block's output `h [n, hidden]`; see
+    /// [`crate::Decoder::likelihoods`].
+    pub fn likelihoods(
+        &self,
+        source: &Source,
+        h: &Tensor,
+        targets: &[u32],
+        norm: impl Fn(&Tensor) -> Result<Tensor>,
+    ) -> Result<Vec<Likely>> {
+        let rows = h.dims2()?.0;
+        if rows != targets.len() {
+            return Err(Error::UnevenRows { tokens: targets.len(), rows });
+        }
+        if let Some(&token) = targets.iter().find(|&&token| token as usize >= self.vocab) {
+            return Err(Error::TokenOutOfRange { token, vocab: self.vocab });
+        }
+        if rows == 0 {
+            return Ok(Vec::new());
+        }
+        let x = self.input(source, norm(h)?)?;
+        let mut likelihood = Likelihood::new(x.device(), targets)?;
+        let chunk = if x.device().is_cpu() { POSITION_CHUNK } else { GPU_CHUNK };
+        self.pieces(source, x.device(), |first, matrix| {
+            for start in (0..targets.len()).step_by(chunk) {
+                let count = chunk.min(targets.len() - start);
+                likelihood.add(start, first, &matrix.matmul(&x.narrow(0, start, count)?)?)?;
+            }
+            Ok(())
+        })?;
+        Ok(likelihood.finish()?)
     }
 
     /// Reads the matrix where it stays in memory.
@@ -129,20 +158,6 @@ impl Head {
             Some(rounding) => Ok(rounding.apply(&x)?),
             None => Ok(x),
         }
-    }
-
-    /// Normalised `x [n, dim]` and n targets → n values.
-    fn group(&self, source: &Source, x: &Tensor, targets: &[u32]) -> Result<Vec<f32>> {
-        let mut likelihood = Likelihood::new(x.device(), targets)?;
-        let chunk = if x.device().is_cpu() { POSITION_CHUNK } else { GPU_CHUNK };
-        self.pieces(source, x.device(), |first, matrix| {
-            for start in (0..targets.len()).step_by(chunk) {
-                let count = chunk.min(targets.len() - start);
-                likelihood.add(start, first, &matrix.matmul(&x.narrow(0, start, count)?)?)?;
-            }
-            Ok(())
-        })?;
-        Ok(likelihood.finish()?)
     }
 
     /// Calls `f` with the first row's number and the matrix (on the device) of each piece of the head, in order.
