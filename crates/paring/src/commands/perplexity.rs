@@ -56,13 +56,12 @@ pub fn measure(
     let start = Instant::now();
     let seqlen = windows.seqlen;
     let window_bytes = seqlen * decoder.hidden_size() * size_of::<f32>();
-    let most = if decoder.device().is_cpu() { HIDDEN_BYTES } else { GPU_HIDDEN_BYTES };
-    let per_round = (most / window_bytes).max(1);
+    let per_round = (hidden_bytes(decoder) / window_bytes).max(1);
     let mut means = Vec::with_capacity(windows.count());
     for ids in windows.ids.chunks(per_round * seqlen) {
         let round = Windows { ids: ids.to_vec(), seqlen, seed: None };
         let first = means.len();
-        let hidden = Hidden::embed(decoder, &round, budget::to_run(budget, decoder, &round)?);
+        let hidden = Hidden::embed(decoder, &round, budget::to_run(budget, decoder, (round.count(), round.seqlen))?);
         let mut hidden = hidden.map_err(|e| e.offset_window(first))?;
         let at = EvalProgress {
             done: first,
@@ -105,6 +104,11 @@ pub fn measure(
         seconds: start.elapsed().as_secs_f64(),
         peak_rss_mib: peak_rss_mib(),
     })
+}
+
+/// Bytes of activations of a round.
+pub(super) fn hidden_bytes(decoder: &dyn Decoder) -> usize {
+    if decoder.device().is_cpu() { HIDDEN_BYTES } else { GPU_HIDDEN_BYTES }
 }
 
 /// Reports the blocks that a round has passed.

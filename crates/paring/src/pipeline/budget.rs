@@ -2,7 +2,6 @@
 
 use std::path::Path;
 
-use paring_data::Windows;
 use paring_kernels::gram::GramPrecision;
 use paring_model::{BlockInfo, Decoder};
 
@@ -30,14 +29,18 @@ pub(crate) fn storage<'a>(
     Ok(Storage { batch, on_device, disk, budget: budget.clone() })
 }
 
-/// As [`storage`], for a model that is only run over these windows, and then through its head.
-pub(crate) fn to_run(budget: &DeviceBudget, decoder: &dyn Decoder, windows: &Windows) -> Result<Storage<'static>> {
+/// As [`storage`], for a model that is only run over so many windows of so many tokens, and then through its head.
+pub(crate) fn to_run(
+    budget: &DeviceBudget,
+    decoder: &dyn Decoder,
+    (windows, seqlen): (usize, usize),
+) -> Result<Storage<'static>> {
     let block = largest_block(decoder);
     let pass = Pass {
         block: &block,
         dim: decoder.hidden_size(),
-        windows: windows.count(),
-        seqlen: windows.seqlen,
+        windows,
+        seqlen,
         precision: decoder.arithmetic().precision,
         products: GramPrecision::F32,
         need: Curvature::Flat,

@@ -9,6 +9,7 @@ use paring_kernels::threads;
 use paring_model::{Block, BlockInfo, Decoder, Held};
 
 use super::activations::Hidden;
+use super::device::DeviceBudget;
 use super::nonfinite::{self, CheckedForward};
 use crate::report::progress::Step;
 use crate::report::{Clock, Stage};
@@ -62,8 +63,37 @@ pub fn walk(
         });
     };
     let budget = hidden.budget().clone();
-    let (first, end) = (blocks.start, blocks.end);
-    visitor.step(&Step::new(Stage::Read).block(first));
+    let end = blocks.end;
+    visitor.step(&Step::new(Stage::Read).block(blocks.start));
+    each_block(decoder, blocks, &budget, clock, |i, mut block, clock| {
+        let failed = |error: Error, doing: &str| budget.with_context(error, format_args!("block {i}: {doing}"));
+        visitor.block(i, Some((block.as_mut(), hidden)), clock).map_err(|e| failed(e, "compressing it"))?;
+        let onward = to_the_end || i + 1 < end;
+        if onward {
+            let (mut held, windows) = (visitor.held(), hidden.windows());
+            let step = |done| visitor.step(&Step::new(Stage::Forward).block(i).count(done, windows));
+            let passed = pass_to_output(decoder, (i, block.as_mut()), (hidden, &mut held), step, clock);
+            passed.map_err(|e| failed(e, "forward pass"))?;
+        }
+        // The block goes before its activations are kept: nothing needs it any more.
+        drop(block);
+        visitor.after_block(i, onward.then_some(&*hidden), clock)?;
+        if i + 1 < end {
+            visitor.step(&Step::new(Stage::Read).block(i + 1));
+        }
+        Ok(())
+    })
+}
+
+/// Reads each of the `blocks` in turn, as [`walk`] says, and hands it over.
+pub(crate) fn each_block(
+    decoder: &dyn Decoder,
+    blocks: Range<usize>,
+    budget: &DeviceBudget,
+    clock: &mut Clock,
+    mut take: impl FnMut(usize, Box<dyn Block>, &mut Clock) -> Result<()>,
+) -> Result<()> {
+    let first = blocks.start;
     let prefetch = |step: usize| decoder.prefetch(first + step);
     with_lookahead(
         blocks.len(),
@@ -71,25 +101,11 @@ pub fn walk(
         |step| decoder.block(first + step),
         |step, read, start| {
             let i = first + step;
-            let failed = |error: Error, doing: &str| budget.with_context(error, format_args!("block {i}: {doing}"));
-            let mut block = read.map_err(|e| failed(e.into(), "reading its weights"))?;
+            let block =
+                read.map_err(|e| budget.with_context(e.into(), format_args!("block {i}: reading its weights")))?;
             clock.add(Stage::Read, start, 0.0);
             tracing::debug!(block = i, seconds = start.elapsed().as_secs_f64(), "read");
-            visitor.block(i, Some((block.as_mut(), hidden)), clock).map_err(|e| failed(e, "compressing it"))?;
-            let onward = to_the_end || i + 1 < end;
-            if onward {
-                let (mut held, windows) = (visitor.held(), hidden.windows());
-                let step = |done| visitor.step(&Step::new(Stage::Forward).block(i).count(done, windows));
-                let passed = pass_to_output(decoder, (i, block.as_mut()), (hidden, &mut held), step, clock);
-                passed.map_err(|e| failed(e, "forward pass"))?;
-            }
-            // The block goes before its activations are kept: nothing needs it any more.
-            drop(block);
-            visitor.after_block(i, onward.then_some(&*hidden), clock)?;
-            if i + 1 < end {
-                visitor.step(&Step::new(Stage::Read).block(i + 1));
-            }
-            Ok(())
+            take(i, block, clock)
         },
     )
 }

@@ -1,12 +1,12 @@
 //! The activations between two blocks: the whole state of a run, apart from the shards already closed.
 
+mod batches;
 mod snapshot;
 mod spill;
 
 use std::path::Path;
 
-use candle_core::{Device, Tensor};
-use paring_kernels::device::{Coming, Copies, Waiting};
+use candle_core::Tensor;
 use paring_kernels::plain::all_finite;
 use paring_model::decoder::Decoder;
 
@@ -14,7 +14,7 @@ use crate::pipeline::device::DeviceBudget;
 use crate::{Error, Result};
 use paring_data::Windows;
 
-use spill::Spill;
+pub(crate) use batches::Batches;
 
 /// Tokens that go through a block together on the CPU: enough for products at full speed, few enough that the widest
 /// activations of a block stay small.
@@ -39,23 +39,9 @@ pub struct Storage<'a> {
     pub budget: DeviceBudget,
 }
 
-/// The place of a batch.
-enum Place {
-    /// On the device that computes.
-    Here(Tensor),
-    /// In the memory of the host, for a GPU.
-    Host(Waiting),
-    /// In the file, at this number.
-    Disk(usize),
-}
-
 /// Activations of all windows, in batches `[b, t, dim]`.
 pub struct Hidden {
-    batches: Vec<Place>,
-    /// Host memory for a GPU's batches.
-    copies: Option<Copies>,
-    spill: Option<Spill>,
-    budget: DeviceBudget,
+    batches: Batches,
     windows: usize,
     seqlen: usize,
 }
@@ -63,7 +49,6 @@ pub struct Hidden {
 impl Hidden {
     /// The inputs of block 0.
     pub fn embed(decoder: &dyn Decoder, windows: &Windows, storage: Storage<'_>) -> Result<Self> {
-        let device = decoder.device().clone();
         let mut window = 0;
         let embed = |ids: &[u32]| {
             let made = decoder.embed(ids, ids.len() / windows.seqlen)?;
@@ -71,52 +56,24 @@ impl Hidden {
             window += made.dim(0)?;
             Ok(made)
         };
-        Self::fill(&device, windows, storage, "embedding", embed)
+        Self::fill(windows, &storage, "embedding", embed)
     }
 
     /// The results of `make` for the token ids of one batch after the other.
     fn fill(
-        device: &Device,
         windows: &Windows,
-        storage: Storage<'_>,
+        storage: &Storage<'_>,
         doing: &str,
         mut make: impl FnMut(&[u32]) -> Result<Tensor>,
     ) -> Result<Self> {
-        let failed = |error: Error| storage.budget.with_context(error, doing);
-        let leave = !storage.on_device && !device.is_cpu();
-        let mut hidden = Self {
-            batches: Vec::new(),
-            copies: if leave { Some(Copies::new(device).map_err(|e| failed(e.into()))?) } else { None },
-            spill: None,
-            budget: storage.budget.clone(),
-            windows: windows.count(),
-            seqlen: windows.seqlen,
-        };
-        let mut bytes = 0;
-        for ids in windows.ids.chunks(storage.batch * windows.seqlen) {
-            let batch = make(ids).map_err(failed)?;
-            bytes += batch.elem_count() * size_of::<f32>();
-            let disk = storage.disk.filter(|(_, resident)| bytes > *resident && (leave || device.is_cpu()));
-            let place = match (disk, &hidden.copies) {
-                (Some((dir, _)), _) => {
-                    let spill = match &mut hidden.spill {
-                        Some(spill) => spill,
-                        None => hidden.spill.insert(Spill::create(dir)?),
-                    };
-                    spill.push(&batch)?;
-                    Place::Disk(spill.len() - 1)
-                }
-                (None, Some(copies)) => Place::Host(copies.take(&batch).map_err(|e| failed(e.into()))?),
-                (None, None) => Place::Here(batch),
-            };
-            hidden.batches.push(place);
-        }
-        Ok(hidden)
+        let mut parts = windows.ids.chunks(storage.batch * windows.seqlen);
+        let batches = Batches::fill(storage, doing, || parts.next().map(&mut make).transpose())?;
+        Ok(Self { batches, windows: windows.count(), seqlen: windows.seqlen })
     }
 
     /// The memory of the device that computes.
     pub fn budget(&self) -> &DeviceBudget {
-        &self.budget
+        self.batches.budget()
     }
 
     /// Number of batches.
@@ -126,60 +83,24 @@ impl Hidden {
 
     /// Batch `i`, `[b, t, dim]`, on the device that computes.
     pub fn batch(&self, i: usize) -> Result<Tensor> {
-        match (self.batches.get(i), &self.copies, &self.spill) {
-            (Some(Place::Here(batch)), ..) => Ok(batch.clone()),
-            (Some(Place::Host(waiting)), Some(copies), _) => Ok(copies.bring(waiting)?.arrive()?),
-            (Some(Place::Disk(at)), _, Some(spill)) => spill.get(*at, self.budget.device()),
-            _ => Err(Error::Plan(format!("batch {i} of {}", self.batches.len()))),
-        }
-    }
-
-    /// Batch `i` where it can be on its way while another one is worked on.
-    fn early(&self, i: usize) -> Result<Option<Coming>> {
-        match (self.batches.get(i), &self.copies) {
-            (Some(Place::Host(waiting)), Some(copies)) => Ok(Some(copies.bring(waiting)?)),
-            _ => Ok(None),
-        }
-    }
-
-    /// Batch `i`, which may have been sent early.
-    fn arrived(&self, i: usize, early: Option<Coming>) -> Result<Tensor> {
-        match early {
-            Some(coming) => Ok(coming.arrive()?),
-            None => self.batch(i),
-        }
+        self.batches.get(i)
     }
 
     /// Calls `f` with each batch, in order.
-    pub fn each(&self, mut f: impl FnMut(&Tensor) -> Result<()>) -> Result<()> {
-        let mut next = self.early(0)?;
-        for i in 0..self.batches() {
-            let batch = self.arrived(i, next)?;
-            next = self.early(i + 1)?;
-            f(&batch)?;
-        }
-        Ok(())
+    pub fn each(&self, f: impl FnMut(&Tensor) -> Result<()>) -> Result<()> {
+        self.batches.each(f)
     }
 
     /// Replaces each batch by what `f`, which is block number `block`, makes of it. Errors on the first NaN or infinity
     /// among that.
     pub fn advance(&mut self, block: usize, mut f: impl FnMut(&Tensor) -> Result<Tensor>) -> Result<()> {
         let mut window = 0;
-        let mut next = self.early(0)?;
-        for i in 0..self.batches() {
-            let batch = self.arrived(i, next)?;
-            next = self.early(i + 1)?;
-            let made = f(&batch)?;
-            drop(batch);
+        self.batches.advance(|batch| {
+            let made = f(batch)?;
             check_finite(&made, block, window)?;
             window += made.dim(0)?;
-            match (&mut self.batches[i], &self.copies, &mut self.spill) {
-                (Place::Host(waiting), Some(copies), _) => copies.replace(waiting, &made)?,
-                (Place::Disk(at), _, Some(spill)) => spill.set(*at, &made)?,
-                (place, ..) => *place = Place::Here(made),
-            }
-        }
-        Ok(())
+            Ok(made)
+        })
     }
 
     /// Number of windows.
@@ -199,7 +120,7 @@ impl Hidden {
 }
 
 /// An error that names the first NaN or infinity in the output of a block for the windows from number `window` on.
-fn check_finite(batch: &Tensor, block: usize, window: usize) -> Result<()> {
+pub(crate) fn check_finite(batch: &Tensor, block: usize, window: usize) -> Result<()> {
     let Some((at, value)) = first_bad(batch)? else { return Ok(()) };
     let (_, t, dim) = batch.dims3()?;
     let (position, feature) = (at / dim % t, at % dim);
@@ -207,7 +128,7 @@ fn check_finite(batch: &Tensor, block: usize, window: usize) -> Result<()> {
 }
 
 /// The same of the embeddings of `ids`, which may add to more than a float holds.
-fn check_embedding(batch: &Tensor, ids: &[u32], window: usize) -> Result<()> {
+pub(crate) fn check_embedding(batch: &Tensor, ids: &[u32], window: usize) -> Result<()> {
     let Some((at, value)) = first_bad(batch)? else { return Ok(()) };
     let (_, t, dim) = batch.dims3()?;
     let (token, position, feature) = (ids[at / dim], at / dim % t, at % dim);
@@ -227,6 +148,7 @@ fn first_bad(batch: &Tensor) -> Result<Option<(usize, f32)>> {
 mod tests {
     use std::sync::Arc;
 
+    use candle_core::Device;
     use paring_kernels::device::present;
 
     use super::*;
@@ -309,7 +231,7 @@ mod tests {
                     .unwrap();
                 assert_eq!(values(&hidden.batch(1).unwrap()), all[1]);
                 assert!(hidden.batch(3).is_err());
-                (all, hidden.spill.as_ref().map_or(0, Spill::len))
+                (all, hidden.batches.spilled())
             };
             let (want, none) = run(true, None);
             assert_eq!((want.len(), none), (3, 0));

@@ -62,7 +62,7 @@ impl Hidden {
             file.read_exact(&mut bytes).map_err(failed)?;
             Ok(upload(Dtype::F32.decode_f32(&bytes), (ids.len() / windows.seqlen, windows.seqlen, dim), &device)?)
         };
-        let fill = |_| Self::fill(&device, windows, storage.clone(), "saved activations", &mut read);
+        let fill = |_| Self::fill(windows, &storage, "saved activations", &mut read);
         (0..streams).map(fill).collect()
     }
 }
