@@ -111,6 +111,10 @@ pub enum Error {
     #[error("{}", weight(module, *row, *column))]
     #[allow(missing_docs)]
     Weight { module: String, row: usize, column: usize },
+    /// A text that a model cannot be run on.
+    #[error("text {text}, token {position}: {problem}")]
+    #[allow(missing_docs)]
+    Text { text: usize, position: usize, problem: String },
     /// A non-finite loss.
     #[error("{}", loss(*window, *position, *value))]
     #[allow(missing_docs)]

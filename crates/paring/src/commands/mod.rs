@@ -5,5 +5,6 @@ pub mod convert;
 pub mod decompress;
 pub mod inspect;
 pub mod layer;
+pub mod likelihoods;
 pub mod perplexity;
 pub mod verify;

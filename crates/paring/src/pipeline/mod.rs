@@ -7,6 +7,7 @@ pub(crate) mod drift;
 mod f16_watch;
 pub(crate) mod nonfinite;
 pub(crate) mod prediction;
+pub(crate) mod prefixes;
 pub(crate) mod shapes;
 pub mod stats;
 pub mod vram;
