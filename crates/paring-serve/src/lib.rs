@@ -3,7 +3,8 @@
 //! * [`server`]: connections, and their end; [`limits`]: bounds on what clients can take; `timed`: the time in which they have to.
 //! * `routes`: paths → answers; `events`: answers that come in pieces.
 //! * `protocol`: bodies of requests → checked types, and the shapes of answers.
-//! * `scheduler`: the thread that owns the model; requests join its batch between steps.
+//! * `scheduler`: the thread that owns the model; requests join its batch between steps. `recent`: texts that ended, which prompts
+//!   may begin like.
 //! * [`model`]: the model that is served; `words`: texts → tokens and tokens → texts, away from connections.
 //! * `metrics`: counts for Prometheus; `problem`: errors as clients get them.
 
@@ -14,6 +15,7 @@ mod metrics;
 pub mod model;
 mod problem;
 mod protocol;
+mod recent;
 mod routes;
 mod scheduler;
 pub mod server;

@@ -24,6 +24,8 @@ pub struct Metrics {
     pub cache_bytes: AtomicUsize,
     /// New tokens.
     pub new_tokens: AtomicU64,
+    /// Tokens of prompts that were not computed, since a text before them began alike.
+    pub reused_tokens: AtomicU64,
     /// Texts whose clients went away.
     pub cancelled: AtomicU64,
     done: Mutex<Done>,
@@ -107,8 +109,10 @@ impl Metrics {
         let done = self.done.lock().unwrap_or_else(PoisonError::into_inner);
         page.one("paring_finished_total", "counter", "Texts that came to their end.", done.texts as f64);
         let (all, last) = (&done.all, &done.last);
-        let help = "Prompt tokens of finished texts.";
+        let help = "Prompt tokens of finished texts that were computed.";
         page.one("paring_prompt_tokens_total", "counter", help, all.prompt_tokens as f64);
+        let help = "Prompt tokens that were not computed, since an earlier text began alike.";
+        page.one("paring_reused_tokens_total", "counter", help, self.reused_tokens.load(Relaxed) as f64);
         let help = "Time of the prompts of finished texts; texts in a batch share theirs.";
         page.one("paring_prefill_seconds_total", "counter", help, all.prefill.as_secs_f64());
         let help = "Time of the new tokens of finished texts; texts in a batch share theirs.";

@@ -13,6 +13,7 @@ use crate::limits::Limits;
 use crate::metrics::{Metrics, Place};
 use crate::model::Model;
 use crate::problem::Problem;
+use crate::recent::Recent;
 
 /// News of a text.
 pub struct Note {
@@ -75,6 +76,7 @@ impl Scheduler {
             requests,
             waiting: VecDeque::new(),
             running: HashMap::new(),
+            recent: Recent::new(model.context().min(limits.cached_tokens)),
             limits,
             metrics: metrics.clone(),
         };
@@ -122,6 +124,7 @@ struct Thread {
     requests: blocking::Receiver<Waiting>,
     waiting: VecDeque<Waiting>,
     running: HashMap<Id, Client>,
+    recent: Recent,
     limits: Limits,
     metrics: Arc<Metrics>,
 }
@@ -160,11 +163,11 @@ impl Thread {
     fn forget(&mut self) {
         let before = self.waiting.len() + self.running.len();
         self.waiting.retain(|waiting| !waiting.client.news.is_closed());
-        let batch = &mut self.batch;
+        let (batch, recent) = (&mut self.batch, &mut self.recent);
         self.running.retain(|&id, client| {
             let stays = !client.news.is_closed();
-            if !stays {
-                drop(batch.cancel(id));
+            if !stays && let Some(text) = batch.cancel(id) {
+                recent.keep(text);
             }
             stays
         });
@@ -181,7 +184,14 @@ impl Thread {
             if !self.waiting.front().is_some_and(|next| fits(next) || self.running.is_empty()) {
                 return;
             }
-            let Some(Waiting { request, client, tokens: more }) = self.waiting.pop_front() else { return };
+            let Some(Waiting { mut request, client, tokens: more }) = self.waiting.pop_front() else { return };
+            // All logits of a prompt are made where its probabilities are asked for.
+            if request.prompt_logprobs.is_none()
+                && let Some((text, common)) = self.recent.begin(&request.prompt)
+            {
+                self.metrics.reused_tokens.fetch_add(common as u64, Relaxed);
+                request.seen = Some(text);
+            }
             match self.batch.add(request) {
                 Ok(id) => {
                     tokens += more;
@@ -198,6 +208,7 @@ impl Thread {
         self.metrics.new_tokens.fetch_add(u64::from(token.is_some()), Relaxed);
         let end = finished.map(|finished| {
             self.metrics.finished(&finished.timing);
+            self.recent.keep(finished.sequence);
             match finished.reason {
                 Finish::End | Finish::Stop => End::Stop,
                 Finish::Length => End::Length,
@@ -224,7 +235,7 @@ impl Thread {
     fn count(&self) {
         self.metrics.waiting.store(self.waiting.len(), Relaxed);
         self.metrics.running.store(self.running.len(), Relaxed);
-        self.metrics.cache_bytes.store(self.batch.cache_bytes(), Relaxed);
+        self.metrics.cache_bytes.store(self.batch.cache_bytes() + self.recent.bytes(), Relaxed);
     }
 }
 

@@ -1,5 +1,6 @@
 //! The answers of each path.
 
+use std::sync::atomic::Ordering::Relaxed;
 use std::thread;
 
 use serde_json::{Value, json};
@@ -52,6 +53,32 @@ fn texts_are_continued() {
     assert_eq!(texts(&ask(json!([[11, 12, 13], [5]])))[0], texts(&of_ids)[0]);
     let echoed = server.complete(json!({"prompt": "visae tesho", "temperature": 0, "echo": true}));
     assert_eq!(texts(&echoed)[0], format!("visae tesho{text}"));
+}
+
+#[test]
+fn prompts_are_computed_from_where_they_differ_from_earlier_texts() {
+    let server = Running::new();
+    let reused = || server.metrics.reused_tokens.load(Relaxed);
+    let long = ["visae tesho gourt"; 10].join(" ");
+    let ask = |prompt: &str, logprobs: Value| json!({"prompt": prompt, "temperature": 0, "max_tokens": 5, "logprobs": logprobs});
+    let answer = server.complete(ask(&long, Value::Null));
+    let prompt_tokens = answer["usage"]["prompt_tokens"].as_u64().unwrap();
+    assert_eq!((reused(), prompt_tokens), (0, 30));
+    // The whole prompt again: but for its last token, after which the next one is chosen.
+    server.complete(ask(&long, Value::Null));
+    assert_eq!(reused(), 29);
+    // A continuation of the answer, of which the model has seen all tokens but the last.
+    let next = format!("{long}{} visae", texts(&answer)[0]);
+    let continued = server.complete(ask(&next, json!(0)));
+    assert_eq!(reused(), 29 + 34);
+    let alone = Running::new().complete(ask(&next, json!(0)));
+    let first = |answer: &Value| answer["choices"][0]["logprobs"]["token_logprobs"][0].as_f64().unwrap();
+    // Few rows and many sum in another order, and round to bfloat16 in between.
+    assert!((first(&continued) - first(&alone)).abs() < 0.05, "{continued} {alone}");
+    // Another beginning, and one whose probabilities are asked for, are computed.
+    server.complete(ask("gourt visae tesho", Value::Null));
+    server.complete(json!({"prompt": long, "echo": true, "max_tokens": 0, "logprobs": 0}));
+    assert_eq!(reused(), 29 + 34);
 }
 
 #[test]
