@@ -71,6 +71,11 @@ impl Job {
         })
     }
 
+    /// True once some of the prompt was passed.
+    pub fn is_begun(&self) -> bool {
+        self.timing.prompt_tokens > 0
+    }
+
     /// True after the prompt.
     pub fn is_decoding(&self) -> bool {
         self.sequence.len() >= self.prompt.len()

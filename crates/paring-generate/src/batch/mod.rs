@@ -1,9 +1,11 @@
 //! Many requests at a time: the prompts of new ones and the next tokens of others go through the model together.
 //!
 //! A step takes every sequence a token further, and the prompts that wait a piece further. A prompt is cut at places that
-//! depend on it alone, and each request has settings, and random numbers, of its own.
+//! depend on it alone, and each request has settings, and random numbers, of its own. What prompts have in common is computed
+//! once.
 
 mod job;
+mod share;
 #[cfg(test)]
 mod tests;
 
@@ -193,7 +195,8 @@ impl Batch {
             self.running.push(job);
         }
         let start = Instant::now();
-        let takes = self.takes();
+        let waits = share::share(&mut self.running).inspect_err(|_| self.running.clear())?;
+        let takes = self.takes(&waits);
         let rows = self.advance(&takes).inspect_err(|_| self.running.clear())?;
         let elapsed = start.elapsed();
         let mut events = Vec::new();
@@ -214,10 +217,13 @@ impl Batch {
         Ok(events)
     }
 
-    /// The number of tokens that each request at work passes in the next step.
-    fn takes(&self) -> Vec<usize> {
+    /// The number of tokens that each request at work passes in the next step: none where it waits for what another one computes.
+    fn takes(&self, waits: &[bool]) -> Vec<usize> {
         let mut taken = 0;
-        let take = |job: &Job| -> usize {
+        let take = |(job, waits): (&Job, &bool)| -> usize {
+            if *waits {
+                return 0;
+            }
             let piece = job.piece();
             if job.is_decoding() {
                 return piece;
@@ -229,7 +235,7 @@ impl Batch {
             taken += piece;
             piece
         };
-        self.running.iter().map(take).collect()
+        self.running.iter().zip(waits).map(take).collect()
     }
 
     /// Passes so many tokens of each request.

@@ -137,6 +137,39 @@ fn what_the_model_has_seen_is_not_computed_again() {
 }
 
 #[test]
+fn what_prompts_have_in_common_is_computed_once() {
+    // The second and third are the first to their end, or to the 60th token; the fourth begins in another way, and the last one
+    // asks for all probabilities.
+    let other = [prompt(60), vec![1, 2, 3]].concat();
+    let prompts = [prompt(80), prompt(80), other, prompt(80)[1..].to_vec(), prompt(80)];
+    let request = |number: usize| {
+        let prompt_logprobs = (number == 4).then_some(0);
+        let request = Request::new(prompts[number].clone(), settings(Length::Exactly(4)));
+        Request { prompt_logprobs, ..request }
+    };
+    let of = |events: &[Event], id: Id| -> (Vec<u32>, usize) {
+        let own = || events.iter().filter(|event| event.id == id);
+        let tokens = own().flat_map(|event| &event.token).map(|chosen| chosen.token).collect();
+        (tokens, own().find_map(|event| event.finished.as_ref()).unwrap().timing.prompt_tokens)
+    };
+    let alone: Vec<_> = (0..5)
+        .map(|number| {
+            let mut batch = demo();
+            let id = batch.add(request(number)).unwrap();
+            of(&run(&mut batch), id).0
+        })
+        .collect();
+    for limits in [Limits::default(), Limits { sequences: 2, prompt_tokens: 20 }] {
+        let mut batch = Batch { limits, ..demo() };
+        let ids: Vec<Id> = (0..5).map(|number| batch.add(request(number)).unwrap()).collect();
+        let events = run(&mut batch);
+        let computed: Vec<usize> = ids.iter().map(|&id| of(&events, id).1).collect();
+        assert_eq!(computed, [80, 1, 3, 79, 80]);
+        assert_eq!(ids.iter().map(|&id| of(&events, id).0).collect::<Vec<_>>(), alone);
+    }
+}
+
+#[test]
 fn requests_can_be_cancelled_and_wait_for_their_turn() {
     let mut batch = demo();
     batch.limits = Limits { sequences: 2, prompt_tokens: 10 };

@@ -33,8 +33,8 @@ fn logits(engine: &Engine, texts: &[Vec<u32>], together: bool) -> Vec<Vec<f32>> 
     logits
 }
 
-/// With products of bfloat16 they are so to the last bit. Products of f32 add in an order that depends on how many rows there
-/// are.
+/// With products of dense bfloat16 they are so to the last bit. Products of f32, and with packed weights, add in an order that
+/// depends on how many rows there are.
 #[test]
 fn logits_are_those_of_the_sequence_alone() {
     let texts = [text(20, 1), text(7, 2), text(1, 4), text(13, 9), text(2, 3)];
