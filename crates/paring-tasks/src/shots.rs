@@ -10,7 +10,7 @@ use crate::table::{Kind, Shots, Task};
 /// The harness's seed of every task.
 const SEED: u64 = 1234;
 
-/// A document with the values of its row, which tell whether two are the same.
+/// A document, with the values of its row where these tell whether two are the same.
 pub(crate) struct Loaded {
     pub values: Vec<Value>,
     pub document: Document,
@@ -29,7 +29,7 @@ pub(crate) fn drawn(task: &Task, asked: &[Loaded], pool: &[Loaded], shots: usize
                 &format!("{} takes no examples; leave it out", task.name),
             ));
         }
-        Shots::First(_) if shots > pool.len() => return Err(too_few(task, shots, pool.len())),
+        Shots::First(_) if shots > pool.len() => return Err(too_few(task, shots, shots, pool.len())),
         Shots::First(_) => return Ok(vec![(0..shots).collect(); asked.len()]),
         Shots::Drawn { apart, .. } => apart,
     };
@@ -37,14 +37,14 @@ pub(crate) fn drawn(task: &Task, asked: &[Loaded], pool: &[Loaded], shots: usize
     let draws = shots + usize::from(apart);
     let mut all = Vec::with_capacity(asked.len());
     for one in asked {
-        let mut picked = random.sample(pool.len(), draws).ok_or_else(|| too_few(task, draws, pool.len()))?;
+        let mut picked = random.sample(pool.len(), draws).ok_or_else(|| too_few(task, shots, draws, pool.len()))?;
         if apart {
             let is_other = |index: &usize| pool[*index].values != one.values;
             picked.retain(is_other);
             if picked.len() < shots {
                 let others: Vec<usize> = (0..pool.len()).filter(is_other).collect();
                 let again = random.sample(others.len(), shots);
-                let again = again.ok_or_else(|| too_few(task, shots, others.len()))?;
+                let again = again.ok_or_else(|| too_few(task, shots, shots, others.len()))?;
                 picked = again.into_iter().map(|index| others[index]).collect();
             }
             picked.truncate(shots);
@@ -54,9 +54,9 @@ pub(crate) fn drawn(task: &Task, asked: &[Loaded], pool: &[Loaded], shots: usize
     Ok(all)
 }
 
-fn too_few(task: &Task, wanted: usize, there: usize) -> Error {
-    let reason = format!("{wanted} documents are drawn for {}, and there are {there}; use fewer", task.name);
-    Error::setting(option::SHOTS, wanted, &reason)
+fn too_few(task: &Task, shots: usize, draws: usize, there: usize) -> Error {
+    let reason = format!("{draws} documents are drawn for {}, and there are {there}; use fewer", task.name);
+    Error::setting(option::SHOTS, shots, &reason)
 }
 
 /// An example as it stands in front of a question.

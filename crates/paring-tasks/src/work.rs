@@ -1,14 +1,15 @@
 //! Names of tasks → requests, and the model's answers to them → results.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
-use paring_data::{Tokenizer, records};
+use paring_data::Tokenizer;
+use paring_data::records::{self, Record};
 
 use crate::document::{Document, Row};
 use crate::encode::{Encoding, Pair};
 use crate::error::{Error, Result, option};
 use crate::files::{Files, Finder};
-use crate::options::{Options, Protocol};
+use crate::options::Options;
 use crate::request::{Request, Score};
 use crate::results::{self, Sample, TaskResult};
 use crate::set::{Asked, Set, What, digest};
@@ -103,10 +104,10 @@ impl Texts {
     pub fn read(task: &Task, options: &Options, finder: &Finder<'_>) -> Result<Self> {
         let shots = options.shots;
         let is_drawn_from_itself = matches!(task.shots, Shots::Drawn { pool: None, .. }) && shots > 0;
-        let (mut documents, mut places) = read(task, task.split, options.protocol, finder)?;
+        let (mut documents, mut places) = read(task, task.split, options, finder)?;
         let pool = match task.shots {
             Shots::First(split) | Shots::Drawn { pool: Some(split), .. } if shots > 0 => {
-                read(task, split, options.protocol, finder)?.0
+                read(task, split, options, finder)?.0
             }
             _ => Vec::new(),
         };
@@ -145,22 +146,33 @@ impl Texts {
     }
 }
 
-/// The documents of a split, and the file and row of each.
-fn read(task: &Task, split: &str, protocol: Protocol, finder: &Finder<'_>) -> Result<(Vec<Loaded>, Vec<String>)> {
+/// The documents of a split, and the file and row of each. The values of rows are `kept` where these are compared.
+fn read(task: &Task, split: &str, options: &Options, finder: &Finder<'_>) -> Result<(Vec<Loaded>, Vec<String>)> {
     let (schema, mut loaded, mut places) = (&task.schema, Vec::new(), Vec::new());
+    let kept = options.shots > 0 && matches!(task.shots, Shots::Drawn { apart: true, .. });
     let columns = [schema.needed, schema.also].concat();
     let paths = finder.find(task, split)?;
     for path in &paths {
         let file = path.display().to_string();
-        for record in records::read(path, schema.needed, schema.also)? {
-            let row = Row { file: &file, place: &record.place, columns: &columns, values: &record.values };
-            let document = (schema.read)(&row, protocol)?;
-            places.push(format!("{file}: {}", record.place));
-            loaded.push(Loaded { values: record.values, document });
+        let mut wrong = None;
+        records::each(path, schema.needed, schema.also, &mut |record| {
+            let Record { place, values } = record;
+            let row = Row { file: &file, place: &place, columns: &columns, values: &values };
+            match (schema.read)(&row, options.protocol) {
+                Ok(document) => {
+                    places.push(format!("{file}: {place}"));
+                    loaded.push(Loaded { values: if kept { values } else { Vec::new() }, document });
+                }
+                Err(error) => wrong = Some(error),
+            }
+            Ok(wrong.is_none())
+        })?;
+        if let Some(error) = wrong {
+            return Err(error);
         }
     }
     if loaded.is_empty() {
-        let file = paths.first().map_or_else(String::new, |path: &PathBuf| Path::display(path).to_string());
+        let file = paths.first().map_or_else(String::new, |path| path.display().to_string());
         return Err(Error::documents(format!("{file}: no documents in it; download or write it again")));
     }
     Ok((loaded, places))

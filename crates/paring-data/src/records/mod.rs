@@ -18,26 +18,18 @@ pub struct Record {
     pub values: Vec<Value>,
 }
 
-/// The rows of a file, with the values of the fields `needed`, then of those of `also`, which a file may lack. Reads `.parquet`
-/// (columns of texts, of integers, of lists of either, and structs of these) and JSON as objects, one a line or in a list
-/// (`.jsonl`, `.json`, also as `.gz` or `.zst`).
+/// Shows the rows of a file to `see`, until that returns `false`: the values of the fields `needed`, then of those of `also`, which a
+/// file may lack. Reads `.parquet` (columns of texts, of integers, of lists of either, and structs of these) and JSON as objects,
+/// one a line or in a list (`.jsonl`, `.json`, also as `.gz` or `.zst`), a row at a time.
 ///
-/// Errors on another ending, where the file cannot be read, and where a row lacks a needed field. Takes memory for all values.
-pub fn read(path: &Path, needed: &[&str], also: &[&str]) -> Result<Vec<Record>> {
+/// Errors on another ending, where the file cannot be read, and where a row lacks a needed field.
+pub fn each(path: &Path, needed: &[&str], also: &[&str], see: &mut dyn FnMut(Record) -> Result<bool>) -> Result<()> {
     let bad = |reason: String| Error::data(path.display().to_string(), reason);
     let Some(documents) = Documents::of(path, needed.first().copied().unwrap_or_default()) else {
         return Err(bad("an unknown kind of file, expected .parquet, .jsonl or .json".into()));
     };
-    let mut records = Vec::new();
     if documents.is_parquet() {
-        let there = if also.is_empty() { Vec::new() } else { parquet::columns(path)? };
-        let also: Vec<&str> = also.iter().copied().filter(|name| there.iter().any(|other| other == name)).collect();
-        let fields = [needed, &also].concat();
-        parquet::each_record(path, &fields, &mut |row, values| {
-            records.push(Record { place: format!("row {row}"), values });
-            Ok(true)
-        })?;
-        return Ok(records);
+        return each_row(path, needed, also, see);
     }
     let fields = [needed, also].concat();
     documents.each_text(&mut |number, begin, text| {
@@ -52,10 +44,28 @@ pub fn read(path: &Path, needed: &[&str], also: &[&str]) -> Result<Vec<Record>> 
             return Err(documents.bad(number, format!("no field {field:?}{there}")));
         }
         let values = values.into_iter().map(Option::unwrap_or_default).collect();
-        records.push(Record { place: documents.place(number), values });
-        Ok(true)
-    })?;
-    Ok(records)
+        see(Record { place: documents.place(number), values })
+    })
+}
+
+/// The same of Parquet.
+fn each_row(path: &Path, needed: &[&str], also: &[&str], see: &mut dyn FnMut(Record) -> Result<bool>) -> Result<()> {
+    let names = if also.is_empty() { Vec::new() } else { parquet::columns(path)? };
+    // The place of each in what is read.
+    let mut fields = needed.to_vec();
+    let places = also.iter().map(|name| {
+        names.iter().any(|there| there == name).then(|| {
+            fields.push(name);
+            fields.len() - 1
+        })
+    });
+    let places: Vec<Option<usize>> = places.collect();
+    parquet::each_record(path, &fields, &mut |row, mut values| {
+        let rest = values.split_off(needed.len());
+        let of = |place: &Option<usize>| place.and_then(|at| rest.get(at - needed.len())).cloned().unwrap_or_default();
+        values.extend(places.iter().map(of));
+        see(Record { place: format!("row {row}"), values })
+    })
 }
 
 #[cfg(test)]

@@ -4,6 +4,15 @@ use serde_json::json;
 
 use super::*;
 
+fn read(path: &Path, needed: &[&str], also: &[&str]) -> Result<Vec<Record>> {
+    let mut records = Vec::new();
+    each(path, needed, also, &mut |record| {
+        records.push(record);
+        Ok(true)
+    })?;
+    Ok(records)
+}
+
 fn golden(path: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/golden").join(path)
 }
@@ -54,8 +63,21 @@ fn fields_that_may_be_absent() {
     let values = |k: usize| json!(records[k].values);
     assert_eq!((values(0), values(1)), (json!([{"c": null}, [1, "x"]]), json!([2, null])));
     assert_eq!(records[1].place, "line 3");
-    let records = read(&golden("tasks/piqa/piqa_validation.parquet"), &["label"], &["idx"]).unwrap();
-    assert_eq!(json!(records[0].values), json!([0]));
+    let records = read(&golden("tasks/piqa/piqa_validation.parquet"), &["label"], &["idx", "sol1"]).unwrap();
+    assert_eq!(json!(records[0].values), json!([0, null, "put a flat stone in the bottom of it"]));
+}
+
+#[test]
+fn reading_ends_when_enough_was_seen() {
+    for name in ["piqa/piqa_validation.parquet", "piqa/validation.jsonl"] {
+        let mut seen = 0;
+        let see = &mut |_| {
+            seen += 1;
+            Ok(seen < 3)
+        };
+        each(&golden("tasks").join(name), &["label"], &[], see).unwrap();
+        assert_eq!(seen, 3, "{name}");
+    }
 }
 
 #[test]
