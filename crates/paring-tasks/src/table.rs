@@ -207,14 +207,18 @@ pub(crate) fn unknown(name: &str) -> Error {
     Error::Misuse(format!("no task is called {name:?}; {advice}").into())
 }
 
+/// Endings of files of documents; the first ones are preferred.
+pub(crate) const ENDINGS: [&str; 7] =
+    [".parquet", ".jsonl", ".json", ".jsonl.gz", ".json.gz", ".jsonl.zst", ".json.zst"];
+
 /// The task of a file of questions (`.jsonl`, `.json` or `.parquet`): its name is that of the file without the ending. Errors
 /// where that is empty, or the name of another task.
 pub fn of_file(path: PathBuf) -> Result<Task> {
     let bad = |reason: &str| Error::Misuse(format!("{}: {reason}", path.display()).into());
-    let name = path.file_name().and_then(|name| name.to_str()).and_then(|name| name.split('.').next());
-    let name = name
-        .filter(|name| !name.is_empty())
-        .ok_or_else(|| bad("expected a file with a name, such as questions.jsonl"))?;
+    let whole = path.file_name().and_then(|name| name.to_str());
+    let name = whole.and_then(|name| ENDINGS.iter().find_map(|ending| name.strip_suffix(ending)));
+    let name = name.filter(|name| !name.is_empty());
+    let name = name.ok_or_else(|| bad("expected .jsonl, .json or .parquet after a name, such as questions.jsonl"))?;
     if find(name).is_some() || group(name).is_some() {
         return Err(bad(&format!("{name} is a task already; rename the file")));
     }

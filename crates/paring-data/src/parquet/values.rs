@@ -147,3 +147,39 @@ impl Values {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn integers(encoding: i64, data: &[u8], width: usize, count: usize) -> io::Result<Vec<i64>> {
+        let (mut values, none) = (Values::new(encoding, data, 0, Some(width))?, Dictionary::default());
+        let number = |bytes: &[u8]| {
+            let mut eight = [if bytes[width - 1] > 127 { 0xff } else { 0 }; 8];
+            eight[..width].copy_from_slice(bytes);
+            i64::from_le_bytes(eight)
+        };
+        (0..count).map(|_| values.next(data, &none).map(number)).collect()
+    }
+
+    #[test]
+    fn integers_in_their_encodings() {
+        let plain = [7, 0, 0, 0, 0xff, 0xff, 0xff, 0xff];
+        assert_eq!(integers(PLAIN, &plain, 4, 2).unwrap(), [7, -1]);
+        assert!(integers(PLAIN, &plain, 4, 3).is_err() && integers(PLAIN, &plain[..7], 4, 2).is_err());
+        // Blocks of 128 by 4 miniblocks; three numbers, the first 7; then -2 + 0 and -2 + 3, in two bits each.
+        let deltas = [0x80, 1, 4, 3, 14, 3, 2, 0, 0, 0, 0x0c, 0, 0, 0, 0, 0, 0, 0];
+        assert_eq!(integers(DELTA_BINARY_PACKED, &deltas, 8, 3).unwrap(), [7, 5, 6]);
+        assert_eq!(integers(DELTA_BINARY_PACKED, &deltas, 4, 3).unwrap(), [7, 5, 6]);
+        assert!(integers(DELTA_BINARY_PACKED, &deltas, 8, 4).is_err());
+        let error = integers(DELTA_BYTE_ARRAY, &deltas, 8, 1).unwrap_err().to_string();
+        assert!(error.contains("integers in encoding 7, expected plain, a dictionary or deltas"), "{error}");
+    }
+
+    #[test]
+    fn dictionaries_of_integers() {
+        let dictionary = Dictionary::new(vec![1, 0, 0, 0, 2, 0, 0, 0], Some(4)).unwrap();
+        assert_eq!((dictionary.get(1).unwrap(), dictionary.get(2).is_err()), (&[2, 0, 0, 0][..], true));
+        assert!(Dictionary::new(vec![1, 0, 0, 0, 2], Some(4)).is_err());
+    }
+}

@@ -11,7 +11,7 @@ use paring_format::message;
 use paring_format::message::Setting;
 
 use crate::error::{Error, Result, option};
-use crate::table::{Source, Task};
+use crate::table::{ENDINGS, Source, Task};
 
 /// Entries of a folder that are looked at.
 const MOST_ENTRIES: usize = 10_000;
@@ -19,8 +19,6 @@ const MOST_ENTRIES: usize = 10_000;
 const CONVERTED: &str = "refs/convert/parquet";
 /// Paths of files in repositories that are laid out in another way than the table says, and in the converted copies.
 const USUAL: [&str; 4] = ["{config}/{split}", "{config}/{split}/", "data/{split}", "{config}/{config}-{split}"];
-/// Endings of files of documents; the first ones are preferred.
-const ENDINGS: [&str; 7] = [".parquet", ".jsonl", ".json", ".jsonl.gz", ".json.gz", ".jsonl.zst", ".json.zst"];
 
 /// Data sets on the hub and in its cache.
 pub trait Remote {

@@ -1,109 +1,78 @@
 use super::{folder, golden, words};
-use crate::{Limit, Options, Plan, Request};
+use crate::{Limit, Options, Plan, Request, table};
 
-/// The error of a task whose documents are these lines.
-fn error(task: &str, file: &str, content: &str) -> String {
+/// Fails unless the task with these documents gives an error of one line with these words, with a tokenizer that
+/// ignores spaces and a model that takes 8 tokens.
+fn assert_error(task: &str, content: &str, words: &str) {
     let dir = tempfile::tempdir().unwrap();
     std::fs::create_dir(dir.path().join(task)).unwrap();
-    std::fs::write(dir.path().join(task).join(file), content).unwrap();
-    let plan = Plan::new([task]).unwrap();
-    let error = plan.prepare(&Options::default(), &folder(dir.path()), &words(), 8).unwrap_err().to_string();
-    assert_eq!(error.lines().count(), 1, "{error}");
-    error
+    let file = format!("{task}/{}.jsonl", table::find(task).unwrap().split);
+    std::fs::write(dir.path().join(&file), content).unwrap();
+    let (plan, tokenizer) = (Plan::new([task]).unwrap(), super::words());
+    let error = plan.prepare(&Options::default(), &folder(dir.path()), &tokenizer, 8).unwrap_err().to_string();
+    assert!(error.lines().count() == 1 && error.contains(&file) && error.contains(words), "{task}: {error}");
 }
 
+const PIQA: &str = r#"{"goal": "a", "sol1": "b", "sol2": "c", "label": 0}"#;
+
 #[test]
-fn documents_that_do_not_fit_their_task() {
-    let piqa = r#"{"goal": "a", "sol1": "b", "sol2": "c", "label": 0}"#;
-    let arc = |key: &str, choices: &str| format!(r#"{{"question": "a", "choices": {choices}, "answerKey": "{key}"}}"#);
-    let four = r#"{"text": ["x", "y"], "label": ["A", "B"]}"#;
-    let validation = "validation.jsonl";
-    for (task, file, content, words) in [
-        (
-            "piqa",
-            validation,
-            format!("{piqa}\n{}", piqa.replace(": 0", ": 2")),
-            "piqa/validation.jsonl: line 2: column \"label\": expected 0 or 1, got 2; download",
-        ),
-        ("piqa", validation, piqa.replace("\"a\"", "[1]"), "line 1: column \"goal\": expected text, got [1]"),
-        (
-            "piqa",
-            validation,
-            piqa.replace("sol2", "sol3"),
-            "line 1: no field \"sol2\" (it has: goal, sol1, sol3, label)",
-        ),
-        ("piqa", validation, String::new(), "piqa/validation.jsonl: no documents in it"),
-        (
-            "winogrande",
-            validation,
-            r#"{"sentence": "a _", "option1": "b", "option2": "c", "answer": ""}"#.into(),
-            "column \"answer\": expected \"1\" or \"2\", got \"\"",
-        ),
-        (
-            "winogrande",
-            validation,
-            r#"{"sentence": "a", "option1": "b", "option2": "c", "answer": "1"}"#.into(),
-            "column \"sentence\": expected a sentence with _ in it, got \"a\"",
-        ),
+fn columns_that_hold_something_else() {
+    let hellaswag = r#"{"activity_label": "a", "ctx_a": "b", "ctx_b": "c", "endings": ["d", "e"], "label": "2"}"#;
+    let winogrande = r#"{"sentence": "a _", "option1": "b", "option2": "c", "answer": ""}"#;
+    let label = "line 2: column \"label\": expected 0 or 1, got 2; download";
+    assert_error("piqa", &format!("{PIQA}\n{}", PIQA.replace(": 0", ": 2")), label);
+    for (task, content, words) in [
+        ("piqa", PIQA.replace("\"a\"", "[1]"), "line 1: column \"goal\": expected text, got [1]"),
+        ("piqa", PIQA.replace("sol2", "sol3"), "line 1: no field \"sol2\" (it has: goal, sol1, sol3, label)"),
+        ("piqa", String::new(), "no documents in it"),
+        ("winogrande", winogrande.into(), "column \"answer\": expected \"1\" or \"2\", got \"\""),
+        ("winogrande", winogrande.replace(" _", ""), "\"sentence\": expected a sentence with _ in it, got \"a\""),
+        ("hellaswag", hellaswag.into(), "column \"label\": expected 0 or 1 as text, got \"2\""),
         (
             "hellaswag",
-            validation,
-            r#"{"activity_label": "a", "ctx_a": "b", "ctx_b": "c", "endings": ["d", "e"], "label": "2"}"#.into(),
-            "column \"label\": expected 0 or 1 as text, got \"2\"",
-        ),
-        (
-            "hellaswag",
-            validation,
-            r#"{"activity_label": "a", "ctx_a": "b", "ctx_b": "c", "endings": [], "label": "0"}"#.into(),
-            "column \"endings\": expected a list of texts, got an empty list",
-        ),
-        ("arc_easy", "test.jsonl", arc("C", four), "column \"answerKey\": expected one of A, B, got \"C\""),
-        (
-            "arc_easy",
-            "test.jsonl",
-            arc("A", "[]"),
-            "column \"choices\": expected lists text and label, got an empty list",
-        ),
-        (
-            "arc_easy",
-            "test.jsonl",
-            arc("A", r#"{"text": ["x"], "label": ["A", "B"]}"#),
-            "expected as many labels as texts",
+            hellaswag.replace("\"d\", \"e\"", ""),
+            "\"endings\": expected a list of texts, got an empty list",
         ),
         (
             "boolq",
-            validation,
             r#"{"question": "a", "passage": null, "label": 0}"#.into(),
-            "column \"passage\": expected text, got nothing",
+            "\"passage\": expected text, got nothing",
         ),
-        (
-            "mmlu_virology",
-            "test.jsonl",
-            r#"{"question": "a", "choices": ["a", "b"], "answer": 0}"#.into(),
-            "expected a list of 4 texts",
-        ),
-        // The tokenizer of words ignores spaces, and the model takes 8 tokens.
+        ("mmlu_virology", r#"{"question": "a", "choices": ["a"], "answer": 0}"#.into(), "expected a list of 4 texts"),
+    ] {
+        assert_error(task, &content, words);
+    }
+}
+
+#[test]
+fn answers_that_are_no_choices() {
+    let arc = |choices: &str, key: &str| format!(r#"{{"question": "a", "choices": {choices}, "answerKey": "{key}"}}"#);
+    let (two, one) = (r#"{"text": ["x", "y"], "label": ["A", "B"]}"#, r#"{"text": ["x"], "label": ["A", "B"]}"#);
+    for (content, words) in [
+        (arc(two, "C"), "column \"answerKey\": expected one of A, B, got \"C\""),
+        (arc("[]", "A"), "column \"choices\": expected lists text and label, got an empty list"),
+        (arc(one, "A"), "expected as many labels as texts"),
+    ] {
+        assert_error("arc_easy", &content, words);
+    }
+}
+
+#[test]
+fn texts_that_make_no_request() {
+    for (task, content, words) in [
         (
             "piqa",
-            validation,
-            piqa.replace("\"c\"", "\" \""),
+            PIQA.replace("\"c\"", "\" \""),
             "line 1: choice 1: its text makes no token of its own after the context",
         ),
         (
             "piqa",
-            validation,
-            piqa.replace("\"c\"", "\"a b c d e f g h i\""),
-            "line 1: choice 1: a continuation of 9 tokens, and the model takes 8",
+            PIQA.replace("\"c\"", "\"a b c d e f g h i\""),
+            "choice 1: a continuation of 9 tokens, and the model takes 8",
         ),
-        (
-            "lambada_openai",
-            "test.jsonl",
-            r#"{"text": "  word"}"#.into(),
-            "line 1: choice 0: the context makes no token",
-        ),
+        ("lambada_openai", r#"{"text": "  word"}"#.into(), "line 1: choice 0: the context makes no token"),
     ] {
-        let error = error(task, file, &content);
-        assert!(error.contains(words), "{task}: {error}");
+        assert_error(task, &content, words);
     }
 }
 

@@ -54,10 +54,16 @@ fn examples_are_other_questions() {
 
 #[test]
 fn names_of_files() {
-    for (name, words) in [("piqa.jsonl", "piqa is a task already"), (".jsonl", "expected a file with a name")] {
+    for (name, words) in [
+        ("piqa.jsonl", "piqa is a task already"),
+        (".jsonl", "expected .jsonl, .json or .parquet after a name"),
+        ("a.txt", "expected .jsonl, .json or .parquet after a name"),
+    ] {
         let error = Plan::default().with_file(name.into()).unwrap_err();
         assert!(error.is_misuse() && error.to_string().contains(words), "{error}");
     }
+    let plan = Plan::default().with_file("a/v1.2 x.jsonl.gz".into()).unwrap();
+    assert_eq!(plan.tasks()[0].name, "v1.2 x");
     let twice = Plan::default().with_file("a/x.jsonl".into()).unwrap().with_file("b/x.json".into()).unwrap_err();
     assert!(twice.to_string().contains("two task files are called x"), "{twice}");
 }
