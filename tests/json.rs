@@ -10,7 +10,7 @@ use support::*;
 /// A command, arguments with which it succeeds, and others with which it fails, with exit codes.
 type Case = (&'static str, &'static str, &'static [(&'static str, i32)]);
 
-const CASES: [Case; 16] = [
+const CASES: [Case; 17] = [
     (
         "quantize",
         "model calib.safetensors --wbits 4 --out quantized",
@@ -54,6 +54,7 @@ const CASES: [Case; 16] = [
     ("convert", "w4 --format dense --out converted", &[("w4 --format none --out out", 2)]),
     ("report", "w4", &[("model", 1), ("w4 sparse none", 1)]),
     ("schemes", "", &[("--nonsense", 2)]),
+    ("tasks", "piqa", &[("--nonsense", 2), ("hellaswg", 2)]),
     (
         "layer",
         "layer.safetensors --method rtn --wbits 4 --out made",

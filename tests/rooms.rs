@@ -31,7 +31,7 @@ const CRATES: [(&str, &str, &[&str]); 9] = [
     ("paring_model", "crates/paring-model", &["paring_format", "paring_kernels"]),
     ("paring_generate", "crates/paring-generate", &["paring_format", "paring_data", "paring_model"]),
     ("paring_serve", "crates/paring-serve", &["paring_data", "paring_generate"]),
-    ("paring_tasks", "crates/paring-tasks", &["paring_data"]),
+    ("paring_tasks", "crates/paring-tasks", &["paring_format", "paring_data"]),
     (
         "paring",
         "crates/paring",

@@ -85,6 +85,7 @@ fn run(cli: &Cli, log: &Log) -> Result<Answer, Failure> {
         Command::Convert(args) => commands::convert(args, shared, log),
         Command::Report(args) => commands::report(args),
         Command::Schemes(args) => commands::schemes(args),
+        Command::Tasks(args) => commands::tasks(args),
         Command::Layer(args) => commands::layer(args),
         Command::Bench(args) => commands::bench(args),
         Command::Completions(args) => commands::completions(args),

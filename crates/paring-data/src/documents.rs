@@ -137,6 +137,25 @@ impl Documents {
         Error::data(self.path.display().to_string(), format!("{}: {reason}", self.place(number)))
     }
 
+    /// True where the file is Parquet.
+    pub(super) fn is_parquet(&self) -> bool {
+        self.format == FileFormat::Parquet
+    }
+
+    /// Shows the text of each document, of a file that is not Parquet, to `see`: the number of its line or place, the line that
+    /// it begins in, 0 for a line of its own, and what it is.
+    pub(super) fn each_text(&self, see: &mut dyn FnMut(usize, usize, &str) -> Result<bool>) -> Result<()> {
+        self.each_raw(&mut |number, raw| {
+            let (begin, bytes) = match raw {
+                Raw::Line(bytes) | Raw::Cell(Cell::Text(bytes)) => (0, bytes),
+                Raw::Element(element) => (element.line, element.bytes),
+                Raw::Cell(_) => return Ok(true),
+            };
+            let text = std::str::from_utf8(bytes).map_err(|_| self.bad(number, encoding::not_utf8(bytes)))?;
+            see(number, begin, text)
+        })
+    }
+
     fn each_raw(&self, see: &mut dyn FnMut(usize, Raw<'_>) -> Result<bool>) -> Result<()> {
         match self.format {
             FileFormat::Parquet => {
@@ -223,7 +242,7 @@ impl Documents {
     }
 
     /// The error that a text is no JSON, which begins in the line `begin` of the file, 0 for a line of its own.
-    fn no_json(&self, number: usize, begin: usize, text: &str, Wrong { at, reason }: &Wrong) -> Error {
+    pub(super) fn no_json(&self, number: usize, begin: usize, text: &str, Wrong { at, reason }: &Wrong) -> Error {
         let place = match begin {
             0 => format!("column {}", text[..*at].chars().count() + 1),
             _ => format!("line {}", begin + text[..*at].matches('\n').count()),

@@ -2,6 +2,7 @@
 //!
 //! * [`dataset`]: text, documents and stored tokens → [`dataset::Windows`]; [`named`]: the sets that papers use.
 //! * [`tokenizer`]: text → token ids, chat templates included; [`worker`]: where both run.
+//! * [`records`]: rows of several fields, as tasks have them; [`python`]: text and random numbers as Python has them.
 //! * [`hub`]: names on the hub → files on this machine, the only code of the project that touches the network.
 
 mod chat;
@@ -20,7 +21,9 @@ mod line;
 pub mod named;
 mod optional;
 mod parquet;
+pub mod python;
 mod random;
+pub mod records;
 mod rows;
 mod shown;
 mod special;
@@ -34,5 +37,5 @@ pub use chat::Moment;
 pub use dataset::{Data, SEQLEN, Sampling, Windows};
 pub use error::{Error, Result};
 pub use shown::ShownDocument;
-pub use tokenizer::Tokenizer;
+pub use tokenizer::{Ends, Tokenizer};
 pub use worker::Isolation;

@@ -61,6 +61,50 @@ pub(super) fn field(text: &str, name: &str) -> Result<Held, Wrong> {
     }
 }
 
+/// The fields of an object, each the last one of its name where there are several.
+pub(super) enum Fields {
+    /// Their values, as far as it has them.
+    Values(Vec<Option<Value>>),
+    /// The text is not an object, but something of this kind.
+    NoObject(&'static str),
+}
+
+/// The values of the fields of these names. Others are walked past.
+pub(super) fn fields(text: &str, wanted: &[&str]) -> Result<Fields, Wrong> {
+    let mut scanner = Scanner::new(text);
+    let mut found = vec![None; wanted.len()];
+    if scanner.peek() != Some(b'{') {
+        let kind = scanner.value(0)?;
+        scanner.end()?;
+        return Ok(Fields::NoObject(kind.name()));
+    }
+    scanner.object(0, &mut |scanner, key| {
+        scanner.peek();
+        let start = scanner.at();
+        scanner.value(1)?;
+        if let Some(number) = wanted.iter().position(|name| is_named(key, name)) {
+            found[number] = Some((start, scanner.at(), scanner.non_finite_from(start)));
+        }
+        Ok(())
+    })?;
+    scanner.end()?;
+    if text.len() > MAX_MESSAGES && found.iter().any(Option::is_some) {
+        let most = MAX_MESSAGES >> 20;
+        return Err(Wrong { at: 0, reason: format!("a document of more than {most} MiB") });
+    }
+    let mut values = Vec::with_capacity(wanted.len());
+    for (name, found) in wanted.iter().zip(found) {
+        values.push(match found {
+            None => None,
+            Some((_, _, Some((at, number)))) => {
+                return Err(Wrong { at, reason: format!("{number} in field {name:?}, which is not JSON") });
+            }
+            Some((start, end, None)) => Some(parsed(&text[start..end], start)?),
+        });
+    }
+    Ok(Fields::Values(values))
+}
+
 /// A value that was walked through: only an escape of half a character can still be wrong with it.
 fn parsed<T: DeserializeOwned>(value: &str, start: usize) -> Result<T, Wrong> {
     let reason = "half a character: an escape such as \\ud83d without its other half";
@@ -68,7 +112,7 @@ fn parsed<T: DeserializeOwned>(value: &str, start: usize) -> Result<T, Wrong> {
 }
 
 /// Names of the fields of an object that was walked through, as many as a message takes.
-fn names(text: &str) -> Vec<String> {
+pub(super) fn names(text: &str) -> Vec<String> {
     let (mut scanner, mut names) = (Scanner::new(text), Vec::new());
     scanner.peek();
     let end = scanner.object(0, &mut |scanner, key| {

@@ -65,6 +65,11 @@ pub(crate) fn of_class(config: &Value) -> impl Iterator<Item = (&'static str, &'
     known.flat_map(|(_, names, token)| names.iter().map(move |name| (*name, token)))
 }
 
+/// The text of a token as JSON: a string, or an object with its content.
+pub(crate) fn content(value: &Value) -> Option<&str> {
+    value.as_str().or_else(|| value.get("content")?.as_str())
+}
+
 /// The object in a file of `dir`, empty where there is no such file.
 pub(crate) fn object(dir: &Path, name: &str) -> Result<Map<String, Value>> {
     let path = dir.join(name);

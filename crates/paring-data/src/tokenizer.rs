@@ -9,6 +9,7 @@ use serde_json::Value;
 
 use crate::chat::Moment;
 use crate::documents::{Document, Documents};
+pub use crate::encoder::Ends;
 use crate::encoder::{self, About, Encoder, Failure};
 use crate::worker::{Answer, BATCH, BATCH_BYTES, Isolation, Question, Worker};
 use crate::{Error, Result};
@@ -50,7 +51,14 @@ pub fn tokenizer(checkpoint: &Checkpoint, isolation: &Isolation) -> Option<Token
 /// without bounds. Truncation and padding that it may ask for are switched off. Errors when `json`, which is `path` in
 /// messages, is not a tokenizer.
 pub fn tokenizer_from(json: &[u8], path: &Path) -> Result<Tokenizer> {
-    let encoder = Encoder::from_json(json, path)?;
+    tokenizer_with(json, b"null", path)
+}
+
+/// The same with the text of a `tokenizer_config.json`, of which only the tokens that begin and end texts are read
+/// ([`Tokenizer::ends`]). Errors, too, when `settings` is not JSON.
+pub fn tokenizer_with(json: &[u8], settings: &[u8], path: &Path) -> Result<Tokenizer> {
+    let bad = |e| Error::data(path.display().to_string(), format!("its settings are not JSON: {e}"));
+    let encoder = Encoder::from_json(json, &serde_json::from_slice(settings).map_err(bad)?, path)?;
     let about = OnceLock::from(encoder.about().clone());
     Ok(Tokenizer::new(Source::Here(Box::new(encoder)), about))
 }
@@ -138,6 +146,40 @@ impl Tokenizer {
         self.text("the text", text)
     }
 
+    /// The tokens of texts, each with those that the tokenizer puts around every text, or without: `bare`. Many at a time cost
+    /// less than one after the other. Errors when it fails at one, which has its place in the data from `source`.
+    pub fn encode_all(&self, texts: &[&str], bare: bool, source: &dyn Fn(usize) -> String) -> Result<Vec<Vec<u32>>> {
+        let form = if bare { Question::Bare } else { Question::Text };
+        let mut all = Vec::with_capacity(texts.len());
+        while all.len() < texts.len() {
+            let mut bytes = 0;
+            let rest = texts[all.len()..].iter().take(BATCH);
+            // One text at least.
+            let some = rest.take_while(|text| {
+                let fits = bytes < BATCH_BYTES;
+                bytes += text.len();
+                fits
+            });
+            let questions: Vec<Question<'_>> = some.map(|text| form(text)).collect();
+            let (answers, failure) = self.encode(&questions, false)?;
+            let known = all.len() + answers.len();
+            all.extend(answers.into_iter().map(|answer| answer.ids));
+            if let Some(failure) = failure {
+                return Err(failed(failure, &|reason| Error::data(source(known), reason)));
+            }
+        }
+        Ok(all)
+    }
+
+    /// The tokens that texts begin and end with, by its files; whether it adds them is another question. Errors when it cannot
+    /// be opened.
+    pub fn ends(&self) -> Result<Ends> {
+        if self.about.get().is_none() {
+            self.encode(&[], false)?;
+        }
+        Ok(self.about.get().map_or_else(Ends::default, |about| about.ends))
+    }
+
     /// A conversation that is to be answered, as the chat template writes it with the header of the answer, and its tokens.
     /// Errors when there is no template, or it refuses the messages.
     pub fn prompt(&self, messages: &[Value]) -> Result<(String, Vec<u32>)> {
@@ -221,6 +263,7 @@ fn failed(failure: Failure, bad: &dyn Fn(String) -> Error) -> Error {
 /// As a worker does it, in this thread.
 fn here(encoder: &Encoder, documents: &[Question<'_>], show: bool) -> (Vec<Answer>, Option<Failure>) {
     let one = |document: &Question<'_>| match document {
+        Question::Bare(text) => encoder.ids(text, false).map(|ids| (String::new(), ids)),
         Question::Text(text) if show => encoder.shown(text),
         Question::Text(text) => encoder.text(text).map(|ids| (String::new(), ids)),
         Question::Chat(messages) | Question::Prompt(messages) => {

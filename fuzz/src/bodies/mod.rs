@@ -49,6 +49,8 @@ const TARGETS: &[Target] = &[
     Target { name: "packed-lines", run: readers::packed_lines, memory: (320 * MIB, 200) },
     // A page of 64 MiB in such a buffer, and eight bytes for each text of four.
     Target { name: "parquet", run: readers::parquet, memory: (512 * MIB, 200) },
+    // The same, and values of a row; lists of small values in JSON take many times their text.
+    Target { name: "records", run: readers::records, memory: (512 * MIB, 400) },
     // Lines are parsed whole, and again as what they hold.
     Target { name: "journal", run: outputs::journal, memory: (2 * MIB, 400) },
     // Parsed as any JSON first; compared with itself, each number is there twice.

@@ -7,7 +7,7 @@ use std::time::Duration;
 use paring::Precision;
 use paring::plan::file::{self as recipe_file, Known};
 use paring_data::hub::{Listing, Repo, RepoKind};
-use paring_data::{Data, Isolation, Sampling, Tokenizer, tokenizer};
+use paring_data::{Data, Isolation, Sampling, Tokenizer, records, tokenizer};
 use paring_format::Checkpoint;
 
 use super::{Input, folder, is_good, put};
@@ -123,6 +123,15 @@ pub fn packed_lines(data: &[u8]) -> bool {
 /// A Parquet file.
 pub fn parquet(data: &[u8]) -> bool {
     windows("rows.parquet", data)
+}
+
+/// Rows of several fields, as tasks have them, in Parquet or, if the first byte is odd, in JSON.
+pub fn records(data: &[u8]) -> bool {
+    const FIELDS: [&str; 6] = ["question", "choices", "answer", "label", "text", "messages"];
+    let mut input = Input(data);
+    let path = folder("data", &[]).join(if input.byte() & 1 == 0 { "fields.parquet" } else { "fields.jsonl" });
+    put(&path, input.0);
+    is_good(records::each(&path, &[], &FIELDS, &mut |_| Ok(true)))
 }
 
 /// Rows of tokens that torch saved.

@@ -8,7 +8,7 @@ use paring_kernels::matmul;
 use super::Cli;
 
 /// Examples of each command, from the most usual one.
-const EXAMPLES: [(&str, &[&str]); 18] = [
+const EXAMPLES: [(&str, &[&str]); 19] = [
     (
         "paring",
         &[
@@ -73,6 +73,7 @@ const EXAMPLES: [(&str, &[&str]); 18] = [
     ),
     ("decompress", &["paring decompress out -o dense"]),
     ("schemes", &["paring schemes", "paring schemes W4A16"]),
+    ("tasks", &["paring tasks", "paring tasks mmlu_stem"]),
     ("layer", &["paring layer layer.safetensors --method gptq --wbits 4 -o made.safetensors"]),
     ("bench", &["paring bench", "paring bench --device cuda:0 --check --ops sweep,factor"]),
     (

@@ -93,6 +93,8 @@ pub enum Command {
     Decompress(DecompressArgs),
     /// List the presets of --scheme, and which programs run them
     Schemes(SchemesArgs),
+    /// List the tasks that judge a model, and their data
+    Tasks(TasksArgs),
     /// Tool: compress one layer from a safetensors file
     Layer(LayerArgs),
     /// Tool: benchmark this machine; --check also compares GPU results with the CPU
@@ -236,6 +238,13 @@ pub struct DecompressArgs {
 #[derive(Args)]
 pub struct SchemesArgs {
     /// Only schemes whose names contain this, such as W4A16 or fp8
+    #[arg(value_name = "NAME")]
+    pub name: Option<String>,
+}
+
+#[derive(Args)]
+pub struct TasksArgs {
+    /// Only tasks whose names contain this, such as arc or mmlu_virology
     #[arg(value_name = "NAME")]
     pub name: Option<String>,
 }

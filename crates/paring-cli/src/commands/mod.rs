@@ -7,6 +7,7 @@ mod generation;
 mod look;
 mod report;
 mod store;
+mod tasks;
 
 use std::path::PathBuf;
 
@@ -32,6 +33,7 @@ pub use generation::{chat, generate, serve};
 pub use look::{inspect, schemes, tokens, verify};
 pub use report::report;
 pub use store::{convert, decompress};
+pub use tasks::tasks;
 
 pub fn sparsify(args: &SparsifyArgs, shared: &Shared, log: &Log) -> Result<Answer, Failure> {
     compress(args.request(shared), &args.run, (&args.running, shared), log)

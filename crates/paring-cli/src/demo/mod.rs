@@ -9,7 +9,7 @@ use std::path::Path;
 use paring::Result;
 use paring::request::BuiltIn;
 use paring_data::named::Purpose;
-use paring_data::tokenizer::tokenizer_from;
+use paring_data::tokenizer::tokenizer_with;
 use paring_data::{Data, Tokenizer};
 use paring_format::Checkpoint;
 
@@ -40,7 +40,7 @@ fn checkpoint() -> Result<Checkpoint> {
 
 /// The built-in tokenizer: one token a word.
 fn tokenizer() -> Result<Tokenizer> {
-    Ok(tokenizer_from(TOKENIZER, Path::new("demo/tokenizer.json"))?)
+    Ok(tokenizer_with(TOKENIZER, TOKENIZER_CONFIG, Path::new("demo/tokenizer.json"))?)
 }
 
 /// The files that a copy of the model needs beside its weights.

@@ -52,6 +52,19 @@ pub(crate) struct About {
     pub notes: Vec<String>,
     /// Tokens that are in no `tokenizer.json`.
     pub added: Vec<Added>,
+    /// The tokens that texts begin and end with.
+    pub ends: Ends,
+}
+
+/// The tokens that mark the ends of texts, by the files of a tokenizer, whether it adds them or not.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Ends {
+    /// The first of a text (BOS).
+    pub bos: Option<u32>,
+    /// The last (EOS).
+    pub eos: Option<u32>,
+    /// True where its settings ask for the last after each text (`add_eos_token`).
+    pub adds_eos: bool,
 }
 
 /// A document that did not become tokens.
@@ -93,9 +106,23 @@ impl Encoder {
         Ok(encoder)
     }
 
-    /// A tokenizer from the text of a `tokenizer.json` alone, which is `path` in messages.
-    pub fn from_json(json: &[u8], path: &Path) -> Result<Self> {
-        Ok(Self::new(vocabulary::parse(json, path)?))
+    /// A tokenizer from the text of a `tokenizer.json` alone, which is `path` in messages, and settings, which say what its
+    /// ends are.
+    pub fn from_json(json: &[u8], settings: &Value, path: &Path) -> Result<Self> {
+        let mut encoder = Self::new(vocabulary::parse(json, path)?);
+        encoder.about.ends = encoder.ends(settings, &|name| special::content(settings.get(name)?).map(str::to_owned));
+        Ok(encoder)
+    }
+
+    /// The ends of texts, where `text` gives the special token of a name. Classes of transformers have some that no file names.
+    fn ends(&self, config: &Value, text: &dyn Fn(&str) -> Option<String>) -> Ends {
+        let of_class = |name: &str| {
+            let mut known = special::of_class(config).filter(|(of, _)| *of == name);
+            known.next().filter(|_| config.get(name).is_none()).map(|(_, text)| text.to_owned())
+        };
+        let end = |name: &str| text(name).or_else(|| of_class(name)).and_then(|text| self.inner.token_to_id(&text));
+        let adds_eos = config.get("add_eos_token").and_then(Value::as_bool) == Some(true);
+        Ends { bos: end("bos_token"), eos: end("eos_token"), adds_eos }
     }
 
     fn new(inner: Inner) -> Self {
@@ -126,8 +153,10 @@ impl Encoder {
                 format!("its tokens cannot be added: {reason}; check the files beside it"),
             )
         };
+        let named = ["bos_token", "eos_token"].map(|name| (name, tokens.text(name).map(str::to_owned)));
         let (added, notes) = tokens.add_to(&mut self.inner).map_err(failed)?;
-        self.about = About { notes, added };
+        let text = |wanted: &str| named.iter().find(|(name, _)| *name == wanted)?.1.clone();
+        self.about = About { notes, added, ends: self.ends(config, &text) };
         let ids = ends.each_ref().map(|(.., text)| text.as_deref().and_then(|text| self.inner.token_to_id(text)));
         if whole {
             let around = self.ids("", true).unwrap_or_default();

@@ -64,7 +64,7 @@ fn a_template_writes_the_first_token_or_nobody_does() {
 }
 
 fn parsed(json: Value) -> Result<Encoder> {
-    Encoder::from_json(json.to_string().as_bytes(), Path::new("tokenizer.json"))
+    Encoder::from_json(json.to_string().as_bytes(), &Value::Null, Path::new("tokenizer.json"))
 }
 
 /// The library would cut bytes off that are not there, or half a letter.

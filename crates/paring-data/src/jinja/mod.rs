@@ -25,6 +25,7 @@ mod value;
 
 pub(crate) use fault::Fault;
 use fault::Meter;
+pub use text::{capitalized, is_space};
 use value::Value;
 
 /// A parsed template.

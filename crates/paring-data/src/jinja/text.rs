@@ -4,8 +4,8 @@ use std::rc::Rc;
 
 use super::fault::{Made, Meter, TEXT, fault};
 
-/// Python's whitespace.
-pub(super) fn is_space(c: char) -> bool {
+/// Python's whitespace: that of Unicode, and the separators of ASCII.
+pub fn is_space(c: char) -> bool {
     c.is_whitespace() || matches!(c, '\u{1c}'..='\u{1f}')
 }
 
@@ -90,8 +90,8 @@ fn large(c: char) -> impl Iterator<Item = char> {
     two.or(first).into_iter().chain(rest)
 }
 
-/// The text with its first letter large and all others small.
-pub(super) fn capitalized(text: &str) -> String {
+/// The text with its first letter large and all others small, as Python's `capitalize`.
+pub fn capitalized(text: &str) -> String {
     let mut letters = text.chars();
     let first: String = letters.next().into_iter().flat_map(large).collect();
     first + &letters.as_str().to_lowercase()

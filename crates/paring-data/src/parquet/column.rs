@@ -1,4 +1,4 @@
-//! A column of text from its first row group to its last.
+//! A column from its first row group to its last.
 
 use std::fs::File;
 use std::io::{self, BufReader, Seek, SeekFrom};
@@ -6,10 +6,19 @@ use std::path::Path;
 
 use super::codec::Codec;
 use super::metadata::{Chunk, Leaf};
-use super::page::{Levels, Page, Slot, next_page};
+use super::page::{Coding, Levels, Page, Slot, next_page};
 use super::values::Dictionary;
-use super::wrong;
+use super::{INT32, INT64, wrong};
 use crate::unpack::Allowance;
+
+/// Bytes of a value of a physical type, where all have the same.
+fn width(kind: i64) -> Option<usize> {
+    match kind {
+        INT32 => Some(4),
+        INT64 => Some(8),
+        _ => None,
+    }
+}
 
 /// A column, read from its first row group to its last.
 pub(super) struct Column {
@@ -18,6 +27,8 @@ pub(super) struct Column {
     left: u64,
     codec: Codec,
     pub levels: Levels,
+    /// Bytes of a value, where all have the same.
+    width: Option<usize>,
     /// As in its [`Leaf`].
     pub in_list: u32,
     dictionary: Dictionary,
@@ -48,6 +59,7 @@ impl Column {
             left: 0,
             codec: Codec::None,
             levels: leaf.levels,
+            width: leaf.kind.and_then(width),
             in_list: leaf.in_list,
             dictionary: Dictionary::default(),
             page: None,
@@ -58,8 +70,9 @@ impl Column {
     /// The next place; `None` after the last row group.
     pub fn next(&mut self) -> io::Result<Option<Slot<'_>>> {
         while self.page.as_ref().is_none_or(Page::is_over) {
-            let Self { file, left, codec, levels, dictionary, pages, .. } = self;
-            self.page = next_page(file, left, *codec, *levels, dictionary, pages)?;
+            let Self { file, left, codec, levels, width, dictionary, pages, .. } = self;
+            let coding = Coding { codec: *codec, levels: *levels, width: *width };
+            self.page = next_page(file, left, coding, dictionary, pages)?;
             if self.page.is_none() {
                 let Some((start, len, codec)) = self.chunks.next() else { return Ok(None) };
                 self.file.seek(SeekFrom::Start(start))?;

@@ -30,6 +30,8 @@ pub(super) struct Leaf {
     pub levels: Levels,
     /// The definition from which on a list around it has an element.
     pub in_list: u32,
+    /// The place in the path of the first list around it.
+    pub list_at: Option<usize>,
 }
 
 impl Leaf {
@@ -60,8 +62,8 @@ pub(super) struct Metadata {
 }
 
 impl Metadata {
-    /// The metadata of a file of `size` bytes, with the chunks of the column `field` and of those inside it.
-    pub fn read(file: &mut File, size: u64, field: &str) -> io::Result<Self> {
+    /// The metadata of a file of `size` bytes, with the chunks of the columns `fields` and of those inside them.
+    pub fn read(file: &mut File, size: u64, fields: &[&str]) -> io::Result<Self> {
         let footer = footer_length(file, size)?;
         file.seek(SeekFrom::Start(size - 8 - footer))?;
         let (mut elements, mut groups) = (Vec::new(), Vec::new());
@@ -75,7 +77,7 @@ impl Metadata {
                 Ok(())
             }),
             4 => t.list(|t, _| {
-                groups.push(row_group(t, field)?);
+                groups.push(row_group(t, fields)?);
                 Ok(())
             }),
             _ => t.skip(wire),
@@ -123,12 +125,13 @@ impl Element {
     }
 }
 
-/// A row group's chunks of the column `field` and of those inside it.
-fn row_group<R: Read>(thrift: &mut Thrift<R>, field: &str) -> io::Result<Vec<Chunk>> {
+/// A row group's chunks of the columns `fields` and of those inside them.
+fn row_group<R: Read>(thrift: &mut Thrift<R>, fields: &[&str]) -> io::Result<Vec<Chunk>> {
     let mut chunks = Vec::new();
     thrift.fields(|t, id, wire| match id {
         1 => t.list(|t, _| {
-            chunks.extend(Chunk::read(t)?.filter(|chunk| chunk.path.first().is_some_and(|name| name == field)));
+            let is_wanted = |chunk: &Chunk| chunk.path.first().is_some_and(|name| fields.contains(&name.as_str()));
+            chunks.extend(Chunk::read(t)?.filter(is_wanted));
             Ok(())
         }),
         _ => t.skip(wire),
@@ -180,32 +183,33 @@ impl Chunk {
 fn leaves(elements: &[Element]) -> io::Result<Vec<Leaf>> {
     let Some((root, rest)) = elements.split_first() else { return Err(wrong("no schema")) };
     let mut leaves = Vec::new();
-    // Of each open element: children to come, and its levels.
-    let mut open = vec![(root.children, Levels::default(), 0)];
+    // Of each open element: children to come, its levels, and the lists around it.
+    let mut open = vec![(root.children, Levels::default(), 0, None)];
     let mut path: Vec<Rc<str>> = Vec::new();
     for element in rest {
         while open.last().is_some_and(|(children, ..)| *children <= 0) {
             open.pop();
             path.pop();
         }
-        let Some((children, levels, in_list)) = open.last_mut() else {
+        let Some((children, levels, in_list, list_at)) = open.last_mut() else {
             return Err(wrong("a schema that is not a tree"));
         };
         *children -= 1;
-        let (mut levels, mut in_list) = (*levels, *in_list);
+        let (mut levels, mut in_list, mut list_at) = (*levels, *in_list, *list_at);
         levels.definition += u32::from(element.repetition > 0);
         if element.repetition == 2 {
             levels.repetition += 1;
             in_list = levels.definition;
+            list_at = list_at.or(Some(path.len()));
         }
         path.push(element.name.clone());
         if path.len() > 64 {
             return Err(wrong("a schema nested too deeply"));
         }
         if element.children > 0 {
-            open.push((element.children, levels, in_list));
+            open.push((element.children, levels, in_list, list_at));
         } else {
-            leaves.push(Leaf { path: path.clone(), kind: element.kind, levels, in_list });
+            leaves.push(Leaf { path: path.clone(), kind: element.kind, levels, in_list, list_at });
             path.pop();
         }
     }

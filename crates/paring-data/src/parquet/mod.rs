@@ -1,4 +1,4 @@
-//! Parquet files: one column of text, or a list of chat messages, row by row.
+//! Parquet files: one column of text, or a list of chat messages, or several columns of what documents of tasks hold, row by row.
 //!
 //! A reader of our own, because the `parquet` crate (60.1) allocates what a file states before it looks at what is there,
 //! and no option bounds it: 17 GB for a file of 49 bytes that states 2³¹ children, 69 GB for one of 122 with as many
@@ -17,6 +17,7 @@ mod header;
 mod messages;
 mod metadata;
 mod page;
+mod records;
 mod runs;
 #[cfg(test)]
 mod tests;
@@ -35,8 +36,13 @@ use crate::{Error, Result};
 use column::Column;
 use metadata::{Leaf, Metadata};
 
-/// The physical type of text.
+pub(super) use records::each_record;
+
+/// The physical types of text and of integers.
 const BYTE_ARRAY: i64 = 6;
+const INT32: i64 = 1;
+const INT64: i64 = 2;
+
 /// The content of a row.
 pub(super) enum Cell<'a> {
     Null,
@@ -58,7 +64,7 @@ pub(super) fn each_row(path: &Path, field: &str, see: &mut dyn FnMut(usize, Cell
     let bad = |reason: String| Error::data(path.display().to_string(), reason);
     let damaged = |e: io::Error| bad(format!("not a Parquet file that can be read: {e}; download or write it again"));
     let (mut file, size) = files::open(path)?;
-    let metadata = Metadata::read(&mut file, size, field).map_err(damaged)?;
+    let metadata = Metadata::read(&mut file, size, &[field]).map_err(damaged)?;
     let open = |leaf: &Leaf| -> Result<Column> {
         if leaf.kind != Some(BYTE_ARRAY) {
             let what = leaf.kind.map_or("no type", physical_type);
@@ -92,21 +98,36 @@ pub(super) fn unread(path: &Path, field: &str) -> Vec<String> {
     let read = || -> Result<Vec<String>> {
         let (mut file, size) = files::open(path)?;
         let metadata =
-            Metadata::read(&mut file, size, field).map_err(|source| Error::Io { path: path.into(), source })?;
+            Metadata::read(&mut file, size, &[field]).map_err(|source| Error::Io { path: path.into(), source })?;
         let fields: Vec<&Leaf> = metadata.leaves.iter().filter(|leaf| &*leaf.path[0] == field).collect();
         Ok(messages::unread(&fields))
     };
     read().unwrap_or_default()
 }
 
+/// The names of the columns of a file. Errors when it cannot be read.
+pub(super) fn columns(path: &Path) -> Result<Vec<String>> {
+    let (mut file, size) = files::open(path)?;
+    let damaged = |e| Error::data(path.display().to_string(), format!("not a Parquet file that can be read: {e}"));
+    let metadata = Metadata::read(&mut file, size, &[]).map_err(damaged)?;
+    let mut names: Vec<String> = metadata.leaves.iter().map(|leaf| leaf.path[0].to_string()).collect();
+    names.dedup();
+    Ok(names)
+}
+
 /// The message that there is no column `field`, and which there are; the name of the option for it follows.
 fn no_column(field: &str, metadata: &Metadata) -> String {
+    format!("{}; name another with ", absent(field, metadata))
+}
+
+/// The message that there is no column `field`, and which there are.
+fn absent(field: &str, metadata: &Metadata) -> String {
     let mut names: Vec<&str> = metadata.leaves.iter().map(|leaf| &*leaf.path[0]).collect();
     names.dedup();
     let more = if names.len() > 8 { ", …" } else { "" };
     // Names may have line ends, and an error is one line.
     let names: Vec<String> = names.into_iter().take(8).map(|name| name.escape_debug().to_string()).collect();
-    format!("no column {field:?} (it has: {}{more}); name another with ", names.join(", "))
+    format!("no column {field:?} (it has: {}{more})", names.join(", "))
 }
 
 fn physical_type(kind: i64) -> &'static str {

@@ -22,6 +22,15 @@ pub(super) struct Levels {
     pub definition: u32,
 }
 
+/// Properties of a page that its header does not say.
+#[derive(Clone, Copy)]
+pub(super) struct Coding {
+    pub codec: Codec,
+    pub levels: Levels,
+    /// Bytes of a value, where all have the same.
+    pub width: Option<usize>,
+}
+
 /// Bits that hold levels up to `highest`.
 fn width(highest: u32) -> u32 {
     32 - highest.leading_zeros()
@@ -51,8 +60,7 @@ pub(super) struct Slot<'a> {
 pub(super) fn next_page<R: Read>(
     source: &mut R,
     left: &mut u64,
-    codec: Codec,
-    levels: Levels,
+    coding: Coding,
     dictionary: &mut Dictionary,
     allowance: &mut Allowance,
 ) -> io::Result<Option<Page>> {
@@ -74,13 +82,13 @@ pub(super) fn next_page<R: Read>(
         }
         *left -= packed;
         match header.kind {
-            DATA => return Page::first(&header, codec.unpack(bytes, size)?, levels).map(Some),
-            DATA_V2 => return Page::second(&header, bytes, size, codec, levels).map(Some),
+            DATA => return Page::first(&header, coding.codec.unpack(bytes, size)?, coding).map(Some),
+            DATA_V2 => return Page::second(&header, bytes, size, coding).map(Some),
             DICTIONARY => {
                 if !matches!(header.encoding, PLAIN | PLAIN_DICTIONARY) {
                     return Err(wrong(format!("a dictionary in encoding {}, expected plain", header.encoding)));
                 }
-                *dictionary = Dictionary::new(codec.unpack(bytes, size)?)?;
+                *dictionary = Dictionary::new(coding.codec.unpack(bytes, size)?, coding.width)?;
             }
             _ => {}
         }
@@ -90,7 +98,8 @@ pub(super) fn next_page<R: Read>(
 
 impl Page {
     /// A first-version page, whose levels are packed with its values.
-    fn first(header: &Header, data: Vec<u8>, levels: Levels) -> io::Result<Self> {
+    fn first(header: &Header, data: Vec<u8>, coding: Coding) -> io::Result<Self> {
+        let levels = coding.levels;
         let mut at = 0;
         let mut runs = |highest: u32, encoding: Option<i64>| -> io::Result<Runs> {
             if highest == 0 {
@@ -105,12 +114,13 @@ impl Page {
         };
         let repetition = runs(levels.repetition, header.level_encodings[1])?;
         let definition = runs(levels.definition, header.level_encodings[0])?;
-        let values = Values::new(header.encoding, &data, at)?;
+        let values = Values::new(header.encoding, &data, at, coding.width)?;
         Ok(Self { data, levels, repetition, definition, values, left: header.values })
     }
 
     /// A second-version page, whose levels come first and are not packed.
-    fn second(header: &Header, mut bytes: Vec<u8>, size: usize, codec: Codec, levels: Levels) -> io::Result<Self> {
+    fn second(header: &Header, mut bytes: Vec<u8>, size: usize, coding: Coding) -> io::Result<Self> {
+        let Coding { codec, levels, width: bytes_each } = coding;
         let lengths = header.level_bytes.map(|len| usize::try_from(len).unwrap_or(usize::MAX));
         let [definition, repetition] = lengths;
         let both = definition.saturating_add(repetition);
@@ -125,7 +135,7 @@ impl Page {
             levels,
             repetition: Runs::new(0, repetition, width(levels.repetition)),
             definition: Runs::new(repetition, both, width(levels.definition)),
-            values: Values::new(header.encoding, &bytes, both)?,
+            values: Values::new(header.encoding, &bytes, both, bytes_each)?,
             data: bytes,
             left: header.values,
         })

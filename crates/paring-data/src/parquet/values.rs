@@ -1,4 +1,4 @@
-//! The texts of a page, in the encodings that texts have.
+//! The values of a page, in the encodings that texts and integers have.
 
 use std::io;
 
@@ -8,11 +8,12 @@ use super::wrong;
 
 pub(super) const PLAIN: i64 = 0;
 pub(super) const PLAIN_DICTIONARY: i64 = 2;
+const DELTA_BINARY_PACKED: i64 = 5;
 const DELTA_LENGTH_BYTE_ARRAY: i64 = 6;
 const DELTA_BYTE_ARRAY: i64 = 7;
 const RLE_DICTIONARY: i64 = 8;
 
-/// The texts that the pages of a column refer to.
+/// The values that the pages of a column refer to.
 #[derive(Default)]
 pub(super) struct Dictionary {
     data: Vec<u8>,
@@ -21,11 +22,14 @@ pub(super) struct Dictionary {
 }
 
 impl Dictionary {
-    /// That of an unpacked page in plain encoding, of at most 4 GiB.
-    pub fn new(data: Vec<u8>) -> io::Result<Self> {
+    /// That of an unpacked page in plain encoding, of at most 4 GiB; each value has `width` bytes, or its length before it.
+    pub fn new(data: Vec<u8>, width: Option<usize>) -> io::Result<Self> {
         let (mut entries, mut at) = (Vec::new(), 0);
         while at < data.len() {
-            let (start, end) = byte_array(&data, at)?;
+            let (start, end) = match width {
+                Some(width) => (at, end_of(&data, at, width as i64)?),
+                None => byte_array(&data, at)?,
+            };
             entries.push((start as u32, end as u32));
             at = end;
         }
@@ -61,6 +65,10 @@ fn end_of(data: &[u8], start: usize, len: i64) -> io::Result<usize> {
 pub(super) enum Values {
     /// Each after its length, from here.
     Plain(usize),
+    /// Each of so many bytes, from here.
+    Fixed { at: usize, width: usize },
+    /// DELTA_BINARY_PACKED: integers, and the bytes of the last one.
+    Integers { deltas: Deltas, width: usize, bytes: [u8; 8] },
     /// Entries of the dictionary.
     Indices(Runs),
     /// DELTA_LENGTH_BYTE_ARRAY: all lengths, then all texts, from here.
@@ -70,18 +78,25 @@ pub(super) enum Values {
 }
 
 impl Values {
-    /// Those of `data[at..]`.
-    pub fn new(encoding: i64, data: &[u8], at: usize) -> io::Result<Self> {
+    /// Those of `data[at..]`, of `width` bytes each, or of any number of them.
+    pub fn new(encoding: i64, data: &[u8], at: usize, width: Option<usize>) -> io::Result<Self> {
         // A page of nulls may have no byte left.
         let bits = data.get(at).copied();
         match (encoding, bits) {
-            (PLAIN, _) => Ok(Values::Plain(at)),
+            (PLAIN, _) => Ok(width.map_or(Values::Plain(at), |width| Values::Fixed { at, width })),
             (PLAIN_DICTIONARY | RLE_DICTIONARY, bits) => {
                 let bits = bits.unwrap_or(0);
                 if bits > 32 {
                     return Err(wrong(format!("{bits} bits for an entry of a dictionary, expected at most 32")));
                 }
                 Ok(Values::Indices(Runs::new(at + 1, data.len(), bits.into())))
+            }
+            (DELTA_BINARY_PACKED, bits) if let Some(width) = width => match bits {
+                None => Ok(Values::Fixed { at, width }),
+                Some(_) => Ok(Values::Integers { deltas: Deltas::open(data, at)?.0, width, bytes: [0; 8] }),
+            },
+            (other, _) if width.is_some() => {
+                Err(wrong(format!("integers in encoding {other}, expected plain, a dictionary or deltas")))
             }
             (DELTA_LENGTH_BYTE_ARRAY | DELTA_BYTE_ARRAY, None) => Ok(Values::Plain(at)),
             (DELTA_LENGTH_BYTE_ARRAY, _) => Deltas::open(data, at).map(|(lengths, at)| Values::Lengths(lengths, at)),
@@ -102,6 +117,15 @@ impl Values {
                 *at = end;
                 Ok(&data[start..end])
             }
+            Values::Fixed { at, width } => {
+                let (start, end) = (*at, end_of(data, *at, *width as i64)?);
+                *at = end;
+                Ok(&data[start..end])
+            }
+            Values::Integers { deltas, width, bytes } => {
+                *bytes = deltas.next(data)?.to_le_bytes();
+                Ok(&bytes[..*width])
+            }
             Values::Indices(runs) => dictionary.get(runs.next(data)?),
             Values::Lengths(lengths, at) => {
                 let (start, end) = (*at, end_of(data, *at, lengths.next(data)?)?);
@@ -121,5 +145,41 @@ impl Values {
                 Ok(text)
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn integers(encoding: i64, data: &[u8], width: usize, count: usize) -> io::Result<Vec<i64>> {
+        let (mut values, none) = (Values::new(encoding, data, 0, Some(width))?, Dictionary::default());
+        let number = |bytes: &[u8]| {
+            let mut eight = [if bytes[width - 1] > 127 { 0xff } else { 0 }; 8];
+            eight[..width].copy_from_slice(bytes);
+            i64::from_le_bytes(eight)
+        };
+        (0..count).map(|_| values.next(data, &none).map(number)).collect()
+    }
+
+    #[test]
+    fn integers_in_their_encodings() {
+        let plain = [7, 0, 0, 0, 0xff, 0xff, 0xff, 0xff];
+        assert_eq!(integers(PLAIN, &plain, 4, 2).unwrap(), [7, -1]);
+        assert!(integers(PLAIN, &plain, 4, 3).is_err() && integers(PLAIN, &plain[..7], 4, 2).is_err());
+        // Blocks of 128 by 4 miniblocks; three numbers, the first 7; then -2 + 0 and -2 + 3, in two bits each.
+        let deltas = [0x80, 1, 4, 3, 14, 3, 2, 0, 0, 0, 0x0c, 0, 0, 0, 0, 0, 0, 0];
+        assert_eq!(integers(DELTA_BINARY_PACKED, &deltas, 8, 3).unwrap(), [7, 5, 6]);
+        assert_eq!(integers(DELTA_BINARY_PACKED, &deltas, 4, 3).unwrap(), [7, 5, 6]);
+        assert!(integers(DELTA_BINARY_PACKED, &deltas, 8, 4).is_err());
+        let error = integers(DELTA_BYTE_ARRAY, &deltas, 8, 1).unwrap_err().to_string();
+        assert!(error.contains("integers in encoding 7, expected plain, a dictionary or deltas"), "{error}");
+    }
+
+    #[test]
+    fn dictionaries_of_integers() {
+        let dictionary = Dictionary::new(vec![1, 0, 0, 0, 2, 0, 0, 0], Some(4)).unwrap();
+        assert_eq!((dictionary.get(1).unwrap(), dictionary.get(2).is_err()), (&[2, 0, 0, 0][..], true));
+        assert!(Dictionary::new(vec![1, 0, 0, 0, 2], Some(4)).is_err());
     }
 }

@@ -23,6 +23,8 @@ use crate::{Error, Result};
 #[derive(Clone, Copy)]
 pub(crate) enum Question<'a> {
     Text(&'a str),
+    /// A text without the tokens that are put around every text.
+    Bare(&'a str),
     Chat(&'a [Value]),
     /// Messages that are to be answered.
     Prompt(&'a [Value]),
@@ -205,6 +207,7 @@ impl Worker {
         let made: Vec<Vec<u8>> = documents.iter().map(made).collect::<io::Result<_>>()?;
         let contents = documents.iter().zip(&made).map(|(document, made)| match document {
             Question::Text(text) => (ask::TEXT, text.as_bytes()),
+            Question::Bare(text) => (ask::BARE, text.as_bytes()),
             Question::Chat(_) => (ask::CHAT, &made[..]),
             Question::Prompt(_) => (ask::PROMPT, &made[..]),
             Question::Ids(_) => (ask::IDS, &made[..]),
@@ -315,7 +318,7 @@ fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
 /// A document as bytes, where it is not text.
 fn made(document: &Question<'_>) -> io::Result<Vec<u8>> {
     match document {
-        Question::Text(_) => Ok(Vec::new()),
+        Question::Text(_) | Question::Bare(_) => Ok(Vec::new()),
         Question::Chat(messages) | Question::Prompt(messages) => Ok(serde_json::to_vec(messages)?),
         Question::Ids(ids) | Question::Plain(ids) => Ok(ids.iter().flat_map(|id| id.to_le_bytes()).collect()),
     }

@@ -6,12 +6,14 @@ use std::io::{self, Read, Write};
 pub(super) mod ask {
     /// Open the tokenizer in the folder of this path, which follows the moment that templates may write, in seconds.
     pub const OPEN: u8 = b'o';
-    /// Tokens of documents, which follow each other as [`TEXT`], [`CHAT`], [`PROMPT`], [`IDS`] and [`PLAIN`].
+    /// Tokens of documents, which follow each other as [`TEXT`], [`BARE`], [`CHAT`], [`PROMPT`], [`IDS`] and [`PLAIN`].
     pub const ENCODE: u8 = b'e';
     /// The same, with the text that the tokens stand for.
     pub const SHOW: u8 = b's';
     /// A document: text.
     pub const TEXT: u8 = b't';
+    /// A document: text, without the tokens that are put around every text.
+    pub const BARE: u8 = b'b';
     /// A document: a list of messages as JSON.
     pub const CHAT: u8 = b'c';
     /// A document: the same, to be answered.

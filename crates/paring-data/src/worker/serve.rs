@@ -72,7 +72,13 @@ fn answer(encoder: &Encoder, form: u8, document: &[u8], show: bool, output: &mut
         _ => {
             begin_tokenizer(output)?;
             let text = std::str::from_utf8(document).map_err(|e| io::Error::new(io::ErrorKind::InvalidData, e))?;
-            if show { encoder.shown(text) } else { encoder.text(text).map(|ids| (String::new(), ids)) }
+            if form == ask::BARE {
+                encoder.ids(text, false).map(|ids| (String::new(), ids))
+            } else if show {
+                encoder.shown(text)
+            } else {
+                encoder.text(text).map(|ids| (String::new(), ids))
+            }
         }
     };
     match made {
