@@ -10,7 +10,7 @@ use support::*;
 /// A command, arguments with which it succeeds, and others with which it fails, with exit codes.
 type Case = (&'static str, &'static str, &'static [(&'static str, i32)]);
 
-const CASES: [Case; 16] = [
+const CASES: [Case; 17] = [
     (
         "quantize",
         "model calib.safetensors --wbits 4 --out quantized",
@@ -53,6 +53,7 @@ const CASES: [Case; 16] = [
     ("decompress", "w4 --out dense", &[("w4 --out w4", 2), ("none --out out", 1)]),
     ("convert", "w4 --format dense --out converted", &[("w4 --format none --out out", 2)]),
     ("report", "w4", &[("model", 1), ("w4 sparse none", 1)]),
+    ("rouge", "texts.txt texts.txt", &[("texts.txt none.txt", 1), ("texts.txt", 2), ("texts.txt empty.txt", 1)]),
     ("schemes", "", &[("--nonsense", 2)]),
     (
         "layer",
@@ -75,6 +76,8 @@ fn sandbox() -> Sandbox {
     let sandbox = Sandbox::new();
     let weight = f32_tensor("weight", &[2, 4], &[0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8]);
     paring_format::writer::write_file(&sandbox.path("layer.safetensors"), vec![weight]).unwrap();
+    sandbox.write("texts.txt", "one two\nthree\n");
+    sandbox.write("empty.txt", "");
     for (name, command) in [("w4", "quantize --wbits 4"), ("sparse", "sparsify --pattern 2:4")] {
         let (command, options) = command.split_once(' ').unwrap();
         sandbox.ok(&format!("{command} model calib.safetensors {options} --quiet --out {name}"));

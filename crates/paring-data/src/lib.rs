@@ -1,6 +1,7 @@
 //! Data sets and the hub: names and files → windows of tokens, and folders of models.
 //!
-//! * [`dataset`]: text, documents and stored tokens → [`dataset::Windows`]; [`named`]: the sets that papers use.
+//! * [`dataset`]: text, documents and stored tokens → [`dataset::Windows`]; [`named`]: the sets that papers use;
+//!   [`texts`]: files of predictions and references.
 //! * [`tokenizer`]: text → token ids, chat templates included; [`worker`]: where both run.
 //! * [`hub`]: names on the hub → files on this machine, the only code of the project that touches the network.
 
@@ -26,6 +27,7 @@ mod shown;
 mod special;
 #[cfg(test)]
 mod tests;
+pub mod texts;
 pub mod tokenizer;
 mod unpack;
 pub mod worker;

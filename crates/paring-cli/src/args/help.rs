@@ -8,7 +8,7 @@ use paring_kernels::matmul;
 use super::Cli;
 
 /// Examples of each command, from the most usual one.
-const EXAMPLES: [(&str, &[&str]); 18] = [
+const EXAMPLES: [(&str, &[&str]); 19] = [
     (
         "paring",
         &[
@@ -59,6 +59,13 @@ const EXAMPLES: [(&str, &[&str]); 18] = [
             "paring report out",
             "paring report out-a out-b --html differences.html",
             "paring report out --tensorboard runs --wandb wandb",
+        ],
+    ),
+    (
+        "rouge",
+        &[
+            "paring rouge answers.jsonl references.jsonl",
+            "paring rouge answers.jsonl test.jsonl --reference-field highlights --split-sentences",
         ],
     ),
     ("inspect", &["paring inspect out", "paring inspect out --outliers outliers.svg"]),

@@ -6,6 +6,7 @@ mod generated;
 mod generation;
 mod look;
 mod report;
+mod rouge;
 mod store;
 
 use std::path::PathBuf;
@@ -31,6 +32,7 @@ pub use generated::{completions, man};
 pub use generation::{chat, generate, serve};
 pub use look::{inspect, schemes, tokens, verify};
 pub use report::report;
+pub use rouge::rouge;
 pub use store::{convert, decompress};
 
 pub fn sparsify(args: &SparsifyArgs, shared: &Shared, log: &Log) -> Result<Answer, Failure> {
