@@ -6,4 +6,5 @@ pub mod decompress;
 pub mod inspect;
 pub mod layer;
 pub mod perplexity;
+pub mod summaries;
 pub mod verify;
