@@ -53,6 +53,7 @@ const CASES: [Case; 17] = [
     ("decompress", "w4 --out dense", &[("w4 --out w4", 2), ("none --out out", 1)]),
     ("convert", "w4 --format dense --out converted", &[("w4 --format none --out out", 2)]),
     ("report", "w4", &[("model", 1), ("w4 sparse none", 1)]),
+    ("rouge", "texts.txt texts.txt", &[("texts.txt none.txt", 1), ("texts.txt", 2), ("texts.txt empty.txt", 1)]),
     ("schemes", "", &[("--nonsense", 2)]),
     ("tasks", "piqa", &[("--nonsense", 2), ("hellaswg", 2)]),
     (
@@ -76,6 +77,8 @@ fn sandbox() -> Sandbox {
     let sandbox = Sandbox::new();
     let weight = f32_tensor("weight", &[2, 4], &[0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8]);
     paring_format::writer::write_file(&sandbox.path("layer.safetensors"), vec![weight]).unwrap();
+    sandbox.write("texts.txt", "one two\nthree\n");
+    sandbox.write("empty.txt", "");
     for (name, command) in [("w4", "quantize --wbits 4"), ("sparse", "sparsify --pattern 2:4")] {
         let (command, options) = command.split_once(' ').unwrap();
         sandbox.ok(&format!("{command} model calib.safetensors {options} --quiet --out {name}"));

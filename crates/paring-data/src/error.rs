@@ -49,7 +49,9 @@ pub enum Error {
 /// Options that messages name.
 pub(crate) mod option {
     pub(crate) const DATA_DIR: &str = "data-dir";
+    pub(crate) const FIELD: &str = "field";
     pub(crate) const NSAMPLES: &str = "nsamples";
+    pub(crate) const REFERENCE_FIELD: &str = "reference-field";
     pub(crate) const SEQLEN: &str = "seqlen";
     pub(crate) const TEXT_FIELD: &str = "text-field";
 }

@@ -54,14 +54,19 @@ pub struct Files<'a> {
 }
 
 /// A file that a set may be read from.
-struct Part {
+pub(crate) struct Part {
     remote: Remote,
     /// Other names that it has in a folder.
     also: &'static [&'static str],
     field: &'static str,
 }
 
-const fn part(repo: &'static str, path: &'static str, also: &'static [&'static str], field: &'static str) -> Part {
+pub(crate) const fn part(
+    repo: &'static str,
+    path: &'static str,
+    also: &'static [&'static str],
+    field: &'static str,
+) -> Part {
     Part { remote: Remote { repo, revision: None, path }, also, field }
 }
 
@@ -172,7 +177,8 @@ fn stored(set: &str, purpose: Purpose, files: &Files<'_>) -> Result<Data> {
 }
 
 impl Part {
-    fn find(&self, set: &str, files: &Files<'_>) -> Result<PathBuf> {
+    /// Its place: in the folder, or fetched.
+    pub(crate) fn find(&self, set: &str, files: &Files<'_>) -> Result<PathBuf> {
         match files.dir {
             Some(dir) => in_folder(set, dir, self.remote.path, self.also),
             None => (files.fetch)(&self.remote),

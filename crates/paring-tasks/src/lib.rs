@@ -5,8 +5,9 @@
 //! * [`options`]: examples, limits, and the protocol by which texts become tokens.
 //! * [`compare`]: two runs over the same documents.
 //! * [`request`]: a continuation whose probability a model is asked for, and its answer.
+//! * [`rouge`]: the overlap of predicted texts and references.
 //!
-//! Nothing here knows a model: whoever has one answers a flat list of requests.
+//! Nothing here knows a model: requests are a flat list, which its owner answers.
 //!
 //! ```no_run
 #![doc = include_str!("../examples/ask.rs")]
@@ -21,6 +22,7 @@ pub mod files;
 pub mod options;
 pub mod request;
 pub mod results;
+pub mod rouge;
 mod schemas;
 mod set;
 mod shots;

@@ -61,6 +61,13 @@ const EXAMPLES: [(&str, &[&str]); 19] = [
             "paring report out --tensorboard runs --wandb wandb",
         ],
     ),
+    (
+        "rouge",
+        &[
+            "paring rouge answers.jsonl references.jsonl",
+            "paring rouge answers.jsonl test.jsonl --reference-field highlights --split-sentences",
+        ],
+    ),
     ("inspect", &["paring inspect out", "paring inspect out --outliers outliers.svg"]),
     ("verify", &["paring verify out", "paring verify out --reference ./llama --data test.txt --max-kl 0.1"]),
     ("tokens", &["paring tokens ./llama chats.jsonl --text-field messages", "paring tokens demo --limit 1 --json"]),

@@ -16,6 +16,7 @@ mod recipe;
 mod report;
 mod request;
 mod resuming;
+mod rouge;
 mod run;
 mod running;
 mod serve;
@@ -43,6 +44,7 @@ pub use overrides::{Change, Changed};
 pub use recipe::{ActOrderArg, Allocate, Grids, MaskArg, Published, Removal, ScalesArg, SpqrArgs, Sweep, Target};
 pub use report::ReportArgs;
 pub use request::sources;
+pub use rouge::RougeArgs;
 pub use run::{OffloadArg, Run};
 pub use running::{DeviceArg, Running};
 pub use serve::ServeArgs;
@@ -79,6 +81,8 @@ pub enum Command {
     Serve(Box<ServeArgs>),
     /// Show the report of a run, or compare two runs
     Report(ReportArgs),
+    /// Compare generated texts with references: ROUGE
+    Rouge(RougeArgs),
     /// Show what a checkpoint holds: formats, bits, sparsity, outliers
     Inspect(InspectArgs),
     /// Check a checkpoint for missing, corrupt or changed data

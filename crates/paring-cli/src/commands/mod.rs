@@ -6,6 +6,7 @@ mod generated;
 mod generation;
 mod look;
 mod report;
+mod rouge;
 mod store;
 mod tasks;
 
@@ -32,6 +33,7 @@ pub use generated::{completions, man};
 pub use generation::{chat, generate, serve};
 pub use look::{inspect, schemes, tokens, verify};
 pub use report::report;
+pub use rouge::rouge;
 pub use store::{convert, decompress};
 pub use tasks::tasks;
 

@@ -149,7 +149,7 @@ pub fn tables(comparison: &Comparison) -> Vec<String> {
 }
 
 /// Rows of text under each other, the columns from this one on aligned to the right.
-fn table(rows: Vec<Vec<String>>, right: usize) -> Vec<String> {
+pub fn table(rows: Vec<Vec<String>>, right: usize) -> Vec<String> {
     let cut = |text: &String, i: usize| terminal::cut(text, if i == 0 { terminal::NAME } else { VALUE });
     let rows: Vec<Vec<String>> =
         rows.iter().map(|row| row.iter().enumerate().map(|(i, text)| cut(text, i)).collect()).collect();

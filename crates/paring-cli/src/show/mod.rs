@@ -6,6 +6,7 @@ pub mod comparison;
 mod inspected;
 mod outcome;
 pub mod paint;
+mod rouge;
 pub mod stored;
 pub mod terminal;
 mod tokens;
@@ -19,6 +20,7 @@ pub use answer::{Answer, Channels, Failure, out};
 pub use inspected::inspected;
 pub use outcome::{Made, outcome};
 use paring::report::words::plural;
+pub use rouge::{Sentences, rouge};
 pub use stored::{difference, run};
 pub use tokens::tokens;
 

@@ -7,4 +7,5 @@ pub mod inspect;
 pub mod layer;
 pub mod likelihoods;
 pub mod perplexity;
+pub mod summaries;
 pub mod verify;

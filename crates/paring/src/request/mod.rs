@@ -10,6 +10,7 @@ mod place;
 mod recipe;
 mod run;
 mod sources;
+mod summaries;
 
 use std::path::PathBuf;
 

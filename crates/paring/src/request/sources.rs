@@ -279,6 +279,19 @@ impl Sources {
         Error::content(name, format!("no such file or data set; {instead}"))
     }
 
+    /// The place of a file of a data set on the hub, which is fetched if need be.
+    pub(super) fn fetched(&self, remote: &Remote) -> paring_data::Result<PathBuf> {
+        let repo = Repo::new(RepoKind::Dataset, remote.repo, remote.revision)?;
+        let file = Hub::from_env()?.file(&repo, remote.path, (self.downloads)().as_mut());
+        file.map_err(|error| match error {
+            paring_data::Error::Unreachable { repo, reason } | paring_data::Error::NotOnHub { repo, reason } => {
+                let elsewhere = message![reason, "; name a folder that has it with ", Opt::DataDir];
+                paring_data::Error::Data { source_name: repo, reason: elsewhere }
+            }
+            other => other,
+        })
+    }
+
     fn open_data(
         &self,
         of_model: Option<&'static BuiltIn>,
@@ -291,17 +304,7 @@ impl Sources {
             return Ok((built_in.data)(purpose));
         }
         let name = name.ok_or_else(|| self.no_data())?;
-        let fetch = |remote: &Remote| -> paring_data::Result<PathBuf> {
-            let repo = Repo::new(RepoKind::Dataset, remote.repo, remote.revision)?;
-            let file = Hub::from_env()?.file(&repo, remote.path, (self.downloads)().as_mut());
-            file.map_err(|error| match error {
-                paring_data::Error::Unreachable { repo, reason } | paring_data::Error::NotOnHub { repo, reason } => {
-                    let elsewhere = message![reason, "; name a folder that has it with ", Opt::DataDir];
-                    paring_data::Error::Data { source_name: repo, reason: elsewhere }
-                }
-                other => other,
-            })
-        };
+        let fetch = |remote: &Remote| self.fetched(remote);
         let files = Files { dir: options.data_dir.as_deref(), fetch: &fetch };
         match named::open(name, purpose, protocol, &files)? {
             Some(data) => Ok(data),
