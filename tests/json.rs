@@ -10,7 +10,7 @@ use support::*;
 /// A command, arguments with which it succeeds, and others with which it fails, with exit codes.
 type Case = (&'static str, &'static str, &'static [(&'static str, i32)]);
 
-const CASES: [Case; 17] = [
+const CASES: [Case; 18] = [
     (
         "quantize",
         "model calib.safetensors --wbits 4 --out quantized",

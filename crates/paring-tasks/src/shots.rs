@@ -1,6 +1,8 @@
 //! Examples in front of questions, the same that the harness draws with Python's `random`.
 
 use paring_data::python::Random;
+use paring_format::message;
+use paring_format::message::Setting;
 use serde_json::Value;
 
 use crate::document::{Choices, Document};
@@ -55,8 +57,8 @@ pub(crate) fn drawn(task: &Task, asked: &[Loaded], pool: &[Loaded], shots: usize
 }
 
 fn too_few(task: &Task, shots: usize, draws: usize, there: usize) -> Error {
-    let reason = format!("{draws} documents are drawn for {}, and there are {there}; use fewer", task.name);
-    Error::setting(option::SHOTS, shots, &reason)
+    let reason = format!(": {draws} documents are drawn for {}, and there are {there}; use fewer", task.name);
+    Error::documents(message![Setting::with(option::SHOTS, shots), reason])
 }
 
 /// An example as it stands in front of a question.

@@ -276,17 +276,23 @@ impl Work {
         self.sets.iter().map(|set| (set.task.as_str(), set.documents.len()))
     }
 
+    /// The document and the choice of a request, for messages.
+    pub fn place(&self, request: usize) -> String {
+        let found = self.sets.iter().find_map(|set| {
+            let number = set.documents.iter().position(|document| document.requests.contains(&request))?;
+            let choice = request - set.documents.get(number)?.requests.start;
+            Some(format!("{}, document {number}, choice {choice}", set.task))
+        });
+        found.unwrap_or_else(|| format!("request {request}"))
+    }
+
     fn check(&self, scores: &[Score]) -> Result<()> {
         if scores.len() != self.requests.len() {
             let (got, expected) = (scores.len(), self.requests.len());
             return Err(Error::Scores(format!("{got} answers, expected one for each of {expected} requests")));
         }
         let Some(at) = scores.iter().position(|score| score.loglikelihood.is_nan()) else { return Ok(()) };
-        let set = self.sets.iter().find_map(|set| {
-            let document = set.documents.iter().position(|document| document.requests.contains(&at))?;
-            Some(format!("{}, document {document}", set.task))
-        });
-        let set = set.unwrap_or_default();
+        let set = self.place(at);
         Err(Error::Scores(format!(
             "{set}: the model gives NaN; its weights are damaged, or too large for this precision"
         )))

@@ -37,6 +37,9 @@ pub enum Error {
     /// Text that cannot be generated.
     #[error(transparent)]
     Generate(Box<paring_generate::Error>),
+    /// Tasks that cannot be asked or counted.
+    #[error(transparent)]
+    Tasks(#[from] paring_tasks::Error),
     /// A file whose content cannot be used.
     #[error("{file}: {reason}")]
     #[allow(missing_docs)]
@@ -158,6 +161,7 @@ impl Error {
             Error::Misuse(_) | Error::Data(paring_data::Error::Misuse(_)) => true,
             Error::Option { misuse, .. } => *misuse,
             Error::Generate(error) => error.is_misuse(),
+            Error::Tasks(error) => error.is_misuse(),
             Error::At { error, .. } | Error::Beside { error, .. } => error.is_misuse(),
             _ => false,
         }
@@ -170,6 +174,7 @@ impl Error {
             Error::Model(error) => error.message(),
             Error::Data(error) => error.message(),
             Error::Generate(error) => error.message(),
+            Error::Tasks(error) => error.message(),
             Error::Option { problem, hint, .. } => choice(problem, hint.as_ref()),
             Error::At { place, error } => message![format!("{place}: ")].then(error.message()),
             Error::Beside { out, made, error } => error.message().then(message![beside(out, made)]),

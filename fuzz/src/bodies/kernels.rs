@@ -288,5 +288,6 @@ fn likelihood(o: &mut Operands<'_>) -> Result<Vec<Tensor>> {
     likelihood.add(0, 0, &o.tensor(&[count, width])?)?;
     likelihood.add(o.number(), o.number(), &o.tensor(&[1, more])?)?;
     let found = likelihood.finish()?;
-    Ok(vec![Tensor::from_slice(&found, found.len(), &Device::Cpu)?])
+    let nll: Vec<f32> = found.iter().map(|likely| likely.nll).collect();
+    Ok(vec![Tensor::from_slice(&nll, nll.len(), &Device::Cpu)?])
 }

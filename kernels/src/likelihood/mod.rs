@@ -29,7 +29,7 @@ impl Running {
         let top = max(row);
         if top > self.top || top == self.top && first < self.likeliest as usize {
             if let Some(at) = row.iter().position(|&logit| logit == top) {
-                self.likeliest = (first + at) as u32;
+                self.likeliest = first.saturating_add(at) as u32;
             }
             if top > self.top {
                 self.sum *= (f64::from(self.top) - f64::from(top)).exp();

@@ -8,7 +8,7 @@ use paring_kernels::matmul;
 use super::Cli;
 
 /// Examples of each command, from the most usual one.
-const EXAMPLES: [(&str, &[&str]); 19] = [
+const EXAMPLES: [(&str, &[&str]); 20] = [
     (
         "paring",
         &[
@@ -38,7 +38,13 @@ const EXAMPLES: [(&str, &[&str]); 19] = [
             "paring prune ./llama notes.txt --pattern 2:4 --wbits 4 --groupsize 64",
         ],
     ),
-    ("eval", &["paring eval demo", "paring eval ./llama test.txt --seqlen 2048 --limit 10 --json"]),
+    (
+        "eval",
+        &[
+            "paring eval ./llama test.txt --seqlen 2048 --limit 10 --json",
+            "paring eval ./llama --tasks piqa,arc_easy --limit 200",
+        ],
+    ),
     (
         "generate",
         &[
@@ -65,7 +71,7 @@ const EXAMPLES: [(&str, &[&str]); 19] = [
         "rouge",
         &[
             "paring rouge answers.jsonl references.jsonl",
-            "paring rouge answers.jsonl test.jsonl --reference-field highlights --split-sentences",
+            "paring rouge answers.jsonl test.jsonl --reference-field highlights",
         ],
     ),
     ("inspect", &["paring inspect out", "paring inspect out --outliers outliers.svg"]),

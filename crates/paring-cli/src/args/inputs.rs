@@ -48,11 +48,21 @@ pub struct Inputs {
     pub new_eval: bool,
 }
 
+impl ProtocolArg {
+    /// The rules of tasks.
+    pub fn of_tasks(self) -> paring_tasks::Protocol {
+        match self {
+            ProtocolArg::Spqr => paring_tasks::Protocol::Spqr,
+            ProtocolArg::Gptq | ProtocolArg::Sparsegpt => paring_tasks::Protocol::Harness,
+        }
+    }
+}
+
 impl Inputs {
     /// The options of data sets, with the protocol of the evaluation.
     pub fn data_options(&self) -> DataOptions {
         let protocol = match self.eval_protocol {
-            ProtocolArg::Gptq if !self.new_eval => Protocol::Gptq,
+            ProtocolArg::Gptq | ProtocolArg::Spqr if !self.new_eval => Protocol::Gptq,
             _ => Protocol::SparseGpt,
         };
         DataOptions { text_field: self.text_field.clone(), data_dir: self.data_dir.clone(), protocol }
@@ -66,4 +76,6 @@ pub enum ProtocolArg {
     /// SparseGPT and Wanda: the first 256 windows of c4, ptb's test set (c4-new and ptb-new mean these too)
     #[value(alias = "new")]
     Sparsegpt,
+    /// SpQR: as gptq, and tasks by the rules of its copy of lm-evaluation-harness, which adds no BOS
+    Spqr,
 }

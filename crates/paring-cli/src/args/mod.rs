@@ -22,6 +22,8 @@ mod running;
 mod serve;
 mod shared;
 mod stored;
+mod summaries;
+mod tasks;
 
 use std::ffi::{OsStr, OsString};
 use std::path::PathBuf;
@@ -29,6 +31,7 @@ use std::path::PathBuf;
 use clap::builder::{PossibleValue, PossibleValuesParser};
 use clap::{Arg, Args, Parser, Subcommand};
 use paring::plan::{METHODS, MethodInfo};
+use paring_tasks::Limit;
 
 pub use bench::BenchArgs;
 pub use file::{canonical, parse};
@@ -50,6 +53,8 @@ pub use running::{DeviceArg, Running};
 pub use serve::ServeArgs;
 pub use shared::Shared;
 pub use stored::{ConvertArgs, VerifyArgs};
+pub use summaries::SummaryArgs;
+pub use tasks::TaskArgs;
 
 /// Prune and quantize Hugging Face language models on a laptop.
 ///
@@ -70,7 +75,7 @@ pub enum Command {
     /// Prune a model, optionally quantizing it in the same pass
     #[command(name = "prune", visible_alias = "sparsify")]
     Sparsify(SparsifyArgs),
-    /// Measure perplexity
+    /// Measure perplexity, or answer tasks
     #[command(mut_args = of_evaluation)]
     Eval(EvalArgs),
     /// Continue one text or many
@@ -165,12 +170,16 @@ pub struct EvalArgs {
     /// Tokens per window [default: 2048, or the model's context]
     #[arg(long, value_name = "TOKENS", value_parser = clap::value_parser!(u32).range(2..))]
     pub seqlen: Option<u32>,
-    /// Measure only the first windows
-    #[arg(long, value_name = "WINDOWS", value_parser = clap::value_parser!(u32).range(1..))]
-    pub limit: Option<u32>,
+    /// Measure only the first N windows, or documents of each task; of documents also a part, such as 0.1
+    #[arg(long, value_name = "N", value_parser = tasks::limit)]
+    pub limit: Option<Limit>,
     /// Ignore quantization of activations and KV cache in the model's config
     #[arg(long)]
     pub weight_only: bool,
+    #[command(flatten)]
+    pub tasks: TaskArgs,
+    #[command(flatten)]
+    pub summaries: SummaryArgs,
     #[command(flatten)]
     pub running: Running,
 }

@@ -8,6 +8,7 @@ use paring::{Error, Result};
 use paring_data::hub::DownloadObserver;
 use paring_format::message;
 
+use super::tasks::Measures;
 use super::{
     ActOrderArg, Grids, Inputs, MaskArg, OffloadArg, OpeningArgs, QuantizeArgs, Removal, Run, Running, ScalesArg,
     Shared, SparsifyArgs, SpqrArgs, Sweep, Target,
@@ -36,7 +37,7 @@ impl SparsifyArgs {
             ..recipe(&self.grids, &self.sweep)?
         };
         let request = Request { recipe, ..Request::sparsify(&self.inputs.model) };
-        Ok(self.run.request(request, &self.inputs, (&self.running, shared)))
+        self.run.request(request, &self.inputs, (&self.running, shared))
     }
 }
 
@@ -50,7 +51,7 @@ impl QuantizeArgs {
             ..recipe(&self.grids, &self.sweep)?
         };
         let request = Request { recipe, ..Request::quantize(&self.inputs.model) };
-        Ok(self.run.request(request, &self.inputs, (&self.running, shared)))
+        self.run.request(request, &self.inputs, (&self.running, shared))
     }
 }
 
@@ -156,9 +157,10 @@ impl SpqrArgs {
 
 impl Run {
     /// A request with what all runs may say.
-    fn request(&self, request: Request, inputs: &Inputs, (running, shared): (&Running, &Shared)) -> Request {
+    fn request(&self, request: Request, inputs: &Inputs, (running, shared): (&Running, &Shared)) -> Result<Request> {
         let count = |n: Option<u32>| n.map(|n| n as usize);
-        Request {
+        let Measures { evaluation, limit, tasks } = self.measures(inputs)?;
+        Ok(Request {
             data: inputs.dataset.clone(),
             data_options: inputs.data_options(),
             sources: sources(shared.quiet, &inputs.opening),
@@ -171,8 +173,9 @@ impl Run {
             nsamples: count(self.nsamples),
             seqlen: count(self.seqlen),
             seed: self.seed,
-            evaluation: self.eval.clone(),
-            limit: count(self.limit),
+            evaluation,
+            limit,
+            tasks,
             layers: self.layers,
             include: self.include.clone(),
             ignore: self.ignore.clone(),
@@ -194,6 +197,6 @@ impl Run {
             resumable: self.resuming.resumable.decided(),
             command: std::env::args_os().map(|word| word.to_string_lossy().into_owned()).collect(),
             ..request
-        }
+        })
     }
 }

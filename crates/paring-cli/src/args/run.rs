@@ -8,9 +8,12 @@ use paring::plan::file::Alike;
 use paring::request::GroupOptions;
 use paring_format::{Element, QuantArgs, Strategy};
 use paring_kernels::gram::GramPrecision;
+use paring_tasks::Limit;
 
+use super::generation::count;
 use super::headings::{DATA, EVALUATION, GPTQ, LAYERS, OUTPUT, SPEED, WHAT};
 use super::resuming::Resuming;
+use super::tasks::limit;
 
 #[derive(Args)]
 pub struct Run {
@@ -80,15 +83,22 @@ pub struct Run {
     /// Compress only blocks A to B-1, such as 0..12
     #[arg(long, value_name = "A..B", value_parser = range, hide_short_help = true, help_heading = LAYERS)]
     pub layers: Option<(usize, usize)>,
-    /// Measure perplexity on this data before and after
-    #[arg(long, value_name = "DATASET", hide_short_help = true, help_heading = EVALUATION)]
+    /// Measure perplexity on this data, or answer these tasks, before and after
+    ///
+    /// A data set as DATASET of `paring eval`, or tasks as its --tasks, or both: wikitext2,piqa,arc_easy.
+    #[arg(long, value_name = "DATASET|TASKS", hide_short_help = true, help_heading = EVALUATION)]
     pub eval: Option<String>,
-    /// Number of windows for --eval [default: all; 64 for demo]
+    /// Windows, or documents of each task, for --eval [default: all; 64 windows for demo]
+    #[arg(long, value_name = "N", value_parser = limit, hide_short_help = true, help_heading = EVALUATION)]
+    pub limit: Option<Limit>,
+    /// Multiple-choice questions of your own to answer before and after, as --task-file of `paring eval`; may be repeated
+    #[arg(long, value_name = "FILE.jsonl", hide_short_help = true, help_heading = EVALUATION)]
+    pub task_file: Vec<PathBuf>,
+    /// Examples before each question of tasks
     #[arg(
-        long, value_name = "WINDOWS", value_parser = clap::value_parser!(u32).range(1..), hide_short_help = true,
-        help_heading = EVALUATION
+        long, value_name = "N", default_value_t = 0, value_parser = count(0), hide_short_help = true, help_heading = EVALUATION
     )]
-    pub limit: Option<u32>,
+    pub num_fewshot: usize,
     /// Keep calibration activations beyond 256 MiB in a file in the output folder
     ///
     /// Those that fit on a GPU stay there.

@@ -21,7 +21,7 @@ fn options_that_libraries_name_can_be_typed() {
 }
 
 /// The heading of each option; options of several commands may have several.
-const HEADINGS: [(&str, &[&str]); 20] = [
+const HEADINGS: [(&str, &[&str]); 25] = [
     (
         WHAT,
         &["scheme", "wbits", "groupsize", "sym", "method", "target-bits", "pattern", "sparsity", "config", "kv-cache"],
@@ -53,6 +53,11 @@ const HEADINGS: [(&str, &[&str]); 20] = [
     (MODEL, &["lenient"]),
     (LAYERS, &["include", "ignore", "layers"]),
     (EVALUATION, &["eval", "limit", "eval-protocol", "new-eval", "seqlen", "weight-only", "text-field", "data-dir"]),
+    // Of tasks, in runs.
+    (EVALUATION, &["task-file", "num-fewshot"]),
+    (TASKS, &["tasks", "task-file", "num-fewshot", "log-samples", "overwrite", "dry-run"]),
+    (SUMMARIES, &["num-beams", "min-new-tokens", "max-new-tokens", "max-prompt-tokens", "instruction", "seed"]),
+    (TASKS, &["add-bos-token", "prefix-token", "bootstrap-iters"]),
     (
         COMPARISON,
         &[
@@ -67,6 +72,8 @@ const HEADINGS: [(&str, &[&str]); 20] = [
             "data-dir",
         ],
     ),
+    // Of rouge.
+    (COMPARISON, &["field", "reference-field", "no-stemmer", "split-sentences", "line-breaks"]),
     // Of generate and chat.
     (PROMPT, &["prompt", "prompt-file", "chat", "system", "context-shift"]),
     (ANSWER, &["max-new-tokens", "min-new-tokens", "stop"]),

@@ -4,6 +4,7 @@ mod bench;
 mod dry;
 mod generated;
 mod generation;
+mod judging;
 mod look;
 mod report;
 mod rouge;
@@ -76,6 +77,10 @@ fn compress(
 }
 
 pub fn eval(args: &EvalArgs, shared: &Shared, log: &Log) -> Result<Answer, Failure> {
+    if args.tasks.is_asked() {
+        return judging::judge(args, shared, log);
+    }
+    let windows = args.windows()?;
     let (inputs, running) = (&args.inputs, &args.running);
     let sources = sources(shared.quiet, &inputs.opening);
     sources.expect_data(&inputs.model, inputs.dataset.as_deref())?;
@@ -83,7 +88,7 @@ pub fn eval(args: &EvalArgs, shared: &Shared, log: &Log) -> Result<Answer, Failu
     let local = sources.local(&inputs.model)?;
     let budget = machine::budget(running)?;
     let model = sources.model(&local, running.dtype.precision(), budget.device(), !args.weight_only)?;
-    let length = (args.seqlen.map(|n| n as usize), args.limit.map(|n| n as usize));
+    let length = (args.seqlen.map(|n| n as usize), windows);
     let (dataset, windows, notes) =
         sources.windows(&model, inputs.dataset.as_deref(), &inputs.data_options(), length)?;
     let mut progress = Progress::new(shared.channels(), running.verbose, log);

@@ -10,6 +10,7 @@ use paring::report::names::REPORT_PAGE;
 use paring::{Error, Result};
 use paring_format::names::MANIFEST;
 use paring_format::writer::{InputFiles, NamedFile, write_beside};
+use serde_json::json;
 
 use crate::args::ReportArgs;
 use crate::show::{Answer, Failure};
@@ -73,7 +74,13 @@ fn many(args: &ReportArgs, inputs: &InputFiles, reports: &[Report]) -> Result<An
         lines.push(format!("as a page: {}", path.display()));
     }
     let answer = match &two {
-        Some(difference) => Answer::new(difference)?,
+        Some(difference) => {
+            let mut value = json!(difference);
+            if !comparison.tasks.is_empty() {
+                value["tasks"] = json!(comparison.tasks);
+            }
+            Answer::new(&value)?
+        }
         None => Answer::new(&comparison)?,
     };
     let headline = show::comparison::headline(&comparison);

@@ -1,6 +1,8 @@
 //! The command that lists the tasks.
 
 use paring::{Error, Result};
+use paring_data::summaries::NAME as SUMMARIES;
+use paring_tasks::rouge::Kind;
 use paring_tasks::table::{self, Group, Source, Task};
 use serde_json::{Value, json};
 
@@ -17,7 +19,8 @@ pub fn tasks(args: &TasksArgs) -> Result<Answer, Failure> {
     };
     let tasks: Vec<&Task> = table::tasks().iter().filter(is_asked).collect();
     let groups: Vec<&Group> = table::groups().iter().filter(|group| group.name.contains(name)).collect();
-    if tasks.is_empty() {
+    let summarizes = group.is_none() && SUMMARIES.contains(name);
+    if tasks.is_empty() && !summarizes {
         return Err(Error::Misuse(format!("no task has {name} in its name; `paring tasks` lists all")).into());
     }
     let is_grouped = |task: &Task| table::groups().iter().any(|group| group.tasks.contains(&&*task.name));
@@ -33,7 +36,22 @@ pub fn tasks(args: &TasksArgs) -> Result<Answer, Failure> {
             format!("{} as one: {}, …; `paring tasks {}` lists them", counted(group), group.tasks[0], group.name);
         lines.push(show::entry("tasks", &text));
     }
-    let tasks: Vec<Value> = tasks.iter().map(|task| object(task)).collect();
+    let mut tasks: Vec<Value> = tasks.iter().map(|task| object(task)).collect();
+    if summarizes {
+        let metrics = Kind::ALL.map(Kind::name);
+        lines.push(SUMMARIES.into());
+        lines.push(show::entry("data", "abisee/cnn_dailymail, 3.0.0: 11490 articles of test, which are summarized"));
+        lines.push(show::entry("metrics", &format!("{} (rouge_score, with stems)", metrics.join(", "))));
+        tasks.push(json!({
+            "task": SUMMARIES,
+            "repository": "abisee/cnn_dailymail",
+            "config": "3.0.0",
+            "split": "test",
+            "documents": 11490,
+            "metrics": metrics,
+            "version": null,
+        }));
+    }
     let groups = groups.iter().map(|group| json!({"group": group.name, "tasks": group.tasks}));
     Ok(Answer::new(&json!({"tasks": tasks, "groups": groups.collect::<Vec<_>>()}))?.lines(lines))
 }

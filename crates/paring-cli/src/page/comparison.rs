@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use paring::report::Report;
-use paring::report::comparison::{Comparison, Differing, Run};
+use paring::report::comparison::{Comparison, Differing, Judged, Run};
 use paring::report::difference::{Difference, LayerDifference, NumberDifference, ValueDifference};
 use paring::report::drawing::Series;
 use paring::report::words::{digits, memory, plural, time};
@@ -35,6 +35,9 @@ pub fn of_many(reports: &[Report], comparison: &Comparison, two: Option<&Differe
     );
     body += &section("Runs", &(table_of(comparison) + &scatter::draw(comparison)));
     body += &section("Options that differ", &options(comparison));
+    if !comparison.tasks.is_empty() {
+        body += &section("Tasks", &tasks(comparison));
+    }
     match two {
         Some(difference) => body += &in_detail(reports, comparison, difference),
         None => body += &section("Layers that differ most", &layers(comparison)),
@@ -102,6 +105,17 @@ fn options(comparison: &Comparison) -> String {
         std::iter::once(Cell::path(&words::name(differing))).chain(values).collect()
     };
     table(&heads.collect::<Vec<_>>(), options.iter().map(row))
+}
+
+/// Metrics of tasks, a column for each run.
+fn tasks(comparison: &Comparison) -> String {
+    let heads = comparison.runs.iter().map(|run| (run.label.as_str(), Align::Left));
+    let heads: Vec<(&str, Align)> = std::iter::once(("Task", Align::Left)).chain(heads).collect();
+    let row = |judged: &Judged| {
+        let values = (0..judged.values.len()).map(|run| Cell::text(words::answered(judged, run)));
+        std::iter::once(Cell::text(format!("{} {}", judged.task, judged.metric))).chain(values).collect()
+    };
+    table(&heads, comparison.tasks.iter().map(row))
 }
 
 /// Errors of the layers that differ most, a column for each run that has any.

@@ -42,6 +42,7 @@ pub fn of(report: &Report) -> String {
     body += &sections::notes(report, choices.baseline());
     body += &sections::sizes(report);
     body += &sections::perplexity(report);
+    body += &sections::tasks(report);
     body += &errors::section(report, &order, choices.baseline());
     body += &sections::maps(report);
     body += &sections::outliers(report);

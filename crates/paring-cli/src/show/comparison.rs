@@ -1,10 +1,10 @@
 //! Runs side by side, in sentences and as a table.
 
-use paring::report::comparison::{Comparison, Differing, Measure, Run};
+use paring::report::comparison::{Comparison, Differing, Judged, Measure, Run};
 use paring::report::difference::{Difference, NumberDifference};
 use paring::report::words::{digits, memory, time};
 
-use super::{size, stored, terminal};
+use super::{size, stored, tasks, terminal};
 use crate::option;
 
 /// Runs up to which each is compared with the first in a sentence.
@@ -111,6 +111,17 @@ pub fn value(value: Option<&str>) -> String {
     }
 }
 
+/// A run's metric of a task, with its standard error or its difference to the first run.
+pub fn answered(judged: &Judged, run: usize) -> String {
+    let (value, difference) = (judged.values.get(run).copied().flatten(), judged.differences.get(run));
+    match (value, difference.and_then(Option::as_ref)) {
+        (None, _) => "–".to_string(),
+        (Some((value, _)), Some(found)) => format!("{} ({})", tasks::number(value), tasks::difference(found)),
+        (Some((value, Some(stderr))), None) => format!("{} ± {}", tasks::number(value), tasks::number(stderr)),
+        (Some((value, None)), None) => tasks::number(value),
+    }
+}
+
 /// Runs as a table, the options in which they differ, and the layers that differ most.
 pub fn tables(comparison: &Comparison) -> Vec<String> {
     let measured = comparison.measure;
@@ -135,6 +146,15 @@ pub fn tables(comparison: &Comparison) -> Vec<String> {
         };
         let rows = comparison.options.iter().map(row);
         lines.extend(table(std::iter::once(head).chain(rows).collect(), usize::MAX));
+    }
+    if !comparison.tasks.is_empty() {
+        lines.push(String::new());
+        let head = std::iter::once("tasks".to_string()).chain(labels()).collect();
+        let row = |judged: &Judged| {
+            let values = (0..judged.values.len()).map(|run| answered(judged, run));
+            std::iter::once(format!("{} {}", judged.task, judged.metric)).chain(values).collect()
+        };
+        lines.extend(table(std::iter::once(head).chain(comparison.tasks.iter().map(row)).collect(), usize::MAX));
     }
     if !comparison.layers.is_empty() {
         lines.push(String::new());

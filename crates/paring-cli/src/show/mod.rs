@@ -8,6 +8,7 @@ mod outcome;
 pub mod paint;
 mod rouge;
 pub mod stored;
+pub mod tasks;
 pub mod terminal;
 mod tokens;
 pub mod wrap;
@@ -22,6 +23,7 @@ pub use outcome::{Made, outcome};
 use paring::report::words::plural;
 pub use rouge::{Sentences, rouge};
 pub use stored::{difference, run};
+pub use tasks::{amount, judged, summarized};
 pub use tokens::tokens;
 
 /// Columns at which the text of an [`entry`] begins.

@@ -7,6 +7,7 @@ use paring::report::names::REPORT_PAGE;
 use paring::report::{Report, quoted, words};
 
 use super::amounts::{seconds, size};
+use super::tasks;
 use paring::report::words::plural;
 
 /// Facts about a run's input and output that its report does not have.
@@ -20,6 +21,7 @@ pub struct Made {
 /// A run that is done, in a few lines.
 pub fn outcome(report: &Report, made: &Made) -> Vec<String> {
     let mut lines = vec![headline(report), bits(report)];
+    lines.extend(report.tasks.iter().flat_map(tasks::changed));
     let out = Path::new(&report.out);
     let shell = |path: &Path| quoted(&[path.display().to_string()]);
     let folder = format!("{}/", shell(out).trim_end_matches('/'));
@@ -86,6 +88,12 @@ pub fn table(report: &Report) -> Vec<String> {
     rows.push(format!("{:<22} {:>10} {:>10}", "size", size(report.bytes_in), size(report.bytes_out)));
     if let Some(change) = &report.perplexity {
         rows.push(format!("{:<22} {:>10.3} {:>10.3}", "perplexity", change.before, change.after));
+    }
+    for (before, after) in report.tasks.iter().flat_map(|tasks| tasks.before.iter().zip(&tasks.after)) {
+        for (old, new) in before.metrics.iter().zip(&after.metrics) {
+            let name = format!("{} {}", after.task, new.metric);
+            rows.push(format!("{name:<22} {:>10.4} {:>10.4}", old.value, new.value));
+        }
     }
     rows
 }

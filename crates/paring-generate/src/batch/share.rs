@@ -6,7 +6,7 @@ use crate::Result;
 /// Tokens in common for which waiting and a copy are worth it.
 const LEAST: usize = 16;
 
-/// What a prompt that was not begun yet can take from those before it in the batch.
+/// The tokens that a prompt which was not begun can take from those before it in the batch.
 enum Found {
     Nothing,
     /// Another one is about to compute so many tokens of it.

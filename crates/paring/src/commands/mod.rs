@@ -8,4 +8,5 @@ pub mod layer;
 pub mod likelihoods;
 pub mod perplexity;
 pub mod summaries;
+pub mod tasks;
 pub mod verify;

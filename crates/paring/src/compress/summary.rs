@@ -37,6 +37,7 @@ pub(super) fn report(job: &Job, walked: Walked, written: &Written, clock: &Clock
         bytes_out: written.tensor_bytes,
         size: Size { before: Sizes::of_model(&job.checkpoint, job.decoder.as_ref()), after: written.sizes(job)? },
         perplexity: None,
+        tasks: None,
         notes,
         layers,
         stages: clock.stages(),

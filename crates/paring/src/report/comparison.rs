@@ -6,7 +6,7 @@ use serde::Serialize;
 
 use super::choices::{Choice, Choices};
 use super::difference::mean;
-use super::{PerplexityReport, Report, words};
+use super::{PerplexityReport, Report, TasksReport, words};
 
 /// Runs that are compared at most.
 pub const MOST: usize = 64;
@@ -24,6 +24,22 @@ pub struct Comparison {
     pub options: Vec<Differing>,
     /// Layers whose errors differ most, at most twenty: those that two or more runs have an error of.
     pub layers: Vec<Layer>,
+    /// Metrics of tasks that a run was judged by.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub tasks: Vec<Judged>,
+}
+
+/// A metric of a task in all runs.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Judged {
+    /// The task, or a group of tasks.
+    pub task: String,
+    /// The metric.
+    pub metric: String,
+    /// Its value and standard error in each run.
+    pub values: Vec<Option<(f64, Option<f64>)>>,
+    /// The difference to the first run, where both answered the same documents; null for that one.
+    pub differences: Vec<Option<paring_tasks::Comparison>>,
 }
 
 /// A number that says how good a run is; less is better.
@@ -136,7 +152,7 @@ impl Comparison {
                 run.best = own.is_some_and(|own| !at.iter().flatten().any(|other| beats(*other, own)));
             }
         }
-        Self { runs, measure, options: differing(&choices), layers: layers(reports) }
+        Self { runs, measure, options: differing(&choices), layers: layers(reports), tasks: judged(reports) }
     }
 
     /// True if the runs had different inputs, so that errors and sizes are of different weights.
@@ -204,6 +220,38 @@ fn differing(runs: &[Choices]) -> Vec<Differing> {
         Some(Differing { option, values, typed })
     });
     found.collect()
+}
+
+/// The metrics of all runs that were judged by tasks.
+fn judged(reports: &[Report]) -> Vec<Judged> {
+    let of = |report: &Report| report.tasks.clone().unwrap_or_default();
+    let tasks: Vec<TasksReport> = reports.iter().map(of).collect();
+    let Some(first) = tasks.first() else { return Vec::new() };
+    let against: Vec<_> = tasks.iter().map(|other| first.against(other)).collect();
+    let mut all: Vec<Judged> = Vec::new();
+    for (result, metric) in
+        tasks.iter().flat_map(|tasks| &tasks.after).flat_map(|r| r.metrics.iter().map(move |m| (r, m)))
+    {
+        let (task, metric) = (&result.task, &metric.metric);
+        if all.iter().any(|known| (&known.task, &known.metric) == (task, metric)) {
+            continue;
+        }
+        let value = |tasks: &TasksReport| {
+            let found = tasks.after.iter().find(|result| result.task == *task)?.metric(metric)?;
+            Some((found.value, found.stderr))
+        };
+        let difference = |(number, found): (usize, &Vec<paring_tasks::Comparison>)| {
+            let is_this = |one: &&paring_tasks::Comparison| one.task == *task && one.metric == *metric;
+            found.iter().find(is_this).filter(|_| number > 0).cloned()
+        };
+        all.push(Judged {
+            task: task.clone(),
+            metric: metric.clone(),
+            values: tasks.iter().map(value).collect(),
+            differences: against.iter().enumerate().map(difference).collect(),
+        });
+    }
+    all
 }
 
 /// The layers whose errors differ most.

@@ -12,6 +12,7 @@ pub mod names;
 pub mod outlier_map;
 pub mod progress;
 mod size;
+mod tasks;
 #[cfg(test)]
 pub(crate) mod tests;
 pub mod words;
@@ -26,6 +27,7 @@ use serde_json::Value;
 pub use environment::{Environment, arithmetic, quoted};
 pub(crate) use size::stored_bits;
 pub use size::{Size, Sizes};
+pub use tasks::{Answers, TasksReport};
 
 use crate::Result;
 use choices::Choices;
@@ -344,6 +346,9 @@ pub struct Report {
     /// Perplexity, if it was measured.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub perplexity: Option<PerplexityReport>,
+    /// Tasks, if it was judged by any.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tasks: Option<TasksReport>,
     /// Repairs, in words.
     pub notes: Vec<String>,
     /// One entry per compressed linear.

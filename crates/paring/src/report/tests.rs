@@ -65,6 +65,7 @@ pub(crate) fn report() -> Report {
             before: Sizes { embeddings: 1024, linears: 2048, rest: 1024 },
             after: Sizes { embeddings: 512, linears: 256, rest: 256 },
         },
+        tasks: None,
         perplexity: Some(PerplexityReport { before: 8.0, after: 10.0, dataset: "demo".into(), windows: 4, seqlen: 32 }),
         notes: vec!["damping was raised".into()],
         layers: vec![

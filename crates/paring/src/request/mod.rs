@@ -4,6 +4,7 @@
 //! [`Request::prepare`] opens model and data, and checks all that can be known before the work; [`Prepared::run`] does
 //! the work. [`run`] is all of it.
 
+mod evaluation;
 mod generation;
 mod options;
 mod place;
@@ -11,6 +12,7 @@ mod recipe;
 mod run;
 mod sources;
 mod summaries;
+mod tasks;
 
 use std::path::PathBuf;
 
@@ -29,6 +31,7 @@ pub use options::{GroupChange, GroupOptions, RecipeOptions, SpqrOptions};
 pub use place::refuse_same_folder;
 pub use run::{Prepared, positions, run};
 pub use sources::{BuiltIn, Model, Sources, open_device};
+pub use tasks::TaskOptions;
 
 /// Options of data sets.
 #[derive(Clone, Debug)]
@@ -86,6 +89,8 @@ pub struct Request {
     pub evaluation: Option<String>,
     /// Windows of the evaluation; all.
     pub limit: Option<usize>,
+    /// Tasks to judge input and output by; none.
+    pub tasks: Option<TaskOptions>,
     /// Blocks to compress, from the first up to, not including, the second; all.
     pub layers: Option<(usize, usize)>,
     /// Modules to compress (exact names or `re:` patterns); all linears of blocks.
@@ -151,6 +156,7 @@ impl Request {
             moment: None,
             evaluation: None,
             limit: None,
+            tasks: None,
             layers: None,
             include: Vec::new(),
             ignore: Vec::new(),
@@ -248,6 +254,11 @@ impl Request {
         Self { limit: Some(windows), ..self }
     }
 
+    /// Judges input and output by tasks.
+    pub fn judge_by(self, tasks: TaskOptions) -> Self {
+        Self { tasks: Some(tasks), ..self }
+    }
+
     /// Writes into this folder, which is made if need be.
     pub fn out(self, folder: impl Into<PathBuf>) -> Self {
         Self { out: Some(folder.into()), ..self }
@@ -269,6 +280,7 @@ impl Request {
     /// # Errors
     /// Options that make no sense together.
     pub fn plan(&self) -> Result<Plan> {
+        self.tasks.as_ref().map(TaskOptions::plan).transpose()?;
         let (recipe, outlier_share) = self.recipe.resolve(self.prunes)?;
         let base = Choice { recipe: &recipe, outlier_share, format: self.format.as_deref() };
         let overrides = self.groups.iter().map(|group| group.over(base, &self.recipe)).collect::<Result<_>>()?;

@@ -1,6 +1,6 @@
 //! A request carried out: inputs are opened, the run is done, and its perplexity measured.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use paring_data::named::Purpose;
 use paring_data::{Data, Moment, SEQLEN, Sampling, Tokenizer, Windows};
@@ -10,10 +10,11 @@ use paring_format::writer::{Destination, InputFiles};
 use paring_kernels::device;
 use paring_model::Decoder;
 
+use super::evaluation::{Evaluation, Measured};
 use super::place::{refuse_same_folder, usual_out};
 use super::sources::{Model, Sources, open_device};
 use super::{DataOptions, Request};
-use crate::commands::perplexity;
+use crate::Result;
 use crate::compress::{self, Fitted, Job};
 use crate::cost::{self, Costs};
 use crate::output::{card, journal};
@@ -22,8 +23,7 @@ use crate::plan::compatibility::{Loader, Verdict};
 use crate::plan::{Allocation, Opt, Plan, SizedBy};
 use crate::report::names::RUN_FILES;
 use crate::report::progress::{Observer, spelled, tell};
-use crate::report::{Clock, PerplexityReport, Report};
-use crate::{Precision, Result};
+use crate::report::{Clock, Report};
 
 /// Tokens of the shortest window: what follows the first one is measured.
 const SHORTEST: usize = 2;
@@ -34,16 +34,6 @@ pub struct Prepared {
     notes: Vec<Message>,
     evaluation: Option<Evaluation>,
     estimate: bool,
-}
-
-/// The windows that perplexity is measured on, and the model for it.
-struct Evaluation {
-    dataset: String,
-    windows: Windows,
-    sources: Sources,
-    /// The folder of the dense model, or its built-in name.
-    local: String,
-    precision: Precision,
 }
 
 /// Carries out a request, and tells `observer` how far it is: opens model and data, compresses, writes and checks the
@@ -169,6 +159,7 @@ impl Request {
     fn inputs(&self, local: &str) -> InputFiles {
         let mut inputs = InputFiles::default();
         let named = [&self.data, &self.evaluation, &self.config].into_iter().flatten().map(Path::new);
+        let named = named.chain(self.tasks.iter().flat_map(|tasks| &tasks.files).map(PathBuf::as_path));
         let named = named.chain([Path::new(local)]).chain(self.data_options.data_dir.as_deref());
         named.for_each(|path| inputs.add(path));
         inputs
@@ -237,16 +228,6 @@ impl Request {
         let count = windows.count();
         Some(format!("the text is too short for {count} separate windows; sampling overlapping ones (seed {seed})"))
     }
-
-    /// The windows to measure perplexity on, if it is asked for.
-    fn evaluation(&self, model: &Model, local: &str, notes: &mut Vec<Message>) -> Result<Option<Evaluation>> {
-        let Some(name) = &self.evaluation else { return Ok(None) };
-        let (dataset, windows, more) =
-            self.sources.windows(model, Some(name), &self.data_options, (self.seqlen, self.limit))?;
-        notes.extend(more.into_iter().map(Message::from));
-        let (sources, local) = (self.sources.clone(), local.to_string());
-        Ok(Some(Evaluation { dataset, windows, sources, local, precision: model.precision }))
-    }
 }
 
 impl Sources {
@@ -306,61 +287,32 @@ impl Prepared {
     pub fn costs(&self, observer: &mut dyn Observer) -> Result<Costs> {
         self.notes.iter().for_each(|note| tell(note, observer));
         self.job.data_notes()?.iter().for_each(|note| tell(note, observer));
-        cost::of(&self.job, self.evaluation.as_ref().map(|evaluation| &evaluation.windows))
+        cost::of(&self.job, self.evaluation.as_ref().and_then(Evaluation::windows))
     }
 
-    /// Compresses the model, writes and checks the output, and measures perplexity if that was asked for.
+    /// Compresses the model, writes and checks the output, and measures what was asked for.
     ///
     /// # Errors
-    /// As [`compress::run`] and [`perplexity::measure`].
+    /// As [`compress::run`], [`crate::commands::perplexity::measure`] and [`crate::commands::tasks::judge`].
     pub fn run(self, observer: &mut dyn Observer) -> Result<Report> {
         let Self { mut job, notes, evaluation, estimate } = self;
         notes.iter().for_each(|note| tell(note, observer));
         job.notes = notes.iter().map(|note| spelled(note, observer)).collect();
         if estimate {
-            observer.estimated(&cost::estimate(&job, evaluation.as_ref().map(|evaluation| &evaluation.windows))?);
+            observer.estimated(&cost::estimate(&job, evaluation.as_ref().and_then(Evaluation::windows))?);
         }
         let (budget, out) = (job.budget.clone(), job.out.clone());
-        let before = |observer: &mut dyn Observer| -> Result<Option<f64>> {
+        let before = |observer: &mut dyn Observer| -> Result<Option<Measured>> {
             evaluation.as_ref().map(|evaluation| evaluation.before(&budget, observer)).transpose()
         };
         let (mut report, before) = compress::run_after(job, before, observer, &mut Clock::default())?;
         observer.compressed(&report);
         if let Some((evaluation, before)) = evaluation.as_ref().zip(before) {
-            let after = evaluation.after(&budget, &out, observer)?;
-            let Evaluation { dataset, windows, .. } = evaluation;
-            let (windows, seqlen) = (windows.count(), windows.seqlen);
-            report.perplexity = Some(PerplexityReport { before, after, dataset: dataset.clone(), windows, seqlen });
+            evaluation.after(before, (&budget, &out), &mut report, observer)?;
             report.write(&out)?;
             card::refresh(&out, &report)?;
         }
         Ok(report)
-    }
-}
-
-impl Evaluation {
-    /// Measures the dense model, which shows before the work that data and model belong together.
-    fn before(&self, budget: &DeviceBudget, observer: &mut dyn Observer) -> Result<f64> {
-        self.measure("perplexity before", Path::new(&self.local), budget, observer)
-    }
-
-    /// Measures the one that was written to `out`.
-    fn after(&self, budget: &DeviceBudget, out: &Path, observer: &mut dyn Observer) -> Result<f64> {
-        self.measure("perplexity after", out, budget, observer)
-    }
-
-    fn measure(
-        &self,
-        what: &'static str,
-        model: &Path,
-        budget: &DeviceBudget,
-        observer: &mut dyn Observer,
-    ) -> Result<f64> {
-        observer.measuring(what);
-        let model = self.sources.model(model, Some(self.precision), budget.device(), true)?;
-        let decoder = model.decoder.as_ref();
-        let clock = &mut Clock::default();
-        Ok(perplexity::measure(decoder, budget, &self.windows, &self.dataset, clock, observer)?.perplexity)
     }
 }
 

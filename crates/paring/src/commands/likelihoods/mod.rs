@@ -8,6 +8,7 @@ use std::time::Instant;
 use candle_core::Tensor;
 use paring_model::Decoder;
 use paring_tasks::{Request, Score};
+use serde::Serialize;
 
 use crate::pipeline::budget;
 use crate::pipeline::device::DeviceBudget;
@@ -41,11 +42,10 @@ pub fn score(
 ) -> Result<Vec<Score>> {
     let texts = requests.iter().enumerate().map(|(number, request)| text(number, request, longest));
     let texts = texts.collect::<Result<Vec<_>>>()?;
-    let most = hidden_bytes(decoder) / (decoder.hidden_size() * size_of::<f32>());
     let mut scores = Vec::with_capacity(requests.len());
     while scores.len() < texts.len() {
         let first = scores.len();
-        let forest = Forest::grow(&texts[first..], most);
+        let forest = Forest::grow(&texts[first..], round_tokens(decoder));
         let round = Round { forest: &forest, texts: &texts[first..], requests: &requests[first..] };
         let at =
             EvalProgress { done: first, of: texts.len(), round: forest.texts(), passed: 0, blocks: decoder.blocks() };
@@ -57,6 +57,46 @@ pub fn score(
         observer.measured(&EvalProgress { done: scores.len(), round: 0, ..at });
     }
     Ok(scores)
+}
+
+/// The work of scoring, before it begins.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Amount {
+    /// Requests.
+    pub requests: usize,
+    /// Tokens that all of them see.
+    pub tokens: usize,
+    /// Tokens that go through the model: what requests share is computed once.
+    pub computed: usize,
+    /// Passes over the weights.
+    pub rounds: usize,
+    /// Bytes of the activations between blocks, at most.
+    pub activations: usize,
+}
+
+/// The work of [`score`] for the same requests.
+///
+/// # Errors
+/// Those of requests that cannot be scored.
+pub fn amount(decoder: &dyn Decoder, requests: &[Request], longest: usize) -> Result<Amount> {
+    let texts = requests.iter().enumerate().map(|(number, request)| text(number, request, longest));
+    let texts = texts.collect::<Result<Vec<_>>>()?;
+    let tokens = texts.iter().map(|text| text.tokens.len()).sum();
+    let mut amount = Amount { requests: requests.len(), tokens, ..Amount::default() };
+    let mut done = 0;
+    while done < texts.len() {
+        let forest = Forest::grow(&texts[done..], round_tokens(decoder));
+        done += forest.texts();
+        amount.computed += forest.tokens();
+        amount.rounds += 1;
+        amount.activations = amount.activations.max(forest.tokens() * decoder.hidden_size() * size_of::<f32>());
+    }
+    Ok(amount)
+}
+
+/// Tokens of a round.
+fn round_tokens(decoder: &dyn Decoder) -> usize {
+    hidden_bytes(decoder) / (decoder.hidden_size() * size_of::<f32>())
 }
 
 fn text(number: usize, request: &Request, longest: usize) -> Result<Text> {

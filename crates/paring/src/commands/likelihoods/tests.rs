@@ -79,6 +79,17 @@ fn texts_score_as_if_each_were_alone() {
 }
 
 #[test]
+fn the_amount_counts_what_is_shared_once() {
+    let decoder = golden("llama", Precision::F32, &Device::Cpu);
+    let context: Vec<u32> = tokens(20, 1, 64);
+    let request = |count: usize| Request { context: context.clone(), continuation: tokens(count, 2, 64) };
+    let got = amount(decoder.as_ref(), &[request(1), request(3), request(4)], 40).unwrap();
+    let activations = 25 * decoder.hidden_size() * 4;
+    assert_eq!(got, Amount { requests: 3, tokens: 20 + 22 + 23, computed: 25, rounds: 1, activations });
+    assert_eq!(amount(decoder.as_ref(), &[], 40).unwrap(), Amount::default());
+}
+
+#[test]
 fn what_cannot_be_scored() {
     let decoder = golden("llama", Precision::F32, &Device::Cpu);
     let request =

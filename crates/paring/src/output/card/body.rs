@@ -92,6 +92,13 @@ impl Body<'_> {
             let windows = format!("{} windows of {} tokens", measured.windows, measured.seqlen);
             writeln!(f, "| perplexity, {data}, {windows} | {before:.3} | {after:.3} |")?;
         }
+        for (before, after) in report.tasks.iter().flat_map(|tasks| tasks.before.iter().zip(&tasks.after)) {
+            let about = format!("{}-shot, {} documents", after.shots, after.documents);
+            for (old, new) in before.metrics.iter().zip(&after.metrics) {
+                let name = format!("{} {}", markdown(&after.task), markdown(&new.metric));
+                writeln!(f, "| {name}, {about} | {:.4} | {:.4} |", old.value, new.value)?;
+            }
+        }
         writeln!(f)?;
         if let Some(data) = report.plan.get("dataset").and_then(Value::as_str) {
             let number = |key: &str| report.plan.get(key).and_then(Value::as_u64).unwrap_or_default();
@@ -156,7 +163,13 @@ impl Body<'_> {
         if let Origin::Run(report) = self.origin {
             let unmeasured = "Its quality was not measured when this was written.";
             let measured = "Perplexity is a rough measure: check the tasks that matter to you.";
-            writeln!(f, "- {}", if report.perplexity.is_some() { measured } else { unmeasured })?;
+            let is_measured = report.perplexity.is_some() || report.tasks.is_some();
+            let words = match (&report.tasks, is_measured) {
+                (Some(_), _) => "What these tasks do not ask was not measured.",
+                (None, true) => measured,
+                (None, false) => unmeasured,
+            };
+            writeln!(f, "- {words}")?;
             if report.is_pruned() && self.schemes.is_empty() {
                 writeln!(
                     f,

@@ -121,6 +121,11 @@ impl Forest {
         self.leaves.len()
     }
 
+    /// Tokens in all pieces.
+    pub fn tokens(&self) -> usize {
+        self.tokens
+    }
+
     /// The piece that holds the token of text `text` at `position`, and its number there.
     pub fn find(&self, text: usize, position: usize) -> Option<(usize, usize)> {
         let mut at = Some(*self.leaves.get(text)?);

@@ -63,9 +63,14 @@ fn of_run(report: &Report) -> Vec<(String, f64)> {
         numbers.push(("perplexity_before", Some(perplexity.before)));
         numbers.push(("perplexity_after", Some(perplexity.after)));
     }
+    let judged = report.tasks.iter().flat_map(|tasks| [("before", &tasks.before), ("after", &tasks.after)]);
+    let judged = judged.flat_map(|(when, results)| {
+        let named = results.iter().flat_map(|result| result.metrics.iter().map(move |metric| (result, metric)));
+        named.map(move |(result, metric)| (format!("tasks/{}/{}_{when}", result.task, metric.metric), metric.value))
+    });
     let stages = report.stages.iter().map(|stage| (format!("seconds/{}", stage.stage), stage.seconds));
     let numbers = numbers.into_iter().filter_map(|(name, value)| Some((name.to_string(), value?)));
-    numbers.chain(stages).filter(|(_, value)| value.is_finite()).collect()
+    numbers.chain(judged).chain(stages).filter(|(_, value)| value.is_finite()).collect()
 }
 
 /// Start of the run. Errors when the report does not give it in a form that can be read.
