@@ -6,7 +6,7 @@
 //! * [`compare`]: two runs over the same documents.
 //! * [`request`]: a continuation whose probability a model is asked for, and its answer.
 //!
-//! Nothing here knows a model: whoever has one answers a flat list of requests.
+//! Nothing here knows a model: a program that has one answers a flat list of requests.
 //!
 //! ```no_run
 #![doc = include_str!("../examples/ask.rs")]

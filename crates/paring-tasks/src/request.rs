@@ -1,4 +1,4 @@
-//! What a task asks a model, and what it gets.
+//! Requests of a task to a model, and the answers to them.
 
 /// A continuation of a context, whose probability a model is asked for.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
