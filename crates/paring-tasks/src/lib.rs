@@ -7,7 +7,7 @@
 //! * [`request`]: a continuation whose probability a model is asked for, and its answer.
 //! * [`rouge`]: the overlap of predicted texts and references.
 //!
-//! Nothing here knows a model: requests are a flat list, which its owner answers.
+//! Nothing here knows a model: a program that has one answers a flat list of requests.
 //!
 //! ```no_run
 #![doc = include_str!("../examples/ask.rs")]

@@ -1,4 +1,4 @@
-//! Requests of tasks to a model, and its answers.
+//! Requests of a task to a model, and the answers to them.
 
 /// A continuation of a context, whose probability a model is asked for.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
