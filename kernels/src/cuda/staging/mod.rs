@@ -41,7 +41,7 @@ macro_rules! plain {
     };
 }
 
-plain!(u8, u32, f32, f64, half::bf16, half::f16);
+plain!(u8, u16, u32, u64, f32, f64, half::bf16, half::f16);
 
 /// Two page-locked buffers that are used in turn.
 pub(super) struct Ring {
