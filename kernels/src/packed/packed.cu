@@ -196,7 +196,9 @@ KERNEL void packed_inputs(const unsigned char* memory, Packed p, const float* x,
 KERNEL void packed_ordered(const unsigned char* memory, Packed p, const float* x, void* out) {
     const unsigned* order = (const unsigned*)(memory + p.order);
     const size_t first = (size_t)blockIdx.x * p.cols;
-    for (int i = threadIdx.x; i < p.cols; i += blockDim.x) put(out, first + i, x[first + order[i]], p.product);
+    for (int i = threadIdx.x; i < p.cols; i += blockDim.x) {
+        put(out, first + i, x[first + (p.order >= 0 ? (int)order[i] : i)], p.product);
+    }
 }
 
 // As `few`, for weights of every other kind.

@@ -17,7 +17,7 @@ use candle_core::cuda_backend::cudarc::driver::{
 };
 use candle_core::{CudaDevice, Result};
 
-use crate::PAGE_LOCKED;
+use crate::{PAGE_LOCKED, threads};
 
 /// Bytes of half a ring.
 const HALF: usize = PAGE_LOCKED / 2;
