@@ -18,7 +18,7 @@ pub struct Arithmetic {
     pub activations: bool,
     /// Device of weights and activations.
     pub device: Device,
-    /// True if weights stay packed in memory, and the head is kept there: for a model that runs many times. On the CPU only.
+    /// True if weights stay packed in memory, and the head is kept there: for a model that runs many times.
     pub packed: bool,
 }
 

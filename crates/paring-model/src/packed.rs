@@ -2,7 +2,7 @@
 
 use std::any::Any;
 
-use candle_core::Tensor;
+use candle_core::{Device, Tensor};
 use paring_format::{Compressed, Dtype, Element, Grid, ScaleType, Spqr, Statistic, Values, Zeros};
 use paring_kernels::matmul::Precision;
 use paring_kernels::packed::{self, Code, matmul_each};
@@ -10,33 +10,36 @@ use paring_kernels::packed::{self, Code, matmul_each};
 use crate::weight::one_by_one;
 use crate::{Result, Weight};
 
-/// A weight that takes as much memory as its codes, and is decoded as it is multiplied.
+/// A weight that takes as much memory as its codes, on the CPU or a GPU, and is decoded as it is multiplied.
 pub struct Packed(packed::Packed);
 
 impl Packed {
-    /// Packs a matrix; `product` is how products round their inputs. Errors when its parts do not fit each other.
-    pub fn new(compressed: &Compressed, product: Precision) -> Result<Self> {
+    /// Packs a matrix, for activations on `device`; `product` is how products round their inputs. Errors when its parts do not
+    /// fit each other, and when the device does.
+    pub fn on(device: &Device, compressed: &Compressed, product: Precision) -> Result<Self> {
         let Compressed { rows, cols, dtype, ref values } = *compressed;
         let weight = precision_of(dtype);
-        Ok(Self(match values {
+        let packed = match values {
             Values::Dense(values) => packed::Packed::dense(rows, cols, values, weight, product)?,
             Values::Codes { codes, grid } => of_grid((rows, cols), codes, grid, weight, product)?,
             Values::Spqr(spqr) => of_spqr((rows, cols), spqr, weight, product)?,
-        }))
+        };
+        Ok(Self(packed.on_device(device)?))
     }
 
-    /// Packs floats of a type `[rows, cols]`, which come in pieces of whole rows. Errors with the first error of the pieces,
-    /// and on another number of weights.
+    /// Packs floats of a type `[rows, cols]`, which come in pieces of whole rows, for activations on `device`. Errors with the
+    /// first error of the pieces, on another number of weights, and when the device does.
     pub fn pieces(
+        device: &Device,
         shape: (usize, usize),
         pieces: impl IntoIterator<Item = Result<Vec<f32>>>,
         dtype: Dtype,
         product: Precision,
     ) -> Result<Self> {
-        Ok(Self(packed::Packed::pieces(shape, pieces, precision_of(dtype), product)?))
+        Ok(Self(packed::Packed::pieces(shape, pieces, precision_of(dtype), product)?.on_device(device)?))
     }
 
-    /// Bytes of memory that it takes.
+    /// Bytes that it takes of the memory where it lies.
     pub fn bytes(&self) -> usize {
         self.0.bytes()
     }

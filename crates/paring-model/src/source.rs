@@ -231,7 +231,8 @@ impl Source {
         let weight: Arc<dyn Weight> = match self.keeps_packed() {
             true => {
                 self.complete()?;
-                Arc::new(Packed::new(&self.checkpoint.read_linear(module, rows, cols)?, self.precision())?)
+                let matrix = self.checkpoint.read_linear(module, rows, cols)?;
+                Arc::new(Packed::on(self.device(), &matrix, self.precision())?)
             }
             false => {
                 let values = self.dense(module, rows, cols)?;
@@ -246,7 +247,7 @@ impl Source {
 
     /// True if weights stay packed in memory.
     pub fn keeps_packed(&self) -> bool {
-        self.arithmetic.packed && self.device().is_cpu()
+        self.arithmetic.packed
     }
 
     /// The rounding of a linear's inputs as the model runs; `None` where there is none.
@@ -281,11 +282,13 @@ impl Source {
         Ok(Linear { name: name.clone(), rows, cols, weight, bias })
     }
 
-    /// Puts linears, each with whether it has a bias, into their fans. On the CPU they are read side by side.
+    /// Puts linears, each with whether it has a bias, into their fans. Where they stay on the CPU or are packed
+    /// there, they are read side by side.
     pub fn fill(&self, fans: &mut [Fan], linears: &[(LinearInfo, bool)]) -> Result<()> {
         let read = |(info, bias): &(LinearInfo, bool)| self.linear(info, *bias);
         let made: Vec<Result<Linear>> = match self.device() {
             Device::Cpu => linears.par_iter().with_max_len(1).map(read).collect(),
+            _ if self.keeps_packed() => linears.par_iter().with_max_len(1).map(read).collect(),
             _ => linears.iter().map(read).collect(),
         };
         for ((info, _), linear) in linears.iter().zip(made) {

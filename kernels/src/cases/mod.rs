@@ -9,6 +9,7 @@ mod gram;
 mod likelihood;
 mod matmul;
 mod pack;
+pub(crate) mod packed;
 mod plain;
 pub(crate) mod quantize;
 mod select;
@@ -70,6 +71,7 @@ pub fn all() -> Vec<Case> {
     cases.extend(square_matrix::cases());
     cases.extend(cholesky::cases());
     cases.extend(pack::cases());
+    cases.extend(packed::cases());
     cases.extend(select::cases());
     cases.extend(spqr::cases());
     cases.extend(sweep::cases());
@@ -133,7 +135,7 @@ mod tests {
             }
         }
         // The processor's other instructions, for what is made of tiles.
-        let of_tiles = ["matmul", "gram", "attention"];
+        let of_tiles = ["matmul", "gram", "attention", "packed"];
         for isa in &Isa::available()[1..] {
             for case in all().iter().filter(|case| of_tiles.iter().any(|name| case.name.starts_with(name))) {
                 match isa.used_in(|| case.run(&Device::Cpu)) {

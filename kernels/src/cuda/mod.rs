@@ -19,6 +19,8 @@ use candle_core::cuda_backend::{CudaDType, WrapErr};
 use candle_core::op::BackpropOp;
 use candle_core::{CudaDevice, CudaStorage, Result, Shape, Storage, Tensor, WithDType};
 
+use crate::matmul::Precision;
+
 /// The enum of all files of kernels, and its `module`.
 macro_rules! sources {
     ($($source:ident = $name:literal,)*) => {
@@ -51,6 +53,7 @@ sources! {
     Matmul = "matmul",
     Norm = "norm",
     Pack = "pack",
+    Packed = "packed",
     Plain = "plain",
     Quantize = "quantize",
     Rope = "rope",
@@ -59,6 +62,21 @@ sources! {
     SquareMatrix = "square_matrix",
     Sweep = "sweep",
     Swiglu = "swiglu",
+}
+
+/// A precision as kernels call its type: `Stored` in stored.cuh.
+pub(crate) fn stored(precision: Precision) -> i32 {
+    match precision {
+        Precision::F32 => 0,
+        Precision::Bf16 => 1,
+        Precision::F16 => 2,
+    }
+}
+
+/// A size as kernels take it.
+pub(crate) fn int(size: usize) -> Result<i32> {
+    i32::try_from(size)
+        .map_err(|_| candle_core::Error::Msg(format!("{size} rows or columns on a GPU; at most {}", i32::MAX)))
 }
 
 /// A kernel, to be launched on the stream of its device.

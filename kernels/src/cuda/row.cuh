@@ -1,20 +1,12 @@
-// How a row of a slice is held, and what rounding means: shared by the sweeps (sweep.cu, spqr.cu).
+// How a row of a slice is held: shared by the sweeps (sweep.cu, spqr.cu).
 #pragma once
-#include "lanes.cuh"
+#include "stored.cuh"
 
 namespace {
 
 constexpr int PER = 16;             // columns of a thread
 constexpr int LANES = 8;            // threads of a row
 constexpr int SLICE = PER * LANES;  // columns of a slice
-
-enum Stored : int { F32 = 0, BF16 = 1, F16 = 2 };
-
-DEVICE float rounded(float x, int stored) {
-    if (stored == BF16) return __bfloat162float(__float2bfloat16_rn(x));
-    if (stored == F16) return __half2float(__float2half_rn(x));
-    return x;
-}
 
 // The smallest positive number that a scale may be.
 DEVICE float least_scale(int stored) { return stored == F16 ? 5.9604645e-8f : 1.17549435e-38f; }

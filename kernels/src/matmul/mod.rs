@@ -82,7 +82,7 @@ impl Precision {
 const GPU_PIECE: usize = 64 << 20;
 
 /// Tokens whose activations are rounded at a time on a GPU, to 2 bytes each.
-fn gpu_piece(tokens: usize, cols: usize) -> usize {
+pub(crate) fn gpu_piece(tokens: usize, cols: usize) -> usize {
     (GPU_PIECE / 2 / cols.max(1)).clamp(1, tokens.max(1))
 }
 

@@ -30,7 +30,7 @@ pub enum Code {
 
 impl Code {
     /// Bits that a code is stored in: two at least.
-    pub(super) fn width(self) -> u32 {
+    pub(crate) fn width(self) -> u32 {
         match self {
             Code::Signed(bits) | Code::Unsigned(bits) => bits.clamp(2, 8),
             Code::E4m3 => 8,

@@ -162,6 +162,17 @@ impl Bitmask {
         Some(Self { masks, first, values })
     }
 
+    /// The number of the first value of each block. Nothing where they are too many.
+    #[cfg(feature = "cuda")]
+    pub(super) fn starts(&self) -> Option<Vec<u32>> {
+        let mut next = 0u32;
+        let start = |mask: &u64| {
+            let after = next.checked_add(mask.count_ones())?;
+            Some(std::mem::replace(&mut next, after))
+        };
+        self.masks.iter().map(start).collect()
+    }
+
     /// Bytes that it takes.
     pub(super) fn bytes(&self) -> usize {
         size_of_val(&self.masks[..]) + size_of_val(&self.first[..]) + self.values.bytes()

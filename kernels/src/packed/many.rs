@@ -3,8 +3,8 @@
 use faer::{Accum, MatMut, MatRef};
 use rayon::prelude::*;
 
-use super::Packed;
 use super::few::Instructions;
+use super::host::Host;
 use crate::matmul::Precision;
 use crate::matmul::panels::Panels;
 use crate::products;
@@ -15,8 +15,8 @@ const PIECE: usize = 1 << 21;
 const ROWS: usize = 64;
 
 /// `x [tokens, cols]` → `[tokens, rows]`.
-pub(super) fn multiply(weight: &Packed, x: &[f32], tokens: usize) -> Vec<f32> {
-    let &Packed { rows, cols, product, .. } = weight;
+pub(super) fn multiply(weight: &Host, x: &[f32], tokens: usize) -> Vec<f32> {
+    let &Host { rows, cols, product, .. } = weight;
     let on = Instructions::current();
     let x = ordered(weight, x);
     let rounded: Vec<f32>;
@@ -51,7 +51,7 @@ pub(super) fn multiply(weight: &Packed, x: &[f32], tokens: usize) -> Vec<f32> {
 }
 
 /// The inputs in the order of the weight's places.
-fn ordered<'a>(weight: &Packed, x: &'a [f32]) -> std::borrow::Cow<'a, [f32]> {
+fn ordered<'a>(weight: &Host, x: &'a [f32]) -> std::borrow::Cow<'a, [f32]> {
     let Some(order) = &weight.order else { return x.into() };
     let mut out = vec![0f32; x.len()];
     let rows = out.par_chunks_exact_mut(weight.cols).zip(x.par_chunks_exact(weight.cols));

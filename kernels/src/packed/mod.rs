@@ -1,14 +1,17 @@
 //! Products with weights that stay packed: codes, small floats, bitmasks and halves are decoded in registers, on their way
-//! into sums (a few rows of inputs), or into panels for the tiles (many rows).
+//! into sums (a few rows of inputs), or into panels for the tiles or cuBLAS (many rows).
 //!
 //! A weight is what its grid says it is, with every rounding of it: products differ from those of the dense weight by the
 //! order of sums alone.
 
 mod codes;
+#[cfg(feature = "cuda")]
+mod cuda;
 mod few;
 mod field;
 mod floats;
 mod grid;
+mod host;
 mod kind;
 mod many;
 mod numbers;
@@ -23,184 +26,94 @@ mod wide;
 #[cfg(target_arch = "x86_64")]
 mod x86;
 
-use std::ops::Range;
-
 use candle_core::{D, Device, Result, Tensor, bail};
-use rayon::prelude::*;
 
 pub use codes::Code;
 pub use grid::{Grid, Statistic};
 
 use crate::matmul::Precision;
 use crate::with_f32;
-use codes::Codes;
-use few::{FEW, Inputs, Instructions, TOGETHER};
-use field::{E2m3, E4m3, Level, Of, Whole};
-use floats::{Bf16, Bitmask, Dense, F16, F32, Masked};
-use numbers::Floats;
-use outliers::Outliers;
-use uneven::Uneven;
-
-/// Bytes of weights below which another thread costs more than it saves.
-const TASK: usize = 16 << 10;
+use few::FEW;
+use host::Host;
 
 /// Rows of inputs up to which weights are decoded on their way into sums.
 const MOST: usize = 2 * FEW;
 
-/// A weight `[rows, cols]` = `[out, in]` in packed form, in host memory.
-pub struct Packed {
-    rows: usize,
-    cols: usize,
-    product: Precision,
-    store: Stored,
-    /// The column at each place.
-    order: Option<Vec<u32>>,
-    outliers: Option<Outliers>,
-}
+/// A weight `[rows, cols]` = `[out, in]` in packed form, in host memory or on a GPU.
+pub struct Packed(Place);
 
-enum Stored {
-    Dense(Floats),
-    Masked(Bitmask),
-    Codes(Codes),
-    /// Codes of uneven groups, and the group of each column where there is an index.
-    Uneven(Codes, Option<Vec<u32>>),
-}
-
-/// Calls a function that is generic over [`kind::Kind`] with the kind of a packed weight.
-macro_rules! with_kind {
-    (@ $kind:ident = $value:expr, $call:expr) => {{
-        let $kind = &$value;
-        $call
-    }};
-    ($packed:expr, |$kind:ident| $call:expr) => {{
-        let &Packed { cols, product, ref store, .. } = $packed;
-        match store {
-            Stored::Dense(Floats::Bf16(values)) => {
-                with_kind!(@ $kind = Dense::<Bf16> { cols, values, product }, $call)
-            }
-            Stored::Dense(Floats::F16(values)) => with_kind!(@ $kind = Dense::<F16> { cols, values, product }, $call),
-            Stored::Dense(Floats::F32(values)) => with_kind!(@ $kind = Dense::<F32> { cols, values, product }, $call),
-            Stored::Masked(mask) => match &mask.values {
-                Floats::Bf16(values) => {
-                    with_kind!(@ $kind = Masked::<Bf16> { cols, mask, values, product }, $call)
-                }
-                Floats::F16(values) => with_kind!(@ $kind = Masked::<F16> { cols, mask, values, product }, $call),
-                Floats::F32(values) => with_kind!(@ $kind = Masked::<F32> { cols, mask, values, product }, $call),
-            },
-            Stored::Uneven(codes, index) => with_kind!(@ $kind = Uneven { codes, index: index.as_deref() }, $call),
-            Stored::Codes(codes) => match (codes.code, codes.code.width()) {
-                (Code::E4m3, _) => with_kind!(@ $kind = Of::<E4m3>::new(codes), $call),
-                (Code::E2m3, _) => with_kind!(@ $kind = Of::<E2m3>::new(codes), $call),
-                (_, 2) => with_kind!(@ $kind = Of::<Level<2>>::new(codes), $call),
-                (_, 3) => with_kind!(@ $kind = Of::<Level<3>>::new(codes), $call),
-                (_, 4) => with_kind!(@ $kind = Of::<Level<4>>::new(codes), $call),
-                (_, 5) => with_kind!(@ $kind = Of::<Whole<5>>::new(codes), $call),
-                (_, 6) => with_kind!(@ $kind = Of::<Whole<6>>::new(codes), $call),
-                (_, 7) => with_kind!(@ $kind = Of::<Whole<7>>::new(codes), $call),
-                _ => with_kind!(@ $kind = Of::<Whole<8>>::new(codes), $call),
-            },
-        }
-    }};
+enum Place {
+    Host(Host),
+    #[cfg(feature = "cuda")]
+    Gpu(cuda::Weight),
 }
 
 impl Packed {
     /// Takes dense weights, row-major `[rows, cols]`, that `weight` holds exactly; products round them to `product`. Weights of
     /// which a quarter or more are zero are stored without these. Errors on another number of weights.
     pub fn dense(rows: usize, cols: usize, values: &[f32], weight: Precision, product: Precision) -> Result<Self> {
-        if values.len() != rows * cols || values.is_empty() {
-            bail!("{} weights for [{rows}, {cols}]", values.len());
-        }
-        let zeros = values.iter().filter(|value| **value == 0.0).count();
-        let mask = if zeros >= values.len() / 4 { Bitmask::new(values, cols, weight) } else { None };
-        match mask {
-            Some(mask) => Ok(Self { rows, cols, product, store: Stored::Masked(mask), order: None, outliers: None }),
-            None => Self::pieces((rows, cols), [Result::Ok(values)], weight, product),
-        }
+        Host::dense(rows, cols, values, weight, product).map(Self::from)
     }
 
     /// Takes dense weights as [`Packed::dense`] does, in pieces of whole rows, and stores all of them. Errors on another number
     /// of weights, and with the first error of the pieces.
     pub fn pieces<V: AsRef<[f32]>, E: From<candle_core::Error>>(
-        (rows, cols): (usize, usize),
+        shape: (usize, usize),
         pieces: impl IntoIterator<Item = std::result::Result<V, E>>,
         weight: Precision,
         product: Precision,
     ) -> std::result::Result<Self, E> {
-        let mut numbers = Floats::with_capacity(rows * cols + floats::AFTER.len(), weight);
-        let mut count = 0;
-        for piece in pieces {
-            let piece = piece?;
-            count += piece.as_ref().len();
-            numbers.extend(piece.as_ref());
-        }
-        if count != rows * cols || count == 0 {
-            return Err(candle_core::Error::msg(format!("{count} weights for [{rows}, {cols}]")).into());
-        }
-        numbers.extend(&floats::AFTER);
-        Ok(Self { rows, cols, product, store: Stored::Dense(numbers), order: None, outliers: None })
+        Host::pieces(shape, pieces, weight, product).map(Self::from)
     }
 
     /// Takes codes on a grid. Errors when its parts are not those of a `[rows, cols]` matrix.
     pub fn codes(rows: usize, cols: usize, grid: &Grid<'_>, product: Precision) -> Result<Self> {
-        grid.check(rows, cols)?;
-        let is_even = grid.is_even(cols);
-        let grouped = if is_even && grid.order.is_none() { grid.grouped(cols) } else { None };
-        let codes = grid.codes(cols, grouped.as_deref(), product);
-        let store = match is_even && (grid.index.is_none() || grouped.is_some()) {
-            true => Stored::Codes(codes),
-            false => Stored::Uneven(codes, grid.index.map(<[u32]>::to_vec)),
-        };
-        let order = grid.order.map(<[u32]>::to_vec).or(grouped);
-        let mut packed = Self { rows, cols, product, store, order, outliers: None };
-        if !grid.outliers.0.is_empty() {
-            let mut coded = vec![0f32; grid.outliers.0.len()];
-            let mut row_weights = vec![0f32; cols];
-            let mut at = usize::MAX;
-            for (coded, &place) in coded.iter_mut().zip(grid.outliers.0) {
-                if at != place as usize / cols {
-                    at = place as usize / cols;
-                    packed.decode(Instructions::current(), at, &mut row_weights);
-                }
-                *coded = row_weights[place as usize % cols];
+        Host::codes(rows, cols, grid, product).map(Self::from)
+    }
+
+    /// The same on a device, for inputs that lie there: to a GPU it is copied as it is, in one piece and beside the work of the
+    /// device, and host memory is freed. Errors when the device does, and for a weight that is on a GPU already.
+    pub fn on_device(self, device: &Device) -> Result<Self> {
+        match (self.0, device) {
+            (Place::Host(host), Device::Cpu) => Ok(host.into()),
+            #[cfg(feature = "cuda")]
+            (Place::Host(host), Device::Cuda(device)) => Ok(Self(Place::Gpu(cuda::Weight::upload(host, device)?))),
+            _ => {
+                bail!("a packed weight for {device:?} that is not in host memory, or that this build cannot compute on")
             }
-            packed.outliers = Some(Outliers::new(grid.outliers, &coded, (rows, cols), product));
         }
-        Ok(packed)
     }
 
     /// Rows and columns.
     pub fn shape(&self) -> (usize, usize) {
-        (self.rows, self.cols)
+        match &self.0 {
+            Place::Host(host) => (host.rows, host.cols),
+            #[cfg(feature = "cuda")]
+            Place::Gpu(weight) => weight.shape(),
+        }
     }
 
-    /// Bytes of memory that the weight takes.
+    /// Bytes that the weight takes of the memory where it lies.
     pub fn bytes(&self) -> usize {
-        let store = match &self.store {
-            Stored::Dense(numbers) => numbers.bytes(),
-            Stored::Masked(mask) => mask.bytes(),
-            Stored::Codes(codes) => codes.bytes(),
-            Stored::Uneven(codes, index) => codes.bytes() + index.as_ref().map_or(0, |index| 4 * index.len()),
-        };
-        store
-            + self.order.as_ref().map_or(0, |order| 4 * order.len())
-            + self.outliers.as_ref().map_or(0, Outliers::bytes)
+        match &self.0 {
+            Place::Host(host) => host.bytes(),
+            #[cfg(feature = "cuda")]
+            Place::Gpu(weight) => weight.bytes(),
+        }
     }
 
-    /// The weight as products see it, f32 `[rows, cols]`.
+    /// The weight as products see it, f32 `[rows, cols]`, in host memory.
     pub fn to_dense(&self) -> Result<Tensor> {
-        let mut values = vec![0f32; self.rows * self.cols];
-        let on = Instructions::current();
-        values.par_chunks_exact_mut(self.cols).enumerate().for_each(|(row, out)| {
-            self.decode(on, row, out);
-            if let Some(order) = &self.order {
-                let by_place = out.to_vec();
-                order.iter().zip(by_place).for_each(|(&col, weight)| out[col as usize] = weight);
-            }
-        });
-        Tensor::from_vec(values, (self.rows, self.cols), &Device::Cpu)
+        let values = match &self.0 {
+            Place::Host(host) => host.to_dense(),
+            #[cfg(feature = "cuda")]
+            Place::Gpu(weight) => weight.to_dense()?,
+        };
+        Tensor::from_vec(values, self.shape(), &Device::Cpu)
     }
 
-    /// `x [.., cols]` f32 in host memory → `x Wᵀ [.., rows]` f32; 2 · tokens · rows · cols operations.
+    /// `x [.., cols]` f32, where the weight lies, → `x Wᵀ [.., rows]` f32; 2 · tokens · rows · cols operations. On a GPU, where
+    /// there are more than eight rows, a workspace of some weights that are decoded and of the inputs rounded: 128 MiB at most.
     pub fn matmul(&self, x: &Tensor) -> Result<Tensor> {
         let mut made = matmul_each(&[self], x)?;
         match made.pop() {
@@ -209,113 +122,55 @@ impl Packed {
         }
     }
 
-    /// The weights of rows `first ..` by places, outliers among them: `[.., cols]`.
-    fn decode(&self, on: Instructions, first: usize, out: &mut [f32]) {
-        with_kind!(self, |kind| few::decode(on, kind, first, self.cols, out));
-        if let Some(outliers) = &self.outliers {
-            out.chunks_exact_mut(self.cols).enumerate().for_each(|(i, row)| outliers.put(first + i, row));
+    fn host(&self) -> Option<&Host> {
+        match &self.0 {
+            Place::Host(host) => Some(host),
+            #[cfg(feature = "cuda")]
+            Place::Gpu(_) => None,
         }
     }
+}
 
-    /// The products of some rows with inputs: `[rows, inputs]`.
-    fn few(&self, on: Instructions, rows: Range<usize>, x: &Inputs, out: &mut [f32]) {
-        with_kind!(self, |kind| few::multiply(on, kind, rows.clone(), x, out));
-        if let Some(outliers) = &self.outliers {
-            for (row, sums) in rows.zip(out.chunks_exact_mut(x.count)) {
-                outliers.add_to(row, &x.values, x.width, sums);
-            }
-        }
-    }
-
-    /// Rows of the weight that a task works on.
-    fn task_rows(&self) -> usize {
-        let row = (self.bytes() / self.rows).max(1);
-        // Each thread has some tasks, of rows that are multiplied together.
-        let most = self.rows.div_ceil(2 * rayon::current_num_threads());
-        (TASK / row).max(most).next_multiple_of(TOGETHER)
+impl From<Host> for Packed {
+    fn from(host: Host) -> Self {
+        Self(Place::Host(host))
     }
 }
 
 /// [`Packed::matmul`] of one input with several weights of as many columns, in one go. Errors when the last dimension of `x` is
-/// not that.
+/// not that, and when not all of them lie where `x` does.
 pub fn matmul_each(weights: &[&Packed], x: &Tensor) -> Result<Vec<Tensor>> {
     let cols = x.dim(D::Minus1)?;
-    if let Some(weight) = weights.iter().find(|weight| weight.cols != cols) {
-        bail!("a weight of {} columns was given an input of shape {:?}", weight.cols, x.shape());
+    if let Some(weight) = weights.iter().find(|weight| weight.shape().1 != cols) {
+        bail!("a weight of {} columns was given an input of shape {:?}", weight.shape().1, x.shape());
     }
+    on_gpu!(x => cuda::multiply_each(&on_gpus(weights)?, x));
+    let Some(hosts) = weights.iter().map(|weight| weight.host()).collect::<Option<Vec<_>>>() else {
+        bail!("inputs in host memory of a packed weight on a GPU");
+    };
     let tokens = x.elem_count() / cols;
-    let made: Vec<Vec<f32>> = with_f32(x, |x| {
-        Ok(match tokens {
-            0..=MOST => few_each(weights, x, tokens),
-            _ => weights.iter().map(|weight| many::multiply(weight, x, tokens)).collect(),
-        })
-    })?;
-    let shape = |rows: usize| {
-        let mut shape = x.dims().to_vec();
-        if let Some(last) = shape.last_mut() {
-            *last = rows;
-        }
-        shape
-    };
-    weights.iter().zip(made).map(|(weight, made)| Tensor::from_vec(made, shape(weight.rows), x.device())).collect()
+    let made = with_f32(x, |x| Ok(host::multiply_each(&hosts, x, tokens)))?;
+    weights
+        .iter()
+        .zip(made)
+        .map(|(weight, made)| Tensor::from_vec(made, shape(x, weight.shape().0), x.device()))
+        .collect()
 }
 
-/// The products of at most [`MOST`] rows, each `[tokens, rows]`.
-fn few_each(weights: &[&Packed], x: &[f32], tokens: usize) -> Vec<Vec<f32>> {
-    let Some(cols) = weights.first().map(|weight| weight.cols).filter(|_| tokens > 0) else {
-        return weights.iter().map(|_| Vec::new()).collect();
-    };
-    let on = Instructions::current();
-    // The inputs of each weight, [`FEW`] at a time; weights that see them alike share them.
-    let mut inputs: Vec<Vec<Inputs>> = Vec::with_capacity(weights.len());
-    let mut input_of = Vec::with_capacity(weights.len());
-    for (i, weight) in weights.iter().enumerate() {
-        let arrangement = |weight: &Packed| with_kind!(weight, |kind| on.arrangement(kind));
-        let same = |other: &&Packed| {
-            other.order == weight.order && other.product == weight.product && arrangement(other) == arrangement(weight)
-        };
-        if let Some(at) = weights[..i].iter().position(same) {
-            input_of.push(input_of[at]);
-            continue;
-        }
-        input_of.push(inputs.len());
-        let part = |x: &[f32]| {
-            let inputs = Inputs::new(x, cols, weight.order.as_deref(), |x| weight.product.round(x));
-            inputs.arranged(arrangement(weight))
-        };
-        inputs.push(x.chunks(FEW * cols).map(part).collect());
+/// The shape of a product with `rows` rows of a weight.
+fn shape(x: &Tensor, rows: usize) -> Vec<usize> {
+    let mut shape = x.dims().to_vec();
+    if let Some(last) = shape.last_mut() {
+        *last = rows;
     }
-    let counts: Vec<usize> = inputs[0].iter().map(|part| part.count).collect();
-    let buffers = |weight: &&Packed| counts.iter().map(|count| vec![0f32; weight.rows * count]).collect();
-    let mut sums: Vec<Vec<Vec<f32>>> = weights.iter().map(buffers).collect();
-    let mut tasks = Vec::new();
-    for ((weight, sums), &input) in weights.iter().zip(&mut sums).zip(&input_of) {
-        let each = weight.task_rows();
-        let mut rest: Vec<&mut [f32]> = sums.iter_mut().map(|part| &mut part[..]).collect();
-        for first in (0..weight.rows).step_by(each) {
-            let rows = first..weight.rows.min(first + each);
-            let mut outs = Vec::with_capacity(counts.len());
-            for (rest, count) in rest.iter_mut().zip(&counts) {
-                outs.push(rest.split_off_mut(..rows.len() * count).unwrap_or_default());
-            }
-            tasks.push((*weight, rows, &inputs[input], outs));
-        }
-    }
-    let run = |(weight, rows, inputs, outs): (&Packed, Range<usize>, &Vec<Inputs>, Vec<&mut [f32]>)| {
-        outs.into_iter().zip(inputs).for_each(|(out, x)| weight.few(on, rows.clone(), x, out));
-    };
-    match tasks.len() {
-        1 => tasks.into_iter().for_each(run),
-        _ => tasks.into_par_iter().with_max_len(1).for_each(run),
-    }
-    sums.into_iter().map(|parts| turned(parts, &counts, tokens)).collect()
+    shape
 }
 
-/// `[rows, count]` in parts of so many inputs → `[tokens, rows]`.
-fn turned(mut parts: Vec<Vec<f32>>, counts: &[usize], tokens: usize) -> Vec<f32> {
-    if counts == [1] {
-        return parts.pop().unwrap_or_default();
-    }
-    let columns = parts.iter().zip(counts).flat_map(|(part, &count)| (0..count).map(move |m| (part, m, count)));
-    columns.take(tokens).flat_map(|(part, m, count)| part.iter().skip(m).step_by(count).copied()).collect()
+#[cfg(feature = "cuda")]
+fn on_gpus<'a>(weights: &[&'a Packed]) -> Result<Vec<&'a cuda::Weight>> {
+    let of = |weight: &&'a Packed| match &weight.0 {
+        Place::Gpu(weight) => Ok(weight),
+        Place::Host(_) => bail!("inputs on a GPU of a packed weight in host memory"),
+    };
+    weights.iter().map(of).collect()
 }

@@ -66,6 +66,16 @@ impl Floats {
         }
     }
 
+    /// The precision whose type they have.
+    #[cfg(feature = "cuda")]
+    pub(super) fn precision(&self) -> Precision {
+        match self {
+            Floats::Bf16(_) => Precision::Bf16,
+            Floats::F16(_) => Precision::F16,
+            Floats::F32(_) => Precision::F32,
+        }
+    }
+
     /// Bytes that they take.
     pub(super) fn bytes(&self) -> usize {
         match self {

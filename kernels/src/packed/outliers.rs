@@ -7,18 +7,19 @@ use crate::matmul::Precision;
 #[derive(Clone, Debug)]
 pub(super) struct Outliers {
     /// The number of the first one of each row, and of all.
-    first: Vec<u32>,
+    pub first: Vec<u32>,
     /// Their columns.
-    cols: Columns,
+    pub cols: Columns,
     /// The difference from the weight of the code at the place.
-    differences: Vec<f32>,
+    pub differences: Vec<f32>,
     /// The weights themselves, where code and difference do not give them exactly.
-    exact: Option<Floats>,
+    pub exact: Option<Floats>,
     product: Precision,
 }
 
+/// Columns of at most 16 bits, or of more.
 #[derive(Clone, Debug)]
-enum Columns {
+pub(super) enum Columns {
     Narrow(Vec<u16>),
     Wide(Vec<u32>),
 }

@@ -143,10 +143,11 @@ impl Head {
             Some(dtype) if source.holds(&weight, &[self.vocab, self.dim]) => {
                 let piece = |first| source.rows(&weight, first, VOCAB_CHUNK.min(self.vocab - first), self.dim);
                 let pieces = (0..self.vocab).step_by(VOCAB_CHUNK).map(piece);
-                Packed::pieces((self.vocab, self.dim), pieces, dtype, source.precision())?
+                Packed::pieces(source.device(), (self.vocab, self.dim), pieces, dtype, source.precision())?
             }
             _ => {
-                Packed::new(&source.checkpoint().read_linear(&self.module, self.vocab, self.dim)?, source.precision())?
+                let matrix = source.checkpoint().read_linear(&self.module, self.vocab, self.dim)?;
+                Packed::on(source.device(), &matrix, source.precision())?
             }
         };
         Ok(self.packed.get_or_init(|| packed))

@@ -29,7 +29,7 @@ pub struct Generator {
 }
 
 impl Sources {
-    /// Reads a model that is here into memory; on the CPU its weights stay as packed as the files have them. It computes on
+    /// Reads a model that is here into memory, where its weights stay as packed as the files have them. It computes on
     /// `device`; products round to the precision `asked` for, or to one that suits its type, and keys and values are kept in
     /// `cache`, or else in bfloat16 where products round to it, and in f32 otherwise. `read` hears how many blocks of how many
     /// were read.

@@ -17,7 +17,7 @@ use candle_core::cuda_backend::cudarc::driver::{
 };
 use candle_core::{CudaDevice, Result};
 
-use crate::PAGE_LOCKED;
+use crate::{PAGE_LOCKED, threads};
 
 /// Bytes of half a ring.
 const HALF: usize = PAGE_LOCKED / 2;
@@ -41,7 +41,7 @@ macro_rules! plain {
     };
 }
 
-plain!(u8, u32, f32, f64, half::bf16, half::f16);
+plain!(u8, u16, u32, u64, f32, f64, half::bf16, half::f16);
 
 /// Two page-locked buffers that are used in turn.
 pub(super) struct Ring {

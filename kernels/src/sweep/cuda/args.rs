@@ -1,9 +1,8 @@
 //! Arguments of the kernels that are passed by value, laid out as in their sources.
 
-use candle_core::Result;
 use candle_core::cuda_backend::cudarc::driver::DeviceRepr;
 
-use crate::matmul::Precision;
+use crate::cuda::stored;
 use crate::sweep::{Element, GridFormat, Scales, Search};
 
 /// `Format` of the kernels.
@@ -54,14 +53,6 @@ unsafe impl DeviceRepr for SweepArgs {}
 // SAFETY: plain numbers, laid out as C does.
 unsafe impl DeviceRepr for FitArgs {}
 
-pub(super) fn precision(precision: Precision) -> i32 {
-    match precision {
-        Precision::F32 => 0,
-        Precision::Bf16 => 1,
-        Precision::F16 => 2,
-    }
-}
-
 impl Format {
     pub fn new(format: &GridFormat) -> Self {
         Self {
@@ -78,15 +69,9 @@ impl Format {
                 Scales::E4m3 { .. } => 1,
                 Scales::Exponent => 2,
             },
-            computed: precision(format.computed),
-            stored: precision(format.stored),
+            computed: stored(format.computed),
+            stored: stored(format.stored),
             max_code: format.max_code(),
         }
     }
-}
-
-/// A size as the kernels take it.
-pub(super) fn int(size: usize) -> Result<i32> {
-    i32::try_from(size)
-        .map_err(|_| candle_core::Error::Msg(format!("{size} rows or columns on a GPU; at most {}", i32::MAX)))
 }

@@ -5,8 +5,8 @@ use std::ops::Range;
 use candle_core::cuda_backend::cudarc::driver::{CudaSlice, CudaView};
 use candle_core::{CudaDevice, Result};
 
-use super::args::int;
 use super::stack::stacked;
+use crate::cuda::int;
 use crate::select::cuda as select;
 use crate::sweep::{Drop, Part};
 

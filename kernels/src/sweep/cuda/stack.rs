@@ -6,12 +6,12 @@ use candle_core::cuda_backend::WrapErr;
 use candle_core::cuda_backend::cudarc::driver::{CudaSlice, CudaView, LaunchConfig, PushKernelArg, ValidAsZeroBits};
 use candle_core::{CudaDevice, Result};
 
-use super::args::{FitArgs, Format, SweepArgs, int, precision};
+use super::args::{FitArgs, Format, SweepArgs};
 use super::kind::{Kind, ROWS, SLICE, THREADS};
 use super::mask::Mask;
 use crate::cuda::blas::{Math, Operand, Target, gemm};
 use crate::cuda::staging::{self, Plain};
-use crate::cuda::{Kernel, Source, function, grid};
+use crate::cuda::{Kernel, Source, function, grid, int, stored};
 use crate::matmul::Precision;
 use crate::sweep::rule::DropKind;
 use crate::sweep::{Fit, GridFormat, Grids, Part, Scales, Swept};
@@ -193,7 +193,7 @@ impl<'a> Stack<'a> {
             groups: int(self.groups)?,
             // 0: the groups of columns are looked up.
             group_size: int(group_size.map_or(0, |size| size.min(self.cols)))?,
-            stored: precision(self.kind.stored),
+            stored: stored(self.kind.stored),
             format: Format::new(&format),
         };
         let launch = LaunchConfig {

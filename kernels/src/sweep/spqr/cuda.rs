@@ -39,7 +39,9 @@ pub(super) fn fan(parts: Vec<Part<'_>>, cols: usize, slice: usize, factor: &Fact
 /// True if rows with the rule `next` may follow those of `part` in one matrix: nothing that rows share reaches from one
 /// to the other.
 fn stackable((weight, rule): &Part<'_>, next: &Rule<'_>, cols: usize) -> bool {
-    let plain = |rule: &Rule<'_>| Rule { threshold: rule.threshold.map(|_| 0.0), zeros: None, ..*rule };
+    fn plain<'a>(rule: &Rule<'a>) -> Rule<'a> {
+        Rule { threshold: rule.threshold.map(|_| 0.0), zeros: None, ..*rule }
+    }
     plain(rule) == plain(next) && rule.per_channel && (weight.len() / cols.max(1)).is_multiple_of(rule.tile_rows())
 }
 

@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use paring_format::writer::Destination;
 use paring_format::{Checkpoint, Compressed, Dtype, Grid, NamedTensor, QuantConfig, Scheme, Values, Writer, layouts};
+use paring_kernels::device::present;
 use serde_json::Value;
 
 use super::{distance, flat, folder, golden, hidden};
@@ -80,11 +81,12 @@ fn weights_that_stay_packed_give_the_same_logits() {
     write(dir.path());
     let names = ["llama", "opt_350m", "falcon_7b", "qwen2"].map(folder);
     let ids: Vec<u32> = (0..20).map(|i| i * 11 % 61).collect();
-    for folder in names.iter().map(|folder| &**folder).chain([dir.path()]) {
+    let folders = names.iter().map(|folder| &**folder).chain([dir.path()]);
+    for (folder, device) in folders.flat_map(|folder| present().into_iter().map(move |device| (folder, device))) {
         for precision in [Precision::F32, Precision::Bf16] {
             let open_as = |arithmetic| open(Arc::new(Checkpoint::open(folder).unwrap()), arithmetic).unwrap();
-            let decoded = open_as(Arithmetic::from(precision));
-            let packed = open_as(Arithmetic::from(precision).packed());
+            let decoded = open_as(Arithmetic::from(precision).on(&device));
+            let packed = open_as(Arithmetic::from(precision).on(&device).packed());
             for i in 0..packed.blocks() {
                 let (mut block, mut other) = (packed.block(i).unwrap(), decoded.block(i).unwrap());
                 let fans = block.fans().into_iter().zip(other.fans());
@@ -99,7 +101,7 @@ fn weights_that_stay_packed_give_the_same_logits() {
             let allowed = if precision == Precision::F32 { 1e-5 } else { 1e-2 };
             let size = want.iter().fold(1f32, |a, b| a.max(b.abs()));
             let error = distance(&got, &want);
-            assert!(error < allowed * size, "{} with {precision:?}: {error} of {size}", folder.display());
+            assert!(error < allowed * size, "{} with {precision:?} on {device:?}: {error} of {size}", folder.display());
         }
     }
 }
