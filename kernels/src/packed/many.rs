@@ -4,7 +4,7 @@ use faer::{Accum, MatMut, MatRef};
 use rayon::prelude::*;
 
 use super::Packed;
-use super::few::Instructions;
+use super::instructions::Instructions;
 use crate::matmul::Precision;
 use crate::matmul::panels::Panels;
 use crate::products;

@@ -4,15 +4,18 @@
 //! A weight is what its grid says it is, with every rounding of it: products differ from those of the dense weight by the
 //! order of sums alone.
 
+mod coded;
 mod codes;
 mod few;
 mod field;
 mod floats;
 mod grid;
+mod instructions;
 mod kind;
 mod many;
 mod numbers;
 mod outliers;
+mod pair_tables;
 mod pairs;
 pub mod reference;
 mod strip;
@@ -34,9 +37,10 @@ pub use grid::{Grid, Statistic};
 use crate::matmul::Precision;
 use crate::with_f32;
 use codes::Codes;
-use few::{FEW, Inputs, Instructions, TOGETHER};
+use few::{FEW, Inputs, TOGETHER};
 use field::{E2m3, E4m3, Level, Of, Whole};
 use floats::{Bf16, Bitmask, Dense, F16, F32, Masked};
+use instructions::Instructions;
 use numbers::Floats;
 use outliers::Outliers;
 use uneven::Uneven;
@@ -211,7 +215,7 @@ impl Packed {
 
     /// The weights of rows `first ..` by places, outliers among them: `[.., cols]`.
     fn decode(&self, on: Instructions, first: usize, out: &mut [f32]) {
-        with_kind!(self, |kind| few::decode(on, kind, first, self.cols, out));
+        with_kind!(self, |kind| instructions::decode(on, kind, first, self.cols, out));
         if let Some(outliers) = &self.outliers {
             out.chunks_exact_mut(self.cols).enumerate().for_each(|(i, row)| outliers.put(first + i, row));
         }
@@ -219,7 +223,7 @@ impl Packed {
 
     /// The products of some rows with inputs: `[rows, inputs]`.
     fn few(&self, on: Instructions, rows: Range<usize>, x: &Inputs, out: &mut [f32]) {
-        with_kind!(self, |kind| few::multiply(on, kind, rows.clone(), x, out));
+        with_kind!(self, |kind| instructions::multiply(on, kind, rows.clone(), x, out));
         if let Some(outliers) = &self.outliers {
             for (row, sums) in rows.zip(out.chunks_exact_mut(x.count)) {
                 outliers.add_to(row, &x.values, x.width, sums);

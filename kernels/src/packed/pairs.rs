@@ -1,13 +1,65 @@
 //! Products of codes in pairs of bfloat16: tables of 32 weights, from which words of 16 bits choose, and numbers that are narrowed
 //! together.
 
+use super::codes::Rounding;
 use super::few::Inputs;
 use super::field::{Field, Of, Row};
 use super::kind::{BLOCK, Scratch, ahead};
+use super::strip::Strip;
 use super::wide::{Pairs, Wide};
 use crate::matmul::Precision;
 
+/// A way in which codes are multiplied in pairs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Way {
+    /// Each weight is computed.
+    Numbers,
+    /// The same, of bytes that become numbers by a bias which goes with the zero point.
+    Biased,
+    /// The same, of small floats whose exponents are not changed, with scales that make up for it.
+    Tiny,
+    /// A table for two groups.
+    Tables,
+    /// Tables of groups of sixteen, two or four at a time, with differences from zeros that are rounded.
+    Sixteens,
+    /// Tables that are there already, for each scale that is a byte.
+    LookedUp,
+}
+
 impl<F: Field> Of<'_, F> {
+    /// True if differences from zeros are rounded to bfloat16. Others that are rounded are of f32, and stay as they are.
+    pub(super) fn rounds_differences(&self) -> bool {
+        self.0.rounding.difference && self.0.rounding.weight == Precision::Bf16
+    }
+
+    /// The way of these codes, if they have one.
+    #[inline(always)]
+    pub(super) fn way(&self) -> Option<Way> {
+        let Rounding { weight, product, .. } = self.0.rounding;
+        if !F::OFTEN || product != Precision::Bf16 || weight == Precision::F16 {
+            return None;
+        }
+        let steps = if self.0.groups == 1 { 4 } else { self.steps() };
+        let (blocks, differences) = (steps.is_multiple_of(4), self.rounds_differences());
+        if F::TABLE {
+            return match steps {
+                1 | 2 if self.0.looked_up.is_some() && self.0.cols.is_multiple_of(BLOCK) => Some(Way::LookedUp),
+                1 if differences && F::WIDTH > 2 => Some(Way::Sixteens),
+                _ if steps <= 2 || blocks => Some(Way::Tables),
+                _ => None,
+            };
+        }
+        let no_zeros = matches!(self.0.zeros, Strip::Constant(0.0));
+        match F::OFFSET {
+            // A product with a biased number is exact: both have no more than 16 and 8 bits.
+            true if F::WIDTH == 8 && blocks && !differences && weight == Precision::Bf16 && self.0.limit < 100 => {
+                Some(Way::Biased)
+            }
+            false if F::WIDTH == 8 && blocks && no_zeros && self.0.limit < 7 => Some(Way::Tiny),
+            _ => Some(Way::Numbers),
+        }
+    }
+
     /// The numbers of a group that its table is rounded from; `DIFFERENCE` where their differences from zero are rounded.
     ///
     /// # Safety
@@ -108,7 +160,7 @@ impl<F: Field> Of<'_, F> {
                 }
             }
             for i in 0..R {
-                let bits = W::shifted_words(bits[i], HALF as u32 * F::WIDTH);
+                let bits = W::half(F::WIDTH, HALF as u32, bits[i]);
                 let bits = if SPAN == 4 { bits } else { W::marked(bits) };
                 let weights = W::pick_words(tables[i], bits);
                 for m in 0..M {
