@@ -37,11 +37,13 @@ impl Inputs {
     /// The same with pairs of bfloat16 in an arrangement.
     pub(super) fn arranged(self, arrangement: Option<Arrangement>) -> Self {
         let Some(order) = arrangement else { return self };
-        let mut pairs = vec![0u16; self.values.len()];
-        for (pairs, values) in pairs.chunks_exact_mut(BLOCK).zip(self.values.chunks_exact(BLOCK)) {
-            for (place, pair) in pairs.iter_mut().enumerate() {
-                *pair = (values[order.column(place)].to_bits() >> 16) as u16;
-            }
+        let mut columns = [0; BLOCK];
+        for (place, column) in columns.iter_mut().enumerate() {
+            *column = order.column(place);
+        }
+        let mut pairs = Vec::with_capacity(self.values.len());
+        for block in self.values.as_chunks::<BLOCK>().0 {
+            pairs.extend(columns.iter().map(|&column| (block[column % BLOCK].to_bits() >> 16) as u16));
         }
         Self { pairs, arrangement, ..self }
     }

@@ -7,7 +7,8 @@ use super::codes::Codes;
 use super::few::{Inputs, add_step};
 use super::kind::{Arrangement, BLOCK, Kind, Scratch, ahead};
 use super::numbers::LANES;
-use super::pairs::Way;
+use super::pairs::{EXACT, ROUNDED, SAME, Way};
+use super::strip::Strip;
 use super::wide::{Pairs, Wide};
 
 /// A way from bits to numbers.
@@ -353,6 +354,11 @@ impl<F: Field> Kind for Of<'_, F> {
     ) -> [[[W; 2]; M]; R] {
         let steps = if self.0.groups == 1 { 4 } else { self.steps() };
         let difference = self.rounds_differences();
+        let zeros = match (&self.0.zeros, difference) {
+            (Strip::Constant(_), _) => SAME,
+            (_, false) => EXACT,
+            (_, true) => ROUNDED,
+        };
         // SAFETY: the caller's promise. Ways that a field never has are left out of its code.
         unsafe {
             match self.way() {
@@ -361,15 +367,18 @@ impl<F: Field> Kind for Of<'_, F> {
                 Some(Way::Sixteens) if F::TABLE && F::WIDTH > 2 => self.pair_sixteens::<W, M, R>(&rows, x, scratch),
                 Some(Way::Tiny) if F::WIDTH == 8 && !F::OFFSET => self.pair_tiny::<W, M, R>(&rows, x, scratch),
                 Some(Way::Biased) if F::WIDTH == 8 && F::OFFSET => self.pair_biased::<W, M, R>(&rows, x, scratch),
-                _ => match (steps, difference) {
-                    (_, false) if !F::TABLE => self.pair_numbers::<W, false, M, R>(&rows, x, scratch),
-                    (_, true) if !F::TABLE => self.pair_numbers::<W, true, M, R>(&rows, x, scratch),
-                    (1, false) => self.pair_tables::<W, 1, false, M, R>(&rows, x, scratch),
-                    (1, true) => self.pair_tables::<W, 1, true, M, R>(&rows, x, scratch),
-                    (2, false) => self.pair_tables::<W, 2, false, M, R>(&rows, x, scratch),
-                    (2, true) => self.pair_tables::<W, 2, true, M, R>(&rows, x, scratch),
-                    (_, false) => self.pair_tables::<W, 4, false, M, R>(&rows, x, scratch),
-                    (_, true) => self.pair_tables::<W, 4, true, M, R>(&rows, x, scratch),
+                _ if !F::TABLE && difference => self.pair_numbers::<W, true, M, R>(&rows, x, scratch),
+                _ if !F::TABLE => self.pair_numbers::<W, false, M, R>(&rows, x, scratch),
+                _ => match (steps, zeros) {
+                    (1, SAME) => self.pair_tables::<W, 1, SAME, M, R>(&rows, x, scratch),
+                    (1, EXACT) => self.pair_tables::<W, 1, EXACT, M, R>(&rows, x, scratch),
+                    (1, _) => self.pair_tables::<W, 1, ROUNDED, M, R>(&rows, x, scratch),
+                    (2, SAME) => self.pair_tables::<W, 2, SAME, M, R>(&rows, x, scratch),
+                    (2, EXACT) => self.pair_tables::<W, 2, EXACT, M, R>(&rows, x, scratch),
+                    (2, _) => self.pair_tables::<W, 2, ROUNDED, M, R>(&rows, x, scratch),
+                    (_, SAME) => self.pair_tables::<W, 4, SAME, M, R>(&rows, x, scratch),
+                    (_, EXACT) => self.pair_tables::<W, 4, EXACT, M, R>(&rows, x, scratch),
+                    _ => self.pair_tables::<W, 4, ROUNDED, M, R>(&rows, x, scratch),
                 },
             }
         }

@@ -41,6 +41,7 @@ use few::{FEW, Inputs, TOGETHER};
 use field::{E2m3, E4m3, Level, Of, Whole};
 use floats::{Bf16, Bitmask, Dense, F16, F32, Masked};
 use instructions::Instructions;
+use kind::Arrangement;
 use numbers::Floats;
 use outliers::Outliers;
 use uneven::Uneven;
@@ -221,6 +222,11 @@ impl Packed {
         }
     }
 
+    /// The arrangement that inputs need.
+    fn arrangement(&self, on: Instructions) -> Option<Arrangement> {
+        with_kind!(self, |kind| on.arrangement(kind))
+    }
+
     /// The products of some rows with inputs: `[rows, inputs]`.
     fn few(&self, on: Instructions, rows: Range<usize>, x: &Inputs, out: &mut [f32]) {
         with_kind!(self, |kind| instructions::multiply(on, kind, rows.clone(), x, out));
@@ -274,9 +280,9 @@ fn few_each(weights: &[&Packed], x: &[f32], tokens: usize) -> Vec<Vec<f32>> {
     let mut inputs: Vec<Vec<Inputs>> = Vec::with_capacity(weights.len());
     let mut input_of = Vec::with_capacity(weights.len());
     for (i, weight) in weights.iter().enumerate() {
-        let arrangement = |weight: &Packed| with_kind!(weight, |kind| on.arrangement(kind));
+        let arrangement = weight.arrangement(on);
         let same = |other: &&Packed| {
-            other.order == weight.order && other.product == weight.product && arrangement(other) == arrangement(weight)
+            other.order == weight.order && other.product == weight.product && other.arrangement(on) == arrangement
         };
         if let Some(at) = weights[..i].iter().position(same) {
             input_of.push(input_of[at]);
@@ -285,7 +291,7 @@ fn few_each(weights: &[&Packed], x: &[f32], tokens: usize) -> Vec<Vec<f32>> {
         input_of.push(inputs.len());
         let part = |x: &[f32]| {
             let inputs = Inputs::new(x, cols, weight.order.as_deref(), |x| weight.product.round(x));
-            inputs.arranged(arrangement(weight))
+            inputs.arranged(arrangement)
         };
         inputs.push(x.chunks(FEW * cols).map(part).collect());
     }

@@ -4,6 +4,7 @@ use super::few::Inputs;
 use super::field::{Field, Of, Row};
 use super::kind::{BLOCK, Scratch, ahead};
 use super::numbers::{LANES, Numbers};
+use super::pairs::Lines;
 use super::strip::{Plain, Strip};
 use super::wide::Pairs;
 
@@ -30,14 +31,15 @@ impl<F: Field> Of<'_, F> {
         unsafe {
             let spread = [W::load(spread.as_ptr()), W::load(spread.as_ptr().add(LANES))];
             let mut sums = [[[W::zero(); 2]; M]; R];
-            let ahead = ahead(self.0.stride(), R);
+            let at = Lines::new(self.0, rows, scratch);
+            let ahead = ahead(at.stride, R);
             for block in 0..x.width / BLOCK {
-                let at = block * 8 * F::WIDTH as usize;
                 for i in 0..R {
-                    W::prefetch(rows[i].bits.wrapping_add(at + ahead));
-                    let words = W::words(F::WIDTH, rows[i].bits.add(at));
-                    let scales = scratch.scales.values.as_ptr().add(rows[i].scales + 4 * block);
-                    let zeros = scratch.zeros.values.as_ptr().add(rows[i].zeros + 4 * block);
+                    let from = at.bits.add(i * at.stride + block * 8 * F::WIDTH as usize);
+                    W::prefetch(from.wrapping_add(ahead));
+                    let words = W::words(F::WIDTH, from);
+                    let scales = at.scales.add(i * at.pitches[0] + 4 * block);
+                    let zeros = at.zeros.add(i * at.pitches[1] + 4 * block);
                     let weights = match F::WIDTH {
                         3 => {
                             let differences = differences(spread, W::repeat_four(zeros));
@@ -89,21 +91,22 @@ impl<F: Field> Of<'_, F> {
             assert!(tables.len() >= 256 * LANES && bytes.len() >= (rows[R - 1].number + 1) * stride);
             assert!(4 / SPAN * (x.width / BLOCK) <= *stride);
             let tables = tables.as_ptr();
-            let ahead = ahead(self.0.stride(), R);
+            let (bits, each, stride) = (rows[0].bits, self.0.stride(), *stride);
+            let (first, ahead) = (bytes.as_ptr().add(rows[0].number * stride), ahead(each, R));
             for block in 0..x.width / BLOCK {
-                let at = block * 8 * F::WIDTH as usize;
                 for i in 0..R {
-                    W::prefetch(rows[i].bits.wrapping_add(at + ahead));
-                    let words = W::words(F::WIDTH, rows[i].bits.add(at));
-                    let bytes = bytes.as_ptr().add(rows[i].number * stride + 4 / SPAN * block);
-                    let first = W::join_words(table(tables, bytes), table(tables, bytes.add(2 / SPAN)));
-                    let second = match SPAN {
+                    let from = bits.add(i * each + block * 8 * F::WIDTH as usize);
+                    W::prefetch(from.wrapping_add(ahead));
+                    let words = W::words(F::WIDTH, from);
+                    let bytes = first.add(i * stride + 4 / SPAN * block);
+                    let table_one = W::join_words(table(tables, bytes), table(tables, bytes.add(2 / SPAN)));
+                    let table_two = match SPAN {
                         1 => W::join_words(table(tables, bytes.add(1)), table(tables, bytes.add(3))),
-                        _ => first,
+                        _ => table_one,
                     };
                     let weights = [
-                        W::pick_words(first, W::marked(W::half(F::WIDTH, 0, words))),
-                        W::pick_words(second, W::marked(W::half(F::WIDTH, 1, words))),
+                        W::pick_words(table_one, W::marked(W::half(F::WIDTH, 0, words))),
+                        W::pick_words(table_two, W::marked(W::half(F::WIDTH, 1, words))),
                     ];
                     add_halves(weights, x, block, &mut sums[i]);
                 }

@@ -201,12 +201,17 @@ fn groups_by_an_index_are_brought_together_or_looked_up() {
 
 #[test]
 fn other_statistics_are_what_they_stand_for() {
-    let (rows, cols) = (12, 160);
+    // Ten groups of a row, and forty, which are more than are decoded at once; codes of three and four bits.
+    [(160, 3), (160, 4), (640, 3), (640, 4), (576, 2)].into_iter().for_each(|(cols, bits)| check_statistics(cols, bits));
+}
+
+fn check_statistics(cols: usize, bits: u32) {
+    let (rows, groups) = (12, cols / 16);
     let parts = Parts::new(Code::E2m1, (rows, cols), 16, 1, Precision::Bf16);
     let eight: Vec<f32> = parts.scales.iter().map(|v| crate::minifloat::e4m3(v * 30.0)).collect();
     let powers: Vec<f32> = parts.scales.iter().map(|v| 2f32.powi((v * 100.0) as i32 - 10)).collect();
-    let codes: Vec<u8> = integers(rows * 10, 8, 1).iter().map(|&v| v as u8).collect();
-    let (scales, zeros) = (&parts.scales[..40], &values(40, 2.0, 2));
+    let codes: Vec<u8> = integers(rows * groups, 8, 1).iter().map(|&v| v as u8).collect();
+    let (scales, zeros) = (&parts.scales[..4 * groups], &values(4 * groups, 2.0, 2));
     let zeros: Vec<f32> = zeros.iter().map(|v| Precision::Bf16.round(*v)).collect();
     on_all(|isa| {
         for scales in [Statistic::E4m3(&eight, 1.7), Statistic::Powers(&powers)] {
@@ -217,8 +222,9 @@ fn other_statistics_are_what_they_stand_for() {
         // Three rows share statistics of the second level.
         let coded = || Statistic::Coded { codes: &codes, height: 3, scales, zeros: &zeros };
         for zeros in [coded(), Statistic::Constant(4.0)] {
-            let grid = Grid { code: Code::Unsigned(4), scales: coded(), zeros: Some(zeros), ..parts.grid() };
-            let grid = Grid { fractional: true, ..grid };
+            let few: Vec<u8> = parts.codes.iter().map(|code| code & ((1 << bits) - 1)).collect();
+            let grid = Grid { code: Code::Unsigned(bits), codes: &few, scales: coded(), ..parts.grid() };
+            let grid = Grid { zeros: Some(zeros), fractional: true, ..grid };
             let dense = reference::dense(&grid, rows, cols, Precision::Bf16);
             compare(&Packed::codes(rows, cols, &grid, Precision::Bf16).unwrap(), &dense, isa);
         }
@@ -291,6 +297,46 @@ fn a_product_does_not_depend_on_threads_or_on_other_inputs() {
         let some = run(2, &x.narrow(0, 0, count).unwrap());
         assert!(some == all[..count * 320], "{count} of 8 inputs");
     }
+}
+
+/// The products of all rows with some inputs, by these instructions.
+#[cfg(target_arch = "x86_64")]
+fn products_on(on: Instructions, packed: &Packed, x: &[f32]) -> Vec<f32> {
+    let inputs = Inputs::new(x, packed.cols, packed.order.as_deref(), |x| packed.product.round(x));
+    let inputs = inputs.arranged(packed.arrangement(on));
+    let mut out = vec![0f32; packed.rows * inputs.count];
+    packed.few(on, 0..packed.rows, &inputs, &mut out);
+    out
+}
+
+/// Processors without permutations of bytes compute the same.
+#[cfg(target_arch = "x86_64")]
+#[test]
+fn permutations_of_bytes_change_no_bit() {
+    // Where the processor has none there is nothing to compare: both are the same.
+    let here = Isa::available().iter().any(|isa| isa.used_in(Instructions::current) == Instructions::Avx512Vbmi);
+    let pairs = if here { [Instructions::Avx512Vbmi, Instructions::Avx512Bf16] } else { [Instructions::current(); 2] };
+    let compare = |packed: &Packed, name: &str| {
+        for tokens in [1, 3] {
+            let x = values(tokens * packed.cols, 1.0, 2);
+            let [a, b] = pairs.map(|on| products_on(on, packed, &x));
+            assert!(a == b, "{name}, {tokens} tokens");
+        }
+    };
+    let shape = (9, 320);
+    let types = [Code::E4m3, Code::E2m3, Code::E2m1].into_iter().chain((2..=8).map(Code::Signed));
+    for code in types {
+        for (group, fractional) in [(16, true), (16, false), (32, true), (64, false), (320, true)] {
+            let parts = Parts::new(code, shape, group, 1, Precision::Bf16).with_zeros(fractional);
+            let packed = Packed::codes(shape.0, shape.1, &parts.grid(), Precision::Bf16).unwrap();
+            compare(&packed, &format!("{code:?}, groups of {group}, fractional {fractional}"));
+            let grid = Grid { zeros: None, fractional: false, ..parts.grid() };
+            compare(&Packed::codes(shape.0, shape.1, &grid, Precision::Bf16).unwrap(), "no zeros");
+        }
+    }
+    let mut w: Vec<f32> = values(9 * 320, 1.0, 1).iter().map(|&v| Precision::Bf16.round(v)).collect();
+    w.iter_mut().enumerate().filter(|(i, _)| i * 7919 % 13 < 7).for_each(|(_, v)| *v = 0.0);
+    compare(&Packed::dense(9, 320, &w, Precision::Bf16, Precision::Bf16).unwrap(), "half of them zero");
 }
 
 #[test]
