@@ -129,16 +129,25 @@ unsafe fn prepared<K: Kind, W: Wide, const R: usize>(kind: &K, first: usize, scr
     }
 }
 
-/// The products that running sums end in.
+/// The products that running sums end in: a multiple of four.
 ///
 /// # Safety
 /// Needs the instructions of `W`.
 #[inline(always)]
 unsafe fn summed<W: Wide, const M: usize, const R: usize>(sums: [[[W; 2]; M]; R]) -> [[f32; M]; R] {
+    const { assert!((M * R).is_multiple_of(4)) };
     let mut made = [[0f32; M]; R];
-    for (made, sums) in made.as_flattened_mut().iter_mut().zip(sums.as_flattened()) {
+    let fours = made.as_flattened_mut().as_chunks_mut::<4>().0;
+    for (made, sums) in fours.iter_mut().zip(sums.as_flattened().as_chunks::<4>().0) {
         // SAFETY: the caller's promise.
-        *made = unsafe { sums[0].add(sums[1]).sum() };
+        *made = unsafe {
+            W::sum_four([
+                sums[0][0].add(sums[0][1]),
+                sums[1][0].add(sums[1][1]),
+                sums[2][0].add(sums[2][1]),
+                sums[3][0].add(sums[3][1]),
+            ])
+        };
     }
     made
 }
@@ -229,11 +238,15 @@ pub(super) unsafe fn decode_rows<K: Kind, W: Wide>(kind: &K, first: usize, cols:
         for (block, out) in out.chunks_mut(BLOCK).enumerate() {
             // SAFETY: the caller's promise; a block has room for four times sixteen numbers.
             unsafe {
-                for (step, weights) in kind.block::<W>(&mut row, block, &scratch).into_iter().enumerate() {
-                    weights.store(whole.as_mut_ptr().add(step * LANES));
+                let weights = kind.block::<W>(&mut row, block, &scratch);
+                let to = if out.len() == BLOCK { out.as_mut_ptr() } else { whole.as_mut_ptr() };
+                for (step, weights) in weights.into_iter().enumerate() {
+                    weights.store(to.add(step * LANES));
                 }
             }
-            out.copy_from_slice(&whole[..out.len()]);
+            if out.len() < BLOCK {
+                out.copy_from_slice(&whole[..out.len()]);
+            }
         }
     }
 }

@@ -305,8 +305,11 @@ impl<F: Field> Kind for Of<'_, F> {
         unsafe {
             let (bits, steps) = (Self::bits(row, block), self.steps());
             let mut weights = [W::zero(); 4];
+            let mut group = self.group::<W, false>(row, 4 * block / steps, scratch);
             for (step, weights) in weights.iter_mut().enumerate() {
-                let group = self.group::<W, false>(row, (4 * block + step) / steps, scratch);
+                if step > 0 && !steps.is_multiple_of(4) {
+                    group = self.group::<W, false>(row, (4 * block + step) / steps, scratch);
+                }
                 *weights = self.weights::<W, false>(row, &group, bits, step);
             }
             weights

@@ -66,24 +66,24 @@ pub(super) fn multiply<K: Kind>(on: Instructions, kind: &K, rows: Range<usize>, 
     assert!(out.len() == rows.len() * x.count && x.values.len() == x.count * x.width);
     let is_arranged = x.arrangement.is_some() && x.arrangement == kind.arrangement();
     let done = match on {
-        // SAFETY, here and below: the processor has these instructions, or they would not be chosen.
         #[cfg(target_arch = "x86_64")]
+        // SAFETY: the processor has these instructions, or they would not be chosen.
         Instructions::Avx512Vbmi if is_arranged => unsafe {
             match x.count {
                 1 => vbmi::in_pairs::<K, 1, TOGETHER>(kind, rows.start, x, out),
                 _ => vbmi::in_pairs::<K, FEW, 2>(kind, rows.start, x, out),
             }
         },
-        // SAFETY: see above.
         #[cfg(target_arch = "x86_64")]
+        // SAFETY: see above.
         Instructions::Avx512Bf16 if is_arranged => unsafe {
             match x.count {
                 1 => bf16::in_pairs::<K, 1, TOGETHER>(kind, rows.start, x, out),
                 _ => bf16::in_pairs::<K, FEW, 2>(kind, rows.start, x, out),
             }
         },
-        // SAFETY: see above.
         #[cfg(target_arch = "x86_64")]
+        // SAFETY: see above.
         Instructions::Avx512 | Instructions::Avx512Bf16 | Instructions::Avx512Vbmi if K::IN_REGISTERS => unsafe {
             match x.count {
                 1 => avx512::together::<K, 1, TOGETHER>(kind, rows.start, x, out),
@@ -100,8 +100,8 @@ pub(super) fn multiply<K: Kind>(on: Instructions, kind: &K, rows: Range<usize>, 
     for (row, sums) in rows.zip(out.chunks_exact_mut(x.count)).skip(done) {
         decode(on, kind, row, x.width, &mut weights);
         match on {
-            // SAFETY: see above.
             #[cfg(target_arch = "x86_64")]
+            // SAFETY: see above.
             Instructions::Avx512 | Instructions::Avx512Bf16 | Instructions::Avx512Vbmi => unsafe {
                 avx512::products(&weights, x, sums)
             },
@@ -118,8 +118,8 @@ pub(super) fn multiply<K: Kind>(on: Instructions, kind: &K, rows: Range<usize>, 
 /// column mean nothing.
 pub(super) fn decode<K: Kind>(on: Instructions, kind: &K, first: usize, cols: usize, out: &mut [f32]) {
     match on {
-        // SAFETY: the processor has the instructions, or they would not be chosen.
         #[cfg(target_arch = "x86_64")]
+        // SAFETY: the processor has the instructions, or they would not be chosen.
         Instructions::Avx512 | Instructions::Avx512Bf16 | Instructions::Avx512Vbmi => unsafe {
             avx512::decode(kind, first, cols, out)
         },

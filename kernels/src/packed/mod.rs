@@ -25,6 +25,8 @@ mod uneven;
 mod wide;
 #[cfg(target_arch = "x86_64")]
 mod x86;
+#[cfg(target_arch = "x86_64")]
+mod x86_pairs;
 
 use std::ops::Range;
 

@@ -88,8 +88,12 @@ impl Widened {
     /// The same number for all groups of all rows.
     pub(super) fn constant(&mut self, groups: usize, value: f32) {
         (self.pitch, self.tile) = (0, None);
-        self.values.clear();
-        self.values.resize(groups.next_multiple_of(4), value);
+        let len = groups.next_multiple_of(4);
+        // They are there already but for the first rows.
+        if self.values.len() != len || self.values[0].to_bits() != value.to_bits() {
+            self.values.clear();
+            self.values.resize(len, value);
+        }
     }
 }
 
