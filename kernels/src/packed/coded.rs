@@ -9,12 +9,12 @@ use crate::matmul::Precision;
 /// Numbers that are decoded at once.
 const BOTH: usize = 2 * LANES;
 
-/// The place among 32 narrowed numbers of group `group`: see [`decoded`].
+/// The place among 32 narrowed numbers of group `group`: see [`Widened::decode`].
 const fn place(group: usize) -> u16 {
     (group % 4 * 8 + group / 4) as u16
 }
 
-/// Where each of two times sixteen groups, which take turns, comes from; with `swapped` the second and the third of four change
+/// The places from which two times sixteen groups come, which take turns; with `swapped` the second and the third of four change
 /// places.
 const fn places(swapped: bool) -> [u16; BOTH] {
     let mut all = [0; BOTH];
@@ -29,8 +29,8 @@ const fn places(swapped: bool) -> [u16; BOTH] {
 }
 
 impl Strip {
-    /// [`Strip::widen`], with the second and the third number of every four in each other's place if they are `swapped`; what is
-    /// missing of the last four is like the last one then.
+    /// [`Strip::widen`], with the second and the third number of every four in each other's place if they are `swapped`: there
+    /// are whole fours then.
     ///
     /// # Safety
     /// Needs the instructions of `W`.
@@ -47,9 +47,12 @@ impl Strip {
         unsafe {
             match self {
                 Strip::Constant(value) => return into.constant(groups, *value),
-                Strip::Coded { codes: Plain { numbers: Numbers::Nibbles(bytes, low), stride, .. }, scales, zeros, round }
-                    if *round == Precision::Bf16 =>
-                {
+                Strip::Coded {
+                    codes: Plain { numbers: Numbers::Nibbles(bytes, low), stride, .. },
+                    scales,
+                    zeros,
+                    round,
+                } if *round == Precision::Bf16 => {
                     into.begin(count, groups);
                     let places = if swapped { const { places(true) } } else { const { places(false) } };
                     for i in 0..count {
@@ -67,25 +70,11 @@ impl Strip {
                         for (four, plain) in row.chunks_exact_mut(4).zip(plain[..groups].chunks_exact(4)) {
                             four.copy_from_slice(&[plain[0], plain[2], plain[1], plain[3]]);
                         }
-                        let rest = groups / 4 * 4;
-                        for (i, value) in plain[rest..groups].iter().enumerate() {
-                            row[rest + [0, 2, 1][i]] = *value;
-                        }
                     }
                 }
             }
         }
-        if swapped && !groups.is_multiple_of(4) {
-            into.values.chunks_exact_mut(into.pitch).for_each(|row| complete(&mut row[groups / 4 * 4..][..4], groups % 4));
-        }
     }
-}
-
-/// Fills the last four of a row, which are swapped and `count` of which are there.
-fn complete(four: &mut [f32], count: usize) {
-    let places = [0, 2, 1, 3];
-    let last = four[places[count - 1]];
-    places[count..].iter().for_each(|&place| four[place] = last);
 }
 
 impl Widened {

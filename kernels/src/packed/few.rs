@@ -129,25 +129,16 @@ unsafe fn prepared<K: Kind, W: Wide, const R: usize>(kind: &K, first: usize, scr
     }
 }
 
-/// The products that running sums end in: a multiple of four.
+/// The products that running sums end in.
 ///
 /// # Safety
 /// Needs the instructions of `W`.
 #[inline(always)]
 unsafe fn summed<W: Wide, const M: usize, const R: usize>(sums: [[[W; 2]; M]; R]) -> [[f32; M]; R] {
-    const { assert!((M * R).is_multiple_of(4)) };
     let mut made = [[0f32; M]; R];
-    let fours = made.as_flattened_mut().as_chunks_mut::<4>().0;
-    for (made, sums) in fours.iter_mut().zip(sums.as_flattened().as_chunks::<4>().0) {
+    for (made, sums) in made.as_flattened_mut().iter_mut().zip(sums.as_flattened()) {
         // SAFETY: the caller's promise.
-        *made = unsafe {
-            W::sum_four([
-                sums[0][0].add(sums[0][1]),
-                sums[1][0].add(sums[1][1]),
-                sums[2][0].add(sums[2][1]),
-                sums[3][0].add(sums[3][1]),
-            ])
-        };
+        *made = unsafe { sums[0].add(sums[1]).sum() };
     }
     made
 }

@@ -248,8 +248,7 @@ impl<F: Float> Kind for Masked<'_, F> {
                     W::prefetch(first.cast::<u8>().wrapping_add(rows[i].ahead));
                     let second = first.add((mask as u32).count_ones() as usize);
                     debug_assert!(rows[i].next + BLOCK <= words.len());
-                    let weights =
-                        [W::expand_words(mask as u32, first), W::expand_words((mask >> 32) as u32, second)];
+                    let weights = [W::expand_words(mask as u32, first), W::expand_words((mask >> 32) as u32, second)];
                     add_halves(weights, x, block, &mut sums[i]);
                     rows[i].next += mask.count_ones() as usize;
                 }

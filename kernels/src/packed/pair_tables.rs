@@ -46,10 +46,7 @@ impl<F: Field> Of<'_, F> {
                             let low = W::parity(0, differences).multiply(W::repeat_two(scales));
                             let high = W::parity(1, differences).multiply(W::repeat_two(scales.add(2)));
                             let table = W::narrowed(low, high);
-                            [
-                                W::pick_words(table, W::quarters(0, words)),
-                                W::pick_words(table, W::quarters(1, words)),
-                            ]
+                            [W::pick_words(table, W::quarters(0, words)), W::pick_words(table, W::quarters(1, words))]
                         }
                         _ => {
                             let mut weights = [words; 2];
@@ -84,7 +81,8 @@ impl<F: Field> Of<'_, F> {
         // SAFETY: the caller's promise; there are whole blocks, and a table for each byte.
         unsafe {
             let mut sums = [[[W::zero(); 2]; M]; R];
-            let (Some(tables), Strip::Plain(Plain { numbers, stride, .. })) = (&self.0.looked_up, &self.0.scales) else {
+            let (Some(tables), Strip::Plain(Plain { numbers, stride, .. })) = (&self.0.looked_up, &self.0.scales)
+            else {
                 return sums;
             };
             let (Numbers::E4m3(bytes, _) | Numbers::Exponents(bytes)) = numbers else { return sums };

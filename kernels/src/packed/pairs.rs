@@ -93,10 +93,11 @@ impl<F: Field> Of<'_, F> {
         }
         let steps = if self.0.groups == 1 { 4 } else { self.steps() };
         let (blocks, differences) = (steps.is_multiple_of(4), self.rounds_differences());
+        let whole = self.0.cols.is_multiple_of(BLOCK);
         if F::TABLE {
             return match steps {
-                1 | 2 if self.0.looked_up.is_some() && self.0.cols.is_multiple_of(BLOCK) => Some(Way::LookedUp),
-                1 if differences && F::WIDTH > 2 => Some(Way::Sixteens),
+                1 | 2 if self.0.looked_up.is_some() && whole => Some(Way::LookedUp),
+                1 if differences && F::WIDTH > 2 && whole => Some(Way::Sixteens),
                 _ if steps <= 2 || blocks => Some(Way::Tables),
                 _ => None,
             };
@@ -140,13 +141,7 @@ impl<F: Field> Of<'_, F> {
     /// As there.
     #[allow(clippy::needless_range_loop)]
     #[inline(always)]
-    pub(super) unsafe fn pair_tables<
-        W: Pairs,
-        const SPAN: usize,
-        const ZEROS: u32,
-        const M: usize,
-        const R: usize,
-    >(
+    pub(super) unsafe fn pair_tables<W: Pairs, const SPAN: usize, const ZEROS: u32, const M: usize, const R: usize>(
         &self,
         rows: &[Row<W>; R],
         x: &Inputs,

@@ -202,7 +202,9 @@ fn groups_by_an_index_are_brought_together_or_looked_up() {
 #[test]
 fn other_statistics_are_what_they_stand_for() {
     // Ten groups of a row, and forty, which are more than are decoded at once; codes of three and four bits.
-    [(160, 3), (160, 4), (640, 3), (640, 4), (576, 2)].into_iter().for_each(|(cols, bits)| check_statistics(cols, bits));
+    [(160, 3), (160, 4), (640, 3), (640, 4), (576, 2)]
+        .into_iter()
+        .for_each(|(cols, bits)| check_statistics(cols, bits));
 }
 
 fn check_statistics(cols: usize, bits: u32) {

@@ -33,12 +33,6 @@ pub(super) trait Wide: Copy {
     unsafe fn rounded(self, precision: Precision) -> Self;
     /// The sum of all lanes, in one order for every type.
     unsafe fn sum(self) -> f32;
-    /// [`Wide::sum`] of four.
-    #[inline(always)]
-    unsafe fn sum_four(all: [Self; 4]) -> [f32; 4] {
-        // SAFETY: the caller's promise.
-        unsafe { [all[0].sum(), all[1].sum(), all[2].sum(), all[3].sum()] }
-    }
     /// The lanes of `mask`, in order, from the first numbers; zero elsewhere.
     unsafe fn expand(self, mask: u16) -> Self;
 

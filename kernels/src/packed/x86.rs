@@ -165,22 +165,6 @@ impl<const VBMI: bool> Wide for Zmm<VBMI> {
     }
 
     #[inline(always)]
-    unsafe fn sum_four([a, b, c, d]: [Self; 4]) -> [f32; 4] {
-        // SAFETY: see above; there is room for four numbers.
-        unsafe {
-            // Eight numbers of each, then four, in quarters of registers.
-            let ab = _mm512_add_ps(_mm512_shuffle_f32x4::<0x44>(a.0, b.0), _mm512_shuffle_f32x4::<0xee>(a.0, b.0));
-            let cd = _mm512_add_ps(_mm512_shuffle_f32x4::<0x44>(c.0, d.0), _mm512_shuffle_f32x4::<0xee>(c.0, d.0));
-            let four = _mm512_add_ps(_mm512_shuffle_f32x4::<0x88>(ab, cd), _mm512_shuffle_f32x4::<0xdd>(ab, cd));
-            let two = _mm512_add_ps(four, _mm512_permute_ps::<0xee>(four));
-            let one = _mm512_maskz_compress_ps(0x1111, _mm512_add_ps(two, _mm512_movehdup_ps(two)));
-            let mut sums = [0f32; 4];
-            _mm_storeu_ps(sums.as_mut_ptr(), _mm512_castps512_ps128(one));
-            sums
-        }
-    }
-
-    #[inline(always)]
     unsafe fn expand(self, mask: u16) -> Self {
         // SAFETY: see above.
         Self(unsafe { _mm512_maskz_expand_ps(mask, self.0) })

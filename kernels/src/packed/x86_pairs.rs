@@ -189,10 +189,7 @@ impl<const VBMI: bool> Pairs for Zmm<VBMI> {
         unsafe {
             let even = _mm512_loadu_si512(const { places(2, 0) }.as_ptr().cast());
             let odd = _mm512_loadu_si512(const { places(2, 1) }.as_ptr().cast());
-            (
-                Self(_mm512_permutex2var_ps(self.0, even, other.0)),
-                Self(_mm512_permutex2var_ps(self.0, odd, other.0)),
-            )
+            (Self(_mm512_permutex2var_ps(self.0, even, other.0)), Self(_mm512_permutex2var_ps(self.0, odd, other.0)))
         }
     }
 
