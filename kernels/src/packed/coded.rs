@@ -46,7 +46,7 @@ impl Strip {
         // SAFETY: the caller's promise.
         unsafe {
             match self {
-                Strip::Constant(value) => return into.constant(groups, *value),
+                Strip::Constant(value) => into.constant(groups, *value),
                 Strip::Coded {
                     codes: Plain { numbers: Numbers::Nibbles(bytes, low), stride, .. },
                     scales,
@@ -60,7 +60,7 @@ impl Strip {
                         into.decode::<W>(&bytes[(first + i) * stride / 2..], *low, &places, i * into.pitch);
                     }
                 }
-                _ if !swapped => return self.widen::<W>(first, count, groups, into),
+                _ if !swapped => self.widen::<W>(first, count, groups, into),
                 _ => {
                     let mut plain = Widened::default();
                     self.widen::<W>(first, count, groups, &mut plain);
