@@ -184,6 +184,10 @@ impl KeyValues {
                 self.dim
             );
         }
+        // A GPU has no tensors without elements.
+        if n == 0 {
+            return Ok(());
+        }
         match &mut self.store {
             Store::Host { keys: key_planes, values: value_planes } => {
                 for (planes, numbers) in [(key_planes, keys), (value_planes, values)] {

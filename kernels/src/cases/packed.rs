@@ -207,7 +207,7 @@ fn of_long_rows() -> Vec<Case> {
     shapes.into_iter().map(case).collect()
 }
 
-/// What SpQR has: zero points that are no integers, outliers, and an order of columns.
+/// Grids of SpQR: zero points that are no integers, outliers, and an order of columns.
 fn of_outliers() -> Vec<Case> {
     let case = |(bits, group): (u32, usize)| {
         let code = Code::Unsigned(bits);

@@ -16,7 +16,8 @@ DEVICE int input_of(int place) {
     return ((((half / CHUNK) * STEPS + step) * 2 + four) * CHUNK + half % CHUNK) * 4 + place % 4;
 }
 
-// The sums of all threads of a row, for `R` rows of the weight from `first` on. `parts` is shared memory for THREADS / 32 · R · M.
+// The sums of all threads of a row, for `R` rows of the weight from `first` on. `parts` is shared memory for as many numbers as
+// THREADS / 32 · R · M.
 template <int M, int R>
 DEVICE void finish(float (*sums)[M], float* parts, float* y, int first, int rows, int count) {
     const int warps = blockDim.x / 32;
@@ -43,7 +44,8 @@ DEVICE void finish(float (*sums)[M], float* parts, float* y, int first, int rows
 
 // What outliers add to the sums of a row.
 template <int M>
-DEVICE void add_outliers(float* sums, const unsigned char* memory, const Packed& p, int row, const float* x, int width, int count) {
+DEVICE void add_outliers(float* sums, const unsigned char* memory, const Packed& p, int row, const float* x, int width,
+                         int count) {
     const unsigned* first = (const unsigned*)(memory + p.outliers) + row;
     const float* differences = (const float*)(memory + p.differences);
     for (unsigned at = first[0] + threadIdx.x; at < first[1]; at += blockDim.x) {
