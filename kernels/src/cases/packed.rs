@@ -56,7 +56,7 @@ impl Parts {
     }
 
     /// Zero points of the scales' type, integers or not.
-    fn with_zeros(mut self, fractional: bool) -> Self {
+    pub(crate) fn with_zeros(mut self, fractional: bool) -> Self {
         let half = (1 << (self.code.width() - 1)) as f32;
         let zero = |v: &f32| if fractional { self.weight.round(v * half) } else { (v * half / 2.0).round() };
         self.zeros = values(self.scales.len(), 0.7, 6).iter().map(zero).collect();

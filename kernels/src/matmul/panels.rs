@@ -5,7 +5,7 @@ use std::mem::MaybeUninit;
 use rayon::prelude::*;
 
 use super::tile::{Elements, Isa, Left, Lines, NR, Target, as_uninit, multiply};
-use crate::simd::{self, multiversion};
+use crate::simd::{self, SIDE, multiversion, transpose};
 use crate::{Fresh, swiglu};
 
 /// A matrix `[rows, cols]` in panels of [`NR`] rows: word `(panel · pairs + pair) · NR + row` holds columns 2·pair and
@@ -54,8 +54,26 @@ multiversion! {
                 word.write(0);
             }
         }
+        // Squares of 16 rows by 16 pairs; then what is left of rows and columns.
+        let (rows, whole) = (x.len() / cols, cols / 2 / SIDE * SIDE);
+        for first in (0..rows / SIDE * SIDE).step_by(SIDE) {
+            for begin in (0..whole).step_by(SIDE) {
+                let mut square = [[0u32; SIDE]; SIDE];
+                for (i, words) in square.iter_mut().enumerate() {
+                    let from = &x[(first + i) * cols + 2 * begin..][..2 * SIDE];
+                    for (word, pair) in words.iter_mut().zip(from.as_chunks::<2>().0) {
+                        *word = simd::bf16_bits(pair[0]) | (simd::bf16_bits(pair[1]) << 16);
+                    }
+                }
+                transpose(&mut square);
+                for (i, words) in square.iter().enumerate() {
+                    panel[(begin + i) * NR + first..][..SIDE].write_copy_of_slice(words);
+                }
+            }
+        }
         for (row, x) in x.chunks_exact(cols).enumerate() {
-            for (pair, x) in x.chunks(2).enumerate() {
+            let done = if row < rows / SIDE * SIDE { whole } else { 0 };
+            for (pair, x) in x.chunks(2).enumerate().skip(done) {
                 let high = if x.len() == 2 { simd::bf16_bits(x[1]) } else { 0 };
                 panel[pair * NR + row].write(simd::bf16_bits(x[0]) | (high << 16));
             }
@@ -87,6 +105,12 @@ multiversion! {
     }
 }
 
+/// Rows of a left operand that a task takes: each thread has some, if there are so many.
+fn task_rows(isa: Isa, pairs: usize, tokens: usize) -> usize {
+    let share = tokens.div_ceil(rayon::current_num_threads()).max(1);
+    isa.task_rows(pairs).min(share.next_multiple_of(isa.rows(Elements::Pairs)))
+}
+
 impl Panels {
     /// Packs `values`, row-major `[rows, cols]`, rounding to bfloat16.
     pub(crate) fn pack(values: &[f32], rows: usize, cols: usize) -> Self {
@@ -116,7 +140,7 @@ impl Panels {
     /// Writes the products of `x [tokens, cols]` to columns `first ..` of `y [tokens, stride]`.
     pub(crate) fn apply_columns(&self, x: &[f32], y: &mut [f32], first: usize, stride: usize) {
         let isa = Isa::current();
-        let rows = isa.task_rows(self.pairs());
+        let rows = task_rows(isa, self.pairs(), x.len() / self.cols);
         let tasks = y.par_chunks_mut(rows * stride).zip(x.par_chunks(rows * self.cols)).with_max_len(1);
         tasks.for_each(|(y, x)| {
             let words = isa.rounded(x, self.cols);
@@ -148,7 +172,7 @@ impl Panels {
     /// `x [tokens, cols] · Wᵀ`, `[tokens, rows]`, added to `onto` of that shape if there is one.
     pub(crate) fn apply(&self, x: &[f32], onto: Option<&[f32]>) -> Vec<f32> {
         let isa = Isa::current();
-        let rows = isa.task_rows(self.pairs());
+        let rows = task_rows(isa, self.pairs(), x.len() / self.cols);
         let len = x.len() / self.cols * self.rows;
         let mut y: Vec<f32> = Vec::with_capacity(len);
         let out = y.spare_capacity_mut()[..len].par_chunks_mut(rows * self.rows);
@@ -171,7 +195,7 @@ impl Panels {
         for (y, panels) in made.iter_mut().zip(all) {
             rest.push(&mut y.spare_capacity_mut()[..tokens * panels.rows]);
         }
-        let rows = isa.task_rows(cols.div_ceil(2));
+        let rows = task_rows(isa, cols.div_ceil(2), tokens);
         let mut tasks = Vec::with_capacity(tokens.div_ceil(rows));
         for x in x.chunks(rows * cols) {
             let mut outs: Vec<&mut Fresh> = Vec::with_capacity(all.len());
@@ -209,7 +233,7 @@ impl Panels {
         let mut y: Vec<f32> = Vec::with_capacity(x.len() / cols * width);
         let len = x.len() / cols * width;
         let out = &mut y.spare_capacity_mut()[..len];
-        let rows = isa.task_rows(pairs);
+        let rows = task_rows(isa, pairs, x.len() / cols);
         out.par_chunks_mut(rows * width).zip(x.par_chunks(rows * cols)).with_max_len(1).for_each(|(out, x)| {
             let rows = x.len() / cols;
             let words = isa.rounded(x, cols);

@@ -4,8 +4,8 @@
 //! first lowest, in 4 · bits bits.
 
 use super::kind::{BLOCK, Scratch};
-use super::numbers::LANES;
-use super::strip::Strip;
+use super::numbers::{Floats, LANES, Numbers};
+use super::strip::{Plain, Strip};
 use super::wide::Wide;
 use crate::matmul::Precision;
 use crate::minifloat::e2m1_number;
@@ -82,6 +82,10 @@ pub(super) struct Codes {
     pub scales: Strip,
     pub zeros: Strip,
     pub rounding: Rounding,
+    /// The weights of each byte of scales, as bfloat16, where scales are bytes and codes have at most four bits: `[256, LANES]`.
+    pub looked_up: Option<Vec<u16>>,
+    /// All scales are bfloat16 below this power of two.
+    pub limit: i32,
 }
 
 /// Rounding of `(code − zero) · scale`.
@@ -128,6 +132,29 @@ impl Rounding {
     }
 }
 
+/// [`Codes::looked_up`] of a grid.
+pub(super) fn look_up(code: Code, scales: &Strip, zeros: &Strip, rounding: Rounding) -> Option<Vec<u16>> {
+    let (Strip::Plain(Plain { numbers, height: 1, .. }), Strip::Constant(zero)) = (scales, zeros) else { return None };
+    if code.width() > 4 || rounding.product != Precision::Bf16 {
+        return None;
+    }
+    let mut tables = Vec::with_capacity(256 * LANES);
+    for byte in 0..=255 {
+        let scale = numbers.of_byte(byte)?;
+        for number in code.levels() {
+            tables.push((rounding.weight(number, scale, *zero).to_bits() >> 16) as u16);
+        }
+    }
+    Some(tables)
+}
+
+/// [`Codes::limit`] of scales.
+pub(super) fn limit(scales: &Strip) -> i32 {
+    let Strip::Plain(Plain { numbers: Numbers::Floats(Floats::Bf16(words)), .. }) = scales else { return i32::MAX };
+    // The exponent's bits of infinity and NaN are more than those of any limit.
+    words.iter().map(|word| i32::from(word >> 7 & 0xff) - 126).max().unwrap_or(i32::MAX)
+}
+
 /// Packs codes, row-major `[rows, cols]`.
 pub(super) fn pack(code: Code, codes: &[u8], cols: usize) -> Vec<u8> {
     let (width, blocks) = (code.width() as usize, cols.div_ceil(BLOCK));
@@ -153,7 +180,8 @@ pub(super) fn pack(code: Code, codes: &[u8], cols: usize) -> Vec<u8> {
 impl Codes {
     /// Bytes that they take.
     pub(super) fn bytes(&self) -> usize {
-        self.packed.len() + self.scales.bytes() + self.zeros.bytes()
+        let looked_up = self.looked_up.as_ref().map_or(0, |words| size_of_val(&words[..]));
+        self.packed.len() + self.scales.bytes() + self.zeros.bytes() + looked_up
     }
 
     /// Bytes of a row.

@@ -1,11 +1,8 @@
 //! Products of a few rows with packed weights, which are decoded in registers, and decoding into memory.
 
-use std::ops::Range;
-
 use super::kind::{Arrangement, BLOCK, Kind, Scratch};
 use super::numbers::LANES;
-use super::wide::{Loops, Pairs, Wide};
-use crate::matmul::Isa;
+use super::wide::{Pairs, Wide};
 
 /// Rows of inputs that are multiplied at once.
 pub(super) const FEW: usize = 4;
@@ -19,7 +16,7 @@ pub(super) struct Inputs {
     pub width: usize,
     /// The same as bfloat16, blocks arranged, where pairs are multiplied.
     pairs: Vec<u16>,
-    arrangement: Option<Arrangement>,
+    pub arrangement: Option<Arrangement>,
 }
 
 impl Inputs {
@@ -40,11 +37,13 @@ impl Inputs {
     /// The same with pairs of bfloat16 in an arrangement.
     pub(super) fn arranged(self, arrangement: Option<Arrangement>) -> Self {
         let Some(order) = arrangement else { return self };
-        let mut pairs = vec![0u16; self.values.len()];
-        for (pairs, values) in pairs.chunks_exact_mut(BLOCK).zip(self.values.chunks_exact(BLOCK)) {
-            for (place, pair) in pairs.iter_mut().enumerate() {
-                *pair = (values[order.column(place)].to_bits() >> 16) as u16;
-            }
+        let mut columns = [0; BLOCK];
+        for (place, column) in columns.iter_mut().enumerate() {
+            *column = order.column(place);
+        }
+        let mut pairs = Vec::with_capacity(self.values.len());
+        for block in self.values.as_chunks::<BLOCK>().0 {
+            pairs.extend(columns.iter().map(|&column| (block[column % BLOCK].to_bits() >> 16) as u16));
         }
         Self { pairs, arrangement, ..self }
     }
@@ -62,156 +61,12 @@ impl Inputs {
     }
 }
 
-/// The instructions of a product.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Instructions {
-    /// With products of pairs of bfloat16.
-    #[cfg(target_arch = "x86_64")]
-    Avx512Bf16,
-    #[cfg(target_arch = "x86_64")]
-    Avx512,
-    #[cfg(target_arch = "x86_64")]
-    Avx2,
-    Loops,
-}
-
-impl Instructions {
-    /// Those that go with the version of the tile that this thread uses.
-    pub(super) fn current() -> Self {
-        match Isa::current() {
-            #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
-            Isa::Amx if super::x86::detected() => match is_x86_feature_detected!("avx512bf16") {
-                true => Self::Avx512Bf16,
-                false => Self::Avx512,
-            },
-            #[cfg(target_arch = "x86_64")]
-            Isa::Avx512Bf16 if super::x86::detected() => Self::Avx512Bf16,
-            #[cfg(target_arch = "x86_64")]
-            Isa::Avx512 if super::x86::detected() => Self::Avx512,
-            #[cfg(target_arch = "x86_64")]
-            Isa::Avx512 | Isa::Avx512Bf16 | Isa::Avx2 if is_x86_feature_detected!("f16c") => Self::Avx2,
-            _ => Self::Loops,
-        }
-    }
-
-    /// The arrangement that inputs of a weight of this kind need.
-    pub(super) fn arrangement<K: Kind>(self, kind: &K) -> Option<Arrangement> {
-        match self {
-            #[cfg(target_arch = "x86_64")]
-            Self::Avx512Bf16 => kind.arrangement(),
-            _ => None,
-        }
-    }
-}
-
-/// The products of rows `rows` of a weight with all inputs: `out [rows, inputs]`, of `x.count` inputs each.
-pub(super) fn multiply<K: Kind>(on: Instructions, kind: &K, rows: Range<usize>, x: &Inputs, out: &mut [f32]) {
-    assert!(out.len() == rows.len() * x.count && x.values.len() == x.count * x.width);
-    let done = match on {
-        // SAFETY: the processor has these instructions, or they would not be chosen.
-        #[cfg(target_arch = "x86_64")]
-        Instructions::Avx512Bf16 if x.arrangement.is_some() && x.arrangement == kind.arrangement() => unsafe {
-            match x.count {
-                1 => avx512::in_pairs::<K, 1, TOGETHER>(kind, rows.start, x, out),
-                _ => avx512::in_pairs::<K, FEW, 2>(kind, rows.start, x, out),
-            }
-        },
-        // SAFETY: likewise.
-        #[cfg(target_arch = "x86_64")]
-        Instructions::Avx512 | Instructions::Avx512Bf16 if K::IN_REGISTERS => unsafe {
-            match x.count {
-                1 => avx512::together::<K, 1, TOGETHER>(kind, rows.start, x, out),
-                _ => avx512::together::<K, FEW, 2>(kind, rows.start, x, out),
-            }
-        },
-        _ => 0,
-    };
-    // What is left is decoded into memory first: the same sums in the same order.
-    let mut weights = vec![0f32; x.width];
-    for (row, sums) in rows.zip(out.chunks_exact_mut(x.count)).skip(done) {
-        decode(on, kind, row, x.width, &mut weights);
-        match on {
-            // SAFETY: as above.
-            #[cfg(target_arch = "x86_64")]
-            Instructions::Avx512 | Instructions::Avx512Bf16 => unsafe { avx512::products(&weights, x, sums) },
-            // SAFETY: as above.
-            #[cfg(target_arch = "x86_64")]
-            Instructions::Avx2 => unsafe { avx2::products(&weights, x, sums) },
-            // SAFETY: loops need no instructions.
-            Instructions::Loops => unsafe { products::<Loops>(&weights, x, sums) },
-        }
-    }
-}
-
-#[cfg(target_arch = "x86_64")]
-mod avx512 {
-    use super::super::x86::Zmm;
-    use super::{Inputs, Kind};
-
-    /// [`super::together`] with these instructions.
-    #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl")]
-    pub(super) unsafe fn together<K: Kind, const M: usize, const R: usize>(
-        kind: &K,
-        first: usize,
-        x: &Inputs,
-        out: &mut [f32],
-    ) -> usize {
-        // SAFETY: the instructions are those of this function.
-        unsafe { super::together::<K, Zmm, M, R>(kind, first, x, out) }
-    }
-
-    /// [`super::in_pairs`] with these instructions.
-    #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512bf16")]
-    pub(super) unsafe fn in_pairs<K: Kind, const M: usize, const R: usize>(
-        kind: &K,
-        first: usize,
-        x: &Inputs,
-        out: &mut [f32],
-    ) -> usize {
-        // SAFETY: the instructions are those of this function.
-        unsafe { super::in_pairs::<K, Zmm, M, R>(kind, first, x, out) }
-    }
-
-    /// [`super::products`] with these instructions.
-    #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl")]
-    pub(super) unsafe fn products(weights: &[f32], x: &Inputs, sums: &mut [f32]) {
-        // SAFETY: the instructions are those of this function.
-        unsafe { super::products::<Zmm>(weights, x, sums) }
-    }
-
-    /// [`super::decode`] with these instructions.
-    #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl")]
-    pub(super) unsafe fn decode<K: Kind>(kind: &K, first: usize, cols: usize, out: &mut [f32]) {
-        // SAFETY: the instructions are those of this function.
-        unsafe { super::decode_rows::<K, Zmm>(kind, first, cols, out) }
-    }
-}
-
-#[cfg(target_arch = "x86_64")]
-mod avx2 {
-    use super::{Inputs, Kind, Loops};
-
-    /// [`super::products`] with these instructions.
-    #[target_feature(enable = "avx2,fma,f16c")]
-    pub(super) unsafe fn products(weights: &[f32], x: &Inputs, sums: &mut [f32]) {
-        // SAFETY: the instructions are those of this function.
-        unsafe { super::products::<Loops>(weights, x, sums) }
-    }
-
-    /// [`super::decode`] with these instructions.
-    #[target_feature(enable = "avx2,fma,f16c")]
-    pub(super) unsafe fn decode<K: Kind>(kind: &K, first: usize, cols: usize, out: &mut [f32]) {
-        // SAFETY: the instructions are those of this function.
-        unsafe { super::decode_rows::<K, Loops>(kind, first, cols, out) }
-    }
-}
-
 /// The products of rows from `first` on, `R` rows at a time, as long as there are so many; returns their number.
 ///
 /// # Safety
 /// Needs the instructions of `W`.
 #[inline(always)]
-unsafe fn together<K: Kind, W: Wide, const M: usize, const R: usize>(
+pub(super) unsafe fn together<K: Kind, W: Wide, const M: usize, const R: usize>(
     kind: &K,
     first: usize,
     x: &Inputs,
@@ -236,7 +91,7 @@ unsafe fn together<K: Kind, W: Wide, const M: usize, const R: usize>(
 /// # Safety
 /// Needs the instructions of `W`; the inputs are arranged for the kind.
 #[inline(always)]
-unsafe fn in_pairs<K: Kind, W: Pairs, const M: usize, const R: usize>(
+pub(super) unsafe fn in_pairs<K: Kind, W: Pairs, const M: usize, const R: usize>(
     kind: &K,
     first: usize,
     x: &Inputs,
@@ -248,7 +103,7 @@ unsafe fn in_pairs<K: Kind, W: Pairs, const M: usize, const R: usize>(
     for (i, made) in together.iter_mut().enumerate() {
         // SAFETY: the caller's promise.
         *made = unsafe {
-            kind.prepare::<W>(first + i * R, R, &mut scratch);
+            kind.prepare_pairs::<W>(first + i * R, R, &mut scratch);
             let rows = prepared::<K, W, R>(kind, first + i * R, &scratch);
             summed(kind.pair_dots::<W, M, R>(rows, x, &scratch))
         };
@@ -340,7 +195,7 @@ pub(super) unsafe fn add_step<W: Wide, const M: usize>(
 /// # Safety
 /// Needs the instructions of `W`; the row has `x.width` weights.
 #[inline(always)]
-unsafe fn products<W: Wide>(weights: &[f32], x: &Inputs, sums: &mut [f32]) {
+pub(super) unsafe fn products<W: Wide>(weights: &[f32], x: &Inputs, sums: &mut [f32]) {
     for (m, sum) in sums.iter_mut().enumerate() {
         // SAFETY: the caller's promise.
         *sum = unsafe {
@@ -358,23 +213,11 @@ unsafe fn products<W: Wide>(weights: &[f32], x: &Inputs, sums: &mut [f32]) {
 
 /// Decodes rows of a weight from `first` on to `[.., cols]`. Where `cols` is rounded up to whole blocks, the numbers after the last
 /// column mean nothing.
-pub(super) fn decode<K: Kind>(on: Instructions, kind: &K, first: usize, cols: usize, out: &mut [f32]) {
-    match on {
-        // SAFETY: the processor has these instructions, or they would not be chosen.
-        #[cfg(target_arch = "x86_64")]
-        Instructions::Avx512 | Instructions::Avx512Bf16 => unsafe { avx512::decode(kind, first, cols, out) },
-        // SAFETY: likewise.
-        #[cfg(target_arch = "x86_64")]
-        Instructions::Avx2 => unsafe { avx2::decode(kind, first, cols, out) },
-        // SAFETY: loops need none.
-        Instructions::Loops => unsafe { decode_rows::<K, Loops>(kind, first, cols, out) },
-    }
-}
-
+///
 /// # Safety
 /// Needs the instructions of `W`.
 #[inline(always)]
-unsafe fn decode_rows<K: Kind, W: Wide>(kind: &K, first: usize, cols: usize, out: &mut [f32]) {
+pub(super) unsafe fn decode_rows<K: Kind, W: Wide>(kind: &K, first: usize, cols: usize, out: &mut [f32]) {
     let mut scratch = Scratch::default();
     let mut whole = [0f32; BLOCK];
     for (i, out) in out.chunks_exact_mut(cols).enumerate() {
@@ -386,11 +229,15 @@ unsafe fn decode_rows<K: Kind, W: Wide>(kind: &K, first: usize, cols: usize, out
         for (block, out) in out.chunks_mut(BLOCK).enumerate() {
             // SAFETY: the caller's promise; a block has room for four times sixteen numbers.
             unsafe {
-                for (step, weights) in kind.block::<W>(&mut row, block, &scratch).into_iter().enumerate() {
-                    weights.store(whole.as_mut_ptr().add(step * LANES));
+                let weights = kind.block::<W>(&mut row, block, &scratch);
+                let to = if out.len() == BLOCK { out.as_mut_ptr() } else { whole.as_mut_ptr() };
+                for (step, weights) in weights.into_iter().enumerate() {
+                    weights.store(to.add(step * LANES));
                 }
             }
-            out.copy_from_slice(&whole[..out.len()]);
+            if out.len() < BLOCK {
+                out.copy_from_slice(&whole[..out.len()]);
+            }
         }
     }
 }

@@ -7,8 +7,9 @@ use super::codes::Codes;
 use super::few::{Inputs, add_step};
 use super::kind::{Arrangement, BLOCK, Kind, Scratch, ahead};
 use super::numbers::LANES;
+use super::pairs::{EXACT, ROUNDED, SAME, Way};
+use super::strip::Strip;
 use super::wide::{Pairs, Wide};
-use crate::matmul::Precision;
 
 /// A way from bits to numbers.
 pub(super) trait Field: Send + Sync + 'static {
@@ -89,6 +90,7 @@ pub(super) struct Of<'a, F>(pub(super) &'a Codes, PhantomData<F>);
 #[derive(Clone, Copy)]
 pub(super) struct Row<W> {
     pub bits: *const u8,
+    pub number: usize,
     /// The places of its scales and zeros in the scratch.
     pub scales: usize,
     pub zeros: usize,
@@ -265,7 +267,21 @@ impl<F: Field> Kind for Of<'_, F> {
     }
 
     #[inline(always)]
-    unsafe fn row<W: Wide>(&self, first: usize, i: usize, _: &Scratch) -> Row<W> {
+    unsafe fn prepare_pairs<W: Pairs>(&self, first: usize, count: usize, scratch: &mut Scratch) {
+        let (codes, way) = (self.0, self.way());
+        if way == Some(Way::LookedUp) {
+            return;
+        }
+        // SAFETY: the caller's promise.
+        unsafe {
+            codes.scales.widen_pairs::<W>(first, count, codes.groups, false, &mut scratch.scales);
+            let swapped = way == Some(Way::Sixteens);
+            codes.zeros.widen_pairs::<W>(first, count, codes.groups, swapped, &mut scratch.zeros);
+        }
+    }
+
+    #[inline(always)]
+    unsafe fn row<W: Wide>(&self, first: usize, i: usize, scratch: &Scratch) -> Row<W> {
         let codes = self.0;
         // SAFETY: the caller's promise.
         let numbers = unsafe {
@@ -276,8 +292,9 @@ impl<F: Field> Kind for Of<'_, F> {
         };
         Row {
             bits: codes.packed[(first + i) * codes.stride()..].as_ptr(),
-            scales: i * codes.scales.stride(),
-            zeros: i * codes.zeros.stride(),
+            number: first + i,
+            scales: i * scratch.scales.pitch,
+            zeros: i * scratch.zeros.pitch,
             numbers,
         }
     }
@@ -288,8 +305,11 @@ impl<F: Field> Kind for Of<'_, F> {
         unsafe {
             let (bits, steps) = (Self::bits(row, block), self.steps());
             let mut weights = [W::zero(); 4];
+            let mut group = self.group::<W, false>(row, 4 * block / steps, scratch);
             for (step, weights) in weights.iter_mut().enumerate() {
-                let group = self.group::<W, false>(row, (4 * block + step) / steps, scratch);
+                if step > 0 && !steps.is_multiple_of(4) {
+                    group = self.group::<W, false>(row, (4 * block + step) / steps, scratch);
+                }
                 *weights = self.weights::<W, false>(row, &group, bits, step);
             }
             weights
@@ -321,13 +341,11 @@ impl<F: Field> Kind for Of<'_, F> {
     }
 
     fn arrangement(&self) -> Option<Arrangement> {
-        let rounding = self.0.rounding;
-        let is_narrow = rounding.product == Precision::Bf16 && rounding.weight != Precision::F16;
-        let spans = self.0.groups == 1 || self.steps() <= 2 || self.steps().is_multiple_of(4);
-        match F::TABLE {
-            true => (F::OFTEN && is_narrow && spans).then_some(Arrangement::Halves),
-            false => (F::OFTEN && is_narrow).then_some(Arrangement::Natural),
-        }
+        self.way().map(|way| match way {
+            Way::Numbers | Way::Biased => Arrangement::Natural,
+            Way::Tiny => Arrangement::Quarters,
+            Way::LookedUp | Way::Sixteens | Way::Tables => Arrangement::Halves,
+        })
     }
 
     #[inline(always)]
@@ -337,21 +355,34 @@ impl<F: Field> Kind for Of<'_, F> {
         x: &Inputs,
         scratch: &Scratch,
     ) -> [[[W; 2]; M]; R] {
-        let rounding = self.0.rounding;
-        // Others that are rounded are of f32, and stay as they are.
-        let difference = rounding.difference && rounding.weight == Precision::Bf16;
         let steps = if self.0.groups == 1 { 4 } else { self.steps() };
-        // SAFETY: the caller's promise.
+        let difference = self.rounds_differences();
+        let zeros = match (&self.0.zeros, difference) {
+            (Strip::Constant(_), _) => SAME,
+            (_, false) => EXACT,
+            (_, true) => ROUNDED,
+        };
+        // SAFETY: the caller's promise. Ways that a field never has are left out of its code.
         unsafe {
-            match (steps, difference) {
-                (_, false) if !F::TABLE => self.pair_numbers::<W, false, M, R>(&rows, x, scratch),
-                (_, true) if !F::TABLE => self.pair_numbers::<W, true, M, R>(&rows, x, scratch),
-                (1, false) => self.pair_tables::<W, 1, false, M, R>(&rows, x, scratch),
-                (1, true) => self.pair_tables::<W, 1, true, M, R>(&rows, x, scratch),
-                (2, false) => self.pair_tables::<W, 2, false, M, R>(&rows, x, scratch),
-                (2, true) => self.pair_tables::<W, 2, true, M, R>(&rows, x, scratch),
-                (_, false) => self.pair_tables::<W, 4, false, M, R>(&rows, x, scratch),
-                (_, true) => self.pair_tables::<W, 4, true, M, R>(&rows, x, scratch),
+            match self.way() {
+                Some(Way::LookedUp) if F::TABLE && steps == 1 => self.pair_looked_up::<W, 1, M, R>(&rows, x),
+                Some(Way::LookedUp) if F::TABLE => self.pair_looked_up::<W, 2, M, R>(&rows, x),
+                Some(Way::Sixteens) if F::TABLE && F::WIDTH > 2 => self.pair_sixteens::<W, M, R>(&rows, x, scratch),
+                Some(Way::Tiny) if F::WIDTH == 8 && !F::OFFSET => self.pair_tiny::<W, M, R>(&rows, x, scratch),
+                Some(Way::Biased) if F::WIDTH == 8 && F::OFFSET => self.pair_biased::<W, M, R>(&rows, x, scratch),
+                _ if !F::TABLE && difference => self.pair_numbers::<W, true, M, R>(&rows, x, scratch),
+                _ if !F::TABLE => self.pair_numbers::<W, false, M, R>(&rows, x, scratch),
+                _ => match (steps, zeros) {
+                    (1, SAME) => self.pair_tables::<W, 1, SAME, M, R>(&rows, x, scratch),
+                    (1, EXACT) => self.pair_tables::<W, 1, EXACT, M, R>(&rows, x, scratch),
+                    (1, _) => self.pair_tables::<W, 1, ROUNDED, M, R>(&rows, x, scratch),
+                    (2, SAME) => self.pair_tables::<W, 2, SAME, M, R>(&rows, x, scratch),
+                    (2, EXACT) => self.pair_tables::<W, 2, EXACT, M, R>(&rows, x, scratch),
+                    (2, _) => self.pair_tables::<W, 2, ROUNDED, M, R>(&rows, x, scratch),
+                    (_, SAME) => self.pair_tables::<W, 4, SAME, M, R>(&rows, x, scratch),
+                    (_, EXACT) => self.pair_tables::<W, 4, EXACT, M, R>(&rows, x, scratch),
+                    _ => self.pair_tables::<W, 4, ROUNDED, M, R>(&rows, x, scratch),
+                },
             }
         }
     }

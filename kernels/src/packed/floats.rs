@@ -3,6 +3,7 @@
 use super::few::{Inputs, TOGETHER, by_blocks};
 use super::kind::{Arrangement, BLOCK, Kind, Scratch, ahead};
 use super::numbers::{Floats, LANES};
+use super::pair_tables::add_halves;
 use super::wide::{Pairs, Wide};
 use crate::matmul::Precision;
 
@@ -158,6 +159,8 @@ impl Bitmask {
                 kept.extend(block.iter().filter(|v| **v != 0.0));
             }
         }
+        // As many more as are read with the last ones.
+        kept.resize(kept.len() + AFTER.len(), 0.0);
         let values = Floats::new(&kept, precision);
         Some(Self { masks, first, values })
     }
@@ -229,6 +232,39 @@ impl<F: Float> Kind for Masked<'_, F> {
                 row.next += mask.count_ones() as usize;
             }
             weights
+        }
+    }
+
+    fn arrangement(&self) -> Option<Arrangement> {
+        let is_narrow = self.product == Precision::Bf16 && F::words(self.values).is_some();
+        is_narrow.then_some(Arrangement::Natural)
+    }
+
+    #[allow(clippy::needless_range_loop)]
+    #[inline(always)]
+    unsafe fn pair_dots<W: Pairs, const M: usize, const R: usize>(
+        &self,
+        mut rows: [MaskedRow; R],
+        x: &Inputs,
+        scratch: &Scratch,
+    ) -> [[[W; 2]; M]; R] {
+        // SAFETY: the caller's promise; there are as many values as bits, and half a block more.
+        unsafe {
+            let Some(words) = F::words(self.values) else { return by_blocks(self, rows, x, scratch) };
+            let mut sums = [[[W::zero(); 2]; M]; R];
+            for block in 0..x.width / BLOCK {
+                for i in 0..R {
+                    let mask = *self.mask.masks.as_ptr().add(rows[i].blocks + block);
+                    let first = words.as_ptr().add(rows[i].next);
+                    W::prefetch(first.cast::<u8>().wrapping_add(rows[i].ahead));
+                    let second = first.add((mask as u32).count_ones() as usize);
+                    debug_assert!(rows[i].next + BLOCK <= words.len());
+                    let weights = [W::expand_words(mask as u32, first), W::expand_words((mask >> 32) as u32, second)];
+                    add_halves(weights, x, block, &mut sums[i]);
+                    rows[i].next += mask.count_ones() as usize;
+                }
+            }
+            sums
         }
     }
 }

@@ -2,7 +2,7 @@
 
 use candle_core::{Result, bail};
 
-use super::codes::{Code, Codes, Rounding, pack};
+use super::codes::{Code, Codes, Rounding, limit, look_up, pack};
 use super::numbers::{Floats, LANES, Numbers, padded};
 use super::strip::{Plain, Strip};
 use crate::matmul::Precision;
@@ -111,6 +111,8 @@ impl Grid<'_> {
         };
         let groups = self.groups(cols);
         let strip = |statistic: &Statistic| statistic.strip(groups, self.height, self.weight);
+        let (scales, zeros) = (strip(&self.scales), self.zeros.as_ref().map_or(Strip::Constant(0.0), strip));
+        let rounding = Rounding { difference: self.fractional, weight: self.weight, product };
         Codes {
             code: self.code,
             levels: self.code.levels(),
@@ -118,9 +120,11 @@ impl Grid<'_> {
             packed: pack(self.code, codes, cols),
             group: self.group,
             groups,
-            scales: strip(&self.scales),
-            zeros: self.zeros.as_ref().map_or(Strip::Constant(0.0), strip),
-            rounding: Rounding { difference: self.fractional, weight: self.weight, product },
+            looked_up: look_up(self.code, &scales, &zeros, rounding),
+            limit: limit(&scales),
+            scales,
+            zeros,
+            rounding,
         }
     }
 

@@ -7,10 +7,12 @@ use rayon::prelude::*;
 
 use super::MOST;
 use super::codes::{Code, Codes};
-use super::few::{self, FEW, Inputs, Instructions, TOGETHER};
+use super::few::{FEW, Inputs, TOGETHER};
 use super::field::{E2m3, E4m3, Level, Of, Whole};
 use super::floats::{self, Bf16, Bitmask, Dense, F16, F32, Masked};
 use super::grid::Grid;
+use super::instructions::{self, Instructions};
+use super::kind::Arrangement;
 use super::many;
 use super::numbers::Floats;
 use super::outliers::Outliers;
@@ -166,15 +168,20 @@ impl Host {
 
     /// The weights of rows `first ..` by places, outliers among them: `[.., cols]`.
     pub fn decode(&self, on: Instructions, first: usize, out: &mut [f32]) {
-        with_kind!(self, |kind| few::decode(on, kind, first, self.cols, out));
+        with_kind!(self, |kind| instructions::decode(on, kind, first, self.cols, out));
         if let Some(outliers) = &self.outliers {
             out.chunks_exact_mut(self.cols).enumerate().for_each(|(i, row)| outliers.put(first + i, row));
         }
     }
 
+    /// The arrangement that inputs need.
+    pub fn arrangement(&self, on: Instructions) -> Option<Arrangement> {
+        with_kind!(self, |kind| on.arrangement(kind))
+    }
+
     /// The products of some rows with inputs: `[rows, inputs]`.
-    fn few(&self, on: Instructions, rows: Range<usize>, x: &Inputs, out: &mut [f32]) {
-        with_kind!(self, |kind| few::multiply(on, kind, rows.clone(), x, out));
+    pub fn few(&self, on: Instructions, rows: Range<usize>, x: &Inputs, out: &mut [f32]) {
+        with_kind!(self, |kind| instructions::multiply(on, kind, rows.clone(), x, out));
         if let Some(outliers) = &self.outliers {
             for (row, sums) in rows.zip(out.chunks_exact_mut(x.count)) {
                 outliers.add_to(row, &x.values, x.width, sums);
@@ -217,9 +224,9 @@ fn few_each(weights: &[&Host], x: &[f32], tokens: usize) -> Vec<Vec<f32>> {
     let mut inputs: Vec<Vec<Inputs>> = Vec::with_capacity(weights.len());
     let mut input_of = Vec::with_capacity(weights.len());
     for (i, weight) in weights.iter().enumerate() {
-        let arrangement = |weight: &Host| with_kind!(weight, |kind| on.arrangement(kind));
+        let arrangement = weight.arrangement(on);
         let same = |other: &&Host| {
-            other.order == weight.order && other.product == weight.product && arrangement(other) == arrangement(weight)
+            other.order == weight.order && other.product == weight.product && other.arrangement(on) == arrangement
         };
         if let Some(at) = weights[..i].iter().position(same) {
             input_of.push(input_of[at]);
@@ -228,7 +235,7 @@ fn few_each(weights: &[&Host], x: &[f32], tokens: usize) -> Vec<Vec<f32>> {
         input_of.push(inputs.len());
         let part = |x: &[f32]| {
             let inputs = Inputs::new(x, cols, weight.order.as_deref(), |x| weight.product.round(x));
-            inputs.arranged(arrangement(weight))
+            inputs.arranged(arrangement)
         };
         inputs.push(x.chunks(FEW * cols).map(part).collect());
     }

@@ -25,6 +25,8 @@ pub(super) enum Arrangement {
     Natural,
     /// Pair i of the first half is of inputs i and 32 + i, of the second of 16 + i and 48 + i.
     Halves,
+    /// The first half is of inputs 0 to 15 and 32 to 47 as they come, the second of the others.
+    Quarters,
 }
 
 impl Arrangement {
@@ -33,6 +35,7 @@ impl Arrangement {
         match self {
             Arrangement::Natural => place,
             Arrangement::Halves => place / 32 * 16 + place % 32 / 2 + place % 2 * 32,
+            Arrangement::Quarters => place / 32 * 16 + place % 16 + place % 32 / 16 * 32,
         }
     }
 }
@@ -58,6 +61,16 @@ pub(super) trait Kind: Send + Sync {
     /// # Safety
     /// Needs the instructions of `W`.
     unsafe fn prepare<W: Wide>(&self, first: usize, count: usize, scratch: &mut Scratch);
+
+    /// [`Kind::prepare`] for [`Kind::pair_dots`].
+    ///
+    /// # Safety
+    /// Needs the instructions of `W`.
+    #[inline(always)]
+    unsafe fn prepare_pairs<W: Pairs>(&self, first: usize, count: usize, scratch: &mut Scratch) {
+        // SAFETY: the caller's promise.
+        unsafe { self.prepare::<W>(first, count, scratch) }
+    }
 
     /// Row `first + i` of those that were prepared.
     ///

@@ -3,8 +3,8 @@
 use faer::{Accum, MatMut, MatRef};
 use rayon::prelude::*;
 
-use super::few::Instructions;
 use super::host::Host;
+use super::instructions::Instructions;
 use crate::matmul::Precision;
 use crate::matmul::panels::Panels;
 use crate::products;

@@ -4,6 +4,7 @@
 //! A weight is what its grid says it is, with every rounding of it: products differ from those of the dense weight by the
 //! order of sums alone.
 
+mod coded;
 mod codes;
 #[cfg(feature = "cuda")]
 mod cuda;
@@ -12,10 +13,12 @@ mod field;
 mod floats;
 mod grid;
 mod host;
+mod instructions;
 mod kind;
 mod many;
 mod numbers;
 mod outliers;
+mod pair_tables;
 mod pairs;
 pub mod reference;
 mod strip;
@@ -25,6 +28,8 @@ mod uneven;
 mod wide;
 #[cfg(target_arch = "x86_64")]
 mod x86;
+#[cfg(target_arch = "x86_64")]
+mod x86_pairs;
 
 use candle_core::{D, Device, Result, Tensor, bail};
 

@@ -4,6 +4,7 @@ use half::f16;
 
 use super::wide::Wide;
 use crate::matmul::Precision;
+use crate::minifloat::e4m3_number;
 
 /// Numbers that are widened together. Stored arrays end in as many more, so that the last ones need no loop of their own.
 pub(super) const LANES: usize = 16;
@@ -104,6 +105,15 @@ impl Numbers {
         }
         let pair = |pair: &[u8]| pair[0] | pair.get(1).map_or(0, |high| high << 4);
         Numbers::Nibbles(padded(bytes.chunks(2).map(pair)), low)
+    }
+
+    /// The number of a byte, where bytes are small floats.
+    pub(super) fn of_byte(&self, byte: u8) -> Option<f32> {
+        match self {
+            Numbers::E4m3(_, global) => Some(e4m3_number(byte) / global),
+            Numbers::Exponents(_) => Some(power(byte)),
+            _ => None,
+        }
     }
 
     /// Bytes that they take.

@@ -29,12 +29,16 @@ pub(super) struct Plain {
     pub numbers: Numbers,
 }
 
-/// Numbers of some rows, widened: `[rows, stride]`.
+/// Numbers of some rows, widened: `[rows, pitch]`.
 #[derive(Default)]
 pub(super) struct Widened {
     pub values: Vec<f32>,
-    scales: Vec<f32>,
-    zeros: Vec<f32>,
+    /// Numbers from a row to the next: none where all rows have the same.
+    pub pitch: usize,
+    pub scales: Vec<f32>,
+    pub zeros: Vec<f32>,
+    /// The rows whose scales and zeros these are, divided by their height, for [`Strip::widen_pairs`].
+    pub tile: Option<usize>,
 }
 
 impl Strip {
@@ -49,14 +53,6 @@ impl Strip {
         }
     }
 
-    /// Numbers from a row to the next, once they are widened: those of a constant are one row's for all.
-    pub(super) fn stride(&self) -> usize {
-        match self {
-            Strip::Constant(_) => 0,
-            Strip::Plain(plain) | Strip::Coded { codes: plain, .. } => plain.stride,
-        }
-    }
-
     /// Widens the numbers of rows `first .. first + count`, which have so many groups.
     ///
     /// # Safety
@@ -66,12 +62,13 @@ impl Strip {
         // SAFETY: the caller's promise; all buffers have the same length, of whole lanes.
         unsafe {
             match self {
-                Strip::Constant(value) => {
-                    into.values.clear();
-                    into.values.resize(groups, *value);
+                Strip::Constant(value) => into.constant(groups, *value),
+                Strip::Plain(plain) => {
+                    into.pitch = plain.stride;
+                    plain.widen::<W>(first, count, &mut into.values);
                 }
-                Strip::Plain(plain) => plain.widen::<W>(first, count, &mut into.values),
                 Strip::Coded { codes, scales, zeros, round } => {
+                    into.pitch = codes.stride;
                     codes.widen::<W>(first, count, &mut into.values);
                     scales.widen::<W>(first, count, &mut into.scales);
                     zeros.widen::<W>(first, count, &mut into.zeros);
@@ -83,6 +80,19 @@ impl Strip {
                     }
                 }
             }
+        }
+    }
+}
+
+impl Widened {
+    /// The same number for all groups of all rows.
+    pub(super) fn constant(&mut self, groups: usize, value: f32) {
+        (self.pitch, self.tile) = (0, None);
+        let len = groups.next_multiple_of(4);
+        // They are there already but for the first rows.
+        if self.values.len() != len || self.values[0].to_bits() != value.to_bits() {
+            self.values.clear();
+            self.values.resize(len, value);
         }
     }
 }

@@ -1,9 +1,12 @@
 //! Packed weights beside what `cases` holds them to on every device.
 
+use super::few::Inputs;
+use super::instructions::Instructions;
 use super::*;
 use crate::cases::packed::Parts;
 use crate::cases::{flat, values};
 use crate::device::present;
+use crate::matmul::Isa;
 
 #[test]
 fn a_product_does_not_depend_on_threads_or_on_other_inputs() {
@@ -24,6 +27,47 @@ fn a_product_does_not_depend_on_threads_or_on_other_inputs() {
             assert!(some == all[..count * 320], "{count} of 8 inputs on {device:?}");
         }
     }
+}
+
+/// The products of all rows with some inputs, by these instructions.
+#[cfg(target_arch = "x86_64")]
+fn products_on(on: Instructions, packed: &Packed, x: &[f32]) -> Vec<f32> {
+    let packed = packed.host().unwrap();
+    let inputs = Inputs::new(x, packed.cols, packed.order.as_deref(), |x| packed.product.round(x));
+    let inputs = inputs.arranged(packed.arrangement(on));
+    let mut out = vec![0f32; packed.rows * inputs.count];
+    packed.few(on, 0..packed.rows, &inputs, &mut out);
+    out
+}
+
+/// Processors without permutations of bytes compute the same.
+#[cfg(target_arch = "x86_64")]
+#[test]
+fn permutations_of_bytes_change_no_bit() {
+    // Where the processor has none there is nothing to compare: both are the same.
+    let here = Isa::available().iter().any(|isa| isa.used_in(Instructions::current) == Instructions::Avx512Vbmi);
+    let pairs = if here { [Instructions::Avx512Vbmi, Instructions::Avx512Bf16] } else { [Instructions::current(); 2] };
+    let compare = |packed: &Packed, name: &str| {
+        for tokens in [1, 3] {
+            let x = values(tokens * packed.shape().1, 1.0, 2);
+            let [a, b] = pairs.map(|on| products_on(on, packed, &x));
+            assert!(a == b, "{name}, {tokens} tokens");
+        }
+    };
+    let shape = (9, 320);
+    let types = [Code::E4m3, Code::E2m3, Code::E2m1].into_iter().chain((2..=8).map(Code::Signed));
+    for code in types {
+        for (group, fractional) in [(16, true), (16, false), (32, true), (64, false), (320, true)] {
+            let parts = Parts::new(code, shape, group, 1, Precision::Bf16).with_zeros(fractional);
+            let packed = Packed::codes(shape.0, shape.1, &parts.grid(), Precision::Bf16).unwrap();
+            compare(&packed, &format!("{code:?}, groups of {group}, fractional {fractional}"));
+            let grid = Grid { zeros: None, fractional: false, ..parts.grid() };
+            compare(&Packed::codes(shape.0, shape.1, &grid, Precision::Bf16).unwrap(), "no zeros");
+        }
+    }
+    let mut w: Vec<f32> = values(9 * 320, 1.0, 1).iter().map(|&v| Precision::Bf16.round(v)).collect();
+    w.iter_mut().enumerate().filter(|(i, _)| i * 7919 % 13 < 7).for_each(|(_, v)| *v = 0.0);
+    compare(&Packed::dense(9, 320, &w, Precision::Bf16, Precision::Bf16).unwrap(), "half of them zero");
 }
 
 #[test]

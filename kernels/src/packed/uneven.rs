@@ -40,8 +40,8 @@ impl Kind for Uneven<'_> {
         unsafe { self.codes.prepare::<W>(first, count, scratch) }
     }
 
-    unsafe fn row<W: Wide>(&self, first: usize, i: usize, _: &Scratch) -> Row {
-        Row { row: first + i, scales: i * self.codes.scales.stride(), zeros: i * self.codes.zeros.stride() }
+    unsafe fn row<W: Wide>(&self, first: usize, i: usize, scratch: &Scratch) -> Row {
+        Row { row: first + i, scales: i * scratch.scales.pitch, zeros: i * scratch.zeros.pitch }
     }
 
     unsafe fn block<W: Wide>(&self, row: &mut Row, block: usize, scratch: &Scratch) -> [W; 4] {

@@ -61,19 +61,37 @@ pub(super) trait Wide: Copy {
 /// # Safety
 /// As of [`Wide`].
 pub(super) trait Pairs: Wide {
-    /// 32 words of 16 bits: two codes in the lowest bits of each, the first lowest. Even words have the columns that lanes of
+    /// 32 words of 16 bits, from which [`Pairs::half`] takes the codes of a block: two each. Even words have the columns that lanes of
     /// [`Wide::fields`] have first and second, odd ones the third and fourth.
     unsafe fn words(width: u32, from: *const u8) -> Self::Bits;
-    /// All words shifted right.
-    unsafe fn shifted_words(bits: Self::Bits, by: u32) -> Self::Bits;
+    /// The first codes of [`Pairs::words`] in their lowest bits, or the second ones; the bits above them mean nothing.
+    unsafe fn half(width: u32, half: u32, words: Self::Bits) -> Self::Bits;
     /// The lowest four bits of each word, and the fifth in odd ones.
     unsafe fn marked(bits: Self::Bits) -> Self::Bits;
-    /// Two times sixteen numbers rounded to bfloat16.
+    /// [`Pairs::half`] of codes of three bits: bits 1 to 3. Bit 0 is set in second codes, and the fifth in odd words.
+    unsafe fn quarters(half: u32, words: Self::Bits) -> Self::Bits;
+    /// Two times sixteen numbers rounded to bfloat16. Subnormal ones count as zero.
     unsafe fn narrowed(low: Self, high: Self) -> Self::Bits;
+    /// The bfloat16 in even words (0), or in odd ones (1).
+    unsafe fn parity(odd: u32, bits: Self::Bits) -> Self;
     /// The bfloat16 of `table` that the lowest five bits of each word say.
     unsafe fn pick_words(table: Self::Bits, bits: Self::Bits) -> Self::Bits;
     /// 32 bfloat16.
     unsafe fn load_words(from: *const u16) -> Self::Bits;
+    /// Two times 16 bfloat16.
+    unsafe fn join_words(low: *const u16, high: *const u16) -> Self::Bits;
+    /// The words that `mask` has bits for, in order, from the first ones at `from`, where there are 32; zero elsewhere.
+    unsafe fn expand_words(mask: u32, from: *const u16) -> Self::Bits;
+    /// Two f32, again and again.
+    unsafe fn repeat_two(from: *const f32) -> Self;
+    /// Four f32, again and again.
+    unsafe fn repeat_four(from: *const f32) -> Self;
+    /// The numbers at even places of 32, and those at odd ones.
+    unsafe fn unzipped(self, other: Self) -> (Self, Self);
+    /// 2^15 and byte `which` of each lane.
+    unsafe fn biased(which: u32, bits: Self::Bits) -> Self;
+    /// 2^-120 times the `e4m3` in the lower bytes of words (0), or in the upper ones (1), as bfloat16.
+    unsafe fn tiny_e4m3(upper: u32, bits: Self::Bits) -> Self::Bits;
     /// `self` plus the products of pairs.
     unsafe fn dot(self, weights: Self::Bits, x: Self::Bits) -> Self;
 }

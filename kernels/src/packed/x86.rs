@@ -1,9 +1,8 @@
-//! Sixteen numbers in a register of AVX-512.
+//! Sixteen numbers in a register of AVX-512; with permutations of bytes or without.
 
 use std::arch::x86_64::*;
-use std::mem::transmute;
 
-use super::wide::{Pairs, Wide};
+use super::wide::Wide;
 use crate::matmul::Precision;
 
 /// True if the processor has what [`Zmm`] needs.
@@ -15,7 +14,7 @@ pub(super) fn detected() -> bool {
 }
 
 #[derive(Clone, Copy)]
-pub(super) struct Zmm(__m512);
+pub(super) struct Zmm<const VBMI: bool>(pub __m512);
 
 /// The first bits of lanes that are [`Wide::fields`] of 4 · `WIDTH` bits: the word of 32 bits, and the bit in it.
 const fn begin<const WIDTH: usize>() -> ([i32; 16], [i32; 16]) {
@@ -58,7 +57,7 @@ const MAGNITUDES: [f32; 32] = {
 };
 
 // SAFETY of all methods: the trait's promises about instructions and pointers.
-impl Wide for Zmm {
+impl<const VBMI: bool> Wide for Zmm<VBMI> {
     type Bits = __m512i;
 
     #[inline(always)]
@@ -251,65 +250,6 @@ impl Wide for Zmm {
             // The smallest power is subnormal.
             let least = _mm512_set1_epi32(1 << 22);
             Self(_mm512_castsi512_ps(_mm512_max_epi32(_mm512_slli_epi32::<23>(bits), least)))
-        }
-    }
-}
-
-/// Bit 4 of odd words.
-const ODD: i32 = 16 << 16;
-
-// SAFETY of all methods: the trait's promises about instructions and pointers.
-impl Pairs for Zmm {
-    #[inline(always)]
-    unsafe fn words(width: u32, from: *const u8) -> __m512i {
-        // SAFETY: see above.
-        unsafe {
-            if width == 4 {
-                return _mm512_cvtepu8_epi16(_mm256_loadu_si256(from.cast()));
-            }
-            // The third and fourth code of a lane in the upper half of it too; what lies above a word's codes is not looked at.
-            let bits = _mm512_and_si512(Zmm::fields(width, from), _mm512_set1_epi32(0xffff));
-            let up = _mm512_set1_epi32(16 - 2 * width as i32);
-            _mm512_or_si512(bits, _mm512_sllv_epi32(bits, up))
-        }
-    }
-
-    #[inline(always)]
-    unsafe fn shifted_words(bits: __m512i, by: u32) -> __m512i {
-        // SAFETY: see above.
-        unsafe { if by == 0 { bits } else { _mm512_srlv_epi16(bits, _mm512_set1_epi16(by as i16)) } }
-    }
-
-    #[inline(always)]
-    unsafe fn marked(bits: __m512i) -> __m512i {
-        // SAFETY: see above.
-        unsafe { _mm512_or_si512(_mm512_and_si512(bits, _mm512_set1_epi16(15)), _mm512_set1_epi32(ODD)) }
-    }
-
-    #[inline(always)]
-    unsafe fn narrowed(low: Self, high: Self) -> __m512i {
-        // SAFETY: see above; the same 512 bits.
-        unsafe { transmute::<__m512bh, __m512i>(_mm512_cvtne2ps_pbh(high.0, low.0)) }
-    }
-
-    #[inline(always)]
-    unsafe fn pick_words(table: __m512i, bits: __m512i) -> __m512i {
-        // SAFETY: see above.
-        unsafe { _mm512_permutexvar_epi16(bits, table) }
-    }
-
-    #[inline(always)]
-    unsafe fn load_words(from: *const u16) -> __m512i {
-        // SAFETY: see above.
-        unsafe { _mm512_loadu_si512(from.cast()) }
-    }
-
-    #[inline(always)]
-    unsafe fn dot(self, weights: __m512i, x: __m512i) -> Self {
-        // SAFETY: see above; the same 512 bits.
-        unsafe {
-            let (weights, x) = (transmute::<__m512i, __m512bh>(weights), transmute::<__m512i, __m512bh>(x));
-            Self(_mm512_dpbf16_ps(self.0, weights, x))
         }
     }
 }
