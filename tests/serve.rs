@@ -71,7 +71,7 @@ fn a_server_that_ctrl_c_ends_says_so() {
     assert_eq!(child.wait().unwrap().code(), Some(130));
     let mut rest = String::new();
     stdout.read_to_string(&mut rest).unwrap();
-    assert_eq!(rest, "{\"error\":\"stopped\"}\n");
+    assert_eq!(rest, "{\"error\":{\"message\":\"stopped\",\"code\":130}}\n");
 }
 
 #[test]

@@ -19,8 +19,6 @@ use candle_core::cuda_backend::{CudaDType, WrapErr};
 use candle_core::op::BackpropOp;
 use candle_core::{CudaDevice, CudaStorage, Result, Shape, Storage, Tensor, WithDType};
 
-use crate::matmul::Precision;
-
 /// The enum of all files of kernels, and its `module`.
 macro_rules! sources {
     ($($source:ident = $name:literal,)*) => {
@@ -62,15 +60,6 @@ sources! {
     SquareMatrix = "square_matrix",
     Sweep = "sweep",
     Swiglu = "swiglu",
-}
-
-/// A precision as kernels call its type: `Stored` in stored.cuh.
-pub(crate) fn stored(precision: Precision) -> i32 {
-    match precision {
-        Precision::F32 => 0,
-        Precision::Bf16 => 1,
-        Precision::F16 => 2,
-    }
 }
 
 /// A size as kernels take it.

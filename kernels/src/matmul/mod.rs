@@ -285,6 +285,16 @@ pub fn gated(gate: &Matrix, up: &Matrix, x: &Tensor) -> Result<Tensor> {
     }
 }
 
+/// A precision as kernels call its type: `Stored` in stored.cuh.
+#[cfg(feature = "cuda")]
+pub(crate) fn stored(precision: Precision) -> i32 {
+    match precision {
+        Precision::F32 => 0,
+        Precision::Bf16 => 1,
+        Precision::F16 => 2,
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

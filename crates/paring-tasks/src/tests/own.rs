@@ -31,7 +31,7 @@ fn questions_of_ones_own() {
     let mut nan = scores;
     nan[4].loglikelihood = f64::NAN;
     let error = work.samples(&nan).err().unwrap().to_string();
-    assert!(error.starts_with("mine, document 1: the model gives NaN"), "{error}");
+    assert!(error.starts_with("mine, document 1, choice 1: the model gives NaN"), "{error}");
 }
 
 /// Of the others, never the question itself.
@@ -47,7 +47,7 @@ fn examples_are_other_questions() {
     let options = Options { shots: 3, ..Options::default() };
     let error = plan.prepare(&options, &folder(&golden("")), &tokenizer, 64).unwrap_err();
     assert!(
-        error.is_misuse() && error.to_string().contains("num-fewshot 3: 4 documents are drawn for mine"),
+        !error.is_misuse() && error.to_string().contains("num-fewshot 3: 4 documents are drawn for mine"),
         "{error}"
     );
 }
@@ -60,7 +60,7 @@ fn names_of_files() {
         ("a.txt", "expected .jsonl, .json or .parquet after a name"),
     ] {
         let error = Plan::default().with_file(name.into()).unwrap_err();
-        assert!(error.is_misuse() && error.to_string().contains(words), "{error}");
+        assert!(!error.is_misuse() && error.to_string().contains(words), "{error}");
     }
     let plan = Plan::default().with_file("a/v1.2 x.jsonl.gz".into()).unwrap();
     assert_eq!(plan.tasks()[0].name, "v1.2 x");

@@ -10,7 +10,8 @@ use super::super::numbers::{self, Floats, LANES};
 use super::super::outliers::{Columns, Outliers};
 use super::super::strip::{Plain, Strip};
 use super::parts::Parts;
-use crate::cuda::{int, stored};
+use crate::cuda::int;
+use crate::matmul::stored;
 use crate::minifloat::e4m3_number;
 
 /// There is nothing.

@@ -2,7 +2,7 @@
 
 use candle_core::cuda_backend::cudarc::driver::DeviceRepr;
 
-use crate::cuda::stored;
+use crate::matmul::stored;
 use crate::sweep::{Element, GridFormat, Scales, Search};
 
 /// `Format` of the kernels.

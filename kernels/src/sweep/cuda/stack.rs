@@ -11,8 +11,9 @@ use super::kind::{Kind, ROWS, SLICE, THREADS};
 use super::mask::Mask;
 use crate::cuda::blas::{Math, Operand, Target, gemm};
 use crate::cuda::staging::{self, Plain};
-use crate::cuda::{Kernel, Source, function, grid, int, stored};
+use crate::cuda::{Kernel, Source, function, grid, int};
 use crate::matmul::Precision;
+use crate::matmul::stored;
 use crate::sweep::rule::DropKind;
 use crate::sweep::{Fit, GridFormat, Grids, Part, Scales, Swept};
 
