@@ -9,11 +9,12 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// The rooms of `crates/paring`, from the lowest, and those that each may import.
-const ROOMS: [(&str, &[&str]); 11] = [
+const ROOMS: [(&str, &[&str]); 12] = [
     ("plan", &[]),
     ("report", &["plan"]),
     ("pipeline", &["plan", "report"]),
     ("methods", &["plan", "pipeline"]),
+    ("reconstruct", &["pipeline"]),
     ("allocate", &["plan"]),
     ("output", &["plan", "report"]),
     ("compress", &["plan", "report", "pipeline", "methods", "allocate", "output"]),

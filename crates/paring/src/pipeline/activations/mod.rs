@@ -58,6 +58,8 @@ pub struct Hidden {
     budget: DeviceBudget,
     windows: usize,
     seqlen: usize,
+    /// Windows of a batch; the last one may have fewer.
+    together: usize,
 }
 
 impl Hidden {
@@ -91,6 +93,7 @@ impl Hidden {
             budget: storage.budget.clone(),
             windows: windows.count(),
             seqlen: windows.seqlen,
+            together: storage.batch,
         };
         let mut bytes = 0;
         for ids in windows.ids.chunks(storage.batch * windows.seqlen) {
@@ -132,6 +135,12 @@ impl Hidden {
             (Some(Place::Disk(at)), _, Some(spill)) => spill.get(*at, self.budget.device()),
             _ => Err(Error::Plan(format!("batch {i} of {}", self.batches.len()))),
         }
+    }
+
+    /// The activations of one window, `[1, t, dim]`, on the device that computes. Where batches wait elsewhere, all of its batch is
+    /// brought.
+    pub fn window(&self, at: usize) -> Result<Tensor> {
+        Ok(self.batch(at / self.together)?.narrow(0, at % self.together, 1)?)
     }
 
     /// Batch `i` where it can be on its way while another one is worked on.
