@@ -7,8 +7,9 @@ use paring_kernels::adam::{Adam, Moments, clip_factor, square_sum};
 use paring_kernels::attention::{Scores, causal_backward, causal_kept};
 use paring_kernels::embedding::add_rows;
 use paring_kernels::gelu::{gelu, gelu_backward};
+use paring_kernels::gram::Cross;
 use paring_kernels::likelihood::{cross_entropy, divergence};
-use paring_kernels::matmul::{InputGradient, Matrix, Precision, bias_gradient, weight_gradient};
+use paring_kernels::matmul::{InputGradient, Matrix, Precision, bias_gradient};
 use paring_kernels::norm::{layer, layer_backward, rms, rms_backward};
 use paring_kernels::plain::{add, add_each, relu, relu_backward};
 use paring_kernels::rope::{rope, rope_backward};
@@ -118,7 +119,7 @@ fn linear(x: &Tensor, w: &Tensor, dy: &Tensor) -> (Tensor, Tensor, Vec<f32>) {
     let matrix = Matrix::new(rows, cols, flat(w), Precision::F32);
     let mut dx = InputGradient::new(x.dims());
     matrix.add_input_gradient(dy, &mut dx).unwrap();
-    let mut dw = weight_gradient(rows, cols);
+    let mut dw = Cross::new(rows, cols, Precision::F32);
     dw.add(dy, x).unwrap();
     (matrix.matmul(x).unwrap(), dx.finish().unwrap(), dw.finish(1.0))
 }

@@ -149,7 +149,7 @@ pub enum Error {
     /// A block that cannot be trained as it was opened.
     #[error("a backward pass of {what}; open the model without rounding of activations, dense and on the CPU")]
     NoBackward {
-        /// What it has no backward pass of.
+        /// The part that has no backward pass.
         what: &'static str,
     },
     /// The activations of a pass are not those of its tokens.

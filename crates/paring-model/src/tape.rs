@@ -7,7 +7,7 @@
 use candle_core::{Tensor, TensorId};
 use paring_kernels::attention::Kept;
 use paring_kernels::gram::Cross;
-use paring_kernels::matmul::weight_gradient;
+use paring_kernels::matmul::Precision;
 
 use crate::parts::activation::Activation;
 use crate::{Error, Fan, Result};
@@ -100,7 +100,7 @@ impl Gradients {
     pub(crate) fn zeros(fans: &[Fan], norms: impl IntoIterator<Item = (usize, usize)>) -> Self {
         let of_fan = |fan: &Fan| {
             let linear = fan.linears.iter().map(|linear| LinearGradient {
-                weight: weight_gradient(linear.rows, linear.cols),
+                weight: Cross::new(linear.rows, linear.cols, Precision::F32),
                 bias: linear.bias.as_ref().map(|_| vec![0.0; linear.rows]),
             });
             linear.collect()

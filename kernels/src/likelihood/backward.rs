@@ -88,7 +88,7 @@ fn log_sum(z: &[f32]) -> f64 {
     sum_exp(z, top).ln() + f64::from(top)
 }
 
-/// What `f` gives for each row, in their order, and the gradients that it writes, which are 0 before.
+/// The sum of what `f` gives for each row, in their order, and the gradients that it writes, which are 0 before.
 fn rows(logits: &[f32], vocab: usize, f: impl Fn(usize, &[f32], &mut [f32]) -> f64 + Sync) -> (f64, Vec<f32>) {
     let mut dz = vec![0f32; logits.len()];
     let rows = dz.par_chunks_exact_mut(vocab).zip(logits.par_chunks_exact(vocab)).enumerate();

@@ -1,13 +1,12 @@
 //! Backward pass of y = x Wᵀ + b: dx = dy W, dW = dyᵀ x, db = Σ dy.
 //!
-//! dW is a product over tokens, a [`Cross`] that is summed over all calls. dx of linears that share their input is one sum.
+//! dW is a product over tokens, which [`crate::gram::Cross`] sums in f32. dx of linears that share their input is one sum.
 
 use candle_core::{D, Result, Tensor};
 use faer::{Accum, MatMut, MatRef};
 
-use super::{Matrix, Precision, Store};
+use super::{Matrix, Store};
 use crate::gradient::{require_cpu, rows_of, sum_rows};
-use crate::gram::Cross;
 use crate::simd::multiversion;
 use crate::{products, with_f32};
 
@@ -77,11 +76,6 @@ impl Matrix {
     }
 }
 
-/// The gradient of a weight `[rows, cols]`, still 0: [`Cross::add`] of `dy [.., rows]` and `x [.., cols]` adds that of some tokens.
-pub fn weight_gradient(rows: usize, cols: usize) -> Cross {
-    Cross::new(rows, cols, Precision::F32)
-}
-
 multiversion! {
     fn add_rows(x: &[f32], sums: &mut [f32]) {
         for row in x.chunks_exact(sums.len()) {
@@ -107,10 +101,11 @@ pub fn bias_gradient(dy: &Tensor) -> Result<Vec<f32>> {
 mod tests {
     use candle_core::Device;
 
-    use super::super::reference;
+    use super::super::{Precision, reference};
     use super::*;
     use crate::cases::flat;
     use crate::gradient::numeric::{check, dot, narrow, off, values};
+    use crate::gram::Cross;
 
     #[test]
     fn the_reference_is_the_gradient_and_the_fast_form_the_reference() {
@@ -135,7 +130,7 @@ mod tests {
                 let allowed = if precision == Precision::F32 { 1e-6 } else { 2e-2 };
                 assert!(off(&flat(&sum.finish().unwrap()).unwrap(), &twice) < allowed, "{tokens}, {precision:?}");
             }
-            let mut sum = weight_gradient(rows, cols);
+            let mut sum = Cross::new(rows, cols, Precision::F32);
             sum.add(&dy, &x).unwrap();
             assert!(off(&sum.finish(1.0), &dw) < 1e-6);
             assert!(off(&bias_gradient(&dy).unwrap(), &db) < 1e-6);
@@ -153,7 +148,7 @@ mod tests {
             rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap().install(|| {
                 let mut sum = InputGradient::new(&[1, tokens, cols]);
                 sum.add(&dy, &w).unwrap();
-                let mut weight = weight_gradient(rows, cols);
+                let mut weight = Cross::new(rows, cols, Precision::F32);
                 weight.add(&dy, &x).unwrap();
                 (flat(&sum.finish().unwrap()).unwrap(), weight.finish(1.0), bias_gradient(&dy).unwrap())
             })

@@ -11,7 +11,7 @@ use candle_core::{D, Device, Result, Tensor};
 use faer::{Accum, MatMut, MatRef};
 use rayon::prelude::*;
 
-pub use backward::{InputGradient, bias_gradient, weight_gradient};
+pub use backward::{InputGradient, bias_gradient};
 pub use tile::{ISA, Isa, arithmetic, choose};
 
 use crate::plain::add;

@@ -31,7 +31,7 @@ pub(super) struct BlockParts {
 }
 
 impl BlockParts {
-    /// What `f` makes of the changes to scores over `keys` keys.
+    /// Runs `f` with the changes to scores over `keys` keys.
     pub fn with_scores<T>(
         &self,
         positions: &PositionEncoding,

@@ -102,7 +102,7 @@ impl Matrix {
         }
     }
 
-    /// What trains, for [`Matrix::restore`].
+    /// The numbers that train, for [`Matrix::restore`].
     pub fn state(&self) -> Vec<Vec<f32>> {
         match self {
             Matrix::Weights(weights) => vec![weights.values.clone()],

@@ -183,7 +183,7 @@ impl<'a> Trained<'a> {
         self.vectors().zip(vectors).for_each(|(vector, values)| vector.values = values);
     }
 
-    /// What the file will hold: the linears that trained, fan by fan, and vectors by name.
+    /// The numbers that the file will hold: the linears that trained, fan by fan, and vectors by name.
     pub fn finish(mut self) -> (Vec<Vec<Option<Compressed>>>, Vec<(String, Vec<f32>)>) {
         let vectors = self.vectors().map(|vector| (vector.name.clone(), vector.stored())).collect();
         let stored = |linear: &TrainedLinear| linear.matrix.as_ref().map(Matrix::stored);
