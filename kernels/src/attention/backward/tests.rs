@@ -81,8 +81,9 @@ fn the_fast_form_is_the_reference() {
             for (sequence, head, want) in wanted {
                 let head_got: Vec<f32> = of_head(got, *sequence, *head).iter().map(|&v| v as f32).collect();
                 if want.iter().all(|want| want.abs() < 1e-12) {
-                    // One key in sight takes all, and nothing moves its share: only rounding is left.
-                    assert!(head_got.iter().all(|got| got.abs() < 3e-6), "{name} of {t} tokens");
+                    // One key in sight takes all, and nothing moves its share: what is left is the rounding of two sums of up to
+                    // 64 products in two orders, some 8 in size, times a key of up to 4.
+                    assert!(head_got.iter().all(|got| got.abs() < 3e-5), "{name} of {t} tokens");
                 } else {
                     assert!(off(&head_got, want) < 1e-5, "{name} of {t} tokens, {}", off(&head_got, want));
                 }
