@@ -17,9 +17,9 @@ const ROOMS: [(&str, &[&str]); 12] = [
     ("reconstruct", &["pipeline"]),
     ("allocate", &["plan"]),
     ("output", &["plan", "report"]),
-    ("compress", &["plan", "report", "pipeline", "methods", "allocate", "output"]),
+    ("compress", &["plan", "report", "pipeline", "methods", "reconstruct", "allocate", "output"]),
     ("commands", &["plan", "report", "pipeline", "methods", "output", "compress"]),
-    ("cost", &["plan", "report", "pipeline", "methods", "output", "compress"]),
+    ("cost", &["plan", "report", "pipeline", "methods", "reconstruct", "output", "compress"]),
     ("bench", &["plan", "report", "pipeline", "methods"]),
     ("request", &["plan", "report", "pipeline", "output", "compress", "commands", "cost"]),
 ];

@@ -90,6 +90,8 @@ const HEADINGS: [(&str, &[&str]); 20] = [
             "perchannel",
             "true-sequential",
             "dense-stream",
+            "reconstruct",
+            "reconstruct-steps",
             "allow-fallback",
         ],
     ),
