@@ -12,11 +12,11 @@ use support::stalling::{Stalling, told};
 use support::*;
 
 /// Runs to kill: pruning with and without snapshots, grids, a second level with a threshold that is searched
-/// for, statistics in turns, nothing but weights, settings of each linear that are measured.
+/// for, statistics in turns, nothing but weights, settings of each linear that are measured, blocks that are trained.
 const RUNS: [&str; 9] = [
     "sparsify demo demo --pattern 2:4 --nsamples 8 --seqlen 64 --resumable",
-    "sparsify demo demo --sparsity 0.5 --nsamples 8 --seqlen 64 --resumable=never",
-    "quantize demo demo --wbits 3 --groupsize 32 --nsamples 8 --seqlen 64 --resumable",
+    "sparsify demo demo --sparsity 0.5 --reconstruct-steps 3 --nsamples 8 --seqlen 64 --resumable=never",
+    "quantize demo demo --wbits 3 --groupsize 32 --dense-stream none --reconstruct-steps 3 --nsamples 8 --seqlen 64 --resumable",
     "quantize demo demo --wbits 3 --groupsize 16 --outlier-share 0.01 --nsamples 8 --seqlen 64",
     "quantize demo demo --wbits 4 --nsamples 8 --seqlen 64 --true-sequential --offload activations --resumable",
     "quantize demo --wbits 4 --groupsize 32 --method rtn",

@@ -14,6 +14,7 @@ macro_rules! on_gpu {
     };
 }
 
+pub mod adam;
 pub mod allocator;
 pub mod attention;
 pub mod cases;
@@ -22,7 +23,9 @@ pub mod cholesky;
 mod cuda;
 pub mod device;
 pub mod element;
+pub mod embedding;
 pub mod gelu;
+mod gradient;
 pub mod gram;
 pub mod likelihood;
 pub mod masks;
@@ -36,9 +39,11 @@ pub(crate) mod products;
 pub mod quantize;
 mod range;
 pub mod rope;
+pub mod scales;
 pub mod select;
 mod simd;
 pub mod square_matrix;
+pub mod squared_error;
 pub mod sweep;
 pub mod swiglu;
 pub mod threads;

@@ -140,6 +140,11 @@ impl CacheRounding {
         Ok(Some([keys.flatten_all()?.to_vec1()?, values.flatten_all()?.to_vec1()?]))
     }
 
+    /// True if caches are rounded.
+    pub(crate) fn rounds(&self) -> bool {
+        self.0.is_some()
+    }
+
     /// Shows `keys` (after rotation) and `values`, both f32 `[b, t, kv_heads, head_dim]`, to the tap, and returns
     /// what is read back from the cache.
     pub fn pass(&self, keys: Tensor, values: Tensor, tap: &mut dyn Tap) -> Result<[Tensor; 2]> {

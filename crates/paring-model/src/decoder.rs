@@ -8,8 +8,9 @@ use paring_kernels::attention::{CacheType, KeyValues};
 use paring_kernels::likelihood::Likely;
 
 use crate::anatomy::{BlockInfo, LinearInfo, OuterInfo};
+use crate::parts::norm::Norm;
 use crate::pass::{Flow, Pass};
-use crate::{Arithmetic, Error, Fan, Result, Tap};
+use crate::{Arithmetic, Error, Fan, Gradients, Result, Tap, Tape};
 
 /// A language model, opened and checked, of which only what is asked for is in memory.
 ///
@@ -172,6 +173,27 @@ pub trait Block: Send + Sync {
 
     /// Number of fans.
     fn fan_count(&self) -> usize;
+
+    /// The norms, in the order of [`BlockInfo::norms`].
+    fn norms(&mut self) -> Vec<&mut Norm>;
+
+    /// Gradients of the block's parameters, all 0.
+    fn gradients(&self) -> Gradients;
+
+    /// Adds the gradients of the block's parameters for that of the output of a recorded pass, `dy [b, t, dim]` f32, and returns
+    /// that of its input. In f32, on the CPU; the weights have to be those of the pass, and products are taken for what
+    /// they would be without rounding. Twice the products of a forward pass; the same bits for any number of threads.
+    fn backward(&self, tape: Tape, dy: &Tensor, gradients: &mut Gradients) -> Result<Tensor>;
+
+    /// [`Block::forward`] that keeps what [`Block::backward`] needs. Errors where there is no backward pass: on a GPU, and where
+    /// activations or caches are rounded to codes.
+    fn record(&self, h: &Tensor) -> Result<(Tensor, Tape)> {
+        let mut tape = Tape::new(h);
+        let flow = self.run(h, &mut Pass { tape: Some(&mut tape), ..Pass::whole(&mut ()) })?;
+        let Flow::Out(y) = flow else { return Err(Error::StoppedEarly) };
+        tape.end(&y)?;
+        Ok((y, tape))
+    }
 
     /// `h [b, t, dim]` → the next block's input, same shape. Each fan shows its input to `tap`.
     fn forward(&self, h: &Tensor, tap: &mut dyn Tap) -> Result<Tensor> {

@@ -140,6 +140,18 @@ pub enum Error {
     /// A pass to a block's output ended before it.
     #[error("the pass through a block stopped before its output; this is an error of the program")]
     StoppedEarly,
+    /// A step of a recorded pass reads activations that no step of it made.
+    #[error("a recorded pass reads activations that no step of it made; this is an error of the program")]
+    OffTape,
+    /// A step of a recorded pass has no gradient.
+    #[error("a recorded pass has a step whose result nothing reads; this is an error of the program")]
+    NoGradient,
+    /// A block that cannot be trained as it was opened.
+    #[error("a backward pass of {what}; open the model without rounding of activations, dense and on the CPU")]
+    NoBackward {
+        /// The part that has no backward pass.
+        what: &'static str,
+    },
     /// The activations of a pass are not those of its tokens.
     #[error("activations of {tokens} tokens in a pass of {expected} tokens of {sequences} sequences")]
     SpanTokens {

@@ -4,6 +4,7 @@
 //! * [`anatomy`]: linears, attention, MLP and norms of blocks, and the parts around them.
 //! * [`fan`]: [`Fan`], [`Linear`] and the [`Tap`] that watches inputs; [`pass`]: which tokens go through a block, and how
 //!   far; [`held`]: what passes that stop on the way hand on.
+//! * [`tape`]: what a forward pass keeps for its backward pass, and gradients.
 //! * [`sequence`]: sequences that grow token by token.
 //! * [`weight`]: the right-hand side of a linear's product; [`activations`]: rounding of activations as a model runs.
 //! * [`source`]: checkpoint → checked tensors; [`mismatch`]: all that is wrong with them, in one line.
@@ -27,6 +28,7 @@ pub mod pass;
 mod scales;
 pub mod sequence;
 pub mod source;
+pub mod tape;
 pub mod weight;
 
 pub use activations::Arithmetic;
@@ -43,4 +45,5 @@ pub use paring_kernels::likelihood::Likely;
 pub use paring_kernels::matmul::Precision;
 pub use pass::{Flow, Pass, Piece, Tokens};
 pub use sequence::{Next, Sequence, extend};
+pub use tape::{Gradients, LinearGradient, Tape};
 pub use weight::{Dense, Weight};

@@ -4,7 +4,7 @@ use std::ops::Range;
 
 use paring_kernels::attention::KeyValues;
 
-use crate::{Error, Held, Result, Tap};
+use crate::{Error, Held, Result, Tap, Tape};
 
 /// The outcome of a step of a pass.
 #[derive(Debug)]
@@ -25,6 +25,8 @@ pub struct Pass<'a> {
     pub tokens: Tokens<'a>,
     /// Results of an earlier pass of the same tokens, which stopped sooner, for whole sequences; `None` computes all of them.
     pub held: Option<&'a mut Held>,
+    /// Keeps what a backward pass needs, of whole sequences to the block's output; `None` keeps nothing.
+    pub tape: Option<&'a mut Tape>,
 }
 
 /// The tokens in a pass.
@@ -48,12 +50,12 @@ pub struct Piece<'a> {
 impl<'a> Pass<'a> {
     /// A pass of whole sequences to the block's output.
     pub fn whole(tap: &'a mut dyn Tap) -> Self {
-        Self { tap, stop: None, tokens: Tokens::Whole, held: None }
+        Self { tap, stop: None, tokens: Tokens::Whole, held: None, tape: None }
     }
 
     /// A pass of whole sequences to the input of fan `stop`.
     pub fn up_to(stop: usize, tap: &'a mut dyn Tap) -> Self {
-        Self { tap, stop: Some(stop), tokens: Tokens::Whole, held: None }
+        Self { stop: Some(stop), ..Self::whole(tap) }
     }
 
     /// The same pass, which takes up where an earlier one of these tokens stopped.
@@ -63,7 +65,7 @@ impl<'a> Pass<'a> {
 
     /// A pass of the next tokens of several sequences to the block's output.
     pub fn next(pieces: Vec<Piece<'a>>, tap: &'a mut dyn Tap) -> Self {
-        Self { tap, stop: None, tokens: Tokens::Next(pieces), held: None }
+        Self { tokens: Tokens::Next(pieces), ..Self::whole(tap) }
     }
 }
 

@@ -4,7 +4,7 @@ use std::any::Any;
 use std::sync::Arc;
 
 use candle_core::{Device, Tensor};
-use paring_kernels::matmul::{Matrix, Precision, gated, matmul_each};
+use paring_kernels::matmul::{InputGradient, Matrix, Precision, gated, matmul_each};
 use paring_kernels::plain::{add, add_each};
 use paring_kernels::quantize::{Rounded, Rounding, scale_rows};
 use paring_kernels::swiglu::swiglu;
@@ -36,6 +36,12 @@ pub trait Weight: Any + Send + Sync {
     /// `onto [.., rows] + (x Wᵀ + bias [rows])`.
     fn matmul_onto(&self, x: &Tensor, bias: Option<&Tensor>, onto: &Tensor) -> Result<Tensor> {
         Ok(add(onto, &biased(self.matmul(x)?, bias)?)?)
+    }
+
+    /// Adds dy W for the gradient `dy [.., rows]` of the product to that of its input, in f32 and with the weight as the product
+    /// sees it. Errors where the product does more to its input than multiply.
+    fn add_input_gradient(&self, dy: &Tensor, sum: &mut InputGradient) -> Result<()> {
+        Ok(sum.add(dy, &self.dense()?.flatten_all()?.to_vec1::<f32>()?)?)
     }
 }
 
@@ -98,6 +104,10 @@ impl Weight for Dense {
     fn matmul_onto(&self, x: &Tensor, bias: Option<&Tensor>, onto: &Tensor) -> Result<Tensor> {
         biased(self.0.matmul_onto(x, onto)?, bias)
     }
+
+    fn add_input_gradient(&self, dy: &Tensor, sum: &mut InputGradient) -> Result<()> {
+        Ok(self.0.add_input_gradient(dy, sum)?)
+    }
 }
 
 /// A weight whose inputs are rounded to codes first.
@@ -125,5 +135,9 @@ impl Weight for QuantizedInput {
 
     fn dense(&self) -> Result<Tensor> {
         self.weight.dense()
+    }
+
+    fn add_input_gradient(&self, _: &Tensor, _: &mut InputGradient) -> Result<()> {
+        Err(Error::NoBackward { what: "a linear whose inputs are rounded to codes" })
     }
 }

@@ -15,6 +15,7 @@
 //! * [`report`]: the numbers of a run, its progress, and the same for other programs.
 //! * [`pipeline`]: the loop over blocks, the activations between them, and statistics of their inputs.
 //! * [`methods`]: a method applied to the linears of one input.
+//! * [`reconstruct`]: a compressed block trained until it answers as the dense one.
 //! * [`allocate`]: settings for each linear under a budget for all.
 //! * [`output`]: files that a run writes, its journal, and the check of what was written.
 //! * [`compress`]: a whole run: walk, compress, write, reopen and check.
@@ -32,6 +33,7 @@ pub mod methods;
 pub mod output;
 pub mod pipeline;
 pub mod plan;
+pub mod reconstruct;
 pub mod report;
 pub mod request;
 

@@ -72,6 +72,13 @@ pub(super) struct Running {
     pub sum: f32,
 }
 
+impl Running {
+    /// The logarithm of the sum of exponentials of scores.
+    pub(super) fn log_sum(&self) -> f32 {
+        (self.top + self.sum.log2()) * std::f32::consts::LN_2
+    }
+}
+
 impl Default for Running {
     fn default() -> Self {
         Self { top: f32::NEG_INFINITY, sum: 0.0 }
@@ -86,15 +93,19 @@ pub(super) struct Task<'a> {
     pub rows: usize,
     /// `[rows, heads · dim]`.
     pub out: &'a mut [f32],
+    /// The logarithm of each softmax's sum of exponentials, `[rows, heads]`.
+    pub sums: &'a mut [f32],
 }
 
-/// Cuts `out [batch, time, heads · dim]` into tasks, those of a sequence in order.
-pub(super) fn tasks<'a>(shape: &Shape<'_>, out: &'a mut [f32]) -> Vec<Task<'a>> {
-    let width = shape.heads * shape.dim;
-    let mut tasks = Vec::with_capacity(shape.batch * shape.time.div_ceil(TILE));
-    for (sequence, out) in out.chunks_exact_mut(shape.time * width).enumerate() {
-        for (i, out) in out.chunks_mut(TILE * width).enumerate() {
-            tasks.push(Task { sequence, first: i * TILE, rows: out.len() / width, out });
+/// Cuts `out [batch, time, heads · dim]` and `sums [batch, time, heads]` into tasks, those of a sequence in order.
+pub(super) fn tasks<'a>(shape: &Shape<'_>, out: &'a mut [f32], sums: &'a mut [f32]) -> Vec<Task<'a>> {
+    let &Shape { batch, time, heads, dim, .. } = shape;
+    let width = heads * dim;
+    let mut tasks = Vec::with_capacity(batch * time.div_ceil(TILE));
+    let sequences = out.chunks_exact_mut(time * width).zip(sums.chunks_exact_mut(time * heads));
+    for (sequence, (out, sums)) in sequences.enumerate() {
+        for (i, (out, sums)) in out.chunks_mut(TILE * width).zip(sums.chunks_mut(TILE * heads)).enumerate() {
+            tasks.push(Task { sequence, first: i * TILE, rows: out.len() / width, out, sums });
         }
     }
     tasks

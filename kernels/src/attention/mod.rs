@@ -1,6 +1,7 @@
 //! Causal attention with grouped queries: of whole sequences ([`causal`]), and of the last positions of sequences whose
 //! earlier keys and values lie in a cache ([`ragged`]).
 
+mod backward;
 mod cache;
 mod cpu;
 #[cfg(feature = "cuda")]
@@ -9,11 +10,13 @@ mod ragged;
 pub(crate) mod reference;
 mod tiles;
 
+pub use backward::causal_backward;
 pub use cache::{CacheType, KeyValues};
 pub use ragged::{Span, ragged};
 
-use candle_core::{Result, Tensor};
+use candle_core::{DType, Result, Tensor};
 
+use crate::gradient::require_cpu;
 use crate::matmul::Precision;
 use crate::with_f32;
 
@@ -50,29 +53,79 @@ impl Scores<'_> {
 /// for t of 1024; with bfloat16 twice as many, on tensor cores.
 pub fn causal(q: &Tensor, k: &Tensor, v: &Tensor, scores: &Scores<'_>, precision: Precision) -> Result<Tensor> {
     let (b, t, heads, d) = q.dims4()?;
+    let window = check_causal([q, k, v], scores)?;
+    if q.elem_count() == 0 {
+        return q.reshape((b, t, heads * d));
+    }
+    let shape = shape_of(q, k, scores, window)?;
+    on_gpu!(q => cuda::causal(&shape, 0, [q, k, v], scores.bias, precision));
+    let [out, _] = on_host(&shape, [q, k, v], scores.bias, precision)?;
+    Tensor::from_vec(out, (b, t, heads * d), q.device())
+}
+
+/// The result of [`causal`] with what its backward pass needs of it.
+pub struct Kept {
+    /// `[b, t, heads · d]`.
+    pub out: Tensor,
+    /// The logarithm of each softmax's sum of exponentials, `[b, t, heads]`.
+    pub sums: Tensor,
+}
+
+/// [`causal`] for [`causal_backward`]. Errors on other shapes, and where the tensors are not on the CPU.
+pub fn causal_kept(q: &Tensor, k: &Tensor, v: &Tensor, scores: &Scores<'_>, precision: Precision) -> Result<Kept> {
+    require_cpu(q, "attention")?;
+    let (b, t, heads, d) = q.dims4()?;
+    let window = check_causal([q, k, v], scores)?;
+    if q.elem_count() == 0 {
+        let sums = Tensor::zeros((b, t, heads), DType::F32, q.device())?;
+        return Ok(Kept { out: q.reshape((b, t, heads * d))?, sums });
+    }
+    let shape = shape_of(q, k, scores, window)?;
+    let [out, sums] = on_host(&shape, [q, k, v], scores.bias, precision)?;
+    Ok(Kept {
+        out: Tensor::from_vec(out, (b, t, heads * d), q.device())?,
+        sums: Tensor::from_vec(sums, (b, t, heads), q.device())?,
+    })
+}
+
+/// The output and the logarithms of sums of [`tiles::causal`].
+fn on_host(
+    shape: &cpu::Shape<'_>,
+    [q, k, v]: [&Tensor; 3],
+    bias: Option<&Tensor>,
+    precision: Precision,
+) -> Result<[Vec<f32>; 2]> {
+    with_bias(shape, bias, |shape| {
+        with_f32(q, |q| with_f32(k, |k| with_f32(v, |v| Ok(tiles::causal(shape, q, [k, v], precision)))))
+    })
+}
+
+/// Runs `f` with the values of the bias in the shape.
+fn with_bias<T>(
+    shape: &cpu::Shape<'_>,
+    bias: Option<&Tensor>,
+    f: impl FnOnce(&cpu::Shape<'_>) -> Result<T>,
+) -> Result<T> {
+    let Some(bias) = bias else { return f(shape) };
+    let width = bias.dims2()?.1;
+    with_f32(bias, |values| f(&cpu::Shape { bias: Some((values, width)), ..*shape }))
+}
+
+/// The shape of attention without its bias, which [`with_bias`] adds.
+fn shape_of<'a>(q: &Tensor, k: &Tensor, scores: &Scores<'_>, window: usize) -> Result<cpu::Shape<'a>> {
+    let (batch, time, heads, dim) = q.dims4()?;
+    let groups = k.dim(2)?;
+    Ok(cpu::Shape { batch, time, heads, groups, dim, scale: scores.scale, window, bias: None })
+}
+
+/// The window. Errors on shapes that do not go together.
+fn check_causal([q, k, v]: [&Tensor; 3], scores: &Scores<'_>) -> Result<usize> {
+    let (b, t, heads, d) = q.dims4()?;
     let (_, _, groups, _) = k.dims4()?;
     if k.dims() != [b, t, groups, d] || v.dims() != k.dims() || groups == 0 || heads % groups != 0 {
         candle_core::bail!("attention of queries {:?} over keys {:?} and values {:?}", q.shape(), k.shape(), v.shape());
     }
-    let window = check_scores(scores, heads, t)?;
-    if q.elem_count() == 0 {
-        return q.reshape((b, t, heads * d));
-    }
-    let &Scores { scale, bias, .. } = scores;
-    let shape = cpu::Shape { batch: b, time: t, heads, groups, dim: d, scale, window, bias: None };
-    on_gpu!(q => cuda::causal(&shape, 0, [q, k, v], bias, precision));
-    let run = |bias: Option<(&[f32], usize)>| {
-        let shape = cpu::Shape { bias, ..shape };
-        with_f32(q, |q| with_f32(k, |k| with_f32(v, |v| Ok(tiles::causal(&shape, q, [k, v], precision)))))
-    };
-    let out = match bias {
-        None => run(None)?,
-        Some(bias) => {
-            let width = bias.dims2()?.1;
-            with_f32(bias, |values| run(Some((values, width))))?
-        }
-    };
-    Tensor::from_vec(out, (b, t, heads * d), q.device())
+    check_scores(scores, heads, t)
 }
 
 /// The window, the largest number for none. Errors on a window of 0 and on a bias that is not for `heads` heads and `keys`

@@ -75,9 +75,9 @@ impl Packed {
     }
 }
 
-/// `q [batch, time, heads · dim]`, `k` and `v` `[batch, time, groups · dim]` → `[batch, time, heads · dim]`. A task holds 64
-/// queries of the heads of one group.
-pub(super) fn causal(shape: &Shape<'_>, q: &[f32], kv: [&[f32]; 2], precision: Precision) -> Vec<f32> {
+/// `q [batch, time, heads · dim]`, `k` and `v` `[batch, time, groups · dim]` → `[batch, time, heads · dim]`, and the logarithms of the
+/// sums of exponentials `[batch, time, heads]`. A task holds 64 queries of the heads of one group.
+pub(super) fn causal(shape: &Shape<'_>, q: &[f32], kv: [&[f32]; 2], precision: Precision) -> [Vec<f32>; 2] {
     let &Shape { batch, time, heads, groups, dim, .. } = shape;
     let elements = if precision == Precision::Bf16 { Elements::Pairs } else { Elements::Singles };
     let isa = Isa::current();
@@ -87,7 +87,8 @@ pub(super) fn causal(shape: &Shape<'_>, q: &[f32], kv: [&[f32]; 2], precision: P
         .map(|i| Packed::new(shape, kv, elements, i / groups, i % groups))
         .collect();
     let mut out = vec![0.0; batch * time * heads * dim];
-    tasks(shape, &mut out).into_par_iter().rev().with_max_len(1).for_each(|task| {
+    let mut sums = vec![0.0; batch * time * heads];
+    tasks(shape, &mut out, &mut sums).into_par_iter().rev().with_max_len(1).for_each(|task| {
         let mut room = Room::default();
         let q = &q[(task.sequence * time + task.first) * heads * dim..][..task.rows * heads * dim];
         for (group, packed) in packed[task.sequence * groups..][..groups].iter().enumerate() {
@@ -96,10 +97,11 @@ pub(super) fn causal(shape: &Shape<'_>, q: &[f32], kv: [&[f32]; 2], precision: P
             for (row, from) in room.out.chunks_exact(dim).enumerate() {
                 let (head, query) = (group * each + row / task.rows, row % task.rows);
                 task.out[query * heads * dim + head * dim..][..dim].copy_from_slice(from);
+                task.sums[query * heads + head] = room.running[row].log_sum();
             }
         }
     });
-    out
+    [out, sums]
 }
 
 /// Buffers of a task.

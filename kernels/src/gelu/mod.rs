@@ -1,6 +1,9 @@
 //! GELU with the exact normal distribution: x Φ(x) (Hendrycks and Gimpel 2016).
 
+mod backward;
 pub(crate) mod reference;
+
+pub use backward::gelu_backward;
 
 use candle_core::{Result, Tensor};
 
@@ -25,6 +28,12 @@ multiversion! {
 /// error on 4000 Chebyshev points, by Lawson's reweighting).
 #[inline(always)]
 fn tail(t: f32) -> f32 {
+    tail_and_density(t).0
+}
+
+/// Φ(−t) and e^(−t²/2).
+#[inline(always)]
+fn tail_and_density(t: f32) -> (f32, f32) {
     let u = 1.0 / (1.0 + 0.35 * t);
     let mut p = -0.029_165_285_f32;
     for c in [
@@ -39,7 +48,8 @@ fn tail(t: f32) -> f32 {
     ] {
         p = p * u + c;
     }
-    p * u * simd::exp(-0.5 * t * t)
+    let density = simd::exp(-0.5 * t * t);
+    (p * u * density, density)
 }
 
 /// `x Φ(x)` of each element of `x` f32, Φ the normal distribution: `x / 2 · (1 + erf(x / √2))`. Same shape.

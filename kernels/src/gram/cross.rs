@@ -49,6 +49,11 @@ impl Cross {
         self.add(&Tensor::from_vec(y, a.shape(), a.device())?, x)
     }
 
+    /// The sum so far, row-major `[rows, cols]`.
+    pub fn values(&self) -> &[f32] {
+        &self.sums
+    }
+
     /// The sum, row-major `[rows, cols]`, every element multiplied by `factor`.
     pub fn finish(mut self, factor: f32) -> Vec<f32> {
         self.sums.iter_mut().for_each(|sum| *sum *= factor);

@@ -1,8 +1,13 @@
 //! The negative log-likelihood of given tokens under logits that come in pieces of the vocabulary: −log softmax(logits)\[target\];
 //! and whether they are the likeliest.
 
+mod backward;
 #[cfg(feature = "cuda")]
 mod cuda;
+#[cfg(test)]
+mod reference;
+
+pub use backward::{cross_entropy, divergence};
 
 use candle_core::{Device, Result, Tensor};
 use rayon::prelude::*;

@@ -1,5 +1,6 @@
 //! Products of activations with a weight matrix: `y = x Wᵀ`.
 
+mod backward;
 #[cfg(feature = "cuda")]
 pub(crate) mod cuda;
 pub(crate) mod panels;
@@ -10,6 +11,7 @@ use candle_core::{D, Device, Result, Tensor};
 use faer::{Accum, MatMut, MatRef};
 use rayon::prelude::*;
 
+pub use backward::{InputGradient, bias_gradient};
 pub use tile::{ISA, Isa, arithmetic, choose};
 
 use crate::plain::add;

@@ -1,7 +1,12 @@
 //! Norms over the last dimension: root mean square and layer norm.
 
+mod backward;
 #[cfg(feature = "cuda")]
 mod cuda;
+#[cfg(test)]
+mod reference;
+
+pub use backward::{layer_backward, rms_backward};
 
 use candle_core::{D, Result, Tensor};
 

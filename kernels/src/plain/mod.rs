@@ -1,7 +1,10 @@
 //! Plain loops over elements: sums, ReLU, largest values, checks.
 
+mod backward;
 #[cfg(feature = "cuda")]
 mod cuda;
+
+pub use backward::relu_backward;
 
 use candle_core::{Result, Tensor};
 use rayon::prelude::*;

@@ -1,7 +1,10 @@
 //! Rotary embeddings, half-split: element i of a head rotates together with element i + d/2.
 
+mod backward;
 #[cfg(feature = "cuda")]
 mod cuda;
+
+pub use backward::rope_backward;
 
 use candle_core::{Result, Tensor};
 

@@ -1,6 +1,9 @@
 //! SwiGLU: silu(gate) · up.
 
+mod backward;
 pub(crate) mod reference;
+
+pub use backward::swiglu_backward;
 
 use candle_core::{Result, Tensor};
 

@@ -2,7 +2,7 @@
 
 use std::rc::Rc;
 
-use paring::plan::{ActOrder, Grouping, Opt, Pattern, Search};
+use paring::plan::{ActOrder, Grouping, Opt, Pattern, RECONSTRUCT_STEPS, Search};
 use paring::request::{BuiltIn, GroupChange, GroupOptions, RecipeOptions, Request, Sources};
 use paring::{Error, Result};
 use paring_data::hub::DownloadObserver;
@@ -181,6 +181,7 @@ impl Run {
             ignore: self.ignore.clone(),
             true_sequential: self.true_sequential,
             dense_stream: self.dense_stream,
+            reconstruct_steps: count(self.reconstruct_steps).or(self.reconstruct.then_some(RECONSTRUCT_STEPS)),
             gram_precision: self.gram_precision,
             skip_out_loss: self.skip_out_loss,
             allow_fallback: self.allow_fallback,

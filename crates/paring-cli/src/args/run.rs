@@ -130,6 +130,18 @@ pub struct Run {
     /// long, and memory for a second set of activations. With few tokens a large share fits their noise.
     #[arg(long, value_name = "SHARE", hide_short_help = true, help_heading = GPTQ)]
     pub dense_stream: Option<DenseStream>,
+    /// Train each block, once it is compressed, until it answers as the dense one: weights that are left, or scales, and norms and biases
+    ///
+    /// On a CPU. Takes some times as long as the rest, and memory for the moments of a block. What is stored has the least loss on an
+    /// eighth of the windows, which are held out.
+    #[arg(long, hide_short_help = true, help_heading = GPTQ)]
+    pub reconstruct: bool,
+    /// Steps of --reconstruct for each block [default: 64]; implies it
+    #[arg(
+        long, value_name = "STEPS", value_parser = clap::value_parser!(u32).range(1..), hide_short_help = true,
+        help_heading = GPTQ
+    )]
+    pub reconstruct_steps: Option<u32>,
     /// Store plain rounding or pruning where it has the smaller error on a layer, instead of only reporting it
     #[arg(long, conflicts_with = "skip_out_loss", hide_short_help = true, help_heading = GPTQ)]
     pub allow_fallback: bool,

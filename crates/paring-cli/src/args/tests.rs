@@ -97,6 +97,8 @@ const HEADINGS: [(&str, &[&str]); 25] = [
             "perchannel",
             "true-sequential",
             "dense-stream",
+            "reconstruct",
+            "reconstruct-steps",
             "allow-fallback",
         ],
     ),

@@ -17,6 +17,7 @@ pub fn doing(step: &Step<'_>) -> String {
         Stage::Check => "checking the output",
         Stage::Head => "head",
         Stage::Allocate => "measuring layers",
+        Stage::Train => "training",
     };
     let module = step.module.map_or(String::new(), |name| format!(" of {}", short(name)));
     // The batch of windows that is at work now.

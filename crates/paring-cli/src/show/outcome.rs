@@ -25,6 +25,7 @@ pub fn outcome(report: &Report, made: &Made) -> Vec<String> {
     let out = Path::new(&report.out);
     let shell = |path: &Path| quoted(&[path.display().to_string()]);
     let folder = format!("{}/", shell(out).trim_end_matches('/'));
+    lines.extend(trained(report));
     lines.push(format!("  model    {folder}  (checked: every tensor reads back as computed)"));
     lines.push(format!("  report   {}", shell(&out.join(REPORT_PAGE))));
     lines.extend(trial(report, made));
@@ -58,6 +59,17 @@ fn headline(report: &Report) -> String {
     parts.push(format!("{}{place}", seconds(report.seconds)));
     parts.push(report.place.memory(report.peak_rss_mib));
     format!("{}: {}", words::scheme(report), parts.join(", "))
+}
+
+/// The change of the blocks' errors.
+fn trained(report: &Report) -> Option<String> {
+    let better = report.blocks.iter().filter(|block| block.kept > 0).count();
+    let shares: Vec<f64> = report.blocks.iter().map(|block| block.after / block.before).collect();
+    let known: Vec<f64> = shares.iter().copied().filter(|share| share.is_finite()).collect();
+    let mean = known.iter().sum::<f64>() / known.len() as f64;
+    let count = plural(report.blocks.len(), "block");
+    let share = if known.is_empty() { String::new() } else { format!(" to {:.0} % on average", 100.0 * mean) };
+    (!report.blocks.is_empty()).then(|| format!("  blocks   {better} of {count} trained, their error{share}"))
 }
 
 /// The bits that are stored for a weight of the compressed linears.

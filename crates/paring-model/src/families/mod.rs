@@ -1,8 +1,10 @@
 //! Model families: a folder each, found by the names in the config.
 
+mod backward;
 mod block;
 mod falcon;
 mod family;
+mod groups;
 mod llama;
 mod model;
 mod names;

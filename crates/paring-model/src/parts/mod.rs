@@ -1,5 +1,6 @@
 //! Parts that several families are built of.
 
+pub mod activation;
 pub mod alibi;
 pub mod embedding;
 pub mod encoding;

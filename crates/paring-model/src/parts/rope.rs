@@ -6,7 +6,7 @@ use std::ops::Range;
 use std::sync::{Mutex, PoisonError};
 
 use candle_core::{Device, Tensor};
-use paring_kernels::rope::rope;
+use paring_kernels::rope::{rope, rope_backward};
 
 use crate::{Error, Result, config::Config};
 
@@ -151,6 +151,12 @@ impl Rope {
     pub fn forward_next(&self, x: &Tensor, spans: &[Range<usize>]) -> Result<Tensor> {
         let tables = self.next_tables(spans, x.device())?;
         Ok(rope(x, &tables.cos, &tables.sin)?)
+    }
+
+    /// The gradient of the input of [`Rope::forward`] for that of its output, of the same shape.
+    pub fn backward(&self, dy: &Tensor) -> Result<Tensor> {
+        let tables = self.tables(dy.dim(1)?, dy.device())?;
+        Ok(rope_backward(dy, &tables.cos, &tables.sin)?)
     }
 
     /// All blocks of a pass ask for the same spans, so the last tables are kept.

@@ -22,6 +22,7 @@ mod summary;
 #[cfg(test)]
 mod tests;
 mod threshold;
+mod train;
 mod visitor;
 mod warnings;
 
@@ -105,6 +106,7 @@ impl Plan {
             choice.check_device(&self.device)?;
         }
         self.check_dense_stream()?;
+        self.check_reconstruction()?;
         let kinds = schemes::kinds(self)?;
         let Some(cache) = &self.kv_cache else { return Ok(()) };
         activations::check_cache(cache)?;

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use candle_core::Tensor;
 use paring_format::message::Message;
 use paring_format::names::CONFIG;
 use paring_format::names::{JOURNAL, MANIFEST};
@@ -21,7 +22,7 @@ use crate::pipeline::activations::Hidden;
 use crate::pipeline::walk::{Visitor, walk};
 use crate::report::names::RUN_FILES;
 use crate::report::progress::Observer;
-use crate::report::{Clock, LayerReport, Report, arithmetic};
+use crate::report::{BlockReport, Clock, LayerReport, Report, arithmetic};
 use crate::{Error, Result};
 
 /// A run about to walk its blocks, with what earlier processes did of it.
@@ -35,6 +36,8 @@ pub(super) struct Started {
     pub arithmetic: Vec<String>,
     /// Linears of the blocks that are done.
     pub layers: Vec<LayerReport>,
+    /// Those of them that were trained.
+    pub blocks: Vec<BlockReport>,
     /// Notes, and how many of them are in the journal.
     pub notes: Vec<String>,
     pub noted: usize,
@@ -132,6 +135,7 @@ pub(super) fn begin(job: &Job, identity: RunIdentity, clock: &mut Clock) -> Resu
         allotted: None,
         arithmetic,
         layers: Vec::new(),
+        blocks: Vec::new(),
         notes,
         noted: 0,
         seconds: 0.0,
@@ -204,6 +208,7 @@ fn resume(job: &Job, identity: &RunIdentity, read: journal::Read, place: Place, 
         peak_rss_mib: last.map_or(0.0, |block| block.peak_rss_mib),
         kept,
         layers: read.blocks.iter().flat_map(|block| block.layers.iter().cloned()).collect(),
+        blocks: read.blocks.iter().filter_map(|block| block.trained.clone()).collect(),
         shards,
     })
 }
@@ -245,7 +250,7 @@ impl Started {
         let Some(windows) = job.windows.as_ref().filter(|_| self.blocks() < decoder.blocks()) else { return Ok(None) };
         let dir = self.output.dir().to_path_buf();
         let storage = job.storage(windows, &dir)?;
-        let (mut found, count) = (None, 1 + usize::from(job.plan.dense_stream.is_some()));
+        let (mut found, count) = (None, 1 + usize::from(job.plan.runs_dense()));
         if let Some((at, file)) = self.kept.take() {
             match Hidden::restore(decoder, windows, storage.clone(), (&dir, &file), count) {
                 Ok(streams) => found = Some((streams, at)),
@@ -282,8 +287,34 @@ struct ClosedShards<'a> {
     made: Checkpoint,
 }
 
+impl ClosedShards<'_> {
+    /// Puts the norms and biases of a block that was trained into it.
+    fn put_vectors(&self, i: usize, block: &mut dyn Block) -> Result<()> {
+        let info = self.job.decoder.block_info(i);
+        for linear in block.fans().into_iter().flat_map(|fan| &mut fan.linears) {
+            if let Some(bias) = &mut linear.bias {
+                self.put_vector(&format!("{}.bias", linear.name), bias)?;
+            }
+        }
+        for (norm, info) in block.norms().into_iter().zip(&info.norms) {
+            for (tensor, name) in norm.tensors().into_iter().zip(&info.tensors) {
+                self.put_vector(name, tensor)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn put_vector(&self, name: &str, tensor: &mut Tensor) -> Result<()> {
+        let stored = self.made.info(name).filter(|info| info.shape == tensor.dims());
+        let stored = stored.ok_or_else(|| Error::Plan(format!("{name}: not in the shard of its block")))?;
+        let values = stored.dtype.decode_f32(&self.made.read(name)?);
+        *tensor = Tensor::from_vec(values, tensor.shape().clone(), tensor.device())?;
+        Ok(())
+    }
+}
+
 impl Visitor for ClosedShards<'_> {
-    fn block(&mut self, _: usize, entering: Option<(&mut dyn Block, &Hidden)>, _: &mut Clock) -> Result<()> {
+    fn block(&mut self, i: usize, entering: Option<(&mut dyn Block, &Hidden)>, _: &mut Clock) -> Result<()> {
         let Some((block, _)) = entering else { return Ok(()) };
         let device = self.job.decoder.device();
         for fan in block.fans() {
@@ -292,6 +323,9 @@ impl Visitor for ClosedShards<'_> {
                 let dense = self.made.read_linear(&linear.name, rows, cols)?.into_dense();
                 linear.weight = Arc::new(Dense::on(device, rows, cols, dense, self.job.plan.precision)?);
             }
+        }
+        if self.job.plan.reconstruct_steps.is_some() {
+            self.put_vectors(i, block)?;
         }
         Ok(())
     }

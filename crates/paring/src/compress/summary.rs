@@ -9,7 +9,7 @@ use crate::{Error, Result};
 
 /// The report of a run whose output is complete. `walked` is what remains of it apart from its output.
 pub(super) fn report(job: &Job, walked: Walked, written: &Written, clock: &Clock) -> Result<Report> {
-    let Walked { layers, notes, arithmetic, elapsed } = walked;
+    let Walked { layers, blocks, notes, arithmetic, elapsed } = walked;
     let weights = layers.iter().map(|l| l.rows * l.cols).sum::<usize>().max(1) as f64;
     let outlier_share = layers.iter().map(|l| l.outliers).sum::<usize>() as f64 / weights;
     let published_bits = published_bits(job, outlier_share);
@@ -40,6 +40,7 @@ pub(super) fn report(job: &Job, walked: Walked, written: &Written, clock: &Clock
         tasks: None,
         notes,
         layers,
+        blocks,
         stages: clock.stages(),
     })
 }

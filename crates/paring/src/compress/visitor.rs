@@ -15,7 +15,7 @@ use super::output::Output;
 use super::select::Selection;
 use super::snapshots::SnapshotSchedule;
 use super::start::Started;
-use super::{Job, activations};
+use super::{Job, activations, train};
 use crate::output::journal::{BlockRecord, Contents, Kept, Line};
 use crate::pipeline::activations::Hidden;
 use crate::pipeline::drift::Drift;
@@ -23,7 +23,7 @@ use crate::pipeline::stats::{Ranges, Stats};
 use crate::pipeline::walk::Visitor;
 use crate::plan::Curvature;
 use crate::report::progress::{Observer, Step, spelled};
-use crate::report::{Clock, LayerReport, Stage};
+use crate::report::{BlockReport, Clock, LayerReport, Stage};
 use crate::{Error, Result};
 
 pub(super) struct Compressor<'a> {
@@ -45,11 +45,15 @@ pub(super) struct Compressor<'a> {
     held: Vec<Held>,
     /// The dense model's activations, where it runs beside.
     dense: Option<DensePath>,
+    /// Linears of the block at hand that are trained before they are written.
+    waiting: Vec<Finished>,
+    blocks: Vec<BlockReport>,
 }
 
 /// The results of a walk apart from its output.
 pub(super) struct Walked {
     pub layers: Vec<LayerReport>,
+    pub blocks: Vec<BlockReport>,
     pub notes: Vec<String>,
     /// Each arithmetic that computed, from the beginning.
     pub arithmetic: Vec<String>,
@@ -65,7 +69,7 @@ impl<'a> Compressor<'a> {
         observer: &'a mut dyn Observer,
     ) -> Self {
         let before = started.blocks();
-        let Started { output, layers, notes, noted, arithmetic, .. } = started;
+        let Started { output, layers, blocks, notes, noted, arithmetic, .. } = started;
         Self {
             job,
             selection,
@@ -81,12 +85,14 @@ impl<'a> Compressor<'a> {
             snapshots: SnapshotSchedule::new(job.resumable),
             held: Vec::new(),
             dense,
+            waiting: Vec::new(),
+            blocks,
         }
     }
 
     pub(super) fn finish(self) -> (Output, Walked) {
-        let Self { output, layers, notes, arithmetic, elapsed, .. } = self;
-        (output, Walked { layers, notes, arithmetic, elapsed })
+        let Self { output, layers, blocks, notes, arithmetic, elapsed, .. } = self;
+        (output, Walked { layers, blocks, notes, arithmetic, elapsed })
     }
 
     /// The statistics and ranges that a block's fans ask for, of which there are `fans`.
@@ -110,7 +116,7 @@ impl<'a> Compressor<'a> {
         &mut self,
         context: Context<'_>,
         BlockInfo { linears, attention, .. }: &BlockInfo,
-        mut entering: Option<(&mut dyn Block, &Hidden)>,
+        entering: &mut Option<(&mut dyn Block, &Hidden)>,
         clock: &mut Clock,
     ) -> Result<()> {
         let count = linears.iter().map(|l| l.fan + 1).max().unwrap_or(0);
@@ -122,8 +128,8 @@ impl<'a> Compressor<'a> {
         for first in (0..count).step_by(step) {
             let group = first..(first + step).min(count);
             let Collected { mut stats, ranges, mut drift } =
-                self.collect((context.block, attention), &wanted, &group, &entering, clock)?;
-            let mut targets: Vec<Option<&mut Fan>> = match &mut entering {
+                self.collect((context.block, attention), &wanted, &group, entering, clock)?;
+            let mut targets: Vec<Option<&mut Fan>> = match entering {
                 Some((block, _)) => block.fans().into_iter().map(Some).collect(),
                 None => (0..count).map(|_| None).collect(),
             };
@@ -163,7 +169,8 @@ impl<'a> Compressor<'a> {
             let shown: Vec<Option<(Curvature, usize)>> =
                 wanted.stats.iter().enumerate().map(|(f, fan)| fan.filter(|_| of_group(f))).collect();
             let compared = || shown.iter().map(Option::is_some).collect();
-            let beside = self.dense.as_mut().map(|dense| dense.beside(self.job, i, compared()));
+            let dense = self.dense.as_mut().filter(|_| self.job.plan.dense_stream.is_some());
+            let beside = dense.map(|dense| dense.beside(self.job, i, compared()));
             let mut beside = beside.transpose()?;
             let entering = (&**block, *hidden, &mut self.held[..]);
             stats = self.job.collect(i, entering, (&shown, beside.as_mut()), &mut ranges, self.observer, clock)?;
@@ -173,6 +180,48 @@ impl<'a> Compressor<'a> {
             self.output.add(activations::of_cache(args, module, seen, self.job.float_type())?);
         }
         Ok(Collected { stats, ranges, drift })
+    }
+
+    /// Puts a linear into the open shard.
+    fn put(&mut self, finished: Finished) {
+        let Finished { encoded, scales, report, note, .. } = finished;
+        self.output.put(encoded);
+        self.output.add(scales);
+        note.into_iter().for_each(|note| Sink::note(self, spelled(&note, self.observer)));
+        self.layers.push(report);
+    }
+
+    /// Trains the block whose linears wait, puts them into the open shard, and returns the names of the other tensors that
+    /// went there.
+    fn train(
+        &mut self,
+        i: usize,
+        info: &BlockInfo,
+        entering: Option<(&mut dyn Block, &Hidden)>,
+        clock: &mut Clock,
+    ) -> Result<Vec<String>> {
+        let mut linears = std::mem::take(&mut self.waiting);
+        let mut vectors = Vec::new();
+        if let Some(((block, hidden), dense)) = entering.zip(self.dense.as_ref()).filter(|_| !linears.is_empty()) {
+            let job = self.job;
+            let encoder = self.output.encoder();
+            let made = train::train(
+                job,
+                (i, info, block),
+                (hidden, dense.hidden()),
+                (encoder, &mut linears),
+                self.observer,
+                clock,
+            )?;
+            // Computed with weights that are gone.
+            self.held = Vec::new();
+            vectors = made.vectors;
+            self.blocks.push(made.report);
+        }
+        linears.into_iter().for_each(|linear| self.put(linear));
+        let names = vectors.iter().map(|tensor| tensor.name.clone()).collect();
+        self.output.add(vectors);
+        Ok(names)
     }
 
     /// Keeps the activations after block `i` on disk, if it is time. Where they do not fit there, a note says so.
@@ -230,12 +279,11 @@ impl Sink for Compressor<'_> {
     }
 
     fn finished(&mut self, finished: Finished) {
-        let Finished { encoded, scales, report, note } = finished;
-        self.output.put(encoded);
-        self.output.add(scales);
-        self.observer.linear(&report);
-        note.into_iter().for_each(|note| Sink::note(self, spelled(&note, self.observer)));
-        self.layers.push(report);
+        self.observer.linear(&finished.report);
+        match finished.trains {
+            Some(_) => self.waiting.push(finished),
+            None => self.put(finished),
+        }
     }
 }
 
@@ -250,18 +298,29 @@ impl Visitor for Compressor<'_> {
             budget: &job.budget,
             block: i,
         };
-        if let Some(dense) = &mut self.dense {
+        let (info, mut entering) = (job.decoder.block_info(i), entering);
+        // Where only what leaves a block is compared, the dense one is read when the other is done.
+        let beside = job.plan.dense_stream.is_some();
+        if let Some(dense) = self.dense.as_mut().filter(|_| beside) {
             dense.enter(job, i, clock)?;
         }
-        self.fans(context, &job.decoder.block_info(i), entering, clock)?;
+        self.fans(context, &info, &mut entering, clock)?;
         if let Some(dense) = &mut self.dense {
-            // Nobody asks what the last block makes.
-            if i + 1 < job.decoder.blocks() { dense.leave(job, i, clock)? } else { dense.close() }
+            // Nobody asks what the last block makes, unless it trains.
+            if i + 1 == job.decoder.blocks() && self.waiting.is_empty() {
+                dense.close();
+            } else {
+                if !beside {
+                    dense.enter(job, i, clock)?;
+                }
+                dense.leave(job, i, clock)?;
+            }
         }
+        let trained = self.train(i, &info, entering, clock)?;
         self.observer.step(&Step::new(Stage::Write).block(i));
         let start = Instant::now();
-        for name in job.decoder.rest_names(i) {
-            self.output.copy(&job.checkpoint, &name)?;
+        for name in job.decoder.rest_names(i).iter().filter(|name| !trained.contains(name)) {
+            self.output.copy(&job.checkpoint, name)?;
         }
         self.contents = self.output.close_shard()?;
         clock.add(Stage::Write, start, 0.0);
@@ -279,13 +338,24 @@ impl Visitor for Compressor<'_> {
         let contents = std::mem::take(&mut self.contents);
         let (layers, notes) = (self.layers[self.noted.0..].to_vec(), self.notes[self.noted.1..].to_vec());
         self.noted = (self.layers.len(), self.notes.len());
+        let trained = self.blocks.last().filter(|report| report.block == i).cloned();
         let (seconds, peak_rss_mib) = (self.elapsed.seconds(), self.elapsed.peak_rss_mib());
         let stages = clock.stages();
         let start = Instant::now();
         self.output.note(move |shard| {
             let shard = shard?.into();
-            let record =
-                BlockRecord { block: i, shard, hidden, contents, layers, notes, stages, seconds, peak_rss_mib };
+            let record = BlockRecord {
+                block: i,
+                shard,
+                hidden,
+                contents,
+                layers,
+                trained,
+                notes,
+                stages,
+                seconds,
+                peak_rss_mib,
+            };
             Some(Line::Block(Box::new(record)))
         })?;
         clock.add(Stage::Write, start, 0.0);

@@ -104,6 +104,7 @@ impl Llama {
             sequential: false,
             holds: false,
             dense: false,
+            trains: None,
             cache: false,
             errors: true,
             resident: usize::MAX,

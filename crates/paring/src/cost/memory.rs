@@ -91,7 +91,21 @@ impl Sheet<'_> {
                 vec![
                     part("Gram matrices", if self.sequential { largest } else { all }),
                     part("drift of inputs", if self.sequential { widest_drift } else { drifts }),
-                    part("activations of a batch", models * tokens * (F32 * self.activations(block) + copy)),
+                    part("activations of a batch", self.compared() * tokens * (F32 * self.activations(block) + copy)),
+                ],
+            ));
+        }
+        if runs && self.trains.is_some() {
+            // What a backward pass of a window keeps, and the gradients of its activations on the way.
+            let of_window = 2 * self.seqlen * F32 * self.activations(block);
+            moments.push(moment(
+                "train",
+                vec![
+                    part("activations of a window and their gradients", of_window),
+                    // Compressed, and as it trains: masters, the best state, two moments, gradients and the mask.
+                    part("weights in training", (6 * F32 + 1) * weights),
+                    part("weights laid out for products", F32 * weights),
+                    part("shards", 2 * written),
                 ],
             ));
         }

@@ -37,6 +37,8 @@ const SMALL: usize = 64 << 10;
 pub(super) struct Rates {
     /// Operations of products with weights.
     pub product: f64,
+    /// Operations of products in f32, where blocks are trained.
+    pub train: f64,
     /// Operations of Gram matrices.
     pub gram: f64,
     /// Operations of factors.
@@ -120,8 +122,13 @@ impl Rates {
         };
         let cols = widest.linear.info.cols.min(COLS);
         let (product, gram) = products(device, cols, precision)?;
+        let train = match sheet.trains {
+            Some(_) if precision != Precision::F32 => products(device, cols, Precision::F32)?.0,
+            _ => product,
+        };
         let (factor, sweeps) = (f64::INFINITY, Vec::new());
-        let mut rates = Self { product, gram, factor, memory, link, each: each(widest, device, precision)?, sweeps };
+        let each = each(widest, device, precision)?;
+        let mut rates = Self { product, train, gram, factor, memory, link, each, sweeps };
         for trial in &trials {
             let (factor, sweep) = swept(trial, device, sheet, &rates)?;
             rates.factor = rates.factor.min(factor);
@@ -143,6 +150,7 @@ impl Rates {
                 self.each[0] * (blocks + made / threads)
             }
             Stage::Forward => (work.operations / self.product + work.moved / self.memory).max(work.carried / self.link),
+            Stage::Train => work.operations / self.train + work.moved / self.memory,
             Stage::Gram => work.operations / self.gram,
             Stage::Factor => work.operations / self.factor,
             Stage::Sweep => {

@@ -30,8 +30,10 @@ pub(super) struct Sheet<'a> {
     pub sequential: bool,
     /// Passes through a block hand on what they computed.
     pub holds: bool,
-    /// The dense model runs beside.
+    /// The dense model passes through each block beside the other one, for its statistics.
     pub dense: bool,
+    /// Steps at most in which each block is trained.
+    pub trains: Option<usize>,
     /// Scales of the cache of keys and values come from the data.
     pub cache: bool,
     /// The error of each layer is computed.
@@ -219,6 +221,7 @@ impl<'a> Sheet<'a> {
             sequential: job.plan.true_sequential,
             holds: job.holds(),
             dense: job.plan.dense_stream.is_some(),
+            trains: job.plan.reconstruct_steps,
             cache: job.plan.kv_cache.is_some(),
             errors: !job.plan.skip_out_loss,
             resident: job.resident_activations(),
@@ -233,8 +236,13 @@ impl<'a> Sheet<'a> {
         Self { windows, seqlen, batches: batches(windows, batch_windows(seqlen)), ..self.clone() }
     }
 
-    /// Models that activations pass through: the dense one may run beside.
+    /// Models whose activations are there between two blocks: the dense one may run beside.
     pub fn models(&self) -> usize {
+        1 + usize::from(self.dense || self.trains.is_some())
+    }
+
+    /// Models that pass through a block for its statistics.
+    pub fn compared(&self) -> usize {
         1 + usize::from(self.dense)
     }
 

@@ -5,6 +5,7 @@ use std::ops::Range;
 use super::sheet::{Block, Linear, Sheet};
 use crate::pipeline::shapes::activations;
 use crate::plan::{Curvature, Recipe};
+use crate::reconstruct::Settings;
 use crate::report::Stage;
 
 /// Work of a part of a run.
@@ -34,7 +35,7 @@ impl Work {
 }
 
 /// All parts, in the order of a run's report.
-pub(super) const STAGES: [Stage; 9] = [
+pub(super) const STAGES: [Stage; 10] = [
     Stage::Read,
     Stage::Forward,
     Stage::Gram,
@@ -44,6 +45,7 @@ pub(super) const STAGES: [Stage; 9] = [
     Stage::Pack,
     Stage::Write,
     Stage::Check,
+    Stage::Train,
 ];
 
 const F32: f64 = size_of::<f32>() as f64;
@@ -146,7 +148,25 @@ impl Sheet<'_> {
                 let written = linears + block.rest.iter().map(|t| t.written as f64).sum::<f64>();
                 Work { written, moved: written, ..Work::default() }
             }
+            Stage::Train if runs && chosen > 0.0 => {
+                self.trains.map_or_else(Work::default, |steps| self.training(block, steps))
+            }
             _ => Work::default(),
+        }
+    }
+
+    /// The training of a block: three times a forward pass in each step, and looks at the windows that are held out.
+    fn training(&self, block: &Block<'_>, steps: usize) -> Work {
+        let Block { info, linears, .. } = block;
+        let settings = Settings::new(steps, self.windows, self.precision);
+        let weights: f64 = linears.iter().map(|l| l.weights() as f64).sum();
+        let windows = 3 * steps * settings.batch + (steps / settings.check + 2) * settings.held_out;
+        let tokens = (windows * self.seqlen) as f64;
+        Work {
+            operations: 2.0 * tokens * (weights + (self.seqlen * info.attention.width()) as f64),
+            // Gradients, masters and moments are read and written, and masters laid out for products.
+            moved: F32 * (12.0 * steps as f64 * weights + 3.0 * tokens * activations(info, self.dim) as f64),
+            ..Work::default()
         }
     }
 
@@ -195,7 +215,7 @@ impl Sheet<'_> {
             }
         };
         let mut work = Work::default();
-        let models = self.models();
+        let models = self.compared();
         let step = if self.sequential { 1 } else { last.max(1) };
         let (first_of_mlp, down) = info.mlp.fans();
         let mut from = 0;
@@ -207,9 +227,13 @@ impl Sheet<'_> {
             }
         }
         if !is_last {
-            (0..models).for_each(|_| work.add(pass(from..last)));
+            work.add(pass(from..last));
             // What the block makes of them goes back, too.
             work.carried += if held { 0.0 } else { hidden };
+        }
+        // Training needs what the last block makes, too.
+        if self.models() > 1 && (!is_last || self.trains.is_some()) {
+            work.add(pass(if self.dense { from } else { 0 }..last));
         }
         work
     }

@@ -11,6 +11,7 @@ mod named;
 mod option;
 mod overrides;
 mod recipe;
+mod reconstruct;
 mod rounding;
 mod spqr;
 
@@ -32,6 +33,7 @@ pub(crate) use named::named_layout;
 pub use option::Opt;
 pub use overrides::{Choice, Override};
 pub use recipe::Recipe;
+pub use reconstruct::RECONSTRUCT_STEPS;
 pub use rounding::{Grouping, Rounding, Search};
 pub use spqr::{Permutation, Spqr, for_target_bits};
 
@@ -125,6 +127,9 @@ pub struct Plan {
     /// The dense model runs beside, and weights are shifted towards what it computes; `None`: they are not.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub dense_stream: Option<DenseStream>,
+    /// Each block is trained, once its linears are compressed, until it answers as the dense one: steps at most. `None`: none is.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub reconstruct_steps: Option<usize>,
     /// The device: `cpu`, or `cuda:N`.
     pub device: String,
     /// Bytes of a GPU's memory that it may fill; `None` on the CPU.
@@ -196,6 +201,7 @@ impl Plan {
             moment: None,
             true_sequential: false,
             dense_stream: None,
+            reconstruct_steps: None,
             device: "cpu".into(),
             max_vram: None,
             precision: Precision::F32,

@@ -70,6 +70,8 @@ options! {
     QqScaleBits "qq-scale-bits",
     QqZeroBits "qq-zero-bits",
     QqZeroSym "qq-zero-sym",
+    Reconstruct "reconstruct",
+    ReconstructSteps "reconstruct-steps",
     Refit "refit",
     Resumable "resumable",
     Resume "resume",

@@ -68,7 +68,7 @@ impl Plan {
             |recipe: &Recipe| recipe.statistics() != Curvature::Flat || recipe.input.as_ref().is_some_and(stored);
         self.kv_cache.is_some()
             || self.allocation.is_some()
-            || self.dense_stream.is_some()
+            || self.runs_dense()
             || self.choices().any(|(_, choice)| needs(choice.recipe))
     }
 

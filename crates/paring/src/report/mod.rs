@@ -1,5 +1,6 @@
 //! The numbers of a run: `report.json`, described in `docs/report.md`.
 
+mod block;
 pub mod choices;
 pub mod comparison;
 pub mod difference;
@@ -24,6 +25,7 @@ use paring_kernels::device;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+pub use block::BlockReport;
 pub use environment::{Environment, arithmetic, quoted};
 pub(crate) use size::stored_bits;
 pub use size::{Size, Sizes};
@@ -96,11 +98,13 @@ pub enum Stage {
     Head,
     /// Measuring which setting each linear gets.
     Allocate,
+    /// Blocks trained after they were compressed.
+    Train,
 }
 
 /// Names of the stages, in the order of [`Stage`].
-const STAGES: [&str; 11] =
-    ["read", "forward", "gram", "factor", "sweep", "error", "pack", "write", "check", "head", "allocate"];
+const STAGES: [&str; 12] =
+    ["read", "forward", "gram", "factor", "sweep", "error", "pack", "write", "check", "head", "allocate", "train"];
 
 impl Stage {
     /// Its name in reports.
@@ -353,6 +357,9 @@ pub struct Report {
     pub notes: Vec<String>,
     /// One entry per compressed linear.
     pub layers: Vec<LayerReport>,
+    /// One entry per block that was trained.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub blocks: Vec<BlockReport>,
     /// Time by stage.
     pub stages: Vec<StageReport>,
 }

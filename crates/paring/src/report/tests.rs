@@ -34,6 +34,7 @@ pub(crate) fn report() -> Report {
         seconds: 0.5,
     };
     Report {
+        blocks: Vec::new(),
         version: VERSION,
         out: "out".into(),
         method: "gptq".into(),

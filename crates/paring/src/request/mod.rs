@@ -103,6 +103,8 @@ pub struct Request {
     /// Runs the dense model beside, and shifts weights towards what it computes. By default by half of the way, on the CPU, where the
     /// method has the Gram matrix, unless the published way is asked for.
     pub dense_stream: Option<DenseStream>,
+    /// Train each block, once its linears are compressed, until it answers as the dense one, in so many steps at most; none.
+    pub reconstruct_steps: Option<usize>,
     /// Arithmetic of a GPU's Gram matrices of f32 activations; f32.
     pub gram_precision: GramPrecision,
     /// Do not compute the error of each layer.
@@ -162,6 +164,7 @@ impl Request {
             ignore: Vec::new(),
             true_sequential: None,
             dense_stream: None,
+            reconstruct_steps: None,
             gram_precision: GramPrecision::F32,
             skip_out_loss: false,
             allow_fallback: false,
@@ -290,6 +293,7 @@ impl Request {
             seed: self.seed,
             true_sequential: self.true_sequential.unwrap_or(false),
             dense_stream: self.dense_stream.filter(|stream| *stream != DenseStream::NONE),
+            reconstruct_steps: self.reconstruct_steps,
             gram_precision: self.gram_precision,
             layers: self.layers,
             include: self.include.clone(),

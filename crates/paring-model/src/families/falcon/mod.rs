@@ -4,7 +4,6 @@
 mod shape;
 
 use candle_core::Tensor;
-use paring_kernels::gelu::gelu;
 
 use self::shape::{Order, Shape};
 use super::block::Step;
@@ -12,7 +11,7 @@ use super::family::{BlockShape, Family, NormKind, NormShape, OuterShape};
 use super::{FamilyEntry, open_model, outer_info};
 use crate::anatomy::{AttentionInfo, MlpInfo};
 use crate::config::Config;
-use crate::parts::encoding::PositionEncoding;
+use crate::parts::{activation::Activation, encoding::PositionEncoding};
 use crate::pass::Flow;
 use crate::{Result, Sizes};
 
@@ -49,21 +48,6 @@ impl Falcon {
 
     fn norm(&self, name: &'static str, hint: &'static str) -> NormShape {
         NormShape { name, kind: NormKind::Layer, dim: self.shape.dim, eps: self.shape.eps, hint }
-    }
-
-    /// Queries `[b, t, heads, head_dim]`, keys and values `[b, t, groups, head_dim]` of the fused matrix's output `[b, t,
-    /// (heads + 2 · groups) · head_dim]`, which holds, group by group, the group's queries, its key and its value. That is
-    /// each of Falcon's three layouts: the new architecture's; multi-query, with one group; and heads with keys of their
-    /// own, with a group each.
-    fn split(&self, qkv: &Tensor) -> Result<[Tensor; 3]> {
-        let (b, t, _) = qkv.dims3()?;
-        let Shape { heads, groups, head_dim, .. } = self.shape;
-        let each = heads / groups;
-        let x = qkv.reshape((b, t, groups, each + 2, head_dim))?;
-        let part = |from: usize, count: usize| -> Result<Tensor> {
-            Ok(x.narrow(3, from, count)?.reshape((b, t, groups * count, head_dim))?)
-        };
-        Ok([part(0, each)?, part(each, 1)?, part(each + 1, 1)?])
     }
 }
 
@@ -130,7 +114,7 @@ impl Family for Falcon {
                 (qkv, None)
             }
         };
-        let [q, k, v] = self.split(&qkv)?;
+        let [q, k, v] = step.split(&qkv)?;
         drop(qkv);
         let x = step.attend(q, k, v)?;
         // Where the MLP reads the block's input, the sum waits for the end.
@@ -143,7 +127,7 @@ impl Family for Falcon {
                 up
             }
         };
-        let x = gelu(&up)?;
+        let x = step.activate(Activation::Gelu, &up)?;
         step.onto(order.fans().len() - 1, &x, &sum)
     }
 

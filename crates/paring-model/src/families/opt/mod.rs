@@ -111,7 +111,7 @@ impl Family for Opt {
 
         let x = if before { step.norm(OF_MLP, &h)? } else { h.clone() };
         let Flow::Out([x]) = step.fan(FC1, &x)? else { return Ok(Flow::Stopped) };
-        let x = (self.shape.activation)(&x)?;
+        let x = step.activate(self.shape.activation, &x)?;
         let Flow::Out(h) = step.onto(FC2, &x, &h)? else { return Ok(Flow::Stopped) };
         Ok(Flow::Out(if before { h } else { step.norm(OF_MLP, &h)? }))
     }

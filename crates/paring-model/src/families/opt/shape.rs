@@ -1,19 +1,13 @@
 //! OPT configuration: validated values.
 
-use candle_core::Tensor;
-use paring_kernels::gelu::gelu;
-use paring_kernels::plain::relu;
-
 use super::super::family::{LinearShape, NormKind, NormShape};
 use super::{FC1, FC2, OUT, QKV};
 use crate::Result;
 use crate::config::Config;
+use crate::parts::activation::Activation;
 
 /// No config has a key for it: it is torch's default.
 const EPS: f32 = 1e-5;
-
-/// The function between the two linears of the MLP.
-type Activation = fn(&Tensor) -> candle_core::Result<Tensor>;
 
 /// The config's numbers, checked.
 #[derive(Clone, Debug)]
@@ -44,9 +38,9 @@ impl Shape {
         if dim % heads != 0 {
             return Err(config.bad("hidden_size", format!("a multiple of num_attention_heads ({heads})")));
         }
-        let activation: Activation = match config.text_if("activation_function")? {
-            None | Some("relu") => relu,
-            Some("gelu") => gelu,
+        let activation = match config.text_if("activation_function")? {
+            None | Some("relu") => Activation::Relu,
+            Some("gelu") => Activation::Gelu,
             Some(_) => return Err(config.bad("activation_function", "relu or gelu")),
         };
         let norm_before = config.flag("do_layer_norm_before", true)?;

@@ -11,6 +11,7 @@ mod oracle;
 mod packed;
 mod relatives;
 mod sequences;
+mod training;
 
 use std::path::PathBuf;
 use std::sync::Arc;

@@ -3,9 +3,9 @@
 use std::sync::Arc;
 
 use candle_core::Device;
-use paring_format::Values;
 use paring_format::message::Message;
 use paring_format::writer::NamedTensor;
+use paring_format::{Compressed, Values};
 use paring_model::fan::{Fan, Linear};
 use paring_model::weight::Dense;
 use rayon::prelude::*;
@@ -26,6 +26,8 @@ pub(in crate::compress) struct Finished {
     /// Scales of its inputs.
     pub scales: Vec<NamedTensor>,
     pub report: LayerReport,
+    /// The number of its choice and the matrix, where the block is trained before it is written.
+    pub trains: Option<(usize, Compressed)>,
     /// A note for the user.
     pub note: Option<Message>,
 }
@@ -68,10 +70,11 @@ fn store_linear(
         None => Vec::new(),
     };
     let report = layer_report(context, &judged, zeros, &encoded)?;
+    let trains = context.plan.reconstruct_steps.map(|_| (judged.choice, outcome.compressed.clone()));
     if let Some(target) = target {
         swap(target, judged.outcome, context.budget.device(), context.plan.precision)?;
     }
-    Ok(Finished { encoded, scales, report, note: judged.judgement.note })
+    Ok(Finished { encoded, scales, report, trains, note: judged.judgement.note })
 }
 
 /// Errors on the first weight that is not finite: the float type of the file does not reach as far as the sweep went.

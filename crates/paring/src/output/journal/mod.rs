@@ -26,7 +26,7 @@ use serde_json::Value;
 use crate::output::digests::Made;
 use crate::plan::Opt;
 use crate::plan::allocation::Allotted;
-use crate::report::{LayerReport, StageReport};
+use crate::report::{BlockReport, LayerReport, StageReport};
 use crate::{Error, Result};
 
 pub(crate) use differences::{Input, difference};
@@ -104,6 +104,9 @@ pub(crate) struct BlockRecord {
     pub contents: Contents,
     /// Its linears.
     pub layers: Vec<LayerReport>,
+    /// Itself, where it was trained.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub trained: Option<BlockReport>,
     /// Notes since the block before.
     pub notes: Vec<String>,
     /// Time by stage since the run began, time between two processes left out.

@@ -34,6 +34,7 @@ fn done(block: usize, hidden: Option<&str>) -> Line {
         hidden: hidden.map(kept),
         contents,
         layers: Vec::new(),
+        trained: None,
         notes: vec!["a \"note\"\nof two lines".into()],
         stages: Vec::new(),
         seconds: 1.5,

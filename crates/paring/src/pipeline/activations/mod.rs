@@ -44,6 +44,8 @@ pub struct Hidden {
     batches: Batches,
     windows: usize,
     seqlen: usize,
+    /// Windows of a batch; the last one may have fewer.
+    together: usize,
 }
 
 impl Hidden {
@@ -68,7 +70,7 @@ impl Hidden {
     ) -> Result<Self> {
         let mut parts = windows.ids.chunks(storage.batch * windows.seqlen);
         let batches = Batches::fill(storage, doing, || parts.next().map(&mut make).transpose())?;
-        Ok(Self { batches, windows: windows.count(), seqlen: windows.seqlen })
+        Ok(Self { batches, windows: windows.count(), seqlen: windows.seqlen, together: storage.batch })
     }
 
     /// The memory of the device that computes.
@@ -84,6 +86,12 @@ impl Hidden {
     /// Batch `i`, `[b, t, dim]`, on the device that computes.
     pub fn batch(&self, i: usize) -> Result<Tensor> {
         self.batches.get(i)
+    }
+
+    /// The activations of one window, `[1, t, dim]`, on the device that computes. Where batches wait elsewhere, all of its batch is
+    /// brought.
+    pub fn window(&self, at: usize) -> Result<Tensor> {
+        Ok(self.batch(at / self.together)?.narrow(0, at % self.together, 1)?)
     }
 
     /// Calls `f` with each batch, in order.

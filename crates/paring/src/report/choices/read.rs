@@ -40,7 +40,7 @@ pub const RECIPE: [Place; 19] = [
 ];
 
 /// Options of a run, by their paths in a plan.
-pub const RUN: [Place; 22] = [
+pub const RUN: [Place; 23] = [
     ("allocation.bits.target", Opt::TargetBits, number),
     ("allocation.sparsity", Opt::Allocate, name),
     // Said by a size of groups, or by none.
@@ -51,6 +51,7 @@ pub const RUN: [Place; 22] = [
     ("seed", Opt::Seed, number),
     ("true_sequential", Opt::TrueSequential, switch),
     ("dense_stream", Opt::DenseStream, share_or_name),
+    ("reconstruct_steps", Opt::ReconstructSteps, count),
     ("layers", Opt::Layers, range),
     ("include", Opt::Include, list),
     ("ignore", Opt::Ignore, list),
