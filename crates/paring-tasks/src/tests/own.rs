@@ -60,7 +60,7 @@ fn names_of_files() {
         ("a.txt", "expected .jsonl, .json or .parquet after a name"),
     ] {
         let error = Plan::default().with_file(name.into()).unwrap_err();
-        assert!(!error.is_misuse() && error.to_string().contains(words), "{error}");
+        assert!(error.is_misuse() && error.to_string().contains(words), "{error}");
     }
     let plan = Plan::default().with_file("a/v1.2 x.jsonl.gz".into()).unwrap();
     assert_eq!(plan.tasks()[0].name, "v1.2 x");
