@@ -22,7 +22,7 @@ pub(super) fn cases() -> Vec<Case> {
                 row[vocab - 1] = largest_of(row);
             }
             let firsts: Vec<usize> = logits.chunks_exact(vocab).map(first_of).collect();
-            let target = |i: usize| if i % 3 == 0 { firsts[i] } else { (i * 7919) % vocab };
+            let target = |i: usize| if i.is_multiple_of(3) { firsts[i] } else { (i * 7919) % vocab };
             let targets: Vec<u32> = (0..count).map(|i| target(i) as u32).collect();
             let mut likelihood = Likelihood::new(device, &targets)?;
             let whole = Tensor::from_slice(&logits, (count, vocab), device)?;

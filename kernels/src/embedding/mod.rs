@@ -6,6 +6,9 @@ use rayon::prelude::*;
 use crate::gradient::require_cpu;
 use crate::with_f32;
 
+/// Positions of one token, each with the token.
+type Same<'a> = &'a [(u32, usize)];
+
 /// Adds the rows of `dy [.., dim]` f32 to the rows `ids` of `table [vocab, dim]`, in their order. Errors where there are not as
 /// many rows as ids, on an id beyond the table, and where `dy` is not on the CPU.
 pub fn add_rows(table: &mut [f32], ids: &[u32], dy: &Tensor) -> Result<()> {
@@ -24,7 +27,7 @@ pub fn add_rows(table: &mut [f32], ids: &[u32], dy: &Tensor) -> Result<()> {
     with_f32(dy, |dy| {
         let mut rest = table;
         let mut first = 0;
-        let mut rows: Vec<(&mut [f32], &[(u32, usize)])> = Vec::new();
+        let mut rows: Vec<(&mut [f32], Same<'_>)> = Vec::new();
         for same in order.chunk_by(|a, b| a.0 == b.0) {
             let id = same[0].0 as usize;
             let (_, after) = std::mem::take(&mut rest).split_at_mut((id - first) * dim);

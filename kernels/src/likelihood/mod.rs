@@ -72,6 +72,16 @@ enum State {
     Gpu(Box<cuda::State>),
 }
 
+impl State {
+    fn download(self) -> Result<Vec<Running>> {
+        match self {
+            State::Host(running) => Ok(running),
+            #[cfg(feature = "cuda")]
+            State::Gpu(state) => state.download(),
+        }
+    }
+}
+
 impl Likelihood {
     /// For logits on `device` and positions with these targets. Errors when the device does.
     pub fn new(device: &Device, targets: &[u32]) -> Result<Self> {
@@ -110,11 +120,7 @@ impl Likelihood {
 
     /// The likelihood of each position's target.
     pub fn finish(self) -> Result<Vec<Likely>> {
-        let running = match self.state {
-            State::Host(running) => running,
-            #[cfg(feature = "cuda")]
-            State::Gpu(state) => state.download()?,
-        };
+        let running = self.state.download()?;
         let likely = |(running, &target): (&Running, &u32)| Likely {
             nll: running.nll(),
             is_likeliest: running.likeliest == target,

@@ -14,6 +14,12 @@ use super::states::{States, batches};
 use super::{Settings, Target};
 use crate::{Error, Precision, Result};
 
+/// The linears that trained, fan by fan; `None` for those that did not.
+pub(super) type Matrices = Vec<Vec<Option<Compressed>>>;
+
+/// Norms and biases by name.
+pub(super) type Vectors = Vec<(String, Vec<f32>)>;
+
 /// A norm's tensor or a bias.
 struct Vector {
     name: String,
@@ -184,7 +190,7 @@ impl<'a> Trained<'a> {
     }
 
     /// The numbers that the file will hold: the linears that trained, fan by fan, and vectors by name.
-    pub fn finish(mut self) -> (Vec<Vec<Option<Compressed>>>, Vec<(String, Vec<f32>)>) {
+    pub fn finish(mut self) -> (Matrices, Vectors) {
         let vectors = self.vectors().map(|vector| (vector.name.clone(), vector.stored())).collect();
         let stored = |linear: &TrainedLinear| linear.matrix.as_ref().map(Matrix::stored);
         let linears = self.fans.iter().map(|fan| fan.iter().map(stored).collect()).collect();

@@ -51,7 +51,7 @@ fn choices_share_their_context() {
     let texts = [
         text(&[0..10, 20..23], 3),
         text(&[0..10, 30..35], 5),
-        text(&[0..10], 0),
+        text(&[0..4, 4..10], 0),
         text(&[40..50, 60..61], 1),
         text(&[0..10, 60..61], 1),
     ];
@@ -90,7 +90,7 @@ fn documents_share_examples() {
 fn long_texts_are_cut_and_batches_are_full() {
     let long = 2 * BATCH_TOKENS as u32 + 5;
     let mut texts = vec![text(&[0..long, 0..4], 4), text(&[0..long, 0..7], 7)];
-    texts.extend((0..400).map(|i| text(&[i..i + 11], 3)));
+    texts.extend((0..400).map(|i| text(&[i..i + 8, i + 8..i + 11], 3)));
     let forest = Forest::grow(&texts, usize::MAX);
     check(&forest, &texts);
     assert_eq!(sizes(&forest)[..5], [BATCH_TOKENS, BATCH_TOKENS, 5, 4, 7]);
