@@ -3,7 +3,7 @@
 //! * [`table`]: the tasks, a row each, and groups of them; [`files`]: where their documents are found.
 //! * [`work`]: names → documents → [`Request`]s → [`Score`]s of a model → [`TaskResult`]s.
 //! * [`options`]: examples, limits, and the protocol by which texts become tokens.
-//! * [`compare`]: two runs over the same documents.
+//! * [`mod@compare`]: two runs over the same documents.
 //! * [`request`]: a continuation whose probability a model is asked for, and its answer.
 //! * [`rouge`]: the overlap of predicted texts and references.
 //!
