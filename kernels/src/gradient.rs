@@ -3,6 +3,8 @@
 use candle_core::{Result, Tensor};
 use rayon::prelude::*;
 
+use crate::{Fresh, with_f32, write_chunks};
+
 /// Elements that a task takes, in whole rows.
 const CHUNK: usize = 1 << 14;
 
@@ -22,6 +24,32 @@ pub(crate) fn require_same(a: &Tensor, b: &Tensor, what: &str) -> Result<()> {
         true => Ok(()),
         false => candle_core::bail!("the backward pass of {what} was given {:?} and {:?}", a.shape(), b.shape()),
     }
+}
+
+/// What `apply` writes for each chunk of `dy` and `x`, f32 of one shape, as a tensor of that shape: the gradient of an input of an operation on
+/// elements, which is `what`. Errors where they are not of one shape or not on the CPU.
+///
+/// # Safety
+/// `apply` writes each element of its output, which is as long as its inputs.
+pub(crate) unsafe fn elementwise(
+    what: &str,
+    dy: &Tensor,
+    x: &Tensor,
+    apply: impl Fn(&[f32], &[f32], &mut Fresh) + Sync,
+) -> Result<Tensor> {
+    require_cpu(x, what)?;
+    require_same(dy, x, what)?;
+    let out = with_f32(dy, |dy| {
+        with_f32(x, |x| {
+            let chunk = |i: usize, out: &mut Fresh| {
+                let own = i * CHUNK..i * CHUNK + out.len();
+                apply(&dy[own.clone()], &x[own], out);
+            };
+            // SAFETY: the caller's promise.
+            Ok(unsafe { write_chunks(x.len(), CHUNK, chunk) })
+        })
+    })?;
+    Tensor::from_vec(out, x.shape(), x.device())
 }
 
 /// Rows of `width` elements in a task.

@@ -3,9 +3,9 @@
 use candle_core::{Result, Tensor};
 
 use super::{FAR, tail_and_density};
-use crate::gradient::{require_cpu, require_same};
+use crate::Fresh;
+use crate::gradient::elementwise;
 use crate::simd::multiversion;
-use crate::{Fresh, with_f32, write_chunks};
 
 /// 1 / √(2π).
 const ROOT: f32 = 0.398_942_3;
@@ -24,20 +24,8 @@ multiversion! {
 /// The gradient of the input of [`super::gelu`]; `dy` and `x` f32 of one shape. Errors where they are not, and where they are
 /// not on the CPU.
 pub fn gelu_backward(dy: &Tensor, x: &Tensor) -> Result<Tensor> {
-    require_cpu(x, "GELU")?;
-    require_same(dy, x, "GELU")?;
-    let out = with_f32(dy, |dy| {
-        with_f32(x, |x| {
-            const CHUNK: usize = 1 << 14;
-            // SAFETY: `apply` writes each element of its chunk, for which both inputs have one.
-            Ok(unsafe {
-                write_chunks(x.len(), CHUNK, |i, out| {
-                    apply(&dy[i * CHUNK..][..out.len()], &x[i * CHUNK..][..out.len()], out);
-                })
-            })
-        })
-    })?;
-    Tensor::from_vec(out, x.shape(), x.device())
+    // SAFETY: `apply` writes each element.
+    unsafe { elementwise("GELU", dy, x, apply) }
 }
 
 #[cfg(test)]

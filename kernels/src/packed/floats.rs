@@ -21,6 +21,12 @@ pub(super) trait Float: Send + Sync + 'static {
     unsafe fn load<W: Wide>(from: *const Self::Stored) -> W;
 }
 
+/// The arrangement of inputs for values that are multiplied in pairs as they are; `None` where they are not.
+fn in_pairs<F: Float>(product: Precision, values: &[F::Stored]) -> Option<Arrangement> {
+    let is_narrow = product == Precision::Bf16 && F::words(values).is_some();
+    is_narrow.then_some(Arrangement::Natural)
+}
+
 pub(super) struct Bf16;
 pub(super) struct F16;
 pub(super) struct F32;
@@ -103,8 +109,7 @@ impl<F: Float> Kind for Dense<'_, F> {
     }
 
     fn arrangement(&self) -> Option<Arrangement> {
-        let is_narrow = self.product == Precision::Bf16 && F::words(self.values).is_some();
-        is_narrow.then_some(Arrangement::Natural)
+        in_pairs::<F>(self.product, self.values)
     }
 
     #[allow(clippy::needless_range_loop)]
@@ -236,8 +241,7 @@ impl<F: Float> Kind for Masked<'_, F> {
     }
 
     fn arrangement(&self) -> Option<Arrangement> {
-        let is_narrow = self.product == Precision::Bf16 && F::words(self.values).is_some();
-        is_narrow.then_some(Arrangement::Natural)
+        in_pairs::<F>(self.product, self.values)
     }
 
     #[allow(clippy::needless_range_loop)]

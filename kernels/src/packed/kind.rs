@@ -123,6 +123,6 @@ pub(super) trait Kind: Send + Sync {
         Self: Sized,
     {
         // SAFETY: the caller's promise.
-        unsafe { by_blocks(self, rows, x, scratch) }
+        unsafe { self.dots(rows, x, scratch) }
     }
 }

@@ -2,9 +2,9 @@
 
 use candle_core::{Result, Tensor};
 
-use crate::gradient::{require_cpu, require_same};
+use crate::Fresh;
+use crate::gradient::elementwise;
 use crate::simd::multiversion;
-use crate::{Fresh, with_f32, write_chunks};
 
 multiversion! {
     fn apply(dy: &[f32], x: &[f32], out: &mut Fresh) {
@@ -17,20 +17,8 @@ multiversion! {
 /// The gradient of the input of [`super::relu`], 0 at exactly 0; `x` may be the output as well, which is above 0 where the input is.
 /// `dy` and `x` are f32 of one shape. Errors where they are not, and where they are not on the CPU.
 pub fn relu_backward(dy: &Tensor, x: &Tensor) -> Result<Tensor> {
-    require_cpu(x, "ReLU")?;
-    require_same(dy, x, "ReLU")?;
-    let out = with_f32(dy, |dy| {
-        with_f32(x, |x| {
-            const CHUNK: usize = 1 << 14;
-            // SAFETY: `apply` writes each element of its chunk, for which both inputs have one.
-            Ok(unsafe {
-                write_chunks(x.len(), CHUNK, |i, out| {
-                    apply(&dy[i * CHUNK..][..out.len()], &x[i * CHUNK..][..out.len()], out);
-                })
-            })
-        })
-    })?;
-    Tensor::from_vec(out, x.shape(), x.device())
+    // SAFETY: `apply` writes each element.
+    unsafe { elementwise("ReLU", dy, x, apply) }
 }
 
 #[cfg(test)]
