@@ -5,6 +5,7 @@ mod support;
 use std::path::Path;
 
 use serde_json::{Value, json};
+use support::hub::{Hub, ok, run};
 use support::*;
 
 /// Tasks whose decisions have room in the golden data of the demo.
@@ -60,6 +61,29 @@ fn tasks_are_counted_as_the_harness_counts_them() {
     sandbox.write("mine.jsonl", "{}");
     sandbox.refused(&format!("{few} --log-samples mine.jsonl"), 1, &["mine.jsonl", "did not write it"]).unwrap();
     sandbox.ok(&format!("{few} --log-samples mine.jsonl --overwrite"));
+}
+
+#[test]
+fn documents_come_from_the_hub_and_then_from_its_cache() {
+    let (sandbox, hub) = (Sandbox::empty(), Hub::start());
+    let published = |path: &str, file: &str| (path.to_string(), std::fs::read(golden("tasks").join(file)).unwrap());
+    hub.publish("datasets/baber/piqa", "main", &[published("piqa_validation.parquet", "piqa/piqa_validation.parquet")]);
+    // A repository of another form, whose converted copy is read.
+    let nothing = [("README.md".to_string(), b"text".to_vec())];
+    hub.publish("datasets/Rowan/hellaswag", "main", &nothing);
+    let file = "hellaswag/data/validation-00000-of-00001.parquet";
+    let converted = [published("default/validation/0000.parquet", file)];
+    hub.publish("datasets/Rowan/hellaswag", "refs/convert/parquet", &converted);
+    let asked = "eval demo --tasks piqa,hellaswag --json";
+    let fetched = ok(&sandbox, &hub, asked).json();
+    let here = sandbox.json(&format!("eval demo --tasks piqa,hellaswag --data-dir {}", data()));
+    assert_eq!(fetched["tasks"], here["tasks"]);
+    hub.publish("datasets/aps/super_glue", "main", &nothing);
+    hub.publish("datasets/aps/super_glue", "refs/convert/parquet", &nothing);
+    let missing = run(&sandbox, &hub, "eval demo --tasks boolq");
+    sandbox.refuses(&missing, 1, &["aps/super_glue", "boolq", "--data-dir"]).unwrap();
+    let offline = sandbox.run_with(asked, &[("HF_HUB_OFFLINE", "1"), ("HF_ENDPOINT", &hub.address())]);
+    assert_eq!(offline.json()["tasks"], here["tasks"], "{}", offline.stdout);
 }
 
 #[test]

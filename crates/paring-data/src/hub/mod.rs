@@ -72,14 +72,21 @@ impl Hub {
         let shelf = Shelf::new(&self.cache, repo);
         let reason = match self.ask_list(repo, TRIES, watch) {
             Ok(listing) => {
-                shelf.set_commit(&listing.commit)?;
+                // An earlier commit, of which there may be files, stays what the branch means until another one's are here.
+                if !shelf.commit().is_ok_and(|known| known.is_some()) {
+                    shelf.set_commit(&listing.commit)?;
+                }
                 return Ok(listing);
             }
             Err(error) => self.alone(error)?,
         };
         let commit = shelf.commit()?.ok_or_else(|| nothing_cached(repo, &shelf, &reason))?;
         let mut files = Vec::new();
-        cached_files(&shelf.snapshot(&commit), "", &mut files)?;
+        // Of a repository that was only listed there are none.
+        let folder = shelf.snapshot(&commit);
+        if folder.is_dir() {
+            cached_files(&folder, "", &mut files)?;
+        }
         files.sort_unstable_by(|a: &Entry, b| a.path.cmp(&b.path));
         reason.note(repo, watch);
         Ok(Listing { commit, files })
