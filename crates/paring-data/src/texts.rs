@@ -18,8 +18,8 @@ const OBJECTS: [(&str, Packing); 3] =
 const OTHERS: [&str; 9] = [".json", ".json.gz", ".json.zst", ".parquet", ".csv", ".tsv", ".safetensors", ".gz", ".zst"];
 
 /// Fields that predictions and references usually have, from the first that is looked for.
-const PREDICTIONS: [&str; 6] = ["prediction", "generated", "summary", "answer", "text", "highlights"];
-const REFERENCES: [&str; 7] = ["reference", "references", "highlights", "target", "summary", "answer", "text"];
+const PREDICTIONS: [&str; 6] = ["text", "prediction", "generated", "summary", "answer", "highlights"];
+const REFERENCES: [&str; 7] = ["text", "reference", "references", "highlights", "target", "summary", "answer"];
 
 /// Texts of a file.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -15,7 +15,7 @@ pub struct RougeArgs {
     /// Texts that they should be like, in the same order; in .jsonl a list of several is compared with the best of them
     #[arg(value_name = "REFERENCES", help_heading = None::<&str>)]
     pub references: PathBuf,
-    /// Field of the texts in .jsonl [default: prediction, summary, text, reference, highlights or the like]
+    /// Field of the texts in .jsonl [default: text, prediction, summary, reference, highlights or the like]
     #[arg(long, value_name = "NAME")]
     pub field: Option<String>,
     /// Field of the references, where it has another name

@@ -37,7 +37,11 @@ pub fn rouge(args: &RougeArgs) -> Result<Answer, Failure> {
         "texts": count, "references": most, "stemmer": rouge.stemming,
         "sentences": if args.split_sentences { "approximate" } else { "lines" },
     });
-    Kind::ALL.into_iter().zip(&means).for_each(|(kind, mean)| value[kind.name()] = figures(mean));
+    // F alone by the names of the kinds, which programs read; the rest of each beside them.
+    for (kind, mean) in Kind::ALL.into_iter().zip(&means) {
+        value[kind.name()] = json!(100.0 * mean.overlap.f);
+        value["figures"][kind.name()] = figures(mean);
+    }
     Ok(Answer::new(&value)?.whole_lines(show::rouge(&means, (count, most), rouge, sentences)))
 }
 
