@@ -14,7 +14,7 @@ fn pairs() -> Sandbox {
     let rows: Vec<Value> = text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
     let file = |value: &dyn Fn(&Value) -> Value| rows.iter().map(|row| format!("{}\n", value(row))).collect::<String>();
     sandbox.write("predictions.jsonl", file(&|row| json!({"id": 1, "text": row["prediction"]})));
-    sandbox.write("references.jsonl", file(&|row| json!({"text": "", "reference": row["reference"]})));
+    sandbox.write("references.jsonl", file(&|row| json!({"id": "", "reference": row["reference"]})));
     sandbox
 }
 

@@ -26,8 +26,8 @@ pub(crate) fn require_same(a: &Tensor, b: &Tensor, what: &str) -> Result<()> {
     }
 }
 
-/// What `apply` writes for each chunk of `dy` and `x`, f32 of one shape, as a tensor of that shape: the gradient of an input of an operation on
-/// elements, which is `what`. Errors where they are not of one shape or not on the CPU.
+/// The gradient of an input of an operation on elements, which is `what`: a tensor of the shape of `dy` and `x`, both f32, that `apply` fills a
+/// chunk at a time. Errors where they are not of one shape or not on the CPU.
 ///
 /// # Safety
 /// `apply` writes each element of its output, which is as long as its inputs.

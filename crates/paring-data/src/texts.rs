@@ -191,8 +191,8 @@ mod tests {
 
 {"text": "c", "summary": "d\ne"}"#;
         let of = |field| predicted("a.JSONL", lines, field).unwrap();
-        assert_eq!(of(None), Texts { texts: vec!["b".into(), "d\ne".into()], field: Some("summary".into()) });
-        assert_eq!(of(Some("text")).texts, ["a", "c"]);
+        assert_eq!(of(None), Texts { texts: vec!["a".into(), "c".into()], field: Some("text".into()) });
+        assert_eq!(of(Some("summary")).texts, ["b", "d\ne"]);
         let several = referred("{\"references\": [\"a\", \"b\"]}\n{\"references\": \"c\"}", None).unwrap();
         assert_eq!(several.texts, [vec!["a".to_string(), "b".into()], vec!["c".into()]]);
     }
@@ -213,7 +213,7 @@ mod tests {
             (
                 "a.jsonl",
                 b"{\"body\": 1}",
-                "line 1: none of the fields prediction, generated, summary, answer, text, highlights (it has: body)",
+                "line 1: none of the fields text, prediction, generated, summary, answer, highlights (it has: body)",
             ),
             ("a.jsonl", b"{\"text\": [\"a\"]}", "line 1: field \"text\" holds a list, expected text"),
             ("a.jsonl", b"{\"text\": null}", "field \"text\" holds null, expected text"),
