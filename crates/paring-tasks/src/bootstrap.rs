@@ -8,13 +8,13 @@ use paring_data::python::Random;
 const CHUNK: usize = 1000;
 
 /// The standard deviation of exp(−mean) over samples of the values of the same size, with replacement: chunks of 1000, or of all
-/// where `draws` is less, the k-th with Python's `Random(k)`; what remains is not drawn. `None` for fewer than two.
+/// where `draws` is less, the k-th with Python's `Random(k)`; what remains is not drawn. `None` for fewer than two draws or values.
 ///
 /// Costs `draws` times the values, on as many threads as there are processors; the result does not depend on them.
 pub(crate) fn perplexity_stderr(values: &[f64], draws: usize) -> Option<f64> {
     let chunk = CHUNK.min(draws);
     let chunks = draws.checked_div(chunk)?;
-    if values.is_empty() || chunk * chunks < 2 {
+    if values.len() < 2 || chunk * chunks < 2 {
         return None;
     }
     let threads = thread::available_parallelism().map_or(1, usize::from).min(chunks);

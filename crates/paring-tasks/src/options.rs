@@ -40,8 +40,15 @@ pub enum Protocol {
     Spqr,
 }
 
-/// Names of protocols.
-pub const PROTOCOLS: [(&str, Protocol); 2] = [("harness", Protocol::Harness), ("spqr", Protocol::Spqr)];
+impl Protocol {
+    /// The name of the program.
+    pub fn name(self) -> &'static str {
+        match self {
+            Protocol::Harness => "lm-evaluation-harness",
+            Protocol::Spqr => "spqr",
+        }
+    }
+}
 
 /// A bound on the documents of each task.
 #[derive(Clone, Copy, Debug, PartialEq)]

@@ -2,6 +2,8 @@
 
 use std::ops::Range;
 
+use xxhash_rust::xxh3::Xxh3;
+
 use crate::table::Kind;
 
 /// The documents of a task that are asked.
@@ -30,8 +32,13 @@ pub(crate) enum What {
     Page { words: usize, bytes: usize },
 }
 
-/// FNV-1a of 64 bits over texts, each with an end.
+/// A checksum of texts, each with an end.
 pub(crate) fn digest<'a>(texts: impl IntoIterator<Item = &'a str>) -> u64 {
-    let bytes = texts.into_iter().flat_map(|text| text.bytes().chain([0xff]));
-    bytes.fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x100_0000_01b3))
+    let mut hash = Xxh3::new();
+    for text in texts {
+        hash.update(text.as_bytes());
+        // No text holds it.
+        hash.update(&[0xff]);
+    }
+    hash.digest()
 }

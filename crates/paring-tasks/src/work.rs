@@ -80,8 +80,13 @@ impl Plan {
             return Err(Error::Misuse("a model that takes no tokens cannot be asked".into()));
         }
         let (finder, encoding) = (Finder::new(files), Encoding::new(tokenizer, options, longest)?);
-        let mut work =
-            Work { requests: Vec::new(), sets: Vec::new(), groups: self.groups.clone(), options: options.clone() };
+        let mut work = Work {
+            requests: Vec::new(),
+            longest,
+            sets: Vec::new(),
+            groups: self.groups.clone(),
+            options: options.clone(),
+        };
         for task in &self.tasks {
             let texts = Texts::read(task, options, &finder)?;
             work.add(task, &texts, &encoding)?;
@@ -183,6 +188,8 @@ fn read(task: &Task, split: &str, options: &Options, finder: &Finder<'_>) -> Res
 pub struct Work {
     /// The requests of all tasks, in their order.
     pub requests: Vec<Request>,
+    /// Tokens that the model sees of each, at most.
+    pub longest: usize,
     sets: Vec<Set>,
     groups: Vec<&'static Group>,
     options: Options,

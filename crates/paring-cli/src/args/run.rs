@@ -94,11 +94,9 @@ pub struct Run {
     /// Multiple-choice questions of your own to answer before and after, as --task-file of `paring eval`; may be repeated
     #[arg(long, value_name = "FILE.jsonl", hide_short_help = true, help_heading = EVALUATION)]
     pub task_file: Vec<PathBuf>,
-    /// Examples before each question of tasks
-    #[arg(
-        long, value_name = "N", default_value_t = 0, value_parser = count(0), hide_short_help = true, help_heading = EVALUATION
-    )]
-    pub num_fewshot: usize,
+    /// Examples before each question of tasks [default: 0]
+    #[arg(long, value_name = "N", value_parser = count(0), hide_short_help = true, help_heading = EVALUATION)]
+    pub num_fewshot: Option<usize>,
     /// Keep calibration activations beyond 256 MiB in a file in the output folder
     ///
     /// Those that fit on a GPU stay there.

@@ -11,24 +11,24 @@ use super::headings::SUMMARIES;
 #[derive(Args)]
 #[command(next_help_heading = SUMMARIES)]
 pub struct SummaryArgs {
-    /// Beams that cnn_dailymail is summarized with; 1: none
-    #[arg(long, value_name = "N", default_value_t = 4, value_parser = count(1), hide_short_help = true)]
-    pub num_beams: usize,
-    /// Fewest new tokens of a summary
-    #[arg(long, value_name = "N", default_value_t = 30, value_parser = count(0), hide_short_help = true)]
-    pub min_new_tokens: usize,
-    /// Most new tokens of a summary
-    #[arg(long, value_name = "N", default_value_t = 128, value_parser = count(1), hide_short_help = true)]
-    pub max_new_tokens: usize,
-    /// Tokens of a prompt, after which it is cut
-    #[arg(long, value_name = "N", default_value_t = 1024, value_parser = count(1), hide_short_help = true)]
-    pub max_prompt_tokens: usize,
+    /// Beams that cnn_dailymail is summarized with; 1: none [default: 4]
+    #[arg(long, value_name = "N", value_parser = count(1), hide_short_help = true)]
+    pub num_beams: Option<usize>,
+    /// Fewest new tokens of a summary [default: 30]
+    #[arg(long, value_name = "N", value_parser = count(0), hide_short_help = true)]
+    pub min_new_tokens: Option<usize>,
+    /// Most new tokens of a summary [default: 128]
+    #[arg(long, value_name = "N", value_parser = count(1), hide_short_help = true)]
+    pub max_new_tokens: Option<usize>,
+    /// Tokens of a prompt, after which it is cut [default: 1024]
+    #[arg(long, value_name = "N", value_parser = count(1), hide_short_help = true)]
+    pub max_prompt_tokens: Option<usize>,
     /// Instruction before the article [default: Summarize the following news article:]
     #[arg(long, value_name = "TEXT", hide_short_help = true, value_parser = NonEmptyStringValueParser::new())]
     pub instruction: Option<String>,
-    /// Seed of summaries of models whose files say that tokens are drawn
-    #[arg(long, value_name = "N", default_value_t = 0, hide_short_help = true)]
-    pub seed: u64,
+    /// Seed of summaries of models whose files say that tokens are drawn [default: 0]
+    #[arg(long, value_name = "N", hide_short_help = true)]
+    pub seed: Option<u64>,
 }
 
 impl SummaryArgs {
@@ -37,11 +37,11 @@ impl SummaryArgs {
         let usual = SummaryOptions::default();
         SummaryOptions {
             instruction: self.instruction.clone().unwrap_or(usual.instruction),
-            longest_input: self.max_prompt_tokens,
-            beams: self.num_beams,
-            min_new_tokens: self.min_new_tokens,
-            max_new_tokens: self.max_new_tokens,
-            seed: Some(self.seed),
+            longest_input: self.max_prompt_tokens.unwrap_or(usual.longest_input),
+            beams: self.num_beams.unwrap_or(usual.beams),
+            min_new_tokens: self.min_new_tokens.unwrap_or(usual.min_new_tokens),
+            max_new_tokens: self.max_new_tokens.unwrap_or(usual.max_new_tokens),
+            seed: self.seed.unwrap_or(usual.seed),
         }
     }
 }

@@ -1,47 +1,34 @@
 //! `eval --tasks`: a model judged by tasks, and by summaries.
 
 use paring::commands::summaries::Summaries;
-use paring::commands::tasks::Judged;
-use paring::commands::{likelihoods, tasks};
-use paring::report::Clock;
-use paring::report::progress::Observer;
-use paring::report::words::plural;
-use paring::request::TaskOptions;
+use paring::commands::tasks;
+use paring::report::progress::{EvalProgress, Observer};
+use paring::report::{Clock, LayerReport};
+use paring::request::{Sources, TaskOptions};
 use paring::{Error, Result};
-use paring_data::summaries::NAME as SUMMARIES;
+use paring_data::summaries::{Article, NAME as SUMMARIES};
 use paring_format::writer::{InputFiles, NamedFile};
-use paring_kernels::device::Device;
-use paring_tasks::{Limit, Protocol, Sample};
+use paring_tasks::{Limit, Sample};
 use serde_json::{Map, Value, json};
 
 use crate::args::{EvalArgs, Shared, sources};
 use crate::machine;
-use crate::progress::{Log, Progress};
-use crate::show::{self, Answer, Failure, amounts};
+use crate::progress::{Interrupt, Log, Progress};
+use crate::show::{self, Answer, Failure};
 
-/// Results that are shown one by one; of more, groups stand for their tasks.
-const LINES: usize = 24;
+/// The exit code of a measurement that ctrl-C ended, as shells have it.
+const STOPPED: u8 = 130;
 
-/// Judges a model by tasks.
+/// Judges a model by tasks. Whatever can be wrong with options and data is known before the first answer.
 pub fn judge(args: &EvalArgs, shared: &Shared, log: &Log) -> Result<Answer, Failure> {
-    let (inputs, running) = (&args.inputs, &args.running);
-    if let Some(dataset) = &inputs.dataset {
-        let problem =
-            format!("--tasks: {dataset} is for perplexity, which is measured without --tasks; leave one of them out");
-        return Err(Error::Misuse(problem).into());
-    }
-    let protocol = inputs.eval_protocol.of_tasks();
-    let mut options = args.tasks.options(protocol, args.limit, inputs.data_dir.clone());
-    let summarizes = options.names.iter().any(|name| name == SUMMARIES);
-    options.names.retain(|name| name != SUMMARIES);
-    let answers = !options.names.is_empty() || !options.files.is_empty();
-    options.plan()?;
-    let sources = sources(shared.quiet, &inputs.opening);
+    let (running, sources) = (&args.running, sources(shared.quiet, &args.inputs.opening));
+    let questions = args.questions();
+    questions.iter().try_for_each(|options| options.plan().map(drop))?;
+    args.summaries.options().check()?;
     let threads = machine::threads(running.threads, running.place.isa.as_deref())?;
-    let local = sources.local(&inputs.model)?;
-    let checkpoint = sources.checkpoint(&local)?;
-    let mut read = InputFiles::of(&checkpoint);
-    options.files.iter().chain(&options.data_dir).for_each(|path| read.add(path));
+    let local = sources.local(&args.inputs.model)?;
+    let mut read = InputFiles::of(&sources.checkpoint(&local)?);
+    args.tasks.task_file.iter().chain(&args.inputs.data_dir).for_each(|path| read.add(path));
     let file = args.tasks.log_samples.as_deref().map(|path| NamedFile {
         path,
         inputs: &read,
@@ -51,19 +38,18 @@ pub fn judge(args: &EvalArgs, shared: &Shared, log: &Log) -> Result<Answer, Fail
     if let Some(file) = &file {
         file.check()?;
     }
+    let work = Work { args, local: &local, sources: &sources };
+    let articles = if args.tasks.summarizes() { Some(work.articles()?) } else { None };
     let mut progress = Progress::new(shared.channels(), running.verbose, log);
     threads.iter().for_each(|note| progress.note(note));
-    progress.end_on_signals()?;
+    let interrupt = progress.interrupts()?;
     let mut found = Found { lines: Vec::new(), value: json!({}), tasks: Map::new(), samples: Vec::new() };
-    if answers {
-        let work = Work { args, local: &local, options: &options, sources: &sources };
-        if let Some(amount) = work.questions(&mut progress, &mut found)? {
-            return Ok(amount);
-        }
+    if let Some(options) = &questions {
+        work.answer(options, &mut progress, &mut found)?;
     }
-    if summarizes {
-        let work = Work { args, local: &local, options: &options, sources: &sources };
-        work.articles(&mut progress, &mut found)?;
+    let mut is_stopped = false;
+    if let Some(articles) = articles {
+        is_stopped = work.summarize(articles, (&mut progress, &interrupt), &mut found)?;
     }
     progress.done();
     let Found { mut lines, mut value, tasks, samples } = found;
@@ -71,18 +57,19 @@ pub fn judge(args: &EvalArgs, shared: &Shared, log: &Log) -> Result<Answer, Fail
         file.write(samples.len(), |to| to.write_all(&samples))?;
         lines.push(format!("answers to each document are in {}", file.path.display()));
     }
-    value["tasks"] = Value::Object(tasks);
-    value["protocol"] = json!(protocol_name(protocol));
+    if !tasks.is_empty() {
+        value["tasks"] = Value::Object(tasks);
+    }
     log.result(&value);
-    Ok(Answer::new(&value)?.lines(lines))
+    let answer = Answer::new(&value)?.lines(lines);
+    if is_stopped { Err(Failure::new("stopped", STOPPED).after(answer)) } else { Ok(answer) }
 }
 
 /// The model and what it is judged by.
 struct Work<'a> {
     args: &'a EvalArgs,
     local: &'a str,
-    options: &'a TaskOptions,
-    sources: &'a paring::request::Sources,
+    sources: &'a Sources,
 }
 
 /// Results on their way to stdout.
@@ -94,54 +81,71 @@ struct Found {
 }
 
 impl Work<'_> {
-    /// Answers questions; with `--dry-run` returns what that takes instead.
-    fn questions(&self, progress: &mut Progress<'_>, found: &mut Found) -> Result<Option<Answer>, Failure> {
+    /// The articles to summarize.
+    fn articles(&self) -> Result<Vec<Article>> {
+        let most = match self.args.limit {
+            Some(Limit::Documents(most)) => Some(most),
+            Some(Limit::Fraction(_)) | None => None,
+        };
+        let mut articles = self.sources.articles(&self.args.inputs.data_options(), most)?;
+        articles.truncate(self.args.limit.map_or(articles.len(), |limit| limit.of(articles.len())));
+        Ok(articles)
+    }
+
+    /// Answers questions, or says what that takes.
+    fn answer(&self, options: &TaskOptions, progress: &mut Progress<'_>, found: &mut Found) -> Result<(), Failure> {
         let running = &self.args.running;
         let budget = machine::budget(running)?;
         let precision = running.dtype.precision();
         let model = self.sources.model(self.local, precision, budget.device(), !self.args.weight_only)?;
-        let work = self.sources.tasks(&model, self.options)?;
+        let work = self.sources.tasks(&model, options)?;
         model.notes().for_each(|note| progress.note(&note));
         let decoder = model.decoder.as_ref();
         if self.args.tasks.dry_run {
-            let amount = likelihoods::amount(decoder, &work.requests, decoder.max_positions())?;
-            progress.done();
-            return Ok(Some(Answer::new(&amount)?.lines(show::amount(&amount))));
+            let amount = tasks::amount(decoder, &work)?;
+            (found.value, found.lines) = (json!(amount), vec![show::tasks::amount(&amount)]);
+            return Ok(());
         }
         progress.measuring("tasks");
         let mut clock = Clock::default();
         let judged = tasks::judge(decoder, &budget, &work, &mut clock, progress)?;
         progress.stages(&clock.stages());
-        found.lines.extend(show::judged(&tasks::summary(&judged.results, LINES)));
-        found.lines.push(took(&judged));
+        found.lines.extend(show::tasks::judged(&judged));
         if self.args.tasks.log_samples.is_some() {
             lines_of(work.samples(&judged.scores)?, &mut found.samples)?;
         }
         found.value = json!(judged);
+        found.value["protocol"] = json!(options.choices.protocol.name());
         if let Value::Object(results) = tasks::by_name(&judged.results) {
             found.tasks.extend(results);
         }
-        Ok(None)
+        Ok(())
     }
 
-    /// Summarizes articles.
-    fn articles(&self, progress: &mut Progress<'_>, found: &mut Found) -> Result<(), Failure> {
-        let (inputs, running) = (&self.args.inputs, &self.args.running);
-        if self.args.tasks.dry_run {
-            return Err(
-                Error::Misuse(format!("--dry-run counts questions, and {SUMMARIES} has none; leave it out")).into()
-            );
-        }
-        let mut articles = self.sources.articles(&inputs.data_options(), most(self.args.limit))?;
-        articles.truncate(self.args.limit.map_or(articles.len(), |limit| limit.of(articles.len())));
+    /// Summarizes articles; true if ctrl-C ended it before the last one.
+    fn summarize(
+        &self,
+        articles: Vec<Article>,
+        (progress, interrupt): (&mut Progress<'_>, &Interrupt),
+        found: &mut Found,
+    ) -> Result<bool, Failure> {
+        let running = &self.args.running;
         let budget = machine::budget(running)?;
-        let (precision, device): (_, &Device) = (running.dtype.precision(), budget.device());
         let read = &mut |done, of| progress.reading(done, of);
-        let generator = self.sources.generator(self.local, precision, device, None, read)?;
+        let precision = running.dtype.precision();
+        let generator = self.sources.generator(self.local, precision, budget.device(), None, read)?;
         generator.notes.iter().for_each(|note| progress.note(note));
         progress.measuring("summaries");
-        let made = generator.summaries(articles, &self.args.summaries.options(), progress)?;
-        found.lines.extend(show::summarized(&made));
+        interrupt.begin();
+        let options = self.args.summaries.options();
+        let made = generator.summaries(articles, &options, &mut UntilInterrupted { progress, interrupt });
+        let is_stopped = interrupt.end();
+        let made = match made {
+            // Nothing was done yet.
+            Err(_) if is_stopped => return Ok(true),
+            made => made?,
+        };
+        found.lines.extend(show::tasks::summarized(&made));
         for (doc, prediction) in made.predictions.iter().enumerate() {
             let line = json!({"task": SUMMARIES, "doc": doc, "prediction": prediction});
             found.samples.extend(format!("{line}\n").bytes());
@@ -153,15 +157,31 @@ impl Work<'_> {
             found.value["seconds"] = json!(seconds);
             found.value["peak_rss_mib"] = json!(peak_rss_mib);
         }
-        Ok(())
+        Ok(is_stopped)
     }
 }
 
-/// Documents that are read at most.
-fn most(limit: Option<Limit>) -> Option<usize> {
-    match limit {
-        Some(Limit::Documents(most)) => Some(most),
-        Some(Limit::Fraction(_)) | None => None,
+/// Progress that ctrl-C stops, so that what is done until then is shown.
+struct UntilInterrupted<'a, 'b> {
+    progress: &'a mut Progress<'b>,
+    interrupt: &'a Interrupt,
+}
+
+impl Observer for UntilInterrupted<'_, '_> {
+    fn start(&mut self, _: usize, _: usize, _: usize) {}
+    fn linear(&mut self, _: &LayerReport) {}
+    fn block(&mut self, _: usize) {}
+
+    fn note(&mut self, text: &str) {
+        self.progress.note(text);
+    }
+
+    fn measured(&mut self, measured: &EvalProgress) {
+        self.progress.measured(measured);
+    }
+
+    fn stop(&mut self) -> bool {
+        self.interrupt.is_asked()
     }
 }
 
@@ -172,8 +192,8 @@ fn of_summaries(made: &Summaries) -> Value {
         value.insert(figure.kind.into(), json!(figure.f));
         value.insert(format!("{}_stderr", figure.kind), json!(figure.stderr));
     }
-    value.insert("n".into(), json!(made.articles));
     for (name, count) in [
+        ("n", made.articles),
         ("num_beams", made.beams),
         ("cut", made.cut),
         ("max_prompt_tokens", made.longest_input),
@@ -183,25 +203,6 @@ fn of_summaries(made: &Summaries) -> Value {
         value.insert(name.into(), json!(count));
     }
     Value::Object(value)
-}
-
-fn took(judged: &Judged) -> String {
-    let Judged { requests, tokens, seconds, place, peak_rss_mib, .. } = judged;
-    format!(
-        "{} of {tokens} tokens, {} on {}, {}",
-        plural(*requests, "request"),
-        amounts::seconds(*seconds),
-        place.words(),
-        place.memory(*peak_rss_mib)
-    )
-}
-
-/// The name of a protocol.
-fn protocol_name(protocol: Protocol) -> &'static str {
-    match protocol {
-        Protocol::Harness => "lm-evaluation-harness",
-        Protocol::Spqr => "spqr",
-    }
 }
 
 /// Recognizes a file of samples by its beginning.

@@ -77,6 +77,7 @@ fn compress(
 }
 
 pub fn eval(args: &EvalArgs, shared: &Shared, log: &Log) -> Result<Answer, Failure> {
+    args.check()?;
     if args.tasks.is_asked() {
         return judging::judge(args, shared, log);
     }

@@ -6,7 +6,6 @@ use paring::report::outlier_map::percent;
 use paring::report::words::{digits, plural};
 use paring::report::{LayerReport, Report, Sizes, StageReport};
 use paring_format::layouts;
-use paring_tasks::Metric;
 
 use super::map::Map;
 use super::markup::{self, Align, Cell, command, details, facts, list, paragraph, section, table};
@@ -174,17 +173,16 @@ pub fn perplexity(report: &Report) -> String {
 /// Tasks, where the run was judged by some.
 pub fn tasks(report: &Report) -> String {
     let Some(judged) = &report.tasks else { return String::new() };
-    let value = |metric: &Metric| match metric.stderr {
-        Some(stderr) => format!("{} ± {}", tasks::number(metric.value), tasks::number(stderr)),
-        None => tasks::number(metric.value),
-    };
     let rows = judged.before.iter().zip(&judged.after).flat_map(|(before, after)| {
         before.metrics.iter().zip(&after.metrics).map(move |(old, new)| {
             let found = judged.differences.iter().find(|one| one.task == after.task && one.metric == new.metric);
             let name = format!("{} {}", after.task, new.metric);
             let difference = found.map(tasks::difference).unwrap_or_default();
             let documents = after.documents.to_string();
-            [name, documents, value(old), value(new), difference].into_iter().map(Cell::text).collect()
+            [name, documents, tasks::with_error(old), tasks::with_error(new), difference]
+                .into_iter()
+                .map(Cell::text)
+                .collect()
         })
     });
     let columns = [

@@ -113,12 +113,11 @@ pub fn value(value: Option<&str>) -> String {
 
 /// A run's metric of a task, with its standard error or its difference to the first run.
 pub fn answered(judged: &Judged, run: usize) -> String {
-    let (value, difference) = (judged.values.get(run).copied().flatten(), judged.differences.get(run));
-    match (value, difference.and_then(Option::as_ref)) {
+    let (metric, difference) = (judged.values.get(run), judged.differences.get(run));
+    match (metric.and_then(Option::as_ref), difference.and_then(Option::as_ref)) {
         (None, _) => "–".to_string(),
-        (Some((value, _)), Some(found)) => format!("{} ({})", tasks::number(value), tasks::difference(found)),
-        (Some((value, Some(stderr))), None) => format!("{} ± {}", tasks::number(value), tasks::number(stderr)),
-        (Some((value, None)), None) => tasks::number(value),
+        (Some(metric), Some(found)) => format!("{} ({})", tasks::number(metric.value), tasks::difference(found)),
+        (Some(metric), None) => tasks::with_error(metric),
     }
 }
 

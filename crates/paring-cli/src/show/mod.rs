@@ -23,7 +23,6 @@ pub use outcome::{Made, outcome};
 use paring::report::words::plural;
 pub use rouge::{Sentences, rouge};
 pub use stored::{difference, run};
-pub use tasks::{amount, judged, summarized};
 pub use tokens::tokens;
 
 /// Columns at which the text of an [`entry`] begins.

@@ -101,10 +101,10 @@ pub fn table(report: &Report) -> Vec<String> {
     if let Some(change) = &report.perplexity {
         rows.push(format!("{:<22} {:>10.3} {:>10.3}", "perplexity", change.before, change.after));
     }
-    for (before, after) in report.tasks.iter().flat_map(|tasks| tasks.before.iter().zip(&tasks.after)) {
+    for (before, after) in report.tasks.iter().flat_map(|tasks| tasks.shown()) {
         for (old, new) in before.metrics.iter().zip(&after.metrics) {
             let name = format!("{} {}", after.task, new.metric);
-            rows.push(format!("{name:<22} {:>10.4} {:>10.4}", old.value, new.value));
+            rows.push(format!("{name:<22} {:>10}   {}", tasks::with_error(old), tasks::with_error(new)));
         }
     }
     rows

@@ -2,34 +2,46 @@
 
 use paring::commands::likelihoods::Amount;
 use paring::commands::summaries::{Figure, Summaries};
+use paring::commands::tasks::Judged;
 use paring::report::TasksReport;
 use paring::report::words::{digits, plural};
-use paring_tasks::{Comparison, TaskResult};
+use paring_tasks::results::summary;
+use paring_tasks::{Comparison, Metric, TaskResult};
 
 use super::amounts;
+use super::comparison::table;
 
-/// A line for each result: its documents, and its metrics with their standard errors.
-pub fn judged(results: &[&TaskResult]) -> Vec<String> {
+/// A line for each result, with its metrics and their standard errors, and one on the work.
+pub fn judged(judged: &Judged) -> Vec<String> {
+    let results = summary(&judged.results);
+    let columns = results.iter().map(|result| result.metrics.len()).max().unwrap_or(0);
     let row = |result: &&TaskResult| {
-        let metric = |metric: &paring_tasks::Metric| match metric.stderr {
-            Some(stderr) => format!("{} {} ± {}", metric.metric, number(metric.value), number(stderr)),
-            None => format!("{} {}", metric.metric, number(metric.value)),
-        };
+        let metric = |metric: &Metric| format!("{} {}", metric.metric, with_error(metric));
         let shots = if result.shots > 0 { format!(", {}-shot", result.shots) } else { String::new() };
         let about = format!("{}{shots}, version {}", plural(result.documents, "document"), result.version);
-        let mut row = vec![result.task.clone()];
-        row.extend(result.metrics.iter().map(metric));
-        (row, about)
+        let mut row: Vec<String> = [result.task.clone()].into_iter().chain(result.metrics.iter().map(metric)).collect();
+        row.resize(1 + columns, String::new());
+        row.push(about);
+        row
     };
-    let rows: Vec<(Vec<String>, String)> = results.iter().map(row).collect();
-    let columns = rows.iter().map(|(row, _)| row.len()).max().unwrap_or(0);
-    let width = |k: usize| rows.iter().filter_map(|(row, _)| row.get(k)).map(|cell| cell.chars().count()).max();
-    let widths: Vec<usize> = (0..columns).map(|k| width(k).unwrap_or(0)).collect();
-    let line = |(row, about): &(Vec<String>, String)| {
-        let cell = |(k, width): (usize, &usize)| format!("{:<width$}  ", row.get(k).map_or("", String::as_str));
-        widths.iter().enumerate().map(cell).collect::<String>() + about
-    };
-    rows.iter().map(line).collect()
+    let mut lines = table(results.iter().map(row).collect(), usize::MAX);
+    let Judged { amount: Amount { requests, tokens, .. }, seconds, place, peak_rss_mib, .. } = judged;
+    lines.push(format!(
+        "{} of {tokens} tokens, {} on {}, {}",
+        plural(*requests, "request"),
+        amounts::seconds(*seconds),
+        place.words(),
+        place.memory(*peak_rss_mib)
+    ));
+    lines
+}
+
+/// A metric's value and its standard error.
+pub fn with_error(metric: &Metric) -> String {
+    match metric.stderr {
+        Some(stderr) => format!("{} ± {}", number(metric.value), number(stderr)),
+        None => number(metric.value),
+    }
 }
 
 /// Four digits after the point of what is below 100, as the harness prints it.
@@ -37,13 +49,9 @@ pub fn number(value: f64) -> String {
     if value.abs() < 100.0 { format!("{value:.4}") } else { digits(value) }
 }
 
-/// Lines that a run shows of the tasks it was judged by.
-const LINES: usize = 24;
-
 /// Lines of tasks before and after: the first metric of each that has a difference by documents, and groups for their tasks.
 pub fn changed(report: &TasksReport) -> Vec<String> {
-    let shown = paring::commands::tasks::summary(&report.after, LINES);
-    let lines = shown.iter().filter_map(|result| {
+    let lines = report.shown().filter_map(|(_, result)| {
         let found = report.differences.iter().find(|found| found.task == result.task)?;
         let about = difference(found);
         let name = format!("{} {}", found.task, found.metric);
@@ -87,12 +95,12 @@ pub fn summarized(made: &Summaries) -> Vec<String> {
 }
 
 /// The work of a measurement, in a line.
-pub fn amount(amount: &Amount) -> Vec<String> {
+pub fn amount(amount: &Amount) -> String {
     let Amount { requests, tokens, computed, rounds, activations } = *amount;
-    vec![format!(
+    format!(
         "{} of {tokens} tokens, of which {computed} are computed and others shared; activations take {} in memory, in {}",
         plural(requests, "request"),
         amounts::size(activations as u64),
         plural(rounds, "round")
-    )]
+    )
 }

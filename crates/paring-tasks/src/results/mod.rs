@@ -1,6 +1,6 @@
 //! Answers of a model → metrics, of each document, task and group.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 
 use serde::{Deserialize, Serialize};
 
@@ -43,6 +43,16 @@ impl TaskResult {
     pub fn metric(&self, name: &str) -> Option<&Metric> {
         self.metrics.iter().find(|metric| metric.metric == name)
     }
+}
+
+/// Results that are shown one by one; of more, groups stand for their tasks.
+const SHOWN: usize = 24;
+
+/// The results that people look at: of more than 24, groups stand for their tasks, such as mmlu's for its 57.
+pub fn summary(results: &[TaskResult]) -> Vec<&TaskResult> {
+    let grouped: HashSet<&str> = results.iter().flat_map(|result| &result.tasks).map(String::as_str).collect();
+    let is_shown = |result: &&TaskResult| results.len() <= SHOWN || !grouped.contains(result.task.as_str());
+    results.iter().filter(is_shown).collect()
 }
 
 /// A document and the answers to its requests.
@@ -179,17 +189,13 @@ pub(crate) fn of_group(group: &Group, tasks: &[TaskResult]) -> Option<TaskResult
     let members: Vec<&TaskResult> = tasks.iter().filter(|result| group.tasks.contains(&result.task.as_str())).collect();
     let first = members.first()?;
     let documents = members.iter().map(|member| member.documents).sum::<usize>();
+    let free = documents.checked_sub(members.len()).filter(|&free| free > 0).map(|free| free as f64);
     let pooled = |name: &str| {
-        let parts = members.iter().filter_map(|member| Some((member.documents as f64, member.metric(name)?)));
-        let value = parts.clone().map(|(n, part)| n * part.value).sum::<f64>() / documents as f64;
-        let free = documents.checked_sub(members.len()).filter(|&free| free > 0)? as f64;
-        let squares = parts.map(|(n, part)| Some((n - 1.0) * part.stderr?.powi(2) * n)).sum::<Option<f64>>();
-        let stderr = squares.map(|squares| (squares / free / documents as f64).sqrt());
-        Some(Metric { metric: name.to_owned(), value, stderr })
-    };
-    let plain = |name: &str| {
-        let value = members.iter().filter_map(|m| Some(m.documents as f64 * m.metric(name)?.value)).sum::<f64>();
-        Metric { metric: name.to_owned(), value: value / documents as f64, stderr: None }
+        let parts = || members.iter().filter_map(|member| Some((member.documents as f64, member.metric(name)?)));
+        let value = parts().map(|(n, part)| n * part.value).sum::<f64>() / documents as f64;
+        let squares = parts().map(|(n, part)| Some((n - 1.0) * part.stderr?.powi(2) * n)).sum::<Option<f64>>();
+        let stderr = squares.zip(free).map(|(squares, free)| (squares / free / documents as f64).sqrt());
+        Metric { metric: name.to_owned(), value, stderr }
     };
     let names = first.metrics.iter().map(|metric| metric.metric.as_str());
     Some(TaskResult {
@@ -197,7 +203,7 @@ pub(crate) fn of_group(group: &Group, tasks: &[TaskResult]) -> Option<TaskResult
         version: first.version,
         documents,
         shots: first.shots,
-        metrics: names.map(|name| pooled(name).unwrap_or_else(|| plain(name))).collect(),
+        metrics: names.map(pooled).collect(),
         tasks: members.iter().map(|member| member.task.clone()).collect(),
     })
 }

@@ -1,6 +1,7 @@
 //! Figures of many texts.
 
 use super::{Kind, Overlap, Overlaps};
+use crate::results::mean_stderr;
 
 /// The mean of the overlaps of a kind.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -21,9 +22,8 @@ pub fn means(overlaps: &[Overlaps]) -> Option<[Mean; 4]> {
     let mean = |kind: Kind| {
         let mean = |figure: fn(Overlap) -> f64| overlaps.iter().map(|each| figure(each.of(kind))).sum::<f64>() / count;
         let overlap = Overlap { precision: mean(|o| o.precision), recall: mean(|o| o.recall), f: mean(|o| o.f) };
-        let squares: f64 = overlaps.iter().map(|each| (each.of(kind).f - overlap.f).powi(2)).sum();
-        let stderr = (squares / (count - 1.0)).sqrt() / count.sqrt();
-        Mean { kind, overlap, stderr: (overlaps.len() > 1).then_some(stderr) }
+        let all: Vec<f64> = overlaps.iter().map(|each| each.of(kind).f).collect();
+        Mean { kind, overlap, stderr: mean_stderr(&all) }
     };
     (!overlaps.is_empty()).then(|| Kind::ALL.map(mean))
 }

@@ -1,6 +1,5 @@
 //! Tasks that judge a model: its answers to their requests, and what they come to.
 
-use std::collections::HashSet;
 use std::time::Instant;
 
 use paring_model::Decoder;
@@ -8,7 +7,7 @@ use paring_tasks::{Score, TaskResult, Work};
 use serde::Serialize;
 use serde_json::{Map, Value, json};
 
-use super::likelihoods;
+use super::likelihoods::{self, Amount};
 use crate::pipeline::device::DeviceBudget;
 use crate::report::progress::Observer;
 use crate::report::{Clock, DeviceReport, peak_rss_mib};
@@ -26,10 +25,9 @@ pub struct Judged {
     /// Device.
     #[serde(flatten)]
     pub place: DeviceReport,
-    /// Requests.
-    pub requests: usize,
-    /// Tokens in all of them, contexts of several choices counted for each.
-    pub tokens: usize,
+    /// Its work.
+    #[serde(flatten)]
+    pub amount: Amount,
     /// Time it took.
     pub seconds: f64,
     /// Highest resident memory of the process so far.
@@ -49,7 +47,8 @@ pub fn judge(
     observer: &mut dyn Observer,
 ) -> Result<Judged> {
     let start = Instant::now();
-    let asked = (work.requests.as_slice(), decoder.max_positions());
+    let amount = amount(decoder, work)?;
+    let asked = (work.requests.as_slice(), work.longest);
     let scores = likelihoods::score(decoder, budget, asked, clock, observer).map_err(|error| match error {
         Error::Text { text, position, problem } => {
             Error::Plan(format!("{}, token {position}: {problem}", work.place(text)))
@@ -60,11 +59,18 @@ pub fn judge(
         results: work.results(&scores)?,
         scores,
         place: DeviceReport::new(decoder.device())?,
-        requests: work.requests.len(),
-        tokens: work.requests.iter().map(|request| request.context.len() + request.continuation.len()).sum(),
+        amount,
         seconds: start.elapsed().as_secs_f64(),
         peak_rss_mib: peak_rss_mib(),
     })
+}
+
+/// The work of [`judge`].
+///
+/// # Errors
+/// Those of requests that cannot be scored.
+pub fn amount(decoder: &dyn Decoder, work: &Work) -> Result<Amount> {
+    likelihoods::amount(decoder, &work.requests, work.longest)
 }
 
 /// Results by the names of their tasks: each metric and its `_stderr` (null where it has none), `n` documents, the `version` of the
@@ -85,11 +91,4 @@ pub fn by_name(results: &[TaskResult]) -> Value {
         (result.task.clone(), Value::Object(values))
     };
     Value::Object(results.iter().map(one).collect())
-}
-
-/// Results without the tasks that a group of them sums up, where there are more than `most`: of mmlu's 57 the groups are enough.
-pub fn summary(results: &[TaskResult], most: usize) -> Vec<&TaskResult> {
-    let grouped: HashSet<&str> = results.iter().flat_map(|result| &result.tasks).map(String::as_str).collect();
-    let is_shown = |result: &&TaskResult| results.len() <= most || !grouped.contains(result.task.as_str());
-    results.iter().filter(is_shown).collect()
 }

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use paring_tasks::Metric;
 use serde::Serialize;
 
 use super::choices::{Choice, Choices};
@@ -36,8 +37,8 @@ pub struct Judged {
     pub task: String,
     /// The metric.
     pub metric: String,
-    /// Its value and standard error in each run.
-    pub values: Vec<Option<(f64, Option<f64>)>>,
+    /// It in each run.
+    pub values: Vec<Option<Metric>>,
     /// The difference to the first run, where both answered the same documents; null for that one.
     pub differences: Vec<Option<paring_tasks::Comparison>>,
 }
@@ -236,10 +237,8 @@ fn judged(reports: &[Report]) -> Vec<Judged> {
         if all.iter().any(|known| (&known.task, &known.metric) == (task, metric)) {
             continue;
         }
-        let value = |tasks: &TasksReport| {
-            let found = tasks.after.iter().find(|result| result.task == *task)?.metric(metric)?;
-            Some((found.value, found.stderr))
-        };
+        let value =
+            |tasks: &TasksReport| tasks.after.iter().find(|result| result.task == *task)?.metric(metric).cloned();
         let difference = |(number, found): (usize, &Vec<paring_tasks::Comparison>)| {
             let is_this = |one: &&paring_tasks::Comparison| one.task == *task && one.metric == *metric;
             found.iter().find(is_this).filter(|_| number > 0).cloned()

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use paring_tasks::results::summary;
 use paring_tasks::{Comparison, Sample, TaskResult, compare};
 use serde::{Deserialize, Serialize};
 
@@ -42,6 +43,12 @@ impl TasksReport {
     ) -> paring_tasks::Result<Self> {
         let differences = compare(before.1, after.1)?;
         Ok(Self { before: before.0, after: after.0, differences, answers: answers(after.1) })
+    }
+
+    /// Results before and after that people look at: of many tasks, groups stand for theirs.
+    pub fn shown(&self) -> impl Iterator<Item = (&TaskResult, &TaskResult)> {
+        let find = |task: &str| self.before.iter().find(|result| result.task == task);
+        summary(&self.after).into_iter().filter_map(move |after| Some((find(&after.task)?, after)))
     }
 
     /// The differences between the outputs of two runs, `self` the first, in tasks that both answered alike; none where they have

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use paring_data::hub::{Hub, Repo, RepoKind};
 use paring_tasks::{Files, Plan, Remote, Work};
 
+use super::run::positions;
 use super::sources::{Model, Sources};
 use crate::Result;
 
@@ -17,6 +18,8 @@ pub struct TaskOptions {
     pub files: Vec<PathBuf>,
     /// Examples, limit and protocol.
     pub choices: paring_tasks::Options,
+    /// Tokens that the model sees of a request, at most; `None`: as many as the positions that its config names.
+    pub longest: Option<usize>,
     /// Folder with the data sets; `None`: the hub's cache, then the hub.
     pub data_dir: Option<PathBuf>,
 }
@@ -49,17 +52,20 @@ impl Remote for OnHub<'_> {
 }
 
 impl Sources {
-    /// Reads the documents of tasks and makes requests of them with a model's tokenizer. Contexts are as long as the positions
-    /// that its config names.
+    /// Reads the documents of tasks and makes requests of them with a model's tokenizer.
     ///
     /// # Errors
-    /// When the model has no tokenizer, documents are nowhere or are not what a task needs, and when a text makes no tokens or more
+    /// When the model has no tokenizer, it takes no requests as long as asked for, documents are nowhere or are not what a task needs, and when a text makes no tokens or more
     /// than the model takes.
     pub fn tasks(&self, model: &Model, options: &TaskOptions) -> Result<Work> {
         let plan = options.plan()?;
         let tokenizer = model.tokenizer.as_ref();
         let tokenizer = tokenizer.ok_or(paring_generate::Error::NoTokenizer { name: "tasks" })?;
-        let (hub, longest) = (OnHub(self), model.decoder.max_positions());
+        let longest = match options.longest {
+            None => model.decoder.max_positions(),
+            Some(asked) => positions(&[model.decoder.as_ref()], Some(asked)).map(|_| asked)?,
+        };
+        let hub = OnHub(self);
         let files = Files { dir: options.data_dir.as_deref(), remote: Some(&hub) };
         let work = plan.prepare(&options.choices, &files, tokenizer, longest)?;
         tokenizer.rest();

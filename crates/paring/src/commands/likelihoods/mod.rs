@@ -40,12 +40,9 @@ pub fn score(
     clock: &mut Clock,
     observer: &mut dyn Observer,
 ) -> Result<Vec<Score>> {
-    let texts = requests.iter().enumerate().map(|(number, request)| text(number, request, longest));
-    let texts = texts.collect::<Result<Vec<_>>>()?;
+    let texts = texts(requests, longest)?;
     let mut scores = Vec::with_capacity(requests.len());
-    while scores.len() < texts.len() {
-        let first = scores.len();
-        let forest = Forest::grow(&texts[first..], round_tokens(decoder));
+    for (first, forest) in rounds(&texts, decoder) {
         let round = Round { forest: &forest, texts: &texts[first..], requests: &requests[first..] };
         let at =
             EvalProgress { done: first, of: texts.len(), round: forest.texts(), passed: 0, blocks: decoder.blocks() };
@@ -79,14 +76,10 @@ pub struct Amount {
 /// # Errors
 /// Those of requests that cannot be scored.
 pub fn amount(decoder: &dyn Decoder, requests: &[Request], longest: usize) -> Result<Amount> {
-    let texts = requests.iter().enumerate().map(|(number, request)| text(number, request, longest));
-    let texts = texts.collect::<Result<Vec<_>>>()?;
+    let texts = texts(requests, longest)?;
     let tokens = texts.iter().map(|text| text.tokens.len()).sum();
     let mut amount = Amount { requests: requests.len(), tokens, ..Amount::default() };
-    let mut done = 0;
-    while done < texts.len() {
-        let forest = Forest::grow(&texts[done..], round_tokens(decoder));
-        done += forest.texts();
+    for (_, forest) in rounds(&texts, decoder) {
         amount.computed += forest.tokens();
         amount.rounds += 1;
         amount.activations = amount.activations.max(forest.tokens() * decoder.hidden_size() * size_of::<f32>());
@@ -94,9 +87,22 @@ pub fn amount(decoder: &dyn Decoder, requests: &[Request], longest: usize) -> Re
     Ok(amount)
 }
 
-/// Tokens of a round.
-fn round_tokens(decoder: &dyn Decoder) -> usize {
-    hidden_bytes(decoder) / (decoder.hidden_size() * size_of::<f32>())
+/// Requests as the model sees them.
+fn texts(requests: &[Request], longest: usize) -> Result<Vec<Text>> {
+    requests.iter().enumerate().map(|(number, request)| text(number, request, longest)).collect()
+}
+
+/// The texts that pass through the model together, one round after the other, each with the number of its first text.
+fn rounds<'a>(texts: &'a [Text], decoder: &dyn Decoder) -> impl Iterator<Item = (usize, Forest)> + 'a {
+    let most = hidden_bytes(decoder) / (decoder.hidden_size() * size_of::<f32>());
+    let mut first = 0;
+    std::iter::from_fn(move || {
+        let rest = texts.get(first..).filter(|rest| !rest.is_empty())?;
+        let forest = Forest::grow(rest, most);
+        let round = (first, forest);
+        first += round.1.texts();
+        Some(round)
+    })
 }
 
 fn text(number: usize, request: &Request, longest: usize) -> Result<Text> {

@@ -15,7 +15,6 @@ use paring_data::Tokenizer;
 use paring_data::summaries::Article;
 use paring_generate::{Choices, EarlyStopping, Engine, Settings};
 use paring_tasks::rouge::{self, Kind, Overlaps, Rouge, sentences};
-use serde::Serialize;
 
 use crate::report::progress::{EvalProgress, Observer};
 use crate::report::words::plural;
@@ -40,7 +39,7 @@ pub struct SummaryOptions {
     /// New tokens at most: 128.
     pub max_new_tokens: usize,
     /// Seed of models that draw; 0.
-    pub seed: Option<u64>,
+    pub seed: u64,
 }
 
 impl Default for SummaryOptions {
@@ -51,7 +50,7 @@ impl Default for SummaryOptions {
             beams: 4,
             min_new_tokens: 30,
             max_new_tokens: 128,
-            seed: None,
+            seed: 0,
         }
     }
 }
@@ -67,7 +66,7 @@ pub struct Summarizer<'a> {
 }
 
 /// The mean F of a kind.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Figure {
     /// The kind's name.
     pub kind: &'static str,
@@ -80,12 +79,11 @@ pub struct Figure {
 }
 
 /// Result of a measurement.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug)]
 pub struct Summaries {
     /// The figures, from rouge1 to rougeLsum.
     pub rouge: [Figure; 4],
     /// Device.
-    #[serde(flatten)]
     pub place: DeviceReport,
     /// Articles that were summarized.
     pub articles: usize,
@@ -110,6 +108,14 @@ pub struct Summaries {
 }
 
 impl SummaryOptions {
+    /// Checks what can be checked without a model.
+    ///
+    /// # Errors
+    /// On values out of their ranges.
+    pub fn check(&self) -> Result<()> {
+        self.settings(&Choices::default()).map(drop)
+    }
+
     /// The settings of generation, completed by a model's.
     fn settings(&self, model: &Choices) -> Result<Settings> {
         let asked = Choices {
@@ -118,7 +124,7 @@ impl SummaryOptions {
             early_stopping: Some(EarlyStopping::Yes),
             min_new_tokens: Some(self.min_new_tokens),
             max_new_tokens: Some(self.max_new_tokens),
-            seed: self.seed,
+            seed: Some(self.seed),
             ..Choices::default()
         };
         // The script hands no tokenizer to the generation, without which stop strings are not looked for.

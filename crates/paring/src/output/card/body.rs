@@ -3,6 +3,7 @@
 use std::fmt;
 
 use paring_format::Scheme;
+use paring_tasks::Metric;
 use serde_json::Value;
 
 use super::Origin;
@@ -11,7 +12,7 @@ use super::text::{last_part, markdown, without_place};
 use crate::output::side_files::named_dtype;
 use crate::plan::compatibility::{DEQUANTIZED, Linears, Loader, Verdict, verdict};
 use crate::report::names::{CARD_CHART, REPORT};
-use crate::report::{Report, quoted, words};
+use crate::report::{Report, TasksReport, quoted, words};
 
 /// The program and its version, and where it comes from.
 const PROGRAM: &str = concat!("paring ", env!("CARGO_PKG_VERSION"));
@@ -92,11 +93,11 @@ impl Body<'_> {
             let windows = format!("{} windows of {} tokens", measured.windows, measured.seqlen);
             writeln!(f, "| perplexity, {data}, {windows} | {before:.3} | {after:.3} |")?;
         }
-        for (before, after) in report.tasks.iter().flat_map(|tasks| tasks.before.iter().zip(&tasks.after)) {
+        for (before, after) in report.tasks.iter().flat_map(TasksReport::shown) {
             let about = format!("{}-shot, {} documents", after.shots, after.documents);
             for (old, new) in before.metrics.iter().zip(&after.metrics) {
                 let name = format!("{} {}", markdown(&after.task), markdown(&new.metric));
-                writeln!(f, "| {name}, {about} | {:.4} | {:.4} |", old.value, new.value)?;
+                writeln!(f, "| {name}, {about} | {} | {} |", metric(old), metric(new))?;
             }
         }
         writeln!(f)?;
@@ -212,4 +213,10 @@ fn command(words: &[String]) -> String {
 
 fn megabytes(bytes: u64) -> String {
     format!("{:.1} MB", bytes as f64 / 1e6)
+}
+
+/// A metric of a task, with its standard error.
+fn metric(metric: &Metric) -> String {
+    let stderr = metric.stderr.map_or(String::new(), |stderr| format!(" ± {stderr:.4}"));
+    format!("{:.4}{stderr}", metric.value)
 }
