@@ -94,7 +94,23 @@ impl Adam {
         gradients: &[f32],
         moments: &mut Moments,
     ) {
-        assert!(number > 0 && values.len() == gradients.len() && values.len() == moments.first.len());
+        let Moments { first, second } = moments;
+        self.step_parts(number, (rate, clip), values, gradients, (first, second));
+    }
+
+    /// [`Adam::step`] for moments that lie elsewhere, the first and the second.
+    ///
+    /// # Panics
+    /// As there.
+    pub fn step_parts(
+        &self,
+        number: usize,
+        (rate, clip): (f64, f64),
+        values: &mut [f32],
+        gradients: &[f32],
+        (first, second): (&mut [f32], &mut [f32]),
+    ) {
+        assert!(number > 0 && [gradients.len(), first.len(), second.len()] == [values.len(); 3]);
         let &Self { beta1, beta2, eps, decay } = self;
         // m̂ / (√v̂ + ε) with m̂ = m / (1 − β₁ⁿ) and v̂ = v / (1 − β₂ⁿ).
         let correct = |beta: f64| 1.0 - beta.powi(i32::try_from(number).unwrap_or(i32::MAX));
@@ -109,7 +125,6 @@ impl Adam {
             eps: eps as f32,
             clip: clip as f32,
         };
-        let Moments { first, second } = moments;
         let moments = first.par_chunks_mut(CHUNK).zip(second.par_chunks_mut(CHUNK));
         values
             .par_chunks_mut(CHUNK)

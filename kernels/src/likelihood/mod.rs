@@ -4,10 +4,12 @@
 mod backward;
 #[cfg(feature = "cuda")]
 mod cuda;
+mod pieces;
 #[cfg(test)]
 mod reference;
 
 pub use backward::{cross_entropy, divergence};
+pub use pieces::{LogSums, cross_entropy_piece, divergence_piece};
 
 use candle_core::{Device, Result, Tensor};
 use rayon::prelude::*;
