@@ -10,7 +10,7 @@ use paring_kernels::likelihood::Likely;
 use crate::anatomy::{BlockInfo, LinearInfo, OuterInfo};
 use crate::parts::norm::Norm;
 use crate::pass::{Flow, Pass};
-use crate::{Arithmetic, Error, Fan, Gradients, Result, Tap, Tape};
+use crate::{Arithmetic, Ending, Error, Fan, Gradients, Result, Tap, Tape};
 
 /// A language model, opened and checked, of which only what is asked for is in memory.
 ///
@@ -104,6 +104,10 @@ pub trait Decoder: Send + Sync {
 
     /// The last block's output `h [b, t, dim]` → logits `[b, t, vocab]` of every position, all in memory.
     fn logits(&self, h: &Tensor) -> Result<Tensor>;
+
+    /// The parts after the last block, for passes that train; a norm that may be changed, and the head in pieces of rows. Errors where
+    /// the head rounds its inputs to codes.
+    fn ending(&self) -> Result<Ending<'_>>;
 
     /// Reads now what [`Decoder::logits`] needs, where it stays in memory ([`Arithmetic::packed`]); nothing otherwise.
     fn load_head(&self) -> Result<()>;

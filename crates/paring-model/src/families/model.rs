@@ -17,7 +17,7 @@ use crate::config::Config;
 use crate::parts::{embedding, head::Head, norm::Norm, positions::LearnedPositions};
 use crate::pass::check_tokens;
 use crate::source::{Source, config_file};
-use crate::{Arithmetic, Block, Decoder, Fan, Result, Sizes, Weight};
+use crate::{Arithmetic, Block, Decoder, Ending, Fan, Result, Sizes, Weight};
 
 /// An opened model.
 pub(super) struct Model<F> {
@@ -214,6 +214,13 @@ impl<F: Family> Decoder for Model<F> {
 
     fn logits(&self, h: &Tensor) -> Result<Tensor> {
         self.head.logits(&self.source, h, |x| self.before_head(x))
+    }
+
+    fn ending(&self) -> Result<Ending<'_>> {
+        let norm = self.outer.norm.as_ref();
+        let norm = norm.map(|norm| norm.read(&self.source, &self.source.name(norm.name))).transpose()?;
+        let projection = self.projections.as_ref().map(|[_, output]| Arc::clone(output));
+        Ok(Ending { norm, projection, head: self.head.rows(&self.source)?, source: &self.source })
     }
 
     fn load_head(&self) -> Result<()> {

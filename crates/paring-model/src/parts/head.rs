@@ -29,6 +29,24 @@ pub struct Head {
     packed: OnceLock<Packed>,
 }
 
+/// A head whose rows are read in pieces.
+pub(crate) struct HeadRows {
+    weight: String,
+    whole: Option<Vec<f32>>,
+    pub vocab: usize,
+    pub dim: usize,
+}
+
+impl HeadRows {
+    /// Rows `first .. first + count`, row-major `[count, dim]`, f32.
+    pub fn read(&self, source: &Source, first: usize, count: usize) -> Result<Vec<f32>> {
+        match &self.whole {
+            Some(values) => Ok(values[first * self.dim..(first + count) * self.dim].to_vec()),
+            None => source.rows(&self.weight, first, count, self.dim),
+        }
+    }
+}
+
 impl Head {
     /// The stored `lm_head`, `[vocab, dim]` in any layout; where none is stored and the config has them `tied`, the
     /// embedding table, module `embedding`. A stored head is used even where the config ties it: it is either a copy of
@@ -128,6 +146,26 @@ impl Head {
         Ok(likelihood.finish()?)
     }
 
+    /// The matrix for passes that train: rows can be asked for in pieces. A compressed head is decoded whole here.
+    ///
+    /// # Errors
+    /// When its inputs are rounded to codes, through which there is no backward pass.
+    pub(crate) fn rows(&self, source: &Source) -> Result<HeadRows> {
+        if self.own && source.input(&self.module)?.is_some() {
+            return Err(Error::NoBackward { what: "a head whose inputs are rounded to codes" });
+        }
+        self.open_rows(source)
+    }
+
+    fn open_rows(&self, source: &Source) -> Result<HeadRows> {
+        let weight = format!("{}.weight", self.module);
+        let whole = match source.holds(&weight, &[self.vocab, self.dim]) {
+            true => None,
+            false => Some(source.dense(&self.module, self.vocab, self.dim)?),
+        };
+        Ok(HeadRows { weight, whole, vocab: self.vocab, dim: self.dim })
+    }
+
     /// Reads the matrix where it stays in memory.
     pub fn load(&self, source: &Source) -> Result<()> {
         if source.keeps_packed() { self.packed(source).map(drop) } else { Ok(()) }
@@ -163,19 +201,11 @@ impl Head {
 
     /// Calls `f` with the first row's number and the matrix (on the device) of each piece of the head, in order.
     fn pieces(&self, source: &Source, device: &Device, mut f: impl FnMut(usize, &Matrix) -> Result<()>) -> Result<()> {
-        let weight = format!("{}.weight", self.module);
         // A dense head is read row by row; a compressed one is decoded whole, once for each call.
-        let whole = if source.holds(&weight, &[self.vocab, self.dim]) {
-            None
-        } else {
-            Some(source.dense(&self.module, self.vocab, self.dim)?)
-        };
+        let rows = self.open_rows(source)?;
         for first in (0..self.vocab).step_by(VOCAB_CHUNK) {
             let count = VOCAB_CHUNK.min(self.vocab - first);
-            let values = match &whole {
-                Some(values) => values[first * self.dim..(first + count) * self.dim].to_vec(),
-                None => source.rows(&weight, first, count, self.dim)?,
-            };
+            let values = rows.read(source, first, count)?;
             f(first, &Matrix::on_device(device, count, self.dim, values, source.precision())?)?;
         }
         Ok(())
