@@ -9,7 +9,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// The rooms of `crates/paring`, from the lowest, and those that each may import.
-const ROOMS: [(&str, &[&str]); 12] = [
+const ROOMS: [(&str, &[&str]); 13] = [
     ("plan", &[]),
     ("report", &["plan"]),
     ("pipeline", &["plan", "report"]),
@@ -17,11 +17,12 @@ const ROOMS: [(&str, &[&str]); 12] = [
     ("reconstruct", &["pipeline"]),
     ("allocate", &["plan"]),
     ("output", &["plan", "report"]),
+    ("finetune", &["plan", "report", "pipeline", "output"]),
     ("compress", &["plan", "report", "pipeline", "methods", "reconstruct", "allocate", "output"]),
     ("commands", &["plan", "report", "pipeline", "methods", "output", "compress"]),
     ("cost", &["plan", "report", "pipeline", "methods", "reconstruct", "output", "compress"]),
     ("bench", &["plan", "report", "pipeline", "methods"]),
-    ("request", &["plan", "report", "pipeline", "output", "compress", "commands", "cost"]),
+    ("request", &["plan", "report", "pipeline", "output", "finetune", "compress", "commands", "cost"]),
 ];
 
 /// The crates, from the lowest, and those of the workspace that each may depend on.

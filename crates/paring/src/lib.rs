@@ -29,6 +29,7 @@ pub mod commands;
 pub mod compress;
 pub mod cost;
 mod error;
+pub mod finetune;
 pub mod methods;
 pub mod output;
 pub mod pipeline;

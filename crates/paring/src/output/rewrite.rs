@@ -1,4 +1,4 @@
-//! One checkpoint into another, tensor by tensor: what `decompress` and `convert` share.
+//! One checkpoint into another, tensor by tensor: what `decompress`, `convert` and fine-tuning share.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
@@ -35,6 +35,8 @@ pub(crate) enum Item {
     Matrix(String),
     /// A tensor that stays as it is.
     Tensor(String),
+    /// A tensor whose numbers change, in the same type and shape.
+    Changed(String),
 }
 
 /// A matrix as it will be stored, and what it must read back as.
@@ -58,7 +60,7 @@ pub(crate) fn items(checkpoint: &Checkpoint, rewrites: &BTreeSet<String>, keeps:
         }
     }
     items.sort_by_cached_key(|item| {
-        let (Item::Matrix(name) | Item::Tensor(name)) = item;
+        let (Item::Matrix(name) | Item::Tensor(name) | Item::Changed(name)) = item;
         let part = |part: &str| part.parse().map_or_else(|_| (u64::MAX, part.to_string()), |n: u64| (n, String::new()));
         name.split('.').map(part).collect::<Vec<_>>()
     });
@@ -69,7 +71,7 @@ impl Item {
     /// Bytes it will have, roughly: sixteen bits a weight is what most models have.
     fn bytes(&self, checkpoint: &Checkpoint) -> usize {
         match self {
-            Item::Tensor(name) => checkpoint.info(name).map_or(0, TensorInfo::bytes),
+            Item::Tensor(name) | Item::Changed(name) => checkpoint.info(name).map_or(0, TensorInfo::bytes),
             Item::Matrix(module) => {
                 // What is wrong with it shows when it is read.
                 let shape = checkpoint.linear_shape(module).ok().flatten();
@@ -133,7 +135,7 @@ pub(crate) fn destination(
 }
 
 impl<'a> Rewrite<'a> {
-    /// Writes all items into the folder `out`: matrices as `store` makes them, on all threads, everything else byte for
+    /// Writes all items into the folder `out`: matrices and changed tensors as `store` makes them, on all threads, everything else byte for
     /// byte. Files of the model's folder such as its tokenizer will come along, and `companions` (name and content) for
     /// a model that has no folder. `observer` hears of each shard. In memory are at most two shards and a matrix for each thread.
     pub(crate) fn new(
@@ -168,7 +170,7 @@ impl<'a> Rewrite<'a> {
         for (i, items) in shards.into_iter().enumerate() {
             observer.step(&Step::new(Stage::Write).count(i, count));
             let stored = items.par_iter().map(|item| match item {
-                Item::Matrix(module) => Ok((module, store(module)?)),
+                Item::Matrix(name) | Item::Changed(name) => Ok((name, store(name)?)),
                 Item::Tensor(name) => Ok((name, copy(checkpoint, name)?)),
             });
             let stored: Vec<(&String, Stored)> = stored.collect::<Result<_>>()?;

@@ -16,6 +16,7 @@ mod size;
 mod tasks;
 #[cfg(test)]
 pub(crate) mod tests;
+pub mod training;
 pub mod words;
 
 use std::time::{Duration, Instant};

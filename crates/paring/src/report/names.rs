@@ -16,5 +16,8 @@ pub const CARD_CHART: &str = "layer-errors.svg";
 /// Prefix of the files in which a run keeps activations.
 pub const ACTIVATIONS: &str = ".activations";
 
+/// The report of a fine-tuning.
+pub const TRAINING: &str = "training.json";
+
 /// All of them, which an overwritten output loses.
-pub const RUN_FILES: RunFiles = RunFiles { names: &[REPORT, REPORT_PAGE], prefix: Some(ACTIVATIONS) };
+pub const RUN_FILES: RunFiles = RunFiles { names: &[REPORT, REPORT_PAGE, TRAINING], prefix: Some(ACTIVATIONS) };

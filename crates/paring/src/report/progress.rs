@@ -2,6 +2,7 @@
 
 use paring_format::message::Message;
 
+use super::training::{HeldOut, TrainingStep};
 use super::{LayerReport, Report, Stage};
 
 /// A piece of work that begins or continues.
@@ -130,6 +131,18 @@ pub trait Observer {
     /// The output is written and checked. A measurement of perplexity may follow.
     fn compressed(&mut self, report: &Report) {
         let _ = report;
+    }
+    /// A fine-tuning begins or continues after so many steps: all steps, and the numbers that train.
+    fn training(&mut self, done: usize, steps: usize, numbers: usize) {
+        let _ = (done, steps, numbers);
+    }
+    /// A step of a fine-tuning was made, of so many.
+    fn trained(&mut self, step: &TrainingStep, steps: usize) {
+        let _ = (step, steps);
+    }
+    /// Held-out text was measured in a fine-tuning of so many steps.
+    fn held_out(&mut self, measured: &HeldOut, steps: usize) {
+        let _ = (measured, steps);
     }
     /// A measurement begins; `what` is its subject, in a word or two.
     fn measuring(&mut self, what: &'static str) {

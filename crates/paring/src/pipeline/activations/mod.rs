@@ -15,6 +15,7 @@ use crate::{Error, Result};
 use paring_data::Windows;
 
 pub(crate) use batches::Batches;
+pub(crate) use spill::Spill;
 
 /// Tokens that go through a block together on the CPU: enough for products at full speed, few enough that the widest
 /// activations of a block stay small.

@@ -15,7 +15,7 @@ use crate::{Error, Result};
 const NAME: &str = "activations";
 
 /// Batches `[b, t, dim]` of f32 in a file, which is removed with this value, or by the system when the process dies.
-pub(super) struct Spill {
+pub(crate) struct Spill {
     file: File,
     path: PathBuf,
     /// Shape and offset of each batch.
