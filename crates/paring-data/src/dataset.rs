@@ -89,14 +89,35 @@ impl Windows {
     /// Errors when a token, which came from the data set `source`, is outside a model's vocabulary. `tokenizer` made them
     /// of text, if one did.
     pub fn check_vocabulary(&self, source: &str, vocab: usize, tokenizer: Option<&Tokenizer>) -> Result<()> {
-        let Some(&id) = self.ids.iter().find(|&&id| id as usize >= vocab) else { return Ok(()) };
-        let added = tokenizer.and_then(|tokenizer| tokenizer.added(id));
-        let text = added.map_or(String::new(), |(text, file)| format!(" ({text:?}, which {file} adds)"));
-        let reason = format!(
-            "token {id}{text} is outside the model's vocabulary of {vocab}; use data or a tokenizer made for this model"
-        );
-        Err(Error::data(source, reason))
+        check_vocabulary(&self.ids, source, vocab, tokenizer)
     }
+}
+
+/// Errors when a token, which came from the data set `source`, is outside a model's vocabulary. `tokenizer` made them of text, if
+/// one did.
+pub(crate) fn check_vocabulary<'a>(
+    ids: impl IntoIterator<Item = &'a u32>,
+    source: &str,
+    vocab: usize,
+    tokenizer: Option<&Tokenizer>,
+) -> Result<()> {
+    let Some(&id) = ids.into_iter().find(|&&id| id as usize >= vocab) else { return Ok(()) };
+    let added = tokenizer.and_then(|tokenizer| tokenizer.added(id));
+    let text = added.map_or(String::new(), |(text, file)| format!(" ({text:?}, which {file} adds)"));
+    let reason = format!(
+        "token {id}{text} is outside the model's vocabulary of {vocab}; use data or a tokenizer made for this model"
+    );
+    Err(Error::data(source, reason))
+}
+
+/// The tokenizer that the data set `name` needs.
+pub(crate) fn needed<'a>(name: &str, tokenizer: Option<&'a Tokenizer>) -> Result<&'a Tokenizer> {
+    tokenizer.ok_or_else(|| {
+        Error::data(
+            name,
+            "text needs a tokenizer.json in the model's folder; add it, or use a .safetensors file of token ids",
+        )
+    })
 }
 
 /// The choice of calibration windows.
@@ -184,12 +205,15 @@ impl Data {
     }
 
     pub(crate) fn tokenizer<'a>(&self, tokenizer: Option<&'a Tokenizer>) -> Result<&'a Tokenizer> {
-        tokenizer.ok_or_else(|| {
-            Error::data(
-                &self.name,
-                "text needs a tokenizer.json in the model's folder; add it, or use a .safetensors file of token ids",
-            )
-        })
+        needed(&self.name, tokenizer)
+    }
+
+    /// The text between two documents that are joined.
+    pub(crate) fn separator(&self) -> &'static str {
+        match self.reading {
+            Reading::Joined { separator, .. } => separator,
+            Reading::Drawn { .. } => "\n\n",
+        }
     }
 
     /// The tokens of the whole data, or of a beginning that has at least `wanted`.
@@ -218,10 +242,7 @@ impl Data {
     /// Documents as one sequence of tokens: texts joined and tokenized as one string, conversations one by one. Reads a
     /// beginning of the file, longer each time, until that has more than the wanted tokens.
     fn joined(&self, documents: &Documents, tokenizer: &Tokenizer, wanted: Option<usize>) -> Result<Vec<u32>> {
-        let (separator, most) = match self.reading {
-            Reading::Joined { separator, documents, .. } => (separator, documents),
-            Reading::Drawn { .. } => ("\n\n", usize::MAX),
-        };
+        let most = if let Reading::Joined { documents, .. } = self.reading { documents } else { usize::MAX };
         let (enough, mut bytes) = enough(wanted);
         loop {
             let (mut text, mut count, mut cut) = (String::new(), 0, false);
@@ -238,7 +259,7 @@ impl Data {
                     Document::Chat(_) if !text.is_empty() => return Err(mixed("messages among texts")),
                     Document::Text(more) => {
                         if count > 0 {
-                            text.push_str(separator);
+                            text.push_str(self.separator());
                         }
                         text.push_str(&more);
                     }

@@ -101,6 +101,11 @@ impl Documents {
         Self { path: path.to_path_buf(), field: field.to_owned(), format, form, left_out }
     }
 
+    /// Documents without text that were left out of those read last.
+    pub(super) fn left_out(&self) -> usize {
+        self.left_out.load(Ordering::Relaxed)
+    }
+
     /// Things to know about the documents that were read last.
     pub(super) fn notes(&self) -> Vec<String> {
         let mut notes = Vec::new();

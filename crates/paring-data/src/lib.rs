@@ -2,6 +2,7 @@
 //!
 //! * [`dataset`]: text, documents and stored tokens → [`dataset::Windows`]; [`named`]: the sets that papers use;
 //!   [`summaries`]: articles and their summaries; [`texts`]: files of predictions and references.
+//! * [`training`]: text, instructions and conversations → examples with labels.
 //! * [`tokenizer`]: text → token ids, chat templates included; [`worker`]: where both run.
 //! * [`records`]: rows of several fields, as tasks have them; [`python`]: text and random numbers as Python has them.
 //! * [`hub`]: names on the hub → files on this machine, the only code of the project that touches the network.
@@ -33,6 +34,7 @@ pub mod summaries;
 mod tests;
 pub mod texts;
 pub mod tokenizer;
+pub mod training;
 mod unpack;
 pub mod worker;
 

@@ -177,6 +177,11 @@ fn stored(set: &str, purpose: Purpose, files: &Files<'_>) -> Result<Data> {
 }
 
 impl Part {
+    /// The name of its file, without folders.
+    pub(crate) fn file_name(&self) -> &'static str {
+        self.remote.path.rsplit('/').next().unwrap_or(self.remote.path)
+    }
+
     /// Its place: in the folder, or fetched.
     pub(crate) fn find(&self, set: &str, files: &Files<'_>) -> Result<PathBuf> {
         match files.dir {

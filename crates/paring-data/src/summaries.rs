@@ -1,6 +1,6 @@
 //! News articles with summaries that people wrote: cnn_dailymail, which summaries of models are measured on.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use crate::documents::{Document, Documents};
 use crate::error::option;
@@ -22,6 +22,20 @@ const TEST: Part = part(
     ARTICLE,
 );
 
+/// The part that training sees, in three files: 287113 articles. In a folder, one file may have them all.
+const TRAINING: [Part; 3] = [
+    of_training(
+        "3.0.0/train-00000-of-00003.parquet",
+        &["cnn_dailymail.train.parquet", "cnn_dailymail.train.jsonl", "train.parquet", "train.jsonl"],
+    ),
+    of_training("3.0.0/train-00001-of-00003.parquet", &[]),
+    of_training("3.0.0/train-00002-of-00003.parquet", &[]),
+];
+
+const fn of_training(path: &'static str, also: &'static [&'static str]) -> Part {
+    part("abisee/cnn_dailymail", path, also, ARTICLE)
+}
+
 /// Bytes of the texts of a column at most. The set's articles have 47 MB.
 const MOST_BYTES: usize = 1 << 30;
 
@@ -32,6 +46,20 @@ pub struct Article {
     pub article: String,
     /// The sentences of a person about it, with line breaks between them.
     pub highlights: String,
+}
+
+/// The files of the set's training part.
+///
+/// # Errors
+/// When one is nowhere.
+pub(crate) fn training(files: &Files<'_>) -> Result<Vec<PathBuf>> {
+    let [first, others @ ..] = &TRAINING;
+    let mut paths = vec![first.find(NAME, files)?];
+    let is_whole = paths.iter().all(|path| !path.ends_with(first.file_name()));
+    for part in others.iter().filter(|_| !is_whole) {
+        paths.push(part.find(NAME, files)?);
+    }
+    Ok(paths)
 }
 
 /// The first `limit` articles of the set's test part, or all.

@@ -171,6 +171,15 @@ impl Tokenizer {
         Ok(all)
     }
 
+    /// The tokens of renderings of a conversation, of at most [`BATCH`]; `bad` makes an error of a reason.
+    pub(crate) fn renderings(&self, all: &[Question<'_>], bad: &dyn Fn(String) -> Error) -> Result<Vec<Vec<u32>>> {
+        let (answers, failure) = self.encode(all, false)?;
+        match failure {
+            Some(failure) => Err(failed(failure, bad)),
+            None => Ok(answers.into_iter().map(|answer| answer.ids).collect()),
+        }
+    }
+
     /// The tokens that texts begin and end with, by its files; whether it adds them is another question. Errors when it cannot
     /// be opened.
     pub fn ends(&self) -> Result<Ends> {

@@ -15,20 +15,24 @@ const PLACE: u64 = 16;
 /// Texts of a message at most; each is a column, with a file of its own open.
 const MAX_PARTS: usize = 16;
 
-/// The columns inside a list that make its messages: `role`, `content`, and other texts beside them. `None` where it has
-/// not both.
+/// Names of who speaks and of what is said: OpenAI's, ShareGPT's.
+const NAMES: [[&str; 2]; 2] = [["role", "content"], ["from", "value"]];
+
+/// The columns inside a list that make its messages: `role` and `content`, or `from` and `value`, and other texts beside them. `None`
+/// where it has neither two.
 ///
 /// A message may hold more, tool calls with names of their own among it: those lie deeper, and are not text.
 pub(super) fn parts<'a>(fields: &[&'a Leaf]) -> Option<Vec<&'a Leaf>> {
     let named = |name: &str| fields.iter().filter(|leaf| leaf.last_name() == name).min_by_key(|leaf| leaf.path.len());
-    let (role, content) = (named("role")?, named("content")?);
+    let ([who, what], role, content) =
+        NAMES.into_iter().find_map(|[who, what]| Some(([who, what], named(who)?, named(what)?)))?;
     let above = |leaf: &Leaf| leaf.path.len() - 1;
     let beside = |leaf: &Leaf| leaf.path[..above(leaf)] == role.path[..above(role)];
     if role.levels.repetition != 1 || !beside(content) {
         return None;
     }
     let texts = |leaf: &&&Leaf| beside(leaf) && leaf.levels.repetition == 1 && leaf.kind == Some(BYTE_ARRAY);
-    let others = fields.iter().filter(texts).filter(|leaf| !["role", "content"].contains(&leaf.last_name()));
+    let others = fields.iter().filter(texts).filter(|leaf| ![who, what].contains(&leaf.last_name()));
     Some([*role, *content].into_iter().chain(others.take(MAX_PARTS - 2).copied()).collect())
 }
 

@@ -1,0 +1,1 @@
+//! Examples of each form, and what is left out of them.
