@@ -74,6 +74,7 @@ fn run(cli: &Cli, log: &Log) -> Result<Answer, Failure> {
     match &cli.command {
         Command::Sparsify(args) => commands::sparsify(args, shared, log),
         Command::Quantize(args) => commands::quantize(args, shared, log),
+        Command::Finetune(args) => commands::finetune(args, shared, log),
         Command::Eval(args) => commands::eval(args, shared, log),
         Command::Generate(args) => commands::generate(args, shared, log),
         Command::Chat(args) => commands::chat(args, shared, log),

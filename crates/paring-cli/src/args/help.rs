@@ -8,7 +8,7 @@ use paring_kernels::matmul;
 use super::Cli;
 
 /// Examples of each command, from the most usual one.
-const EXAMPLES: [(&str, &[&str]); 20] = [
+const EXAMPLES: [(&str, &[&str]); 21] = [
     (
         "paring",
         &[
@@ -36,6 +36,14 @@ const EXAMPLES: [(&str, &[&str]); 20] = [
             "paring prune demo --pattern 2:4 -o demo-2of4",
             "paring prune ./llama notes.txt --method wanda --sparsity 0.5 -o out",
             "paring prune ./llama notes.txt --pattern 2:4 --wbits 4 --groupsize 64",
+        ],
+    ),
+    (
+        "finetune",
+        &[
+            "paring finetune demo-2of4 demo --teacher demo --steps 50 -o demo-tuned",
+            "paring finetune ./llama-2of4 articles.jsonl --teacher ./llama -o tuned --dry-run",
+            "paring finetune ./llama-w4 chats.jsonl --lora r=16,alpha=32 -o adapter",
         ],
     ),
     (

@@ -3,6 +3,7 @@
 mod bench;
 mod errors;
 mod file;
+mod finetune;
 mod generated;
 mod generation;
 mod headings;
@@ -37,6 +38,7 @@ pub use bench::BenchArgs;
 pub use file::{canonical, parse};
 use headings::{DATA, EVALUATION, OUTPUT, WHAT};
 
+pub use finetune::FinetuneArgs;
 pub use generated::{CompletionsArgs, ManArgs};
 pub use generation::{ChatArgs, GenerateArgs, InMemoryArgs};
 pub use help::command;
@@ -75,6 +77,8 @@ pub enum Command {
     /// Prune a model, optionally quantizing it in the same pass
     #[command(name = "prune", visible_alias = "sparsify")]
     Sparsify(SparsifyArgs),
+    /// Train a model with its zeros kept, or an adapter beside it
+    Finetune(Box<FinetuneArgs>),
     /// Measure perplexity, or answer tasks
     #[command(mut_args = of_evaluation)]
     Eval(EvalArgs),

@@ -2,6 +2,7 @@
 
 mod bench;
 mod dry;
+mod finetune;
 mod generated;
 mod generation;
 mod judging;
@@ -30,6 +31,7 @@ use crate::show::{self, Answer, Failure, Made};
 use paring::report::words::plural;
 
 pub use bench::bench;
+pub use finetune::finetune;
 pub use generated::{completions, man};
 pub use generation::{chat, generate, serve};
 pub use look::{inspect, schemes, tokens, verify};

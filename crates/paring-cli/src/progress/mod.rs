@@ -13,6 +13,7 @@ use std::time::{Duration, Instant};
 
 use paring::report::progress::Observer;
 use paring::report::progress::{Estimate, EvalProgress, Step};
+use paring::report::training::{HeldOut, TrainingStep};
 use paring::report::{LayerReport, Report, Stage, StageReport, quoted};
 use paring::{Error, Result};
 use serde_json::{Map, Value, json};
@@ -264,6 +265,33 @@ impl Observer for Progress<'_> {
 
     fn compressed(&mut self, report: &Report) {
         self.stages(&report.stages);
+    }
+
+    fn training(&mut self, done: usize, steps: usize, numbers: usize) {
+        let event = if done > 0 { "resumed" } else { "work" };
+        self.log.event(event, json!({"step": done, "steps": steps, "numbers": numbers}));
+        let now = Instant::now();
+        self.eta = Eta::new(now, done as f64 / steps.max(1) as f64);
+        self.screen.reached(&format!("step {}/{steps}", (done + 1).min(steps)), 0.0, &self.eta);
+    }
+
+    fn trained(&mut self, step: &TrainingStep, steps: usize) {
+        let now = Instant::now();
+        let share = (step.step + 1) as f64 / steps.max(1) as f64;
+        self.eta.reached(share, now);
+        let left = self.eta.at(now).map(|left| left.as_secs_f64());
+        self.log.event("step", json!({"step": step, "steps": steps, "seconds_left": left}));
+        if self.verbose {
+            self.line(&words::training(step, steps));
+        }
+        let text = format!("step {}/{steps}, loss {:.4}", step.step + 1, step.loss);
+        self.screen.reached(&text, share.min(ALMOST), &self.eta);
+    }
+
+    fn held_out(&mut self, measured: &HeldOut, steps: usize) {
+        self.log.event("held_out", json!({"measured": measured, "steps": steps}));
+        let HeldOut { steps: made, perplexity } = measured;
+        self.line(&format!("after {made} of {steps} steps: held-out perplexity {perplexity:.3}"));
     }
 
     fn measuring(&mut self, what: &'static str) {

@@ -1,6 +1,7 @@
 //! Steps in a few words.
 
 use paring::report::progress::Step;
+use paring::report::training::TrainingStep;
 use paring::report::{LayerReport, Stage};
 
 /// A step in words, without the number of its block.
@@ -41,6 +42,15 @@ pub fn layer(layer: &LayerReport) -> String {
 /// The last two parts of a module path: `mlp.down_proj`.
 fn short(name: &str) -> &str {
     name.rmatch_indices('.').nth(1).map_or(name, |(at, _)| &name[at + 1..])
+}
+
+/// A step of a training in a line.
+pub fn training(step: &TrainingStep, steps: usize) -> String {
+    let &TrainingStep { step, loss, gradient_norm, rate, learned, .. } = step;
+    format!(
+        "step {:>5}/{steps}: loss {loss:.4}, gradients {gradient_norm:.3}, rate {rate:.2e}, {learned} tokens",
+        step + 1
+    )
 }
 
 #[cfg(test)]

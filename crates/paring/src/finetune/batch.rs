@@ -2,38 +2,18 @@
 
 use std::ops::Range;
 
+use paring_data::training::Example;
+
 use crate::{Error, Result};
 
 /// Tokens that go through a block together: enough for products at full speed, few enough that what a backward pass keeps stays small.
-const TOGETHER: usize = 2048;
-
-/// Tokens, and which of them are to be predicted from those before.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Example {
-    /// Token ids.
-    pub ids: Vec<u32>,
-    /// As many; the first is never predicted.
-    pub learned: Vec<bool>,
-}
-
-impl Example {
-    /// All tokens to be predicted.
-    pub fn text(ids: Vec<u32>) -> Self {
-        Self { learned: vec![true; ids.len()], ids }
-    }
-
-    /// Number of predictions.
-    pub fn predictions(&self) -> usize {
-        self.learned.iter().skip(1).filter(|&&learned| learned).count()
-    }
-}
+pub(super) const TOGETHER: usize = 2048;
 
 /// Examples that go through the model together, padded on the right to the longest.
 pub(super) struct Micro {
-    /// `[rows, t]`.
+    /// `[rows, longest]`.
     pub ids: Vec<u32>,
     pub rows: usize,
-    pub t: usize,
     /// Positions (row · t + column) whose next token is learned, and that token.
     pub learned: Vec<(u32, u32)>,
     /// For each position, true if it is no padding.
@@ -77,7 +57,7 @@ impl Micro {
             let next = example.ids.iter().zip(&example.learned).enumerate().skip(1);
             learned.extend(next.filter(|(_, (_, is))| **is).map(|(at, (&id, _))| ((row * t + at - 1) as u32, id)));
         }
-        Micro { ids, rows, t, learned, valid }
+        Micro { ids, rows, learned, valid }
     }
 }
 
@@ -87,16 +67,16 @@ mod tests {
 
     #[test]
     fn examples_are_padded_and_labels_are_shifted() {
-        let a = Example { ids: vec![5, 6, 7], learned: vec![true, false, true] };
-        let b = Example::text(vec![8]);
+        let a = Example { ids: vec![5, 6, 7], learned: vec![false, false, true] };
+        let b = Example::all(vec![8]);
         let micros = Micro::of([&a, &b]).unwrap();
         let [micro] = &micros[..] else { panic!("{} batches", micros.len()) };
-        assert_eq!((micro.rows, micro.t), (2, 3));
+        assert_eq!(micro.rows, 2);
         assert_eq!(micro.ids, [5, 6, 7, 8, 8, 8]);
         assert_eq!(micro.valid, [true, true, true, true, false, false]);
         assert_eq!(micro.learned, [(1, 7)]);
-        assert_eq!((a.predictions(), b.predictions()), (1, 0));
-        let long = Example::text(vec![1; 1500]);
+        assert_eq!((a.labels(), b.labels()), (1, 0));
+        let long = Example::all(vec![1; 1500]);
         assert_eq!(Micro::of([&long, &long, &b]).unwrap().iter().map(|m| m.rows).collect::<Vec<_>>(), [1, 1, 1]);
         assert!(Micro::of([&Example { ids: vec![1], learned: vec![] }]).is_err());
     }

@@ -10,6 +10,7 @@
 
 mod batch;
 mod borders;
+mod cost;
 mod ending;
 mod head;
 mod kept;
@@ -30,7 +31,8 @@ use std::time::Instant;
 use paring_model::Decoder;
 use serde_json::{Value, json};
 
-pub use batch::Example;
+pub use cost::{Amount, amount};
+pub use output::require_plain;
 pub use run::Data;
 pub use settings::{Loss, Schedule, Settings, Subject};
 

@@ -16,8 +16,11 @@ use crate::output::rewrite::{Item, Rewrite, Stored, items};
 use crate::report::progress::Observer;
 use crate::{Error, Result};
 
-/// Errors where weights of blocks are not stored as plain floats: what trains is written as it was read.
-pub(super) fn require_plain(student: &dyn Decoder) -> Result<()> {
+/// Errors where weights are not stored as plain floats: what trains is written as it was read.
+///
+/// # Errors
+/// Only that.
+pub fn require_plain(student: &dyn Decoder) -> Result<()> {
     let checkpoint = student.checkpoint();
     match checkpoint.names().find_map(|name| compressed_module(checkpoint, name)) {
         None => Ok(()),

@@ -7,6 +7,14 @@ use super::kept::Kept;
 use super::parameters::{matrix, product};
 use crate::{Precision, Result};
 
+/// True if a linear gets a pair: its path ends in one of the targets, or there are none.
+pub(super) fn targeted(targets: &[String], module: &str) -> bool {
+    let ends = |target: &String| {
+        module.strip_suffix(target.as_str()).is_some_and(|rest| rest.is_empty() || rest.ends_with('.'))
+    };
+    targets.is_empty() || targets.iter().any(ends)
+}
+
 /// The sizes of a pair: A is `[rank, cols]`, B is `[rows, rank]`; in the store A comes first.
 pub(super) struct Pair {
     pub rows: usize,

@@ -10,7 +10,6 @@ use paring_model::Decoder;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::batch::Example;
 use super::settings::Settings;
 use super::store::Slot;
 use super::trainer::Trainer;
@@ -18,6 +17,7 @@ use crate::report::Stage;
 use crate::report::progress::{Observer, Step};
 use crate::report::training::{HeldOut, TrainingStep};
 use crate::{Error, Result};
+use paring_data::training::Example;
 
 /// The file that says from where a run can be resumed.
 pub(super) const POINT: &str = "point.json";
@@ -117,7 +117,7 @@ pub(super) fn run<'a>(job: &Job<'a>, resume: bool, observer: &mut dyn Observer) 
             return Err(Error::Plan("training runs on the CPU; backward passes have no kernels for GPUs yet".into()));
         }
     }
-    let predictions: usize = job.data.examples.iter().map(Example::predictions).sum();
+    let predictions: usize = job.data.examples.iter().map(Example::labels).sum();
     if predictions == 0 {
         return Err(Error::Plan("no example has a token that is to be learned".into()));
     }

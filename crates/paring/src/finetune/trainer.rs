@@ -11,21 +11,22 @@ use paring_kernels::adam::{Adam, clip_factor, square_sum};
 use paring_model::weight::Dense;
 use paring_model::{Block, Decoder, Ending};
 
-use super::batch::{Example, Micro};
+use super::batch::Micro;
 use super::borders::Borders;
 use super::ending::{Distance, Model, measure, run};
 use super::head::VOCAB_CHUNK;
 use super::kept::Kept;
-use super::pair::Pair;
+use super::pair::{Pair, targeted};
 use super::parameters::{Parameter, Role, Unit, vector};
 use super::settings::{Settings, Subject};
 use super::store::{Slot, Store, Stored};
 use crate::pipeline::activations::check_finite;
 use crate::report::training::TrainingStep;
 use crate::{Error, Precision, Result};
+use paring_data::training::Example;
 
 /// Bytes of activations between blocks that stay in memory.
-const RESIDENT: usize = 256 << 20;
+pub(super) const RESIDENT: usize = 256 << 20;
 
 /// Gradients in the store that are not applied yet.
 #[derive(Clone, Copy)]
@@ -408,8 +409,7 @@ fn pairs((i, block): (usize, &mut dyn Block), settings: &Settings) -> Result<(Un
     let (mut parameters, mut values) = (Vec::new(), Vec::new());
     for (fan, of_fan) in block.fans().into_iter().enumerate() {
         for (at, linear) in of_fan.linears.iter().enumerate() {
-            let last = linear.name.rsplit('.').next().unwrap_or_default();
-            if !targets.is_empty() && !targets.iter().any(|target| target == last) {
+            if !targeted(targets, &linear.name) {
                 continue;
             }
             let kept = match masked {

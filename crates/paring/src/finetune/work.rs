@@ -46,7 +46,7 @@ impl Work {
             if !overwrite {
                 let begun = format!("{}: a training that did not end is there; continue it with ", work.dir.display());
                 let reason = message![begun, Opt::Resume, ", or start over with ", Opt::Overwrite];
-                return Err(Error::Option { option: Opt::Out, problem: reason, hint: None, misuse: false });
+                return Err(Opt::Out.misfit(reason));
             }
             work.clear()?;
         }

@@ -87,6 +87,7 @@ options! {
     StaticGroups "static-groups",
     Strict "strict",
     Sym "sym",
+    Teacher "teacher",
     TargetBits "target-bits",
     TextField "text-field",
     TrueSequential "true-sequential",

@@ -5,6 +5,7 @@
 //! the work. [`run`] is all of it.
 
 mod evaluation;
+mod finetune;
 mod generation;
 mod options;
 mod place;
@@ -26,6 +27,7 @@ use crate::plan::file::Alike;
 use crate::plan::{ActOrder, Choice, Curvature, DenseStream, Grouping, Opt, Pattern, Plan, Search};
 use crate::{Precision, Result};
 
+pub use finetune::{Finetune, Ready, TrainingCosts};
 pub use generation::Generator;
 pub use options::{GroupChange, GroupOptions, RecipeOptions, SpqrOptions};
 pub use place::refuse_same_folder;

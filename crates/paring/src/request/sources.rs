@@ -103,7 +103,7 @@ fn precision(asked: Option<Precision>, stored: Option<Dtype>) -> Precision {
 }
 
 impl Sources {
-    fn built_in(&self, name: impl AsRef<Path>) -> Option<&'static BuiltIn> {
+    pub(super) fn built_in(&self, name: impl AsRef<Path>) -> Option<&'static BuiltIn> {
         self.built_in.iter().find(|built_in| Path::new(built_in.name) == name.as_ref())
     }
 

@@ -1,5 +1,6 @@
 //! Runs that autograd in float64 made: 20 steps under a mask, with and without a teacher; 10 steps of PEFT's adapters.
 
+use paring_data::training::Example;
 use paring_format::Dtype;
 use paring_kernels::adam::Adam;
 use safetensors::SafeTensors;
@@ -8,7 +9,7 @@ use serde_json::Value;
 use super::{demo, folder, open, pruned_demo, settings};
 use crate::finetune::parameters::Role;
 use crate::finetune::trainer::Trainer;
-use crate::finetune::{Example, Loss, Schedule, Subject};
+use crate::finetune::{Loss, Schedule, Subject};
 use crate::report::training::TrainingStep;
 
 fn read(name: &str) -> Vec<u8> {
