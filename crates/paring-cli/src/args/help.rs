@@ -8,7 +8,7 @@ use paring_kernels::matmul;
 use super::Cli;
 
 /// Examples of each command, from the most usual one.
-const EXAMPLES: [(&str, &[&str]); 20] = [
+const EXAMPLES: [(&str, &[&str]); 21] = [
     (
         "paring",
         &[
@@ -85,6 +85,13 @@ const EXAMPLES: [(&str, &[&str]); 20] = [
         ],
     ),
     ("decompress", &["paring decompress out -o dense"]),
+    (
+        "export-masks",
+        &[
+            "paring export-masks pruned -o masks.safetensors",
+            "paring prune ./llama --method magnitude --masks masks.safetensors -o masked",
+        ],
+    ),
     ("schemes", &["paring schemes", "paring schemes W4A16"]),
     ("tasks", &["paring tasks", "paring tasks mmlu_stem"]),
     ("layer", &["paring layer layer.safetensors --method gptq --wbits 4 -o made.safetensors"]),
