@@ -10,7 +10,7 @@ use support::*;
 /// A command, arguments with which it succeeds, and others with which it fails, with exit codes.
 type Case = (&'static str, &'static str, &'static [(&'static str, i32)]);
 
-const CASES: [Case; 18] = [
+const CASES: [Case; 19] = [
     (
         "quantize",
         "model calib.safetensors --wbits 4 --out quantized",
@@ -52,6 +52,7 @@ const CASES: [Case; 18] = [
     ("chat", "demo", &[("none", 1), ("model", 1), ("demo --top-p 2", 2)]),
     ("decompress", "w4 --out dense", &[("w4 --out w4", 2), ("none --out out", 1)]),
     ("convert", "w4 --format dense --out converted", &[("w4 --format none --out out", 2)]),
+    ("export-masks", "sparse --out masks", &[("none --out out", 1), ("model --out none", 1), ("sparse", 2)]),
     ("report", "w4", &[("model", 1), ("w4 sparse none", 1)]),
     ("rouge", "texts.txt texts.txt", &[("texts.txt none.txt", 1), ("texts.txt", 2), ("texts.txt empty.txt", 1)]),
     ("schemes", "", &[("--nonsense", 2)]),

@@ -10,6 +10,7 @@
 //! * [`config`]: the `quantization_config` JSON.
 //! * [`names`], [`checkpoint`]: open a folder (or a model built into the program), name → bytes; with [`pickle`], the files
 //!   of `torch.save`, as checkpoints and as token ids.
+//! * [`masks`]: files that say which weights stay.
 //! * [`writer`]: shards out, index and config last.
 //! * [`mod@message`], [`near`]: texts whose options each program spells in its own way, and names that a wrong one may mean.
 
@@ -25,6 +26,7 @@ mod finite;
 pub mod floats;
 pub mod grid;
 pub mod layouts;
+pub mod masks;
 pub mod message;
 pub mod names;
 pub mod near;

@@ -100,6 +100,7 @@ fn job(model: &Path, out: &Path, recipe: Recipe) -> Result<Job, Box<dyn std::err
         checkpoint,
         decoder,
         budget: DeviceBudget::new(&Device::Cpu, None)?,
+        masks: None,
         out: out.to_path_buf(),
         inputs: InputFiles::default(),
         resume: false,

@@ -5,6 +5,7 @@ use std::path::Path;
 
 use paring_format::Checkpoint;
 use paring_format::layouts::part_names;
+use paring_format::masks::Masks;
 
 use super::{Input, assert_text, folder, is_good, put};
 
@@ -57,6 +58,26 @@ pub fn index(data: &[u8]) -> bool {
     let folder = folder("index", &files);
     put(&folder.join("model.safetensors.index.json"), data);
     read(Checkpoint::open(&folder), first.len() + second.len())
+}
+
+/// A file of masks is opened, and each mask read.
+pub fn masks(data: &[u8]) -> bool {
+    let path = folder("masks", &[]).join("any.safetensors");
+    put(&path, data);
+    let Ok(masks) = Masks::open(&path).inspect_err(assert_text) else { return false };
+    for (module, rows, cols) in masks.modules() {
+        let bits = masks.of(module).expect("a mask that is listed");
+        assert_eq!((bits.rows(), bits.cols()), (rows, cols), "{module}");
+        let removed = bits.removed();
+        assert_eq!(removed.len(), rows * cols, "{module}");
+        assert_eq!(removed.iter().filter(|&&mark| mark == 0).count(), bits.count(), "{module}");
+        assert!(bits.iter().eq(removed.iter().map(|mark| *mark == 0)), "{module}");
+        // Slow for wide matrices in files that a fuzzer makes, and all alike.
+        if removed.len() < 1 << 16 {
+            assert!(bits.pattern().is_none_or(|(keep, of)| bits.check(keep, of).is_ok()), "{module}");
+        }
+    }
+    true
 }
 
 /// A file that torch.save may have written is opened and read.

@@ -33,6 +33,8 @@ const TARGETS: &[Target] = &[
     Target { name: "config", run: formats::config, memory: (64 * MIB, 1000) },
     Target { name: "header", run: files::header, memory: (2 * MIB, 100) },
     Target { name: "index", run: files::index, memory: (2 * MIB, 100) },
+    // A bit may be a weight, of which there is a mark.
+    Target { name: "masks", run: files::masks, memory: (2 * MIB, 100) },
     Target { name: "pickle", run: files::pickle, memory: (4 * MIB, 100) },
     Target { name: "pickled-tokens", run: readers::pickled_tokens, memory: (4 * MIB, 100) },
     Target { name: "token-file", run: readers::token_file, memory: (2 * MIB, 100) },

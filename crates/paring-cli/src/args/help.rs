@@ -93,6 +93,13 @@ const EXAMPLES: [(&str, &[&str]); 21] = [
         ],
     ),
     ("decompress", &["paring decompress out -o dense"]),
+    (
+        "export-masks",
+        &[
+            "paring export-masks pruned -o masks.safetensors",
+            "paring prune ./llama --method magnitude --masks masks.safetensors -o masked",
+        ],
+    ),
     ("schemes", &["paring schemes", "paring schemes W4A16"]),
     ("tasks", &["paring tasks", "paring tasks mmlu_stem"]),
     ("layer", &["paring layer layer.safetensors --method gptq --wbits 4 -o made.safetensors"]),

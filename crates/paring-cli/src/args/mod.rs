@@ -104,6 +104,8 @@ pub enum Command {
     Convert(ConvertArgs),
     /// Convert a compressed checkpoint back to plain weights
     Decompress(DecompressArgs),
+    /// Write a file of masks: which weights of a pruned model are not zero
+    ExportMasks(ExportMasksArgs),
     /// List the presets of --scheme, and which programs run them
     Schemes(SchemesArgs),
     /// List the tasks that judge a model, and their data
@@ -246,6 +248,21 @@ pub struct DecompressArgs {
     #[arg(long, short, alias = "save", value_name = "DIR")]
     pub out: PathBuf,
     /// Replace an earlier output of paring, once this one is complete; other files in the folder stay
+    #[arg(long)]
+    pub overwrite: bool,
+    #[command(flatten)]
+    pub output: OutputArgs,
+}
+
+#[derive(Args)]
+#[command(next_help_heading = OUTPUT)]
+pub struct ExportMasksArgs {
+    #[command(flatten)]
+    pub look: Look,
+    /// Output file, for --masks of `paring prune` and `paring quantize`
+    #[arg(long, short, alias = "save", value_name = "FILE")]
+    pub out: PathBuf,
+    /// Replace the file also where another program wrote it
     #[arg(long)]
     pub overwrite: bool,
     #[command(flatten)]

@@ -97,6 +97,11 @@ pub struct Removal {
         hide_short_help = true
     )]
     pub refit: Option<bool>,
+    /// Remove what sparsegpt removes, and leave all other weights as they are
+    ///
+    /// Its sweep moves errors to find the mask, and they are dropped. For masks that training starts from.
+    #[arg(long, hide_short_help = true)]
+    pub mask_only: bool,
 }
 
 #[derive(Clone, Copy, ValueEnum)]

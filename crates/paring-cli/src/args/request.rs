@@ -33,6 +33,7 @@ impl SparsifyArgs {
             allocate: self.allocate.allocate,
             mask: self.removal.mask.map(MaskArg::search),
             refit: self.removal.refit,
+            mask_only: self.removal.mask_only,
             published: self.published.published,
             ..recipe(&self.grids, &self.sweep)?
         };
@@ -63,6 +64,7 @@ impl super::LayerArgs {
             pattern: self.removal.pattern(),
             mask: self.removal.mask.map(MaskArg::search),
             refit: self.removal.refit,
+            mask_only: self.removal.mask_only,
             spqr: self.spqr.options(&self.target),
             published: self.published.published,
             ..recipe(&self.grids, &self.sweep)?
@@ -77,6 +79,7 @@ impl super::Change {
             pattern: self.removal.pattern(),
             mask: self.removal.mask.map(MaskArg::search),
             refit: self.removal.refit,
+            mask_only: self.removal.mask_only,
             spqr: self.spqr.options(&self.target),
             ..recipe(&self.grids, &self.sweep)?
         };
@@ -164,6 +167,7 @@ impl Run {
             data: inputs.dataset.clone(),
             data_options: inputs.data_options(),
             sources: sources(shared.quiet, &inputs.opening),
+            masks: self.masks.clone(),
             groups: self.groups.clone(),
             config: self.config.as_ref().map(|path| path.display().to_string()),
             alike: self.alike.clone(),

@@ -34,6 +34,11 @@ pub struct Run {
     /// Notes on keys of the file without effect, likewise.
     #[arg(skip)]
     pub notes: Vec<String>,
+    /// Remove the weights that the masks in FILE say: of `paring export-masks`, or 0 and 1 per weight as other programs save them
+    ///
+    /// A --pattern is then what the masks must have. sparsegpt and gptq move errors as usual.
+    #[arg(long, value_name = "FILE", hide_short_help = true, help_heading = WHAT)]
+    pub masks: Option<PathBuf>,
     /// Calibrate scales for a quantized KV cache
     #[arg(long, value_enum, value_name = "TYPE", hide_short_help = true, help_heading = WHAT)]
     pub kv_cache: Option<KvCacheArg>,

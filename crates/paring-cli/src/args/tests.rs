@@ -33,6 +33,8 @@ const HEADINGS: [(&str, &[&str]); 25] = [
             "published",
             "allocate",
             "mask",
+            "mask-only",
+            "masks",
             "refit",
             "sequences",
             "format",

@@ -37,7 +37,7 @@ pub use generation::{chat, generate, serve};
 pub use look::{inspect, schemes, tokens, verify};
 pub use report::report;
 pub use rouge::rouge;
-pub use store::{convert, decompress};
+pub use store::{convert, decompress, export_masks};
 pub use tasks::tasks;
 
 pub fn sparsify(args: &SparsifyArgs, shared: &Shared, log: &Log) -> Result<Answer, Failure> {

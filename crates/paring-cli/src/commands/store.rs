@@ -7,7 +7,7 @@ use paring::commands::convert::Conversion;
 use paring::report::progress::Observer;
 use paring::request::refuse_same_folder;
 
-use crate::args::{ConvertArgs, DecompressArgs, Shared, sources};
+use crate::args::{ConvertArgs, DecompressArgs, ExportMasksArgs, Shared, sources};
 use crate::machine;
 use crate::progress::{Log, Progress};
 use crate::show::{self, Answer, Failure};
@@ -73,6 +73,31 @@ pub fn convert(args: &ConvertArgs, shared: &Shared, log: &Log) -> Result<Answer,
         made.format,
         show::size(made.bytes_in),
         show::size(made.bytes_out),
+        made.out
+    );
+    Ok(answer.lines([line]))
+}
+
+pub fn export_masks(args: &ExportMasksArgs, shared: &Shared, log: &Log) -> Result<Answer, Failure> {
+    machine::threads(None, None)?;
+    let sources = sources(shared.quiet, &args.look.opening);
+    let checkpoint = Arc::new(sources.checkpoint(&sources.local(&args.look.model)?)?);
+    let mut progress = Progress::new(shared.channels(), false, log);
+    progress.end_on_signals()?;
+    let made = paring::commands::export_masks::export(&checkpoint, &args.out, args.overwrite, &mut progress)?;
+    progress.done();
+    let answer = Answer::new(&made)?;
+    log.result(answer.value());
+    let holds = made.pattern.as_ref().map_or(String::new(), |pattern| format!(", all {pattern}"));
+    let dense = match made.dense {
+        0 => String::new(),
+        n => format!("; {} without a zero left out", plural(n, "linear")),
+    };
+    let line = format!(
+        "masks of {}: {:.2} % of their weights go{holds}{dense}; {} written to {}",
+        plural(made.modules.len(), "linear"),
+        100.0 * made.sparsity,
+        show::size(made.bytes),
         made.out
     );
     Ok(answer.lines([line]))

@@ -66,7 +66,7 @@ pub(super) fn header(file: &str, tensors: &mut [NamedTensor], notes: &[(&str, &s
 }
 
 /// A tensor in a header.
-pub(super) struct Described {
+pub(crate) struct Described {
     pub name: String,
     pub dtype: Dtype,
     pub shape: Vec<usize>,
@@ -75,7 +75,7 @@ pub(super) struct Described {
 }
 
 /// As [`header`], of tensors that are in order.
-pub(super) fn header_of(
+pub(crate) fn header_of(
     file: &str,
     tensors: impl IntoIterator<Item = Described>,
     notes: &[(&str, &str)],

@@ -26,6 +26,7 @@ use serde_json::{Map, Value, json};
 
 use crate::names::{CONFIG, INDEX, is_plain_path, is_weights, shard_name};
 use crate::{Dtype, Error, LayoutPart, LayoutParts, Result};
+pub(crate) use files::{Described, header_of};
 use files::{header, write};
 
 pub use contents::{FILES, MERGES, WRITES, listed};

@@ -3,6 +3,7 @@
 pub mod compare;
 pub mod convert;
 pub mod decompress;
+pub mod export_masks;
 pub mod inspect;
 pub mod layer;
 pub mod likelihoods;

@@ -89,7 +89,9 @@ impl<'a> Measure<'a> {
         let some: Vec<f32> = pieces.step_by(step).flatten().copied().collect();
         // What all rows share is that of all.
         let amax = matrix.stored.amax.or_else(|| recipe.shares_amax().then(|| largest(&matrix.weight)));
-        let part = Matrix::new(&some, Stored { amax, ..matrix.stored }, matrix.module);
+        let given =
+            matrix.given.map(|given| given.chunks(height * cols).step_by(step).flatten().copied().collect::<Vec<u8>>());
+        let part = Matrix::new(&some, Stored { amax, ..matrix.stored }, matrix.module).under(given.as_deref());
         let lost = self.baseline(recipe, &part, cols, prepared)?;
         let share = squares(&matrix.weight) / squares(&some).max(f64::MIN_POSITIVE);
         Ok(lost.map(|lost| Expected { lost: lost * share, rows: some.len() / cols, all: false }))

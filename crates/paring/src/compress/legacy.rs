@@ -18,8 +18,8 @@ pub(super) fn check(layout: &dyn Layout, recipe: &Recipe) -> Result<()> {
     let two_of_four = match recipe.pattern {
         Some(Pattern::NofM { keep, of }) => of > 0 && 4 % of == 0 && keep * (4 / of) <= 2,
         Some(Pattern::Unstructured(_)) => false,
-        // Zeros that the model has already; whether they are in the right places shows when it is read.
-        None => true,
+        // Zeros that the model has already, or that masks say; whether they are in the right places shows when they are read.
+        Some(Pattern::Given) | None => true,
     };
     if layout.needs_two_of_four() && !two_of_four {
         return fail(message!["keeps two of every four weights; prune with ", Opt::Pattern.with("2:4")]);

@@ -54,6 +54,7 @@ pub(super) fn notes(layers: &[LayerReport], plan: &Plan, selection: &Selection) 
 fn asked(layer: &LayerReport, recipe: &Recipe) -> Option<f64> {
     // Rounding makes zeros of its own.
     match recipe.pattern.filter(|_| recipe.rounding.is_none())? {
+        Pattern::Given => None,
         Pattern::NofM { keep, of } => Some(1.0 - keep as f64 / of.max(1) as f64),
         Pattern::Unstructured(share) if recipe.method.share_per_row => {
             Some(share_of(share, layer.cols) as f64 / layer.cols.max(1) as f64)

@@ -7,6 +7,7 @@ mod elapsed;
 mod encode;
 mod fallback;
 mod fan;
+mod given;
 mod groups;
 mod held;
 mod legacy;
@@ -30,6 +31,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Instant;
 
+use paring_format::masks::Masks;
 use paring_format::message;
 use paring_format::message::Message;
 use paring_format::writer::InputFiles;
@@ -79,6 +81,8 @@ pub struct Job {
     pub budget: DeviceBudget,
     /// Calibration windows; `None` when the method needs none.
     pub windows: Option<Windows>,
+    /// Masks in place of those that would be found; `None`: none are given.
+    pub masks: Option<Arc<Masks>>,
     /// The output folder.
     pub out: PathBuf,
     /// Files that the run reads, which it must not remove.
@@ -105,6 +109,7 @@ impl Plan {
             choice.check()?;
             choice.check_device(&self.device)?;
         }
+        self.check_masks()?;
         self.check_dense_stream()?;
         self.check_reconstruction()?;
         let kinds = schemes::kinds(self)?;
@@ -163,10 +168,14 @@ impl Job {
         if self.plan.offload_activations { RESIDENT_ACTIVATIONS } else { usize::MAX }
     }
 
-    /// Notes on the calibration data, before the work: that there are fewer tokens than the widest Gram matrix has rows.
+    /// Notes on data and masks, before the work: that there are fewer tokens than the widest Gram matrix has rows, and what masks
+    /// are given.
     /// Errors on what [`run`] would not begin.
     pub fn data_notes(&self) -> Result<Vec<Message>> {
-        Ok(self.few_tokens(&self.check()?).into_iter().collect())
+        let selection = self.check()?;
+        let mut notes = self.mask_notes(&selection);
+        notes.extend(self.few_tokens(&selection));
+        Ok(notes)
     }
 
     /// Warns when there are fewer calibration tokens than features: the Gram matrix is rank-deficient then.
@@ -233,6 +242,7 @@ impl Job {
                 fits.map_err(|e| Error::Plan(format!("{}: {e}", linear.name)))?;
             }
         }
+        given::check(self, &selection)?;
         Ok(selection)
     }
 }
@@ -298,6 +308,9 @@ fn carry_out(
     }
     let selection = &allocation::set(&mut job, selection, &mut started, observer, clock)?;
     let legacy: Vec<String> = started.output.encoder().layouts().filter_map(legacy::note).collect();
+    for note in job.mask_notes(selection) {
+        started.note(spelled(&note, observer), observer);
+    }
     let few_tokens = job.few_tokens(selection).map(|note| spelled(&note, observer));
     legacy.into_iter().chain(few_tokens).for_each(|note| started.note(note, observer));
     threshold::set_all(&mut job, selection, &mut started, observer, clock)?;

@@ -59,7 +59,7 @@ pub(crate) fn sample(
     let keep = |i: usize| match recipe.pattern {
         Some(Pattern::NofM { keep, of }) => i % of < keep,
         Some(Pattern::Unstructured(share)) => i % cols >= crate::methods::share_of(share, cols),
-        None => kind.layout.instead().is_none() || i % 4 < 2,
+        Some(Pattern::Given) | None => kind.layout.instead().is_none() || i % 4 < 2,
     };
     let dense = |dtype| {
         let values = (0..count).map(|i| f32::from(u8::from(keep(i)))).collect();

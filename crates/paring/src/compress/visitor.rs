@@ -294,6 +294,7 @@ impl Visitor for Compressor<'_> {
             plan: &job.plan,
             selection: self.selection,
             checkpoint: &job.checkpoint,
+            masks: job.masks.as_deref(),
             encoder: &encoder,
             budget: &job.budget,
             block: i,

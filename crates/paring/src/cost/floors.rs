@@ -106,6 +106,7 @@ impl Llama {
             dense: false,
             trains: None,
             cache: false,
+            masks: false,
             errors: true,
             resident: usize::MAX,
             built_in: false,

@@ -128,6 +128,7 @@ impl Sheet<'_> {
                     part("matrix of the search for masks", if self.refines(linears, f) { 2 * squares(f) } else { 0 }),
                     part("search for masks", of_fan().map(searched).max().unwrap_or(0)),
                     part("weights of a fan", of_fan().map(swept).sum()),
+                    part("masks of a fan", if self.masks { of_fan().map(Linear::weights).sum() } else { 0 }),
                     part("weights in the sweep", of_fan().map(|l| F32 * l.weights()).max().unwrap_or(0)),
                     // What is made, and what is still being written.
                     part("shards", 2 * written),

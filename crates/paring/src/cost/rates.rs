@@ -14,7 +14,7 @@ use super::sheet::{Linear, Sheet};
 use super::work::Work;
 use crate::compress::stored::{encoded, sample};
 use crate::compress::{Job, Kind, Selection, kinds};
-use crate::methods::Stored;
+use crate::methods::{Matrix as Swept, Stored};
 use crate::pipeline::stats::Stats;
 use crate::plan::Curvature;
 use crate::plan::{Pattern, Permutation, Recipe};
@@ -248,7 +248,11 @@ fn swept(trial: &Trial<'_>, device: &Device, sheet: &Sheet<'_>, rates: &Rates) -
     let prepare = start.elapsed().as_secs_f64().max(1e-9);
     let factor = if full { 2.0 / 3.0 * (cols as f64).powi(3) / prepare } else { f64::INFINITY };
     let stored = Stored::plain(Dtype::Bf16);
-    let seconds = shortest(device, || recipe.compress(&weight, cols, &prepared, stored, name).map(drop))? / rows as f64;
+    // Every other weight, of a mask that is given.
+    let given =
+        (recipe.pattern == Some(Pattern::Given)).then(|| (0..rows * cols).map(|i| (i % 2) as u8).collect::<Vec<u8>>());
+    let matrix = || vec![Swept::new(&weight, stored, name).under(given.as_deref())];
+    let seconds = shortest(device, || recipe.compress_all(matrix(), cols, &prepared).map(drop))? / rows as f64;
     // Of a row, the update of what lies to the right grows with the square of the columns, all else with the columns.
     let times = all as f64 / cols as f64;
     let update = if full { ((cols * cols) as f64 / rates.product).min(seconds) } else { 0.0 };

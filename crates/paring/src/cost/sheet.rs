@@ -36,6 +36,8 @@ pub(super) struct Sheet<'a> {
     pub trains: Option<usize>,
     /// Scales of the cache of keys and values come from the data.
     pub cache: bool,
+    /// Masks are given.
+    pub masks: bool,
     /// The error of each layer is computed.
     pub errors: bool,
     /// Bytes of activations that stay in memory.
@@ -223,6 +225,7 @@ impl<'a> Sheet<'a> {
             dense: job.plan.dense_stream.is_some(),
             trains: job.plan.reconstruct_steps,
             cache: job.plan.kv_cache.is_some(),
+            masks: job.masks.is_some(),
             errors: !job.plan.skip_out_loss,
             resident: job.resident_activations(),
             built_in: checkpoint.dir().is_none(),

@@ -7,6 +7,9 @@ use crate::plan::method::{Baseline, MAGNITUDE, RTN};
 use crate::plan::{ActOrder, Pattern, Recipe, Rounding};
 use crate::{Error, Result};
 
+/// The baseline of what is removed where masks are given.
+const MASKS_ALONE: &str = "the masks alone";
+
 impl Recipe {
     /// The methods that [`Recipe::compress_baseline`] applies, one after the other.
     fn baselines(&self) -> impl Iterator<Item = &'static Baseline> {
@@ -16,7 +19,10 @@ impl Recipe {
 
     /// The baseline that [`Recipe::compress_baseline`] makes, in words; `None` where it makes nothing.
     pub fn baseline(&self) -> Option<String> {
-        let words: Vec<&str> = self.baselines().map(|baseline| baseline.words).collect();
+        let given = self.pattern == Some(Pattern::Given);
+        let of =
+            |baseline: &'static Baseline| if given && baseline.method.drops { MASKS_ALONE } else { baseline.words };
+        let words: Vec<&str> = self.baselines().map(of).collect();
         (!words.is_empty()).then(|| words.join(" and "))
     }
 

@@ -150,6 +150,29 @@ fn searched(
     Ok(Outcome { dropped, changes, loss, distortion, ..made })
 }
 
+/// Matrices of which a recipe takes the masks alone: zero where it would leave a zero, and elsewhere as they were. The sweep's
+/// sums are not of these weights, and say nothing of their error.
+pub(super) fn only(
+    recipe: &Recipe,
+    matrices: Vec<Matrix<'_>>,
+    cols: usize,
+    prepared: &Prepared,
+) -> Result<Vec<Outcome>> {
+    let whole = Recipe { mask_only: false, ..recipe.clone() };
+    let mut outcomes = whole.compress_all(matrices.iter().map(Matrix::by_ref).collect(), cols, prepared)?;
+    for (outcome, matrix) in outcomes.iter_mut().zip(&matrices) {
+        let stored = matrix.stored.precision();
+        let keep = |(made, &weight): (&mut f32, &f32)| {
+            if *made != 0.0 {
+                *made = stored.round(weight);
+            }
+        };
+        outcome.dense_mut().par_iter_mut().zip(&*matrix.weight).for_each(keep);
+        outcome.forget_sums();
+    }
+    Ok(outcomes)
+}
+
 /// Rounds a matrix whose zeros stay.
 fn round(recipe: &Recipe, matrix: Matrix<'_>, cols: usize, prepared: &Prepared) -> Result<Outcome> {
     let (rounding, module) = (Recipe { pattern: None, ..recipe.clone() }, matrix.module);
@@ -196,7 +219,9 @@ impl Search<'_> {
     fn alternate(&mut self, pattern: Pattern, module: &str) -> Result<()> {
         let removal = match pattern {
             Pattern::NofM { keep, of } => Removal::Groups { n: of - keep, of },
-            Pattern::Unstructured(_) => Removal::Total(self.dropped.iter().filter(|&&mark| mark == 1).count()),
+            Pattern::Unstructured(_) | Pattern::Given => {
+                Removal::Total(self.dropped.iter().filter(|&&mark| mark == 1).count())
+            }
         };
         let made = masks::alternate(self.objective, self.target, removal, Admm::default());
         let (mut weight, dropped) = made.map_err(|e| Error::Plan(format!("{module}: no mask by ADMM: {e}")))?;

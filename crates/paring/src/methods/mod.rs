@@ -81,6 +81,13 @@ impl Outcome {
         self.distortion.filter(|&distortion| distortion >= CANCELLATION * self.loss)
     }
 
+    /// Forgets what the sweep says of its own weights, where others took their place.
+    pub(crate) fn forget_sums(&mut self) {
+        // No distortion is a share of that, so that none is told.
+        self.loss = f64::INFINITY;
+        self.changes.clear();
+    }
+
     /// [`Outcome::dense`] without a copy.
     pub fn into_dense(self) -> Vec<f32> {
         match (self.decoded, self.compressed.values) {
@@ -156,12 +163,20 @@ pub struct Matrix<'a> {
     pub stored: Stored,
     /// Its name, for errors.
     pub module: &'a str,
+    /// The mask that is given, row-major `[rows, cols]` in file order: 1 where a weight goes. `None`: the recipe finds it, or
+    /// removes nothing.
+    pub given: Option<&'a [u8]>,
 }
 
 impl<'a> Matrix<'a> {
     /// A matrix that stays as it is.
     pub fn new(weight: &'a [f32], stored: Stored, module: &'a str) -> Self {
-        Self { weight: Cow::Borrowed(weight), stored, module }
+        Self { weight: Cow::Borrowed(weight), stored, module, given: None }
+    }
+
+    /// The same matrix under this mask.
+    pub fn under(self, given: Option<&'a [u8]>) -> Self {
+        Self { given, ..self }
     }
 
     /// The same matrix, borrowed.
@@ -193,6 +208,9 @@ impl Recipe {
     /// device does.
     pub fn compress_all(&self, matrices: Vec<Matrix<'_>>, cols: usize, prepared: &Prepared) -> Result<Vec<Outcome>> {
         let start = Instant::now();
+        if self.mask_only {
+            return masks::only(self, matrices, cols, prepared);
+        }
         let rows: Vec<f64> = matrices.iter().map(|matrix| (matrix.weight.len() / cols) as f64).collect();
         let mut outcomes = match (&self.spqr, self.rounding) {
             _ if prepared.is_idle() => {

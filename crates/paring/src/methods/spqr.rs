@@ -199,5 +199,5 @@ fn zeros_to_keep(weight: &[f32], cols: usize, prepared: &Prepared) -> Option<Vec
     // A dead input, or a row of zeros, needs no mark: its groups are constant.
     let alive = cols - prepared.dead.len();
     let count: usize = weight.par_chunks_exact(cols).map(zeros).filter(|&zeros| zeros < alive).sum();
-    (count as f64 > SPARSE * weight.len() as f64).then(|| prepared.zeros(weight, cols))
+    (count as f64 > SPARSE * weight.len() as f64).then(|| prepared.marks(weight, cols, |w| *w == 0.0))
 }

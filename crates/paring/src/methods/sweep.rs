@@ -9,8 +9,8 @@ use paring_kernels::sweep::{self, Drop, Fit, GridFormat, Grids, Part, Round, Rul
 use paring_kernels::sweep::{fit_tiles, fit_weighted, share_of, weighted_squares};
 
 use super::{Change, Matrix, Outcome, Prepared, grids};
-use crate::Result;
 use crate::plan::{Opt, Pattern, Recipe, Search};
+use crate::{Error, Result};
 
 /// A matrix that is to be swept, apart from its values in visiting order.
 struct SweepInput<'a> {
@@ -32,8 +32,8 @@ struct SweepInput<'a> {
     importance: Option<Vec<f32>>,
     /// The group of each column in visiting order, for those grids.
     group_of: Vec<u32>,
-    /// 1 where a zero has to stay.
-    zeros: Option<Vec<u8>>,
+    /// 1 where a weight goes, or is zero and has to stay so, in visiting order; `None` where that is not known.
+    removed: Option<Vec<u8>>,
 }
 
 /// In slices of `slice` columns.
@@ -44,6 +44,12 @@ pub(super) fn compress(
     slice: usize,
     prepared: &Prepared,
 ) -> Result<Vec<Outcome>> {
+    let lacks_mask = |matrix: &&Matrix<'_>| {
+        recipe.pattern == Some(Pattern::Given) && matrix.given.is_none_or(|given| given.len() != matrix.weight.len())
+    };
+    if let Some(matrix) = matrices.iter().find(lacks_mask) {
+        return Err(Error::Plan(format!("{}: no mask of its shape is given; expected one", matrix.module)));
+    }
     let (inputs, weights): (Vec<SweepInput<'_>>, Vec<Vec<f32>>) =
         matrices.into_iter().map(|matrix| input(recipe, matrix, cols, prepared)).unzip();
     let mut parts = Vec::with_capacity(inputs.len());
@@ -59,11 +65,17 @@ pub(super) fn compress(
 
 /// The matrix, and its values in visiting order.
 fn input<'a>(recipe: &Recipe, matrix: Matrix<'a>, cols: usize, prepared: &Prepared) -> (SweepInput<'a>, Vec<f32>) {
-    let Matrix { weight, stored, .. } = matrix;
+    let Matrix { weight, stored, given, .. } = matrix;
     let rows = weight.len() / cols;
     let format = recipe.rounding.map(|r| grids::format(&r, &stored, &weight));
     let tile = recipe.rounding.map_or([1, cols], |r| r.tile(rows, cols));
-    let before = grids_before(recipe, &weight, format.as_ref(), tile, (cols, prepared));
+    let removed = removed(recipe, &weight, given, (cols, prepared));
+    // Weights that are known to go have no part in the grids that are fitted before.
+    let staying = given
+        .filter(|_| recipe.fits_before())
+        .map(|given| weight.iter().zip(given).map(|(&w, &goes)| if goes == 1 { 0.0 } else { w }).collect::<Vec<f32>>());
+    let fitted = staying.as_deref().unwrap_or(&weight);
+    let before = grids_before(recipe, fitted, format.as_ref(), tile, (cols, prepared));
     let (before, change) = before.map_or((None, None), |(grids, change)| (Some(grids), change));
     let input = SweepInput {
         rows,
@@ -75,10 +87,36 @@ fn input<'a>(recipe: &Recipe, matrix: Matrix<'a>, cols: usize, prepared: &Prepar
         change,
         importance: prepared.importance_visited(),
         group_of: (0..cols).map(|k| (prepared.column(k) / tile[1]) as u32).collect(),
-        zeros: (recipe.pattern.is_none() && weight.contains(&0.0)).then(|| prepared.zeros(&weight, cols)),
+        removed,
         original: prepared.needs_original().then(|| weight.clone()),
     };
     (input, prepared.visited(weight, cols))
+}
+
+/// The weights that are known to be zero in the end, in visiting order: those of the mask that is given, and of a recipe that
+/// prunes nothing the zeros of the matrix.
+fn removed(
+    recipe: &Recipe,
+    weight: &[f32],
+    given: Option<&[u8]>,
+    (cols, prepared): (usize, &Prepared),
+) -> Option<Vec<u8>> {
+    let goes = |mark: &u8| *mark == 1;
+    match (recipe.pattern, given) {
+        (Some(Pattern::Given), given) => Some(prepared.marks(given?, cols, goes)),
+        (None, given) => {
+            let zeros = weight.contains(&0.0).then(|| prepared.marks(weight, cols, |w| *w == 0.0));
+            let given = given.map(|given| prepared.marks(given, cols, goes));
+            match (zeros, given) {
+                (Some(mut zeros), Some(given)) => {
+                    zeros.iter_mut().zip(given).for_each(|(mark, given)| *mark |= given);
+                    Some(zeros)
+                }
+                (zeros, given) => zeros.or(given),
+            }
+        }
+        _ => None,
+    }
 }
 
 /// The grids that are fitted before the sweep, and what their search changed; `None` where none are.
@@ -121,7 +159,7 @@ fn rule<'a>(recipe: &Recipe, input: &'a SweepInput<'_>, cols: usize) -> Rule<'a>
 
 fn drop<'a>(recipe: &Recipe, input: &'a SweepInput<'_>, cols: usize) -> Option<Drop<'a>> {
     match recipe.pattern {
-        None => input.zeros.as_deref().map(Drop::Given),
+        None | Some(Pattern::Given) => input.removed.as_deref().map(Drop::Given),
         Some(Pattern::NofM { keep, of }) => Some(Drop::NofM { n: of - keep, m: of }),
         Some(Pattern::Unstructured(s)) if recipe.method.share_per_row => {
             Some(Drop::PerRow { count: share_of(s, cols) })

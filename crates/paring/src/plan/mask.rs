@@ -3,9 +3,10 @@
 use std::fmt;
 
 use paring_format::message;
+use paring_format::message::Message;
 use serde::Serialize;
 
-use super::{Curvature, Opt, Recipe};
+use super::{Curvature, Opt, Pattern, Recipe};
 use crate::Result;
 
 /// The choice of the weights that SparseGPT removes.
@@ -65,6 +66,35 @@ impl Recipe {
         if self.mask != MaskSearch::SparseGpt && self.method.curvature != Curvature::Full {
             let problem = format!("{} has its own; leave it out, or use ", self.method);
             return Err(Opt::Mask.wrong(self.mask, message![problem, Opt::Method.with("sparsegpt")]));
+        }
+        if self.mask != MaskSearch::SparseGpt && self.pattern == Some(Pattern::Given) {
+            let problem = message!["no mask is searched where ", Opt::Masks, " gives them; leave one of them out"];
+            return Err(Opt::Mask.wrong(self.mask, problem));
+        }
+        self.check_mask_only()
+    }
+
+    /// Errors where there is no sweep that finds a mask and moves errors, or where weights that stay get other values all the same.
+    fn check_mask_only(&self) -> Result<()> {
+        if !self.mask_only {
+            return Ok(());
+        }
+        let fail = |problem: Message, hint: Message| {
+            Err(Opt::MaskOnly.misuse(message![Opt::MaskOnly, ": "].then(problem)).hint(hint))
+        };
+        if self.pattern == Some(Pattern::Given) {
+            let hint = message!["use ", Opt::Method.with("magnitude"), ", which applies them"];
+            return fail(message![Opt::Masks, " gives the masks"], hint);
+        }
+        if self.pattern.is_none() || self.method.curvature != Curvature::Full {
+            let hint = message!["leave it out, or use ", Opt::Method.with("sparsegpt")];
+            return fail(format!("{} leaves no weight with another value", self.method).into(), hint);
+        }
+        if self.rounding.is_some() {
+            return fail(
+                "weights that are rounded are others".into(),
+                message!["leave ", Opt::Wbits, " or ", Opt::Scheme, " out"],
+            );
         }
         Ok(())
     }

@@ -4,6 +4,7 @@ pub mod allocation;
 pub mod compatibility;
 mod dense_stream;
 pub mod file;
+mod given;
 pub(crate) mod groups;
 mod mask;
 pub mod method;
@@ -26,6 +27,7 @@ use crate::{Precision, Result};
 pub use allocation::Allocation;
 pub use dense_stream::DenseStream;
 pub(crate) use file::yaml_value;
+pub use given::GivenMasks;
 pub use groups::SizedBy;
 pub use mask::MaskSearch;
 pub use method::{Curvature, METHODS, MethodInfo};
@@ -50,13 +52,15 @@ pub enum Pattern {
         /// Weights in a group.
         of: usize,
     },
+    /// Those that a file of masks says.
+    Given,
 }
 
 impl Pattern {
     /// The number of consecutive weights that are chosen among; `None` where a share of many goes.
     pub fn group(&self) -> Option<usize> {
         match self {
-            Pattern::Unstructured(_) => None,
+            Pattern::Unstructured(_) | Pattern::Given => None,
             Pattern::NofM { of, .. } => Some(*of),
         }
     }
@@ -81,6 +85,7 @@ impl fmt::Display for Pattern {
         match self {
             Pattern::Unstructured(share) => write!(f, "{share}"),
             Pattern::NofM { keep, of } => write!(f, "{keep}:{of}"),
+            Pattern::Given => f.write_str("as given"),
         }
     }
 }
@@ -111,6 +116,9 @@ pub struct Plan {
     /// `None`: they are not.
     #[serde(serialize_with = "args_json", skip_serializing_if = "Option::is_none")]
     pub kv_cache: Option<QuantArgs>,
+    /// Masks from a file, in place of those that the recipe would find; `None`: it finds them, or prunes nothing.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub masks: Option<GivenMasks>,
     /// Share of the weights that SpQR keeps exact: the threshold that does is found before the run.
     pub outlier_share: Option<f64>,
     /// Calibration windows.
@@ -194,6 +202,7 @@ impl Plan {
             dataset: None,
             recipe,
             kv_cache: None,
+            masks: None,
             outlier_share: None,
             nsamples: 0,
             seqlen: 0,

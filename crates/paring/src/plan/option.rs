@@ -48,6 +48,8 @@ options! {
     Layers "layers",
     Lenient "lenient",
     Mask "mask",
+    MaskOnly "mask-only",
+    Masks "masks",
     MaxKl "max-kl",
     MaxPerplexityRatio "max-perplexity-ratio",
     MaxVram "max-vram",

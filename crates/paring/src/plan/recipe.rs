@@ -29,6 +29,9 @@ pub struct Recipe {
     /// The weights that stay are fitted once more when the mask is known.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub refit: bool,
+    /// The sweep decides about the mask alone: weights that stay keep their values.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub mask_only: bool,
     /// Damping, as a share of the mean of the Gram diagonal.
     pub percdamp: f64,
     /// Columns of a slice.
@@ -51,8 +54,17 @@ impl Recipe {
             input: None,
             mask: MaskSearch::default(),
             refit: false,
+            mask_only: false,
             percdamp: 0.01,
             blocksize: 128,
+        }
+    }
+
+    /// The curvature that it sweeps with: none where a method would only find the mask by it, and that is given.
+    pub(crate) fn curvature(&self) -> Curvature {
+        match (self.pattern, self.method.curvature) {
+            (Some(Pattern::Given), Curvature::Diagonal) => Curvature::Flat,
+            (_, curvature) => curvature,
         }
     }
 
@@ -62,7 +74,7 @@ impl Recipe {
             return Curvature::Full;
         }
         let weighted = self.rounding.is_some_and(|rounding| rounding.search == Search::Weighted);
-        self.method.curvature.max(if weighted { Curvature::Diagonal } else { Curvature::Flat })
+        self.curvature().max(if weighted { Curvature::Diagonal } else { Curvature::Flat })
     }
 
     /// Tells whether the grids of all groups are fitted before the sweep.

@@ -7,6 +7,7 @@
 mod evaluation;
 mod finetune;
 mod generation;
+mod masks;
 mod options;
 mod place;
 mod recipe;
@@ -67,6 +68,8 @@ pub struct Request {
     pub recipe: RecipeOptions,
     /// True if the recipe prunes, and need not quantize.
     pub prunes: bool,
+    /// A file of masks, in place of those that the recipe would find; none.
+    pub masks: Option<PathBuf>,
     /// Options that differ for some of the linears; the last group that names one decides.
     pub groups: Vec<GroupOptions>,
     /// The recipe file that options were read from, for the report.
@@ -148,6 +151,7 @@ impl Request {
             sources: Sources::default(),
             recipe: RecipeOptions { method: method.map(String::from), ..RecipeOptions::default() },
             prunes,
+            masks: None,
             groups: Vec::new(),
             config: None,
             alike: None,
@@ -212,6 +216,11 @@ impl Request {
     pub fn pattern(mut self, pattern: Pattern) -> Self {
         self.recipe.pattern = Some(pattern);
         self
+    }
+
+    /// Removes the weights that the masks in this file say; a pattern is then what they must have.
+    pub fn masks(self, file: impl Into<PathBuf>) -> Self {
+        Self { masks: Some(file.into()), ..self }
     }
 
     /// Rounds as this scheme says, such as `W4A16`.
@@ -286,11 +295,13 @@ impl Request {
     /// Options that make no sense together.
     pub fn plan(&self) -> Result<Plan> {
         self.tasks.as_ref().map(TaskOptions::plan).transpose()?;
-        let (recipe, outlier_share) = self.recipe.resolve(self.prunes)?;
+        let options = self.recipe_options()?;
+        let (recipe, outlier_share) = options.resolve(self.prunes)?;
         let base = Choice { recipe: &recipe, outlier_share, format: self.format.as_deref() };
-        let overrides = self.groups.iter().map(|group| group.over(base, &self.recipe)).collect::<Result<_>>()?;
+        let overrides = self.groups.iter().map(|group| group.over(base, &options)).collect::<Result<_>>()?;
         let plan = Plan {
             kv_cache: self.kv_cache.clone(),
+            masks: self.given_masks(),
             outlier_share,
             seed: self.seed,
             true_sequential: self.true_sequential.unwrap_or(false),
@@ -319,7 +330,7 @@ impl Request {
     /// The dense model beside: as asked for, or on a CPU where errors are moved anyway.
     fn dense_stream(&self, choices: &Plan, on_cpu: bool) -> Option<DenseStream> {
         let moves = choices.recipe.statistics() == Curvature::Full;
-        let usual = on_cpu && moves && !self.recipe.published;
+        let usual = on_cpu && moves && !self.recipe.published && !choices.recipe.mask_only;
         let asked = self.dense_stream.or(usual.then_some(DenseStream::USUAL));
         asked.filter(|stream| *stream != DenseStream::NONE)
     }

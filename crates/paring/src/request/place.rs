@@ -15,7 +15,10 @@ pub(super) fn usual_out(plan: &Plan, sources: &Sources) -> PathBuf {
     match plan.recipe.pattern {
         Some(Pattern::NofM { keep, of }) => name += &format!("-{keep}of{of}"),
         Some(Pattern::Unstructured(share)) => name += &format!("-{share}"),
-        None => {}
+        Some(Pattern::Given) | None => {}
+    }
+    if plan.masks.is_some() {
+        name += "-masked";
     }
     if let Some(Allocation::Bits { target, .. }) = plan.allocation {
         return format!("{name}-{target}bits").into();

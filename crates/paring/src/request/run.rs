@@ -75,7 +75,8 @@ impl Request {
             Plan { device: device::label(device), max_vram: budget.bytes(), precision: model.precision, ..choices };
         let dense_stream = self.dense_stream(&choices, device.is_cpu());
         let choices = Plan { true_sequential: self.is_sequential(&choices, device.is_cpu()), dense_stream, ..choices };
-        let (choices, mut notes) = self.fitted(self.for_device(choices, device.is_cpu())?, &model)?;
+        let (mut choices, mut notes) = self.fitted(self.for_device(choices, device.is_cpu())?, &model)?;
+        let masks = self.open_masks(&mut choices)?;
         let out = match &self.out {
             Some(out) => out.clone(),
             None => {
@@ -117,6 +118,7 @@ impl Request {
             decoder: model.decoder,
             budget,
             windows,
+            masks,
             out,
             inputs,
             resume: self.resume,
@@ -160,6 +162,7 @@ impl Request {
         let mut inputs = InputFiles::default();
         let named = [&self.data, &self.evaluation, &self.config].into_iter().flatten().map(Path::new);
         let named = named.chain(self.tasks.iter().flat_map(|tasks| &tasks.files).map(PathBuf::as_path));
+        let named = named.chain(self.masks.as_deref());
         let named = named.chain([Path::new(local)]).chain(self.data_options.data_dir.as_deref());
         named.for_each(|path| inputs.add(path));
         inputs

@@ -10,7 +10,7 @@ use paring_model::weight::{Dense, Weight};
 
 use super::streams::Streams;
 use super::{Candidate, Job, Units, no_data, windows};
-use crate::methods::{Outcome, Prepared};
+use crate::methods::{Matrix, Outcome, Prepared};
 use crate::pipeline::activations::Hidden;
 use crate::pipeline::stats::Stats;
 use crate::pipeline::walk::{Visitor, walk};
@@ -112,13 +112,20 @@ impl Measurer<'_> {
             let step = linear.rows.div_ceil(ROWS).max(1);
             let sample: Vec<f32> = weight.chunks(linear.cols).step_by(step).flatten().copied().collect();
             let scale = weight.len() as f64 / sample.len().max(1) as f64;
+            let given = self.job.removed(linear)?;
+            let some =
+                |given: &Vec<u8>| given.chunks(linear.cols).step_by(step).flatten().copied().collect::<Vec<u8>>();
+            let given_sample = given.as_ref().map(some);
             for (error, &option) in errors.iter_mut().zip(options) {
                 let candidate = &self.units.candidates[option];
-                let outcome = inputs.compress(candidate, &sample, linear, candidate.kind.stored(dtype))?;
+                let stored = candidate.kind.stored(dtype);
+                let matrix = Matrix::new(&sample, stored, &linear.name).under(given_sample.as_deref());
+                let outcome = inputs.compress(candidate, matrix, linear.cols)?;
                 *error += scale * inputs.error(&sample, outcome)?;
             }
             let usual = &self.units.candidates[options[self.units.usual[number]]];
-            dense.push(inputs.compress(usual, &weight, linear, usual.kind.stored(dtype))?.into_dense());
+            let matrix = Matrix::new(&weight, usual.kind.stored(dtype), &linear.name).under(given.as_deref());
+            dense.push(inputs.compress(usual, matrix, linear.cols)?.into_dense());
         }
         Ok((errors, dense))
     }
@@ -152,23 +159,19 @@ impl Measurer<'_> {
 }
 
 impl<'a> Inputs<'a> {
-    fn compress(
-        &mut self,
-        candidate: &'a Candidate,
-        weight: &[f32],
-        linear: &LinearInfo,
-        stored: crate::methods::Stored,
-    ) -> Result<Outcome> {
+    fn compress(&mut self, candidate: &'a Candidate, matrix: Matrix<'_>, cols: usize) -> Result<Outcome> {
         let recipe = &candidate.recipe;
         let known = self.prepared.iter().position(|(other, _)| other.prepares_like(recipe));
         let at = match known {
             Some(at) => at,
             None => {
-                self.prepared.push((recipe, recipe.prepare(Some(self.stats), Some(weight), &linear.name)?));
+                self.prepared.push((recipe, recipe.prepare(Some(self.stats), Some(&matrix.weight), matrix.module)?));
                 self.prepared.len() - 1
             }
         };
-        recipe.compress(weight, linear.cols, &self.prepared[at].1, stored, &linear.name)
+        let module = matrix.module;
+        let made = recipe.compress_all(vec![matrix], cols, &self.prepared[at].1)?.pop();
+        made.ok_or_else(|| Error::Plan(format!("{module}: nothing came out")))
     }
 
     /// tr(ΔW·H·ΔWᵀ) of an outcome: the sweep's own sum where that says it, for rows·cols² operations elsewhere.

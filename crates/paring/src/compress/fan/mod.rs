@@ -16,6 +16,7 @@ mod tests;
 use std::time::Instant;
 
 use paring_format::Checkpoint;
+use paring_format::masks::Masks;
 use paring_model::LinearInfo;
 use paring_model::fan::Fan;
 
@@ -40,6 +41,8 @@ pub(super) struct Context<'a> {
     pub plan: &'a Plan,
     pub selection: &'a Selection,
     pub checkpoint: &'a Checkpoint,
+    /// Masks that are given.
+    pub masks: Option<&'a Masks>,
     pub encoder: &'a Encoder,
     pub budget: &'a DeviceBudget,
     /// The block at hand.

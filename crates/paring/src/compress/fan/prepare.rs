@@ -29,12 +29,12 @@ impl Ready<'_> {
 
     /// The matrix for its sweep, which gets the weight itself where nothing is compared with it afterwards.
     pub fn take_matrix(&mut self) -> Matrix<'_> {
-        let Loaded { info, weight, stored, .. } = &mut self.linear;
+        let Loaded { info, weight, stored, given, .. } = &mut self.linear;
         let weight = match self.prepared.needs_original() {
             true => Cow::Borrowed(weight.as_slice()),
             false => Cow::Owned(std::mem::take(weight)),
         };
-        Matrix { weight, stored: *stored, module: &info.name }
+        Matrix { weight, stored: *stored, module: &info.name, given: given.as_deref() }
     }
 
     /// Tells whether a sweep can take both linears as one matrix, and is faster for it.

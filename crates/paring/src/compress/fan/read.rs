@@ -4,6 +4,7 @@ use paring_model::LinearInfo;
 use rayon::prelude::*;
 
 use super::super::encode::Encoded;
+use super::super::given::removed;
 use super::Context;
 use crate::Result;
 use crate::methods::{Matrix, Stored, shared_amax};
@@ -28,12 +29,14 @@ pub(in crate::compress) struct Loaded<'a> {
     /// Weights that are exactly zero.
     pub zeros: usize,
     pub stored: Stored,
+    /// The mask that is given, a 1 for each weight that goes.
+    pub given: Option<Vec<u8>>,
 }
 
 impl Loaded<'_> {
     /// The matrix to compress.
     pub fn matrix(&self) -> Matrix<'_> {
-        Matrix::new(&self.weight, self.stored, &self.info.name)
+        Matrix::new(&self.weight, self.stored, &self.info.name).under(self.given.as_deref())
     }
 }
 
@@ -69,6 +72,7 @@ fn load<'a>(context: Context<'a>, linear: &LinearInfo) -> Result<Loaded<'a>> {
         recipe,
         stored: context.encoder.kind(choice)?.stored(dtype),
         zeros: zeros(&weight),
+        given: context.masks.map(|masks| removed(masks, linear)).transpose()?,
         weight,
     })
 }

@@ -39,7 +39,7 @@ impl Small {
 
     fn context(&self) -> Context<'_> {
         let Self { plan, selection, checkpoint, encoder, budget, .. } = self;
-        Context { plan, selection, checkpoint, encoder, budget, block: 0 }
+        Context { plan, selection, checkpoint, masks: None, encoder, budget, block: 0 }
     }
 
     /// The linears of one of the first block's fans.

@@ -59,7 +59,7 @@ impl Recipe {
     pub fn prepare(&self, stats: Option<&Stats>, weight: Option<&[f32]>, module: &str) -> Result<Prepared> {
         let plain = |curvature| Prepared::with_curvature(curvature, self.percdamp);
         let missing = || Err(Error::Plan(format!("{module}: no calibration statistics for {}", self.method)));
-        let mut prepared = match (self.method.curvature, stats) {
+        let mut prepared = match (self.curvature(), stats) {
             (Curvature::Flat, None) if self.statistics() == Curvature::Flat => plain(CurvatureData::Flat),
             (Curvature::Flat, Some(stats)) => {
                 finite(stats.first_bad()?, module)?;
@@ -98,7 +98,7 @@ impl Recipe {
     pub(crate) fn prepares_like(&self, other: &Recipe) -> bool {
         let visits = |recipe: &Recipe| recipe.rounding.is_some_and(|r| r.reorders());
         let permutation = |recipe: &Recipe| recipe.spqr.as_ref().map(|s| s.permutation.clone());
-        self.method.curvature == other.method.curvature
+        self.curvature() == other.curvature()
             && self.percdamp == other.percdamp
             && self.refines() == other.refines()
             && self.visited_groups() == other.visited_groups()
@@ -374,11 +374,11 @@ impl Prepared {
         visited
     }
 
-    /// 1 where the matrix is zero, in visiting order.
-    pub(super) fn zeros(&self, weight: &[f32], cols: usize) -> Vec<u8> {
-        let mut marks = vec![0; weight.len()];
-        marks.par_chunks_exact_mut(cols).zip(weight.par_chunks_exact(cols)).for_each(|(marks, row)| {
-            marks.iter_mut().enumerate().for_each(|(k, mark)| *mark = u8::from(row[self.column(k)] == 0.0));
+    /// 1 where `is` is true of a matrix, in visiting order.
+    pub(super) fn marks<T: Sync>(&self, matrix: &[T], cols: usize, is: impl Fn(&T) -> bool + Sync) -> Vec<u8> {
+        let mut marks = vec![0; matrix.len()];
+        marks.par_chunks_exact_mut(cols).zip(matrix.par_chunks_exact(cols)).for_each(|(marks, row)| {
+            marks.iter_mut().enumerate().for_each(|(k, mark)| *mark = u8::from(is(&row[self.column(k)])));
         });
         marks
     }

@@ -15,8 +15,8 @@ use paring_data::Windows;
 
 /// Choices of a plan that do not decide what is written: names of what [`Input`] knows better, where things wait, and how a
 /// run treats its folder.
-const FREE: [&str; 8] =
-    ["model", "dataset", "config", "device", "max_vram", "moment", "offload_activations", "overwrite"];
+const FREE: [&str; 9] =
+    ["model", "dataset", "config", "device", "masks", "max_vram", "moment", "offload_activations", "overwrite"];
 
 /// A file of the input. When it was written has no bearing: a copy of the same bytes is the same file.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -113,6 +113,9 @@ pub(crate) fn difference(was: &RunIdentity, now: &RunIdentity) -> Option<Message
         }
         plan
     };
+    if let Some(changed) = masks(&was.plan, &now.plan) {
+        return Some(changed);
+    }
     let plans = [&was.plan, &now.plan].map(choices);
     if let Some(changed) = choice(&plans) {
         return Some(changed);
@@ -124,6 +127,23 @@ pub(crate) fn difference(was: &RunIdentity, now: &RunIdentity) -> Option<Message
         let (was, now) = (was.shards, now.shards);
         (was != now).then(|| format!("it would have {now} files now, and was to have {was}").into())
     })
+}
+
+/// The difference between the masks that two plans are given: what their files hold, whatever they are called.
+fn masks(was: &Value, now: &Value) -> Option<Message> {
+    let of = |plan: &Value, key: &str| Some(plan.pointer("/masks")?.get(key)?.as_str()?.to_string());
+    let [file_was, file_now] = [was, now].map(|plan| of(plan, "file"));
+    match (of(was, "digest"), of(now, "digest")) {
+        (was, now) if was == now => None,
+        (Some(was), Some(now)) => {
+            let file = file_now.unwrap_or_default();
+            Some(format!("the masks in {file} changed (digest {now}, and {was} at the start)").into())
+        }
+        _ => {
+            let [was, now] = [file_was, file_now].map(|file| file.unwrap_or_else(|| "unset".into()));
+            Some(message![Opt::Masks, format!(" was {was} at the start, and is {now} now")])
+        }
+    }
 }
 
 /// The first choice of two plans that differs, where an option makes it.

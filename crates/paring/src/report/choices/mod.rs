@@ -7,7 +7,7 @@ use serde_json::Value;
 
 use super::difference::leaves;
 use crate::plan::{Curvature, METHODS, MethodInfo, Opt};
-use read::{FORMAT, Place, RECIPE, RUN, grids};
+use read::{FORMAT, GIVEN, Place, RECIPE, RUN, grids};
 
 /// A choice.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -134,13 +134,22 @@ impl Choices {
     pub fn prunes(&self) -> bool {
         let removes =
             |choices: &[Choice]| choices.iter().any(|c| [Some(Opt::Pattern), Some(Opt::Sparsity)].contains(&c.option));
-        removes(&self.recipe) || self.overrides.iter().any(|other| other.recipe.as_deref().is_some_and(removes))
+        self.has_masks()
+            || removes(&self.recipe)
+            || self.overrides.iter().any(|other| other.recipe.as_deref().is_some_and(removes))
+    }
+
+    /// True if masks were given.
+    pub fn has_masks(&self) -> bool {
+        self.run.iter().any(|choice| choice.option == Some(Opt::Masks))
     }
 
     /// The treatment that errors are compared with, which ignores the inputs.
     pub fn baseline(&self) -> &'static str {
         let rounds = [Opt::Wbits, Opt::Scheme].iter().any(|option| self.value(*option).is_some());
         match (self.prunes(), rounds) {
+            (true, true) if self.has_masks() => "the masks alone and plain rounding",
+            (true, false) if self.has_masks() => "the masks alone",
             (true, true) => "magnitude pruning and plain rounding",
             (true, false) => "magnitude pruning",
             (false, _) => "plain rounding",
@@ -169,6 +178,7 @@ impl Choices {
             (None, Some(rounding)) => format!("{rounding} {method}{groups}"),
             (None, None) => method.to_string(),
         };
+        let words = if self.has_masks() { format!("{words} under given masks") } else { words };
         if self.overrides.is_empty() { words } else { format!("{words}, mixed") }
     }
 }
@@ -195,10 +205,11 @@ fn recipe(plan: &mut Value, path: &str) -> Vec<Choice> {
         recipe.insert("outlier_share".into(), share);
         forget(plan, &format!("{}outlier_share", path.trim_end_matches("recipe")));
     }
+    let given = at(plan, &format!("{path}.pattern")).is_some_and(|pattern| pattern == GIVEN);
     found.extend(taken(plan, path, &RECIPE));
     let method = method.and_then(|method| METHODS.iter().find(|known| known.name == method));
     match method.filter(|method| method.curvature == Curvature::Full) {
-        Some(method) => found.extend(left_as_published(&found, method.spqr)),
+        Some(method) => found.extend(left_as_published(&found, method.spqr, given)),
         None => found.retain(|choice| ![Some(Opt::Percdamp), Some(Opt::BlockSize)].contains(&choice.option)),
     }
     found
@@ -206,7 +217,7 @@ fn recipe(plan: &mut Value, path: &str) -> Vec<Choice> {
 
 /// The options that keep the published code's way where the defaults of a recipe with these choices are others: one for all
 /// of them, or those that this recipe needs.
-fn left_as_published(choices: &[Choice], spqr: bool) -> Vec<Choice> {
+fn left_as_published(choices: &[Choice], spqr: bool, given: bool) -> Vec<Choice> {
     let has =
         |options: &[Opt]| options.iter().any(|option| choices.iter().any(|choice| choice.option == Some(*option)));
     let mut improved: Vec<(Opt, &str)> = Vec::new();
@@ -217,6 +228,9 @@ fn left_as_published(choices: &[Choice], spqr: bool) -> Vec<Choice> {
     }
     if has(&[Opt::Pattern, Opt::Sparsity]) {
         improved.extend([(Opt::Mask, "sparsegpt"), (Opt::Refit, "false")]);
+    }
+    if given {
+        improved.push((Opt::Refit, "false"));
     }
     let left: Vec<&(Opt, &str)> = improved.iter().filter(|(option, _)| !has(&[*option])).collect();
     match left.len() == improved.len() && !left.is_empty() {

@@ -13,14 +13,18 @@ pub type Read = fn(Opt, &Value) -> Option<Vec<Choice>>;
 /// A path, the option that makes the value there, and its reader.
 pub type Place = (&'static str, Opt, Read);
 
+/// The pattern of a recipe whose masks are given.
+pub const GIVEN: &str = "given";
+
 /// The layout, which linears may have of their own.
 pub const FORMAT: Place = ("format", Opt::Format, name);
 
 /// Options of a recipe, by their paths in it.
-pub const RECIPE: [Place; 19] = [
+pub const RECIPE: [Place; 20] = [
     ("pattern", Opt::Pattern, pattern),
     ("mask", Opt::Mask, name),
     ("refit", Opt::Refit, switch),
+    ("mask_only", Opt::MaskOnly, switch),
     ("rounding.act_order", Opt::ActOrder, name),
     ("rounding.static_groups", Opt::StaticGroups, switch),
     ("rounding.search", Opt::Scales, name),
@@ -40,7 +44,11 @@ pub const RECIPE: [Place; 19] = [
 ];
 
 /// Options of a run, by their paths in a plan.
-pub const RUN: [Place; 23] = [
+pub const RUN: [Place; 26] = [
+    ("masks.file", Opt::Masks, name),
+    ("masks.pattern", Opt::Pattern, pattern),
+    // Of what the file holds.
+    ("masks.digest", Opt::Masks, |_, value| value.is_string().then(Vec::new)),
     ("allocation.bits.target", Opt::TargetBits, number),
     ("allocation.sparsity", Opt::Allocate, name),
     // Said by a size of groups, or by none.
@@ -114,6 +122,10 @@ pub fn grids(weights: &Value, input: Option<&Value>) -> Option<Vec<Choice>> {
 }
 
 fn pattern(_: Opt, value: &Value) -> Option<Vec<Choice>> {
+    // That masks are given is said by their file.
+    if value == GIVEN {
+        return Some(Vec::new());
+    }
     if let Some(share) = value.get("unstructured").and_then(Value::as_f64) {
         return Some(vec![Choice::new(Opt::Sparsity, share.to_string())]);
     }

@@ -1,5 +1,8 @@
 //! Options → a [`Recipe`], for all linears or for some.
 
+#[cfg(test)]
+mod tests;
+
 use paring_format::message;
 use paring_format::near;
 use paring_format::{Element, PRESETS, Preset};
@@ -120,8 +123,11 @@ impl RecipeOptions {
         let Recipe { method, pattern, rounding, spqr, mask, refit, .. } = recipe;
         if pattern.is_some() && searches_masks(method) && !self.published {
             // Exchanges of single columns gain next to nothing after a refit; ADMM does.
-            let is_share = matches!(pattern, Some(Pattern::Unstructured(_)));
-            let searched = if is_share { MaskSearch::Admm } else { MaskSearch::Descent };
+            let searched = match pattern {
+                Some(Pattern::Unstructured(_)) => MaskSearch::Admm,
+                Some(Pattern::Given) => MaskSearch::SparseGpt,
+                _ => MaskSearch::Descent,
+            };
             *mask = self.mask.unwrap_or(searched);
             *refit = self.refit.unwrap_or(true);
         }
@@ -178,6 +184,7 @@ impl RecipeOptions {
             input: preset.and_then(|preset| preset.input.clone()),
             mask: self.mask.unwrap_or_default(),
             refit: self.refit.unwrap_or(false),
+            mask_only: self.mask_only,
             percdamp: self.percdamp.unwrap_or(0.01),
             blocksize: self.blocksize.unwrap_or(128),
         };
@@ -319,6 +326,7 @@ impl GroupChange {
             refit: options
                 .refit
                 .unwrap_or(pattern.is_some() && asked.refit.unwrap_or(base.recipe.refit && searches_masks(method))),
+            mask_only: (options.mask_only || base.recipe.mask_only) && searches_masks(method) && pattern.is_some(),
             percdamp: options.percdamp.unwrap_or(base.recipe.percdamp),
             blocksize: options.blocksize.unwrap_or(base.recipe.blocksize),
         };
@@ -374,27 +382,4 @@ fn preset(name: &str) -> Result<&'static Preset> {
         };
         Opt::Scheme.wrong(name, "no such scheme").hint(hint)
     })
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn names_that_are_nearly_those_of_schemes_are_told() {
-        for (typed, expected) in [
-            ("W4A61", "did you mean W4A16? "),
-            ("w4-a16", "did you mean W4A16? "),
-            ("FP8-DYNAMC", "did you mean FP8_DYNAMIC? "),
-            ("NVPF4", "did you mean NVFP4? "),
-            ("int9", "did you mean INT8? "),
-        ] {
-            let error = preset(typed).unwrap_err().to_string();
-            assert!(error.contains(expected) && error.contains("`paring schemes`"), "{error}");
-        }
-        let error = preset("something else").unwrap_err().to_string();
-        assert_eq!(error, "scheme something else: no such scheme; `paring schemes` lists all");
-        assert!(preset(&"W".repeat(100_000)).is_err());
-        assert_eq!(preset("w4a16").unwrap().name, "W4A16");
-    }
 }
