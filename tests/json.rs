@@ -10,7 +10,7 @@ use support::*;
 /// A command, arguments with which it succeeds, and others with which it fails, with exit codes.
 type Case = (&'static str, &'static str, &'static [(&'static str, i32)]);
 
-const CASES: [Case; 19] = [
+const CASES: [Case; 20] = [
     (
         "quantize",
         "model calib.safetensors --wbits 4 --out quantized",
@@ -24,6 +24,16 @@ const CASES: [Case; 19] = [
         "prune",
         "model calib.safetensors --pattern 2:4 --eval eval.safetensors --out pruned",
         &[("none calib.safetensors --pattern 2:4 --out out", 1), ("model calib.safetensors", 2)],
+    ),
+    (
+        "finetune",
+        "demo demo --steps 1 --batch-size 2 --seqlen 32 --limit 40 --out tuned",
+        &[
+            ("none demo --out out", 1),
+            ("demo none.txt --out out", 1),
+            ("demo demo --lora r=0 --out out", 2),
+            ("demo demo --kl-weight 0.5 --out out", 2),
+        ],
     ),
     (
         "eval",

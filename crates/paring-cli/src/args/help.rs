@@ -8,7 +8,7 @@ use paring_kernels::matmul;
 use super::Cli;
 
 /// Examples of each command, from the most usual one.
-const EXAMPLES: [(&str, &[&str]); 21] = [
+const EXAMPLES: [(&str, &[&str]); 22] = [
     (
         "paring",
         &[

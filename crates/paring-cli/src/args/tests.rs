@@ -21,7 +21,7 @@ fn options_that_libraries_name_can_be_typed() {
 }
 
 /// The heading of each option; options of several commands may have several.
-const HEADINGS: [(&str, &[&str]); 25] = [
+const HEADINGS: [(&str, &[&str]); 29] = [
     (
         WHAT,
         &["scheme", "wbits", "groupsize", "sym", "method", "target-bits", "pattern", "sparsity", "config", "kv-cache"],
@@ -46,12 +46,32 @@ const HEADINGS: [(&str, &[&str]); 25] = [
             "seconds",
         ],
     ),
-    (OUTPUT, &["out", "overwrite", "format", "resume", "allow-mixed-arithmetic", "resumable", "dry-run", "strict"]),
+    (OUTPUT, &["out", "overwrite", "format", "resume", "checkpoint-every", "allow-mixed-arithmetic", "resumable", "dry-run", "strict"]),
     // Of inspect and report.
     (OUTPUT, &["outliers", "module", "verbose", "html", "tensorboard", "wandb"]),
     (DATA, &["nsamples", "seqlen", "seed", "text-field", "data-dir"]),
     // Of tokens.
     (DATA, &["limit"]),
+    // Of finetune.
+    (
+        TRAINING,
+        &[
+            "lora",
+            "masks",
+            "epochs",
+            "steps",
+            "batch-size",
+            "learning-rate",
+            "lr-scheduler",
+            "warmup-steps",
+            "weight-decay",
+            "max-grad-norm",
+            "seed",
+        ],
+    ),
+    (LOSS, &["teacher", "ce-weight", "kl-weight", "temperature", "squarehead-weight"]),
+    (DATA, &["form", "packing"]),
+    (EVALUATION, &["hold-out", "eval-every"]),
     (MODEL, &["lenient"]),
     (LAYERS, &["include", "ignore", "layers"]),
     (EVALUATION, &["eval", "limit", "eval-protocol", "new-eval", "seqlen", "weight-only", "text-field", "data-dir"]),
