@@ -42,6 +42,7 @@ impl Command {
         let log = match self {
             Command::Decompress(args) => &args.output.log,
             Command::Convert(args) => &args.output.log,
+            Command::Merge(args) => &args.output.log,
             _ => &self.running()?.log,
         };
         log.log_json.as_deref()

@@ -26,10 +26,11 @@ const HEADINGS: [(&str, &[&str]); 25] = [
         WHAT,
         &["scheme", "wbits", "groupsize", "sym", "method", "target-bits", "pattern", "sparsity", "config", "kv-cache"],
     ),
-    // Of layer, convert and bench.
+    // Of layer, convert, merge and bench.
     (
         WHAT,
         &[
+            "masks",
             "published",
             "allocate",
             "mask",
@@ -50,7 +51,7 @@ const HEADINGS: [(&str, &[&str]); 25] = [
     (DATA, &["nsamples", "seqlen", "seed", "text-field", "data-dir"]),
     // Of tokens.
     (DATA, &["limit"]),
-    (MODEL, &["lenient"]),
+    (MODEL, &["lenient", "adapter"]),
     (LAYERS, &["include", "ignore", "layers"]),
     (EVALUATION, &["eval", "limit", "eval-protocol", "new-eval", "seqlen", "weight-only", "text-field", "data-dir"]),
     // Of tasks, in runs.

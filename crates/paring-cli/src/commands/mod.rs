@@ -35,7 +35,7 @@ pub use generation::{chat, generate, serve};
 pub use look::{inspect, schemes, tokens, verify};
 pub use report::report;
 pub use rouge::rouge;
-pub use store::{convert, decompress};
+pub use store::{convert, decompress, merge};
 pub use tasks::tasks;
 
 pub fn sparsify(args: &SparsifyArgs, shared: &Shared, log: &Log) -> Result<Answer, Failure> {
@@ -83,7 +83,7 @@ pub fn eval(args: &EvalArgs, shared: &Shared, log: &Log) -> Result<Answer, Failu
     }
     let windows = args.windows()?;
     let (inputs, running) = (&args.inputs, &args.running);
-    let sources = sources(shared.quiet, &inputs.opening);
+    let sources = args.adapter.applied(sources(shared.quiet, &inputs.opening))?;
     sources.expect_data(&inputs.model, inputs.dataset.as_deref())?;
     let threads = machine::threads(running.threads, running.place.isa.as_deref())?;
     let local = sources.local(&inputs.model)?;
@@ -110,8 +110,10 @@ pub fn eval(args: &EvalArgs, shared: &Shared, log: &Log) -> Result<Answer, Failu
         Some(_) if args.weight_only => ", activations as they are".to_string(),
         Some(what) => format!(", {what} quantized"),
     };
+    let adapter = sources.adapter.as_ref().map(|adapter| adapter.place.display().to_string());
+    let adapted = adapter.as_ref().map_or(String::new(), |place| format!(", with the adapter {place}"));
     let line = format!(
-        "perplexity {perplexity:.4}  ({} of {seqlen} tokens of {}{activations}, {} on {}, {})",
+        "perplexity {perplexity:.4}  ({} of {seqlen} tokens of {}{activations}{adapted}, {} on {}, {})",
         plural(*windows, "window"),
         result.dataset,
         amounts::seconds(*seconds),
@@ -120,6 +122,9 @@ pub fn eval(args: &EvalArgs, shared: &Shared, log: &Log) -> Result<Answer, Failu
     );
     let mut value = json!(result);
     value["quantized"] = json!(quantized.filter(|_| !args.weight_only));
+    if let Some(adapter) = adapter {
+        value["adapter"] = json!(adapter);
+    }
     log.result(&value);
     Ok(Answer::new(&value)?.lines([line]))
 }

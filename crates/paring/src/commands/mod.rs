@@ -6,6 +6,7 @@ pub mod decompress;
 pub mod inspect;
 pub mod layer;
 pub mod likelihoods;
+pub mod merge;
 pub mod perplexity;
 pub mod summaries;
 pub mod tasks;
