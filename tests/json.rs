@@ -4,13 +4,14 @@ mod support;
 
 use std::collections::BTreeSet;
 
+use paring_format::{Adapter, AdapterConfig, Pair};
 use serde_json::{Value, json};
 use support::*;
 
 /// A command, arguments with which it succeeds, and others with which it fails, with exit codes.
 type Case = (&'static str, &'static str, &'static [(&'static str, i32)]);
 
-const CASES: [Case; 20] = [
+const CASES: [Case; 21] = [
     (
         "quantize",
         "model calib.safetensors --wbits 4 --out quantized",
@@ -63,6 +64,7 @@ const CASES: [Case; 20] = [
     ("decompress", "w4 --out dense", &[("w4 --out w4", 2), ("none --out out", 1)]),
     ("convert", "w4 --format dense --out converted", &[("w4 --format none --out out", 2)]),
     ("export-masks", "sparse --out masks", &[("none --out out", 1), ("model --out none", 1), ("sparse", 2)]),
+    ("merge", "w4 adapter --out merged", &[("w4 none --out out", 1), ("w4 adapter --masks none --out out", 2)]),
     ("report", "w4", &[("model", 1), ("w4 sparse none", 1)]),
     ("rouge", "texts.txt texts.txt", &[("texts.txt none.txt", 1), ("texts.txt", 2), ("texts.txt empty.txt", 1)]),
     ("schemes", "", &[("--nonsense", 2)]),
@@ -90,6 +92,10 @@ fn sandbox() -> Sandbox {
     paring_format::writer::write_file(&sandbox.path("layer.safetensors"), vec![weight]).unwrap();
     sandbox.write("texts.txt", "one two\nthree\n");
     sandbox.write("empty.txt", "");
+    let pair = Pair::new(1, (32, 32), vec![0.1; 32], vec![0.1; 32], 1.0).unwrap();
+    let pairs = [("model.layers.0.self_attn.q_proj".to_string(), pair)].into();
+    let adapter = Adapter { config: AdapterConfig::new(1, 1.0, ["q_proj"]), pairs, place: Default::default() };
+    adapter.write(&sandbox.path("adapter"), false).unwrap();
     for (name, command) in [("w4", "quantize --wbits 4"), ("sparse", "sparsify --pattern 2:4")] {
         let (command, options) = command.split_once(' ').unwrap();
         sandbox.ok(&format!("{command} model calib.safetensors {options} --quiet --out {name}"));

@@ -28,6 +28,7 @@ pub mod gelu;
 mod gradient;
 pub mod gram;
 pub mod likelihood;
+pub mod low_rank;
 pub mod masks;
 pub mod matmul;
 pub mod minifloat;

@@ -83,6 +83,7 @@ fn run(cli: &Cli, log: &Log) -> Result<Answer, Failure> {
         Command::Inspect(args) => commands::inspect(args, shared),
         Command::Verify(args) => commands::verify(args, shared, log),
         Command::Decompress(args) => commands::decompress(args, shared, log),
+        Command::Merge(args) => commands::merge(args, shared, log),
         Command::Convert(args) => commands::convert(args, shared, log),
         Command::ExportMasks(args) => commands::export_masks(args, shared, log),
         Command::Report(args) => commands::report(args),

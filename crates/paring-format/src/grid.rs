@@ -264,6 +264,14 @@ impl Grid {
         if self.group_index.is_some() { 1 } else { self.tile[1].max(1) }
     }
 
+    /// The distance of two codes that are 1 apart, at this place of a matrix of `cols` columns, before it is rounded to a type.
+    ///
+    /// # Panics
+    /// If there is no such place.
+    pub fn scale_at(&self, row: usize, col: usize, cols: usize) -> f32 {
+        self.scale_and_zero(row, col, cols, |x| x).0
+    }
+
     /// The scale of the codes at this place of a matrix of `cols` columns, and their zero point if there is one.
     fn scale_and_zero(&self, row: usize, col: usize, cols: usize, round: impl Fn(f32) -> f32) -> (f32, Option<f32>) {
         let at = row / self.tile[0].max(1) * self.groups(cols) + self.group_of(col);

@@ -10,10 +10,11 @@
 //! * [`config`]: the `quantization_config` JSON.
 //! * [`names`], [`checkpoint`]: open a folder (or a model built into the program), name → bytes; with [`pickle`], the files
 //!   of `torch.save`, as checkpoints and as token ids.
-//! * [`masks`]: files that say which weights stay.
+//! * [`masks`]: files that say which weights stay; [`adapter`]: adapters of rank r in PEFT's files.
 //! * [`writer`]: shards out, index and config last.
 //! * [`mod@message`], [`near`]: texts whose options each program spells in its own way, and names that a wrong one may mean.
 
+pub mod adapter;
 pub mod beside;
 pub mod bits;
 pub mod checkpoint;
@@ -36,6 +37,7 @@ pub mod spqr;
 mod testing;
 pub mod writer;
 
+pub use adapter::{Adapter, AdapterConfig, Pair};
 pub use checkpoint::{Checkpoint, FileSample, TensorInfo, pickle};
 pub use compressed::{Compressed, Values};
 pub use config::{PRESETS, Preset, QuantConfig, Sparsity};

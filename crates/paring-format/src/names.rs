@@ -14,6 +14,13 @@ pub const PICKLE_INDEX: &str = "pytorch_model.bin.index.json";
 /// The file name of the configuration.
 pub const CONFIG: &str = "config.json";
 
+/// The file name of the settings of an adapter.
+pub const ADAPTER_CONFIG: &str = "adapter_config.json";
+/// The file name of the factors of an adapter.
+pub const ADAPTER_WEIGHTS: &str = "adapter_model.safetensors";
+/// The file name of the factors of an adapter of earlier releases of PEFT.
+pub(crate) const ADAPTER_PICKLE: &str = "adapter_model.bin";
+
 /// Well-known names of files that belong to a model besides weights and config. Programs whose outputs list no files copied these
 /// along, and no others; [`crate::beside`] has the rule of today.
 pub const COMPANIONS: [&str; 10] = [

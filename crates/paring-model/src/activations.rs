@@ -1,7 +1,9 @@
 //! Rounding of activations as a model runs: the inputs of linears, and the keys and values that attention caches.
 
+use std::sync::Arc;
+
 use candle_core::{Device, Tensor};
-use paring_format::{Dynamic, Element, QuantArgs, ScaleType, Strategy};
+use paring_format::{Adapter, Dynamic, Element, QuantArgs, ScaleType, Strategy};
 use paring_kernels::element;
 use paring_kernels::matmul::Precision;
 use paring_kernels::quantize::{Rounding, Scales};
@@ -9,7 +11,7 @@ use paring_kernels::quantize::{Rounding, Scales};
 use crate::element::kernel_element;
 use crate::{Error, Result, Tap};
 
-/// The arithmetic of a model: precision, rounding of activations, device.
+/// The arithmetic of a model: precision, rounding of activations, device, and an adapter.
 #[derive(Clone, Debug)]
 pub struct Arithmetic {
     /// Rounding of the inputs of products with linears; all else is f32.
@@ -20,6 +22,8 @@ pub struct Arithmetic {
     pub device: Device,
     /// True if weights stay packed in memory, and the head is kept there: for a model that runs many times.
     pub packed: bool,
+    /// The adapter of linears, which stays apart from their weights.
+    pub adapter: Option<Arc<Adapter>>,
 }
 
 impl Arithmetic {
@@ -37,12 +41,17 @@ impl Arithmetic {
     pub fn on(self, device: &Device) -> Self {
         Self { device: device.clone(), ..self }
     }
+
+    /// The same with an adapter, or without one.
+    pub fn adapted(self, adapter: Option<Arc<Adapter>>) -> Self {
+        Self { adapter, ..self }
+    }
 }
 
 /// As the config says it, on the CPU.
 impl From<Precision> for Arithmetic {
     fn from(precision: Precision) -> Self {
-        Self { precision, activations: true, device: Device::Cpu, packed: false }
+        Self { precision, activations: true, device: Device::Cpu, packed: false, adapter: None }
     }
 }
 

@@ -96,6 +96,31 @@ pub enum Error {
         /// The tensor that says so, with its type.
         part: String,
     },
+    /// An adapter for a module that is no linear of the model, or for two of them.
+    #[error("{place}: {module} is adapted, which is no linear of a block of this model; {hint}")]
+    AdapterModule {
+        /// The adapter's folder.
+        place: String,
+        /// The module path, as the adapter has it.
+        module: String,
+        /// The nearest linears, or what to do.
+        hint: String,
+    },
+    /// An adapter for a linear of another shape.
+    #[error(
+        "{place}: {module}: expected factors for {expected:?} (outputs, inputs), got {got:?}; use the base model it was \
+        trained on"
+    )]
+    AdapterShape {
+        /// The adapter's folder.
+        place: String,
+        /// The module path, as the adapter has it.
+        module: String,
+        /// Outputs and inputs of the linear.
+        expected: [usize; 2],
+        /// Those of the factors.
+        got: [usize; 2],
+    },
     /// A scale that nothing can be divided by.
     #[error("{file}: tensor {name} holds {got}, expected numbers above 0; download the file again")]
     Scale {

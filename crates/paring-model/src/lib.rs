@@ -6,13 +6,15 @@
 //!   far; [`held`]: what passes that stop on the way hand on.
 //! * [`tape`]: what a forward pass keeps for its backward pass, and gradients.
 //! * [`sequence`]: sequences that grow token by token.
-//! * [`weight`]: the right-hand side of a linear's product; [`activations`]: rounding of activations as a model runs.
+//! * [`weight`]: the right-hand side of a linear's product; [`adapter`]: changes of low rank beside it; [`activations`]:
+//!   rounding of activations as a model runs.
 //! * [`source`]: checkpoint → checked tensors; [`mismatch`]: all that is wrong with them, in one line.
 //! * [`config`]: checked values of `config.json`.
 //! * [`parts`]: norms, position encodings, token embedding, output head.
 //! * [`families`]: a folder per model family, and [`open`].
 
 pub mod activations;
+pub mod adapter;
 pub mod anatomy;
 pub mod config;
 pub mod decoder;
@@ -33,6 +35,7 @@ pub mod tape;
 pub mod weight;
 
 pub use activations::Arithmetic;
+pub use adapter::Adapted;
 pub use anatomy::{AttentionInfo, BlockInfo, LinearInfo, MlpInfo, NormInfo, OuterInfo, PositionKind};
 pub use decoder::{Block, Decoder, Sizes};
 pub use ending::Ending;

@@ -12,6 +12,7 @@ use paring_kernels::quantize::Rounding;
 use rayon::prelude::*;
 
 use crate::activations::{self, Arithmetic, StoredScales};
+use crate::adapter::{Adapted, pair_of};
 use crate::weight::QuantizedInput;
 use crate::{Dense, Error, Fan, Linear, LinearInfo, Mismatch, Packed, Result, Weight};
 
@@ -226,7 +227,7 @@ impl Source {
     }
 
     /// The weight of a linear stored in any layout: its matrix `[rows, cols]`, and the rounding of its inputs where
-    /// the config has one and activations are rounded at all.
+    /// the config has one and activations are rounded at all; with the change of an adapter, if it has one for it.
     pub fn weight(&self, module: &str, rows: usize, cols: usize) -> Result<Arc<dyn Weight>> {
         let weight: Arc<dyn Weight> = match self.keeps_packed() {
             true => {
@@ -239,10 +240,14 @@ impl Source {
                 Arc::new(Dense::on(self.device(), rows, cols, values, self.precision())?)
             }
         };
-        Ok(match self.input(module)? {
+        let weight = match self.input(module)? {
             Some(input) => Arc::new(QuantizedInput::new(weight, input)),
             None => weight,
-        })
+        };
+        match self.arithmetic.adapter.as_ref().and_then(|adapter| pair_of(adapter, module)) {
+            Some((_, pair)) => Ok(Arc::new(Adapted::new(weight, pair, self.device())?)),
+            None => Ok(weight),
+        }
     }
 
     /// True if weights stay packed in memory.
@@ -293,6 +298,15 @@ impl Source {
         };
         for ((info, _), linear) in linears.iter().zip(made) {
             fans[info.fan].linears.push(linear?);
+        }
+        // Those that share an input with an adapted one are still multiplied together with it.
+        for Fan { linears, .. } in fans {
+            let is_adapted = |linear: &Linear| Adapted::of(&*linear.weight).is_some();
+            if linears.iter().any(is_adapted) {
+                for linear in linears.iter_mut().filter(|linear| !is_adapted(linear)) {
+                    linear.weight = Arc::new(Adapted::beside(Arc::clone(&linear.weight)));
+                }
+            }
         }
         Ok(())
     }

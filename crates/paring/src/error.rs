@@ -48,10 +48,10 @@ pub enum Error {
     #[error("{}: {source}", path.display())]
     #[allow(missing_docs)]
     Io { path: PathBuf, source: std::io::Error },
-    /// A run that ended because it was asked to.
-    #[error("{}", stopped(out, *done, *of))]
+    /// A run that ended because it was asked to, after a `part` (block, step).
+    #[error("{}", stopped(out, part, *done, *of))]
     #[allow(missing_docs)]
-    Stopped { out: PathBuf, done: usize, of: usize },
+    Stopped { out: PathBuf, part: &'static str, done: usize, of: usize },
     /// A run that is not what was begun in its folder.
     #[error("{}", different(out, reason))]
     #[allow(missing_docs)]
@@ -182,7 +182,7 @@ impl Error {
                 message![format!("{place}: {doing}: out of memory: {state}; choose ")].then(options.clone())
             }
             Error::Content { file, reason } => message![format!("{file}: ")].then(reason.clone()),
-            Error::Stopped { out, done, of } => stopped(out, *done, *of),
+            Error::Stopped { out, part, done, of } => stopped(out, part, *done, *of),
             Error::Different { out, reason } => different(out, reason),
             Error::Arithmetic { out, was, now } => other_arithmetic(out, was, now),
             Error::Singular { module, pivot, damp } => singular(module, *pivot, *damp),
@@ -232,9 +232,9 @@ fn choice(problem: &Message, hint: Option<&Message>) -> Message {
     }
 }
 
-fn stopped(out: &Path, done: usize, of: usize) -> Message {
+fn stopped(out: &Path, part: &str, done: usize, of: usize) -> Message {
     let stopped =
-        format!("{}: stopped after block {done} of {of}; to continue, run the same command with ", out.display());
+        format!("{}: stopped after {part} {done} of {of}; to continue, run the same command with ", out.display());
     message![stopped, Opt::Resume]
 }
 

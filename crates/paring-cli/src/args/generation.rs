@@ -8,7 +8,7 @@ use paring_generate::{Choices, EarlyStopping};
 use paring_model::CacheType;
 
 use super::headings::{ANSWER, BEAMS, PROMPT, SAMPLING, SPEED};
-use super::{OpeningArgs, Running};
+use super::{AdapterArg, OpeningArgs, Running};
 
 #[derive(Args)]
 #[command(group = ArgGroup::new("what to continue").required(true).args(["prompt", "prompt_file"]))]
@@ -117,6 +117,8 @@ pub struct InMemoryArgs {
     /// Type of cached keys and values [default: bf16 with --dtype bf16, or f32]
     #[arg(long, value_enum, value_name = "TYPE", hide_short_help = true, help_heading = SPEED)]
     pub kv_cache: Option<CacheTypeArg>,
+    #[command(flatten)]
+    pub adapter: AdapterArg,
     #[command(flatten)]
     pub opening: OpeningArgs,
     #[command(flatten)]

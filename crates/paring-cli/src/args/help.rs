@@ -8,7 +8,7 @@ use paring_kernels::matmul;
 use super::Cli;
 
 /// Examples of each command, from the most usual one.
-const EXAMPLES: [(&str, &[&str]); 22] = [
+const EXAMPLES: [(&str, &[&str]); 23] = [
     (
         "paring",
         &[
@@ -85,6 +85,10 @@ const EXAMPLES: [(&str, &[&str]); 22] = [
     ("inspect", &["paring inspect out", "paring inspect out --outliers outliers.svg"]),
     ("verify", &["paring verify out", "paring verify out --reference ./llama --data test.txt --max-kl 0.1"]),
     ("tokens", &["paring tokens ./llama chats.jsonl --text-field messages", "paring tokens demo --limit 1 --json"]),
+    (
+        "merge",
+        &["paring merge ./llama adapter -o merged", "paring merge pruned adapter --masks keep --dry-run -o merged"],
+    ),
     (
         "convert",
         &[

@@ -1,11 +1,14 @@
 //! The model and the data of a run.
 
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use clap::builder::NonEmptyStringValueParser;
 use clap::{Args, ValueEnum};
-use paring::request::DataOptions;
+use paring::Result;
+use paring::request::{DataOptions, Sources};
 use paring_data::named::Protocol;
+use paring_format::Adapter;
 
 use super::headings::{DATA, EVALUATION, MODEL};
 
@@ -17,6 +20,22 @@ pub struct OpeningArgs {
     /// Tensors that the model does not have are left out.
     #[arg(long, hide_short_help = true, help_heading = MODEL)]
     pub lenient: bool,
+}
+
+/// An adapter beside the model.
+#[derive(Args)]
+pub struct AdapterArg {
+    /// Apply the adapter (LoRA) in this folder, which PEFT or paring wrote; the model is its base, compressed or not
+    #[arg(long, value_name = "DIR", hide_short_help = true, help_heading = MODEL)]
+    pub adapter: Option<PathBuf>,
+}
+
+impl AdapterArg {
+    /// These sources with the adapter, which is read now.
+    pub fn applied(&self, sources: Sources) -> Result<Sources> {
+        let adapter = self.adapter.as_deref().map(Adapter::open).transpose()?;
+        Ok(Sources { adapter: adapter.map(Arc::new), ..sources })
+    }
 }
 
 #[derive(Args)]

@@ -42,7 +42,7 @@ pub use finetune::FinetuneArgs;
 pub use generated::{CompletionsArgs, ManArgs};
 pub use generation::{ChatArgs, GenerateArgs, InMemoryArgs};
 pub use help::command;
-pub use inputs::{Inputs, OpeningArgs};
+pub use inputs::{AdapterArg, Inputs, OpeningArgs};
 pub use layer::LayerArgs;
 pub use output::{LogArg, OutputArgs};
 pub use overrides::{Change, Changed};
@@ -54,7 +54,7 @@ pub use run::{OffloadArg, Run};
 pub use running::{DeviceArg, Running};
 pub use serve::ServeArgs;
 pub use shared::Shared;
-pub use stored::{ConvertArgs, VerifyArgs};
+pub use stored::{ConvertArgs, MergeArgs, VerifyArgs};
 pub use summaries::SummaryArgs;
 pub use tasks::TaskArgs;
 
@@ -100,6 +100,10 @@ pub enum Command {
     Verify(VerifyArgs),
     /// Show the text and tokens that a model is calibrated on
     Tokens(TokensArgs),
+    /// Put an adapter (LoRA) into the weights of its base
+    ///
+    /// Plain weights are rounded once to their type, codes to the nearest on the grids that they have.
+    Merge(MergeArgs),
     /// Change the storage format; no weight changes its value
     Convert(ConvertArgs),
     /// Convert a compressed checkpoint back to plain weights
@@ -182,6 +186,8 @@ pub struct EvalArgs {
     /// Ignore quantization of activations and KV cache in the model's config
     #[arg(long)]
     pub weight_only: bool,
+    #[command(flatten)]
+    pub adapter: AdapterArg,
     #[command(flatten)]
     pub tasks: TaskArgs,
     #[command(flatten)]

@@ -43,6 +43,8 @@ impl Command {
             Command::Decompress(args) => &args.output.log,
             Command::Convert(args) => &args.output.log,
             Command::ExportMasks(args) => &args.output.log,
+            Command::Merge(args) => &args.output.log,
+            Command::Finetune(args) => &args.log,
             _ => &self.running()?.log,
         };
         log.log_json.as_deref()

@@ -1,8 +1,10 @@
-//! Options of `convert` and `verify`.
+//! Options of `convert`, `merge` and `verify`.
 
 use std::path::PathBuf;
 
-use clap::Args;
+use clap::builder::NonEmptyStringValueParser;
+use clap::{Args, ValueEnum};
+use paring::commands::merge::Masks;
 
 use super::headings::{COMPARISON, OUTPUT, WHAT};
 use super::run::layout;
@@ -29,9 +31,54 @@ pub struct ConvertArgs {
 }
 
 #[derive(Args)]
+#[command(next_help_heading = OUTPUT)]
+pub struct MergeArgs {
+    /// Hugging Face folder, hub name (org/name or org/name@revision), or `demo`: the base
+    #[arg(value_name = "BASE", value_parser = NonEmptyStringValueParser::new(), help_heading = None::<&str>)]
+    pub model: String,
+    /// Folder of an adapter that PEFT or paring wrote
+    #[arg(value_name = "ADAPTER", help_heading = None::<&str>)]
+    pub adapter: PathBuf,
+    /// Zeros of a pruned base [default: keep, in matrices that were pruned]
+    #[arg(long, value_enum, value_name = "WHAT", help_heading = WHAT)]
+    pub masks: Option<MasksArg>,
+    /// Output folder
+    #[arg(long, short, alias = "save", value_name = "DIR")]
+    pub out: PathBuf,
+    /// Replace an earlier output of paring, once this one is complete; other files in the folder stay
+    #[arg(long)]
+    pub overwrite: bool,
+    /// Compute what the merge loses, and write nothing
+    #[arg(long)]
+    pub dry_run: bool,
+    #[command(flatten)]
+    pub opening: OpeningArgs,
+    #[command(flatten)]
+    pub output: OutputArgs,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+pub enum MasksArg {
+    /// They stay zero, exactly; in all matrices
+    Keep,
+    /// They become what the adapter makes of them
+    Drop,
+}
+
+impl MasksArg {
+    /// The same as the library has it.
+    pub fn masks(self) -> Masks {
+        match self {
+            MasksArg::Keep => Masks::Keep,
+            MasksArg::Drop => Masks::Drop,
+        }
+    }
+}
+
+#[derive(Args)]
 pub struct VerifyArgs {
     /// Hugging Face folder, hub name (org/name or org/name@revision), or `demo`
-    #[arg(value_parser = clap::builder::NonEmptyStringValueParser::new(), help_heading = None::<&str>)]
+    #[arg(value_parser = NonEmptyStringValueParser::new(), help_heading = None::<&str>)]
     pub model: String,
     #[command(flatten)]
     pub against: Against,

@@ -26,10 +26,11 @@ const HEADINGS: [(&str, &[&str]); 29] = [
         WHAT,
         &["scheme", "wbits", "groupsize", "sym", "method", "target-bits", "pattern", "sparsity", "config", "kv-cache"],
     ),
-    // Of layer, convert and bench.
+    // Of layer, convert, merge and bench.
     (
         WHAT,
         &[
+            "masks",
             "published",
             "allocate",
             "mask",
@@ -46,7 +47,20 @@ const HEADINGS: [(&str, &[&str]); 29] = [
             "seconds",
         ],
     ),
-    (OUTPUT, &["out", "overwrite", "format", "resume", "checkpoint-every", "allow-mixed-arithmetic", "resumable", "dry-run", "strict"]),
+    (
+        OUTPUT,
+        &[
+            "out",
+            "overwrite",
+            "format",
+            "resume",
+            "checkpoint-every",
+            "allow-mixed-arithmetic",
+            "resumable",
+            "dry-run",
+            "strict",
+        ],
+    ),
     // Of inspect and report.
     (OUTPUT, &["outliers", "module", "verbose", "html", "tensorboard", "wandb"]),
     (DATA, &["nsamples", "seqlen", "seed", "text-field", "data-dir"]),
@@ -72,7 +86,7 @@ const HEADINGS: [(&str, &[&str]); 29] = [
     (LOSS, &["teacher", "ce-weight", "kl-weight", "temperature", "squarehead-weight"]),
     (DATA, &["form", "packing"]),
     (EVALUATION, &["hold-out", "eval-every"]),
-    (MODEL, &["lenient"]),
+    (MODEL, &["lenient", "adapter"]),
     (LAYERS, &["include", "ignore", "layers"]),
     (EVALUATION, &["eval", "limit", "eval-protocol", "new-eval", "seqlen", "weight-only", "text-field", "data-dir"]),
     // Of tasks, in runs.

@@ -7,7 +7,7 @@ use paring::request::TrainingCosts;
 
 use crate::args::{FinetuneArgs, Shared};
 use crate::machine;
-use crate::progress::{Log, Progress};
+use crate::progress::{Log, Part, Progress};
 use crate::show::{self, Answer, Failure};
 
 pub fn finetune(args: &FinetuneArgs, shared: &Shared, log: &Log) -> Result<Answer, Failure> {
@@ -21,7 +21,7 @@ pub fn finetune(args: &FinetuneArgs, shared: &Shared, log: &Log) -> Result<Answe
         progress.done();
         return Ok(Answer::new(&costs)?.lines(dry(&costs)));
     }
-    progress.stop_on_signals()?;
+    progress.stop_on_signals(Part::STEP)?;
     let report = ready.run(&mut progress).map_err(|error| progress.failure(error))?;
     progress.done();
     let answer = Answer::new(&report)?.lines(outcome(&report));

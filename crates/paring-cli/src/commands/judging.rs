@@ -21,7 +21,7 @@ const STOPPED: u8 = 130;
 
 /// Judges a model by tasks. Whatever can be wrong with options and data is known before the first answer.
 pub fn judge(args: &EvalArgs, shared: &Shared, log: &Log) -> Result<Answer, Failure> {
-    let (running, sources) = (&args.running, sources(shared.quiet, &args.inputs.opening));
+    let (running, sources) = (&args.running, args.adapter.applied(sources(shared.quiet, &args.inputs.opening))?);
     let questions = args.questions();
     questions.iter().try_for_each(|options| options.plan().map(drop))?;
     args.summaries.options().check()?;
@@ -44,6 +44,9 @@ pub fn judge(args: &EvalArgs, shared: &Shared, log: &Log) -> Result<Answer, Fail
     threads.iter().for_each(|note| progress.note(note));
     let interrupt = progress.interrupts()?;
     let mut found = Found { lines: Vec::new(), value: json!({}), tasks: Map::new(), samples: Vec::new() };
+    if let Some(adapter) = &sources.adapter {
+        progress.note(&format!("with the adapter {}", adapter.place.display()));
+    }
     if let Some(options) = &questions {
         work.answer(options, &mut progress, &mut found)?;
     }
@@ -59,6 +62,9 @@ pub fn judge(args: &EvalArgs, shared: &Shared, log: &Log) -> Result<Answer, Fail
     }
     if !tasks.is_empty() {
         value["tasks"] = Value::Object(tasks);
+    }
+    if let Some(adapter) = &sources.adapter {
+        value["adapter"] = json!(adapter.place.display().to_string());
     }
     log.result(&value);
     let answer = Answer::new(&value)?.lines(lines);

@@ -25,7 +25,7 @@ use serde_json::json;
 use crate::args::*;
 use crate::machine;
 use crate::page;
-use crate::progress::{Log, Progress};
+use crate::progress::{Log, Part, Progress};
 use crate::show::amounts;
 use crate::show::{self, Answer, Failure, Made};
 use paring::report::words::plural;
@@ -37,7 +37,7 @@ pub use generation::{chat, generate, serve};
 pub use look::{inspect, schemes, tokens, verify};
 pub use report::report;
 pub use rouge::rouge;
-pub use store::{convert, decompress, export_masks};
+pub use store::{convert, decompress, export_masks, merge};
 pub use tasks::tasks;
 
 pub fn sparsify(args: &SparsifyArgs, shared: &Shared, log: &Log) -> Result<Answer, Failure> {
@@ -67,7 +67,7 @@ fn compress(
         progress.done();
         return Ok(Answer::new(&costs)?.lines(dry::lines(&costs, running.verbose)));
     }
-    progress.stop_on_signals()?;
+    progress.stop_on_signals(Part::BLOCK)?;
     let out = prepared.out().to_path_buf();
     let made = Made { loaders: prepared.loaders()?, from_quantized: prepared.is_quantized()? };
     let report = prepared.run(&mut progress).map_err(|error| progress.failure(error))?;
@@ -85,7 +85,7 @@ pub fn eval(args: &EvalArgs, shared: &Shared, log: &Log) -> Result<Answer, Failu
     }
     let windows = args.windows()?;
     let (inputs, running) = (&args.inputs, &args.running);
-    let sources = sources(shared.quiet, &inputs.opening);
+    let sources = args.adapter.applied(sources(shared.quiet, &inputs.opening))?;
     sources.expect_data(&inputs.model, inputs.dataset.as_deref())?;
     let threads = machine::threads(running.threads, running.place.isa.as_deref())?;
     let local = sources.local(&inputs.model)?;
@@ -112,8 +112,10 @@ pub fn eval(args: &EvalArgs, shared: &Shared, log: &Log) -> Result<Answer, Failu
         Some(_) if args.weight_only => ", activations as they are".to_string(),
         Some(what) => format!(", {what} quantized"),
     };
+    let adapter = sources.adapter.as_ref().map(|adapter| adapter.place.display().to_string());
+    let adapted = adapter.as_ref().map_or(String::new(), |place| format!(", with the adapter {place}"));
     let line = format!(
-        "perplexity {perplexity:.4}  ({} of {seqlen} tokens of {}{activations}, {} on {}, {})",
+        "perplexity {perplexity:.4}  ({} of {seqlen} tokens of {}{activations}{adapted}, {} on {}, {})",
         plural(*windows, "window"),
         result.dataset,
         amounts::seconds(*seconds),
@@ -122,6 +124,9 @@ pub fn eval(args: &EvalArgs, shared: &Shared, log: &Log) -> Result<Answer, Failu
     );
     let mut value = json!(result);
     value["quantized"] = json!(quantized.filter(|_| !args.weight_only));
+    if let Some(adapter) = adapter {
+        value["adapter"] = json!(adapter);
+    }
     log.result(&value);
     Ok(Answer::new(&value)?.lines([line]))
 }

@@ -1,13 +1,18 @@
-//! The commands that store the numbers of a checkpoint in another way.
+//! The commands that store a checkpoint in another way, or with an adapter in it.
 
 use std::sync::Arc;
 
 use paring::Result;
 use paring::commands::convert::Conversion;
+use paring::commands::merge::{Loss, Merging};
 use paring::report::progress::Observer;
 use paring::request::refuse_same_folder;
 
-use crate::args::{ConvertArgs, DecompressArgs, ExportMasksArgs, Shared, sources};
+use paring::plan::Opt;
+use paring_format::Adapter;
+use paring_format::writer::leads_to_same;
+
+use crate::args::{ConvertArgs, DecompressArgs, ExportMasksArgs, MergeArgs, Shared, sources};
 use crate::machine;
 use crate::progress::{Log, Progress};
 use crate::show::{self, Answer, Failure};
@@ -101,6 +106,57 @@ pub fn export_masks(args: &ExportMasksArgs, shared: &Shared, log: &Log) -> Resul
         made.out
     );
     Ok(answer.lines([line]))
+}
+
+pub fn merge(args: &MergeArgs, shared: &Shared, log: &Log) -> Result<Answer, Failure> {
+    machine::threads(None, None)?;
+    let sources = sources(shared.quiet, &args.opening);
+    // Small, and wrong more often than the base.
+    let adapter = Arc::new(Adapter::open(&args.adapter).map_err(paring::Error::from)?);
+    let local = sources.local(&args.model)?;
+    refuse_same_folder(&local, &args.out)?;
+    if leads_to_same(&args.adapter, &args.out) {
+        let own = Opt::Out.wrong(args.out.display(), "is the adapter's own folder");
+        return Err(own.into());
+    }
+    let checkpoint = Arc::new(sources.checkpoint(&local)?);
+    let how = Merging { adapter, masks: args.masks.map(|masks| masks.masks()), dry_run: args.dry_run };
+    let mut progress = Progress::new(shared.channels(), false, log);
+    progress.end_on_signals()?;
+    let companions = sources.companions(&local);
+    let made = paring::commands::merge::merge(&checkpoint, &how, &args.out, companions, args.overwrite, &mut progress)?;
+    progress.done();
+    made.notes.iter().for_each(|note| progress.note(note));
+    let answer = Answer::new(&made)?;
+    log.result(answer.value());
+    let mut lines = vec![format!("{} with the adapter {}: {}", matrices(made.merged), made.adapter, lost(&made.loss))];
+    if made.rounded > 0 {
+        lines.push(format!("{} rounded to the grids that they have", matrices(made.rounded)));
+    }
+    if made.masked > 0 {
+        lines.push(format!("{} keep their zeros", matrices(made.masked)));
+    }
+    lines.push(match (&made.out, made.bytes_out) {
+        (Some(out), Some(bytes)) => format!("{} → {}, written to {out}", show::size(made.bytes_in), show::size(bytes)),
+        _ => "nothing was written".to_string(),
+    });
+    Ok(answer.lines(lines))
+}
+
+/// The loss of a merge, for people.
+fn lost(loss: &Loss) -> String {
+    let percent = |share: f64| match 100.0 * share {
+        0.0 => "0 %".to_string(),
+        share if share < 0.01 => "less than 0.01 %".to_string(),
+        share => format!("{share:.2} %"),
+    };
+    format!(
+        "a change of {} of the weights, {} of it lost to rounding, {} of them unmoved; {} from base and adapter",
+        percent(loss.change),
+        percent(loss.rounding),
+        percent(loss.vanished),
+        percent(loss.distance)
+    )
 }
 
 fn matrices(count: usize) -> String {

@@ -23,7 +23,7 @@ use paring::report::words::plural;
 
 pub use downloads::Downloads;
 pub use log::Log;
-pub use stop::{Interrupt, survive_limits};
+pub use stop::{Interrupt, Part, survive_limits};
 
 use eta::Eta;
 use screen::Screen;
@@ -98,9 +98,9 @@ impl<'a> Progress<'a> {
         self.listen(None)
     }
 
-    /// Ends a run after the block at work when the user asks for it.
-    pub fn stop_on_signals(&mut self) -> Result<()> {
-        self.listen(Some(resuming_command()))
+    /// Ends a run after the part at work (a block, a step) when the user asks for it.
+    pub fn stop_on_signals(&mut self, part: Part) -> Result<()> {
+        self.listen(Some((resuming_command(), part)))
     }
 
     /// Lets ctrl-C end pieces of work one by one.
@@ -108,7 +108,7 @@ impl<'a> Progress<'a> {
         Interrupt::listen(self.screen.printer(), self.channels)
     }
 
-    fn listen(&mut self, continued_by: Option<String>) -> Result<()> {
+    fn listen(&mut self, continued_by: Option<(String, Part)>) -> Result<()> {
         let ending = Ending { continued_by, channels: self.channels };
         self.stop = Stop::listen(self.screen.printer(), ending)?;
         Ok(())
@@ -120,9 +120,9 @@ impl<'a> Progress<'a> {
             Error::Beside { error, .. } => (error.as_ref(), true),
             error => (error, false),
         };
-        let &Error::Stopped { done, of, .. } = cause else { return error.into() };
+        let &Error::Stopped { part, done, of, .. } = cause else { return error.into() };
         let earlier = if staged { "; the earlier output stays as it is" } else { "" };
-        let text = format!("stopped after block {done} of {of}{earlier}");
+        let text = format!("stopped after {part} {done} of {of}{earlier}");
         Failure::new(&text, self.stop.code()).continued_by(resuming_command())
     }
 

@@ -19,11 +19,27 @@ fn signalled(signal: usize) -> u8 {
     u8::try_from(SIGNALLED + signal).unwrap_or(crate::FAILED)
 }
 
+/// The parts of a run, after each of which it can end.
+#[derive(Clone, Copy, Debug)]
+pub struct Part {
+    /// Its name.
+    name: &'static str,
+    /// What stays of a run that ends immediately.
+    kept: &'static str,
+}
+
+impl Part {
+    /// Blocks of a model.
+    pub const BLOCK: Self = Self { name: "block", kept: "finished blocks" };
+    /// Steps of a training.
+    pub const STEP: Self = Self { name: "step", kept: "steps up to the last checkpoint" };
+}
+
 /// The end of a command that is asked to stop.
 pub struct Ending {
-    /// The command line that continues the work, of a run that finishes the block at work first; `None` for commands that
-    /// end immediately.
-    pub continued_by: Option<String>,
+    /// The command line that continues the work, of a run that finishes the part at work first; `None` for commands that end
+    /// immediately.
+    pub continued_by: Option<(String, Part)>,
     /// The way to print it.
     pub channels: Channels,
 }
@@ -32,7 +48,9 @@ impl Ending {
     fn failure(&self, code: u8) -> Failure {
         match &self.continued_by {
             None => Failure::new("stopped", code),
-            Some(command) => Failure::new("stopped; finished blocks are kept", code).continued_by(command.clone()),
+            Some((command, part)) => {
+                Failure::new(&format!("stopped; {} are kept", part.kept), code).continued_by(command.clone())
+            }
         }
     }
 
@@ -79,17 +97,20 @@ impl Stop {
     fn on_signals(self, printer: LinePrinter, ending: Ending) -> std::io::Result<()> {
         use signal_hook::consts::{SIGINT, SIGTERM};
         let signals = signal_hook::iterator::Signals::new([SIGINT, SIGTERM])?;
-        let (flags, has_more) = (self.clone(), ending.continued_by.is_some());
+        let (flags, part) = (self.clone(), ending.continued_by.as_ref().map(|(_, part)| *part));
         let answer = move |mut signals: signal_hook::iterator::Signals| {
             for signal in signals.forever() {
                 self.signal.store(signal as usize, Ordering::Relaxed);
                 if signal == SIGINT {
                     printer.unprint_key();
                 }
-                if self.asked.swap(true, Ordering::Relaxed) || !has_more {
-                    ending.now(&printer, self.code());
+                let was_asked = self.asked.swap(true, Ordering::Relaxed);
+                match part {
+                    Some(Part { name, .. }) if !was_asked => {
+                        printer.line(&format!("finishing this {name}; press ctrl-C again to stop now"));
+                    }
+                    _ => ending.now(&printer, self.code()),
                 }
-                printer.line("finishing this block; press ctrl-C again to stop now");
             }
         };
         match paring_kernels::threads::spawn(signals, answer) {
@@ -97,7 +118,7 @@ impl Stop {
             // Without a thread nobody answers, but both are obeyed.
             Err(signals) => {
                 drop(signals);
-                [SIGINT, SIGTERM].into_iter().filter(|_| has_more).try_for_each(|signal| flags.obey(signal))
+                [SIGINT, SIGTERM].into_iter().filter(|_| part.is_some()).try_for_each(|signal| flags.obey(signal))
             }
         }
     }
@@ -217,7 +238,7 @@ mod tests {
         let code = |signal| Stop { signal: Arc::new(AtomicUsize::new(signal)), ..Stop::default() }.code();
         assert_eq!((code(0), code(2), code(15)), (130, 130, 143));
         let failure = |continued_by: Option<&str>| {
-            let continued_by = continued_by.map(String::from);
+            let continued_by = continued_by.map(|command| (command.to_string(), Part::BLOCK));
             Ending { continued_by, channels: Channels::default() }.failure(130).text()
         };
         assert_eq!(failure(None), "stopped");

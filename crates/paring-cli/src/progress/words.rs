@@ -22,7 +22,8 @@ pub fn doing(step: &Step<'_>) -> String {
     };
     let module = step.module.map_or(String::new(), |name| format!(" of {}", short(name)));
     // The batch of windows that is at work now.
-    let count = step.count.map_or(String::new(), |(done, of)| format!(", window {}/{of}", (done + 1).min(of)));
+    let part = if step.stage == Stage::Train && step.block.is_none() { "block pass" } else { "window" };
+    let count = step.count.map_or(String::new(), |(done, of)| format!(", {part} {}/{of}", (done + 1).min(of)));
     format!("{what}{module}{count}")
 }
 

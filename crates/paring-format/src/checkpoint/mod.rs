@@ -26,7 +26,7 @@ use serde_json::Value;
 use crate::names::{CONFIG, INDEX, JOURNAL, PICKLE, PICKLE_INDEX, SINGLE};
 use crate::{Error, Result, files};
 use quant::Quant;
-pub(crate) use shard::{Entry, Extent, Shard, ShardKind};
+pub(crate) use shard::{Entry, Extent, Shard, ShardKind, one_line};
 
 pub use digest::FileSample;
 pub use gather::OpenOptions;

@@ -312,6 +312,6 @@ impl Shard {
 }
 
 /// A message on one line, however hostile the file that it quotes.
-pub(super) fn one_line(message: &dyn Display) -> String {
+pub(crate) fn one_line(message: &dyn Display) -> String {
     message.to_string().chars().map(|c| if is_obeyed(c) { ' ' } else { c }).take(300).collect()
 }

@@ -14,6 +14,7 @@ mod tests;
 use std::collections::BTreeMap;
 
 pub(crate) use json::{Found, Stated};
+pub(crate) use pattern::Pattern;
 pub use presets::{PRESETS, Preset};
 pub use sparsity::Sparsity;
 pub(crate) use target::Targets;

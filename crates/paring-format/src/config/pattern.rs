@@ -16,7 +16,7 @@ const MAX_STEPS: usize = 50_000;
 
 /// A compiled pattern, anchored at the start and not at the end, as Python's `re.match` takes it.
 #[derive(Clone, Debug)]
-pub(super) enum Pattern {
+pub(crate) enum Pattern {
     Linear(regex::Regex),
     Backtracking(fancy_regex::Regex),
 }

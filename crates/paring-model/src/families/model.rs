@@ -17,7 +17,7 @@ use crate::config::Config;
 use crate::parts::{embedding, head::Head, norm::Norm, positions::LearnedPositions};
 use crate::pass::check_tokens;
 use crate::source::{Source, config_file};
-use crate::{Arithmetic, Block, Decoder, Ending, Fan, Result, Sizes, Weight};
+use crate::{Arithmetic, Block, Decoder, Ending, Fan, Result, Sizes, Weight, adapter};
 
 /// An opened model.
 pub(super) struct Model<F> {
@@ -29,6 +29,8 @@ pub(super) struct Model<F> {
     projections: Option<[Arc<dyn Weight>; 2]>,
     norm: Option<Norm>,
     head: Head,
+    /// A remark about the adapter.
+    remark: Option<String>,
 }
 
 impl<F: Family> Model<F> {
@@ -66,6 +68,7 @@ impl<F: Family> Model<F> {
             norm.require(&source, &source.name(norm.name))?;
         }
         source.complete()?;
+        let remark = check_adapter(&source, &outer, &family)?;
 
         let projections = match &projections {
             Some([input, output]) => {
@@ -74,7 +77,7 @@ impl<F: Family> Model<F> {
             None => None,
         };
         let norm = outer.norm.as_ref().map(|norm| norm.read(&source, &source.name(norm.name))).transpose()?;
-        Ok(Self { source, family: Arc::new(family), outer, learned, projections, norm, head })
+        Ok(Self { source, family: Arc::new(family), outer, learned, projections, norm, head, remark })
     }
 
     fn module(&self, i: usize) -> String {
@@ -108,6 +111,20 @@ impl<F: Family> Model<F> {
 /// Full module path of block `i`.
 fn block_module(source: &Source, outer: &OuterShape, i: usize) -> String {
     source.name(&format!("{}.{i}", outer.blocks))
+}
+
+/// Checks that the adapter belongs to the model, if there is one. Returns a remark about it.
+fn check_adapter(source: &Source, outer: &OuterShape, family: &impl Family) -> Result<Option<String>> {
+    let Some(adapter) = &source.arithmetic().adapter else { return Ok(None) };
+    let Sizes { blocks, dim, .. } = family.sizes();
+    let of_block = |i| family.block(i).info(&block_module(source, outer, i)).linears;
+    let mut linears: Vec<LinearInfo> = (0..blocks).flat_map(of_block).collect();
+    if let Some([input, output]) = outer.projections {
+        let around = [(input, dim, outer.width), (output, outer.width, dim)];
+        let info = |(local, rows, cols)| LinearInfo { name: source.name(local), rows, cols, fan: 0, fused: None };
+        linears.extend(around.map(info));
+    }
+    adapter::check(adapter, &linears, &outer.info(|local| source.name(local)))
 }
 
 /// Requires all tensors of the block with this module path.
@@ -229,7 +246,8 @@ impl<F: Family> Decoder for Model<F> {
 
     fn notes(&self) -> Vec<String> {
         let left_out = self.source.complete().ok().flatten().map(String::from);
-        self.family.notes().into_iter().chain(self.checkpoint().notes().to_vec()).chain(left_out).collect()
+        let own = self.family.notes().into_iter().chain(self.checkpoint().notes().to_vec());
+        own.chain(left_out).chain(self.remark.clone()).collect()
     }
 
     fn outer(&self) -> OuterInfo {

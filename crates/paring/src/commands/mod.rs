@@ -7,6 +7,7 @@ pub mod export_masks;
 pub mod inspect;
 pub mod layer;
 pub mod likelihoods;
+pub mod merge;
 pub mod perplexity;
 pub mod summaries;
 pub mod tasks;

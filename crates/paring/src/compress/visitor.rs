@@ -361,7 +361,7 @@ impl Visitor for Compressor<'_> {
         })?;
         clock.add(Stage::Write, start, 0.0);
         match self.observer.stop() && i + 1 < blocks {
-            true => Err(Error::Stopped { out: self.job.out.clone(), done: i + 1, of: blocks }),
+            true => Err(Error::Stopped { out: self.job.out.clone(), part: "block", done: i + 1, of: blocks }),
             false => Ok(()),
         }
     }

@@ -28,6 +28,7 @@ mod work;
 use std::path::Path;
 use std::time::Instant;
 
+use paring_format::{Checkpoint, files};
 use paring_model::Decoder;
 use serde_json::{Value, json};
 
@@ -92,6 +93,9 @@ pub fn finetune(request: Request<'_>, observer: &mut dyn Observer) -> Result<Tra
     let (started, start) = (moment::now(), Instant::now());
     output::require_plain(request.student)?;
     let checkpoint = request.student.checkpoint();
+    if let Some(report) = already(&request)? {
+        return Ok(report);
+    }
     destination(checkpoint, (request.out, 0), &request.companions, request.overwrite)?;
     let work = Work::open(request.out, request.resume, request.overwrite)?;
     let job = job(&request, &work);
@@ -105,6 +109,21 @@ pub fn finetune(request: Request<'_>, observer: &mut dyn Observer) -> Result<Tra
     output::write(&trainer, request.student, (request.out, companions, request.overwrite), done, observer)?;
     drop(trainer);
     work.end()?;
+    Ok(report)
+}
+
+/// The report of an output that is whole, of a run that was ended before it had removed what was in work; removes that.
+fn already(request: &Request<'_>) -> Result<Option<TrainingReport>> {
+    let path = request.out.join(TRAINING);
+    if !request.resume || !path.is_file() || Checkpoint::open(request.out).is_err() {
+        return Ok(None);
+    }
+    let bytes = files::read(&path, files::LISTS)?;
+    let report = serde_json::from_slice::<TrainingReport>(&bytes).ok();
+    let report = report.filter(|report| report.plan == request.plan && report.steps.len() == request.settings.steps);
+    if report.is_some() {
+        Work::open(request.out, true, false)?.end()?;
+    }
     Ok(report)
 }
 

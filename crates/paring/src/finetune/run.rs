@@ -142,8 +142,7 @@ pub(super) fn run<'a>(job: &Job<'a>, resume: bool, observer: &mut dyn Observer) 
     for step in first..settings.steps {
         let examples = chosen(job.data, settings.batch, step);
         let passes = 2 * blocks;
-        let mut see =
-            |pass: usize| observer.step(&Step::new(Stage::Train).count(step * passes + pass, settings.steps * passes));
+        let mut see = |pass: usize| observer.step(&Step::new(Stage::Train).count(pass, passes));
         let made = trainer.step(step, &examples, &mut see)?;
         if !made.loss.is_finite() || !made.gradient_norm.is_finite() {
             return Err(Error::Plan(format!(
@@ -164,7 +163,12 @@ pub(super) fn run<'a>(job: &Job<'a>, resume: bool, observer: &mut dyn Observer) 
             keep(job, &mut trainer, &curve)?;
         }
         if stops {
-            return Err(Error::Stopped { out: job.out.to_path_buf(), done: step + 1, of: settings.steps });
+            return Err(Error::Stopped {
+                out: job.out.to_path_buf(),
+                part: "step",
+                done: step + 1,
+                of: settings.steps,
+            });
         }
     }
     Ok((trainer, curve))

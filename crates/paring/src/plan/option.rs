@@ -47,6 +47,7 @@ options! {
     KvCache "kv-cache",
     Layers "layers",
     Lenient "lenient",
+    Lora "lora",
     Mask "mask",
     MaskOnly "mask-only",
     Masks "masks",

@@ -14,7 +14,8 @@ pub struct Step<'a> {
     pub block: Option<usize>,
     /// The linear that it is about, the first if there are several.
     pub module: Option<&'a str>,
-    /// Done and total: windows in [`Stage::Gram`] and [`Stage::Forward`], shards in [`Stage::Write`].
+    /// Done and total: windows in [`Stage::Gram`] and [`Stage::Forward`], shards in [`Stage::Write`], passes of a step through blocks in
+    /// [`Stage::Train`] where no block is named.
     pub count: Option<(usize, usize)>,
 }
 

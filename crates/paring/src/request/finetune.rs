@@ -1,20 +1,25 @@
 //! A fine-tuning in one call: names and choices → models and examples → a trained model or an adapter.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 use paring_data::Tokenizer;
 use paring_data::named::{Files, Protocol, Purpose, Remote};
 use paring_data::training::{Example, Form, Settings as Reading, TrainingData, TrainingSet, order};
-use paring_format::message;
+use paring_format::adapter::{AdapterConfig, Pair};
+use paring_format::writer::write_beside;
+use paring_format::{Adapter, message};
 use paring_kernels::device::Device;
 use serde_json::{Value, json};
 use xxhash_rust::xxh3::Xxh3;
 
 use super::sources::{Model, Sources};
 use super::{DataOptions, refuse_same_folder};
-use crate::finetune::{self, Data, Settings, Subject};
+use crate::finetune::{self, Data, Settings, Subject, TrainedPair};
+use crate::output::rewrite::destination;
 use crate::plan::Opt;
 use crate::report::Stage;
+use crate::report::names::TRAINING;
 use crate::report::progress::{Observer, Step};
 use crate::report::training::TrainingReport;
 use crate::{Error, Precision, Result};
@@ -128,8 +133,17 @@ impl Finetune {
         if let Some(teacher) = &teacher {
             fits(&student, teacher, self.settings.loss.states != 0.0)?;
         }
-        if matches!(self.settings.subject, Subject::Weights { .. }) {
-            finetune::require_plain(student.decoder.as_ref())?;
+        match &self.settings.subject {
+            Subject::Weights { .. } => {
+                finetune::require_plain(student.decoder.as_ref())?;
+                if !self.resume {
+                    destination(&student.checkpoint, (&self.out, 0), &sources.companions(&local), self.overwrite)?;
+                }
+            }
+            Subject::Adapter { targets, .. } => {
+                Adapter::check_destination(&self.out, self.overwrite)?;
+                known_targets(&student, targets)?;
+            }
         }
         let companions = sources.companions(&local);
         let seqlen = self.seqlen.unwrap_or(SEQLEN.min(student.decoder.max_positions()));
@@ -195,6 +209,21 @@ impl Finetune {
             count => Ok(examples.hold_out(count)?.windows),
         }
     }
+}
+
+/// Errors where a target is the end of no linear's path.
+fn known_targets(student: &Model, targets: &[String]) -> Result<()> {
+    let linears = student.decoder.linears(0);
+    for target in targets {
+        let ends = |name: &str| name.strip_suffix(target.as_str()).is_some_and(|rest| rest.ends_with('.'));
+        if !linears.iter().any(|linear| ends(&linear.name)) {
+            let names: Vec<&str> = linears.iter().filter_map(|linear| linear.name.rsplit('.').next()).collect();
+            let problem =
+                format!("targets={target}: no linear of the blocks is called so; there are {}", names.join(", "));
+            return Err(Opt::Lora.misfit(message![Opt::Lora, ": ", problem]));
+        }
+    }
+    Ok(())
 }
 
 /// Errors where a teacher does not speak the student's tokens, or has other states where these are compared.
@@ -317,7 +346,25 @@ impl Ready {
         })
     }
 
-    /// Trains. A model is written to the output folder; an adapter is given to `write`.
+    /// Writes an adapter as PEFT does, and the report beside it.
+    fn write(&self, pairs: &[TrainedPair], report: &TrainingReport) -> Result<()> {
+        let Subject::Adapter { rank, alpha, .. } = &self.settings.subject else { return Ok(()) };
+        let names: BTreeSet<&str> = pairs.iter().filter_map(|pair| pair.module.rsplit('.').next()).collect();
+        let mut config = AdapterConfig::new(*rank, *alpha, names);
+        config.base = Some(self.request.model.clone());
+        let mut all = BTreeMap::new();
+        for TrainedPair { module, sizes: [cols, rows], a, b } in pairs {
+            let scale = config.scale(module, *rank)?;
+            all.insert(module.clone(), Pair::new(*rank, (*rows, *cols), a.clone(), b.clone(), scale)?);
+        }
+        let out = &self.request.out;
+        Adapter { config, pairs: all, place: out.clone() }.write(out, self.request.overwrite)?;
+        let text = serde_json::to_vec_pretty(report).map_err(|error| Error::Plan(error.to_string()))?;
+        write_beside(&out.join(TRAINING), text.len(), |file| file.write_all(&text))?;
+        Ok(())
+    }
+
+    /// Trains. A model, or an adapter in PEFT's files, is written to the output folder.
     ///
     /// # Errors
     /// Those of [`finetune::finetune`] and [`finetune::adapt`].
@@ -339,7 +386,10 @@ impl Ready {
         };
         match self.settings.subject {
             Subject::Weights { .. } => finetune::finetune(request, observer),
-            Subject::Adapter { .. } => Err(Error::Plan("adapters".into())),
+            Subject::Adapter { .. } => {
+                let write = |pairs: &[TrainedPair], report: &TrainingReport| self.write(pairs, report);
+                finetune::adapt(&request, write, observer)
+            }
         }
     }
 }

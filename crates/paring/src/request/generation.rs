@@ -45,7 +45,9 @@ impl Sources {
         cache: Option<CacheType>,
         read: &mut dyn FnMut(usize, usize),
     ) -> Result<Generator> {
-        let model = self.opened(&local, asked, |precision| Arithmetic::from(precision).on(device).packed())?;
+        let model = self.opened(&local, asked, |precision| {
+            Arithmetic::from(precision).on(device).packed().adapted(self.adapter.clone())
+        })?;
         let notes = model.notes().collect();
         let Model { checkpoint, precision, decoder, tokenizer, .. } = model;
         let generation = match self.generation_config(local.as_ref(), &checkpoint)? {

@@ -9,7 +9,7 @@ use paring_data::named::{self, Files, Protocol, Purpose, Remote};
 use paring_data::{Data, Isolation, Moment, ShownDocument, Tokenizer, tokenizer};
 use paring_format::checkpoint::OpenOptions;
 use paring_format::message::Setting;
-use paring_format::{Checkpoint, Dtype, message, near};
+use paring_format::{Adapter, Checkpoint, Dtype, message, near};
 use paring_kernels::device::{self, Choice, Device, Unavailable};
 use paring_model::{Arithmetic, Decoder};
 
@@ -48,12 +48,14 @@ pub struct Sources {
     /// Reads models as transformers does where their files disagree, and leaves out tensors that they do not have, instead of
     /// errors; false.
     pub lenient: bool,
+    /// The adapter that is applied to the linears of models; none.
+    pub adapter: Option<Arc<Adapter>>,
 }
 
 impl Default for Sources {
     fn default() -> Self {
         let (moment, isolation) = (Moment::now(), Isolation::default());
-        Self { built_in: &[], downloads: Rc::new(|| Box::new(())), moment, isolation, lenient: false }
+        Self { built_in: &[], downloads: Rc::new(|| Box::new(())), moment, isolation, lenient: false, adapter: None }
     }
 }
 
@@ -180,6 +182,7 @@ impl Sources {
             activations,
             device: device.clone(),
             packed: false,
+            adapter: self.adapter.clone(),
         })
     }
 

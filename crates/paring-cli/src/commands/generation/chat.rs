@@ -46,7 +46,7 @@ pub fn chat(args: &ChatArgs, shared: &Shared, log: &Log) -> Result<Answer, Failu
         stderr::line(format!("{EXIT} ends the conversation, {CLEAR} begins another one, ctrl-C stops an answer"));
     }
     let ended = talk.run();
-    let value = json!({"turns": talk.turns});
+    let value = opened.told(json!({"turns": talk.turns}));
     log.result(&value);
     let answer = Answer::new(&value)?;
     match ended {

@@ -88,6 +88,7 @@ impl Work<'_> {
             [value] if !self.is_file => value.clone(),
             values => json!({"answers": values}),
         };
+        let value = self.opened.told(value);
         log.result(&value);
         Answer::new(&value)
     }

@@ -36,6 +36,8 @@ struct Opened<'a> {
     generator: Generator,
     interrupt: Interrupt,
     channels: Channels,
+    /// The folder of the adapter, if one is applied.
+    adapter: Option<String>,
     /// True if stderr gets rates and notes.
     is_loud: bool,
 }
@@ -44,7 +46,7 @@ struct Opened<'a> {
 fn open<'a>(model: &str, memory: &InMemoryArgs, (shared, log): (&Shared, &'a Log)) -> Result<Opened<'a>> {
     let running = &memory.running;
     let threads = machine::threads(running.threads, running.place.isa.as_deref())?;
-    let sources = sources(shared.quiet, &memory.opening);
+    let sources = memory.adapter.applied(sources(shared.quiet, &memory.opening))?;
     let local = sources.local(model)?;
     let budget = machine::budget(running)?;
     let mut progress = Progress::new(shared.channels(), running.verbose, log);
@@ -53,8 +55,11 @@ fn open<'a>(model: &str, memory: &InMemoryArgs, (shared, log): (&Shared, &'a Log
     let generator = sources.generator(&local, running.dtype.precision(), budget.device(), memory.cache_type(), read)?;
     progress.done();
     let channels = shared.channels();
-    let opened = Opened { log, generator, interrupt, channels, is_loud: !channels.quiet && !log.is_on_stderr() };
-    opened.note(threads.into_iter().chain(opened.generator.notes.iter().cloned()));
+    let adapter = sources.adapter.as_ref().map(|adapter| adapter.place.display().to_string());
+    let is_loud = !channels.quiet && !log.is_on_stderr();
+    let opened = Opened { log, generator, interrupt, channels, adapter, is_loud };
+    let applied = opened.adapter.iter().map(|place| format!("with the adapter {place}"));
+    opened.note(threads.into_iter().chain(opened.generator.notes.iter().cloned()).chain(applied));
     Ok(opened)
 }
 
@@ -99,6 +104,14 @@ impl Opened<'_> {
             false => out(piece)?,
         }
         Ok(())
+    }
+
+    /// An object of results, which says that an adapter was applied if one was.
+    fn told(&self, mut value: Value) -> Value {
+        if let Some(adapter) = &self.adapter {
+            value["adapter"] = json!(adapter);
+        }
+        value
     }
 
     /// A line of rates.

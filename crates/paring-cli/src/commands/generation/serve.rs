@@ -38,6 +38,7 @@ pub fn serve(args: &ServeArgs, shared: &Shared, log: &Log) -> Result<Answer, Fai
     let stopper = server.stopper();
     opened.interrupt.serve(move || stopper.stop());
     let (name, is_loud, is_json) = (model.name.clone(), opened.is_loud, shared.json);
+    let adapter = opened.adapter.clone();
     let ready = move || {
         if is_loud {
             let who = if has_key { format!(", for clients with the key in ${KEY}") } else { String::new() };
@@ -45,7 +46,10 @@ pub fn serve(args: &ServeArgs, shared: &Shared, log: &Log) -> Result<Answer, Fai
         }
         if is_json {
             // One that nobody reads is no reason to end.
-            let value = json!({"address": address.to_string(), "port": address.port(), "model": name});
+            let mut value = json!({"address": address.to_string(), "port": address.port(), "model": name});
+            if let Some(adapter) = adapter {
+                value["adapter"] = json!(adapter);
+            }
             let _ = out(&format!("{}\n", terminal::json(&value.to_string())));
         }
     };
