@@ -49,13 +49,9 @@ impl Stalling {
         true
     }
 
-    /// Tells whether no thread of the process runs, wants to, or waits for a disk.
+    /// Tells whether no thread of the process or of one that works for it runs, wants to, or waits for a disk.
     fn sleeps(&self) -> bool {
-        let Ok(threads) = fs::read_dir(format!("/proc/{}/task", self.child.id())) else { return false };
-        let mut states = threads.map(|thread| fs::read_to_string(thread.ok()?.path().join("stat")).ok());
-        // The state follows the name, which is in parentheses.
-        let sleeps = |stat: String| stat.rsplit_once(") ").is_some_and(|(_, rest)| rest.starts_with('S'));
-        states.all(|stat| stat.is_some_and(sleeps))
+        sleeps(self.child.id())
     }
 
     /// Kills the run if it has not ended, and returns how it ended and its events.
@@ -72,6 +68,19 @@ impl Stalling {
         let told = String::from_utf8(told.split_off(self.filled)).unwrap();
         (self.child.wait().unwrap(), told)
     }
+}
+
+/// Tells whether all threads of a process and of its children sleep.
+fn sleeps(process: u32) -> bool {
+    let Ok(threads) = fs::read_dir(format!("/proc/{process}/task")) else { return false };
+    threads.map(|thread| Some(thread.ok()?.path())).all(|thread| {
+        let Some(thread) = thread else { return false };
+        // The state follows the name, which is in parentheses.
+        let state = fs::read_to_string(thread.join("stat")).unwrap_or_default();
+        let children = fs::read_to_string(thread.join("children")).unwrap_or_default();
+        state.rsplit_once(") ").is_some_and(|(_, rest)| rest.starts_with('S'))
+            && children.split_whitespace().filter_map(|child| child.parse().ok()).all(sleeps)
+    })
 }
 
 /// The events of a run that must succeed: how much there is to tell.

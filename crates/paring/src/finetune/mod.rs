@@ -28,6 +28,7 @@ mod work;
 use std::path::Path;
 use std::time::Instant;
 
+use paring_format::names::ADAPTER_CONFIG;
 use paring_format::{Checkpoint, files};
 use paring_model::Decoder;
 use serde_json::{Value, json};
@@ -93,7 +94,7 @@ pub fn finetune(request: Request<'_>, observer: &mut dyn Observer) -> Result<Tra
     let (started, start) = (moment::now(), Instant::now());
     output::require_plain(request.student)?;
     let checkpoint = request.student.checkpoint();
-    if let Some(report) = already(&request)? {
+    if let Some(report) = already(&request, Checkpoint::open(request.out).is_ok())? {
         return Ok(report);
     }
     destination(checkpoint, (request.out, 0), &request.companions, request.overwrite)?;
@@ -112,19 +113,34 @@ pub fn finetune(request: Request<'_>, observer: &mut dyn Observer) -> Result<Tra
     Ok(report)
 }
 
+/// Errors where a training for this output did not end, and is neither to be continued nor replaced.
+///
+/// # Errors
+/// Only that.
+pub fn check_begun(out: &Path, resume: bool, overwrite: bool) -> Result<()> {
+    Work::check(out, resume, overwrite)
+}
+
 /// The report of an output that is whole, of a run that was ended before it had removed what was in work; removes that.
-fn already(request: &Request<'_>) -> Result<Option<TrainingReport>> {
-    let path = request.out.join(TRAINING);
-    if !request.resume || !path.is_file() || Checkpoint::open(request.out).is_err() {
-        return Ok(None);
-    }
-    let bytes = files::read(&path, files::LISTS)?;
-    let report = serde_json::from_slice::<TrainingReport>(&bytes).ok();
-    let report = report.filter(|report| report.plan == request.plan && report.steps.len() == request.settings.steps);
+fn already(request: &Request<'_>, is_whole: bool) -> Result<Option<TrainingReport>> {
+    let report = if request.resume && is_whole { begun_output(request.out, &request.plan)? } else { None };
     if report.is_some() {
         Work::open(request.out, true, false)?.end()?;
     }
     Ok(report)
+}
+
+/// The report that lies in a folder, if a training of this plan left it there.
+///
+/// # Errors
+/// When it cannot be read.
+pub fn begun_output(out: &Path, plan: &Value) -> Result<Option<TrainingReport>> {
+    let path = out.join(TRAINING);
+    if !path.is_file() {
+        return Ok(None);
+    }
+    let bytes = files::read(&path, files::LISTS)?;
+    Ok(serde_json::from_slice::<TrainingReport>(&bytes).ok().filter(|report| report.plan == *plan))
 }
 
 /// Trains an adapter, and gives it to `write` with the report; what is in work goes once that is done.
@@ -137,6 +153,9 @@ pub fn adapt(
     observer: &mut dyn Observer,
 ) -> Result<TrainingReport> {
     let (started, start) = (moment::now(), Instant::now());
+    if let Some(report) = already(request, request.out.join(ADAPTER_CONFIG).is_file())? {
+        return Ok(report);
+    }
     let work = Work::open(request.out, request.resume, request.overwrite)?;
     let job = job(request, &work);
     let (trainer, curve) = run::run(&job, request.resume, observer)?;

@@ -17,6 +17,12 @@ pub(super) struct Work {
     lock: Option<Lock>,
 }
 
+/// The error that something is there.
+fn begun(dir: &Path) -> Error {
+    let begun = format!("{}: a training that did not end is there; continue it with ", dir.display());
+    Opt::Out.misfit(message![begun, Opt::Resume, ", or start over with ", Opt::Overwrite])
+}
+
 /// True for the names of files that a fine-tuning makes there.
 fn is_own(name: &str) -> bool {
     let of_unit = name.strip_prefix("unit-").and_then(|rest| rest.split_once('.'));
@@ -32,10 +38,7 @@ impl Work {
     /// # Errors
     /// When neither is asked for and something was left, another process is at work, and when the folder cannot be made.
     pub fn open(out: &Path, resume: bool, overwrite: bool) -> Result<Self> {
-        let mut name = OsString::from(".");
-        name.push(out.file_name().unwrap_or_default());
-        name.push(".paring-training");
-        let dir = out.with_file_name(name);
+        let dir = Self::place(out);
         let failed = |source| Error::Io { path: dir.clone(), source };
         fs::create_dir_all(&dir).map_err(failed)?;
         if fs::symlink_metadata(&dir).map_err(failed)?.is_symlink() {
@@ -44,13 +47,26 @@ impl Work {
         let work = Self { lock: Some(Lock::take(&dir)?), dir };
         if work.point().is_file() && !resume {
             if !overwrite {
-                let begun = format!("{}: a training that did not end is there; continue it with ", work.dir.display());
-                let reason = message![begun, Opt::Resume, ", or start over with ", Opt::Overwrite];
-                return Err(Opt::Out.misfit(reason));
+                return Err(begun(&work.dir));
             }
             work.clear()?;
         }
         Ok(work)
+    }
+
+    /// The error of a training that did not end, where none of it is to stay or to go; known before anything is read.
+    pub fn check(out: &Path, resume: bool, overwrite: bool) -> Result<()> {
+        match Self::place(out).join(POINT).is_file() && !resume && !overwrite {
+            true => Err(begun(&Self::place(out))),
+            false => Ok(()),
+        }
+    }
+
+    fn place(out: &Path) -> PathBuf {
+        let mut name = OsString::from(".");
+        name.push(out.file_name().unwrap_or_default());
+        name.push(".paring-training");
+        out.with_file_name(name)
     }
 
     pub fn dir(&self) -> &Path {

@@ -1,6 +1,7 @@
 //! A fine-tuning in one call: names and choices → models and examples → a trained model or an adapter.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
 use std::path::{Path, PathBuf};
 
 use paring_data::Tokenizer;
@@ -124,6 +125,7 @@ impl Finetune {
         let sources = self.sources.clone();
         let local = sources.local(&self.model)?;
         refuse_same_folder(&local, &self.out)?;
+        finetune::check_begun(&self.out, self.resume, self.overwrite)?;
         let device = Device::Cpu;
         let student = sources.model(&local, self.precision, &device, false)?;
         let teacher = match &self.teacher {
@@ -141,7 +143,9 @@ impl Finetune {
                 }
             }
             Subject::Adapter { targets, .. } => {
-                Adapter::check_destination(&self.out, self.overwrite)?;
+                if !self.resume {
+                    Adapter::check_destination(&self.out, self.overwrite)?;
+                }
                 known_targets(&student, targets)?;
             }
         }
@@ -358,10 +362,15 @@ impl Ready {
             all.insert(module.clone(), Pair::new(*rank, (*rows, *cols), a.clone(), b.clone(), scale)?);
         }
         let out = &self.request.out;
-        Adapter { config, pairs: all, place: out.clone() }.write(out, self.request.overwrite)?;
+        // What a training of this plan left may be replaced by its resumed self.
+        let is_own = self.request.resume && finetune::begun_output(out, &report.plan)?.is_some();
+        let overwrite = self.request.overwrite || is_own;
+        Adapter::check_destination(out, overwrite)?;
+        fs::create_dir_all(out).map_err(|source| Error::Io { path: out.clone(), source })?;
+        // The report first: with the adapter's settings, which come last, all of it is there.
         let text = serde_json::to_vec_pretty(report).map_err(|error| Error::Plan(error.to_string()))?;
         write_beside(&out.join(TRAINING), text.len(), |file| file.write_all(&text))?;
-        Ok(())
+        Ok(Adapter { config, pairs: all, place: out.clone() }.write(out, overwrite)?)
     }
 
     /// Trains. A model, or an adapter in PEFT's files, is written to the output folder.
