@@ -5,8 +5,9 @@ use std::path::{Path, PathBuf};
 use paring::report::Report;
 use paring::report::comparison::{self, Comparison};
 use paring::report::difference::Difference;
-use paring::report::export::{tensorboard, wandb};
+use paring::report::export::{Exported, tensorboard, wandb};
 use paring::report::names::REPORT_PAGE;
+use paring::report::training::TrainingReport;
 use paring::{Error, Result};
 use paring_format::names::MANIFEST;
 use paring_format::writer::{InputFiles, NamedFile, write_beside};
@@ -28,6 +29,10 @@ pub fn report(args: &ReportArgs) -> Result<Answer, Failure> {
     runs.iter().for_each(|run| inputs.add(&Report::path(run)));
     if let Some(path) = &args.html {
         page_file(path, &inputs, args.overwrite).check()?;
+    }
+    if let ([run], Some(training)) = (&runs[..], TrainingReport::beside(&args.run)?) {
+        inputs.add(&TrainingReport::path(run));
+        return trained(args, &inputs, &training);
     }
     let reports = runs.into_iter().map(|run| Report::read(run)).collect::<Result<Vec<_>>>()?;
     match &reports[..] {
@@ -51,13 +56,32 @@ fn one(args: &ReportArgs, inputs: &InputFiles, report: &Report) -> Result<Answer
     let mut lines = show::run(report);
     let command = show::stored::command(report);
     lines.push(format!("as a page: {}", path.display()));
+    lines.extend(exported(args, report, replace)?);
+    Ok(Answer::new(report)?.whole_lines(command).lines(lines))
+}
+
+/// The report of a training.
+fn trained(args: &ReportArgs, inputs: &InputFiles, report: &TrainingReport) -> Result<Answer, Failure> {
+    if let Some(path) = &args.html {
+        let reason = "a training has no page; its curves are in --tensorboard and --wandb";
+        return Err(Error::Misuse(format!("--html {}: {reason}", path.display())).into());
+    }
+    let mut lines = show::training::curve(report);
+    lines.extend(show::training::outcome(report));
+    lines.extend(exported(args, report, (inputs, args.overwrite))?);
+    Ok(Answer::new(report)?.lines(lines))
+}
+
+/// Writes a report for other programs, where that is asked for.
+fn exported(args: &ReportArgs, report: &impl Exported, replace: (&InputFiles, bool)) -> Result<Vec<String>> {
+    let mut lines = Vec::new();
     if let Some(folder) = &args.tensorboard {
         lines.push(format!("for TensorBoard: {}", tensorboard::write(report, folder, replace)?.display()));
     }
     if let Some(folder) = &args.wandb {
         lines.push(format!("for Weights & Biases: wandb sync {}", wandb::write(report, folder, replace)?.display()));
     }
-    Ok(Answer::new(report)?.whole_lines(command).lines(lines))
+    Ok(lines)
 }
 
 fn many(args: &ReportArgs, inputs: &InputFiles, reports: &[Report]) -> Result<Answer, Failure> {

@@ -11,6 +11,7 @@ pub mod stored;
 pub mod tasks;
 pub mod terminal;
 mod tokens;
+pub mod training;
 pub mod wrap;
 
 use paring::commands::compare::Comparison;

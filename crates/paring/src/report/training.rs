@@ -1,10 +1,14 @@
 //! The numbers of a fine-tuning.
 
+use std::path::{Path, PathBuf};
+
+use paring_format::files;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::Environment;
-use super::file;
+use super::names::{REPORT, TRAINING};
+use super::{Environment, Report, file};
+use crate::{Error, Result};
 
 /// Results of a step of the optimizer.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
@@ -71,6 +75,29 @@ pub struct TrainingReport {
 }
 
 impl TrainingReport {
+    /// The report's file in an output folder; the file itself where that is named.
+    pub fn path(path: &Path) -> PathBuf {
+        if path.is_dir() { path.join(TRAINING) } else { path.to_path_buf() }
+    }
+
+    /// The report of a training in this folder, if there is no report of a run; `None` where there is none.
+    ///
+    /// # Errors
+    /// When it is not what a training writes.
+    pub fn beside(path: &Path) -> Result<Option<Self>> {
+        let file = Self::path(path);
+        let is_training = file.file_name().is_some_and(|name| name == TRAINING) && file.is_file();
+        if !is_training
+            || Report::path(path).file_name().is_some_and(|name| name == REPORT) && path.join(REPORT).is_file()
+        {
+            return Ok(None);
+        }
+        let bytes = files::read(&file, files::LISTS)?;
+        let read = serde_json::from_slice(&bytes);
+        read.map(Some)
+            .map_err(|error| Error::content(file.display().to_string(), format!("not what a training writes: {error}")))
+    }
+
     /// The measurement with the least perplexity; `None` where nothing was measured.
     pub fn best(&self) -> Option<&HeldOut> {
         self.held_out.iter().min_by(|a, b| a.perplexity.total_cmp(&b.perplexity))

@@ -10,9 +10,12 @@ pub mod wandb;
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use crate::report::{Report, moment};
-use crate::{Error, Result};
+use serde_json::Value;
 use time::UtcDateTime;
+
+use crate::report::training::TrainingReport;
+use crate::report::{Environment, Report, moment};
+use crate::{Error, Result};
 
 /// The program that writes.
 const PROGRAM: &str = concat!("paring ", env!("CARGO_PKG_VERSION"));
@@ -73,31 +76,148 @@ fn of_run(report: &Report) -> Vec<(String, f64)> {
     numbers.chain(judged).chain(stages).filter(|(_, value)| value.is_finite()).collect()
 }
 
+/// A report as other programs see it.
+pub trait Exported: serde::Serialize {
+    /// The output folder.
+    fn out(&self) -> &str;
+    /// The start, UTC, as RFC 3339 writes it.
+    fn started(&self) -> &str;
+    /// Seconds that it took.
+    fn seconds(&self) -> f64;
+    /// What was done, and by what method.
+    fn kind(&self) -> (&'static str, &str);
+    /// All choices by name.
+    fn choices(&self) -> BTreeMap<String, Value>;
+    /// Remarks.
+    fn notes(&self) -> &[String];
+    /// Numbers by name, of each block or step.
+    fn by_step(&self) -> BTreeMap<usize, BTreeMap<String, f64>>;
+    /// Numbers of the whole run by name.
+    fn of_run(&self) -> Vec<(String, f64)>;
+}
+
+impl Exported for Report {
+    fn out(&self) -> &str {
+        &self.out
+    }
+
+    fn started(&self) -> &str {
+        &self.started
+    }
+
+    fn seconds(&self) -> f64 {
+        self.seconds
+    }
+
+    fn kind(&self) -> (&'static str, &str) {
+        ("compress", &self.method)
+    }
+
+    fn choices(&self) -> BTreeMap<String, Value> {
+        let mut choices = choices(&self.plan, &self.environment);
+        choices.insert("command".into(), crate::report::quoted(&self.command).into());
+        choices
+    }
+
+    fn notes(&self) -> &[String] {
+        &self.notes
+    }
+
+    fn by_step(&self) -> BTreeMap<usize, BTreeMap<String, f64>> {
+        by_block(self)
+    }
+
+    fn of_run(&self) -> Vec<(String, f64)> {
+        of_run(self)
+    }
+}
+
+impl Exported for TrainingReport {
+    fn out(&self) -> &str {
+        &self.out
+    }
+
+    fn started(&self) -> &str {
+        &self.started
+    }
+
+    fn seconds(&self) -> f64 {
+        self.seconds
+    }
+
+    fn kind(&self) -> (&'static str, &str) {
+        ("finetune", "finetune")
+    }
+
+    fn choices(&self) -> BTreeMap<String, Value> {
+        choices(&self.plan, &self.environment)
+    }
+
+    fn notes(&self) -> &[String] {
+        &[]
+    }
+
+    fn by_step(&self) -> BTreeMap<usize, BTreeMap<String, f64>> {
+        let mut steps: BTreeMap<usize, BTreeMap<String, f64>> = BTreeMap::new();
+        let mut add = |step: usize, name: &str, value: f64| {
+            if value.is_finite() {
+                steps.entry(step).or_default().insert(name.to_string(), value);
+            }
+        };
+        for step in &self.steps {
+            add(step.step, "loss", step.loss);
+            add(step.step, "cross_entropy", step.cross_entropy);
+            add(step.step, "gradient_norm", step.gradient_norm);
+            add(step.step, "learning_rate", step.rate);
+            for (name, part) in [("divergence", step.divergence), ("states", step.states)] {
+                if part != 0.0 {
+                    add(step.step, name, part);
+                }
+            }
+        }
+        for measured in &self.held_out {
+            add(measured.steps, "held_out_perplexity", measured.perplexity);
+        }
+        steps
+    }
+
+    fn of_run(&self) -> Vec<(String, f64)> {
+        let [before, after] = self.zeros;
+        let numbers = [
+            ("seconds", Some(self.seconds)),
+            ("peak_rss_mib", Some(self.peak_rss_mib)),
+            ("trained", Some(self.trained as f64)),
+            ("zeros_before", Some(before as f64)),
+            ("zeros_after", Some(after as f64)),
+            ("perplexity_before", self.held_out.first().map(|measured| measured.perplexity)),
+            ("perplexity_after", self.held_out.last().map(|measured| measured.perplexity)),
+        ];
+        let numbers = numbers.into_iter().filter_map(|(name, value)| Some((name.to_string(), value?)));
+        numbers.filter(|(_, value)| value.is_finite()).collect()
+    }
+}
+
 /// Start of the run. Errors when the report does not give it in a form that can be read.
-fn started(report: &Report) -> Result<UtcDateTime> {
-    moment::parse(&report.started).ok_or_else(|| {
-        let got = &report.started;
-        Error::content(
-            report.out.clone(),
-            format!("its report began at {got:?}, expected such as 2026-01-31T23:59:59Z"),
-        )
+fn started(report: &impl Exported) -> Result<UtcDateTime> {
+    moment::parse(report.started()).ok_or_else(|| {
+        let got = report.started();
+        let reason = format!("its report began at {got:?}, expected such as 2026-01-31T23:59:59Z");
+        Error::content(report.out(), reason)
     })
 }
 
 /// Name of the run: its output folder, without the path. It becomes a part of paths, and no text of a report may lead
 /// out of a folder.
-fn name(report: &Report) -> String {
-    let last = Path::new(&report.out).file_name().map(|name| name.to_string_lossy().into_owned());
+fn name(report: &impl Exported) -> String {
+    let last = Path::new(report.out()).file_name().map(|name| name.to_string_lossy().into_owned());
     last.unwrap_or_else(|| "run".to_string())
 }
 
-/// The plan of the run, one entry per choice, with the program and the command.
-fn choices(report: &Report) -> BTreeMap<String, serde_json::Value> {
-    let plan = report.plan.as_object().into_iter().flatten();
-    let mut choices: BTreeMap<String, serde_json::Value> =
-        plan.map(|(key, value)| (key.clone(), value.clone())).collect();
-    choices.insert("command".into(), crate::report::quoted(&report.command).into());
-    choices.insert("program".into(), report.environment.program.clone().into());
+/// The plan of a run, one entry per choice, with the program.
+fn choices(plan: &Value, environment: &Environment) -> BTreeMap<String, Value> {
+    let plan = plan.as_object().into_iter().flatten();
+    let mut choices: BTreeMap<String, Value> = plan.map(|(key, value)| (key.clone(), value.clone())).collect();
+    choices.insert("program".into(), environment.program.clone().into());
     choices
 }
 

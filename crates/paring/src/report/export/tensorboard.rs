@@ -5,8 +5,7 @@ use std::path::{Path, PathBuf};
 use paring_format::writer::{InputFiles, NamedFile};
 
 use super::protobuf::Message;
-use super::{by_block, choices, name, of_run, started};
-use crate::report::Report;
+use super::{Exported, name, started};
 use crate::{Error, Result};
 
 /// The first event of every file.
@@ -19,13 +18,13 @@ const STRING: u64 = 7;
 /// Writes the report as `FOLDER/NAME/events.out.tfevents.…`, where NAME is that of the run's output folder, in place of
 /// what an earlier call wrote. Returns the path.
 ///
-/// Numbers by block are scalars whose steps are blocks; those of the run are scalars under `run/`; plan and notes are texts.
+/// Numbers by block, or by step of a training, are scalars of that step; those of the run are scalars under `run/`; plan and notes are texts.
 /// The time of all of them is that at which the run began: a report knows no other.
 ///
 /// `inputs` are files that it must not replace; with `overwrite` others are, also where this did not write them.
 ///
 /// Errors when a folder or the file cannot be made, or the report does not say when the run began.
-pub fn write(report: &Report, folder: &Path, (inputs, overwrite): (&InputFiles, bool)) -> Result<PathBuf> {
+pub fn write(report: &impl Exported, folder: &Path, (inputs, overwrite): (&InputFiles, bool)) -> Result<PathBuf> {
     let began = started(report)?.unix_timestamp();
     let dir = folder.join(name(report));
     std::fs::create_dir_all(&dir).map_err(|source| Error::Io { path: dir.clone(), source })?;
@@ -39,7 +38,7 @@ pub fn write(report: &Report, folder: &Path, (inputs, overwrite): (&InputFiles, 
 }
 
 /// Encodes the events of a report.
-pub(super) fn events(report: &Report, time: f64) -> Vec<u8> {
+pub(super) fn events(report: &impl Exported, time: f64) -> Vec<u8> {
     let mut out = Vec::new();
     // step 0 is what a message without one has.
     let event = || Message::default().double(1, time);
@@ -49,15 +48,15 @@ pub(super) fn events(report: &Report, time: f64) -> Vec<u8> {
         record(&mut out, &event().integer(2, step as u64).message(5, values).into_bytes());
     };
     let lines = |lines: Vec<String>| lines.join("  \n");
-    let plan = choices(report).into_iter().map(|(key, value)| format!("{key}: `{value}`")).collect();
+    let plan = report.choices().into_iter().map(|(key, value)| format!("{key}: `{value}`")).collect();
     let mut texts = vec![text("plan", &lines(plan))];
-    if !report.notes.is_empty() {
-        texts.push(text("notes", &lines(report.notes.clone())));
+    if !report.notes().is_empty() {
+        texts.push(text("notes", &lines(report.notes().to_vec())));
     }
     summary(0, texts);
-    summary(0, of_run(report).iter().map(|(name, value)| scalar(&format!("run/{name}"), *value)).collect());
-    for (block, numbers) in by_block(report) {
-        summary(block, numbers.iter().map(|(name, value)| scalar(name, *value)).collect());
+    summary(0, report.of_run().iter().map(|(name, value)| scalar(&format!("run/{name}"), *value)).collect());
+    for (step, numbers) in report.by_step() {
+        summary(step, numbers.iter().map(|(name, value)| scalar(name, *value)).collect());
     }
     out
 }

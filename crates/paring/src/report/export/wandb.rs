@@ -13,8 +13,7 @@ use time::macros::format_description;
 use xxhash_rust::xxh3::xxh3_64;
 
 use super::protobuf::Message;
-use super::{PROGRAM, by_block, choices, name, of_run, started};
-use crate::report::Report;
+use super::{Exported, PROGRAM, name, started};
 use crate::report::moment::shown;
 use crate::{Error, Result};
 
@@ -41,13 +40,13 @@ enum PieceKind {
 /// Writes the report as `FOLDER/offline-run-TIME-ID/run-ID.wandb`, in place of what an earlier call wrote, and returns
 /// the folder of the run. Folders that W&B makes by itself are called `wandb`.
 ///
-/// The configuration is the plan, the summary the numbers of the run, and each block a step of its history. The identifier
+/// The configuration is the plan, the summary the numbers of the run, and each block, or step of a training, a step of its history. The identifier
 /// is made of the report, so that a second upload is of the same run.
 ///
 /// `inputs` are files that it must not replace; with `overwrite` others are, also where this did not write them.
 ///
 /// Errors when a folder or the file cannot be made, or the report does not say when the run began.
-pub fn write(report: &Report, folder: &Path, (inputs, overwrite): (&InputFiles, bool)) -> Result<PathBuf> {
+pub fn write(report: &impl Exported, folder: &Path, (inputs, overwrite): (&InputFiles, bool)) -> Result<PathBuf> {
     let began = started(report)?;
     let id = identifier(report)?;
     let dir = folder.join(format!("offline-run-{}-{id}", shown(began, FOLDER_TIME)));
@@ -63,7 +62,7 @@ pub fn write(report: &Report, folder: &Path, (inputs, overwrite): (&InputFiles, 
 }
 
 /// Derives an identifier of eight letters and digits from the report.
-fn identifier(report: &Report) -> Result<String> {
+fn identifier(report: &impl Exported) -> Result<String> {
     let text = serde_json::to_vec(report).map_err(|e| Error::Plan(format!("cannot write the report: {e}")))?;
     let mut digest = xxh3_64(&text);
     let mut letter = || {
@@ -75,22 +74,23 @@ fn identifier(report: &Report) -> Result<String> {
 }
 
 /// The messages of a run that began at `start`, in seconds since 1970.
-pub(super) fn records(report: &Report, id: &str, start: u64) -> Vec<Vec<u8>> {
+pub(super) fn records(report: &impl Exported, id: &str, start: u64) -> Vec<Vec<u8>> {
     let program = Message::default().text(1, PROGRAM);
-    let config = choices(report).into_iter().fold(Message::default(), |config, (key, value)| {
+    let config = report.choices().into_iter().fold(Message::default(), |config, (key, value)| {
         config.message(1, Message::default().text(1, key).text(16, value.to_string()))
     });
     let time = Message::default().integer(1, start);
+    let (job, method) = report.kind();
     let run = Message::default()
         .text(1, id)
         .text(3, "paring")
         .message(4, config)
-        .text(7, "compress")
+        .text(7, job)
         .text(8, name(report))
-        .text(10, &report.method)
+        .text(10, method)
         .message(17, time);
     let mut fields = vec![(21, Message::default().message(1, program)), (17, run)];
-    for (block, numbers) in by_block(report) {
+    for (block, numbers) in report.by_step() {
         let base = [("_step", Value::from(block)), ("_timestamp", start.into()), ("_runtime", 0.into())];
         let base = base.map(|(key, value)| (key.to_string(), value));
         let numbers = numbers.into_iter().map(|(key, value)| (key, Value::from(value)));
@@ -99,11 +99,11 @@ pub(super) fn records(report: &Report, id: &str, start: u64) -> Vec<Vec<u8>> {
         });
         fields.push((2, history.message(2, Message::default().integer(1, block as u64))));
     }
-    let summary = of_run(report).into_iter().fold(Message::default(), |summary, (key, value)| {
+    let summary = report.of_run().into_iter().fold(Message::default(), |summary, (key, value)| {
         summary.message(1, Message::default().text(1, key).text(16, Value::from(value).to_string()))
     });
     fields.push((3, summary));
-    fields.push((18, Message::default().integer(1, 0).integer(2, report.seconds.max(0.0) as u64)));
+    fields.push((18, Message::default().integer(1, 0).integer(2, report.seconds().max(0.0) as u64)));
     let numbered = (1..).zip(fields);
     numbered
         .map(|(number, (field, value))| Message::default().integer(1, number).message(field, value).into_bytes())
