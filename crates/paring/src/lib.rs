@@ -16,6 +16,7 @@
 //! * [`pipeline`]: the loop over blocks, the activations between them, and statistics of their inputs.
 //! * [`methods`]: a method applied to the linears of one input.
 //! * [`reconstruct`]: a compressed block trained until it answers as the dense one.
+//! * [`finetune`]: a whole model, or an adapter beside it, trained.
 //! * [`allocate`]: settings for each linear under a budget for all.
 //! * [`output`]: files that a run writes, its journal, and the check of what was written.
 //! * [`compress`]: a whole run: walk, compress, write, reopen and check.
