@@ -128,7 +128,7 @@ impl<'a, 'c> Writer<'a, 'c> {
             let rest = joined[at].strip_prefix(&before[at][..]).filter(|rest| is_whole && !rest.is_empty());
             let answer = match rest {
                 Some(rest) => rest,
-                None => &tokens(&[&waiting[at].answer], true)?.concat(),
+                None => &self.tokenizer.encode_all(&[&waiting[at].answer], true, &|_| place(at))?.concat(),
             };
             if answer.is_empty() {
                 self.collector.left_out.empty += 1;

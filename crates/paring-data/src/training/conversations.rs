@@ -114,7 +114,7 @@ fn conversation(
             if start >= collector.settings.seqlen {
                 break 'all;
             }
-            let end = kinds.end(through, start)?;
+            let end = kinds.end_before(&example.ids, through, start)?;
             if example.ids.get(..end) == Some(&through[..end]) {
                 example.learned[start..end].fill(true);
             } else {
@@ -194,6 +194,25 @@ impl Kinds<'_> {
         };
         self.known.insert(id, kind);
         Ok(kind)
+    }
+
+    /// The end of the answer in `through`, of which `whole` has more. A template may end each conversation with a token that is
+    /// not between turns: that is no part of the answer.
+    fn end_before(&mut self, whole: &[u32], through: &[u32], start: usize) -> Result<usize> {
+        let end = self.end(through, start)?;
+        let shared = common(whole, through);
+        if shared < end && shared > start {
+            let inner = self.end(&through[..shared], start)?;
+            if self.of(through[inner - 1])? == Kind::Special {
+                for &id in &through[inner..] {
+                    if self.of(id)? == Kind::Other {
+                        return Ok(end);
+                    }
+                }
+                return Ok(inner);
+            }
+        }
+        Ok(end)
     }
 
     /// The end of the answer that begins at `start` and ends these tokens: after its end token, where only spaces follow, which
