@@ -96,11 +96,13 @@ pub fn summarized(made: &Summaries) -> Vec<String> {
 
 /// The work of a measurement, in a line.
 pub fn amount(amount: &Amount) -> String {
-    let Amount { requests, tokens, computed, rounds, activations } = *amount;
+    let Amount { requests, tokens, computed, rounds, activations, on_disk, .. } = *amount;
+    let file = if on_disk > 0 { format!(", and {} in a file", amounts::size(on_disk as u64)) } else { String::new() };
     format!(
-        "{} of {tokens} tokens, of which {computed} are computed and others shared; activations take {} in memory, in {}",
+        "{} of {tokens} tokens, of which {computed} are computed and others shared, in {} of the weights; activations take {} \
+        in memory{file}",
         plural(requests, "request"),
+        if rounds == 1 { "one pass".into() } else { format!("{rounds} passes") },
         amounts::size(activations as u64),
-        plural(rounds, "round")
     )
 }
