@@ -54,19 +54,14 @@ pub struct Files<'a> {
 }
 
 /// A file that a set may be read from.
-pub(crate) struct Part {
+struct Part {
     remote: Remote,
     /// Other names that it has in a folder.
     also: &'static [&'static str],
     field: &'static str,
 }
 
-pub(crate) const fn part(
-    repo: &'static str,
-    path: &'static str,
-    also: &'static [&'static str],
-    field: &'static str,
-) -> Part {
+const fn part(repo: &'static str, path: &'static str, also: &'static [&'static str], field: &'static str) -> Part {
     Part { remote: Remote { repo, revision: None, path }, also, field }
 }
 
@@ -178,7 +173,7 @@ fn stored(set: &str, purpose: Purpose, files: &Files<'_>) -> Result<Data> {
 
 impl Part {
     /// Its place: in the folder, or fetched.
-    pub(crate) fn find(&self, set: &str, files: &Files<'_>) -> Result<PathBuf> {
+    fn find(&self, set: &str, files: &Files<'_>) -> Result<PathBuf> {
         match files.dir {
             Some(dir) => in_folder(set, dir, self.remote.path, self.also),
             None => (files.fetch)(&self.remote),

@@ -75,11 +75,11 @@ pub fn difference(found: &Comparison) -> String {
 const CERTAIN: f64 = 0.001;
 
 /// The figures of summaries.
-pub fn summarized(made: &Summaries) -> Vec<String> {
+pub fn summarized(task: &str, made: &Summaries) -> Vec<String> {
     let figure = |figure: &Figure| {
         let stderr = figure.stderr.map_or(String::new(), |stderr| format!(" ± {stderr:.2}"));
         let about = if figure.is_approximate { " (approximate: sentences by rules)" } else { "" };
-        format!("cnn_dailymail  {:<9} {:.2}{stderr}{about}", figure.kind, figure.f)
+        format!("{task}  {:<9} {:.2}{stderr}{about}", figure.kind, figure.f)
     };
     let Summaries { articles, of, cut, longest_input, beams, new_tokens, seconds, place, peak_rss_mib, .. } = made;
     let all = if articles < of { format!(" of {of}") } else { String::new() };
