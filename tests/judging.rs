@@ -121,8 +121,8 @@ fn articles_are_summarized() {
     let sandbox = Sandbox::empty();
     let article = |text: &str, highlights: &str| json!({"id": "1", "article": text, "highlights": highlights});
     let lines = [article("visae tesho gourt .", "visae tesho ."), article("tin lilt ka .", "ka ."), article("a", "b")];
-    std::fs::create_dir(sandbox.path("data")).unwrap();
-    sandbox.write("data/cnn_dailymail.jsonl", lines.map(|line| format!("{line}\n")).concat());
+    std::fs::create_dir_all(sandbox.path("data/cnn_dailymail")).unwrap();
+    sandbox.write("data/cnn_dailymail/test.jsonl", lines.map(|line| format!("{line}\n")).concat());
     let asked = "eval demo --tasks cnn_dailymail --data-dir data --max-new-tokens 12 --min-new-tokens 2";
     let answer = sandbox.json(&format!("{asked} --limit 2 --log-samples samples.jsonl"));
     let found = &answer["tasks"]["cnn_dailymail"];

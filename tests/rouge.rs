@@ -26,6 +26,7 @@ fn means_are_those_of_the_scorer() {
         let value = sandbox.json(&format!("rouge predictions.jsonl references.jsonl {option}"));
         assert_eq!((&value["texts"], &value["stemmer"]), (&json!(40), &json!(key == "stemmed")));
         assert_eq!(value["sentences"], "lines");
+        assert_eq!((&value["field"], &value["reference_field"]), (&json!("text"), &json!("reference")));
         for kind in ["rouge1", "rouge2", "rougeL", "rougeLsum"] {
             let rounded: f64 = format!("{:.4}", value[kind].as_f64().unwrap()).parse().unwrap();
             assert_eq!(json!(rounded), expected[key][kind], "{key} {kind}");

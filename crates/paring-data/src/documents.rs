@@ -269,8 +269,8 @@ impl Documents {
             }
             Held::NoObject(what) => Err(self.bad(number, format!("{what}, expected an object"))),
             Held::Absent(names) => {
-                let there = if names.is_empty() { String::new() } else { format!(" (it has: {})", names.join(", ")) };
-                let absent = self.bad(number, format!("no field {field:?}{there}; name another with "));
+                let lacks = line::lacks(format_args!("field {field:?}"), &names);
+                let absent = self.bad(number, format!("{lacks}; name another with "));
                 Err(absent.then_option(option::TEXT_FIELD))
             }
         }

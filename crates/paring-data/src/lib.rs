@@ -1,7 +1,7 @@
 //! Data sets and the hub: names and files → windows of tokens, and folders of models.
 //!
 //! * [`dataset`]: text, documents and stored tokens → [`dataset::Windows`]; [`named`]: the sets that papers use;
-//!   [`summaries`]: articles and their summaries; [`texts`]: files of predictions and references.
+//!   [`texts`]: files of predictions and references.
 //! * [`training`]: text, instructions and conversations → examples with labels.
 //! * [`tokenizer`]: text → token ids, chat templates included; [`worker`]: where both run.
 //! * [`records`]: rows of several fields, as tasks have them; [`python`]: text and random numbers as Python has them.
@@ -29,7 +29,6 @@ pub mod records;
 mod rows;
 mod shown;
 mod special;
-pub mod summaries;
 #[cfg(test)]
 mod tests;
 pub mod texts;

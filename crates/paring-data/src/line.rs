@@ -1,5 +1,7 @@
 //! A text of JSON → the one field that is wanted. The others are walked past: nothing is allocated for them.
 
+use std::fmt::Display;
+
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
@@ -9,7 +11,7 @@ use crate::json::{Kind, Scanner, Wrong, is_named};
 const MAX_MESSAGES: usize = 8 << 20;
 
 /// Names of other fields in a message at most.
-const MAX_NAMES: usize = 8;
+pub(super) const MAX_NAMES: usize = 8;
 
 /// The value of the wanted field.
 #[derive(Debug, PartialEq)]
@@ -125,6 +127,13 @@ pub(super) fn names(text: &str) -> Vec<String> {
     });
     debug_assert!(end.is_ok());
     names
+}
+
+/// The words for an object or a file that lacks what is `wanted`, with names of what it has.
+pub(super) fn lacks(wanted: impl Display, names: &[impl AsRef<str>]) -> String {
+    let there: Vec<&str> = names.iter().map(AsRef::as_ref).collect();
+    let there = if there.is_empty() { String::new() } else { format!(" (it has: {})", there.join(", ")) };
+    format!("no {wanted}{there}")
 }
 
 #[cfg(test)]

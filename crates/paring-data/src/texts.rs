@@ -137,12 +137,12 @@ impl Reader<'_> {
             Held::Other(what) => Err(holds(what)),
             Held::NoObject(what) => Err(self.bad(number, format!("{what}, expected an object"))),
             Held::Absent(names) => {
-                let there = if names.is_empty() { String::new() } else { format!(" (it has: {})", names.join(", ")) };
                 let wanted = match field {
-                    "" => format!("none of the fields {}", self.usual.join(", ")),
-                    field => format!("no field {field:?}"),
+                    "" => format!("field {}", self.usual.join(" or ")),
+                    field => format!("field {field:?}"),
                 };
-                Err(self.bad(number, format!("{wanted}{there}; name another with ")).then_option(self.option))
+                let lacks = line::lacks(wanted, &names);
+                Err(self.bad(number, format!("{lacks}; name another with ")).then_option(self.option))
             }
         }
     }
@@ -213,7 +213,7 @@ mod tests {
             (
                 "a.jsonl",
                 b"{\"body\": 1}",
-                "line 1: none of the fields text, prediction, generated, summary, answer, highlights (it has: body)",
+                "line 1: no field text or prediction or generated or summary or answer or highlights (it has: body)",
             ),
             ("a.jsonl", b"{\"text\": [\"a\"]}", "line 1: field \"text\" holds a list, expected text"),
             ("a.jsonl", b"{\"text\": null}", "field \"text\" holds null, expected text"),

@@ -10,6 +10,8 @@ use crate::{Error, Result};
 /// Tokens of one sequence that go through the blocks together. Longer ones are cut, so that memory is bounded; the cuts are
 /// at multiples of it in the sequence, so that results do not depend on how tokens came.
 pub const CHUNK: usize = 512;
+/// Tokens that texts need to have in common for a copy of them to be worth it.
+pub const LEAST_SHARED: usize = 16;
 /// Rows of logits in memory at a time.
 const LOGIT_ROWS: usize = 64;
 
@@ -73,6 +75,14 @@ impl Sequence {
         self.cache.bytes()
     }
 
+    /// A fork of its first `len` tokens, which alone are copied.
+    ///
+    /// # Errors
+    /// As copies on a device.
+    pub fn prefix(&self, len: usize) -> Result<Self> {
+        Ok(Self { ids: self.ids[..len.min(self.ids.len())].to_vec(), cache: self.cache.prefix(len)? })
+    }
+
     /// Forgets the tokens from position `len` on.
     pub fn truncate(&mut self, len: usize) -> Result<()> {
         self.cache.truncate(len)?;
@@ -82,8 +92,13 @@ impl Sequence {
 
     /// Number of tokens that it begins with in common with `ids`.
     pub fn common(&self, ids: &[u32]) -> usize {
-        self.ids.iter().zip(ids).take_while(|(a, b)| a == b).count()
+        common(&self.ids, ids)
     }
+}
+
+/// Number of tokens that two texts begin with in common.
+pub fn common(a: &[u32], b: &[u32]) -> usize {
+    a.iter().zip(b).take_while(|(a, b)| a == b).count()
 }
 
 impl Engine {

@@ -35,6 +35,14 @@ impl Sequence {
         self.blocks.iter().map(KeyValues::bytes).sum()
     }
 
+    /// A fork of its first `len` tokens.
+    ///
+    /// # Errors
+    /// When a device cannot narrow its tensors.
+    pub fn prefix(&self, len: usize) -> Result<Self> {
+        Ok(Self { blocks: self.blocks.iter().map(|block| Ok(block.prefix(len)?)).collect::<Result<_>>()? })
+    }
+
     /// Forgets the tokens from position `len` on.
     pub fn truncate(&mut self, len: usize) -> Result<()> {
         self.blocks.iter_mut().try_for_each(|block| Ok(block.truncate(len)?))

@@ -18,7 +18,7 @@ pub struct Limits {
     /// New tokens that a text may get; `None`: what the context has place for.
     pub new_tokens: Option<usize>,
     /// Tokens in the cache at a time, with those that texts at work may still get: a text that does not fit waits. Also the
-    /// longest text.
+    /// longest text. Beside them are those of texts that ended lately: as many at most, and no more than the model's context.
     pub cached_tokens: usize,
     /// Time that a client has to send the head of a request, or to begin another one.
     pub head_time: Duration,

@@ -3,9 +3,8 @@
 use std::collections::VecDeque;
 
 use paring_generate::Sequence;
+use paring_generate::engine::LEAST_SHARED;
 
-/// Tokens in common for which a copy is worth it.
-const LEAST: usize = 16;
 /// Texts that are kept, at most.
 const TEXTS: usize = 16;
 
@@ -22,8 +21,11 @@ impl Recent {
         Self { texts: VecDeque::new(), most }
     }
 
-    /// Keeps a text, in place of those that it begins with.
+    /// Keeps a text, in place of those that it begins with. One that is too short to continue is dropped.
     pub fn keep(&mut self, text: Sequence) {
+        if text.len() < LEAST_SHARED {
+            return;
+        }
         self.texts.retain(|other| other.common(text.ids()) < other.len());
         self.texts.push_back(text);
         while self.texts.len() > TEXTS || self.tokens() > self.most {
@@ -31,19 +33,18 @@ impl Recent {
         }
     }
 
-    /// A text that has more tokens in common with the beginning of `prompt` than the others, and the number of them.
-    pub fn begin(&mut self, prompt: &[u32]) -> Option<(Sequence, usize)> {
+    /// The beginning of a text that has more tokens in common with that of `prompt` than the others.
+    pub fn begin(&mut self, prompt: &[u32]) -> Option<Sequence> {
         let common = |text: &Sequence| text.common(prompt);
         let (at, found) = self.texts.iter().map(common).enumerate().max_by_key(|&(at, common)| (common, at))?;
         // At least the last token of a prompt is computed.
         let common = found.min(prompt.len().saturating_sub(1));
-        if common < LEAST {
+        if common < LEAST_SHARED {
             return None;
         }
         // One that the prompt continues comes back longer.
         let continues = self.texts.get(at).is_some_and(|text| text.len() == found);
-        let text = if continues { self.texts.remove(at) } else { self.texts.get(at).cloned() };
-        text.map(|text| (text, common))
+        if continues { self.texts.remove(at) } else { self.texts.get(at)?.prefix(common).ok() }
     }
 
     /// Bytes of keys and values.

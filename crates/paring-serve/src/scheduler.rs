@@ -186,14 +186,15 @@ impl Thread {
             }
             let Some(Waiting { mut request, client, tokens: more }) = self.waiting.pop_front() else { return };
             // All logits of a prompt are made where its probabilities are asked for.
-            if request.prompt_logprobs.is_none()
-                && let Some((text, common)) = self.recent.begin(&request.prompt)
-            {
-                self.metrics.reused_tokens.fetch_add(common as u64, Relaxed);
-                request.seen = Some(text);
+            if request.prompt_logprobs.is_none() {
+                request.seen = self.recent.begin(&request.prompt);
             }
+            // At least the last token of a prompt is computed.
+            let seen = request.seen.as_ref().map_or(0, |text| text.common(&request.prompt));
+            let reused = seen.min(request.prompt.len().saturating_sub(1));
             match self.batch.add(request) {
                 Ok(id) => {
+                    self.metrics.reused_tokens.fetch_add(reused as u64, Relaxed);
                     tokens += more;
                     self.running.insert(id, client);
                 }

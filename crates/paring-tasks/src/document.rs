@@ -17,6 +17,17 @@ pub(crate) enum Document {
         words: usize,
         bytes: usize,
     },
+    /// A text that is summarized.
+    Article(Article),
+}
+
+/// An article and its summary.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Article {
+    /// The article.
+    pub article: String,
+    /// The sentences of a person about it, with line breaks between them.
+    pub highlights: String,
 }
 
 /// Contexts and continuations.
@@ -44,14 +55,17 @@ pub(crate) struct Row<'a> {
     pub place: &'a str,
     pub columns: &'a [&'static str],
     pub values: &'a [Value],
+    /// True where the file is somebody's own, and not published.
+    pub is_own: bool,
 }
 
 impl<'a> Row<'a> {
     /// The error that a column holds something else than what is expected.
     pub fn bad(&self, column: &str, expected: &str, got: &Value) -> Error {
         let Self { file, place, .. } = self;
+        let advice = if self.is_own { "change the row, or leave it out" } else { "download or write the file again" };
         Error::documents(format!(
-            "{file}: {place}: column {column:?}: expected {expected}, got {}; download or write the file again",
+            "{file}: {place}: column {column:?}: expected {expected}, got {}; {advice}",
             shown(got)
         ))
     }

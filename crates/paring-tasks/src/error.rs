@@ -1,5 +1,7 @@
 //! The errors of this crate: one line each.
 
+use std::path::PathBuf;
+
 use paring_format::message;
 use paring_format::message::{Message, Setting};
 
@@ -50,6 +52,12 @@ impl Error {
     /// Documents that cannot be used.
     pub(crate) fn documents(reason: impl Into<Message>) -> Self {
         Error::Documents(reason.into())
+    }
+
+    /// Files of documents, without one.
+    pub(crate) fn no_documents(paths: &[PathBuf]) -> Self {
+        let file = paths.first().map_or_else(String::new, |path| path.display().to_string());
+        Error::documents(format!("{file}: no documents in it; download or write it again"))
     }
 
     /// A value of an option that makes no sense.

@@ -5,7 +5,7 @@
 //! * [`options`]: examples, limits, and the protocol by which texts become tokens.
 //! * [`mod@compare`]: two runs over the same documents.
 //! * [`request`]: a continuation whose probability a model is asked for, and its answer.
-//! * [`rouge`]: the overlap of predicted texts and references.
+//! * [`summaries`]: articles that a model summarizes; [`rouge`]: the overlap of predicted texts and references.
 //!
 //! Nothing here knows a model: a program that has one answers a flat list of requests.
 //!
@@ -26,6 +26,7 @@ pub mod rouge;
 mod schemas;
 mod set;
 mod shots;
+pub mod summaries;
 pub mod table;
 #[cfg(test)]
 mod tests;
@@ -33,6 +34,7 @@ mod text;
 pub mod work;
 
 pub use compare::{Comparison, compare};
+pub use document::Article;
 pub use error::{Error, Result};
 pub use files::{Files, Remote};
 pub use options::{Limit, Options, Protocol};

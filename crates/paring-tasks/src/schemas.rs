@@ -4,7 +4,7 @@ use serde_json::Value;
 
 use paring_data::python::{capitalized, is_space};
 
-use crate::document::{Choices, Document, Row, up_to};
+use crate::document::{Article, Choices, Document, Row, up_to};
 use crate::error::{Error, Result};
 use crate::options::Protocol;
 use crate::text::{cleaned, detokenized, pieces, stripped};
@@ -150,6 +150,15 @@ pub(crate) const WIKITEXT: Schema = Schema {
     read: |row, _| {
         let page = row.text("page")?;
         Ok(Document::Page { text: detokenized(page), words: pieces(page), bytes: page.len() })
+    },
+};
+
+pub(crate) const CNN_DAILYMAIL: Schema = Schema {
+    needed: &["article", "highlights"],
+    also: &[],
+    read: |row, _| {
+        let (article, highlights) = (row.text("article")?.into(), row.text("highlights")?.into());
+        Ok(Document::Article(Article { article, highlights }))
     },
 };
 

@@ -75,7 +75,7 @@ impl Loaded {
     pub fn page(&self) -> Option<&str> {
         match &self.document {
             Document::Page { text, .. } => Some(text),
-            Document::Choices(_) => None,
+            Document::Choices(_) | Document::Article(_) => None,
         }
     }
 }

@@ -20,8 +20,8 @@ pub struct Task {
     pub split: &'static str,
     /// Documents of that split as it is published; 0 of a file of one's own.
     pub documents: usize,
-    /// The harness's version of the task.
-    pub version: f64,
+    /// The harness's version of the task; `None` of one that it does not have.
+    pub version: Option<f64>,
     /// The form of its answers.
     pub kind: Kind,
     pub(crate) description: Cow<'static, str>,
@@ -46,6 +46,21 @@ pub enum Source {
     File(PathBuf),
 }
 
+impl Source {
+    /// The repository on the hub and its configuration; `None` of a file.
+    pub fn repository(&self) -> Option<(&'static str, &'static str)> {
+        match self {
+            Source::Hub { repo, config, .. } => Some((repo, config)),
+            Source::File(_) => None,
+        }
+    }
+
+    /// True of a file of one's own.
+    pub fn is_own(&self) -> bool {
+        self.repository().is_none()
+    }
+}
+
 /// The form of answers, and the metrics that are made of them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
@@ -58,6 +73,8 @@ pub enum Kind {
     LastWord,
     /// The probability of whole texts, in windows.
     Rolling,
+    /// A summary that the model writes, compared with a person's by ROUGE.
+    Summary,
 }
 
 impl Kind {
@@ -68,6 +85,7 @@ impl Kind {
             Kind::Choice { normed: false } => &["acc"],
             Kind::LastWord => &["perplexity", "acc"],
             Kind::Rolling => &["word_perplexity", "byte_perplexity", "bits_per_byte"],
+            Kind::Summary => &["rouge1", "rouge2", "rougeL", "rougeLsum"],
         }
     }
 }
@@ -89,7 +107,7 @@ const TRAIN_APART: Shots = Shots::Drawn { pool: Some("train"), apart: true };
 const NORMED: Kind = Kind::Choice { normed: true };
 const PLAIN: Kind = Kind::Choice { normed: false };
 
-/// A row of the table.
+/// A row of the table that the harness has.
 const fn task(
     name: &'static str,
     (repo, config, files): (&'static str, &'static str, &'static [&'static str]),
@@ -99,7 +117,19 @@ const fn task(
     schema: Schema,
     shots: Shots,
 ) -> Task {
-    let source = Source::Hub { repo, config, files };
+    let (source, version) = (Source::Hub { repo, config, files }, Some(version));
+    let (name, description) = (Cow::Borrowed(name), Cow::Borrowed(""));
+    Task { name, source, split, documents, version, kind, description, schema, shots }
+}
+
+/// A row of articles that are summarized.
+const fn summary(
+    name: &'static str,
+    (repo, config, files): (&'static str, &'static str, &'static [&'static str]),
+    (split, documents): (&'static str, usize),
+    schema: Schema,
+) -> Task {
+    let (source, version, kind, shots) = (Source::Hub { repo, config, files }, None, Kind::Summary, Shots::None);
     let (name, description) = (Cow::Borrowed(name), Cow::Borrowed(""));
     Task { name, source, split, documents, version, kind, description, schema, shots }
 }
@@ -107,7 +137,7 @@ const fn task(
 const SHARDS: &[&str] = &["{config}/{split}"];
 
 #[rustfmt::skip]
-static TASKS: [Task; 9] = [
+static TASKS: [Task; 10] = [
     task("winogrande", ("allenai/winogrande", "winogrande_xl", SHARDS), ("validation", 1267), 1.0, PLAIN, schemas::WINOGRANDE, TRAIN_APART),
     task("piqa", ("baber/piqa", "default", &["piqa_{split}"]), ("validation", 1838), 1.0, NORMED, schemas::PIQA, TRAIN_APART),
     task("hellaswag", ("Rowan/hellaswag", "default", &["data/{split}"]), ("validation", 10042), 1.0, NORMED, schemas::HELLASWAG, TRAIN_APART),
@@ -119,6 +149,7 @@ static TASKS: [Task; 9] = [
     task("openbookqa", ("allenai/openbookqa", "main", SHARDS), ("test", 500), 1.0, NORMED, schemas::OPENBOOKQA, TRAIN),
     task("wikitext", ("EleutherAI/wikitext_document_level", "wikitext-2-raw-v1", &["{config}/{config}-{split}"]), ("test", 62), 2.0,
         Kind::Rolling, schemas::WIKITEXT, Shots::None),
+    summary("cnn_dailymail", ("abisee/cnn_dailymail", "3.0.0", SHARDS), ("test", 11490), schemas::CNN_DAILYMAIL),
 ];
 
 /// Names of the groups of [`SUBJECTS`]; that of all is the first.
@@ -224,7 +255,7 @@ pub fn of_file(path: PathBuf) -> Result<Task> {
     }
     let name = Cow::Owned(name.to_owned());
     let shots = Shots::Drawn { pool: None, apart: true };
-    let (split, documents, version, kind, schema) = ("file", 0, 1.0, NORMED, schemas::OWN);
+    let (split, documents, version, kind, schema) = ("file", 0, Some(1.0), NORMED, schemas::OWN);
     let description = Cow::Borrowed("");
     Ok(Task { name, source: Source::File(path), split, documents, version, kind, description, schema, shots })
 }

@@ -14,7 +14,7 @@ use crate::request::{Request, Score};
 use crate::results::{self, Sample, TaskResult};
 use crate::set::{Asked, Set, What, digest};
 use crate::shots::{Loaded, drawn, example};
-use crate::table::{self, Group, Shots, Task};
+use crate::table::{self, Group, Kind, Shots, Task};
 
 /// Documents that become tokens at a time.
 const AT_A_TIME: usize = 64;
@@ -23,6 +23,7 @@ const AT_A_TIME: usize = 64;
 #[derive(Clone, Debug, Default)]
 pub struct Plan {
     tasks: Vec<Task>,
+    summarized: Vec<Task>,
     groups: Vec<&'static Group>,
 }
 
@@ -51,8 +52,9 @@ impl Plan {
     }
 
     fn add(&mut self, task: &Task) {
-        if self.tasks.iter().all(|known| known.name != task.name) {
-            self.tasks.push(task.clone());
+        let of_kind = if task.kind == Kind::Summary { &mut self.summarized } else { &mut self.tasks };
+        if of_kind.iter().all(|known| known.name != task.name) {
+            of_kind.push(task.clone());
         }
     }
 
@@ -66,12 +68,17 @@ impl Plan {
         Ok(self)
     }
 
-    /// The chosen tasks.
+    /// The chosen tasks that make requests.
     pub fn tasks(&self) -> &[Task] {
         &self.tasks
     }
 
-    /// Reads the documents and makes requests of them, for a model that takes `longest` tokens at a time.
+    /// Those that are summarized ([`crate::summaries`]).
+    pub fn summarized(&self) -> &[Task] {
+        &self.summarized
+    }
+
+    /// Reads the documents of [`Plan::tasks`] and makes requests of them, for a model that takes `longest` tokens at a time.
     ///
     /// Errors where documents are nowhere or are not what the task needs, there are fewer examples than asked for, or a text makes
     /// no tokens or too many; always one line with the file, the row and what to do. Takes memory for all tokens.
@@ -162,7 +169,8 @@ fn read(task: &Task, split: &str, options: &Options, finder: &Finder<'_>) -> Res
         let mut wrong = None;
         records::each(path, schema.needed, schema.also, &mut |record| {
             let Record { place, values } = record;
-            let row = Row { file: &file, place: &place, columns: &columns, values: &values };
+            let is_own = task.source.is_own();
+            let row = Row { file: &file, place: &place, columns: &columns, values: &values, is_own };
             match (schema.read)(&row, options.protocol) {
                 Ok(document) => {
                     places.push(format!("{file}: {place}"));
@@ -177,8 +185,7 @@ fn read(task: &Task, split: &str, options: &Options, finder: &Finder<'_>) -> Res
         }
     }
     if loaded.is_empty() {
-        let file = paths.first().map_or_else(String::new, |path| path.display().to_string());
-        return Err(Error::documents(format!("{file}: no documents in it; download or write it again")));
+        return Err(Error::no_documents(&paths));
     }
     Ok((loaded, places))
 }
@@ -203,7 +210,7 @@ impl Work {
             let some = begin..texts.documents.len().min(begin + AT_A_TIME);
             self.add_some(texts, some, encoding, &mut documents)?;
         }
-        let (version, kind) = (task.version, task.kind);
+        let (version, kind) = (task.version.unwrap_or_default(), task.kind);
         self.sets.push(Set { task: task.name.to_string(), version, kind, documents });
         Ok(())
     }

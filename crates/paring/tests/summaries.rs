@@ -6,12 +6,12 @@ use std::sync::Arc;
 use paring::commands::summaries::{Summarizer, SummaryOptions, prompt};
 use paring::report::LayerReport;
 use paring::report::progress::{EvalProgress, Observer};
-use paring::request::{DataOptions, Generator, Sources};
-use paring_data::summaries::Article;
+use paring::request::{Generator, Sources, TaskOptions};
 use paring_data::tokenizer::tokenizer_from;
 use paring_generate::settings::Length;
 use paring_generate::{EarlyStopping, Settings, beam};
 use paring_kernels::device::Device;
+use paring_tasks::Article;
 use paring_tasks::rouge::{Kind, Rouge};
 
 const DEMO: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../paring-cli/demo");
@@ -62,10 +62,14 @@ fn articles() -> Vec<Article> {
         let (article, highlights) = (text(count, step), format!(" {} .\nNobody skated .\n", text(20, step)));
         format!("{}\n", serde_json::json!({"id": step, "article": article, "highlights": highlights}))
     });
-    std::fs::write(dir.path().join("cnn_dailymail.jsonl"), lines.concat()).unwrap();
-    let options = DataOptions { data_dir: Some(dir.path().into()), ..DataOptions::default() };
-    assert_eq!(Sources::default().articles(&options, Some(2)).unwrap().len(), 2);
-    Sources::default().articles(&options, None).unwrap()
+    std::fs::create_dir(dir.path().join("cnn_dailymail")).unwrap();
+    std::fs::write(dir.path().join("cnn_dailymail/test.jsonl"), lines.concat()).unwrap();
+    let options = TaskOptions {
+        names: vec!["cnn_dailymail".into()],
+        data_dir: Some(dir.path().into()),
+        ..TaskOptions::default()
+    };
+    Sources::default().articles(&options).unwrap().remove(0).1
 }
 
 /// Short summaries, so that prompts have a place in a context of 256 tokens.

@@ -63,6 +63,16 @@ impl Plane {
         }
     }
 
+    fn prefix(&self, len: usize) -> Self {
+        match self {
+            Plane::F32(all) => Plane::F32(all[..len.min(all.len())].to_vec()),
+            Plane::Bf16(all) => Plane::Bf16(all[..len.min(all.len())].to_vec()),
+            Plane::E4m3 { codes, scale } => {
+                Plane::E4m3 { codes: codes[..len.min(codes.len())].to_vec(), scale: *scale }
+            }
+        }
+    }
+
     fn truncate(&mut self, len: usize) {
         match self {
             Plane::F32(all) => all.truncate(len),
@@ -113,6 +123,14 @@ multiversion! {
         for (out, &number) in out.iter_mut().zip(numbers) {
             *out = simd::round_bf16(number);
         }
+    }
+}
+
+/// The first `len` positions of keys and values.
+fn narrowed(both: Option<&[Tensor; 2]>, len: usize) -> Result<Option<[Tensor; 2]>> {
+    match both {
+        Some([keys, values]) if len > 0 => Ok(Some([keys.narrow(0, 0, len)?, values.narrow(0, 0, len)?])),
+        _ => Ok(None),
     }
 }
 
@@ -214,6 +232,21 @@ impl KeyValues {
         Ok(())
     }
 
+    /// A copy of the first `len` positions. On a GPU it shares their memory.
+    pub fn prefix(&self, len: usize) -> Result<Self> {
+        let len = len.min(self.len);
+        let store = match &self.store {
+            Store::Host { keys, values } => {
+                let of = |planes: &[Plane]| planes.iter().map(|plane| plane.prefix(len * self.dim)).collect();
+                Store::Host { keys: of(keys), values: of(values) }
+            }
+            Store::Device { device, both } => {
+                Store::Device { device: device.clone(), both: narrowed(both.as_ref(), len)? }
+            }
+        };
+        Ok(Self { len, store, ..*self })
+    }
+
     /// Forgets the positions from `len` on.
     pub fn truncate(&mut self, len: usize) -> Result<()> {
         if len >= self.len {
@@ -223,12 +256,7 @@ impl KeyValues {
             Store::Host { keys, values } => {
                 keys.iter_mut().chain(values).for_each(|plane| plane.truncate(len * self.dim));
             }
-            Store::Device { both, .. } => {
-                *both = match both.take() {
-                    Some([k, v]) if len > 0 => Some([k.narrow(0, 0, len)?, v.narrow(0, 0, len)?]),
-                    _ => None,
-                };
-            }
+            Store::Device { both, .. } => *both = narrowed(both.take().as_ref(), len)?,
         }
         self.len = len;
         Ok(())

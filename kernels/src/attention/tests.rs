@@ -120,6 +120,9 @@ fn caches_do_not_depend_on_pieces_and_forget() {
         fork.truncate(60).unwrap();
         assert_eq!((fork.len(), fork.is_empty()), (60, false));
         assert!(run(&fork) != expected && run(&whole) == expected);
+        let prefix = whole.prefix(60).unwrap();
+        assert_eq!((prefix.len(), prefix.bytes()), (60, fork.bytes()));
+        assert!(run(&prefix) == run(&fork) && run(&whole.prefix(100).unwrap()) == expected);
         fork.append(&k.narrow(0, 60, 30).unwrap(), &v.narrow(0, 60, 30).unwrap()).unwrap();
         assert!(run(&fork) == expected);
     }

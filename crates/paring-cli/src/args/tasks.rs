@@ -6,8 +6,7 @@ use clap::Args;
 use clap::builder::NonEmptyStringValueParser;
 use paring::request::TaskOptions;
 use paring::{Error, Result};
-use paring_data::summaries::NAME as SUMMARIES;
-use paring_tasks::{Limit, Options, table};
+use paring_tasks::{Kind, Limit, Options, table};
 
 use super::generation::count;
 use super::headings::TASKS;
@@ -56,14 +55,14 @@ impl TaskArgs {
         !self.tasks.is_empty() || !self.task_file.is_empty()
     }
 
-    /// True if summaries are among the tasks.
-    pub fn summarizes(&self) -> bool {
-        self.names().any(|name| name == SUMMARIES)
-    }
-
     fn names(&self) -> impl Iterator<Item = &str> {
         self.tasks.iter().map(|name| name.trim())
     }
+}
+
+/// True if the task of a name is summarized.
+fn is_summarized(name: &str) -> bool {
+    table::find(name).is_some_and(|task| task.kind == Kind::Summary)
 }
 
 /// A kind of measurement.
@@ -79,7 +78,7 @@ impl Measurement {
         match self {
             Measurement::Perplexity => "perplexity",
             Measurement::Questions => "tasks with questions",
-            Measurement::Summaries => "cnn_dailymail",
+            Measurement::Summaries => "summaries (cnn_dailymail)",
         }
     }
 }
@@ -88,11 +87,11 @@ impl EvalArgs {
     /// The measurements that are asked for, which are not empty.
     fn measurements(&self) -> Vec<Measurement> {
         let tasks = &self.tasks;
-        let questions = tasks.names().any(|name| name != SUMMARIES) || !tasks.task_file.is_empty();
+        let questions = tasks.names().any(|name| !is_summarized(name)) || !tasks.task_file.is_empty();
         let asked = [
             (Measurement::Perplexity, !tasks.is_asked()),
             (Measurement::Questions, questions),
-            (Measurement::Summaries, tasks.summarizes()),
+            (Measurement::Summaries, tasks.names().any(is_summarized)),
         ];
         asked.into_iter().filter(|(_, is_asked)| *is_asked).map(|(measurement, _)| measurement).collect()
     }
@@ -132,7 +131,7 @@ impl EvalArgs {
         }
         for (option, is_given) in [("--weight-only", self.weight_only), ("--dry-run", tasks.dry_run)] {
             if is_given && asked.contains(&Summaries) {
-                return Err(Error::Misuse(format!("{option} is not for {SUMMARIES}; leave one of them out")));
+                return Err(Error::Misuse(format!("{option} is not for {}; leave one of them out", Summaries.name())));
             }
         }
         match &inputs.dataset {
@@ -148,12 +147,12 @@ impl EvalArgs {
         windows(self.limit)
     }
 
-    /// The tasks with questions, and their choices; `None` if there are none.
-    pub fn questions(&self) -> Option<TaskOptions> {
+    /// The tasks, and the choices of how they are asked.
+    pub fn asked(&self) -> TaskOptions {
         let tasks = &self.tasks;
         let usual = Options::default();
-        self.measurements().contains(&Measurement::Questions).then(|| TaskOptions {
-            names: tasks.names().filter(|name| *name != SUMMARIES).map(String::from).collect(),
+        TaskOptions {
+            names: tasks.names().map(String::from).collect(),
             files: tasks.task_file.clone(),
             choices: Options {
                 shots: tasks.num_fewshot.unwrap_or(usual.shots),
@@ -165,7 +164,7 @@ impl EvalArgs {
             },
             longest: self.seqlen.map(|tokens| tokens as usize),
             data_dir: self.inputs.data_dir.clone(),
-        })
+        }
     }
 }
 
@@ -217,8 +216,8 @@ impl Run {
                 format!("--eval {asked}: {} are no tasks, and perplexity is measured on one", data.join(" and "));
             return Err(Error::Misuse(problem + "; `paring tasks` lists all tasks"));
         }
-        if data.contains(&SUMMARIES) {
-            let problem = format!("--eval {asked}: summaries are measured by `paring eval MODEL --tasks {SUMMARIES}`");
+        if let Some(name) = names.iter().find(|name| is_summarized(name)) {
+            let problem = format!("--eval {asked}: summaries are measured by `paring eval MODEL --tasks {name}`");
             return Err(Error::Misuse(problem + "; leave them out here"));
         }
         let evaluation = data.first().map(|name| name.to_string());

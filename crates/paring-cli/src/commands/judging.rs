@@ -6,9 +6,8 @@ use paring::report::progress::{EvalProgress, Observer};
 use paring::report::{Clock, LayerReport};
 use paring::request::{Sources, TaskOptions};
 use paring::{Error, Result};
-use paring_data::summaries::{Article, NAME as SUMMARIES};
 use paring_format::writer::{InputFiles, NamedFile};
-use paring_tasks::{Limit, Sample};
+use paring_tasks::{Article, Sample};
 use serde_json::{Map, Value, json};
 
 use crate::args::{EvalArgs, Shared, sources};
@@ -22,8 +21,8 @@ const STOPPED: u8 = 130;
 /// Judges a model by tasks. Whatever can be wrong with options and data is known before the first answer.
 pub fn judge(args: &EvalArgs, shared: &Shared, log: &Log) -> Result<Answer, Failure> {
     let (running, sources) = (&args.running, args.adapter.applied(sources(shared.quiet, &args.inputs.opening))?);
-    let questions = args.questions();
-    questions.iter().try_for_each(|options| options.plan().map(drop))?;
+    let options = args.asked();
+    let plan = options.plan()?;
     args.summaries.options().check()?;
     let threads = machine::threads(running.threads, running.place.isa.as_deref())?;
     let local = sources.local(&args.inputs.model)?;
@@ -39,7 +38,7 @@ pub fn judge(args: &EvalArgs, shared: &Shared, log: &Log) -> Result<Answer, Fail
         file.check()?;
     }
     let work = Work { args, local: &local, sources: &sources };
-    let articles = if args.tasks.summarizes() { Some(work.articles()?) } else { None };
+    let summarized = sources.articles(&options)?;
     let mut progress = Progress::new(shared.channels(), running.verbose, log);
     threads.iter().for_each(|note| progress.note(note));
     let interrupt = progress.interrupts()?;
@@ -47,12 +46,12 @@ pub fn judge(args: &EvalArgs, shared: &Shared, log: &Log) -> Result<Answer, Fail
     if let Some(adapter) = &sources.adapter {
         progress.note(&format!("with the adapter {}", adapter.place.display()));
     }
-    if let Some(options) = &questions {
-        work.answer(options, &mut progress, &mut found)?;
+    if !plan.tasks().is_empty() {
+        work.answer(&options, &mut progress, &mut found)?;
     }
     let mut is_stopped = false;
-    if let Some(articles) = articles {
-        is_stopped = work.summarize(articles, (&mut progress, &interrupt), &mut found)?;
+    for task in summarized {
+        is_stopped = is_stopped || work.summarize(task, (&mut progress, &interrupt), &mut found)?;
     }
     progress.done();
     let Found { mut lines, mut value, tasks, samples } = found;
@@ -87,17 +86,6 @@ struct Found {
 }
 
 impl Work<'_> {
-    /// The articles to summarize.
-    fn articles(&self) -> Result<Vec<Article>> {
-        let most = match self.args.limit {
-            Some(Limit::Documents(most)) => Some(most),
-            Some(Limit::Fraction(_)) | None => None,
-        };
-        let mut articles = self.sources.articles(&self.args.inputs.data_options(), most)?;
-        articles.truncate(self.args.limit.map_or(articles.len(), |limit| limit.of(articles.len())));
-        Ok(articles)
-    }
-
     /// Answers questions, or says what that takes.
     fn answer(&self, options: &TaskOptions, progress: &mut Progress<'_>, found: &mut Found) -> Result<(), Failure> {
         let running = &self.args.running;
@@ -131,7 +119,7 @@ impl Work<'_> {
     /// Summarizes articles; true if ctrl-C ended it before the last one.
     fn summarize(
         &self,
-        articles: Vec<Article>,
+        (task, articles): (String, Vec<Article>),
         (progress, interrupt): (&mut Progress<'_>, &Interrupt),
         found: &mut Found,
     ) -> Result<bool, Failure> {
@@ -151,12 +139,12 @@ impl Work<'_> {
             Err(_) if is_stopped => return Ok(true),
             made => made?,
         };
-        found.lines.extend(show::tasks::summarized(&made));
+        found.lines.extend(show::tasks::summarized(&task, &made));
         for (doc, prediction) in made.predictions.iter().enumerate() {
-            let line = json!({"task": SUMMARIES, "doc": doc, "prediction": prediction});
+            let line = json!({"task": task, "doc": doc, "prediction": prediction});
             found.samples.extend(format!("{line}\n").bytes());
         }
-        found.tasks.insert(SUMMARIES.into(), of_summaries(&made));
+        found.tasks.insert(task, of_summaries(&made));
         if found.value.get("seconds").is_none() {
             let Summaries { place, seconds, peak_rss_mib, .. } = &made;
             found.value = json!(place);

@@ -2,7 +2,7 @@
 
 use paring::report::words::plural;
 use paring::{Error, Result};
-use paring_data::texts;
+use paring_data::texts::{self, Texts};
 use paring_tasks::rouge::{self, Kind, Mean, Overlaps, Rouge, sentences};
 use rayon::prelude::*;
 use serde_json::{Value, json};
@@ -12,8 +12,8 @@ use crate::show::{self, Answer, Failure, Sentences};
 
 pub fn rouge(args: &RougeArgs) -> Result<Answer, Failure> {
     let of_references = args.reference_field.as_deref().or(args.field.as_deref());
-    let predictions = texts::predictions(&args.predictions, args.field.as_deref())?.texts;
-    let references = texts::references(&args.references, of_references)?.texts;
+    let Texts { texts: predictions, field } = texts::predictions(&args.predictions, args.field.as_deref())?;
+    let Texts { texts: references, field: reference_field } = texts::references(&args.references, of_references)?;
     let (count, expected) = (predictions.len(), references.len());
     if count != expected {
         let (file, other) = (args.predictions.display(), args.references.display());
@@ -34,7 +34,8 @@ pub fn rouge(args: &RougeArgs) -> Result<Answer, Failure> {
     let most = references.iter().map(Vec::len).max().unwrap_or(0);
     let sentences = if args.split_sentences { Sentences::Approximate } else { Sentences::Lines };
     let mut value = json!({
-        "texts": count, "references": most, "stemmer": rouge.stemming,
+        "texts": count, "references": most, "field": field, "reference_field": reference_field,
+        "stemmer": rouge.stemming,
         "sentences": if args.split_sentences { "approximate" } else { "lines" },
     });
     // F alone by the names of the kinds, which programs read; the rest of each beside them.

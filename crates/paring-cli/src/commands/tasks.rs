@@ -1,9 +1,7 @@
 //! The command that lists the tasks.
 
 use paring::{Error, Result};
-use paring_data::summaries::NAME as SUMMARIES;
-use paring_tasks::rouge::Kind;
-use paring_tasks::table::{self, Group, Source, Task};
+use paring_tasks::table::{self, Group, Task};
 use serde_json::{Value, json};
 
 use crate::args::TasksArgs;
@@ -19,8 +17,7 @@ pub fn tasks(args: &TasksArgs) -> Result<Answer, Failure> {
     };
     let tasks: Vec<&Task> = table::tasks().iter().filter(is_asked).collect();
     let groups: Vec<&Group> = table::groups().iter().filter(|group| group.name.contains(name)).collect();
-    let summarizes = group.is_none() && SUMMARIES.contains(name);
-    if tasks.is_empty() && !summarizes {
+    if tasks.is_empty() {
         return Err(Error::Misuse(format!("no task has {name} in its name; `paring tasks` lists all")).into());
     }
     let is_grouped = |task: &Task| table::groups().iter().any(|group| group.tasks.contains(&&*task.name));
@@ -36,22 +33,7 @@ pub fn tasks(args: &TasksArgs) -> Result<Answer, Failure> {
             format!("{} as one: {}, …; `paring tasks {}` lists them", counted(group), group.tasks[0], group.name);
         lines.push(show::entry("tasks", &text));
     }
-    let mut tasks: Vec<Value> = tasks.iter().map(|task| object(task)).collect();
-    if summarizes {
-        let metrics = Kind::ALL.map(Kind::name);
-        lines.push(SUMMARIES.into());
-        lines.push(show::entry("data", "abisee/cnn_dailymail, 3.0.0: 11490 articles of test, which are summarized"));
-        lines.push(show::entry("metrics", &format!("{} (rouge_score, with stems)", metrics.join(", "))));
-        tasks.push(json!({
-            "task": SUMMARIES,
-            "repository": "abisee/cnn_dailymail",
-            "config": "3.0.0",
-            "split": "test",
-            "documents": 11490,
-            "metrics": metrics,
-            "version": null,
-        }));
-    }
+    let tasks: Vec<Value> = tasks.iter().map(|task| object(task)).collect();
     let groups = groups.iter().map(|group| json!({"group": group.name, "tasks": group.tasks}));
     Ok(Answer::new(&json!({"tasks": tasks, "groups": groups.collect::<Vec<_>>()}))?.lines(lines))
 }
@@ -65,22 +47,20 @@ fn counted(group: &Group) -> String {
 /// The data of a task and its metrics.
 fn entries(task: &Task) -> Vec<String> {
     let (documents, split) = (task.documents, task.split);
-    let place = match &task.source {
-        Source::Hub { repo, config: "default", .. } => repo.to_string(),
-        Source::Hub { repo, config, .. } => format!("{repo}, {config}"),
-        Source::File(path) => path.display().to_string(),
+    let place = match task.source.repository() {
+        Some((repo, "default")) => repo.to_string(),
+        Some((repo, config)) => format!("{repo}, {config}"),
+        None => task.name.to_string(),
     };
+    let by = task.version.map_or("rouge_score, with stems".into(), |version| format!("version {version:.1}"));
     vec![
         show::entry("data", &format!("{place}: {documents} documents of {split}")),
-        show::entry("metrics", &format!("{} (version {:.1})", task.kind.metrics().join(", "), task.version)),
+        show::entry("metrics", &format!("{} ({by})", task.kind.metrics().join(", "))),
     ]
 }
 
 fn object(task: &Task) -> Value {
-    let (repo, config) = match &task.source {
-        Source::Hub { repo, config, .. } => (Some(*repo), Some(*config)),
-        Source::File(_) => (None, None),
-    };
+    let (repo, config) = task.source.repository().unzip();
     json!({
         "task": task.name,
         "repository": repo,

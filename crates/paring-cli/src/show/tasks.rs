@@ -75,11 +75,11 @@ pub fn difference(found: &Comparison) -> String {
 const CERTAIN: f64 = 0.001;
 
 /// The figures of summaries.
-pub fn summarized(made: &Summaries) -> Vec<String> {
+pub fn summarized(task: &str, made: &Summaries) -> Vec<String> {
     let figure = |figure: &Figure| {
         let stderr = figure.stderr.map_or(String::new(), |stderr| format!(" ± {stderr:.2}"));
         let about = if figure.is_approximate { " (approximate: sentences by rules)" } else { "" };
-        format!("cnn_dailymail  {:<9} {:.2}{stderr}{about}", figure.kind, figure.f)
+        format!("{task}  {:<9} {:.2}{stderr}{about}", figure.kind, figure.f)
     };
     let Summaries { articles, of, cut, longest_input, beams, new_tokens, seconds, place, peak_rss_mib, .. } = made;
     let all = if articles < of { format!(" of {of}") } else { String::new() };
@@ -96,11 +96,13 @@ pub fn summarized(made: &Summaries) -> Vec<String> {
 
 /// The work of a measurement, in a line.
 pub fn amount(amount: &Amount) -> String {
-    let Amount { requests, tokens, computed, rounds, activations } = *amount;
+    let Amount { requests, tokens, computed, rounds, activations, on_disk, .. } = *amount;
+    let file = if on_disk > 0 { format!(", and {} in a file", amounts::size(on_disk as u64)) } else { String::new() };
     format!(
-        "{} of {tokens} tokens, of which {computed} are computed and others shared; activations take {} in memory, in {}",
+        "{} of {tokens} tokens, of which {computed} are computed and others shared, in {} of the weights; activations take {} \
+        in memory{file}",
         plural(requests, "request"),
+        if rounds == 1 { "one pass".into() } else { format!("{rounds} passes") },
         amounts::size(activations as u64),
-        plural(rounds, "round")
     )
 }

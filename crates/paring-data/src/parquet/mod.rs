@@ -31,6 +31,7 @@ use paring_format::files;
 use serde_json::Value;
 
 use crate::error::option;
+use crate::line::{MAX_NAMES, lacks};
 use crate::unpack::Allowance;
 use crate::{Error, Result};
 use column::Column;
@@ -124,10 +125,10 @@ fn no_column(field: &str, metadata: &Metadata) -> String {
 fn absent(field: &str, metadata: &Metadata) -> String {
     let mut names: Vec<&str> = metadata.leaves.iter().map(|leaf| &*leaf.path[0]).collect();
     names.dedup();
-    let more = if names.len() > 8 { ", …" } else { "" };
+    let more = (names.len() > MAX_NAMES).then(|| "…".to_string());
     // Names may have line ends, and an error is one line.
-    let names: Vec<String> = names.into_iter().take(8).map(|name| name.escape_debug().to_string()).collect();
-    format!("no column {field:?} (it has: {}{more})", names.join(", "))
+    let names = names.into_iter().take(MAX_NAMES).map(|name| name.escape_debug().to_string()).chain(more);
+    lacks(format_args!("column {field:?}"), &names.collect::<Vec<_>>())
 }
 
 fn physical_type(kind: i64) -> &'static str {

@@ -39,9 +39,7 @@ pub fn each(path: &Path, needed: &[&str], also: &[&str], see: &mut dyn FnMut(Rec
             Fields::NoObject(what) => return Err(documents.bad(number, format!("{what}, expected an object"))),
         };
         if let Some(field) = needed.iter().zip(&values).find_map(|(field, value)| value.is_none().then_some(field)) {
-            let names = line::names(text);
-            let there = if names.is_empty() { String::new() } else { format!(" (it has: {})", names.join(", ")) };
-            return Err(documents.bad(number, format!("no field {field:?}{there}")));
+            return Err(documents.bad(number, line::lacks(format_args!("field {field:?}"), &line::names(text))));
         }
         let values = values.into_iter().map(Option::unwrap_or_default).collect();
         see(Record { place: documents.place(number), values })

@@ -9,6 +9,7 @@
 //! pass, which is [`Example::labels`].
 
 mod answers;
+mod articles;
 mod collect;
 mod conversations;
 mod form;
@@ -28,7 +29,7 @@ pub use set::{Batch, Example, LeftOut, TrainingSet};
 use crate::dataset::{self, Data};
 use crate::documents::Documents;
 use crate::named::{self, Files, Protocol, Purpose};
-use crate::{Error, Result, Tokenizer, summaries};
+use crate::{Error, Result, Tokenizer};
 use collect::Collector;
 use form::Layout;
 
@@ -112,9 +113,9 @@ impl TrainingData {
     /// # Errors
     /// When a file of the set is nowhere.
     pub fn named(name: &str, files: &Files<'_>) -> Result<Option<Self>> {
-        if name.replace('-', "_") == summaries::NAME {
-            let content = Content::Files(summaries::training(files)?, form::articles());
-            return Ok(Some(Self { name: summaries::NAME.into(), content }));
+        if name.replace('-', "_") == articles::NAME {
+            let content = Content::Files(articles::files(files)?, form::articles());
+            return Ok(Some(Self { name: articles::NAME.into(), content }));
         }
         Ok(named::open(name, Purpose::Calibration, Protocol::Gptq, files)?.map(Self::from))
     }

@@ -49,6 +49,14 @@ pub fn exchange(a: &Path, b: &Path) -> io::Result<()> {
     noted(|| exchanged(a, b), || Step::Exchanged(a.into(), b.into()))
 }
 
+/// Bytes that a user may still write in a folder; `None` where the system does not say.
+pub fn free_bytes(dir: &Path) -> Option<u64> {
+    #[cfg(unix)]
+    return rustix::fs::statvfs(dir).ok().map(|of| of.f_bavail.saturating_mul(of.f_frsize));
+    #[cfg(not(unix))]
+    None.filter(|_: &u64| dir.is_dir())
+}
+
 /// Removes a file. One that is gone already is no error.
 pub fn remove(path: &Path) -> io::Result<()> {
     let gone = || match fs::remove_file(path) {

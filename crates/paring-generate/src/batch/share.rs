@@ -2,9 +2,7 @@
 
 use super::job::Job;
 use crate::Result;
-
-/// Tokens in common for which waiting and a copy are worth it.
-const LEAST: usize = 16;
+use crate::engine::{LEAST_SHARED, common};
 
 /// The tokens that a prompt which was not begun can take from those before it in the batch.
 enum Found {
@@ -23,9 +21,7 @@ pub(super) fn share(jobs: &mut [Job]) -> Result<Vec<bool>> {
             Found::Nothing => {}
             Found::Soon => waits[number] = true,
             Found::Now(from, tokens) => {
-                let mut sequence = jobs[from].sequence.clone();
-                sequence.truncate(tokens)?;
-                jobs[number].sequence = sequence;
+                jobs[number].sequence = jobs[from].sequence.prefix(tokens)?;
             }
         }
     }
@@ -38,7 +34,7 @@ fn find(before: &[Job], job: &Job) -> Found {
         return Found::Nothing;
     }
     let own = job.sequence.len();
-    let mut best = (own + LEAST, Found::Nothing);
+    let mut best = (own + LEAST_SHARED, Found::Nothing);
     for (number, other) in before.iter().enumerate() {
         // The logits after a prompt's last token are its own.
         let seen = other.sequence.common(&job.prompt).min(job.prompt.len() - 1);
@@ -48,8 +44,4 @@ fn find(before: &[Job], job: &Job) -> Found {
         }
     }
     best.1
-}
-
-fn common(a: &[u32], b: &[u32]) -> usize {
-    a.iter().zip(b).take_while(|(a, b)| a == b).count()
 }

@@ -45,6 +45,7 @@ fn repositories_are_listed() {
         ("cais/mmlu@main", "all/dev-00000-of-00001.parquet"),
         ("Rowan/hellaswag@refs/convert/parquet", "default/validation/0001.parquet"),
         ("Rowan/hellaswag@refs/convert/parquet", "default/validation/0000.parquet"),
+        ("abisee/cnn_dailymail@refs/convert/parquet", "3.0.0/test/0000.parquet"),
     ]);
     for (task, split, want) in [
         (
@@ -59,6 +60,7 @@ fn repositories_are_listed() {
         ("lambada_openai", "test", &["main/data/lambada_test.jsonl"]),
         ("wikitext", "test", &["main/wikitext-2-raw-v1/wikitext-2-raw-v1-test.parquet"]),
         ("mmlu_anatomy", "dev", &["main/anatomy/dev-00000-of-00001.parquet"]),
+        ("cnn_dailymail", "test", &["refs/convert/parquet/3.0.0/test/0000.parquet"]),
         (
             "hellaswag",
             "validation",
@@ -101,6 +103,9 @@ fn folders_in_every_layout() {
         ("ARC-Easy/test/0000.parquet", "arc_easy", "test"),
         ("hellaswag/default/validation/0000.parquet", "hellaswag", "validation"),
         ("data/validation-00000-of-00001.parquet", "hellaswag", "validation"),
+        ("cnn_dailymail/test.jsonl", "cnn_dailymail", "test"),
+        ("abisee/cnn_dailymail/3.0.0/test-00000-of-00001.parquet", "cnn_dailymail", "test"),
+        ("3.0.0/test/0000.parquet", "cnn_dailymail", "test"),
     ] {
         let dir = tempfile::tempdir().unwrap();
         let file = dir.path().join(path);

@@ -110,6 +110,8 @@ fn names(kind: Kind) -> &'static [&'static str] {
         Kind::Choice { .. } => kind.metrics(),
         Kind::LastWord => &["loglikelihood", "acc"],
         Kind::Rolling => &["loglikelihood"],
+        // No answer to a request counts.
+        Kind::Summary => &[],
     }
 }
 
@@ -177,6 +179,7 @@ pub(crate) fn of_set(set: &Set, scores: &[Score], shots: usize, bootstrap: usize
             let all = [by_word.exp(), by_byte.exp(), bits];
             names.iter().zip(all).map(|(name, value)| metric(name, value, None)).collect()
         }
+        Kind::Summary => Vec::new(),
     };
     let Set { task, version, documents, .. } = set;
     let (task, version) = (task.clone(), *version);

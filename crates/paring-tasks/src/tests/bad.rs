@@ -79,6 +79,7 @@ fn texts_that_make_no_request() {
 #[test]
 fn names_that_no_task_has() {
     for (name, words) in [
+        ("cnn_dailymial", "did you mean cnn_dailymail?"),
         ("hellaswg", "no task is called \"hellaswg\"; did you mean hellaswag?"),
         ("mmlu_anatomie", "did you mean mmlu_anatomy?"),
         ("something", "known: winogrande, piqa"),

@@ -60,6 +60,7 @@ fn requests_are_those_of_the_harness() {
             for (number, (loaded, want)) in texts.documents.iter().zip(&want).enumerate() {
                 let got = match &loaded.document {
                     Document::Page { text, .. } => json!({"text": text}),
+                    Document::Article(_) => panic!("{} makes no requests", task.name),
                     Document::Choices(choices) => {
                         let pairs = texts.pairs(number);
                         let pairs: Vec<_> = pairs.iter().map(|pair| [&pair.context, &pair.continuation]).collect();
@@ -170,4 +171,29 @@ fn compare_run(name: &str) -> usize {
 fn results_are_those_of_the_harness() {
     let compared: usize = RESULTS.into_iter().chain(["pieces.separate"]).map(compare_run).sum();
     assert!(compared > 4000, "only {compared} requests compared");
+}
+
+/// `add_bos_token` of a `tokenizer_config.json` changes nothing beside a `tokenizer.json`: transformers, and so the harness, does not
+/// follow it, and hears it only from a call.
+#[test]
+fn settings_of_a_tokenizer_add_no_bos() {
+    let plan = Plan::new(["piqa", "boolq"]).unwrap();
+    for model in ["models/bytes", "models/pieces"] {
+        let requests = |tokenizer: &Tokenizer| {
+            plan.prepare(&Options::default(), &folder(&golden("")), tokenizer, 128).unwrap().requests
+        };
+        let want = requests(&tokenizer_of(model));
+        for add in [true, false] {
+            let dir = tempfile::tempdir().unwrap();
+            for entry in std::fs::read_dir(golden(model)).unwrap().flatten() {
+                std::fs::copy(entry.path(), dir.path().join(entry.file_name())).unwrap();
+            }
+            let path = dir.path().join("tokenizer_config.json");
+            let mut config: Value = serde_json::from_slice(&std::fs::read(&path).unwrap()).unwrap();
+            config["add_bos_token"] = json!(add);
+            std::fs::write(&path, config.to_string()).unwrap();
+            let tokenizer = tokenizer(&Checkpoint::open(dir.path()).unwrap(), &Isolation::Thread).unwrap();
+            assert!(requests(&tokenizer) == want, "{model}, {add}");
+        }
+    }
 }

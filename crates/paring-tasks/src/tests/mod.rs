@@ -3,6 +3,7 @@
 mod bad;
 mod golden;
 mod own;
+mod summaries;
 
 use std::path::{Path, PathBuf};
 

@@ -52,6 +52,61 @@ fn examples_are_other_questions() {
     );
 }
 
+/// Each row that cannot be asked is one line: the file, the row, what was expected, what it has, and what to do.
+#[test]
+fn rows_that_are_no_question() {
+    let long = r#"{"query": "a", "choices": ["b", "c c c c c c c c c"], "gold": 0}"#;
+    for (row, reason) in [
+        (r#"{"query": "a", "gold": 0}"#, "no field \"choices\" (it has: query, gold)"),
+        (
+            r#"{"query": "a", "choices": [], "gold": 0}"#,
+            "column \"choices\": expected a list of texts, got an empty list; change the row",
+        ),
+        (r#"{"query": "a", "choices": "b", "gold": 0}"#, "column \"choices\": expected a list of texts, got \"b\""),
+        (
+            r#"{"query": "a", "choices": ["b", 1], "gold": 0}"#,
+            "column \"choices\": expected a list of texts, got [\"b\",1]",
+        ),
+        (r#"{"query": "a", "choices": ["b", "c"]}"#, "no field \"gold\" (it has: query, choices)"),
+        (
+            r#"{"query": "a", "choices": ["b", "c"], "gold": 2}"#,
+            "column \"gold\": expected 0 or 1, got 2; change the row, or leave it out",
+        ),
+        (r#"{"query": "a", "choices": ["b", "c"], "gold": -1}"#, "column \"gold\": expected 0 or 1, got -1"),
+        (r#"{"query": "a", "choices": ["b", "c"], "gold": "1"}"#, "column \"gold\": expected 0 or 1, got \"1\""),
+        (r#"{"query": "a", "choices": ["b", "c"], "gold": null}"#, "column \"gold\": expected 0 or 1, got nothing"),
+        (r#"{"query": 7, "choices": ["b"], "gold": 0}"#, "column \"query\": expected text, got 7"),
+        (r#"{"choices": ["b"], "gold": 0}"#, "column \"query\": expected text, or text in context, got nothing"),
+        (
+            r#"{"query": "a", "context": "a", "choices": ["b"], "gold": 0}"#,
+            "column \"context\": expected nothing beside query, got \"a\"",
+        ),
+        (
+            r#"{"query": "a", "choices": ["b", " "], "gold": 0}"#,
+            "choice 1: its text makes no token of its own after the context; change",
+        ),
+        (long, "choice 1: a continuation of 9 tokens, and the model takes 8; leave the document out"),
+        ("[]", "a list, expected an object"),
+    ] {
+        let (_dir, plan) = written("mine.jsonl", &format!("{}\n{row}\n", QUESTIONS.lines().next().unwrap()));
+        let error = plan.prepare(&Options::default(), &folder(&golden("")), &words(), 8).unwrap_err().to_string();
+        assert!(error.contains("mine.jsonl: line 2: ") && error.contains(reason), "{row}: {error}");
+        assert_eq!(error.lines().count(), 1, "{error}");
+    }
+}
+
+/// As the harness has it: of a context that is too long the end is seen.
+#[test]
+fn long_contexts_lose_their_beginning() {
+    let (_dir, plan) =
+        written("mine.jsonl", r#"{"query": "one two three four five six", "choices": ["tin"], "gold": 0}"#);
+    let work = plan.prepare(&Options::default(), &folder(&golden("")), &words(), 4).unwrap();
+    let request = &work.requests[0];
+    let (seen, first) = request.input(work.longest);
+    assert_eq!((request.context.len(), request.continuation.len()), (6, 1));
+    assert_eq!((seen, first), (request.context[2..].to_vec(), 3));
+}
+
 #[test]
 fn names_of_files() {
     for (name, words) in [

@@ -127,7 +127,7 @@ pub fn compare(
         let at = EvalProgress { done, of: windows.count(), round: round.count(), passed: 0, blocks };
         let mut through = |decoder: &dyn Decoder, passed: usize| -> Result<Vec<Tensor>> {
             let mut hidden =
-                Hidden::embed(decoder, &round, budget::to_run(budget, decoder, (round.count(), round.seqlen))?)?;
+                Hidden::embed(decoder, &round, budget::to_run(budget, decoder, (round.count(), round.seqlen), None)?)?;
             let mut passing = RoundObserver { at: EvalProgress { passed, ..at }, observer };
             walk(decoder, 0..decoder.blocks(), Some(&mut hidden), &mut passing, true, clock)?;
             each_window(&hidden)

@@ -61,7 +61,8 @@ pub fn measure(
     for ids in windows.ids.chunks(per_round * seqlen) {
         let round = Windows { ids: ids.to_vec(), seqlen, seed: None };
         let first = means.len();
-        let hidden = Hidden::embed(decoder, &round, budget::to_run(budget, decoder, (round.count(), round.seqlen))?);
+        let hidden =
+            Hidden::embed(decoder, &round, budget::to_run(budget, decoder, (round.count(), round.seqlen), None)?);
         let mut hidden = hidden.map_err(|e| e.offset_window(first))?;
         let at = EvalProgress {
             done: first,

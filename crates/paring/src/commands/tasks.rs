@@ -7,7 +7,7 @@ use paring_tasks::{Score, TaskResult, Work};
 use serde::Serialize;
 use serde_json::{Map, Value, json};
 
-use super::likelihoods::{self, Amount};
+use super::likelihoods::{self, Amount, Asked, Beyond};
 use crate::pipeline::device::DeviceBudget;
 use crate::report::progress::Observer;
 use crate::report::{Clock, DeviceReport, peak_rss_mib};
@@ -48,8 +48,7 @@ pub fn judge(
 ) -> Result<Judged> {
     let start = Instant::now();
     let amount = amount(decoder, work)?;
-    let asked = (work.requests.as_slice(), work.longest);
-    let scores = likelihoods::score(decoder, budget, asked, clock, observer).map_err(|error| match error {
+    let scores = likelihoods::score(decoder, budget, &asked(work), clock, observer).map_err(|error| match error {
         Error::Text { text, position, problem } => {
             Error::Plan(format!("{}, token {position}: {problem}", work.place(text)))
         }
@@ -70,7 +69,11 @@ pub fn judge(
 /// # Errors
 /// Those of requests that cannot be scored.
 pub fn amount(decoder: &dyn Decoder, work: &Work) -> Result<Amount> {
-    likelihoods::amount(decoder, &work.requests, work.longest)
+    likelihoods::amount(decoder, &asked(work))
+}
+
+fn asked(work: &Work) -> Asked<'_> {
+    Asked { requests: &work.requests, longest: work.longest, beyond: Beyond::default() }
 }
 
 /// Results by the names of their tasks: each metric and its `_stderr` (null where it has none), `n` documents, the `version` of the

@@ -84,13 +84,34 @@ pub struct StageCosts {
     pub seconds: f64,
 }
 
+/// A measurement of a model, before a run and after it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Measurement {
+    /// Tokens that go through its blocks.
+    pub tokens: usize,
+    /// Tokens that go through its head.
+    pub predictions: usize,
+    /// Tokens of a text, in the mean.
+    pub length: usize,
+    /// Passes over the weights.
+    pub passes: usize,
+}
+
+impl From<&Windows> for Measurement {
+    /// The perplexity of windows.
+    fn from(windows: &Windows) -> Self {
+        let tokens = windows.ids.len();
+        Self { tokens, predictions: tokens, length: windows.seqlen, passes: 1 }
+    }
+}
+
 /// Estimates `job`, if this process runs it next. Writes nothing, and reads no weight; small matrices are tried for
-/// half a second to see how fast the machine is. `measured` are windows whose perplexity is measured before and after: a
-/// part `eval` then says what that takes, in [`Costs::seconds`] too; its memory is not looked at.
+/// half a second to see how fast the machine is. A part `eval` says what is `measured` before and after takes, in
+/// [`Costs::seconds`] too; its memory is not looked at.
 ///
 /// # Errors
 /// As a run before its work.
-pub fn of(job: &Job, measured: Option<&Windows>) -> Result<Costs> {
+pub fn of(job: &Job, measured: &[Measurement]) -> Result<Costs> {
     Ok(assess(job, measured)?.0)
 }
 
@@ -98,7 +119,7 @@ pub fn of(job: &Job, measured: Option<&Windows>) -> Result<Costs> {
 ///
 /// # Errors
 /// As [`of`].
-pub fn estimate(job: &Job, measured: Option<&Windows>) -> Result<Estimate> {
+pub fn estimate(job: &Job, measured: &[Measurement]) -> Result<Estimate> {
     let (Costs { seconds, peak_rss, peak_vram, disk, .. }, smaller) = assess(job, measured)?;
     Ok(Estimate { seconds, memory: peak_rss, vram: peak_vram, disk, smaller })
 }
@@ -124,7 +145,7 @@ fn smaller(seconds: f64, sheet: &Sheet<'_>, takes: impl Fn(&Sheet<'_>) -> f64) -
     Some(best.clone()).filter(|data| data.seconds < seconds / 2.0)
 }
 
-fn assess(job: &Job, measured: Option<&Windows>) -> Result<(Costs, Option<SmallerData>)> {
+fn assess(job: &Job, measured: &[Measurement]) -> Result<(Costs, Option<SmallerData>)> {
     let selection = job.check()?;
     check_allocation(job, &selection)?;
     let replaced = if can_resume(job) { 0 } else { destination(job)?.check()?.replaced_bytes };
@@ -154,8 +175,7 @@ fn assess(job: &Job, measured: Option<&Windows>) -> Result<(Costs, Option<Smalle
     // What is tried takes no more memory than the run.
     let room = peak.bytes().saturating_sub(so_far as u64) / 2;
     let rates = Rates::of(job, &selection, &sheet, room)?;
-    let parts =
-        |sheet: &Sheet<'_>| parts(sheet, &rates, used.as_ref(), measured.map(|w| (w, job.decoder.vocab_size())));
+    let parts = |sheet: &Sheet<'_>| parts(sheet, &rates, used.as_ref(), (measured, job.decoder.vocab_size()));
     let stages = parts(&sheet);
     let seconds = total(&stages);
     let smaller = smaller(seconds, &sheet, |sheet| total(&parts(sheet)));
@@ -185,12 +205,12 @@ fn total(stages: &[StageCosts]) -> f64 {
     stages.iter().map(|stage| stage.seconds).sum()
 }
 
-/// The parts of a run; `measured` are windows of an evaluation, and the words that the model knows.
+/// The parts of a run; `measured` is what its model is measured by, and the tokens that the model knows.
 fn parts(
     sheet: &Sheet<'_>,
     rates: &Rates,
     used: Option<&Device>,
-    measured: Option<(&Windows, usize)>,
+    (measured, vocabulary): (&[Measurement], usize),
 ) -> Vec<StageCosts> {
     let stage = |stage: Stage| {
         let mut work = sheet.work(stage, used.is_none_or(|used| used.holds_activations));
@@ -207,8 +227,9 @@ fn parts(
         work.add(sweep);
         (Stage::Allocate.name(), work, seconds)
     }));
-    if let Some((windows, vocabulary)) = measured {
-        let work = sheet.measuring(windows.ids.len(), windows.seqlen, vocabulary);
+    if !measured.is_empty() {
+        let mut work = Work::default();
+        measured.iter().for_each(|measured| work.add(sheet.measuring(measured, vocabulary)));
         stages.push(("eval", work, rates.seconds(Stage::Forward, &work, sheet)));
     }
     let costs = |(stage, work, seconds): (&'static str, Work, f64)| StageCosts {

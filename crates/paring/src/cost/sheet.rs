@@ -8,7 +8,7 @@ use paring_model::{BlockInfo, LinearInfo};
 
 use super::allocation::Measures;
 use crate::compress::{Job, Kind, Selection, kinds, stored};
-use crate::pipeline::activations::batch_windows;
+use crate::pipeline::activations::{batch_windows, spilled};
 use crate::plan::{Allocation, Curvature, Pattern, Plan, Recipe};
 use crate::{Precision, Result};
 
@@ -291,12 +291,6 @@ impl<'a> Sheet<'a> {
     /// Bytes of activations that wait in a file.
     pub fn spilled(&self) -> u64 {
         let bytes = |windows: &usize| 4 * windows * self.seqlen * self.dim;
-        let mut all = 0;
-        let mut spilled = 0;
-        for batch in self.batches.iter().map(bytes) {
-            all += batch;
-            spilled += if all > self.resident { batch } else { 0 };
-        }
-        (self.models() * spilled) as u64
+        (self.models() * spilled(self.batches.iter().map(bytes), self.resident)) as u64
     }
 }

@@ -2,6 +2,7 @@
 
 use std::ops::Range;
 
+use super::Measurement;
 use super::sheet::{Block, Linear, Sheet};
 use crate::pipeline::shapes::activations;
 use crate::plan::{Curvature, Recipe};
@@ -238,17 +239,19 @@ impl Sheet<'_> {
         work
     }
 
-    /// The work of measuring perplexity on `tokens` tokens in windows of `seqlen`, before and after.
-    pub(super) fn measuring(&self, tokens: usize, seqlen: usize, vocab: usize) -> Work {
-        let (tokens, head) = (tokens as f64, (self.dim * vocab) as f64);
-        let mut work = Work { operations: 2.0 * head * tokens, moved: 2.0 * F32 * head, ..Work::default() };
+    /// The work of a measurement, before and after.
+    pub(super) fn measuring(&self, measured: &Measurement, vocab: usize) -> Work {
+        let Measurement { tokens, predictions, length, passes } = measured;
+        let (tokens, passes, head) = (*tokens as f64, *passes as f64, (self.dim * vocab) as f64);
+        let mut work =
+            Work { operations: 2.0 * head * *predictions as f64, moved: 2.0 * F32 * head, ..Work::default() };
         for block in &self.blocks {
             let weights: f64 = block.linears.iter().map(|l| l.weights() as f64).sum();
             let mixed = block.info.attention.width() as f64;
             work.add(Work {
-                operations: 2.0 * weights * tokens + 2.0 * tokens * seqlen as f64 * mixed,
-                moved: 2.0 * F32 * (weights + activations(&block.info, self.dim) as f64 * tokens),
-                read: block.linears.iter().map(|l| l.read as f64).sum(),
+                operations: 2.0 * weights * tokens + 2.0 * tokens * *length as f64 * mixed,
+                moved: 2.0 * F32 * (passes * weights + activations(&block.info, self.dim) as f64 * tokens),
+                read: passes * block.linears.iter().map(|l| l.read as f64).sum::<f64>(),
                 ..Work::default()
             });
         }

@@ -30,11 +30,12 @@ pub(crate) fn storage<'a>(
 }
 
 /// As [`storage`], for a model that is only run over so many windows of so many tokens, and then through its head.
-pub(crate) fn to_run(
+pub(crate) fn to_run<'a>(
     budget: &DeviceBudget,
     decoder: &dyn Decoder,
     (windows, seqlen): (usize, usize),
-) -> Result<Storage<'static>> {
+    disk: Option<(&'a Path, usize)>,
+) -> Result<Storage<'a>> {
     let block = largest_block(decoder);
     let pass = Pass {
         block: &block,
@@ -49,7 +50,7 @@ pub(crate) fn to_run(
         group: 0,
         head: Some(decoder.vocab_size()),
     };
-    storage(budget, &pass, None)
+    storage(budget, &pass, disk)
 }
 
 /// The block with the most weights.

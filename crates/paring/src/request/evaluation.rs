@@ -4,11 +4,14 @@ use std::path::Path;
 
 use paring_data::Windows;
 use paring_format::message::Message;
+use paring_model::Decoder;
 use paring_tasks::{Sample, TaskResult, Work};
 
 use super::Request;
 use super::sources::{Model, Sources};
+use crate::commands::likelihoods::Amount;
 use crate::commands::{perplexity, tasks};
+use crate::cost::Measurement;
 use crate::pipeline::device::DeviceBudget;
 use crate::report::progress::Observer;
 use crate::report::{Clock, PerplexityReport, Report, TasksReport};
@@ -61,9 +64,15 @@ impl Request {
 }
 
 impl Evaluation {
-    /// The windows of perplexity.
-    pub fn windows(&self) -> Option<&Windows> {
-        self.text.as_ref().map(|text| &text.windows)
+    /// The measurements as far as their time depends on them.
+    pub fn measured(&self, decoder: &dyn Decoder) -> Result<Vec<Measurement>> {
+        let mut all: Vec<Measurement> = self.text.iter().map(|text| Measurement::from(&text.windows)).collect();
+        if let Some(work) = &self.tasks {
+            let Amount { requests, tokens, computed, predictions, rounds, .. } = tasks::amount(decoder, work)?;
+            let length = tokens / requests.max(1);
+            all.push(Measurement { tokens: computed, predictions, length, passes: rounds });
+        }
+        Ok(all)
     }
 
     /// Measures the dense model, which shows before the work that data and model belong together.

@@ -290,7 +290,7 @@ impl Prepared {
     pub fn costs(&self, observer: &mut dyn Observer) -> Result<Costs> {
         self.notes.iter().for_each(|note| tell(note, observer));
         self.job.data_notes()?.iter().for_each(|note| tell(note, observer));
-        cost::of(&self.job, self.evaluation.as_ref().and_then(Evaluation::windows))
+        cost::of(&self.job, &measured(&self.job, self.evaluation.as_ref())?)
     }
 
     /// Compresses the model, writes and checks the output, and measures what was asked for.
@@ -302,7 +302,7 @@ impl Prepared {
         notes.iter().for_each(|note| tell(note, observer));
         job.notes = notes.iter().map(|note| spelled(note, observer)).collect();
         if estimate {
-            observer.estimated(&cost::estimate(&job, evaluation.as_ref().and_then(Evaluation::windows))?);
+            observer.estimated(&cost::estimate(&job, &measured(&job, evaluation.as_ref())?)?);
         }
         let (budget, out) = (job.budget.clone(), job.out.clone());
         let before = |observer: &mut dyn Observer| -> Result<Option<Measured>> {
@@ -317,6 +317,11 @@ impl Prepared {
         }
         Ok(report)
     }
+}
+
+/// The measurements of a run, as far as its time depends on them.
+fn measured(job: &Job, evaluation: Option<&Evaluation>) -> Result<Vec<cost::Measurement>> {
+    evaluation.map_or(Ok(Vec::new()), |evaluation| evaluation.measured(job.decoder.as_ref()))
 }
 
 /// The choices with the data that they were made for.

@@ -1,23 +1,25 @@
 //! Summaries of a model, by name.
 
-use paring_data::named::{Files, Remote};
-use paring_data::summaries::{self, Article};
+use paring_tasks::{Article, Files, Task, summaries};
 
-use super::DataOptions;
 use super::generation::Generator;
 use super::sources::Sources;
+use super::tasks::{OnHub, TaskOptions};
 use crate::Result;
 use crate::commands::summaries::{Summaries, Summarizer, SummaryOptions, measure};
 use crate::report::progress::Observer;
 
 impl Sources {
-    /// The first `limit` articles of cnn_dailymail's test part, or all, from the folder of `options`, the cache or the hub.
+    /// The articles of each task that is summarized, with its name: of the folder of `options`, the cache or the hub.
     ///
     /// # Errors
-    /// When there is no such file, or it cannot be read.
-    pub fn articles(&self, options: &DataOptions, limit: Option<usize>) -> Result<Vec<Article>> {
-        let fetch = |remote: &Remote| self.fetched(remote);
-        Ok(summaries::open(&Files { dir: options.data_dir.as_deref(), fetch: &fetch }, limit)?)
+    /// On a name that no task has, when files are nowhere, and when they cannot be read.
+    pub fn articles(&self, options: &TaskOptions) -> Result<Vec<(String, Vec<Article>)>> {
+        let hub = OnHub(self);
+        let files = Files { dir: options.data_dir.as_deref(), remote: Some(&hub) };
+        let plan = options.plan()?;
+        let of = |task: &Task| Ok((task.name.to_string(), summaries::articles(task, options.choices.limit, &files)?));
+        plan.summarized().iter().map(of).collect()
     }
 }
 

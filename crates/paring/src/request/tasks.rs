@@ -36,7 +36,7 @@ impl TaskOptions {
 }
 
 /// Data sets of the hub, and those that are in its cache where it does not answer.
-struct OnHub<'a>(&'a Sources);
+pub(super) struct OnHub<'a>(pub(super) &'a Sources);
 
 impl Remote for OnHub<'_> {
     fn list(&self, repo: &str, revision: Option<&str>) -> paring_data::Result<Vec<String>> {
@@ -52,11 +52,11 @@ impl Remote for OnHub<'_> {
 }
 
 impl Sources {
-    /// Reads the documents of tasks and makes requests of them with a model's tokenizer.
+    /// Reads the documents of tasks that are not summarized and makes requests of them with a model's tokenizer.
     ///
     /// # Errors
-    /// When the model has no tokenizer, it takes no requests as long as asked for, documents are nowhere or are not what a task needs, and when a text makes no tokens or more
-    /// than the model takes.
+    /// When the model has no tokenizer, it takes no requests as long as asked for, documents are nowhere or are not what a task
+    /// needs, and when a text makes no tokens or more than the model takes.
     pub fn tasks(&self, model: &Model, options: &TaskOptions) -> Result<Work> {
         let plan = options.plan()?;
         let tokenizer = model.tokenizer.as_ref();

@@ -1,5 +1,6 @@
 //! Log-likelihoods of continuations, block by block: one block in memory at a time, whatever the number of texts.
 
+mod beyond;
 #[cfg(test)]
 mod tests;
 
@@ -19,38 +20,64 @@ use crate::report::{Clock, Stage};
 use crate::{Error, Result};
 
 use super::perplexity::hidden_bytes;
+pub use beyond::Beyond;
+use beyond::Passes;
 
 /// Predictions for which the head is read once. Their activations are in memory together.
 const HEAD_ROWS: usize = 16384;
 
-/// Scores continuations after their contexts, of which the last `longest` tokens are seen, in the order of `requests`. Contexts
-/// that follow each other and are equal go through the model once, and so do beginnings of 32 tokens and more that different ones
-/// have in common. A round of texts takes 128 MiB of activations (8 GiB on a GPU); another round reads the weights again.
+/// Requests to score.
+#[derive(Clone, Copy, Debug)]
+pub struct Asked<'a> {
+    /// The requests.
+    pub requests: &'a [Request],
+    /// Tokens that the model sees of each, at most: the last ones.
+    pub longest: usize,
+    /// The place of activations that do not fit in memory.
+    pub beyond: Beyond<'a>,
+}
+
+/// Scores continuations after their contexts, in the order of the requests. Contexts that follow each other and are equal go through
+/// the model once, and so do beginnings of 32 tokens and more that different ones have in common. 128 MiB of activations (8 GiB with
+/// a GPU) wait in memory between two blocks, and the rest as [`Beyond`] says; scores do not depend on it, to the bit.
 ///
 /// Sums are f32 for each token and f64 over the tokens of a continuation. The device of `budget` is the decoder's. `observer` gets
 /// the progress.
 ///
 /// # Errors
-/// On tokens out of range, requests without a context or without a continuation, those longer than the model, and likelihoods
-/// that are not finite.
+/// On tokens out of range, requests without a context or without a continuation, those longer than the model, likelihoods
+/// that are not finite, and a file that cannot be written.
 pub fn score(
     decoder: &dyn Decoder,
     budget: &DeviceBudget,
-    (requests, longest): (&[Request], usize),
+    asked: &Asked<'_>,
     clock: &mut Clock,
     observer: &mut dyn Observer,
 ) -> Result<Vec<Score>> {
-    let texts = texts(requests, longest)?;
-    let mut scores = Vec::with_capacity(requests.len());
-    for (first, forest) in rounds(&texts, decoder) {
-        let round = Round { forest: &forest, texts: &texts[first..], requests: &requests[first..] };
-        let at =
-            EvalProgress { done: first, of: texts.len(), round: forest.texts(), passed: 0, blocks: decoder.blocks() };
-        let scored = round.score(decoder, budget, at, clock, observer);
-        scores.extend(scored.map_err(|error| match error {
-            Error::Text { text, position, problem } => Error::Text { text: text + first, position, problem },
-            other => other,
-        })?);
+    score_within(hidden_bytes(decoder), (decoder, budget), asked, clock, observer)
+}
+
+/// As [`score`], with so many bytes of activations in memory.
+fn score_within(
+    resident: usize,
+    (decoder, budget): (&dyn Decoder, &DeviceBudget),
+    asked: &Asked<'_>,
+    clock: &mut Clock,
+    observer: &mut dyn Observer,
+) -> Result<Vec<Score>> {
+    let (texts, forests) = asked.forests(decoder, resident)?;
+    let passes = Passes::of(decoder, &forests, asked.beyond, resident);
+    let mut scores = Vec::with_capacity(texts.len());
+    for forests in passes.each(&forests) {
+        let round = Round { forests, texts: &texts, requests: asked.requests };
+        let at = EvalProgress {
+            done: scores.len(),
+            of: texts.len(),
+            round: round.forests.iter().map(Forest::texts).sum(),
+            passed: 0,
+            blocks: decoder.blocks(),
+        };
+        scores.extend(round.score((decoder, budget), &passes, at, clock, observer)?);
         observer.measured(&EvalProgress { done: scores.len(), round: 0, ..at });
     }
     Ok(scores)
@@ -65,44 +92,48 @@ pub struct Amount {
     pub tokens: usize,
     /// Tokens that go through the model: what requests share is computed once.
     pub computed: usize,
+    /// Predictions that count.
+    pub predictions: usize,
     /// Passes over the weights.
     pub rounds: usize,
-    /// Bytes of the activations between blocks, at most.
+    /// Bytes of the activations in memory between blocks, at most.
     pub activations: usize,
+    /// Bytes of those that wait in a file.
+    pub on_disk: usize,
 }
 
 /// The work of [`score`] for the same requests.
 ///
 /// # Errors
 /// Those of requests that cannot be scored.
-pub fn amount(decoder: &dyn Decoder, requests: &[Request], longest: usize) -> Result<Amount> {
-    let texts = texts(requests, longest)?;
-    let tokens = texts.iter().map(|text| text.tokens.len()).sum();
-    let mut amount = Amount { requests: requests.len(), tokens, ..Amount::default() };
-    for (_, forest) in rounds(&texts, decoder) {
-        amount.computed += forest.tokens();
-        amount.rounds += 1;
-        amount.activations = amount.activations.max(forest.tokens() * decoder.hidden_size() * size_of::<f32>());
-    }
-    Ok(amount)
-}
-
-/// Requests as the model sees them.
-fn texts(requests: &[Request], longest: usize) -> Result<Vec<Text>> {
-    requests.iter().enumerate().map(|(number, request)| text(number, request, longest)).collect()
-}
-
-/// The texts that pass through the model together, one round after the other, each with the number of its first text.
-fn rounds<'a>(texts: &'a [Text], decoder: &dyn Decoder) -> impl Iterator<Item = (usize, Forest)> + 'a {
-    let most = hidden_bytes(decoder) / (decoder.hidden_size() * size_of::<f32>());
-    let mut first = 0;
-    std::iter::from_fn(move || {
-        let rest = texts.get(first..).filter(|rest| !rest.is_empty())?;
-        let forest = Forest::grow(rest, most);
-        let round = (first, forest);
-        first += round.1.texts();
-        Some(round)
+pub fn amount(decoder: &dyn Decoder, asked: &Asked<'_>) -> Result<Amount> {
+    let resident = hidden_bytes(decoder);
+    let (texts, forests) = asked.forests(decoder, resident)?;
+    let passes = Passes::of(decoder, &forests, asked.beyond, resident);
+    Ok(Amount {
+        requests: asked.requests.len(),
+        tokens: texts.iter().map(|text| text.tokens.len()).sum(),
+        computed: forests.iter().map(Forest::tokens).sum(),
+        predictions: asked.requests.iter().map(|request| request.continuation.len()).sum(),
+        rounds: passes.each(&forests).count(),
+        activations: passes.in_memory,
+        on_disk: passes.on_disk,
     })
+}
+
+impl Asked<'_> {
+    /// Requests as the model sees them, and the forests that they make: each has so many bytes of activations.
+    fn forests(&self, decoder: &dyn Decoder, bytes: usize) -> Result<(Vec<Text>, Vec<Forest>)> {
+        let texts = self.requests.iter().enumerate().map(|(number, request)| text(number, request, self.longest));
+        let texts = texts.collect::<Result<Vec<Text>>>()?;
+        let forests = Forest::all(&texts, bytes / row_bytes(decoder));
+        Ok((texts, forests))
+    }
+}
+
+/// Bytes of the activations of a token.
+fn row_bytes(decoder: &dyn Decoder) -> usize {
+    decoder.hidden_size() * size_of::<f32>()
 }
 
 fn text(number: usize, request: &Request, longest: usize) -> Result<Text> {
@@ -121,7 +152,8 @@ fn text(number: usize, request: &Request, longest: usize) -> Result<Text> {
 
 /// Texts that pass through the model together.
 struct Round<'a> {
-    forest: &'a Forest,
+    forests: &'a [Forest],
+    /// All texts, and all requests.
     texts: &'a [Text],
     requests: &'a [Request],
 }
@@ -137,16 +169,16 @@ struct Prediction {
 impl Round<'_> {
     fn score(
         &self,
-        decoder: &dyn Decoder,
-        budget: &DeviceBudget,
+        (decoder, budget): (&dyn Decoder, &DeviceBudget),
+        passes: &Passes,
         at: EvalProgress,
         clock: &mut Clock,
         observer: &mut dyn Observer,
     ) -> Result<Vec<Score>> {
         let blocks = decoder.blocks();
-        let predictions = self.predictions()?;
-        let storage = budget::to_run(budget, decoder, (self.forest.batches.len(), BATCH_TOKENS))?;
-        let mut rows = Rows::embed(decoder, self.forest, &storage)?;
+        let batches = self.forests.iter().map(|forest| forest.batches.len()).sum();
+        let storage = budget::to_run(budget, decoder, (batches, BATCH_TOKENS), passes.disk())?;
+        let mut rows = Rows::embed(decoder, self.forests, &storage)?;
         each_block(decoder, 0..blocks, budget, clock, |i, block, clock| {
             observer.measured(&EvalProgress { passed: i, ..at });
             let start = Instant::now();
@@ -157,38 +189,50 @@ impl Round<'_> {
         })?;
         observer.measured(&EvalProgress { passed: blocks, ..at });
         let start = Instant::now();
-        let mut head =
-            Head { decoder, scores: vec![Score { loglikelihood: 0.0, is_greedy: true }; self.forest.texts()] };
-        let (mut parts, mut pending) = (Vec::new(), Vec::new());
-        rows.each(|batch, _, h| {
-            let own = &predictions[batch];
+        let scores = self.head(decoder, &rows).map_err(|error| budget.with_context(error, "the head"))?;
+        let requests = self.requests.iter().skip(at.done).take(at.round);
+        let count: usize = requests.map(|request| request.continuation.len()).sum();
+        clock.add(Stage::Head, start, 2.0 * (decoder.hidden_size() * decoder.vocab_size() * count) as f64);
+        Ok(scores)
+    }
+
+    /// The scores, from the last block's outputs.
+    fn head(&self, decoder: &dyn Decoder, rows: &Rows<'_>) -> Result<Vec<Score>> {
+        let first = self.forests.first().map_or(0, |forest| forest.first);
+        let texts = self.forests.iter().map(Forest::texts).sum();
+        let usual = Score { loglikelihood: 0.0, is_greedy: true };
+        let mut head = Head { decoder, first, scores: vec![usual; texts], parts: Vec::new(), pending: Vec::new() };
+        let mut predictions = Vec::new();
+        rows.each(|forest, batch, h| {
+            if batch == 0 {
+                // What a product is made of does not depend on the forests beside it.
+                head.count()?;
+                predictions = self.predictions(forest)?;
+            }
+            let own = std::mem::take(&mut predictions[batch]);
             if own.is_empty() {
                 return Ok(());
             }
             let numbers: Vec<u32> = own.iter().map(|prediction| prediction.row as u32).collect();
             let numbers = Tensor::from_vec(numbers, own.len(), h.device())?;
-            parts.push(h.get(0)?.index_select(&numbers, 0)?);
-            pending.extend(own);
-            if pending.len() >= HEAD_ROWS {
-                head.add(&std::mem::take(&mut parts), &std::mem::take(&mut pending))?;
-            }
-            Ok(())
+            head.parts.push(h.get(0)?.index_select(&numbers, 0)?);
+            head.pending.extend(own);
+            if head.pending.len() >= HEAD_ROWS { head.count() } else { Ok(()) }
         })?;
-        head.add(&parts, &pending).map_err(|error| budget.with_context(error, "the head"))?;
-        let count: usize = predictions.iter().map(Vec::len).sum();
-        clock.add(Stage::Head, start, 2.0 * (decoder.hidden_size() * decoder.vocab_size() * count) as f64);
+        head.count()?;
         Ok(head.scores)
     }
 
-    /// The predictions of each batch.
-    fn predictions(&self) -> Result<Vec<Vec<Prediction>>> {
-        let mut all: Vec<Vec<Prediction>> = self.forest.batches.iter().map(|_| Vec::new()).collect();
-        for (text, request) in self.requests.iter().take(self.forest.texts()).enumerate() {
-            for (k, &target) in request.continuation.iter().enumerate() {
+    /// The predictions of each batch of a forest.
+    fn predictions(&self, forest: &Forest) -> Result<Vec<Vec<Prediction>>> {
+        let mut all: Vec<Vec<Prediction>> = forest.batches.iter().map(|_| Vec::new()).collect();
+        for own in 0..forest.texts() {
+            let text = forest.first + own;
+            for (k, &target) in self.requests[text].continuation.iter().enumerate() {
                 let position = self.texts[text].first + k;
-                let found = self.forest.find(text, position);
+                let found = forest.find(own, position);
                 let (piece, at) = found.ok_or_else(|| Error::Plan(format!("text {text} has no token {position}")))?;
-                let (batch, row) = self.forest.pieces[piece].place;
+                let (batch, row) = forest.pieces[piece].place;
                 all[batch].push(Prediction { row: row + at, text, position, target });
             }
         }
@@ -202,26 +246,33 @@ impl Round<'_> {
         let each = |tokens: usize, start: usize| {
             2.0 * (tokens * (weights + 2 * (start + tokens / 2) * block.attention.width())) as f64
         };
-        self.forest.pieces.iter().map(|piece| each(piece.tokens.len(), piece.start)).sum()
+        let pieces = self.forests.iter().flat_map(|forest| &forest.pieces);
+        pieces.map(|piece| each(piece.tokens.len(), piece.start)).sum()
     }
 }
 
 /// The scores, as predictions come.
 struct Head<'a> {
     decoder: &'a dyn Decoder,
+    /// The number of the first text among all.
+    first: usize,
     scores: Vec<Score>,
+    /// Rows `[n, dim]` that wait for the head, and what is predicted after them.
+    parts: Vec<Tensor>,
+    pending: Vec<Prediction>,
 }
 
 impl Head<'_> {
-    /// Adds predictions after the rows of `parts`, each `[n, dim]`.
-    fn add(&mut self, parts: &[Tensor], predictions: &[&Prediction]) -> Result<()> {
+    /// Adds the predictions that wait to their scores.
+    fn count(&mut self) -> Result<()> {
+        let (parts, predictions) = (std::mem::take(&mut self.parts), std::mem::take(&mut self.pending));
         if predictions.is_empty() {
             return Ok(());
         }
         let targets: Vec<u32> = predictions.iter().map(|prediction| prediction.target).collect();
-        let found = self.decoder.likelihoods(&Tensor::cat(parts, 0)?, &targets)?;
-        for (prediction, found) in predictions.iter().zip(found) {
-            let Prediction { text, position, target, .. } = **prediction;
+        let found = self.decoder.likelihoods(&Tensor::cat(&parts, 0)?, &targets)?;
+        for (prediction, found) in predictions.into_iter().zip(found) {
+            let Prediction { text, position, target, .. } = prediction;
             if !found.nll.is_finite() {
                 let problem = format!(
                     "the log-likelihood of token {target} after it is {}; the model's weights are damaged or too large",
@@ -229,7 +280,7 @@ impl Head<'_> {
                 );
                 return Err(Error::Text { text, position, problem });
             }
-            let score = &mut self.scores[text];
+            let score = &mut self.scores[text - self.first];
             score.loglikelihood -= f64::from(found.nll);
             score.is_greedy &= found.is_likeliest;
         }

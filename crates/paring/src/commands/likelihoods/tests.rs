@@ -55,7 +55,11 @@ fn alone(decoder: &dyn Decoder, request: &Request, longest: usize) -> Score {
 
 fn scored(decoder: &dyn Decoder, requests: &[Request], longest: usize) -> Result<Vec<Score>> {
     let budget = DeviceBudget::new(decoder.device(), None).unwrap();
-    score(decoder, &budget, (requests, longest), &mut Clock::default(), &mut ())
+    score(decoder, &budget, &asked(requests, longest), &mut Clock::default(), &mut ())
+}
+
+fn asked(requests: &[Request], longest: usize) -> Asked<'_> {
+    Asked { requests, longest, beyond: Beyond::default() }
 }
 
 #[test]
@@ -83,10 +87,46 @@ fn the_amount_counts_what_is_shared_once() {
     let decoder = golden("llama", Precision::F32, &Device::Cpu);
     let context: Vec<u32> = tokens(20, 1, 64);
     let request = |count: usize| Request { context: context.clone(), continuation: tokens(count, 2, 64) };
-    let got = amount(decoder.as_ref(), &[request(1), request(3), request(4)], 40).unwrap();
+    let amount = |requests: &[Request]| amount(decoder.as_ref(), &asked(requests, 40)).unwrap();
     let activations = 25 * decoder.hidden_size() * 4;
-    assert_eq!(got, Amount { requests: 3, tokens: 20 + 22 + 23, computed: 25, rounds: 1, activations });
-    assert_eq!(amount(decoder.as_ref(), &[], 40).unwrap(), Amount::default());
+    assert_eq!(
+        amount(&[request(1), request(3), request(4)]),
+        Amount { requests: 3, tokens: 20 + 22 + 23, computed: 25, predictions: 8, rounds: 1, activations, on_disk: 0 }
+    );
+    assert_eq!(amount(&[]), Amount::default());
+}
+
+#[test]
+fn scores_are_the_same_wherever_activations_wait() {
+    let dir = tempfile::tempdir().unwrap();
+    for device in present() {
+        let decoder = golden("llama", Precision::Bf16, &device);
+        let (requests, longest) = (requests(decoder.vocab_size()), decoder.max_positions() - 1);
+        let budget = DeviceBudget::new(&device, None).unwrap();
+        // The activations of about a fifth of the texts.
+        let resident = 100 * row_bytes(decoder.as_ref());
+        let run = |beyond| {
+            let asked = Asked { beyond, ..asked(&requests, longest) };
+            let (texts, forests) = asked.forests(decoder.as_ref(), resident).unwrap();
+            assert!(forests.len() > 3 && texts.len() == requests.len());
+            let passes = Passes::of(decoder.as_ref(), &forests, beyond, resident);
+            let made = (decoder.as_ref(), &budget);
+            let scores = score_within(resident, made, &asked, &mut Clock::default(), &mut ()).unwrap();
+            (scores, passes.each(&forests).count(), passes.on_disk)
+        };
+        let (want, rounds, on_disk) = run(Beyond::Rounds);
+        assert!(rounds > 3 && on_disk == 0);
+        let (got, rounds, on_disk) = run(Beyond::Folder(dir.path()));
+        assert!(got == want, "{device:?}");
+        assert!(rounds == 1 && on_disk > resident);
+        assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 0);
+        let nowhere =
+            Asked { beyond: Beyond::Folder(std::path::Path::new("no such folder")), ..asked(&requests, longest) };
+        let made = (decoder.as_ref(), &budget);
+        let refused = score_within(resident, made, &nowhere, &mut Clock::default(), &mut ());
+        // A GPU has room for all of them.
+        assert!(!device.is_cpu() || refused.unwrap_err().to_string().contains("no such folder"));
+    }
 }
 
 #[test]

@@ -12,8 +12,8 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use paring_data::Tokenizer;
-use paring_data::summaries::Article;
 use paring_generate::{Choices, EarlyStopping, Engine, Settings};
+use paring_tasks::Article;
 use paring_tasks::rouge::{self, Kind, Overlaps, Rouge, sentences};
 
 use crate::report::progress::{EvalProgress, Observer};

@@ -15,11 +15,21 @@ use crate::{Error, Result};
 use paring_data::Windows;
 
 pub(crate) use batches::Batches;
-pub(crate) use spill::Spill;
+pub(crate) use spill::{Spill, folder_for};
 
 /// Tokens that go through a block together on the CPU: enough for products at full speed, few enough that the widest
 /// activations of a block stay small.
 const BATCH_TOKENS: usize = 2048;
+
+/// Bytes of batches of these sizes that wait in a file, where `resident` bytes stay in memory: all from the first that does not fit.
+pub(crate) fn spilled(batches: impl IntoIterator<Item = usize>, resident: usize) -> usize {
+    let mut all = 0;
+    let waits = |bytes: &usize| {
+        all += bytes;
+        all > resident
+    };
+    batches.into_iter().filter(waits).sum()
+}
 
 /// Windows that go through a block together on the CPU.
 pub(crate) fn batch_windows(seqlen: usize) -> usize {

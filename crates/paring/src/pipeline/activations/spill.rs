@@ -7,12 +7,25 @@ use std::path::{Path, PathBuf};
 use candle_core::{Device, Tensor};
 use paring_format::Dtype;
 use paring_format::writer::create_fresh;
+use paring_format::writer::disk::free_bytes;
 use paring_kernels::device::upload;
 
 use crate::{Error, Result};
 
 /// The name of the file, beside a number of its own, while it has one.
 const NAME: &str = "activations";
+
+/// A folder for files that are gone when the process is, in which `bytes` bytes can be written now: that of the environment's
+/// `TMPDIR`, or else the system's for large files, or its usual one. `None` where there is none.
+pub(crate) fn folder_for(bytes: usize) -> Option<PathBuf> {
+    // The usual folder is in memory on many systems, and this one is not.
+    const LARGE: &str = "/var/tmp";
+    let named = std::env::var_os("TMPDIR").filter(|name| !name.is_empty()).map(PathBuf::from);
+    let usual =
+        || if cfg!(unix) { vec![PathBuf::from(LARGE), std::env::temp_dir()] } else { vec![std::env::temp_dir()] };
+    let fits = |dir: &PathBuf| free_bytes(dir).is_none_or(|free| free > bytes as u64) && Spill::create(dir).is_ok();
+    named.map_or_else(usual, |named| vec![named]).into_iter().find(fits)
+}
 
 /// Batches `[b, t, dim]` of f32 in a file, which is removed with this value, or by the system when the process dies.
 pub(crate) struct Spill {

@@ -75,6 +75,8 @@ pub(crate) struct Batch {
 /// Pieces of texts, in batches.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Forest {
+    /// The number of its first text among all that pass.
+    pub first: usize,
     /// All pieces; parents come first.
     pub pieces: Vec<Piece>,
     /// The batches, in the order in which they pass.
@@ -86,6 +88,17 @@ pub(crate) struct Forest {
 }
 
 impl Forest {
+    /// The forests of all texts, one after the other, each as [`Forest::grow`] has it.
+    pub fn all(texts: &[Text], most: usize) -> Vec<Self> {
+        let (mut forests, mut first) = (Vec::new(), 0);
+        while let Some(rest) = texts.get(first..).filter(|rest| !rest.is_empty()) {
+            let forest = Self { first, ..Self::grow(rest, most) };
+            first += forest.texts();
+            forests.push(forest);
+        }
+        forests
+    }
+
     /// The forest of as many of the `texts`, from the first, as have `most` tokens in their pieces, and at least of the first
     /// context's. Texts of one context have to follow each other to share it.
     pub fn grow(texts: &[Text], most: usize) -> Self {
@@ -139,7 +152,7 @@ impl Forest {
         None
     }
 
-    /// The first text that has a row of a batch, and the row's position in it.
+    /// The first of its texts that has a row of a batch, and the row's position in it.
     pub fn text_of(&self, batch: usize, row: usize) -> Option<(usize, usize)> {
         let holds = |piece: &Piece| piece.place.0 == batch && piece.rows().contains(&row);
         let number = self.pieces.iter().position(holds)?;

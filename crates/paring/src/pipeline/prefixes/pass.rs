@@ -6,43 +6,52 @@ use candle_core::Tensor;
 use paring_format::message;
 use paring_model::{Block, CacheType, Decoder, Flow, KeyValues, Pass, Piece};
 
-use super::{Batch, Forest};
+use super::Forest;
 use crate::pipeline::activations::{Batches, Storage, check_embedding, check_finite};
 use crate::pipeline::f16_watch::F16Watch;
 use crate::plan::Opt;
 use crate::{Error, Result};
 
-/// The activations between two blocks of all pieces of a forest: a tensor `[1, n, dim]` for each batch.
+/// The activations between two blocks of all pieces of some forests: a tensor `[1, n, dim]` for each batch.
 pub(crate) struct Rows<'a> {
-    forest: &'a Forest,
+    forests: &'a [Forest],
     batches: Batches,
+}
+
+/// The batches of forests, one after the other: each with its forest, and its number there.
+fn places(forests: &[Forest]) -> impl Iterator<Item = (&Forest, usize)> {
+    forests.iter().flat_map(|forest| (0..forest.batches.len()).map(move |at| (forest, at)))
+}
+
+/// The next of them, for activations that were made of as many.
+fn next<'a>(places: &mut impl Iterator<Item = (&'a Forest, usize)>) -> Result<(&'a Forest, usize)> {
+    places.next().ok_or_else(|| Error::Plan("more activations than batches".into()))
 }
 
 impl<'a> Rows<'a> {
     /// The inputs of block 0.
-    pub fn embed(decoder: &dyn Decoder, forest: &'a Forest, storage: &Storage<'_>) -> Result<Self> {
-        let mut at = 0;
+    pub fn embed(decoder: &dyn Decoder, forests: &'a [Forest], storage: &Storage<'_>) -> Result<Self> {
+        let mut places = places(forests);
         let batches = Batches::fill(storage, "embedding", || {
-            let Some(batch) = forest.batches.get(at) else { return Ok(None) };
-            let pieces = || batch.levels.iter().flatten().map(|&number| &forest.pieces[number]);
+            let Some((forest, at)) = places.next() else { return Ok(None) };
+            let pieces = || forest.batches[at].levels.iter().flatten().map(|&number| &forest.pieces[number]);
             let ids: Vec<u32> = pieces().flat_map(|piece| &piece.tokens).copied().collect();
             let spans: Vec<_> = pieces().map(super::Piece::span).collect();
             let made = decoder.embed_next(&ids, &spans)?;
             check_embedding(&made, &ids, 0).map_err(|error| located(error, forest, at))?;
-            at += 1;
             Ok(Some(made))
         })?;
-        Ok(Self { forest, batches })
+        Ok(Self { forests, batches })
     }
 
     /// Replaces the inputs of block `i` by its outputs. Errors on the first NaN or infinity among those, and on inputs of its linears
     /// that products cannot hold.
     pub fn pass(&mut self, decoder: &dyn Decoder, (i, block): (usize, &dyn Block)) -> Result<()> {
-        let forest = self.forest;
+        let mut places = places(self.forests);
         let mut watch = F16Watch::new(decoder.arithmetic().precision);
         let mut caches = BTreeMap::new();
-        let mut at = 0;
         self.batches.advance(|h| {
+            let (forest, at) = next(&mut places)?;
             let batch = &forest.batches[at];
             let mut parts = Vec::with_capacity(batch.levels.len());
             let mut row = 0;
@@ -67,19 +76,18 @@ impl<'a> Rows<'a> {
             }
             let made = if let [one] = parts.as_slice() { one.clone() } else { Tensor::cat(&parts, 1)? };
             check_finite(&made, i, 0).map_err(|error| located(error, forest, at))?;
+            // None is left after the last batch of a forest.
             caches.retain(|&number, _| forest.pieces[number].last_use > Some(at));
-            at += 1;
             Ok(made)
         })
     }
 
-    /// Calls `f` with each batch and its rows, in order.
-    pub fn each(&self, mut f: impl FnMut(usize, &Batch, &Tensor) -> Result<()>) -> Result<()> {
-        let mut at = 0;
+    /// Calls `f` with each batch in order: its forest, its number there, and its rows.
+    pub fn each(&self, mut f: impl FnMut(&'a Forest, usize, &Tensor) -> Result<()>) -> Result<()> {
+        let mut places = places(self.forests);
         self.batches.each(|h| {
-            f(at, &self.forest.batches[at], h)?;
-            at += 1;
-            Ok(())
+            let (forest, at) = next(&mut places)?;
+            f(forest, at, h)
         })
     }
 }
@@ -119,7 +127,7 @@ fn located(error: Error, forest: &Forest, batch: usize) -> Error {
         other => return other,
     };
     let Some((text, position)) = forest.text_of(batch, position) else { return Error::Plan(problem) };
-    Error::Text { text, position, problem }
+    Error::Text { text: forest.first + text, position, problem }
 }
 
 fn overflow(i: usize) -> Error {
