@@ -282,7 +282,9 @@ impl<'a> Keys<'a> {
         match self.set(key) {
             None => Ok(Vec::new()),
             Some(Value::Object(table)) => {
-                let entry = |(text, value): (&String, &Value)| Ok((self.pattern(key, text)?, read(text, value)?));
+                let entry = |(text, value): (&String, &Value)| {
+                    Ok((self.pattern(key, text)?, read(&format!("{key}: {text}"), value)?))
+                };
                 table.iter().map(entry).collect()
             }
             Some(other) => Err(self.wrong(key, "an object", other)),
