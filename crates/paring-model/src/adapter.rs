@@ -4,7 +4,7 @@
 mod tests;
 
 use std::any::Any;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use candle_core::{Device, Tensor};
@@ -77,7 +77,7 @@ impl Weight for Adapted {
     fn dense(&self) -> Result<Tensor> {
         let base = self.base.dense()?;
         let Some(Change { a, b }) = &self.change else { return Ok(base) };
-        let ([rank, cols], flat) = (dims(&a.dense()?)?, |weight: &Dense| flat(weight));
+        let [rank, cols] = dims(&a.dense()?)?;
         let change = low_rank::change(&flat(a)?, &flat(b)?, 1.0, (rank, cols));
         Ok(add(&base, &Tensor::from_vec(change, base.shape(), base.device())?)?)
     }
@@ -181,8 +181,7 @@ fn hint(module: &str, linears: &[LinearInfo], outer: &OuterInfo) -> String {
     if let Some(meant) = near::did_you_mean(module, known) {
         return format!("{meant} Use the base model it was trained on");
     }
-    let kinds: std::collections::BTreeSet<&str> =
-        linears.iter().filter_map(|linear| linear.name.rsplit('.').next()).collect();
+    let kinds: BTreeSet<&str> = linears.iter().filter_map(|linear| linear.name.rsplit('.').next()).collect();
     let kinds: Vec<&str> = kinds.into_iter().collect();
     format!("its linears are called {}; use the base model it was trained on", kinds.join(", "))
 }

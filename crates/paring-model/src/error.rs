@@ -97,7 +97,7 @@ pub enum Error {
         part: String,
     },
     /// An adapter for a module that is no linear of the model, or for two of them.
-    #[error("{place}: {module} is adapted, which is no linear of a block of this model; {hint}")]
+    #[error("{place}: {module} is adapted, which is not one linear of this model's blocks; {hint}")]
     AdapterModule {
         /// The adapter's folder.
         place: String,

@@ -1,6 +1,7 @@
 //! Bodies of the targets. The fuzz targets and an ordinary test, which replays the inputs under
 //! `tests/golden/fuzz`, share these files.
 
+mod adapters;
 mod files;
 mod formats;
 mod kernels;
@@ -29,6 +30,8 @@ const MIB: usize = 1 << 20;
 /// All but the layouts.
 const TARGETS: &[Target] = &[
     // A pattern may take a few megabytes before it is refused.
+    // Some twenty patterns of up to ten megabytes.
+    Target { name: "adapter", run: adapters::adapter, memory: (256 * MIB, 1000) },
     Target { name: "checkpoint", run: files::checkpoint, memory: (64 * MIB, 1000) },
     Target { name: "config", run: formats::config, memory: (64 * MIB, 1000) },
     Target { name: "header", run: files::header, memory: (2 * MIB, 100) },

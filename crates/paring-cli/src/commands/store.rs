@@ -6,11 +6,9 @@ use paring::Result;
 use paring::commands::convert::Conversion;
 use paring::commands::merge::{Loss, Merging};
 use paring::report::progress::Observer;
-use paring::request::refuse_same_folder;
+use paring::request::{refuse_folder_of, refuse_same_folder};
 
-use paring::plan::Opt;
 use paring_format::Adapter;
-use paring_format::writer::leads_to_same;
 
 use crate::args::{ConvertArgs, DecompressArgs, ExportMasksArgs, MergeArgs, Shared, sources};
 use crate::machine;
@@ -115,10 +113,7 @@ pub fn merge(args: &MergeArgs, shared: &Shared, log: &Log) -> Result<Answer, Fai
     let adapter = Arc::new(Adapter::open(&args.adapter).map_err(paring::Error::from)?);
     let local = sources.local(&args.model)?;
     refuse_same_folder(&local, &args.out)?;
-    if leads_to_same(&args.adapter, &args.out) {
-        let own = Opt::Out.wrong(args.out.display(), "is the adapter's own folder");
-        return Err(own.into());
-    }
+    refuse_folder_of("adapter", &args.adapter, &args.out)?;
     let checkpoint = Arc::new(sources.checkpoint(&local)?);
     let how = Merging { adapter, masks: args.masks.map(|masks| masks.masks()), dry_run: args.dry_run };
     let mut progress = Progress::new(shared.channels(), false, log);

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use serde_json::{Map, Value, json};
 
-use super::modules::MOST_PATTERNS;
+use super::modules::{MOST_LISTS, MOST_PATTERNS};
 use super::{ELSEWHERE, ModulePattern, Modules, TargetModules, wrong};
 use crate::checkpoint::one_line;
 use crate::{Error, Result, files};
@@ -95,12 +95,13 @@ impl AdapterConfig {
         };
         let keys = Keys { object, file };
         keys.refuse()?;
+        keys.count_patterns()?;
         let alpha = match keys.set("lora_alpha") {
             Some(value) => keys.number("lora_alpha", value)?,
             None => 8.0,
         };
         let rank = keys.set("r").map_or(Ok(8), |value| keys.rank("r", value))?;
-        let config = AdapterConfig {
+        Ok(AdapterConfig {
             rank,
             alpha,
             rslora: keys.flag("use_rslora")?,
@@ -110,14 +111,7 @@ impl AdapterConfig {
             dropout: keys.set("lora_dropout").and_then(Value::as_f64).unwrap_or(0.0),
             base: keys.set("base_model_name_or_path").and_then(Value::as_str).map(String::from),
             file: file.to_string(),
-        };
-        let patterns = config.ranks.iter().map(|(pattern, _)| pattern).chain(config.alphas.iter().map(|(p, _)| p));
-        let count = patterns.filter(|pattern| !pattern.is_plain()).count();
-        if count > MOST_PATTERNS {
-            let expected = format!("at most {MOST_PATTERNS} regular expressions");
-            return Err(wrong(file, "rank_pattern and alpha_pattern", expected, count.to_string(), "name the modules"));
-        }
-        Ok(config)
+        })
     }
 
     /// The rank of the linear at this module path. Errors when a pattern takes too many steps to find out.
@@ -134,7 +128,7 @@ impl AdapterConfig {
 
     fn first<T: Copy>(&self, key: &str, table: &[(ModulePattern, T)], module: &str) -> Result<Option<T>> {
         for (pattern, value) in table {
-            let matches = pattern.matches_end(module);
+            let matches = pattern.matches(module);
             if matches.map_err(|reason| wrong(&self.file, key, "a pattern", reason, "correct it"))? {
                 return Ok(Some(*value));
             }
@@ -238,6 +232,19 @@ impl<'a> Keys<'a> {
         }
     }
 
+    /// Errors on more regular expressions than are compiled.
+    fn count_patterns(&self) -> Result<()> {
+        let tables = ["rank_pattern", "alpha_pattern"].map(|key| self.set(key).and_then(Value::as_object));
+        let patterns = tables.into_iter().flatten().flat_map(Map::keys);
+        match patterns.filter(|text| !ModulePattern::is_plain(text)).count() {
+            0..=MOST_PATTERNS => Ok(()),
+            count => {
+                let expected = format!("at most {MOST_PATTERNS} regular expressions");
+                Err(wrong(self.file, "rank_pattern and alpha_pattern", expected, count.to_string(), "name the modules"))
+            }
+        }
+    }
+
     fn flag(&self, key: &str) -> Result<bool> {
         match self.set(key) {
             None => Ok(false),
@@ -258,8 +265,13 @@ impl<'a> Keys<'a> {
         rank.ok_or_else(|| self.wrong(&one_line(&key), &expected, value))
     }
 
+    /// A pattern for the end of a path.
     fn pattern(&self, key: &str, text: &str) -> Result<ModulePattern> {
-        ModulePattern::new(text).map_err(|reason| {
+        self.compiled(key, text, ModulePattern::end(text))
+    }
+
+    fn compiled(&self, key: &str, text: &str, made: Result<ModulePattern, String>) -> Result<ModulePattern> {
+        made.map_err(|reason| {
             let got = format!("{}, {}", shown(&json!(text)), one_line(&reason));
             wrong(self.file, key, "a regular expression of Python's", got, "correct it")
         })
@@ -270,7 +282,9 @@ impl<'a> Keys<'a> {
         match self.set(key) {
             None => Ok(Vec::new()),
             Some(Value::Object(table)) => {
-                let entry = |(text, value): (&String, &Value)| Ok((self.pattern(key, text)?, read(text, value)?));
+                let entry = |(text, value): (&String, &Value)| {
+                    Ok((self.pattern(key, text)?, read(&format!("{key}: {text}"), value)?))
+                };
                 table.iter().map(entry).collect()
             }
             Some(other) => Err(self.wrong(key, "an object", other)),
@@ -282,7 +296,10 @@ impl<'a> Keys<'a> {
         match self.set(key) {
             None => Ok(None),
             Some(Value::String(text)) if text.eq_ignore_ascii_case("all-linear") => Ok(Some(TargetModules::AllLinear)),
-            Some(Value::String(text)) => Ok(Some(TargetModules::Pattern(self.pattern(key, text)?))),
+            Some(Value::String(text)) => {
+                let whole = self.compiled(key, text, ModulePattern::whole(text))?;
+                Ok(Some(TargetModules::Pattern(whole)))
+            }
             Some(list @ Value::Array(names)) => {
                 let name = |name: &Value| name.as_str().map(String::from);
                 let names: Option<_> = names.iter().map(name).collect();
@@ -311,7 +328,7 @@ impl<'a> Keys<'a> {
             None => Vec::new(),
             Some(Value::String(text)) if text.is_empty() => Vec::new(),
             Some(Value::String(text)) => vec![self.pattern(key, text)?],
-            Some(list @ Value::Array(texts)) if texts.len() <= MOST_PATTERNS => {
+            Some(list @ Value::Array(texts)) if texts.len() <= MOST_LISTS => {
                 let read = |text: &Value| match text.as_str() {
                     Some(text) => self.pattern(key, text),
                     None => Err(self.wrong(key, "names", list)),

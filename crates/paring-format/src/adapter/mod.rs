@@ -9,7 +9,7 @@ mod modules;
 mod tests;
 mod write;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::path::{Path, PathBuf};
 
@@ -77,6 +77,9 @@ impl Pair {
     }
 }
 
+/// Bytes of a tensor's name: names in targets are looked for after each of its dots.
+const LONGEST_NAME: usize = 4096;
+
 /// The tensors of one linear, by [`ENDS`].
 type Found = [Option<String>; 2];
 
@@ -117,7 +120,8 @@ impl Adapter {
                 let ends = ENDS.iter().enumerate();
                 ends.filter_map(|(factor, end)| Some((local.strip_suffix(end)?, factor))).next()
             });
-            let Some((module, factor)) = known.filter(|(module, _)| !module.is_empty()) else {
+            let Some((module, factor)) = known.filter(|(module, _)| !module.is_empty() && name.len() <= LONGEST_NAME)
+            else {
                 return Err(unknown(file, name));
             };
             found.entry(module).or_default()[factor] = Some(name.to_string());
@@ -181,10 +185,10 @@ impl Adapter {
         self.pairs.values().map(|pair| pair.a.len().saturating_add(pair.b.len())).fold(0, usize::saturating_add)
     }
 
-    /// The folder, and the kinds of linears that it adapts, for people.
+    /// Its largest rank, and the kinds of linears that it adapts, for people.
     pub fn describe(&self) -> String {
         let kinds = self.pairs.keys().map(|module| module.rsplit('.').next().unwrap_or(module));
-        let kinds: Vec<&str> = std::collections::BTreeSet::from_iter(kinds).into_iter().collect();
+        let kinds: Vec<&str> = kinds.collect::<BTreeSet<_>>().into_iter().collect();
         format!("rank {}, {} linears: {}", self.largest_rank(), self.pairs.len(), few(&kinds))
     }
 }
@@ -202,8 +206,9 @@ fn unknown(file: &str, name: &str) -> Error {
     } else if name.ends_with(".bias") {
         ("a bias", ELSEWHERE)
     } else {
-        ("another name", "use an adapter that PEFT saved as LORA")
+        ("another name, or a longer one", "use an adapter that PEFT saved as LORA")
     };
+    let name: String = name.chars().take(200).collect();
     wrong(file, &format!("tensor {name}"), expected, got, hint)
 }
 

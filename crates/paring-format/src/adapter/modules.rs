@@ -6,8 +6,10 @@ use super::wrong;
 use crate::Result;
 use crate::config::Pattern;
 
-/// Regular expressions of one adapter at most: each may take megabytes.
-pub(super) const MOST_PATTERNS: usize = 64;
+/// Regular expressions in the tables of one adapter at most, but for names: each may take megabytes.
+pub(super) const MOST_PATTERNS: usize = 16;
+/// The same for lists of blocks.
+pub(super) const MOST_LISTS: usize = 4;
 
 /// The choice of linears.
 #[derive(Clone, Debug)]
@@ -35,26 +37,42 @@ pub enum TargetModules {
     Pattern(ModulePattern),
 }
 
-/// A regular expression of Python's.
+/// A regular expression of Python's, for a whole path or for the end of one.
 #[derive(Clone, Debug)]
 pub struct ModulePattern {
     text: String,
-    /// `None` for a text that means itself, but for dots.
-    whole: Option<Pattern>,
-    /// As `whole`, for the end of a path.
-    end: Option<Pattern>,
+    form: Form,
+}
+
+/// The ways to match: most texts are names, and need no engine.
+#[derive(Clone, Debug)]
+enum Form {
+    /// The whole path, character by character; `None` stands for any.
+    Whole(Vec<Option<char>>),
+    /// The path, or what follows one of its dots, likewise.
+    End(Vec<Option<char>>),
+    Pattern(Pattern),
 }
 
 impl ModulePattern {
-    /// Errors, with the reason in words, when it is none of Python's, or beyond the bounds of a search.
-    pub fn new(text: &str) -> Result<ModulePattern, String> {
-        let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"_.-".contains(&byte);
-        if text.bytes().all(plain) {
-            return Ok(ModulePattern { text: text.to_string(), whole: None, end: None });
-        }
-        let compile = |text: &str| Pattern::new(text).map(Some);
-        let (whole, end) = (compile(&format!(r"(?:{text})\Z"))?, compile(&format!(r"(?:.*\.)?(?:{text})\Z"))?);
-        Ok(ModulePattern { text: text.to_string(), whole, end })
+    /// An expression that has to match all of a path. Errors, with the reason in words, when it is none of Python's, or beyond the
+    /// bounds of a search.
+    pub fn whole(text: &str) -> Result<ModulePattern, String> {
+        let form = match plain(text) {
+            Some((_, characters)) => Form::Whole(characters),
+            None => Form::Pattern(Pattern::new(&format!(r"(?:{text})\Z"))?),
+        };
+        Ok(ModulePattern { text: text.to_string(), form })
+    }
+
+    /// An expression that has to match all of a path, or its end after a dot. Errors as [`ModulePattern::whole`].
+    pub fn end(text: &str) -> Result<ModulePattern, String> {
+        let form = match plain(text) {
+            Some((true, characters)) => Form::Whole(characters),
+            Some((false, characters)) => Form::End(characters),
+            None => Form::Pattern(Pattern::new(&format!(r"(?:.*\.)?(?:{text})\Z"))?),
+        };
+        Ok(ModulePattern { text: text.to_string(), form })
     }
 
     /// The expression.
@@ -63,37 +81,40 @@ impl ModulePattern {
     }
 
     /// True for a text that no engine is needed for.
-    pub(super) fn is_plain(&self) -> bool {
-        self.whole.is_none()
+    pub(super) fn is_plain(text: &str) -> bool {
+        plain(text).is_some()
     }
 
-    /// True if it matches all of the path. Errors, in words, where that takes too many steps to find out.
-    pub fn matches_whole(&self, path: &str) -> Result<bool, String> {
-        match &self.whole {
-            Some(pattern) => pattern.is_match(path),
-            None => Ok(self.is_like(path)),
+    /// True if it matches the path. Errors, in words, where that takes too many steps to find out.
+    pub fn matches(&self, path: &str) -> Result<bool, String> {
+        match &self.form {
+            Form::Pattern(pattern) => pattern.is_match(path),
+            Form::Whole(characters) => Ok(is_like(characters, path)),
+            Form::End(characters) => Ok(ends(path).any(|end| is_like(characters, end))),
         }
     }
+}
 
-    /// True if it matches all of the path, or its end after a dot. Errors as [`ModulePattern::matches_whole`].
-    pub fn matches_end(&self, path: &str) -> Result<bool, String> {
-        match &self.end {
-            Some(pattern) => pattern.is_match(path),
-            None => Ok(ends(path).any(|end| self.is_like(end))),
-        }
+/// The characters of a text of letters, digits, `_`, `-`, `.` for any and `\.` for a dot; with whether it begins with `^`. `None`
+/// for other texts.
+fn plain(text: &str) -> Option<(bool, Vec<Option<char>>)> {
+    let (anchored, text) = text.strip_prefix('^').map_or((false, text), |rest| (true, rest));
+    let (mut characters, mut rest) = (Vec::new(), text.chars());
+    while let Some(c) = rest.next() {
+        characters.push(match c {
+            '.' => None,
+            '\\' => Some(rest.next().filter(|&c| c == '.')?),
+            c if c.is_ascii_alphanumeric() || "_-".contains(c) => Some(c),
+            _ => return None,
+        });
     }
+    Some((anchored, characters))
+}
 
-    /// The same characters, of which a dot stands for any.
-    fn is_like(&self, path: &str) -> bool {
-        let (mut expected, mut got) = (self.text.chars(), path.chars());
-        loop {
-            match (expected.next(), got.next()) {
-                (None, None) => return true,
-                (Some(a), Some(b)) if a == b || a == '.' => {}
-                _ => return false,
-            }
-        }
-    }
+fn is_like(characters: &[Option<char>], path: &str) -> bool {
+    let mut got = path.chars();
+    characters.iter().all(|expected| got.next().is_some_and(|got| expected.is_none_or(|c| c == got)))
+        && got.next().is_none()
 }
 
 /// A path, and what follows each of its dots.
@@ -115,7 +136,7 @@ impl TargetModules {
         match self {
             TargetModules::AllLinear => Ok(true),
             TargetModules::Names(names) => Ok(ends(module).any(|end| names.contains(end))),
-            TargetModules::Pattern(pattern) => pattern.matches_whole(module),
+            TargetModules::Pattern(pattern) => pattern.matches(module),
         }
     }
 }
@@ -175,7 +196,7 @@ impl Modules {
 
 fn any(patterns: &[ModulePattern], path: &str) -> Result<bool, String> {
     for pattern in patterns {
-        if pattern.matches_end(path)? {
+        if pattern.matches(path)? {
             return Ok(true);
         }
     }

@@ -68,7 +68,8 @@ fn what_is_written_is_complete_or_nothing() {
     assert!(error.contains("holds an adapter (adapter_config.json)") && error.contains("overwrite"), "{error}");
     adapter.write(dir.path(), true).unwrap();
     // Pairs that the settings do not describe are not written.
-    for change in [|pair: &mut Pair| pair.scale = 2.0, |pair| pair.a[0] = f32::NAN, |pair| pair.b.truncate(2)] {
+    let changes: [fn(&mut Pair); 3] = [|pair| pair.scale = 2.0, |pair| pair.a[0] = f32::NAN, |pair| pair.b.truncate(2)];
+    for change in changes {
         let mut wrong = small();
         wrong.pairs.values_mut().for_each(change);
         let out = dir.path().join("wrong");
@@ -86,7 +87,7 @@ fn ranks_and_scales_of_modules() {
     assert!(config.unwrap_err().to_string().contains("file: rank_pattern: expected a regular expression"));
     let config = super::tests::config(json!({
         "use_rslora": true,
-        "rank_pattern": {"layers.1.v_proj": 9, ".*h\\.[01]\\.q_proj": 4},
+        "rank_pattern": {"layers.1.v_proj": 9, ".*h\\.[01]\\.q_proj": 4, "^model\\.x.y": 5, "^x.y": 6},
         "alpha_pattern": {"q_proj": 8.0},
     }));
     let config = config.unwrap();
@@ -95,10 +96,15 @@ fn ranks_and_scales_of_modules() {
         (rank, config.scale(module, rank).unwrap())
     };
     assert_eq!(of("model.layers.1.v_proj"), (9, 1.0));
-    assert_eq!(of("model.layers.11.v_proj"), (2, 3.0 / 2f32.sqrt()));
-    assert_eq!(of("model.alayers.1.v_proj"), (2, 3.0 / 2f32.sqrt()));
+    let over_root = |alpha: f64| (alpha / 2f64.sqrt()) as f32;
+    assert_eq!(of("model.layers.11.v_proj"), (2, over_root(3.0)));
+    assert_eq!(of("model.alayers.1.v_proj"), (2, over_root(3.0)));
     assert_eq!(of("model.h.1.q_proj"), (4, 4.0));
-    assert_eq!(of("model.h.2.q_proj"), (2, 8.0 / 2f32.sqrt()));
+    assert_eq!(of("model.h.2.q_proj"), (2, over_root(8.0)));
+    assert_eq!((of("model.x.y").0, of("modelax.y").0, of("a.x.y").0), (5, 2, 2));
+    let many: serde_json::Map<String, Value> = (0..17).map(|i| (format!("a{{{i}}}"), json!(1))).collect();
+    let error = super::tests::config(json!({"rank_pattern": many})).map(drop).unwrap_err().to_string();
+    assert!(error.contains("at most 16 regular expressions, got 17"), "{error}");
 }
 
 #[test]
@@ -150,7 +156,7 @@ fn what_changes_the_arithmetic_is_refused_by_name() {
         (json!({"r": 0}), ["r: expected a rank", "got 0"]),
         (json!({"r": 1e9}), ["r: expected a rank", "1000000000"]),
         (json!({"lora_alpha": "x"}), ["lora_alpha: expected a number", "x"]),
-        (json!({"rank_pattern": {"q\nq": "x"}}), ["rank_pattern", "regular expression"]),
+        (json!({"rank_pattern": {"q\nq": "x"}}), ["rank_pattern: q q: expected a rank", "x"]),
         (json!({"layers_to_transform": "x"}), ["layers_to_transform", "numbers"]),
         (json!({"use_rslora": 1}), ["use_rslora", "true or false"]),
     ] {

@@ -31,7 +31,7 @@ use crate::{Precision, Result};
 pub use finetune::{Finetune, Ready, TrainingCosts};
 pub use generation::Generator;
 pub use options::{GroupChange, GroupOptions, RecipeOptions, SpqrOptions};
-pub use place::refuse_same_folder;
+pub use place::{refuse_folder_of, refuse_same_folder};
 pub use run::{Prepared, positions, run};
 pub use sources::{BuiltIn, Model, Sources, open_device};
 pub use tasks::TaskOptions;

@@ -40,8 +40,16 @@ pub(super) fn usual_out(plan: &Plan, sources: &Sources) -> PathBuf {
 /// # Errors
 /// Only that.
 pub fn refuse_same_folder(model: &str, out: &Path) -> Result<()> {
-    match leads_to_same(Path::new(model), out) {
-        true => Err(Opt::Out.wrong(out.display(), "is the model's own folder").hint("choose another")),
+    refuse_folder_of("model", Path::new(model), out)
+}
+
+/// An error where the output would lie in the folder of an input; `what` it is of.
+///
+/// # Errors
+/// Only that.
+pub fn refuse_folder_of(what: &str, folder: &Path, out: &Path) -> Result<()> {
+    match leads_to_same(folder, out) {
+        true => Err(Opt::Out.wrong(out.display(), format!("is the {what}'s own folder")).hint("choose another")),
         false => Ok(()),
     }
 }
