@@ -6,23 +6,19 @@
 use std::path::Path;
 
 use candle_core::Tensor;
-use paring_format::Dtype;
 use paring_kernels::adam::{Adam, clip_factor, square_sum};
-use paring_model::weight::Dense;
 use paring_model::{Block, Decoder, Ending};
 
 use super::batch::Micro;
 use super::borders::Borders;
 use super::ending::{Distance, Model, measure, run};
 use super::head::VOCAB_CHUNK;
-use super::kept::Kept;
-use super::pair::{Pair, targeted};
-use super::parameters::{Parameter, Role, Unit, vector};
+use super::parameters::{Role, Unit, empty, of_ending, pairs, vector};
 use super::settings::{Settings, Subject};
 use super::store::{Slot, Store, Stored};
 use crate::pipeline::activations::check_finite;
 use crate::report::training::TrainingStep;
-use crate::{Error, Precision, Result};
+use crate::{Precision, Result};
 use paring_data::training::Example;
 
 /// Bytes of activations between blocks that stay in memory.
@@ -389,84 +385,4 @@ fn firsts(micros: &[Micro]) -> impl Iterator<Item = usize> {
         *first += micro.rows;
         Some(own)
     })
-}
-
-/// Takes the weights of all linears out of a block.
-fn empty(block: &mut dyn Block, precision: Precision) -> Result<()> {
-    for fan in block.fans() {
-        for linear in &mut fan.linears {
-            linear.weight = std::sync::Arc::new(Dense::on(&candle_core::Device::Cpu, 0, 0, Vec::new(), precision)?);
-        }
-    }
-    Ok(())
-}
-
-/// The pairs beside the linears of block `i`, and their first values.
-fn pairs((i, block): (usize, &mut dyn Block), settings: &Settings) -> Result<(Unit, Vec<f32>)> {
-    let Subject::Adapter { rank, alpha, targets, masked } = &settings.subject else {
-        return Ok((Unit { parameters: Vec::new() }, Vec::new()));
-    };
-    let (mut parameters, mut values) = (Vec::new(), Vec::new());
-    for (fan, of_fan) in block.fans().into_iter().enumerate() {
-        for (at, linear) in of_fan.linears.iter().enumerate() {
-            if !targeted(targets, &linear.name) {
-                continue;
-            }
-            let kept = match masked {
-                true => Some(Kept::of(&linear.weight.dense()?.flatten_all()?.to_vec1::<f32>()?)),
-                false => None,
-            };
-            let scale = (alpha / *rank as f64) as f32;
-            let pair = Pair { rows: linear.rows, cols: linear.cols, rank: *rank, scale, kept };
-            let number = (i as u64) << 32 | (fan as u64) << 16 | at as u64;
-            values.extend(pair.start(settings.seed ^ number.wrapping_mul(0x9e37_79b9_7f4a_7c15)));
-            let (name, count, pair) = (linear.name.clone(), pair.count(), Some(pair));
-            parameters.push(Parameter {
-                name,
-                role: Role::Pair { fan, at },
-                count,
-                kept: None,
-                dtype: Dtype::F32,
-                pair,
-            });
-        }
-    }
-    Ok((Unit { parameters }, values))
-}
-
-/// The units after the blocks: the norm before the head, and the head in pieces where it is a matrix of its own.
-fn of_ending(student: &dyn Decoder, ending: &Ending<'_>) -> Result<Vec<(Unit, Vec<f32>)>> {
-    let (outer, checkpoint) = (student.outer(), student.checkpoint());
-    let dtype = |name: &str| checkpoint.info(name).map_or(Dtype::F32, |info| info.dtype);
-    let (mut parameters, mut values) = (Vec::new(), Vec::new());
-    for (at, name) in outer.norms.iter().enumerate() {
-        let shape = checkpoint.info(name).map(|info| info.shape.clone()).unwrap_or_default();
-        let own = checkpoint.read_f32(name, &shape)?;
-        let role = Role::Norm { norm: 0, at };
-        parameters.push(Parameter {
-            name: name.clone(),
-            role,
-            count: own.len(),
-            kept: None,
-            dtype: dtype(name),
-            pair: None,
-        });
-        values.extend(own);
-    }
-    let mut units = vec![(Unit { parameters }, values)];
-    let head = format!("{}.weight", outer.head);
-    if outer.tied || checkpoint.info(&head).is_none() {
-        return Ok(units);
-    }
-    let (vocab, _) = ending.sizes();
-    for first in (0..vocab).step_by(VOCAB_CHUNK) {
-        let own = ending.rows(first, VOCAB_CHUNK.min(vocab - first))?;
-        let (name, role) = (head.clone(), Role::Rows { first });
-        let parameter = Parameter { name, role, count: own.len(), kept: None, dtype: dtype(&head), pair: None };
-        units.push((Unit { parameters: vec![parameter] }, own));
-    }
-    if units.len() == 1 {
-        return Err(Error::Plan("a head without rows".into()));
-    }
-    Ok(units)
 }

@@ -1,5 +1,7 @@
 //! A fine-tuning in one call: names and choices → models and examples → a trained model or an adapter.
 
+mod checks;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -7,18 +9,18 @@ use std::path::{Path, PathBuf};
 use paring_data::Tokenizer;
 use paring_data::named::{Files, Protocol, Purpose, Remote};
 use paring_data::training::{Example, Form, Settings as Reading, TrainingData, TrainingSet, order};
+use paring_format::Adapter;
 use paring_format::adapter::{AdapterConfig, Pair};
 use paring_format::writer::write_beside;
-use paring_format::{Adapter, message};
 use paring_kernels::device::Device;
 use serde_json::{Value, json};
 use xxhash_rust::xxh3::Xxh3;
 
+use self::checks::{fits, known_targets};
 use super::sources::{Model, Sources};
 use super::{DataOptions, refuse_same_folder};
 use crate::finetune::{self, Data, Settings, Subject, TrainedPair};
 use crate::output::rewrite::destination;
-use crate::plan::Opt;
 use crate::report::Stage;
 use crate::report::names::TRAINING;
 use crate::report::progress::{Observer, Step};
@@ -213,41 +215,6 @@ impl Finetune {
             count => Ok(examples.hold_out(count)?.windows),
         }
     }
-}
-
-/// Errors where a target is the end of no linear's path.
-fn known_targets(student: &Model, targets: &[String]) -> Result<()> {
-    let linears = student.decoder.linears(0);
-    for target in targets {
-        let ends = |name: &str| name.strip_suffix(target.as_str()).is_some_and(|rest| rest.ends_with('.'));
-        if !linears.iter().any(|linear| ends(&linear.name)) {
-            let names: Vec<&str> = linears.iter().filter_map(|linear| linear.name.rsplit('.').next()).collect();
-            let problem =
-                format!("targets={target}: no linear of the blocks is called so; there are {}", names.join(", "));
-            return Err(Opt::Lora.misfit(message![Opt::Lora, ": ", problem]));
-        }
-    }
-    Ok(())
-}
-
-/// Errors where a teacher does not speak the student's tokens, or has other states where these are compared.
-fn fits(student: &Model, teacher: &Model, states: bool) -> Result<()> {
-    let sizes = |model: &Model| model.decoder.sizes();
-    let (ours, theirs) = (sizes(student), sizes(teacher));
-    let fail = |what: &str, got: usize, expected: usize| {
-        let problem = message![Opt::Teacher, format!(": the teacher has {got} {what}, and the model has {expected}")];
-        Err(Opt::Teacher.misfit(problem).hint("name the dense model that it was made of"))
-    };
-    if ours.vocab != theirs.vocab {
-        return fail("token ids", theirs.vocab, ours.vocab);
-    }
-    if states && ours.dim != theirs.dim {
-        return fail("features", theirs.dim, ours.dim);
-    }
-    if ours.blocks != theirs.blocks {
-        return fail("blocks", theirs.blocks, ours.blocks);
-    }
-    Ok(())
 }
 
 impl Sources {
