@@ -7,6 +7,7 @@ use paring_format::message;
 use paring_format::message::Message;
 use paring_format::near;
 use paring_model::LinearInfo;
+use rayon::prelude::*;
 
 use super::Job;
 use super::select::Selection;
@@ -47,7 +48,10 @@ pub(super) fn check(job: &Job, selection: &Selection) -> Result<()> {
         }
     }
     let pattern = job.plan.masks.as_ref().and_then(|given| given.pattern);
-    chosen().try_for_each(|linear| check_content(masks, linear, pattern))
+    let chosen: Vec<&LinearInfo> = chosen().collect();
+    let checked: Vec<Result<()>> = chosen.into_par_iter().map(|linear| check_content(masks, linear, pattern)).collect();
+    // The first in the order of the model, however many are wrong.
+    checked.into_iter().collect()
 }
 
 /// Errors where a mask is for no linear of the model.
@@ -98,9 +102,6 @@ fn file(masks: &Masks) -> String {
 
 impl Job {
     /// Notes on the masks that are given: the file, rows without a weight that stays, and masks of linears that are not compressed.
-    ///
-    /// # Errors
-    /// As [`check`].
     pub(super) fn mask_notes(&self, selection: &Selection) -> Vec<Message> {
         let Some(masks) = &self.masks else { return Vec::new() };
         let (mut kept, mut all, mut used) = (0usize, 0usize, 0usize);
