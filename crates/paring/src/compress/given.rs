@@ -30,8 +30,8 @@ pub(super) fn removed(masks: &Masks, linear: &LinearInfo) -> Result<Vec<u8>> {
     found.map(|bits| bits.removed()).ok_or_else(|| missing(masks, &linear.name, 0))
 }
 
-/// Errors unless the masks fit the linears that are compressed: all have one of their shape that keeps something, and the pattern that
-/// is asked for. Reads all masks.
+/// Errors unless the masks fit the linears that are compressed: all have one of their shape that keeps something, and the
+/// pattern that is asked for. Reads all masks.
 pub(super) fn check(job: &Job, selection: &Selection) -> Result<()> {
     let Some(masks) = &job.masks else { return Ok(()) };
     let linears: Vec<LinearInfo> = (0..job.decoder.blocks()).flat_map(|i| job.decoder.linears(i)).collect();
@@ -66,8 +66,8 @@ fn check_names(masks: &Masks, linears: &[LinearInfo]) -> Result<()> {
     Err(Opt::Masks.unfit(file(masks), problem).hint(hint))
 }
 
-/// Errors where a mask keeps nothing, or more of a group than the pattern does. Fewer are no fault: a weight that was kept may be zero,
-/// and so its mask says that it goes.
+/// Errors where a mask keeps nothing, or more of a group than the pattern does. Fewer are no fault: a weight that was kept may
+/// be zero, and so its mask says that it goes.
 fn check_content(masks: &Masks, linear: &LinearInfo, pattern: Option<Pattern>) -> Result<()> {
     let name = &linear.name;
     let Some(bits) = masks.of(name) else { return Err(missing(masks, name, 0)) };
