@@ -86,7 +86,7 @@ impl Request {
             }
         };
         // A resumed run has the tokens of the day on which it was begun.
-        let begun = if self.resume { journal::moment(&out) } else { None };
+        let begun = self.resume.then(|| journal::moment(&out)).flatten();
         if let (Some(moment), Some(tokenizer)) = (self.moment.or(begun), &mut model.tokenizer) {
             tokenizer.set_moment(moment);
         }
@@ -97,8 +97,9 @@ impl Request {
         }
         // Data is read and cut before anything is written, so that what is wrong with it shows at once.
         let calibration = if needs_data { Some(self.calibration(&choices, &model)?) } else { None };
-        notes.extend(compress::remarks(&choices, &model.checkpoint, model.decoder.as_ref())?);
-        notes.extend(concerns);
+        notes.extend(
+            compress::remarks(&choices, &model.checkpoint, model.decoder.as_ref())?.into_iter().chain(concerns),
+        );
         let evaluation = self.evaluation(&model, &local, &mut notes)?;
         notes.extend(model.notes().map(Message::from));
         if let Some((data, windows)) = &calibration {
