@@ -70,6 +70,7 @@ fn other_commands_tell_too() {
         ("verify out --reference model --data eval.safetensors", "window"),
         ("decompress out --out dense --overwrite", "stage"),
         ("convert out --format dense --out converted --overwrite", "stage"),
+        ("export-masks out --out masks", "stage"),
     ] {
         sandbox.ok(&format!("{command} --quiet --log-json -")).events().iter().for_each(|event| {
             assert!(event["time"].is_string() && event["seconds"].is_number(), "{command}: {event}");

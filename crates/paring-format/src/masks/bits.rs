@@ -39,7 +39,8 @@ impl Bits {
         Some(Self { rows, cols, bytes })
     }
 
-    /// Of `[rows, cols]` values, row by row: those stay for which `kept` is true. `None` where their number is another.
+    /// Of `[rows, cols]` values, row by row: those stay for which `kept` is true. `None` where their number is
+    /// another.
     pub(super) fn from_values<T>(rows: usize, cols: usize, values: &[T], kept: impl Fn(&T) -> bool) -> Option<Self> {
         if cols == 0 || rows.checked_mul(cols)? != values.len() {
             return None;
@@ -52,7 +53,8 @@ impl Bits {
         Some(Self { rows, cols, bytes })
     }
 
-    /// The mask of a weight, row-major `[rows, cols]`: what is not zero stays. `None` where it has another number of elements.
+    /// The mask of a weight, row-major `[rows, cols]`: what is not zero stays. `None` where it has another number of
+    /// elements.
     pub fn of_weight(rows: usize, cols: usize, weight: &[f32]) -> Option<Self> {
         Self::from_values(rows, cols, weight, |&w| w != 0.0)
     }
@@ -150,6 +152,17 @@ impl Bits {
         })
     }
 
+    /// The most weights that stay in a group of `of` columns, which is one of [`GROUPS`] and divides the columns: groups begin at a byte, or
+    /// whole ones lie in a byte.
+    fn most(&self, of: usize) -> usize {
+        let most = match of {
+            2 => self.bytes.iter().map(|&byte| in_pair(byte)).max(),
+            4 => self.bytes.iter().map(|byte| ones(&[byte & 15]).max(ones(&[byte >> 4]))).max(),
+            _ => (0..self.rows).flat_map(|row| self.packed_row(row).chunks(of / 8).map(ones)).max(),
+        };
+        most.unwrap_or(0)
+    }
+
     /// The pattern N:M that holds, as `(N, M)`: of M a power of two up to 32 that divides the columns, the one that keeps the least,
     /// and the smallest of several. `None` where every M has a group that keeps all, and where many fewer stay than the
     /// pattern would keep: it holds by chance then.
@@ -157,13 +170,22 @@ impl Bits {
         let stays = 1.0 - self.sparsity();
         let mut best: Option<(usize, usize)> = None;
         for of in GROUPS.into_iter().filter(|of| self.cols.is_multiple_of(*of)) {
-            let keep = (0..self.rows).flat_map(|row| self.groups(row, of)).max().unwrap_or(0);
+            let keep = self.most(of);
             let holds = keep < of && stays >= FULL * keep as f64 / of as f64;
             if holds && best.is_none_or(|(other, among)| keep * among < other * of) {
                 best = Some((keep, of));
             }
         }
         best
+    }
+}
+
+/// The most bits of a byte that are set in two neighbours, counted from the lowest.
+fn in_pair(byte: u8) -> usize {
+    match byte {
+        0 => 0,
+        _ if byte & byte >> 1 & 0x55 != 0 => 2,
+        _ => 1,
     }
 }
 

@@ -62,6 +62,7 @@ fn patterns_are_found() {
     // A zero of rounding more, and columns that fours do not divide.
     assert_eq!(of(32, &|i| i % 4 < 2 && i > 0), Some((2, 4)));
     assert_eq!(of(6, &|i| i % 2 == 0), Some((1, 2)));
+    assert_eq!((of(24, &|i| i % 8 < 4), of(12, &|i| i % 12 < 6)), (Some((4, 8)), None));
     // None: a full group, and few weights that stay as they come.
     assert_eq!(of(32, &|i| i % 4 < 2 || i < 32), None);
     assert_eq!(of(32, &|i| [3, 4, 40, 41, 42, 90].contains(&i)), None);

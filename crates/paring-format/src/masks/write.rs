@@ -19,8 +19,8 @@ pub struct MaskedModule {
     pub cols: usize,
 }
 
-/// Writes a file of the masks of these modules, sorted by name, of which [`super::Digest`] made `digest`. `mask` is called once for each, in that
-/// order. The file is opened again and compared. Returns its bytes.
+/// Writes a file of the masks of these modules, sorted by name, of which [`super::Digest`] made `digest`. `mask` is called once
+/// for each, in that order. The file is opened again and compared. Returns its bytes.
 ///
 /// # Errors
 /// Those of `mask`, a file that cannot be written or replaced, and masks that are others than those of the digest.

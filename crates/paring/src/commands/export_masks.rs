@@ -70,8 +70,8 @@ pub fn export(
     let mut digest = Digest::default();
     let (mut modules, mut pruned) = (Vec::new(), Vec::new());
     let (mut kept, mut all) = (0usize, 0usize);
-    for (i, linear) in linears.iter().enumerate() {
-        observer.step(&Step::new(Stage::Read).module(&linear.name).count(i, linears.len()));
+    for linear in &linears {
+        observer.step(&Step::new(Stage::Read).module(&linear.name));
         let bits = mask(checkpoint, linear)?;
         if bits.count() == linear.rows * linear.cols {
             continue;
@@ -91,10 +91,8 @@ pub fn export(
         let name = checkpoint.describe();
         return Err(Error::Plan(format!("{name}: no linear of its blocks has a zero; prune the model first")));
     }
-    let mut done = 0;
     let bytes = write(&file, &pruned, digest.finish(), &mut |module| {
-        observer.step(&Step::new(Stage::Write).module(&module.name).count(done, pruned.len()));
-        done += 1;
+        observer.step(&Step::new(Stage::Write).module(&module.name));
         mask(checkpoint, module)
     })?;
     let first = modules.first().and_then(|module| module.pattern.clone());

@@ -7,6 +7,7 @@ use paring_format::message;
 use paring_format::message::Message;
 use paring_format::near;
 use paring_model::LinearInfo;
+use rayon::prelude::*;
 
 use super::Job;
 use super::select::Selection;
@@ -29,8 +30,8 @@ pub(super) fn removed(masks: &Masks, linear: &LinearInfo) -> Result<Vec<u8>> {
     found.map(|bits| bits.removed()).ok_or_else(|| missing(masks, &linear.name, 0))
 }
 
-/// Errors unless the masks fit the linears that are compressed: all have one of their shape that keeps something, and the pattern that
-/// is asked for. Reads all masks.
+/// Errors unless the masks fit the linears that are compressed: all have one of their shape that keeps something, and the
+/// pattern that is asked for. Reads all masks.
 pub(super) fn check(job: &Job, selection: &Selection) -> Result<()> {
     let Some(masks) = &job.masks else { return Ok(()) };
     let linears: Vec<LinearInfo> = (0..job.decoder.blocks()).flat_map(|i| job.decoder.linears(i)).collect();
@@ -47,7 +48,10 @@ pub(super) fn check(job: &Job, selection: &Selection) -> Result<()> {
         }
     }
     let pattern = job.plan.masks.as_ref().and_then(|given| given.pattern);
-    chosen().try_for_each(|linear| check_content(masks, linear, pattern))
+    let chosen: Vec<&LinearInfo> = chosen().collect();
+    let checked: Vec<Result<()>> = chosen.into_par_iter().map(|linear| check_content(masks, linear, pattern)).collect();
+    // The first in the order of the model, however many are wrong.
+    checked.into_iter().collect()
 }
 
 /// Errors where a mask is for no linear of the model.
@@ -62,8 +66,8 @@ fn check_names(masks: &Masks, linears: &[LinearInfo]) -> Result<()> {
     Err(Opt::Masks.unfit(file(masks), problem).hint(hint))
 }
 
-/// Errors where a mask keeps nothing, or more of a group than the pattern does. Fewer are no fault: a weight that was kept may be zero,
-/// and so its mask says that it goes.
+/// Errors where a mask keeps nothing, or more of a group than the pattern does. Fewer are no fault: a weight that was kept may
+/// be zero, and so its mask says that it goes.
 fn check_content(masks: &Masks, linear: &LinearInfo, pattern: Option<Pattern>) -> Result<()> {
     let name = &linear.name;
     let Some(bits) = masks.of(name) else { return Err(missing(masks, name, 0)) };
@@ -98,9 +102,6 @@ fn file(masks: &Masks) -> String {
 
 impl Job {
     /// Notes on the masks that are given: the file, rows without a weight that stays, and masks of linears that are not compressed.
-    ///
-    /// # Errors
-    /// As [`check`].
     pub(super) fn mask_notes(&self, selection: &Selection) -> Vec<Message> {
         let Some(masks) = &self.masks else { return Vec::new() };
         let (mut kept, mut all, mut used) = (0usize, 0usize, 0usize);

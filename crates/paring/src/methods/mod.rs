@@ -83,7 +83,7 @@ impl Outcome {
 
     /// Forgets what the sweep says of its own weights, where others took their place.
     pub(crate) fn forget_sums(&mut self) {
-        // No distortion is a share of that, so that none is told.
+        // A distortion is always too small a share of that to be believed.
         self.loss = f64::INFINITY;
         self.changes.clear();
     }

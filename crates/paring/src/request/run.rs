@@ -85,11 +85,7 @@ impl Request {
                 out
             }
         };
-        // A resumed run has the tokens of the day on which it was begun.
-        let begun = if self.resume { journal::moment(&out) } else { None };
-        if let (Some(moment), Some(tokenizer)) = (self.moment.or(begun), &mut model.tokenizer) {
-            tokenizer.set_moment(moment);
-        }
+        self.set_moment(&out, &mut model);
         let needs_data = choices.needs_data();
         let concerns = self.concerns(&choices, &model)?;
         if let Some(alike) = &self.alike {
@@ -97,8 +93,9 @@ impl Request {
         }
         // Data is read and cut before anything is written, so that what is wrong with it shows at once.
         let calibration = if needs_data { Some(self.calibration(&choices, &model)?) } else { None };
-        notes.extend(compress::remarks(&choices, &model.checkpoint, model.decoder.as_ref())?);
-        notes.extend(concerns);
+        notes.extend(
+            compress::remarks(&choices, &model.checkpoint, model.decoder.as_ref())?.into_iter().chain(concerns),
+        );
         let evaluation = self.evaluation(&model, &local, &mut notes)?;
         notes.extend(model.notes().map(Message::from));
         if let Some((data, windows)) = &calibration {
@@ -131,6 +128,14 @@ impl Request {
         // Of one that is resumed a part is done already.
         let estimate = self.estimate && !compress::can_resume(&job);
         Ok(Prepared { job, notes, evaluation, estimate })
+    }
+
+    /// Sets the moment that the model's template writes: a resumed run has the tokens of the day on which it was begun.
+    fn set_moment(&self, out: &Path, model: &mut Model) {
+        let begun = if self.resume { journal::moment(out) } else { None };
+        if let (Some(moment), Some(tokenizer)) = (self.moment.or(begun), &mut model.tokenizer) {
+            tokenizer.set_moment(moment);
+        }
     }
 
     /// Errors when the output cannot be written into this folder.

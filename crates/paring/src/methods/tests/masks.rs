@@ -22,7 +22,7 @@ pub(super) fn values(count: usize, seed: u32) -> Vec<f32> {
 }
 
 /// A Gram matrix of inputs that depend on each other; feature 3 is always zero.
-fn gram() -> Vec<f32> {
+pub(super) fn gram() -> Vec<f32> {
     let tokens = 3 * COLS;
     let x = values(tokens * COLS, 7);
     let at = |t: usize, j: usize| match j {

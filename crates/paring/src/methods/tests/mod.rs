@@ -2,6 +2,7 @@
 
 mod floats;
 mod formats;
+mod given;
 mod golden;
 mod grids;
 mod masks;

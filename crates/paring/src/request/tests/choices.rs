@@ -89,6 +89,30 @@ fn recipes_are_said_in_options() {
 }
 
 #[test]
+fn masks_that_are_given_are_said_by_their_file() {
+    let base = || RecipeOptions { pattern: Some(Pattern::Given), ..RecipeOptions::default() };
+    let method = |name: &str| Some(name.to_string());
+    for (options, line, words) in [
+        (RecipeOptions { method: method("magnitude"), ..base() }, "--method magnitude", "magnitude pruning"),
+        (
+            RecipeOptions { method: method("sparsegpt"), refit: Some(true), ..base() },
+            "--method sparsegpt --refit",
+            "SparseGPT",
+        ),
+        (RecipeOptions { method: method("sparsegpt"), ..base() }, "--method sparsegpt --published", "SparseGPT"),
+    ] {
+        let mut plan = plan(&options);
+        let pattern = json!({"nof_m": {"keep": 2, "of": 4}});
+        plan["masks"] = json!({"file": "a b.safetensors", "digest": "0123456789abcdef", "pattern": pattern});
+        assert_eq!(told(&plan), (line.to_string(), format!("{words} under given masks")));
+        let choices = Choices::of(&plan);
+        let run: Vec<&str> = choices.run.iter().map(|choice| choice.value.as_str()).collect();
+        assert!(run.contains(&"a b.safetensors") && run.contains(&"2:4"), "{run:?}");
+        assert_eq!((choices.prunes(), choices.baseline()), (true, "the masks alone"));
+    }
+}
+
+#[test]
 fn runs_and_overrides_are_said_too() {
     let mut plan = plan(&RecipeOptions { bits: Some(4), ..RecipeOptions::default() });
     let mut eight = plan["recipe"].clone();
