@@ -158,6 +158,14 @@ fn runs_are_judged_before_and_after_and_compared() {
         assert!((after - before - found["difference"].as_f64().unwrap()).abs() < 1e-12);
         assert!(report["perplexity"]["after"].as_f64().is_some());
     }
+    let estimate = |eval: &str| {
+        let eval = format!("--eval {eval} --data-dir {} --limit 12 --dry-run", data());
+        let costs = sandbox.json(&format!("quantize demo demo --nsamples 4 --method rtn --wbits 4 --out none {eval}"));
+        let stages = costs["stages"].as_array().unwrap();
+        stages.iter().find(|stage| stage["stage"] == "eval").unwrap()["operations"].as_f64().unwrap()
+    };
+    let [both, text, tasks] = ["demo,piqa", "demo", "piqa"].map(estimate);
+    assert!(tasks > 0.0 && (both - text - tasks).abs() < 1e-6 * both, "{both} {text} {tasks}");
     let written = json_file(&sandbox.path("two/report.json"));
     assert_eq!(written["tasks"], two["tasks"]);
     let card = std::fs::read_to_string(sandbox.path("two/README.md")).unwrap();

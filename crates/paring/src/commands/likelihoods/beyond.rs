@@ -65,13 +65,13 @@ impl Passes {
 
 /// True if a file for `on_disk` bytes of activations takes less time than reading the weights so many times more.
 fn is_faster(decoder: &dyn Decoder, more: usize, on_disk: usize) -> bool {
-    // Written after each block, and read before the next.
+    // Written after each block, and read before the next. A byte of either costs about as much, from the cache of files or from a disk.
     let moved = 2 * on_disk * decoder.blocks();
-    more * block_bytes(decoder) >= moved
+    more * bytes_of_blocks(decoder) >= moved
 }
 
 /// Bytes of the files that hold the blocks.
-fn block_bytes(decoder: &dyn Decoder) -> usize {
+fn bytes_of_blocks(decoder: &dyn Decoder) -> usize {
     let checkpoint = decoder.checkpoint();
     let outer = decoder.outer_names();
     let stored = checkpoint.names().filter(|name| outer.iter().all(|other| other != name));

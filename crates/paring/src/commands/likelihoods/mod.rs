@@ -4,6 +4,7 @@ mod beyond;
 #[cfg(test)]
 mod tests;
 
+use std::collections::VecDeque;
 use std::time::Instant;
 
 use candle_core::Tensor;
@@ -23,8 +24,10 @@ use super::perplexity::hidden_bytes;
 pub use beyond::Beyond;
 use beyond::Passes;
 
-/// Predictions for which the head is read once. Their activations are in memory together.
-const HEAD_ROWS: usize = 16384;
+/// Predictions for which the head is read once. Their activations are in memory together, in four forms on the way to a product.
+const HEAD_ROWS: usize = 4096;
+/// Predictions after which products of the head begin anew, which decides the last bits of those that end a group.
+const GROUP_ROWS: usize = 4 * HEAD_ROWS;
 
 /// Requests to score.
 #[derive(Clone, Copy, Debug)]
@@ -201,12 +204,13 @@ impl Round<'_> {
         let first = self.forests.first().map_or(0, |forest| forest.first);
         let texts = self.forests.iter().map(Forest::texts).sum();
         let usual = Score { loglikelihood: 0.0, is_greedy: true };
-        let mut head = Head { decoder, first, scores: vec![usual; texts], parts: Vec::new(), pending: Vec::new() };
+        let (scores, pending) = (vec![usual; texts], VecDeque::new());
+        let mut head = Head { decoder, first, scores, parts: Vec::new(), pending, group: 0 };
         let mut predictions = Vec::new();
         rows.each(|forest, batch, h| {
             if batch == 0 {
                 // What a product is made of does not depend on the forests beside it.
-                head.count()?;
+                head.end()?;
                 predictions = self.predictions(forest)?;
             }
             let own = std::mem::take(&mut predictions[batch]);
@@ -215,11 +219,9 @@ impl Round<'_> {
             }
             let numbers: Vec<u32> = own.iter().map(|prediction| prediction.row as u32).collect();
             let numbers = Tensor::from_vec(numbers, own.len(), h.device())?;
-            head.parts.push(h.get(0)?.index_select(&numbers, 0)?);
-            head.pending.extend(own);
-            if head.pending.len() >= HEAD_ROWS { head.count() } else { Ok(()) }
+            head.add(h.get(0)?.index_select(&numbers, 0)?, own)
         })?;
-        head.count()?;
+        head.end()?;
         Ok(head.scores)
     }
 
@@ -259,18 +261,42 @@ struct Head<'a> {
     scores: Vec<Score>,
     /// Rows `[n, dim]` that wait for the head, and what is predicted after them.
     parts: Vec<Tensor>,
-    pending: Vec<Prediction>,
+    pending: VecDeque<Prediction>,
+    /// Predictions of the group so far.
+    group: usize,
 }
 
 impl Head<'_> {
-    /// Adds the predictions that wait to their scores.
-    fn count(&mut self) -> Result<()> {
-        let (parts, predictions) = (std::mem::take(&mut self.parts), std::mem::take(&mut self.pending));
-        if predictions.is_empty() {
+    /// Adds predictions after the rows of a part, `[n, dim]`.
+    fn add(&mut self, part: Tensor, predictions: Vec<Prediction>) -> Result<()> {
+        self.group += predictions.len();
+        self.parts.push(part);
+        self.pending.extend(predictions);
+        while self.pending.len() >= HEAD_ROWS {
+            self.count(HEAD_ROWS)?;
+        }
+        if self.group >= GROUP_ROWS { self.end() } else { Ok(()) }
+    }
+
+    /// Ends a group.
+    fn end(&mut self) -> Result<()> {
+        self.group = 0;
+        self.count(self.pending.len())
+    }
+
+    /// Adds the first `rows` predictions that wait to their scores.
+    fn count(&mut self, rows: usize) -> Result<()> {
+        if rows == 0 {
             return Ok(());
         }
+        let all = Tensor::cat(&std::mem::take(&mut self.parts), 0)?;
+        let rest = all.dim(0)?.saturating_sub(rows);
+        if rest > 0 {
+            self.parts.push(all.narrow(0, rows, rest)?);
+        }
+        let predictions: Vec<Prediction> = self.pending.drain(..rows.min(self.pending.len())).collect();
         let targets: Vec<u32> = predictions.iter().map(|prediction| prediction.target).collect();
-        let found = self.decoder.likelihoods(&Tensor::cat(&parts, 0)?, &targets)?;
+        let found = self.decoder.likelihoods(&all.narrow(0, 0, rows)?, &targets)?;
         for (prediction, found) in predictions.into_iter().zip(found) {
             let Prediction { text, position, target, .. } = prediction;
             if !found.nll.is_finite() {

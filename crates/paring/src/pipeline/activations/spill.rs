@@ -23,8 +23,13 @@ pub(crate) fn folder_for(bytes: usize) -> Option<PathBuf> {
     let named = std::env::var_os("TMPDIR").filter(|name| !name.is_empty()).map(PathBuf::from);
     let usual =
         || if cfg!(unix) { vec![PathBuf::from(LARGE), std::env::temp_dir()] } else { vec![std::env::temp_dir()] };
+    first_with(named.map_or_else(usual, |named| vec![named]), bytes)
+}
+
+/// The first of these folders in which so many bytes can be written.
+fn first_with(folders: Vec<PathBuf>, bytes: usize) -> Option<PathBuf> {
     let fits = |dir: &PathBuf| free_bytes(dir).is_none_or(|free| free > bytes as u64) && Spill::create(dir).is_ok();
-    named.map_or_else(usual, |named| vec![named]).into_iter().find(fits)
+    folders.into_iter().find(fits)
 }
 
 /// Batches `[b, t, dim]` of f32 in a file, which is removed with this value, or by the system when the process dies.
@@ -119,6 +124,17 @@ mod tests {
         assert!(spill.set(0, &batch(0.0, 1)).is_err());
         drop(spill);
         assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 0);
+    }
+
+    #[test]
+    fn a_folder_with_room_is_found() {
+        let dir = tempfile::tempdir().unwrap();
+        let folders = || vec!["no such folder".into(), dir.path().to_path_buf()];
+        assert_eq!(first_with(folders(), 1000).as_deref(), Some(dir.path()));
+        assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 0);
+        if free_bytes(dir.path()).is_some() {
+            assert_eq!(first_with(folders(), usize::MAX), None);
+        }
     }
 
     #[test]
