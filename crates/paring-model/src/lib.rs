@@ -29,6 +29,7 @@ mod scales;
 pub mod sequence;
 pub mod source;
 pub mod tape;
+pub mod vectors;
 pub mod weight;
 
 pub use activations::Arithmetic;
@@ -46,4 +47,5 @@ pub use paring_kernels::matmul::Precision;
 pub use pass::{Flow, Pass, Piece, Tokens};
 pub use sequence::{Next, Sequence, extend};
 pub use tape::{Gradients, LinearGradient, Tape};
+pub use vectors::{Vector, each_vector};
 pub use weight::{Dense, Weight};
