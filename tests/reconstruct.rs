@@ -82,6 +82,11 @@ fn what_training_takes_is_estimated_and_what_cannot_be_is_refused() {
     assert!(!told(&run).contains("train"));
     assert!(told(&format!("{run} --reconstruct")).contains("train"));
     sandbox.refused(&format!("{run} --reconstruct-steps 0"), 2, &["--reconstruct-steps"]).unwrap();
+    // Ranges of activations would be those from before the training.
+    for ranged in ["--scheme FP8", "--wbits 4 --groupsize 32 --kv-cache fp8"] {
+        let run = format!("quantize demo demo {ranged} {FEW} --reconstruct --dry-run");
+        sandbox.refused(&run, 2, &["--reconstruct", "before blocks are trained"]).unwrap();
+    }
     // One window is trained on and chooses.
     sandbox.ok("prune demo demo --pattern 2:4 --nsamples 1 --seqlen 64 --reconstruct-steps 2 --out one");
     assert_eq!(report(&sandbox, "one")["blocks"].as_array().unwrap().len(), 6);

@@ -55,6 +55,16 @@ impl Dtype {
         }
     }
 
+    /// The least positive number of this float type; of other types that of f32.
+    pub fn least(self) -> f32 {
+        match self {
+            Dtype::F16 => 2f32.powi(-24),
+            Dtype::F8E4M3 => 2f32.powi(-9),
+            Dtype::Bf16 => f32::from_bits(1 << 16),
+            _ => f32::from_bits(1),
+        }
+    }
+
     /// Tells whether the value is finite and this float type has it exactly.
     pub(crate) fn holds(self, value: f32) -> bool {
         value.is_finite() && self.round(value).to_bits() == value.to_bits()
@@ -287,6 +297,14 @@ mod tests {
             // Half a number more is not looked at.
             bytes.push(0xff);
             assert_eq!(Dtype::F16.decode_f32(&bytes[3..]).len(), count);
+        }
+    }
+
+    #[test]
+    fn the_least_number_stays_and_a_third_of_it_is_zero() {
+        for dtype in [Dtype::F32, Dtype::F16, Dtype::Bf16, Dtype::F8E4M3] {
+            assert!(dtype.holds(dtype.least()), "{dtype}");
+            assert_eq!(dtype.round(dtype.least() / 3.0), 0.0, "{dtype}");
         }
     }
 

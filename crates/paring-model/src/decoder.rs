@@ -186,11 +186,13 @@ pub trait Block: Send + Sync {
 
     /// Adds the gradients of the block's parameters for that of the output of a recorded pass, `dy [b, t, dim]` f32, and returns
     /// that of its input. In f32, on the CPU; the weights have to be those of the pass, and products are taken for what
-    /// they would be without rounding. Twice the products of a forward pass; the same bits for any number of threads.
+    /// they would be without rounding. Twice the products of a forward pass; the same bits for any number of threads. Errors where
+    /// there is no backward pass: on a GPU, and of linears whose inputs are rounded to codes.
     fn backward(&self, tape: Tape, dy: &Tensor, gradients: &mut Gradients) -> Result<Tensor>;
 
-    /// [`Block::forward`] that keeps what [`Block::backward`] needs. Errors where there is no backward pass: on a GPU, and where
-    /// activations or caches are rounded to codes.
+    /// [`Block::forward`] that keeps what [`Block::backward`] needs. Its attention is in f32 whatever the model's precision, so
+    /// that the sums that are kept are those of the scores that the backward pass computes again. Errors on a GPU, and where keys
+    /// and values are rounded to codes.
     fn record(&self, h: &Tensor) -> Result<(Tensor, Tape)> {
         let mut tape = Tape::new(h);
         let flow = self.run(h, &mut Pass { tape: Some(&mut tape), ..Pass::whole(&mut ()) })?;

@@ -172,7 +172,7 @@ pub enum Error {
     #[error("a recorded pass has a step whose result nothing reads; this is an error of the program")]
     NoGradient,
     /// A block that cannot be trained as it was opened.
-    #[error("a backward pass of {what}; open the model without rounding of activations, dense and on the CPU")]
+    #[error("a backward pass of {what}; open the model without rounding of activations, and on the CPU")]
     NoBackward {
         /// The part that has no backward pass.
         what: &'static str,

@@ -32,6 +32,7 @@ mod scales;
 pub mod sequence;
 pub mod source;
 pub mod tape;
+pub mod vectors;
 pub mod weight;
 
 pub use activations::Arithmetic;
@@ -51,4 +52,5 @@ pub use paring_kernels::matmul::Precision;
 pub use pass::{Flow, Pass, Piece, Tokens};
 pub use sequence::{Next, Sequence, extend};
 pub use tape::{Gradients, LinearGradient, Tape};
+pub use vectors::{Vector, each_vector};
 pub use weight::{Dense, Weight};

@@ -91,8 +91,17 @@ pub struct Gradients {
 pub struct LinearGradient {
     /// `[rows, cols]`.
     pub weight: Cross,
+    /// True, unless it was said that nobody needs the weight's.
+    pub(crate) wanted: bool,
     /// `[rows]`, where the linear has a bias.
     pub bias: Option<Vec<f32>>,
+}
+
+impl LinearGradient {
+    /// Leaves out the gradient of the weight, which is then empty: backward passes save its products, a third of theirs.
+    pub fn without_weight(&mut self) {
+        (self.weight, self.wanted) = (Cross::new(0, 0, Precision::F32), false);
+    }
 }
 
 impl Gradients {
@@ -101,6 +110,7 @@ impl Gradients {
         let of_fan = |fan: &Fan| {
             let linear = fan.linears.iter().map(|linear| LinearGradient {
                 weight: Cross::new(linear.rows, linear.cols, Precision::F32),
+                wanted: true,
                 bias: linear.bias.as_ref().map(|_| vec![0.0; linear.rows]),
             });
             linear.collect()

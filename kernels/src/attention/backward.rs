@@ -4,12 +4,11 @@
 //!
 //! A task is a query head of a sequence. Heads that share keys are added in order afterwards.
 
-use std::mem::MaybeUninit;
-
 use candle_core::{Result, Tensor};
 use rayon::prelude::*;
 
 use super::cpu::{Shape, TILE};
+use super::panels::{tokens_as_columns, tokens_as_rows};
 use super::{Kept, Scores, check_causal, shape_of, with_bias};
 use crate::gradient::{require_cpu, require_same};
 use crate::matmul::panels::write_panels;
@@ -23,7 +22,7 @@ const KEYS: usize = 256;
 const SINGLES: Elements = Elements::Singles;
 
 /// The gradients of `q [b, t, heads, d]`, `k` and `v` `[b, t, groups, d]` of [`super::causal_kept`], for that of its output
-/// `dy [b, t, heads · d]` f32 and the same scores. Their bias gets none. In f32 whatever the precision of the forward pass;
+/// `dy [b, t, heads · d]` f32 and the same scores. Their bias gets none. In f32;
 /// 5 · t² · heads · d operations for each sequence, and 3 · b · t · heads · d numbers beside the results. Errors on other shapes, and
 /// where the tensors are not on the CPU.
 pub fn causal_backward(dy: &Tensor, [q, k, v]: [&Tensor; 3], kept: &Kept, scores: &Scores<'_>) -> Result<[Tensor; 3]> {
@@ -147,18 +146,9 @@ impl<'a> Head<'a> {
 
 /// Rows `[time, dim]` as a right operand whose columns they are.
 fn rows_as_panels(x: &[f32], dim: usize) -> Lines {
-    let time = x.len() / dim;
+    let panels = (x.len() / dim).div_ceil(NR);
     // SAFETY: every word of a panel is written.
-    unsafe {
-        write_panels(time.div_ceil(NR), dim, |n, panel| {
-            let rows = NR.min(time - n * NR);
-            for (j, words) in panel.chunks_exact_mut(NR).enumerate() {
-                for (row, word) in words.iter_mut().enumerate() {
-                    word.write(if row < rows { x[(n * NR + row) * dim + j].to_bits() } else { 0 });
-                }
-            }
-        })
-    }
+    unsafe { write_panels(panels, dim, |n, panel| tokens_as_columns(panel, n, (x, dim), 0)) }
 }
 
 /// Rows `[time, dim]` as a right operand whose rows they are.
@@ -166,12 +156,7 @@ fn columns_as_panels(x: &[f32], dim: usize) -> Lines {
     // SAFETY: every word of a panel is written.
     unsafe {
         write_panels(dim.div_ceil(NR), x.len() / dim, |n, panel| {
-            let count = NR.min(dim - n * NR);
-            for (words, x) in panel.chunks_exact_mut(NR).zip(x.chunks_exact(dim)) {
-                let (words, rest) = words.split_at_mut(count);
-                words.iter_mut().zip(&x[n * NR..]).for_each(|(word, x)| _ = word.write(x.to_bits()));
-                rest.fill(MaybeUninit::new(0));
-            }
+            tokens_as_rows(panel, (x, dim), n * NR, NR.min(dim - n * NR));
         })
     }
 }

@@ -6,6 +6,7 @@ mod cache;
 mod cpu;
 #[cfg(feature = "cuda")]
 mod cuda;
+mod panels;
 mod ragged;
 pub(crate) mod reference;
 mod tiles;
@@ -71,8 +72,9 @@ pub struct Kept {
     pub sums: Tensor,
 }
 
-/// [`causal`] for [`causal_backward`]. Errors on other shapes, and where the tensors are not on the CPU.
-pub fn causal_kept(q: &Tensor, k: &Tensor, v: &Tensor, scores: &Scores<'_>, precision: Precision) -> Result<Kept> {
+/// [`causal`] in f32 for [`causal_backward`], which computes the scores again: sums of exponentials that were rounded would not be
+/// those of its shares. Errors on other shapes, and where the tensors are not on the CPU.
+pub fn causal_kept(q: &Tensor, k: &Tensor, v: &Tensor, scores: &Scores<'_>) -> Result<Kept> {
     require_cpu(q, "attention")?;
     let (b, t, heads, d) = q.dims4()?;
     let window = check_causal([q, k, v], scores)?;
@@ -81,7 +83,7 @@ pub fn causal_kept(q: &Tensor, k: &Tensor, v: &Tensor, scores: &Scores<'_>, prec
         return Ok(Kept { out: q.reshape((b, t, heads * d))?, sums });
     }
     let shape = shape_of(q, k, scores, window)?;
-    let [out, sums] = on_host(&shape, [q, k, v], scores.bias, precision)?;
+    let [out, sums] = on_host(&shape, [q, k, v], scores.bias, Precision::F32)?;
     Ok(Kept {
         out: Tensor::from_vec(out, (b, t, heads * d), q.device())?,
         sums: Tensor::from_vec(sums, (b, t, heads), q.device())?,

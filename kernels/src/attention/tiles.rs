@@ -6,13 +6,12 @@
 //! (docs/dev/lab-notes.md). With [`Precision::Bf16`] the exponentials, which lie in [0, 1], and the values are rounded to bfloat16,
 //! and sums are f32. Rows are divided by the sum of their exponentials at the end.
 
-use std::mem::MaybeUninit;
-
 use rayon::prelude::*;
 
 use super::cpu::{Running, Shape, TILE, Task, divide, tasks};
+use super::panels::{tokens_as_columns, tokens_as_rows};
 use crate::matmul::Precision;
-use crate::matmul::panels::{pack_columns, write_panels};
+use crate::matmul::panels::{Words, pack_columns, write_panels};
 use crate::matmul::tile::{Elements, Isa, Left, Lines, NR, Target, as_uninit, as_words, multiply};
 
 /// Scores of a task at a time, or those of 64 keys where they are more: they stay in the second-level cache.
@@ -43,25 +42,13 @@ impl Packed {
         let &Shape { time, groups, dim, .. } = shape;
         let width = groups * dim;
         let (k, v) = (&k[sequence * time * width..][..time * width], &v[sequence * time * width..][..time * width]);
-        let keys = |n: usize, panel: &mut [MaybeUninit<u32>]| {
-            let rows = NR.min(time - n * NR);
-            let k = &k[n * NR * width..][..rows * width];
-            for (j, words) in panel.chunks_exact_mut(NR).enumerate() {
-                for (row, word) in words.iter_mut().enumerate() {
-                    word.write(if row < rows { k[row * width + group * dim + j].to_bits() } else { 0 });
-                }
-            }
-        };
+        let keys = |n: usize, panel: &mut Words| tokens_as_columns(panel, n, (k, width), group * dim);
         let steps = if elements == Elements::Pairs { time.div_ceil(2) } else { time };
-        let values = |n: usize, panel: &mut [MaybeUninit<u32>]| {
+        let values = |n: usize, panel: &mut Words| {
             let (first, count) = (group * dim + n * NR, NR.min(dim - n * NR));
-            if elements == Elements::Pairs {
-                return pack_columns(panel, v, width, first, count);
-            }
-            for (words, v) in panel.chunks_exact_mut(NR).zip(v.chunks_exact(width)) {
-                let (words, rest) = words.split_at_mut(count);
-                words.iter_mut().zip(&v[first..]).for_each(|(word, v)| _ = word.write(v.to_bits()));
-                rest.fill(MaybeUninit::new(0));
+            match elements {
+                Elements::Pairs => pack_columns(panel, v, width, first, count),
+                Elements::Singles => tokens_as_rows(panel, (v, width), first, count),
             }
         };
         // SAFETY: both write all of a panel.

@@ -3,7 +3,7 @@
 use super::few::{Inputs, TOGETHER, by_blocks};
 use super::kind::{Arrangement, BLOCK, Kind, Scratch, ahead};
 use super::numbers::{Floats, LANES};
-use super::pair_tables::add_halves;
+use super::pair_tables::{add_half, add_halves};
 use super::wide::{Pairs, Wide};
 use crate::matmul::Precision;
 
@@ -132,9 +132,7 @@ impl<F: Float> Kind for Dense<'_, F> {
                         W::prefetch(words.as_ptr().wrapping_add(at + ahead).cast());
                         debug_assert!(at + 2 * LANES <= words.len());
                         let weights = W::load_words(words.as_ptr().add(at));
-                        for m in 0..M {
-                            sums[i][m][half] = sums[i][m][half].dot(weights, x.pairs::<W>(m, block, half));
-                        }
+                        add_half(weights, x, (block, half), &mut sums[i]);
                     }
                 }
             }

@@ -95,7 +95,7 @@ pub(super) fn multiply<K: Kind>(on: Instructions, kind: &K, rows: Range<usize>, 
     if done == rows.len() {
         return;
     }
-    // What is left is decoded into memory first: the same sums in the same order.
+    // What is left is decoded into memory first. Sums have the order of those in registers, which products of pairs do not keep.
     let mut weights = vec![0f32; x.width];
     for (row, sums) in rows.zip(out.chunks_exact_mut(x.count)).skip(done) {
         decode(on, kind, row, x.width, &mut weights);

@@ -225,7 +225,6 @@ unsafe fn differences<W: Pairs>(numbers: [W; 2], zeros: W) -> W::Bits {
 ///
 /// # Safety
 /// Needs the instructions of `W`; `x` has `M` rows of that many blocks, arranged.
-#[allow(clippy::needless_range_loop)]
 #[inline(always)]
 pub(super) unsafe fn add_halves<W: Pairs, const M: usize>(
     weights: [W::Bits; 2],
@@ -233,11 +232,26 @@ pub(super) unsafe fn add_halves<W: Pairs, const M: usize>(
     block: usize,
     sums: &mut [[W; 2]; M],
 ) {
-    for m in 0..M {
+    // SAFETY: the caller's promise.
+    unsafe {
+        add_half(weights[0], x, (block, 0), sums);
+        add_half(weights[1], x, (block, 1), sums);
+    }
+}
+
+/// Adds the products of one half of a block with `M` inputs.
+///
+/// # Safety
+/// As [`add_halves`].
+#[inline(always)]
+pub(super) unsafe fn add_half<W: Pairs, const M: usize>(
+    weights: W::Bits,
+    x: &Inputs,
+    (block, half): (usize, usize),
+    sums: &mut [[W; 2]; M],
+) {
+    for (m, sums) in sums.iter_mut().enumerate() {
         // SAFETY: the caller's promise.
-        unsafe {
-            sums[m][0] = sums[m][0].dot(weights[0], x.pairs::<W>(m, block, 0));
-            sums[m][1] = sums[m][1].dot(weights[1], x.pairs::<W>(m, block, 1));
-        }
+        sums[half] = unsafe { sums[half].dot(weights, x.pairs::<W>(m, block, half)) };
     }
 }

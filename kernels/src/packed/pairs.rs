@@ -5,7 +5,7 @@ use super::codes::{Codes, Rounding};
 use super::few::Inputs;
 use super::field::{Field, Of, Row};
 use super::kind::{BLOCK, Scratch, ahead};
-use super::pair_tables::add_halves;
+use super::pair_tables::{add_half, add_halves};
 use super::strip::Strip;
 use super::wide::{Pairs, Wide};
 use crate::matmul::Precision;
@@ -226,9 +226,7 @@ impl<F: Field> Of<'_, F> {
                             *numbers = self.unrounded::<W, DIFFERENCE>(&rows[i], *numbers, groups[step], scratch);
                         }
                         let weights = W::narrowed(numbers[0], numbers[1]);
-                        for m in 0..M {
-                            sums[i][m][half] = sums[i][m][half].dot(weights, x.pairs::<W>(m, block, half));
-                        }
+                        add_half(weights, x, (block, half), &mut sums[i]);
                     }
                 }
             }

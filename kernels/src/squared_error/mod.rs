@@ -37,10 +37,25 @@ multiversion! {
 pub fn squared_error(y: &Tensor, target: &Tensor) -> Result<(f64, Tensor)> {
     require_cpu(y, "a squared error")?;
     require_same(y, target, "a squared error")?;
-    let count = y.elem_count().max(1) as f64;
-    let factor = (2.0 / count) as f32;
-    let (sum, dy) = with_f32(y, |y| with_f32(target, |target| Ok(differences(y, target, |_| factor, CHUNK))))?;
-    Ok((sum / count, Tensor::from_vec(dy, y.shape(), y.device())?))
+    let factor = (2.0 / y.elem_count().max(1) as f64) as f32;
+    let (error, dy) = with_f32(y, |y| with_f32(target, |target| Ok(differences(y, target, |_| factor, CHUNK))))?;
+    Ok((error, Tensor::from_vec(dy, y.shape(), y.device())?))
+}
+
+/// The mean of weight · (y − target)² over all elements, with a weight for each row of all but the last dimension, and the gradient of y:
+/// 2 · weight · (y − target) / count. f32 of one shape; the mean is in f64. Errors on other shapes, also of the weights, and where the
+/// tensors are not on the CPU.
+pub fn weighted_squared_error(y: &Tensor, target: &Tensor, weights: &[f32]) -> Result<(f64, Tensor)> {
+    require_cpu(y, "a squared error")?;
+    require_same(y, target, "a squared error")?;
+    let dim = y.dim(D::Minus1)?;
+    if y.elem_count() != weights.len() * dim {
+        candle_core::bail!("a squared error of {:?} with {} weights", y.shape(), weights.len());
+    }
+    let twice = 2.0 / y.elem_count().max(1) as f64;
+    let factor = |row: usize| (twice * f64::from(weights[row])) as f32;
+    let (error, dy) = with_f32(y, |y| with_f32(target, |target| Ok(differences(y, target, factor, dim.max(1)))))?;
+    Ok((error, Tensor::from_vec(dy, y.shape(), y.device())?))
 }
 
 /// SquareHead's term of one block (arXiv 2310.06927, section 3): the mean of (student − teacher)² over the mean of teacher² + `eps`, both
@@ -63,21 +78,20 @@ pub fn relative_squared_error(student: &Tensor, teacher: &Tensor, valid: &[bool]
             let size: f64 = rows.map(|(row, _)| row.iter().map(|&v| f64::from(v) * f64::from(v)).sum::<f64>()).sum();
             let scale = count as f64 * (size / count as f64 + eps);
             let factor = |row: usize| if valid[row] { (2.0 / scale) as f32 } else { 0.0 };
-            let (sum, dy) = differences(student, teacher, factor, dim);
-            Ok((sum / scale, dy))
+            Ok(differences(student, teacher, factor, dim))
         })
     })?;
     Ok((error, Tensor::from_vec(dy, student.shape(), student.device())?))
 }
 
-/// Σ (a − b)² over chunks of `each` elements whose factor is not 0, and factor · (a − b) of all.
+/// Σ factor / 2 · (a − b)² over chunks of `each` elements, and factor · (a − b), its gradient.
 fn differences(a: &[f32], b: &[f32], factor: impl Fn(usize) -> f32 + Sync, each: usize) -> (f64, Vec<f32>) {
     let mut out = vec![0f32; a.len()];
     let chunks = out.par_chunks_mut(each).zip(a.par_chunks(each).zip(b.par_chunks(each))).enumerate();
     let sums: Vec<f64> = chunks
         .map(|(i, (out, (a, b)))| match factor(i) {
             0.0 => 0.0,
-            factor => apply(a, b, factor, out),
+            factor => 0.5 * f64::from(factor) * apply(a, b, factor, out),
         })
         .collect();
     (sums.iter().sum(), out)
@@ -110,6 +124,20 @@ mod tests {
         assert!(got == 0.0 && flat(&got_dy).unwrap().iter().all(|&v| v == 0.0));
         assert!(relative_squared_error(&y, &target, &[true; 5], 0.01).is_err());
         assert!(squared_error(&y, &target.narrow(1, 0, 3).unwrap()).is_err());
+    }
+
+    #[test]
+    fn weights_of_rows() {
+        let (tokens, dim) = (6, 37);
+        let (y, target) = (values(tokens * dim, 1.0, 1), values(tokens * dim, 1.0, 2));
+        let weights: Vec<f64> = values(tokens, 1.0, 3).into_iter().map(f64::abs).collect();
+        let (mean, dy) = reference::weighted_squared_error(&y, &target, &weights);
+        check("weighted", &y, &dy, |y| reference::weighted_squared_error(y, &target, &weights).0);
+        let tensor = |v: &[f64]| Tensor::from_vec(narrow(v), (2, tokens / 2, dim), &Device::Cpu).unwrap();
+        let (y, target, weights) = (tensor(&y), tensor(&target), narrow(&weights));
+        let (got, got_dy) = weighted_squared_error(&y, &target, &weights).unwrap();
+        assert!((got / mean - 1.0).abs() < 1e-6 && off(&flat(&got_dy).unwrap(), &dy) < 1e-6);
+        assert!(weighted_squared_error(&y, &target, &weights[1..]).is_err());
     }
 
     #[test]

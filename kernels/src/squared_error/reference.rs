@@ -11,3 +11,10 @@ pub(crate) fn squared_error(y: &[f64], target: &[f64], valid: &[bool], eps: Opti
     let dy = |i: usize| if counts(i) { 2.0 * (y[i] - target[i]) / count / size } else { 0.0 };
     (error, (0..y.len()).map(dy).collect())
 }
+
+/// The mean of weight · (y − target)² for weights of rows, and the gradient of y.
+pub(crate) fn weighted_squared_error(y: &[f64], target: &[f64], weights: &[f64]) -> (f64, Vec<f64>) {
+    let (count, dim) = (y.len() as f64, y.len() / weights.len());
+    let sum: f64 = (0..y.len()).map(|i| weights[i / dim] * (y[i] - target[i]).powi(2)).sum();
+    (sum / count, (0..y.len()).map(|i| 2.0 * weights[i / dim] * (y[i] - target[i]) / count).collect())
+}

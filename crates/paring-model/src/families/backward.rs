@@ -127,7 +127,9 @@ impl Back<'_> {
             fan.linears.iter().zip(dys).zip(&mut self.gradients.fans[i])
         {
             linear.weight.add_input_gradient(dy, &mut dx)?;
-            sums.weight.add(dy, x)?;
+            if sums.wanted {
+                sums.weight.add(dy, x)?;
+            }
             if let Some(bias) = &mut sums.bias {
                 let of_bias = bias_gradient(dy)?;
                 for (row, (sum, more)) in bias.iter_mut().zip(of_bias).enumerate() {

@@ -246,7 +246,7 @@ impl Step<'_, '_> {
         if rounding.rounds() {
             return Err(Error::NoBackward { what: "an attention whose keys and values are rounded to codes" });
         }
-        let run = |scores: &Scores<'_>| Ok(causal_kept(&q, &k, &v, scores, *precision)?);
+        let run = |scores: &Scores<'_>| Ok(causal_kept(&q, &k, &v, scores)?);
         let kept: Kept = self.parts.with_scores(self.positions, q.dim(1)?, q.device(), run)?;
         let out = kept.out.clone();
         let [of_q, of_k, of_v] = &inputs;

@@ -12,7 +12,7 @@ use crate::plan::Opt;
 use crate::{Error, Result};
 
 /// Tells whether scales of inputs that are quantized like this come from calibration data.
-pub(super) fn is_stored(args: &QuantArgs) -> bool {
+fn is_stored(args: &QuantArgs) -> bool {
     args.dynamic != Dynamic::Yes
 }
 

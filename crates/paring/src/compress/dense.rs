@@ -10,12 +10,15 @@ use super::Job;
 use crate::pipeline::activations::Hidden;
 use crate::pipeline::drift::{Drift, DriftCollector, Record};
 use crate::pipeline::walk::pass_to_output;
+use crate::plan::Plan;
 use crate::report::{Clock, Stage};
 use crate::{Error, Result};
 
 /// The activations of the dense model, and the block that they are in.
 pub(super) struct DensePath {
     hidden: Hidden,
+    /// True if both models are compared inside blocks; else only what leaves them is, and the dense block is read when the other is done.
+    inside: bool,
     /// As the checkpoint has it; `None` between two blocks.
     block: Option<Box<dyn Block>>,
     /// Results that passes through it hand on, for each batch.
@@ -23,9 +26,9 @@ pub(super) struct DensePath {
 }
 
 impl DensePath {
-    /// The path of these activations, which enter the next block.
-    pub fn new(hidden: Hidden) -> Self {
-        Self { hidden, block: None, held: Vec::new() }
+    /// The path of these activations, which enter the next block of a run as planned.
+    pub fn new(hidden: Hidden, plan: &Plan) -> Self {
+        Self { hidden, inside: plan.dense_stream.is_some(), block: None, held: Vec::new() }
     }
 
     /// Its activations between two blocks.
@@ -33,8 +36,25 @@ impl DensePath {
         &self.hidden
     }
 
+    /// Reads block `i`, if both are compared inside it.
+    pub fn begin(&mut self, job: &Job, i: usize, clock: &mut Clock) -> Result<()> {
+        if self.inside { self.enter(job, i, clock) } else { Ok(()) }
+    }
+
+    /// Passes the activations to the output of block `i`, if anything asks for that, and lets go of it.
+    pub fn end(&mut self, job: &Job, i: usize, is_asked: bool, clock: &mut Clock) -> Result<()> {
+        if !is_asked {
+            (self.block, self.held) = (None, Vec::new());
+            return Ok(());
+        }
+        if !self.inside {
+            self.enter(job, i, clock)?;
+        }
+        self.leave(job, i, clock)
+    }
+
     /// Reads block `i`, which the path is about to enter.
-    pub fn enter(&mut self, job: &Job, i: usize, clock: &mut Clock) -> Result<()> {
+    fn enter(&mut self, job: &Job, i: usize, clock: &mut Clock) -> Result<()> {
         let start = Instant::now();
         self.block = Some(job.decoder.block(i)?);
         self.held = job.holding(i, &self.hidden);
@@ -43,7 +63,7 @@ impl DensePath {
     }
 
     /// Passes the activations through block `i`, where they are, to its output, and lets go of it.
-    pub fn leave(&mut self, job: &Job, i: usize, clock: &mut Clock) -> Result<()> {
+    fn leave(&mut self, job: &Job, i: usize, clock: &mut Clock) -> Result<()> {
         let mut block = self.block.take().ok_or_else(|| outside(i))?;
         let mut held = std::mem::take(&mut self.held);
         let along = (&mut self.hidden, &mut held[..]);
@@ -51,17 +71,15 @@ impl DensePath {
         passed.map_err(|e| job.budget.with_context(e, format_args!("block {i}: the dense path")))
     }
 
-    /// Lets go of the last block, whose output nobody needs.
-    pub fn close(&mut self) {
-        (self.block, self.held) = (None, Vec::new());
-    }
-
-    /// A comparison of both models in block `i`, at the `wanted` fans, by number.
-    pub fn beside(&mut self, job: &Job, i: usize, wanted: Vec<bool>) -> Result<Beside<'_>> {
+    /// A comparison of both models in block `i`, at the `wanted` fans, by number; `None` where they are not compared.
+    pub fn beside(&mut self, job: &Job, i: usize, wanted: Vec<bool>) -> Result<Option<Beside<'_>>> {
+        if !self.inside {
+            return Ok(None);
+        }
         let block = self.block.as_deref().ok_or_else(|| outside(i))?;
         let collector = DriftCollector::new(wanted.len(), job.plan.precision);
         let from = Held::next_fan(&self.held);
-        Ok(Beside {
+        Ok(Some(Beside {
             block,
             hidden: &self.hidden,
             held: &mut self.held,
@@ -71,7 +89,7 @@ impl DensePath {
             number: 0,
             sums: Duration::ZERO,
             operations: 0.0,
-        })
+        }))
     }
 }
 

@@ -33,9 +33,10 @@ impl Encoded {
         Ok(Self { module: module.to_string(), tensors, made })
     }
 
-    /// Bytes on disk.
-    pub(super) fn bytes(&self) -> usize {
-        self.tensors.iter().map(|t| t.bytes.len()).sum()
+    /// Bits on disk for each of its weights.
+    pub(super) fn bits(&self) -> f64 {
+        let bytes: usize = self.tensors.iter().map(|t| t.bytes.len()).sum();
+        bytes as f64 * 8.0 / self.made.shape.map_or(1, |(rows, cols)| rows * cols) as f64
     }
 }
 
@@ -66,6 +67,11 @@ impl Encoder {
         self.layouts().find_map(|layout| layout.float_type())
     }
 
+    /// The type that numbers of this type are written in.
+    pub fn written(&self, dtype: Dtype) -> Dtype {
+        self.float_type().filter(|_| dtype.is_float()).unwrap_or(dtype)
+    }
+
     /// Tells whether the config lists the lengths of one-dimensional tensors.
     pub fn lists_lengths(&self) -> bool {
         self.layouts().any(|layout| layout.method() == QuantMethod::Spqr)
@@ -84,11 +90,11 @@ impl Encoder {
     /// A linear that is not compressed, in the float type that the layout asks for. Errors on a number that becomes
     /// infinite there.
     pub fn kept(&self, module: &str, c: Compressed) -> Result<Encoded> {
-        let (rows, cols, mut dtype) = (c.rows, c.cols, c.dtype);
+        let (rows, cols, dtype) = (c.rows, c.cols, self.written(c.dtype));
+        let is_cast = dtype != c.dtype;
         let mut dense = c.into_dense();
-        if let Some(to) = self.float_type().filter(|&to| to != dtype) {
-            dense = cast(dense, to, module)?;
-            dtype = to;
+        if is_cast {
+            dense = cast(dense, dtype, module)?;
         }
         let digest = digest(rows, cols, &dense);
         let c = Compressed { rows, cols, dtype, values: Values::Dense(dense) };

@@ -110,10 +110,9 @@ impl Output {
         let info = from
             .info(name)
             .ok_or_else(|| Error::Plan(format!("{name} is no longer in the checkpoint; run the command again")))?;
-        let mut dtype = info.dtype;
-        if let Some(to) = self.encoder.float_type().filter(|&to| to != dtype && dtype.is_float()) {
-            bytes = to.encode(&cast(dtype.decode_f32(&bytes), to, name)?);
-            dtype = to;
+        let dtype = self.encoder.written(info.dtype);
+        if dtype != info.dtype {
+            bytes = dtype.encode(&cast(info.dtype.decode_f32(&bytes), dtype, name)?);
         }
         self.open.made.insert(name.to_string(), Made { digest: xxh3_64(&bytes), shape: None });
         self.shard.push(NamedTensor { name: name.to_string(), dtype, shape: info.shape.clone(), bytes });

@@ -1,6 +1,6 @@
 //! The start of a run: anew, or after the blocks that an earlier process finished.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use candle_core::Tensor;
@@ -10,6 +10,7 @@ use paring_format::names::{JOURNAL, MANIFEST};
 use paring_format::writer::{ClosedFile, Destination, Place};
 use paring_format::{Checkpoint, Writer};
 use paring_model::decoder::Block;
+use paring_model::each_vector;
 use paring_model::weight::Dense;
 
 use super::Job;
@@ -270,13 +271,14 @@ impl Started {
             let files: Vec<String> = self.shards.iter().map(|shard| shard.name.clone()).collect();
             let config = self.output.config(job, selection)?;
             let made = Checkpoint::open_unfinished(&dir, &files, config)?;
-            let mut shards = ClosedShards { job, selection, made };
+            let trained = self.blocks.iter().map(|report| report.block).collect();
+            let mut shards = ClosedShards { job, selection, made, trained };
             walk(decoder, at..self.blocks(), Some(&mut hidden), &mut shards, true, clock)?;
             if let Some(dense) = &mut dense {
                 walk(decoder, at..self.blocks(), Some(dense), &mut (), true, clock)?;
             }
         }
-        Ok(Some((hidden, dense.map(DensePath::new))))
+        Ok(Some((hidden, dense.map(|hidden| DensePath::new(hidden, &job.plan)))))
     }
 }
 
@@ -285,23 +287,19 @@ struct ClosedShards<'a> {
     job: &'a Job,
     selection: &'a Selection,
     made: Checkpoint,
+    /// The numbers of blocks that were trained.
+    trained: BTreeSet<usize>,
 }
 
 impl ClosedShards<'_> {
-    /// Puts the norms and biases of a block that was trained into it.
+    /// Puts the norms and biases of a block that was trained into it: those of linears that are not compressed were not.
     fn put_vectors(&self, i: usize, block: &mut dyn Block) -> Result<()> {
-        let info = self.job.decoder.block_info(i);
-        for linear in block.fans().into_iter().flat_map(|fan| &mut fan.linears) {
-            if let Some(bias) = &mut linear.bias {
-                self.put_vector(&format!("{}.bias", linear.name), bias)?;
+        each_vector(block, &self.job.decoder.block_info(i), |vector| {
+            match vector.linear.is_none_or(|linear| self.selection.contains(linear)) {
+                true => self.put_vector(vector.name, vector.tensor),
+                false => Ok(()),
             }
-        }
-        for (norm, info) in block.norms().into_iter().zip(&info.norms) {
-            for (tensor, name) in norm.tensors().into_iter().zip(&info.tensors) {
-                self.put_vector(name, tensor)?;
-            }
-        }
-        Ok(())
+        })
     }
 
     fn put_vector(&self, name: &str, tensor: &mut Tensor) -> Result<()> {
@@ -324,7 +322,7 @@ impl Visitor for ClosedShards<'_> {
                 linear.weight = Arc::new(Dense::on(device, rows, cols, dense, self.job.plan.precision)?);
             }
         }
-        if self.job.plan.reconstruct_steps.is_some() {
+        if self.trained.contains(&i) {
             self.put_vectors(i, block)?;
         }
         Ok(())

@@ -7,7 +7,7 @@ use paring_model::{Block, BlockInfo};
 
 use super::Job;
 use super::encode::Encoder;
-use super::fan::Finished;
+use super::fan::{Finished, zeros};
 use crate::pipeline::activations::Hidden;
 use crate::pipeline::walk::forward_work;
 use crate::reconstruct::{Form, Settings, Target, reconstruct};
@@ -41,10 +41,7 @@ pub(super) fn train(
     };
     let of_fan = |fan: &mut paring_model::Fan| fan.linears.iter().map(|linear| form(&linear.name)).collect();
     let forms = block.fans().into_iter().map(of_fan).collect();
-    let dtype_of = |name: &str| {
-        let stored = job.checkpoint.info(name).map_or(Dtype::F32, |info| info.dtype);
-        encoder.float_type().filter(|_| stored.is_float()).unwrap_or(stored)
-    };
+    let dtype_of = |name: &str| encoder.written(job.checkpoint.info(name).map_or(Dtype::F32, |info| info.dtype));
     let mut watch = |step: usize, _: f64| {
         observer.step(&Step::new(Stage::Train).block(i).count(step, steps));
         Ok(())
@@ -63,9 +60,9 @@ pub(super) fn train(
             };
             let Some((choice, _)) = finished.trains else { continue };
             let dense = compressed.to_dense();
-            let zeros = dense.iter().filter(|&&v| v == 0.0).count();
-            finished.report.sparsity = zeros as f64 / dense.len().max(1) as f64;
             finished.encoded = encoder.compressed(choice, &linear.name, &compressed, &dense)?;
+            finished.report.sparsity = zeros(&dense) as f64 / dense.len().max(1) as f64;
+            finished.report.bits = finished.encoded.bits();
         }
         let tensor = |(name, values): (String, Vec<f32>)| {
             let dtype = dtype_of(&name);
@@ -73,8 +70,8 @@ pub(super) fn train(
         };
         vectors = outcome.vectors.into_iter().map(tensor).collect();
     }
-    // Three times a forward pass for each step, of its share of the windows.
-    let share = 3.0 * (made * settings.batch) as f64 / entering.windows().max(1) as f64;
+    let windows = entering.windows();
+    let share = settings.passes(made, windows) as f64 / windows.max(1) as f64;
     clock.add(Stage::Train, start, share * forward_work(job.decoder.as_ref(), i, entering, 0..usize::MAX));
     let (before, after, kept) = (outcome.before, outcome.after, outcome.kept);
     let report = BlockReport { block: i, before, after, steps: made, kept, seconds: start.elapsed().as_secs_f64() };

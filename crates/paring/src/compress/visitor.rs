@@ -105,7 +105,7 @@ impl<'a> Compressor<'a> {
             if need != Curvature::Flat && stats.is_none_or(|(before, _)| before < need) {
                 *stats = Some((need, linear.cols));
             }
-            wanted.ranges[linear.fan] |= recipe.input.as_ref().is_some_and(activations::is_stored);
+            wanted.ranges[linear.fan] |= recipe.stores_input_scales();
         }
         Ok(wanted)
     }
@@ -169,9 +169,8 @@ impl<'a> Compressor<'a> {
             let shown: Vec<Option<(Curvature, usize)>> =
                 wanted.stats.iter().enumerate().map(|(f, fan)| fan.filter(|_| of_group(f))).collect();
             let compared = || shown.iter().map(Option::is_some).collect();
-            let dense = self.dense.as_mut().filter(|_| self.job.plan.dense_stream.is_some());
-            let beside = dense.map(|dense| dense.beside(self.job, i, compared()));
-            let mut beside = beside.transpose()?;
+            let beside = self.dense.as_mut().map(|dense| dense.beside(self.job, i, compared()));
+            let mut beside = beside.transpose()?.flatten();
             let entering = (&**block, *hidden, &mut self.held[..]);
             stats = self.job.collect(i, entering, (&shown, beside.as_mut()), &mut ranges, self.observer, clock)?;
             drift = beside.map_or_else(Vec::new, Beside::finish);
@@ -203,6 +202,8 @@ impl<'a> Compressor<'a> {
         let mut linears = std::mem::take(&mut self.waiting);
         let mut vectors = Vec::new();
         if let Some(((block, hidden), dense)) = entering.zip(self.dense.as_ref()).filter(|_| !linears.is_empty()) {
+            // Computed with weights that are about to go.
+            self.held = Vec::new();
             let job = self.job;
             let encoder = self.output.encoder();
             let made = train::train(
@@ -213,8 +214,6 @@ impl<'a> Compressor<'a> {
                 self.observer,
                 clock,
             )?;
-            // Computed with weights that are gone.
-            self.held = Vec::new();
             vectors = made.vectors;
             self.blocks.push(made.report);
         }
@@ -300,22 +299,14 @@ impl Visitor for Compressor<'_> {
             block: i,
         };
         let (info, mut entering) = (job.decoder.block_info(i), entering);
-        // Where only what leaves a block is compared, the dense one is read when the other is done.
-        let beside = job.plan.dense_stream.is_some();
-        if let Some(dense) = self.dense.as_mut().filter(|_| beside) {
-            dense.enter(job, i, clock)?;
+        if let Some(dense) = &mut self.dense {
+            dense.begin(job, i, clock)?;
         }
         self.fans(context, &info, &mut entering, clock)?;
         if let Some(dense) = &mut self.dense {
             // Nobody asks what the last block makes, unless it trains.
-            if i + 1 == job.decoder.blocks() && self.waiting.is_empty() {
-                dense.close();
-            } else {
-                if !beside {
-                    dense.enter(job, i, clock)?;
-                }
-                dense.leave(job, i, clock)?;
-            }
+            let is_asked = i + 1 < job.decoder.blocks() || !self.waiting.is_empty();
+            dense.end(job, i, is_asked, clock)?;
         }
         let trained = self.train(i, &info, entering, clock)?;
         self.observer.step(&Step::new(Stage::Write).block(i));

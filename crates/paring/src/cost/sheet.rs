@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use paring_format::layouts::part_names;
-use paring_format::{Checkpoint, Dtype, Dynamic, ScaleType};
+use paring_format::{Checkpoint, Dtype, ScaleType};
 use paring_model::{BlockInfo, LinearInfo};
 
 use super::allocation::Measures;
@@ -117,7 +117,7 @@ impl<'a> Treatment<'a> {
 
     /// True if scales of the inputs come from the data.
     pub fn ranges(&self) -> bool {
-        self.recipe.input.as_ref().is_some_and(|input| input.dynamic != Dynamic::Yes)
+        self.recipe.stores_input_scales()
     }
 }
 

@@ -161,8 +161,7 @@ impl Sheet<'_> {
         let Block { info, linears, .. } = block;
         let settings = Settings::new(steps, self.windows, self.precision);
         let weights: f64 = linears.iter().map(|l| l.weights() as f64).sum();
-        let windows = 3 * steps * settings.batch + (steps / settings.check + 2) * settings.held_out;
-        let tokens = (windows * self.seqlen) as f64;
+        let tokens = (settings.passes(steps, self.windows) * self.seqlen) as f64;
         Work {
             operations: 2.0 * tokens * (weights + (self.seqlen * info.attention.width()) as f64),
             // Gradients, masters and moments are read and written, and masters laid out for products.

@@ -1,7 +1,6 @@
 //! Choices for some of the linears: mixed precision.
 
 use paring_format::message;
-use paring_format::{Dynamic, QuantArgs};
 use serde::Serialize;
 
 use super::{Curvature, Opt, Plan, Recipe, Search};
@@ -63,9 +62,7 @@ impl Plan {
 
     /// True if a choice needs calibration data: for its method, or for scales that are not found as the model runs.
     pub fn needs_data(&self) -> bool {
-        let stored = |args: &QuantArgs| args.dynamic != Dynamic::Yes;
-        let needs =
-            |recipe: &Recipe| recipe.statistics() != Curvature::Flat || recipe.input.as_ref().is_some_and(stored);
+        let needs = |recipe: &Recipe| recipe.statistics() != Curvature::Flat || recipe.stores_input_scales();
         self.kv_cache.is_some()
             || self.allocation.is_some()
             || self.runs_dense()

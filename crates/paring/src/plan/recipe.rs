@@ -1,7 +1,7 @@
 //! The treatment of one weight matrix: a method with its settings, and the checks that they go together.
 
-use paring_format::QuantArgs;
 use paring_format::message;
+use paring_format::{Dynamic, QuantArgs};
 use serde::Serialize;
 
 use super::method::names;
@@ -75,6 +75,11 @@ impl Recipe {
         }
         let weighted = self.rounding.is_some_and(|rounding| rounding.search == Search::Weighted);
         self.curvature().max(if weighted { Curvature::Diagonal } else { Curvature::Flat })
+    }
+
+    /// True if scales of its inputs come from calibration data and are stored.
+    pub fn stores_input_scales(&self) -> bool {
+        self.input.as_ref().is_some_and(|args| args.dynamic != Dynamic::Yes)
     }
 
     /// Tells whether the grids of all groups are fitted before the sweep.

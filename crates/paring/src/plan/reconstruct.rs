@@ -27,7 +27,25 @@ impl Plan {
                     ", or leave it out"
                 ]))
             }
-            Some(_) => Ok(()),
+            Some(_) => self.check_ranges(),
+        }
+    }
+
+    /// Errors where ranges of activations are stored: they are those from before a block is trained.
+    fn check_ranges(&self) -> Result<()> {
+        if self.kv_cache.is_some() {
+            let problem = message![Opt::Reconstruct, ": the scales of caches are measured before blocks are trained"];
+            return Err(Opt::Reconstruct.misuse(problem).hint(message!["leave out one of it and ", Opt::KvCache]));
+        }
+        match self.choices().find(|(_, choice)| choice.recipe.stores_input_scales()) {
+            None => Ok(()),
+            Some((number, _)) => {
+                let problem =
+                    format!(": {}scales of inputs are measured before blocks are trained", self.place(number));
+                let hint =
+                    message!["leave it out, or choose a ", Opt::Scheme, " whose inputs are not rounded, or on the fly"];
+                Err(Opt::Reconstruct.misuse(message![Opt::Reconstruct, problem]).hint(hint))
+            }
         }
     }
 }

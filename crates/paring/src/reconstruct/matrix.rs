@@ -1,14 +1,16 @@
 //! One linear as it trains.
 
-use paring_format::{Compressed, Dtype, Grid, ScaleType, Values, Zeros};
+use paring_format::{Compressed, Dtype, ScaleType, Values};
 use paring_kernels::adam::{Adam, Moments};
 use paring_kernels::scales::Tiles;
+
+use super::Rate;
 
 /// The form of a linear, which says what of it trains.
 #[derive(Clone, Debug)]
 pub enum Form {
-    /// The weights that are not 0, where they are floats; scales, and zero points that are no codes, where they are codes with scales
-    /// of the matrix's type. Nothing of other values.
+    /// The weights that are not 0, where they are floats; scales, where they are codes with scales of the matrix's type. Nothing of other
+    /// values. With them the linear's bias.
     Compressed(Compressed),
     /// Nothing: the linear stays as it is in the block.
     Fixed,
@@ -32,33 +34,39 @@ pub(super) struct Weights {
     /// The mask: taken once, for a weight may become 0 on the way.
     kept: Vec<bool>,
     moments: Moments,
+    /// The size of a step of rate 1.
+    unit: f64,
 }
 
-/// Scales and zero points of codes.
+/// The scales of codes, whose zero points stay.
 pub(super) struct Codes {
-    /// As it was given; its scales and zero points are replaced in what is stored.
-    of: Compressed,
-    /// The numbers of codes less zero points that are codes.
+    /// As it trains: in f32, its scales not rounded.
+    now: Compressed,
+    /// The type of the file.
+    dtype: Dtype,
+    /// Codes less zero points.
+    distances: Vec<f32>,
+    /// The sizes of steps of rate 1.
     units: Vec<f32>,
-    scales: Vec<f32>,
-    /// The least scales, with the signs of the scales.
+    /// The scales, divided by these.
+    factors: Vec<f32>,
+    /// The least factors, with the signs of the scales.
     least: Vec<f32>,
-    scale_moments: Moments,
-    zeros: Option<(Vec<f32>, Moments)>,
+    moments: Moments,
 }
 
 impl Matrix {
     /// `None` where nothing of it trains.
-    pub fn new(of: Compressed) -> Option<Self> {
+    pub fn new(of: Compressed, rate: Rate) -> Option<Self> {
         let Compressed { rows, cols, dtype, .. } = of;
         match of.values {
             Values::Dense(values) => {
                 let kept = values.iter().map(|&v| v != 0.0).collect();
-                let moments = Moments::new(values.len());
-                Some(Matrix::Weights(Weights { rows, cols, dtype, values, kept, moments }))
+                let (moments, unit) = (Moments::new(values.len()), rate.unit(&values));
+                Some(Matrix::Weights(Weights { rows, cols, dtype, values, kept, moments, unit }))
             }
             Values::Codes { ref grid, .. } if grid.scale_type == ScaleType::Float && grid.global.is_none() => {
-                Some(Matrix::Codes(Box::new(Codes::new(of))))
+                Codes::new(of, rate).map(|codes| Matrix::Codes(Box::new(codes)))
             }
             Values::Codes { .. } | Values::Spqr(_) => None,
         }
@@ -68,7 +76,7 @@ impl Matrix {
     pub fn shape(&self) -> (usize, usize) {
         match self {
             Matrix::Weights(weights) => (weights.rows, weights.cols),
-            Matrix::Codes(codes) => (codes.of.rows, codes.of.cols),
+            Matrix::Codes(codes) => (codes.now.rows, codes.now.cols),
         }
     }
 
@@ -76,7 +84,7 @@ impl Matrix {
     pub fn dense(&self) -> Vec<f32> {
         match self {
             Matrix::Weights(weights) => weights.values.clone(),
-            Matrix::Codes(codes) => codes.dense(),
+            Matrix::Codes(codes) => codes.now.to_dense(),
         }
     }
 
@@ -94,119 +102,81 @@ impl Matrix {
     /// A step of Adam, for the gradient of the dense weight.
     pub fn step(&mut self, adam: &Adam, number: usize, rate: f64, mut gradient: Vec<f32>) {
         match self {
-            Matrix::Weights(Weights { values, kept, moments, .. }) => {
+            Matrix::Weights(Weights { values, kept, moments, unit, .. }) => {
                 gradient.iter_mut().zip(&*kept).for_each(|(g, &kept)| *g = if kept { *g } else { 0.0 });
-                adam.step(number, rate, 1.0, values, &gradient, moments);
+                adam.step(number, rate * *unit, 1.0, values, &gradient, moments);
             }
             Matrix::Codes(codes) => codes.step(adam, number, rate, &gradient),
         }
     }
 
-    /// The numbers that train, for [`Matrix::restore`].
-    pub fn state(&self) -> Vec<Vec<f32>> {
+    /// A copy of the numbers that train, for [`Matrix::restore`].
+    pub fn state(&self) -> Vec<f32> {
         match self {
-            Matrix::Weights(weights) => vec![weights.values.clone()],
-            Matrix::Codes(codes) => {
-                let zeros = codes.zeros.iter().map(|(zeros, _)| zeros.clone());
-                std::iter::once(codes.scales.clone()).chain(zeros).collect()
-            }
+            Matrix::Weights(weights) => weights.values.clone(),
+            Matrix::Codes(codes) => codes.factors.clone(),
         }
     }
 
     /// Takes back a state; moments are not part of it.
-    pub fn restore(&mut self, state: Vec<Vec<f32>>) {
-        let mut state = state.into_iter();
-        let places: Vec<&mut Vec<f32>> = match self {
-            Matrix::Weights(weights) => vec![&mut weights.values],
+    pub fn restore(&mut self, state: Vec<f32>) {
+        match self {
+            Matrix::Weights(weights) => weights.values = state,
             Matrix::Codes(codes) => {
-                let zeros = codes.zeros.iter_mut().map(|(zeros, _)| zeros);
-                std::iter::once(&mut codes.scales).chain(zeros).collect()
-            }
-        };
-        for place in places {
-            if let Some(values) = state.next() {
-                *place = values;
+                codes.factors = state;
+                codes.scale();
             }
         }
     }
 }
 
 impl Codes {
-    fn new(of: Compressed) -> Self {
-        let (mut units, mut scales, mut zeros) = (Vec::new(), Vec::new(), None);
-        if let Values::Codes { codes, grid } = &of.values {
-            scales.clone_from(&grid.scales);
-            units = codes.iter().map(|&code| grid.element.value(code)).collect();
-            match &grid.zeros {
-                None => {}
-                Some(Zeros::Codes(zeros)) => {
-                    for (i, unit) in units.iter_mut().enumerate() {
-                        *unit -= f32::from(zeros[tile_of(grid, of.cols, i)]);
-                    }
-                }
-                Some(Zeros::Floats(values)) => zeros = Some((values.clone(), Moments::new(values.len()))),
-            }
+    fn new(of: Compressed, rate: Rate) -> Option<Self> {
+        let (dtype, mut now) = (of.dtype, Compressed { dtype: Dtype::F32, ..of });
+        let Values::Codes { grid, .. } = &mut now.values else { return None };
+        let ones = vec![1.0; grid.scales.len()];
+        let scales = std::mem::replace(&mut grid.scales, ones);
+        let distances = now.to_dense();
+        let units: Vec<f32> = scales.iter().map(|&scale| rate.unit(&[scale]) as f32).collect();
+        let factors: Vec<f32> =
+            scales.iter().zip(&units).map(|(scale, unit)| scale / unit.max(f32::MIN_POSITIVE)).collect();
+        let least = factors.iter().map(|factor| factor * LEAST).collect();
+        let moments = Moments::new(factors.len());
+        let mut codes = Self { now, dtype, distances, units, factors, least, moments };
+        codes.scale();
+        Some(codes)
+    }
+
+    /// Sets the scales to what the factors say.
+    fn scale(&mut self) {
+        if let Values::Codes { grid, .. } = &mut self.now.values {
+            grid.scales = self.factors.iter().zip(&self.units).map(|(factor, unit)| factor * unit).collect();
         }
-        let least = scales.iter().map(|scale| scale * LEAST).collect();
-        Self { scale_moments: Moments::new(scales.len()), of, units, scales, least, zeros }
     }
 
-    fn grid(&self) -> Option<&Grid> {
-        if let Values::Codes { grid, .. } = &self.of.values { Some(grid) } else { None }
-    }
-
-    /// Codes less all zero points.
-    fn distances(&self, grid: &Grid) -> Vec<f32> {
-        let mut distances = self.units.clone();
-        if let Some((zeros, _)) = &self.zeros {
-            for (i, distance) in distances.iter_mut().enumerate() {
-                *distance -= zeros[tile_of(grid, self.of.cols, i)];
-            }
-        }
-        distances
-    }
-
-    fn dense(&self) -> Vec<f32> {
-        let Some(grid) = self.grid() else { return Vec::new() };
-        let mut values = self.distances(grid);
-        for (i, value) in values.iter_mut().enumerate() {
-            *value *= self.scales[tile_of(grid, self.of.cols, i)];
-        }
-        values
-    }
-
+    /// Scales that the type rounds to 0 become its least.
     fn stored(&self) -> Compressed {
-        let mut of = self.of.clone();
-        let dtype = of.dtype;
-        if let Values::Codes { grid, .. } = &mut of.values {
-            grid.scales = self.scales.iter().map(|&scale| dtype.round(scale)).collect();
-            if let Some((zeros, _)) = &self.zeros {
-                grid.zeros = Some(Zeros::Floats(zeros.clone()));
+        let mut stored = Compressed { dtype: self.dtype, ..self.now.clone() };
+        if let Values::Codes { grid, .. } = &mut stored.values {
+            for scale in &mut grid.scales {
+                let rounded = self.dtype.round(*scale);
+                let is_lost = rounded == 0.0 && *scale != 0.0;
+                *scale = if is_lost { self.dtype.least().copysign(*scale) } else { rounded };
             }
         }
-        of
+        stored
     }
 
     fn step(&mut self, adam: &Adam, number: usize, rate: f64, gradient: &[f32]) {
-        let Some(grid) = self.grid() else { return };
+        let Values::Codes { grid, .. } = &self.now.values else { return };
         let [height, width] = grid.tile;
-        let tiles = Tiles { cols: self.of.cols, height, width, index: grid.group_index.as_deref() };
-        let of_scales = tiles.sums(gradient, &self.distances(grid));
-        let of_zeros: Option<Vec<f32>> = self.zeros.as_ref().map(|_| {
-            let sums = tiles.plain_sums(gradient);
-            sums.iter().zip(&self.scales).map(|(sum, scale)| -scale * sum).collect()
-        });
-        adam.step(number, rate, 1.0, &mut self.scales, &of_scales, &mut self.scale_moments);
-        for (scale, &least) in self.scales.iter_mut().zip(&self.least) {
-            *scale = if least < 0.0 { scale.min(least) } else { scale.max(least) };
+        let tiles = Tiles { cols: self.now.cols, height, width, index: grid.group_index.as_deref() };
+        let mut of_factors = tiles.sums(gradient, &self.distances);
+        of_factors.iter_mut().zip(&self.units).for_each(|(gradient, unit)| *gradient *= unit);
+        adam.step(number, rate, 1.0, &mut self.factors, &of_factors, &mut self.moments);
+        for (factor, &least) in self.factors.iter_mut().zip(&self.least) {
+            *factor = if least < 0.0 { factor.min(least) } else { factor.max(least) };
         }
-        if let Some(((zeros, moments), gradient)) = self.zeros.as_mut().zip(of_zeros) {
-            adam.step(number, rate, 1.0, zeros, &gradient, moments);
-        }
+        self.scale();
     }
-}
-
-/// The number of the scale of element `i` of a matrix of `cols` columns.
-fn tile_of(grid: &Grid, cols: usize, i: usize) -> usize {
-    i / cols / grid.tile[0].max(1) * grid.groups(cols) + grid.group_of(i % cols)
 }

@@ -7,7 +7,6 @@ use super::*;
 use crate::cases::attention::slopes;
 use crate::cases::flat;
 use crate::gradient::numeric::{check, dot, off, values};
-use crate::matmul::Precision;
 
 #[test]
 fn the_reference_is_the_gradient() {
@@ -46,7 +45,7 @@ fn the_fast_form_is_the_reference() {
         let dy = random((2, t, heads, d), 4);
         let bias = biased.then(|| slopes(heads, t, &Device::Cpu).unwrap());
         let scores = Scores { scale: 0.3, window, bias: bias.as_ref() };
-        let kept = causal_kept(&q, &k, &v, &scores, Precision::F32).unwrap();
+        let kept = causal_kept(&q, &k, &v, &scores).unwrap();
         let upstream = dy.reshape((2, t, heads * d)).unwrap();
         let got = causal_backward(&upstream, [&q, &k, &v], &kept, &scores).unwrap();
         let mut wanted = [vec![], vec![], vec![]];
@@ -99,7 +98,7 @@ fn gradients_do_not_depend_on_the_number_of_threads() {
     let scores = Scores { scale: 0.2, window: Some(70), bias: None };
     let run = |threads: usize| {
         rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap().install(|| {
-            let kept = causal_kept(&q, &k, &v, &scores, Precision::F32).unwrap();
+            let kept = causal_kept(&q, &k, &v, &scores).unwrap();
             causal_backward(&dy, [&q, &k, &v], &kept, &scores).unwrap().map(|x| flat(&x).unwrap())
         })
     };
@@ -111,7 +110,7 @@ fn gradients_do_not_depend_on_the_number_of_threads() {
 fn wrong_shapes_are_errors() {
     let (q, k) = (random((1, 3, 2, 4), 1), random((1, 3, 1, 4), 2));
     let scores = Scores::scaled(1.0);
-    let kept = causal_kept(&q, &k, &k, &scores, Precision::F32).unwrap();
+    let kept = causal_kept(&q, &k, &k, &scores).unwrap();
     let dy = random((1, 3, 2, 4), 3);
     assert!(causal_backward(&dy, [&q, &k, &k], &kept, &scores).is_err());
     let dy = dy.reshape((1, 3, 8)).unwrap();
@@ -119,7 +118,7 @@ fn wrong_shapes_are_errors() {
     assert!(causal_backward(&dy.narrow(1, 0, 2).unwrap(), [&q, &k, &k], &kept, &scores).is_err());
     assert!(causal_backward(&dy, [&q, &k, &k], &kept, &scores).is_ok());
     let none = random((1, 0, 2, 4), 1);
-    let kept = causal_kept(&none, &none, &none, &scores, Precision::F32).unwrap();
+    let kept = causal_kept(&none, &none, &none, &scores).unwrap();
     let dy = none.reshape((1, 0, 8)).unwrap();
     assert_eq!(causal_backward(&dy, [&none, &none, &none], &kept, &scores).unwrap()[0].dims(), [1, 0, 2, 4]);
 }

@@ -1,13 +1,15 @@
 //! Backward passes of blocks against torch's autograd in float64 (tests/golden/training).
 
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use candle_core::{Device, Tensor};
+use paring_format::Checkpoint;
 use safetensors::SafeTensors;
 use serde_json::Value;
 
-use super::{changed, distance, flat, golden, stored};
-use crate::{Block, Decoder, Error, Flow, Gradients, Pass};
+use super::{changed, distance, flat, folder, golden, stored};
+use crate::{Block, Decoder, Error, Flow, Gradients, Pass, Precision};
 
 fn read(name: &str) -> Vec<u8> {
     let folder = PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/../../tests/golden/training/blocks"));
@@ -141,6 +143,51 @@ fn gradients_add_up_and_do_not_depend_on_threads() {
     block.backward(tape, &dy, &mut gradients).unwrap();
     let whole: Vec<f32> = gradients.fans.iter().flatten().flat_map(|linear| linear.weight.values().to_vec()).collect();
     assert!(distance(&one[h.elem_count()..][..whole.len()], &whole) < 1e-5);
+}
+
+/// Gradients are those of the model in f32, but for what rounding changes in its products.
+#[test]
+fn gradients_of_a_model_in_bfloat16() {
+    for name in ["llama", "opt"] {
+        let file = read(&format!("{name}.safetensors"));
+        let (h, dy) = (tensor(&file, "h"), tensor(&file, "dy"));
+        let run = |precision: Precision| {
+            let checkpoint = Arc::new(Checkpoint::open(&folder(name)).unwrap());
+            let model = crate::open(checkpoint, precision).unwrap();
+            let block = model.block(0).unwrap();
+            let (y, tape) = block.record(&h).unwrap();
+            let mut gradients = block.gradients();
+            let dh = block.backward(tape, &dy, &mut gradients).unwrap();
+            let linears = gradients.fans.into_iter().flatten().map(|linear| linear.weight.finish(1.0));
+            [vec![flat(&y), flat(&dh)], linears.collect()].concat()
+        };
+        for (i, (rounded, exact)) in run(Precision::Bf16).iter().zip(run(Precision::F32)).enumerate() {
+            let product = |a: &[f32], b: &[f32]| a.iter().zip(b).map(|(a, b)| f64::from(a * b)).sum::<f64>();
+            let cosine = product(rounded, &exact) / (product(rounded, rounded) * product(&exact, &exact)).sqrt();
+            assert!(cosine > 0.999, "{name} {i}: {cosine}");
+        }
+    }
+}
+
+#[test]
+fn a_gradient_that_nobody_needs_is_left_out() {
+    let model = golden("llama");
+    let block = model.block(0).unwrap();
+    let file = read("llama.safetensors");
+    let run = |without: bool| {
+        let (_, tape) = block.record(&tensor(&file, "h")).unwrap();
+        let mut gradients = block.gradients();
+        if without {
+            gradients.fans[0][1].without_weight();
+        }
+        let dh = block.backward(tape, &tensor(&file, "dy"), &mut gradients).unwrap();
+        let of = |linear: &crate::LinearGradient| linear.weight.values().to_vec();
+        (flat(&dh), gradients.fans.iter().flatten().map(of).collect::<Vec<_>>())
+    };
+    let ((dh, mut all), (dh_without, some)) = (run(false), run(true));
+    assert!(!all[1].is_empty());
+    all[1].clear();
+    assert!(dh == dh_without && all == some);
 }
 
 #[test]

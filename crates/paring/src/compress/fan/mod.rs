@@ -32,6 +32,7 @@ use crate::report::{Clock, Stage};
 use crate::{Error, Result};
 
 use judge::Judged;
+pub(super) use read::zeros;
 use read::{Loaded, Read};
 pub(super) use store::Finished;
 

@@ -78,6 +78,6 @@ fn load<'a>(context: Context<'a>, linear: &LinearInfo) -> Result<Loaded<'a>> {
 }
 
 /// Weights that are exactly zero.
-pub(super) fn zeros(weight: &[f32]) -> usize {
+pub(in crate::compress) fn zeros(weight: &[f32]) -> usize {
     weight.iter().filter(|&&v| v == 0.0).count()
 }

@@ -114,7 +114,7 @@ fn layer_report(context: Context<'_>, judged: &Judged<'_>, zeros: usize, encoded
         format: context.encoder.kind(*choice)?.layout.name().to_string(),
         rows: info.rows,
         cols: info.cols,
-        bits: encoded.bytes() as f64 * 8.0 / count,
+        bits: encoded.bits(),
         sparsity_before: *zeros_before as f64 / count,
         sparsity: zeros as f64 / count,
         outliers,

@@ -2,13 +2,12 @@
 
 use candle_core::{Device, Tensor};
 use paring_format::{Compressed, Dtype, Grid, Values};
-use paring_kernels::adam::Adam;
 use safetensors::SafeTensors;
 use serde_json::Value;
 
 use super::{folder, forms, open, pruned, run};
 use crate::Precision;
-use crate::reconstruct::{Form, Outcome, Schedule, Settings};
+use crate::reconstruct::{Form, Measure, Outcome, Rate, Schedule, Settings};
 
 fn read(name: &str) -> Vec<u8> {
     std::fs::read(folder("tests/golden/training").join(name)).unwrap()
@@ -50,14 +49,14 @@ fn case(name: &str, vectors: bool, make: impl Fn(&[u8], &str, &[f32], usize) -> 
         forms(&*model, layer, |linear, values, cols| make(&file, linear.strip_prefix(&prefix).unwrap(), values, cols));
     let settings = Settings {
         steps: case["steps"].as_u64().unwrap() as usize,
-        rate: case["lr"].as_f64().unwrap(),
+        rate: Rate::Absolute(case["lr"].as_f64().unwrap()),
         schedule: Schedule::Constant,
         batch: case["batch"].as_u64().unwrap() as usize,
         held_out: 0,
         check: 1,
         patience: 1,
         vectors,
-        adam: Adam::default(),
+        measure: Measure::Plain,
         precision: Precision::F32,
     };
     let outcome = run(&*model, layer, forms, (&states(&at, "h"), &states(&at, "target")), &settings).unwrap();

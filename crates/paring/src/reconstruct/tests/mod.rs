@@ -6,11 +6,11 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use candle_core::Tensor;
-use paring_format::{Checkpoint, Compressed, Dtype, Values};
+use paring_format::{Checkpoint, Compressed, Dtype, Grid, Values};
 use paring_kernels::squared_error::squared_error;
 use paring_model::{Arithmetic, BlockInfo, Decoder};
 
-use super::{Form, Outcome, Schedule, Settings, Target, reconstruct};
+use super::{Form, Measure, Outcome, Rate, Settings, Target, reconstruct};
 use crate::{Precision, Result};
 
 /// A folder of the repository.
@@ -74,7 +74,7 @@ fn small() -> (Box<dyn Decoder>, Tensor, Tensor, Vec<Vec<Form>>) {
 }
 
 fn settings(steps: usize) -> Settings {
-    Settings { rate: 1e-3, ..Settings::new(steps, 8, Precision::F32) }
+    Settings { rate: Rate::Absolute(1e-3), ..Settings::new(steps, 8, Precision::F32) }
 }
 
 fn dense(compressed: &Compressed) -> Vec<f32> {
@@ -101,7 +101,7 @@ fn the_loss_falls_and_pruned_weights_stay_zero() {
 fn the_state_that_is_kept_is_the_best_one() {
     let (model, inputs, targets, forms) = small();
     // A rate that destroys the block: it stays as it was given.
-    let wild = Settings { rate: 10.0, ..settings(40) };
+    let wild = Settings { rate: Rate::Absolute(10.0), ..settings(40) };
     let outcome = run(&*model, 0, forms.clone(), (&inputs, &targets), &wild).unwrap();
     assert_eq!((outcome.kept, outcome.after), (0, outcome.before));
     assert!(outcome.losses.len() < 40, "it did not end early");
@@ -121,7 +121,8 @@ fn what_is_stored_fits_the_type_of_the_file() {
     let mut block = model.block(0).unwrap();
     let info = model.block_info(0);
     let target = Target { block: block.as_mut(), info: &info, dtype_of: &|_| Dtype::Bf16 };
-    let outcome = reconstruct(target, forms, (&inputs, &targets), &settings(30), &mut |_, _| Ok(())).unwrap();
+    let plain = Settings { measure: Measure::Plain, ..settings(30) };
+    let outcome = reconstruct(target, forms, (&inputs, &targets), &plain, &mut |_, _| Ok(())).unwrap();
     let rounded = |values: &[f32]| values.iter().all(|&v| Dtype::Bf16.round(v).to_bits() == v.to_bits());
     assert!(outcome.linears.iter().flatten().flatten().all(|c| rounded(&dense(c))));
     assert!(outcome.vectors.iter().all(|(_, values)| rounded(values)));
@@ -135,6 +136,68 @@ fn what_is_stored_fits_the_type_of_the_file() {
     let y = block.forward(&inputs.narrow(0, 7, 1).unwrap(), &mut ()).unwrap();
     let (loss, _) = squared_error(&y, &targets.narrow(0, 7, 1).unwrap()).unwrap();
     assert!((loss / outcome.after - 1.0).abs() < 1e-6, "{loss}, {}", outcome.after);
+}
+
+/// A token that the block makes a thousand times larger than the others is no more of the loss than they are.
+#[test]
+fn a_large_token_does_not_outweigh_the_others() {
+    let (model, inputs, targets, forms) = small();
+    let (windows, t, dim) = targets.dims3().unwrap();
+    let size = |i: usize| if (i / dim).is_multiple_of(t) { 1000.0 } else { 1.0 };
+    let sizes: Vec<f32> = (0..windows * t * dim).map(size).collect();
+    let large = (&targets * Tensor::from_vec(sizes, (windows, t, dim), targets.device()).unwrap()).unwrap();
+    let before = |targets: &Tensor, measure: Measure| {
+        let settings = Settings { measure, ..settings(1) };
+        run(&*model, 0, forms.clone(), (&inputs, targets), &settings).unwrap().before
+    };
+    let ratio = |measure: Measure| before(&large, measure) / before(&targets, measure);
+    assert!(ratio(Measure::Plain) > 1e3, "{}", ratio(Measure::Plain));
+    // The large tokens are now wrong by their whole size, one of sixteen.
+    assert!(ratio(Measure::Relative) < 10.0, "{}", ratio(Measure::Relative));
+}
+
+#[test]
+fn what_is_fixed_stays_with_its_bias() {
+    let (model, inputs, targets, mut forms) = small();
+    forms[1] = vec![Form::Fixed];
+    let outcome = run(&*model, 0, forms, (&inputs, &targets), &settings(8)).unwrap();
+    assert!(outcome.linears[1][0].is_none() && outcome.linears[0].iter().all(Option::is_some));
+    let names: Vec<&String> = outcome.vectors.iter().map(|(name, _)| name).collect();
+    assert_eq!(names.len(), 2 * 2 + 5, "{names:?}");
+    let fixed = &model.linears(0).into_iter().find(|linear| linear.fan == 1).unwrap().name;
+    assert!(!names.iter().any(|name| name.starts_with(fixed.as_str())), "{names:?}");
+}
+
+/// Scales move by shares of themselves, and none becomes 0 in a type that does not reach as low.
+#[test]
+fn scales_of_any_size_train_and_stay_above_zero() {
+    let (model, inputs, targets, _) = small();
+    let small_scale = 1e-7f32;
+    let forms = forms(&*model, 0, |_, values, cols| {
+        let rows = values.len() / cols;
+        let codes = values.iter().map(|v| (v * 40.0).clamp(-8.0, 7.0) as i8).collect();
+        // One row of scales that f16 has two digits for.
+        let scales = (0..rows).map(|row| Dtype::F16.round(if row == 0 { small_scale } else { 0.025 })).collect();
+        let values = Values::Codes { codes, grid: Grid::int(4, cols, scales, None) };
+        Form::Compressed(Compressed { rows, cols, dtype: Dtype::F16, values })
+    });
+    let relative = Settings { rate: Rate::Relative(0.3), held_out: 0, ..settings(12) };
+    let outcome = run(&*model, 0, forms.clone(), (&inputs, &targets), &relative).unwrap();
+    assert_eq!(outcome.kept, 12);
+    let grid = |compressed: &Compressed| match &compressed.values {
+        Values::Codes { grid, .. } => grid.scales.clone(),
+        _ => panic!("no codes"),
+    };
+    let mut moved = 0;
+    for (before, after) in forms.iter().flatten().zip(outcome.linears.iter().flatten()) {
+        let (Form::Compressed(before), Some(after)) = (before, after) else { panic!("a linear that did not train") };
+        let (before, after) = (grid(before), grid(after));
+        assert!(after.iter().all(|&scale| scale > 0.0 && Dtype::F16.round(scale) == scale));
+        // A small scale stays small: its steps are shares of it.
+        assert!(after[0] < 10.0 * small_scale, "{}", after[0]);
+        moved += before.iter().zip(&after).filter(|(before, after)| before != after).count();
+    }
+    assert!(moved > 0);
 }
 
 #[test]
@@ -171,12 +234,6 @@ fn what_does_not_fit_is_an_error() {
 }
 
 #[test]
-fn rates_fall_to_zero() {
-    let settings = Settings::new(4, 8, Precision::F32);
-    let rates: Vec<f64> = (0..4).map(|step| settings.rate(step) / settings.rate).collect();
-    assert_eq!(rates, [1.0, 0.75, 0.5, 0.25]);
-    let constant = Settings { schedule: Schedule::Constant, ..settings };
-    assert_eq!(constant.rate(3), constant.rate);
-    // A run with one window trains on it and looks at it; nothing is held out.
+fn a_run_with_one_window_trains_on_it_and_looks_at_it() {
     assert_eq!(Settings::new(4, 1, Precision::F32).held_out, 0);
 }
