@@ -72,9 +72,8 @@ fn texts_are_those_of_the_merged_model() {
         let made = sandbox.json(&format!("generate {model} --prompt sesnir --temperature 0 -n 24 --dtype f32 --quiet"));
         (made["text"].as_str().unwrap().to_string(), made["adapter"].clone())
     };
-    // Rounding to bf16 could change a token some day; the first ones are far apart.
     let (with, told) = text("base --adapter all");
-    assert_eq!((with[..12].to_string(), told), (text("merged").0[..12].to_string(), json!("all")));
+    assert_eq!((with, told), (text("merged").0, json!("all")));
     assert_eq!(text("base").1, Value::Null);
     let ran = sandbox.ok("generate base --prompt sesnir -n 2 --adapter all");
     assert!(ran.stderr.contains("note: with the adapter all"), "{}", ran.stderr);
@@ -119,7 +118,7 @@ fn merging_into_codes_says_what_it_loses() {
         sandbox.ok(&format!("verify {format}-merged"));
     }
     // Pruned codes keep their zeros, and their format that has no others.
-    sandbox.ok("prune demo demo --method magnitude --pattern 2:4 --wbits 4 --groupsize 32 --sym --quiet --out sparse4");
+    sandbox.ok("quantize base --method rtn --wbits 4 --groupsize 32 --sym --quiet --out sparse4");
     let made = sandbox.json("merge sparse4 all --out sparse4-merged");
     assert_eq!((&made["masked"], &made["loss"]["zeros_before"]), (&json!(42), &made["loss"]["zeros_before"]));
     assert!(made["loss"]["zeros_after"].as_f64() >= made["loss"]["zeros_before"].as_f64());

@@ -135,7 +135,7 @@ pub struct TextArgs {
     #[arg(long, value_name = "TOKENS", value_parser = clap::value_parser!(u32).range(2..))]
     pub seqlen: Option<u32>,
     /// Read the first N documents, records or chats only
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..), hide_short_help = true)]
     pub limit: Option<u32>,
     /// Form of the records [default: by the fields of the first]
     #[arg(long, value_enum, hide_short_help = true)]

@@ -42,7 +42,7 @@ const EXAMPLES: [(&str, &[&str]); 23] = [
         "finetune",
         &[
             "paring finetune demo-2of4 demo --teacher demo --steps 50 -o demo-tuned",
-            "paring finetune ./llama-2of4 articles.jsonl --teacher ./llama -o tuned --dry-run",
+            "paring finetune ./pruned news.jsonl --teacher ./llama -o tuned --dry-run",
             "paring finetune ./llama-w4 chats.jsonl --lora r=16,alpha=32 -o adapter",
         ],
     ),

@@ -26,9 +26,10 @@ fn pages_describe_every_option_of_every_command() {
             let text = entry.unwrap_or_else(|| panic!("{name}: no {long} in {}", page.text))[2];
             assert!(text.len() > 5 && !text.starts_with('.'), "{name} {long}: {text}");
         }
-        assert!(page.text.contains(&format!(".SH EXAMPLES\n.nf\nparing {name}")), "{name} has no examples");
-        assert!(page.text.contains(&format!("\\fBparing {name}\\fR")), "{name}: no usage");
-        assert!(pages[0].text.contains(&format!("paring\\-{name}(1)")), "{name} is not in the page of paring");
+        let written = name.replace('-', "\\-");
+        assert!(page.text.contains(&format!(".SH EXAMPLES\n.nf\nparing {written}")), "{name} has no examples");
+        assert!(page.text.contains(&format!("\\fBparing {written}\\fR")), "{name}: no usage");
+        assert!(pages[0].text.contains(&format!("paring\\-{written}(1)")), "{name} is not in the page of paring");
     }
     assert!(pages[0].text.contains("EXIT STATUS"));
     assert!(pages.iter().all(|page| page.text.is_ascii()));
@@ -39,7 +40,7 @@ fn scripts_know_every_option_and_no_alias() {
     let script = |shell| super::script(shell).unwrap();
     let bash = script(Shell::Bash);
     for (name, longs) in options() {
-        let case = format!("        paring__subcmd__{name})\n            opts=\"");
+        let case = format!("        paring__subcmd__{})\n            opts=\"", name.replace('-', "__"));
         let from = bash.find(&case).expect(&name) + case.len();
         let words: Vec<&str> = bash[from..].split('"').next().unwrap().split(' ').collect();
         longs.iter().for_each(|long| assert!(words.contains(&long.as_str()), "{name}: {long} is not in {words:?}"));

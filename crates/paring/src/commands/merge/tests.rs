@@ -248,5 +248,6 @@ fn pruned_matrices_are_told_from_others() {
         of(Values::Codes { codes, grid: Grid::int(bits, 16, vec![1.0; 2], None) })
     };
     assert!(is(codes(2, &|i| i % 4 < 2)) && is(codes(4, &|i| i % 8 < 4)));
-    assert!(!is(codes(2, &|i| i % 3 > 0)) && is(codes(4, &|i| i % 3 > 0)) && !is(codes(4, &|i| i % 4 == 0)));
+    // More than half of them, in no pattern: at 2 bits rounding alone does that.
+    assert!(!is(codes(2, &|i| i % 16 < 9)) && is(codes(4, &|i| i % 16 < 9)) && !is(codes(4, &|i| i % 4 == 0)));
 }

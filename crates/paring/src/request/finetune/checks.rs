@@ -2,9 +2,9 @@
 
 use paring_format::message;
 
+use crate::Result;
 use crate::plan::Opt;
 use crate::request::sources::Model;
-use crate::Result;
 
 /// Errors where a target is the end of no linear's path.
 pub(super) fn known_targets(student: &Model, targets: &[String]) -> Result<()> {
