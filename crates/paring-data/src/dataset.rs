@@ -110,16 +110,6 @@ pub(crate) fn check_vocabulary<'a>(
     Err(Error::data(source, reason))
 }
 
-/// The tokenizer that the data set `name` needs.
-pub(crate) fn needed<'a>(name: &str, tokenizer: Option<&'a Tokenizer>) -> Result<&'a Tokenizer> {
-    tokenizer.ok_or_else(|| {
-        Error::data(
-            name,
-            "text needs a tokenizer.json in the model's folder; add it, or use a .safetensors file of token ids",
-        )
-    })
-}
-
 /// The choice of calibration windows.
 #[derive(Clone, Copy, Debug)]
 pub struct Sampling {
@@ -205,7 +195,7 @@ impl Data {
     }
 
     pub(crate) fn tokenizer<'a>(&self, tokenizer: Option<&'a Tokenizer>) -> Result<&'a Tokenizer> {
-        needed(&self.name, tokenizer)
+        crate::tokenizer::needed(&self.name, tokenizer)
     }
 
     /// The text between two documents that are joined.

@@ -63,6 +63,16 @@ pub fn tokenizer_with(json: &[u8], settings: &[u8], path: &Path) -> Result<Token
     Ok(Tokenizer::new(Source::Here(Box::new(encoder)), about))
 }
 
+/// The tokenizer that the data set `name` needs.
+pub(crate) fn needed<'a>(name: &str, tokenizer: Option<&'a Tokenizer>) -> Result<&'a Tokenizer> {
+    tokenizer.ok_or_else(|| {
+        Error::data(
+            name,
+            "text needs a tokenizer.json in the model's folder; add it, or use a .safetensors file of token ids",
+        )
+    })
+}
+
 impl Tokenizer {
     fn new(source: Source, about: OnceLock<About>) -> Self {
         Self { source, about, moment: Moment::now(), is_timed: AtomicBool::new(false) }

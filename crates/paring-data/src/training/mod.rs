@@ -26,7 +26,7 @@ pub use form::Form;
 pub use order::{Order, order};
 pub use set::{Batch, Example, LeftOut, TrainingSet};
 
-use crate::dataset::{self, Data};
+use crate::dataset::Data;
 use crate::documents::Documents;
 use crate::named::{self, Files, Protocol, Purpose};
 use crate::{Error, Result, Tokenizer};
@@ -151,7 +151,7 @@ impl TrainingData {
                 tokenizer.map(Tokenizer::ends).transpose()?.unwrap_or_default()
             }
             (Content::Files(files, layout), tokenizer) => {
-                let tokenizer = dataset::needed(&self.name, tokenizer)?;
+                let tokenizer = crate::tokenizer::needed(&self.name, tokenizer)?;
                 match layout {
                     Layout::Answers(fields) => answers::read(files, fields, tokenizer, &mut collector)?,
                     Layout::Chat(field) => conversations::read(files, field, tokenizer, &mut collector)?,

@@ -82,7 +82,7 @@ fn stored_tokens_need_no_tokenizer() {
     let data = TrainingData::open(&path, None, None).unwrap();
     let set = data.set(None, &settings(3), &mut |_| true).unwrap();
     let Content::Text(all) = &data.content else { panic!("rows are joined") };
-    let dataset::Content::Rows { ids, .. } = &all[0].content else { panic!("rows") };
+    let crate::dataset::Content::Rows { ids, .. } = &all[0].content else { panic!("rows") };
     assert_eq!(set.windows[0].ids, ids[..3]);
     assert_eq!(set.windows.len(), ids.len() / 3);
 }
@@ -117,7 +117,7 @@ fn the_prompts_of_alpaca() {
     }
 }
 
-/// Where a token would reach across the border, the prompt keeps the tokens that it has when an answer is asked for.
+/// A prompt keeps, where a token would reach across the border, the tokens that it has when an answer is asked for.
 #[test]
 fn the_border_of_prompt_and_answer() {
     let record = |prompt: &str, completion: &str| lines(&[json!({"prompt": prompt, "completion": completion})]);

@@ -27,7 +27,7 @@ fn messages(turns: &[(&str, &str)]) -> Value {
 const TURNS: [(&str, &str); 5] =
     [("system", "Be terse."), ("user", "Hi!"), ("assistant", "Hello."), ("user", "Bye?"), ("assistant", "So long.")];
 
-/// What is learned of a conversation, and the set.
+/// Learned texts of a conversation, and the set.
 fn taught(name: &str, turns: &[(&str, &str)]) -> (Vec<String>, TrainingSet) {
     let golden: Value = serde_json::from_slice(&std::fs::read(golden("chats/templates.json")).unwrap()).unwrap();
     let (_dir, tokenizer) = with(&template(name), &golden["templates"][name]["tokens"]);
