@@ -13,6 +13,7 @@ pub fn finetune(args: &FinetuneArgs, shared: &Shared, log: &Log) -> Result<Answe
     threads.iter().for_each(|note| progress.note(note));
     let ready = args.request(shared).prepare(&mut progress)?;
     ready.notes().for_each(|note| progress.note(&note));
+    ready.remarks().iter().for_each(|remark| progress.say(remark));
     if args.dry_run {
         let costs = ready.costs()?;
         progress.done();

@@ -153,6 +153,13 @@ impl<'a> Progress<'a> {
         }
     }
 
+    /// Prints a line of information, unless the user wants none.
+    pub fn say(&mut self, text: &str) {
+        if !self.channels.quiet {
+            self.line(text);
+        }
+    }
+
     /// Prints the time of each stage.
     pub fn stages(&mut self, stages: &[StageReport]) {
         if !self.verbose {
@@ -291,7 +298,7 @@ impl Observer for Progress<'_> {
     fn held_out(&mut self, measured: &HeldOut, steps: usize) {
         self.log.event("held_out", json!({"measured": measured, "steps": steps}));
         let HeldOut { steps: made, perplexity } = measured;
-        self.line(&format!("after {made} of {steps} steps: held-out perplexity {perplexity:.3}"));
+        self.say(&format!("after {made} of {steps} steps: held-out perplexity {perplexity:.3}"));
     }
 
     fn measuring(&mut self, what: &'static str) {

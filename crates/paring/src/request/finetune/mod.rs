@@ -245,9 +245,14 @@ impl Sources {
 }
 
 impl Ready {
-    /// Things to know before it begins.
+    /// Notes on the model, and on its tokenizer.
     pub fn notes(&self) -> impl Iterator<Item = String> {
-        self.student.notes().chain(self.notes.iter().cloned())
+        self.student.notes()
+    }
+
+    /// What of the text is not trained on, a sentence each.
+    pub fn remarks(&self) -> &[String] {
+        &self.notes
     }
 
     /// The steps that will be made.
