@@ -203,7 +203,7 @@ pub enum FormArg {
 }
 
 impl FinetuneArgs {
-    /// What is asked for.
+    /// The fine-tuning that is asked for.
     pub fn request(&self, shared: &Shared) -> Finetune {
         let TextArgs { seqlen, limit, form, packing, text_field, data_dir } = &self.data;
         let form = form.map(|form| match form {

@@ -24,7 +24,7 @@ fn signalled(signal: usize) -> u8 {
 pub struct Part {
     /// Its name.
     name: &'static str,
-    /// What stays of a run that ends immediately.
+    /// The parts that stay of a run that ends immediately.
     kept: &'static str,
 }
 

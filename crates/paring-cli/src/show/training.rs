@@ -40,7 +40,7 @@ pub fn estimate(costs: &TrainingCosts) -> Vec<String> {
     ]
 }
 
-/// What was made, for people.
+/// The result, for people.
 pub fn outcome(report: &TrainingReport) -> Vec<String> {
     let mut lines = Vec::new();
     if let (Some(first), Some(last)) = (report.steps.first(), report.steps.last()) {

@@ -1,4 +1,4 @@
-//! What a fine-tuning will take: a block is run on a few hundred tokens, the rest is counted.
+//! The size and the time of a fine-tuning: a block is run on a few hundred tokens, the rest is counted.
 
 use std::time::Instant;
 
@@ -34,7 +34,7 @@ pub struct Amount {
     pub memory: u64,
 }
 
-/// What steps over so many tokens of this model will take. Reads its first block.
+/// The size and the time of steps over so many tokens of this model. Reads its first block.
 ///
 /// # Errors
 /// When the block cannot be read or has no backward pass.

@@ -68,7 +68,7 @@ pub struct Request<'a> {
     pub companions: Vec<(String, Vec<u8>)>,
     /// All choices, for the report; those that decide the output, for resuming.
     pub plan: Value,
-    /// What decides the output: a run is resumed only where it is the same.
+    /// All that decides the output: a run is resumed only where it is the same.
     pub identity: Value,
 }
 

@@ -20,7 +20,7 @@ pub(super) struct Pair {
     pub rows: usize,
     pub cols: usize,
     pub rank: usize,
-    /// What B A is multiplied by.
+    /// The factor of B A.
     pub scale: f32,
     /// The entries of the weight at which the product counts; all where there are none.
     pub kept: Option<Kept>,

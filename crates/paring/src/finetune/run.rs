@@ -24,9 +24,9 @@ pub(super) const POINT: &str = "point.json";
 
 /// The text of a fine-tuning.
 pub struct Data<'a> {
-    /// What is trained on.
+    /// The text that is trained on.
     pub examples: &'a [Example],
-    /// What is measured on; nothing is measured where there is none.
+    /// The text that is measured on; nothing is measured where there is none.
     pub held_out: &'a [Example],
     /// The order of the examples in an epoch, counted from 0: their numbers.
     pub order: &'a dyn Fn(usize) -> Vec<u32>,

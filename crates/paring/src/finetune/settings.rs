@@ -40,7 +40,7 @@ impl Loss {
     }
 }
 
-/// What of the model trains.
+/// The part of the model that trains.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Subject {
@@ -81,9 +81,9 @@ pub struct Settings {
     pub clip: Option<f64>,
     /// The loss.
     pub loss: Loss,
-    /// What trains.
+    /// The part of the model that trains.
     pub subject: Subject,
-    /// Where the order of examples comes from, and the start of adapters.
+    /// The source of the order of examples, and of the start of adapters.
     pub seed: u64,
     /// Steps from one measurement of the held-out text to the next; 0: after the last only.
     pub eval_every: usize,

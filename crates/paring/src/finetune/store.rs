@@ -32,7 +32,7 @@ impl Slot {
     }
 }
 
-/// What is stored of a unit: the values of its parameters, one after the other, and their moments.
+/// The stored numbers of a unit: the values of its parameters, one after the other, and their moments.
 pub(super) struct Stored {
     pub values: Vec<f32>,
     pub first: Vec<f32>,

@@ -50,7 +50,7 @@ fn sign(i: usize) -> f64 {
     if (2_654_435_761u64 * i as u64) % (1 << 32) < 1 << 31 { 1.0 } else { -1.0 }
 }
 
-/// What is stored of a tensor: all of it, or every eighth row and its products with signs.
+/// The stored parts of a tensor: all of it, or every eighth row and its products with signs.
 fn shown(values: &[f32], cols: usize) -> Vec<(&'static str, Vec<f32>)> {
     if values.len() <= 4096 {
         return vec![("", values.to_vec())];

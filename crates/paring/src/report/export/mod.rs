@@ -84,7 +84,7 @@ pub trait Exported: serde::Serialize {
     fn started(&self) -> &str;
     /// Seconds that it took.
     fn seconds(&self) -> f64;
-    /// What was done, and by what method.
+    /// The work that was done, and its method.
     fn kind(&self) -> (&'static str, &str);
     /// All choices by name.
     fn choices(&self) -> BTreeMap<String, Value>;

@@ -91,7 +91,7 @@ pub struct Ready {
     notes: Vec<String>,
 }
 
-/// What a fine-tuning will take.
+/// The size and the time of a fine-tuning, before it begins.
 #[derive(Clone, Debug, PartialEq, serde::Serialize)]
 pub struct TrainingCosts {
     /// Steps.
@@ -250,7 +250,7 @@ impl Ready {
         self.student.notes()
     }
 
-    /// What of the text is not trained on, a sentence each.
+    /// Parts of the text that are not trained on, a sentence each.
     pub fn remarks(&self) -> &[String] {
         &self.notes
     }
@@ -298,7 +298,7 @@ impl Ready {
         identity
     }
 
-    /// What it will take: reads one block, and runs it on a few hundred tokens.
+    /// Its size and time: reads one block, and runs it on a few hundred tokens.
     ///
     /// # Errors
     /// When the block cannot be read or run.
