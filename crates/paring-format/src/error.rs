@@ -109,9 +109,9 @@ pub enum Error {
     UnsupportedFormat { module: String, format: String },
 
     /// A part of an adapter's file that is not what it should be, or asks for what is not done here.
-    #[error("{file}: {part}: expected {expected}, got {got}; {hint}")]
+    #[error("{place}: expected {expected}, got {got}; {hint}")]
     #[allow(missing_docs)]
-    Adapter { file: String, part: String, expected: String, got: String, hint: String },
+    Adapter { place: String, expected: String, got: String, hint: String },
 
     /// A value of the configuration that makes no sense.
     #[error("config.json: {key}: {reason}; correct it")]

@@ -221,8 +221,7 @@ fn wrong(
     hint: impl Into<String>,
 ) -> Error {
     Error::Adapter {
-        file: file.to_string(),
-        part: part.to_string(),
+        place: format!("{file}: {part}"),
         expected: expected.into(),
         got: got.into(),
         hint: hint.into(),
