@@ -70,7 +70,7 @@ pub fn write(
     Ok(bytes)
 }
 
-/// Tells whether a file that begins so is one of masks that [`write`] made.
+/// Tells whether a file that begins so is one of masks that [`write()`] made.
 pub fn is_own(head: &[u8]) -> bool {
     let note = format!("\"{}\":\"{}\"", FORMAT.0, FORMAT.1);
     head.windows(note.len()).any(|part| part == note.as_bytes())
