@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use candle_core::Device;
 use paring_kernels::matmul::Matrix;
-use paring_model::Decoder;
+use paring_model::{BlockInfo, Decoder, LinearInfo};
 
 use super::batch::TOGETHER;
 use super::head::VOCAB_CHUNK;
@@ -46,7 +46,10 @@ pub fn amount(student: &dyn Decoder, has_teacher: bool, settings: &Settings, tok
     let own_head = !outer.tied && student.checkpoint().info(&format!("{}.weight", outer.head)).is_some();
     let head = student.vocab_size() * dim;
     let (of_block, of_rest) = match &settings.subject {
-        Subject::Weights { .. } => (weights, if own_head { head } else { 0 } + dim),
+        Subject::Weights { masked } => {
+            let of_block = if *masked { kept(student, &info)? } else { weights };
+            (of_block, if own_head { head } else { 0 } + dim)
+        }
         Subject::Adapter { rank, targets, .. } => {
             let linears = info.linears.iter().filter(|linear| targeted(targets, &linear.name));
             (linears.map(|linear| rank * (linear.rows + linear.cols)).sum(), 0)
@@ -89,6 +92,15 @@ pub fn amount(student: &dyn Decoder, has_teacher: bool, settings: &Settings, tok
         disk: 28 * trained as u64 + states.saturating_sub(RESIDENT as u64),
         memory: (resident + peak) as u64 + states.min(RESIDENT as u64),
     })
+}
+
+/// The weights of a block's linears that are not 0.
+fn kept(student: &dyn Decoder, info: &BlockInfo) -> Result<usize> {
+    let of = |linear: &LinearInfo| {
+        let matrix = student.checkpoint().read_linear(&linear.name, linear.rows, linear.cols)?;
+        Ok(matrix.into_dense().iter().filter(|v| **v != 0.0).count())
+    };
+    info.linears.iter().map(of).sum()
 }
 
 /// Operations a second of a product of this width.
