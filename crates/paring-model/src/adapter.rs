@@ -163,7 +163,7 @@ pub fn check(adapter: &Adapter, linears: &[LinearInfo], outer: &OuterInfo) -> Re
     let remark = || {
         let first = bare.first().copied().unwrap_or_default();
         format!(
-            "{place}: its target_modules mean {} linears without factors, such as {first}: they stay as they are",
+            "{place}: its target_modules mean {} linear(s) without factors, such as {first}: they stay as they are",
             bare.len()
         )
     };

@@ -220,10 +220,5 @@ fn wrong(
     got: impl Into<String>,
     hint: impl Into<String>,
 ) -> Error {
-    Error::Adapter {
-        place: format!("{file}: {part}"),
-        expected: expected.into(),
-        got: got.into(),
-        hint: hint.into(),
-    }
+    Error::Adapter { place: format!("{file}: {part}"), expected: expected.into(), got: got.into(), hint: hint.into() }
 }

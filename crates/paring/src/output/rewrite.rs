@@ -216,6 +216,16 @@ impl<'a> Rewrite<'a> {
     }
 }
 
+/// The tensors of a matrix that keeps its layout.
+pub(crate) fn as_they_are(checkpoint: &Checkpoint, module: &str) -> Result<Vec<NamedTensor>> {
+    let stored = part_names().iter().filter_map(|part| {
+        let name = format!("{module}.{part}");
+        let info = checkpoint.info(&name)?;
+        Some((name, info.dtype, info.shape.clone()))
+    });
+    stored.map(|(name, dtype, shape)| Ok(NamedTensor { bytes: checkpoint.read(&name)?, name, dtype, shape })).collect()
+}
+
 /// A tensor as it is.
 fn copy(checkpoint: &Checkpoint, name: &str) -> Result<Stored> {
     let bytes = checkpoint.read(name)?;

@@ -61,7 +61,7 @@ impl Settings {
         let held_out = (windows / 8).max(1).min(windows.saturating_sub(1));
         Self {
             steps,
-            rate: Rate::Relative(8e-3),
+            rate: Rate::Relative(2e-3),
             schedule: Schedule::Linear,
             batch: 2.min(windows - held_out),
             held_out,

@@ -40,7 +40,7 @@ fn scripts_know_every_option_and_no_alias() {
     let script = |shell| super::script(shell).unwrap();
     let bash = script(Shell::Bash);
     for (name, longs) in options() {
-        let case = format!("        paring__subcmd__{})\n            opts=\"", name.replace('-', "__"));
+        let case = format!("        paring__subcmd__{})\n            opts=\"", name.replace('-', "__subcmd__"));
         let from = bash.find(&case).expect(&name) + case.len();
         let words: Vec<&str> = bash[from..].split('"').next().unwrap().split(' ').collect();
         longs.iter().for_each(|long| assert!(words.contains(&long.as_str()), "{name}: {long} is not in {words:?}"));

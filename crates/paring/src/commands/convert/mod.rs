@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::sync::Arc;
 
-use paring_format::layouts::{self, Layout, part_names};
+use paring_format::layouts::{self, Layout};
 use paring_format::near;
 use paring_format::writer::NamedTensor;
 use paring_format::{Checkpoint, Compressed, LayoutParts, QuantConfig, QuantMethod, Scheme, Values};
@@ -17,7 +17,7 @@ use crate::commands::decompress::{Decompressed, decompress};
 use crate::output::digests::Made;
 use crate::output::modules::group_of;
 use crate::output::modules::{compressed_modules, is_of_activations};
-use crate::output::rewrite::{Rewrite, Stored, destination, items};
+use crate::output::rewrite::{Rewrite, Stored, as_they_are, destination, items};
 use crate::output::side_files::{left_behind, unquantized};
 use crate::output::tied;
 use crate::plan::{Opt, named_layout};
@@ -95,7 +95,7 @@ pub fn convert(
         let made = Made { digest: c.digest(), shape: Some((c.rows, c.cols)) };
         let tensors = match plan.groups[matrix.group].anew {
             true => NamedTensor::of_module(module, plan.encode(module, matrix, &c)?),
-            false => plan.as_they_are(module)?,
+            false => as_they_are(checkpoint, module)?,
         };
         Ok(Stored { tensors, made })
     })?;
@@ -265,18 +265,6 @@ impl<'a> ConversionPlan<'a> {
         }
         layout.check_shape(c.rows, c.cols).map_err(refused)?;
         layout.encode(scheme, c).map_err(refused)
-    }
-
-    /// The tensors of a matrix that keeps its layout.
-    fn as_they_are(&self, module: &str) -> Result<Vec<NamedTensor>> {
-        let stored = part_names().iter().filter_map(|part| {
-            let name = format!("{module}.{part}");
-            let info = self.checkpoint.info(&name)?;
-            Some((name, info.dtype, info.shape.clone()))
-        });
-        stored
-            .map(|(name, dtype, shape)| Ok(NamedTensor { bytes: self.checkpoint.read(&name)?, name, dtype, shape }))
-            .collect()
     }
 
     /// Matrices that are converted.

@@ -19,8 +19,8 @@ use serde_json::{Value, json};
 pub use weights::Loss;
 
 use crate::output::digests::Made;
-use crate::output::modules::is_of_activations;
-use crate::output::rewrite::{Rewrite, Stored, destination, items};
+use crate::output::modules::{compressed_modules, is_of_activations};
+use crate::output::rewrite::{Rewrite, Stored, as_they_are, destination, items};
 use crate::output::side_files::{left_behind, unquantized};
 use crate::output::tied;
 use crate::report::Stage;
@@ -92,7 +92,8 @@ pub fn merge(
     destination(checkpoint, (out, 0), &companions, overwrite)?;
     let quant = checkpoint.quant_config()?;
     let work = Work::new(checkpoint, how)?;
-    let modules: BTreeSet<String> = work.modules.keys().cloned().collect();
+    // Matrices that stay are known by their modules too, as others in codes are.
+    let modules: BTreeSet<String> = work.modules.keys().cloned().chain(compressed_modules(checkpoint)).collect();
     let bytes_out = match how.dry_run {
         true => {
             observer.step(&Step::new(Stage::Check));
@@ -102,8 +103,10 @@ pub fn merge(
         false => {
             let all = items(checkpoint, &modules, |_| true);
             let rewrite = Rewrite::new(checkpoint, out, &all, companions, overwrite, observer, |module| {
-                let path = work.modules.get(module);
-                work.stored(module, path.ok_or_else(|| Error::Plan(format!("{module} is not to be merged")))?)
+                match work.modules.get(module) {
+                    Some(path) => work.stored(module, path),
+                    None => unchanged(checkpoint, module),
+                }
             })?;
             let config = work.config(quant.as_ref())?;
             let done =
@@ -125,6 +128,13 @@ pub fn merge(
         bytes_out,
         notes: work.notes(&sums.loss(), count(|kind| kind.keeps))?,
     })
+}
+
+/// A matrix that no adapter changes.
+fn unchanged(checkpoint: &Checkpoint, module: &str) -> Result<Stored> {
+    let c = checkpoint.read_module(module)?;
+    let made = Made { digest: c.digest(), shape: Some((c.rows, c.cols)) };
+    Ok(Stored { tensors: as_they_are(checkpoint, module)?, made })
 }
 
 /// The treatment of a matrix.
