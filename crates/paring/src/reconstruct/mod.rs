@@ -55,8 +55,8 @@ pub struct Settings {
 }
 
 impl Settings {
-    /// The usual ones for so many steps over so many windows: two windows a step, an eighth of the windows held out, and a rate that is between
-    /// those from which results of SmolLM2 hardly differ (docs/dev/lab-notes.md).
+    /// The usual ones for so many steps over so many windows: two windows a step, an eighth of the windows held out, and a rate that does
+    /// not lose on SmolLM2 when all blocks train (docs/dev/lab-notes.md).
     pub fn new(steps: usize, windows: usize, precision: Precision) -> Self {
         let held_out = (windows / 8).max(1).min(windows.saturating_sub(1));
         Self {
