@@ -121,7 +121,7 @@ pub struct LossArgs {
     #[arg(long, value_name = "SHARE", value_parser = not_negative, requires = "teacher", hide_short_help = true)]
     pub kl_weight: Option<f64>,
     /// Temperature of that divergence
-    #[arg(long, value_name = "T", default_value_t = 2.0, value_parser = positive, hide_short_help = true)]
+    #[arg(long, value_name = "T", default_value_t = 2.0, value_parser = positive, requires = "teacher", hide_short_help = true)]
     pub temperature: f64,
     /// Share of the distance of all blocks' outputs from the teacher's (SquareHead) [default: 0]
     #[arg(long, value_name = "SHARE", value_parser = not_negative, requires = "teacher", hide_short_help = true)]

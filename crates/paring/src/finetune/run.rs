@@ -13,6 +13,7 @@ use serde_json::Value;
 use super::settings::Settings;
 use super::store::Slot;
 use super::trainer::Trainer;
+use crate::output::journal;
 use crate::report::Stage;
 use crate::report::progress::{Observer, Step};
 use crate::report::training::{HeldOut, TrainingStep};
@@ -28,8 +29,8 @@ pub struct Data<'a> {
     pub examples: &'a [Example],
     /// The text that is measured on; nothing is measured where there is none.
     pub held_out: &'a [Example],
-    /// The order of the examples in an epoch, counted from 0: their numbers.
-    pub order: &'a dyn Fn(usize) -> Vec<u32>,
+    /// The numbers of the examples of a step, counted from 0.
+    pub of_step: &'a dyn Fn(usize) -> Vec<u32>,
 }
 
 /// A fine-tuning and the places of what it makes.
@@ -83,24 +84,11 @@ impl Job<'_> {
             Error::content(path.display().to_string(), format!("not what a run writes: {error}"))
         };
         let point: Point = serde_json::from_slice(&bytes).map_err(wrong)?;
-        if let Some(reason) = difference("", &point.identity, self.identity) {
-            return Err(Error::Different { out: self.out.to_path_buf(), reason: message![reason] });
+        if let Some((name, [was, now])) = journal::first("", &point.identity, self.identity) {
+            let reason = message![format!("{name} was {was} at the start, and is {now} now")];
+            return Err(Error::Different { out: self.out.to_path_buf(), reason });
         }
         Ok(Some(point))
-    }
-}
-
-/// The first difference of two values, in words.
-fn difference(name: &str, was: &Value, now: &Value) -> Option<String> {
-    match (was, now) {
-        (Value::Object(a), Value::Object(b)) => {
-            let names: std::collections::BTreeSet<&String> = a.keys().chain(b.keys()).collect();
-            names.into_iter().find_map(|name| {
-                difference(name, a.get(name).unwrap_or(&Value::Null), b.get(name).unwrap_or(&Value::Null))
-            })
-        }
-        _ if was == now => None,
-        _ => Some(format!("{name} was {was}, and is {now}")),
     }
 }
 
@@ -140,7 +128,8 @@ pub(super) fn run<'a>(job: &Job<'a>, resume: bool, observer: &mut dyn Observer) 
         measure(job, &mut trainer, &mut curve, observer)?;
     }
     for step in first..settings.steps {
-        let examples = chosen(job.data, settings.batch, step);
+        let chosen = (job.data.of_step)(step);
+        let examples: Vec<&Example> = chosen.iter().filter_map(|&i| job.data.examples.get(i as usize)).collect();
         let passes = 2 * blocks;
         let mut see = |pass: usize| observer.step(&Step::new(Stage::Train).count(pass, passes));
         let made = trainer.step(step, &examples, &mut see)?;
@@ -172,21 +161,6 @@ pub(super) fn run<'a>(job: &Job<'a>, resume: bool, observer: &mut dyn Observer) 
         }
     }
     Ok((trainer, curve))
-}
-
-/// The examples of a step: the next ones, epoch after epoch.
-fn chosen<'a>(data: &Data<'a>, batch: usize, step: usize) -> Vec<&'a Example> {
-    let count = data.examples.len();
-    let (mut epoch, mut order) = (usize::MAX, Vec::new());
-    (step * batch..(step + 1) * batch)
-        .filter_map(|at| {
-            if at / count != epoch {
-                epoch = at / count;
-                order = (data.order)(epoch);
-            }
-            data.examples.get(*order.get(at % count)? as usize)
-        })
-        .collect()
 }
 
 /// Measures the held-out text, if there is some.

@@ -115,6 +115,12 @@ impl Settings {
         if self.steps == 0 || self.batch == 0 {
             return fail(format!("a fine-tuning of {} steps of {} examples", self.steps, self.batch));
         }
+        if self.warmup >= self.steps && self.warmup > 0 && self.steps > 1 {
+            return fail(format!(
+                "a warm-up of {} steps in a training of {}; the rate would never be whole",
+                self.warmup, self.steps
+            ));
+        }
         if !self.rate.is_finite() || self.rate <= 0.0 {
             return fail(format!("a rate of {}, expected more than 0", self.rate));
         }

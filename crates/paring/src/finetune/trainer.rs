@@ -355,26 +355,37 @@ impl<'a> Trainer<'a> {
         Ok(square_sum(&gradient))
     }
 
-    /// The mean cross-entropy over the predictions of examples. Gradients that wait are applied first.
+    /// The mean cross-entropy over the predictions of examples, so many at a time as have 256 MiB of activations. Gradients that wait are
+    /// applied first.
     pub fn measure(&mut self, examples: &[Example], see: &mut dyn FnMut(usize)) -> Result<f64> {
         self.apply()?;
-        let micros = Micro::of(examples)?;
-        let mut h = self.embedded(&micros)?;
+        self.update_ending()?;
+        let longest = examples.iter().map(|example| example.ids.len()).max().unwrap_or(1);
+        let bytes = longest * self.student.hidden_size() * size_of::<f32>();
+        let (mut sum, mut predictions) = (0.0, 0);
+        for examples in examples.chunks((RESIDENT / bytes.max(1)).max(1)) {
+            let micros = Micro::of(examples)?;
+            predictions += micros.iter().map(|micro| micro.learned.len()).sum::<usize>();
+            sum += self.measure_batches(&micros, see)?;
+        }
+        Ok(sum / predictions.max(1) as f64)
+    }
+
+    fn measure_batches(&mut self, micros: &[Micro], see: &mut dyn FnMut(usize)) -> Result<f64> {
+        let mut h = self.embedded(micros)?;
         for i in 0..self.student.blocks() {
             see(i);
             let values = self.store.values(i)?;
             let block = self.block(i, &values)?;
-            for (h, first) in h.iter_mut().zip(firsts(&micros)) {
+            for (h, first) in h.iter_mut().zip(firsts(micros)) {
                 *h = block.forward(h, &mut ())?;
                 check_finite(h, i, first)?;
             }
             self.put_back(i, block)?;
         }
-        self.update_ending()?;
         let rows = |first: usize, count: usize| self.head_rows(first, count);
         let student = Model { states: h, ending: &self.ending, rows: &rows, precision: self.precision };
-        let predictions: usize = micros.iter().map(|micro| micro.learned.len()).sum();
-        Ok(measure(&micros, &student)? / predictions.max(1) as f64)
+        measure(micros, &student)
     }
 }
 

@@ -164,7 +164,7 @@ fn choice(plans: &[Value; 2]) -> Option<Message> {
 }
 
 /// The first place where two values differ, and what they are there.
-fn first(path: &str, a: &Value, b: &Value) -> Option<(String, [String; 2])> {
+pub(crate) fn first(path: &str, a: &Value, b: &Value) -> Option<(String, [String; 2])> {
     match (a, b) {
         _ if a == b => None,
         (Value::Object(x), Value::Object(y)) => {

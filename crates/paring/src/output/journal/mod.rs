@@ -29,7 +29,7 @@ use crate::plan::allocation::Allotted;
 use crate::report::{BlockReport, LayerReport, StageReport};
 use crate::{Error, Result};
 
-pub(crate) use differences::{Input, difference};
+pub(crate) use differences::{Input, difference, first};
 
 /// The form of journals that this program writes, and the only one that it reads.
 pub(crate) const VERSION: u32 = 2;

@@ -2,13 +2,14 @@
 
 mod checks;
 
+use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 
 use paring_data::Tokenizer;
 use paring_data::named::{Files, Protocol, Purpose, Remote};
-use paring_data::training::{Example, Form, Settings as Reading, TrainingData, TrainingSet, order};
+use paring_data::training::{Example, Form, Order, Settings as Reading, TrainingData, TrainingSet};
 use paring_format::Adapter;
 use paring_format::adapter::{AdapterConfig, Pair};
 use paring_format::writer::write_beside;
@@ -20,6 +21,7 @@ use self::checks::{fits, known_targets};
 use super::sources::{Model, Sources};
 use super::{DataOptions, refuse_same_folder};
 use crate::finetune::{self, Data, Settings, Subject, TrainedPair};
+use crate::output::journal::Input;
 use crate::output::rewrite::destination;
 use crate::report::Stage;
 use crate::report::names::TRAINING;
@@ -144,7 +146,10 @@ impl Finetune {
                     destination(&student.checkpoint, (&self.out, 0), &sources.companions(&local), self.overwrite)?;
                 }
             }
-            Subject::Adapter { targets, .. } => {
+            Subject::Adapter { targets, masked, .. } => {
+                if *masked {
+                    observer.note("this adapter counts only where weights are not 0, which no file of PEFT says: merge it into the model");
+                }
                 if !self.resume {
                     Adapter::check_destination(&self.out, self.overwrite)?;
                 }
@@ -164,8 +169,8 @@ impl Finetune {
                 held_out.len() + examples.windows.len()
             ));
         }
-        let of_epoch = examples.windows.len().div_ceil(self.settings.batch.max(1));
-        let steps = self.steps.unwrap_or(of_epoch * self.epochs);
+        let order = Order::new(self.settings.seed, examples.windows.len(), self.settings.batch);
+        let steps = self.steps.unwrap_or_else(|| order.steps(self.epochs as f64));
         let eval_every = self.eval_every.unwrap_or(steps.div_ceil(10));
         let checkpoint_every = self.checkpoint_every.unwrap_or(steps.div_ceil(20));
         let settings = Settings { steps, eval_every, checkpoint_every, ..self.settings.clone() };
@@ -204,7 +209,8 @@ impl Finetune {
         observer: &mut dyn Observer,
     ) -> Result<Vec<Example>> {
         if let Some(name) = &self.eval {
-            let mut of_text = self.examples(model, Some(name), seqlen, observer)?.windows;
+            let whole = Self { limit: None, ..self.clone() };
+            let mut of_text = whole.examples(model, Some(name), seqlen, observer)?.windows;
             of_text.truncate(self.held_out.unwrap_or(MEASURED));
             return Ok(of_text);
         }
@@ -233,7 +239,12 @@ impl Sources {
             let fetch = |remote: &Remote| self.fetched(remote);
             let files = Files { dir: options.data_dir.as_deref(), fetch: &fetch };
             if let Some(data) = TrainingData::named(name, &files)? {
-                return Ok(data);
+                return match form {
+                    Some(form) if form != data.form() => Err(Error::Misuse(format!(
+                        "{name} is a named set, whose form is known; leave the form out, or name a file"
+                    ))),
+                    _ => Ok(data),
+                };
             }
             if Path::new(name).exists() {
                 let field = Some(options.text_field.as_str()).filter(|field| *field != "text");
@@ -282,15 +293,12 @@ impl Ready {
             example.ids.iter().for_each(|id| digest.update(&id.to_le_bytes()));
             example.learned.iter().for_each(|&learned| digest.update(&[u8::from(learned)]));
         }
-        let files = |model: &Model| -> Vec<String> {
-            let samples = model.checkpoint.samples().into_iter();
-            samples.map(|file| format!("{} {} {:016x}", file.name, file.bytes, file.digest)).collect()
-        };
+        let files = |model: &Model| json!(Input::of(&model.checkpoint, None, &self.companions));
         let mut identity = plan.clone();
         for name in ["model", "data", "teacher", "eval"] {
             identity.as_object_mut().map(|object| object.remove(name));
         }
-        identity["files"] = json!(files(&self.student));
+        identity["files"] = files(&self.student);
         identity["files of the teacher"] = json!(self.teacher.as_ref().map(files));
         identity["tokens"] = json!(format!("{:016x}", digest.digest()));
         identity["program"] = json!(concat!("paring ", env!("CARGO_PKG_VERSION")));
@@ -351,13 +359,16 @@ impl Ready {
     /// Those of [`finetune::finetune`] and [`finetune::adapt`].
     pub fn run(&self, observer: &mut dyn Observer) -> Result<TrainingReport> {
         let windows = self.examples.windows.len();
-        let shuffled = |epoch: usize| order(self.settings.seed, epoch as u64, windows);
+        // Steps that are asked for continue in the next epoch; epochs end with what is left.
+        let epochs = if self.request.steps.is_some() { usize::MAX } else { self.request.epochs };
+        let order = RefCell::new(Order::new(self.settings.seed, windows, self.settings.batch));
+        let of_step = |step: usize| order.borrow_mut().step(step, epochs);
         let plan = self.plan();
         let request = finetune::Request {
             student: self.student.decoder.as_ref(),
             teacher: self.teacher.as_ref().map(|teacher| teacher.decoder.as_ref()),
             settings: &self.settings,
-            data: Data { examples: &self.examples.windows, held_out: &self.held_out, order: &shuffled },
+            data: Data { examples: &self.examples.windows, held_out: &self.held_out, of_step: &of_step },
             out: &self.request.out,
             overwrite: self.request.overwrite,
             resume: self.request.resume,
