@@ -76,20 +76,28 @@ fn of_run(report: &Report) -> Vec<(String, f64)> {
     numbers.chain(judged).chain(stages).filter(|(_, value)| value.is_finite()).collect()
 }
 
+/// A run in a few words and numbers.
+pub struct About<'a> {
+    /// The output folder.
+    pub out: &'a str,
+    /// The start, UTC, as RFC 3339 writes it.
+    pub started: &'a str,
+    /// Seconds that it took.
+    pub seconds: f64,
+    /// The kind of work.
+    pub job: &'static str,
+    /// Its method.
+    pub method: &'a str,
+    /// Remarks.
+    pub notes: &'a [String],
+}
+
 /// A report as other programs see it.
 pub trait Exported: serde::Serialize {
-    /// The output folder.
-    fn out(&self) -> &str;
-    /// The start, UTC, as RFC 3339 writes it.
-    fn started(&self) -> &str;
-    /// Seconds that it took.
-    fn seconds(&self) -> f64;
-    /// The work that was done, and its method.
-    fn kind(&self) -> (&'static str, &str);
+    /// The run.
+    fn about(&self) -> About<'_>;
     /// All choices by name.
     fn choices(&self) -> BTreeMap<String, Value>;
-    /// Remarks.
-    fn notes(&self) -> &[String];
     /// Numbers by name, of each block or step.
     fn by_step(&self) -> BTreeMap<usize, BTreeMap<String, f64>>;
     /// Numbers of the whole run by name.
@@ -97,30 +105,15 @@ pub trait Exported: serde::Serialize {
 }
 
 impl Exported for Report {
-    fn out(&self) -> &str {
-        &self.out
-    }
-
-    fn started(&self) -> &str {
-        &self.started
-    }
-
-    fn seconds(&self) -> f64 {
-        self.seconds
-    }
-
-    fn kind(&self) -> (&'static str, &str) {
-        ("compress", &self.method)
+    fn about(&self) -> About<'_> {
+        let Report { out, started, seconds, method, notes, .. } = self;
+        About { out, started, seconds: *seconds, job: "compress", method, notes }
     }
 
     fn choices(&self) -> BTreeMap<String, Value> {
         let mut choices = choices(&self.plan, &self.environment);
         choices.insert("command".into(), crate::report::quoted(&self.command).into());
         choices
-    }
-
-    fn notes(&self) -> &[String] {
-        &self.notes
     }
 
     fn by_step(&self) -> BTreeMap<usize, BTreeMap<String, f64>> {
@@ -133,28 +126,13 @@ impl Exported for Report {
 }
 
 impl Exported for TrainingReport {
-    fn out(&self) -> &str {
-        &self.out
-    }
-
-    fn started(&self) -> &str {
-        &self.started
-    }
-
-    fn seconds(&self) -> f64 {
-        self.seconds
-    }
-
-    fn kind(&self) -> (&'static str, &str) {
-        ("finetune", "finetune")
+    fn about(&self) -> About<'_> {
+        let TrainingReport { out, started, seconds, .. } = self;
+        About { out, started, seconds: *seconds, job: "finetune", method: "finetune", notes: &[] }
     }
 
     fn choices(&self) -> BTreeMap<String, Value> {
         choices(&self.plan, &self.environment)
-    }
-
-    fn notes(&self) -> &[String] {
-        &[]
     }
 
     fn by_step(&self) -> BTreeMap<usize, BTreeMap<String, f64>> {
@@ -199,17 +177,17 @@ impl Exported for TrainingReport {
 
 /// Start of the run. Errors when the report does not give it in a form that can be read.
 fn started(report: &impl Exported) -> Result<UtcDateTime> {
-    moment::parse(report.started()).ok_or_else(|| {
-        let got = report.started();
+    let About { out, started: got, .. } = report.about();
+    moment::parse(got).ok_or_else(|| {
         let reason = format!("its report began at {got:?}, expected such as 2026-01-31T23:59:59Z");
-        Error::content(report.out(), reason)
+        Error::content(out, reason)
     })
 }
 
 /// Name of the run: its output folder, without the path. It becomes a part of paths, and no text of a report may lead
 /// out of a folder.
 fn name(report: &impl Exported) -> String {
-    let last = Path::new(report.out()).file_name().map(|name| name.to_string_lossy().into_owned());
+    let last = Path::new(report.about().out).file_name().map(|name| name.to_string_lossy().into_owned());
     last.unwrap_or_else(|| "run".to_string())
 }
 

@@ -50,8 +50,8 @@ pub(super) fn events(report: &impl Exported, time: f64) -> Vec<u8> {
     let lines = |lines: Vec<String>| lines.join("  \n");
     let plan = report.choices().into_iter().map(|(key, value)| format!("{key}: `{value}`")).collect();
     let mut texts = vec![text("plan", &lines(plan))];
-    if !report.notes().is_empty() {
-        texts.push(text("notes", &lines(report.notes().to_vec())));
+    if !report.about().notes.is_empty() {
+        texts.push(text("notes", &lines(report.about().notes.to_vec())));
     }
     summary(0, texts);
     summary(0, report.of_run().iter().map(|(name, value)| scalar(&format!("run/{name}"), *value)).collect());

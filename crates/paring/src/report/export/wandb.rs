@@ -13,7 +13,7 @@ use time::macros::format_description;
 use xxhash_rust::xxh3::xxh3_64;
 
 use super::protobuf::Message;
-use super::{Exported, PROGRAM, name, started};
+use super::{About, Exported, PROGRAM, name, started};
 use crate::report::moment::shown;
 use crate::{Error, Result};
 
@@ -80,7 +80,7 @@ pub(super) fn records(report: &impl Exported, id: &str, start: u64) -> Vec<Vec<u
         config.message(1, Message::default().text(1, key).text(16, value.to_string()))
     });
     let time = Message::default().integer(1, start);
-    let (job, method) = report.kind();
+    let About { job, method, seconds, .. } = report.about();
     let run = Message::default()
         .text(1, id)
         .text(3, "paring")
@@ -103,7 +103,7 @@ pub(super) fn records(report: &impl Exported, id: &str, start: u64) -> Vec<Vec<u
         summary.message(1, Message::default().text(1, key).text(16, Value::from(value).to_string()))
     });
     fields.push((3, summary));
-    fields.push((18, Message::default().integer(1, 0).integer(2, report.seconds().max(0.0) as u64)));
+    fields.push((18, Message::default().integer(1, 0).integer(2, seconds.max(0.0) as u64)));
     let numbered = (1..).zip(fields);
     numbered
         .map(|(number, (field, value))| Message::default().integer(1, number).message(field, value).into_bytes())
