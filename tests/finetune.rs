@@ -90,6 +90,22 @@ fn an_adapter_is_peft_s() {
     }
 }
 
+#[test]
+fn an_adapter_under_a_mask_is_for_merging() {
+    let sandbox = pruned();
+    sandbox.ok(&format!("finetune pruned demo --lora r=4,masked {SHORT} --out adapter --quiet"));
+    let refused = sandbox.refused("eval pruned demo --adapter adapter --quiet", 1, &["adapter", "paring merge"]);
+    refused.unwrap_or_else(|error| panic!("{error}"));
+    let refused = sandbox.refused("merge pruned adapter --masks drop --out merged --quiet", 1, &["keep the masks"]);
+    refused.unwrap_or_else(|error| panic!("{error}"));
+    sandbox.ok("merge pruned adapter --out merged --quiet");
+    let (before, after) = (weights(&sandbox.open("pruned")), weights(&sandbox.open("merged")));
+    for (name, before) in &before {
+        assert!(before.iter().zip(&after[name]).all(|(was, is)| *was != 0.0 || *is == 0.0), "{name}");
+    }
+    assert!(before != after);
+}
+
 #[cfg(target_os = "linux")]
 #[test]
 fn killed_at_random_moments() {

@@ -50,11 +50,6 @@ impl Adapted {
         Self { base, change: None }
     }
 
-    /// The weight without the change.
-    pub fn base(&self) -> &Arc<dyn Weight> {
-        &self.base
-    }
-
     /// A weight of this kind.
     pub(crate) fn of(weight: &dyn Weight) -> Option<&Adapted> {
         (weight as &dyn Any).downcast_ref()

@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use clap::builder::NonEmptyStringValueParser;
 use clap::{Args, ValueEnum};
-use paring::Result;
 use paring::request::{DataOptions, Sources};
+use paring::{Error, Result};
 use paring_data::named::Protocol;
 use paring_format::Adapter;
 
@@ -34,6 +34,12 @@ impl AdapterArg {
     /// These sources with the adapter, which is read now.
     pub fn applied(&self, sources: Sources) -> Result<Sources> {
         let adapter = self.adapter.as_deref().map(Adapter::open).transpose()?;
+        if let Some(adapter) = adapter.as_ref().filter(|adapter| adapter.config.masked) {
+            return Err(Error::Plan(format!(
+                "{}: was trained to count only where weights are not 0; run `paring merge`, and the result without an adapter",
+                adapter.place.display()
+            )));
+        }
         Ok(Sources { adapter: adapter.map(Arc::new), ..sources })
     }
 }

@@ -33,7 +33,7 @@ impl SparsifyArgs {
             allocate: self.allocate.allocate,
             mask: self.removal.mask.map(MaskArg::search),
             refit: self.removal.refit,
-            mask_only: self.removal.mask_only,
+            mask_only: self.removal.mask_only.then_some(true),
             published: self.published.published,
             ..recipe(&self.grids, &self.sweep)?
         };
@@ -64,7 +64,7 @@ impl super::LayerArgs {
             pattern: self.removal.pattern(),
             mask: self.removal.mask.map(MaskArg::search),
             refit: self.removal.refit,
-            mask_only: self.removal.mask_only,
+            mask_only: self.removal.mask_only.then_some(true),
             spqr: self.spqr.options(&self.target),
             published: self.published.published,
             ..recipe(&self.grids, &self.sweep)?
@@ -79,7 +79,7 @@ impl super::Change {
             pattern: self.removal.pattern(),
             mask: self.removal.mask.map(MaskArg::search),
             refit: self.removal.refit,
-            mask_only: self.removal.mask_only,
+            mask_only: self.removal.mask_only.then_some(true),
             spqr: self.spqr.options(&self.target),
             ..recipe(&self.grids, &self.sweep)?
         };

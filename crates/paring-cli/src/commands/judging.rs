@@ -1,11 +1,14 @@
 //! `eval --tasks`: a model judged by tasks, and by summaries.
 
+use std::path::PathBuf;
+
 use paring::commands::summaries::Summaries;
 use paring::commands::tasks;
 use paring::report::progress::{EvalProgress, Observer};
 use paring::report::{Clock, LayerReport};
 use paring::request::{Sources, TaskOptions};
 use paring::{Error, Result};
+use paring_format::names::{ADAPTER_CONFIG, ADAPTER_WEIGHTS};
 use paring_format::writer::{InputFiles, NamedFile};
 use paring_tasks::{Article, Sample};
 use serde_json::{Map, Value, json};
@@ -27,7 +30,10 @@ pub fn judge(args: &EvalArgs, shared: &Shared, log: &Log) -> Result<Answer, Fail
     let threads = machine::threads(running.threads, running.place.isa.as_deref())?;
     let local = sources.local(&args.inputs.model)?;
     let mut read = InputFiles::of(&sources.checkpoint(&local)?);
-    args.tasks.task_file.iter().chain(&args.inputs.data_dir).for_each(|path| read.add(path));
+    let names = [ADAPTER_CONFIG, ADAPTER_WEIGHTS];
+    let of_adapter: Vec<PathBuf> =
+        args.adapter.adapter.iter().flat_map(|dir| names.map(|name| dir.join(name))).collect();
+    args.tasks.task_file.iter().chain(&args.inputs.data_dir).chain(&of_adapter).for_each(|path| read.add(path));
     let file = args.tasks.log_samples.as_deref().map(|path| NamedFile {
         path,
         inputs: &read,

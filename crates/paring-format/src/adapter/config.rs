@@ -12,6 +12,9 @@ use crate::{Error, Result, files};
 /// The largest rank that is read: with more, factors would be larger than the weights of today.
 const LARGEST_RANK: usize = 1 << 14;
 
+/// The key of an adapter that counts only where weights are not 0.
+const MASKED: &str = "paring_masked";
+
 /// Characters of a value that an error shows.
 const SHOWN: usize = 60;
 
@@ -34,6 +37,8 @@ pub struct AdapterConfig {
     pub dropout: f64,
     /// The name of the model that it was trained on, as the file has it.
     pub base: Option<String>,
+    /// True if the change counts only where the base's weights are not 0, which PEFT has no word for.
+    pub masked: bool,
     file: String,
 }
 
@@ -72,6 +77,7 @@ impl AdapterConfig {
             alphas: Vec::new(),
             dropout: 0.0,
             base: None,
+            masked: false,
             file: String::new(),
         }
     }
@@ -110,6 +116,7 @@ impl AdapterConfig {
             alphas: keys.table("alpha_pattern", |key, value| keys.number(key, value))?,
             dropout: keys.set("lora_dropout").and_then(Value::as_f64).unwrap_or(0.0),
             base: keys.set("base_model_name_or_path").and_then(Value::as_str).map(String::from),
+            masked: keys.flag(MASKED)?,
             file: file.to_string(),
         })
     }
@@ -151,7 +158,7 @@ impl AdapterConfig {
             TargetModules::Pattern(pattern) => json!(pattern.text()),
         };
         let lists: Vec<&str> = self.modules.lists.iter().map(ModulePattern::text).collect();
-        json!({
+        let mut object = json!({
             "alpha_pattern": table(self.alphas.iter().map(|(key, alpha)| (key.text(), number(*alpha))).collect()),
             "base_model_name_or_path": self.base,
             "bias": "none",
@@ -172,7 +179,12 @@ impl AdapterConfig {
             "task_type": "CAUSAL_LM",
             "use_dora": false,
             "use_rslora": self.rslora,
-        })
+        });
+        // Not even as false: PEFT warns of keys that it does not know.
+        if self.masked {
+            object[MASKED] = json!(true);
+        }
+        object
     }
 }
 

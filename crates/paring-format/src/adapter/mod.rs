@@ -180,11 +180,6 @@ impl Adapter {
         self.pairs.values().map(|pair| pair.rank).max().unwrap_or(0)
     }
 
-    /// Numbers in all its factors.
-    pub fn parameters(&self) -> usize {
-        self.pairs.values().map(|pair| pair.a.len().saturating_add(pair.b.len())).fold(0, usize::saturating_add)
-    }
-
     /// Its largest rank, and the kinds of linears that it adapts, for people.
     pub fn describe(&self) -> String {
         let kinds = self.pairs.keys().map(|module| module.rsplit('.').next().unwrap_or(module));

@@ -5,13 +5,11 @@ use std::path::Path;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
 
-use paring_format::writer::NamedTensor;
 use paring_format::{Checkpoint, Compressed, Dtype, Values};
 use serde::Serialize;
 use serde_json::{Value, json};
 
 use crate::Result;
-use crate::output::digests::Made;
 use crate::output::modules::{compressed_module, compressed_modules, is_of_activations};
 use crate::output::rewrite::{Rewrite, Stored, destination, items};
 use crate::output::side_files::{left_behind, name_dtype, named_dtype, torch_name, unquantized};
@@ -72,7 +70,7 @@ pub fn decompress(
             }
         };
         *dtypes.lock().unwrap_or_else(PoisonError::into_inner).entry(c.dtype).or_default() += 1;
-        Ok(dense(module, &c))
+        Ok(Stored::dense(module, &c))
     })?;
     let dtypes = dtypes.into_inner().unwrap_or_else(PoisonError::into_inner);
     let (config, mut notes) = dense_config(checkpoint, &modules, &dtypes)?;
@@ -103,15 +101,6 @@ fn stored_weight(checkpoint: &Checkpoint, module: &str) -> Result<Compressed> {
         // The same error as reading it through its layout.
         _ => Ok(checkpoint.read_module(module)?),
     }
-}
-
-/// A matrix as a plain weight.
-fn dense(module: &str, c: &Compressed) -> Stored {
-    let &Compressed { rows, cols, dtype, .. } = c;
-    let (bytes, digest) = c.to_dense_bytes_and_digest();
-    let made = Made { digest, shape: Some((rows, cols)) };
-    let tensor = NamedTensor { name: format!("{module}.weight"), dtype, shape: vec![rows, cols], bytes };
-    Stored { tensors: vec![tensor], made }
 }
 
 /// The config without its quantization, after so many matrices were decoded to each of these types, and notes

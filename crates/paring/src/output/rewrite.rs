@@ -1,4 +1,4 @@
-//! One checkpoint into another, tensor by tensor: what `decompress`, `convert` and fine-tuning share.
+//! One checkpoint into another, tensor by tensor: what `decompress`, `convert`, `merge` and `finetune` share.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
@@ -7,7 +7,7 @@ use std::sync::Arc;
 use paring_format::layouts::part_names;
 use paring_format::names::MANIFEST;
 use paring_format::writer::{self, Destination, InputFiles, LARGEST_FILE, NamedTensor, Place, write_beside};
-use paring_format::{Checkpoint, TensorInfo, Writer};
+use paring_format::{Checkpoint, Compressed, TensorInfo, Writer};
 use rayon::prelude::*;
 use serde_json::{Value, json};
 use xxhash_rust::xxh3::xxh3_64;
@@ -43,6 +43,17 @@ pub(crate) enum Item {
 pub(crate) struct Stored {
     pub(crate) tensors: Vec<NamedTensor>,
     pub(crate) made: Made,
+}
+
+impl Stored {
+    /// A matrix as a plain weight.
+    pub(crate) fn dense(module: &str, c: &Compressed) -> Self {
+        let &Compressed { rows, cols, dtype, .. } = c;
+        let (bytes, digest) = c.to_dense_bytes_and_digest();
+        let made = Made { digest, shape: Some((rows, cols)) };
+        let tensor = NamedTensor { name: format!("{module}.weight"), dtype, shape: vec![rows, cols], bytes };
+        Self { tensors: vec![tensor], made }
+    }
 }
 
 /// Everything that a checkpoint holds: modules for which `rewrites` says so as matrices, other tensors for which `keeps`

@@ -86,7 +86,11 @@ impl Recipe {
             let hint = message!["use ", Opt::Method.with("magnitude"), ", which applies them"];
             return fail(message![Opt::Masks, " gives the masks"], hint);
         }
-        if self.pattern.is_none() || self.method.curvature != Curvature::Full {
+        if self.pattern.is_none() {
+            let hint = message!["prune with ", Opt::Pattern, " or ", Opt::Sparsity];
+            return fail("nothing is removed".into(), hint);
+        }
+        if self.method.curvature != Curvature::Full {
             let hint = message!["leave it out, or use ", Opt::Method.with("sparsegpt")];
             return fail(format!("{} leaves no weight with another value", self.method).into(), hint);
         }

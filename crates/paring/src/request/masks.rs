@@ -32,7 +32,12 @@ impl Request {
         }
         let of_groups = self.groups.iter().filter_map(|group| Some((group.change.as_ref()?, &group.place)));
         for (change, place) in of_groups {
-            let finds = [(Opt::Pattern, change.recipe.pattern.is_some()), (Opt::Mask, change.recipe.mask.is_some())];
+            let by_share = matches!(change.recipe.pattern, Some(Pattern::Unstructured(_)));
+            let finds = [
+                (Opt::Sparsity, by_share),
+                (Opt::Pattern, change.recipe.pattern.is_some()),
+                (Opt::Mask, change.recipe.mask.is_some()),
+            ];
             if let Some((option, _)) = finds.into_iter().find(|(_, finds)| *finds) {
                 return other(option).map_err(|error| error.at(place));
             }

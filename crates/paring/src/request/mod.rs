@@ -294,6 +294,9 @@ impl Request {
     /// # Errors
     /// Options that make no sense together.
     pub fn plan(&self) -> Result<Plan> {
+        if self.sources.adapter.is_some() {
+            return Err(crate::Error::Misuse("a run on a model with an adapter; merge it first".into()));
+        }
         self.tasks.as_ref().map(TaskOptions::plan).transpose()?;
         let options = self.recipe_options()?;
         let (recipe, outlier_share) = options.resolve(self.prunes)?;
@@ -330,7 +333,8 @@ impl Request {
     /// The dense model beside: as asked for, or on a CPU where errors are moved anyway.
     fn dense_stream(&self, choices: &Plan, on_cpu: bool) -> Option<DenseStream> {
         let moves = choices.recipe.statistics() == Curvature::Full;
-        let usual = on_cpu && moves && !self.recipe.published && !choices.recipe.mask_only;
+        let usual =
+            on_cpu && moves && !self.recipe.published && !choices.choices().any(|(_, choice)| choice.recipe.mask_only);
         let asked = self.dense_stream.or(usual.then_some(DenseStream::USUAL));
         asked.filter(|stream| *stream != DenseStream::NONE)
     }

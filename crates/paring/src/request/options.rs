@@ -17,7 +17,7 @@ pub struct RecipeOptions {
     /// Fit the weights that stay once more when the mask is known.
     pub refit: Option<bool>,
     /// Take the mask alone of a sweep that moves errors: weights that stay keep their values.
-    pub mask_only: bool,
+    pub mask_only: Option<bool>,
     /// A scheme by its name: element, groups, symmetry and quantized inputs at once.
     pub scheme: Option<String>,
     /// Bits of a weight, 2 to 8; instead of a scheme.

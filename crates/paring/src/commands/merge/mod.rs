@@ -89,6 +89,10 @@ pub fn merge(
     overwrite: bool,
     observer: &mut dyn Observer,
 ) -> Result<Merged> {
+    if how.adapter.config.masked && how.masks == Some(Masks::Drop) {
+        let place = how.adapter.place.display();
+        return Err(Error::Plan(format!("{place}: was trained to count only where weights are not 0; keep the masks")));
+    }
     destination(checkpoint, (out, 0), &companions, overwrite)?;
     let quant = checkpoint.quant_config()?;
     let work = Work::new(checkpoint, how)?;
@@ -97,14 +101,14 @@ pub fn merge(
     let bytes_out = match how.dry_run {
         true => {
             observer.step(&Step::new(Stage::Check));
-            work.modules.par_iter().try_for_each(|(module, path)| work.matrix(module, path).map(drop))?;
+            work.modules.par_iter().try_for_each(|(module, pair)| work.stored(module, pair).map(drop))?;
             None
         }
         false => {
             let all = items(checkpoint, &modules, |_| true);
             let rewrite = Rewrite::new(checkpoint, out, &all, companions, overwrite, observer, |module| {
                 match work.modules.get(module) {
-                    Some(path) => work.stored(module, path),
+                    Some(pair) => work.stored(module, pair),
                     None => unchanged(checkpoint, module),
                 }
             })?;
@@ -148,8 +152,8 @@ struct Kind {
 struct Work<'a> {
     checkpoint: &'a Checkpoint,
     how: &'a Merging,
-    /// The adapted modules of the base, each with the path that the adapter has for it, and its shape.
-    modules: BTreeMap<String, String>,
+    /// The adapted modules of the base.
+    modules: BTreeMap<String, &'a Pair>,
     /// Remarks on the adapter.
     remarks: Vec<String>,
     done: Mutex<BTreeMap<String, (Kind, Sums)>>,
@@ -162,21 +166,15 @@ impl<'a> Work<'a> {
         let decoder = families::open(Arc::clone(checkpoint), arithmetic)?;
         let linears = (0..decoder.blocks()).flat_map(|i| decoder.linears(i)).map(|linear| linear.name);
         let named = linears.chain(decoder.outer().projections).filter_map(|module| {
-            let (path, _) = pair_of(&how.adapter, &module)?;
-            let path = path.to_string();
-            Some((module, path))
+            let (_, pair) = pair_of(&how.adapter, &module)?;
+            Some((module, pair))
         });
         let modules = named.collect();
         Ok(Self { checkpoint, how, modules, remarks: decoder.notes(), done: Mutex::default() })
     }
 
-    fn pair(&self, path: &str) -> Result<&Pair> {
-        self.how.adapter.pairs.get(path).ok_or_else(|| Error::Plan(format!("{path} is not in the adapter")))
-    }
-
     /// The merged matrix of a module.
-    fn matrix(&self, module: &str, path: &str) -> Result<Compressed> {
-        let pair = self.pair(path)?;
+    fn matrix(&self, module: &str, pair: &Pair) -> Result<Compressed> {
         if self.checkpoint.is_rounded_float(module)? {
             return Err(Error::Plan(format!(
                 "{module}: its weight was never compressed, and scales beside it say how to round it (status frozen); merge \
@@ -186,6 +184,7 @@ impl<'a> Work<'a> {
         let c = self.checkpoint.read_linear(module, pair.rows, pair.cols)?;
         let keeps = match self.how.masks {
             Some(masks) => masks == Masks::Keep,
+            None if self.how.adapter.config.masked => true,
             None => match &c.values {
                 Values::Dense(values) => is_pruned(&c, values),
                 _ => is_pruned(&c, &c.to_dense()),
@@ -198,22 +197,19 @@ impl<'a> Work<'a> {
     }
 
     /// The merged matrix of a module in the layout that it has.
-    fn stored(&self, module: &str, path: &str) -> Result<Stored> {
-        let c = self.matrix(module, path)?;
-        let made = |digest| Made { digest, shape: Some((c.rows, c.cols)) };
+    fn stored(&self, module: &str, pair: &Pair) -> Result<Stored> {
+        let c = self.matrix(module, pair)?;
         if matches!(c.values, Values::Dense(_)) {
-            let (bytes, digest) = c.to_dense_bytes_and_digest();
-            let (name, shape) = (format!("{module}.weight"), vec![c.rows, c.cols]);
-            return Ok(Stored {
-                tensors: vec![NamedTensor { name, dtype: c.dtype, shape, bytes }],
-                made: made(digest),
-            });
+            return Ok(Stored::dense(module, &c));
         }
         let format = self.checkpoint.linear_format(module)?;
         let layout = layouts::layout(format.layout).zip(format.scheme.as_ref());
         let (layout, scheme) = layout.ok_or_else(|| Error::Plan(format!("{module}: no group covers its codes")))?;
         let parts = layout.encode(scheme, &c).map_err(|error| error.in_module(module, "memory"))?;
-        Ok(Stored { tensors: NamedTensor::of_module(module, parts), made: made(c.digest()) })
+        Ok(Stored {
+            tensors: NamedTensor::of_module(module, parts),
+            made: Made { digest: c.digest(), shape: Some((c.rows, c.cols)) },
+        })
     }
 
     fn done(&self) -> BTreeMap<String, (Kind, Sums)> {

@@ -8,7 +8,7 @@ use crate::{Error, Result};
 
 /// Zeros that make a plain matrix a pruned one: others have hardly any.
 const PRUNED: f64 = 0.1;
-/// The same of codes of 3 bits and more, of which up to a third mean zero in a matrix that is not pruned.
+/// The same of codes of 4 bits and more, of which a fifth mean zero in a matrix that is not pruned. Of fewer bits rounding alone makes as many.
 const PRUNED_CODES: f64 = 0.4;
 
 /// Numbers of one or more merged matrices.
@@ -116,7 +116,7 @@ pub(super) fn is_pruned(c: &Compressed, dense: &[f32]) -> bool {
         let half = |group: &[f32]| 2 * group.iter().filter(|&&value| value == 0.0).count() >= of;
         c.cols.is_multiple_of(of) && dense.chunks_exact(of).all(half)
     };
-    (bits > 2 && share >= PRUNED_CODES) || halves(4) || halves(8)
+    (bits > 3 && share >= PRUNED_CODES) || halves(4) || halves(8)
 }
 
 /// The matrix with the change of a pair, rounded once to what it stores: floats to its type, codes to the nearest on its grid as it
@@ -133,7 +133,7 @@ pub(super) fn merged(module: &str, c: Compressed, pair: &Pair, keeps: bool) -> R
     let Compressed { cols, dtype, .. } = c;
     let rows = pair.b.chunks_exact(pair.rank);
     let overflow = |row: usize| {
-        Error::Plan(format!("{module}: row {row} overflows {dtype} with the adapter; merge into another type"))
+        Error::Plan(format!("{module}: row {row} overflows {dtype} with the adapter; keep the adapter apart"))
     };
     if let Values::Dense(values) = &mut c.values {
         let mut before = vec![0f32; cols];

@@ -127,6 +127,9 @@ impl Finetune {
     /// When a choice does not fit the models or the text, and when they cannot be read.
     pub fn prepare(self, observer: &mut dyn Observer) -> Result<Ready> {
         let sources = self.sources.clone();
+        if sources.adapter.is_some() {
+            return Err(Error::Misuse("a training of a model with an adapter; merge it first".into()));
+        }
         let local = sources.local(&self.model)?;
         refuse_same_folder(&local, &self.out)?;
         finetune::check_begun(&self.out, self.resume, self.overwrite)?;
@@ -332,10 +335,11 @@ impl Ready {
 
     /// Writes an adapter as PEFT does, and the report beside it.
     fn write(&self, pairs: &[TrainedPair], report: &TrainingReport) -> Result<()> {
-        let Subject::Adapter { rank, alpha, .. } = &self.settings.subject else { return Ok(()) };
+        let Subject::Adapter { rank, alpha, masked, .. } = &self.settings.subject else { return Ok(()) };
         let names: BTreeSet<&str> = pairs.iter().filter_map(|pair| pair.module.rsplit('.').next()).collect();
         let mut config = AdapterConfig::new(*rank, *alpha, names);
         config.base = Some(self.request.model.clone());
+        config.masked = *masked;
         let mut all = BTreeMap::new();
         for TrainedPair { module, sizes: [cols, rows], a, b } in pairs {
             let scale = config.scale(module, *rank)?;

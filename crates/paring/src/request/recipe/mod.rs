@@ -184,7 +184,7 @@ impl RecipeOptions {
             input: preset.and_then(|preset| preset.input.clone()),
             mask: self.mask.unwrap_or_default(),
             refit: self.refit.unwrap_or(false),
-            mask_only: self.mask_only,
+            mask_only: self.mask_only.unwrap_or(false),
             percdamp: self.percdamp.unwrap_or(0.01),
             blocksize: self.blocksize.unwrap_or(128),
         };
@@ -326,7 +326,9 @@ impl GroupChange {
             refit: options
                 .refit
                 .unwrap_or(pattern.is_some() && asked.refit.unwrap_or(base.recipe.refit && searches_masks(method))),
-            mask_only: (options.mask_only || base.recipe.mask_only) && searches_masks(method) && pattern.is_some(),
+            mask_only: options
+                .mask_only
+                .unwrap_or(base.recipe.mask_only && searches_masks(method) && pattern.is_some()),
             percdamp: options.percdamp.unwrap_or(base.recipe.percdamp),
             blocksize: options.blocksize.unwrap_or(base.recipe.blocksize),
         };
