@@ -1,5 +1,6 @@
 //! Training runs of PyTorch and PEFT (tests/golden/training), and what holds of all runs.
 
+mod differences;
 mod golden;
 
 use std::path::{Path, PathBuf};
