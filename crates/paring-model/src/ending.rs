@@ -20,6 +20,11 @@ pub struct Ending<'a> {
 }
 
 impl Ending<'_> {
+    /// True if the head is a matrix of its own, and not the embedding.
+    pub fn has_own_head(&self) -> bool {
+        self.head.own
+    }
+
     /// Entries of the vocabulary, and features of the head's input.
     pub fn sizes(&self) -> (usize, usize) {
         (self.head.vocab, self.head.dim)

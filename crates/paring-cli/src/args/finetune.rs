@@ -39,7 +39,7 @@ pub struct FinetuneArgs {
     #[arg(long, help_heading = OUTPUT)]
     pub overwrite: bool,
     /// Continue the training of the same that did not end, from its last checkpoint
-    #[arg(long, help_heading = OUTPUT)]
+    #[arg(long, conflicts_with = "overwrite", help_heading = OUTPUT)]
     pub resume: bool,
     /// Steps from one checkpoint to the next, for --resume [default: a twentieth of all]
     #[arg(long, value_name = "STEPS", hide_short_help = true, help_heading = OUTPUT)]
@@ -281,7 +281,7 @@ impl FinetuneArgs {
 /// `r=16,alpha=32,targets=q_proj,v_proj,masked`, in any order; what has no `=` after targets is one more of them.
 fn lora(text: &str) -> Result<Lora, String> {
     let (mut rank, mut alpha, mut targets, mut masked) = (16, None, Vec::new(), false);
-    let mut in_targets = false;
+    let (mut in_targets, mut has_all) = (false, false);
     for part in text.split(',').map(str::trim).filter(|part| !part.is_empty()) {
         let number = |value: &str| value.parse::<f64>().ok().filter(|v| v.is_finite() && *v > 0.0);
         match part.split_once('=') {
@@ -295,11 +295,14 @@ fn lora(text: &str) -> Result<Lora, String> {
             Some(("alpha", value)) => {
                 alpha = Some(number(value).ok_or_else(|| format!("alpha={value}: expected a number above 0"))?);
             }
-            Some(("targets", value)) if value == "all" || value == "all-linear" => {}
+            Some(("targets", value)) if value == "all" || value == "all-linear" => has_all = true,
             Some(("targets", value)) => targets.push(value.to_string()),
             Some((other, _)) => return Err(format!("{other:?}: expected r, alpha, targets or masked")),
         }
         in_targets = part.starts_with("targets=") || (in_targets && !part.contains('='));
+    }
+    if !targets.is_empty() && has_all {
+        return Err("targets: all linears, and some of them; leave one of both out".to_string());
     }
     Ok(Lora { rank, alpha: alpha.unwrap_or(2.0 * rank as f64), targets, masked })
 }

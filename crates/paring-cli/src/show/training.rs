@@ -22,6 +22,8 @@ pub fn curve(report: &TrainingReport) -> Vec<String> {
         let (number, loss, norm, rate) = (step.step, step.loss, step.gradient_norm, step.rate);
         lines.push(format!("{number:>6} {loss:>9.4} {norm:>9.3} {rate:>9.2e} {held_out:>10}"));
     }
+    let after = report.held_out.iter().filter(|measured| measured.steps >= report.steps.len());
+    lines.extend(after.map(|measured| format!("{:>6} {:>40.3}", measured.steps, measured.perplexity)));
     lines
 }
 
@@ -34,7 +36,7 @@ pub fn estimate(costs: &TrainingCosts) -> Vec<String> {
             plural(steps, "step"),
             plural(windows, "window")
         ),
-        format!("{trained} numbers train: {} written and read a step", size(costs.bytes_per_step)),
+        format!("about {trained} numbers train: {} written and read a step", size(costs.bytes_per_step)),
         format!("about {seconds_per_step:.1} s a step, {} in all", time(seconds)),
         format!("up to {} of memory and {} of disk", size(costs.memory), size(costs.disk)),
     ]

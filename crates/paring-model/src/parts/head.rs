@@ -35,6 +35,8 @@ pub(crate) struct HeadRows {
     whole: Option<Vec<f32>>,
     pub vocab: usize,
     pub dim: usize,
+    /// True for a matrix of its own.
+    pub own: bool,
 }
 
 impl HeadRows {
@@ -163,7 +165,7 @@ impl Head {
             true => None,
             false => Some(source.dense(&self.module, self.vocab, self.dim)?),
         };
-        Ok(HeadRows { weight, whole, vocab: self.vocab, dim: self.dim })
+        Ok(HeadRows { weight, whole, vocab: self.vocab, dim: self.dim, own: self.own })
     }
 
     /// Reads the matrix where it stays in memory.

@@ -61,6 +61,15 @@ impl Micro {
     }
 }
 
+/// The number of the first example of each batch.
+pub(super) fn firsts(micros: &[Micro]) -> impl Iterator<Item = usize> {
+    micros.iter().scan(0, |first, micro| {
+        let own = *first;
+        *first += micro.rows;
+        Some(own)
+    })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -42,13 +42,13 @@ pub fn amount(student: &dyn Decoder, has_teacher: bool, settings: &Settings, tok
     let (blocks, dim) = (student.blocks(), student.hidden_size());
     let info = student.block_info(0);
     let weights: usize = info.linears.iter().map(|linear| linear.rows * linear.cols).sum();
-    let outer = student.outer();
-    let own_head = !outer.tied && student.checkpoint().info(&format!("{}.weight", outer.head)).is_some();
+    let own_head = student.ending()?.has_own_head();
     let head = student.vocab_size() * dim;
     let (of_block, of_rest) = match &settings.subject {
         Subject::Weights { masked } => {
             let of_block = if *masked { kept(student, &info)? } else { weights };
-            (of_block, if own_head { head } else { 0 } + dim)
+            let vectors: usize = info.norms.iter().map(|norm| norm.dim * norm.tensors.len()).sum();
+            (of_block + vectors, if own_head { head } else { 0 } + dim)
         }
         Subject::Adapter { rank, targets, .. } => {
             let linears = info.linears.iter().filter(|linear| targeted(targets, &linear.name));
@@ -90,7 +90,9 @@ pub fn amount(student: &dyn Decoder, has_teacher: bool, settings: &Settings, tok
         seconds: of_blocks + of_head + moved as f64 / DISK_RATE,
         moved,
         disk: 28 * trained as u64 + states.saturating_sub(RESIDENT as u64),
-        memory: (resident + peak) as u64 + states.min(RESIDENT as u64),
+        // The states at work, their gradients, and a teacher's are in memory for all tokens of a step.
+        memory: (resident + peak + 4 * tokens * dim * (2 + usize::from(has_teacher))) as u64
+            + states.min(RESIDENT as u64),
     })
 }
 

@@ -25,9 +25,11 @@ mod tests;
 mod trainer;
 mod work;
 
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::time::Instant;
 
+use paring_format::adapter::Pair;
 use paring_format::names::ADAPTER_CONFIG;
 use paring_format::{Checkpoint, files};
 use paring_model::Decoder;
@@ -35,6 +37,7 @@ use serde_json::{Value, json};
 
 pub use cost::{Amount, amount};
 pub use output::require_plain;
+pub use pair::targeted;
 pub use run::Data;
 pub use settings::{Loss, Schedule, Settings, Subject};
 
@@ -72,19 +75,6 @@ pub struct Request<'a> {
     pub identity: Value,
 }
 
-/// The matrices of an adapter beside one linear.
-#[derive(Clone, Debug, PartialEq)]
-pub struct TrainedPair {
-    /// Module path of the linear.
-    pub module: String,
-    /// Inputs and outputs of the linear.
-    pub sizes: [usize; 2],
-    /// A, row-major `[rank, inputs]`.
-    pub a: Vec<f32>,
-    /// B, row-major `[outputs, rank]`.
-    pub b: Vec<f32>,
-}
-
 /// Trains all of a model and writes it to the output folder, with the report beside it.
 ///
 /// # Errors
@@ -94,7 +84,7 @@ pub fn finetune(request: Request<'_>, observer: &mut dyn Observer) -> Result<Tra
     let (started, start) = (moment::now(), Instant::now());
     output::require_plain(request.student)?;
     let checkpoint = request.student.checkpoint();
-    if let Some(report) = already(&request, Checkpoint::open(request.out).is_ok())? {
+    if let Some(report) = already(&request, Checkpoint::open(request.out).is_ok(), observer)? {
         return Ok(report);
     }
     destination(checkpoint, (request.out, 0), &request.companions, request.overwrite)?;
@@ -122,25 +112,26 @@ pub fn check_begun(out: &Path, resume: bool, overwrite: bool) -> Result<()> {
 }
 
 /// The report of an output that is whole, of a run that was ended before it had removed what was in work; removes that.
-fn already(request: &Request<'_>, is_whole: bool) -> Result<Option<TrainingReport>> {
-    let report = if request.resume && is_whole { begun_output(request.out, &request.plan)? } else { None };
+fn already(request: &Request<'_>, is_whole: bool, observer: &mut dyn Observer) -> Result<Option<TrainingReport>> {
+    let report = if request.resume && is_whole { begun_output(request.out, &request.identity)? } else { None };
     if report.is_some() {
+        observer.note(&format!("{}: this training ended before; nothing is left to do", request.out.display()));
         Work::open(request.out, true, false)?.end()?;
     }
     Ok(report)
 }
 
-/// The report that lies in a folder, if a training of this plan left it there.
+/// The report that lies in a folder, if a training of the same left it there.
 ///
 /// # Errors
 /// When it cannot be read.
-pub fn begun_output(out: &Path, plan: &Value) -> Result<Option<TrainingReport>> {
+pub fn begun_output(out: &Path, identity: &Value) -> Result<Option<TrainingReport>> {
     let path = out.join(TRAINING);
     if !path.is_file() {
         return Ok(None);
     }
     let bytes = files::read(&path, files::LISTS)?;
-    Ok(serde_json::from_slice::<TrainingReport>(&bytes).ok().filter(|report| report.plan == *plan))
+    Ok(serde_json::from_slice::<TrainingReport>(&bytes).ok().filter(|report| report.identity == *identity))
 }
 
 /// Trains an adapter, and gives it to `write` with the report; what is in work goes once that is done.
@@ -149,28 +140,26 @@ pub fn begun_output(out: &Path, plan: &Value) -> Result<Option<TrainingReport>> 
 /// As [`finetune`], where no linear is among the targets, and those of `write`.
 pub fn adapt(
     request: &Request<'_>,
-    write: impl FnOnce(&[TrainedPair], &TrainingReport) -> Result<()>,
+    write: impl FnOnce(BTreeMap<String, Pair>, &TrainingReport) -> Result<()>,
     observer: &mut dyn Observer,
 ) -> Result<TrainingReport> {
     let (started, start) = (moment::now(), Instant::now());
-    if let Some(report) = already(request, request.out.join(ADAPTER_CONFIG).is_file())? {
+    if let Some(report) = already(request, request.out.join(ADAPTER_CONFIG).is_file(), observer)? {
         return Ok(report);
     }
     let work = Work::open(request.out, request.resume, request.overwrite)?;
     let job = job(request, &work);
     let (trainer, curve) = run::run(&job, request.resume, observer)?;
-    let mut pairs = Vec::new();
+    let mut pairs = BTreeMap::new();
     for (number, unit) in trainer.units.iter().enumerate() {
         let values = trainer.store.values(number)?;
         for (parameter, own) in unit.parts(&values) {
             let Some(pair) = &parameter.pair else { continue };
-            let (a, b) = pair.split(own);
-            let (module, sizes) = (parameter.name.clone(), [pair.cols, pair.rows]);
-            pairs.push(TrainedPair { module, sizes, a: a.to_vec(), b: b.to_vec() });
+            pairs.insert(parameter.name.clone(), pair.factors(own)?);
         }
     }
     let report = report(request, &trainer, (curve, [trainer.zeros; 2]), (started, start))?;
-    write(&pairs, &report)?;
+    write(pairs, &report)?;
     drop(trainer);
     work.end()?;
     Ok(report)
@@ -203,6 +192,7 @@ fn report(
         peak_rss_mib: peak_rss_mib(),
         environment: Environment::now(vec![arithmetic]),
         plan: request.plan.clone(),
+        identity: request.identity.clone(),
         trained: trainer.count(),
         zeros,
         steps: curve.steps,

@@ -1,14 +1,17 @@
 //! LoRA (arXiv 2106.09685, section 4): a product B A of narrow matrices beside a weight, of which alone the gradients are taken.
 
+use paring_format::adapter::Pair as Factors;
+use paring_generate::random::Random;
 use paring_kernels::gram::Cross;
+use paring_kernels::low_rank;
 use paring_kernels::matmul::Matrix;
 
 use super::kept::Kept;
-use super::parameters::{matrix, product};
+use super::parameters::matrix;
 use crate::{Precision, Result};
 
 /// True if a linear gets a pair: its path ends in one of the targets, or there are none.
-pub(super) fn targeted(targets: &[String], module: &str) -> bool {
+pub fn targeted(targets: &[String], module: &str) -> bool {
     let ends = |target: &String| {
         module.strip_suffix(target.as_str()).is_some_and(|rest| rest.is_empty() || rest.ends_with('.'))
     };
@@ -37,31 +40,29 @@ impl Pair {
         values.split_at(self.rank * self.cols)
     }
 
-    /// The first values: A uniform between ±1/√cols, which is Kaiming's with a = √5, B zero. The numbers follow from `seed` alone.
-    pub fn start(&self, seed: u64) -> Vec<f32> {
-        let (bound, mut state) = ((self.cols as f32).sqrt().recip(), seed);
-        let a = (0..self.rank * self.cols).map(|_| {
-            // splitmix64 (Steele et al. 2014, figure 16), of which the upper 24 bits.
-            state = state.wrapping_add(0x9e37_79b9_7f4a_7c15);
-            let mut z = state;
-            z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-            z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-            z ^= z >> 31;
-            let share = (z >> 40) as f32 / (1u32 << 24) as f32;
-            bound * (2.0 * share - 1.0)
-        });
+    /// The first values: A uniform between ±1/√cols, which is Kaiming's with a = √5, B zero. `seed` and `number`, which tells pairs apart, decide
+    /// them alone.
+    pub fn start(&self, seed: u64, number: u64) -> Vec<f32> {
+        let (bound, mut random) = ((self.cols as f64).sqrt().recip(), Random::new(seed, number));
+        let a = (0..self.rank * self.cols).map(|_| (bound * (2.0 * random.unit() - 1.0)) as f32);
         a.chain(std::iter::repeat_n(0.0, self.rows * self.rank)).collect()
     }
 
-    /// The base's weight and the product, row-major `[rows, cols]`.
-    pub fn added(&self, mut base: Vec<f32>, values: &[f32]) -> Result<Vec<f32>> {
+    /// The factors as an adapter has them.
+    pub fn factors(&self, values: &[f32]) -> Result<Factors> {
         let (a, b) = self.split(values);
-        let mut more = product(&matrix(b.to_vec(), self.rows, self.rank)?, a, self.cols)?;
+        Ok(Factors::new(self.rank, (self.rows, self.cols), a.to_vec(), b.to_vec(), self.scale)?)
+    }
+
+    /// The base's weight and the product where it counts, row-major `[rows, cols]`.
+    pub fn added(&self, mut base: Vec<f32>, values: &[f32]) -> Vec<f32> {
+        let (a, b) = self.split(values);
+        let mut more = low_rank::change(a, b, self.scale, (self.rank, self.cols));
         if let Some(kept) = &self.kept {
             more = kept.expand(&kept.select(&more));
         }
-        base.iter_mut().zip(&more).for_each(|(base, more)| *base += self.scale * more);
-        Ok(base)
+        base.iter_mut().zip(&more).for_each(|(base, more)| *base += more);
+        base
     }
 
     /// The gradients of A and of B for the gradient G of the weight: s Bᵀ G and s G Aᵀ, G only where the product counts.
@@ -90,13 +91,13 @@ mod tests {
         let base = vec![0.5, 0.0, -1.0, 2.0, 0.25, 0.0];
         for kept in [None, Some(Kept::of(&base))] {
             let pair = Pair { rows: 2, cols: 3, rank: 2, scale: 2.0, kept };
-            let mut values: Vec<f32> = pair.start(7);
+            let mut values: Vec<f32> = pair.start(7, 0);
             assert!(values[..6].iter().all(|a| a.abs() <= 0.578) && values[6..].iter().all(|b| *b == 0.0));
             values[6..].copy_from_slice(&[0.5, -1.0, 0.75, 0.25]);
             // The loss is Σ g · w.
             let g = vec![1.0, -2.0, 0.5, 3.0, -0.5, 1.5];
             let loss = |values: &[f32]| {
-                let w = pair.added(base.clone(), values).unwrap();
+                let w = pair.added(base.clone(), values);
                 w.iter().zip(&g).map(|(w, g)| f64::from(w * g)).sum::<f64>()
             };
             let gradients = pair.gradients(&values, g.clone()).unwrap();
@@ -108,5 +109,16 @@ mod tests {
                 assert!((slope - f64::from(gradients[i])).abs() < 1e-4, "{i}: {slope} and {}", gradients[i]);
             }
         }
+    }
+
+    #[test]
+    fn pairs_do_not_begin_alike() {
+        let pair = Pair { rows: 2, cols: 8, rank: 4, scale: 1.0, kept: None };
+        let starts: Vec<Vec<f32>> =
+            [(0, 0), (0, 1), (1, 0), (0, 1 << 16)].map(|(seed, number)| pair.start(seed, number)[..32].to_vec()).into();
+        for (i, a) in starts.iter().enumerate() {
+            assert!(starts[..i].iter().all(|b| !a.iter().any(|a| b.contains(a))), "{i} has a number of another");
+        }
+        assert_eq!(pair.start(3, 5), pair.start(3, 5));
     }
 }

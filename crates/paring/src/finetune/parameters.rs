@@ -4,9 +4,8 @@ use std::sync::Arc;
 
 use candle_core::{Device, Tensor};
 use paring_format::{Checkpoint, Dtype};
-use paring_kernels::matmul::InputGradient;
 use paring_model::weight::Dense;
-use paring_model::{Block, BlockInfo, Decoder, Ending, Gradients, LinearGradient};
+use paring_model::{Adapted, Block, BlockInfo, Decoder, Ending, Gradients, LinearGradient};
 
 use super::head::VOCAB_CHUNK;
 use super::kept::Kept;
@@ -47,7 +46,7 @@ pub(super) struct Parameter {
 impl Parameter {
     /// True if Adam's decay applies.
     pub fn decays(&self) -> bool {
-        matches!(self.role, Role::Matrix { .. } | Role::Rows { .. })
+        !matches!(self.role, Role::Bias { .. } | Role::Norm { .. })
     }
 
     /// All entries of the tensor, for its stored numbers.
@@ -62,7 +61,10 @@ impl Parameter {
 
     /// The numbers that train, of all entries of the tensor.
     fn select(&self, dense: Vec<f32>) -> Vec<f32> {
-        self.kept.as_ref().map_or(dense.clone(), |kept| kept.select(&dense))
+        match &self.kept {
+            Some(kept) => kept.select(&dense),
+            None => dense,
+        }
     }
 }
 
@@ -164,9 +166,14 @@ impl Unit {
                     let Some(pair) = &parameter.pair else { continue };
                     let mut fans = block.fans();
                     let linear = &mut fans[fan].linears[at];
-                    let base = linear.weight.dense()?.flatten_all()?.to_vec1::<f32>()?;
-                    let weight = pair.added(base, own)?;
-                    linear.weight = Arc::new(Dense::on(&Device::Cpu, linear.rows, linear.cols, weight, precision)?);
+                    linear.weight = match pair.kept {
+                        None => Arc::new(Adapted::new(Arc::clone(&linear.weight), &pair.factors(own)?, &Device::Cpu)?),
+                        Some(_) => {
+                            let base = linear.weight.dense()?.flatten_all()?.to_vec1::<f32>()?;
+                            let weight = pair.added(base, own);
+                            Arc::new(Dense::on(&Device::Cpu, linear.rows, linear.cols, weight, precision)?)
+                        }
+                    };
                 }
                 Role::Rows { .. } => {}
             }
@@ -219,13 +226,6 @@ pub(super) fn matrix(values: Vec<f32>, rows: usize, cols: usize) -> Result<Tenso
     Ok(Tensor::from_vec(values, (rows, cols), &Device::Cpu)?)
 }
 
-/// B A for `b [rows, r]` and `a [r, cols]`, row-major.
-pub(super) fn product(b: &Tensor, a: &[f32], cols: usize) -> Result<Vec<f32>> {
-    let mut sum = InputGradient::new(&[b.dim(0)?, cols]);
-    sum.add(b, a)?;
-    Ok(sum.finish()?.flatten_all()?.to_vec1()?)
-}
-
 /// Takes the weights of all linears out of a block.
 pub(super) fn empty(block: &mut dyn Block, precision: Precision) -> Result<()> {
     for fan in block.fans() {
@@ -254,7 +254,7 @@ pub(super) fn pairs((i, block): (usize, &mut dyn Block), settings: &Settings) ->
             let scale = (alpha / *rank as f64) as f32;
             let pair = Pair { rows: linear.rows, cols: linear.cols, rank: *rank, scale, kept };
             let number = (i as u64) << 32 | (fan as u64) << 16 | at as u64;
-            values.extend(pair.start(settings.seed ^ number.wrapping_mul(0x9e37_79b9_7f4a_7c15)));
+            values.extend(pair.start(settings.seed, number));
             let (name, count, pair) = (linear.name.clone(), pair.count(), Some(pair));
             parameters.push(Parameter {
                 name,
@@ -290,7 +290,7 @@ pub(super) fn of_ending(student: &dyn Decoder, ending: &Ending<'_>) -> Result<Ve
     }
     let mut units = vec![(Unit { parameters }, values)];
     let head = format!("{}.weight", outer.head);
-    if outer.tied || checkpoint.info(&head).is_none() {
+    if !ending.has_own_head() {
         return Ok(units);
     }
     let (vocab, _) = ending.sizes();

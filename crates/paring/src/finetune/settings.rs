@@ -109,13 +109,16 @@ impl Settings {
     }
 
     /// Errors on choices that contradict each other.
-    pub(super) fn check(&self, has_teacher: bool) -> Result<()> {
+    ///
+    /// # Errors
+    /// Only that.
+    pub fn check(&self, has_teacher: bool) -> Result<()> {
         let fail = |text: String| Err(Error::Plan(text));
         let Loss { cross_entropy, divergence, temperature, states } = self.loss;
         if self.steps == 0 || self.batch == 0 {
             return fail(format!("a fine-tuning of {} steps of {} examples", self.steps, self.batch));
         }
-        if self.warmup >= self.steps && self.warmup > 0 && self.steps > 1 {
+        if self.warmup >= self.steps && self.warmup > 0 {
             return fail(format!(
                 "a warm-up of {} steps in a training of {}; the rate would never be whole",
                 self.warmup, self.steps
@@ -132,6 +135,9 @@ impl Settings {
                 "weights of the loss of {cross_entropy}, {divergence} and {states} at temperature {temperature}; \
                  expected numbers that are not negative, one above 0, and a temperature above 0"
             ));
+        }
+        if has_teacher && !self.loss.needs_teacher() {
+            return fail("a teacher, and no part of the loss that looks at it".into());
         }
         if self.loss.needs_teacher() && !has_teacher {
             return fail("a loss that compares with a teacher, and no teacher".into());

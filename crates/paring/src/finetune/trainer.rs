@@ -9,7 +9,7 @@ use candle_core::Tensor;
 use paring_kernels::adam::{Adam, clip_factor, square_sum};
 use paring_model::{Block, Decoder, Ending};
 
-use super::batch::Micro;
+use super::batch::{Micro, firsts};
 use super::borders::Borders;
 use super::ending::{Distance, Model, measure, run};
 use super::head::VOCAB_CHUNK;
@@ -195,8 +195,10 @@ impl<'a> Trainer<'a> {
     pub fn step(&mut self, step: usize, examples: &[&Example], see: &mut dyn FnMut(usize)) -> Result<TrainingStep> {
         let micros = Micro::of(examples.iter().copied())?;
         let loss = self.settings.loss;
-        let mut borders = Borders::new(self.dir.to_path_buf(), RESIDENT);
-        let mut differences = Borders::new(self.dir.to_path_buf(), RESIDENT);
+        // Both share what may stay in memory.
+        let room = if loss.states == 0.0 { RESIDENT } else { RESIDENT / 2 };
+        let mut borders = Borders::new(self.dir.to_path_buf(), room);
+        let mut differences = Borders::new(self.dir.to_path_buf(), RESIDENT - room);
         let (mut h, mut of_teacher) = (self.embedded(&micros)?, self.taught(&micros)?);
         let (blocks, mut distances) = (self.student.blocks(), Vec::new());
         for i in 0..blocks {
@@ -387,13 +389,4 @@ impl<'a> Trainer<'a> {
         let student = Model { states: h, ending: &self.ending, rows: &rows, precision: self.precision };
         measure(micros, &student)
     }
-}
-
-/// The number of the first example of each batch.
-fn firsts(micros: &[Micro]) -> impl Iterator<Item = usize> {
-    micros.iter().scan(0, |first, micro| {
-        let own = *first;
-        *first += micro.rows;
-        Some(own)
-    })
 }

@@ -97,13 +97,10 @@ impl Work {
         self.clear()?;
         self.lock = None;
         // Something else may lie in it.
-        match fs::remove_dir(&self.dir) {
-            Err(error) => {
-                tracing::debug!(%error, dir = %self.dir.display(), "the folder of a training");
-                Ok(())
-            }
-            Ok(()) => Ok(()),
+        if let Err(error) = fs::remove_dir(&self.dir) {
+            tracing::debug!(%error, dir = %self.dir.display(), "the folder of a training");
         }
+        Ok(())
     }
 }
 

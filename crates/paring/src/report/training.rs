@@ -64,6 +64,9 @@ pub struct TrainingReport {
     pub environment: Environment,
     /// All choices.
     pub plan: Value,
+    /// The choices that decide the output, with what stands for the contents of model and data.
+    #[serde(default)]
+    pub identity: Value,
     /// Numbers that train.
     pub trained: usize,
     /// Weights of the linears of blocks that are 0 in the input and in the output.

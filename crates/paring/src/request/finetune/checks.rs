@@ -3,15 +3,16 @@
 use paring_format::message;
 
 use crate::Result;
+use crate::finetune::targeted;
 use crate::plan::Opt;
 use crate::request::sources::Model;
 
 /// Errors where a target is the end of no linear's path.
 pub(super) fn known_targets(student: &Model, targets: &[String]) -> Result<()> {
-    let linears = student.decoder.linears(0);
+    let linears: Vec<_> = (0..student.decoder.blocks()).flat_map(|i| student.decoder.linears(i)).collect();
     for target in targets {
-        let ends = |name: &str| name.strip_suffix(target.as_str()).is_some_and(|rest| rest.ends_with('.'));
-        if !linears.iter().any(|linear| ends(&linear.name)) {
+        if !linears.iter().any(|linear| targeted(std::slice::from_ref(target), &linear.name)) {
+            let linears = student.decoder.linears(0);
             let names: Vec<&str> = linears.iter().filter_map(|linear| linear.name.rsplit('.').next()).collect();
             let problem =
                 format!("targets={target}: no linear of the blocks is called so; there are {}", names.join(", "));

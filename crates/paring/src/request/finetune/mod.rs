@@ -1,26 +1,27 @@
 //! A fine-tuning in one call: names and choices → models and examples → a trained model or an adapter.
 
 mod checks;
+mod text;
 
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use paring_data::Tokenizer;
-use paring_data::named::{Files, Protocol, Purpose, Remote};
-use paring_data::training::{Example, Form, Order, Settings as Reading, TrainingData, TrainingSet};
-use paring_format::Adapter;
+use paring_data::training::{Example, Form, Order, Settings as Reading, TrainingSet};
 use paring_format::adapter::{AdapterConfig, Pair};
 use paring_format::writer::write_beside;
+use paring_format::{Adapter, QuantConfig};
 use paring_kernels::device::Device;
+use paring_model::Decoder;
 use serde_json::{Value, json};
 use xxhash_rust::xxh3::Xxh3;
 
 use self::checks::{fits, known_targets};
 use super::sources::{Model, Sources};
 use super::{DataOptions, refuse_same_folder};
-use crate::finetune::{self, Data, Settings, Subject, TrainedPair};
+use crate::finetune::{self, Data, Settings, Subject};
 use crate::output::journal::Input;
 use crate::output::rewrite::destination;
 use crate::report::Stage;
@@ -98,7 +99,7 @@ pub struct Ready {
 pub struct TrainingCosts {
     /// Steps.
     pub steps: usize,
-    /// Windows, tokens of them, and tokens that are learned.
+    /// Windows.
     pub windows: usize,
     /// Tokens of all windows.
     pub tokens: usize,
@@ -106,7 +107,7 @@ pub struct TrainingCosts {
     pub labels: usize,
     /// Windows that are measured.
     pub held_out: usize,
-    /// Numbers that train.
+    /// Numbers that train, by the first block.
     pub trained: usize,
     /// Seconds of a step, by a measured pass of one block.
     pub seconds_per_step: f64,
@@ -157,11 +158,17 @@ impl Finetune {
                     Adapter::check_destination(&self.out, self.overwrite)?;
                 }
                 known_targets(&student, targets)?;
+                let rounds = |quant: &QuantConfig| quant.groups.iter().any(|(_, scheme)| scheme.input.is_some());
+                if student.checkpoint.quant_config()?.as_ref().is_some_and(rounds) {
+                    observer.note("inputs that the model's config quantizes are not rounded while the adapter trains");
+                }
             }
         }
         let companions = sources.companions(&local);
         let seqlen = self.seqlen.unwrap_or(SEQLEN.min(student.decoder.max_positions()));
-        super::positions(&[student.decoder.as_ref()], Some(seqlen))?;
+        let both: Vec<&dyn Decoder> =
+            [Some(&student), teacher.as_ref()].into_iter().flatten().map(|model| model.decoder.as_ref()).collect();
+        super::positions(&both, Some(seqlen))?;
         let mut examples = self.examples(&student, self.data.as_deref(), seqlen, observer)?;
         let mut notes: Vec<String> = examples.notes();
         let held_out = self.measured(&student, &mut examples, seqlen, observer)?;
@@ -177,6 +184,7 @@ impl Finetune {
         let eval_every = self.eval_every.unwrap_or(steps.div_ceil(10));
         let checkpoint_every = self.checkpoint_every.unwrap_or(steps.div_ceil(20));
         let settings = Settings { steps, eval_every, checkpoint_every, ..self.settings.clone() };
+        settings.check(teacher.is_some())?;
         Ok(Ready { student, teacher, examples, held_out, settings, request: self, companions, notes })
     }
 
@@ -212,7 +220,11 @@ impl Finetune {
         observer: &mut dyn Observer,
     ) -> Result<Vec<Example>> {
         if let Some(name) = &self.eval {
-            let whole = Self { limit: None, ..self.clone() };
+            if self.held_out == Some(0) {
+                return Err(Error::Misuse("a text to measure on, and no windows of it; leave one of both out".into()));
+            }
+            // Its form and its fields are its own.
+            let whole = Self { limit: None, form: None, ..self.clone() };
             let mut of_text = whole.examples(model, Some(name), seqlen, observer)?.windows;
             of_text.truncate(self.held_out.unwrap_or(MEASURED));
             return Ok(of_text);
@@ -223,38 +235,6 @@ impl Finetune {
             0 => Ok(Vec::new()),
             count => Ok(examples.hold_out(count)?.windows),
         }
-    }
-}
-
-impl Sources {
-    /// Opens data to train on, or the text of a built-in `model` where none is named.
-    ///
-    /// # Errors
-    /// When no data is named and the model brings none, or the data cannot be read.
-    pub fn training(
-        &self,
-        model: &Model,
-        name: Option<&str>,
-        form: Option<Form>,
-        options: &DataOptions,
-    ) -> Result<TrainingData> {
-        if let Some(name) = name.filter(|name| self.built_in(name).is_none()) {
-            let fetch = |remote: &Remote| self.fetched(remote);
-            let files = Files { dir: options.data_dir.as_deref(), fetch: &fetch };
-            if let Some(data) = TrainingData::named(name, &files)? {
-                return match form {
-                    Some(form) if form != data.form() => Err(Error::Misuse(format!(
-                        "{name} is a named set, whose form is known; leave the form out, or name a file"
-                    ))),
-                    _ => Ok(data),
-                };
-            }
-            if Path::new(name).exists() {
-                let field = Some(options.text_field.as_str()).filter(|field| *field != "text");
-                return Ok(TrainingData::open(Path::new(name), field, form)?);
-            }
-        }
-        Ok(self.data(model, name, (Purpose::Calibration, Protocol::Gptq), options)?.into())
     }
 }
 
@@ -334,27 +314,25 @@ impl Ready {
     }
 
     /// Writes an adapter as PEFT does, and the report beside it.
-    fn write(&self, pairs: &[TrainedPair], report: &TrainingReport) -> Result<()> {
-        let Subject::Adapter { rank, alpha, masked, .. } = &self.settings.subject else { return Ok(()) };
-        let names: BTreeSet<&str> = pairs.iter().filter_map(|pair| pair.module.rsplit('.').next()).collect();
+    fn write(&self, pairs: BTreeMap<String, Pair>, report: &TrainingReport) -> Result<()> {
+        let Subject::Adapter { rank, alpha, masked, targets } = &self.settings.subject else { return Ok(()) };
+        let mut names: BTreeSet<String> = targets.iter().cloned().collect();
+        if names.is_empty() {
+            names.extend(pairs.keys().filter_map(|module| Some(module.rsplit('.').next()?.to_string())));
+        }
         let mut config = AdapterConfig::new(*rank, *alpha, names);
         config.base = Some(self.request.model.clone());
         config.masked = *masked;
-        let mut all = BTreeMap::new();
-        for TrainedPair { module, sizes: [cols, rows], a, b } in pairs {
-            let scale = config.scale(module, *rank)?;
-            all.insert(module.clone(), Pair::new(*rank, (*rows, *cols), a.clone(), b.clone(), scale)?);
-        }
         let out = &self.request.out;
-        // What a training of this plan left may be replaced by its resumed self.
-        let is_own = self.request.resume && finetune::begun_output(out, &report.plan)?.is_some();
+        // What the same training left may be replaced by its resumed self.
+        let is_own = self.request.resume && finetune::begun_output(out, &report.identity)?.is_some();
         let overwrite = self.request.overwrite || is_own;
         Adapter::check_destination(out, overwrite)?;
         fs::create_dir_all(out).map_err(|source| Error::Io { path: out.clone(), source })?;
         // The report first: with the adapter's settings, which come last, all of it is there.
         let text = serde_json::to_vec_pretty(report).map_err(|error| Error::Plan(error.to_string()))?;
         write_beside(&out.join(TRAINING), text.len(), |file| file.write_all(&text))?;
-        Ok(Adapter { config, pairs: all, place: out.clone() }.write(out, overwrite)?)
+        Ok(Adapter { config, pairs, place: out.clone() }.write(out, overwrite)?)
     }
 
     /// Trains. A model, or an adapter in PEFT's files, is written to the output folder.
@@ -382,10 +360,7 @@ impl Ready {
         };
         match self.settings.subject {
             Subject::Weights { .. } => finetune::finetune(request, observer),
-            Subject::Adapter { .. } => {
-                let write = |pairs: &[TrainedPair], report: &TrainingReport| self.write(pairs, report);
-                finetune::adapt(&request, write, observer)
-            }
+            Subject::Adapter { .. } => finetune::adapt(&request, |pairs, report| self.write(pairs, report), observer),
         }
     }
 }
